@@ -1,0 +1,71 @@
+#pragma once
+// What this translation unit is compiled for. The compiler's own macros (__CUDACC__, _OPENMP, __AVX512F__ ...)
+// are tested here and in no other header.
+
+#include <cstdint>
+
+#define PPMA_VERSION_MAJOR 0
+#define PPMA_VERSION_MINOR 1
+#define PPMA_VERSION_PATCH 0
+
+// CUDA: only a translation unit that nvcc (or clang in CUDA mode) compiles sees the device code.
+#if defined(__CUDACC__)
+#define PPMA_CUDA 1
+#define PPMA_HD __host__ __device__
+#else
+#define PPMA_CUDA 0
+#define PPMA_HD
+#endif
+
+// OpenMP: pragmas go through PPMA_OMP, so that a build without OpenMP has no unknown-pragma warning.
+#if defined(_OPENMP)
+#define PPMA_OPENMP 1
+#define PPMA_PRAGMA(x) _Pragma(#x)
+#define PPMA_OMP(x) PPMA_PRAGMA(omp x)
+#else
+#define PPMA_OPENMP 0
+#define PPMA_OMP(x)
+#endif
+
+// SIMD: bytes in the widest vector register that the compiler may use.
+#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
+#define PPMA_SIMD_BYTES 64
+#elif defined(__AVX2__) && defined(__FMA__)
+#define PPMA_SIMD_BYTES 32
+#else
+#define PPMA_SIMD_BYTES 16
+#endif
+
+#define PPMA_INLINE inline __attribute__((always_inline))
+
+// Sanitizers: memory must go back to the system at once, or a use after free hides in the pool.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define PPMA_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
+#define PPMA_SANITIZED 1
+#endif
+#endif
+#ifndef PPMA_SANITIZED
+#define PPMA_SANITIZED 0
+#endif
+
+// Everything lives in ppma::<tag>. Without the tag, objects compiled with different settings would share one copy
+// of each inline function, and the linker would silently pick either.
+#define PPMA_ABI_NAME2(cuda, omp, simd) cuda##_omp##omp##_v##simd
+#define PPMA_ABI_NAME(cuda, omp, simd) PPMA_ABI_NAME2(cuda, omp, simd)
+#if PPMA_CUDA
+#define PPMA_ABI PPMA_ABI_NAME(cuda, PPMA_OPENMP, PPMA_SIMD_BYTES)
+#else
+#define PPMA_ABI PPMA_ABI_NAME(cpu, PPMA_OPENMP, PPMA_SIMD_BYTES)
+#endif
+
+namespace ppma::inline PPMA_ABI {
+
+using i64 = std::int64_t;  // sizes and indices
+using u8 = std::uint8_t;
+using u32 = std::uint32_t;
+using u64 = std::uint64_t;
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,34 @@
+#pragma once
+// Devices as tags. A kernel is a set of overloads, kernel(Cpu, ...) and kernel(Cuda, ...); visit() picks one and is
+// the library's only dispatch. A kernel that misses an overload is a compile error, never a surprise at run time.
+
+#include <string>
+
+#include "ppma/core/config.hpp"
+#include "ppma/core/dtype.hpp"
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+enum class Device : u8 { cpu, cuda };
+
+struct Cpu {
+  static constexpr Device device = Device::cpu;
+};
+struct Cuda {
+  static constexpr Device device = Device::cuda;
+};
+
+inline std::string to_string(Device d) { return d == Device::cpu ? "cpu" : "cuda"; }
+
+/// Calls f(tag, T{}) for a device and a floating dtype: visit(x.device(), x.dtype(), "gelu", [&](auto on, auto t) {
+/// using T = decltype(t); kernels::map(on, ...); }). `op` is named in the error.
+template <class F>
+decltype(auto) visit(Device device, DType dtype, const char* op, F&& f) {
+  check(device == Device::cpu, op, ": this program was compiled without CUDA; move the tensors with .to(Device::cpu)");
+  check(dtype == DType::f32 || dtype == DType::f64, op, ": ", dtype, " is not computed on the cpu (f32 and f64 are);",
+        " convert with .to(DType::f32)");
+  return dtype == DType::f32 ? f(Cpu{}, float{}) : f(Cpu{}, double{});
+}
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,96 @@
+#pragma once
+// Shape: the sizes of a tensor's axes, row-major (the last axis is contiguous). At most eight axes, no heap.
+
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "ppma/core/config.hpp"
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+class Shape {
+ public:
+  static constexpr int max_rank = 8;
+
+  Shape() = default;  // a scalar: no axes, one element
+  Shape(std::initializer_list<i64> dims) { assign(dims.begin(), dims.size()); }
+  explicit Shape(const std::vector<i64>& dims) { assign(dims.data(), dims.size()); }
+
+  int rank() const { return rank_; }
+
+  /// Axis number in [0, rank) from one that may count from the end: axis(-1) is the last.
+  int axis(int a, const char* op = "shape") const {
+    check(a >= -rank_ && a < rank_, op, ": axis ", a, " is outside of shape ", str(), " (",
+          rank_, " axes); use ", -rank_, " to ", rank_ - 1);
+    return a < 0 ? a + rank_ : a;
+  }
+  i64 operator[](int a) const { return dims_[axis(a)]; }
+  void set(int a, i64 size) { dims_[axis(a)] = size; }
+
+  i64 numel() const { return product(0, rank_); }
+  /// Product of the sizes of axes first..last-1.
+  i64 product(int first, int last) const {
+    i64 n = 1;
+    for (int a = first; a < last; ++a) n *= dims_[a];
+    return n;
+  }
+
+  void push_back(i64 size) {
+    check(rank_ < max_rank, "shape: at most ", max_rank, " axes are supported, ", str(), " is full");
+    check(size >= 0, "shape: sizes must not be negative, got ", size);
+    dims_[rank_++] = size;
+  }
+
+  const i64* begin() const { return dims_; }
+  const i64* end() const { return dims_ + rank_; }
+
+  friend bool operator==(const Shape& a, const Shape& b) {
+    if (a.rank_ != b.rank_) return false;
+    for (int i = 0; i < a.rank_; ++i)
+      if (a.dims_[i] != b.dims_[i]) return false;
+    return true;
+  }
+
+  /// "(2, 3, 64, 96)".
+  std::string str() const {
+    std::string s = "(";
+    for (int i = 0; i < rank_; ++i) {
+      if (i > 0) s += ", ";
+      s += std::to_string(dims_[i]);
+    }
+    return s + ")";
+  }
+  friend std::string to_string(const Shape& s) { return s.str(); }
+
+ private:
+  void assign(const i64* dims, std::size_t n) {
+    check(n <= static_cast<std::size_t>(max_rank), "shape: at most ", max_rank, " axes, got ", n);
+    i64 elements = 1;
+    for (std::size_t i = 0; i < n; ++i) {
+      push_back(dims[i]);
+      check(!__builtin_mul_overflow(elements, dims[i] > 0 ? dims[i] : 1, &elements),
+            "shape: ", str(), " has more than 2^63 elements");
+    }
+  }
+
+  i64 dims_[max_rank] = {};
+  int rank_ = 0;
+};
+
+/// The common shape of two operands, axes aligned at the end, sizes equal or 1 (numpy's rule).
+inline Shape broadcast(const Shape& a, const Shape& b, const char* op) {
+  const int rank = a.rank() > b.rank() ? a.rank() : b.rank();
+  Shape out;
+  for (int i = rank; i >= 1; --i) {
+    const i64 n = i <= a.rank() ? a[-i] : 1;
+    const i64 m = i <= b.rank() ? b[-i] : 1;
+    check(n == m || n == 1 || m == 1, op, ": shapes ", a, " and ", b,
+          " do not broadcast (from the end, sizes must be equal or 1)");
+    out.push_back(n == 1 ? m : n);
+  }
+  return out;
+}
+
+}  // namespace ppma::inline PPMA_ABI

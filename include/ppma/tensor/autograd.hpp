@@ -1,0 +1,240 @@
+#pragma once
+// Reverse-mode automatic differentiation with a tape by creation order.
+//
+// An op computes its output and calls
+//
+//   return record(out, "mul", {a, b}, [a, b](const Tensor& dy) { return Grads{mul(dy, b), mul(dy, a)}; });
+//
+// Every recorded operation gets the next number. A result is always newer than what it was made from, so visiting the
+// reachable operations from the newest to the oldest is a topological order: backward is a sort and a loop.
+// Nothing here recurses, neither backward nor the release of a long chain.
+//
+// The closure returns one gradient per input, in order; an undefined Tensor means "none". A gradient may have the
+// output's broadcast shape: the engine sums it back to the input's. Capture only what the formula needs, and only
+// through detach() what is the op's own output (else it would own itself).
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "ppma/core/error.hpp"
+#include "ppma/kernels/reduce.hpp"
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+using Grads = std::vector<Tensor>;
+using Backward = std::function<Grads(const Tensor& dy)>;
+
+struct Node;  // one recorded operation
+
+/// What autograd knows about a tensor: a leaf has a gradient, a result has the operation that made it.
+struct GradInfo {
+  Tensor grad;
+  std::shared_ptr<Node> made_by;
+  Shape shape;
+  DType dtype = DType::f32;
+
+  ~GradInfo();
+};
+
+struct Node {
+  u64 number;
+  const char* op;
+  std::vector<std::shared_ptr<GradInfo>> inputs;  // null where the input needs no gradient
+  Shape shape;                                    // of the output
+  Backward backward;                              // empty after it ran
+};
+
+namespace detail {
+
+inline bool& recording() {
+  thread_local bool on = true;
+  return on;
+}
+
+inline u64 next_number() {
+  thread_local u64 n = 0;
+  return ++n;
+}
+
+// Sums the axes of `g` that were broadcast from `shape`.
+inline Tensor sum_to(const Tensor& g, const Shape& shape, const char* op) {
+  if (g.shape() == shape) return g;
+  check(broadcast(g.shape(), shape, op) == g.shape(), "backward of ", op, ": a gradient of shape ", g.shape(),
+        " was returned for an input of shape ", shape);
+  Tensor out = Tensor::empty(shape, g.dtype(), g.device());
+  visit(g.device(), g.dtype(), op, [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::sum_to(on, g.shape(), g.data<T>(), shape, out.data<T>());
+  });
+  return out;
+}
+
+// total += g, in place where nobody else sees total's elements.
+inline void accumulate(Tensor& total, const Tensor& g, const char* op) {
+  if (!total.defined()) {
+    total = g.detach();
+    return;
+  }
+  if (!total.sole_owner()) total = total.clone();
+  visit(g.device(), g.dtype(), op, [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::add_to(on, g.numel(), g.data<T>(), total.data<T>());
+  });
+}
+
+}  // namespace detail
+
+/// While one is alive, operations of this thread are not recorded (evaluation, optimisers, backward itself).
+class NoGrad {
+ public:
+  NoGrad() : before_(detail::recording()) { detail::recording() = false; }
+  ~NoGrad() { detail::recording() = before_; }
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool before_;
+};
+
+inline bool grad_enabled() { return detail::recording(); }
+
+/// True if an operation on `inputs` would be recorded: ask before saving something only backward needs.
+inline bool needs_grad(std::initializer_list<Tensor> inputs) {
+  return grad_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return t.requires_grad(); });
+}
+
+/// Puts the operation that made `out` on the tape, if any input needs a gradient; returns `out`. The only way in.
+inline Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inputs, Backward backward) {
+  const auto needs = [](const Tensor& t) { return t.requires_grad(); };
+  if (!grad_enabled() || std::none_of(inputs.begin(), inputs.end(), needs)) return out;
+  auto node = std::make_shared<Node>();
+  node->number = detail::next_number();
+  node->op = op;
+  for (const Tensor& t : inputs) node->inputs.push_back(t.info());
+  node->shape = out.shape();
+  node->backward = std::move(backward);
+  auto info = std::make_shared<GradInfo>();
+  info->shape = out.shape();
+  info->dtype = out.dtype();
+  info->made_by = std::move(node);
+  out.set_info(std::move(info));
+  return out;
+}
+
+// A chain of operations is owned link by link; destroying it naively would recurse once per link. Each dying GradInfo
+// hands its operation to a list instead, and the first one in empties the list.
+inline GradInfo::~GradInfo() {
+  if (!made_by) return;
+  thread_local std::vector<std::shared_ptr<Node>>* list = nullptr;
+  if (list != nullptr) {
+    list->push_back(std::move(made_by));
+    return;
+  }
+  std::vector<std::shared_ptr<Node>> dying;
+  list = &dying;
+  dying.push_back(std::move(made_by));
+  while (!dying.empty()) {
+    const std::shared_ptr<Node> node = std::move(dying.back());
+    dying.pop_back();
+  }  // node dies here: its closure and inputs may push more
+  list = nullptr;
+}
+
+inline Tensor& Tensor::requires_grad(bool on) {
+  check(defined(), "requires_grad: the tensor is undefined");
+  check(!on || dtype_ == DType::f32 || dtype_ == DType::f64 || dtype_ == DType::bf16, "requires_grad: ", dtype_,
+        " tensors have no gradient; only floating ones do");
+  check(info_ == nullptr || info_->made_by == nullptr,
+        "requires_grad: only a leaf can be marked, this tensor is a result; detach() it first");
+  if (!on) {
+    info_ = nullptr;
+  } else if (info_ == nullptr) {
+    info_ = std::make_shared<GradInfo>();
+    info_->shape = shape_;
+    info_->dtype = dtype_;
+  }
+  return *this;
+}
+
+inline Tensor Tensor::grad() const { return info_ ? info_->grad : Tensor(); }
+
+inline void Tensor::set_grad(const Tensor& gradient) {
+  if (info_ == nullptr && !gradient.defined()) return;
+  check(info_ != nullptr, "set_grad: the tensor of shape ", shape_, " does not require a gradient");
+  check(!gradient.defined() || gradient.shape() == shape_, "set_grad: a gradient of shape ",
+        gradient.shape(), " for a tensor of shape ", shape_);
+  info_->grad = gradient.detach();
+}
+
+inline void Tensor::backward() const { backward(Tensor()); }
+
+inline void Tensor::backward(const Tensor& upstream) const {
+  check(requires_grad(), "backward: nothing that made this tensor requires a gradient (a leaf needs requires_grad(true); "
+        "nothing is recorded under NoGrad)");
+  check(upstream.defined() || numel() == 1, "backward: a tensor of shape ", shape_,
+        " needs an upstream gradient of the same shape; only a scalar has the implied gradient 1");
+  check(!upstream.defined() || (upstream.shape() == shape_ && upstream.dtype() == dtype_),
+        "backward: the upstream gradient is ", upstream.shape(), " ", upstream.dtype(), ", the tensor ", shape_, " ", dtype_);
+  const NoGrad not_recorded;
+
+  // The operations this tensor was made from, newest first.
+  std::unordered_map<const GradInfo*, Tensor> gradient;  // of results whose operation has not run yet
+  std::vector<GradInfo*> order, to_visit{info_.get()};
+  std::unordered_map<const GradInfo*, bool> seen{{info_.get(), true}};
+  std::vector<std::shared_ptr<GradInfo>> keep;  // results die when their operation's closure does: not before its turn
+  while (!to_visit.empty()) {
+    GradInfo* info = to_visit.back();
+    to_visit.pop_back();
+    if (!info->made_by) continue;
+    order.push_back(info);
+    for (const auto& input : info->made_by->inputs)
+      if (input && seen.emplace(input.get(), true).second) {
+        to_visit.push_back(input.get());
+        keep.push_back(input);
+      }
+  }
+  std::sort(order.begin(), order.end(),
+            [](const GradInfo* a, const GradInfo* b) { return a->made_by->number > b->made_by->number; });
+
+  const Tensor seed = upstream.defined() ? upstream : Tensor::ones(shape_, dtype_, device());
+  const auto give = [&gradient](GradInfo* to, const Tensor& g, const char* op) {
+    if (to->made_by) return detail::accumulate(gradient[to], g, op);
+    // A leaf keeps its gradient: it must own it, since optimisers and clipping change it in place.
+    if (!to->grad.defined())
+      to->grad = g.sole_owner() ? g.detach() : g.clone();
+    else
+      detail::accumulate(to->grad, g, op);
+  };
+  give(info_.get(), seed, "backward");
+
+  for (GradInfo* info : order) {
+    Node& node = *info->made_by;
+    auto pending = gradient.find(info);
+    if (pending == gradient.end()) continue;  // no gradient flows here
+    const Tensor dy = std::move(pending->second);
+    gradient.erase(pending);
+    check(static_cast<bool>(node.backward), "backward: ", node.op,
+          " was already differentiated and its saved tensors are freed; compute the forward pass again");
+    // The closure dies after its one use, and the activations that it holds with it.
+    const Backward run = std::move(node.backward);
+    node.backward = nullptr;
+    Grads grads = run(dy);
+    check(grads.size() == node.inputs.size(), "backward of ", node.op, ": ", grads.size(), " gradients for ",
+          node.inputs.size(), " inputs");
+    for (std::size_t i = 0; i < grads.size(); ++i) {
+      GradInfo* input = node.inputs[i].get();
+      if (input == nullptr || !grads[i].defined()) continue;
+      Tensor g = std::move(grads[i]);
+      check(g.dtype() == input->dtype, "backward of ", node.op, ": a gradient of dtype ", g.dtype(), " for input ", i,
+            " of dtype ", input->dtype);
+      g = detail::sum_to(g, input->shape, node.op);
+      give(input, g, node.op);
+    }
+  }
+}
+
+}  // namespace ppma::inline PPMA_ABI

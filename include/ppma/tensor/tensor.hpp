@@ -1,0 +1,197 @@
+#pragma once
+// Tensor: a shared handle on a dense row-major array with a run-time dtype and device.
+//
+// Copying a Tensor copies the handle; the elements are shared. There are no strided views: every tensor is contiguous,
+// so a kernel needs a pointer and sizes. Operators do not change their arguments; data<T>() of a non-const handle does
+// (for filling, optimisers and buffers).
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ppma/core/buffer.hpp"
+#include "ppma/core/config.hpp"
+#include "ppma/core/device.hpp"
+#include "ppma/core/dtype.hpp"
+#include "ppma/core/error.hpp"
+#include "ppma/core/random.hpp"
+#include "ppma/core/shape.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct GradInfo;  // tensor/autograd.hpp: the gradient of a leaf, or the operation that made a tensor
+
+class Tensor {
+ public:
+  /// No tensor at all: an absent bias, "no gradient". defined() is false.
+  Tensor() = default;
+
+  // ---- making tensors ----
+  /// Uninitialised elements.
+  static Tensor empty(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu) {
+    Tensor t;
+    t.buffer_ = std::make_shared<Buffer>(shape.numel() * size_of(dtype), device);
+    t.shape_ = shape;
+    t.dtype_ = dtype;
+    return t;
+  }
+  static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu) {
+    Tensor t = empty(shape, dtype, device);
+    std::memset(t.raw(), 0, static_cast<std::size_t>(t.bytes()));
+    return t;
+  }
+  static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu) {
+    Tensor t = empty(shape, dtype, device);
+    visit_any(dtype, [&](auto zero) {
+      using T = decltype(zero);
+      std::fill_n(t.data<T>(), t.numel(), cast_to<T>(value));
+    });
+    return t;
+  }
+  static Tensor ones(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu) {
+    return full(shape, 1.0, dtype, device);
+  }
+  /// A scalar (shape ()).
+  static Tensor scalar(double value, DType dtype = DType::f32) { return full({}, value, dtype); }
+  /// From values in row-major order: Tensor::from<float>({1, 2, 3, 4}, {2, 2}).
+  template <class T>
+  static Tensor from(const std::vector<T>& values, const Shape& shape) {
+    check(static_cast<i64>(values.size()) == shape.numel(), "Tensor::from: ", values.size(), " values do not fill shape ",
+          shape, " (", shape.numel(), " elements)");
+    Tensor t = empty(shape, dtype_of<T>);
+    std::copy(values.begin(), values.end(), t.data<T>());
+    return t;
+  }
+  /// Independent draws: uniform in [low, high), or normal with the given standard deviation.
+  static Tensor rand(const Shape& shape, Rng& rng, double low = 0, double high = 1, DType dtype = DType::f32) {
+    return generate(shape, dtype, [&] { return rng.uniform(low, high); });
+  }
+  static Tensor randn(const Shape& shape, Rng& rng, double deviation = 1, DType dtype = DType::f32) {
+    return generate(shape, dtype, [&] { return deviation * rng.normal(); });
+  }
+
+  // ---- what it is ----
+  bool defined() const { return buffer_ != nullptr; }
+  const Shape& shape() const { return shape_; }
+  int rank() const { return shape_.rank(); }
+  i64 dim(int axis) const { return shape_[axis]; }
+  i64 numel() const { return shape_.numel(); }
+  DType dtype() const { return dtype_; }
+  i64 bytes() const { return numel() * size_of(dtype_); }
+  Device device() const { return buffer_ ? buffer_->device() : Device::cpu; }
+
+  // ---- elements ----
+  template <class T>
+  T* data() {
+    check_type<T>();
+    return static_cast<T*>(buffer_->data());
+  }
+  template <class T>
+  const T* data() const {
+    check_type<T>();
+    return static_cast<const T*>(buffer_->data());
+  }
+  void* raw() { return buffer_->data(); }
+  const void* raw() const { return buffer_->data(); }
+  /// The value of a one-element tensor of any dtype.
+  double item() const {
+    check(defined() && numel() == 1, "item: needs a tensor of one element, got ",
+          defined() ? shape_.str() : std::string("an undefined tensor"));
+    return visit_any(dtype_, [&](auto t) { return static_cast<double>(*data<decltype(t)>()); });
+  }
+  /// All elements in row-major order, converted.
+  template <class T>
+  std::vector<T> to_vector() const {
+    std::vector<T> v(static_cast<std::size_t>(numel()));
+    visit_any(dtype_, [&](auto t) {
+      const auto* p = data<decltype(t)>();
+      for (std::size_t i = 0; i < v.size(); ++i) v[i] = cast_to<T>(static_cast<double>(p[i]));
+    });
+    return v;
+  }
+  /// Overwrites the elements with `source`'s (same shape, any dtype): for loading weights and for buffers.
+  void copy_from(const Tensor& source) {
+    check(source.shape() == shape_, "copy_from: shape ", source.shape(), " into ", shape_);
+    visit_any(dtype_, [&](auto to) {
+      visit_any(source.dtype(), [&](auto from) {
+        const auto* s = source.data<decltype(from)>();
+        auto* d = data<decltype(to)>();
+        if constexpr (std::is_same_v<decltype(to), decltype(from)>)
+          std::copy_n(s, numel(), d);
+        else
+          for (i64 i = 0; i < numel(); ++i) d[i] = cast_to<decltype(to)>(static_cast<double>(s[i]));
+      });
+    });
+  }
+  /// A tensor with elements and gradient history of its own: no history.
+  Tensor clone() const {
+    Tensor t = empty(shape_, dtype_, device());
+    std::memcpy(t.raw(), raw(), static_cast<std::size_t>(bytes()));
+    return t;
+  }
+  /// The same elements, cut off from the gradient history.
+  Tensor detach() const {
+    Tensor t = *this;
+    t.info_ = nullptr;
+    return t;
+  }
+  /// The same elements under another shape, without history; the differentiable reshape() is in ops/layout.hpp.
+  Tensor viewed_as(const Shape& shape) const {
+    check(shape.numel() == numel(), "reshape: ", shape_, " has ", numel(), " elements, ", shape, " has ", shape.numel());
+    Tensor t = detach();
+    t.shape_ = shape;
+    return t;
+  }
+  /// True if no other tensor shares the elements.
+  bool sole_owner() const { return buffer_.use_count() == 1; }
+
+  // ---- gradients (tensor/autograd.hpp) ----
+  /// Marks a leaf (parameter or input) for differentiation; returns *this.
+  Tensor& requires_grad(bool on);
+  /// True for a marked leaf and for everything computed from one while gradients are recorded.
+  bool requires_grad() const { return info_ != nullptr; }
+  /// The gradient of a leaf after backward(); undefined before.
+  Tensor grad() const;
+  void set_grad(const Tensor& gradient);
+  void zero_grad() { set_grad(Tensor()); }
+  /// Differentiates this tensor (a scalar, or with an upstream gradient of its shape) and adds to each leaf's grad().
+  void backward() const;
+  void backward(const Tensor& upstream) const;
+
+  const std::shared_ptr<GradInfo>& info() const { return info_; }
+  void set_info(std::shared_ptr<GradInfo> info) { info_ = std::move(info); }
+
+ private:
+  template <class T, class From>
+  static T cast_to(From value) {
+    if constexpr (std::is_same_v<T, bf16>)
+      return bf16(static_cast<float>(value));
+    else
+      return static_cast<T>(value);
+  }
+  template <class Draw>
+  static Tensor generate(const Shape& shape, DType dtype, Draw&& draw) {
+    Tensor t = empty(shape, dtype);
+    visit_any(dtype, [&](auto zero) {
+      using T = decltype(zero);
+      T* p = t.data<T>();
+      for (i64 i = 0; i < t.numel(); ++i) p[i] = cast_to<T>(draw());
+    });
+    return t;
+  }
+  template <class T>
+  void check_type() const {
+    check(defined(), "data: the tensor is undefined");
+    check(dtype_ == dtype_of<T>, "data: the tensor of shape ", shape_, " holds ", dtype_, ", not ", dtype_of<T>);
+  }
+
+  std::shared_ptr<Buffer> buffer_;
+  std::shared_ptr<GradInfo> info_;
+  Shape shape_;
+  DType dtype_ = DType::f32;
+};
+
+}  // namespace ppma::inline PPMA_ABI
