@@ -38,6 +38,15 @@
 
 #define PPMA_INLINE inline __attribute__((always_inline))
 
+// Loops over registers must be unrolled whole, or the array of registers goes to memory.
+#if defined(__clang__)
+#define PPMA_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define PPMA_UNROLL _Pragma("GCC unroll 32")
+#else
+#define PPMA_UNROLL
+#endif
+
 // Sanitizers: memory must go back to the system at once, or a use after free hides in the pool.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define PPMA_SANITIZED 1

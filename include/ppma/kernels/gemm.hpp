@@ -1,0 +1,241 @@
+#pragma once
+// Matrix product C (+)= op(A) op(B) + bias on raw row-major arrays with leading dimensions, so that heads, rows and
+// columns of a (B,H,W,G,d) tensor are multiplied where they lie.
+//
+// How it is fast (the scheme of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008):
+// a micro-kernel holds a tile of C, rows x 2 vectors, in registers and walks along k. B is packed into panels two
+// vectors wide, so that the walk reads one line after the other; A is read where it is, whichever way it lies (its
+// elements are only broadcast). A panel of B of 256 steps stays in L1, the rows of A that meet it in L2.
+//
+// The order of additions of one element of C depends on k alone, never on the tiles or the threads.
+
+#include <algorithm>
+
+#include "ppma/core/buffer.hpp"
+#include "ppma/core/config.hpp"
+#include "ppma/core/device.hpp"
+#include "ppma/core/parallel.hpp"
+#include "ppma/kernels/simd.hpp"
+
+namespace ppma::inline PPMA_ABI::kernels {
+
+/// One product, or `batch` of them at fixed distances. Sizes in elements.
+template <class T>
+struct Gemm {
+  i64 m = 0, n = 0, k = 0;
+  const T* a = nullptr;  // (m,k) with leading dimension lda; stored (k,m) if ta
+  i64 lda = 0;
+  bool ta = false;
+  const T* b = nullptr;  // (k,n) with leading dimension ldb; stored (n,k) if tb
+  i64 ldb = 0;
+  bool tb = false;
+  T* c = nullptr;  // (m,n) with leading dimension ldc
+  i64 ldc = 0;
+  bool accumulate = false;  // add to C instead of overwriting it
+  const T* bias = nullptr;  // (n), added to every row
+  i64 batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
+};
+
+namespace detail {
+
+// The register tile: 32 vector registers hold 12 x 2 accumulators, 16 hold 6 x 2, each with room for B and A.
+inline constexpr int tile_rows = PPMA_SIMD_BYTES == 64 ? 12 : 6;
+template <class T> inline constexpr i64 panel_width = 2 * lanes<T>;
+inline constexpr i64 k_block = 256;
+
+// acc[i][v] += sum over p < k of A(i,p) * B(p,v): A(i,p) = a[i*row + p*step], B(p,:) = b[p*ldb ...].
+template <class T, int rows, int vectors>
+PPMA_INLINE void multiply_tile(i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, Vec<T> (&acc)[rows][vectors]) {
+  for (i64 p = 0; p < k; ++p) {
+    Vec<T> bv[vectors];
+    PPMA_UNROLL
+    for (int v = 0; v < vectors; ++v) bv[v] = load(b + v * lanes<T>);
+    PPMA_UNROLL
+    for (int i = 0; i < rows; ++i) {
+      const T x = a[i * row];
+      PPMA_UNROLL
+      for (int v = 0; v < vectors; ++v) acc[i][v] += x * bv[v];
+    }
+    a += step;
+    b += ldb;
+  }
+}
+
+// A tile of C: rows x `cols` (<= one panel), from one panel of packed B.
+template <class T, int rows>
+void tile(i64 k, const T* a, i64 row, i64 step, const T* panel, T* c, i64 ldc, i64 cols, bool accumulate, const T* bias) {
+  constexpr i64 w = lanes<T>;
+  Vec<T> acc[rows][2] = {};
+  multiply_tile<T, rows, 2>(k, a, row, step, panel, panel_width<T>, acc);
+  if (cols == 2 * w) {
+    const Vec<T> b0 = bias ? load(bias) : Vec<T>{}, b1 = bias ? load(bias + w) : Vec<T>{};
+    PPMA_UNROLL
+    for (int i = 0; i < rows; ++i) {
+      T* p = c + i * ldc;
+      const Vec<T> c0 = accumulate ? load(p) : b0, c1 = accumulate ? load(p + w) : b1;
+      store(p, acc[i][0] + c0);
+      store(p + w, acc[i][1] + c1);
+    }
+    return;
+  }
+  PPMA_UNROLL
+  for (int i = 0; i < rows; ++i) {
+    T line[2 * w];
+    store(line, acc[i][0]);
+    store(line + w, acc[i][1]);
+    T* p = c + i * ldc;
+    for (i64 j = 0; j < cols; ++j) p[j] = line[j] + (accumulate ? p[j] : bias ? bias[j] : T(0));
+  }
+}
+
+template <class T, int rows>
+void tile_of(i64 count, i64 k, const T* a, i64 row, i64 step, const T* panel, T* c, i64 ldc, i64 cols, bool accumulate,
+             const T* bias) {
+  if constexpr (rows > 0) {
+    if (count == rows)
+      tile<T, rows>(k, a, row, step, panel, c, ldc, cols, accumulate, bias);
+    else
+      tile_of<T, rows - 1>(count, k, a, row, step, panel, c, ldc, cols, accumulate, bias);
+  }
+}
+
+// Packs rows p0..p0+k of op(B), columns j0..j0+cols (<= one panel), zero-padded to a full panel.
+template <class T>
+void pack_panel(const T* b, i64 ldb, bool tb, i64 p0, i64 k, i64 j0, i64 cols, T* panel) {
+  constexpr i64 w = panel_width<T>;
+  if (!tb) {
+    const T* from = b + p0 * ldb + j0;
+    for (i64 p = 0; p < k; ++p, from += ldb, panel += w) {
+      if (cols == w) {
+        store(panel, load(from));
+        store(panel + w / 2, load(from + w / 2));
+      } else {
+        for (i64 j = 0; j < w; ++j) panel[j] = j < cols ? from[j] : T(0);
+      }
+    }
+    return;
+  }
+  // Transposed: eight steps of k at a time, so that each line of B is read once.
+  const T* from = b + j0 * ldb + p0;
+  if (cols < w) std::fill_n(panel, k * w, T(0));
+  i64 p = 0;
+  for (; p + 8 <= k; p += 8)
+    for (i64 j = 0; j < cols; ++j)
+      for (i64 q = 0; q < 8; ++q) panel[(p + q) * w + j] = from[j * ldb + p + q];
+  for (; p < k; ++p)
+    for (i64 j = 0; j < cols; ++j) panel[p * w + j] = from[j * ldb + p];
+}
+
+// Rows m0..m1, columns n0..n1 of one product. `packed`: all of B, k-block after k-block, panel after panel; or null,
+// then this packs what it needs into `scratch` (k_block * columns).
+template <class T>
+void gemm_part(const Gemm<T>& g, i64 m0, i64 m1, i64 n0, i64 n1, const T* packed, T* scratch) {
+  constexpr i64 w = panel_width<T>;
+  constexpr i64 row_block = tile_rows * 16;
+  const i64 row = g.ta ? 1 : g.lda, step = g.ta ? g.lda : 1;
+  const i64 n_padded = (g.n + w - 1) / w * w;
+  for (i64 p0 = 0; p0 < g.k; p0 += k_block) {
+    const i64 k = std::min(k_block, g.k - p0);
+    const T* panels;
+    if (packed) {
+      panels = packed + p0 * n_padded + n0 * k;
+    } else {
+      for (i64 j = n0; j < n1; j += w) pack_panel(g.b, g.ldb, g.tb, p0, k, j, std::min(w, n1 - j), scratch + (j - n0) * k);
+      panels = scratch;
+    }
+    const bool accumulate = g.accumulate || p0 > 0;
+    for (i64 i0 = m0; i0 < m1; i0 += row_block) {
+      const i64 i1 = std::min(i0 + row_block, m1);
+      for (i64 j = n0; j < n1; j += w) {
+        const T* panel = panels + (j - n0) * k;
+        const i64 cols = std::min(w, n1 - j);
+        for (i64 i = i0; i < i1; i += tile_rows)
+          tile_of<T, tile_rows>(std::min<i64>(tile_rows, i1 - i), k, g.a + i * row + p0 * step, row, step, panel,
+                                g.c + i * g.ldc + j, g.ldc, cols, accumulate, g.bias && p0 == 0 ? g.bias + j : nullptr);
+      }
+    }
+  }
+}
+
+// One product, on all threads.
+template <class T>
+void gemm_one(const Gemm<T>& g) {
+  constexpr i64 w = panel_width<T>;
+  const i64 panels = (g.n + w - 1) / w, row_tiles = (g.m + tile_rows - 1) / tile_rows;
+  const i64 flops = 2 * g.m * g.n * g.k;
+  // B is packed once for all when it is small beside the work on it (weights); else each thread packs its own columns
+  // block by block (a weight gradient, where k is the number of tokens).
+  if (g.k * panels * w <= (i64{1} << 20)) {
+    const Workspace<T> packed(g.k * panels * w);
+    T* all = packed.data();
+    parallel_for(panels, std::max<i64>(1, 65536 / (g.k * w)), [&](i64 begin, i64 end) {
+      for (i64 p0 = 0; p0 < g.k; p0 += k_block) {
+        const i64 k = std::min(k_block, g.k - p0);
+        for (i64 j = begin * w; j < end * w; j += w)
+          pack_panel(g.b, g.ldb, g.tb, p0, k, j, std::min(w, g.n - j), all + p0 * panels * w + j * k);
+      }
+    });
+    // Few rows: the columns are split too, or threads would idle.
+    const i64 grain = std::max<i64>(1, (i64{1} << 21) / std::max<i64>(1, flops / row_tiles));
+    if (row_tiles >= 4 * threads() || panels < threads()) {
+      parallel_for(row_tiles, grain, [&](i64 begin, i64 end) {
+        gemm_part(g, begin * tile_rows, std::min(end * tile_rows, g.m), 0, g.n, all, static_cast<T*>(nullptr));
+      });
+    } else {
+      parallel_for(panels, std::max<i64>(1, (i64{1} << 21) / std::max<i64>(1, flops / panels)), [&](i64 begin, i64 end) {
+        gemm_part(g, 0, g.m, begin * w, std::min(end * w, g.n), all, static_cast<T*>(nullptr));
+      });
+    }
+    return;
+  }
+  if (panels >= threads() || panels * 2 > row_tiles) {
+    // At most 16 panels at a time: k_block x 16 panels stay in L2.
+    const i64 group = std::clamp<i64>((panels + threads() - 1) / threads(), 1, 16), groups = (panels + group - 1) / group;
+    parallel_for(groups, 1, [&](i64 begin, i64 end) {
+      const Workspace<T> scratch(k_block * group * w);
+      for (i64 t = begin; t < end; ++t)
+        gemm_part(g, 0, g.m, t * group * w, std::min((t + 1) * group * w, g.n), static_cast<const T*>(nullptr), scratch.data());
+    });
+  } else {
+    parallel_for(row_tiles, 1, [&](i64 begin, i64 end) {
+      const Workspace<T> scratch(k_block * panels * w);
+      gemm_part(g, begin * tile_rows, std::min(end * tile_rows, g.m), 0, g.n, static_cast<const T*>(nullptr), scratch.data());
+    });
+  }
+}
+
+}  // namespace detail
+
+/// C (+)= op(A) op(B) + bias, `batch` times.
+template <class T>
+void gemm(Cpu, const Gemm<T>& g) {
+  if (g.m == 0 || g.n == 0 || g.batch == 0) return;
+  const auto product = [&g](i64 i) {
+    Gemm<T> one = g;
+    one.a += i * g.stride_a, one.b += i * g.stride_b, one.c += i * g.stride_c;
+    return one;
+  };
+  if (g.k == 0) {  // an empty sum
+    for (i64 i = 0; i < g.batch; ++i)
+      for (i64 r = 0; r < g.m; ++r)
+        for (i64 j = 0; j < g.n; ++j) {
+          T& c = g.c[i * g.stride_c + r * g.ldc + j];
+          c = (g.accumulate ? c : T(0)) + (g.bias && !g.accumulate ? g.bias[j] : T(0));
+        }
+    return;
+  }
+  if (g.batch == 1) return detail::gemm_one(g);
+  const i64 flops = 2 * g.m * g.n * g.k;
+  if (2 * threads() > g.batch && flops > (i64{1} << 22)) {
+    for (i64 i = 0; i < g.batch; ++i) detail::gemm_one(product(i));
+    return;
+  }
+  constexpr i64 w = detail::panel_width<T>;
+  parallel_for(g.batch, std::max<i64>(1, (i64{1} << 21) / flops), [&](i64 begin, i64 end) {
+    const Workspace<T> scratch(detail::k_block * ((g.n + w - 1) / w * w));
+    for (i64 i = begin; i < end; ++i)
+      detail::gemm_part(product(i), 0, g.m, 0, g.n, static_cast<const T*>(nullptr), scratch.data());
+  });
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels
