@@ -44,17 +44,17 @@ template <class T> inline constexpr i64 panel_width = 2 * lanes<T>;
 inline constexpr i64 k_block = 256;
 
 // acc[i][v] += sum over p < k of A(i,p) * B(p,v): A(i,p) = a[i*row + p*step], B(p,:) = b[p*ldb ...].
-template <class T, int rows, int vectors>
+template <class T, std::size_t rows, std::size_t vectors>
 PPMA_INLINE void multiply_tile(i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, Vec<T> (&acc)[rows][vectors]) {
   for (i64 p = 0; p < k; ++p) {
     Vec<T> bv[vectors];
     PPMA_UNROLL
-    for (int v = 0; v < vectors; ++v) bv[v] = load(b + v * lanes<T>);
+    for (std::size_t v = 0; v < vectors; ++v) bv[v] = load(b + static_cast<i64>(v) * lanes<T>);
     PPMA_UNROLL
-    for (int i = 0; i < rows; ++i) {
-      const T x = a[i * row];
+    for (std::size_t i = 0; i < rows; ++i) {
+      const T x = a[static_cast<i64>(i) * row];
       PPMA_UNROLL
-      for (int v = 0; v < vectors; ++v) acc[i][v] += x * bv[v];
+      for (std::size_t v = 0; v < vectors; ++v) acc[i][v] += x * bv[v];
     }
     a += step;
     b += ldb;
@@ -62,7 +62,7 @@ PPMA_INLINE void multiply_tile(i64 k, const T* a, i64 row, i64 step, const T* b,
 }
 
 // A tile of C: rows x `cols` (<= one panel), from one panel of packed B.
-template <class T, int rows>
+template <class T, std::size_t rows>
 void tile(i64 k, const T* a, i64 row, i64 step, const T* panel, T* c, i64 ldc, i64 cols, bool accumulate, const T* bias) {
   constexpr i64 w = lanes<T>;
   Vec<T> acc[rows][2] = {};
@@ -70,8 +70,8 @@ void tile(i64 k, const T* a, i64 row, i64 step, const T* panel, T* c, i64 ldc, i
   if (cols == 2 * w) {
     const Vec<T> b0 = bias ? load(bias) : Vec<T>{}, b1 = bias ? load(bias + w) : Vec<T>{};
     PPMA_UNROLL
-    for (int i = 0; i < rows; ++i) {
-      T* p = c + i * ldc;
+    for (std::size_t i = 0; i < rows; ++i) {
+      T* p = c + static_cast<i64>(i) * ldc;
       const Vec<T> c0 = accumulate ? load(p) : b0, c1 = accumulate ? load(p + w) : b1;
       store(p, acc[i][0] + c0);
       store(p + w, acc[i][1] + c1);
@@ -79,11 +79,11 @@ void tile(i64 k, const T* a, i64 row, i64 step, const T* panel, T* c, i64 ldc, i
     return;
   }
   PPMA_UNROLL
-  for (int i = 0; i < rows; ++i) {
-    T line[2 * w];
+  for (std::size_t i = 0; i < rows; ++i) {
+    T line[2 * PPMA_SIMD_BYTES / sizeof(T)];
     store(line, acc[i][0]);
     store(line + w, acc[i][1]);
-    T* p = c + i * ldc;
+    T* p = c + static_cast<i64>(i) * ldc;
     for (i64 j = 0; j < cols; ++j) p[j] = line[j] + (accumulate ? p[j] : bias ? bias[j] : T(0));
   }
 }
@@ -93,7 +93,7 @@ void tile_of(i64 count, i64 k, const T* a, i64 row, i64 step, const T* panel, T*
              const T* bias) {
   if constexpr (rows > 0) {
     if (count == rows)
-      tile<T, rows>(k, a, row, step, panel, c, ldc, cols, accumulate, bias);
+      tile<T, static_cast<std::size_t>(rows)>(k, a, row, step, panel, c, ldc, cols, accumulate, bias);
     else
       tile_of<T, rows - 1>(count, k, a, row, step, panel, c, ldc, cols, accumulate, bias);
   }
