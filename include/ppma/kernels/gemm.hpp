@@ -61,41 +61,42 @@ PPMA_INLINE void multiply_tile(i64 k, const T* a, i64 row, i64 step, const T* b,
   }
 }
 
-// A tile of C: rows x `cols` (<= one panel), from one panel of packed B.
-template <class T, std::size_t rows>
-void tile(i64 k, const T* a, i64 row, i64 step, const T* panel, T* c, i64 ldc, i64 cols, bool accumulate, const T* bias) {
+// A tile of C: rows x `cols`, which are at most `vectors` vectors. Rows of B are ldb apart and readable to whole vectors.
+template <class T, std::size_t rows, std::size_t vectors>
+void tile(i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 ldc, i64 cols, bool accumulate, const T* bias) {
   constexpr i64 w = lanes<T>;
-  Vec<T> acc[rows][2] = {};
-  multiply_tile<T, rows, 2>(k, a, row, step, panel, panel_width<T>, acc);
-  if (cols == 2 * w) {
-    const Vec<T> b0 = bias ? load(bias) : Vec<T>{}, b1 = bias ? load(bias + w) : Vec<T>{};
+  Vec<T> acc[rows][vectors] = {};
+  multiply_tile<T, rows, vectors>(k, a, row, step, b, ldb, acc);
+  if (cols == static_cast<i64>(vectors) * w) {
     PPMA_UNROLL
     for (std::size_t i = 0; i < rows; ++i) {
-      T* p = c + static_cast<i64>(i) * ldc;
-      const Vec<T> c0 = accumulate ? load(p) : b0, c1 = accumulate ? load(p + w) : b1;
-      store(p, acc[i][0] + c0);
-      store(p + w, acc[i][1] + c1);
+      PPMA_UNROLL
+      for (std::size_t v = 0; v < vectors; ++v) {
+        T* p = c + static_cast<i64>(i) * ldc + static_cast<i64>(v) * w;
+        store(p, acc[i][v] + (accumulate ? load(p) : bias ? load(bias + static_cast<i64>(v) * w) : Vec<T>{}));
+      }
     }
     return;
   }
   PPMA_UNROLL
   for (std::size_t i = 0; i < rows; ++i) {
-    T line[2 * PPMA_SIMD_BYTES / sizeof(T)];
-    store(line, acc[i][0]);
-    store(line + w, acc[i][1]);
+    T line[vectors * PPMA_SIMD_BYTES / sizeof(T)];
+    PPMA_UNROLL
+    for (std::size_t v = 0; v < vectors; ++v) store(line + static_cast<i64>(v) * w, acc[i][v]);
     T* p = c + static_cast<i64>(i) * ldc;
     for (i64 j = 0; j < cols; ++j) p[j] = line[j] + (accumulate ? p[j] : bias ? bias[j] : T(0));
   }
 }
 
-template <class T, int rows>
-void tile_of(i64 count, i64 k, const T* a, i64 row, i64 step, const T* panel, T* c, i64 ldc, i64 cols, bool accumulate,
+// The tile with `count` <= rows rows.
+template <class T, int rows, std::size_t vectors>
+void tile_of(i64 count, i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 ldc, i64 cols, bool accumulate,
              const T* bias) {
   if constexpr (rows > 0) {
     if (count == rows)
-      tile<T, static_cast<std::size_t>(rows)>(k, a, row, step, panel, c, ldc, cols, accumulate, bias);
+      tile<T, static_cast<std::size_t>(rows), vectors>(k, a, row, step, b, ldb, c, ldc, cols, accumulate, bias);
     else
-      tile_of<T, rows - 1>(count, k, a, row, step, panel, c, ldc, cols, accumulate, bias);
+      tile_of<T, rows - 1, vectors>(count, k, a, row, step, b, ldb, c, ldc, cols, accumulate, bias);
   }
 }
 
@@ -150,7 +151,7 @@ void gemm_part(const Gemm<T>& g, i64 m0, i64 m1, i64 n0, i64 n1, const T* packed
         const T* panel = panels + (j - n0) * k;
         const i64 cols = std::min(w, n1 - j);
         for (i64 i = i0; i < i1; i += tile_rows)
-          tile_of<T, tile_rows>(std::min<i64>(tile_rows, i1 - i), k, g.a + i * row + p0 * step, row, step, panel,
+          tile_of<T, tile_rows, 2>(std::min<i64>(tile_rows, i1 - i), k, g.a + i * row + p0 * step, row, step, panel, w,
                                 g.c + i * g.ldc + j, g.ldc, cols, accumulate, g.bias && p0 == 0 ? g.bias + j : nullptr);
       }
     }
@@ -205,6 +206,26 @@ void gemm_one(const Gemm<T>& g) {
 }
 
 }  // namespace detail
+
+/// C(m,n) (+)= A(m,k) B(k,n) for matrices that lie in cache, on the calling thread, without packing: the products inside
+/// an attention head. A(i,p) = a[i*row + p*step]. Rows of B must be readable up to a whole number of vectors.
+template <class T>
+void multiply_small(i64 m, i64 n, i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 ldc, bool accumulate) {
+  constexpr i64 w = lanes<T>;
+  constexpr const T* no_bias = nullptr;
+  for (i64 j = 0; j < n; j += 2 * w) {
+    const i64 cols = std::min(2 * w, n - j);
+    for (i64 i = 0; i < m; i += detail::tile_rows) {
+      const i64 rows = std::min<i64>(detail::tile_rows, m - i);
+      if (cols > w)
+        detail::tile_of<T, detail::tile_rows, 2>(rows, k, a + i * row, row, step, b + j, ldb, c + i * ldc + j, ldc, cols,
+                                                 accumulate, no_bias);
+      else
+        detail::tile_of<T, detail::tile_rows, 1>(rows, k, a + i * row, row, step, b + j, ldb, c + i * ldc + j, ldc, cols,
+                                                 accumulate, no_bias);
+    }
+  }
+}
 
 /// C (+)= op(A) op(B) + bias, `batch` times.
 template <class T>

@@ -56,22 +56,41 @@ PPMA_INLINE Vec<T> splat(T x) {
   return Vec<T>{} + x;
 }
 
+namespace detail {
+// v with its lanes rotated by `by`: lane i becomes lane (i + by) mod lanes.
+template <class T, int by>
+PPMA_INLINE Vec<T> rotate(Vec<T> v) {
+  constexpr int n = static_cast<int>(lanes<T>), m = n - 1;
+  if constexpr (n == 16)
+    return __builtin_shufflevector(v, v, by & m, (by + 1) & m, (by + 2) & m, (by + 3) & m, (by + 4) & m, (by + 5) & m,
+                                   (by + 6) & m, (by + 7) & m, (by + 8) & m, (by + 9) & m, (by + 10) & m, (by + 11) & m,
+                                   (by + 12) & m, (by + 13) & m, (by + 14) & m, (by + 15) & m);
+  else if constexpr (n == 8)
+    return __builtin_shufflevector(v, v, by & m, (by + 1) & m, (by + 2) & m, (by + 3) & m, (by + 4) & m, (by + 5) & m,
+                                   (by + 6) & m, (by + 7) & m);
+  else if constexpr (n == 4)
+    return __builtin_shufflevector(v, v, by & m, (by + 1) & m, (by + 2) & m, (by + 3) & m);
+  else
+    return __builtin_shufflevector(v, v, 1, 0);
+}
+
+template <class T, int by, class Join>
+PPMA_INLINE Vec<T> fold(Vec<T> v, Join join) {
+  if constexpr (by > 0)
+    return fold<T, by / 2>(join(v, rotate<T, by>(v)), join);
+  else
+    return v;
+}
+}  // namespace detail
+
 /// Sum and largest of the lanes, by halving.
 template <class T>
 PPMA_INLINE T lane_sum(Vec<T> v) {
-  T x[lanes<T>];
-  std::memcpy(x, &v, sizeof v);
-  for (i64 n = lanes<T> / 2; n > 0; n /= 2)
-    for (i64 i = 0; i < n; ++i) x[i] += x[i + n];
-  return x[0];
+  return detail::fold<T, static_cast<int>(lanes<T> / 2)>(v, [](Vec<T> a, Vec<T> b) { return a + b; })[0];
 }
 template <class T>
 PPMA_INLINE T lane_max(Vec<T> v) {
-  T x[lanes<T>];
-  std::memcpy(x, &v, sizeof v);
-  for (i64 n = lanes<T> / 2; n > 0; n /= 2)
-    for (i64 i = 0; i < n; ++i) x[i] = x[i] > x[i + n] ? x[i] : x[i + n];
-  return x[0];
+  return detail::fold<T, static_cast<int>(lanes<T> / 2)>(v, [](Vec<T> a, Vec<T> b) { return a > b ? a : b; })[0];
 }
 
 // ---- functions of a Vec or of a scalar --------------------------------------------------------------------------
