@@ -1,0 +1,182 @@
+#pragma once
+// Named tensors, and the element types that files know but the library does not compute with.
+//
+//   in the file                     in memory
+//   f64 f32 bf16 int64 uint8        the same
+//   f16                             f32 (exact)
+//   int32 int16 int8                int64
+//   uint64 uint32 uint16            int64; a uint64 above 2^63 - 1 is an error
+//   boolean                         uint8, 0 or 1
+
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// Tensors by name, in the order of the file (or of the network).
+using TensorMap = std::vector<std::pair<std::string, Tensor>>;
+
+/// The tensor of that name, or nullptr.
+inline const Tensor* find(const TensorMap& tensors, std::string_view name) {
+  for (const auto& entry : tensors)
+    if (entry.first == name) return &entry.second;
+  return nullptr;
+}
+
+/// Bits of an IEEE half to the float of the same value; subnormals, infinities and NaN included.
+inline float half_to_float(std::uint16_t half) {
+  const u32 sign = static_cast<u32>(half & 0x8000u) << 16, magnitude = half & 0x7fffu;
+  if (magnitude < 0x0400u) {  // zero or subnormal: a multiple of 2^-24
+    const float value = static_cast<float>(magnitude) * 0x1p-24f;
+    return sign != 0 ? -value : value;
+  }
+  const u32 exponent = magnitude >= 0x7c00u ? 0x7f800000u : ((magnitude >> 10) + 112u) << 23;
+  return std::bit_cast<float>(sign | exponent | ((magnitude & 0x3ffu) << 13));
+}
+
+/// How one element is stored in a file, little-endian.
+enum class Element : u8 {
+  f64,
+  f32,
+  f16,
+  bf16,
+  int64,
+  int32,
+  int16,
+  int8,
+  uint64,
+  uint32,
+  uint16,
+  uint8,
+  boolean
+};
+
+namespace detail {
+
+static_assert(std::endian::native == std::endian::little,
+              "files are read on little-endian machines only");
+
+// Types of our own where C++ has none, or where two elements would share one.
+struct StoredHalf {
+  std::uint16_t bits;
+};
+struct StoredBool {
+  u8 byte;
+};
+
+inline double kept(double x) { return x; }
+inline float kept(float x) { return x; }
+inline float kept(StoredHalf x) { return half_to_float(x.bits); }
+inline bf16 kept(bf16 x) { return x; }
+inline i64 kept(i64 x) { return x; }
+inline i64 kept(std::int32_t x) { return x; }
+inline i64 kept(std::int16_t x) { return x; }
+inline i64 kept(std::int8_t x) { return x; }
+inline i64 kept(u64 x) {
+  check(x <= static_cast<u64>(std::numeric_limits<i64>::max()), "a uint64 element, ", x,
+        ", does not fit int64");
+  return static_cast<i64>(x);
+}
+inline i64 kept(u32 x) { return x; }
+inline i64 kept(std::uint16_t x) { return x; }
+inline u8 kept(u8 x) { return x; }
+inline u8 kept(StoredBool x) { return x.byte != 0; }
+
+// Calls f(Stored{}) with the type of the element.
+template <class F>
+decltype(auto) visit_element(Element e, F&& f) {
+  switch (e) {
+    case Element::f64: return f(double{});
+    case Element::f16: return f(StoredHalf{});
+    case Element::bf16: return f(bf16{});
+    case Element::int64: return f(i64{});
+    case Element::int32: return f(std::int32_t{});
+    case Element::int16: return f(std::int16_t{});
+    case Element::int8: return f(std::int8_t{});
+    case Element::uint64: return f(u64{});
+    case Element::uint32: return f(u32{});
+    case Element::uint16: return f(std::uint16_t{});
+    case Element::uint8: return f(u8{});
+    case Element::boolean: return f(StoredBool{});
+    default: return f(float{});
+  }
+}
+
+template <class Stored>
+Stored load(const u8* from) {
+  Stored x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
+}
+
+}  // namespace detail
+
+inline i64 size_of(Element e) {
+  return detail::visit_element(e, [](auto x) { return static_cast<i64>(sizeof x); });
+}
+
+/// The dtype that such elements have in memory.
+inline DType kept_as(Element e) {
+  return detail::visit_element(e, [](auto x) { return dtype_of<decltype(detail::kept(x))>; });
+}
+
+/// The element type that files store a dtype as.
+inline Element element_of(DType t) {
+  switch (t) {
+    case DType::f64: return Element::f64;
+    case DType::bf16: return Element::bf16;
+    case DType::int64: return Element::int64;
+    case DType::uint8: return Element::uint8;
+    default: return Element::f32;
+  }
+}
+
+/// A tensor from elements in row-major order at `from`; numel() * size_of(e) bytes are read.
+inline Tensor read_elements(Element e, const u8* from, const Shape& shape) {
+  Tensor t = Tensor::empty(shape, kept_as(e));
+  detail::visit_element(e, [&](auto stored) {
+    using Stored = decltype(stored);
+    using Kept = decltype(detail::kept(stored));
+    if constexpr (std::is_same_v<Stored, Kept>) {
+      if (t.numel() > 0) std::memcpy(t.raw(), from, static_cast<std::size_t>(t.bytes()));
+    } else {
+      Kept* to = t.data<Kept>();
+      for (i64 i = 0; i < t.numel(); ++i)
+        to[i] = detail::kept(detail::load<Stored>(from + i * static_cast<i64>(sizeof(Stored))));
+    }
+  });
+  return t;
+}
+
+/// The same with a step per axis, in elements, as PyTorch stores views. The caller has checked that
+/// every index is inside of the storage.
+inline Tensor read_elements(Element e, const u8* from, const Shape& shape, const Shape& strides) {
+  Tensor t = Tensor::empty(shape, kept_as(e));
+  if (t.numel() == 0) return t;
+  detail::visit_element(e, [&](auto stored) {
+    using Stored = decltype(stored);
+    auto* to = t.data<decltype(detail::kept(stored))>();
+    i64 index[Shape::max_rank] = {};
+    i64 position = 0;  // of the element at `index`, in the storage
+    for (i64 i = 0; i < t.numel(); ++i) {
+      to[i] =
+          detail::kept(detail::load<Stored>(from + position * static_cast<i64>(sizeof(Stored))));
+      for (int a = shape.rank() - 1; a >= 0; --a) {  // the next index, last axis first
+        position += strides[a];
+        if (++index[a] < shape[a]) break;
+        position -= strides[a] * shape[a];
+        index[a] = 0;
+      }
+    }
+  });
+  return t;
+}
+
+}  // namespace ppma::inline PPMA_ABI
