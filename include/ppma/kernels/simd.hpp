@@ -47,6 +47,14 @@ PPMA_INLINE Vec<T> load_some(const T* p, i64 n) {
   std::memcpy(&v, p, static_cast<std::size_t>(n) * sizeof(T));
   return v;
 }
+/// v with 0 in all lanes but the first n.
+template <class T>
+PPMA_INLINE Vec<T> keep_first(Vec<T> v, i64 n) {
+  VecBits<T> lane;
+  PPMA_UNROLL
+  for (i64 i = 0; i < lanes<T>; ++i) lane[i] = static_cast<std::remove_reference_t<decltype(lane[0])>>(i);
+  return lane < static_cast<std::remove_reference_t<decltype(lane[0])>>(n) ? v : Vec<T>{};
+}
 template <class T>
 PPMA_INLINE void store_some(T* p, Vec<T> v, i64 n) {
   std::memcpy(p, &v, static_cast<std::size_t>(n) * sizeof(T));

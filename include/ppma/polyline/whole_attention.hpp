@@ -1,0 +1,86 @@
+#pragma once
+// Whole polyline path masked attention (PPMVA), fused: values and gradients of the composed form in
+// polyline/attention.hpp, without any N x N array. How: polyline/whole_attention_kernel.hpp.
+//
+//   Y = ( 1/2 rowsoftmax(Q K^T + M) + 1/2 rowsoftmax(Q K^T + M^T) ) V,   M = log L        (spec: variant `code`)
+
+#include <type_traits>
+
+#include "ppma/polyline/check.hpp"
+#include "ppma/polyline/types.hpp"
+#include "ppma/polyline/whole_attention_kernel.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+// Calls f with the paths as a compile-time constant.
+template <class F>
+void visit_paths(Paths paths, F&& f) {
+  switch (paths) {
+    case Paths::none: return f(std::integral_constant<Paths, Paths::none>{});
+    case Paths::v2h: return f(std::integral_constant<Paths, Paths::v2h>{});
+    case Paths::h2v: return f(std::integral_constant<Paths, Paths::h2v>{});
+    case Paths::both: return f(std::integral_constant<Paths, Paths::both>{});
+  }
+}
+
+}  // namespace detail
+
+namespace kernels {
+
+template <class T>
+void whole_attention(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha,
+                     const T* log_beta, T* y) {
+  ppma::detail::visit_paths(paths, [&](auto p) { whole::forward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, y); });
+}
+template <class T>
+void whole_attention_backward(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v,
+                              const T* log_alpha, const T* log_beta, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha,
+                              T* dlog_beta) {
+  ppma::detail::visit_paths(paths, [&](auto p) {
+    whole::backward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, dy, dq, dk, dv, dlog_alpha, dlog_beta);
+  });
+}
+
+}  // namespace kernels
+
+/// Fused whole attention with the polyline mask (spec variant `code`); the composed twin is
+/// whole_attention_composed() in polyline/attention.hpp.
+///   q, k, v              (B,H,W,C), k already scaled, rotary applied; head g owns channels [g C/G, (g+1) C/G)
+///   log_alpha, log_beta  (B,G,H,W), each <= 0: logs of the decays of the edge to the left and above; ignored (may be
+///                        undefined) for Paths::none, which is plain softmax attention
+///   returns              (B,H,W,C)
+/// Paths::both averages the softmaxes of V2H and H2V, v2h or h2v takes one. Memory O(B C N).
+inline Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
+                              const Tensor& log_beta, Paths paths = Paths::both) {
+  const bool masked = paths != Paths::none;
+  const auto x = detail::check_attention("whole_attention", q, k, v, heads, log_alpha, log_beta, masked);
+  const Tensor la = masked ? log_alpha.detach() : Tensor(), lb = masked ? log_beta.detach() : Tensor();
+  Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device());
+  visit(q.device(), q.dtype(), "whole_attention", [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::whole_attention(on, paths, x, q.data<T>(), k.data<T>(), v.data<T>(), masked ? la.data<T>() : nullptr,
+                             masked ? lb.data<T>() : nullptr, y.data<T>());
+  });
+  return record(y, "whole_attention", {q, k, v, masked ? log_alpha : Tensor(), masked ? log_beta : Tensor()},
+                [x, q = q.detach(), k = k.detach(), v = v.detach(), la, lb, paths, masked](const Tensor& dy) {
+    Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.device()), dk = Tensor::empty(q.shape(), q.dtype(), q.device());
+    Tensor dv = Tensor::empty(q.shape(), q.dtype(), q.device()), dla, dlb;
+    if (masked) {
+      dla = Tensor::empty(la.shape(), la.dtype(), la.device());
+      dlb = Tensor::empty(lb.shape(), lb.dtype(), lb.device());
+    }
+    visit(q.device(), q.dtype(), "whole_attention", [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::whole_attention_backward(on, paths, x, q.data<T>(), k.data<T>(), v.data<T>(),
+                                        masked ? la.data<T>() : nullptr, masked ? lb.data<T>() : nullptr, dy.data<T>(),
+                                        dq.data<T>(), dk.data<T>(), dv.data<T>(), masked ? dla.data<T>() : nullptr,
+                                        masked ? dlb.data<T>() : nullptr);
+    });
+    return Grads{dq, dk, dv, dla, dlb};
+  });
+}
+
+}  // namespace ppma::inline PPMA_ABI
