@@ -1,6 +1,7 @@
 #pragma once
-// Sums over axes, on raw pointers. Long sums are cut into pieces of fixed length whose partial sums are added in order:
-// rounding grows with the logarithm-like depth instead of the length, and the result does not depend on the threads.
+// Sums and extremes over axes, on raw pointers. Long sums are cut into pieces of fixed length whose partial sums are
+// added in order: rounding grows with the number of pieces' logarithm instead of the length, and the result does not
+// depend on the threads.
 
 #include <algorithm>
 #include <vector>
@@ -10,30 +11,45 @@
 #include "ppma/core/device.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/core/shape.hpp"
+#include "ppma/kernels/simd.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels {
+
+namespace detail {
+
+template <class T>
+PPMA_INLINE void add_row(i64 n, const T* x, T* y) {
+  i64 i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) store<T>(y + i, load(y + i) + load(x + i));
+  for (; i < n; ++i) y[i] += x[i];
+}
+
+}  // namespace detail
 
 /// y += x, n elements.
 template <class T>
 void add_to(Cpu, i64 n, const T* x, T* y) {
-  parallel_for(n, 1 << 15, [=](i64 begin, i64 end) {
-    for (i64 i = begin; i < end; ++i) y[i] += x[i];
-  });
+  parallel_for(n, 1 << 15, [=](i64 begin, i64 end) { detail::add_row(end - begin, x + begin, y + begin); });
 }
 
-/// Sum of n contiguous elements: sixteen running sums, then pairwise over pieces of 4096.
+/// Sum of n contiguous elements: four vectors of running sums, pairwise over pieces of at most 4096.
 template <class T>
 T sum_contiguous(const T* x, i64 n) {
   if (n > 4096) {
-    const i64 half = n / 2 / 16 * 16;
+    const i64 half = n / 2 / 64 * 64;
     return sum_contiguous(x, half) + sum_contiguous(x + half, n - half);
   }
-  T lane[16] = {};
+  constexpr i64 w = lanes<T>;
+  Vec<T> s0{}, s1{}, s2{}, s3{};
   i64 i = 0;
-  for (; i + 16 <= n; i += 16)
-    for (int l = 0; l < 16; ++l) lane[l] += x[i + l];
-  T total = 0;
-  for (int l = 0; l < 16; ++l) total += lane[l];
+  for (; i + 4 * w <= n; i += 4 * w) {
+    s0 += load(x + i);
+    s1 += load(x + i + w);
+    s2 += load(x + i + 2 * w);
+    s3 += load(x + i + 3 * w);
+  }
+  for (; i + w <= n; i += w) s0 += load(x + i);
+  T total = lane_sum<T>((s0 + s1) + (s2 + s3));
   for (; i < n; ++i) total += x[i];
   return total;
 }
@@ -45,8 +61,7 @@ void sum_rows(Cpu, i64 rows, i64 cols, const T* x, T* y) {
   const i64 blocks = (rows + block - 1) / block;
   if (blocks <= 1) {
     std::fill_n(y, cols, T(0));
-    for (i64 r = 0; r < rows; ++r)
-      for (i64 c = 0; c < cols; ++c) y[c] += x[r * cols + c];
+    for (i64 r = 0; r < rows; ++r) detail::add_row(cols, x + r * cols, y);
     return;
   }
   const Workspace<T> partial(blocks * cols);
@@ -79,7 +94,15 @@ void sum_to(Cpu, const Shape& from, const T* x, const Shape& to, T* y) {
   } else if (size.empty() || (size.size() == 1 && !summed[0])) {
     std::copy_n(x, n, y);
   } else if (size.size() == 1) {
-    *y = sum_contiguous(x, n);
+    // 16 Ki elements a piece; the pieces' sums in order.
+    constexpr i64 piece = 16384;
+    const i64 pieces = (n + piece - 1) / piece;
+    const Workspace<T> partial(pieces);
+    T* p = partial.data();
+    parallel_for(pieces, 4, [=](i64 begin, i64 end) {
+      for (i64 i = begin; i < end; ++i) p[i] = sum_contiguous(x + i * piece, std::min(piece, n - i * piece));
+    });
+    *y = sum_contiguous(p, pieces);
   } else if (size.size() == 2 && summed[1]) {  // (kept, summed)
     const i64 cols = size[1];
     parallel_for(size[0], std::max<i64>(1, 32768 / cols), [=](i64 begin, i64 end) {
@@ -95,15 +118,38 @@ void sum_to(Cpu, const Shape& from, const T* x, const Shape& to, T* y) {
     const i64 batch = n / (kept * count);
     const Workspace<T> left(batch * kept);
     T* p = left.data();
-    for (i64 b = 0; b < batch; ++b) {
-      if (inner) p[b] = sum_contiguous(x + b * count, count);
-      else sum_rows(Cpu{}, count, kept, x + b * count * kept, p + b * kept);
-    }
+    parallel_for(batch, std::max<i64>(1, 32768 / (count * kept)), [=](i64 begin, i64 end) {
+      for (i64 b = begin; b < end; ++b) {
+        if (inner) p[b] = sum_contiguous(x + b * count, count);
+        else sum_rows(Cpu{}, count, kept, x + b * count * kept, p + b * kept);
+      }
+    });
     Shape rest, target;
     for (std::size_t a = 0; a + (inner ? 1 : 2) < size.size(); ++a) rest.push_back(size[a]), target.push_back(summed[a] ? 1 : size[a]);
     rest.push_back(kept), target.push_back(kept);
     sum_to(Cpu{}, rest, p, target, y);
   }
+}
+
+/// Largest (sign = 1) or smallest (sign = -1) element along the middle axis of x (outer, n, inner), n >= 1, and its
+/// first index; a NaN wins. best may be null.
+template <class T>
+void extreme(Cpu, i64 outer, i64 n, i64 inner, T sign, const T* x, T* best, i64* index) {
+  parallel_for(outer, std::max<i64>(1, 8192 / (n * inner)), [=](i64 begin, i64 end) {
+    const Workspace<T> room(inner);
+    for (i64 o = begin; o < end; ++o) {
+      const T* p = x + o * n * inner;
+      T* b = best != nullptr ? best + o * inner : room.data();
+      i64* at = index + o * inner;
+      std::copy_n(p, inner, b);
+      std::fill_n(at, inner, i64{0});
+      for (i64 k = 1; k < n; ++k)
+        for (i64 i = 0; i < inner; ++i) {
+          const T v = p[k * inner + i];
+          if (sign * v > sign * b[i] || (v != v && b[i] == b[i])) b[i] = v, at[i] = k;
+        }
+    }
+  });
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

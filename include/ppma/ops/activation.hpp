@@ -1,0 +1,71 @@
+#pragma once
+// Activations, elementwise, any shape. f32 runs on polynomials of known error (kernels/simd.hpp), f64 on libm's accuracy.
+
+#include "ppma/ops/elementwise.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace functions {
+
+struct Relu {
+  static constexpr Keep keep = Keep::output;
+  template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return x < 0 ? V{} : x; }
+  template <class V> PPMA_HD PPMA_INLINE V df(V y) const {
+    const V one = V{} + constant<V>(1);
+    return y > 0 ? one : V{};
+  }
+};
+struct Gelu {
+  static constexpr Keep keep = Keep::input;
+  template <class V> PPMA_HD PPMA_INLINE V phi(V x) const {  // the normal distribution function
+    return constant<V>(0.5) * (constant<V>(1) + erf_of(x * constant<V>(0.70710678118654752440)));
+  }
+  template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return x * phi(x); }
+  template <class V> PPMA_HD PPMA_INLINE V df(V x) const {
+    const V density = constant<V>(0.39894228040143267794) * exp_of(x * x * constant<V>(-0.5));
+    return phi(x) + x * density;
+  }
+};
+struct Silu {
+  static constexpr Keep keep = Keep::input;
+  template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return x * sigmoid_of(x); }
+  template <class V> PPMA_HD PPMA_INLINE V df(V x) const {
+    const V s = sigmoid_of(x);
+    return s * (constant<V>(1) + x * (constant<V>(1) - s));
+  }
+};
+struct Sigmoid {
+  static constexpr Keep keep = Keep::output;
+  template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return sigmoid_of(x); }
+  template <class V> PPMA_HD PPMA_INLINE V df(V y) const { return y * (constant<V>(1) - y); }
+};
+struct Tanh {
+  static constexpr Keep keep = Keep::output;
+  template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return tanh_of(x); }
+  template <class V> PPMA_HD PPMA_INLINE V df(V y) const { return constant<V>(1) - y * y; }
+};
+struct Softplus {
+  static constexpr Keep keep = Keep::input;
+  template <class V> PPMA_HD PPMA_INLINE V f(V x) const {
+    return x > constant<V>(20) ? x : softplus_of(x);
+  }
+  template <class V> PPMA_HD PPMA_INLINE V df(V x) const {
+    const V one = V{} + constant<V>(1);
+    return x > constant<V>(20) ? one : sigmoid_of(x);
+  }
+};
+
+}  // namespace functions
+
+/// max(x, 0); keeps its output only.
+inline Tensor relu(const Tensor& x) { return elementwise("relu", x, functions::Relu{}); }
+/// x * Phi(x), the exact form with erf (not the tanh approximation).
+inline Tensor gelu(const Tensor& x) { return elementwise("gelu", x, functions::Gelu{}); }
+/// x * sigmoid(x), also called swish.
+inline Tensor silu(const Tensor& x) { return elementwise("silu", x, functions::Silu{}); }
+inline Tensor sigmoid(const Tensor& x) { return elementwise("sigmoid", x, functions::Sigmoid{}); }
+inline Tensor tanh(const Tensor& x) { return elementwise("tanh", x, functions::Tanh{}); }
+/// ln(1 + e^x); x itself above 20, as PyTorch has it.
+inline Tensor softplus(const Tensor& x) { return elementwise("softplus", x, functions::Softplus{}); }
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,96 @@
+#pragma once
+// What every elementwise op shares. To add one: write its function and derivative as a struct
+//
+//   struct Square {
+//     static constexpr Keep keep = Keep::input;                       // what df is a function of
+//     template <class V> PPMA_HD V f(V x) const { return x * x; }     // V: float, double or a Vec of them
+//     template <class V> PPMA_HD V df(V x) const { return x + x; }
+//   };
+//   inline Tensor square(const Tensor& x) { return elementwise("square", x, functions::Square{}); }
+//
+// and one line in tests/op_cases.
+
+#include "ppma/kernels/map.hpp"
+#include "ppma/tensor/autograd.hpp"
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// What the derivative of an elementwise function needs, and so what is kept until backward.
+enum class Keep { nothing, input, output };
+
+namespace detail {
+
+template <class F>
+struct Value {
+  F function;
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V x) const {
+    return function.f(x);
+  }
+};
+template <class F>
+struct Slope {  // dx from what was kept and dy
+  F function;
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V kept, V dy) const {
+    return dy * function.df(kept);
+  }
+};
+
+// Room for a gradient of dy's shape: dy's own elements where nobody else sees them.
+inline Tensor room_for_gradient(const Tensor& dy) {
+  return dy.sole_owner() ? dy.detach() : Tensor::empty(dy.shape(), dy.dtype(), dy.device());
+}
+
+inline void check_defined(const char* op, const Tensor& x) {
+  check(x.defined(), op, ": the argument is an undefined tensor; give it a value first");
+}
+inline void check_same_kind(const char* op, const Tensor& a, const Tensor& b) {
+  check_defined(op, a);
+  check_defined(op, b);
+  check(a.dtype() == b.dtype(), op, ": dtypes ", a.dtype(), " and ", b.dtype(), " differ; convert one with cast");
+  check(a.device() == b.device(), op, ": one tensor is on the ", a.device(), ", the other on the ", b.device());
+}
+
+}  // namespace detail
+
+/// y = f(x) elementwise; backward dx = dy * df(what was kept).
+template <class F>
+Tensor elementwise(const char* op, const Tensor& x, const F& function) {
+  detail::check_defined(op, x);
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::map(on, x.numel(), x.data<T>(), y.data<T>(), detail::Value<F>{function});
+  });
+  const Tensor kept = F::keep == Keep::input ? x.detach() : F::keep == Keep::output ? y.detach() : Tensor();
+  return record(y, op, {x}, [op, kept, function](const Tensor& dy) {
+    Tensor dx = detail::room_for_gradient(dy);
+    const Tensor& s = kept.defined() ? kept : dy;
+    visit(dy.device(), dy.dtype(), op, [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::map(on, dy.shape(), s.shape(), s.data<T>(), dy.shape(), dy.data<T>(), dx.data<T>(),
+                   detail::Slope<F>{function});
+    });
+    return Grads{dx};
+  });
+}
+
+namespace detail {
+
+/// f(a, b) elementwise with broadcasting, not recorded: the op adds its backward.
+template <class F>
+Tensor combine(const char* op, const Tensor& a, const Tensor& b, const F& f) {
+  check_same_kind(op, a, b);
+  Tensor y = Tensor::empty(broadcast(a.shape(), b.shape(), op), a.dtype(), a.device());
+  visit(a.device(), a.dtype(), op, [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::map(on, y.shape(), a.shape(), a.data<T>(), b.shape(), b.data<T>(), y.data<T>(), f);
+  });
+  return y;
+}
+
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI

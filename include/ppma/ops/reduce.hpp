@@ -1,0 +1,98 @@
+#pragma once
+// Reductions: sum, mean, max, min, argmax. Axes may be negative; keepdim leaves reduced axes with size 1.
+// Sums add in an order that is the same for any number of threads (kernels/reduce.hpp).
+
+#include <vector>
+
+#include "ppma/kernels/reduce.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// Sum over `axes` (distinct). sum(x (B,N,C), {1}) is (B,C); with keepdim (B,1,C).
+inline Tensor sum(const Tensor& x, const std::vector<int>& axes, bool keepdim = false) {
+  detail::check_defined("sum", x);
+  Shape kept = x.shape();  // reduced axes with size 1
+  bool reduced[Shape::max_rank] = {};
+  for (const int axis : axes) {
+    const int a = x.shape().axis(axis, "sum");
+    check(!reduced[a], "sum: axis ", axis, " is named twice");
+    reduced[a] = true;
+    kept.set(a, 1);
+  }
+  Shape result;
+  for (int a = 0; a < x.rank(); ++a)
+    if (keepdim || !reduced[a]) result.push_back(kept[a]);
+  Tensor y = Tensor::empty(result, x.dtype(), x.device());
+  visit(x.device(), x.dtype(), "sum", [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::sum_to(on, x.shape(), x.data<T>(), kept, y.data<T>());
+  });
+  return record(y, "sum", {x}, [shape = x.shape(), kept](const Tensor& dy) {
+    return Grads{broadcast_to(dy.viewed_as(kept), shape)};
+  });
+}
+
+/// Mean over `axes`, as sum.
+inline Tensor mean(const Tensor& x, const std::vector<int>& axes, bool keepdim = false) {
+  const Tensor s = sum(x, axes, keepdim);
+  check(x.numel() > 0, "mean: shape ", x.shape(), " has no elements");
+  return scale(s, static_cast<double>(s.numel()) / static_cast<double>(x.numel()));
+}
+
+/// Sum and mean of all elements: shape ().
+inline Tensor sum(const Tensor& x) {
+  detail::check_defined("sum", x);
+  return reshape(sum(reshape(x, {x.numel()}), {0}), Shape{});
+}
+inline Tensor mean(const Tensor& x) {
+  check(x.numel() > 0, "mean: shape ", x.shape(), " has no elements");
+  return scale(sum(x), 1.0 / static_cast<double>(x.numel()));
+}
+
+/// The result of max and min: values, and the int64 index of each along the axis (the first of equals).
+struct Extreme {
+  Tensor values, indices;
+};
+
+namespace detail {
+
+inline Extreme extreme(const char* op, const Tensor& x, int axis, bool keepdim, int sign) {
+  check_defined(op, x);
+  const int a = x.shape().axis(axis, op);
+  check(x.dim(a) > 0, op, ": axis ", axis, " of shape ", x.shape(), " is empty");
+  const i64 outer = x.shape().product(0, a), n = x.dim(a), inner = x.shape().product(a + 1, x.rank());
+  const Shape shape = keepdim ? with_size(x.shape(), a, 1) : without_axis(x.shape(), a);
+  Tensor y = Tensor::empty(shape, x.dtype(), x.device()), index = Tensor::empty(shape, DType::int64, x.device());
+  visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::extreme(on, outer, n, inner, static_cast<T>(sign), x.data<T>(), y.data<T>(), index.data<i64>());
+  });
+  y = record(y, op, {x}, [op, shape = x.shape(), index, n, inner](const Tensor& dy) {
+    Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.device());
+    visit(dy.device(), dy.dtype(), op, [&](auto, auto t) {
+      using T = decltype(t);
+      const T* g = dy.data<T>();
+      const i64* at = index.data<i64>();
+      T* p = dx.data<T>();
+      for (i64 i = 0; i < dy.numel(); ++i) p[(i / inner * n + at[i]) * inner + i % inner] = g[i];
+    });
+    return Grads{dx};
+  });
+  return {y, index};
+}
+
+}  // namespace detail
+
+/// Largest element along one axis; the gradient goes to the first of equals. NaN counts as largest.
+inline Extreme max(const Tensor& x, int axis, bool keepdim = false) { return detail::extreme("max", x, axis, keepdim, 1); }
+/// Smallest element along one axis, as max.
+inline Extreme min(const Tensor& x, int axis, bool keepdim = false) { return detail::extreme("min", x, axis, keepdim, -1); }
+/// int64 index of the largest element along one axis, the first of equals. Not differentiable.
+inline Tensor argmax(const Tensor& x, int axis, bool keepdim = false) {
+  const NoGrad not_recorded;
+  return detail::extreme("argmax", x, axis, keepdim, 1).indices;
+}
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,158 @@
+#pragma once
+// softmax and log_softmax. Over the last axis a row is read once from memory and stays in L1 for its three passes
+// (largest, exponentials and their sum, division); another axis is moved to the end and back.
+//
+//   y_k = e^(x_k - m) / s,  m = max x,  s = sum_j e^(x_j - m)         dx_k = y_k (dy_k - sum_j dy_j y_j)
+//   l_k = x_k - m - ln s                                              dx_k = dl_k - e^(l_k) sum_j dl_j
+
+#include <cmath>
+
+#include "ppma/kernels/simd.hpp"
+#include "ppma/ops/layout.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace kernels {
+
+/// Largest of n >= 1 elements.
+template <class T>
+T row_max(i64 n, const T* x) {
+  T m = x[0];
+  i64 i = 0;
+  if (n >= lanes<T>) {
+    Vec<T> v = load(x);
+    for (i = lanes<T>; i + lanes<T> <= n; i += lanes<T>) v = max_of(v, load(x + i));
+    m = lane_max<T>(v);
+  }
+  for (; i < n; ++i) m = x[i] > m ? x[i] : m;
+  return m;
+}
+
+/// y_k = e^(x_k - m); returns their sum. y may be x, or null if only the sum is asked for.
+template <class T>
+T row_exp(i64 n, const T* x, T m, T* y) {
+  Vec<T> sum{};
+  i64 i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) {
+    const Vec<T> e = exp_of<Vec<T>>(load(x + i) - m);
+    if (y != nullptr) store<T>(y + i, e);
+    sum += e;
+  }
+  if (i < n) {
+    // The lanes behind the end must add nothing: they go through memory, which cuts them off.
+    T rest[lanes<T>] = {};
+    store_some<T>(rest, exp_of<Vec<T>>(load_some(x + i, n - i) - m), n - i);
+    sum += load(rest);
+    if (y != nullptr) store_some<T>(y + i, load(rest), n - i);
+  }
+  return lane_sum<T>(sum);
+}
+
+/// sum_k a_k b_k.
+template <class T>
+T row_dot(i64 n, const T* a, const T* b) {
+  Vec<T> sum{};
+  i64 i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) sum += load(a + i) * load(b + i);
+  if (i < n) sum += load_some(a + i, n - i) * load_some(b + i, n - i);
+  return lane_sum<T>(sum);
+}
+
+/// y_k = f(x_k), one row. y may be x.
+template <class T, class F>
+PPMA_INLINE void row_map(i64 n, const T* x, T* y, F f) {
+  detail::map_row<true, false>(n, x, x, y, [f](Vec<T> v, Vec<T>) { return f(v); });
+}
+/// y_k = f(a_k, b_k), one row.
+template <class T, class F>
+PPMA_INLINE void row_map(i64 n, const T* a, const T* b, T* y, F f) {
+  detail::map_row<true, true>(n, a, b, y, f);
+}
+
+/// Calls f(row) for rows of n elements in parallel.
+template <class F>
+void for_rows(Cpu, i64 rows, i64 n, F f) {
+  parallel_for(rows, std::max<i64>(1, 8192 / std::max<i64>(n, 1)), [=](i64 begin, i64 end) {
+    for (i64 r = begin; r < end; ++r) f(r);
+  });
+}
+
+template <class T>
+void softmax(Cpu on, i64 rows, i64 n, const T* x, T* y) {
+  for_rows(on, rows, n, [=](i64 r) {
+    const T* row = x + r * n;
+    const T scale = T(1) / row_exp(n, row, row_max(n, row), y + r * n);
+    row_map(n, y + r * n, y + r * n, [scale](Vec<T> v) { return v * scale; });
+  });
+}
+
+template <class T>
+void log_softmax(Cpu on, i64 rows, i64 n, const T* x, T* y) {
+  for_rows(on, rows, n, [=](i64 r) {
+    const T* row = x + r * n;
+    const T m = row_max(n, row), log_sum = m + std::log(row_exp(n, row, m, static_cast<T*>(nullptr)));
+    row_map(n, row, y + r * n, [log_sum](Vec<T> v) { return v - log_sum; });
+  });
+}
+
+/// dx may be dy.
+template <class T>
+void softmax_backward(Cpu on, i64 rows, i64 n, const T* y, const T* dy, T* dx) {
+  for_rows(on, rows, n, [=](i64 r) {
+    const T dot = row_dot(n, y + r * n, dy + r * n);
+    row_map(n, y + r * n, dy + r * n, dx + r * n, [dot](Vec<T> p, Vec<T> g) { return p * (g - dot); });
+  });
+}
+
+template <class T>
+void log_softmax_backward(Cpu on, i64 rows, i64 n, const T* y, const T* dy, T* dx) {
+  for_rows(on, rows, n, [=](i64 r) {
+    const T sum = sum_contiguous(dy + r * n, n);
+    row_map(n, y + r * n, dy + r * n, dx + r * n, [sum](Vec<T> l, Vec<T> g) { return g - exp_of(l) * sum; });
+  });
+}
+
+}  // namespace kernels
+
+namespace detail {
+
+template <class Forward, class Backward>
+Tensor over_last_axis(const char* op, const Tensor& x, int axis, Forward forward, Backward backward) {
+  check_defined(op, x);
+  check(x.rank() >= 1, op, ": needs an axis, got a tensor of shape ", x.shape());
+  const int a = x.shape().axis(axis, op), last = x.rank() - 1;
+  if (a != last) return transpose(over_last_axis(op, transpose(x, a, last), last, forward, backward), a, last);
+  const i64 n = x.dim(last), rows = x.shape().product(0, last);
+  check(n > 0, op, ": axis ", axis, " of shape ", x.shape(), " is empty");
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
+    using T = decltype(t);
+    forward(on, rows, n, x.data<T>(), y.data<T>());
+  });
+  return record(y, op, {x}, [op, rows, n, backward, y = y.detach()](const Tensor& dy) {
+    Tensor dx = room_for_gradient(dy);
+    visit(dy.device(), dy.dtype(), op, [&](auto on, auto t) {
+      using T = decltype(t);
+      backward(on, rows, n, y.data<T>(), dy.data<T>(), dx.data<T>());
+    });
+    return Grads{dx};
+  });
+}
+
+}  // namespace detail
+
+/// Along `axis`, non-negative numbers of sum 1. Any shape; large arguments are safe.
+inline Tensor softmax(const Tensor& x, int axis = -1) {
+  return detail::over_last_axis(
+      "softmax", x, axis, [](auto... a) { kernels::softmax(a...); },
+      [](auto... a) { kernels::softmax_backward(a...); });
+}
+
+/// ln softmax(x), without forming the softmax.
+inline Tensor log_softmax(const Tensor& x, int axis = -1) {
+  return detail::over_last_axis(
+      "log_softmax", x, axis, [](auto... a) { kernels::log_softmax(a...); },
+      [](auto... a) { kernels::log_softmax_backward(a...); });
+}
+
+}  // namespace ppma::inline PPMA_ABI
