@@ -1,0 +1,215 @@
+#pragma once
+// Layer norm (statistics of a row) and batch norm (statistics of a column) of x (rows, cols).
+//
+// Sums over rows are taken over row blocks whose size depends on the shape alone, then over the blocks in order: the
+// result does not depend on the threads. Variances are sums of squared distances from a mean, never E[x^2] - E[x]^2.
+
+#include <algorithm>
+#include <cmath>
+
+#include "ppma/core/buffer.hpp"
+#include "ppma/core/device.hpp"
+#include "ppma/core/parallel.hpp"
+#include "ppma/kernels/columns.hpp"
+#include "ppma/kernels/reduce.hpp"
+
+namespace ppma::inline PPMA_ABI::kernels {
+
+// ---- layer norm ----
+
+/// y = (x - mean) * rstd * w + b with each row's mean and rstd = 1 / sqrt(var + eps), both kept (null: not kept).
+template <class T>
+void layer_norm(Cpu, i64 rows, i64 cols, const T* x, const T* w, const T* b, T eps, T* y, T* mean, T* rstd) {
+  parallel_for(rows, std::max<i64>(1, 32768 / cols), [=](i64 begin, i64 end) {
+    for (i64 r = begin; r < end; ++r) {
+      const T* xr = x + r * cols;
+      T* yr = y + r * cols;
+      const T m = sum_columns<T>(cols, [=](i64 c, auto lane) { return get<decltype(lane)>(xr + c); }) / static_cast<T>(cols);
+      const T var = sum_columns<T>(cols, [=](i64 c, auto lane) {
+                      const auto d = get<decltype(lane)>(xr + c) - m;
+                      return d * d;
+                    }) / static_cast<T>(cols);
+      const T s = T(1) / std::sqrt(var + eps);
+      columns<T>(cols, [=](i64 c, auto lane) {
+        using V = decltype(lane);
+        put(yr + c, V((get<V>(xr + c) - m) * s * get<V>(w + c) + get<V>(b + c)));
+      });
+      if (mean) mean[r] = m, rstd[r] = s;
+    }
+  });
+}
+
+/// dx (null: not wanted), dw and db from dy and what the forward pass kept.
+template <class T>
+void layer_norm_backward(Cpu, i64 rows, i64 cols, const T* x, const T* w, const T* mean, const T* rstd, const T* dy, T* dx,
+                         T* dw, T* db) {
+  constexpr i64 block = 128;
+  const i64 blocks = (rows + block - 1) / block;
+  const Workspace<T> partial(2 * blocks * cols);  // (2, blocks, cols): dw, db of each row block
+  T* const pw = partial.data();
+  T* const pb = pw + blocks * cols;
+  parallel_for(blocks, std::max<i64>(1, 32768 / (block * cols)), [=](i64 begin, i64 end) {
+    for (i64 k = begin; k < end; ++k) {
+      T* const dwk = pw + k * cols;
+      T* const dbk = pb + k * cols;
+      std::fill_n(dwk, cols, T(0));
+      std::fill_n(dbk, cols, T(0));
+      for (i64 r = k * block; r < std::min(rows, (k + 1) * block); ++r) {
+        const T *xr = x + r * cols, *gr = dy + r * cols;
+        const T m = mean[r], s = rstd[r];
+        // y = xhat w + b, xhat = (x - mean) rstd:  dw += dy xhat, db += dy;
+        // g = dy w:  dx = rstd (g - mean(g) - xhat mean(g xhat))
+        T sum_gx = 0;
+        const T sum_g = [&] {
+          Vec<T> g1{}, gx{};
+          T tail = 0;
+          columns<T>(cols, [&](i64 c, auto lane) {
+            using V = decltype(lane);
+            const V d = get<V>(gr + c), xhat = (get<V>(xr + c) - m) * s, g = d * get<V>(w + c);
+            put(dwk + c, V(get<V>(dwk + c) + d * xhat));
+            put(dbk + c, V(get<V>(dbk + c) + d));
+            if constexpr (std::is_same_v<V, T>)
+              tail += g, sum_gx += g * xhat;
+            else
+              g1 += g, gx += g * xhat;
+          });
+          sum_gx += lane_sum<T>(gx);
+          return tail + lane_sum<T>(g1);
+        }();
+        if (dx == nullptr) continue;
+        const T g_mean = sum_g / static_cast<T>(cols), gx_mean = sum_gx / static_cast<T>(cols);
+        T* const dxr = dx + r * cols;
+        columns<T>(cols, [=](i64 c, auto lane) {
+          using V = decltype(lane);
+          const V xhat = (get<V>(xr + c) - m) * s, g = get<V>(gr + c) * get<V>(w + c);
+          put(dxr + c, V(s * (g - g_mean - xhat * gx_mean)));
+        });
+      }
+    }
+  });
+  sum_rows(Cpu{}, blocks, cols, pw, dw);
+  sum_rows(Cpu{}, blocks, cols, pb, db);
+}
+
+// ---- batch norm ----
+
+namespace detail {
+// Rows a block: the block is read twice and should stay in L1.
+inline i64 norm_block(i64 cols) { return std::clamp<i64>(8192 / cols, 8, 256); }
+
+// Sum over r < n of term(r, V{}) for one V of columns: four running sums.
+template <class V, class F>
+PPMA_INLINE V sum_down(i64 n, F&& term) {
+  V s0{}, s1{}, s2{}, s3{};
+  i64 r = 0;
+  for (; r + 4 <= n; r += 4) s0 += term(r), s1 += term(r + 1), s2 += term(r + 2), s3 += term(r + 3);
+  for (; r < n; ++r) s0 += term(r);
+  return (s0 + s1) + (s2 + s3);
+}
+}  // namespace detail
+
+/// Mean and biased variance of each column. Each block has a mean and a sum of squared distances of its own; blocks are
+/// joined as in Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983.
+template <class T>
+void column_statistics(Cpu, i64 rows, i64 cols, const T* x, T* mean, T* var) {
+  const i64 block = detail::norm_block(cols), blocks = (rows + block - 1) / block;
+  const Workspace<T> partial(2 * blocks * cols);  // (blocks, 2, cols)
+  T* const p = partial.data();
+  parallel_for(blocks, std::max<i64>(1, 32768 / (block * cols)), [=](i64 begin, i64 end) {
+    for (i64 k = begin; k < end; ++k) {
+      const T* const xk = x + k * block * cols;
+      const i64 n = std::min(block, rows - k * block);
+      T* const out = p + 2 * k * cols;
+      columns<T>(cols, [=](i64 c, auto lane) {
+        using V = decltype(lane);
+        const V m = detail::sum_down<V>(n, [=](i64 r) { return get<V>(xk + r * cols + c); }) / static_cast<T>(n);
+        put(out + c, m);
+        put(out + cols + c, detail::sum_down<V>(n, [=](i64 r) {
+              const V d = get<V>(xk + r * cols + c) - m;
+              return V(d * d);
+            }));
+      });
+    }
+  });
+  parallel_for(cols, std::max<i64>(1, 16384 / blocks), [=](i64 begin, i64 end) {
+    for (i64 c = begin; c < end; ++c) {
+      double count = 0, m = 0, squares = 0;
+      for (i64 k = 0; k < blocks; ++k) {
+        const double n = static_cast<double>(std::min(block, rows - k * block));
+        const double gap = static_cast<double>(p[2 * k * cols + c]) - m;
+        squares += static_cast<double>(p[(2 * k + 1) * cols + c]) + gap * gap * count * n / (count + n);
+        m += gap * n / (count + n);
+        count += n;
+      }
+      mean[c] = static_cast<T>(m);
+      var[c] = static_cast<T>(squares / count);
+    }
+  });
+}
+
+/// y = (x - mean) * scale + shift, one value of each a column.
+template <class T>
+void normalize_columns(Cpu, i64 rows, i64 cols, const T* x, const T* mean, const T* scale, const T* shift, T* y) {
+  parallel_for(rows, std::max<i64>(1, 32768 / cols), [=](i64 begin, i64 end) {
+    for (i64 r = begin; r < end; ++r) {
+      const T* xr = x + r * cols;
+      T* yr = y + r * cols;
+      columns<T>(cols, [=](i64 c, auto lane) {
+        using V = decltype(lane);
+        put(yr + c, V((get<V>(xr + c) - get<V>(mean + c)) * get<V>(scale + c) + get<V>(shift + c)));
+      });
+    }
+  });
+}
+
+/// The two sums over rows that batch norm's backward is made of: sum dy and sum dy (x - mean).
+template <class T>
+void column_gradient_sums(Cpu, i64 rows, i64 cols, const T* x, const T* mean, const T* dy, T* sum_dy, T* sum_dyx) {
+  const i64 block = detail::norm_block(cols), blocks = (rows + block - 1) / block;
+  const Workspace<T> partial(2 * blocks * cols);  // (2, blocks, cols)
+  T* const p1 = partial.data();
+  T* const p2 = p1 + blocks * cols;
+  parallel_for(blocks, std::max<i64>(1, 32768 / (block * cols)), [=](i64 begin, i64 end) {
+    for (i64 k = begin; k < end; ++k) {
+      const T *const xk = x + k * block * cols, *const gk = dy + k * block * cols;
+      const i64 n = std::min(block, rows - k * block);
+      columns<T>(cols, [=](i64 c, auto lane) {
+        using V = decltype(lane);
+        const V m = get<V>(mean + c);
+        V s1a{}, s1b{}, s2a{}, s2b{};
+        i64 r = 0;
+        for (; r + 2 <= n; r += 2) {
+          const V ga = get<V>(gk + r * cols + c), gb = get<V>(gk + (r + 1) * cols + c);
+          s1a += ga, s1b += gb;
+          s2a += ga * (get<V>(xk + r * cols + c) - m), s2b += gb * (get<V>(xk + (r + 1) * cols + c) - m);
+        }
+        if (r < n) {
+          const V g = get<V>(gk + r * cols + c);
+          s1a += g, s2a += g * (get<V>(xk + r * cols + c) - m);
+        }
+        put(p1 + k * cols + c, V(s1a + s1b));
+        put(p2 + k * cols + c, V(s2a + s2b));
+      });
+    }
+  });
+  sum_rows(Cpu{}, blocks, cols, p1, sum_dy);
+  sum_rows(Cpu{}, blocks, cols, p2, sum_dyx);
+}
+
+/// dx = a dy + b (x - mean) + c, one a, b, mean, c a column.
+template <class T>
+void batch_norm_dx(Cpu, i64 rows, i64 cols, const T* dy, const T* x, const T* mean, const T* a, const T* b, const T* c,
+                   T* dx) {
+  parallel_for(rows, std::max<i64>(1, 32768 / cols), [=](i64 begin, i64 end) {
+    for (i64 r = begin; r < end; ++r) {
+      const T *gr = dy + r * cols, *xr = x + r * cols;
+      T* out = dx + r * cols;
+      columns<T>(cols, [=](i64 j, auto lane) {
+        using V = decltype(lane);
+        put(out + j, V(get<V>(a + j) * get<V>(gr + j) + get<V>(b + j) * (get<V>(xr + j) - get<V>(mean + j)) + get<V>(c + j)));
+      });
+    }
+  });
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels

@@ -1,0 +1,117 @@
+#pragma once
+// Convolution of channels-last images with weights as they are published, (O, I/groups, kh, kw).
+
+#include "ppma/kernels/conv.hpp"
+#include "ppma/kernels/reduce.hpp"
+#include "ppma/ops/depthwise.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct ConvOptions {
+  i64 stride = 1, padding = 0, groups = 1;  // padding: rows and columns of zeros on each side
+};
+
+namespace detail {
+
+// y[oy, ox, o] = sum over ky, kx, i of x[oy*stride - padding + ky, ox*stride - padding + kx, i] w[o, i, ky, kx]
+inline kernels::ConvMap conv_map(const Shape& x, const Shape& w, const Shape& y, const ConvOptions& options) {
+  kernels::ConvMap m{};
+  m.batch = x[0], m.h = x[1], m.w = x[2], m.ci = x[3];
+  m.oh = y[1], m.ow = y[2], m.co = y[3];
+  m.stride = options.stride, m.y0 = m.x0 = -options.padding;
+  m.th = w[2], m.tw = w[3], m.groups = options.groups;
+  m.out_batch = m.oh * m.ow * m.co, m.out_row = m.ow * m.co, m.out_col = m.co;
+  return m;
+}
+
+// dx: pixel s*j + r of x meets the taps k = (r + padding) mod s, + s, + 2 s ..., and tap k sees dy at
+// j + (r + padding - k) / s. So the pixels of one remainder r (in y and in x) are a convolution of dy with stride 1.
+template <class T>
+void conv_dx(Cpu on, const Shape& x, const Shape& w, const Shape& y, const ConvOptions& options, const T* weight, const T* dy,
+             T* dx) {
+  struct Taps {
+    i64 last, count, first_dy;  // the largest tap; how many; where it sees dy for j = 0
+  };
+  const i64 s = options.stride;
+  const auto taps_of = [&](i64 r, i64 size) {
+    const i64 k = (r + options.padding) % s;
+    const i64 count = k < size ? (size - 1 - k) / s + 1 : 0, last = k + (count - 1) * s;
+    return Taps{last, count, (r + options.padding - last) / s};
+  };
+  const i64 kk = w[2] * w[3];
+  if (s > w[2] || s > w[3]) std::fill_n(dx, x.numel(), T(0));  // some pixels meet no tap
+  for (i64 ry = 0; ry < std::min(s, x[1]); ++ry)
+    for (i64 rx = 0; rx < std::min(s, x[2]); ++rx) {
+      const Taps ty = taps_of(ry, w[2]), tx = taps_of(rx, w[3]);
+      if (ty.count == 0 || tx.count == 0) continue;
+      kernels::ConvMap m{};
+      m.batch = y[0], m.h = y[1], m.w = y[2], m.ci = y[3];
+      m.oh = (x[1] - ry + s - 1) / s, m.ow = (x[2] - rx + s - 1) / s, m.co = x[3];
+      m.stride = 1, m.y0 = ty.first_dy, m.x0 = tx.first_dy;
+      m.th = ty.count, m.tw = tx.count, m.groups = options.groups;
+      m.out_batch = x[1] * x[2] * x[3], m.out_row = s * x[2] * x[3], m.out_col = s * x[3];
+      const kernels::ConvWeights<T> turned{weight, kk, w[1] * kk, y[3] / options.groups * w[1] * kk, w[3], ty.last, -s, tx.last, -s};
+      kernels::convolve(on, m, dy, turned, static_cast<const T*>(nullptr), dx + (ry * x[2] + rx) * x[3]);
+    }
+}
+
+}  // namespace detail
+
+/// y (B,OH,OW,O) of x (B,H,W,I), w (O,I/groups,kh,kw), b (O) or undefined; OH = (H + 2 padding - kh) / stride + 1.
+/// Differentiable in all three. A depthwise convolution with stride 1 and "same" padding goes to its own
+/// kernel.
+/// Errors: ranks, channels that groups do not divide, a kernel larger than the padded image, dtypes.
+inline Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const ConvOptions& options = {}) {
+  const i64 groups = options.groups, stride = options.stride, padding = options.padding;
+  check(x.defined() && w.defined(), "conv2d: x or w is undefined");
+  check(x.rank() == 4, "conv2d: x must be (B,H,W,C), got ", x.shape(), "; images are channels-last here");
+  check(w.rank() == 4, "conv2d: w must be (O,I/groups,kh,kw), got ", w.shape());
+  check(stride >= 1 && padding >= 0 && groups >= 1, "conv2d: stride ", stride, ", padding ", padding, ", groups ", groups,
+        "; stride and groups must be at least 1, padding at least 0");
+  check(x.dim(3) % groups == 0 && w.dim(0) % groups == 0, "conv2d: groups ", groups, " must divide the ", x.dim(3),
+        " input and ", w.dim(0), " output channels");
+  check(w.dim(1) * groups == x.dim(3), "conv2d: x ", x.shape(), " has ", x.dim(3), " channels, w ", w.shape(), " with ",
+        groups, " groups takes ", w.dim(1) * groups);
+  check(!b.defined() || b.shape() == Shape{w.dim(0)}, "conv2d: b must be (", w.dim(0), "), got ", b.shape());
+  check(x.dtype() == w.dtype() && (!b.defined() || b.dtype() == w.dtype()), "conv2d: x is ", x.dtype(), ", w is ",
+        w.dtype(), "; x, w and b must have one dtype");
+  const i64 kh = w.dim(2), kw = w.dim(3), h = x.dim(1) + 2 * padding, width = x.dim(2) + 2 * padding;
+  check(kh >= 1 && kw >= 1 && kh <= h && kw <= width, "conv2d: a ", kh, "x", kw, " kernel on an image of ", x.shape(),
+        " with padding ", padding, "; the kernel must fit into the padded image");
+
+  if (groups == x.dim(3) && groups == w.dim(0) && groups > 1 && kh == kw && kh % 2 == 1 && padding == kh / 2 && stride == 1)
+    return depthwise_conv2d(x, w, b);
+
+  Tensor y = Tensor::empty({x.dim(0), (h - kh) / stride + 1, (width - kw) / stride + 1, w.dim(0)}, x.dtype(), x.device());
+  visit(x.device(), x.dtype(), "conv2d", [&](auto on, auto t) {
+    using T = decltype(t);
+    const kernels::ConvWeights<T> straight{w.data<T>(), w.dim(1) * kh * kw, kh * kw, w.dim(0) / groups * w.dim(1) * kh * kw, kw, 0, 1, 0, 1};
+    kernels::convolve(on, detail::conv_map(x.shape(), w.shape(), y.shape(), options), x.data<T>(), straight,
+                      b.defined() ? b.data<T>() : nullptr, y.data<T>());
+  });
+
+  const bool need_x = x.requires_grad(), need_w = w.requires_grad(), need_b = b.requires_grad();
+  const Tensor saved_x = need_w ? x.detach() : Tensor(), saved_w = need_x ? w.detach() : Tensor();
+  return record(y, "conv2d", {x, w, b}, [x = saved_x, w = saved_w, x_shape = x.shape(), w_shape = w.shape(), options, need_x, need_w, need_b](const Tensor& dy) {
+    Tensor dx, dw, db;
+    visit(dy.device(), dy.dtype(), "conv2d", [&](auto on, auto t) {
+      using T = decltype(t);
+      if (need_x) {
+        dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
+        detail::conv_dx(on, x_shape, w_shape, dy.shape(), options, w.data<T>(), dy.data<T>(), dx.data<T>());
+      }
+      if (need_w) {
+        dw = Tensor::empty(w_shape, dy.dtype(), dy.device());
+        kernels::convolve_dw(on, detail::conv_map(x_shape, w_shape, dy.shape(), options), x.data<T>(), dy.data<T>(), dw.data<T>());
+      }
+      if (need_b) {
+        db = Tensor::empty({w_shape[0]}, dy.dtype(), dy.device());
+        kernels::sum_rows(on, dy.numel() / w_shape[0], w_shape[0], dy.data<T>(), db.data<T>());
+      }
+    });
+    return Grads{dx, dw, db};
+  });
+}
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,98 @@
+#pragma once
+// Matrix products of the last two axes: c = op(a) op(b), axes in front are a batch and broadcast.
+
+#include <vector>
+
+#include "ppma/core/shape.hpp"
+#include "ppma/kernels/gemm.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+// The batch axes in front of the last two.
+inline Shape batch_of(const Shape& s) {
+  Shape batch;
+  for (int a = 0; a < s.rank() - 2; ++a) batch.push_back(s[a]);
+  return batch;
+}
+
+// Distance in elements between neighbours on each axis of `batch` for an operand with batch axes `own` and `matrix`
+// elements a matrix; 0 where the operand is broadcast.
+inline std::vector<i64> batch_strides(const Shape& batch, const Shape& own, i64 matrix) {
+  std::vector<i64> stride(static_cast<std::size_t>(batch.rank()), 0);
+  i64 step = matrix;
+  for (int a = 1; a <= own.rank(); ++a) {
+    if (own[-a] != 1) stride[static_cast<std::size_t>(batch.rank() - a)] = step;
+    step *= own[-a];
+  }
+  return stride;
+}
+
+}  // namespace detail
+
+/// c (..., m, n) = op(a) op(b) with op(a) (..., m, k), op(b) (..., k, n); `ta`: a is stored (..., k, m), `tb`: b is
+/// stored (..., n, k). The leading axes broadcast. Differentiable in a and b.
+/// Errors: fewer than two axes, inner sizes or dtypes that differ, leading axes that do not broadcast.
+inline Tensor matmul(const Tensor& a, const Tensor& b, bool ta = false, bool tb = false) {
+  check(a.defined() && b.defined(), "matmul: an operand is undefined");
+  check(a.rank() >= 2 && b.rank() >= 2, "matmul: a ", a.shape(), " and b ", b.shape(), " need at least two axes each");
+  check(a.dtype() == b.dtype(), "matmul: a is ", a.dtype(), ", b is ", b.dtype(), "; convert one of them");
+  check(a.device() == b.device(), "matmul: a is on ", a.device(), ", b on ", b.device());
+  const i64 m = a.dim(ta ? -1 : -2), k = a.dim(ta ? -2 : -1), n = b.dim(tb ? -2 : -1);
+  check(b.dim(tb ? -1 : -2) == k, "matmul: a ", a.shape(), ta ? " (transposed)" : "", " and b ", b.shape(),
+        tb ? " (transposed)" : "", " have inner sizes ", k, " and ", b.dim(tb ? -1 : -2), "; they must be equal");
+  const Shape batch = broadcast(detail::batch_of(a.shape()), detail::batch_of(b.shape()), "matmul");
+  Shape shape = batch;
+  shape.push_back(m), shape.push_back(n);
+  Tensor c = Tensor::empty(shape, a.dtype(), a.device());
+  const bool flat = b.rank() == 2 && !ta;  // one matrix b for all of a: one tall product
+
+  if (c.numel() > 0)
+    visit(a.device(), a.dtype(), "matmul", [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::Gemm<T> g;
+      g.m = flat ? m * batch.numel() : m, g.n = n, g.k = k;
+      g.a = a.data<T>(), g.lda = ta ? m : k, g.ta = ta;
+      g.b = b.data<T>(), g.ldb = tb ? k : n, g.tb = tb;
+      g.c = c.data<T>(), g.ldc = n;
+      if (flat || batch.numel() == 1) return kernels::gemm(on, g);
+      const auto sa = detail::batch_strides(batch, detail::batch_of(a.shape()), m * k);
+      const auto sb = detail::batch_strides(batch, detail::batch_of(b.shape()), k * n);
+      // The innermost batch axes that step evenly through both operands are one batch of products.
+      int axis = batch.rank() - 1;
+      std::size_t x = static_cast<std::size_t>(axis);
+      g.batch = batch[axis], g.stride_a = sa[x], g.stride_b = sb[x], g.stride_c = m * n;
+      while (axis > 0 && sa[x - 1] == g.stride_a * g.batch && sb[x - 1] == g.stride_b * g.batch) g.batch *= batch[--axis], --x;
+      const kernels::Gemm<T> first = g;
+      for (i64 i = 0; i < batch.product(0, axis); ++i) {
+        g = first;
+        i64 rest = i;
+        for (int q = axis - 1; q >= 0; --q) {
+          const i64 at = rest % batch[q];
+          rest /= batch[q];
+          g.a += at * sa[static_cast<std::size_t>(q)], g.b += at * sb[static_cast<std::size_t>(q)];
+        }
+        g.c += i * g.batch * m * n;
+        kernels::gemm(on, g);
+      }
+    });
+
+  const bool need_a = a.requires_grad(), need_b = b.requires_grad();
+  return record(c, "matmul", {a, b}, [a = a.detach(), b = b.detach(), ta, tb, flat, n, k, need_a, need_b](const Tensor& dc) {
+    Tensor da, db;  // of broadcast shape where the batch was: the tape sums them back
+    // c = op(a) op(b):  d op(a) = dc op(b)^T,  d op(b) = op(a)^T dc
+    if (need_a) da = ta ? matmul(b, dc, tb, true) : matmul(dc, b, false, !tb);
+    if (need_b && flat) {
+      const i64 count = a.shape().product(0, a.rank() - 1);
+      const Tensor rows = a.viewed_as({count, k}), drows = dc.viewed_as({count, n});
+      db = tb ? matmul(drows, rows, true, false) : matmul(rows, drows, true, false);
+    } else if (need_b) {
+      db = tb ? matmul(dc, a, true, ta) : matmul(a, dc, !ta, false);
+    }
+    return Grads{da, db};
+  });
+}
+
+}  // namespace ppma::inline PPMA_ABI

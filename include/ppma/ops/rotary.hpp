@@ -1,0 +1,145 @@
+#pragma once
+// Rotary embedding by raster index (Su et al., "RoFormer", 2021, as PPMA and RMT use it): in each head the pair of
+// channels (2m, 2m+1) of token (i, j) is turned by the angle t * angle[2m], t = i*W + j.
+
+#include <algorithm>
+#include <cmath>
+#include <list>
+#include <mutex>
+#include <vector>
+
+#include "ppma/core/parallel.hpp"
+#include "ppma/kernels/simd.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace kernels {
+
+/// cos and sin, (tokens, d) each: entry (t, i) belongs to angle[i] * t, formed in T; sine with the sign that channel i
+/// needs: - for even i, + for odd i.
+template <class T>
+void rotary_tables(Cpu, i64 tokens, i64 d, const T* angle, T* cosine, T* sine) {
+  parallel_for(tokens, std::max<i64>(1, 512 / d), [=](i64 begin, i64 end) {
+    for (i64 t = begin; t < end; ++t)
+      for (i64 i = 0; i < d; ++i) {
+        const T turn = static_cast<T>(t) * angle[i];
+        cosine[t * d + i] = static_cast<T>(std::cos(static_cast<double>(turn)));
+        sine[t * d + i] = static_cast<T>(std::sin(static_cast<double>(turn))) * (i % 2 == 0 ? T(-1) : T(1));
+      }
+  });
+}
+
+/// The two of each pair change places.
+template <class T>
+PPMA_INLINE Vec<T> swap_pairs(Vec<T> v) {
+  if constexpr (lanes<T> == 16)
+    return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+  else if constexpr (lanes<T> == 8)
+    return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
+  else if constexpr (lanes<T> == 4)
+    return __builtin_shufflevector(v, v, 1, 0, 3, 2);
+  else
+    return __builtin_shufflevector(v, v, 1, 0);
+}
+
+/// y = scale * (x cos + swapped x * sin) for x (batch, tokens, heads, d); `back` turns the other way.
+template <class T>
+void rotary(Cpu, i64 batch, i64 tokens, i64 heads, i64 d, const T* x, const T* cosine, const T* sine, T scale, bool back, T* y) {
+  const T sine_scale = back ? -scale : scale;
+  parallel_for(batch * tokens, std::max<i64>(1, 32768 / (heads * d)), [=](i64 begin, i64 end) {
+    for (i64 r = begin; r < end; ++r) {
+      const T *const c = cosine + r % tokens * d, *const s = sine + r % tokens * d;
+      for (i64 h = 0; h < heads; ++h) {
+        const i64 at = (r * heads + h) * d;
+        i64 i = 0;
+        for (; i + lanes<T> <= d; i += lanes<T>) {
+          const Vec<T> v = load(x + at + i);
+          store(y + at + i, v * (scale * load(c + i)) + swap_pairs<T>(v) * (sine_scale * load(s + i)));
+        }
+        for (; i < d; i += 2) {
+          const T a = x[at + i], b = x[at + i + 1];
+          y[at + i] = a * (scale * c[i]) + b * (sine_scale * s[i]);
+          y[at + i + 1] = b * (scale * c[i + 1]) + a * (sine_scale * s[i + 1]);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace kernels
+
+namespace detail {
+
+// cos and signed sin, (tokens, d), of an angle vector. A network asks for the same few tables again and again (one a
+// stage) and each costs more than the rotation itself: the latest eight are kept.
+struct RotaryTables {
+  Tensor cosine, sine;
+};
+inline RotaryTables rotary_tables(const Tensor& angle, i64 tokens) {
+  struct Entry {
+    std::vector<double> angle;
+    DType dtype;
+    i64 tokens;
+    RotaryTables tables;
+  };
+  static std::mutex mutex;
+  static std::list<Entry>* const kept = new std::list<Entry>;  // never destroyed, like the pool under it
+  const std::vector<double> key = angle.to_vector<double>();
+  const std::lock_guard<std::mutex> lock(mutex);
+  for (auto e = kept->begin(); e != kept->end(); ++e)
+    if (e->tokens == tokens && e->dtype == angle.dtype() && e->angle == key) {
+      kept->splice(kept->begin(), *kept, e);
+      return e->tables;
+    }
+  RotaryTables tables{Tensor::empty({tokens, angle.dim(0)}, angle.dtype()), Tensor::empty({tokens, angle.dim(0)}, angle.dtype())};
+  visit(angle.device(), angle.dtype(), "rotary", [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::rotary_tables(on, tokens, angle.dim(0), angle.data<T>(), tables.cosine.data<T>(), tables.sine.data<T>());
+  });
+  kept->push_front({key, angle.dtype(), tokens, tables});
+  if (kept->size() > 8) kept->pop_back();
+  return tables;
+}
+
+}  // namespace detail
+
+/// The angle vector (d) of the published networks: 10000^-e, e from 0 to 1 in d/2 even steps, each value twice.
+inline Tensor rotary_angle(i64 d, DType dtype = DType::f32) {
+  check(d >= 2 && d % 2 == 0, "rotary_angle: the head width must be even and at least 2, got ", d);
+  std::vector<double> angle(static_cast<std::size_t>(d));
+  for (i64 i = 0; i < d; ++i) {
+    const double e = d == 2 ? 0.0 : static_cast<double>(i / 2) / static_cast<double>(d / 2 - 1);
+    angle[static_cast<std::size_t>(i)] = std::pow(10000.0, -e);
+  }
+  Tensor a = Tensor::empty({d}, dtype);
+  a.copy_from(Tensor::from(angle, {d}));
+  return a;
+}
+
+/// y (B,H,W,C) = scale * (x turned), x (B,H,W,C) with `heads` heads of d = C / heads channels each, angle (d), both of a
+/// pair equal. The angle t * angle is formed in x's dtype. Differentiable in x.
+/// Errors: ranks, heads that do not divide C, an odd d, an angle of another width or dtype.
+inline Tensor rotary(const Tensor& x, const Tensor& angle, i64 heads, double scale = 1) {
+  check(x.defined() && angle.defined(), "rotary: x or angle is undefined");
+  check(x.rank() == 4, "rotary: x must be (B,H,W,C), got ", x.shape());
+  check(heads >= 1 && x.dim(3) % heads == 0, "rotary: ", heads, " heads do not divide the ", x.dim(3), " channels of x");
+  const i64 d = x.dim(3) / heads, tokens = x.dim(1) * x.dim(2);
+  check(d % 2 == 0, "rotary: the head width ", d, " is odd; channels are turned in pairs");
+  check(angle.shape() == Shape{d}, "rotary: angle must be (", d, "), one entry a channel of a head, got ", angle.shape());
+  check(angle.dtype() == x.dtype(), "rotary: x is ", x.dtype(), ", angle is ", angle.dtype(), "; convert angle");
+  const detail::RotaryTables tables = detail::rotary_tables(angle, tokens);
+  const auto run = [tables, heads, d, tokens, scale](const Tensor& from, bool back) {
+    Tensor to = Tensor::empty(from.shape(), from.dtype(), from.device());
+    visit(from.device(), from.dtype(), "rotary", [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::rotary(on, from.dim(0), tokens, heads, d, from.data<T>(), tables.cosine.data<T>(), tables.sine.data<T>(),
+                      static_cast<T>(scale), back, to.data<T>());
+    });
+    return to;
+  };
+  // y = scale R x:  dx = scale R^T dy, and R^T turns back
+  return record(run(x, false), "rotary", {x}, [run](const Tensor& dy) { return Grads{run(dy, true)}; });
+}
+
+}  // namespace ppma::inline PPMA_ABI
