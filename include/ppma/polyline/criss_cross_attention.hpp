@@ -1,0 +1,70 @@
+#pragma once
+// Criss-cross polyline path masked attention (PPMCCA), fused: values and gradients of the composed form in
+// polyline/attention.hpp, without stored masks. How: polyline/criss_cross_kernel.hpp.
+//
+//   PH_i = rowsoftmax_l( q[i,j].k[i,l] - |a[i,j]-a[i,l]| )      for every row i        (1-D alpha mask)
+//   PV_l = rowsoftmax_k( q[i,l].k[k,l] - |b[i,l]-b[k,l]| )      for every column l     (1-D beta mask)
+//   O1 = rows first, then columns;  O2 = columns first, then rows;  Y = (O1 + O2) / 2      (spec 2.2, variant `code`)
+
+#include "ppma/polyline/check.hpp"
+#include "ppma/polyline/criss_cross_kernel.hpp"
+#include "ppma/polyline/types.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace kernels {
+
+// Null log decays: no mask.
+template <class T>
+void criss_cross_attention(Cpu, const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
+                           const T* log_alpha, const T* log_beta, T* y) {
+  if (log_alpha)
+    criss_cross::forward<T, true>(x, order, q, k, v, log_alpha, log_beta, y);
+  else
+    criss_cross::forward<T, false>(x, order, q, k, v, log_alpha, log_beta, y);
+}
+template <class T>
+void criss_cross_attention_backward(Cpu, const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
+                                    const T* log_alpha, const T* log_beta, const T* dy, T* dq, T* dk, T* dv,
+                                    T* dlog_alpha, T* dlog_beta) {
+  if (log_alpha)
+    criss_cross::backward<T, true>(x, order, q, k, v, log_alpha, log_beta, dy, dq, dk, dv, dlog_alpha, dlog_beta);
+  else
+    criss_cross::backward<T, false>(x, order, q, k, v, log_alpha, log_beta, dy, dq, dk, dv, dlog_alpha, dlog_beta);
+}
+
+}  // namespace kernels
+
+/// Fused criss-cross attention; the composed twin is criss_cross_attention_composed().
+///   q, k, v              (B,H,W,C), k already scaled, rotary applied; head g owns channels [g C/G, (g+1) C/G)
+///   log_alpha, log_beta  (B,G,H,W), each <= 0: logs of the decays of the edge to the left and above; both undefined: no
+///                        mask
+///   returns              (B,H,W,C)
+inline Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
+                                    const Tensor& log_beta, Order order = Order::both) {
+  const bool masked = log_alpha.defined() || log_beta.defined();
+  const auto x = detail::check_attention("criss_cross_attention", q, k, v, heads, log_alpha, log_beta, masked);
+  Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device());
+  visit(q.device(), q.dtype(), "criss_cross_attention", [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::criss_cross_attention(on, x, order, q.data<T>(), k.data<T>(), v.data<T>(),
+                                   masked ? log_alpha.data<T>() : nullptr, masked ? log_beta.data<T>() : nullptr, y.data<T>());
+  });
+  return record(y, "criss_cross_attention", {q, k, v, log_alpha, log_beta},
+                [x, q = q.detach(), k = k.detach(), v = v.detach(), la = log_alpha.detach(), lb = log_beta.detach(), order,
+                 masked](const Tensor& dy) {
+    const auto like = [](const Tensor& t) { return t.defined() ? Tensor::empty(t.shape(), t.dtype(), t.device()) : Tensor(); };
+    Tensor dq = like(q), dk = like(k), dv = like(v), dla = like(la), dlb = like(lb);
+    visit(q.device(), q.dtype(), "criss_cross_attention", [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::criss_cross_attention_backward(
+          on, x, order, q.data<T>(), k.data<T>(), v.data<T>(), masked ? la.data<T>() : nullptr,
+          masked ? lb.data<T>() : nullptr, dy.data<T>(), dq.data<T>(), dk.data<T>(), dv.data<T>(),
+          masked ? dla.data<T>() : nullptr, masked ? dlb.data<T>() : nullptr);
+    });
+    return Grads{dq, dk, dv, dla, dlb};
+  });
+}
+
+}  // namespace ppma::inline PPMA_ABI
