@@ -1,0 +1,69 @@
+#pragma once
+// Dropout and drop path (stochastic depth). The random numbers are a function of the Rng's key and position, so backward
+// draws them again instead of keeping a mask, and the result is the same for any number of threads.
+
+#include <cmath>
+
+#include "ppma/ops/arithmetic.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace kernels {
+
+/// y = x / (1 - p) where kept, else 0: element i is dropped if word i % 4 of block `first + i / 4` is below p 2^32.
+template <class T>
+void dropout(Cpu, i64 n, double p, const Rng& rng, u64 first, const T* x, T* y) {
+  const u64 bound = static_cast<u64>(std::llround(p * 4294967296.0));
+  const T factor = p < 1 ? static_cast<T>(1 / (1 - p)) : T(0);
+  parallel_for((n + 3) / 4, 2048, [=](i64 begin, i64 end) {
+    for (i64 block = begin; block < end; ++block) {
+      const PhiloxBlock draw = rng.at(first + static_cast<u64>(block));
+      const i64 count = std::min<i64>(4, n - 4 * block);
+      for (i64 i = 0; i < count; ++i) y[4 * block + i] = draw.word[i] < bound ? T(0) : x[4 * block + i] * factor;
+    }
+  });
+}
+
+}  // namespace kernels
+
+/// Each element is 0 with probability p, else x / (1 - p). Advances rng. Call it in training only.
+inline Tensor dropout(const Tensor& x, double p, Rng& rng) {
+  detail::check_defined("dropout", x);
+  check(p >= 0 && p <= 1, "dropout: the probability is ", p, ", outside of [0, 1]");
+  if (p == 0) return x;
+  const u64 first = (rng.position() + 3) / 4;  // whole blocks, from the next unused one
+  rng.seek((first + (static_cast<u64>(x.numel()) + 3) / 4) * 4);
+  const auto run = [p, first, draws = rng](const Tensor& in) {
+    Tensor out = Tensor::empty(in.shape(), in.dtype(), in.device());
+    visit(in.device(), in.dtype(), "dropout", [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::dropout(on, in.numel(), p, draws, first, in.data<T>(), out.data<T>());
+    });
+    return out;
+  };
+  return record(run(x), "dropout", {x}, [run](const Tensor& dy) { return Grads{run(dy)}; });
+}
+
+/// What each sample's residual branch is multiplied by: (batch), 0 with probability p, else 1 / (1 - p). Advances rng.
+inline Tensor drop_path_factors(i64 batch, double p, Rng& rng, DType dtype) {
+  check(p >= 0 && p < 1, "drop_path: the probability is ", p, ", outside of [0, 1)");
+  Tensor factors = Tensor::empty({batch}, dtype);
+  visit(Device::cpu, dtype, "drop_path", [&](auto, auto t) {
+    using T = decltype(t);
+    T* f = factors.data<T>();
+    for (i64 b = 0; b < batch; ++b) f[b] = rng.flip(p) ? T(0) : static_cast<T>(1 / (1 - p));
+  });
+  return factors;
+}
+
+/// Drops whole samples: x (B, ...) times drop_path_factors. Advances rng. Call it in training only.
+inline Tensor drop_path(const Tensor& x, double p, Rng& rng) {
+  detail::check_defined("drop_path", x);
+  check(x.rank() >= 1, "drop_path: x must be (B, ...), got a scalar");
+  if (p == 0) return x;
+  Shape per_sample{x.dim(0)};
+  while (per_sample.rank() < x.rank()) per_sample.push_back(1);
+  return mul(x, drop_path_factors(x.dim(0), p, rng, x.dtype()).viewed_as(per_sample));
+}
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,205 @@
+#pragma once
+// Pooling of channels-last maps. Legend: B batch, H W grid, C channels, h w output grid.
+//
+// Every average pool is a list of windows per axis (begin, end, in input cells); forward sums a window, backward lets each
+// input cell gather from the windows that contain it, so no two threads write one cell.
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "ppma/ops/reduce.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct Pool {
+  i64 kernel = 2;
+  i64 stride = 0;   // 0: the kernel's size
+  i64 padding = 0;  // on every side; at most kernel / 2
+};
+
+namespace kernels {
+
+/// One axis cut into windows [begin, end) of input cells; padding is cut off.
+struct Windows {
+  struct Range {
+    i64 begin, end;
+  };
+  std::vector<Range> of_output, of_input;  // of_input: the outputs whose window holds this cell
+
+  i64 outputs() const { return static_cast<i64>(of_output.size()); }
+  i64 inputs() const { return static_cast<i64>(of_input.size()); }
+  const Range& out(i64 i) const { return of_output[static_cast<std::size_t>(i)]; }
+  const Range& in(i64 i) const { return of_input[static_cast<std::size_t>(i)]; }
+
+  Windows(i64 size, std::vector<Range> windows)
+      : of_output(std::move(windows)), of_input(static_cast<std::size_t>(size), {outputs(), 0}) {
+    for (i64 o = 0; o < outputs(); ++o)
+      for (i64 i = out(o).begin; i < out(o).end; ++i) {
+        Range& r = of_input[static_cast<std::size_t>(i)];
+        r = {std::min(r.begin, o), std::max(r.end, o + 1)};
+      }
+  }
+};
+
+/// y (B,h,w,C) = mean over each window of x (B,H,W,C); divides by `area`, or by the window's own cells if area is 0.
+template <class T>
+void avg_pool(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& cols, i64 area, const T* x, T* y) {
+  const i64 height = rows.inputs(), width = cols.inputs(), h = rows.outputs(), w = cols.outputs();
+  parallel_for(batch * h, 1, [&, x, y](i64 begin, i64 end) {
+    for (i64 unit = begin; unit < end; ++unit) {
+      const auto& r = rows.out(unit % h);
+      for (i64 j = 0; j < w; ++j) {
+        const auto& c = cols.out(j);
+        T* to = y + (unit * w + j) * channels;
+        std::fill_n(to, channels, T(0));
+        for (i64 a = r.begin; a < r.end; ++a)
+          for (i64 b = c.begin; b < c.end; ++b)
+            detail::add_row(channels, x + ((unit / h * height + a) * width + b) * channels, to);
+        const T scale = T(1) / static_cast<T>(area > 0 ? area : (r.end - r.begin) * (c.end - c.begin));
+        for (i64 k = 0; k < channels; ++k) to[k] *= scale;
+      }
+    }
+  });
+}
+
+template <class T>
+void avg_pool_backward(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& cols, i64 area, const T* dy, T* dx) {
+  const i64 height = rows.inputs(), width = cols.inputs(), h = rows.outputs(), w = cols.outputs();
+  parallel_for(batch * height, 1, [&, dy, dx](i64 begin, i64 end) {
+    for (i64 unit = begin; unit < end; ++unit)
+      for (i64 j = 0; j < width; ++j) {
+        T* to = dx + (unit * width + j) * channels;
+        std::fill_n(to, channels, T(0));
+        const auto &r = rows.in(unit % height), &c = cols.in(j);
+        for (i64 a = r.begin; a < r.end; ++a)
+          for (i64 b = c.begin; b < c.end; ++b) {
+            const auto &wr = rows.out(a), &wc = cols.out(b);
+            const T scale = T(1) / static_cast<T>(area > 0 ? area : (wr.end - wr.begin) * (wc.end - wc.begin));
+            const T* from = dy + ((unit / height * h + a) * w + b) * channels;
+            for (i64 k = 0; k < channels; ++k) to[k] += scale * from[k];
+          }
+      }
+  });
+}
+
+/// Per output and channel the first largest cell of the window: calls f(output, cell) with element offsets, one sample and
+/// 64 channels at a time, so that f may add to its cell.
+template <class T, class F>
+void each_max(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& cols, const T* x, F f) {
+  constexpr i64 strip = 64;
+  const i64 height = rows.inputs(), width = cols.inputs(), h = rows.outputs(), w = cols.outputs();
+  const i64 strips = (channels + strip - 1) / strip;
+  parallel_for(batch * strips, 1, [&, x](i64 begin, i64 end) {
+    for (i64 unit = begin; unit < end; ++unit) {
+      const i64 b = unit / strips, first = unit % strips * strip, count = std::min(strip, channels - first);
+      i64 best[strip];
+      for (i64 i = 0; i < h; ++i)
+        for (i64 j = 0; j < w; ++j) {
+          const auto &r = rows.out(i), &c = cols.out(j);
+          std::fill_n(best, count, ((b * height + r.begin) * width + c.begin) * channels + first);
+          for (i64 k = 0; k < count; ++k) best[k] += k;
+          for (i64 a = r.begin; a < r.end; ++a)
+            for (i64 e = c.begin; e < c.end; ++e) {
+              const i64 at = ((b * height + a) * width + e) * channels + first;
+              for (i64 k = 0; k < count; ++k) {
+                const T v = x[at + k], most = x[best[k]];
+                if (v > most || (v != v && most == most)) best[k] = at + k;
+              }
+            }
+          for (i64 k = 0; k < count; ++k) f(((b * h + i) * w + j) * channels + first + k, best[k]);
+        }
+    }
+  });
+}
+
+}  // namespace kernels
+
+namespace detail {
+
+inline kernels::Windows windows(const char* op, i64 size, const Pool& p) {
+  const i64 stride = p.stride > 0 ? p.stride : p.kernel;
+  check(p.kernel >= 1 && p.stride >= 0 && p.padding >= 0 && 2 * p.padding <= p.kernel, op, ": kernel ", p.kernel, ", stride ",
+        p.stride, ", padding ", p.padding, "; the kernel must be at least 1, the padding at most half of it");
+  check(size + 2 * p.padding >= p.kernel, op, ": a kernel of ", p.kernel, " does not fit into ", size, " cells");
+  std::vector<kernels::Windows::Range> w;
+  for (i64 begin = -p.padding; begin + p.kernel <= size + p.padding; begin += stride)
+    w.push_back({std::max<i64>(begin, 0), std::min(begin + p.kernel, size)});
+  return {size, w};
+}
+
+inline void check_map(const char* op, const Tensor& x) {
+  check_defined(op, x);
+  check(x.rank() == 4 && x.numel() > 0, op, ": x must be (B,H,W,C) with elements, got ", x.shape());
+}
+
+inline Tensor average_windows(const char* op, const Tensor& x, const kernels::Windows& rows, const kernels::Windows& cols,
+                              i64 area) {
+  const i64 batch = x.dim(0), channels = x.dim(3);
+  Tensor y = Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
+  visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::avg_pool(on, batch, channels, rows, cols, area, x.data<T>(), y.data<T>());
+  });
+  return record(y, op, {x}, [=, shape = x.shape()](const Tensor& dy) {
+    Tensor dx = Tensor::empty(shape, dy.dtype(), dy.device());
+    visit(dy.device(), dy.dtype(), op, [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::avg_pool_backward(on, batch, channels, rows, cols, area, dy.data<T>(), dx.data<T>());
+    });
+    return Grads{dx};
+  });
+}
+
+}  // namespace detail
+
+/// x (B,H,W,C) -> (B,h,w,C), h = (H + 2 padding - kernel) / stride + 1 rounded down. Padding counts as zeros in the mean.
+inline Tensor avg_pool2d(const Tensor& x, const Pool& p = {}) {
+  detail::check_map("avg_pool2d", x);
+  return detail::average_windows("avg_pool2d", x, detail::windows("avg_pool2d", x.dim(1), p),
+                                 detail::windows("avg_pool2d", x.dim(2), p), p.kernel * p.kernel);
+}
+
+/// x (B,H,W,C) -> (B,h,w,C) for any h, w: output r of h averages rows floor(r H / h) to ceil((r + 1) H / h) - 1.
+inline Tensor adaptive_avg_pool2d(const Tensor& x, i64 h, i64 w) {
+  detail::check_map("adaptive_avg_pool2d", x);
+  check(h >= 1 && w >= 1, "adaptive_avg_pool2d: the output grid is ", h, " x ", w, "; both must be at least 1");
+  const auto cut = [](i64 size, i64 n) {
+    std::vector<kernels::Windows::Range> ranges;
+    for (i64 r = 0; r < n; ++r) ranges.push_back({r * size / n, ((r + 1) * size + n - 1) / n});
+    return kernels::Windows(size, ranges);
+  };
+  return detail::average_windows("adaptive_avg_pool2d", x, cut(x.dim(1), h), cut(x.dim(2), w), 0);
+}
+
+/// x (B,H,W,C) -> (B,C): mean over the grid.
+inline Tensor global_avg_pool(const Tensor& x) {
+  detail::check_map("global_avg_pool", x);
+  return mean(x, {1, 2});
+}
+
+/// As avg_pool2d with the largest element; padding never wins; the gradient goes to the first of equals.
+inline Tensor max_pool2d(const Tensor& x, const Pool& p = {}) {
+  detail::check_map("max_pool2d", x);
+  const kernels::Windows rows = detail::windows("max_pool2d", x.dim(1), p), cols = detail::windows("max_pool2d", x.dim(2), p);
+  const i64 batch = x.dim(0), channels = x.dim(3);
+  Tensor y = Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
+  visit(x.device(), x.dtype(), "max_pool2d", [&](auto on, auto t) {
+    using T = decltype(t);
+    const T* from = x.data<T>();
+    T* to = y.data<T>();
+    kernels::each_max(on, batch, channels, rows, cols, from, [from, to](i64 o, i64 cell) { to[o] = from[cell]; });
+  });
+  return record(y, "max_pool2d", {x}, [=, x = x.detach()](const Tensor& dy) {
+    Tensor dx = Tensor::zeros(x.shape(), dy.dtype(), dy.device());
+    visit(dy.device(), dy.dtype(), "max_pool2d", [&](auto on, auto t) {
+      using T = decltype(t);
+      const T* g = dy.data<T>();
+      T* to = dx.data<T>();
+      kernels::each_max(on, batch, channels, rows, cols, x.data<T>(), [g, to](i64 o, i64 cell) { to[cell] += g[o]; });
+    });
+    return Grads{dx};
+  });
+}
+
+}  // namespace ppma::inline PPMA_ABI
