@@ -15,6 +15,8 @@ struct AttentionShape {
   i64 batch, height, width, heads, head_width;
   i64 channels() const { return heads * head_width; }
   i64 tokens() const { return height * width; }
+  // How many heads with `keys` keys a query are enough work to wake a thread for.
+  i64 grain(i64 keys) const { return 1 + (i64{1} << 18) / (tokens() * keys * head_width + 1); }
 };
 
 template <class T>

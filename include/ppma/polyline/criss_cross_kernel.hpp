@@ -96,7 +96,7 @@ void forward(const AttentionShape& x, Order order, const T* q, const T* k, const
              const T* log_beta, T* y) {
   const i64 h = x.height, wd = x.width, n = x.tokens(), d = x.head_width, channels = x.channels(), dp = round_to_lanes<T>(d);
   const bool first = order != Order::columns_first, second = order != Order::rows_first;  // O1, O2 wanted
-  parallel_for(x.batch * x.heads, 1, [&](i64 begin, i64 end) {
+  parallel_for(x.batch * x.heads, x.grain(h + wd), [&](i64 begin, i64 end) {
     Line<T, masked> row(wd, d), column(h, d);
     const i64 kept = first && second && n * row.lds <= keep_limit ? h : 0;
     const Workspace<T> ph(kept * wd * row.lds);
@@ -145,7 +145,7 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
   const i64 h = x.height, wd = x.width, n = x.tokens(), d = x.head_width, channels = x.channels(), dp = round_to_lanes<T>(d);
   const bool first = order != Order::columns_first, second = order != Order::rows_first;
   const T weight = first && second ? T(0.5) : T(1);
-  parallel_for(x.batch * x.heads, 1, [&](i64 begin, i64 end) {
+  parallel_for(x.batch * x.heads, x.grain(h + wd), [&](i64 begin, i64 end) {
     Line<T, masked> row(wd, d), column(h, d);
     const bool keep = n * row.lds <= keep_limit;
     const Workspace<T> ph(keep ? n * row.lds : 0);

@@ -179,7 +179,7 @@ void forward(const AttentionShape& x, const T* q, const T* k, const T* v, const 
   const i64 n = x.tokens(), d = x.head_width, channels = x.channels();
   const i64 block = H::block_width(x.width), blocks = (x.width + block - 1) / block;
   // A task is one block of columns of one head; neighbours share the head's copies.
-  parallel_for(x.batch * x.heads * blocks, 1, [&](i64 begin, i64 end) {
+  parallel_for(x.batch * x.heads * blocks, x.grain(n) * blocks, [&](i64 begin, i64 end) {
     H head(x);
     const ZeroedWorkspace<T> values(n * head.dp);
     i64 loaded = -1;
@@ -237,7 +237,7 @@ void backward(const AttentionShape& x, const T* q, const T* k, const T* v, const
   constexpr i64 w = lanes<T>;
   constexpr bool one = H::one, two = H::two;
   const i64 n = x.tokens(), d = x.head_width, channels = x.channels(), height = x.height, width = x.width;
-  parallel_for(x.batch * x.heads, 1, [&](i64 begin, i64 end) {
+  parallel_for(x.batch * x.heads, x.grain(n), [&](i64 begin, i64 end) {
     H head(x);
     const i64 lds = head.lds, dp = head.dp, wp = head.wp, block = head.block;
     const ZeroedWorkspace<T> vt(d * head.ldk), keys(n * dp), dkeys(n * dp), dvalues(n * dp), q_block(block * dp),
