@@ -157,7 +157,7 @@ inline Tensor read_elements(Element e, const u8* from, const Shape& shape) {
 
 /// The same with a step per axis, in elements, as PyTorch stores views. The caller has checked that
 /// every index is inside of the storage.
-inline Tensor read_elements(Element e, const u8* from, const Shape& shape, const Shape& strides) {
+inline Tensor read_elements(Element e, const u8* from, const Shape& shape, const i64* strides) {
   Tensor t = Tensor::empty(shape, kept_as(e));
   if (t.numel() == 0) return t;
   detail::visit_element(e, [&](auto stored) {
