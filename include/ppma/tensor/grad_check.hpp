@@ -71,8 +71,7 @@ inline GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>
     double largest = 0, error = 0, numeric_there = 0, backward_there = 0;
     i64 where = 0;
     for (i64 i = 0; i < n; i += stride) {
-      const double before = x[i];
-      const double h = options.step * std::max(1.0, std::fabs(before));
+      const double before = x[i], h = options.step;
       x[i] = before + h;
       const std::vector<double> above = f(in).to_vector<double>();
       const double up = x[i];
