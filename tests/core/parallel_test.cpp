@@ -1,0 +1,43 @@
+#include "ppma/core/parallel.hpp"
+
+#include <atomic>
+#include <vector>
+
+#include "catch.hpp"
+
+using namespace ppma;
+
+TEST_CASE("parallel_for visits every index once, for any number of threads") {
+  const int before = threads();
+  for (const int t : {1, 2, 3, 7}) {
+    set_threads(t);
+    for (const i64 n : {i64{0}, i64{1}, i64{2}, i64{100}, i64{1001}}) {
+      for (const i64 grain : {i64{1}, i64{13}, i64{5000}}) {
+        std::vector<std::atomic<int>> visits(static_cast<std::size_t>(n));
+        parallel_for(n, grain, [&](i64 begin, i64 end) {
+          for (i64 i = begin; i < end; ++i) ++visits[static_cast<std::size_t>(i)];
+        });
+        i64 once = 0;
+        for (const auto& v : visits) once += v == 1;
+        CHECK(once == n);
+      }
+    }
+  }
+  set_threads(before);
+}
+
+TEST_CASE("work below the grain stays on one thread, and nested work does too") {
+  const int before = threads();
+  set_threads(4);
+  std::atomic<int> ranges{0};
+  parallel_for(100, 100, [&](i64, i64) { ++ranges; });
+  CHECK(ranges == 1);
+  std::atomic<i64> sum{0};
+  parallel_for(8, 1, [&](i64 begin, i64 end) {
+    for (i64 i = begin; i < end; ++i) parallel_for(10, 1, [&](i64 b, i64 e) { sum += e - b; });
+  });
+  CHECK(sum == 80);
+  set_threads(0);  // at least one
+  CHECK(threads() == 1);
+  set_threads(before);
+}

@@ -1,0 +1,47 @@
+#include "ppma/tensor/tensor.hpp"
+
+#include "ppma/tensor/autograd.hpp"
+#include "thrown.hpp"
+
+using namespace ppma;
+
+TEST_CASE("tensors are made from values, constants and draws") {
+  const Tensor t = Tensor::from<float>({1, 2, 3, 4, 5, 6}, {2, 3});
+  CHECK(t.shape() == Shape{2, 3});
+  CHECK(t.dtype() == DType::f32);
+  CHECK(t.data<float>()[4] == 5);
+  CHECK(t.bytes() == 24);
+  CHECK(Tensor::zeros({3}, DType::int64).to_vector<double>() == std::vector<double>{0, 0, 0});
+  CHECK(Tensor::full({2}, 2.5, DType::bf16).to_vector<double>() == std::vector<double>{2.5, 2.5});
+  CHECK(Tensor::scalar(3, DType::f64).item() == 3);
+  CHECK_FALSE(Tensor().defined());
+  Rng a(3), b(3);
+  CHECK(Tensor::randn({5}, a).to_vector<float>() == Tensor::randn({5}, b).to_vector<float>());
+  for (const double u : Tensor::rand({100}, a, -3, -2, DType::f64).to_vector<double>()) CHECK((u >= -3 && u < -2));
+  CHECK(says([] { Tensor::from<float>({1, 2}, {3}); }, "Tensor::from: 2 values do not fill shape (3)"));
+}
+
+TEST_CASE("copies share elements, clones do not") {
+  Tensor t = Tensor::from<float>({1, 2}, {2});
+  const Tensor same = t, own = t.clone();
+  CHECK_FALSE(t.sole_owner());
+  t.data<float>()[0] = 9;
+  CHECK(same.data<float>()[0] == 9);
+  CHECK(own.data<float>()[0] == 1);
+  CHECK(own.sole_owner());
+  CHECK(t.viewed_as({2, 1}).data<float>() == same.data<float>());
+  CHECK(says([&] { t.viewed_as({3}); }, "reshape: (2) has 2 elements, (3) has 3"));
+}
+
+TEST_CASE("elements are typed") {
+  Tensor t = Tensor::zeros({2, 2});
+  CHECK(says([&] { t.data<double>(); }, "the tensor of shape (2, 2) holds f32, not f64"));
+  CHECK(says([] { Tensor().data<float>(); }, "the tensor is undefined"));
+  CHECK(says([&] { t.item(); }, "item: needs a tensor of one element, got (2, 2)"));
+  CHECK(says([] { Tensor().item(); }, "an undefined tensor"));
+  t.copy_from(Tensor::from<double>({1, 2, 3, 4}, {2, 2}));
+  CHECK(t.to_vector<i64>() == std::vector<i64>{1, 2, 3, 4});
+  CHECK(says([&] { t.copy_from(Tensor::zeros({4})); }, "copy_from: shape (4) into (2, 2)"));
+  CHECK(says([] { Tensor::zeros({2}, DType::int64).requires_grad(true); }, "int64 tensors have no gradient"));
+  CHECK(says([] { Tensor().requires_grad(true); }, "the tensor is undefined"));
+}
