@@ -11,11 +11,13 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <vector>
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/device.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/gemm.hpp"
+#include "ppma/kernels/transpose.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
@@ -32,7 +34,7 @@ struct ConvMap {
 template <class T>
 struct ConvWeights {
   const T* w;
-  i64 n_step, c_step, group_step, kw, ky, ky_step, kx, kx_step;
+  i64 n_step, c_step, group_step, kh, kw, ky, ky_step, kx, kx_step;
 };
 
 namespace detail {
@@ -101,54 +103,104 @@ inline i64 piece_offset(const ConvMap& m, const Pieces& p, i64 piece, i64 band_r
   return piece / p.per_row * band_row + piece % p.per_row * m.ci + group * (m.ci / m.groups);
 }
 
-// out[pixel, 0..cols) = sum over the taps, plus bias, for one tile of pixels of one output row and one panel.
+// acc (pixels, panel width) = sum over `count` pieces, `next` apart, of A(pixel, p) * panel(p, :), or += unless `first`.
+// A function of its own, so that the compiler has nothing else to keep in registers: inlined, it spills.
 template <class T, std::size_t pixels>
-void conv_tile(const ConvMap& m, const Pieces& p, const T* a, i64 band_row, i64 group, const T* panel, const T* bias,
-               T* out, i64 cols) {
+__attribute__((noinline)) void walk_pieces(i64 count, i64 next, i64 length, const T* a, i64 pixel, const T* panel, bool first,
+                                           T* acc) {
   constexpr i64 w = lanes<T>;
-  Vec<T> acc[pixels][2] = {};
-  for (i64 s = 0; s < p.count; ++s) {
-    multiply_tile<T, pixels, 2>(p.length, a + piece_offset(m, p, s, band_row, group), m.stride * m.ci, 1, panel,
-                                panel_width<T>, acc);
-    panel += p.length * panel_width<T>;
+  Vec<T> sum[pixels][2] = {};
+  for (i64 s = 0; s < count; ++s) {
+    multiply_tile<T, pixels, 2>(length, a, pixel, 1, panel, panel_width<T>, sum);
+    a += next;
+    panel += length * panel_width<T>;
   }
-  const bool whole = cols == panel_width<T>;
-  Vec<T> b[2];
-  for (i64 v = 0; v < 2; ++v)
-    b[v] = bias ? load_some(bias + v * w, std::clamp<i64>(cols - v * w, 0, w)) : Vec<T>{};
   PPMA_UNROLL
-  for (std::size_t i = 0; i < pixels; ++i) {
-    T* const o = out + static_cast<i64>(i) * m.out_col;
-    if (whole) {
-      store(o, acc[i][0] + b[0]);
-      store(o + w, acc[i][1] + b[1]);
-    } else {
-      store_some(o, acc[i][0] + b[0], std::min(cols, w));
-      if (cols > w) store_some(o + w, acc[i][1] + b[1], cols - w);
+  for (std::size_t i = 0; i < pixels; ++i)
+    for (i64 v = 0; v < 2; ++v) {
+      T* const to = acc + (static_cast<i64>(i) * 2 + v) * w;
+      store(to, first ? sum[i][v] : sum[i][v] + load(to));
     }
-  }
 }
 
-// packed (group, panel, tap, channel, panel width), zero-padded. `n`: output channels a group.
-template <class T>
-void conv_pack(const ConvMap& m, const ConvWeights<T>& weights, i64 n, T* packed) {
-  constexpr i64 w = panel_width<T>;
-  const i64 panels = (n + w - 1) / w, c = m.ci / m.groups, taps = m.th * m.tw;
-  parallel_for(m.groups * panels, std::max<i64>(1, 16384 / (c * taps * w)), [=](i64 begin, i64 end) {
-    for (i64 q = begin; q < end; ++q) {
-      const i64 n0 = q % panels * w, cols = std::min(w, n - n0);
-      const T* const from = weights.w + q / panels * weights.group_step + n0 * weights.n_step;
-      T* const to = packed + q * taps * c * w;
-      if (cols < w) std::fill_n(to, taps * c * w, T(0));
-      for (i64 i = 0; i < c; ++i)
-        for (i64 t = 0; t < taps; ++t) {
-          const T* const f = from + i * weights.c_step + (weights.ky + t / m.tw * weights.ky_step) * weights.kw +
-                             weights.kx + t % m.tw * weights.kx_step;
-          T* const line = to + (t * c + i) * w;
-          for (i64 j = 0; j < cols; ++j) line[j] = f[j * weights.n_step];
-        }
+// out[pixel, 0..cols) = sum over the taps, plus bias, for one tile of pixels of one output row and one panel.
+template <class T, std::size_t pixels>
+void conv_tile(const ConvMap& m, const Pieces& p, const T* a, i64 band_row, const T* panel, const T* bias, T* out, i64 cols) {
+  constexpr i64 w = lanes<T>;
+  alignas(64) T acc[pixels * 2 * static_cast<std::size_t>(w)];
+  const i64 pixel = m.stride * m.ci;
+  if (m.groups == 1)
+    walk_pieces<T, pixels>(p.count, band_row, p.length, a, pixel, panel, true, acc);
+  else
+    for (i64 ky = 0; ky < m.th; ++ky)
+      walk_pieces<T, pixels>(m.tw, m.ci, p.length, a + ky * band_row, pixel, panel + ky * m.tw * p.length * panel_width<T>,
+                             ky == 0, acc);
+  if (cols == 2 * w) {
+    const Vec<T> b0 = bias ? load(bias) : Vec<T>{}, b1 = bias ? load(bias + w) : Vec<T>{};
+    for (i64 i = 0; i < static_cast<i64>(pixels); ++i) {
+      store(out + i * m.out_col, load(acc + 2 * i * w) + b0);
+      store(out + i * m.out_col + w, load(acc + (2 * i + 1) * w) + b1);
     }
-  });
+    return;
+  }
+  for (i64 i = 0; i < static_cast<i64>(pixels); ++i)
+    for (i64 j = 0; j < cols; ++j) out[i * m.out_col + j] = acc[2 * i * w + j] + (bias ? bias[j] : T(0));
+}
+
+// Packs one panel: `rows` output channels n_step apart. What lies in one piece behind each of them, `run` elements (the
+// taps of all input channels, or of one), is transposed block by block; element u goes to line to_line(u), if >= 0.
+template <class T, class F>
+void pack_rows(const T* from, i64 n_step, i64 rows, i64 run, T* to, F&& to_line) {
+  constexpr i64 w = lanes<T>;
+  for (i64 half = 0; half < 2; ++half)
+    for (i64 u0 = 0; u0 < run; u0 += w) {
+      Vec<T> block[static_cast<std::size_t>(w)];
+      const i64 cols = std::min(w, run - u0);
+      for (i64 j = 0; j < w; ++j) {
+        const T* const f = from + (half * w + j) * n_step + u0;
+        __builtin_prefetch(f + 8 * w);  // this many rows at once are too many streams for the hardware's prefetcher
+        block[j] = half * w + j >= rows ? Vec<T>{} : cols == w ? load(f) : load_some(f, cols);
+      }
+      transpose_block<T>(block);
+      for (i64 u = 0; u < cols; ++u)
+        if (const i64 line = to_line(u0 + u); line >= 0) store(to + (2 * line + half) * w, block[u]);
+    }
+}
+
+// The map's tap for each element of the kernel, -1: none.
+template <class T>
+std::vector<i64> taps_of(const ConvMap& m, const ConvWeights<T>& weights) {
+  std::vector<i64> tap(static_cast<std::size_t>(weights.kh * weights.kw), -1);
+  for (i64 t = 0; t < m.th * m.tw; ++t)
+    tap[static_cast<std::size_t>((weights.ky + t / m.tw * weights.ky_step) * weights.kw + weights.kx + t % m.tw * weights.kx_step)] = t;
+  return tap;
+}
+
+// Panel q (counted through all groups) of the packed weights: (tap, channel, panel width), zero-padded. `n`: output
+// channels a group.
+template <class T>
+void conv_pack(const ConvMap& m, const ConvWeights<T>& weights, const i64* tap_of, i64 n, i64 q, T* to) {
+  constexpr i64 w = panel_width<T>;
+  const i64 panels = (n + w - 1) / w, c = m.ci / m.groups, all_taps = weights.kh * weights.kw;
+  const i64 n0 = q % panels * w, rows = std::min(w, n - n0);
+  const T* const from = weights.w + q / panels * weights.group_step + n0 * weights.n_step;
+  if (weights.c_step == all_taps) {  // one piece behind each output channel
+    i64 i = 0, t = -1;               // of element u, which comes in order
+    pack_rows(from, weights.n_step, rows, c * all_taps, to, [&](i64 u) {
+      if (u == 0) i = 0, t = -1;
+      if (++t == all_taps) t = 0, ++i;
+      return tap_of[t] < 0 ? -1 : tap_of[t] * c + i;
+    });
+    return;
+  }
+  if (rows < w) std::fill_n(to, m.th * m.tw * c * w, T(0));
+  for (i64 i = 0; i < c; ++i)
+    for (i64 t = 0; t < all_taps; ++t) {
+      if (tap_of[t] < 0) continue;
+      const T* const f = from + i * weights.c_step + t;
+      T* const line = to + (tap_of[t] * c + i) * w;
+      for (i64 j = 0; j < rows; ++j) line[j] = f[j * weights.n_step];
+    }
 }
 
 // Output rows at once, so that their input rows take about a quarter of L2.
@@ -166,30 +218,39 @@ void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, 
   const detail::Pieces p = detail::pieces_of(m);
   const i64 n = m.co / m.groups, panels = (n + w - 1) / w, k = p.count * p.length;
   if (m.batch == 0 || m.oh == 0 || m.ow == 0) return;
-  const Workspace<T> packed_weights(std::max<i64>(1, m.groups * panels * k * w));
-  T* const packed = packed_weights.data();
-  detail::conv_pack(m, weights, n, packed);
 
-  // Work is split by output rows; also by panels where there are few rows.
+  // Work is split by output rows; also by panels where the weights are large.
   const i64 even = (m.batch * m.oh + 4 * threads() - 1) / (4 * threads());
   const i64 rows = std::max<i64>(1, std::min(detail::conv_rows(m, sizeof(T)), even));
   const bool by_panel = m.groups * panels * k * w * static_cast<i64>(sizeof(T)) > (i64{1} << 19);
   const i64 block_rows = by_panel ? detail::conv_rows(m, sizeof(T)) : rows;
   const i64 blocks = (m.oh + block_rows - 1) / block_rows;
   const i64 splits = by_panel ? std::min<i64>(m.groups * panels, 2 * threads()) : 1;
+  // Large weights that meet few pixels are packed panel by panel when their turn comes, and stay in cache; others once.
+  const bool pack_late = by_panel && m.batch * blocks <= 2;
+  const std::vector<i64> taps = detail::taps_of(m, weights);
+  const Workspace<T> packed_weights(pack_late ? 1 : m.groups * panels * k * w);
+  T* const packed = packed_weights.data();
+  if (!pack_late)
+    parallel_for(m.groups * panels, std::max<i64>(1, 65536 / (k * w)), [&](i64 begin, i64 end) {
+      for (i64 q = begin; q < end; ++q) detail::conv_pack(m, weights, taps.data(), n, q, packed + q * k * w);
+    });
   parallel_for(m.batch * blocks * splits, 1, [&](i64 begin, i64 end) {
     const Workspace<T> scratch(detail::inside(m) ? 1 : detail::band_rows(m, block_rows) * detail::band_cols(m) * m.ci);
+    const Workspace<T> late(pack_late ? k * w : 1);
     for (i64 unit = begin; unit < end; ++unit) {
       const i64 split = unit / (m.batch * blocks), image = unit % (m.batch * blocks) / blocks;
       const i64 oy0 = unit % blocks * block_rows, oy1 = std::min(m.oh, oy0 + block_rows);
       const detail::Band<T> band = detail::band_of(m, x + image * m.h * m.w * m.ci, oy0, oy1 - oy0, scratch.data());
       for (i64 q = m.groups * panels * split / splits; q < m.groups * panels * (split + 1) / splits; ++q) {
         const i64 group = q / panels, c0 = q % panels * w, cols = std::min(w, n - c0);
+        if (pack_late) detail::conv_pack(m, weights, taps.data(), n, q, late.data());
+        const T* const panel = pack_late ? late.data() : packed + q * k * w;
         for (i64 oy = oy0; oy < oy1; ++oy) {
-          const T* const a = band.data + (oy - oy0) * m.stride * band.row;
+          const T* const a = band.data + (oy - oy0) * m.stride * band.row + group * (m.ci / m.groups);
           T* const o = out + image * m.out_batch + oy * m.out_row + group * n + c0;
           detail::pixel_tiles(m.ow, [&](i64 ox, auto size) {
-            detail::conv_tile<T, size()>(m, p, a + ox * m.stride * m.ci, band.row, group, packed + q * k * w,
+            detail::conv_tile<T, size()>(m, p, a + ox * m.stride * m.ci, band.row, panel,
                                          bias ? bias + group * n + c0 : nullptr, o + ox * m.out_col, cols);
           });
         }

@@ -51,7 +51,7 @@ void conv_dx(Cpu on, const Shape& x, const Shape& w, const Shape& y, const ConvO
       m.stride = 1, m.y0 = ty.first_dy, m.x0 = tx.first_dy;
       m.th = ty.count, m.tw = tx.count, m.groups = options.groups;
       m.out_batch = x[1] * x[2] * x[3], m.out_row = s * x[2] * x[3], m.out_col = s * x[3];
-      const kernels::ConvWeights<T> turned{weight, kk, w[1] * kk, y[3] / options.groups * w[1] * kk, w[3], ty.last, -s, tx.last, -s};
+      const kernels::ConvWeights<T> turned{weight, kk, w[1] * kk, y[3] / options.groups * w[1] * kk, w[2], w[3], ty.last, -s, tx.last, -s};
       kernels::convolve(on, m, dy, turned, static_cast<const T*>(nullptr), dx + (ry * x[2] + rx) * x[3]);
     }
 }
@@ -86,7 +86,7 @@ inline Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
   Tensor y = Tensor::empty({x.dim(0), (h - kh) / stride + 1, (width - kw) / stride + 1, w.dim(0)}, x.dtype(), x.device());
   visit(x.device(), x.dtype(), "conv2d", [&](auto on, auto t) {
     using T = decltype(t);
-    const kernels::ConvWeights<T> straight{w.data<T>(), w.dim(1) * kh * kw, kh * kw, w.dim(0) / groups * w.dim(1) * kh * kw, kw, 0, 1, 0, 1};
+    const kernels::ConvWeights<T> straight{w.data<T>(), w.dim(1) * kh * kw, kh * kw, w.dim(0) / groups * w.dim(1) * kh * kw, kh, kw, 0, 1, 0, 1};
     kernels::convolve(on, detail::conv_map(x.shape(), w.shape(), y.shape(), options), x.data<T>(), straight,
                       b.defined() ? b.data<T>() : nullptr, y.data<T>());
   });

@@ -1,0 +1,42 @@
+#pragma once
+// Transpose of a square block in registers: the quick way from (out, in) weights to panels along `out`.
+
+#include <utility>
+
+#include "ppma/core/config.hpp"
+#include "ppma/kernels/simd.hpp"
+
+namespace ppma::inline PPMA_ABI::kernels {
+
+namespace detail {
+
+// Exchanges the off-diagonal step x step blocks of rows a and b: lane l of a keeps its value where (l & step) is 0 and
+// takes b[l - step] elsewhere; b the other way round.
+template <class T, std::size_t step, std::size_t... l>
+PPMA_INLINE void exchange_blocks(Vec<T>& a, Vec<T>& b, std::index_sequence<l...>) {
+  constexpr std::size_t n = sizeof...(l);
+  const Vec<T> low = __builtin_shufflevector(a, b, ((l & step) == 0 ? l : n + l - step)...);
+  b = __builtin_shufflevector(a, b, ((l & step) == 0 ? l + step : n + l)...);
+  a = low;
+}
+
+template <class T, std::size_t step>
+PPMA_INLINE void exchange_rows(Vec<T> (&row)[static_cast<std::size_t>(lanes<T>)]) {
+  constexpr std::size_t n = static_cast<std::size_t>(lanes<T>);
+  if constexpr (step < n) {
+    PPMA_UNROLL
+    for (std::size_t r = 0; r < n; ++r)
+      if ((r & step) == 0) exchange_blocks<T, step>(row[r], row[r + step], std::make_index_sequence<n>{});
+    exchange_rows<T, 2 * step>(row);
+  }
+}
+
+}  // namespace detail
+
+/// row[i][j] becomes row[j][i]; lanes x lanes.
+template <class T>
+PPMA_INLINE void transpose_block(Vec<T> (&row)[static_cast<std::size_t>(lanes<T>)]) {
+  detail::exchange_rows<T, 1>(row);
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels
