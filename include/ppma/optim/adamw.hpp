@@ -1,0 +1,148 @@
+#pragma once
+// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019), as PyTorch computes it. In step t:
+//
+//   w <- w (1 - r d)                          r learning rate, d weight decay
+//   m <- b1 m + (1 - b1) g                    running mean of the gradient
+//   v <- b2 v + (1 - b2) g^2                  running mean of its square
+//   w <- w - r (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+//
+// One pass over the memory of w, g, m, v: the four lines are fused.
+
+#include <cmath>
+
+#include "ppma/optim/parameters.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct AdamWOptions {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+};
+
+namespace kernels {
+
+template <class T>
+struct AdamWStep {
+  T keep;                    // 1 - r d
+  T beta1, beta2;
+  T rate;                    // r / (1 - b1^t)
+  T root_correction;         // 1 / sqrt(1 - b2^t)
+  T eps, gradient_factor;    // g is multiplied by it: clipping and accumulation cost no pass of their own
+};
+
+/// sqrt of every lane.
+template <class T>
+PPMA_INLINE Vec<T> sqrt_lanes(Vec<T> x) {
+  Vec<T> y;
+  for (i64 i = 0; i < lanes<T>; ++i) y[i] = std::sqrt(x[i]);
+  return y;
+}
+
+template <class T>
+PPMA_INLINE void adamw_vector(const AdamWStep<T>& s, Vec<T> g, Vec<T>& w, Vec<T>& m, Vec<T>& v) {
+  g *= s.gradient_factor;
+  m = s.beta1 * m + (1 - s.beta1) * g;
+  v = s.beta2 * v + (1 - s.beta2) * g * g;
+  w = w * s.keep - s.rate * m / (sqrt_lanes<T>(v) * s.root_correction + s.eps);
+}
+
+/// One step on n elements, on the calling thread.
+template <class T>
+void adamw(Cpu, i64 n, const AdamWStep<T>& s, const T* g, T* w, T* m, T* v) {
+  i64 i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) {
+    Vec<T> wi = load(w + i), mi = load(m + i), vi = load(v + i);
+    adamw_vector<T>(s, load(g + i), wi, mi, vi);
+    store<T>(w + i, wi), store<T>(m + i, mi), store<T>(v + i, vi);
+  }
+  if (const i64 rest = n - i; rest > 0) {
+    Vec<T> wi = load_some(w + i, rest), mi = load_some(m + i, rest), vi = load_some(v + i, rest);
+    adamw_vector<T>(s, load_some(g + i, rest), wi, mi, vi);
+    store_some<T>(w + i, wi, rest), store_some<T>(m + i, mi, rest), store_some<T>(v + i, vi, rest);
+  }
+}
+
+}  // namespace kernels
+
+/// Holds the running means; the learning rate comes with each step.
+///
+///   AdamW optimizer(parameters_with_rules(named, no_decay_rules(0.05)));
+///   loss.backward();
+///   optimizer.step(1e-3);
+///   optimizer.zero_grad();
+class AdamW {
+ public:
+  explicit AdamW(std::vector<Parameter> parameters, const AdamWOptions& options = {})
+      : parameters_(std::move(parameters)),
+        options_(options),
+        sizes_(detail::sizes_of(parameters_)),
+        mean_(detail::zeros_like(parameters_)),
+        square_(detail::zeros_like(parameters_)),
+        steps_(parameters_.size(), 0) {
+    check(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1,
+          "AdamW: beta1 and beta2 must be in [0, 1), got ", options.beta1, " and ", options.beta2);
+  }
+
+  /// One step with gradients multiplied by gradient_factor (of clipping, or 1 / accumulated batches). A parameter
+  /// without a gradient stays as it is, and its step is not counted.
+  void step(double rate, double gradient_factor = 1) {
+    const std::vector<Tensor> gradient = detail::gradients_of(parameters_);
+    for (std::size_t i = 0; i < steps_.size(); ++i)
+      if (gradient[i].defined()) ++steps_[i];
+    kernels::for_pieces(sizes_, [&](std::size_t i, i64 begin, i64 end) {
+      if (!gradient[i].defined()) return;
+      Parameter& p = parameters_[i];
+      if (p.tensor.dtype() == DType::f32)
+        step_piece<float>(i, gradient[i], begin, end, rate * p.rate_factor, gradient_factor);
+      else
+        step_piece<double>(i, gradient[i], begin, end, rate * p.rate_factor, gradient_factor);
+    });
+  }
+  /// Forgets the gradients; their memory returns to the pool.
+  void zero_grad() { detail::clear_gradients(parameters_); }
+
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+
+  /// mean.NAME, square.NAME and step.NAME (int64) of every parameter; shares memory with the optimiser.
+  TensorMap state() const {
+    TensorMap saved;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      saved.emplace_back("mean." + parameters_[i].name, mean_[i]);
+      saved.emplace_back("square." + parameters_[i].name, square_[i]);
+      saved.emplace_back("step." + parameters_[i].name, Tensor::scalar(static_cast<double>(steps_[i]), DType::int64));
+    }
+    return saved;
+  }
+  void load_state(const TensorMap& saved) {
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const std::string& name = parameters_[i].name;
+      detail::restore(saved, "mean", name, mean_[i]);
+      detail::restore(saved, "square", name, square_[i]);
+      Tensor count = Tensor::scalar(0, DType::int64);
+      detail::restore(saved, "step", name, count);
+      steps_[i] = static_cast<i64>(count.item());
+    }
+  }
+
+ private:
+  template <class T>
+  void step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate, double gradient_factor) {
+    const double t = static_cast<double>(steps_[i]);
+    const kernels::AdamWStep<T> s{static_cast<T>(1 - rate * parameters_[i].weight_decay),
+                                  static_cast<T>(options_.beta1),
+                                  static_cast<T>(options_.beta2),
+                                  static_cast<T>(rate / (1 - std::pow(options_.beta1, t))),
+                                  static_cast<T>(1 / std::sqrt(1 - std::pow(options_.beta2, t))),
+                                  static_cast<T>(options_.eps),
+                                  static_cast<T>(gradient_factor)};
+    kernels::adamw(Cpu{}, end - begin, s, gradient.data<T>() + begin, parameters_[i].tensor.template data<T>() + begin,
+                   mean_[i].template data<T>() + begin, square_[i].template data<T>() + begin);
+  }
+
+  std::vector<Parameter> parameters_;
+  AdamWOptions options_;
+  std::vector<i64> sizes_;
+  std::vector<Tensor> mean_, square_;
+  std::vector<i64> steps_;
+};
+
+}  // namespace ppma::inline PPMA_ABI

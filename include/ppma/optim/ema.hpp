@@ -1,0 +1,111 @@
+#pragma once
+// An exponential moving average of a network: after every step, e <- d e + (1 - d) x over all its tensors, running
+// statistics included. Integer counters are averaged and cut to integers, as the published training does.
+
+#include <algorithm>
+#include <type_traits>
+
+#include "ppma/kernels/simd.hpp"
+#include "ppma/optim/parameters.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace kernels {
+
+/// e <- d e + (1 - d) x, n elements, on the calling thread.
+template <class T>
+void average_into(Cpu, i64 n, double d, const T* x, T* e) {
+  const T keep = static_cast<T>(d), take = static_cast<T>(1 - d);
+  i64 i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) store<T>(e + i, keep * load(e + i) + take * load(x + i));
+  if (i < n) store_some<T>(e + i, keep * load_some(e + i, n - i) + take * load_some(x + i, n - i), n - i);
+}
+
+}  // namespace kernels
+
+class Ema {
+ public:
+  /// Starts from the state as it is: parameters and buffers, whose tensors it goes on watching. With `warm` the decay
+  /// of update number t is at most (1 + t) / (10 + t): for short runs, in which the initial weights must fade quickly.
+  Ema(TensorMap state, double decay, bool warm = false)
+      : state_(std::move(state)), decay_(decay), warm_(warm) {
+    check(decay >= 0 && decay < 1, "EMA: the decay must be in [0, 1), got ", decay);
+    for (const auto& entry : state_) {
+      check(entry.second.defined(), "EMA: ", entry.first, " is undefined");
+      average_.push_back(entry.second.clone());
+      sizes_.push_back(entry.second.numel());
+    }
+  }
+
+  double next_decay() const {
+    const double t = static_cast<double>(updates_);
+    return warm_ ? std::min(decay_, (1 + t) / (10 + t)) : decay_;
+  }
+
+  void update() {
+    const double d = next_decay();
+    ++updates_;
+    kernels::for_pieces(sizes_, [&](std::size_t i, i64 begin, i64 end) {
+      const Tensor& x = state_[i].second;
+      Tensor& e = average_[i];
+      visit_any(x.dtype(), [&](auto t) {
+        using T = decltype(t);
+        const T* from = x.template data<T>();
+        T* to = e.template data<T>();
+        if constexpr (std::is_same_v<T, float> || std::is_same_v<T, double>)
+          kernels::average_into(Cpu{}, end - begin, d, from + begin, to + begin);
+        else
+          for (i64 k = begin; k < end; ++k)
+            to[k] = static_cast<T>(static_cast<float>(d * static_cast<double>(to[k]) + (1 - d) * static_cast<double>(from[k])));
+      });
+    });
+  }
+
+  /// The averaged tensors under the network's names; shares memory with the average.
+  TensorMap average() const {
+    TensorMap out;
+    for (std::size_t i = 0; i < state_.size(); ++i) out.emplace_back(state_[i].first, average_[i]);
+    return out;
+  }
+  i64 updates() const { return updates_; }
+  /// Restores what average() and updates() gave.
+  void load(const TensorMap& average, i64 updates) {
+    for (std::size_t i = 0; i < state_.size(); ++i) {
+      const Tensor* t = find(average, state_[i].first);
+      check(t != nullptr && t->shape() == average_[i].shape(), "EMA: the saved average has no ", state_[i].first,
+            " of shape ", average_[i].shape());
+      average_[i].copy_from(*t);
+    }
+    updates_ = updates;
+  }
+
+  /// While one is alive, the network computes with the averaged weights. It exchanges elements in place: no second
+  /// network, no copy.
+  class InUse {
+   public:
+    explicit InUse(Ema& ema) : ema_(ema) { ema_.exchange(); }
+    ~InUse() { ema_.exchange(); }
+    InUse(const InUse&) = delete;
+    InUse& operator=(const InUse&) = delete;
+
+   private:
+    Ema& ema_;
+  };
+
+ private:
+  void exchange() {
+    for (std::size_t i = 0; i < state_.size(); ++i) {
+      u8* a = static_cast<u8*>(state_[i].second.raw());
+      std::swap_ranges(a, a + state_[i].second.bytes(), static_cast<u8*>(average_[i].raw()));
+    }
+  }
+
+  TensorMap state_;
+  std::vector<Tensor> average_;
+  std::vector<i64> sizes_;
+  double decay_;
+  bool warm_;
+  i64 updates_ = 0;
+};
+
+}  // namespace ppma::inline PPMA_ABI

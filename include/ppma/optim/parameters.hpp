@@ -1,0 +1,152 @@
+#pragma once
+// What an optimiser needs to know of a network: its parameters by name, and which settings each one gets.
+//
+// Settings follow from rules. The first rule that fits a parameter decides:
+//
+//   {{"*.bias", 8, 0.0}, {"*", 1, 0.0}, {"head.*", 8, 0.05, 10}, {"*", 8, 0.05}}
+//
+// no decay for biases and for tensors of one dimension, ten times the learning rate for the head's other tensors.
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ppma/core/parallel.hpp"
+#include "ppma/io/element.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct ParameterRule {
+  std::string pattern = "*";       // of names; * stands for any text, ? for one character
+  int max_rank = Shape::max_rank;  // only tensors of at most so many dimensions
+  double weight_decay = 0;
+  double rate_factor = 1;  // multiplies the learning rate
+};
+
+struct Parameter {
+  std::string name;
+  Tensor tensor;
+  double weight_decay = 0;
+  double rate_factor = 1;
+};
+
+/// True if the whole of `text` fits `pattern`, in which * stands for any text and ? for one character.
+inline bool matches(std::string_view pattern, std::string_view text) {
+  std::size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      resume = t;
+    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
+      ++p, ++t;
+    } else if (star != std::string_view::npos) {  // let the last star take one character more
+      p = star + 1;
+      t = ++resume;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
+}
+
+/// The published recipe: no decay on tensors of one dimension (norms, biases, dt_bias, A_log) and on names that end in
+/// ".bias"; layer scales have four dimensions and are decayed.
+inline std::vector<ParameterRule> no_decay_rules(double weight_decay) {
+  return {{"*.bias", Shape::max_rank, 0.0}, {"*", 1, 0.0}, {"*", Shape::max_rank, weight_decay}};
+}
+
+/// Parameters with the settings of the first rule that fits each. Errors: a parameter that no rule fits; a tensor that
+/// is not marked with requires_grad or not of a computable dtype; two of one name.
+inline std::vector<Parameter> parameters_with_rules(const TensorMap& named, const std::vector<ParameterRule>& rules) {
+  std::vector<Parameter> out;
+  std::vector<std::string_view> names;
+  for (const auto& entry : named) {
+    const std::string& name = entry.first;
+    const Tensor& t = entry.second;
+    check(t.defined(), "optimizer: parameter ", name, " is undefined");
+    check(t.dtype() == DType::f32 || t.dtype() == DType::f64, "optimizer: parameter ", name, " is ", t.dtype(),
+          "; master weights must be f32 or f64");
+    check(t.requires_grad(), "optimizer: parameter ", name, " does not require a gradient; call requires_grad(true)");
+    const auto rule = std::find_if(rules.begin(), rules.end(), [&](const ParameterRule& r) {
+      return t.rank() <= r.max_rank && matches(r.pattern, name);
+    });
+    check(rule != rules.end(), "optimizer: no rule fits parameter ", name, " of shape ", t.shape(),
+          "; end the list with a rule for \"*\"");
+    out.push_back({name, t, rule->weight_decay, rule->rate_factor});
+    names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  check(twice == names.end(), "optimizer: two parameters have the name ", twice == names.end() ? "" : *twice);
+  return out;
+}
+
+namespace kernels {
+
+inline constexpr i64 update_piece = 16384;  // elements
+
+/// Calls f(i, begin, end) for pieces of at most update_piece elements that cover tensors of the given sizes, in
+/// parallel. A network has hundreds of small tensors and a few large ones: pieces of all of them share the threads.
+template <class F>
+void for_pieces(const std::vector<i64>& sizes, F&& f) {
+  std::vector<i64> first{0};  // piece number at which each tensor begins
+  for (const i64 n : sizes) first.push_back(first.back() + (n + update_piece - 1) / update_piece);
+  parallel_for(first.back(), 2, [&](i64 begin, i64 end) {
+    std::size_t i = 0;
+    for (i64 piece = begin; piece < end; ++piece) {
+      while (first[i + 1] <= piece) ++i;
+      const i64 from = (piece - first[i]) * update_piece;
+      f(i, from, std::min(sizes[i], from + update_piece));
+    }
+  });
+}
+
+}  // namespace kernels
+
+namespace detail {
+
+// What all optimisers share: the parameters, and one running array per parameter and kind (momentum ...).
+inline std::vector<i64> sizes_of(const std::vector<Parameter>& parameters) {
+  std::vector<i64> sizes;
+  for (const Parameter& p : parameters) sizes.push_back(p.tensor.numel());
+  return sizes;
+}
+
+inline std::vector<Tensor> zeros_like(const std::vector<Parameter>& parameters) {
+  std::vector<Tensor> zeros;
+  for (const Parameter& p : parameters)
+    zeros.push_back(Tensor::zeros(p.tensor.shape(), p.tensor.dtype(), p.tensor.device()));
+  return zeros;
+}
+
+// Gradients as they are now; undefined where backward has not reached the parameter.
+inline std::vector<Tensor> gradients_of(const std::vector<Parameter>& parameters) {
+  std::vector<Tensor> gradients;
+  for (const Parameter& p : parameters) {
+    gradients.push_back(p.tensor.grad());
+    check(!gradients.back().defined() || gradients.back().dtype() == p.tensor.dtype(), "optimizer: the gradient of ",
+          p.name, " is ", gradients.back().defined() ? gradients.back().dtype() : p.tensor.dtype(), ", the parameter ",
+          p.tensor.dtype());
+  }
+  return gradients;
+}
+
+// Copies the saved tensor `kind + "." + name` into `into`.
+inline void restore(const TensorMap& saved, const char* kind, const std::string& name, Tensor& into) {
+  const std::string key = str(kind, ".", name);
+  const Tensor* t = find(saved, key);
+  check(t != nullptr, "optimizer: the saved state has no ", key, "; it belongs to another network or optimizer");
+  check(t->shape() == into.shape(), "optimizer: saved ", key, " has shape ", t->shape(), ", the parameter ", into.shape());
+  into.copy_from(*t);
+}
+
+inline void clear_gradients(std::vector<Parameter>& parameters) {
+  for (Parameter& p : parameters) p.tensor.zero_grad();
+}
+
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI

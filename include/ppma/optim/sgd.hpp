@@ -1,0 +1,99 @@
+#pragma once
+// Stochastic gradient descent with momentum and L2 decay, as PyTorch computes it:
+//
+//   d = g + decay w
+//   b <- momentum b + d      (b = d in the first step)
+//   w <- w - rate b          nesterov: w - rate (d + momentum b)
+
+#include "ppma/optim/parameters.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct SgdOptions {
+  double momentum = 0;
+  bool nesterov = false;
+};
+
+namespace kernels {
+
+template <class T>
+struct SgdStep {
+  T rate, decay, momentum, gradient_factor;
+  bool nesterov;
+};
+
+/// One step on n elements, on the calling thread.
+template <class T>
+void sgd(Cpu, i64 n, const SgdStep<T>& s, const T* g, T* w, T* b) {
+  const auto update = [&s](Vec<T> gi, Vec<T>& wi, Vec<T>& bi) {
+    const Vec<T> d = gi * s.gradient_factor + wi * s.decay;
+    bi = bi * s.momentum + d;
+    wi -= s.rate * (s.nesterov ? d + bi * s.momentum : bi);
+  };
+  i64 i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) {
+    Vec<T> wi = load(w + i), bi = load(b + i);
+    update(load(g + i), wi, bi);
+    store<T>(w + i, wi), store<T>(b + i, bi);
+  }
+  if (const i64 rest = n - i; rest > 0) {
+    Vec<T> wi = load_some(w + i, rest), bi = load_some(b + i, rest);
+    update(load_some(g + i, rest), wi, bi);
+    store_some<T>(w + i, wi, rest), store_some<T>(b + i, bi, rest);
+  }
+}
+
+}  // namespace kernels
+
+class Sgd {
+ public:
+  explicit Sgd(std::vector<Parameter> parameters, const SgdOptions& options = {})
+      : parameters_(std::move(parameters)),
+        options_(options),
+        sizes_(detail::sizes_of(parameters_)),
+        momentum_(detail::zeros_like(parameters_)) {}
+
+  /// One step with gradients multiplied by gradient_factor; a parameter without a gradient stays as it is.
+  void step(double rate, double gradient_factor = 1) {
+    const std::vector<Tensor> gradient = detail::gradients_of(parameters_);
+    kernels::for_pieces(sizes_, [&](std::size_t i, i64 begin, i64 end) {
+      if (!gradient[i].defined()) return;
+      if (parameters_[i].tensor.dtype() == DType::f32)
+        step_piece<float>(i, gradient[i], begin, end, rate, gradient_factor);
+      else
+        step_piece<double>(i, gradient[i], begin, end, rate, gradient_factor);
+    });
+  }
+  void zero_grad() { detail::clear_gradients(parameters_); }
+
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+
+  /// momentum.NAME of every parameter; shares memory with the optimiser.
+  TensorMap state() const {
+    TensorMap saved;
+    for (std::size_t i = 0; i < parameters_.size(); ++i)
+      saved.emplace_back("momentum." + parameters_[i].name, momentum_[i]);
+    return saved;
+  }
+  void load_state(const TensorMap& saved) {
+    for (std::size_t i = 0; i < parameters_.size(); ++i)
+      detail::restore(saved, "momentum", parameters_[i].name, momentum_[i]);
+  }
+
+ private:
+  template <class T>
+  void step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate, double gradient_factor) {
+    Parameter& p = parameters_[i];
+    const kernels::SgdStep<T> s{static_cast<T>(rate * p.rate_factor), static_cast<T>(p.weight_decay),
+                                static_cast<T>(options_.momentum), static_cast<T>(gradient_factor), options_.nesterov};
+    kernels::sgd(Cpu{}, end - begin, s, gradient.data<T>() + begin, p.tensor.template data<T>() + begin,
+                 momentum_[i].template data<T>() + begin);
+  }
+
+  std::vector<Parameter> parameters_;
+  SgdOptions options_;
+  std::vector<i64> sizes_;
+  std::vector<Tensor> momentum_;
+};
+
+}  // namespace ppma::inline PPMA_ABI
