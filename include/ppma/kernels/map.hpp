@@ -22,7 +22,7 @@ PPMA_INLINE V each_lane(V x, G g) {
     return g(x);
   } else {
     V y;
-    for (i64 i = 0; i < lanes<detail::Element<V>>; ++i) y[i] = g(x[i]);
+    for (i64 i = 0; i < lanes<detail::LaneOf<V>>; ++i) y[i] = g(x[i]);
     return y;
   }
 }
@@ -30,7 +30,7 @@ PPMA_INLINE V each_lane(V x, G g) {
 /// A double as the element type of V: x * constant<V>(0.5).
 template <class V>
 PPMA_INLINE constexpr auto constant(double value) {
-  return static_cast<detail::Element<V>>(value);
+  return static_cast<detail::LaneOf<V>>(value);
 }
 
 namespace kernels {

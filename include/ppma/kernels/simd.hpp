@@ -104,11 +104,11 @@ PPMA_INLINE T lane_max(Vec<T> v) {
 // ---- functions of a Vec or of a scalar --------------------------------------------------------------------------
 
 namespace detail {
-template <class V> struct ElementOf { using type = std::remove_cv_t<std::remove_reference_t<decltype(std::declval<V>()[0])>>; };
-template <> struct ElementOf<float> { using type = float; };
-template <> struct ElementOf<double> { using type = double; };
-template <class V> using Element = typename ElementOf<V>::type;
-template <class V> struct BitsOf { using type = VecBits<Element<V>>; };
+template <class V> struct LaneType { using type = std::remove_cv_t<std::remove_reference_t<decltype(std::declval<V>()[0])>>; };
+template <> struct LaneType<float> { using type = float; };
+template <> struct LaneType<double> { using type = double; };
+template <class V> using LaneOf = typename LaneType<V>::type;
+template <class V> struct BitsOf { using type = VecBits<LaneOf<V>>; };
 template <> struct BitsOf<float> { using type = std::int32_t; };
 template <> struct BitsOf<double> { using type = std::int64_t; };
 
@@ -137,7 +137,7 @@ PPMA_INLINE V abs_of(V a) {
 /// e^x, relative error below 2 ulp. Results that would be denormal are 0; overflow is infinity, NaN stays NaN.
 template <class V>
 PPMA_INLINE V exp_of(V x) {
-  using T = detail::Element<V>;
+  using T = detail::LaneOf<V>;
   using B = typename detail::BitsOf<V>::type;
   constexpr bool single = std::is_same_v<T, float>;
   // x = n ln 2 + r with |r| <= ln2 / 2: adding 1.5 * 2^(mantissa bits) rounds x / ln 2 to an integer in the low bits.
@@ -180,7 +180,7 @@ PPMA_INLINE V exp_of(V x) {
 /// ln(1 + u) for 0 <= u <= 1, relative error a few ulp also for tiny u: 2 artanh(u / (2 + u)) by its series.
 template <class V>
 PPMA_INLINE V log1p_unit(V u) {
-  using T = detail::Element<V>;
+  using T = detail::LaneOf<V>;
   const V s = u / (u + T(2));
   const V s2 = s * s;  // <= 1/9
   if constexpr (std::is_same_v<T, float>) {
@@ -202,14 +202,14 @@ PPMA_INLINE V softplus_of(V x) {
 /// 1 / (1 + e^-x) without overflow.
 template <class V>
 PPMA_INLINE V sigmoid_of(V x) {
-  using T = detail::Element<V>;
+  using T = detail::LaneOf<V>;
   const V e = exp_of(-abs_of(x));
   return (x < 0 ? e : V{} + T(1)) / (e + T(1));
 }
 
 template <class V>
 PPMA_INLINE V tanh_of(V x) {
-  using T = detail::Element<V>;
+  using T = detail::LaneOf<V>;
   if constexpr (std::is_same_v<T, float>) {
     // For small |x| the quotient cancels: an odd series there, (1 - e) / (1 + e) with e = exp(-2|x|) elsewhere.
     const V a = abs_of(x), e = exp_of(a * T(-2)), x2 = x * x;
@@ -228,7 +228,7 @@ PPMA_INLINE V tanh_of(V x) {
 /// The error function. f32: the rational approximation on [-4, 4] that Eigen and XLA use (a few ulp); f64: libm.
 template <class V>
 PPMA_INLINE V erf_of(V x) {
-  using T = detail::Element<V>;
+  using T = detail::LaneOf<V>;
   if constexpr (std::is_same_v<T, float>) {
     constexpr T p[] = {-1.60960333262415e-02f, -2.95459980854025e-03f, -7.34990630326855e-04f, -5.69250639462346e-05f,
                        -2.10102402082508e-06f, 2.77068142495902e-08f,  -2.72614225801306e-10f};

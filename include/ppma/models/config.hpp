@@ -1,0 +1,101 @@
+#pragma once
+// Configurations of the four-stage network: values, not classes. T, S, B are the published sizes; L puts PPMA blocks on
+// RMT's large configuration (spec 4.1).
+
+#include <array>
+#include <string>
+
+#include "ppma/core/error.hpp"
+#include "ppma/polyline/ablation.hpp"
+#include "ppma/polyline/types.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// One entry a stage. The names are those of the published configuration files.
+struct PpmaConfig {
+  std::string name = "custom";
+  std::array<i64, 4> embed_dims{64, 128, 256, 512};
+  std::array<i64, 4> depths{2, 2, 8, 2};
+  std::array<i64, 4> num_heads{4, 4, 8, 16};
+  std::array<double, 4> mlp_ratios{3, 3, 3, 3};
+  std::array<bool, 4> chunkwise_recurrents{true, true, false, false};  // criss-cross attention, else whole
+  std::array<bool, 4> layerscales{false, false, false, false};
+  double layer_init_values = 1e-6;
+  std::array<double, 4> heads_ranges{4, 4, 6, 6};  // RMT's fixed decays: range of the exponent a stage
+  i64 projection = 1024;
+  i64 num_classes = 1000;
+  double drop_path_rate = 0.1;  // of the last block; rises linearly from 0
+  MaskKind mask = MaskKind::polyline;
+
+  i64 blocks() const { return depths[0] + depths[1] + depths[2] + depths[3]; }
+};
+
+inline PpmaConfig ppma_tiny() {
+  PpmaConfig c;
+  c.name = "ppma_tiny";
+  return c;
+}
+
+inline PpmaConfig ppma_small() {
+  PpmaConfig c;
+  c.name = "ppma_small";
+  c.depths = {3, 4, 18, 4};
+  c.mlp_ratios = {4, 4, 3, 3};
+  c.chunkwise_recurrents = {true, true, true, false};
+  c.drop_path_rate = 0.15;
+  return c;
+}
+
+inline PpmaConfig ppma_base() {
+  PpmaConfig c = ppma_small();
+  c.name = "ppma_base";
+  c.embed_dims = {80, 160, 320, 512};
+  c.depths = {4, 8, 25, 8};
+  c.num_heads = {5, 5, 10, 16};
+  c.layerscales = {false, false, true, true};
+  c.heads_ranges = {5, 5, 6, 6};
+  c.drop_path_rate = 0.4;
+  return c;
+}
+
+inline PpmaConfig ppma_large() {
+  PpmaConfig c = ppma_base();
+  c.name = "ppma_large";
+  c.embed_dims = {112, 224, 448, 640};
+  c.num_heads = {7, 7, 14, 20};
+  c.heads_ranges = {6, 6, 6, 6};
+  c.drop_path_rate = 0.5;
+  return c;
+}
+
+/// The configuration of a published name: ppma_tiny, ppma_small, ppma_base, ppma_large, and rmt_... for the same network
+/// with RMT's fixed decays.
+inline PpmaConfig config_by_name(const std::string& name) {
+  const bool rmt = name.compare(0, 4, "rmt_") == 0;
+  for (PpmaConfig c : {ppma_tiny(), ppma_small(), ppma_base(), ppma_large()}) {
+    if (name == c.name) return c;
+    if (rmt && name.substr(3) == c.name.substr(4)) {
+      c.name = name;
+      c.mask = MaskKind::rmt;
+      return c;
+    }
+  }
+  fail("config: no model is called \"", name, "\"; there are ppma_tiny, ppma_small, ppma_base, ppma_large, and rmt_ for ppma_");
+}
+
+/// Throws an Error that names the first entry that makes no network.
+inline void check_config(const PpmaConfig& c) {
+  for (std::size_t s = 0; s < 4; ++s) {
+    check(c.embed_dims[s] > 0 && c.num_heads[s] > 0 && c.depths[s] >= 0, "config: stage ", s, " has embed_dims ", c.embed_dims[s],
+          ", num_heads ", c.num_heads[s], ", depths ", c.depths[s], "; they must be positive (depths may be 0)");
+    check(c.embed_dims[s] % c.num_heads[s] == 0 && c.embed_dims[s] / c.num_heads[s] % 2 == 0, "config: stage ", s, " has ",
+          c.embed_dims[s], " channels for ", c.num_heads[s], " heads; the head width must be a whole even number");
+    check(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s]) >= 1, "config: mlp_ratios of stage ", s, " is ", c.mlp_ratios[s]);
+  }
+  check(c.embed_dims[0] % 2 == 0, "config: the stem needs an even embed_dims[0], got ", c.embed_dims[0]);
+  check(c.projection > 0 && c.num_classes > 0, "config: projection ", c.projection, " and num_classes ", c.num_classes,
+        " must be positive");
+  check(c.drop_path_rate >= 0 && c.drop_path_rate < 1, "config: drop_path_rate ", c.drop_path_rate, " is outside of [0, 1)");
+}
+
+}  // namespace ppma::inline PPMA_ABI

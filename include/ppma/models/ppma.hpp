@@ -1,0 +1,117 @@
+#pragma once
+// The networks: the four-stage backbone, the classifier on it, and the backbone for dense prediction.
+// Legend: B batch, Hin Win image, H W grid of a stage (strides 4, 8, 16, 32, rounded up), C channels of a stage.
+
+#include <string>
+#include <vector>
+
+#include "ppma/models/blocks.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/reduce.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// Intermediate results by name, for those who want to look: "patch_embed", "stage0" .. "stage3" (after merging).
+using Maps = std::vector<std::pair<std::string, Tensor>>;
+
+/// Stem and four stages.
+struct Backbone {
+  Stem patch_embed;
+  std::vector<Stage> layers;
+
+  Backbone(const PpmaConfig& c, Rng& rng) : patch_embed(c.embed_dims[0], rng) {
+    i64 block = 0;
+    for (std::size_t s = 0; s < 4; ++s) {
+      layers.emplace_back(c, s, block, rng);
+      block += c.depths[s];
+    }
+  }
+
+  /// Images (B,3,Hin,Win), both sizes at least 32 -> the four maps before merging, (B,H,W,C) each. Where `maps` is given
+  /// it receives the stem's output and each stage's after merging.
+  std::vector<Tensor> forward(const Tensor& images, Context& ctx, Maps* maps = nullptr) {
+    check(images.defined() && images.rank() == 4 && images.dim(1) == 3, "ppma: images must be (B,3,H,W), got ", images.shape());
+    check(images.dim(2) >= 32 && images.dim(3) >= 32, "ppma: images must be at least 32 x 32, got ", images.dim(2), " x ",
+          images.dim(3), "; resize or pad them");
+    Tensor x = permute(images, {0, 2, 3, 1});  // (B,Hin,Win,3)
+    {
+      const Scope scope("patch_embed");
+      x = patch_embed.forward(x, ctx);
+    }
+    if (maps) maps->emplace_back("patch_embed", x);
+    std::vector<Tensor> stages;
+    for (std::size_t s = 0; s < layers.size(); ++s) {
+      const std::string name = str("layers.", s);
+      const Scope scope(name);
+      x = layers[s].forward(x, ctx);
+      stages.push_back(x);
+      if (layers[s].downsample) x = layers[s].downsample->forward(x, ctx);
+      if (maps) maps->emplace_back(str("stage", s), x);
+    }
+    return stages;
+  }
+  template <class V>
+  void fields(V& v) {
+    v.child("patch_embed", patch_embed), v.children("layers", layers);
+  }
+};
+
+/// The classifier: backbone, linear projection, batch norm, swish, mean over the tokens, linear head.
+struct Ppma {
+  PpmaConfig config;
+  Backbone backbone;
+  Linear proj;     // C -> projection, on every token
+  BatchNorm norm;  // projection
+  Linear head;     // projection -> classes
+
+  explicit Ppma(const PpmaConfig& c, u64 seed = 0) : Ppma(c, Rng(seed)) {}
+  Ppma(const PpmaConfig& c, Rng rng)
+      : config((check_config(c), c)), backbone(c, rng), proj(c.embed_dims[3], c.projection, rng), norm(c.projection),
+        head(c.projection, c.num_classes, rng) {}
+
+  /// Images (B,3,Hin,Win) -> logits (B,classes).
+  Tensor forward(const Tensor& images, Context& ctx, Maps* maps = nullptr) {
+    const Tensor x = backbone.forward(images, ctx, maps).back();  // (B,H,W,C)
+    const Scope scope("head");
+    const Tensor y = silu(norm.forward(proj.forward(x), ctx));    // (B,H,W,projection)
+    const Tensor logits = head.forward(mean(y, {1, 2}));          // (B,classes)
+    if (maps) maps->emplace_back("logits", logits);
+    return logits;
+  }
+  /// In evaluation mode, without recording.
+  Tensor forward(const Tensor& images) {
+    const NoGrad off;
+    Context ctx;
+    return forward(images, ctx);
+  }
+  template <class V>
+  void fields(V& v) {
+    backbone.fields(v);  // at the top level, as published
+    v.child("proj", proj), v.child("norm", norm), v.child("head", head);
+  }
+};
+
+/// The backbone for dense prediction: each of the four maps through its own layer norm, channels first.
+struct DenseBackbone {
+  PpmaConfig config;
+  Backbone backbone;
+  std::vector<LayerNorm> outnorms;
+
+  explicit DenseBackbone(const PpmaConfig& c, u64 seed = 0) : DenseBackbone(c, Rng(seed)) {}
+  DenseBackbone(const PpmaConfig& c, Rng rng) : config((check_config(c), c)), backbone(c, rng) {
+    for (i64 channels : c.embed_dims) outnorms.emplace_back(channels, 1e-5);
+  }
+  /// Images (B,3,Hin,Win) -> four maps (B,C,H,W) at strides 4, 8, 16, 32.
+  std::vector<Tensor> forward(const Tensor& images, Context& ctx) {
+    std::vector<Tensor> maps = backbone.forward(images, ctx);
+    for (std::size_t s = 0; s < maps.size(); ++s) maps[s] = permute(outnorms[s].forward(maps[s]), {0, 3, 1, 2});
+    return maps;
+  }
+  template <class V>
+  void fields(V& v) {
+    backbone.fields(v);
+    for (std::size_t s = 0; s < outnorms.size(); ++s) v.child(str("outnorm", s).c_str(), outnorms[s]);
+  }
+};
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,96 @@
+#pragma once
+// The layers of the network: parameters, their initial values and their published names. The arithmetic is in ops/.
+// Legend: B batch, H W grid, C channels.
+
+#include "ppma/nn/init.hpp"
+#include "ppma/nn/module.hpp"
+#include "ppma/ops/conv.hpp"
+#include "ppma/ops/depthwise.hpp"
+#include "ppma/ops/linear.hpp"
+#include "ppma/ops/norm.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// y = x W^T + b over the last axis.
+struct Linear {
+  Tensor weight;  // (out,in)
+  Tensor bias;    // (out), or undefined
+
+  Linear(i64 in, i64 out, Rng& rng, bool with_bias = true)
+      : weight(parameter(truncated_normal({out, in}, rng))), bias(with_bias ? parameter(Tensor::zeros({out})) : Tensor()) {}
+  Tensor forward(const Tensor& x) const { return linear(x, weight, bias); }  // (..,in) -> (..,out)
+  template <class V>
+  void fields(V& v) {
+    v.parameter("weight", weight), v.parameter("bias", bias);
+  }
+};
+
+/// Channels-last convolution with a bias.
+struct Conv2d {
+  Tensor weight;  // (O,I/groups,k,k)
+  Tensor bias;    // (O)
+  ConvOptions options;
+
+  Conv2d(i64 in, i64 out, i64 kernel, ConvOptions options_, Rng& rng)
+      : weight(parameter(uniform_fan_in({out, in / options_.groups, kernel, kernel}, in / options_.groups * kernel * kernel, rng))),
+        bias(parameter(uniform_fan_in({out}, in / options_.groups * kernel * kernel, rng))), options(options_) {}
+  Tensor forward(const Tensor& x) const { return conv2d(x, weight, bias, options); }  // (B,H,W,I) -> (B,H',W',O)
+  template <class V>
+  void fields(V& v) {
+    v.parameter("weight", weight), v.parameter("bias", bias);
+  }
+};
+
+/// Depthwise convolution, stride 1, same size. Published one level down, as `conv`.
+struct DepthwiseConv2d {
+  Tensor weight;  // (C,1,k,k)
+  Tensor bias;    // (C)
+
+  DepthwiseConv2d(i64 channels, i64 kernel, Rng& rng)
+      : weight(parameter(uniform_fan_in({channels, 1, kernel, kernel}, kernel * kernel, rng))),
+        bias(parameter(uniform_fan_in({channels}, kernel * kernel, rng))) {}
+  /// conv(x) + add
+  Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const { return depthwise_conv2d(x, weight, bias, add); }
+  template <class V>
+  void fields(V& v) {
+    v.parameter("conv.weight", weight), v.parameter("conv.bias", bias);
+  }
+};
+
+struct LayerNorm {
+  Tensor weight, bias;  // (C)
+  double eps;
+
+  explicit LayerNorm(i64 channels, double eps_ = 1e-5)
+      : weight(parameter(Tensor::ones({channels}))), bias(parameter(Tensor::zeros({channels}))), eps(eps_) {}
+  Tensor forward(const Tensor& x) const { return layer_norm(x, weight, bias, eps); }
+  template <class V>
+  void fields(V& v) {
+    v.parameter("weight", weight), v.parameter("bias", bias);
+  }
+};
+
+/// Batch norm over all axes but the last; training normalises by the batch and updates the running statistics.
+struct BatchNorm {
+  Tensor weight, bias;               // (C)
+  Tensor running_mean, running_var;  // (C)
+  Tensor num_batches_tracked;        // () int64
+  double momentum = 0.1, eps = 1e-5;
+
+  explicit BatchNorm(i64 channels)
+      : weight(parameter(Tensor::ones({channels}))), bias(parameter(Tensor::zeros({channels}))),
+        running_mean(Tensor::zeros({channels})), running_var(Tensor::ones({channels})),
+        num_batches_tracked(Tensor::zeros({}, DType::int64)) {}
+  Tensor forward(const Tensor& x, const Context& ctx) {
+    if (ctx.training) ++*num_batches_tracked.data<i64>();
+    return batch_norm(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps);
+  }
+  template <class V>
+  void fields(V& v) {
+    v.parameter("weight", weight), v.parameter("bias", bias);
+    v.buffer("running_mean", running_mean), v.buffer("running_var", running_var);
+    v.buffer("num_batches_tracked", num_batches_tracked);
+  }
+};
+
+}  // namespace ppma::inline PPMA_ABI

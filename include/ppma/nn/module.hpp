@@ -1,0 +1,199 @@
+#pragma once
+// Modules: plain structs whose tensors have names.
+//
+// A module is any struct with public tensors, a forward, and one function that names each of its tensors once:
+//
+//   struct Linear {
+//     Tensor weight;  // (out,in)
+//     Tensor bias;    // (out)
+//     template <class V> void fields(V& v) { v.parameter("weight", weight), v.parameter("bias", bias); }
+//   };
+//   struct Mlp {
+//     Linear fc1, fc2;
+//     template <class V> void fields(V& v) { v.child("fc1", fc1), v.child("fc2", fc2); }
+//   };
+//
+// From it follow the state dict ("fc1.weight", ...), loading with a report, dtype moves, counts. The order of fields() is
+// the order of the published state dicts. An undefined tensor (an absent bias) is no field.
+//
+// Training or evaluation is not a state of the layers but an argument of forward, the Context: nobody forgets eval().
+
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "ppma/core/random.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// What a forward pass is for: training (batch statistics, drop path, drawn from rng) or evaluation.
+struct Context {
+  bool training = false;
+  Rng rng{};
+};
+
+enum class Kind { parameter, buffer };
+
+/// A named tensor of a module; the handle shares the module's elements.
+struct Field {
+  std::string name;
+  Tensor tensor;
+  Kind kind;
+};
+
+namespace detail {
+
+// Walks the fields of a module and of its children, with the path as a prefix; calls f(name, tensor, kind).
+template <class F>
+class FieldWalk {
+ public:
+  FieldWalk(std::string prefix, F& f) : prefix_(std::move(prefix)), f_(f) {}
+
+  void parameter(const char* name, Tensor& t) { visit_tensor(name, t, Kind::parameter); }
+  void buffer(const char* name, Tensor& t) { visit_tensor(name, t, Kind::buffer); }
+  template <class M>
+  void child(const char* name, M& module) {
+    FieldWalk inner(prefix_ + name + ".", f_);
+    module.fields(inner);
+  }
+  template <class M>
+  void child(const char* name, std::optional<M>& module) {
+    if (module) child(name, *module);
+  }
+  template <class M>
+  void children(const char* name, std::vector<M>& modules) {
+    for (std::size_t i = 0; i < modules.size(); ++i) child(str(name, ".", i).c_str(), modules[i]);
+  }
+
+ private:
+  void visit_tensor(const char* name, Tensor& t, Kind kind) {
+    if (t.defined()) f_(prefix_ + name, t, kind);
+  }
+  std::string prefix_;
+  F& f_;
+};
+
+}  // namespace detail
+
+/// Calls f(name, Tensor&, Kind) for every tensor of a module, in the order of its state dict.
+template <class M, class F>
+void for_each_field(M& module, F f) {
+  detail::FieldWalk<F> walk("", f);
+  module.fields(walk);
+}
+
+/// All parameters and buffers by name, in order; the tensors share the module's elements.
+template <class M>
+std::vector<Field> state_dict(M& module) {
+  std::vector<Field> fields;
+  for_each_field(module, [&](const std::string& name, Tensor& t, Kind kind) { fields.push_back({name, t, kind}); });
+  return fields;
+}
+
+template <class M>
+std::vector<Field> named_parameters(M& module) {
+  std::vector<Field> fields;
+  for_each_field(module, [&](const std::string& name, Tensor& t, Kind kind) {
+    if (kind == Kind::parameter) fields.push_back({name, t, kind});
+  });
+  return fields;
+}
+
+/// Number of trainable elements.
+template <class M>
+i64 parameter_count(M& module) {
+  i64 n = 0;
+  for (const Field& f : named_parameters(module)) n += f.tensor.numel();
+  return n;
+}
+
+template <class M>
+void zero_grad(M& module) {
+  for (Field& f : named_parameters(module)) f.tensor.zero_grad();
+}
+
+/// Converts all floating tensors of a module; gradients are dropped, integer buffers stay.
+template <class M>
+void to(M& module, DType dtype) {
+  for_each_field(module, [&](const std::string&, Tensor& t, Kind) {
+    if (!is_floating(t.dtype()) || t.dtype() == dtype) return;
+    Tensor converted = Tensor::empty(t.shape(), dtype, t.device());
+    converted.copy_from(t.detach());
+    if (t.requires_grad()) converted.requires_grad(true);
+    t = converted;
+  });
+}
+
+/// What happened to each tensor when a state dict was loaded.
+struct LoadReport {
+  std::vector<std::string> missing;     // in the module, not in the file
+  std::vector<std::string> unexpected;  // in the file, not in the module
+  std::vector<std::string> misshaped;   // in both, "name: file (10, 64), module (1000, 64)"
+  i64 loaded = 0;
+
+  bool complete() const { return missing.empty() && unexpected.empty() && misshaped.empty(); }
+  std::string text() const {
+    std::string s = str(loaded, " tensors loaded");
+    const auto list = [&s](const char* what, const std::vector<std::string>& names) {
+      if (names.empty()) return;
+      s += str("; ", names.size(), " ", what, ":");
+      for (std::size_t i = 0; i < names.size() && i < 12; ++i) s += " " + names[i] + (i + 1 < names.size() ? "," : "");
+      if (names.size() > 12) s += " ...";
+    };
+    list("missing in the file", missing);
+    list("not in the module", unexpected);
+    list("of another shape", misshaped);
+    return s;
+  }
+};
+
+struct LoadOptions {
+  bool strict = true;               // anything missing, unexpected or mis-shaped is an Error, and nothing is loaded
+  std::vector<std::string> ignore;  // names that start with one of these are left alone on both sides: {"head."}
+};
+
+/// Copies tensors by name into a module (any floating dtype into any other).
+template <class M>
+LoadReport load_state_dict(M& module, const std::vector<std::pair<std::string, Tensor>>& tensors, const LoadOptions& options = {}) {
+  const auto ignored = [&](const std::string& name) {
+    return std::any_of(options.ignore.begin(), options.ignore.end(),
+                       [&](const std::string& prefix) { return name.compare(0, prefix.size(), prefix) == 0; });
+  };
+  std::unordered_map<std::string, const Tensor*> given;
+  for (const auto& entry : tensors)
+    if (!ignored(entry.first)) given[entry.first] = &entry.second;
+  LoadReport report;
+  std::vector<std::pair<Tensor, const Tensor*>> copies;
+  for_each_field(module, [&](const std::string& name, Tensor& t, Kind) {
+    if (ignored(name)) return;
+    const auto it = given.find(name);
+    if (it == given.end()) {
+      report.missing.push_back(name);
+      return;
+    }
+    if (it->second->shape() != t.shape())
+      report.misshaped.push_back(str(name, ": file ", it->second->shape(), ", module ", t.shape()));
+    else
+      copies.emplace_back(t, it->second);
+    given.erase(it);
+  });
+  for (const auto& entry : tensors)  // in the file's order
+    if (given.count(entry.first) != 0) report.unexpected.push_back(entry.first);
+  report.loaded = static_cast<i64>(copies.size());
+  check(!options.strict || report.complete(), "load_state_dict: the tensors do not fit the module, nothing was loaded (",
+        report.text(), "). Load with strict = false to take what fits, or ignore a changed head by its prefix");
+  for (auto& copy : copies) copy.first.copy_from(*copy.second);
+  return report;
+}
+
+/// load_state_dict's argument from another module's state_dict().
+inline std::vector<std::pair<std::string, Tensor>> as_tensors(const std::vector<Field>& fields) {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const Field& f : fields) tensors.emplace_back(f.name, f.tensor.detach());
+  return tensors;
+}
+
+}  // namespace ppma::inline PPMA_ABI
