@@ -44,7 +44,8 @@ TEST_CASE("safetensors: every dtype survives, names and metadata in any script t
   TensorMap tensors;
   tensors.emplace_back("bytes", Tensor::from<u8>({1, 2, 255}, {3}));
   tensors.emplace_back("f32", Tensor::randn({2, 3, 5}, rng));
-  tensors.emplace_back("\"quoted\" \\ \xc3\xa9\n", Tensor::randn({4}, rng, 1, DType::f64));
+  tensors.emplace_back("\"quoted\" \\ \x01\x1f\t\xc3\xa9\n",
+                       Tensor::randn({4}, rng, 1, DType::f64));
   tensors.emplace_back("bf16", Tensor::randn({7}, rng, 1, DType::bf16));
   tensors.emplace_back("scalar", Tensor::from<i64>({-5}, {}));
   tensors.emplace_back("empty", Tensor::zeros({0, 3}));

@@ -18,6 +18,7 @@
 
 #include "ppma/io/element.hpp"
 #include "ppma/io/file.hpp"
+#include "ppma/io/utf8.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -220,11 +221,17 @@ inline void write_safetensors(const std::string& path, const TensorMap& tensors,
   std::set<std::string> names;
   std::string header = "{";
   const auto quoted = [&](const std::string& text) {
-    try {
-      return nlohmann::json(text).dump();
-    } catch (const nlohmann::json::exception&) {
-      fail(path, ": a name or a metadata text is not valid UTF-8");
+    check(is_utf8(std::string_view(text)), path, ": a name or a metadata text is not valid UTF-8");
+    std::string q = "\"";
+    for (const char c : text) {
+      constexpr const char* hex = "0123456789abcdef";
+      if (c == '"' || c == '\\') q += '\\';
+      if (static_cast<u8>(c) >= 0x20)
+        q += c;
+      else
+        ((q += "\\u00") += hex[c >> 4]) += hex[c & 15];
     }
+    return q + '"';
   };
   const auto member = [&](const std::string& key) {
     if (header.back() != '{') header += ',';
