@@ -165,6 +165,78 @@ case("cross_entropy/map", lambda a, t: F.cross_entropy(a.permute(0, 3, 1, 2), t)
 case("cross_entropy/soft", lambda a, t: F.cross_entropy(a, t), x(3, 5), x(3, 5, low=0, high=0.5))
 case("cross_entropy/soft and smooth", lambda a, t: F.cross_entropy(a, t, label_smoothing=0.1), x(3, 19), x(3, 19, low=0, high=0.1))
 
+# ---- matmul, linear ----
+case("matmul", torch.matmul, x(3, 4), x(4, 5))
+case("matmul/a transposed", lambda a, b: a.mT @ b, x(2, 4, 3), x(2, 4, 5))
+case("matmul/b transposed", lambda a, b: a @ b.mT, x(2, 3, 4), x(5, 4))
+case("matmul/both transposed", lambda a, b: a.mT @ b.mT, x(4, 3), x(2, 5, 4))
+case("matmul/batch broadcast", torch.matmul, x(2, 1, 3, 4), x(3, 4, 2))
+case("matmul/outer axes", torch.matmul, x(2, 1, 2, 3, 2), x(1, 3, 1, 2, 2))
+case("matmul/crossed", torch.matmul, x(3, 1, 2, 4), x(1, 2, 4, 3))
+case("matmul/many rows", torch.matmul, x(2, 3, 4, 5), x(5, 3))
+case("linear", F.linear, x(2, 3, 7), x(5, 7), x(5))
+case("linear/no bias", F.linear, x(7), x(5, 7))
+
+# ---- norm ----
+
+
+def batch_norm(a, w, b, training, read=None):
+    """read: which running statistic to return instead of the output."""
+    c = a.shape[-1]
+    mean, var = torch.linspace(-0.5, 0.5, c, dtype=a.dtype), torch.linspace(0.5, 2, c, dtype=a.dtype)
+    rows = a.reshape(-1, c) if read is None else a.detach().reshape(-1, c)
+    y = F.batch_norm(rows, mean, var, w, b, training, 0.25, 1e-3)
+    return {None: y.reshape(a.shape), "mean": mean, "var": var}[read]
+
+
+case("layer_norm", lambda a, w, b: F.layer_norm(a, (19,), w, b, 1e-3), x(2, 3, 19), x(19), x(19))
+case("layer_norm/narrow", lambda a, w, b: F.layer_norm(a, (3,), w, b, 1e-6), x(5, 3), x(3), x(3))
+case("batch_norm/train", lambda a, w, b: batch_norm(a, w, b, True), x(2, 3, 2, 19), x(19), x(19))
+case("batch_norm/evaluate", lambda a, w, b: batch_norm(a, w, b, False), x(2, 3, 2, 19), x(19), x(19))
+case("batch_norm/running mean", lambda a, w, b: batch_norm(a, w, b, True, "mean"), x(5, 3), x(3), x(3))
+case("batch_norm/running var", lambda a, w, b: batch_norm(a, w, b, True, "var"), x(5, 3), x(3), x(3))
+
+# ---- conv, depthwise; PyTorch's maps are (B,C,H,W) ----
+
+
+def conv(a, w, b, **options):
+    return F.conv2d(a.permute(0, 3, 1, 2), w, b, **options).permute(0, 2, 3, 1)
+
+
+case("conv2d", conv, x(2, 4, 5, 3), x(4, 3, 3, 3), x(4))
+case("conv2d/strided", lambda a, w, b: conv(a, w, b, stride=2, padding=1), x(2, 5, 4, 3), x(4, 3, 3, 3), x(4))
+case("conv2d/1x1", lambda a, w: conv(a, w, None), x(1, 3, 4, 5), x(3, 5, 1, 1))
+case("conv2d/groups", lambda a, w, b: conv(a, w, b, stride=2, padding=2, groups=2), x(1, 5, 4, 4), x(6, 2, 3, 2), x(6))
+case("conv2d/patches", lambda a, w, b: conv(a, w, b, stride=3), x(1, 7, 6, 2), x(3, 2, 3, 3), x(3))
+case("conv2d/gaps", lambda a, w, b: conv(a, w, b, stride=3), x(1, 7, 5, 2), x(3, 2, 2, 2), x(3))
+case("conv2d/wide padding", lambda a, w, b: conv(a, w, b, padding=3), x(1, 2, 2, 2), x(2, 2, 3, 3), x(2))
+case("conv2d/depthwise", lambda a, w, b: conv(a, w, b, padding=1, groups=3), x(1, 3, 4, 3), x(3, 1, 3, 3), x(3))
+case("depthwise_conv2d", lambda a, w, b: conv(a, w, b, padding=1, groups=5), x(2, 3, 4, 5), x(5, 1, 3, 3), x(5))
+case("depthwise_conv2d/5x5", lambda a, w, b, d: d + conv(a, w, b, padding=2, groups=3), x(1, 4, 6, 3), x(3, 1, 5, 5), x(3),
+     x(1, 4, 6, 3))
+case("depthwise_conv2d/add x", lambda a, w, b: a + conv(a, w, b, padding=1, groups=9), x(1, 3, 9, 9), x(9, 1, 3, 3), x(9))
+case("depthwise_conv2d/7x7", lambda a, w: conv(a, w, None, padding=3, groups=2), x(1, 5, 4, 2), x(2, 1, 7, 7))
+
+# ---- rotary, residual ----
+
+
+def rotary(a, heads, scale):
+    """Pairs as complex numbers, turned by exp(i t 10000^-e)."""
+    b, h, w, c = a.shape
+    half = c // heads // 2
+    e = torch.linspace(0, 1, half, dtype=a.dtype)
+    turn = torch.arange(h * w, dtype=a.dtype)[:, None] * 10000.0 ** -e
+    pairs = torch.view_as_complex(a.reshape(b, h * w, heads, half, 2)) * torch.polar(torch.ones_like(turn), turn)[None, :, None]
+    return scale * torch.view_as_real(pairs).reshape(a.shape)
+
+
+case("rotary", lambda a: rotary(a, 2, 0.5), x(2, 2, 3, 8))
+case("rotary/wide heads", lambda a: rotary(a, 1, 1.0), x(1, 3, 2, 20))
+case("residual", lambda a, b: a + b, x(2, 3, 5), x(2, 3, 5))
+case("residual/scaled", lambda a, b, g: a + torch.tensor([1.25, 0.0]).to(a.dtype)[:, None, None] * g * b, x(2, 3, 9), x(2, 3, 9),
+     x(1, 1, 9))
+case("residual/layer scale", lambda a, b, g: a + g * b, x(3, 4), x(3, 4), x(4))
+
 # ---- dropout: an implementation of Philox 4x32-10 and of the stream's key of its own ----
 MASK = 0xFFFFFFFF
 

@@ -109,7 +109,8 @@ PPMA_INLINE V sum_down(i64 n, F&& term) {
 }  // namespace detail
 
 /// Mean and biased variance of each column. Each block has a mean and a sum of squared distances of its own; blocks are
-/// joined as in Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983.
+/// joined as in Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983. All are measured from the
+/// first row, so that a mean much larger than the deviation costs no digits.
 template <class T>
 void column_statistics(Cpu, i64 rows, i64 cols, const T* x, T* mean, T* var) {
   const i64 block = detail::norm_block(cols), blocks = (rows + block - 1) / block;
@@ -122,10 +123,11 @@ void column_statistics(Cpu, i64 rows, i64 cols, const T* x, T* mean, T* var) {
       T* const out = p + 2 * k * cols;
       columns<T>(cols, [=](i64 c, auto lane) {
         using V = decltype(lane);
-        const V m = detail::sum_down<V>(n, [=](i64 r) { return get<V>(xk + r * cols + c); }) / static_cast<T>(n);
+        const V first = get<V>(x + c);
+        const V m = detail::sum_down<V>(n, [=](i64 r) { return V(get<V>(xk + r * cols + c) - first); }) / static_cast<T>(n);
         put(out + c, m);
         put(out + cols + c, detail::sum_down<V>(n, [=](i64 r) {
-              const V d = get<V>(xk + r * cols + c) - m;
+              const V d = get<V>(xk + r * cols + c) - first - m;
               return V(d * d);
             }));
       });
@@ -141,7 +143,7 @@ void column_statistics(Cpu, i64 rows, i64 cols, const T* x, T* mean, T* var) {
         m += gap * n / (count + n);
         count += n;
       }
-      mean[c] = static_cast<T>(m);
+      mean[c] = static_cast<T>(static_cast<double>(x[c]) + m);
       var[c] = static_cast<T>(squares / count);
     }
   });
