@@ -65,7 +65,7 @@ void adamw(Cpu, i64 n, const AdamWStep<T>& s, const T* g, T* w, T* m, T* v) {
 
 /// Holds the running means; the learning rate comes with each step.
 ///
-///   AdamW optimizer(parameters_with_rules(named, no_decay_rules(0.05)));
+///   AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
 ///   loss.backward();
 ///   optimizer.step(1e-3);
 ///   optimizer.zero_grad();

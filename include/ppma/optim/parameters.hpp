@@ -14,6 +14,7 @@
 
 #include "ppma/core/parallel.hpp"
 #include "ppma/io/element.hpp"
+#include "ppma/nn/module.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -82,6 +83,14 @@ inline std::vector<Parameter> parameters_with_rules(const TensorMap& named, cons
   const auto twice = std::adjacent_find(names.begin(), names.end());
   check(twice == names.end(), "optimizer: two parameters have the name ", twice == names.end() ? "" : *twice);
   return out;
+}
+
+/// The same for all parameters of a module.
+template <class M>
+std::vector<Parameter> parameters_of(M& module, const std::vector<ParameterRule>& rules) {
+  TensorMap named;
+  for (const Field& f : named_parameters(module)) named.emplace_back(f.name, f.tensor);
+  return parameters_with_rules(named, rules);
 }
 
 namespace kernels {

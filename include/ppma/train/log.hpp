@@ -1,0 +1,117 @@
+#pragma once
+// What is known after an epoch, and its line in log.jsonl: one JSON object with the keys of the published logs.
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "ppma/io/file.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// How a network does on a test set. Accuracies in percent.
+struct Evaluation {
+  double loss = 0, acc1 = 0, acc5 = 0;
+  i64 images = 0;
+};
+
+struct EpochRecord {
+  i64 epoch = 0;  // from 0
+  i64 n_parameters = 0;
+  double train_lr = 0;    // mean over the epoch's steps
+  double train_loss = 0;  // mean over the epoch's images
+  Evaluation test;        // of the weights themselves
+  Evaluation test_ema;    // of their average; no images if there is no average
+  double seconds = 0;     // training and evaluation
+
+  /// The better of the two accuracies.
+  double best_acc1() const { return test_ema.images > 0 && test_ema.acc1 > test.acc1 ? test_ema.acc1 : test.acc1; }
+};
+
+/// One line of JSON, without the newline. test_* are left out where nothing was evaluated.
+inline std::string to_json(const EpochRecord& r) {
+  nlohmann::ordered_json j;
+  j["epoch"] = r.epoch;
+  j["n_parameters"] = r.n_parameters;
+  j["train_lr"] = r.train_lr;
+  j["train_loss"] = r.train_loss;
+  if (r.test.images > 0) {
+    j["test_loss"] = r.test.loss;
+    j["test_acc1"] = r.test.acc1;
+    j["test_acc5"] = r.test.acc5;
+  }
+  if (r.test_ema.images > 0) {
+    j["test_ema_loss"] = r.test_ema.loss;
+    j["test_ema_acc1"] = r.test_ema.acc1;
+    j["test_ema_acc5"] = r.test_ema.acc5;
+  }
+  j["seconds"] = r.seconds;
+  return j.dump();
+}
+
+/// The records of a log; an empty list if there is no such file. Error: a line that is not a record, with its number.
+inline std::vector<EpochRecord> read_log(const std::string& path) {
+  std::vector<EpochRecord> records;
+  if (::access(path.c_str(), F_OK) != 0) return records;
+  const std::vector<u8> bytes = read_file(path);
+  const std::string text(bytes.begin(), bytes.end());
+  std::size_t begin = 0;
+  for (i64 line = 1; begin < text.size(); ++line) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const auto j = nlohmann::json::parse(text.begin() + static_cast<std::ptrdiff_t>(begin),
+                                         text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
+    check(j.is_object() && j.value("epoch", nlohmann::json()).is_number_integer(), path, ": line ", line,
+          " is not a JSON object with an epoch");
+    const auto number = [&](const char* key, double& into) {
+      const auto it = j.find(key);
+      if (it == j.end() || !it->is_number()) return false;
+      into = it->get<double>();
+      return true;
+    };
+    EpochRecord r;
+    r.epoch = j["epoch"].get<i64>();
+    double parameters = 0;
+    if (number("n_parameters", parameters)) r.n_parameters = static_cast<i64>(parameters);
+    number("train_lr", r.train_lr);
+    number("train_loss", r.train_loss);
+    number("seconds", r.seconds);
+    number("test_loss", r.test.loss);
+    number("test_acc5", r.test.acc5);
+    r.test.images = number("test_acc1", r.test.acc1) ? 1 : 0;
+    number("test_ema_loss", r.test_ema.loss);
+    number("test_ema_acc5", r.test_ema.acc5);
+    r.test_ema.images = number("test_ema_acc1", r.test_ema.acc1) ? 1 : 0;
+    records.push_back(r);
+    begin = end + 1;
+  }
+  return records;
+}
+
+/// Adds a line, in one write to a file opened for appending: other readers see all of it or nothing.
+inline void append_log(const std::string& path, const EpochRecord& record) {
+  const std::string line = to_json(record) + "\n";
+  const std::unique_ptr<std::FILE, detail::CloseFile> file(std::fopen(path.c_str(), "ab"));
+  if (file == nullptr) fail(path, ": cannot be written (", detail::os_reason(), ")");
+  std::setvbuf(file.get(), nullptr, _IOFBF, line.size() + 1);
+  if (std::fwrite(line.data(), 1, line.size(), file.get()) != line.size() || std::fflush(file.get()) != 0)
+    fail(path, ": cannot be written (", detail::os_reason(), ")");
+}
+
+/// Drops the records of `epoch` and later: a run that is resumed there writes them again.
+inline void cut_log(const std::string& path, i64 epoch) {
+  std::string kept;
+  bool dropped = false;
+  for (const EpochRecord& r : read_log(path)) {
+    if (r.epoch < epoch)
+      kept += to_json(r) + "\n";
+    else
+      dropped = true;
+  }
+  if (dropped) write_file(path, kept);
+}
+
+}  // namespace ppma::inline PPMA_ABI

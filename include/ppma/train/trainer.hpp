@@ -1,0 +1,240 @@
+#pragma once
+// The training loop of a classifier: accumulation, clipping, AdamW, average of weights, evaluation, checkpoints.
+//
+//   Trainer<Ppma> trainer(model, options);
+//   trainer.run(train, test, {.on_epoch = [&](const EpochRecord& r) { ... }});
+//
+// A step draws its random numbers (drop path) from a stream keyed by seed, epoch and batch, so that a run resumed from
+// save() goes on exactly as if it had never stopped: there is no generator whose state could be lost.
+// Nothing is printed here; an Observer hears of every batch and every epoch.
+
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "ppma/io/safetensors.hpp"
+#include "ppma/metrics/accuracy.hpp"
+#include "ppma/nn/module.hpp"
+#include "ppma/ops/loss.hpp"
+#include "ppma/optim/adamw.hpp"
+#include "ppma/optim/clip.hpp"
+#include "ppma/optim/ema.hpp"
+#include "ppma/optim/schedule.hpp"
+#include "ppma/train/log.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct TrainOptions {
+  i64 epochs = 30;
+  i64 accumulate = 1;     // batches per step
+  double clip = 0;        // limit of the gradients' norm; 0 for none
+  double weight_decay = 0.05;
+  double label_smoothing = 0.1;
+  AdamWOptions adamw;
+  WarmupCosine schedule;  // its `total` is the number of epochs unless it is set
+  bool rate_per_epoch = false;  // as published; else the rate moves with every step
+  double ema_decay = 0.9999;    // 0 for no average
+  bool ema_warm = true;         // short runs: see Ema
+  i64 evaluate_every = 1;       // epochs; the last one always is
+  u64 seed = 0;
+};
+
+/// One batch, as a loader gives it: images and labels (int64, B) or soft targets (B, classes).
+struct TrainBatch {
+  Tensor images, targets;
+};
+
+/// Where batches come from. A loader fits in with two lambdas.
+struct BatchSource {
+  i64 batches = 0;                         // per epoch
+  std::function<void(i64 epoch)> start;    // begins an epoch; its order depends on nothing but the epoch
+  std::function<bool(TrainBatch&)> next;   // false at the end of the epoch
+};
+
+struct StepReport {
+  i64 epoch, batch, batches;  // batch counts from 1
+  i64 images;                 // seen in this epoch
+  double loss;                // mean of this epoch so far
+  double rate, gradient_norm;
+};
+
+struct Observer {
+  std::function<void(const StepReport&)> on_batch{};                  // after every training batch
+  std::function<void(i64 batch, i64 batches)> on_evaluation{};        // after every test batch
+  std::function<void(const EpochRecord&, bool is_best)> on_epoch{};   // after every epoch
+};
+
+/// Mean cross entropy and accuracy of model.forward(images), without recording gradients. Labels must be int64.
+template <class Model>
+Evaluation evaluate(Model& model, const BatchSource& source, const std::function<void(i64, i64)>& on_batch = {}) {
+  const NoGrad not_recorded;
+  Accuracy accuracy;
+  double loss = 0;
+  TrainBatch batch;
+  source.start(0);
+  for (i64 n = 1; source.next(batch); ++n) {
+    const Tensor logits = model.forward(batch.images);  // (B, classes)
+    loss += cross_entropy(logits, batch.targets).item() * static_cast<double>(logits.dim(0));
+    accuracy.add(logits, batch.targets);
+    if (on_batch) on_batch(n, source.batches);
+  }
+  check(accuracy.images > 0, "evaluate: the test set is empty");
+  return {loss / static_cast<double>(accuracy.images), accuracy.acc1(), accuracy.acc5(), accuracy.images};
+}
+
+template <class Model>
+class Trainer {
+ public:
+  Trainer(Model& model, const TrainOptions& options)
+      : model_(model),
+        options_(options),
+        state_(as_tensors(state_dict(model))),
+        optimizer_(parameters_of(model, no_decay_rules(options.weight_decay)), options.adamw) {
+    check(options.epochs > 0 && options.accumulate > 0 && options.evaluate_every > 0,
+          "training: epochs, accumulate and evaluate_every must be positive");
+    if (options.ema_decay > 0) ema_.emplace(state_, options.ema_decay, options.ema_warm);
+  }
+
+  /// The epoch that comes next, and the best accuracy so far (percent; -1 before the first evaluation).
+  i64 epoch() const { return epoch_; }
+  double best_acc1() const { return best_acc1_; }
+  const AdamW& optimizer() const { return optimizer_; }
+  /// The network's weights as they are, and their average (empty if there is none).
+  const TensorMap& weights() const { return state_; }
+  TensorMap average() const { return ema_ ? ema_->average() : TensorMap(); }
+
+  /// Trains until options.epochs epochs are done.
+  void run(const BatchSource& train, const BatchSource& test, const Observer& observer = {}) {
+    while (epoch_ < options_.epochs) run_epoch(train, test, observer);
+  }
+
+  /// Trains one epoch and evaluates.
+  EpochRecord run_epoch(const BatchSource& train, const BatchSource& test, const Observer& observer = {}) {
+    const auto begin = std::chrono::steady_clock::now();
+    EpochRecord record = train_epoch(train, observer);
+    const bool evaluated = (epoch_ + 1) % options_.evaluate_every == 0 || epoch_ + 1 == options_.epochs;
+    if (evaluated) {
+      record.test = evaluate(model_, test, observer.on_evaluation);
+      if (ema_) {
+        const Ema::InUse averaged(*ema_);
+        record.test_ema = evaluate(model_, test, observer.on_evaluation);
+      }
+    }
+    const bool is_best = evaluated && record.best_acc1() > best_acc1_;
+    if (is_best) best_acc1_ = record.best_acc1();
+    ++epoch_;
+    record.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    if (observer.on_epoch) observer.on_epoch(record, is_best);
+    return record;
+  }
+
+  /// All that resume() needs, in one file, written aside and renamed: model.*, ema.*, optimizer.*, and the position in
+  /// the metadata, to which `metadata` is added.
+  void save(const std::string& path, std::map<std::string, std::string> metadata = {}) const {
+    TensorMap all;
+    add(all, "model.", state_);
+    if (ema_) add(all, "ema.", ema_->average());
+    add(all, "optimizer.", optimizer_.state());
+    metadata["epoch"] = std::to_string(epoch_);
+    metadata["best_acc1"] = nlohmann::json(best_acc1_).dump();
+    metadata["ema_updates"] = std::to_string(ema_ ? ema_->updates() : 0);
+    metadata["seed"] = std::to_string(options_.seed);
+    write_safetensors(path, all, metadata);
+  }
+
+  /// Continues where save() was called. Errors: another network, another seed, an average on one side only.
+  void resume(const std::string& path) {
+    const Safetensors file = read_safetensors(path);
+    const auto number = [&](const char* key) {
+      const auto it = file.metadata.find(key);
+      check(it != file.metadata.end(), path, ": has no ", key, "; it is not a training checkpoint");
+      return it->second;
+    };
+    check(std::stoull(number("seed")) == options_.seed, path, ": was trained with seed ", number("seed"), ", not ",
+          options_.seed, "; a resumed run must keep its seed");
+    const TensorMap weights = part(file.tensors, "model."), average = part(file.tensors, "ema.");
+    check(average.empty() == !ema_, path, ": has ", average.empty() ? "no" : "an", " average of weights, this run has ",
+          ema_ ? "one" : "none", "; keep ema_decay");
+    check(weights.size() == state_.size(), path, ": has ", static_cast<i64>(weights.size()), " tensors, the network ",
+          static_cast<i64>(state_.size()));
+    for (auto& [name, tensor] : state_) {
+      const Tensor* saved = find(weights, name);
+      check(saved != nullptr && saved->shape() == tensor.shape(), path, ": has no ", name, " of shape ", tensor.shape());
+      tensor.copy_from(*saved);
+    }
+    optimizer_.load_state(part(file.tensors, "optimizer."));
+    if (ema_) ema_->load(average, std::stoll(number("ema_updates")));
+    epoch_ = std::stoll(number("epoch"));
+    best_acc1_ = std::stod(number("best_acc1"));
+  }
+
+ private:
+  EpochRecord train_epoch(const BatchSource& source, const Observer& observer) {
+    check(source.batches > 0, "training: the training set has no full batch");
+    WarmupCosine schedule = options_.schedule;
+    double loss_sum = 0, rate_sum = 0, norm = 0;
+    i64 images = 0, number = 0, pending = 0, steps = 0;
+    TrainBatch batch;
+    optimizer_.zero_grad();
+    source.start(epoch_);
+    while (source.next(batch)) {
+      const double position = static_cast<double>(epoch_) + static_cast<double>(number) / static_cast<double>(source.batches);
+      const double rate = options_.rate_per_epoch ? schedule.published_epoch(epoch_) : schedule.at(position);
+      Context context{true, Rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number), drop_path_stream)};
+      const Tensor logits = model_.forward(batch.images, context);  // (B, classes)
+      const Tensor loss = cross_entropy(logits, batch.targets, {options_.label_smoothing});
+      const double value = loss.item();
+      check(std::isfinite(value), "training: the loss is ", value, " in epoch ", epoch_, ", batch ", number,
+            "; lower the learning rate or clip the gradients");
+      loss.backward();
+      loss_sum += value * static_cast<double>(logits.dim(0));
+      images += logits.dim(0);
+      ++number, ++pending;
+      if (pending == options_.accumulate || number == source.batches) {
+        const double mean = 1 / static_cast<double>(pending);
+        norm = options_.clip > 0 ? gradient_norm(optimizer_.parameters()) * mean : 0;
+        check(std::isfinite(norm), "training: the gradient is not finite in epoch ", epoch_, ", batch ", number - 1,
+              "; lower the learning rate");
+        optimizer_.step(rate, mean * clip_factor(norm, options_.clip));
+        optimizer_.zero_grad();
+        if (ema_) ema_->update();
+        rate_sum += rate;
+        ++steps, pending = 0;
+      }
+      if (observer.on_batch)
+        observer.on_batch({epoch_, number, source.batches, images, loss_sum / static_cast<double>(images), rate, norm});
+    }
+    check(number == source.batches, "training: the source gave ", number, " batches instead of ", source.batches);
+    EpochRecord record;
+    record.epoch = epoch_;
+    for (const Parameter& p : optimizer_.parameters()) record.n_parameters += p.tensor.numel();
+    record.train_lr = rate_sum / static_cast<double>(steps);
+    record.train_loss = loss_sum / static_cast<double>(images);
+    return record;
+  }
+
+  static constexpr u64 drop_path_stream = 1;
+
+  static void add(TensorMap& all, const std::string& prefix, const TensorMap& more) {
+    for (const auto& entry : more) all.emplace_back(prefix + entry.first, entry.second);
+  }
+  static TensorMap part(const TensorMap& all, const std::string& prefix) {
+    TensorMap out;
+    for (const auto& entry : all)
+      if (entry.first.starts_with(prefix)) out.emplace_back(entry.first.substr(prefix.size()), entry.second);
+    return out;
+  }
+
+  Model& model_;
+  TrainOptions options_;
+  TensorMap state_;  // parameters and buffers, in the published order
+  AdamW optimizer_;
+  std::optional<Ema> ema_;
+  i64 epoch_ = 0;
+  double best_acc1_ = -1;
+};
+
+}  // namespace ppma::inline PPMA_ABI
