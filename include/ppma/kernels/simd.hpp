@@ -219,7 +219,7 @@ PPMA_INLINE V tanh_of(V x) {
   } else if constexpr (std::is_same_v<V, double>) {
     return std::tanh(x);
   } else {
-    V y;
+    V y{};
     for (i64 i = 0; i < lanes<T>; ++i) y[i] = std::tanh(x[i]);
     return y;
   }
@@ -239,7 +239,7 @@ PPMA_INLINE V erf_of(V x) {
   } else if constexpr (std::is_same_v<V, double>) {
     return std::erf(x);
   } else {
-    V y;
+    V y{};
     for (i64 i = 0; i < lanes<T>; ++i) y[i] = std::erf(x[i]);
     return y;
   }

@@ -1,0 +1,47 @@
+# The targets, in a build tree or installed:
+#   ppma::ppma    the headers, C++20, threads, OpenMP where it is found
+#   ppma::native  opt-in: compile for this machine's processor
+#   ppma::cuda    with PPMA_CUDA: the headers and the CUDA Toolkit's libraries
+#   ppma_enable_cuda(target)  compiles a target's .cpp files as CUDA
+if(TARGET ppma::ppma)
+  return()
+endif()
+
+add_library(ppma INTERFACE)
+add_library(ppma::ppma ALIAS ppma)
+target_compile_features(ppma INTERFACE cxx_std_20)
+if(EXISTS ${CMAKE_CURRENT_LIST_DIR}/../include/ppma)
+  get_filename_component(ppma_include ${CMAKE_CURRENT_LIST_DIR}/../include ABSOLUTE)
+else()  # <prefix>/lib/<arch>/cmake/ppma
+  find_path(ppma_include ppma/core/config.hpp HINTS ${CMAKE_CURRENT_LIST_DIR}/../../../include
+            ${CMAKE_CURRENT_LIST_DIR}/../../../../include NO_CACHE REQUIRED)
+endif()
+target_include_directories(ppma INTERFACE $<BUILD_INTERFACE:${ppma_include}>)
+
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+target_link_libraries(ppma INTERFACE Threads::Threads)
+if(NOT DEFINED PPMA_OPENMP OR PPMA_OPENMP)
+  find_package(OpenMP COMPONENTS CXX)
+  if(OpenMP_CXX_FOUND)
+    target_link_libraries(ppma INTERFACE OpenMP::OpenMP_CXX)
+  endif()
+endif()
+
+add_library(ppma_native INTERFACE)
+add_library(ppma::native ALIAS ppma_native)
+target_compile_options(ppma_native INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
+
+if(PPMA_CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  enable_language(CUDA)
+  add_library(ppma_cuda INTERFACE)
+  add_library(ppma::cuda ALIAS ppma_cuda)
+  target_link_libraries(ppma_cuda INTERFACE ppma CUDA::cudart CUDA::cublasLt)
+  function(ppma_enable_cuda target)
+    get_target_property(sources ${target} SOURCES)
+    set_source_files_properties(${sources} PROPERTIES LANGUAGE CUDA)
+    set_target_properties(${target} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
+    target_link_libraries(${target} PRIVATE ppma::cuda)
+  endfunction()
+endif()

@@ -1,0 +1,11 @@
+# Runs PROGRAM and compares what it prints with the file EXPECTED.
+execute_process(COMMAND ${PROGRAM} OUTPUT_VARIABLE got RESULT_VARIABLE status)
+file(READ ${EXPECTED} want)
+if(NOT status EQUAL 0)
+  message("${got}")
+  message(FATAL_ERROR "${PROGRAM} failed: ${status}\n0 passed, 1 failed")
+elseif(NOT got STREQUAL want)
+  message("--- printed ---\n${got}--- recorded (${EXPECTED}) ---\n${want}")
+  message(FATAL_ERROR "the output differs from the recorded one\n0 passed, 1 failed")
+endif()
+message("1 passed, 0 failed")
