@@ -62,27 +62,49 @@ inline Tensor decode_pnm(Bytes file, const std::string& name) {
   return image;
 }
 
-// stb_image fills with grey what a JPEG lacks. Walks the segments to the end marker instead.
-inline bool jpeg_is_whole(Bytes file) {
+// What is wrong with a JPEG, or nullptr: stb_image fills with grey what is cut off, and up to 2.27
+// it writes Huffman tables of more than 256 codes past their end. Walks the same segments as
+// stb_image would, to the end marker.
+inline const char* jpeg_fault(Bytes file) {
+  const char* const cut = "cut short: a JPEG without its end";
   std::size_t at = 2;
-  while (file.size() - at >= 4) {
-    if (file[at] != 0xff) return false;
-    const u8 marker = file[at + 1];
-    if (marker == 0xd9) return true;
-    if (marker == 0xff || (marker >= 0xd0 && marker <= 0xd7)) {  // padding, restarts
-      at += marker == 0xff ? 1 : 2;
-      continue;
+  for (;;) {
+    while (at < file.size() && file[at] != 0xff) ++at;  // padding between segments
+    while (at < file.size() && file[at] == 0xff) ++at;
+    if (at == file.size()) return cut;
+    const u8 marker = file[at++];
+    if (marker == 0xd9) return nullptr;
+    if (file.size() - at < 2) return cut;
+    const std::size_t length = file[at] * 256u + file[at + 1];
+    if (length < 2 || length > file.size() - at) return cut;
+    Bytes segment = file.subspan(at + 2, length - 2);
+    at += length;
+    while (marker == 0xc4 &&
+           !segment.empty()) {  // Huffman tables: 1 byte, 16 counts, that many symbols
+      std::size_t codes = 0;
+      for (std::size_t i = 1; i < 17 && i < segment.size(); ++i) codes += segment[i];
+      if (codes > 256 || segment.size() < 17 + codes) return "damaged JPEG: its Huffman tables";
+      segment = segment.subspan(17 + codes);
     }
-    const std::size_t length = file[at + 2] * 256u + file[at + 3];
-    if (length < 2 || length > file.size() - at - 2) return false;
-    at += 2 + length;
-    if (marker ==
-        0xda)  // a scan: coded data until a marker that is neither a stuffed ff nor a restart
-      while (file.size() - at >= 2 && (file[at] != 0xff || file[at + 1] == 0 ||
-                                       (file[at + 1] >= 0xd0 && file[at + 1] <= 0xd7)))
+    while (marker == 0xdb &&
+           !segment.empty()) {  // quantisation tables: 1 byte, 64 numbers of 8 or 16 bits
+      const std::size_t size = segment[0] < 16 ? 65 : 129;
+      if (segment.size() < size) return "damaged JPEG: its quantisation tables";
+      segment = segment.subspan(size);
+    }
+    while (marker == 0xda &&
+           at < file.size()) {  // coded data: ends at a marker; ff 00 and restarts are part of it
+      if (file[at] != 0xff) {
         ++at;
+        continue;
+      }
+      std::size_t next = at;
+      while (next < file.size() && file[next] == 0xff) ++next;
+      if (next == file.size()) return cut;
+      if (file[next] != 0 && (file[next] < 0xd0 || file[next] > 0xd7)) break;
+      at = next + 1;
+    }
   }
-  return file.size() - at >= 2 && file[at] == 0xff && file[at + 1] == 0xd9;
 }
 
 // stb_image fills with black what a BMP lacks.
@@ -110,6 +132,8 @@ inline Tensor decode_image(Bytes file, const std::string& name) {
   check(file.size() < (std::size_t{1} << 31), name, ": an image of ", file.size(),
         " bytes is not read");
 #if PPMA_STB
+  const char* const fault = jpeg ? detail::jpeg_fault(file) : nullptr;
+  check(fault == nullptr, name, ": ", fault != nullptr ? fault : "");
   const int size = static_cast<int>(file.size());
   int width = 0, height = 0, channels = 0;
   // Its own tables take some hundred kilobytes; pixels up to eight bytes, twice, rows padded to
@@ -118,7 +142,6 @@ inline Tensor decode_image(Bytes file, const std::string& name) {
   check(stb::stbi_info_from_memory(file.data(), size, &width, &height, &channels) != 0, name,
         ": damaged image (its header)");
   detail::check_image_size(height, width, file.size(), name);
-  check(!jpeg || detail::jpeg_is_whole(file), name, ": cut short: a JPEG without its end");
   check(!bmp || detail::bmp_is_whole(file, height, width), name,
         ": cut short: a BMP without all of its pixels");
   const detail::StbMemory memory((std::size_t{4} << 20) + 4 * file.size() +

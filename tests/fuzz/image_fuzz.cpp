@@ -1,0 +1,10 @@
+// clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -Iinclude tests/fuzz/image_fuzz.cpp
+// -o image_fuzz
+// ./image_fuzz -max_len=4096 NEW_INPUTS_FOLDER SEEDS_FOLDER
+
+#include "targets.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  fuzz::image({data, size});
+  return 0;
+}

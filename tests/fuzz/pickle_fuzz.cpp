@@ -1,0 +1,10 @@
+// clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -Iinclude
+// tests/fuzz/pickle_fuzz.cpp -o pickle_fuzz
+// ./pickle_fuzz -max_len=4096 NEW_INPUTS_FOLDER SEEDS_FOLDER
+
+#include "targets.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  fuzz::pickle({data, size});
+  return 0;
+}

@@ -1,0 +1,109 @@
+#pragma once
+// What a reader must do with any bytes at all: return, or throw ppma::Error; and take no more
+// memory for tensors than a small multiple of what it was given. Used by the fuzzers beside this
+// file and by io/mutation_test.cpp.
+
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "ppma/io/checkpoint.hpp"
+#include "ppma/io/image.hpp"
+
+namespace fuzz {
+
+using namespace ppma;
+
+/// Runs a reader; stops the program if the tensors it made took more than `most_bytes`. True if the
+/// file was accepted.
+template <class F>
+bool survives(F&& reader, i64 most_bytes) {
+  reset_peak_memory();
+  const i64 before = memory_stats().live_bytes;
+  bool accepted = true;
+  try {
+    reader();
+  } catch (const Error&) {
+    accepted = false;
+  }
+  const i64 taken = memory_stats().peak_bytes - before;
+  if (taken > most_bytes) {
+    std::fprintf(stderr, "a file made its reader take %lld bytes\n", static_cast<long long>(taken));
+    std::abort();
+  }
+  return accepted;
+}
+
+inline bool safetensors(Bytes file) {
+  return survives([&] { parse_safetensors(file, "fuzzed"); },
+                  16 * static_cast<i64>(file.size()) + 4096);
+}
+
+/// Looks at values reachable from one, at most ten thousand of them: pickles may have cycles.
+inline void look_at(const PickleValue& root) {
+  std::vector<PickleValue> todo{root};
+  for (int n = 0; n < 10000 && !todo.empty(); ++n) {
+    const PickleValue v = todo.back();
+    todo.pop_back();
+    if (v.describe().empty()) std::abort();
+    switch (v.kind()) {
+      case PickleKind::boolean: v.boolean(); break;
+      case PickleKind::integer: v.integer(); break;
+      case PickleKind::real: v.real(); break;
+      case PickleKind::text: v.text(); break;
+      case PickleKind::bytes:
+      case PickleKind::large_integer: v.bytes(); break;
+      case PickleKind::list:
+      case PickleKind::tuple:
+      case PickleKind::set:
+        for (std::size_t i = 0; i < v.size() && todo.size() < 10000; ++i) todo.push_back(v.item(i));
+        break;
+      case PickleKind::dict:
+        v.find("model");
+        for (std::size_t i = 0; i < v.size() && todo.size() < 10000; ++i) {
+          todo.push_back(v.key(i));
+          todo.push_back(v.value(i));
+        }
+        break;
+      case PickleKind::object:
+        for (const PickleValue& part : {v.args(), v.state(), v.list_items(), v.dict_items()})
+          todo.push_back(part);
+        break;
+      case PickleKind::persistent: todo.push_back(v.args()); break;
+      default: break;
+    }
+  }
+}
+
+inline bool pickle(Bytes input) {
+  return survives([&] { look_at(parse_pickle({input.begin(), input.end()}, "fuzzed")); }, 0);
+}
+
+/// Sets the checksums in a zip's directory to 0, "not computed", so that changed bytes get past
+/// them.
+inline std::vector<u8> without_checksums(Bytes file) {
+  std::vector<u8> copy(file.begin(), file.end());
+  for (std::size_t i = 0; i + 20 <= copy.size(); ++i)
+    if (copy[i] == 'P' && copy[i + 1] == 'K' && copy[i + 2] == 1 && copy[i + 3] == 2)
+      std::fill_n(copy.begin() + static_cast<std::ptrdiff_t>(i) + 16, 4, u8{0});
+  return copy;
+}
+
+inline bool pth(Bytes file) {
+  const i64 most = 20 * static_cast<i64>(file.size()) + (i64{2} << 20);
+  return survives(
+      [&] {
+        const PthFile opened(without_checksums(file), "fuzzed");
+        look_at(opened.root());
+        detail::load_pth_weights(opened, {});
+      },
+      most);
+}
+
+inline bool image(Bytes file) {
+  // Three bytes a pixel, and no more pixels than the format's best compression allows.
+  return survives([&] { decode_image(file, "fuzzed"); },
+                  3 * 9000 * static_cast<i64>(file.size()) + 4096);
+}
+
+}  // namespace fuzz
