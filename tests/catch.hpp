@@ -1,9 +1,9 @@
 #pragma once
-// Catch2 2.13 or 3, whichever is installed, and skipping aloud.
+// Catch2 2.13 or 3, whichever is installed, and a way to skip a test aloud.
 
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
-using Catch::Approx;
+using Catch::Approx;  // global in 2.13
 #else
 #include <catch2/catch.hpp>
 #endif
@@ -11,14 +11,17 @@ using Catch::Approx;
 #include <cstdio>
 #include <string>
 
+/// True once the running test case has said that it cannot run here; main.cpp reads and clears it.
+inline bool& skipped_test() {
+  static bool skipped = false;
+  return skipped;
+}
 
-
-int& skipped_tests();  // tests/main.cpp
-
-/// Ends a test case that cannot run here; says why and is counted.
-#define PPMA_SKIP(reason)                                             \
-  do {                                                                \
-    std::printf("skipped: %s\n", std::string(reason).c_str());        \
-    ++skipped_tests();                                                \
-    return;                                                           \
+/// Ends a test case that cannot run here: prints the reason, and the case is counted as skipped, not as passed.
+///   if (!std::filesystem::exists(folder)) PPMA_SKIP("no CIFAR-10 in " + folder);
+#define PPMA_SKIP(reason)                                      \
+  do {                                                         \
+    std::printf("skipped: %s\n", std::string(reason).c_str()); \
+    skipped_test() = true;                                     \
+    return;                                                    \
   } while (false)
