@@ -17,6 +17,15 @@ namespace io_test {
 
 using namespace ppma;
 
+/// Matches a text that has this piece: called Contains in Catch2 2 and ContainsSubstring in 3.
+inline auto Contains(const std::string& piece) {
+#if __has_include(<catch2/catch_all.hpp>)
+  return Catch::Matchers::ContainsSubstring(piece);
+#else
+  return Catch::Matchers::Contains(piece);
+#endif
+}
+
 /// The path of a file in tests/reference.
 inline std::string reference(const std::string& name) {
   return (std::filesystem::path(__FILE__).parent_path().parent_path() / "reference" / name)

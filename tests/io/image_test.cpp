@@ -7,7 +7,6 @@
 #include "ppma/io/safetensors.hpp"
 
 using namespace io_test;
-using Catch::Matchers::Contains;
 
 namespace {
 

@@ -6,7 +6,6 @@
 #include "ppma/io/checkpoint.hpp"
 
 using namespace io_test;
-using Catch::Matchers::Contains;
 
 namespace {
 

@@ -6,7 +6,6 @@
 #include "help.hpp"
 
 using namespace io_test;
-using Catch::Matchers::Contains;
 
 namespace {
 
