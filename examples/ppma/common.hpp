@@ -1,0 +1,179 @@
+#pragma once
+// What the subcommands share: which network, with which weights, on how many threads; and how figures are reported.
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ppma/io/checkpoint.hpp"
+#include "ppma/models/config_json.hpp"
+#include "ppma/models/ppma.hpp"
+#include "ppma/optim/adamw.hpp"
+#include "ppma/train/trainer.hpp"
+
+namespace tool {
+
+using namespace ppma;
+using Json = nlohmann::ordered_json;
+
+// ---- options ----------------------------------------------------------------------------------------------------
+
+/// --threads N: 0 takes every core that this process may use.
+inline void add_threads(CLI::App& app) {
+  app.add_option_function<int>("--threads", [](int n) { if (n > 0) set_threads(n); }, "threads to compute with; 0: all cores")
+      ->default_str("0")
+      ->check(CLI::NonNegativeNumber);
+}
+
+inline DType dtype_by_name(const std::string& name) { return name == "f64" ? DType::f64 : DType::f32; }
+
+inline void add_dtype(CLI::App& app, std::string& dtype) {
+  app.add_option("--dtype", dtype, "element type to compute in")->check(CLI::IsMember({"f32", "f64"}))->capture_default_str();
+}
+
+/// Which network: --config, --model, --mask, --weights.
+struct NetworkOptions {
+  std::string config, model, mask, weights, entry;
+};
+
+inline void add_network(CLI::App& app, NetworkOptions& o) {
+  app.add_option("--weights", o.weights, "weights: .safetensors, .pth or .pt; random ones if absent")->check(CLI::ExistingFile);
+  app.add_option("--entry", o.entry, "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)");
+  auto* config = app.add_option("--config", o.config, "configuration as JSON; default: what the weights file says")->check(CLI::ExistingFile);
+  app.add_option("--model", o.model, "a configuration by name: ppma_nano, ppma_tiny, ppma_small, ppma_base, ppma_large, rmt_...")
+      ->excludes(config);
+  app.add_option("--mask", o.mask, "another mask: polyline, none, rmt, v2h, shared, cross_scan, hilbert");
+}
+
+// ---- weights files ----------------------------------------------------------------------------------------------
+
+/// A weights file: tensors by name, and what a safetensors file says about them.
+struct WeightsFile {
+  TensorMap tensors;
+  std::map<std::string, std::string> metadata;
+};
+
+inline bool is_safetensors(const std::string& path) { return path.ends_with(".safetensors"); }
+
+/// Reads weights. Of a training checkpoint (names model.*, ema.*, optimizer.*) it takes the part `entry`, else the
+/// average where there is one.
+inline WeightsFile read_weights(const std::string& path, const std::string& entry = "") {
+  WeightsFile file;
+  if (!is_safetensors(path)) {
+    file.tensors = load_weights(path, {entry});
+    return file;
+  }
+  Safetensors all = read_safetensors(path);
+  file.metadata = std::move(all.metadata);
+  const auto has = [&](const std::string& prefix) {
+    return std::any_of(all.tensors.begin(), all.tensors.end(), [&](const auto& t) { return t.first.starts_with(prefix); });
+  };
+  std::string part = entry;
+  if (part.empty() && has("optimizer.")) part = has("ema.") ? "ema" : "model";
+  check(part.empty() || has(part + "."), path, ": has no part \"", part, "\"");
+  for (auto& [name, tensor] : all.tensors) {
+    if (!part.empty() && !name.starts_with(part + ".")) continue;
+    std::string bare = part.empty() ? name : name.substr(part.size() + 1);
+    for (const char* prefix : {"module.", "backbone."})
+      if (bare.starts_with(prefix)) bare.erase(0, std::string(prefix).size());
+    file.tensors.emplace_back(bare, tensor);
+  }
+  return file;
+}
+
+inline std::string read_text(const std::string& path) {
+  const std::vector<u8> bytes = read_file(path);
+  return {bytes.begin(), bytes.end()};
+}
+
+/// What a trained network expects of an image and calls its classes; written into checkpoints by `train`.
+struct InputInfo {
+  i64 size = 224;
+  std::vector<double> mean{0.485, 0.456, 0.406}, deviation{0.229, 0.224, 0.225};  // of RGB in [0, 1]
+  std::vector<std::string> classes;
+
+  Json to_json() const { return {{"size", size}, {"mean", mean}, {"deviation", deviation}, {"classes", classes}}; }
+  static InputInfo from_json(const Json& j) {
+    InputInfo info;
+    info.size = j.value("size", info.size);
+    info.mean = j.value("mean", info.mean);
+    info.deviation = j.value("deviation", info.deviation);
+    info.classes = j.value("classes", info.classes);
+    return info;
+  }
+  std::string class_name(i64 c) const {
+    return c < static_cast<i64>(classes.size()) ? classes[static_cast<std::size_t>(c)] : str("class ", c);
+  }
+};
+
+struct Network {
+  Ppma model;
+  InputInfo input;
+  bool has_weights;
+};
+
+/// The configuration that the options (or the weights file) name.
+inline PpmaConfig network_config(const NetworkOptions& o, const WeightsFile& weights, const char* fallback = nullptr) {
+  PpmaConfig c;
+  const auto said = weights.metadata.find("config");
+  if (!o.config.empty())
+    c = config_from_text(read_text(o.config), o.config);
+  else if (!o.model.empty())
+    c = config_by_name(o.model);
+  else if (said != weights.metadata.end())
+    c = config_from_text(said->second, o.weights);
+  else if (fallback != nullptr)
+    c = config_by_name(fallback);
+  else
+    fail("which network? Give --config FILE or --model NAME", o.weights.empty() ? "" : "; the weights file does not say");
+  if (!o.mask.empty()) c.mask = mask_by_name(o.mask);
+  // A checkpoint of another head size says so itself.
+  if (const Tensor* head = find(weights.tensors, "head.bias"); head != nullptr && !o.model.empty()) c.num_classes = head->dim(0);
+  return c;
+}
+
+inline Network load_network(const NetworkOptions& o, const char* fallback = nullptr, u64 seed = 0) {
+  WeightsFile file;
+  if (!o.weights.empty()) file = read_weights(o.weights, o.entry);
+  Network n{Ppma(network_config(o, file, fallback), seed), {}, !o.weights.empty()};
+  if (n.has_weights) load_state_dict(n.model, file.tensors);
+  if (const auto it = file.metadata.find("input"); it != file.metadata.end()) n.input = InputInfo::from_json(Json::parse(it->second));
+  return n;
+}
+
+// ---- reports ----------------------------------------------------------------------------------------------------
+
+/// The most memory this process has had, in MiB.
+inline double peak_memory_mib() {
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+#if defined(__APPLE__)
+  return static_cast<double>(usage.ru_maxrss) / 1048576.0;
+#else
+  return static_cast<double>(usage.ru_maxrss) / 1024.0;
+#endif
+}
+
+inline double mib(i64 bytes) { return static_cast<double>(bytes) / 1048576.0; }
+
+/// 3.14159265 -> 3.142: figures for people and for JSON.
+inline double rounded(double x, double step) { return std::round(x / step) * step; }
+
+/// 1234567 -> "1,234,567".
+inline std::string grouped(i64 n) {
+  std::string s = std::to_string(n < 0 ? -n : n);
+  for (std::size_t at = s.size(); at > 3;) s.insert(at -= 3, ",");
+  return n < 0 ? "-" + s : s;
+}
+
+inline void print_json(const Json& j) { std::printf("%s\n", j.dump().c_str()); }
+
+}  // namespace tool

@@ -1,0 +1,29 @@
+// ppma, the command-line tool: look at weights, train, evaluate, classify, draw, measure. One translation unit; each
+// subcommand is a header beside this file. To add one: write such a header with an add_NAME(CLI::App&), include it here,
+// call it below.
+
+#include "bench.hpp"
+#include "files.hpp"
+#include "run.hpp"
+
+int main(int argc, char** argv) {
+  CLI::App app("PPMA: vision transformers with polyline path masked attention");
+  app.name("ppma");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", ppma::str(PPMA_VERSION_MAJOR, ".", PPMA_VERSION_MINOR, ".", PPMA_VERSION_PATCH));
+  tool::add_info(app);
+  tool::add_run(app);
+  tool::add_bench(app);
+  tool::add_convert(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    std::fprintf(stderr, "ppma: %s (see ppma --help)\n", e.what());
+    return 2;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "ppma: %s\n", e.what());
+    return 1;
+  }
+  return 0;
+}
