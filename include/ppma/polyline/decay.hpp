@@ -1,183 +1,203 @@
 #pragma once
-// Decay factors of the polyline paths from the tokens (spec 1.2):
+// Decay factors (paper, section 3.2; spec 1.2): what each step of a polyline path costs, chosen by the image itself.
 //
-//   z[r] = Wd[r,:] . x[token, head g]                      r = 0: horizontal (alpha), r = 1: vertical (beta)
-//   log alpha, log beta = -A[g] softplus(z[r] + b[g]),     A = exp(A_log) > 0, so every log decay is <= 0
+// Legend: B batch, H W grid, N = H W tokens, G heads, d head width, C = G d channels.
+// alpha[i,j] in (0,1] is the decay of the horizontal edge (i,j-1)-(i,j), beta[i,j] that of the vertical edge
+// (i-1,j)-(i,j). Both come from the block's normalised input x, not from q or k:
 //
-// Wd is shared by the heads, b and A by both directions. x is the block's normalised input, not q or k.
-// Legend: B batch, H W grid, G heads, d head width, C = G d channels, R rows of Wd (2; 1: alpha = beta).
+//   (1)  z[r,g,i,j] = sum_c w[r,c] x[i,j, g d + c]       r = 0: alpha, r = 1: beta; w is shared by all heads
+//   (2)  s = softplus(z + b[g]) = ln(1 + e^(z + b))      b = dt_bias: how much decay without evidence
+//   (3)  A[g] = e^A_log[g] > 0
+//   (4)  ln alpha = -A s[0],  ln beta = -A s[1]          <= 0; everything downstream works with these logs
 //
-// Backward needs only x and the results: softplus(t) = -l / A, so sigmoid(t) = 1 - exp(l / A), and
-//   dz = -A sigmoid(t) dl,  dx = sum_r dz Wd[r,:],  dWd[r,:] = sum dz x,  db = sum dz,  dA_log = sum dl l.
+// Backward, with u = dL/d(ln decay):   (4) dA_log = sum u ln decay    (2) dz = -A sigmoid(z + b) u,  db = sum dz
+//                                      (1) dw[r] = sum dz[r] x_head,  dx_head = sum_r dz[r] w[r]
+// z is computed again in backward: one more pass over x costs less than keeping it.
 
 #include <cmath>
-#include <vector>
 
-#include "ppma/core/parallel.hpp"
-#include "ppma/kernels/gemm.hpp"
-#include "ppma/kernels/head.hpp"
-#include "ppma/kernels/simd.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
-#include "ppma/ops/linear.hpp"
-#include "ppma/tensor/autograd.hpp"
+#include "ppma/ops/matmul.hpp"
+#include "ppma/ops/softmax.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-/// Logs of the decay factors, each (B,G,H,W) and <= 0. log_alpha[i,j] belongs to the edge to the left of token (i,j),
-/// log_beta[i,j] to the edge above it; those of the first column and row belong to no edge.
+/// Logs of the decays, (B,G,H,W) each. ln alpha[:,:,:,0] and ln beta[:,:,0,:] belong to no edge and are never used.
 struct LogDecay {
   Tensor log_alpha, log_beta;
 };
 
 namespace kernels {
 
+/// Sizes of log_decay: rows = 2 (alpha and beta) or 1 (shared).
 struct DecayShape {
-  i64 batch, tokens, heads, d, rows;  // tokens: H W; rows: R
+  i64 batch, tokens, heads, width, rows;
+  static constexpr i64 block = 64;  // tokens worked on at a time
+  i64 blocks() const { return (tokens + block - 1) / block; }
+  i64 channels() const { return heads * width; }
 };
 
-inline constexpr i64 decay_block = 128;  // tokens a task
+namespace detail {
 
-/// out (R,B,G,N) from x (B,N,G,d), wd (R,d), bias (G), a_log (G).
+// z (rows, heads, block) of `count` tokens at x, (1) and the "+ b" of (2).
 template <class T>
-void log_decay(Cpu, const DecayShape& s, const T* x, const T* wd, const T* bias, const T* a_log, T* out) {
-  const i64 w = lanes<T>, blocks = (s.tokens + decay_block - 1) / decay_block;
-  const ZeroedWorkspace<T> weights(s.d * w);  // (d, R in one vector)
-  for (i64 r = 0; r < s.rows; ++r)
-    for (i64 c = 0; c < s.d; ++c) weights.data()[c * w + r] = wd[r * s.d + c];
-  parallel_for(s.batch * blocks, 1 + 65536 / (decay_block * s.heads * s.d), [&](i64 begin, i64 end) {
-    const ZeroedWorkspace<T> z(decay_block * s.heads * s.rows), line(decay_block + w);
-    for (i64 task = begin; task < end; ++task) {
-      const i64 b = task / blocks, t0 = task % blocks * decay_block, count = std::min(decay_block, s.tokens - t0);
-      // Token and head are one axis of rows d long.
-      multiply_small(count * s.heads, s.rows, s.d, x + (b * s.tokens + t0) * s.heads * s.d, s.d, i64{1}, weights.data(), w,
-                     z.data(), s.rows, false);
+void decay_scores(const DecayShape& s, i64 count, const T* x, const T* w, const T* b, T* z) {
+  for (i64 t = 0; t < count; ++t)
+    for (i64 g = 0; g < s.heads; ++g)
+      for (i64 r = 0; r < s.rows; ++r)
+        z[(r * s.heads + g) * s.block + t] = b[g] + row_dot(s.width, x + t * s.channels() + g * s.width, w + r * s.width);
+}
+
+// Steps (1) of backward for one vector of channels of one head: dx, and the sums for dw in registers.
+template <class T, bool two>
+void decay_channels(i64 count, i64 stride, i64 n, const T* dz0, const T* dz1, const T* x, const T* w0, const T* w1, T* dx,
+                    T* dw0, T* dw1) {
+  const auto read = [n](const T* p) { return n == lanes<T> ? load(p) : load_some(p, n); };
+  const auto write = [n](T* p, Vec<T> v) { n == lanes<T> ? store<T>(p, v) : store_some<T>(p, v, n); };
+  const Vec<T> weight0 = read(w0), weight1 = two ? read(w1) : Vec<T>{};
+  Vec<T> sum0{}, sum1{};
+  for (i64 t = 0; t < count; ++t) {
+    const Vec<T> v = read(x + t * stride);
+    Vec<T> g = dz0[t] * weight0;
+    sum0 += dz0[t] * v;
+    if constexpr (two) {
+      g += dz1[t] * weight1;
+      sum1 += dz1[t] * v;
+    }
+    write(dx + t * stride, g);
+  }
+  write(dw0, read(dw0) + sum0);
+  if constexpr (two) write(dw1, read(dw1) + sum1);
+}
+
+}  // namespace detail
+
+/// y (rows,B,G,N) = log decays of x (B,N,C).
+template <class T>
+void log_decay(Cpu, const DecayShape& s, const T* x, const T* w, const T* b, const T* a_log, T* y) {
+  parallel_for(s.batch * s.blocks(), 4, [=](i64 begin, i64 end) {
+    const Workspace<T> scores(s.rows * s.heads * s.block);
+    T* const z = scores.data();
+    for (i64 unit = begin; unit < end; ++unit) {
+      const i64 image = unit / s.blocks(), first = unit % s.blocks() * s.block, count = std::min(s.block, s.tokens - first);
+      detail::decay_scores(s, count, x + (image * s.tokens + first) * s.channels(), w, b, z);
       for (i64 r = 0; r < s.rows; ++r)
         for (i64 g = 0; g < s.heads; ++g) {
-          for (i64 t = 0; t < count; ++t) line.data()[t] = z.data()[(t * s.heads + g) * s.rows + r];
           const T a = std::exp(a_log[g]);
-          T* const to = out + ((r * s.batch + b) * s.heads + g) * s.tokens + t0;
-          for (i64 t = 0; t < count; t += w)
-            store_some<T>(to + t, softplus_of(load(line.data() + t) + bias[g]) * -a, std::min(w, count - t));
+          row_map(count, z + (r * s.heads + g) * s.block, y + ((r * s.batch + image) * s.heads + g) * s.tokens + first,
+                  [a](Vec<T> v) { return softplus_of(v) * -a; });
         }
     }
   });
 }
 
-/// Gradients of log_decay; l is its result, dl (R,B,G,N) the upstream gradient. Sums go by blocks of tokens, in order.
+/// Gradients from dy (rows,B,G,N) and y. Sums over tokens go block by block, so they do not depend on the threads.
 template <class T>
-void log_decay_backward(Cpu, const DecayShape& s, const T* x, const T* wd, const T* a_log, const T* l, const T* dl, T* dx,
-                        T* dwd, T* dbias, T* da_log) {
-  const i64 w = lanes<T>, dp = round_to_lanes<T>(s.d), blocks = (s.tokens + decay_block - 1) / decay_block;
-  const i64 sums = s.rows * dp + 2 * s.heads;  // of one block: dwd (R, dp), dbias (G), da_log (G)
-  const ZeroedWorkspace<T> partial(s.batch * blocks * sums), weights(s.rows * dp);
-  for (i64 r = 0; r < s.rows; ++r) std::copy_n(wd + r * s.d, s.d, weights.data() + r * dp);
-  parallel_for(s.batch * blocks, 1 + 65536 / (decay_block * s.heads * s.d), [&](i64 begin, i64 end) {
-    const ZeroedWorkspace<T> dz(decay_block * s.heads * s.rows), line(decay_block + w), padded(decay_block * s.heads * dp);
-    for (i64 task = begin; task < end; ++task) {
-      const i64 b = task / blocks, t0 = task % blocks * decay_block, count = std::min(decay_block, s.tokens - t0);
-      T* const sum = partial.data() + task * sums;
-      for (i64 g = 0; g < s.heads; ++g) {
-        const T a = std::exp(a_log[g]);
-        for (i64 r = 0; r < s.rows; ++r) {
-          const i64 at = ((r * s.batch + b) * s.heads + g) * s.tokens + t0;
-          Vec<T> bias_sum{}, a_sum{};
-          for (i64 t = 0; t < count; t += w) {
-            const i64 some = std::min(w, count - t);
-            const Vec<T> lt = load_some(l + at + t, some), dlt = load_some(dl + at + t, some);
-            const Vec<T> dzt = dlt * (exp_of(lt * (T(1) / a)) - T(1)) * a;
-            store(line.data() + t, dzt);
-            bias_sum += dzt;
-            a_sum += dlt * lt;
-          }
-          sum[s.rows * dp + g] += lane_sum<T>(bias_sum);
-          sum[s.rows * dp + s.heads + g] += lane_sum<T>(a_sum);
-          for (i64 t = 0; t < count; ++t) dz.data()[(t * s.heads + g) * s.rows + r] = line.data()[t];
+void log_decay_backward(Cpu on, const DecayShape& s, const T* x, const T* w, const T* b, const T* a_log, const T* y,
+                        const T* dy, T* dx, T* dw, T* db, T* da_log) {
+  const i64 sums = s.rows * s.width + 2 * s.heads;  // of one block: dw (rows,d), db (G), dA_log (G)
+  const Workspace<T> partial(s.batch * s.blocks() * sums);
+  parallel_for(s.batch * s.blocks(), 4, [=, all = partial.data()](i64 begin, i64 end) {
+    const Workspace<T> scores(s.rows * s.heads * s.block);
+    T* const z = scores.data();
+    for (i64 unit = begin; unit < end; ++unit) {
+      const i64 image = unit / s.blocks(), first = unit % s.blocks() * s.block, count = std::min(s.block, s.tokens - first);
+      const i64 at = (image * s.tokens + first) * s.channels();
+      T* const sum = all + unit * sums;
+      std::fill_n(sum, sums, T(0));
+      detail::decay_scores(s, count, x + at, w, b, z);
+      for (i64 r = 0; r < s.rows; ++r)
+        for (i64 g = 0; g < s.heads; ++g) {
+          const T a = std::exp(a_log[g]);
+          const i64 line = ((r * s.batch + image) * s.heads + g) * s.tokens + first;
+          T* const dz = z + (r * s.heads + g) * s.block;
+          // ln decay = -A softplus(z + b):  dz = -A sigmoid(z + b) u,  dA_log = sum u ln decay
+          row_map(count, dz, dy + line, dz, [a](Vec<T> v, Vec<T> u) { return sigmoid_of(v) * u * -a; });
+          sum[s.rows * s.width + g] += sum_contiguous(dz, count);
+          sum[s.rows * s.width + s.heads + g] += row_dot(count, dy + line, y + line);
         }
-      }
-      const T* const from = x + (b * s.tokens + t0) * s.heads * s.d;
-      copy_padded(count * s.heads, s.d, from, s.d, padded.data());
-      multiply_small(s.rows, s.d, count * s.heads, dz.data(), i64{1}, s.rows, padded.data(), dp, sum, dp, false);
-      if (dx)
-        multiply_small(count * s.heads, s.d, s.rows, dz.data(), s.rows, i64{1}, weights.data(), dp,
-                       dx + (b * s.tokens + t0) * s.heads * s.d, s.d, false);
+      // z[r] = w[r] . x_head:  dx_head = sum_r dz[r] w[r],  dw[r] = sum dz[r] x_head
+      for (i64 g = 0; g < s.heads; ++g)
+        for (i64 c = 0; c < s.width; c += lanes<T>) {
+          const i64 n = std::min(lanes<T>, s.width - c), here = at + g * s.width + c;
+          const T *dz0 = z + g * s.block, *dz1 = z + (s.heads + g) * s.block;
+          if (s.rows == 2)
+            detail::decay_channels<T, true>(count, s.channels(), n, dz0, dz1, x + here, w + c, w + s.width + c, dx + here,
+                                            sum + c, sum + s.width + c);
+          else
+            detail::decay_channels<T, false>(count, s.channels(), n, dz0, dz0, x + here, w + c, w + c, dx + here, sum + c, sum + c);
+        }
     }
   });
-  std::fill_n(dwd, s.rows * s.d, T(0));
-  std::fill_n(dbias, s.heads, T(0));
-  std::fill_n(da_log, s.heads, T(0));
-  for (i64 task = 0; task < s.batch * blocks; ++task) {
-    const T* const sum = partial.data() + task * sums;
-    for (i64 r = 0; r < s.rows; ++r)
-      for (i64 c = 0; c < s.d; ++c) dwd[r * s.d + c] += sum[r * dp + c];
-    for (i64 g = 0; g < s.heads; ++g) dbias[g] += sum[s.rows * dp + g], da_log[g] += sum[s.rows * dp + s.heads + g];
-  }
+  const Workspace<T> total(sums);
+  sum_rows(on, s.batch * s.blocks(), sums, partial.data(), total.data());
+  std::copy_n(total.data(), s.rows * s.width, dw);
+  std::copy_n(total.data() + s.rows * s.width, s.heads, db);
+  std::copy_n(total.data() + s.rows * s.width + s.heads, s.heads, da_log);
 }
 
 }  // namespace kernels
 
 namespace detail {
 
-inline void check_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& a_log) {
-  check(x.defined() && x.rank() == 4, "log_decay: x must be (B,H,W,C), got ", x.shape());
-  check(dt_bias.defined() && a_log.defined() && dt_bias.rank() == 1 && dt_bias.shape() == a_log.shape(),
-        "log_decay: dt_bias and A_log must both be (G), got ", dt_bias.shape(), " and ", a_log.shape());
-  const i64 heads = dt_bias.dim(0);
-  check(heads > 0 && x.dim(3) % heads == 0, "log_decay: ", x.dim(3), " channels do not divide into ", heads, " heads");
-  check(dt_weight.defined() && dt_weight.rank() == 2 && (dt_weight.dim(0) == 1 || dt_weight.dim(0) == 2) &&
-            dt_weight.dim(1) == x.dim(3) / heads,
-        "log_decay: dt_weight must be (2,", x.dim(3) / heads, "), or (1,", x.dim(3) / heads, ") for one decay in both directions, got ",
-        dt_weight.shape());
-  check(dt_weight.dtype() == x.dtype() && dt_bias.dtype() == x.dtype() && a_log.dtype() == x.dtype(), "log_decay: x is ",
-        x.dtype(), ", the parameters are ", dt_weight.dtype(), ", ", dt_bias.dtype(), " and ", a_log.dtype());
-}
-
-// (R,B,G,H,W) as its two directions; with R = 1 both are the same tensor.
-inline LogDecay split_decay(const Tensor& packed) {
-  if (packed.dim(0) == 1) {
-    const Tensor one = select(packed, 0, 0);
-    return {one, one};
-  }
-  return {select(packed, 0, 0), select(packed, 0, 1)};
+inline kernels::DecayShape check_log_decay(const char* op, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                           const Tensor& a_log) {
+  check(x.defined() && x.rank() == 4, op, ": x must be (B,H,W,C), got ", x.shape());
+  check(bias.defined() && a_log.defined() && bias.rank() == 1 && bias.shape() == a_log.shape(), op,
+        ": dt_bias and A_log must both be (G), one number a head, got ", bias.shape(), " and ", a_log.shape());
+  const i64 heads = bias.dim(0);
+  check(heads > 0 && x.dim(3) % heads == 0, op, ": ", x.dim(3), " channels do not divide into ", heads, " heads");
+  const i64 width = x.dim(3) / heads;
+  check(weight.defined() && weight.rank() == 2 && (weight.dim(0) == 1 || weight.dim(0) == 2) && weight.dim(1) == width, op,
+        ": dt_weight must be (2,", width, ") for alpha and beta, or (1,", width, ") for one shared decay; got ", weight.shape());
+  check(weight.dtype() == x.dtype() && bias.dtype() == x.dtype() && a_log.dtype() == x.dtype(), op,
+        ": x is ", x.dtype(), ", the parameters are ", weight.dtype(), ", ", bias.dtype(), " and ", a_log.dtype());
+  return {x.dim(0), x.dim(1) * x.dim(2), heads, width, weight.dim(0)};
 }
 
 }  // namespace detail
 
-/// Log decay factors of the tokens x (B,H,W,C). dt_weight (2,d), or (1,d) for alpha = beta; dt_bias, A_log (G).
-/// Differentiable in all four.
-inline LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& a_log) {
-  detail::check_decay(x, dt_weight, dt_bias, a_log);
-  const i64 heads = dt_bias.dim(0), rows = dt_weight.dim(0);
-  const kernels::DecayShape s{x.dim(0), x.dim(1) * x.dim(2), heads, x.dim(3) / heads, rows};
-  Tensor packed = Tensor::empty({rows, x.dim(0), heads, x.dim(1), x.dim(2)}, x.dtype(), x.device());  // (R,B,G,H,W)
-  visit(x.device(), x.dtype(), "log_decay", [&](auto on, auto t) {
-    using T = decltype(t);
-    kernels::log_decay(on, s, x.data<T>(), dt_weight.data<T>(), dt_bias.data<T>(), a_log.data<T>(), packed.data<T>());
-  });
-  const bool need_x = x.requires_grad();
-  return detail::split_decay(record(packed, "log_decay", {x, dt_weight, dt_bias, a_log},
-                                    [s, need_x, x = x.detach(), wd = dt_weight.detach(), a = a_log.detach(), l = packed.detach()](const Tensor& dl) {
-    const auto like = [](const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); };
-    Tensor dx = need_x ? like(x) : Tensor(), dwd = like(wd), dbias = like(a), da = like(a);
+/// The decays of every edge, as logarithms (each <= 0), in one pass over x forward and one backward.
+///   x          (B,H,W,C), the normalised input of the attention
+///   dt_weight  (2,d): row 0 for alpha, row 1 for beta; or (1,d): alpha = beta (one tensor, returned twice)
+///   dt_bias, A_log  (G)
+/// Differentiable in all four. Source: the published network; Mamba2's dt and A (Dao and Gu, 2024).
+inline LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& A_log) {
+  const auto s = detail::check_log_decay("log_decay", x, dt_weight, dt_bias, A_log);
+  Tensor y = Tensor::empty({s.rows, s.batch, s.heads, x.dim(1), x.dim(2)}, x.dtype(), x.device());
+  if (y.numel() > 0)
     visit(x.device(), x.dtype(), "log_decay", [&](auto on, auto t) {
       using T = decltype(t);
-      kernels::log_decay_backward(on, s, x.data<T>(), wd.data<T>(), a.data<T>(), l.data<T>(), dl.data<T>(),
-                                  need_x ? dx.data<T>() : nullptr, dwd.data<T>(), dbias.data<T>(), da.data<T>());
+      kernels::log_decay(on, s, x.data<T>(), dt_weight.data<T>(), dt_bias.data<T>(), A_log.data<T>(), y.data<T>());
     });
-    return Grads{dx, dwd, dbias, da};
-  }));
+  y = record(y, "log_decay", {x, dt_weight, dt_bias, A_log},
+             [s, x = x.detach(), w = dt_weight.detach(), b = dt_bias.detach(), a = A_log.detach(), y = y.detach()](const Tensor& dy) {
+    const auto like = [](const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); };
+    Tensor dx = like(x), dw = like(w), db = like(b), da = like(a);
+    visit(x.device(), x.dtype(), "log_decay", [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::log_decay_backward(on, s, x.data<T>(), w.data<T>(), b.data<T>(), a.data<T>(), y.data<T>(), dy.data<T>(),
+                                  dx.data<T>(), dw.data<T>(), db.data<T>(), da.data<T>());
+    });
+    return Grads{dx, dw, db, da};
+  });
+  const Tensor log_alpha = select(y, 0, 0);  // (B,G,H,W)
+  return {log_alpha, s.rows == 2 ? select(y, 0, 1) : log_alpha};
 }
 
-/// The same from elementary operations.
-inline LogDecay log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& a_log) {
-  detail::check_decay(x, dt_weight, dt_bias, a_log);
-  const i64 heads = dt_bias.dim(0);
-  const Tensor tokens = reshape(x, Shape{x.dim(0), x.dim(1), x.dim(2), heads, x.dim(3) / heads});  // (B,H,W,G,d)
-  const Tensor z = linear(tokens, dt_weight);                                                     // (B,H,W,G,R)
-  const Tensor dt = softplus(add(z, reshape(dt_bias, {heads, 1})));                                // (B,H,W,G,R)
-  const Tensor l = mul(dt, neg(exp(reshape(a_log, {heads, 1}))));                                  // (B,H,W,G,R)
-  return detail::split_decay(permute(l, {4, 0, 3, 1, 2}));                                         // 2 x (B,G,H,W)
+/// log_decay written with the library's operations, step by step: what the fused one is tested against.
+inline LogDecay log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& A_log) {
+  const auto s = detail::check_log_decay("log_decay_composed", x, dt_weight, dt_bias, A_log);
+  const Shape per_head{s.heads, 1};
+  const Tensor heads = reshape(x, {s.batch, s.tokens, s.heads, s.width});                              // (B,N,G,d)
+  const Tensor z = matmul(heads, dt_weight, false, true);                                              // (B,N,G,rows)
+  const Tensor step = softplus(z + reshape(dt_bias, per_head));                                        // (B,N,G,rows)
+  const Tensor y = permute(neg(exp(reshape(A_log, per_head))) * step, {3, 0, 2, 1});                   // (rows,B,G,N)
+  const Shape grid{s.batch, s.heads, x.dim(1), x.dim(2)};
+  const Tensor log_alpha = reshape(select(y, 0, 0), grid);                                             // (B,G,H,W)
+  return {log_alpha, s.rows == 2 ? reshape(select(y, 0, 1), grid) : log_alpha};
 }
 
 }  // namespace ppma::inline PPMA_ABI

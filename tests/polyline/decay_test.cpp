@@ -1,0 +1,83 @@
+// Decay factors: the fused pass against the composed formula, against finite differences, and by hand.
+
+#include "ppma/polyline/decay.hpp"
+
+#include "polyline/help.hpp"
+#include "thrown.hpp"
+
+using namespace polyline_test;
+
+namespace {
+
+struct Case {
+  i64 batch, height, width, heads, d, rows;
+};
+// Widths around a vector's lanes, one token, a block of 64 tokens and a few more, shared decays.
+const Case cases[] = {{2, 3, 5, 3, 4, 2}, {1, 1, 1, 1, 1, 2}, {1, 9, 15, 2, 16, 2}, {2, 8, 8, 2, 19, 2}, {1, 5, 7, 4, 8, 1}, {1, 3, 2, 1, 33, 1}};
+
+std::vector<Tensor> inputs(const Case& c) {
+  return {random({c.batch, c.height, c.width, c.heads * c.d}, 1), random({c.rows, c.d}, 2, 0.5), random({c.heads}, 3),
+          random({c.heads}, 4, 0.3)};
+}
+
+// Both outputs in one tensor, weighted so that they cannot be exchanged.
+Tensor joined(const LogDecay& d) { return stack({d.log_alpha, scale(d.log_beta, 1.5)}); }
+Tensor fused(const std::vector<Tensor>& x) { return joined(log_decay(x[0], x[1], x[2], x[3])); }
+Tensor composed(const std::vector<Tensor>& x) { return joined(log_decay_composed(x[0], x[1], x[2], x[3])); }
+
+}  // namespace
+
+TEST_CASE("log_decay: the fused pass equals the composed formula", "[polyline][decay]") {
+  for (const Case& c : cases) {
+    INFO(c.batch << " x " << c.height << "x" << c.width << ", heads " << c.heads << ", d " << c.d << ", rows " << c.rows);
+    check_equal(fused, composed, inputs(c), 1e-13);
+    check_equal(fused, composed, to_f32(inputs(c)), 2e-6);
+  }
+}
+
+TEST_CASE("log_decay: gradients", "[polyline][decay]") {
+  for (const Case& c : {cases[0], cases[4]}) {
+    const GradCheck g = grad_check(fused, inputs(c));
+    INFO(g.report);
+    CHECK(g.ok);
+  }
+}
+
+TEST_CASE("log_decay: by hand", "[polyline][decay]") {
+  // One token, one head of two channels: z = 0.5 * 2 - 1 * 3 = -2 and 1 * 2 + 0 = 2, b = 1, A = 2.
+  const LogDecay d = log_decay(Tensor::from<double>({2, 3}, {1, 1, 1, 2}), Tensor::from<double>({0.5, -1, 1, 0}, {2, 2}),
+                               Tensor::from<double>({1}, {1}), Tensor::from<double>({std::log(2.0)}, {1}));
+  CHECK(d.log_alpha.item() == Approx(-2 * std::log1p(std::exp(-1.0))).epsilon(1e-14));
+  CHECK(d.log_beta.item() == Approx(-2 * std::log1p(std::exp(3.0))).epsilon(1e-14));
+}
+
+TEST_CASE("log_decay: extreme inputs stay finite and negative", "[polyline][decay]") {
+  for (const DType type : {DType::f32, DType::f64})
+    for (const double x : {-1e4, -100.0, 100.0, 1e4}) {
+      const LogDecay d = log_decay(Tensor::full({1, 1, 2, 4}, x, type), Tensor::ones({2, 4}, type), Tensor::zeros({1}, type),
+                                   Tensor::zeros({1}, type));
+      for (const double v : d.log_alpha.to_vector<double>()) {
+        CHECK(std::isfinite(v));
+        CHECK(v <= 0);
+      }
+    }
+}
+
+TEST_CASE("log_decay: the same on any number of threads", "[polyline][decay]") {
+  const std::vector<Tensor> x = to_f32(inputs({3, 17, 19, 2, 16, 2}));
+  const int before = threads();
+  set_threads(1);
+  const std::vector<Tensor> one = gradients(fused, x);
+  set_threads(3);
+  const std::vector<Tensor> three = gradients(fused, x);
+  set_threads(before);
+  for (std::size_t i = 0; i < one.size(); ++i) CHECK(one[i].to_vector<float>() == three[i].to_vector<float>());
+}
+
+TEST_CASE("log_decay: misuse is explained", "[polyline][decay]") {
+  const auto z = [](const Shape& s) { return Tensor::zeros(s, DType::f64); };
+  CHECK_THAT(thrown([&] { log_decay(z({2, 3, 8}), z({2, 4}), z({2}), z({2})); }), Catch::Contains("x must be (B,H,W,C)"));
+  CHECK_THAT(thrown([&] { log_decay(z({1, 2, 3, 9}), z({2, 4}), z({2}), z({2})); }), Catch::Contains("do not divide into 2 heads"));
+  CHECK_THAT(thrown([&] { log_decay(z({1, 2, 3, 8}), z({3, 4}), z({2}), z({2})); }), Catch::Contains("dt_weight must be (2,4)"));
+  CHECK_THAT(thrown([&] { log_decay(z({1, 2, 3, 8}), z({2, 4}), z({2}), z({3})); }), Catch::Contains("must both be (G)"));
+}

@@ -1,0 +1,85 @@
+#pragma once
+// What the tests of the paper share: random decays and tokens, distances, gradients.
+
+#include <cmath>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/tensor/autograd.hpp"
+#include "ppma/tensor/grad_check.hpp"
+
+namespace polyline_test {
+
+using namespace ppma;
+
+/// Log decays of decays uniform in (low, high).
+inline Tensor random_log_decay(const Shape& shape, u64 seed, double low = 0.2, double high = 1) {
+  Rng rng(seed);
+  Tensor t = Tensor::rand(shape, rng, low, high, DType::f64);
+  for (i64 i = 0; i < t.numel(); ++i) t.data<double>()[i] = std::log(t.data<double>()[i]);
+  return t;
+}
+inline Tensor random(const Shape& shape, u64 seed, double deviation = 1) {
+  Rng rng(seed);
+  return Tensor::randn(shape, rng, deviation, DType::f64);
+}
+
+/// Largest difference, relative to the largest number of `want`.
+inline double distance(const Tensor& got, const Tensor& want) {
+  REQUIRE(got.shape() == want.shape());
+  const std::vector<double> a = got.to_vector<double>(), b = want.to_vector<double>();
+  double most = 0, largest = 1e-300;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (!(std::fabs(a[i] - b[i]) <= most)) most = std::fabs(a[i] - b[i]);  // also where NaN
+    largest = std::max(largest, std::fabs(b[i]));
+  }
+  return most / largest;
+}
+inline double largest(const Tensor& t) {
+  double m = 0;
+  for (const double x : t.to_vector<double>()) m = std::max(m, std::fabs(x));
+  return m;
+}
+
+using Function = std::function<Tensor(const std::vector<Tensor>&)>;
+
+/// Gradients of sum_i cos(1.7 i + 0.3) f_i with respect to the inputs.
+inline std::vector<Tensor> gradients(const Function& f, const std::vector<Tensor>& inputs) {
+  std::vector<Tensor> in;
+  for (const Tensor& t : inputs) in.push_back(t.clone()), in.back().requires_grad(true);
+  const Tensor y = f(in);
+  Tensor dy = Tensor::empty(y.shape(), DType::f64);
+  for (i64 i = 0; i < dy.numel(); ++i) dy.data<double>()[i] = std::cos(1.7 * static_cast<double>(i) + 0.3);
+  y.backward(cast(dy, y.dtype()));
+  std::vector<Tensor> out;
+  for (const Tensor& t : in) out.push_back(t.grad());
+  return out;
+}
+
+/// Checks that two functions have equal values and equal, non-vanishing gradients.
+inline void check_equal(const Function& got, const Function& want, const std::vector<Tensor>& inputs, double tolerance) {
+  {
+    const NoGrad off;
+    CHECK(distance(got(inputs), want(inputs)) < tolerance);
+  }
+  const std::vector<Tensor> a = gradients(got, inputs), b = gradients(want, inputs);
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    INFO("gradient of input " << i);
+    REQUIRE(a[i].defined());
+    REQUIRE(b[i].defined());
+    CHECK(largest(b[i]) > 1e-6);
+    CHECK(distance(a[i], b[i]) < tolerance);
+  }
+}
+
+inline std::vector<Tensor> to_f32(const std::vector<Tensor>& ts) {
+  std::vector<Tensor> out;
+  for (const Tensor& t : ts) out.push_back(cast(t, DType::f32));
+  return out;
+}
+
+}  // namespace polyline_test
