@@ -76,8 +76,8 @@ TEST_CASE("log_decay: the same on any number of threads", "[polyline][decay]") {
 
 TEST_CASE("log_decay: misuse is explained", "[polyline][decay]") {
   const auto z = [](const Shape& s) { return Tensor::zeros(s, DType::f64); };
-  CHECK_THAT(thrown([&] { log_decay(z({2, 3, 8}), z({2, 4}), z({2}), z({2})); }), Catch::Contains("x must be (B,H,W,C)"));
-  CHECK_THAT(thrown([&] { log_decay(z({1, 2, 3, 9}), z({2, 4}), z({2}), z({2})); }), Catch::Contains("do not divide into 2 heads"));
-  CHECK_THAT(thrown([&] { log_decay(z({1, 2, 3, 8}), z({3, 4}), z({2}), z({2})); }), Catch::Contains("dt_weight must be (2,4)"));
-  CHECK_THAT(thrown([&] { log_decay(z({1, 2, 3, 8}), z({2, 4}), z({2}), z({3})); }), Catch::Contains("must both be (G)"));
+  CHECK(says([&] { log_decay(z({2, 3, 8}), z({2, 4}), z({2}), z({2})); }, "x must be (B,H,W,C)"));
+  CHECK(says([&] { log_decay(z({1, 2, 3, 9}), z({2, 4}), z({2}), z({2})); }, "do not divide into 2 heads"));
+  CHECK(says([&] { log_decay(z({1, 2, 3, 8}), z({3, 4}), z({2}), z({2})); }, "dt_weight must be (2,4)"));
+  CHECK(says([&] { log_decay(z({1, 2, 3, 8}), z({2, 4}), z({2}), z({3})); }, "must both be (G)"));
 }

@@ -12,10 +12,11 @@
 //
 // Backward, with u = dL/d(ln decay):   (4) dA_log = sum u ln decay    (2) dz = -A sigmoid(z + b) u,  db = sum dz
 //                                      (1) dw[r] = sum dz[r] x_head,  dx_head = sum_r dz[r] w[r]
-// z is computed again in backward: one more pass over x costs less than keeping it.
+// Neither z nor s is kept: s = -ln decay / A, and sigmoid(z + b) = 1 - e^-s.
 
 #include <cmath>
 
+#include "ppma/kernels/transpose.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
@@ -41,13 +42,42 @@ struct DecayShape {
 
 namespace detail {
 
-// z (rows, heads, block) of `count` tokens at x, (1) and the "+ b" of (2).
+// z (rows, heads, block) of `count` tokens at x, (1) and the "+ b" of (2). A lane is a token: a square of tokens by
+// channels is turned in registers, so that the sum over channels needs no sums across lanes.
 template <class T>
 void decay_scores(const DecayShape& s, i64 count, const T* x, const T* w, const T* b, T* z) {
-  for (i64 t = 0; t < count; ++t)
-    for (i64 g = 0; g < s.heads; ++g)
-      for (i64 r = 0; r < s.rows; ++r)
-        z[(r * s.heads + g) * s.block + t] = b[g] + row_dot(s.width, x + t * s.channels() + g * s.width, w + r * s.width);
+  constexpr i64 square = lanes<T>;
+  static_assert(DecayShape::block % square == 0);
+  for (i64 g = 0; g < s.heads; ++g)
+    for (i64 t = 0; t < count; t += square) {
+      Vec<T> z0 = splat(b[g]), z1 = z0;
+      const i64 tokens = std::min(square, count - t);
+      for (i64 c = 0; c < s.width; c += square) {
+        const T* const from = x + t * s.channels() + g * s.width + c;
+        const i64 n = std::min(square, s.width - c);
+        Vec<T> row[static_cast<std::size_t>(square)];
+        PPMA_UNROLL
+        for (i64 i = 0; i < square; ++i)
+          row[i] = i >= tokens ? Vec<T>{} : n == square ? load(from + i * s.channels()) : load_some(from + i * s.channels(), n);
+        kernels::transpose_block<T>(row);
+        const T *w0 = w + c, *w1 = w + (s.rows - 1) * s.width + c;
+        PPMA_UNROLL
+        for (i64 i = 0; i < square; ++i)
+          if (i < n) z0 += w0[i] * row[i], z1 += w1[i] * row[i];
+      }
+      store(z + g * s.block + t, z0);
+      if (s.rows == 2) store(z + (s.heads + g) * s.block + t, z1);
+    }
+}
+
+// sigmoid(t) from s = softplus(t): 1 - e^-s; a series where s is so small that the difference would cancel.
+template <class T>
+PPMA_INLINE Vec<T> sigmoid_from_softplus(Vec<T> s) {
+  constexpr i64 terms = std::is_same_v<T, float> ? 6 : 12;  // the next one is below the last digit for s < 1/4
+  Vec<T> series{};
+  for (i64 k = terms; k > 0; --k) series = (T(1) - series) * s * (T(1) / static_cast<T>(k));  // s - s^2/2 + s^3/6 - ...
+  const Vec<T> difference = T(1) - exp_of(-s);
+  return s < T(0.25) ? series : difference;
 }
 
 // Steps (1) of backward for one vector of channels of one head: dx, and the sums for dw in registers.
@@ -95,8 +125,8 @@ void log_decay(Cpu, const DecayShape& s, const T* x, const T* w, const T* b, con
 
 /// Gradients from dy (rows,B,G,N) and y. Sums over tokens go block by block, so they do not depend on the threads.
 template <class T>
-void log_decay_backward(Cpu on, const DecayShape& s, const T* x, const T* w, const T* b, const T* a_log, const T* y,
-                        const T* dy, T* dx, T* dw, T* db, T* da_log) {
+void log_decay_backward(Cpu on, const DecayShape& s, const T* x, const T* w, const T* a_log, const T* y, const T* dy, T* dx,
+                        T* dw, T* db, T* da_log) {
   const i64 sums = s.rows * s.width + 2 * s.heads;  // of one block: dw (rows,d), db (G), dA_log (G)
   const Workspace<T> partial(s.batch * s.blocks() * sums);
   parallel_for(s.batch * s.blocks(), 4, [=, all = partial.data()](i64 begin, i64 end) {
@@ -107,14 +137,15 @@ void log_decay_backward(Cpu on, const DecayShape& s, const T* x, const T* w, con
       const i64 at = (image * s.tokens + first) * s.channels();
       T* const sum = all + unit * sums;
       std::fill_n(sum, sums, T(0));
-      detail::decay_scores(s, count, x + at, w, b, z);
       for (i64 r = 0; r < s.rows; ++r)
         for (i64 g = 0; g < s.heads; ++g) {
-          const T a = std::exp(a_log[g]);
+          const T a = std::exp(a_log[g]), softplus_of_log = T(-1) / a;
           const i64 line = ((r * s.batch + image) * s.heads + g) * s.tokens + first;
           T* const dz = z + (r * s.heads + g) * s.block;
           // ln decay = -A softplus(z + b):  dz = -A sigmoid(z + b) u,  dA_log = sum u ln decay
-          row_map(count, dz, dy + line, dz, [a](Vec<T> v, Vec<T> u) { return sigmoid_of(v) * u * -a; });
+          row_map(count, y + line, dy + line, dz, [=](Vec<T> v, Vec<T> u) {
+            return detail::sigmoid_from_softplus<T>(v * softplus_of_log) * u * -a;
+          });
           sum[s.rows * s.width + g] += sum_contiguous(dz, count);
           sum[s.rows * s.width + s.heads + g] += row_dot(count, dy + line, y + line);
         }
@@ -173,13 +204,13 @@ inline LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor
       kernels::log_decay(on, s, x.data<T>(), dt_weight.data<T>(), dt_bias.data<T>(), A_log.data<T>(), y.data<T>());
     });
   y = record(y, "log_decay", {x, dt_weight, dt_bias, A_log},
-             [s, x = x.detach(), w = dt_weight.detach(), b = dt_bias.detach(), a = A_log.detach(), y = y.detach()](const Tensor& dy) {
+             [s, x = x.detach(), w = dt_weight.detach(), a = A_log.detach(), y = y.detach()](const Tensor& dy) {
     const auto like = [](const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); };
-    Tensor dx = like(x), dw = like(w), db = like(b), da = like(a);
+    Tensor dx = like(x), dw = like(w), db = like(a), da = like(a);
     visit(x.device(), x.dtype(), "log_decay", [&](auto on, auto t) {
       using T = decltype(t);
-      kernels::log_decay_backward(on, s, x.data<T>(), w.data<T>(), b.data<T>(), a.data<T>(), y.data<T>(), dy.data<T>(),
-                                  dx.data<T>(), dw.data<T>(), db.data<T>(), da.data<T>());
+      kernels::log_decay_backward(on, s, x.data<T>(), w.data<T>(), a.data<T>(), y.data<T>(), dy.data<T>(), dx.data<T>(),
+                                  dw.data<T>(), db.data<T>(), da.data<T>());
     });
     return Grads{dx, dw, db, da};
   });
