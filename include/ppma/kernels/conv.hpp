@@ -161,7 +161,7 @@ void pack_rows(const T* from, i64 n_step, i64 rows, i64 run, T* to, F&& to_line)
         __builtin_prefetch(f + 8 * w);  // this many rows at once are too many streams for the hardware's prefetcher
         block[j] = half * w + j >= rows ? Vec<T>{} : cols == w ? load(f) : load_some(f, cols);
       }
-      transpose_block<T>(block);
+      kernels::transpose_block<T>(block);
       for (i64 u = 0; u < cols; ++u)
         if (const i64 line = to_line(u0 + u); line >= 0) store(to + (2 * line + half) * w, block[u]);
     }
