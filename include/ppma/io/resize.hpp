@@ -131,24 +131,37 @@ inline Tensor resize_antialiased(const Tensor& image, i64 height, i64 width,
 inline Tensor resize_bilinear(const Tensor& image, i64 height, i64 width) {
   detail::check_resize(image, height, width, "resize_bilinear");
   const i64 H = image.dim(0), W = image.dim(1), C = image.dim(2);
-  // Rounding once, at the end: the products of both axes' weights, 2^-22 each, in 64 bits.
+  // Rounded once, at the end: rows are kept with the 22 fractional bits of the horizontal weights.
   const std::vector<detail::Taps> rows = detail::bilinear_taps(H, height),
                                   columns = detail::bilinear_taps(W, width);
+  struct Row {
+    i64 index = -1;
+    std::vector<std::int32_t> values;
+  } kept[2];  // the two rows of the input that the last row of the output lay between
+  for (Row& r : kept) r.values.resize(static_cast<std::size_t>(width * C));
+  const auto widened = [&](i64 i) -> const std::int32_t* {
+    Row& r = kept[i % 2];
+    if (r.index == i) return r.values.data();
+    r.index = i;
+    const u8* x = image.data<u8>() + i * W * C;
+    std::int32_t* to = r.values.data();
+    for (const detail::Taps& t : columns) {
+      const u8* left = x + t.first * C;
+      for (i64 c = 0; c < C; ++c)
+        *to++ = t.weights[0] * left[c] + (W > 1 ? t.weights[1] * left[C + c] : 0);
+    }
+    return r.values.data();
+  };
   Tensor y = Tensor::empty({height, width, C}, DType::uint8);
-  const u8* x = image.data<u8>();
   u8* to = y.data<u8>();
-  for (const detail::Taps& row : rows)
-    for (const detail::Taps& column : columns)
-      for (i64 c = 0; c < C; ++c) {
-        i64 sum = i64{1} << 43;
-        for (std::size_t i = 0; i < row.weights.size(); ++i)
-          for (std::size_t j = 0; j < column.weights.size(); ++j)
-            sum +=
-                static_cast<i64>(row.weights[i]) * column.weights[j] *
-                x[((row.first + static_cast<i64>(i)) * W + column.first + static_cast<i64>(j)) * C +
-                  c];
-        *to++ = static_cast<u8>(sum >> 44);
-      }
+  for (const detail::Taps& t : rows) {
+    const std::int32_t* above = widened(t.first);
+    const std::int32_t* below = H > 1 ? widened(t.first + 1) : above;
+    const i64 first = t.weights[0], second = H > 1 ? t.weights[1] : 0;
+    for (i64 i = 0; i < width * C; ++i)
+      to[i] = static_cast<u8>((first * above[i] + second * below[i] + (i64{1} << 43)) >> 44);
+    to += width * C;
+  }
   return y;
 }
 
