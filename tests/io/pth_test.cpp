@@ -212,6 +212,16 @@ TEST_CASE("load_weights: prefixes, bare dicts, whole modules, old formats", "[io
   CHECK_THAT(error_of([&] { load_weights(folder / "both.pth"); }),
              Contains("two tensors have the name \"a\" (after removing prefixes)"));
   REQUIRE(load_weights(folder / "both.pth", {.entry = "", .strip = {"module."}}).size() == 2);
+  for (const char* entry : {"models", "state_dict", "model_ema"}) {
+    save_pth(folder / "entry.pth", {{"module.a", Tensor::ones({1})}}, entry);
+    REQUIRE(load_weights(folder / "entry.pth")[0].first == "a");
+  }
+  write_file(folder / "cut.safetensors", "short");
+  CHECK_THAT(error_of([&] { load_weights(folder / "cut.safetensors"); }),
+             Contains("not a safetensors file (5 bytes)"));
+  save_pth(folder / "wrong.safetensors",
+           {{"a", Tensor::ones({1})}});  // content goes before the ending
+  REQUIRE(load_weights(folder / "wrong.safetensors").size() == 1);
   write_file(folder / "text.pth", "hello, I am no checkpoint");
   CHECK_THAT(error_of([&] { load_weights(folder / "text.pth"); }),
              Contains("text.pth: not a checkpoint of torch.save"));

@@ -82,9 +82,11 @@ inline TensorMap load_pth_weights(const PthFile& file, const WeightOptions& opti
 /// tensors are skipped.
 inline TensorMap load_weights(const std::string& path, const WeightOptions& options = {}) {
   std::vector<u8> file = read_file(path);
-  // safetensors: a header length and a brace; no pickle or zip archive looks like that.
+  // safetensors: a header length and a brace. By its name too, so that a damaged one is called
+  // that.
+  const bool zip = file.size() > 1 && file[0] == 'P' && file[1] == 'K';
   const bool is_safetensors =
-      file.size() > 8 && file[8] == '{' && !(file[0] == 'P' && file[1] == 'K');
+      !zip && ((file.size() > 8 && file[8] == '{') || path.ends_with(".safetensors"));
   TensorMap tensors = is_safetensors
                           ? parse_safetensors(file, path).tensors
                           : detail::load_pth_weights(PthFile(std::move(file), path), options);
