@@ -6,6 +6,7 @@
 // this pool makes no heap call and no page fault.
 
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -46,13 +47,15 @@ class CpuPool {
       free_.erase(it);
       stats_.cached_bytes -= bytes;
     } else {
-      // What lies unused is of the wrong sizes: give it back before it becomes more than a third of what is in use.
-      if (stats_.cached_bytes > stats_.live_bytes / 3 + (i64{64} << 20)) release_cached();
+      // What lies unused is of the wrong sizes: what is held stays within a quarter of the most that was ever in use.
+      while (!free_.empty() && stats_.live_bytes + stats_.cached_bytes + bytes > most_live_ + most_live_ / 4 + (i64{64} << 20))
+        release(std::prev(free_.end()));
       p = system_take(bytes);
     }
     size_[p] = bytes;
     stats_.live_bytes += bytes;
     if (stats_.live_bytes > stats_.peak_bytes) stats_.peak_bytes = stats_.live_bytes;
+    if (stats_.live_bytes > most_live_) most_live_ = stats_.live_bytes;
     return p;
   }
 
@@ -80,7 +83,7 @@ class CpuPool {
   }
   void trim() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    release_cached();
+    while (!free_.empty()) release(free_.begin());
   }
 
  private:
@@ -99,16 +102,17 @@ class CpuPool {
     return p;
   }
 
-  void release_cached() {
-    for (const auto& block : free_) std::free(block.second);
-    free_.clear();
-    stats_.cached_bytes = 0;
+  void release(std::multimap<i64, void*>::iterator block) {
+    std::free(block->second);
+    stats_.cached_bytes -= block->first;
+    free_.erase(block);
   }
 
   std::mutex mutex_;
   std::multimap<i64, void*> free_;
   std::map<void*, i64> size_;
   MemoryStats stats_;
+  i64 most_live_ = 0;  // ever
 };
 
 }  // namespace detail
