@@ -42,6 +42,7 @@ class CpuPool {
     void* p = nullptr;
     // Best fit, at most an eighth larger than asked for.
     if (auto it = free_.lower_bound(bytes); it != free_.end() && it->first <= bytes + bytes / 8) {
+      it = std::prev(free_.upper_bound(it->first));  // of equals the one freed last: it may still be in the cache
       p = it->second;
       bytes = it->first;
       free_.erase(it);
