@@ -61,3 +61,32 @@ TEST_CASE("a NaN is the extreme, and the first of equals wins") {
   CHECK(argmax(x, -1).to_vector<i64>() == std::vector<i64>{1, 0, 1});
   CHECK(max(x, 0, true).values.shape() == Shape{1, 3});
 }
+
+TEST_CASE("extremes of lines of every length agree with a plain loop, with ties and NaN") {
+  Rng rng(10);
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    for (i64 n = 1; n <= 80; ++n) {
+      for (const i64 inner : {1, 3, 21}) {
+        Tensor x = Tensor::empty({2, n, inner}, DType::f64);
+        const bool nans = rng.flip(0.3);
+        for (i64 i = 0; i < x.numel(); ++i)
+          x.data<double>()[i] = nans && rng.flip(0.05) ? std::numeric_limits<double>::quiet_NaN() : static_cast<double>(rng.below(n / 2 + 1));
+        const Extreme most = max(cast(x, dtype), 1), least = min(cast(x, dtype), 1);
+        bool same = true;
+        for (i64 o = 0; o < 2; ++o)
+          for (i64 i = 0; i < inner; ++i)
+            for (const int sign : {1, -1}) {
+              const auto at = [&](i64 k) { return sign * x.data<double>()[(o * n + k) * inner + i]; };
+              i64 best = 0;
+              for (i64 k = 1; k < n; ++k)
+                if (!std::isnan(at(best)) && (std::isnan(at(k)) || at(k) > at(best))) best = k;
+              const Extreme& got = sign == 1 ? most : least;
+              const double value = sign * got.values.to_vector<double>()[static_cast<std::size_t>(o * inner + i)];
+              same = same && got.indices.data<i64>()[o * inner + i] == best && (value == at(best) || std::isnan(at(best)));
+            }
+        INFO(n << " elements, " << inner << " lines side by side");
+        CHECK(same);
+      }
+    }
+  }
+}

@@ -51,15 +51,19 @@ void map(Cpu, i64 n, const T* x, T* y, F f) {
 
 namespace detail {
 
-// One row of y = f(a, b): an operand is n values, or one value for all of them.
+// One row of y = f(a, b): an operand is n values, or one value for all of them. The end of a row of at least one vector
+// is a vector that overlaps the one before; it is read first, since y may be an operand.
 template <bool many_a, bool many_b, class T, class F>
 PPMA_INLINE void map_row(i64 n, const T* a, const T* b, T* y, F f) {
   const Vec<T> a0 = splat(*a), b0 = splat(*b);
-  i64 i = 0;
-  for (; i + lanes<T> <= n; i += lanes<T>)
-    store<T>(y + i, f(many_a ? load(a + i) : a0, many_b ? load(b + i) : b0));
-  if (const i64 rest = n - i; rest > 0)
-    store_some<T>(y + i, f(many_a ? load_some(a + i, rest) : a0, many_b ? load_some(b + i, rest) : b0), rest);
+  if (n < lanes<T>) {
+    store_some<T>(y, f(many_a ? load_some(a, n) : a0, many_b ? load_some(b, n) : b0), n);
+    return;
+  }
+  const i64 last = n - lanes<T>;
+  const Vec<T> end = f(many_a ? load(a + last) : a0, many_b ? load(b + last) : b0);
+  for (i64 i = 0; i < last; i += lanes<T>) store<T>(y + i, f(many_a ? load(a + i) : a0, many_b ? load(b + i) : b0));
+  store<T>(y + last, end);
 }
 
 // Axes of the output with the distance that one step along them is in a and in b (0: broadcast).

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "ppma/core/config.hpp"
 #include "ppma/core/device.hpp"
@@ -52,6 +53,14 @@ inline Moved moved(const Shape& shape, const int* axes) {
   return m;
 }
 
+// n elements, without a call for short runs such as one head of a token.
+template <class T>
+PPMA_INLINE void copy_run(i64 n, const T* x, T* y) {
+  constexpr i64 line = 64 / static_cast<i64>(sizeof(T));
+  for (; n >= line; n -= line, x += line, y += line) std::memcpy(y, x, 64);
+  if (n > 0) std::memcpy(y, x, static_cast<std::size_t>(n) * sizeof(T));
+}
+
 // y (cols, rows) = the transpose of x (rows, cols), with leading dimensions; 16 x 16 elements at a time, so that the
 // 16 lines that are read and the 16 that are written stay in L1.
 template <class T>
@@ -87,35 +96,38 @@ void permute(Cpu, const Shape& shape, const int* axes, const T* x, T* y) {
     copy_rows(Cpu{}, 1, bytes, x, bytes, y, bytes);
     return;
   }
-  // Either the last axis stays last and rows are copied, or some other axis `column` was the last one and each pair
-  // (column, last) is a matrix to transpose. The axes around are walked by an odometer.
-  int column = last;
-  while (m.step[column] != 1) --column;
-  i64 size[Shape::max_rank], in[Shape::max_rank], out[Shape::max_rank], column_out = 1, next = 1;
+  // Each output axis but two is walked by an odometer. The two are the last one and, where the last axis stays last, the
+  // one before (rows are copied), else the axis that was the last one (a matrix is transposed).
+  int other = last - 1;
+  if (m.step[last] != 1) while (m.step[other] != 1) --other;
+  i64 size[Shape::max_rank] = {}, in[Shape::max_rank] = {}, out[Shape::max_rank] = {}, other_out = 1, next = 1, count = 1;
   int outer = 0;
-  i64 count = 1;
   for (int k = last; k >= 0; --k) {
-    if (k == column) column_out = next;
-    if (k != column && k != last) size[outer] = m.size[k], in[outer] = m.step[k], out[outer] = next, count *= m.size[k], ++outer;
+    if (k == other) other_out = next;
+    else if (k != last) size[outer] = m.size[k], in[outer] = m.step[k], out[outer] = next, count *= m.size[k], ++outer;
     next *= m.size[k];
   }
-  const i64 n = m.size[last], cols = column == last ? 1 : m.size[column], step = m.step[last];
-  const i64 strip = column == last ? 1 : std::min<i64>(cols, 64), strips = (cols + strip - 1) / strip;
+  // Neighbours in the input follow each other, so that what one unit brings into the cache the next one finds there.
+  for (int k = 1; k < outer; ++k)
+    for (int j = k; j > 0 && in[j] < in[j - 1]; --j)
+      std::swap(size[j], size[j - 1]), std::swap(in[j], in[j - 1]), std::swap(out[j], out[j - 1]);
+  const i64 n = m.size[last], step = m.step[last], others = m.size[other], other_in = m.step[other];
+  const i64 strip = std::min<i64>(others, 64), strips = (others + strip - 1) / strip;
   parallel_for(count * strips, std::max<i64>(1, 16384 / (n * strip)), [=](i64 begin, i64 end) {
     for (i64 unit = begin; unit < end; ++unit) {
-      i64 rest = unit / strips, from = 0, to = 0;
+      i64 rest = unit % count;
+      const i64 first = unit / count * strip, rows = std::min(strip, others - first);
+      i64 from = first * other_in, to = first * other_out;
       for (int k = 0; k < outer; ++k) {
         const i64 at = rest % size[k];
         rest /= size[k];
         from += at * in[k];
         to += at * out[k];
       }
-      if (column == last) {
-        std::memcpy(y + to, x + from, static_cast<std::size_t>(n) * sizeof(T));
-      } else {
-        const i64 c = unit % strips * strip;
-        detail::transpose_block(n, std::min(strip, cols - c), x + from + c, step, y + to + c * column_out, column_out);
-      }
+      if (step == 1)
+        for (i64 r = 0; r < rows; ++r) detail::copy_run(n, x + from + r * other_in, y + to + r * other_out);
+      else
+        detail::transpose_block(n, rows, x + from, step, y + to, other_out);
     }
   });
 }

@@ -131,23 +131,55 @@ void sum_to(Cpu, const Shape& from, const T* x, const Shape& to, T* y) {
   }
 }
 
+/// Running extreme of one vector of lines, or of one line: v at step k. A NaN wins, and the first of equals.
+template <class V, class B, class T>
+PPMA_INLINE void take_extreme(V v, B k, T sign, V& best, B& at) {
+  const auto take = (sign * v > sign * best) | ((v != v) & (best == best));
+  best = take ? v : best;
+  at = take ? k : at;
+}
+
 /// Largest (sign = 1) or smallest (sign = -1) element along the middle axis of x (outer, n, inner), n >= 1, and its
-/// first index; a NaN wins. best may be null.
+/// first index; a NaN wins.
 template <class T>
 void extreme(Cpu, i64 outer, i64 n, i64 inner, T sign, const T* x, T* best, i64* index) {
+  using Int = typename ppma::detail::BitsOf<T>::type;
   parallel_for(outer, std::max<i64>(1, 8192 / (n * inner)), [=](i64 begin, i64 end) {
-    const Workspace<T> room(inner);
     for (i64 o = begin; o < end; ++o) {
       const T* p = x + o * n * inner;
-      T* b = best != nullptr ? best + o * inner : room.data();
+      T* b = best + o * inner;
       i64* at = index + o * inner;
-      std::copy_n(p, inner, b);
-      std::fill_n(at, inner, i64{0});
-      for (i64 k = 1; k < n; ++k)
-        for (i64 i = 0; i < inner; ++i) {
-          const T v = p[k * inner + i];
-          if (sign * v > sign * b[i] || (v != v && b[i] == b[i])) b[i] = v, at[i] = k;
-        }
+      i64 i = 0;
+      if (inner == 1 && n >= 2 * lanes<T>) {  // a long line: lane l sees elements l, l + lanes, ...
+        Vec<T> most = load(p);
+        VecBits<T> where{};
+        i64 k = lanes<T>;
+        for (; k + lanes<T> <= n; k += lanes<T>)
+          take_extreme(load(p + k), VecBits<T>{} + static_cast<Int>(k / lanes<T>), sign, most, where);
+        i64 first = 0;
+        T value = most[0];
+        const auto better = [&](T v, i64 position) {
+          const bool nan = v != v, was_nan = value != value;
+          if (nan != was_nan ? nan : (sign * v > sign * value || ((nan || v == value) && position < first)))
+            value = v, first = position;
+        };
+        first = where[0] * lanes<T>;
+        for (i64 l = 1; l < lanes<T>; ++l) better(most[l], where[l] * lanes<T> + l);
+        for (; k < n; ++k) better(p[k], k);
+        *b = value, *at = first;
+        continue;
+      }
+      for (; i + lanes<T> <= inner; i += lanes<T>) {
+        Vec<T> most = load(p + i);
+        VecBits<T> where{};
+        for (i64 k = 1; k < n; ++k) take_extreme(load(p + k * inner + i), VecBits<T>{} + static_cast<Int>(k), sign, most, where);
+        store<T>(b + i, most);
+        for (i64 l = 0; l < lanes<T>; ++l) at[i + l] = where[l];
+      }
+      for (; i < inner; ++i) {
+        b[i] = p[i], at[i] = 0;
+        for (i64 k = 1; k < n; ++k) take_extreme(p[k * inner + i], k, sign, b[i], at[i]);
+      }
     }
   });
 }

@@ -83,31 +83,72 @@ void avg_pool_backward(Cpu, i64 batch, i64 channels, const Windows& rows, const 
   });
 }
 
-/// Per output and channel the first largest cell of the window: calls f(output, cell) with element offsets, one sample and
-/// 64 channels at a time, so that f may add to its cell.
-template <class T, class F>
-void each_max(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& cols, const T* x, F f) {
-  constexpr i64 strip = 64;
+namespace detail {
+
+template <class T>
+PPMA_INLINE Vec<T> load_up_to(const T* p, i64 count) {
+  return count == lanes<T> ? load(p) : load_some(p, count);
+}
+template <class T>
+PPMA_INLINE void store_up_to(T* p, Vec<T> v, i64 count) {
+  count == lanes<T> ? store<T>(p, v) : store_some<T>(p, v, count);
+}
+
+// Largest element of a window and the number of the first cell that holds it, for `count` channels at once. x is the
+// sample's map from the first of these channels on.
+template <class T>
+PPMA_INLINE Vec<T> window_max(const Windows::Range& r, const Windows::Range& c, i64 width, i64 channels, const T* x, i64 count,
+                              VecBits<T>& where) {
+  const auto get = [=](i64 a, i64 b) { return load_up_to(x + (a * width + b) * channels, count); };
+  using Int = std::decay_t<decltype(where[0])>;
+  Vec<T> best = get(r.begin, c.begin);
+  where = VecBits<T>{};
+  Int cell = 0;
+  for (i64 a = r.begin; a < r.end; ++a)
+    for (i64 b = c.begin; b < c.end; ++b) take_extreme(get(a, b), VecBits<T>{} + cell++, T(1), best, where);
+  return best;
+}
+
+}  // namespace detail
+
+/// y (B,h,w,C) = the largest of each window of x (B,H,W,C).
+template <class T>
+void max_pool(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& cols, const T* x, T* y) {
   const i64 height = rows.inputs(), width = cols.inputs(), h = rows.outputs(), w = cols.outputs();
-  const i64 strips = (channels + strip - 1) / strip;
-  parallel_for(batch * strips, 1, [&, x](i64 begin, i64 end) {
+  parallel_for(batch * h, 1, [&, x, y](i64 begin, i64 end) {
+    for (i64 unit = begin; unit < end; ++unit)
+      for (i64 j = 0; j < w; ++j)
+        for (i64 k = 0; k < channels; k += lanes<T>) {
+          const i64 count = std::min(lanes<T>, channels - k);
+          VecBits<T> where;
+          const Vec<T> best = detail::window_max(rows.out(unit % h), cols.out(j), width, channels,
+                                                 x + unit / h * height * width * channels + k, count, where);
+          detail::store_up_to<T>(y + (unit * w + j) * channels + k, best, count);
+        }
+  });
+}
+
+/// dx (zeros) += dy at the first largest cell of each window. One sample and one vector of channels is one thread's.
+template <class T>
+void max_pool_backward(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& cols, const T* x, const T* dy, T* dx) {
+  const i64 height = rows.inputs(), width = cols.inputs(), h = rows.outputs(), w = cols.outputs();
+  const i64 strips = (channels + lanes<T> - 1) / lanes<T>;
+  parallel_for(batch * strips, 1, [&, x, dy, dx](i64 begin, i64 end) {
     for (i64 unit = begin; unit < end; ++unit) {
-      const i64 b = unit / strips, first = unit % strips * strip, count = std::min(strip, channels - first);
-      i64 best[strip];
+      const i64 b = unit / strips, k = unit % strips * lanes<T>, count = std::min(lanes<T>, channels - k);
+      const i64 sample = b * height * width * channels + k;
       for (i64 i = 0; i < h; ++i)
         for (i64 j = 0; j < w; ++j) {
           const auto &r = rows.out(i), &c = cols.out(j);
-          std::fill_n(best, count, ((b * height + r.begin) * width + c.begin) * channels + first);
-          for (i64 k = 0; k < count; ++k) best[k] += k;
+          VecBits<T> where;
+          detail::window_max(r, c, width, channels, x + sample, count, where);
+          const Vec<T> g = detail::load_up_to(dy + ((b * h + i) * w + j) * channels + k, count);
+          std::decay_t<decltype(where[0])> cell = 0;
           for (i64 a = r.begin; a < r.end; ++a)
             for (i64 e = c.begin; e < c.end; ++e) {
-              const i64 at = ((b * height + a) * width + e) * channels + first;
-              for (i64 k = 0; k < count; ++k) {
-                const T v = x[at + k], most = x[best[k]];
-                if (v > most || (v != v && most == most)) best[k] = at + k;
-              }
+              T* to = dx + sample + (a * width + e) * channels;
+              detail::store_up_to<T>(to, detail::load_up_to(to, count) + (where == cell++ ? g : Vec<T>{}), count);
             }
-          for (i64 k = 0; k < count; ++k) f(((b * h + i) * w + j) * channels + first + k, best[k]);
         }
     }
   });
@@ -186,17 +227,13 @@ inline Tensor max_pool2d(const Tensor& x, const Pool& p = {}) {
   Tensor y = Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
   visit(x.device(), x.dtype(), "max_pool2d", [&](auto on, auto t) {
     using T = decltype(t);
-    const T* from = x.data<T>();
-    T* to = y.data<T>();
-    kernels::each_max(on, batch, channels, rows, cols, from, [from, to](i64 o, i64 cell) { to[o] = from[cell]; });
+    kernels::max_pool(on, batch, channels, rows, cols, x.data<T>(), y.data<T>());
   });
   return record(y, "max_pool2d", {x}, [=, x = x.detach()](const Tensor& dy) {
     Tensor dx = Tensor::zeros(x.shape(), dy.dtype(), dy.device());
     visit(dy.device(), dy.dtype(), "max_pool2d", [&](auto on, auto t) {
       using T = decltype(t);
-      const T* g = dy.data<T>();
-      T* to = dx.data<T>();
-      kernels::each_max(on, batch, channels, rows, cols, x.data<T>(), [g, to](i64 o, i64 cell) { to[cell] += g[o]; });
+      kernels::max_pool_backward(on, batch, channels, rows, cols, x.data<T>(), dy.data<T>(), dx.data<T>());
     });
     return Grads{dx};
   });

@@ -43,8 +43,9 @@ inline Tensor mean(const Tensor& x, const std::vector<int>& axes, bool keepdim =
 
 /// Sum and mean of all elements: shape ().
 inline Tensor sum(const Tensor& x) {
-  detail::check_defined("sum", x);
-  return reshape(sum(reshape(x, {x.numel()}), {0}), Shape{});
+  std::vector<int> all;
+  for (int a = 0; a < x.rank(); ++a) all.push_back(a);
+  return sum(x, all);
 }
 inline Tensor mean(const Tensor& x) {
   check(x.numel() > 0, "mean: shape ", x.shape(), " has no elements");

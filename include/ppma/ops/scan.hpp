@@ -146,9 +146,13 @@ void cumsum(Cpu, i64 outer, i64 n, i64 inner, bool reverse, const T* x, T* y) {
     for (i64 o = begin; o < end; ++o) {
       const i64 step = reverse ? -inner : inner, first = o * n * inner + (reverse ? (n - 1) * inner : 0);
       std::copy_n(x + first, inner, y + first);
+      T running = y[first];  // for a line of single elements
       for (i64 t = 1; t < n; ++t) {
         const i64 at = first + t * step;
-        detail::map_row<true, true>(inner, x + at, y + at - step, y + at, [](Vec<T> a, Vec<T> b) { return a + b; });
+        if (inner == 1)
+          y[at] = running += x[at];
+        else
+          detail::map_row<true, true>(inner, x + at, y + at - step, y + at, [](Vec<T> a, Vec<T> b) { return a + b; });
       }
     }
   });

@@ -17,33 +17,50 @@ namespace kernels {
 /// Largest of n >= 1 elements.
 template <class T>
 T row_max(i64 n, const T* x) {
-  T m = x[0];
-  i64 i = 0;
   if (n >= lanes<T>) {
-    Vec<T> v = load(x);
-    for (i = lanes<T>; i + lanes<T> <= n; i += lanes<T>) v = max_of(v, load(x + i));
-    m = lane_max<T>(v);
+    Vec<T> v = load(x + n - lanes<T>);
+    for (i64 i = 0; i + lanes<T> <= n; i += lanes<T>) v = max_of(v, load(x + i));
+    return lane_max<T>(v);
   }
-  for (; i < n; ++i) m = x[i] > m ? x[i] : m;
+  T m = x[0];
+  for (i64 i = 1; i < n; ++i) m = x[i] > m ? x[i] : m;
   return m;
 }
+
+namespace detail {
+
+// The last vector of a row whose length is not a multiple of it, with 0 in the lanes that an earlier vector has.
+template <class T>
+PPMA_INLINE Vec<T> only_last(Vec<T> v, i64 count) {
+  VecBits<T> lane;
+  for (i64 l = 0; l < lanes<T>; ++l) lane[l] = static_cast<std::decay_t<decltype(lane[0])>>(l);
+  using Int = std::decay_t<decltype(lane[0])>;
+  return lane >= static_cast<Int>(lanes<T> - count) ? v : Vec<T>{};
+}
+
+}  // namespace detail
 
 /// y_k = e^(x_k - m); returns their sum. y may be x, or null if only the sum is asked for.
 template <class T>
 T row_exp(i64 n, const T* x, T m, T* y) {
   Vec<T> sum{};
-  i64 i = 0;
-  for (; i + lanes<T> <= n; i += lanes<T>) {
+  if (n < lanes<T>) {
+    // The lanes behind the end must add nothing: they go through memory, which cuts them off.
+    T all[lanes<T>] = {};
+    store_some<T>(all, exp_of<Vec<T>>(load_some(x, n) - m), n);
+    if (y != nullptr) store_some<T>(y, load(all), n);
+    return lane_sum<T>(load(all));
+  }
+  const i64 rest = n % lanes<T>, last = n - lanes<T>;
+  const Vec<T> end = rest > 0 ? exp_of<Vec<T>>(load(x + last) - m) : sum;
+  for (i64 i = 0; i + lanes<T> <= n; i += lanes<T>) {
     const Vec<T> e = exp_of<Vec<T>>(load(x + i) - m);
     if (y != nullptr) store<T>(y + i, e);
     sum += e;
   }
-  if (i < n) {
-    // The lanes behind the end must add nothing: they go through memory, which cuts them off.
-    T rest[lanes<T>] = {};
-    store_some<T>(rest, exp_of<Vec<T>>(load_some(x + i, n - i) - m), n - i);
-    sum += load(rest);
-    if (y != nullptr) store_some<T>(y + i, load(rest), n - i);
+  if (rest > 0) {
+    if (y != nullptr) store<T>(y + last, end);
+    sum += detail::only_last<T>(end, rest);
   }
   return lane_sum<T>(sum);
 }
@@ -51,10 +68,11 @@ T row_exp(i64 n, const T* x, T m, T* y) {
 /// sum_k a_k b_k.
 template <class T>
 T row_dot(i64 n, const T* a, const T* b) {
+  if (n < lanes<T>) return lane_sum<T>(load_some(a, n) * load_some(b, n));
   Vec<T> sum{};
   i64 i = 0;
   for (; i + lanes<T> <= n; i += lanes<T>) sum += load(a + i) * load(b + i);
-  if (i < n) sum += load_some(a + i, n - i) * load_some(b + i, n - i);
+  if (i < n) sum += detail::only_last<T>(load(a + n - lanes<T>) * load(b + n - lanes<T>), n - i);
   return lane_sum<T>(sum);
 }
 
