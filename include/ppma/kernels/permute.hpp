@@ -64,7 +64,7 @@ PPMA_INLINE void copy_run(i64 n, const T* x, T* y) {
 // y (cols, rows) = the transpose of x (rows, cols), with leading dimensions; 16 x 16 elements at a time, so that the
 // 16 lines that are read and the 16 that are written stay in L1.
 template <class T>
-void transpose_block(i64 rows, i64 cols, const T* x, i64 ldx, T* y, i64 ldy) {
+void transpose_tiles(i64 rows, i64 cols, const T* x, i64 ldx, T* y, i64 ldy) {
   constexpr i64 tile = 16;
   for (i64 r = 0; r < rows; r += tile) {
     const i64 nr = std::min(tile, rows - r);
@@ -127,7 +127,7 @@ void permute(Cpu, const Shape& shape, const int* axes, const T* x, T* y) {
       if (step == 1)
         for (i64 r = 0; r < rows; ++r) detail::copy_run(n, x + from + r * other_in, y + to + r * other_out);
       else
-        detail::transpose_block(n, rows, x + from, step, y + to, other_out);
+        detail::transpose_tiles(n, rows, x + from, step, y + to, other_out);
     }
   });
 }
