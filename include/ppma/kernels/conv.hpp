@@ -17,7 +17,6 @@
 #include "ppma/core/device.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/gemm.hpp"
-#include "ppma/kernels/transpose.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
@@ -145,26 +144,6 @@ void conv_tile(const ConvMap& m, const Pieces& p, const T* a, i64 band_row, cons
   }
   for (i64 i = 0; i < static_cast<i64>(pixels); ++i)
     for (i64 j = 0; j < cols; ++j) out[i * m.out_col + j] = acc[2 * i * w + j] + (bias ? bias[j] : T(0));
-}
-
-// Packs one panel: `rows` output channels n_step apart. What lies in one piece behind each of them, `run` elements (the
-// taps of all input channels, or of one), is transposed block by block; element u goes to line to_line(u), if >= 0.
-template <class T, class F>
-void pack_rows(const T* from, i64 n_step, i64 rows, i64 run, T* to, F&& to_line) {
-  constexpr i64 w = lanes<T>;
-  for (i64 half = 0; half < 2; ++half)
-    for (i64 u0 = 0; u0 < run; u0 += w) {
-      Vec<T> block[static_cast<std::size_t>(w)];
-      const i64 cols = std::min(w, run - u0);
-      for (i64 j = 0; j < w; ++j) {
-        const T* const f = from + (half * w + j) * n_step + u0;
-        __builtin_prefetch(f + 8 * w);  // this many rows at once are too many streams for the hardware's prefetcher
-        block[j] = half * w + j >= rows ? Vec<T>{} : cols == w ? load(f) : load_some(f, cols);
-      }
-      kernels::transpose_block<T>(block);
-      for (i64 u = 0; u < cols; ++u)
-        if (const i64 line = to_line(u0 + u); line >= 0) store(to + (2 * line + half) * w, block[u]);
-    }
 }
 
 // The map's tap for each element of the kernel, -1: none.

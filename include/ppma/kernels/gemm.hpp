@@ -16,6 +16,7 @@
 #include "ppma/core/device.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/simd.hpp"
+#include "ppma/kernels/transpose.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
@@ -116,15 +117,7 @@ void pack_panel(const T* b, i64 ldb, bool tb, i64 p0, i64 k, i64 j0, i64 cols, T
     }
     return;
   }
-  // Transposed: eight steps of k at a time, so that each line of B is read once.
-  const T* from = b + j0 * ldb + p0;
-  if (cols < w) std::fill_n(panel, k * w, T(0));
-  i64 p = 0;
-  for (; p + 8 <= k; p += 8)
-    for (i64 j = 0; j < cols; ++j)
-      for (i64 q = 0; q < 8; ++q) panel[(p + q) * w + j] = from[j * ldb + p + q];
-  for (; p < k; ++p)
-    for (i64 j = 0; j < cols; ++j) panel[p * w + j] = from[j * ldb + p];
+  pack_rows(b + j0 * ldb + p0, ldb, cols, k, panel, [](i64 p) { return p; });
 }
 
 // Rows m0..m1, columns n0..n1 of one product. `packed`: all of B, k-block after k-block, panel after panel; or null,

@@ -39,4 +39,24 @@ PPMA_INLINE void transpose_block(Vec<T> (&row)[static_cast<std::size_t>(lanes<T>
   detail::exchange_rows<T, 1>(row);
 }
 
+/// Packs `rows` (<= 2 lanes) rows of B^T, `step` apart and `run` elements long, into a panel two vectors wide: element u
+/// of every row goes to line to_line(u), unless that is negative. Missing rows become zeros.
+template <class T, class F>
+void pack_rows(const T* from, i64 step, i64 rows, i64 run, T* panel, F&& to_line) {
+  constexpr i64 w = lanes<T>;
+  for (i64 half = 0; half < 2; ++half)
+    for (i64 u0 = 0; u0 < run; u0 += w) {
+      Vec<T> block[static_cast<std::size_t>(w)];
+      const i64 cols = run - u0 < w ? run - u0 : w;
+      for (i64 j = 0; j < w; ++j) {
+        const T* const f = from + (half * w + j) * step + u0;
+        __builtin_prefetch(f + 8 * w);  // this many rows at once are too many streams for the hardware's prefetcher
+        block[j] = half * w + j >= rows ? Vec<T>{} : cols == w ? load(f) : load_some(f, cols);
+      }
+      transpose_block<T>(block);
+      for (i64 u = 0; u < cols; ++u)
+        if (const i64 line = to_line(u0 + u); line >= 0) store(panel + (2 * line + half) * w, block[u]);
+    }
+}
+
 }  // namespace ppma::inline PPMA_ABI::kernels
