@@ -125,7 +125,10 @@ void pack_panel(const T* b, i64 ldb, bool tb, i64 p0, i64 k, i64 j0, i64 cols, T
 template <class T>
 void gemm_part(const Gemm<T>& g, i64 m0, i64 m1, i64 n0, i64 n1, const T* packed, T* scratch) {
   constexpr i64 w = panel_width<T>;
-  constexpr i64 row_block = tile_rows * 16;
+  constexpr i64 block_tiles = 16;
+  // Tiles of nearly equal height: a last tile of one or two rows would wait for its own additions.
+  const i64 tiles = (m1 - m0 + tile_rows - 1) / tile_rows;
+  const auto first_row = [=](i64 t) { return m0 + (m1 - m0) * t / tiles; };
   const i64 row = g.ta ? 1 : g.lda, step = g.ta ? g.lda : 1;
   const i64 n_padded = (g.n + w - 1) / w * w;
   for (i64 p0 = 0; p0 < g.k; p0 += k_block) {
@@ -138,16 +141,16 @@ void gemm_part(const Gemm<T>& g, i64 m0, i64 m1, i64 n0, i64 n1, const T* packed
       panels = scratch;
     }
     const bool accumulate = g.accumulate || p0 > 0;
-    for (i64 i0 = m0; i0 < m1; i0 += row_block) {
-      const i64 i1 = std::min(i0 + row_block, m1);
+    for (i64 t0 = 0; t0 < tiles; t0 += block_tiles)
       for (i64 j = n0; j < n1; j += w) {
         const T* panel = panels + (j - n0) * k;
         const i64 cols = std::min(w, n1 - j);
-        for (i64 i = i0; i < i1; i += tile_rows)
-          tile_of<T, tile_rows, 2>(std::min<i64>(tile_rows, i1 - i), k, g.a + i * row + p0 * step, row, step, panel, w,
-                                g.c + i * g.ldc + j, g.ldc, cols, accumulate, g.bias && p0 == 0 ? g.bias + j : nullptr);
+        for (i64 t = t0; t < std::min(t0 + block_tiles, tiles); ++t) {
+          const i64 i = first_row(t);
+          tile_of<T, tile_rows, 2>(first_row(t + 1) - i, k, g.a + i * row + p0 * step, row, step, panel, w,
+                                   g.c + i * g.ldc + j, g.ldc, cols, accumulate, g.bias && p0 == 0 ? g.bias + j : nullptr);
+        }
       }
-    }
   }
 }
 
@@ -157,9 +160,10 @@ void gemm_one(const Gemm<T>& g) {
   constexpr i64 w = panel_width<T>;
   const i64 panels = (g.n + w - 1) / w, row_tiles = (g.m + tile_rows - 1) / tile_rows;
   const i64 flops = 2 * g.m * g.n * g.k;
-  // B is packed once for all when it is small beside the work on it (weights); else each thread packs its own columns
-  // block by block (a weight gradient, where k is the number of tokens).
-  if (g.k * panels * w <= (i64{1} << 20)) {
+  const auto grain = [flops](i64 parts) { return std::max<i64>(1, (i64{1} << 21) / std::max<i64>(1, flops / parts)); };
+  // B is packed once for all when it is small beside the work on it (weights, many tokens); else each thread packs its
+  // own columns block by block (few tokens; a weight gradient, where k is the number of tokens).
+  if (g.k * panels * w <= (i64{1} << 20) && (row_tiles >= 4 * threads() || panels < threads())) {
     const Workspace<T> packed(g.k * panels * w);
     T* all = packed.data();
     parallel_for(panels, std::max<i64>(1, 65536 / (g.k * w)), [&](i64 begin, i64 end) {
@@ -169,29 +173,21 @@ void gemm_one(const Gemm<T>& g) {
           pack_panel(g.b, g.ldb, g.tb, p0, k, j, std::min(w, g.n - j), all + p0 * panels * w + j * k);
       }
     });
-    // Few rows: the columns are split too, or threads would idle.
-    const i64 grain = std::max<i64>(1, (i64{1} << 21) / std::max<i64>(1, flops / row_tiles));
-    if (row_tiles >= 4 * threads() || panels < threads()) {
-      parallel_for(row_tiles, grain, [&](i64 begin, i64 end) {
-        gemm_part(g, begin * tile_rows, std::min(end * tile_rows, g.m), 0, g.n, all, static_cast<T*>(nullptr));
-      });
-    } else {
-      parallel_for(panels, std::max<i64>(1, (i64{1} << 21) / std::max<i64>(1, flops / panels)), [&](i64 begin, i64 end) {
-        gemm_part(g, 0, g.m, begin * w, std::min(end * w, g.n), all, static_cast<T*>(nullptr));
-      });
-    }
+    parallel_for(row_tiles, grain(row_tiles), [&](i64 begin, i64 end) {
+      gemm_part(g, begin * tile_rows, std::min(end * tile_rows, g.m), 0, g.n, all, static_cast<T*>(nullptr));
+    });
     return;
   }
   if (panels >= threads() || panels * 2 > row_tiles) {
     // At most 16 panels at a time: k_block x 16 panels stay in L2.
     const i64 group = std::clamp<i64>((panels + threads() - 1) / threads(), 1, 16), groups = (panels + group - 1) / group;
-    parallel_for(groups, 1, [&](i64 begin, i64 end) {
+    parallel_for(groups, grain(groups), [&](i64 begin, i64 end) {
       const Workspace<T> scratch(k_block * group * w);
       for (i64 t = begin; t < end; ++t)
         gemm_part(g, 0, g.m, t * group * w, std::min((t + 1) * group * w, g.n), static_cast<const T*>(nullptr), scratch.data());
     });
   } else {
-    parallel_for(row_tiles, 1, [&](i64 begin, i64 end) {
+    parallel_for(row_tiles, grain(row_tiles), [&](i64 begin, i64 end) {
       const Workspace<T> scratch(k_block * panels * w);
       gemm_part(g, begin * tile_rows, std::min(end * tile_rows, g.m), 0, g.n, static_cast<const T*>(nullptr), scratch.data());
     });
