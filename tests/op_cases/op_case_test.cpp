@@ -140,3 +140,47 @@ void check_table(const std::vector<OpCase>& table) {
 }
 
 }  // namespace op_cases
+
+namespace {
+
+std::vector<std::string> lines_of(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+}  // namespace
+
+TEST_CASE("op table: every op of ops/ has a line, and every reference is used") {
+  const auto tests = std::filesystem::path(__FILE__).parent_path();
+  std::string table;
+  for (const auto& file : std::filesystem::directory_iterator(tests))
+    for (const std::string& line : lines_of(file.path())) table += line + '\n';
+  for (const auto& reference : op_cases::references()) {
+    INFO(reference.first << " is in op_values.json, but in no table");
+    CHECK(table.find("{\"" + reference.first + "\",") != std::string::npos);
+  }
+  // Public functions of a header start in the first column with their result: "inline Tensor gelu(const Tensor& x".
+  int ops = 0;
+  for (const auto& file : std::filesystem::directory_iterator(tests.parent_path().parent_path() / "include/ppma/ops")) {
+    bool inside_detail = false;
+    for (const std::string& line : lines_of(file.path())) {
+      if (line.rfind("namespace detail", 0) == 0 || line.rfind("namespace kernels", 0) == 0) inside_detail = true;
+      if (line.rfind("}  // namespace detail", 0) == 0 || line.rfind("}  // namespace kernels", 0) == 0) inside_detail = false;
+      std::size_t begin = 0;
+      for (const char* start : {"inline Tensor ", "inline Extreme "})
+        if (line.rfind(start, 0) == 0) begin = std::string(start).size();
+      const std::size_t end = line.find('(');
+      if (begin == 0 || inside_detail || end == std::string::npos) continue;
+      const std::string name = line.substr(begin, end - begin);
+      // Not functions of a tensor; operators have one line together.
+      if (name == "drop_path_factors" || name == "rotary_angle" || name.rfind("operator", 0) == 0) continue;
+      INFO(name << " of " << file.path().filename().string() << " needs a line in tests/op_cases");
+      const bool found = table.find("{\"" + name + "\",") != std::string::npos || table.find("{\"" + name + "/") != std::string::npos;
+      CHECK(found);
+      ++ops;
+    }
+  }
+  CHECK(ops >= 50);
+}
