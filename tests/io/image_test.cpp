@@ -136,6 +136,14 @@ TEST_CASE("images that are cut short or claim too much are refused", "[io]") {
       REQUIRE_THAT(message, Contains("cut.png: "));
     }
   }
+  // Huffman tables of more than 256 codes, which stb_image up to 2.27 would write past their end.
+  std::vector<u8> jpeg = read_file(picture("rgb.jpg"));
+  const u8 tables[] = {0xff, 0xc4};
+  const auto counts = std::search(jpeg.begin(), jpeg.end(), tables, tables + 2) + 5;
+  const std::vector<u8> many(16, 17);
+  std::copy(many.begin(), many.end(), counts);
+  CHECK_THAT(error_of([&] { decode_image(jpeg, "x"); }),
+             Contains("x: damaged JPEG: its Huffman tables"));
   // A PNG header that claims 2^31 - 1 x 2^31 - 1 pixels, and one that claims just too many for its
   // size.
   std::vector<u8> png = read_file(picture("rgb.png"));
