@@ -1,0 +1,183 @@
+// The command-line tool as a user meets it: what it writes, what it says, how it exits.
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "catch.hpp"
+#include "ppma/io/safetensors.hpp"
+
+using namespace ppma;
+
+namespace {
+
+// The program that was built with these tests, or the one that PPMA_TOOL names.
+std::string tool() {
+  if (const char* path = std::getenv("PPMA_TOOL")) return path;
+#ifdef PPMA_TEST_TOOL
+  return PPMA_TEST_TOOL;
+#else
+  return "";
+#endif
+}
+#define NEEDS_TOOL() \
+  if (tool().empty()) PPMA_SKIP("the tool was not built, and PPMA_TOOL names none")
+
+struct Result {
+  int code = -1;
+  std::string out, err;
+};
+
+class Folder {
+ public:
+  Folder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "ppma-tool-XXXXXX").string();
+    check(::mkdtemp(pattern.data()) != nullptr, "cannot make ", pattern);
+    path_ = pattern;
+  }
+  ~Folder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+std::string text_of(const std::string& path) {
+  const std::vector<u8> bytes = read_file(path);
+  return {bytes.begin(), bytes.end()};
+}
+
+Result run(const std::string& arguments) {
+  const Folder folder;
+  const std::string command =
+      "'" + tool() + "' " + arguments + " > '" + folder / "out" + "' 2> '" + folder / "err" + "' < /dev/null";
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder / "out"), text_of(folder / "err")};
+}
+
+std::string reference(const std::string& name) {
+  return (std::filesystem::path(__FILE__).parent_path().parent_path() / "reference" / name).string();
+}
+
+// |a - b| / |b|
+double distance(const Tensor& a, const Tensor& b) {
+  REQUIRE(a.numel() == b.numel());
+  const auto x = a.to_vector<double>(), y = b.to_vector<double>();
+  double d = 0, n = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) d += (x[i] - y[i]) * (x[i] - y[i]), n += y[i] * y[i];
+  return std::sqrt(d / n);
+}
+
+}  // namespace
+
+TEST_CASE("tool: help and errors", "[tool]") {
+  NEEDS_TOOL();
+  const Result help = run("--help");
+  CHECK(help.code == 0);
+  for (const char* command : {"info", "convert", "run", "bench"}) {
+    INFO(command);
+    CHECK(help.out.find(std::string("\n  ") + command + " ") != std::string::npos);
+    const Result one = run(std::string(command) + " --help");
+    CHECK(one.code == 0);
+    CHECK(one.out.find("Usage: ppma " + std::string(command)) != std::string::npos);
+    CHECK(one.err.empty());
+  }
+  struct Wrong {
+    const char *arguments, *message;
+  };
+  for (const Wrong& w : {Wrong{"", "subcommand is required"}, Wrong{"frobnicate", "subcommand is required"},
+                         Wrong{"info", "FILE is required"}, Wrong{"info /nowhere.pth", "does not exist"},
+                         Wrong{"info '" __FILE__ "'", "tool_test.cpp: "}, Wrong{"bench --size 16", "not in range"},
+                         Wrong{"bench --model resnet", "no model is called \"resnet\""},
+                         Wrong{"bench --mask square", "no mask is called \"square\""}}) {
+    INFO(w.arguments);
+    const Result r = run(w.arguments);
+    CHECK(r.code != 0);
+    CHECK(r.out.empty());
+    CHECK(r.err.starts_with("ppma: "));
+    CHECK(r.err.find(w.message) != std::string::npos);
+    CHECK(std::count(r.err.begin(), r.err.end(), '\n') == 1);
+  }
+}
+
+TEST_CASE("tool: run reproduces the reference, evaluation and training step", "[tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  const TensorMap expected = read_safetensors(reference("mini_io.safetensors")).tensors;
+  const std::string common = "--weights " + reference("mini_weights.safetensors") + " --input " +
+                             reference("mini_io.safetensors") + " --output " + folder / "out.safetensors";
+  // Without --config: the weights file holds its configuration.
+  REQUIRE(run("run " + common + " --dtype f64").code == 0);
+  TensorMap out = read_safetensors(folder / "out.safetensors").tensors;
+  CHECK(out.size() == 6);
+  for (const char* name : {"patch_embed", "stage0", "stage1", "stage2", "stage3", "logits"}) {
+    INFO(name);
+    CHECK(distance(*find(out, name), *find(expected, std::string("eval.") + name)) < 1e-6);
+  }
+  write_file(folder / "c.json", read_safetensors(reference("mini_weights.safetensors")).metadata.at("config"));
+  REQUIRE(run("run --config " + folder / "c.json" + " --train --dtype f64 " + common).code == 0);
+  out = read_safetensors(folder / "out.safetensors").tensors;
+  i64 compared = 0;
+  for (const auto& [name, want] : expected) {
+    if (!name.starts_with("train.")) continue;
+    INFO(name);
+    const Tensor* got = find(out, name.substr(6));
+    REQUIRE(got != nullptr);
+    double norm = 0;
+    for (const double v : want.to_vector<double>()) norm += v * v;
+    if (norm > 1e-20)
+      CHECK(distance(*got, want) < 1e-6);
+    else  // a bias in front of a batch norm: no gradient but rounding
+      for (const double v : got->to_vector<double>()) CHECK(std::fabs(v) < 1e-12);
+    ++compared;
+  }
+  CHECK(compared == 184);
+  CHECK(run("run --device cuda " + common).err.find("built without CUDA") != std::string::npos);
+}
+
+TEST_CASE("tool: convert and info", "[tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  REQUIRE(run("convert " + reference("mini_checkpoint.pth") + " " + folder / "a.safetensors").code == 0);
+  REQUIRE(run("convert " + folder / "a.safetensors" + " " + folder / "b.pth").code == 0);
+  REQUIRE(run("convert " + folder / "b.pth" + " " + folder / "c.safetensors").code == 0);
+  CHECK(read_file(folder / "a.safetensors") == read_file(folder / "c.safetensors"));
+  // The averaged weights in that checkpoint are half the raw ones.
+  REQUIRE(run("convert --entry model_ema " + reference("mini_checkpoint.pth") + " " + folder / "e.safetensors").code == 0);
+  const TensorMap raw = read_safetensors(folder / "a.safetensors").tensors, ema = read_safetensors(folder / "e.safetensors").tensors;
+  CHECK(find(ema, "head.weight")->to_vector<float>()[3] == 0.5f * find(raw, "head.weight")->to_vector<float>()[3]);
+
+  const Result info = run("info --json " + folder / "b.pth");
+  REQUIRE(info.code == 0);
+  const auto j = nlohmann::json::parse(info.out);
+  CHECK(j["tensors"] == raw.size());
+  CHECK(j["entries"][0]["name"] == "patch_embed.proj.0.weight");
+  CHECK(j["entries"][0]["shape"] == std::vector<i64>{8, 3, 3, 3});
+  CHECK(run("info " + folder / "b.pth").out.find("head.bias ") != std::string::npos);
+  CHECK(run("convert " + folder / "b.pth" + " " + folder / "b.txt").err.find("ending") != std::string::npos);
+}
+
+TEST_CASE("tool: bench reports what it measured", "[tool]") {
+  NEEDS_TOOL();
+  const Result r = run("bench --model ppma_nano --batch 2 --size 32 --threads 1 --repeat 2 --warmup 1 --train --mask none --json");
+  REQUIRE(r.code == 0);
+  const auto j = nlohmann::json::parse(r.out);
+  CHECK(j["model"] == "ppma_nano");
+  CHECK(j["mask"] == "none");
+  CHECK(j["threads"] == 1);
+  CHECK(j["train"] == true);
+  CHECK(j["ms"] > 0);
+  CHECK(j["images_per_s"].get<double>() == Approx(2000 / j["ms"].get<double>()).epsilon(0.01));
+  CHECK(j["peak_rss_MiB"] > j["peak_tensors_MiB"]);
+}
