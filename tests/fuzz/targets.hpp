@@ -35,8 +35,7 @@ bool survives(F&& reader, i64 most_bytes) {
 }
 
 inline bool safetensors(Bytes file) {
-  return survives([&] { parse_safetensors(file, "fuzzed"); },
-                  16 * static_cast<i64>(file.size()) + 4096);
+  return survives([&] { parse_safetensors(file, "fuzzed"); }, 16 * static_cast<i64>(file.size()) + 4096);
 }
 
 /// Looks at values reachable from one, at most ten thousand of them: pickles may have cycles.
@@ -47,12 +46,22 @@ inline void look_at(const PickleValue& root) {
     todo.pop_back();
     if (v.describe().empty()) std::abort();
     switch (v.kind()) {
-      case PickleKind::boolean: v.boolean(); break;
-      case PickleKind::integer: v.integer(); break;
-      case PickleKind::real: v.real(); break;
-      case PickleKind::text: v.text(); break;
+      case PickleKind::boolean:
+        v.boolean();
+        break;
+      case PickleKind::integer:
+        v.integer();
+        break;
+      case PickleKind::real:
+        v.real();
+        break;
+      case PickleKind::text:
+        v.text();
+        break;
       case PickleKind::bytes:
-      case PickleKind::large_integer: v.bytes(); break;
+      case PickleKind::large_integer:
+        v.bytes();
+        break;
       case PickleKind::list:
       case PickleKind::tuple:
       case PickleKind::set:
@@ -66,11 +75,13 @@ inline void look_at(const PickleValue& root) {
         }
         break;
       case PickleKind::object:
-        for (const PickleValue& part : {v.args(), v.state(), v.list_items(), v.dict_items()})
-          todo.push_back(part);
+        for (const PickleValue& part : {v.args(), v.state(), v.list_items(), v.dict_items()}) todo.push_back(part);
         break;
-      case PickleKind::persistent: todo.push_back(v.args()); break;
-      default: break;
+      case PickleKind::persistent:
+        todo.push_back(v.args());
+        break;
+      default:
+        break;
     }
   }
 }
@@ -102,8 +113,7 @@ inline bool pth(Bytes file) {
 
 inline bool image(Bytes file) {
   // Three bytes a pixel, and no more pixels than the format's best compression allows.
-  return survives([&] { decode_image(file, "fuzzed"); },
-                  3 * 9000 * static_cast<i64>(file.size()) + 4096);
+  return survives([&] { decode_image(file, "fuzzed"); }, 3 * 9000 * static_cast<i64>(file.size()) + 4096);
 }
 
 }  // namespace fuzz

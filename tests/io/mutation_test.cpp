@@ -1,6 +1,6 @@
 // Small damage, very often: files of every kind with bytes changed, moved, cut and put in, from a
 // fixed seed. A reader returns or throws ppma::Error (fuzz/targets.hpp); run under the sanitizers
-// this finds what it reads out of place. Also the inputs that a fuzzer once found.
+// this finds what it reads out of place.
 
 #include "../fuzz/targets.hpp"
 #include "help.hpp"
@@ -10,27 +10,28 @@ using namespace io_test;
 namespace {
 
 std::vector<u8> damaged(std::vector<u8> file, Rng& rng) {
-  const auto below = [&](std::size_t n) {
-    return static_cast<std::size_t>(rng.uniform(0, static_cast<double>(n)));
-  };
-  static constexpr u64 interesting[] = {
-      0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0xffffffff, ~u64{0}, ~u64{0} >> 1};
+  const auto below = [&](std::size_t n) { return static_cast<std::size_t>(rng.uniform(0, static_cast<double>(n))); };
+  static constexpr u64 interesting[] = {0,      1,          0x7f,       0x80,    0xff,        0x7fff,
+                                        0xffff, 0x7fffffff, 0xffffffff, ~u64{0}, ~u64{0} >> 1};
   for (std::size_t changes = 1 + below(4); changes > 0 && file.size() > 16; --changes) {
-    const std::size_t at = below(file.size()),
-                      length = 1 + below(std::min<std::size_t>(file.size() - at, 16));
+    const std::size_t at = below(file.size()), length = 1 + below(std::min<std::size_t>(file.size() - at, 16));
     const auto place = file.begin() + static_cast<std::ptrdiff_t>(at);
     switch (below(6)) {
-      case 0: *place = static_cast<u8>(below(256)); break;
-      case 1: *place = static_cast<u8>(*place ^ (1u << below(8))); break;
-      case 2:
-        std::memcpy(&*place, &interesting[below(std::size(interesting))],
-                    std::min<std::size_t>(length, 8));
+      case 0:
+        *place = static_cast<u8>(below(256));
         break;
-      case 3: file.erase(place, place + static_cast<std::ptrdiff_t>(length)); break;
+      case 1:
+        *place = static_cast<u8>(*place ^ (1u << below(8)));
+        break;
+      case 2:
+        std::memcpy(&*place, &interesting[below(std::size(interesting))], std::min<std::size_t>(length, 8));
+        break;
+      case 3:
+        file.erase(place, place + static_cast<std::ptrdiff_t>(length));
+        break;
       case 4: {
         const std::vector<u8> piece(place, place + static_cast<std::ptrdiff_t>(length));
-        file.insert(file.begin() + static_cast<std::ptrdiff_t>(below(file.size())), piece.begin(),
-                    piece.end());
+        file.insert(file.begin() + static_cast<std::ptrdiff_t>(below(file.size())), piece.begin(), piece.end());
         break;
       }
       default:
@@ -63,8 +64,7 @@ std::vector<u8> pickle_of(const std::string& path) {
 TEST_CASE("mutation: damaged files are accepted or refused, nothing else", "[io]") {
   const Folder folder;
   Rng rng(5);
-  write_safetensors(folder / "s",
-                    {{"weight", Tensor::randn({3, 4}, rng)}, {"steps", Tensor::from<i64>({7}, {})}},
+  write_safetensors(folder / "s", {{"weight", Tensor::randn({3, 4}, rng)}, {"steps", Tensor::from<i64>({7}, {})}},
                     {{"config", "{}"}});
   int refused = 0, total = 0;
   const auto run = [&](const std::vector<u8>& file, bool (*reader)(Bytes), int rounds) {
@@ -72,15 +72,14 @@ TEST_CASE("mutation: damaged files are accepted or refused, nothing else", "[io]
     refused += rounds - accepted(file, read, rounds, static_cast<u64>(++total));
   };
   run(read_file(folder / "s"), fuzz::safetensors, 3000);
-  for (const char* name :
-       {"torch113_p2", "torch215_p2", "torch215_p4", "torch215_p5", "torch215_ddp"}) {
+  for (const char* name : {"torch113_p2", "torch215_p2", "torch215_p4", "torch215_p5", "torch215_ddp"}) {
     run(pickle_of(reference("pth/" + std::string(name) + ".pth")), fuzz::pickle, 1500);
     run(read_file(reference("pth/" + std::string(name) + ".pth")), fuzz::pth, 1500);
   }
   run(read_file(reference("images/rgb.ppm")), fuzz::image, 300);
 #if PPMA_STB
-  for (const char* name : {"rgb.png", "palette.png", "rgb.jpg", "progressive.jpg", "subsampled.jpg",
-                           "rgb.bmp", "grey.bmp"})
+  for (const char* name :
+       {"rgb.png", "palette.png", "rgb.jpg", "progressive.jpg", "subsampled.jpg", "rgb.bmp", "grey.bmp"})
     run(read_file(reference("images/" + std::string(name))), fuzz::image, 300);
 #endif
   REQUIRE(total >= 12);

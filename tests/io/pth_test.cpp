@@ -42,14 +42,12 @@ struct View {
 };
 
 std::string tensor(const View& v) {
-  return "ctorch._utils\n" + v.class_name + "\n((" + text("storage") + "ctorch\n" + v.type + "\n" +
-         text(v.key) + text("cpu") + integer(v.count) + "tQ" + integer(v.offset) + tuple(v.shape) +
-         tuple(v.strides) + "\x89NtR";
+  return "ctorch._utils\n" + v.class_name + "\n((" + text("storage") + "ctorch\n" + v.type + "\n" + text(v.key) +
+         text("cpu") + integer(v.count) + "tQ" + integer(v.offset) + tuple(v.shape) + tuple(v.strides) + "\x89NtR";
 }
 
 // A checkpoint with one storage of 24 bytes, the floats 0..5.
-std::vector<u8> archive(const Folder& folder, const std::string& ops,
-                        const std::string& order = "little") {
+std::vector<u8> archive(const Folder& folder, const std::string& ops, const std::string& order = "little") {
   const std::vector<float> values{0, 1, 2, 3, 4, 5};
   const Crafted pickle = pickled(ops);
   ZipWriter zip(folder / "a.pth");
@@ -102,10 +100,9 @@ TEST_CASE("pth: every tensor that two PyTorch versions write in four protocols",
       REQUIRE(find(model, "scalar")->item() == 7);
       REQUIRE(find(model, "empty")->shape() == Shape({0, 3}));
       const std::pair<const char*, DType> dtypes[] = {
-          {"float64", DType::f64},   {"float32", DType::f32},  {"float16", DType::f32},
-          {"bfloat16", DType::bf16}, {"int64", DType::int64},  {"int32", DType::int64},
-          {"int16", DType::int64},   {"int8", DType::int64},   {"uint8", DType::uint8},
-          {"uint16", DType::int64},  {"uint32", DType::int64}, {"uint64", DType::int64}};
+          {"float64", DType::f64}, {"float32", DType::f32},  {"float16", DType::f32},  {"bfloat16", DType::bf16},
+          {"int64", DType::int64}, {"int32", DType::int64},  {"int16", DType::int64},  {"int8", DType::int64},
+          {"uint8", DType::uint8}, {"uint16", DType::int64}, {"uint32", DType::int64}, {"uint64", DType::int64}};
       for (const auto& [name, dtype] : dtypes) {
         if (find(model, name) == nullptr) continue;  // 1.13 has no uint16 and wider
         INFO(name);
@@ -143,8 +140,7 @@ TEST_CASE("pth: what is no weight is data, and foreign classes are opaque", "[io
       REQUIRE(root.find("device").class_name() == "torch.device");
       REQUIRE(root.find("dtype").is(PickleKind::global));
       REQUIRE(root.find("dtype").class_name() == "torch.float16");
-      REQUIRE_THAT(root.find("max_accuracy").class_name(),
-                   Catch::Matchers::EndsWith("multiarray.scalar"));
+      REQUIRE_THAT(root.find("max_accuracy").class_name(), Catch::Matchers::EndsWith("multiarray.scalar"));
       REQUIRE(root.find("array").is(PickleKind::object));
       const PickleValue moment = root.find("optimizer").find("state").value(0).find("exp_avg");
       REQUIRE(file.is_tensor(moment));
@@ -154,10 +150,8 @@ TEST_CASE("pth: what is no weight is data, and foreign classes are opaque", "[io
       REQUIRE_FALSE(root.find("absent").defined());
       CHECK_THAT(error_of([&] { file.tensor(root.find("complex_tensor")); }),
                  Contains("torch.ComplexFloatStorage, which is not read"));
-      CHECK_THAT(error_of([&] { file.tensor(root.find("args")); }),
-                 Contains("argparse.Namespace is not a tensor"));
-      CHECK_THAT(error_of([&] { root.find("text").integer(); }),
-                 Contains("expected int, found a str"));
+      CHECK_THAT(error_of([&] { file.tensor(root.find("args")); }), Contains("argparse.Namespace is not a tensor"));
+      CHECK_THAT(error_of([&] { root.find("text").integer(); }), Contains("expected int, found a str"));
     }
 }
 
@@ -182,8 +176,7 @@ TEST_CASE("load_weights: the three stored files hold the same network", "[io]") 
                               a = averaged[i].second.to_vector<double>();
     for (std::size_t k = 0; k < e.size(); ++k) {
       // Half an ulp of 11 significant bits; below 2^-14, of the subnormals' 2^-24.
-      if (std::abs(h[k] - e[k]) > std::max(std::abs(e[k]) * 0x1p-11, 0x1p-25))
-        FAIL(e[k] << " became " << h[k]);
+      if (std::abs(h[k] - e[k]) > std::max(std::abs(e[k]) * 0x1p-11, 0x1p-25)) FAIL(e[k] << " became " << h[k]);
       if (t.dtype() == DType::f32 && a[k] != e[k] / 2) FAIL(e[k] << " averaged is " << a[k]);
     }
   }
@@ -197,12 +190,9 @@ TEST_CASE("load_weights: prefixes, bare dicts, whole modules, old formats", "[io
     REQUIRE(plain.size() == 2);
     REQUIRE(plain[0].first == "weight");
     REQUIRE(plain[0].second.shape() == Shape({2, 3}));
-    REQUIRE(load_weights(pth(std::string(version) + "_ddp"), {.entry = "", .strip = {}})[1].first ==
-            "module.bias");
-    CHECK_THAT(
-        error_of([&] { load_weights(pth(std::string(version) + "_module")); }),
-        Contains(
-            "an object of torch.nn.modules.linear.Linear, not weights; save its state_dict()"));
+    REQUIRE(load_weights(pth(std::string(version) + "_ddp"), {.entry = "", .strip = {}})[1].first == "module.bias");
+    CHECK_THAT(error_of([&] { load_weights(pth(std::string(version) + "_module")); }),
+               Contains("an object of torch.nn.modules.linear.Linear, not weights; save its state_dict()"));
     CHECK_THAT(error_of([&] { load_weights(pth(std::string(version) + "_legacy")); }),
                Contains("before 1.6") && Contains("torch.save(torch.load("));
   }
@@ -217,10 +207,8 @@ TEST_CASE("load_weights: prefixes, bare dicts, whole modules, old formats", "[io
     REQUIRE(load_weights(folder / "entry.pth")[0].first == "a");
   }
   write_file(folder / "cut.safetensors", "short");
-  CHECK_THAT(error_of([&] { load_weights(folder / "cut.safetensors"); }),
-             Contains("not a safetensors file (5 bytes)"));
-  save_pth(folder / "wrong.safetensors",
-           {{"a", Tensor::ones({1})}});  // content goes before the ending
+  CHECK_THAT(error_of([&] { load_weights(folder / "cut.safetensors"); }), Contains("not a safetensors file (5 bytes)"));
+  save_pth(folder / "wrong.safetensors", {{"a", Tensor::ones({1})}});  // content goes before the ending
   REQUIRE(load_weights(folder / "wrong.safetensors").size() == 1);
   write_file(folder / "text.pth", "hello, I am no checkpoint");
   CHECK_THAT(error_of([&] { load_weights(folder / "text.pth"); }),
@@ -228,11 +216,9 @@ TEST_CASE("load_weights: prefixes, bare dicts, whole modules, old formats", "[io
   write_file(folder / "empty.pth", "");
   CHECK_THAT(error_of([&] { load_weights(folder / "empty.pth"); }), Contains("not a zip archive"));
   write_file(folder / "list.pth", Bytes(archive(folder, "].")));
-  CHECK_THAT(error_of([&] { load_weights(folder / "list.pth"); }),
-             Contains("holds a list of 0, not a dict"));
+  CHECK_THAT(error_of([&] { load_weights(folder / "list.pth"); }), Contains("holds a list of 0, not a dict"));
   write_file(folder / "meta.pth", Bytes(archive(folder, "}(" + text("epoch") + "K\x01u.")));
-  CHECK_THAT(error_of([&] { load_weights(folder / "meta.pth"); }),
-             Contains("no tensors in a dict of 1"));
+  CHECK_THAT(error_of([&] { load_weights(folder / "meta.pth"); }), Contains("no tensors in a dict of 1"));
 }
 
 TEST_CASE("save_weights: by ending, and back", "[io]") {
@@ -261,16 +247,9 @@ TEST_CASE("save_weights: by ending, and back", "[io]") {
   REQUIRE(load_weights(folder / "m.pth").size() == tensors.size());
   save_pth(folder / "none.pth", {});
   REQUIRE(load_weights(folder / "none.pth").empty());
-  CHECK_THAT(error_of([&] { save_weights(folder / "w.onnx", tensors); }),
-             Contains("ending should be"));
-  CHECK_THAT(error_of([&] {
-               save_pth(folder / "x.pth", {{"a", Tensor()}});
-             }),
-             Contains("undefined"));
-  CHECK_THAT(error_of([&] {
-               save_pth(folder / "x.pth", {{"\xff", tensors[0].second}});
-             }),
-             Contains("UTF-8"));
+  CHECK_THAT(error_of([&] { save_weights(folder / "w.onnx", tensors); }), Contains("ending should be"));
+  CHECK_THAT(error_of([&] { save_pth(folder / "x.pth", {{"a", Tensor()}}); }), Contains("undefined"));
+  CHECK_THAT(error_of([&] { save_pth(folder / "x.pth", {{"\xff", tensors[0].second}}); }), Contains("UTF-8"));
   REQUIRE(folder.files() == 5);
 }
 
@@ -279,8 +258,7 @@ TEST_CASE("pth: a tensor must lie in its storage", "[io]") {
   REQUIRE(refusal({.type = "DoubleStorage", .count = 3, .shape = {3}, .strides = {1}}).empty());
   REQUIRE(refusal({.offset = 6, .shape = {0, 3}}).empty());
   const i64 huge = std::numeric_limits<i64>::max();
-  CHECK_THAT(refusal({.shape = {3, 3}}),
-             Contains("(3, 3) at element 0 reaches outside of its storage data/0 of 6"));
+  CHECK_THAT(refusal({.shape = {3, 3}}), Contains("(3, 3) at element 0 reaches outside of its storage data/0 of 6"));
   CHECK_THAT(refusal({.offset = 1}), Contains("reaches outside"));
   CHECK_THAT(refusal({.offset = -1}), Contains("reaches outside"));
   CHECK_THAT(refusal({.offset = huge}), Contains("reaches outside"));
@@ -292,11 +270,9 @@ TEST_CASE("pth: a tensor must lie in its storage", "[io]") {
   CHECK_THAT(refusal({.shape = {-2, -3}}), Contains("must not be negative"));
   CHECK_THAT(refusal({.shape = {huge, huge}}), Contains("2^63"));
   CHECK_THAT(refusal({.shape = {huge}, .strides = {0}}), Contains("too large"));
-  CHECK_THAT(refusal({.shape = {i64{1} << 30}, .strides = {0}}),
-             Contains("repeats a small storage"));
+  CHECK_THAT(refusal({.shape = {i64{1} << 30}, .strides = {0}}), Contains("repeats a small storage"));
   CHECK_THAT(refusal({.shape = {2, 3}, .strides = {1}}), Contains("sizes and strides"));
-  CHECK_THAT(refusal({.shape = std::vector<i64>(9, 1), .strides = std::vector<i64>(9, 1)}),
-             Contains("at most 8"));
+  CHECK_THAT(refusal({.shape = std::vector<i64>(9, 1), .strides = std::vector<i64>(9, 1)}), Contains("at most 8"));
   CHECK_THAT(refusal({.count = 7}), Contains("should have 7 elements, but has 24 bytes"));
   CHECK_THAT(refusal({.count = -1}), Contains("should have -1"));
   CHECK_THAT(refusal({.type = "DoubleStorage"}), Contains("should have 6 elements"));
@@ -304,16 +280,14 @@ TEST_CASE("pth: a tensor must lie in its storage", "[io]") {
   CHECK_THAT(refusal({.key = "../data.pkl"}), Contains("is not in the file"));
   CHECK_THAT(refusal({.type = "QInt8Storage"}), Contains("torch.QInt8Storage, which is not read"));
   CHECK_THAT(refusal({.class_name = "_rebuild_tensor_v3"}), Contains("with 6 arguments"));
-  CHECK_THAT(refusal({.class_name = "_rebuild_sparse_tensor"}),
-             Contains("is not a tensor that is read"));
+  CHECK_THAT(refusal({.class_name = "_rebuild_sparse_tensor"}), Contains("is not a tensor that is read"));
 }
 
 TEST_CASE("pth: one storage in very many tensors does not fill the memory", "[io]") {
   const Folder folder;
   // The storage is 1 MiB; each of the 20000 tensors is all of it: 20 GB from a file of 1.6 MB.
   const std::vector<u8> storage(std::size_t{1} << 20, 1);
-  const std::string view =
-      tensor({.type = "ByteStorage", .count = 1 << 20, .shape = {1 << 20}, .strides = {1}});
+  const std::string view = tensor({.type = "ByteStorage", .count = 1 << 20, .shape = {1 << 20}, .strides = {1}});
   std::string ops = "}(" + text("first") + view + "q\x01";
   for (int i = 0; i < 20000; ++i) ops += text(std::to_string(i)) + "h\x01";
   const Crafted pickle = pickled(ops + "u.");
@@ -323,15 +297,13 @@ TEST_CASE("pth: one storage in very many tensors does not fill the memory", "[io
   zip.commit();
   reset_peak_memory();
   const i64 before = memory_stats().peak_bytes;
-  CHECK_THAT(error_of([&] { load_weights(folder / "many.pth"); }),
-             Contains("share their storages too often"));
+  CHECK_THAT(error_of([&] { load_weights(folder / "many.pth"); }), Contains("share their storages too often"));
   REQUIRE(memory_stats().peak_bytes == before);
 }
 
 TEST_CASE("pickle: damage is named with its place", "[io]") {
   REQUIRE(pickle_refusal("N.").empty());
-  CHECK_THAT(pickle_refusal(""),
-             Contains("x: damaged pickle: it ends in the middle") && Contains("at byte 2"));
+  CHECK_THAT(pickle_refusal(""), Contains("x: damaged pickle: it ends in the middle") && Contains("at byte 2"));
   CHECK_THAT(pickle_refusal("X"), Contains("ends in the middle"));
   CHECK_THAT(pickle_refusal(text("abc").substr(0, 6)), Contains("ends in the middle"));
   CHECK_THAT(pickle_refusal("X\xff\xff\xff\xff"
@@ -357,8 +329,7 @@ TEST_CASE("pickle: damage is named with its place", "[io]") {
   CHECK_THAT(pickle_refusal("\x80\x06."), Contains("protocol 6"));
   CHECK_THAT(pickle_refusal("I01\n."), Contains("opcode 73"));
   CHECK_THAT(pickle_refusal("\x82\x01."), Contains("opcode 130"));
-  CHECK_THAT(pickle_refusal("X\x02" + std::string(3, '\0') + "\xc0\x80."),
-             Contains("not valid UTF-8"));
+  CHECK_THAT(pickle_refusal("X\x02" + std::string(3, '\0') + "\xc0\x80."), Contains("not valid UTF-8"));
   CHECK_THAT(pickle_refusal("cos\xff\nsystem\n."), Contains("not valid UTF-8"));
   CHECK_THAT(pickle_refusal("cos"), Contains("ends in the middle"));
   CHECK_THAT(pickle_refusal("NN\x93."), Contains("class whose name is no text"));
@@ -366,8 +337,7 @@ TEST_CASE("pickle: damage is named with its place", "[io]") {
 }
 
 TEST_CASE("pickle: a call is only a description of it", "[io]") {
-  const PickleValue v =
-      parse_pickle(pickled("cos\nsystem\n" + text("touch /tmp/x") + "\x85R."), "x");
+  const PickleValue v = parse_pickle(pickled("cos\nsystem\n" + text("touch /tmp/x") + "\x85R."), "x");
   REQUIRE(v.is(PickleKind::object));
   REQUIRE(v.class_name() == "os.system");
   REQUIRE(v.args().item(0).text() == "touch /tmp/x");
@@ -386,8 +356,7 @@ TEST_CASE("pickle: a call is only a description of it", "[io]") {
 TEST_CASE("pickle: depth, cycles and sharing cost no recursion and no copies", "[io]") {
   // 200000 lists in each other; a list that contains itself; 2^40 items behind forty shared lists.
   const int depth = 200000;
-  PickleValue v =
-      parse_pickle(pickled(std::string(depth, ']') + std::string(depth - 1, 'a') + "."), "x");
+  PickleValue v = parse_pickle(pickled(std::string(depth, ']') + std::string(depth - 1, 'a') + "."), "x");
   int found = 1;
   for (; v.size() == 1; v = v.item(0)) ++found;
   REQUIRE(found == depth);
@@ -398,8 +367,7 @@ TEST_CASE("pickle: depth, cycles and sharing cost no recursion and no copies", "
   std::string bomb = "]";
   for (int i = 0; i < 40; ++i) bomb += "2\x86";
   REQUIRE(parse_pickle(pickled(bomb + "."), "x").size() == 2);
-  CHECK_THAT(pickle_refusal(std::string(100000, ']') + "."),
-             Contains("more containers than it can hold"));
+  CHECK_THAT(pickle_refusal(std::string(100000, ']') + "."), Contains("more containers than it can hold"));
   // OrderedDicts made again and again from one long list of pairs: quadratic if copied.
   std::string pairs = "](";
   for (int i = 0; i < 1000; ++i) pairs += "NN\x86";
@@ -411,9 +379,7 @@ TEST_CASE("pickle: depth, cycles and sharing cost no recursion and no copies", "
 TEST_CASE("zip: damaged and hostile archives", "[io]") {
   const Folder folder;
   const std::vector<u8> good = archive(folder, tensor({}) + ".");
-  const auto refused = [&](std::vector<u8> bytes) {
-    return error_of([&] { PthFile(std::move(bytes), "x.pth"); });
-  };
+  const auto refused = [&](std::vector<u8> bytes) { return error_of([&] { PthFile(std::move(bytes), "x.pth"); }); };
   const auto patched = [&](std::size_t at, auto value) {
     std::vector<u8> bytes = good;
     put(bytes, at, value);
@@ -438,8 +404,7 @@ TEST_CASE("zip: damaged and hostile archives", "[io]") {
   CHECK_THAT(patched(directory + 30, std::uint16_t{4}), Contains("damaged") || Contains("missing"));
   CHECK_THAT(patched(directory + 46, u8{'b'}), Contains("another name in its header"));
   CHECK_THAT(patched(directory + 46, u8{0xff}), Contains("not valid UTF-8"));
-  CHECK_THAT(patched(directory + 10, std::uint16_t{8}),
-             Contains("is compressed (method 8)") && Contains("zip -0"));
+  CHECK_THAT(patched(directory + 10, std::uint16_t{8}), Contains("is compressed (method 8)") && Contains("zip -0"));
   CHECK_THAT(patched(directory + 8, std::uint16_t{1}), Contains("encrypted"));
   CHECK_THAT(patched(70, u8{0}), Contains("damaged (its checksum differs)"));
   CHECK_THAT(refused(archive(folder, "N.", "big")), Contains("big-endian"));
@@ -454,8 +419,7 @@ TEST_CASE("zip: damaged and hostile archives", "[io]") {
   twice.add("a/data.pkl", "\x80\x02N.");
   twice.commit();
   CHECK_THAT(error_of([&] { read_pth(folder / "twice.pth"); }), Contains("occurs twice"));
-  ZipWriter nested(folder /
-                   "nested.zip");  // an entry whose data is another archive's entry, listed as well
+  ZipWriter nested(folder / "nested.zip");  // an entry whose data is another archive's entry, listed as well
   nested.add("a/data.pkl", Bytes(good.data(), directory));
   nested.commit();
   std::vector<u8> overlap = read_file(folder / "nested.zip");
@@ -467,8 +431,7 @@ TEST_CASE("zip: damaged and hostile archives", "[io]") {
   put(overlap, nested_end + 8, std::uint16_t{2});
   put(overlap, nested_end + 10, std::uint16_t{2});
   put(overlap, nested_end + 12, static_cast<u32>(nested_end - nested_directory + more.size()));
-  overlap.insert(overlap.begin() + static_cast<std::ptrdiff_t>(nested_end), more.begin(),
-                 more.end());
+  overlap.insert(overlap.begin() + static_cast<std::ptrdiff_t>(nested_end), more.begin(), more.end());
   CHECK_THAT(refused(overlap), Contains("entries overlap"));
 }
 
@@ -479,18 +442,12 @@ Crafted zip64(u64 size, u64 offset, std::uint16_t extra = 24) {
   const auto half = [](int n) { return static_cast<std::uint16_t>(n); };
   const std::string name = "a/data.pkl", content = "\x80\x02N.";
   Crafted f;
-  f.add("PK\3\4")
-      .number(half(45))
-      .number(half(0x808))
-      .number(half(0))
-      .number<u32>(0)
-      .number<u32>(0);
+  f.add("PK\3\4").number(half(45)).number(half(0x808)).number(half(0)).number<u32>(0).number<u32>(0);
   f.number<u64>(0).number(half(10)).number(half(0)).add(name).add(content);
   f.add("PK\7\b").number<u32>(0).number<u64>(4).number<u64>(4);
   const u64 directory = f.size();
   f.add("PK\1\2").number<u32>(45).number(half(0x808)).number(half(0)).number<u32>(0).number<u32>(0);
-  f.number(~u64{0}).number(half(10)).number(half(28)).number(half(0)).number<u64>(0).number(
-      ~u32{0});
+  f.number(~u64{0}).number(half(10)).number(half(28)).number(half(0)).number<u64>(0).number(~u32{0});
   f.add(name).number(half(1)).number(extra).number(size).number(size).number(offset);
   const u64 end = f.size();
   f.add("PK\6\6").number<u64>(44).number<u32>(45).number<u64>(0).number<u64>(1).number<u64>(1);
@@ -505,8 +462,7 @@ TEST_CASE("zip: zip64 directories and sizes", "[io]") {
   CHECK_THAT(refused(zip64(~u64{0}, 0)), Contains("leaves the file"));
   CHECK_THAT(refused(zip64(u64{1} << 40, 0)), Contains("leaves the file"));
   CHECK_THAT(refused(zip64(4, ~u64{0} - 20)), Contains("no header"));
-  CHECK_THAT(refused(zip64(4, 0, 16)),
-             Contains("lacks a zip64 size") || Contains("damaged extra field"));
+  CHECK_THAT(refused(zip64(4, 0, 16)), Contains("lacks a zip64 size") || Contains("damaged extra field"));
   CHECK_THAT(refused(zip64(4, 0, 99)), Contains("damaged extra field"));
   Crafted moved = zip64(4, 0);
   put(moved, moved.size() - 34, ~u64{0});  // where the wide end of the directory would be
@@ -520,12 +476,11 @@ TEST_CASE("crc32: its check value", "[io]") {
 }
 
 TEST_CASE("is_utf8: the edges of every range", "[io]") {
-  for (const char* good : {"", "a", "\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf",
-                           "\xee\x80\x80", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"})
+  for (const char* good : {"", "a", "\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80",
+                           "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"})
     CHECK(is_utf8(std::string_view(good)));
   for (const char* bad :
-       {"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc2", "\xc2\x7f", "\xe0\x9f\xbf", "\xe1\x80",
-        "\xe1\x80\xc0", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
-        "\xff", "\xf1\x80\x80"})
+       {"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc2", "\xc2\x7f", "\xe0\x9f\xbf", "\xe1\x80", "\xe1\x80\xc0",
+        "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "\xf1\x80\x80"})
     CHECK_FALSE(is_utf8(std::string_view(bad)));
 }

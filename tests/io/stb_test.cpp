@@ -16,8 +16,7 @@ using namespace io_test;
 TEST_CASE("stb_image of one's own beside the library's", "[io]") {
   const std::string path = reference("images/rgb.png");
   int width = 0, height = 0, channels = 0;
-  stbi_uc* pixels =
-      stbi_load(path.c_str(), &width, &height, &channels, 3);  // with files, which ours lacks
+  stbi_uc* pixels = stbi_load(path.c_str(), &width, &height, &channels, 3);  // with files, which ours lacks
   REQUIRE(pixels != nullptr);
   const Tensor image = read_image(path);
   REQUIRE(image.shape() == Shape({height, width, 3}));

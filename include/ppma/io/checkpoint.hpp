@@ -38,8 +38,7 @@ inline PickleValue weights_of(const PthFile& file, const WeightOptions& options)
     if (!found.defined()) {
       std::string keys;
       for (std::size_t i = 0; i < root.size() && keys.size() < 300; ++i)
-        if (root.key(i).is(PickleKind::text))
-          keys += (keys.empty() ? "" : ", ") + std::string(root.key(i).text());
+        if (root.key(i).is(PickleKind::text)) keys += (keys.empty() ? "" : ", ") + std::string(root.key(i).text());
       fail(file.name(), ": no entry \"", options.entry, "\"; there are: ", keys);
     }
   } else {
@@ -58,12 +57,11 @@ inline TensorMap load_pth_weights(const PthFile& file, const WeightOptions& opti
   i64 bytes = 0;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     if (!file.is_tensor(weights.value(i))) continue;  // _extra_state, version numbers and the like
-    check(weights.key(i).is(PickleKind::text), file.name(), ": a tensor under ",
-          weights.key(i).describe(), " instead of a name");
+    check(weights.key(i).is(PickleKind::text), file.name(), ": a tensor under ", weights.key(i).describe(),
+          " instead of a name");
     const i64 more = file.tensor_bytes(weights.value(i));
-    check(more <= file.most_bytes() - bytes, file.name(),
-          ": its tensors share their storages too often: more than ", file.most_bytes(),
-          " bytes in a file of ", file.most_bytes() / 16);
+    check(more <= file.most_bytes() - bytes, file.name(), ": its tensors share their storages too often: more than ",
+          file.most_bytes(), " bytes in a file of ", file.most_bytes() / 16);
     bytes += more;
     chosen.push_back(i);
   }
@@ -85,11 +83,9 @@ inline TensorMap load_weights(const std::string& path, const WeightOptions& opti
   // safetensors: a header length and a brace. By its name too, so that a damaged one is called
   // that.
   const bool zip = file.size() > 1 && file[0] == 'P' && file[1] == 'K';
-  const bool is_safetensors =
-      !zip && ((file.size() > 8 && file[8] == '{') || path.ends_with(".safetensors"));
-  TensorMap tensors = is_safetensors
-                          ? parse_safetensors(file, path).tensors
-                          : detail::load_pth_weights(PthFile(std::move(file), path), options);
+  const bool is_safetensors = !zip && ((file.size() > 8 && file[8] == '{') || path.ends_with(".safetensors"));
+  TensorMap tensors = is_safetensors ? parse_safetensors(file, path).tensors
+                                     : detail::load_pth_weights(PthFile(std::move(file), path), options);
   std::map<std::string_view, int> names;
   for (auto& [name, tensor] : tensors)
     for (const std::string& prefix : options.strip)
@@ -104,8 +100,7 @@ inline TensorMap load_weights(const std::string& path, const WeightOptions& opti
 inline void save_weights(const std::string& path, const TensorMap& tensors,
                          const std::map<std::string, std::string>& metadata = {}) {
   if (path.ends_with(".safetensors")) return write_safetensors(path, tensors, metadata);
-  check(path.ends_with(".pth") || path.ends_with(".pt"), path,
-        ": its ending should be .safetensors, .pth or .pt");
+  check(path.ends_with(".pth") || path.ends_with(".pt"), path, ": its ending should be .safetensors, .pth or .pt");
   save_pth(path, tensors);
 }
 

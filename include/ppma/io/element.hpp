@@ -42,26 +42,11 @@ inline float half_to_float(std::uint16_t half) {
 }
 
 /// How one element is stored in a file, little-endian.
-enum class Element : u8 {
-  f64,
-  f32,
-  f16,
-  bf16,
-  int64,
-  int32,
-  int16,
-  int8,
-  uint64,
-  uint32,
-  uint16,
-  uint8,
-  boolean
-};
+enum class Element : u8 { f64, f32, f16, bf16, int64, int32, int16, int8, uint64, uint32, uint16, uint8, boolean };
 
 namespace detail {
 
-static_assert(std::endian::native == std::endian::little,
-              "files are read on little-endian machines only");
+static_assert(std::endian::native == std::endian::little, "files are read on little-endian machines only");
 
 // Types of our own where C++ has none, or where two elements would share one.
 struct StoredHalf {
@@ -80,8 +65,7 @@ inline i64 kept(std::int32_t x) { return x; }
 inline i64 kept(std::int16_t x) { return x; }
 inline i64 kept(std::int8_t x) { return x; }
 inline i64 kept(u64 x) {
-  check(x <= static_cast<u64>(std::numeric_limits<i64>::max()), "a uint64 element, ", x,
-        ", does not fit int64");
+  check(x <= static_cast<u64>(std::numeric_limits<i64>::max()), "a uint64 element, ", x, ", does not fit int64");
   return static_cast<i64>(x);
 }
 inline i64 kept(u32 x) { return x; }
@@ -93,19 +77,32 @@ inline u8 kept(StoredBool x) { return x.byte != 0; }
 template <class F>
 decltype(auto) visit_element(Element e, F&& f) {
   switch (e) {
-    case Element::f64: return f(double{});
-    case Element::f16: return f(StoredHalf{});
-    case Element::bf16: return f(bf16{});
-    case Element::int64: return f(i64{});
-    case Element::int32: return f(std::int32_t{});
-    case Element::int16: return f(std::int16_t{});
-    case Element::int8: return f(std::int8_t{});
-    case Element::uint64: return f(u64{});
-    case Element::uint32: return f(u32{});
-    case Element::uint16: return f(std::uint16_t{});
-    case Element::uint8: return f(u8{});
-    case Element::boolean: return f(StoredBool{});
-    default: return f(float{});
+    case Element::f64:
+      return f(double{});
+    case Element::f16:
+      return f(StoredHalf{});
+    case Element::bf16:
+      return f(bf16{});
+    case Element::int64:
+      return f(i64{});
+    case Element::int32:
+      return f(std::int32_t{});
+    case Element::int16:
+      return f(std::int16_t{});
+    case Element::int8:
+      return f(std::int8_t{});
+    case Element::uint64:
+      return f(u64{});
+    case Element::uint32:
+      return f(u32{});
+    case Element::uint16:
+      return f(std::uint16_t{});
+    case Element::uint8:
+      return f(u8{});
+    case Element::boolean:
+      return f(StoredBool{});
+    default:
+      return f(float{});
   }
 }
 
@@ -130,11 +127,16 @@ inline DType kept_as(Element e) {
 /// The element type that files store a dtype as.
 inline Element element_of(DType t) {
   switch (t) {
-    case DType::f64: return Element::f64;
-    case DType::bf16: return Element::bf16;
-    case DType::int64: return Element::int64;
-    case DType::uint8: return Element::uint8;
-    default: return Element::f32;
+    case DType::f64:
+      return Element::f64;
+    case DType::bf16:
+      return Element::bf16;
+    case DType::int64:
+      return Element::int64;
+    case DType::uint8:
+      return Element::uint8;
+    default:
+      return Element::f32;
   }
 }
 
@@ -166,8 +168,7 @@ inline Tensor read_elements(Element e, const u8* from, const Shape& shape, const
     i64 index[Shape::max_rank] = {};
     i64 position = 0;  // of the element at `index`, in the storage
     for (i64 i = 0; i < t.numel(); ++i) {
-      to[i] =
-          detail::kept(detail::load<Stored>(from + position * static_cast<i64>(sizeof(Stored))));
+      to[i] = detail::kept(detail::load<Stored>(from + position * static_cast<i64>(sizeof(Stored))));
       for (int a = shape.rank() - 1; a >= 0; --a) {  // the next index, last axis first
         position += strides[a];
         if (++index[a] < shape[a]) break;

@@ -45,8 +45,7 @@ inline std::vector<u8> read_file(const std::string& path) {
   const std::size_t got = bytes.empty() ? 0 : std::fread(bytes.data(), 1, bytes.size(), f.get());
   if (got != bytes.size())
     fail(path, ": only ", got, " of ", bytes.size(), " bytes could be read (",
-         std::ferror(f.get()) ? detail::os_reason() : std::string("the file shrank meanwhile"),
-         ")");
+         std::ferror(f.get()) ? detail::os_reason() : std::string("the file shrank meanwhile"), ")");
   return bytes;
 }
 
@@ -70,8 +69,7 @@ class FileWriter {
 
   void write(const void* data, std::size_t bytes) {
     if (bytes == 0) return;
-    if (std::fwrite(data, 1, bytes, file_) != bytes)
-      fail(path_, ": cannot be written (", detail::os_reason(), ")");
+    if (std::fwrite(data, 1, bytes, file_) != bytes) fail(path_, ": cannot be written (", detail::os_reason(), ")");
     written_ += bytes;
   }
   void write(std::string_view text) { write(text.data(), text.size()); }

@@ -2,213 +2,18 @@
 // Python's pickle, protocols 2 to 5, read as data. Nothing is imported, called or executed: "call
 // torch.foo with these arguments" becomes a value that says exactly that, and who understands
 // torch.foo looks at it later (io/pth.hpp).
-//
-//   in Python                                      here
-//   None, bool, int, float, str, bytes, bytearray  none, boolean, integer (64 bits), real, text,
-//   bytes, bytes int of more than 64 bits                       large_integer (little-endian bytes)
-//   list, tuple, set, frozenset, dict              list, tuple, set, set, dict
-//   OrderedDict, defaultdict, Counter              dict; their extra attributes are dropped
-//   torch.Size                                     tuple
-//   a class or function                            global, by its name
-//   any other object                               object: class_name(), args(), state(),
-//   list_items(), dict_items() persistent id (a storage of PyTorch)           persistent: args() is
-//   the id
-//
-// Python lets values be shared and contain themselves; so do we. Values live in flat arrays, not in
-// a tree of allocations: nesting costs no recursion, sharing no copies, and memory is bounded by a
-// small multiple of the input.
+// What becomes of each Python type stands in io/pickle_value.hpp.
 
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "ppma/io/element.hpp"
+#include "ppma/io/pickle_value.hpp"
 #include "ppma/io/utf8.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-enum class PickleKind : u8 {
-  absent,
-  none,
-  boolean,
-  integer,
-  large_integer,
-  real,
-  text,
-  bytes,
-  list,
-  tuple,
-  set,
-  dict,
-  global,
-  object,
-  persistent
-};
-
-inline std::string to_string(PickleKind k) {
-  static constexpr const char* names[] = {"nothing", "None", "bool",  "int",    "int",
-                                          "float",   "str",  "bytes", "list",   "tuple",
-                                          "set",     "dict", "class", "object", "persistent id"};
-  return names[static_cast<int>(k)];
-}
-
-namespace detail {
-
-// Eight bytes a value: the kind, and 59 bits that say where the rest is.
-//   boolean: the value; integer, real: index into numbers; text, bytes, large_integer: position and
-//   size in the input; everything else: index into runs.
-struct PickleCell {
-  u64 kind_bits : 5;
-  u64 payload : 59;
-
-  PickleKind kind() const { return static_cast<PickleKind>(kind_bits); }
-};
-
-inline PickleCell pickle_cell(PickleKind kind, u64 payload = 0) {
-  return {static_cast<u64>(kind) & 31u, payload & ((u64{1} << 59) - 1)};
-}
-
-struct PickleTree {
-  struct Run {  // the items of a container: a stretch of cells
-    u32 begin, size, capacity;
-  };
-  std::string name;  // of the file, for messages
-  std::vector<u8> input;
-  std::vector<u64> numbers;
-  std::vector<PickleCell> cells;
-  std::vector<Run> runs;
-
-  Bytes slice(PickleCell c) const {
-    return Bytes(input).subspan(c.payload >> 27, c.payload & 0x7ffffff);
-  }
-  PickleCell item(PickleCell c, std::size_t i) const { return cells[runs[c.payload].begin + i]; }
-  std::size_t size(PickleCell c) const { return runs[c.payload].size; }
-
-  PickleCell make(PickleKind kind, const PickleCell* items, std::size_t n) {
-    runs.push_back({static_cast<u32>(cells.size()), static_cast<u32>(n), static_cast<u32>(n)});
-    cells.insert(cells.end(), items, items + n);
-    return pickle_cell(kind, runs.size() - 1);
-  }
-  void append(PickleCell to, const PickleCell* items, std::size_t n) {
-    Run& run = runs[to.payload];
-    if (run.size + n > run.capacity) {  // move to the end, with room to grow
-      const std::size_t old = run.begin, capacity = (run.size + n) + (run.size + n) / 2;
-      const std::size_t begin = cells.size();
-      cells.resize(begin + capacity, pickle_cell(PickleKind::none));
-      std::copy_n(cells.begin() + static_cast<std::ptrdiff_t>(old), run.size,
-                  cells.begin() + static_cast<std::ptrdiff_t>(begin));
-      run.begin = static_cast<u32>(begin);
-      run.capacity = static_cast<u32>(capacity);
-    }
-    std::copy_n(items, n, cells.begin() + static_cast<std::ptrdiff_t>(run.begin + run.size));
-    run.size += static_cast<u32>(n);
-  }
-};
-
-}  // namespace detail
-
-/// One value of a pickle: a handle, cheap to copy, that keeps the whole pickle alive.
-/// Asking for what a value is not throws Error, except for kind(), defined() and find().
-class PickleValue {
- public:
-  PickleValue() = default;
-  PickleValue(std::shared_ptr<const detail::PickleTree> tree, detail::PickleCell cell)
-      : tree_(std::move(tree)), cell_(cell) {}
-
-  PickleKind kind() const { return cell_.kind(); }
-  bool is(PickleKind k) const { return kind() == k; }
-  bool defined() const { return !is(PickleKind::absent); }
-
-  bool boolean() const { return expect(PickleKind::boolean), cell_.payload != 0; }
-  i64 integer() const {
-    expect(PickleKind::integer);
-    return static_cast<i64>(tree_->numbers[cell_.payload]);
-  }
-  /// A float, or an int as one.
-  double real() const {
-    if (is(PickleKind::integer)) return static_cast<double>(integer());
-    expect(PickleKind::real);
-    return std::bit_cast<double>(tree_->numbers[cell_.payload]);
-  }
-  std::string_view text() const {
-    expect(PickleKind::text);
-    const Bytes s = tree_->slice(cell_);
-    return {reinterpret_cast<const char*>(s.data()), s.size()};
-  }
-  Bytes bytes() const {
-    if (!is(PickleKind::large_integer)) expect(PickleKind::bytes);
-    return tree_->slice(cell_);
-  }
-
-  /// Items of a list, tuple or set; entries of a dict.
-  std::size_t size() const {
-    if (is(PickleKind::dict)) return tree_->size(cell_) / 2;
-    if (!is(PickleKind::list) && !is(PickleKind::tuple) && !is(PickleKind::set))
-      expect(PickleKind::list);
-    return tree_->size(cell_);
-  }
-  PickleValue item(std::size_t i) const {
-    check(!is(PickleKind::dict) && i < size(), "pickle: no item ", i, " in a ", kind());
-    return at(i);
-  }
-  PickleValue key(std::size_t i) const { return entry(2 * i); }
-  PickleValue value(std::size_t i) const { return entry(2 * i + 1); }
-  /// The value under a text key (the last one, as in Python), or an undefined value: also where
-  /// this is no dict.
-  PickleValue find(std::string_view key_text) const {
-    if (!is(PickleKind::dict)) return {};
-    for (std::size_t i = size(); i-- > 0;)
-      if (const PickleValue k = key(i); k.is(PickleKind::text) && k.text() == key_text)
-        return value(i);
-    return {};
-  }
-
-  /// "torch._utils._rebuild_tensor_v2": of a global, or of the class or function that an object was
-  /// made with.
-  std::string class_name() const {
-    if (is(PickleKind::object)) {
-      const PickleValue made_by = at(0);
-      return made_by.is(PickleKind::global) ? made_by.class_name() : "(computed)";
-    }
-    expect(PickleKind::global);
-    return std::string(at(0).text()) + "." + std::string(at(1).text());
-  }
-  /// What an object was made from, usually a tuple; the id of a persistent value.
-  PickleValue args() const { return is(PickleKind::persistent) ? at(0) : member(1); }
-  /// What __setstate__ would get, usually a dict of the attributes; none if there was nothing.
-  PickleValue state() const { return member(2); }
-  /// Items that were appended or set on an object that is a list or a dict of a class of its own;
-  /// none without.
-  PickleValue list_items() const { return member(3); }
-  PickleValue dict_items() const { return member(4); }
-
-  /// "a dict of 3", "an argparse.Namespace object": for messages.
-  std::string describe() const {
-    if (is(PickleKind::object)) return "an object of " + class_name();
-    if (is(PickleKind::global)) return "the name " + class_name();
-    if (is(PickleKind::list) || is(PickleKind::tuple) || is(PickleKind::set) ||
-        is(PickleKind::dict))
-      return str("a ", kind(), " of ", size());
-    return is(PickleKind::absent) ? "nothing" : str("a ", kind());
-  }
-
- private:
-  void expect(PickleKind k) const {
-    if (!is(k)) fail(tree_ ? tree_->name : "pickle", ": expected ", k, ", found ", describe());
-  }
-  PickleValue at(std::size_t i) const { return {tree_, tree_->item(cell_, i)}; }
-  PickleValue entry(std::size_t i) const {
-    expect(PickleKind::dict);
-    check(i / 2 < size(), "pickle: no entry ", i / 2, " in a dict of ", size());
-    return at(i);
-  }
-  PickleValue member(std::size_t i) const { return expect(PickleKind::object), at(i); }
-
-  std::shared_ptr<const detail::PickleTree> tree_;
-  detail::PickleCell cell_ = detail::pickle_cell(PickleKind::absent);
-};
 
 namespace detail {
 
@@ -218,8 +23,7 @@ class PickleReader {
   using Kind = PickleKind;
 
  public:
-  PickleReader(std::vector<u8> input, const std::string& name)
-      : tree_(std::make_shared<PickleTree>()), name_(name) {
+  PickleReader(std::vector<u8> input, const std::string& name) : tree_(std::make_shared<PickleTree>()), name_(name) {
     // Positions and sizes have 27 bits; a checkpoint's pickle is a few hundred kilobytes.
     check(input.size() <= (std::size_t{64} << 20), name_, ": its pickle has ", input.size(),
           " bytes, more than 64 MiB");
@@ -294,9 +98,7 @@ class PickleReader {
     require(tree_->runs.size() < in_.size() / 2 + 64, "more containers than it can hold");
     return tree_->make(kind, items, n);
   }
-  Cell make(Kind kind, std::initializer_list<Cell> items = {}) {
-    return make(kind, items.begin(), items.size());
-  }
+  Cell make(Kind kind, std::initializer_list<Cell> items = {}) { return make(kind, items.begin(), items.size()); }
   void push_number(Kind kind, u64 bits) {
     tree_->numbers.push_back(bits);
     push(pickle_cell(kind, tree_->numbers.size() - 1));
@@ -333,8 +135,7 @@ class PickleReader {
         if (n == 1 && first.kind() == Kind::list) return dict_of_pairs(first);
       }
       if (named(callable, "collections", "defaultdict") && n <= 1) return make(Kind::dict);
-      if (named(callable, "collections", "Counter") && n == 1 && first.kind() == Kind::dict)
-        return first;
+      if (named(callable, "collections", "Counter") && n == 1 && first.kind() == Kind::dict) return first;
       if (named(callable, "torch", "Size") && n == 1 && first.kind() == Kind::tuple) return first;
       for (const char* module : {"builtins", "__builtin__"})
         for (const char* type : {"set", "frozenset"})
@@ -350,8 +151,7 @@ class PickleReader {
     const auto [items, count] = copy_of(list);
     std::vector<Cell> entries;
     for (std::size_t i = 0; i < count; ++i) {
-      require((items[i].kind() == Kind::list || items[i].kind() == Kind::tuple) &&
-                  tree_->size(items[i]) == 2,
+      require((items[i].kind() == Kind::list || items[i].kind() == Kind::tuple) && tree_->size(items[i]) == 2,
               "a dict from something else than pairs");
       entries.push_back(tree_->item(items[i], 0));
       entries.push_back(tree_->item(items[i], 1));
@@ -370,14 +170,12 @@ class PickleReader {
 
   void append(Cell to, std::pair<const Cell*, std::size_t> items) {
     if (to.kind() == Kind::object) to = part_of(to, 3, Kind::list);
-    require(to.kind() == Kind::list || to.kind() == Kind::set,
-            "items for something that is no list");
+    require(to.kind() == Kind::list || to.kind() == Kind::set, "items for something that is no list");
     tree_->append(to, items.first, items.second);
   }
   void set_items(Cell to, std::pair<const Cell*, std::size_t> items) {
     if (to.kind() == Kind::object) to = part_of(to, 4, Kind::dict);
-    require(to.kind() == Kind::dict && items.second % 2 == 0,
-            "entries for something that is no dict");
+    require(to.kind() == Kind::dict && items.second % 2 == 0, "entries for something that is no dict");
     tree_->append(to, items.first, items.second);
   }
   Cell part_of(Cell object, std::size_t i, Kind kind) {
@@ -408,46 +206,72 @@ class PickleReader {
         require(protocol <= 5, "protocol ", protocol, " (2 to 5 are read)");
         return true;
       }
-      case '.': return false;  // STOP
+      case '.':
+        return false;  // STOP
       case 0x95:
         return take(8), true;  // FRAME: only a hint for buffering
       // None, numbers
-      case 'N': return push(pickle_cell(Kind::none)), true;
-      case 0x88: return push(pickle_cell(Kind::boolean, 1)), true;  // NEWTRUE
-      case 0x89: return push(pickle_cell(Kind::boolean, 0)), true;  // NEWFALSE
+      case 'N':
+        return push(pickle_cell(Kind::none)), true;
+      case 0x88:
+        return push(pickle_cell(Kind::boolean, 1)), true;  // NEWTRUE
+      case 0x89:
+        return push(pickle_cell(Kind::boolean, 0)), true;  // NEWFALSE
       case 'J':
         return push_number(Kind::integer, static_cast<u64>(i64{number<std::int32_t>()})), true;
-      case 'K': return push_number(Kind::integer, number<u8>()), true;
-      case 'M': return push_number(Kind::integer, number<std::uint16_t>()), true;
-      case 0x8a: return push_long(number<u8>()), true;   // LONG1
-      case 0x8b: return push_long(number<u32>()), true;  // LONG4
-      case 'G': {                                        // BINFLOAT: big-endian
+      case 'K':
+        return push_number(Kind::integer, number<u8>()), true;
+      case 'M':
+        return push_number(Kind::integer, number<std::uint16_t>()), true;
+      case 0x8a:
+        return push_long(number<u8>()), true;  // LONG1
+      case 0x8b:
+        return push_long(number<u32>()), true;  // LONG4
+      case 'G': {                               // BINFLOAT: big-endian
         u64 bits = 0;
         for (const u8 byte : take(8)) bits = bits << 8 | byte;
         return push_number(Kind::real, bits), true;
       }
       // text and bytes
-      case 'X': return push(slice(Kind::text, number<u32>())), true;
-      case 0x8c: return push(slice(Kind::text, number<u8>())), true;
-      case 0x8d: return push(slice(Kind::text, number<u64>())), true;
-      case 'U': return push(slice(Kind::bytes, number<u8>())), true;  // Python 2's str
-      case 'T': return push(slice(Kind::bytes, number<u32>())), true;
-      case 'C': return push(slice(Kind::bytes, number<u8>())), true;
-      case 'B': return push(slice(Kind::bytes, number<u32>())), true;
-      case 0x8e: return push(slice(Kind::bytes, number<u64>())), true;
+      case 'X':
+        return push(slice(Kind::text, number<u32>())), true;
+      case 0x8c:
+        return push(slice(Kind::text, number<u8>())), true;
+      case 0x8d:
+        return push(slice(Kind::text, number<u64>())), true;
+      case 'U':
+        return push(slice(Kind::bytes, number<u8>())), true;  // Python 2's str
+      case 'T':
+        return push(slice(Kind::bytes, number<u32>())), true;
+      case 'C':
+        return push(slice(Kind::bytes, number<u8>())), true;
+      case 'B':
+        return push(slice(Kind::bytes, number<u32>())), true;
+      case 0x8e:
+        return push(slice(Kind::bytes, number<u64>())), true;
       case 0x96:
         return push(slice(Kind::bytes, number<u64>())), true;  // BYTEARRAY8
       // containers
-      case ']': return push(make(Kind::list)), true;
-      case '}': return push(make(Kind::dict)), true;
-      case ')': return push(make(Kind::tuple)), true;
-      case 0x8f: return push(make(Kind::set)), true;
-      case 0x85: return push_tuple(1), true;
-      case 0x86: return push_tuple(2), true;
-      case 0x87: return push_tuple(3), true;
-      case 't': return push_from_mark(Kind::tuple), true;
-      case 'l': return push_from_mark(Kind::list), true;
-      case 0x91: return push_from_mark(Kind::set), true;  // FROZENSET
+      case ']':
+        return push(make(Kind::list)), true;
+      case '}':
+        return push(make(Kind::dict)), true;
+      case ')':
+        return push(make(Kind::tuple)), true;
+      case 0x8f:
+        return push(make(Kind::set)), true;
+      case 0x85:
+        return push_tuple(1), true;
+      case 0x86:
+        return push_tuple(2), true;
+      case 0x87:
+        return push_tuple(3), true;
+      case 't':
+        return push_from_mark(Kind::tuple), true;
+      case 'l':
+        return push_from_mark(Kind::list), true;
+      case 0x91:
+        return push_from_mark(Kind::set), true;  // FROZENSET
       case 'd': {
         const auto items = pop_to_mark();
         require(items.second % 2 == 0, "a key without a value");
@@ -471,15 +295,24 @@ class PickleReader {
         return set_items(top(), items), true;
       }
       // the stack and the memo
-      case '(': return marks_.push_back(stack_.size()), true;
-      case '0': return pop_or_unmark(), true;
-      case '1': return pop_to_mark(), true;
-      case '2': return push(top()), true;
-      case 'q': return put(number<u8>()), true;
-      case 'r': return put(number<u32>()), true;
-      case 0x94: return put(memoized_), true;  // MEMOIZE
-      case 'h': return get(number<u8>()), true;
-      case 'j': return get(number<u32>()), true;
+      case '(':
+        return marks_.push_back(stack_.size()), true;
+      case '0':
+        return pop_or_unmark(), true;
+      case '1':
+        return pop_to_mark(), true;
+      case '2':
+        return push(top()), true;
+      case 'q':
+        return put(number<u8>()), true;
+      case 'r':
+        return put(number<u32>()), true;
+      case 0x94:
+        return put(memoized_), true;  // MEMOIZE
+      case 'h':
+        return get(number<u8>()), true;
+      case 'j':
+        return get(number<u32>()), true;
       // names and objects
       case 'c': {  // GLOBAL
         const Cell module = line(), name = line();
@@ -487,8 +320,7 @@ class PickleReader {
       }
       case 0x93: {  // STACK_GLOBAL
         const Cell name = pop(), module = pop();
-        require(name.kind() == Kind::text && module.kind() == Kind::text,
-                "a class whose name is no text");
+        require(name.kind() == Kind::text && module.kind() == Kind::text, "a class whose name is no text");
         return push(make(Kind::global, {module, name})), true;
       }
       case 'R':     // REDUCE
@@ -506,10 +338,10 @@ class PickleReader {
         if (top().kind() == Kind::object) set_member(top(), 2, state);
         return true;
       }
-      case 'Q': return push(make(Kind::persistent, {pop()})), true;
+      case 'Q':
+        return push(make(Kind::persistent, {pop()})), true;
       default:
-        require(false, "opcode ", static_cast<int>(op),
-                " does not occur in protocols 2 to 5 of plain data");
+        require(false, "opcode ", static_cast<int>(op), " does not occur in protocols 2 to 5 of plain data");
         return false;
     }
   }
@@ -518,10 +350,8 @@ class PickleReader {
     push(make(kind, items.first, items.second));
   }
   void pop_or_unmark() {  // POP takes a mark if that is what lies on top
-    if (!marks_.empty() && marks_.back() == stack_.size())
-      marks_.pop_back();
-    else
-      pop();
+    if (!marks_.empty() && marks_.back() == stack_.size()) marks_.pop_back();
+    else pop();
   }
 
   std::shared_ptr<PickleTree> tree_;
@@ -535,8 +365,7 @@ class PickleReader {
 
 }  // namespace detail
 
-/// Reads one pickle; `name` is what errors call the file. See the top of this header for what
-/// becomes of what.
+/// Reads one pickle; `name` is what errors call the file. Types: io/pickle_value.hpp.
 inline PickleValue parse_pickle(std::vector<u8> input, const std::string& name) {
   return detail::PickleReader(std::move(input), name).read();
 }

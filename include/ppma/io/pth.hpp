@@ -29,13 +29,11 @@ class PthFile {
     entries_ = parse_zip(file_, name_);
     constexpr std::string_view pickle = "/data.pkl";
     for (const auto& entry : entries_)
-      if (entry.first.ends_with(pickle) &&
-          entry.first.find('/') == entry.first.size() - pickle.size()) {
+      if (entry.first.ends_with(pickle) && entry.first.find('/') == entry.first.size() - pickle.size()) {
         check(folder_.empty(), name_, ": two pickles, ", folder_, "data.pkl and ", entry.first);
         folder_ = entry.first.substr(0, entry.first.size() - pickle.size() + 1);
       }
-    check(!folder_.empty(), name_,
-          ": a zip archive without data.pkl, so not written by torch.save");
+    check(!folder_.empty(), name_, ": a zip archive without data.pkl, so not written by torch.save");
     check(!entries_.contains(folder_ + "constants.pkl"), name_,
           ": a TorchScript program, not a checkpoint; save the module's state_dict() with "
           "torch.save");
@@ -66,8 +64,8 @@ class PthFile {
   Tensor tensor(const PickleValue& value) const {
     const View v = view_of(value);
     const i64 bytes = v.shape.numel() * size_of(kept_as(v.element));
-    check(bytes <= most_bytes(), name_, ": a tensor of shape ", v.shape,
-          " repeats a small storage to ", bytes, " bytes; save .clone() of it");
+    check(bytes <= most_bytes(), name_, ": a tensor of shape ", v.shape, " repeats a small storage to ", bytes,
+          " bytes; save .clone() of it");
     if (is_contiguous(v)) return read_elements(v.element, v.begin, v.shape);
     return read_elements(v.element, v.begin, v.shape, v.strides);
   }
@@ -89,18 +87,16 @@ class PthFile {
   };
 
   void refuse_legacy() const {
-    static constexpr u8 magic[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46,
-                                   0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
-    const bool legacy = file_.size() >= 14 && file_[0] == 0x80 &&
-                        std::equal(magic, magic + sizeof magic, file_.begin() + 2);
+    static constexpr u8 magic[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
+    const bool legacy =
+        file_.size() >= 14 && file_[0] == 0x80 && std::equal(magic, magic + sizeof magic, file_.begin() + 2);
     check(!legacy, name_,
           ": written in PyTorch's format of before 1.6, which is not read; convert it with python "
           "-c \"",
           "import torch; torch.save(torch.load('OLD.pth', map_location='cpu', weights_only=False), "
           "'NEW.pth')\"",
           " (only if you trust the file: this executes what is in it)");
-    check(file_.size() < 4 || load_magic() == 0x04034b50, name_,
-          ": not a checkpoint of torch.save (no zip archive)");
+    check(file_.size() < 4 || load_magic() == 0x04034b50, name_, ": not a checkpoint of torch.save (no zip archive)");
   }
   u32 load_magic() const { return detail::load<u32>(file_.data()); }
 
@@ -109,12 +105,9 @@ class PthFile {
     if (!value.is(PickleKind::object)) return {};
     Call call{value.class_name(), value.args()};
     for (int wrappers = 0; wrappers < 8; ++wrappers) {
-      const auto arg = [&](std::size_t i) {
-        return i < call.args.size() ? call.args.item(i) : PickleValue();
-      };
+      const auto arg = [&](std::size_t i) { return i < call.args.size() ? call.args.item(i) : PickleValue(); };
       if (!call.args.is(PickleKind::tuple)) return {};
-      if (call.function == "torch._utils._rebuild_tensor_v2" ||
-          call.function == "torch._utils._rebuild_tensor" ||
+      if (call.function == "torch._utils._rebuild_tensor_v2" || call.function == "torch._utils._rebuild_tensor" ||
           call.function == "torch._utils._rebuild_tensor_v3")
         return call;
       if (call.function == "torch._utils._rebuild_parameter" ||
@@ -122,8 +115,7 @@ class PthFile {
         const PickleValue data = arg(0);
         if (!data.is(PickleKind::object)) return {};
         call = {data.class_name(), data.args()};
-      } else if (call.function ==
-                 "torch._tensor._rebuild_from_type_v2") {  // (function, class, args, state)
+      } else if (call.function == "torch._tensor._rebuild_from_type_v2") {  // (function, class, args, state)
         const PickleValue function = arg(0), args = arg(2);
         if (!function.is(PickleKind::global)) return {};
         call = {function.class_name(), args};
@@ -138,13 +130,11 @@ class PthFile {
     const Call call = call_of(value);
     check(call.args.defined(), name_, ": ", value.describe(), " is not a tensor that is read");
     const bool v3 = call.function == "torch._utils._rebuild_tensor_v3";
-    check(call.args.size() >= (v3 ? 7u : 4u), name_, ": ", call.function, " with ",
-          call.args.size(), " arguments");
+    check(call.args.size() >= (v3 ? 7u : 4u), name_, ": ", call.function, " with ", call.args.size(), " arguments");
     const auto arg = [&](std::size_t i) { return call.args.item(i); };
 
     // ("storage", torch.FloatStorage, key, location, number of elements)
-    check(arg(0).is(PickleKind::persistent), name_, ": a tensor without a storage (",
-          arg(0).describe(), ")");
+    check(arg(0).is(PickleKind::persistent), name_, ": a tensor without a storage (", arg(0).describe(), ")");
     const PickleValue id = arg(0).args();
     check(id.is(PickleKind::tuple) && id.size() >= 5 && id.item(0).is(PickleKind::text) &&
               id.item(0).text() == "storage" && id.item(2).is(PickleKind::text),
@@ -154,20 +144,18 @@ class PthFile {
     check(entry != entries_.end(), name_, ": a tensor's storage data/", key, " is not in the file");
 
     View v;
-    v.element =
-        v3 ? element_of_dtype(arg(6).class_name()) : element_of_storage(id.item(1).class_name());
+    v.element = v3 ? element_of_dtype(arg(6).class_name()) : element_of_storage(id.item(1).class_name());
     const i64 size = size_of(v.element), unit = v3 ? 1 : size;  // an untyped storage counts bytes
     const i64 counted = id.item(4).integer(), stored = static_cast<i64>(entry->second.size());
-    check(counted >= 0 && counted <= stored / unit, name_, ": storage data/", key, " should have ",
-          counted, " elements, but has ", stored, " bytes");
+    check(counted >= 0 && counted <= stored / unit, name_, ": storage data/", key, " should have ", counted,
+          " elements, but has ", stored, " bytes");
     const i64 elements = counted * unit / size;
 
     const i64 offset = arg(1).integer();
     const PickleValue sizes = arg(2), strides = arg(3);
-    check(sizes.is(PickleKind::tuple) && strides.is(PickleKind::tuple) &&
-              sizes.size() == strides.size() && sizes.size() <= Shape::max_rank,
-          name_, ": a tensor in data/", key, " needs sizes and strides, at most ", Shape::max_rank,
-          " of each");
+    check(sizes.is(PickleKind::tuple) && strides.is(PickleKind::tuple) && sizes.size() == strides.size() &&
+              sizes.size() <= Shape::max_rank,
+          name_, ": a tensor in data/", key, " needs sizes and strides, at most ", Shape::max_rank, " of each");
     std::vector<i64> dims;
     for (std::size_t i = 0; i < sizes.size(); ++i) {
       dims.push_back(sizes.item(i).integer());
@@ -180,16 +168,14 @@ class PthFile {
     i64 last = offset;
     for (std::size_t i = 0; i < dims.size() && v.shape.numel() > 0; ++i) {
       i64 reach = 0;
-      inside = inside && v.strides[i] >= 0 &&
-               !__builtin_mul_overflow(v.strides[i], dims[i] - 1, &reach) &&
+      inside = inside && v.strides[i] >= 0 && !__builtin_mul_overflow(v.strides[i], dims[i] - 1, &reach) &&
                !__builtin_add_overflow(last, reach, &last);
     }
-    check(inside && (v.shape.numel() == 0 || last < elements), name_, ": a tensor of shape ",
-          v.shape, " at element ", offset, " reaches outside of its storage data/", key, " of ",
-          elements, " elements");
+    check(inside && (v.shape.numel() == 0 || last < elements), name_, ": a tensor of shape ", v.shape, " at element ",
+          offset, " reaches outside of its storage data/", key, " of ", elements, " elements");
     i64 bytes = 0;
-    check(!__builtin_mul_overflow(v.shape.numel(), i64{8}, &bytes), name_, ": a tensor of shape ",
-          v.shape, " is too large");
+    check(!__builtin_mul_overflow(v.shape.numel(), i64{8}, &bytes), name_, ": a tensor of shape ", v.shape,
+          " is too large");
     v.begin = entry->second.data() + offset * size;
     return v;
   }
@@ -224,14 +210,12 @@ class PthFile {
   Element element_of_storage(const std::string& type) const {
     for (const auto& t : types_)
       if (type == t.storage) return t.element;
-    fail(name_, ": a tensor of ", type,
-         ", which is not read; convert it with .float() before saving");
+    fail(name_, ": a tensor of ", type, ", which is not read; convert it with .float() before saving");
   }
   Element element_of_dtype(const std::string& type) const {
     for (const auto& t : types_)
       if (type == t.dtype) return t.element;
-    fail(name_, ": a tensor of ", type,
-         ", which is not read; convert it with .float() before saving");
+    fail(name_, ": a tensor of ", type, ", which is not read; convert it with .float() before saving");
   }
 
   std::vector<u8> file_;
@@ -265,8 +249,7 @@ class PthPickle {
 
  private:
   void tensor(const Tensor& t, const std::string& key) {
-    static constexpr const char* storages[] = {"Float", "Double", "BFloat16", "Long",
-                                               "Byte"};  // in the order of DType
+    static constexpr const char* storages[] = {"Float", "Double", "BFloat16", "Long", "Byte"};  // in the order of DType
     out_ += "ctorch._utils\n_rebuild_tensor_v2\n((";
     text("storage");
     out_ += str("ctorch\n", storages[static_cast<int>(t.dtype())], "Storage\n");
@@ -308,13 +291,11 @@ class PthPickle {
 /// Writes tensors as torch.save would write an OrderedDict of them; torch.load(path,
 /// weights_only=True) reads it. With `under`, the file holds {under: OrderedDict} instead ("model"
 /// is what the published checkpoints have).
-inline void save_pth(const std::string& path, const TensorMap& tensors,
-                     const std::string& under = "") {
+inline void save_pth(const std::string& path, const TensorMap& tensors, const std::string& under = "") {
   std::map<std::string_view, int> names;
   for (const auto& [name, t] : tensors) {
     check(t.defined(), path, ": tensor \"", name, "\" is undefined and cannot be written");
-    check(t.device() == Device::cpu, path, ": tensor \"", name,
-          "\" must be on the cpu to be written");
+    check(t.device() == Device::cpu, path, ": tensor \"", name, "\" must be on the cpu to be written");
     check(names.emplace(name, 0).second, path, ": two tensors have the name \"", name, "\"");
     check(is_utf8(std::string_view(name)), path, ": a tensor's name is not valid UTF-8");
   }

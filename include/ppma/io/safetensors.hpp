@@ -2,8 +2,7 @@
 // safetensors: eight bytes of header length, a JSON header, raw elements.
 // https://github.com/huggingface/safetensors
 //
-//   {"__metadata__": {"any": "text"}, "head.weight": {"dtype": "F32", "shape": [10, 80],
-//   "data_offsets": [0, 3200]}, ...}
+//   {"__metadata__": {"any": "text"}, "head.weight": {"dtype": "F32", "shape": [10, 80], "data_offsets": [0, 3200]}}
 //
 // The reader believes nothing: every name once, every field of its type, the tensors' bytes must
 // fill the data without gap or overlap, and a shape must have exactly the bytes it claims. Nothing
@@ -67,8 +66,7 @@ class SafetensorsHeader {
                    : k == "shape"        ? &e.has_shape
                    : k == "data_offsets" ? &e.has_offsets
                                          : nullptr;
-      check(seen != nullptr, name_, ": header: tensor \"", e.name, "\" has an unknown field \"", k,
-            "\"");
+      check(seen != nullptr, name_, ": header: tensor \"", e.name, "\" has an unknown field \"", k, "\"");
       check(!*seen, name_, ": header: tensor \"", e.name, "\" has the field \"", k, "\" twice");
       *seen = true;
     } else {
@@ -78,28 +76,23 @@ class SafetensorsHeader {
     return true;
   }
   bool start_array(std::size_t) {
-    check(depth_ == 2 && !in_metadata_ && field_ != "dtype", name_, ": header: unexpected list in ",
-          where());
+    check(depth_ == 2 && !in_metadata_ && field_ != "dtype", name_, ": header: unexpected list in ", where());
     ++depth_;
     return true;
   }
   bool end_array() { return --depth_, true; }
   bool string(std::string& s) {
-    check(depth_ == 2 && (in_metadata_ || field_ == "dtype"), name_,
-          ": header: unexpected text in ", where());
-    if (in_metadata_)
-      metadata[field_] = s;
-    else
-      entries.back().dtype = s;
+    check(depth_ == 2 && (in_metadata_ || field_ == "dtype"), name_, ": header: unexpected text in ", where());
+    if (in_metadata_) metadata[field_] = s;
+    else entries.back().dtype = s;
     return true;
   }
   bool number_unsigned(u64 n) {
     check(depth_ == 3, name_, ": header: unexpected number in ", where());
-    check(n <= static_cast<u64>(std::numeric_limits<i64>::max()), name_, ": header: the number ", n,
-          " in ", where(), " is too large");
+    check(n <= static_cast<u64>(std::numeric_limits<i64>::max()), name_, ": header: the number ", n, " in ", where(),
+          " is too large");
     std::vector<i64>& list = field_ == "shape" ? entries.back().shape : entries.back().offsets;
-    check(list.size() < Shape::max_rank, name_, ": header: more than ", Shape::max_rank,
-          " numbers in ", where());
+    check(list.size() < Shape::max_rank, name_, ": header: more than ", Shape::max_rank, " numbers in ", where());
     list.push_back(static_cast<i64>(n));
     return true;
   }
@@ -125,10 +118,9 @@ class SafetensorsHeader {
 
 inline Element safetensors_element(const std::string& dtype, const std::string& where) {
   static constexpr std::pair<const char*, Element> known[] = {
-      {"F32", Element::f32},     {"F64", Element::f64},    {"F16", Element::f16},
-      {"BF16", Element::bf16},   {"I64", Element::int64},  {"I32", Element::int32},
-      {"I16", Element::int16},   {"I8", Element::int8},    {"U64", Element::uint64},
-      {"U32", Element::uint32},  {"U16", Element::uint16}, {"U8", Element::uint8},
+      {"F32", Element::f32},     {"F64", Element::f64},    {"F16", Element::f16},    {"BF16", Element::bf16},
+      {"I64", Element::int64},   {"I32", Element::int32},  {"I16", Element::int16},  {"I8", Element::int8},
+      {"U64", Element::uint64},  {"U32", Element::uint32}, {"U16", Element::uint16}, {"U8", Element::uint8},
       {"BOOL", Element::boolean}};
   for (const auto& k : known)
     if (dtype == k.first) return k.second;
@@ -144,11 +136,10 @@ inline Safetensors parse_safetensors(Bytes file, const std::string& name) {
   check(file.size() >= 8, name, ": not a safetensors file (", file.size(), " bytes)");
   const u64 header_size = detail::load<u64>(file.data());
   check(header_size <= max_header && header_size <= file.size() - 8, name,
-        ": not a safetensors file, or cut short: the header would have ", header_size,
-        " bytes, the file has ", file.size());
+        ": not a safetensors file, or cut short: the header would have ", header_size, " bytes, the file has ",
+        file.size());
   const Bytes header = file.subspan(8, header_size), data = file.subspan(8 + header_size);
-  check(!header.empty() && header[0] == '{', name,
-        ": not a safetensors file: the header does not begin with {");
+  check(!header.empty() && header[0] == '{', name, ": not a safetensors file: the header does not begin with {");
 
   detail::SafetensorsHeader h(name);
   nlohmann::json::sax_parse(header.begin(), header.end(), &h);
@@ -158,22 +149,19 @@ inline Safetensors parse_safetensors(Bytes file, const std::string& name) {
   for (const auto& e : h.entries) {
     const std::string where = str(name, ": tensor \"", e.name, "\"");
     elements.push_back(detail::safetensors_element(e.dtype, where));
-    check(e.offsets.size() == 2 && e.offsets[0] <= e.offsets[1] &&
-              e.offsets[1] <= static_cast<i64>(data.size()),
-          where, ": data_offsets must be two positions in the ", data.size(),
-          " bytes of data, in order");
+    check(e.offsets.size() == 2 && e.offsets[0] <= e.offsets[1] && e.offsets[1] <= static_cast<i64>(data.size()), where,
+          ": data_offsets must be two positions in the ", data.size(), " bytes of data, in order");
     i64 bytes = 0;
     check(!__builtin_mul_overflow(Shape(e.shape).numel(), size_of(elements.back()), &bytes) &&
               bytes == e.offsets[1] - e.offsets[0],
-          where, ": shape ", Shape(e.shape), " of ", e.dtype, " does not have ",
-          e.offsets[1] - e.offsets[0], " bytes");
+          where, ": shape ", Shape(e.shape), " of ", e.dtype, " does not have ", e.offsets[1] - e.offsets[0], " bytes");
     ranges.emplace_back(e.offsets[0], e.offsets[1]);
   }
   std::sort(ranges.begin(), ranges.end());
   i64 end = 0;
   for (const auto& range : ranges) {
-    check(range.first == end, name, ": the tensors' data ",
-          range.first < end ? "overlap" : "have a gap", " at byte ", range.first);
+    check(range.first == end, name, ": the tensors' data ", range.first < end ? "overlap" : "have a gap", " at byte ",
+          range.first);
     end = range.second;
   }
   check(end == static_cast<i64>(data.size()), name, ": ", static_cast<i64>(data.size()) - end,
@@ -181,18 +169,15 @@ inline Safetensors parse_safetensors(Bytes file, const std::string& name) {
 
   Safetensors result;
   for (std::size_t i = 0; i < h.entries.size(); ++i)
-    result.tensors.emplace_back(h.entries[i].name,
-                                read_elements(elements[i], data.data() + h.entries[i].offsets[0],
-                                              Shape(h.entries[i].shape)));
+    result.tensors.emplace_back(h.entries[i].name, read_elements(elements[i], data.data() + h.entries[i].offsets[0],
+                                                                 Shape(h.entries[i].shape)));
   result.metadata = std::move(h.metadata);
   return result;
 }
 
 /// Reads tensors and metadata; elements that the library does not have are converted
 /// (io/element.hpp).
-inline Safetensors read_safetensors(const std::string& path) {
-  return parse_safetensors(read_file(path), path);
-}
+inline Safetensors read_safetensors(const std::string& path) { return parse_safetensors(read_file(path), path); }
 
 /// Writes f32, f64, bf16, int64 and uint8 tensors under their names, whole or not at all.
 inline void write_safetensors(const std::string& path, const TensorMap& tensors,
@@ -204,8 +189,7 @@ inline void write_safetensors(const std::string& path, const TensorMap& tensors,
     order[i] = i;
     const auto& [name, t] = tensors[i];
     check(t.defined(), path, ": tensor \"", name, "\" is undefined and cannot be written");
-    check(t.device() == Device::cpu, path, ": tensor \"", name,
-          "\" must be on the cpu to be written");
+    check(t.device() == Device::cpu, path, ": tensor \"", name, "\" must be on the cpu to be written");
     check(name != "__metadata__", path, ": no tensor can have the name __metadata__");
   }
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -226,10 +210,8 @@ inline void write_safetensors(const std::string& path, const TensorMap& tensors,
     for (const char c : text) {
       constexpr const char* hex = "0123456789abcdef";
       if (c == '"' || c == '\\') q += '\\';
-      if (static_cast<u8>(c) >= 0x20)
-        q += c;
-      else
-        ((q += "\\u00") += hex[c >> 4]) += hex[c & 15];
+      if (static_cast<u8>(c) >= 0x20) q += c;
+      else ((q += "\\u00") += hex[c >> 4]) += hex[c & 15];
     }
     return q + '"';
   };
@@ -248,8 +230,7 @@ inline void write_safetensors(const std::string& path, const TensorMap& tensors,
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const auto& [name, t] = tensors[i];
     check(names.insert(name).second, path, ": two tensors have the name \"", name, "\"");
-    static constexpr const char* dtypes[] = {"F32", "F64", "BF16", "I64",
-                                             "U8"};  // in the order of DType
+    static constexpr const char* dtypes[] = {"F32", "F64", "BF16", "I64", "U8"};  // in the order of DType
     member(name);
     header += str("{\"dtype\":\"", dtypes[static_cast<int>(t.dtype())], "\",\"shape\":[");
     for (int a = 0; a < t.rank(); ++a) header += str(a > 0 ? "," : "", t.dim(a));

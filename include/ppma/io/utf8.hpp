@@ -12,8 +12,7 @@ inline bool is_utf8(Bytes text) {
     const u8 first = text[i++];
     if (first < 0x80) continue;
     const int following = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
-    if (first < 0xc2 || first > 0xf4 || text.size() - i < static_cast<std::size_t>(following))
-      return false;
+    if (first < 0xc2 || first > 0xf4 || text.size() - i < static_cast<std::size_t>(following)) return false;
     // The second byte's range closes the gaps: overlong forms, surrogates, beyond the last code
     // point.
     const u8 low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;

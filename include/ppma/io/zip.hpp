@@ -46,8 +46,8 @@ inline u32 crc32(Bytes data) {
   std::size_t n = data.size();
   for (; n >= 8; n -= 8, p += 8) {
     const u32 a = c ^ detail::load<u32>(p), b = detail::load<u32>(p + 4);
-    c = t[7][a & 255] ^ t[6][(a >> 8) & 255] ^ t[5][(a >> 16) & 255] ^ t[4][a >> 24] ^
-        t[3][b & 255] ^ t[2][(b >> 8) & 255] ^ t[1][(b >> 16) & 255] ^ t[0][b >> 24];
+    c = t[7][a & 255] ^ t[6][(a >> 8) & 255] ^ t[5][(a >> 16) & 255] ^ t[4][a >> 24] ^ t[3][b & 255] ^
+        t[2][(b >> 8) & 255] ^ t[1][(b >> 16) & 255] ^ t[0][b >> 24];
   }
   for (; n > 0; --n, ++p) c = (c >> 8) ^ t[0][(c ^ *p) & 255];
   return ~c;
@@ -68,8 +68,8 @@ class ZipReader {
     ZipEntries result;
     u64 at = directory_;
     for (u64 i = 0; i < count_; ++i) {
-      check(at + 46 <= directory_end_ && get<u32>(at) == 0x02014b50, name_,
-            ": damaged zip: directory entry ", i, " is missing");
+      check(at + 46 <= directory_end_ && get<u32>(at) == 0x02014b50, name_, ": damaged zip: directory entry ", i,
+            " is missing");
       const u64 name_size = get<std::uint16_t>(at + 28), extra_size = get<std::uint16_t>(at + 30);
       const u64 next = at + 46 + name_size + extra_size + get<std::uint16_t>(at + 32);
       check(next <= directory_end_, name_, ": damaged zip: directory entry ", i, " is cut short");
@@ -77,33 +77,28 @@ class ZipReader {
       check(is_utf8(entry), name_, ": damaged zip: the name of entry ", i, " is not valid UTF-8");
       const std::string where = str(name_, ": entry \"", entry, "\"");
       check((get<std::uint16_t>(at + 8) & 1) == 0, where, " is encrypted, which is not read");
-      check(get<std::uint16_t>(at + 10) == 0, where, " is compressed (method ",
-            get<std::uint16_t>(at + 10),
+      check(get<std::uint16_t>(at + 10) == 0, where, " is compressed (method ", get<std::uint16_t>(at + 10),
             "), which is not read; unpack the archive and pack it again without compression (zip "
             "-0)");
       u64 size = get<u32>(at + 24), stored = get<u32>(at + 20), header = get<u32>(at + 42);
       widen(at + 46 + name_size, extra_size, {&size, &stored, &header}, where);
       check(size == stored, where, " has two different sizes, ", size, " and ", stored);
-      check(header < directory_ && directory_ - header >= 30 && get<u32>(header) == 0x04034b50,
-            where, " has no header at byte ", header);
-      const u64 begin =
-          header + 30 + get<std::uint16_t>(header + 26) + get<std::uint16_t>(header + 28);
-      check(begin <= directory_ && size <= directory_ - begin, where, " of ", size,
-            " bytes at byte ", header, " leaves the file");
-      check(text(header + 30, get<std::uint16_t>(header + 26)) == entry, where,
-            " has another name in its header");
+      check(header < directory_ && directory_ - header >= 30 && get<u32>(header) == 0x04034b50, where,
+            " has no header at byte ", header);
+      const u64 begin = header + 30 + get<std::uint16_t>(header + 26) + get<std::uint16_t>(header + 28);
+      check(begin <= directory_ && size <= directory_ - begin, where, " of ", size, " bytes at byte ", header,
+            " leaves the file");
+      check(text(header + 30, get<std::uint16_t>(header + 26)) == entry, where, " has another name in its header");
       const Bytes contents = file_.subspan(begin, size);
       ranges.emplace_back(header, begin + size);
       check(result.emplace(entry, contents).second, where, " occurs twice");
       sums_.emplace_back(&result.find(entry)->first, get<u32>(at + 16));
       at = next;
     }
-    check(at == directory_end_, name_,
-          ": damaged zip: the directory has more entries than it says");
+    check(at == directory_end_, name_, ": damaged zip: the directory has more entries than it says");
     std::sort(ranges.begin(), ranges.end());
     for (std::size_t i = 1; i < ranges.size(); ++i)
-      check(ranges[i - 1].second <= ranges[i].first, name_,
-            ": damaged zip: entries overlap at byte ", ranges[i].first);
+      check(ranges[i - 1].second <= ranges[i].first, name_, ": damaged zip: entries overlap at byte ", ranges[i].first);
     // PyTorch writes 0 where it was told not to compute checksums. Only now: no byte is read for
     // two entries.
     for (const auto& [entry, sum] : sums_)
@@ -126,8 +121,7 @@ class ZipReader {
     u64 end = file_.size() < tail ? 0 : file_.size() - tail;
     const u64 first = end > 0xffff ? end - 0xffff : 0;  // a comment may follow
     const auto is_tail = [&] {
-      return get<u32>(end) == 0x06054b50 &&
-             end + tail + get<std::uint16_t>(end + 20) == file_.size();
+      return get<u32>(end) == 0x06054b50 && end + tail + get<std::uint16_t>(end + 20) == file_.size();
     };
     check(file_.size() >= tail, name_, ": not a zip archive (", file_.size(), " bytes)");
     while (end > first && !is_tail()) --end;
@@ -147,15 +141,14 @@ class ZipReader {
       end = wide;
     }
     check(one_disk, name_, ": a zip archive in several parts is not read");
-    check(directory_ <= end && size <= end - directory_, name_, ": damaged zip: its directory of ",
-          size, " bytes at byte ", directory_, " leaves the file");
+    check(directory_ <= end && size <= end - directory_, name_, ": damaged zip: its directory of ", size,
+          " bytes at byte ", directory_, " leaves the file");
     directory_end_ = directory_ + size;
   }
 
   // Numbers that do not fit 32 bits are written as 0xffffffff and follow, in this order, in the
   // extra field 1.
-  void widen(u64 at, u64 extra_size, std::initializer_list<u64*> numbers,
-             const std::string& where) const {
+  void widen(u64 at, u64 extra_size, std::initializer_list<u64*> numbers, const std::string& where) const {
     const u64 end = at + extra_size;
     u64 field = 0, field_end = 0;
     while (end - at >= 4) {
@@ -185,9 +178,7 @@ class ZipReader {
 
 /// The entries of an archive in memory; `name` is what errors call it. Every entry's checksum is
 /// verified.
-inline ZipEntries parse_zip(Bytes file, const std::string& name) {
-  return detail::ZipReader(file, name).entries();
-}
+inline ZipEntries parse_zip(Bytes file, const std::string& name) { return detail::ZipReader(file, name).entries(); }
 
 /// Writes stored entries, each beginning at a multiple of 64 bytes as PyTorch's do (so that they
 /// can be mapped).
