@@ -188,6 +188,12 @@ inline i64 conv_rows(const ConvMap& m, i64 element_bytes) {
   return std::clamp<i64>((i64{1} << 18) / std::max<i64>(1, row_bytes), 1, m.oh);
 }
 
+// Units that are worth a thread when `units` share the multiplications of a convolution with k terms a group's sum.
+inline i64 conv_grain(const ConvMap& m, i64 k, i64 units) {
+  const i64 all = std::max<i64>(1, m.batch * m.oh * m.ow * m.co * k);
+  return std::max<i64>(1, (i64{1} << 20) * units / all);
+}
+
 }  // namespace detail
 
 /// The convolution of map `m`: out = sum of taps + bias (CO, or null).
@@ -196,7 +202,6 @@ void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, 
   constexpr i64 w = detail::panel_width<T>;
   const detail::Pieces p = detail::pieces_of(m);
   const i64 n = m.co / m.groups, panels = (n + w - 1) / w, k = p.count * p.length;
-  if (m.batch == 0 || m.oh == 0 || m.ow == 0) return;
 
   // Work is split by output rows; also by panels where the weights are large.
   const i64 even = (m.batch * m.oh + 4 * threads() - 1) / (4 * threads());
@@ -214,7 +219,8 @@ void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, 
     parallel_for(m.groups * panels, std::max<i64>(1, 65536 / (k * w)), [&](i64 begin, i64 end) {
       for (i64 q = begin; q < end; ++q) detail::conv_pack(m, weights, taps.data(), n, q, packed + q * k * w);
     });
-  parallel_for(m.batch * blocks * splits, 1, [&](i64 begin, i64 end) {
+  const i64 units = m.batch * blocks * splits;
+  parallel_for(units, detail::conv_grain(m, k, units), [&](i64 begin, i64 end) {
     const Workspace<T> scratch(detail::inside(m) ? 1 : detail::band_rows(m, block_rows) * detail::band_cols(m) * m.ci);
     const Workspace<T> late(pack_late ? k * w : 1);
     for (i64 unit = begin; unit < end; ++unit) {
@@ -252,7 +258,7 @@ void convolve_dw(Cpu, const ConvMap& m, const T* x, const T* dy, T* dw) {
   const i64 splits = std::clamp<i64>(16 / partials, 1, m.groups * panels);
   const Workspace<T> sums(partials * size);
   T* const partial = sums.data();
-  parallel_for(partials * splits, 1, [&](i64 begin, i64 end) {
+  parallel_for(partials * splits, detail::conv_grain(m, k, partials * splits), [&](i64 begin, i64 end) {
     const Workspace<T> scratch(detail::inside(m) ? 1 : detail::band_rows(m, rows) * detail::band_cols(m) * m.ci);
     const Workspace<T> narrow(n % w == 0 ? 1 : rows * m.ow * w);  // dy of a panel that is not full
     for (i64 unit = begin; unit < end; ++unit) {

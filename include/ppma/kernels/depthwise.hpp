@@ -206,7 +206,7 @@ void image_rows(i64 h, i64 begin, i64 end, i64 most, F&& f) {
 template <class T>
 void depthwise(Cpu, const DepthwiseShape& s, const T* x, const T* packed, const T* bias, const T* add, T* y) {
   const i64 image = s.h * s.w * s.c;
-  parallel_for(s.batch * s.h, std::max<i64>(1, (1 << 18) / (s.w * s.c * s.k * s.k)), [&](i64 begin, i64 end) {
+  parallel_for(s.batch * s.h, std::max<i64>(1, (i64{1} << 18) / std::max<i64>(1, s.w * s.c * s.k * s.k)), [&](i64 begin, i64 end) {
     detail::image_rows(s.h, begin, end, 16, [&](i64 b, i64 y0, i64 y1) {
       const auto run = [&](auto rows) {
         rows(s, y0, y1, x + b * image, packed, bias, add ? add + b * image : nullptr, y + b * image);
@@ -230,7 +230,7 @@ void depthwise_dw(Cpu, const DepthwiseShape& s, const T* x, const T* dy, T* dw, 
   T* const p = partial.data();
   const i64 fit = 24576 / ((s.k + 1) * s.w * static_cast<i64>(sizeof(T))) / lanes<T> * lanes<T>;
   const i64 block = std::max(fit, lanes<T>);
-  parallel_for(parts, 1, [&](i64 begin, i64 end) {
+  parallel_for(parts, std::max<i64>(1, (i64{1} << 18) * parts / std::max<i64>(1, rows * s.w * s.c * taps)), [&](i64 begin, i64 end) {
     for (i64 part = begin; part < end; ++part) {
       T* const sums = p + part * size;
       std::fill_n(sums, size, T(0));

@@ -66,6 +66,7 @@ inline Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
   const i64 groups = options.groups, stride = options.stride, padding = options.padding;
   check(x.defined() && w.defined(), "conv2d: x or w is undefined");
   check(x.rank() == 4, "conv2d: x must be (B,H,W,C), got ", x.shape(), "; images are channels-last here");
+  check(x.numel() > 0, "conv2d: x must have elements, got ", x.shape());
   check(w.rank() == 4, "conv2d: w must be (O,I/groups,kh,kw), got ", w.shape());
   check(stride >= 1 && padding >= 0 && groups >= 1, "conv2d: stride ", stride, ", padding ", padding, ", groups ", groups,
         "; stride and groups must be at least 1, padding at least 0");

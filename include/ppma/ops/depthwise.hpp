@@ -12,6 +12,7 @@ namespace ppma::inline PPMA_ABI {
 inline Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const Tensor& add = Tensor()) {
   check(x.defined() && w.defined(), "depthwise_conv2d: x or w is undefined");
   check(x.rank() == 4, "depthwise_conv2d: x must be (B,H,W,C), got ", x.shape());
+  check(x.numel() > 0, "depthwise_conv2d: x must have elements, got ", x.shape());
   check(w.rank() == 4 && w.dim(0) == x.dim(3) && w.dim(1) == 1, "depthwise_conv2d: w must be (C,1,k,k) with the ",
         x.dim(3), " channels of x, got ", w.shape());
   check(w.dim(2) == w.dim(3) && w.dim(2) % 2 == 1, "depthwise_conv2d: the kernel must be square and odd, got w ", w.shape(),
@@ -25,7 +26,6 @@ inline Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());  // (B,H,W,C)
   // dst = convolution of src with the weights, turned by half a turn for the gradient of x.
   const auto run = [shape](const Tensor& src, const Tensor& weight, bool turned, const Tensor& bias, const Tensor& plus, Tensor& dst) {
-    if (src.numel() == 0) return;
     visit(src.device(), src.dtype(), "depthwise_conv2d", [&](auto on, auto t) {
       using T = decltype(t);
       const Workspace<T> packed(weight.numel());  // (k*k, C)
