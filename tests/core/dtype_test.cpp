@@ -14,11 +14,11 @@ float stored(float x) { return static_cast<float>(bf16(x)); }
 TEST_CASE("bf16 keeps eight bits of the significand, rounded to nearest even") {
   CHECK(stored(1.0f) == 1.0f);
   CHECK(stored(-0.15625f) == -0.15625f);
-  CHECK(stored(1.0f + 0x1p-8f) == 1.0f);                  // half way: to the even neighbour below
-  CHECK(stored(1.0f + 3 * 0x1p-8f) == 1.0f + 0x1p-6f);    // half way: to the even neighbour above
-  CHECK(stored(1.0f + 0x1.02p-8f) == 1.0f + 0x1p-7f);     // above half way
-  CHECK(stored(0x1.fep127f) == 0x1.fep127f);              // the largest bf16
-  CHECK(std::isinf(stored(0x1.ffp127f)));                 // rounds beyond it
+  CHECK(stored(1.0f + 0x1p-8f) == 1.0f);                // half way: to the even neighbour below
+  CHECK(stored(1.0f + 3 * 0x1p-8f) == 1.0f + 0x1p-6f);  // half way: to the even neighbour above
+  CHECK(stored(1.0f + 0x1.02p-8f) == 1.0f + 0x1p-7f);   // above half way
+  CHECK(stored(0x1.fep127f) == 0x1.fep127f);            // the largest bf16
+  CHECK(std::isinf(stored(0x1.ffp127f)));               // rounds beyond it
 }
 
 TEST_CASE("bf16 keeps infinities and NaN") {

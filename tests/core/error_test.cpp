@@ -10,8 +10,11 @@
 using namespace ppma;
 
 TEST_CASE("check joins its parts into the message") {
-  CHECK(says([] { check(false, "op: got ", Shape{2, 3}, ' ', DType::f32, ", ", 7, ", ", 0.5, ", ", true, ", ", Device::cpu); },
-             "op: got (2, 3) f32, 7, 0.5, true, cpu"));
+  CHECK(says(
+      [] {
+        check(false, "op: got ", Shape{2, 3}, ' ', DType::f32, ", ", 7, ", ", 0.5, ", ", true, ", ", Device::cpu);
+      },
+      "op: got (2, 3) f32, 7, 0.5, true, cpu"));
   CHECK(thrown([] { check(true, "never"); }) == "nothing");
   CHECK(str("x", std::string("y"), 1 + 1) == "xy2");
 }
@@ -26,7 +29,12 @@ TEST_CASE("a Scope says where in the network") {
     CHECK(Scope::path() == "layers.2.blocks.0");
     CHECK(says([] { fail("boom"); }, "boom (in layers.2.blocks.0)"));
     // An exception unwinds the scopes inside of it.
-    CHECK(says([] { const Scope inner("ffn"); fail("boom"); }, "boom (in layers.2.blocks.0.ffn)"));
+    CHECK(says(
+        [] {
+          const Scope inner("ffn");
+          fail("boom");
+        },
+        "boom (in layers.2.blocks.0.ffn)"));
     CHECK(Scope::path() == "layers.2.blocks.0");
     std::string elsewhere = "?";
     std::thread([&] { elsewhere = Scope::path(); }).join();
@@ -37,9 +45,11 @@ TEST_CASE("a Scope says where in the network") {
 }
 
 TEST_CASE("visit names the op and the dtype that it cannot compute") {
-  CHECK(says([] { visit(Device::cpu, DType::int64, "gelu", [](auto, auto) {}); }, "gelu: int64 is not computed on the cpu"));
+  CHECK(says([] { visit(Device::cpu, DType::int64, "gelu", [](auto, auto) {}); },
+             "gelu: int64 is not computed on the cpu"));
   CHECK(says([] { visit(Device::cpu, DType::bf16, "gelu", [](auto, auto) {}); }, "convert with .to(DType::f32)"));
-  CHECK(says([] { visit(Device::cuda, DType::f32, "gelu", [](auto, auto) {}); }, "gelu: this program was compiled without CUDA"));
+  CHECK(says([] { visit(Device::cuda, DType::f32, "gelu", [](auto, auto) {}); },
+             "gelu: this program was compiled without CUDA"));
   CHECK(visit(Device::cpu, DType::f32, "op", [](auto, auto t) { return sizeof t; }) == 4);
   CHECK(visit(Device::cpu, DType::f64, "op", [](auto, auto t) { return sizeof t; }) == 8);
 }

@@ -90,7 +90,8 @@ void check_values(const OpCase& c, const nlohmann::json& reference, DType dtype)
   y.backward(cast(dy, dtype));
   for (std::size_t k = 0; k < in.size(); ++k) {
     const auto& g = reference.at("gradients").at(k);
-    if (!g.is_null()) check_close("gradient of input " + std::to_string(k), in[k].grad(), g.get<std::vector<double>>(), 128);
+    if (!g.is_null())
+      check_close("gradient of input " + std::to_string(k), in[k].grad(), g.get<std::vector<double>>(), 128);
   }
 }
 
@@ -167,7 +168,8 @@ TEST_CASE("op table: every op of ops/ has a line, and every reference is used") 
     bool inside_detail = false;
     for (const std::string& line : lines_of(file.path())) {
       if (line.rfind("namespace detail", 0) == 0 || line.rfind("namespace kernels", 0) == 0) inside_detail = true;
-      if (line.rfind("}  // namespace detail", 0) == 0 || line.rfind("}  // namespace kernels", 0) == 0) inside_detail = false;
+      if (line.rfind("}  // namespace detail", 0) == 0 || line.rfind("}  // namespace kernels", 0) == 0)
+        inside_detail = false;
       std::size_t begin = 0;
       for (const char* start : {"inline Tensor ", "inline Extreme "})
         if (line.rfind(start, 0) == 0) begin = std::string(start).size();
@@ -177,7 +179,8 @@ TEST_CASE("op table: every op of ops/ has a line, and every reference is used") 
       // Not functions of a tensor; operators have one line together.
       if (name == "drop_path_factors" || name == "rotary_angle" || name.rfind("operator", 0) == 0) continue;
       INFO(name << " of " << file.path().filename().string() << " needs a line in tests/op_cases");
-      const bool found = table.find("{\"" + name + "\",") != std::string::npos || table.find("{\"" + name + "/") != std::string::npos;
+      const bool found =
+          table.find("{\"" + name + "\",") != std::string::npos || table.find("{\"" + name + "/") != std::string::npos;
       CHECK(found);
       ++ops;
     }

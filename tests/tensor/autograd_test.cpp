@@ -11,7 +11,9 @@ using namespace ppma;
 
 namespace {
 
-Tensor leaf(const std::vector<double>& values, const Shape& shape) { return Tensor::from(values, shape).requires_grad(true); }
+Tensor leaf(const std::vector<double>& values, const Shape& shape) {
+  return Tensor::from(values, shape).requires_grad(true);
+}
 Tensor leaf(double value) { return leaf({value}, {}); }
 std::vector<double> gradient(const Tensor& t) { return t.grad().to_vector<double>(); }
 using Numbers = std::vector<double>;
@@ -34,7 +36,8 @@ TEST_CASE("a million operations run backward and are released without recursion"
 }
 
 TEST_CASE("gradients of broadcast operands are summed back") {
-  Tensor a = leaf({1, 2, 3, 4, 5, 6}, {2, 3}), row = leaf({1, 10, 100}, {3}), column = leaf({2, 3}, {2, 1}), one = leaf(5);
+  Tensor a = leaf({1, 2, 3, 4, 5, 6}, {2, 3}), row = leaf({1, 10, 100}, {3}), column = leaf({2, 3}, {2, 1}),
+         one = leaf(5);
   mul(add(mul(a, row), column), one).backward(Tensor::from<double>({1, 1, 1, 1, 1, 2}, {2, 3}));
   // y = (a row + column) one
   CHECK(gradient(a) == Numbers{5, 50, 500, 5, 50, 1000});
@@ -153,7 +156,7 @@ TEST_CASE("differentiating twice is an error, not a wrong gradient") {
 TEST_CASE("what backward keeps is freed when its operation has run") {
   Tensor x = Tensor::ones({1 << 16}, DType::f64).requires_grad(true);
   const i64 live = memory_stats().live_bytes, one = x.bytes();
-  Tensor y = exp(exp(exp(exp(x))*0.1)*0.1);
+  Tensor y = exp(exp(exp(exp(x)) * 0.1) * 0.1);
   CHECK(memory_stats().live_bytes >= live + 4 * one);
   Tensor loss = sum(y);
   y = Tensor();
@@ -169,7 +172,10 @@ TEST_CASE("the engine checks what closures return") {
              "mine: shapes (3) and (2) do not broadcast"));
   CHECK(says([&] { with([](const Tensor&) { return Grads{Tensor::zeros({1}, DType::f64)}; }).backward(up); },
              "backward of mine: a gradient of shape (1) was returned for an input of shape (2)"));
-  CHECK(says([&] { with([](const Tensor& dy) { return Grads{dy, dy}; }).backward(up); }, "backward of mine: 2 gradients for 1 inputs"));
+  CHECK(says([&] { with([](const Tensor& dy) {
+                     return Grads{dy, dy};
+                   }).backward(up); },
+             "backward of mine: 2 gradients for 1 inputs"));
   CHECK(says([&] { with([](const Tensor&) { return Grads{Tensor::zeros({2})}; }).backward(up); },
              "backward of mine: a gradient of dtype f32 for input 0 of dtype f64"));
   // No gradient at all is allowed.
@@ -187,10 +193,12 @@ TEST_CASE("the engine checks what closures return") {
 TEST_CASE("misuse of backward says what to do") {
   Tensor x = leaf({1, 2}, {2});
   CHECK(says([&] { square(x).backward(); }, "a tensor of shape (2) needs an upstream gradient"));
-  CHECK(says([&] { square(x).backward(Tensor::zeros({3}, DType::f64)); }, "the upstream gradient is (3) f64, the tensor (2) f64"));
+  CHECK(says([&] { square(x).backward(Tensor::zeros({3}, DType::f64)); },
+             "the upstream gradient is (3) f64, the tensor (2) f64"));
   CHECK(says([&] { square(x).backward(Tensor::zeros({2})); }, "the upstream gradient is (2) f32"));
   CHECK(says([] { Tensor::scalar(1).backward(); }, "nothing that made this tensor requires a gradient"));
   CHECK(says([&] { square(x).requires_grad(true); }, "only a leaf can be marked"));
-  CHECK(says([&] { x.set_grad(Tensor::zeros({3}, DType::f64)); }, "set_grad: a gradient of shape (3) for a tensor of shape (2)"));
+  CHECK(says([&] { x.set_grad(Tensor::zeros({3}, DType::f64)); },
+             "set_grad: a gradient of shape (3) for a tensor of shape (2)"));
   CHECK(says([] { Tensor::scalar(1).set_grad(Tensor::scalar(1)); }, "does not require a gradient"));
 }

@@ -34,10 +34,10 @@ TEST_CASE("grad_check accepts a right backward and no other") {
   CHECK_FALSE(check_exp([](const Tensor& dy, const Tensor&) { return dy; }).ok);
   CHECK_FALSE(check_exp([](const Tensor& dy, const Tensor& y) { return scale(mul(dy, y), 1 + 1e-6); }).ok);
   CHECK_FALSE(check_exp([](const Tensor& dy, const Tensor& y) {
-    Tensor dx = mul(dy, y).clone();
-    dx.data<double>()[7] = 0;  // one element of twelve
-    return dx;
-  }).ok);
+                Tensor dx = mul(dy, y).clone();
+                dx.data<double>()[7] = 0;  // one element of twelve
+                return dx;
+              }).ok);
   const GradCheck none = check_exp([](const Tensor&, const Tensor&) { return Tensor(); });
   CHECK_FALSE(none.ok);
   CHECK(none.report.find("backward gave no gradient") != std::string::npos);
@@ -66,8 +66,12 @@ TEST_CASE("inputs: f64 is checked, integers and absent ones are passed on, f32 i
   int calls = 0;
   GradCheckOptions few;
   few.max_elements = 10;
-  const GradCheck g = grad_check([&](const std::vector<Tensor>& in) { ++calls; return square(in[0]); },
-                                 {Tensor::randn({1000}, rng, 1, DType::f64)}, few);
+  const GradCheck g = grad_check(
+      [&](const std::vector<Tensor>& in) {
+        ++calls;
+        return square(in[0]);
+      },
+      {Tensor::randn({1000}, rng, 1, DType::f64)}, few);
   CHECK(g.ok);
   CHECK(calls == 21);
 }

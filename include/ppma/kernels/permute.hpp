@@ -45,10 +45,8 @@ inline Moved moved(const Shape& shape, const int* axes) {
   for (int k = 0; k < shape.rank(); ++k) {
     const i64 size = shape[axes[k]], s = step[axes[k]];
     if (size == 1) continue;
-    if (m.rank > 0 && m.step[m.rank - 1] == s * size)
-      m.size[m.rank - 1] *= size, m.step[m.rank - 1] = s;
-    else
-      m.size[m.rank] = size, m.step[m.rank] = s, ++m.rank;
+    if (m.rank > 0 && m.step[m.rank - 1] == s * size) m.size[m.rank - 1] *= size, m.step[m.rank - 1] = s;
+    else m.size[m.rank] = size, m.step[m.rank] = s, ++m.rank;
   }
   return m;
 }
@@ -96,11 +94,13 @@ void permute(Cpu, const Shape& shape, const int* axes, const T* x, T* y) {
     copy_rows(Cpu{}, 1, bytes, x, bytes, y, bytes);
     return;
   }
-  // Each output axis but two is walked by an odometer. The two are the last one and, where the last axis stays last, the
-  // one before (rows are copied), else the axis that was the last one (a matrix is transposed).
+  // Each output axis but two is walked by an odometer. The two are the last one and, where the last axis stays last,
+  // the one before (rows are copied), else the axis that was the last one (a matrix is transposed).
   int other = last - 1;
-  if (m.step[last] != 1) while (m.step[other] != 1) --other;
-  i64 size[Shape::max_rank] = {}, in[Shape::max_rank] = {}, out[Shape::max_rank] = {}, other_out = 1, next = 1, count = 1;
+  if (m.step[last] != 1)
+    while (m.step[other] != 1) --other;
+  i64 size[Shape::max_rank] = {}, in[Shape::max_rank] = {}, out[Shape::max_rank] = {}, other_out = 1, next = 1,
+      count = 1;
   int outer = 0;
   for (int k = last; k >= 0; --k) {
     if (k == other) other_out = next;
@@ -126,8 +126,7 @@ void permute(Cpu, const Shape& shape, const int* axes, const T* x, T* y) {
       }
       if (step == 1)
         for (i64 r = 0; r < rows; ++r) detail::copy_run(n, x + from + r * other_in, y + to + r * other_out);
-      else
-        detail::transpose_tiles(n, rows, x + from, step, y + to, other_out);
+      else detail::transpose_tiles(n, rows, x + from, step, y + to, other_out);
     }
   });
 }

@@ -67,7 +67,8 @@ void sum_rows(Cpu, i64 rows, i64 cols, const T* x, T* y) {
   const Workspace<T> partial(blocks * cols);
   T* p = partial.data();
   parallel_for(blocks, std::max<i64>(1, 65536 / (block * cols)), [=](i64 begin, i64 end) {
-    for (i64 b = begin; b < end; ++b) sum_rows(Cpu{}, std::min(block, rows - b * block), cols, x + b * block * cols, p + b * cols);
+    for (i64 b = begin; b < end; ++b)
+      sum_rows(Cpu{}, std::min(block, rows - b * block), cols, x + b * block * cols, p + b * cols);
   });
   sum_rows(Cpu{}, blocks, cols, p, y);
 }
@@ -83,10 +84,8 @@ void sum_to(Cpu, const Shape& from, const T* x, const Shape& to, T* y) {
     const i64 n = from[a];
     if (n == 1) continue;
     const bool s = b < 0 || to[b] == 1;
-    if (!size.empty() && summed.back() == s)
-      size.back() *= n;
-    else
-      size.push_back(n), summed.push_back(s);
+    if (!size.empty() && summed.back() == s) size.back() *= n;
+    else size.push_back(n), summed.push_back(s);
   }
   const i64 n = from.numel();
   if (n == 0) {
@@ -125,7 +124,8 @@ void sum_to(Cpu, const Shape& from, const T* x, const Shape& to, T* y) {
       }
     });
     Shape rest, target;
-    for (std::size_t a = 0; a + (inner ? 1 : 2) < size.size(); ++a) rest.push_back(size[a]), target.push_back(summed[a] ? 1 : size[a]);
+    for (std::size_t a = 0; a + (inner ? 1 : 2) < size.size(); ++a)
+      rest.push_back(size[a]), target.push_back(summed[a] ? 1 : size[a]);
     rest.push_back(kept), target.push_back(kept);
     sum_to(Cpu{}, rest, p, target, y);
   }
@@ -172,7 +172,8 @@ void extreme(Cpu, i64 outer, i64 n, i64 inner, T sign, const T* x, T* best, i64*
       for (; i + lanes<T> <= inner; i += lanes<T>) {
         Vec<T> most = load(p + i);
         VecBits<T> where{};
-        for (i64 k = 1; k < n; ++k) take_extreme(load(p + k * inner + i), VecBits<T>{} + static_cast<Int>(k), sign, most, where);
+        for (i64 k = 1; k < n; ++k)
+          take_extreme(load(p + k * inner + i), VecBits<T>{} + static_cast<Int>(k), sign, most, where);
         store<T>(b + i, most);
         for (i64 l = 0; l < lanes<T>; ++l) at[i + l] = where[l];
       }

@@ -1,10 +1,12 @@
 #pragma once
-// Activations, elementwise, any shape. f32 runs on polynomials of known error (kernels/simd.hpp), f64 on libm's accuracy.
+// Activations, elementwise, any shape. f32 runs on polynomials of known error (kernels/simd.hpp), f64 is as accurate as
+// libm.
 
 #include "ppma/ops/elementwise.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
+// clang-format off: a function and its derivative on a line each
 namespace functions {
 
 struct Relu {
@@ -56,6 +58,7 @@ struct Softplus {
 };
 
 }  // namespace functions
+// clang-format on
 
 /// max(x, 0); keeps its output only.
 inline Tensor relu(const Tensor& x) { return elementwise("relu", x, functions::Relu{}); }

@@ -8,6 +8,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
+// clang-format off: a function and its derivative on a line each
 namespace functions {
 
 struct Add {
@@ -104,6 +105,7 @@ struct Pow {
 };
 
 }  // namespace functions
+// clang-format on
 
 // ---- a tensor and a number --------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 #pragma once
-// Dropout and drop path (stochastic depth). The random numbers are a function of the Rng's key and position, so backward
-// draws them again instead of keeping a mask, and the result is the same for any number of threads.
+// Dropout and drop path (stochastic depth). The random numbers are a function of the Rng's key and position, so
+// backward draws them again instead of keeping a mask, and the result is the same for any number of threads.
 
 #include <cmath>
 

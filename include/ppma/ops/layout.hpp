@@ -40,10 +40,17 @@ inline Tensor permuted(const Tensor& x, const std::vector<int>& axes) {
     kernels::permute(Cpu{}, x.shape(), axes.data(), static_cast<const T*>(x.raw()), static_cast<T*>(y.raw()));
   };
   switch (size_of(x.dtype())) {
-    case 1: move(u8{}); break;
-    case 2: move(std::uint16_t{}); break;
-    case 4: move(u32{}); break;
-    default: move(u64{});
+    case 1:
+      move(u8{});
+      break;
+    case 2:
+      move(std::uint16_t{});
+      break;
+    case 4:
+      move(u32{});
+      break;
+    default:
+      move(u64{});
   }
   return y;
 }
@@ -52,7 +59,8 @@ inline Tensor permuted(const Tensor& x, const std::vector<int>& axes) {
 struct AroundAxis {
   i64 outer, n, inner;
   AroundAxis(const Tensor& x, int axis)
-      : outer(x.shape().product(0, axis)), n(x.dim(axis)),
+      : outer(x.shape().product(0, axis)),
+        n(x.dim(axis)),
         inner(x.shape().product(axis + 1, x.rank()) * size_of(x.dtype())) {}
 };
 
@@ -147,9 +155,9 @@ inline Tensor concat(const std::vector<Tensor>& parts, int axis) {
   i64 total = 0;
   for (const Tensor& p : parts) {
     detail::check_same_kind("concat", parts[0], p);
-    check(p.rank() == parts[0].rank() &&
-              detail::with_size(p.shape(), a, 0) == detail::with_size(parts[0].shape(), a, 0),
-          "concat: shapes ", parts[0].shape(), " and ", p.shape(), " differ on another axis than ", axis);
+    check(
+        p.rank() == parts[0].rank() && detail::with_size(p.shape(), a, 0) == detail::with_size(parts[0].shape(), a, 0),
+        "concat: shapes ", parts[0].shape(), " and ", p.shape(), " differ on another axis than ", axis);
     starts.push_back(total);
     total += p.dim(a);
   }
@@ -208,9 +216,8 @@ inline Tensor cast(const Tensor& x, DType dtype) {
   };
   Tensor y = converted(x, dtype);
   if (!is_floating(dtype) || !is_floating(x.dtype())) return y;
-  return record(y, "cast", {x}, [converted, before = x.dtype()](const Tensor& dy) {
-    return Grads{converted(dy, before)};
-  });
+  return record(y, "cast", {x},
+                [converted, before = x.dtype()](const Tensor& dy) { return Grads{converted(dy, before)}; });
 }
 
 /// x repeated to `shape` where its sizes are 1 or absent.

@@ -14,7 +14,7 @@ namespace ppma::inline PPMA_ABI {
 
 struct CrossEntropyOptions {
   double label_smoothing = 0;
-  i64 ignore_index = -100;  // rows with this label have no loss
+  i64 ignore_index = -100;     // rows with this label have no loss
   bool count_ignored = false;  // true: the mean divides by all rows, also the ignored ones
 };
 
@@ -36,8 +36,8 @@ void label_loss(Cpu on, i64 rows, i64 k, const T* x, const i64* label, T smoothi
 
 /// dx = factor * (softmax(x) - t).
 template <class T>
-void label_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const i64* label, T smoothing, i64 ignore, const T* log_sum,
-                         T factor, T* dx) {
+void label_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const i64* label, T smoothing, i64 ignore,
+                         const T* log_sum, T factor, T* dx) {
   const T even = smoothing / static_cast<T>(k);
   for_rows(on, rows, k, [=](i64 r) {
     T* row = dx + r * k;
@@ -66,8 +66,8 @@ void target_loss(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smoothing, T
 }
 
 template <class T>
-void target_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smoothing, const T* log_sum, T factor, T* dx,
-                          T* dt) {
+void target_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smoothing, const T* log_sum, T factor,
+                          T* dx, T* dt) {
   const T even = smoothing / static_cast<T>(k);
   for_rows(on, rows, k, [=](i64 r) {
     const T shift = log_sum[r], total = (1 - smoothing) * sum_contiguous(t + r * k, k) + smoothing;
@@ -83,8 +83,8 @@ void target_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smo
 }  // namespace kernels
 
 /// Mean cross entropy of logits (..., K), a scalar. target: int64 labels (...), or soft targets (..., K) of the logits'
-/// dtype, whose gradient is computed too. Ignored rows count in the mean only with `count_ignored`; if no row counts the
-/// loss is 0. Error: a label outside of [0, K) that is not ignore_index (names where and what).
+/// dtype, whose gradient is computed too. Ignored rows count in the mean only with `count_ignored`; if no row counts
+/// the loss is 0. Error: a label outside of [0, K) that is not ignore_index (names where and what).
 inline Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {}) {
   detail::check_defined("cross_entropy", logits);
   detail::check_defined("cross_entropy", target);
@@ -96,10 +96,10 @@ inline Tensor cross_entropy(const Tensor& logits, const Tensor& target, const Cr
   const bool soft = target.dtype() != DType::int64;
   i64 counted = rows;
   if (soft) {
-    check(target.dtype() == logits.dtype(), "cross_entropy: target is ", target.dtype(), "; it must be int64 labels or ",
-          "soft targets of the logits' dtype ", logits.dtype());
-    check(target.shape() == logits.shape(), "cross_entropy: soft targets are ", target.shape(), ", logits ", logits.shape(),
-          "; the shapes must be equal");
+    check(target.dtype() == logits.dtype(), "cross_entropy: target is ", target.dtype(),
+          "; it must be int64 labels or ", "soft targets of the logits' dtype ", logits.dtype());
+    check(target.shape() == logits.shape(), "cross_entropy: soft targets are ", target.shape(), ", logits ",
+          logits.shape(), "; the shapes must be equal");
   } else {
     check(target.shape() == detail::without_axis(logits.shape(), logits.rank() - 1), "cross_entropy: labels are ",
           target.shape(), ", logits ", logits.shape(), "; labels must have the logits' shape without the last axis");
@@ -130,21 +130,23 @@ inline Tensor cross_entropy(const Tensor& logits, const Tensor& target, const Cr
   const bool needs_logits = logits.requires_grad(), needs_target = soft && target.requires_grad();
   return record(loss, "cross_entropy", {logits, target},
                 [=, logits = logits.detach(), target = target.detach()](const Tensor& dy) {
-    Tensor dx, dt;
-    if (needs_logits) dx = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
-    if (needs_target) dt = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
-    visit(dy.device(), dy.dtype(), "cross_entropy", [&](auto on, auto zero) {
-      using T = decltype(zero);
-      const T factor = static_cast<T>(dy.item() * mean), smoothing = static_cast<T>(options.label_smoothing);
-      if (soft)
-        kernels::target_loss_backward(on, rows, k, logits.data<T>(), target.data<T>(), smoothing, log_sum.data<T>(), factor,
-                                      needs_logits ? dx.data<T>() : nullptr, needs_target ? dt.data<T>() : nullptr);
-      else
-        kernels::label_loss_backward(on, rows, k, logits.data<T>(), target.data<i64>(), smoothing, options.ignore_index,
-                                     log_sum.data<T>(), factor, dx.data<T>());
-    });
-    return Grads{dx, dt};
-  });
+                  Tensor dx, dt;
+                  if (needs_logits) dx = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
+                  if (needs_target) dt = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
+                  visit(dy.device(), dy.dtype(), "cross_entropy", [&](auto on, auto zero) {
+                    using T = decltype(zero);
+                    const T factor = static_cast<T>(dy.item() * mean),
+                            smoothing = static_cast<T>(options.label_smoothing);
+                    if (soft)
+                      kernels::target_loss_backward(on, rows, k, logits.data<T>(), target.data<T>(), smoothing,
+                                                    log_sum.data<T>(), factor, needs_logits ? dx.data<T>() : nullptr,
+                                                    needs_target ? dt.data<T>() : nullptr);
+                    else
+                      kernels::label_loss_backward(on, rows, k, logits.data<T>(), target.data<i64>(), smoothing,
+                                                   options.ignore_index, log_sum.data<T>(), factor, dx.data<T>());
+                  });
+                  return Grads{dx, dt};
+                });
 }
 
 }  // namespace ppma::inline PPMA_ABI

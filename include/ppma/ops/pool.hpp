@@ -1,8 +1,8 @@
 #pragma once
 // Pooling of channels-last maps. Legend: B batch, H W grid, C channels, h w output grid.
 //
-// Every average pool is a list of windows per axis (begin, end, in input cells); forward sums a window, backward lets each
-// input cell gather from the windows that contain it, so no two threads write one cell.
+// Every average pool is a list of windows per axis (begin, end, in input cells); forward sums a window, backward lets
+// each input cell gather from the windows that contain it, so no two threads write one cell.
 
 #include <cmath>
 #include <limits>
@@ -64,7 +64,8 @@ void avg_pool(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& 
 }
 
 template <class T>
-void avg_pool_backward(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& cols, i64 area, const T* dy, T* dx) {
+void avg_pool_backward(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& cols, i64 area, const T* dy,
+                       T* dx) {
   const i64 height = rows.inputs(), width = cols.inputs(), h = rows.outputs(), w = cols.outputs();
   parallel_for(batch * height, 1, [&, dy, dx](i64 begin, i64 end) {
     for (i64 unit = begin; unit < end; ++unit)
@@ -97,8 +98,8 @@ PPMA_INLINE void store_up_to(T* p, Vec<T> v, i64 count) {
 // Largest element of a window and the number of the first cell that holds it, for `count` channels at once. x is the
 // sample's map from the first of these channels on.
 template <class T>
-PPMA_INLINE Vec<T> window_max(const Windows::Range& r, const Windows::Range& c, i64 width, i64 channels, const T* x, i64 count,
-                              VecBits<T>& where) {
+PPMA_INLINE Vec<T> window_max(const Windows::Range& r, const Windows::Range& c, i64 width, i64 channels, const T* x,
+                              i64 count, VecBits<T>& where) {
   const auto get = [=](i64 a, i64 b) { return load_up_to(x + (a * width + b) * channels, count); };
   using Int = std::decay_t<decltype(where[0])>;
   Vec<T> best = get(r.begin, c.begin);
@@ -130,7 +131,8 @@ void max_pool(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& 
 
 /// dx (zeros) += dy at the first largest cell of each window. One sample and one vector of channels is one thread's.
 template <class T>
-void max_pool_backward(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& cols, const T* x, const T* dy, T* dx) {
+void max_pool_backward(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& cols, const T* x, const T* dy,
+                       T* dx) {
   const i64 height = rows.inputs(), width = cols.inputs(), h = rows.outputs(), w = cols.outputs();
   const i64 strips = (channels + lanes<T> - 1) / lanes<T>;
   parallel_for(batch * strips, 1, [&, x, dy, dx](i64 begin, i64 end) {
@@ -160,8 +162,9 @@ namespace detail {
 
 inline kernels::Windows windows(const char* op, i64 size, const Pool& p) {
   const i64 stride = p.stride > 0 ? p.stride : p.kernel;
-  check(p.kernel >= 1 && p.stride >= 0 && p.padding >= 0 && 2 * p.padding <= p.kernel, op, ": kernel ", p.kernel, ", stride ",
-        p.stride, ", padding ", p.padding, "; the kernel must be at least 1, the padding at most half of it");
+  check(p.kernel >= 1 && p.stride >= 0 && p.padding >= 0 && 2 * p.padding <= p.kernel, op, ": kernel ", p.kernel,
+        ", stride ", p.stride, ", padding ", p.padding,
+        "; the kernel must be at least 1, the padding at most half of it");
   check(size + 2 * p.padding >= p.kernel, op, ": a kernel of ", p.kernel, " does not fit into ", size, " cells");
   std::vector<kernels::Windows::Range> w;
   for (i64 begin = -p.padding; begin + p.kernel <= size + p.padding; begin += stride)
@@ -174,8 +177,8 @@ inline void check_map(const char* op, const Tensor& x) {
   check(x.rank() == 4 && x.numel() > 0, op, ": x must be (B,H,W,C) with elements, got ", x.shape());
 }
 
-inline Tensor average_windows(const char* op, const Tensor& x, const kernels::Windows& rows, const kernels::Windows& cols,
-                              i64 area) {
+inline Tensor average_windows(const char* op, const Tensor& x, const kernels::Windows& rows,
+                              const kernels::Windows& cols, i64 area) {
   const i64 batch = x.dim(0), channels = x.dim(3);
   Tensor y = Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
   visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
@@ -194,7 +197,8 @@ inline Tensor average_windows(const char* op, const Tensor& x, const kernels::Wi
 
 }  // namespace detail
 
-/// x (B,H,W,C) -> (B,h,w,C), h = (H + 2 padding - kernel) / stride + 1 rounded down. Padding counts as zeros in the mean.
+/// x (B,H,W,C) -> (B,h,w,C), h = (H + 2 padding - kernel) / stride + 1 rounded down. Padding counts as zeros in the
+/// mean.
 inline Tensor avg_pool2d(const Tensor& x, const Pool& p = {}) {
   detail::check_map("avg_pool2d", x);
   return detail::average_windows("avg_pool2d", x, detail::windows("avg_pool2d", x.dim(1), p),
@@ -222,7 +226,8 @@ inline Tensor global_avg_pool(const Tensor& x) {
 /// As avg_pool2d with the largest element; padding never wins; the gradient goes to the first of equals.
 inline Tensor max_pool2d(const Tensor& x, const Pool& p = {}) {
   detail::check_map("max_pool2d", x);
-  const kernels::Windows rows = detail::windows("max_pool2d", x.dim(1), p), cols = detail::windows("max_pool2d", x.dim(2), p);
+  const kernels::Windows rows = detail::windows("max_pool2d", x.dim(1), p),
+                         cols = detail::windows("max_pool2d", x.dim(2), p);
   const i64 batch = x.dim(0), channels = x.dim(3);
   Tensor y = Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
   visit(x.device(), x.dtype(), "max_pool2d", [&](auto on, auto t) {

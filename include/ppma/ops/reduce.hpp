@@ -29,9 +29,8 @@ inline Tensor sum(const Tensor& x, const std::vector<int>& axes, bool keepdim = 
     using T = decltype(t);
     kernels::sum_to(on, x.shape(), x.data<T>(), kept, y.data<T>());
   });
-  return record(y, "sum", {x}, [shape = x.shape(), kept](const Tensor& dy) {
-    return Grads{broadcast_to(dy.viewed_as(kept), shape)};
-  });
+  return record(y, "sum", {x},
+                [shape = x.shape(), kept](const Tensor& dy) { return Grads{broadcast_to(dy.viewed_as(kept), shape)}; });
 }
 
 /// Mean over `axes`, as sum.
@@ -87,9 +86,13 @@ inline Extreme extreme(const char* op, const Tensor& x, int axis, bool keepdim, 
 }  // namespace detail
 
 /// Largest element along one axis; the gradient goes to the first of equals. NaN counts as largest.
-inline Extreme max(const Tensor& x, int axis, bool keepdim = false) { return detail::extreme("max", x, axis, keepdim, 1); }
+inline Extreme max(const Tensor& x, int axis, bool keepdim = false) {
+  return detail::extreme("max", x, axis, keepdim, 1);
+}
 /// Smallest element along one axis, as max.
-inline Extreme min(const Tensor& x, int axis, bool keepdim = false) { return detail::extreme("min", x, axis, keepdim, -1); }
+inline Extreme min(const Tensor& x, int axis, bool keepdim = false) {
+  return detail::extreme("min", x, axis, keepdim, -1);
+}
 /// int64 index of the largest element along one axis, the first of equals. Not differentiable.
 inline Tensor argmax(const Tensor& x, int axis, bool keepdim = false) {
   const NoGrad not_recorded;

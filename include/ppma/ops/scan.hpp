@@ -3,7 +3,8 @@
 //
 //   f_0 = x_0           f_t = x_t + d_t f_{t-1}           forward
 //   g_{n-1} = x_{n-1}   g_t = x_t + d_{t+1} g_{t+1}       backward
-//   y_t = f_t + g_t - x_t                             symmetric: y = M x, M_ij = product of d over min(i,j) < t <= max(i,j)
+//   y_t = f_t + g_t - x_t                             symmetric: y = M x, M_ij = product of d over min(i,j) < t <=
+//   max(i,j)
 //
 // d_t = e^(log_decay_t) belongs to the edge between t-1 and t, so d_0 is never used. Gradient with upstream r:
 // p_t = r_t + d_{t+1} p_{t+1},  q_t = r_t + d_t q_{t-1}:  dx = p (forward), q (backward), p + q - r (symmetric);
@@ -61,12 +62,13 @@ void scan_dot(i64 decays, i64 width, const T* d, const T* a, const T* b, T* out)
 template <class F>
 void for_lines(const ScanShape& s, F f) {
   const i64 strip = std::max<i64>(1, 256 / s.width), strips = (s.decays + strip - 1) / strip;
-  parallel_for(s.outer * strips, std::max<i64>(1, 8192 / (s.n * std::min(strip, s.decays) * s.width)), [=](i64 begin, i64 end) {
-    for (i64 unit = begin; unit < end; ++unit) {
-      const i64 first = unit % strips * strip, at = unit / strips * s.n * s.decays + first;
-      f(at * s.width, at, std::min(strip, s.decays - first));
-    }
-  });
+  parallel_for(s.outer * strips, std::max<i64>(1, 8192 / (s.n * std::min(strip, s.decays) * s.width)),
+               [=](i64 begin, i64 end) {
+                 for (i64 unit = begin; unit < end; ++unit) {
+                   const i64 first = unit % strips * strip, at = unit / strips * s.n * s.decays + first;
+                   f(at * s.width, at, std::min(strip, s.decays - first));
+                 }
+               });
 }
 
 }  // namespace detail
@@ -104,8 +106,8 @@ void decay_scan(Cpu, const ScanShape& s, ScanDirection direction, const T* all_x
 
 /// dlog (outer, n, decays) = gradient of the logarithms of the decays, from x and the upstream gradient r.
 template <class T>
-void decay_scan_log_gradient(Cpu, const ScanShape& s, ScanDirection direction, const T* all_x, const T* all_d, const T* all_r,
-                             T* all_dlog) {
+void decay_scan_log_gradient(Cpu, const ScanShape& s, ScanDirection direction, const T* all_x, const T* all_d,
+                             const T* all_r, T* all_dlog) {
   const i64 row = s.decays * s.width;
   std::fill_n(all_dlog, s.outer * s.n * s.decays, T(0));
   detail::for_lines(s, [=](i64 at_x, i64 at_d, i64 decays) {
@@ -149,8 +151,7 @@ void cumsum(Cpu, i64 outer, i64 n, i64 inner, bool reverse, const T* x, T* y) {
       T running = y[first];  // for a line of single elements
       for (i64 t = 1; t < n; ++t) {
         const i64 at = first + t * step;
-        if (inner == 1)
-          y[at] = running += x[at];
+        if (inner == 1) y[at] = running += x[at];
         else
           detail::map_row<true, true>(inner, x + at, y + at - step, y + at, [](Vec<T> a, Vec<T> b) { return a + b; });
       }
@@ -182,8 +183,8 @@ inline Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
   const int a = x.shape().axis(axis, "decay_scan"), rank = x.rank();
   check(log_decay.rank() == rank && broadcast(x.shape(), log_decay.shape(), "decay_scan") == x.shape() &&
             log_decay.dim(a) == x.dim(a),
-        "decay_scan: log_decay is ", log_decay.shape(), ", x is ", x.shape(), "; log_decay must have x's rank, x's size ",
-        "along axis ", axis, ", and x's size or 1 elsewhere");
+        "decay_scan: log_decay is ", log_decay.shape(), ", x is ", x.shape(),
+        "; log_decay must have x's rank, x's size ", "along axis ", axis, ", and x's size or 1 elsewhere");
   // (outer, n, decays, width): up to `split` the decays have x's sizes, behind it 1.
   int split = rank;
   while (split > a + 1 && log_decay.dim(split - 1) == 1) --split;
@@ -193,7 +194,8 @@ inline Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
     for (int s = split; s < rank; ++s) shape.set(s, 1);
     return decay_scan(x, broadcast_to(log_decay, shape), a, direction);
   }
-  const kernels::ScanShape s{x.shape().product(0, a), x.dim(a), x.shape().product(a + 1, split), x.shape().product(split, rank)};
+  const kernels::ScanShape s{x.shape().product(0, a), x.dim(a), x.shape().product(a + 1, split),
+                             x.shape().product(split, rank)};
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   if (x.numel() == 0) return y;
   const auto run = [s, n = log_decay.numel()](ScanDirection way, const Tensor& in, const Tensor& log_d, Tensor& out) {
@@ -207,8 +209,7 @@ inline Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
   run(direction, x, log_decay, y);
   const bool needs_x = x.requires_grad(), needs_decay = log_decay.requires_grad();
   const Tensor kept_x = needs_decay ? x.detach() : Tensor();
-  return record(y, "decay_scan", {x, log_decay},
-                [=, log_d = log_decay.detach()](const Tensor& dy) {
+  return record(y, "decay_scan", {x, log_decay}, [=, log_d = log_decay.detach()](const Tensor& dy) {
     Tensor dx, dlog;
     if (needs_x) {  // the transposed mask: forward and backward change places
       dx = Tensor::empty(dy.shape(), dy.dtype(), dy.device());

@@ -23,9 +23,9 @@ namespace ppma::inline PPMA_ABI {
 
 struct GradCheckOptions {
   double step = 1e-5;
-  double tolerance = 1e-7;    // of the largest numeric gradient of the same input, or of 1e-3 if that is larger
-  double least = 1e-6;        // an input whose numeric gradient is nowhere above this fails
-  i64 max_elements = 0;       // per input, evenly spread; 0: all
+  double tolerance = 1e-7;  // of the largest numeric gradient of the same input, or of 1e-3 if that is larger
+  double least = 1e-6;      // an input whose numeric gradient is nowhere above this fails
+  i64 max_elements = 0;     // per input, evenly spread; 0: all
 };
 
 struct GradCheck {
@@ -38,8 +38,8 @@ struct GradCheck {
 
 /// Checks d f / d inputs. f is called many times and must be deterministic (give it a copy of its Rng). Floating inputs
 /// must be f64; integer and undefined inputs are passed on unchanged.
-inline GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>&)>& f, const std::vector<Tensor>& inputs,
-                            const GradCheckOptions& options = {}) {
+inline GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>&)>& f,
+                            const std::vector<Tensor>& inputs, const GradCheckOptions& options = {}) {
   const auto weight = [](i64 i) { return std::cos(1.7 * static_cast<double>(i) + 0.3); };
   std::vector<Tensor> in;
   for (const Tensor& t : inputs) {
@@ -94,8 +94,9 @@ inline GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>
     else if (!(relative <= options.tolerance)) verdict = "FAILED";
     if (verdict[0] != 'o') result.ok = false;
     if (!(relative <= result.worst)) result.worst = relative;
-    result.report += str("input ", k, " ", in[k].shape(), ": ", verdict, ", largest gradient ", largest, ", worst at element ",
-                         where, ": numeric ", numeric_there, ", backward ", backward_there, "\n");
+    result.report +=
+        str("input ", k, " ", in[k].shape(), ": ", verdict, ", largest gradient ", largest, ", worst at element ",
+            where, ": numeric ", numeric_there, ", backward ", backward_there, "\n");
   }
   return result;
 }
