@@ -1,0 +1,255 @@
+#pragma once
+// PPMLA: polyline path masked linear attention (paper, section 3.3 and Theorem 3; spec 2.3), in three forms of one result:
+//
+//   Y = ( (Q K^T) * L2D ) V         no softmax, no normaliser; L2D = L + L^T, or one of the two paths
+//
+//   quadratic  the formula: N x N arrays
+//   scan       T_u = k_u v_u^T, apply the mask to T by column and row scans, y_u = q_u^T (L T)_u: O(N d^2) time, O(N d) memory
+//   chunked    blocks of rows: the formula inside a block, one d x d state a column between blocks: more of the work is products
+//              of matrices. Written with the library's operations; a block's intermediate results are recomputed in backward.
+//
+// Legend: B batch, G heads, H W grid, N = H W, d head width, R rows of a block.
+// Q and K may be feature maps phi(q), phi(k); normalise rows by attending to ones, if you want to.
+
+#include "ppma/polyline/attention.hpp"
+#include "ppma/polyline/linear_attention_kernel.hpp"
+#include "ppma/polyline/recompute.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// The forms of linear attention and of structured_attention.hpp: same result, different cost.
+enum class LinearForm { quadratic, scan, chunked };
+
+inline std::string to_string(LinearForm f) {
+  return f == LinearForm::quadratic ? "quadratic" : f == LinearForm::scan ? "scan" : "chunked";
+}
+
+namespace kernels {
+
+// The parts of one head in the layout of linear_scan: vectors padded, decays with their borders.
+template <class T>
+struct LinearHead {
+  const AttentionShape& x;
+  i64 dp, numbers;
+  ZeroedWorkspace<T> alpha, beta, q, k, v, dy;
+  Workspace<T> sum;
+  linear_scan::Head<T> head;
+
+  explicit LinearHead(const AttentionShape& shape)
+      : x(shape), dp(linear_scan::padded_width<T>(x.head_width)), numbers(x.tokens() * dp), alpha((x.height + 1) * (x.width + 1)),
+        beta((x.height + 1) * (x.width + 1)), q(numbers), k(numbers), v(numbers), dy(numbers), sum(numbers),
+        head{x.height, x.width, dp, alpha.data(), beta.data()} {}
+
+  i64 at(i64 which) const { return which / x.heads * x.tokens() * x.channels() + which % x.heads * x.head_width; }
+  void decays(i64 which, const T* log_alpha, const T* log_beta) {
+    linear_scan::edge_decays(x.height, x.width, log_alpha + which * x.tokens(), true, alpha.data());
+    linear_scan::edge_decays(x.height, x.width, log_beta + which * x.tokens(), false, beta.data());
+  }
+  // Copies head `which` (image * heads + head) of a (B,H,W,C) array in.
+  void read(i64 which, const T* from, T* to) const {
+    for (i64 u = 0; u < x.tokens(); ++u) std::copy_n(from + at(which) + u * x.channels(), x.head_width, to + u * dp);
+  }
+  // y of head `which` = ((q k^T) * mask) v, the sum over the paths.
+  void attend(i64 which, bool v2h, bool h2v, const T* queries, const T* keys, const T* values, T* y) const {
+    std::fill_n(sum.data(), numbers, T(0));
+    if (v2h) linear_scan::forward_v2h<T>(head, queries, keys, values, sum.data());
+    if (h2v) linear_scan::forward_h2v<T>(head, queries, keys, values, sum.data());
+    for (i64 u = 0; u < x.tokens(); ++u) std::copy_n(sum.data() + u * dp, x.head_width, y + at(which) + u * x.channels());
+  }
+  static i64 grain(const AttentionShape& x) { return x.grain(12 * x.head_width); }
+};
+
+template <class T>
+void linear_attention(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k, const T* v, const T* log_alpha,
+                      const T* log_beta, T* y) {
+  parallel_for(x.batch * x.heads, LinearHead<T>::grain(x), [=](i64 begin, i64 end) {
+    LinearHead<T> h(x);
+    for (i64 which = begin; which < end; ++which) {
+      h.decays(which, log_alpha, log_beta);
+      h.read(which, q, h.q.data()), h.read(which, k, h.k.data()), h.read(which, v, h.v.data());
+      h.attend(which, v2h, h2v, h.q.data(), h.k.data(), h.v.data(), y);
+    }
+  });
+}
+
+// Three gradients are linear attentions themselves; with y = ((q k^T) * L) v,
+//   dq = ((dy v^T) * L) k,   dk = ((v dy^T) * L^T) q,   dv = ((k q^T) * L^T) dy
+// and for the mask L^T, with L.
+template <class T>
+void linear_attention_backward(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k, const T* v,
+                               const T* log_alpha, const T* log_beta, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha,
+                               T* dlog_beta) {
+  parallel_for(x.batch * x.heads, LinearHead<T>::grain(x), [=](i64 begin, i64 end) {
+    LinearHead<T> h(x);
+    const i64 n = x.tokens();
+    const Workspace<T> column_sums(n);
+    for (i64 which = begin; which < end; ++which) {
+      h.decays(which, log_alpha, log_beta);
+      h.read(which, q, h.q.data()), h.read(which, k, h.k.data()), h.read(which, v, h.v.data()), h.read(which, dy, h.dy.data());
+      h.attend(which, v2h, h2v, h.dy.data(), h.v.data(), h.k.data(), dq);
+      h.attend(which, h2v, v2h, h.v.data(), h.dy.data(), h.q.data(), dk);
+      h.attend(which, h2v, v2h, h.k.data(), h.q.data(), h.dy.data(), dv);
+      T *const da = dlog_alpha + which * n, *const dc = column_sums.data();
+      std::fill_n(da, n, T(0));
+      std::fill_n(dc, n, T(0));
+      if (v2h) linear_scan::decay_gradients_v2h<T>(h.head, h.q.data(), h.k.data(), h.v.data(), h.dy.data(), da, dc);
+      // L^T[u,w] = L[w,u]: queries and keys change places, and so do values and upstream gradients.
+      if (h2v) linear_scan::decay_gradients_v2h<T>(h.head, h.k.data(), h.q.data(), h.dy.data(), h.v.data(), da, dc);
+      sums_to_decays(x.width, x.height, i64{1}, x.width, dc, dlog_beta + which * n);
+    }
+  });
+}
+
+}  // namespace kernels
+
+namespace detail {
+
+inline Tensor linear_attention_scan(const kernels::AttentionShape& x, const Tensor& q, const Tensor& k, const Tensor& v,
+                                    const Tensor& log_alpha, const Tensor& log_beta, Paths paths) {
+  const bool v2h = paths != Paths::h2v, h2v = paths != Paths::v2h;
+  Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device());
+  visit(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::linear_attention(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(), log_alpha.data<T>(), log_beta.data<T>(),
+                              y.data<T>());
+  });
+  return record(y, "linear_attention", {q, k, v, log_alpha, log_beta},
+                [=, q = q.detach(), k = k.detach(), v = v.detach(), la = log_alpha.detach(), lb = log_beta.detach()](const Tensor& dy) {
+    const auto like = [](const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); };
+    Tensor dq = like(q), dk = like(k), dv = like(v), dla = like(la), dlb = like(lb);
+    visit(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::linear_attention_backward(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(), la.data<T>(), lb.data<T>(),
+                                         dy.data<T>(), dq.data<T>(), dk.data<T>(), dv.data<T>(), dla.data<T>(), dlb.data<T>());
+    });
+    return Grads{dq, dk, dv, dla, dlb};
+  });
+}
+
+inline Tensor linear_attention_quadratic(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
+                                         const Tensor& log_beta, Paths paths) {
+  const Tensor scores = matmul(head_tokens(q, heads), head_tokens(k, heads), false, true);   // (B,G,N,N)
+  const Tensor map = scores * polyline_mask(log_alpha, log_beta, paths);                     // (B,G,N,N)
+  return tokens_to_grid(matmul(map, head_tokens(v, heads)), q);
+}
+
+// A block of rows i0..i1-1 in the chunked form, (B,G,R,W,.) each, and where its decays lead.
+struct RowBlock {
+  Tensor k, v;                  // (B,G,R,W,d)
+  Tensor log_alpha;             // (B,G,R,W)
+  Tensor from_above, to_below;  // log decay from row i0-1 to row i; from row i to row i1-1
+  Tensor from_below, to_above;  // log decay from row i1 to row i; from row i to row i0
+  Tensor across_down, across_up;  // (B,G,W): from row i0-1 to i1-1; from row i1 to i0
+
+  // log_beta_next (B,G,1,W): of row i1, the edge to the block below (anything where there is none).
+  RowBlock(const Tensor& k_, const Tensor& v_, const Tensor& log_alpha_, const Tensor& log_beta, const Tensor& log_beta_next)
+      : k(k_), v(v_), log_alpha(log_alpha_) {
+    const i64 rows = log_beta.dim(2);
+    from_above = cumsum(log_beta, 2);
+    const Tensor last = narrow(from_above, 2, rows - 1, 1), first = narrow(from_above, 2, 0, 1);
+    to_below = last - from_above;
+    from_below = to_below + log_beta_next;
+    to_above = from_above - first;
+    across_down = select(last, 2, 0);
+    across_up = select(last - first + log_beta_next, 2, 0);
+  }
+
+  static Tensor weigh(const Tensor& log_weight, const Tensor& x) {  // by token
+    Shape s = log_weight.shape();
+    while (s.rank() < x.rank()) s.push_back(1);
+    return reshape(exp(log_weight), s) * x;
+  }
+  // Sum over the block's rows of e^log_weight k v^T, one d x d matrix a column, (B,G,W,d,d); H2V sees them through a row scan.
+  Tensor collect(const Tensor& log_weight, Paths path) const {
+    if (path == Paths::v2h) return matmul(transpose(weigh(log_weight, k), 2, 3), transpose(v, 2, 3), true, false);
+    const Shape s = k.shape();
+    const Tensor t = reshape(k, {s[0], s[1], s[2], s[3], s[4], i64{1}}) * reshape(v, {s[0], s[1], s[2], s[3], i64{1}, s[4]});
+    const Shape decay{s[0], s[1], s[2], s[3], 1, 1};
+    return sum(weigh(log_weight, decay_scan(t, reshape(log_alpha, decay), 3)), {2});
+  }
+  // State of the next block below (or above) from this one's.
+  Tensor next(const Tensor& state, bool down, Paths path) const {
+    return weigh(down ? across_down : across_up, state) + collect(down ? to_below : to_above, path);
+  }
+  // What queries q (B,G,R,W,d) of this block read from the states above and below it, (B,G,R,W,d).
+  Tensor read(const Tensor& q, const Tensor& above, const Tensor& below, Paths path) const {
+    const Shape s = q.shape();
+    const Shape one_row{s[0], s[1], 1, s[3], s[4], s[4]};
+    Shape decay{s[0], s[1], s[2], s[3], 1, 1};
+    const auto spread = [&](const Tensor& log_weight, const Tensor& state) {
+      return reshape(exp(log_weight), decay) * reshape(state, one_row);                      // (B,G,R,W,d,d)
+    };
+    Tensor x = spread(from_above, above) + spread(from_below, below);
+    if (path == Paths::v2h) x = decay_scan(x, reshape(log_alpha, decay), 3);
+    return reshape(matmul(reshape(q, {s[0], s[1], s[2], s[3], i64{1}, s[4]}), x), s);
+  }
+};
+
+// One path in chunked form; everything (B,G,H,W,.).
+inline Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_alpha,
+                                       const Tensor& log_beta, Paths path, i64 block_rows) {
+  const i64 height = q.dim(2), blocks = (height + block_rows - 1) / block_rows;
+  const auto rows_of = [=](const Tensor& t, i64 block) {
+    return narrow(t, 2, block * block_rows, std::min(block_rows, height - block * block_rows));
+  };
+  const auto next_edge = [&](i64 block) {  // log beta of the row below the block
+    return narrow(log_beta, 2, block + 1 < blocks ? (block + 1) * block_rows : 0, 1);
+  };
+  const auto arguments = [&](i64 block) {
+    return std::vector<Tensor>{rows_of(k, block), rows_of(v, block), rows_of(log_alpha, block), rows_of(log_beta, block), next_edge(block)};
+  };
+  const auto block_of = [](const std::vector<Tensor>& in) { return RowBlock(in[0], in[1], in[2], in[3], in[4]); };
+
+  // States above (below) each block: sums of k v^T over all keys there, decayed to the block's border.
+  const std::size_t count = static_cast<std::size_t>(blocks);
+  std::vector<Tensor> above(count), below(count);
+  const Shape state{q.dim(0), q.dim(1), q.dim(3), q.dim(4), q.dim(4)};                        // (B,G,W,d,d)
+  above[0] = below[count - 1] = Tensor::zeros(state, q.dtype(), q.device());
+  const auto step = [&](const Tensor& from, i64 block, bool down) {
+    std::vector<Tensor> in = arguments(block);
+    in.push_back(from);
+    return recomputed([=](const std::vector<Tensor>& a) { return block_of(a).next(a[5], down, path); }, in);
+  };
+  for (i64 c = 0; c + 1 < blocks; ++c) above[static_cast<std::size_t>(c + 1)] = step(above[static_cast<std::size_t>(c)], c, true);
+  for (i64 c = blocks - 1; c > 0; --c) below[static_cast<std::size_t>(c - 1)] = step(below[static_cast<std::size_t>(c)], c, false);
+
+  std::vector<Tensor> parts;
+  for (std::size_t c = 0; c < count; ++c) {
+    std::vector<Tensor> in = arguments(static_cast<i64>(c));
+    in.insert(in.end(), {rows_of(q, static_cast<i64>(c)), above[c], below[c]});
+    parts.push_back(recomputed([=](const std::vector<Tensor>& a) {
+      const Shape s = a[5].shape(), tokens{s[0], s[1], s[2] * s[3], s[4]};
+      const Tensor scores = matmul(reshape(a[5], tokens), reshape(a[0], tokens), false, true);
+      const Tensor inside = matmul(scores * polyline_mask(a[2], a[3], path), reshape(a[1], tokens));
+      return reshape(inside, s) + block_of(a).read(a[5], a[6], a[7], path);
+    }, in));
+  }
+  return concat(parts, 2);                                                                   // (B,G,H,W,d)
+}
+
+}  // namespace detail
+
+/// Polyline path masked linear attention.
+///   q, k, v              (B,H,W,C); head g owns channels [g C/G, (g+1) C/G)
+///   log_alpha, log_beta  (B,G,H,W), each <= 0
+///   paths                v2h (mask L), h2v (L^T) or both (L + L^T); without a mask use log decays of 0
+///   block_rows           rows of a block of the chunked form
+///   returns              (B,H,W,C)
+/// Differentiable in all tensors, in every form.
+inline Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
+                               const Tensor& log_beta, Paths paths = Paths::both, LinearForm form = LinearForm::scan,
+                               i64 block_rows = 4) {
+  const auto x = detail::check_attention("linear_attention", q, k, v, heads, log_alpha, log_beta, true);
+  check(paths != Paths::none, "linear_attention: paths is none; without a mask use log decays of 0");
+  check(block_rows >= 1, "linear_attention: block_rows must be at least 1, got ", block_rows);
+  if (form == LinearForm::scan) return detail::linear_attention_scan(x, q, k, v, log_alpha, log_beta, paths);
+  if (form == LinearForm::quadratic) return detail::linear_attention_quadratic(q, k, v, heads, log_alpha, log_beta, paths);
+  const Tensor qs = detail::split_heads(q, heads), ks = detail::split_heads(k, heads), vs = detail::split_heads(v, heads);
+  std::vector<Tensor> terms;
+  for (const Paths path : {Paths::v2h, Paths::h2v})
+    if (paths == path || paths == Paths::both)
+      terms.push_back(detail::linear_attention_chunked(qs, ks, vs, log_alpha, log_beta, path, block_rows));
+  return detail::merge_heads(detail::sum_of(terms));
+}
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,239 @@
+#pragma once
+// The CPU kernel of PPMLA by scans (spec 2.3, Theorem 3): y = ((Q K^T) * L) V, L the V2H or H2V mask, in time and memory
+// linear in the number of tokens. Legend: H W grid, n = H W tokens, d head width.
+//
+// The mask is applied to the matrices T_u = k_u v_u^T (d x d a token) by column and row scans, and y_u = q_u^T (L T)_u.
+// No T is stored for all tokens: the rows of the grid are visited downwards, then upwards, with one state F_l a column.
+//
+//   V2H (L = L_H L_V)                                              H2V (L^T = L_V L_H)
+//   down  F_l = beta_i F_l + T_il;   X_l = F_l                     z = row scan of T_i;   F_l = beta_i F_l + z_l;  state F_l
+//   up    X_l = beta_{i+1} F_l;      F_l = X_l + T_il              z = row scan of T_i;   state beta_{i+1} F_l, then F_l = state + z_l
+//   both  state = row scan of X;     y_il += q_il^T state_l        y_il += q_il^T state_l
+//
+// A row scan is f_t = x_t + alpha_t f_{t-1} to the right plus alpha_{t+1} (what came from the right) to the left.
+// Entries (a, c) of T never meet, except in y = sum over a. So T is cut into blocks of `group` rows a by one vector of
+// columns c, and each block makes its way over the whole grid alone, with its running sums in registers.
+
+#include "ppma/core/parallel.hpp"
+#include "ppma/kernels/head.hpp"
+#include "ppma/kernels/simd.hpp"
+
+namespace ppma::inline PPMA_ABI::kernels::linear_scan {
+
+inline constexpr i64 group = PPMA_SIMD_BYTES == 64 ? 8 : 4;  // rows of T in a block: running sums fill half of the registers
+
+constexpr i64 round_to_group(i64 d) { return (d + group - 1) / group * group; }
+
+// One head: vectors padded to whole registers and groups (dp), decays with a row and a column of zeros behind the grid.
+template <class T>
+struct Head {
+  i64 height, width, dp;
+  const T *alpha, *beta;  // (H+1, W+1)
+  const T* alphas(i64 i) const { return alpha + i * (width + 1); }
+  // Decay of column l on the way into row i from the row visited before.
+  const T* betas(i64 i, bool down) const { return beta + (down ? i : i + 1) * (width + 1); }
+};
+
+template <class T>
+constexpr i64 padded_width(i64 d) {
+  return std::max(round_to_lanes<T>(d), round_to_group(d));  // one divides the other
+}
+
+// Decays of one head, (H+1, W+1): those that belong to no edge are 0, so that nothing enters a line from outside.
+template <class T>
+void edge_decays(i64 height, i64 width, const T* log_decay, bool horizontal, T* decay) {
+  std::fill_n(decay, (height + 1) * (width + 1), T(0));
+  for (i64 i = horizontal ? 0 : 1; i < height; ++i)
+    for (i64 j = horizontal ? 1 : 0; j < width; ++j) decay[i * (width + 1) + j] = exp_of(log_decay[i * width + j]);
+}
+
+// A block of T in registers, and blocks in memory: `size` numbers each.
+template <class T>
+inline constexpr i64 size = group * lanes<T>;
+
+template <class T>
+struct Block {
+  Vec<T> a[static_cast<std::size_t>(group)] = {};
+};
+template <class T>
+PPMA_INLINE Block<T> read(const T* p) {
+  Block<T> b;
+  PPMA_UNROLL
+  for (i64 a = 0; a < group; ++a) b.a[a] = load(p + a * lanes<T>);
+  return b;
+}
+template <class T>
+PPMA_INLINE void write(T* p, const Block<T>& b) {
+  PPMA_UNROLL
+  for (i64 a = 0; a < group; ++a) store<T>(p + a * lanes<T>, b.a[a]);
+}
+// s v^T
+template <class T>
+PPMA_INLINE Block<T> outer(const T* s, Vec<T> v) {
+  Block<T> b;
+  PPMA_UNROLL
+  for (i64 a = 0; a < group; ++a) b.a[a] = s[a] * v;
+  return b;
+}
+// x + decay * y
+template <class T>
+PPMA_INLINE Block<T> plus(const Block<T>& x, T decay, const Block<T>& y) {
+  Block<T> b;
+  PPMA_UNROLL
+  for (i64 a = 0; a < group; ++a) b.a[a] = x.a[a] + decay * y.a[a];
+  return b;
+}
+template <class T>
+PPMA_INLINE Block<T> scaled(T decay, const Block<T>& x) {
+  Block<T> b;
+  PPMA_UNROLL
+  for (i64 a = 0; a < group; ++a) b.a[a] = decay * x.a[a];
+  return b;
+}
+// s^T b
+template <class T>
+PPMA_INLINE Vec<T> times(const T* s, const Block<T>& b) {
+  Vec<T> v{};
+  PPMA_UNROLL
+  for (i64 a = 0; a < group; ++a) v += s[a] * b.a[a];
+  return v;
+}
+// sum over lanes is left to the caller
+template <class T>
+PPMA_INLINE Vec<T> dot(const Block<T>& x, const Block<T>& y) {
+  Vec<T> v{};
+  PPMA_UNROLL
+  for (i64 a = 0; a < group; ++a) v += x.a[a] * y.a[a];
+  return v;
+}
+
+// Calls f(first row, first column) for every block of T, then f's sweeps: down and up, row by row.
+template <class T, class F>
+void for_blocks(const Head<T>& x, F f) {
+  for (i64 c = 0; c < x.dp; c += lanes<T>)
+    for (i64 a = 0; a < x.dp; a += group) f(a, c);
+}
+template <class T, class F>
+void for_sweeps(const Head<T>& x, F row) {
+  for (const bool down : {true, false})
+    for (i64 r = 0; r < x.height; ++r) row(down ? r : x.height - 1 - r, down, r == 0);
+}
+
+/// y (n,dp) += ((q k^T) * L) v for one head; q, k, v (n,dp).
+template <class T>
+void forward_v2h(const Head<T>& x, const T* q, const T* k, const T* v, T* y) {
+  const i64 w = x.width, dp = x.dp;
+  const Workspace<T> room(2 * w * size<T>);
+  T *const f = room.data(), *const above = room.data() + w * size<T>;
+  for_blocks(x, [&](i64 a, i64 c) {
+    for_sweeps(x, [&](i64 i, bool down, bool first) {
+      if (first) std::fill_n(f, w * size<T>, T(0));
+      const T *const alpha = x.alphas(i), *const beta = x.betas(i, down);
+      const T *const qi = q + i * w * dp + a, *const ki = k + i * w * dp + a, *const vi = v + i * w * dp + c;
+      T* const yi = y + i * w * dp + c;
+      T* const in = down ? f : above;  // X
+      Block<T> right;
+      for (i64 l = 0; l < w; ++l) {
+        const Block<T> t = outer(ki + l * dp, load(vi + l * dp)), old = read(f + l * size<T>);
+        const Block<T> now = plus(t, beta[l], old);
+        if (down) {
+          right = plus(now, alpha[l], right);
+        } else {
+          const Block<T> strictly = scaled(beta[l], old);
+          write(above + l * size<T>, strictly);
+          right = plus(strictly, alpha[l], right);
+        }
+        write(f + l * size<T>, now);
+        store<T>(yi + l * dp, load(yi + l * dp) + times(qi + l * dp, right));
+      }
+      Block<T> left;  // X_{l+1} and what came to it from the right
+      for (i64 l = w - 1; l >= 0; --l) {
+        const Block<T> from_right = scaled(alpha[l + 1], left);
+        left = plus(read(in + l * size<T>), T(1), from_right);
+        store<T>(yi + l * dp, load(yi + l * dp) + times(qi + l * dp, from_right));
+      }
+    });
+  });
+}
+
+/// y (n,dp) += ((q k^T) * L^T) v for one head.
+template <class T>
+void forward_h2v(const Head<T>& x, const T* q, const T* k, const T* v, T* y) {
+  const i64 w = x.width, dp = x.dp;
+  const Workspace<T> room(2 * w * size<T>);
+  T *const f = room.data(), *const z = room.data() + w * size<T>;
+  for_blocks(x, [&](i64 a, i64 c) {
+    for_sweeps(x, [&](i64 i, bool down, bool first) {
+      if (first) std::fill_n(f, w * size<T>, T(0));
+      const T *const alpha = x.alphas(i), *const beta = x.betas(i, down);
+      const T *const qi = q + i * w * dp + a, *const ki = k + i * w * dp + a, *const vi = v + i * w * dp + c;
+      T* const yi = y + i * w * dp + c;
+      Block<T> right;
+      for (i64 l = 0; l < w; ++l) {
+        right = plus(outer(ki + l * dp, load(vi + l * dp)), alpha[l], right);
+        write(z + l * size<T>, right);
+      }
+      Block<T> left;
+      for (i64 l = w - 1; l >= 0; --l) {
+        const Block<T> from_right = scaled(alpha[l + 1], left);
+        left = plus(outer(ki + l * dp, load(vi + l * dp)), T(1), from_right);
+        const Block<T> row = plus(read(z + l * size<T>), T(1), from_right), old = read(f + l * size<T>);
+        const Block<T> now = plus(row, beta[l], old);
+        write(f + l * size<T>, now);
+        store<T>(yi + l * dp, load(yi + l * dp) + times(qi + l * dp, down ? now : scaled(beta[l], old)));
+      }
+    });
+  });
+}
+
+/// Gradients of the decays of forward_v2h for the upstream gradient dy (n,dp): dlog_alpha (n) += d ln alpha, and
+/// dc (n) += the gradient of the running sums of ln beta down each column.
+///
+/// R_u = q_u dy_u^T is the gradient of (L T)_u, dX = row scan of R that of X. In a row (spec 1.6), with f, g the scans of X to
+/// the right and to the left and s, p those of R:  d ln alpha_t = alpha_t ( <p_t, f_{t-1}> + <s_{t-1}, g_t> ).
+/// Along a column, dc_i is the sum of the gradients of log L over all paths with an end in row i, + where the path goes on
+/// upwards from there, - where it goes on downwards. The ends are corners, <dX, X without T_i>, and keys, <T_i, P>: P_l
+/// collects the dX of the rows visited before, as F_l collects their T.
+template <class T>
+void decay_gradients_v2h(const Head<T>& x, const T* q, const T* k, const T* v, const T* dy, T* dlog_alpha, T* dc) {
+  const i64 w = x.width, dp = x.dp;
+  const Workspace<T> room(5 * w * size<T>);
+  T *const states = room.data(), *const others = states + w * size<T>;  // F and P
+  T *const before = others + w * size<T>, *const fs = before + w * size<T>, *const ss = fs + w * size<T>;
+  for_blocks(x, [&](i64 a, i64 c) {
+    for_sweeps(x, [&](i64 i, bool down, bool first) {
+      if (first) std::fill_n(states, 2 * w * size<T>, T(0));
+      const T *const alpha = x.alphas(i), *const beta = x.betas(i, down);
+      const T *const qi = q + i * w * dp + a, *const ki = k + i * w * dp + a;
+      const T *const vi = v + i * w * dp + c, *const dyi = dy + i * w * dp + c;
+      const T sign = down ? T(1) : T(-1);
+      Block<T> f, s;
+      for (i64 l = 0; l < w; ++l) {
+        const Block<T> old = scaled(beta[l], read(states + l * size<T>));
+        const Block<T> now = plus(old, T(1), outer(ki + l * dp, load(vi + l * dp)));
+        f = plus(down ? now : old, alpha[l], f);
+        s = plus(outer(qi + l * dp, load(dyi + l * dp)), alpha[l], s);
+        write(states + l * size<T>, now);
+        write(before + l * size<T>, old);
+        write(fs + l * size<T>, f);
+        write(ss + l * size<T>, s);
+      }
+      Block<T> g, p;
+      for (i64 l = w - 1; l >= 0; --l) {
+        const Block<T> r = outer(qi + l * dp, load(dyi + l * dp)), old = read(before + l * size<T>);
+        const Block<T> from_right = scaled(alpha[l + 1], p);
+        g = plus(down ? read(states + l * size<T>) : old, alpha[l + 1], g);
+        p = plus(r, T(1), from_right);
+        if (l > 0)
+          dlog_alpha[i * w + l] += alpha[l] * lane_sum<T>(dot(p, read(fs + (l - 1) * size<T>)) + dot(g, read(ss + (l - 1) * size<T>)));
+        const Block<T> dx = plus(read(ss + l * size<T>), T(1), from_right);
+        const Block<T> far = scaled(beta[l], read(others + l * size<T>));
+        const Block<T> t = outer(ki + l * dp, load(vi + l * dp));
+        dc[i * w + l] += sign * lane_sum<T>(dot(dx, old) + dot(t, far));
+        write(others + l * size<T>, plus(far, T(1), dx));
+      }
+    });
+  });
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels::linear_scan
