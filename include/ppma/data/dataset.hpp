@@ -5,6 +5,7 @@
 #include <atomic>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,9 @@
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
+
+/// Which part of a set: one to learn from, one to choose by, one to be judged by.
+enum class Split : u8 { train, val, test };
 
 /// An image with what is in it.
 struct Sample {

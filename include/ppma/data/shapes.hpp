@@ -17,8 +17,6 @@
 
 namespace ppma::inline PPMA_ABI {
 
-enum class Split : u8 { train, val, test };
-
 struct ShapesOptions {
   i64 height = 64, width = 64;
   i64 images = 10000;  // in the set
