@@ -6,7 +6,8 @@
 
 namespace ppma::inline PPMA_ABI {
 
-// clang-format off: a function and its derivative on a line each
+// A function and its derivative, on a line each.
+// clang-format off
 namespace functions {
 
 struct Relu {

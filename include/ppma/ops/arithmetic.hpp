@@ -8,7 +8,8 @@
 
 namespace ppma::inline PPMA_ABI {
 
-// clang-format off: a function and its derivative on a line each
+// A function and its derivative, on a line each.
+// clang-format off
 namespace functions {
 
 struct Add {
@@ -119,8 +120,9 @@ inline Tensor neg(const Tensor& x) { return elementwise("neg", x, functions::Sca
 
 /// a + b, broadcasting.
 inline Tensor add(const Tensor& a, const Tensor& b) {
-  return record(detail::combine("add", a, b, functions::Add{}), "add", {a, b},
-                [](const Tensor& dy) { return Grads{dy, dy}; });
+  return record(detail::combine("add", a, b, functions::Add{}), "add", {a, b}, [](const Tensor& dy) {
+    return Grads{dy, dy};
+  });
 }
 
 /// a - b, broadcasting.
