@@ -26,18 +26,17 @@ inline std::string to_string(LinearForm f) {
 
 namespace kernels {
 
-// The parts of one head in the layout of linear_scan: vectors padded, decays with their borders.
+// The parts of one head in the layout of linear_scan::Head.
 template <class T>
 struct LinearHead {
   const AttentionShape& x;
   i64 dp, numbers;
-  ZeroedWorkspace<T> alpha, beta, q, k, v, dy;
-  Workspace<T> sum;
+  Workspace<T> alpha, beta, q, k, v, dy, sum;
   linear_scan::Head<T> head;
 
-  explicit LinearHead(const AttentionShape& shape)
-      : x(shape), dp(linear_scan::padded_width<T>(x.head_width)), numbers(x.tokens() * dp), alpha((x.height + 1) * (x.width + 1)),
-        beta((x.height + 1) * (x.width + 1)), q(numbers), k(numbers), v(numbers), dy(numbers), sum(numbers),
+  LinearHead(const AttentionShape& shape, bool backward)
+      : x(shape), dp(round_to_lanes<T>(x.head_width)), numbers(x.tokens() * dp), alpha((x.height + 1) * (x.width + 1)),
+        beta((x.height + 1) * (x.width + 1)), q(numbers), k(numbers), v(numbers), dy(backward ? numbers : 0), sum(numbers),
         head{x.height, x.width, dp, alpha.data(), beta.data()} {}
 
   i64 at(i64 which) const { return which / x.heads * x.tokens() * x.channels() + which % x.heads * x.head_width; }
@@ -47,14 +46,22 @@ struct LinearHead {
   }
   // Copies head `which` (image * heads + head) of a (B,H,W,C) array in.
   void read(i64 which, const T* from, T* to) const {
-    for (i64 u = 0; u < x.tokens(); ++u) std::copy_n(from + at(which) + u * x.channels(), x.head_width, to + u * dp);
+    for (i64 c = 0; c < dp; c += lanes<T>) {
+      const i64 some = std::min(lanes<T>, x.head_width - c);
+      for (i64 u = 0; u < x.tokens(); ++u) {
+        const T* const p = from + at(which) + u * x.channels() + c;
+        store(to + c * x.tokens() + u * lanes<T>, some == lanes<T> ? load(p) : load_some(p, some));
+      }
+    }
   }
   // y of head `which` = ((q k^T) * mask) v, the sum over the paths.
   void attend(i64 which, bool v2h, bool h2v, const T* queries, const T* keys, const T* values, T* y) const {
     std::fill_n(sum.data(), numbers, T(0));
     if (v2h) linear_scan::forward_v2h<T>(head, queries, keys, values, sum.data());
     if (h2v) linear_scan::forward_h2v<T>(head, queries, keys, values, sum.data());
-    for (i64 u = 0; u < x.tokens(); ++u) std::copy_n(sum.data() + u * dp, x.head_width, y + at(which) + u * x.channels());
+    for (i64 c = 0; c < dp; c += lanes<T>)
+      for (i64 u = 0; u < x.tokens(); ++u)
+        std::copy_n(sum.data() + c * x.tokens() + u * lanes<T>, std::min(lanes<T>, x.head_width - c), y + at(which) + u * x.channels() + c);
   }
   static i64 grain(const AttentionShape& x) { return x.grain(12 * x.head_width); }
 };
@@ -63,7 +70,7 @@ template <class T>
 void linear_attention(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k, const T* v, const T* log_alpha,
                       const T* log_beta, T* y) {
   parallel_for(x.batch * x.heads, LinearHead<T>::grain(x), [=](i64 begin, i64 end) {
-    LinearHead<T> h(x);
+    LinearHead<T> h(x, false);
     for (i64 which = begin; which < end; ++which) {
       h.decays(which, log_alpha, log_beta);
       h.read(which, q, h.q.data()), h.read(which, k, h.k.data()), h.read(which, v, h.v.data());
@@ -80,7 +87,7 @@ void linear_attention_backward(Cpu, const AttentionShape& x, bool v2h, bool h2v,
                                const T* log_alpha, const T* log_beta, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha,
                                T* dlog_beta) {
   parallel_for(x.batch * x.heads, LinearHead<T>::grain(x), [=](i64 begin, i64 end) {
-    LinearHead<T> h(x);
+    LinearHead<T> h(x, true);
     const i64 n = x.tokens();
     const Workspace<T> column_sums(n);
     for (i64 which = begin; which < end; ++which) {

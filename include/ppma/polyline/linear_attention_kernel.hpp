@@ -14,30 +14,30 @@
 // Entries (a, c) of T never meet, except in y = sum over a. So T is cut into blocks of `group` rows a by one vector of
 // columns c, and each block makes its way over the whole grid alone, with its running sums in registers.
 
+#include <algorithm>
+
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/head.hpp"
 #include "ppma/kernels/simd.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels::linear_scan {
 
-inline constexpr i64 group = PPMA_SIMD_BYTES == 64 ? 8 : 4;  // rows of T in a block: running sums fill half of the registers
+// Rows of T in a block, at most a vector's lanes: with more the running sums would not fit the registers.
+template <class T>
+inline constexpr i64 group = std::min<i64>(lanes<T>, PPMA_SIMD_BYTES == 64 ? 8 : 4);
 
-constexpr i64 round_to_group(i64 d) { return (d + group - 1) / group * group; }
-
-// One head: vectors padded to whole registers and groups (dp), decays with a row and a column of zeros behind the grid.
+// One head. Tokens' vectors are cut into pieces of one register, (dp / lanes, n, lanes): a block reads along the tokens.
+// Decays have a row and a column of zeros behind the grid.
 template <class T>
 struct Head {
   i64 height, width, dp;
   const T *alpha, *beta;  // (H+1, W+1)
+  // Where component c of the tokens of row i begins; the next token is `lanes` away.
+  i64 at(i64 i, i64 c) const { return (c / lanes<T> * height + i) * width * lanes<T> + c % lanes<T>; }
   const T* alphas(i64 i) const { return alpha + i * (width + 1); }
   // Decay of column l on the way into row i from the row visited before.
   const T* betas(i64 i, bool down) const { return beta + (down ? i : i + 1) * (width + 1); }
 };
-
-template <class T>
-constexpr i64 padded_width(i64 d) {
-  return std::max(round_to_lanes<T>(d), round_to_group(d));  // one divides the other
-}
 
 // Decays of one head, (H+1, W+1): those that belong to no edge are 0, so that nothing enters a line from outside.
 template <class T>
@@ -49,30 +49,30 @@ void edge_decays(i64 height, i64 width, const T* log_decay, bool horizontal, T* 
 
 // A block of T in registers, and blocks in memory: `size` numbers each.
 template <class T>
-inline constexpr i64 size = group * lanes<T>;
+inline constexpr i64 size = group<T> * lanes<T>;
 
 template <class T>
 struct Block {
-  Vec<T> a[static_cast<std::size_t>(group)] = {};
+  Vec<T> a[static_cast<std::size_t>(group<T>)] = {};
 };
 template <class T>
 PPMA_INLINE Block<T> read(const T* p) {
   Block<T> b;
   PPMA_UNROLL
-  for (i64 a = 0; a < group; ++a) b.a[a] = load(p + a * lanes<T>);
+  for (i64 a = 0; a < group<T>; ++a) b.a[a] = load(p + a * lanes<T>);
   return b;
 }
 template <class T>
 PPMA_INLINE void write(T* p, const Block<T>& b) {
   PPMA_UNROLL
-  for (i64 a = 0; a < group; ++a) store<T>(p + a * lanes<T>, b.a[a]);
+  for (i64 a = 0; a < group<T>; ++a) store<T>(p + a * lanes<T>, b.a[a]);
 }
 // s v^T
 template <class T>
 PPMA_INLINE Block<T> outer(const T* s, Vec<T> v) {
   Block<T> b;
   PPMA_UNROLL
-  for (i64 a = 0; a < group; ++a) b.a[a] = s[a] * v;
+  for (i64 a = 0; a < group<T>; ++a) b.a[a] = s[a] * v;
   return b;
 }
 // x + decay * y
@@ -80,14 +80,14 @@ template <class T>
 PPMA_INLINE Block<T> plus(const Block<T>& x, T decay, const Block<T>& y) {
   Block<T> b;
   PPMA_UNROLL
-  for (i64 a = 0; a < group; ++a) b.a[a] = x.a[a] + decay * y.a[a];
+  for (i64 a = 0; a < group<T>; ++a) b.a[a] = x.a[a] + decay * y.a[a];
   return b;
 }
 template <class T>
 PPMA_INLINE Block<T> scaled(T decay, const Block<T>& x) {
   Block<T> b;
   PPMA_UNROLL
-  for (i64 a = 0; a < group; ++a) b.a[a] = decay * x.a[a];
+  for (i64 a = 0; a < group<T>; ++a) b.a[a] = decay * x.a[a];
   return b;
 }
 // s^T b
@@ -95,7 +95,7 @@ template <class T>
 PPMA_INLINE Vec<T> times(const T* s, const Block<T>& b) {
   Vec<T> v{};
   PPMA_UNROLL
-  for (i64 a = 0; a < group; ++a) v += s[a] * b.a[a];
+  for (i64 a = 0; a < group<T>; ++a) v += s[a] * b.a[a];
   return v;
 }
 // sum over lanes is left to the caller
@@ -103,15 +103,15 @@ template <class T>
 PPMA_INLINE Vec<T> dot(const Block<T>& x, const Block<T>& y) {
   Vec<T> v{};
   PPMA_UNROLL
-  for (i64 a = 0; a < group; ++a) v += x.a[a] * y.a[a];
+  for (i64 a = 0; a < group<T>; ++a) v += x.a[a] * y.a[a];
   return v;
 }
 
-// Calls f(first row, first column) for every block of T, then f's sweeps: down and up, row by row.
+// Calls f(first row, first column) for every block of T; for_sweeps then walks the grid's rows down and up.
 template <class T, class F>
 void for_blocks(const Head<T>& x, F f) {
   for (i64 c = 0; c < x.dp; c += lanes<T>)
-    for (i64 a = 0; a < x.dp; a += group) f(a, c);
+    for (i64 a = 0; a < x.dp; a += group<T>) f(a, c);
 }
 template <class T, class F>
 void for_sweeps(const Head<T>& x, F row) {
@@ -119,74 +119,72 @@ void for_sweeps(const Head<T>& x, F row) {
     for (i64 r = 0; r < x.height; ++r) row(down ? r : x.height - 1 - r, down, r == 0);
 }
 
-/// y (n,dp) += ((q k^T) * L) v for one head; q, k, v (n,dp).
+/// y (n,d) += ((q k^T) * L) v for one head; q, k, v, y laid out as Head says.
 template <class T>
 void forward_v2h(const Head<T>& x, const T* q, const T* k, const T* v, T* y) {
-  const i64 w = x.width, dp = x.dp;
-  const Workspace<T> room(2 * w * size<T>);
-  T *const f = room.data(), *const above = room.data() + w * size<T>;
+  const i64 w = x.width;
+  const Workspace<T> room(w * size<T>);
+  T* const f = room.data();  // between the two passes over a row it holds X
   for_blocks(x, [&](i64 a, i64 c) {
     for_sweeps(x, [&](i64 i, bool down, bool first) {
       if (first) std::fill_n(f, w * size<T>, T(0));
       const T *const alpha = x.alphas(i), *const beta = x.betas(i, down);
-      const T *const qi = q + i * w * dp + a, *const ki = k + i * w * dp + a, *const vi = v + i * w * dp + c;
-      T* const yi = y + i * w * dp + c;
-      T* const in = down ? f : above;  // X
+      const T *const qi = q + x.at(i, a), *const ki = k + x.at(i, a), *const vi = v + x.at(i, c);
+      T* const yi = y + x.at(i, c);
+      const auto own = [&](i64 l) { return outer(ki + l * lanes<T>, load(vi + l * lanes<T>)); };
+      const auto answer = [&](i64 l, const Block<T>& state) {
+        store<T>(yi + l * lanes<T>, load(yi + l * lanes<T>) + times(qi + l * lanes<T>, state));
+      };
       Block<T> right;
       for (i64 l = 0; l < w; ++l) {
-        const Block<T> t = outer(ki + l * dp, load(vi + l * dp)), old = read(f + l * size<T>);
-        const Block<T> now = plus(t, beta[l], old);
-        if (down) {
-          right = plus(now, alpha[l], right);
-        } else {
-          const Block<T> strictly = scaled(beta[l], old);
-          write(above + l * size<T>, strictly);
-          right = plus(strictly, alpha[l], right);
-        }
-        write(f + l * size<T>, now);
-        store<T>(yi + l * dp, load(yi + l * dp) + times(qi + l * dp, right));
+        const Block<T> strictly = scaled(beta[l], read(f + l * size<T>));
+        const Block<T> in = down ? plus(strictly, T(1), own(l)) : strictly;
+        right = plus(in, alpha[l], right);
+        write(f + l * size<T>, in);
+        answer(l, right);
       }
       Block<T> left;  // X_{l+1} and what came to it from the right
       for (i64 l = w - 1; l >= 0; --l) {
-        const Block<T> from_right = scaled(alpha[l + 1], left);
-        left = plus(read(in + l * size<T>), T(1), from_right);
-        store<T>(yi + l * dp, load(yi + l * dp) + times(qi + l * dp, from_right));
+        const Block<T> from_right = scaled(alpha[l + 1], left), in = read(f + l * size<T>);
+        left = plus(in, T(1), from_right);
+        if (!down) write(f + l * size<T>, plus(in, T(1), own(l)));
+        answer(l, from_right);
       }
     });
   });
 }
 
-/// y (n,dp) += ((q k^T) * L^T) v for one head.
+/// y (n,d) += ((q k^T) * L^T) v for one head.
 template <class T>
 void forward_h2v(const Head<T>& x, const T* q, const T* k, const T* v, T* y) {
-  const i64 w = x.width, dp = x.dp;
+  const i64 w = x.width;
   const Workspace<T> room(2 * w * size<T>);
   T *const f = room.data(), *const z = room.data() + w * size<T>;
   for_blocks(x, [&](i64 a, i64 c) {
     for_sweeps(x, [&](i64 i, bool down, bool first) {
       if (first) std::fill_n(f, w * size<T>, T(0));
       const T *const alpha = x.alphas(i), *const beta = x.betas(i, down);
-      const T *const qi = q + i * w * dp + a, *const ki = k + i * w * dp + a, *const vi = v + i * w * dp + c;
-      T* const yi = y + i * w * dp + c;
+      const T *const qi = q + x.at(i, a), *const ki = k + x.at(i, a), *const vi = v + x.at(i, c);
+      T* const yi = y + x.at(i, c);
       Block<T> right;
       for (i64 l = 0; l < w; ++l) {
-        right = plus(outer(ki + l * dp, load(vi + l * dp)), alpha[l], right);
+        right = plus(outer(ki + l * lanes<T>, load(vi + l * lanes<T>)), alpha[l], right);
         write(z + l * size<T>, right);
       }
       Block<T> left;
       for (i64 l = w - 1; l >= 0; --l) {
         const Block<T> from_right = scaled(alpha[l + 1], left);
-        left = plus(outer(ki + l * dp, load(vi + l * dp)), T(1), from_right);
+        left = plus(outer(ki + l * lanes<T>, load(vi + l * lanes<T>)), T(1), from_right);
         const Block<T> row = plus(read(z + l * size<T>), T(1), from_right), old = read(f + l * size<T>);
         const Block<T> now = plus(row, beta[l], old);
         write(f + l * size<T>, now);
-        store<T>(yi + l * dp, load(yi + l * dp) + times(qi + l * dp, down ? now : scaled(beta[l], old)));
+        store<T>(yi + l * lanes<T>, load(yi + l * lanes<T>) + times(qi + l * lanes<T>, down ? now : scaled(beta[l], old)));
       }
     });
   });
 }
 
-/// Gradients of the decays of forward_v2h for the upstream gradient dy (n,dp): dlog_alpha (n) += d ln alpha, and
+/// Gradients of the decays of forward_v2h for the upstream gradient dy (n,d): dlog_alpha (n) += d ln alpha, and
 /// dc (n) += the gradient of the running sums of ln beta down each column.
 ///
 /// R_u = q_u dy_u^T is the gradient of (L T)_u, dX = row scan of R that of X. In a row (spec 1.6), with f, g the scans of X to
@@ -196,7 +194,7 @@ void forward_h2v(const Head<T>& x, const T* q, const T* k, const T* v, T* y) {
 /// collects the dX of the rows visited before, as F_l collects their T.
 template <class T>
 void decay_gradients_v2h(const Head<T>& x, const T* q, const T* k, const T* v, const T* dy, T* dlog_alpha, T* dc) {
-  const i64 w = x.width, dp = x.dp;
+  const i64 w = x.width;
   const Workspace<T> room(5 * w * size<T>);
   T *const states = room.data(), *const others = states + w * size<T>;  // F and P
   T *const before = others + w * size<T>, *const fs = before + w * size<T>, *const ss = fs + w * size<T>;
@@ -204,15 +202,15 @@ void decay_gradients_v2h(const Head<T>& x, const T* q, const T* k, const T* v, c
     for_sweeps(x, [&](i64 i, bool down, bool first) {
       if (first) std::fill_n(states, 2 * w * size<T>, T(0));
       const T *const alpha = x.alphas(i), *const beta = x.betas(i, down);
-      const T *const qi = q + i * w * dp + a, *const ki = k + i * w * dp + a;
-      const T *const vi = v + i * w * dp + c, *const dyi = dy + i * w * dp + c;
+      const T *const qi = q + x.at(i, a), *const ki = k + x.at(i, a);
+      const T *const vi = v + x.at(i, c), *const dyi = dy + x.at(i, c);
       const T sign = down ? T(1) : T(-1);
       Block<T> f, s;
       for (i64 l = 0; l < w; ++l) {
         const Block<T> old = scaled(beta[l], read(states + l * size<T>));
-        const Block<T> now = plus(old, T(1), outer(ki + l * dp, load(vi + l * dp)));
+        const Block<T> now = plus(old, T(1), outer(ki + l * lanes<T>, load(vi + l * lanes<T>)));
         f = plus(down ? now : old, alpha[l], f);
-        s = plus(outer(qi + l * dp, load(dyi + l * dp)), alpha[l], s);
+        s = plus(outer(qi + l * lanes<T>, load(dyi + l * lanes<T>)), alpha[l], s);
         write(states + l * size<T>, now);
         write(before + l * size<T>, old);
         write(fs + l * size<T>, f);
@@ -220,7 +218,7 @@ void decay_gradients_v2h(const Head<T>& x, const T* q, const T* k, const T* v, c
       }
       Block<T> g, p;
       for (i64 l = w - 1; l >= 0; --l) {
-        const Block<T> r = outer(qi + l * dp, load(dyi + l * dp)), old = read(before + l * size<T>);
+        const Block<T> r = outer(qi + l * lanes<T>, load(dyi + l * lanes<T>)), old = read(before + l * size<T>);
         const Block<T> from_right = scaled(alpha[l + 1], p);
         g = plus(down ? read(states + l * size<T>) : old, alpha[l + 1], g);
         p = plus(r, T(1), from_right);
@@ -228,7 +226,7 @@ void decay_gradients_v2h(const Head<T>& x, const T* q, const T* k, const T* v, c
           dlog_alpha[i * w + l] += alpha[l] * lane_sum<T>(dot(p, read(fs + (l - 1) * size<T>)) + dot(g, read(ss + (l - 1) * size<T>)));
         const Block<T> dx = plus(read(ss + l * size<T>), T(1), from_right);
         const Block<T> far = scaled(beta[l], read(others + l * size<T>));
-        const Block<T> t = outer(ki + l * dp, load(vi + l * dp));
+        const Block<T> t = outer(ki + l * lanes<T>, load(vi + l * lanes<T>));
         dc[i * w + l] += sign * lane_sum<T>(dot(dx, old) + dot(t, far));
         write(others + l * size<T>, plus(far, T(1), dx));
       }
