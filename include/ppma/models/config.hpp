@@ -26,6 +26,7 @@ struct PpmaConfig {
   i64 num_classes = 1000;
   double drop_path_rate = 0.1;  // of the last block; rises linearly from 0
   MaskKind mask = MaskKind::polyline;
+  bool fused = true;  // attention without N x N arrays; false: composed from elementary operations, to compare with
 
   i64 blocks() const { return depths[0] + depths[1] + depths[2] + depths[3]; }
 };

@@ -3,9 +3,10 @@
 // Legend: B batch, Hin Win image, H W grid of a stage (strides 4, 8, 16, 32, rounded up), C channels of a stage.
 
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "ppma/models/blocks.hpp"
+#include "ppma/models/block.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/reduce.hpp"
 
@@ -36,16 +37,16 @@ struct Backbone {
     Tensor x = permute(images, {0, 2, 3, 1});  // (B,Hin,Win,3)
     {
       const Scope scope("patch_embed");
-      x = patch_embed.forward(x, ctx);
+      x = ctx.seen(patch_embed.forward(std::move(x), ctx));
     }
     if (maps) maps->emplace_back("patch_embed", x);
     std::vector<Tensor> stages;
     for (std::size_t s = 0; s < layers.size(); ++s) {
       const std::string name = str("layers.", s);
       const Scope scope(name);
-      x = layers[s].forward(x, ctx);
+      x = ctx.seen(layers[s].forward(std::move(x), ctx));
       stages.push_back(x);
-      if (layers[s].downsample) x = layers[s].downsample->forward(x, ctx);
+      x = layers[s].merge(x, ctx);
       if (maps) maps->emplace_back(str("stage", s), x);
     }
     return stages;
@@ -74,7 +75,7 @@ struct Ppma {
     const Tensor x = backbone.forward(images, ctx, maps).back();  // (B,H,W,C)
     const Scope scope("head");
     const Tensor y = silu(norm.forward(proj.forward(x), ctx));    // (B,H,W,projection)
-    const Tensor logits = head.forward(mean(y, {1, 2}));          // (B,classes)
+    const Tensor logits = ctx.seen(head.forward(mean(y, {1, 2})));  // (B,classes)
     if (maps) maps->emplace_back("logits", logits);
     return logits;
   }

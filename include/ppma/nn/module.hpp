@@ -18,6 +18,8 @@
 //
 // Training or evaluation is not a state of the layers but an argument of forward, the Context: nobody forgets eval().
 
+#include <algorithm>
+#include <functional>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -29,10 +31,18 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// What a forward pass is for: training (batch statistics, drop path, drawn from rng) or evaluation.
+/// What a forward pass is for: training (batch statistics, drop path, drawn from rng) or evaluation; and who watches.
 struct Context {
   bool training = false;
   Rng rng{};
+  /// Called with a module's path, "layers.0.blocks.1.retention", and its output, as the pass goes by; may be empty.
+  std::function<void(const std::string& path, const Tensor& output)> observe{};
+
+  /// Shows the output of the module whose Scope is innermost; returns it.
+  Tensor seen(Tensor output) const {
+    if (observe) observe(Scope::path(), output);
+    return output;
+  }
 };
 
 enum class Kind { parameter, buffer };
@@ -102,12 +112,20 @@ std::vector<Field> named_parameters(M& module) {
   return fields;
 }
 
-/// Number of trainable elements.
+/// Number of elements of all parameters.
 template <class M>
 i64 parameter_count(M& module) {
   i64 n = 0;
   for (const Field& f : named_parameters(module)) n += f.tensor.numel();
   return n;
+}
+
+/// Marks all parameters of a module, or of a part of it, as trained or frozen.
+template <class M>
+void set_trainable(M& module, bool on) {
+  for_each_field(module, [on](const std::string&, Tensor& t, Kind kind) {
+    if (kind == Kind::parameter) t.requires_grad(on);
+  });
 }
 
 template <class M>

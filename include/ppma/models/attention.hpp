@@ -1,0 +1,115 @@
+#pragma once
+// The attention layer of a block under its published names (spec 3.4): projections, rotary positions, the mask's decays,
+// polyline path masked attention, a local term. The attention itself is in polyline/.
+// Legend: B batch, H W grid, G heads, d head width, C = G d channels.
+
+#include <cmath>
+#include <optional>
+#include <vector>
+
+#include "ppma/nn/layers.hpp"
+#include "ppma/ops/rotary.hpp"
+#include "ppma/polyline/ablation.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// What the blocks of one stage share.
+struct StageConfig {
+  i64 channels, heads, hidden;
+  bool criss_cross, layer_scale;
+  double layer_init_value;
+  MaskKind mask;
+  bool fused;  // else composed attention
+};
+
+/// Where the decay factors come from.
+struct PathEmbed {
+  Tensor dt_bias;           // (G)
+  Tensor A_log;             // (G)
+  Tensor dt_linear_weight;  // (2,d); (1,d) if alpha and beta are shared
+
+  PathEmbed(i64 heads, i64 d, MaskKind mask, Rng rng) {
+    Tensor bias = Tensor::empty({heads}), a = Tensor::empty({heads});
+    for (i64 g = 0; g < heads; ++g) {
+      // dt log-uniform in [0.001, 0.1]; the bias is its inverse softplus
+      const double dt = std::exp(rng.uniform(std::log(0.001), std::log(0.1)));
+      bias.data<float>()[g] = static_cast<float>(dt + std::log(-std::expm1(-dt)));
+      a.data<float>()[g] = static_cast<float>(std::log(rng.uniform(1.0, 1.1)));
+    }
+    dt_bias = parameter(bias), A_log = parameter(a);
+    dt_linear_weight = parameter(truncated_normal({decay_outputs(mask), d}, rng));
+  }
+  /// Log decays, (B,G,H,W) each, of normalised tokens (B,H,W,C).
+  LogDecay forward(const Tensor& x, bool fused = true) const {
+    return fused ? log_decay(x, dt_linear_weight, dt_bias, A_log) : log_decay_composed(x, dt_linear_weight, dt_bias, A_log);
+  }
+  template <class V>
+  void fields(V& v) {
+    v.parameter("dt_bias", dt_bias), v.parameter("A_log", A_log), v.parameter("dt_linear.weight", dt_linear_weight);
+  }
+};
+
+/// `Relpos`: the position buffers of a stage.
+struct Positions {
+  Tensor angle;  // (d): rotary angle of each channel
+  Tensor decay;  // (G), RMT only: log decay of each head
+
+  Positions(const StageConfig& c, double rmt_range) : angle(rotary_angle(c.channels / c.heads)) {
+    if (c.mask == MaskKind::rmt) decay = rmt_decay_log(c.heads, 2, rmt_range);
+  }
+  template <class V>
+  void fields(V& v) {
+    v.buffer("angle", angle), v.buffer("decay", decay);
+  }
+};
+
+/// out_proj( attention(q, k, v, mask) + lepe(v) )
+struct Attention {
+  StageConfig config;
+  Linear q_proj, k_proj, v_proj;
+  DepthwiseConv2d lepe;  // 5x5 on v
+  Linear out_proj;
+  std::optional<PathEmbed> path_embed;  // where the mask is learnt
+
+  Attention(const StageConfig& c, Rng& rng)
+      : config(c), q_proj(c.channels, c.channels, rng), k_proj(c.channels, c.channels, rng),
+        v_proj(c.channels, c.channels, rng), lepe(c.channels, 5, rng), out_proj(c.channels, c.channels, rng) {
+    // Draws of its own: networks of one seed that differ in the mask begin with the same weights elsewhere.
+    if (decay_outputs(c.mask) > 0) path_embed.emplace(c.heads, c.channels / c.heads, c.mask, rng.fork(rng.position()));
+  }
+
+  /// x (B,H,W,C), already normalised -> (B,H,W,C)
+  Tensor forward(const Tensor& x, const Positions& at) const {
+    const double scale = 1 / std::sqrt(static_cast<double>(config.channels / config.heads));
+    const Tensor q = rotary(q_proj.forward(x), at.angle, config.heads);         // (B,H,W,C)
+    const Tensor k = rotary(k_proj.forward(x), at.angle, config.heads, scale);  // (B,H,W,C)
+    const Tensor v = v_proj.forward(x);                                         // (B,H,W,C)
+    const Tensor y = attend(q, k, v, decays(x, at));                            // (B,H,W,C)
+    return out_proj.forward(lepe.forward(v, y));
+  }
+
+  /// The mask's log decays for tokens x (B,H,W,C): learnt, RMT's constants, or none.
+  LogDecay decays(const Tensor& x, const Positions& at) const {
+    if (path_embed) return path_embed->forward(x, config.fused);
+    if (at.decay.defined()) return constant_log_decay(at.decay, x.dim(0), x.dim(1), x.dim(2));
+    return {};
+  }
+
+  Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const LogDecay& decay) const {
+    const bool sequence = config.mask == MaskKind::cross_scan || config.mask == MaskKind::hilbert;  // has no other form
+    if (config.fused || sequence)
+      return config.criss_cross ? masked_criss_cross(q, k, v, config.heads, config.mask, decay)
+                                : masked_whole_attention(q, k, v, config.heads, config.mask, decay);
+    const Order order = criss_cross_order(config.mask);
+    if (config.criss_cross) return criss_cross_attention_composed(q, k, v, config.heads, decay.log_alpha, decay.log_beta, order);
+    return whole_attention_with(q, k, v, config.heads, ablation_log_masks(config.mask, decay));
+  }
+
+  template <class V>
+  void fields(V& v) {
+    v.child("q_proj", q_proj), v.child("k_proj", k_proj), v.child("v_proj", v_proj), v.child("lepe", lepe);
+    v.child("out_proj", out_proj), v.child("path_embed", path_embed);
+  }
+};
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,117 @@
+#pragma once
+// One block and one stage of the network (spec 3.3 and 3.6). Legend: B batch, H W grid, C channels, F hidden channels.
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ppma/models/attention.hpp"
+#include "ppma/models/config.hpp"
+#include "ppma/models/stem.hpp"
+#include "ppma/ops/dropout.hpp"
+#include "ppma/ops/residual.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// fc2(h + dwconv(h)), h = GELU(fc1 x)
+struct FeedForward {
+  Linear fc1, fc2;
+  DepthwiseConv2d dwconv;  // 3x3
+
+  FeedForward(i64 channels, i64 hidden, Rng& rng)
+      : fc1(channels, hidden, rng), fc2(hidden, channels, rng), dwconv(hidden, 3, rng) {}
+  Tensor forward(const Tensor& x) const {
+    const Tensor h = gelu(fc1.forward(x));     // (B,H,W,F)
+    return fc2.forward(dwconv.forward(h, h));  // (B,H,W,C)
+  }
+  template <class V>
+  void fields(V& v) {
+    v.child("fc1", fc1), v.child("fc2", fc2), v.child("dwconv", dwconv);
+  }
+};
+
+/// x += pos(x);  x += DropPath(gamma_1 attention(LN x));  x += DropPath(gamma_2 ffn(LN x))
+struct Block {
+  Tensor gamma_1, gamma_2;  // (1,1,1,C), where layer scale is on
+  LayerNorm retention_layer_norm;
+  Attention retention;
+  LayerNorm final_layer_norm;
+  FeedForward ffn;
+  DepthwiseConv2d pos;  // 3x3
+  double drop_path;     // probability that a sample skips a branch in training
+
+  Block(const StageConfig& c, double drop, Rng& rng)
+      : retention_layer_norm(c.channels, 1e-6), retention(c, rng), final_layer_norm(c.channels, 1e-6),
+        ffn(c.channels, c.hidden, rng), pos(c.channels, 3, rng), drop_path(drop) {
+    if (!c.layer_scale) return;
+    gamma_1 = parameter(Tensor::full({1, 1, 1, c.channels}, c.layer_init_value));
+    gamma_2 = parameter(Tensor::full({1, 1, 1, c.channels}, c.layer_init_value));
+  }
+  /// x (B,H,W,C) -> (B,H,W,C)
+  Tensor forward(Tensor x, const Positions& at, Context& ctx) const {
+    x = pos.forward(x, x);
+    x = residual(x, attend(x, at, ctx), gamma_1, keep(x, ctx));
+    return residual(x, feed_forward(x, ctx), gamma_2, keep(x, ctx));
+  }
+  template <class V>
+  void fields(V& v) {
+    v.parameter("gamma_1", gamma_1), v.parameter("gamma_2", gamma_2);
+    v.child("retention_layer_norm", retention_layer_norm), v.child("retention", retention);
+    v.child("final_layer_norm", final_layer_norm), v.child("ffn", ffn), v.child("pos", pos);
+  }
+
+ private:
+  Tensor attend(const Tensor& x, const Positions& at, const Context& ctx) const {
+    const Scope scope("retention");
+    return ctx.seen(retention.forward(retention_layer_norm.forward(x), at));
+  }
+  Tensor feed_forward(const Tensor& x, const Context& ctx) const {
+    const Scope scope("ffn");
+    return ctx.seen(ffn.forward(final_layer_norm.forward(x)));
+  }
+  // One draw a sample and branch.
+  Tensor keep(const Tensor& x, Context& ctx) const {
+    if (!ctx.training || drop_path == 0) return Tensor();
+    return drop_path_factors(x.dim(0), drop_path, ctx.rng, x.dtype());
+  }
+};
+
+/// Blocks at one resolution; the merging that follows is part of the published stage.
+struct Stage {
+  Positions Relpos;
+  std::vector<Block> blocks;
+  std::optional<Merge> downsample;
+
+  /// first_block: number of the stage's first block in the whole network, for the drop path rates.
+  Stage(const PpmaConfig& c, std::size_t s, i64 first_block, Rng& rng) : Relpos(stage_config(c, s), c.heads_ranges[s]) {
+    const double last = static_cast<double>(std::max<i64>(1, c.blocks() - 1));
+    for (i64 n = 0; n < c.depths[s]; ++n)
+      blocks.emplace_back(stage_config(c, s), c.drop_path_rate * static_cast<double>(first_block + n) / last, rng);
+    if (s < 3) downsample.emplace(c.embed_dims[s], c.embed_dims[s + 1], rng);
+  }
+  /// The map before merging.
+  Tensor forward(Tensor x, Context& ctx) const {
+    for (std::size_t n = 0; n < blocks.size(); ++n) {
+      const std::string name = str("blocks.", n);
+      const Scope scope(name);
+      x = ctx.seen(blocks[n].forward(std::move(x), Relpos, ctx));
+    }
+    return x;
+  }
+  Tensor merge(const Tensor& x, const Context& ctx) {
+    if (!downsample) return x;
+    const Scope scope("downsample");
+    return ctx.seen(downsample->forward(x, ctx));
+  }
+  static StageConfig stage_config(const PpmaConfig& c, std::size_t s) {
+    return {c.embed_dims[s], c.num_heads[s], static_cast<i64>(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s])),
+            c.chunkwise_recurrents[s], c.layerscales[s], c.layer_init_values, c.mask, c.fused};
+  }
+  template <class V>
+  void fields(V& v) {
+    v.child("Relpos", Relpos), v.children("blocks", blocks), v.child("downsample", downsample);
+  }
+};
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,53 @@
+#pragma once
+// Where the grid of tokens gets coarser: the stem, and the merging between stages (spec 3.2 and 3.7).
+// Legend: B batch, H W grid, C channels.
+
+#include <vector>
+
+#include "ppma/nn/layers.hpp"
+#include "ppma/ops/activation.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// Four 3x3 convolutions, the first and third with stride 2: (B,Hin,Win,3) -> (B,H,W,C), stride 4.
+struct Stem {
+  std::vector<Conv2d> convs;
+  std::vector<BatchNorm> norms;
+
+  Stem(i64 channels, Rng& rng) {
+    i64 in = 3;
+    for (int i = 0; i < 4; ++i) {
+      const i64 out = i < 2 ? channels / 2 : channels;
+      convs.emplace_back(in, out, 3, ConvOptions{i % 2 == 0 ? 2 : 1, 1, 1}, rng);
+      norms.emplace_back(out);
+      in = out;
+    }
+  }
+  Tensor forward(Tensor x, const Context& ctx) {
+    for (std::size_t i = 0; i < convs.size(); ++i) {
+      x = norms[i].forward(convs[i].forward(x), ctx);
+      if (i + 1 < convs.size()) x = gelu(x);
+    }
+    return x;
+  }
+  template <class V>
+  void fields(V& v) {  // indices of the published Sequential: convolution, norm, GELU
+    for (std::size_t i = 0; i < convs.size(); ++i)
+      v.child(str("proj.", 3 * i).c_str(), convs[i]), v.child(str("proj.", 3 * i + 1).c_str(), norms[i]);
+  }
+};
+
+/// Between stages: convolution 3x3 with stride 2, then batch norm. (B,H,W,in) -> (B,ceil(H/2),ceil(W/2),out)
+struct Merge {
+  Conv2d reduction;
+  BatchNorm norm;
+
+  Merge(i64 in, i64 out, Rng& rng) : reduction(in, out, 3, ConvOptions{2, 1, 1}, rng), norm(out) {}
+  Tensor forward(const Tensor& x, const Context& ctx) { return norm.forward(reduction.forward(x), ctx); }
+  template <class V>
+  void fields(V& v) {
+    v.child("reduction", reduction), v.child("norm", norm);
+  }
+};
+
+}  // namespace ppma::inline PPMA_ABI

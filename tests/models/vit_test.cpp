@@ -1,0 +1,95 @@
+// The plain vision transformer with and without the mask: torchvision's values, DeiT-tiny's size, what cannot be.
+
+#include "help.hpp"
+#include "ppma/models/summary.hpp"
+#include "ppma/ops/loss.hpp"
+
+using namespace ppma;
+using namespace models_test;
+
+namespace {
+
+VitConfig small(MaskKind mask) {
+  VitConfig c;
+  c.image_size = 32, c.patch_size = 8, c.width = 24, c.depth = 2, c.heads = 3, c.num_classes = 10, c.drop_path_rate = 0;
+  c.mask = mask;
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("a vision transformer with and without the mask has the reference's logits and gradients", "[models]") {
+  const TensorMap want = read_safetensors(reference("vit.safetensors")).tensors;
+  for (const MaskKind mask : {MaskKind::none, MaskKind::polyline})
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      Vit model(small(mask));
+      fill_by_formula(model);
+      to(model, dtype);
+      const Tensor images = as(formula_image("vit.input", {2, 3, 32, 32}), dtype);
+      Context ctx{true, Rng(1)};
+      const Tensor logits = model.forward(images, ctx);
+      cross_entropy(logits, get(want, "target")).backward();
+      INFO(to_string(mask) << " " << to_string(dtype));
+      const bool f32 = dtype == DType::f32;
+      CHECK(distance(logits, get(want, to_string(mask) + ".logits")) < (f32 ? 1e-5 : 1e-6));
+      i64 compared = 0;
+      for (const Field& f : named_parameters(model)) {
+        INFO(f.name);
+        REQUIRE(f.tensor.grad().defined());
+        CHECK(distance(f.tensor.grad(), get(want, to_string(mask) + ".grad." + f.name)) < (f32 ? 1e-4 : 1e-6));
+        ++compared;
+      }
+      i64 given = 0;
+      for (const auto& t : want) given += t.first.rfind(to_string(mask) + ".grad.", 0) == 0;
+      CHECK(compared == given);
+    }
+}
+
+TEST_CASE("DeiT-tiny has the published size", "[models]") {
+  const SkipInit skip;
+  Vit plain(deit_tiny()), masked(deit_tiny(MaskKind::polyline));
+  CHECK(parameter_count(plain) == 5717416);
+  CHECK(parameter_count(masked) == 5719024);
+  CHECK(state_dict(plain).size() == 152);
+  CHECK(state_dict(plain)[0].name == "cls_token");
+  CHECK(state_dict(plain)[3].name == "patch_embed.proj.bias");
+  const i64 t = 197, c = 192;
+  const i64 macs = 196 * 768 * c + 12 * (12 * t * c * c + 2 * t * t * c) + c * 1000;
+  const Summary s = summary(plain, 1), m = summary(masked, 1);
+  CHECK(s.parameters() == 5717416);
+  CHECK(s.macs() == macs);
+  CHECK(m.parameters() == 5719024);
+  CHECK(m.macs() == macs + 12 * 2 * 196 * c);
+  CHECK(m.flops() > s.flops());
+}
+
+TEST_CASE("every mask runs in a vision transformer, its images independent of each other", "[models]") {
+  const Tensor images = as(formula_image("vit.input", {2, 3, 32, 32}), DType::f64);
+  std::vector<Tensor> all;
+  for (const auto& kind : mask_kinds()) {
+    Vit model(small(kind.first));
+    fill_by_formula(model);
+    to(model, DType::f64);
+    const Tensor logits = model.forward(images);
+    INFO(kind.second);
+    for (const Tensor& other : all) CHECK(distance(logits, other) > 1e-6);
+    all.push_back(logits);
+    for (i64 b = 0; b < 2; ++b) CHECK(distance(model.forward(narrow(images, 0, b, 1)), narrow(logits, 0, b, 1)) < 1e-13);
+  }
+}
+
+TEST_CASE("the class token is undamped by the mask", "[models]") {
+  const Tensor m = with_class_token(Tensor::full({1, 1, 2, 2}, -3, DType::f64));
+  CHECK(m.to_vector<double>() == std::vector<double>{0, 0, 0, 0, -3, -3, 0, -3, -3});
+}
+
+TEST_CASE("what a vision transformer refuses", "[models]") {
+  Vit model(small(MaskKind::none));
+  CHECK(says([&] { model.forward(Tensor::zeros({1, 3, 40, 32})); }, "vit: images must be (B,3,32,32), got (1, 3, 40, 32)"));
+  VitConfig c = small(MaskKind::none);
+  c.patch_size = 5;
+  CHECK(says([&] { Vit bad(c); }, "image_size 32 is no multiple of patch_size 5"));
+  c = small(MaskKind::none);
+  c.heads = 5;
+  CHECK(says([&] { Vit bad(c); }, "does not divide into 5 heads"));
+}
