@@ -196,6 +196,9 @@ class StbMemory {
 #define STBIW_FREE(p) ppma::detail::StbMemory::give(p)
 
 namespace ppma::inline PPMA_ABI::stb {
+// The C functions whose names are also operations on tensors (ops/arithmetic.hpp).
+using std::abs;
+using std::pow;
 #include PPMA_STB_IMAGE
 #include PPMA_STB_IMAGE_WRITE
 }  // namespace ppma::inline PPMA_ABI::stb
