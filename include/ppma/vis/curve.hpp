@@ -1,0 +1,151 @@
+#pragma once
+// Curves: training curves and the like as a line chart. Axes with round numbers, a faint grid, and each line's name at
+// its end instead of a legend to look up.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ppma/vis/colormap.hpp"
+#include "ppma/vis/panels.hpp"
+#include "ppma/vis/picture.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct Series {
+  std::string name;
+  std::vector<double> x, y;  // equally many; points that are not finite interrupt the line
+};
+
+struct CurveOptions {
+  std::string title{}, x_label{}, y_label{};
+  i64 width = 720, height = 440;  // pixels
+  std::optional<Range> y_range{};
+};
+
+/// Round numbers (1, 2 or 5 times a power of ten apart) in [low, high], about `count` of them.
+inline std::vector<double> round_ticks(double low, double high, int count) {
+  if (!(high > low)) return {low};
+  const double rough = (high - low) / count, power = std::pow(10, std::floor(std::log10(rough)));
+  const double fraction = rough / power, step = power * (fraction < 1.5   ? 1
+                                                         : fraction < 3.5 ? 2
+                                                         : fraction < 7.5 ? 5
+                                                                          : 10);
+  std::vector<double> ticks;
+  for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k) ticks.push_back(k * step + 0.0);
+  return ticks;
+}
+
+namespace detail {
+
+// Colours that stay apart for colour-blind eyes (Masataka Okabe and Kei Ito, 2008), darkest first.
+inline Color series_color(std::size_t k) {
+  static constexpr Color colors[] = {{0, 114, 178},   {213, 94, 0},  {0, 158, 115},
+                                     {204, 121, 167}, {230, 159, 0}, {86, 180, 233}};
+  return colors[k % 6];
+}
+
+// As many decimals as tell neighbouring ticks apart.
+inline std::string tick_label(double v, double step) {
+  if (std::abs(v) >= 1e5 || (step < 1e-4 && step > 0)) return short_number(v);
+  const int decimals = step > 0 ? std::max(0, static_cast<int>(std::ceil(-std::log10(step) - 1e-6))) : 2;
+  char buffer[48];
+  const int n = std::snprintf(buffer, sizeof buffer, "%.*f", decimals, v);
+  std::string s(buffer, buffer + n);
+  if (s[0] == '-') s.replace(0, 1, "\u2212");
+  return s;
+}
+
+}  // namespace detail
+
+/// Lines over common axes. Errors: a series whose x and y differ in length; no finite point at all.
+inline Picture curves(const std::vector<Series>& series, const CurveOptions& options = {}) {
+  Range xs{INFINITY, -INFINITY}, ys{INFINITY, -INFINITY};
+  for (const Series& s : series) {
+    check(s.x.size() == s.y.size(), "curves: \"", s.name, "\" has ", s.x.size(), " x and ", s.y.size(), " y");
+    for (std::size_t i = 0; i < s.x.size(); ++i)
+      if (std::isfinite(s.x[i]) && std::isfinite(s.y[i])) {
+        xs = {std::min(xs.low, s.x[i]), std::max(xs.high, s.x[i])};
+        ys = {std::min(ys.low, s.y[i]), std::max(ys.high, s.y[i])};
+      }
+  }
+  check(xs.low <= xs.high, "curves: there is no finite point to draw");
+  if (xs.low == xs.high) xs = {xs.low - 0.5, xs.high + 0.5};
+  if (ys.low == ys.high) ys = {ys.low - 0.5, ys.high + 0.5};
+  const double slack = 0.05 * (ys.high - ys.low);
+  // Lines stay off the frame, but what is never negative begins at zero if it comes near.
+  ys = options.y_range.value_or(Range{ys.low >= 0 && ys.low < 6 * slack ? 0.0 : ys.low - slack, ys.high + slack});
+
+  Picture sheet(options.width, options.height);
+  const double W = static_cast<double>(options.width), H = static_cast<double>(options.height);
+  const double label_size = 9, number_size = 8, title_size = 12;
+  const std::vector<double> y_ticks = round_ticks(ys.low, ys.high, std::max(2, static_cast<int>(H / 75)));
+  const std::vector<double> x_ticks = round_ticks(xs.low, xs.high, std::max(2, static_cast<int>(W / 100)));
+  const double y_step = y_ticks.size() > 1 ? y_ticks[1] - y_ticks[0] : 0,
+               x_step = x_ticks.size() > 1 ? x_ticks[1] - x_ticks[0] : 0;
+  double numbers = 0, names = 0;
+  for (const double v : y_ticks) numbers = std::max(numbers, text_width(detail::tick_label(v, y_step), number_size));
+  for (const Series& s : series) names = std::max(names, text_width(s.name, label_size));
+  const double left = 22 + numbers + (options.y_label.empty() ? 4 : 26), right = W - 24 - (names > 0 ? names + 10 : 0);
+  const double top = options.title.empty() ? 24 : 54, bottom = H - 34 - (options.x_label.empty() ? 0 : 24);
+  check(right > left + 20 && bottom > top + 20, "curves: ", options.width, " x ", options.height,
+        " pixels are too few");
+  const auto px = [&](double x) { return left + xs.place(x) * (right - left); };
+  const auto py = [&](double y) { return bottom - ys.place(y) * (bottom - top); };
+
+  if (!options.title.empty()) sheet.text(left, 32, options.title, title_size);
+  for (const double v : y_ticks) {
+    sheet.fill(left, std::round(py(v)), right, std::round(py(v)) + 1, faint_ink, 0.8);
+    sheet.text(left - 8, py(v) + number_size / 2, detail::tick_label(v, y_step), number_size, pale_ink, Align::right);
+  }
+  for (const double v : x_ticks) {
+    sheet.fill(std::round(px(v)), bottom, std::round(px(v)) + 1, bottom + 5, pale_ink);
+    sheet.text(px(v), bottom + 11 + number_size, detail::tick_label(v, x_step), number_size, pale_ink, Align::center);
+  }
+  sheet.fill(left, bottom, right, bottom + 1, pale_ink);
+  if (!options.x_label.empty()) sheet.text((left + right) / 2, H - 14, options.x_label, label_size, ink, Align::center);
+  if (!options.y_label.empty()) sheet.text_upwards(24, (top + bottom) / 2, options.y_label, label_size);
+
+  struct Name {
+    double y;
+    std::size_t series;
+  };
+  std::vector<Name> labels;
+  for (std::size_t k = 0; k < series.size(); ++k) {
+    const Series& s = series[k];
+    std::vector<double> run;
+    double last = NAN;
+    const auto finish = [&] {
+      if (run.size() == 2) sheet.dot(run[0], run[1], 2.2, detail::series_color(k));
+      sheet.line(run, 2.2, detail::series_color(k));
+      run.clear();
+    };
+    for (std::size_t i = 0; i < s.x.size(); ++i) {
+      if (!std::isfinite(s.x[i]) || !std::isfinite(s.y[i])) {
+        finish();
+        continue;
+      }
+      last = std::clamp(py(s.y[i]), top, bottom);
+      run.push_back(px(s.x[i]));
+      run.push_back(last);
+    }
+    if (run.size() >= 2) sheet.dot(run[run.size() - 2], run[run.size() - 1], 3.2, detail::series_color(k));
+    finish();
+    if (std::isfinite(last) && !s.name.empty()) labels.push_back({last, k});
+  }
+  // Names stand beside the ends of their lines, pushed apart where they would touch.
+  std::stable_sort(labels.begin(), labels.end(), [](const Name& a, const Name& b) { return a.y < b.y; });
+  const double spacing = 1.9 * label_size;
+  for (int round = 0; round < 50; ++round)
+    for (std::size_t i = 0; i + 1 < labels.size(); ++i)
+      if (const double lack = spacing - (labels[i + 1].y - labels[i].y); lack > 0)
+        labels[i].y -= lack / 2, labels[i + 1].y += lack / 2;
+  for (const Name& n : labels)
+    sheet.text(right + 12, n.y + label_size / 2, series[n.series].name, label_size, detail::series_color(n.series));
+  return sheet;
+}
+
+}  // namespace ppma::inline PPMA_ABI
