@@ -53,17 +53,17 @@ int main() {
   const Tensor whole = block.forward(tokens, positions, evaluation);
 
   // 1. Position: each token feels its eight neighbours.
-  Tensor x = tokens + depthwise_conv2d(tokens, block.pos.weight, block.pos.bias);           // (B,H,W,C)
+  Tensor x = tokens + depthwise_conv2d(tokens, block.pos.weight, block.pos.bias);  // (B,H,W,C)
 
   // 2. Queries, keys and values of the normalised tokens; q and k are turned by their place in the raster.
   const Attention& a = block.retention;
-  const Tensor n = block.retention_layer_norm.forward(x);                                   // (B,H,W,C)
-  const Tensor q = rotary(a.q_proj.forward(n), positions.angle, heads);                     // (B,H,W,C)
+  const Tensor n = block.retention_layer_norm.forward(x);                                    // (B,H,W,C)
+  const Tensor q = rotary(a.q_proj.forward(n), positions.angle, heads);                      // (B,H,W,C)
   const Tensor k = rotary(a.k_proj.forward(n), positions.angle, heads, 1 / std::sqrt(8.0));  // (B,H,W,C)
-  const Tensor v = a.v_proj.forward(n);                                                     // (B,H,W,C)
+  const Tensor v = a.v_proj.forward(n);                                                      // (B,H,W,C)
 
   // 3. What each step to the right (alpha) and down (beta) costs, from the same normalised tokens.
-  const LogDecay decay = a.path_embed->forward(n);                                          // 2 x (B,G,H,W)
+  const LogDecay decay = a.path_embed->forward(n);  // 2 x (B,G,H,W)
   std::printf("alpha of head 0, the decay of the step from the left neighbour:\n");
   for (i64 i = 0; i < height; ++i) {
     for (i64 j = 1; j < width; ++j) std::printf("  %.3f", std::exp(decay.log_alpha.data<double>()[i * width + j]));
@@ -71,17 +71,19 @@ int main() {
   }
 
   // 4. Attention under both polyline paths, a local term on the values, the output projection.
-  const Tensor y = whole_attention(q, k, v, heads, decay.log_alpha, decay.log_beta);        // (B,H,W,C)
+  const Tensor y = whole_attention(q, k, v, heads, decay.log_alpha, decay.log_beta);  // (B,H,W,C)
   x = x + a.out_proj.forward(y + depthwise_conv2d(v, a.lepe.weight, a.lepe.bias));
 
   // 5. The feed-forward network, itself with a look at the neighbours.
-  const Tensor h = gelu(block.ffn.fc1.forward(block.final_layer_norm.forward(x)));          // (B,H,W,F)
+  const Tensor h = gelu(block.ffn.fc1.forward(block.final_layer_norm.forward(x)));  // (B,H,W,F)
   x = x + block.ffn.fc2.forward(h + depthwise_conv2d(h, block.ffn.dwconv.weight, block.ffn.dwconv.bias));
   check_that("step by step equals the block", largest_difference(x, whole) < 1e-12);
 
   // What the mask does: how much the token (1,0) takes from the left half, with and without it.
-  const auto by_head = [&](const Tensor& t) { return permute(reshape(t, {1, height * width, heads, d}), {0, 2, 1, 3}); };
-  const Tensor scores = matmul(by_head(q), by_head(k), false, true);                        // (B,G,N,N)
+  const auto by_head = [&](const Tensor& t) {
+    return permute(reshape(t, {1, height * width, heads, d}), {0, 2, 1, 3});
+  };
+  const Tensor scores = matmul(by_head(q), by_head(k), false, true);  // (B,G,N,N)
   const auto from_left = [&](const Tensor& map) {
     double sum = 0;
     for (i64 u = 0; u < height * width; ++u)

@@ -134,7 +134,7 @@ inline PpmaConfig network_config(const NetworkOptions& o, const WeightsFile& wei
     c = config_by_name(fallback);
   else
     fail("which network? Give --config FILE or --model NAME", o.weights.empty() ? "" : "; the weights file does not say");
-  if (!o.mask.empty()) c.mask = mask_by_name(o.mask);
+  if (!o.mask.empty()) c.mask = parse_mask_kind(o.mask);
   // A checkpoint of another head size says so itself.
   if (const Tensor* head = find(weights.tensors, "head.bias"); head != nullptr && !o.model.empty()) c.num_classes = head->dim(0);
   return c;

@@ -87,7 +87,9 @@ inline Tensor by_formula(const std::string& name, const Shape& shape, const Form
   }
   return t;
 }
-inline Tensor formula_image(const std::string& name, const Shape& shape) { return by_formula(name, shape, {0, 0, 1.5}); }
+inline Tensor formula_image(const std::string& name, const Shape& shape) {
+  return by_formula(name, shape, {0, 0, 1.5});
+}
 inline Formula formula_of(const std::string& name, const Shape& shape) {
   const std::string leaf = last_part(name);
   if (leaf == "running_mean") return {0, 0, 0.1};
@@ -138,8 +140,8 @@ void fill_golden(M& model) {
     else if (leaf == "bias") factor = 0.05;
     else if (s.rank() == 1) offset = 1, factor = 0.1;
     else if (s.rank() >= 2) {
-      const bool outer = f.name.rfind("patch_embed", 0) == 0 || f.name.rfind("proj", 0) == 0 || f.name.rfind("head", 0) == 0 ||
-                         f.name.find("downsample") != std::string::npos;
+      const bool outer = f.name.rfind("patch_embed", 0) == 0 || f.name.rfind("proj", 0) == 0 ||
+                         f.name.rfind("head", 0) == 0 || f.name.find("downsample") != std::string::npos;
       factor = std::sqrt(3 / static_cast<double>(s.numel() / s[0])) * (depthwise ? 0.2 : outer ? 1.0 : 0.5);
     }
     if (leaf != "num_batches_tracked" && leaf != "angle" && leaf != "decay")

@@ -4,6 +4,7 @@
 
 #include "help.hpp"
 #include "ppma/core/parallel.hpp"
+#include "ppma/models/config_json.hpp"
 #include "ppma/models/summary.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/optim/adamw.hpp"
@@ -52,10 +53,11 @@ struct Cost {
 
 TEST_CASE("parameters and costs of every published size", "[models]") {
   const SkipInit skip;
-  for (const Cost& c : {Cost{"ppma_tiny", 14335272, 2695525376, 2.7089}, Cost{"ppma_small", 26969472, 4895793152, 4.9187},
-                        Cost{"ppma_base", 54158524, 10593165056, 10.6345}, Cost{"ppma_large", 95468804, 0, 0},
-                        Cost{"rmt_tiny", 14334216, 0, 2.6506}, Cost{"rmt_small", 26967240, 0, 4.7995},
-                        Cost{"rmt_base", 54154896, 0, 10.4144}, Cost{"rmt_large", 95464864, 0, 0}}) {
+  for (const Cost& c :
+       {Cost{"ppma_tiny", 14335272, 2695525376, 2.7089}, Cost{"ppma_small", 26969472, 4895793152, 4.9187},
+        Cost{"ppma_base", 54158524, 10593165056, 10.6345}, Cost{"ppma_large", 95468804, 0, 0},
+        Cost{"rmt_tiny", 14334216, 0, 2.6506}, Cost{"rmt_small", 26967240, 0, 4.7995},
+        Cost{"rmt_base", 54154896, 0, 10.4144}, Cost{"rmt_large", 95464864, 0, 0}}) {
     INFO(c.name);
     Ppma model(config_by_name(c.name));
     const Summary s = summary(model, 1, 224, 224);
@@ -81,8 +83,9 @@ TEST_CASE("parameters and costs of every published size", "[models]") {
 
 TEST_CASE("parameters of the ablation's masks and of the dense backbones", "[models]") {
   const SkipInit skip;
-  const std::map<MaskKind, i64> want{{MaskKind::none, 14334216},       {MaskKind::rmt, 14334216},    {MaskKind::v2h, 14335272},
-                                     {MaskKind::polyline, 14335272},   {MaskKind::shared, 14334856}, {MaskKind::cross_scan, 14335272},
+  const std::map<MaskKind, i64> want{{MaskKind::none, 14334216},   {MaskKind::rmt, 14334216},
+                                     {MaskKind::v2h, 14335272},    {MaskKind::polyline, 14335272},
+                                     {MaskKind::shared, 14334856}, {MaskKind::cross_scan, 14335272},
                                      {MaskKind::hilbert, 14335272}};
   CHECK(want.size() == mask_kinds().size());
   for (const auto& entry : want) {
@@ -92,7 +95,8 @@ TEST_CASE("parameters of the ablation's masks and of the dense backbones", "[mod
     Ppma model(c);
     CHECK(parameter_count(model) == entry.second);
   }
-  for (const auto& [name, count] : {std::pair<const char*, i64>{"ppma_tiny", 12784832}, {"ppma_small", 25419032}, {"ppma_base", 52608308}}) {
+  for (const auto& [name, count] :
+       {std::pair<const char*, i64>{"ppma_tiny", 12784832}, {"ppma_small", 25419032}, {"ppma_base", 52608308}}) {
     INFO(name);
     DenseBackbone model(config_by_name(name));
     CHECK(parameter_count(model) == count);
@@ -129,11 +133,36 @@ TEST_CASE("a summary tells shapes as they are, and prints a table", "[models]") 
   }
   const std::string text = s.text();
   INFO(text);
-  for (const char* piece : {"custom, input (2, 3, 65, 97)", "layers.2.blocks.1", "(2, 5, 7, 16)", "MACs", "FLOPs", "parameters: "})
+  for (const char* piece :
+       {"custom, input (2, 3, 65, 97)", "layers.2.blocks.1", "(2, 5, 7, 16)", "MACs", "FLOPs", "parameters: "})
     CHECK(text.find(piece) != std::string::npos);
   CHECK(detail::grouped_digits(1234567) == "1,234,567");
   CHECK(detail::grouped_digits(123) == "123");
   CHECK(says([&] { summary(model, 1, 16, 64); }, "at least 32 x 32, got 1, 16 x 64"));
+}
+
+TEST_CASE("configurations survive JSON; a misspelt key or value is named", "[models]") {
+  for (const auto& kind : mask_kinds()) {
+    PpmaConfig c = small(kind.first);
+    c.fused = kind.first != MaskKind::v2h;
+    const PpmaConfig back = config_from_json(config_to_json(c));
+    CHECK(config_to_json(back).dump() == config_to_json(c).dump());
+    CHECK(back.mask == kind.first);
+    CHECK(back.fused == c.fused);
+    CHECK(back.embed_dims == c.embed_dims);
+    CHECK(back.layer_init_values == c.layer_init_values);
+  }
+  const PpmaConfig c =
+      config_from_text(R"({"model": "rmt_small", "num_classes": 7, "layerscales": [0, 0, 1, true]})", "x");
+  CHECK(c.depths[2] == 18);
+  CHECK(c.mask == MaskKind::rmt);
+  CHECK(c.num_classes == 7);
+  CHECK((c.layerscales[2] && c.layerscales[3] && !c.layerscales[0]));
+  CHECK(says([] { config_from_text(R"({"depth": [1, 1, 1, 1]})", "x"); }, "unknown key \"depth\""));
+  CHECK(says([] { config_from_text(R"({"depths": [1, 1, 1]})", "x"); }, "depths must be a list of 4 entries"));
+  CHECK(says([] { config_from_text(R"({"depths": [1, 1, 1.5, 1]})", "x"); }, "depths[2] must be an integer, got 1.5"));
+  CHECK(says([] { config_from_text(R"({"mask": "round"})", "x"); }, "there is no mask \"round\""));
+  CHECK(says([] { config_from_text("{", "the file"); }, "the file: is not JSON"));
 }
 
 TEST_CASE("odd image sizes: every stride rounds up", "[models]") {
@@ -156,10 +185,21 @@ TEST_CASE("odd image sizes: every stride rounds up", "[models]") {
 
 TEST_CASE("what the network refuses, and where in it an error happened", "[models]") {
   Ppma model = filled<Ppma>(small(), DType::f32);
-  CHECK(says([&] { model.forward(Tensor::zeros({1, 3, 31, 64})); }, "ppma: images must be at least 32 x 32, got 31 x 64"));
-  CHECK(says([&] { model.forward(Tensor::zeros({1, 64, 64, 3})); }, "ppma: images must be (B,3,H,W), got (1, 64, 64, 3)"));
+  CHECK(says(
+      [&] {
+        model.forward(Tensor::zeros({1, 3, 31, 64}));
+      },
+      "ppma: images must be at least 32 x 32, got 31 x 64"));
+  CHECK(says(
+      [&] {
+        model.forward(Tensor::zeros({1, 64, 64, 3}));
+      },
+      "ppma: images must be (B,3,H,W), got (1, 64, 64, 3)"));
   CHECK(says([&] { model.forward(Tensor::zeros({1, 3, 64, 64}, DType::f64)); }, "(in patch_embed)"));
-  model.backbone.layers[2].blocks[1].retention.q_proj = [] { Rng rng; return Linear(9, 9, rng); }();
+  model.backbone.layers[2].blocks[1].retention.q_proj = [] {
+    Rng rng;
+    return Linear(9, 9, rng);
+  }();
   CHECK(says([&] { model.forward(Tensor::zeros({1, 3, 64, 64})); }, "(in layers.2.blocks.1.retention)"));
   PpmaConfig c = small();
   c.num_heads[1] = 3;
@@ -217,7 +257,8 @@ TEST_CASE("every mask: fused and composed agree in values and gradients, and the
     for (const auto& g : gradient[0]) {
       INFO(g.first);
       // Biases that a batch norm takes away have gradients of rounding noise.
-      if (norm(g.second) > 1e-10 || norm(gradient[1][g.first]) > 1e-10) CHECK(distance(g.second, gradient[1][g.first]) < 1e-9);
+      if (norm(g.second) > 1e-10 || norm(gradient[1][g.first]) > 1e-10)
+        CHECK(distance(g.second, gradient[1][g.first]) < 1e-9);
     }
     for (const Tensor& other : all) CHECK(distance(logits[0], other) > 1e-6);
     all.push_back(logits[0].detach());
@@ -228,7 +269,8 @@ TEST_CASE("drop path rises linearly to its rate, drops whole samples, and only i
   i64 n = 0;
   const Ppma tiny = filled<Ppma>(ppma_tiny(), DType::f32);
   for (const Stage& stage : tiny.backbone.layers)
-    for (const Block& block : stage.blocks) CHECK(block.drop_path == Approx(0.1 * static_cast<double>(n++) / 13).margin(1e-15));
+    for (const Block& block : stage.blocks)
+      CHECK(block.drop_path == Approx(0.1 * static_cast<double>(n++) / 13).margin(1e-15));
   CHECK(n == 14);
 
   PpmaConfig c = small();
@@ -300,8 +342,9 @@ TEST_CASE("initial weights follow the published rules; the mask changes no other
       if (conv) CHECK(std::abs(x) <= 1 / std::sqrt(static_cast<float>(f.tensor.numel() / f.tensor.dim(0))));
     }
   }
-  CHECK(random == 7 + 5 * (7 + 3 + 2) + 2);  // stem and merging; linear layers, convolutions, decays of five blocks; head
-  CHECK(different > random);  // and the biases of convolutions
+  CHECK(random ==
+        7 + 5 * (7 + 3 + 2) + 2);  // stem and merging; linear layers, convolutions, decays of five blocks; head
+  CHECK(different > random);       // and the biases of convolutions
   for (const auto& kind : mask_kinds()) {
     PpmaConfig m = c;
     m.mask = kind.first;
@@ -318,12 +361,14 @@ TEST_CASE("RMT keeps its constants beside the angles", "[models]") {
   const SkipInit skip;
   Ppma model(config_by_name("rmt_tiny"));
   const std::vector<Field> fields = state_dict(model);
-  const auto at = std::find_if(fields.begin(), fields.end(), [](const Field& f) { return f.name == "layers.0.Relpos.decay"; });
+  const auto at =
+      std::find_if(fields.begin(), fields.end(), [](const Field& f) { return f.name == "layers.0.Relpos.decay"; });
   REQUIRE(at != fields.end());
   CHECK((at - 1)->name == "layers.0.Relpos.angle");
   CHECK(at->kind == Kind::buffer);
   const double want[] = {0.75, 0.875, 0.9375, 0.96875};
-  for (std::size_t g = 0; g < 4; ++g) CHECK(std::exp(at->tensor.to_vector<double>()[g]) == Approx(want[g]).epsilon(1e-7));
+  for (std::size_t g = 0; g < 4; ++g)
+    CHECK(std::exp(at->tensor.to_vector<double>()[g]) == Approx(want[g]).epsilon(1e-7));
   for (const Field& f : fields) CHECK(f.name.find("path_embed") == std::string::npos);
 }
 

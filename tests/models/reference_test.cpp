@@ -18,7 +18,9 @@ struct Precision {
 };
 const std::vector<Precision> precisions{{DType::f32, 1e-5, 1e-4}, {DType::f64, 1e-6, 1e-6}};
 
-PpmaConfig config_of(const Safetensors& file) { return config_from_text(file.metadata.at("config"), "the reference file"); }
+PpmaConfig config_of(const Safetensors& file) {
+  return config_from_text(file.metadata.at("config"), "the reference file");
+}
 
 // A network whose weights come next.
 template <class M>
@@ -243,7 +245,9 @@ TEST_CASE("state dicts have the published names, shapes, types and order", "[mod
                         (f.tensor.dtype() == DType::int64 ? "int64" : "float32") == entry["dtype"] &&
                         (f.kind == Kind::parameter ? "parameter" : "buffer") == entry["kind"] &&
                         (f.kind == Kind::parameter) == f.tensor.requires_grad();
-      if (!same) ++different, UNSCOPED_INFO(i << ": " << f.name << " " << f.tensor.shape().str() << ", published " << entry.dump());
+      if (!same)
+        ++different,
+            UNSCOPED_INFO(i << ": " << f.name << " " << f.tensor.shape().str() << ", published " << entry.dump());
     }
     CHECK(different == 0);
   }

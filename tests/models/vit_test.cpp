@@ -74,7 +74,8 @@ TEST_CASE("every mask runs in a vision transformer, its images independent of ea
     INFO(kind.second);
     for (const Tensor& other : all) CHECK(distance(logits, other) > 1e-6);
     all.push_back(logits);
-    for (i64 b = 0; b < 2; ++b) CHECK(distance(model.forward(narrow(images, 0, b, 1)), narrow(logits, 0, b, 1)) < 1e-13);
+    for (i64 b = 0; b < 2; ++b)
+      CHECK(distance(model.forward(narrow(images, 0, b, 1)), narrow(logits, 0, b, 1)) < 1e-13);
   }
 }
 
@@ -85,7 +86,11 @@ TEST_CASE("the class token is undamped by the mask", "[models]") {
 
 TEST_CASE("what a vision transformer refuses", "[models]") {
   Vit model(small(MaskKind::none));
-  CHECK(says([&] { model.forward(Tensor::zeros({1, 3, 40, 32})); }, "vit: images must be (B,3,32,32), got (1, 3, 40, 32)"));
+  CHECK(says(
+      [&] {
+        model.forward(Tensor::zeros({1, 3, 40, 32}));
+      },
+      "vit: images must be (B,3,32,32), got (1, 3, 40, 32)"));
   VitConfig c = small(MaskKind::none);
   c.patch_size = 5;
   CHECK(says([&] { Vit bad(c); }, "image_size 32 is no multiple of patch_size 5"));

@@ -56,11 +56,12 @@ std::vector<std::vector<float>> values(Net& net) {
 TEST_CASE("a module's tensors have the names of its fields, in order", "[nn]") {
   Net net(Rng(1), true);
   CHECK(names(state_dict(net)) ==
-        std::vector<std::string>{"branches.0.fc.weight", "branches.0.fc.bias", "branches.0.norm.weight", "branches.0.norm.bias",
-                                 "branches.0.norm.running_mean", "branches.0.norm.running_var", "branches.0.norm.num_batches_tracked",
-                                 "branches.1.fc.weight", "branches.1.fc.bias", "branches.1.norm.weight", "branches.1.norm.bias",
-                                 "branches.1.norm.running_mean", "branches.1.norm.running_var", "branches.1.norm.num_batches_tracked",
-                                 "extra.weight", "head.weight", "head.bias"});
+        std::vector<std::string>{"branches.0.fc.weight", "branches.0.fc.bias", "branches.0.norm.weight",
+                                 "branches.0.norm.bias", "branches.0.norm.running_mean", "branches.0.norm.running_var",
+                                 "branches.0.norm.num_batches_tracked", "branches.1.fc.weight", "branches.1.fc.bias",
+                                 "branches.1.norm.weight", "branches.1.norm.bias", "branches.1.norm.running_mean",
+                                 "branches.1.norm.running_var", "branches.1.norm.num_batches_tracked", "extra.weight",
+                                 "head.weight", "head.bias"});
   CHECK(named_parameters(net).size() == 11);
   CHECK(parameter_count(net) == 2 * (6 + 3 + 3 + 3) + 9 + 12 + 4);
   Net without;
@@ -91,8 +92,9 @@ TEST_CASE("a strict load names everything that does not fit and loads nothing", 
   tensors.erase(tensors.begin());
   const std::string message = thrown([&] { load_state_dict(net, tensors); });
   INFO(message);
-  for (const char* piece : {"nothing was loaded", "1 missing in the file: branches.0.fc.weight", "1 not in the module: extra.weight",
-                            "2 of another shape: head.weight: file (5, 3), module (4, 3), head.bias: file (5), module (4)"})
+  for (const char* piece :
+       {"nothing was loaded", "1 missing in the file: branches.0.fc.weight", "1 not in the module: extra.weight",
+        "2 of another shape: head.weight: file (5, 3), module (4, 3), head.bias: file (5), module (4)"})
     CHECK(message.find(piece) != std::string::npos);
   CHECK(values(net) == before);
 }

@@ -1,7 +1,7 @@
 #pragma once
-// The attention layer of a block under its published names (spec 3.4): projections, rotary positions, the mask's decays,
-// polyline path masked attention, a local term. The attention itself is in polyline/.
-// Legend: B batch, H W grid, G heads, d head width, C = G d channels.
+// The attention layer of a block under its published names (spec 3.4): projections, rotary positions, the mask's
+// decays, polyline path masked attention, a local term. The attention itself is in polyline/. Legend: B batch, H W
+// grid, G heads, d head width, C = G d channels.
 
 #include <cmath>
 #include <optional>
@@ -41,7 +41,8 @@ struct PathEmbed {
   }
   /// Log decays, (B,G,H,W) each, of normalised tokens (B,H,W,C).
   LogDecay forward(const Tensor& x, bool fused = true) const {
-    return fused ? log_decay(x, dt_linear_weight, dt_bias, A_log) : log_decay_composed(x, dt_linear_weight, dt_bias, A_log);
+    return fused ? log_decay(x, dt_linear_weight, dt_bias, A_log)
+                 : log_decay_composed(x, dt_linear_weight, dt_bias, A_log);
   }
   template <class V>
   void fields(V& v) {
@@ -72,8 +73,12 @@ struct Attention {
   std::optional<PathEmbed> path_embed;  // where the mask is learnt
 
   Attention(const StageConfig& c, Rng& rng)
-      : config(c), q_proj(c.channels, c.channels, rng), k_proj(c.channels, c.channels, rng),
-        v_proj(c.channels, c.channels, rng), lepe(c.channels, 5, rng), out_proj(c.channels, c.channels, rng) {
+      : config(c),
+        q_proj(c.channels, c.channels, rng),
+        k_proj(c.channels, c.channels, rng),
+        v_proj(c.channels, c.channels, rng),
+        lepe(c.channels, 5, rng),
+        out_proj(c.channels, c.channels, rng) {
     // Draws of its own: networks of one seed that differ in the mask begin with the same weights elsewhere.
     if (decay_outputs(c.mask) > 0) path_embed.emplace(c.heads, c.channels / c.heads, c.mask, rng.fork(rng.position()));
   }
@@ -101,7 +106,8 @@ struct Attention {
       return config.criss_cross ? masked_criss_cross(q, k, v, config.heads, config.mask, decay)
                                 : masked_whole_attention(q, k, v, config.heads, config.mask, decay);
     const Order order = criss_cross_order(config.mask);
-    if (config.criss_cross) return criss_cross_attention_composed(q, k, v, config.heads, decay.log_alpha, decay.log_beta, order);
+    if (config.criss_cross)
+      return criss_cross_attention_composed(q, k, v, config.heads, decay.log_alpha, decay.log_beta, order);
     return whole_attention_with(q, k, v, config.heads, ablation_log_masks(config.mask, decay));
   }
 

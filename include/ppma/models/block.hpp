@@ -42,8 +42,12 @@ struct Block {
   double drop_path;     // probability that a sample skips a branch in training
 
   Block(const StageConfig& c, double drop, Rng& rng)
-      : retention_layer_norm(c.channels, 1e-6), retention(c, rng), final_layer_norm(c.channels, 1e-6),
-        ffn(c.channels, c.hidden, rng), pos(c.channels, 3, rng), drop_path(drop) {
+      : retention_layer_norm(c.channels, 1e-6),
+        retention(c, rng),
+        final_layer_norm(c.channels, 1e-6),
+        ffn(c.channels, c.hidden, rng),
+        pos(c.channels, 3, rng),
+        drop_path(drop) {
     if (!c.layer_scale) return;
     gamma_1 = parameter(Tensor::full({1, 1, 1, c.channels}, c.layer_init_value));
     gamma_2 = parameter(Tensor::full({1, 1, 1, c.channels}, c.layer_init_value));
@@ -105,8 +109,14 @@ struct Stage {
     return ctx.seen(downsample->forward(x, ctx));
   }
   static StageConfig stage_config(const PpmaConfig& c, std::size_t s) {
-    return {c.embed_dims[s], c.num_heads[s], static_cast<i64>(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s])),
-            c.chunkwise_recurrents[s], c.layerscales[s], c.layer_init_values, c.mask, c.fused};
+    return {c.embed_dims[s],
+            c.num_heads[s],
+            static_cast<i64>(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s])),
+            c.chunkwise_recurrents[s],
+            c.layerscales[s],
+            c.layer_init_values,
+            c.mask,
+            c.fused};
   }
   template <class V>
   void fields(V& v) {

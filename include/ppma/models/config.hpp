@@ -97,22 +97,27 @@ inline PpmaConfig config_by_name(const std::string& name) {
       return c;
     }
   }
-  fail("config: no model is called \"", name, "\"; there are ppma_nano, ppma_tiny, ppma_small, ppma_base, ppma_large, and rmt_ for ppma_");
+  fail("config: no model is called \"", name,
+       "\"; there are ppma_nano, ppma_tiny, ppma_small, ppma_base, ppma_large, and rmt_ for ppma_");
 }
 
 /// Throws an Error that names the first entry that makes no network.
 inline void check_config(const PpmaConfig& c) {
   for (std::size_t s = 0; s < 4; ++s) {
-    check(c.embed_dims[s] > 0 && c.num_heads[s] > 0 && c.depths[s] >= 0, "config: stage ", s, " has embed_dims ", c.embed_dims[s],
-          ", num_heads ", c.num_heads[s], ", depths ", c.depths[s], "; they must be positive (depths may be 0)");
-    check(c.embed_dims[s] % c.num_heads[s] == 0 && c.embed_dims[s] / c.num_heads[s] % 2 == 0, "config: stage ", s, " has ",
-          c.embed_dims[s], " channels for ", c.num_heads[s], " heads; the head width must be a whole even number");
-    check(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s]) >= 1, "config: mlp_ratios of stage ", s, " is ", c.mlp_ratios[s]);
+    check(c.embed_dims[s] > 0 && c.num_heads[s] > 0 && c.depths[s] >= 0, "config: stage ", s, " has embed_dims ",
+          c.embed_dims[s], ", num_heads ", c.num_heads[s], ", depths ", c.depths[s],
+          "; they must be positive (depths may be 0)");
+    check(c.embed_dims[s] % c.num_heads[s] == 0 && c.embed_dims[s] / c.num_heads[s] % 2 == 0, "config: stage ", s,
+          " has ", c.embed_dims[s], " channels for ", c.num_heads[s],
+          " heads; the head width must be a whole even number");
+    check(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s]) >= 1, "config: mlp_ratios of stage ", s, " is ",
+          c.mlp_ratios[s]);
   }
   check(c.embed_dims[0] % 2 == 0, "config: the stem needs an even embed_dims[0], got ", c.embed_dims[0]);
   check(c.projection > 0 && c.num_classes > 0, "config: projection ", c.projection, " and num_classes ", c.num_classes,
         " must be positive");
-  check(c.drop_path_rate >= 0 && c.drop_path_rate < 1, "config: drop_path_rate ", c.drop_path_rate, " is outside of [0, 1)");
+  check(c.drop_path_rate >= 0 && c.drop_path_rate < 1, "config: drop_path_rate ", c.drop_path_rate,
+        " is outside of [0, 1)");
 }
 
 }  // namespace ppma::inline PPMA_ABI

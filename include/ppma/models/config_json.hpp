@@ -9,34 +9,11 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
-#include <utility>
-#include <vector>
+#include <type_traits>
 
 #include "ppma/models/config.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-/// "none", "rmt", "v2h", "polyline", "shared", "cross_scan", "hilbert".
-inline const std::vector<std::pair<std::string, MaskKind>>& mask_names() {
-  static const std::vector<std::pair<std::string, MaskKind>> names{
-      {"polyline", MaskKind::polyline}, {"none", MaskKind::none},       {"rmt", MaskKind::rmt},
-      {"v2h", MaskKind::v2h},           {"shared", MaskKind::shared},   {"cross_scan", MaskKind::cross_scan},
-      {"hilbert", MaskKind::hilbert}};
-  return names;
-}
-inline MaskKind mask_by_name(const std::string& name) {
-  std::string known;
-  for (const auto& m : mask_names()) {
-    if (m.first == name) return m.second;
-    known += (known.empty() ? "" : ", ") + m.first;
-  }
-  fail("config: no mask is called \"", name, "\"; there are ", known);
-}
-inline std::string mask_name(MaskKind kind) {
-  for (const auto& m : mask_names())
-    if (m.second == kind) return m.first;
-  return "?";
-}
 
 inline nlohmann::ordered_json config_to_json(const PpmaConfig& c) {
   nlohmann::ordered_json j;
@@ -52,7 +29,8 @@ inline nlohmann::ordered_json config_to_json(const PpmaConfig& c) {
   j["projection"] = c.projection;
   j["num_classes"] = c.num_classes;
   j["drop_path_rate"] = c.drop_path_rate;
-  j["mask"] = mask_name(c.mask);
+  j["mask"] = to_string(c.mask);
+  if (!c.fused) j["fused"] = false;
   return j;
 }
 
@@ -108,7 +86,8 @@ PpmaConfig config_from_json(const Json& j, PpmaConfig c = {}) {
     else if (key == "projection") read(c.projection);
     else if (key == "num_classes") read(c.num_classes);
     else if (key == "drop_path_rate") read(c.drop_path_rate);
-    else if (key == "mask") read(text), c.mask = mask_by_name(text);
+    else if (key == "fused") read(c.fused);
+    else if (key == "mask") read(text), c.mask = parse_mask_kind(text);
     else fail("config: unknown key \"", key, "\"");
   }
   check_config(c);

@@ -28,12 +28,13 @@ struct Backbone {
     }
   }
 
-  /// Images (B,3,Hin,Win), both sizes at least 32 -> the four maps before merging, (B,H,W,C) each. Where `maps` is given
-  /// it receives the stem's output and each stage's after merging.
+  /// Images (B,3,Hin,Win), both sizes at least 32 -> the four maps before merging, (B,H,W,C) each. Where `maps` is
+  /// given it receives the stem's output and each stage's after merging.
   std::vector<Tensor> forward(const Tensor& images, Context& ctx, Maps* maps = nullptr) {
-    check(images.defined() && images.rank() == 4 && images.dim(1) == 3, "ppma: images must be (B,3,H,W), got ", images.shape());
-    check(images.dim(2) >= 32 && images.dim(3) >= 32, "ppma: images must be at least 32 x 32, got ", images.dim(2), " x ",
-          images.dim(3), "; resize or pad them");
+    check(images.defined() && images.rank() == 4 && images.dim(1) == 3, "ppma: images must be (B,3,H,W), got ",
+          images.shape());
+    check(images.dim(2) >= 32 && images.dim(3) >= 32, "ppma: images must be at least 32 x 32, got ", images.dim(2),
+          " x ", images.dim(3), "; resize or pad them");
     Tensor x = permute(images, {0, 2, 3, 1});  // (B,Hin,Win,3)
     {
       const Scope scope("patch_embed");
@@ -67,14 +68,17 @@ struct Ppma {
 
   explicit Ppma(const PpmaConfig& c, u64 seed = 0) : Ppma(c, Rng(seed)) {}
   Ppma(const PpmaConfig& c, Rng rng)
-      : config((check_config(c), c)), backbone(c, rng), proj(c.embed_dims[3], c.projection, rng), norm(c.projection),
+      : config((check_config(c), c)),
+        backbone(c, rng),
+        proj(c.embed_dims[3], c.projection, rng),
+        norm(c.projection),
         head(c.projection, c.num_classes, rng) {}
 
   /// Images (B,3,Hin,Win) -> logits (B,classes).
   Tensor forward(const Tensor& images, Context& ctx, Maps* maps = nullptr) {
     const Tensor x = backbone.forward(images, ctx, maps).back();  // (B,H,W,C)
     const Scope scope("head");
-    const Tensor y = silu(norm.forward(proj.forward(x), ctx));    // (B,H,W,projection)
+    const Tensor y = silu(norm.forward(proj.forward(x), ctx));      // (B,H,W,projection)
     const Tensor logits = ctx.seen(head.forward(mean(y, {1, 2})));  // (B,classes)
     if (maps) maps->emplace_back("logits", logits);
     return logits;

@@ -23,7 +23,7 @@ struct LayerSummary {
   std::string name;  // "layers.0.blocks.1.retention.q_proj"
   Shape output;
   i64 parameters = 0, macs = 0, flops = 0;
-  i64 norms = 0;             // what the published counter adds to the MACs
+  i64 norms = 0;  // what the published counter adds to the MACs
   i64 activation_bytes = 0;
 };
 
@@ -54,7 +54,8 @@ struct Summary {
 namespace detail {
 
 // Operations an element, beside MACs.
-inline constexpr i64 layer_norm_ops = 5, batch_norm_ops = 2, gelu_ops = 5, silu_ops = 4, softmax_ops = 5, rotary_ops = 3;
+inline constexpr i64 layer_norm_ops = 5, batch_norm_ops = 2, gelu_ops = 5, silu_ops = 4, softmax_ops = 5,
+                     rotary_ops = 3;
 inline constexpr i64 decay_ops = 5;       // + bias, softplus (3), times -A
 inline constexpr i64 prefix_sum_ops = 1;  // a decay
 inline constexpr i64 line_mask_ops = 3;   // a score: |c_i - c_j| (2), added (1)
@@ -121,7 +122,7 @@ class SummaryWriter {
         scores * softmaxes + masked_scores * masks * (sequence ? line_mask_ops : grid_mask_ops));
   }
   void criss_cross(const Shape& x, i64 heads, MaskKind mask) {  // x (B,H,W,C)
-    const i64 lines = x[0] * x[1] * x[2] * (x[1] + x[2]);  // one channel's or head's row and column of every token
+    const i64 lines = x[0] * x[1] * x[2] * (x[1] + x[2]);       // one channel's or head's row and column of every token
     const bool both = criss_cross_order(mask) == Order::both;
     row("attention", x, 0, (both ? 3 : 2) * lines * x[3],
         lines * heads * (softmax_ops + (mask == MaskKind::none ? 0 : line_mask_ops)) + (both ? 2 * x.numel() : 0));
@@ -145,10 +146,8 @@ inline void describe(SummaryWriter& w, Attention& a, const Shape& x) {
   w.linear("q_proj", a.q_proj, x), w.linear("k_proj", a.k_proj, x), w.linear("v_proj", a.v_proj, x);
   w.elementwise("rotary_q", x, rotary_ops), w.elementwise("rotary_k", x, rotary_ops + 1);
   if (a.path_embed) w.path_embed(*a.path_embed, x);
-  if (a.config.criss_cross)
-    w.criss_cross(x, a.config.heads, a.config.mask);
-  else
-    w.whole_attention(x, x[0], x[1] * x[2], x[1] * x[2], x[3], a.config.heads, a.config.mask);
+  if (a.config.criss_cross) w.criss_cross(x, a.config.heads, a.config.mask);
+  else w.whole_attention(x, x[0], x[1] * x[2], x[1] * x[2], x[3], a.config.heads, a.config.mask);
   w.depthwise("lepe", a.lepe, x);
   w.linear("out_proj", a.out_proj, x);
 }
@@ -178,12 +177,14 @@ inline std::vector<Shape> describe(SummaryWriter& w, Backbone& backbone, Shape x
   for (std::size_t s = 0; s < backbone.layers.size(); ++s)
     w.within(str("layers.", s), [&] {
       Stage& stage = backbone.layers[s];
-      for (std::size_t n = 0; n < stage.blocks.size(); ++n) w.within(str("blocks.", n), [&] { describe(w, stage.blocks[n], x); });
+      for (std::size_t n = 0; n < stage.blocks.size(); ++n)
+        w.within(str("blocks.", n), [&] { describe(w, stage.blocks[n], x); });
       maps.push_back(x);
-      if (stage.downsample) w.within("downsample", [&] {
-        x = w.conv("reduction", stage.downsample->reduction, x);
-        w.norm("norm", stage.downsample->norm, x);
-      });
+      if (stage.downsample)
+        w.within("downsample", [&] {
+          x = w.conv("reduction", stage.downsample->reduction, x);
+          w.norm("norm", stage.downsample->norm, x);
+        });
     });
   return maps;
 }
@@ -206,7 +207,8 @@ inline std::vector<LayerSummary> Summary::grouped(int depth) const {
   std::vector<LayerSummary> rows;
   for (const LayerSummary& l : layers) {
     std::size_t end = 0;
-    for (int part = 0; part < depth && end != std::string::npos; ++part) end = l.name.find('.', part == 0 ? 0 : end + 1);
+    for (int part = 0; part < depth && end != std::string::npos; ++part)
+      end = l.name.find('.', part == 0 ? 0 : end + 1);
     const std::string name = l.name.substr(0, end);
     if (rows.empty() || rows.back().name != name) rows.push_back({name, l.output});
     LayerSummary& r = rows.back();
@@ -247,8 +249,8 @@ inline std::string Summary::text(int depth) const {
 
 /// The cost of a classifier on images (batch,3,height,width). activation_bytes counts elements of `dtype`.
 inline Summary summary(Ppma& m, i64 batch, i64 height, i64 width, DType dtype = DType::f32) {
-  check(batch > 0 && height >= 32 && width >= 32, "summary: needs a batch and images of at least 32 x 32, got ", batch, ", ",
-        height, " x ", width);
+  check(batch > 0 && height >= 32 && width >= 32, "summary: needs a batch and images of at least 32 x 32, got ", batch,
+        ", ", height, " x ", width);
   detail::SummaryWriter w(m.config.name, {batch, 3, height, width}, dtype);
   Shape x = detail::describe(w, m.backbone, {batch, height, width, 3}).back();
   x = w.linear("proj", m.proj, x);
@@ -261,8 +263,8 @@ inline Summary summary(Ppma& m, i64 batch, i64 height, i64 width, DType dtype = 
 }
 
 inline Summary summary(DenseBackbone& m, i64 batch, i64 height, i64 width, DType dtype = DType::f32) {
-  check(batch > 0 && height >= 32 && width >= 32, "summary: needs a batch and images of at least 32 x 32, got ", batch, ", ",
-        height, " x ", width);
+  check(batch > 0 && height >= 32 && width >= 32, "summary: needs a batch and images of at least 32 x 32, got ", batch,
+        ", ", height, " x ", width);
   detail::SummaryWriter w(m.config.name + " backbone", {batch, 3, height, width}, dtype);
   const std::vector<Shape> maps = detail::describe(w, m.backbone, {batch, height, width, 3});
   for (std::size_t s = 0; s < maps.size(); ++s) w.norm(str("outnorm", s), m.outnorms[s], maps[s]);

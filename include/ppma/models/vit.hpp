@@ -5,7 +5,8 @@
 //
 // The class token has no place on the grid: its row and column of every log mask are 0 (it sees and is seen undamped).
 //
-// Legend: B batch, P patch size, h w grid of patches, N = h w, T = N + 1 tokens, G heads, d head width, C = G d channels.
+// Legend: B batch, P patch size, h w grid of patches, N = h w, T = N + 1 tokens, G heads, d head width, C = G d
+// channels.
 
 #include <cmath>
 #include <optional>
@@ -41,18 +42,22 @@ inline VitConfig deit_tiny(MaskKind mask = MaskKind::none) {
 }
 
 inline void check_config(const VitConfig& c) {
-  check(c.patch_size > 0 && c.image_size >= c.patch_size && c.image_size % c.patch_size == 0, "config: image_size ", c.image_size,
-        " is no multiple of patch_size ", c.patch_size);
-  check(c.heads > 0 && c.width > 0 && c.width % c.heads == 0, "config: a width of ", c.width, " does not divide into ", c.heads, " heads");
+  check(c.patch_size > 0 && c.image_size >= c.patch_size && c.image_size % c.patch_size == 0, "config: image_size ",
+        c.image_size, " is no multiple of patch_size ", c.patch_size);
+  check(c.heads > 0 && c.width > 0 && c.width % c.heads == 0, "config: a width of ", c.width, " does not divide into ",
+        c.heads, " heads");
   check(c.depth > 0 && c.num_classes > 0 && c.mlp_ratio * static_cast<double>(c.width) >= 1, "config: depth ", c.depth,
         ", num_classes ", c.num_classes, " and mlp_ratio ", c.mlp_ratio, " must be positive");
-  check(c.drop_path_rate >= 0 && c.drop_path_rate < 1, "config: drop_path_rate ", c.drop_path_rate, " is outside of [0, 1)");
+  check(c.drop_path_rate >= 0 && c.drop_path_rate < 1, "config: drop_path_rate ", c.drop_path_rate,
+        " is outside of [0, 1)");
 }
 
 /// A log mask of the patches (B,G,N,N) with a row and a column of zeros for the class token in front: (B,G,T,T).
 inline Tensor with_class_token(const Tensor& log_mask) {
   const i64 b = log_mask.dim(0), g = log_mask.dim(1), n = log_mask.dim(2);
-  const auto zeros = [&](i64 rows, i64 cols) { return Tensor::zeros({b, g, rows, cols}, log_mask.dtype(), log_mask.device()); };
+  const auto zeros = [&](i64 rows, i64 cols) {
+    return Tensor::zeros({b, g, rows, cols}, log_mask.dtype(), log_mask.device());
+  };
   return concat({zeros(1, n + 1), concat({zeros(n, 1), log_mask}, 3)}, 2);
 }
 
@@ -68,10 +73,10 @@ struct VitAttention {
   /// x (B,T,C), already normalised, the class token first -> (B,T,C)
   Tensor forward(const Tensor& x) const {
     const i64 b = x.dim(0), t = x.dim(1), g = config.heads, d = config.width / g;
-    const Tensor heads = permute(reshape(qkv.forward(x), {b, t, 3, g, d}), {2, 0, 3, 1, 4});  // (3,B,G,T,d)
-    const Tensor q = scale(select(heads, 0, 0), 1 / std::sqrt(static_cast<double>(d)));       // (B,G,T,d)
-    const Tensor scores = matmul(q, select(heads, 0, 1), false, true);                        // (B,G,T,T)
-    const Tensor y = matmul(masked_probabilities(scores, log_masks(x)), select(heads, 0, 2)); // (B,G,T,d)
+    const Tensor heads = permute(reshape(qkv.forward(x), {b, t, 3, g, d}), {2, 0, 3, 1, 4});   // (3,B,G,T,d)
+    const Tensor q = scale(select(heads, 0, 0), 1 / std::sqrt(static_cast<double>(d)));        // (B,G,T,d)
+    const Tensor scores = matmul(q, select(heads, 0, 1), false, true);                         // (B,G,T,T)
+    const Tensor y = matmul(masked_probabilities(scores, log_masks(x)), select(heads, 0, 2));  // (B,G,T,d)
     return proj.forward(reshape(permute(y, {0, 2, 1, 3}), {b, t, config.width}));
   }
 
@@ -80,8 +85,9 @@ struct VitAttention {
     if (config.mask == MaskKind::none) return {};
     const i64 b = x.dim(0), side = config.grid();
     const Tensor patches = reshape(narrow(x, 1, 1, x.dim(1) - 1), {b, side, side, config.width});  // (B,h,w,C)
-    const LogDecay decay = path_embed ? path_embed->forward(patches)
-                                      : constant_log_decay(rmt_decay_log(config.heads, 2, config.rmt_range, x.dtype()), b, side, side);
+    const LogDecay decay =
+        path_embed ? path_embed->forward(patches)
+                   : constant_log_decay(rmt_decay_log(config.heads, 2, config.rmt_range, x.dtype()), b, side, side);
     std::vector<Tensor> masks = ablation_log_masks(config.mask, decay);
     for (Tensor& m : masks) m = with_class_token(m);
     return masks;
@@ -112,8 +118,11 @@ struct VitBlock {
   double drop_path;
 
   VitBlock(const VitConfig& c, double drop, Rng& rng)
-      : norm1(c.width, 1e-6), attn(c, rng), norm2(c.width, 1e-6),
-        mlp(c.width, static_cast<i64>(c.mlp_ratio * static_cast<double>(c.width)), rng), drop_path(drop) {}
+      : norm1(c.width, 1e-6),
+        attn(c, rng),
+        norm2(c.width, 1e-6),
+        mlp(c.width, static_cast<i64>(c.mlp_ratio * static_cast<double>(c.width)), rng),
+        drop_path(drop) {}
   Tensor forward(Tensor x, Context& ctx) const {
     x = residual(x, attn.forward(norm1.forward(x)), Tensor(), keep(x, ctx));
     return residual(x, mlp.forward(norm2.forward(x)), Tensor(), keep(x, ctx));
@@ -152,9 +161,12 @@ struct Vit {
 
   explicit Vit(const VitConfig& c, u64 seed = 0) : Vit(c, Rng(seed)) {}
   Vit(const VitConfig& c, Rng rng)
-      : config((check_config(c), c)), cls_token(parameter(truncated_normal({1, 1, c.width}, rng))),
+      : config((check_config(c), c)),
+        cls_token(parameter(truncated_normal({1, 1, c.width}, rng))),
         pos_embed(parameter(truncated_normal({1, c.grid() * c.grid() + 1, c.width}, rng))),
-        patch_embed(c.width, c.patch_size, rng), norm(c.width, 1e-6), head(c.width, c.num_classes, rng) {
+        patch_embed(c.width, c.patch_size, rng),
+        norm(c.width, 1e-6),
+        head(c.width, c.num_classes, rng) {
     const double last = static_cast<double>(std::max<i64>(1, c.depth - 1));
     for (i64 n = 0; n < c.depth; ++n) blocks.emplace_back(c, c.drop_path_rate * static_cast<double>(n) / last, rng);
   }
@@ -163,17 +175,18 @@ struct Vit {
   Tensor forward(const Tensor& images, Context& ctx) const {
     const i64 s = config.image_size, tokens = config.grid() * config.grid();
     check(images.defined() && images.rank() == 4 && images.dim(1) == 3 && images.dim(2) == s && images.dim(3) == s,
-          "vit: images must be (B,3,", s, ",", s, "), got ", images.shape(), "; its positions are learned for that size");
+          "vit: images must be (B,3,", s, ",", s, "), got ", images.shape(),
+          "; its positions are learned for that size");
     const i64 b = images.dim(0);
-    Tensor x = patch_embed.proj.forward(permute(images, {0, 2, 3, 1}));  // (B,h,w,C)
-    x = reshape(x, {b, tokens, config.width});                           // (B,N,C)
+    Tensor x = patch_embed.proj.forward(permute(images, {0, 2, 3, 1}));             // (B,h,w,C)
+    x = reshape(x, {b, tokens, config.width});                                      // (B,N,C)
     x = concat({broadcast_to(cls_token, {b, 1, config.width}), x}, 1) + pos_embed;  // (B,T,C)
     for (std::size_t n = 0; n < blocks.size(); ++n) {
       const std::string name = str("blocks.", n);
       const Scope scope(name);
       x = ctx.seen(blocks[n].forward(std::move(x), ctx));
     }
-    return head.forward(norm.forward(select(x, 1, 0)));                  // (B,classes)
+    return head.forward(norm.forward(select(x, 1, 0)));  // (B,classes)
   }
   /// In evaluation mode, without recording.
   Tensor forward(const Tensor& images) const {

@@ -33,10 +33,11 @@ class SkipInit {
   bool before_;
 };
 
-/// Normal draws with the given deviation, drawn again until they lie within +-limit. Advances rng by one block of random
-/// bits for two elements, whatever is drawn; large tensors are filled in parallel.
+/// Normal draws with the given deviation, drawn again until they lie within +-limit. Advances rng by one block of
+/// random bits for two elements, whatever is drawn; large tensors are filled in parallel.
 inline Tensor truncated_normal(const Shape& shape, Rng& rng, double deviation = 0.02, double limit = 2) {
-  check(deviation > 0 && limit >= deviation, "truncated_normal: the limit ", limit, " must be at least the deviation ", deviation);
+  check(deviation > 0 && limit >= deviation, "truncated_normal: the limit ", limit, " must be at least the deviation ",
+        deviation);
   if (!detail::drawing_initial_values()) return Tensor::zeros(shape);
   Tensor t = Tensor::empty(shape);
   float* const p = t.data<float>();

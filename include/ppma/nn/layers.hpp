@@ -17,7 +17,8 @@ struct Linear {
   Tensor bias;    // (out), or undefined
 
   Linear(i64 in, i64 out, Rng& rng, bool with_bias = true)
-      : weight(parameter(truncated_normal({out, in}, rng))), bias(with_bias ? parameter(Tensor::zeros({out})) : Tensor()) {}
+      : weight(parameter(truncated_normal({out, in}, rng))),
+        bias(with_bias ? parameter(Tensor::zeros({out})) : Tensor()) {}
   Tensor forward(const Tensor& x) const { return linear(x, weight, bias); }  // (..,in) -> (..,out)
   template <class V>
   void fields(V& v) {
@@ -32,8 +33,10 @@ struct Conv2d {
   ConvOptions options;
 
   Conv2d(i64 in, i64 out, i64 kernel, ConvOptions options_, Rng& rng)
-      : weight(parameter(uniform_fan_in({out, in / options_.groups, kernel, kernel}, in / options_.groups * kernel * kernel, rng))),
-        bias(parameter(uniform_fan_in({out}, in / options_.groups * kernel * kernel, rng))), options(options_) {}
+      : weight(parameter(
+            uniform_fan_in({out, in / options_.groups, kernel, kernel}, in / options_.groups * kernel * kernel, rng))),
+        bias(parameter(uniform_fan_in({out}, in / options_.groups * kernel * kernel, rng))),
+        options(options_) {}
   Tensor forward(const Tensor& x) const { return conv2d(x, weight, bias, options); }  // (B,H,W,I) -> (B,H',W',O)
   template <class V>
   void fields(V& v) {
@@ -78,8 +81,10 @@ struct BatchNorm {
   double momentum = 0.1, eps = 1e-5;
 
   explicit BatchNorm(i64 channels)
-      : weight(parameter(Tensor::ones({channels}))), bias(parameter(Tensor::zeros({channels}))),
-        running_mean(Tensor::zeros({channels})), running_var(Tensor::ones({channels})),
+      : weight(parameter(Tensor::ones({channels}))),
+        bias(parameter(Tensor::zeros({channels}))),
+        running_mean(Tensor::zeros({channels})),
+        running_var(Tensor::ones({channels})),
         num_batches_tracked(Tensor::zeros({}, DType::int64)) {}
   Tensor forward(const Tensor& x, const Context& ctx) {
     if (ctx.training) ++*num_batches_tracked.data<i64>();

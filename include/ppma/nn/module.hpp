@@ -13,8 +13,8 @@
 //     template <class V> void fields(V& v) { v.child("fc1", fc1), v.child("fc2", fc2); }
 //   };
 //
-// From it follow the state dict ("fc1.weight", ...), loading with a report, dtype moves, counts. The order of fields() is
-// the order of the published state dicts. An undefined tensor (an absent bias) is no field.
+// From it follow the state dict ("fc1.weight", ...), loading with a report, dtype moves, counts. The order of fields()
+// is the order of the published state dicts. An undefined tensor (an absent bias) is no field.
 //
 // Training or evaluation is not a state of the layers but an argument of forward, the Context: nobody forgets eval().
 
@@ -175,7 +175,8 @@ struct LoadOptions {
 
 /// Copies tensors by name into a module (any floating dtype into any other).
 template <class M>
-LoadReport load_state_dict(M& module, const std::vector<std::pair<std::string, Tensor>>& tensors, const LoadOptions& options = {}) {
+LoadReport load_state_dict(M& module, const std::vector<std::pair<std::string, Tensor>>& tensors,
+                           const LoadOptions& options = {}) {
   const auto ignored = [&](const std::string& name) {
     return std::any_of(options.ignore.begin(), options.ignore.end(),
                        [&](const std::string& prefix) { return name.compare(0, prefix.size(), prefix) == 0; });
@@ -194,15 +195,15 @@ LoadReport load_state_dict(M& module, const std::vector<std::pair<std::string, T
     }
     if (it->second->shape() != t.shape())
       report.misshaped.push_back(str(name, ": file ", it->second->shape(), ", module ", t.shape()));
-    else
-      copies.emplace_back(t, it->second);
+    else copies.emplace_back(t, it->second);
     given.erase(it);
   });
   for (const auto& entry : tensors)  // in the file's order
     if (given.count(entry.first) != 0) report.unexpected.push_back(entry.first);
   report.loaded = static_cast<i64>(copies.size());
-  check(!options.strict || report.complete(), "load_state_dict: the tensors do not fit the module, nothing was loaded (",
-        report.text(), "). Load with strict = false to take what fits, or ignore a changed head by its prefix");
+  check(!options.strict || report.complete(),
+        "load_state_dict: the tensors do not fit the module, nothing was loaded (", report.text(),
+        "). Load with strict = false to take what fits, or ignore a changed head by its prefix");
   for (auto& copy : copies) copy.first.copy_from(*copy.second);
   return report;
 }
