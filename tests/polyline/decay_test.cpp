@@ -31,7 +31,7 @@ TEST_CASE("log_decay: the fused pass equals the composed formula", "[polyline][d
   for (const Case& c : cases) {
     INFO(c.batch << " x " << c.height << "x" << c.width << ", heads " << c.heads << ", d " << c.d << ", rows " << c.rows);
     check_equal(fused, composed, inputs(c), 1e-13);
-    check_equal(fused, composed, to_f32(inputs(c)), 2e-6);
+    check_equal(fused, composed, to_f32(inputs(c)), 1.6e-5);  // sums over 2 x 135 tokens, 6e-8 each
   }
 }
 

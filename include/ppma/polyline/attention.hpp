@@ -134,7 +134,7 @@ inline Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, const
 /// Criss-cross attention, composed; arguments as the fused criss_cross_attention(), whose values and gradients it has for
 /// Variant::code.
 ///   code   masks inside the softmaxes, mean of both orders
-///   paper  (S_H*L_H)(S_V*L_V) V + (S_V*L_V)(S_H*L_H) V with the unmasked softmax maps S_H, S_V, not renormalised
+///   paper  (Eq. 11, 12) (S_H*L_H)(S_V*L_V) V + (S_V*L_V)(S_H*L_H) V with the unmasked softmax maps S_H, S_V, not renormalised
 /// (The paper writes the second term as ((S_H S_V) * L^T) V, which does not factor; spec 2.2.) There is no joint variant.
 inline Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
                                              const Tensor& log_beta, Order order = Order::both, Variant variant = Variant::code) {

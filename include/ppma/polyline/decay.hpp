@@ -1,5 +1,5 @@
 #pragma once
-// Decay factors (paper, section 3.2; spec 1.2): what each step of a polyline path costs, chosen by the image itself.
+// Decay factors (spec 1.2): what each step of a polyline path costs, chosen by the image itself.
 //
 // Legend: B batch, H W grid, N = H W tokens, G heads, d head width, C = G d channels.
 // alpha[i,j] in (0,1] is the decay of the horizontal edge (i,j-1)-(i,j), beta[i,j] that of the vertical edge

@@ -1,6 +1,6 @@
 #pragma once
 // The 2-D polyline path mask by decay sums, in factored form, and applied in O(N) without being built
-// (paper, section 3.2, Theorems 1 and 2; spec 1.4 to 1.7). By definition, path by path: polyline/path.hpp.
+// (the paper's Theorems 1 and 2; spec 1.4 to 1.7). By definition, path by path: polyline/path.hpp.
 //
 // Legend: B batch, G heads, H W grid, N = H W, query (i,j), key (k,l), d head width.
 //   A_i[j,l] = prod(alpha[i,:]; j..l)   W x W, one for every row       B_l[i,k] = prod(beta[:,l]; i..k)   H x H, every column

@@ -1,6 +1,6 @@
 #pragma once
 // The polyline path mask by definition: every path is walked, every entry is the product of the decays on its way
-// (paper, section 3.1, Eq. 4 to 6; spec 1.4). O(N^2 (H + W)) and plain: this is what every faster form is tested against.
+// (spec 1.4). O(N^2 (H + W)) and plain: this is what every faster form is tested against.
 //
 // V2H from key (k,l) to query (i,j): along the KEY's column l from row k to row i, then along the QUERY's row i from
 // column l to column j.  H2V: along the key's row k to column j, then along the query's column j to row i.
@@ -9,12 +9,12 @@
 //   Lt[(i,j),(k,l)] = prod(alpha[k,:]; j..l) prod(beta[:,j]; i..k)        H2V, = L^T
 //
 // prod(v; a..b) multiplies v[t] for min(a,b) < t <= max(a,b): each token stores the decay of the edge to its left and
-// above. (The paper's Eq. for H2V has beta_{i:k,l}; that is a misprint, it would not be the transpose of L.)
+// above. (The paper prints H2V with beta_{i:k,l}; that is a misprint, it would not be the transpose of L.)
 
+#include <algorithm>
 #include <vector>
 
 #include "ppma/core/error.hpp"
-#include "ppma/core/parallel.hpp"
 #include "ppma/polyline/types.hpp"
 #include "ppma/tensor/tensor.hpp"
 

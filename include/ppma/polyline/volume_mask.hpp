@@ -1,5 +1,5 @@
 #pragma once
-// The polyline path mask of a volume (paper, appendix; spec 1.9): a third decay gamma along depth.
+// The polyline path mask of a volume (spec 1.9): a third decay gamma along depth.
 //
 // Legend: B batch, G heads, H W D volume, N = H W D tokens (depth fastest), query (i,j,k), key (l,m,n).
 //
