@@ -1,9 +1,10 @@
-// PPMLA in its three forms, and the decays that feed every mask. One head of d = 32, square grids from N = 256 to 65536:
-// extra_bytes/token of `scan` must not grow, and ns/token only with the memory it streams from.
+// PPMLA in its three forms, and the decays that feed every mask. One head of d = 32, square grids from N = 256 to
+// 65536: extra_bytes/token of `scan` must not grow, and ns/token only with the memory it streams from.
 //
-// Work of the scan for L + L^T: four sweeps (two masks, down and up), each six multiply-adds on the d x d state of a token:
-// 24 d^2 N. Bytes: q, k, v and y pass once in each sweep for each block of the state (8 x 16 numbers with AVX-512), 8 KB a
-// token, from L2 for N = 1024, from L3 for N = 65536 (32 MB), where this is the bound. Quadratic: 2 N^2 d, several N x N arrays.
+// Work of the scan for L + L^T: four sweeps (two masks, down and up), each six multiply-adds on the d x d state of a
+// token: 24 d^2 N. Bytes: q, k, v and y pass once in each sweep for each block of the state (8 x 16 numbers with
+// AVX-512), 8 KB a token, from L2 for N = 1024, from L3 for N = 65536 (32 MB), where this is the bound. Quadratic:
+// 2 N^2 d, several N x N arrays.
 //
 //   build/release/benchmarks/linear_attention_bench --benchmark_repetitions=5 --benchmark_report_aggregates_only=true
 
@@ -60,7 +61,8 @@ void linear(benchmark::State& state, LinearForm form, bool backward) {
     benchmark::DoNotOptimize(y.raw());
   }
   const double n = static_cast<double>(state.range(0) * state.range(0));
-  state.counters["ns/token"] = benchmark::Counter(n * 1e-9, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+  state.counters["ns/token"] =
+      benchmark::Counter(n * 1e-9, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
   state.counters["extra_bytes/token"] = static_cast<double>(memory_stats().peak_bytes - before) / n;
 }
 
@@ -78,17 +80,20 @@ void decays(benchmark::State& state, bool composed) {
     const LogDecay l = composed ? log_decay_composed(x, w, b, a) : log_decay(x, w, b, a);
     (l.log_alpha + l.log_beta).backward(dy);
   }
-  state.counters["GB/s"] = benchmark::Counter(3e-9 * static_cast<double>(x.bytes()), benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GB/s"] =
+      benchmark::Counter(3e-9 * static_cast<double>(x.bytes()), benchmark::Counter::kIsIterationInvariantRate);
 }
+
+const auto ms = benchmark::kMillisecond;
 
 }  // namespace
 
-BENCHMARK_CAPTURE(linear, scan_forward, LinearForm::scan, false)->Arg(16)->Arg(32)->Arg(64)->Arg(128)->Arg(256)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(linear, scan_both, LinearForm::scan, true)->Arg(16)->Arg(32)->Arg(64)->Arg(128)->Arg(256)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(linear, chunked_forward, LinearForm::chunked, false)->Arg(16)->Arg(32)->Arg(64)->Arg(128)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(linear, quadratic_forward, LinearForm::quadratic, false)->Arg(16)->Arg(32)->Arg(64)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(linear, quadratic_both, LinearForm::quadratic, true)->Arg(16)->Arg(32)->Arg(64)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(decays, fused, false)->Args({56, 4, 16})->Args({14, 8, 32})->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(decays, composed, true)->Args({56, 4, 16})->Args({14, 8, 32})->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(linear, scan_forward, LinearForm::scan, false)->RangeMultiplier(2)->Range(16, 256)->Unit(ms);
+BENCHMARK_CAPTURE(linear, scan_both, LinearForm::scan, true)->RangeMultiplier(2)->Range(16, 256)->Unit(ms);
+BENCHMARK_CAPTURE(linear, chunked_forward, LinearForm::chunked, false)->RangeMultiplier(2)->Range(16, 128)->Unit(ms);
+BENCHMARK_CAPTURE(linear, quadratic_forward, LinearForm::quadratic, false)->RangeMultiplier(2)->Range(16, 64)->Unit(ms);
+BENCHMARK_CAPTURE(linear, quadratic_both, LinearForm::quadratic, true)->RangeMultiplier(2)->Range(16, 64)->Unit(ms);
+BENCHMARK_CAPTURE(decays, fused, false)->Args({56, 4, 16})->Args({14, 8, 32})->Unit(ms);
+BENCHMARK_CAPTURE(decays, composed, true)->Args({56, 4, 16})->Args({14, 8, 32})->Unit(ms);
 
 BENCHMARK_MAIN();

@@ -53,7 +53,9 @@ int main() {
   const Tensor mask = exp(sequence_log_mask(log_decay));  // (n, n)
 
   std::printf("decays:");
-  for (i64 t = 1; t < n; ++t) std::printf("  %lld-%lld %.1f", static_cast<long long>(t - 1), static_cast<long long>(t), decay[static_cast<std::size_t>(t)]);
+  for (i64 t = 1; t < n; ++t)
+    std::printf("  %lld-%lld %.1f", static_cast<long long>(t - 1), static_cast<long long>(t),
+                decay[static_cast<std::size_t>(t)]);
   std::printf("\nmask (row: who takes, column: from whom):\n");
   for (i64 i = 0; i < n; ++i) {
     for (i64 j = 0; j < n; ++j) std::printf(" %6.3f", mask.data<double>()[i * n + j]);
@@ -70,6 +72,7 @@ int main() {
   std::printf("\n");
 
   expect(largest_difference(mask, by_definition) < 1e-15, "the sums give the product of the decays in between");
-  expect(largest_difference(y, reshape(matmul(by_definition, reshape(x, {n, i64{1}})), {n})) < 1e-15, "the scan applies the mask without building it");
+  expect(largest_difference(y, reshape(matmul(by_definition, reshape(x, {n, i64{1}})), {n})) < 1e-15,
+         "the scan applies the mask without building it");
   return failures == 0 ? 0 : 1;
 }

@@ -1,8 +1,8 @@
-// 07: polyline paths. In an image there are many ways from one token to another; the mask walks two of them, each with a
-// single turn, and multiplies the decays of the edges on its way.
+// 07: polyline paths. In an image there are many ways from one token to another; the mask walks two of them, each
+// with a single turn, and multiplies the decays of the edges on its way.
 //
-//   V2H: from the key along its column to the query's row, then along that row.     alpha: decay of the edge to the left
-//   H2V: from the key along its row to the query's column, then along that column.  beta: decay of the edge above
+//   V2H: from the key along its column to the query's row, then along that row.    alpha: decay of the edge to the left
+//   H2V: from the key along its row to the query's column, then along that column. beta: decay of the edge above
 
 #include <cmath>
 #include <cstdio>
@@ -50,7 +50,8 @@ double walk(Cell key, Cell query, Paths path, const std::vector<double>& alpha, 
     product *= decay;
     if (horizontal) picture[2 * end.row].replace(static_cast<std::size_t>(4 * end.column - 3), 3, "---");
     else picture[2 * end.row - 1][static_cast<std::size_t>(4 * end.column)] = '|';
-    steps += (s > 1 ? " * " : "") + std::string(horizontal ? "alpha[" : "beta[") + std::to_string(end.row) + "," + std::to_string(end.column) + "]";
+    steps += (s > 1 ? " * " : "") + std::string(horizontal ? "alpha[" : "beta[") + std::to_string(end.row) + "," +
+             std::to_string(end.column) + "]";
   }
   picture[2 * key.row][static_cast<std::size_t>(4 * key.column)] = 'K';
   picture[2 * query.row][static_cast<std::size_t>(4 * query.column)] = 'Q';
@@ -70,7 +71,8 @@ int main() {
   const Tensor l = exp(polyline_log_mask(logs(alpha, 3, 3), logs(beta, 3, 3)));  // (1,1,9,9), row: query, column: key
   const double* entry = l.data<double>();
   expect(std::fabs(entry[2 * 9 + 6] - v2h) < 1e-15, "L[query, key] is the product along V2H");
-  expect(std::fabs(entry[6 * 9 + 2] - h2v) < 1e-15, "H2V is the same walk backwards from the other end: L[key, query], the transpose");
+  expect(std::fabs(entry[6 * 9 + 2] - h2v) < 1e-15,
+         "H2V is the same walk backwards from the other end: L[key, query], the transpose");
 
   // A 2 x 3 grid, all 36 entries.
   const Tensor la = logs({1, .5, .8, 1, .25, .4}, 2, 3), lb = logs({1, 1, 1, .9, .6, .3}, 2, 3);
@@ -87,8 +89,9 @@ int main() {
   std::printf("\nL^T x =");
   for (const double v : ltx.to_vector<double>()) std::printf(" %6.3f", v);
   std::printf("\n");
-  expect(close(mask.to_vector<double>(), {1,  .5,  .4,  .9, .3,  .12, .5,   1,  .8,  .45, .6, .24, .4,  .8,  1,  .36, .48, .3,
-                                          .9, .15, .03, 1,  .25, .1,  .225, .6, .12, .25, 1,  .4,  .09, .24, .3, .1,  .4,  1}),
+  expect(close(mask.to_vector<double>(),
+               {1,  .5,  .4,  .9, .3,  .12, .5,   1,  .8,  .45, .6, .24, .4,  .8,  1,  .36, .48, .3,
+                .9, .15, .03, 1,  .25, .1,  .225, .6, .12, .25, 1,  .4,  .09, .24, .3, .1,  .4,  1}),
          "every entry is the product worked out by hand");
   expect(close(lx.to_vector<double>(), {9.02, 11.14, 10.64, 7.14, 10.185, 9.87}), "L x");
   expect(close(ltx.to_vector<double>(), {8.465, 9.94, 7.52, 8.73, 11.34, 9.9}), "L^T x");

@@ -1,5 +1,5 @@
-// 08: the mask by definition and by sums. Walking every path costs O(N^2 (H + W)); running sums of the log decays give each
-// entry from four numbers, and scans apply the mask to tokens in O(N) without a single entry of it:
+// 08: the mask by definition and by sums. Walking every path costs O(N^2 (H + W)); running sums of the log decays
+// give each entry from four numbers, and scans apply the mask to tokens in O(N) without a single entry of it:
 //
 //   log L[(i,j),(k,l)] = -|a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|        a: sums along rows, b: sums down columns
 //   y = L x:   z = scan of x down every column,   y = scan of z along every row                      (Theorem 2)
@@ -35,7 +35,8 @@ void picture(const Tensor& mask, i64 height, i64 width, i64 query) {
   for (i64 i = 0; i < height; ++i) {
     std::printf("   ");
     for (i64 j = 0; j < width; ++j) {
-      const double m = mask.data<double>()[query * height * width + i * width + j] / 2;  // L + L^T is 2 at the query itself
+      const double m =
+          mask.data<double>()[query * height * width + i * width + j] / 2;  // L + L^T is 2 at the query itself
       const double distance = -std::log2(m);  // halvings
       std::printf(" %c", shades[distance < 7 ? static_cast<int>(distance) : 7]);
     }
@@ -46,7 +47,7 @@ void picture(const Tensor& mask, i64 height, i64 width, i64 query) {
 }  // namespace
 
 int main() {
-  // A 14 x 14 grid with a square object in it: edges inside object and ground decay by 0.95, those at its border by 0.1.
+  // A 14 x 14 grid with a square object in it: edges inside object and ground decay by 0.95, its border by 0.1.
   const i64 h = 14, w = 14, n = h * w;
   const auto object = [](i64 i, i64 j) { return i >= 4 && i < 11 && j >= 3 && j < 10; };
   std::vector<double> log_alpha, log_beta;
@@ -66,7 +67,8 @@ int main() {
   Rng rng(8);
   const Tensor x = Tensor::randn({1, h, w, 1}, rng, 1, DType::f64);
   const Tensor dense = reshape(matmul(exp(walked), reshape(x, {1, 1, n, 1})), x.shape());
-  expect(largest_difference(apply_mask_factored(x, la, lb, Paths::v2h), dense) < 1e-12, "L x by one small matrix a row and a column");
+  expect(largest_difference(apply_mask_factored(x, la, lb, Paths::v2h), dense) < 1e-12,
+         "L x by one small matrix a row and a column");
   expect(largest_difference(apply_mask(x, la, lb, Paths::v2h), dense) < 1e-12, "L x by scans");
 
   i64 steps = 0;
@@ -74,7 +76,8 @@ int main() {
     for (i64 v = 0; v < n; ++v) steps += std::abs(u / w - v / w) + std::abs(u % w - v % w);
   std::printf("\nN = %lld tokens, operations:\n", static_cast<long long>(n));
   std::printf("  the mask by walking   %8lld   one for each edge of each path\n", static_cast<long long>(steps));
-  std::printf("  the mask by sums      %8lld   2 N sums, then three for each entry\n", static_cast<long long>(2 * n + 3 * n * n));
+  std::printf("  the mask by sums      %8lld   2 N sums, then three for each entry\n",
+              static_cast<long long>(2 * n + 3 * n * n));
   std::printf("  L x by the mask       %8lld   N^2\n", static_cast<long long>(n * n));
   std::printf("  L x by line matrices  %8lld   N (H + W)\n", static_cast<long long>(n * (h + w)));
   std::printf("  L x by scans          %8lld   two scans of two directions\n\n", static_cast<long long>(4 * n));

@@ -34,7 +34,8 @@ Tensor criss_cross_by_rule(const Problem& x, MaskKind kind) {
   const auto m = ablation_log_masks(kind, x.of(kind));
   LineMasks lines;
   if (!m.empty())
-    lines = {restrict_to_lines(m.front(), x.q.dim(1), x.q.dim(2), true), restrict_to_lines(m.back(), x.q.dim(1), x.q.dim(2), false)};
+    lines = {restrict_to_lines(m.front(), x.q.dim(1), x.q.dim(2), true),
+             restrict_to_lines(m.back(), x.q.dim(1), x.q.dim(2), false)};
   return criss_cross_attention_with(x.q, x.k, x.v, heads, lines, criss_cross_order(kind));
 }
 
@@ -74,10 +75,14 @@ TEST_CASE("masks are different masks, and learn", "[polyline][ablation]") {
     if (decay_outputs(kind) == 0) continue;
     const MaskKind which = kind;
     for (const bool criss : {false, true}) {
-      const GradCheck g = grad_check([which, criss](const auto& in) {
-        const LogDecay d{in[3], which == MaskKind::shared ? in[3] : in[4]};
-        return criss ? masked_criss_cross(in[0], in[1], in[2], heads, which, d) : masked_whole_attention(in[0], in[1], in[2], heads, which, d);
-      }, which == MaskKind::shared ? std::vector<Tensor>{x.q, x.k, x.v, x.decay.log_alpha} : x.all(), {.max_elements = 17});
+      const GradCheck g = grad_check(
+          [which, criss](const auto& in) {
+            const LogDecay d{in[3], which == MaskKind::shared ? in[3] : in[4]};
+            return criss ? masked_criss_cross(in[0], in[1], in[2], heads, which, d)
+                         : masked_whole_attention(in[0], in[1], in[2], heads, which, d);
+          },
+          which == MaskKind::shared ? std::vector<Tensor>{x.q, x.k, x.v, x.decay.log_alpha} : x.all(),
+          {.max_elements = 17});
       INFO(name << (criss ? " criss-cross" : " whole") << "\n" << g.report);
       CHECK(g.ok);
     }
@@ -129,7 +134,8 @@ TEST_CASE("Hilbert order visits each cell once, neighbours in turn on a square o
 TEST_CASE("RMT: decays of the spec, Manhattan mask, equality with constant decays", "[polyline][ablation]") {
   const Tensor log_gamma = rmt_decay_log(4, 2, 4, DType::f64);
   const double gamma[] = {0.75, 0.875, 0.9375, 0.96875};
-  for (std::size_t g = 0; g < 4; ++g) CHECK(std::exp(log_gamma.to_vector<double>()[g]) == Approx(gamma[g]).epsilon(1e-14));
+  for (std::size_t g = 0; g < 4; ++g)
+    CHECK(std::exp(log_gamma.to_vector<double>()[g]) == Approx(gamma[g]).epsilon(1e-14));
 
   const Problem x(3, 4);
   const LogDecay d = x.of(MaskKind::rmt);
@@ -141,13 +147,20 @@ TEST_CASE("RMT: decays of the spec, Manhattan mask, equality with constant decay
         CHECK(m.data<double>()[(g * 12 + u) * 12 + v] ==
               Approx(l[g * 12] * static_cast<double>(std::abs(u / 4 - v / 4) + std::abs(u % 4 - v % 4))).margin(1e-14));
   // Whole attention: with constant decays the polyline mask's average of two is RMT's one. Criss-cross: it is not.
-  CHECK(distance(masked_whole_attention(x.q, x.k, x.v, heads, MaskKind::rmt, d), whole_attention(x.q, x.k, x.v, heads, d.log_alpha, d.log_beta)) < 1e-13);
-  CHECK(distance(masked_criss_cross(x.q, x.k, x.v, heads, MaskKind::rmt, d), criss_cross_attention(x.q, x.k, x.v, heads, d.log_alpha, d.log_beta)) > 1e-3);
+  CHECK(distance(masked_whole_attention(x.q, x.k, x.v, heads, MaskKind::rmt, d),
+                 whole_attention(x.q, x.k, x.v, heads, d.log_alpha, d.log_beta)) < 1e-13);
+  CHECK(distance(masked_criss_cross(x.q, x.k, x.v, heads, MaskKind::rmt, d),
+                 criss_cross_attention(x.q, x.k, x.v, heads, d.log_alpha, d.log_beta)) > 1e-3);
 }
 
 TEST_CASE("ablation: misuse is explained", "[polyline][ablation]") {
   const Problem x(2, 3);
-  CHECK(says([&] { masked_whole_attention(x.q, x.k, x.v, heads, MaskKind::hilbert, LogDecay{}); }, "needs log_alpha and log_beta"));
-  CHECK(says([&] { restrict_to_lines(Tensor::zeros({1, 1, 6, 6}), 2, 2, true); }, "the mask must be (B,G,N,N) with N = 4"));
+  CHECK(says([&] { masked_whole_attention(x.q, x.k, x.v, heads, MaskKind::hilbert, LogDecay{}); },
+             "needs log_alpha and log_beta"));
+  CHECK(says(
+      [&] {
+        restrict_to_lines(Tensor::zeros({1, 1, 6, 6}), 2, 2, true);
+      },
+      "the mask must be (B,G,N,N) with N = 4"));
   CHECK(says([] { rmt_decay_log(0, 2, 4); }, "needs heads"));
 }

@@ -16,8 +16,11 @@ constexpr i64 heads = 2;
 struct Problem {
   Tensor q, k, v, la, lb;
   Problem(i64 h, i64 w, i64 d = 3, double low = 0.2, i64 batch = 2)
-      : q(random({batch, h, w, heads * d}, 1)), k(random({batch, h, w, heads * d}, 2, 0.7)), v(random({batch, h, w, heads * d}, 3)),
-        la(random_log_decay({batch, heads, h, w}, 4, low)), lb(random_log_decay({batch, heads, h, w}, 5, low)) {}
+      : q(random({batch, h, w, heads * d}, 1)),
+        k(random({batch, h, w, heads * d}, 2, 0.7)),
+        v(random({batch, h, w, heads * d}, 3)),
+        la(random_log_decay({batch, heads, h, w}, 4, low)),
+        lb(random_log_decay({batch, heads, h, w}, 5, low)) {}
   std::vector<Tensor> all() const { return {q, k, v, la, lb}; }
   Tensor scores() const { return matmul(detail::head_tokens(q, heads), detail::head_tokens(k, heads), false, true); }
   Tensor ones() const { return Tensor::ones(q.shape(), DType::f64); }
@@ -45,9 +48,11 @@ TEST_CASE("whole attention: the fused form equals the composed one", "[polyline]
       CHECK(distance(fused(to_f32(all)), whole(p)(to_f32(all))) < 1e-5);
     }
   const Problem x(3, 4);
-  const auto unmasked = [&](auto&& f) { return [f](const auto& in) { return f(in[0], in[1], in[2], heads, Tensor(), Tensor(), Paths::none); }; };
-  check_equal(unmasked([](auto... a) { return whole_attention(a...); }), unmasked([](auto... a) { return whole_attention_composed(a...); }),
-              {x.q, x.k, x.v}, 1e-12);
+  const auto unmasked = [&](auto&& f) {
+    return [f](const auto& in) { return f(in[0], in[1], in[2], heads, Tensor(), Tensor(), Paths::none); };
+  };
+  check_equal(unmasked([](auto... a) { return whole_attention(a...); }),
+              unmasked([](auto... a) { return whole_attention_composed(a...); }), {x.q, x.k, x.v}, 1e-12);
 }
 
 TEST_CASE("criss-cross attention: fused, composed and dense are one", "[polyline][attention]") {
@@ -56,8 +61,12 @@ TEST_CASE("criss-cross attention: fused, composed and dense are one", "[polyline
       if (h * w == 1) continue;
       INFO(h << "x" << w << " " << to_string(o));
       const auto all = Problem(h, w).all();
-      const Function fused = [o](const auto& x) { return criss_cross_attention(x[0], x[1], x[2], heads, x[3], x[4], o); };
-      const Function dense = [o](const auto& x) { return criss_cross_attention_dense(x[0], x[1], x[2], heads, x[3], x[4], o); };
+      const Function fused = [o](const auto& x) {
+        return criss_cross_attention(x[0], x[1], x[2], heads, x[3], x[4], o);
+      };
+      const Function dense = [o](const auto& x) {
+        return criss_cross_attention_dense(x[0], x[1], x[2], heads, x[3], x[4], o);
+      };
       CHECK(distance(fused(all), dense(all)) < 1e-13);
       CHECK(distance(criss_cross(o)(all), dense(all)) < 1e-13);
       CHECK(distance(fused(to_f32(all)), criss_cross(o)(to_f32(all))) < 1e-5);
@@ -68,9 +77,12 @@ TEST_CASE("criss-cross attention: fused, composed and dense are one", "[polyline
     }
   const Problem x(3, 4);
   for (const Order o : {Order::rows_first, Order::columns_first, Order::both})
-    check_equal([o](const auto& in) { return criss_cross_attention(in[0], in[1], in[2], heads, Tensor(), Tensor(), o); },
-                [o](const auto& in) { return criss_cross_attention_composed(in[0], in[1], in[2], heads, Tensor(), Tensor(), o); },
-                {x.q, x.k, x.v}, 1e-12);
+    check_equal(
+        [o](const auto& in) { return criss_cross_attention(in[0], in[1], in[2], heads, Tensor(), Tensor(), o); },
+        [o](const auto& in) {
+          return criss_cross_attention_composed(in[0], in[1], in[2], heads, Tensor(), Tensor(), o);
+        },
+        {x.q, x.k, x.v}, 1e-12);
 }
 
 TEST_CASE("attention: gradients of every variant", "[polyline][attention]") {
@@ -117,8 +129,10 @@ TEST_CASE("whole attention: `code` is the renormalised product with L", "[polyli
   CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::h2v, Variant::code), renormalised(Paths::h2v)) < 1e-13);
   CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::code),
                  scale(renormalised(Paths::v2h) + renormalised(Paths::h2v), 0.5)) < 1e-13);
-  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::joint), renormalised(Paths::both)) < 1e-13);
-  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::paper), p * polyline_mask(x.la, x.lb)) < 1e-14);
+  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::joint), renormalised(Paths::both)) <
+        1e-13);
+  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::paper), p * polyline_mask(x.la, x.lb)) <
+        1e-14);
   // The three are different attentions, not three spellings of one.
   const Tensor code = attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::code);
   CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::joint), code) > 1e-3);
@@ -129,11 +143,13 @@ TEST_CASE("attention: without decay every mask disappears", "[polyline][attentio
   const Problem x(4, 3);
   const Tensor zero = Tensor::zeros(x.la.shape(), DType::f64);
   const Tensor plain = whole_attention_composed(x.q, x.k, x.v, heads, Tensor(), Tensor(), Paths::none);
-  CHECK(distance(plain, detail::tokens_to_grid(matmul(softmax(x.scores()), detail::head_tokens(x.v, heads)), x.q)) < 1e-14);
+  CHECK(distance(plain, detail::tokens_to_grid(matmul(softmax(x.scores()), detail::head_tokens(x.v, heads)), x.q)) <
+        1e-14);
   CHECK(distance(whole_attention(x.q, x.k, x.v, heads, zero, zero), plain) < 1e-13);
   for (const Variant v : {Variant::code, Variant::joint})
     CHECK(distance(whole_attention_composed(x.q, x.k, x.v, heads, zero, zero, Paths::both, v), plain) < 1e-13);
-  CHECK(distance(whole_attention_composed(x.q, x.k, x.v, heads, zero, zero, Paths::both, Variant::paper), scale(plain, 2)) < 1e-13);
+  CHECK(distance(whole_attention_composed(x.q, x.k, x.v, heads, zero, zero, Paths::both, Variant::paper),
+                 scale(plain, 2)) < 1e-13);
   CHECK(distance(criss_cross_attention(x.q, x.k, x.v, heads, zero, zero),
                  criss_cross_attention_composed(x.q, x.k, x.v, heads, Tensor(), Tensor())) < 1e-13);
 }
@@ -145,7 +161,8 @@ TEST_CASE("criss-cross attention: the paper's factorisations", "[polyline][atten
   const Tensor l = polyline_mask(x.la, x.lb, Paths::v2h), lt = polyline_mask(x.la, x.lb, Paths::h2v);
   const Tensor v = detail::head_tokens(x.v, heads);
   const auto paper = [&](Order o) {
-    return detail::head_tokens(criss_cross_attention_composed(x.q, x.k, x.v, heads, x.la, x.lb, o, Variant::paper), heads);
+    return detail::head_tokens(criss_cross_attention_composed(x.q, x.k, x.v, heads, x.la, x.lb, o, Variant::paper),
+                               heads);
   };
   // ((S_H S_V) * L) V = (S_H*L_H)(S_V*L_V) V and ((S_V S_H) * L^T) V = (S_V*L_V)(S_H*L_H) V ...
   CHECK(distance(paper(Order::columns_first), matmul(matmul(sh, sv) * l, v)) < 1e-13);
@@ -171,7 +188,8 @@ TEST_CASE("attention: images and heads do not see each other", "[polyline][atten
     std::vector<Tensor> changed;
     for (std::size_t i = 0; i < 5; ++i) {
       const int axis = i < 3 ? 3 : 1;
-      const Tensor t = x.all()[i], first = narrow(t, axis, 0, t.dim(axis) / 2), other = narrow(t, axis, t.dim(axis) / 2, t.dim(axis) / 2);
+      const Tensor t = x.all()[i], first = narrow(t, axis, 0, t.dim(axis) / 2),
+                   other = narrow(t, axis, t.dim(axis) / 2, t.dim(axis) / 2);
       changed.push_back(concat({first, scale(other, 0.5)}, axis));
     }
     CHECK(distance(narrow(f(changed, criss), 3, 0, 3), narrow(y, 3, 0, 3)) == 0);
@@ -182,7 +200,8 @@ TEST_CASE("attention: images and heads do not see each other", "[polyline][atten
 TEST_CASE("attention: misuse is explained", "[polyline][attention]") {
   const Problem x(2, 3);
   CHECK(says([&] { whole_attention_composed(x.q, x.k, x.v, 4, x.la, x.lb); }, "6 channels do not divide into 4 heads"));
-  CHECK(says([&] { whole_attention_composed(x.q, x.k, x.v, heads, Tensor(), Tensor()); }, "needs log_alpha and log_beta"));
+  CHECK(says([&] { whole_attention_composed(x.q, x.k, x.v, heads, Tensor(), Tensor()); },
+             "needs log_alpha and log_beta"));
   CHECK(says([&] { criss_cross_attention_composed(x.q, x.k, x.v, heads, x.la, x.lb, Order::both, Variant::joint); },
              "the variants are code and paper"));
 }

@@ -13,7 +13,8 @@ struct Case {
   i64 batch, height, width, heads, d, rows;
 };
 // Widths around a vector's lanes, one token, a block of 64 tokens and a few more, shared decays.
-const Case cases[] = {{2, 3, 5, 3, 4, 2}, {1, 1, 1, 1, 1, 2}, {1, 9, 15, 2, 16, 2}, {2, 8, 8, 2, 19, 2}, {1, 5, 7, 4, 8, 1}, {1, 3, 2, 1, 33, 1}};
+const Case cases[] = {{2, 3, 5, 3, 4, 2},  {1, 1, 1, 1, 1, 2}, {1, 9, 15, 2, 16, 2},
+                      {2, 8, 8, 2, 19, 2}, {1, 5, 7, 4, 8, 1}, {1, 3, 2, 1, 33, 1}};
 
 std::vector<Tensor> inputs(const Case& c) {
   return {random({c.batch, c.height, c.width, c.heads * c.d}, 1), random({c.rows, c.d}, 2, 0.5), random({c.heads}, 3),
@@ -29,7 +30,8 @@ Tensor composed(const std::vector<Tensor>& x) { return joined(log_decay_composed
 
 TEST_CASE("log_decay: the fused pass equals the composed formula", "[polyline][decay]") {
   for (const Case& c : cases) {
-    INFO(c.batch << " x " << c.height << "x" << c.width << ", heads " << c.heads << ", d " << c.d << ", rows " << c.rows);
+    INFO(c.batch << " x " << c.height << "x" << c.width << ", heads " << c.heads << ", d " << c.d << ", rows "
+                 << c.rows);
     check_equal(fused, composed, inputs(c), 1e-13);
     check_equal(fused, composed, to_f32(inputs(c)), 1.6e-5);  // sums over 2 x 135 tokens, 6e-8 each
   }
@@ -45,8 +47,9 @@ TEST_CASE("log_decay: gradients", "[polyline][decay]") {
 
 TEST_CASE("log_decay: by hand", "[polyline][decay]") {
   // One token, one head of two channels: z = 0.5 * 2 - 1 * 3 = -2 and 1 * 2 + 0 = 2, b = 1, A = 2.
-  const LogDecay d = log_decay(Tensor::from<double>({2, 3}, {1, 1, 1, 2}), Tensor::from<double>({0.5, -1, 1, 0}, {2, 2}),
-                               Tensor::from<double>({1}, {1}), Tensor::from<double>({std::log(2.0)}, {1}));
+  const LogDecay d =
+      log_decay(Tensor::from<double>({2, 3}, {1, 1, 1, 2}), Tensor::from<double>({0.5, -1, 1, 0}, {2, 2}),
+                Tensor::from<double>({1}, {1}), Tensor::from<double>({std::log(2.0)}, {1}));
   CHECK(d.log_alpha.item() == Approx(-2 * std::log1p(std::exp(-1.0))).epsilon(1e-14));
   CHECK(d.log_beta.item() == Approx(-2 * std::log1p(std::exp(3.0))).epsilon(1e-14));
 }
@@ -54,8 +57,8 @@ TEST_CASE("log_decay: by hand", "[polyline][decay]") {
 TEST_CASE("log_decay: extreme inputs stay finite and negative", "[polyline][decay]") {
   for (const DType type : {DType::f32, DType::f64})
     for (const double x : {-1e4, -100.0, 100.0, 1e4}) {
-      const LogDecay d = log_decay(Tensor::full({1, 1, 2, 4}, x, type), Tensor::ones({2, 4}, type), Tensor::zeros({1}, type),
-                                   Tensor::zeros({1}, type));
+      const LogDecay d = log_decay(Tensor::full({1, 1, 2, 4}, x, type), Tensor::ones({2, 4}, type),
+                                   Tensor::zeros({1}, type), Tensor::zeros({1}, type));
       for (const double v : d.log_alpha.to_vector<double>()) {
         CHECK(std::isfinite(v));
         CHECK(v <= 0);

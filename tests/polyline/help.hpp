@@ -61,7 +61,8 @@ inline std::vector<Tensor> gradients(const Function& f, const std::vector<Tensor
 }
 
 /// Checks that two functions have equal values and equal, non-vanishing gradients.
-inline void check_equal(const Function& got, const Function& want, const std::vector<Tensor>& inputs, double tolerance) {
+inline void check_equal(const Function& got, const Function& want, const std::vector<Tensor>& inputs,
+                        double tolerance) {
   {
     const NoGrad off;
     CHECK(distance(got(inputs), want(inputs)) < tolerance);

@@ -12,11 +12,13 @@ namespace {
 struct Case {
   i64 batch, heads, height, width, d;
 };
-const Case cases[] = {{2, 2, 3, 4, 3}, {1, 2, 1, 7, 4}, {1, 1, 6, 1, 5}, {1, 1, 1, 1, 2}, {1, 2, 9, 5, 8}, {1, 1, 5, 17, 19}};
+const Case cases[] = {{2, 2, 3, 4, 3}, {1, 2, 1, 7, 4}, {1, 1, 6, 1, 5},
+                      {1, 1, 1, 1, 2}, {1, 2, 9, 5, 8}, {1, 1, 5, 17, 19}};
 
 std::vector<Tensor> inputs(const Case& c, double low = 0.2) {
   const Shape tokens{c.batch, c.height, c.width, c.heads * c.d}, grid{c.batch, c.heads, c.height, c.width};
-  return {random(tokens, 1), random(tokens, 2), random(tokens, 3), random_log_decay(grid, 4, low), random_log_decay(grid, 5, low)};
+  return {random(tokens, 1), random(tokens, 2), random(tokens, 3), random_log_decay(grid, 4, low),
+          random_log_decay(grid, 5, low)};
 }
 Function form(i64 heads, Paths p, LinearForm f, i64 rows = 4) {
   return [=](const auto& x) { return linear_attention(x[0], x[1], x[2], heads, x[3], x[4], p, f, rows); };
@@ -32,7 +34,8 @@ TEST_CASE("linear attention: quadratic = scan = chunked", "[polyline][linear]") 
       const Function quadratic = form(c.heads, p, LinearForm::quadratic), scan = form(c.heads, p, LinearForm::scan);
       const Tensor want = quadratic(in);
       CHECK(distance(scan(in), want) < 1e-13);
-      for (const i64 rows : {1, 2, 4, 100}) CHECK(distance(form(c.heads, p, LinearForm::chunked, rows)(in), want) < 1e-13);
+      for (const i64 rows : {1, 2, 4, 100})
+        CHECK(distance(form(c.heads, p, LinearForm::chunked, rows)(in), want) < 1e-13);
       CHECK(distance(cast(scan(to_f32(in)), DType::f64), want) < 5e-6);
     }
 }
@@ -43,7 +46,8 @@ TEST_CASE("linear attention: the forms have the same gradients", "[polyline][lin
       INFO(c.height << "x" << c.width << " " << to_string(p));
       const Function quadratic = form(c.heads, p, LinearForm::quadratic);
       check_equal(form(c.heads, p, LinearForm::scan), quadratic, inputs(c), 1e-12);
-      for (const i64 rows : {1, 2, 4}) check_equal(form(c.heads, p, LinearForm::chunked, rows), quadratic, inputs(c), 1e-12);
+      for (const i64 rows : {1, 2, 4})
+        check_equal(form(c.heads, p, LinearForm::chunked, rows), quadratic, inputs(c), 1e-12);
       check_equal(form(c.heads, p, LinearForm::scan), quadratic, to_f32(inputs(c)), 5e-5);
     }
   const GradCheck g = grad_check(form(2, Paths::both, LinearForm::scan), inputs({1, 2, 3, 3, 2}));
@@ -61,13 +65,15 @@ TEST_CASE("linear attention: edges that do not exist have no gradient; extreme d
   // Log decays so strong that the decay is 0: each token sees itself, twice in L2D.
   std::vector<Tensor> alone = in;
   alone[3] = alone[4] = Tensor::full(in[3].shape(), -1e4, DType::f64);
-  const Tensor self = reshape(sum(reshape(in[0] * in[1], {4, 5, 2, 3}), {3}, true), {4, 5, 2, 1}) * reshape(in[2], {4, 5, 2, 3});
+  const Tensor self =
+      reshape(sum(reshape(in[0] * in[1], {4, 5, 2, 3}), {3}, true), {4, 5, 2, 1}) * reshape(in[2], {4, 5, 2, 3});
   CHECK(distance(form(2, Paths::both, LinearForm::scan)(alone), reshape(scale(self, 2), in[0].shape())) < 1e-14);
   // No decay: plain linear attention q (sum of k v^T).
   alone[3] = alone[4] = Tensor::zeros(in[3].shape(), DType::f64);
   const Tensor kv = matmul(detail::head_tokens(in[1], 2), detail::head_tokens(in[2], 2), true, false);
   const Tensor plain = detail::tokens_to_grid(matmul(detail::head_tokens(in[0], 2), kv), in[0]);
-  for (const LinearForm f : {LinearForm::scan, LinearForm::chunked}) CHECK(distance(form(2, Paths::v2h, f)(alone), plain) < 1e-13);
+  for (const LinearForm f : {LinearForm::scan, LinearForm::chunked})
+    CHECK(distance(form(2, Paths::v2h, f)(alone), plain) < 1e-13);
 }
 
 TEST_CASE("linear attention: memory grows with N, not N^2 or N d^2", "[polyline][linear]") {
@@ -85,8 +91,8 @@ TEST_CASE("linear attention: memory grows with N, not N^2 or N d^2", "[polyline]
   const double token = 16 * 4;  // bytes of one token's vector
   const double scan_small = peak(32, LinearForm::scan), scan_large = peak(128, LinearForm::scan);
   CHECK(scan_large < 4.05 * scan_small);
-  // y, dy, three gradients and the copies of one head: about eleven times q. States of all tokens would be 16 times q alone
-  // (N d^2 numbers), one N x N array 128 times.
+  // y, dy, three gradients and the copies of one head: about eleven times q. States of all tokens would be 16 times q
+  // alone (N d^2 numbers), one N x N array 128 times.
   CHECK(scan_large < 12 * 128 * 16 * token);
   const double chunk_small = peak(64, LinearForm::chunked), chunk_large = peak(256, LinearForm::chunked);
   CHECK(chunk_large < 4.05 * chunk_small);

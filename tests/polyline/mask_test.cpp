@@ -19,7 +19,8 @@ const Grid grids[] = {{3, 4}, {4, 3}, {1, 7}, {6, 1}, {1, 1}, {5, 5}, {2, 9}};
 struct Decays {
   Tensor la, lb;  // (2,3,H,W)
   explicit Decays(Grid g, double low = 0.2, double high = 1)
-      : la(random_log_decay({2, 3, g.height, g.width}, 11, low, high)), lb(random_log_decay({2, 3, g.height, g.width}, 12, low, high)) {}
+      : la(random_log_decay({2, 3, g.height, g.width}, 11, low, high)),
+        lb(random_log_decay({2, 3, g.height, g.width}, 12, low, high)) {}
 };
 
 // The example of spec 1.4. The first column of alpha and the first row of beta are never used: 0.77 stands there.
@@ -37,9 +38,10 @@ const Decays& worked() {
   return d;
 }
 const Tensor& worked_mask() {
-  static const Tensor l = Tensor::from<double>({1,  .5,  .4,  .9,   .3, .12, .5,   1,  .8,  .45, .6,  .24, .4,  .8, 1,  .36, .48, .3,
-                                                .9, .15, .03, 1,    .25, .1, .225, .6, .12, .25, 1,   .4,  .09, .24, .3, .1,  .4,  1},
-                                               {1, 1, 6, 6});
+  static const Tensor l =
+      Tensor::from<double>({1,  .5,  .4,  .9, .3,  .12, .5,   1,  .8,  .45, .6, .24, .4,  .8,  1,  .36, .48, .3,
+                            .9, .15, .03, 1,  .25, .1,  .225, .6, .12, .25, 1,  .4,  .09, .24, .3, .1,  .4,  1},
+                           {1, 1, 6, 6});
   return l;
 }
 
@@ -59,7 +61,8 @@ TEST_CASE("1-D mask: -|c_i - c_j| is the product of the decays in between", "[po
     for (i64 i = 0; i < n; ++i)
       for (i64 j = 0; j < n; ++j) {
         double product = 1;
-        for (i64 t = std::min(i, j) + 1; t <= std::max(i, j); ++t) product *= std::exp(log_decay.data<double>()[line * n + t]);
+        for (i64 t = std::min(i, j) + 1; t <= std::max(i, j); ++t)
+          product *= std::exp(log_decay.data<double>()[line * n + t]);
         CHECK(m.data<double>()[(line * n + i) * n + j] == Approx(product).epsilon(1e-13));
       }
 }
@@ -83,7 +86,11 @@ TEST_CASE("1-D mask: gradients, also where decays are exactly 1", "[polyline][ma
   const GradCheck g = grad_check([](const auto& x) { return sequence_log_mask(x[0]); }, {random_log_decay({2, 7}, 3)});
   INFO(g.report);
   CHECK(g.ok);
-  const GradCheck ordered = grad_check([](const auto& x) { return sequence_log_mask(x[0], {3, 0, 4, 1, 2}); }, {random_log_decay({2, 5}, 4)});
+  const GradCheck ordered = grad_check(
+      [](const auto& x) {
+        return sequence_log_mask(x[0], {3, 0, 4, 1, 2});
+      },
+      {random_log_decay({2, 5}, 4)});
   INFO(ordered.report);
   CHECK(ordered.ok);
   // d(ln a_t) = sum of G over the pairs that straddle edge t, whatever the values: with G = 1, 2 t (n - t).
@@ -165,7 +172,8 @@ TEST_CASE("theorem 1: L = L_H L_V, and log L = log A + log B", "[polyline][mask]
     CHECK(distance(matmul(lv, lh), transpose(l, 2, 3)) < 1e-14);  // L^T = L_V L_H
     // (b): entry by entry, A_i[j,l] B_l[i,k]
     const i64 h = g.height, w = g.width, n = h * w;
-    const std::vector<double> a = exp(m.rows).to_vector<double>(), b = exp(m.columns).to_vector<double>(), full = l.to_vector<double>();
+    const std::vector<double> a = exp(m.rows).to_vector<double>(), b = exp(m.columns).to_vector<double>(),
+                              full = l.to_vector<double>();
     double worst = 0;
     for (i64 head = 0; head < 6; ++head)
       for (i64 u = 0; u < n; ++u)
@@ -268,14 +276,16 @@ TEST_CASE("polyline mask: decays near 0 and near 1", "[polyline][mask]") {
   const Tensor x = random({1, 3, 4, 2}, 32);
   CHECK(polyline_mask(one, one, Paths::v2h).to_vector<double>() == std::vector<double>(144, 1.0));
   CHECK(distance(apply_mask(x, one, one, Paths::v2h), broadcast_to(sum(x, {1, 2}, true), x.shape())) < 1e-14);
-  CHECK(distance(polyline_mask(zero, zero, Paths::v2h), reshape(detail::identity(12, DType::f64), {1, 1, 12, 12})) == 0);
+  CHECK(distance(polyline_mask(zero, zero, Paths::v2h), reshape(detail::identity(12, DType::f64), {1, 1, 12, 12})) ==
+        0);
   CHECK(distance(apply_mask(x, zero, zero, Paths::both), scale(x, 2)) == 0);
 }
 
 TEST_CASE("polyline mask: f32 keeps what its running sums allow", "[polyline][mask]") {
   const Decays d({14, 14}, 0.3);
   const Tensor la = cast(d.la, DType::f32), lb = cast(d.lb, DType::f32);
-  // Compared with f64 on the same (rounded) decays. |c| < 17, so a difference of two is wrong by about 14 roundings of 17 2^-24.
+  // Compared with f64 on the same (rounded) decays. |c| < 17, so a difference of two is wrong by about 14 roundings
+  // of 17 2^-24.
   const Tensor want = polyline_mask(cast(la, DType::f64), cast(lb, DType::f64), Paths::both);
   CHECK(distance(cast(polyline_mask(la, lb, Paths::both), DType::f64), want) < 1e-5);
   const Tensor x = random({2, 14, 14, 3}, 41);
@@ -306,7 +316,8 @@ TEST_CASE("volume mask: walked, summed, multiplied and scanned", "[polyline][mas
 
   // L3D = L_H L_V L_D: with the other decays 0 (1 on the diagonal only) the mask is one factor.
   const Tensor none = Tensor::full(volume, -1e6, DType::f64);
-  const Tensor lh = exp(volume_log_mask({decay.log_alpha, none, none})), lv = exp(volume_log_mask({none, decay.log_beta, none})),
+  const Tensor lh = exp(volume_log_mask({decay.log_alpha, none, none})),
+               lv = exp(volume_log_mask({none, decay.log_beta, none})),
                ld = exp(volume_log_mask({none, none, decay.log_gamma}));
   CHECK(distance(matmul(lh, matmul(lv, ld)), exp(walked)) < 1e-13);
 
@@ -326,9 +337,21 @@ TEST_CASE("volume mask: walked, summed, multiplied and scanned", "[polyline][mas
 
 TEST_CASE("masks: misuse is explained", "[polyline][mask]") {
   const auto z = [](const Shape& s) { return Tensor::zeros(s, DType::f64); };
-  CHECK(says([&] { polyline_log_mask(z({1, 1, 2, 3}), z({1, 1, 3, 2})); }, "must both be (B,G,H,W), got (1, 1, 2, 3) and (1, 1, 3, 2)"));
+  CHECK(says(
+      [&] {
+        polyline_log_mask(z({1, 1, 2, 3}), z({1, 1, 3, 2}));
+      },
+      "must both be (B,G,H,W), got (1, 1, 2, 3) and (1, 1, 3, 2)"));
   CHECK(says([&] { polyline_log_mask(z({1, 1, 2, 3}), z({1, 1, 2, 3}), Paths::both); }, "their sum is polyline_mask"));
-  CHECK(says([&] { apply_mask(z({1, 2, 2, 1}), z({1, 1, 2, 3}), z({1, 1, 2, 3}), Paths::v2h); }, "apply_mask: x must be (B,H,W,C) on the grid"));
-  CHECK(says([&] { apply_mask(z({1, 2, 3, 1}), z({1, 1, 2, 3}), z({1, 1, 2, 3}), Paths::none); }, "choose v2h, h2v or both"));
+  CHECK(says(
+      [&] {
+        apply_mask(z({1, 2, 2, 1}), z({1, 1, 2, 3}), z({1, 1, 2, 3}), Paths::v2h);
+      },
+      "apply_mask: x must be (B,H,W,C) on the grid"));
+  CHECK(says(
+      [&] {
+        apply_mask(z({1, 2, 3, 1}), z({1, 1, 2, 3}), z({1, 1, 2, 3}), Paths::none);
+      },
+      "choose v2h, h2v or both"));
   CHECK(says([&] { volume_log_mask({z({1, 1, 2, 3}), z({1, 1, 2, 3}), z({1, 1, 2, 3})}); }, "must all be (B,G,H,W,D)"));
 }

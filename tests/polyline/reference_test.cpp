@@ -17,7 +17,8 @@ struct Reference {
   std::map<std::string, Tensor> t;
   i64 heads;
   explicit Reference(const std::string& kind) {
-    const Safetensors file = read_safetensors(std::string(PPMA_TEST_REFERENCE_DIR) + "/attention_" + kind + ".safetensors");
+    const Safetensors file =
+        read_safetensors(std::string(PPMA_TEST_REFERENCE_DIR) + "/attention_" + kind + ".safetensors");
     for (const auto& [name, tensor] : file.tensors) t[name] = tensor;
     heads = std::stol(file.metadata.at("heads"));
   }
@@ -26,16 +27,22 @@ struct Reference {
 
 // The layer of spec 3.4 from operations. `fused` picks the attention.
 Tensor layer(const Reference& r, const Tensor& x, std::map<std::string, Tensor>& w, bool criss_cross, bool fused) {
-  const auto project = [&](const char* name) { return linear(x, w[std::string(name) + ".weight"], w[std::string(name) + ".bias"]); };
+  const auto project = [&](const char* name) {
+    return linear(x, w[std::string(name) + ".weight"], w[std::string(name) + ".bias"]);
+  };
   const Tensor angle = rotary_angle(r.d(), x.dtype());
   const Tensor q = rotary(project("q_proj"), angle, r.heads);
   const Tensor k = rotary(project("k_proj"), angle, r.heads, 1 / std::sqrt(static_cast<double>(r.d())));
   const Tensor v = project("v_proj");
-  const LogDecay decay = (fused ? log_decay : log_decay_composed)(x, w["path_embed.dt_linear.weight"], w["path_embed.dt_bias"], w["path_embed.A_log"]);
+  const LogDecay decay = (fused ? log_decay : log_decay_composed)(x, w["path_embed.dt_linear.weight"],
+                                                                  w["path_embed.dt_bias"], w["path_embed.A_log"]);
   const Tensor &la = decay.log_alpha, &lb = decay.log_beta;
-  const Tensor y = criss_cross ? (fused ? criss_cross_attention(q, k, v, r.heads, la, lb) : criss_cross_attention_composed(q, k, v, r.heads, la, lb))
-                               : (fused ? whole_attention(q, k, v, r.heads, la, lb) : whole_attention_composed(q, k, v, r.heads, la, lb));
-  return linear(depthwise_conv2d(v, w["lepe.conv.weight"], w["lepe.conv.bias"], y), w["out_proj.weight"], w["out_proj.bias"]);
+  const Tensor y = criss_cross ? (fused ? criss_cross_attention(q, k, v, r.heads, la, lb)
+                                        : criss_cross_attention_composed(q, k, v, r.heads, la, lb))
+                               : (fused ? whole_attention(q, k, v, r.heads, la, lb)
+                                        : whole_attention_composed(q, k, v, r.heads, la, lb));
+  return linear(depthwise_conv2d(v, w["lepe.conv.weight"], w["lepe.conv.bias"], y), w["out_proj.weight"],
+                w["out_proj.bias"]);
 }
 
 // Relative distance in the 2-norm, as the files' description has it; their own rounding (f32) is 6e-8.

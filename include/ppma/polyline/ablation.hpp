@@ -15,8 +15,8 @@
 //
 // Where two masks differ in their restrictions (cross_scan, hilbert) the first serves the rows, the second the columns.
 //
-// To add a mask: 1. its name in MaskKind and mask_kinds(); 2. decay_outputs(); 3. its log masks in ablation_log_masks();
-// 4. its criss-cross order in criss_cross_order(); 5. a line in tests/polyline/ablation_test.cpp.
+// To add a mask: 1. its name in MaskKind and mask_kinds(); 2. decay_outputs(); 3. its log masks in
+// ablation_log_masks(); 4. its criss-cross order in criss_cross_order(); 5. a line in tests/polyline/ablation_test.cpp.
 
 #include <cmath>
 #include <string>
@@ -68,8 +68,8 @@ constexpr i64 decay_outputs(MaskKind kind) {
 
 /// Log decay of each head, (G): ln(1 - 2^(-initial - range n / G)) for n = 0..G-1.
 inline Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype = DType::f32) {
-  check(heads > 0 && initial > 0 && range >= 0, "rmt_decay_log: needs heads, initial > 0 and range >= 0, got ", heads, ", ",
-        initial, " and ", range);
+  check(heads > 0 && initial > 0 && range >= 0, "rmt_decay_log: needs heads, initial > 0 and range >= 0, got ", heads,
+        ", ", initial, " and ", range);
   std::vector<double> log_decay;
   for (i64 n = 0; n < heads; ++n)
     log_decay.push_back(std::log1p(-std::exp2(-initial - range * static_cast<double>(n) / static_cast<double>(heads))));
@@ -78,7 +78,8 @@ inline Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype
 
 /// The same log decay on every edge, from decay_log (G): what gives the polyline mask RMT's Manhattan form.
 inline LogDecay constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width) {
-  check(decay_log.defined() && decay_log.rank() == 1, "constant_log_decay: decay_log must be (G), got ", decay_log.shape());
+  check(decay_log.defined() && decay_log.rank() == 1, "constant_log_decay: decay_log must be (G), got ",
+        decay_log.shape());
   const i64 heads = decay_log.dim(0);
   const Tensor all = broadcast_to(reshape(decay_log, {heads, i64{1}, i64{1}}), {batch, heads, height, width});
   return {all, all};
@@ -94,8 +95,8 @@ inline std::vector<i64> column_major_order(i64 height, i64 width) {
   return order;
 }
 
-/// Tokens along the Hilbert curve of the smallest 2^k x 2^k square that holds the grid; cells outside the grid are dropped.
-/// `transposed` exchanges rows and columns of the curve.
+/// Tokens along the Hilbert curve of the smallest 2^k x 2^k square that holds the grid; cells outside the grid are
+/// dropped. `transposed` exchanges rows and columns of the curve.
 inline std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed = false) {
   i64 side = 1;
   while (side < height || side < width) side *= 2;
@@ -156,7 +157,8 @@ void for_restriction(i64 heads, i64 height, i64 width, bool rows, T* mask, T* li
       const i64 first = rows ? line * width : line;
       for (i64 u = 0; u < length; ++u)
         for (i64 v = 0; v < length; ++v)
-          copy(mask[(g * n + first + u * step) * n + first + v * step], lines[((g * count + line) * length + u) * length + v]);
+          copy(mask[(g * n + first + u * step) * n + first + v * step],
+               lines[((g * count + line) * length + u) * length + v]);
     }
 }
 
@@ -164,10 +166,12 @@ void for_restriction(i64 heads, i64 height, i64 width, bool rows, T* mask, T* li
 
 /// The restriction of a log mask (B,G,N,N) to each row of the grid, (B,G,H,W,W), or to each column, (B,G,W,H,H).
 inline Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows) {
-  check(log_mask.defined() && log_mask.rank() == 4 && log_mask.dim(2) == height * width && log_mask.dim(3) == height * width,
+  check(log_mask.defined() && log_mask.rank() == 4 && log_mask.dim(2) == height * width &&
+            log_mask.dim(3) == height * width,
         "restrict_to_lines: the mask must be (B,G,N,N) with N = ", height * width, ", got ", log_mask.shape());
   const i64 b = log_mask.dim(0), g = log_mask.dim(1);
-  Tensor lines = Tensor::empty(rows ? Shape{b, g, height, width, width} : Shape{b, g, width, height, height}, log_mask.dtype());
+  Tensor lines =
+      Tensor::empty(rows ? Shape{b, g, height, width, width} : Shape{b, g, width, height, height}, log_mask.dtype());
   visit(log_mask.device(), log_mask.dtype(), "restrict_to_lines", [&](auto, auto t) {
     using T = decltype(t);
     detail::for_restriction<T>(b * g, height, width, rows, Tensor(log_mask).data<T>(), lines.data<T>(),
@@ -177,7 +181,8 @@ inline Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, b
     Tensor dm = Tensor::zeros(shape, dy.dtype());
     visit(dy.device(), dy.dtype(), "restrict_to_lines", [&](auto, auto t) {
       using T = decltype(t);
-      detail::for_restriction<T>(b * g, height, width, rows, dm.data<T>(), Tensor(dy).data<T>(), [](T& to, T from) { to = from; });
+      detail::for_restriction<T>(b * g, height, width, rows, dm.data<T>(), Tensor(dy).data<T>(),
+                                 [](T& to, T from) { to = from; });
     });
     return Grads{dm};
   });
@@ -192,9 +197,11 @@ constexpr Order criss_cross_order(MaskKind kind) {
 
 // ---- what a network calls -------------------------------------------------------------------------------------------
 
-/// Whole attention with a mask of the ablation. q, k, v (B,H,W,C), k scaled, rotary applied; decay as ablation_log_masks.
-/// The polyline masks, rmt and none run fused in memory O(N); the sequence masks are composed, O(N^2).
-inline Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind, const LogDecay& decay) {
+/// Whole attention with a mask of the ablation. q, k, v (B,H,W,C), k scaled, rotary applied; decay as
+/// ablation_log_masks. The polyline masks, rmt and none run fused in memory O(N); the sequence masks are composed,
+/// O(N^2).
+inline Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind,
+                                     const LogDecay& decay) {
   switch (kind) {
     case MaskKind::none: return whole_attention(q, k, v, heads, Tensor(), Tensor(), Paths::none);
     case MaskKind::rmt:  // constant decays: M = M^T, one softmax is enough
@@ -209,15 +216,17 @@ inline Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Ten
   fail("masked_whole_attention: unknown mask");
 }
 
-/// Criss-cross attention with a mask of the ablation; arguments as masked_whole_attention. All but hilbert run fused: the
-/// restrictions of the cross scan to rows and columns are the polyline mask's.
-inline Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind, const LogDecay& decay) {
+/// Criss-cross attention with a mask of the ablation; arguments as masked_whole_attention. All but hilbert run fused:
+/// the restrictions of the cross scan to rows and columns are the polyline mask's.
+inline Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind,
+                                 const LogDecay& decay) {
   const Order order = criss_cross_order(kind);
   if (kind == MaskKind::none) return criss_cross_attention(q, k, v, heads, Tensor(), Tensor(), order);
   if (kind != MaskKind::hilbert) return criss_cross_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, order);
   detail::check_attention("masked_criss_cross", q, k, v, heads, decay.log_alpha, decay.log_beta, true);
   const std::vector<Tensor> m = ablation_log_masks(kind, decay);
-  const LineMasks lines{restrict_to_lines(m[0], q.dim(1), q.dim(2), true), restrict_to_lines(m[1], q.dim(1), q.dim(2), false)};
+  const LineMasks lines{restrict_to_lines(m[0], q.dim(1), q.dim(2), true),
+                        restrict_to_lines(m[1], q.dim(1), q.dim(2), false)};
   return criss_cross_attention_with(q, k, v, heads, lines, order);
 }
 

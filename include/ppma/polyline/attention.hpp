@@ -1,7 +1,7 @@
 #pragma once
 // Polyline path masked attention, composed: the paper's and the code's formulas written with the library's operations,
-// N x N arrays and all (spec 2.1 and 2.2). The fused forms, whole_attention() and criss_cross_attention(), give the same
-// values and gradients without those arrays; use these to read, to compare, and for the variants.
+// N x N arrays and all (spec 2.1 and 2.2). The fused forms, whole_attention() and criss_cross_attention(), give the
+// same values and gradients without those arrays; use these to read, to compare, and for the variants.
 //
 // Legend: B batch, G heads, H W grid, N = H W, d head width, C = G d; S = Q K^T (k already scaled, rotary applied),
 // P = rowsoftmax(S), M = log L (V2H).
@@ -61,7 +61,8 @@ inline Tensor masked_probabilities(const Tensor& scores, const std::vector<Tenso
 ///   paper  P * (L + L^T) (Eq. 10); row sums in (0, 2]
 ///   joint  rowsoftmax(S + log(L + L^T)); rows sum to 1
 /// With one path there is one mask; code and joint are then the same. Paths::none is P for all variants.
-inline Tensor attention_map(const Tensor& scores, const Tensor& log_alpha, const Tensor& log_beta, Paths paths, Variant variant) {
+inline Tensor attention_map(const Tensor& scores, const Tensor& log_alpha, const Tensor& log_beta, Paths paths,
+                            Variant variant) {
   if (paths == Paths::none) return softmax(scores);
   std::vector<Tensor> masks;
   if (paths != Paths::h2v) masks.push_back(polyline_log_mask(log_alpha, log_beta, Paths::v2h));
@@ -73,15 +74,18 @@ inline Tensor attention_map(const Tensor& scores, const Tensor& log_alpha, const
       const Tensor l = masks.size() == 1 ? exp(masks[0]) : exp(masks[0]) + exp(masks[1]);
       return softmax(scores) * l;
     }
-    case Variant::joint: return softmax(scores + (masks.size() == 1 ? masks[0] : detail::log_add_exp(masks[0], masks[1])));
+    case Variant::joint:
+      return softmax(scores + (masks.size() == 1 ? masks[0] : detail::log_add_exp(masks[0], masks[1])));
   }
   fail("attention_map: unknown variant");
 }
 
-/// Whole attention, composed; arguments as the fused whole_attention(), whose values and gradients it has for Variant::code.
+/// Whole attention, composed; arguments as the fused whole_attention(), whose values and gradients it has for
+/// Variant::code.
 ///   q, k, v (B,H,W,C);  log_alpha, log_beta (B,G,H,W) or undefined for Paths::none;  returns (B,H,W,C)
-inline Tensor whole_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
-                                       const Tensor& log_beta, Paths paths = Paths::both, Variant variant = Variant::code) {
+inline Tensor whole_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                       const Tensor& log_alpha, const Tensor& log_beta, Paths paths = Paths::both,
+                                       Variant variant = Variant::code) {
   detail::check_attention("whole_attention_composed", q, k, v, heads, log_alpha, log_beta, paths != Paths::none);
   const Tensor scores = matmul(detail::head_tokens(q, heads), detail::head_tokens(k, heads), false, true);  // (B,G,N,N)
   const Tensor map = attention_map(scores, log_alpha, log_beta, paths, variant);                            // (B,G,N,N)
@@ -89,13 +93,14 @@ inline Tensor whole_attention_composed(const Tensor& q, const Tensor& k, const T
 }
 
 /// Whole attention with any log masks (B,G,N,N): ( mean over r of rowsoftmax(S + M_r) ) V.
-inline Tensor whole_attention_with(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const std::vector<Tensor>& log_masks) {
+inline Tensor whole_attention_with(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                   const std::vector<Tensor>& log_masks) {
   detail::check_attention("whole_attention_with", q, k, v, heads, Tensor(), Tensor(), false);
   const Tensor scores = matmul(detail::head_tokens(q, heads), detail::head_tokens(k, heads), false, true);  // (B,G,N,N)
   return detail::tokens_to_grid(matmul(masked_probabilities(scores, log_masks), detail::head_tokens(v, heads)), q);
 }
 
-// ---- criss-cross attention (PPMCCA) -----------------------------------------------------------------------------------
+// ---- criss-cross attention (PPMCCA) ---------------------------------------------------------------------------------
 
 namespace detail {
 
@@ -122,8 +127,8 @@ inline std::vector<Tensor> in_orders(const CrissCross& maps, const Tensor& v, Or
 
 /// Criss-cross attention with any log masks of the lines, rows (B,G,H,W,W) and columns (B,G,W,H,H), or both undefined:
 ///   PH_i = rowsoftmax(S_i + rows_i),  PV_l = rowsoftmax(S_l + columns_l);  the mean of O1 and O2, or one of them.
-inline Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const LineMasks& log_masks,
-                                         Order order) {
+inline Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                         const LineMasks& log_masks, Order order) {
   detail::check_attention("criss_cross_attention_with", q, k, v, heads, Tensor(), Tensor(), false);
   const auto s = detail::criss_cross_scores(q, k, heads);
   const auto masked = [](const Tensor& scores, const Tensor& m) { return softmax(m.defined() ? scores + m : scores); };
@@ -131,13 +136,16 @@ inline Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, const
   return detail::merge_heads(detail::mean_of(detail::in_orders(maps, detail::split_heads(v, heads), order)));
 }
 
-/// Criss-cross attention, composed; arguments as the fused criss_cross_attention(), whose values and gradients it has for
-/// Variant::code.
+/// Criss-cross attention, composed; arguments as the fused criss_cross_attention(), whose values and gradients it has
+/// for Variant::code.
 ///   code   masks inside the softmaxes, mean of both orders
-///   paper  (Eq. 11, 12) (S_H*L_H)(S_V*L_V) V + (S_V*L_V)(S_H*L_H) V with the unmasked softmax maps S_H, S_V, not renormalised
-/// (The paper writes the second term as ((S_H S_V) * L^T) V, which does not factor; spec 2.2.) There is no joint variant.
-inline Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
-                                             const Tensor& log_beta, Order order = Order::both, Variant variant = Variant::code) {
+///   paper  (Eq. 11, 12) (S_H*L_H)(S_V*L_V) V + (S_V*L_V)(S_H*L_H) V with the unmasked softmax maps S_H, S_V, not
+///          renormalised
+/// (The paper writes the second term as ((S_H S_V) * L^T) V, which does not factor; spec 2.2.) There is no joint
+/// variant.
+inline Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                             const Tensor& log_alpha, const Tensor& log_beta, Order order = Order::both,
+                                             Variant variant = Variant::code) {
   check(variant != Variant::joint, "criss_cross_attention_composed: the variants are code and paper, not joint");
   const bool masked = log_alpha.defined() || log_beta.defined();
   detail::check_attention("criss_cross_attention_composed", q, k, v, heads, log_alpha, log_beta, masked);
@@ -150,8 +158,8 @@ inline Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k, c
 
 /// Criss-cross attention (variant code) by its dense N x N maps, for small N and tests:
 ///   O1 = S_V' S_H' V,  O2 = S_H' S_V' V,  S_H' block diagonal by rows (PH_i), S_V' by columns (PV_l)
-inline Tensor criss_cross_attention_dense(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
-                                          const Tensor& log_beta, Order order = Order::both) {
+inline Tensor criss_cross_attention_dense(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                          const Tensor& log_alpha, const Tensor& log_beta, Order order = Order::both) {
   const bool masked = log_alpha.defined() || log_beta.defined();
   detail::check_attention("criss_cross_attention_dense", q, k, v, heads, log_alpha, log_beta, masked);
   auto s = detail::criss_cross_scores(q, k, heads);

@@ -58,7 +58,9 @@ void decay_scores(const DecayShape& s, i64 count, const T* x, const T* w, const 
         Vec<T> row[static_cast<std::size_t>(square)];
         PPMA_UNROLL
         for (i64 i = 0; i < square; ++i)
-          row[i] = i >= tokens ? Vec<T>{} : n == square ? load(from + i * s.channels()) : load_some(from + i * s.channels(), n);
+          row[i] = i >= tokens   ? Vec<T>{}
+                   : n == square ? load(from + i * s.channels())
+                                 : load_some(from + i * s.channels(), n);
         kernels::transpose_block<T>(row);
         const T *w0 = w + c, *w1 = w + (s.rows - 1) * s.width + c;
         PPMA_UNROLL
@@ -82,8 +84,8 @@ PPMA_INLINE Vec<T> sigmoid_from_softplus(Vec<T> s) {
 
 // Steps (1) of backward for one vector of channels of one head: dx, and the sums for dw in registers.
 template <class T, bool two>
-void decay_channels(i64 count, i64 stride, i64 n, const T* dz0, const T* dz1, const T* x, const T* w0, const T* w1, T* dx,
-                    T* dw0, T* dw1) {
+void decay_channels(i64 count, i64 stride, i64 n, const T* dz0, const T* dz1, const T* x, const T* w0, const T* w1,
+                    T* dx, T* dw0, T* dw1) {
   const auto read = [n](const T* p) { return n == lanes<T> ? load(p) : load_some(p, n); };
   const auto write = [n](T* p, Vec<T> v) { n == lanes<T> ? store<T>(p, v) : store_some<T>(p, v, n); };
   const Vec<T> weight0 = read(w0), weight1 = two ? read(w1) : Vec<T>{};
@@ -111,7 +113,8 @@ void log_decay(Cpu, const DecayShape& s, const T* x, const T* w, const T* b, con
     const Workspace<T> scores(s.rows * s.heads * s.block);
     T* const z = scores.data();
     for (i64 unit = begin; unit < end; ++unit) {
-      const i64 image = unit / s.blocks(), first = unit % s.blocks() * s.block, count = std::min(s.block, s.tokens - first);
+      const i64 image = unit / s.blocks(), first = unit % s.blocks() * s.block,
+                count = std::min(s.block, s.tokens - first);
       detail::decay_scores(s, count, x + (image * s.tokens + first) * s.channels(), w, b, z);
       for (i64 r = 0; r < s.rows; ++r)
         for (i64 g = 0; g < s.heads; ++g) {
@@ -125,15 +128,16 @@ void log_decay(Cpu, const DecayShape& s, const T* x, const T* w, const T* b, con
 
 /// Gradients from dy (rows,B,G,N) and y. Sums over tokens go block by block, so they do not depend on the threads.
 template <class T>
-void log_decay_backward(Cpu on, const DecayShape& s, const T* x, const T* w, const T* a_log, const T* y, const T* dy, T* dx,
-                        T* dw, T* db, T* da_log) {
+void log_decay_backward(Cpu on, const DecayShape& s, const T* x, const T* w, const T* a_log, const T* y, const T* dy,
+                        T* dx, T* dw, T* db, T* da_log) {
   const i64 sums = s.rows * s.width + 2 * s.heads;  // of one block: dw (rows,d), db (G), dA_log (G)
   const Workspace<T> partial(s.batch * s.blocks() * sums);
   parallel_for(s.batch * s.blocks(), 4, [=, all = partial.data()](i64 begin, i64 end) {
     const Workspace<T> scores(s.rows * s.heads * s.block);
     T* const z = scores.data();
     for (i64 unit = begin; unit < end; ++unit) {
-      const i64 image = unit / s.blocks(), first = unit % s.blocks() * s.block, count = std::min(s.block, s.tokens - first);
+      const i64 image = unit / s.blocks(), first = unit % s.blocks() * s.block,
+                count = std::min(s.block, s.tokens - first);
       const i64 at = (image * s.tokens + first) * s.channels();
       T* const sum = all + unit * sums;
       std::fill_n(sum, sums, T(0));
@@ -155,10 +159,11 @@ void log_decay_backward(Cpu on, const DecayShape& s, const T* x, const T* w, con
           const i64 n = std::min(lanes<T>, s.width - c), here = at + g * s.width + c;
           const T *dz0 = z + g * s.block, *dz1 = z + (s.heads + g) * s.block;
           if (s.rows == 2)
-            detail::decay_channels<T, true>(count, s.channels(), n, dz0, dz1, x + here, w + c, w + s.width + c, dx + here,
-                                            sum + c, sum + s.width + c);
+            detail::decay_channels<T, true>(count, s.channels(), n, dz0, dz1, x + here, w + c, w + s.width + c,
+                                            dx + here, sum + c, sum + s.width + c);
           else
-            detail::decay_channels<T, false>(count, s.channels(), n, dz0, dz0, x + here, w + c, w + c, dx + here, sum + c, sum + c);
+            detail::decay_channels<T, false>(count, s.channels(), n, dz0, dz0, x + here, w + c, w + c, dx + here,
+                                             sum + c, sum + c);
         }
     }
   });
@@ -181,8 +186,9 @@ inline kernels::DecayShape check_log_decay(const char* op, const Tensor& x, cons
   const i64 heads = bias.dim(0);
   check(heads > 0 && x.dim(3) % heads == 0, op, ": ", x.dim(3), " channels do not divide into ", heads, " heads");
   const i64 width = x.dim(3) / heads;
-  check(weight.defined() && weight.rank() == 2 && (weight.dim(0) == 1 || weight.dim(0) == 2) && weight.dim(1) == width, op,
-        ": dt_weight must be (2,", width, ") for alpha and beta, or (1,", width, ") for one shared decay; got ", weight.shape());
+  check(weight.defined() && weight.rank() == 2 && (weight.dim(0) == 1 || weight.dim(0) == 2) && weight.dim(1) == width,
+        op, ": dt_weight must be (2,", width, ") for alpha and beta, or (1,", width, ") for one shared decay; got ",
+        weight.shape());
   check(weight.dtype() == x.dtype() && bias.dtype() == x.dtype() && a_log.dtype() == x.dtype(), op,
         ": x is ", x.dtype(), ", the parameters are ", weight.dtype(), ", ", bias.dtype(), " and ", a_log.dtype());
   return {x.dim(0), x.dim(1) * x.dim(2), heads, width, weight.dim(0)};
@@ -219,7 +225,8 @@ inline LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor
 }
 
 /// log_decay written with the library's operations, step by step: what the fused one is tested against.
-inline LogDecay log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& A_log) {
+inline LogDecay log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
+                                   const Tensor& A_log) {
   const auto s = detail::check_log_decay("log_decay_composed", x, dt_weight, dt_bias, A_log);
   const Shape per_head{s.heads, 1};
   const Tensor heads = reshape(x, {s.batch, s.tokens, s.heads, s.width});                              // (B,N,G,d)

@@ -20,8 +20,8 @@ namespace ppma::inline PPMA_ABI {
 
 namespace kernels {
 
-/// out (lines,n,n): out[order[i], order[j]] = -|c_i - c_j|, c the running sum of log decays x (lines,n) in visiting order;
-/// a null order visits 0, 1, ..., n-1.
+/// out (lines,n,n): out[order[i], order[j]] = -|c_i - c_j|, c the running sum of log decays x (lines,n) in visiting
+/// order; a null order visits 0, 1, ..., n-1.
 template <class T>
 void line_log_mask(Cpu, i64 lines, i64 n, const i64* order, const T* x, T* out) {
   parallel_for(lines, 1 + 16384 / (n * n), [=](i64 begin, i64 end) {
@@ -78,14 +78,16 @@ void line_log_mask_backward(Cpu, i64 lines, i64 n, const i64* order, const T* g,
 /// Differentiable; backward keeps nothing.
 inline Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>& order = {}) {
   detail::check_defined("sequence_log_mask", log_decay);
-  check(log_decay.rank() >= 1 && log_decay.numel() > 0, "sequence_log_mask: needs log decays (...,n), got ", log_decay.shape());
+  check(log_decay.rank() >= 1 && log_decay.numel() > 0, "sequence_log_mask: needs log decays (...,n), got ",
+        log_decay.shape());
   const i64 n = log_decay.dim(-1), lines = log_decay.numel() / n;
   if (!order.empty()) {
     std::vector<bool> seen(static_cast<std::size_t>(n));
-    check(static_cast<i64>(order.size()) == n, "sequence_log_mask: an order of ", order.size(), " tokens for ", n, " decays");
+    check(static_cast<i64>(order.size()) == n, "sequence_log_mask: an order of ", order.size(), " tokens for ", n,
+          " decays");
     for (const i64 u : order) {
-      check(u >= 0 && u < n && !seen[static_cast<std::size_t>(u)], "sequence_log_mask: the order must name each of 0..", n - 1,
-            " once; ", u, " is out of range or named twice");
+      check(u >= 0 && u < n && !seen[static_cast<std::size_t>(u)], "sequence_log_mask: the order must name each of 0..",
+            n - 1, " once; ", u, " is out of range or named twice");
       seen[static_cast<std::size_t>(u)] = true;
     }
   }
@@ -96,14 +98,16 @@ inline Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>&
     using T = decltype(t);
     kernels::line_log_mask(on, lines, n, order.empty() ? nullptr : order.data(), log_decay.data<T>(), mask.data<T>());
   });
-  return record(mask, "sequence_log_mask", {log_decay}, [lines, n, order, before = log_decay.shape()](const Tensor& dy) {
-    Tensor dx = Tensor::empty(before, dy.dtype(), dy.device());
-    visit(dy.device(), dy.dtype(), "sequence_log_mask", [&](auto on, auto t) {
-      using T = decltype(t);
-      kernels::line_log_mask_backward(on, lines, n, order.empty() ? nullptr : order.data(), dy.data<T>(), dx.data<T>());
-    });
-    return Grads{dx};
-  });
+  return record(mask, "sequence_log_mask", {log_decay},
+                [lines, n, order, before = log_decay.shape()](const Tensor& dy) {
+                  Tensor dx = Tensor::empty(before, dy.dtype(), dy.device());
+                  visit(dy.device(), dy.dtype(), "sequence_log_mask", [&](auto on, auto t) {
+                    using T = decltype(t);
+                    kernels::line_log_mask_backward(on, lines, n, order.empty() ? nullptr : order.data(), dy.data<T>(),
+                                                    dx.data<T>());
+                  });
+                  return Grads{dx};
+                });
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -4,9 +4,10 @@
 //   Y = ( (Q K^T) * L2D ) V         no softmax, no normaliser; L2D = L + L^T, or one of the two paths
 //
 //   quadratic  the formula: N x N arrays
-//   scan       T_u = k_u v_u^T, apply the mask to T by column and row scans, y_u = q_u^T (L T)_u: O(N d^2) time, O(N d) memory
-//   chunked    blocks of rows: the formula inside a block, one d x d state a column between blocks: more of the work is products
-//              of matrices. Written with the library's operations; a block's intermediate results are recomputed in backward.
+//   scan       T_u = k_u v_u^T, apply the mask to T by column and row scans, y_u = q_u^T (L T)_u: O(N d^2) time, O(N d)
+//              memory
+//   chunked    blocks of rows: the formula inside a block, one d x d state a column between blocks: more of the work
+//              is products of matrices. Written with the library's operations; backward recomputes a block at a time.
 //
 // Legend: B batch, G heads, H W grid, N = H W, d head width, R rows of a block.
 // Q and K may be feature maps phi(q), phi(k); normalise rows by attending to ones, if you want to.
@@ -35,8 +36,16 @@ struct LinearHead {
   linear_scan::Head<T> head;
 
   LinearHead(const AttentionShape& shape, bool backward)
-      : x(shape), dp(round_to_lanes<T>(x.head_width)), numbers(x.tokens() * dp), alpha((x.height + 1) * (x.width + 1)),
-        beta((x.height + 1) * (x.width + 1)), q(numbers), k(numbers), v(numbers), dy(backward ? numbers : 0), sum(numbers),
+      : x(shape),
+        dp(round_to_lanes<T>(x.head_width)),
+        numbers(x.tokens() * dp),
+        alpha((x.height + 1) * (x.width + 1)),
+        beta((x.height + 1) * (x.width + 1)),
+        q(numbers),
+        k(numbers),
+        v(numbers),
+        dy(backward ? numbers : 0),
+        sum(numbers),
         head{x.height, x.width, dp, alpha.data(), beta.data()} {}
 
   i64 at(i64 which) const { return which / x.heads * x.tokens() * x.channels() + which % x.heads * x.head_width; }
@@ -61,14 +70,15 @@ struct LinearHead {
     if (h2v) linear_scan::forward_h2v<T>(head, queries, keys, values, sum.data());
     for (i64 c = 0; c < dp; c += lanes<T>)
       for (i64 u = 0; u < x.tokens(); ++u)
-        std::copy_n(sum.data() + c * x.tokens() + u * lanes<T>, std::min(lanes<T>, x.head_width - c), y + at(which) + u * x.channels() + c);
+        std::copy_n(sum.data() + c * x.tokens() + u * lanes<T>, std::min(lanes<T>, x.head_width - c),
+                    y + at(which) + u * x.channels() + c);
   }
   static i64 grain(const AttentionShape& x) { return x.grain(12 * x.head_width); }
 };
 
 template <class T>
-void linear_attention(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k, const T* v, const T* log_alpha,
-                      const T* log_beta, T* y) {
+void linear_attention(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k, const T* v,
+                      const T* log_alpha, const T* log_beta, T* y) {
   parallel_for(x.batch * x.heads, LinearHead<T>::grain(x), [=](i64 begin, i64 end) {
     LinearHead<T> h(x, false);
     for (i64 which = begin; which < end; ++which) {
@@ -92,7 +102,8 @@ void linear_attention_backward(Cpu, const AttentionShape& x, bool v2h, bool h2v,
     const Workspace<T> column_sums(n);
     for (i64 which = begin; which < end; ++which) {
       h.decays(which, log_alpha, log_beta);
-      h.read(which, q, h.q.data()), h.read(which, k, h.k.data()), h.read(which, v, h.v.data()), h.read(which, dy, h.dy.data());
+      h.read(which, q, h.q.data()), h.read(which, k, h.k.data()), h.read(which, v, h.v.data()),
+          h.read(which, dy, h.dy.data());
       h.attend(which, v2h, h2v, h.dy.data(), h.v.data(), h.k.data(), dq);
       h.attend(which, h2v, v2h, h.v.data(), h.dy.data(), h.q.data(), dk);
       h.attend(which, h2v, v2h, h.k.data(), h.q.data(), h.dy.data(), dv);
@@ -117,24 +128,26 @@ inline Tensor linear_attention_scan(const kernels::AttentionShape& x, const Tens
   Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device());
   visit(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
     using T = decltype(t);
-    kernels::linear_attention(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(), log_alpha.data<T>(), log_beta.data<T>(),
-                              y.data<T>());
+    kernels::linear_attention(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(), log_alpha.data<T>(),
+                              log_beta.data<T>(), y.data<T>());
   });
   return record(y, "linear_attention", {q, k, v, log_alpha, log_beta},
-                [=, q = q.detach(), k = k.detach(), v = v.detach(), la = log_alpha.detach(), lb = log_beta.detach()](const Tensor& dy) {
-    const auto like = [](const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); };
-    Tensor dq = like(q), dk = like(k), dv = like(v), dla = like(la), dlb = like(lb);
-    visit(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
-      using T = decltype(t);
-      kernels::linear_attention_backward(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(), la.data<T>(), lb.data<T>(),
-                                         dy.data<T>(), dq.data<T>(), dk.data<T>(), dv.data<T>(), dla.data<T>(), dlb.data<T>());
-    });
-    return Grads{dq, dk, dv, dla, dlb};
-  });
+                [=, q = q.detach(), k = k.detach(), v = v.detach(), la = log_alpha.detach(),
+                 lb = log_beta.detach()](const Tensor& dy) {
+                  const auto like = [](const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); };
+                  Tensor dq = like(q), dk = like(k), dv = like(v), dla = like(la), dlb = like(lb);
+                  visit(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
+                    using T = decltype(t);
+                    kernels::linear_attention_backward(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(),
+                                                       la.data<T>(), lb.data<T>(), dy.data<T>(), dq.data<T>(),
+                                                       dk.data<T>(), dv.data<T>(), dla.data<T>(), dlb.data<T>());
+                  });
+                  return Grads{dq, dk, dv, dla, dlb};
+                });
 }
 
-inline Tensor linear_attention_quadratic(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
-                                         const Tensor& log_beta, Paths paths) {
+inline Tensor linear_attention_quadratic(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                         const Tensor& log_alpha, const Tensor& log_beta, Paths paths) {
   const Tensor scores = matmul(head_tokens(q, heads), head_tokens(k, heads), false, true);   // (B,G,N,N)
   const Tensor map = scores * polyline_mask(log_alpha, log_beta, paths);                     // (B,G,N,N)
   return tokens_to_grid(matmul(map, head_tokens(v, heads)), q);
@@ -156,8 +169,10 @@ inline Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v
   check(paths != Paths::none, "linear_attention: paths is none; without a mask use log decays of 0");
   check(block_rows >= 1, "linear_attention: block_rows must be at least 1, got ", block_rows);
   if (form == LinearForm::scan) return detail::linear_attention_scan(x, q, k, v, log_alpha, log_beta, paths);
-  if (form == LinearForm::quadratic) return detail::linear_attention_quadratic(q, k, v, heads, log_alpha, log_beta, paths);
-  const Tensor qs = detail::split_heads(q, heads), ks = detail::split_heads(k, heads), vs = detail::split_heads(v, heads);
+  if (form == LinearForm::quadratic)
+    return detail::linear_attention_quadratic(q, k, v, heads, log_alpha, log_beta, paths);
+  const Tensor qs = detail::split_heads(q, heads), ks = detail::split_heads(k, heads),
+               vs = detail::split_heads(v, heads);
   std::vector<Tensor> terms;
   for (const Paths path : {Paths::v2h, Paths::h2v})
     if (paths == path || paths == Paths::both)

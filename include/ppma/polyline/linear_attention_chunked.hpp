@@ -1,12 +1,13 @@
 #pragma once
-// The chunked form of PPMLA: blocks of R rows of the grid. Inside a block the formula ((Q K^T) * L) V; what comes from above
-// and from below arrives as one d x d state a column, the sum of k v^T over all keys there, decayed to the block's border.
+// The chunked form of PPMLA: blocks of R rows of the grid. Inside a block the formula ((Q K^T) * L) V; what comes
+// from above and from below arrives as one d x d state a column, the sum of k v^T over all keys there, decayed to the
+// block's border.
 //
 //   V2H  a query reads the states of all columns of its row: decayed down to its row, then a row scan
 //   H2V  keys reach the columns by a row scan first; a query reads the state of its own column
 //
-// Written with the library's operations. Backward recomputes a block at a time: what is kept are the states, W d^2 numbers a
-// block, so N d^2 / R in all. Legend: B batch, G heads, H W grid, d head width, R rows of a block.
+// Written with the library's operations. Backward recomputes a block at a time: what is kept are the states, W d^2
+// numbers a block, so N d^2 / R in all. Legend: B batch, G heads, H W grid, d head width, R rows of a block.
 
 #include <vector>
 
@@ -24,7 +25,8 @@ struct RowBlock {
   Tensor across_down, across_up;  // (B,G,W): from row i0-1 to i1-1; from row i1 to i0
 
   // log_beta_next (B,G,1,W): of row i1, the edge to the block below (anything where there is none).
-  RowBlock(const Tensor& k_, const Tensor& v_, const Tensor& log_alpha_, const Tensor& log_beta, const Tensor& log_beta_next)
+  RowBlock(const Tensor& k_, const Tensor& v_, const Tensor& log_alpha_, const Tensor& log_beta,
+           const Tensor& log_beta_next)
       : k(k_), v(v_), log_alpha(log_alpha_) {
     const i64 rows = log_beta.dim(2);
     from_above = cumsum(log_beta, 2);
@@ -41,11 +43,13 @@ struct RowBlock {
     while (s.rank() < x.rank()) s.push_back(1);
     return reshape(exp(log_weight), s) * x;
   }
-  // Sum over the block's rows of e^log_weight k v^T, one d x d matrix a column, (B,G,W,d,d); H2V sees them through a row scan.
+  // Sum over the block's rows of e^log_weight k v^T, one d x d matrix a column, (B,G,W,d,d); H2V sees them through a
+  // row scan.
   Tensor collect(const Tensor& log_weight, Paths path) const {
     if (path == Paths::v2h) return matmul(transpose(weigh(log_weight, k), 2, 3), transpose(v, 2, 3), true, false);
     const Shape s = k.shape();
-    const Tensor t = reshape(k, {s[0], s[1], s[2], s[3], s[4], i64{1}}) * reshape(v, {s[0], s[1], s[2], s[3], i64{1}, s[4]});
+    const Tensor t =
+        reshape(k, {s[0], s[1], s[2], s[3], s[4], i64{1}}) * reshape(v, {s[0], s[1], s[2], s[3], i64{1}, s[4]});
     const Shape decay{s[0], s[1], s[2], s[3], 1, 1};
     return sum(weigh(log_weight, decay_scan(t, reshape(log_alpha, decay), 3)), {2});
   }
@@ -78,7 +82,8 @@ inline Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const T
     return narrow(log_beta, 2, block + 1 < blocks ? (block + 1) * block_rows : 0, 1);
   };
   const auto arguments = [&](i64 block) {
-    return std::vector<Tensor>{rows_of(k, block), rows_of(v, block), rows_of(log_alpha, block), rows_of(log_beta, block), next_edge(block)};
+    return std::vector<Tensor>{rows_of(k, block), rows_of(v, block), rows_of(log_alpha, block),
+                               rows_of(log_beta, block), next_edge(block)};
   };
   const auto block_of = [](const std::vector<Tensor>& in) { return RowBlock(in[0], in[1], in[2], in[3], in[4]); };
 
@@ -92,8 +97,10 @@ inline Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const T
     in.push_back(from);
     return recomputed([=](const std::vector<Tensor>& a) { return block_of(a).next(a[5], down, path); }, in);
   };
-  for (i64 c = 0; c + 1 < blocks; ++c) above[static_cast<std::size_t>(c + 1)] = step(above[static_cast<std::size_t>(c)], c, true);
-  for (i64 c = blocks - 1; c > 0; --c) below[static_cast<std::size_t>(c - 1)] = step(below[static_cast<std::size_t>(c)], c, false);
+  for (i64 c = 0; c + 1 < blocks; ++c)
+    above[static_cast<std::size_t>(c + 1)] = step(above[static_cast<std::size_t>(c)], c, true);
+  for (i64 c = blocks - 1; c > 0; --c)
+    below[static_cast<std::size_t>(c - 1)] = step(below[static_cast<std::size_t>(c)], c, false);
 
   std::vector<Tensor> parts;
   for (std::size_t c = 0; c < count; ++c) {

@@ -3,10 +3,12 @@
 // (the paper's Theorems 1 and 2; spec 1.4 to 1.7). By definition, path by path: polyline/path.hpp.
 //
 // Legend: B batch, G heads, H W grid, N = H W, query (i,j), key (k,l), d head width.
-//   A_i[j,l] = prod(alpha[i,:]; j..l)   W x W, one for every row       B_l[i,k] = prod(beta[:,l]; i..k)   H x H, every column
+//   A_i[j,l] = prod(alpha[i,:]; j..l)   W x W, one for every row
+//   B_l[i,k] = prod(beta[:,l]; i..k)    H x H, one for every column
 //   L[(i,j),(k,l)] = A_i[j,l] B_l[i,k]                                 V2H;  H2V is L^T
 //
-// Theorem 1:  (a) L = L_H L_V, L_H block diagonal by rows (A_i), L_V by columns (B_l);  (b) log L = log A + log B, broadcast.
+// Theorem 1:  (a) L = L_H L_V, L_H block diagonal by rows (A_i), L_V by columns (B_l);
+//             (b) log L = log A + log B, broadcast.
 // Theorem 2:  y = L x   <=>  z[:,l] = B_l x[:,l] down every column, then y[i,:] = A_i z[i,:] along every row.
 
 #include "ppma/ops/arithmetic.hpp"
@@ -21,15 +23,17 @@ namespace detail {
 
 inline void check_decays(const char* op, const Tensor& log_alpha, const Tensor& log_beta) {
   check(log_alpha.defined() && log_beta.defined(), op, ": log_alpha or log_beta is undefined");
-  check(log_alpha.rank() == 4 && log_alpha.shape() == log_beta.shape(), op, ": log_alpha and log_beta must both be (B,G,H,W), got ",
-        log_alpha.shape(), " and ", log_beta.shape());
-  check(log_alpha.dtype() == log_beta.dtype(), op, ": log_alpha is ", log_alpha.dtype(), ", log_beta ", log_beta.dtype());
+  check(log_alpha.rank() == 4 && log_alpha.shape() == log_beta.shape(), op,
+        ": log_alpha and log_beta must both be (B,G,H,W), got ", log_alpha.shape(), " and ", log_beta.shape());
+  check(log_alpha.dtype() == log_beta.dtype(), op, ": log_alpha is ", log_alpha.dtype(), ", log_beta ",
+        log_beta.dtype());
 }
 inline void check_tokens(const char* op, const Tensor& x, const Tensor& log_alpha, const Tensor& log_beta) {
   check_decays(op, log_alpha, log_beta);
   check(x.defined() && x.rank() == 4 && x.dim(0) == log_alpha.dim(0) && x.dim(1) == log_alpha.dim(2) &&
             x.dim(2) == log_alpha.dim(3) && x.dim(3) % log_alpha.dim(1) == 0,
-        op, ": x must be (B,H,W,C) on the grid of the decays ", log_alpha.shape(), " with C a multiple of its heads, got ", x.shape());
+        op, ": x must be (B,H,W,C) on the grid of the decays ", log_alpha.shape(),
+        " with C a multiple of its heads, got ", x.shape());
 }
 
 inline Tensor identity(i64 n, DType dtype) {
@@ -70,10 +74,11 @@ inline Tensor column_factor(const Tensor& m) {
 
 /// log L (Paths::v2h) or log L^T (Paths::h2v), (B,G,N,N), query first, by Theorem 1 (b):
 ///   log L[(i,j),(k,l)] = -|a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|       a, b: running sums of the log decays
-/// O(N^2). Differentiable: the gradient is summed to A and B first (spec 1.6), so that nothing but itself has N^2 elements.
+/// O(N^2). Differentiable: the gradient is summed to A and B first (spec 1.6), so that nothing but itself has N^2
+/// elements.
 inline Tensor polyline_log_mask(const Tensor& log_alpha, const Tensor& log_beta, Paths path = Paths::v2h) {
-  check(path == Paths::v2h || path == Paths::h2v, "polyline_log_mask: one log mask belongs to v2h or h2v, not to ", path,
-        "; their sum is polyline_mask");
+  check(path == Paths::v2h || path == Paths::h2v, "polyline_log_mask: one log mask belongs to v2h or h2v, not to ",
+        path, "; their sum is polyline_mask");
   const LineMasks m = line_log_masks(log_alpha, log_beta);
   const i64 b = log_alpha.dim(0), g = log_alpha.dim(1), h = log_alpha.dim(2), w = log_alpha.dim(3), n = h * w;
   const Tensor rows = reshape(m.rows, {b, g, h, w, 1, w});                                    // (B,G,i,j,1,l)
@@ -86,7 +91,8 @@ inline Tensor polyline_log_mask(const Tensor& log_alpha, const Tensor& log_beta,
 inline Tensor polyline_mask(const Tensor& log_alpha, const Tensor& log_beta, Paths paths = Paths::both) {
   detail::check_decays("polyline_mask", log_alpha, log_beta);
   const i64 n = log_alpha.dim(2) * log_alpha.dim(3);
-  if (paths == Paths::none) return Tensor::ones({log_alpha.dim(0), log_alpha.dim(1), n, n}, log_alpha.dtype(), log_alpha.device());
+  if (paths == Paths::none)
+    return Tensor::ones({log_alpha.dim(0), log_alpha.dim(1), n, n}, log_alpha.dtype(), log_alpha.device());
   const Tensor l = exp(polyline_log_mask(log_alpha, log_beta, paths == Paths::both ? Paths::v2h : paths));
   return paths == Paths::both ? l + transpose(l, 2, 3) : l;
 }
@@ -99,7 +105,7 @@ inline Tensor apply_mask_factored(const Tensor& x, const Tensor& log_alpha, cons
   detail::check_tokens("apply_mask_factored", x, log_alpha, log_beta);
   check(paths != Paths::none, "apply_mask_factored: paths is none; choose v2h, h2v or both");
   const LineMasks m = line_log_masks(log_alpha, log_beta);
-  const Tensor a = exp(m.rows), b = exp(m.columns);                                           // (B,G,H,W,W), (B,G,W,H,H)
+  const Tensor a = exp(m.rows), b = exp(m.columns);  // (B,G,H,W,W), (B,G,W,H,H)
   const i64 heads = log_alpha.dim(1);
   const Tensor split = permute(reshape(x, {x.dim(0), x.dim(1), x.dim(2), heads, x.dim(3) / heads}), {0, 3, 1, 2, 4});
   const auto along_rows = [&](const Tensor& t) { return matmul(a, t); };                      // (B,G,H,W,d)
@@ -134,8 +140,8 @@ inline Tensor apply_mask(const Tensor& x, const Tensor& log_alpha, const Tensor&
 }
 
 /// The one-way recurrence of 2DMamba (spec 2.6): h_hor[i,j] = d[i,j] h_hor[i,j-1] + x[i,j], then
-/// h[i,j] = d[i,j] h[i-1,j] + h_hor[i,j]. One direction, one decay for both axes: L^T with alpha = beta = d, restricted to
-/// keys above and to the left. G = C (one channel a head) is 2DMamba's own diagonal decay.
+/// h[i,j] = d[i,j] h[i-1,j] + h_hor[i,j]. One direction, one decay for both axes: L^T with alpha = beta = d,
+/// restricted to keys above and to the left. G = C (one channel a head) is 2DMamba's own diagonal decay.
 ///   x (B,H,W,C), log_decay (B,G,H,W); returns (B,H,W,C). Differentiable.
 inline Tensor one_way_scan(const Tensor& x, const Tensor& log_decay) {
   detail::check_tokens("one_way_scan", x, log_decay, log_decay);

@@ -42,8 +42,8 @@ inline std::vector<Cell> polyline_path(Cell key, Cell query, Paths path) {
 ///   log_alpha, log_beta (B,G,H,W);  `path` is Paths::v2h (log L) or Paths::h2v (log L^T)
 inline Tensor polyline_log_mask_by_definition(const Tensor& log_alpha, const Tensor& log_beta, Paths path) {
   check(log_alpha.rank() == 4 && log_alpha.shape() == log_beta.shape(),
-        "polyline_log_mask_by_definition: log_alpha and log_beta must both be (B,G,H,W), got ", log_alpha.shape(), " and ",
-        log_beta.shape());
+        "polyline_log_mask_by_definition: log_alpha and log_beta must both be (B,G,H,W), got ", log_alpha.shape(),
+        " and ", log_beta.shape());
   const i64 heads = log_alpha.dim(0) * log_alpha.dim(1), height = log_alpha.dim(2), width = log_alpha.dim(3);
   const i64 n = height * width;
   Tensor mask = Tensor::empty({log_alpha.dim(0), log_alpha.dim(1), n, n}, log_alpha.dtype());

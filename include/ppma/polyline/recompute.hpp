@@ -10,7 +10,8 @@
 namespace ppma::inline PPMA_ABI {
 
 /// f must depend on nothing that needs a gradient but its inputs, and must give the same result twice.
-inline Tensor recomputed(const std::function<Tensor(const std::vector<Tensor>&)>& f, const std::vector<Tensor>& inputs) {
+inline Tensor recomputed(const std::function<Tensor(const std::vector<Tensor>&)>& f,
+                         const std::vector<Tensor>& inputs) {
   Tensor y;
   std::vector<Tensor> kept;
   std::vector<bool> needs;

@@ -1,10 +1,10 @@
 #pragma once
-// Mamba2's 1-D structured masked attention (Dao and Gu, "Transformers are SSMs", 2024; spec 2.4 and 1.6), in three forms of
-// one result. The polyline mask is its mask made symmetric and laid along the rows and columns of a grid.
+// Mamba2's 1-D structured masked attention (Dao and Gu, "Transformers are SSMs", 2024; spec 2.4 and 1.6), in three
+// forms of one result. The polyline mask is its mask made symmetric and laid along the rows and columns of a grid.
 //
 //   quadratic   Y = ( (C B^T) * L1D ) X            L1D[i,j] = a_{j+1} ... a_i for i >= j, else 0
-//   scan        h_t = a_t h_{t-1} + b_t x_t^T,   y_t = c_t^T h_t                                         (the recurrence)
-//   chunked     inside a block of Q tokens the formula, between blocks one state S; cs: running sums of ln a in the block
+//   scan        h_t = a_t h_{t-1} + b_t x_t^T,   y_t = c_t^T h_t                              (the recurrence)
+//   chunked     inside a block of Q tokens the formula, between blocks one state S; cs: running sums of ln a in a block
 //               y = [ (C B^T) * exp(cs_i - cs_j), i >= j ] x + exp(cs_i) C_i S
 //               S <- exp(cs_last) S + sum_i exp(cs_last - cs_i) b_i x_i^T
 //
@@ -42,12 +42,15 @@ inline Tensor structured_recurrent(const Tensor& c, const Tensor& b, const Tenso
   };
   const i64 s = b.dim(-1), p = x.dim(-1);
   const Shape& tokens = log_decay.shape();                                                        // (...,n)
-  const Tensor update = reshape(b, widened(tokens, {s, 1})) * reshape(x, widened(tokens, {1, p}));  // b_t x_t^T (...,n,s,p)
-  const Tensor state = decay_scan(update, reshape(log_decay, widened(tokens, {1, 1})), tokens.rank() - 1, ScanDirection::forward);
+  const Tensor update =
+      reshape(b, widened(tokens, {s, 1})) * reshape(x, widened(tokens, {1, p}));  // b_t x_t^T (...,n,s,p)
+  const Tensor state =
+      decay_scan(update, reshape(log_decay, widened(tokens, {1, 1})), tokens.rank() - 1, ScanDirection::forward);
   return reshape(matmul(reshape(c, widened(tokens, {1, s})), state), widened(tokens, {p}));        // c_t^T h_t
 }
 
-inline Tensor structured_chunked(const Tensor& c, const Tensor& b, const Tensor& x, const Tensor& log_decay, i64 chunk) {
+inline Tensor structured_chunked(const Tensor& c, const Tensor& b, const Tensor& x, const Tensor& log_decay,
+                                 i64 chunk) {
   const int axis = log_decay.rank() - 1;
   const i64 n = log_decay.dim(axis);
   const auto by_token = [](const Tensor& log_weight, const Tensor& t) {
@@ -82,18 +85,21 @@ inline Tensor structured_chunked(const Tensor& c, const Tensor& b, const Tensor&
 ///   memory with gradients n^2, n s p, n (chunk + s p / chunk).
 inline Tensor structured_attention(const Tensor& c, const Tensor& b, const Tensor& x, const Tensor& log_decay,
                                    LinearForm form = LinearForm::chunked, i64 chunk = 64) {
-  check(c.defined() && b.defined() && x.defined() && log_decay.defined(), "structured_attention: an argument is undefined");
+  check(c.defined() && b.defined() && x.defined() && log_decay.defined(),
+        "structured_attention: an argument is undefined");
   const auto tokens = [](const Tensor& t) {
     Shape s;
     for (int a = 0; a + 1 < t.rank(); ++a) s.push_back(t.dim(a));
     return s;
   };
-  check(log_decay.rank() >= 1 && log_decay.numel() > 0, "structured_attention: log_decay must be (...,n), got ", log_decay.shape());
-  check(c.rank() == log_decay.rank() + 1 && c.shape() == b.shape() && tokens(c) == log_decay.shape(),
-        "structured_attention: c and b must both be (...,n,s) with log_decay (...,n), got ", c.shape(), ", ", b.shape(), " and ",
+  check(log_decay.rank() >= 1 && log_decay.numel() > 0, "structured_attention: log_decay must be (...,n), got ",
         log_decay.shape());
-  check(x.rank() == c.rank() && tokens(x) == log_decay.shape(), "structured_attention: x must be (...,n,p) with log_decay (...,n), got ",
-        x.shape(), " and ", log_decay.shape());
+  check(c.rank() == log_decay.rank() + 1 && c.shape() == b.shape() && tokens(c) == log_decay.shape(),
+        "structured_attention: c and b must both be (...,n,s) with log_decay (...,n), got ", c.shape(), ", ", b.shape(),
+        " and ", log_decay.shape());
+  check(x.rank() == c.rank() && tokens(x) == log_decay.shape(),
+        "structured_attention: x must be (...,n,p) with log_decay (...,n), got ", x.shape(), " and ",
+        log_decay.shape());
   check(chunk >= 1, "structured_attention: chunk must be at least 1, got ", chunk);
   switch (form) {
     case LinearForm::quadratic: return detail::structured_quadratic(c, b, x, log_decay);

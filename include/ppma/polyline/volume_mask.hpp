@@ -22,8 +22,8 @@ namespace detail {
 inline void check_volume(const char* op, const VolumeLogDecay& d) {
   check(d.log_alpha.defined() && d.log_alpha.rank() == 5 && d.log_beta.shape() == d.log_alpha.shape() &&
             d.log_gamma.shape() == d.log_alpha.shape(),
-        op, ": the three log decays must all be (B,G,H,W,D), got ", d.log_alpha.shape(), ", ", d.log_beta.shape(), " and ",
-        d.log_gamma.shape());
+        op, ": the three log decays must all be (B,G,H,W,D), got ", d.log_alpha.shape(), ", ", d.log_beta.shape(),
+        " and ", d.log_gamma.shape());
 }
 
 }  // namespace detail
@@ -41,7 +41,8 @@ inline Tensor volume_log_mask_by_definition(const VolumeLogDecay& decay) {
       // Sum of a decay over the edges between a and b on the line whose tokens lie `step` apart from `first`.
       const auto walk = [&](const Tensor& log_decay, i64 first, i64 step, i64 a, i64 b) {
         T sum = 0;
-        for (i64 e = std::min(a, b) + 1; e <= std::max(a, b); ++e) sum += log_decay.data<T>()[head * n + first + e * step];
+        for (i64 e = std::min(a, b) + 1; e <= std::max(a, b); ++e)
+          sum += log_decay.data<T>()[head * n + first + e * step];
         return sum;
       };
       for (i64 query = 0; query < n; ++query)
@@ -77,7 +78,8 @@ inline Tensor apply_volume_mask(const Tensor& x, const VolumeLogDecay& decay) {
   const Shape& s = decay.log_alpha.shape();
   check(x.defined() && x.rank() == 5 && x.dim(0) == s[0] && x.dim(1) == s[2] && x.dim(2) == s[3] && x.dim(3) == s[4] &&
             x.dim(4) % s[1] == 0,
-        "apply_volume_mask: x must be (B,H,W,D,C) on the volume of the decays ", s, " with C a multiple of its heads, got ", x.shape());
+        "apply_volume_mask: x must be (B,H,W,D,C) on the volume of the decays ", s,
+        " with C a multiple of its heads, got ", x.shape());
   const Shape grid{s[0], s[2], s[3], s[4], s[1], 1};                                          // (B,H,W,D,G,1)
   const auto by_token = [&](const Tensor& log_decay) { return reshape(permute(log_decay, {0, 2, 3, 4, 1}), grid); };
   const Tensor split = reshape(x, {s[0], s[2], s[3], s[4], s[1], x.dim(4) / s[1]});           // (B,H,W,D,G,d)
