@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "ppma/data/augment.hpp"
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/models/ppma.hpp"
@@ -97,15 +98,19 @@ inline std::string read_text(const std::string& path) {
 /// What a trained network expects of an image and calls its classes; written into checkpoints by `train`.
 struct InputInfo {
   i64 size = 224;
-  std::vector<double> mean{0.485, 0.456, 0.406}, deviation{0.229, 0.224, 0.225};  // of RGB in [0, 1]
+  double crop = 0.875;  // share of the shorter side that is kept
+  Normalization normalization{};
   std::vector<std::string> classes;
 
-  Json to_json() const { return {{"size", size}, {"mean", mean}, {"deviation", deviation}, {"classes", classes}}; }
+  Json to_json() const {
+    return {{"size", size}, {"crop", crop}, {"mean", normalization.mean}, {"deviation", normalization.deviation}, {"classes", classes}};
+  }
   static InputInfo from_json(const Json& j) {
     InputInfo info;
     info.size = j.value("size", info.size);
-    info.mean = j.value("mean", info.mean);
-    info.deviation = j.value("deviation", info.deviation);
+    info.crop = j.value("crop", info.crop);
+    info.normalization.mean = j.value("mean", info.normalization.mean);
+    info.normalization.deviation = j.value("deviation", info.normalization.deviation);
     info.classes = j.value("classes", info.classes);
     return info;
   }
@@ -169,9 +174,13 @@ inline double rounded(double x, double step) { return std::round(x / step) * ste
 
 /// 1234567 -> "1,234,567".
 inline std::string grouped(i64 n) {
-  std::string s = std::to_string(n < 0 ? -n : n);
-  for (std::size_t at = s.size(); at > 3;) s.insert(at -= 3, ",");
-  return n < 0 ? "-" + s : s;
+  const std::string digits = std::to_string(n < 0 ? -n : n);
+  std::string s = n < 0 ? "-" : "";
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) s += ',';
+    s += digits[i];
+  }
+  return s;
 }
 
 inline void print_json(const Json& j) { std::printf("%s\n", j.dump().c_str()); }

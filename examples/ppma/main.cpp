@@ -3,8 +3,11 @@
 // call it below.
 
 #include "bench.hpp"
+#include "evaluate.hpp"
 #include "files.hpp"
 #include "run.hpp"
+#include "summary.hpp"
+#include "train.hpp"
 
 int main(int argc, char** argv) {
   CLI::App app("PPMA: vision transformers with polyline path masked attention");
@@ -12,9 +15,13 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", ppma::str(PPMA_VERSION_MAJOR, ".", PPMA_VERSION_MINOR, ".", PPMA_VERSION_PATCH));
   tool::add_info(app);
+  tool::add_summary(app);
+  tool::add_train(app);
+  tool::add_eval(app);
+  tool::add_predict(app);
+  tool::add_convert(app);
   tool::add_run(app);
   tool::add_bench(app);
-  tool::add_convert(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -85,7 +85,7 @@ TEST_CASE("tool: help and errors", "[tool]") {
   NEEDS_TOOL();
   const Result help = run("--help");
   CHECK(help.code == 0);
-  for (const char* command : {"info", "convert", "run", "bench"}) {
+  for (const char* command : {"info", "summary", "train", "eval", "predict", "convert", "run", "bench"}) {
     INFO(command);
     CHECK(help.out.find(std::string("\n  ") + command + " ") != std::string::npos);
     const Result one = run(std::string(command) + " --help");
@@ -100,7 +100,7 @@ TEST_CASE("tool: help and errors", "[tool]") {
                          Wrong{"info", "FILE is required"}, Wrong{"info /nowhere.pth", "does not exist"},
                          Wrong{"info '" __FILE__ "'", "tool_test.cpp: "}, Wrong{"bench --size 16", "not in range"},
                          Wrong{"bench --model resnet", "no model is called \"resnet\""},
-                         Wrong{"bench --mask square", "no mask is called \"square\""}}) {
+                         Wrong{"bench --mask square", "there is no mask \"square\""}}) {
     INFO(w.arguments);
     const Result r = run(w.arguments);
     CHECK(r.code != 0);
@@ -180,4 +180,63 @@ TEST_CASE("tool: bench reports what it measured", "[tool]") {
   CHECK(j["ms"] > 0);
   CHECK(j["images_per_s"].get<double>() == Approx(2000 / j["ms"].get<double>()).epsilon(0.01));
   CHECK(j["peak_rss_MiB"] > j["peak_tensors_MiB"]);
+}
+
+TEST_CASE("tool: summary has the published figures", "[tool]") {
+  NEEDS_TOOL();
+  const auto j = nlohmann::json::parse(run("summary --json").out);
+  CHECK(j["parameters"] == 14335272);
+  CHECK(j["macs"] == 2695525376);
+  CHECK(run("summary").out.find("14,335,272") != std::string::npos);
+  CHECK(nlohmann::json::parse(run("summary --model deit_tiny --json").out)["parameters"] == 5717416);
+}
+
+TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  write_file(folder / "small.json", std::string_view(R"({"embed_dims": [8, 8, 16, 16], "depths": [1, 0, 1, 1], "num_heads": [1, 1, 1, 1],
+    "mlp_ratios": [2, 2, 2, 2], "chunkwise_recurrents": [true, false, false, false], "projection": 16, "drop_path_rate": 0.1})"));
+  const std::string options = "--config " + folder / "small.json" +
+                              " --images 64 --test-images 32 --size 32 --batch 16 --warmup 1 --threads 1 --mixup 0.5 --out ";
+  const Result straight = run("train --epochs 3 " + options + folder / "a");
+  INFO(straight.err);
+  REQUIRE(straight.code == 0);
+  CHECK(straight.out.find("epoch   3/3  loss") != std::string::npos);
+  CHECK(straight.out.find('\r') == std::string::npos);  // not a terminal: no bar
+  const std::string log = text_of(folder / "a/log.jsonl");
+  CHECK(std::count(log.begin(), log.end(), '\n') == 3);
+  const auto line = nlohmann::json::parse(log.substr(0, log.find('\n')));
+  for (const char* key : {"epoch", "n_parameters", "train_lr", "train_loss", "test_loss", "test_acc1", "test_acc5",
+                          "test_ema_loss", "test_ema_acc1", "test_ema_acc5"})
+    CHECK(line.contains(key));
+
+  // The same run with another number of workers, in two parts.
+  REQUIRE(run("train --epochs 3 --stop-after 2 --workers 1 " + options + folder / "b").code == 0);
+  REQUIRE(run("train --resume " + folder / "b").code == 0);
+  CHECK(read_file(folder / "a/last.safetensors") == read_file(folder / "b/last.safetensors"));
+  CHECK(read_file(folder / "a/best.safetensors") == read_file(folder / "b/best.safetensors"));
+  CHECK(run("train --epochs 3 " + options + folder / "b").err.find("already holds a run") != std::string::npos);
+  CHECK(run("train --resume " + folder / "b" + " --lr 1").err.find("leave out --lr") != std::string::npos);
+  REQUIRE(run("train --resume " + folder / "b").code == 0);  // nothing is left to do
+  CHECK(read_file(folder / "a/last.safetensors") == read_file(folder / "b/last.safetensors"));
+
+  const Result eval = run("eval --json --weights " + folder / "a/best.safetensors");
+  REQUIRE(eval.code == 0);
+  const auto j = nlohmann::json::parse(eval.out);
+  CHECK(j["images"] == 32);
+  double best = 0;
+  for (std::size_t at = 0; at < log.size(); at = log.find('\n', at) + 1) {
+    const auto r = nlohmann::json::parse(log.substr(at, log.find('\n', at) - at));
+    best = std::max({best, r["test_acc1"].get<double>(), r["test_ema_acc1"].get<double>()});
+  }
+  CHECK(j["acc1"] == best);
+
+  write_file(folder / "image.ppm", "P6 2 1 255\n" + std::string("\x10\x20\x30\x40\x50\x60"));
+  const Result predict = run("predict --json --top 3 --weights " + folder / "a/best.safetensors" + " " + folder / "image.ppm");
+  REQUIRE(predict.code == 0);
+  const auto p = nlohmann::json::parse(predict.out);
+  REQUIRE(p[0]["top"].size() == 3);
+  CHECK(p[0]["top"][0]["probability"] >= p[0]["top"][1]["probability"]);
+  CHECK(p[0]["top"][0]["name"].is_string());
+  CHECK(run("predict " + folder / "image.ppm").err.find("needs --weights") != std::string::npos);
 }

@@ -57,7 +57,7 @@ struct Toy {
 };
 
 // The class is the largest of the first three features; 48 images, in an order that depends on the epoch.
-BatchSource batches_of(i64 batch_size, i64 images = 48) {
+BatchSource toy_batches(i64 batch_size, i64 images = 48) {
   struct State {
     std::vector<i64> order;
     i64 at = 0;
@@ -73,7 +73,7 @@ BatchSource batches_of(i64 batch_size, i64 images = 48) {
     for (i64 i = images - 1; i > 0; --i)
       std::swap(state->order[static_cast<std::size_t>(i)], state->order[static_cast<std::size_t>(rng.below(i + 1))]);
   };
-  source.next = [=](TrainBatch& batch) {
+  source.next = [=](Batch& batch) {
     const i64 n = std::min(batch_size, images - state->at);
     if (n <= 0) return false;
     std::vector<float> x;
@@ -85,7 +85,7 @@ BatchSource batches_of(i64 batch_size, i64 images = 48) {
       y.push_back(std::max_element(&x[row], &x[row] + 3) - &x[row]);
     }
     state->at += n;
-    batch = {Tensor::from(x, {n, 6}), Tensor::from(y, {n})};
+    batch.images = Tensor::from(x, {n, 6}), batch.targets = Tensor::from(y, {n});
     return true;
   };
   return source;
@@ -124,7 +124,7 @@ TEST_CASE("training learns, and reports every batch and epoch", "[train]") {
   CHECK(trainer.weights().size() == 8);
   std::vector<EpochRecord> records;
   i64 batches = 0, test_batches = 0, bests = 0;
-  trainer.run(batches_of(8), batches_of(48),
+  trainer.run(toy_batches(8), toy_batches(48),
               {.on_batch =
                    [&](const StepReport& r) {
                      ++batches;
@@ -158,11 +158,11 @@ TEST_CASE("a resumed run continues bit for bit", "[train]") {
   Toy straight_model, model;
   Trainer<Toy> straight(straight_model, options_for(4));
   std::vector<EpochRecord> expected, records;
-  straight.run(batches_of(8), batches_of(48), {.on_epoch = [&](const EpochRecord& r, bool) { expected.push_back(r); }});
+  straight.run(toy_batches(8), toy_batches(48), {.on_epoch = [&](const EpochRecord& r, bool) { expected.push_back(r); }});
   const Observer observer{.on_epoch = [&](const EpochRecord& r, bool) { records.push_back(r); }};
   {
     Trainer<Toy> first(model, options_for(2));
-    first.run(batches_of(8), batches_of(48), observer);
+    first.run(toy_batches(8), toy_batches(48), observer);
     first.save(file.path, {{"note", "kept"}});
   }
   CHECK(read_safetensors(file.path).metadata.at("note") == "kept");
@@ -170,7 +170,7 @@ TEST_CASE("a resumed run continues bit for bit", "[train]") {
   Trainer<Toy> second(other, options_for(4));
   second.resume(file.path);
   CHECK(second.epoch() == 2);
-  second.run(batches_of(8), batches_of(48), observer);
+  second.run(toy_batches(8), toy_batches(48), observer);
   CHECK(values(second.weights()) == values(straight.weights()));
   CHECK(values(second.average()) == values(straight.average()));
   CHECK(values(second.optimizer().state()) == values(straight.optimizer().state()));
@@ -201,10 +201,10 @@ TEST_CASE("a step that accumulates four batches is the step of one batch of the 
   options.schedule.start = 0.01;
   double norm_a = 0, norm_b = 0;
   Trainer<Toy> once(a, options);
-  once.run(batches_of(32, 32), batches_of(32, 32), {.on_batch = [&](const StepReport& r) { norm_a = r.gradient_norm; }});
+  once.run(toy_batches(32, 32), toy_batches(32, 32), {.on_batch = [&](const StepReport& r) { norm_a = r.gradient_norm; }});
   options.accumulate = 4;
   Trainer<Toy> four(b, options);
-  four.run(batches_of(8, 32), batches_of(32, 32), {.on_batch = [&](const StepReport& r) { norm_b = r.gradient_norm; }});
+  four.run(toy_batches(8, 32), toy_batches(32, 32), {.on_batch = [&](const StepReport& r) { norm_b = r.gradient_norm; }});
   CHECK(norm_a > 0.3);
   CHECK(norm_b == Approx(norm_a).epsilon(1e-5));
   // AdamW's first step divides the gradient by its size: the means show it before that.
@@ -220,7 +220,7 @@ TEST_CASE("a loss that is not finite stops with the place", "[train]") {
   Toy model;
   model.second.data<float>()[0] = std::numeric_limits<float>::infinity();
   Trainer<Toy> trainer(model, options_for(2));
-  CHECK(says([&] { trainer.run(batches_of(8), batches_of(48)); }, "epoch 0, batch 0; lower the learning rate"));
+  CHECK(says([&] { trainer.run(toy_batches(8), toy_batches(48)); }, "epoch 0, batch 0; lower the learning rate"));
 }
 
 TEST_CASE("the log: one JSON object a line, cut where a run resumes", "[train]") {

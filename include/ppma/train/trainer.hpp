@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 
+#include "ppma/data/loader.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/metrics/accuracy.hpp"
 #include "ppma/nn/module.hpp"
@@ -29,12 +30,12 @@ namespace ppma::inline PPMA_ABI {
 
 struct TrainOptions {
   i64 epochs = 30;
-  i64 accumulate = 1;     // batches per step
-  double clip = 0;        // limit of the gradients' norm; 0 for none
+  i64 accumulate = 1;           // batches per step
+  double clip = 0;              // limit of the gradients' norm; 0 for none
   double weight_decay = 0.05;
-  double label_smoothing = 0.1;
-  AdamWOptions adamw;
-  WarmupCosine schedule;  // its `total` is the number of epochs unless it is set
+  double label_smoothing = 0.1;  // of labels; soft targets are taken as they are
+  AdamWOptions adamw{};
+  WarmupCosine schedule{};      // its `total` should be `epochs`
   bool rate_per_epoch = false;  // as published; else the rate moves with every step
   double ema_decay = 0.9999;    // 0 for no average
   bool ema_warm = true;         // short runs: see Ema
@@ -42,17 +43,17 @@ struct TrainOptions {
   u64 seed = 0;
 };
 
-/// One batch, as a loader gives it: images and labels (int64, B) or soft targets (B, classes).
-struct TrainBatch {
-  Tensor images, targets;
+/// Where batches come from: a Loader, or two functions.
+struct BatchSource {
+  i64 batches = 0;                        // per epoch
+  std::function<void(i64 epoch)> start;   // begins an epoch, whose batches depend on nothing but its number
+  std::function<bool(Batch&)> next;       // false at the end of the epoch
 };
 
-/// Where batches come from. A loader fits in with two lambdas.
-struct BatchSource {
-  i64 batches = 0;                         // per epoch
-  std::function<void(i64 epoch)> start;    // begins an epoch; its order depends on nothing but the epoch
-  std::function<bool(TrainBatch&)> next;   // false at the end of the epoch
-};
+/// The loader must outlive the source.
+inline BatchSource batches_of(Loader& loader) {
+  return {loader.batches(), [&loader](i64 epoch) { loader.start(epoch); }, [&loader](Batch& b) { return loader.next(b); }};
+}
 
 struct StepReport {
   i64 epoch, batch, batches;  // batch counts from 1
@@ -73,7 +74,7 @@ Evaluation evaluate(Model& model, const BatchSource& source, const std::function
   const NoGrad not_recorded;
   Accuracy accuracy;
   double loss = 0;
-  TrainBatch batch;
+  Batch batch;
   source.start(0);
   for (i64 n = 1; source.next(batch); ++n) {
     const Tensor logits = model.forward(batch.images);  // (B, classes)
@@ -177,7 +178,7 @@ class Trainer {
     WarmupCosine schedule = options_.schedule;
     double loss_sum = 0, rate_sum = 0, norm = 0;
     i64 images = 0, number = 0, pending = 0, steps = 0;
-    TrainBatch batch;
+    Batch batch;
     optimizer_.zero_grad();
     source.start(epoch_);
     while (source.next(batch)) {
@@ -185,7 +186,8 @@ class Trainer {
       const double rate = options_.rate_per_epoch ? schedule.published_epoch(epoch_) : schedule.at(position);
       Context context{true, Rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number), drop_path_stream)};
       const Tensor logits = model_.forward(batch.images, context);  // (B, classes)
-      const Tensor loss = cross_entropy(logits, batch.targets, {options_.label_smoothing});
+      const bool soft = batch.targets.dtype() != DType::int64;  // mixed: smoothed when it was mixed
+      const Tensor loss = cross_entropy(logits, batch.targets, {soft ? 0.0 : options_.label_smoothing});
       const double value = loss.item();
       check(std::isfinite(value), "training: the loss is ", value, " in epoch ", epoch_, ", batch ", number,
             "; lower the learning rate or clip the gradients");

@@ -1,0 +1,108 @@
+#pragma once
+// ppma eval and ppma predict: a trained network on a test set, or on image files.
+
+#include <chrono>
+#include <memory>
+#include <numeric>
+
+#include "data.hpp"
+
+namespace tool {
+
+struct EvalCommand {
+  NetworkOptions network;
+  DataOptions data;
+  i64 batch = 64;
+  bool json = false;
+};
+
+inline void eval(EvalCommand o) {
+  check(!o.network.weights.empty(), "eval: needs --weights");
+  WeightsFile file = read_weights(o.network.weights, o.network.entry);
+  if (const auto it = file.metadata.find("data"); o.data.kind.empty() && it != file.metadata.end()) {
+    DataOptions trained = DataOptions::from_json(Json::parse(it->second));
+    trained.workers = o.data.workers;
+    if (!o.data.folder.empty()) trained.folder = o.data.folder;
+    if (o.data.size > 0) trained.size = o.data.size;
+    o.data = trained;
+  }
+  check(!o.data.kind.empty(), "eval: the weights do not say what they were trained on; give --data");
+  Network network = load_network(o.network);
+  Data data = make_data(o.data, 0);
+  check(data.test.classes() == network.model.config.num_classes, "eval: the network tells ", network.model.config.num_classes,
+        " classes apart, ", data.test.name, " has ", data.test.classes());
+  Loader loader(data.test, test_loading(data, o.batch, o.data.workers));
+  const auto begin = std::chrono::steady_clock::now();
+  const Evaluation e = evaluate(network.model, batches_of(loader));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  if (o.json) {
+    Json j;
+    j["data"] = data.test.name;
+    j["images"] = e.images;
+    j["loss"] = e.loss;
+    j["acc1"] = e.acc1;
+    j["acc5"] = e.acc5;
+    j["images_per_s"] = rounded(static_cast<double>(e.images) / seconds, 0.1);
+    return print_json(j);
+  }
+  std::printf("%s: %s images, loss %.4f, top-1 %.2f %%, top-5 %.2f %%, %.0f images/s\n", data.test.name.c_str(),
+              grouped(e.images).c_str(), e.loss, e.acc1, e.acc5, static_cast<double>(e.images) / seconds);
+}
+
+inline void add_eval(CLI::App& app) {
+  auto o = std::make_shared<EvalCommand>();
+  auto* c = app.add_subcommand("eval", "Loss and accuracy of a trained network on a test set");
+  add_network(*c, o->network);
+  add_data(*c, o->data);
+  c->get_option("--data")->description(c->get_option("--data")->get_description() + "; default: what it was trained on");
+  c->add_option("--batch", o->batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
+  add_threads(*c);
+  c->add_flag("--json", o->json, "one JSON object instead of text");
+  c->callback([o] { eval(*o); });
+}
+
+struct PredictCommand {
+  NetworkOptions network;
+  std::vector<std::string> images;
+  i64 top = 5;
+  bool json = false;
+};
+
+inline void predict(const PredictCommand& o) {
+  check(!o.network.weights.empty(), "predict: needs --weights");
+  Network network = load_network(o.network);
+  const i64 classes = network.model.config.num_classes, top = std::min(o.top, classes);
+  const NoGrad not_recorded;
+  Json all = Json::array();
+  for (const std::string& path : o.images) {
+    const Tensor p = softmax(network.model.forward(network_input(read_image(path), network.input)));  // (1,classes)
+    const float* probability = p.data<float>();
+    std::vector<i64> order(static_cast<std::size_t>(classes));
+    std::iota(order.begin(), order.end(), i64{0});
+    std::stable_sort(order.begin(), order.end(), [&](i64 a, i64 b) { return probability[a] > probability[b]; });
+    Json best = Json::array();
+    if (!o.json) std::printf("%s\n", path.c_str());
+    for (i64 k = 0; k < top; ++k) {
+      const i64 c = order[static_cast<std::size_t>(k)];
+      if (o.json)
+        best.push_back({{"class", c}, {"name", network.input.class_name(c)}, {"probability", probability[c]}});
+      else
+        std::printf("  %6.2f %%  %s\n", 100 * static_cast<double>(probability[c]), network.input.class_name(c).c_str());
+    }
+    all.push_back({{"image", path}, {"top", best}});
+  }
+  if (o.json) print_json(all);
+}
+
+inline void add_predict(CLI::App& app) {
+  auto o = std::make_shared<PredictCommand>();
+  auto* c = app.add_subcommand("predict", "Names what is on images");
+  c->add_option("IMAGE", o->images, "PNG, JPEG, BMP, PPM or PGM files")->required()->check(CLI::ExistingFile);
+  add_network(*c, o->network);
+  c->add_option("--top", o->top, "how many classes to name")->check(CLI::PositiveNumber)->capture_default_str();
+  add_threads(*c);
+  c->add_flag("--json", o->json, "a JSON list instead of text");
+  c->callback([o] { predict(*o); });
+}
+
+}  // namespace tool

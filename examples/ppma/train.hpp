@@ -1,0 +1,195 @@
+#pragma once
+// ppma train: a network from images to a run folder.
+//
+//   OUT/train.json           the run's options: --resume OUT reads them
+//   OUT/config.json          the network's configuration
+//   OUT/log.jsonl            one line an epoch
+//   OUT/last.safetensors     everything that --resume needs
+//   OUT/best.safetensors     the weights (or their average) with the best accuracy, with configuration and class names
+//   OUT/curve.png            losses and accuracies
+
+#include <sys/stat.h>
+
+#include <memory>
+
+#include "data.hpp"
+#include "progress.hpp"
+
+namespace tool {
+
+struct TrainCommand {
+  NetworkOptions network;
+  DataOptions data;
+  std::string out = "runs/train", resume;
+  bool overwrite = false;
+  i64 epochs = 20, batch = 32, accumulate = 1, evaluate_every = 1, stop_after = 0;
+  u64 seed = 0;
+  double lr = 2e-3, final_lr = 1e-5, warmup = 1, weight_decay = 0.05, label_smoothing = 0.1, clip = 1, ema = 0.999,
+         drop_path = -1, beta2 = 0.999, mixup = 0, cutmix = 0, erasing = 0;
+  bool rate_per_epoch = false;
+
+  // Calls f(key, value) for all that a resumed run must keep.
+  template <class F>
+  void each(F f) {
+    f("epochs", epochs), f("batch", batch), f("accumulate", accumulate), f("evaluate_every", evaluate_every), f("seed", seed);
+    f("lr", lr), f("final_lr", final_lr), f("warmup", warmup), f("weight_decay", weight_decay);
+    f("label_smoothing", label_smoothing), f("clip", clip), f("ema", ema), f("beta2", beta2);
+    f("mixup", mixup), f("cutmix", cutmix), f("erasing", erasing), f("rate_per_epoch", rate_per_epoch);
+  }
+  Json to_json() {
+    Json j = data.to_json();
+    each([&](const char* key, const auto& value) { j[key] = value; });
+    return j;
+  }
+  void read_json(const Json& j) {
+    const i64 workers = data.workers;
+    data = DataOptions::from_json(j);
+    data.workers = workers;
+    each([&](const char* key, auto& value) { value = j.value(key, value); });
+  }
+};
+
+inline void make_folders(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  check(!error, path, ": cannot be made (", error.message(), ")");
+}
+
+inline void train(TrainCommand o) {
+  const bool resumed = !o.resume.empty();
+  if (resumed) {
+    o.out = o.resume;
+    o.read_json(Json::parse(read_text(o.out + "/train.json")));
+    o.network = {};
+    o.network.config = o.out + "/config.json";
+  }
+  const std::string log = o.out + "/log.jsonl", last = o.out + "/last.safetensors", best = o.out + "/best.safetensors";
+  if (!resumed) {
+    check(o.overwrite || !std::filesystem::exists(log), o.out, ": already holds a run; continue it with --resume ", o.out,
+          ", start anew with --overwrite, or choose another --out");
+    make_folders(o.out);
+    for (const std::string& path : {log, last, best}) std::filesystem::remove(path);
+  }
+
+  const Data data = make_data(o.data, o.seed);
+  WeightsFile initial;
+  if (!o.network.weights.empty()) initial = read_weights(o.network.weights, o.network.entry);
+  PpmaConfig config = network_config(o.network, {}, "ppma_nano");
+  config.num_classes = data.train.classes();
+  if (o.drop_path >= 0) config.drop_path_rate = o.drop_path;
+  Ppma model(config, o.seed);
+  if (!initial.tensors.empty()) {  // a head for other classes is left as it is
+    const Tensor* head = find(initial.tensors, "head.weight");
+    const bool same_head = head != nullptr && head->dim(0) == config.num_classes;
+    load_state_dict(model, initial.tensors, {.strict = true, .ignore = same_head ? std::vector<std::string>{} : std::vector<std::string>{"head."}});
+  }
+
+  TrainOptions options;
+  options.epochs = o.epochs;
+  options.accumulate = o.accumulate;
+  options.clip = o.clip;
+  options.weight_decay = o.weight_decay;
+  options.label_smoothing = o.label_smoothing;
+  options.adamw.beta2 = o.beta2;
+  options.schedule = {.peak = o.lr, .warmup = o.warmup, .total = static_cast<double>(o.epochs), .start = 1e-6, .final = o.final_lr};
+  options.rate_per_epoch = o.rate_per_epoch;
+  options.ema_decay = o.ema;
+  options.evaluate_every = o.evaluate_every;
+  options.seed = o.seed;
+  Trainer<Ppma> trainer(model, options);
+  if (resumed) {
+    trainer.resume(last);
+    cut_log(log, trainer.epoch());
+  } else {
+    write_file(o.out + "/train.json", std::string_view(o.to_json().dump(1) + "\n"));
+    write_file(o.out + "/config.json", std::string_view(config_to_json(config).dump(1) + "\n"));
+  }
+
+  LoaderOptions loading;
+  loading.batch = std::min(o.batch, data.train.size);
+  loading.seed = o.seed;
+  loading.workers = o.data.workers;
+  loading.transform = data.augment;
+  loading.normalization = data.input.normalization;
+  loading.erasing.probability = o.erasing;
+  loading.mix = {.mixup = o.mixup, .cutmix = o.cutmix, .smoothing = o.label_smoothing};
+  Loader train_loader(data.train, loading), test_loader(data.test, test_loading(data, std::max<i64>(o.batch, 64), o.data.workers));
+
+  const std::map<std::string, std::string> about{
+      {"config", config_to_json(config).dump()}, {"input", data.input.to_json().dump()}, {"data", o.data.to_json().dump()}};
+  std::printf("%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %lld classes\n", config.name.c_str(),
+              to_string(config.mask).c_str(), grouped(parameter_count(model)).c_str(), data.train.name.c_str(),
+              grouped(data.train.size).c_str(), grouped(data.test.size).c_str(), static_cast<long long>(data.input.size),
+              static_cast<long long>(config.num_classes));
+  std::printf("%lld threads, run folder %s%s\n", static_cast<long long>(threads()), o.out.c_str(),
+              resumed ? str(", resumed after epoch ", trainer.epoch()).c_str() : "");
+  std::fflush(stdout);
+
+  Progress progress(trainer.epoch(), o.epochs);
+  double best_acc1 = trainer.best_acc1();
+  Observer observer;
+  observer.on_batch = [&](const StepReport& r) { progress.batch(r); };
+  observer.on_evaluation = [&](i64 batch, i64 batches) { progress.evaluation(batch, batches); };
+  observer.on_epoch = [&](const EpochRecord& r, bool is_best) {
+    if (is_best) {
+      best_acc1 = r.best_acc1();
+      auto metadata = about;
+      metadata["epoch"] = std::to_string(r.epoch);
+      metadata["acc1"] = Json(best_acc1).dump();
+      const bool averaged = r.test_ema.images > 0 && r.test_ema.acc1 >= r.test.acc1;
+      write_safetensors(best, averaged ? trainer.average() : trainer.weights(), metadata);
+    }
+    trainer.save(last, about);
+    append_log(log, r);
+    progress.epoch(r, is_best);
+  };
+  const i64 stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs;
+  while (trainer.epoch() < stop) trainer.run_epoch(batches_of(train_loader), batches_of(test_loader), observer);
+  if (trainer.epoch() < o.epochs)
+    std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()), o.out.c_str());
+  std::printf("best accuracy %.2f %% on %s test images: %s\n", best_acc1, grouped(data.test.size).c_str(), best.c_str());
+}
+
+inline void add_train(CLI::App& app) {
+  auto o = std::make_shared<TrainCommand>();
+  auto* c = app.add_subcommand("train", "Trains a network on images");
+  o->data.kind = "shapes";
+  add_data(*c, o->data);
+  add_network(*c, o->network);
+  c->get_option("--model")->description(c->get_option("--model")->get_description() + " [ppma_nano]");
+  const auto number = [c](const char* name, auto& value, const char* text) { c->add_option(name, value, text)->capture_default_str(); };
+  number("--out", o->out, "run folder");
+  c->add_flag("--overwrite", o->overwrite, "start anew in a run folder that holds a run");
+  c->add_option("--resume", o->resume, "continue the run in this folder, with its options")->check(CLI::ExistingDirectory);
+  number("--epochs", o->epochs, "passes over the training images");
+  number("--stop-after", o->stop_after, "stop after so many epochs, to be resumed; 0: do all");
+  number("--batch", o->batch, "images a batch");
+  number("--accumulate", o->accumulate, "batches a step");
+  number("--lr", o->lr, "peak learning rate");
+  number("--final-lr", o->final_lr, "learning rate at the end of the cosine");
+  number("--warmup", o->warmup, "epochs of linear warm-up");
+  c->add_flag("--rate-per-epoch", o->rate_per_epoch, "change the learning rate once an epoch, as the published runs");
+  number("--weight-decay", o->weight_decay, "AdamW's weight decay");
+  number("--beta2", o->beta2, "AdamW's second momentum");
+  number("--clip", o->clip, "limit of the gradients' norm; 0: none");
+  number("--label-smoothing", o->label_smoothing, "label smoothing");
+  number("--drop-path", o->drop_path, "drop path of the last block; -1: the configuration's");
+  number("--ema", o->ema, "decay of the average of weights; 0: none");
+  number("--mixup", o->mixup, "mixup's alpha; 0: none");
+  number("--cutmix", o->cutmix, "CutMix's alpha; 0: none");
+  number("--erasing", o->erasing, "probability of random erasing");
+  number("--evaluate-every", o->evaluate_every, "epochs between evaluations");
+  number("--seed", o->seed, "of weights, order and augmentation");
+  add_threads(*c);
+  c->callback([o, c] {
+    if (!o->resume.empty())
+      for (const CLI::Option* option : c->get_options()) {
+        const std::string name = option->get_name();
+        check(option->count() == 0 || name == "--resume" || name == "--threads" || name == "--workers" || name == "--stop-after",
+              "--resume continues with the run's own options; leave out ", name);
+      }
+    train(*o);
+  });
+}
+
+}  // namespace tool
