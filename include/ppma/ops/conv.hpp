@@ -30,20 +30,20 @@ inline kernels::ConvMap conv_map(const Shape& x, const Shape& w, const Shape& y,
 template <class T>
 void conv_dx(Cpu on, const Shape& x, const Shape& w, const Shape& y, const ConvOptions& options, const T* weight, const T* dy,
              T* dx) {
-  struct Taps {
+  struct TapRange {
     i64 last, count, first_dy;  // the largest tap; how many; where it sees dy for j = 0
   };
   const i64 s = options.stride;
   const auto taps_of = [&](i64 r, i64 size) {
     const i64 k = (r + options.padding) % s;
     const i64 count = k < size ? (size - 1 - k) / s + 1 : 0, last = k + (count - 1) * s;
-    return Taps{last, count, (r + options.padding - last) / s};
+    return TapRange{last, count, (r + options.padding - last) / s};
   };
   const i64 kk = w[2] * w[3];
   if (s > w[2] || s > w[3]) std::fill_n(dx, x.numel(), T(0));  // some pixels meet no tap
   for (i64 ry = 0; ry < std::min(s, x[1]); ++ry)
     for (i64 rx = 0; rx < std::min(s, x[2]); ++rx) {
-      const Taps ty = taps_of(ry, w[2]), tx = taps_of(rx, w[3]);
+      const TapRange ty = taps_of(ry, w[2]), tx = taps_of(rx, w[3]);
       if (ty.count == 0 || tx.count == 0) continue;
       kernels::ConvMap m{};
       m.batch = y[0], m.h = y[1], m.w = y[2], m.ci = y[3];
