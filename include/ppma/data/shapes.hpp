@@ -1,7 +1,7 @@
 #pragma once
 // The generated set `shapes`: shaded figures in random colours, places, sizes and turns on textured grounds, with what
 // a classifier, a segmenter and a detector are to find. Nothing is stored or downloaded: an image is a function of
-// (seed, split, index), and it shows the same scene at any size.
+// (seed, split, index), and it shows the same scene at any size. (Another compiler's rounding may move a level by one.)
 //
 // Each scene has one main figure, whose class is the image's label, and on top of the ground clutter (confetti,
 // threads) and smaller figures of any class. Legend: H W pixels, n objects.
