@@ -166,7 +166,7 @@ TEST_CASE("panels stand in rows with equal gaps; maps keep whole cells; the mark
   Tensor map = Tensor::zeros({7, 7});
   map.data<float>()[3 * 7 + 5] = 2;
   Panel marked = map_panel("map", map, ColorMap::grey);
-  marked.marked = Cell{3, 5, 7, 7};
+  marked.marked = GridCell{3, 5, 7, 7};
   const Picture p =
       panels({{image_panel("image", photo), map_panel("map", map, ColorMap::grey), marked}, {image_panel("", photo)}});
   // 240 pixels make 34 for each of 7 cells: panels of 238, margins of 20, gaps of 18, titles above.

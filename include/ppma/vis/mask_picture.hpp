@@ -53,7 +53,7 @@ inline Picture mask_picture(const std::vector<MaskMaps>& queries, const PanelOpt
         image_panel(title("(a) image"), m.image),      map_panel(title("(b) decay \u03b1"), m.alpha),
         map_panel(title("(c) decay \u03b2"), m.beta),  map_panel(title("(d) attention, no mask"), m.unmasked),
         map_panel(title("(e) polyline mask"), m.mask), map_panel(title("(f) masked attention"), m.masked)};
-    for (Panel& p : row) p.marked = Cell{m.row, m.column, m.alpha.dim(0), m.alpha.dim(1)};
+    for (Panel& p : row) p.marked = GridCell{m.row, m.column, m.alpha.dim(0), m.alpha.dim(1)};
     rows.push_back(std::move(row));
   }
   return panels(rows, options);

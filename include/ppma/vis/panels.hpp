@@ -15,7 +15,7 @@
 namespace ppma::inline PPMA_ABI {
 
 /// Cell (row, column) of a grid of `rows` x `columns` cells laid over a panel.
-struct Cell {
+struct GridCell {
   i64 row = 0, column = 0, rows = 1, columns = 1;
 };
 
@@ -24,7 +24,7 @@ struct Panel {
   Tensor image;                         // uint8 (H,W,3)
   std::optional<Range> range{};         // of the colour bar; none for a photograph
   ColorMap colors = ColorMap::viridis;  // of the colour bar
-  std::optional<Cell> marked{};         // gets a red frame
+  std::optional<GridCell> marked{};     // gets a red frame
 };
 
 /// A map (H,W) in colours over its own range, with its colour bar.
@@ -111,7 +111,7 @@ inline Picture panels(const std::vector<std::vector<Panel>>& rows, const PanelOp
           cells ? resize_nearest(p.image, height, width) : resize_antialiased(p.image, height, width, Filter::bicubic));
       if (!p.title.empty()) sheet.text((left + right) / 2, top - 9 * unit, p.title, title_size, ink, Align::center);
       if (p.marked) {
-        const Cell& m = *p.marked;
+        const GridCell& m = *p.marked;
         const double h = static_cast<double>(height) / static_cast<double>(m.rows),
                      w = static_cast<double>(width) / static_cast<double>(m.columns);
         const double grow = std::max(0.0, (5 * unit - std::min(h, w)) / 2);  // never too small to be seen
