@@ -12,7 +12,7 @@ namespace tool {
 struct DataOptions {
   std::string kind, folder;
   i64 size = 0;               // pixels; 0: what suits the set
-  i64 images = 10000;         // of shapes: training images
+  i64 images = 12000;         // of shapes: training images
   i64 test_images = 1000;     // of shapes
   i64 workers = 2;
 

@@ -8,6 +8,7 @@
 #include "run.hpp"
 #include "summary.hpp"
 #include "train.hpp"
+#include "visualize.hpp"
 
 int main(int argc, char** argv) {
   CLI::App app("PPMA: vision transformers with polyline path masked attention");
@@ -19,6 +20,7 @@ int main(int argc, char** argv) {
   tool::add_train(app);
   tool::add_eval(app);
   tool::add_predict(app);
+  tool::add_visualize(app);
   tool::add_convert(app);
   tool::add_run(app);
   tool::add_bench(app);

@@ -13,19 +13,22 @@
 #include <memory>
 
 #include "data.hpp"
+#include "ppma/io/image.hpp"
+#include "ppma/vis/curve.hpp"
 #include "progress.hpp"
 
 namespace tool {
 
+/// The defaults are for ppma_nano on `shapes`: about 95 % after a minute or two on two cores.
 struct TrainCommand {
   NetworkOptions network;
   DataOptions data;
   std::string out = "runs/train", resume;
   bool overwrite = false;
-  i64 epochs = 20, batch = 32, accumulate = 1, evaluate_every = 1, stop_after = 0;
+  i64 epochs = 6, batch = 16, accumulate = 1, evaluate_every = 1, stop_after = 0;
   u64 seed = 0;
-  double lr = 2e-3, final_lr = 1e-5, warmup = 1, weight_decay = 0.05, label_smoothing = 0.1, clip = 1, ema = 0.999,
-         drop_path = -1, beta2 = 0.999, mixup = 0, cutmix = 0, erasing = 0;
+  double lr = 2e-3, final_lr = 1e-5, warmup = 0.3, weight_decay = 0.05, label_smoothing = 0, clip = 1, ema = 0.99,
+         drop_path = -1, beta2 = 0.98, mixup = 0, cutmix = 0, erasing = 0;
   bool rate_per_epoch = false;
 
   // Calls f(key, value) for all that a resumed run must keep.
@@ -53,6 +56,28 @@ inline void make_folders(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
   check(!error, path, ": cannot be made (", error.message(), ")");
+}
+
+/// Accuracies above losses, over epochs.
+inline void draw_curves(const std::string& path, const std::vector<EpochRecord>& log) {
+  Series acc1{"top-1", {}, {}}, ema1{"averaged", {}, {}}, train_loss{"training", {}, {}}, test_loss{"test", {}, {}};
+  for (const EpochRecord& r : log) {
+    const double epoch = static_cast<double>(r.epoch + 1);
+    const auto add = [&](Series& s, double y) { s.x.push_back(epoch), s.y.push_back(y); };
+    add(train_loss, r.train_loss);
+    if (r.test.images > 0) add(acc1, r.test.acc1), add(test_loss, r.test.loss);
+    if (r.test_ema.images > 0) add(ema1, r.test_ema.acc1);
+  }
+  std::vector<Series> accuracies, losses{train_loss};
+  if (!acc1.x.empty()) accuracies.push_back(acc1), losses.push_back(test_loss);
+  if (!ema1.x.empty()) accuracies.push_back(ema1);
+  const Picture below = curves(losses, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
+  if (accuracies.empty()) return write_png(path, below.image());
+  const Picture above = curves(accuracies, {.title = "Accuracy on the test images", .x_label = "epoch", .y_label = "%"});
+  Picture sheet(above.width(), above.height() + below.height());
+  sheet.paste(0, 0, above.image());
+  sheet.paste(0, above.height(), below.image());
+  write_png(path, sheet.image());
 }
 
 inline void train(TrainCommand o) {
@@ -141,6 +166,7 @@ inline void train(TrainCommand o) {
     }
     trainer.save(last, about);
     append_log(log, r);
+    draw_curves(o.out + "/curve.png", read_log(log));
     progress.epoch(r, is_best);
   };
   const i64 stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs;

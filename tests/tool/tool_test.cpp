@@ -85,7 +85,7 @@ TEST_CASE("tool: help and errors", "[tool]") {
   NEEDS_TOOL();
   const Result help = run("--help");
   CHECK(help.code == 0);
-  for (const char* command : {"info", "summary", "train", "eval", "predict", "convert", "run", "bench"}) {
+  for (const char* command : {"info", "summary", "train", "eval", "predict", "visualize", "convert", "run", "bench"}) {
     INFO(command);
     CHECK(help.out.find(std::string("\n  ") + command + " ") != std::string::npos);
     const Result one = run(std::string(command) + " --help");
@@ -239,4 +239,18 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   CHECK(p[0]["top"][0]["probability"] >= p[0]["top"][1]["probability"]);
   CHECK(p[0]["top"][0]["name"].is_string());
   CHECK(run("predict " + folder / "image.ppm").err.find("needs --weights") != std::string::npos);
+
+  // The figure, for generated images and for a file, at any size.
+  const Result drawn = run("visualize --json --statistics 5 --size 64 --weights " + folder / "a/best.safetensors" + " --out " + folder / "mask.png");
+  REQUIRE(drawn.code == 0);
+  const auto m = nlohmann::json::parse(drawn.out);
+  CHECK(m["grid"] == std::vector<i64>{16, 16});
+  CHECK(m["mask_radius"] > 0);
+  CHECK(m["masked_inside"].is_number());
+  CHECK(text_of(folder / "mask.png").starts_with("\x89PNG"));
+  CHECK(text_of(folder / "a/curve.png").starts_with("\x89PNG"));
+  const Result file = run("visualize --query 0.2 0.8 --weights " + folder / "a/best.safetensors" + " --out " + folder / "file.png --image " + folder / "image.ppm");
+  CHECK(file.err.empty());
+  CHECK(file.out.find("decay at contours") != std::string::npos);
+  CHECK(run("visualize --stage 1 --weights " + folder / "a/best.safetensors").err.find("has no blocks") != std::string::npos);
 }
