@@ -66,11 +66,13 @@ inline void bench(const BenchOptions& o) {
   j["peak_tensors_MiB"] = rounded(mib(memory_stats().peak_bytes), 0.1);
   if (o.json) return print_json(j);
   std::printf("%s, mask %s, %s, batch %lld, %lld x %lld, %d threads, %s\n", model.config.name.c_str(),
-              to_string(model.config.mask).c_str(), o.train ? "training step" : "inference", static_cast<long long>(o.batch),
-              static_cast<long long>(o.size), static_cast<long long>(o.size), threads(), o.dtype.c_str());
-  std::printf("  median of %lld   %.2f ms (best %.2f), %.2f images/s\n", static_cast<long long>(o.repeat), median, ms.front(),
-              1000 * static_cast<double>(o.batch) / median);
-  std::printf("  peak memory    %.1f MiB of the process, %.1f MiB in tensors\n", peak_memory_mib(), mib(memory_stats().peak_bytes));
+              to_string(model.config.mask).c_str(), o.train ? "training step" : "inference",
+              static_cast<long long>(o.batch), static_cast<long long>(o.size), static_cast<long long>(o.size),
+              threads(), o.dtype.c_str());
+  std::printf("  median of %lld   %.2f ms (best %.2f), %.2f images/s\n", static_cast<long long>(o.repeat), median,
+              ms.front(), 1000 * static_cast<double>(o.batch) / median);
+  std::printf("  peak memory    %.1f MiB of the process, %.1f MiB in tensors\n", peak_memory_mib(),
+              mib(memory_stats().peak_bytes));
 }
 
 inline void add_bench(CLI::App& app) {

@@ -29,7 +29,12 @@ using Json = nlohmann::ordered_json;
 
 /// --threads N: 0 takes every core that this process may use.
 inline void add_threads(CLI::App& app) {
-  app.add_option_function<int>("--threads", [](int n) { if (n > 0) set_threads(n); }, "threads to compute with; 0: all cores")
+  app.add_option_function<int>(
+         "--threads",
+         [](int n) {
+           if (n > 0) set_threads(n);
+         },
+         "threads to compute with; 0: all cores")
       ->default_str("0")
       ->check(CLI::NonNegativeNumber);
 }
@@ -37,7 +42,9 @@ inline void add_threads(CLI::App& app) {
 inline DType dtype_by_name(const std::string& name) { return name == "f64" ? DType::f64 : DType::f32; }
 
 inline void add_dtype(CLI::App& app, std::string& dtype) {
-  app.add_option("--dtype", dtype, "element type to compute in")->check(CLI::IsMember({"f32", "f64"}))->capture_default_str();
+  app.add_option("--dtype", dtype, "element type to compute in")
+      ->check(CLI::IsMember({"f32", "f64"}))
+      ->capture_default_str();
 }
 
 /// Which network: --config, --model, --mask, --weights.
@@ -46,10 +53,14 @@ struct NetworkOptions {
 };
 
 inline void add_network(CLI::App& app, NetworkOptions& o) {
-  app.add_option("--weights", o.weights, "weights: .safetensors, .pth or .pt; random ones if absent")->check(CLI::ExistingFile);
-  app.add_option("--entry", o.entry, "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)");
-  auto* config = app.add_option("--config", o.config, "configuration as JSON; default: what the weights file says")->check(CLI::ExistingFile);
-  app.add_option("--model", o.model, "a configuration by name: ppma_nano, ppma_tiny, ppma_small, ppma_base, ppma_large, rmt_...")
+  app.add_option("--weights", o.weights, "weights: .safetensors, .pth or .pt; random ones if absent")
+      ->check(CLI::ExistingFile);
+  app.add_option("--entry", o.entry,
+                 "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)");
+  auto* config = app.add_option("--config", o.config, "configuration as JSON; default: what the weights file says")
+                     ->check(CLI::ExistingFile);
+  app.add_option("--model", o.model,
+                 "a configuration by name: ppma_nano, ppma_tiny, ppma_small, ppma_base, ppma_large, rmt_...")
       ->excludes(config);
   app.add_option("--mask", o.mask, "another mask: polyline, none, rmt, v2h, shared, cross_scan, hilbert");
 }
@@ -75,7 +86,8 @@ inline WeightsFile read_weights(const std::string& path, const std::string& entr
   Safetensors all = read_safetensors(path);
   file.metadata = std::move(all.metadata);
   const auto has = [&](const std::string& prefix) {
-    return std::any_of(all.tensors.begin(), all.tensors.end(), [&](const auto& t) { return t.first.starts_with(prefix); });
+    return std::any_of(all.tensors.begin(), all.tensors.end(),
+                       [&](const auto& t) { return t.first.starts_with(prefix); });
   };
   std::string part = entry;
   if (part.empty() && has("optimizer.")) part = has("ema.") ? "ema" : "model";
@@ -103,7 +115,11 @@ struct InputInfo {
   std::vector<std::string> classes;
 
   Json to_json() const {
-    return {{"size", size}, {"crop", crop}, {"mean", normalization.mean}, {"deviation", normalization.deviation}, {"classes", classes}};
+    return {{"size", size},
+            {"crop", crop},
+            {"mean", normalization.mean},
+            {"deviation", normalization.deviation},
+            {"classes", classes}};
   }
   static InputInfo from_json(const Json& j) {
     InputInfo info;
@@ -129,19 +145,17 @@ struct Network {
 inline PpmaConfig network_config(const NetworkOptions& o, const WeightsFile& weights, const char* fallback = nullptr) {
   PpmaConfig c;
   const auto said = weights.metadata.find("config");
-  if (!o.config.empty())
-    c = config_from_text(read_text(o.config), o.config);
-  else if (!o.model.empty())
-    c = config_by_name(o.model);
-  else if (said != weights.metadata.end())
-    c = config_from_text(said->second, o.weights);
-  else if (fallback != nullptr)
-    c = config_by_name(fallback);
+  if (!o.config.empty()) c = config_from_text(read_text(o.config), o.config);
+  else if (!o.model.empty()) c = config_by_name(o.model);
+  else if (said != weights.metadata.end()) c = config_from_text(said->second, o.weights);
+  else if (fallback != nullptr) c = config_by_name(fallback);
   else
-    fail("which network? Give --config FILE or --model NAME", o.weights.empty() ? "" : "; the weights file does not say");
+    fail("which network? Give --config FILE or --model NAME",
+         o.weights.empty() ? "" : "; the weights file does not say");
   if (!o.mask.empty()) c.mask = parse_mask_kind(o.mask);
   // A checkpoint of another head size says so itself.
-  if (const Tensor* head = find(weights.tensors, "head.bias"); head != nullptr && !o.model.empty()) c.num_classes = head->dim(0);
+  if (const Tensor* head = find(weights.tensors, "head.bias"); head != nullptr && !o.model.empty())
+    c.num_classes = head->dim(0);
   return c;
 }
 
@@ -150,7 +164,8 @@ inline Network load_network(const NetworkOptions& o, const char* fallback = null
   if (!o.weights.empty()) file = read_weights(o.weights, o.entry);
   Network n{Ppma(network_config(o, file, fallback), seed), {}, !o.weights.empty()};
   if (n.has_weights) load_state_dict(n.model, file.tensors);
-  if (const auto it = file.metadata.find("input"); it != file.metadata.end()) n.input = InputInfo::from_json(Json::parse(it->second));
+  if (const auto it = file.metadata.find("input"); it != file.metadata.end())
+    n.input = InputInfo::from_json(Json::parse(it->second));
   return n;
 }
 

@@ -11,9 +11,9 @@ namespace tool {
 
 struct DataOptions {
   std::string kind, folder;
-  i64 size = 0;               // pixels; 0: what suits the set
-  i64 images = 12000;         // of shapes: training images
-  i64 test_images = 1000;     // of shapes
+  i64 size = 0;            // pixels; 0: what suits the set
+  i64 images = 12000;      // of shapes: training images
+  i64 test_images = 1000;  // of shapes
   i64 workers = 2;
 
   Json to_json() const {
@@ -31,16 +31,22 @@ struct DataOptions {
 };
 
 inline void add_data(CLI::App& app, DataOptions& o) {
-  app.add_option("--data", o.kind, "shapes (generated), cifar10, cifar100 (binary versions), or folder (train/CLASS/*, val/CLASS/*)")
+  app.add_option("--data", o.kind,
+                 "shapes (generated), cifar10, cifar100 (binary versions), or folder (train/CLASS/*, val/CLASS/*)")
       ->check(CLI::IsMember({"shapes", "cifar10", "cifar100", "folder"}))
       ->capture_default_str();
-  app.add_option("--data-dir", o.folder, "where the files of cifar10, cifar100 or folder are")->check(CLI::ExistingDirectory);
+  app.add_option("--data-dir", o.folder, "where the files of cifar10, cifar100 or folder are")
+      ->check(CLI::ExistingDirectory);
   app.add_option("--size", o.size, "pixels that images are brought to; 0: shapes 48, cifar 32, folder 224")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--images", o.images, "shapes: training images")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--test-images", o.test_images, "shapes: test images")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--workers", o.workers, "threads that prepare images")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app.add_option("--test-images", o.test_images, "shapes: test images")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--workers", o.workers, "threads that prepare images")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
 }
 
 /// Both parts of a set, what a network is told about its images, and how they are brought to size.

@@ -29,8 +29,8 @@ inline void eval(EvalCommand o) {
   check(!o.data.kind.empty(), "eval: the weights do not say what they were trained on; give --data");
   Network network = load_network(o.network);
   Data data = make_data(o.data, 0);
-  check(data.test.classes() == network.model.config.num_classes, "eval: the network tells ", network.model.config.num_classes,
-        " classes apart, ", data.test.name, " has ", data.test.classes());
+  check(data.test.classes() == network.model.config.num_classes, "eval: the network tells ",
+        network.model.config.num_classes, " classes apart, ", data.test.name, " has ", data.test.classes());
   Loader loader(data.test, test_loading(data, o.batch, o.data.workers));
   const auto begin = std::chrono::steady_clock::now();
   const Evaluation e = evaluate(network.model, batches_of(loader));
@@ -54,7 +54,8 @@ inline void add_eval(CLI::App& app) {
   auto* c = app.add_subcommand("eval", "Loss and accuracy of a trained network on a test set");
   add_network(*c, o->network);
   add_data(*c, o->data);
-  c->get_option("--data")->description(c->get_option("--data")->get_description() + "; default: what it was trained on");
+  c->get_option("--data")->description(c->get_option("--data")->get_description() +
+                                       "; default: what it was trained on");
   c->add_option("--batch", o->batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
   add_threads(*c);
   c->add_flag("--json", o->json, "one JSON object instead of text");

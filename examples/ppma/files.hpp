@@ -32,14 +32,17 @@ inline void info(const InfoOptions& o) {
     j["bytes"] = bytes;
     j["metadata"] = metadata;
     for (const auto& [name, t] : tensors)
-      list.push_back({{"name", name}, {"shape", std::vector<i64>(t.shape().begin(), t.shape().end())}, {"dtype", to_string(t.dtype())}});
+      list.push_back({{"name", name},
+                      {"shape", std::vector<i64>(t.shape().begin(), t.shape().end())},
+                      {"dtype", to_string(t.dtype())}});
     j["entries"] = list;
     return print_json(j);
   }
   std::size_t width = 4;
   for (const auto& t : tensors) width = std::max(width, t.first.size());
   for (const auto& [name, t] : tensors)
-    std::printf("%-*s  %-5s  %s\n", static_cast<int>(width), name.c_str(), to_string(t.dtype()).c_str(), t.shape().str().c_str());
+    std::printf("%-*s  %-5s  %s\n", static_cast<int>(width), name.c_str(), to_string(t.dtype()).c_str(),
+                t.shape().str().c_str());
   for (const auto& [key, value] : metadata) std::printf("%s: %s\n", key.c_str(), value.c_str());
   std::printf("%zu tensors, %s elements, %.1f MiB\n", tensors.size(), grouped(elements).c_str(), mib(bytes));
 }
@@ -48,7 +51,8 @@ inline void add_info(CLI::App& app) {
   auto o = std::make_shared<InfoOptions>();
   auto* c = app.add_subcommand("info", "Lists the tensors of a weights file or checkpoint");
   c->add_option("FILE", o->file, ".safetensors, .pth or .pt")->required()->check(CLI::ExistingFile);
-  c->add_option("--entry", o->entry, "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)");
+  c->add_option("--entry", o->entry,
+                "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)");
   c->add_flag("--json", o->json, "one JSON object instead of text");
   c->callback([o] { info(*o); });
 }
@@ -67,7 +71,8 @@ inline void add_convert(CLI::App& app) {
   auto* c = app.add_subcommand("convert", "Copies weights into the format that OUT's ending names");
   c->add_option("IN", o->in, ".safetensors, .pth or .pt")->required()->check(CLI::ExistingFile);
   c->add_option("OUT", o->out, ".safetensors, .pth or .pt")->required();
-  c->add_option("--entry", o->entry, "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)");
+  c->add_option("--entry", o->entry,
+                "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)");
   c->callback([o] { convert(*o); });
 }
 

@@ -1,6 +1,6 @@
 // ppma, the command-line tool: look at weights, train, evaluate, classify, draw, measure. One translation unit; each
-// subcommand is a header beside this file. To add one: write such a header with an add_NAME(CLI::App&), include it here,
-// call it below.
+// subcommand is a header beside this file. To add one: write such a header with an add_NAME(CLI::App&), include it
+// here, call it below.
 
 #include "bench.hpp"
 #include "evaluate.hpp"

@@ -16,8 +16,7 @@ inline std::string clock_text(double seconds) {
   if (s >= 3600)
     std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", static_cast<long long>(s / 3600),
                   static_cast<long long>(s / 60 % 60), static_cast<long long>(s % 60));
-  else
-    std::snprintf(text, sizeof text, "%lld:%02lld", static_cast<long long>(s / 60), static_cast<long long>(s % 60));
+  else std::snprintf(text, sizeof text, "%lld:%02lld", static_cast<long long>(s / 60), static_cast<long long>(s % 60));
   return text;
 }
 
@@ -28,23 +27,27 @@ class Progress {
       : first_(first), epochs_(epochs), terminal_(::isatty(STDOUT_FILENO) != 0), begin_(now()), epoch_begin_(begin_) {}
 
   void batch(const StepReport& r) {
-    done_ = static_cast<double>(r.epoch - first_) + 0.97 * static_cast<double>(r.batch) / static_cast<double>(r.batches);
+    done_ =
+        static_cast<double>(r.epoch - first_) + 0.97 * static_cast<double>(r.batch) / static_cast<double>(r.batches);
     rate_ = static_cast<double>(r.images) / std::max(1e-9, now() - epoch_begin_);
-    std::snprintf(state_, sizeof state_, "epoch %lld/%lld", static_cast<long long>(r.epoch + 1), static_cast<long long>(epochs_));
+    std::snprintf(state_, sizeof state_, "epoch %lld/%lld", static_cast<long long>(r.epoch + 1),
+                  static_cast<long long>(epochs_));
     std::snprintf(detail_, sizeof detail_, "loss %.3f  %.0f images/s", r.loss, rate_);
     draw(static_cast<double>(r.batch) / static_cast<double>(r.batches), false);
   }
   void evaluation(i64 batch, i64 batches) {
-    std::snprintf(detail_, sizeof detail_, "testing %lld/%lld", static_cast<long long>(batch), static_cast<long long>(batches));
+    std::snprintf(detail_, sizeof detail_, "testing %lld/%lld", static_cast<long long>(batch),
+                  static_cast<long long>(batches));
     draw(1, false);
   }
   void epoch(const EpochRecord& r, bool is_best) {
     if (terminal_) std::printf("\r\033[K");
-    std::printf("epoch %3lld/%lld  loss %.4f", static_cast<long long>(r.epoch + 1), static_cast<long long>(epochs_), r.train_loss);
+    std::printf("epoch %3lld/%lld  loss %.4f", static_cast<long long>(r.epoch + 1), static_cast<long long>(epochs_),
+                r.train_loss);
     if (r.test.images > 0) std::printf("  test loss %.4f  top-1 %5.2f %%", r.test.loss, r.test.acc1);
     if (r.test_ema.images > 0) std::printf("  averaged %5.2f %%", r.test_ema.acc1);
-    std::printf("  %.0f images/s  %s left%s\n", rate_, clock_text(left(static_cast<double>(r.epoch + 1 - first_))).c_str(),
-                is_best ? "  best" : "");
+    std::printf("  %.0f images/s  %s left%s\n", rate_,
+                clock_text(left(static_cast<double>(r.epoch + 1 - first_))).c_str(), is_best ? "  best" : "");
     std::fflush(stdout);
     epoch_begin_ = now();
   }
@@ -61,7 +64,8 @@ class Progress {
     drawn_ = now();
     constexpr int width = 24;
     char bar[width + 1];
-    for (int i = 0; i < width; ++i) bar[i] = i < static_cast<int>(part * width) ? '=' : i == static_cast<int>(part * width) ? '>' : ' ';
+    for (int i = 0; i < width; ++i)
+      bar[i] = i < static_cast<int>(part * width) ? '=' : i == static_cast<int>(part * width) ? '>' : ' ';
     bar[width] = 0;
     std::printf("\r\033[K%s [%s] %s  %s left", state_, bar, detail_, clock_text(left(done_)).c_str());
     std::fflush(stdout);

@@ -40,10 +40,10 @@ inline void run(const RunOptions& o) {
     out.emplace_back("loss", loss.detach());
     out.emplace_back("grad.input", images.grad());
     for (const Field& f : state_dict(model)) {
-      if (f.kind == Kind::buffer)
-        out.emplace_back("after." + f.name, f.tensor);
+      if (f.kind == Kind::buffer) out.emplace_back("after." + f.name, f.tensor);
       else
-        out.emplace_back("grad." + f.name, f.tensor.grad().defined() ? f.tensor.grad() : Tensor::zeros(f.tensor.shape(), dtype));
+        out.emplace_back("grad." + f.name,
+                         f.tensor.grad().defined() ? f.tensor.grad() : Tensor::zeros(f.tensor.shape(), dtype));
     }
   } else {
     const NoGrad not_recorded;
@@ -57,11 +57,16 @@ inline void add_run(CLI::App& app) {
   auto o = std::make_shared<RunOptions>();
   auto* c = app.add_subcommand("run", "Runs a network on the tensors of a file, optionally one training step");
   add_network(*c, o->network);
-  c->add_option("--input", o->input, "safetensors with `input` (B,3,H,W), and `target` (B) for --train")->required()->check(CLI::ExistingFile);
-  c->add_option("--output", o->output, "safetensors to write: patch_embed, stage0 to stage3 (B,H,W,C), logits")->required();
+  c->add_option("--input", o->input, "safetensors with `input` (B,3,H,W), and `target` (B) for --train")
+      ->required()
+      ->check(CLI::ExistingFile);
+  c->add_option("--output", o->output, "safetensors to write: patch_embed, stage0 to stage3 (B,H,W,C), logits")
+      ->required();
   c->add_flag("--train", o->train, "training mode; adds loss, grad.input, grad.NAME, after.BUFFER");
   add_dtype(*c, o->dtype);
-  c->add_option("--device", o->device, "where to compute")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
+  c->add_option("--device", o->device, "where to compute")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
   add_threads(*c);
   c->callback([o] { run(*o); });
 }

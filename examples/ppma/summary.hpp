@@ -53,7 +53,9 @@ inline void add_summary(CLI::App& app) {
   auto* c = app.add_subcommand("summary", "Parameters, MACs, FLOPs and activation memory, layer by layer");
   add_network(*c, o->network);
   c->get_option("--model")->description(c->get_option("--model")->get_description() + ", deit_tiny [ppma_tiny]");
-  c->add_option("--size", o->size, "height and width of the images")->check(CLI::Range(32, 16384))->capture_default_str();
+  c->add_option("--size", o->size, "height and width of the images")
+      ->check(CLI::Range(32, 16384))
+      ->capture_default_str();
   c->add_option("--batch", o->batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
   c->add_option("--depth", o->depth, "how many parts of a layer's name make a row; 4: one row a block")
       ->check(CLI::Range(1, 9))

@@ -34,7 +34,8 @@ struct TrainCommand {
   // Calls f(key, value) for all that a resumed run must keep.
   template <class F>
   void each(F f) {
-    f("epochs", epochs), f("batch", batch), f("accumulate", accumulate), f("evaluate_every", evaluate_every), f("seed", seed);
+    f("epochs", epochs), f("batch", batch), f("accumulate", accumulate), f("evaluate_every", evaluate_every),
+        f("seed", seed);
     f("lr", lr), f("final_lr", final_lr), f("warmup", warmup), f("weight_decay", weight_decay);
     f("label_smoothing", label_smoothing), f("clip", clip), f("ema", ema), f("beta2", beta2);
     f("mixup", mixup), f("cutmix", cutmix), f("erasing", erasing), f("rate_per_epoch", rate_per_epoch);
@@ -73,7 +74,8 @@ inline void draw_curves(const std::string& path, const std::vector<EpochRecord>&
   if (!ema1.x.empty()) accuracies.push_back(ema1);
   const Picture below = curves(losses, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
   if (accuracies.empty()) return write_png(path, below.image());
-  const Picture above = curves(accuracies, {.title = "Accuracy on the test images", .x_label = "epoch", .y_label = "%"});
+  const Picture above =
+      curves(accuracies, {.title = "Accuracy on the test images", .x_label = "epoch", .y_label = "%"});
   Picture sheet(above.width(), above.height() + below.height());
   sheet.paste(0, 0, above.image());
   sheet.paste(0, above.height(), below.image());
@@ -90,8 +92,8 @@ inline void train(TrainCommand o) {
   }
   const std::string log = o.out + "/log.jsonl", last = o.out + "/last.safetensors", best = o.out + "/best.safetensors";
   if (!resumed) {
-    check(o.overwrite || !std::filesystem::exists(log), o.out, ": already holds a run; continue it with --resume ", o.out,
-          ", start anew with --overwrite, or choose another --out");
+    check(o.overwrite || !std::filesystem::exists(log), o.out, ": already holds a run; continue it with --resume ",
+          o.out, ", start anew with --overwrite, or choose another --out");
     make_folders(o.out);
     for (const std::string& path : {log, last, best}) std::filesystem::remove(path);
   }
@@ -106,7 +108,9 @@ inline void train(TrainCommand o) {
   if (!initial.tensors.empty()) {  // a head for other classes is left as it is
     const Tensor* head = find(initial.tensors, "head.weight");
     const bool same_head = head != nullptr && head->dim(0) == config.num_classes;
-    load_state_dict(model, initial.tensors, {.strict = true, .ignore = same_head ? std::vector<std::string>{} : std::vector<std::string>{"head."}});
+    load_state_dict(
+        model, initial.tensors,
+        {.strict = true, .ignore = same_head ? std::vector<std::string>{} : std::vector<std::string>{"head."}});
   }
 
   TrainOptions options;
@@ -116,7 +120,8 @@ inline void train(TrainCommand o) {
   options.weight_decay = o.weight_decay;
   options.label_smoothing = o.label_smoothing;
   options.adamw.beta2 = o.beta2;
-  options.schedule = {.peak = o.lr, .warmup = o.warmup, .total = static_cast<double>(o.epochs), .start = 1e-6, .final = o.final_lr};
+  options.schedule = {
+      .peak = o.lr, .warmup = o.warmup, .total = static_cast<double>(o.epochs), .start = 1e-6, .final = o.final_lr};
   options.rate_per_epoch = o.rate_per_epoch;
   options.ema_decay = o.ema;
   options.evaluate_every = o.evaluate_every;
@@ -138,14 +143,16 @@ inline void train(TrainCommand o) {
   loading.normalization = data.input.normalization;
   loading.erasing.probability = o.erasing;
   loading.mix = {.mixup = o.mixup, .cutmix = o.cutmix, .smoothing = o.label_smoothing};
-  Loader train_loader(data.train, loading), test_loader(data.test, test_loading(data, std::max<i64>(o.batch, 64), o.data.workers));
+  Loader train_loader(data.train, loading),
+      test_loader(data.test, test_loading(data, std::max<i64>(o.batch, 64), o.data.workers));
 
-  const std::map<std::string, std::string> about{
-      {"config", config_to_json(config).dump()}, {"input", data.input.to_json().dump()}, {"data", o.data.to_json().dump()}};
-  std::printf("%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %lld classes\n", config.name.c_str(),
-              to_string(config.mask).c_str(), grouped(parameter_count(model)).c_str(), data.train.name.c_str(),
-              grouped(data.train.size).c_str(), grouped(data.test.size).c_str(), static_cast<long long>(data.input.size),
-              static_cast<long long>(config.num_classes));
+  const std::map<std::string, std::string> about{{"config", config_to_json(config).dump()},
+                                                 {"input", data.input.to_json().dump()},
+                                                 {"data", o.data.to_json().dump()}};
+  std::printf("%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %lld classes\n",
+              config.name.c_str(), to_string(config.mask).c_str(), grouped(parameter_count(model)).c_str(),
+              data.train.name.c_str(), grouped(data.train.size).c_str(), grouped(data.test.size).c_str(),
+              static_cast<long long>(data.input.size), static_cast<long long>(config.num_classes));
   std::printf("%lld threads, run folder %s%s\n", static_cast<long long>(threads()), o.out.c_str(),
               resumed ? str(", resumed after epoch ", trainer.epoch()).c_str() : "");
   std::fflush(stdout);
@@ -172,8 +179,10 @@ inline void train(TrainCommand o) {
   const i64 stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs;
   while (trainer.epoch() < stop) trainer.run_epoch(batches_of(train_loader), batches_of(test_loader), observer);
   if (trainer.epoch() < o.epochs)
-    std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()), o.out.c_str());
-  std::printf("best accuracy %.2f %% on %s test images: %s\n", best_acc1, grouped(data.test.size).c_str(), best.c_str());
+    std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()),
+                o.out.c_str());
+  std::printf("best accuracy %.2f %% on %s test images: %s\n", best_acc1, grouped(data.test.size).c_str(),
+              best.c_str());
 }
 
 inline void add_train(CLI::App& app) {
@@ -183,10 +192,13 @@ inline void add_train(CLI::App& app) {
   add_data(*c, o->data);
   add_network(*c, o->network);
   c->get_option("--model")->description(c->get_option("--model")->get_description() + " [ppma_nano]");
-  const auto number = [c](const char* name, auto& value, const char* text) { c->add_option(name, value, text)->capture_default_str(); };
+  const auto number = [c](const char* name, auto& value, const char* text) {
+    c->add_option(name, value, text)->capture_default_str();
+  };
   number("--out", o->out, "run folder");
   c->add_flag("--overwrite", o->overwrite, "start anew in a run folder that holds a run");
-  c->add_option("--resume", o->resume, "continue the run in this folder, with its options")->check(CLI::ExistingDirectory);
+  c->add_option("--resume", o->resume, "continue the run in this folder, with its options")
+      ->check(CLI::ExistingDirectory);
   number("--epochs", o->epochs, "passes over the training images");
   number("--stop-after", o->stop_after, "stop after so many epochs, to be resumed; 0: do all");
   number("--batch", o->batch, "images a batch");
@@ -211,7 +223,8 @@ inline void add_train(CLI::App& app) {
     if (!o->resume.empty())
       for (const CLI::Option* option : c->get_options()) {
         const std::string name = option->get_name();
-        check(option->count() == 0 || name == "--resume" || name == "--threads" || name == "--workers" || name == "--stop-after",
+        check(option->count() == 0 || name == "--resume" || name == "--threads" || name == "--workers" ||
+                  name == "--stop-after",
               "--resume continues with the run's own options; leave out ", name);
       }
     train(*o);

@@ -21,9 +21,9 @@ struct VisualizeCommand {
 // An image with, where it is generated, the place and extent of its main figure.
 struct Seen {
   std::string name;
-  Tensor image;                   // uint8 (H,W,3), as the network gets it
-  Tensor object;                  // uint8 (H,W), undefined for image files
-  double row = 0.5, column = 0.5; // of the query, as fractions
+  Tensor image;                    // uint8 (H,W,3), as the network gets it
+  Tensor object;                   // uint8 (H,W), undefined for image files
+  double row = 0.5, column = 0.5;  // of the query, as fractions
 };
 
 // A generated scene; the query is the place on its main figure that is nearest to the figure's middle.
@@ -40,7 +40,8 @@ inline Seen generated(i64 index, i64 size, u64 seed) {
   y /= n, x /= n;
   double nearest = 1e9;
   for (i64 at = 0; at < size * size; ++at)
-    if (const double d = std::hypot(static_cast<double>(at / size) - y, static_cast<double>(at % size) - x); mask[at] != 0 && d < nearest) {
+    if (const double d = std::hypot(static_cast<double>(at / size) - y, static_cast<double>(at % size) - x);
+        mask[at] != 0 && d < nearest) {
       nearest = d;
       seen.row = (static_cast<double>(at / size) + 0.5) / static_cast<double>(size);
       seen.column = (static_cast<double>(at % size) + 0.5) / static_cast<double>(size);
@@ -76,14 +77,17 @@ inline void visualize(const VisualizeCommand& o) {
   }
   const auto maps_of = [&](const Seen& seen) {
     return mask_maps(network.model, seen.image, normalize(seen.image, input.normalization),
-                     {.stage = static_cast<std::size_t>(o.stage), .block = static_cast<std::size_t>(o.block), .head = o.head,
-                      .row = o.query.empty() ? seen.row : o.query[0], .column = o.query.empty() ? seen.column : o.query[1]});
+                     {.stage = static_cast<std::size_t>(o.stage),
+                      .block = static_cast<std::size_t>(o.block),
+                      .head = o.head,
+                      .row = o.query.empty() ? seen.row : o.query[0],
+                      .column = o.query.empty() ? seen.column : o.query[1]});
   };
   std::vector<MaskMaps> rows;
   for (const Seen& seen : shown) rows.push_back(maps_of(seen));
   write_png(o.out, mask_picture(rows, {.size = o.panel}).image());
 
-  constexpr const char* names[] = {"alpha_at_contours", "beta_at_contours", "mask_radius",    "unmasked_radius",
+  constexpr const char* names[] = {"alpha_at_contours", "beta_at_contours", "mask_radius",  "unmasked_radius",
                                    "masked_radius",     "unmasked_inside",  "masked_inside"};
   Mean means[7];
   for (const Seen& seen : counted) {
@@ -100,16 +104,22 @@ inline void visualize(const VisualizeCommand& o) {
     for (std::size_t k = 0; k < 7; ++k) j[names[k]] = means[k].json();
     return print_json(j);
   }
-  const auto figure = [&](std::size_t k) { return means[k].n > 0 ? means[k].sum / static_cast<double>(means[k].n) : NAN; };
+  const auto figure = [&](std::size_t k) {
+    return means[k].n > 0 ? means[k].sum / static_cast<double>(means[k].n) : NAN;
+  };
   if (!network.has_weights) std::printf("random weights: give --weights to see what training makes of them\n");
   std::printf("%s\n", o.out.c_str());
   std::printf("mean over %zu images, grid %lld x %lld:\n", counted.size(), static_cast<long long>(rows[0].alpha.dim(0)),
               static_cast<long long>(rows[0].alpha.dim(1)));
-  std::printf("  decay at contours     correlation of 1 - alpha with the horizontal change of the image %.3f, of 1 - beta with the vertical %.3f\n",
-              figure(0), figure(1));
-  std::printf("  reach from the query  mask %.2f tokens; attention %.2f without mask, %.2f with it\n", figure(2), figure(3), figure(4));
+  std::printf(
+      "  decay at contours     correlation of 1 - alpha with the horizontal change of the image %.3f, of 1 - beta with "
+      "the vertical %.3f\n",
+      figure(0), figure(1));
+  std::printf("  reach from the query  mask %.2f tokens; attention %.2f without mask, %.2f with it\n", figure(2),
+              figure(3), figure(4));
   if (means[5].n > 0)
-    std::printf("  on the query's figure %.1f %% of the attention without mask, %.1f %% with it\n", 100 * figure(5), 100 * figure(6));
+    std::printf("  on the query's figure %.1f %% of the attention without mask, %.1f %% with it\n", 100 * figure(5),
+                100 * figure(6));
 }
 
 inline void add_visualize(CLI::App& app) {
@@ -117,10 +127,13 @@ inline void add_visualize(CLI::App& app) {
   auto* c = app.add_subcommand("visualize", "Draws decays, mask and attention of a query token, and prints statistics");
   add_network(*c, o->network);
   c->add_option("--image", o->images, "image files, one row each; default: generated shapes")->check(CLI::ExistingFile);
-  const auto number = [c](const char* name, auto& value, const char* text) { c->add_option(name, value, text)->capture_default_str(); };
+  const auto number = [c](const char* name, auto& value, const char* text) {
+    c->add_option(name, value, text)->capture_default_str();
+  };
   number("--out", o->out, "picture to write");
   number("--size", o->size, "pixels that images are brought to; 0: what the network was trained on");
-  c->add_option("--query", o->query, "row and column of the query as fractions; default: on the figure, or the middle")->expected(2);
+  c->add_option("--query", o->query, "row and column of the query as fractions; default: on the figure, or the middle")
+      ->expected(2);
   number("--stage", o->stage, "stage to look at, 0 to 3");
   number("--block", o->block, "block of the stage; the last one if it has fewer");
   number("--head", o->head, "head to look at; -1: mean over the heads");

@@ -19,7 +19,8 @@ namespace {
 
 const TensorMap& reference() {
   static const TensorMap tensors =
-      read_safetensors((std::filesystem::path(__FILE__).parent_path().parent_path() / "reference/optim.safetensors").string())
+      read_safetensors(
+          (std::filesystem::path(__FILE__).parent_path().parent_path() / "reference/optim.safetensors").string())
           .tensors;
   return tensors;
 }
@@ -89,11 +90,23 @@ TEST_CASE("AdamW and SGD follow PyTorch", "[optim]") {
   // A step in f32 rounds about ten times relative to values below 4; six steps.
   for (const DType dtype : {DType::f64, DType::f32}) {
     const double tolerance = dtype == DType::f64 ? 1e-13 : 6 * 10 * 4 * 6e-8;
-    { Problem p("adamw", dtype); follows_pytorch("adamw", p, AdamW(p.parameters()), tolerance); }
+    {
+      Problem p("adamw", dtype);
+      follows_pytorch("adamw", p, AdamW(p.parameters()), tolerance);
+    }
     // The matrix' gradient reaches 100, the steps 6: magnitudes of 30 instead of 4.
-    { Problem p("sgd", dtype); follows_pytorch("sgd", p, Sgd(p.parameters()), 8 * tolerance); }
-    { Problem p("momentum", dtype); follows_pytorch("momentum", p, Sgd(p.parameters(), {0.9}), 8 * tolerance); }
-    { Problem p("nesterov", dtype); follows_pytorch("nesterov", p, Sgd(p.parameters(), {0.9, true}), 8 * tolerance); }
+    {
+      Problem p("sgd", dtype);
+      follows_pytorch("sgd", p, Sgd(p.parameters()), 8 * tolerance);
+    }
+    {
+      Problem p("momentum", dtype);
+      follows_pytorch("momentum", p, Sgd(p.parameters(), {0.9}), 8 * tolerance);
+    }
+    {
+      Problem p("nesterov", dtype);
+      follows_pytorch("nesterov", p, Sgd(p.parameters(), {0.9, true}), 8 * tolerance);
+    }
   }
 }
 
@@ -122,15 +135,19 @@ TEST_CASE("parameter rules: the first that fits decides", "[optim]") {
   CHECK(!matches("a", ""));
   Tensor weight = Tensor::zeros({2, 2}).requires_grad(true), norm = Tensor::zeros({2}).requires_grad(true),
          gamma = Tensor::zeros({1, 1, 1, 2}).requires_grad(true), odd = Tensor::zeros({2, 1}).requires_grad(true);
-  const auto p = parameters_with_rules({{"fc.weight", weight}, {"norm.weight", norm}, {"gamma_1", gamma}, {"odd.bias", odd}},
-                                       no_decay_rules(0.05));
+  const auto p = parameters_with_rules(
+      {{"fc.weight", weight}, {"norm.weight", norm}, {"gamma_1", gamma}, {"odd.bias", odd}}, no_decay_rules(0.05));
   CHECK(p[0].weight_decay == 0.05);
   CHECK(p[1].weight_decay == 0);
   CHECK(p[2].weight_decay == 0.05);
   CHECK(p[3].weight_decay == 0);
   CHECK(says([&] { parameters_with_rules({{"w", weight}}, {{"*.bias", 8, 0}}); }, "no rule fits"));
   CHECK(says([&] { parameters_with_rules({{"w", weight}, {"w", norm}}, no_decay_rules(0)); }, "two parameters"));
-  CHECK(says([&] { parameters_with_rules({{"w", Tensor::zeros({2})}}, no_decay_rules(0)); }, "does not require a gradient"));
+  CHECK(says(
+      [&] {
+        parameters_with_rules({{"w", Tensor::zeros({2})}}, no_decay_rules(0));
+      },
+      "does not require a gradient"));
 }
 
 TEST_CASE("gradient norm and clipping", "[optim]") {

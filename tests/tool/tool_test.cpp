@@ -136,8 +136,7 @@ TEST_CASE("tool: run reproduces the reference, evaluation and training step", "[
     REQUIRE(got != nullptr);
     double norm = 0;
     for (const double v : want.to_vector<double>()) norm += v * v;
-    if (norm > 1e-20)
-      CHECK(distance(*got, want) < 1e-6);
+    if (norm > 1e-20) CHECK(distance(*got, want) < 1e-6);
     else  // a bias in front of a batch norm: no gradient but rounding
       for (const double v : got->to_vector<double>()) CHECK(std::fabs(v) < 1e-12);
     ++compared;
@@ -154,8 +153,10 @@ TEST_CASE("tool: convert and info", "[tool]") {
   REQUIRE(run("convert " + folder / "b.pth" + " " + folder / "c.safetensors").code == 0);
   CHECK(read_file(folder / "a.safetensors") == read_file(folder / "c.safetensors"));
   // The averaged weights in that checkpoint are half the raw ones.
-  REQUIRE(run("convert --entry model_ema " + reference("mini_checkpoint.pth") + " " + folder / "e.safetensors").code == 0);
-  const TensorMap raw = read_safetensors(folder / "a.safetensors").tensors, ema = read_safetensors(folder / "e.safetensors").tensors;
+  REQUIRE(run("convert --entry model_ema " + reference("mini_checkpoint.pth") + " " + folder / "e.safetensors").code ==
+          0);
+  const TensorMap raw = read_safetensors(folder / "a.safetensors").tensors,
+                  ema = read_safetensors(folder / "e.safetensors").tensors;
   CHECK(find(ema, "head.weight")->to_vector<float>()[3] == 0.5f * find(raw, "head.weight")->to_vector<float>()[3]);
 
   const Result info = run("info --json " + folder / "b.pth");
@@ -170,7 +171,8 @@ TEST_CASE("tool: convert and info", "[tool]") {
 
 TEST_CASE("tool: bench reports what it measured", "[tool]") {
   NEEDS_TOOL();
-  const Result r = run("bench --model ppma_nano --batch 2 --size 32 --threads 1 --repeat 2 --warmup 1 --train --mask none --json");
+  const Result r =
+      run("bench --model ppma_nano --batch 2 --size 32 --threads 1 --repeat 2 --warmup 1 --train --mask none --json");
   REQUIRE(r.code == 0);
   const auto j = nlohmann::json::parse(r.out);
   CHECK(j["model"] == "ppma_nano");
@@ -194,10 +196,12 @@ TEST_CASE("tool: summary has the published figures", "[tool]") {
 TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   NEEDS_TOOL();
   const Folder folder;
-  write_file(folder / "small.json", std::string_view(R"({"embed_dims": [8, 8, 16, 16], "depths": [1, 0, 1, 1], "num_heads": [1, 1, 1, 1],
+  write_file(folder / "small.json",
+             std::string_view(R"({"embed_dims": [8, 8, 16, 16], "depths": [1, 0, 1, 1], "num_heads": [1, 1, 1, 1],
     "mlp_ratios": [2, 2, 2, 2], "chunkwise_recurrents": [true, false, false, false], "projection": 16, "drop_path_rate": 0.1})"));
-  const std::string options = "--config " + folder / "small.json" +
-                              " --images 64 --test-images 32 --size 32 --batch 16 --warmup 1 --threads 1 --mixup 0.5 --out ";
+  const std::string options =
+      "--config " + folder / "small.json" +
+      " --images 64 --test-images 32 --size 32 --batch 16 --warmup 1 --threads 1 --mixup 0.5 --out ";
   const Result straight = run("train --epochs 3 " + options + folder / "a");
   INFO(straight.err);
   REQUIRE(straight.code == 0);
@@ -232,7 +236,8 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   CHECK(j["acc1"] == best);
 
   write_file(folder / "image.ppm", "P6 2 1 255\n" + std::string("\x10\x20\x30\x40\x50\x60"));
-  const Result predict = run("predict --json --top 3 --weights " + folder / "a/best.safetensors" + " " + folder / "image.ppm");
+  const Result predict =
+      run("predict --json --top 3 --weights " + folder / "a/best.safetensors" + " " + folder / "image.ppm");
   REQUIRE(predict.code == 0);
   const auto p = nlohmann::json::parse(predict.out);
   REQUIRE(p[0]["top"].size() == 3);
@@ -241,7 +246,8 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   CHECK(run("predict " + folder / "image.ppm").err.find("needs --weights") != std::string::npos);
 
   // The figure, for generated images and for a file, at any size.
-  const Result drawn = run("visualize --json --statistics 5 --size 64 --weights " + folder / "a/best.safetensors" + " --out " + folder / "mask.png");
+  const Result drawn = run("visualize --json --statistics 5 --size 64 --weights " + folder / "a/best.safetensors" +
+                           " --out " + folder / "mask.png");
   REQUIRE(drawn.code == 0);
   const auto m = nlohmann::json::parse(drawn.out);
   CHECK(m["grid"] == std::vector<i64>{16, 16});
@@ -249,8 +255,10 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   CHECK(m["masked_inside"].is_number());
   CHECK(text_of(folder / "mask.png").starts_with("\x89PNG"));
   CHECK(text_of(folder / "a/curve.png").starts_with("\x89PNG"));
-  const Result file = run("visualize --query 0.2 0.8 --weights " + folder / "a/best.safetensors" + " --out " + folder / "file.png --image " + folder / "image.ppm");
+  const Result file = run("visualize --query 0.2 0.8 --weights " + folder / "a/best.safetensors" + " --out " +
+                          folder / "file.png --image " + folder / "image.ppm");
   CHECK(file.err.empty());
   CHECK(file.out.find("decay at contours") != std::string::npos);
-  CHECK(run("visualize --stage 1 --weights " + folder / "a/best.safetensors").err.find("has no blocks") != std::string::npos);
+  CHECK(run("visualize --stage 1 --weights " + folder / "a/best.safetensors").err.find("has no blocks") !=
+        std::string::npos);
 }

@@ -1,5 +1,7 @@
-// The training loop on a network and a data set of a few lines: it learns, accumulation equals a larger batch, a resumed
-// run continues bit for bit, and the log holds what was reported.
+// The training loop on a network and a data set of a few lines: it learns, accumulation equals a larger batch, a
+// resumed run continues bit for bit, and the log holds what was reported.
+
+#include "ppma/train/trainer.hpp"
 
 #include <unistd.h>
 
@@ -11,7 +13,6 @@
 #include "ppma/ops/dropout.hpp"
 #include "ppma/ops/linear.hpp"
 #include "ppma/ops/norm.hpp"
-#include "ppma/train/trainer.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -158,7 +159,8 @@ TEST_CASE("a resumed run continues bit for bit", "[train]") {
   Toy straight_model, model;
   Trainer<Toy> straight(straight_model, options_for(4));
   std::vector<EpochRecord> expected, records;
-  straight.run(toy_batches(8), toy_batches(48), {.on_epoch = [&](const EpochRecord& r, bool) { expected.push_back(r); }});
+  straight.run(toy_batches(8), toy_batches(48),
+               {.on_epoch = [&](const EpochRecord& r, bool) { expected.push_back(r); }});
   const Observer observer{.on_epoch = [&](const EpochRecord& r, bool) { records.push_back(r); }};
   {
     Trainer<Toy> first(model, options_for(2));
@@ -201,17 +203,18 @@ TEST_CASE("a step that accumulates four batches is the step of one batch of the 
   options.schedule.start = 0.01;
   double norm_a = 0, norm_b = 0;
   Trainer<Toy> once(a, options);
-  once.run(toy_batches(32, 32), toy_batches(32, 32), {.on_batch = [&](const StepReport& r) { norm_a = r.gradient_norm; }});
+  once.run(toy_batches(32, 32), toy_batches(32, 32),
+           {.on_batch = [&](const StepReport& r) { norm_a = r.gradient_norm; }});
   options.accumulate = 4;
   Trainer<Toy> four(b, options);
-  four.run(toy_batches(8, 32), toy_batches(32, 32), {.on_batch = [&](const StepReport& r) { norm_b = r.gradient_norm; }});
+  four.run(toy_batches(8, 32), toy_batches(32, 32),
+           {.on_batch = [&](const StepReport& r) { norm_b = r.gradient_norm; }});
   CHECK(norm_a > 0.3);
   CHECK(norm_b == Approx(norm_a).epsilon(1e-5));
   // AdamW's first step divides the gradient by its size: the means show it before that.
   const auto means_a = values(once.optimizer().state()), means_b = values(four.optimizer().state());
   for (std::size_t i = 0; i < means_a.size(); ++i)
-    for (std::size_t k = 0; k < means_a[i].size(); ++k)
-      CHECK(std::fabs(means_a[i][k] - means_b[i][k]) <= 1e-7);
+    for (std::size_t k = 0; k < means_a[i].size(); ++k) CHECK(std::fabs(means_a[i][k] - means_b[i][k]) <= 1e-7);
   CHECK(means_a.back() == std::vector<double>{1});
   CHECK(means_b.back() == std::vector<double>{1});
 }

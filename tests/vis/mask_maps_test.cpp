@@ -1,9 +1,10 @@
 // The maps of the figure against the composed attention's N x N arrays.
 
+#include "ppma/vis/mask_maps.hpp"
+
 #include "catch.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/mask.hpp"
-#include "ppma/vis/mask_maps.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -43,13 +44,15 @@ TEST_CASE("mask maps are rows of the attention's maps", "[vis]") {
     CHECK(maps.row == 5);
     CHECK(maps.column == 3);
     const auto tokens = detail::tokens_before(model, input, 0, 1);
-    const Tensor scores = matmul(detail::head_tokens(tokens.q, 2), detail::head_tokens(tokens.k, 2), false, true);  // (1,G,N,N)
+    const Tensor scores =
+        matmul(detail::head_tokens(tokens.q, 2), detail::head_tokens(tokens.k, 2), false, true);  // (1,G,N,N)
     const LogDecay& decay = tokens.decay;
     const Paths paths = kind == MaskKind::polyline ? Paths::both : Paths::v2h;
     const auto row_of = [&](const Tensor& all) {  // (1,G,N,N): head 1, query (5,3)
       const auto v = all.to_vector<double>();
       const std::size_t n = 9 * 13, at = n * n + (5 * 13 + 3) * n;
-      return std::vector<double>(v.begin() + static_cast<std::ptrdiff_t>(at), v.begin() + static_cast<std::ptrdiff_t>(at + n));
+      return std::vector<double>(v.begin() + static_cast<std::ptrdiff_t>(at),
+                                 v.begin() + static_cast<std::ptrdiff_t>(at + n));
     };
     check_row(maps.unmasked, row_of(attention_map(scores, {}, {}, Paths::none, Variant::code)));
     check_row(maps.masked, row_of(attention_map(scores, decay.log_alpha, decay.log_beta, paths, Variant::code)));

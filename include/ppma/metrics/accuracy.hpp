@@ -12,8 +12,8 @@ namespace ppma::inline PPMA_ABI {
 /// with an equal logit is taken to stand before the label, so that constant logits score nothing. A NaN is never right.
 inline i64 count_correct(const Tensor& logits, const Tensor& labels, i64 k) {
   check(logits.rank() == 2, "accuracy: logits must be (M, K), got ", logits.shape());
-  check(labels.dtype() == DType::int64 && labels.shape() == Shape{logits.dim(0)}, "accuracy: labels are ", labels.dtype(),
-        " ", labels.shape(), "; they must be int64 of shape ", Shape{logits.dim(0)});
+  check(labels.dtype() == DType::int64 && labels.shape() == Shape{logits.dim(0)}, "accuracy: labels are ",
+        labels.dtype(), " ", labels.shape(), "; they must be int64 of shape ", Shape{logits.dim(0)});
   const i64 rows = logits.dim(0), classes = logits.dim(1);
   const i64* label = labels.data<i64>();
   i64 correct = 0;
@@ -45,7 +45,9 @@ struct Accuracy {
   double acc5() const { return percent(top5); }
 
  private:
-  double percent(i64 n) const { return images > 0 ? 100.0 * static_cast<double>(n) / static_cast<double>(images) : 0.0; }
+  double percent(i64 n) const {
+    return images > 0 ? 100.0 * static_cast<double>(n) / static_cast<double>(images) : 0.0;
+  }
 };
 
 }  // namespace ppma::inline PPMA_ABI

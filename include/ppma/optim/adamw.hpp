@@ -22,11 +22,11 @@ namespace kernels {
 
 template <class T>
 struct AdamWStep {
-  T keep;                    // 1 - r d
+  T keep;  // 1 - r d
   T beta1, beta2;
-  T rate;                    // r / (1 - b1^t)
-  T root_correction;         // 1 / sqrt(1 - b2^t)
-  T eps, gradient_factor;    // g is multiplied by it: clipping and accumulation cost no pass of their own
+  T rate;                  // r / (1 - b1^t)
+  T root_correction;       // 1 / sqrt(1 - b2^t)
+  T eps, gradient_factor;  // g is multiplied by it: clipping and accumulation cost no pass of their own
 };
 
 /// sqrt of every lane.
@@ -93,8 +93,7 @@ class AdamW {
       Parameter& p = parameters_[i];
       if (p.tensor.dtype() == DType::f32)
         step_piece<float>(i, gradient[i], begin, end, rate * p.rate_factor, gradient_factor);
-      else
-        step_piece<double>(i, gradient[i], begin, end, rate * p.rate_factor, gradient_factor);
+      else step_piece<double>(i, gradient[i], begin, end, rate * p.rate_factor, gradient_factor);
     });
   }
   /// Forgets the gradients; their memory returns to the pool.

@@ -27,8 +27,7 @@ class Ema {
  public:
   /// Starts from the state as it is: parameters and buffers, whose tensors it goes on watching. With `warm` the decay
   /// of update number t is at most (1 + t) / (10 + t): for short runs, in which the initial weights must fade quickly.
-  Ema(TensorMap state, double decay, bool warm = false)
-      : state_(std::move(state)), decay_(decay), warm_(warm) {
+  Ema(TensorMap state, double decay, bool warm = false) : state_(std::move(state)), decay_(decay), warm_(warm) {
     check(decay >= 0 && decay < 1, "EMA: the decay must be in [0, 1), got ", decay);
     for (const auto& entry : state_) {
       check(entry.second.defined(), "EMA: ", entry.first, " is undefined");
@@ -56,7 +55,8 @@ class Ema {
           kernels::average_into(Cpu{}, end - begin, d, from + begin, to + begin);
         else
           for (i64 k = begin; k < end; ++k)
-            to[k] = static_cast<T>(static_cast<float>(d * static_cast<double>(to[k]) + (1 - d) * static_cast<double>(from[k])));
+            to[k] = static_cast<T>(
+                static_cast<float>(d * static_cast<double>(to[k]) + (1 - d) * static_cast<double>(from[k])));
       });
     });
   }

@@ -148,7 +148,8 @@ inline void restore(const TensorMap& saved, const char* kind, const std::string&
   const std::string key = str(kind, ".", name);
   const Tensor* t = find(saved, key);
   check(t != nullptr, "optimizer: the saved state has no ", key, "; it belongs to another network or optimizer");
-  check(t->shape() == into.shape(), "optimizer: saved ", key, " has shape ", t->shape(), ", the parameter ", into.shape());
+  check(t->shape() == into.shape(), "optimizer: saved ", key, " has shape ", t->shape(), ", the parameter ",
+        into.shape());
   into.copy_from(*t);
 }
 

@@ -60,8 +60,7 @@ class Sgd {
       if (!gradient[i].defined()) return;
       if (parameters_[i].tensor.dtype() == DType::f32)
         step_piece<float>(i, gradient[i], begin, end, rate, gradient_factor);
-      else
-        step_piece<double>(i, gradient[i], begin, end, rate, gradient_factor);
+      else step_piece<double>(i, gradient[i], begin, end, rate, gradient_factor);
     });
   }
   void zero_grad() { detail::clear_gradients(parameters_); }

@@ -106,10 +106,8 @@ inline void cut_log(const std::string& path, i64 epoch) {
   std::string kept;
   bool dropped = false;
   for (const EpochRecord& r : read_log(path)) {
-    if (r.epoch < epoch)
-      kept += to_json(r) + "\n";
-    else
-      dropped = true;
+    if (r.epoch < epoch) kept += to_json(r) + "\n";
+    else dropped = true;
   }
   if (dropped) write_file(path, kept);
 }

@@ -30,8 +30,8 @@ namespace ppma::inline PPMA_ABI {
 
 struct TrainOptions {
   i64 epochs = 30;
-  i64 accumulate = 1;           // batches per step
-  double clip = 0;              // limit of the gradients' norm; 0 for none
+  i64 accumulate = 1;  // batches per step
+  double clip = 0;     // limit of the gradients' norm; 0 for none
   double weight_decay = 0.05;
   double label_smoothing = 0.1;  // of labels; soft targets are taken as they are
   AdamWOptions adamw{};
@@ -45,14 +45,15 @@ struct TrainOptions {
 
 /// Where batches come from: a Loader, or two functions.
 struct BatchSource {
-  i64 batches = 0;                        // per epoch
-  std::function<void(i64 epoch)> start;   // begins an epoch, whose batches depend on nothing but its number
-  std::function<bool(Batch&)> next;       // false at the end of the epoch
+  i64 batches = 0;                       // per epoch
+  std::function<void(i64 epoch)> start;  // begins an epoch, whose batches depend on nothing but its number
+  std::function<bool(Batch&)> next;      // false at the end of the epoch
 };
 
 /// The loader must outlive the source.
 inline BatchSource batches_of(Loader& loader) {
-  return {loader.batches(), [&loader](i64 epoch) { loader.start(epoch); }, [&loader](Batch& b) { return loader.next(b); }};
+  return {loader.batches(), [&loader](i64 epoch) { loader.start(epoch); },
+          [&loader](Batch& b) { return loader.next(b); }};
 }
 
 struct StepReport {
@@ -63,9 +64,9 @@ struct StepReport {
 };
 
 struct Observer {
-  std::function<void(const StepReport&)> on_batch{};                  // after every training batch
-  std::function<void(i64 batch, i64 batches)> on_evaluation{};        // after every test batch
-  std::function<void(const EpochRecord&, bool is_best)> on_epoch{};   // after every epoch
+  std::function<void(const StepReport&)> on_batch{};                 // after every training batch
+  std::function<void(i64 batch, i64 batches)> on_evaluation{};       // after every test batch
+  std::function<void(const EpochRecord&, bool is_best)> on_epoch{};  // after every epoch
 };
 
 /// Mean cross entropy and accuracy of model.forward(images), without recording gradients. Labels must be int64.
@@ -163,7 +164,8 @@ class Trainer {
           static_cast<i64>(state_.size()));
     for (auto& [name, tensor] : state_) {
       const Tensor* saved = find(weights, name);
-      check(saved != nullptr && saved->shape() == tensor.shape(), path, ": has no ", name, " of shape ", tensor.shape());
+      check(saved != nullptr && saved->shape() == tensor.shape(), path, ": has no ", name, " of shape ",
+            tensor.shape());
       tensor.copy_from(*saved);
     }
     optimizer_.load_state(part(file.tensors, "optimizer."));
@@ -182,11 +184,12 @@ class Trainer {
     optimizer_.zero_grad();
     source.start(epoch_);
     while (source.next(batch)) {
-      const double position = static_cast<double>(epoch_) + static_cast<double>(number) / static_cast<double>(source.batches);
+      const double position =
+          static_cast<double>(epoch_) + static_cast<double>(number) / static_cast<double>(source.batches);
       const double rate = options_.rate_per_epoch ? schedule.published_epoch(epoch_) : schedule.at(position);
       Context context{true, Rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number), drop_path_stream)};
       const Tensor logits = model_.forward(batch.images, context);  // (B, classes)
-      const bool soft = batch.targets.dtype() != DType::int64;  // mixed: smoothed when it was mixed
+      const bool soft = batch.targets.dtype() != DType::int64;      // mixed: smoothed when it was mixed
       const Tensor loss = cross_entropy(logits, batch.targets, {soft ? 0.0 : options_.label_smoothing});
       const double value = loss.item();
       check(std::isfinite(value), "training: the loss is ", value, " in epoch ", epoch_, ", batch ", number,

@@ -1,6 +1,7 @@
 #pragma once
 // What one block of a network sees from one token of an image: decays, attention without mask, mask, masked attention
-// (spec 9), for mask_picture(). Whole attention is computed for the figure also where the stage itself uses criss-cross.
+// (spec 9), for mask_picture(). Whole attention is computed for the figure also where the stage itself uses
+// criss-cross.
 //
 // Legend: h w token grid, N = h w, G heads, C channels; query token u = (i,j), key token (k,l).
 
@@ -46,7 +47,8 @@ inline BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t s
 
 // Row u of the log masks of one head, from running sums of its log decays (spec 1.4): V2H and H2V.
 inline std::array<std::vector<double>, 2> log_mask_rows(const std::vector<double>& log_alpha,
-                                                        const std::vector<double>& log_beta, i64 h, i64 w, i64 i, i64 j) {
+                                                        const std::vector<double>& log_beta, i64 h, i64 w, i64 i,
+                                                        i64 j) {
   std::vector<double> a = log_alpha, b = log_beta;  // a[i,j] = sum over t <= j of ln alpha[i,t];  b[i,j] over rows
   const auto at = [w](i64 y, i64 x) { return static_cast<std::size_t>(y * w + x); };
   for (i64 y = 0; y < h; ++y)
@@ -72,13 +74,14 @@ inline std::vector<double> softmax_of(std::vector<double> scores) {
 
 }  // namespace detail
 
-/// The maps of one query. `image` uint8 (H,W,3) is what is shown, `input` (1,3,H,W) what the network gets. Of a polyline
-/// mask, both paths are averaged: the mask shown is L2D / 2, between 0 and 1. Errors: a network without path mask
-/// (none, cross_scan, hilbert); no such stage, block or head.
+/// The maps of one query. `image` uint8 (H,W,3) is what is shown, `input` (1,3,H,W) what the network gets. Of a
+/// polyline mask, both paths are averaged: the mask shown is L2D / 2, between 0 and 1. Errors: a network without path
+/// mask (none, cross_scan, hilbert); no such stage, block or head.
 inline MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const MaskView& view = {}) {
   const MaskKind kind = model.config.mask;
   check(kind == MaskKind::polyline || kind == MaskKind::shared || kind == MaskKind::v2h || kind == MaskKind::rmt,
-        "mask_maps: the network's mask is ", kind, "; only masks along paths (polyline, shared, v2h, rmt) can be shown");
+        "mask_maps: the network's mask is ", kind,
+        "; only masks along paths (polyline, shared, v2h, rmt) can be shown");
   check(view.stage < 4 && !model.backbone.layers[view.stage].blocks.empty(), "mask_maps: stage ", view.stage,
         " does not exist or has no blocks; stages are 0 to 3");
   const std::size_t block = std::min(view.block, model.backbone.layers[view.stage].blocks.size() - 1);
@@ -106,8 +109,8 @@ inline MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input,
     std::vector<double> scores(static_cast<std::size_t>(n));  // of query u: q_u . k_t
     for (i64 t = 0; t < n; ++t)
       for (i64 c = g * d; c < (g + 1) * d; ++c)
-        scores[static_cast<std::size_t>(t)] += q[static_cast<std::size_t>((i * w + j) * heads * d + c)] *
-                                               k[static_cast<std::size_t>(t * heads * d + c)];
+        scores[static_cast<std::size_t>(t)] +=
+            q[static_cast<std::size_t>((i * w + j) * heads * d + c)] * k[static_cast<std::size_t>(t * heads * d + c)];
     const std::array<std::vector<double>, 2> rows = detail::log_mask_rows(la, lb, h, w, i, j);
     const std::vector<double> plain = detail::softmax_of(scores);
     for (std::size_t t = 0; t < plain.size(); ++t) {
