@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The ways into another project: find_package after an install, add_subdirectory, one plain g++ line; and two source
+# files of one program, one compiled with OpenMP and one without: install.sh ROOT
+set -eu
+root=$1 work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+cat > a.cpp << 'CPP'
+#include <ppma/models/ppma.hpp>
+double other();  // b.cpp
+int main() {
+  const double here = ppma::sum(ppma::Tensor::ones({3})).item();
+  return here == 3.0 && other() == 3.0 ? 0 : 1;
+}
+CPP
+cat > b.cpp << 'CPP'
+#include <ppma/models/ppma.hpp>
+double other() { return ppma::sum(ppma::Tensor::ones({3})).item(); }
+CPP
+
+good=0
+try() { if "${@:2}" > log 2>&1; then echo "ok: $1"; good=$((good + 1)); else echo "FAILED: $1"; cat log; fi; }
+
+plain() { g++ -std=c++20 -O0 -I"$root/include" a.cpp b.cpp -o plain && ./plain; }
+try "one plain g++ line" plain
+
+mixed() {
+  g++ -std=c++20 -O0 -fopenmp -I"$root/include" -c a.cpp -o a.o && g++ -std=c++20 -O0 -I"$root/include" -c b.cpp -o b.o &&
+    g++ -fopenmp a.o b.o -o mixed && ./mixed
+}
+try "a file with OpenMP and one without in one program" mixed
+
+consumer() {  # name, line that finds ppma, configure arguments
+  mkdir -p "$1" && cp a.cpp b.cpp "$1" &&
+    printf 'cmake_minimum_required(VERSION 3.22)\nproject(app CXX)\n%s\nadd_executable(app a.cpp b.cpp)\ntarget_link_libraries(app PRIVATE ppma::ppma)\n' "$2" > "$1/CMakeLists.txt" &&
+    cmake -S "$1" -B "$1/build" "${@:3}" && cmake --build "$1/build" && "$1/build/app"
+}
+installed() {
+  cmake -S "$root" -B ppma -DPPMA_BUILD_TESTS=OFF -DPPMA_BUILD_EXAMPLES=OFF && cmake --install ppma --prefix "$work/prefix" &&
+    consumer found 'find_package(ppma 0.1 REQUIRED)' -DCMAKE_PREFIX_PATH="$work/prefix"
+}
+try "install and find_package" installed
+try "add_subdirectory" consumer sub "add_subdirectory($root ppma)"
+
+echo "$good passed, $((4 - good)) failed"
+[[ $good -eq 4 ]]
