@@ -10,7 +10,25 @@
 #include "train.hpp"
 #include "visualize.hpp"
 
+namespace {
+
+// OpenMP threads that wait for work spin, for milliseconds by default, and take the cores from the threads that prepare
+// images and from other programs: on a busy machine training was four times slower. How long they spin is read when the
+// runtime is loaded, before main: so the program sets it and starts itself once more.
+void wait_briefly([[maybe_unused]] char** argv) {
+#if PPMA_OPENMP && defined(__linux__)
+  for (const char* chosen : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"})
+    if (std::getenv(chosen) != nullptr) return;
+  ::setenv("GOMP_SPINCOUNT", "1000", 1);  // g++: turns of the loop, some 50 microseconds
+  ::setenv("KMP_BLOCKTIME", "0", 1);      // clang: milliseconds
+  ::execv("/proc/self/exe", argv);        // where it fails, threads spin
+#endif
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
+  wait_briefly(argv);
   CLI::App app("PPMA: vision transformers with polyline path masked attention");
   app.name("ppma");
   app.require_subcommand(1);

@@ -32,7 +32,7 @@ struct AdamWStep {
 /// sqrt of every lane.
 template <class T>
 PPMA_INLINE Vec<T> sqrt_lanes(Vec<T> x) {
-  Vec<T> y;
+  Vec<T> y{};
   for (i64 i = 0; i < lanes<T>; ++i) y[i] = std::sqrt(x[i]);
   return y;
 }
