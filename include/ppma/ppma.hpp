@@ -101,4 +101,5 @@
 #include "ppma/vis/panels.hpp"
 #include "ppma/vis/curve.hpp"
 #include "ppma/vis/mask_picture.hpp"
+#include "ppma/vis/mask_maps.hpp"
 #endif
