@@ -17,6 +17,7 @@
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/models/ppma.hpp"
+#include "ppma/models/summary.hpp"
 #include "ppma/optim/adamw.hpp"
 #include "ppma/train/trainer.hpp"
 
@@ -187,16 +188,7 @@ inline double mib(i64 bytes) { return static_cast<double>(bytes) / 1048576.0; }
 /// 3.14159265 -> 3.142: figures for people and for JSON.
 inline double rounded(double x, double step) { return std::round(x / step) * step; }
 
-/// 1234567 -> "1,234,567".
-inline std::string grouped(i64 n) {
-  const std::string digits = std::to_string(n < 0 ? -n : n);
-  std::string s = n < 0 ? "-" : "";
-  for (std::size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) s += ',';
-    s += digits[i];
-  }
-  return s;
-}
+using ppma::detail::grouped_digits;  // 1234567 -> "1,234,567"
 
 inline void print_json(const Json& j) { std::printf("%s\n", j.dump().c_str()); }
 

@@ -46,7 +46,7 @@ inline void eval(EvalCommand o) {
     return print_json(j);
   }
   std::printf("%s: %s images, loss %.4f, top-1 %.2f %%, top-5 %.2f %%, %.0f images/s\n", data.test.name.c_str(),
-              grouped(e.images).c_str(), e.loss, e.acc1, e.acc5, static_cast<double>(e.images) / seconds);
+              grouped_digits(e.images).c_str(), e.loss, e.acc1, e.acc5, static_cast<double>(e.images) / seconds);
 }
 
 inline void add_eval(CLI::App& app) {

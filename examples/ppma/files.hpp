@@ -44,7 +44,7 @@ inline void info(const InfoOptions& o) {
     std::printf("%-*s  %-5s  %s\n", static_cast<int>(width), name.c_str(), to_string(t.dtype()).c_str(),
                 t.shape().str().c_str());
   for (const auto& [key, value] : metadata) std::printf("%s: %s\n", key.c_str(), value.c_str());
-  std::printf("%zu tensors, %s elements, %.1f MiB\n", tensors.size(), grouped(elements).c_str(), mib(bytes));
+  std::printf("%zu tensors, %s elements, %.1f MiB\n", tensors.size(), grouped_digits(elements).c_str(), mib(bytes));
 }
 
 inline void add_info(CLI::App& app) {

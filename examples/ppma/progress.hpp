@@ -33,12 +33,12 @@ class Progress {
     std::snprintf(state_, sizeof state_, "epoch %lld/%lld", static_cast<long long>(r.epoch + 1),
                   static_cast<long long>(epochs_));
     std::snprintf(detail_, sizeof detail_, "loss %.3f  %.0f images/s", r.loss, rate_);
-    draw(static_cast<double>(r.batch) / static_cast<double>(r.batches), false);
+    draw(static_cast<double>(r.batch) / static_cast<double>(r.batches));
   }
   void evaluation(i64 batch, i64 batches) {
     std::snprintf(detail_, sizeof detail_, "testing %lld/%lld", static_cast<long long>(batch),
                   static_cast<long long>(batches));
-    draw(1, false);
+    draw(1);
   }
   void epoch(const EpochRecord& r, bool is_best) {
     if (terminal_) std::printf("\r\033[K");
@@ -59,8 +59,8 @@ class Progress {
   double left(double done) const {
     return done > 0 ? (now() - begin_) / done * (static_cast<double>(epochs_ - first_) - done) : 0;
   }
-  void draw(double part, bool force) {
-    if (!terminal_ || (!force && now() - drawn_ < 0.1)) return;
+  void draw(double part) {
+    if (!terminal_ || now() - drawn_ < 0.1) return;
     drawn_ = now();
     constexpr int width = 24;
     char bar[width + 1];

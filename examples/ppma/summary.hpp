@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "common.hpp"
-#include "ppma/models/summary.hpp"
 
 namespace tool {
 

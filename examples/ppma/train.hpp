@@ -150,8 +150,8 @@ inline void train(TrainCommand o) {
                                                  {"input", data.input.to_json().dump()},
                                                  {"data", o.data.to_json().dump()}};
   std::printf("%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %lld classes\n",
-              config.name.c_str(), to_string(config.mask).c_str(), grouped(parameter_count(model)).c_str(),
-              data.train.name.c_str(), grouped(data.train.size).c_str(), grouped(data.test.size).c_str(),
+              config.name.c_str(), to_string(config.mask).c_str(), grouped_digits(parameter_count(model)).c_str(),
+              data.train.name.c_str(), grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
               static_cast<long long>(data.input.size), static_cast<long long>(config.num_classes));
   std::printf("%lld threads, run folder %s%s\n", static_cast<long long>(threads()), o.out.c_str(),
               resumed ? str(", resumed after epoch ", trainer.epoch()).c_str() : "");
@@ -181,7 +181,7 @@ inline void train(TrainCommand o) {
   if (trainer.epoch() < o.epochs)
     std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()),
                 o.out.c_str());
-  std::printf("best accuracy %.2f %% on %s test images: %s\n", best_acc1, grouped(data.test.size).c_str(),
+  std::printf("best accuracy %.2f %% on %s test images: %s\n", best_acc1, grouped_digits(data.test.size).c_str(),
               best.c_str());
 }
 

@@ -2,9 +2,9 @@
 // is short; and that no result depends on the number of threads.
 
 #include <cmath>
-#include <filesystem>
 
 #include "catch.hpp"
+#include "io/help.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/optim/adamw.hpp"
 #include "ppma/optim/clip.hpp"
@@ -18,10 +18,7 @@ using namespace ppma;
 namespace {
 
 const TensorMap& reference() {
-  static const TensorMap tensors =
-      read_safetensors(
-          (std::filesystem::path(__FILE__).parent_path().parent_path() / "reference/optim.safetensors").string())
-          .tensors;
+  static const TensorMap tensors = read_safetensors(io_test::reference("optim.safetensors")).tensors;
   return tensors;
 }
 

@@ -1,18 +1,19 @@
 // The command-line tool as a user meets it: what it writes, what it says, how it exits.
 
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "catch.hpp"
+#include "io/help.hpp"
 #include "ppma/io/safetensors.hpp"
 
 using namespace ppma;
+using io_test::Folder;
+using io_test::reference;
 
 namespace {
 
@@ -33,26 +34,6 @@ struct Result {
   std::string out, err;
 };
 
-class Folder {
- public:
-  Folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "ppma-tool-XXXXXX").string();
-    check(::mkdtemp(pattern.data()) != nullptr, "cannot make ", pattern);
-    path_ = pattern;
-  }
-  ~Folder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 std::string text_of(const std::string& path) {
   const std::vector<u8> bytes = read_file(path);
   return {bytes.begin(), bytes.end()};
@@ -64,10 +45,6 @@ Result run(const std::string& arguments) {
       "'" + tool() + "' " + arguments + " > '" + folder / "out" + "' 2> '" + folder / "err" + "' < /dev/null";
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder / "out"), text_of(folder / "err")};
-}
-
-std::string reference(const std::string& name) {
-  return (std::filesystem::path(__FILE__).parent_path().parent_path() / "reference" / name).string();
 }
 
 // |a - b| / |b|

@@ -1,22 +1,19 @@
 // The published network under the published optimiser: which tensors are decayed, and twelve steps of AdamW as PyTorch
 // takes them in float64.
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "catch.hpp"
+#include "io/help.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/models/ppma.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/optim/adamw.hpp"
 
 using namespace ppma;
+using io_test::reference;
 
 namespace {
-
-std::string reference(const std::string& name) {
-  return (std::filesystem::path(__FILE__).parent_path().parent_path() / "reference" / name).string();
-}
 
 struct GroupSize {
   i64 tensors = 0, elements = 0;
