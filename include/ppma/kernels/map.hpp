@@ -6,6 +6,7 @@
 // Work is cut into pieces at fixed places, so that no result depends on the threads.
 
 #include <algorithm>
+#include <type_traits>
 
 #include "ppma/core/config.hpp"
 #include "ppma/core/device.hpp"
@@ -38,9 +39,35 @@ namespace kernels {
 inline constexpr i64 map_piece = 8192;            // elements that one thread takes at a time
 inline constexpr i64 least_work = 2 * map_piece;  // elements that are worth a thread
 
+namespace detail {
+
+// nvcc knows no Vec in a function that is __device__ too: in its translation units an f that takes scalars is called
+// lane by lane, and the host compiler behind it puts the loop back into registers.
+template <class T, class F>
+struct ByLane {
+  F f;
+  template <class... V>
+  PPMA_INLINE Vec<T> operator()(V... v) const {
+    Vec<T> y{};
+    for (i64 i = 0; i < lanes<T>; ++i) y[i] = f(T(v[i])...);
+    return y;
+  }
+};
+
+template <class T, class F>
+PPMA_INLINE auto on_registers(F f) {
+  if constexpr (PPMA_CUDA && (std::is_invocable_v<F, T> || std::is_invocable_v<F, T, T>))
+    return ByLane<T, F>{f};
+  else
+    return f;
+}
+
+}  // namespace detail
+
 /// y[i] = f(x[i]). y may be x.
 template <class T, class F>
-void map(Cpu, i64 n, const T* x, T* y, F f) {
+void map(Cpu, i64 n, const T* x, T* y, F function) {
+  const auto f = detail::on_registers<T>(function);
   parallel_for((n + map_piece - 1) / map_piece, least_work / map_piece, [=](i64 first, i64 last) {
     const i64 end = std::min(n, last * map_piece);
     i64 i = first * map_piece;
@@ -101,8 +128,9 @@ inline Walk walk(const Shape& out, const Shape& a, const Shape& b) {
 
 /// y (shape `out`) = f(a, b), where a and b broadcast to `out`. y may be an operand of shape `out`.
 template <class T, class F>
-void map(Cpu, const Shape& out, const Shape& shape_a, const T* a, const Shape& shape_b, const T* b, T* y, F f) {
+void map(Cpu, const Shape& out, const Shape& shape_a, const T* a, const Shape& shape_b, const T* b, T* y, F function) {
   if (out.numel() == 0) return;
+  const auto f = detail::on_registers<T>(function);
   const detail::Walk w = detail::walk(out, shape_a, shape_b);
   const int outer = w.rank - 1;  // axes around the row
   const i64 n = w.rank == 0 ? 1 : w.size[outer];

@@ -112,10 +112,16 @@ template <class V> struct BitsOf { using type = VecBits<LaneOf<V>>; };
 template <> struct BitsOf<float> { using type = std::int32_t; };
 template <> struct BitsOf<double> { using type = std::int64_t; };
 
+// All lanes x. (nvcc 13 crashes where the initialiser of a variable contains V{} + constant.)
+template <class V, class T>
+PPMA_INLINE V filled(T x) {
+  return V{} + x;
+}
+
 // sum of c[i] * x^i, Horner.
 template <class V, class T, std::size_t n>
 PPMA_INLINE V polynomial(V x, const T (&c)[n]) {
-  V y = V{} + c[n - 1];
+  V y = filled<V>(c[n - 1]);
   for (std::size_t i = n - 1; i-- > 0;) y = y * x + c[i];
   return y;
 }
@@ -145,7 +151,7 @@ PPMA_INLINE V exp_of(V x) {
   constexpr T shifter = single ? T(12582912.0) : T(6755399441055744.0);
   constexpr T ln2_hi = single ? T(0.693359375) : T(6.93147180369123816490e-01);
   constexpr T ln2_lo = single ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
-  const V clamped = min_of(max_of(x, V{} + low), V{} + high);
+  const V clamped = min_of(max_of(x, detail::filled<V>(low)), detail::filled<V>(high));
   const V shifted = clamped * T(1.4426950408889634) + shifter;
   const V n = shifted - shifter;
   const V r = clamped - n * ln2_hi - n * ln2_lo;
@@ -162,11 +168,11 @@ PPMA_INLINE V exp_of(V x) {
   constexpr int mantissa = single ? 23 : 52;
   B bits;
   std::memcpy(&bits, &shifted, sizeof bits);
-  const V base = V{} + shifter;
+  const V base = detail::filled<V>(shifter);
   B zero;
   std::memcpy(&zero, &base, sizeof zero);
   const B whole = bits - zero, half = whole >> 1, rest = whole - half;
-  const B one = B{} + (single ? 127 : 1023);
+  const B one = detail::filled<B>(single ? 127 : 1023);
   B b1 = (half + one) << mantissa, b2 = (rest + one) << mantissa;
   V f1, f2;
   std::memcpy(&f1, &b1, sizeof f1);
@@ -234,7 +240,7 @@ PPMA_INLINE V erf_of(V x) {
                        -2.10102402082508e-06f, 2.77068142495902e-08f,  -2.72614225801306e-10f};
     constexpr T q[] = {-1.42647390514189e-02f, -7.37332916720468e-03f, -1.68282697438203e-03f, -2.13374055278905e-04f,
                        -1.45660718464996e-05f};
-    const V c = min_of(max_of(x, V{} - T(4)), V{} + T(4)), c2 = c * c;
+    const V c = min_of(max_of(x, detail::filled<V>(T(-4))), detail::filled<V>(T(4))), c2 = c * c;
     return c * detail::polynomial(c2, p) / detail::polynomial(c2, q);
   } else if constexpr (std::is_same_v<V, double>) {
     return std::erf(x);
