@@ -6,6 +6,7 @@
 // this pool makes no heap call and no page fault.
 
 #include <cstdlib>
+#include <cstring>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -118,20 +119,62 @@ class CpuPool {
 
 }  // namespace detail
 
-/// Bytes in tensors on the CPU, now and at most. Shared by all threads.
-inline MemoryStats memory_stats() { return detail::CpuPool::get().stats(); }
-inline void reset_peak_memory() { detail::CpuPool::get().reset_peak(); }
+// Memory of the GPU, defined in buffer.cuh.
+namespace detail {
+#if PPMA_CUDA
+class CudaPool;
+void* cuda_take(i64 bytes);
+void cuda_give(void* p);
+MemoryStats cuda_stats();
+void cuda_reset_peak();
+void cuda_trim();
+#else
+[[noreturn]] inline void no_cuda() {
+  fail("memory: this program was compiled without CUDA; use Device::cpu, or compile it with nvcc (ppma_enable_cuda)");
+}
+inline void* cuda_take(i64) { no_cuda(); }
+inline void cuda_give(void*) {}
+inline MemoryStats cuda_stats() { no_cuda(); }
+inline void cuda_reset_peak() { no_cuda(); }
+inline void cuda_trim() { no_cuda(); }
+#endif
+}  // namespace detail
+
+/// Bytes in tensors on a device, now and at most. Shared by all threads.
+inline MemoryStats memory_stats(Device device = Device::cpu) {
+  return device == Device::cpu ? detail::CpuPool::get().stats() : detail::cuda_stats();
+}
+inline void reset_peak_memory(Device device = Device::cpu) {
+  if (device == Device::cpu) detail::CpuPool::get().reset_peak();
+  else detail::cuda_reset_peak();
+}
 /// Gives the memory that is kept for reuse back to the system.
-inline void trim_memory() { detail::CpuPool::get().trim(); }
+inline void trim_memory(Device device = Device::cpu) {
+  if (device == Device::cpu) detail::CpuPool::get().trim();
+  else detail::cuda_trim();
+}
+
+#if PPMA_CUDA
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device, i64 bytes);
+void zero_bytes(void* p, Device device, i64 bytes);
+#else
+/// Copies bytes between any two devices; the host's side can be used when this returns.
+inline void copy_bytes(void* to, Device, const void* from, Device, i64 bytes) {
+  if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
+}
+inline void zero_bytes(void* p, Device, i64 bytes) { std::memset(p, 0, static_cast<std::size_t>(bytes)); }
+#endif
 
 class Buffer {
  public:
   Buffer(i64 bytes, Device device) : bytes_(bytes), device_(device) {
-    check(device == Device::cpu, "memory: this program was compiled without CUDA");
     check(bytes >= 0 && bytes < (i64{1} << 46), "memory: ", bytes, " bytes asked for in one piece");
-    data_ = detail::CpuPool::get().take(round_up(bytes));
+    data_ = device == Device::cpu ? detail::CpuPool::get().take(round_up(bytes)) : detail::cuda_take(round_up(bytes));
   }
-  ~Buffer() { detail::CpuPool::get().give(data_); }
+  ~Buffer() {
+    if (device_ == Device::cpu) detail::CpuPool::get().give(data_);
+    else detail::cuda_give(data_);
+  }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
@@ -156,7 +199,7 @@ class Buffer {
 template <class T>
 class Workspace {
  public:
-  explicit Workspace(i64 n) : buffer_(n * static_cast<i64>(sizeof(T)), Device::cpu) {}
+  explicit Workspace(i64 n, Device device = Device::cpu) : buffer_(n * static_cast<i64>(sizeof(T)), device) {}
   T* data() const { return static_cast<T*>(buffer_.data()); }
 
  private:
@@ -164,3 +207,7 @@ class Workspace {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/core/buffer.cuh"
+#endif

@@ -21,10 +21,23 @@ struct Cuda {
 
 inline std::string to_string(Device d) { return d == Device::cpu ? "cpu" : "cuda"; }
 
+/// The type and dtype that sums, statistics and softmax of T are computed in: float for bf16, T itself otherwise.
+template <class T> struct Accumulator { using type = T; };
+template <> struct Accumulator<bf16> { using type = float; };
+template <class T> using acc_t = typename Accumulator<T>::type;
+constexpr DType accumulator_dtype(DType t) { return t == DType::bf16 ? DType::f32 : t; }
+
 /// Calls f(tag, T{}) for a device and a floating dtype: visit(x.device(), x.dtype(), "gelu", [&](auto on, auto t) {
 /// using T = decltype(t); kernels::map(on, ...); }). `op` is named in the error.
 template <class F>
 decltype(auto) visit(Device device, DType dtype, const char* op, F&& f) {
+#if PPMA_CUDA
+  if (device == Device::cuda) {
+    check(is_floating(dtype), op, ": ", dtype, " is not computed on the GPU (f32, f64 and bf16 are); convert it first");
+    if (dtype == DType::f32) return f(Cuda{}, float{});
+    return dtype == DType::f64 ? f(Cuda{}, double{}) : f(Cuda{}, bf16{});
+  }
+#endif
   check(device == Device::cpu, op, ": this program was compiled without CUDA; move the tensors with .to(Device::cpu)");
   check(dtype == DType::f32 || dtype == DType::f64, op, ": ", dtype, " is not computed on the cpu (f32 and f64 are);",
         " convert with .to(DType::f32)");

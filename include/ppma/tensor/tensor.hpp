@@ -6,7 +6,6 @@
 // (for filling, optimisers and buffers).
 
 #include <algorithm>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
@@ -40,11 +39,12 @@ class Tensor {
   }
   static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu) {
     Tensor t = empty(shape, dtype, device);
-    std::memset(t.raw(), 0, static_cast<std::size_t>(t.bytes()));
+    zero_bytes(t.raw(), device, t.bytes());
     return t;
   }
   static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu) {
-    Tensor t = empty(shape, dtype, device);
+    if (device != Device::cpu) return full(shape, value, dtype).to(device);
+    Tensor t = empty(shape, dtype);
     visit_any(dtype, [&](auto zero) {
       using T = decltype(zero);
       std::fill_n(t.data<T>(), t.numel(), cast_to<T>(value));
@@ -100,11 +100,13 @@ class Tensor {
   double item() const {
     check(defined() && numel() == 1, "item: needs a tensor of one element, got ",
           defined() ? shape_.str() : std::string("an undefined tensor"));
+    if (device() != Device::cpu) return to(Device::cpu).item();
     return visit_any(dtype_, [&](auto t) { return static_cast<double>(*data<decltype(t)>()); });
   }
   /// All elements in row-major order, converted.
   template <class T>
   std::vector<T> to_vector() const {
+    if (device() != Device::cpu) return to(Device::cpu).to_vector<T>();
     std::vector<T> v(static_cast<std::size_t>(numel()));
     visit_any(dtype_, [&](auto t) {
       const auto* p = data<decltype(t)>();
@@ -112,24 +114,34 @@ class Tensor {
     });
     return v;
   }
-  /// Overwrites the elements with `source`'s (same shape, any dtype): for loading weights and for buffers.
+  /// Overwrites the elements with `source`'s (same shape, any dtype and device): for loading weights and for buffers.
   void copy_from(const Tensor& source) {
     check(source.shape() == shape_, "copy_from: shape ", source.shape(), " into ", shape_);
+    if (source.dtype() == dtype_) return copy_bytes(raw(), device(), source.raw(), source.device(), bytes());
+    if (device() != Device::cpu || source.device() != Device::cpu) {  // converted on the host
+      Tensor here = empty(shape_, dtype_);
+      here.copy_from(source.to(Device::cpu));
+      return copy_from(here);
+    }
     visit_any(dtype_, [&](auto to) {
       visit_any(source.dtype(), [&](auto from) {
         const auto* s = source.data<decltype(from)>();
         auto* d = data<decltype(to)>();
-        if constexpr (std::is_same_v<decltype(to), decltype(from)>)
-          std::copy_n(s, numel(), d);
-        else
-          for (i64 i = 0; i < numel(); ++i) d[i] = cast_to<decltype(to)>(static_cast<double>(s[i]));
+        for (i64 i = 0; i < numel(); ++i) d[i] = cast_to<decltype(to)>(static_cast<double>(s[i]));
       });
     });
   }
   /// A tensor with elements and gradient history of its own: no history.
   Tensor clone() const {
     Tensor t = empty(shape_, dtype_, device());
-    std::memcpy(t.raw(), raw(), static_cast<std::size_t>(bytes()));
+    copy_bytes(t.raw(), device(), raw(), device(), bytes());
+    return t;
+  }
+  /// The elements on a device, without history: this tensor's own where it is there already.
+  Tensor to(Device where) const {
+    if (!defined() || where == device()) return detach();
+    Tensor t = empty(shape_, dtype_, where);
+    copy_bytes(t.raw(), where, raw(), device(), bytes());
     return t;
   }
   /// The same elements, cut off from the gradient history.
