@@ -32,8 +32,8 @@ inline Tensor get(const TensorMap& tensors, const std::string& name) {
   return *t;
 }
 
-inline Tensor as(const Tensor& t, DType dtype) {
-  Tensor copy = Tensor::empty(t.shape(), dtype);
+inline Tensor as(const Tensor& t, DType dtype, Device device = Device::cpu) {
+  Tensor copy = Tensor::empty(t.shape(), dtype, device);
   copy.copy_from(t.detach());
   return copy;
 }

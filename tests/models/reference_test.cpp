@@ -15,8 +15,24 @@ namespace {
 struct Precision {
   DType dtype;
   double map, gradient;
+  Device device = Device::cpu;
+
+  std::string name() const { return to_string(dtype) + " on " + to_string(device); }
 };
-const std::vector<Precision> precisions{{DType::f32, 1e-5, 1e-4}, {DType::f64, 1e-6, 1e-6}};
+const std::vector<Precision> precisions = [] {
+  std::vector<Precision> all{{DType::f32, 1e-5, 1e-4}, {DType::f64, 1e-6, 1e-6}};
+  if (cuda::available()) {
+    all.push_back({DType::f32, 1e-5, 1e-4, Device::cuda});
+    all.push_back({DType::f64, 1e-6, 1e-6, Device::cuda});
+  }
+  return all;
+}();
+
+template <class M>
+void to(M& model, const Precision& p) {
+  ppma::to(model, p.dtype);
+  ppma::to(model, p.device);
+}
 
 PpmaConfig config_of(const Safetensors& file) {
   return config_from_text(file.metadata.at("config"), "the reference file");
@@ -35,11 +51,12 @@ struct Mini {
   Ppma model = made_empty<Ppma>(config_of(io));
   Tensor input, target;
 
-  explicit Mini(DType dtype) {
-    to(model, dtype);
+  explicit Mini(DType dtype) : Mini(Precision{dtype, 0, 0}) {}
+  explicit Mini(const Precision& p) {
+    to(model, p);
     const LoadReport report = load_state_dict(model, read_safetensors(reference("mini_weights.safetensors")).tensors);
     REQUIRE(report.loaded == 193);
-    input = as(get(io.tensors, "input"), dtype), target = get(io.tensors, "target");
+    input = as(get(io.tensors, "input"), p.dtype, p.device), target = get(io.tensors, "target").to(p.device);
   }
 };
 
@@ -57,13 +74,13 @@ void exact_positions(Ppma& model) {
 
 TEST_CASE("the small network evaluates as the reference", "[models]") {
   for (const Precision& p : precisions) {
-    Mini mini(p.dtype);
+    Mini mini(p);
     Maps maps;
     Context ctx;
     mini.model.forward(mini.input, ctx, &maps);
     REQUIRE(maps.size() == 6);
     for (const auto& map : maps) {
-      INFO(map.first << " " << to_string(p.dtype));
+      INFO(map.first << " " << p.name());
       CHECK(distance(map.second, get(mini.io.tensors, "eval." + map.first)) < p.map);
     }
   }
@@ -82,13 +99,13 @@ TEST_CASE("composed attention gives the small network the same maps", "[models]"
 
 TEST_CASE("a training step of the small network has the reference's loss, gradients and statistics", "[models]") {
   for (const Precision& p : precisions) {
-    Mini mini(p.dtype);
+    Mini mini(p);
     mini.input.requires_grad(true);
     Context ctx{true, Rng(1)};
     const Tensor logits = mini.model.forward(mini.input, ctx);
     const Tensor loss = cross_entropy(logits, mini.target);
     loss.backward();
-    INFO(to_string(p.dtype));
+    INFO(p.name());
     CHECK(distance(logits, get(mini.io.tensors, "train.logits")) < p.map);
     CHECK(loss.item() == Approx(get(mini.io.tensors, "train.loss").item()).epsilon(p.map));
     CHECK(distance(mini.input.grad(), get(mini.io.tensors, "train.grad.input")) < p.gradient);
@@ -127,14 +144,14 @@ TEST_CASE("the dense backbone gives the reference's four maps", "[models]") {
   for (const Precision& p : precisions) {
     DenseBackbone model = made_empty<DenseBackbone>(config_of(io));
     fill_by_formula(model);
-    to(model, p.dtype);
+    to(model, p);
     const Tensor input = formula_image("backbone.input", {1, 3, 64, 96});
     CHECK(distance(input, get(io.tensors, "input")) == 0);
     Context ctx;
-    const std::vector<Tensor> maps = model.forward(as(input, p.dtype), ctx);
+    const std::vector<Tensor> maps = model.forward(as(input, p.dtype, p.device), ctx);
     REQUIRE(maps.size() == 4);
     for (std::size_t s = 0; s < 4; ++s) {
-      INFO("map " << s << " " << to_string(p.dtype));
+      INFO("map " << s << " " << p.name());
       CHECK(distance(maps[s], get(io.tensors, str("out", s))) < p.map);
     }
   }
@@ -146,7 +163,7 @@ TEST_CASE("the published sizes give the reference's logits", "[models]") {
     Ppma model = made_empty<Ppma>(config_by_name("ppma_" + size));
     fill_by_formula(model);
     for (const Precision& p : precisions) {
-      to(model, p.dtype);
+      to(model, p);
       i64 images = 0;
       for (const auto& entry : want) {
         if (!ends_with(entry.first, ".logits")) continue;
@@ -156,9 +173,9 @@ TEST_CASE("the published sizes give the reference's logits", "[models]") {
         Maps maps;
         Context ctx;
         const NoGrad off;
-        model.forward(as(formula_image(size + "." + name, {1, 3, h, w}), p.dtype), ctx, &maps);
+        model.forward(as(formula_image(size + "." + name, {1, 3, h, w}), p.dtype, p.device), ctx, &maps);
         for (const auto& map : maps) {
-          INFO(size << " " << name << " " << map.first << " " << to_string(p.dtype));
+          INFO(size << " " << name << " " << map.first << " " << p.name());
           if (map.first == "logits") {
             CHECK(distance(map.second, entry.second) < p.map);
             continue;
@@ -184,15 +201,24 @@ TEST_CASE("every map of the golden file", "[models]") {
   CHECK(golden(28, 0) == 0.0714739167692342);
   CHECK(golden(1000000, 0) == 0.9038911642212244);
   const nlohmann::json file = read_json("golden_forward.json");
+  std::vector<std::pair<std::string, Device>> runs;
   for (const std::string name : {"ppma_tiny", "ppma_small", "ppma_base", "rmt_tiny"}) {
+    runs.emplace_back(name, Device::cpu);
+    if (cuda::available()) runs.emplace_back(name, Device::cuda);
+  }
+  for (const auto& run : runs) {
+    const std::string& name = run.first;
+    const Device device = run.second;
     Ppma model = made_empty<Ppma>(config_by_name(name));
     to(model, DType::f64);
     fill_golden(model);
     exact_positions(model);
+    ppma::to(model, device);
     for (const DType dtype : {DType::f64, DType::f32}) {
       to(model, dtype);
       Tensor input = Tensor::empty({1, 3, 64, 96}, dtype);
       fill_golden(input, 1000000, [](double r) { return r; });
+      input = input.to(device);
       // A map's path among those seen, and its name in the file.
       std::map<std::string, Tensor> seen;
       Context ctx;
@@ -201,7 +227,7 @@ TEST_CASE("every map of the golden file", "[models]") {
       model.forward(input, ctx);
       i64 compared = 0;
       const auto compare = [&](const std::string& path, const std::string& key) {
-        INFO(name << " " << key << " " << to_string(dtype));
+        INFO(name << " " << key << " " << to_string(dtype) << " on " << to_string(device));
         REQUIRE(seen.count(path) == 1);
         const nlohmann::json& want = file[name][key];
         const std::vector<double> x = seen[path].to_vector<double>();

@@ -6,11 +6,11 @@ using namespace op_cases;
 
 namespace {
 
-// n values from low to high in even steps, in a dtype.
-Tensor linspace(double low, double high, i64 n, DType dtype) {
+// n values from low to high in even steps, in the dtype and on the device of `like`.
+Tensor linspace(double low, double high, i64 n, const Tensor& like) {
   std::vector<double> v(static_cast<std::size_t>(n));
   for (std::size_t i = 0; i < v.size(); ++i) v[i] = low + (high - low) * static_cast<double>(i) / static_cast<double>(n - 1);
-  Tensor t = Tensor::empty({n}, dtype);
+  Tensor t = Tensor::empty({n}, like.dtype(), like.device());
   t.copy_from(Tensor::from(v, {n}));
   return t;
 }
@@ -18,7 +18,7 @@ Tensor linspace(double low, double high, i64 n, DType dtype) {
 enum class Read { output, running_mean, running_var };
 
 Tensor batch_norm_of(In x, bool training, Read read = Read::output) {
-  Tensor mean = linspace(-0.5, 0.5, x[1].dim(0), x[0].dtype()), var = linspace(0.5, 2, x[1].dim(0), x[0].dtype());
+  Tensor mean = linspace(-0.5, 0.5, x[1].dim(0), x[1]), var = linspace(0.5, 2, x[1].dim(0), x[1]);
   const Tensor y = batch_norm(x[0], x[1], x[2], mean, var, training, 0.25, 1e-3);
   return read == Read::output ? y : read == Read::running_mean ? mean : var;
 }
@@ -32,11 +32,11 @@ void batch_norm_misuse(const Shape& x, const Shape& w, const Shape& running, boo
 
 TEST_CASE("op table: norm") {
   check_table({
-      {"layer_norm", [](In x) { return layer_norm(x[0], x[1], x[2], 1e-3); }, "layer_norm: w (4) and b (4) must both be (3), the last axis of x (2, 3)", [] { layer_norm(zeros({2, 3}), zeros({4}), zeros({4})); }},
-      {"layer_norm/narrow", [](In x) { return layer_norm(x[0], x[1], x[2], 1e-6); }, "layer_norm: x must have elements, got (0, 3)", [] { layer_norm(zeros({0, 3}), zeros({3}), zeros({3})); }},
-      {"batch_norm/train", [](In x) { return batch_norm_of(x, true); }, "batch_norm: training needs more than one value per channel, x is (1, 3)", [] { batch_norm_misuse({1, 3}, {3}, {3}, true); }},
-      {"batch_norm/evaluate", [](In x) { return batch_norm_of(x, false); }, "batch_norm: running_mean (2) and running_var (2) must both be (3)", [] { batch_norm_misuse({2, 3}, {3}, {2}, false); }},
-      {"batch_norm/running mean", [](In x) { return batch_norm_of(x, true, Read::running_mean); }, "batch_norm: w (2) and b (2) must both be (3)", [] { batch_norm_misuse({2, 3}, {2}, {3}, false); }},
-      {"batch_norm/running var", [](In x) { return batch_norm_of(x, true, Read::running_var); }, "", {}},
+      {"layer_norm", [](In x) { return layer_norm(x[0], x[1], x[2], 1e-3); }, "layer_norm: w (4) and b (4) must both be (3), the last axis of x (2, 3)", [] { layer_norm(zeros({2, 3}), zeros({4}), zeros({4})); }, {1, 2}},
+      {"layer_norm/narrow", [](In x) { return layer_norm(x[0], x[1], x[2], 1e-6); }, "layer_norm: x must have elements, got (0, 3)", [] { layer_norm(zeros({0, 3}), zeros({3}), zeros({3})); }, {1, 2}},
+      {"batch_norm/train", [](In x) { return batch_norm_of(x, true); }, "batch_norm: training needs more than one value per channel, x is (1, 3)", [] { batch_norm_misuse({1, 3}, {3}, {3}, true); }, {1, 2}},
+      {"batch_norm/evaluate", [](In x) { return batch_norm_of(x, false); }, "batch_norm: running_mean (2) and running_var (2) must both be (3)", [] { batch_norm_misuse({2, 3}, {3}, {2}, false); }, {1, 2}},
+      {"batch_norm/running mean", [](In x) { return batch_norm_of(x, true, Read::running_mean); }, "batch_norm: w (2) and b (2) must both be (3)", [] { batch_norm_misuse({2, 3}, {2}, {3}, false); }, {1, 2}},
+      {"batch_norm/running var", [](In x) { return batch_norm_of(x, true, Read::running_var); }, "", {}, {1, 2}},
   });
 }

@@ -12,6 +12,7 @@
 //
 //      {"gelu", [](In x) { return gelu(x[0]); }, "gelu: int64", [] { gelu(int64s({3})); }},
 //
+// Compiled as CUDA, a line also compares the GPU with the CPU, in f64, f32 and bf16.
 // "softmax/first axis" is a second case of softmax. The first case of every op has a misuse.
 
 #include <functional>
@@ -31,6 +32,7 @@ struct OpCase {
   std::function<Tensor(In)> call;
   std::string message;  // empty: no misuse
   std::function<void()> misuse;
+  std::vector<std::size_t> parameters{};  // inputs that stay f32 where the others are bf16: biases, norms, decays
 };
 
 // Arguments for misuses.

@@ -2,6 +2,7 @@
 
 #include "op_cases/op_case.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -95,6 +96,75 @@ void check_values(const OpCase& c, const nlohmann::json& reference, DType dtype)
   }
 }
 
+#if PPMA_CUDA
+/// |got - expected| / |expected| in the Euclidean norm.
+double distance(const Tensor& got, const Tensor& expected) {
+  const std::vector<double> g = got.to_vector<double>(), e = expected.to_vector<double>();
+  REQUIRE(g.size() == e.size());
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < g.size(); ++i) {
+    difference += (g[i] - e[i]) * (g[i] - e[i]);
+    norm += e[i] * e[i];
+  }
+  return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+}
+
+/// One run of a case: its value, and the gradients of the inputs that have one.
+std::vector<Tensor> outcome(const OpCase& c, std::vector<Tensor>& in, DType upstream, Device device) {
+  for (Tensor& t : in)
+    if (is_floating(t.dtype())) t = t.detach(), t.requires_grad(true);
+  const Tensor y = c.call(in);
+  CHECK(y.device() == device);
+  std::vector<Tensor> all{y.detach()};
+  if (!y.requires_grad()) return all;
+  std::vector<double> cotangent(static_cast<std::size_t>(y.numel()));
+  for (std::size_t i = 0; i < cotangent.size(); ++i)
+    cotangent[i] = std::cos(product(1.7, static_cast<double>(i)) + 0.3);
+  // Rounded as the device's, so that both sides begin with the same numbers.
+  Tensor rounded = Tensor::empty(y.shape(), upstream), dy = Tensor::empty(y.shape(), y.dtype(), device);
+  rounded.copy_from(Tensor::from(cotangent, y.shape()));
+  dy.copy_from(rounded);
+  y.backward(dy);
+  for (const Tensor& t : in) all.push_back(t.requires_grad() ? t.grad() : Tensor());
+  return all;
+}
+
+/// The GPU in one dtype against the CPU in float64 on the same, rounded inputs; twice, for the same bits.
+void check_cuda(const OpCase& c, const nlohmann::json& reference, DType dtype) {
+  INFO("on the GPU, " << to_string(dtype));
+  std::vector<Tensor> here, there, again;
+  for (const auto& spec : reference.at("inputs")) {
+    const std::size_t k = here.size();
+    Tensor t = input(spec, k);
+    if (is_floating(t.dtype())) {
+      const bool parameter = std::find(c.parameters.begin(), c.parameters.end(), k) != c.parameters.end();
+      Tensor rounded = Tensor::empty(t.shape(), parameter ? accumulator_dtype(dtype) : dtype);
+      rounded.copy_from(t);
+      t.copy_from(rounded);
+      there.push_back(rounded.to(Device::cuda));
+    } else {
+      there.push_back(t.to(Device::cuda));
+    }
+    again.push_back(there.back());
+    here.push_back(t);
+  }
+  const std::vector<Tensor> expected = outcome(c, here, dtype, Device::cpu);
+  const std::vector<Tensor> got = outcome(c, there, dtype, Device::cuda);
+  const std::vector<Tensor> repeated = outcome(c, again, dtype, Device::cuda);
+  // A few dozen roundings: 64 of the dtype's half units; what is stored in bf16 is rounded once or twice.
+  const double tolerance = dtype == DType::f64 ? 0x1p-46 : dtype == DType::f32 ? 0x1p-18 : 0x1p-7;
+  REQUIRE(got.size() == expected.size());
+  for (std::size_t k = 0; k < got.size(); ++k) {
+    INFO((k == 0 ? std::string("value") : "gradient of input " + std::to_string(k - 1)));
+    REQUIRE(got[k].defined() == expected[k].defined());
+    if (!got[k].defined()) continue;
+    CHECK(got[k].shape() == expected[k].shape());
+    CHECK(distance(got[k], expected[k]) <= tolerance);
+    CHECK(got[k].to_vector<double>() == repeated[k].to_vector<double>());
+  }
+}
+#endif
+
 void check_op(const OpCase& c) {
   const auto found = references().find(c.name);
   INFO(c.name << " must stand in tests/reference/op_values.py");
@@ -109,6 +179,10 @@ void check_op(const OpCase& c) {
     INFO(g.report);
     CHECK(g.ok);
   }
+#if PPMA_CUDA
+  if (!cuda::available()) return;
+  for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) check_cuda(c, reference, dtype);
+#endif
 }
 
 void check_misuse(const OpCase& c) {

@@ -21,6 +21,17 @@ struct Cuda {
 
 inline std::string to_string(Device d) { return d == Device::cpu ? "cpu" : "cuda"; }
 
+#if !PPMA_CUDA
+namespace cuda {  // as in core/cuda.cuh: a program asks the same questions, however it is compiled
+inline bool available() { return false; }
+inline bool& allow_tf32() {
+  static bool allowed = false;
+  return allowed;
+}
+inline void synchronize() {}
+}  // namespace cuda
+#endif
+
 /// The type and dtype that sums, statistics and softmax of T are computed in: float for bf16, T itself otherwise.
 template <class T> struct Accumulator { using type = T; };
 template <> struct Accumulator<bf16> { using type = float; };

@@ -77,7 +77,9 @@ struct Block {
   // One draw a sample and branch.
   Tensor keep(const Tensor& x, Context& ctx) const {
     if (!ctx.training || drop_path == 0) return Tensor();
-    return drop_path_factors(x.dim(0), drop_path, ctx.rng, x.dtype());
+    return ctx.drawn(x.device(), [batch = x.dim(0), p = drop_path, dtype = accumulator_dtype(x.dtype())](Rng& rng) {
+      return drop_path_factors(batch, p, rng, dtype);
+    });
   }
 };
 

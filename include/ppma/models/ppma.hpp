@@ -79,7 +79,8 @@ struct Ppma {
     const Tensor x = backbone.forward(images, ctx, maps).back();  // (B,H,W,C)
     const Scope scope("head");
     const Tensor y = silu(norm.forward(proj.forward(x), ctx));      // (B,H,W,projection)
-    const Tensor logits = ctx.seen(head.forward(mean(y, {1, 2})));  // (B,classes)
+    Tensor logits = head.forward(mean(y, {1, 2}));                  // (B,classes)
+    logits = ctx.seen(cast(logits, accumulator_dtype(logits.dtype())));
     if (maps) maps->emplace_back("logits", logits);
     return logits;
   }

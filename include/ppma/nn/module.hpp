@@ -31,12 +31,47 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// What a step draws on the host and sends to the device (drop path factors): kept, so that a captured step can be
+/// replayed with new draws in the same place.
+class HostInputs {
+ public:
+  using Make = std::function<Tensor(Rng&)>;
+
+  /// What `make` draws, on `device`: the first pass over a step remembers it, later ones return the same tensors.
+  Tensor get(const Make& make, Rng& rng, Device device) {
+    if (next_ < inputs_.size()) return inputs_[next_++].tensor;
+    inputs_.push_back({make(rng).to(device), make});
+    ++next_;
+    return inputs_.back().tensor;
+  }
+  /// New draws into the same tensors, from the first on.
+  void refill(Rng rng) {
+    for (Input& in : inputs_) in.tensor.copy_from(in.make(rng));
+    next_ = 0;
+  }
+
+ private:
+  struct Input {
+    Tensor tensor;
+    Make make;
+  };
+  std::vector<Input> inputs_;
+  std::size_t next_ = 0;
+};
+
 /// What a forward pass is for: training (batch statistics, drop path, drawn from rng) or evaluation; and who watches.
 struct Context {
   bool training = false;
   Rng rng{};
   /// Called with a module's path, "layers.0.blocks.1.retention", and its output, as the pass goes by; may be empty.
   std::function<void(const std::string& path, const Tensor& output)> observe{};
+
+  HostInputs* host_inputs = nullptr;  // of a step that is captured and replayed
+
+  /// make(rng) on a device: every number that a layer draws on the host passes here.
+  Tensor drawn(Device device, const HostInputs::Make& make) {
+    return host_inputs ? host_inputs->get(make, rng, device) : make(rng).to(device);
+  }
 
   /// Shows the output of the module whose Scope is innermost; returns it.
   Tensor seen(Tensor output) const {
@@ -142,6 +177,18 @@ void to(M& module, DType dtype) {
     converted.copy_from(t.detach());
     if (t.requires_grad()) converted.requires_grad(true);
     t = converted;
+  });
+}
+
+/// Moves all tensors of a module to a device; gradients are dropped. Counters (int64) stay on the CPU. Make optimisers
+/// afterwards: they hold the tensors.
+template <class M>
+void to(M& module, Device device) {
+  for_each_field(module, [&](const std::string&, Tensor& t, Kind) {
+    if (!is_floating(t.dtype()) || t.device() == device) return;
+    Tensor moved = t.to(device);
+    if (t.requires_grad()) moved.requires_grad(true);
+    t = moved;
   });
 }
 
