@@ -30,10 +30,14 @@ endif()
 
 add_library(ppma_native INTERFACE)
 add_library(ppma::native ALIAS ppma_native)
-target_compile_options(ppma_native INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
+target_compile_options(ppma_native INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>
+                       $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-march=native>)
 
 if(PPMA_CUDA)
   find_package(CUDAToolkit REQUIRED)
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90)  # code for A100 and H100; PTX for what comes later
+  endif()
   enable_language(CUDA)
   add_library(ppma_cuda INTERFACE)
   add_library(ppma::cuda ALIAS ppma_cuda)
@@ -42,6 +46,9 @@ if(PPMA_CUDA)
     get_target_property(sources ${target} SOURCES)
     set_source_files_properties(${sources} PROPERTIES LANGUAGE CUDA)
     set_target_properties(${target} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
+    if(OpenMP_CXX_FOUND)  # its own target speaks to the C++ compiler only
+      target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${OpenMP_CXX_FLAGS}>)
+    endif()
     target_link_libraries(${target} PRIVATE ppma::cuda)
   endfunction()
 endif()

@@ -40,11 +40,34 @@ inline void add_threads(CLI::App& app) {
       ->check(CLI::NonNegativeNumber);
 }
 
-inline DType dtype_by_name(const std::string& name) { return name == "f64" ? DType::f64 : DType::f32; }
+/// Where and in what to compute: --device, --dtype.
+struct ComputeOptions {
+  std::string device = "cpu", dtype = "f32";
 
-inline void add_dtype(CLI::App& app, std::string& dtype) {
-  app.add_option("--dtype", dtype, "element type to compute in")
-      ->check(CLI::IsMember({"f32", "f64"}))
+  /// Checks the pair, sets the mode of f32 products, and says where activations live. Weights stay f32 under bf16.
+  Placement placement() const {
+    const Device where = device == "cuda" ? Device::cuda : Device::cpu;
+    if (where == Device::cuda)
+      check(cuda::available(), "--device cuda: ",
+            PPMA_CUDA ? "no GPU is there" : "this program was compiled without CUDA; build it with cmake --preset cuda");
+    check(where == Device::cuda || dtype == "f32" || dtype == "f64", "--dtype ", dtype, " needs --device cuda; on the CPU it is f32 or f64");
+    cuda::allow_tf32() = dtype == "tf32";
+    return {where, dtype == "f64" ? DType::f64 : dtype == "bf16" ? DType::bf16 : DType::f32};
+  }
+};
+
+/// Converts and moves a network; optimisers are made afterwards.
+inline void place(Ppma& model, const Placement& at) {
+  to(model, accumulator_dtype(at.dtype));
+  to(model, at.device);
+}
+
+inline void add_compute(CLI::App& app, ComputeOptions& o) {
+  app.add_option("--device", o.device, "where to compute")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  app.add_option("--dtype", o.dtype, "element type to compute in; bf16 and tf32 on the GPU")
+      ->check(CLI::IsMember({"f32", "f64", "bf16", "tf32"}))
       ->capture_default_str();
 }
 

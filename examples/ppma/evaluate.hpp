@@ -12,6 +12,7 @@ namespace tool {
 struct EvalCommand {
   NetworkOptions network;
   DataOptions data;
+  ComputeOptions compute;
   i64 batch = 64;
   bool json = false;
 };
@@ -28,12 +29,14 @@ inline void eval(EvalCommand o) {
   }
   check(!o.data.kind.empty(), "eval: the weights do not say what they were trained on; give --data");
   Network network = load_network(o.network);
+  const Placement at = o.compute.placement();
+  place(network.model, at);
   Data data = make_data(o.data, 0);
   check(data.test.classes() == network.model.config.num_classes, "eval: the network tells ",
         network.model.config.num_classes, " classes apart, ", data.test.name, " has ", data.test.classes());
   Loader loader(data.test, test_loading(data, o.batch, o.data.workers));
   const auto begin = std::chrono::steady_clock::now();
-  const Evaluation e = evaluate(network.model, batches_of(loader));
+  const Evaluation e = evaluate(network.model, batches_of(loader), {}, at);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (o.json) {
     Json j;
@@ -57,6 +60,7 @@ inline void add_eval(CLI::App& app) {
   c->get_option("--data")->description(c->get_option("--data")->get_description() +
                                        "; default: what it was trained on");
   c->add_option("--batch", o->batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
+  add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--json", o->json, "one JSON object instead of text");
   c->callback([o] { eval(*o); });
@@ -64,6 +68,7 @@ inline void add_eval(CLI::App& app) {
 
 struct PredictCommand {
   NetworkOptions network;
+  ComputeOptions compute;
   std::vector<std::string> images;
   i64 top = 5;
   bool json = false;
@@ -72,23 +77,27 @@ struct PredictCommand {
 inline void predict(const PredictCommand& o) {
   check(!o.network.weights.empty(), "predict: needs --weights");
   Network network = load_network(o.network);
+  const Placement at = o.compute.placement();
+  place(network.model, at);
   const i64 classes = network.model.config.num_classes, top = std::min(o.top, classes);
   const NoGrad not_recorded;
   Json all = Json::array();
   for (const std::string& path : o.images) {
-    const Tensor p = softmax(network.model.forward(network_input(read_image(path), network.input)));  // (1,classes)
-    const float* probability = p.data<float>();
+    const Tensor logits = network.model.forward(at(network_input(read_image(path), network.input)));  // (1,classes)
+    const std::vector<double> probability = softmax(logits.to(Device::cpu)).to_vector<double>();
     std::vector<i64> order(static_cast<std::size_t>(classes));
     std::iota(order.begin(), order.end(), i64{0});
-    std::stable_sort(order.begin(), order.end(), [&](i64 a, i64 b) { return probability[a] > probability[b]; });
+    std::stable_sort(order.begin(), order.end(), [&](i64 a, i64 b) {
+      return probability[static_cast<std::size_t>(a)] > probability[static_cast<std::size_t>(b)];
+    });
     Json best = Json::array();
     if (!o.json) std::printf("%s\n", path.c_str());
     for (i64 k = 0; k < top; ++k) {
       const i64 c = order[static_cast<std::size_t>(k)];
       if (o.json)
-        best.push_back({{"class", c}, {"name", network.input.class_name(c)}, {"probability", probability[c]}});
+        best.push_back({{"class", c}, {"name", network.input.class_name(c)}, {"probability", probability[static_cast<std::size_t>(c)]}});
       else
-        std::printf("  %6.2f %%  %s\n", 100 * static_cast<double>(probability[c]), network.input.class_name(c).c_str());
+        std::printf("  %6.2f %%  %s\n", 100 * probability[static_cast<std::size_t>(c)], network.input.class_name(c).c_str());
     }
     all.push_back({{"image", path}, {"top", best}});
   }
@@ -101,6 +110,7 @@ inline void add_predict(CLI::App& app) {
   c->add_option("IMAGE", o->images, "PNG, JPEG, BMP, PPM or PGM files")->required()->check(CLI::ExistingFile);
   add_network(*c, o->network);
   c->add_option("--top", o->top, "how many classes to name")->check(CLI::PositiveNumber)->capture_default_str();
+  add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--json", o->json, "a JSON list instead of text");
   c->callback([o] { predict(*o); });

@@ -9,48 +9,52 @@ namespace tool {
 
 struct RunOptions {
   NetworkOptions network;
-  std::string input, output, dtype = "f32", device = "cpu";
+  ComputeOptions compute;
+  std::string input, output;
   bool train = false;
 };
 
+/// A result as it is written: on the CPU, and bf16 as f32.
+inline Tensor written(const Tensor& t) {
+  return t.dtype() == DType::bf16 ? cast(t.to(Device::cpu), DType::f32) : t.to(Device::cpu);
+}
+
 inline void run(const RunOptions& o) {
-  check(o.device == "cpu", "--device ", o.device, ": this program was built without CUDA");
-  const DType dtype = dtype_by_name(o.dtype);
+  const Placement at = o.compute.placement();
   Network network = load_network(o.network);
   Ppma& model = network.model;
-  to(model, dtype);
+  place(model, at);
   const TensorMap in = read_safetensors(o.input).tensors;
   const auto given = [&](const char* name) {
     const Tensor* t = find(in, name);
     check(t != nullptr, o.input, ": has no tensor \"", name, "\"");
     return *t;
   };
-  Tensor images = Tensor::empty(given("input").shape(), dtype);  // (B,3,H,W)
-  images.copy_from(given("input"));
+  Tensor images = at(given("input"));  // (B,3,H,W)
 
   Maps maps;
   TensorMap out;
   Context context{o.train, Rng(0)};
   if (o.train) {
-    const Tensor target = given("target");
+    const Tensor target = given("target").to(at.device);
     images.requires_grad(true);
     const Tensor loss = cross_entropy(model.forward(images, context, &maps), target);
     loss.backward();
-    for (const auto& map : maps) out.emplace_back(map.first, map.second.detach());
-    out.emplace_back("loss", loss.detach());
-    out.emplace_back("grad.input", images.grad());
+    for (const auto& map : maps) out.emplace_back(map.first, written(map.second));
+    out.emplace_back("loss", written(loss));
+    out.emplace_back("grad.input", written(images.grad()));
     for (const Field& f : state_dict(model)) {
-      if (f.kind == Kind::buffer) out.emplace_back("after." + f.name, f.tensor);
+      if (f.kind == Kind::buffer) out.emplace_back("after." + f.name, written(f.tensor));
       else
         out.emplace_back("grad." + f.name,
-                         f.tensor.grad().defined() ? f.tensor.grad() : Tensor::zeros(f.tensor.shape(), dtype));
+                         f.tensor.grad().defined() ? written(f.tensor.grad()) : Tensor::zeros(f.tensor.shape(), f.tensor.dtype()));
     }
   } else {
     const NoGrad not_recorded;
     model.forward(images, context, &maps);
-    for (const auto& map : maps) out.emplace_back(map.first, map.second);
+    for (const auto& map : maps) out.emplace_back(map.first, written(map.second));
   }
-  write_safetensors(o.output, out, {{"config", config_to_json(model.config).dump()}, {"dtype", o.dtype}});
+  write_safetensors(o.output, out, {{"config", config_to_json(model.config).dump()}, {"dtype", o.compute.dtype}});
 }
 
 inline void add_run(CLI::App& app) {
@@ -63,10 +67,7 @@ inline void add_run(CLI::App& app) {
   c->add_option("--output", o->output, "safetensors to write: patch_embed, stage0 to stage3 (B,H,W,C), logits")
       ->required();
   c->add_flag("--train", o->train, "training mode; adds loss, grad.input, grad.NAME, after.BUFFER");
-  add_dtype(*c, o->dtype);
-  c->add_option("--device", o->device, "where to compute")
-      ->check(CLI::IsMember({"cpu", "cuda"}))
-      ->capture_default_str();
+  add_compute(*c, o->compute);
   add_threads(*c);
   c->callback([o] { run(*o); });
 }

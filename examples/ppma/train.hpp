@@ -22,6 +22,7 @@ namespace tool {
 /// The defaults are for ppma_nano on `shapes`: about 95 % after a minute or two on two cores.
 struct TrainCommand {
   NetworkOptions network;
+  ComputeOptions compute;
   DataOptions data;
   std::string out = "runs/train", resume;
   bool overwrite = false;
@@ -38,7 +39,7 @@ struct TrainCommand {
         f("seed", seed);
     f("lr", lr), f("final_lr", final_lr), f("warmup", warmup), f("weight_decay", weight_decay);
     f("label_smoothing", label_smoothing), f("clip", clip), f("ema", ema), f("beta2", beta2);
-    f("mixup", mixup), f("cutmix", cutmix), f("erasing", erasing), f("rate_per_epoch", rate_per_epoch);
+    f("dtype", compute.dtype), f("mixup", mixup), f("cutmix", cutmix), f("erasing", erasing), f("rate_per_epoch", rate_per_epoch);
   }
   Json to_json() {
     Json j = data.to_json();
@@ -114,6 +115,8 @@ inline void train(TrainCommand o) {
   }
 
   TrainOptions options;
+  options.at = o.compute.placement();
+  place(model, options.at);
   options.epochs = o.epochs;
   options.accumulate = o.accumulate;
   options.clip = o.clip;
@@ -218,13 +221,14 @@ inline void add_train(CLI::App& app) {
   number("--erasing", o->erasing, "probability of random erasing");
   number("--evaluate-every", o->evaluate_every, "epochs between evaluations");
   number("--seed", o->seed, "of weights, order and augmentation");
+  add_compute(*c, o->compute);
   add_threads(*c);
   c->callback([o, c] {
     if (!o->resume.empty())
       for (const CLI::Option* option : c->get_options()) {
         const std::string name = option->get_name();
         check(option->count() == 0 || name == "--resume" || name == "--threads" || name == "--workers" ||
-                  name == "--stop-after",
+                  name == "--stop-after" || name == "--device",
               "--resume continues with the run's own options; leave out ", name);
       }
     train(*o);

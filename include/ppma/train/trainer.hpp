@@ -19,6 +19,7 @@
 #include "ppma/io/safetensors.hpp"
 #include "ppma/metrics/accuracy.hpp"
 #include "ppma/nn/module.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/optim/adamw.hpp"
 #include "ppma/optim/clip.hpp"
@@ -28,7 +29,22 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// Where a network computes, and in what: at(images) brings a batch there. Labels go to the device as they are.
+struct Placement {
+  Device device = Device::cpu;
+  DType dtype = DType::f32;  // of activations; parameters are in its accumulator's
+
+  Tensor operator()(const Tensor& images) const {
+    if (images.dtype() == dtype && images.device() == device) return images;
+    Tensor there = Tensor::empty(images.shape(), dtype, device);
+    if (images.dtype() == dtype) there.copy_from(images);
+    else there.copy_from(cast(images.to(device), dtype));
+    return there;
+  }
+};
+
 struct TrainOptions {
+  Placement at{};
   i64 epochs = 30;
   i64 accumulate = 1;  // batches per step
   double clip = 0;     // limit of the gradients' norm; 0 for none
@@ -71,14 +87,15 @@ struct Observer {
 
 /// Mean cross entropy and accuracy of model.forward(images), without recording gradients. Labels must be int64.
 template <class Model>
-Evaluation evaluate(Model& model, const BatchSource& source, const std::function<void(i64, i64)>& on_batch = {}) {
+Evaluation evaluate(Model& model, const BatchSource& source, const std::function<void(i64, i64)>& on_batch = {},
+                    const Placement& at = {}) {
   const NoGrad not_recorded;
   Accuracy accuracy;
   double loss = 0;
   Batch batch;
   source.start(0);
   for (i64 n = 1; source.next(batch); ++n) {
-    const Tensor logits = model.forward(batch.images);  // (B, classes)
+    const Tensor logits = model.forward(at(batch.images)).to(Device::cpu);  // (B, classes)
     loss += cross_entropy(logits, batch.targets).item() * static_cast<double>(logits.dim(0));
     accuracy.add(logits, batch.targets);
     if (on_batch) on_batch(n, source.batches);
@@ -119,10 +136,10 @@ class Trainer {
     EpochRecord record = train_epoch(train, observer);
     const bool evaluated = (epoch_ + 1) % options_.evaluate_every == 0 || epoch_ + 1 == options_.epochs;
     if (evaluated) {
-      record.test = evaluate(model_, test, observer.on_evaluation);
+      record.test = evaluate(model_, test, observer.on_evaluation, options_.at);
       if (ema_) {
         const Ema::InUse averaged(*ema_);
-        record.test_ema = evaluate(model_, test, observer.on_evaluation);
+        record.test_ema = evaluate(model_, test, observer.on_evaluation, options_.at);
       }
     }
     const bool is_best = evaluated && record.best_acc1() > best_acc1_;
@@ -188,9 +205,9 @@ class Trainer {
           static_cast<double>(epoch_) + static_cast<double>(number) / static_cast<double>(source.batches);
       const double rate = options_.rate_per_epoch ? schedule.published_epoch(epoch_) : schedule.at(position);
       Context context{true, Rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number), drop_path_stream)};
-      const Tensor logits = model_.forward(batch.images, context);  // (B, classes)
+      const Tensor logits = model_.forward(options_.at(batch.images), context);  // (B, classes)
       const bool soft = batch.targets.dtype() != DType::int64;      // mixed: smoothed when it was mixed
-      const Tensor loss = cross_entropy(logits, batch.targets, {soft ? 0.0 : options_.label_smoothing});
+      const Tensor loss = cross_entropy(logits, batch.targets.to(options_.at.device), {soft ? 0.0 : options_.label_smoothing});
       const double value = loss.item();
       check(std::isfinite(value), "training: the loss is ", value, " in epoch ", epoch_, ", batch ", number,
             "; lower the learning rate or clip the gradients");

@@ -1,0 +1,94 @@
+#pragma once
+// Graph: a sequence of kernels, captured once and launched as one.
+//
+// Capturing runs the host code of a step while its kernels are only written down; launching runs them all without the
+// host: PPMA-T's thousand launches cost a few microseconds instead of milliseconds. The kernels read and write the
+// addresses that they were captured with, so inputs are copied into the tensors of the captured step, and its outputs
+// are held.
+
+#include "ppma/core/buffer.cuh"
+
+namespace ppma::inline PPMA_ABI::cuda {
+
+class Graph {
+ public:
+  Graph() = default;
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  ~Graph() { reset(); }
+
+  /// Captures what `step` launches. False if it does something that cannot be captured (it waits for the GPU, or reads
+  /// a result back): nothing has run then. Memory must have been taken by an earlier run of the same step.
+  template <class F>
+  bool capture(F&& step) {
+    reset();
+    cudaStream_t s = stream();
+    require(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal), "begin of a capture");
+    std::string failure;
+    try {
+      step();
+    } catch (const Error& e) {
+      failure = e.what();
+    }
+    cudaGraph_t graph = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(s, &graph);
+    cudaGetLastError();
+    if (failure.empty() && ended == cudaSuccess) {
+      const cudaError_t made = cudaGraphInstantiate(&executable_, graph, 0);
+      if (made != cudaSuccess) executable_ = nullptr, failure = cudaGetErrorString(made);
+    } else if (failure.empty()) {
+      failure = cudaGetErrorString(ended);
+    }
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();
+    reason_ = failure;
+    if (executable_ == nullptr) return false;
+    ppma::detail::CudaPool::get().hold(1);
+    return true;
+  }
+  bool captured() const { return executable_ != nullptr; }
+  /// Why the last capture failed; empty if it did not.
+  const std::string& reason() const { return reason_; }
+  void launch() { require(cudaGraphLaunch(executable_, stream()), "launch of a captured step"); }
+
+ private:
+  void reset() {
+    if (executable_ == nullptr) return;
+    cudaStreamSynchronize(stream());
+    cudaGraphExecDestroy(executable_);
+    executable_ = nullptr;
+    ppma::detail::CudaPool::get().hold(-1);
+  }
+
+  cudaGraphExec_t executable_ = nullptr;
+  std::string reason_;
+};
+
+/// Milliseconds between two points of the stream.
+class Timer {
+ public:
+  Timer() {
+    require(cudaEventCreate(&begin_), "event");
+    require(cudaEventCreate(&end_), "event");
+  }
+  ~Timer() {
+    cudaEventDestroy(begin_);
+    cudaEventDestroy(end_);
+  }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+  void start() { require(cudaEventRecord(begin_, stream()), "event"); }
+  /// Waits for the GPU.
+  double stop() {
+    require(cudaEventRecord(end_, stream()), "event");
+    require(cudaEventSynchronize(end_), "a kernel failed");
+    float ms = 0;
+    require(cudaEventElapsedTime(&ms, begin_, end_), "event");
+    return static_cast<double>(ms);
+  }
+
+ private:
+  cudaEvent_t begin_ = nullptr, end_ = nullptr;
+};
+
+}  // namespace ppma::inline PPMA_ABI::cuda
