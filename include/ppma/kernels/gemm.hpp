@@ -20,8 +20,9 @@
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-/// One product, or `batch` of them at fixed distances. Sizes in elements.
-template <class T>
+/// One product, or `batch` of them at fixed distances. Sizes in elements. R: the result's type, where it differs from
+/// the factors' (a weight gradient in f32 from bf16 activations).
+template <class T, class R = T>
 struct Gemm {
   i64 m = 0, n = 0, k = 0;
   const T* a = nullptr;  // (m,k) with leading dimension lda; stored (k,m) if ta
@@ -30,7 +31,7 @@ struct Gemm {
   const T* b = nullptr;  // (k,n) with leading dimension ldb; stored (n,k) if tb
   i64 ldb = 0;
   bool tb = false;
-  T* c = nullptr;  // (m,n) with leading dimension ldc
+  R* c = nullptr;  // (m,n) with leading dimension ldc
   i64 ldc = 0;
   bool accumulate = false;  // add to C instead of overwriting it
   const T* bias = nullptr;  // (n), added to every row
@@ -248,4 +249,14 @@ void gemm(Cpu, const Gemm<T>& g) {
   });
 }
 
+/// Weights in the dtype of a product's other factor: y = x, n elements, rounded.
+template <class From, class To>
+void convert_weights(Cpu, i64 n, const From* x, To* y) {
+  for (i64 i = 0; i < n; ++i) y[i] = static_cast<To>(x[i]);
+}
+
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#if PPMA_CUDA
+#include "ppma/kernels/gemm.cuh"
+#endif

@@ -1,40 +1,41 @@
 #pragma once
 // The affine map of the last axis: y = x w^T + b.
 
+#include "ppma/kernels/column_sums.hpp"
 #include "ppma/kernels/gemm.hpp"
-#include "ppma/kernels/reduce.hpp"
+#include "ppma/ops/weights.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// y (..., out) = x (..., in) w^T + b for w (out, in) and b (out) or undefined. Differentiable in all three.
-/// Errors: widths, shapes or dtypes that do not fit.
+/// Beside bf16 x, w may be f32 and b is f32. Errors: widths, shapes, dtypes or devices that do not fit.
 inline Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor()) {
   check(x.defined() && w.defined(), "linear: x or w is undefined");
   check(w.rank() == 2, "linear: w must be (out, in), got ", w.shape());
   check(x.rank() >= 1 && x.dim(-1) == w.dim(1), "linear: x ", x.shape(), " must end in the ", w.dim(1),
         " inputs of w ", w.shape());
   check(!b.defined() || b.shape() == Shape{w.dim(0)}, "linear: b must be (", w.dim(0), "), got ", b.shape());
-  check(x.dtype() == w.dtype() && (!b.defined() || b.dtype() == w.dtype()), "linear: x is ", x.dtype(), ", w is ",
-        w.dtype(), "; x, w and b must have one dtype");
+  detail::check_weights("linear", x, w, b);
   const i64 in = w.dim(1), out = w.dim(0), rows = in > 0 ? x.numel() / in : x.shape().product(0, x.rank() - 1);
   Shape shape = x.shape();
   shape.set(-1, out);
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());  // (..., out)
+  const Tensor factor = detail::converted_weights(w, x.dtype()), shift = detail::converted_weights(b, x.dtype());
   visit(x.device(), x.dtype(), "linear", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::Gemm<T> g;
     g.m = rows, g.n = out, g.k = in;
     g.a = x.data<T>(), g.lda = in;
-    g.b = w.data<T>(), g.ldb = in, g.tb = true;
+    g.b = factor.data<T>(), g.ldb = in, g.tb = true;
     g.c = y.data<T>(), g.ldc = out;
-    g.bias = b.defined() ? b.data<T>() : nullptr;
+    g.bias = shift.defined() ? shift.data<T>() : nullptr;
     kernels::gemm(on, g);
   });
 
   const bool need_x = x.requires_grad(), need_w = w.requires_grad(), need_b = b.requires_grad();
-  const Tensor saved_x = need_w ? x.detach() : Tensor(), saved_w = need_x ? w.detach() : Tensor();
-  return record(y, "linear", {x, w, b}, [x = saved_x, w = saved_w, x_shape = x.shape(), rows, in, out, need_x, need_w, need_b](const Tensor& dy) {
+  const Tensor saved_x = need_w ? x.detach() : Tensor(), saved_w = need_x ? factor : Tensor();
+  return record(y, "linear", {x, w, b}, [x = saved_x, w = saved_w, x_shape = x.shape(), w_dtype = w.dtype(), rows, in, out, need_x, need_w, need_b](const Tensor& dy) {
     Tensor dx, dw, db;
     visit(dy.device(), dy.dtype(), "linear", [&](auto on, auto t) {
       using T = decltype(t);
@@ -47,18 +48,11 @@ inline Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
         g.c = dx.data<T>(), g.ldc = in;
         kernels::gemm(on, g);
       }
-      if (need_w) {  // y = x w^T:  dw = dy^T x
-        dw = Tensor::empty({out, in}, dy.dtype(), dy.device());
-        g = {};
-        g.m = out, g.n = in, g.k = rows;
-        g.a = dy.data<T>(), g.lda = out, g.ta = true;
-        g.b = x.data<T>(), g.ldb = in;
-        g.c = dw.data<T>(), g.ldc = in;
-        kernels::gemm(on, g);
-      }
+      // y = x w^T:  dw = dy^T x
+      if (need_w) dw = detail::weight_gradient(on, rows, out, in, dy.data<T>(), x.data<T>(), {out, in}, w_dtype);
       if (need_b) {  // y = ... + b:  db = sum of dy over rows
-        db = Tensor::empty({out}, dy.dtype(), dy.device());
-        kernels::sum_rows(on, rows, out, dy.data<T>(), db.data<T>());
+        db = Tensor::empty({out}, accumulator_dtype(dy.dtype()), dy.device());
+        kernels::column_sums(on, rows, out, dy.data<T>(), db.data<acc_t<T>>());
       }
     });
     return Grads{dx, dw, db};

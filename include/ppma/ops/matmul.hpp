@@ -5,6 +5,7 @@
 
 #include "ppma/core/shape.hpp"
 #include "ppma/kernels/gemm.hpp"
+#include "ppma/ops/weights.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -33,12 +34,13 @@ inline std::vector<i64> batch_strides(const Shape& batch, const Shape& own, i64 
 }  // namespace detail
 
 /// c (..., m, n) = op(a) op(b) with op(a) (..., m, k), op(b) (..., k, n); `ta`: a is stored (..., k, m), `tb`: b is
-/// stored (..., n, k). The leading axes broadcast. Differentiable in a and b.
+/// stored (..., n, k). The leading axes broadcast. Differentiable in a and b. Beside bf16 a, a single matrix b may be f32.
 /// Errors: fewer than two axes, inner sizes or dtypes that differ, leading axes that do not broadcast.
 inline Tensor matmul(const Tensor& a, const Tensor& b, bool ta = false, bool tb = false) {
   check(a.defined() && b.defined(), "matmul: an operand is undefined");
   check(a.rank() >= 2 && b.rank() >= 2, "matmul: a ", a.shape(), " and b ", b.shape(), " need at least two axes each");
-  check(a.dtype() == b.dtype(), "matmul: a is ", a.dtype(), ", b is ", b.dtype(), "; convert one of them");
+  const bool flat = b.rank() == 2 && !ta;  // one matrix b for all of a: one tall product
+  check(a.dtype() == b.dtype() || (flat && b.dtype() == accumulator_dtype(a.dtype())), "matmul: a is ", a.dtype(), ", b is ", b.dtype(), "; convert one of them");
   check(a.device() == b.device(), "matmul: a is on ", a.device(), ", b on ", b.device());
   const i64 m = a.dim(ta ? -1 : -2), k = a.dim(ta ? -2 : -1), n = b.dim(tb ? -2 : -1);
   check(b.dim(tb ? -1 : -2) == k, "matmul: a ", a.shape(), ta ? " (transposed)" : "", " and b ", b.shape(),
@@ -47,7 +49,7 @@ inline Tensor matmul(const Tensor& a, const Tensor& b, bool ta = false, bool tb 
   Shape shape = batch;
   shape.push_back(m), shape.push_back(n);
   Tensor c = Tensor::empty(shape, a.dtype(), a.device());
-  const bool flat = b.rank() == 2 && !ta;  // one matrix b for all of a: one tall product
+  const Tensor factor = detail::converted_weights(b, a.dtype());
 
   if (c.numel() > 0)
     visit(a.device(), a.dtype(), "matmul", [&](auto on, auto t) {
@@ -55,7 +57,7 @@ inline Tensor matmul(const Tensor& a, const Tensor& b, bool ta = false, bool tb 
       kernels::Gemm<T> g;
       g.m = flat ? m * batch.numel() : m, g.n = n, g.k = k;
       g.a = a.data<T>(), g.lda = ta ? m : k, g.ta = ta;
-      g.b = b.data<T>(), g.ldb = tb ? k : n, g.tb = tb;
+      g.b = factor.data<T>(), g.ldb = tb ? k : n, g.tb = tb;
       g.c = c.data<T>(), g.ldc = n;
       if (flat || batch.numel() == 1) return kernels::gemm(on, g);
       const auto sa = detail::batch_strides(batch, detail::batch_of(a.shape()), m * k);
@@ -80,14 +82,18 @@ inline Tensor matmul(const Tensor& a, const Tensor& b, bool ta = false, bool tb 
     });
 
   const bool need_a = a.requires_grad(), need_b = b.requires_grad();
-  return record(c, "matmul", {a, b}, [a = a.detach(), b = b.detach(), ta, tb, flat, n, k, need_a, need_b](const Tensor& dc) {
+  return record(c, "matmul", {a, b}, [a = a.detach(), b = factor, ta, tb, flat, n, k, need_a, need_b, b_dtype = b.dtype()](const Tensor& dc) {
     Tensor da, db;  // of broadcast shape where the batch was: the tape sums them back
     // c = op(a) op(b):  d op(a) = dc op(b)^T,  d op(b) = op(a)^T dc
     if (need_a) da = ta ? matmul(b, dc, tb, true) : matmul(dc, b, false, !tb);
     if (need_b && flat) {
       const i64 count = a.shape().product(0, a.rank() - 1);
-      const Tensor rows = a.viewed_as({count, k}), drows = dc.viewed_as({count, n});
-      db = tb ? matmul(drows, rows, true, false) : matmul(rows, drows, true, false);
+      visit(dc.device(), dc.dtype(), "matmul", [&](auto on, auto t) {
+        using T = decltype(t);
+        const T *const rows = a.data<T>(), *const drows = dc.data<T>();
+        db = tb ? detail::weight_gradient(on, count, n, k, drows, rows, {n, k}, b_dtype)
+                : detail::weight_gradient(on, count, k, n, rows, drows, {k, n}, b_dtype);
+      });
     } else if (need_b) {
       db = tb ? matmul(dc, a, true, ta) : matmul(a, dc, !ta, false);
     }

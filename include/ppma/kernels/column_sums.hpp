@@ -1,0 +1,19 @@
+#pragma once
+// Sums over the rows of a matrix in the accumulator's type: the gradient of a bias, whatever dtype activations have.
+
+#include "ppma/core/device.hpp"
+#include "ppma/kernels/reduce.hpp"
+
+namespace ppma::inline PPMA_ABI::kernels {
+
+/// y[c] = sum over rows of x[r, c].
+template <class T>
+void column_sums(Cpu on, i64 rows, i64 cols, const T* x, acc_t<T>* y) {
+  sum_rows(on, rows, cols, x, y);
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels
+
+#if PPMA_CUDA
+#include "ppma/kernels/column_sums.cuh"
+#endif
