@@ -16,7 +16,7 @@ template <class T, std::size_t step, std::size_t... l>
 PPMA_INLINE void exchange_blocks(Vec<T>& a, Vec<T>& b, std::index_sequence<l...>) {
 #if PPMA_CUDA  // nvcc 13 hands the pack to the host compiler unexpanded
   const Vec<T> a0 = a, b0 = b;
-  ((a[l] = (l & step) == 0 ? a0[l] : b0[l - step], b[l] = (l & step) == 0 ? a0[l + step] : b0[l]), ...);
+  ((a[l] = (l & step) == 0 ? a0[l] : b0[l & ~step], b[l] = (l & step) == 0 ? a0[l | step] : b0[l]), ...);
 #else
   constexpr std::size_t n = sizeof...(l);
   const Vec<T> low = __builtin_shufflevector(a, b, ((l & step) == 0 ? l : n + l - step)...);
