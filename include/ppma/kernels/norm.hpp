@@ -214,4 +214,60 @@ void batch_norm_dx(Cpu, i64 rows, i64 cols, const T* dy, const T* x, const T* me
   });
 }
 
+/// f(c) for each channel c < n.
+template <class F>
+void channels(Cpu, i64 n, F f) {
+  for (i64 c = 0; c < n; ++c) f(c);
+}
+
+/// From a channel's batch statistics, or in evaluation its running ones: rstd and the factor rstd w; training moves the
+/// running ones.
+template <class A>
+struct BatchNormFactors {
+  bool training;
+  A rate, unbiased, eps;  // how far running statistics move; n / (n - 1)
+  const A* w;
+  A *running_mean, *running_var, *mean, *rstd, *scale;  // rstd: the biased variance on entry, if training
+  PPMA_HD void operator()(i64 c) const {
+    if (training) {
+      running_mean[c] += rate * (mean[c] - running_mean[c]);
+      running_var[c] += rate * (rstd[c] * unbiased - running_var[c]);
+    } else {
+      mean[c] = running_mean[c];
+      rstd[c] = running_var[c];
+    }
+    using std::sqrt;
+    rstd[c] = A(1) / sqrt(rstd[c] + eps);
+    scale[c] = rstd[c] * w[c];
+  }
+};
+
+/// dw = rstd sum dy (x - mean), which dw holds on entry, and the factors of dx = a dy + k (x - mean) + shift: in
+/// evaluation dx = rstd w dy; in training, with xhat = (x - mean) rstd, dx = rstd w (dy - db / n - xhat dw / n).
+template <class A>
+struct BatchNormBack {
+  bool training;
+  A n;
+  const A *w, *rstd, *db;
+  A *dw, *a, *k, *shift;  // a, k, shift: null where dx is not wanted
+  PPMA_HD void operator()(i64 c) const {
+    const A s = rstd[c];
+    dw[c] *= s;
+    if (a == nullptr) return;
+    a[c] = s * w[c];
+    k[c] = training ? -s * w[c] * s * dw[c] / n : A(0);
+    shift[c] = training ? -s * w[c] * db[c] / n : A(0);
+  }
+};
+
+struct CountUp {
+  i64* count;
+  PPMA_HD void operator()(i64 c) const { ++count[c]; }
+};
+
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#if PPMA_CUDA
+#include "ppma/kernels/batch_norm.cuh"
+#include "ppma/kernels/norm.cuh"
+#endif

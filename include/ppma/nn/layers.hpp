@@ -87,7 +87,7 @@ struct BatchNorm {
         running_var(Tensor::ones({channels})),
         num_batches_tracked(Tensor::zeros({}, DType::int64)) {}
   Tensor forward(const Tensor& x, const Context& ctx) {
-    if (ctx.training) ++*num_batches_tracked.data<i64>();
+    if (ctx.training) count_up(num_batches_tracked);
     return batch_norm(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps);
   }
   template <class V>

@@ -18,8 +18,11 @@ inline void check_affine(const char* op, const Tensor& x, const Tensor& w, const
   check(x.rank() >= 1 && x.dim(-1) > 0 && x.numel() > 0, op, ": x must have elements, got ", x.shape());
   check(w.shape() == Shape{x.dim(-1)} && b.shape() == w.shape(), op, ": w ", w.shape(), " and b ", b.shape(),
         " must both be (", x.dim(-1), "), the last axis of x ", x.shape());
-  check(x.dtype() == w.dtype() && x.dtype() == b.dtype(), op, ": x is ", x.dtype(), ", w ", w.dtype(), ", b ", b.dtype(),
-        "; they must have one dtype");
+  const DType wide = accumulator_dtype(x.dtype());
+  check(w.dtype() == wide && b.dtype() == wide, op, ": x is ", x.dtype(), ", w ", w.dtype(), ", b ", b.dtype(),
+        "; they must have one dtype (beside bf16, f32)");
+  check(w.device() == x.device() && b.device() == x.device(), op, ": x is on ", x.device(), ", w on ", w.device(), ", b on ",
+        b.device(), "; move them with .to()");
 }
 }  // namespace detail
 
@@ -30,13 +33,14 @@ inline Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, doub
   const i64 cols = x.dim(-1), rows = x.numel() / cols;
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device()), mean, rstd;
   if (needs_grad({x, w, b})) {
-    mean = Tensor::empty({rows}, x.dtype(), x.device());
-    rstd = Tensor::empty({rows}, x.dtype(), x.device());
+    mean = Tensor::empty({rows}, w.dtype(), x.device());
+    rstd = Tensor::empty({rows}, w.dtype(), x.device());
   }
   visit(x.device(), x.dtype(), "layer_norm", [&](auto on, auto t) {
     using T = decltype(t);
-    kernels::layer_norm(on, rows, cols, x.data<T>(), w.data<T>(), b.data<T>(), static_cast<T>(eps), y.data<T>(),
-                        mean.defined() ? mean.data<T>() : nullptr, mean.defined() ? rstd.data<T>() : nullptr);
+    using A = acc_t<T>;
+    kernels::layer_norm(on, rows, cols, x.data<T>(), w.data<A>(), b.data<A>(), static_cast<A>(eps), y.data<T>(),
+                        mean.defined() ? mean.data<A>() : nullptr, mean.defined() ? rstd.data<A>() : nullptr);
   });
   const bool need_x = x.requires_grad();
   return record(y, "layer_norm", {x, w, b}, [x = x.detach(), w = w.detach(), mean, rstd, rows, cols, need_x](const Tensor& dy) {
@@ -44,8 +48,9 @@ inline Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, doub
     if (need_x) dx = Tensor::empty(x.shape(), x.dtype(), x.device());
     visit(x.device(), x.dtype(), "layer_norm", [&](auto on, auto t) {
       using T = decltype(t);
-      kernels::layer_norm_backward(on, rows, cols, x.data<T>(), w.data<T>(), mean.data<T>(), rstd.data<T>(), dy.data<T>(),
-                                   need_x ? dx.data<T>() : nullptr, dw.data<T>(), db.data<T>());
+      using A = acc_t<T>;
+      kernels::layer_norm_backward(on, rows, cols, x.data<T>(), w.data<A>(), mean.data<A>(), rstd.data<A>(), dy.data<T>(),
+                                   need_x ? dx.data<T>() : nullptr, dw.data<A>(), db.data<A>());
     });
     return Grads{dx, dw, db};
   });
@@ -62,8 +67,10 @@ inline Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tens
             running_var.shape() == w.shape(),
         "batch_norm: running_mean ", running_mean.shape(), " and running_var ", running_var.shape(), " must both be (",
         x.dim(-1), ")");
-  check(running_mean.dtype() == x.dtype() && running_var.dtype() == x.dtype(), "batch_norm: x is ", x.dtype(),
-        ", the running statistics ", running_mean.dtype(), " and ", running_var.dtype(), "; they must have one dtype");
+  check(running_mean.dtype() == w.dtype() && running_var.dtype() == w.dtype(), "batch_norm: x is ", x.dtype(),
+        ", the running statistics ", running_mean.dtype(), " and ", running_var.dtype(), "; they must have one dtype (beside bf16, f32)");
+  check(running_mean.device() == x.device() && running_var.device() == x.device(), "batch_norm: x is on ", x.device(),
+        ", the running statistics are not; move them with .to()");
   const i64 cols = x.dim(-1), rows = x.numel() / cols;
   check(!training || rows > 1, "batch_norm: training needs more than one value per channel, x is ", x.shape(),
         "; use a larger batch or evaluate");
@@ -73,26 +80,14 @@ inline Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tens
 
   visit(x.device(), x.dtype(), "batch_norm", [&](auto on, auto t) {
     using T = decltype(t);
-    T *const m = mean.data<T>(), *const s = rstd.data<T>();
-    T *const run_m = running_mean.data<T>(), *const run_v = running_var.data<T>();
-    if (training) {
-      kernels::column_statistics(on, rows, cols, x.data<T>(), m, s);
-      const T unbiased = static_cast<T>(static_cast<double>(rows) / static_cast<double>(rows - 1));
-      const T rate = static_cast<T>(momentum);
-      for (i64 c = 0; c < cols; ++c) {
-        run_m[c] += rate * (m[c] - run_m[c]);
-        run_v[c] += rate * (s[c] * unbiased - run_v[c]);
-      }
-    } else {
-      std::copy_n(run_m, cols, m);
-      std::copy_n(run_v, cols, s);
-    }
+    using A = acc_t<T>;
+    A *const m = mean.data<A>(), *const s = rstd.data<A>();
+    if (training) kernels::column_statistics(on, rows, cols, x.data<T>(), m, s);
     Tensor scale = per_channel();  // rstd w
-    for (i64 c = 0; c < cols; ++c) {
-      s[c] = T(1) / std::sqrt(s[c] + static_cast<T>(eps));
-      scale.data<T>()[c] = s[c] * w.data<T>()[c];
-    }
-    kernels::normalize_columns(on, rows, cols, x.data<T>(), m, scale.data<T>(), b.data<T>(), y.data<T>());
+    const auto n = static_cast<double>(rows);
+    kernels::channels(on, cols, kernels::BatchNormFactors<A>{training, static_cast<A>(momentum), static_cast<A>(n / (n - 1)),
+                      static_cast<A>(eps), w.data<A>(), running_mean.data<A>(), running_var.data<A>(), m, s, scale.data<A>()});
+    kernels::normalize_columns(on, rows, cols, x.data<T>(), m, scale.data<A>(), b.data<A>(), y.data<T>());
   });
 
   const bool need_x = x.requires_grad();
@@ -101,25 +96,24 @@ inline Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tens
     Tensor dx, dw = like_w(), db = like_w();
     visit(x.device(), x.dtype(), "batch_norm", [&](auto on, auto t) {
       using T = decltype(t);
-      T *const pw = dw.data<T>(), *const pb = db.data<T>();
+      using A = acc_t<T>;
+      A *const pw = dw.data<A>(), *const pb = db.data<A>();
       // y = (x - mean) rstd w + b:  db = sum dy,  dw = rstd sum dy (x - mean)
-      kernels::column_gradient_sums(on, rows, cols, x.data<T>(), mean.data<T>(), dy.data<T>(), pb, pw);
-      for (i64 c = 0; c < cols; ++c) pw[c] *= rstd.data<T>()[c];
+      kernels::column_gradient_sums(on, rows, cols, x.data<T>(), mean.data<A>(), dy.data<T>(), pb, pw);
+      Tensor factors = Tensor::empty({3, cols}, w.dtype(), w.device());
+      A *const a = need_x ? factors.data<A>() : nullptr, *const k = need_x ? a + cols : nullptr, *const shift = need_x ? k + cols : nullptr;
+      kernels::channels(on, cols, kernels::BatchNormBack<A>{training, static_cast<A>(rows), w.data<A>(), rstd.data<A>(), pb, pw, a, k, shift});
       if (!need_x) return;
-      // evaluation:  dx = rstd w dy;  training, with xhat = (x - mean) rstd:  dx = rstd w (dy - db / n - xhat dw / n)
-      Tensor a = like_w(), k = like_w(), shift = like_w();
-      for (i64 c = 0; c < cols; ++c) {
-        const T s = rstd.data<T>()[c], n = static_cast<T>(rows);
-        a.data<T>()[c] = s * w.data<T>()[c];
-        k.data<T>()[c] = training ? -s * w.data<T>()[c] * s * pw[c] / n : T(0);
-        shift.data<T>()[c] = training ? -s * w.data<T>()[c] * pb[c] / n : T(0);
-      }
       dx = Tensor::empty(x.shape(), x.dtype(), x.device());
-      kernels::batch_norm_dx(on, rows, cols, dy.data<T>(), x.data<T>(), mean.data<T>(), a.data<T>(), k.data<T>(),
-                             shift.data<T>(), dx.data<T>());
+      kernels::batch_norm_dx(on, rows, cols, dy.data<T>(), x.data<T>(), mean.data<A>(), a, k, shift, dx.data<T>());
     });
     return Grads{dx, dw, db};
   });
+}
+
+/// Adds 1 to an int64 count where it lies.
+inline void count_up(Tensor& count) {
+  visit(count.device(), DType::f32, "count_up", [&](auto on, auto) { kernels::channels(on, 1, kernels::CountUp{count.data<i64>()}); });
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,197 @@
+#pragma once
+// Batch norm on the GPU: statistics of columns in one read, and the passes that use them.
+
+#include <algorithm>
+
+#include "ppma/core/buffer.hpp"
+#include "ppma/kernels/column_sums.cuh"
+#include "ppma/kernels/norm.cuh"
+
+namespace ppma::inline PPMA_ABI::kernels {
+
+namespace detail {
+
+// (count, mean, squares) takes in another group of numbers: Chan, Golub and LeVeque, 1983.
+template <class A>
+__device__ __forceinline__ void join_statistics(A& count, A& mean, A& squares, A n, A m, A s) {
+  if (n == 0) return;
+  const A all = count + n, gap = m - mean, part = n / all;
+  squares += s + gap * gap * count * part;
+  mean += gap * part;
+  count = all;
+}
+
+// partial (pieces, 3, cols): count, mean and sum of squared distances. Eight rows a thread are one group.
+template <class T, int V>
+__global__ void __launch_bounds__(256) statistics_pieces(i64 rows, i64 cols, i64 per_block, const T* x, acc_t<T>* partial) {
+  using A = acc_t<T>;
+  constexpr int group = 8;
+  __shared__ A shared[3][256];
+  const i64 c = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
+  const i64 end = min(rows, (blockIdx.y + 1) * per_block);
+  A count = 0, mean[V] = {}, squares[V] = {};
+  if (c < cols)
+    for (i64 r = blockIdx.y * per_block + threadIdx.y; r < end; r += group * blockDim.y) {
+      A v[group][V];
+      int n = 0;
+#pragma unroll
+      for (int j = 0; j < group; ++j)
+        if (const i64 at = r + j * static_cast<i64>(blockDim.y); at < end) load_pack<V>(x + at * cols + c, v[j]), n = j + 1;
+      const A each = A(1) / static_cast<A>(n), all = count + static_cast<A>(n), part = static_cast<A>(n) / all;
+#pragma unroll
+      for (int i = 0; i < V; ++i) {
+        A m = 0, s = 0;
+#pragma unroll
+        for (int j = 0; j < group; ++j) m += j < n ? v[j][i] : A(0);
+        m *= each;
+#pragma unroll
+        for (int j = 0; j < group; ++j) s += j < n ? (v[j][i] - m) * (v[j][i] - m) : A(0);
+        const A gap = m - mean[i];
+        squares[i] += s + gap * gap * count * part;
+        mean[i] += gap * part;
+      }
+      count = all;
+    }
+  const int at = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
+#pragma unroll
+  for (int i = 0; i < V; ++i) {
+    __syncthreads();
+    shared[0][at] = count, shared[1][at] = mean[i], shared[2][at] = squares[i];
+    for (int half = static_cast<int>(blockDim.y) / 2; half > 0; half /= 2) {
+      __syncthreads();
+      if (static_cast<int>(threadIdx.y) < half) {
+        const int other = at + half * static_cast<int>(blockDim.x);
+        join_statistics(shared[0][at], shared[1][at], shared[2][at], shared[0][other], shared[1][other], shared[2][other]);
+      }
+    }
+    if (threadIdx.y == 0 && c < cols)
+#pragma unroll
+      for (int k = 0; k < 3; ++k) partial[(static_cast<i64>(blockIdx.y) * 3 + k) * cols + c + i] = shared[k][at];
+  }
+}
+
+template <class A>
+__global__ void __launch_bounds__(1024) statistics_finish(i64 pieces, i64 cols, const A* partial, A* mean, A* var) {
+  __shared__ double shared[3][1024];
+  const i64 c = static_cast<i64>(blockIdx.x) * 32 + threadIdx.x;
+  double count = 0, m = 0, s = 0;
+  if (c < cols)
+    for (i64 i = threadIdx.y; i < pieces; i += 32)
+      join_statistics<double>(count, m, s, partial[3 * i * cols + c], partial[(3 * i + 1) * cols + c], partial[(3 * i + 2) * cols + c]);
+  const int at = static_cast<int>(threadIdx.y * 32 + threadIdx.x);
+  shared[0][at] = count, shared[1][at] = m, shared[2][at] = s;
+  for (int half = 16; half > 0; half /= 2) {
+    __syncthreads();
+    if (static_cast<int>(threadIdx.y) < half) {
+      const int other = at + half * 32;
+      join_statistics(shared[0][at], shared[1][at], shared[2][at], shared[0][other], shared[1][other], shared[2][other]);
+    }
+  }
+  if (threadIdx.y == 0 && c < cols) mean[c] = static_cast<A>(shared[1][at]), var[c] = static_cast<A>(shared[2][at] / shared[0][at]);
+}
+
+// y = a u + b (x - mean) + c a column; `u` null: y = (x - mean) b + c. Each thread keeps its columns' numbers.
+template <class T, int V>
+__global__ void __launch_bounds__(256)
+    columns_affine(i64 rows, i64 cols, i64 per_block, const T* u, const acc_t<T>* a, const T* x, const acc_t<T>* mean,
+                   const acc_t<T>* b, const acc_t<T>* shift, T* y) {
+  using A = acc_t<T>;
+  const i64 c = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
+  if (c >= cols) return;
+  A av[V] = {}, mv[V], bv[V], sv[V];
+  if (u) load_pack<V>(a + c, av);
+  load_pack<V>(mean + c, mv);
+  load_pack<V>(b + c, bv);
+  load_pack<V>(shift + c, sv);
+  const i64 end = min(rows, (blockIdx.y + 1) * per_block);
+#pragma unroll 4
+  for (i64 r = blockIdx.y * per_block + threadIdx.y; r < end; r += blockDim.y) {
+    A v[V], uv[V];
+    load_pack<V>(x + r * cols + c, v);
+#pragma unroll
+    for (int i = 0; i < V; ++i) v[i] = (v[i] - mv[i]) * bv[i] + sv[i];
+    if (u) {
+      load_pack<V>(u + r * cols + c, uv);
+#pragma unroll
+      for (int i = 0; i < V; ++i) v[i] += av[i] * uv[i];
+    }
+    store_pack<V>(y + r * cols + c, v);
+  }
+}
+template <class T>
+void affine_of_columns(i64 rows, i64 cols, const T* u, const acc_t<T>* a, const T* x, const acc_t<T>* mean,
+                       const acc_t<T>* b, const acc_t<T>* shift, T* y) {
+  with_pack<T>(cols, [&](auto v) {
+    constexpr int V = decltype(v)::value;
+    const ColumnGrid g = column_grid(rows, cols, V, 132 * 32);
+    columns_affine<T, V><<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, u, a, x, mean, b, shift, y);
+  });
+  cuda::launched("batch_norm");
+}
+
+template <class T>
+struct BatchNormTerms {
+  const T *x, *dy;
+  const acc_t<T>* mean;
+  i64 cols;
+  template <int V>
+  __device__ void operator()(i64 r, i64 c, acc_t<T> (&sum)[2][V]) const {
+    acc_t<T> v[V], g[V], m[V];
+    load_pack<V>(x + r * cols + c, v);
+    load_pack<V>(dy + r * cols + c, g);
+    load_pack<V>(mean + c, m);
+#pragma unroll
+    for (int i = 0; i < V; ++i) sum[0][i] += g[i], sum[1][i] += g[i] * (v[i] - m[i]);
+  }
+};
+
+template <class F>
+__global__ void each_channel(i64 n, F f) {
+  for (i64 c = cuda::first(); c < n; c += cuda::stride()) f(c);
+}
+
+}  // namespace detail
+
+template <class T>
+void column_statistics(Cuda, i64 rows, i64 cols, const T* x, acc_t<T>* mean, acc_t<T>* var) {
+  using A = acc_t<T>;
+  with_pack<T>(cols, [&](auto v) {
+    constexpr int V = decltype(v)::value;
+    const detail::ColumnGrid g = detail::column_grid(rows, cols, V);
+    const Workspace<A> partial(static_cast<i64>(g.grid.y) * 3 * cols, Device::cuda);
+    detail::statistics_pieces<T, V><<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, x, partial.data());
+    detail::statistics_finish<A><<<static_cast<unsigned>((cols + 31) / 32), dim3(32, 32), 0, cuda::stream()>>>(
+        g.grid.y, cols, partial.data(), mean, var);
+  });
+  cuda::launched("batch_norm");
+}
+
+template <class T>
+void normalize_columns(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* mean, const acc_t<T>* scale,
+                       const acc_t<T>* shift, T* y) {
+  detail::affine_of_columns<T>(rows, cols, nullptr, nullptr, x, mean, scale, shift, y);
+}
+
+template <class T>
+void column_gradient_sums(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* mean, const T* dy, acc_t<T>* sum_dy,
+                          acc_t<T>* sum_dyx) {
+  using A = acc_t<T>;
+  with_pack<T>(cols, [&](auto v) {
+    detail::sum_columns_of<A, decltype(v)::value, 2>(rows, cols, detail::BatchNormTerms<T>{x, dy, mean, cols},
+                                                     detail::PutTwo<A>{sum_dy, sum_dyx, cols}, "batch_norm");
+  });
+}
+
+template <class T>
+void batch_norm_dx(Cuda, i64 rows, i64 cols, const T* dy, const T* x, const acc_t<T>* mean, const acc_t<T>* a,
+                   const acc_t<T>* b, const acc_t<T>* c, T* dx) {
+  detail::affine_of_columns(rows, cols, dy, a, x, mean, b, c, dx);
+}
+
+template <class F>
+void channels(Cuda, i64 n, F f) {
+  detail::each_channel<<<cuda::blocks(n, 128), 128, 0, cuda::stream()>>>(n, f);
+  cuda::launched("batch_norm");
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels
