@@ -12,9 +12,17 @@
 #if defined(__CUDACC__)
 #define PPMA_CUDA 1
 #define PPMA_HD __host__ __device__
+#pragma nv_diag_suppress 1675  // it hands "GCC unroll" to the host compiler, but does not know it itself
 #else
 #define PPMA_CUDA 0
 #define PPMA_HD
+#endif
+
+// True in the pass of nvcc that makes device code.
+#if defined(__CUDA_ARCH__)
+#define PPMA_ON_DEVICE 1
+#else
+#define PPMA_ON_DEVICE 0
 #endif
 
 // OpenMP: pragmas go through PPMA_OMP, so that a build without OpenMP has no unknown-pragma warning.

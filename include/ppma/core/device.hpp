@@ -55,4 +55,14 @@ decltype(auto) visit(Device device, DType dtype, const char* op, F&& f) {
   return dtype == DType::f32 ? f(Cpu{}, float{}) : f(Cpu{}, double{});
 }
 
+/// Calls f(tag) for a device: for kernels that move bytes, whatever they mean.
+template <class F>
+decltype(auto) visit_device(Device device, const char* op, F&& f) {
+#if PPMA_CUDA
+  if (device == Device::cuda) return f(Cuda{});
+#endif
+  check(device == Device::cpu, op, ": this program was compiled without CUDA; move the tensors with .to(Device::cpu)");
+  return f(Cpu{});
+}
+
 }  // namespace ppma::inline PPMA_ABI

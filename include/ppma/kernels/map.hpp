@@ -18,7 +18,7 @@ namespace ppma::inline PPMA_ABI {
 
 /// g(lane) for each lane of a Vec, or g(x) of a scalar: for functions that have no vector form.
 template <class V, class G>
-PPMA_INLINE V each_lane(V x, G g) {
+PPMA_HD PPMA_INLINE V each_lane(V x, G g) {
   if constexpr (std::is_floating_point_v<V>) {
     return g(x);
   } else {
@@ -30,7 +30,7 @@ PPMA_INLINE V each_lane(V x, G g) {
 
 /// A double as the element type of V: x * constant<V>(0.5).
 template <class V>
-PPMA_INLINE constexpr auto constant(double value) {
+PPMA_HD PPMA_INLINE constexpr auto constant(double value) {
   return static_cast<detail::LaneOf<V>>(value);
 }
 
@@ -167,3 +167,7 @@ void map(Cpu, const Shape& out, const Shape& shape_a, const T* a, const Shape& s
 
 }  // namespace kernels
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/kernels/map.cuh"
+#endif

@@ -132,3 +132,7 @@ void permute(Cpu, const Shape& shape, const int* axes, const T* x, T* y) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#if PPMA_CUDA
+#include "ppma/kernels/permute.cuh"
+#endif

@@ -185,4 +185,14 @@ void extreme(Cpu, i64 outer, i64 n, i64 inner, T sign, const T* x, T* best, i64*
   });
 }
 
+/// dx (outer, n, inner), zeros before, gets dy (outer, inner) at each line's index: the gradient of extreme.
+template <class T>
+void scatter_extreme(Cpu, i64 outer, i64 n, i64 inner, const i64* index, const T* dy, T* dx) {
+  for (i64 i = 0; i < outer * inner; ++i) dx[(i / inner * n + index[i]) * inner + i % inner] = dy[i];
+}
+
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#if PPMA_CUDA
+#include "ppma/kernels/reduce.cuh"
+#endif

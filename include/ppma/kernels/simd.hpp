@@ -252,3 +252,7 @@ PPMA_INLINE V erf_of(V x) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/kernels/simd.cuh"
+#endif

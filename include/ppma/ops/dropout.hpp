@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -25,6 +26,13 @@ void dropout(Cpu, i64 n, double p, const Rng& rng, u64 first, const T* x, T* y) 
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/ops/dropout.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 /// Each element is 0 with probability p, else x / (1 - p). Advances rng. Call it in training only.
 inline Tensor dropout(const Tensor& x, double p, Rng& rng) {
@@ -63,7 +71,8 @@ inline Tensor drop_path(const Tensor& x, double p, Rng& rng) {
   if (p == 0) return x;
   Shape per_sample{x.dim(0)};
   while (per_sample.rank() < x.rank()) per_sample.push_back(1);
-  return mul(x, drop_path_factors(x.dim(0), p, rng, x.dtype()).viewed_as(per_sample));
+  const Tensor factors = drop_path_factors(x.dim(0), p, rng, accumulator_dtype(x.dtype())).to(x.device());
+  return mul(x, cast(factors, x.dtype()).viewed_as(per_sample));
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -37,7 +37,9 @@ inline Tensor permuted(const Tensor& x, const std::vector<int>& axes) {
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   const auto move = [&](auto unit) {
     using T = decltype(unit);
-    kernels::permute(Cpu{}, x.shape(), axes.data(), static_cast<const T*>(x.raw()), static_cast<T*>(y.raw()));
+    visit_device(x.device(), "permute", [&](auto on) {
+      kernels::permute(on, x.shape(), axes.data(), static_cast<const T*>(x.raw()), static_cast<T*>(y.raw()));
+    });
   };
   switch (size_of(x.dtype())) {
     case 1:
@@ -87,15 +89,19 @@ inline Shape with_axis(const Shape& shape, int axis, i64 size) {
 inline Tensor cut(const Tensor& x, int axis, i64 start, i64 length) {
   const AroundAxis s(x, axis);
   Tensor y = Tensor::empty(with_size(x.shape(), axis, length), x.dtype(), x.device());
-  kernels::copy_rows(Cpu{}, s.outer, length * s.inner, static_cast<const char*>(x.raw()) + start * s.inner,
-                     s.n * s.inner, y.raw(), length * s.inner);
+  visit_device(x.device(), "narrow", [&](auto on) {
+    kernels::copy_rows(on, s.outer, length * s.inner, static_cast<const char*>(x.raw()) + start * s.inner,
+                       s.n * s.inner, y.raw(), length * s.inner);
+  });
   return y;
 }
 // Puts x at `start` of one axis of y.
 inline void paste(const Tensor& x, Tensor& y, int axis, i64 start) {
   const AroundAxis from(x, axis), to(y, axis);
-  kernels::copy_rows(Cpu{}, to.outer, from.n * from.inner, x.raw(), from.n * from.inner,
-                     static_cast<char*>(y.raw()) + start * to.inner, to.n * to.inner);
+  visit_device(x.device(), "concat", [&](auto on) {
+    kernels::copy_rows(on, to.outer, from.n * from.inner, x.raw(), from.n * from.inner,
+                       static_cast<char*>(y.raw()) + start * to.inner, to.n * to.inner);
+  });
 }
 
 }  // namespace detail
@@ -196,9 +202,11 @@ inline Tensor flip(const Tensor& x, int axis) {
     Tensor y = Tensor::empty(t.shape(), t.dtype(), t.device());
     const char* from = static_cast<const char*>(t.raw());
     char* to = static_cast<char*>(y.raw());
-    for (i64 k = 0; k < s.n; ++k)
-      kernels::copy_rows(Cpu{}, s.outer, s.inner, from + k * s.inner, s.n * s.inner, to + (s.n - 1 - k) * s.inner,
-                         s.n * s.inner);
+    visit_device(t.device(), "flip", [&](auto on) {
+      for (i64 k = 0; k < s.n; ++k)
+        kernels::copy_rows(on, s.outer, s.inner, from + k * s.inner, s.n * s.inner, to + (s.n - 1 - k) * s.inner,
+                           s.n * s.inner);
+    });
     return y;
   };
   return record(reversed(x), "flip", {x}, [reversed](const Tensor& dy) { return Grads{reversed(dy)}; });
@@ -220,6 +228,15 @@ inline Tensor cast(const Tensor& x, DType dtype) {
                 [converted, before = x.dtype()](const Tensor& dy) { return Grads{converted(dy, before)}; });
 }
 
+namespace functions {
+struct First {
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V a, V) const {
+    return a;
+  }
+};
+}  // namespace functions
+
 /// x repeated to `shape` where its sizes are 1 or absent.
 inline Tensor broadcast_to(const Tensor& x, const Shape& shape) {
   detail::check_defined("broadcast_to", x);
@@ -230,7 +247,7 @@ inline Tensor broadcast_to(const Tensor& x, const Shape& shape) {
   visit(x.device(), x.dtype(), "broadcast_to", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::map(on, shape, x.shape(), x.data<T>(), x.shape(), x.data<T>(), y.data<T>(),
-                 [](auto a, auto) { return a; });
+                 functions::First{});
   });
   return record(y, "broadcast_to", {x}, [](const Tensor& dy) { return Grads{dy}; });  // the engine sums it back
 }

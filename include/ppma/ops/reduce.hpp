@@ -69,14 +69,11 @@ inline Extreme extreme(const char* op, const Tensor& x, int axis, bool keepdim, 
     using T = decltype(t);
     kernels::extreme(on, outer, n, inner, static_cast<T>(sign), x.data<T>(), y.data<T>(), index.data<i64>());
   });
-  y = record(y, op, {x}, [op, shape = x.shape(), index, n, inner](const Tensor& dy) {
+  y = record(y, op, {x}, [op, shape = x.shape(), index, outer, n, inner](const Tensor& dy) {
     Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.device());
-    visit(dy.device(), dy.dtype(), op, [&](auto, auto t) {
+    visit(dy.device(), dy.dtype(), op, [&](auto on, auto t) {
       using T = decltype(t);
-      const T* g = dy.data<T>();
-      const i64* at = index.data<i64>();
-      T* p = dx.data<T>();
-      for (i64 i = 0; i < dy.numel(); ++i) p[(i / inner * n + at[i]) * inner + i % inner] = g[i];
+      kernels::scatter_extreme(on, outer, n, inner, index.data<i64>(), dy.data<T>(), dx.data<T>());
     });
     return Grads{dx};
   });

@@ -68,6 +68,13 @@ void rotary(Cpu, i64 batch, i64 tokens, i64 heads, i64 d, const T* x, const T* c
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/ops/rotary.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
@@ -79,25 +86,30 @@ struct RotaryTables {
 inline RotaryTables rotary_tables(const Tensor& angle, i64 tokens) {
   struct Entry {
     std::vector<double> angle;
+    Tensor device_angle;
     DType dtype;
     i64 tokens;
     RotaryTables tables;
   };
+  // On the GPU by where the angle lies: reading it back would wait. The entry keeps the angle, so that no other gets its place.
+  const bool host = angle.device() == Device::cpu;
   static std::mutex mutex;
   static std::list<Entry>* const kept = new std::list<Entry>;  // never destroyed, like the pool under it
-  const std::vector<double> key = angle.to_vector<double>();
+  const std::vector<double> key = host ? angle.to_vector<double>() : std::vector<double>();
   const std::lock_guard<std::mutex> lock(mutex);
   for (auto e = kept->begin(); e != kept->end(); ++e)
-    if (e->tokens == tokens && e->dtype == angle.dtype() && e->angle == key) {
+    if (e->tokens == tokens && e->dtype == angle.dtype() && e->device_angle.defined() != host &&
+        (host ? e->angle == key : e->device_angle.raw() == angle.raw())) {
       kept->splice(kept->begin(), *kept, e);
       return e->tables;
     }
-  RotaryTables tables{Tensor::empty({tokens, angle.dim(0)}, angle.dtype()), Tensor::empty({tokens, angle.dim(0)}, angle.dtype())};
+  const auto table = [&] { return Tensor::empty({tokens, angle.dim(0)}, angle.dtype(), angle.device()); };
+  RotaryTables tables{table(), table()};
   visit(angle.device(), angle.dtype(), "rotary", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::rotary_tables(on, tokens, angle.dim(0), angle.data<T>(), tables.cosine.data<T>(), tables.sine.data<T>());
   });
-  kept->push_front({key, angle.dtype(), tokens, tables});
+  kept->push_front({key, host ? Tensor() : angle.detach(), angle.dtype(), tokens, tables});
   if (kept->size() > 8) kept->pop_back();
   return tables;
 }
@@ -127,14 +139,14 @@ inline Tensor rotary(const Tensor& x, const Tensor& angle, i64 heads, double sca
   const i64 d = x.dim(3) / heads, tokens = x.dim(1) * x.dim(2);
   check(d % 2 == 0, "rotary: the head width ", d, " is odd; channels are turned in pairs");
   check(angle.shape() == Shape{d}, "rotary: angle must be (", d, "), one entry a channel of a head, got ", angle.shape());
-  check(angle.dtype() == x.dtype(), "rotary: x is ", x.dtype(), ", angle is ", angle.dtype(), "; convert angle");
+  check(angle.dtype() == accumulator_dtype(x.dtype()), "rotary: x is ", x.dtype(), ", angle is ", angle.dtype(), "; convert angle");
   const detail::RotaryTables tables = detail::rotary_tables(angle, tokens);
   const auto run = [tables, heads, d, tokens, scale](const Tensor& from, bool back) {
     Tensor to = Tensor::empty(from.shape(), from.dtype(), from.device());
     visit(from.device(), from.dtype(), "rotary", [&](auto on, auto t) {
       using T = decltype(t);
-      kernels::rotary(on, from.dim(0), tokens, heads, d, from.data<T>(), tables.cosine.data<T>(), tables.sine.data<T>(),
-                      static_cast<T>(scale), back, to.data<T>());
+      kernels::rotary(on, from.dim(0), tokens, heads, d, from.data<T>(), tables.cosine.data<acc_t<T>>(),
+                      tables.sine.data<acc_t<T>>(), static_cast<acc_t<T>>(scale), back, to.data<T>());
     });
     return to;
   };

@@ -18,6 +18,7 @@
 #include "ppma/core/error.hpp"
 #include "ppma/core/random.hpp"
 #include "ppma/core/shape.hpp"
+#include "ppma/kernels/convert.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -118,16 +119,12 @@ class Tensor {
   void copy_from(const Tensor& source) {
     check(source.shape() == shape_, "copy_from: shape ", source.shape(), " into ", shape_);
     if (source.dtype() == dtype_) return copy_bytes(raw(), device(), source.raw(), source.device(), bytes());
-    if (device() != Device::cpu || source.device() != Device::cpu) {  // converted on the host
-      Tensor here = empty(shape_, dtype_);
-      here.copy_from(source.to(Device::cpu));
-      return copy_from(here);
-    }
+    if (source.device() != device()) return copy_from(source.to(device()));
     visit_any(dtype_, [&](auto to) {
       visit_any(source.dtype(), [&](auto from) {
-        const auto* s = source.data<decltype(from)>();
-        auto* d = data<decltype(to)>();
-        for (i64 i = 0; i < numel(); ++i) d[i] = cast_to<decltype(to)>(static_cast<double>(s[i]));
+        visit_device(device(), "copy_from", [&](auto on) {
+          kernels::convert(on, numel(), source.data<decltype(from)>(), data<decltype(to)>());
+        });
       });
     });
   }

@@ -1,0 +1,23 @@
+#pragma once
+// Conversion between dtypes on the GPU.
+
+#include "ppma/core/cuda.cuh"
+#include "ppma/kernels/convert.hpp"
+
+namespace ppma::inline PPMA_ABI::kernels {
+
+namespace detail {
+template <class From, class To>
+__global__ void __launch_bounds__(256) convert_elements(i64 n, const From* x, To* y) {
+  for (i64 i = cuda::first(); i < n; i += cuda::stride()) y[i] = converted<To>(x[i]);
+}
+}  // namespace detail
+
+template <class From, class To>
+void convert(Cuda, i64 n, const From* x, To* y) {
+  if (n == 0) return;
+  detail::convert_elements<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(n, x, y);
+  cuda::launched("convert");
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels
