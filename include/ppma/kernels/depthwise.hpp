@@ -26,7 +26,7 @@ struct DepthwiseShape {
 
 /// Weights (C,1,k,k) as (k*k, C); `turned` by half a turn, as the gradient of the input needs them.
 template <class T>
-void depthwise_pack(i64 c, i64 k, const T* w, bool turned, T* packed) {
+void depthwise_pack(Cpu, i64 c, i64 k, const T* w, bool turned, T* packed) {
   for (i64 t = 0; t < k * k; ++t)
     for (i64 i = 0; i < c; ++i) packed[t * c + i] = w[i * k * k + (turned ? k * k - 1 - t : t)];
 }
@@ -254,3 +254,7 @@ void depthwise_dw(Cpu, const DepthwiseShape& s, const T* x, const T* dy, T* dw, 
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#if PPMA_CUDA
+#include "ppma/kernels/depthwise.cuh"
+#endif

@@ -20,17 +20,22 @@ inline Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b
   check(!b.defined() || b.shape() == Shape{x.dim(3)}, "depthwise_conv2d: b must be (", x.dim(3), "), got ", b.shape());
   check(!add.defined() || add.shape() == x.shape(), "depthwise_conv2d: add ", add.shape(), " must have the shape of x ",
         x.shape());
-  check(x.dtype() == w.dtype() && (!b.defined() || b.dtype() == x.dtype()) && (!add.defined() || add.dtype() == x.dtype()),
-        "depthwise_conv2d: x is ", x.dtype(), ", w is ", w.dtype(), "; x, w, b and add must have one dtype");
+  const DType wide = accumulator_dtype(x.dtype());
+  check(w.dtype() == wide && (!b.defined() || b.dtype() == wide) && (!add.defined() || add.dtype() == x.dtype()),
+        "depthwise_conv2d: x is ", x.dtype(), ", w is ", w.dtype(),
+        "; x, w, b and add must have one dtype (beside bf16 x and add, w and b are f32)");
+  check(w.device() == x.device() && (!b.defined() || b.device() == x.device()) && (!add.defined() || add.device() == x.device()),
+        "depthwise_conv2d: x is on ", x.device(), ", w, b or add is not; move them with .to()");
   const kernels::DepthwiseShape shape{x.dim(0), x.dim(1), x.dim(2), x.dim(3), w.dim(2)};
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());  // (B,H,W,C)
   // dst = convolution of src with the weights, turned by half a turn for the gradient of x.
   const auto run = [shape](const Tensor& src, const Tensor& weight, bool turned, const Tensor& bias, const Tensor& plus, Tensor& dst) {
     visit(src.device(), src.dtype(), "depthwise_conv2d", [&](auto on, auto t) {
       using T = decltype(t);
-      const Workspace<T> packed(weight.numel());  // (k*k, C)
-      kernels::depthwise_pack(shape.c, shape.k, weight.data<T>(), turned, packed.data());
-      kernels::depthwise(on, shape, src.data<T>(), static_cast<const T*>(packed.data()), bias.defined() ? bias.data<T>() : nullptr,
+      using A = acc_t<T>;
+      const Workspace<A> packed(weight.numel(), on.device);  // (k*k, C)
+      kernels::depthwise_pack(on, shape.c, shape.k, weight.data<A>(), turned, packed.data());
+      kernels::depthwise(on, shape, src.data<T>(), static_cast<const A*>(packed.data()), bias.defined() ? bias.data<A>() : nullptr,
                          plus.defined() ? plus.data<T>() : nullptr, dst.data<T>());
     });
   };
@@ -53,7 +58,7 @@ inline Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b
       db = Tensor::empty({shape.c}, w.dtype(), w.device());
       visit(dy.device(), dy.dtype(), "depthwise_conv2d", [&](auto on, auto t) {
         using T = decltype(t);
-        kernels::depthwise_dw(on, shape, x.data<T>(), dy.data<T>(), dw.data<T>(), db.data<T>());
+        kernels::depthwise_dw(on, shape, x.data<T>(), dy.data<T>(), dw.data<acc_t<T>>(), db.data<acc_t<T>>());
       });
     }
     return Grads{dx, dw, db, adds_x ? Tensor() : dy};
