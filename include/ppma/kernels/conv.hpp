@@ -315,3 +315,7 @@ void convolve_dw(Cpu, const ConvMap& m, const T* x, const T* dy, T* dw) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#if PPMA_CUDA
+#include "ppma/kernels/conv.cuh"
+#endif

@@ -17,10 +17,6 @@ namespace ppma::inline PPMA_ABI::kernels {
 namespace detail {
 
 template <class T, int V>
-struct alignas(sizeof(T) * V) RawElements {
-  typename RawPack<(sizeof(T) * V)>::type bits;
-};
-template <class T, int V>
 __device__ __forceinline__ RawElements<T, V> load_raw(const T* p) {
   return *reinterpret_cast<const RawElements<T, V>*>(p);
 }

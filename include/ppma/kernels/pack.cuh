@@ -74,6 +74,12 @@ __device__ __forceinline__ void store_pack(T* p, const acc_t<T> (&v)[V]) {
   for (int i = 0; i < bytes / piece; ++i) reinterpret_cast<Raw*>(p)[i] = raw[i];
 }
 
+/// V elements as they lie in memory, moved at once.
+template <class T, int V>
+struct alignas(sizeof(T) * V) RawElements {
+  typename detail::RawPack<(sizeof(T) * V)>::type bits;
+};
+
 /// Calls f(constant V) with the widest pack that divides rows of `cols` elements: 16 bytes or one element.
 template <class T, class F>
 void with_pack(i64 cols, F&& f) {

@@ -1,9 +1,10 @@
 #pragma once
 // Convolution of channels-last images with weights as they are published, (O, I/groups, kh, kw).
 
+#include "ppma/kernels/column_sums.hpp"
 #include "ppma/kernels/conv.hpp"
-#include "ppma/kernels/reduce.hpp"
 #include "ppma/ops/depthwise.hpp"
+#include "ppma/ops/weights.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -27,8 +28,8 @@ inline kernels::ConvMap conv_map(const Shape& x, const Shape& w, const Shape& y,
 
 // dx: pixel s*j + r of x meets the taps k = (r + padding) mod s, + s, + 2 s ..., and tap k sees dy at
 // j + (r + padding - k) / s. So the pixels of one remainder r (in y and in x) are a convolution of dy with stride 1.
-template <class T>
-void conv_dx(Cpu on, const Shape& x, const Shape& w, const Shape& y, const ConvOptions& options, const T* weight, const T* dy,
+template <class On, class T>
+void conv_dx(On on, const Shape& x, const Shape& w, const Shape& y, const ConvOptions& options, const T* weight, const T* dy,
              T* dx) {
   struct TapRange {
     i64 last, count, first_dy;  // the largest tap; how many; where it sees dy for j = 0
@@ -40,7 +41,7 @@ void conv_dx(Cpu on, const Shape& x, const Shape& w, const Shape& y, const ConvO
     return TapRange{last, count, (r + options.padding - last) / s};
   };
   const i64 kk = w[2] * w[3];
-  if (s > w[2] || s > w[3]) std::fill_n(dx, x.numel(), T(0));  // some pixels meet no tap
+  if (s > w[2] || s > w[3]) zero_bytes(dx, on.device, x.numel() * size_of(dtype_of<T>));  // some pixels meet no tap
   for (i64 ry = 0; ry < std::min(s, x[1]); ++ry)
     for (i64 rx = 0; rx < std::min(s, x[2]); ++rx) {
       const TapRange ty = taps_of(ry, w[2]), tx = taps_of(rx, w[3]);
@@ -59,7 +60,7 @@ void conv_dx(Cpu on, const Shape& x, const Shape& w, const Shape& y, const ConvO
 }  // namespace detail
 
 /// y (B,OH,OW,O) of x (B,H,W,I), w (O,I/groups,kh,kw), b (O) or undefined; OH = (H + 2 padding - kh) / stride + 1.
-/// Differentiable in all three. A depthwise convolution with stride 1 and "same" padding goes to its own
+/// Differentiable in all three. Beside bf16 x, w may be f32 and b is f32. A depthwise convolution with stride 1 and "same" padding goes to its own
 /// kernel.
 /// Errors: ranks, channels that groups do not divide, a kernel larger than the padded image, dtypes.
 inline Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const ConvOptions& options = {}) {
@@ -75,26 +76,27 @@ inline Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
   check(w.dim(1) * groups == x.dim(3), "conv2d: x ", x.shape(), " has ", x.dim(3), " channels, w ", w.shape(), " with ",
         groups, " groups takes ", w.dim(1) * groups);
   check(!b.defined() || b.shape() == Shape{w.dim(0)}, "conv2d: b must be (", w.dim(0), "), got ", b.shape());
-  check(x.dtype() == w.dtype() && (!b.defined() || b.dtype() == w.dtype()), "conv2d: x is ", x.dtype(), ", w is ",
-        w.dtype(), "; x, w and b must have one dtype");
+  detail::check_weights("conv2d", x, w, b);
   const i64 kh = w.dim(2), kw = w.dim(3), h = x.dim(1) + 2 * padding, width = x.dim(2) + 2 * padding;
   check(kh >= 1 && kw >= 1 && kh <= h && kw <= width, "conv2d: a ", kh, "x", kw, " kernel on an image of ", x.shape(),
         " with padding ", padding, "; the kernel must fit into the padded image");
 
-  if (groups == x.dim(3) && groups == w.dim(0) && groups > 1 && kh == kw && kh % 2 == 1 && padding == kh / 2 && stride == 1)
+  if (groups == x.dim(3) && groups == w.dim(0) && groups > 1 && kh == kw && kh % 2 == 1 && padding == kh / 2 && stride == 1 &&
+      w.dtype() == accumulator_dtype(x.dtype()))
     return depthwise_conv2d(x, w, b);
 
   Tensor y = Tensor::empty({x.dim(0), (h - kh) / stride + 1, (width - kw) / stride + 1, w.dim(0)}, x.dtype(), x.device());
+  const Tensor taps = detail::converted_weights(w, x.dtype()), shift = detail::converted_weights(b, x.dtype());
   visit(x.device(), x.dtype(), "conv2d", [&](auto on, auto t) {
     using T = decltype(t);
-    const kernels::ConvWeights<T> straight{w.data<T>(), w.dim(1) * kh * kw, kh * kw, w.dim(0) / groups * w.dim(1) * kh * kw, kh, kw, 0, 1, 0, 1};
+    const kernels::ConvWeights<T> straight{taps.data<T>(), w.dim(1) * kh * kw, kh * kw, w.dim(0) / groups * w.dim(1) * kh * kw, kh, kw, 0, 1, 0, 1};
     kernels::convolve(on, detail::conv_map(x.shape(), w.shape(), y.shape(), options), x.data<T>(), straight,
-                      b.defined() ? b.data<T>() : nullptr, y.data<T>());
+                      shift.defined() ? shift.data<T>() : nullptr, y.data<T>());
   });
 
   const bool need_x = x.requires_grad(), need_w = w.requires_grad(), need_b = b.requires_grad();
-  const Tensor saved_x = need_w ? x.detach() : Tensor(), saved_w = need_x ? w.detach() : Tensor();
-  return record(y, "conv2d", {x, w, b}, [x = saved_x, w = saved_w, x_shape = x.shape(), w_shape = w.shape(), options, need_x, need_w, need_b](const Tensor& dy) {
+  const Tensor saved_x = need_w ? x.detach() : Tensor(), saved_w = need_x ? taps : Tensor();
+  return record(y, "conv2d", {x, w, b}, [x = saved_x, w = saved_w, x_shape = x.shape(), w_shape = w.shape(), w_dtype = w.dtype(), options, need_x, need_w, need_b](const Tensor& dy) {
     Tensor dx, dw, db;
     visit(dy.device(), dy.dtype(), "conv2d", [&](auto on, auto t) {
       using T = decltype(t);
@@ -103,12 +105,14 @@ inline Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
         detail::conv_dx(on, x_shape, w_shape, dy.shape(), options, w.data<T>(), dy.data<T>(), dx.data<T>());
       }
       if (need_w) {
-        dw = Tensor::empty(w_shape, dy.dtype(), dy.device());
-        kernels::convolve_dw(on, detail::conv_map(x_shape, w_shape, dy.shape(), options), x.data<T>(), dy.data<T>(), dw.data<T>());
+        dw = Tensor::empty(w_shape, w_dtype, dy.device());
+        const kernels::ConvMap m = detail::conv_map(x_shape, w_shape, dy.shape(), options);
+        if (w_dtype == dy.dtype()) kernels::convolve_dw(on, m, x.data<T>(), dy.data<T>(), dw.data<T>());
+        else kernels::convolve_dw(on, m, x.data<T>(), dy.data<T>(), dw.data<acc_t<T>>());
       }
       if (need_b) {
-        db = Tensor::empty({w_shape[0]}, dy.dtype(), dy.device());
-        kernels::sum_rows(on, dy.numel() / w_shape[0], w_shape[0], dy.data<T>(), db.data<T>());
+        db = Tensor::empty({w_shape[0]}, accumulator_dtype(dy.dtype()), dy.device());
+        kernels::column_sums(on, dy.numel() / w_shape[0], w_shape[0], dy.data<T>(), db.data<acc_t<T>>());
       }
     });
     return Grads{dx, dw, db};
