@@ -1,11 +1,12 @@
 #pragma once
-// Convolution on the GPU: the inputs of some images' output pixels are gathered into rows (pixels, taps * channels), and
-// a matrix product with the packed weights does the rest. Gathered rows are few enough to stay in L2.
+// Convolution on the GPU. bf16 goes to the tensor cores where it can (conv_tensor.cuh). Else the inputs of some images'
+// output pixels are gathered into rows (pixels, taps * channels), and a matrix product with the packed weights does the
+// rest. Gathered rows are few enough to stay in L2.
 
 #include <algorithm>
 
 #include "ppma/core/buffer.hpp"
-#include "ppma/kernels/column_sums.cuh"
+#include "ppma/kernels/conv_tensor.cuh"
 #include "ppma/kernels/gemm.hpp"
 #include "ppma/kernels/pack.cuh"
 
@@ -113,6 +114,8 @@ inline bool is_matrix(const ConvMap& m) {
 
 template <class T>
 void convolve(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias, T* out) {
+  if constexpr (std::is_same_v<T, bf16>)
+    if (detail::takes_tensor(m)) return detail::convolve_tensor(m, x, weights, bias, out);
   const i64 c = m.ci / m.groups, n = m.co / m.groups, all = m.batch * m.oh * m.ow;
   const bool dense = m.out_row == m.ow * m.out_col && m.out_batch == m.oh * m.out_row, plain = detail::is_matrix(m);
   const i64 k = plain ? c : detail::row_width<T>(m), once = detail::pixels_at_once<T>(m, k);
@@ -141,6 +144,8 @@ void convolve(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weigh
 template <class T, class R>
 void convolve_dw(Cuda on, const ConvMap& m, const T* x, const T* dy, R* dw) {
   using A = acc_t<T>;
+  if constexpr (std::is_same_v<T, bf16>)
+    if (detail::takes_tensor(m)) return detail::convolve_dw_tensor(m, x, dy, dw);
   const i64 c = m.ci / m.groups, n = m.co / m.groups, taps = m.th * m.tw, k = taps * c, all = m.batch * m.oh * m.ow;
   const bool plain = detail::is_matrix(m);
   const i64 width = plain ? k : detail::row_width<T>(m), once = detail::pixels_at_once<T>(m, width);
