@@ -21,7 +21,7 @@ __device__ __forceinline__ void join_statistics(A& count, A& mean, A& squares, A
   count = all;
 }
 
-// partial (pieces, 3, cols): count, mean and sum of squared distances. Eight rows a thread are one group.
+// partial (pieces, 2, cols): mean and sum of squared distances. Eight rows a thread are one group.
 template <class T, int V>
 __global__ void __launch_bounds__(256) statistics_pieces(i64 rows, i64 cols, i64 per_block, const T* x, acc_t<T>* partial) {
   using A = acc_t<T>;
@@ -30,28 +30,39 @@ __global__ void __launch_bounds__(256) statistics_pieces(i64 rows, i64 cols, i64
   const i64 c = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   const i64 end = min(rows, (blockIdx.y + 1) * per_block);
   A count = 0, mean[V] = {}, squares[V] = {};
-  if (c < cols)
-    for (i64 r = blockIdx.y * per_block + threadIdx.y; r < end; r += group * blockDim.y) {
-      A v[group][V];
-      int n = 0;
+  const i64 step = blockDim.y;
+  i64 r = c < cols ? blockIdx.y * per_block + threadIdx.y : end;
+  for (; r + (group - 1) * step < end; r += group * step) {
+    A v[group][V];
 #pragma unroll
-      for (int j = 0; j < group; ++j)
-        if (const i64 at = r + j * static_cast<i64>(blockDim.y); at < end) load_pack<V>(x + at * cols + c, v[j]), n = j + 1;
-      const A each = A(1) / static_cast<A>(n), all = count + static_cast<A>(n), part = static_cast<A>(n) / all;
+    for (int j = 0; j < group; ++j) load_pack<V>(x + (r + j * step) * cols + c, v[j]);
+    const A all = count + A(group), part = A(group) / all, weight = count * part;
 #pragma unroll
-      for (int i = 0; i < V; ++i) {
-        A m = 0, s = 0;
+    for (int i = 0; i < V; ++i) {
+      A m = 0, s = 0;
 #pragma unroll
-        for (int j = 0; j < group; ++j) m += j < n ? v[j][i] : A(0);
-        m *= each;
+      for (int j = 0; j < group; ++j) m += v[j][i];
+      m *= A(1) / A(group);
 #pragma unroll
-        for (int j = 0; j < group; ++j) s += j < n ? (v[j][i] - m) * (v[j][i] - m) : A(0);
-        const A gap = m - mean[i];
-        squares[i] += s + gap * gap * count * part;
-        mean[i] += gap * part;
-      }
-      count = all;
+      for (int j = 0; j < group; ++j) s += (v[j][i] - m) * (v[j][i] - m);
+      const A gap = m - mean[i];
+      squares[i] += s + gap * gap * weight;
+      mean[i] += gap * part;
     }
+    count = all;
+  }
+  for (; r < end; r += step) {
+    A v[V];
+    load_pack<V>(x + r * cols + c, v);
+    const A all = count + A(1), part = A(1) / all, weight = count * part;
+#pragma unroll
+    for (int i = 0; i < V; ++i) {
+      const A gap = v[i] - mean[i];
+      squares[i] += gap * gap * weight;
+      mean[i] += gap * part;
+    }
+    count = all;
+  }
   const int at = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
 #pragma unroll
   for (int i = 0; i < V; ++i) {
@@ -66,28 +77,35 @@ __global__ void __launch_bounds__(256) statistics_pieces(i64 rows, i64 cols, i64
     }
     if (threadIdx.y == 0 && c < cols)
 #pragma unroll
-      for (int k = 0; k < 3; ++k) partial[(static_cast<i64>(blockIdx.y) * 3 + k) * cols + c + i] = shared[k][at];
+      for (int k = 0; k < 2; ++k) partial[(static_cast<i64>(blockIdx.y) * 2 + k) * cols + c + i] = shared[k + 1][at];
   }
 }
 
+// Pieces of per_block rows, the last of what is left.
 template <class A>
-__global__ void __launch_bounds__(1024) statistics_finish(i64 pieces, i64 cols, const A* partial, A* mean, A* var) {
-  __shared__ double shared[3][1024];
+__global__ void __launch_bounds__(1024)
+    statistics_finish(i64 pieces, i64 rows, i64 per_block, i64 cols, const A* partial, A* mean, A* var) {
+  __shared__ double shared[1024];
   const i64 c = static_cast<i64>(blockIdx.x) * 32 + threadIdx.x;
-  double count = 0, m = 0, s = 0;
-  if (c < cols)
-    for (i64 i = threadIdx.y; i < pieces; i += 32)
-      join_statistics<double>(count, m, s, partial[3 * i * cols + c], partial[(3 * i + 1) * cols + c], partial[(3 * i + 2) * cols + c]);
-  const int at = static_cast<int>(threadIdx.y * 32 + threadIdx.x);
-  shared[0][at] = count, shared[1][at] = m, shared[2][at] = s;
-  for (int half = 16; half > 0; half /= 2) {
-    __syncthreads();
-    if (static_cast<int>(threadIdx.y) < half) {
-      const int other = at + half * 32;
-      join_statistics(shared[0][at], shared[1][at], shared[2][at], shared[0][other], shared[1][other], shared[2][other]);
+  const auto count = [=](i64 i) { return static_cast<double>(min(per_block, rows - i * per_block)); };
+  double sum = 0;
+  if (c < cols) {
+#pragma unroll 4
+    for (i64 i = threadIdx.y; i < pieces; i += 32) sum += count(i) * partial[2 * i * cols + c];
+  }
+  sum_block_rows<double, 1024>(sum, shared);
+  __syncthreads();
+  const double m = shared[threadIdx.x] / static_cast<double>(rows);
+  double squares = 0;
+  if (c < cols) {
+#pragma unroll 4
+    for (i64 i = threadIdx.y; i < pieces; i += 32) {
+      const double gap = partial[2 * i * cols + c] - m;
+      squares += partial[(2 * i + 1) * cols + c] + gap * gap * count(i);
     }
   }
-  if (threadIdx.y == 0 && c < cols) mean[c] = static_cast<A>(shared[1][at]), var[c] = static_cast<A>(shared[2][at] / shared[0][at]);
+  squares = sum_block_rows<double, 1024>(squares, shared);
+  if (threadIdx.y == 0 && c < cols) mean[c] = static_cast<A>(m), var[c] = static_cast<A>(squares / static_cast<double>(rows));
 }
 
 // y = a u + b (x - mean) + c a column; `u` null: y = (x - mean) b + c. Each thread keeps its columns' numbers.
@@ -158,10 +176,10 @@ void column_statistics(Cuda, i64 rows, i64 cols, const T* x, acc_t<T>* mean, acc
   with_pack<T>(cols, [&](auto v) {
     constexpr int V = decltype(v)::value;
     const detail::ColumnGrid g = detail::column_grid(rows, cols, V);
-    const Workspace<A> partial(static_cast<i64>(g.grid.y) * 3 * cols, Device::cuda);
+    const Workspace<A> partial(static_cast<i64>(g.grid.y) * 2 * cols, Device::cuda);
     detail::statistics_pieces<T, V><<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, x, partial.data());
     detail::statistics_finish<A><<<static_cast<unsigned>((cols + 31) / 32), dim3(32, 32), 0, cuda::stream()>>>(
-        g.grid.y, cols, partial.data(), mean, var);
+        g.grid.y, rows, g.per_block, cols, partial.data(), mean, var);
   });
   cuda::launched("batch_norm");
 }

@@ -9,20 +9,11 @@
 #include <algorithm>
 
 #include "ppma/core/buffer.hpp"
+#include "ppma/kernels/copy_async.cuh"
 #include "ppma/kernels/pack.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::detail {
 
-__device__ __forceinline__ unsigned shared_address(const void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
-/// 16 bytes to shared memory, in the background; zeros where not `there`.
-__device__ __forceinline__ void copy_async(bf16* to, const bf16* from, bool there) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(there ? 16 : 0));
-}
-__device__ __forceinline__ void copies_issued() { asm volatile("cp.async.commit_group;"); }
-template <int left>
-__device__ __forceinline__ void copies_done() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
-}
 // Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void load_matrices(unsigned (&r)[4], const bf16* p) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -290,11 +281,6 @@ void with_tile(int n, F&& f) {
   else if (n <= 64) f(std::integral_constant<int, 64>{});
   else f(std::integral_constant<int, 128>{});
 }
-template <class Kernel>
-void allow_shared(Kernel kernel, int bytes) {
-  cuda::require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "conv2d");
-}
-
 // The input with at least 8 channels: x itself, or a padded copy in `storage`.
 inline const bf16* whole_packs(const ConvMap& m, const bf16* x, bf16* storage) {
   if (m.ci >= 8) return x;

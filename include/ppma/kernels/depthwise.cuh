@@ -1,15 +1,18 @@
 #pragma once
 // Depthwise convolution on the GPU, channels last.
 //
-// A thread owns V neighbouring channels of a strip P pixels wide and walks down its rows: each input row is read once,
-// while the next is on its way, and serves the K output rows that see it, which are unfinished sums in registers. With
-// the K*K weights in registers too, memory is touched for images alone. The gradient of the weights walks the same way
-// with K rows of dy in registers.
+// A thread owns V neighbouring channels of a strip P pixels wide and walks down its rows: each input row is read once
+// and serves the K output rows that see it, which are unfinished sums in registers. With the K*K weights in registers
+// too, memory is touched for images alone. The gradient of the weights walks the same way with K rows of dy in registers.
+//
+// Where rows come from: a thread's own loads, one row ahead; or, for bf16 with whole blocks of 64 channels, a ring of
+// rows in shared memory that the block's threads fill several rows ahead.
 
 #include <algorithm>
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/kernels/column_sums.cuh"
+#include "ppma/kernels/copy_async.cuh"
 #include "ppma/kernels/pack.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
@@ -42,24 +45,92 @@ inline DepthwiseCut depthwise_cut(const DepthwiseShape& s, int pixels, int pack,
   return d;
 }
 
-template <class T, int V, int K, int P>
-struct DepthwiseWalk {
-  using A = acc_t<T>;
+// A thread's own loads of N pixels a row: pixel columns from `col`, elements of one channel `c` apart.
+template <class T, int V, int N>
+struct OwnRows {
   using Raw = RawElements<T, V>;
-  static constexpr int R = K / 2, N = P + K - 1;
-  const T* x;  // the strip's first channel in its image; column x0 - R may lie outside
-  const T* add;
-  T* y;
-  int x0, y0, y1, h, w, c;
-  A weight[K * K][V], bias[V], acc[K][P][V];
+  const T* x;
+  int col, first, last, h, w, c;  // rows first .. last, of which 0 .. h are in the image
   Raw next[N];
 
   __device__ __forceinline__ void fetch(int r) {
 #pragma unroll
-    for (int j = 0; j < N; ++j) {
-      const int col = x0 - R + j;
-      next[j] = r >= 0 && r < h && col >= 0 && col < w ? load_raw<T, V>(x + (r * w + col) * c) : Raw{};
+    for (int j = 0; j < N; ++j)
+      next[j] = r >= 0 && r < h && r < last && col + j >= 0 && col + j < w ? load_raw<T, V>(x + (r * w + col + j) * c) : Raw{};
+  }
+  // Row first + n; called for n = 0, 1, ...
+  __device__ __forceinline__ void take(int n, Raw (&raw)[N]) {
+#pragma unroll
+    for (int j = 0; j < N; ++j) raw[j] = next[j];
+    if (first + n + 1 < last) fetch(first + n + 1);
+  }
+};
+
+// Rows of 64 channels that a block of 32 x strips threads keeps in shared memory, `ring_rows` - 1 rows ahead.
+inline constexpr int ring_rows = 6;
+struct RingRows {
+  const bf16* x;  // of the image, at the block's first channel
+  bf16* ring;     // (ring_rows, cols, 64)
+  int col, cols, first, last, h, w, c;
+
+  __device__ __forceinline__ void fetch(int n) {
+    const int r = first + n;
+    if (r < last) {
+      bf16* const to = ring + n % ring_rows * cols * 64;
+      for (int i = static_cast<int>(threadIdx.y * 32 + threadIdx.x); i < cols * 8; i += static_cast<int>(blockDim.y) * 32) {
+        const int at = col + i / 8;
+        const bool there = r >= 0 && r < h && at >= 0 && at < w;
+        copy_async(to + i * 8, there ? x + (r * w + at) * c + i % 8 * 8 : x, there);
+      }
     }
+  }
+  __device__ __forceinline__ const bf16* row(int n) const { return ring + n % ring_rows * cols * 64 + threadIdx.x * 2; }
+};
+
+// Pixels from `at` on of a ring's rows.
+template <int N>
+struct OneRing {
+  RingRows rows;
+  int at;
+  __device__ __forceinline__ void start() {
+    for (int n = 0; n < ring_rows - 1; ++n) rows.fetch(n), copies_issued();
+  }
+  __device__ __forceinline__ void take(int n, RawElements<bf16, 2> (&raw)[N]) {
+    copies_done<ring_rows - 2>();
+    __syncthreads();
+    rows.fetch(n + ring_rows - 1);
+    copies_issued();
+    const bf16* const from = rows.row(n) + at * 64;
+#pragma unroll
+    for (int j = 0; j < N; ++j) raw[j] = load_raw<bf16, 2>(from + j * 64);
+  }
+};
+
+template <class T, int V, int K, int P>
+struct DepthwiseWalk {
+  using A = acc_t<T>;
+  static constexpr int R = K / 2, N = P + K - 1;
+  const T* add;  // at the thread's channels of its image
+  T* y;
+  int x0, y0, y1, h, w, c;
+  A weight[K * K][V], bias[V], acc[K][P][V];
+
+  // Weights of channels `at`; `same`: what is added is x itself, a one in the middle of the kernel.
+  __device__ __forceinline__ void load(const A* packed, const A* b, int at, bool same) {
+#pragma unroll
+    for (int t = 0; t < K * K; ++t) load_pack<V>(packed + t * c + at, weight[t]);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      bias[v] = b ? b[at + v] : A(0);
+      if (same) weight[K * K / 2][v] += A(1);
+    }
+#pragma unroll
+    for (int s = 0; s < K; ++s)
+#pragma unroll
+      for (int p = 0; p < P; ++p)
+#pragma unroll
+        for (int v = 0; v < V; ++v) acc[s][p][v] = 0;
+    begin<0>(y0);
   }
   // The sums of output row o begin: in slot S.
   template <int S>
@@ -77,13 +148,14 @@ struct DepthwiseWalk {
     }
   }
   // Input row y0 - R + n with n mod K = J: output rows y0 + n - ky take it, y0 + n - K + 1 is done then.
-  template <int J>
-  __device__ __forceinline__ void step(int n) {
+  template <int J, class Rows>
+  __device__ __forceinline__ void step(int n, Rows& rows) {
     const int r = y0 - R + n;
+    RawElements<T, V> raw[N];
+    rows.take(n, raw);
     A in[N][V];
 #pragma unroll
-    for (int j = 0; j < N; ++j) unpack<T, V>(next[j], in[j]);
-    if (r + 1 < y1 + R) fetch(r + 1);
+    for (int j = 0; j < N; ++j) unpack<T, V>(raw[j], in[j]);
     if (r >= 0 && r < h) {
 #pragma unroll
       for (int ky = 0; ky < K; ++ky) {
@@ -108,13 +180,18 @@ struct DepthwiseWalk {
     }
     begin<done>(o + K);
   }
-  template <int J>
-  __device__ __forceinline__ void steps(int n, int end) {
+  template <int J, class Rows>
+  __device__ __forceinline__ void steps(int n, int end, Rows& rows) {
     if constexpr (J < K) {
       if (n + J >= end) return;
-      step<J>(n + J);
-      steps<J + 1>(n, end);
+      step<J>(n + J, rows);
+      steps<J + 1>(n, end, rows);
     }
+  }
+  template <class Rows>
+  __device__ __forceinline__ void run(Rows& rows) {
+    const int end = y1 - y0 + K - 1;
+    for (int n = 0; n < end; n += K) steps<0>(n, end, rows);
   }
 };
 
@@ -129,23 +206,32 @@ __global__ void __launch_bounds__(128)
   const int strip = static_cast<int>(rest % d.strips), chunk = static_cast<int>(rest / d.strips % d.chunks);
   const i64 image = rest / d.strips / d.chunks * d.image + c;
   DepthwiseWalk<T, V, K, P> walk;
-  walk.x = x + image, walk.add = add ? add + image : nullptr, walk.y = y + image;
+  walk.add = add && add != x ? add + image : nullptr, walk.y = y + image;
   walk.x0 = strip * P, walk.y0 = chunk * d.rows, walk.y1 = min(d.h, walk.y0 + d.rows);
   walk.h = d.h, walk.w = d.w, walk.c = d.c;
-  walk.fetch(walk.y0 - K / 2);
-#pragma unroll
-  for (int t = 0; t < K * K; ++t) load_pack<V>(packed + t * d.c + c, walk.weight[t]);
-#pragma unroll
-  for (int v = 0; v < V; ++v) walk.bias[v] = bias ? bias[c + v] : A(0);
-#pragma unroll
-  for (int s = 0; s < K; ++s)
-#pragma unroll
-    for (int p = 0; p < P; ++p)
-#pragma unroll
-      for (int v = 0; v < V; ++v) walk.acc[s][p][v] = 0;
-  walk.template begin<0>(walk.y0);
-  const int end = walk.y1 - walk.y0 + K - 1;
-  for (int n = 0; n < end; n += K) walk.template steps<0>(n, end);
+  OwnRows<T, V, P + K - 1> rows{x + image, walk.x0 - K / 2, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c, {}};
+  rows.fetch(rows.first);
+  walk.load(packed, bias, c, add == x);
+  walk.run(rows);
+}
+
+// Block (32, strips of a tile), grid (C / 64, tiles x chunks, batch).
+template <int K, int P>
+__global__ void __launch_bounds__(224, K == 3 ? 4 : 2)
+    depthwise_stream(DepthwiseCut d, int tiles, const bf16* x, const float* packed, const float* bias, const bf16* add, bf16* y) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  const int strips = static_cast<int>(blockDim.y), c0 = static_cast<int>(blockIdx.x) * 64, c = c0 + static_cast<int>(threadIdx.x) * 2;
+  const int tile = static_cast<int>(blockIdx.y) % tiles, chunk = static_cast<int>(blockIdx.y) / tiles;
+  const i64 image = blockIdx.z * d.image;
+  DepthwiseWalk<bf16, 2, K, P> walk;
+  walk.add = add && add != x ? add + image + c : nullptr, walk.y = y + image + c;
+  walk.x0 = (tile * strips + static_cast<int>(threadIdx.y)) * P, walk.y0 = chunk * d.rows, walk.y1 = min(d.h, walk.y0 + d.rows);
+  walk.h = d.h, walk.w = d.w, walk.c = d.c;
+  OneRing<P + K - 1> rows{{x + image + c0, reinterpret_cast<bf16*>(memory), tile * strips * P - K / 2, strips * P + K - 1,
+                           walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c}, static_cast<int>(threadIdx.y) * P};
+  rows.start();
+  walk.load(packed, bias, c, add == x);
+  walk.run(rows);
 }
 
 // Any odd k, one output element a thread.
@@ -174,36 +260,31 @@ __global__ void depthwise_pack_kernel(i64 c, i64 k, const A* w, bool turned, A* 
 template <class T, int V, int K, int P>
 struct DepthwiseBack {
   using A = acc_t<T>;
-  using Raw = RawElements<T, V>;
   static constexpr int R = K / 2, N = P + K - 1;
-  const T *x, *dy;
-  int x0, y0, y1, h, w, c;
+  int y0, y1, h;
   A sum[K * K + 1][V], g[K][P][V];
-  Raw next[N], next_g[P];
 
-  __device__ __forceinline__ void fetch(int n) {
-    const int r = y0 - R + n, o = y0 + n;
+  __device__ __forceinline__ void clear() {
 #pragma unroll
-    for (int j = 0; j < N; ++j) {
-      const int col = x0 - R + j;
-      next[j] = r >= 0 && r < h && col >= 0 && col < w ? load_raw<T, V>(x + (r * w + col) * c) : Raw{};
-    }
+    for (int t = 0; t <= K * K; ++t)
 #pragma unroll
-    for (int p = 0; p < P; ++p) next_g[p] = o < y1 && x0 + p < w ? load_raw<T, V>(dy + (o * w + x0 + p) * c) : Raw{};
+      for (int v = 0; v < V; ++v) sum[t][v] = 0;
   }
-  template <int J>
-  __device__ __forceinline__ void step(int n, int end) {
+  // Row y0 - R + n of x, row y0 + n of dy (zeros behind y1).
+  template <int J, class Rows>
+  __device__ __forceinline__ void step(int n, Rows& rows) {
     const int r = y0 - R + n;
+    RawElements<T, V> raw[N], raw_g[P];
+    rows.take(n, raw, raw_g);
     A in[N][V];
 #pragma unroll
-    for (int j = 0; j < N; ++j) unpack<T, V>(next[j], in[j]);
+    for (int j = 0; j < N; ++j) unpack<T, V>(raw[j], in[j]);
 #pragma unroll
     for (int p = 0; p < P; ++p) {
-      unpack<T, V>(next_g[p], g[J][p]);
+      unpack<T, V>(raw_g[p], g[J][p]);
 #pragma unroll
       for (int v = 0; v < V; ++v) sum[K * K][v] += g[J][p][v];
     }
-    if (n + 1 < end) fetch(n + 1);
     if (r >= 0 && r < h) {
 #pragma unroll
       for (int ky = 0; ky < K; ++ky) {
@@ -219,13 +300,53 @@ struct DepthwiseBack {
       }
     }
   }
-  template <int J>
-  __device__ __forceinline__ void steps(int n, int end) {
+  template <int J, class Rows>
+  __device__ __forceinline__ void steps(int n, int end, Rows& rows) {
     if constexpr (J < K) {
       if (n + J >= end) return;
-      step<J>(n + J, end);
-      steps<J + 1>(n, end);
+      step<J>(n + J, rows);
+      steps<J + 1>(n, end, rows);
     }
+  }
+  template <class Rows>
+  __device__ __forceinline__ void run(Rows& rows) {
+    const int end = y1 - y0 + K - 1;
+    for (int n = 0; n < end; n += K) steps<0>(n, end, rows);
+  }
+};
+
+template <class T, int V, int K, int P>
+struct OwnTwoRows {
+  OwnRows<T, V, P + K - 1> x;
+  OwnRows<T, V, P> dy;
+  __device__ __forceinline__ void take(int n, RawElements<T, V> (&raw)[P + K - 1], RawElements<T, V> (&raw_g)[P]) {
+    x.take(n, raw);
+    dy.take(n, raw_g);
+    if (dy.first + n + 1 >= dy.last) dy.fetch(dy.last);  // zeros
+  }
+};
+
+template <int K, int P>
+struct TwoRings {
+  RingRows x, dy;
+  int at;
+  __device__ __forceinline__ void fetch(int n) {
+    x.fetch(n);
+    dy.fetch(n);
+    copies_issued();
+  }
+  __device__ __forceinline__ void start() {
+    for (int n = 0; n < ring_rows - 1; ++n) fetch(n);
+  }
+  __device__ __forceinline__ void take(int n, RawElements<bf16, 2> (&raw)[P + K - 1], RawElements<bf16, 2> (&raw_g)[P]) {
+    copies_done<ring_rows - 2>();
+    __syncthreads();
+    fetch(n + ring_rows - 1);
+    const bf16 *const from = x.row(n) + at * 64, *const from_g = dy.row(n) + at * 64;
+#pragma unroll
+    for (int j = 0; j < P + K - 1; ++j) raw[j] = load_raw<bf16, 2>(from + j * 64);
+#pragma unroll
+    for (int p = 0; p < P; ++p) raw_g[p] = dy.first + n < dy.last ? load_raw<bf16, 2>(from_g + p * 64) : RawElements<bf16, 2>{};
   }
 };
 
@@ -237,21 +358,19 @@ __global__ void __launch_bounds__(256)
   __shared__ A shared[256];
   const int c = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * V;
   DepthwiseBack<T, V, K, P> walk;
-  walk.h = d.h, walk.w = d.w, walk.c = d.c;
-#pragma unroll
-  for (int t = 0; t <= K * K; ++t)
-#pragma unroll
-    for (int v = 0; v < V; ++v) walk.sum[t][v] = 0;
+  walk.h = d.h;
+  walk.clear();
   if (c < d.c)
     for (i64 unit = static_cast<i64>(blockIdx.y) * blockDim.y + threadIdx.y; unit < units;
          unit += static_cast<i64>(gridDim.y) * blockDim.y) {
       const int strip = static_cast<int>(unit % d.strips), chunk = static_cast<int>(unit / d.strips % d.chunks);
       const i64 image = unit / d.strips / d.chunks * d.image + c;
-      walk.x = x + image, walk.dy = dy + image;
-      walk.x0 = strip * P, walk.y0 = chunk * d.rows, walk.y1 = min(d.h, walk.y0 + d.rows);
-      const int end = walk.y1 - walk.y0 + K - 1;
-      walk.fetch(0);
-      for (int n = 0; n < end; n += K) walk.template steps<0>(n, end);
+      walk.y0 = chunk * d.rows, walk.y1 = min(d.h, walk.y0 + d.rows);
+      OwnTwoRows<T, V, K, P> rows{{x + image, strip * P - K / 2, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c, {}},
+                                  {dy + image, strip * P, walk.y0, walk.y1, d.h, d.w, d.c, {}}};
+      rows.x.fetch(rows.x.first);
+      rows.dy.fetch(rows.dy.first);
+      walk.run(rows);
     }
 #pragma unroll
   for (int t = 0; t <= K * K; ++t)
@@ -260,6 +379,43 @@ __global__ void __launch_bounds__(256)
       const A total = sum_block_rows<A, 256>(walk.sum[t][v], shared);
       if (threadIdx.y == 0 && c < d.c) partial[(static_cast<i64>(blockIdx.y) * (K * K + 1) + t) * d.c + c + v] = total;
     }
+}
+
+// Block (32, strips of a tile), grid (C / 64, parts): units (image, chunk, tile).
+template <int K, int P>
+__global__ void __launch_bounds__(224, K == 3 ? 3 : 2)
+    depthwise_back_stream(int units, DepthwiseCut d, int tiles, const bf16* x, const bf16* dy, float* partial) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  bf16* const ring = reinterpret_cast<bf16*>(memory);
+  const int strips = static_cast<int>(blockDim.y), c0 = static_cast<int>(blockIdx.x) * 64, cols = strips * P + K - 1;
+  DepthwiseBack<bf16, 2, K, P> walk;
+  walk.h = d.h;
+  walk.clear();
+  for (int unit = static_cast<int>(blockIdx.y); unit < units; unit += static_cast<int>(gridDim.y)) {
+    const int tile = unit % tiles, chunk = unit / tiles % d.chunks, x0 = tile * strips * P;
+    const i64 image = static_cast<i64>(unit / tiles / d.chunks) * d.image + c0;
+    walk.y0 = chunk * d.rows, walk.y1 = min(d.h, walk.y0 + d.rows);
+    TwoRings<K, P> rows{{x + image, ring, x0 - K / 2, cols, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c},
+                        {dy + image, ring + ring_rows * cols * 64, x0, strips * P, walk.y0, walk.y1, d.h, d.w, d.c},
+                        static_cast<int>(threadIdx.y) * P};
+    copies_done<0>();
+    __syncthreads();  // nobody reads the last unit's rows any more
+    rows.start();
+    walk.run(rows);
+  }
+  copies_done<0>();
+  float* const shared = reinterpret_cast<float*>(memory);
+#pragma unroll
+  for (int t = 0; t <= K * K; ++t) {
+    __syncthreads();
+    *reinterpret_cast<float2*>(shared + (threadIdx.y * 32 + threadIdx.x) * 2) = make_float2(walk.sum[t][0], walk.sum[t][1]);
+    __syncthreads();
+    for (int c = static_cast<int>(threadIdx.y * 32 + threadIdx.x); c < 64; c += strips * 32) {
+      float sum = 0;
+      for (int s = 0; s < strips; ++s) sum += shared[s * 64 + c];
+      partial[(static_cast<i64>(blockIdx.y) * (K * K + 1) + t) * d.c + c0 + c] = sum;
+    }
+  }
 }
 
 // Any odd k: a block has 32 channels of one tap (or of db) and a part of the pixels.
@@ -296,6 +452,22 @@ struct PutTaps {
   }
 };
 
+// Strips of four pixels side by side in a block of the streaming kernels, at most 7; `strips`: of all blocks, at least.
+struct StreamCut {
+  DepthwiseCut cut;
+  int strips, tiles;
+};
+inline StreamCut stream_cut(const DepthwiseShape& s, i64 strips, int least_rows) {
+  const int across = static_cast<int>((s.w + 3) / 4), tiles = (across + 6) / 7;
+  return {depthwise_cut(s, 4, 64, strips, least_rows), (across + tiles - 1) / tiles, tiles};
+}
+/// Whether the streaming kernels take this shape and type.
+template <class T>
+bool streams(const DepthwiseShape& s) {
+  return std::is_same_v<T, bf16> && s.c % 64 == 0 && (s.k == 3 || s.k == 5) && s.batch < 65536 &&
+         s.h * s.w * s.c < (i64{1} << 31) && s.h < (1 << 15) && s.w < (1 << 15);
+}
+
 // Calls f(V, K, P constants) with the walk for a shape; returns false where there is none.
 template <class T, class F>
 bool with_walk(const DepthwiseShape& s, F&& f) {
@@ -320,6 +492,20 @@ void depthwise_pack(Cuda, i64 c, i64 k, const A* w, bool turned, A* packed) {
 
 template <class T>
 void depthwise(Cuda, const DepthwiseShape& s, const T* x, const acc_t<T>* packed, const acc_t<T>* bias, const T* add, T* y) {
+  if constexpr (std::is_same_v<T, bf16>)
+    if (detail::streams<T>(s)) {
+      const detail::StreamCut cut = detail::stream_cut(s, 3500, 7);
+      const dim3 grid(static_cast<unsigned>(s.c / 64), static_cast<unsigned>(cut.tiles * cut.cut.chunks), static_cast<unsigned>(s.batch));
+      const dim3 block(32, static_cast<unsigned>(cut.strips));
+      const int bytes = detail::ring_rows * static_cast<int>(cut.strips * 4 + s.k - 1) * 128;
+      const auto run = [&](auto kernel) {
+        detail::allow_shared(kernel, bytes);
+        kernel<<<grid, block, static_cast<std::size_t>(bytes), cuda::stream()>>>(cut.cut, cut.tiles, x, packed, bias, add, y);
+      };
+      if (s.k == 3) run(detail::depthwise_stream<3, 4>);
+      else run(detail::depthwise_stream<5, 4>);
+      return cuda::launched("depthwise_conv2d");
+    }
   const bool walked = detail::with_walk<T>(s, [&](auto v, auto k, auto p) {
     constexpr int V = decltype(v)::value, K = decltype(k)::value, P = decltype(p)::value;
     const detail::DepthwiseCut d = detail::depthwise_cut(s, P, V, 200000, 7);
@@ -337,6 +523,25 @@ void depthwise_dw(Cuda, const DepthwiseShape& s, const T* x, const T* dy, acc_t<
   using A = acc_t<T>;
   const i64 taps = s.k * s.k;
   const detail::PutTaps<A> put{s.c, taps, dw, db};
+  if constexpr (std::is_same_v<T, bf16>)
+    if (detail::streams<T>(s)) {
+      const detail::StreamCut cut = detail::stream_cut(s, 1700, 14);
+      const i64 units = s.batch * cut.tiles * cut.cut.chunks;
+      // About 16 warps a multiprocessor, each with as many units as the others.
+      const i64 most = std::max<i64>(1, 132 * 16 / (cut.strips * (s.c / 64))), rounds = (units + most - 1) / most;
+      const i64 parts = (units + rounds - 1) / rounds;
+      const Workspace<A> partial(parts * (taps + 1) * s.c, Device::cuda);
+      const int bytes = std::max(detail::ring_rows * static_cast<int>(cut.strips * 8 + s.k - 1) * 128, cut.strips * 256);
+      const auto run = [&](auto kernel) {
+        detail::allow_shared(kernel, bytes);
+        kernel<<<dim3(static_cast<unsigned>(s.c / 64), static_cast<unsigned>(parts)), dim3(32, static_cast<unsigned>(cut.strips)),
+                 static_cast<std::size_t>(bytes), cuda::stream()>>>(static_cast<int>(units), cut.cut, cut.tiles, x, dy, partial.data());
+      };
+      if (s.k == 3) run(detail::depthwise_back_stream<3, 4>);
+      else run(detail::depthwise_back_stream<5, 4>);
+      cuda::launched("depthwise_conv2d");
+      return detail::finish_columns(parts, (taps + 1) * s.c, static_cast<const A*>(partial.data()), put, "depthwise_conv2d");
+    }
   const bool walked = detail::with_walk<T>(s, [&](auto v, auto k, auto p) {
     constexpr int V = decltype(v)::value, K = decltype(k)::value, P = decltype(p)::value;
     const detail::DepthwiseCut d = detail::depthwise_cut(s, P, V, 100000, 14);

@@ -1,0 +1,26 @@
+#pragma once
+// Copies to shared memory that run while a block computes.
+
+#include "ppma/core/cuda.cuh"
+#include "ppma/core/dtype.hpp"
+
+namespace ppma::inline PPMA_ABI::kernels::detail {
+
+__device__ __forceinline__ unsigned shared_address(const void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
+/// 16 bytes to shared memory, in the background; zeros where not `there`.
+__device__ __forceinline__ void copy_async(bf16* to, const bf16* from, bool there) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(there ? 16 : 0));
+}
+__device__ __forceinline__ void copies_issued() { asm volatile("cp.async.commit_group;"); }
+template <int left>
+__device__ __forceinline__ void copies_done() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
+}
+
+/// Lets a kernel have `bytes` of shared memory.
+template <class Kernel>
+void allow_shared(Kernel kernel, int bytes) {
+  cuda::require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "conv2d");
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels::detail
