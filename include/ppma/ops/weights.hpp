@@ -5,7 +5,9 @@
 #include "ppma/kernels/gemm.hpp"
 #include "ppma/tensor/autograd.hpp"
 
-namespace ppma::inline PPMA_ABI::detail {
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
 
 /// Errors: a dtype of w or b (or undefined) that does not go with x's, or another device.
 inline void check_weights(const char* op, const Tensor& x, const Tensor& w, const Tensor& b) {
@@ -44,4 +46,6 @@ Tensor weight_gradient(On on, i64 m, i64 k, i64 n, const T* a, const T* b, const
   return dw;
 }
 
-}  // namespace ppma::inline PPMA_ABI::detail
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI

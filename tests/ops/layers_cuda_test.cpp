@@ -1,0 +1,96 @@
+// Kernels of the GPU that the op table's small shapes do not reach: rows streamed through shared memory, tensor cores,
+// statistics of many rows. Against the CPU in float64 on the same bf16 numbers; twice, for the same bits.
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "catch.hpp"
+#include "ppma/ops/conv.hpp"
+#include "ppma/ops/depthwise.hpp"
+#include "ppma/ops/linear.hpp"
+#include "ppma/ops/norm.hpp"
+
+#if PPMA_CUDA
+
+using namespace ppma;
+
+namespace {
+
+using In = const std::vector<Tensor>&;
+
+Tensor converted(const Tensor& t, DType dtype) {
+  Tensor y = Tensor::empty(t.shape(), dtype);
+  y.copy_from(t);
+  return y;
+}
+
+double distance(const Tensor& got, const Tensor& expected) {
+  const auto g = got.to_vector<double>(), e = expected.to_vector<double>();
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < e.size(); ++i) difference += (g[i] - e[i]) * (g[i] - e[i]), norm += e[i] * e[i];
+  return std::sqrt(difference / norm);
+}
+
+// The value and all gradients of f; the first input is bf16, the others are parameters in f32.
+void check_bf16(const std::function<Tensor(In)>& f, const std::vector<Shape>& shapes) {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Rng rng(7);
+  std::vector<Tensor> numbers, here;
+  for (const Shape& s : shapes) {
+    numbers.push_back(converted(Tensor::randn(s, rng), numbers.empty() ? DType::bf16 : DType::f32));
+    here.push_back(converted(numbers.back(), DType::f64));
+    here.back().requires_grad(true);
+  }
+  const Tensor y = f(here), dy = converted(Tensor::randn(y.shape(), rng), DType::bf16);
+  y.backward(converted(dy, DType::f64));
+  std::vector<Tensor> before;
+  for (int run = 0; run < 2; ++run) {
+    std::vector<Tensor> there;
+    for (const Tensor& t : numbers) there.push_back(t.to(Device::cuda)), there.back().requires_grad(true);
+    const Tensor z = f(there);
+    z.backward(dy.to(Device::cuda));
+    std::vector<Tensor> all{z.to(Device::cpu)};
+    for (const Tensor& t : there) all.push_back(t.grad().to(Device::cpu));
+    for (std::size_t k = 0; k < all.size(); ++k) {
+      INFO("output " << k);
+      if (run == 0) CHECK(distance(all[k], k == 0 ? y : here[k - 1].grad()) < 1e-2);
+      else CHECK(std::memcmp(all[k].raw(), before[k].raw(), static_cast<std::size_t>(all[k].bytes())) == 0);
+    }
+    before = all;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("cuda: depthwise rows streamed through shared memory") {
+  const auto plain = [](In x) { return depthwise_conv2d(x[0], x[1], x[2]); };
+  const auto with_x = [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[0]); };
+  check_bf16(plain, {{3, 31, 33, 64}, {64, 1, 3, 3}, {64}});
+  check_bf16(with_x, {{2, 29, 58, 128}, {128, 1, 5, 5}, {128}});
+  check_bf16(with_x, {{40, 14, 14, 64}, {64, 1, 3, 3}, {64}});
+  check_bf16(plain, {{1, 5, 3, 64}, {64, 1, 5, 5}, {64}});
+}
+
+TEST_CASE("cuda: convolutions on the tensor cores") {
+  const auto conv = [](ConvOptions options) { return [options](In x) { return conv2d(x[0], x[1], x[2], options); }; };
+  check_bf16(conv({2, 1, 1}), {{2, 14, 14, 64}, {128, 64, 3, 3}, {128}});
+  check_bf16(conv({1, 1, 1}), {{4, 28, 28, 32}, {32, 32, 3, 3}, {32}});
+  check_bf16(conv({1, 1, 1}), {{2, 7, 7, 136}, {200, 136, 3, 3}, {200}});
+  check_bf16(conv({2, 1, 1}), {{2, 30, 30, 3}, {32, 3, 3, 3}, {32}});
+  check_bf16(conv({2, 2, 1}), {{2, 16, 16, 40}, {40, 40, 5, 5}, {40}});
+}
+
+TEST_CASE("cuda: products and norms of many rows") {
+  check_bf16([](In x) { return linear(x[0], x[1], x[2]); }, {{5000, 64}, {192, 64}, {192}});
+  for (const i64 cols : {64, 512, 1024, 2048}) check_bf16([](In x) { return layer_norm(x[0], x[1], x[2]); }, {{500, cols}, {cols}, {cols}});
+  const auto norm = [](In x) {
+    Tensor mean = Tensor::zeros(x[1].shape(), x[1].dtype(), x[1].device()), var = Tensor::ones(x[1].shape(), x[1].dtype(), x[1].device());
+    return batch_norm(x[0], x[1], x[2], mean, var, true);
+  };
+  check_bf16(norm, {{7777, 32}, {32}, {32}});
+  check_bf16(norm, {{20001, 24}, {24}, {24}});
+}
+
+#endif
