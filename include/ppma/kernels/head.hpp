@@ -13,8 +13,8 @@ namespace ppma::inline PPMA_ABI::kernels {
 /// Sizes of an attention over (B,H,W,C) tensors.
 struct AttentionShape {
   i64 batch, height, width, heads, head_width;
-  i64 channels() const { return heads * head_width; }
-  i64 tokens() const { return height * width; }
+  PPMA_HD i64 channels() const { return heads * head_width; }
+  PPMA_HD i64 tokens() const { return height * width; }
   // How many heads with `keys` keys a query are enough work to wake a thread for.
   i64 grain(i64 keys) const { return 1 + (i64{1} << 18) / (tokens() * keys * head_width + 1); }
 };

@@ -22,7 +22,8 @@ inline kernels::AttentionShape check_attention(const char* op, const Tensor& q, 
     check(log_alpha.defined() && log_beta.defined(), op, ": a masked attention needs log_alpha and log_beta, ", grid);
     check(log_alpha.shape() == grid && log_beta.shape() == grid, op, ": log_alpha and log_beta must be (B,G,H,W) = ", grid,
           ", got ", log_alpha.shape(), " and ", log_beta.shape());
-    check(log_alpha.dtype() == q.dtype() && log_beta.dtype() == q.dtype(), op, ": the log decays are ", log_alpha.dtype(),
+    const DType wide = accumulator_dtype(q.dtype());  // of sums and exponents
+    check(log_alpha.dtype() == wide && log_beta.dtype() == wide, op, ": the log decays are ", log_alpha.dtype(),
           " and ", log_beta.dtype(), ", q is ", q.dtype());
   }
   return {q.dim(0), q.dim(1), q.dim(2), heads, q.dim(3) / heads};

@@ -35,6 +35,13 @@ void criss_cross_attention_backward(Cpu, const AttentionShape& x, Order order, c
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/polyline/criss_cross_kernel.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 /// Fused criss-cross attention; the composed twin is criss_cross_attention_composed().
 ///   q, k, v              (B,H,W,C), k already scaled, rotary applied; head g owns channels [g C/G, (g+1) C/G)
@@ -49,7 +56,7 @@ inline Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tens
   visit(q.device(), q.dtype(), "criss_cross_attention", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::criss_cross_attention(on, x, order, q.data<T>(), k.data<T>(), v.data<T>(),
-                                   masked ? log_alpha.data<T>() : nullptr, masked ? log_beta.data<T>() : nullptr, y.data<T>());
+                                   masked ? log_alpha.data<acc_t<T>>() : nullptr, masked ? log_beta.data<acc_t<T>>() : nullptr, y.data<T>());
   });
   return record(y, "criss_cross_attention", {q, k, v, log_alpha, log_beta},
                 [x, q = q.detach(), k = k.detach(), v = v.detach(), la = log_alpha.detach(), lb = log_beta.detach(), order,
@@ -59,9 +66,9 @@ inline Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tens
     visit(q.device(), q.dtype(), "criss_cross_attention", [&](auto on, auto t) {
       using T = decltype(t);
       kernels::criss_cross_attention_backward(
-          on, x, order, q.data<T>(), k.data<T>(), v.data<T>(), masked ? la.data<T>() : nullptr,
-          masked ? lb.data<T>() : nullptr, dy.data<T>(), dq.data<T>(), dk.data<T>(), dv.data<T>(),
-          masked ? dla.data<T>() : nullptr, masked ? dlb.data<T>() : nullptr);
+          on, x, order, q.data<T>(), k.data<T>(), v.data<T>(), masked ? la.data<acc_t<T>>() : nullptr,
+          masked ? lb.data<acc_t<T>>() : nullptr, dy.data<T>(), dq.data<T>(), dk.data<T>(), dv.data<T>(),
+          masked ? dla.data<acc_t<T>>() : nullptr, masked ? dlb.data<acc_t<T>>() : nullptr);
     });
     return Grads{dq, dk, dv, dla, dlb};
   });

@@ -36,8 +36,8 @@ namespace kernels {
 struct DecayShape {
   i64 batch, tokens, heads, width, rows;
   static constexpr i64 block = 64;  // tokens worked on at a time
-  i64 blocks() const { return (tokens + block - 1) / block; }
-  i64 channels() const { return heads * width; }
+  PPMA_HD i64 blocks() const { return (tokens + block - 1) / block; }
+  PPMA_HD i64 channels() const { return heads * width; }
 };
 
 namespace detail {
@@ -175,6 +175,13 @@ void log_decay_backward(Cpu on, const DecayShape& s, const T* x, const T* w, con
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/polyline/decay.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
@@ -189,7 +196,8 @@ inline kernels::DecayShape check_log_decay(const char* op, const Tensor& x, cons
   check(weight.defined() && weight.rank() == 2 && (weight.dim(0) == 1 || weight.dim(0) == 2) && weight.dim(1) == width,
         op, ": dt_weight must be (2,", width, ") for alpha and beta, or (1,", width, ") for one shared decay; got ",
         weight.shape());
-  check(weight.dtype() == x.dtype() && bias.dtype() == x.dtype() && a_log.dtype() == x.dtype(), op,
+  const DType wide = accumulator_dtype(x.dtype());
+  check(weight.dtype() == wide && bias.dtype() == wide && a_log.dtype() == wide, op,
         ": x is ", x.dtype(), ", the parameters are ", weight.dtype(), ", ", bias.dtype(), " and ", a_log.dtype());
   return {x.dim(0), x.dim(1) * x.dim(2), heads, width, weight.dim(0)};
 }
@@ -197,17 +205,19 @@ inline kernels::DecayShape check_log_decay(const char* op, const Tensor& x, cons
 }  // namespace detail
 
 /// The decays of every edge, as logarithms (each <= 0), in one pass over x forward and one backward.
+/// Beside a bf16 x the parameters and the result are f32.
 ///   x          (B,H,W,C), the normalised input of the attention
 ///   dt_weight  (2,d): row 0 for alpha, row 1 for beta; or (1,d): alpha = beta (one tensor, returned twice)
 ///   dt_bias, A_log  (G)
 /// Differentiable in all four. Source: the published network; Mamba2's dt and A (Dao and Gu, 2024).
 inline LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& A_log) {
   const auto s = detail::check_log_decay("log_decay", x, dt_weight, dt_bias, A_log);
-  Tensor y = Tensor::empty({s.rows, s.batch, s.heads, x.dim(1), x.dim(2)}, x.dtype(), x.device());
+  Tensor y = Tensor::empty({s.rows, s.batch, s.heads, x.dim(1), x.dim(2)}, accumulator_dtype(x.dtype()), x.device());
   if (y.numel() > 0)
     visit(x.device(), x.dtype(), "log_decay", [&](auto on, auto t) {
       using T = decltype(t);
-      kernels::log_decay(on, s, x.data<T>(), dt_weight.data<T>(), dt_bias.data<T>(), A_log.data<T>(), y.data<T>());
+      using A = acc_t<T>;
+      kernels::log_decay(on, s, x.data<T>(), dt_weight.data<A>(), dt_bias.data<A>(), A_log.data<A>(), y.data<A>());
     });
   y = record(y, "log_decay", {x, dt_weight, dt_bias, A_log},
              [s, x = x.detach(), w = dt_weight.detach(), a = A_log.detach(), y = y.detach()](const Tensor& dy) {
@@ -215,8 +225,9 @@ inline LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor
     Tensor dx = like(x), dw = like(w), db = like(a), da = like(a);
     visit(x.device(), x.dtype(), "log_decay", [&](auto on, auto t) {
       using T = decltype(t);
-      kernels::log_decay_backward(on, s, x.data<T>(), w.data<T>(), a.data<T>(), y.data<T>(), dy.data<T>(), dx.data<T>(),
-                                  dw.data<T>(), db.data<T>(), da.data<T>());
+      using A = acc_t<T>;
+      kernels::log_decay_backward(on, s, x.data<T>(), w.data<A>(), a.data<A>(), y.data<A>(), dy.data<A>(), dx.data<T>(),
+                                  dw.data<A>(), db.data<A>(), da.data<A>());
     });
     return Grads{dx, dw, db, da};
   });

@@ -45,6 +45,13 @@ void whole_attention_backward(Cpu, Paths paths, const AttentionShape& x, const T
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/polyline/whole_attention_kernel.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 /// Fused whole attention with the polyline mask (spec variant `code`); the composed twin is
 /// whole_attention_composed() in polyline/attention.hpp.
@@ -61,8 +68,8 @@ inline Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v,
   Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device());
   visit(q.device(), q.dtype(), "whole_attention", [&](auto on, auto t) {
     using T = decltype(t);
-    kernels::whole_attention(on, paths, x, q.data<T>(), k.data<T>(), v.data<T>(), masked ? la.data<T>() : nullptr,
-                             masked ? lb.data<T>() : nullptr, y.data<T>());
+    kernels::whole_attention(on, paths, x, q.data<T>(), k.data<T>(), v.data<T>(), masked ? la.data<acc_t<T>>() : nullptr,
+                             masked ? lb.data<acc_t<T>>() : nullptr, y.data<T>());
   });
   return record(y, "whole_attention", {q, k, v, masked ? log_alpha : Tensor(), masked ? log_beta : Tensor()},
                 [x, q = q.detach(), k = k.detach(), v = v.detach(), la, lb, paths, masked](const Tensor& dy) {
@@ -75,9 +82,9 @@ inline Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v,
     visit(q.device(), q.dtype(), "whole_attention", [&](auto on, auto t) {
       using T = decltype(t);
       kernels::whole_attention_backward(on, paths, x, q.data<T>(), k.data<T>(), v.data<T>(),
-                                        masked ? la.data<T>() : nullptr, masked ? lb.data<T>() : nullptr, dy.data<T>(),
-                                        dq.data<T>(), dk.data<T>(), dv.data<T>(), masked ? dla.data<T>() : nullptr,
-                                        masked ? dlb.data<T>() : nullptr);
+                                        masked ? la.data<acc_t<T>>() : nullptr, masked ? lb.data<acc_t<T>>() : nullptr, dy.data<T>(),
+                                        dq.data<T>(), dk.data<T>(), dv.data<T>(), masked ? dla.data<acc_t<T>>() : nullptr,
+                                        masked ? dlb.data<acc_t<T>>() : nullptr);
     });
     return Grads{dq, dk, dv, dla, dlb};
   });

@@ -1,0 +1,95 @@
+#pragma once
+// On the GPU: decay sums along the lines of a grid, and back from their gradients; and how a thread of the attentions
+// holds one vector of a head.
+//
+//   a[i,j] = sum over 1 <= m <= j of ln alpha[i,m]        b[i,j] = sum over 1 <= m <= i of ln beta[m,j]
+
+#include <type_traits>
+
+#include "ppma/core/buffer.hpp"
+#include "ppma/kernels/head.hpp"
+#include "ppma/kernels/pack.cuh"
+
+namespace ppma::inline PPMA_ABI::kernels::polyline_gpu {
+
+/// a and b (planes, h, w) of the log decays; a thread a line.
+template <class A>
+__global__ void __launch_bounds__(128) decay_sums(i64 planes, int h, int w, const A* log_alpha, const A* log_beta, A* a, A* b) {
+  const i64 lines = planes * (h + w);
+  for (i64 e = cuda::first(); e < lines; e += cuda::stride()) {
+    const int r = static_cast<int>(e % (h + w));
+    const bool row = r < h;
+    const i64 at = e / (h + w) * h * w + (row ? r * w : r - h);
+    const int n = row ? w : h, step = row ? 1 : w;
+    const A* const from = row ? log_alpha : log_beta;
+    A* const to = row ? a : b;
+    A sum = 0;
+    for (int m = 0; m < n; ++m) {
+      if (m > 0) sum += from[at + static_cast<i64>(m) * step];
+      to[at + static_cast<i64>(m) * step] = sum;
+    }
+  }
+}
+
+template <class A>
+void run_decay_sums(const AttentionShape& x, const A* log_alpha, const A* log_beta, A* a, A* b) {
+  const i64 planes = x.batch * x.heads, lines = planes * (x.height + x.width);
+  decay_sums<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(planes, static_cast<int>(x.height), static_cast<int>(x.width), log_alpha, log_beta, a, b);
+  cuda::launched("decay sums");
+}
+
+/// v = the d channels of one token and head, 0 beyond them.
+template <int D, class T, class A>
+__device__ __forceinline__ void load_vector(const T* p, int d, A (&v)[D]) {
+  constexpr int V = pack_width<T> < D ? pack_width<T> : D;
+  if (d == D) {
+#pragma unroll
+    for (int c = 0; c < D; c += V) load_pack<V>(p + c, reinterpret_cast<A(&)[V]>(v[c]));
+  } else {
+#pragma unroll
+    for (int c = 0; c < D; ++c) v[c] = c < d ? A(p[c]) : A(0);
+  }
+}
+template <int D, class T, class A>
+__device__ __forceinline__ void store_vector(T* p, int d, const A (&v)[D]) {
+  constexpr int V = pack_width<T> < D ? pack_width<T> : D;
+  if (d == D) {
+#pragma unroll
+    for (int c = 0; c < D; c += V) store_pack<V>(p + c, reinterpret_cast<const A(&)[V]>(v[c]));
+  } else {
+#pragma unroll
+    for (int c = 0; c < D; ++c)
+      if (c < d) p[c] = T(v[c]);
+  }
+}
+template <int D, class A>
+__device__ __forceinline__ A dot(const A (&a)[D], const A* b) {
+  A even = 0, odd = 0;
+#pragma unroll
+  for (int c = 0; c < D; c += 2) even += a[c] * b[c], odd += a[c + 1] * b[c + 1];
+  return even + odd;
+}
+template <int D, class A>
+__device__ __forceinline__ void add_scaled(A (&y)[D], A s, const A* x) {
+#pragma unroll
+  for (int c = 0; c < D; ++c) y[c] += s * x[c];
+}
+
+/// e^x for x <= 0; for bf16 results the fast form (relative error 2e-6 there).
+template <class T>
+__device__ __forceinline__ acc_t<T> exp_below(acc_t<T> x) {
+  if constexpr (std::is_same_v<T, bf16>) return __expf(x);
+  else return ::exp(x);
+}
+
+/// Calls f with the head width rounded up to what the kernels are made for.
+template <class F>
+void with_head_width(i64 d, const char* op, F&& f) {
+  if (d <= 16) f(std::integral_constant<int, 16>{});
+  else if (d <= 32) f(std::integral_constant<int, 32>{});
+  else if (d <= 64) f(std::integral_constant<int, 64>{});
+  else if (d <= 128) f(std::integral_constant<int, 128>{});
+  else fail(op, ": heads of ", d, " channels are too wide for the GPU (128 at most); use more heads");
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels::polyline_gpu
