@@ -76,7 +76,7 @@ inline void bench(const BenchOptions& o) {
         optimizer->zero_grad();
         result = loss.detach();
       },
-      at.device, o.graph);
+      at.device, o.graph && !o.train);  // an optimiser step has scalars of its own each time
   const auto once = [&] {
     if (o.train) drawn.refill(Rng(2, 0, steps++));
     step();

@@ -7,7 +7,6 @@
 #include <map>
 #include <mutex>
 
-#include "ppma/core/buffer.hpp"
 #include "ppma/core/cuda.cuh"
 
 namespace ppma::inline PPMA_ABI {

@@ -55,6 +55,15 @@ decltype(auto) visit(Device device, DType dtype, const char* op, F&& f) {
   return dtype == DType::f32 ? f(Cpu{}, float{}) : f(Cpu{}, double{});
 }
 
+/// visit() for kernels that exist for the CPU only: a tensor on the GPU is an error.
+template <class F>
+decltype(auto) visit_cpu(Device device, DType dtype, const char* op, F&& f) {
+  check(device == Device::cpu, op, ": has no GPU kernel yet; move the tensors with .to(Device::cpu)");
+  check(dtype == DType::f32 || dtype == DType::f64, op, ": ", dtype, " is not computed on the cpu (f32 and f64 are);",
+        " convert with .to(DType::f32)");
+  return dtype == DType::f32 ? f(Cpu{}, float{}) : f(Cpu{}, double{});
+}
+
 /// Calls f(tag) for a device: for kernels that move bytes, whatever they mean.
 template <class F>
 decltype(auto) visit_device(Device device, const char* op, F&& f) {

@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(256) statistics_pieces(i64 rows, i64 cols, i64
   constexpr int group = 8;
   __shared__ A shared[3][256];
   const i64 c = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
-  const i64 end = min(rows, (blockIdx.y + 1) * per_block);
+  const i64 end = ::min(rows, (blockIdx.y + 1) * per_block);
   A count = 0, mean[V] = {}, squares[V] = {};
   const i64 step = blockDim.y;
   i64 r = c < cols ? blockIdx.y * per_block + threadIdx.y : end;
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(1024)
     statistics_finish(i64 pieces, i64 rows, i64 per_block, i64 cols, const A* partial, A* mean, A* var) {
   __shared__ double shared[1024];
   const i64 c = static_cast<i64>(blockIdx.x) * 32 + threadIdx.x;
-  const auto count = [=](i64 i) { return static_cast<double>(min(per_block, rows - i * per_block)); };
+  const auto count = [=](i64 i) { return static_cast<double>(::min(per_block, rows - i * per_block)); };
   double sum = 0;
   if (c < cols) {
 #pragma unroll 4
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(256)
   load_pack<V>(mean + c, mv);
   load_pack<V>(b + c, bv);
   load_pack<V>(shift + c, sv);
-  const i64 end = min(rows, (blockIdx.y + 1) * per_block);
+  const i64 end = ::min(rows, (blockIdx.y + 1) * per_block);
 #pragma unroll 4
   for (i64 r = blockIdx.y * per_block + threadIdx.y; r < end; r += blockDim.y) {
     A v[V], uv[V];

@@ -46,7 +46,7 @@ template <class A, int V, int N, class F>
 __global__ void __launch_bounds__(256) column_pieces(i64 rows, i64 cols, i64 per_block, F term, A* partial) {
   __shared__ A shared[256];
   const i64 c = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
-  const i64 end = min(rows, (blockIdx.y + 1) * per_block);
+  const i64 end = ::min(rows, (blockIdx.y + 1) * per_block);
   A sum[N][V] = {};
   if (c < cols) {
 #pragma unroll 4

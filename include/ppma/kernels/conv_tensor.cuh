@@ -153,8 +153,8 @@ __global__ void __launch_bounds__(256) conv_back(TensorConv m, int per_split, co
   constexpr int SA = conv_rows_tile + 8, SB = BN + 8, tiles_n = BN / 16;
   const int tid = static_cast<int>(threadIdx.x), lane = tid % 32, warp = tid / 32;
   const int k0 = static_cast<int>(blockIdx.x) * conv_rows_tile, n0 = static_cast<int>(blockIdx.y) * BN;
-  const int first = static_cast<int>(blockIdx.z) * per_split, last = min(m.pixels, first + per_split);
-  const int steps = max(0, (last - first + conv_step - 1) / conv_step);
+  const int first = static_cast<int>(blockIdx.z) * per_split, last = ::min(m.pixels, first + per_split);
+  const int steps = ::max(0, (last - first + conv_step - 1) / conv_step);
 
   // This thread copies eight channels of one tap for pixels tid / 16 and tid / 16 + 16 of each step.
   const Tap tap = tap_of(m, k0 + tid % 16 * 8);

@@ -2,7 +2,6 @@
 // Conversion between dtypes on the GPU.
 
 #include "ppma/core/cuda.cuh"
-#include "ppma/kernels/convert.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels {
 

@@ -207,7 +207,7 @@ __global__ void __launch_bounds__(128)
   const i64 image = rest / d.strips / d.chunks * d.image + c;
   DepthwiseWalk<T, V, K, P> walk;
   walk.add = add && add != x ? add + image : nullptr, walk.y = y + image;
-  walk.x0 = strip * P, walk.y0 = chunk * d.rows, walk.y1 = min(d.h, walk.y0 + d.rows);
+  walk.x0 = strip * P, walk.y0 = chunk * d.rows, walk.y1 = ::min(d.h, walk.y0 + d.rows);
   walk.h = d.h, walk.w = d.w, walk.c = d.c;
   OwnRows<T, V, P + K - 1> rows{x + image, walk.x0 - K / 2, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c, {}};
   rows.fetch(rows.first);
@@ -225,7 +225,7 @@ __global__ void __launch_bounds__(224, K == 3 ? 4 : 2)
   const i64 image = blockIdx.z * d.image;
   DepthwiseWalk<bf16, 2, K, P> walk;
   walk.add = add && add != x ? add + image + c : nullptr, walk.y = y + image + c;
-  walk.x0 = (tile * strips + static_cast<int>(threadIdx.y)) * P, walk.y0 = chunk * d.rows, walk.y1 = min(d.h, walk.y0 + d.rows);
+  walk.x0 = (tile * strips + static_cast<int>(threadIdx.y)) * P, walk.y0 = chunk * d.rows, walk.y1 = ::min(d.h, walk.y0 + d.rows);
   walk.h = d.h, walk.w = d.w, walk.c = d.c;
   OneRing<P + K - 1> rows{{x + image + c0, reinterpret_cast<bf16*>(memory), tile * strips * P - K / 2, strips * P + K - 1,
                            walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c}, static_cast<int>(threadIdx.y) * P};
@@ -241,8 +241,8 @@ __global__ void depthwise_any(DepthwiseShape s, const T* x, const acc_t<T>* pack
   for (i64 at = cuda::first(); at < n; at += cuda::stride()) {
     const i64 c = at % s.c, j = at / s.c % s.w, i = at / (s.c * s.w) % s.h;
     acc_t<T> sum = (bias ? bias[c] : acc_t<T>(0)) + (add ? static_cast<acc_t<T>>(add[at]) : acc_t<T>(0));
-    for (i64 ky = max(i64{0}, r - i); ky < min(s.k, s.h + r - i); ++ky)
-      for (i64 kx = max(i64{0}, r - j); kx < min(s.k, s.w + r - j); ++kx)
+    for (i64 ky = ::max(i64{0}, r - i); ky < ::min(s.k, s.h + r - i); ++ky)
+      for (i64 kx = ::max(i64{0}, r - j); kx < ::min(s.k, s.w + r - j); ++kx)
         sum += static_cast<acc_t<T>>(x[at + ((ky - r) * s.w + kx - r) * s.c]) * packed[(ky * s.k + kx) * s.c + c];
     y[at] = T(sum);
   }
@@ -365,7 +365,7 @@ __global__ void __launch_bounds__(256)
          unit += static_cast<i64>(gridDim.y) * blockDim.y) {
       const int strip = static_cast<int>(unit % d.strips), chunk = static_cast<int>(unit / d.strips % d.chunks);
       const i64 image = unit / d.strips / d.chunks * d.image + c;
-      walk.y0 = chunk * d.rows, walk.y1 = min(d.h, walk.y0 + d.rows);
+      walk.y0 = chunk * d.rows, walk.y1 = ::min(d.h, walk.y0 + d.rows);
       OwnTwoRows<T, V, K, P> rows{{x + image, strip * P - K / 2, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c, {}},
                                   {dy + image, strip * P, walk.y0, walk.y1, d.h, d.w, d.c, {}}};
       rows.x.fetch(rows.x.first);
@@ -394,7 +394,7 @@ __global__ void __launch_bounds__(224, K == 3 ? 3 : 2)
   for (int unit = static_cast<int>(blockIdx.y); unit < units; unit += static_cast<int>(gridDim.y)) {
     const int tile = unit % tiles, chunk = unit / tiles % d.chunks, x0 = tile * strips * P;
     const i64 image = static_cast<i64>(unit / tiles / d.chunks) * d.image + c0;
-    walk.y0 = chunk * d.rows, walk.y1 = min(d.h, walk.y0 + d.rows);
+    walk.y0 = chunk * d.rows, walk.y1 = ::min(d.h, walk.y0 + d.rows);
     TwoRings<K, P> rows{{x + image, ring, x0 - K / 2, cols, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c},
                         {dy + image, ring + ring_rows * cols * 64, x0, strips * P, walk.y0, walk.y1, d.h, d.w, d.c},
                         static_cast<int>(threadIdx.y) * P};

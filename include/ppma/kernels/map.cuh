@@ -2,7 +2,6 @@
 // Elementwise kernels: y = f(x), y = f(a, b), for an f of one or two scalars; bf16 is computed in float.
 // Floor: each operand read once, the result written once. Packs of 16 bytes where nothing is broadcast.
 
-#include "ppma/kernels/map.hpp"
 #include "ppma/kernels/pack.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {

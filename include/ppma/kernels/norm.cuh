@@ -24,7 +24,7 @@ __device__ __forceinline__ A sum_lanes(A v, int width) {
   return v;
 }
 __device__ __forceinline__ float inverse_root(float v) { return 1.0f / sqrtf(v); }
-__device__ __forceinline__ double inverse_root(double v) { return 1.0 / sqrt(v); }
+__device__ __forceinline__ double inverse_root(double v) { return 1.0 / ::sqrt(v); }
 
 /// Lanes a row takes and packs a lane takes, so that width * packs * V elements hold a row of cols.
 inline int row_width(i64 cols, int pack) {

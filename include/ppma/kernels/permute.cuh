@@ -2,7 +2,6 @@
 // Permuted axes and blocks of rows on the GPU.
 
 #include "ppma/core/cuda.cuh"
-#include "ppma/kernels/permute.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels {
 

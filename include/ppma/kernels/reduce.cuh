@@ -6,7 +6,6 @@
 #include "ppma/core/buffer.hpp"
 #include "ppma/kernels/column_sums.cuh"
 #include "ppma/kernels/map.cuh"
-#include "ppma/kernels/reduce.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
@@ -22,7 +21,7 @@ template <class From, class To>
 __global__ void __launch_bounds__(256) sum_pieces(i64 total, i64 n, i64 inner, i64 pieces, i64 length, const From* x, To* y) {
   for (i64 i = cuda::first(); i < total; i += cuda::stride()) {
     const i64 c = i % inner, piece = i / inner % pieces, o = i / inner / pieces;
-    const i64 end = min(n, (piece + 1) * length);
+    const i64 end = ::min(n, (piece + 1) * length);
     acc_t<From> sum = 0;
     for (i64 k = piece * length; k < end; ++k) sum += acc_t<From>(x[(o * n + k) * inner + c]);
     y[i] = To(sum);

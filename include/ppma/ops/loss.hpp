@@ -81,10 +81,18 @@ void target_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smo
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/ops/loss.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 /// Mean cross entropy of logits (..., K), a scalar. target: int64 labels (...), or soft targets (..., K) of the logits'
 /// dtype, whose gradient is computed too. Ignored rows count in the mean only with `count_ignored`; if no row counts
-/// the loss is 0. Error: a label outside of [0, K) that is not ignore_index (names where and what).
+/// the loss is 0. Error: a label outside of [0, K) that is not ignore_index (names where and
+/// what); labels on the GPU are not looked at, there such a row counts as ignored.
 inline Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {}) {
   detail::check_defined("cross_entropy", logits);
   detail::check_defined("cross_entropy", target);
@@ -94,6 +102,8 @@ inline Tensor cross_entropy(const Tensor& logits, const Tensor& target, const Cr
   const i64 k = logits.dim(-1), rows = logits.shape().product(0, logits.rank() - 1);
   check(k > 0 && rows > 0, "cross_entropy: logits of shape ", logits.shape(), " have no elements");
   const bool soft = target.dtype() != DType::int64;
+  check(target.device() == logits.device(), "cross_entropy: logits are on the ", logits.device(), ", the target is on the ",
+        target.device(), "; move one with .to()");
   i64 counted = rows;
   if (soft) {
     check(target.dtype() == logits.dtype(), "cross_entropy: target is ", target.dtype(),
@@ -104,7 +114,7 @@ inline Tensor cross_entropy(const Tensor& logits, const Tensor& target, const Cr
     check(target.shape() == detail::without_axis(logits.shape(), logits.rank() - 1), "cross_entropy: labels are ",
           target.shape(), ", logits ", logits.shape(), "; labels must have the logits' shape without the last axis");
     const i64* label = target.data<i64>();
-    for (i64 r = 0; r < rows; ++r) {
+    for (i64 r = 0; r < rows && target.device() == Device::cpu; ++r) {
       if (label[r] == options.ignore_index) {
         if (!options.count_ignored) --counted;
         continue;
@@ -113,10 +123,14 @@ inline Tensor cross_entropy(const Tensor& logits, const Tensor& target, const Cr
             " classes it must be 0 to ", k - 1, ", or ignore_index (", options.ignore_index, ")");
     }
   }
+#if PPMA_CUDA
+  if (logits.device() == Device::cuda)
+    return detail::cross_entropy_on_gpu(logits, target, options.label_smoothing, options.ignore_index, options.count_ignored);
+#endif
   const double mean = counted > 0 ? 1.0 / static_cast<double>(counted) : 0.0;
   Tensor loss = Tensor::empty({}, logits.dtype(), logits.device());
   Tensor log_sum = Tensor::empty({rows}, logits.dtype(), logits.device());
-  visit(logits.device(), logits.dtype(), "cross_entropy", [&](auto on, auto zero) {
+  visit_cpu(logits.device(), logits.dtype(), "cross_entropy", [&](auto on, auto zero) {
     using T = decltype(zero);
     const T smoothing = static_cast<T>(options.label_smoothing);
     const Workspace<T> each(rows);
@@ -133,7 +147,7 @@ inline Tensor cross_entropy(const Tensor& logits, const Tensor& target, const Cr
                   Tensor dx, dt;
                   if (needs_logits) dx = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
                   if (needs_target) dt = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
-                  visit(dy.device(), dy.dtype(), "cross_entropy", [&](auto on, auto zero) {
+                  visit_cpu(dy.device(), dy.dtype(), "cross_entropy", [&](auto on, auto zero) {
                     using T = decltype(zero);
                     const T factor = static_cast<T>(dy.item() * mean),
                             smoothing = static_cast<T>(options.label_smoothing);

@@ -181,13 +181,13 @@ inline Tensor average_windows(const char* op, const Tensor& x, const kernels::Wi
                               const kernels::Windows& cols, i64 area) {
   const i64 batch = x.dim(0), channels = x.dim(3);
   Tensor y = Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
-  visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
+  visit_cpu(x.device(), x.dtype(), op, [&](auto on, auto t) {
     using T = decltype(t);
     kernels::avg_pool(on, batch, channels, rows, cols, area, x.data<T>(), y.data<T>());
   });
   return record(y, op, {x}, [=, shape = x.shape()](const Tensor& dy) {
     Tensor dx = Tensor::empty(shape, dy.dtype(), dy.device());
-    visit(dy.device(), dy.dtype(), op, [&](auto on, auto t) {
+    visit_cpu(dy.device(), dy.dtype(), op, [&](auto on, auto t) {
       using T = decltype(t);
       kernels::avg_pool_backward(on, batch, channels, rows, cols, area, dy.data<T>(), dx.data<T>());
     });
@@ -230,13 +230,13 @@ inline Tensor max_pool2d(const Tensor& x, const Pool& p = {}) {
                          cols = detail::windows("max_pool2d", x.dim(2), p);
   const i64 batch = x.dim(0), channels = x.dim(3);
   Tensor y = Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
-  visit(x.device(), x.dtype(), "max_pool2d", [&](auto on, auto t) {
+  visit_cpu(x.device(), x.dtype(), "max_pool2d", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::max_pool(on, batch, channels, rows, cols, x.data<T>(), y.data<T>());
   });
   return record(y, "max_pool2d", {x}, [=, x = x.detach()](const Tensor& dy) {
     Tensor dx = Tensor::zeros(x.shape(), dy.dtype(), dy.device());
-    visit(dy.device(), dy.dtype(), "max_pool2d", [&](auto on, auto t) {
+    visit_cpu(dy.device(), dy.dtype(), "max_pool2d", [&](auto on, auto t) {
       using T = decltype(t);
       kernels::max_pool_backward(on, batch, channels, rows, cols, x.data<T>(), dy.data<T>(), dx.data<T>());
     });

@@ -168,7 +168,7 @@ inline Tensor cumsum(const Tensor& x, int axis, bool reverse = false) {
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   if (x.numel() == 0) return y;
   const i64 outer = x.shape().product(0, a), inner = x.shape().product(a + 1, x.rank());
-  visit(x.device(), x.dtype(), "cumsum", [&](auto on, auto t) {
+  visit_cpu(x.device(), x.dtype(), "cumsum", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::cumsum(on, outer, x.dim(a), inner, reverse, x.data<T>(), y.data<T>());
   });
@@ -199,7 +199,7 @@ inline Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   if (x.numel() == 0) return y;
   const auto run = [s, n = log_decay.numel()](ScanDirection way, const Tensor& in, const Tensor& log_d, Tensor& out) {
-    visit(in.device(), in.dtype(), "decay_scan", [&](auto on, auto t) {
+    visit_cpu(in.device(), in.dtype(), "decay_scan", [&](auto on, auto t) {
       using T = decltype(t);
       const Workspace<T> d(n);
       kernels::map(on, n, log_d.data<T>(), d.data(), [](auto v) { return exp_of(v); });
@@ -220,7 +220,7 @@ inline Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
     }
     if (needs_decay) {
       dlog = Tensor::empty(log_d.shape(), dy.dtype(), dy.device());
-      visit(dy.device(), dy.dtype(), "decay_scan", [&](auto on, auto t) {
+      visit_cpu(dy.device(), dy.dtype(), "decay_scan", [&](auto on, auto t) {
         using T = decltype(t);
         const Workspace<T> d(log_d.numel());
         kernels::map(on, log_d.numel(), log_d.data<T>(), d.data(), [](auto v) { return exp_of(v); });

@@ -131,6 +131,13 @@ void log_softmax_backward(Cpu on, i64 rows, i64 n, const T* y, const T* dy, T* d
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/ops/softmax.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 

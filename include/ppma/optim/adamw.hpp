@@ -62,6 +62,13 @@ void adamw(Cpu, i64 n, const AdamWStep<T>& s, const T* g, T* w, T* m, T* v) {
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/optim/update.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 /// Holds the running means; the learning rate comes with each step.
 ///
@@ -88,6 +95,7 @@ class AdamW {
     const std::vector<Tensor> gradient = detail::gradients_of(parameters_);
     for (std::size_t i = 0; i < steps_.size(); ++i)
       if (gradient[i].defined()) ++steps_[i];
+    if (!parameters_.empty() && parameters_[0].tensor.device() == Device::cuda) return step_on_gpu(gradient, rate, gradient_factor);
     kernels::for_pieces(sizes_, [&](std::size_t i, i64 begin, i64 end) {
       if (!gradient[i].defined()) return;
       Parameter& p = parameters_[i];
@@ -123,16 +131,35 @@ class AdamW {
   }
 
  private:
+  void step_on_gpu(const std::vector<Tensor>& gradient, double rate, double gradient_factor) {
+    for (std::size_t i = 0; i < gradient.size(); ++i) {
+      if (!gradient[i].defined()) continue;
+      Parameter& p = parameters_[i];
+      visit_device(Device::cuda, "AdamW", [&](auto on) {
+        const auto update = [&](auto zero) {
+          using T = decltype(zero);
+          kernels::adamw(on, gradient[i].numel(), step_of<T>(i, rate * p.rate_factor, gradient_factor), gradient[i].data<T>(),
+                         p.tensor.template data<T>(), mean_[i].template data<T>(), square_[i].template data<T>());
+        };
+        if (p.tensor.dtype() == DType::f32) update(float{});
+        else update(double{});
+      });
+    }
+  }
   template <class T>
-  void step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate, double gradient_factor) {
+  kernels::AdamWStep<T> step_of(std::size_t i, double rate, double gradient_factor) const {
     const double t = static_cast<double>(steps_[i]);
-    const kernels::AdamWStep<T> s{static_cast<T>(1 - rate * parameters_[i].weight_decay),
+    return {static_cast<T>(1 - rate * parameters_[i].weight_decay),
                                   static_cast<T>(options_.beta1),
                                   static_cast<T>(options_.beta2),
                                   static_cast<T>(rate / (1 - std::pow(options_.beta1, t))),
                                   static_cast<T>(1 / std::sqrt(1 - std::pow(options_.beta2, t))),
                                   static_cast<T>(options_.eps),
                                   static_cast<T>(gradient_factor)};
+  }
+  template <class T>
+  void step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate, double gradient_factor) {
+    const kernels::AdamWStep<T> s = step_of<T>(i, rate, gradient_factor);
     kernels::adamw(Cpu{}, end - begin, s, gradient.data<T>() + begin, parameters_[i].tensor.template data<T>() + begin,
                    mean_[i].template data<T>() + begin, square_[i].template data<T>() + begin);
   }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "ppma/kernels/simd.hpp"
+#include "ppma/ops/reduce.hpp"
 #include "ppma/optim/parameters.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -32,6 +33,17 @@ double sum_of_squares(Cpu, i64 n, const T* x) {
 /// Euclidean norm of the gradients of all parameters, as one long vector; parameters without a gradient count 0.
 inline double gradient_norm(const std::vector<Parameter>& parameters) {
   const std::vector<Tensor> gradient = detail::gradients_of(parameters);
+#if PPMA_CUDA
+  if (!parameters.empty() && parameters[0].tensor.device() == Device::cuda) {  // summed on the GPU, read back once
+    Tensor total;
+    for (const Tensor& g : gradient) {
+      if (!g.defined()) continue;
+      const Tensor squares = sum(square(g.detach()));
+      total = total.defined() ? add(total, squares) : squares;
+    }
+    return total.defined() ? std::sqrt(total.item()) : 0.0;
+  }
+#endif
   std::vector<i64> sizes, first{0};  // of tensors with a gradient, and where its partial sums begin
   std::vector<const Tensor*> present;
   for (const Tensor& g : gradient) {

@@ -22,6 +22,13 @@ void average_into(Cpu, i64 n, double d, const T* x, T* e) {
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/optim/update.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 class Ema {
  public:
@@ -44,7 +51,9 @@ class Ema {
   void update() {
     const double d = next_decay();
     ++updates_;
+    for (std::size_t i = 0; i < state_.size(); ++i) update_on_gpu(i, d);
     kernels::for_pieces(sizes_, [&](std::size_t i, i64 begin, i64 end) {
+      if (state_[i].second.device() == Device::cuda) return;
       const Tensor& x = state_[i].second;
       Tensor& e = average_[i];
       visit_any(x.dtype(), [&](auto t) {
@@ -93,8 +102,22 @@ class Ema {
   };
 
  private:
+  void update_on_gpu([[maybe_unused]] std::size_t i, [[maybe_unused]] double d) {
+#if PPMA_CUDA
+    const Tensor& x = state_[i].second;
+    if (x.device() != Device::cuda) return;
+    if (x.dtype() == DType::f32) kernels::average_into(Cuda{}, x.numel(), d, x.data<float>(), average_[i].data<float>());
+    else kernels::average_into(Cuda{}, x.numel(), d, x.data<double>(), average_[i].data<double>());
+#endif
+  }
   void exchange() {
     for (std::size_t i = 0; i < state_.size(); ++i) {
+      if (state_[i].second.device() == Device::cuda) {
+        const Tensor before = state_[i].second.clone();
+        state_[i].second.copy_from(average_[i]);
+        average_[i].copy_from(before);
+        continue;
+      }
       u8* a = static_cast<u8*>(state_[i].second.raw());
       std::swap_ranges(a, a + state_[i].second.bytes(), static_cast<u8*>(average_[i].raw()));
     }

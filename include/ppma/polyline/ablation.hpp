@@ -172,14 +172,14 @@ inline Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, b
   const i64 b = log_mask.dim(0), g = log_mask.dim(1);
   Tensor lines =
       Tensor::empty(rows ? Shape{b, g, height, width, width} : Shape{b, g, width, height, height}, log_mask.dtype());
-  visit(log_mask.device(), log_mask.dtype(), "restrict_to_lines", [&](auto, auto t) {
+  visit_cpu(log_mask.device(), log_mask.dtype(), "restrict_to_lines", [&](auto, auto t) {
     using T = decltype(t);
     detail::for_restriction<T>(b * g, height, width, rows, Tensor(log_mask).data<T>(), lines.data<T>(),
                                [](T from, T& to) { to = from; });
   });
   return record(lines, "restrict_to_lines", {log_mask}, [=, shape = log_mask.shape()](const Tensor& dy) {
     Tensor dm = Tensor::zeros(shape, dy.dtype());
-    visit(dy.device(), dy.dtype(), "restrict_to_lines", [&](auto, auto t) {
+    visit_cpu(dy.device(), dy.dtype(), "restrict_to_lines", [&](auto, auto t) {
       using T = decltype(t);
       detail::for_restriction<T>(b * g, height, width, rows, dm.data<T>(), Tensor(dy).data<T>(),
                                  [](T& to, T from) { to = from; });

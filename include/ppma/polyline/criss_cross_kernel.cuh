@@ -36,7 +36,7 @@ struct Place {
   bool active;
 
   __device__ Place(const AttentionShape& x, const Lines& s) {
-    const int tokens = s.count * s.length, n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = min(n, tokens - 1);
+    const int tokens = s.count * s.length, n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = ::min(n, tokens - 1);
     const i64 head = blockIdx.y;
     active = n < tokens;
     channels = x.channels();
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(threads) apply(AttentionShape x, Lines s, cons
         polyline_gpu::load_vector<D>(k + here.at(t), here.d, key);
         score[u] = masked(dot<D>(query, key), sums, own, here.plane + t);
       }
-      most = max(most, score[u]);
+      most = ::max(most, score[u]);
     }
     const A factor = exp_below<T>(m - most);
     m = most, z *= factor;

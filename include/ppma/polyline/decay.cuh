@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(128) log_decay_backward_pieces(DecayShape s, i
   const i64 unit = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
   if (unit >= pieces * s.heads) return;
   const i64 g = unit % s.heads, piece = unit / s.heads, all = s.batch * s.tokens;
-  const i64 begin = piece * length, end = min(all, begin + length), plane = s.batch * s.heads * s.tokens;
+  const i64 begin = piece * length, end = ::min(all, begin + length), plane = s.batch * s.heads * s.tokens;
   const A a = ::exp(a_log[g]);
   A* const sum = partial + unit * (s.rows * s.width + 2);
   A db = 0, da = 0;
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(128) log_decay_backward_pieces(DecayShape s, i
           da += dy[at] * y[at] + (s.rows == 2 ? dy[plane + at] * y[plane + at] : A(0));
         }
       }
-      const int count = static_cast<int>(min(static_cast<i64>(32), end - first));
+      const int count = static_cast<int>(::min(static_cast<i64>(32), end - first));
       for (int t = 0; t < count; ++t) {
         const A u0 = __shfl_sync(0xffffffffu, dz0, t), u1 = __shfl_sync(0xffffffffu, dz1, t);
         if (!here) continue;

@@ -94,14 +94,14 @@ inline Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>&
   Shape shape = log_decay.shape();
   shape.push_back(n);
   Tensor mask = Tensor::empty(shape, log_decay.dtype(), log_decay.device());
-  visit(mask.device(), mask.dtype(), "sequence_log_mask", [&](auto on, auto t) {
+  visit_cpu(mask.device(), mask.dtype(), "sequence_log_mask", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::line_log_mask(on, lines, n, order.empty() ? nullptr : order.data(), log_decay.data<T>(), mask.data<T>());
   });
   return record(mask, "sequence_log_mask", {log_decay},
                 [lines, n, order, before = log_decay.shape()](const Tensor& dy) {
                   Tensor dx = Tensor::empty(before, dy.dtype(), dy.device());
-                  visit(dy.device(), dy.dtype(), "sequence_log_mask", [&](auto on, auto t) {
+                  visit_cpu(dy.device(), dy.dtype(), "sequence_log_mask", [&](auto on, auto t) {
                     using T = decltype(t);
                     kernels::line_log_mask_backward(on, lines, n, order.empty() ? nullptr : order.data(), dy.data<T>(),
                                                     dx.data<T>());

@@ -126,7 +126,7 @@ inline Tensor linear_attention_scan(const kernels::AttentionShape& x, const Tens
                                     const Tensor& log_alpha, const Tensor& log_beta, Paths paths) {
   const bool v2h = paths != Paths::h2v, h2v = paths != Paths::v2h;
   Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device());
-  visit(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
+  visit_cpu(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::linear_attention(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(), log_alpha.data<T>(),
                               log_beta.data<T>(), y.data<T>());
@@ -136,7 +136,7 @@ inline Tensor linear_attention_scan(const kernels::AttentionShape& x, const Tens
                  lb = log_beta.detach()](const Tensor& dy) {
                   const auto like = [](const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); };
                   Tensor dq = like(q), dk = like(k), dv = like(v), dla = like(la), dlb = like(lb);
-                  visit(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
+                  visit_cpu(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
                     using T = decltype(t);
                     kernels::linear_attention_backward(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(),
                                                        la.data<T>(), lb.data<T>(), dy.data<T>(), dq.data<T>(),

@@ -47,7 +47,7 @@ inline Tensor polyline_log_mask_by_definition(const Tensor& log_alpha, const Ten
   const i64 heads = log_alpha.dim(0) * log_alpha.dim(1), height = log_alpha.dim(2), width = log_alpha.dim(3);
   const i64 n = height * width;
   Tensor mask = Tensor::empty({log_alpha.dim(0), log_alpha.dim(1), n, n}, log_alpha.dtype());
-  visit(mask.device(), mask.dtype(), "polyline_log_mask_by_definition", [&](auto, auto t) {
+  visit_cpu(mask.device(), mask.dtype(), "polyline_log_mask_by_definition", [&](auto, auto t) {
     using T = decltype(t);
     const T *alpha = log_alpha.data<T>(), *beta = log_beta.data<T>();
     T* m = mask.data<T>();

@@ -34,7 +34,7 @@ inline Tensor volume_log_mask_by_definition(const VolumeLogDecay& decay) {
   const Shape& s = decay.log_alpha.shape();
   const i64 w = s[3], depth = s[4], n = s[2] * w * depth;
   Tensor mask = Tensor::empty({s[0], s[1], n, n}, decay.log_alpha.dtype());
-  visit(mask.device(), mask.dtype(), "volume_log_mask_by_definition", [&](auto, auto t) {
+  visit_cpu(mask.device(), mask.dtype(), "volume_log_mask_by_definition", [&](auto, auto t) {
     using T = decltype(t);
     T* m = mask.data<T>();
     for (i64 head = 0; head < s[0] * s[1]; ++head) {

@@ -25,7 +25,8 @@ using polyline_gpu::add_scaled;
 using polyline_gpu::dot;
 using polyline_gpu::exp_below;
 
-inline constexpr int threads = 128, tile = 32, chunk = 8;
+inline constexpr int threads = 128, chunk = 8;
+template <class A, int D> inline constexpr int tile_of = sizeof(A) * D < 1024 ? 32 : 16;  // keys; two tiles fit in 48 KiB
 
 // What each softmax counts. V2H or H2V alone weighs the other with 0: ablations may cost double.
 template <class A> constexpr A share1(Paths p) { return p == Paths::both ? A(0.5) : p == Paths::h2v ? A(0) : A(1); }
@@ -34,11 +35,12 @@ template <class A> constexpr A share2(Paths p) { return p == Paths::both ? A(0.5
 template <class T, int D, bool masked>
 __global__ void __launch_bounds__(threads) forward(AttentionShape x, const T* q, const T* k, const T* v, const acc_t<T>* a, const acc_t<T>* b, acc_t<T> share1, acc_t<T> share2, T* y) {
   using A = acc_t<T>;
+  constexpr int tile = tile_of<A, D>;
   __shared__ A ks[tile][D], vs[tile][D], as[tile], bs[tile];
   const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w, d = static_cast<int>(x.head_width);
   const i64 head = blockIdx.y, channels = x.channels();
   const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
-  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = min(n, tokens - 1), i = here / w, j = here % w;
+  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = ::min(n, tokens - 1), i = here / w, j = here % w;
   const A infinity = static_cast<A>(__int_as_float(0x7f800000));
 
   A query[D], sum1[D] = {}, sum2[masked ? D : 1] = {};
@@ -77,8 +79,8 @@ __global__ void __launch_bounds__(threads) forward(AttentionShape x, const T* q,
             s1[u] = score;
           }
         }
-        most1 = max(most1, s1[u]);
-        if (masked) most2 = max(most2, s2[u]);
+        most1 = ::max(most1, s1[u]);
+        if (masked) most2 = ::max(most2, s2[u]);
       }
       {
         const A factor = exp_below<T>(m1 - most1);
@@ -150,11 +152,12 @@ template <class T, int D, bool masked>
 __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, const T* q, const T* k, const T* v, const acc_t<T>* a, const acc_t<T>* b,
                                                             const T* dy, acc_t<T> share1, acc_t<T> share2, T* dq, Saved<acc_t<T>> saved) {
   using A = acc_t<T>;
+  constexpr int tile = tile_of<A, D>;
   __shared__ A ks[tile][D], vs[tile][D], as[tile], bs[tile];
   const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w, d = static_cast<int>(x.head_width);
   const i64 head = blockIdx.y, channels = x.channels(), slots = slots_of(x) * w;
   const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
-  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = min(n, tokens - 1), i = here / w, j = here % w;
+  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = ::min(n, tokens - 1), i = here / w, j = here % w;
   const A infinity = static_cast<A>(__int_as_float(0x7f800000));
   const bool active = n < tokens;
 
@@ -178,7 +181,7 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
         if (masked && c == 0 && m < tokens) as[e / D] = a[plane + token], bs[e / D] = b[plane + token];
       }
       __syncthreads();
-      const int count = min(tile, tokens - first);
+      const int count = ::min(tile, tokens - first);
       for (int u = 0; u < count; ++u) {
         const A score = dot<D>(query, ks[u]);
         A s1 = score, s2 = score;
@@ -188,11 +191,11 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
         }
         if (pass == 0) {
           {
-            const A most = max(m1, s1);
+            const A most = ::max(m1, s1);
             z1 = z1 * exp_below<T>(m1 - most) + exp_below<T>(s1 - most), m1 = most;
           }
           if (masked) {
-            const A most = max(m2, s2);
+            const A most = ::max(m2, s2);
             z2 = z2 * exp_below<T>(m2 - most) + exp_below<T>(s2 - most), m2 = most;
           }
         } else {
@@ -234,11 +237,12 @@ template <class T, int D, bool masked>
 __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const T* q, const T* k, const T* v, const acc_t<T>* a, const acc_t<T>* b,
                                                          const T* dy, acc_t<T> share1, acc_t<T> share2, T* dk, T* dv, Saved<acc_t<T>> of_queries, Saved<acc_t<T>> saved) {
   using A = acc_t<T>;
+  constexpr int tile = tile_of<A, D>;
   __shared__ A qs[tile][D], gs[tile][D], as[tile], bs[tile], log_sum1[tile], log_sum2[tile], mean1[tile], mean2[tile];
   const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w, d = static_cast<int>(x.head_width);
   const i64 head = blockIdx.y, channels = x.channels(), slots = slots_of(x) * w;
   const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
-  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = min(n, tokens - 1), i = here / w, j = here % w;
+  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = ::min(n, tokens - 1), i = here / w, j = here % w;
   const bool active = n < tokens;
 
   A key[D], value[D], dkey[D] = {}, dvalue[D] = {};
@@ -261,7 +265,7 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const
       }
     }
     __syncthreads();
-    const int count = min(tile, tokens - first);
+    const int count = ::min(tile, tokens - first);
     for (int u = 0; u < count; ++u) {
       const A score = dot<D>(key, qs[u]), dp = dot<D>(value, gs[u]);
       A s1 = score, s2 = score;
