@@ -11,6 +11,7 @@ import pathlib
 
 import torch
 import torch.nn.functional as F
+import torchvision
 
 CASES = []
 
@@ -236,6 +237,34 @@ case("residual", lambda a, b: a + b, x(2, 3, 5), x(2, 3, 5))
 case("residual/scaled", lambda a, b, g: a + torch.tensor([1.25, 0.0]).to(a.dtype)[:, None, None] * g * b, x(2, 3, 9), x(2, 3, 9),
      x(1, 1, 9))
 case("residual/layer scale", lambda a, b, g: a + g * b, x(3, 4), x(3, 4), x(4))
+
+# ---- dense prediction; RoIAlign is torchvision's ----
+BOXES = [[0, 1.5, 2, 11, 9], [1, -4, -3, 7.25, 5], [0, 20, 1, 30, 40], [1, 3, 3, 3.5, 3.25]]
+
+
+def resized(h, w, **options):
+    return channels_first(lambda a: F.interpolate(a, (h, w), **options))
+
+
+def roi_align(h, w, scale, sampling_ratio):
+    return channels_first(lambda a: torchvision.ops.roi_align(a, torch.tensor(BOXES, dtype=a.dtype), (h, w), scale, sampling_ratio, True))
+
+
+def conv_transpose(a, w, b, **options):
+    return F.conv_transpose2d(a.permute(0, 3, 1, 2), w, b, **options).permute(0, 2, 3, 1)
+
+
+case("resize", resized(7, 5, mode="bilinear"), x(2, 4, 3, 2))
+case("resize/smaller", resized(3, 4, mode="bilinear"), x(1, 8, 7, 2))
+case("resize/align corners", resized(7, 5, mode="bilinear", align_corners=True), x(2, 4, 3, 2))
+case("resize/align corners, one", resized(1, 4, mode="bilinear", align_corners=True), x(1, 3, 3, 2))
+case("resize/nearest", resized(7, 5, mode="nearest"), x(2, 4, 3, 2))
+case("resize/nearest, smaller", resized(3, 4, mode="nearest"), x(1, 8, 7, 2))
+case("roi_align", roi_align(3, 2, 0.5, 0), x(2, 6, 7, 3))
+case("roi_align/fixed", roi_align(2, 3, 0.25, 2), x(2, 6, 7, 3))
+case("conv_transpose2d", lambda a, w, b: conv_transpose(a, w, b, stride=2), x(2, 3, 2, 3), x(3, 4, 2, 2), x(4))
+case("conv_transpose2d/padded", lambda a, w, b: conv_transpose(a, w, b, stride=2, padding=1), x(1, 3, 4, 2), x(2, 3, 4, 4), x(3))
+case("conv_transpose2d/gaps", lambda a, w: conv_transpose(a, w, None, stride=3), x(1, 3, 2, 2), x(2, 3, 2, 2))
 
 # ---- dropout: an implementation of Philox 4x32-10 and of the stream's key of its own ----
 MASK = 0xFFFFFFFF
