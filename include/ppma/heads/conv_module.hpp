@@ -1,0 +1,31 @@
+#pragma once
+// Convolution without a bias, batch norm, ReLU: the brick of the segmentation heads, under its published names.
+
+#include <cmath>
+
+#include "ppma/nn/layers.hpp"
+#include "ppma/ops/activation.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// (B,H,W,I) -> (B,H,W,O) with an odd kernel. Initialised Kaiming-normal by fan-out (spec 6.1).
+struct ConvModule {
+  Tensor weight;  // (O,I,k,k)
+  BatchNorm bn;
+
+  ConvModule(i64 in, i64 out, i64 kernel, Rng& rng)
+      : weight(parameter(detail::drawing_initial_values()
+                             ? Tensor::randn({out, in, kernel, kernel}, rng,
+                                             std::sqrt(2 / static_cast<double>(out * kernel * kernel)))
+                             : Tensor::zeros({out, in, kernel, kernel}))),
+        bn(out) {}
+  Tensor forward(const Tensor& x, Context& ctx) {
+    return relu(bn.forward(conv2d(x, weight, Tensor(), {1, weight.dim(2) / 2, 1}), ctx));
+  }
+  template <class V>
+  void fields(V& v) {
+    v.parameter("conv.weight", weight), v.child("bn", bn);
+  }
+};
+
+}  // namespace ppma::inline PPMA_ABI
