@@ -1,0 +1,69 @@
+#pragma once
+// The segmentation network: backbone, UperNet, and in training the auxiliary head (spec 6.1).
+
+#include "ppma/heads/upernet.hpp"
+#include "ppma/models/ppma.hpp"
+#include "ppma/ops/loss.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct SegmentorConfig {
+  PpmaConfig backbone = ppma_tiny();
+  UperNetConfig decode;  // in_channels are the backbone's
+  FcnConfig auxiliary;   // on the map of stride 16
+  double decode_weight = 1.0, auxiliary_weight = 0.4;
+  i64 ignore_index = 255;
+};
+
+struct SegmentationLoss {
+  Tensor total, decode, auxiliary;  // scalars; decode and auxiliary carry their weights
+};
+
+struct Segmentor {
+  SegmentorConfig config;
+  DenseBackbone backbone;
+  UperNetHead decode_head;
+  FcnHead auxiliary_head;
+
+  explicit Segmentor(SegmentorConfig c, u64 seed = 0) : Segmentor(with_widths(std::move(c)), Rng(seed)) {}
+
+  /// Images (B,3,Hin,Win) -> logits (B,Hin,Win,K).
+  Tensor forward(const Tensor& images, Context& ctx) {
+    return resize(decode_head.forward(maps(images, ctx), ctx), images.dim(2), images.dim(3));
+  }
+  /// labels int64 (B,Hin,Win). The mean divides by all pixels, ignored ones too.
+  SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx) {
+    check(labels.defined() && labels.rank() == 3, "segmentor: labels must be (B,H,W) int64");
+    const std::vector<Tensor> levels = maps(images, ctx);
+    const auto of = [&](const Tensor& logits, double weight) {
+      CrossEntropyOptions options;
+      options.ignore_index = config.ignore_index, options.count_ignored = true;
+      return scale(cross_entropy(resize(logits, labels.dim(1), labels.dim(2)), labels, options), weight);
+    };
+    SegmentationLoss l;
+    l.decode = of(decode_head.forward(levels, ctx), config.decode_weight);
+    l.auxiliary = of(auxiliary_head.forward(levels[2], ctx), config.auxiliary_weight);
+    l.total = add(l.decode, l.auxiliary);
+    return l;
+  }
+  template <class V>
+  void fields(V& v) {
+    v.child("backbone", backbone), v.child("decode_head", decode_head), v.child("auxiliary_head", auxiliary_head);
+  }
+
+ private:
+  Segmentor(const SegmentorConfig& c, Rng rng)
+      : config(c), backbone(c.backbone, rng.fork(1)), decode_head(c.decode, rng), auxiliary_head(c.auxiliary, rng) {}
+  static SegmentorConfig with_widths(SegmentorConfig c) {
+    c.decode.in_channels = c.backbone.embed_dims;
+    c.auxiliary.in_channels = c.backbone.embed_dims[2];
+    return c;
+  }
+  std::vector<Tensor> maps(const Tensor& images, Context& ctx) {  // channels last
+    std::vector<Tensor> levels = backbone.backbone.forward(images, ctx);
+    for (std::size_t s = 0; s < levels.size(); ++s) levels[s] = backbone.outnorms[s].forward(levels[s]);
+    return levels;
+  }
+};
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,32 @@
+// The whole segmentation network: published size, and ignored pixels in the loss.
+#include "ppma/heads/segmentor.hpp"
+
+#include "catch.hpp"
+
+using namespace ppma;
+
+TEST_CASE("segmentor: parameter counts as published") {
+  const SkipInit skip;
+  Segmentor tiny{SegmentorConfig{}};
+  CHECK(parameter_count(tiny) == 43092460);
+}
+
+TEST_CASE("segmentor: ignored pixels have no loss and count in its mean") {
+  SegmentorConfig c;
+  c.backbone = ppma_nano();
+  c.decode.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3, c.auxiliary.channels = 8;
+  Segmentor s(c);
+  Context ctx;
+  Rng rng(3);
+  const Tensor image = Tensor::randn({1, 3, 32, 48}, rng);
+  Tensor labels = Tensor::zeros({1, 32, 48}, DType::int64);
+  CHECK(s.forward(image, ctx).shape() == Shape{1, 32, 48, 3});
+  const double full = s.loss(image, labels, ctx).total.item();
+  std::fill_n(labels.data<i64>(), 16 * 48, 255);
+  const double lower = s.loss(image, labels, ctx).total.item();
+  std::fill_n(labels.data<i64>(), 16 * 48, 0);
+  std::fill_n(labels.data<i64>() + 16 * 48, 16 * 48, 255);
+  const double upper = s.loss(image, labels, ctx).total.item();
+  CHECK(full > 0);
+  CHECK(lower + upper == Approx(full).epsilon(1e-5));
+}
