@@ -109,13 +109,13 @@ inline Tensor resize(const Tensor& x, i64 h, i64 w, Resize how = Resize::bilinea
   const i64 batch = x.dim(0), channels = x.dim(3);
   const kernels::Taps rows(x.dim(1), h, how), cols(x.dim(2), w, how);
   Tensor y = Tensor::empty({batch, h, w, channels}, x.dtype(), x.device());
-  visit(x.device(), x.dtype(), "resize", [&](auto on, auto t) {
+  visit_cpu(x.device(), x.dtype(), "resize", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::resize(on, batch, channels, rows, cols, x.data<T>(), y.data<T>());
   });
   return record(y, "resize", {x}, [=, shape = x.shape()](const Tensor& dy) {
     Tensor dx = Tensor::empty(shape, dy.dtype(), dy.device());
-    visit(dy.device(), dy.dtype(), "resize", [&](auto on, auto t) {
+    visit_cpu(dy.device(), dy.dtype(), "resize", [&](auto on, auto t) {
       using T = decltype(t);
       kernels::resize_backward(on, batch, channels, rows, cols, dy.data<T>(), dx.data<T>());
     });

@@ -112,13 +112,13 @@ inline Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& op
   }
   const i64 count = boxes.dim(0);
   Tensor y = Tensor::empty({count, options.height, options.width, x.dim(3)}, x.dtype(), x.device());
-  visit(x.device(), x.dtype(), "roi_align", [&](auto on, auto t) {
+  visit_cpu(x.device(), x.dtype(), "roi_align", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::roi_align(on, x.shape(), count, options, x.data<T>(), boxes.data<T>(), y.data<T>());
   });
   return record(y, "roi_align", {x}, [=, shape = x.shape(), boxes = boxes.detach()](const Tensor& dy) {
     Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.device());
-    visit(dy.device(), dy.dtype(), "roi_align", [&](auto on, auto t) {
+    visit_cpu(dy.device(), dy.dtype(), "roi_align", [&](auto on, auto t) {
       using T = decltype(t);
       kernels::roi_align_backward(on, shape, count, options, boxes.data<T>(), dy.data<T>(), dx.data<T>());
     });
