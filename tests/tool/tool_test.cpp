@@ -119,7 +119,7 @@ TEST_CASE("tool: run reproduces the reference, evaluation and training step", "[
     ++compared;
   }
   CHECK(compared == 184);
-  CHECK(run("run --device cuda " + common).err.find("built without CUDA") != std::string::npos);
+  CHECK(run("run --device cuda " + common).err.find("compiled without CUDA") != std::string::npos);
 }
 
 TEST_CASE("tool: convert and info", "[tool]") {

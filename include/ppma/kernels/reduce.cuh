@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "ppma/core/buffer.hpp"
-#include "ppma/kernels/column_sums.hpp"
+#include "ppma/kernels/column_sums.cuh"
 #include "ppma/kernels/map.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels {
