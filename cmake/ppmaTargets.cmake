@@ -45,7 +45,8 @@ if(PPMA_CUDA)
   function(ppma_enable_cuda target)
     get_target_property(sources ${target} SOURCES)
     set_source_files_properties(${sources} PROPERTIES LANGUAGE CUDA)
-    set_target_properties(${target} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
+    # Not CUDA_STANDARD 20: CMake 3.25 of Debian 12 does not know that nvcc 13 has it.
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
     if(OpenMP_CXX_FOUND)  # its own target speaks to the C++ compiler only
       target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${OpenMP_CXX_FLAGS}>)
     endif()
