@@ -1,0 +1,90 @@
+#pragma once
+// COCO's twelve figures of a set of detections: files (io/coco.hpp) meet the count (metrics/average_precision.hpp).
+
+#include "ppma/io/coco.hpp"
+#include "ppma/metrics/average_precision.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+enum class CocoType : u8 { bbox, segm };
+
+/// pycocotools' own protocol, or mmdet 2's: limits 100, 300, 1000, and a detection's area is its mask's even where the
+/// results hold boxes beside it. (pycocotools then takes the boxes' areas for all, going by the first result.)
+enum class CocoProtocol : u8 { pycocotools, mmdet2 };
+
+struct CocoScores : CocoFigures {
+  std::vector<std::string> warnings;
+};
+
+/// Scores detections. Errors: an image that the annotations do not have, no box or mask where it is needed, a mask of
+/// another size than its image; each names the file and the record.
+inline CocoScores evaluate_coco(const CocoTruth& truth, const std::vector<CocoResult>& results, CocoType type,
+                                CocoProtocol protocol = CocoProtocol::pycocotools) {
+  const bool masks = type == CocoType::segm;
+  const std::size_t images = truth.images.size(), classes = truth.categories.size();
+  std::vector<std::vector<std::size_t>> truths_of(images), results_of(images);
+  for (std::size_t i = 0; i < truth.annotations.size(); ++i) truths_of[static_cast<std::size_t>(truth.annotations[i].image)].push_back(i);
+  i64 other_categories = 0;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const i64 image = detail::rank_of(truth.images, results[i].image_id);
+    check(image >= 0, results[i].where, ": ", truth.path, " has no image with the id ", results[i].image_id);
+    check(masks || results[i].box, results[i].where, ": has no \"bbox\"");
+    if (detail::rank_of(truth.categories, results[i].category_id) < 0) ++other_categories;
+    else results_of[static_cast<std::size_t>(image)].push_back(i);
+  }
+  const bool box_areas = !masks || (protocol == CocoProtocol::pycocotools && !results.empty() && results.front().box);
+
+  AveragePrecision ap(static_cast<i64>(classes), protocol == CocoProtocol::mmdet2 ? mmdet2_ap : ApOptions{});
+  std::vector<std::vector<std::size_t>> g_of(classes), d_of(classes);
+  for (std::size_t n = 0; n < images; ++n) {
+    const CocoImage& image = truth.images[n];
+    for (auto& list : g_of) list.clear();
+    for (auto& list : d_of) list.clear();
+    for (const std::size_t i : truths_of[n]) g_of[static_cast<std::size_t>(truth.annotations[i].category)].push_back(i);
+    for (const std::size_t i : results_of[n])
+      d_of[static_cast<std::size_t>(detail::rank_of(truth.categories, results[i].category_id))].push_back(i);
+    const auto drawn = [&](const CocoMask& mask, const CocoBox* box, const std::string& where) {
+      check(image.height > 0 && image.width > 0, truth.path, ": the image ", image.id, " has no height and width; masks need them");
+      try {
+        if (!mask.empty() || box == nullptr) return mask.draw(image.height, image.width);
+        const double x = (*box)[0], y = (*box)[1], right = x + (*box)[2], bottom = y + (*box)[3];  // a box is a mask too
+        return rle_from_polygon({x, y, x, bottom, right, bottom, right, y}, image.height, image.width);
+      } catch (const Error& e) {
+        throw Error(where + ": " + e.what());
+      }
+    };
+    for (std::size_t c = 0; c < classes; ++c) {
+      std::vector<TruthInstance> truths;
+      std::vector<DetectedInstance> detections;
+      std::vector<Rle> g_mask, d_mask;
+      std::vector<CocoBox> g_box, d_box;  // around the masks: most pairs are told apart by them
+      for (const std::size_t i : g_of[c]) {
+        const CocoAnnotation& a = truth.annotations[i];
+        truths.push_back({a.area, a.crowd, a.id});
+        if (masks) g_mask.push_back(drawn(a.mask, nullptr, str(truth.path, ": annotation ", a.id)));
+        check(masks || a.box, truth.path, ": annotation ", a.id, " has no \"bbox\"");
+        g_box.push_back(masks ? rle_box(g_mask.back()) : *a.box);
+      }
+      for (const std::size_t i : d_of[c]) {
+        const CocoResult& r = results[i];
+        if (masks) d_mask.push_back(drawn(r.mask, r.box ? &*r.box : nullptr, r.where));
+        d_box.push_back(masks ? rle_box(d_mask.back()) : *r.box);
+        const double area = (box_areas || r.mask.empty()) && r.box ? detail::rounded_product((*r.box)[2], (*r.box)[3]) : static_cast<double>(rle_area(d_mask.back()));
+        detections.push_back({area, r.score});
+      }
+      if (truths.empty() && detections.empty()) continue;
+      ap.add(static_cast<i64>(c), truths, detections, [&](std::size_t d, std::size_t g) {
+        const double overlap = box_iou(d_box[d], g_box[g], truths[g].crowd);
+        return masks && overlap > 0 ? rle_iou(d_mask[d], g_mask[g], truths[g].crowd) : overlap;
+      });
+    }
+  }
+  CocoScores scores{ap.result(), {}};
+  if (scores.zero_ids > 0)
+    scores.warnings.push_back(str(truth.path, ": an annotation has the id 0; pycocotools counts a detection matched with it as a mistake, and so do these figures: number annotations from 1"));
+  if (other_categories > 0)
+    scores.warnings.push_back(str(other_categories, " results have a category that ", truth.path, " does not have; they are left out"));
+  return scores;
+}
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,191 @@
+#pragma once
+// JSON files that are long lists of small records, read as a stream: nlohmann's SAX events, one record in memory at a
+// time. COCO's annotations are 450 MB of which a record is one kilobyte.
+
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ppma/io/file.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// One record, and what errors call it: "gt.json: annotations[17]".
+struct JsonRecord {
+  const nlohmann::json& value;
+  std::string list;   // "" if the file itself is the list
+  std::string where;
+
+  /// The member of this name, or null.
+  const nlohmann::json* find(const char* name) const {
+    const auto it = value.find(name);
+    return it == value.end() || it->is_null() ? nullptr : &*it;
+  }
+  const nlohmann::json& get(const char* name) const {
+    const nlohmann::json* v = find(name);
+    check(v != nullptr, where, ": has no \"", name, "\"");
+    return *v;
+  }
+  /// A whole number from -2^63 to 2^63 - 1.
+  i64 integer(const char* name) const {
+    const nlohmann::json& v = get(name);
+    check(v.is_number_integer() && (!v.is_number_unsigned() || v.get<u64>() >> 63 == 0), where, ": \"", name, "\" is ",
+          described(v), "; it must be a whole number");
+    return v.get<i64>();
+  }
+  double number(const char* name) const {
+    const nlohmann::json& v = get(name);
+    check(v.is_number(), where, ": \"", name, "\" is ", described(v), "; it must be a number");
+    return v.get<double>();
+  }
+  std::string text(const char* name) const {
+    const nlohmann::json& v = get(name);
+    check(v.is_string(), where, ": \"", name, "\" is ", described(v), "; it must be a text");
+    return v.get<std::string>();
+  }
+  /// All numbers of a list; `name` is for the message.
+  std::vector<double> numbers(const nlohmann::json& v, const char* name) const {
+    check(v.is_array(), where, ": \"", name, "\" is ", described(v), "; it must be a list of numbers");
+    std::vector<double> all;
+    all.reserve(v.size());
+    for (const auto& x : v) {
+      check(x.is_number(), where, ": \"", name, "\" has ", described(x), " in it; it must be a list of numbers");
+      all.push_back(x.get<double>());
+    }
+    return all;
+  }
+
+  static std::string described(const nlohmann::json& v) {
+    if (v.is_primitive() && !v.is_string()) return v.dump();  // null, true, 1.5
+    return str(v.is_string() ? "a " : "an ", v.type_name());
+  }
+};
+
+namespace detail {
+
+class RecordReader : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  using Json = nlohmann::json;
+
+  // Without lists the file itself must be one.
+  RecordReader(std::string name, std::set<std::string> lists, std::function<void(const JsonRecord&)> take)
+      : name_(std::move(name)), lists_(std::move(lists)), take_(std::move(take)) {}
+
+  bool null() override { return value(nullptr); }
+  bool boolean(bool v) override { return value(v); }
+  bool number_integer(number_integer_t v) override { return value(v); }
+  bool number_unsigned(number_unsigned_t v) override { return value(v); }
+  bool number_float(number_float_t v, const string_t&) override { return value(v); }
+  bool string(string_t& v) override { return value(std::move(v)); }
+  bool binary(binary_t&) override { return value(nullptr); }
+  bool start_object(std::size_t) override { return open(Json::object(), true); }
+  bool start_array(std::size_t) override { return open(Json::array(), false); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(string_t& v) override {
+    if (!open_.empty()) key_ = v;
+    else if (depth_ == 1) list_ = v;
+    return true;
+  }
+  bool parse_error(std::size_t at, const std::string&, const nlohmann::detail::exception& e) override {
+    fail(name_, ": not JSON, at byte ", at, ": ", e.what());
+  }
+
+  bool has(const std::string& list) const { return seen_.count(list) != 0; }
+
+ private:
+  // How deep the list of records lies.
+  std::size_t list_depth() const { return lists_.empty() ? 1 : 2; }
+  bool in_list() const { return depth_ == list_depth() && in_list_; }
+  std::string where() const { return str(name_, ": ", list_, "[", index_, "]"); }
+
+  bool open(Json empty, bool object) {
+    if (open_.empty() && in_list()) {
+      check(object, where(), " is an array; it must be an object");
+      record_ = std::move(empty);
+      open_.push_back(&record_);
+    } else if (!open_.empty()) {
+      check(open_.size() < 32, where(), ": lists within lists, more than 32 deep");
+      open_.push_back(&put(std::move(empty)));
+    } else if (depth_ == 0) {
+      check(object != lists_.empty(), name_, object ? ": an object; it must be a list of results" : ": a list; it must be an object with \"images\", \"annotations\" and \"categories\"");
+      in_list_ = lists_.empty();
+    } else if (depth_ == 1 && !lists_.empty() && lists_.count(list_) != 0) {
+      check(!object, name_, ": \"", list_, "\" is an object; it must be a list");
+      check(seen_.insert(list_).second, name_, ": \"", list_, "\" stands there twice");
+      in_list_ = true;
+      index_ = 0;
+    }
+    ++depth_;
+    return true;
+  }
+
+  bool close() {
+    --depth_;
+    if (!open_.empty()) {
+      open_.pop_back();
+      if (open_.empty()) {
+        take_({record_, list_, where()});
+        ++index_;
+      }
+    } else if (depth_ + 1 == list_depth()) {
+      in_list_ = false;
+    }
+    return true;
+  }
+
+  template <class T>
+  bool value(T&& v) {
+    if (!open_.empty()) put(Json(std::forward<T>(v)));
+    else if (in_list()) fail(where(), " is ", JsonRecord::described(Json(std::forward<T>(v))), "; it must be an object");
+    else check(depth_ > 0 && (depth_ > 1 || lists_.count(list_) == 0), name_, depth_ == 0 ? std::string() : ": \"" + list_ + "\"",
+               " is ", JsonRecord::described(Json(std::forward<T>(v))), "; it must be ", depth_ == 0 ? "an object or a list" : "a list");
+    return true;
+  }
+
+  Json& put(Json v) {
+    Json& parent = *open_.back();
+    if (parent.is_object()) return parent[key_] = std::move(v);
+    parent.push_back(std::move(v));
+    return parent.back();
+  }
+
+  std::string name_;
+  std::set<std::string> lists_, seen_;
+  std::function<void(const JsonRecord&)> take_;
+  std::size_t depth_ = 0, index_ = 0;
+  bool in_list_ = false;
+  std::string list_, key_;
+  Json record_;
+  std::vector<Json*> open_;  // the record and what is open in it
+};
+
+}  // namespace detail
+
+/// Calls take(record) for every object in the lists of these names, in the file's order; with no names the file itself
+/// is the list. `from` is a std::FILE* or Bytes, `name` what errors call it. Errors: no JSON, a list that is missing.
+template <class Source>
+  requires(!std::is_convertible_v<Source, std::string>)
+void read_json_records(Source from, const std::string& name, const std::set<std::string>& lists, std::function<void(const JsonRecord&)> take) {
+  detail::RecordReader reader(name, lists, std::move(take));
+  if constexpr (std::is_same_v<Source, Bytes>) nlohmann::json::sax_parse(from.begin(), from.end(), &reader);
+  else nlohmann::json::sax_parse(from, &reader);
+  for (const std::string& list : lists) check(reader.has(list), name, ": has no \"", list, "\"");
+}
+
+/// The same of a file.
+inline void read_json_records(const std::string& path, const std::string&, const std::set<std::string>& lists, std::function<void(const JsonRecord&)> take) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) fail(path, ": cannot be read (", detail::os_reason(), ")");
+  check(S_ISREG(info.st_mode), path, ": cannot be read (not a regular file)");
+  const std::unique_ptr<std::FILE, detail::CloseFile> f(std::fopen(path.c_str(), "rb"));
+  if (f == nullptr) fail(path, ": cannot be read (", detail::os_reason(), ")");
+  read_json_records(f.get(), path, lists, std::move(take));
+}
+
+}  // namespace ppma::inline PPMA_ABI

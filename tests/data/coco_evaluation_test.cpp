@@ -1,0 +1,65 @@
+// COCO's twelve figures against pycocotools (reference/make_coco.py), on random and adversarial detections.
+
+#include "ppma/data/coco_evaluation.hpp"
+
+#include "catch.hpp"
+#include "io/help.hpp"
+#include "thrown.hpp"
+
+using namespace ppma;
+
+namespace {
+
+Bytes bytes_of(const std::string& s) { return {reinterpret_cast<const u8*>(s.data()), s.size()}; }
+
+double furthest(const double* a, const nlohmann::json& b) {
+  double d = 0;
+  for (std::size_t i = 0; i < b.size(); ++i) d = std::max(d, std::abs(a[i] - b.at(i).get<double>()));
+  return d;
+}
+
+}  // namespace
+
+TEST_CASE("coco: the figures are pycocotools'", "[data]") {
+  const std::vector<u8> file = read_file(io_test::reference("coco_ap.json"));
+  int cases = 0;
+  for (const auto& c : nlohmann::json::parse(file.begin(), file.end())) {
+    INFO(c.at("name").get<std::string>());
+    const std::string gt = c.at("gt").dump(), dt = c.at("dt").dump();
+    const CocoTruth truth = parse_coco(bytes_of(gt), "gt.json");
+    const std::vector<CocoResult> results = parse_coco_results(bytes_of(dt), "dt.json");
+    const CocoType type = c.at("type") == "segm" ? CocoType::segm : CocoType::bbox;
+    for (const auto& [protocol, key] : {std::pair<CocoProtocol, std::string>{CocoProtocol::pycocotools, "coco"}, {CocoProtocol::mmdet2, "mmdet2"}}) {
+      const CocoScores s = evaluate_coco(truth, results, type, protocol);
+      CHECK(furthest(s.figures.data(), c.at(key)) < 1e-9);
+      REQUIRE(s.class_ap.size() == c.at(key + "_class_ap").size());
+      CHECK(furthest(s.class_ap.data(), c.at(key + "_class_ap")) < 1e-9);
+      const bool zero = c.at("name") == "annotation 0, bbox";
+      CHECK(s.warnings.size() == (zero ? 1 : 0));
+      CHECK(s.zero_ids == (zero ? 1 : 0));
+    }
+    ++cases;
+  }
+  CHECK(cases == 11);
+}
+
+TEST_CASE("coco: what cannot be scored is named", "[data]") {
+  const std::string gt = R"({"images": [{"id": 4, "height": 5, "width": 6}], "categories": [{"id": 2}],
+    "annotations": [{"id": 1, "image_id": 4, "category_id": 2, "bbox": [0, 0, 3, 3], "segmentation": []}]})";
+  const CocoTruth truth = parse_coco(bytes_of(gt), "gt.json");
+  const auto score = [&](const std::string& dt, CocoType type) { return evaluate_coco(truth, parse_coco_results(bytes_of(dt), "dt.json"), type); };
+  const std::string mask = R"([{"image_id": 4, "category_id": 2, "score": 1, "segmentation": {"size": [7, 6], "counts": [42]}}])";
+  CHECK(says([&] { score(mask, CocoType::segm); }, "dt.json: [0]: mask: of 7 x 6 pixels in an image of 5 x 6"));
+  CHECK(says([&] { score(mask, CocoType::bbox); }, "dt.json: [0]: has no \"bbox\""));
+  CHECK(says([&] { score(R"([{"image_id": 5, "category_id": 2, "score": 1, "bbox": [0, 0, 3, 3]}])", CocoType::bbox); },
+             "dt.json: [0]: gt.json has no image with the id 5"));
+  const CocoScores other = score(R"([{"image_id": 4, "category_id": 9, "score": 1, "bbox": [0, 0, 3, 3]}])", CocoType::bbox);
+  REQUIRE(other.warnings.size() == 1);
+  CHECK(other.warnings[0].find("1 results have a category") == 0);
+  CHECK(other.figures[0] == 0);
+  CHECK(score("[]", CocoType::bbox).figures[0] == 0);
+  CHECK(score("[]", CocoType::bbox).figures[5] == -1);  // no large object
+  CHECK(score(R"([{"image_id": 4, "category_id": 2, "score": 1, "bbox": [0, 0, 3, 3]}])", CocoType::bbox).figures[0] == Approx(1).epsilon(1e-12));
+  CHECK(says([] { AveragePrecision(2, {{10, 5, 100}}); }, "the limits 10, 5, 100"));
+  CHECK(says([] { AveragePrecision(2).add(2, {}, {}, [](std::size_t, std::size_t) { return 0.0; }); }, "class 2 of 2"));
+}

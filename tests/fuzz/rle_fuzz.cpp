@@ -1,0 +1,10 @@
+// clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -Iinclude tests/fuzz/rle_fuzz.cpp
+// -o rle_fuzz
+// ./rle_fuzz -max_len=4096 NEW_INPUTS_FOLDER SEEDS_FOLDER
+
+#include "coco_targets.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  fuzz::rle({data, size});
+  return 0;
+}
