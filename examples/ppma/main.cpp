@@ -6,6 +6,7 @@
 #include "evaluate.hpp"
 #include "files.hpp"
 #include "run.hpp"
+#include "score.hpp"
 #include "summary.hpp"
 #include "train.hpp"
 #include "visualize.hpp"
@@ -37,6 +38,8 @@ int main(int argc, char** argv) {
   tool::add_summary(app);
   tool::add_train(app);
   tool::add_eval(app);
+  tool::add_eval_coco(app);
+  tool::add_eval_miou(app);
   tool::add_predict(app);
   tool::add_visualize(app);
   tool::add_convert(app);

@@ -79,6 +79,7 @@
 #include "ppma/io/file.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/json_records.hpp"
+#include "ppma/io/label_map.hpp"
 #include "ppma/io/pickle.hpp"
 #include "ppma/io/pickle_value.hpp"
 #include "ppma/io/pth.hpp"

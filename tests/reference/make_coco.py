@@ -198,5 +198,6 @@ def make_ap():
         print(c["name"], len(c["gt"]["annotations"]), len(c["dt"]), [round(s, 3) for s in c["coco"]])
 
 
-make_masks()
-make_ap()
+if __name__ == "__main__":
+    make_masks()
+    make_ap()

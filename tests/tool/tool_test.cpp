@@ -10,42 +10,14 @@
 #include "catch.hpp"
 #include "io/help.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "tool/help.hpp"
 
 using namespace ppma;
 using io_test::Folder;
 using io_test::reference;
+using namespace tool_test;
 
 namespace {
-
-// The program that was built with these tests, or the one that PPMA_TOOL names.
-std::string tool() {
-  if (const char* path = std::getenv("PPMA_TOOL")) return path;
-#ifdef PPMA_TEST_TOOL
-  return PPMA_TEST_TOOL;
-#else
-  return "";
-#endif
-}
-#define NEEDS_TOOL() \
-  if (tool().empty()) PPMA_SKIP("the tool was not built, and PPMA_TOOL names none")
-
-struct Result {
-  int code = -1;
-  std::string out, err;
-};
-
-std::string text_of(const std::string& path) {
-  const std::vector<u8> bytes = read_file(path);
-  return {bytes.begin(), bytes.end()};
-}
-
-Result run(const std::string& arguments) {
-  const Folder folder;
-  const std::string command =
-      "'" + tool() + "' " + arguments + " > '" + folder / "out" + "' 2> '" + folder / "err" + "' < /dev/null";
-  const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder / "out"), text_of(folder / "err")};
-}
 
 // |a - b| / |b|
 double distance(const Tensor& a, const Tensor& b) {
@@ -62,7 +34,7 @@ TEST_CASE("tool: help and errors", "[tool]") {
   NEEDS_TOOL();
   const Result help = run("--help");
   CHECK(help.code == 0);
-  for (const char* command : {"info", "summary", "train", "eval", "predict", "visualize", "convert", "run", "bench"}) {
+  for (const char* command : {"info", "summary", "train", "eval", "eval-coco", "eval-miou", "predict", "visualize", "convert", "run", "bench"}) {
     INFO(command);
     CHECK(help.out.find(std::string("\n  ") + command + " ") != std::string::npos);
     const Result one = run(std::string(command) + " --help");

@@ -1,0 +1,47 @@
+#pragma once
+// Runs the command-line tool as a user does.
+
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "io/help.hpp"
+
+namespace tool_test {
+
+using namespace ppma;
+
+// The program that was built with these tests, or the one that PPMA_TOOL names.
+inline std::string tool() {
+  if (const char* path = std::getenv("PPMA_TOOL")) return path;
+#ifdef PPMA_TEST_TOOL
+  return PPMA_TEST_TOOL;
+#else
+  return "";
+#endif
+}
+#define NEEDS_TOOL() \
+  if (tool().empty()) PPMA_SKIP("the tool was not built, and PPMA_TOOL names none")
+
+struct Result {
+  int code = -1;
+  std::string out, err;
+};
+
+inline std::string text_of(const std::string& path) {
+  const std::vector<u8> bytes = read_file(path);
+  return {bytes.begin(), bytes.end()};
+}
+
+inline Result run(const std::string& arguments) {
+  const io_test::Folder folder;
+  const std::string command =
+      "'" + tool() + "' " + arguments + " > '" + folder / "out" + "' 2> '" + folder / "err" + "' < /dev/null";
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder / "out"), text_of(folder / "err")};
+}
+
+}  // namespace tool_test
