@@ -72,13 +72,13 @@ inline void bench(const BenchOptions& o) {
         context.host_inputs = &drawn;
         const Tensor loss = cross_entropy(model.forward(images, context), labels);
         loss.backward();
-        optimizer->step(1e-4);
+        optimizer->update();
         optimizer->zero_grad();
         result = loss.detach();
       },
-      at.device, o.graph && !o.train);  // an optimiser step has scalars of its own each time
+      at.device, o.graph);
   const auto once = [&] {
-    if (o.train) drawn.refill(Rng(2, 0, steps++));
+    if (o.train) drawn.refill(Rng(2, 0, steps++)), optimizer->set_rate(1e-4);
     step();
   };
   for (i64 i = 0; i < std::max<i64>(o.warmup, at.device == Device::cuda ? 4 : 1); ++i) once();

@@ -4,8 +4,7 @@
 #include <cmath>
 
 #include "ppma/kernels/simd.hpp"
-#include "ppma/ops/reduce.hpp"
-#include "ppma/optim/parameters.hpp"
+#include "ppma/optim/settings.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -30,20 +29,40 @@ double sum_of_squares(Cpu, i64 n, const T* x) {
 
 }  // namespace kernels
 
+inline double gradient_norm(const std::vector<Parameter>& parameters);
+
+/// gradient_norm as an f64 scalar beside the parameters: on the GPU nothing waits for it.
+inline Tensor gradient_norm_on_device(const std::vector<Parameter>& parameters) {
+#if PPMA_CUDA
+  if (detail::device_of(parameters) == Device::cuda) {
+    const std::vector<Tensor> gradient = detail::gradients_of(parameters);
+    const std::vector<i64> sizes = detail::sizes_of(parameters);
+    i64 pieces = 0, done = 0;
+    for (const i64 n : sizes) pieces += (n + kernels::table_piece - 1) / kernels::table_piece;
+    const Workspace<double> partial(pieces, Device::cuda);
+    Tensor norm = Tensor::empty({}, DType::f64, Device::cuda);
+    kernels::for_dtypes([&](auto zero) {
+      using T = decltype(zero);
+      kernels::for_tables<T, 1>(
+          detail::table_entries(parameters), sizes,
+          [&](std::size_t i, auto& table, int slot) { return detail::put_arrays<T>(table, slot, gradient[i], gradient[i]); },
+          [&](const auto& table, unsigned blocks) {
+            kernels::detail::square_pieces<<<blocks, 256, 0, cuda::stream()>>>(table, partial.data() + done);
+            done += blocks;
+          });
+    });
+    kernels::detail::root_of_sum<<<1, 256, 0, cuda::stream()>>>(done, static_cast<const double*>(partial.data()), norm.data<double>());
+    cuda::launched("gradient_norm");
+    return norm;
+  }
+#endif
+  return Tensor::scalar(gradient_norm(parameters), DType::f64);
+}
+
 /// Euclidean norm of the gradients of all parameters, as one long vector; parameters without a gradient count 0.
 inline double gradient_norm(const std::vector<Parameter>& parameters) {
   const std::vector<Tensor> gradient = detail::gradients_of(parameters);
-#if PPMA_CUDA
-  if (!parameters.empty() && parameters[0].tensor.device() == Device::cuda) {  // summed on the GPU, read back once
-    Tensor total;
-    for (const Tensor& g : gradient) {
-      if (!g.defined()) continue;
-      const Tensor squares = sum(square(g.detach()));
-      total = total.defined() ? add(total, squares) : squares;
-    }
-    return total.defined() ? std::sqrt(total.item()) : 0.0;
-  }
-#endif
+  if (detail::device_of(parameters) == Device::cuda) return gradient_norm_on_device(parameters).item();
   std::vector<i64> sizes, first{0};  // of tensors with a gradient, and where its partial sums begin
   std::vector<const Tensor*> present;
   for (const Tensor& g : gradient) {
@@ -62,13 +81,6 @@ inline double gradient_norm(const std::vector<Parameter>& parameters) {
   double total = 0;
   for (const double p : partial) total += p;
   return std::sqrt(total);
-}
-
-/// What to multiply gradients of this norm by, so that it becomes at most `limit` (PyTorch's clip_grad_norm_); 1 when
-/// limit is 0, for no clipping. Pass it to the optimiser's step.
-inline double clip_factor(double norm, double limit) {
-  check(limit >= 0, "clip: the limit is ", limit, "; use a positive one, or 0 for none");
-  return limit == 0 ? 1.0 : std::min(1.0, limit / (norm + 1e-6));
 }
 
 }  // namespace ppma::inline PPMA_ABI

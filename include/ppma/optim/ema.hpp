@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "ppma/kernels/simd.hpp"
-#include "ppma/optim/parameters.hpp"
+#include "ppma/optim/settings.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -22,13 +22,6 @@ void average_into(Cpu, i64 n, double d, const T* x, T* e) {
 }
 
 }  // namespace kernels
-}  // namespace ppma::inline PPMA_ABI
-
-#if PPMA_CUDA
-#include "ppma/optim/update.cuh"
-#endif
-
-namespace ppma::inline PPMA_ABI {
 
 class Ema {
  public:
@@ -38,6 +31,8 @@ class Ema {
     check(decay >= 0 && decay < 1, "EMA: the decay must be in [0, 1), got ", decay);
     for (const auto& entry : state_) {
       check(entry.second.defined(), "EMA: ", entry.first, " is undefined");
+      check(entry.second.device() == Device::cpu || entry.second.dtype() == DType::f32 || entry.second.dtype() == DType::f64,
+            "EMA: ", entry.first, " is ", entry.second.dtype(), "; on the GPU f32 and f64 are averaged");
       average_.push_back(entry.second.clone());
       sizes_.push_back(entry.second.numel());
     }
@@ -51,7 +46,7 @@ class Ema {
   void update() {
     const double d = next_decay();
     ++updates_;
-    for (std::size_t i = 0; i < state_.size(); ++i) update_on_gpu(i, d);
+    update_on_gpu(d);
     kernels::for_pieces(sizes_, [&](std::size_t i, i64 begin, i64 end) {
       if (state_[i].second.device() == Device::cuda) return;
       const Tensor& x = state_[i].second;
@@ -102,12 +97,23 @@ class Ema {
   };
 
  private:
-  void update_on_gpu([[maybe_unused]] std::size_t i, [[maybe_unused]] double d) {
+  void update_on_gpu([[maybe_unused]] double d) {
 #if PPMA_CUDA
-    const Tensor& x = state_[i].second;
-    if (x.device() != Device::cuda) return;
-    if (x.dtype() == DType::f32) kernels::average_into(Cuda{}, x.numel(), d, x.data<float>(), average_[i].data<float>());
-    else kernels::average_into(Cuda{}, x.numel(), d, x.data<double>(), average_[i].data<double>());
+    std::vector<kernels::TableEntry> entries;
+    for (std::size_t i = 0; i < state_.size(); ++i)
+      if (state_[i].second.device() == Device::cuda) entries.push_back({i, 0, 0});
+    kernels::for_dtypes([&](auto zero) {
+      using T = decltype(zero);
+      kernels::for_tables<T, 2>(
+          entries, sizes_,
+          [&](std::size_t i, auto& table, int slot) {
+            return detail::put_arrays<T>(table, slot, state_[i].second, average_[i], state_[i].second);
+          },
+          [&](const auto& table, unsigned blocks) {
+            kernels::detail::average_pieces<<<blocks, 256, 0, cuda::stream()>>>(table, static_cast<T>(d), static_cast<T>(1 - d));
+            cuda::launched("EMA");
+          });
+    });
 #endif
   }
   void exchange() {

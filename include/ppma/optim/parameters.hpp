@@ -153,6 +153,15 @@ inline void restore(const TensorMap& saved, const char* kind, const std::string&
   into.copy_from(*t);
 }
 
+// The device of all parameters: an update is one launch for many of them.
+inline Device device_of(const std::vector<Parameter>& parameters) {
+  const Device device = parameters.empty() ? Device::cpu : parameters[0].tensor.device();
+  for (const Parameter& p : parameters)
+    check(p.tensor.device() == device, "optimizer: parameter ", p.name, " is on the ", p.tensor.device(), ", ",
+          parameters[0].name, " on the ", device, "; move the whole network with to() before making the optimizer");
+  return device;
+}
+
 inline void clear_gradients(std::vector<Parameter>& parameters) {
   for (Parameter& p : parameters) p.tensor.zero_grad();
 }

@@ -5,7 +5,7 @@
 //   b <- momentum b + d      (b = d in the first step)
 //   w <- w - rate b          nesterov: w - rate (d + momentum b)
 
-#include "ppma/optim/parameters.hpp"
+#include "ppma/optim/settings.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -51,11 +51,21 @@ class Sgd {
       : parameters_(std::move(parameters)),
         options_(options),
         sizes_(detail::sizes_of(parameters_)),
-        momentum_(detail::zeros_like(parameters_)) {}
+        momentum_(detail::zeros_like(parameters_)),
+        settings_(detail::device_of(parameters_)) {}
 
   /// One step with gradients multiplied by gradient_factor; a parameter without a gradient stays as it is.
   void step(double rate, double gradient_factor = 1) {
+    set_rate(rate, gradient_factor);
+    update();
+  }
+  /// The two halves of step(), as AdamW's.
+  void set_rate(double rate, double gradient_factor = 1) { settings_.set(rate, gradient_factor); }
+  void update(const Tensor& norm = Tensor(), double limit = 0) {
+    check(!norm.defined() || limit > 0, "Sgd: a norm needs a limit above 0, got ", limit);
     const std::vector<Tensor> gradient = detail::gradients_of(parameters_);
+    if (detail::device_of(parameters_) == Device::cuda) return update_on_gpu(gradient, norm, limit);
+    const double rate = settings_.rate, gradient_factor = settings_.factor(norm, limit);
     kernels::for_pieces(sizes_, [&](std::size_t i, i64 begin, i64 end) {
       if (!gradient[i].defined()) return;
       if (parameters_[i].tensor.dtype() == DType::f32)
@@ -80,6 +90,25 @@ class Sgd {
   }
 
  private:
+  void update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient, [[maybe_unused]] const Tensor& norm,
+                     [[maybe_unused]] double limit) {
+#if PPMA_CUDA
+    const double* const there = norm.defined() ? norm.data<double>() : nullptr;
+    kernels::for_dtypes([&](auto zero) {
+      using T = decltype(zero);
+      kernels::for_tables<T, 3>(
+          detail::table_entries(parameters_), sizes_,
+          [&](std::size_t i, auto& table, int slot) {
+            return detail::put_arrays<T>(table, slot, gradient[i], parameters_[i].tensor, gradient[i], momentum_[i]);
+          },
+          [&](const auto& table, unsigned blocks) {
+            kernels::detail::sgd_pieces<<<blocks, 256, 0, cuda::stream()>>>(table, settings_.on_gpu(), there, limit, options_.momentum,
+                                                                           options_.nesterov);
+            cuda::launched("Sgd");
+          });
+    });
+#endif
+  }
   template <class T>
   void step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate, double gradient_factor) {
     Parameter& p = parameters_[i];
@@ -93,6 +122,7 @@ class Sgd {
   SgdOptions options_;
   std::vector<i64> sizes_;
   std::vector<Tensor> momentum_;
+  detail::StepSettings settings_;
 };
 
 }  // namespace ppma::inline PPMA_ABI
