@@ -1,6 +1,8 @@
 #pragma once
 // Elements of one dtype into another: bf16 rounds to nearest even, integers truncate.
 
+#include <algorithm>
+
 #include "ppma/core/device.hpp"
 #include "ppma/core/parallel.hpp"
 
@@ -18,6 +20,11 @@ void convert(Cpu, i64 n, const From* x, To* y) {
   parallel_for(n, 1 << 15, [=](i64 begin, i64 end) {
     for (i64 i = begin; i < end; ++i) y[i] = converted<To>(x[i]);
   });
+}
+
+template <class T>
+void fill(Cpu, i64 n, T value, T* y) {
+  std::fill_n(y, n, value);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

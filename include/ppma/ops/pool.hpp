@@ -1,12 +1,8 @@
 #pragma once
 // Pooling of channels-last maps. Legend: B batch, H W grid, C channels, h w output grid.
 //
-// Every average pool is a list of windows per axis (begin, end, in input cells); forward sums a window, backward lets
+// Every pool is a row of windows per axis (begin, end, in input cells); forward of an average sums a window, backward lets
 // each input cell gather from the windows that contain it, so no two threads write one cell.
-
-#include <cmath>
-#include <limits>
-#include <vector>
 
 #include "ppma/ops/reduce.hpp"
 
@@ -20,25 +16,27 @@ struct Pool {
 
 namespace kernels {
 
-/// One axis cut into windows [begin, end) of input cells; padding is cut off.
+/// One axis of input cells cut into windows [begin, end); padding is cut off. Worked out, not stored: threads of any
+/// device carry it along.
 struct Windows {
   struct Range {
     i64 begin, end;
   };
-  std::vector<Range> of_output, of_input;  // of_input: the outputs whose window holds this cell
+  i64 size, count;             // input cells, windows
+  i64 kernel, stride, padding;  // kernel 0: adaptive, window o is [floor(o size / count), ceil((o + 1) size / count))
 
-  i64 outputs() const { return static_cast<i64>(of_output.size()); }
-  i64 inputs() const { return static_cast<i64>(of_input.size()); }
-  const Range& out(i64 i) const { return of_output[static_cast<std::size_t>(i)]; }
-  const Range& in(i64 i) const { return of_input[static_cast<std::size_t>(i)]; }
-
-  Windows(i64 size, std::vector<Range> windows)
-      : of_output(std::move(windows)), of_input(static_cast<std::size_t>(size), {outputs(), 0}) {
-    for (i64 o = 0; o < outputs(); ++o)
-      for (i64 i = out(o).begin; i < out(o).end; ++i) {
-        Range& r = of_input[static_cast<std::size_t>(i)];
-        r = {std::min(r.begin, o), std::max(r.end, o + 1)};
-      }
+  PPMA_HD i64 outputs() const { return count; }
+  PPMA_HD i64 inputs() const { return size; }
+  PPMA_HD Range out(i64 o) const {
+    if (kernel == 0) return {o * size / count, ((o + 1) * size + count - 1) / count};
+    const i64 begin = o * stride - padding, end = begin + kernel;
+    return {begin < 0 ? 0 : begin, end < size ? end : size};
+  }
+  /// The windows that hold cell i.
+  PPMA_HD Range in(i64 i) const {
+    if (kernel == 0) return {i * count / size, ((i + 1) * count + size - 1) / size};
+    const i64 before = i + padding - kernel + stride, last = (i + padding) / stride + 1;
+    return {before < 0 ? 0 : before / stride, last < count ? last : count};
   }
 };
 
@@ -48,9 +46,9 @@ void avg_pool(Cpu, i64 batch, i64 channels, const Windows& rows, const Windows& 
   const i64 height = rows.inputs(), width = cols.inputs(), h = rows.outputs(), w = cols.outputs();
   parallel_for(batch * h, 1, [&, x, y](i64 begin, i64 end) {
     for (i64 unit = begin; unit < end; ++unit) {
-      const auto& r = rows.out(unit % h);
+      const auto r = rows.out(unit % h);
       for (i64 j = 0; j < w; ++j) {
-        const auto& c = cols.out(j);
+        const auto c = cols.out(j);
         T* to = y + (unit * w + j) * channels;
         std::fill_n(to, channels, T(0));
         for (i64 a = r.begin; a < r.end; ++a)
@@ -72,10 +70,10 @@ void avg_pool_backward(Cpu, i64 batch, i64 channels, const Windows& rows, const 
       for (i64 j = 0; j < width; ++j) {
         T* to = dx + (unit * width + j) * channels;
         std::fill_n(to, channels, T(0));
-        const auto &r = rows.in(unit % height), &c = cols.in(j);
+        const auto r = rows.in(unit % height), c = cols.in(j);
         for (i64 a = r.begin; a < r.end; ++a)
           for (i64 b = c.begin; b < c.end; ++b) {
-            const auto &wr = rows.out(a), &wc = cols.out(b);
+            const auto wr = rows.out(a), wc = cols.out(b);
             const T scale = T(1) / static_cast<T>(area > 0 ? area : (wr.end - wr.begin) * (wc.end - wc.begin));
             const T* from = dy + ((unit / height * h + a) * w + b) * channels;
             for (i64 k = 0; k < channels; ++k) to[k] += scale * from[k];
@@ -141,7 +139,7 @@ void max_pool_backward(Cpu, i64 batch, i64 channels, const Windows& rows, const 
       const i64 sample = b * height * width * channels + k;
       for (i64 i = 0; i < h; ++i)
         for (i64 j = 0; j < w; ++j) {
-          const auto &r = rows.out(i), &c = cols.out(j);
+          const auto r = rows.out(i), c = cols.out(j);
           VecBits<T> where;
           detail::window_max(r, c, width, channels, x + sample, count, where);
           const Vec<T> g = detail::load_up_to(dy + ((b * h + i) * w + j) * channels + k, count);
@@ -157,6 +155,13 @@ void max_pool_backward(Cpu, i64 batch, i64 channels, const Windows& rows, const 
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/ops/pool.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
@@ -166,10 +171,7 @@ inline kernels::Windows windows(const char* op, i64 size, const Pool& p) {
         ", stride ", p.stride, ", padding ", p.padding,
         "; the kernel must be at least 1, the padding at most half of it");
   check(size + 2 * p.padding >= p.kernel, op, ": a kernel of ", p.kernel, " does not fit into ", size, " cells");
-  std::vector<kernels::Windows::Range> w;
-  for (i64 begin = -p.padding; begin + p.kernel <= size + p.padding; begin += stride)
-    w.push_back({std::max<i64>(begin, 0), std::min(begin + p.kernel, size)});
-  return {size, w};
+  return {size, (size + 2 * p.padding - p.kernel) / stride + 1, p.kernel, stride, p.padding};
 }
 
 inline void check_map(const char* op, const Tensor& x) {
@@ -181,13 +183,13 @@ inline Tensor average_windows(const char* op, const Tensor& x, const kernels::Wi
                               const kernels::Windows& cols, i64 area) {
   const i64 batch = x.dim(0), channels = x.dim(3);
   Tensor y = Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
-  visit_cpu(x.device(), x.dtype(), op, [&](auto on, auto t) {
+  visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
     using T = decltype(t);
     kernels::avg_pool(on, batch, channels, rows, cols, area, x.data<T>(), y.data<T>());
   });
   return record(y, op, {x}, [=, shape = x.shape()](const Tensor& dy) {
     Tensor dx = Tensor::empty(shape, dy.dtype(), dy.device());
-    visit_cpu(dy.device(), dy.dtype(), op, [&](auto on, auto t) {
+    visit(dy.device(), dy.dtype(), op, [&](auto on, auto t) {
       using T = decltype(t);
       kernels::avg_pool_backward(on, batch, channels, rows, cols, area, dy.data<T>(), dx.data<T>());
     });
@@ -209,12 +211,7 @@ inline Tensor avg_pool2d(const Tensor& x, const Pool& p = {}) {
 inline Tensor adaptive_avg_pool2d(const Tensor& x, i64 h, i64 w) {
   detail::check_map("adaptive_avg_pool2d", x);
   check(h >= 1 && w >= 1, "adaptive_avg_pool2d: the output grid is ", h, " x ", w, "; both must be at least 1");
-  const auto cut = [](i64 size, i64 n) {
-    std::vector<kernels::Windows::Range> ranges;
-    for (i64 r = 0; r < n; ++r) ranges.push_back({r * size / n, ((r + 1) * size + n - 1) / n});
-    return kernels::Windows(size, ranges);
-  };
-  return detail::average_windows("adaptive_avg_pool2d", x, cut(x.dim(1), h), cut(x.dim(2), w), 0);
+  return detail::average_windows("adaptive_avg_pool2d", x, {x.dim(1), h, 0, 0, 0}, {x.dim(2), w, 0, 0, 0}, 0);
 }
 
 /// x (B,H,W,C) -> (B,C): mean over the grid.
@@ -230,13 +227,13 @@ inline Tensor max_pool2d(const Tensor& x, const Pool& p = {}) {
                          cols = detail::windows("max_pool2d", x.dim(2), p);
   const i64 batch = x.dim(0), channels = x.dim(3);
   Tensor y = Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
-  visit_cpu(x.device(), x.dtype(), "max_pool2d", [&](auto on, auto t) {
+  visit(x.device(), x.dtype(), "max_pool2d", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::max_pool(on, batch, channels, rows, cols, x.data<T>(), y.data<T>());
   });
   return record(y, "max_pool2d", {x}, [=, x = x.detach()](const Tensor& dy) {
     Tensor dx = Tensor::zeros(x.shape(), dy.dtype(), dy.device());
-    visit_cpu(dy.device(), dy.dtype(), "max_pool2d", [&](auto on, auto t) {
+    visit(dy.device(), dy.dtype(), "max_pool2d", [&](auto on, auto t) {
       using T = decltype(t);
       kernels::max_pool_backward(on, batch, channels, rows, cols, x.data<T>(), dy.data<T>(), dx.data<T>());
     });

@@ -19,6 +19,13 @@ enum class ScanDirection { forward, backward, symmetric };
 
 namespace kernels {
 
+struct ExpOf {
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V x) const {
+    return exp_of(x);
+  }
+};
+
 // The axes around the scan: x is (outer, n, decays, width), d is (outer, n, decays): one decay serves `width` elements.
 struct ScanShape {
   i64 outer, n, decays, width;
@@ -160,6 +167,13 @@ void cumsum(Cpu, i64 outer, i64 n, i64 inner, bool reverse, const T* x, T* y) {
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/ops/scan.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 /// Sums of the elements up to and including each one along `axis`; from each one on if `reverse`.
 inline Tensor cumsum(const Tensor& x, int axis, bool reverse = false) {
@@ -168,7 +182,7 @@ inline Tensor cumsum(const Tensor& x, int axis, bool reverse = false) {
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   if (x.numel() == 0) return y;
   const i64 outer = x.shape().product(0, a), inner = x.shape().product(a + 1, x.rank());
-  visit_cpu(x.device(), x.dtype(), "cumsum", [&](auto on, auto t) {
+  visit(x.device(), x.dtype(), "cumsum", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::cumsum(on, outer, x.dim(a), inner, reverse, x.data<T>(), y.data<T>());
   });
@@ -176,10 +190,15 @@ inline Tensor cumsum(const Tensor& x, int axis, bool reverse = false) {
 }
 
 /// The scan of x along `axis` with decays e^log_decay (see the top of this file). log_decay has x's rank and broadcasts
-/// to x, with x's size along `axis`; decays of size 1 on the axes behind (a vector per step) cost no copy.
+/// to x, with x's size along `axis`, and is f32 beside a bf16 x; decays of size 1 on the axes behind (a vector per step) cost no copy.
 inline Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
                          ScanDirection direction = ScanDirection::symmetric) {
-  detail::check_same_kind("decay_scan", x, log_decay);
+  detail::check_defined("decay_scan", x);
+  detail::check_defined("decay_scan", log_decay);
+  check(log_decay.dtype() == accumulator_dtype(x.dtype()), "decay_scan: dtypes ", x.dtype(), " and ", log_decay.dtype(),
+        " differ; convert one with cast (beside bf16 decays are f32)");
+  check(x.device() == log_decay.device(), "decay_scan: one tensor is on the ", x.device(), ", the other on the ",
+        log_decay.device());
   const int a = x.shape().axis(axis, "decay_scan"), rank = x.rank();
   check(log_decay.rank() == rank && broadcast(x.shape(), log_decay.shape(), "decay_scan") == x.shape() &&
             log_decay.dim(a) == x.dim(a),
@@ -199,10 +218,11 @@ inline Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   if (x.numel() == 0) return y;
   const auto run = [s, n = log_decay.numel()](ScanDirection way, const Tensor& in, const Tensor& log_d, Tensor& out) {
-    visit_cpu(in.device(), in.dtype(), "decay_scan", [&](auto on, auto t) {
+    visit(in.device(), in.dtype(), "decay_scan", [&](auto on, auto t) {
       using T = decltype(t);
-      const Workspace<T> d(n);
-      kernels::map(on, n, log_d.data<T>(), d.data(), [](auto v) { return exp_of(v); });
+      using A = acc_t<T>;
+      const Workspace<A> d(n, on.device);
+      kernels::map(on, n, log_d.data<A>(), d.data(), kernels::ExpOf{});
       kernels::decay_scan(on, s, way, in.data<T>(), d.data(), out.data<T>());
     });
   };
@@ -219,12 +239,13 @@ inline Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
           dy, log_d, dx);
     }
     if (needs_decay) {
-      dlog = Tensor::empty(log_d.shape(), dy.dtype(), dy.device());
-      visit_cpu(dy.device(), dy.dtype(), "decay_scan", [&](auto on, auto t) {
+      dlog = Tensor::empty(log_d.shape(), log_d.dtype(), dy.device());
+      visit(dy.device(), dy.dtype(), "decay_scan", [&](auto on, auto t) {
         using T = decltype(t);
-        const Workspace<T> d(log_d.numel());
-        kernels::map(on, log_d.numel(), log_d.data<T>(), d.data(), [](auto v) { return exp_of(v); });
-        kernels::decay_scan_log_gradient(on, s, direction, kept_x.data<T>(), d.data(), dy.data<T>(), dlog.data<T>());
+        using A = acc_t<T>;
+        const Workspace<A> d(log_d.numel(), on.device);
+        kernels::map(on, log_d.numel(), log_d.data<A>(), d.data(), kernels::ExpOf{});
+        kernels::decay_scan_log_gradient(on, s, direction, kept_x.data<T>(), d.data(), dy.data<T>(), dlog.data<A>());
       });
     }
     return Grads{dx, dlog};

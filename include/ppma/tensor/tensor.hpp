@@ -44,11 +44,10 @@ class Tensor {
     return t;
   }
   static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu) {
-    if (device != Device::cpu) return full(shape, value, dtype).to(device);
-    Tensor t = empty(shape, dtype);
+    Tensor t = empty(shape, dtype, device);
     visit_any(dtype, [&](auto zero) {
       using T = decltype(zero);
-      std::fill_n(t.data<T>(), t.numel(), cast_to<T>(value));
+      visit_device(device, "full", [&](auto on) { kernels::fill(on, t.numel(), cast_to<T>(value), t.data<T>()); });
     });
     return t;
   }
