@@ -87,7 +87,9 @@ struct VitAttention {
     const Tensor patches = reshape(narrow(x, 1, 1, x.dim(1) - 1), {b, side, side, config.width});  // (B,h,w,C)
     const LogDecay decay =
         path_embed ? path_embed->forward(patches)
-                   : constant_log_decay(rmt_decay_log(config.heads, 2, config.rmt_range, x.dtype()), b, side, side);
+                   : constant_log_decay(
+                         rmt_decay_log(config.heads, 2, config.rmt_range, accumulator_dtype(x.dtype())).to(x.device()), b,
+                         side, side);
     std::vector<Tensor> masks = ablation_log_masks(config.mask, decay);
     for (Tensor& m : masks) m = with_class_token(m);
     return masks;

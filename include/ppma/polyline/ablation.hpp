@@ -146,23 +146,44 @@ inline std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& dec
   fail("ablation_log_masks: unknown mask");
 }
 
+namespace kernels {
+
 namespace detail {
 
-// Copies (one way or back) between a mask (BG,N,N) and its restriction to rows (BG,H,W,W) or columns (BG,W,H,H).
-template <class T, class Copy>
-void for_restriction(i64 heads, i64 height, i64 width, bool rows, T* mask, T* lines, Copy copy) {
+// Calls f(entry of a mask (heads,N,N), entry of its restriction to rows (heads,H,W,W) or columns (heads,W,H,H)).
+template <class F>
+void for_restriction(i64 heads, i64 height, i64 width, bool rows, F f) {
   const i64 n = height * width, count = rows ? height : width, length = rows ? width : height, step = rows ? 1 : width;
   for (i64 g = 0; g < heads; ++g)
     for (i64 line = 0; line < count; ++line) {
       const i64 first = rows ? line * width : line;
       for (i64 u = 0; u < length; ++u)
         for (i64 v = 0; v < length; ++v)
-          copy(mask[(g * n + first + u * step) * n + first + v * step],
-               lines[((g * count + line) * length + u) * length + v]);
+          f((g * n + first + u * step) * n + first + v * step, ((g * count + line) * length + u) * length + v);
     }
 }
 
 }  // namespace detail
+
+/// lines = the entries of a mask (heads,N,N) within each row (heads,H,W,W) or column (heads,W,H,H) of the grid.
+template <class T>
+void restrict_mask(Cpu, i64 heads, i64 height, i64 width, bool rows, const T* mask, T* lines) {
+  detail::for_restriction(heads, height, width, rows, [=](i64 from, i64 to) { lines[to] = mask[from]; });
+}
+/// dmask (zeros) = dlines there.
+template <class T>
+void restrict_mask_backward(Cpu, i64 heads, i64 height, i64 width, bool rows, const T* dlines, T* dmask) {
+  detail::for_restriction(heads, height, width, rows, [=](i64 to, i64 from) { dmask[to] = dlines[from]; });
+}
+
+}  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/polyline/ablation.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 /// The restriction of a log mask (B,G,N,N) to each row of the grid, (B,G,H,W,W), or to each column, (B,G,W,H,H).
 inline Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows) {
@@ -170,19 +191,17 @@ inline Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, b
             log_mask.dim(3) == height * width,
         "restrict_to_lines: the mask must be (B,G,N,N) with N = ", height * width, ", got ", log_mask.shape());
   const i64 b = log_mask.dim(0), g = log_mask.dim(1);
-  Tensor lines =
-      Tensor::empty(rows ? Shape{b, g, height, width, width} : Shape{b, g, width, height, height}, log_mask.dtype());
-  visit_cpu(log_mask.device(), log_mask.dtype(), "restrict_to_lines", [&](auto, auto t) {
+  Tensor lines = Tensor::empty(rows ? Shape{b, g, height, width, width} : Shape{b, g, width, height, height},
+                               log_mask.dtype(), log_mask.device());
+  visit(log_mask.device(), log_mask.dtype(), "restrict_to_lines", [&](auto on, auto t) {
     using T = decltype(t);
-    detail::for_restriction<T>(b * g, height, width, rows, Tensor(log_mask).data<T>(), lines.data<T>(),
-                               [](T from, T& to) { to = from; });
+    kernels::restrict_mask(on, b * g, height, width, rows, log_mask.data<T>(), lines.data<T>());
   });
   return record(lines, "restrict_to_lines", {log_mask}, [=, shape = log_mask.shape()](const Tensor& dy) {
-    Tensor dm = Tensor::zeros(shape, dy.dtype());
-    visit_cpu(dy.device(), dy.dtype(), "restrict_to_lines", [&](auto, auto t) {
+    Tensor dm = Tensor::zeros(shape, dy.dtype(), dy.device());
+    visit(dy.device(), dy.dtype(), "restrict_to_lines", [&](auto on, auto t) {
       using T = decltype(t);
-      detail::for_restriction<T>(b * g, height, width, rows, dm.data<T>(), Tensor(dy).data<T>(),
-                                 [](T& to, T from) { to = from; });
+      kernels::restrict_mask_backward(on, b * g, height, width, rows, dy.data<T>(), dm.data<T>());
     });
     return Grads{dm};
   });

@@ -48,12 +48,13 @@ inline Tensor log_add_exp(const Tensor& a, const Tensor& b) { return maximum(a, 
 // ---- whole attention (PPMVA) ----------------------------------------------------------------------------------------
 
 /// Probabilities (B,G,N,N) of masked whole attention from scores S and log masks M_r, both (B,G,N,N):
-/// the mean over r of rowsoftmax(S + M_r); rowsoftmax(S) without masks. Rows sum to 1.
+/// the mean over r of rowsoftmax(S + M_r), which is computed in the masks' dtype;
+/// rowsoftmax(S) without masks. Rows sum to 1.
 inline Tensor masked_probabilities(const Tensor& scores, const std::vector<Tensor>& log_masks) {
   if (log_masks.empty()) return softmax(scores);
   std::vector<Tensor> maps;
-  for (const Tensor& m : log_masks) maps.push_back(softmax(scores + m));
-  return detail::mean_of(maps);
+  for (const Tensor& m : log_masks) maps.push_back(softmax(cast(scores, m.dtype()) + m));
+  return cast(detail::mean_of(maps), scores.dtype());
 }
 
 /// What whole_attention_composed multiplies v with, (B,G,N,N), from scores S (B,G,N,N):
@@ -131,7 +132,9 @@ inline Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, const
                                          const LineMasks& log_masks, Order order) {
   detail::check_attention("criss_cross_attention_with", q, k, v, heads, Tensor(), Tensor(), false);
   const auto s = detail::criss_cross_scores(q, k, heads);
-  const auto masked = [](const Tensor& scores, const Tensor& m) { return softmax(m.defined() ? scores + m : scores); };
+  const auto masked = [&v](const Tensor& scores, const Tensor& m) {
+    return m.defined() ? cast(softmax(cast(scores, m.dtype()) + m), v.dtype()) : softmax(scores);
+  };
   const detail::CrissCross maps{masked(s.rows, log_masks.rows), masked(s.columns, log_masks.columns)};
   return detail::merge_heads(detail::mean_of(detail::in_orders(maps, detail::split_heads(v, heads), order)));
 }

@@ -72,6 +72,13 @@ void line_log_mask_backward(Cpu, i64 lines, i64 n, const i64* order, const T* g,
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/polyline/line_mask.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 /// Log mask (...,n,n) of a sequence whose tokens are visited in `order` (a permutation of 0..n-1; empty: as they lie).
 ///   log_decay (...,n), each <= 0, by token: the decay between a token and the one visited before it
@@ -94,14 +101,14 @@ inline Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>&
   Shape shape = log_decay.shape();
   shape.push_back(n);
   Tensor mask = Tensor::empty(shape, log_decay.dtype(), log_decay.device());
-  visit_cpu(mask.device(), mask.dtype(), "sequence_log_mask", [&](auto on, auto t) {
+  visit(mask.device(), mask.dtype(), "sequence_log_mask", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::line_log_mask(on, lines, n, order.empty() ? nullptr : order.data(), log_decay.data<T>(), mask.data<T>());
   });
   return record(mask, "sequence_log_mask", {log_decay},
                 [lines, n, order, before = log_decay.shape()](const Tensor& dy) {
                   Tensor dx = Tensor::empty(before, dy.dtype(), dy.device());
-                  visit_cpu(dy.device(), dy.dtype(), "sequence_log_mask", [&](auto on, auto t) {
+                  visit(dy.device(), dy.dtype(), "sequence_log_mask", [&](auto on, auto t) {
                     using T = decltype(t);
                     kernels::line_log_mask_backward(on, lines, n, order.empty() ? nullptr : order.data(), dy.data<T>(),
                                                     dx.data<T>());

@@ -119,6 +119,13 @@ void linear_attention_backward(Cpu, const AttentionShape& x, bool v2h, bool h2v,
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_CUDA
+#include "ppma/polyline/linear_attention_kernel.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
@@ -126,21 +133,23 @@ inline Tensor linear_attention_scan(const kernels::AttentionShape& x, const Tens
                                     const Tensor& log_alpha, const Tensor& log_beta, Paths paths) {
   const bool v2h = paths != Paths::h2v, h2v = paths != Paths::v2h;
   Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device());
-  visit_cpu(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
+  visit(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
     using T = decltype(t);
-    kernels::linear_attention(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(), log_alpha.data<T>(),
-                              log_beta.data<T>(), y.data<T>());
+    using A = acc_t<T>;
+    kernels::linear_attention(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(), log_alpha.data<A>(),
+                              log_beta.data<A>(), y.data<T>());
   });
   return record(y, "linear_attention", {q, k, v, log_alpha, log_beta},
                 [=, q = q.detach(), k = k.detach(), v = v.detach(), la = log_alpha.detach(),
                  lb = log_beta.detach()](const Tensor& dy) {
                   const auto like = [](const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); };
                   Tensor dq = like(q), dk = like(k), dv = like(v), dla = like(la), dlb = like(lb);
-                  visit_cpu(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
+                  visit(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
                     using T = decltype(t);
+                    using A = acc_t<T>;
                     kernels::linear_attention_backward(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(),
-                                                       la.data<T>(), lb.data<T>(), dy.data<T>(), dq.data<T>(),
-                                                       dk.data<T>(), dv.data<T>(), dla.data<T>(), dlb.data<T>());
+                                                       la.data<A>(), lb.data<A>(), dy.data<T>(), dq.data<T>(),
+                                                       dk.data<T>(), dv.data<T>(), dla.data<A>(), dlb.data<A>());
                   });
                   return Grads{dq, dk, dv, dla, dlb};
                 });
@@ -169,6 +178,11 @@ inline Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v
   check(paths != Paths::none, "linear_attention: paths is none; without a mask use log decays of 0");
   check(block_rows >= 1, "linear_attention: block_rows must be at least 1, got ", block_rows);
   if (form == LinearForm::scan) return detail::linear_attention_scan(x, q, k, v, log_alpha, log_beta, paths);
+  if (q.dtype() != log_alpha.dtype()) {  // bf16 beside f32 decays: products of both are f32
+    const auto wide = [&](const Tensor& t) { return cast(t, log_alpha.dtype()); };
+    return cast(linear_attention(wide(q), wide(k), wide(v), heads, log_alpha, log_beta, paths, form, block_rows),
+                q.dtype());
+  }
   if (form == LinearForm::quadratic)
     return detail::linear_attention_quadratic(q, k, v, heads, log_alpha, log_beta, paths);
   const Tensor qs = detail::split_heads(q, heads), ks = detail::split_heads(k, heads),

@@ -36,10 +36,10 @@ inline void check_tokens(const char* op, const Tensor& x, const Tensor& log_alph
         " with C a multiple of its heads, got ", x.shape());
 }
 
-inline Tensor identity(i64 n, DType dtype) {
+inline Tensor identity(i64 n, DType dtype, Device device = Device::cpu) {
   std::vector<double> ones(static_cast<std::size_t>(n * n), 0.0);
   for (i64 i = 0; i < n; ++i) ones[static_cast<std::size_t>(i * n + i)] = 1;
-  return cast(Tensor::from<double>(ones, {n, n}), dtype);
+  return cast(Tensor::from<double>(ones, {n, n}), dtype).to(device);
 }
 
 }  // namespace detail
@@ -60,13 +60,13 @@ inline LineMasks line_log_masks(const Tensor& log_alpha, const Tensor& log_beta)
 /// L_H (B,G,N,N) from A (B,G,H,W,W), block diagonal by rows: A_i[j,l] where i = k, else 0. For small N.
 inline Tensor row_factor(const Tensor& a) {
   const i64 b = a.dim(0), g = a.dim(1), h = a.dim(2), w = a.dim(3);
-  const Tensor same_row = reshape(detail::identity(h, a.dtype()), {h, 1, h, 1});
+  const Tensor same_row = reshape(detail::identity(h, a.dtype(), a.device()), {h, 1, h, 1});
   return reshape(reshape(a, {b, g, h, w, 1, w}) * same_row, {b, g, h * w, h * w});
 }
 /// L_V (B,G,N,N) from B (B,G,W,H,H), block diagonal by columns: B_l[i,k] where j = l, else 0. For small N.
 inline Tensor column_factor(const Tensor& m) {
   const i64 b = m.dim(0), g = m.dim(1), w = m.dim(2), h = m.dim(3);
-  const Tensor same_column = reshape(detail::identity(w, m.dtype()), {w, 1, w});
+  const Tensor same_column = reshape(detail::identity(w, m.dtype(), m.device()), {w, 1, w});
   return reshape(reshape(permute(m, {0, 1, 3, 4, 2}), {b, g, h, 1, h, w}) * same_column, {b, g, h * w, h * w});
 }
 

@@ -26,7 +26,7 @@ inline Tensor causal_mask(const Tensor& log_decay) {
   std::vector<double> lower(static_cast<std::size_t>(n * n), 0.0);
   for (i64 i = 0; i < n; ++i)
     for (i64 j = 0; j <= i; ++j) lower[static_cast<std::size_t>(i * n + j)] = 1;
-  return symmetric * cast(Tensor::from<double>(lower, {n, n}), log_decay.dtype());
+  return symmetric * cast(Tensor::from<double>(lower, {n, n}), log_decay.dtype()).to(log_decay.device());
 }
 
 namespace detail {

@@ -1,0 +1,129 @@
+#pragma once
+// The 1-D structured mask on the GPU: a warp a line for the running sums, a thread an entry of the mask. Floor: forward
+// writes n x n entries a line once; backward reads them once by rows and once by columns.
+
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "ppma/ops/scan.hpp"
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI::kernels {
+
+namespace detail {
+
+/// A visiting order on the GPU, and behind it the rank of each token: sent once, kept as long as the program runs.
+inline const i64* order_on_gpu(const i64* order, i64 n) {
+  if (order == nullptr) return nullptr;
+  static std::mutex mutex;
+  static auto* const kept = new std::map<std::vector<i64>, Tensor>;  // never destroyed: the driver may end first
+  const std::lock_guard<std::mutex> lock(mutex);
+  Tensor& there = (*kept)[std::vector<i64>(order, order + n)];
+  if (!there.defined()) {
+    std::vector<i64> both(order, order + n);
+    both.resize(static_cast<std::size_t>(2 * n));
+    for (i64 i = 0; i < n; ++i) both[static_cast<std::size_t>(n + order[i])] = i;
+    there = Tensor::from(both, {2 * n}).to(Device::cuda);
+  }
+  return std::as_const(there).template data<i64>();
+}
+
+__device__ __forceinline__ i64 visited(const i64* order, i64 i) { return order ? order[i] : i; }
+
+// c (lines,n) by token: sums of x in visiting order, without the first. A warp a line.
+template <class T>
+__global__ void __launch_bounds__(128) line_sums(i64 lines, i64 n, const i64* order, const T* x, acc_t<T>* c) {
+  using A = acc_t<T>;
+  const i64 lane = threadIdx.x % 32;
+  for (i64 line = cuda::first() / 32; line < lines; line += cuda::stride() / 32) {
+    A before = 0;
+    for (i64 i = lane; i - lane < n; i += 32) {
+      const i64 u = i < n ? visited(order, i) : 0;
+      const A sum = before + warp_running_sum(i > 0 && i < n ? A(x[line * n + u]) : A(0));
+      if (i < n) c[line * n + u] = sum;
+      before = __shfl_sync(whole_warp, sum, 31);
+    }
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(256) line_mask_entries(i64 total, i64 n, const acc_t<T>* c, T* out) {
+  for (i64 e = cuda::first(); e < total; e += cuda::stride()) {
+    const i64 row = e / n;
+    out[e] = T(-::fabs(c[row] - c[row / n * n + e - row * n]));
+  }
+}
+
+// dc (lines,n) from g (lines,n,n): a thread a token adds its column, then a warp a token its row.
+template <class T>
+__global__ void __launch_bounds__(128) line_mask_columns(i64 total, i64 n, const i64* rank, const T* g, acc_t<T>* dc) {
+  using A = acc_t<T>;
+  for (i64 e = cuda::first(); e < total; e += cuda::stride()) {
+    const i64 line = e / n, u = e - line * n, r = visited(rank, u);
+    A sum = 0;
+    for (i64 v = 0; v < n; ++v) {
+      const i64 other = visited(rank, v);
+      const A x = A(g[(line * n + v) * n + u]);
+      sum += other < r ? x : other > r ? -x : A(0);
+    }
+    dc[e] = sum;
+  }
+}
+template <class T>
+__global__ void __launch_bounds__(128) line_mask_rows(i64 total, i64 n, const i64* rank, const T* g, acc_t<T>* dc) {
+  using A = acc_t<T>;
+  const i64 lane = threadIdx.x % 32;
+  for (i64 e = cuda::first() / 32; e < total; e += cuda::stride() / 32) {
+    const i64 r = visited(rank, e % n);
+    A sum = 0;
+    for (i64 v = lane; v < n; v += 32) {
+      const i64 other = visited(rank, v);
+      const A x = A(g[e * n + v]);
+      sum += other < r ? x : other > r ? -x : A(0);
+    }
+    sum = warp_sum(sum);
+    if (lane == 0) dc[e] += sum;
+  }
+}
+
+// dx of the token visited i-th = the sum of dc from there on; of the first 0. A warp a line, from its end.
+template <class T>
+__global__ void __launch_bounds__(128) line_mask_decays(i64 lines, i64 n, const i64* order, const acc_t<T>* dc, T* dx) {
+  using A = acc_t<T>;
+  const i64 lane = threadIdx.x % 32;
+  for (i64 line = cuda::first() / 32; line < lines; line += cuda::stride() / 32) {
+    A behind = 0;
+    for (i64 k = lane; k - lane < n; k += 32) {
+      const i64 i = n - 1 - k, u = k < n ? visited(order, i) : 0;
+      const A sum = behind + warp_running_sum(k < n ? dc[line * n + u] : A(0));
+      if (k < n) dx[line * n + u] = T(i > 0 ? sum : A(0));
+      behind = __shfl_sync(whole_warp, sum, 31);
+    }
+  }
+}
+
+}  // namespace detail
+
+template <class T>
+void line_log_mask(Cuda, i64 lines, i64 n, const i64* order, const T* x, T* out) {
+  const Workspace<acc_t<T>> c(lines * n, Device::cuda);
+  detail::line_sums<<<cuda::blocks(lines * 32, 128), 128, 0, cuda::stream()>>>(lines, n, detail::order_on_gpu(order, n), x, c.data());
+  detail::line_mask_entries<<<cuda::blocks(lines * n * n, 256), 256, 0, cuda::stream()>>>(lines * n * n, n,
+                                                                                         static_cast<const acc_t<T>*>(c.data()), out);
+  cuda::launched("sequence_log_mask");
+}
+
+template <class T>
+void line_log_mask_backward(Cuda, i64 lines, i64 n, const i64* order, const T* g, T* dx) {
+  using A = acc_t<T>;
+  const i64* const there = detail::order_on_gpu(order, n);
+  const i64* const rank = there ? there + n : nullptr;
+  const Workspace<A> dc(lines * n, Device::cuda);
+  detail::line_mask_columns<<<cuda::blocks(lines * n, 128), 128, 0, cuda::stream()>>>(lines * n, n, rank, g, dc.data());
+  detail::line_mask_rows<<<cuda::blocks(lines * n * 32, 128), 128, 0, cuda::stream()>>>(lines * n, n, rank, g, dc.data());
+  detail::line_mask_decays<<<cuda::blocks(lines * 32, 128), 128, 0, cuda::stream()>>>(lines, n, there, static_cast<const A*>(dc.data()), dx);
+  cuda::launched("sequence_log_mask");
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels

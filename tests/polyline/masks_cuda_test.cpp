@@ -1,0 +1,102 @@
+// Decays, masks of sequences, restrictions and linear attention on the GPU against the CPU in float64.
+
+#include "ppma/core/config.hpp"
+
+#if PPMA_CUDA
+
+#include "cuda_compare.hpp"
+#include "polyline/help.hpp"
+#include "ppma/polyline/ablation.hpp"
+#include "ppma/polyline/linear_attention.hpp"
+#include "ppma/polyline/structured_attention.hpp"
+
+using namespace ppma;
+using cuda_test::compare;
+using cuda_test::In;
+using polyline_test::random;
+using polyline_test::random_log_decay;
+
+TEST_CASE("log decays on the GPU", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  for (const auto& [s, heads] : {std::pair<Shape, i64>{{2, 5, 7, 12}, 3}, {{1, 14, 14, 64}, 2}, {{3, 9, 11, 96}, 1}, {{1, 1, 1, 1}, 1}, {{8, 28, 28, 128}, 4}})
+    for (const i64 rows : {1, 2}) {
+      const i64 d = s[3] / heads;
+      INFO(s.str() << " heads " << heads << " rows " << rows);
+      compare("log_decay",
+              [](In in) {
+                const LogDecay y = log_decay(in[0], in[1], in[2], in[3]);
+                return stack({y.log_alpha, y.log_beta}, 0);
+              },
+              {random(s, 1), random({rows, d}, 2, 0.5), random({heads}, 3), random({heads}, 4, 0.3)}, {1, 2, 3}, {1e-12, 4e-6, 1e-2});
+    }
+}
+
+TEST_CASE("sequence masks on the GPU", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  for (const auto& [h, w] : {std::pair<i64, i64>{3, 4}, {1, 1}, {7, 7}, {9, 14}, {1, 200}}) {
+    INFO(h << "x" << w);
+    const Tensor decay = random_log_decay({2, 3, h * w}, 1);
+    for (const auto& order : {std::vector<i64>{}, column_major_order(h, w), hilbert_order(h, w), hilbert_order(h, w, true)})
+      compare("sequence_log_mask", [order](In in) { return sequence_log_mask(in[0], order); }, {decay}, {0}, {1e-12, 4e-6, 4e-6});
+    for (const bool rows : {false, true}) {
+      const i64 height = h, width = w;
+      compare("restrict_to_lines", [=](In in) { return restrict_to_lines(in[0], height, width, rows); }, {random({2, 2, h * w, h * w}, 3)});
+    }
+  }
+}
+
+TEST_CASE("every mask of the ablation on the GPU", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  const i64 heads = 2, h = 5, w = 6;
+  const Shape tokens{2, h, w, heads * 16}, grid{2, heads, h, w};
+  for (const auto& [kind, name] : mask_kinds())
+    for (const bool criss : {false, true}) {
+      const MaskKind which = kind;
+      if (which == MaskKind::none || which == MaskKind::rmt || which == MaskKind::shared) continue;
+      compare(std::string(name) + (criss ? ", criss-cross" : ", whole"),
+              [=](In in) {
+                const LogDecay d{in[3], in[4]};
+                const Tensor y = criss ? masked_criss_cross(in[0], in[1], in[2], heads, which, d) : masked_whole_attention(in[0], in[1], in[2], heads, which, d);
+                return y;
+              },
+              {random(tokens, 1), random(tokens, 2, 0.25), random(tokens, 3), random_log_decay(grid, 4), random_log_decay(grid, 5)}, {3, 4},
+              {1e-11, 2e-5, 2e-2});
+    }
+}
+
+TEST_CASE("linear attention on the GPU", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  struct Size {
+    i64 batch, heads, height, width, d;
+  };
+  for (const Size& s : {Size{2, 2, 3, 4, 3}, Size{1, 1, 1, 1, 2}, Size{1, 2, 1, 7, 4}, Size{1, 1, 6, 1, 8}, Size{2, 2, 9, 5, 32}, Size{1, 1, 5, 17, 19}, Size{1, 1, 7, 6, 40}, Size{1, 2, 14, 14, 64}})
+    for (const Paths paths : {Paths::v2h, Paths::h2v, Paths::both})
+      for (const LinearForm form : {LinearForm::scan, LinearForm::chunked, LinearForm::quadratic}) {
+        if (form != LinearForm::scan && s.d > 32) continue;
+        INFO(s.height << "x" << s.width << " d " << s.d << " " << to_string(paths) << " " << to_string(form));
+        const Shape tokens{s.batch, s.height, s.width, s.heads * s.d}, grid{s.batch, s.heads, s.height, s.width};
+        const i64 heads = s.heads;
+        compare("linear_attention", [=](In in) { return linear_attention(in[0], in[1], in[2], heads, in[3], in[4], paths, form); },
+                {random(tokens, 1), random(tokens, 2), random(tokens, 3), random_log_decay(grid, 4), random_log_decay(grid, 5)}, {3, 4},
+                {1e-11, 1e-5, 2e-2});
+      }
+}
+
+TEST_CASE("structured attention on the GPU", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  for (const LinearForm form : {LinearForm::scan, LinearForm::chunked, LinearForm::quadratic}) {
+    const std::vector<Tensor> in{random({2, 77, 5}, 1), random({2, 77, 5}, 2), random({2, 77, 3}, 3), random_log_decay({2, 77}, 4)};
+    const auto f = [form](In x) { return structured_attention(x[0], x[1], x[2], x[3], form, 16); };
+    for (const DType dtype : {DType::f64, DType::f32}) {  // its operands have one dtype
+      std::vector<Tensor> here, there;
+      for (const Tensor& t : in) there.push_back(cast(t, dtype).to(Device::cuda)), here.push_back(cast(cast(t, dtype), DType::f64));
+      const auto want = cuda_test::outcome(f, here), got = cuda_test::outcome(f, there);
+      for (std::size_t k = 0; k < want.size(); ++k) {
+        INFO(to_string(form) << ", " << to_string(dtype) << ", result " << k);
+        CHECK(cuda_test::distance(got[k], want[k]) <= (dtype == DType::f64 ? 1e-11 : 1e-5));
+      }
+    }
+  }
+}
+
+#endif
