@@ -73,6 +73,11 @@ TEST_CASE("whole attention on the GPU equals the CPU's, any grid and head width"
   compare({1, 1, 1, 40, 32}, 0.2, 1);
   compare({1, 1, 67, 2, 9}, 0.2, 1);
   compare({1, 1, 16, 9, 48}, 0.2, 1);
+  compare({2, 8, 14, 14, 32}, 0.2, 1);   // a tile of four lines
+  compare({1, 1, 21, 20, 8}, 0.2, 1);    // two
+  compare({1, 2, 35, 39, 64}, 0.2, 1);   // one
+  compare({1, 1, 6, 80, 16}, 0.2, 1);    // columns as lines
+  compare({1, 1, 66, 65, 24}, 0.2, 1);   // neither fits
 }
 
 TEST_CASE("whole attention on the GPU under strong decay and large scores", "[cuda][attention]") {

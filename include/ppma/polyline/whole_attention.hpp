@@ -26,19 +26,34 @@ void visit_paths(Paths paths, F&& f) {
   }
 }
 
+template <class T>
+T* data_or_null(Tensor& t) {
+  return t.defined() ? t.data<T>() : nullptr;
+}
+template <class T>
+const T* data_or_null(const Tensor& t) {
+  return t.defined() ? t.data<T>() : nullptr;
+}
+
 }  // namespace detail
 
 namespace kernels {
 
+/// Whether forward leaves anything for backward: y1 (B,H,W,C), the average of the first softmax, and log_sums
+/// (B,G,H,W,2), the logs of both normalisers. The CPU computes them again.
+template <class T>
+bool whole_attention_saves(Cpu, Paths, const AttentionShape&) {
+  return false;
+}
 template <class T>
 void whole_attention(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha,
-                     const T* log_beta, T* y) {
+                     const T* log_beta, T* y, T*, T*) {
   ppma::detail::visit_paths(paths, [&](auto p) { whole::forward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, y); });
 }
 template <class T>
 void whole_attention_backward(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v,
-                              const T* log_alpha, const T* log_beta, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha,
-                              T* dlog_beta) {
+                              const T* log_alpha, const T* log_beta, const T*, const T*, const T*, const T* dy, T* dq,
+                              T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
   ppma::detail::visit_paths(paths, [&](auto p) {
     whole::backward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, dy, dq, dk, dv, dlog_alpha, dlog_beta);
   });
@@ -65,14 +80,21 @@ inline Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v,
   const bool masked = paths != Paths::none;
   const auto x = detail::check_attention("whole_attention", q, k, v, heads, log_alpha, log_beta, masked);
   const Tensor la = masked ? log_alpha.detach() : Tensor(), lb = masked ? log_beta.detach() : Tensor();
-  Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device());
+  Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device()), y1, log_sums;
+  const std::vector<Tensor> inputs{q, k, v, masked ? log_alpha : Tensor(), masked ? log_beta : Tensor()};
   visit(q.device(), q.dtype(), "whole_attention", [&](auto on, auto t) {
     using T = decltype(t);
-    kernels::whole_attention(on, paths, x, q.data<T>(), k.data<T>(), v.data<T>(), masked ? la.data<acc_t<T>>() : nullptr,
-                             masked ? lb.data<acc_t<T>>() : nullptr, y.data<T>());
+    using A = acc_t<T>;
+    if (is_recorded(inputs) && kernels::whole_attention_saves<T>(on, paths, x)) {
+      if (paths == Paths::both) y1 = Tensor::empty(q.shape(), q.dtype(), q.device());
+      log_sums = Tensor::empty({x.batch, x.heads, x.height, x.width, 2}, accumulator_dtype(q.dtype()), q.device());
+    }
+    kernels::whole_attention(on, paths, x, q.data<T>(), k.data<T>(), v.data<T>(), detail::data_or_null<A>(la),
+                             detail::data_or_null<A>(lb), y.data<T>(), detail::data_or_null<T>(y1),
+                             detail::data_or_null<A>(log_sums));
   });
-  return record(y, "whole_attention", {q, k, v, masked ? log_alpha : Tensor(), masked ? log_beta : Tensor()},
-                [x, q = q.detach(), k = k.detach(), v = v.detach(), la, lb, paths, masked](const Tensor& dy) {
+  return record(y, "whole_attention", inputs, [x, q = q.detach(), k = k.detach(), v = v.detach(), la, lb, paths, masked,
+                                               kept = log_sums.defined() ? y.detach() : Tensor(), y1, log_sums](const Tensor& dy) {
     Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.device()), dk = Tensor::empty(q.shape(), q.dtype(), q.device());
     Tensor dv = Tensor::empty(q.shape(), q.dtype(), q.device()), dla, dlb;
     if (masked) {
@@ -81,10 +103,12 @@ inline Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v,
     }
     visit(q.device(), q.dtype(), "whole_attention", [&](auto on, auto t) {
       using T = decltype(t);
-      kernels::whole_attention_backward(on, paths, x, q.data<T>(), k.data<T>(), v.data<T>(),
-                                        masked ? la.data<acc_t<T>>() : nullptr, masked ? lb.data<acc_t<T>>() : nullptr, dy.data<T>(),
-                                        dq.data<T>(), dk.data<T>(), dv.data<T>(), masked ? dla.data<acc_t<T>>() : nullptr,
-                                        masked ? dlb.data<acc_t<T>>() : nullptr);
+      using A = acc_t<T>;
+      kernels::whole_attention_backward(on, paths, x, q.data<T>(), k.data<T>(), v.data<T>(), detail::data_or_null<A>(la),
+                                        detail::data_or_null<A>(lb), detail::data_or_null<T>(kept),
+                                        detail::data_or_null<T>(y1), detail::data_or_null<A>(log_sums), dy.data<T>(),
+                                        dq.data<T>(), dk.data<T>(), dv.data<T>(), detail::data_or_null<A>(dla),
+                                        detail::data_or_null<A>(dlb));
     });
     return Grads{dq, dk, dv, dla, dlb};
   });

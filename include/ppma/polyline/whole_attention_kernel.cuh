@@ -1,5 +1,6 @@
 #pragma once
-// whole_attention.hpp on the GPU, without any N x N array: a thread owns a query (or, for the gradients of keys, a key),
+// whole_attention.hpp on the GPU in float and double, without any N x N array (bf16: whole_attention_tensor.cuh, and here
+// where that does not suit the shape, in float): a thread owns a query (or, for the gradients of keys, a key),
 // and tiles of keys pass through shared memory. Mask and softmax as in whole_attention_kernel.hpp:
 //
 //   s1 = q.k - |a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|       V2H: column of the key, row of the query
@@ -16,8 +17,10 @@
 //
 // Floor, forward: 3 d multiply-adds and two exponentials a score; on the CUDA cores here, in float.
 
+#include "ppma/kernels/convert.cuh"
 #include "ppma/polyline/decay_sums.cuh"
 #include "ppma/polyline/types.hpp"
+#include "ppma/polyline/whole_attention_tensor.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_gpu {
 
@@ -323,17 +326,26 @@ __global__ void __launch_bounds__(128) decay_gradients(AttentionShape x, Saved<A
   }
 }
 
+inline void check_launch(const AttentionShape& x) {
+  check(x.tokens() < (i64{1} << 30) && x.batch * x.heads < 65536, "whole_attention: batch ", x.batch, " times heads ", x.heads,
+        " is too large for one launch (65535); use a smaller batch");
+}
+
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_gpu
 
 namespace ppma::inline PPMA_ABI::kernels {
 
+/// Whether forward leaves y1 (the average of the first softmax) and the log sums for backward.
 template <class T>
-void whole_attention(Cuda, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v, const acc_t<T>* log_alpha, const acc_t<T>* log_beta,
-                     T* y) {
-  using A = acc_t<T>;
+bool whole_attention_saves(Cuda, Paths paths, const AttentionShape& x) {
+  return std::is_same_v<T, bf16> && whole_tensor::Lines::suits(x, paths != Paths::none);
+}
+
+template <class T>
+void whole_attention(Cuda, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha, const T* log_beta, T* y, T*, T*) {
+  using A = T;
   const i64 all = paths == Paths::none ? 0 : x.batch * x.heads * x.tokens();
-  check(x.tokens() < (i64{1} << 30) && x.batch * x.heads < 65536, "whole_attention: batch ", x.batch, " times heads ", x.heads,
-        " is too large for one launch (65535); use a smaller batch");
+  whole_gpu::check_launch(x);
   const Workspace<A> a(all, Device::cuda), b(all, Device::cuda);
   if (all > 0) polyline_gpu::run_decay_sums(x, log_alpha, log_beta, a.data(), b.data());
   const dim3 grid(static_cast<unsigned>((x.tokens() + whole_gpu::threads - 1) / whole_gpu::threads), static_cast<unsigned>(x.batch * x.heads));
@@ -349,9 +361,9 @@ void whole_attention(Cuda, Paths paths, const AttentionShape& x, const T* q, con
 }
 
 template <class T>
-void whole_attention_backward(Cuda, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v, const acc_t<T>* log_alpha,
-                              const acc_t<T>* log_beta, const T* dy, T* dq, T* dk, T* dv, acc_t<T>* dlog_alpha, acc_t<T>* dlog_beta) {
-  using A = acc_t<T>;
+void whole_attention_backward(Cuda, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha, const T* log_beta, const T*,
+                              const T*, const T*, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
+  using A = T;
   const bool masked = paths != Paths::none;
   const i64 all = x.batch * x.heads * x.tokens(), slots = masked ? x.batch * x.heads * whole_gpu::slots_of(x) * x.width : 0;
   const Workspace<A> a(masked ? all : 0, Device::cuda), b(masked ? all : 0, Device::cuda), rows(8 * all, Device::cuda), crossings(4 * slots, Device::cuda);
@@ -377,6 +389,43 @@ void whole_attention_backward(Cuda, Paths paths, const AttentionShape& x, const 
   const i64 lines = x.batch * x.heads * (x.height + x.width);
   whole_gpu::decay_gradients<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(x, of_queries, of_keys, dlog_alpha, dlog_beta);
   cuda::launched("whole_attention");
+}
+
+inline void whole_attention(Cuda on, Paths paths, const AttentionShape& x, const bf16* q, const bf16* k, const bf16* v, const float* log_alpha,
+                            const float* log_beta, bf16* y, bf16* y1, float* log_sums) {
+  whole_gpu::check_launch(x);
+  const bool masked = paths != Paths::none;
+  if (whole_tensor::Lines::suits(x, masked)) {
+    const whole_tensor::Call call(paths, x, log_alpha, log_beta);
+    if (masked) whole_tensor::run_forward<true>(call, q, k, v, y, y1, log_sums);
+    else whole_tensor::run_forward<false>(call, q, k, v, y, y1, log_sums);
+    return;
+  }
+  const i64 n = x.batch * x.tokens() * x.channels();
+  const Workspace<float> wide(4 * n, Device::cuda);
+  float* const w = wide.data();
+  convert(on, n, q, w), convert(on, n, k, w + n), convert(on, n, v, w + 2 * n);
+  whole_attention<float>(on, paths, x, w, w + n, w + 2 * n, log_alpha, log_beta, w + 3 * n, nullptr, nullptr);
+  convert(on, n, w + 3 * n, y);
+}
+
+inline void whole_attention_backward(Cuda on, Paths paths, const AttentionShape& x, const bf16* q, const bf16* k, const bf16* v, const float* log_alpha,
+                                     const float* log_beta, const bf16* y, const bf16* y1, const float* log_sums, const bf16* dy, bf16* dq, bf16* dk, bf16* dv,
+                                     float* dlog_alpha, float* dlog_beta) {
+  const bool masked = paths != Paths::none;
+  if (whole_tensor::Lines::suits(x, masked)) {
+    const whole_tensor::Call call(paths, x, log_alpha, log_beta);
+    if (masked) whole_tensor::run_backward<true>(call, q, k, v, y, y1, log_sums, dy, dq, dk, dv, dlog_alpha, dlog_beta);
+    else whole_tensor::run_backward<false>(call, q, k, v, y, y1, log_sums, dy, dq, dk, dv, dlog_alpha, dlog_beta);
+    return;
+  }
+  const i64 n = x.batch * x.tokens() * x.channels();
+  const Workspace<float> wide(7 * n, Device::cuda);
+  float* const w = wide.data();
+  convert(on, n, q, w), convert(on, n, k, w + n), convert(on, n, v, w + 2 * n), convert(on, n, dy, w + 3 * n);
+  whole_attention_backward<float>(on, paths, x, w, w + n, w + 2 * n, log_alpha, log_beta, nullptr, nullptr, nullptr, w + 3 * n, w + 4 * n, w + 5 * n, w + 6 * n,
+                                  dlog_alpha, dlog_beta);
+  convert(on, n, w + 4 * n, dq), convert(on, n, w + 5 * n, dk), convert(on, n, w + 6 * n, dv);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

@@ -107,10 +107,14 @@ inline bool needs_grad(std::initializer_list<Tensor> inputs) {
   return grad_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return t.requires_grad(); });
 }
 
+/// Whether an operation on these inputs goes on the tape.
+inline bool is_recorded(const std::vector<Tensor>& inputs) {
+  return grad_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return t.requires_grad(); });
+}
+
 /// Puts the operation that made `out` on the tape, if any input needs a gradient; returns `out`. The only way in.
 inline Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inputs, Backward backward) {
-  const auto needs = [](const Tensor& t) { return t.requires_grad(); };
-  if (!grad_enabled() || std::none_of(inputs.begin(), inputs.end(), needs)) return out;
+  if (!is_recorded(inputs)) return out;
   auto node = std::make_shared<Node>();
   node->number = detail::next_number();
   node->op = op;

@@ -1,0 +1,87 @@
+// Times whole and criss-cross attention on the GPU, forward and forward + backward, by graph replay: medians of 20.
+//   nvcc -std=c++20 -O3 -arch=native -Xcompiler -fopenmp -Iinclude benchmarks/attention_cuda_bench.cu -lcublasLt -o build/attention_cuda_bench
+// Prints one JSON line a case. Beside PyTorch: benchmarks/compare_gpu.py --rows attention.
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/polyline/criss_cross_attention.hpp"
+#include "ppma/polyline/whole_attention.hpp"
+#include "ppma/train/replay.hpp"
+
+using namespace ppma;
+
+namespace {
+
+template <class F>
+double median_ms(F&& f) {
+  Replay step(f, Device::cuda);
+  for (int i = 0; i < 5; ++i) step();
+  std::vector<double> ms;
+  cuda::Timer timer;
+  for (int i = 0; i < 20; ++i) {
+    timer.start();
+    step();
+    ms.push_back(timer.stop());
+  }
+  std::sort(ms.begin(), ms.end());
+  return (ms[9] + ms[10]) / 2;
+}
+
+void run(const char* kind, i64 batch, i64 side, i64 heads, i64 d, bool masked, DType dtype) {
+  Rng rng(1);
+  const auto on_gpu = [&](const Tensor& t, DType as) {
+    Tensor out = cast(t, as).to(Device::cuda);
+    out.requires_grad(true);
+    return out;
+  };
+  const Shape tokens{batch, side, side, heads * d}, grid{batch, heads, side, side};
+  const Tensor q = on_gpu(Tensor::randn(tokens, rng), dtype), k = on_gpu(Tensor::randn(tokens, rng, 1 / std::sqrt(static_cast<double>(d))), dtype);
+  const Tensor v = on_gpu(Tensor::randn(tokens, rng), dtype), dy = cast(Tensor::randn(tokens, rng), dtype).to(Device::cuda);
+  const DType wide = accumulator_dtype(dtype);
+  const Tensor la = on_gpu(neg(abs(Tensor::randn(grid, rng, 0.1))), wide), lb = on_gpu(neg(abs(Tensor::randn(grid, rng, 0.1))), wide);
+  const auto attention = [&] {
+    const Tensor none;
+    if (std::strcmp(kind, "whole") == 0)
+      return whole_attention(q, k, v, heads, masked ? la : none, masked ? lb : none, masked ? Paths::both : Paths::none);
+    return criss_cross_attention(q, k, v, heads, masked ? la : none, masked ? lb : none, Order::both);
+  };
+  Tensor y;
+  const double forward = median_ms([&] {
+    const NoGrad not_recorded;
+    y = attention();
+  });
+  y = Tensor();
+  reset_peak_memory(Device::cuda);
+  const i64 before = memory_stats(Device::cuda).peak_bytes;
+  const double both = median_ms([&] {
+    attention().backward(dy);
+    for (const Tensor& t : {q, k, v, la, lb}) Tensor(t).zero_grad();
+  });
+  std::printf("{\"kind\": \"%s\", \"batch\": %lld, \"tokens\": %lld, \"heads\": %lld, \"head_width\": %lld, \"masked\": %s, \"dtype\": \"%s\", \"forward_ms\": %.4f, "
+              "\"forward_backward_ms\": %.4f, \"extra_MiB\": %.1f}\n",
+              kind, static_cast<long long>(batch), static_cast<long long>(side * side), static_cast<long long>(heads), static_cast<long long>(d),
+              masked ? "true" : "false", to_string(dtype).c_str(), forward, both,
+              static_cast<double>(memory_stats(Device::cuda).peak_bytes - before) / (1 << 20));
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main() {
+  if (!cuda::available()) return std::printf("no GPU\n"), 1;
+  for (const bool masked : {true, false}) {
+    run("whole", 4, 64, 8, 32, masked, DType::bf16);
+    run("whole", 32, 28, 8, 32, masked, DType::bf16);
+    run("whole", 128, 14, 8, 32, masked, DType::bf16);
+    run("whole", 128, 7, 16, 32, masked, DType::bf16);
+    run("whole", 4, 64, 4, 64, masked, DType::bf16);
+    run("criss_cross", 128, 56, 4, 16, masked, DType::bf16);
+    run("criss_cross", 128, 28, 4, 32, masked, DType::bf16);
+  }
+  run("whole", 128, 14, 8, 32, true, DType::f32);
+}
