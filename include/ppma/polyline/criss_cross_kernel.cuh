@@ -1,6 +1,7 @@
 #pragma once
 // criss_cross_attention.hpp on the GPU. A thread owns a query (or a key) and walks along its line; neighbouring threads
-// share the line, so that keys and values come from the L1 cache. No mask is stored, and no score.
+// share the line, so that keys and values come from the L1 cache. No mask is stored, and no score. bf16 goes to the tensor
+// cores (criss_cross_tensor.cuh) where lines fit.
 //
 //   PH = softmax along rows, PV = softmax along columns;   rows first: PV PH v,   columns first: PH PV v
 //
@@ -11,6 +12,7 @@
 //   dv = PH^T dT1 + PV^T dT2;   mask -|c_j - c_l|: the sums fall along the line, so dc_j += sign(j - l) dS, dc_l -= it
 // The softmaxes are computed again. What rows leave for columns (dq, dk, dv) is in float.
 
+#include "ppma/polyline/criss_cross_tensor_backward.cuh"
 #include "ppma/polyline/decay_sums.cuh"
 #include "ppma/polyline/types.hpp"
 
@@ -315,6 +317,8 @@ template <class T>
 void criss_cross_attention(Cuda, const AttentionShape& x, Order order, const T* q, const T* k, const T* v, const acc_t<T>* log_alpha,
                            const acc_t<T>* log_beta, T* y) {
   using A = acc_t<T>;
+  if constexpr (std::is_same_v<T, bf16>)
+    if (cross_tensor::takes_tensor(x, 4)) return cross_tensor::forward(x, order, q, k, v, log_alpha, log_beta, y);
   const cross_gpu::Call<T> call(x, log_alpha, log_beta);
   const bool both = order == Order::both;
   const i64 size = x.batch * x.tokens() * x.channels();
@@ -341,6 +345,8 @@ template <class T>
 void criss_cross_attention_backward(Cuda, const AttentionShape& x, Order order, const T* q, const T* k, const T* v, const acc_t<T>* log_alpha,
                                     const acc_t<T>* log_beta, const T* dy, T* dq, T* dk, T* dv, acc_t<T>* dlog_alpha, acc_t<T>* dlog_beta) {
   using A = acc_t<T>;
+  if constexpr (std::is_same_v<T, bf16>)
+    if (cross_tensor::takes_tensor(x, 6)) return cross_tensor::backward(x, order, q, k, v, log_alpha, log_beta, dy, dq, dk, dv, dlog_alpha, dlog_beta);
   const cross_gpu::Call<T> call(x, log_alpha, log_beta);
   const bool rows_first = order != Order::columns_first, columns_first = order != Order::rows_first;
   const A share = order == Order::both ? A(0.5) : A(1);

@@ -1,0 +1,383 @@
+#pragma once
+// Criss-cross attention in bf16 on the tensor cores: along one line (a row or a column) a block has the tokens of a few
+// heads in shared memory; a warp takes 16 queries of one head and has their scores in registers, 64 keys at a time.
+// Sums are in float, probabilities are rounded to bf16 for the product. Order::both is three passes:
+//
+//   rows: T1 = PH v      columns: [O1, T2] = PV [T1, v]      rows: y = (O1 + PH T2) / 2
+//
+// Tokens behind the end of a line have zeros for vectors and `nowhere` for their decay sum: no real query sees them.
+
+#include <type_traits>
+
+#include "ppma/core/buffer.hpp"
+#include "ppma/kernels/head.hpp"
+#include "ppma/kernels/mma.cuh"
+#include "ppma/kernels/pack.cuh"
+#include "ppma/polyline/types.hpp"
+
+namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
+
+using detail::exp2_fast;
+
+inline constexpr float log2_e = 1.44269504088896341f, nowhere = -1e30f;
+
+/// One way of cutting a grid into lines, and a line's heads into groups of one block each.
+struct Lines {
+  int count, length, step, line_step, tokens;  // token = line * line_step + position * step
+  int heads, d, channels;
+  int group, groups, padded;  // heads of a block (a power of two), blocks of a line, positions in shared memory
+  int pack_shift;             // log2 of the 16-byte packs in a row of a tile
+  template <int D> PPMA_HD int stride() const { return group * D + 8; }  // elements between rows of a tile: no bank conflicts
+  PPMA_HD int tasks_of_head() const { return (length + 15) / 16; }
+};
+
+// Where this block's line and heads begin: in (B,N,C), and in (B,G,N).
+struct Spot {
+  i64 at, plane, row_step;
+  int heads;
+
+  __device__ explicit Spot(const Lines& s) {
+    const int block = static_cast<int>(blockIdx.x), first = block % s.groups * s.group, line = block / s.groups % s.count;
+    const i64 image = block / s.groups / s.count;
+    heads = ::min(s.group, s.heads - first);
+    at = (image * s.tokens + line * s.line_step) * s.channels + first * s.d;
+    plane = (image * s.heads + first) * s.tokens + line * s.line_step;
+    row_step = static_cast<i64>(s.step) * s.channels;
+  }
+};
+
+// The line's vectors, head by head D wide, in the background; zeros where there is nothing.
+template <int D>
+__device__ __forceinline__ void fetch(bf16* tile, const bf16* all, const Lines& s, const Spot& here) {
+  const bf16* const from = all + here.at;
+  for (int i = static_cast<int>(threadIdx.x); i < s.padded << s.pack_shift; i += static_cast<int>(blockDim.x)) {
+    const int row = i >> s.pack_shift, pack = i & ((1 << s.pack_shift) - 1), head = pack / (D / 8), c = pack % (D / 8) * 8;
+    bf16* const to = tile + row * s.stride<D>() + pack * 8;
+    const bf16* const p = from + row * here.row_step + head * s.d + c;
+    const bool token = row < s.length && head < here.heads;
+    if (s.d % 8 == 0) {
+      detail::copy_async(to, token && c < s.d ? p : from, token && c < s.d);
+    } else {
+#pragma unroll
+      for (int e = 0; e < 8; ++e) to[e] = token && c + e < s.d ? p[e] : bf16(0.0f);
+    }
+  }
+}
+
+// sums[head][position] = log2(e) times the log decays' sum from the line's beginning; a warp a head.
+__device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, const Lines& s, const Spot& here) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, warps = static_cast<int>(blockDim.x) / 32;
+  for (int head = static_cast<int>(threadIdx.x) / 32; head < here.heads; head += warps) {
+    const float* const from = log_decay ? log_decay + here.plane + static_cast<i64>(head) * s.tokens : nullptr;
+    float before = 0;
+    for (int first = 0; first < s.padded; first += 32) {
+      const int p = first + lane;
+      float sum = from && p > 0 && p < s.length ? from[static_cast<i64>(p) * s.step] * log2_e : 0.0f;
+#pragma unroll
+      for (int far = 1; far < 32; far *= 2) {
+        const float left = __shfl_up_sync(~0u, sum, far);
+        if (lane >= far) sum += left;
+      }
+      sum += before;
+      before = __shfl_sync(~0u, sum, 31);
+      if (p < s.padded) sums[head * s.padded + p] = p < s.length ? sum : nowhere;
+    }
+  }
+}
+
+// A left factor of 16 rows (x D) from a tile, rows `stride` apart.
+template <int D>
+__device__ __forceinline__ void load_left(unsigned (&a)[D / 16][4], const bf16* tile, int stride) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int i = 0; i < D / 16; ++i) detail::load_matrices(a[i], tile + lane % 16 * stride + i * 16 + lane / 16 * 8);
+}
+// c += a b^T with 8 NT rows b of a tile.
+template <int D, int NT>
+__device__ __forceinline__ void add_scores(float (&c)[NT][4], const unsigned (&a)[D / 16][4], const bf16* tile, int stride) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const bf16* const from = tile + (lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8;
+#pragma unroll
+  for (int i = 0; i < D / 16; ++i)
+#pragma unroll
+    for (int n = 0; n < NT; n += 2) {
+      unsigned b[4];
+      detail::load_matrices(b, from + n * 8 * stride + i * 16);
+      detail::multiply(c[n], a[i], b[0], b[1]);
+      if (n + 1 < NT) detail::multiply(c[n + 1], a[i], b[2], b[3]);
+    }
+}
+template <int NT>
+using Left = unsigned[(NT + 1) / 2][4];
+template <int NT>
+__device__ __forceinline__ void round_left(Left<NT>& a, const float (&p)[NT][4]) {
+  constexpr float zero[4] = {};
+#pragma unroll
+  for (int n = 0; n < NT; n += 2) {
+    if (n + 1 < NT) detail::as_left(a[n / 2], p[n], p[n + 1 < NT ? n + 1 : n]);
+    else detail::as_left(a[n / 2], p[n], zero);
+  }
+}
+// c += a x with 8 NT rows x of a tile.
+template <int D, int NT>
+__device__ __forceinline__ void add_mix(float (&c)[D / 8][4], const Left<NT>& a, const bf16* tile, int stride) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const bf16* const from = tile + lane % 16 * stride + lane / 16 * 8;
+#pragma unroll
+  for (int i = 0; i < (NT + 1) / 2; ++i)
+#pragma unroll
+    for (int j = 0; j < D / 16; ++j) {
+      unsigned b[4];
+      detail::load_turned(b, from + i * 16 * stride + j * 16);
+      detail::multiply(c[2 * j], a[i], b[0], b[1]);
+      detail::multiply(c[2 * j + 1], a[i], b[2], b[3]);
+    }
+}
+
+// Two rows of a lane: l/4 and l/4 + 8 of its warp's 16.
+struct Two {
+  float upper, lower;
+};
+__device__ __forceinline__ float over_quad(float x) {
+  x += __shfl_xor_sync(~0u, x, 1);
+  return x + __shfl_xor_sync(~0u, x, 2);
+}
+__device__ __forceinline__ float top_of_quad(float x) {
+  x = ::fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+  return ::fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+}
+
+// t = log2(e) t - |own - sums|: what exp2 makes a probability of.
+template <int NT>
+__device__ __forceinline__ void mask(float (&t)[NT][4], Two own, const float* sums) {
+  const int column = static_cast<int>(threadIdx.x) % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < NT; ++n) {
+    const float2 c = *reinterpret_cast<const float2*>(sums + n * 8 + column);
+    t[n][0] = t[n][0] * log2_e - ::fabsf(own.upper - c.x), t[n][1] = t[n][1] * log2_e - ::fabsf(own.upper - c.y);
+    t[n][2] = t[n][2] * log2_e - ::fabsf(own.lower - c.x), t[n][3] = t[n][3] * log2_e - ::fabsf(own.lower - c.y);
+  }
+}
+template <int D, int NT>
+__device__ __forceinline__ void masked_scores(float (&t)[NT][4], const unsigned (&query)[D / 16][4], const bf16* keys, int stride, Two own, const float* sums) {
+#pragma unroll
+  for (int n = 0; n < NT; ++n) t[n][0] = t[n][1] = t[n][2] = t[n][3] = 0;
+  add_scores<D, NT>(t, query, keys, stride);
+  mask<NT>(t, own, sums);
+}
+template <int NT>
+__device__ __forceinline__ void powers(float (&t)[NT][4], Two shift) {
+#pragma unroll
+  for (int n = 0; n < NT; ++n) {
+    t[n][0] = exp2_fast(t[n][0] - shift.upper), t[n][1] = exp2_fast(t[n][1] - shift.upper);
+    t[n][2] = exp2_fast(t[n][2] - shift.lower), t[n][3] = exp2_fast(t[n][3] - shift.lower);
+  }
+}
+// One more chunk of keys: t becomes exp2(t - most), z (a lane's part) grows; returns the factor of what was before.
+template <int NT>
+__device__ __forceinline__ Two softmax_step(float (&t)[NT][4], Two& most, Two& z) {
+  Two now = most;
+#pragma unroll
+  for (int n = 0; n < NT; ++n) {
+    now.upper = ::fmaxf(now.upper, ::fmaxf(t[n][0], t[n][1]));
+    now.lower = ::fmaxf(now.lower, ::fmaxf(t[n][2], t[n][3]));
+  }
+  now = {top_of_quad(now.upper), top_of_quad(now.lower)};
+  const Two factor{exp2_fast(most.upper - now.upper), exp2_fast(most.lower - now.lower)};
+  most = now;
+  powers<NT>(t, now);
+  z.upper *= factor.upper, z.lower *= factor.lower;
+#pragma unroll
+  for (int n = 0; n < NT; ++n) z.upper += t[n][0] + t[n][1], z.lower += t[n][2] + t[n][3];
+  return factor;
+}
+template <int N>
+__device__ __forceinline__ void scale_rows(float (&c)[N][4], Two f) {
+#pragma unroll
+  for (int n = 0; n < N; ++n) c[n][0] *= f.upper, c[n][1] *= f.upper, c[n][2] *= f.lower, c[n][3] *= f.lower;
+}
+
+// Writes a warp's 16 rows of one head to `to` (+ plus, which may be `to`), through `stage`, so that whole sectors go out.
+template <int D>
+__device__ __forceinline__ void write_rows(bf16* stage, const float (&c)[D / 8][4], Two f, const Lines& s, const Spot& here, int head, int row0,
+                                           const bf16* plus, bf16* to) {
+  constexpr int width = D + 8;
+  const int lane = static_cast<int>(threadIdx.x) % 32, rows = ::min(16, s.length - row0);
+  const i64 at = here.at + row0 * here.row_step + head * s.d;
+  __syncwarp();
+#pragma unroll
+  for (int j = 0; j < D / 8; ++j) {
+    bf16* const p = stage + lane / 4 * width + j * 8 + lane % 4 * 2;
+    *reinterpret_cast<unsigned*>(p) = detail::rounded_pair(c[j][0] * f.upper, c[j][1] * f.upper);
+    *reinterpret_cast<unsigned*>(p + 8 * width) = detail::rounded_pair(c[j][2] * f.lower, c[j][3] * f.lower);
+  }
+  __syncwarp();
+  if (s.d % 8 == 0) {
+#pragma unroll
+    for (int i = lane; i < 2 * D; i += 32) {
+      const int row = i / (D / 8), column = i % (D / 8) * 8;
+      if (row >= rows || column >= s.d) continue;
+      const i64 e = at + row * here.row_step + column;
+      uint4 v = *reinterpret_cast<const uint4*>(stage + row * width + column);
+      if (plus) {
+        float a[8], b[8];
+        load_pack<8>(stage + row * width + column, a);
+        load_pack<8>(plus + e, b);
+#pragma unroll
+        for (int u = 0; u < 8; ++u) a[u] += b[u];
+        store_pack<8>(to + e, a);
+      } else {
+        *reinterpret_cast<uint4*>(to + e) = v;
+      }
+    }
+  } else {
+    for (int i = lane; i < 16 * D; i += 32) {
+      const int row = i / D, column = i % D;
+      if (row >= rows || column >= s.d) continue;
+      const i64 e = at + row * here.row_step + column;
+      const float v = stage[row * width + column];
+      to[e] = bf16(plus ? v + static_cast<float>(plus[e]) : v);
+    }
+  }
+}
+
+/// y0 = scale P x0 (+ plus), y1 = P x1.
+struct Apply {
+  const bf16 *x0 = nullptr, *x1 = nullptr, *plus = nullptr;
+  bf16 *y0 = nullptr, *y1 = nullptr;
+  float scale = 1;
+};
+
+inline constexpr int apply_threads = 128;
+
+template <int D, int NT, bool two>
+__global__ void __launch_bounds__(apply_threads) apply(Lines s, const bf16* q, const bf16* k, const float* log_decay, Apply to) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  const Spot here(s);
+  const int stride = s.stride<D>(), tile = s.padded * stride, warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  bf16 *const queries = reinterpret_cast<bf16*>(memory), *const keys = queries + tile, *const x0 = keys + tile, *const x1 = x0 + (two ? tile : 0);
+  bf16 *const stages = x1 + tile, *const stage = stages + warp * 16 * (D + 8);
+  float* const sums = reinterpret_cast<float*>(stages + apply_threads / 32 * 16 * (D + 8));
+  fetch<D>(queries, q, s, here);
+  fetch<D>(keys, k, s, here);
+  fetch<D>(x0, to.x0, s, here);
+  if constexpr (two) fetch<D>(x1, to.x1, s, here);
+  detail::copies_issued();
+  sum_decays(sums, log_decay, s, here);
+  detail::copies_done<0>();
+  __syncthreads();
+  const int of_head = s.tasks_of_head(), chunks = NT == 8 ? s.padded / 64 : 1;
+  for (int task = warp; task < here.heads * of_head; task += apply_threads / 32) {
+    const int head = task / of_head, row0 = task % of_head * 16;
+    const float* const c = sums + head * s.padded;
+    const Two own{c[row0 + lane / 4], c[row0 + lane / 4 + 8]};
+    unsigned query[D / 16][4];
+    load_left<D>(query, queries + row0 * stride + head * D, stride);
+    float out0[D / 8][4] = {}, out1[two ? D / 8 : 1][4] = {};
+    Two most{-INFINITY, -INFINITY}, z{0, 0};
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      const int from = chunk * 64 * stride + head * D;
+      float t[NT][4];
+      masked_scores<D, NT>(t, query, keys + from, stride, own, c + chunk * 64);
+      const Two factor = softmax_step<NT>(t, most, z);
+      if (chunk > 0) {
+        scale_rows(out0, factor);
+        if constexpr (two) scale_rows(out1, factor);
+      }
+      Left<NT> p;
+      round_left<NT>(p, t);
+      add_mix<D, NT>(out0, p, x0 + from, stride);
+      if constexpr (two) add_mix<D, NT>(out1, p, x1 + from, stride);
+    }
+    const Two f{1 / over_quad(z.upper), 1 / over_quad(z.lower)};
+    write_rows<D>(stage, out0, {f.upper * to.scale, f.lower * to.scale}, s, here, head, row0, to.plus, to.y0);
+    if constexpr (two) write_rows<D>(stage, out1, f, s, here, head, row0, nullptr, to.y1);
+  }
+}
+
+/// Bytes of shared memory: tiles of the line, the warps' stages, and floats for every position and head.
+template <int D>
+int shared_bytes(const Lines& s, int tiles, int threads, int floats) {
+  return (tiles * s.padded * s.stride<D>() + threads / 32 * 16 * (D + 8)) * 2 + floats * s.group * s.padded * 4;
+}
+inline constexpr int most_shared = 227 * 1024, good_shared = 100 * 1024;
+
+/// Lines of a pass whose blocks hold `tiles` tiles: as many heads a block as make whole cache lines and leave room.
+template <int D, int NT>
+Lines lines(const AttentionShape& x, bool along_rows, int tiles, int threads, int floats) {
+  Lines s{};
+  const int h = static_cast<int>(x.height), w = static_cast<int>(x.width);
+  s.count = along_rows ? h : w, s.length = along_rows ? w : h, s.step = along_rows ? 1 : w, s.line_step = along_rows ? w : 1;
+  s.tokens = h * w, s.heads = static_cast<int>(x.heads), s.d = static_cast<int>(x.head_width), s.channels = s.heads * s.d;
+  s.padded = NT == 8 ? (s.length + 63) / 64 * 64 : (NT + 1) / 2 * 16;
+  const int widest = s.length <= 16 ? 128 : 64;
+  for (s.group = 1; s.group * 2 * D <= widest && s.group < s.heads;) {
+    s.group *= 2;
+    if (shared_bytes<D>(s, tiles, threads, floats) > good_shared) {
+      s.group /= 2;
+      break;
+    }
+  }
+  s.groups = (s.heads + s.group - 1) / s.group;
+  s.pack_shift = 0;
+  while (1 << s.pack_shift < s.group * D / 8) ++s.pack_shift;
+  return s;
+}
+
+template <class F>
+void with_head(i64 d, F&& f) {
+  if (d <= 16) f(std::integral_constant<int, 16>{});
+  else if (d <= 32) f(std::integral_constant<int, 32>{});
+  else f(std::integral_constant<int, 64>{});
+}
+/// Calls f with the 8-key tiles of a line, at most 8 at a time.
+template <class F>
+void with_length(i64 length, F&& f) {
+  if (length <= 32) f(std::integral_constant<int, 4>{});
+  else if (length <= 56) f(std::integral_constant<int, 7>{});
+  else f(std::integral_constant<int, 8>{});
+}
+
+template <int D>
+void run_apply(const AttentionShape& x, bool along_rows, const bf16* q, const bf16* k, const float* log_decay, const Apply& to) {
+  with_length(along_rows ? x.width : x.height, [&](auto length) {
+    constexpr int NT = decltype(length)::value;
+    const auto run = [&](auto kernel, int tiles) {
+      const Lines s = lines<D, NT>(x, along_rows, tiles, apply_threads, 1);
+      const int bytes = shared_bytes<D>(s, tiles, apply_threads, 1);
+      if (bytes > 48 * 1024) detail::allow_shared(kernel, bytes);
+      kernel<<<static_cast<unsigned>(x.batch * s.count * s.groups), apply_threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(s, q, k, log_decay, to);
+    };
+    if (to.x1) run(apply<D, NT, true>, 4);
+    else run(apply<D, NT, false>, 3);
+  });
+  cuda::launched("criss_cross_attention");
+}
+
+/// Whether lines of this shape fit: heads of 64 channels at most, and `tiles` tiles of a line in shared memory.
+inline bool takes_tensor(const AttentionShape& x, int tiles) {
+  const i64 longest = (std::max(x.height, x.width) + 63) / 64 * 64, width = x.head_width <= 16 ? 16 : x.head_width <= 32 ? 32 : 64;
+  return x.head_width <= 64 && x.batch * x.heads * x.tokens() < (i64{1} << 30) && x.tokens() * x.channels() < (i64{1} << 30) &&
+         longest < 4096 && tiles * longest * (width + 8) * 2 + 8 * 16 * (width + 8) * 2 + 4 * longest * 4 <= most_shared;
+}
+
+inline void forward(const AttentionShape& x, Order order, const bf16* q, const bf16* k, const bf16* v, const float* log_alpha,
+                    const float* log_beta, bf16* y) {
+  const bool both = order == Order::both;
+  const i64 size = x.batch * x.tokens() * x.channels();
+  const Workspace<bf16> t1(size, Device::cuda), t2(both ? size : 0, Device::cuda);
+  with_head(x.head_width, [&](auto width) {
+    constexpr int D = decltype(width)::value;
+    if (both) {
+      run_apply<D>(x, true, q, k, log_alpha, {.x0 = v, .y0 = t1.data()});
+      run_apply<D>(x, false, q, k, log_beta, {.x0 = t1.data(), .x1 = v, .y0 = y, .y1 = t2.data(), .scale = 0.5f});
+      run_apply<D>(x, true, q, k, log_alpha, {.x0 = t2.data(), .plus = y, .y0 = y, .scale = 0.5f});
+    } else {
+      const bool rows = order == Order::rows_first;
+      run_apply<D>(x, rows, q, k, rows ? log_alpha : log_beta, {.x0 = v, .y0 = t1.data()});
+      run_apply<D>(x, !rows, q, k, rows ? log_beta : log_alpha, {.x0 = t1.data(), .y0 = y});
+    }
+  });
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels::cross_tensor
