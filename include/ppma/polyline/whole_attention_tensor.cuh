@@ -5,7 +5,7 @@
 //   column path   s - |a[k,j] - a[k,l]| - |b[i,j] - b[k,j]|       across in the owner's column, then along
 //
 // (i,j) is the owner, (k,l) the other. Seen from a query the row path is V2H, from a key it is H2V: so one kernel makes
-// the gradients of both. a and b are the running sums of the log decays, times log2(e).
+// the gradients of both. a and b are the running sums of the log decays.
 //
 // Tokens are laid out in lines of at most 64, each padded to 8, 16, 32 or 64 cells; a tile is 64 cells: whole lines. Then
 // in every 8 x 8 piece of scores i and k are the same for all, j and l are consecutive, and the decays of a piece are a
@@ -16,7 +16,7 @@
 // bits every time; O(N) memory.
 //
 // Floor, forward: two exponentials a score (16 a cycle and multiprocessor) = 0.28 ms for 537 M scores on an H200; about
-// 15 instructions a score need the same time again where they do not overlap.
+// 16 other instructions a score would take 0.29 ms more where they do not overlap. Measured there: 0.79 ms, backward 2.05.
 
 #include "ppma/kernels/mma.cuh"
 #include "ppma/polyline/decay_sums.cuh"
@@ -34,6 +34,9 @@ using detail::load_turned;
 using detail::multiply;
 
 inline constexpr int threads = 128, cells = 64;
+// Registers decide how many blocks a multiprocessor holds: three hide more latency than two with a few spilled values cost
+// (measured on an H200; four spill too much).
+template <int D> inline constexpr int blocks_at_once = D == 32 ? 3 : 2;
 inline constexpr float log2_e = 1.4426950408889634f;
 inline constexpr float far = 1e30f;  // the sums of padding: whatever meets them has probability 0
 
@@ -54,7 +57,8 @@ struct Lines {
   }
   int tiles() const { return (lines + 8 / width - 1) / (8 / width); }
   static bool suits(const AttentionShape& x, bool masked) {
-    return x.head_width % 8 == 0 && x.head_width <= 64 && (!masked || std::min(x.height, x.width) <= cells);
+    return x.head_width % 8 == 0 && x.head_width <= 64 && (!masked || std::min(x.height, x.width) <= cells) &&
+           x.tokens() * x.channels() < (i64{1} << 30);
   }
   /// The token of a cell, -1 for padding.
   template <int WT>
@@ -67,7 +71,7 @@ struct Lines {
   __device__ __forceinline__ i64 base(i64 head) const { return head / heads * tokens * channels + head % heads * head_width; }
 };
 
-/// (a, b) of every cell of every head, times log2(e), `far` in the padding. A thread a line or a column of lines.
+/// (a, b) of every cell of every head, `far` in the padding. A thread a line or a column of lines.
 template <class A>
 __global__ void __launch_bounds__(128) cell_sums(Lines g, i64 heads, int tiles, const A* log_a, const A* log_b, float2* sums) {
   const int padded = 8 * g.width, all_lines = tiles * (8 / g.width);
@@ -81,29 +85,47 @@ __global__ void __launch_bounds__(128) cell_sums(Lines g, i64 heads, int tiles, 
       for (int at = 0; at < padded; ++at) {
         const bool there = r < g.lines && at < g.length;
         if (there && at > 0) sum += from_a[r * g.line_step + at * g.step];
-        to[r * padded + at].x = there ? sum * log2_e : far;
+        to[r * padded + at].x = there ? sum : far;
       }
     } else {
       const int at = r - all_lines;
       for (int line = 0; line < all_lines; ++line) {
         const bool there = line < g.lines && at < g.length;
         if (there && line > 0) sum += from_b[line * g.line_step + at * g.step];
-        to[line * padded + at].y = there ? sum * log2_e : far;
+        to[line * padded + at].y = there ? sum : far;
       }
     }
   }
 }
 
-/// A tile of one head into shared memory, in the background; zeros in the padding.
+/// Copies tiles of one head into shared memory, in the background; zeros in the padding. A thread copies the same cells
+/// of every tile: where they are is worked out once.
 template <int D, int WT>
-__device__ __forceinline__ void load_tile(const Lines& g, int tile, const bf16* head, bf16 (*to)[D + 8]) {
+struct TileCopy {
+  static constexpr int pieces = cells * D / 8 / threads;  // of 16 bytes
+  int from[pieces], lines[pieces];  // first element of the piece in tile 0; tiles' lines that hold it
+  int tile_step, tile_lines;
+
+  __device__ __forceinline__ explicit TileCopy(const Lines& g)
+      : tile_step(8 / WT * g.line_step * static_cast<int>(g.channels)), tile_lines(8 / WT) {
 #pragma unroll
-  for (int e = static_cast<int>(threadIdx.x); e < cells * D / 8; e += threads) {
-    const int cell = e / (D / 8), c = e % (D / 8) * 8, token = g.token<WT>(tile, cell);
-    const bool there = token >= 0 && c < g.head_width;
-    copy_async(&to[cell][c], there ? head + token * g.channels + c : head, there);
+    for (int u = 0; u < pieces; ++u) {
+      const int e = static_cast<int>(threadIdx.x) + u * threads, cell = e / (D / 8), c = e % (D / 8) * 8;
+      const int line = cell / (8 * WT), at = cell % (8 * WT);
+      from[u] = (line * g.line_step + at * g.step) * static_cast<int>(g.channels) + c;
+      // Tile t holds the cell if t * tile_lines is below this; the last line of a grid without mask may be cut short.
+      lines[u] = at < g.length && c < g.head_width ? ::min(g.lines, (g.tokens - 1 - at * g.step) / g.line_step + 1) - line : 0;
+    }
   }
-}
+  __device__ __forceinline__ void operator()(int tile, const bf16* head, bf16 (*to)[D + 8]) const {
+#pragma unroll
+    for (int u = 0; u < pieces; ++u) {
+      const int e = static_cast<int>(threadIdx.x) + u * threads;
+      const bool there = tile * tile_lines < lines[u];
+      copy_async(&to[e / (D / 8)][e % (D / 8) * 8], there ? head + (tile * tile_step + from[u]) : head, there);
+    }
+  }
+};
 /// `bytes` (a multiple of 16) of consecutive memory, likewise.
 __device__ __forceinline__ void load_block(void* to, const void* from, int bytes) {
   for (int e = static_cast<int>(threadIdx.x) * 16; e < bytes; e += threads * 16)
@@ -168,24 +190,21 @@ struct Owner {
   }
 };
 
-/// Adds both masks to the scores s of piece n of a tile: base-2 exponents.
+/// Adds both masks to the scores s of piece n of a tile.
 template <int WT>
 __device__ __forceinline__ void add_masks(const float (&s)[4], int n, const Owner& o, const float2* own, const float2* other, float (&row)[4], float (&column)[4]) {
   const int c = static_cast<int>(threadIdx.x) % 4 * 2, l = n % WT * 8 + c;
   const float4 key = *reinterpret_cast<const float4*>(other + n * 8 + c);  // (a, b) at [k,l] and [k,l+1]
-  const float a_kl[2] = {key.x, key.z}, b_kl[2] = {key.y, key.w};
+  float4 line = *reinterpret_cast<const float4*>(own + (o.cell[0] - o.column[0]) + l);  // at [i,l] and [i,l+1]
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const float4 line = *reinterpret_cast<const float4*>(own + (o.cell[r] - o.column[r]) + l);  // at [i,l] and [i,l+1]
-    const float a_il[2] = {line.x, line.z}, b_il[2] = {line.y, line.w};
+    if (WT == 1 && r == 1) line = *reinterpret_cast<const float4*>(own + (o.cell[1] - o.column[1]) + l);  // else both share a line
     const float2 kj = other[n / WT * (8 * WT) + o.column[r]];
     const float across = ::fabsf(o.sums[r].y - kj.y);
-#pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      const float x = s[2 * r + e];
-      row[2 * r + e] = ::fmaf(x, log2_e, -::fabsf(o.sums[r].x - a_il[e])) - ::fabsf(b_il[e] - b_kl[e]);
-      column[2 * r + e] = ::fmaf(x, log2_e, -::fabsf(kj.x - a_kl[e])) - across;
-    }
+    row[2 * r] = s[2 * r] - ::fabsf(o.sums[r].x - line.x) - ::fabsf(line.y - key.y);
+    row[2 * r + 1] = s[2 * r + 1] - ::fabsf(o.sums[r].x - line.z) - ::fabsf(line.w - key.w);
+    column[2 * r] = s[2 * r] - ::fabsf(kj.x - key.x) - across;
+    column[2 * r + 1] = s[2 * r + 1] - ::fabsf(kj.x - key.z) - across;
   }
 }
 
@@ -209,25 +228,26 @@ struct Average {
     if (__any_sync(0xffffffffu, now[0] > most[0] || now[1] > most[1])) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const float factor = exp2_fast(most[r] - now[r]);
+        const float factor = exp2_fast((most[r] - now[r]) * log2_e);
         most[r] = now[r], sum[r] *= factor;
 #pragma unroll
         for (int s = 0; s < D / 8; ++s) out[s][2 * r] *= factor, out[s][2 * r + 1] *= factor;
       }
     }
+    const float shift[2] = {most[0] * log2_e, most[1] * log2_e};
 #pragma unroll
     for (int n = 0; n < 8; ++n)
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        t[n][e] = exp2_fast(t[n][e] - most[e / 2]);
+        t[n][e] = exp2_fast(::fmaf(t[n][e], log2_e, -shift[e / 2]));
         sum[e / 2] += t[n][e];
       }
 #pragma unroll
     for (int s = 0; s < 4; ++s) as_left(left[s], t[2 * s], t[2 * s + 1]);
   }
-  __device__ __forceinline__ void add_values(int s, int at, const unsigned (&left)[4][4], const unsigned (&b)[4]) {
-    multiply(out[at / 8], left[s], b[0], b[1]);
-    multiply(out[at / 8 + 1], left[s], b[2], b[3]);
+  __device__ __forceinline__ void add_values(int at, const unsigned (&left)[4], const unsigned (&b)[4]) {
+    multiply(out[at / 8], left, b[0], b[1]);
+    multiply(out[at / 8 + 1], left, b[2], b[3]);
   }
   /// out /= sum over all keys; returns log2 of that sum for row r in log_sum.
   __device__ __forceinline__ void finish(float (&log_sum)[2]) {
@@ -235,7 +255,7 @@ struct Average {
     for (int r = 0; r < 2; ++r) {
       sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 1);
       sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 2);
-      log_sum[r] = most[r] + ::log2f(sum[r]);
+      log_sum[r] = most[r] * log2_e + ::log2f(sum[r]);
       const float factor = 1 / sum[r];
 #pragma unroll
       for (int s = 0; s < D / 8; ++s) out[s][2 * r] *= factor, out[s][2 * r + 1] *= factor;
@@ -245,16 +265,17 @@ struct Average {
 
 /// y; and for backward y1, the average of the first softmax alone, and (log2 z1, log2 z2) of every token and head.
 template <int D, int WT, bool masked>
-__global__ void __launch_bounds__(threads) forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float2* sums, float share1, float share2, bf16* y, bf16* y1,
+__global__ void __launch_bounds__(threads, blocks_at_once<D>) forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float2* sums, float share1, float share2, bf16* y, bf16* y1,
                                                    float2* log_sums) {
   __shared__ alignas(16) bf16 ks[2][cells][D + 8], vs[2][cells][D + 8];
   __shared__ alignas(16) float2 own[cells], other[2][cells];
   const int tile = static_cast<int>(blockIdx.x), tiles = static_cast<int>(gridDim.x);
   const i64 head = blockIdx.y, base = g.base(head);
   const float2* const plane = sums + head * tiles * cells;
+  const TileCopy<D, WT> copy(g);
   const auto fetch = [&](int t) {
-    load_tile<D, WT>(g, t, k + base, ks[t % 2]);
-    load_tile<D, WT>(g, t, v + base, vs[t % 2]);
+    copy(t, k + base, ks[t % 2]);
+    copy(t, v + base, vs[t % 2]);
     if constexpr (masked) load_block(other[t % 2], plane + t * cells, sizeof own);
     copies_issued();
   };
@@ -291,7 +312,7 @@ __global__ void __launch_bounds__(threads) forward(Lines g, const bf16* q, const
       } else {
         const int c = t * cells + 8 * n + static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
-        for (int e = 0; e < 4; ++e) row[n][e] = c + e % 2 < g.tokens ? s[n][e] * log2_e : -far;
+        for (int e = 0; e < 4; ++e) row[n][e] = c + e % 2 < g.tokens ? s[n][e] : -far;
       }
     }
     first.absorb(row, left1);
@@ -302,8 +323,8 @@ __global__ void __launch_bounds__(threads) forward(Lines g, const bf16* q, const
       for (int at = 0; at < D; at += 16) {
         unsigned b[4];
         load_columns<D>(b, &vs[t % 2][16 * m], at);
-        first.add_values(m, at, left1, b);
-        if constexpr (masked) second.add_values(m, at, left2, b);
+        first.add_values(at, left1[m], b);
+        if constexpr (masked) second.add_values(at, left2[m], b);
       }
     __syncthreads();
   }
@@ -357,7 +378,7 @@ __global__ void __launch_bounds__(128)
 /// of_keys: dk (out1), dv (out2) of the keys of a tile, all queries passing by; else dq (out1) of its queries. And what the
 /// sums a, b of the tile's cells get from the row path and, at the owner, from the column path.
 template <int D, int WT, bool masked, bool of_keys>
-__global__ void __launch_bounds__(threads) backward(Lines g, const bf16* q, const bf16* k, const bf16* v, const bf16* dy, const float2* sums, const float4* stats, bf16* out1,
+__global__ void __launch_bounds__(threads, blocks_at_once<D>) backward(Lines g, const bf16* q, const bf16* k, const bf16* v, const bf16* dy, const float2* sums, const float4* stats, bf16* out1,
                                                     bf16* out2, float2* dsums) {
   __shared__ alignas(16) bf16 xs[2][cells][D + 8], zs[2][cells][D + 8];
   __shared__ alignas(16) float2 own[cells], other[2][cells];
@@ -367,9 +388,10 @@ __global__ void __launch_bounds__(threads) backward(Lines g, const bf16* q, cons
   const float2* const plane = sums + head * tiles * cells;
   const float4* const of_head = stats + head * tiles * cells;
   const bf16 *const x = of_keys ? q : k, *const z = of_keys ? dy : v;  // s = own x^T, dp = own z^T
+  const TileCopy<D, WT> copy(g);
   const auto fetch = [&](int t) {
-    load_tile<D, WT>(g, t, x + base, xs[t % 2]);
-    load_tile<D, WT>(g, t, z + base, zs[t % 2]);
+    copy(t, x + base, xs[t % 2]);
+    copy(t, z + base, zs[t % 2]);
     if constexpr (masked) load_block(other[t % 2], plane + t * cells, sizeof own);
     if constexpr (of_keys) load_block(seen[t % 2], of_head + t * cells, sizeof seen[0]);
     copies_issued();
@@ -421,7 +443,7 @@ __global__ void __launch_bounds__(threads) backward(Lines g, const bf16* q, cons
           if constexpr (masked) {
             const float log_row = of_keys ? of_query.y : of_query.x, mean_row = of_keys ? of_query.w : of_query.z;
             const float log_column = of_keys ? of_query.x : of_query.y, mean_column = of_keys ? of_query.z : of_query.w;
-            const float p_row = exp2_fast(row[e] - log_row), p_column = exp2_fast(column[e] - log_column);
+            const float p_row = exp2_fast(::fmaf(row[e], log2_e, -log_row)), p_column = exp2_fast(::fmaf(column[e], log2_e, -log_column));
             const float ds_row = p_row * (dp[e] - mean_row), ds_column = p_column * (dp[e] - mean_column);
             along[n % WT][e] += ds_row;
             across[n % WT][e] += below[e / 2] * ds_row;
@@ -429,7 +451,7 @@ __global__ void __launch_bounds__(threads) backward(Lines g, const bf16* q, cons
             ds[half][e] = ds_row + ds_column, p[half][e] = p_row + p_column;
           } else {
             const bool there = of_keys || t * cells + 8 * n + lane % 4 * 2 + e % 2 < g.tokens;
-            p[half][e] = there ? exp2_fast(s[e] * log2_e - of_query.x) : 0.f;
+            p[half][e] = there ? exp2_fast(::fmaf(s[e], log2_e, -of_query.x)) : 0.f;
             ds[half][e] = p[half][e] * (dp[e] - of_query.z);
           }
         }
