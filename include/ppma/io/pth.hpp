@@ -295,7 +295,6 @@ inline void save_pth(const std::string& path, const TensorMap& tensors, const st
   std::map<std::string_view, int> names;
   for (const auto& [name, t] : tensors) {
     check(t.defined(), path, ": tensor \"", name, "\" is undefined and cannot be written");
-    check(t.device() == Device::cpu, path, ": tensor \"", name, "\" must be on the cpu to be written");
     check(names.emplace(name, 0).second, path, ": two tensors have the name \"", name, "\"");
     check(is_utf8(std::string_view(name)), path, ": a tensor's name is not valid UTF-8");
   }
@@ -303,7 +302,7 @@ inline void save_pth(const std::string& path, const TensorMap& tensors, const st
   zip.add("archive/data.pkl", detail::PthPickle().of(tensors, under));
   zip.add("archive/byteorder", "little");
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const Tensor& t = tensors[i].second;
+    const Tensor t = tensors[i].second.to(Device::cpu);
     zip.add("archive/data/" + std::to_string(i),
             Bytes(static_cast<const u8*>(t.raw()), static_cast<std::size_t>(t.bytes())));
   }
