@@ -11,6 +11,10 @@ __device__ __forceinline__ unsigned shared_address(const void* p) { return stati
 __device__ __forceinline__ void copy_async(bf16* to, const bf16* from, bool there) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(there ? 16 : 0));
 }
+/// 16 bytes that no other block reads soon: past the L1 cache, which shared memory leaves little of.
+__device__ __forceinline__ void copy_async_once(bf16* to, const bf16* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from));
+}
 __device__ __forceinline__ void copies_issued() { asm volatile("cp.async.commit_group;"); }
 template <int left>
 __device__ __forceinline__ void copies_done() {

@@ -28,13 +28,12 @@ struct Lines {
   int group, groups, padded;  // heads of a block (a power of two), blocks of a line, positions in shared memory
   int pack_shift;             // log2 of the 16-byte packs in a row of a tile
   template <int D> PPMA_HD int stride() const { return group * D + 8; }  // elements between rows of a tile: no bank conflicts
-  PPMA_HD int tasks_of_head() const { return (length + 15) / 16; }
 };
 
 // Where this block's line and heads begin: in (B,N,C), and in (B,G,N).
 struct Spot {
-  i64 at, plane, row_step;
-  int heads;
+  i64 at, plane;
+  int row_step, heads;
 
   __device__ explicit Spot(const Lines& s) {
     const int block = static_cast<int>(blockIdx.x), first = block % s.groups * s.group, line = block / s.groups % s.count;
@@ -42,37 +41,65 @@ struct Spot {
     heads = ::min(s.group, s.heads - first);
     at = (image * s.tokens + line * s.line_step) * s.channels + first * s.d;
     plane = (image * s.heads + first) * s.tokens + line * s.line_step;
-    row_step = static_cast<i64>(s.step) * s.channels;
+    row_step = s.step * s.channels;
   }
 };
 
-// The line's vectors, head by head D wide, in the background; zeros where there is nothing.
-template <int D>
-__device__ __forceinline__ void fetch(bf16* tile, const bf16* all, const Lines& s, const Spot& here) {
-  const bf16* const from = all + here.at;
-  for (int i = static_cast<int>(threadIdx.x); i < s.padded << s.pack_shift; i += static_cast<int>(blockDim.x)) {
-    const int row = i >> s.pack_shift, pack = i & ((1 << s.pack_shift) - 1), head = pack / (D / 8), c = pack % (D / 8) * 8;
-    bf16* const to = tile + row * s.stride<D>() + pack * 8;
-    const bf16* const p = from + row * here.row_step + head * s.d + c;
-    const bool token = row < s.length && head < here.heads;
-    if (s.d % 8 == 0) {
-      detail::copy_async(to, token && c < s.d ? p : from, token && c < s.d);
-    } else {
-#pragma unroll
-      for (int e = 0; e < 8; ++e) to[e] = token && c + e < s.d ? p[e] : bf16(0.0f);
-    }
-  }
+__device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x % 32); }
+__device__ __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x / 32); }
+__device__ __forceinline__ float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
-// sums[head][position] = log2(e) times the log decays' sum from the line's beginning; a warp a head.
+// The line's vectors of `n` tensors into tiles behind each other, head by head D wide, in the background; zeros where
+// there is nothing. A thread copies the same 16 bytes of many rows.
+template <int D, int n>
+__device__ __forceinline__ void fetch(bf16* tiles, const Lines& s, const Spot& here, const bf16* const (&from)[n]) {
+  const unsigned thread = threadIdx.x, pack = thread & ((1u << s.pack_shift) - 1), head = pack / (D / 8), c = pack % (D / 8) * 8;
+  const int first = static_cast<int>(thread >> s.pack_shift), rows = static_cast<int>(blockDim.x >> s.pack_shift), stride = s.stride<D>();
+  const int tile = s.padded * stride, width = static_cast<int>(c) < s.d && static_cast<int>(head) < here.heads ? s.d - static_cast<int>(c) : 0;
+  const i64 at = here.at + first * here.row_step + static_cast<int>(head) * s.d + static_cast<int>(c);
+  bf16* to = tiles + first * stride + pack * 8;
+  int offset = 0;
+  const int step = rows * here.row_step;
+  if (s.d % 8 == 0) {
+#pragma unroll 2
+    for (int row = first; row < s.padded; row += rows, offset += step, to += rows * stride) {
+      const bool there = row < s.length && width > 0;
+#pragma unroll
+      for (int t = 0; t < n; ++t) {
+        if (there) detail::copy_async_once(to + t * tile, from[t] + at + offset);
+        else *reinterpret_cast<uint4*>(to + t * tile) = make_uint4(0, 0, 0, 0);
+      }
+    }
+  } else {
+#pragma unroll 1
+    for (int row = first; row < s.padded; row += rows, offset += step, to += rows * stride)
+#pragma unroll 1
+      for (int t = 0; t < n; ++t)
+        for (int e = 0; e < 8; ++e) to[t * tile + e] = row < s.length && e < width ? from[t][at + offset + e] : bf16(0.0f);
+  }
+}
+// Asks for what write_rows() will add, so that it comes from the L2 cache.
+template <int D>
+__device__ __forceinline__ void ask_for(const bf16* plus, const Lines& s, const Spot& here) {
+  if (!plus) return;
+  const int per_row = (here.heads * s.d + 63) / 64;  // 128 bytes each
+  for (int i = static_cast<int>(threadIdx.x); i < s.length * per_row; i += static_cast<int>(blockDim.x))
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(plus + here.at + i / per_row * here.row_step + i % per_row * 64));
+}
+
+// sums[head][position] = the log decays' sum from the line's beginning; a warp a head.
 __device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, const Lines& s, const Spot& here) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, warps = static_cast<int>(blockDim.x) / 32;
-  for (int head = static_cast<int>(threadIdx.x) / 32; head < here.heads; head += warps) {
+  const int lane = lane_index(), warps = static_cast<int>(blockDim.x) / 32;
+  for (int head = warp_index(); head < here.heads; head += warps) {
     const float* const from = log_decay ? log_decay + here.plane + static_cast<i64>(head) * s.tokens : nullptr;
     float before = 0;
     for (int first = 0; first < s.padded; first += 32) {
       const int p = first + lane;
-      float sum = from && p > 0 && p < s.length ? from[static_cast<i64>(p) * s.step] * log2_e : 0.0f;
+      float sum = from && p > 0 && p < s.length ? from[static_cast<i64>(p) * s.step] : 0.0f;
 #pragma unroll
       for (int far = 1; far < 32; far *= 2) {
         const float left = __shfl_up_sync(~0u, sum, far);
@@ -88,14 +115,14 @@ __device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, 
 // A left factor of 16 rows (x D) from a tile, rows `stride` apart.
 template <int D>
 __device__ __forceinline__ void load_left(unsigned (&a)[D / 16][4], const bf16* tile, int stride) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int lane = lane_index();
 #pragma unroll
   for (int i = 0; i < D / 16; ++i) detail::load_matrices(a[i], tile + lane % 16 * stride + i * 16 + lane / 16 * 8);
 }
 // c += a b^T with 8 NT rows b of a tile.
 template <int D, int NT>
 __device__ __forceinline__ void add_scores(float (&c)[NT][4], const unsigned (&a)[D / 16][4], const bf16* tile, int stride) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int lane = lane_index();
   const bf16* const from = tile + (lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8;
 #pragma unroll
   for (int i = 0; i < D / 16; ++i)
@@ -121,7 +148,7 @@ __device__ __forceinline__ void round_left(Left<NT>& a, const float (&p)[NT][4])
 // c += a x with 8 NT rows x of a tile.
 template <int D, int NT>
 __device__ __forceinline__ void add_mix(float (&c)[D / 8][4], const Left<NT>& a, const bf16* tile, int stride) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int lane = lane_index();
   const bf16* const from = tile + lane % 16 * stride + lane / 16 * 8;
 #pragma unroll
   for (int i = 0; i < (NT + 1) / 2; ++i)
@@ -147,35 +174,32 @@ __device__ __forceinline__ float top_of_quad(float x) {
   return ::fmaxf(x, __shfl_xor_sync(~0u, x, 2));
 }
 
-// t = log2(e) t - |own - sums|: what exp2 makes a probability of.
-template <int NT>
-__device__ __forceinline__ void mask(float (&t)[NT][4], Two own, const float* sums) {
-  const int column = static_cast<int>(threadIdx.x) % 4 * 2;
+// t = queries keys^T - |own - sums|; the mask is where the product starts from.
+template <int D, int NT>
+__device__ __forceinline__ void masked_scores(float (&t)[NT][4], const unsigned (&query)[D / 16][4], const bf16* keys, int stride, Two own,
+                                              const float* sums) {
+  const int column = lane_index() % 4 * 2;
 #pragma unroll
   for (int n = 0; n < NT; ++n) {
     const float2 c = *reinterpret_cast<const float2*>(sums + n * 8 + column);
-    t[n][0] = t[n][0] * log2_e - ::fabsf(own.upper - c.x), t[n][1] = t[n][1] * log2_e - ::fabsf(own.upper - c.y);
-    t[n][2] = t[n][2] * log2_e - ::fabsf(own.lower - c.x), t[n][3] = t[n][3] * log2_e - ::fabsf(own.lower - c.y);
+    t[n][0] = -::fabsf(own.upper - c.x), t[n][1] = -::fabsf(own.upper - c.y);
+    t[n][2] = -::fabsf(own.lower - c.x), t[n][3] = -::fabsf(own.lower - c.y);
   }
-}
-template <int D, int NT>
-__device__ __forceinline__ void masked_scores(float (&t)[NT][4], const unsigned (&query)[D / 16][4], const bf16* keys, int stride, Two own, const float* sums) {
-#pragma unroll
-  for (int n = 0; n < NT; ++n) t[n][0] = t[n][1] = t[n][2] = t[n][3] = 0;
   add_scores<D, NT>(t, query, keys, stride);
-  mask<NT>(t, own, sums);
 }
+// t = e^(t - shift), by rows.
 template <int NT>
-__device__ __forceinline__ void powers(float (&t)[NT][4], Two shift) {
+__device__ __forceinline__ void exponentials(float (&t)[NT][4], Two shift) {
+  const Two back{-shift.upper * log2_e, -shift.lower * log2_e};
 #pragma unroll
   for (int n = 0; n < NT; ++n) {
-    t[n][0] = exp2_fast(t[n][0] - shift.upper), t[n][1] = exp2_fast(t[n][1] - shift.upper);
-    t[n][2] = exp2_fast(t[n][2] - shift.lower), t[n][3] = exp2_fast(t[n][3] - shift.lower);
+    t[n][0] = exp2_fast(::fmaf(t[n][0], log2_e, back.upper)), t[n][1] = exp2_fast(::fmaf(t[n][1], log2_e, back.upper));
+    t[n][2] = exp2_fast(::fmaf(t[n][2], log2_e, back.lower)), t[n][3] = exp2_fast(::fmaf(t[n][3], log2_e, back.lower));
   }
 }
-// One more chunk of keys: t becomes exp2(t - most), z (a lane's part) grows; returns the factor of what was before.
+// One more chunk of keys: t becomes e^(t - most); returns the factor of what was before.
 template <int NT>
-__device__ __forceinline__ Two softmax_step(float (&t)[NT][4], Two& most, Two& z) {
+__device__ __forceinline__ Two softmax_step(float (&t)[NT][4], Two& most) {
   Two now = most;
 #pragma unroll
   for (int n = 0; n < NT; ++n) {
@@ -183,13 +207,17 @@ __device__ __forceinline__ Two softmax_step(float (&t)[NT][4], Two& most, Two& z
     now.lower = ::fmaxf(now.lower, ::fmaxf(t[n][2], t[n][3]));
   }
   now = {top_of_quad(now.upper), top_of_quad(now.lower)};
-  const Two factor{exp2_fast(most.upper - now.upper), exp2_fast(most.lower - now.lower)};
+  const Two factor{exp2_fast((most.upper - now.upper) * log2_e), exp2_fast((most.lower - now.lower) * log2_e)};
   most = now;
-  powers<NT>(t, now);
-  z.upper *= factor.upper, z.lower *= factor.lower;
-#pragma unroll
-  for (int n = 0; n < NT; ++n) z.upper += t[n][0] + t[n][1], z.lower += t[n][2] + t[n][3];
+  exponentials<NT>(t, now);
   return factor;
+}
+// z[0], z[2] += the rows' sums of the rounded probabilities: a product with ones.
+template <int NT>
+__device__ __forceinline__ void add_sums(float (&z)[4], const Left<NT>& p) {
+  constexpr unsigned ones = 0x3f803f80;
+#pragma unroll
+  for (int i = 0; i < (NT + 1) / 2; ++i) detail::multiply(z, p[i], ones, ones);
 }
 template <int N>
 __device__ __forceinline__ void scale_rows(float (&c)[N][4], Two f) {
@@ -197,13 +225,14 @@ __device__ __forceinline__ void scale_rows(float (&c)[N][4], Two f) {
   for (int n = 0; n < N; ++n) c[n][0] *= f.upper, c[n][1] *= f.upper, c[n][2] *= f.lower, c[n][3] *= f.lower;
 }
 
-// Writes a warp's 16 rows of one head to `to` (+ plus, which may be `to`), through `stage`, so that whole sectors go out.
+// Writes a warp's 16 rows of one head to `to` (+ plus, which may be `to`), through `stage` (rows `width` apart), so that whole sectors go out.
 template <int D>
-__device__ __forceinline__ void write_rows(bf16* stage, const float (&c)[D / 8][4], Two f, const Lines& s, const Spot& here, int head, int row0,
+__device__ __forceinline__ void write_rows(bf16* stage, int width, const float (&c)[D / 8][4], Two f, const Lines& s, const Spot& here, int head, int row0,
                                            const bf16* plus, bf16* to) {
-  constexpr int width = D + 8;
-  const int lane = static_cast<int>(threadIdx.x) % 32, rows = ::min(16, s.length - row0);
-  const i64 at = here.at + row0 * here.row_step + head * s.d;
+  const int lane = lane_index(), rows = ::min(16, s.length - row0);
+  const int at = row0 * here.row_step + head * s.d;
+  to += here.at;
+  if (plus) plus += here.at;
   __syncwarp();
 #pragma unroll
   for (int j = 0; j < D / 8; ++j) {
@@ -217,7 +246,7 @@ __device__ __forceinline__ void write_rows(bf16* stage, const float (&c)[D / 8][
     for (int i = lane; i < 2 * D; i += 32) {
       const int row = i / (D / 8), column = i % (D / 8) * 8;
       if (row >= rows || column >= s.d) continue;
-      const i64 e = at + row * here.row_step + column;
+      const int e = at + row * here.row_step + column;
       uint4 v = *reinterpret_cast<const uint4*>(stage + row * width + column);
       if (plus) {
         float a[8], b[8];
@@ -234,12 +263,24 @@ __device__ __forceinline__ void write_rows(bf16* stage, const float (&c)[D / 8][
     for (int i = lane; i < 16 * D; i += 32) {
       const int row = i / D, column = i % D;
       if (row >= rows || column >= s.d) continue;
-      const i64 e = at + row * here.row_step + column;
+      const int e = at + row * here.row_step + column;
       const float v = stage[row * width + column];
       to[e] = bf16(plus ? v + static_cast<float>(plus[e]) : v);
     }
   }
 }
+
+// The 16 queries (or keys) of one head that a warp takes next.
+struct Task {
+  int head, row0;
+  __device__ Task(const Lines& s) : head(0), row0(warp_index() * 16) { settle(s); }
+  __device__ void next(const Lines& s) { row0 += static_cast<int>(blockDim.x) / 32 * 16, settle(s); }
+
+ private:
+  __device__ void settle(const Lines& s) {
+    for (const int end = (s.length + 15) / 16 * 16; row0 >= end; row0 -= end) ++head;
+  }
+};
 
 /// y0 = scale P x0 (+ plus), y1 = P x1.
 struct Apply {
@@ -254,66 +295,69 @@ template <int D, int NT, bool two>
 __global__ void __launch_bounds__(apply_threads) apply(Lines s, const bf16* q, const bf16* k, const float* log_decay, Apply to) {
   extern __shared__ __align__(16) unsigned char memory[];
   const Spot here(s);
-  const int stride = s.stride<D>(), tile = s.padded * stride, warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int stride = s.stride<D>(), tile = s.padded * stride, lane = lane_index();
   bf16 *const queries = reinterpret_cast<bf16*>(memory), *const keys = queries + tile, *const x0 = keys + tile, *const x1 = x0 + (two ? tile : 0);
-  bf16 *const stages = x1 + tile, *const stage = stages + warp * 16 * (D + 8);
-  float* const sums = reinterpret_cast<float*>(stages + apply_threads / 32 * 16 * (D + 8));
-  fetch<D>(queries, q, s, here);
-  fetch<D>(keys, k, s, here);
-  fetch<D>(x0, to.x0, s, here);
-  if constexpr (two) fetch<D>(x1, to.x1, s, here);
+  float* const sums = reinterpret_cast<float*>(x1 + tile);
+  if constexpr (two) fetch<D>(queries, s, here, {q, k, to.x0, to.x1});
+  else fetch<D>(queries, s, here, {q, k, to.x0});
   detail::copies_issued();
+  ask_for<D>(to.plus, s, here);
   sum_decays(sums, log_decay, s, here);
   detail::copies_done<0>();
   __syncthreads();
-  const int of_head = s.tasks_of_head(), chunks = NT == 8 ? s.padded / 64 : 1;
-  for (int task = warp; task < here.heads * of_head; task += apply_threads / 32) {
-    const int head = task / of_head, row0 = task % of_head * 16;
+  const int chunks = NT == 8 ? s.padded / 64 : 1;
+  for (Task task(s); task.head < here.heads; task.next(s)) {
+    const int head = task.head, row0 = task.row0;
     const float* const c = sums + head * s.padded;
     const Two own{c[row0 + lane / 4], c[row0 + lane / 4 + 8]};
     unsigned query[D / 16][4];
-    load_left<D>(query, queries + row0 * stride + head * D, stride);
+    bf16* const mine = queries + row0 * stride + head * D;  // no other warp's: the results' place in the end
+    load_left<D>(query, mine, stride);
     float out0[D / 8][4] = {}, out1[two ? D / 8 : 1][4] = {};
-    Two most{-INFINITY, -INFINITY}, z{0, 0};
+    float z[4] = {};
+    Two most{-INFINITY, -INFINITY};
     for (int chunk = 0; chunk < chunks; ++chunk) {
       const int from = chunk * 64 * stride + head * D;
       float t[NT][4];
       masked_scores<D, NT>(t, query, keys + from, stride, own, c + chunk * 64);
-      const Two factor = softmax_step<NT>(t, most, z);
+      const Two factor = softmax_step<NT>(t, most);
       if (chunk > 0) {
+        z[0] *= factor.upper, z[2] *= factor.lower;
         scale_rows(out0, factor);
         if constexpr (two) scale_rows(out1, factor);
       }
       Left<NT> p;
       round_left<NT>(p, t);
+      add_sums<NT>(z, p);
       add_mix<D, NT>(out0, p, x0 + from, stride);
       if constexpr (two) add_mix<D, NT>(out1, p, x1 + from, stride);
     }
-    const Two f{1 / over_quad(z.upper), 1 / over_quad(z.lower)};
-    write_rows<D>(stage, out0, {f.upper * to.scale, f.lower * to.scale}, s, here, head, row0, to.plus, to.y0);
-    if constexpr (two) write_rows<D>(stage, out1, f, s, here, head, row0, nullptr, to.y1);
+    const Two f{reciprocal(z[0]), reciprocal(z[2])};
+    write_rows<D>(mine, stride, out0, {f.upper * to.scale, f.lower * to.scale}, s, here, head, row0, to.plus, to.y0);
+    if constexpr (two) write_rows<D>(mine, stride, out1, f, s, here, head, row0, nullptr, to.y1);
   }
 }
 
-/// Bytes of shared memory: tiles of the line, the warps' stages, and floats for every position and head.
+/// Bytes of shared memory: tiles of the line, `stages` of 16 rows, and floats for every position and head.
 template <int D>
-int shared_bytes(const Lines& s, int tiles, int threads, int floats) {
-  return (tiles * s.padded * s.stride<D>() + threads / 32 * 16 * (D + 8)) * 2 + floats * s.group * s.padded * 4;
+int shared_bytes(const Lines& s, int tiles, int stages, int floats) {
+  return (tiles * s.padded * s.stride<D>() + stages * 16 * (D + 8)) * 2 + floats * s.group * s.padded * 4;
 }
 inline constexpr int most_shared = 227 * 1024, good_shared = 100 * 1024;
 
-/// Lines of a pass whose blocks hold `tiles` tiles: as many heads a block as make whole cache lines and leave room.
+/// Lines of a pass: as many heads a block as make whole cache lines and a task for each of `warps`, if there is room.
 template <int D, int NT>
-Lines lines(const AttentionShape& x, bool along_rows, int tiles, int threads, int floats) {
+Lines lines(const AttentionShape& x, bool along_rows, int warps, int tiles, int stages, int floats) {
   Lines s{};
   const int h = static_cast<int>(x.height), w = static_cast<int>(x.width);
   s.count = along_rows ? h : w, s.length = along_rows ? w : h, s.step = along_rows ? 1 : w, s.line_step = along_rows ? w : 1;
   s.tokens = h * w, s.heads = static_cast<int>(x.heads), s.d = static_cast<int>(x.head_width), s.channels = s.heads * s.d;
   s.padded = NT == 8 ? (s.length + 63) / 64 * 64 : (NT + 1) / 2 * 16;
-  const int widest = s.length <= 16 ? 128 : 64;
-  for (s.group = 1; s.group * 2 * D <= widest && s.group < s.heads;) {
+  const int tasks = (s.length + 15) / 16;
+  s.group = 1;
+  while (s.group < s.heads && s.group * D < 256 && (s.group * D < 64 || s.group * tasks < warps)) {
     s.group *= 2;
-    if (shared_bytes<D>(s, tiles, threads, floats) > good_shared) {
+    if (shared_bytes<D>(s, tiles, stages, floats) > good_shared) {
       s.group /= 2;
       break;
     }
@@ -343,8 +387,8 @@ void run_apply(const AttentionShape& x, bool along_rows, const bf16* q, const bf
   with_length(along_rows ? x.width : x.height, [&](auto length) {
     constexpr int NT = decltype(length)::value;
     const auto run = [&](auto kernel, int tiles) {
-      const Lines s = lines<D, NT>(x, along_rows, tiles, apply_threads, 1);
-      const int bytes = shared_bytes<D>(s, tiles, apply_threads, 1);
+      const Lines s = lines<D, NT>(x, along_rows, apply_threads / 32, tiles, 0, 1);
+      const int bytes = shared_bytes<D>(s, tiles, 0, 1);
       if (bytes > 48 * 1024) detail::allow_shared(kernel, bytes);
       kernel<<<static_cast<unsigned>(x.batch * s.count * s.groups), apply_threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(s, q, k, log_decay, to);
     };

@@ -24,12 +24,12 @@ struct Backward {
   bool add = false, back0_is_dv = false, add_back0 = false;
 };
 
-inline constexpr int backward_threads = 256;
+inline constexpr int backward_threads = 256;  // at most: a warp has at least one task
 
 // log_decay's gradients from those of the sums, from the end of the line; a warp a head.
 __device__ __forceinline__ void sums_to_decays(const float* dsums, float share, float* dlog_decay, const Lines& s, const Spot& here) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  for (int head = static_cast<int>(threadIdx.x) / 32; head < here.heads; head += backward_threads / 32) {
+  const int lane = lane_index();
+  for (int head = warp_index(); head < here.heads; head += static_cast<int>(blockDim.x) / 32) {
     float* const to = dlog_decay + here.plane + static_cast<i64>(head) * s.tokens;
     float behind = 0;
     for (int first = (s.length - 1) / 32 * 32; first >= 0; first -= 32) {
@@ -50,7 +50,7 @@ __device__ __forceinline__ void sums_to_decays(const float* dsums, float share, 
 // Scores' gradients by rows of t: those of columns up to `row` (and for the lower half row + 8) less those behind.
 template <int NT>
 __device__ __forceinline__ void add_signed(Two& sum, const float (&t)[NT][4], int row, int first_column) {
-  const int before = row - first_column - static_cast<int>(threadIdx.x) % 4 * 2;
+  const int before = row - first_column - lane_index() % 4 * 2;
 #pragma unroll
   for (int n = 0; n < NT; ++n) {
 #pragma unroll
@@ -66,54 +66,57 @@ template <int D, int NT, int pairs>
 __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16* q, const bf16* k, const float* log_decay, Backward to) {
   extern __shared__ __align__(16) unsigned char memory[];
   const Spot here(s);
-  const int stride = s.stride<D>(), tile = s.padded * stride, warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int stride = s.stride<D>(), tile = s.padded * stride, warp = warp_index(), lane = lane_index();
   bf16 *const queries = reinterpret_cast<bf16*>(memory), *const keys = queries + tile, *const x0 = keys + tile, *const g0 = x0 + tile;
   bf16 *const x1 = g0 + (pairs == 2 ? tile : 0), *const g1 = x1 + (pairs == 2 ? tile : 0);
   bf16 *const stages = g1 + tile, *const stage = stages + warp * 16 * (D + 8);
-  float* const sums = reinterpret_cast<float*>(stages + backward_threads / 32 * 16 * (D + 8));
+  float* const sums = reinterpret_cast<float*>(stages + static_cast<int>(blockDim.x) / 32 * 16 * (D + 8));
   float *const log_sums = sums + s.group * s.padded, *const means = log_sums + s.group * s.padded, *const dsums = means + s.group * s.padded;
-  fetch<D>(queries, q, s, here);
-  fetch<D>(keys, k, s, here);
-  fetch<D>(x0, to.x0, s, here);
-  fetch<D>(g0, to.g0, s, here);
-  if constexpr (pairs == 2) fetch<D>(x1, to.x1, s, here), fetch<D>(g1, to.g1, s, here);
+  if constexpr (pairs == 2) fetch<D>(queries, s, here, {q, k, to.x0, to.g0, to.x1, to.g1});
+  else fetch<D>(queries, s, here, {q, k, to.x0, to.g0});
   detail::copies_issued();
+  if constexpr (pairs > 0) {
+    if (to.add) ask_for<D>(to.dq, s, here), ask_for<D>(to.dk, s, here);
+    if (to.add_back0) ask_for<D>(to.back0, s, here);
+  }
   sum_decays(sums, log_decay, s, here);
-  for (int i = static_cast<int>(threadIdx.x); i < s.group * s.padded; i += backward_threads) log_sums[i] = -nowhere, means[i] = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < s.group * s.padded; i += static_cast<int>(blockDim.x)) log_sums[i] = -nowhere, means[i] = 0;
   detail::copies_done<0>();
   __syncthreads();
-  const int of_head = s.tasks_of_head(), tasks = here.heads * of_head, chunks = NT == 8 ? s.padded / 64 : 1;
+  const int chunks = NT == 8 ? s.padded / 64 : 1;
   const bool again = chunks > 1;  // the scores do not stay in registers
 
-  for (int task = warp; task < tasks; task += backward_threads / 32) {  // by queries
-    const int head = task / of_head, row0 = task % of_head * 16, row = row0 + lane / 4, first = head * s.padded;
+  for (Task task(s); task.head < here.heads; task.next(s)) {  // by queries
+    const int head = task.head, row0 = task.row0, row = row0 + lane / 4, first = head * s.padded;
     const bf16* const mine = queries + row0 * stride + head * D;
     const Two own{sums[first + row], sums[first + row + 8]};
     unsigned query[D / 16][4];
     load_left<D>(query, mine, stride);
     float t[NT][4];
-    Two most{-INFINITY, -INFINITY}, z{0, 0};
+    float z[4] = {};
+    Two most{-INFINITY, -INFINITY};
     {
       float mixed[D / 8][4] = {};
       for (int chunk = 0; chunk < chunks; ++chunk) {
         const int from = chunk * 64 * stride + head * D;
         masked_scores<D, NT>(t, query, keys + from, stride, own, sums + first + chunk * 64);
-        const Two factor = softmax_step<NT>(t, most, z);
-        if (!to.mixed) continue;
-        if (chunk > 0) scale_rows(mixed, factor);
+        const Two factor = softmax_step<NT>(t, most);
         Left<NT> p;
         round_left<NT>(p, t);
+        if (chunk > 0) z[0] *= factor.upper, z[2] *= factor.lower;
+        add_sums<NT>(z, p);
+        if (!to.mixed) continue;
+        if (chunk > 0) scale_rows(mixed, factor);
         add_mix<D, NT>(mixed, p, x0 + from, stride);
       }
-      z = {over_quad(z.upper), over_quad(z.lower)};
-      if (to.mixed) write_rows<D>(stage, mixed, {1 / z.upper, 1 / z.lower}, s, here, head, row0, nullptr, to.mixed);
+      if (to.mixed) write_rows<D>(stage, D + 8, mixed, {reciprocal(z[0]), reciprocal(z[2])}, s, here, head, row0, nullptr, to.mixed);
     }
     if (lane % 4 == 0) {
-      if (row < s.length) log_sums[first + row] = most.upper + ::log2f(z.upper);
-      if (row + 8 < s.length) log_sums[first + row + 8] = most.lower + ::log2f(z.lower);
+      if (row < s.length) log_sums[first + row] = most.upper * log2_e + ::log2f(z[0]);
+      if (row + 8 < s.length) log_sums[first + row + 8] = most.lower * log2_e + ::log2f(z[2]);
     }
     if constexpr (pairs > 0) {
-      const Two inverse{1 / z.upper, 1 / z.lower};
+      const Two inverse{reciprocal(z[0]), reciprocal(z[2])};
       unsigned up0[D / 16][4], up1[pairs == 2 ? D / 16 : 1][4];
       load_left<D>(up0, g0 + (mine - queries), stride);
       if constexpr (pairs == 2) load_left<D>(up1, g1 + (mine - queries), stride);
@@ -122,7 +125,7 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
         const int from = chunk * 64 * stride + head * D;
         if (again) {
           masked_scores<D, NT>(t, query, keys + from, stride, own, sums + first + chunk * 64);
-          powers<NT>(t, most);
+          exponentials<NT>(t, most);
         }
 #pragma unroll
         for (int n = 0; n < NT; ++n) dp[n][0] = dp[n][1] = dp[n][2] = dp[n][3] = 0;
@@ -137,31 +140,33 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
           mean.upper += t[n][0] * dp[n][0] + t[n][1] * dp[n][1], mean.lower += t[n][2] * dp[n][2] + t[n][3] * dp[n][3];
       }
       mean = {over_quad(mean.upper) * inverse.upper, over_quad(mean.lower) * inverse.lower};
+      const Two less{-mean.upper * inverse.upper, -mean.lower * inverse.lower};
       float dquery[D / 8][4] = {};
       for (int chunk = 0; chunk < chunks; ++chunk) {
         if (again) slopes(chunk);
 #pragma unroll
         for (int n = 0; n < NT; ++n) {
-          t[n][0] *= inverse.upper * (dp[n][0] - mean.upper), t[n][1] *= inverse.upper * (dp[n][1] - mean.upper);
-          t[n][2] *= inverse.lower * (dp[n][2] - mean.lower), t[n][3] *= inverse.lower * (dp[n][3] - mean.lower);
+          t[n][0] *= ::fmaf(dp[n][0], inverse.upper, less.upper), t[n][1] *= ::fmaf(dp[n][1], inverse.upper, less.upper);
+          t[n][2] *= ::fmaf(dp[n][2], inverse.lower, less.lower), t[n][3] *= ::fmaf(dp[n][3], inverse.lower, less.lower);
         }
         if (to.dlog_decay) add_signed<NT>(dc, t, row, chunk * 64);
         Left<NT> ds;
         round_left<NT>(ds, t);
         add_mix<D, NT>(dquery, ds, keys + chunk * 64 * stride + head * D, stride);
       }
-      write_rows<D>(stage, dquery, {to.share, to.share}, s, here, head, row0, to.add ? to.dq : nullptr, to.dq);
+      write_rows<D>(stage, D + 8, dquery, {to.share, to.share}, s, here, head, row0, to.add ? to.dq : nullptr, to.dq);
       dc = {over_quad(dc.upper), over_quad(dc.lower)};
       if (lane % 4 == 0) {
-        means[first + row] = mean.upper, means[first + row + 8] = mean.lower;
+        if (row < s.length) means[first + row] = mean.upper;  // elsewhere 0: rows behind the end may have overflowed
+        if (row + 8 < s.length) means[first + row + 8] = mean.lower;
         dsums[first + row] = dc.upper, dsums[first + row + 8] = dc.lower;
       }
     }
   }
   __syncthreads();
 
-  for (int task = warp; task < tasks; task += backward_threads / 32) {  // by keys: everything transposed
-    const int head = task / of_head, row0 = task % of_head * 16, row = row0 + lane / 4, first = head * s.padded, column = lane % 4 * 2;
+  for (Task task(s); task.head < here.heads; task.next(s)) {  // by keys: everything transposed
+    const int head = task.head, row0 = task.row0, row = row0 + lane / 4, first = head * s.padded, column = lane % 4 * 2;
     const int at = row0 * stride + head * D;
     const Two own{sums[first + row], sums[first + row + 8]};
     unsigned key[D / 16][4], value0[pairs > 0 ? D / 16 : 1][4], value1[pairs == 2 ? D / 16 : 1][4];
@@ -177,8 +182,8 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
 #pragma unroll
       for (int n = 0; n < NT; ++n) {
         const float2 shift = *reinterpret_cast<const float2*>(log_sums + c + n * 8 + column);
-        t[n][0] = exp2_fast(t[n][0] - shift.x), t[n][1] = exp2_fast(t[n][1] - shift.y);
-        t[n][2] = exp2_fast(t[n][2] - shift.x), t[n][3] = exp2_fast(t[n][3] - shift.y);
+        t[n][0] = exp2_fast(::fmaf(t[n][0], log2_e, -shift.x)), t[n][1] = exp2_fast(::fmaf(t[n][1], log2_e, -shift.y));
+        t[n][2] = exp2_fast(::fmaf(t[n][2], log2_e, -shift.x)), t[n][3] = exp2_fast(::fmaf(t[n][3], log2_e, -shift.y));
       }
       Left<NT> p;
       round_left<NT>(p, t);
@@ -204,11 +209,11 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
       }
     }
     const Two one{1, 1}, share{to.share, to.share};
-    if (to.back0) write_rows<D>(stage, out0, to.back0_is_dv ? share : one, s, here, head, row0, to.add_back0 ? to.back0 : nullptr, to.back0);
+    if (to.back0) write_rows<D>(stage, D + 8, out0, to.back0_is_dv ? share : one, s, here, head, row0, to.add_back0 ? to.back0 : nullptr, to.back0);
     if constexpr (pairs == 2)
-      if (to.back1) write_rows<D>(stage, out1, one, s, here, head, row0, nullptr, to.back1);
+      if (to.back1) write_rows<D>(stage, D + 8, out1, one, s, here, head, row0, nullptr, to.back1);
     if constexpr (pairs > 0) {
-      write_rows<D>(stage, dkey, share, s, here, head, row0, to.add ? to.dk : nullptr, to.dk);
+      write_rows<D>(stage, D + 8, dkey, share, s, here, head, row0, to.add ? to.dk : nullptr, to.dk);
       dc = {over_quad(dc.upper), over_quad(dc.lower)};
       if (lane % 4 == 0) dsums[first + row] += dc.upper, dsums[first + row + 8] += dc.lower;
     }
@@ -224,11 +229,12 @@ template <int D, int pairs>
 void run_backward(const AttentionShape& x, bool along_rows, const bf16* q, const bf16* k, const float* log_decay, const Backward& to) {
   with_length(along_rows ? x.width : x.height, [&](auto length) {
     constexpr int NT = decltype(length)::value, tiles = pairs == 2 ? 6 : 4;
-    const Lines s = lines<D, NT>(x, along_rows, tiles, backward_threads, 4);
-    const int bytes = shared_bytes<D>(s, tiles, backward_threads, 4);
+    constexpr int most = backward_threads / 32;
+    const Lines s = lines<D, NT>(x, along_rows, most, tiles, most, 4);
+    const int warps = std::clamp(s.group * ((s.length + 15) / 16), 4, most), bytes = shared_bytes<D>(s, tiles, warps, 4);
     if (bytes > 48 * 1024) detail::allow_shared(backward<D, NT, pairs>, bytes);
-    backward<D, NT, pairs><<<static_cast<unsigned>(x.batch * s.count * s.groups), backward_threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(
-        s, q, k, log_decay, to);
+    const unsigned blocks = static_cast<unsigned>(x.batch * s.count * s.groups), threads = static_cast<unsigned>(warps) * 32;
+    backward<D, NT, pairs><<<blocks, threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(s, q, k, log_decay, to);
   });
   cuda::launched("criss_cross_attention");
 }
