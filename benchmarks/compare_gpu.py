@@ -2,6 +2,7 @@
 """Races `ppma bench --device cuda` against the same network in PyTorch on one GPU, side by side in one run.
 
   python benchmarks/compare_gpu.py [--tool build/cuda/ppma] [--rows infer,train,latency,mask] [--compile] [--repeat 20]
+  python benchmarks/compare_gpu.py --rows attention --attention-bench build/attention_cuda_bench [--compile]
 
 Needs torch with CUDA. First the check: the same random weights and images must give the same logits, in f32 to 1e-5 and
 in bf16 to 5e-2 of PyTorch's own f32. Then each row: PyTorch eager, torch.compile (with --compile), ppma. Times are
@@ -59,6 +60,57 @@ ROWS = {
 }
 
 
+def whole_attention(q, k, v, la, lb):
+    """The masked attention of ppma_torch.Attention: q, k, v (B,heads,H,W,d), log decays (B,heads,H,W)."""
+    import ppma_torch
+    b, n, h, w, d = q.shape
+    s = q.flatten(2, 3) @ k.flatten(2, 3).transpose(-1, -2)
+    rows, cols = ppma_torch.segment_sums(la), ppma_torch.segment_sums(lb.transpose(2, 3))
+    m = (rows[:, :, :, :, None, :] + cols.permute(0, 1, 3, 4, 2)[:, :, :, None, :, :]).reshape(b, n, h * w, h * w)
+    p = 0.5 * ((s + m).softmax(-1) + (s + m.transpose(-1, -2)).softmax(-1))
+    return (p.to(v.dtype) @ v.flatten(2, 3)).view(b, n, h, w, d)
+
+
+def attention_rows(a):
+    """Whole masked attention alone, in one process each; ours is checked against the CPU by the GPU tests."""
+    import torch
+    ours = [json.loads(l) for l in subprocess.run([a.attention_bench], check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines() if l.startswith("{")]
+
+    def median(f):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        ms = []
+        for i in range(14):
+            begin.record(); f(); end.record(); end.synchronize()
+            ms.append(begin.elapsed_time(end))
+        return sorted(ms[4:])[5]
+
+    def times(f, inputs):
+        with torch.no_grad():
+            forward = median(lambda: f(*inputs))
+        y = f(*inputs)
+        dy = torch.randn_like(y)
+        def both():
+            for t in inputs: t.grad = None
+            f(*inputs).backward(dy)
+        return f"{forward:.3f} / {median(both):.3f}"
+
+    print("| whole attention, bf16 | ppma masked, ms forward / both | ppma unmasked | eager masked | compiled masked | unmasked flash (SDPA) |\n| --- | --- | --- | --- | --- | --- |")
+    sdpa = lambda q, k, v, *_: torch.nn.functional.scaled_dot_product_attention(q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3), scale=1.0)
+    for o in ours:
+        if o["kind"] != "whole" or not o["masked"] or o["dtype"] != "bf16":
+            continue
+        plain = next(u for u in ours if not u["masked"] and all(u[key] == o[key] for key in ("kind", "batch", "tokens", "heads", "head_width")))
+        side = int(o["tokens"] ** 0.5)
+        shape = (o["batch"], o["heads"], side, side, o["head_width"])
+        inputs = [torch.randn(shape, device="cuda", dtype=torch.bfloat16).mul_(c).requires_grad_() for c in (1, o["head_width"] ** -0.5, 1)]
+        inputs += [(-0.1 * torch.randn(shape[:4], device="cuda").abs()).requires_grad_() for _ in range(2)]
+        cells = [f"{x['forward_ms']:.3f} / {x['forward_backward_ms']:.3f}" for x in (o, plain)]
+        cells.append(times(whole_attention, inputs))
+        cells.append(times(torch.compile(whole_attention, dynamic=False), inputs) if a.compile else "-")
+        cells.append(times(sdpa, inputs[:3]))
+        print(f"| B{o['batch']} N={o['tokens']}, {o['heads']} heads of {o['head_width']} | " + " | ".join(cells) + " |", flush=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--tool", default=os.path.join(here, "..", "build", "cuda", "ppma"))
@@ -67,7 +119,10 @@ def main():
     p.add_argument("--compile", action="store_true", help="race torch.compile too (minutes)")
     p.add_argument("--alone", action="store_true", help="ppma only: no PyTorch rows")
     p.add_argument("--no-check", action="store_true")
+    p.add_argument("--attention-bench", default=os.path.join(here, "..", "build", "attention_cuda_bench"))
     a = p.parse_args()
+    if a.rows == "attention":
+        return attention_rows(a)
     if not a.no_check:
         check(a)
     torch_dtype = {"bf16": "bfloat16", "tf32": "tf32", "f32": "float32"}
