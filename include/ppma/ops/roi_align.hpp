@@ -20,17 +20,17 @@ namespace kernels {
 /// Calls f(cell of the output in [0, h w), input row, input column, weight) for each tap of one box x1 y1 x2 y2.
 template <class T, class F>
 void for_roi_taps(const T* box, const RoiAlign& o, i64 height, i64 width, F f) {
-  struct Taps {
+  struct AxisTaps {
     i64 low, high;
     double f;
     bool inside;
   };
   const auto taps = [](double at, i64 size) {
-    if (at < -1 || at > static_cast<double>(size)) return Taps{0, 0, 0, false};
+    if (at < -1 || at > static_cast<double>(size)) return AxisTaps{0, 0, 0, false};
     at = std::max(at, 0.0);
     const i64 low = static_cast<i64>(at);
-    if (low >= size - 1) return Taps{size - 1, size - 1, 0, true};
-    return Taps{low, low + 1, at - static_cast<double>(low), true};
+    if (low >= size - 1) return AxisTaps{size - 1, size - 1, 0, true};
+    return AxisTaps{low, low + 1, at - static_cast<double>(low), true};
   };
   const double left = static_cast<double>(box[0]) * o.scale - 0.5, top = static_cast<double>(box[1]) * o.scale - 0.5;
   const double cell_w = (static_cast<double>(box[2]) * o.scale - 0.5 - left) / static_cast<double>(o.width);
@@ -41,11 +41,11 @@ void for_roi_taps(const T* box, const RoiAlign& o, i64 height, i64 width, F f) {
   const double share = 1 / static_cast<double>(down * across);
   for (i64 i = 0; i < o.height; ++i)
     for (i64 a = 0; a < down; ++a) {
-      const Taps r = taps(top + cell_h * (static_cast<double>(i) + (static_cast<double>(a) + 0.5) / static_cast<double>(down)), height);
+      const AxisTaps r = taps(top + cell_h * (static_cast<double>(i) + (static_cast<double>(a) + 0.5) / static_cast<double>(down)), height);
       if (!r.inside) continue;
       for (i64 j = 0; j < o.width; ++j)
         for (i64 b = 0; b < across; ++b) {
-          const Taps c = taps(left + cell_w * (static_cast<double>(j) + (static_cast<double>(b) + 0.5) / static_cast<double>(across)), width);
+          const AxisTaps c = taps(left + cell_w * (static_cast<double>(j) + (static_cast<double>(b) + 0.5) / static_cast<double>(across)), width);
           if (!c.inside) continue;
           const i64 cell = i * o.width + j;
           f(cell, r.low, c.low, static_cast<T>(share * (1 - r.f) * (1 - c.f)));
@@ -91,8 +91,15 @@ void roi_align_backward(Cpu, const Shape& shape, i64 count, const RoiAlign& o, c
 }
 
 }  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
 
-/// x (B,H,W,C), boxes (R,5) of x's dtype: number of the image, x1, y1, x2, y2 -> (R,h,w,C). As torchvision's roi_align
+#if PPMA_CUDA
+#include "ppma/ops/roi_align.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
+
+/// x (B,H,W,C), boxes (R,5) of x's dtype (f32 beside bf16): number of the image, x1, y1, x2, y2 -> (R,h,w,C). As torchvision's roi_align
 /// with aligned = true: samples outside of [-1, size] count as 0. Differentiable in x; boxes have no gradient.
 /// Errors: shapes, dtypes, an image number outside of the batch, a box that is not finite.
 inline Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& options) {
@@ -100,7 +107,8 @@ inline Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& op
   check(boxes.defined() && boxes.rank() == 2 && boxes.dim(1) == 5,
         "roi_align: boxes must be (R,5): image, x1, y1, x2, y2, got ",
         boxes.defined() ? boxes.shape().str() : std::string("an undefined tensor"));
-  check(boxes.dtype() == x.dtype(), "roi_align: boxes are ", boxes.dtype(), ", x is ", x.dtype(), "; cast them");
+  check(boxes.device() == x.device(), "roi_align: boxes are on ", boxes.device(), ", x is on ", x.device(), "; move them with .to()");
+  check(boxes.dtype() == accumulator_dtype(x.dtype()), "roi_align: boxes are ", boxes.dtype(), ", x is ", x.dtype(), "; cast them");
   check(options.height >= 1 && options.width >= 1 && options.scale > 0 && options.sampling_ratio >= 0,
         "roi_align: the grid is ", options.height, " x ", options.width, ", scale ", options.scale,
         ", sampling_ratio ", options.sampling_ratio);
@@ -112,15 +120,15 @@ inline Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& op
   }
   const i64 count = boxes.dim(0);
   Tensor y = Tensor::empty({count, options.height, options.width, x.dim(3)}, x.dtype(), x.device());
-  visit_cpu(x.device(), x.dtype(), "roi_align", [&](auto on, auto t) {
+  visit(x.device(), x.dtype(), "roi_align", [&](auto on, auto t) {
     using T = decltype(t);
-    kernels::roi_align(on, x.shape(), count, options, x.data<T>(), boxes.data<T>(), y.data<T>());
+    kernels::roi_align(on, x.shape(), count, options, x.data<T>(), boxes.data<acc_t<T>>(), y.data<T>());
   });
   return record(y, "roi_align", {x}, [=, shape = x.shape(), boxes = boxes.detach()](const Tensor& dy) {
     Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.device());
-    visit_cpu(dy.device(), dy.dtype(), "roi_align", [&](auto on, auto t) {
+    visit(dy.device(), dy.dtype(), "roi_align", [&](auto on, auto t) {
       using T = decltype(t);
-      kernels::roi_align_backward(on, shape, count, options, boxes.data<T>(), dy.data<T>(), dx.data<T>());
+      kernels::roi_align_backward(on, shape, count, options, boxes.data<acc_t<T>>(), dy.data<T>(), dx.data<T>());
     });
     return Grads{dx};
   });
