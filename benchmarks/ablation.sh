@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The masks of the ablation on one GPU: the same small network, budget and data with each mask, three seeds. Several runs
-# share the GPU; the throughput comes from `ppma bench --train` of the same network, one mask after the other, alone.
+# The masks of the ablation on one GPU: the same small network, budget and data with each mask, three seeds. Two runs at a
+# time share the GPU (more only wait for each other); the throughput comes from `ppma bench --train` of the same network, one mask after the other, alone.
 #
 #   benchmarks/ablation.sh FOLDER          FOLDER has CIFAR-10's binary files
 #
@@ -28,7 +28,7 @@ one() {
 }
 for seed in "${seeds[@]}"; do
   for mask in "${masks[@]}"; do
-    while (($(jobs -rp | wc -l) >= ${JOBS:-9})); do wait -n; done
+    while (($(jobs -rp | wc -l) >= ${JOBS:-2})); do wait -n; done
     one "$mask" "$seed" &
   done
 done

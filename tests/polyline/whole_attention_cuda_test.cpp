@@ -5,7 +5,10 @@
 
 #if PPMA_CUDA
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "catch.hpp"
 #include "ppma/polyline/whole_attention.hpp"
@@ -93,6 +96,25 @@ TEST_CASE("whole attention on the GPU: one token, whose decays have no edge", "[
   const Tensor la = Tensor::full({2, 2, 1, 1}, -0.5, DType::f32).to(Device::cuda);
   const Tensor y = whole_attention(q, q, q, 2, la, la).to(Device::cpu);
   CHECK(polyline_test::distance(cast(y, DType::f64), cast(q.to(Device::cpu), DType::f64)) < 1e-6);
+}
+
+TEST_CASE("whole attention on the GPU reads nothing of the next image", "[cuda][attention]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  for (const i64 side : {1, 3, 7, 10})
+    for (const Paths paths : {Paths::none, Paths::both}) {
+      const Shape tokens{2, side, side, 64}, grid{2, 2, side, side};
+      std::vector<Tensor> in;
+      for (u64 seed = 1; seed <= 3; ++seed) in.push_back(polyline_test::random(tokens, seed));
+      for (u64 seed = 4; seed <= 5; ++seed) in.push_back(polyline_test::random_log_decay(grid, seed, 0.2));
+      for (Tensor& t : in)
+        std::fill_n(t.data<double>() + t.numel() / 2, t.numel() / 2, std::numeric_limits<double>::quiet_NaN());
+      const auto out = run(in, 2, paths, DType::bf16, Device::cuda);
+      for (const Tensor& t : out) {
+        const std::vector<double> v = t.to_vector<double>();
+        INFO("side " << side << ", " << to_string(paths));
+        CHECK(std::all_of(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), [](double x) { return std::isfinite(x); }));
+      }
+    }
 }
 
 #endif

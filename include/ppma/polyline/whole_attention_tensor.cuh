@@ -114,7 +114,7 @@ struct TileCopy {
       const int line = cell / (8 * WT), at = cell % (8 * WT);
       from[u] = (line * g.line_step + at * g.step) * static_cast<int>(g.channels) + c;
       // Tile t holds the cell if t * tile_lines is below this; the last line of a grid without mask may be cut short.
-      lines[u] = at < g.length && c < g.head_width ? ::min(g.lines, (g.tokens - 1 - at * g.step) / g.line_step + 1) - line : 0;
+      lines[u] = at < g.length && c < g.head_width ? ::min(g.lines, (g.tokens + g.line_step - 1 - at * g.step) / g.line_step) - line : 0;
     }
   }
   __device__ __forceinline__ void operator()(int tile, const bf16* head, bf16 (*to)[D + 8]) const {
