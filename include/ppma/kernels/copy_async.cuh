@@ -15,6 +15,9 @@ __device__ __forceinline__ void copy_async(bf16* to, const bf16* from, bool ther
 __device__ __forceinline__ void copy_async_once(bf16* to, const bf16* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from));
 }
+__device__ __forceinline__ void copy_async(float* to, const float* from, bool there) {
+  copy_async(reinterpret_cast<bf16*>(to), reinterpret_cast<const bf16*>(from), there);
+}
 __device__ __forceinline__ void copies_issued() { asm volatile("cp.async.commit_group;"); }
 template <int left>
 __device__ __forceinline__ void copies_done() {

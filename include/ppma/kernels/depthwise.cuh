@@ -5,6 +5,9 @@
 // and serves the K output rows that see it, which are unfinished sums in registers. With the K*K weights in registers
 // too, memory is touched for images alone. The gradient of the weights walks the same way with K rows of dy in registers.
 //
+// A GELU before the convolution needs no pass of its own: the threads that brought a piece of a row of shared memory put
+// the function's values in its place; for the gradient the results are multiplied by its slope before they are stored.
+//
 // Where rows come from: a thread's own loads, one row ahead; or, for bf16 with whole blocks of 64 channels, a ring of
 // rows in shared memory that the block's threads fill several rows ahead.
 
@@ -13,6 +16,7 @@
 #include "ppma/core/buffer.hpp"
 #include "ppma/kernels/column_sums.cuh"
 #include "ppma/kernels/copy_async.cuh"
+#include "ppma/kernels/fast_gelu.cuh"
 #include "ppma/kernels/pack.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
@@ -84,11 +88,26 @@ struct RingRows {
       }
     }
   }
+  // F of what this thread brought of row n, which is there for itself, not yet for others.
+  template <class F>
+  __device__ __forceinline__ void apply(int n) {
+    if constexpr (F::acts) {
+      bf16* const at = ring + n % ring_rows * cols * 64;
+      if (first + n < 0 || first + n >= h) return;
+      for (int i = static_cast<int>(threadIdx.y * 32 + threadIdx.x); i < cols * 8; i += static_cast<int>(blockDim.y) * 32) {
+        float v[8];
+        load_pack<8>(at + i * 8, v);
+#pragma unroll
+        for (int k = 0; k < 8; ++k) v[k] = F::value(v[k]);
+        store_pack<8>(at + i * 8, v);
+      }
+    }
+  }
   __device__ __forceinline__ const bf16* row(int n) const { return ring + n % ring_rows * cols * 64 + threadIdx.x * 2; }
 };
 
 // Pixels from `at` on of a ring's rows.
-template <int N>
+template <int N, class F>
 struct OneRing {
   RingRows rows;
   int at;
@@ -97,6 +116,7 @@ struct OneRing {
   }
   __device__ __forceinline__ void take(int n, RawElements<bf16, 2> (&raw)[N]) {
     copies_done<ring_rows - 2>();
+    rows.template apply<F>(n);
     __syncthreads();
     rows.fetch(n + ring_rows - 1);
     copies_issued();
@@ -106,19 +126,31 @@ struct OneRing {
   }
 };
 
-template <class T, int V, int K, int P>
+// S: results are multiplied by its slope at `slope_at`.
+template <class T, int V, int K, int P, class S = AsItIs>
 struct DepthwiseWalk {
   using A = acc_t<T>;
   static constexpr int R = K / 2, N = P + K - 1;
+  const T* slope_at = nullptr;
   const T* add;  // at the thread's channels of its image
   T* y;
   int x0, y0, y1, h, w, c;
   A weight[K * K][V], bias[V], acc[K][P][V];
 
-  // Weights of channels `at`; `same`: what is added is x itself, a one in the middle of the kernel.
-  __device__ __forceinline__ void load(const A* packed, const A* b, int at, bool same) {
+  // The weights of the thread's channels, packed (k*k, C).
+  __device__ __forceinline__ void take_weights(const A* packed) {
 #pragma unroll
-    for (int t = 0; t < K * K; ++t) load_pack<V>(packed + t * c + at, weight[t]);
+    for (int t = 0; t < K * K; ++t) load_pack<V>(packed + t * c, weight[t]);
+  }
+  // The same as they are published, (C, k*k).
+  __device__ __forceinline__ void take_weights(const A* published, bool turned) {
+#pragma unroll
+    for (int v = 0; v < V; ++v)
+#pragma unroll
+      for (int t = 0; t < K * K; ++t) weight[t][v] = published[v * K * K + (turned ? K * K - 1 - t : t)];
+  }
+  // Begins at channels `at`; `same`: what is added is x itself, a one in the middle of the kernel.
+  __device__ __forceinline__ void start(const A* b, int at, bool same) {
 #pragma unroll
     for (int v = 0; v < V; ++v) {
       bias[v] = b ? b[at + v] : A(0);
@@ -132,26 +164,32 @@ struct DepthwiseWalk {
         for (int v = 0; v < V; ++v) acc[s][p][v] = 0;
     begin<0>(y0);
   }
-  // The sums of output row o begin: in slot S.
-  template <int S>
+  // The sums of output row o begin: in slot `at`.
+  template <int at>
   __device__ __forceinline__ void begin(int o) {
 #pragma unroll
     for (int p = 0; p < P; ++p) {
 #pragma unroll
-      for (int v = 0; v < V; ++v) acc[S][p][v] = bias[v];
+      for (int v = 0; v < V; ++v) acc[at][p][v] = bias[v];
       if (add && o < y1 && x0 + p < w) {
         A plus[V];
         load_pack<V>(add + (o * w + x0 + p) * c, plus);
 #pragma unroll
-        for (int v = 0; v < V; ++v) acc[S][p][v] += plus[v];
+        for (int v = 0; v < V; ++v) acc[at][p][v] += plus[v];
       }
     }
   }
   // Input row y0 - R + n with n mod K = J: output rows y0 + n - ky take it, y0 + n - K + 1 is done then.
   template <int J, class Rows>
   __device__ __forceinline__ void step(int n, Rows& rows) {
-    const int r = y0 - R + n;
+    const int r = y0 - R + n, o = y0 + n - (K - 1);
     RawElements<T, V> raw[N];
+    [[maybe_unused]] RawElements<T, V> raw_slope[P];
+    if constexpr (S::acts) {
+#pragma unroll
+      for (int p = 0; p < P; ++p)
+        if (o >= y0 && x0 + p < w) raw_slope[p] = load_raw<T, V>(slope_at + (o * w + x0 + p) * c);
+    }
     rows.take(n, raw);
     A in[N][V];
 #pragma unroll
@@ -172,8 +210,16 @@ struct DepthwiseWalk {
       }
     }
     constexpr int done = (J + 1) % K;
-    const int o = y0 + n - (K - 1);
     if (o >= y0) {
+      if constexpr (S::acts) {
+#pragma unroll
+        for (int p = 0; p < P; ++p) {
+          A at[V];
+          unpack<T, V>(raw_slope[p], at);
+#pragma unroll
+          for (int v = 0; v < V; ++v) acc[done][p][v] *= S::slope(at[v]);
+        }
+      }
 #pragma unroll
       for (int p = 0; p < P; ++p)
         if (x0 + p < w) store_pack<V>(y + (o * w + x0 + p) * c, acc[done][p]);
@@ -211,26 +257,37 @@ __global__ void __launch_bounds__(128)
   walk.h = d.h, walk.w = d.w, walk.c = d.c;
   OwnRows<T, V, P + K - 1> rows{x + image, walk.x0 - K / 2, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c, {}};
   rows.fetch(rows.first);
-  walk.load(packed, bias, c, add == x);
+  walk.take_weights(packed + c);
+  walk.start(bias, c, add == x);
   walk.run(rows);
 }
 
 // Block (32, strips of a tile), grid (C / 64, tiles x chunks, batch).
-template <int K, int P>
-__global__ void __launch_bounds__(224, K == 3 ? 4 : 2)
-    depthwise_stream(DepthwiseCut d, int tiles, const bf16* x, const float* packed, const float* bias, const bf16* add, bf16* y) {
+// F: what is applied to x. S: results are multiplied by its slope at `slope_at`.
+template <int K, int P, class F, class S>
+__global__ void __launch_bounds__(224, K == 3 ? (S::acts ? 3 : 4) : 2)
+    depthwise_stream(DepthwiseCut d, int tiles, const bf16* x, const float* w, bool turned, const float* bias, const bf16* add,
+                     [[maybe_unused]] const bf16* slope_at, bf16* y) {
   extern __shared__ __align__(16) unsigned char memory[];
+  __shared__ __align__(16) float weights[64 * K * K];
+  for (int i = static_cast<int>(threadIdx.y * 32 + threadIdx.x); i < 16 * K * K; i += static_cast<int>(blockDim.y) * 32)
+    copy_async(weights + i * 4, w + static_cast<int>(blockIdx.x) * 64 * K * K + i * 4, true);
+  copies_issued();
   const int strips = static_cast<int>(blockDim.y), c0 = static_cast<int>(blockIdx.x) * 64, c = c0 + static_cast<int>(threadIdx.x) * 2;
   const int tile = static_cast<int>(blockIdx.y) % tiles, chunk = static_cast<int>(blockIdx.y) / tiles;
   const i64 image = blockIdx.z * d.image;
-  DepthwiseWalk<bf16, 2, K, P> walk;
+  DepthwiseWalk<bf16, 2, K, P, S> walk;
+  if constexpr (S::acts) walk.slope_at = slope_at + image + c;
   walk.add = add && add != x ? add + image + c : nullptr, walk.y = y + image + c;
   walk.x0 = (tile * strips + static_cast<int>(threadIdx.y)) * P, walk.y0 = chunk * d.rows, walk.y1 = ::min(d.h, walk.y0 + d.rows);
   walk.h = d.h, walk.w = d.w, walk.c = d.c;
-  OneRing<P + K - 1> rows{{x + image + c0, reinterpret_cast<bf16*>(memory), tile * strips * P - K / 2, strips * P + K - 1,
+  OneRing<P + K - 1, F> rows{{x + image + c0, reinterpret_cast<bf16*>(memory), tile * strips * P - K / 2, strips * P + K - 1,
                            walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c}, static_cast<int>(threadIdx.y) * P};
   rows.start();
-  walk.load(packed, bias, c, add == x);
+  copies_done<ring_rows - 1>();  // the weights, not the rows after them
+  __syncthreads();
+  walk.take_weights(weights + threadIdx.x * 2 * K * K, turned);
+  walk.start(bias, c, add == x);
   walk.run(rows);
 }
 
@@ -326,7 +383,7 @@ struct OwnTwoRows {
   }
 };
 
-template <int K, int P>
+template <int K, int P, class F>
 struct TwoRings {
   RingRows x, dy;
   int at;
@@ -340,6 +397,7 @@ struct TwoRings {
   }
   __device__ __forceinline__ void take(int n, RawElements<bf16, 2> (&raw)[P + K - 1], RawElements<bf16, 2> (&raw_g)[P]) {
     copies_done<ring_rows - 2>();
+    x.template apply<F>(n);
     __syncthreads();
     fetch(n + ring_rows - 1);
     const bf16 *const from = x.row(n) + at * 64, *const from_g = dy.row(n) + at * 64;
@@ -382,7 +440,7 @@ __global__ void __launch_bounds__(256)
 }
 
 // Block (32, strips of a tile), grid (C / 64, parts): units (image, chunk, tile).
-template <int K, int P>
+template <int K, int P, class F>
 __global__ void __launch_bounds__(224, K == 3 ? 3 : 2)
     depthwise_back_stream(int units, DepthwiseCut d, int tiles, const bf16* x, const bf16* dy, float* partial) {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -395,7 +453,7 @@ __global__ void __launch_bounds__(224, K == 3 ? 3 : 2)
     const int tile = unit % tiles, chunk = unit / tiles % d.chunks, x0 = tile * strips * P;
     const i64 image = static_cast<i64>(unit / tiles / d.chunks) * d.image + c0;
     walk.y0 = chunk * d.rows, walk.y1 = ::min(d.h, walk.y0 + d.rows);
-    TwoRings<K, P> rows{{x + image, ring, x0 - K / 2, cols, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c},
+    TwoRings<K, P, F> rows{{x + image, ring, x0 - K / 2, cols, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c},
                         {dy + image, ring + ring_rows * cols * 64, x0, strips * P, walk.y0, walk.y1, d.h, d.w, d.c},
                         static_cast<int>(threadIdx.y) * P};
     copies_done<0>();
@@ -490,22 +548,70 @@ void depthwise_pack(Cuda, i64 c, i64 k, const A* w, bool turned, A* packed) {
   cuda::launched("depthwise_conv2d");
 }
 
+namespace detail {
+template <class F, class S>
+void run_depthwise_stream(const DepthwiseShape& s, const bf16* x, const float* w, bool turned, const float* bias, const bf16* add,
+                          const bf16* slope_at, bf16* y) {
+  const StreamCut cut = stream_cut(s, 3500, 7);
+  const dim3 grid(static_cast<unsigned>(s.c / 64), static_cast<unsigned>(cut.tiles * cut.cut.chunks), static_cast<unsigned>(s.batch));
+  const dim3 block(32, static_cast<unsigned>(cut.strips));
+  const int bytes = ring_rows * static_cast<int>(cut.strips * 4 + s.k - 1) * 128;
+  const auto run = [&](auto kernel) {
+    allow_shared(kernel, bytes);
+    kernel<<<grid, block, static_cast<std::size_t>(bytes), cuda::stream()>>>(cut.cut, cut.tiles, x, w, turned, bias, add, slope_at, y);
+  };
+  if (s.k == 3) run(depthwise_stream<3, 4, F, S>);
+  else if constexpr (!F::acts && !S::acts) run(depthwise_stream<5, 4, F, S>);
+  cuda::launched("depthwise_conv2d");
+}
+template <class F>
+void run_depthwise_back_stream(const DepthwiseShape& s, const bf16* x, const bf16* dy, const PutTaps<float>& put) {
+  const i64 taps = s.k * s.k;
+  const StreamCut cut = stream_cut(s, 1700, 14);
+  const i64 units = s.batch * cut.tiles * cut.cut.chunks;
+  // About 16 warps a multiprocessor, each with as many units as the others.
+  const i64 most = std::max<i64>(1, 132 * 16 / (cut.strips * (s.c / 64))), rounds = (units + most - 1) / most;
+  const i64 parts = (units + rounds - 1) / rounds;
+  const Workspace<float> partial(parts * (taps + 1) * s.c, Device::cuda);
+  const int bytes = std::max(ring_rows * static_cast<int>(cut.strips * 8 + s.k - 1) * 128, cut.strips * 256);
+  const auto run = [&](auto kernel) {
+    allow_shared(kernel, bytes);
+    kernel<<<dim3(static_cast<unsigned>(s.c / 64), static_cast<unsigned>(parts)), dim3(32, static_cast<unsigned>(cut.strips)),
+             static_cast<std::size_t>(bytes), cuda::stream()>>>(static_cast<int>(units), cut.cut, cut.tiles, x, dy, partial.data());
+  };
+  if (s.k == 3) run(depthwise_back_stream<3, 4, F>);
+  else if constexpr (!F::acts) run(depthwise_back_stream<5, 4, F>);
+  cuda::launched("depthwise_conv2d");
+  finish_columns(parts, (taps + 1) * s.c, static_cast<const float*>(partial.data()), put, "depthwise_conv2d");
+}
+}  // namespace detail
+
+/// Whether depthwise_gelu takes this shape and type.
 template <class T>
-void depthwise(Cuda, const DepthwiseShape& s, const T* x, const acc_t<T>* packed, const acc_t<T>* bias, const T* add, T* y) {
+bool fuses_gelu(Cuda, const DepthwiseShape& s) {
+  return s.k == 3 && detail::streams<T>(s);
+}
+/// y = conv(h) + bias + h, h = GELU(u), for a shape that fuses_gelu takes.
+inline void depthwise_gelu(Cuda, const DepthwiseShape& s, const bf16* u, const float* w, const float* bias, bf16* y) {
+  detail::run_depthwise_stream<detail::FastGelu, detail::AsItIs>(s, u, w, false, bias, u, nullptr, y);
+}
+/// du = GELU'(u) (turned conv(dy) + dy).
+inline void depthwise_gelu_du(Cuda, const DepthwiseShape& s, const bf16* u, const float* w, const bf16* dy, bf16* du) {
+  detail::run_depthwise_stream<detail::AsItIs, detail::FastGelu>(s, dy, w, true, nullptr, dy, u, du);
+}
+/// dw and db from dy and h.
+inline void depthwise_gelu_dw(Cuda, const DepthwiseShape& s, const bf16* u, const bf16* dy, float* dw, float* db) {
+  detail::run_depthwise_back_stream<detail::FastGelu>(s, u, dy, {s.c, s.k * s.k, dw, db});
+}
+
+template <class T>
+void depthwise(Cuda on, const DepthwiseShape& s, const T* x, const acc_t<T>* w, bool turned, const acc_t<T>* bias, const T* add, T* y) {
+  using A = acc_t<T>;
   if constexpr (std::is_same_v<T, bf16>)
-    if (detail::streams<T>(s)) {
-      const detail::StreamCut cut = detail::stream_cut(s, 3500, 7);
-      const dim3 grid(static_cast<unsigned>(s.c / 64), static_cast<unsigned>(cut.tiles * cut.cut.chunks), static_cast<unsigned>(s.batch));
-      const dim3 block(32, static_cast<unsigned>(cut.strips));
-      const int bytes = detail::ring_rows * static_cast<int>(cut.strips * 4 + s.k - 1) * 128;
-      const auto run = [&](auto kernel) {
-        detail::allow_shared(kernel, bytes);
-        kernel<<<grid, block, static_cast<std::size_t>(bytes), cuda::stream()>>>(cut.cut, cut.tiles, x, packed, bias, add, y);
-      };
-      if (s.k == 3) run(detail::depthwise_stream<3, 4>);
-      else run(detail::depthwise_stream<5, 4>);
-      return cuda::launched("depthwise_conv2d");
-    }
+    if (detail::streams<T>(s)) return detail::run_depthwise_stream<detail::AsItIs, detail::AsItIs>(s, x, w, turned, bias, add, nullptr, y);
+  const Workspace<A> storage(s.c * s.k * s.k, Device::cuda);
+  depthwise_pack(on, s.c, s.k, w, turned, storage.data());
+  const A* const packed = storage.data();
   const bool walked = detail::with_walk<T>(s, [&](auto v, auto k, auto p) {
     constexpr int V = decltype(v)::value, K = decltype(k)::value, P = decltype(p)::value;
     const detail::DepthwiseCut d = detail::depthwise_cut(s, P, V, 200000, 7);
@@ -524,24 +630,7 @@ void depthwise_dw(Cuda, const DepthwiseShape& s, const T* x, const T* dy, acc_t<
   const i64 taps = s.k * s.k;
   const detail::PutTaps<A> put{s.c, taps, dw, db};
   if constexpr (std::is_same_v<T, bf16>)
-    if (detail::streams<T>(s)) {
-      const detail::StreamCut cut = detail::stream_cut(s, 1700, 14);
-      const i64 units = s.batch * cut.tiles * cut.cut.chunks;
-      // About 16 warps a multiprocessor, each with as many units as the others.
-      const i64 most = std::max<i64>(1, 132 * 16 / (cut.strips * (s.c / 64))), rounds = (units + most - 1) / most;
-      const i64 parts = (units + rounds - 1) / rounds;
-      const Workspace<A> partial(parts * (taps + 1) * s.c, Device::cuda);
-      const int bytes = std::max(detail::ring_rows * static_cast<int>(cut.strips * 8 + s.k - 1) * 128, cut.strips * 256);
-      const auto run = [&](auto kernel) {
-        detail::allow_shared(kernel, bytes);
-        kernel<<<dim3(static_cast<unsigned>(s.c / 64), static_cast<unsigned>(parts)), dim3(32, static_cast<unsigned>(cut.strips)),
-                 static_cast<std::size_t>(bytes), cuda::stream()>>>(static_cast<int>(units), cut.cut, cut.tiles, x, dy, partial.data());
-      };
-      if (s.k == 3) run(detail::depthwise_back_stream<3, 4>);
-      else run(detail::depthwise_back_stream<5, 4>);
-      cuda::launched("depthwise_conv2d");
-      return detail::finish_columns(parts, (taps + 1) * s.c, static_cast<const A*>(partial.data()), put, "depthwise_conv2d");
-    }
+    if (detail::streams<T>(s)) return detail::run_depthwise_back_stream<detail::AsItIs>(s, x, dy, put);
   const bool walked = detail::with_walk<T>(s, [&](auto v, auto k, auto p) {
     constexpr int V = decltype(v)::value, K = decltype(k)::value, P = decltype(p)::value;
     const detail::DepthwiseCut d = detail::depthwise_cut(s, P, V, 100000, 14);

@@ -202,9 +202,13 @@ void image_rows(i64 h, i64 begin, i64 end, i64 most, F&& f) {
 
 }  // namespace detail
 
-/// y = depthwise convolution of x with packed weights (k*k, C), + bias (C) and add (B,H,W,C) where they are not null.
+/// y = depthwise convolution of x with weights w (C,1,k,k), `turned` by half a turn or not, + bias (C) and add (B,H,W,C)
+/// where they are not null.
 template <class T>
-void depthwise(Cpu, const DepthwiseShape& s, const T* x, const T* packed, const T* bias, const T* add, T* y) {
+void depthwise(Cpu, const DepthwiseShape& s, const T* x, const T* w, bool turned, const T* bias, const T* add, T* y) {
+  const Workspace<T> storage(s.c * s.k * s.k);
+  T* const packed = storage.data();
+  depthwise_pack(Cpu{}, s.c, s.k, w, turned, packed);
   const i64 image = s.h * s.w * s.c;
   parallel_for(s.batch * s.h, std::max<i64>(1, (i64{1} << 18) / std::max<i64>(1, s.w * s.c * s.k * s.k)), [&](i64 begin, i64 end) {
     detail::image_rows(s.h, begin, end, 16, [&](i64 b, i64 y0, i64 y1) {

@@ -33,9 +33,7 @@ inline Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b
     visit(src.device(), src.dtype(), "depthwise_conv2d", [&](auto on, auto t) {
       using T = decltype(t);
       using A = acc_t<T>;
-      const Workspace<A> packed(weight.numel(), on.device);  // (k*k, C)
-      kernels::depthwise_pack(on, shape.c, shape.k, weight.data<A>(), turned, packed.data());
-      kernels::depthwise(on, shape, src.data<T>(), static_cast<const A*>(packed.data()), bias.defined() ? bias.data<A>() : nullptr,
+      kernels::depthwise(on, shape, src.data<T>(), weight.data<A>(), turned, bias.defined() ? bias.data<A>() : nullptr,
                          plus.defined() ? plus.data<T>() : nullptr, dst.data<T>());
     });
   };
