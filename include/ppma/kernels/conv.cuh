@@ -112,6 +112,13 @@ inline bool is_matrix(const ConvMap& m) {
 
 }  // namespace detail
 
+/// Whether convolve_gelu takes this map.
+inline bool fuses_gelu(Cuda, const ConvMap& m) { return detail::takes_tensor(m); }
+/// GELU of the convolution, in its own pass.
+inline void convolve_gelu(Cuda, const ConvMap& m, const bf16* x, const ConvWeights<bf16>& weights, const bf16* bias, bf16* out) {
+  detail::convolve_tensor(m, x, weights, bias, out, true);
+}
+
 template <class T>
 void convolve(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias, T* out) {
   if constexpr (std::is_same_v<T, bf16>)

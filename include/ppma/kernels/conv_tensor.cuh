@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "ppma/core/buffer.hpp"
+#include "ppma/kernels/fast_gelu.cuh"
 #include "ppma/kernels/mma.cuh"
 #include "ppma/kernels/pack.cuh"
 
@@ -35,8 +36,8 @@ __device__ __forceinline__ Tap tap_of(const TensorConv& m, int k) {
   return {row, col, (row * m.w + col) * m.ci + k % m.ci};
 }
 
-// out (pixels, n) = gathered (pixels, width) packed (width, n) + bias
-template <int BN>
+// out (pixels, n) = F(gathered (pixels, width) packed (width, n) + bias)
+template <int BN, class F>
 __global__ void __launch_bounds__(256)
     conv_forward(TensorConv m, const bf16* x, const bf16* packed, const bf16* bias, bf16* out) {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -118,6 +119,7 @@ __global__ void __launch_bounds__(256)
           load_pack<2>(bias + n0 + col, plus);
           v[0] += plus[0], v[1] += plus[1];
         }
+        v[0] = F::value(v[0]), v[1] = F::value(v[1]);
         store_pack<2>(c + row * SB + col, v);
       }
   __syncthreads();
@@ -274,7 +276,7 @@ inline const bf16* whole_packs(const ConvMap& m, const bf16* x, bf16* storage) {
   return storage;
 }
 
-inline void convolve_tensor(const ConvMap& m, const bf16* x, const ConvWeights<bf16>& weights, const bf16* bias, bf16* out) {
+inline void convolve_tensor(const ConvMap& m, const bf16* x, const ConvWeights<bf16>& weights, const bf16* bias, bf16* out, bool gelu = false) {
   const TensorConv t = tensor_conv(m);
   const Workspace<bf16> packed(static_cast<i64>(t.width) * t.n, Device::cuda), padded(m.ci < 8 ? m.batch * m.h * m.w * 8 : 1, Device::cuda);
   const bf16* const from = whole_packs(m, x, padded.data());
@@ -283,9 +285,10 @@ inline void convolve_tensor(const ConvMap& m, const bf16* x, const ConvWeights<b
   with_tile(t.n, [&](auto tile) {
     constexpr int BN = decltype(tile)::value;
     const int bytes = conv_stages * forward_stage<BN> * 2 + t.width / 8 * static_cast<int>(sizeof(Tap));
-    allow_shared(conv_forward<BN>, bytes);
+    const auto kernel = gelu ? conv_forward<BN, FastGelu> : conv_forward<BN, AsItIs>;
+    allow_shared(kernel, bytes);
     const dim3 grid(static_cast<unsigned>((t.pixels + conv_rows_tile - 1) / conv_rows_tile), static_cast<unsigned>((t.n + BN - 1) / BN));
-    conv_forward<BN><<<grid, 256, static_cast<std::size_t>(bytes), cuda::stream()>>>(t, from, packed.data(), bias, out);
+    kernel<<<grid, 256, static_cast<std::size_t>(bytes), cuda::stream()>>>(t, from, packed.data(), bias, out);
   });
   cuda::launched("conv2d");
 }

@@ -3,6 +3,7 @@
 
 #include "ppma/kernels/column_sums.hpp"
 #include "ppma/kernels/conv.hpp"
+#include "ppma/ops/activation.hpp"
 #include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/weights.hpp"
 #include "ppma/tensor/autograd.hpp"
@@ -117,6 +118,27 @@ inline Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
     });
     return Grads{dx, dw, db};
   });
+}
+
+/// gelu(conv2d(...)); on the GPU, in bf16, one pass where nothing is recorded and x, w and b have one dtype.
+inline Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const ConvOptions& options = {}) {
+#if PPMA_CUDA
+  const auto narrow = [&x](const Tensor& t) { return t.defined() && t.dtype() == DType::bf16 && t.device() == Device::cuda && !needs_grad({x, t}); };
+  if (narrow(x) && narrow(w) && narrow(b) && x.rank() == 4 && x.numel() > 0 && w.rank() == 4 && options.groups == 1 && options.stride > 0 &&
+      options.padding >= 0 && w.dim(1) == x.dim(3) && b.shape() == Shape{w.dim(0)}) {
+    const i64 kh = w.dim(2), kw = w.dim(3), s = options.stride, h = x.dim(1) + 2 * options.padding - kh, width = x.dim(2) + 2 * options.padding - kw;
+    if (h >= 0 && width >= 0) {
+      Tensor y = Tensor::empty({x.dim(0), h / s + 1, width / s + 1, w.dim(0)}, x.dtype(), x.device());
+      const kernels::ConvMap map = detail::conv_map(x.shape(), w.shape(), y.shape(), options);
+      if (kernels::fuses_gelu(Cuda{}, map)) {
+        const kernels::ConvWeights<bf16> straight{w.data<bf16>(), w.dim(1) * kh * kw, kh * kw, w.dim(0) * w.dim(1) * kh * kw, kh, kw, 0, 1, 0, 1};
+        kernels::convolve_gelu(Cuda{}, map, x.data<bf16>(), straight, b.data<bf16>(), y.data<bf16>());
+        return y;
+      }
+    }
+  }
+#endif
+  return gelu(conv2d(x, w, b, options));
 }
 
 }  // namespace ppma::inline PPMA_ABI
