@@ -50,7 +50,7 @@ inline void bench(const BenchOptions& o) {
   const Placement at = o.compute.placement();
   Network network = load_network(o.network, "ppma_tiny");
   Ppma& model = network.model;
-  place(model, at);
+  place(model, at, !o.train);
   Rng rng(1);
   const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.size}, rng));
   Tensor labels = Tensor::empty({o.batch}, DType::int64);

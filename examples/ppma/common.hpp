@@ -16,6 +16,7 @@
 #include "ppma/data/augment.hpp"
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/models/config_json.hpp"
+#include "ppma/models/fold.hpp"
 #include "ppma/models/ppma.hpp"
 #include "ppma/models/summary.hpp"
 #include "ppma/optim/adamw.hpp"
@@ -56,10 +57,12 @@ struct ComputeOptions {
   }
 };
 
-/// Converts and moves a network; optimisers are made afterwards.
-inline void place(Ppma& model, const Placement& at) {
+/// Converts and moves a network; optimisers are made afterwards. On the GPU, for inference, its norms are folded and its
+/// weights kept in the dtype of the activations.
+inline void place(Ppma& model, const Placement& at, bool inference = false) {
   to(model, accumulator_dtype(at.dtype));
   to(model, at.device);
+  if (inference && at.device == Device::cuda) prepare_for_inference(model, at.dtype);
 }
 
 inline void add_compute(CLI::App& app, ComputeOptions& o) {

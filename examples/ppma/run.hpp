@@ -23,7 +23,7 @@ inline void run(const RunOptions& o) {
   const Placement at = o.compute.placement();
   Network network = load_network(o.network);
   Ppma& model = network.model;
-  place(model, at);
+  place(model, at, !o.train);
   const TensorMap in = read_safetensors(o.input).tensors;
   const auto given = [&](const char* name) {
     const Tensor* t = find(in, name);

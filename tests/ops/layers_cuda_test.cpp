@@ -8,9 +8,10 @@
 
 #include "catch.hpp"
 #include "ppma/ops/conv.hpp"
-#include "ppma/ops/depthwise.hpp"
+#include "ppma/ops/depthwise_gelu.hpp"
 #include "ppma/ops/linear.hpp"
 #include "ppma/ops/norm.hpp"
+#include "ppma/ops/rotary.hpp"
 
 #if PPMA_CUDA
 
@@ -71,6 +72,45 @@ TEST_CASE("cuda: depthwise rows streamed through shared memory") {
   check_bf16(with_x, {{2, 29, 58, 128}, {128, 1, 5, 5}, {128}});
   check_bf16(with_x, {{40, 14, 14, 64}, {64, 1, 3, 3}, {64}});
   check_bf16(plain, {{1, 5, 3, 64}, {64, 1, 5, 5}, {64}});
+}
+
+TEST_CASE("cuda: GELU inside of the depthwise convolution") {
+  const auto f = [](In x) { return depthwise_gelu(x[0], x[1], x[2]); };
+  check_bf16(f, {{3, 31, 33, 64}, {64, 1, 3, 3}, {64}});
+  check_bf16(f, {{2, 14, 14, 192}, {192, 1, 3, 3}, {192}});
+  check_bf16(f, {{1, 1, 1, 64}, {64, 1, 3, 3}, {64}});
+  check_bf16(f, {{2, 5, 6, 72}, {72, 1, 3, 3}, {72}});  // composed
+}
+
+TEST_CASE("cuda: a product that adds") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Rng rng(3);
+  const NoGrad off;
+  for (const i64 out : {64, 7}) {
+    const Tensor x = Tensor::randn({300, 40}, rng), w = Tensor::randn({out, 40}, rng), b = Tensor::randn({out}, rng), add = Tensor::randn({300, out}, rng);
+    const Tensor y = linear(x, w, b, add), z = linear(x.to(Device::cuda), w.to(Device::cuda), b.to(Device::cuda), add.to(Device::cuda));
+    CHECK(distance(z.to(Device::cpu), y) < 1e-6);
+    const auto narrow = [](const Tensor& t) { return converted(t, DType::bf16).to(Device::cuda); };
+    CHECK(distance(linear(narrow(x), narrow(w), narrow(b), narrow(add)).to(Device::cpu), y) < 1e-2);
+  }
+}
+
+TEST_CASE("cuda: GELU and rotation in one launch give what the single operations give") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Rng rng(4);
+  const NoGrad off;
+  const auto there = [&](const Shape& s) { return converted(Tensor::randn(s, rng), DType::bf16).to(Device::cuda); };
+  for (const i64 c : {3, 32, 136}) {
+    const Tensor x = there({2, 30, 29, c}), w = there({40, c, 3, 3}), b = there({40});
+    CHECK(distance(conv2d_gelu(x, w, b, {2, 1, 1}).to(Device::cpu), gelu(conv2d(x, w, b, {2, 1, 1})).to(Device::cpu)) < 5e-3);
+  }
+  for (const DType dtype : {DType::bf16, DType::f32, DType::f64}) {
+    const Tensor q = converted(Tensor::randn({2, 3, 5, 24}, rng), dtype).to(Device::cuda), k = converted(Tensor::randn({2, 3, 5, 24}, rng), dtype).to(Device::cuda);
+    const Tensor angle = rotary_angle(12, accumulator_dtype(dtype)).to(Device::cuda);
+    const Rotated both = rotary(q, k, angle, 2, 0.3);
+    CHECK(distance(both.q.to(Device::cpu), rotary(q, angle, 2).to(Device::cpu)) == 0);
+    CHECK(distance(both.k.to(Device::cpu), rotary(k, angle, 2, 0.3).to(Device::cpu)) == 0);
+  }
 }
 
 TEST_CASE("cuda: convolutions on the tensor cores") {

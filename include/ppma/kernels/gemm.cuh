@@ -130,7 +130,8 @@ __global__ void __launch_bounds__(256) plain_gemm(Gemm<T, R> g) {
     }
     if (i0 + y < g.m && j0 + x < g.n) {
       R& c = g.c[z * g.stride_c + (i0 + y) * g.ldc + j0 + x];
-      c = R(sum + (g.accumulate ? static_cast<A>(c) : g.bias ? static_cast<A>(g.bias[j0 + x]) : A(0)));
+      const A add = g.add ? static_cast<A>(g.add[z * g.stride_c + (i0 + y) * g.ldc + j0 + x]) : A(0);
+      c = R(sum + add + (g.accumulate ? static_cast<A>(c) : g.bias ? static_cast<A>(g.bias[j0 + x]) : A(0)));
     }
   }
 }
@@ -149,8 +150,9 @@ void gemm(Cuda, const Gemm<T, R>& g) {
     detail::Lt& lt = detail::Lt::get();
     const std::lock_guard<std::mutex> lock(lt.mutex);
     const bool with_bias = g.bias && !g.accumulate;
-    const std::array<i64, 3> alignment{detail::alignment_of(g.a), detail::alignment_of(g.b), detail::alignment_of(g.c)};
-    const i64 flags = g.ta | g.tb << 1 | g.accumulate << 2 | with_bias << 3 | cuda::allow_tf32() << 4;
+    const std::array<i64, 3> alignment{detail::alignment_of(g.a), detail::alignment_of(g.b),
+                                       std::min(detail::alignment_of(g.c), g.add ? detail::alignment_of(g.add) : 256)};
+    const i64 flags = g.ta | g.tb << 1 | g.accumulate << 2 | with_bias << 3 | cuda::allow_tf32() << 4 | (g.add != nullptr) << 5;
     const detail::Lt::Key key{g.m, g.n, g.k, g.lda, g.ldb, g.ldc, g.batch, g.stride_a, g.stride_b, g.stride_c, flags,
                               detail::cuda_type<T>(), detail::cuda_type<R>(), alignment[0], alignment[1], alignment[2],
                               with_bias ? detail::alignment_of(g.bias) : 0};
@@ -160,8 +162,8 @@ void gemm(Cuda, const Gemm<T, R>& g) {
     if (plan.found) {
       if (with_bias)
         detail::lt_require(cublasLtMatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g.bias, sizeof g.bias), "take a bias");
-      const acc_t<T> one = 1, keep = g.accumulate ? 1 : 0;
-      detail::lt_require(cublasLtMatmul(lt.handle, plan.product, &one, g.b, plan.first, g.a, plan.second, &keep, g.c, plan.result,
+      const acc_t<T> one = 1, keep = g.accumulate || g.add ? 1 : 0;
+      detail::lt_require(cublasLtMatmul(lt.handle, plan.product, &one, g.b, plan.first, g.a, plan.second, &keep, g.add ? g.add : g.c, plan.result,
                                         g.c, plan.result, &plan.algorithm, lt.workspace.data(), detail::Lt::workspace_bytes,
                                         cuda::stream()),
                          "multiply");

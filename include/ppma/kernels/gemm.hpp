@@ -35,6 +35,7 @@ struct Gemm {
   i64 ldc = 0;
   bool accumulate = false;  // add to C instead of overwriting it
   const T* bias = nullptr;  // (n), added to every row
+  const R* add = nullptr;   // (m,n) with leading dimension ldc, added: on the GPU alone, without `accumulate`
   i64 batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
 };
 

@@ -83,14 +83,13 @@ struct Attention {
     if (decay_outputs(c.mask) > 0) path_embed.emplace(c.heads, c.channels / c.heads, c.mask, rng.fork(rng.position()));
   }
 
-  /// x (B,H,W,C), already normalised -> (B,H,W,C)
-  Tensor forward(const Tensor& x, const Positions& at) const {
+  /// x (B,H,W,C), already normalised -> (B,H,W,C), + add
+  Tensor forward(const Tensor& x, const Positions& at, const Tensor& add = Tensor()) const {
     const double scale = 1 / std::sqrt(static_cast<double>(config.channels / config.heads));
-    const Tensor q = rotary(q_proj.forward(x), at.angle, config.heads);         // (B,H,W,C)
-    const Tensor k = rotary(k_proj.forward(x), at.angle, config.heads, scale);  // (B,H,W,C)
-    const Tensor v = v_proj.forward(x);                                         // (B,H,W,C)
-    const Tensor y = attend(q, k, v, decays(x, at));                            // (B,H,W,C)
-    return out_proj.forward(lepe.forward(v, y));
+    const Rotated turned = rotary(q_proj.forward(x), k_proj.forward(x), at.angle, config.heads, scale);
+    const Tensor v = v_proj.forward(x);                                     // (B,H,W,C)
+    const Tensor y = attend(turned.q, turned.k, v, decays(x, at));          // (B,H,W,C)
+    return out_proj.forward(lepe.forward(v, y), add);
   }
 
   /// The mask's log decays for tokens x (B,H,W,C): learnt, RMT's constants, or none.

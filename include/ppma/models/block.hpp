@@ -9,6 +9,7 @@
 #include "ppma/models/attention.hpp"
 #include "ppma/models/config.hpp"
 #include "ppma/models/stem.hpp"
+#include "ppma/ops/depthwise_gelu.hpp"
 #include "ppma/ops/dropout.hpp"
 #include "ppma/ops/residual.hpp"
 
@@ -21,9 +22,9 @@ struct FeedForward {
 
   FeedForward(i64 channels, i64 hidden, Rng& rng)
       : fc1(channels, hidden, rng), fc2(hidden, channels, rng), dwconv(hidden, 3, rng) {}
-  Tensor forward(const Tensor& x) const {
-    const Tensor h = gelu(fc1.forward(x));     // (B,H,W,F)
-    return fc2.forward(dwconv.forward(h, h));  // (B,H,W,C)
+  /// x (B,H,W,C) -> (B,H,W,C), + add
+  Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const {
+    return fc2.forward(depthwise_gelu(fc1.forward(x), dwconv.weight, dwconv.bias), add);
   }
   template <class V>
   void fields(V& v) {
@@ -55,6 +56,10 @@ struct Block {
   /// x (B,H,W,C) -> (B,H,W,C)
   Tensor forward(Tensor x, const Positions& at, Context& ctx) const {
     x = pos.forward(x, x);
+    if (plain_branches(ctx)) {  // the last product of a branch adds x itself
+      x = retention.forward(retention_layer_norm.forward(x), at, x);
+      return ffn.forward(final_layer_norm.forward(x), x);
+    }
     x = residual(x, attend(x, at, ctx), gamma_1, keep(x, ctx));
     return residual(x, feed_forward(x, ctx), gamma_2, keep(x, ctx));
   }
@@ -74,6 +79,7 @@ struct Block {
     const Scope scope("ffn");
     return ctx.seen(ffn.forward(final_layer_norm.forward(x)));
   }
+  bool plain_branches(const Context& ctx) const { return !ctx.training && !ctx.observe && !gamma_1.defined() && !gamma_2.defined(); }
   // One draw a sample and branch.
   Tensor keep(const Tensor& x, Context& ctx) const {
     if (!ctx.training || drop_path == 0) return Tensor();

@@ -25,6 +25,10 @@ struct Stem {
   }
   Tensor forward(Tensor x, const Context& ctx) {
     for (std::size_t i = 0; i < convs.size(); ++i) {
+      if (norms[i].folded() && !ctx.training && i + 1 < convs.size()) {
+        x = conv2d_gelu(x, convs[i].weight, convs[i].bias, convs[i].options);
+        continue;
+      }
       x = norms[i].forward(convs[i].forward(x), ctx);
       if (i + 1 < convs.size()) x = gelu(x);
     }

@@ -19,7 +19,8 @@ struct Linear {
   Linear(i64 in, i64 out, Rng& rng, bool with_bias = true)
       : weight(parameter(truncated_normal({out, in}, rng))),
         bias(with_bias ? parameter(Tensor::zeros({out})) : Tensor()) {}
-  Tensor forward(const Tensor& x) const { return linear(x, weight, bias); }  // (..,in) -> (..,out)
+  /// (..,in) -> (..,out), + add
+  Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const { return linear(x, weight, bias, add); }
   template <class V>
   void fields(V& v) {
     v.parameter("weight", weight), v.parameter("bias", bias);
@@ -43,6 +44,21 @@ struct Conv2d {
     v.parameter("weight", weight), v.parameter("bias", bias);
   }
 };
+
+/// For inference: weights and biases of all dense layers in the dtype of the activations, so that no forward pass
+/// converts them. The module cannot be trained any more.
+template <class M>
+void narrow_weights(M& module, DType dtype) {
+  const auto narrow = [dtype](Tensor& t) {
+    if (!t.defined() || t.dtype() == dtype) return;
+    Tensor narrowed = Tensor::empty(t.shape(), dtype, t.device());
+    narrowed.copy_from(t.detach());
+    t = narrowed;
+  };
+  set_trainable(module, false);
+  for_each_layer<Linear>(module, [&](Linear& l) { narrow(l.weight), narrow(l.bias); });
+  for_each_layer<Conv2d>(module, [&](Conv2d& l) { narrow(l.weight), narrow(l.bias); });
+}
 
 /// Depthwise convolution, stride 1, same size. Published one level down, as `conv`.
 struct DepthwiseConv2d {
@@ -86,7 +102,13 @@ struct BatchNorm {
         running_mean(Tensor::zeros({channels})),
         running_var(Tensor::ones({channels})),
         num_batches_tracked(Tensor::zeros({}, DType::int64)) {}
+  /// Whether the layer before it does its work (models/fold.hpp).
+  bool folded() const { return !weight.defined(); }
   Tensor forward(const Tensor& x, const Context& ctx) {
+    if (folded()) {
+      check(!ctx.training, "batch norm: it was folded into the layer before it for inference; train the network that it was made from");
+      return x;
+    }
     if (ctx.training) count_up(num_batches_tracked);
     return batch_norm(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps);
   }

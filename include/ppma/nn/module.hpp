@@ -22,6 +22,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -121,7 +122,40 @@ class FieldWalk {
   F& f_;
 };
 
+// Calls f(layer) for every L among the children of a module.
+template <class L, class F>
+class LayerWalk {
+ public:
+  explicit LayerWalk(F& f) : f_(f) {}
+
+  void parameter(const char*, Tensor&) {}
+  void buffer(const char*, Tensor&) {}
+  template <class M>
+  void child(const char*, M& m) {
+    if constexpr (std::is_same_v<M, L>) f_(m);
+    else m.fields(*this);
+  }
+  template <class M>
+  void child(const char* name, std::optional<M>& module) {
+    if (module) child(name, *module);
+  }
+  template <class M>
+  void children(const char* name, std::vector<M>& modules) {
+    for (M& m : modules) child(name, m);
+  }
+
+ private:
+  F& f_;
+};
+
 }  // namespace detail
+
+/// Calls f(L&) for every layer of type L in a module.
+template <class L, class M, class F>
+void for_each_layer(M& of, F f) {
+  detail::LayerWalk<L, F> walk(f);
+  of.fields(walk);
+}
 
 /// Calls f(name, Tensor&, Kind) for every tensor of a module, in the order of its state dict.
 template <class M, class F>

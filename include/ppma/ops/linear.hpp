@@ -3,14 +3,17 @@
 
 #include "ppma/kernels/column_sums.hpp"
 #include "ppma/kernels/gemm.hpp"
+#include "ppma/ops/residual.hpp"
 #include "ppma/ops/weights.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// y (..., out) = x (..., in) w^T + b for w (out, in) and b (out) or undefined. Differentiable in all three.
-/// Beside bf16 x, w may be f32 and b is f32. Errors: widths, shapes, dtypes or devices that do not fit.
-inline Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor()) {
+/// Beside bf16 x, w may be f32 and b is f32. With `add` (..., out): y = add + x w^T + b, in the
+/// product's own pass on the GPU. Errors: widths, shapes, dtypes or devices that do not fit.
+inline Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const Tensor& add = Tensor()) {
+  if (add.defined() && (add.device() == Device::cpu || needs_grad({x, w, b, add}))) return residual(add, linear(x, w, b));
   check(x.defined() && w.defined(), "linear: x or w is undefined");
   check(w.rank() == 2, "linear: w must be (out, in), got ", w.shape());
   check(x.rank() >= 1 && x.dim(-1) == w.dim(1), "linear: x ", x.shape(), " must end in the ", w.dim(1),
@@ -20,6 +23,8 @@ inline Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
   const i64 in = w.dim(1), out = w.dim(0), rows = in > 0 ? x.numel() / in : x.shape().product(0, x.rank() - 1);
   Shape shape = x.shape();
   shape.set(-1, out);
+  check(!add.defined() || (add.shape() == shape && add.dtype() == x.dtype() && add.device() == x.device()), "linear: add is ",
+        add.defined() ? str(add.shape(), " ", add.dtype(), " on ", add.device()) : "", ", the result ", shape, " ", x.dtype(), " on ", x.device());
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());  // (..., out)
   const Tensor factor = detail::converted_weights(w, x.dtype()), shift = detail::converted_weights(b, x.dtype());
   visit(x.device(), x.dtype(), "linear", [&](auto on, auto t) {
@@ -30,6 +35,7 @@ inline Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
     g.b = factor.data<T>(), g.ldb = in, g.tb = true;
     g.c = y.data<T>(), g.ldc = out;
     g.bias = shift.defined() ? shift.data<T>() : nullptr;
+    g.add = add.defined() ? add.data<T>() : nullptr;
     kernels::gemm(on, g);
   });
 

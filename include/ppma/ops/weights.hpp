@@ -1,6 +1,6 @@
 #pragma once
 // Parameters beside activations of a narrower dtype: where activations are bf16, weights may be f32; the product takes
-// them rounded, and their gradient has their own dtype. Biases are always in the accumulator's dtype.
+// them rounded, and their gradient has their own dtype. Biases are in the accumulator's dtype; where nothing is recorded, also in x's.
 
 #include "ppma/kernels/gemm.hpp"
 #include "ppma/tensor/autograd.hpp"
@@ -12,7 +12,8 @@ namespace detail {
 /// Errors: a dtype of w or b (or undefined) that does not go with x's, or another device.
 inline void check_weights(const char* op, const Tensor& x, const Tensor& w, const Tensor& b) {
   const DType wide = accumulator_dtype(x.dtype());
-  check((w.dtype() == x.dtype() || w.dtype() == wide) && (!b.defined() || b.dtype() == wide), op, ": x is ", x.dtype(), ", w is ",
+  const bool fits = !b.defined() || b.dtype() == wide || (b.dtype() == x.dtype() && !b.requires_grad());
+  check((w.dtype() == x.dtype() || w.dtype() == wide) && fits, op, ": x is ", x.dtype(), ", w is ",
         w.dtype(), b.defined() ? str(", b is ", b.dtype()) : "", "; x, w and b must have one dtype (beside bf16, w may be and b must be f32)");
   check(w.device() == x.device() && (!b.defined() || b.device() == x.device()), op, ": x is on ", x.device(), ", w or b is not; ",
         "move them with .to()");

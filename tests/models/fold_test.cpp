@@ -1,0 +1,60 @@
+// A network made ready for inference gives what the network gave that it was made from, and is nothing else.
+
+#include "help.hpp"
+#include "ppma/models/fold.hpp"
+
+using namespace ppma;
+using namespace models_test;
+
+namespace {
+
+PpmaConfig small_config() {
+  PpmaConfig c;
+  c.embed_dims = {16, 16, 32, 32}, c.depths = {1, 1, 1, 1}, c.num_heads = {1, 1, 2, 2}, c.mlp_ratios = {3, 3, 3, 3};
+  c.chunkwise_recurrents = {true, true, false, false}, c.layerscales = {false, false, true, true};
+  c.layer_init_values = 0.5, c.num_classes = 10, c.projection = 64;
+  return c;
+}
+
+// Statistics, scales and shifts that do something.
+void stir(Ppma& model) {
+  Rng rng(5);
+  for (Field& f : state_dict(model)) {
+    if (!is_floating(f.tensor.dtype()) || (f.name.find("norm") == std::string::npos && f.name.find("proj.") == std::string::npos)) continue;
+    std::vector<double> v = f.tensor.to_vector<double>();
+    for (double& x : v) x = ends_with(f.name, "running_var") ? rng.uniform(0.5, 2.0) : x + rng.uniform(-0.3, 0.3);
+    f.tensor.copy_from(Tensor::from(v, f.tensor.shape()));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a folded network gives the same logits", "[models]") {
+  Rng rng(1);
+  const Tensor images = Tensor::randn({2, 3, 64, 64}, rng);
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    if (device == Device::cuda && !cuda::available()) continue;
+    Ppma model(small_config(), 3);
+    to(model, DType::f64);
+    stir(model);
+    to(model, device);
+    const Tensor there = as(images, DType::f64, device), before = model.forward(there);
+    prepare_for_inference(model, DType::f64);
+    CHECK(distance(model.forward(there), before) < 1e-12);
+    prepare_for_inference(model, DType::f64);  // nothing is left to fold
+    CHECK(distance(model.forward(there), before) < 1e-12);
+    if (device == Device::cpu) continue;
+    to(model, DType::f32);
+    prepare_for_inference(model, DType::bf16);
+    CHECK(distance(model.forward(as(images, DType::bf16, device)), before) < 5e-2);
+  }
+}
+
+TEST_CASE("a folded network refuses training and the state dicts of others", "[models]") {
+  Ppma model(small_config(), 3), other(small_config(), 4);
+  prepare_for_inference(model, DType::f32);
+  Context training{true, Rng(1)};
+  CHECK(says([&] { model.forward(Tensor::zeros({2, 3, 64, 64}), training); }, "folded"));
+  CHECK_THROWS_AS(load_state_dict(model, as_tensors(state_dict(other))), Error);
+  CHECK_THROWS_AS(load_state_dict(other, as_tensors(state_dict(model))), Error);
+}
