@@ -23,6 +23,8 @@ TEST_CASE("op table: conv") {
       {"depthwise_conv2d/5x5", [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[3]); }, "depthwise_conv2d: the kernel must be square and odd, got w (5, 1, 2, 2)", [] { depthwise_conv2d(zeros({1, 3, 3, 5}), zeros({5, 1, 2, 2})); }, {1, 2}},
       {"depthwise_conv2d/add x", [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[0]); }, "depthwise_conv2d: add (1, 3, 3, 4) must have the shape of x", [] { depthwise_conv2d(zeros({1, 3, 3, 5}), zeros({5, 1, 3, 3}), Tensor(), zeros({1, 3, 3, 4})); }, {1, 2}},
       {"depthwise_gelu", [](In x) { return depthwise_gelu(x[0], x[1], x[2]); }, "depthwise_conv2d: w must be (C,1,k,k) with the 5 channels of x", [] { depthwise_gelu(zeros({1, 3, 3, 5}), zeros({4, 1, 3, 3})); }, {1, 2}},
+      {"depthwise_gelu_composed", [](In x) { return depthwise_gelu_composed(x[0], x[1], x[2]); }, "gelu: the argument is an undefined tensor", [] { depthwise_gelu_composed(Tensor(), zeros({4, 1, 3, 3})); }, {1, 2}},
+      {"conv2d_gelu", [](In x) { return conv2d_gelu(x[0], x[1], x[2], {.stride = 2, .padding = 1}); }, "conv2d: x must have elements, got (0, 3, 3, 1)", [] { conv2d_gelu(zeros({0, 3, 3, 1}), zeros({2, 1, 3, 3})); }, {1, 2}},
       {"depthwise_conv2d/7x7", [](In x) { return depthwise_conv2d(x[0], x[1]); }, "depthwise_conv2d: x must have elements, got (1, 0, 3, 5)", [] { depthwise_conv2d(zeros({1, 0, 3, 5}), zeros({5, 1, 3, 3})); }, {1, 2}},
   });
 }
