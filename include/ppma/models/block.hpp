@@ -9,6 +9,7 @@
 #include "ppma/models/attention.hpp"
 #include "ppma/models/config.hpp"
 #include "ppma/models/stem.hpp"
+#include "ppma/nn/checkpoint.hpp"
 #include "ppma/ops/depthwise_gelu.hpp"
 #include "ppma/ops/dropout.hpp"
 #include "ppma/ops/residual.hpp"
@@ -107,9 +108,13 @@ struct Stage {
     for (std::size_t n = 0; n < blocks.size(); ++n) {
       const std::string name = str("blocks.", n);
       const Scope scope(name);
-      x = ctx.seen(blocks[n].forward(std::move(x), Relpos, ctx));
+      x = ctx.seen(ctx.checkpoint_blocks ? again(blocks[n], x, ctx) : blocks[n].forward(std::move(x), Relpos, ctx));
     }
     return x;
+  }
+  /// A block whose intermediate results are computed again in backward; the closure owns handles of its tensors.
+  Tensor again(const Block& b, const Tensor& x, Context& ctx) const {
+    return checkpoint([block = b, at = Relpos](const Tensor& in, Context& c) { return block.forward(in, at, c); }, x, ctx);
   }
   Tensor merge(const Tensor& x, const Context& ctx) {
     if (!downsample) return x;

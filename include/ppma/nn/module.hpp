@@ -60,6 +60,25 @@ class HostInputs {
   std::size_t next_ = 0;
 };
 
+/// What a part of a pass has drawn, to be given again when that part is computed again (nn/checkpoint.hpp).
+class Draws {
+ public:
+  template <class Draw>
+  Tensor get(Draw&& draw) {
+    if (next_ < tensors_.size()) return tensors_[next_++];
+    check(!replaying_, "checkpoint: the second pass draws more than the first did");
+    tensors_.push_back(draw());
+    ++next_;
+    return tensors_.back();
+  }
+  void replay() { next_ = 0, replaying_ = true; }
+
+ private:
+  std::vector<Tensor> tensors_;
+  std::size_t next_ = 0;
+  bool replaying_ = false;
+};
+
 /// What a forward pass is for: training (batch statistics, drop path, drawn from rng) or evaluation; and who watches.
 struct Context {
   bool training = false;
@@ -68,10 +87,13 @@ struct Context {
   std::function<void(const std::string& path, const Tensor& output)> observe{};
 
   HostInputs* host_inputs = nullptr;  // of a step that is captured and replayed
+  bool checkpoint_blocks = false;     // keep only the inputs of the backbone's blocks; backward computes them again
+  Draws* draws = nullptr;             // of a part that will be, or is being, computed again
 
   /// make(rng) on a device: every number that a layer draws on the host passes here.
   Tensor drawn(Device device, const HostInputs::Make& make) {
-    return host_inputs ? host_inputs->get(make, rng, device) : make(rng).to(device);
+    const auto draw = [&] { return host_inputs ? host_inputs->get(make, rng, device) : make(rng).to(device); };
+    return draws ? draws->get(draw) : draw();
   }
 
   /// Shows the output of the module whose Scope is innermost; returns it.
