@@ -1,0 +1,104 @@
+// The segmentation heads and the pyramid against PyTorch (tests/reference/make_heads.py), and a whole network loaded by
+// name from a file as OpenMMLab saves one.
+#include "../models/help.hpp"
+#include "ppma/heads/semantic_fpn.hpp"
+#include "ppma/io/checkpoint.hpp"
+
+using namespace ppma;
+using namespace models_test;
+
+namespace {
+
+// Weights by the formula, as if the module stood under `prefix`; float64.
+template <class M>
+void fill(M& module, const std::string& prefix) {
+  to(module, DType::f64);
+  for (Field& f : state_dict(module))
+    if (last_part(f.name) != "num_batches_tracked") f.tensor.copy_from(by_formula(prefix + f.name, f.tensor.shape(), formula_of(f.name, f.tensor.shape())));
+}
+
+// A map (B,C,H,W) by the formula, channels last, float64.
+Tensor map_of(const std::string& name, i64 channels, i64 height, i64 width) {
+  return permute(cast(formula_image(name, {2, channels, height, width}), DType::f64), {0, 2, 3, 1});
+}
+
+const TensorMap& stored() {
+  static const TensorMap tensors = read_safetensors(reference("heads.safetensors")).tensors;
+  return tensors;
+}
+
+void compare(const Tensor& got, const std::string& name) {
+  INFO(name);
+  CHECK(distance(got, get(stored(), name)) < 1e-6);  // stored as float32
+}
+
+}  // namespace
+
+TEST_CASE("heads: UperNet, FCN, FPN and Semantic FPN agree with PyTorch in evaluation and training") {
+  const i64 sizes[4][2] = {{13, 14}, {7, 7}, {4, 4}, {2, 2}}, levels[4][2] = {{16, 12}, {8, 6}, {4, 3}, {2, 2}};
+  std::vector<Tensor> maps, pyramid;
+  for (i64 i = 0; i < 4; ++i) {
+    maps.push_back(map_of(str("map", i), 4 + i, sizes[i][0], sizes[i][1]));
+    pyramid.push_back(map_of(str("level", i), 8, levels[i][0], levels[i][1]));
+  }
+  Rng rng(0);
+  UperNetConfig c;
+  c.in_channels = {4, 5, 6, 7}, c.channels = 8, c.num_classes = 3, c.dropout_ratio = 0;
+  UperNetHead upernet(c, rng);
+  FcnHead fcn({6, 8, 3, 0}, rng);
+  Fpn fpn({4, 5, 6, 7}, 8, rng);
+  SemanticFpnHead semantic(8, 6, 3, 0, rng);
+  fill(upernet, "upernet."), fill(fcn, "fcn."), fill(fpn, "fpn."), fill(semantic, "semantic_fpn.");
+  for (const std::string mode : {"eval", "train"}) {
+    Context ctx;
+    ctx.training = mode == "train";
+    compare(upernet.forward(maps, ctx), "upernet." + mode + ".0");
+    compare(fcn.forward(maps[2], ctx), "fcn." + mode + ".0");
+    compare(semantic.forward(pyramid, ctx), "semantic_fpn." + mode + ".0");
+  }
+  const std::vector<Tensor> p = fpn.forward(maps);
+  for (std::size_t i = 0; i < p.size(); ++i) compare(p[i], str("fpn.eval.", i));
+}
+
+TEST_CASE("segmentor: an OpenMMLab checkpoint loads by name") {
+  SegmentorConfig c;
+  c.backbone.embed_dims = {8, 8, 16, 16}, c.backbone.depths = {1, 1, 1, 1}, c.backbone.num_heads = {1, 1, 2, 2};
+  c.backbone.mlp_ratios = {2, 2, 2, 2}, c.backbone.drop_path_rate = 0;
+  c.decode.channels = c.auxiliary.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3;
+  Segmentor model(c);
+  const TensorMap weights = load_weights(reference("segmentor_mm.pth"), {.entry = "", .strip = {"module."}});
+  const LoadReport report = load_state_dict(model, weights);
+  CHECK(report.complete());
+  CHECK(report.loaded == static_cast<i64>(state_dict(model).size()));
+  to(model, DType::f64);
+  const NoGrad off;
+  Context ctx;
+  const Tensor y = model.forward(cast(formula_image("segmentor.input", {1, 3, 64, 48}), DType::f64), ctx);
+  compare(y, "segmentor.eval");
+}
+
+TEST_CASE("semantic fpn: names as published; every parameter gets a gradient; ignored pixels have no loss") {
+  SemanticFpnConfig c;
+  c.backbone = ppma_nano();
+  c.pyramid_channels = 16, c.channels = 8, c.num_classes = 3;
+  SemanticFpn model(c, 1);
+  std::vector<std::string> names;
+  for (const Field& f : named_parameters(model.decode_head)) names.push_back(f.name);
+  const auto has = [&](const char* name) { return std::find(names.begin(), names.end(), name) != names.end(); };
+  CHECK(names[0] == "conv_seg.weight");
+  CHECK((has("scale_heads.0.0.conv.weight") && has("scale_heads.1.0.bn.bias") && has("scale_heads.3.4.conv.weight") && !has("scale_heads.2.4.conv.weight")));
+  CHECK(state_dict(model.neck)[0].name == "lateral_convs.0.conv.weight");
+  Rng rng(3);
+  const Tensor image = Tensor::randn({2, 3, 40, 56}, rng);  // 40 / 32 is no whole number
+  Tensor labels = Tensor::ones({2, 40, 56}, DType::int64);
+  Context ctx{true, Rng(4)};
+  CHECK(model.forward(image, ctx).shape() == Shape{2, 40, 56, 3});
+  model.loss(image, labels, ctx).total.backward();
+  for (const Field& f : named_parameters(model)) {
+    INFO(f.name);
+    REQUIRE(f.tensor.grad().defined());
+  }
+  CHECK(norm(model.backbone.backbone.patch_embed.convs[0].weight.grad()) > 0);
+  std::fill_n(labels.data<i64>(), labels.numel(), 255);
+  CHECK(model.loss(image, labels, ctx).total.item() == 0);
+}
