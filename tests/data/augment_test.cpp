@@ -93,7 +93,7 @@ TEST_CASE("boxes of random resized crops") {
   Rng rng(5);
   double area = 0, log_ratio = 0;
   for (int n = 0; n < 4000; ++n) {
-    const Box b = resized_crop_box(200, 300, rng);
+    const PixelBox b = resized_crop_box(200, 300, rng);
     REQUIRE(b.top >= 0);
     REQUIRE(b.left >= 0);
     REQUIRE(b.top + b.height <= 200);
@@ -110,9 +110,9 @@ TEST_CASE("boxes of random resized crops") {
   CHECK(area == Approx(0.3902).margin(0.012));
   CHECK(log_ratio == Approx(0.0312).margin(0.0104));
   // No box of an image this narrow fits ten times in a row: the largest one in the middle.
-  CHECK(resized_crop_box(900, 3, rng, {0.5, 1.0}) == Box{448, 0, 4, 3});
-  CHECK(resized_crop_box(3, 900, rng, {0.5, 1.0}) == Box{0, 448, 3, 4});
-  CHECK(resized_crop_box(8, 8, rng, {1.0, 1.0, 1.0, 1.0}) == Box{0, 0, 8, 8});
+  CHECK(resized_crop_box(900, 3, rng, {0.5, 1.0}) == PixelBox{448, 0, 4, 3});
+  CHECK(resized_crop_box(3, 900, rng, {0.5, 1.0}) == PixelBox{0, 448, 3, 4});
+  CHECK(resized_crop_box(8, 8, rng, {1.0, 1.0, 1.0, 1.0}) == PixelBox{0, 0, 8, 8});
 }
 
 TEST_CASE("normalisation is that of torchvision") {
@@ -154,7 +154,7 @@ TEST_CASE("random erasing fills one box with noise") {
   CHECK(std::abs(sum / values) < 0.02);
   CHECK(squares / values == Approx(1).margin(0.02));
   for (int n = 0; n < 200; ++n) {
-    const Box box = erasing_box(9, 9, rng);
+    const PixelBox box = erasing_box(9, 9, rng);
     CHECK(box.height < 9);
     CHECK(box.width < 9);
   }
@@ -211,7 +211,7 @@ TEST_CASE("CutMix's box") {
   Rng rng(8);
   double share = 0;
   for (int n = 0; n < 4000; ++n) {
-    const Box b = cutmix_box(40, 60, 0.75, rng);  // at most half of each side
+    const PixelBox b = cutmix_box(40, 60, 0.75, rng);  // at most half of each side
     REQUIRE(b.top >= 0);
     REQUIRE(b.left >= 0);
     REQUIRE(b.height >= 10);

@@ -32,13 +32,13 @@ inline void check_image(const Tensor& image, const char* op) {
 }  // namespace detail
 
 /// A rectangle of pixels: rows top .. top + height - 1, columns left .. left + width - 1.
-struct Box {
+struct PixelBox {
   i64 top = 0, left = 0, height = 0, width = 0;
-  friend bool operator==(const Box&, const Box&) = default;
+  friend bool operator==(const PixelBox&, const PixelBox&) = default;
 };
 
 /// The pixels in `box`; what lies outside of the image is `fill`.
-inline Tensor crop(const Tensor& image, const Box& box, u8 fill = 0) {
+inline Tensor crop(const Tensor& image, const PixelBox& box, u8 fill = 0) {
   detail::check_image(image, "crop");
   const i64 H = image.dim(0), W = image.dim(1);
   check(box.height > 0 && box.width > 0, "crop: a box of ", box.height, " x ", box.width, " pixels");
@@ -90,7 +90,7 @@ struct ResizedCrop {
 
 /// The box of a random resized crop of an H x W image: ten tries with a uniform area and a log-uniform aspect ratio; if
 /// none fits, the largest box in the middle whose ratio is allowed.
-inline Box resized_crop_box(i64 H, i64 W, Rng& rng, const ResizedCrop& o = {}) {
+inline PixelBox resized_crop_box(i64 H, i64 W, Rng& rng, const ResizedCrop& o = {}) {
   const double area = static_cast<double>(H * W);
   for (int attempt = 0; attempt < 10; ++attempt) {
     const double target = area * rng.uniform(o.least_area, o.most_area);
@@ -184,7 +184,7 @@ struct RandomErasing {
 };
 
 /// The box that random erasing fills in an H x W image; empty if ten tries gave none that is smaller than the image.
-inline Box erasing_box(i64 H, i64 W, Rng& rng, const RandomErasing& o = {}) {
+inline PixelBox erasing_box(i64 H, i64 W, Rng& rng, const RandomErasing& o = {}) {
   for (int attempt = 0; attempt < 10; ++attempt) {
     const double target = static_cast<double>(H * W) * rng.uniform(o.least_area, o.most_area);
     const double ratio = std::exp(rng.uniform(std::log(o.least_ratio), -std::log(o.least_ratio)));
@@ -199,7 +199,7 @@ inline Box erasing_box(i64 H, i64 W, Rng& rng, const RandomErasing& o = {}) {
 /// Fills a random box of a normalised image, `channels` planes of H x W at `image`, with standard normal noise.
 inline void random_erase(float* image, i64 channels, i64 H, i64 W, Rng& rng, const RandomErasing& options) {
   if (!rng.flip(options.probability)) return;
-  const Box box = erasing_box(H, W, rng, options);
+  const PixelBox box = erasing_box(H, W, rng, options);
   for (i64 c = 0; c < channels; ++c)
     for (i64 i = box.top; i < box.top + box.height; ++i)
       for (i64 j = box.left; j < box.left + box.width; ++j)

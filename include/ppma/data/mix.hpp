@@ -55,7 +55,7 @@ inline Tensor soft_targets(const Tensor& labels, i64 classes, double smoothing) 
 }
 
 /// CutMix's box in an H x W image for a share `lambda` that is to remain: centre uniform, clipped to the image.
-inline Box cutmix_box(i64 H, i64 W, double lambda, Rng& rng) {
+inline PixelBox cutmix_box(i64 H, i64 W, double lambda, Rng& rng) {
   const double side = std::sqrt(1 - lambda);
   const i64 half_h = static_cast<i64>(static_cast<double>(H) * side) / 2,
             half_w = static_cast<i64>(static_cast<double>(W) * side) / 2;
@@ -80,7 +80,7 @@ inline void mixup(Tensor& images, double lambda) {
 }
 
 /// The pixels in `box` are exchanged with the reversed batch's. Images (B,C,H,W).
-inline void cutmix(Tensor& images, const Box& box) {
+inline void cutmix(Tensor& images, const PixelBox& box) {
   const i64 B = images.dim(0), C = images.dim(1), H = images.dim(2), W = images.dim(3);
   for (i64 b = 0; b < B / 2; ++b)
     for (i64 c = 0; c < C; ++c)
@@ -102,7 +102,7 @@ inline Tensor mix_batch(Tensor& images, const Tensor& labels, i64 classes, const
   double lambda = draw_beta(alpha, alpha, rng);
   if (cut) {
     const i64 H = images.dim(2), W = images.dim(3);
-    const Box box = cutmix_box(H, W, lambda, rng);
+    const PixelBox box = cutmix_box(H, W, lambda, rng);
     cutmix(images, box);
     lambda = 1 - static_cast<double>(box.height * box.width) / static_cast<double>(H * W);  // what really remains
   } else {
