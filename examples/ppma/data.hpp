@@ -32,8 +32,8 @@ struct DataOptions {
 
 inline void add_data(CLI::App& app, DataOptions& o) {
   app.add_option("--data", o.kind,
-                 "shapes (generated), cifar10, cifar100 (binary versions), or folder (train/CLASS/*, val/CLASS/*)")
-      ->check(CLI::IsMember({"shapes", "cifar10", "cifar100", "folder"}))
+                 "shapes (generated), cifar10, cifar100 (binary versions), folder (train/CLASS/*, val/CLASS/*), or coco (annotations and images, to detect)")
+      ->check(CLI::IsMember({"shapes", "cifar10", "cifar100", "folder", "coco"}))
       ->capture_default_str();
   app.add_option("--data-dir", o.folder, "where the files of cifar10, cifar100 or folder are")
       ->check(CLI::ExistingDirectory);
@@ -87,6 +87,7 @@ inline Data make_data(const DataOptions& o, u64 seed) {
       return size == 32 ? moved : resize_shorter(moved, size);
     };
   } else {
+    check(o.kind == "folder", "--data ", o.kind, " is for --task detect");
     file_backed();
     d.train = image_folder(o.folder + "/train"), d.test = image_folder(o.folder + "/val");
     check(d.train.class_names == d.test.class_names, o.folder, ": train and val have different classes");

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "data.hpp"
+#include "detect.hpp"
 
 namespace tool {
 
@@ -106,14 +107,23 @@ inline void predict(const PredictCommand& o) {
 
 inline void add_predict(CLI::App& app) {
   auto o = std::make_shared<PredictCommand>();
-  auto* c = app.add_subcommand("predict", "Names what is on images");
+  auto detect = std::make_shared<DetectPredictCommand>();
+  auto task = std::make_shared<std::string>("classify");
+  auto* c = app.add_subcommand("predict", "Names what is on images, or finds it");
+  c->add_option("--task", *task, "classify: name the image; detect: find objects")->check(CLI::IsMember({"classify", "detect"}))->capture_default_str();
+  c->add_option("--out", detect->out, "detect: folder for pictures and results.json")->capture_default_str();
+  c->add_option("--least-score", detect->least_score, "detect: what is shown")->check(CLI::Range(0.0, 1.0))->capture_default_str();
   c->add_option("IMAGE", o->images, "PNG, JPEG, BMP, PPM or PGM files")->required()->check(CLI::ExistingFile);
   add_network(*c, o->network);
   c->add_option("--top", o->top, "how many classes to name")->check(CLI::PositiveNumber)->capture_default_str();
   add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--json", o->json, "a JSON list instead of text");
-  c->callback([o] { predict(*o); });
+  c->callback([o, detect, task] {
+    if (*task == "classify") return predict(*o);
+    detect->compute = o->compute, detect->weights = o->network.weights, detect->images = o->images, detect->json = o->json;
+    predict_detect(*detect);
+  });
 }
 
 }  // namespace tool

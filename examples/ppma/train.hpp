@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "data.hpp"
+#include "detect.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/vis/curve.hpp"
 #include "progress.hpp"
@@ -24,7 +25,7 @@ struct TrainCommand {
   NetworkOptions network;
   ComputeOptions compute;
   DataOptions data;
-  std::string out = "runs/train", resume;
+  std::string task = "classify", out = "runs/train", resume;
   bool overwrite = false;
   i64 epochs = 6, batch = 16, accumulate = 1, evaluate_every = 1, stop_after = 0;
   u64 seed = 0;
@@ -188,9 +189,39 @@ inline void train(TrainCommand o) {
               best.c_str());
 }
 
+/// What --task detect takes beside the options that it shares with the classifier.
+inline void add_detect_options(CLI::App& app, DetectCommand& o) {
+  const auto number = [&app](const char* name, auto& value, const char* text) {
+    app.add_option(name, value, text)->capture_default_str()->group("With --task detect");
+  };
+  number("--longer", o.longer, "images: longer side at most");
+  number("--shorter", o.shorter, "images: shorter side, with the aspect kept");
+  number("--warmup-iterations", o.warmup_iterations, "iterations of linear warm-up");
+  number("--steps", o.steps, "epochs after which the rate falls to a tenth");
+  number("--detector", o.detector, "configuration of the detector as JSON; default: a small one");
+  app.add_flag("--boxes-only", o.boxes_only, "no mask head (Faster R-CNN)")->group("With --task detect");
+  app.add_flag("--freeze-backbone", o.freeze_backbone, "train the heads alone")->group("With --task detect");
+}
+
+/// Shared options keep the detector's defaults where they are not given.
+inline DetectCommand detect_command(const CLI::App& app, const TrainCommand& o, DetectCommand d) {
+  const auto take = [&app](const char* name, auto& into, const auto& value) {
+    if (app.count(name) > 0) into = value;
+  };
+  take("--data", d.data, o.data.kind), take("--data-dir", d.folder, o.data.folder), take("--images", d.images, o.data.images);
+  take("--test-images", d.test_images, o.data.test_images), take("--size", d.size, o.data.size), take("--out", d.out, o.out);
+  take("--epochs", d.epochs, o.epochs), take("--batch", d.batch, o.batch), take("--stop-after", d.stop_after, o.stop_after);
+  take("--evaluate-every", d.evaluate_every, o.evaluate_every), take("--lr", d.lr, o.lr), take("--clip", d.clip, o.clip);
+  take("--weight-decay", d.weight_decay, o.weight_decay), take("--seed", d.seed, o.seed), take("--weights", d.weights, o.network.weights);
+  d.compute = o.compute, d.resume = o.resume, d.overwrite = o.overwrite;
+  return d;
+}
+
 inline void add_train(CLI::App& app) {
   auto o = std::make_shared<TrainCommand>();
+  auto detect = std::make_shared<DetectCommand>();
   auto* c = app.add_subcommand("train", "Trains a network on images");
+  c->add_option("--task", o->task, "what to learn")->check(CLI::IsMember({"classify", "detect"}))->capture_default_str();
   o->data.kind = "shapes";
   add_data(*c, o->data);
   add_network(*c, o->network);
@@ -223,7 +254,8 @@ inline void add_train(CLI::App& app) {
   number("--seed", o->seed, "of weights, order and augmentation");
   add_compute(*c, o->compute);
   add_threads(*c);
-  c->callback([o, c] {
+  add_detect_options(*c, *detect);
+  c->callback([o, c, detect] {
     if (!o->resume.empty())
       for (const CLI::Option* option : c->get_options()) {
         const std::string name = option->get_name();
@@ -231,6 +263,8 @@ inline void add_train(CLI::App& app) {
                   name == "--stop-after" || name == "--device",
               "--resume continues with the run's own options; leave out ", name);
       }
+    if (!o->resume.empty()) o->task = Json::parse(read_text(o->resume + "/train.json")).value("task", o->task);
+    if (o->task == "detect") return train_detect(detect_command(*c, *o, *detect));
     train(*o);
   });
 }

@@ -1,0 +1,158 @@
+#pragma once
+// Sets for detection: COCO's files, and the generated `shapes` with their masks.
+
+#include <memory>
+
+#include "ppma/data/detection.hpp"
+#include "ppma/data/shapes.hpp"
+#include "ppma/io/coco.hpp"
+#include "ppma/io/image.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// What of a COCO file is not learnt from, by reason.
+struct CocoSkips {
+  i64 crowds = 0, no_area = 0, outside = 0;       // annotations: crowds; less than a pixel; beside the image
+  i64 images_without_boxes = 0, small_images = 0;  // images: nothing left in them; a side below 32 pixels
+
+  std::string text() const {
+    std::string s;
+    const auto add = [&s](i64 n, const char* what) {
+      if (n > 0) s += str(s.empty() ? "" : ", ", n, " ", what);
+    };
+    add(crowds, "crowds"), add(no_area, "boxes of no area"), add(outside, "boxes outside of their image");
+    add(images_without_boxes, "images without boxes"), add(small_images, "images below 32 pixels");
+    return s;
+  }
+};
+
+/// The images of a COCO file that something is to be learnt from (spec 7.3); `all_images` keeps the others too, for
+/// evaluation. Masks are drawn when an image is loaded. Errors: those of read_coco and read_image; an image of another
+/// size than the file says.
+inline DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string& folder, bool masks,
+                             bool all_images = false, CocoSkips* skips = nullptr) {
+  CocoSkips unused, &skip = skips != nullptr ? *skips : unused;
+  std::vector<std::vector<std::size_t>> of_image(truth->images.size());
+  for (std::size_t i = 0; i < truth->annotations.size(); ++i) {
+    const CocoAnnotation& a = truth->annotations[i];
+    const CocoImage& image = truth->images[static_cast<std::size_t>(a.image)];
+    const CocoBox b = a.box ? *a.box : CocoBox{0, 0, 0, 0};
+    if (a.crowd) {
+      ++skip.crowds;
+      continue;
+    }
+    if (image.width > 0 && (b[0] >= static_cast<double>(image.width) || b[1] >= static_cast<double>(image.height) ||
+                            b[0] + b[2] <= 0 || b[1] + b[3] <= 0) && b[2] >= 1 && b[3] >= 1) {
+      ++skip.outside;
+      continue;
+    }
+    if (a.area <= 0 || b[2] < 1 || b[3] < 1) {
+      ++skip.no_area;
+      continue;
+    }
+    of_image[static_cast<std::size_t>(a.image)].push_back(i);
+  }
+  auto chosen = std::make_shared<std::vector<std::size_t>>();
+  auto objects_of = std::make_shared<std::vector<std::vector<std::size_t>>>(std::move(of_image));
+  DetectionSet set;
+  set.name = truth->path;
+  set.masks = masks;
+  for (std::size_t i = 0; i < truth->images.size(); ++i) {
+    const CocoImage& image = truth->images[i];
+    if (!all_images) {
+      if (image.width > 0 && std::min(image.width, image.height) < 32) {
+        ++skip.small_images;
+        continue;
+      }
+      if ((*objects_of)[i].empty()) {
+        ++skip.images_without_boxes;
+        continue;
+      }
+    }
+    chosen->push_back(i);
+    set.wide.push_back(image.width > image.height);
+  }
+  for (const CocoCategory& c : truth->categories) set.class_names.push_back(c.name), set.category_ids.push_back(c.id);
+  set.size = static_cast<i64>(chosen->size());
+  set.load = [=](i64 index) {
+    const std::size_t i = (*chosen)[static_cast<std::size_t>(index)];
+    const CocoImage& image = truth->images[i];
+    DetectionSample s;
+    s.name = folder + "/" + image.file_name;
+    s.image = read_image(s.name);
+    s.image_id = image.id;
+    const i64 H = s.image.dim(0), W = s.image.dim(1);
+    check(image.height == 0 || (image.height == H && image.width == W), s.name, ": has ", H, " x ", W, " pixels, ",
+          truth->path, " says ", image.height, " x ", image.width);
+    const auto n = static_cast<i64>((*objects_of)[i].size());
+    if (masks) s.objects.masks = Tensor::zeros({n, H, W}, DType::uint8);
+    for (i64 k = 0; k < n; ++k) {
+      const CocoAnnotation& a = truth->annotations[(*objects_of)[i][static_cast<std::size_t>(k)]];
+      const CocoBox b = *a.box;
+      const auto at = [](double v, i64 most) { return static_cast<float>(std::clamp(v, 0.0, static_cast<double>(most))); };
+      s.objects.boxes.push_back({at(b[0], W), at(b[1], H), at(b[0] + b[2], W), at(b[1] + b[3], H)});
+      s.objects.classes.push_back(a.category);
+      if (masks) {
+        const Tensor mask = rle_decode(a.mask.draw(H, W));
+        std::copy_n(mask.data<u8>(), H * W, s.objects.masks.data<u8>() + k * H * W);
+      }
+    }
+    return s;
+  };
+  return set;
+}
+
+namespace detail {
+
+inline DetectionSample shapes_sample(const ShapesOptions& options, i64 index) {
+  const Scene scene = draw_shapes(options, index);
+  DetectionSample s;
+  s.image = scene.image, s.image_id = index + 1, s.name = str("shapes/", index);
+  const float* b = scene.boxes.data<float>();
+  for (std::size_t k = 0; k < scene.classes.size(); ++k, b += 4) s.objects.boxes.push_back({b[0], b[1], b[2], b[3]});
+  s.objects.classes = scene.classes;
+  s.objects.masks = scene.masks;
+  return s;
+}
+
+}  // namespace detail
+
+/// The generated set with boxes and masks. Category ids are class + 1, image ids index + 1.
+inline DetectionSet shapes_set(const ShapesOptions& options) {
+  check(options.images > 0, "shapes: ", options.images, " images asked for");
+  DetectionSet set;
+  set.name = "shapes", set.size = options.images, set.class_names = figure_names(), set.masks = true;
+  for (i64 c = 0; c < set.classes(); ++c) set.category_ids.push_back(c + 1);
+  set.load = [options](i64 index) { return detail::shapes_sample(options, index); };
+  return set;
+}
+
+/// What evaluate_coco compares with: the set's objects as annotations.
+inline CocoTruth truth_of(const DetectionSet& set) {
+  CocoTruth truth;
+  truth.path = set.name;
+  for (i64 c = 0; c < set.classes(); ++c)
+    truth.categories.push_back({set.category_ids[static_cast<std::size_t>(c)], set.class_names[static_cast<std::size_t>(c)]});
+  for (i64 i = 0; i < set.size; ++i) {
+    const DetectionSample s = set.load(i);
+    const i64 H = s.image.dim(0), W = s.image.dim(1);
+    truth.images.push_back({s.image_id, s.name, H, W});
+    for (std::size_t k = 0; k < s.objects.boxes.size(); ++k) {
+      const Box& b = s.objects.boxes[k];
+      CocoAnnotation a;
+      a.id = static_cast<i64>(truth.annotations.size()) + 1, a.image = i, a.category = s.objects.classes[k];
+      a.box = CocoBox{static_cast<double>(b.x1), static_cast<double>(b.y1), static_cast<double>(b.width()), static_cast<double>(b.height())};
+      a.area = static_cast<double>(b.area());
+      if (s.objects.masks.defined()) {
+        Tensor mask = Tensor::empty({H, W}, DType::uint8);
+        std::copy_n(s.objects.masks.data<u8>() + static_cast<i64>(k) * H * W, H * W, mask.data<u8>());
+        a.mask.rle = rle_encode(mask);
+        a.area = static_cast<double>(rle_area(*a.mask.rle));
+      }
+      truth.annotations.push_back(std::move(a));
+    }
+  }
+  return truth;
+}
+
+}  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,139 @@
+#pragma once
+// The detector: backbone, feature pyramid, proposals, box head and, where it is wanted, mask head (spec 7). Without the
+// mask head it is Faster R-CNN. Names of parameters are mmdet's.
+
+#include <optional>
+
+#include "ppma/heads/fpn.hpp"
+#include "ppma/heads/roi_heads.hpp"
+#include "ppma/heads/rpn.hpp"
+#include "ppma/models/ppma.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct MaskRcnnConfig {
+  PpmaConfig backbone = ppma_tiny();
+  RpnConfig rpn;
+  RoiConfig roi;
+  bool with_mask = true;
+};
+
+struct DetectionLoss {
+  Tensor total, rpn_cls, rpn_bbox, cls, bbox, mask;  // scalars; undefined where there was nothing to learn from
+  double accuracy = 0;                               // of the box head, percent
+};
+
+struct RoiHead {
+  BoxHead bbox_head;
+  std::optional<MaskHead> mask_head;
+  template <class V>
+  void fields(V& v) {
+    v.child("bbox_head", bbox_head), v.child("mask_head", mask_head);
+  }
+};
+
+struct MaskRcnn {
+  MaskRcnnConfig config;
+  DenseBackbone backbone;
+  Fpn neck;
+  RpnHead rpn_head;
+  RoiHead roi_head;
+
+  explicit MaskRcnn(const MaskRcnnConfig& c, u64 seed = 0) : MaskRcnn(c, Rng(seed)) {}
+
+  /// P2..P6 (B,H,W,C) of images (B,3,Hin,Win).
+  std::vector<Tensor> pyramid(const Tensor& images, Context& ctx) {
+    std::vector<Tensor> maps = backbone.backbone.forward(images, ctx);
+    for (std::size_t s = 0; s < maps.size(); ++s) maps[s] = backbone.outnorms[s].forward(maps[s]);
+    return neck.forward(maps);
+  }
+
+  /// All losses of a batch; boxes are sampled by ctx.rng's stream. `images` are the batch's, where the network is.
+  DetectionLoss loss(const Tensor& images, const DetectionBatch& batch, Context& ctx) {
+    const std::vector<Tensor> levels = pyramid(images, ctx);
+    const RpnOutput rpn = rpn_head.forward(levels);
+    const RpnLoss of_rpn = rpn_head.loss(rpn, batch.frames, batch.objects, ctx.rng.fork(0x59a));
+    DetectionLoss l;
+    l.rpn_cls = of_rpn.cls, l.rpn_bbox = of_rpn.bbox;
+    l.total = add(l.rpn_cls, l.rpn_bbox);
+
+    const std::vector<std::vector<Box>> proposals = rpn_head.proposals(rpn, batch.frames, true);
+    std::vector<Roi> rois, positive;
+    for (std::size_t b = 0; b < proposals.size(); ++b)
+      for (const Roi& r : sample_rois(proposals[b], batch.objects[b], static_cast<i64>(b), config.roi, ctx.rng.fork(0x501 + b))) {
+        rois.push_back(r);
+        if (r.truth >= 0) positive.push_back(r);
+      }
+    if (rois.empty()) return l;
+    sort_by_level(rois, config.roi.finest);
+    const BoxLoss of_box = roi_head.bbox_head.loss(
+        roi_head.bbox_head.forward(roi_features(levels, rois, config.roi.box_size, config.roi.finest)), rois, batch.objects);
+    l.cls = of_box.cls, l.bbox = of_box.bbox, l.accuracy = of_box.accuracy;
+    l.total = add(l.total, add(l.cls, l.bbox));
+    if (!roi_head.mask_head || positive.empty()) return l;
+    sort_by_level(positive, config.roi.finest);
+    l.mask = roi_head.mask_head->loss(
+        roi_head.mask_head->forward(roi_features(levels, positive, config.roi.mask_size, config.roi.finest)), positive, batch.objects);
+    l.total = add(l.total, l.mask);
+    return l;
+  }
+
+  /// What is on each image of a batch, best first, in pixels of the originals.
+  std::vector<std::vector<Detection>> detect(const Tensor& images, const std::vector<Frame>& frames) {
+    const NoGrad not_recorded;
+    Context ctx;
+    const std::vector<Tensor> levels = pyramid(images, ctx);
+    const std::vector<std::vector<Box>> proposals = rpn_head.proposals(rpn_head.forward(levels), frames, false);
+    std::vector<std::vector<Detection>> all;
+    for (std::size_t b = 0; b < frames.size(); ++b) {
+      std::vector<Roi> rois;
+      for (const Box& box : proposals[b]) rois.push_back({box, static_cast<i64>(b), -1, 0});
+      all.emplace_back();
+      if (rois.empty()) continue;
+      sort_by_level(rois, config.roi.finest);
+      all.back() = detections_of(roi_head.bbox_head.forward(roi_features(levels, rois, config.roi.box_size, config.roi.finest)), rois, frames[b], config.roi);
+      if (roi_head.mask_head && !all.back().empty()) find_masks(levels, frames[b], static_cast<i64>(b), all.back());
+    }
+    return all;
+  }
+  template <class V>
+  void fields(V& v) {
+    v.child("backbone", backbone), v.child("neck", neck), v.child("rpn_head", rpn_head), v.child("roi_head", roi_head);
+  }
+
+ private:
+  MaskRcnn(const MaskRcnnConfig& c, Rng rng)
+      : config(same_channels(c)),
+        backbone(c.backbone, rng.fork(1)),
+        neck(c.backbone.embed_dims, c.rpn.channels, rng),
+        rpn_head(config.rpn, rng),
+        roi_head{BoxHead(config.roi, rng), std::nullopt} {
+    if (c.with_mask) roi_head.mask_head.emplace(config.roi, rng);
+  }
+  static MaskRcnnConfig same_channels(MaskRcnnConfig c) {
+    check(c.rpn.channels > 0 && c.roi.num_classes > 0, "mask_rcnn: channels ", c.rpn.channels, " and num_classes ", c.roi.num_classes, " must be positive");
+    c.roi.channels = c.rpn.channels;
+    return c;
+  }
+
+  void find_masks(const std::vector<Tensor>& levels, const Frame& frame, i64 image, std::vector<Detection>& found) {
+    const float sx = static_cast<float>(frame.scale_x()), sy = static_cast<float>(frame.scale_y());
+    std::vector<Roi> rois;
+    for (std::size_t k = 0; k < found.size(); ++k) {
+      const Box& b = found[k].box;
+      rois.push_back({{b.x1 * sx, b.y1 * sy, b.x2 * sx, b.y2 * sy}, image, static_cast<i64>(k), found[k].label});
+    }
+    sort_by_level(rois, config.roi.finest);
+    const Tensor logits = roi_head.mask_head->forward(roi_features(levels, rois, config.roi.mask_size, config.roi.finest));
+    const i64 size = logits.dim(1), K = logits.dim(3);
+    const std::vector<float> p = sigmoid(widened(logits)).to_vector<float>();
+    for (std::size_t r = 0; r < rois.size(); ++r) {
+      std::vector<float> one;
+      for (i64 k = 0; k < size * size; ++k) one.push_back(p[static_cast<std::size_t>((static_cast<i64>(r) * size * size + k) * K + rois[r].label)]);
+      Detection& d = found[static_cast<std::size_t>(rois[r].truth)];
+      d.mask = paste_mask(one, size, d.box, frame.original_height, frame.original_width);
+    }
+  }
+};
+
+}  // namespace ppma::inline PPMA_ABI

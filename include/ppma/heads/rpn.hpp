@@ -1,0 +1,171 @@
+#pragma once
+// Region proposal network (Ren et al., "Faster R-CNN", 2015), spec 7.1. Dense layers stay on the device; anchors,
+// targets and proposals are made on the host. Legend: B batch, H W grid of a level, C channels, A anchors a cell.
+
+#include <array>
+
+#include "ppma/data/detection.hpp"
+#include "ppma/heads/boxes.hpp"
+#include "ppma/heads/losses.hpp"
+#include "ppma/heads/targets.hpp"
+#include "ppma/nn/layers.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct RpnConfig {
+  i64 channels = 256;  // of the pyramid, and of the head
+  AnchorConfig anchor;
+  std::array<i64, 5> strides{4, 8, 16, 32, 64};
+  AssignConfig assign{0.7, 0.3, 0.3, true};
+  SampleConfig sample{256, 0.5};
+  i64 train_candidates = 2000, test_candidates = 1000;  // best of each level before suppression
+  i64 proposals = 1000;                                 // an image
+  double nms = 0.7;
+};
+
+struct RpnOutput {
+  std::vector<Tensor> scores, deltas;  // logits (B,H,W,A), deltas (B,H,W,4A), a level each
+};
+
+struct RpnLoss {
+  Tensor cls, bbox;  // scalars
+};
+
+/// A layer with normal weights and no bias, as the detection heads begin.
+template <class Layer>
+Layer normal_layer(Layer layer, double deviation, Rng& rng) {
+  if (detail::drawing_initial_values()) layer.weight = parameter(Tensor::randn(layer.weight.shape(), rng, deviation));
+  layer.bias = parameter(Tensor::zeros(layer.bias.shape()));
+  return layer;
+}
+
+struct RpnHead {
+  RpnConfig config;
+  Conv2d rpn_conv, rpn_cls, rpn_reg;
+
+  RpnHead(const RpnConfig& c, Rng& rng)
+      : config(c),
+        rpn_conv(normal_layer(Conv2d(c.channels, c.channels, 3, {1, 1, 1}, rng), 0.01, rng)),
+        rpn_cls(normal_layer(Conv2d(c.channels, anchors_a_cell(c), 1, {}, rng), 0.01, rng)),
+        rpn_reg(normal_layer(Conv2d(c.channels, 4 * anchors_a_cell(c), 1, {}, rng), 0.01, rng)) {}
+
+  RpnOutput forward(const std::vector<Tensor>& levels) const {  // (B,H,W,C) each
+    check(levels.size() == config.strides.size(), "rpn: needs ", config.strides.size(), " levels, got ", levels.size());
+    RpnOutput out;
+    for (const Tensor& x : levels) {
+      const Tensor y = relu(rpn_conv.forward(x));    // (B,H,W,C)
+      out.scores.push_back(rpn_cls.forward(y));      // (B,H,W,A)
+      out.deltas.push_back(rpn_reg.forward(y));      // (B,H,W,4A)
+    }
+    return out;
+  }
+
+  /// Both losses are sums over the sampled anchors, divided by how many there are in the batch.
+  RpnLoss loss(const RpnOutput& out, const std::vector<Frame>& frames, const std::vector<Objects>& objects, const Rng& rng) const {
+    const std::vector<std::vector<Box>> grids = grids_of(out);
+    struct Level {
+      std::vector<float> label, chosen, delta, positive;  // targets and weights
+    };
+    std::vector<Level> levels;
+    for (const Tensor& s : out.scores) {
+      const auto n = static_cast<std::size_t>(s.numel());
+      levels.push_back({std::vector<float>(n), std::vector<float>(n), std::vector<float>(4 * n), std::vector<float>(4 * n)});
+    }
+    i64 samples = 0;
+    for (std::size_t b = 0; b < frames.size(); ++b) {
+      std::vector<Box> inside;
+      std::vector<std::pair<std::size_t, std::size_t>> place;  // level, number in its map of the batch
+      for (std::size_t l = 0; l < grids.size(); ++l) {
+        const i64 stride = config.strides[l], width = out.scores[l].dim(2), a = out.scores[l].dim(3);
+        const i64 rows = (frames[b].padded_height + stride - 1) / stride, cols = (frames[b].padded_width + stride - 1) / stride;
+        for (std::size_t k = 0; k < grids[l].size(); ++k) {
+          const i64 cell = static_cast<i64>(k) / a;
+          if (cell / width >= rows || cell % width >= cols) continue;  // padding of a larger neighbour
+          inside.push_back(grids[l][k]);
+          place.emplace_back(l, b * grids[l].size() + k);
+        }
+      }
+      const std::vector<i64> assigned = assign(inside, objects[b].boxes, config.assign);
+      const Sampled s = sample(assigned, config.sample, rng.fork(b));
+      samples += static_cast<i64>(s.positive.size() + s.negative.size());
+      for (const i64 k : s.negative) {
+        const auto [l, at] = place[static_cast<std::size_t>(k)];
+        levels[l].chosen[at] = 1;
+      }
+      for (const i64 k : s.positive) {
+        const auto [l, at] = place[static_cast<std::size_t>(k)];
+        levels[l].chosen[at] = levels[l].label[at] = 1;
+        const Box& truth = objects[b].boxes[static_cast<std::size_t>(assigned[static_cast<std::size_t>(k)])];
+        const Delta d = encode(inside[static_cast<std::size_t>(k)], truth);
+        const float values[4] = {d.dx, d.dy, d.dw, d.dh};
+        for (std::size_t c = 0; c < 4; ++c) levels[l].delta[4 * at + c] = values[c], levels[l].positive[4 * at + c] = 1;
+      }
+    }
+    const double share = 1 / static_cast<double>(std::max(samples, i64{1}));
+    RpnLoss loss;
+    for (std::size_t l = 0; l < levels.size(); ++l) {
+      const auto flat = [](const std::vector<float>& v) { return Tensor::from<float>(v, {static_cast<i64>(v.size())}); };
+      const Tensor cls = weighted_bce(out.scores[l], flat(levels[l].label), flat(levels[l].chosen));
+      const Tensor bbox = weighted_l1(out.deltas[l], flat(levels[l].delta), flat(levels[l].positive));
+      loss.cls = l == 0 ? cls : add(loss.cls, cls), loss.bbox = l == 0 ? bbox : add(loss.bbox, bbox);
+    }
+    loss.cls = scale(loss.cls, share), loss.bbox = scale(loss.bbox, share);
+    return loss;
+  }
+
+  /// Boxes that may hold an object, best first, for each image: the best of each level, decoded, clipped to the image,
+  /// suppressed within their level. Without gradients.
+  std::vector<std::vector<Box>> proposals(const RpnOutput& out, const std::vector<Frame>& frames, bool training) const {
+    const std::vector<std::vector<Box>> grids = grids_of(out);
+    const i64 candidates = training ? config.train_candidates : config.test_candidates;
+    std::vector<std::vector<float>> scores, deltas;
+    for (std::size_t l = 0; l < grids.size(); ++l)
+      scores.push_back(sigmoid(widened(out.scores[l].detach())).to_vector<float>()), deltas.push_back(out.deltas[l].to_vector<float>());
+    std::vector<std::vector<Box>> all;
+    for (std::size_t b = 0; b < frames.size(); ++b) {
+      struct Scored {
+        float score;
+        Box box;
+      };
+      std::vector<Scored> kept;
+      for (std::size_t l = 0; l < grids.size(); ++l) {
+        const std::size_t first = b * grids[l].size();
+        std::vector<std::size_t> order(grids[l].size());
+        std::iota(order.begin(), order.end(), std::size_t{0});
+        const auto best = order.begin() + std::min(static_cast<std::ptrdiff_t>(candidates), static_cast<std::ptrdiff_t>(order.size()));
+        std::partial_sort(order.begin(), best, order.end(), [&](std::size_t i, std::size_t j) {
+          const float x = scores[l][first + i], y = scores[l][first + j];
+          return x > y || (x == y && i < j);
+        });
+        std::vector<Box> boxes;
+        std::vector<float> of;
+        for (auto k = order.begin(); k != best; ++k) {
+          const float* d = deltas[l].data() + 4 * (first + *k);
+          const Box box = decode(grids[l][*k], {d[0], d[1], d[2], d[3]}, static_cast<float>(frames[b].width), static_cast<float>(frames[b].height));
+          if (box.width() > 0 && box.height() > 0) boxes.push_back(box), of.push_back(scores[l][first + *k]);
+        }
+        for (const i64 k : nms(boxes, of, {}, config.nms)) kept.push_back({of[static_cast<std::size_t>(k)], boxes[static_cast<std::size_t>(k)]});
+      }
+      std::stable_sort(kept.begin(), kept.end(), [](const Scored& x, const Scored& y) { return x.score > y.score; });
+      kept.resize(std::min(kept.size(), static_cast<std::size_t>(config.proposals)));
+      all.emplace_back();
+      for (const Scored& s : kept) all.back().push_back(s.box);
+    }
+    return all;
+  }
+  template <class V>
+  void fields(V& v) {
+    v.child("rpn_conv", rpn_conv), v.child("rpn_cls", rpn_cls), v.child("rpn_reg", rpn_reg);
+  }
+
+ private:
+  static i64 anchors_a_cell(const RpnConfig& c) { return static_cast<i64>(c.anchor.ratios.size()); }
+  std::vector<std::vector<Box>> grids_of(const RpnOutput& out) const {
+    std::vector<std::vector<Box>> grids;
+    for (std::size_t l = 0; l < out.scores.size(); ++l)
+      grids.push_back(anchors(out.scores[l].dim(1), out.scores[l].dim(2), config.strides[l], config.anchor));
+    return grids;
+  }
+};
+
+}  // namespace ppma::inline PPMA_ABI

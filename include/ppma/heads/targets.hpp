@@ -1,0 +1,77 @@
+#pragma once
+// Which boxes a detector is to learn from (spec 7.1, 7.2; mmdet's MaxIoUAssigner and RandomSampler). On the host: boxes
+// of one image at a time.
+
+#include <algorithm>
+#include <vector>
+
+#include "ppma/core/random.hpp"
+#include "ppma/ops/nms.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct AssignConfig {
+  double positive = 0.7, negative = 0.3;  // least overlap of a positive box; below `negative` a box is background
+  double least_positive = 0.3;            // a truth without such an overlap is given up
+  bool low_quality = true;                // the best boxes of a truth are positive, whatever their overlap
+};
+
+inline constexpr i64 assigned_background = -1, assigned_ignored = -2;
+
+/// For each box the number of its truth, or assigned_background, or assigned_ignored. A box belongs to the truth that it
+/// overlaps most (the first of equal ones); where low_quality is on, every box that ties a truth's best overlap of at
+/// least least_positive belongs to that truth instead, the last one if there are several.
+inline std::vector<i64> assign(const std::vector<Box>& boxes, const std::vector<Box>& truths, const AssignConfig& c = {}) {
+  std::vector<i64> assigned(boxes.size(), assigned_background);
+  std::vector<float> most(truths.size(), 0.0f), overlap(boxes.size() * truths.size());
+  for (std::size_t b = 0; b < boxes.size(); ++b) {
+    float best = 0;
+    i64 mine = 0;
+    for (std::size_t t = 0; t < truths.size(); ++t) {
+      const float o = overlap[b * truths.size() + t] = iou(boxes[b], truths[t]);
+      most[t] = std::max(most[t], o);
+      if (o > best) best = o, mine = static_cast<i64>(t);
+    }
+    if (truths.empty()) continue;
+    if (static_cast<double>(best) >= c.positive) assigned[b] = mine;
+    else if (static_cast<double>(best) >= c.negative) assigned[b] = assigned_ignored;
+  }
+  if (!c.low_quality) return assigned;
+  for (std::size_t t = 0; t < truths.size(); ++t) {
+    if (static_cast<double>(most[t]) < c.least_positive || most[t] <= 0) continue;
+    for (std::size_t b = 0; b < boxes.size(); ++b)
+      if (overlap[b * truths.size() + t] >= most[t]) assigned[b] = static_cast<i64>(t);  // the maximum itself
+  }
+  return assigned;
+}
+
+struct SampleConfig {
+  i64 count = 256;       // boxes an image
+  double positives = 0.5;  // share of positive ones, at most
+};
+
+/// Numbers of boxes, ascending.
+struct Sampled {
+  std::vector<i64> positive, negative;
+};
+
+/// Positive boxes up to their share, drawn without replacement, then background up to `count`.
+inline Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c, Rng rng) {
+  Sampled s;
+  for (std::size_t i = 0; i < assigned.size(); ++i) {
+    if (assigned[i] >= 0) s.positive.push_back(static_cast<i64>(i));
+    if (assigned[i] == assigned_background) s.negative.push_back(static_cast<i64>(i));
+  }
+  const auto choose = [&rng](std::vector<i64>& from, i64 n) {
+    const i64 size = static_cast<i64>(from.size());
+    if (size <= n) return;
+    for (i64 k = 0; k < n; ++k) std::swap(from[static_cast<std::size_t>(k)], from[static_cast<std::size_t>(k + rng.below(size - k))]);
+    from.resize(static_cast<std::size_t>(n));
+    std::sort(from.begin(), from.end());
+  };
+  choose(s.positive, static_cast<i64>(static_cast<double>(c.count) * c.positives));
+  choose(s.negative, c.count - static_cast<i64>(s.positive.size()));
+  return s;
+}
+
+}  // namespace ppma::inline PPMA_ABI

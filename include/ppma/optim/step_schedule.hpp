@@ -1,0 +1,28 @@
+#pragma once
+// The learning rate of the detection recipe (spec 7.3): linear warm-up over iterations, then a tenth after each step.
+
+#include <vector>
+
+#include "ppma/core/config.hpp"
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct StepSchedule {
+  double rate = 1e-4;
+  std::vector<i64> steps{8, 11};  // epochs, from 0, at which the rate falls
+  double fall = 0.1;
+  i64 warmup = 500;  // iterations
+  double warmup_ratio = 0.001;
+
+  /// Of an iteration (from 0 over the whole run) in an epoch: the warm-up's factor is 1 - (1 - t / warmup)(1 - ratio).
+  double at(i64 epoch, i64 iteration) const {
+    check(epoch >= 0 && iteration >= 0, "schedule: epoch ", epoch, ", iteration ", iteration);
+    double r = rate;
+    for (const i64 s : steps) r *= epoch >= s ? fall : 1.0;
+    if (iteration < warmup) r *= 1 - (1 - static_cast<double>(iteration) / static_cast<double>(warmup)) * (1 - warmup_ratio);
+    return r;
+  }
+};
+
+}  // namespace ppma::inline PPMA_ABI
