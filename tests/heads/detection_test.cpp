@@ -161,7 +161,7 @@ TEST_CASE("detector: the proposal network's losses are PyTorch's", "[heads]") {
     out.deltas.push_back(Tensor::from<float>(c["deltas"][l].get<std::vector<float>>(), {1, h, w, 12}));
   }
   Objects o;
-  o.boxes = boxes_of(c.at("truths")), o.classes = {0, 0};
+  o.boxes = boxes_of(c.at("truths")), o.classes = {0, 0, 0};
   const RpnLoss loss = head.loss(out, {{32, 48, 32, 48, 32, 48, 1}}, {o}, Rng(0));
   CHECK(loss.cls.item() == Approx(c.at("cls").get<double>()).epsilon(1e-5));
   CHECK(loss.bbox.item() == Approx(c.at("bbox").get<double>()).epsilon(1e-5));
@@ -278,6 +278,7 @@ TEST_CASE("detector: gradients of the heads through their losses", "[heads]") {
   rc.channels = 3, rc.sample = {100000, 1.0};
   RpnHead rpn(rc, rng);
   for (Conv2d* layer : {&rpn.rpn_conv, &rpn.rpn_cls, &rpn.rpn_reg}) layer->weight = parameter(Tensor::randn(layer->weight.shape(), rng, 0.3));
+  rpn.rpn_conv.bias = parameter(Tensor::full({3}, 2.0));  // no cell behind the ReLU is dead
   to(rpn, DType::f64);
   std::vector<Tensor> levels;
   for (const i64 s : {8, 4, 2, 1, 1}) levels.push_back(Tensor::randn({1, s, s, 3}, rng, 1, DType::f64));
