@@ -1,0 +1,43 @@
+// train --task detect and predict --task detect as a user meets them.
+
+#include <nlohmann/json.hpp>
+
+#include "catch.hpp"
+#include "io/help.hpp"
+#include "ppma/data/shapes.hpp"
+#include "ppma/io/image.hpp"
+#include "tool/help.hpp"
+
+using namespace ppma;
+using namespace tool_test;
+using io_test::Folder;
+using nlohmann::json;
+
+TEST_CASE("tool: a detector is trained, resumed, and finds things in a picture", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  const std::string out = folder / "run";
+  const Result first = run("train --task detect --images 8 --test-images 4 --size 64 --epochs 2 --batch 4 --stop-after 1 --out '" + out + "'");
+  INFO(first.err);
+  REQUIRE(first.code == 0);
+  CHECK(first.out.find("loss_rpn_bbox") != std::string::npos);
+  CHECK(first.out.find("masks  AP") != std::string::npos);
+  REQUIRE(run("train --resume '" + out + "'").code == 0);
+  CHECK(read_image(out + "/pictures/epoch_2.png").dim(0) > 500);
+  const std::string log = text_of(out + "/log.jsonl");
+  CHECK(std::count(log.begin(), log.end(), '\n') == 2);
+  CHECK(json::parse(log.substr(0, log.find('\n'))).contains("segm_mAP_50"));
+
+  write_png(folder / "a.png", draw_shapes({.height = 50, .width = 70}, 1).image);
+  const Result p = run("predict --task detect --json --weights '" + out + "/best.safetensors' --out '" + folder / "p" + "' '" + folder / "a.png" + "'");
+  INFO(p.err);
+  REQUIRE(p.code == 0);
+  CHECK(json::parse(p.out).at(0).at("image_id") == 1);
+  CHECK(read_image(folder / "p" + "/a.png").dim(1) % 70 == 0);
+  CHECK(json::parse(text_of(folder / "p" + "/results.json")).is_array());
+  CHECK(run("train --task detect --data coco --data-dir '" + std::string(folder / "") + "' --out '" + folder / "q" + "'").err.find("there is none of") != std::string::npos);
+  CHECK(run("train --data coco --out '" + folder / "q" + "'").err.find("is for --task detect") != std::string::npos);
+}
