@@ -50,7 +50,7 @@ class Replay {
 
  private:
   std::function<void()> step_;
-  bool may_capture_;
+  [[maybe_unused]] bool may_capture_;
 #if PPMA_CUDA
   int runs_ = 0;
   cuda::Graph graph_;
