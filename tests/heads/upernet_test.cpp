@@ -39,3 +39,22 @@ TEST_CASE("upernet: logits at the finest map's size; every parameter gets a grad
     CHECK(sum(square(f.tensor.grad())).item() > 0);
   }
 }
+
+TEST_CASE("upernet: a training step of one image, whose coarsest pool is one cell") {
+  Rng rng(1);
+  UperNetConfig c;
+  c.in_channels = {4, 5, 6, 7}, c.channels = 8, c.num_classes = 3, c.dropout_ratio = 0;
+  UperNetHead head(c, rng);
+  std::vector<Tensor> one;
+  for (const i64 s : {13, 7, 4, 2}) one.push_back(Tensor::randn({1, s, s + 1, 4 + static_cast<i64>(one.size())}, rng));
+  Context training{true, Rng(2)};
+  sum(square(head.forward(one, training))).backward();
+  for (const Field& f : named_parameters(head)) {
+    INFO(f.name);
+    REQUIRE(f.tensor.grad().defined());
+    CHECK(std::isfinite(sum(f.tensor.grad()).item()));
+  }
+  const Tensor& unseen = head.psp_modules[0].conv.bn.running_mean;
+  CHECK(sum(square(unseen)).item() == 0);
+  CHECK(sum(square(head.psp_modules[1].conv.bn.running_mean)).item() > 0);
+}

@@ -8,7 +8,8 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// (B,H,W,I) -> (B,H,W,O) with an odd kernel. Initialised Kaiming-normal by fan-out (spec 6.1).
+/// (B,H,W,I) -> (B,H,W,O) with an odd kernel. Initialised Kaiming-normal by fan-out (spec 6.1). A single value a channel
+/// (one image, pooled to one cell) has no variance: it is normalised by the running statistics, also in training.
 struct ConvModule {
   Tensor weight;  // (O,I,k,k)
   BatchNorm bn;
@@ -20,7 +21,9 @@ struct ConvModule {
                              : Tensor::zeros({out, in, kernel, kernel}))),
         bn(out) {}
   Tensor forward(const Tensor& x, Context& ctx) {
-    return relu(bn.forward(conv2d(x, weight, Tensor(), {1, weight.dim(2) / 2, 1}), ctx));
+    const Tensor y = conv2d(x, weight, Tensor(), {1, weight.dim(2) / 2, 1});  // (B,H,W,O)
+    const Context evaluation;
+    return relu(bn.forward(y, y.numel() == y.dim(3) ? evaluation : ctx));
   }
   template <class V>
   void fields(V& v) {
