@@ -97,6 +97,17 @@ inline Picture detection_picture(const Tensor& image, const std::vector<Detectio
   return overlay(image, shown);
 }
 
+/// Pictures in two columns.
+inline Picture sheet_of(const std::vector<Picture>& pictures) {
+  i64 width = 0, height = 0;
+  for (const Picture& p : pictures) width = std::max(width, p.width()), height = std::max(height, p.height());
+  const i64 gap = 12;
+  Picture all(2 * width + 3 * gap, 2 * height + 3 * gap);
+  for (std::size_t k = 0; k < pictures.size(); ++k)
+    all.paste(gap + static_cast<i64>(k % 2) * (width + gap), gap + static_cast<i64>(k / 2) * (height + gap), pictures[k].image());
+  return all;
+}
+
 /// Results on a whole set; the pictures of its first four images go into a sheet.
 inline std::vector<CocoResult> detect_all(MaskRcnn& model, const DetectionSet& set, const DetectionLoading& loading, const Placement& at, const std::string& sheet) {
   std::vector<CocoResult> results;
@@ -109,13 +120,7 @@ inline std::vector<CocoResult> detect_all(MaskRcnn& model, const DetectionSet& s
     for (const Detection& d : found) results.push_back(coco_result(d, batch.frames[0].image_id, set.category_ids[static_cast<std::size_t>(d.label)]));
     if (pictures.size() < 4) pictures.push_back(detection_picture(image, found, set.class_names, 0.5));
   }
-  i64 width = 0, height = 0;
-  for (const Picture& p : pictures) width = std::max(width, p.width()), height = std::max(height, p.height());
-  const i64 gap = 12;
-  Picture all(2 * width + 3 * gap, 2 * height + 3 * gap);
-  for (std::size_t k = 0; k < pictures.size(); ++k)
-    all.paste(gap + static_cast<i64>(k % 2) * (width + gap), gap + static_cast<i64>(k / 2) * (height + gap), pictures[k].image());
-  write_png(sheet, all.image());
+  write_png(sheet, sheet_of(pictures).image());
   return results;
 }
 

@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "data.hpp"
-#include "detect.hpp"
+#include "segment.hpp"
 
 namespace tool {
 
@@ -110,8 +110,8 @@ inline void add_predict(CLI::App& app) {
   auto detect = std::make_shared<DetectPredictCommand>();
   auto task = std::make_shared<std::string>("classify");
   auto* c = app.add_subcommand("predict", "Names what is on images, or finds it");
-  c->add_option("--task", *task, "classify: name the image; detect: find objects")->check(CLI::IsMember({"classify", "detect"}))->capture_default_str();
-  c->add_option("--out", detect->out, "detect: folder for pictures and results.json")->capture_default_str();
+  c->add_option("--task", *task, "classify: name the image; segment: name every pixel; detect: find objects")->check(CLI::IsMember({"classify", "segment", "detect"}))->capture_default_str();
+  c->add_option("--out", detect->out, "segment, detect: folder for pictures and results")->capture_default_str();
   c->add_option("--least-score", detect->least_score, "detect: what is shown")->check(CLI::Range(0.0, 1.0))->capture_default_str();
   c->add_option("IMAGE", o->images, "PNG, JPEG, BMP, PPM or PGM files")->required()->check(CLI::ExistingFile);
   add_network(*c, o->network);
@@ -122,7 +122,7 @@ inline void add_predict(CLI::App& app) {
   c->callback([o, detect, task] {
     if (*task == "classify") return predict(*o);
     detect->compute = o->compute, detect->weights = o->network.weights, detect->images = o->images, detect->json = o->json;
-    predict_detect(*detect);
+    *task == "segment" ? predict_segment(*detect) : predict_detect(*detect);
   });
 }
 

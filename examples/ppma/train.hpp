@@ -17,6 +17,7 @@
 #include "ppma/io/image.hpp"
 #include "ppma/vis/curve.hpp"
 #include "progress.hpp"
+#include "segment.hpp"
 
 namespace tool {
 
@@ -217,11 +218,36 @@ inline DetectCommand detect_command(const CLI::App& app, const TrainCommand& o, 
   return d;
 }
 
+inline void add_segment_options(CLI::App& app, SegmentCommand& o) {
+  const auto number = [&app](const char* name, auto& value, const char* text) {
+    app.add_option(name, value, text)->capture_default_str()->group("With --task segment");
+  };
+  number("--crop", o.crop, "side of the crops that are learnt from; 0: the shorter side");
+  number("--least-factor", o.least_factor, "images are resized by a random factor from this");
+  number("--most-factor", o.most_factor, "to this");
+  number("--segmentor", o.segmentor, "configuration of the network as JSON; default: a small one");
+}
+
+inline SegmentCommand segment_command(const CLI::App& app, const TrainCommand& o, const DetectCommand& d, SegmentCommand s) {
+  const auto take = [&app](const char* name, auto& into, const auto& value) {
+    if (app.count(name) > 0) into = value;
+  };
+  take("--data", s.data, o.data.kind), take("--data-dir", s.folder, o.data.folder), take("--images", s.images, o.data.images);
+  take("--test-images", s.test_images, o.data.test_images), take("--size", s.size, o.data.size), take("--out", s.out, o.out);
+  take("--epochs", s.epochs, o.epochs), take("--batch", s.batch, o.batch), take("--stop-after", s.stop_after, o.stop_after);
+  take("--evaluate-every", s.evaluate_every, o.evaluate_every), take("--lr", s.lr, o.lr), take("--clip", s.clip, o.clip);
+  take("--weight-decay", s.weight_decay, o.weight_decay), take("--seed", s.seed, o.seed), take("--weights", s.weights, o.network.weights);
+  take("--longer", s.longer, d.longer), take("--shorter", s.shorter, d.shorter), take("--warmup-iterations", s.warmup_iterations, d.warmup_iterations);
+  s.compute = o.compute, s.resume = o.resume, s.overwrite = o.overwrite, s.freeze_backbone = d.freeze_backbone;
+  return s;
+}
+
 inline void add_train(CLI::App& app) {
   auto o = std::make_shared<TrainCommand>();
+  auto segment = std::make_shared<SegmentCommand>();
   auto detect = std::make_shared<DetectCommand>();
   auto* c = app.add_subcommand("train", "Trains a network on images");
-  c->add_option("--task", o->task, "what to learn")->check(CLI::IsMember({"classify", "detect"}))->capture_default_str();
+  c->add_option("--task", o->task, "what to learn")->check(CLI::IsMember({"classify", "segment", "detect"}))->capture_default_str();
   o->data.kind = "shapes";
   add_data(*c, o->data);
   add_network(*c, o->network);
@@ -254,8 +280,8 @@ inline void add_train(CLI::App& app) {
   number("--seed", o->seed, "of weights, order and augmentation");
   add_compute(*c, o->compute);
   add_threads(*c);
-  add_detect_options(*c, *detect);
-  c->callback([o, c, detect] {
+  add_detect_options(*c, *detect), add_segment_options(*c, *segment);
+  c->callback([o, c, detect, segment] {
     if (!o->resume.empty())
       for (const CLI::Option* option : c->get_options()) {
         const std::string name = option->get_name();
@@ -264,6 +290,7 @@ inline void add_train(CLI::App& app) {
               "--resume continues with the run's own options; leave out ", name);
       }
     if (!o->resume.empty()) o->task = Json::parse(read_text(o->resume + "/train.json")).value("task", o->task);
+    if (o->task == "segment") return train_segment(segment_command(*c, *o, *detect, *segment));
     if (o->task == "detect") return train_detect(detect_command(*c, *o, *detect));
     train(*o);
   });

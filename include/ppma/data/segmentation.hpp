@@ -1,0 +1,159 @@
+#pragma once
+// Images with a class for every pixel: sets on disk in their usual layouts, and the generated `shapes`.
+//
+//   plain        img_dir/{train,val}/NAME.png|jpg, ann_dir/{train,val}/NAME.png, classes.txt with a name a line
+//   ADE20K       images/{training,validation}/NAME.jpg, annotations/{training,validation}/NAME.png, label 0 is nothing
+//   Cityscapes   leftImg8bit/{train,val}/CITY/*_leftImg8bit.png, gtFine/{train,val}/CITY/*_gtFine_labelIds.png
+//
+// Labels are 0..K-1, and 255 for what does not count. Legend: H W pixels, K classes.
+
+#include <array>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ppma/data/image_folder.hpp"
+#include "ppma/data/shapes.hpp"
+#include "ppma/io/label_map.hpp"
+#include "ppma/metrics/mean_iou.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct SegmentationSample {
+  Tensor image;   // uint8 (H,W,3)
+  Tensor labels;  // uint8 (H,W)
+  std::string name;
+};
+
+struct SegmentationSet {
+  std::string name;
+  i64 size = 0;
+  std::vector<std::string> class_names;
+  std::function<SegmentationSample(i64)> load;
+
+  i64 classes() const { return static_cast<i64>(class_names.size()); }
+  SegmentationSample get(i64 i) const {
+    check(i >= 0 && i < size, name, ": sample ", i, " of ", size, " asked for");
+    return load(i);
+  }
+};
+
+/// What a file's numbers mean: labels[number], 255 where they do not count.
+using LabelTable = std::array<u8, 256>;
+
+/// Numbers are classes as they are.
+inline LabelTable plain_labels() {
+  LabelTable t;
+  for (std::size_t i = 0; i < 256; ++i) t[i] = static_cast<u8>(i);
+  return t;
+}
+/// Cityscapes' label ids as the 19 classes that are trained.
+inline LabelTable cityscapes_labels() {
+  LabelTable t;
+  t.fill(255);
+  constexpr int ids[] = {7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33};
+  u8 next = 0;
+  for (const int id : ids) t[static_cast<std::size_t>(id)] = next++;
+  return t;
+}
+
+namespace detail {
+
+inline std::vector<std::string> files_below(const std::string& root) {
+  namespace fs = std::filesystem;
+  std::error_code failed;
+  check(fs::is_directory(root, failed), root, ": is not a folder");
+  std::vector<std::string> files;
+  for (fs::recursive_directory_iterator it(root, failed), end; it != end; it.increment(failed))
+    if (it->is_regular_file() && !is_hidden(it->path()) && is_image_name(it->path().string()))
+      files.push_back(fs::relative(it->path(), root).string());
+  check(!failed, root, ": cannot be read (", failed.message(), ")");
+  check(!files.empty(), root, ": has no images");
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+}  // namespace detail
+
+/// The image and the labels of one sample. Errors, each with the file's name: maps of different sizes; a label that is
+/// no class, with its value and place.
+inline SegmentationSample load_segmentation(const std::string& image, const std::string& labels, const LabelTable& table, bool zero_is_nothing, i64 classes) {
+  SegmentationSample s{read_image(image), read_label_map(labels), image};
+  check(s.image.dim(0) == s.labels.dim(0) && s.image.dim(1) == s.labels.dim(1), labels, ": ", s.labels.dim(1), " x ", s.labels.dim(0),
+        " pixels, its image ", s.image.dim(1), " x ", s.image.dim(0));
+  if (zero_is_nothing) s.labels = reduce_zero_label(s.labels);
+  u8* p = s.labels.data<u8>();
+  for (i64 i = 0; i < s.labels.numel(); ++i) {
+    const u8 found = p[i];
+    p[i] = zero_is_nothing ? found : table[found];
+    check(p[i] == 255 || p[i] < classes, labels, ": label ", static_cast<int>(found) + (zero_is_nothing ? 1 : 0), " at row ", i / s.labels.dim(1), ", column ",
+          i % s.labels.dim(1), "; with ", classes, " classes it must be ", zero_is_nothing ? 1 : 0, " to ", classes - (zero_is_nothing ? 0 : 1), ", or 255");
+  }
+  return s;
+}
+
+/// The set in a folder, whichever of the layouts above it has. Errors: none of them; an image without labels.
+inline SegmentationSet segmentation_folder(const std::string& root, Split split) {
+  namespace fs = std::filesystem;
+  const bool train = split == Split::train, ade = fs::is_directory(root + "/annotations"), city = fs::is_directory(root + "/gtFine");
+  std::string images = root + "/img_dir/" + (train ? "train" : "val"), labels = root + "/ann_dir/" + (train ? "train" : "val");
+  std::string image_end, label_end = ".png";
+  if (ade) images = root + "/images/" + (train ? "training" : "validation"), labels = root + "/annotations/" + (train ? "training" : "validation");
+  if (city) {
+    images = root + "/leftImg8bit/" + (train ? "train" : "val"), labels = root + "/gtFine/" + (train ? "train" : "val");
+    image_end = "_leftImg8bit.png", label_end = "_gtFine_labelIds.png";
+  }
+  check(fs::is_directory(images) && fs::is_directory(labels), root, ": has neither img_dir and ann_dir, nor images and annotations (ADE20K), nor leftImg8bit and gtFine (Cityscapes) with a folder for ",
+        train ? "training" : "validation");
+  SegmentationSet set;
+  set.name = root;
+  if (fs::exists(root + "/classes.txt")) {
+    std::string word;
+    for (const u8 c : read_file(root + "/classes.txt")) {
+      if (c != '\n' && c != '\r') word += static_cast<char>(c);
+      else if (!word.empty()) set.class_names.push_back(word), word.clear();
+    }
+    if (!word.empty()) set.class_names.push_back(word);
+    check(!set.class_names.empty() && set.classes() <= 255, root, "/classes.txt: must name 1 to 255 classes, a line each");
+  } else if (city) {
+    set.class_names = {"road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
+                       "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"};
+  } else {
+    check(ade, root, ": has no classes.txt with the classes' names");
+    for (int c = 1; c <= 150; ++c) set.class_names.push_back(str("class ", c));
+  }
+  auto files = std::make_shared<std::vector<std::pair<std::string, std::string>>>();
+  for (const std::string& file : detail::files_below(images)) {
+    if (city && !file.ends_with(image_end)) continue;
+    const std::string stem = city ? file.substr(0, file.size() - image_end.size()) : fs::path(file).replace_extension().string();
+    files->emplace_back(images + "/" + file, labels + "/" + stem + label_end);
+    check(fs::exists(files->back().second), files->back().first, ": has no labels; ", files->back().second, " is missing");
+  }
+  set.size = static_cast<i64>(files->size());
+  set.load = [files, table = city ? cityscapes_labels() : plain_labels(), ade, classes = set.classes()](i64 i) {
+    const auto& [image, map] = (*files)[static_cast<std::size_t>(i)];
+    return load_segmentation(image, map, table, ade, classes);
+  };
+  return set;
+}
+
+/// `shapes`: background is class 0, figures are 1..10, the main figure on top.
+inline SegmentationSet shapes_segmentation(const ShapesOptions& options) {
+  check(options.images > 0, "shapes: ", options.images, " images asked for");
+  SegmentationSet set;
+  set.name = "shapes", set.size = options.images, set.class_names = figure_names();
+  set.class_names.insert(set.class_names.begin(), "background");
+  set.load = [options](i64 i) {
+    const Scene scene = draw_shapes(options, i);
+    SegmentationSample s{scene.image, Tensor::zeros({scene.image.dim(0), scene.image.dim(1)}, DType::uint8), str("shapes ", i)};
+    const i64 n = s.labels.numel();
+    for (std::size_t k = scene.classes.size(); k-- > 0;)
+      for (i64 p = 0; p < n; ++p)
+        if (scene.masks.data<u8>()[static_cast<i64>(k) * n + p] != 0) s.labels.data<u8>()[p] = static_cast<u8>(scene.classes[k] + 1);
+    return s;
+  };
+  return set;
+}
+
+}  // namespace ppma::inline PPMA_ABI

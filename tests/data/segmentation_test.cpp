@@ -1,0 +1,140 @@
+// Segmentation sets in their layouts, the augmentations, and bad files.
+
+#include "ppma/data/segmentation_loader.hpp"
+
+#include <filesystem>
+
+#include "catch.hpp"
+#include "ppma/io/image.hpp"
+#include "thrown.hpp"
+
+using namespace ppma;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Folder {
+  fs::path path = fs::temp_directory_path() / ("ppma_segmentation_" + std::to_string(::getpid()));
+  Folder() { fs::remove_all(path), fs::create_directories(path); }
+  ~Folder() { fs::remove_all(path); }
+  std::string file(const std::string& name) const {
+    fs::create_directories((path / name).parent_path());
+    return (path / name).string();
+  }
+};
+
+// A grey PNG with these numbers: an image file with one channel.
+void write_labels(const std::string& path, i64 h, i64 w, const std::vector<u8>& values) {
+  Tensor t = Tensor::empty({h, w, 1}, DType::uint8);
+  std::copy(values.begin(), values.end(), t.data<u8>());
+  write_png(path, t);
+}
+void write_image(const std::string& path, i64 h, i64 w) { write_png(path, Tensor::full({h, w, 3}, 90, DType::uint8)); }
+
+}  // namespace
+
+TEST_CASE("segmentation: the plain layout, and what is refused in it") {
+  const Folder f;
+  write_image(f.file("img_dir/train/a.png"), 2, 3), write_labels(f.file("ann_dir/train/a.png"), 2, 3, {0, 1, 2, 255, 0, 1});
+  write_file(f.file("classes.txt"), std::string_view("sky\nroad\r\ncar"));
+  const SegmentationSet set = segmentation_folder(f.path.string(), Split::train);
+  REQUIRE(set.size == 1);
+  CHECK(set.class_names == std::vector<std::string>{"sky", "road", "car"});
+  CHECK(set.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 1, 2, 255, 0, 1});
+  CHECK(thrown([&] { segmentation_folder(f.path.string(), Split::val); }).find("with a folder for validation") != std::string::npos);
+
+  write_labels(f.file("ann_dir/train/a.png"), 2, 3, {0, 1, 2, 255, 7, 1});
+  CHECK(thrown([&] { set.get(0); }).find("a.png: label 7 at row 1, column 1; with 3 classes it must be 0 to 2, or 255") != std::string::npos);
+  write_labels(f.file("ann_dir/train/a.png"), 3, 3, std::vector<u8>(9, 0));
+  CHECK(thrown([&] { set.get(0); }).find("a.png: 3 x 3 pixels, its image 3 x 2") != std::string::npos);
+  write_image(f.file("img_dir/train/b.png"), 2, 3);
+  CHECK(thrown([&] { segmentation_folder(f.path.string(), Split::train); }).find("b.png: has no labels") != std::string::npos);
+}
+
+TEST_CASE("segmentation: ADE20K's zero is nothing, Cityscapes' ids become the trained classes") {
+  const Folder f;
+  write_image(f.file("images/validation/x.png"), 1, 4), write_labels(f.file("annotations/validation/x.png"), 1, 4, {0, 1, 150, 255});
+  CHECK(segmentation_folder(f.path.string(), Split::val).get(0).labels.to_vector<i64>() == std::vector<i64>{255, 0, 149, 255});
+  write_labels(f.file("annotations/validation/x.png"), 1, 4, {0, 1, 151, 255});
+  CHECK(thrown([&] { segmentation_folder(f.path.string(), Split::val).get(0); }).find("label 151 at row 0, column 2; with 150 classes it must be 1 to 150, or 255") !=
+        std::string::npos);
+
+  const Folder c;
+  write_image(c.file("leftImg8bit/train/ulm/ulm_1_leftImg8bit.png"), 1, 5);
+  write_labels(c.file("gtFine/train/ulm/ulm_1_gtFine_labelIds.png"), 1, 5, {7, 0, 33, 26, 29});
+  const SegmentationSet city = segmentation_folder(c.path.string(), Split::train);
+  CHECK(city.classes() == 19);
+  CHECK(city.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 255, 18, 13, 255});
+}
+
+TEST_CASE("segmentation: an image and its labels stay together through the augmentations") {
+  // The image's red is ten times the label: wherever they lie after scaling by whole numbers and flips, that must hold.
+  SegmentationSample s{Tensor::zeros({8, 12, 3}, DType::uint8), Tensor::zeros({8, 12}, DType::uint8), "s"};
+  for (i64 i = 0; i < 8; ++i)
+    for (i64 j = 0; j < 12; ++j) {
+      s.labels.data<u8>()[i * 12 + j] = static_cast<u8>(j / 4 + 3 * (i / 4));
+      s.image.data<u8>()[(i * 12 + j) * 3] = static_cast<u8>(10 * s.labels.data<u8>()[i * 12 + j]);
+    }
+  const SegmentationLoading o{.longer = 12, .shorter = 8, .least_factor = 1, .most_factor = 1, .crop_height = 6, .crop_width = 7, .most_share = 1, .distort = false};
+  bool flipped = false, not_flipped = false;
+  for (u64 k = 0; k < 20; ++k) {
+    SegmentationSample t = s;
+    Rng rng(3, k);
+    augment_segmentation(t, o, rng);
+    REQUIRE(t.image.shape() == Shape{6, 7, 3});
+    for (i64 p = 0; p < 42; ++p) REQUIRE(t.image.data<u8>()[3 * p] == 10 * t.labels.data<u8>()[p]);
+    const bool falls = t.labels.data<u8>()[0] > t.labels.data<u8>()[6];
+    flipped |= falls, not_flipped |= !falls;
+  }
+  CHECK((flipped && not_flipped));
+}
+
+TEST_CASE("segmentation: crops avoid a class that fills them") {
+  Tensor labels = Tensor::zeros({32, 32}, DType::uint8);  // class 1 in the lower right quarter
+  for (i64 i = 16; i < 32; ++i) std::fill_n(labels.data<u8>() + i * 32 + 16, 16, u8{1});
+  int mixed = 0, mixed_before = 0;
+  for (u64 k = 0; k < 50; ++k)
+    for (const double share : {0.75, 1.0}) {
+      Rng rng(1, k);
+      const Tensor part = detail::crop_labels(labels, segmentation_crop(labels, 8, 8, share, rng), 255);
+      i64 ones = 0;
+      for (i64 p = 0; p < 64; ++p) ones += part.data<u8>()[p];
+      (share < 1 ? mixed : mixed_before) += ones > 16 && ones < 48;
+    }
+  CHECK(mixed > 2 * mixed_before);
+}
+
+TEST_CASE("segmentation: colours in HSV turn and fade as they should") {
+  Tensor x = Tensor::zeros({1, 3, 3}, DType::uint8);
+  const u8 values[9] = {255, 0, 0, 10, 200, 30, 77, 77, 77};
+  std::copy_n(values, 9, x.data<u8>());
+  // Eight bits of hue and saturation are a level of colour.
+  const auto near = [&](const Tensor& got, const std::vector<i64>& want) {
+    const std::vector<i64> v = got.to_vector<i64>();
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      INFO("level " << i << ": " << v[i] << ", not " << want[i]);
+      CHECK(std::abs(v[i] - want[i]) <= 1);
+    }
+  };
+  near(detail::change_colour(x, 1, 0), {255, 0, 0, 10, 200, 30, 77, 77, 77});
+  near(detail::change_colour(x, 1, 60), {0, 255, 0, 30, 10, 200, 77, 77, 77});  // red to green to blue
+  near(detail::change_colour(x, 0, 0), {255, 255, 255, 200, 200, 200, 77, 77, 77});
+}
+
+TEST_CASE("segmentation: batches are a function of seed, epoch and number") {
+  const SegmentationSet set = shapes_segmentation({.height = 24, .width = 24, .images = 7});
+  CHECK(set.classes() == 11);
+  const SegmentationLoading o{.batch = 2, .longer = 24, .shorter = 24, .crop_height = 20, .crop_width = 28, .seed = 4};
+  SegmentationLoader a(set, o), b(set, o);
+  SegmentationBatch x, y;
+  a.start(0), b.start(0);
+  while (a.next(x)) CHECK(x.labels.shape() == Shape{2, 20, 28});
+  a.start(1), b.start(1);
+  for (i64 n = 0; n < 3; ++n) {
+    REQUIRE(a.next(x));
+    REQUIRE(b.next(y));
+    CHECK(x.images.to_vector<float>() == y.images.to_vector<float>());
+    CHECK(x.labels.to_vector<i64>() == y.labels.to_vector<i64>());
+  }
+  CHECK(!a.next(x));
+}

@@ -1,0 +1,81 @@
+// Segmentation learns on a few generated images, a resumed run goes on bit for bit, and the test-time procedures agree
+// where they must.
+
+#include "ppma/train/segmentation_trainer.hpp"
+
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "catch.hpp"
+#include "ppma/heads/segment.hpp"
+
+using namespace ppma;
+
+namespace {
+
+SegmentorConfig small() {
+  SegmentorConfig c;
+  c.backbone = ppma_nano();
+  c.backbone.embed_dims = {16, 16, 32, 32}, c.backbone.num_heads = {1, 1, 2, 2}, c.backbone.depths = {1, 1, 1, 1};
+  c.decode.channels = 16, c.auxiliary.channels = 16;
+  c.decode.num_classes = c.auxiliary.num_classes = 11;
+  return c;
+}
+SegmentationLoading loading() {
+  return {.batch = 4, .longer = 32, .shorter = 32, .least_factor = 1, .most_factor = 1, .crop_height = 32, .crop_width = 32, .most_share = 1, .distort = false};
+}
+SegmentationTraining training() {
+  SegmentationTraining t;
+  t.schedule = {.rate = 3e-3, .total = 24, .warmup = 3};
+  t.clip = 5;
+  return t;
+}
+
+}  // namespace
+
+TEST_CASE("the poly schedule of the published run") {
+  const PolySchedule s;
+  CHECK(s.at(0) == Approx(6e-11).epsilon(1e-6));
+  CHECK(s.at(49) == Approx(1.959e-6).epsilon(1e-3));  // the log's iteration 50
+  CHECK(s.at(80000) == Approx(3e-5));
+  CHECK(s.at(160000) == 0);
+}
+
+TEST_CASE("segmentation learns, and a resumed run goes on bit for bit") {
+  const SegmentationSet set = shapes_segmentation({.height = 32, .width = 32, .images = 16});
+  const std::string path = (std::filesystem::temp_directory_path() / ("ppma_segment_" + std::to_string(getpid()) + ".safetensors")).string();
+  Segmentor straight(small(), 1), before(small(), 1), after(small(), 2);
+  SegmentationTrainer<Segmentor> whole(straight, training()), first(before, training()), second(after, training());
+  SegmentationLoader loader(set, loading());
+  double begin = 0, end = 0;
+  for (int e = 0; e < 6; ++e) (e == 0 ? begin : end) = whole.run_epoch(loader).loss;
+  CHECK(end < 0.9 * begin);
+  for (int e = 0; e < 3; ++e) first.run_epoch(loader);
+  first.save(path);
+  second.resume(path);
+  for (int e = 0; e < 3; ++e) second.run_epoch(loader);
+  for (std::size_t i = 0; i < whole.weights().size(); ++i)
+    REQUIRE(whole.weights()[i].second.to_vector<double>() == second.weights()[i].second.to_vector<double>());
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("windows that cover the image at once give what the whole gives; flips average") {
+  const SegmentationSample s = shapes_segmentation({.height = 40, .width = 56, .images = 1}).get(0);
+  Segmentor model(small(), 3);
+  const SegmentOptions whole{.longer = 56, .shorter = 40};
+  SegmentOptions windows = whole, sliding = whole, both = whole;
+  windows.crop = 56, windows.stride = 32, sliding.crop = 32, sliding.stride = 16, both.flip = true, both.factors = {1, 1.25};
+  const Tensor p = segment_probabilities(model, s.image, whole);
+  CHECK(segment_probabilities(model, s.image, windows).to_vector<float>() == p.to_vector<float>());
+  for (const Tensor& t : {segment_probabilities(model, s.image, sliding), segment_probabilities(model, s.image, both)}) {
+    REQUIRE(t.shape() == Shape{1, 40, 56, 11});
+    double sum = 0;
+    for (const float v : t.to_vector<float>()) sum += static_cast<double>(v);
+    CHECK(sum == Approx(40 * 56).epsilon(1e-4));
+  }
+  // Mirrored in, mirrored out: with flips the average is its own mirror's.
+  const std::vector<float> straight = segment_probabilities(model, s.image, both).to_vector<float>();
+  const std::vector<float> mirrored = flip(segment_probabilities(model, flip_horizontal(s.image), both), 2).to_vector<float>();
+  for (std::size_t i = 0; i < straight.size(); ++i) REQUIRE(straight[i] == Approx(mirrored[i]).margin(1e-5));
+}
