@@ -15,6 +15,7 @@
 #include "data.hpp"
 #include "detect.hpp"
 #include "ppma/io/image.hpp"
+#include "ppma/parallel/tcp.hpp"
 #include "ppma/vis/curve.hpp"
 #include "progress.hpp"
 #include "segment.hpp"
@@ -85,7 +86,19 @@ inline void draw_curves(const std::string& path, const std::vector<EpochRecord>&
   write_png(path, sheet.image());
 }
 
+/// The other processes of a group that torchrun or mpirun started, and a GPU for each of this machine.
+inline std::vector<Communicator> other_processes(const std::optional<Launch>& launch, [[maybe_unused]] Device device) {
+  if (!launch || launch->size == 1) return {};
+#if PPMA_CUDA
+  if (device == Device::cuda) cuda::require(cudaSetDevice(static_cast<int>(launch->local_rank)), "a GPU for each process");
+#endif
+  return connect_tcp(*launch, 2);
+}
+
 inline void train(TrainCommand o) {
+  const std::optional<Launch> launch = launch_from_environment();
+  const i64 rank = launch ? launch->rank : 0, ranks = launch ? launch->size : 1;
+  const std::vector<Communicator> processes = other_processes(launch, o.compute.placement().device);
   const bool resumed = !o.resume.empty();
   if (resumed) {
     o.out = o.resume;
@@ -94,7 +107,7 @@ inline void train(TrainCommand o) {
     o.network.config = o.out + "/config.json";
   }
   const std::string log = o.out + "/log.jsonl", last = o.out + "/last.safetensors", best = o.out + "/best.safetensors";
-  if (!resumed) {
+  if (!resumed && rank == 0) {
     check(o.overwrite || !std::filesystem::exists(log), o.out, ": already holds a run; continue it with --resume ",
           o.out, ", start anew with --overwrite, or choose another --out");
     make_folders(o.out);
@@ -131,26 +144,34 @@ inline void train(TrainCommand o) {
   options.ema_decay = o.ema;
   options.evaluate_every = o.evaluate_every;
   options.seed = o.seed;
+  options.processes = processes;
   Trainer<Ppma> trainer(model, options);
   if (resumed) {
     trainer.resume(last);
-    cut_log(log, trainer.epoch());
-  } else {
+    if (rank == 0) cut_log(log, trainer.epoch());
+  } else if (rank == 0) {
     write_file(o.out + "/train.json", std::string_view(o.to_json().dump(1) + "\n"));
     write_file(o.out + "/config.json", std::string_view(config_to_json(config).dump(1) + "\n"));
   }
 
   LoaderOptions loading;
-  loading.batch = std::min(o.batch, data.train.size);
+  loading.batch = std::min(o.batch, data.train.size / ranks * ranks);
+  loading.rank = rank, loading.ranks = ranks;
   loading.seed = o.seed;
   loading.workers = o.data.workers;
   loading.transform = data.augment;
   loading.normalization = data.input.normalization;
   loading.erasing.probability = o.erasing;
   loading.mix = {.mixup = o.mixup, .cutmix = o.cutmix, .smoothing = o.label_smoothing};
-  Loader train_loader(data.train, loading),
-      test_loader(data.test, test_loading(data, std::max<i64>(o.batch, 64), o.data.workers));
+  LoaderOptions testing = test_loading(data, std::max<i64>(o.batch, 64 * ranks), o.data.workers);
+  testing.rank = rank, testing.ranks = ranks;
+  Loader train_loader(data.train, loading), test_loader(data.test, testing);
 
+  const i64 stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs;
+  if (rank != 0) {  // rank 0 speaks and writes for all
+    while (trainer.epoch() < stop) trainer.run_epoch(batches_of(train_loader), batches_of(test_loader));
+    return processes[0].barrier();
+  }
   const std::map<std::string, std::string> about{{"config", config_to_json(config).dump()},
                                                  {"input", data.input.to_json().dump()},
                                                  {"data", o.data.to_json().dump()}};
@@ -158,7 +179,7 @@ inline void train(TrainCommand o) {
               config.name.c_str(), to_string(config.mask).c_str(), grouped_digits(parameter_count(model)).c_str(),
               data.train.name.c_str(), grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
               static_cast<long long>(data.input.size), static_cast<long long>(config.num_classes));
-  std::printf("%lld threads, run folder %s%s\n", static_cast<long long>(threads()), o.out.c_str(),
+  std::printf("%s%lld threads, run folder %s%s\n", ranks > 1 ? str(ranks, " processes of ").c_str() : "", static_cast<long long>(threads()), o.out.c_str(),
               resumed ? str(", resumed after epoch ", trainer.epoch()).c_str() : "");
   std::fflush(stdout);
 
@@ -181,8 +202,8 @@ inline void train(TrainCommand o) {
     draw_curves(o.out + "/curve.png", read_log(log));
     progress.epoch(r, is_best);
   };
-  const i64 stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs;
   while (trainer.epoch() < stop) trainer.run_epoch(batches_of(train_loader), batches_of(test_loader), observer);
+  if (!processes.empty()) processes[0].barrier();
   if (trainer.epoch() < o.epochs)
     std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()),
                 o.out.c_str());

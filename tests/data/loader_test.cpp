@@ -2,6 +2,7 @@
 // about; and its errors.
 
 #include "ppma/data/loader.hpp"
+#include "ppma/data/shapes.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -202,4 +203,34 @@ TEST_CASE("a loader that is left early ends its workers, and never makes more ah
   const i64 at_the_end = loaded;
   std::this_thread::sleep_for(std::chrono::milliseconds(10));
   CHECK(loaded == at_the_end);
+}
+
+TEST_CASE("processes share every batch, and every sample comes once", "[data]") {
+  for (const bool mixed : {false, true}) {
+    LoaderOptions options{.batch = 6, .drop_last = mixed, .seed = 4, .workers = 0};
+    if (mixed) options.mix = {.mixup = 0.8, .cutmix = 1.0, .smoothing = 0.1};
+    const Dataset set = shapes({.height = 64, .width = 64, .images = 21});
+    Loader whole(set, options);
+    whole.start(2);
+    std::vector<std::vector<float>> want, got(static_cast<std::size_t>(whole.batches()));
+    std::vector<std::vector<double>> want_targets, got_targets(got.size());
+    Batch b;
+    while (whole.next(b)) want.push_back(b.images.to_vector<float>()), want_targets.push_back(b.targets.to_vector<double>());
+    REQUIRE(want.size() == got.size());
+    for (i64 rank = 0; rank < 2; ++rank) {
+      options.rank = rank, options.ranks = 2;
+      Loader part(set, options);
+      part.start(2);
+      for (std::size_t n = 0; part.next(b); ++n) {
+        const auto x = b.images.to_vector<float>();
+        const auto t = b.targets.to_vector<double>();
+        got[n].insert(got[n].end(), x.begin(), x.end());
+        got_targets[n].insert(got_targets[n].end(), t.begin(), t.end());
+      }
+    }
+    CHECK(got == want);
+    CHECK(got_targets == want_targets);
+  }
+  CHECK(says([] { Loader(shapes({.height = 64, .width = 64, .images = 8}), {.batch = 5, .ranks = 2}); },
+             "loader: a batch of 5 cannot be divided equally among 2 processes"));
 }

@@ -44,7 +44,7 @@ struct Toy {
   }
   Tensor forward(const Tensor& x, Context& context) {
     Tensor h = linear(x, first, first_bias);
-    if (normed) h = batch_norm(h, scale, shift, mean, variance, context.training, 0.1, 1e-5);
+    if (normed) h = batch_norm(h, scale, shift, mean, variance, context.training, 0.1, 1e-5, context.among);
     h = gelu(h);
     if (context.training && normed) {
       const Tensor keep = context.drawn(h.device(), [batch = h.dim(0)](Rng& rng) { return drop_path_factors(batch, 0.1, rng, DType::f32); });

@@ -24,12 +24,13 @@
 namespace ppma::inline PPMA_ABI {
 
 struct LoaderOptions {
-  i64 batch = 32;
+  i64 batch = 32;  // of all processes together
   bool shuffle = true;
   bool drop_last = true;  // an incomplete batch at the end is left out
   u64 seed = 0;
   i64 workers = 2;   // threads; 0 makes each batch when it is asked for
   i64 prefetch = 4;  // batches made ahead at most
+  i64 rank = 0, ranks = 1;  // this process gets the rank-th of so many equal parts of every batch
   i64 repeats = 1;   // repeated augmentation (published: 3); an epoch keeps its length and sees fewer images
   Transform transform{};
   Normalization normalization{};
@@ -38,7 +39,7 @@ struct LoaderOptions {
 };
 
 struct Batch {
-  Tensor images;   // f32 (B,3,H,W), normalised
+  Tensor images;   // f32 (B,3,H,W), normalised; undefined where an incomplete batch has nothing for this process
   Tensor targets;  // int64 (B) labels, or f32 (B,K) where the batch was mixed
   i64 epoch = 0, number = 0;
 };
@@ -68,6 +69,10 @@ class Loader {
     check(dataset_.size > 0, "loader: ", dataset_.name, " is empty");
     check(options_.batch > 0 && options_.prefetch > 0 && options_.repeats > 0 && options_.workers >= 0,
           "loader: batch, prefetch and repeats must be at least 1, workers at least 0");
+    check(options_.ranks >= 1 && options_.rank >= 0 && options_.rank < options_.ranks, "loader: part ", options_.rank, " of ",
+          options_.ranks);
+    check(options_.batch % options_.ranks == 0, "loader: a batch of ", options_.batch, " cannot be divided equally among ",
+          options_.ranks, " processes");
     samples_ = static_cast<i64>(epoch_order(dataset_.size, 0, 0, false, options_.repeats).size());
   }
   ~Loader() { stop(); }
@@ -169,7 +174,12 @@ class Loader {
   }
 
   Batch make(i64 number) const {
-    const i64 first = number * options_.batch, B = std::min(options_.batch, samples_ - first);
+    // A whole batch where it is mixed (each sample with its counterpart from the other end), else this process's part, which
+    // of an incomplete batch may be smaller than the others': every sample comes once.
+    const i64 begin = number * options_.batch, all = std::min(options_.batch, samples_ - begin);
+    const i64 low = all * options_.rank / options_.ranks, high = all * (options_.rank + 1) / options_.ranks;
+    const bool whole = options_.mix.on();
+    const i64 first = whole ? begin : begin + low, B = whole ? all : high - low;
     Batch batch;
     batch.epoch = epoch_, batch.number = number;
     batch.targets = Tensor::empty({B}, DType::int64);
@@ -184,7 +194,20 @@ class Loader {
     if (options_.mix.on())
       batch.targets = mix_batch(batch.images, batch.targets, dataset_.classes(), options_.mix,
                                 Rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number), 0x313));
+    if (whole && options_.ranks > 1) {
+      batch.images = rows(batch.images, low, high);
+      batch.targets = rows(batch.targets, low, high);
+    }
     return batch;
+  }
+
+  static Tensor rows(const Tensor& x, i64 low, i64 high) {
+    Shape shape{high - low};
+    for (int axis = 1; axis < x.rank(); ++axis) shape.push_back(x.dim(axis));
+    const i64 bytes = x.bytes() / x.dim(0);
+    Tensor part = Tensor::empty(shape, x.dtype());
+    copy_bytes(part.raw(), Device::cpu, static_cast<const char*>(x.raw()) + low * bytes, Device::cpu, part.bytes());
+    return part;
   }
 
   // Sample `index` becomes row b.

@@ -228,10 +228,11 @@ struct BatchNormFactors {
   A rate, unbiased, eps;  // how far running statistics move; n / (n - 1)
   const A* w;
   A *running_mean, *running_var, *mean, *rstd, *scale;  // rstd: the biased variance on entry, if training
+  const A* total = nullptr;                             // n, where other processes have a part of the batch
   PPMA_HD void operator()(i64 c) const {
     if (training) {
       running_mean[c] += rate * (mean[c] - running_mean[c]);
-      running_var[c] += rate * (rstd[c] * unbiased - running_var[c]);
+      running_var[c] += rate * (rstd[c] * (total ? *total / (*total - 1) : unbiased) - running_var[c]);
     } else {
       mean[c] = running_mean[c];
       rstd[c] = running_var[c];
@@ -250,14 +251,44 @@ struct BatchNormBack {
   A n;
   const A *w, *rstd, *db;
   A *dw, *a, *k, *shift;  // a, k, shift: null where dx is not wanted
+  const A* total = nullptr;  // n, where other processes have a part of the batch
   PPMA_HD void operator()(i64 c) const {
     const A s = rstd[c];
     dw[c] *= s;
     if (a == nullptr) return;
     a[c] = s * w[c];
-    k[c] = training ? -s * w[c] * s * dw[c] / n : A(0);
-    shift[c] = training ? -s * w[c] * db[c] / n : A(0);
+    const A count = total ? *total : n;
+    k[c] = training ? -s * w[c] * s * dw[c] / count : A(0);
+    shift[c] = training ? -s * w[c] * db[c] / count : A(0);
   }
+};
+
+/// Statistics of a batch that lies in `parts` processes, from those of the parts: (parts, 2 cols + 1), mean, biased variance,
+/// number of rows. Joined in their order as in column_statistics.
+template <class A>
+struct JoinParts {
+  i64 parts, cols;
+  const A* all;
+  A *mean, *var, *total;
+  PPMA_HD void operator()(i64 c) const {
+    double count = 0, m = 0, squares = 0;
+    for (i64 r = 0; r < parts; ++r) {
+      const A* const part = all + r * (2 * cols + 1);
+      const double n = static_cast<double>(part[2 * cols]), gap = static_cast<double>(part[c]) - m;
+      squares += static_cast<double>(part[cols + c]) * n + gap * gap * count * n / (count + n);
+      m += gap * n / (count + n);
+      count += n;
+    }
+    mean[c] = static_cast<A>(m), var[c] = static_cast<A>(squares / count);
+    if (c == 0) *total = static_cast<A>(count);
+  }
+};
+
+template <class A>
+struct PutNumber {
+  A value;
+  A* to;
+  PPMA_HD void operator()(i64) const { *to = value; }
 };
 
 struct CountUp {

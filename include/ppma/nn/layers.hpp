@@ -110,7 +110,7 @@ struct BatchNorm {
       return x;
     }
     if (ctx.training) count_up(num_batches_tracked);
-    return batch_norm(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps);
+    return batch_norm(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps, ctx.among);
   }
   template <class V>
   void fields(V& v) {

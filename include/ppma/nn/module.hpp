@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "ppma/core/random.hpp"
+#include "ppma/parallel/communicator.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -89,9 +90,19 @@ struct Context {
   HostInputs* host_inputs = nullptr;  // of a step that is captured and replayed
   bool checkpoint_blocks = false;     // keep only the inputs of the backbone's blocks; backward computes them again
   Draws* draws = nullptr;             // of a part that will be, or is being, computed again
+  const Communicator* among = nullptr;  // processes that have equal parts of the batch: batch norm is over all of them
 
   /// make(rng) on a device: every number that a layer draws on the host passes here.
-  Tensor drawn(Device device, const HostInputs::Make& make) {
+  /// Of a batch in several processes each has its own part of what one process would draw for the whole.
+  Tensor drawn(Device device, const HostInputs::Make& make_one) {
+    const HostInputs::Make make = among == nullptr ? make_one : [make_one, rank = among->rank, size = among->size](Rng& r) {
+      Tensor mine;
+      for (i64 i = 0; i < size; ++i) {
+        const Tensor part = make_one(r);
+        if (i == rank) mine = part;
+      }
+      return mine;
+    };
     const auto draw = [&] { return host_inputs ? host_inputs->get(make, rng, device) : make(rng).to(device); };
     return draws ? draws->get(draw) : draw();
   }

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -53,6 +54,12 @@ namespace detail {
 inline bool& recording() {
   thread_local bool on = true;
   return on;
+}
+
+// Who hears of leaves in a backward() of this thread.
+inline const std::function<void(const GradInfo*)>*& leaf_watch() {
+  thread_local const std::function<void(const GradInfo*)>* watch = nullptr;
+  return watch;
 }
 
 inline u64 next_number() {
@@ -98,6 +105,22 @@ class NoGrad {
 
  private:
   bool before_;
+};
+
+/// While one is alive, a backward() of this thread calls `done` for each leaf when nothing more will be added to its
+/// gradient. Leaves that a checkpoint computes again are not told of; where there is one, none is.
+class LeafWatch {
+ public:
+  explicit LeafWatch(std::function<void(const GradInfo* leaf)> done) : done_(std::move(done)), before_(detail::leaf_watch()) {
+    detail::leaf_watch() = &done_;
+  }
+  ~LeafWatch() { detail::leaf_watch() = before_; }
+  LeafWatch(const LeafWatch&) = delete;
+  LeafWatch& operator=(const LeafWatch&) = delete;
+
+ private:
+  std::function<void(const GradInfo*)> done_;
+  const std::function<void(const GradInfo*)>* before_;
 };
 
 inline bool grad_enabled() { return detail::recording(); }
@@ -204,6 +227,21 @@ inline void Tensor::backward(const Tensor& upstream) const {
   std::sort(order.begin(), order.end(),
             [](const GradInfo* a, const GradInfo* b) { return a->made_by->number > b->made_by->number; });
 
+  // How many operations have yet to add to each leaf, if somebody wants to know.
+  const auto* watch = detail::leaf_watch();
+  std::unordered_map<const GradInfo*, i64> uses;
+  for (const GradInfo* info : order) {
+    if (watch != nullptr && std::string_view(info->made_by->op) == "checkpoint") watch = nullptr;
+    if (watch == nullptr) break;
+    for (const auto& input : info->made_by->inputs)
+      if (input && !input->made_by) ++uses[input.get()];
+  }
+  const auto used = [&](const Node& node) {
+    if (watch == nullptr) return;
+    for (const auto& input : node.inputs)
+      if (input && !input->made_by && --uses[input.get()] == 0) (*watch)(input.get());
+  };
+
   const Tensor seed = upstream.defined() ? upstream : Tensor::ones(shape_, dtype_, device());
   const auto give = [&gradient](GradInfo* to, const Tensor& g, const char* op) {
     if (to->made_by) return detail::accumulate(gradient[to], g, op);
@@ -218,7 +256,10 @@ inline void Tensor::backward(const Tensor& upstream) const {
   for (GradInfo* info : order) {
     Node& node = *info->made_by;
     auto pending = gradient.find(info);
-    if (pending == gradient.end()) continue;  // no gradient flows here
+    if (pending == gradient.end()) {  // no gradient flows here
+      used(node);
+      continue;
+    }
     const Tensor dy = std::move(pending->second);
     gradient.erase(pending);
     check(static_cast<bool>(node.backward), "backward: ", node.op,
@@ -238,6 +279,7 @@ inline void Tensor::backward(const Tensor& upstream) const {
       g = detail::sum_to(g, input->shape, node.op);
       give(input, g, node.op);
     }
+    used(node);
   }
 }
 

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -25,6 +26,7 @@
 #include "ppma/optim/clip.hpp"
 #include "ppma/optim/ema.hpp"
 #include "ppma/optim/schedule.hpp"
+#include "ppma/parallel/gradients.hpp"
 #include "ppma/train/log.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -57,6 +59,10 @@ struct TrainOptions {
   bool ema_warm = true;         // short runs: see Ema
   i64 evaluate_every = 1;       // epochs; the last one always is
   u64 seed = 0;
+  /// Of a network that several processes train: two communicators (parallel/tcp.hpp), for the steps and for gradients.
+  /// Sources then give each process its part of every batch (LoaderOptions::rank), equal parts in training. One without
+  /// processes stays empty.
+  std::vector<Communicator> processes{};
 };
 
 /// Where batches come from: a Loader, or two functions.
@@ -85,20 +91,28 @@ struct Observer {
   std::function<void(const EpochRecord&, bool is_best)> on_epoch{};  // after every epoch
 };
 
-/// Mean cross entropy and accuracy of model.forward(images), without recording gradients. Labels must be int64.
+/// Mean cross entropy and accuracy of model.forward(images), without recording gradients. Labels must be int64. With `among`
+/// over the parts of all processes.
 template <class Model>
 Evaluation evaluate(Model& model, const BatchSource& source, const std::function<void(i64, i64)>& on_batch = {},
-                    const Placement& at = {}) {
+                    const Placement& at = {}, const Communicator* among = nullptr) {
   const NoGrad not_recorded;
   Accuracy accuracy;
   double loss = 0;
   Batch batch;
   source.start(0);
   for (i64 n = 1; source.next(batch); ++n) {
+    if (!batch.images.defined()) continue;
     const Tensor logits = model.forward(at(batch.images)).to(Device::cpu);  // (B, classes)
     loss += cross_entropy(logits, batch.targets).item() * static_cast<double>(logits.dim(0));
     accuracy.add(logits, batch.targets);
     if (on_batch) on_batch(n, source.batches);
+  }
+  if (among != nullptr) {
+    const std::vector<double> all = among->sums({loss, static_cast<double>(accuracy.images), static_cast<double>(accuracy.top1),
+                                                 static_cast<double>(accuracy.top5)});
+    loss = all[0];
+    accuracy.images = static_cast<i64>(all[1]), accuracy.top1 = static_cast<i64>(all[2]), accuracy.top5 = static_cast<i64>(all[3]);
   }
   check(accuracy.images > 0, "evaluate: the test set is empty");
   return {loss / static_cast<double>(accuracy.images), accuracy.acc1(), accuracy.acc5(), accuracy.images};
@@ -114,6 +128,13 @@ class Trainer {
         optimizer_(parameters_of(model, no_decay_rules(options.weight_decay)), options.adamw) {
     check(options.epochs > 0 && options.accumulate > 0 && options.evaluate_every > 0,
           "training: epochs, accumulate and evaluate_every must be positive");
+    if (!options.processes.empty()) {
+      check(options.processes.size() == 2, "training: ", options.processes.size(), " communicators; two are needed");
+      for (auto& entry : state_) among()->broadcast(entry.second, 0);
+      std::vector<Tensor> parameters;
+      for (const Parameter& p : optimizer_.parameters()) parameters.push_back(p.tensor);
+      gradients_ = std::make_unique<GradientAverage>(options.processes[1], std::move(parameters));
+    }
     if (options.ema_decay > 0) ema_.emplace(state_, options.ema_decay, options.ema_warm);
   }
 
@@ -136,10 +157,10 @@ class Trainer {
     EpochRecord record = train_epoch(train, observer);
     const bool evaluated = (epoch_ + 1) % options_.evaluate_every == 0 || epoch_ + 1 == options_.epochs;
     if (evaluated) {
-      record.test = evaluate(model_, test, observer.on_evaluation, options_.at);
+      record.test = evaluate(model_, test, observer.on_evaluation, options_.at, among());
       if (ema_) {
         const Ema::InUse averaged(*ema_);
-        record.test_ema = evaluate(model_, test, observer.on_evaluation, options_.at);
+        record.test_ema = evaluate(model_, test, observer.on_evaluation, options_.at, among());
       }
     }
     const bool is_best = evaluated && record.best_acc1() > best_acc1_;
@@ -204,18 +225,33 @@ class Trainer {
       const double position =
           static_cast<double>(epoch_) + static_cast<double>(number) / static_cast<double>(source.batches);
       const double rate = options_.rate_per_epoch ? schedule.published_epoch(epoch_) : schedule.at(position);
+      check(batch.images.defined(), "training: batch ", number, " has no part for this process; leave an incomplete batch out");
       Context context{true, Rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number), drop_path_stream)};
+      context.among = among();
       const Tensor logits = model_.forward(options_.at(batch.images), context);  // (B, classes)
       const bool soft = batch.targets.dtype() != DType::int64;      // mixed: smoothed when it was mixed
       const Tensor loss = cross_entropy(logits, batch.targets.to(options_.at.device), {soft ? 0.0 : options_.label_smoothing});
-      const double value = loss.item();
+      double value = loss.item(), rows = static_cast<double>(logits.dim(0));
+      if (among() != nullptr) {  // of all processes: so all stop where one has no finite loss
+        const std::vector<double> all = among()->sums({value * rows, rows});
+        check(all[1] == rows * static_cast<double>(among()->size), "training: the processes have unequal parts of batch ", number,
+              ", ", rows, " of ", all[1], " samples here; leave an incomplete batch out");
+        value = all[0] / all[1], rows = all[1];
+      }
       check(std::isfinite(value), "training: the loss is ", value, " in epoch ", epoch_, ", batch ", number,
             "; lower the learning rate or clip the gradients");
-      loss.backward();
-      loss_sum += value * static_cast<double>(logits.dim(0));
-      images += logits.dim(0);
       ++number, ++pending;
-      if (pending == options_.accumulate || number == source.batches) {
+      const bool step = pending == options_.accumulate || number == source.batches;
+      if (gradients_ && step) {
+        const LeafWatch sending = gradients_->during_backward();
+        loss.backward();
+      } else {
+        loss.backward();
+      }
+      loss_sum += value * rows;
+      images += static_cast<i64>(rows);
+      if (step) {
+        if (gradients_) gradients_->finish();
         const double mean = 1 / static_cast<double>(pending);
         norm = options_.clip > 0 ? gradient_norm(optimizer_.parameters()) * mean : 0;
         check(std::isfinite(norm), "training: the gradient is not finite in epoch ", epoch_, ", batch ", number - 1,
@@ -238,6 +274,8 @@ class Trainer {
     return record;
   }
 
+  const Communicator* among() const { return options_.processes.empty() ? nullptr : options_.processes.data(); }
+
   static constexpr u64 drop_path_stream = 1;
 
   static void add(TensorMap& all, const std::string& prefix, const TensorMap& more) {
@@ -255,6 +293,7 @@ class Trainer {
   TensorMap state_;  // parameters and buffers, in the published order
   AdamW optimizer_;
   std::optional<Ema> ema_;
+  std::unique_ptr<GradientAverage> gradients_;  // where there are other processes
   i64 epoch_ = 0;
   double best_acc1_ = -1;
 };

@@ -1,0 +1,194 @@
+#pragma once
+// GradientAverage: the mean over processes of the gradients of a network, sent while backward still computes.
+//
+//   GradientAverage average(communicator, parameters);
+//   { const auto sending = average.during_backward(); loss.backward(); }
+//   average.finish();                      // every parameter's grad() is the mean
+//
+// Parameters are gathered in buckets from the last to the first, the order in which backward completes them. A bucket is
+// sent when its gradients are complete and the buckets before it were sent: so all processes send in the same order.
+
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "ppma/kernels/map.hpp"
+#include "ppma/parallel/communicator.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace kernels {
+struct Times {
+  double factor;
+  template <class V>
+  PPMA_HD V operator()(V x) const {
+    return x * constant<V>(factor);
+  }
+};
+}  // namespace kernels
+
+class GradientAverage {
+ public:
+  /// The communicator must be used by nobody else. Its sums are made by a thread of this object, unless it has join.
+  GradientAverage(Communicator among, std::vector<Tensor> parameters, i64 bucket_bytes = i64{4} << 20)
+      : among_(std::move(among)), parameters_(std::move(parameters)) {
+    for (std::size_t i = parameters_.size(); i-- > 0;) {
+      const Tensor& p = parameters_[i];
+      if (buckets_.empty() || buckets_.back().bytes >= bucket_bytes || buckets_.back().flat_dtype != p.dtype() ||
+          buckets_.back().device != p.device())
+        buckets_.push_back({{}, p.dtype(), p.device()});
+      Bucket& b = buckets_.back();
+      b.members.push_back(i);
+      b.bytes += p.bytes(), b.elements += p.numel();
+      bucket_of_[p.info().get()] = buckets_.size() - 1;
+    }
+    reset();
+    if (!among_.join) thread_ = std::thread([this] { work(); });
+  }
+  GradientAverage(const GradientAverage&) = delete;
+  GradientAverage& operator=(const GradientAverage&) = delete;
+  ~GradientAverage() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    if (thread_.joinable()) {
+      if (sent_ > done_) among_.abort();  // an error is on its way up: the others must not wait either
+      changed_.notify_all();
+      thread_.join();
+    }
+  }
+
+  /// While it lives, a backward() of this thread sends each bucket as soon as it is complete.
+  LeafWatch during_backward() {
+    return LeafWatch([this](const GradInfo* leaf) {
+      const auto it = bucket_of_.find(leaf);
+      if (it == bucket_of_.end()) return;
+      --buckets_[it->second].waiting;
+      while (sent_ < buckets_.size() && buckets_[sent_].waiting == 0) send();
+    });
+  }
+
+  /// Sends what is left, waits, and puts the means into the parameters. A gradient that nobody has stays undefined.
+  void finish() {
+    while (sent_ < buckets_.size()) send();
+    if (among_.join) {
+      among_.join();
+    } else {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return done_ == buckets_.size() || error_; });
+      if (error_) std::rethrow_exception(error_);
+    }
+    for (Bucket& b : buckets_) put_back(b);
+    reset();
+  }
+
+  /// How many buckets were sent before finish() in the last step: the overlap.
+  i64 sent_early() const { return early_; }
+  i64 buckets() const { return static_cast<i64>(buckets_.size()); }
+
+ private:
+  struct Bucket {
+    std::vector<std::size_t> members;
+    DType flat_dtype;
+    Device device;
+    i64 bytes = 0, elements = 0;
+    std::size_t waiting = 0;  // members whose gradient is not complete
+    Tensor flat{};            // (elements + members): the gradients, and how many processes have each
+  };
+
+  void send() {
+    Bucket& b = buckets_[sent_];
+    if (b.waiting == 0) ++early_now_;
+    const i64 item = size_of(b.flat_dtype);
+    std::vector<double> has;
+    b.flat = Tensor::zeros({b.elements + static_cast<i64>(b.members.size())}, b.flat_dtype, b.device);
+    char* to = static_cast<char*>(b.flat.raw());
+    for (const std::size_t i : b.members) {
+      const Tensor g = parameters_[i].grad();
+      has.push_back(g.defined() ? 1 : 0);
+      if (g.defined()) copy_bytes(to, b.device, g.raw(), b.device, g.bytes());
+      to += parameters_[i].numel() * item;
+    }
+    Tensor flags = Tensor::empty({static_cast<i64>(has.size())}, b.flat_dtype);
+    flags.copy_from(Tensor::from(has, flags.shape()));
+    copy_bytes(to, b.device, flags.raw(), Device::cpu, flags.bytes());
+    if (among_.join) {
+      ++sent_;
+      return among_.all_reduce_sum(b.flat);
+    }
+    const std::lock_guard lock(mutex_);
+    ++sent_;
+    changed_.notify_all();
+  }
+
+  void put_back(Bucket& b) {
+    const i64 item = size_of(b.flat_dtype);
+    const char* from = static_cast<const char*>(std::as_const(b.flat).raw());
+    Tensor flags = Tensor::empty({static_cast<i64>(b.members.size())}, b.flat_dtype);
+    copy_bytes(flags.raw(), Device::cpu, from + b.elements * item, b.device, flags.bytes());
+    const std::vector<double> has = flags.to_vector<double>();
+    visit(b.device, b.flat_dtype, "average", [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::map(on, b.elements, std::as_const(b.flat).template data<T>(), b.flat.data<T>(),
+                   kernels::Times{1.0 / static_cast<double>(among_.size)});
+    });
+    for (std::size_t m = 0; m < b.members.size(); ++m) {
+      Tensor& p = parameters_[b.members[m]];
+      if (has[m] > 0) {
+        Tensor g = p.grad();
+        if (!g.defined()) g = Tensor::empty(p.shape(), p.dtype(), p.device());
+        copy_bytes(g.raw(), b.device, from, b.device, g.bytes());
+        p.set_grad(g);
+      }
+      from += p.numel() * item;
+    }
+    b.flat = Tensor();
+  }
+
+  void reset() {
+    const std::lock_guard lock(mutex_);
+    early_ = std::exchange(early_now_, 0);
+    sent_ = done_ = 0;
+    for (Bucket& b : buckets_) b.waiting = b.members.size();
+  }
+
+  void work() {
+    set_threads(1);
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [this] { return stopping_ || (done_ < sent_ && !error_); });
+      if (stopping_) return;
+      Bucket& b = buckets_[done_];
+      lock.unlock();
+      std::exception_ptr error;
+      try {
+        among_.all_reduce_sum(b.flat);
+      } catch (...) {
+        error = std::current_exception();
+      }
+      lock.lock();
+      if (error) error_ = error;
+      else ++done_;
+      changed_.notify_all();
+    }
+  }
+
+  Communicator among_;
+  std::vector<Tensor> parameters_;
+  std::vector<Bucket> buckets_;
+  std::unordered_map<const GradInfo*, std::size_t> bucket_of_;
+  i64 early_ = 0, early_now_ = 0;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::size_t sent_ = 0, done_ = 0;
+  bool stopping_ = false;
+  std::exception_ptr error_;
+  std::thread thread_;
+};
+
+}  // namespace ppma::inline PPMA_ABI
