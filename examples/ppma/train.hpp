@@ -15,6 +15,7 @@
 #include "data.hpp"
 #include "detect.hpp"
 #include "ppma/io/image.hpp"
+#include "ppma/parallel/nccl.hpp"
 #include "ppma/parallel/tcp.hpp"
 #include "ppma/vis/curve.hpp"
 #include "progress.hpp"
@@ -91,6 +92,9 @@ inline std::vector<Communicator> other_processes(const std::optional<Launch>& la
   if (!launch || launch->size == 1) return {};
 #if PPMA_CUDA
   if (device == Device::cuda) cuda::require(cudaSetDevice(static_cast<int>(launch->local_rank)), "a GPU for each process");
+#if PPMA_NCCL
+  if (device == Device::cuda) return connect_nccl(*launch);
+#endif
 #endif
   return connect_tcp(*launch, 2);
 }

@@ -105,6 +105,7 @@
 #include "ppma/parallel/communicator.hpp"
 #include "ppma/parallel/gradients.hpp"
 #include "ppma/parallel/launch.hpp"
+#include "ppma/parallel/nccl.hpp"
 #include "ppma/parallel/socket.hpp"
 #include "ppma/parallel/tcp.hpp"
 #include "ppma/train/log.hpp"

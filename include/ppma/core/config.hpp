@@ -18,6 +18,11 @@
 #define PPMA_HD
 #endif
 
+// NCCL, for networks that several GPUs train (parallel/nccl.hpp): CMake's PPMA_NCCL.
+#ifndef PPMA_NCCL
+#define PPMA_NCCL 0
+#endif
+
 // True in the pass of nvcc that makes device code.
 #if defined(__CUDA_ARCH__)
 #define PPMA_ON_DEVICE 1
