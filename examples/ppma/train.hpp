@@ -315,6 +315,9 @@ inline void add_train(CLI::App& app) {
               "--resume continues with the run's own options; leave out ", name);
       }
     if (!o->resume.empty()) o->task = Json::parse(read_text(o->resume + "/train.json")).value("task", o->task);
+    const std::optional<Launch> launch = launch_from_environment();
+    check(o->task == "classify" || !launch || launch->size == 1, "train: --task ", o->task,
+          " runs in one process; without a launcher (WORLD_SIZE) it can be trained");
     if (o->task == "segment") return train_segment(segment_command(*c, *o, *detect, *segment));
     if (o->task == "detect") return train_detect(detect_command(*c, *o, *detect));
     train(*o);
