@@ -1,0 +1,76 @@
+#pragma once
+// What the training loops of detection and segmentation share: a network's tensors, AdamW over those that are trained,
+// where the run is, and all of it in one file.
+
+#include <map>
+#include <string>
+
+#include "ppma/io/safetensors.hpp"
+#include "ppma/nn/module.hpp"
+#include "ppma/optim/adamw.hpp"
+#include "ppma/optim/clip.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+template <class Model>
+class TrainingState {
+ public:
+  i64 epoch = 0, iteration = 0;  // that come next
+
+  /// Names with `norm` are not decayed; frozen parameters are left out.
+  TrainingState(Model& model, double weight_decay, const AdamWOptions& adamw, u64 seed)
+      : model_(model), seed_(seed), tensors_(as_tensors(state_dict(model))), optimizer_(trained(model, weight_decay), adamw) {}
+
+  const TensorMap& tensors() const { return tensors_; }
+
+  /// One step of the optimiser, gradients scaled to a norm of `clip` at most (0: as they are).
+  void step(double rate, double clip) {
+    const double norm = clip > 0 ? gradient_norm(optimizer_.parameters()) : 0;
+    optimizer_.step(rate, clip_factor(norm, clip));
+    optimizer_.zero_grad();
+    ++iteration;
+  }
+
+  /// All that resume() needs, written aside and renamed.
+  void save(const std::string& path, std::map<std::string, std::string> metadata) const {
+    TensorMap all;
+    for (const auto& entry : tensors_) all.emplace_back("model." + entry.first, entry.second);
+    for (const auto& entry : optimizer_.state()) all.emplace_back("optimizer." + entry.first, entry.second);
+    metadata["epoch"] = std::to_string(epoch), metadata["iteration"] = std::to_string(iteration);
+    metadata["seed"] = std::to_string(seed_);
+    write_safetensors(path, all, metadata);
+  }
+  /// Continues where save() was called. Errors: another network, another seed.
+  void resume(const std::string& path) {
+    const Safetensors file = read_safetensors(path);
+    const auto number = [&](const char* key) {
+      const auto it = file.metadata.find(key);
+      check(it != file.metadata.end(), path, ": has no ", key, "; it is not a training checkpoint");
+      return it->second;
+    };
+    check(std::stoull(number("seed")) == seed_, path, ": was trained with seed ", number("seed"), ", not ", seed_);
+    TensorMap weights, moments;
+    for (const auto& [name, tensor] : file.tensors) {
+      if (name.starts_with("model.")) weights.emplace_back(name.substr(6), tensor);
+      if (name.starts_with("optimizer.")) moments.emplace_back(name.substr(10), tensor);
+    }
+    load_state_dict(model_, weights);
+    optimizer_.load_state(moments);
+    epoch = std::stoll(number("epoch")), iteration = std::stoll(number("iteration"));
+  }
+
+ private:
+  static std::vector<Parameter> trained(Model& model, double decay) {
+    TensorMap named;
+    for (const Field& f : named_parameters(model))
+      if (f.tensor.requires_grad()) named.emplace_back(f.name, f.tensor);
+    return parameters_with_rules(named, {{"*norm*", Shape::max_rank, 0.0}, {"*", Shape::max_rank, decay}});
+  }
+
+  Model& model_;
+  u64 seed_;
+  TensorMap tensors_;
+  AdamW optimizer_;
+};
+
+}  // namespace ppma::inline PPMA_ABI
