@@ -103,7 +103,8 @@ Evaluation evaluate(Model& model, const BatchSource& source, const std::function
   source.start(0);
   for (i64 n = 1; source.next(batch); ++n) {
     if (!batch.images.defined()) continue;
-    const Tensor logits = model.forward(at(batch.images)).to(Device::cpu);  // (B, classes)
+    const Tensor scores = model.forward(at(batch.images));                               // (B, classes)
+    const Tensor logits = cast(scores, accumulator_dtype(scores.dtype())).to(Device::cpu);  // bf16 is not computed there
     loss += cross_entropy(logits, batch.targets).item() * static_cast<double>(logits.dim(0));
     accuracy.add(logits, batch.targets);
     if (on_batch) on_batch(n, source.batches);
