@@ -7,6 +7,7 @@
 
 #include "common.hpp"
 #include "ppma/train/replay.hpp"
+#include "ppma/train/transfer.hpp"
 
 namespace tool {
 
@@ -61,6 +62,7 @@ inline void bench(const BenchOptions& o) {
   if (o.train) optimizer.emplace(parameters_of(model, no_decay_rules(0.05)));
   u64 steps = 0;
   HostInputs drawn;
+  Upload upload(at.device);
   Tensor result;  // stays: a captured step writes there
   Replay step(
       [&] {
@@ -78,7 +80,11 @@ inline void bench(const BenchOptions& o) {
       },
       at.device, o.graph);
   const auto once = [&] {
-    if (o.train) drawn.refill(Rng(2, 0, steps++)), optimizer->set_rate(1e-4);
+    if (o.train) {
+      drawn.refill(Rng(2, 0, steps++), [&](Tensor& to, const Tensor& from) { upload.add(to, from); });
+      upload.send();
+      optimizer->set_rate(1e-4);
+    }
     step();
   };
   reset_peak_memory(at.device);  // before the step is captured: a replay takes its memory all at once

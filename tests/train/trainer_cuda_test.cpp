@@ -64,4 +64,23 @@ TEST_CASE("a run on the GPU is saved, and continues bit for bit", "[cuda][train]
   std::filesystem::remove(path);
 }
 
+TEST_CASE("a smaller last batch has a step of its own, and clipped steps follow the CPU", "[cuda][train]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  const auto run = [&](Device device) {
+    TrainOptions options = placed(device, DType::f32, 3);
+    options.clip = 0.05;
+    Toy model;
+    to(model, device);
+    Trainer<Toy> trainer(model, options);
+    std::vector<double> seen;
+    trainer.run(toy_batches(5), toy_batches(16), {.on_batch = [&](const StepReport& r) {
+      seen.push_back(r.loss), seen.push_back(r.gradient_norm), seen.push_back(static_cast<double>(r.images));
+    }});
+    return seen;
+  };
+  const auto want = run(Device::cpu), got = run(Device::cuda);
+  REQUIRE(got.size() == want.size());
+  for (std::size_t i = 0; i < want.size(); ++i) CHECK(got[i] == Approx(want[i]).epsilon(1e-4));
+}
+
 #endif

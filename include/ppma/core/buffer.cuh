@@ -6,6 +6,8 @@
 
 #include <map>
 #include <mutex>
+#include <set>
+#include <vector>
 
 #include "ppma/core/cuda.cuh"
 
@@ -34,6 +36,7 @@ class CudaPool {
       p = device_take(bytes);
     }
     size_[p] = bytes;
+    if (capturing_ != nullptr) capturing_->push_back(p), reserved_.insert(p);
     stats_.live_bytes += bytes;
     if (stats_.live_bytes > stats_.peak_bytes) stats_.peak_bytes = stats_.live_bytes;
     return p;
@@ -46,7 +49,8 @@ class CudaPool {
     size_.erase(it);
     stats_.live_bytes -= bytes;
     stats_.cached_bytes += bytes;
-    free_.emplace(bytes, p);
+    if (capturing_ == nullptr && reserved_.count(p) != 0) idle_.emplace(p, bytes);
+    else free_.emplace(bytes, p);
   }
 
   MemoryStats stats() {
@@ -61,10 +65,31 @@ class CudaPool {
     const std::lock_guard<std::mutex> lock(mutex_);
     release_all();
   }
-  /// While a captured graph is alive its kernels write into blocks that look free: nothing is handed back to the driver.
-  void hold(int graphs) {
+
+  /// Blocks that a captured graph uses: its kernels write there at each launch, so nobody else may have them while it lives.
+  using Blocks = std::vector<void*>;
+  void begin_capture(Blocks* blocks) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    held_ += graphs;
+    capturing_ = blocks;
+  }
+  void end_capture() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    capturing_ = nullptr;
+    for (auto it = free_.begin(); it != free_.end();) {
+      if (reserved_.count(it->second) == 0) {
+        ++it;
+        continue;
+      }
+      idle_.emplace(it->second, it->first);
+      it = free_.erase(it);
+    }
+  }
+  void release(const Blocks& blocks) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (void* p : blocks) {
+      reserved_.erase(p);
+      if (const auto it = idle_.find(p); it != idle_.end()) free_.emplace(it->second, p), idle_.erase(it);
+    }
   }
 
  private:
@@ -90,18 +115,19 @@ class CudaPool {
   }
 
   void release_all() {
-    if (held_ > 0 || free_.empty()) return;
+    if (free_.empty()) return;
     cudaStreamSynchronize(cuda::stream());
-    for (const auto& [bytes, p] : free_) cudaFree(p);
+    for (const auto& [bytes, p] : free_) cudaFree(p), stats_.cached_bytes -= bytes;
     free_.clear();
-    stats_.cached_bytes = 0;
   }
 
   std::mutex mutex_;
   std::multimap<i64, void*> free_;
   std::map<void*, i64> size_;
+  std::set<void*> reserved_;       // taken while a graph was captured that is alive
+  std::map<void*, i64> idle_;      // those of them that no tensor has now
+  Blocks* capturing_ = nullptr;
   MemoryStats stats_;
-  int held_ = 0;
 };
 
 inline void* cuda_take(i64 bytes) { return CudaPool::get().take(bytes); }

@@ -4,7 +4,7 @@
 // Capturing runs the host code of a step while its kernels are only written down; launching runs them all without the
 // host: PPMA-T's thousand launches cost a few microseconds instead of milliseconds. The kernels read and write the
 // addresses that they were captured with, so inputs are copied into the tensors of the captured step, and its outputs
-// are held.
+// are held. The memory in between stays the graph's own until it is destroyed.
 
 #include "ppma/core/buffer.cuh"
 
@@ -24,12 +24,15 @@ class Graph {
     reset();
     cudaStream_t s = stream();
     require(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal), "begin of a capture");
+    auto& pool = ppma::detail::CudaPool::get();
+    pool.begin_capture(&blocks_);
     std::string failure;
     try {
       step();
     } catch (const Error& e) {
       failure = e.what();
     }
+    pool.end_capture();
     cudaGraph_t graph = nullptr;
     const cudaError_t ended = cudaStreamEndCapture(s, &graph);
     cudaGetLastError();
@@ -42,9 +45,8 @@ class Graph {
     if (graph != nullptr) cudaGraphDestroy(graph);
     cudaGetLastError();
     reason_ = failure;
-    if (executable_ == nullptr) return false;
-    ppma::detail::CudaPool::get().hold(1);
-    return true;
+    if (executable_ == nullptr) give_back();
+    return executable_ != nullptr;
   }
   bool captured() const { return executable_ != nullptr; }
   /// Why the last capture failed; empty if it did not.
@@ -57,10 +59,15 @@ class Graph {
     cudaStreamSynchronize(stream());
     cudaGraphExecDestroy(executable_);
     executable_ = nullptr;
-    ppma::detail::CudaPool::get().hold(-1);
+    give_back();
+  }
+  void give_back() {
+    ppma::detail::CudaPool::get().release(blocks_);
+    blocks_.clear();
   }
 
   cudaGraphExec_t executable_ = nullptr;
+  ppma::detail::CudaPool::Blocks blocks_;
   std::string reason_;
 };
 

@@ -48,7 +48,12 @@ class HostInputs {
   }
   /// New draws into the same tensors, from the first on.
   void refill(Rng rng) {
-    for (Input& in : inputs_) in.tensor.copy_from(in.make(rng));
+    refill(rng, [](Tensor& to, const Tensor& drawn) { to.copy_from(drawn); });
+  }
+  /// The same with put(tensor, draw on the CPU), which may send them later and together.
+  template <class Put>
+  void refill(Rng rng, Put&& put) {
+    for (Input& in : inputs_) put(in.tensor, in.make(rng));
     next_ = 0;
   }
 

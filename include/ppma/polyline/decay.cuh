@@ -60,13 +60,17 @@ __global__ void __launch_bounds__(256) log_decay_forward(DecayPlace d, const T* 
   const i64 plane = static_cast<i64>(d.all) * d.heads;
   for (int base = static_cast<int>(blockIdx.x) * d.slots * at_once; base < d.all; base += static_cast<int>(gridDim.x) * d.slots * at_once) {
     const int first = base + at / d.packs;
-    A z[decay_results] = {};
+    RawElements<T, V> raw[at_once];
 #pragma unroll
     for (int u = 0; u < at_once; ++u) {
       const int token = first + u * d.slots;
-      if (!works || token >= d.all) continue;
+      raw[u] = works && token < d.all ? *reinterpret_cast<const RawElements<T, V>*>(x + (token * d.packs + pack) * V) : RawElements<T, V>{};
+    }
+    A z[decay_results] = {};
+#pragma unroll
+    for (int u = 0; u < at_once; ++u) {
       A v[V];
-      load_pack<V>(x + (token * d.packs + pack) * V, v);
+      load_pack<V>(reinterpret_cast<const T*>(&raw[u]), v);
 #pragma unroll
       for (int i = 0; i < V; ++i)
 #pragma unroll
@@ -95,7 +99,7 @@ __global__ void __launch_bounds__(256, 2)
   for (int r = 0; r < rows; ++r)
 #pragma unroll
     for (int i = 0; i < V; ++i) weight[r][i] = w[r * d.width + j * V + i];
-  const A a = ::exp(a_log[head]);
+  const A a = ::exp(a_log[head]), inverse = A(1) / a;
   const i64 plane = static_cast<i64>(d.all) * d.heads;
   for (int base = static_cast<int>(blockIdx.x) * d.slots * at_once; base < d.all; base += static_cast<int>(gridDim.x) * d.slots * at_once) {
     const int first = base + at / d.packs;
@@ -114,7 +118,7 @@ __global__ void __launch_bounds__(256, 2)
       // ln decay = -A softplus(z):  dz = -A sigmoid(z) u, and sigmoid(z) = 1 - e^-softplus
       const i64 line = n % rows * plane + d.log_at(token, head);
       const A log = y[line], u = dy[line];
-      dz[k] = a * ::expm1(log / a) * u;
+      dz[k] = a * ::expm1(log * inverse) * u;
       db += dz[k], da += u * log;
     }
 #pragma unroll

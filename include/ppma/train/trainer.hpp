@@ -28,6 +28,8 @@
 #include "ppma/optim/schedule.hpp"
 #include "ppma/parallel/gradients.hpp"
 #include "ppma/train/log.hpp"
+#include "ppma/train/replay.hpp"
+#include "ppma/train/transfer.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -37,11 +39,8 @@ struct Placement {
   DType dtype = DType::f32;  // of activations; parameters are in its accumulator's
 
   Tensor operator()(const Tensor& images) const {
-    if (images.dtype() == dtype && images.device() == device) return images;
-    Tensor there = Tensor::empty(images.shape(), dtype, device);
-    if (images.dtype() == dtype) there.copy_from(images);
-    else there.copy_from(cast(images.to(device), dtype));
-    return there;
+    const Tensor there = images.to(device);
+    return there.dtype() == dtype ? there : cast(there, dtype);
   }
 };
 
@@ -119,6 +118,54 @@ Evaluation evaluate(Model& model, const BatchSource& source, const std::function
   return {loss / static_cast<double>(accuracy.images), accuracy.acc1(), accuracy.acc5(), accuracy.images};
 }
 
+namespace detail {
+
+/// A training step on the GPU for batches of one shape: inputs go to tensors that stay, and the step is replayed as a graph.
+template <class Model>
+class ReplayedStep {
+ public:
+  ReplayedStep(Model& model, AdamW& optimizer, const TrainOptions& options, const Batch& like)
+      : images_(Tensor::empty(like.images.shape(), like.images.dtype(), options.at.device)),
+        targets_(Tensor::empty(like.targets.shape(), like.targets.dtype(), options.at.device)),
+        optimizer_(optimizer),
+        step_(
+            [this, &model, &options] {
+              Context context{true, rng_};
+              context.host_inputs = &drawn_;
+              const bool soft = targets_.dtype() != DType::int64;  // mixed: smoothed when it was mixed
+              const Tensor loss = cross_entropy(model.forward(options.at(images_), context), targets_, {soft ? 0.0 : options.label_smoothing});
+              loss.backward();
+              loss_ = cast(loss.detach(), accumulator_dtype(loss.dtype()));
+              norm_ = options.clip > 0 ? gradient_norm_on_device(optimizer_.parameters()) : Tensor();
+              optimizer_.update(norm_, options.clip);
+              optimizer_.zero_grad();
+            },
+            options.at.device) {}
+
+  bool takes(const Batch& b) const {
+    return b.images.shape() == images_.shape() && b.targets.shape() == targets_.shape() && b.targets.dtype() == targets_.dtype();
+  }
+  void operator()(const Batch& batch, const Rng& rng, double rate, Upload& upload) {
+    upload.add(images_, batch.images), upload.add(targets_, batch.targets);
+    rng_ = rng;
+    drawn_.refill(rng, [&](Tensor& to, const Tensor& from) { upload.add(to, from); });
+    upload.send();
+    optimizer_.set_rate(rate);
+    step_();
+  }
+  /// Scalars on the GPU: the loss, and the norm of the gradients where they are clipped.
+  std::vector<Tensor> results() const { return norm_.defined() ? std::vector<Tensor>{loss_, norm_} : std::vector<Tensor>{loss_}; }
+
+ private:
+  Tensor images_, targets_, loss_, norm_;
+  AdamW& optimizer_;
+  Rng rng_;
+  HostInputs drawn_;
+  Replay step_;
+};
+
+}  // namespace detail
+
 template <class Model>
 class Trainer {
  public:
@@ -138,6 +185,8 @@ class Trainer {
     }
     if (options.ema_decay > 0) ema_.emplace(state_, options.ema_decay, options.ema_warm);
   }
+  Trainer(const Trainer&) = delete;  // replayed steps refer to its optimiser
+  Trainer& operator=(const Trainer&) = delete;
 
   /// The epoch that comes next, and the best accuracy so far (percent; -1 before the first evaluation).
   i64 epoch() const { return epoch_; }
@@ -214,65 +263,115 @@ class Trainer {
   }
 
  private:
+  // What an epoch adds up.
+  struct Progress {
+    i64 images = 0, number = 0, steps = 0;
+    double loss_sum = 0, rate_sum = 0, norm = 0;
+  };
+  // A step that the GPU may still be computing.
+  struct Underway {
+    i64 rows;
+    double rate;
+  };
+
   EpochRecord train_epoch(const BatchSource& source, const Observer& observer) {
     check(source.batches > 0, "training: the training set has no full batch");
-    WarmupCosine schedule = options_.schedule;
-    double loss_sum = 0, rate_sum = 0, norm = 0;
-    i64 images = 0, number = 0, pending = 0, steps = 0;
+    Progress done;
+    i64 number = 0, pending = 0;
     Batch batch;
     optimizer_.zero_grad();
     source.start(epoch_);
+    // On one GPU the host is a step ahead: it makes and sends the next batch, and hears of the loss, while a step runs.
+    const bool ahead = options_.at.device == Device::cuda && options_.accumulate == 1 && among() == nullptr;
+    std::optional<Underway> underway;
     while (source.next(batch)) {
       const double position =
           static_cast<double>(epoch_) + static_cast<double>(number) / static_cast<double>(source.batches);
-      const double rate = options_.rate_per_epoch ? schedule.published_epoch(epoch_) : schedule.at(position);
+      const double rate = options_.rate_per_epoch ? options_.schedule.published_epoch(epoch_) : options_.schedule.at(position);
       check(batch.images.defined(), "training: batch ", number, " has no part for this process; leave an incomplete batch out");
-      Context context{true, Rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number), drop_path_stream)};
-      context.among = among();
-      const Tensor logits = model_.forward(options_.at(batch.images), context);  // (B, classes)
-      const bool soft = batch.targets.dtype() != DType::int64;      // mixed: smoothed when it was mixed
-      const Tensor loss = cross_entropy(logits, batch.targets.to(options_.at.device), {soft ? 0.0 : options_.label_smoothing});
-      double value = loss.item(), rows = static_cast<double>(logits.dim(0));
-      if (among() != nullptr) {  // of all processes: so all stop where one has no finite loss
-        const std::vector<double> all = among()->sums({value * rows, rows});
-        check(all[1] == rows * static_cast<double>(among()->size), "training: the processes have unequal parts of batch ", number,
-              ", ", rows, " of ", all[1], " samples here; leave an incomplete batch out");
-        value = all[0] / all[1], rows = all[1];
-      }
-      check(std::isfinite(value), "training: the loss is ", value, " in epoch ", epoch_, ", batch ", number,
-            "; lower the learning rate or clip the gradients");
-      ++number, ++pending;
-      const bool step = pending == options_.accumulate || number == source.batches;
-      if (gradients_ && step) {
-        const LeafWatch sending = gradients_->during_backward();
-        loss.backward();
-      } else {
-        loss.backward();
-      }
-      loss_sum += value * rows;
-      images += static_cast<i64>(rows);
-      if (step) {
-        if (gradients_) gradients_->finish();
-        const double mean = 1 / static_cast<double>(pending);
-        norm = options_.clip > 0 ? gradient_norm(optimizer_.parameters()) * mean : 0;
-        check(std::isfinite(norm), "training: the gradient is not finite in epoch ", epoch_, ", batch ", number - 1,
-              "; lower the learning rate");
-        optimizer_.step(rate, mean * clip_factor(norm, options_.clip));
-        optimizer_.zero_grad();
+      const Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number), drop_path_stream);
+      ++number;
+      if (ahead) {
+        detail::ReplayedStep<Model>& step = replayed(batch);
+        step(batch, rng, rate, *upload_);
         if (ema_) ema_->update();
-        rate_sum += rate;
-        ++steps, pending = 0;
+        readback_->ask(step.results());
+        if (underway) finish(*underway, source, observer, done);
+        underway = Underway{batch.images.dim(0), rate};
+      } else {
+        take_step(batch, rng, rate, number == source.batches, pending, source, observer, done);
       }
-      if (observer.on_batch)
-        observer.on_batch({epoch_, number, source.batches, images, loss_sum / static_cast<double>(images), rate, norm});
     }
+    if (underway) finish(*underway, source, observer, done);
     check(number == source.batches, "training: the source gave ", number, " batches instead of ", source.batches);
     EpochRecord record;
     record.epoch = epoch_;
     for (const Parameter& p : optimizer_.parameters()) record.n_parameters += p.tensor.numel();
-    record.train_lr = rate_sum / static_cast<double>(steps);
-    record.train_loss = loss_sum / static_cast<double>(images);
+    record.train_lr = done.rate_sum / static_cast<double>(done.steps);
+    record.train_loss = done.loss_sum / static_cast<double>(done.images);
     return record;
+  }
+
+  // One batch; with `accumulate` every so many batches make a step of the optimiser.
+  void take_step(const Batch& batch, const Rng& rng, double rate, bool last, i64& pending, const BatchSource& source, const Observer& observer, Progress& done) {
+    Context context{true, rng};
+    context.among = among();
+    const Tensor logits = model_.forward(options_.at(batch.images), context);  // (B, classes)
+    const bool soft = batch.targets.dtype() != DType::int64;                   // mixed: smoothed when it was mixed
+    const Tensor loss = cross_entropy(logits, batch.targets.to(options_.at.device), {soft ? 0.0 : options_.label_smoothing});
+    double value = loss.item(), rows = static_cast<double>(logits.dim(0));
+    if (among() != nullptr) {  // of all processes: so all stop where one has no finite loss
+      const std::vector<double> all = among()->sums({value * rows, rows});
+      check(all[1] == rows * static_cast<double>(among()->size), "training: the processes have unequal parts of batch ", done.number,
+            ", ", rows, " of ", all[1], " samples here; leave an incomplete batch out");
+      value = all[0] / all[1], rows = all[1];
+    }
+    check_finite("loss", value, done.number);
+    ++pending;
+    const bool step = pending == options_.accumulate || last;
+    if (gradients_ && step) {
+      const LeafWatch sending = gradients_->during_backward();
+      loss.backward();
+    } else {
+      loss.backward();
+    }
+    if (step) {
+      if (gradients_) gradients_->finish();
+      const double mean = 1 / static_cast<double>(pending);
+      done.norm = options_.clip > 0 ? gradient_norm(optimizer_.parameters()) * mean : 0;
+      check_finite("gradient's norm", done.norm, done.number);
+      optimizer_.step(rate, mean * clip_factor(done.norm, options_.clip));
+      optimizer_.zero_grad();
+      if (ema_) ema_->update();
+      pending = 0;
+    }
+    count(value, static_cast<i64>(rows), rate, step, source, observer, done);
+  }
+
+  // Hears of the oldest step underway.
+  void finish(const Underway& step, const BatchSource& source, const Observer& observer, Progress& done) {
+    const std::vector<double> results = readback_->take();
+    check_finite("loss", results[0], done.number);
+    if (results.size() > 1) check_finite("gradient's norm", done.norm = results[1], done.number);
+    count(results[0], step.rows, step.rate, true, source, observer, done);
+  }
+  void check_finite(const char* what, double value, i64 number) const {
+    check(std::isfinite(value), "training: the ", what, " is ", value, " in epoch ", epoch_, ", batch ", number,
+          "; lower the learning rate or clip the gradients");
+  }
+  void count(double loss, i64 rows, double rate, bool step, const BatchSource& source, const Observer& observer, Progress& done) {
+    ++done.number, done.images += rows, done.loss_sum += loss * static_cast<double>(rows);
+    if (step) ++done.steps, done.rate_sum += rate;
+    if (observer.on_batch)
+      observer.on_batch({epoch_, done.number, source.batches, done.images, done.loss_sum / static_cast<double>(done.images), rate, done.norm});
+  }
+
+  // The step for batches of this shape: one, or two where the last batch of an epoch is smaller.
+  detail::ReplayedStep<Model>& replayed(const Batch& batch) {
+    if (!upload_) upload_.emplace(options_.at.device), readback_.emplace(options_.at.device);
+    for (auto& step : steps_)
+      if (step->takes(batch)) return *step;
+    return *steps_.emplace_back(std::make_unique<detail::ReplayedStep<Model>>(model_, optimizer_, options_, batch));
   }
 
   const Communicator* among() const { return options_.processes.empty() ? nullptr : options_.processes.data(); }
@@ -295,6 +394,9 @@ class Trainer {
   AdamW optimizer_;
   std::optional<Ema> ema_;
   std::unique_ptr<GradientAverage> gradients_;  // where there are other processes
+  std::vector<std::unique_ptr<detail::ReplayedStep<Model>>> steps_;  // on one GPU
+  std::optional<Upload> upload_;
+  std::optional<Readback> readback_;
   i64 epoch_ = 0;
   double best_acc1_ = -1;
 };

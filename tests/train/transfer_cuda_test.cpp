@@ -1,0 +1,56 @@
+// What goes to the GPU and comes back beside the kernels, and the memory of captured steps.
+
+#include "ppma/core/config.hpp"
+
+#if PPMA_CUDA
+
+#include "catch.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/train/replay.hpp"
+#include "ppma/train/transfer.hpp"
+
+using namespace ppma;
+
+TEST_CASE("uploads arrive whole and in order, readbacks belong to their step", "[cuda][train]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Upload upload(Device::cuda);
+  Readback readback(Device::cuda);
+  // 100 tensors of odd sizes: more than a table holds; they grow from step to step, so the staging memory does too.
+  std::vector<Tensor> there;
+  for (int step = 0; step < 6; ++step) {
+    Rng rng(static_cast<u64>(step));
+    std::vector<Tensor> here;
+    there.clear();
+    for (i64 i = 0; i < 100; ++i) {
+      here.push_back(Tensor::randn({i * (step + 1) + 1}, rng));
+      there.push_back(Tensor::empty(here.back().shape(), DType::f32, Device::cuda));
+      upload.add(there.back(), here.back());
+      here.back() = here.back().clone();  // the source may go
+    }
+    upload.send();
+    for (std::size_t i = 0; i < here.size(); ++i) REQUIRE(there[i].to_vector<float>() == here[i].to_vector<float>());
+    readback.ask({sum(Tensor::full({10}, step, DType::f32, Device::cuda)), sum(Tensor::full({2}, step, DType::f64, Device::cuda))});
+    if (step > 0) CHECK(readback.take() == std::vector<double>{10.0 * (step - 1), 2.0 * (step - 1)});
+  }
+  Tensor narrow = Tensor::empty({2}, DType::bf16, Device::cuda);
+  CHECK_THROWS_AS(upload.add(narrow, Tensor::zeros({2})), Error);
+  CHECK_THROWS_AS(readback.ask({narrow}), Error);
+}
+
+TEST_CASE("memory that a captured step writes to is nobody else's", "[cuda][train]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  const Tensor x = Tensor::full({1000}, 3, DType::f32, Device::cuda);
+  Tensor y;
+  Replay step([&] { y = add(mul(mul(x, x), x), x); }, Device::cuda);
+  for (int i = 0; i < 3; ++i) step();
+  REQUIRE(step.captured());
+  // Taken after the capture: as many tensors of this size as the step has results, and more.
+  std::vector<Tensor> others;
+  for (int i = 0; i < 8; ++i) others.push_back(Tensor::full({1000}, i, DType::f32, Device::cuda));
+  step();
+  for (int i = 0; i < 8; ++i) CHECK(others[static_cast<std::size_t>(i)].to_vector<float>() == std::vector<float>(1000, static_cast<float>(i)));
+  CHECK(y.to_vector<float>() == std::vector<float>(1000, 30.f));
+}
+
+#endif
