@@ -20,6 +20,8 @@
 #include "ppma/models/ppma.hpp"
 #include "ppma/models/summary.hpp"
 #include "ppma/optim/adamw.hpp"
+#include "ppma/parallel/nccl.hpp"
+#include "ppma/parallel/tcp.hpp"
 #include "ppma/train/trainer.hpp"
 
 namespace tool {
@@ -217,5 +219,17 @@ inline double rounded(double x, double step) { return std::round(x / step) * ste
 using ppma::detail::grouped_digits;  // 1234567 -> "1,234,567"
 
 inline void print_json(const Json& j) { std::printf("%s\n", j.dump().c_str()); }
+
+/// The other processes of a group that torchrun or mpirun started, and a GPU for each of this machine.
+inline std::vector<Communicator> other_processes(const std::optional<Launch>& launch, [[maybe_unused]] Device device) {
+  if (!launch || launch->size == 1) return {};
+#if PPMA_CUDA
+  if (device == Device::cuda) cuda::require(cudaSetDevice(static_cast<int>(launch->local_rank)), "a GPU for each process");
+#if PPMA_NCCL
+  if (device == Device::cuda) return connect_nccl(*launch);
+#endif
+#endif
+  return connect_tcp(*launch, 2);
+}
 
 }  // namespace tool

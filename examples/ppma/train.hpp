@@ -15,8 +15,6 @@
 #include "data.hpp"
 #include "detect.hpp"
 #include "ppma/io/image.hpp"
-#include "ppma/parallel/nccl.hpp"
-#include "ppma/parallel/tcp.hpp"
 #include "ppma/vis/curve.hpp"
 #include "progress.hpp"
 #include "segment.hpp"
@@ -85,18 +83,6 @@ inline void draw_curves(const std::string& path, const std::vector<EpochRecord>&
   sheet.paste(0, 0, above.image());
   sheet.paste(0, above.height(), below.image());
   write_png(path, sheet.image());
-}
-
-/// The other processes of a group that torchrun or mpirun started, and a GPU for each of this machine.
-inline std::vector<Communicator> other_processes(const std::optional<Launch>& launch, [[maybe_unused]] Device device) {
-  if (!launch || launch->size == 1) return {};
-#if PPMA_CUDA
-  if (device == Device::cuda) cuda::require(cudaSetDevice(static_cast<int>(launch->local_rank)), "a GPU for each process");
-#if PPMA_NCCL
-  if (device == Device::cuda) return connect_nccl(*launch);
-#endif
-#endif
-  return connect_tcp(*launch, 2);
 }
 
 inline void train(TrainCommand o) {

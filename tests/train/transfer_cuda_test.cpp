@@ -38,6 +38,28 @@ TEST_CASE("uploads arrive whole and in order, readbacks belong to their step", "
   CHECK_THROWS_AS(readback.ask({narrow}), Error);
 }
 
+TEST_CASE("many copies in a launch, of any size and place", "[cuda][core]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  for (const i64 step : {i64{1}, i64{4}, i64{16}}) {  // bytes that words may have
+    const i64 n = 1 << 16;
+    std::vector<double> expected(static_cast<std::size_t>(n), 0.0);
+    Rng rng(1);
+    Tensor from = Tensor::empty({n}, DType::uint8);
+    for (i64 i = 0; i < n; ++i) from.data<u8>()[i] = static_cast<u8>(rng.below(256));
+    const Tensor there = from.to(Device::cuda);
+    Tensor to = Tensor::zeros({n}, DType::uint8, Device::cuda);
+    std::vector<CopyPiece> pieces;
+    for (i64 at = 0, i = 0; at + (i + 3) * step <= n && i < 150; ++i) {
+      const i64 bytes = (i + 1) * step;
+      pieces.push_back({to.data<u8>() + at, there.data<u8>() + (n - at - bytes) / step * step, bytes});
+      for (i64 b = 0; b < bytes; ++b) expected[static_cast<std::size_t>(at + b)] = from.data<u8>()[(n - at - bytes) / step * step + b];
+      at += bytes + 2 * step;
+    }
+    copy_many(Device::cuda, pieces);
+    CHECK(to.to_vector<double>() == expected);
+  }
+}
+
 TEST_CASE("memory that a captured step writes to is nobody else's", "[cuda][train]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   const Tensor x = Tensor::full({1000}, 3, DType::f32, Device::cuda);

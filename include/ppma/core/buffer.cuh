@@ -149,6 +149,49 @@ inline void copy_bytes(void* to, Device to_device, const void* from, Device from
   if (to_device == Device::cpu || from_device == Device::cpu) cuda::synchronize();
 }
 
+namespace detail {
+struct CopyTable {
+  static constexpr int room = 64;
+  CopyPiece piece[room];
+};
+// Block (.., n): piece n.
+template <class Word>
+__global__ void __launch_bounds__(256) copy_pieces(CopyTable table) {
+  const CopyPiece piece = table.piece[blockIdx.y];
+  const Word* const from = static_cast<const Word*>(piece.from);
+  Word* const to = static_cast<Word*>(piece.to);
+  const i64 words = piece.bytes / static_cast<i64>(sizeof(Word));
+  for (i64 i = cuda::first(); i < words; i += cuda::stride()) to[i] = from[i];
+}
+}  // namespace detail
+
+inline void copy_many(Device device, const std::vector<CopyPiece>& pieces) {
+  if (device == Device::cpu) {
+    for (const CopyPiece& c : pieces) copy_bytes(c.to, device, c.from, device, c.bytes);
+    return;
+  }
+  for (std::size_t begin = 0; begin < pieces.size(); begin += detail::CopyTable::room) {
+    const std::size_t n = std::min<std::size_t>(detail::CopyTable::room, pieces.size() - begin);
+    detail::CopyTable table{};
+    i64 longest = 0;
+    std::uintptr_t all = 0;  // what is common to all addresses and sizes: how wide a word may be
+    for (std::size_t i = 0; i < n; ++i) {
+      const CopyPiece& c = table.piece[i] = pieces[begin + i];
+      longest = std::max(longest, c.bytes);
+      all |= reinterpret_cast<std::uintptr_t>(c.to) | reinterpret_cast<std::uintptr_t>(c.from) | static_cast<std::uintptr_t>(c.bytes);
+    }
+    const auto run = [&](auto word) {
+      using Word = decltype(word);
+      const dim3 grid(cuda::blocks(longest / static_cast<i64>(sizeof(Word)), 256, 1056), static_cast<unsigned>(n));
+      detail::copy_pieces<Word><<<grid, 256, 0, cuda::stream()>>>(table);
+    };
+    if (all % 16 == 0) run(uint4{});
+    else if (all % 4 == 0) run(0u);
+    else run(static_cast<unsigned char>(0));
+  }
+  cuda::launched("copies");
+}
+
 inline void zero_bytes(void* p, Device device, i64 bytes) {
   if (device == Device::cpu) std::memset(p, 0, static_cast<std::size_t>(bytes));
   else cuda::require(cudaMemsetAsync(p, 0, static_cast<std::size_t>(bytes), cuda::stream()), "zeros");

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "ppma/core/config.hpp"
 #include "ppma/core/device.hpp"
@@ -154,15 +155,27 @@ inline void trim_memory(Device device = Device::cpu) {
   else detail::cuda_trim();
 }
 
+/// Bytes to be copied within one device.
+struct CopyPiece {
+  void* to;
+  const void* from;
+  i64 bytes;
+};
+
 #if PPMA_CUDA
 void copy_bytes(void* to, Device to_device, const void* from, Device from_device, i64 bytes);
 void zero_bytes(void* p, Device device, i64 bytes);
+void copy_many(Device device, const std::vector<CopyPiece>& pieces);
 #else
 /// Copies bytes between any two devices; the host's side can be used when this returns.
 inline void copy_bytes(void* to, Device, const void* from, Device, i64 bytes) {
   if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
 }
 inline void zero_bytes(void* p, Device, i64 bytes) { std::memset(p, 0, static_cast<std::size_t>(bytes)); }
+/// Many copies within one device; on the GPU in a launch for every 64.
+inline void copy_many(Device device, const std::vector<CopyPiece>& pieces) {
+  for (const CopyPiece& c : pieces) copy_bytes(c.to, device, c.from, device, c.bytes);
+}
 #endif
 
 class Buffer {

@@ -99,24 +99,32 @@ class GradientAverage {
     i64 bytes = 0, elements = 0;
     std::size_t waiting = 0;  // members whose gradient is not complete
     Tensor flat{};            // (elements + members): the gradients, and how many processes have each
+    Tensor ones{};            // (members): this process has them all, as nearly always
   };
 
   void send() {
     Bucket& b = buckets_[sent_];
     if (b.waiting == 0) ++early_now_;
-    const i64 item = size_of(b.flat_dtype);
+    const i64 item = size_of(b.flat_dtype), members = static_cast<i64>(b.members.size());
+    if (!b.ones.defined()) b.ones = Tensor::ones({members}, b.flat_dtype, b.device);
+    b.flat = Tensor::empty({b.elements + members}, b.flat_dtype, b.device);
+    std::vector<CopyPiece> copies;
     std::vector<double> has;
-    b.flat = Tensor::zeros({b.elements + static_cast<i64>(b.members.size())}, b.flat_dtype, b.device);
     char* to = static_cast<char*>(b.flat.raw());
     for (const std::size_t i : b.members) {
       const Tensor g = parameters_[i].grad();
       has.push_back(g.defined() ? 1 : 0);
-      if (g.defined()) copy_bytes(to, b.device, g.raw(), b.device, g.bytes());
+      if (g.defined()) copies.push_back({to, g.raw(), g.bytes()});
+      else zero_bytes(to, b.device, parameters_[i].bytes());
       to += parameters_[i].numel() * item;
     }
-    Tensor flags = Tensor::empty({static_cast<i64>(has.size())}, b.flat_dtype);
-    flags.copy_from(Tensor::from(has, flags.shape()));
-    copy_bytes(to, b.device, flags.raw(), Device::cpu, flags.bytes());
+    Tensor flags = b.ones;
+    if (static_cast<i64>(copies.size()) < members) {
+      flags = Tensor::empty({members}, b.flat_dtype, b.device);
+      flags.copy_from(Tensor::from(has, flags.shape()));
+    }
+    copies.push_back({to, std::as_const(flags).raw(), flags.bytes()});
+    copy_many(b.device, copies);
     if (among_.join) {
       ++sent_;
       return among_.all_reduce_sum(b.flat);
@@ -129,24 +137,30 @@ class GradientAverage {
   void put_back(Bucket& b) {
     const i64 item = size_of(b.flat_dtype);
     const char* from = static_cast<const char*>(std::as_const(b.flat).raw());
-    Tensor flags = Tensor::empty({static_cast<i64>(b.members.size())}, b.flat_dtype);
-    copy_bytes(flags.raw(), Device::cpu, from + b.elements * item, b.device, flags.bytes());
-    const std::vector<double> has = flags.to_vector<double>();
     visit(b.device, b.flat_dtype, "average", [&](auto on, auto t) {
       using T = decltype(t);
       kernels::map(on, b.elements, std::as_const(b.flat).template data<T>(), b.flat.data<T>(),
                    kernels::Times{1.0 / static_cast<double>(among_.size)});
     });
+    std::vector<double> has;  // how many processes have a gradient: asked for only where this one has none
+    for (const std::size_t i : b.members)
+      if (has.empty() && !parameters_[i].grad().defined()) {
+        Tensor flags = Tensor::empty(b.ones.shape(), b.flat_dtype);
+        copy_bytes(flags.raw(), Device::cpu, from + b.elements * item, b.device, flags.bytes());
+        has = flags.to_vector<double>();
+      }
+    std::vector<CopyPiece> copies;
     for (std::size_t m = 0; m < b.members.size(); ++m) {
       Tensor& p = parameters_[b.members[m]];
-      if (has[m] > 0) {
+      if (has.empty() || has[m] > 0) {
         Tensor g = p.grad();
         if (!g.defined()) g = Tensor::empty(p.shape(), p.dtype(), p.device());
-        copy_bytes(g.raw(), b.device, from, b.device, g.bytes());
+        copies.push_back({g.raw(), from, g.bytes()});
         p.set_grad(g);
       }
       from += p.numel() * item;
     }
+    copy_many(b.device, copies);
     b.flat = Tensor();
   }
 

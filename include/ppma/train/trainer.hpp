@@ -120,27 +120,37 @@ Evaluation evaluate(Model& model, const BatchSource& source, const std::function
 
 namespace detail {
 
-/// A training step on the GPU for batches of one shape: inputs go to tensors that stay, and the step is replayed as a graph.
+/// A training step on the GPU for batches of one shape: inputs go to tensors that stay, and the step is replayed as a graph;
+/// with other processes it is launched kernel by kernel, since gradients leave while backward computes.
 template <class Model>
 class ReplayedStep {
  public:
-  ReplayedStep(Model& model, AdamW& optimizer, const TrainOptions& options, const Batch& like)
+  ReplayedStep(Model& model, AdamW& optimizer, const TrainOptions& options, GradientAverage* gradients, const Batch& like)
       : images_(Tensor::empty(like.images.shape(), like.images.dtype(), options.at.device)),
         targets_(Tensor::empty(like.targets.shape(), like.targets.dtype(), options.at.device)),
         optimizer_(optimizer),
         step_(
-            [this, &model, &options] {
+            [this, &model, &options, gradients] {
+              const Communicator* const among = gradients == nullptr ? nullptr : options.processes.data();
               Context context{true, rng_};
               context.host_inputs = &drawn_;
+              context.among = among;
               const bool soft = targets_.dtype() != DType::int64;  // mixed: smoothed when it was mixed
               const Tensor loss = cross_entropy(model.forward(options.at(images_), context), targets_, {soft ? 0.0 : options.label_smoothing});
-              loss.backward();
+              if (gradients != nullptr) {
+                const LeafWatch sending = gradients->during_backward();
+                loss.backward();
+              } else {
+                loss.backward();
+              }
+              if (gradients != nullptr) gradients->finish();
               loss_ = cast(loss.detach(), accumulator_dtype(loss.dtype()));
+              if (among != nullptr) among->all_reduce_sum(loss_);
               norm_ = options.clip > 0 ? gradient_norm_on_device(optimizer_.parameters()) : Tensor();
               optimizer_.update(norm_, options.clip);
               optimizer_.zero_grad();
             },
-            options.at.device) {}
+            options.at.device, gradients == nullptr) {}
 
   bool takes(const Batch& b) const {
     return b.images.shape() == images_.shape() && b.targets.shape() == targets_.shape() && b.targets.dtype() == targets_.dtype();
@@ -153,7 +163,7 @@ class ReplayedStep {
     optimizer_.set_rate(rate);
     step_();
   }
-  /// Scalars on the GPU: the loss, and the norm of the gradients where they are clipped.
+  /// Scalars on the GPU: the loss (summed over the processes), and the norm of the gradients where they are clipped.
   std::vector<Tensor> results() const { return norm_.defined() ? std::vector<Tensor>{loss_, norm_} : std::vector<Tensor>{loss_}; }
 
  private:
@@ -281,8 +291,9 @@ class Trainer {
     Batch batch;
     optimizer_.zero_grad();
     source.start(epoch_);
-    // On one GPU the host is a step ahead: it makes and sends the next batch, and hears of the loss, while a step runs.
-    const bool ahead = options_.at.device == Device::cuda && options_.accumulate == 1 && among() == nullptr;
+    // On a GPU the host is a step ahead: it makes and sends the next batch, and hears of the loss, while a step runs. With
+    // other processes only where sums do not pass through the host either.
+    const bool ahead = options_.at.device == Device::cuda && options_.accumulate == 1 && (among() == nullptr || options_.processes[1].join);
     std::optional<Underway> underway;
     while (source.next(batch)) {
       const double position =
@@ -321,10 +332,8 @@ class Trainer {
     const Tensor loss = cross_entropy(logits, batch.targets.to(options_.at.device), {soft ? 0.0 : options_.label_smoothing});
     double value = loss.item(), rows = static_cast<double>(logits.dim(0));
     if (among() != nullptr) {  // of all processes: so all stop where one has no finite loss
-      const std::vector<double> all = among()->sums({value * rows, rows});
-      check(all[1] == rows * static_cast<double>(among()->size), "training: the processes have unequal parts of batch ", done.number,
-            ", ", rows, " of ", all[1], " samples here; leave an incomplete batch out");
-      value = all[0] / all[1], rows = all[1];
+      rows = rows_of_all(logits.dim(0), done.number);
+      value = among()->sum(value) / static_cast<double>(among()->size);
     }
     check_finite("loss", value, done.number);
     ++pending;
@@ -348,12 +357,22 @@ class Trainer {
     count(value, static_cast<i64>(rows), rate, step, source, observer, done);
   }
 
+  // The rows of a batch in all processes together, which have as many each.
+  double rows_of_all(i64 here, i64 number) const {
+    const double rows = static_cast<double>(here), all = among()->sum(rows);
+    check(all == rows * static_cast<double>(among()->size), "training: the processes have unequal parts of batch ", number, ", ", here, " of ", all,
+          " samples here; leave an incomplete batch out");
+    return all;
+  }
+
   // Hears of the oldest step underway.
   void finish(const Underway& step, const BatchSource& source, const Observer& observer, Progress& done) {
     const std::vector<double> results = readback_->take();
-    check_finite("loss", results[0], done.number);
+    const i64 processes = among() == nullptr ? 1 : among()->size;
+    const double loss = results[0] / static_cast<double>(processes);
+    check_finite("loss", loss, done.number);
     if (results.size() > 1) check_finite("gradient's norm", done.norm = results[1], done.number);
-    count(results[0], step.rows, step.rate, true, source, observer, done);
+    count(loss, step.rows * processes, step.rate, true, source, observer, done);
   }
   void check_finite(const char* what, double value, i64 number) const {
     check(std::isfinite(value), "training: the ", what, " is ", value, " in epoch ", epoch_, ", batch ", number,
@@ -371,7 +390,8 @@ class Trainer {
     if (!upload_) upload_.emplace(options_.at.device), readback_.emplace(options_.at.device);
     for (auto& step : steps_)
       if (step->takes(batch)) return *step;
-    return *steps_.emplace_back(std::make_unique<detail::ReplayedStep<Model>>(model_, optimizer_, options_, batch));
+    if (among() != nullptr) rows_of_all(batch.images.dim(0), batch.number);
+    return *steps_.emplace_back(std::make_unique<detail::ReplayedStep<Model>>(model_, optimizer_, options_, gradients_.get(), batch));
   }
 
   const Communicator* among() const { return options_.processes.empty() ? nullptr : options_.processes.data(); }
@@ -394,7 +414,7 @@ class Trainer {
   AdamW optimizer_;
   std::optional<Ema> ema_;
   std::unique_ptr<GradientAverage> gradients_;  // where there are other processes
-  std::vector<std::unique_ptr<detail::ReplayedStep<Model>>> steps_;  // on one GPU
+  std::vector<std::unique_ptr<detail::ReplayedStep<Model>>> steps_;  // on a GPU
   std::optional<Upload> upload_;
   std::optional<Readback> readback_;
   i64 epoch_ = 0;

@@ -13,25 +13,6 @@
 
 namespace ppma::inline PPMA_ABI {
 
-#if PPMA_CUDA
-namespace kernels::detail {
-
-struct UploadTable {
-  static constexpr int room = 64;
-  void* to[room];
-  i64 first[room + 1];  // in words of the staging memory
-};
-// Block (.., n): words of entry n to where they belong.
-template <class Word>
-__global__ void __launch_bounds__(256) hand_out(UploadTable table, const Word* staging) {
-  const i64 begin = table.first[blockIdx.y], n = table.first[blockIdx.y + 1] - begin;
-  Word* const to = static_cast<Word*>(table.to[blockIdx.y]);
-  for (i64 i = cuda::first(); i < n; i += cuda::stride()) to[i] = staging[begin + i];
-}
-
-}  // namespace kernels::detail
-#endif
-
 /// Copies of tensors to `device`, sent together:
 ///
 ///   upload.add(images, batch.images);  // the elements are taken at once: the source may change afterwards
@@ -82,19 +63,8 @@ class Upload {
     cuda::require(cudaMemcpyAsync(s.staging, s.host, static_cast<std::size_t>(s.filled), cudaMemcpyHostToDevice, stream_), "upload");
     cuda::require(cudaEventRecord(s.copied, stream_), "upload");
     cuda::require(cudaStreamWaitEvent(cuda::stream(), s.copied, 0), "upload");
-    for (std::size_t begin = 0; begin < waiting_.size(); begin += Table::room) {
-      Table table{};
-      const std::size_t n = std::min<std::size_t>(Table::room, waiting_.size() - begin);
-      i64 longest = 0;
-      for (std::size_t i = 0; i < n; ++i) {
-        const Part& p = waiting_[begin + i];
-        table.to[i] = p.to, table.first[i] = p.first / unit, table.first[i + 1] = (p.first + p.bytes) / unit;
-        longest = std::max(longest, p.bytes / unit);
-      }
-      const dim3 grid(cuda::blocks(longest, 256, 1056), static_cast<unsigned>(n));
-      kernels::detail::hand_out<<<grid, 256, 0, cuda::stream()>>>(table, static_cast<const uint4*>(s.staging));
-    }
-    cuda::launched("upload");
+    for (CopyPiece& c : waiting_) c.from = static_cast<const char*>(s.staging) + reinterpret_cast<std::uintptr_t>(c.from);
+    copy_many(Device::cuda, waiting_);
     cuda::require(cudaEventRecord(s.used, cuda::stream()), "upload");
     waiting_.clear();
     turn_ = 1 - turn_;
@@ -104,26 +74,20 @@ class Upload {
 
  private:
 #if PPMA_CUDA
-  using Table = kernels::detail::UploadTable;
-  static constexpr i64 unit = 16;  // every tensor's memory is a multiple of it
+  static constexpr i64 unit = 16;  // where a tensor begins in the staging memory, and its memory ends, is a multiple of it
   struct Slot {
     char* host = nullptr;  // pinned
     void* staging = nullptr;
     i64 room = 0, filled = 0;
     cudaEvent_t copied = nullptr, used = nullptr;
   };
-  struct Part {
-    void* to;
-    i64 first, bytes;
-  };
-
   void stage(Tensor& to, const Tensor& from) {
     Slot& s = slots_[turn_];
     if (waiting_.empty()) cuda::require(cudaEventSynchronize(s.copied), "upload");  // of two steps before: long done
     const i64 bytes = (from.bytes() + unit - 1) / unit * unit;
     if (s.filled + bytes > s.room) grow(s, s.filled + bytes);
     std::memcpy(s.host + s.filled, from.raw(), static_cast<std::size_t>(from.bytes()));
-    waiting_.push_back({to.raw(), s.filled, bytes});
+    waiting_.push_back({to.raw(), reinterpret_cast<const void*>(static_cast<std::uintptr_t>(s.filled)), bytes});  // where it is in the slot, for now
     s.filled += bytes;
   }
   static void grow(Slot& s, i64 bytes) {
@@ -140,7 +104,7 @@ class Upload {
   cudaStream_t stream_ = nullptr;
   Slot slots_[2];
   int turn_ = 0;
-  std::vector<Part> waiting_;
+  std::vector<CopyPiece> waiting_;
 #endif
 };
 
