@@ -176,6 +176,7 @@ case("matmul/outer axes", torch.matmul, x(2, 1, 2, 3, 2), x(1, 3, 1, 2, 2))
 case("matmul/crossed", torch.matmul, x(3, 1, 2, 4), x(1, 2, 4, 3))
 case("matmul/many rows", torch.matmul, x(2, 3, 4, 5), x(5, 3))
 case("linear", F.linear, x(2, 3, 7), x(5, 7), x(5))
+case("linear/several of one input", lambda a, v, w, b: (F.linear(a, v) + F.linear(a, w, b)) * F.linear(F.layer_norm(a, (7,)), v), x(2, 3, 7), x(5, 7), x(5, 7), x(5))
 case("linear/no bias", F.linear, x(7), x(5, 7))
 
 # ---- norm ----
@@ -194,6 +195,9 @@ case("layer_norm", lambda a, w, b: F.layer_norm(a, (19,), w, b, 1e-3), x(2, 3, 1
 case("layer_norm/narrow", lambda a, w, b: F.layer_norm(a, (3,), w, b, 1e-6), x(5, 3), x(3), x(3))
 case("batch_norm/train", lambda a, w, b: batch_norm(a, w, b, True), x(2, 3, 2, 19), x(19), x(19))
 case("batch_norm/evaluate", lambda a, w, b: batch_norm(a, w, b, False), x(2, 3, 2, 19), x(19), x(19))
+case("batch_norm_gelu", lambda a, w, b: F.gelu(batch_norm(a, w, b, True)), x(2, 3, 2, 19), x(19), x(19))
+case("batch_norm_gelu/evaluate", lambda a, w, b: F.gelu(batch_norm(a, w, b, False)), x(2, 3, 2, 19), x(19), x(19))
+case("batch_norm_gelu_composed", lambda a, w, b: F.gelu(batch_norm(a, w, b, True)), x(2, 3, 2, 19), x(19), x(19))
 case("batch_norm/running mean", lambda a, w, b: batch_norm(a, w, b, True, "mean"), x(5, 3), x(3), x(3))
 case("batch_norm/running var", lambda a, w, b: batch_norm(a, w, b, True, "var"), x(5, 3), x(3), x(3))
 

@@ -108,11 +108,16 @@ __global__ void __launch_bounds__(1024)
   if (threadIdx.y == 0 && c < cols) mean[c] = static_cast<A>(m), var[c] = static_cast<A>(squares / static_cast<double>(rows));
 }
 
-// y = a u + b (x - mean) + c a column; `u` null: y = (x - mean) b + c. Each thread keeps its columns' numbers.
-template <class T, int V>
+// What stands for an activation F where results are rounded to bf16.
+template <class F> struct Narrow { using type = F; };
+template <class T, class F>
+using Activation = std::conditional_t<std::is_same_v<T, bf16>, typename Narrow<F>::type, F>;
+
+// y = a u + b (x - mean) + c a column; `u` null: y = act((x - mean) b + c). Each thread keeps its columns' numbers.
+template <class T, int V, class F>
 __global__ void __launch_bounds__(256)
     columns_affine(i64 rows, i64 cols, i64 per_block, const T* u, const acc_t<T>* a, const T* x, const acc_t<T>* mean,
-                   const acc_t<T>* b, const acc_t<T>* shift, T* y) {
+                   const acc_t<T>* b, const acc_t<T>* shift, T* y, F act) {
   using A = acc_t<T>;
   const i64 c = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   if (c >= cols) return;
@@ -133,31 +138,46 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
       for (int i = 0; i < V; ++i) v[i] += av[i] * uv[i];
     }
+    if constexpr (activates<F>) {
+#pragma unroll
+      for (int i = 0; i < V; ++i) v[i] = act.f(v[i]);
+    }
     store_pack<V>(y + r * cols + c, v);
   }
 }
-template <class T>
+template <class T, class F = NoActivation>
 void affine_of_columns(i64 rows, i64 cols, const T* u, const acc_t<T>* a, const T* x, const acc_t<T>* mean,
-                       const acc_t<T>* b, const acc_t<T>* shift, T* y) {
+                       const acc_t<T>* b, const acc_t<T>* shift, T* y, F act = {}) {
   with_pack<T>(cols, [&](auto v) {
     constexpr int V = decltype(v)::value;
     const ColumnGrid g = column_grid(rows, cols, V, 132 * 32);
-    columns_affine<T, V><<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, u, a, x, mean, b, shift, y);
+    columns_affine<T, V, F><<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, u, a, x, mean, b, shift, y, act);
   });
   cuda::launched("batch_norm");
 }
 
-template <class T>
+template <class T, class F>
 struct BatchNormTerms {
   const T *x, *dy;
   const acc_t<T>* mean;
   i64 cols;
+  const acc_t<T> *scale, *shift;  // with an activation: of what it is applied to
+  T* dz;
+  F act;
   template <int V>
   __device__ void operator()(i64 r, i64 c, acc_t<T> (&sum)[2][V]) const {
     acc_t<T> v[V], g[V], m[V];
     load_pack<V>(x + r * cols + c, v);
     load_pack<V>(dy + r * cols + c, g);
     load_pack<V>(mean + c, m);
+    if constexpr (activates<F>) {
+      acc_t<T> a[V], b[V];
+      load_pack<V>(scale + c, a);
+      load_pack<V>(shift + c, b);
+#pragma unroll
+      for (int i = 0; i < V; ++i) g[i] *= act.df((v[i] - m[i]) * a[i] + b[i]);
+      store_pack<V>(dz + r * cols + c, g);
+    }
 #pragma unroll
     for (int i = 0; i < V; ++i) sum[0][i] += g[i], sum[1][i] += g[i] * (v[i] - m[i]);
   }
@@ -184,19 +204,21 @@ void column_statistics(Cuda, i64 rows, i64 cols, const T* x, acc_t<T>* mean, acc
   cuda::launched("batch_norm");
 }
 
-template <class T>
+template <class T, class F = NoActivation>
 void normalize_columns(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* mean, const acc_t<T>* scale,
-                       const acc_t<T>* shift, T* y) {
-  detail::affine_of_columns<T>(rows, cols, nullptr, nullptr, x, mean, scale, shift, y);
+                       const acc_t<T>* shift, T* y, F = {}) {
+  detail::affine_of_columns<T>(rows, cols, nullptr, nullptr, x, mean, scale, shift, y, detail::Activation<T, F>{});
 }
 
-template <class T>
-void column_gradient_sums(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* mean, const T* dy, acc_t<T>* sum_dy,
-                          acc_t<T>* sum_dyx) {
+template <class T, class F = NoActivation>
+void column_gradient_sums(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* mean, const T* dy, acc_t<T>* sum_dz,
+                          acc_t<T>* sum_dzx, const acc_t<T>* scale = nullptr, const acc_t<T>* shift = nullptr,
+                          T* dz = nullptr, F = {}) {
+  using Act = detail::Activation<T, F>;
   using A = acc_t<T>;
   with_pack<T>(cols, [&](auto v) {
-    detail::sum_columns_of<A, decltype(v)::value, 2>(rows, cols, detail::BatchNormTerms<T>{x, dy, mean, cols},
-                                                     detail::PutTwo<A>{sum_dy, sum_dyx, cols}, "batch_norm");
+    detail::sum_columns_of<A, decltype(v)::value, 2>(rows, cols, detail::BatchNormTerms<T, Act>{x, dy, mean, cols, scale, shift, dz, Act{}},
+                                                     detail::PutTwo<A>{sum_dz, sum_dzx, cols}, "batch_norm");
   });
 }
 

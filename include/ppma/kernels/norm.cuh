@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(256)
 template <class T, int V, int K>
 __global__ void __launch_bounds__(256)
     layer_norm_back_rows(i64 rows, int cols, int width, const T* x, const acc_t<T>* w, const acc_t<T>* mean,
-                         const acc_t<T>* rstd, const T* dy, T* dx, acc_t<T>* partial) {
+                         const acc_t<T>* rstd, const T* dy, T* dx, bool accumulate, acc_t<T>* partial) {
   using A = acc_t<T>;
   __shared__ A shared[256 * V];
   const int lane = static_cast<int>(threadIdx.x) & (width - 1), in_block = 256 / width;
@@ -152,6 +152,12 @@ __global__ void __launch_bounds__(256)
       if (c >= cols) continue;
 #pragma unroll
       for (int i = 0; i < V; ++i) g[k][i] = s * (g[k][i] - sum_g - xhat[k][i] * sum_gx);
+      if (accumulate) {
+        A before[V];
+        load_pack<V>(dx + r * cols + c, before);
+#pragma unroll
+        for (int i = 0; i < V; ++i) g[k][i] += before[i];
+      }
       store_pack<V>(dx + r * cols + c, g[k]);
     }
   }
@@ -176,7 +182,7 @@ __global__ void __launch_bounds__(256)
 template <class T>
 __global__ void __launch_bounds__(256)
     layer_norm_back_wide(i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* mean, const acc_t<T>* rstd,
-                         const T* dy, T* dx) {
+                         const T* dy, T* dx, bool accumulate) {
   using A = acc_t<T>;
   const i64 r = static_cast<i64>(blockIdx.x) * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (r >= rows) return;
@@ -189,8 +195,10 @@ __global__ void __launch_bounds__(256)
   }
   sum_g = sum_lanes(sum_g, 32) / static_cast<A>(cols);
   sum_gx = sum_lanes(sum_gx, 32) / static_cast<A>(cols);
-  for (i64 c = lane; c < cols; c += 32)
-    dx[r * cols + c] = T(s * (static_cast<A>(gr[c]) * w[c] - sum_g - (static_cast<A>(xr[c]) - m) * s * sum_gx));
+  for (i64 c = lane; c < cols; c += 32) {
+    const A d = s * (static_cast<A>(gr[c]) * w[c] - sum_g - (static_cast<A>(xr[c]) - m) * s * sum_gx);
+    dx[r * cols + c] = T(accumulate ? static_cast<A>(dx[r * cols + c]) + d : d);
+  }
 }
 
 // Terms of dw and db, or of batch norm's two sums: sum 0 += dy (x - mean) rstd, sum 1 += dy. Statistics of rows.
@@ -242,7 +250,7 @@ void layer_norm(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w, const a
 
 template <class T>
 void layer_norm_backward(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* mean,
-                         const acc_t<T>* rstd, const T* dy, T* dx, acc_t<T>* dw, acc_t<T>* db) {
+                         const acc_t<T>* rstd, const T* dy, T* dx, bool accumulate, acc_t<T>* dw, acc_t<T>* db) {
   using A = acc_t<T>;
   constexpr int V = pack_width<T>;
   const int width = detail::row_width(cols, V);
@@ -250,7 +258,7 @@ void layer_norm_backward(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w
     const i64 blocks = std::clamp<i64>((rows * width + 1023) / 1024, 1, 528);
     const Workspace<A> partial(blocks * 2 * cols, Device::cuda);
     detail::layer_norm_back_rows<T, V, decltype(k)::value><<<static_cast<unsigned>(blocks), 256, 0, cuda::stream()>>>(
-        rows, static_cast<int>(cols), width, x, w, mean, rstd, dy, dx, partial.data());
+        rows, static_cast<int>(cols), width, x, w, mean, rstd, dy, dx, accumulate, partial.data());
     cuda::launched("layer_norm");
     detail::finish_columns(blocks, 2 * cols, static_cast<const A*>(partial.data()), detail::PutTwo<A>{dw, db, cols}, "layer_norm");
   };
@@ -258,7 +266,7 @@ void layer_norm_backward(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w
   if (cols % V == 0 && cols <= 64 * V) return run(std::integral_constant<int, 2>{});
   if (dx) {
     detail::layer_norm_back_wide<<<static_cast<unsigned>((rows + 7) / 8), 256, 0, cuda::stream()>>>(rows, cols, x, w, mean,
-                                                                                                  rstd, dy, dx);
+                                                                                                  rstd, dy, dx, accumulate);
     cuda::launched("layer_norm");
   }
   with_pack<T>(cols, [&](auto v) {

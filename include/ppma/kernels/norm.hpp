@@ -39,10 +39,10 @@ void layer_norm(Cpu, i64 rows, i64 cols, const T* x, const T* w, const T* b, T e
   });
 }
 
-/// dx (null: not wanted), dw and db from dy and what the forward pass kept.
+/// dx (null: not wanted; `accumulate`: added to what is there), dw and db from dy and what the forward pass kept.
 template <class T>
 void layer_norm_backward(Cpu, i64 rows, i64 cols, const T* x, const T* w, const T* mean, const T* rstd, const T* dy, T* dx,
-                         T* dw, T* db) {
+                         bool accumulate, T* dw, T* db) {
   constexpr i64 block = 128;
   const i64 blocks = (rows + block - 1) / block;
   const Workspace<T> partial(2 * blocks * cols);  // (2, blocks, cols): dw, db of each row block
@@ -82,7 +82,8 @@ void layer_norm_backward(Cpu, i64 rows, i64 cols, const T* x, const T* w, const 
         columns<T>(cols, [=](i64 c, auto lane) {
           using V = decltype(lane);
           const V xhat = (get<V>(xr + c) - m) * s, g = get<V>(gr + c) * get<V>(w + c);
-          put(dxr + c, V(s * (g - g_mean - xhat * gx_mean)));
+          const V d = s * (g - g_mean - xhat * gx_mean);
+          put(dxr + c, accumulate ? V(get<V>(dxr + c) + d) : d);
         });
       }
     }
@@ -149,24 +150,59 @@ void column_statistics(Cpu, i64 rows, i64 cols, const T* x, T* mean, T* var) {
   });
 }
 
-/// y = (x - mean) * scale + shift, one value of each a column.
-template <class T>
-void normalize_columns(Cpu, i64 rows, i64 cols, const T* x, const T* mean, const T* scale, const T* shift, T* y) {
+/// What batch norm's passes apply to its result on their way: nothing, or a function with a slope, f and df.
+struct NoActivation {
+  template <class V> PPMA_HD PPMA_INLINE V f(V z) const { return z; }
+};
+template <class F>
+inline constexpr bool activates = !std::is_same_v<F, NoActivation>;
+
+namespace detail {
+// f of a vector or of one element; nvcc knows no Vec in what runs on the device too.
+template <class T, class F, class V>
+PPMA_INLINE V on_lanes(F f, V v) {
+  if constexpr (std::is_same_v<V, T> || !PPMA_CUDA) {
+    return f(v);
+  } else {
+    V y{};
+    for (i64 i = 0; i < lanes<T>; ++i) y[i] = f(T(v[i]));
+    return y;
+  }
+}
+template <class F>
+struct ValueOf {
+  F function;
+  template <class V> PPMA_HD PPMA_INLINE V operator()(V z) const { return function.f(z); }
+};
+template <class F>
+struct SlopeOf {
+  F function;
+  template <class V> PPMA_HD PPMA_INLINE V operator()(V z) const { return function.df(z); }
+};
+}  // namespace detail
+
+/// y = act((x - mean) * scale + shift), one value of each a column.
+template <class T, class F = NoActivation>
+void normalize_columns(Cpu, i64 rows, i64 cols, const T* x, const T* mean, const T* scale, const T* shift, T* y, F act = {}) {
   parallel_for(rows, std::max<i64>(1, 32768 / cols), [=](i64 begin, i64 end) {
     for (i64 r = begin; r < end; ++r) {
       const T* xr = x + r * cols;
       T* yr = y + r * cols;
       columns<T>(cols, [=](i64 c, auto lane) {
         using V = decltype(lane);
-        put(yr + c, V((get<V>(xr + c) - get<V>(mean + c)) * get<V>(scale + c) + get<V>(shift + c)));
+        const V z = (get<V>(xr + c) - get<V>(mean + c)) * get<V>(scale + c) + get<V>(shift + c);
+        if constexpr (activates<F>) put(yr + c, detail::on_lanes<T>(detail::ValueOf<F>{act}, z));
+        else put(yr + c, z);
       });
     }
   });
 }
 
-/// The two sums over rows that batch norm's backward is made of: sum dy and sum dy (x - mean).
-template <class T>
-void column_gradient_sums(Cpu, i64 rows, i64 cols, const T* x, const T* mean, const T* dy, T* sum_dy, T* sum_dyx) {
+/// The two sums over rows that batch norm's backward is made of: sum dz and sum dz (x - mean), where dz = dy, or with an
+/// activation dy act'((x - mean) * scale + shift), which is kept in dz (may be dy).
+template <class T, class F = NoActivation>
+void column_gradient_sums(Cpu, i64 rows, i64 cols, const T* x, const T* mean, const T* dy, T* sum_dz, T* sum_dzx,
+                          const T* scale = nullptr, const T* shift = nullptr, T* dz = nullptr, F act = {}) {
   const i64 block = detail::norm_block(cols), blocks = (rows + block - 1) / block;
   const Workspace<T> partial(2 * blocks * cols);  // (2, blocks, cols)
   T* const p1 = partial.data();
@@ -180,13 +216,24 @@ void column_gradient_sums(Cpu, i64 rows, i64 cols, const T* x, const T* mean, co
         const V m = get<V>(mean + c);
         V s1a{}, s1b{}, s2a{}, s2b{};
         i64 r = 0;
+        const auto gradient = [=](i64 row) {
+          const i64 at = row * cols + c;
+          if constexpr (activates<F>) {
+            const V z = (get<V>(xk + at) - m) * get<V>(scale + c) + get<V>(shift + c);
+            const V d = get<V>(gk + at) * detail::on_lanes<T>(detail::SlopeOf<F>{act}, z);
+            put(dz + k * block * cols + at, d);
+            return d;
+          } else {
+            return get<V>(gk + at);
+          }
+        };
         for (; r + 2 <= n; r += 2) {
-          const V ga = get<V>(gk + r * cols + c), gb = get<V>(gk + (r + 1) * cols + c);
+          const V ga = gradient(r), gb = gradient(r + 1);
           s1a += ga, s1b += gb;
           s2a += ga * (get<V>(xk + r * cols + c) - m), s2b += gb * (get<V>(xk + (r + 1) * cols + c) - m);
         }
         if (r < n) {
-          const V g = get<V>(gk + r * cols + c);
+          const V g = gradient(r);
           s1a += g, s2a += g * (get<V>(xk + r * cols + c) - m);
         }
         put(p1 + k * cols + c, V(s1a + s1b));
@@ -194,8 +241,8 @@ void column_gradient_sums(Cpu, i64 rows, i64 cols, const T* x, const T* mean, co
       });
     }
   });
-  sum_rows(Cpu{}, blocks, cols, p1, sum_dy);
-  sum_rows(Cpu{}, blocks, cols, p2, sum_dyx);
+  sum_rows(Cpu{}, blocks, cols, p1, sum_dz);
+  sum_rows(Cpu{}, blocks, cols, p2, sum_dzx);
 }
 
 /// dx = a dy + b (x - mean) + c, one a, b, mean, c a column.

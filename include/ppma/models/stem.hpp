@@ -29,8 +29,8 @@ struct Stem {
         x = conv2d_gelu(x, convs[i].weight, convs[i].bias, convs[i].options);
         continue;
       }
-      x = norms[i].forward(convs[i].forward(x), ctx);
-      if (i + 1 < convs.size()) x = gelu(x);
+      x = convs[i].forward(x);
+      x = i + 1 < convs.size() ? norms[i].forward_gelu(x, ctx) : norms[i].forward(x, ctx);
     }
     return x;
   }

@@ -112,6 +112,12 @@ struct BatchNorm {
     if (ctx.training) count_up(num_batches_tracked);
     return batch_norm(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps, ctx.among);
   }
+  /// gelu(forward(x))
+  Tensor forward_gelu(const Tensor& x, const Context& ctx) {
+    if (folded()) return gelu(forward(x, ctx));
+    if (ctx.training) count_up(num_batches_tracked);
+    return batch_norm_gelu(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps, ctx.among);
+  }
   template <class V>
   void fields(V& v) {
     v.parameter("weight", weight), v.parameter("bias", bias);

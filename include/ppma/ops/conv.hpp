@@ -96,8 +96,9 @@ inline Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
   });
 
   const bool need_x = x.requires_grad(), need_w = w.requires_grad(), need_b = b.requires_grad();
-  const Tensor saved_x = need_w ? x.detach() : Tensor(), saved_w = need_x ? taps : Tensor();
-  return record(y, "conv2d", {x, w, b}, [x = saved_x, w = saved_w, x_shape = x.shape(), w_shape = w.shape(), w_dtype = w.dtype(), options, need_x, need_w, need_b](const Tensor& dy) {
+  const Saved saved_x = need_w ? Saved(x) : Saved();
+  const Tensor saved_w = need_x ? taps : Tensor();
+  return record(y, "conv2d", {x, w, b}, [saved_x, w = saved_w, x_shape = x.shape(), w_shape = w.shape(), w_dtype = w.dtype(), options, need_x, need_w, need_b](const Tensor& dy) {
     Tensor dx, dw, db;
     visit(dy.device(), dy.dtype(), "conv2d", [&](auto on, auto t) {
       using T = decltype(t);
@@ -106,10 +107,11 @@ inline Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
         detail::conv_dx(on, x_shape, w_shape, dy.shape(), options, w.data<T>(), dy.data<T>(), dx.data<T>());
       }
       if (need_w) {
+        const Tensor kept = saved_x.get();
         dw = Tensor::empty(w_shape, w_dtype, dy.device());
         const kernels::ConvMap m = detail::conv_map(x_shape, w_shape, dy.shape(), options);
-        if (w_dtype == dy.dtype()) kernels::convolve_dw(on, m, x.data<T>(), dy.data<T>(), dw.data<T>());
-        else kernels::convolve_dw(on, m, x.data<T>(), dy.data<T>(), dw.data<acc_t<T>>());
+        if (w_dtype == dy.dtype()) kernels::convolve_dw(on, m, kept.data<T>(), dy.data<T>(), dw.data<T>());
+        else kernels::convolve_dw(on, m, kept.data<T>(), dy.data<T>(), dw.data<acc_t<T>>());
       }
       if (need_b) {
         db = Tensor::empty({w_shape[0]}, accumulator_dtype(dy.dtype()), dy.device());

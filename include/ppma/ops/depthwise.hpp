@@ -42,8 +42,8 @@ inline Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b
   const bool need_x = x.requires_grad(), need_w = w.requires_grad() || b.requires_grad();
   // Where add is x, its gradient dy is added in the pass that computes dx.
   const bool adds_x = add.defined() && need_x && add.info() == x.info();
-  const Tensor saved_x = need_w ? x.detach() : Tensor();
-  return record(y, "depthwise_conv2d", {x, w, b, add}, [x = saved_x, w = w.detach(), shape, run, need_x, need_w, adds_x](const Tensor& dy) {
+  const Saved saved_x = need_w ? Saved(x) : Saved();
+  return record(y, "depthwise_conv2d", {x, w, b, add}, [saved_x, w = w.detach(), shape, run, need_x, need_w, adds_x](const Tensor& dy) {
     Tensor dx, dw, db;
     // y[p] = sum over o of x[p + o] w[o]:  dx[q] = sum over o of dy[q - o] w[o]
     if (need_x) {
@@ -52,11 +52,12 @@ inline Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b
     }
     // dw[o] = sum over p of dy[p] x[p + o],  db = sum over p of dy[p]
     if (need_w) {
+      const Tensor kept = saved_x.get();
       dw = Tensor::empty(w.shape(), w.dtype(), w.device());
       db = Tensor::empty({shape.c}, w.dtype(), w.device());
       visit(dy.device(), dy.dtype(), "depthwise_conv2d", [&](auto on, auto t) {
         using T = decltype(t);
-        kernels::depthwise_dw(on, shape, x.data<T>(), dy.data<T>(), dw.data<acc_t<T>>(), db.data<acc_t<T>>());
+        kernels::depthwise_dw(on, shape, kept.data<T>(), dy.data<T>(), dw.data<acc_t<T>>(), db.data<acc_t<T>>());
       });
     }
     return Grads{dx, dw, db, adds_x ? Tensor() : dy};

@@ -64,10 +64,10 @@ Tensor elementwise(const char* op, const Tensor& x, const F& function) {
     using T = decltype(t);
     kernels::map(on, x.numel(), x.data<T>(), y.data<T>(), detail::Value<F>{function});
   });
-  const Tensor kept = F::keep == Keep::input ? x.detach() : F::keep == Keep::output ? y.detach() : Tensor();
+  const Saved kept = F::keep == Keep::input ? Saved(x) : F::keep == Keep::output ? Saved(y.detach()) : Saved();
   return record(y, op, {x}, [op, kept, function](const Tensor& dy) {
     Tensor dx = detail::room_for_gradient(dy);
-    const Tensor& s = kept.defined() ? kept : dy;
+    const Tensor s = F::keep == Keep::nothing ? dy : kept.get();
     visit(dy.device(), dy.dtype(), op, [&](auto on, auto t) {
       using T = decltype(t);
       kernels::map(on, dy.shape(), s.shape(), s.data<T>(), dy.shape(), dy.data<T>(), dx.data<T>(),

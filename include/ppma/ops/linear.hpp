@@ -40,14 +40,17 @@ inline Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
   });
 
   const bool need_x = x.requires_grad(), need_w = w.requires_grad(), need_b = b.requires_grad();
-  const Tensor saved_x = need_w ? x.detach() : Tensor(), saved_w = need_x ? factor : Tensor();
-  return record(y, "linear", {x, w, b}, [x = saved_x, w = saved_w, x_shape = x.shape(), w_dtype = w.dtype(), rows, in, out, need_x, need_w, need_b](const Tensor& dy) {
+  const Saved saved_x = need_w ? Saved(x) : Saved();
+  const Tensor saved_w = need_x ? factor : Tensor();
+  return record(y, "linear", {x, w, b}, [saved_x, w = saved_w, x_shape = x.shape(), w_dtype = w.dtype(), rows, in, out, need_x, need_w, need_b](const Tensor& dy) {
     Tensor dx, dw, db;
     visit(dy.device(), dy.dtype(), "linear", [&](auto on, auto t) {
       using T = decltype(t);
       kernels::Gemm<T> g;
       if (need_x) {  // y = x w^T:  dx = dy w
-        dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
+        dx = gradient_so_far(0);  // of several products of one x each adds its part
+        g.accumulate = dx.defined();
+        if (!dx.defined()) dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
         g.m = rows, g.n = in, g.k = out;
         g.a = dy.data<T>(), g.lda = out;
         g.b = w.data<T>(), g.ldb = in;
@@ -55,7 +58,10 @@ inline Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
         kernels::gemm(on, g);
       }
       // y = x w^T:  dw = dy^T x
-      if (need_w) dw = detail::weight_gradient(on, rows, out, in, dy.data<T>(), x.data<T>(), {out, in}, w_dtype);
+      if (need_w) {
+        const Tensor kept = saved_x.get();
+        dw = detail::weight_gradient(on, rows, out, in, dy.data<T>(), kept.data<T>(), {out, in}, w_dtype);
+      }
       if (need_b) {  // y = ... + b:  db = sum of dy over rows
         db = Tensor::empty({out}, accumulator_dtype(dy.dtype()), dy.device());
         kernels::column_sums(on, rows, out, dy.data<T>(), db.data<acc_t<T>>());

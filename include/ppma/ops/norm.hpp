@@ -8,8 +8,21 @@
 #include <cmath>
 
 #include "ppma/kernels/norm.hpp"
+#include "ppma/ops/activation.hpp"
 #include "ppma/parallel/communicator.hpp"
 #include "ppma/tensor/autograd.hpp"
+
+#if PPMA_CUDA
+#include "ppma/kernels/fast_gelu.cuh"
+namespace ppma::inline PPMA_ABI::kernels::detail {
+template <> struct Narrow<functions::Gelu> {
+  struct type {
+    __device__ __forceinline__ float f(float z) const { return FastGelu::value(z); }
+    __device__ __forceinline__ float df(float z) const { return FastGelu::slope(z); }
+  };
+};
+}  // namespace ppma::inline PPMA_ABI::kernels::detail
+#endif
 
 namespace ppma::inline PPMA_ABI {
 
@@ -28,7 +41,7 @@ inline void check_affine(const char* op, const Tensor& x, const Tensor& w, const
 }  // namespace detail
 
 /// Layer norm over the last axis: x (..., C), w (C), b (C) -> (..., C). Differentiable in all three. Keeps x and two
-/// numbers a row for backward.
+/// numbers a row for backward; operations that need its result there make it from x again.
 inline Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps = 1e-5) {
   detail::check_affine("layer_norm", x, w, b);
   const i64 cols = x.dim(-1), rows = x.numel() / cols;
@@ -44,46 +57,59 @@ inline Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, doub
                         mean.defined() ? mean.data<A>() : nullptr, mean.defined() ? rstd.data<A>() : nullptr);
   });
   const bool need_x = x.requires_grad();
-  return record(y, "layer_norm", {x, w, b}, [x = x.detach(), w = w.detach(), mean, rstd, rows, cols, need_x](const Tensor& dy) {
+  const Saved saved_x(x);
+  y = record(y, "layer_norm", {x, w, b}, [saved_x, w = w.detach(), mean, rstd, rows, cols, need_x](const Tensor& dy) {
+    const Tensor kept = saved_x.get();
     Tensor dx, dw = Tensor::empty(w.shape(), w.dtype(), w.device()), db = Tensor::empty(w.shape(), w.dtype(), w.device());
-    if (need_x) dx = Tensor::empty(x.shape(), x.dtype(), x.device());
-    visit(x.device(), x.dtype(), "layer_norm", [&](auto on, auto t) {
+    if (need_x) dx = gradient_so_far(0);
+    const bool accumulate = dx.defined();
+    if (need_x && !accumulate) dx = Tensor::empty(kept.shape(), kept.dtype(), kept.device());
+    visit(kept.device(), kept.dtype(), "layer_norm", [&](auto on, auto t) {
       using T = decltype(t);
       using A = acc_t<T>;
-      kernels::layer_norm_backward(on, rows, cols, x.data<T>(), w.data<A>(), mean.data<A>(), rstd.data<A>(), dy.data<T>(),
-                                   need_x ? dx.data<T>() : nullptr, dw.data<A>(), db.data<A>());
+      kernels::layer_norm_backward(on, rows, cols, kept.data<T>(), w.data<A>(), mean.data<A>(), rstd.data<A>(), dy.data<T>(),
+                                   need_x ? dx.data<T>() : nullptr, accumulate, dw.data<A>(), db.data<A>());
     });
     return Grads{dx, dw, db};
   });
+  if (!saved_x.kept()) return y;  // one step from what is kept, not a chain of them
+  return made_again(y, [x = x.detach(), w = w.detach(), b = b.detach(), rows, cols, eps] {
+    Tensor again = Tensor::empty(x.shape(), x.dtype(), x.device());
+    visit(x.device(), x.dtype(), "layer_norm", [&](auto on, auto t) {
+      using T = decltype(t);
+      using A = acc_t<T>;
+      A* const unkept = nullptr;
+      kernels::layer_norm(on, rows, cols, x.data<T>(), w.data<A>(), b.data<A>(), static_cast<A>(eps), again.data<T>(), unkept, unkept);
+    });
+    return again;
+  });
 }
 
-/// Batch norm over all axes but the last: x (..., C), w (C), b (C) -> (..., C). Differentiable in all three.
-/// Training normalises with the batch's biased variance and moves the running statistics (C), in place, by `momentum`
-/// towards the batch's mean and unbiased variance. Evaluation normalises with the running statistics.
-/// With `among`, training takes the statistics of all processes' batches together, forward and backward: one sum of two
-/// numbers a channel each way. Gradients of w and b are those of this process's part.
-/// Errors: shapes or dtypes that do not fit; training on a single value per channel (its variance is unknown).
-inline Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
-                         bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr) {
-  detail::check_affine("batch_norm", x, w, b);
+namespace detail {
+
+// act(batch norm of x), in the passes of the norm.
+template <class F>
+Tensor batch_norm_with(const char* op, F act, const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean,
+                       Tensor& running_var, bool training, double momentum, double eps, const Communicator* among) {
+  check_affine(op, x, w, b);
   check(running_mean.defined() && running_var.defined() && running_mean.shape() == w.shape() &&
             running_var.shape() == w.shape(),
-        "batch_norm: running_mean ", running_mean.shape(), " and running_var ", running_var.shape(), " must both be (",
+        op, ": running_mean ", running_mean.shape(), " and running_var ", running_var.shape(), " must both be (",
         x.dim(-1), ")");
-  check(running_mean.dtype() == w.dtype() && running_var.dtype() == w.dtype(), "batch_norm: x is ", x.dtype(),
+  check(running_mean.dtype() == w.dtype() && running_var.dtype() == w.dtype(), op, ": x is ", x.dtype(),
         ", the running statistics ", running_mean.dtype(), " and ", running_var.dtype(), "; they must have one dtype (beside bf16, f32)");
-  check(running_mean.device() == x.device() && running_var.device() == x.device(), "batch_norm: x is on ", x.device(),
+  check(running_mean.device() == x.device() && running_var.device() == x.device(), op, ": x is on ", x.device(),
         ", the running statistics are not; move them with .to()");
   const i64 cols = x.dim(-1), rows = x.numel() / cols;
   if (!training || (among != nullptr && among->size == 1)) among = nullptr;
-  check(!training || rows > 1 || among != nullptr, "batch_norm: training needs more than one value per channel, x is ", x.shape(),
+  check(!training || rows > 1 || among != nullptr, op, ": training needs more than one value per channel, x is ", x.shape(),
         "; use a larger batch or evaluate");
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   const auto per_channel = [&w] { return Tensor::empty(w.shape(), w.dtype(), w.device()); };
-  Tensor mean = per_channel(), rstd = per_channel();  // (C)
+  Tensor mean = per_channel(), rstd = per_channel(), scale = per_channel();  // (C); scale: rstd w
   Tensor total;                                       // () rows of all processes
 
-  visit(x.device(), x.dtype(), "batch_norm", [&](auto on, auto t) {
+  visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
     using T = decltype(t);
     using A = acc_t<T>;
     A *const m = mean.data<A>(), *const s = rstd.data<A>();
@@ -98,23 +124,29 @@ inline Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tens
       total = Tensor::empty({}, w.dtype(), w.device());
       kernels::channels(on, cols, kernels::JoinParts<A>{among->size, cols, all.data<A>(), m, s, total.data<A>()});
     }
-    Tensor scale = per_channel();  // rstd w
     const auto n = static_cast<double>(rows);
     kernels::channels(on, cols, kernels::BatchNormFactors<A>{training, static_cast<A>(momentum), static_cast<A>(n / (n - 1)),
                       static_cast<A>(eps), w.data<A>(), running_mean.data<A>(), running_var.data<A>(), m, s, scale.data<A>(), total.defined() ? total.data<A>() : nullptr});
-    kernels::normalize_columns(on, rows, cols, x.data<T>(), m, scale.data<A>(), b.data<A>(), y.data<T>());
+    kernels::normalize_columns(on, rows, cols, x.data<T>(), m, scale.data<A>(), b.data<A>(), y.data<T>(), act);
   });
 
   const bool need_x = x.requires_grad();
-  return record(y, "batch_norm", {x, w, b}, [x = x.detach(), w = w.detach(), mean, rstd, total, among, rows, cols, training, need_x](const Tensor& dy) {
+  const Saved saved_x(x);
+  y = record(y, op, {x, w, b}, [op, act, saved_x, w = w.detach(), b = b.detach(), scale, mean, rstd, total, among, rows, cols, training, need_x](const Tensor& dy) {
+    const Tensor kept = saved_x.get();
     const auto like_w = [&w] { return Tensor::empty(w.shape(), w.dtype(), w.device()); };
-    Tensor dx, dw = like_w(), db = like_w();
-    visit(x.device(), x.dtype(), "batch_norm", [&](auto on, auto t) {
+    Tensor dx, dz = dy, dw = like_w(), db = like_w();  // y = act(z)
+    if (kernels::activates<F>) {
+      dz = Tensor();  // one handle less on dy
+      dz = room_for_gradient(dy);
+    }
+    visit(kept.device(), kept.dtype(), op, [&](auto on, auto t) {
       using T = decltype(t);
       using A = acc_t<T>;
       A *const pw = dw.data<A>(), *const pb = db.data<A>();
-      // y = (x - mean) rstd w + b:  db = sum dy,  dw = rstd sum dy (x - mean)
-      kernels::column_gradient_sums(on, rows, cols, x.data<T>(), mean.data<A>(), dy.data<T>(), pb, pw);
+      // z = (x - mean) rstd w + b:  db = sum dz,  dw = rstd sum dz (x - mean)
+      kernels::column_gradient_sums(on, rows, cols, kept.data<T>(), mean.data<A>(), dy.data<T>(), pb, pw, scale.data<A>(), b.data<A>(),
+                                    kernels::activates<F> ? dz.data<T>() : nullptr, act);
       Tensor factors = Tensor::empty({3, cols}, w.dtype(), w.device());
       A *const a = need_x ? factors.data<A>() : nullptr, *const k = need_x ? a + cols : nullptr, *const shift = need_x ? k + cols : nullptr;
       const A *const pr = rstd.data<A>(), *const pt = total.defined() ? total.data<A>() : nullptr;
@@ -132,11 +164,46 @@ inline Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tens
         kernels::channels(on, cols, back);
       }
       if (!need_x) return;
-      dx = Tensor::empty(x.shape(), x.dtype(), x.device());
-      kernels::batch_norm_dx(on, rows, cols, dy.data<T>(), x.data<T>(), mean.data<A>(), a, k, shift, dx.data<T>());
+      dx = kernels::activates<F> ? dz : Tensor::empty(kept.shape(), kept.dtype(), kept.device());
+      kernels::batch_norm_dx(on, rows, cols, dz.data<T>(), kept.data<T>(), mean.data<A>(), a, k, shift, dx.data<T>());
     });
     return Grads{dx, dw, db};
   });
+  if (!saved_x.kept()) return y;
+  return made_again(y, [op, act, x = x.detach(), b = b.detach(), mean, scale, rows, cols] {
+    Tensor again = Tensor::empty(x.shape(), x.dtype(), x.device());
+    visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
+      using T = decltype(t);
+      using A = acc_t<T>;
+      kernels::normalize_columns(on, rows, cols, x.data<T>(), mean.data<A>(), scale.data<A>(), b.data<A>(), again.data<T>(), act);
+    });
+    return again;
+  });
+}
+
+}  // namespace detail
+
+/// Batch norm over all axes but the last: x (..., C), w (C), b (C) -> (..., C). Differentiable in all three.
+/// Training normalises with the batch's biased variance and moves the running statistics (C), in place, by `momentum`
+/// towards the batch's mean and unbiased variance. Evaluation normalises with the running statistics.
+/// With `among`, training takes the statistics of all processes' batches together, forward and backward: one sum of two
+/// numbers a channel each way. Gradients of w and b are those of this process's part.
+/// Errors: shapes or dtypes that do not fit; training on a single value per channel (its variance is unknown).
+inline Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
+                         bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr) {
+  return detail::batch_norm_with("batch_norm", kernels::NoActivation{}, x, w, b, running_mean, running_var, training, momentum, eps, among);
+}
+
+/// gelu(batch_norm(...)) in the passes of the norm, forward and backward.
+inline Tensor batch_norm_gelu(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
+                              bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr) {
+  return detail::batch_norm_with("batch_norm_gelu", functions::Gelu{}, x, w, b, running_mean, running_var, training, momentum, eps, among);
+}
+
+/// The same, op by op.
+inline Tensor batch_norm_gelu_composed(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
+                                       bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr) {
+  return gelu(batch_norm(x, w, b, running_mean, running_var, training, momentum, eps, among));
 }
 
 /// Adds 1 to an int64 count where it lies.

@@ -220,13 +220,14 @@ inline LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor
       kernels::log_decay(on, s, x.data<T>(), dt_weight.data<A>(), dt_bias.data<A>(), A_log.data<A>(), y.data<A>());
     });
   y = record(y, "log_decay", {x, dt_weight, dt_bias, A_log},
-             [s, x = x.detach(), w = dt_weight.detach(), a = A_log.detach(), y = y.detach()](const Tensor& dy) {
+             [s, saved_x = Saved(x), w = dt_weight.detach(), a = A_log.detach(), y = y.detach()](const Tensor& dy) {
     const auto like = [](const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); };
-    Tensor dx = like(x), dw = like(w), db = like(a), da = like(a);
-    visit(x.device(), x.dtype(), "log_decay", [&](auto on, auto t) {
+    const Tensor kept = saved_x.get();
+    Tensor dx = like(kept), dw = like(w), db = like(a), da = like(a);
+    visit(kept.device(), kept.dtype(), "log_decay", [&](auto on, auto t) {
       using T = decltype(t);
       using A = acc_t<T>;
-      kernels::log_decay_backward(on, s, x.data<T>(), w.data<A>(), a.data<A>(), y.data<A>(), dy.data<A>(), dx.data<T>(),
+      kernels::log_decay_backward(on, s, kept.data<T>(), w.data<A>(), a.data<A>(), y.data<A>(), dy.data<A>(), dx.data<T>(),
                                   dw.data<A>(), db.data<A>(), da.data<A>());
     });
     return Grads{dx, dw, db, da};

@@ -12,6 +12,10 @@
 // The closure returns one gradient per input, in order; an undefined Tensor means "none". A gradient may have the
 // output's broadcast shape: the engine sums it back to the input's. Capture only what the formula needs, and only
 // through detach() what is the op's own output (else it would own itself).
+//
+// Two ways to need less memory. An input that backward reads is captured as Saved(x): where x is cheap to compute again
+// (made_again), that is what backward does. And a closure that can add to a gradient instead of writing one asks for
+// gradient_so_far().
 
 #include <algorithm>
 #include <functional>
@@ -31,10 +35,17 @@ using Backward = std::function<Grads(const Tensor& dy)>;
 
 struct Node;  // one recorded operation
 
+/// How a result is computed again, for operations that need it in backward, and the copy while they have use for it.
+struct Again {
+  std::function<Tensor()> make;
+  Tensor made;
+};
+
 /// What autograd knows about a tensor: a leaf has a gradient, a result has the operation that made it.
 struct GradInfo {
   Tensor grad;
   std::shared_ptr<Node> made_by;
+  std::shared_ptr<Again> again;  // null: the elements themselves are kept
   Shape shape;
   DType dtype = DType::f32;
 
@@ -61,6 +72,22 @@ inline const std::function<void(const GradInfo*)>*& leaf_watch() {
   thread_local const std::function<void(const GradInfo*)>* watch = nullptr;
   return watch;
 }
+
+// The operation whose closure runs, and where gradients of results are summed.
+struct Running {
+  const Node& node;
+  std::unordered_map<const GradInfo*, Tensor>& sums;
+  Running* before;
+
+  Running(const Node& n, std::unordered_map<const GradInfo*, Tensor>& s) : node(n), sums(s), before(now()) { now() = this; }
+  ~Running() { now() = before; }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+  static Running*& now() {
+    thread_local Running* running = nullptr;
+    return running;
+  }
+};
 
 inline u64 next_number() {
   thread_local u64 n = 0;
@@ -150,6 +177,54 @@ inline Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inpu
   info->made_by = std::move(node);
   out.set_info(std::move(info));
   return out;
+}
+
+/// Marks `y`, an operation's result just recorded, as one that is not worth its memory: make() must give its elements
+/// again, to the last bit, and must not own y. What make reads must not change between forward and backward. Returns y.
+inline Tensor made_again(Tensor y, std::function<Tensor()> make) {
+  if (y.info() != nullptr) y.info()->again = std::make_shared<Again>(Again{std::move(make), Tensor()});
+  return y;
+}
+
+/// What a closure keeps of an input that backward reads: the tensor, or how to make it again.
+class Saved {
+ public:
+  Saved() = default;
+  explicit Saved(const Tensor& x) {
+    if (x.info() != nullptr) again_ = x.info()->again;
+    if (again_ == nullptr) kept_ = x.detach();
+  }
+  /// Whether the elements lie there all the time.
+  bool kept() const { return again_ == nullptr; }
+  Tensor get() const {
+    if (again_ == nullptr) return kept_;
+    if (!again_->made.defined()) {
+      check(static_cast<bool>(again_->make), "backward: what made a saved tensor was already differentiated; compute the forward pass again");
+      again_->made = again_->make();
+    }
+    return again_->made;
+  }
+
+ private:
+  Tensor kept_;
+  std::shared_ptr<Again> again_;
+};
+
+/// In a closure: what other operations have given as the gradient of input `i`, handed over to be added to in place and
+/// returned; undefined where there is nothing or where others see its elements.
+inline Tensor gradient_so_far(std::size_t i) {
+  detail::Running* const running = detail::Running::now();
+  GradInfo* const input = running != nullptr ? running->node.inputs[i].get() : nullptr;
+  if (input == nullptr) return Tensor();
+  Tensor* sum = &input->grad;
+  if (input->made_by) {
+    const auto at = running->sums.find(input);
+    if (at == running->sums.end()) return Tensor();
+    sum = &at->second;
+  }
+  Tensor taken;
+  if (sum->defined() && sum->sole_owner()) std::swap(taken, *sum);
+  return taken;
 }
 
 // A chain of operations is owned link by link; destroying it naively would recurse once per link. Each dying GradInfo
@@ -255,6 +330,7 @@ inline void Tensor::backward(const Tensor& upstream) const {
 
   for (GradInfo* info : order) {
     Node& node = *info->made_by;
+    if (info->again) info->again->made = Tensor();  // who reads it is newer and has run
     auto pending = gradient.find(info);
     if (pending == gradient.end()) {  // no gradient flows here
       used(node);
@@ -267,7 +343,11 @@ inline void Tensor::backward(const Tensor& upstream) const {
     // The closure dies after its one use, and the activations that it holds with it.
     const Backward run = std::move(node.backward);
     node.backward = nullptr;
-    Grads grads = run(dy);
+    if (info->again) info->again->make = nullptr;
+    Grads grads = [&] {
+      const detail::Running now(node, gradient);
+      return run(dy);
+    }();
     check(grads.size() == node.inputs.size(), "backward of ", node.op, ": ", grads.size(), " gradients for ",
           node.inputs.size(), " inputs");
     for (std::size_t i = 0; i < grads.size(); ++i) {
