@@ -22,14 +22,14 @@ Tensor map_of(const std::string& name, i64 channels, i64 height, i64 width) {
   return permute(cast(formula_image(name, {2, channels, height, width}), DType::f64), {0, 2, 3, 1});
 }
 
-const TensorMap& stored() {
+const TensorMap& stored_heads() {
   static const TensorMap tensors = read_safetensors(reference("heads.safetensors")).tensors;
   return tensors;
 }
 
 void compare(const Tensor& got, const std::string& name) {
   INFO(name);
-  CHECK(distance(got, get(stored(), name)) < 1e-6);  // stored as float32
+  CHECK(distance(got, get(stored_heads(), name)) < 1e-6);  // stored as float32
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "io/help.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/nn/module.hpp"
 #include "thrown.hpp"
@@ -17,7 +18,7 @@ namespace models_test {
 
 using namespace ppma;
 
-inline std::string reference(const std::string& name) { return std::string(PPMA_TEST_REFERENCE_DIR) + "/" + name; }
+using io_test::reference;
 
 inline nlohmann::json read_json(const std::string& name) {
   const std::vector<u8> file = read_file(reference(name));

@@ -14,7 +14,7 @@ using namespace models_test;
 
 namespace {
 
-PpmaConfig small(MaskKind mask = MaskKind::polyline) {
+PpmaConfig small_network(MaskKind mask = MaskKind::polyline) {
   PpmaConfig c;
   c.embed_dims = {8, 16, 16, 32};
   c.depths = {1, 1, 2, 1};
@@ -105,7 +105,7 @@ TEST_CASE("parameters of the ablation's masks and of the dense backbones", "[mod
 }
 
 TEST_CASE("a summary tells shapes as they are, and prints a table", "[models]") {
-  Ppma model = filled<Ppma>(small(), DType::f32);
+  Ppma model = filled<Ppma>(small_network(), DType::f32);
   std::map<std::string, Shape> seen;
   Context ctx;
   ctx.observe = [&](const std::string& path, const Tensor& y) { seen[path] = y.shape(); };
@@ -143,7 +143,7 @@ TEST_CASE("a summary tells shapes as they are, and prints a table", "[models]") 
 
 TEST_CASE("configurations survive JSON; a misspelt key or value is named", "[models]") {
   for (const auto& kind : mask_kinds()) {
-    PpmaConfig c = small(kind.first);
+    PpmaConfig c = small_network(kind.first);
     c.fused = kind.first != MaskKind::v2h;
     const PpmaConfig back = config_from_json(config_to_json(c));
     CHECK(config_to_json(back).dump() == config_to_json(c).dump());
@@ -166,7 +166,7 @@ TEST_CASE("configurations survive JSON; a misspelt key or value is named", "[mod
 }
 
 TEST_CASE("odd image sizes: every stride rounds up", "[models]") {
-  Ppma model = filled<Ppma>(small());
+  Ppma model = filled<Ppma>(small_network());
   Maps maps;
   Context ctx;
   model.forward(image({1, 3, 65, 97}), ctx, &maps);
@@ -176,7 +176,7 @@ TEST_CASE("odd image sizes: every stride rounds up", "[models]") {
     CHECK(maps[i].second.shape() == want[i]);
     CHECK(std::isfinite(norm(maps[i].second)));
   }
-  DenseBackbone dense = filled<DenseBackbone>(small());
+  DenseBackbone dense = filled<DenseBackbone>(small_network());
   const std::vector<Tensor> four = dense.forward(image({1, 3, 65, 97}), ctx);
   CHECK(four[0].shape() == Shape{1, 8, 17, 25});
   CHECK(four[3].shape() == Shape{1, 32, 3, 4});
@@ -184,7 +184,7 @@ TEST_CASE("odd image sizes: every stride rounds up", "[models]") {
 }
 
 TEST_CASE("what the network refuses, and where in it an error happened", "[models]") {
-  Ppma model = filled<Ppma>(small(), DType::f32);
+  Ppma model = filled<Ppma>(small_network(), DType::f32);
   CHECK(says(
       [&] {
         model.forward(Tensor::zeros({1, 3, 31, 64}));
@@ -201,14 +201,14 @@ TEST_CASE("what the network refuses, and where in it an error happened", "[model
     return Linear(9, 9, rng);
   }();
   CHECK(says([&] { model.forward(Tensor::zeros({1, 3, 64, 64})); }, "(in layers.2.blocks.1.retention)"));
-  PpmaConfig c = small();
+  PpmaConfig c = small_network();
   c.num_heads[1] = 3;
   CHECK(says([&] { Ppma bad(c); }, "stage 1 has 16 channels for 3 heads"));
   CHECK(says([] { config_by_name("ppma_huge"); }, "no model is called \"ppma_huge\""));
 }
 
 TEST_CASE("in evaluation images do not see each other, and nothing is random", "[models]") {
-  Ppma model = filled<Ppma>(small());
+  Ppma model = filled<Ppma>(small_network());
   const Tensor images = image({3, 3, 40, 48});
   const Tensor all = model.forward(images);
   for (i64 b = 0; b < 3; ++b) CHECK(distance(model.forward(narrow(images, 0, b, 1)), narrow(all, 0, b, 1)) < 1e-13);
@@ -226,7 +226,7 @@ TEST_CASE("a training step does not depend on the number of threads", "[models]"
   std::vector<std::vector<float>> gradients[2];
   for (int run = 0; run < 2; ++run) {
     set_threads(run == 0 ? 1 : 3);
-    PpmaConfig c = small();
+    PpmaConfig c = small_network();
     c.drop_path_rate = 0.3;
     Ppma model = filled<Ppma>(c, DType::f32);
     Context ctx{true, Rng(4)};
@@ -243,7 +243,7 @@ TEST_CASE("every mask: fused and composed agree in values and gradients, and the
     Tensor logits[2];
     std::map<std::string, Tensor> gradient[2];
     for (int run = 0; run < 2; ++run) {
-      PpmaConfig c = small(kind.first);
+      PpmaConfig c = small_network(kind.first);
       c.chunkwise_recurrents = {true, false, true, false};
       c.fused = run == 0;
       Ppma model = filled<Ppma>(c);
@@ -273,7 +273,7 @@ TEST_CASE("drop path rises linearly to its rate, drops whole samples, and only i
       CHECK(block.drop_path == Approx(0.1 * static_cast<double>(n++) / 13).margin(1e-15));
   CHECK(n == 14);
 
-  PpmaConfig c = small();
+  PpmaConfig c = small_network();
   c.drop_path_rate = 0.9;
   Ppma model = filled<Ppma>(c);
   const Tensor images = image({4, 3, 32, 32});
@@ -298,7 +298,7 @@ TEST_CASE("drop path rises linearly to its rate, drops whole samples, and only i
 }
 
 TEST_CASE("training updates every batch norm's statistics, evaluation none", "[models]") {
-  Ppma model = filled<Ppma>(small());
+  Ppma model = filled<Ppma>(small_network());
   const auto statistics = [&] {
     std::vector<std::vector<double>> s;
     for (const Field& f : state_dict(model))
@@ -318,7 +318,7 @@ TEST_CASE("training updates every batch norm's statistics, evaluation none", "[m
 }
 
 TEST_CASE("initial weights follow the published rules; the mask changes no other weight", "[models]") {
-  PpmaConfig c = small();
+  PpmaConfig c = small_network();
   c.layer_init_values = 1e-6;
   Ppma model(c, 3), again(c, 3), other(c, 4);
   std::map<std::string, std::vector<float>> with;
@@ -373,7 +373,7 @@ TEST_CASE("RMT keeps its constants beside the angles", "[models]") {
 }
 
 TEST_CASE("a small network learns one batch by heart", "[models]") {
-  PpmaConfig c = small();
+  PpmaConfig c = small_network();
   c.drop_path_rate = 0;
   Ppma model(c, 1);
   const Tensor images = image({6, 3, 32, 32}, DType::f32);

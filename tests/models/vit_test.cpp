@@ -9,7 +9,7 @@ using namespace models_test;
 
 namespace {
 
-VitConfig small(MaskKind mask) {
+VitConfig small_vit(MaskKind mask) {
   VitConfig c;
   c.image_size = 32, c.patch_size = 8, c.width = 24, c.depth = 2, c.heads = 3, c.num_classes = 10, c.drop_path_rate = 0;
   c.mask = mask;
@@ -22,7 +22,7 @@ TEST_CASE("a vision transformer with and without the mask has the reference's lo
   const TensorMap want = read_safetensors(reference("vit.safetensors")).tensors;
   for (const MaskKind mask : {MaskKind::none, MaskKind::polyline})
     for (const DType dtype : {DType::f32, DType::f64}) {
-      Vit model(small(mask));
+      Vit model(small_vit(mask));
       fill_by_formula(model);
       to(model, dtype);
       const Tensor images = as(formula_image("vit.input", {2, 3, 32, 32}), dtype);
@@ -67,7 +67,7 @@ TEST_CASE("every mask runs in a vision transformer, its images independent of ea
   const Tensor images = as(formula_image("vit.input", {2, 3, 32, 32}), DType::f64);
   std::vector<Tensor> all;
   for (const auto& kind : mask_kinds()) {
-    Vit model(small(kind.first));
+    Vit model(small_vit(kind.first));
     fill_by_formula(model);
     to(model, DType::f64);
     const Tensor logits = model.forward(images);
@@ -85,16 +85,16 @@ TEST_CASE("the class token is undamped by the mask", "[models]") {
 }
 
 TEST_CASE("what a vision transformer refuses", "[models]") {
-  Vit model(small(MaskKind::none));
+  Vit model(small_vit(MaskKind::none));
   CHECK(says(
       [&] {
         model.forward(Tensor::zeros({1, 3, 40, 32}));
       },
       "vit: images must be (B,3,32,32), got (1, 3, 40, 32)"));
-  VitConfig c = small(MaskKind::none);
+  VitConfig c = small_vit(MaskKind::none);
   c.patch_size = 5;
   CHECK(says([&] { Vit bad(c); }, "image_size 32 is no multiple of patch_size 5"));
-  c = small(MaskKind::none);
+  c = small_vit(MaskKind::none);
   c.heads = 5;
   CHECK(says([&] { Vit bad(c); }, "does not divide into 5 heads"));
 }

@@ -14,7 +14,7 @@ using namespace ppma;
 
 namespace {
 
-SegmentorConfig small() {
+SegmentorConfig small_segmentor() {
   SegmentorConfig c;
   c.backbone = ppma_nano();
   c.backbone.embed_dims = {16, 16, 32, 32}, c.backbone.num_heads = {1, 1, 2, 2}, c.backbone.depths = {1, 1, 1, 1};
@@ -45,7 +45,7 @@ TEST_CASE("the poly schedule of the published run") {
 TEST_CASE("segmentation learns, and a resumed run goes on bit for bit") {
   const SegmentationSet set = shapes_segmentation({.height = 32, .width = 32, .images = 16});
   const std::string path = (std::filesystem::temp_directory_path() / ("ppma_segment_" + std::to_string(getpid()) + ".safetensors")).string();
-  Segmentor straight(small(), 1), before(small(), 1), after(small(), 2);
+  Segmentor straight(small_segmentor(), 1), before(small_segmentor(), 1), after(small_segmentor(), 2);
   SegmentationTrainer<Segmentor> whole(straight, training()), first(before, training()), second(after, training());
   SegmentationLoader loader(set, loading());
   double begin = 0, end = 0;
@@ -62,7 +62,7 @@ TEST_CASE("segmentation learns, and a resumed run goes on bit for bit") {
 
 TEST_CASE("windows that cover the image at once give what the whole gives; flips average") {
   const SegmentationSample s = shapes_segmentation({.height = 40, .width = 56, .images = 1}).get(0);
-  Segmentor model(small(), 3);
+  Segmentor model(small_segmentor(), 3);
   const SegmentOptions whole{.longer = 56, .shorter = 40};
   SegmentOptions windows = whole, sliding = whole, both = whole;
   windows.crop = 56, windows.stride = 32, sliding.crop = 32, sliding.stride = 16, both.flip = true, both.factors = {1, 1.25};
