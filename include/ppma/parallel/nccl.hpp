@@ -7,7 +7,7 @@
 // computes. A thread waits on the TCP connection; where that ends, the NCCL communicators are aborted, so that kernels that
 // wait for the dead end, and the next call says who it was.
 //
-// CMake's PPMA_NCCL brings it. It has been compiled, but never run: no machine with two GPUs was at hand.
+// CMake's PPMA_NCCL brings it. Figures of two GPUs: benchmarks/README.md.
 
 #include "ppma/core/config.hpp"
 
