@@ -9,6 +9,7 @@
 
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/io/image.hpp"
+#include "ppma/io/label_map.hpp"
 
 namespace fuzz {
 
@@ -114,6 +115,11 @@ inline bool pth(Bytes file) {
 inline bool image(Bytes file) {
   // Three bytes a pixel, and no more pixels than the format's best compression allows.
   return survives([&] { decode_image(file, "fuzzed"); }, 3 * 9000 * static_cast<i64>(file.size()) + 4096);
+}
+
+inline bool label_map(Bytes file) {
+  // The image, a copy of the file with another palette, and a byte a pixel.
+  return survives([&] { decode_label_map(file, "fuzzed"); }, 4 * 9000 * (static_cast<i64>(file.size()) + 780) + 4096);
 }
 
 }  // namespace fuzz

@@ -337,6 +337,22 @@ TEST_CASE("detector: images without objects, and without a mask head", "[heads]"
   CHECK(l.cls.item() > 0);
 }
 
+TEST_CASE("detector: an image of one row or column", "[heads]") {
+  MaskRcnn model(small(), 1);
+  model.config.roi.least_score = 0.05;
+  Rng rng(1);
+  for (const auto& [height, width] : std::vector<std::pair<i64, i64>>{{1, 1}, {1, 96}, {96, 1}}) {
+    const auto found = model.detect(Tensor::randn({1, 3, 96, 96}, rng), {{height, width, 96, 96, height, width, 1}});  // as loaders pad
+    for (const Detection& d : found[0]) {
+      CHECK(d.box.x1 >= 0);
+      CHECK(d.box.x2 <= static_cast<float>(width));
+      CHECK(d.box.y2 <= static_cast<float>(height));
+      REQUIRE(d.mask);
+      CHECK(d.mask->height == height);
+    }
+  }
+}
+
 TEST_CASE("detector: configuration as JSON and back", "[heads]") {
   MaskRcnnConfig c = mask_rcnn_nano(7, false);
   c.rpn.nms = 0.65, c.roi.sample.positives = 0.3;

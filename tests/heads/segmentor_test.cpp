@@ -1,5 +1,5 @@
 // The whole segmentation network: published size, and ignored pixels in the loss.
-#include "ppma/heads/segmentor.hpp"
+#include "ppma/heads/segment.hpp"
 
 #include "catch.hpp"
 
@@ -29,4 +29,16 @@ TEST_CASE("segmentor: ignored pixels have no loss and count in its mean") {
   const double upper = s.loss(image, labels, ctx).total.item();
   CHECK(full > 0);
   CHECK(lower + upper == Approx(full).epsilon(1e-5));
+}
+
+TEST_CASE("segmentor: images of one row or column, however long") {
+  SegmentorConfig c;
+  c.backbone = ppma_nano();
+  c.decode.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3, c.auxiliary.channels = 8;
+  Segmentor s(c);
+  for (const auto& [height, width] : std::vector<std::pair<i64, i64>>{{1, 1}, {1, 40}, {40, 1}, {1, 3000}}) {
+    const Tensor image = Tensor::full({height, width, 3}, 90, DType::uint8);
+    CHECK(segment(s, image, {.longer = 64, .shorter = 32}).shape() == Shape{height, width});
+    CHECK(segment(s, image, {.longer = 64, .shorter = 32, .crop = 32, .stride = 16, .factors = {0.5, 1}, .flip = true}).shape() == Shape{height, width});
+  }
 }

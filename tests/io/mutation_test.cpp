@@ -81,6 +81,9 @@ TEST_CASE("mutation: damaged files are accepted or refused, nothing else", "[io]
   for (const char* name :
        {"rgb.png", "palette.png", "rgb.jpg", "progressive.jpg", "subsampled.jpg", "rgb.bmp", "grey.bmp"})
     run(read_file(reference("images/" + std::string(name))), fuzz::image, 300);
+  write_png(folder / "labels.png", Tensor::from<u8>({0, 1, 2, 200, 255, 7}, {2, 3, 1}));
+  run(read_file(folder / "labels.png"), fuzz::label_map, 600);
+  run(read_file(reference("images/palette.png")), fuzz::label_map, 600);
 #endif
   REQUIRE(total >= 12);
   REQUIRE(refused > 5000);  // most damage is seen; a changed weight or pixel is a weight or a pixel

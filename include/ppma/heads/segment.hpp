@@ -20,6 +20,20 @@ struct SegmentOptions {
 
 namespace detail {
 
+/// Logits (1,H,W,K), f32 on the host, of images (1,3,H,W) of any size: a side below the network's least is filled up with the
+/// mean colour, and cut off again.
+template <class Model, class Place>
+Tensor whole_logits(Model& model, const Tensor& image, const Place& at) {
+  constexpr i64 least = 32;
+  const i64 H = image.dim(2), W = image.dim(3);
+  Tensor input = image;
+  if (H < least) input = concat({input, Tensor::zeros({1, 3, least - H, W})}, 2);
+  if (W < least) input = concat({input, Tensor::zeros({1, 3, input.dim(2), least - W})}, 3);
+  Context ctx;
+  const Tensor logits = cast(model.forward(at(input), ctx), DType::f32).to(Device::cpu);
+  return H < least || W < least ? narrow(narrow(logits, 1, 0, H), 2, 0, W) : logits;
+}
+
 /// Logits (1,H,W,K), f32 on the host, by windows: each pixel the mean of the windows that see it.
 template <class Model, class Place>
 Tensor slide_logits(Model& model, const Tensor& image, i64 crop, i64 stride, const Place& at) {
@@ -31,9 +45,7 @@ Tensor slide_logits(Model& model, const Tensor& image, i64 crop, i64 stride, con
     for (i64 b = 0; b < windows(W); ++b) {
       const i64 bottom = std::min(a * stride + crop, H), right = std::min(b * stride + crop, W);
       const i64 top = std::max(bottom - crop, i64{0}), left = std::max(right - crop, i64{0});
-      Context ctx;
-      const Tensor part = narrow(narrow(image, 2, top, bottom - top), 3, left, right - left);
-      const Tensor logits = cast(model.forward(at(part), ctx), DType::f32).to(Device::cpu);
+      const Tensor logits = whole_logits(model, narrow(narrow(image, 2, top, bottom - top), 3, left, right - left), at);
       const i64 K = logits.dim(3);
       if (!sum.defined()) sum = Tensor::zeros({1, H, W, K});
       for (i64 i = top; i < bottom; ++i)
@@ -71,9 +83,8 @@ Tensor segment_probabilities(Model& model, const Tensor& image, const SegmentOpt
       Tensor seen = resize_bilinear(image, size[0], size[1]);
       if (flipped) seen = flip_horizontal(seen);
       const Tensor input = normalize(seen, o.normalization);  // (1,3,h,w)
-      Context ctx;
       const bool slides = o.crop > 0 && (size[0] > o.crop || size[1] > o.crop);
-      Tensor logits = slides ? detail::slide_logits(model, input, o.crop, o.stride, at) : cast(model.forward(at(input), ctx), DType::f32).to(Device::cpu);
+      Tensor logits = slides ? detail::slide_logits(model, input, o.crop, o.stride, at) : detail::whole_logits(model, input, at);
       if (flipped) logits = flip(logits, 2);
       const Tensor p = softmax(resize(logits, image.dim(0), image.dim(1)));
       mean = mean.defined() ? add(mean, p) : p;
