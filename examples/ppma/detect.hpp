@@ -243,28 +243,41 @@ inline void train_detect(DetectCommand o) {
   std::printf("best AP %.4f: %s\n", best_ap, best.c_str());
 }
 
-struct DetectPredictCommand {
+struct DensePredictCommand {
   ComputeOptions compute;
   std::string weights, out = "predictions";
   std::vector<std::string> images;
   double least_score = 0.5;
+  i64 crop = 0, stride = 0;          // segment: windows
+  std::vector<double> scales{1.0};   // segment: sizes
+  bool flip = false;                 // segment
   bool json = false;
 };
 
+/// A file that --task segment or detect wrote: `what` in its metadata describes the network.
+struct DenseFile {
+  Json network, input;
+  TensorMap tensors;
+
+  DenseFile(const std::string& path, const char* task, const char* what) {
+    check(is_safetensors(path), "predict --task ", task, ": needs --weights FILE.safetensors of a ", what);
+    const Safetensors file = read_safetensors(path);
+    check(file.metadata.count(what) == 1 && file.metadata.count("input") == 1, path, ": does not describe a ", what, "; take best.safetensors of a run");
+    network = Json::parse(file.metadata.at(what)), input = Json::parse(file.metadata.at("input"));
+    for (const auto& [name, tensor] : file.tensors)
+      if (!name.starts_with("optimizer.")) tensors.emplace_back(name.starts_with("model.") ? name.substr(6) : name, tensor);
+  }
+};
+
 /// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, images numbered from 1.
-inline void predict_detect(const DetectPredictCommand& o) {
-  check(is_safetensors(o.weights), "predict --task detect: needs --weights FILE.safetensors of a detector");
-  Safetensors file = read_safetensors(o.weights);
-  check(file.metadata.count("detector") == 1 && file.metadata.count("input") == 1, o.weights, ": does not describe a detector; take best.safetensors of a run");
-  const Json input = Json::parse(file.metadata.at("input"));
+inline void predict_detect(const DensePredictCommand& o) {
+  const DenseFile file(o.weights, "detect", "detector");
+  const Json& input = file.input;
   MaskRcnn model = [&] {
     const SkipInit skip;
-    return MaskRcnn(detector_from_json(Json::parse(file.metadata.at("detector"))));
+    return MaskRcnn(detector_from_json(file.network));
   }();
-  TensorMap tensors;
-  for (const auto& [name, tensor] : file.tensors)
-    if (!name.starts_with("optimizer.")) tensors.emplace_back(name.starts_with("model.") ? name.substr(6) : name, tensor);
-  load_state_dict(model, tensors);
+  load_state_dict(model, file.tensors);
   const Placement at = o.compute.placement();
   to(model, accumulator_dtype(at.dtype)), to(model, at.device);
   DetectionLoading loading;

@@ -107,12 +107,16 @@ inline void predict(const PredictCommand& o) {
 
 inline void add_predict(CLI::App& app) {
   auto o = std::make_shared<PredictCommand>();
-  auto detect = std::make_shared<DetectPredictCommand>();
+  auto detect = std::make_shared<DensePredictCommand>();
   auto task = std::make_shared<std::string>("classify");
   auto* c = app.add_subcommand("predict", "Names what is on images, or finds it");
   c->add_option("--task", *task, "classify: name the image; segment: name every pixel; detect: find objects")->check(CLI::IsMember({"classify", "segment", "detect"}))->capture_default_str();
   c->add_option("--out", detect->out, "segment, detect: folder for pictures and results")->capture_default_str();
   c->add_option("--least-score", detect->least_score, "detect: what is shown")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  c->add_option("--crop", detect->crop, "segment: side of windows that slide over the image; 0: the image at once")->check(CLI::Range(0, 8192))->capture_default_str();
+  c->add_option("--stride", detect->stride, "segment: from one window to the next; 0: two thirds of --crop")->check(CLI::Range(0, 8192))->capture_default_str();
+  c->add_option("--scales", detect->scales, "segment: sizes whose results are averaged, such as 0.75,1,1.25")->delimiter(',')->check(CLI::Range(0.1, 4.0));
+  c->add_flag("--flip", detect->flip, "segment: each size also flipped");
   c->add_option("IMAGE", o->images, "PNG, JPEG, BMP, PPM or PGM files")->required()->check(CLI::ExistingFile);
   add_network(*c, o->network);
   c->add_option("--top", o->top, "how many classes to name")->check(CLI::PositiveNumber)->capture_default_str();

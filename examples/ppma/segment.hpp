@@ -187,25 +187,20 @@ inline void train_segment(SegmentCommand o) {
 }
 
 /// OUT/NAME.png: the image under its classes, with a legend; OUT/NAME_labels.png: the label map.
-inline void predict_segment(const DetectPredictCommand& o) {
-  check(is_safetensors(o.weights), "predict --task segment: needs --weights FILE.safetensors of a segmentation network");
-  const Safetensors file = read_safetensors(o.weights);
-  check(file.metadata.count("segmentor") == 1 && file.metadata.count("input") == 1, o.weights,
-        ": does not describe a segmentation network; take best.safetensors of a run");
-  const Json input = Json::parse(file.metadata.at("input"));
+inline void predict_segment(const DensePredictCommand& o) {
+  const DenseFile file(o.weights, "segment", "segmentor");
+  const Json& input = file.input;
   Segmentor model = [&] {
     const SkipInit skip;
-    return Segmentor(segmentor_from_json(Json::parse(file.metadata.at("segmentor"))));
+    return Segmentor(segmentor_from_json(file.network));
   }();
-  TensorMap tensors;
-  for (const auto& [name, tensor] : file.tensors)
-    if (!name.starts_with("optimizer.")) tensors.emplace_back(name.starts_with("model.") ? name.substr(6) : name, tensor);
-  load_state_dict(model, tensors);
+  load_state_dict(model, file.tensors);
   const Placement at = o.compute.placement();
   to(model, accumulator_dtype(at.dtype)), to(model, at.device);
   SegmentOptions how;
   how.longer = input.at("longer").get<i64>(), how.shorter = input.at("shorter").get<i64>();
   how.normalization = {input.at("mean").get<std::array<float, 3>>(), input.at("deviation").get<std::array<float, 3>>()};
+  how.crop = o.crop, how.stride = o.stride > 0 ? o.stride : std::max<i64>(1, o.crop * 2 / 3), how.factors = o.scales, how.flip = o.flip;
   const auto names = input.at("classes").get<std::vector<std::string>>();
   std::error_code error;
   std::filesystem::create_directories(o.out, error);

@@ -197,6 +197,7 @@ inline void train(TrainCommand o) {
   if (trainer.epoch() < o.epochs)
     std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()),
                 o.out.c_str());
+  if (best_acc1 < 0) return;  // nothing was evaluated yet
   std::printf("best accuracy %.2f %% on %s test images: %s\n", best_acc1, grouped_digits(data.test.size).c_str(),
               best.c_str());
 }

@@ -1,4 +1,4 @@
-// train --task detect and predict --task detect as a user meets them.
+// train and predict with --task detect and --task segment as a user meets them.
 
 #include <nlohmann/json.hpp>
 
@@ -6,6 +6,7 @@
 #include "io/help.hpp"
 #include "ppma/data/shapes.hpp"
 #include "ppma/io/image.hpp"
+#include "ppma/io/label_map.hpp"
 #include "tool/help.hpp"
 
 using namespace ppma;
@@ -40,4 +41,28 @@ TEST_CASE("tool: a detector is trained, resumed, and finds things in a picture",
   CHECK(json::parse(text_of(folder / "p" + "/results.json")).is_array());
   CHECK(run("train --task detect --data coco --data-dir '" + std::string(folder / "") + "' --out '" + folder / "q" + "'").err.find("there is none of") != std::string::npos);
   CHECK(run("train --data coco --out '" + folder / "q" + "'").err.find("is for --task detect") != std::string::npos);
+}
+
+TEST_CASE("tool: train and predict --task segment, in windows and at several sizes", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  const std::string out = folder / "run";
+  const Result first = run("train --task segment --images 8 --test-images 4 --size 64 --epochs 1 --batch 4 --out '" + out + "'");
+  INFO(first.err);
+  REQUIRE(first.code == 0);
+  write_png(folder / "a.png", draw_shapes({.height = 50, .width = 70}, 1).image);
+  write_png(folder / "thin.png", Tensor::zeros({1, 40, 3}, DType::uint8));
+  for (const char* how : {"", "--crop 32", "--crop 32 --stride 16", "--scales 0.5,1 --flip"}) {
+    const Result p = run("predict --task segment --json " + std::string(how) + " --weights '" + out + "/best.safetensors' --out '" + folder / "p" + "' '" +
+                         folder / "a.png" + "' '" + folder / "thin.png" + "'");
+    INFO(how << p.err);
+    REQUIRE(p.code == 0);
+    CHECK(json::parse(p.out).size() == 2);
+    CHECK(read_label_map(folder / "p" + "/a_labels.png").shape() == Shape{50, 70});
+    CHECK(read_label_map(folder / "p" + "/thin_labels.png").shape() == Shape{1, 40});
+  }
+  CHECK(run("predict --task detect --weights '" + out + "/best.safetensors' '" + folder / "a.png" + "'").err.find("does not describe a detector") != std::string::npos);
 }
