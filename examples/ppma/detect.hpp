@@ -20,7 +20,7 @@ namespace tool {
 struct DetectCommand {
   ComputeOptions compute;
   std::string data = "shapes", folder, out = "runs/detect", resume, detector, weights;
-  bool overwrite = false, boxes_only = false, freeze_backbone = false;
+  bool overwrite = false, boxes_only = false, freeze_backbone = false, checkpoint_blocks = false;
   i64 images = 1500, test_images = 200, size = 128;  // of shapes
   i64 epochs = 12, batch = 4, stop_after = 0, evaluate_every = 1;
   i64 longer = 1333, shorter = 800, warmup_iterations = 100;
@@ -33,7 +33,7 @@ struct DetectCommand {
     f("task", task), f("data", data), f("data_dir", folder), f("boxes_only", boxes_only), f("freeze_backbone", freeze_backbone);
     f("images", images), f("test_images", test_images), f("size", size), f("epochs", epochs), f("batch", batch);
     f("evaluate_every", evaluate_every), f("longer", longer), f("shorter", shorter), f("warmup_iterations", warmup_iterations);
-    f("steps", steps), f("lr", lr), f("weight_decay", weight_decay), f("clip", clip), f("seed", seed), f("dtype", compute.dtype);
+    f("steps", steps), f("lr", lr), f("weight_decay", weight_decay), f("clip", clip), f("seed", seed), f("dtype", compute.dtype), f("checkpoint_blocks", checkpoint_blocks);
   }
   std::string task = "detect";
 };
@@ -165,7 +165,7 @@ inline void train_detect(DetectCommand o) {
   training.at = o.compute.placement();
   to(model, accumulator_dtype(training.at.dtype)), to(model, training.at.device);
   training.schedule = {.rate = o.lr, .steps = o.steps, .warmup = o.warmup_iterations};
-  training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed;
+  training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed, training.checkpoint_blocks = o.checkpoint_blocks;
   DetectionTrainer<MaskRcnn> trainer(model, training);
   double best_ap = -1;
   if (resumed) {

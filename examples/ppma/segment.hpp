@@ -22,7 +22,7 @@ namespace tool {
 struct SegmentCommand {
   ComputeOptions compute;
   std::string task = "segment", data = "shapes", folder, out = "runs/segment", resume, segmentor, weights;
-  bool overwrite = false, freeze_backbone = false;
+  bool overwrite = false, freeze_backbone = false, checkpoint_blocks = false;
   i64 images = 1500, test_images = 200, size = 64;  // of shapes
   i64 epochs = 20, batch = 4, stop_after = 0, evaluate_every = 5;
   i64 longer = 0, shorter = 0, crop = 0, warmup_iterations = 100;  // 0: the first image's size; crop: the shorter side
@@ -35,7 +35,7 @@ struct SegmentCommand {
     f("images", images), f("test_images", test_images), f("size", size), f("epochs", epochs), f("batch", batch);
     f("evaluate_every", evaluate_every), f("longer", longer), f("shorter", shorter), f("crop", crop);
     f("warmup_iterations", warmup_iterations), f("least_factor", least_factor), f("most_factor", most_factor);
-    f("lr", lr), f("weight_decay", weight_decay), f("clip", clip), f("seed", seed), f("dtype", compute.dtype);
+    f("lr", lr), f("weight_decay", weight_decay), f("clip", clip), f("seed", seed), f("dtype", compute.dtype), f("checkpoint_blocks", checkpoint_blocks);
   }
 };
 
@@ -121,7 +121,7 @@ inline void train_segment(SegmentCommand o) {
   training.at = o.compute.placement();
   to(model, accumulator_dtype(training.at.dtype)), to(model, training.at.device);
   training.schedule = {.rate = o.lr, .total = o.epochs * loader.batches(), .warmup = o.warmup_iterations};
-  training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed;
+  training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed, training.checkpoint_blocks = o.checkpoint_blocks;
   SegmentationTrainer<Segmentor> trainer(model, training);
   double best_iou = -1;
   std::vector<Json> records;

@@ -32,7 +32,7 @@ struct TrainCommand {
   u64 seed = 0;
   double lr = 2e-3, final_lr = 1e-5, warmup = 0.3, weight_decay = 0.05, label_smoothing = 0, clip = 1, ema = 0.99,
          drop_path = -1, beta2 = 0.98, mixup = 0, cutmix = 0, erasing = 0;
-  bool rate_per_epoch = false;
+  bool rate_per_epoch = false, checkpoint_blocks = false;
 
   // Calls f(key, value) for all that a resumed run must keep.
   template <class F>
@@ -41,7 +41,7 @@ struct TrainCommand {
         f("seed", seed);
     f("lr", lr), f("final_lr", final_lr), f("warmup", warmup), f("weight_decay", weight_decay);
     f("label_smoothing", label_smoothing), f("clip", clip), f("ema", ema), f("beta2", beta2);
-    f("dtype", compute.dtype), f("mixup", mixup), f("cutmix", cutmix), f("erasing", erasing), f("rate_per_epoch", rate_per_epoch);
+    f("dtype", compute.dtype), f("mixup", mixup), f("cutmix", cutmix), f("erasing", erasing), f("rate_per_epoch", rate_per_epoch), f("checkpoint_blocks", checkpoint_blocks);
   }
   Json to_json() {
     Json j = data.to_json();
@@ -130,7 +130,7 @@ inline void train(TrainCommand o) {
   options.adamw.beta2 = o.beta2;
   options.schedule = {
       .peak = o.lr, .warmup = o.warmup, .total = static_cast<double>(o.epochs), .start = 1e-6, .final = o.final_lr};
-  options.rate_per_epoch = o.rate_per_epoch;
+  options.rate_per_epoch = o.rate_per_epoch, options.checkpoint_blocks = o.checkpoint_blocks;
   options.ema_decay = o.ema;
   options.evaluate_every = o.evaluate_every;
   options.seed = o.seed;
@@ -226,6 +226,7 @@ inline DetectCommand detect_command(const CLI::App& app, const TrainCommand& o, 
   take("--epochs", d.epochs, o.epochs), take("--batch", d.batch, o.batch), take("--stop-after", d.stop_after, o.stop_after);
   take("--evaluate-every", d.evaluate_every, o.evaluate_every), take("--lr", d.lr, o.lr), take("--clip", d.clip, o.clip);
   take("--weight-decay", d.weight_decay, o.weight_decay), take("--seed", d.seed, o.seed), take("--weights", d.weights, o.network.weights);
+  d.checkpoint_blocks = o.checkpoint_blocks;
   d.compute = o.compute, d.resume = o.resume, d.overwrite = o.overwrite;
   return d;
 }
@@ -250,6 +251,7 @@ inline SegmentCommand segment_command(const CLI::App& app, const TrainCommand& o
   take("--evaluate-every", s.evaluate_every, o.evaluate_every), take("--lr", s.lr, o.lr), take("--clip", s.clip, o.clip);
   take("--weight-decay", s.weight_decay, o.weight_decay), take("--seed", s.seed, o.seed), take("--weights", s.weights, o.network.weights);
   take("--longer", s.longer, d.longer), take("--shorter", s.shorter, d.shorter), take("--warmup-iterations", s.warmup_iterations, d.warmup_iterations);
+  s.checkpoint_blocks = o.checkpoint_blocks;
   s.compute = o.compute, s.resume = o.resume, s.overwrite = o.overwrite, s.freeze_backbone = d.freeze_backbone;
   return s;
 }
@@ -279,6 +281,7 @@ inline void add_train(CLI::App& app) {
   number("--final-lr", o->final_lr, "learning rate at the end of the cosine");
   number("--warmup", o->warmup, "epochs of linear warm-up");
   c->add_flag("--rate-per-epoch", o->rate_per_epoch, "change the learning rate once an epoch, as the published runs");
+  c->add_flag("--checkpoint-blocks", o->checkpoint_blocks, "compute the blocks again in backward instead of keeping their results: less memory, more time");
   number("--weight-decay", o->weight_decay, "AdamW's weight decay");
   number("--beta2", o->beta2, "AdamW's second momentum");
   number("--clip", o->clip, "limit of the gradients' norm; 0: none");

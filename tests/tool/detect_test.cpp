@@ -7,6 +7,7 @@
 #include "ppma/data/shapes.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/label_map.hpp"
+#include "ppma/io/safetensors.hpp"
 #include "tool/help.hpp"
 
 using namespace ppma;
@@ -65,4 +66,27 @@ TEST_CASE("tool: train and predict --task segment, in windows and at several siz
     CHECK(read_label_map(folder / "p" + "/thin_labels.png").shape() == Shape{1, 40});
   }
   CHECK(run("predict --task detect --weights '" + out + "/best.safetensors' '" + folder / "a.png" + "'").err.find("does not describe a detector") != std::string::npos);
+}
+
+TEST_CASE("tool: blocks that are computed again give the same weights", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  for (const std::string task : {"classify --model ppma_nano --size 32", "segment --size 64", "detect --size 64"}) {
+    INFO(task);
+    const auto train = [&](const char* out, const char* more) {
+      const Result r = run("train --task " + task + " --images 8 --test-images 4 --epochs 1 --batch 4 --overwrite --out '" + folder / out + "' " + more);
+      INFO(r.err);
+      REQUIRE(r.code == 0);
+      return read_safetensors(folder / out + "/last.safetensors").tensors;
+    };
+    const TensorMap kept = train("kept", ""), again = train("again", "--checkpoint-blocks");
+    REQUIRE(kept.size() == again.size());
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      INFO(kept[i].first);
+      REQUIRE(kept[i].second.to_vector<double>() == again[i].second.to_vector<double>());
+    }
+  }
 }

@@ -19,6 +19,7 @@ struct DetectionTraining {
   double weight_decay = 0.05, clip = 0;  // names with `norm` are not decayed; the recipe does not clip
   AdamWOptions adamw{};
   u64 seed = 0;
+  bool checkpoint_blocks = false;  // compute the blocks again in backward instead of keeping their results: less memory, more time
 };
 
 /// Means since the epoch's beginning, by name: loss, loss_rpn_cls, loss_rpn_bbox, loss_cls, loss_bbox, loss_mask, acc.
@@ -48,6 +49,7 @@ class DetectionTrainer {
     DetectionBatch batch;
     while (loader.next(batch)) {
       Context context{true, Rng(options_.seed, static_cast<u64>(state_.epoch), static_cast<u64>(step.batch), 0xde7ec7)};
+      context.checkpoint_blocks = options_.checkpoint_blocks;
       const auto loss = model_.loss(options_.at(batch.images), batch, context);
       std::size_t k = 0;
       const auto report = [&](const char* name, double value) {

@@ -19,6 +19,7 @@ struct SegmentationTraining {
   double weight_decay = 0.05, clip = 0;  // names with `norm` are not decayed; the recipe does not clip
   AdamWOptions adamw{};
   u64 seed = 0;
+  bool checkpoint_blocks = false;  // compute the blocks again in backward instead of keeping their results: less memory, more time
 };
 
 /// Means since the epoch's beginning.
@@ -46,6 +47,7 @@ class SegmentationTrainer {
     SegmentationBatch batch;
     while (loader.next(batch)) {
       Context context{true, Rng(options_.seed, static_cast<u64>(state_.epoch), static_cast<u64>(step.batch), 0x5e97)};
+      context.checkpoint_blocks = options_.checkpoint_blocks;
       const auto loss = model_.loss(options_.at(batch.images), batch.labels.to(options_.at.device), context);
       const double total = loss.total.item();
       check(std::isfinite(total), "training: the loss is ", total, " in epoch ", state_.epoch, ", batch ", step.batch, "; lower the learning rate or clip the gradients");

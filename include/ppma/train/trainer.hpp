@@ -58,6 +58,7 @@ struct TrainOptions {
   bool ema_warm = true;         // short runs: see Ema
   i64 evaluate_every = 1;       // epochs; the last one always is
   u64 seed = 0;
+  bool checkpoint_blocks = false;  // compute the blocks again in backward instead of keeping their results: less memory, more time
   /// Of a network that several processes train: two communicators (parallel/tcp.hpp), for the steps and for gradients.
   /// Sources then give each process its part of every batch (LoaderOptions::rank), equal parts in training. One without
   /// processes stays empty.
@@ -134,7 +135,7 @@ class ReplayedStep {
               const Communicator* const among = gradients == nullptr ? nullptr : options.processes.data();
               Context context{true, rng_};
               context.host_inputs = &drawn_;
-              context.among = among;
+              context.among = among, context.checkpoint_blocks = options.checkpoint_blocks;
               const bool soft = targets_.dtype() != DType::int64;  // mixed: smoothed when it was mixed
               const Tensor loss = cross_entropy(model.forward(options.at(images_), context), targets_, {soft ? 0.0 : options.label_smoothing});
               if (gradients != nullptr) {
@@ -326,7 +327,7 @@ class Trainer {
   // One batch; with `accumulate` every so many batches make a step of the optimiser.
   void take_step(const Batch& batch, const Rng& rng, double rate, bool last, i64& pending, const BatchSource& source, const Observer& observer, Progress& done) {
     Context context{true, rng};
-    context.among = among();
+    context.among = among(), context.checkpoint_blocks = options_.checkpoint_blocks;
     const Tensor logits = model_.forward(options_.at(batch.images), context);  // (B, classes)
     const bool soft = batch.targets.dtype() != DType::int64;                   // mixed: smoothed when it was mixed
     const Tensor loss = cross_entropy(logits, batch.targets.to(options_.at.device), {soft ? 0.0 : options_.label_smoothing});
