@@ -317,7 +317,6 @@ inline void Tensor::backward(const Tensor& upstream) const {
       if (input && !input->made_by && --uses[input.get()] == 0) (*watch)(input.get());
   };
 
-  const Tensor seed = upstream.defined() ? upstream : Tensor::ones(shape_, dtype_, device());
   const auto give = [&gradient](GradInfo* to, const Tensor& g, const char* op) {
     if (to->made_by) return detail::accumulate(gradient[to], g, op);
     // A leaf keeps its gradient: it must own it, since optimisers and clipping change it in place.
@@ -326,7 +325,8 @@ inline void Tensor::backward(const Tensor& upstream) const {
     else
       detail::accumulate(to->grad, g, op);
   };
-  give(info_.get(), seed, "backward");
+  // A copy of one's own: whether gradients are added in place must not depend on who else holds this one.
+  give(info_.get(), upstream.defined() ? upstream.clone() : Tensor::ones(shape_, dtype_, device()), "backward");
 
   for (GradInfo* info : order) {
     Node& node = *info->made_by;
