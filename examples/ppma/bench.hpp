@@ -84,13 +84,8 @@ inline void bench(const BenchOptions& o) {
         Context context{true, Rng(2)};
         context.host_inputs = &drawn, context.among = among;
         const Tensor loss = cross_entropy(model.forward(images, context), labels);
-        if (gradients) {
-          const LeafWatch sending = gradients->during_backward();
-          loss.backward();
-        } else {
-          loss.backward();
-        }
-        if (gradients) gradients->finish();
+        if (gradients) gradients->backward(loss);
+        else loss.backward();
         optimizer->update();
         optimizer->zero_grad();
         result = loss.detach();

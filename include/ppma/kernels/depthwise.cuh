@@ -552,7 +552,7 @@ void depthwise_pack(Cuda, i64 c, i64 k, const A* w, bool turned, A* packed) {
 }
 
 namespace detail {
-/// Results up to which depthwise_few is the faster one (measured on an H200).
+/// Results up to which depthwise_few takes over: about where its threads fill the GPU.
 inline constexpr i64 few_results = i64{1} << 20;
 template <class F, class S>
 void run_depthwise_few(const DepthwiseShape& s, const bf16* x, const float* w, bool turned, const float* bias, const bf16* add, const bf16* slope_at, bf16* y) {

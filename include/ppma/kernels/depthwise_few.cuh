@@ -3,7 +3,7 @@
 // rows, so a thread has only two pixels of two channels and reads their neighbourhood at once. The sums run in the order of
 // the walk: the same bits.
 //
-// Floor: a launch and one trip to memory, about 3 us. Each value is read K (K + 1) / 2 times, from the caches.
+// Floor: a launch and one trip to memory. Each value is read K (K + 1) / 2 times, from the caches.
 
 #include "ppma/kernels/copy_async.cuh"
 #include "ppma/kernels/fast_gelu.cuh"

@@ -2,8 +2,7 @@
 // GradientAverage: the mean over processes of the gradients of a network, sent while backward still computes.
 //
 //   GradientAverage average(communicator, parameters);
-//   { const auto sending = average.during_backward(); loss.backward(); }
-//   average.finish();                      // every parameter's grad() is the mean
+//   average.backward(loss);                // every parameter's grad() is the mean
 //
 // Parameters are gathered in buckets from the last to the first, the order in which backward completes them. A bucket is
 // sent when its gradients are complete and the buckets before it were sent: so all processes send in the same order.
@@ -85,6 +84,15 @@ class GradientAverage {
     }
     for (Bucket& b : buckets_) put_back(b);
     reset();
+  }
+
+  /// The two together: gradients of the loss, averaged.
+  void backward(const Tensor& loss) {
+    {
+      const LeafWatch sending = during_backward();
+      loss.backward();
+    }
+    finish();
   }
 
   /// How many buckets were sent before finish() in the last step: the overlap.

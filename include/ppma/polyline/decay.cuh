@@ -45,6 +45,16 @@ struct DecayPlace {
   __device__ __forceinline__ int log_at(int token, int head) const { return (token / tokens * heads + head) * tokens + token % tokens; }
 };
 
+/// The thread's pack of tokens first, first + slots, ...: all are asked for before the first is used. Zeros behind the last.
+template <class T, int V, int N>
+__device__ __forceinline__ void load_tokens(RawElements<T, V> (&raw)[N], const DecayPlace& d, const T* x, bool works, int first, int pack) {
+#pragma unroll
+  for (int u = 0; u < N; ++u) {
+    const int token = first + u * d.slots;
+    raw[u] = works && token < d.all ? *reinterpret_cast<const RawElements<T, V>*>(x + (token * d.packs + pack) * V) : RawElements<T, V>{};
+  }
+}
+
 template <class T, int V, int H, int rows>
 __global__ void __launch_bounds__(256) log_decay_forward(DecayPlace d, const T* x, const acc_t<T>* w, const acc_t<T>* b, const acc_t<T>* a_log, acc_t<T>* y) {
   using A = acc_t<T>;
@@ -61,11 +71,7 @@ __global__ void __launch_bounds__(256) log_decay_forward(DecayPlace d, const T* 
   for (int base = static_cast<int>(blockIdx.x) * d.slots * at_once; base < d.all; base += static_cast<int>(gridDim.x) * d.slots * at_once) {
     const int first = base + at / d.packs;
     RawElements<T, V> raw[at_once];
-#pragma unroll
-    for (int u = 0; u < at_once; ++u) {
-      const int token = first + u * d.slots;
-      raw[u] = works && token < d.all ? *reinterpret_cast<const RawElements<T, V>*>(x + (token * d.packs + pack) * V) : RawElements<T, V>{};
-    }
+    load_tokens(raw, d, x, works, first, pack);
     A z[decay_results] = {};
 #pragma unroll
     for (int u = 0; u < at_once; ++u) {
@@ -104,11 +110,7 @@ __global__ void __launch_bounds__(256, 2)
   for (int base = static_cast<int>(blockIdx.x) * d.slots * at_once; base < d.all; base += static_cast<int>(gridDim.x) * d.slots * at_once) {
     const int first = base + at / d.packs;
     RawElements<T, V> raw[at_once];
-#pragma unroll
-    for (int u = 0; u < at_once; ++u) {
-      const int token = first + u * d.slots;
-      raw[u] = works && token < d.all ? *reinterpret_cast<const RawElements<T, V>*>(x + (token * d.packs + pack) * V) : RawElements<T, V>{};
-    }
+    load_tokens(raw, d, x, works, first, pack);
     A dz[mine];
 #pragma unroll
     for (int k = 0; k < mine; ++k) {

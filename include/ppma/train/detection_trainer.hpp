@@ -8,7 +8,7 @@
 
 #include "ppma/data/detection.hpp"
 #include "ppma/optim/step_schedule.hpp"
-#include "ppma/train/trainer.hpp"
+#include "ppma/train/options.hpp"
 #include "ppma/train/training_state.hpp"
 
 namespace ppma::inline PPMA_ABI {

@@ -8,7 +8,7 @@
 
 #include "ppma/data/segmentation_loader.hpp"
 #include "ppma/optim/poly_schedule.hpp"
-#include "ppma/train/trainer.hpp"
+#include "ppma/train/options.hpp"
 #include "ppma/train/training_state.hpp"
 
 namespace ppma::inline PPMA_ABI {

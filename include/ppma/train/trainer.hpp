@@ -25,45 +25,13 @@
 #include "ppma/optim/adamw.hpp"
 #include "ppma/optim/clip.hpp"
 #include "ppma/optim/ema.hpp"
-#include "ppma/optim/schedule.hpp"
 #include "ppma/parallel/gradients.hpp"
 #include "ppma/train/log.hpp"
-#include "ppma/train/replay.hpp"
-#include "ppma/train/transfer.hpp"
+#include "ppma/train/options.hpp"
+#include "ppma/train/replayed_step.hpp"
+#include "ppma/train/training_state.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-/// Where a network computes, and in what: at(images) brings a batch there. Labels go to the device as they are.
-struct Placement {
-  Device device = Device::cpu;
-  DType dtype = DType::f32;  // of activations; parameters are in its accumulator's
-
-  Tensor operator()(const Tensor& images) const {
-    const Tensor there = images.to(device);
-    return there.dtype() == dtype ? there : cast(there, dtype);
-  }
-};
-
-struct TrainOptions {
-  Placement at{};
-  i64 epochs = 30;
-  i64 accumulate = 1;  // batches per step
-  double clip = 0;     // limit of the gradients' norm; 0 for none
-  double weight_decay = 0.05;
-  double label_smoothing = 0.1;  // of labels; soft targets are taken as they are
-  AdamWOptions adamw{};
-  WarmupCosine schedule{};      // its `total` should be `epochs`
-  bool rate_per_epoch = false;  // as published; else the rate moves with every step
-  double ema_decay = 0.9999;    // 0 for no average
-  bool ema_warm = true;         // short runs: see Ema
-  i64 evaluate_every = 1;       // epochs; the last one always is
-  u64 seed = 0;
-  bool checkpoint_blocks = false;  // compute the blocks again in backward instead of keeping their results: less memory, more time
-  /// Of a network that several processes train: two communicators (parallel/tcp.hpp), for the steps and for gradients.
-  /// Sources then give each process its part of every batch (LoaderOptions::rank), equal parts in training. One without
-  /// processes stays empty.
-  std::vector<Communicator> processes{};
-};
 
 /// Where batches come from: a Loader, or two functions.
 struct BatchSource {
@@ -118,64 +86,6 @@ Evaluation evaluate(Model& model, const BatchSource& source, const std::function
   check(accuracy.images > 0, "evaluate: the test set is empty");
   return {loss / static_cast<double>(accuracy.images), accuracy.acc1(), accuracy.acc5(), accuracy.images};
 }
-
-namespace detail {
-
-/// A training step on the GPU for batches of one shape: inputs go to tensors that stay, and the step is replayed as a graph;
-/// with other processes it is launched kernel by kernel, since gradients leave while backward computes.
-template <class Model>
-class ReplayedStep {
- public:
-  ReplayedStep(Model& model, AdamW& optimizer, const TrainOptions& options, GradientAverage* gradients, const Batch& like)
-      : images_(Tensor::empty(like.images.shape(), like.images.dtype(), options.at.device)),
-        targets_(Tensor::empty(like.targets.shape(), like.targets.dtype(), options.at.device)),
-        optimizer_(optimizer),
-        step_(
-            [this, &model, &options, gradients] {
-              const Communicator* const among = gradients == nullptr ? nullptr : options.processes.data();
-              Context context{true, rng_};
-              context.host_inputs = &drawn_;
-              context.among = among, context.checkpoint_blocks = options.checkpoint_blocks;
-              const bool soft = targets_.dtype() != DType::int64;  // mixed: smoothed when it was mixed
-              const Tensor loss = cross_entropy(model.forward(options.at(images_), context), targets_, {soft ? 0.0 : options.label_smoothing});
-              if (gradients != nullptr) {
-                const LeafWatch sending = gradients->during_backward();
-                loss.backward();
-              } else {
-                loss.backward();
-              }
-              if (gradients != nullptr) gradients->finish();
-              loss_ = cast(loss.detach(), accumulator_dtype(loss.dtype()));
-              if (among != nullptr) among->all_reduce_sum(loss_);
-              norm_ = options.clip > 0 ? gradient_norm_on_device(optimizer_.parameters()) : Tensor();
-              optimizer_.update(norm_, options.clip);
-              optimizer_.zero_grad();
-            },
-            options.at.device, gradients == nullptr) {}
-
-  bool takes(const Batch& b) const {
-    return b.images.shape() == images_.shape() && b.targets.shape() == targets_.shape() && b.targets.dtype() == targets_.dtype();
-  }
-  void operator()(const Batch& batch, const Rng& rng, double rate, Upload& upload) {
-    upload.add(images_, batch.images), upload.add(targets_, batch.targets);
-    rng_ = rng;
-    drawn_.refill(rng, [&](Tensor& to, const Tensor& from) { upload.add(to, from); });
-    upload.send();
-    optimizer_.set_rate(rate);
-    step_();
-  }
-  /// Scalars on the GPU: the loss (summed over the processes), and the norm of the gradients where they are clipped.
-  std::vector<Tensor> results() const { return norm_.defined() ? std::vector<Tensor>{loss_, norm_} : std::vector<Tensor>{loss_}; }
-
- private:
-  Tensor images_, targets_, loss_, norm_;
-  AdamW& optimizer_;
-  Rng rng_;
-  HostInputs drawn_;
-  Replay step_;
-};
-
-}  // namespace detail
 
 template <class Model>
 class Trainer {
@@ -249,11 +159,7 @@ class Trainer {
   /// Continues where save() was called. Errors: another network, another seed, an average on one side only.
   void resume(const std::string& path) {
     const Safetensors file = read_safetensors(path);
-    const auto number = [&](const char* key) {
-      const auto it = file.metadata.find(key);
-      check(it != file.metadata.end(), path, ": has no ", key, "; it is not a training checkpoint");
-      return it->second;
-    };
+    const auto number = [&](const char* key) { return detail::position_of(file, path, key); };
     check(std::stoull(number("seed")) == options_.seed, path, ": was trained with seed ", number("seed"), ", not ",
           options_.seed, "; a resumed run must keep its seed");
     const TensorMap weights = part(file.tensors, "model."), average = part(file.tensors, "ema.");
@@ -339,14 +245,9 @@ class Trainer {
     check_finite("loss", value, done.number);
     ++pending;
     const bool step = pending == options_.accumulate || last;
-    if (gradients_ && step) {
-      const LeafWatch sending = gradients_->during_backward();
-      loss.backward();
-    } else {
-      loss.backward();
-    }
+    if (gradients_ && step) gradients_->backward(loss);
+    else loss.backward();
     if (step) {
-      if (gradients_) gradients_->finish();
       const double mean = 1 / static_cast<double>(pending);
       done.norm = options_.clip > 0 ? gradient_norm(optimizer_.parameters()) * mean : 0;
       check_finite("gradient's norm", done.norm, done.number);

@@ -1,6 +1,6 @@
 #pragma once
 // What the training loops of detection and segmentation share: a network's tensors, AdamW over those that are trained,
-// where the run is, and all of it in one file.
+// where the run is, and all of it in one file. How such a file is read, the classifier's loop (trainer.hpp) shares too.
 
 #include <map>
 #include <string>
@@ -11,6 +11,15 @@
 #include "ppma/optim/clip.hpp"
 
 namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+/// An entry that every training checkpoint has in its metadata: "epoch", "seed".
+inline const std::string& position_of(const Safetensors& file, const std::string& path, const char* key) {
+  const auto it = file.metadata.find(key);
+  check(it != file.metadata.end(), path, ": has no ", key, "; it is not a training checkpoint");
+  return it->second;
+}
+}  // namespace detail
 
 template <class Model>
 class TrainingState {
@@ -43,11 +52,7 @@ class TrainingState {
   /// Continues where save() was called. Errors: another network, another seed.
   void resume(const std::string& path) {
     const Safetensors file = read_safetensors(path);
-    const auto number = [&](const char* key) {
-      const auto it = file.metadata.find(key);
-      check(it != file.metadata.end(), path, ": has no ", key, "; it is not a training checkpoint");
-      return it->second;
-    };
+    const auto number = [&](const char* key) { return detail::position_of(file, path, key); };
     check(std::stoull(number("seed")) == seed_, path, ": was trained with seed ", number("seed"), ", not ", seed_);
     TensorMap weights, moments;
     for (const auto& [name, tensor] : file.tensors) {

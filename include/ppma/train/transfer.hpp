@@ -63,8 +63,9 @@ class Upload {
     cuda::require(cudaMemcpyAsync(s.staging, s.host, static_cast<std::size_t>(s.filled), cudaMemcpyHostToDevice, stream_), "upload");
     cuda::require(cudaEventRecord(s.copied, stream_), "upload");
     cuda::require(cudaStreamWaitEvent(cuda::stream(), s.copied, 0), "upload");
-    for (CopyPiece& c : waiting_) c.from = static_cast<const char*>(s.staging) + reinterpret_cast<std::uintptr_t>(c.from);
-    copy_many(Device::cuda, waiting_);
+    std::vector<CopyPiece> pieces;
+    for (const Part& p : waiting_) pieces.push_back({p.to, static_cast<const char*>(s.staging) + p.first, p.bytes});
+    copy_many(Device::cuda, pieces);
     cuda::require(cudaEventRecord(s.used, cuda::stream()), "upload");
     waiting_.clear();
     turn_ = 1 - turn_;
@@ -81,13 +82,18 @@ class Upload {
     i64 room = 0, filled = 0;
     cudaEvent_t copied = nullptr, used = nullptr;
   };
+  struct Part {
+    void* to;
+    i64 first, bytes;  // where it lies in the slot
+  };
+
   void stage(Tensor& to, const Tensor& from) {
     Slot& s = slots_[turn_];
     if (waiting_.empty()) cuda::require(cudaEventSynchronize(s.copied), "upload");  // of two steps before: long done
     const i64 bytes = (from.bytes() + unit - 1) / unit * unit;
     if (s.filled + bytes > s.room) grow(s, s.filled + bytes);
     std::memcpy(s.host + s.filled, from.raw(), static_cast<std::size_t>(from.bytes()));
-    waiting_.push_back({to.raw(), reinterpret_cast<const void*>(static_cast<std::uintptr_t>(s.filled)), bytes});  // where it is in the slot, for now
+    waiting_.push_back({to.raw(), s.filled, bytes});
     s.filled += bytes;
   }
   static void grow(Slot& s, i64 bytes) {
@@ -104,7 +110,7 @@ class Upload {
   cudaStream_t stream_ = nullptr;
   Slot slots_[2];
   int turn_ = 0;
-  std::vector<CopyPiece> waiting_;
+  std::vector<Part> waiting_;
 #endif
 };
 

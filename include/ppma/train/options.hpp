@@ -1,0 +1,45 @@
+#pragma once
+// What the training loop of a classifier (trainer.hpp) is told: where to compute, how long, with which step.
+
+#include <vector>
+
+#include "ppma/ops/layout.hpp"
+#include "ppma/optim/adamw.hpp"
+#include "ppma/optim/schedule.hpp"
+#include "ppma/parallel/communicator.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// Where a network computes, and in what: at(images) brings a batch there. Labels go to the device as they are.
+struct Placement {
+  Device device = Device::cpu;
+  DType dtype = DType::f32;  // of activations; parameters are in its accumulator's
+
+  Tensor operator()(const Tensor& images) const {
+    const Tensor there = images.to(device);
+    return there.dtype() == dtype ? there : cast(there, dtype);
+  }
+};
+
+struct TrainOptions {
+  Placement at{};
+  i64 epochs = 30;
+  i64 accumulate = 1;  // batches per step
+  double clip = 0;     // limit of the gradients' norm; 0 for none
+  double weight_decay = 0.05;
+  double label_smoothing = 0.1;  // of labels; soft targets are taken as they are
+  AdamWOptions adamw{};
+  WarmupCosine schedule{};      // its `total` should be `epochs`
+  bool rate_per_epoch = false;  // as published; else the rate moves with every step
+  double ema_decay = 0.9999;    // 0 for no average
+  bool ema_warm = true;         // short runs: see Ema
+  i64 evaluate_every = 1;       // epochs; the last one always is
+  u64 seed = 0;
+  bool checkpoint_blocks = false;  // compute the blocks again in backward instead of keeping their results: less memory, more time
+  /// Of a network that several processes train: two communicators (parallel/tcp.hpp), for the steps and for gradients.
+  /// Sources then give each process its part of every batch (LoaderOptions::rank), equal parts in training. One without
+  /// processes stays empty.
+  std::vector<Communicator> processes{};
+};
+
+}  // namespace ppma::inline PPMA_ABI
