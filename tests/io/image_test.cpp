@@ -115,6 +115,14 @@ TEST_CASE("write_png and back", "[io]") {
   REQUIRE(folder.files() == 2);
 }
 
+TEST_CASE("a PNG may begin its pixels with an empty piece", "[io]") {
+  std::vector<u8> png = read_file(picture("rgb.png"));
+  const u8 name[] = {'I', 'D', 'A', 'T'}, empty[] = {0, 0, 0, 0, 'I', 'D', 'A', 'T', 0x35, 0xaf, 0x06, 0x1e};
+  const auto first = std::search(png.begin(), png.end(), name, name + 4) - 4;  // its length stands before its name
+  png.insert(first, empty, empty + 12);
+  REQUIRE(same_elements(decode_image(png, "x.png"), *find(expected(), "rgb.png")));
+}
+
 TEST_CASE("images that are cut short or claim too much are refused", "[io]") {
   for (const char* name : {"rgb.png", "rgb.jpg", "progressive.jpg", "rgb.bmp", "grey.bmp"}) {
     const std::vector<u8> whole = read_file(picture(name));

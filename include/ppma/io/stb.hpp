@@ -199,6 +199,11 @@ namespace ppma::inline PPMA_ABI::stb {
 // The C functions whose names are also operations on tensors (ops/arithmetic.hpp).
 using std::abs;
 using std::pow;
+// They copy 0 bytes to a null pointer where a PNG's first piece of data is empty, which such a file
+// may have and memcpy may not.
+inline void*(memcpy)(void* to, const void* from, std::size_t bytes) {
+  return bytes == 0 ? to : ::memcpy(to, from, bytes);
+}
 #include PPMA_STB_IMAGE
 #include PPMA_STB_IMAGE_WRITE
 }  // namespace ppma::inline PPMA_ABI::stb
