@@ -5,6 +5,7 @@
 #include "catch.hpp"
 #include "io/help.hpp"
 #include "ppma/data/coco_evaluation.hpp"
+#include "ppma/data/detection_loader.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -43,6 +44,113 @@ TEST_CASE("detection data: flips and resizes boxes with their masks", "[data]") 
   CHECK(s.objects.masks.shape() == Shape{1, 4, 8});
   CHECK(s.objects.masks.data<u8>()[6] == 1);
   CHECK(s.objects.masks.data<u8>()[5] == 0);
+}
+
+TEST_CASE("detection data: crops take boxes and masks along", "[data]") {
+  DetectionSample s = two_by_four();
+  s.objects.boxes = {{0, 0, 1, 2}, {1, 1, 4, 2}}, s.objects.classes = {5, 6};
+  s.objects.masks = Tensor::from<u8>({1, 0, 0, 0, 1, 0, 0, 0,  //
+                                      0, 0, 0, 0, 0, 1, 1, 1}, {2, 2, 4});
+  DetectionSample right = s;
+  crop_sample(right, {1, 1, 1, 2});  // beside the first object
+  CHECK(right.image.to_vector<int>() == std::vector<int>{50, 50, 50, 60, 60, 60});
+  CHECK(right.objects.classes == std::vector<i64>{6});
+  REQUIRE(right.objects.boxes.size() == 1);
+  const Box b = right.objects.boxes[0];
+  CHECK((b.x1 == 0 && b.y1 == 0 && b.x2 == 2 && b.y2 == 1));
+  CHECK(right.objects.masks.shape() == Shape{1, 1, 2});
+  CHECK(right.objects.masks.to_vector<int>() == std::vector<int>{1, 1});
+  DetectionSample nothing = s;
+  crop_sample(nothing, {0, 2, 1, 2});  // above the second
+  CHECK(nothing.objects.boxes.empty());
+  CHECK(nothing.objects.masks.shape() == Shape{0, 1, 2});
+  CHECK(says([&] { crop_sample(s, {0, 3, 2, 2}); }, "crop_sample: rows 0 + 2, columns 3 + 2 of an image of 2 x 4"));
+}
+
+TEST_CASE("detection data: the published multi-scale policies", "[data]") {
+  const DetectionLoading o = multi_scale_loading();
+  CHECK(o.shorter.size() == 11);
+  CHECK((o.shorter.front() == 480 && o.shorter.back() == 800));
+  // An eighth of all sizes, so that images are quick to make. Where pixels are, a mask is red, before and after.
+  DetectionLoading small;
+  small.longer = 166, small.shorter = {60, 80, 100}, small.crop_shorter = {50, 62, 75}, small.crop_side = {48, 75}, small.crop = 0.5;
+  DetectionSample s;
+  s.image = Tensor::zeros({60, 90, 3}, DType::uint8);
+  s.objects.masks = Tensor::zeros({1, 60, 90}, DType::uint8);
+  for (i64 i = 20; i < 40; ++i)
+    for (i64 j = 30; j < 60; ++j) s.image.data<u8>()[(i * 90 + j) * 3] = 255, s.objects.masks.data<u8>()[i * 90 + j] = 1;
+  s.objects.boxes = {{30, 20, 60, 40}}, s.objects.classes = {2};
+  int cropped = 0, lost = 0, other_aspect = 0;
+  for (u64 k = 0; k < 200; ++k) {
+    DetectionSample t = s;
+    Rng rng(7, k);
+    augment_detection(t, small, rng);
+    const i64 H = t.image.dim(0), W = t.image.dim(1), shorter = std::min(H, W);
+    CHECK((std::max(H, W) == 166 || shorter == 60 || shorter == 80 || shorter == 100));
+    other_aspect += std::abs(static_cast<double>(W) / static_cast<double>(H) - 1.5) > 0.05;
+    if (t.objects.boxes.empty()) {
+      ++lost;
+      continue;
+    }
+    // The box is the mask's, and the mask the red pixels', but for edges: two resizings, of masks to the nearest pixel.
+    const Box b = t.objects.boxes[0];
+    i64 different = 0, inside = 0;
+    for (i64 i = 0; i < H; ++i)
+      for (i64 j = 0; j < W; ++j) {
+        const bool red = t.image.data<u8>()[(i * W + j) * 3] > 127, mask = t.objects.masks.data<u8>()[i * W + j] != 0;
+        const float x = static_cast<float>(j) + 0.5f, y = static_cast<float>(i) + 0.5f;
+        different += red != mask, inside += mask;
+        if (mask) REQUIRE((x > b.x1 - 4 && x < b.x2 + 4 && y > b.y1 - 4 && y < b.y2 + 4));
+      }
+    REQUIRE(static_cast<float>(inside) > 0.7f * (b.area() - 2 * (b.width() + b.height())));
+    REQUIRE(different <= 4 * (H + W) / 2);
+    cropped += b.area() / static_cast<float>(H * W) > 0.13f;  // it fills a ninth of the whole image
+  }
+  CHECK(other_aspect > 50);
+  CHECK(cropped > 40);
+  CHECK(cropped < 160);
+  CHECK(lost < 20);
+  // Without crops nothing else is drawn than before there were any.
+  small.crop = 0;
+  Rng a(1), b(1);
+  DetectionSample t = s;
+  augment_detection(t, small, a);
+  const i64 shorter = small.shorter[static_cast<std::size_t>(b.below(3))];
+  CHECK(std::min(t.image.dim(0), t.image.dim(1)) == shorter);
+  b.flip(0.5);
+  CHECK(a.below(1000) == b.below(1000));
+  small.crop = 1, small.crop_side = {9, 8};
+  CHECK(says([&] { DetectionLoader(shapes_set({.images = 2}), small); }, "crops of 9 to 8 pixels"));
+}
+
+TEST_CASE("detection data: images of one row, and images that are not there", "[data]") {
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  write_png(folder / "row.png", Tensor::full({1, 300, 3}, 7, DType::uint8));
+  const std::string text = R"({"images": [{"id": 1, "file_name": "row.png", "height": 1, "width": 300}, {"id": 2, "file_name": "gone.png", "height": 40, "width": 40}],
+    "categories": [{"id": 1, "name": "a"}], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 0, 20, 1], "area": 20}]})";
+  const auto truth = std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json"));
+  const DetectionSet set = coco_set(truth, folder / "", false, true);
+  DetectionLoading o;
+  o.longer = 64, o.shorter = {32};
+  const DetectionBatch b = evaluation_batch(set.load(0), o);
+  CHECK(b.images.shape() == Shape{1, 3, 32, 64});
+  CHECK((b.frames[0].height == 1 && b.frames[0].width == 64));
+  o.crop = 1, o.crop_shorter = {16}, o.crop_side = {8, 16};
+  DetectionSample row = set.load(0);
+  Rng rng(3);
+  augment_detection(row, o, rng);
+  CHECK(row.image.dim(0) >= 1);
+  CHECK(says([&] { set.load(1); }, "gone.png: cannot be read"));
+  DetectionLoader loader(set, o);  // what goes wrong in its thread comes out of next()
+  CHECK(says([&] {
+          DetectionBatch batch;
+          for (i64 epoch = 0; epoch < 2; ++epoch)
+            for (loader.start(epoch); loader.next(batch);) {}
+        },
+             "gone.png: cannot be read"));
 }
 
 TEST_CASE("detection data: batches are padded and repeat themselves", "[data]") {

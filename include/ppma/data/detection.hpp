@@ -1,14 +1,12 @@
 #pragma once
 // Images with objects in them: what a detector learns from and is judged by; and their geometry (spec 7.3): resizing
-// with the aspect kept, flipping, padding and stacking. Legend: H W pixels, n objects, B batch.
+// with the aspect kept, cropping, flipping. Legend: H W pixels, n objects, B batch.
 
 #include <functional>
-#include <future>
 #include <string>
 #include <vector>
 
 #include "ppma/data/augment.hpp"
-#include "ppma/data/loader.hpp"
 #include "ppma/io/resize.hpp"
 #include "ppma/ops/nms.hpp"
 
@@ -107,118 +105,32 @@ inline void flip_sample(DetectionSample& s) {
   s.objects.masks = flipped;
 }
 
-struct DetectionLoading {
-  i64 batch = 2;
-  i64 longer = 1333;
-  std::vector<i64> shorter{800};  // one is drawn for each image
-  double flip = 0.5;
-  i64 divisor = 32;
-  u64 seed = 0;
-  Normalization normalization{};
-};
-
-/// The samples stacked, each in the upper left corner. Masks keep their own image's size.
-inline DetectionBatch stack_samples(std::vector<DetectionSample> samples, const std::vector<std::array<i64, 2>>& originals,
-                                    i64 divisor, const Normalization& normalization) {
-  DetectionBatch batch;
-  const auto up = [divisor](i64 n) { return (n + divisor - 1) / divisor * divisor; };
-  i64 height = 0, width = 0;
-  for (std::size_t b = 0; b < samples.size(); ++b) {
-    const i64 h = samples[b].image.dim(0), w = samples[b].image.dim(1);
-    batch.frames.push_back({h, w, up(h), up(w), originals[b][0], originals[b][1], samples[b].image_id});
-    height = std::max(height, up(h)), width = std::max(width, up(w));
+/// What of a sample lies in `window`: boxes moved and clipped, objects without a rest of their box left out.
+inline void crop_sample(DetectionSample& s, const PixelBox& window) {
+  const i64 H = s.image.dim(0), W = s.image.dim(1);
+  check(window.top >= 0 && window.left >= 0 && window.height > 0 && window.width > 0 && window.top + window.height <= H &&
+            window.left + window.width <= W,
+        "crop_sample: rows ", window.top, " + ", window.height, ", columns ", window.left, " + ", window.width, " of an image of ", H, " x ", W);
+  s.image = crop(s.image, window);
+  const auto within = [](float v, i64 from, i64 size) { return std::clamp(v - static_cast<float>(from), 0.0f, static_cast<float>(size)); };
+  Objects kept;
+  std::vector<i64> which;
+  for (std::size_t k = 0; k < s.objects.boxes.size(); ++k) {
+    const Box& b = s.objects.boxes[k];
+    const Box inside{within(b.x1, window.left, window.width), within(b.y1, window.top, window.height),
+                     within(b.x2, window.left, window.width), within(b.y2, window.top, window.height)};
+    if (inside.width() <= 0 || inside.height() <= 0) continue;
+    kept.boxes.push_back(inside), kept.classes.push_back(s.objects.classes[k]);
+    which.push_back(static_cast<i64>(k));
   }
-  batch.images = Tensor::zeros({static_cast<i64>(samples.size()), 3, height, width});
-  const Normalizer normalize(normalization);
-  std::vector<float> planes;
-  for (std::size_t b = 0; b < samples.size(); ++b) {
-    const Frame& f = batch.frames[b];
-    planes.resize(static_cast<std::size_t>(3 * f.height * f.width));
-    normalize(samples[b].image, planes.data());
-    for (i64 row = 0; row < 3 * f.height; ++row)
-      std::copy_n(planes.data() + row * f.width, f.width,
-                  batch.images.data<float>() + ((static_cast<i64>(b) * 3 + row / f.height) * height + row % f.height) * width);
-    batch.objects.push_back(std::move(samples[b].objects));
+  if (s.objects.masks.defined()) {
+    kept.masks = Tensor::empty({static_cast<i64>(which.size()), window.height, window.width}, DType::uint8);
+    u8* to = kept.masks.data<u8>();
+    for (const i64 k : which)
+      for (i64 i = 0; i < window.height; ++i, to += window.width)
+        std::copy_n(s.objects.masks.data<u8>() + (k * H + window.top + i) * W + window.left, window.width, to);
   }
-  return batch;
+  s.objects = std::move(kept);
 }
-
-/// An image for evaluation.
-inline DetectionBatch evaluation_batch(DetectionSample sample, const DetectionLoading& o) {
-  const std::array<i64, 2> original{sample.image.dim(0), sample.image.dim(1)};
-  const auto size = keep_aspect(original[0], original[1], o.longer, o.shorter.back());
-  resize_sample(sample, size[0], size[1]);
-  std::vector<DetectionSample> one;
-  one.push_back(std::move(sample));
-  return stack_samples(std::move(one), {original}, o.divisor, o.normalization);
-}
-
-/// Batches of an epoch, each a function of (seed, epoch, its number); the next one is made while one is used.
-class DetectionLoader {
- public:
-  DetectionLoader(DetectionSet set, DetectionLoading options) : set_(std::move(set)), options_(std::move(options)) {
-    check(set_.size > 0, "detection loader: ", set_.name, " has no images");
-    check(options_.batch > 0 && !options_.shorter.empty(), "detection loader: needs a batch of at least 1 and a size");
-    start(0);
-  }
-  ~DetectionLoader() { wait(); }
-  DetectionLoader(const DetectionLoader&) = delete;
-  DetectionLoader& operator=(const DetectionLoader&) = delete;
-
-  i64 batches() const { return static_cast<i64>(groups_.size()); }
-  void start(i64 epoch) {
-    wait();
-    epoch_ = epoch, given_ = 0;
-    groups_.clear();
-    std::vector<i64> waiting[2];  // high, wide
-    for (const i64 i : epoch_order(set_.size, epoch, options_.seed, true)) {
-      std::vector<i64>& kind = waiting[!set_.wide.empty() && set_.wide[static_cast<std::size_t>(i)] ? 1 : 0];
-      kind.push_back(i);
-      if (static_cast<i64>(kind.size()) < options_.batch) continue;
-      groups_.push_back(kind);
-      kind.clear();
-    }
-    for (std::vector<i64>& kind : waiting)
-      if (!kind.empty()) groups_.push_back(kind);
-  }
-  bool next(DetectionBatch& batch) {
-    if (given_ >= batches()) return false;
-    batch = coming_.valid() ? coming_.get() : make(given_);
-    if (++given_ < batches())
-      coming_ = std::async(std::launch::async, [this, n = given_] {
-        set_threads(1);
-        return make(n);
-      });
-    return true;
-  }
-
- private:
-  void wait() {
-    if (coming_.valid()) coming_.wait();
-    coming_ = {};
-  }
-  DetectionBatch make(i64 number) const {
-    std::vector<DetectionSample> samples;
-    std::vector<std::array<i64, 2>> originals;
-    const std::vector<i64>& group = groups_[static_cast<std::size_t>(number)];
-    for (std::size_t k = 0; k < group.size(); ++k) {
-      Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number * options_.batch) + k, 0xde7);
-      DetectionSample s = set_.load(group[k]);
-      originals.push_back({s.image.dim(0), s.image.dim(1)});
-      const i64 shorter = options_.shorter[static_cast<std::size_t>(rng.below(static_cast<i64>(options_.shorter.size())))];
-      const auto size = keep_aspect(s.image.dim(0), s.image.dim(1), options_.longer, shorter);
-      resize_sample(s, size[0], size[1]);
-      if (rng.flip(options_.flip)) flip_sample(s);
-      samples.push_back(std::move(s));
-    }
-    return stack_samples(std::move(samples), originals, options_.divisor, options_.normalization);
-  }
-
-  DetectionSet set_;
-  DetectionLoading options_;
-  i64 epoch_ = 0, given_ = 0;
-  std::vector<std::vector<i64>> groups_;  // samples of each batch
-  std::future<DetectionBatch> coming_;
-};
 
 }  // namespace ppma::inline PPMA_ABI

@@ -5,12 +5,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <future>
 #include <utility>
 #include <vector>
 
 #include "ppma/data/detection.hpp"
 #include "ppma/data/image_ops.hpp"
+#include "ppma/data/loader.hpp"
+#include "ppma/data/one_ahead.hpp"
 #include "ppma/data/segmentation.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -126,7 +127,7 @@ inline void augment_segmentation(SegmentationSample& s, const SegmentationLoadin
   if (o.distort) s.image = distort_photometric(s.image, rng);
 }
 
-/// Batches of an epoch; the next one is made while one is used.
+/// Batches of an epoch.
 class SegmentationLoader {
  public:
   SegmentationLoader(SegmentationSet set, SegmentationLoading options) : set_(std::move(set)), options_(std::move(options)), normalize_(options_.normalization) {
@@ -136,32 +137,18 @@ class SegmentationLoader {
           "segmentation loader: crop ", options_.crop_height, " x ", options_.crop_width, ", factors ", options_.least_factor, " to ", options_.most_factor);
     start(0);
   }
-  ~SegmentationLoader() { wait(); }
-  SegmentationLoader(const SegmentationLoader&) = delete;
-  SegmentationLoader& operator=(const SegmentationLoader&) = delete;
 
   i64 batches() const { return set_.size / options_.batch; }
   void start(i64 epoch) {
-    wait();
-    epoch_ = epoch, given_ = 0;
+    ahead_.restart();
+    epoch_ = epoch;
     order_ = epoch_order(set_.size, epoch, options_.seed, true);
   }
   bool next(SegmentationBatch& batch) {
-    if (given_ >= batches()) return false;
-    batch = coming_.valid() ? coming_.get() : make(given_);
-    if (++given_ < batches())
-      coming_ = std::async(std::launch::async, [this, n = given_] {
-        set_threads(1);
-        return make(n);
-      });
-    return true;
+    return ahead_.next(batch, batches(), [this](i64 number) { return make(number); });
   }
 
  private:
-  void wait() {
-    if (coming_.valid()) coming_.wait();
-    coming_ = {};
-  }
   SegmentationBatch make(i64 number) const {
     const i64 H = options_.crop_height, W = options_.crop_width;
     SegmentationBatch batch{Tensor::zeros({options_.batch, 3, H, W}), Tensor::full({options_.batch, H, W}, 255, DType::int64)};
@@ -185,9 +172,9 @@ class SegmentationLoader {
   SegmentationSet set_;
   SegmentationLoading options_;
   Normalizer normalize_;
-  i64 epoch_ = 0, given_ = 0;
+  i64 epoch_ = 0;
   std::vector<i64> order_;
-  std::future<SegmentationBatch> coming_;
+  OneAhead<SegmentationBatch> ahead_;  // the last member: its end waits for make()
 };
 
 }  // namespace ppma::inline PPMA_ABI

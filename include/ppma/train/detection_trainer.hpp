@@ -6,7 +6,7 @@
 #include <functional>
 #include <map>
 
-#include "ppma/data/detection.hpp"
+#include "ppma/data/detection_loader.hpp"
 #include "ppma/optim/step_schedule.hpp"
 #include "ppma/train/options.hpp"
 #include "ppma/train/training_state.hpp"

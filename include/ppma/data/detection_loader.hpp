@@ -1,0 +1,147 @@
+#pragma once
+// Batches for a detector (spec 7.3): images resized, cropped, flipped, padded and stacked. Every batch is a function of
+// (seed, epoch, its number). Legend: B batch, H W pixels.
+
+#include <array>
+#include <vector>
+
+#include "ppma/data/detection.hpp"
+#include "ppma/data/loader.hpp"
+#include "ppma/data/one_ahead.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct DetectionLoading {
+  i64 batch = 2;
+  i64 longer = 1333;
+  std::vector<i64> shorter{800};  // one is drawn for each image
+  double flip = 0.5;
+  double crop = 0;  // share of images that are brought to another size, cropped, and only then resized
+  std::vector<i64> crop_shorter{400, 500, 600};   // sizes to crop from; `longer` holds for them too
+  std::array<i64, 2> crop_side{384, 600};         // of a crop, at least and at most
+  i64 divisor = 32;
+  u64 seed = 0;
+  Normalization normalization{};
+};
+
+/// The published 3x schedule's: shorter side 480 to 800, half of the images cropped before.
+inline DetectionLoading multi_scale_loading() {
+  DetectionLoading o;
+  o.shorter.clear();
+  for (i64 side = 480; side <= 800; side += 32) o.shorter.push_back(side);
+  o.crop = 0.5;
+  return o;
+}
+
+/// One sample as training sees it.
+inline void augment_detection(DetectionSample& s, const DetectionLoading& o, Rng& rng) {
+  const auto resize_to_one_of = [&](const std::vector<i64>& sides) {
+    const i64 shorter = sides[static_cast<std::size_t>(rng.below(static_cast<i64>(sides.size())))];
+    const auto size = keep_aspect(s.image.dim(0), s.image.dim(1), o.longer, shorter);
+    resize_sample(s, size[0], size[1]);
+  };
+  if (o.crop > 0 && rng.flip(o.crop)) {
+    resize_to_one_of(o.crop_shorter);
+    const i64 H = s.image.dim(0), W = s.image.dim(1);
+    const auto drawn = [&](i64 size) {
+      const i64 least = std::min(size, o.crop_side[0]);
+      return least + rng.below(std::min(size, o.crop_side[1]) - least + 1);
+    };
+    const i64 height = drawn(H), width = drawn(W);
+    const i64 top = rng.below(H - height + 1), left = rng.below(W - width + 1);
+    crop_sample(s, {top, left, height, width});
+  }
+  resize_to_one_of(o.shorter);
+  if (rng.flip(o.flip)) flip_sample(s);
+}
+
+/// The samples stacked, each in the upper left corner. Masks keep their own image's size.
+inline DetectionBatch stack_samples(std::vector<DetectionSample> samples, const std::vector<std::array<i64, 2>>& originals,
+                                    i64 divisor, const Normalization& normalization) {
+  DetectionBatch batch;
+  const auto up = [divisor](i64 n) { return (n + divisor - 1) / divisor * divisor; };
+  i64 height = 0, width = 0;
+  for (std::size_t b = 0; b < samples.size(); ++b) {
+    const i64 h = samples[b].image.dim(0), w = samples[b].image.dim(1);
+    batch.frames.push_back({h, w, up(h), up(w), originals[b][0], originals[b][1], samples[b].image_id});
+    height = std::max(height, up(h)), width = std::max(width, up(w));
+  }
+  batch.images = Tensor::zeros({static_cast<i64>(samples.size()), 3, height, width});
+  const Normalizer normalize(normalization);
+  std::vector<float> planes;
+  for (std::size_t b = 0; b < samples.size(); ++b) {
+    const Frame& f = batch.frames[b];
+    planes.resize(static_cast<std::size_t>(3 * f.height * f.width));
+    normalize(samples[b].image, planes.data());
+    for (i64 row = 0; row < 3 * f.height; ++row)
+      std::copy_n(planes.data() + row * f.width, f.width,
+                  batch.images.data<float>() + ((static_cast<i64>(b) * 3 + row / f.height) * height + row % f.height) * width);
+    batch.objects.push_back(std::move(samples[b].objects));
+  }
+  return batch;
+}
+
+/// An image for evaluation.
+inline DetectionBatch evaluation_batch(DetectionSample sample, const DetectionLoading& o) {
+  const std::array<i64, 2> original{sample.image.dim(0), sample.image.dim(1)};
+  const auto size = keep_aspect(original[0], original[1], o.longer, o.shorter.back());
+  resize_sample(sample, size[0], size[1]);
+  std::vector<DetectionSample> one;
+  one.push_back(std::move(sample));
+  return stack_samples(std::move(one), {original}, o.divisor, o.normalization);
+}
+
+/// Batches of an epoch; wide and high images do not share one.
+class DetectionLoader {
+ public:
+  DetectionLoader(DetectionSet set, DetectionLoading options) : set_(std::move(set)), options_(std::move(options)) {
+    check(set_.size > 0, "detection loader: ", set_.name, " has no images");
+    check(options_.batch > 0 && !options_.shorter.empty(), "detection loader: needs a batch of at least 1 and a size");
+    check(options_.crop == 0 || (!options_.crop_shorter.empty() && options_.crop_side[0] > 0 && options_.crop_side[0] <= options_.crop_side[1]),
+          "detection loader: crops of ", options_.crop_side[0], " to ", options_.crop_side[1], " pixels");
+    start(0);
+  }
+
+  i64 batches() const { return static_cast<i64>(groups_.size()); }
+  void start(i64 epoch) {
+    ahead_.restart();
+    epoch_ = epoch;
+    groups_.clear();
+    std::vector<i64> waiting[2];  // high, wide
+    for (const i64 i : epoch_order(set_.size, epoch, options_.seed, true)) {
+      std::vector<i64>& kind = waiting[!set_.wide.empty() && set_.wide[static_cast<std::size_t>(i)] ? 1 : 0];
+      kind.push_back(i);
+      if (static_cast<i64>(kind.size()) < options_.batch) continue;
+      groups_.push_back(kind);
+      kind.clear();
+    }
+    for (std::vector<i64>& kind : waiting)
+      if (!kind.empty()) groups_.push_back(kind);
+  }
+  bool next(DetectionBatch& batch) {
+    return ahead_.next(batch, batches(), [this](i64 number) { return make(number); });
+  }
+
+ private:
+  DetectionBatch make(i64 number) const {
+    std::vector<DetectionSample> samples;
+    std::vector<std::array<i64, 2>> originals;
+    const std::vector<i64>& group = groups_[static_cast<std::size_t>(number)];
+    for (std::size_t k = 0; k < group.size(); ++k) {
+      Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number * options_.batch) + k, 0xde7);
+      DetectionSample s = set_.load(group[k]);
+      originals.push_back({s.image.dim(0), s.image.dim(1)});
+      augment_detection(s, options_, rng);
+      samples.push_back(std::move(s));
+    }
+    return stack_samples(std::move(samples), originals, options_.divisor, options_.normalization);
+  }
+
+  DetectionSet set_;
+  DetectionLoading options_;
+  i64 epoch_ = 0;
+  std::vector<std::vector<i64>> groups_;  // samples of each batch
+  OneAhead<DetectionBatch> ahead_;        // the last member: its end waits for make()
+};
+
+}  // namespace ppma::inline PPMA_ABI
