@@ -1,6 +1,8 @@
 // The segmentation heads and the pyramid against PyTorch (tests/reference/make_heads.py), and a whole network loaded by
 // name from a file as OpenMMLab saves one.
 #include "../models/help.hpp"
+#include "ppma/heads/mask_rcnn.hpp"
+#include "ppma/heads/segmentor_json.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
 #include "ppma/io/checkpoint.hpp"
 
@@ -75,6 +77,68 @@ TEST_CASE("segmentor: an OpenMMLab checkpoint loads by name") {
   Context ctx;
   const Tensor y = model.forward(cast(formula_image("segmentor.input", {1, 3, 64, 48}), DType::f64), ctx);
   compare(y, "segmentor.eval");
+}
+
+TEST_CASE("detector: an OpenMMLab checkpoint loads by name (tests/reference/make_detector_mm.py)") {
+  MaskRcnnConfig c;
+  c.backbone.embed_dims = {8, 8, 16, 16}, c.backbone.depths = {1, 1, 1, 1}, c.backbone.num_heads = {1, 1, 2, 2};
+  c.backbone.mlp_ratios = {2, 2, 2, 2}, c.backbone.drop_path_rate = 0;
+  c.rpn.channels = 8, c.roi.fc_channels = 12, c.roi.num_classes = 3;
+  MaskRcnn model(c);
+  const TensorMap weights = load_weights(reference("detector_mm.pth"), {.entry = "", .strip = {"module."}});
+  const LoadReport report = load_state_dict(model, weights);
+  CHECK(report.complete());
+  CHECK(report.loaded == static_cast<i64>(state_dict(model).size()));
+  to(model, DType::f64);
+  const NoGrad off;
+  Context ctx;
+  const TensorMap stored = read_safetensors(reference("detector_mm.safetensors")).tensors;
+  const auto close = [&](const Tensor& got, const std::string& name) {
+    INFO(name);
+    CHECK(distance(got, get(stored, name)) < 1e-6);  // stored as float32
+  };
+  const RpnOutput rpn = model.rpn_head.forward(model.pyramid(cast(formula_image("detector.input", {1, 3, 64, 96}), DType::f64), ctx));
+  REQUIRE(rpn.scores.size() == 5);
+  for (std::size_t i = 0; i < 5; ++i) close(rpn.scores[i], str("scores.", i)), close(rpn.deltas[i], str("deltas.", i));
+  const auto regions = [](const char* name, i64 side) { return permute(cast(formula_image(name, {2, 8, side, side}), DType::f64), {0, 2, 3, 1}); };
+  const BoxOutput box = model.roi_head.bbox_head.forward(regions("box.input", 7));
+  close(box.scores, "box.cls"), close(box.deltas, "box.reg");
+  close(model.roi_head.mask_head->forward(regions("mask.input", 14)), "mask");
+  // A detector for other classes says which tensors do not fit; without a mask head, what is left over.
+  c.roi.num_classes = 4;
+  MaskRcnn other(c);
+  CHECK(thrown([&] { load_state_dict(other, weights); }).find("roi_head.bbox_head.fc_cls.weight") != std::string::npos);
+  c.roi.num_classes = 3, c.with_mask = false;
+  MaskRcnn boxes(c);
+  CHECK(thrown([&] { load_state_dict(boxes, weights); }).find("roi_head.mask_head.") != std::string::npos);
+  CHECK(load_state_dict(boxes, weights, {.strict = true, .ignore = {"roi_head.mask_head."}}).loaded == static_cast<i64>(state_dict(boxes).size()));
+}
+
+TEST_CASE("segmentation configurations as JSON and back") {
+  using nlohmann::json;
+  SegmentorConfig upernet = segmentor_nano(5);
+  SemanticFpnConfig light = semantic_fpn_nano(7);
+  upernet.decode.channels = 24, light.pyramid_channels = 40;
+  CHECK(segmentor_to_json(segmentor_from_json(segmentor_to_json(upernet))) == segmentor_to_json(upernet));
+  CHECK(segmentor_to_json(segmentor_from_json<SemanticFpnConfig>(segmentor_to_json(light))) == segmentor_to_json(light));
+  CHECK(head_of(segmentor_to_json(light)) == "semantic_fpn");
+  CHECK(segmentor_from_json(json{{"channels", 9}}).decode.channels == 9);  // written before there was another head
+  struct Wrong {
+    json config;
+    const char* message;
+  };
+  for (const Wrong& w : std::vector<Wrong>{{json::array(), "config: must be a JSON object, got []"},
+                                           {{{"head", 3}}, "config: head must be text, got 3"},
+                                           {{{"head", "unet"}}, "there is no head \"unet\"; there are upernet and semantic_fpn"},
+                                           {{{"head", "semantic_fpn"}}, "config: describes the head semantic_fpn, not upernet"},
+                                           {{{"chanels", 8}}, "unknown key \"chanels\""},
+                                           {{{"channels", "many"}}, "channels must be an integer, got \"many\""},
+                                           {{{"pool_scales", {1, 2}}}, "pool_scales must be a list of 4 entries"},
+                                           {{{"dropout_ratio", true}}, "dropout_ratio must be a number, got true"},
+                                           {{{"backbone", 5}}, "config: must be a JSON object, got 5"}}) {
+    INFO(w.config.dump());
+    CHECK(says([&] { segmentor_from_json(w.config); }, w.message));
+  }
 }
 
 TEST_CASE("semantic fpn: names as published; every parameter gets a gradient; ignored pixels have no loss") {

@@ -1,32 +1,54 @@
 #pragma once
-// SegmentorConfig as JSON: {"backbone": {...}, "num_classes": 150, "channels": 512, ...}. An unknown key is an error.
+// The configurations of the segmentation networks as JSON: {"head": "upernet", "backbone": {...}, "num_classes": 150, ...}.
+// An unknown key is an error. Which head is in "head", upernet where it is not said.
 
 #include "ppma/heads/segmentor.hpp"
+#include "ppma/heads/semantic_fpn.hpp"
 #include "ppma/models/config_json.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-/// Calls f(key, value) for everything but the backbone.
+inline const char* head_name(const SegmentorConfig&) { return "upernet"; }
+inline const char* head_name(const SemanticFpnConfig&) { return "semantic_fpn"; }
+
+/// Calls f(key, value) for everything but head and backbone.
 template <class Config, class F>
 void each_segmentor_value(Config& c, F f) {
-  f("num_classes", c.decode.num_classes), f("channels", c.decode.channels), f("pool_scales", c.decode.pool_scales);
-  f("dropout_ratio", c.decode.dropout_ratio), f("auxiliary_channels", c.auxiliary.channels), f("auxiliary_weight", c.auxiliary_weight);
+  if constexpr (std::is_same_v<std::remove_const_t<Config>, SemanticFpnConfig>) {
+    f("num_classes", c.num_classes), f("channels", c.channels), f("pyramid_channels", c.pyramid_channels), f("dropout_ratio", c.dropout_ratio);
+  } else {
+    f("num_classes", c.decode.num_classes), f("channels", c.decode.channels), f("pool_scales", c.decode.pool_scales);
+    f("dropout_ratio", c.decode.dropout_ratio), f("auxiliary_channels", c.auxiliary.channels), f("auxiliary_weight", c.auxiliary_weight);
+  }
 }
 
-inline nlohmann::ordered_json segmentor_to_json(const SegmentorConfig& c) {
+template <class Config>
+nlohmann::ordered_json segmentor_to_json(const Config& c) {
   nlohmann::ordered_json j;
+  j["head"] = head_name(c);
   j["backbone"] = config_to_json(c.backbone);
   each_segmentor_value(c, [&](const char* key, const auto& value) { j[key] = value; });
   return j;
 }
 
-/// Sets what an object says and leaves the rest of `c`. Errors: an unknown key, a value of the wrong kind.
+/// The head that an object names. Errors: another kind of value, another name.
 template <class Json>
-SegmentorConfig segmentor_from_json(const Json& j, SegmentorConfig c = {}) {
+std::string head_of(const Json& j) {
   check(j.is_object(), "config: must be a JSON object, got ", j.dump());
+  std::string name = head_name(SegmentorConfig{});
+  if (const auto it = j.find("head"); it != j.end()) detail::read_config_value(*it, "head", name);
+  check(name == "upernet" || name == "semantic_fpn", "config: there is no head \"", name, "\"; there are upernet and semantic_fpn");
+  return name;
+}
+
+/// Sets what an object says and leaves the rest of `c`. Errors: another head, an unknown key, a value of the wrong kind.
+template <class Config = SegmentorConfig, class Json>
+Config segmentor_from_json(const Json& j, Config c = {}) {
+  const std::string head = head_of(j);
+  check(head == head_name(c), "config: describes the head ", head, ", not ", head_name(c));
   for (const auto& item : j.items()) {
-    bool known = item.key() == "backbone";
-    if (known) c.backbone = config_from_json(item.value(), c.backbone);
+    bool known = item.key() == "backbone" || item.key() == "head";
+    if (item.key() == "backbone") c.backbone = config_from_json(item.value(), c.backbone);
     each_segmentor_value(c, [&](const char* key, auto& value) {
       if (item.key() != key) return;
       known = true;
@@ -34,7 +56,8 @@ SegmentorConfig segmentor_from_json(const Json& j, SegmentorConfig c = {}) {
     });
     check(known, "config: unknown key \"", item.key(), "\"");
   }
-  c.auxiliary.num_classes = c.decode.num_classes, c.auxiliary.dropout_ratio = c.decode.dropout_ratio;
+  if constexpr (std::is_same_v<Config, SegmentorConfig>)
+    c.auxiliary.num_classes = c.decode.num_classes, c.auxiliary.dropout_ratio = c.decode.dropout_ratio;
   return c;
 }
 
@@ -45,6 +68,13 @@ inline SegmentorConfig segmentor_nano(i64 classes) {
   c.backbone.chunkwise_recurrents = {true, true, false, false};
   c.decode.channels = 64, c.decode.num_classes = classes;
   c.auxiliary.channels = 32, c.auxiliary.num_classes = classes;
+  return c;
+}
+/// The same with the light head.
+inline SemanticFpnConfig semantic_fpn_nano(i64 classes) {
+  SemanticFpnConfig c;
+  c.backbone = segmentor_nano(classes).backbone;
+  c.pyramid_channels = 64, c.channels = 64, c.num_classes = classes;
   return c;
 }
 

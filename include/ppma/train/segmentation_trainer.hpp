@@ -28,7 +28,7 @@ struct SegmentationStep {
   double rate = 0, loss = 0, decode = 0, auxiliary = 0;
 };
 
-/// Model: loss(images, labels, context) gives {total, decode, auxiliary}.
+/// Model: loss(images, labels, context) gives {total, decode, auxiliary}; auxiliary may be undefined.
 template <class Model>
 class SegmentationTrainer {
  public:
@@ -51,7 +51,7 @@ class SegmentationTrainer {
       const auto loss = model_.loss(options_.at(batch.images), batch.labels.to(options_.at.device), context);
       const double total = loss.total.item();
       check(std::isfinite(total), "training: the loss is ", total, " in epoch ", state_.epoch, ", batch ", step.batch, "; lower the learning rate or clip the gradients");
-      sums[0] += total, sums[1] += loss.decode.item(), sums[2] += loss.auxiliary.item();
+      sums[0] += total, sums[1] += loss.decode.item(), sums[2] += loss.auxiliary.defined() ? loss.auxiliary.item() : 0.0;
       loss.total.backward();
       step.rate = options_.schedule.at(state_.iteration);
       state_.step(step.rate, options_.clip);
