@@ -43,9 +43,7 @@ struct MaskRcnn {
 
   /// P2..P6 (B,H,W,C) of images (B,3,Hin,Win).
   std::vector<Tensor> pyramid(const Tensor& images, Context& ctx) {
-    std::vector<Tensor> maps = backbone.backbone.forward(images, ctx);
-    for (std::size_t s = 0; s < maps.size(); ++s) maps[s] = backbone.outnorms[s].forward(maps[s]);
-    return neck.forward(maps);
+    return neck.forward(backbone.maps(images, ctx));
   }
 
   /// All losses of a batch; boxes are sampled by ctx.rng's stream. `images` are the batch's, where the network is.

@@ -29,12 +29,12 @@ struct Segmentor {
 
   /// Images (B,3,Hin,Win) -> logits (B,Hin,Win,K).
   Tensor forward(const Tensor& images, Context& ctx) {
-    return resize(decode_head.forward(maps(images, ctx), ctx), images.dim(2), images.dim(3));
+    return resize(decode_head.forward(backbone.maps(images, ctx), ctx), images.dim(2), images.dim(3));
   }
   /// labels int64 (B,Hin,Win). The mean divides by all pixels, ignored ones too.
   SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx) {
     check(labels.defined() && labels.rank() == 3, "segmentor: labels must be (B,H,W) int64");
-    const std::vector<Tensor> levels = maps(images, ctx);
+    const std::vector<Tensor> levels = backbone.maps(images, ctx);
     const auto of = [&](const Tensor& logits, double weight) {
       CrossEntropyOptions options;
       options.ignore_index = config.ignore_index, options.count_ignored = true;
@@ -58,11 +58,6 @@ struct Segmentor {
     c.decode.in_channels = c.backbone.embed_dims;
     c.auxiliary.in_channels = c.backbone.embed_dims[2];
     return c;
-  }
-  std::vector<Tensor> maps(const Tensor& images, Context& ctx) {  // channels last
-    std::vector<Tensor> levels = backbone.backbone.forward(images, ctx);
-    for (std::size_t s = 0; s < levels.size(); ++s) levels[s] = backbone.outnorms[s].forward(levels[s]);
-    return levels;
   }
 };
 

@@ -91,9 +91,7 @@ struct SemanticFpn {
         neck(c.backbone.embed_dims, c.pyramid_channels, rng),
         decode_head(c.pyramid_channels, c.channels, c.num_classes, c.dropout_ratio, rng) {}
   Tensor logits(const Tensor& images, Context& ctx) {
-    std::vector<Tensor> levels = backbone.backbone.forward(images, ctx);
-    for (std::size_t s = 0; s < levels.size(); ++s) levels[s] = backbone.outnorms[s].forward(levels[s]);
-    return decode_head.forward(neck.forward(levels), ctx);
+    return decode_head.forward(neck.forward(backbone.maps(images, ctx)), ctx);
   }
 };
 

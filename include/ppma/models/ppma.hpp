@@ -97,7 +97,8 @@ struct Ppma {
   }
 };
 
-/// The backbone for dense prediction: each of the four maps through its own layer norm, channels first.
+/// The backbone for dense prediction: each of the four maps through its own layer norm. One whose parameters are all frozen
+/// evaluates in training too: the statistics of its batch norms stay, and no path is dropped.
 struct DenseBackbone {
   PpmaConfig config;
   Backbone backbone;
@@ -107,11 +108,18 @@ struct DenseBackbone {
   DenseBackbone(const PpmaConfig& c, Rng rng) : config((check_config(c), c)), backbone(c, rng) {
     for (i64 channels : c.embed_dims) outnorms.emplace_back(channels, 1e-5);
   }
-  /// Images (B,3,Hin,Win) -> four maps (B,C,H,W) at strides 4, 8, 16, 32.
+  /// Images (B,3,Hin,Win) -> four maps (B,H,W,C) at strides 4, 8, 16, 32.
+  std::vector<Tensor> maps(const Tensor& images, Context& ctx) {
+    Context evaluation;
+    std::vector<Tensor> levels = backbone.forward(images, ctx.training && !is_trainable(*this) ? evaluation : ctx);
+    for (std::size_t s = 0; s < levels.size(); ++s) levels[s] = outnorms[s].forward(levels[s]);
+    return levels;
+  }
+  /// The same, channels first: (B,C,H,W).
   std::vector<Tensor> forward(const Tensor& images, Context& ctx) {
-    std::vector<Tensor> maps = backbone.forward(images, ctx);
-    for (std::size_t s = 0; s < maps.size(); ++s) maps[s] = permute(outnorms[s].forward(maps[s]), {0, 3, 1, 2});
-    return maps;
+    std::vector<Tensor> levels = maps(images, ctx);
+    for (Tensor& x : levels) x = permute(x, {0, 3, 1, 2});
+    return levels;
   }
   template <class V>
   void fields(V& v) {

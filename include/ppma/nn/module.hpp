@@ -235,6 +235,14 @@ void set_trainable(M& module, bool on) {
   });
 }
 
+/// Whether a module has a parameter that is trained.
+template <class M>
+bool is_trainable(M& module) {
+  bool any = false;
+  for_each_field(module, [&any](const std::string&, Tensor& t, Kind kind) { any = any || (kind == Kind::parameter && t.requires_grad()); });
+  return any;
+}
+
 template <class M>
 void zero_grad(M& module) {
   for (Field& f : named_parameters(module)) f.tensor.zero_grad();
