@@ -1,14 +1,9 @@
 #pragma once
 // ppma train --task detect and ppma predict --task detect.
-//
-//   OUT/train.json, config.json, log.jsonl, last.safetensors, best.safetensors   as for a classifier
-//   OUT/pictures/epoch_N.png   what the detector says of a few images of the test set
 
-#include <filesystem>
-#include <sstream>
-
-#include "common.hpp"
+#include "dense.hpp"
 #include "ppma/data/coco_evaluation.hpp"
+#include "ppma/data/detection_loader.hpp"
 #include "ppma/data/detection_sets.hpp"
 #include "ppma/heads/detector_json.hpp"
 #include "ppma/train/detection_trainer.hpp"
@@ -17,25 +12,19 @@
 
 namespace tool {
 
-struct DetectCommand {
-  ComputeOptions compute;
-  std::string data = "shapes", folder, out = "runs/detect", resume, detector, weights;
-  bool overwrite = false, boxes_only = false, freeze_backbone = false, checkpoint_blocks = false;
-  i64 images = 1500, test_images = 200, size = 128;  // of shapes
-  i64 epochs = 12, batch = 4, stop_after = 0, evaluate_every = 1;
-  i64 longer = 1333, shorter = 800, warmup_iterations = 100;
+struct DetectCommand : DenseTraining {
+  bool boxes_only = false, multi_scale = false;
   std::vector<i64> steps;  // epochs; none given: two thirds and eleven twelfths of the run, as 8 and 11 of 12
-  double lr = 1e-3, weight_decay = 0.05, clip = 10;
-  u64 seed = 0;
 
+  DetectCommand() {
+    task = "detect", out = "runs/detect";
+    size = 128, epochs = 12, longer = 1333, shorter = 800, clip = 10;
+  }
   template <class F>
   void each(F f) {
-    f("task", task), f("data", data), f("data_dir", folder), f("boxes_only", boxes_only), f("freeze_backbone", freeze_backbone);
-    f("images", images), f("test_images", test_images), f("size", size), f("epochs", epochs), f("batch", batch);
-    f("evaluate_every", evaluate_every), f("longer", longer), f("shorter", shorter), f("warmup_iterations", warmup_iterations);
-    f("steps", steps), f("lr", lr), f("weight_decay", weight_decay), f("clip", clip), f("seed", seed), f("dtype", compute.dtype), f("checkpoint_blocks", checkpoint_blocks);
+    each_shared(f);
+    f("boxes_only", boxes_only), f("multi_scale", multi_scale), f("steps", steps);
   }
-  std::string task = "detect";
 };
 
 /// The first of some paths that exists.
@@ -97,17 +86,6 @@ inline Picture detection_picture(const Tensor& image, const std::vector<Detectio
   return overlay(image, shown);
 }
 
-/// Pictures in two columns.
-inline Picture sheet_of(const std::vector<Picture>& pictures) {
-  i64 width = 0, height = 0;
-  for (const Picture& p : pictures) width = std::max(width, p.width()), height = std::max(height, p.height());
-  const i64 gap = 12;
-  Picture all(2 * width + 3 * gap, 2 * height + 3 * gap);
-  for (std::size_t k = 0; k < pictures.size(); ++k)
-    all.paste(gap + static_cast<i64>(k % 2) * (width + gap), gap + static_cast<i64>(k / 2) * (height + gap), pictures[k].image());
-  return all;
-}
-
 /// Results on a whole set; the pictures of its first four images go into a sheet.
 inline std::vector<CocoResult> detect_all(MaskRcnn& model, const DetectionSet& set, const DetectionLoading& loading, const Placement& at, const std::string& sheet) {
   std::vector<CocoResult> results;
@@ -132,67 +110,29 @@ inline void print_table(const char* what, const CocoTruth& truth, const CocoScor
 }
 
 inline void train_detect(DetectCommand o) {
-  const bool resumed = !o.resume.empty();
-  if (resumed) {
-    o.out = o.resume;
-    const Json j = Json::parse(read_text(o.out + "/train.json"));
-    o.each([&](const char* key, auto& value) { value = j.value(key, value); });
-    o.detector = o.out + "/config.json", o.weights.clear();
-  }
+  open_run(o);
   if (o.steps.empty()) o.steps = {o.epochs * 2 / 3, o.epochs * 11 / 12};
-  const std::string log = o.out + "/log.jsonl", last = o.out + "/last.safetensors", best = o.out + "/best.safetensors";
-  if (!resumed) {
-    check(o.overwrite || !std::filesystem::exists(log), o.out, ": already holds a run; continue it with --resume ", o.out,
-          ", start anew with --overwrite, or choose another --out");
-    for (const std::string& path : {log, last, best}) std::filesystem::remove(path);
-  }
-  std::error_code error;
-  std::filesystem::create_directories(o.out + "/pictures", error);
-  check(!error, o.out, ": cannot be made (", error.message(), ")");
-
   const DetectionData data = make_detection_data(o);
   MaskRcnnConfig config = mask_rcnn_nano(data.train.classes(), !o.boxes_only);
-  if (!o.detector.empty()) config = detector_from_json(Json::parse(read_text(o.detector)), config);
+  if (!o.description.empty()) config = detector_from_json(parse_json(read_text(o.description), o.description), config);
   config.roi.num_classes = data.train.classes(), config.with_mask = config.with_mask && !o.boxes_only;
   MaskRcnn model(config, o.seed);
-  if (!o.weights.empty()) {
-    const LoadReport report = load_state_dict(model.backbone, read_weights(o.weights).tensors, {.strict = false, .ignore = {"proj.", "norm.", "head."}});
-    check(report.loaded > 0, o.weights, ": nothing in it fits the backbone (", report.text(), ")");
-    std::printf("backbone: %s\n", report.text().c_str());
-  }
-  if (o.freeze_backbone) set_trainable(model.backbone, false);
   DetectionTraining training;
-  training.at = o.compute.placement();
-  to(model, accumulator_dtype(training.at.dtype)), to(model, training.at.device);
+  training.at = place_for_training(model, o);
   training.schedule = {.rate = o.lr, .steps = o.steps, .warmup = o.warmup_iterations};
   training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed, training.checkpoint_blocks = o.checkpoint_blocks;
   DetectionTrainer<MaskRcnn> trainer(model, training);
-  double best_ap = -1;
-  if (resumed) {
-    trainer.resume(last);
-    std::string kept;  // what the log says of epochs that are done
-    std::istringstream lines(read_text(log));
-    for (std::string line; std::getline(lines, line);) {
-      const Json j = Json::parse(line);
-      if (j.at("epoch").get<i64>() >= trainer.epoch()) continue;
-      kept += line + "\n";
-      best_ap = std::max(best_ap, j.value(config.with_mask ? "segm_mAP" : "bbox_mAP", -1.0));
-    }
-    write_file(log, std::string_view(kept));
-  } else {
-    Json j;
-    o.each([&](const char* key, const auto& value) { j[key] = value; });
-    write_file(o.out + "/train.json", std::string_view(j.dump(1) + "\n"));
-    write_file(o.out + "/config.json", std::string_view(detector_to_json(config).dump(1) + "\n"));
-  }
+  std::vector<Json> records = resume_or_begin(trainer, o, detector_to_json(config));
+  double best_ap = best_of(records, config.with_mask ? "segm_mAP" : "bbox_mAP");
+  if (o.data == "shapes") o.longer = o.shorter = o.size;
   DetectionLoading loading;
-  loading.batch = o.batch, loading.longer = o.longer, loading.shorter = {o.shorter}, loading.seed = o.seed;
-  if (o.data == "shapes") loading.longer = loading.shorter[0] = o.size;
-  loading.normalization = data.normalization;
+  if (o.multi_scale) loading = multi_scale_loading(o.longer, o.shorter);
+  else loading.longer = o.longer, loading.shorter = {o.shorter};
+  loading.batch = o.batch, loading.seed = o.seed, loading.normalization = data.normalization;
   DetectionLoader loader(data.train, loading);
   const std::map<std::string, std::string> about{
       {"detector", detector_to_json(config).dump()},
-      {"input", Json{{"classes", data.train.class_names}, {"category_ids", data.train.category_ids}, {"longer", loading.longer}, {"shorter", loading.shorter[0]},
+      {"input", Json{{"classes", data.train.class_names}, {"category_ids", data.train.category_ids}, {"longer", o.longer}, {"shorter", o.shorter},
                      {"mean", loading.normalization.mean}, {"deviation", loading.normalization.deviation}}.dump()}};
   std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n", config.with_mask ? "Mask R-CNN" : "Faster R-CNN",
               config.backbone.name.c_str(), grouped_digits(parameter_count(model)).c_str(), o.data.c_str(), grouped_digits(data.train.size).c_str(),
@@ -200,11 +140,9 @@ inline void train_detect(DetectCommand o) {
   if (const std::string skipped = data.skips.text(); !skipped.empty()) std::printf("left out: %s\n", skipped.c_str());
   std::fflush(stdout);
 
-  const auto append = [&](const Json& j) { write_file(log, std::string_view((std::filesystem::exists(log) ? read_text(log) : std::string()) + j.dump() + "\n")); };
-  const i64 stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs;
   const auto begin = std::chrono::steady_clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
-  while (trainer.epoch() < stop) {
+  while (trainer.epoch() < o.stop()) {
     const auto print = [&](const DetectionStep& s) {
       std::printf("epoch %lld [%lld/%lld] lr %.2e", static_cast<long long>(s.epoch + 1), static_cast<long long>(s.batch), static_cast<long long>(s.batches), s.rate);
       for (const auto& [name, value] : s.values) std::printf("  %s %.4f", name.c_str(), value);
@@ -217,7 +155,7 @@ inline void train_detect(DetectCommand o) {
     Json record;
     record["epoch"] = step.epoch, record["lr"] = step.rate;
     for (const auto& [name, value] : step.values) record[name] = value;
-    if (trainer.epoch() % o.evaluate_every == 0 || trainer.epoch() == stop) {
+    if (trainer.epoch() % o.evaluate_every == 0 || trainer.epoch() == o.stop()) {
       const std::vector<CocoResult> results = detect_all(model, data.test, loading, training.at, str(o.out, "/pictures/epoch_", trainer.epoch(), ".png"));
       double ap = -1;
       for (const bool masks : {false, true}) {
@@ -231,63 +169,30 @@ inline void train_detect(DetectCommand o) {
       }
       if (ap > best_ap) {
         best_ap = ap;
-        write_safetensors(best, trainer.weights(), about);
+        write_safetensors(o.best(), trainer.weights(), about);
       }
     }
     record["seconds"] = seconds();
-    trainer.save(last, about);
-    append(record);
+    trainer.save(o.last(), about);
+    records.push_back(record);
+    write_log(o.log(), records);
     std::fflush(stdout);
   }
   if (trainer.epoch() < o.epochs) std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()), o.out.c_str());
-  std::printf("best AP %.4f: %s\n", best_ap, best.c_str());
+  std::printf("best AP %.4f: %s\n", best_ap, o.best().c_str());
 }
-
-struct DensePredictCommand {
-  ComputeOptions compute;
-  std::string weights, out = "predictions";
-  std::vector<std::string> images;
-  double least_score = 0.5;
-  i64 crop = 0, stride = 0;          // segment: windows
-  std::vector<double> scales{1.0};   // segment: sizes
-  bool flip = false;                 // segment
-  bool json = false;
-};
-
-/// A file that --task segment or detect wrote: `what` in its metadata describes the network.
-struct DenseFile {
-  Json network, input;
-  TensorMap tensors;
-
-  DenseFile(const std::string& path, const char* task, const char* what) {
-    check(is_safetensors(path), "predict --task ", task, ": needs --weights FILE.safetensors of a ", what);
-    const Safetensors file = read_safetensors(path);
-    check(file.metadata.count(what) == 1 && file.metadata.count("input") == 1, path, ": does not describe a ", what, "; take best.safetensors of a run");
-    network = Json::parse(file.metadata.at(what)), input = Json::parse(file.metadata.at("input"));
-    for (const auto& [name, tensor] : file.tensors)
-      if (!name.starts_with("optimizer.")) tensors.emplace_back(name.starts_with("model.") ? name.substr(6) : name, tensor);
-  }
-};
 
 /// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, images numbered from 1.
 inline void predict_detect(const DensePredictCommand& o) {
   const DenseFile file(o.weights, "detect", "detector");
-  const Json& input = file.input;
-  MaskRcnn model = [&] {
-    const SkipInit skip;
-    return MaskRcnn(detector_from_json(file.network));
-  }();
-  load_state_dict(model, file.tensors);
   const Placement at = o.compute.placement();
-  to(model, accumulator_dtype(at.dtype)), to(model, at.device);
+  MaskRcnn model = file.load<MaskRcnn>(detector_from_json(file.network), at);
   DetectionLoading loading;
-  loading.longer = input.at("longer").get<i64>(), loading.shorter = {input.at("shorter").get<i64>()};
-  loading.normalization = {input.at("mean").get<std::array<float, 3>>(), input.at("deviation").get<std::array<float, 3>>()};
-  const auto names = input.at("classes").get<std::vector<std::string>>();
-  const auto ids = input.at("category_ids").get<std::vector<i64>>();
-  std::error_code error;
-  std::filesystem::create_directories(o.out, error);
-  check(!error, o.out, ": cannot be made (", error.message(), ")");
+  loading.longer = file.input.at("longer").get<i64>(), loading.shorter = {file.input.at("shorter").get<i64>()};
+  loading.normalization = file.normalization();
+  const auto names = file.classes();
+  const auto ids = file.input.at("category_ids").get<std::vector<i64>>();
+  make_folders(o.out);
   std::vector<CocoResult> results;
   Json all = Json::array();
   for (std::size_t n = 0; n < o.images.size(); ++n) {

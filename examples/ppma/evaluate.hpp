@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "data.hpp"
+#include "detect.hpp"
 #include "segment.hpp"
 
 namespace tool {
@@ -31,7 +32,7 @@ inline void eval(EvalCommand o) {
   check(!o.data.kind.empty(), "eval: the weights do not say what they were trained on; give --data");
   Network network = load_network(o.network);
   const Placement at = o.compute.placement();
-  place(network.model, at);
+  place(network.model, at, true);
   Data data = make_data(o.data, 0);
   check(data.test.classes() == network.model.config.num_classes, "eval: the network tells ",
         network.model.config.num_classes, " classes apart, ", data.test.name, " has ", data.test.classes());
@@ -79,7 +80,7 @@ inline void predict(const PredictCommand& o) {
   check(!o.network.weights.empty(), "predict: needs --weights");
   Network network = load_network(o.network);
   const Placement at = o.compute.placement();
-  place(network.model, at);
+  place(network.model, at, true);
   const i64 classes = network.model.config.num_classes, top = std::min(o.top, classes);
   const NoGrad not_recorded;
   Json all = Json::array();

@@ -10,6 +10,7 @@
 
 #include <sys/stat.h>
 
+#include <functional>
 #include <memory>
 
 #include "data.hpp"
@@ -55,12 +56,6 @@ struct TrainCommand {
     each([&](const char* key, auto& value) { value = j.value(key, value); });
   }
 };
-
-inline void make_folders(const std::string& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  check(!error, path, ": cannot be made (", error.message(), ")");
-}
 
 /// Accuracies above losses, over epochs.
 inline void draw_curves(const std::string& path, const std::vector<EpochRecord>& log) {
@@ -202,58 +197,44 @@ inline void train(TrainCommand o) {
               best.c_str());
 }
 
-/// What --task detect takes beside the options that it shares with the classifier.
-inline void add_detect_options(CLI::App& app, DetectCommand& o) {
-  const auto number = [&app](const char* name, auto& value, const char* text) {
-    app.add_option(name, value, text)->capture_default_str()->group("With --task detect");
+/// What --task segment and --task detect take beside the options that they share with the classifier; returns a function
+/// that puts the shared ones into both, which keep their own defaults where an option is not given.
+inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app, SegmentCommand& segment, DetectCommand& detect) {
+  const char* const both = "With --task segment and detect";
+  const auto number = [&app](const char* group, const char* name, auto& value, const char* text) {
+    app.add_option(name, value, text)->capture_default_str()->group(group);
   };
-  number("--longer", o.longer, "images: longer side at most");
-  number("--shorter", o.shorter, "images: shorter side, with the aspect kept");
-  number("--warmup-iterations", o.warmup_iterations, "iterations of linear warm-up");
-  number("--steps", o.steps, "epochs after which the rate falls to a tenth");
-  number("--detector", o.detector, "configuration of the detector as JSON; default: a small one");
-  app.add_flag("--boxes-only", o.boxes_only, "no mask head (Faster R-CNN)")->group("With --task detect");
-  app.add_flag("--freeze-backbone", o.freeze_backbone, "train the heads alone")->group("With --task detect");
-}
-
-/// Shared options keep the detector's defaults where they are not given.
-inline DetectCommand detect_command(const CLI::App& app, const TrainCommand& o, DetectCommand d) {
-  const auto take = [&app](const char* name, auto& into, const auto& value) {
-    if (app.count(name) > 0) into = value;
+  number(both, "--longer", detect.longer, "images: longer side at most; segment: the first image's");
+  number(both, "--shorter", detect.shorter, "images: shorter side, with the aspect kept; segment: the first image's");
+  number(both, "--warmup-iterations", detect.warmup_iterations, "iterations of linear warm-up");
+  app.add_flag("--freeze-backbone", detect.freeze_backbone, "train the heads alone")->group(both);
+  number("With --task detect", "--steps", detect.steps, "epochs after which the rate falls to a tenth");
+  number("With --task detect", "--detector", detect.description, "configuration of the detector as JSON; default: a small one");
+  app.add_flag("--boxes-only", detect.boxes_only, "no mask head (Faster R-CNN)")->group("With --task detect");
+  app.add_flag("--multi-scale", detect.multi_scale, "the 3x schedule's augmentation: shorter sides of 0.6 to 1 --shorter, half of the images cropped")
+      ->group("With --task detect");
+  app.add_option("--head", segment.head, "upernet, or semantic_fpn, which is light; default: what --segmentor says, else upernet")
+      ->check(CLI::IsMember({"upernet", "semantic_fpn"}))->group("With --task segment");
+  number("With --task segment", "--crop", segment.crop, "side of the crops that are learnt from; 0: the shorter side");
+  number("With --task segment", "--least-factor", segment.least_factor, "images are resized by a random factor from this");
+  number("With --task segment", "--most-factor", segment.most_factor, "to this");
+  number("With --task segment", "--segmentor", segment.description, "configuration of the network as JSON; default: a small one");
+  return [&app, &segment, &detect](const TrainCommand& o) {
+    const auto take = [&app](const char* name, auto& into, const auto& value) {
+      if (app.count(name) > 0) into = value;
+    };
+    for (DenseTraining* d : {static_cast<DenseTraining*>(&segment), static_cast<DenseTraining*>(&detect)}) {
+      take("--data", d->data, o.data.kind), take("--data-dir", d->folder, o.data.folder), take("--images", d->images, o.data.images);
+      take("--test-images", d->test_images, o.data.test_images), take("--size", d->size, o.data.size), take("--out", d->out, o.out);
+      take("--epochs", d->epochs, o.epochs), take("--batch", d->batch, o.batch), take("--stop-after", d->stop_after, o.stop_after);
+      take("--evaluate-every", d->evaluate_every, o.evaluate_every), take("--lr", d->lr, o.lr), take("--clip", d->clip, o.clip);
+      take("--weight-decay", d->weight_decay, o.weight_decay), take("--seed", d->seed, o.seed), take("--weights", d->weights, o.network.weights);
+      take("--longer", d->longer, detect.longer), take("--shorter", d->shorter, detect.shorter);
+      take("--warmup-iterations", d->warmup_iterations, detect.warmup_iterations);
+      d->checkpoint_blocks = o.checkpoint_blocks, d->freeze_backbone = detect.freeze_backbone;
+      d->entry = o.network.entry, d->compute = o.compute, d->resume = o.resume, d->overwrite = o.overwrite;
+    }
   };
-  take("--data", d.data, o.data.kind), take("--data-dir", d.folder, o.data.folder), take("--images", d.images, o.data.images);
-  take("--test-images", d.test_images, o.data.test_images), take("--size", d.size, o.data.size), take("--out", d.out, o.out);
-  take("--epochs", d.epochs, o.epochs), take("--batch", d.batch, o.batch), take("--stop-after", d.stop_after, o.stop_after);
-  take("--evaluate-every", d.evaluate_every, o.evaluate_every), take("--lr", d.lr, o.lr), take("--clip", d.clip, o.clip);
-  take("--weight-decay", d.weight_decay, o.weight_decay), take("--seed", d.seed, o.seed), take("--weights", d.weights, o.network.weights);
-  d.checkpoint_blocks = o.checkpoint_blocks;
-  d.compute = o.compute, d.resume = o.resume, d.overwrite = o.overwrite;
-  return d;
-}
-
-inline void add_segment_options(CLI::App& app, SegmentCommand& o) {
-  const auto number = [&app](const char* name, auto& value, const char* text) {
-    app.add_option(name, value, text)->capture_default_str()->group("With --task segment");
-  };
-  number("--crop", o.crop, "side of the crops that are learnt from; 0: the shorter side");
-  number("--least-factor", o.least_factor, "images are resized by a random factor from this");
-  number("--most-factor", o.most_factor, "to this");
-  number("--segmentor", o.segmentor, "configuration of the network as JSON; default: a small one");
-}
-
-inline SegmentCommand segment_command(const CLI::App& app, const TrainCommand& o, const DetectCommand& d, SegmentCommand s) {
-  const auto take = [&app](const char* name, auto& into, const auto& value) {
-    if (app.count(name) > 0) into = value;
-  };
-  take("--data", s.data, o.data.kind), take("--data-dir", s.folder, o.data.folder), take("--images", s.images, o.data.images);
-  take("--test-images", s.test_images, o.data.test_images), take("--size", s.size, o.data.size), take("--out", s.out, o.out);
-  take("--epochs", s.epochs, o.epochs), take("--batch", s.batch, o.batch), take("--stop-after", s.stop_after, o.stop_after);
-  take("--evaluate-every", s.evaluate_every, o.evaluate_every), take("--lr", s.lr, o.lr), take("--clip", s.clip, o.clip);
-  take("--weight-decay", s.weight_decay, o.weight_decay), take("--seed", s.seed, o.seed), take("--weights", s.weights, o.network.weights);
-  take("--longer", s.longer, d.longer), take("--shorter", s.shorter, d.shorter), take("--warmup-iterations", s.warmup_iterations, d.warmup_iterations);
-  s.checkpoint_blocks = o.checkpoint_blocks;
-  s.compute = o.compute, s.resume = o.resume, s.overwrite = o.overwrite, s.freeze_backbone = d.freeze_backbone;
-  return s;
 }
 
 inline void add_train(CLI::App& app) {
@@ -295,8 +276,8 @@ inline void add_train(CLI::App& app) {
   number("--seed", o->seed, "of weights, order and augmentation");
   add_compute(*c, o->compute);
   add_threads(*c);
-  add_detect_options(*c, *detect), add_segment_options(*c, *segment);
-  c->callback([o, c, detect, segment] {
+  const auto take_shared = add_dense_options(*c, *segment, *detect);
+  c->callback([o, c, detect, segment, take_shared] {
     if (!o->resume.empty())
       for (const CLI::Option* option : c->get_options()) {
         const std::string name = option->get_name();
@@ -308,9 +289,9 @@ inline void add_train(CLI::App& app) {
     const std::optional<Launch> launch = launch_from_environment();
     check(o->task == "classify" || !launch || launch->size == 1, "train: --task ", o->task,
           " runs in one process; without a launcher (WORLD_SIZE) it can be trained");
-    if (o->task == "segment") return train_segment(segment_command(*c, *o, *detect, *segment));
-    if (o->task == "detect") return train_detect(detect_command(*c, *o, *detect));
-    train(*o);
+    if (o->task == "classify") return train(*o);
+    take_shared(*o);
+    o->task == "segment" ? train_segment(*segment) : train_detect(*detect);
   });
 }
 

@@ -70,7 +70,11 @@ TEST_CASE("detection data: crops take boxes and masks along", "[data]") {
 TEST_CASE("detection data: the published multi-scale policies", "[data]") {
   const DetectionLoading o = multi_scale_loading();
   CHECK(o.shorter.size() == 11);
-  CHECK((o.shorter.front() == 480 && o.shorter.back() == 800));
+  CHECK((o.shorter.front() == 480 && o.shorter.back() == 800 && o.longer == 1333));
+  CHECK(o.crop_shorter == std::vector<i64>{400, 500, 600});
+  CHECK(o.crop_side == std::array<i64, 2>{384, 600});
+  const DetectionLoading quarter = multi_scale_loading(333, 200);
+  CHECK((quarter.shorter.front() == 120 && quarter.shorter.back() == 200 && quarter.crop_side == std::array<i64, 2>{96, 150}));
   // An eighth of all sizes, so that images are quick to make. Where pixels are, a mask is red, before and after.
   DetectionLoading small;
   small.longer = 166, small.shorter = {60, 80, 100}, small.crop_shorter = {50, 62, 75}, small.crop_side = {48, 75}, small.crop = 0.5;

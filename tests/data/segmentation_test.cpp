@@ -49,6 +49,18 @@ TEST_CASE("segmentation: the plain layout, and what is refused in it") {
   CHECK(thrown([&] { set.get(0); }).find("a.png: 3 x 3 pixels, its image 3 x 2") != std::string::npos);
   write_image(f.file("img_dir/train/b.png"), 2, 3);
   CHECK(thrown([&] { segmentation_folder(f.path.string(), Split::train); }).find("b.png: has no labels") != std::string::npos);
+  fs::remove(f.path / "ann_dir/train/a.png");  // after the folder was listed
+  CHECK(thrown([&] { set.get(0); }).find("a.png: cannot be read") != std::string::npos);
+  // An image that is cut off, met in the loader's thread.
+  const Folder cut;
+  for (const char* name : {"a", "b"}) write_image(cut.file(str("img_dir/train/", name, ".png")), 8, 8), write_labels(cut.file(str("ann_dir/train/", name, ".png")), 8, 8, std::vector<u8>(64, 0));
+  write_file(cut.file("classes.txt"), std::string_view("sky\nroad"));
+  const std::vector<u8> whole = read_file(cut.file("img_dir/train/b.png"));
+  write_file(cut.file("img_dir/train/b.png"), Bytes(whole).first(whole.size() / 2));
+  SegmentationLoader loader(segmentation_folder(cut.path.string(), Split::train), {.batch = 1, .longer = 8, .shorter = 8, .crop_height = 8, .crop_width = 8});
+  CHECK(thrown([&] {
+          for (SegmentationBatch b; loader.next(b);) {}
+        }).find("b.png: ") != std::string::npos);
 }
 
 TEST_CASE("segmentation: ADE20K's zero is nothing, Cityscapes' ids become the trained classes") {
@@ -87,6 +99,25 @@ TEST_CASE("segmentation: an image and its labels stay together through the augme
     flipped |= falls, not_flipped |= !falls;
   }
   CHECK((flipped && not_flipped));
+}
+
+TEST_CASE("segmentation: images of one row or column are augmented and padded") {
+  for (const Shape& size : {Shape{1, 90}, Shape{90, 1}, Shape{1, 1}}) {
+    SegmentationSet set = shapes_segmentation({.height = 32, .width = 32, .images = 3});
+    set.load = [size](i64) {
+      return SegmentationSample{Tensor::full({size[0], size[1], 3}, 40, DType::uint8), Tensor::full({size[0], size[1]}, 2, DType::uint8), "thin"};
+    };
+    SegmentationLoader loader(set, {.batch = 3, .longer = 64, .shorter = 32, .crop_height = 32, .crop_width = 32});
+    SegmentationBatch b;
+    REQUIRE(loader.next(b));
+    CHECK(b.images.shape() == Shape{3, 3, 32, 32});
+    i64 labelled = 0;
+    for (const i64 l : b.labels.to_vector<i64>()) {
+      REQUIRE((l == 2 || l == 255));
+      labelled += l == 2;
+    }
+    CHECK(labelled > 0);
+  }
 }
 
 TEST_CASE("segmentation: crops avoid a class that fills them") {

@@ -68,6 +68,91 @@ TEST_CASE("tool: train and predict --task segment, in windows and at several siz
   CHECK(run("predict --task detect --weights '" + out + "/best.safetensors' '" + folder / "a.png" + "'").err.find("does not describe a detector") != std::string::npos);
 }
 
+TEST_CASE("tool: Semantic FPN is trained, resumed and predicts", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  const std::string out = folder / "run", all = "--images 8 --test-images 4 --size 64 --batch 4 --epochs 2 --evaluate-every 1 --stop-after 1 ";
+  const Result first = run("train --task segment --head semantic_fpn " + all + "--out '" + out + "'");
+  INFO(first.err);
+  REQUIRE(first.code == 0);
+  CHECK(first.out.find("Semantic FPN on ppma_nano") != std::string::npos);
+  CHECK(json::parse(text_of(out + "/config.json")).at("head") == "semantic_fpn");
+  REQUIRE(run("train --resume '" + out + "'").code == 0);
+  const std::string log = text_of(out + "/log.jsonl");
+  CHECK(std::count(log.begin(), log.end(), '\n') == 2);
+  write_png(folder / "a.png", draw_shapes({.height = 50, .width = 70}, 1).image);
+  const Result p = run("predict --task segment --json --weights '" + out + "/best.safetensors' --out '" + folder / "p" + "' '" + folder / "a.png" + "'");
+  INFO(p.err);
+  REQUIRE(p.code == 0);
+  CHECK(read_label_map(folder / "p" + "/a_labels.png").shape() == Shape{50, 70});
+  // The description of a network, as another run wrote it; its head and --head must agree.
+  const std::string described = "train --task segment --segmentor '" + out + "/config.json' " + all + "--out '" + folder / "q" + "' ";
+  CHECK(run(described).out.find("Semantic FPN") != std::string::npos);
+  CHECK(run(described + "--overwrite --head upernet").err.find("describes the head semantic_fpn, not upernet") != std::string::npos);
+  CHECK(run("train --task segment --head unet --out '" + folder / "r" + "'").code != 0);
+}
+
+TEST_CASE("tool: a detector learns from images at many sizes, cropped", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  const auto train = [&](const char* out, const char* more) {
+    const Result r = run("train --task detect --boxes-only --images 8 --test-images 4 --size 96 --epochs 1 --batch 4 --out '" + folder / out + "' " + more);
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    return json::parse(text_of(folder / out + "/log.jsonl"));
+  };
+  const json plain = train("plain", ""), many = train("many", "--multi-scale");
+  CHECK(json::parse(text_of(folder / "many" + "/train.json")).at("multi_scale") == true);
+  CHECK(many.at("loss").get<double>() != plain.at("loss").get<double>());  // other images
+  CHECK(many.contains("bbox_mAP"));
+}
+
+TEST_CASE("tool: segmentation and detection begin with a classifier's backbone, frozen or trained", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  const std::string weights = folder / "c" + "/best.safetensors";
+  const Result classifier = run("train --images 16 --test-images 8 --size 32 --epochs 1 --batch 8 --out '" + folder / "c" + "'");
+  INFO(classifier.err);
+  REQUIRE(classifier.code == 0);
+  TensorMap published;
+  for (const auto& [name, tensor] : read_safetensors(weights).tensors)
+    if (!name.starts_with("proj.") && !name.starts_with("norm.") && !name.starts_with("head.")) published.emplace_back(name, tensor);
+  REQUIRE(published.size() > 100);
+  for (const std::string task : {"segment", "segment --head semantic_fpn", "detect --boxes-only"})
+    for (const bool frozen : {true, false}) {
+      INFO(task << (frozen ? ", frozen" : ", trained"));
+      const Result r = run("train --task " + task + " --images 8 --test-images 2 --size 64 --epochs 1 --batch 4 --warmup-iterations 0 --overwrite --out '" +
+                           folder / "d" + "' --weights '" + weights + "'" + (frozen ? " --freeze-backbone" : ""));
+      INFO(r.err);
+      REQUIRE(r.code == 0);
+      CHECK(r.out.find(str("backbone: ", published.size(), " tensors loaded")) != std::string::npos);
+      const TensorMap after = read_safetensors(folder / "d" + "/last.safetensors").tensors;
+      i64 same = 0;
+      for (const auto& [name, tensor] : published) {
+        const Tensor* now = find(after, "model.backbone." + name);
+        INFO(name);
+        REQUIRE(now != nullptr);
+        const bool equal = now->to_vector<double>() == tensor.to_vector<double>();
+        same += equal;
+        if (frozen) CHECK(equal);
+      }
+      if (!frozen) CHECK(same < static_cast<i64>(published.size()) / 4);
+    }
+  // Weights of something else.
+  write_safetensors(folder / "x.safetensors", {{"a", Tensor::zeros({3})}});
+  CHECK(run("train --task detect --images 4 --test-images 2 --size 64 --out '" + folder / "e" + "' --weights '" + folder / "x.safetensors" + "'").err.find("nothing in it fits the backbone") !=
+        std::string::npos);
+}
+
 TEST_CASE("tool: blocks that are computed again give the same weights", "[tool]") {
   NEEDS_TOOL();
 #if !PPMA_STB
@@ -89,4 +174,37 @@ TEST_CASE("tool: blocks that are computed again give the same weights", "[tool]"
       REQUIRE(kept[i].second.to_vector<double>() == again[i].second.to_vector<double>());
     }
   }
+}
+
+TEST_CASE("tool: bad descriptions and files of segmentation and detection are named", "[tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  const auto error = [&](const std::string& arguments) {
+    const Result r = run(arguments + " --images 4 --test-images 2 --size 64 --out '" + folder / "run" + "' --overwrite");
+    CHECK(r.code != 0);
+    return r.err;
+  };
+  struct Wrong {
+    const char *option, *text, *message;
+  };
+  for (const Wrong& w : {Wrong{"detect --detector", R"({"proposals": "many"})", "proposals must be an integer"}, Wrong{"detect --detector", "[1]", "must be a JSON object"},
+                         Wrong{"detect --detector", R"({"channels": -8})", "must be positive"}, Wrong{"segment --segmentor", R"({"head": 7})", "head must be text"},
+                         Wrong{"segment --segmentor", R"({"backbone": {"depths": [1]}})", "depths must be a list of 4 entries"}}) {
+    INFO(w.text);
+    write_file(folder / "c.json", std::string_view(w.text));
+    const std::string said = error("train --task " + std::string(w.option) + " '" + folder / "c.json" + "'");
+    INFO(said);
+    CHECK(said.find(w.message) != std::string::npos);
+  }
+  write_file(folder / "c.json", std::string_view("{"));
+  CHECK(error("train --task detect --detector '" + folder / "c.json" + "'").find("c.json: not JSON, at byte 2") != std::string::npos);
+  for (const std::string option : {"--segmentor", "--detector"})
+    CHECK(error("train --task " + std::string(option == "--detector" ? "detect " : "segment ") + option + " '" + folder / "none.json" + "'").find("none.json") != std::string::npos);
+  write_safetensors(folder / "w.safetensors", {{"a", Tensor::zeros({2})}}, {{"detector", "{\"head\": 3"}, {"input", "{}"}});
+#if PPMA_STB
+  write_png(folder / "a.png", Tensor::zeros({8, 8, 3}, DType::uint8));
+  const Result damaged = run("predict --task detect --weights '" + folder / "w.safetensors" + "' '" + folder / "a.png" + "'");
+  CHECK(damaged.code == 1);
+  CHECK(damaged.err.find("w.safetensors: not JSON, at byte") != std::string::npos);
+#endif
 }

@@ -24,12 +24,15 @@ struct DetectionLoading {
   Normalization normalization{};
 };
 
-/// The published 3x schedule's: shorter side 480 to 800, half of the images cropped before.
-inline DetectionLoading multi_scale_loading() {
+/// The published 3x schedule's: shorter side 480 to 800, half of the images cropped before; for other sizes in proportion.
+inline DetectionLoading multi_scale_loading(i64 longer = 1333, i64 shorter = 800) {
+  check(longer > 0 && shorter > 0, "multi_scale_loading: images of ", longer, " x ", shorter);
+  const auto part = [shorter](i64 side) { return std::max(i64{1}, (side * shorter + 400) / 800); };
   DetectionLoading o;
+  o.longer = longer, o.crop = 0.5;
   o.shorter.clear();
-  for (i64 side = 480; side <= 800; side += 32) o.shorter.push_back(side);
-  o.crop = 0.5;
+  for (i64 side = 480; side <= 800; side += 32) o.shorter.push_back(part(side));
+  o.crop_shorter = {part(400), part(500), part(600)}, o.crop_side = {part(384), part(600)};
   return o;
 }
 

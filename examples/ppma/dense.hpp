@@ -1,0 +1,169 @@
+#pragma once
+// What `train` and `predict` do alike for --task segment and --task detect: options, the run folder, the backbone's
+// weights, the file that describes a trained network.
+//
+//   OUT/train.json, config.json, log.jsonl, last.safetensors, best.safetensors   as for a classifier
+//   OUT/pictures/epoch_N.png   what the network says of a few images of the test set
+
+#include <filesystem>
+#include <sstream>
+
+#include "common.hpp"
+#include "ppma/vis/picture.hpp"
+
+namespace tool {
+
+struct DenseTraining {
+  ComputeOptions compute;
+  std::string task, data = "shapes", folder, out, resume, weights, entry;
+  std::string description;  // of the network, a JSON file
+  bool overwrite = false, freeze_backbone = false, checkpoint_blocks = false;
+  i64 images = 1500, test_images = 200, size = 0;  // of shapes
+  i64 epochs = 0, batch = 4, stop_after = 0, evaluate_every = 1;
+  i64 longer = 0, shorter = 0, warmup_iterations = 100;
+  double lr = 1e-3, weight_decay = 0.05, clip = 0;
+  u64 seed = 0;
+
+  std::string log() const { return out + "/log.jsonl"; }
+  std::string last() const { return out + "/last.safetensors"; }
+  std::string best() const { return out + "/best.safetensors"; }
+  i64 stop() const { return stop_after > 0 ? std::min(stop_after, epochs) : epochs; }
+
+  // Calls f(key, value) for all that a resumed run must keep and both tasks have.
+  template <class F>
+  void each_shared(F f) {
+    f("task", task), f("data", data), f("data_dir", folder), f("freeze_backbone", freeze_backbone);
+    f("images", images), f("test_images", test_images), f("size", size), f("epochs", epochs), f("batch", batch);
+    f("evaluate_every", evaluate_every), f("longer", longer), f("shorter", shorter), f("warmup_iterations", warmup_iterations);
+    f("lr", lr), f("weight_decay", weight_decay), f("clip", clip), f("seed", seed), f("dtype", compute.dtype);
+    f("checkpoint_blocks", checkpoint_blocks);
+  }
+};
+
+inline void make_folders(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  check(!error, path, ": cannot be made (", error.message(), ")");
+}
+
+/// JSON that is about a network or a run. Error: where it is and what is wrong with it.
+inline Json parse_json(const std::string& text, const std::string& where) {
+  try {
+    return Json::parse(text);
+  } catch (const Json::parse_error& e) {
+    fail(where, ": not JSON, at byte ", static_cast<i64>(e.byte));
+  }
+}
+
+/// Makes the run folder, or reads the options of the run that is resumed.
+template <class Command>
+void open_run(Command& o) {
+  if (!o.resume.empty()) {
+    o.out = o.resume;
+    const Json j = parse_json(read_text(o.out + "/train.json"), o.out + "/train.json");
+    o.each([&](const char* key, auto& value) { value = j.value(key, value); });
+    o.description = o.out + "/config.json", o.weights.clear();
+  } else {
+    check(o.overwrite || !std::filesystem::exists(o.log()), o.out, ": already holds a run; continue it with --resume ", o.out,
+          ", start anew with --overwrite, or choose another --out");
+    for (const std::string& path : {o.log(), o.last(), o.best()}) std::filesystem::remove(path);
+  }
+  make_folders(o.out + "/pictures");
+}
+
+/// The backbone of --weights, frozen where that is wanted; the network where and in what it is trained.
+template <class Model>
+Placement place_for_training(Model& model, const DenseTraining& o) {
+  if (!o.weights.empty()) {
+    const LoadReport report = load_state_dict(model.backbone, read_weights(o.weights, o.entry).tensors, {.strict = false, .ignore = {"proj.", "norm.", "head."}});
+    check(report.loaded > 0, o.weights, ": nothing in it fits the backbone (", report.text(), ")");
+    std::printf("backbone: %s\n", report.text().c_str());
+  }
+  if (o.freeze_backbone) set_trainable(model.backbone, false);
+  const Placement at = o.compute.placement();
+  to(model, accumulator_dtype(at.dtype)), to(model, at.device);
+  return at;
+}
+
+/// Continues a run: its log up to there. Or writes down what a new one is.
+template <class Trainer, class Command>
+std::vector<Json> resume_or_begin(Trainer& trainer, Command& o, const Json& network) {
+  std::vector<Json> records;
+  if (o.resume.empty()) {
+    Json j;
+    o.each([&](const char* key, const auto& value) { j[key] = value; });
+    write_file(o.out + "/train.json", std::string_view(j.dump(1) + "\n"));
+    write_file(o.out + "/config.json", std::string_view(network.dump(1) + "\n"));
+    return records;
+  }
+  trainer.resume(o.last());
+  std::istringstream lines(read_text(o.log()));
+  for (std::string line; std::getline(lines, line);)
+    if (Json j = parse_json(line, o.log()); j.at("epoch").get<i64>() < trainer.epoch()) records.push_back(std::move(j));
+  return records;
+}
+
+inline void write_log(const std::string& path, const std::vector<Json>& records) {
+  std::string lines;
+  for (const Json& r : records) lines += r.dump() + "\n";
+  write_file(path, std::string_view(lines));
+}
+
+/// The highest `key` of a log; -1: none.
+inline double best_of(const std::vector<Json>& records, const char* key) {
+  double best = -1;
+  for (const Json& r : records) best = std::max(best, r.value(key, -1.0));
+  return best;
+}
+
+/// Pictures in two columns.
+inline Picture sheet_of(const std::vector<Picture>& pictures) {
+  i64 width = 0, height = 0;
+  for (const Picture& p : pictures) width = std::max(width, p.width()), height = std::max(height, p.height());
+  const i64 gap = 12;
+  Picture all(2 * width + 3 * gap, 2 * height + 3 * gap);
+  for (std::size_t k = 0; k < pictures.size(); ++k)
+    all.paste(gap + static_cast<i64>(k % 2) * (width + gap), gap + static_cast<i64>(k / 2) * (height + gap), pictures[k].image());
+  return all;
+}
+
+struct DensePredictCommand {
+  ComputeOptions compute;
+  std::string weights, out = "predictions";
+  std::vector<std::string> images;
+  double least_score = 0.5;
+  i64 crop = 0, stride = 0;          // segment: windows
+  std::vector<double> scales{1.0};   // segment: sizes
+  bool flip = false;                 // segment
+  bool json = false;
+};
+
+/// A file that --task segment or detect wrote: `what` in its metadata describes the network.
+struct DenseFile {
+  Json network, input;
+  TensorMap tensors;
+
+  DenseFile(const std::string& path, const char* task, const char* what) {
+    check(is_safetensors(path), "predict --task ", task, ": needs --weights FILE.safetensors of a ", what);
+    const Safetensors file = read_safetensors(path);
+    check(file.metadata.count(what) == 1 && file.metadata.count("input") == 1, path, ": does not describe a ", what, "; take best.safetensors of a run");
+    network = parse_json(file.metadata.at(what), path), input = parse_json(file.metadata.at("input"), path);
+    for (const auto& [name, tensor] : file.tensors)
+      if (!name.starts_with("optimizer.")) tensors.emplace_back(name.starts_with("model.") ? name.substr(6) : name, tensor);
+  }
+  /// A network of this description with its weights, where it computes.
+  template <class Model, class Config>
+  Model load(const Config& config, const Placement& at) const {
+    Model model = [&] {
+      const SkipInit skip;
+      return Model(config);
+    }();
+    load_state_dict(model, tensors);
+    to(model, accumulator_dtype(at.dtype)), to(model, at.device);
+    return model;
+  }
+  Normalization normalization() const { return {input.at("mean").get<std::array<float, 3>>(), input.at("deviation").get<std::array<float, 3>>()}; }
+  std::vector<std::string> classes() const { return input.at("classes").get<std::vector<std::string>>(); }
+};
+
+}  // namespace tool
