@@ -1,12 +1,12 @@
 #pragma once
-// ppma bench: time and memory of inference or of a training step, on random data; under torchrun or mpirun, of a step that
-// the processes share, each with a batch of its own.
+// ppma bench: time and memory of inference or of a training step, on random data; of a classifier under torchrun or mpirun, of
+// a step that the processes share, each with a batch of its own.
 
 #include <algorithm>
 #include <chrono>
 #include <memory>
 
-#include "common.hpp"
+#include "dense_network.hpp"
 #include "ppma/train/replay.hpp"
 #include "ppma/train/transfer.hpp"
 
@@ -15,8 +15,11 @@ namespace tool {
 struct BenchOptions {
   NetworkOptions network;
   ComputeOptions compute;
-  i64 batch = 8, size = 224, repeat = 10, warmup = 3;
-  bool train = false, json = false, graph = true;
+  std::string task = "classify";
+  i64 batch = 8, size = 224, width = 0, repeat = 10, warmup = 3;  // width 0: size
+  bool train = false, json = false, graph = true, heads_only = false;
+
+  i64 image_width() const { return width > 0 ? width : size; }
 };
 
 /// Milliseconds of each of `repeat` runs of f, by the host's clock, or on the GPU by its events.
@@ -48,27 +51,70 @@ inline double median(std::vector<double> v) {
   return (v[v.size() / 2] + v[(v.size() - 1) / 2]) / 2;
 }
 
-inline void bench(const BenchOptions& o) {
-  const Placement at = o.compute.placement();
-  const std::optional<Launch> launch = launch_from_environment();
-  const std::vector<Communicator> processes = other_processes(launch, at.device);
-  const Communicator* const among = processes.empty() ? nullptr : processes.data();
-  check(among == nullptr || o.train, "bench: several processes share a training step; add --train, or start one process without a launcher");
-  Network network = load_network(o.network, "ppma_tiny");
-  Ppma& model = network.model;
-  place(model, at, !o.train);
-  Rng rng(1);
-  const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.size}, rng));
-  Tensor labels = Tensor::empty({o.batch}, DType::int64);
-  for (i64 b = 0; b < o.batch; ++b) labels.data<i64>()[b] = rng.below(model.config.num_classes);
-  labels = labels.to(at.device);
+/// What was measured of a step.
+struct Timing {
+  double ms = 0, least = 0;  // median, best
+  i64 peak = 0;              // bytes in tensors
+  bool captured = false;
+  std::string reason;        // why not
+};
 
-  std::optional<AdamW> optimizer;
-  if (o.train) optimizer.emplace(parameters_of(model, no_decay_rules(0.05)));
+/// Runs once(), which runs `step`, to warm up and then to be timed; the processes `among` which it is shared start together.
+template <class F>
+Timing time_step(const BenchOptions& o, const Placement& at, const Replay& step, const Communicator* among, F&& once) {
+  reset_peak_memory(at.device);  // before the step is captured: a replay takes its memory all at once
+  for (i64 i = 0; i < std::max<i64>(o.warmup, at.device == Device::cuda ? 4 : 1); ++i) once();
+  cuda::synchronize();
+  if (among != nullptr) among->barrier();
+  const std::vector<double> ms = timed(o.repeat, at.device, once);
+  Timing t{median(ms), *std::min_element(ms.begin(), ms.end()), memory_stats(at.device).peak_bytes, step.captured(), step.reason()};
+  if (among != nullptr) among->barrier();
+  return t;
+}
+
+/// Says what was measured of `network`; `extra` stands between the network and the sizes.
+inline void report(const BenchOptions& o, const Timing& t, const std::string& network, const std::string& what, Json extra, i64 ranks = 1) {
+  const bool gpu = o.compute.device == "cuda";
+  const double images = static_cast<double>(o.batch * ranks), per_second = 1000 * images / t.ms;
+  if (o.json) {
+    Json j;
+    j["model"] = network;
+    j.update(extra);
+    j["batch"] = o.batch * ranks;
+    if (ranks > 1) j["processes"] = ranks;
+    j["size"] = o.size;
+    if (o.image_width() != o.size) j["width"] = o.image_width();
+    j["device"] = o.compute.device;
+    j["threads"] = threads();
+    j["dtype"] = o.compute.dtype;
+    j["train"] = o.train;
+    j["graph"] = t.captured;
+    j["repeat"] = o.repeat;
+    j["ms"] = rounded(t.ms, 1e-3);
+    j["ms_min"] = rounded(t.least, 1e-3);
+    j["images_per_s"] = rounded(per_second, 1e-2);
+    j["peak_rss_MiB"] = rounded(peak_memory_mib(), 0.1);
+    j["peak_tensors_MiB"] = rounded(mib(t.peak), 0.1);
+    return print_json(j);
+  }
+  std::printf("%s, mask %s, %s, batch %lld, %lld x %lld, %s, %s%s\n", network.c_str(), extra["mask"].get<std::string>().c_str(), what.c_str(),
+              static_cast<long long>(o.batch * ranks), static_cast<long long>(o.size), static_cast<long long>(o.image_width()),
+              gpu ? "GPU" : str(threads(), " threads").c_str(), o.compute.dtype.c_str(), ranks > 1 ? str(", in ", ranks, " processes").c_str() : "");
+  std::printf("  median of %lld   %.2f ms (best %.2f), %.2f images/s%s\n", static_cast<long long>(o.repeat), t.ms, t.least, per_second,
+              t.captured ? ", replayed as a graph" : "");
+  if (gpu && o.graph && ranks == 1 && !t.captured) std::printf("  not captured   %s\n", t.reason.c_str());
+  std::printf("  peak memory    %.1f MiB of the process, %.1f MiB in tensors\n", peak_memory_mib(), mib(t.peak));
+  if (extra.contains("objects")) std::printf("  objects found  %lld\n", extra["objects"].get<long long>());
+}
+
+/// A training step that is replayed: `loss(context)` forward and backward, AdamW. What it draws changes from step to step.
+template <class Loss>
+Timing time_training(const BenchOptions& o, const Placement& at, AdamW& optimizer, const std::vector<Communicator>& processes, Loss&& loss_of) {
+  const Communicator* const among = processes.empty() ? nullptr : processes.data();
   std::unique_ptr<GradientAverage> gradients;
   if (among != nullptr) {
     std::vector<Tensor> parameters;
-    for (const Parameter& p : optimizer->parameters()) parameters.push_back(p.tensor);
+    for (const Parameter& p : optimizer.parameters()) parameters.push_back(p.tensor);
     gradients = std::make_unique<GradientAverage>(processes[1], std::move(parameters));
   }
   u64 steps = 0;
@@ -77,76 +123,128 @@ inline void bench(const BenchOptions& o) {
   Tensor result;  // stays: a captured step writes there
   Replay step(
       [&] {
-        if (!o.train) {
-          result = model.forward(images);
-          return;
-        }
         Context context{true, Rng(2)};
         context.host_inputs = &drawn, context.among = among;
-        const Tensor loss = cross_entropy(model.forward(images, context), labels);
+        const Tensor loss = loss_of(context);
         if (gradients) gradients->backward(loss);
         else loss.backward();
-        optimizer->update();
-        optimizer->zero_grad();
+        optimizer.update();
+        optimizer.zero_grad();
         result = loss.detach();
       },
       at.device, o.graph && among == nullptr);
-  const auto once = [&] {
-    if (o.train) {
-      drawn.refill(Rng(2, 0, steps++), [&](Tensor& to, const Tensor& from) { upload.add(to, from); });
-      upload.send();
-      optimizer->set_rate(1e-4);
-    }
+  return time_step(o, at, step, among, [&] {
+    drawn.refill(Rng(2, 0, steps++), [&](Tensor& to, const Tensor& from) { upload.add(to, from); });
+    upload.send();
+    optimizer.set_rate(1e-4);
     step();
-  };
-  reset_peak_memory(at.device);  // before the step is captured: a replay takes its memory all at once
-  for (i64 i = 0; i < std::max<i64>(o.warmup, at.device == Device::cuda ? 4 : 1); ++i) once();
-  cuda::synchronize();
-  if (among != nullptr) among->barrier();
-  const std::vector<double> ms = timed(o.repeat, at.device, once);
-  const double middle = median(ms), best = *std::min_element(ms.begin(), ms.end());
-  const i64 peak = memory_stats(at.device).peak_bytes, ranks = among == nullptr ? 1 : among->size;
-  if (among != nullptr) {
-    among->barrier();
-    if (among->rank != 0) return;
-  }
+  });
+}
 
-  Json j;
-  j["model"] = model.config.name;
-  j["mask"] = to_string(model.config.mask);
-  j["batch"] = o.batch * ranks;
-  if (ranks > 1) j["processes"] = ranks;
-  j["size"] = o.size;
-  j["device"] = o.compute.device;
-  j["threads"] = threads();
-  j["dtype"] = o.compute.dtype;
-  j["train"] = o.train;
-  j["graph"] = step.captured();
-  j["repeat"] = o.repeat;
-  j["ms"] = rounded(middle, 1e-3);
-  j["ms_min"] = rounded(best, 1e-3);
-  j["images_per_s"] = rounded(1000 * static_cast<double>(o.batch * ranks) / middle, 1e-2);
-  j["peak_rss_MiB"] = rounded(peak_memory_mib(), 0.1);
-  j["peak_tensors_MiB"] = rounded(mib(peak), 0.1);
-  if (o.json) return print_json(j);
-  std::printf("%s, mask %s, %s, batch %lld, %lld x %lld, %s, %s%s\n", model.config.name.c_str(),
-              to_string(model.config.mask).c_str(), o.train ? "training step" : "inference",
-              static_cast<long long>(o.batch * ranks), static_cast<long long>(o.size), static_cast<long long>(o.size),
-              at.device == Device::cuda ? "GPU" : str(threads(), " threads").c_str(), o.compute.dtype.c_str(),
-              ranks > 1 ? str(", in ", ranks, " processes").c_str() : "");
-  std::printf("  median of %lld   %.2f ms (best %.2f), %.2f images/s%s\n", static_cast<long long>(o.repeat), middle,
-              best, 1000 * static_cast<double>(o.batch * ranks) / middle, step.captured() ? ", replayed as a graph" : "");
-  if (at.device == Device::cuda && o.graph && ranks == 1 && !step.captured())
-    std::printf("  not captured   %s\n", step.reason().c_str());
-  std::printf("  peak memory    %.1f MiB of the process, %.1f MiB in tensors\n", peak_memory_mib(), mib(peak));
+inline Tensor random_labels(const Shape& shape, i64 classes, Rng& rng) {
+  Tensor labels = Tensor::empty(shape, DType::int64);
+  for (i64 i = 0; i < labels.numel(); ++i) labels.data<i64>()[i] = rng.below(classes);
+  return labels;
+}
+
+inline void bench_classifier(const BenchOptions& o) {
+  const Placement at = o.compute.placement();
+  const std::optional<Launch> launch = launch_from_environment();
+  const std::vector<Communicator> processes = other_processes(launch, at.device);
+  check(processes.empty() || o.train, "bench: several processes share a training step; add --train, or start one process without a launcher");
+  Network network = load_network(o.network, "ppma_tiny");
+  Ppma& model = network.model;
+  place(model, at, !o.train);
+  Rng rng(1);
+  const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.image_width()}, rng));
+  const Tensor labels = random_labels({o.batch}, model.config.num_classes, rng).to(at.device);
+  Timing t;
+  if (o.train) {
+    AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
+    t = time_training(o, at, optimizer, processes, [&](Context& context) { return cross_entropy(model.forward(images, context), labels); });
+  } else {
+    Tensor result;  // stays: a captured step writes there
+    Replay step([&] { result = model.forward(images); }, at.device, o.graph);
+    t = time_step(o, at, step, nullptr, step);
+  }
+  if (!processes.empty() && processes[0].rank != 0) return;
+  report(o, t, model.config.name, o.train ? "training step" : "inference", {{"mask", to_string(model.config.mask)}}, processes.empty() ? 1 : processes[0].size);
+}
+
+inline void bench_segmentor(const BenchOptions& o) {
+  const Placement at = o.compute.placement();
+  Segmentor model = dense_network<Segmentor>(o.network, at, !o.train);
+  const PpmaConfig& backbone = model.config.backbone;
+  Rng rng(1);
+  const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.image_width()}, rng));
+  const Tensor labels = random_labels({o.batch, o.size, o.image_width()}, model.config.decode.num_classes, rng).to(at.device);
+  Timing t;
+  if (o.train) {
+    AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
+    t = time_training(o, at, optimizer, {}, [&](Context& context) { return model.loss(images, labels, context).total; });
+  } else {
+    Tensor result;
+    Replay step(
+        [&] {
+          const NoGrad not_recorded;
+          Context context;
+          result = model.forward(images, context);
+        },
+        at.device, o.graph);
+    t = time_step(o, at, step, nullptr, step);
+  }
+  report(o, t, "upernet " + backbone.name, o.train ? "training step" : "inference", {{"task", "segment"}, {"mask", to_string(backbone.mask)}});
+}
+
+inline void bench_detector(const BenchOptions& o) {
+  check(!o.train, "bench --task detect: times inference; leave out --train");
+  const Placement at = o.compute.placement();
+  MaskRcnn model = dense_network<MaskRcnn>(o.network, at, true);
+  const PpmaConfig& backbone = model.config.backbone;
+  Rng rng(1);
+  const i64 height = o.size, width = o.image_width();
+  check(height % 32 == 0 && width % 32 == 0, "bench --task detect: a detector sees images of multiples of 32, not ", height, " x ", width);
+  const Tensor images = at(Tensor::randn({o.batch, 3, height, width}, rng));
+  const std::vector<Frame> frames(static_cast<std::size_t>(o.batch), Frame{height, width, height, width, height, width, 0});
+  std::vector<Tensor> maps;
+  if (o.heads_only) {
+    const NoGrad not_recorded;
+    Context context;
+    maps = model.backbone.maps(images, context);
+  }
+  std::size_t found = 0;
+  Replay step(
+      [&] {
+        const auto all = o.heads_only ? model.detect_on(maps, frames) : model.detect(images, frames);
+        found = 0;
+        for (const auto& one : all) found += one.size();
+      },
+      at.device, false);  // boxes are chosen on the host: no graph
+  BenchOptions plain = o;
+  plain.graph = false;
+  const Timing t = time_step(o, at, step, nullptr, step);
+  report(plain, t, (model.config.with_mask ? "mask_rcnn " : "faster_rcnn ") + backbone.name, o.heads_only ? "heads alone" : "inference",
+         {{"task", "detect"}, {"mask", to_string(backbone.mask)}, {"heads_only", o.heads_only}, {"objects", found}});
+}
+
+inline void bench(const BenchOptions& o) {
+  check(!o.heads_only || o.task == "detect", "bench --heads-only: is for --task detect");
+  if (o.task == "classify") return bench_classifier(o);
+  const std::optional<Launch> launch = launch_from_environment();
+  check(!launch || launch->size == 1, "bench --task ", o.task, ": runs in one process; start it without a launcher");
+  if (o.task == "segment") bench_segmentor(o);
+  else bench_detector(o);
 }
 
 inline void add_bench(CLI::App& app) {
   auto o = std::make_shared<BenchOptions>();
   auto* c = app.add_subcommand("bench", "Times inference or training steps on random data");
   add_network(*c, o->network);
+  add_task(*c, o->task);
+  c->add_flag("--heads-only", o->heads_only, "with --task detect: all but the backbone");
   c->add_option("--batch", o->batch, "images at a time, of each process")->check(CLI::PositiveNumber)->capture_default_str();
   c->add_option("--size", o->size, "height and width")->check(CLI::Range(32, 16384))->capture_default_str();
+  c->add_option("--width", o->width, "another width than height")->check(CLI::Range(32, 16384));
   c->add_flag("--train", o->train, "forward, backward and AdamW instead of inference");
   c->add_option("--repeat", o->repeat, "timed runs")->check(CLI::PositiveNumber)->capture_default_str();
   c->add_option("--warmup", o->warmup, "runs before them")->check(CLI::NonNegativeNumber)->capture_default_str();

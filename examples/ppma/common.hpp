@@ -136,6 +136,15 @@ inline std::string read_text(const std::string& path) {
   return {bytes.begin(), bytes.end()};
 }
 
+/// JSON that is about a network or a run. Error: where it is and what is wrong with it.
+inline Json parse_json(const std::string& text, const std::string& where) {
+  try {
+    return Json::parse(text);
+  } catch (const Json::parse_error& e) {
+    fail(where, ": not JSON, at byte ", static_cast<i64>(e.byte));
+  }
+}
+
 /// What a trained network expects of an image and calls its classes; written into checkpoints by `train`.
 struct InputInfo {
   i64 size = 224;

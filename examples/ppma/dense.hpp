@@ -46,15 +46,6 @@ inline void make_folders(const std::string& path) {
   check(!error, path, ": cannot be made (", error.message(), ")");
 }
 
-/// JSON that is about a network or a run. Error: where it is and what is wrong with it.
-inline Json parse_json(const std::string& text, const std::string& where) {
-  try {
-    return Json::parse(text);
-  } catch (const Json::parse_error& e) {
-    fail(where, ": not JSON, at byte ", static_cast<i64>(e.byte));
-  }
-}
-
 /// Makes the run folder, or reads the options of the run that is resumed.
 template <class Command>
 void open_run(Command& o) {

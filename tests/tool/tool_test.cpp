@@ -133,6 +133,59 @@ TEST_CASE("tool: bench reports what it measured", "[tool]") {
   CHECK(j["peak_rss_MiB"] > j["peak_tensors_MiB"]);
 }
 
+TEST_CASE("tool: bench and run know the dense networks", "[tool]") {
+  NEEDS_TOOL();
+  const std::string small = " --model ppma_nano --batch 1 --size 64 --width 32 --threads 1 --repeat 1 --warmup 0 --json";
+  for (const bool train : {false, true}) {
+    const Result r = run("bench --task segment" + small + (train ? " --train" : ""));
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    const auto j = nlohmann::json::parse(r.out);
+    CHECK(j["model"] == "upernet ppma_nano");
+    CHECK(j["train"] == train);
+    CHECK((j["size"] == 64 && j["width"] == 32 && j["ms"] > 0));
+  }
+  const io_test::Folder folder;
+  // A detector of which every box is something: the least score is 0.
+  write_file(folder / "detector.json", std::string_view(R"({"least_score": 0, "channels": 16, "fc_channels": 16, "num_classes": 2, "detections": 7})"));
+  const std::string config = " --config " + (folder / "detector.json");
+  for (const char* heads : {"", " --heads-only"}) {
+    const Result r = run("bench --task detect --size 64 --width 96 --batch 2 --threads 1 --repeat 1 --warmup 0 --json" + config + heads);
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    CHECK(nlohmann::json::parse(r.out)["objects"] == 14);
+  }
+  Rng rng(1);
+  write_safetensors(folder / "image", {{"input", Tensor::randn({1, 3, 64, 96}, rng)}}, {});
+  TensorMap maps;
+  for (i64 s = 0; s < 4; ++s) maps.emplace_back(str("map", s), Tensor::randn({1, i64{64} << s, 16 >> s, 24 >> s}, rng));
+  write_safetensors(folder / "maps", maps, {});
+  for (const char* input : {"image", "maps"}) {
+    const Result r = run("run --task detect --input " + folder / input + " --output " + folder / "out" + config);
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    const TensorMap out = read_safetensors(folder / "out").tensors;
+    CHECK(find(out, "boxes")->shape() == Shape{7, 4});
+    const std::vector<double> scores = find(out, "scores")->to_vector<double>();
+    CHECK(std::is_sorted(scores.rbegin(), scores.rend()));
+  }
+  REQUIRE(run("run --task segment --model ppma_nano --input " + folder / "image" + " --output " + folder / "out").code == 0);
+  CHECK(find(read_safetensors(folder / "out").tensors, "logits")->shape() == Shape{1, 64, 96, 150});
+  struct Wrong {
+    std::string arguments;
+    const char* message;
+  };
+  for (const Wrong& w : {Wrong{"bench --task detect --train", "times inference; leave out --train"}, Wrong{"bench --heads-only", "is for --task detect"},
+                         Wrong{"bench --task detect --size 50", "multiples of 32, not 50 x 50"}, Wrong{"bench --task paint", "--task: paint not in"},
+                         Wrong{"run --task segment --train --input " + folder / "image" + " --output " + folder / "out", "leave out --train"},
+                         Wrong{"run --task segment --input " + folder / "maps" + " --output " + folder / "out", "has no tensor \"input\""}}) {
+    INFO(w.arguments);
+    const Result r = run(w.arguments);
+    CHECK(r.code != 0);
+    CHECK(r.err.find(w.message) != std::string::npos);
+  }
+}
+
 TEST_CASE("tool: summary has the published figures", "[tool]") {
   NEEDS_TOOL();
   const auto j = nlohmann::json::parse(run("summary --json").out);

@@ -80,7 +80,12 @@ struct MaskRcnn {
   std::vector<std::vector<Detection>> detect(const Tensor& images, const std::vector<Frame>& frames) {
     const NoGrad not_recorded;
     Context ctx;
-    const std::vector<Tensor> levels = pyramid(images, ctx);
+    return detect_on(backbone.maps(images, ctx), frames);
+  }
+  /// The same from the backbone's four maps (B,H,W,C).
+  std::vector<std::vector<Detection>> detect_on(const std::vector<Tensor>& maps, const std::vector<Frame>& frames) {
+    const NoGrad not_recorded;
+    const std::vector<Tensor> levels = neck.forward(maps);
     const std::vector<std::vector<Box>> proposals = rpn_head.proposals(rpn_head.forward(levels), frames, false);
     std::vector<std::vector<Detection>> all;
     for (std::size_t b = 0; b < frames.size(); ++b) {
