@@ -36,12 +36,16 @@ target_compile_options(ppma_native INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=na
 if(PPMA_CUDA)
   find_package(CUDAToolkit REQUIRED)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 80-real 90)  # code for A100 and H100; PTX for what comes later
+    # Code for A100 and H100; PTX for what comes later. In the cache, so that a project above this folder sees it too.
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90 CACHE STRING "GPUs that code is made for")
   endif()
   enable_language(CUDA)
   add_library(ppma_cuda INTERFACE)
   add_library(ppma::cuda ALIAS ppma_cuda)
   target_link_libraries(ppma_cuda INTERFACE ppma CUDA::cudart CUDA::cublasLt)
+  if(OpenMP_CXX_FOUND)  # its own target speaks to the C++ compiler only
+    target_compile_options(ppma_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${OpenMP_CXX_FLAGS}>)
+  endif()
   if(PPMA_NCCL)
     find_path(ppma_nccl_include nccl.h HINTS ${NCCL_ROOT} PATH_SUFFIXES include REQUIRED)
     find_library(ppma_nccl_library NAMES nccl libnccl.so.2 HINTS ${NCCL_ROOT} PATH_SUFFIXES lib REQUIRED)
@@ -49,14 +53,17 @@ if(PPMA_CUDA)
     target_compile_definitions(ppma_cuda INTERFACE PPMA_NCCL=1)
     target_link_libraries(ppma_cuda INTERFACE ${ppma_nccl_library})
   endif()
-  function(ppma_enable_cuda target)
+  # A macro: a language is enabled for a folder and those below, and the caller may be above this one (add_subdirectory,
+  # FetchContent).
+  macro(ppma_enable_cuda target)
+    enable_language(CUDA)
+    ppma_compile_as_cuda(${target})
+  endmacro()
+  function(ppma_compile_as_cuda target)
     get_target_property(sources ${target} SOURCES)
     set_source_files_properties(${sources} PROPERTIES LANGUAGE CUDA)
     # Not CUDA_STANDARD 20: CMake 3.25 of Debian 12 does not know that nvcc 13 has it.
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
-    if(OpenMP_CXX_FOUND)  # its own target speaks to the C++ compiler only
-      target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${OpenMP_CXX_FLAGS}>)
-    endif()
     target_link_libraries(${target} PRIVATE ppma::cuda)
   endfunction()
 endif()
