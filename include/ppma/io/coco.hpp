@@ -140,11 +140,12 @@ CocoTruth read_coco_from(Source source, const std::string& name, bool masks) {
     if (r.list == "images") {
       CocoImage image{r.integer("id"), "", 0, 0};
       if (r.find("file_name") != nullptr) image.file_name = r.text("file_name");
-      for (const auto& [side, to] : {std::pair<const char*, i64*>{"height", &image.height}, {"width", &image.width}})
-        if (r.find(side) != nullptr) {
-          *to = r.integer(side);
-          check(*to > 0 && *to <= 134217728, r.where, ": \"", side, "\" is ", *to);
-        }
+      const auto take_side = [&r](const char* side, i64& to) {
+        if (r.find(side) == nullptr) return;
+        to = r.integer(side);
+        check(to > 0 && to <= 134217728, r.where, ": \"", side, "\" is ", to);
+      };
+      take_side("height", image.height), take_side("width", image.width);
       truth.images.push_back(std::move(image));
     } else if (r.list == "categories") {
       truth.categories.push_back({r.integer("id"), r.find("name") != nullptr ? r.text("name") : str("category ", r.integer("id"))});

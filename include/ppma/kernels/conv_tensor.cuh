@@ -286,7 +286,7 @@ inline void convolve_tensor(const ConvMap& m, const bf16* x, const ConvWeights<b
     constexpr int BN = decltype(tile)::value;
     const int bytes = conv_stages * forward_stage<BN> * 2 + t.width / 8 * static_cast<int>(sizeof(Tap));
     const auto kernel = gelu ? conv_forward<BN, FastGelu> : conv_forward<BN, AsItIs>;
-    allow_shared(kernel, bytes);
+    allow_shared(kernel, bytes, "conv2d");
     const dim3 grid(static_cast<unsigned>((t.pixels + conv_rows_tile - 1) / conv_rows_tile), static_cast<unsigned>((t.n + BN - 1) / BN));
     kernel<<<grid, 256, static_cast<std::size_t>(bytes), cuda::stream()>>>(t, from, packed.data(), bias, out);
   });
@@ -306,7 +306,7 @@ void convolve_dw_tensor(const ConvMap& m, const bf16* x, const bf16* dy, R* dw) 
     const int per_split = ((t.pixels + splits - 1) / splits + conv_step - 1) / conv_step * conv_step;
     splits = (t.pixels + per_split - 1) / per_split;
     const Workspace<float> partial(static_cast<i64>(splits) * t.width * t.n, Device::cuda);
-    allow_shared(conv_back<BN>, bytes);
+    allow_shared(conv_back<BN>, bytes, "conv2d");
     const dim3 grid(static_cast<unsigned>(down), static_cast<unsigned>(across), static_cast<unsigned>(splits));
     conv_back<BN><<<grid, 256, static_cast<std::size_t>(bytes), cuda::stream()>>>(t, per_split, from, dy, partial.data());
     cuda::launched("conv2d");

@@ -24,10 +24,10 @@ __device__ __forceinline__ void copies_done() {
   asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
 }
 
-/// Lets a kernel have `bytes` of shared memory.
+/// Lets a kernel of `op` have `bytes` of shared memory.
 template <class Kernel>
-void allow_shared(Kernel kernel, int bytes) {
-  cuda::require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "conv2d");
+void allow_shared(Kernel kernel, int bytes, const char* op) {
+  cuda::require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), op);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail

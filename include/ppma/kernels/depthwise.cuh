@@ -574,7 +574,7 @@ void run_depthwise_walk(const DepthwiseShape& s, const bf16* x, const float* w, 
   const dim3 block(32, static_cast<unsigned>(cut.strips));
   const int bytes = ring_rows * static_cast<int>(cut.strips * 4 + s.k - 1) * 128;
   const auto run = [&](auto kernel) {
-    allow_shared(kernel, bytes);
+    allow_shared(kernel, bytes, "depthwise_conv2d");
     kernel<<<grid, block, static_cast<std::size_t>(bytes), cuda::stream()>>>(cut.cut, cut.tiles, x, w, turned, bias, add, slope_at, y);
   };
   if (s.k == 3) run(depthwise_stream<3, 4, F, S>);
@@ -598,7 +598,7 @@ void run_depthwise_back_stream(const DepthwiseShape& s, const bf16* x, const bf1
   const Workspace<float> partial(parts * (taps + 1) * s.c, Device::cuda);
   const int bytes = std::max(ring_rows * static_cast<int>(cut.strips * 8 + s.k - 1) * 128, cut.strips * 256);
   const auto run = [&](auto kernel) {
-    allow_shared(kernel, bytes);
+    allow_shared(kernel, bytes, "depthwise_conv2d");
     kernel<<<dim3(static_cast<unsigned>(s.c / 64), static_cast<unsigned>(parts)), dim3(32, static_cast<unsigned>(cut.strips)),
              static_cast<std::size_t>(bytes), cuda::stream()>>>(static_cast<int>(units), cut.cut, cut.tiles, x, dy, partial.data());
   };

@@ -11,6 +11,13 @@
 
 #include "ppma/core/config.hpp"
 
+// nvcc's own parser knows GCC's __builtin_shufflevector from version 13 on.
+#if defined(__CUDACC_VER_MAJOR__) && __CUDACC_VER_MAJOR__ < 13
+#define PPMA_NO_SHUFFLE 1
+#else
+#define PPMA_NO_SHUFFLE 0
+#endif
+
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
@@ -69,6 +76,11 @@ namespace detail {
 template <class T, int by>
 PPMA_INLINE Vec<T> rotate(Vec<T> v) {
   constexpr int n = static_cast<int>(lanes<T>), m = n - 1;
+#if PPMA_NO_SHUFFLE
+  Vec<T> turned{};
+  for (int i = 0; i < n; ++i) turned[i] = v[(i + by) & m];
+  return turned;
+#else
   if constexpr (n == 16)
     return __builtin_shufflevector(v, v, by & m, (by + 1) & m, (by + 2) & m, (by + 3) & m, (by + 4) & m, (by + 5) & m,
                                    (by + 6) & m, (by + 7) & m, (by + 8) & m, (by + 9) & m, (by + 10) & m, (by + 11) & m,
@@ -80,6 +92,7 @@ PPMA_INLINE Vec<T> rotate(Vec<T> v) {
     return __builtin_shufflevector(v, v, by & m, (by + 1) & m, (by + 2) & m, (by + 3) & m);
   else
     return __builtin_shufflevector(v, v, 1, 0);
+#endif
 }
 
 template <class T, int by, class Join>

@@ -33,6 +33,11 @@ void rotary_tables(Cpu, i64 tokens, i64 d, const T* angle, T* cosine, T* sine) {
 /// The two of each pair change places.
 template <class T>
 PPMA_INLINE Vec<T> swap_pairs(Vec<T> v) {
+#if PPMA_NO_SHUFFLE
+  Vec<T> swapped{};
+  for (int i = 0; i < static_cast<int>(lanes<T>); ++i) swapped[i] = v[i ^ 1];
+  return swapped;
+#else
   if constexpr (lanes<T> == 16)
     return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
   else if constexpr (lanes<T> == 8)
@@ -41,6 +46,7 @@ PPMA_INLINE Vec<T> swap_pairs(Vec<T> v) {
     return __builtin_shufflevector(v, v, 1, 0, 3, 2);
   else
     return __builtin_shufflevector(v, v, 1, 0);
+#endif
 }
 
 /// y = scale * (x cos + swapped x * sin) for x (batch, tokens, heads, d); `back` turns the other way.

@@ -17,8 +17,9 @@ namespace ppma::inline PPMA_ABI {
 
 struct Launch {
   i64 rank = 0, size = 1, local_rank = 0;  // local: on this machine; the number of its GPU
-  std::string host = "127.0.0.1";          // where rank 0 listens
+  std::string host;                        // where rank 0 listens: 127.0.0.1
   i64 port = 29500;
+  Launch() : host("127.0.0.1") {}  // nvcc 12.4 fails on a text as a member's default
 };
 
 namespace detail {

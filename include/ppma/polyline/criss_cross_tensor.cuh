@@ -73,7 +73,7 @@ void run_apply(const AttentionShape& x, bool along_rows, const bf16* q, const bf
     const auto run = [&](auto kernel, int tiles) {
       const Lines s = lines<D, NT>(x, along_rows, apply_threads / 32, tiles, 0, 1);
       const int bytes = shared_bytes<D>(s, tiles, 0, 1);
-      if (bytes > 48 * 1024) detail::allow_shared(kernel, bytes);
+      if (bytes > 48 * 1024) detail::allow_shared(kernel, bytes, "criss_cross_attention");
       const unsigned blocks = static_cast<unsigned>(x.batch * s.count * s.groups);
       kernel<<<blocks, apply_threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(s, q, k, log_decay, to);
     };
@@ -87,7 +87,7 @@ void run_apply(const AttentionShape& x, bool along_rows, const bf16* q, const bf
 inline bool takes_tensor(const AttentionShape& x, int tiles) {
   const i64 longest = (std::max(x.height, x.width) + 63) / 64 * 64, width = x.head_width <= 16 ? 16 : x.head_width <= 32 ? 32 : 64;
   return x.head_width <= 64 && x.batch * x.heads * x.tokens() < (i64{1} << 30) && x.tokens() * x.channels() < (i64{1} << 30) &&
-         longest < 4096 && tiles * longest * (width + 8) * 2 + 8 * 16 * (width + 8) * 2 + 4 * longest * 4 <= most_shared;
+         longest < 4096 && tiles * longest * (width + 8) * 2 + 8 * 16 * (width + 8) * 2 + 4 * longest * 4 <= static_cast<i64>(cuda::device().sharedMemPerBlockOptin);
 }
 
 inline void forward(const AttentionShape& x, Order order, const bf16* q, const bf16* k, const bf16* v, const float* log_alpha,

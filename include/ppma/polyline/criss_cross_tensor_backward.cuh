@@ -232,7 +232,7 @@ void run_backward(const AttentionShape& x, bool along_rows, const bf16* q, const
     constexpr int most = backward_threads / 32;
     const Lines s = lines<D, NT>(x, along_rows, most, tiles, most, 4);
     const int warps = std::clamp(s.group * ((s.length + 15) / 16), 4, most), bytes = shared_bytes<D>(s, tiles, warps, 4);
-    if (bytes > 48 * 1024) detail::allow_shared(backward<D, NT, pairs>, bytes);
+    if (bytes > 48 * 1024) detail::allow_shared(backward<D, NT, pairs>, bytes, "criss_cross_attention");
     const unsigned blocks = static_cast<unsigned>(x.batch * s.count * s.groups), threads = static_cast<unsigned>(warps) * 32;
     backward<D, NT, pairs><<<blocks, threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(s, q, k, log_decay, to);
   });
