@@ -43,5 +43,15 @@ installed() {
 try "install and find_package" installed
 try "add_subdirectory" consumer sub "add_subdirectory($root ppma)"
 
-echo "$good passed, $((4 - good)) failed"
-[[ $good -eq 4 ]]
+# A project above ours that compiles one of its files as CUDA: made ready to build, which needs the language in its own folder.
+cuda_consumer() {
+  mkdir -p cuda && cp a.cpp b.cpp cuda &&
+    printf 'cmake_minimum_required(VERSION 3.22)\nproject(app CXX)\nadd_subdirectory(%s ppma)\nadd_executable(app a.cpp)\nppma_enable_cuda(app)\nadd_executable(plain b.cpp)\ntarget_link_libraries(plain PRIVATE ppma::ppma)\n' "$root" > cuda/CMakeLists.txt &&
+    CUDACXX=$nvcc cmake -S cuda -B cuda/build -DPPMA_CUDA=ON -DPPMA_BUILD_EXAMPLES=OFF
+}
+all=4
+nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null || true)
+if [[ -n $nvcc ]]; then all=5; try "add_subdirectory with CUDA" cuda_consumer; fi
+
+echo "$good passed, $((all - good)) failed"
+[[ $good -eq $all ]]
