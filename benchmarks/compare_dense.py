@@ -158,7 +158,6 @@ def detect(a):
             found["masks"] = paste_masks_in_image(found["masks"], found["boxes"], size) >= 0.5
             return found
 
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     want = heads(maps)
     weights = published_names(net, bare)
     with tempfile.TemporaryDirectory() as folder:
@@ -195,6 +194,7 @@ def main():
     p.add_argument("--threads", type=int, default=2); p.add_argument("--repeat", type=int, default=5); p.add_argument("--compile", action="store_true")
     a = p.parse_args()
     torch.set_num_threads(a.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # the checks; a race sets what it needs
     print("PyTorch", torch.__version__, torch.cuda.get_device_name() if a.device == "cuda" else f"{a.threads} threads")
     for row in a.rows.split(","): {"segment": segment, "detect": detect}[row](a)
 
