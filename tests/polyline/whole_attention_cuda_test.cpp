@@ -78,6 +78,10 @@ TEST_CASE("whole attention on the GPU equals the CPU's, any grid and head width"
   compare({1, 1, 16, 9, 48}, 0.2, 1);
   compare({2, 8, 14, 14, 32}, 0.2, 1);   // a tile of four lines
   compare({1, 1, 21, 20, 8}, 0.2, 1);    // two
+  compare({1, 2, 16, 16, 32}, 0.2, 1);   // no padding
+  compare({1, 2, 15, 8, 32}, 0.2, 1);    // an odd number of short lines
+  compare({2, 1, 3, 10, 64}, 0.2, 1);    // fewer lines than a tile has room for
+  compare({1, 2, 1, 5, 32}, 0.2, 1);
   compare({1, 2, 35, 39, 64}, 0.2, 1);   // one
   compare({1, 1, 6, 80, 16}, 0.2, 1);    // columns as lines
   compare({1, 1, 66, 65, 24}, 0.2, 1);   // neither fits
@@ -87,6 +91,32 @@ TEST_CASE("whole attention on the GPU under strong decay and large scores", "[cu
   if (!cuda::available()) PPMA_SKIP("no GPU");
   compare({1, 2, 9, 11, 32}, 1e-13, 1);
   compare({1, 1, 12, 6, 16}, 0.01, 6);
+}
+
+// Every query's largest score is that of one far key, above its own by `excess`, and a decay of -100 a step removes it.
+TEST_CASE("whole attention on the GPU where the mask removes the largest score", "[cuda][attention]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  for (const i64 side : {7, 14})
+    for (const double decay : {-100.0, -10.0, -1.0})
+      for (const double excess : {50.0, 100.0, 200.0}) {
+        const i64 heads = 2, d = 32, tokens = side * side;
+        std::vector<Tensor> in{polyline_test::random({1, side, side, heads * d}, 1), polyline_test::random({1, side, side, heads * d}, 2, 0.2),
+                               polyline_test::random({1, side, side, heads * d}, 3), Tensor::full({1, heads, side, side}, decay, DType::f64),
+                               Tensor::full({1, heads, side, side}, decay, DType::f64)};
+        for (i64 t = 0; t < tokens; ++t)
+          for (i64 g = 0; g < heads; ++g) {
+            in[0].data<double>()[(t * heads + g) * d] = 8;
+            in[1].data<double>()[(t * heads + g) * d] = t == tokens - 2 ? excess / 8 : 0;
+          }
+        for (std::size_t t = 0; t < 3; ++t) in[t] = cast(cast(in[t], DType::bf16), DType::f64);
+        const auto want = run(in, heads, Paths::both, DType::f64, Device::cpu), got = run(in, heads, Paths::both, DType::bf16, Device::cuda),
+                   again = run(in, heads, Paths::both, DType::bf16, Device::cuda);
+        for (std::size_t t = 0; t < got.size(); ++t) {
+          INFO("side " << side << ", decay " << decay << ", excess " << excess << ", result " << t << " (y, dq, dk, dv, dlog_alpha, dlog_beta)");
+          CHECK(polyline_test::distance(cast(got[t], DType::f64), want[t]) <= 1e-2);
+          CHECK(polyline_test::distance(cast(again[t], DType::f64), cast(got[t], DType::f64)) == 0);
+        }
+      }
 }
 
 TEST_CASE("whole attention on the GPU: one token, whose decays have no edge", "[cuda][attention]") {
