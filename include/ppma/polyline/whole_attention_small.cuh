@@ -135,12 +135,12 @@ struct Small {
       col[e] = there ? s[e] - ::fabsf(a[k + j] - a[k + l]) - ::fabsf(b[i + j] - b[k + j]) : -far;
     }
   }
-  /// Every score of the warp, eight cells at a time: f(m, half, s).
+  /// Every row's score with itself.
   __device__ __forceinline__ void own_scores(const unsigned (&left)[D / 16][4], float (&own_score)[2]) const {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float s[4];
-      times_rows<D>(s, left, x + 16 * group + 8 * r);  // on the diagonal: both r and columns count eight cells
+      times_rows<D>(s, left, x + 16 * group + 8 * r);  // these eight cells are the columns, so the diagonal is in row lane / 4 = column
       own_score[r] = __shfl_sync(0xffffffffu, lane / 4 % 2 == 0 ? s[2 * r] : s[2 * r + 1], lane / 4 * 4 + lane / 4 / 2);
     }
   }

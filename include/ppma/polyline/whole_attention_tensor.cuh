@@ -264,14 +264,15 @@ void run_backward(const Call& call, const bf16* q, const bf16* k, const bf16* v,
     run(std::false_type{}, dq, static_cast<bf16*>(nullptr), dsums.data());
     run(std::true_type{}, dk, dv, dsums.data() + tokens);
   } else {
-  query_sums<<<cuda::blocks(all, 128), 128, 0, cuda::stream()>>>(call.g, call.heads, call.tiles, y, y1, dy, reinterpret_cast<const float2*>(log_sums), call.share1,
-                                                                 call.share2, stats.data());
-  with_constants<masked>(call.g, [&](auto d, auto width) {
-    constexpr int D = decltype(d)::value, WT = decltype(width)::value;
-    backward<D, WT, masked, false><<<call.grid, threads, 0, cuda::stream()>>>(call.g, q, k, v, dy, call.sums.data(), stats.data(), dq, nullptr, dsums.data());
-    backward<D, WT, masked, true><<<call.grid, threads, 0, cuda::stream()>>>(call.g, q, k, v, dy, call.sums.data(), stats.data(), dk, dv, dsums.data() + tokens);
-  });
-  cuda::launched("whole_attention");
+    query_sums<<<cuda::blocks(all, 128), 128, 0, cuda::stream()>>>(call.g, call.heads, call.tiles, y, y1, dy, reinterpret_cast<const float2*>(log_sums),
+                                                                   call.share1, call.share2, stats.data());
+    with_constants<masked>(call.g, [&](auto d, auto width) {
+      constexpr int D = decltype(d)::value, WT = decltype(width)::value;
+      backward<D, WT, masked, false><<<call.grid, threads, 0, cuda::stream()>>>(call.g, q, k, v, dy, call.sums.data(), stats.data(), dq, nullptr, dsums.data());
+      backward<D, WT, masked, true><<<call.grid, threads, 0, cuda::stream()>>>(call.g, q, k, v, dy, call.sums.data(), stats.data(), dk, dv,
+                                                                              dsums.data() + tokens);
+    });
+    cuda::launched("whole_attention");
   }
   if (!masked) return;
   if (call.g.turned) std::swap(dlog_alpha, dlog_beta);
