@@ -1,7 +1,7 @@
 #pragma once
 // One line (a row or a column) of criss-cross attention on the tensor cores: a block has the tokens of a few heads in shared
-// memory, a warp takes 16 queries (or keys) of one head and has their scores in registers, 64 keys at a time. Sums are in
-// float, probabilities are rounded to bf16 for the product.
+// memory, a warp works for one of them: it takes 16 queries (or keys) and has their scores in registers, 64 keys at a time.
+// Sums are in float, probabilities are rounded to bf16 for the product.
 //
 // Tokens behind the end of a line have zeros for vectors and `nowhere` for their decay sum: no real query sees them.
 
@@ -18,26 +18,32 @@ using detail::exp2_fast;
 
 inline constexpr float log2_e = 1.44269504088896341f, nowhere = -1e30f;
 
+/// Heads of a block, at most: whole cache lines (64 channels), two where lines are short.
+template <int D, int NT> inline constexpr int most_group = NT >= 7 ? 64 / D : std::min(4, 128 / D);
+
 /// One way of cutting a grid into lines, and a line's heads into groups of one block each.
 struct Lines {
   int count, length, step, line_step, tokens;  // token = line * line_step + position * step
   int heads, d, channels;
-  int group, groups, padded;  // heads of a block (a power of two), blocks of a line, positions in shared memory
+  int group, groups, padded;  // heads of a block (a power of two, at most its warps), blocks of a line, positions in shared memory
   int pack_shift;             // log2 of the 16-byte packs in a row of a tile
-  template <int D> PPMA_HD int stride() const { return group * D + 8; }  // elements between rows of a tile: no bank conflicts
+
+  // Positions of a tile and elements between them (not a multiple of all banks); for short lines (NT < 8) these are constants,
+  // which spares most of the arithmetic of addresses.
+  template <int NT> PPMA_HD int rows() const { return NT < 8 ? (NT + 1) / 2 * 16 : padded; }
+  template <int D, int NT> PPMA_HD int stride() const { return (NT < 8 ? most_group<D, NT> : group) * D + 8; }
 };
 
-// Where this block's line and heads begin: in (B,N,C), and in (B,G,N).
+// Where this block's line and heads begin: in (B,N,C), and in (B,G,N). Blocks are (line of all images, heads).
 struct Spot {
   i64 at, plane;
   int row_step, heads;
 
   __device__ explicit Spot(const Lines& s) {
-    const int block = static_cast<int>(blockIdx.x), first = block % s.groups * s.group, line = block / s.groups % s.count;
-    const i64 image = block / s.groups / s.count;
+    const int block = static_cast<int>(blockIdx.x), first = static_cast<int>(blockIdx.y) * s.group, image = block / s.count, line = block - image * s.count;
     heads = ::min(s.group, s.heads - first);
-    at = (image * s.tokens + line * s.line_step) * s.channels + first * s.d;
-    plane = (image * s.heads + first) * s.tokens + line * s.line_step;
+    at = (static_cast<i64>(image) * s.tokens + line * s.line_step) * s.channels + first * s.d;
+    plane = (static_cast<i64>(image) * s.heads + first) * s.tokens + line * s.line_step;
     row_step = s.step * s.channels;
   }
 };
@@ -52,18 +58,18 @@ __device__ __forceinline__ float reciprocal(float x) {
 
 // The line's vectors of `n` tensors into tiles behind each other, head by head D wide, in the background; zeros where
 // there is nothing. A thread copies the same 16 bytes of many rows.
-template <int D, int n>
+template <int D, int NT, int n>
 __device__ __forceinline__ void fetch(bf16* tiles, const Lines& s, const Spot& here, const bf16* const (&from)[n]) {
   const unsigned thread = threadIdx.x, pack = thread & ((1u << s.pack_shift) - 1), head = pack / (D / 8), c = pack % (D / 8) * 8;
-  const int first = static_cast<int>(thread >> s.pack_shift), rows = static_cast<int>(blockDim.x >> s.pack_shift), stride = s.stride<D>();
-  const int tile = s.padded * stride, width = static_cast<int>(c) < s.d && static_cast<int>(head) < here.heads ? s.d - static_cast<int>(c) : 0;
+  const int first = static_cast<int>(thread >> s.pack_shift), rows = static_cast<int>(blockDim.x >> s.pack_shift), stride = s.stride<D, NT>(), padded = s.rows<NT>();
+  const int tile = padded * stride, width = static_cast<int>(c) < s.d && static_cast<int>(head) < here.heads ? s.d - static_cast<int>(c) : 0;
   const i64 at = here.at + first * here.row_step + static_cast<int>(head) * s.d + static_cast<int>(c);
   bf16* to = tiles + first * stride + pack * 8;
   int offset = 0;
   const int step = rows * here.row_step;
   if (s.d % 8 == 0) {
 #pragma unroll 2
-    for (int row = first; row < s.padded; row += rows, offset += step, to += rows * stride) {
+    for (int row = first; row < padded; row += rows, offset += step, to += rows * stride) {
       const bool there = row < s.length && width > 0;
 #pragma unroll
       for (int t = 0; t < n; ++t) {
@@ -73,7 +79,7 @@ __device__ __forceinline__ void fetch(bf16* tiles, const Lines& s, const Spot& h
     }
   } else {
 #pragma unroll 1
-    for (int row = first; row < s.padded; row += rows, offset += step, to += rows * stride)
+    for (int row = first; row < padded; row += rows, offset += step, to += rows * stride)
 #pragma unroll 1
       for (int t = 0; t < n; ++t)
         for (int e = 0; e < 8; ++e) to[t * tile + e] = row < s.length && e < width ? from[t][at + offset + e] : bf16(0.0f);
@@ -88,24 +94,26 @@ __device__ __forceinline__ void ask_for(const bf16* plus, const Lines& s, const 
     asm volatile("prefetch.global.L2 [%0];" ::"l"(plus + here.at + i / per_row * here.row_step + i % per_row * 64));
 }
 
-// sums[head][position] = the log decays' sum from the line's beginning; a warp a head.
+// sums[head][position] = the log decays' sum from the line's beginning; a warp a head, a lane two neighbouring positions.
+template <int NT>
 __device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, const Lines& s, const Spot& here) {
-  const int lane = lane_index(), warps = static_cast<int>(blockDim.x) / 32;
-  for (int head = warp_index(); head < here.heads; head += warps) {
-    const float* const from = log_decay ? log_decay + here.plane + static_cast<i64>(head) * s.tokens : nullptr;
-    float before = 0;
-    for (int first = 0; first < s.padded; first += 32) {
-      const int p = first + lane;
-      float sum = from && p > 0 && p < s.length ? from[static_cast<i64>(p) * s.step] : 0.0f;
+  const int lane = lane_index(), head = warp_index(), padded = s.rows<NT>();
+  if (head >= here.heads) return;
+  const float* const from = log_decay ? log_decay + here.plane + static_cast<i64>(head) * s.tokens : nullptr;
+  float before = 0;
+  for (int p = 2 * lane; p < padded + 2 * lane; p += 64) {  // the same number of rounds for all lanes
+    const float first = from && p > 0 && p < s.length ? from[p * s.step] : 0.0f;
+    const float second = from && p + 1 < s.length ? from[(p + 1) * s.step] : 0.0f;
+    float up_to = first + second;
 #pragma unroll
-      for (int far = 1; far < 32; far *= 2) {
-        const float left = __shfl_up_sync(~0u, sum, far);
-        if (lane >= far) sum += left;
-      }
-      sum += before;
-      before = __shfl_sync(~0u, sum, 31);
-      if (p < s.padded) sums[head * s.padded + p] = p < s.length ? sum : nowhere;
+    for (int far = 1; far < 32; far *= 2) {
+      const float left = __shfl_up_sync(~0u, up_to, far);
+      if (lane >= far) up_to += left;
     }
+    const float left = __shfl_up_sync(~0u, up_to, 1), sum = before + (lane > 0 ? left : 0.0f) + first;
+    before += __shfl_sync(~0u, up_to, 31);
+    if (p < padded)
+      *reinterpret_cast<float2*>(sums + head * padded + p) = {p < s.length ? sum : nowhere, p + 1 < s.length ? sum + second : nowhere};
   }
 }
 
@@ -268,38 +276,34 @@ __device__ __forceinline__ void write_rows(bf16* stage, int width, const float (
   }
 }
 
-// The 16 queries (or keys) of one head that a warp takes next.
-struct Task {
-  int head, row0;
-  __device__ Task(const Lines& s) : head(0), row0(warp_index() * 16) { settle(s); }
-  __device__ void next(const Lines& s) { row0 += static_cast<int>(blockDim.x) / 32 * 16, settle(s); }
-
- private:
-  __device__ void settle(const Lines& s) {
-    for (const int end = (s.length + 15) / 16 * 16; row0 >= end; row0 -= end) ++head;
-  }
-};
+/// The warp's head and every 16 of its queries (or keys) that are the warp's: f(row). All of a head's warps share them.
+template <class F>
+__device__ __forceinline__ void each_row(const Lines& s, F&& f) {
+  const int step = static_cast<int>(blockDim.x) / 32 / s.group * 16;
+  for (int row0 = warp_index() / s.group * 16; row0 < s.length; row0 += step) f(row0);
+}
 
 /// Bytes of shared memory: tiles of the line, `stages` of 16 rows, and floats for every position and head.
-template <int D>
+template <int D, int NT>
 int shared_bytes(const Lines& s, int tiles, int stages, int floats) {
-  return (tiles * s.padded * s.stride<D>() + stages * 16 * (D + 8)) * 2 + floats * s.group * s.padded * 4;
+  return (tiles * s.padded * s.stride<D, NT>() + stages * 16 * (D + 8)) * 2 + floats * s.group * s.padded * 4;
 }
 inline constexpr int good_shared = 99 * 1024;  // what every GPU from sm_80 on has for a block
 
-/// Lines of a pass: as many heads a block as make whole cache lines and a task for each of `warps`, if there is room.
+/// Lines of a pass. A block of up to `warps` warps has a head for each if there is room, but no more than make whole cache
+/// lines (64 channels) where that would leave multiprocessors without a block.
 template <int D, int NT>
 Lines lines(const AttentionShape& x, bool along_rows, int warps, int tiles, int stages, int floats) {
   Lines s{};
   const int h = static_cast<int>(x.height), w = static_cast<int>(x.width);
   s.count = along_rows ? h : w, s.length = along_rows ? w : h, s.step = along_rows ? 1 : w, s.line_step = along_rows ? w : 1;
   s.tokens = h * w, s.heads = static_cast<int>(x.heads), s.d = static_cast<int>(x.head_width), s.channels = s.heads * s.d;
-  s.padded = NT == 8 ? (s.length + 63) / 64 * 64 : (NT + 1) / 2 * 16;
-  const int tasks = (s.length + 15) / 16;
+  s.padded = NT < 8 ? s.rows<NT>() : (s.length + 63) / 64 * 64;
+  constexpr i64 many_blocks = 1024;
   s.group = 1;
-  while (s.group < s.heads && s.group * D < 256 && (s.group * D < 64 || s.group * tasks < warps)) {
+  while (s.group < s.heads && s.group < std::min(warps, most_group<D, NT>) && (s.group * D < 64 || x.batch * s.count * s.heads / (2 * s.group) >= many_blocks)) {
     s.group *= 2;
-    if (shared_bytes<D>(s, tiles, stages, floats) > good_shared) {
+    if (shared_bytes<D, NT>(s, tiles, stages, floats) > good_shared) {
       s.group /= 2;
       break;
     }

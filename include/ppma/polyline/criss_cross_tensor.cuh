@@ -22,21 +22,22 @@ template <int D, int NT, bool two>
 __global__ void __launch_bounds__(apply_threads) apply(Lines s, const bf16* q, const bf16* k, const float* log_decay, Apply to) {
   extern __shared__ __align__(16) unsigned char memory[];
   const Spot here(s);
-  const int stride = s.stride<D>(), tile = s.padded * stride, lane = lane_index();
+  const int stride = s.stride<D, NT>(), padded = s.rows<NT>(), tile = padded * stride, lane = lane_index();
   bf16 *const queries = reinterpret_cast<bf16*>(memory), *const keys = queries + tile, *const x0 = keys + tile;
   bf16* const x1 = x0 + (two ? tile : 0);
   float* const sums = reinterpret_cast<float*>(x1 + tile);
-  if constexpr (two) fetch<D>(queries, s, here, {q, k, to.x0, to.x1});
-  else fetch<D>(queries, s, here, {q, k, to.x0});
+  if constexpr (two) fetch<D, NT>(queries, s, here, {q, k, to.x0, to.x1});
+  else fetch<D, NT>(queries, s, here, {q, k, to.x0});
   detail::copies_issued();
   ask_for<D>(to.plus, s, here);
-  sum_decays(sums, log_decay, s, here);
+  sum_decays<NT>(sums, log_decay, s, here);
   detail::copies_done<0>();
   __syncthreads();
-  const int chunks = NT == 8 ? s.padded / 64 : 1;
-  for (Task task(s); task.head < here.heads; task.next(s)) {
-    const int head = task.head, row0 = task.row0;
-    const float* const c = sums + head * s.padded;
+  const int chunks = NT == 8 ? padded / 64 : 1;
+  const int head = warp_index() % s.group;
+  if (head >= here.heads) return;
+  const float* const c = sums + head * padded;
+  each_row(s, [&](int row0) {
     const Two own{c[row0 + lane / 4], c[row0 + lane / 4 + 8]};
     unsigned query[D / 16][4];
     bf16* const mine = queries + row0 * stride + head * D;  // no other warp's: the results' place in the end
@@ -63,7 +64,7 @@ __global__ void __launch_bounds__(apply_threads) apply(Lines s, const bf16* q, c
     const Two f{reciprocal(z[0]), reciprocal(z[2])};
     write_rows<D>(mine, stride, out0, {f.upper * to.scale, f.lower * to.scale}, s, here, head, row0, to.plus, to.y0);
     if constexpr (two) write_rows<D>(mine, stride, out1, f, s, here, head, row0, nullptr, to.y1);
-  }
+  });
 }
 
 template <int D>
@@ -72,9 +73,9 @@ void run_apply(const AttentionShape& x, bool along_rows, const bf16* q, const bf
     constexpr int NT = decltype(length)::value;
     const auto run = [&](auto kernel, int tiles) {
       const Lines s = lines<D, NT>(x, along_rows, apply_threads / 32, tiles, 0, 1);
-      const int bytes = shared_bytes<D>(s, tiles, 0, 1);
+      const int bytes = shared_bytes<D, NT>(s, tiles, 0, 1);
       if (bytes > 48 * 1024) detail::allow_shared(kernel, bytes, "criss_cross_attention");
-      const unsigned blocks = static_cast<unsigned>(x.batch * s.count * s.groups);
+      const dim3 blocks(static_cast<unsigned>(x.batch * s.count), static_cast<unsigned>(s.groups));
       kernel<<<blocks, apply_threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(s, q, k, log_decay, to);
     };
     if (to.x1) run(apply<D, NT, true>, 4);

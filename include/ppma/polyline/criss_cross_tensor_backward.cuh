@@ -26,24 +26,26 @@ struct Backward {
 
 inline constexpr int backward_threads = 256;  // at most: a warp has at least one task
 
-// log_decay's gradients from those of the sums, from the end of the line; a warp a head.
+// log_decay's gradients from those of the sums, from the end of the line; a warp a head, a lane two neighbouring positions.
+template <int NT>
 __device__ __forceinline__ void sums_to_decays(const float* dsums, float share, float* dlog_decay, const Lines& s, const Spot& here) {
-  const int lane = lane_index();
-  for (int head = warp_index(); head < here.heads; head += static_cast<int>(blockDim.x) / 32) {
-    float* const to = dlog_decay + here.plane + static_cast<i64>(head) * s.tokens;
-    float behind = 0;
-    for (int first = (s.length - 1) / 32 * 32; first >= 0; first -= 32) {
-      const int p = first + lane;
-      float sum = p < s.length ? dsums[head * s.padded + p] : 0.0f;
+  const int lane = lane_index(), head = warp_index();
+  if (head >= here.heads) return;
+  const float* const from = dsums + head * s.rows<NT>();
+  float* const to = dlog_decay + here.plane + static_cast<i64>(head) * s.tokens;
+  float behind = 0;
+  for (int p = (s.length - 1) / 64 * 64 + 2 * lane; p >= 0; p -= 64) {
+    const float first = p < s.length ? from[p] : 0.0f, second = p + 1 < s.length ? from[p + 1] : 0.0f;
+    float from_here = first + second;
 #pragma unroll
-      for (int far = 1; far < 32; far *= 2) {
-        const float right = __shfl_down_sync(~0u, sum, far);
-        if (lane + far < 32) sum += right;
-      }
-      sum += behind;
-      behind = __shfl_sync(~0u, sum, 0);
-      if (p < s.length) to[static_cast<i64>(p) * s.step] = p > 0 ? sum * share : 0.0f;
+    for (int far = 1; far < 32; far *= 2) {
+      const float right = __shfl_down_sync(~0u, from_here, far);
+      if (lane + far < 32) from_here += right;
     }
+    const float right = __shfl_down_sync(~0u, from_here, 1), sum = behind + (lane < 31 ? right : 0.0f) + second;
+    behind += __shfl_sync(~0u, from_here, 0);
+    if (p < s.length) to[p * s.step] = p > 0 ? (sum + first) * share : 0.0f;
+    if (p + 1 < s.length) to[(p + 1) * s.step] = sum * share;
   }
 }
 
@@ -66,28 +68,29 @@ template <int D, int NT, int pairs>
 __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16* q, const bf16* k, const float* log_decay, Backward to) {
   extern __shared__ __align__(16) unsigned char memory[];
   const Spot here(s);
-  const int stride = s.stride<D>(), tile = s.padded * stride, warp = warp_index(), lane = lane_index();
+  const int stride = s.stride<D, NT>(), padded = s.rows<NT>(), tile = padded * stride, warp = warp_index(), lane = lane_index();
   bf16 *const queries = reinterpret_cast<bf16*>(memory), *const keys = queries + tile, *const x0 = keys + tile, *const g0 = x0 + tile;
   bf16 *const x1 = g0 + (pairs == 2 ? tile : 0), *const g1 = x1 + (pairs == 2 ? tile : 0);
   bf16 *const stages = g1 + tile, *const stage = stages + warp * 16 * (D + 8);
   float* const sums = reinterpret_cast<float*>(stages + static_cast<int>(blockDim.x) / 32 * 16 * (D + 8));
-  float *const log_sums = sums + s.group * s.padded, *const means = log_sums + s.group * s.padded, *const dsums = means + s.group * s.padded;
-  if constexpr (pairs == 2) fetch<D>(queries, s, here, {q, k, to.x0, to.g0, to.x1, to.g1});
-  else fetch<D>(queries, s, here, {q, k, to.x0, to.g0});
+  float *const log_sums = sums + s.group * padded, *const means = log_sums + s.group * padded, *const dsums = means + s.group * padded;
+  if constexpr (pairs == 2) fetch<D, NT>(queries, s, here, {q, k, to.x0, to.g0, to.x1, to.g1});
+  else fetch<D, NT>(queries, s, here, {q, k, to.x0, to.g0});
   detail::copies_issued();
   if constexpr (pairs > 0) {
     if (to.add) ask_for<D>(to.dq, s, here), ask_for<D>(to.dk, s, here);
     if (to.add_back0) ask_for<D>(to.back0, s, here);
   }
-  sum_decays(sums, log_decay, s, here);
-  for (int i = static_cast<int>(threadIdx.x); i < s.group * s.padded; i += static_cast<int>(blockDim.x)) log_sums[i] = -nowhere, means[i] = 0;
+  sum_decays<NT>(sums, log_decay, s, here);
+  for (int i = static_cast<int>(threadIdx.x); i < s.group * padded; i += static_cast<int>(blockDim.x)) log_sums[i] = -nowhere, means[i] = 0;
   detail::copies_done<0>();
   __syncthreads();
-  const int chunks = NT == 8 ? s.padded / 64 : 1;
+  const int chunks = NT == 8 ? padded / 64 : 1;
   const bool again = chunks > 1;  // the scores do not stay in registers
 
-  for (Task task(s); task.head < here.heads; task.next(s)) {  // by queries
-    const int head = task.head, row0 = task.row0, row = row0 + lane / 4, first = head * s.padded;
+  const int head = warp % s.group, first = head * padded;
+  const auto by_queries = [&](int row0) {
+    const int row = row0 + lane / 4;
     const bf16* const mine = queries + row0 * stride + head * D;
     const Two own{sums[first + row], sums[first + row + 8]};
     unsigned query[D / 16][4];
@@ -162,12 +165,12 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
         dsums[first + row] = dc.upper, dsums[first + row + 8] = dc.lower;
       }
     }
-  }
+  };
+  if (head < here.heads) each_row(s, by_queries);
   __syncthreads();
 
-  for (Task task(s); task.head < here.heads; task.next(s)) {  // by keys: everything transposed
-    const int head = task.head, row0 = task.row0, row = row0 + lane / 4, first = head * s.padded, column = lane % 4 * 2;
-    const int at = row0 * stride + head * D;
+  const auto by_keys = [&](int row0) {  // everything transposed
+    const int row = row0 + lane / 4, column = lane % 4 * 2, at = row0 * stride + head * D;
     const Two own{sums[first + row], sums[first + row + 8]};
     unsigned key[D / 16][4], value0[pairs > 0 ? D / 16 : 1][4], value1[pairs == 2 ? D / 16 : 1][4];
     load_left<D>(key, keys + at, stride);
@@ -217,11 +220,12 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
       dc = {over_quad(dc.upper), over_quad(dc.lower)};
       if (lane % 4 == 0) dsums[first + row] += dc.upper, dsums[first + row + 8] += dc.lower;
     }
-  }
+  };
+  if (head < here.heads) each_row(s, by_keys);
   if constexpr (pairs > 0) {
     if (!to.dlog_decay) return;
     __syncthreads();
-    sums_to_decays(dsums, to.share, to.dlog_decay, s, here);
+    sums_to_decays<NT>(dsums, to.share, to.dlog_decay, s, here);
   }
 }
 
@@ -231,9 +235,10 @@ void run_backward(const AttentionShape& x, bool along_rows, const bf16* q, const
     constexpr int NT = decltype(length)::value, tiles = pairs == 2 ? 6 : 4;
     constexpr int most = backward_threads / 32;
     const Lines s = lines<D, NT>(x, along_rows, most, tiles, most, 4);
-    const int warps = std::clamp(s.group * ((s.length + 15) / 16), 4, most), bytes = shared_bytes<D>(s, tiles, warps, 4);
+    const int tasks = (s.length + 15) / 16, warps = s.group * std::clamp(tasks, (4 + s.group - 1) / s.group, most / s.group), bytes = shared_bytes<D, NT>(s, tiles, warps, 4);
     if (bytes > 48 * 1024) detail::allow_shared(backward<D, NT, pairs>, bytes, "criss_cross_attention");
-    const unsigned blocks = static_cast<unsigned>(x.batch * s.count * s.groups), threads = static_cast<unsigned>(warps) * 32;
+    const dim3 blocks(static_cast<unsigned>(x.batch * s.count), static_cast<unsigned>(s.groups));
+    const unsigned threads = static_cast<unsigned>(warps) * 32;
     backward<D, NT, pairs><<<blocks, threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(s, q, k, log_decay, to);
   });
   cuda::launched("criss_cross_attention");
