@@ -44,6 +44,7 @@
 #include "ppma/polyline/linear_attention.hpp"
 #include "ppma/polyline/linear_attention_kernel.hpp"
 #include "ppma/polyline/mask.hpp"
+#include "ppma/polyline/norm_decay.hpp"
 #include "ppma/polyline/path.hpp"
 #include "ppma/polyline/recompute.hpp"
 #include "ppma/polyline/structured_attention.hpp"

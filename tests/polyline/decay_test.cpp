@@ -1,6 +1,6 @@
 // Decay factors: the fused pass against the composed formula, against finite differences, and by hand.
 
-#include "ppma/polyline/decay.hpp"
+#include "ppma/polyline/norm_decay.hpp"
 
 #include "polyline/help.hpp"
 #include "thrown.hpp"
@@ -54,6 +54,23 @@ TEST_CASE("log_decay: by hand", "[polyline][decay]") {
   CHECK(d.log_beta.item() == Approx(-2 * std::log1p(std::exp(3.0))).epsilon(1e-14));
 }
 
+TEST_CASE("log_decay: values that came with the tokens are taken as they are, with the same gradients", "[polyline][decay]") {
+  for (const Case& c : cases) {
+    if (c.heads * c.d == 1) continue;  // a norm of one channel
+    const auto with_values = [](const std::vector<Tensor>& x) {
+      const NormedTokens n = layer_norm_log_decay(x[0], Tensor::ones({x[0].dim(3)}, DType::f64), Tensor::zeros({x[0].dim(3)}, DType::f64), 1e-6, x[1], x[2], x[3]);
+      REQUIRE(!n.log_decays.defined());  // the CPU has no such kernel
+      const LogDecay d = log_decay(n.x.detach(), x[1].detach(), x[2].detach(), x[3].detach());
+      const Tensor values = x[1].dim(0) == 1 ? stack({d.log_alpha}) : stack({d.log_alpha, d.log_beta});
+      return joined(log_decay(n.x, x[1], x[2], x[3], values));
+    };
+    const auto without = [](const std::vector<Tensor>& x) {
+      return joined(log_decay(layer_norm(x[0], Tensor::ones({x[0].dim(3)}, DType::f64), Tensor::zeros({x[0].dim(3)}, DType::f64), 1e-6), x[1], x[2], x[3]));
+    };
+    check_equal(with_values, without, inputs(c), 1e-300);
+  }
+}
+
 TEST_CASE("log_decay: extreme inputs stay finite and negative", "[polyline][decay]") {
   for (const DType type : {DType::f32, DType::f64})
     for (const double x : {-1e4, -100.0, 100.0, 1e4}) {
@@ -83,4 +100,5 @@ TEST_CASE("log_decay: misuse is explained", "[polyline][decay]") {
   CHECK(says([&] { log_decay(z({1, 2, 3, 9}), z({2, 4}), z({2}), z({2})); }, "do not divide into 2 heads"));
   CHECK(says([&] { log_decay(z({1, 2, 3, 8}), z({3, 4}), z({2}), z({2})); }, "dt_weight must be (2,4)"));
   CHECK(says([&] { log_decay(z({1, 2, 3, 8}), z({2, 4}), z({2}), z({3})); }, "must both be (G)"));
+  CHECK(says([&] { log_decay(z({1, 2, 3, 8}), z({2, 4}), z({2}), z({2}), z({1, 1, 2, 2, 3})); }, "the values must be (2, 1, 2, 2, 3), got (1, 1, 2, 2, 3)"));
 }

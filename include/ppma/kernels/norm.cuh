@@ -33,11 +33,16 @@ inline int row_width(i64 cols, int pack) {
   return width;
 }
 
-// Rows in registers: lane l of a row has the packs l, l + width, ...
-template <class T, int V, int K>
+struct NothingMore {
+  template <class... A>
+  __device__ void operator()(const A&...) const {}
+};
+
+// Rows in registers: lane l of a row has the packs l, l + width, ... Of every pack after(row, column, there, y): by all lanes.
+template <class T, int V, int K, class After>
 __global__ void __launch_bounds__(256)
     layer_norm_rows(i64 rows, int cols, int width, const T* x, const acc_t<T>* w, const acc_t<T>* b, acc_t<T> eps, T* y,
-                    acc_t<T>* mean, acc_t<T>* rstd) {
+                    acc_t<T>* mean, acc_t<T>* rstd, After after) {
   using A = acc_t<T>;
   const int lane = static_cast<int>(threadIdx.x) & (width - 1);
   const i64 r = (static_cast<i64>(blockIdx.x) * 256 + threadIdx.x) / width;
@@ -65,19 +70,37 @@ __global__ void __launch_bounds__(256)
       for (int i = 0; i < V; ++i) squares += (v[k][i] - m) * (v[k][i] - m);
     }
   const A s = inverse_root(sum_lanes(squares, width) / static_cast<A>(cols) + eps);
-  if (!there) return;
 #pragma unroll
   for (int k = 0; k < K; ++k) {
     const int c = (k * width + lane) * V;
-    if (c >= cols) continue;
-    A wk[V], bk[V];
-    load_pack<V>(w + c, wk);
-    load_pack<V>(b + c, bk);
+    const bool mine = there && c < cols;
+    if (mine) {
+      A wk[V], bk[V];
+      load_pack<V>(w + c, wk);
+      load_pack<V>(b + c, bk);
 #pragma unroll
-    for (int i = 0; i < V; ++i) v[k][i] = (v[k][i] - m) * s * wk[i] + bk[i];
-    store_pack<V>(y + r * cols + c, v[k]);
+      for (int i = 0; i < V; ++i) v[k][i] = (v[k][i] - m) * s * wk[i] + bk[i];
+      store_pack<V>(y + r * cols + c, v[k]);
+    }
+    after(r, c, mine, v[k]);
   }
-  if (mean && lane == 0) mean[r] = m, rstd[r] = s;
+  if (mean && there && lane == 0) mean[r] = m, rstd[r] = s;
+}
+
+// Launches it for cols <= 128 V, a multiple of V.
+template <class T, class After>
+void run_layer_norm_rows(i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* b, acc_t<T> eps, T* y, acc_t<T>* mean,
+                         acc_t<T>* rstd, const After& after) {
+  constexpr int V = pack_width<T>;
+  const int width = row_width(cols, V);
+  const auto run = [&](auto k) {
+    const unsigned blocks = static_cast<unsigned>((rows * width + 255) / 256);
+    layer_norm_rows<T, V, decltype(k)::value>
+        <<<blocks, 256, 0, cuda::stream()>>>(rows, static_cast<int>(cols), width, x, w, b, eps, y, mean, rstd, after);
+  };
+  if (cols <= 32 * V) run(std::integral_constant<int, 1>{});
+  else if (cols <= 64 * V) run(std::integral_constant<int, 2>{});
+  else run(std::integral_constant<int, 4>{});
 }
 
 // Any width: a warp a row, element by element.
@@ -233,15 +256,7 @@ void layer_norm(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w, const a
                 acc_t<T>* mean, acc_t<T>* rstd) {
   constexpr int V = pack_width<T>;
   if (rows == 0) return;
-  const int width = detail::row_width(cols, V);
-  const auto run = [&](auto k) {
-    const unsigned blocks = static_cast<unsigned>((rows * width + 255) / 256);
-    detail::layer_norm_rows<T, V, decltype(k)::value>
-        <<<blocks, 256, 0, cuda::stream()>>>(rows, static_cast<int>(cols), width, x, w, b, eps, y, mean, rstd);
-  };
-  if (cols % V == 0 && cols <= 32 * V) run(std::integral_constant<int, 1>{});
-  else if (cols % V == 0 && cols <= 64 * V) run(std::integral_constant<int, 2>{});
-  else if (cols % V == 0 && cols <= 128 * V) run(std::integral_constant<int, 4>{});
+  if (cols % V == 0 && cols <= 128 * V) detail::run_layer_norm_rows<T>(rows, cols, x, w, b, eps, y, mean, rstd, detail::NothingMore{});
   else
     detail::layer_norm_wide<<<static_cast<unsigned>((rows + 7) / 8), 256, 0, cuda::stream()>>>(rows, cols, x, w, b, eps, y,
                                                                                              mean, rstd);

@@ -10,6 +10,7 @@
 #include "ppma/nn/layers.hpp"
 #include "ppma/ops/rotary.hpp"
 #include "ppma/polyline/ablation.hpp"
+#include "ppma/polyline/norm_decay.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -39,9 +40,9 @@ struct PathEmbed {
     dt_bias = parameter(bias), A_log = parameter(a);
     dt_linear_weight = parameter(truncated_normal({decay_outputs(mask), d}, rng));
   }
-  /// Log decays, (B,G,H,W) each, of normalised tokens (B,H,W,C).
-  LogDecay forward(const Tensor& x, bool fused = true) const {
-    return fused ? log_decay(x, dt_linear_weight, dt_bias, A_log)
+  /// Log decays, (B,G,H,W) each, of normalised tokens (B,H,W,C); `values` as log_decay takes them.
+  LogDecay forward(const Tensor& x, bool fused = true, const Tensor& values = Tensor()) const {
+    return fused ? log_decay(x, dt_linear_weight, dt_bias, A_log, values)
                  : log_decay_composed(x, dt_linear_weight, dt_bias, A_log);
   }
   template <class V>
@@ -83,18 +84,25 @@ struct Attention {
     if (decay_outputs(c.mask) > 0) path_embed.emplace(c.heads, c.channels / c.heads, c.mask, rng.fork(rng.position()));
   }
 
+  /// x (B,H,W,C) of a block, normalised; with the mask's log decays where they come along.
+  NormedTokens normed(const Tensor& x, const LayerNorm& norm) const {
+    if (!path_embed || !config.fused) return {norm.forward(x), Tensor()};
+    return layer_norm_log_decay(x, norm.weight, norm.bias, norm.eps, path_embed->dt_linear_weight, path_embed->dt_bias, path_embed->A_log);
+  }
   /// x (B,H,W,C), already normalised -> (B,H,W,C), + add
-  Tensor forward(const Tensor& x, const Positions& at, const Tensor& add = Tensor()) const {
+  Tensor forward(const Tensor& x, const Positions& at, const Tensor& add = Tensor()) const { return forward(NormedTokens{x, Tensor()}, at, add); }
+  Tensor forward(const NormedTokens& normed, const Positions& at, const Tensor& add = Tensor()) const {
+    const Tensor& x = normed.x;
     const double scale = 1 / std::sqrt(static_cast<double>(config.channels / config.heads));
     const Rotated turned = rotary(q_proj.forward(x), k_proj.forward(x), at.angle, config.heads, scale);
     const Tensor v = v_proj.forward(x);                                     // (B,H,W,C)
-    const Tensor y = attend(turned.q, turned.k, v, decays(x, at));          // (B,H,W,C)
+    const Tensor y = attend(turned.q, turned.k, v, decays(x, at, normed.log_decays));  // (B,H,W,C)
     return out_proj.forward(lepe.forward(v, y), add);
   }
 
   /// The mask's log decays for tokens x (B,H,W,C): learnt, RMT's constants, or none.
-  LogDecay decays(const Tensor& x, const Positions& at) const {
-    if (path_embed) return path_embed->forward(x, config.fused);
+  LogDecay decays(const Tensor& x, const Positions& at, const Tensor& values = Tensor()) const {
+    if (path_embed) return path_embed->forward(x, config.fused, values);
     if (at.decay.defined()) return constant_log_decay(at.decay, x.dim(0), x.dim(1), x.dim(2));
     return {};
   }

@@ -58,7 +58,7 @@ struct Block {
   Tensor forward(Tensor x, const Positions& at, Context& ctx) const {
     x = pos.forward(x, x);
     if (plain_branches(ctx)) {  // the last product of a branch adds x itself
-      x = retention.forward(retention_layer_norm.forward(x), at, x);
+      x = retention.forward(retention.normed(x, retention_layer_norm), at, x);
       return ffn.forward(final_layer_norm.forward(x), x);
     }
     x = residual(x, attend(x, at, ctx), gamma_1, keep(x, ctx));
@@ -74,7 +74,7 @@ struct Block {
  private:
   Tensor attend(const Tensor& x, const Positions& at, const Context& ctx) const {
     const Scope scope("retention");
-    return ctx.seen(retention.forward(retention_layer_norm.forward(x), at));
+    return ctx.seen(retention.forward(retention.normed(x, retention_layer_norm), at));
   }
   Tensor feed_forward(const Tensor& x, const Context& ctx) const {
     const Scope scope("ffn");

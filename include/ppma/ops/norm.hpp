@@ -40,10 +40,11 @@ inline void check_affine(const char* op, const Tensor& x, const Tensor& w, const
 }
 }  // namespace detail
 
-/// Layer norm over the last axis: x (..., C), w (C), b (C) -> (..., C). Differentiable in all three. Keeps x and two
-/// numbers a row for backward; operations that need its result there make it from x again.
-inline Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps = 1e-5) {
-  detail::check_affine("layer_norm", x, w, b);
+namespace detail {
+/// A layer norm whose values and statistics (null: not wanted) come from run(on, T, y, mean, rstd).
+template <class Run>
+Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double eps, Run run) {
+  check_affine("layer_norm", x, w, b);
   const i64 cols = x.dim(-1), rows = x.numel() / cols;
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device()), mean, rstd;
   if (needs_grad({x, w, b})) {
@@ -53,8 +54,7 @@ inline Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, doub
   visit(x.device(), x.dtype(), "layer_norm", [&](auto on, auto t) {
     using T = decltype(t);
     using A = acc_t<T>;
-    kernels::layer_norm(on, rows, cols, x.data<T>(), w.data<A>(), b.data<A>(), static_cast<A>(eps), y.data<T>(),
-                        mean.defined() ? mean.data<A>() : nullptr, mean.defined() ? rstd.data<A>() : nullptr);
+    run(on, t, y.data<T>(), mean.defined() ? mean.data<A>() : nullptr, mean.defined() ? rstd.data<A>() : nullptr);
   });
   const bool need_x = x.requires_grad();
   const Saved saved_x(x);
@@ -82,6 +82,18 @@ inline Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, doub
       kernels::layer_norm(on, rows, cols, x.data<T>(), w.data<A>(), b.data<A>(), static_cast<A>(eps), again.data<T>(), unkept, unkept);
     });
     return again;
+  });
+}
+}  // namespace detail
+
+/// Layer norm over the last axis: x (..., C), w (C), b (C) -> (..., C). Differentiable in all three. Keeps x and two
+/// numbers a row for backward; operations that need its result there make it from x again.
+inline Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps = 1e-5) {
+  return detail::layer_norm_by(x, w, b, eps, [&](auto on, auto t, auto* y, auto* mean, auto* rstd) {
+    using T = decltype(t);
+    using A = acc_t<T>;
+    const i64 cols = x.dim(-1);
+    kernels::layer_norm(on, x.numel() / cols, cols, x.data<T>(), w.data<A>(), b.data<A>(), static_cast<A>(eps), y, mean, rstd);
   });
 }
 

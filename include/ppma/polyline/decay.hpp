@@ -209,11 +209,15 @@ inline kernels::DecayShape check_log_decay(const char* op, const Tensor& x, cons
 ///   x          (B,H,W,C), the normalised input of the attention
 ///   dt_weight  (2,d): row 0 for alpha, row 1 for beta; or (1,d): alpha = beta (one tensor, returned twice)
 ///   dt_bias, A_log  (G)
-/// Differentiable in all four. Source: the published network; Mamba2's dt and A (Dao and Gu, 2024).
-inline LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& A_log) {
+///   values     (rows,B,G,H,W), where they came with x (polyline/norm_decay.hpp): they are not computed again
+/// Differentiable in all but the values. Source: the published network; Mamba2's dt and A (Dao and Gu, 2024).
+inline LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& A_log,
+                          const Tensor& values = Tensor()) {
   const auto s = detail::check_log_decay("log_decay", x, dt_weight, dt_bias, A_log);
-  Tensor y = Tensor::empty({s.rows, s.batch, s.heads, x.dim(1), x.dim(2)}, accumulator_dtype(x.dtype()), x.device());
-  if (y.numel() > 0)
+  const Shape shape{s.rows, s.batch, s.heads, x.dim(1), x.dim(2)};
+  check(!values.defined() || values.shape() == shape, "log_decay: the values must be ", shape, ", got ", values.shape());
+  Tensor y = values.defined() ? values : Tensor::empty(shape, accumulator_dtype(x.dtype()), x.device());
+  if (y.numel() > 0 && !values.defined())
     visit(x.device(), x.dtype(), "log_decay", [&](auto on, auto t) {
       using T = decltype(t);
       using A = acc_t<T>;
