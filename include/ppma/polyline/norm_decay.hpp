@@ -20,10 +20,10 @@ struct NormedTokens {
 /// not be read again.
 inline NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor& b, double eps, const Tensor& dt_weight,
                                          const Tensor& dt_bias, const Tensor& A_log) {
+  [[maybe_unused]] const auto s = detail::check_log_decay("layer_norm_log_decay", x, dt_weight, dt_bias, A_log);
   NormedTokens out;
   if (x.device() == Device::cpu) return {layer_norm(x, w, b, eps), out.log_decays};
 #if PPMA_CUDA
-  const auto s = detail::check_log_decay("layer_norm_log_decay", x, dt_weight, dt_bias, A_log);
   out.x = detail::layer_norm_by(x, w, b, eps, [&](auto on, auto t, auto* y, auto* mean, auto* rstd) {
     using T = decltype(t);
     using A = acc_t<T>;
