@@ -229,7 +229,7 @@ void run_small(const Lines& g, i64 heads, Kernel&& kernel, const A&... a) {
   const auto with_width = [&](auto d, auto width) {
     using Map = Small<decltype(d)::value, decltype(width)::value>;
     const auto f = kernel(d, width);
-    allow_shared(f, Map::bytes(g));
+    allow_shared(f, Map::bytes(g), "whole_attention");
     f<<<dim3(static_cast<unsigned>(Map::parts(g)), static_cast<unsigned>(heads)), static_cast<unsigned>(32 * Map::warps(g)), static_cast<std::size_t>(Map::bytes(g)), cuda::stream()>>>(g, a...);
   };
   with_constants<true>(g, [&](auto d, auto width) {
