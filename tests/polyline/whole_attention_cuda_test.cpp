@@ -81,7 +81,7 @@ TEST_CASE("whole attention on the GPU equals the CPU's, any grid and head width"
   compare({1, 2, 16, 16, 32}, 0.2, 1);   // no padding
   compare({1, 2, 15, 8, 32}, 0.2, 1);    // an odd number of short lines
   compare({2, 1, 3, 10, 64}, 0.2, 1);    // fewer lines than a tile has room for
-  compare({1, 2, 1, 5, 32}, 0.2, 1);
+  compare({3, 4, 1, 5, 32}, 0.2, 1);
   compare({1, 2, 35, 39, 64}, 0.2, 1);   // one
   compare({1, 1, 6, 80, 16}, 0.2, 1);    // columns as lines
   compare({1, 1, 66, 65, 24}, 0.2, 1);   // neither fits
@@ -113,7 +113,10 @@ TEST_CASE("whole attention on the GPU where the mask removes the largest score",
                    again = run(in, heads, Paths::both, DType::bf16, Device::cuda);
         for (std::size_t t = 0; t < got.size(); ++t) {
           INFO("side " << side << ", decay " << decay << ", excess " << excess << ", result " << t << " (y, dq, dk, dv, dlog_alpha, dlog_beta)");
-          CHECK(polyline_test::distance(cast(got[t], DType::f64), want[t]) <= 1e-2);
+          // With nearly all weight on one key the gradients of the scores are differences of equal numbers of size 1: their
+          // rounding is what is left.
+          const double scale = std::max(polyline_test::largest(want[t]), t == 0 || t == 3 ? 0.0 : 1.0);
+          CHECK(polyline_test::distance(cast(got[t], DType::f64), want[t]) * polyline_test::largest(want[t]) <= 1e-2 * scale);
           CHECK(polyline_test::distance(cast(again[t], DType::f64), cast(got[t], DType::f64)) == 0);
         }
       }

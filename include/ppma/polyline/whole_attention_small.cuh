@@ -101,7 +101,10 @@ struct Small {
 #pragma unroll
     for (int u = 0; u < lines_a_warp; ++u) {
       if (line[u] >= rows / padded) break;
-      for (int e = lane; e < rows; e += 32) across[u * rows + e] = line[u] < lines && e % padded < length ? decay(b[line[u] * padded + e % padded], b[e]) : 0.f;
+      for (int e = lane; e < rows; e += 32) {
+        const bool there = line[u] < lines && e / padded < lines && e % padded < length;  // the last group may hold one line
+        across[u * rows + e] = there ? decay(b[line[u] * padded + e % padded], b[e]) : 0.f;
+      }
     }
 #pragma unroll
     for (int w = 0; w < WT; ++w)
