@@ -3,10 +3,10 @@
 // a step that the processes share, each with a batch of its own.
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 
 #include "dense_network.hpp"
+#include "floor.hpp"
 #include "ppma/train/replay.hpp"
 #include "ppma/train/transfer.hpp"
 
@@ -22,41 +22,14 @@ struct BenchOptions {
   i64 image_width() const { return width > 0 ? width : size; }
 };
 
-/// Milliseconds of each of `repeat` runs of f, by the host's clock, or on the GPU by its events.
-template <class F>
-std::vector<double> timed(i64 repeat, Device device, F&& f) {
-  std::vector<double> ms;
-#if PPMA_CUDA
-  if (device == Device::cuda) {
-    cuda::Timer timer;
-    for (i64 i = 0; i < repeat; ++i) {
-      timer.start();
-      f();
-      ms.push_back(timer.stop());
-    }
-    return ms;
-  }
-#endif
-  (void)device;
-  for (i64 i = 0; i < repeat; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    f();
-    ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
-  }
-  return ms;
-}
-
-inline double median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return (v[v.size() / 2] + v[(v.size() - 1) / 2]) / 2;
-}
-
 /// What was measured of a step.
 struct Timing {
   double ms = 0, least = 0;  // median, best
   i64 peak = 0;              // bytes in tensors
+  double process = 0;        // most MiB of the process so far
   bool captured = false;
   std::string reason;        // why not
+  double floor = 0;          // ms (floor.hpp); 0: not counted
 };
 
 /// Runs once(), which runs `step`, to warm up and then to be timed; the processes `among` which it is shared start together.
@@ -67,7 +40,7 @@ Timing time_step(const BenchOptions& o, const Placement& at, const Replay& step,
   cuda::synchronize();
   if (among != nullptr) among->barrier();
   const std::vector<double> ms = timed(o.repeat, at.device, once);
-  Timing t{median(ms), *std::min_element(ms.begin(), ms.end()), memory_stats(at.device).peak_bytes, step.captured(), step.reason()};
+  Timing t{median(ms), *std::min_element(ms.begin(), ms.end()), memory_stats(at.device).peak_bytes, peak_memory_mib(), step.captured(), step.reason()};
   if (among != nullptr) among->barrier();
   return t;
 }
@@ -93,7 +66,8 @@ inline void report(const BenchOptions& o, const Timing& t, const std::string& ne
     j["ms"] = rounded(t.ms, 1e-3);
     j["ms_min"] = rounded(t.least, 1e-3);
     j["images_per_s"] = rounded(per_second, 1e-2);
-    j["peak_rss_MiB"] = rounded(peak_memory_mib(), 0.1);
+    if (t.floor > 0) j["floor_ms"] = rounded(t.floor, 1e-3), j["share_of_floor"] = rounded(t.floor / t.ms, 1e-3);
+    j["peak_rss_MiB"] = rounded(t.process, 0.1);
     j["peak_tensors_MiB"] = rounded(mib(t.peak), 0.1);
     return print_json(j);
   }
@@ -102,8 +76,9 @@ inline void report(const BenchOptions& o, const Timing& t, const std::string& ne
               gpu ? "GPU" : str(threads(), " threads").c_str(), o.compute.dtype.c_str(), ranks > 1 ? str(", in ", ranks, " processes").c_str() : "");
   std::printf("  median of %lld   %.2f ms (best %.2f), %.2f images/s%s\n", static_cast<long long>(o.repeat), t.ms, t.least, per_second,
               t.captured ? ", replayed as a graph" : "");
+  if (t.floor > 0) std::printf("  floor          %.2f ms, %.0f %% of the time: its products and bytes at the machine's best rates\n", t.floor, 100 * t.floor / t.ms);
   if (gpu && o.graph && ranks == 1 && !t.captured) std::printf("  not captured   %s\n", t.reason.c_str());
-  std::printf("  peak memory    %.1f MiB of the process, %.1f MiB in tensors\n", peak_memory_mib(), mib(t.peak));
+  std::printf("  peak memory    %.1f MiB of the process, %.1f MiB in tensors\n", t.process, mib(t.peak));
   if (extra.contains("objects")) std::printf("  objects found  %lld\n", extra["objects"].get<long long>());
 }
 
@@ -168,6 +143,7 @@ inline void bench_classifier(const BenchOptions& o) {
     t = time_step(o, at, step, nullptr, step);
   }
   if (!processes.empty() && processes[0].rank != 0) return;
+  t.floor = 1000 * floor_of(model.config, measure_ceilings(at), o.batch, o.size, o.image_width(), static_cast<double>(size_of(at.dtype)), o.train);
   report(o, t, model.config.name, o.train ? "training step" : "inference", {{"mask", to_string(model.config.mask)}}, processes.empty() ? 1 : processes[0].size);
 }
 

@@ -131,6 +131,8 @@ TEST_CASE("tool: bench reports what it measured", "[tool]") {
   CHECK(j["ms"] > 0);
   CHECK(j["images_per_s"].get<double>() == Approx(2000 / j["ms"].get<double>()).epsilon(0.01));
   CHECK(j["peak_rss_MiB"] > j["peak_tensors_MiB"]);
+  CHECK(j["floor_ms"] > 0);
+  CHECK(j["share_of_floor"].get<double>() == Approx(j["floor_ms"].get<double>() / j["ms"].get<double>()).margin(2e-3));
 }
 
 TEST_CASE("tool: bench and run know the dense networks", "[tool]") {

@@ -1,0 +1,59 @@
+// The floor that `ppma bench` reports its share of: products as the summary counts them, bytes by hand.
+
+#include <limits>
+
+#include "catch.hpp"
+#include "../../examples/ppma/floor.hpp"
+
+using namespace ppma;
+
+namespace {
+
+constexpr double endless = std::numeric_limits<double>::infinity();
+
+bool ends_with(const std::string& s, const std::string& end) { return s.size() >= end.size() && s.compare(s.size() - end.size(), end.size(), end) == 0; }
+
+}  // namespace
+
+TEST_CASE("floor: the products are the summary's, but for depthwise convolutions and decays", "[floor]") {
+  for (const MaskKind mask : {MaskKind::polyline, MaskKind::none}) {
+    PpmaConfig c = ppma_tiny();
+    c.mask = mask;
+    Rng rng(1);
+    Ppma model(c, rng);
+    double flops = 0;
+    for (const LayerSummary& l : summary(model, 2, 224, 160).layers) {
+      bool counted = true;
+      for (const char* other : {".pos", ".lepe", ".dwconv", ".path_embed"}) counted = counted && !ends_with(l.name, other);
+      if (counted) flops += 2 * static_cast<double>(l.macs);
+    }
+    CHECK(tool::floor_of(c, {1e12, endless, endless}, 2, 224, 160, 2, false) * 1e12 == Approx(flops).epsilon(1e-9));
+  }
+}
+
+TEST_CASE("floor: bytes of a block, exponentials of a whole and a criss-cross attention, a training step", "[floor]") {
+  PpmaConfig with = ppma_tiny(), without = with;
+  without.depths[2] = with.depths[2] - 1;
+  const auto difference = [&](const tool::Ceilings& peak, bool train) {
+    return tool::floor_of(with, peak, 3, 224, 224, 4, train) - tool::floor_of(without, peak, 3, 224, 224, 4, train);
+  };
+  const double channels = 256, hidden = 768, tokens = 196, heads = 8;
+  const double weights = (9 + 25) * channels + 4 * channels * channels + 2 * channels * hidden;
+  const double bytes = 4 * (3 * tokens * (16 * channels + 2 * hidden) + weights);
+  CHECK(difference({endless, 1, endless}, false) == Approx(bytes).epsilon(1e-9));
+  CHECK(difference({endless, 1, endless}, true) == Approx(3 * bytes + 28 * weights).epsilon(1e-9));
+  CHECK(difference({endless, endless, 1}, false) == Approx(3 * heads * tokens * tokens).epsilon(1e-9));
+  const double linear = 2 * tokens * (4 * channels * channels + 2 * channels * hidden), attention = 4 * tokens * tokens * channels;
+  CHECK(difference({1, endless, endless}, true) == Approx(3 * (3 * linear + 3.5 * attention)).epsilon(1e-9));
+
+  without = with;
+  without.depths[0] = with.depths[0] - 1;
+  CHECK(difference({endless, endless, 1}, false) == Approx(3.0 * 4 * 3136 * 112).epsilon(1e-9));
+}
+
+TEST_CASE("floor: what the machine reaches is measured", "[floor]") {
+  const tool::Ceilings c = tool::measure_ceilings({});
+  CHECK(c.flops > 1e8);
+  CHECK(c.bytes > 1e8);
+  CHECK(c.exponentials > 1e6);
+}
