@@ -149,12 +149,13 @@ struct Small {
   }
 };
 
+// Two blocks a multiprocessor: with three (80 registers a thread) spills cost more than the third hides (measured on an H200).
 inline constexpr unsigned two_ones = 0x3f803f80;  // a column of ones, as a right factor: sums of rows
 inline constexpr float headroom = 43, sum_limit = 0x1p115f;  // of the weights, in powers of two
 
 /// See whole_attention_tensor.cuh's forward.
 template <int D, int WT>
-__global__ void __launch_bounds__(32 * Small<D, WT>::most_warps, D == 32 ? 3 : 2)
+__global__ void __launch_bounds__(32 * Small<D, WT>::most_warps, 2)
     small_forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a, const float* log_b, float share1, float share2, bf16* y, bf16* y1, float2* log_sums) {
   extern __shared__ float4 whole_attention_memory[];
   const i64 head = blockIdx.y, base = g.base(head);
@@ -278,7 +279,7 @@ __device__ __forceinline__ void row_products(const unsigned (&x)[D / 16][4], con
 /// See whole_attention_tensor_backward.cuh's backward. The queries go first: they leave `stats` (query_sums there) for
 /// the keys, by padded cells, the last bit of the first telling whether forward took the logarithms.
 template <int D, int WT, bool of_keys>
-__global__ void __launch_bounds__(32 * Small<D, WT>::most_warps, D == 32 && !of_keys ? 3 : 2)
+__global__ void __launch_bounds__(32 * Small<D, WT>::most_warps, 2)
     small_backward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a, const float* log_b, const bf16* y, const bf16* y1, const bf16* dy,
                    const float2* log_sums, float share1, float share2, float4* stats, bf16* out1, bf16* out2, float2* dsums) {
   extern __shared__ float4 whole_attention_memory[];

@@ -1,0 +1,163 @@
+// The dense networks on the GPU: losses, gradients and what they find, against the CPU's.
+
+#include "ppma/core/config.hpp"
+
+#if PPMA_CUDA
+
+#include "catch.hpp"
+#include "ppma/heads/detector_json.hpp"
+#include "ppma/heads/segmentor_json.hpp"
+
+using namespace ppma;
+
+namespace {
+
+struct Step {
+  std::vector<double> losses;
+  std::vector<std::pair<std::string, std::vector<double>>> gradients;
+};
+
+// A training step's losses (of one forward pass) and all gradients.
+template <class Model, class Losses>
+Step step_of(Model& model, Losses&& losses_of) {
+  Step s;
+  const std::vector<Tensor> losses = losses_of();
+  for (const Tensor& l : losses) s.losses.push_back(cast(l.to(Device::cpu), DType::f64).item());
+  losses.back().backward();
+  for (const Field& f : named_parameters(model)) {
+    INFO(f.name);
+    REQUIRE(f.tensor.grad().defined());
+    s.gradients.emplace_back(f.name, cast(f.tensor.grad().to(Device::cpu), DType::f64).template to_vector<double>());
+  }
+  return s;
+}
+
+void compare(const Step& got, const Step& want, double loss_tolerance, double gradient_tolerance) {
+  REQUIRE(got.losses.size() == want.losses.size());
+  for (std::size_t i = 0; i < want.losses.size(); ++i) {
+    CHECK(want.losses[i] > 0);
+    CHECK(got.losses[i] == Approx(want.losses[i]).epsilon(loss_tolerance));
+  }
+  double largest = 0;  // gradients that vanish (of a bias before a norm) are rounding alone
+  for (const auto& [name, g] : want.gradients)
+    for (const double v : g) largest = std::max(largest, std::fabs(v));
+  for (std::size_t p = 0; p < want.gradients.size(); ++p) {
+    const auto &g = got.gradients[p].second, &w = want.gradients[p].second;
+    double difference = 0, norm = 0;
+    for (std::size_t i = 0; i < w.size(); ++i) difference += (g[i] - w[i]) * (g[i] - w[i]), norm += w[i] * w[i];
+    INFO(want.gradients[p].first);
+    CHECK(std::sqrt(difference) <= gradient_tolerance * (std::sqrt(norm) + 1e-3 * largest));
+  }
+}
+
+DetectionBatch scene(i64 height, i64 width) {
+  DetectionBatch b;
+  Rng rng(5);
+  b.images = Tensor::randn({2, 3, height, width}, rng);
+  for (i64 image = 0; image < 2; ++image) {
+    b.frames.push_back({height, width, height, width, height, width, image});
+    Objects o;
+    o.boxes = {{8, 8, 40, 40}, {50, 20, 90, 60}}, o.classes = {0, 1};
+    o.masks = Tensor::zeros({2, height, width}, DType::uint8);
+    for (i64 k = 0; k < 2; ++k)
+      for (i64 y = 24; y < 40; ++y)
+        for (i64 x = k == 0 ? 8 : 50; x < (k == 0 ? 40 : 90); ++x) o.masks.data<u8>()[(k * height + y) * width + x] = 1;
+    b.objects.push_back(o);
+  }
+  return b;
+}
+
+MaskRcnn detector() {
+  MaskRcnnConfig c = mask_rcnn_nano(2, true);
+  c.backbone.embed_dims = {16, 16, 16, 32}, c.backbone.num_heads = {2, 2, 2, 2}, c.backbone.depths = {1, 1, 1, 1};
+  c.backbone.chunkwise_recurrents = {true, false, false, false};
+  c.rpn.channels = 16, c.rpn.sample.count = 32, c.roi.fc_channels = 32, c.roi.sample.count = 16, c.roi.mask_convs = 1;
+  MaskRcnn model(c, 1);
+  Tensor& scores = model.roi_head.bbox_head.fc_cls.weight;  // scores that differ: their order is not left to rounding
+  for (i64 i = 0; i < scores.numel(); ++i) scores.data<float>()[i] *= 100;
+  return model;
+}
+
+}  // namespace
+
+TEST_CASE("segmentor on the GPU: logits, losses and gradients are the CPU's", "[cuda][heads]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  const SegmentorConfig c = segmentor_nano(5);
+  Rng rng(3);
+  const Tensor images = Tensor::randn({2, 3, 64, 96}, rng);
+  Tensor labels = Tensor::empty({2, 64, 96}, DType::int64);
+  for (i64 i = 0; i < labels.numel(); ++i) labels.data<i64>()[i] = i % 7 == 0 ? c.ignore_index : rng.below(5);
+  const auto run = [&](Device device, DType dtype) {
+    Segmentor model(c, 1);
+    to(model, accumulator_dtype(dtype)), to(model, device);
+    const Tensor x = cast(images, dtype).to(device);
+    Context evaluation;
+    const Tensor logits = [&] {
+      const NoGrad not_recorded;
+      return cast(model.forward(x, evaluation).to(Device::cpu), DType::f64);
+    }();
+    Step s = step_of(model, [&] {
+      Context ctx{true, Rng(1)};
+      const SegmentationLoss l = model.loss(x, labels.to(device), ctx);
+      return std::vector<Tensor>{l.decode, l.auxiliary, l.total};
+    });
+    s.gradients.emplace_back("logits", logits.to_vector<double>());
+    return s;
+  };
+  const Step want = run(Device::cpu, DType::f64);
+  compare(run(Device::cuda, DType::f64), want, 1e-10, 1e-8);
+  compare(run(Device::cuda, DType::f32), want, 1e-5, 2e-3);
+  const Step rough = run(Device::cuda, DType::bf16);
+  for (std::size_t i = 0; i < want.losses.size(); ++i) CHECK(rough.losses[i] == Approx(want.losses[i]).epsilon(2e-2));
+}
+
+TEST_CASE("detector on the GPU: losses and gradients are the CPU's", "[cuda][heads]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  const DetectionBatch b = scene(64, 96);
+  const auto run = [&](Device device, DType dtype) {
+    MaskRcnn model = detector();
+    to(model, device);
+    return step_of(model, [&] {
+      Context ctx{true, Rng(1)};
+      const DetectionLoss l = model.loss(cast(b.images, dtype).to(device), b, ctx);
+      return std::vector<Tensor>{l.rpn_cls, l.rpn_bbox, l.cls, l.bbox, l.mask, l.total};
+    });
+  };
+  const Step want = run(Device::cpu, DType::f32);
+  compare(run(Device::cuda, DType::f32), want, 1e-4, 5e-3);
+  const Step once = run(Device::cuda, DType::bf16), again = run(Device::cuda, DType::bf16);
+  CHECK(once.losses == again.losses);
+  for (std::size_t p = 0; p < once.gradients.size(); ++p) {
+    INFO(once.gradients[p].first);
+    CHECK(once.gradients[p].second == again.gradients[p].second);
+  }
+  CHECK(once.losses.back() == Approx(want.losses.back()).epsilon(0.1));  // other proposals may be sampled
+}
+
+TEST_CASE("detector on the GPU: what is found is what the CPU finds", "[cuda][heads]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  const DetectionBatch b = scene(96, 128);
+  MaskRcnn model = detector();
+  const auto want = model.detect(b.images, b.frames);
+  to(model, Device::cuda);
+  const auto got = model.detect(b.images.to(Device::cuda), b.frames);
+  REQUIRE(got.size() == want.size());
+  for (std::size_t image = 0; image < want.size(); ++image) {
+    REQUIRE(want[image].size() > 10);
+    REQUIRE(got[image].size() == want[image].size());
+    for (std::size_t k = 0; k < want[image].size(); ++k) {
+      const Detection &g = got[image][k], &w = want[image][k];
+      INFO("image " << image << ", object " << k);
+      CHECK(g.label == w.label);
+      CHECK(g.score == Approx(w.score).margin(1e-4));
+      CHECK(g.box.x1 == Approx(w.box.x1).margin(1e-2));
+      CHECK(g.box.y1 == Approx(w.box.y1).margin(1e-2));
+      CHECK(g.box.x2 == Approx(w.box.x2).margin(1e-2));
+      CHECK(g.box.y2 == Approx(w.box.y2).margin(1e-2));
+      REQUIRE((g.mask && w.mask));
+      CHECK(rle_iou(*g.mask, *w.mask) > 0.99);
+    }
+  }
+}
+
+#endif
