@@ -131,7 +131,7 @@ TEST_CASE("detector on the GPU: losses and gradients are the CPU's", "[cuda][hea
     INFO(once.gradients[p].first);
     CHECK(once.gradients[p].second == again.gradients[p].second);
   }
-  CHECK(once.losses.back() == Approx(want.losses.back()).epsilon(0.1));  // other proposals may be sampled
+  for (const std::size_t i : {0, 1}) CHECK(once.losses[i] == Approx(want.losses[i]).epsilon(5e-2));  // the others depend on which proposals came out best
 }
 
 TEST_CASE("detector on the GPU: what is found is what the CPU finds", "[cuda][heads]") {

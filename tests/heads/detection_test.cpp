@@ -230,7 +230,8 @@ TEST_CASE("detector: a mask's target and its loss by hand", "[heads]") {
 
 TEST_CASE("detector: masks are pasted as mmdet does", "[heads]") {
   for (const auto& c : stored().at("paste")) {
-    const Rle m = paste_mask(c.at("mask").get<std::vector<float>>(), 28, box_of(c.at("box")), c.at("height").get<i64>(), c.at("width").get<i64>());
+    const std::vector<float> mask = c.at("mask").get<std::vector<float>>();
+    const Rle m = paste_mask(mask.data(), 28, box_of(c.at("box")), c.at("height").get<i64>(), c.at("width").get<i64>());
     const std::vector<int> got = rle_decode(m).to_vector<int>();
     CHECK(got == c.at("pasted").get<std::vector<int>>());
   }

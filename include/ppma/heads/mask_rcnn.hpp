@@ -128,14 +128,15 @@ struct MaskRcnn {
     }
     sort_by_level(rois, config.roi.finest);
     const Tensor logits = roi_head.mask_head->forward(roi_features(levels, rois, config.roi.mask_size, config.roi.finest));
-    const i64 size = logits.dim(1), K = logits.dim(3);
-    const std::vector<float> p = sigmoid(widened(logits)).to_vector<float>();
-    for (std::size_t r = 0; r < rois.size(); ++r) {
-      std::vector<float> one;
-      for (i64 k = 0; k < size * size; ++k) one.push_back(p[static_cast<std::size_t>((static_cast<i64>(r) * size * size + k) * K + rois[r].label)]);
-      Detection& d = found[static_cast<std::size_t>(rois[r].truth)];
-      d.mask = paste_mask(one, size, d.box, frame.original_height, frame.original_width);
-    }
+    const i64 size = logits.dim(1);
+    detail::check_mask_size(frame.original_height, frame.original_width);  // threads must not throw
+    const std::vector<float> p = sigmoid(roi_head.mask_head->of_class(logits, rois)).to_vector<float>();
+    parallel_for(static_cast<i64>(rois.size()), 1, [&](i64 begin, i64 end) {
+      for (i64 r = begin; r < end; ++r) {
+        Detection& d = found[static_cast<std::size_t>(rois[static_cast<std::size_t>(r)].truth)];
+        d.mask = paste_mask(p.data() + r * size * size, size, d.box, frame.original_height, frame.original_width);
+      }
+    });
   }
 };
 

@@ -195,19 +195,24 @@ struct MaskHead {
     x = relu(conv_transpose2d(x, upsample.weight, upsample.bias));  // (R,28,28,C)
     return conv_logits.forward(x);
   }
+  /// The map of each region's own class, (R,28,28), of logits (R,28,28,K): chosen where the logits are.
+  Tensor of_class(const Tensor& logits, const std::vector<Roi>& rois) const {
+    const i64 R = logits.dim(0), K = logits.dim(3);
+    const Tensor wide = widened(logits);
+    Tensor own = Tensor::zeros({R, 1, 1, K});
+    for (i64 r = 0; r < R; ++r) own.data<float>()[r * K + rois[static_cast<std::size_t>(r)].label] = 1;
+    return sum(mul(wide, cast(own.to(wide.device()), wide.dtype())), {3});
+  }
   /// Binary cross entropy on the map of each region's class, the mean over regions and cells.
   Tensor loss(const Tensor& logits, const std::vector<Roi>& rois, const std::vector<Objects>& objects) const {
-    const i64 R = logits.dim(0), size = logits.dim(1), K = logits.dim(3), cells = size * size;
-    Tensor target = Tensor::zeros({R, size, size, K}), weight = Tensor::zeros({R, size, size, K});
+    const i64 R = logits.dim(0), size = logits.dim(1), cells = size * size;
+    Tensor target = Tensor::empty({R, size, size});
     for (i64 r = 0; r < R; ++r) {
       const Roi& roi = rois[static_cast<std::size_t>(r)];
       const std::vector<u8> mask = mask_target(objects[static_cast<std::size_t>(roi.image)].masks, roi, size);
-      for (i64 k = 0; k < cells; ++k) {
-        const i64 at = (r * cells + k) * K + roi.label;
-        target.data<float>()[at] = mask[static_cast<std::size_t>(k)], weight.data<float>()[at] = 1;
-      }
+      std::copy(mask.begin(), mask.end(), target.data<float>() + r * cells);
     }
-    return scale(weighted_bce(logits, target, weight), 1 / static_cast<double>(R * cells));
+    return scale(weighted_bce(of_class(logits, rois), target, Tensor::ones({R, size, size})), 1 / static_cast<double>(R * cells));
   }
   /// The truth's mask in the region: RoIAlign with as many samples as pixels, at least one half.
   static std::vector<u8> mask_target(const Tensor& masks, const Roi& roi, i64 size) {
@@ -236,26 +241,43 @@ struct Detection {
   std::optional<Rle> mask;  // of the original image's size
 };
 
-/// Probabilities (size,size) drawn into a box of an image of height x width: bilinear at pixel centres, outside 0, set
-/// where at least one half.
-inline Rle paste_mask(const std::vector<float>& probability, i64 size, const Box& box, i64 height, i64 width) {
-  Tensor mask = Tensor::zeros({height, width}, DType::uint8);
-  const auto at = [&](i64 i, i64 j) {
-    return i < 0 || j < 0 || i >= size || j >= size ? 0.0 : static_cast<double>(probability[static_cast<std::size_t>(i * size + j)]);
-  };
+/// Probabilities (size,size), row by row, drawn into a box of an image of height x width: bilinear at pixel centres,
+/// outside 0, set where at least one half. Runs are made column by column, from the box's pixels alone.
+inline Rle paste_mask(const float* probability, i64 size, const Box& box, i64 height, i64 width) {
+  detail::check_mask_size(height, width);
   const double n = static_cast<double>(size);
-  const auto low = [](float v) { return std::max(i64{0}, static_cast<i64>(std::floor(v)) - 1); };
-  for (i64 y = low(box.y1); y < std::min(height, static_cast<i64>(box.y2) + 2); ++y)
-    for (i64 x = low(box.x1); x < std::min(width, static_cast<i64>(box.x2) + 2); ++x) {
-      const double v = (static_cast<double>(y) + 0.5 - static_cast<double>(box.y1)) / static_cast<double>(box.height()) * n - 0.5;
-      const double u = (static_cast<double>(x) + 0.5 - static_cast<double>(box.x1)) / static_cast<double>(box.width()) * n - 0.5;
-      if (!(v > -1 && v < n && u > -1 && u < n)) continue;
-      const i64 i = static_cast<i64>(std::floor(v)), j = static_cast<i64>(std::floor(u));
-      const double fv = v - std::floor(v), fu = u - std::floor(u);
-      const double p = (1 - fv) * ((1 - fu) * at(i, j) + fu * at(i, j + 1)) + fv * ((1 - fu) * at(i + 1, j) + fu * at(i + 1, j + 1));
-      if (p >= 0.5) mask.data<u8>()[y * width + x] = 1;
+  struct Place {
+    i64 at;        // pixel
+    i64 cell;      // the one before its centre, from -1
+    double share;  // of the next cell
+  };
+  // The pixels of an axis that the map reaches.
+  const auto places = [&](float begin, float end, i64 pixels) {
+    std::vector<Place> all;
+    const i64 first = std::max(i64{0}, static_cast<i64>(std::floor(begin)) - 1);
+    for (i64 at = first; at < std::min(pixels, static_cast<i64>(end) + 2); ++at) {
+      const double v = (static_cast<double>(at) + 0.5 - static_cast<double>(begin)) / static_cast<double>(end - begin) * n - 0.5;
+      if (v > -1 && v < n) all.push_back({at, static_cast<i64>(std::floor(v)), v - std::floor(v)});
     }
-  return rle_encode(mask);
+    return all;
+  };
+  const std::vector<Place> rows = places(box.y1, box.y2, height), columns = places(box.x1, box.x2, width);
+  std::vector<i64> changes;
+  std::vector<double> column(static_cast<std::size_t>(size + 2));  // of the map, between two of its columns; 0 at both ends
+  for (const Place& x : columns) {
+    for (i64 i = 0; i < size; ++i) {
+      const double left = x.cell >= 0 ? static_cast<double>(probability[i * size + x.cell]) : 0.0;
+      const double right = x.cell + 1 < size ? static_cast<double>(probability[i * size + x.cell + 1]) : 0.0;
+      column[static_cast<std::size_t>(i + 1)] = (1 - x.share) * left + x.share * right;
+    }
+    bool inside = false;
+    for (const Place& y : rows) {
+      const double p = (1 - y.share) * column[static_cast<std::size_t>(y.cell + 1)] + y.share * column[static_cast<std::size_t>(y.cell + 2)];
+      if ((p >= 0.5) != inside) changes.push_back(x.at * height + y.at), inside = !inside;
+    }
+    if (inside) changes.push_back(x.at * height + rows.back().at + 1);
+  }
+  return detail::rle_from_changes(changes, height, width);
 }
 
 /// Box head's output of one image -> boxes of the original image: decoded by class, scores above the least, suppressed
