@@ -11,8 +11,6 @@ namespace {
 
 constexpr double endless = std::numeric_limits<double>::infinity();
 
-bool ends_with(const std::string& s, const std::string& end) { return s.size() >= end.size() && s.compare(s.size() - end.size(), end.size(), end) == 0; }
-
 }  // namespace
 
 TEST_CASE("floor: the products are the summary's, but for depthwise convolutions and decays", "[floor]") {
@@ -24,7 +22,7 @@ TEST_CASE("floor: the products are the summary's, but for depthwise convolutions
     double flops = 0;
     for (const LayerSummary& l : summary(model, 2, 224, 160).layers) {
       bool counted = true;
-      for (const char* other : {".pos", ".lepe", ".dwconv", ".path_embed"}) counted = counted && !ends_with(l.name, other);
+      for (const char* other : {".pos", ".lepe", ".dwconv", ".path_embed"}) counted = counted && !l.name.ends_with(other);
       if (counted) flops += 2 * static_cast<double>(l.macs);
     }
     CHECK(tool::floor_of(c, {1e12, endless, endless}, 2, 224, 160, 2, false) * 1e12 == Approx(flops).epsilon(1e-9));
