@@ -34,8 +34,8 @@ Tensor layer(const Reference& r, const Tensor& x, std::map<std::string, Tensor>&
   const Tensor q = rotary(project("q_proj"), angle, r.heads);
   const Tensor k = rotary(project("k_proj"), angle, r.heads, 1 / std::sqrt(static_cast<double>(r.d())));
   const Tensor v = project("v_proj");
-  const LogDecay decay = (fused ? log_decay : log_decay_composed)(x, w["path_embed.dt_linear.weight"],
-                                                                  w["path_embed.dt_bias"], w["path_embed.A_log"]);
+  const Tensor &weight = w["path_embed.dt_linear.weight"], &bias = w["path_embed.dt_bias"], &a_log = w["path_embed.A_log"];
+  const LogDecay decay = fused ? log_decay(x, weight, bias, a_log) : log_decay_composed(x, weight, bias, a_log);
   const Tensor &la = decay.log_alpha, &lb = decay.log_beta;
   const Tensor y = criss_cross ? (fused ? criss_cross_attention(q, k, v, r.heads, la, lb)
                                         : criss_cross_attention_composed(q, k, v, r.heads, la, lb))
