@@ -5,6 +5,7 @@
 #if PPMA_CUDA
 
 #include "catch.hpp"
+#include "heads/scene.hpp"
 #include "ppma/heads/detector_json.hpp"
 #include "ppma/heads/segmentor_json.hpp"
 
@@ -48,23 +49,6 @@ void compare(const Step& got, const Step& want, double loss_tolerance, double gr
     INFO(want.gradients[p].first);
     CHECK(std::sqrt(difference) <= gradient_tolerance * (std::sqrt(norm) + 1e-3 * largest));
   }
-}
-
-DetectionBatch scene(i64 height, i64 width) {
-  DetectionBatch b;
-  Rng rng(5);
-  b.images = Tensor::randn({2, 3, height, width}, rng);
-  for (i64 image = 0; image < 2; ++image) {
-    b.frames.push_back({height, width, height, width, height, width, image});
-    Objects o;
-    o.boxes = {{8, 8, 40, 40}, {50, 20, 90, 60}}, o.classes = {0, 1};
-    o.masks = Tensor::zeros({2, height, width}, DType::uint8);
-    for (i64 k = 0; k < 2; ++k)
-      for (i64 y = 24; y < 40; ++y)
-        for (i64 x = k == 0 ? 8 : 50; x < (k == 0 ? 40 : 90); ++x) o.masks.data<u8>()[(k * height + y) * width + x] = 1;
-    b.objects.push_back(o);
-  }
-  return b;
 }
 
 MaskRcnn detector() {
@@ -113,7 +97,7 @@ TEST_CASE("segmentor on the GPU: logits, losses and gradients are the CPU's", "[
 
 TEST_CASE("detector on the GPU: losses and gradients are the CPU's", "[cuda][heads]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  const DetectionBatch b = scene(64, 96);
+  const DetectionBatch b = scene(64, 96, 2);
   const auto run = [&](Device device, DType dtype) {
     MaskRcnn model = detector();
     to(model, device);
@@ -136,7 +120,7 @@ TEST_CASE("detector on the GPU: losses and gradients are the CPU's", "[cuda][hea
 
 TEST_CASE("detector on the GPU: what is found is what the CPU finds", "[cuda][heads]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  const DetectionBatch b = scene(96, 128);
+  const DetectionBatch b = scene(96, 128, 2);
   MaskRcnn model = detector();
   const auto want = model.detect(b.images, b.frames);
   to(model, Device::cuda);

@@ -3,6 +3,7 @@
 #include "ppma/heads/detector_json.hpp"
 
 #include "catch.hpp"
+#include "heads/scene.hpp"
 #include "io/help.hpp"
 #include "ppma/io/file.hpp"
 #include "ppma/tensor/grad_check.hpp"
@@ -34,21 +35,6 @@ MaskRcnnConfig small() {
   c.backbone.embed_dims = {8, 8, 8, 8}, c.backbone.num_heads = {2, 2, 2, 2}, c.backbone.depths = {1, 1, 1, 1};
   c.rpn.channels = 8, c.rpn.sample.count = 32, c.roi.fc_channels = 16, c.roi.sample.count = 16, c.roi.mask_convs = 1;
   return c;
-}
-
-DetectionBatch scene(i64 height = 64, i64 width = 96) {
-  DetectionBatch b;
-  Rng rng(5);
-  b.images = Tensor::randn({1, 3, height, width}, rng);
-  b.frames = {{height, width, height, width, height, width, 1}};
-  Objects o;
-  o.boxes = {{8, 8, 40, 40}, {50, 20, 90, 60}}, o.classes = {0, 1};
-  o.masks = Tensor::zeros({2, height, width}, DType::uint8);
-  for (i64 k = 0; k < 2; ++k)
-    for (i64 y = 24; y < 40; ++y)
-      for (i64 x = k == 0 ? 8 : 50; x < (k == 0 ? 40 : 90); ++x) o.masks.data<u8>()[(k * height + y) * width + x] = 1;
-  b.objects = {o};
-  return b;
 }
 
 }  // namespace
