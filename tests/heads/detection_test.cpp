@@ -171,6 +171,8 @@ TEST_CASE("detector: proposals by hand", "[heads]") {
   CHECK(p[1].x1 == 2);
   CHECK(p[1].x2 == 6);
   CHECK(p[2].x1 != Approx(2.4));  // the suppressed one is not among them
+  out.scores[4].data<float>()[0] = std::nanf("");
+  CHECK(says([&] { head.proposals(out, {{16, 16, 16, 16, 16, 16, 1}}, false); }, "rpn: a score is not a number"));
 }
 
 TEST_CASE("detector: a box head's losses by hand", "[heads]") {

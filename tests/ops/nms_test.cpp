@@ -2,6 +2,8 @@
 #include "ppma/ops/nms.hpp"
 
 #include "catch.hpp"
+#include "ppma/core/random.hpp"
+#include "thrown.hpp"
 
 using namespace ppma;
 using Ids = std::vector<i64>;
@@ -21,4 +23,31 @@ TEST_CASE("nms: empty boxes cover nothing; misuse is named") {
   CHECK(iou({1, 1, 1, 1}, {1, 1, 1, 1}) == 0);
   CHECK(nms({{1, 1, 1, 1}, {1, 1, 1, 1}}, {1, 1}, {}, 0.5) == Ids{0, 1});
   CHECK_THROWS_AS(nms({{}}, {}, {}, 0.5), Error);
+  CHECK(thrown([] { nms({{}}, {1}, {}, -0.5); }) == "nms: the threshold is -0.5; it must not be negative");
+}
+
+TEST_CASE("nms: many boxes by the definition; the best few are the first of all") {
+  Rng rng(7);
+  std::vector<Box> boxes;
+  std::vector<float> scores;
+  std::vector<i64> groups;
+  for (int i = 0; i < 400; ++i) {
+    const float x = static_cast<float>(40 * rng.uniform()), y = static_cast<float>(40 * rng.uniform());
+    boxes.push_back({x, y, x + static_cast<float>(30 * rng.uniform()), y + static_cast<float>(30 * rng.uniform())});
+    scores.push_back(static_cast<float>(static_cast<int>(50 * rng.uniform())));
+    groups.push_back(i % 3 - 1);
+  }
+  for (const double threshold : {0.0, 0.1, 0.3, 0.5, 0.7}) {
+    Ids order(boxes.size()), kept;
+    std::iota(order.begin(), order.end(), i64{0});
+    const auto at = [](i64 i) { return static_cast<std::size_t>(i); };
+    std::stable_sort(order.begin(), order.end(), [&](i64 a, i64 b) { return scores[at(a)] > scores[at(b)]; });
+    for (const i64 i : order)
+      if (std::none_of(kept.begin(), kept.end(), [&](i64 k) { return groups[at(k)] == groups[at(i)] && static_cast<double>(iou(boxes[at(k)], boxes[at(i)])) > threshold; }))
+        kept.push_back(i);
+    CHECK(nms(boxes, scores, groups, threshold) == kept);
+    kept.resize(10);
+    CHECK(nms(boxes, scores, groups, threshold, 10) == kept);
+    CHECK(nms(boxes, scores, groups, threshold, 0).empty());
+  }
 }

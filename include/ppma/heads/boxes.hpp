@@ -10,17 +10,20 @@ struct AnchorConfig {
   std::vector<double> ratios{0.5, 1, 2};  // height / width
 };
 
-/// Anchors of an H x W map, in order of rows, columns, ratios; centres at (column, row) * stride.
+/// The anchor of a cell of a map, with one of the ratios; its centre is at (column, row) * stride.
+inline Box anchor(i64 row, i64 column, std::size_t ratio, i64 stride, const AnchorConfig& c = {}) {
+  const double side = c.scale * static_cast<double>(stride), root = std::sqrt(c.ratios[ratio]);
+  const double x = static_cast<double>(column * stride), y = static_cast<double>(row * stride), w = side / root / 2, h = side * root / 2;
+  return {static_cast<float>(x - w), static_cast<float>(y - h), static_cast<float>(x + w), static_cast<float>(y + h)};
+}
+
+/// Anchors of an H x W map, in order of rows, columns, ratios.
 inline std::vector<Box> anchors(i64 height, i64 width, i64 stride, const AnchorConfig& c = {}) {
   std::vector<Box> boxes;
-  const double side = c.scale * static_cast<double>(stride);
+  boxes.reserve(static_cast<std::size_t>(height * width) * c.ratios.size());
   for (i64 i = 0; i < height; ++i)
     for (i64 j = 0; j < width; ++j)
-      for (const double r : c.ratios) {
-        const double x = static_cast<double>(j * stride), y = static_cast<double>(i * stride);
-        const double w = side / std::sqrt(r) / 2, h = side * std::sqrt(r) / 2;
-        boxes.push_back({static_cast<float>(x - w), static_cast<float>(y - h), static_cast<float>(x + w), static_cast<float>(y + h)});
-      }
+      for (std::size_t r = 0; r < c.ratios.size(); ++r) boxes.push_back(anchor(i, j, r, stride, c));
   return boxes;
 }
 

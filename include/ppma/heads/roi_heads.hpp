@@ -38,7 +38,10 @@ inline std::size_t roi_level(const Box& b, double finest = 56) {
 }
 
 inline void sort_by_level(std::vector<Roi>& rois, double finest) {
-  std::stable_sort(rois.begin(), rois.end(), [=](const Roi& a, const Roi& b) { return roi_level(a.box, finest) < roi_level(b.box, finest); });
+  std::array<std::vector<Roi>, 4> of_level;
+  for (const Roi& r : rois) of_level[roi_level(r.box, finest)].push_back(r);
+  rois.clear();
+  for (const std::vector<Roi>& some : of_level) rois.insert(rois.end(), some.begin(), some.end());
 }
 
 /// The regions' cells (R,size,size,C) from P2..P5 at strides 4..32. rois must be sorted by level and not empty.
@@ -52,11 +55,10 @@ inline Tensor roi_features(const std::vector<Tensor>& levels, const std::vector<
       rows.insert(rows.end(), {static_cast<float>(r.image), r.box.x1, r.box.y1, r.box.x2, r.box.y2});
     }
     if (rows.empty()) continue;
-    const Tensor map = widened(levels[l]);
-    const Tensor boxes = cast(Tensor::from<float>(rows, {static_cast<i64>(rows.size()) / 5, 5}), map.dtype()).to(map.device());
+    const Tensor boxes = cast(Tensor::from<float>(rows, {static_cast<i64>(rows.size()) / 5, 5}), accumulator_dtype(levels[l].dtype())).to(levels[l].device());
     RoiAlign grid;
     grid.height = grid.width = size, grid.scale = 1 / static_cast<double>(4 << l);
-    parts.push_back(cast(roi_align(map, boxes, grid), levels[l].dtype()));
+    parts.push_back(roi_align(levels[l], boxes, grid));
   }
   check(begin == rois.size() && !parts.empty(), "roi_features: regions must be sorted by level and not empty");
   return parts.size() == 1 ? parts[0] : concat(parts, 0);
@@ -299,8 +301,7 @@ inline std::vector<Detection> detections_of(const BoxOutput& out, const std::vec
       boxes.push_back(b), scores.push_back(score), labels.push_back(static_cast<i64>(k));
     }
   std::vector<Detection> found;
-  for (const i64 k : nms(boxes, scores, labels, c.nms)) {
-    if (static_cast<i64>(found.size()) == c.detections) break;
+  for (const i64 k : nms(boxes, scores, labels, c.nms, c.detections)) {
     const auto i = static_cast<std::size_t>(k);
     found.push_back({boxes[i], labels[i], static_cast<double>(scores[i]), std::nullopt});
   }

@@ -3,6 +3,9 @@
 // targets and proposals are made on the host. Legend: B batch, H W grid of a level, C channels, A anchors a cell.
 
 #include <array>
+#include <bit>
+#include <functional>
+#include <span>
 
 #include "ppma/data/detection.hpp"
 #include "ppma/heads/boxes.hpp"
@@ -114,42 +117,30 @@ struct RpnHead {
   }
 
   /// Boxes that may hold an object, best first, for each image: the best of each level, decoded, clipped to the image,
-  /// suppressed within their level. Without gradients.
+  /// suppressed within their level. Without gradients. Error: a score that is not a number.
   std::vector<std::vector<Box>> proposals(const RpnOutput& out, const std::vector<Frame>& frames, bool training) const {
-    const std::vector<std::vector<Box>> grids = grids_of(out);
-    const i64 candidates = training ? config.train_candidates : config.test_candidates;
+    const std::size_t levels = out.scores.size();
     std::vector<std::vector<float>> scores, deltas;
-    for (std::size_t l = 0; l < grids.size(); ++l)
+    for (std::size_t l = 0; l < levels; ++l) {
       scores.push_back(sigmoid(widened(out.scores[l].detach())).to_vector<float>()), deltas.push_back(out.deltas[l].to_vector<float>());
+      for (const float s : scores[l]) check(!std::isnan(s), "rpn: a score is not a number");  // here: threads must not throw
+    }
+    std::vector<std::vector<Scored>> kept(frames.size() * levels);
+    parallel_for(static_cast<i64>(kept.size()), 1, [&](i64 begin, i64 end) {
+      for (i64 i = begin; i < end; ++i) {
+        const std::size_t b = static_cast<std::size_t>(i) / levels, l = static_cast<std::size_t>(i) % levels, count = scores[l].size() / frames.size();
+        kept[static_cast<std::size_t>(i)] = best_of_level({scores[l].data() + b * count, count}, deltas[l].data() + 4 * b * count, config.strides[l],
+                                                          out.scores[l].dim(2), frames[b], training ? config.train_candidates : config.test_candidates);
+      }
+    });
     std::vector<std::vector<Box>> all;
     for (std::size_t b = 0; b < frames.size(); ++b) {
-      struct Scored {
-        float score;
-        Box box;
-      };
-      std::vector<Scored> kept;
-      for (std::size_t l = 0; l < grids.size(); ++l) {
-        const std::size_t first = b * grids[l].size();
-        std::vector<std::size_t> order(grids[l].size());
-        std::iota(order.begin(), order.end(), std::size_t{0});
-        const auto best = order.begin() + std::min(static_cast<std::ptrdiff_t>(candidates), static_cast<std::ptrdiff_t>(order.size()));
-        std::partial_sort(order.begin(), best, order.end(), [&](std::size_t i, std::size_t j) {
-          const float x = scores[l][first + i], y = scores[l][first + j];
-          return x > y || (x == y && i < j);
-        });
-        std::vector<Box> boxes;
-        std::vector<float> of;
-        for (auto k = order.begin(); k != best; ++k) {
-          const float* d = deltas[l].data() + 4 * (first + *k);
-          const Box box = decode(grids[l][*k], {d[0], d[1], d[2], d[3]}, static_cast<float>(frames[b].width), static_cast<float>(frames[b].height));
-          if (box.width() > 0 && box.height() > 0) boxes.push_back(box), of.push_back(scores[l][first + *k]);
-        }
-        for (const i64 k : nms(boxes, of, {}, config.nms)) kept.push_back({of[static_cast<std::size_t>(k)], boxes[static_cast<std::size_t>(k)]});
-      }
-      std::stable_sort(kept.begin(), kept.end(), [](const Scored& x, const Scored& y) { return x.score > y.score; });
-      kept.resize(std::min(kept.size(), static_cast<std::size_t>(config.proposals)));
+      std::vector<Scored> image;
+      for (std::size_t l = 0; l < levels; ++l) image.insert(image.end(), kept[b * levels + l].begin(), kept[b * levels + l].end());
+      std::stable_sort(image.begin(), image.end(), [](const Scored& x, const Scored& y) { return x.score > y.score; });
+      image.resize(std::min(image.size(), static_cast<std::size_t>(config.proposals)));
       all.emplace_back();
-      for (const Scored& s : kept) all.back().push_back(s.box);
+      for (const Scored& s : image) all.back().push_back(s.box);
     }
     return all;
   }
@@ -159,6 +150,32 @@ struct RpnHead {
   }
 
  private:
+  struct Scored {
+    float score;
+    Box box;
+  };
+  // Of one level of one image, best first: scores (H,W,A) in [0,1], deltas (H,W,4A).
+  std::vector<Scored> best_of_level(std::span<const float> scores, const float* deltas, i64 stride, i64 width, const Frame& frame, i64 candidates) const {
+    // A score's bits above, the anchor's number below, inverted: the greatest keys are the best scores, equal ones in order.
+    std::vector<u64> keys(scores.size());
+    for (std::size_t k = 0; k < keys.size(); ++k) keys[k] = (u64{std::bit_cast<u32>(scores[k])} << 32) + (0xffffffffu - k);
+    const auto last = keys.begin() + std::min(static_cast<std::ptrdiff_t>(candidates), static_cast<std::ptrdiff_t>(keys.size()));
+    std::partial_sort(keys.begin(), last, keys.end(), std::greater<>{});
+    const std::size_t ratios = config.anchor.ratios.size();
+    std::vector<Box> boxes;
+    std::vector<float> of;
+    for (auto key = keys.begin(); key != last; ++key) {
+      const std::size_t k = 0xffffffffu - (*key & 0xffffffffu);
+      const i64 cell = static_cast<i64>(k / ratios);
+      const float* d = deltas + 4 * k;
+      const Box box = decode(anchor(cell / width, cell % width, k % ratios, stride, config.anchor), {d[0], d[1], d[2], d[3]},
+                             static_cast<float>(frame.width), static_cast<float>(frame.height));
+      if (box.width() > 0 && box.height() > 0) boxes.push_back(box), of.push_back(scores[k]);
+    }
+    std::vector<Scored> kept;
+    for (const i64 k : nms(boxes, of, {}, config.nms)) kept.push_back({of[static_cast<std::size_t>(k)], boxes[static_cast<std::size_t>(k)]});
+    return kept;
+  }
   static i64 anchors_a_cell(const RpnConfig& c) { return static_cast<i64>(c.anchor.ratios.size()); }
   std::vector<std::vector<Box>> grids_of(const RpnOutput& out) const {
     std::vector<std::vector<Box>> grids;

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
+#include <unordered_map>
 #include <vector>
 
 #include "ppma/core/error.hpp"
@@ -25,25 +27,52 @@ inline float iou(const Box& a, const Box& b) {
   return w * h / (a.area() + b.area() - w * h);
 }
 
-/// Numbers of the boxes that stay, best score first (equal scores: first come). A box goes if it overlaps a better one
-/// of its group by more than `threshold`. groups may be empty: all boxes are one group. Error: lengths that differ, a
-/// score that is not a number.
+namespace detail {
+
+/// Boxes that stay, by coordinate: their overlaps with another one are found several at a time.
+struct KeptBoxes {
+  std::vector<float> x1, y1, x2, y2, area;
+
+  void add(const Box& b) { x1.push_back(b.x1), y1.push_back(b.y1), x2.push_back(b.x2), y2.push_back(b.y2), area.push_back(b.area()); }
+  /// Whether iou(one of them, b) > limit.
+  bool cover(const Box& b, float limit) const {
+    const float of_b = b.area(), *const l = x1.data(), *const t = y1.data(), *const r = x2.data(), *const u = y2.data(), *const a = area.data();
+    const int count = static_cast<int>(area.size());
+    int covered = 0;
+    PPMA_OMP(simd reduction(| : covered))
+    for (int k = 0; k < count; ++k) {
+      const float w = (r[k] < b.x2 ? r[k] : b.x2) - (l[k] > b.x1 ? l[k] : b.x1), h = (u[k] < b.y2 ? u[k] : b.y2) - (t[k] > b.y1 ? t[k] : b.y1);
+      const float both = (w > 0 ? w : 0) * (h > 0 ? h : 0);
+      covered |= both / (a[k] + of_b - both) > limit ? 1 : 0;
+    }
+    return covered != 0;
+  }
+};
+
+}  // namespace detail
+
+/// Numbers of the boxes that stay, best score first (equal scores: first come), at most `most` of them. A box goes if it
+/// overlaps a better one of its group by more than `threshold`. groups may be empty: all boxes are one group. Error:
+/// lengths that differ, a score that is not a number, a threshold below 0.
 inline std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<float>& scores, const std::vector<i64>& groups,
-                            double threshold) {
+                            double threshold, i64 most = std::numeric_limits<i64>::max()) {
   check(scores.size() == boxes.size() && (groups.empty() || groups.size() == boxes.size()), "nms: ", boxes.size(),
         " boxes, ", scores.size(), " scores, ", groups.size(), " groups; the numbers must be equal");
+  check(threshold >= 0, "nms: the threshold is ", threshold, "; it must not be negative");
   for (const float s : scores) check(!std::isnan(s), "nms: a score is not a number");
   std::vector<std::size_t> order(boxes.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
+  float limit = static_cast<float>(threshold);  // rounded down: as many floats lie above it as above the threshold
+  if (static_cast<double>(limit) > threshold) limit = std::nextafter(limit, -1.0f);
   std::vector<i64> kept;
+  std::unordered_map<i64, detail::KeptBoxes> kept_of;  // group
   for (const std::size_t i : order) {
-    const bool covered = std::any_of(kept.begin(), kept.end(), [&](i64 k) {
-      const auto better = static_cast<std::size_t>(k);
-      return (groups.empty() || groups[better] == groups[i]) &&
-             static_cast<double>(iou(boxes[better], boxes[i])) > threshold;
-    });
-    if (!covered) kept.push_back(static_cast<i64>(i));
+    if (static_cast<i64>(kept.size()) >= most) break;
+    detail::KeptBoxes& better = kept_of[groups.empty() ? 0 : groups[i]];
+    if (better.cover(boxes[i], limit)) continue;
+    better.add(boxes[i]);
+    kept.push_back(static_cast<i64>(i));
   }
   return kept;
 }
