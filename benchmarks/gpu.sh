@@ -7,15 +7,15 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 what=${1:-all}; shift || true
-out=build/gpu-suite; mkdir -p "$out"
+out=build/gpu-suite; mkdir -p "$out"; : > "$out/times"  # how long each file took to compile
 arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d .)
 flags=(-std=c++20 -gencode "arch=compute_$arch,code=sm_$arch" -Xcompiler -fopenmp,-march=native -diag-suppress 128,3189
        -Iinclude -Itests -I"${STB_INCLUDE:-/usr/include/stb}" "-DPPMA_TEST_REFERENCE_DIR=\"$PWD/tests/reference\"" "-DPPMA_TEST_SOURCE_DIR=\"$PWD\"")
 read -ra of_tests <<< "-O1 ${DEVICE_FLAGS--Xcicc -O1 -Xptxas -O1}"
 
 compile() {  # source, flags
-  local object; object=$out/$(echo "$1" | tr / _).o
-  nvcc "${flags[@]}" "${@:2}" -x cu -c "$1" -o "$object" > "${object%.o}.log" 2>&1 && return
+  local object begin=$SECONDS; object=$out/$(echo "$1" | tr / _).o
+  nvcc "${flags[@]}" "${@:2}" -x cu -c "$1" -o "$object" > "${object%.o}.log" 2>&1 && { echo "$((SECONDS - begin)) s $1" >> "$out/times"; return; }
   echo "failed: $1"; grep -m5 error "${object%.o}.log"; rm -f "$object"; return 1
 }
 compile_tool() { compile examples/ppma/main.cpp -O2 -split-compile 0 && nvcc -o "$out/ppma" "$out/examples_ppma_main.cpp.o" -Xcompiler -fopenmp -lcublasLt; }
@@ -29,7 +29,8 @@ compile_tests() {
     compile "$source" "${of_tests[@]}" & running=$((running + 1))
   done
   while (( running > 0 )); do wait -n || failed=1; running=$((running - 1)); done
-  (( failed == 0 )) && nvcc -o "$out/tests" "$out"/tests_*.o -Xcompiler -fopenmp -lcublasLt
+  local catch=(); echo '#include <catch2/catch_all.hpp>' | g++ -std=c++20 -fsyntax-only -x c++ - 2> /dev/null && catch=(-lCatch2)  # version 3
+  (( failed == 0 )) && nvcc -o "$out/tests" "$out"/tests_*.o -Xcompiler -fopenmp -lcublasLt "${catch[@]}"
 }
 
 code=0
