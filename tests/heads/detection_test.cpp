@@ -173,6 +173,29 @@ TEST_CASE("detector: proposals by hand", "[heads]") {
   CHECK(p[2].x1 != Approx(2.4));  // the suppressed one is not among them
   out.scores[4].data<float>()[0] = std::nanf("");
   CHECK(says([&] { head.proposals(out, {{16, 16, 16, 16, 16, 16, 1}}, false); }, "rpn: a score is not a number"));
+  out.scores[4].data<float>()[0] = 0;
+  RpnHead wrong = head;
+  wrong.config.nms = -1;
+  CHECK(says([&] { wrong.proposals(out, {{16, 16, 16, 16, 16, 16, 1}}, false); }, "rpn: the threshold nms is -1"));
+}
+
+TEST_CASE("detector: an image's proposals do not depend on the rest of the batch", "[heads]") {
+  Rng rng(5);
+  RpnConfig config;
+  config.channels = 4, config.proposals = 20;
+  const RpnHead head(config, rng);
+  RpnOutput both;
+  for (const i64 n : {8, 4, 2, 1, 1}) both.scores.push_back(Tensor::randn({2, n, n, 3}, rng)), both.deltas.push_back(Tensor::randn({2, n, n, 12}, rng, 0.1));
+  const Frame frame{32, 32, 32, 32, 32, 32, 1};
+  const auto together = head.proposals(both, {frame, frame}, false);
+  for (i64 b = 0; b < 2; ++b) {
+    RpnOutput one;
+    for (std::size_t l = 0; l < 5; ++l) one.scores.push_back(narrow(both.scores[l], 0, b, 1)), one.deltas.push_back(narrow(both.deltas[l], 0, b, 1));
+    const std::vector<Box> alone = head.proposals(one, {frame}, false)[0], &among = together[static_cast<std::size_t>(b)];
+    REQUIRE(alone.size() == among.size());
+    for (std::size_t i = 0; i < alone.size(); ++i) CHECK((alone[i].x1 == among[i].x1 && alone[i].y1 == among[i].y1 && alone[i].x2 == among[i].x2 && alone[i].y2 == among[i].y2));
+  }
+  CHECK(head.proposals(both, {frame}, false)[0].size() == together[0].size());  // the first image's frame alone
 }
 
 TEST_CASE("detector: a box head's losses by hand", "[heads]") {

@@ -2,6 +2,8 @@
 // What looks at proposals one by one: the box head and the mask head (He et al., "Mask R-CNN", 2017), spec 7.2.
 // Legend: R regions, C channels of the pyramid, K classes.
 
+#include <array>
+
 #include "ppma/data/detection.hpp"
 #include "ppma/heads/boxes.hpp"
 #include "ppma/heads/losses.hpp"

@@ -117,18 +117,21 @@ struct RpnHead {
   }
 
   /// Boxes that may hold an object, best first, for each image: the best of each level, decoded, clipped to the image,
-  /// suppressed within their level. Without gradients. Error: a score that is not a number.
+  /// suppressed within their level. Without gradients. Errors: a score that is not a number, config.nms
+  /// below 0.
   std::vector<std::vector<Box>> proposals(const RpnOutput& out, const std::vector<Frame>& frames, bool training) const {
     const std::size_t levels = out.scores.size();
     std::vector<std::vector<float>> scores, deltas;
     for (std::size_t l = 0; l < levels; ++l) {
       scores.push_back(sigmoid(widened(out.scores[l].detach())).to_vector<float>()), deltas.push_back(out.deltas[l].to_vector<float>());
-      for (const float s : scores[l]) check(!std::isnan(s), "rpn: a score is not a number");  // here: threads must not throw
+      for (const float s : scores[l]) check(!std::isnan(s), "rpn: a score is not a number");  // both here: threads must not throw
     }
+    check(config.nms >= 0, "rpn: the threshold nms is ", config.nms, "; it must not be negative");
     std::vector<std::vector<Scored>> kept(frames.size() * levels);
     parallel_for(static_cast<i64>(kept.size()), 1, [&](i64 begin, i64 end) {
       for (i64 i = begin; i < end; ++i) {
-        const std::size_t b = static_cast<std::size_t>(i) / levels, l = static_cast<std::size_t>(i) % levels, count = scores[l].size() / frames.size();
+        const std::size_t b = static_cast<std::size_t>(i) / levels, l = static_cast<std::size_t>(i) % levels;
+        const std::size_t count = static_cast<std::size_t>(out.scores[l].numel() / out.scores[l].dim(0));  // anchors of an image
         kept[static_cast<std::size_t>(i)] = best_of_level({scores[l].data() + b * count, count}, deltas[l].data() + 4 * b * count, config.strides[l],
                                                           out.scores[l].dim(2), frames[b], training ? config.train_candidates : config.test_candidates);
       }

@@ -36,14 +36,15 @@ struct KeptBoxes {
   void add(const Box& b) { x1.push_back(b.x1), y1.push_back(b.y1), x2.push_back(b.x2), y2.push_back(b.y2), area.push_back(b.area()); }
   /// Whether iou(one of them, b) > limit.
   bool cover(const Box& b, float limit) const {
-    const float of_b = b.area(), *const l = x1.data(), *const t = y1.data(), *const r = x2.data(), *const u = y2.data(), *const a = area.data();
+    const float of_b = b.area(), *const left = x1.data(), *const top = y1.data(), *const right = x2.data(), *const bottom = y2.data(), *const of_kept = area.data();
     const int count = static_cast<int>(area.size());
     int covered = 0;
     PPMA_OMP(simd reduction(| : covered))
     for (int k = 0; k < count; ++k) {
-      const float w = (r[k] < b.x2 ? r[k] : b.x2) - (l[k] > b.x1 ? l[k] : b.x1), h = (u[k] < b.y2 ? u[k] : b.y2) - (t[k] > b.y1 ? t[k] : b.y1);
+      const float w = (right[k] < b.x2 ? right[k] : b.x2) - (left[k] > b.x1 ? left[k] : b.x1);
+      const float h = (bottom[k] < b.y2 ? bottom[k] : b.y2) - (top[k] > b.y1 ? top[k] : b.y1);
       const float both = (w > 0 ? w : 0) * (h > 0 ? h : 0);
-      covered |= both / (a[k] + of_b - both) > limit ? 1 : 0;
+      covered |= both / (of_kept[k] + of_b - both) > limit ? 1 : 0;
     }
     return covered != 0;
   }
