@@ -233,6 +233,41 @@ TEST_CASE("detection data: COCO's crowds, empty boxes and empty images are left 
   CHECK(coco_set(truth, folder / "", false, true).size == 4);
 }
 
+TEST_CASE("detection data: boxes of which nothing is left in their image are dropped with class and mask", "[data]") {
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  write_png(folder / "a.png", Tensor::full({64, 80, 3}, 7, DType::uint8));
+  // Beside the image; a sliver that float rounds to nothing; a whole one.
+  const std::string objects = R"("categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}], "annotations": [
+    {"id": 1, "image_id": 1, "category_id": 1, "bbox": [200, 10, 20, 20], "area": 400, "segmentation": [[0, 0, 9, 0, 9, 9]]},
+    {"id": 2, "image_id": 1, "category_id": 1, "bbox": [79.9999999, 10, 20, 20], "area": 400, "segmentation": [[0, 0, 9, 0, 9, 9]]},
+    {"id": 3, "image_id": 1, "category_id": 2, "bbox": [10, 10, 20, 20], "area": 400, "segmentation": [[10, 10, 30, 10, 30, 30, 10, 30]]}]})";
+  for (const bool sized : {false, true}) {
+    const std::string text = str(R"({"images": [{"id": 1, "file_name": "a.png")", sized ? R"(, "height": 64, "width": 80)" : "", "}], ", objects);
+    CocoSkips skips;
+    const DetectionSet set = coco_set(std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json")), folder / "", true, false, &skips);
+    CHECK(skips.outside == (sized ? 2 : 0));  // otherwise known only when the image is read
+    const DetectionSample s = set.load(0);
+    REQUIRE(s.objects.boxes.size() == 1);
+    CHECK(s.objects.classes == std::vector<i64>{1});
+    CHECK(s.objects.masks.shape() == Shape{1, 64, 80});
+    CHECK(s.objects.masks.data<u8>()[12 * 80 + 12] == 1);
+  }
+  // At the left border the sliver has a width, until the image is flipped.
+  DetectionLoading o;
+  o.longer = 80, o.shorter = {64}, o.flip = 1;
+  DetectionSample s;
+  s.image = Tensor::zeros({64, 80, 3}, DType::uint8);
+  s.objects.boxes = {{0, 10, 1e-7f, 30}, {10, 10, 30, 30}}, s.objects.classes = {0, 1};
+  s.objects.masks = Tensor::ones({2, 64, 80}, DType::uint8);
+  Rng rng(1);
+  augment_detection(s, o, rng);
+  CHECK(s.objects.classes == std::vector<i64>{1});
+  CHECK(s.objects.masks.dim(0) == 1);
+}
+
 TEST_CASE("detection data: the objects of shapes, found exactly, score one", "[data]") {
   const DetectionSet set = shapes_set({.height = 64, .width = 64, .images = 12, .split = Split::test, .most_extra = 3});
   const CocoTruth truth = truth_of(set);

@@ -92,6 +92,25 @@ inline void resize_sample(DetectionSample& s, i64 height, i64 width) {
     s.objects.masks = detail::each_mask(s.objects.masks, height, width, [&](const Tensor& m) { return resize_nearest(m, height, width); });
 }
 
+/// Leaves out the objects whose box has no width or no height: the logarithm of a target's size must exist.
+inline void drop_empty(Objects& o) {
+  Objects kept;
+  std::vector<i64> which;
+  for (std::size_t k = 0; k < o.boxes.size(); ++k) {
+    if (!(o.boxes[k].width() > 0 && o.boxes[k].height() > 0)) continue;
+    kept.boxes.push_back(o.boxes[k]), kept.classes.push_back(o.classes[k]);
+    which.push_back(static_cast<i64>(k));
+  }
+  if (which.size() == o.boxes.size()) return;
+  if (o.masks.defined()) {
+    const i64 pixels = o.masks.dim(1) * o.masks.dim(2);
+    kept.masks = Tensor::empty({static_cast<i64>(which.size()), o.masks.dim(1), o.masks.dim(2)}, DType::uint8);
+    u8* to = kept.masks.data<u8>();
+    for (const i64 k : which) to = std::copy_n(o.masks.data<u8>() + k * pixels, pixels, to);
+  }
+  o = std::move(kept);
+}
+
 /// Left and right exchanged.
 inline void flip_sample(DetectionSample& s) {
   s.image = flip_horizontal(s.image);
@@ -113,24 +132,19 @@ inline void crop_sample(DetectionSample& s, const PixelBox& window) {
         "crop_sample: rows ", window.top, " + ", window.height, ", columns ", window.left, " + ", window.width, " of an image of ", H, " x ", W);
   s.image = crop(s.image, window);
   const auto within = [](float v, i64 from, i64 size) { return std::clamp(v - static_cast<float>(from), 0.0f, static_cast<float>(size)); };
-  Objects kept;
-  std::vector<i64> which;
-  for (std::size_t k = 0; k < s.objects.boxes.size(); ++k) {
-    const Box& b = s.objects.boxes[k];
-    const Box inside{within(b.x1, window.left, window.width), within(b.y1, window.top, window.height),
-                     within(b.x2, window.left, window.width), within(b.y2, window.top, window.height)};
-    if (inside.width() <= 0 || inside.height() <= 0) continue;
-    kept.boxes.push_back(inside), kept.classes.push_back(s.objects.classes[k]);
-    which.push_back(static_cast<i64>(k));
-  }
+  for (Box& b : s.objects.boxes)
+    b = {within(b.x1, window.left, window.width), within(b.y1, window.top, window.height),
+         within(b.x2, window.left, window.width), within(b.y2, window.top, window.height)};
   if (s.objects.masks.defined()) {
-    kept.masks = Tensor::empty({static_cast<i64>(which.size()), window.height, window.width}, DType::uint8);
-    u8* to = kept.masks.data<u8>();
-    for (const i64 k : which)
+    const i64 n = s.objects.masks.dim(0);
+    Tensor masks = Tensor::empty({n, window.height, window.width}, DType::uint8);
+    u8* to = masks.data<u8>();
+    for (i64 k = 0; k < n; ++k)
       for (i64 i = 0; i < window.height; ++i, to += window.width)
         std::copy_n(s.objects.masks.data<u8>() + (k * H + window.top + i) * W + window.left, window.width, to);
+    s.objects.masks = masks;
   }
-  s.objects = std::move(kept);
+  drop_empty(s.objects);
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -56,6 +56,7 @@ inline void augment_detection(DetectionSample& s, const DetectionLoading& o, Rng
   }
   resize_to_one_of(o.shorter);
   if (rng.flip(o.flip)) flip_sample(s);
+  drop_empty(s.objects);  // thin boxes may have been rounded to nothing
 }
 
 /// The samples stacked, each in the upper left corner. Masks keep their own image's size.

@@ -26,6 +26,17 @@ struct CocoSkips {
   }
 };
 
+namespace detail {
+
+/// A box of a file as corners, clipped to an image.
+inline Box clipped(const CocoBox& b, i64 height, i64 width) {
+  const auto at = [](double v, i64 most) { return static_cast<float>(std::clamp(v, 0.0, static_cast<double>(most))); };
+  return {at(b[0], width), at(b[1], height), at(b[0] + b[2], width), at(b[1] + b[3], height)};
+}
+inline bool is_empty(const Box& b) { return !(b.width() > 0 && b.height() > 0); }
+
+}  // namespace detail
+
 /// The images of a COCO file that something is to be learnt from (spec 7.3); `all_images` keeps the others too, for
 /// evaluation. Masks are drawn when an image is loaded. Errors: those of read_coco and read_image; an image of another
 /// size than the file says.
@@ -41,13 +52,12 @@ inline DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::
       ++skip.crowds;
       continue;
     }
-    if (image.width > 0 && (b[0] >= static_cast<double>(image.width) || b[1] >= static_cast<double>(image.height) ||
-                            b[0] + b[2] <= 0 || b[1] + b[3] <= 0) && b[2] >= 1 && b[3] >= 1) {
-      ++skip.outside;
-      continue;
-    }
     if (a.area <= 0 || b[2] < 1 || b[3] < 1) {
       ++skip.no_area;
+      continue;
+    }
+    if (image.width > 0 && image.height > 0 && detail::is_empty(detail::clipped(b, image.height, image.width))) {
+      ++skip.outside;
       continue;
     }
     of_image[static_cast<std::size_t>(a.image)].push_back(i);
@@ -84,19 +94,17 @@ inline DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::
     const i64 H = s.image.dim(0), W = s.image.dim(1);
     check(image.height == 0 || (image.height == H && image.width == W), s.name, ": has ", H, " x ", W, " pixels, ",
           truth->path, " says ", image.height, " x ", image.width);
-    const auto n = static_cast<i64>((*objects_of)[i].size());
-    if (masks) s.objects.masks = Tensor::zeros({n, H, W}, DType::uint8);
-    for (i64 k = 0; k < n; ++k) {
-      const CocoAnnotation& a = truth->annotations[(*objects_of)[i][static_cast<std::size_t>(k)]];
-      const CocoBox b = *a.box;
-      const auto at = [](double v, i64 most) { return static_cast<float>(std::clamp(v, 0.0, static_cast<double>(most))); };
-      s.objects.boxes.push_back({at(b[0], W), at(b[1], H), at(b[0] + b[2], W), at(b[1] + b[3], H)});
-      s.objects.classes.push_back(a.category);
-      if (masks) {
-        const Tensor mask = rle_decode(a.mask.draw(H, W));
-        std::copy_n(mask.data<u8>(), H * W, s.objects.masks.data<u8>() + k * H * W);
-      }
+    std::vector<const CocoAnnotation*> shown;
+    for (const std::size_t k : (*objects_of)[i]) {
+      const Box box = detail::clipped(*truth->annotations[k].box, H, W);
+      if (detail::is_empty(box)) continue;  // beside an image whose size the file does not say
+      s.objects.boxes.push_back(box), s.objects.classes.push_back(truth->annotations[k].category);
+      shown.push_back(&truth->annotations[k]);
     }
+    if (!masks) return s;
+    s.objects.masks = Tensor::zeros({static_cast<i64>(shown.size()), H, W}, DType::uint8);
+    u8* to = s.objects.masks.data<u8>();
+    for (const CocoAnnotation* a : shown) to = std::copy_n(rle_decode(a->mask.draw(H, W)).data<u8>(), H * W, to);
     return s;
   };
   return set;
