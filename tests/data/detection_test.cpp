@@ -268,6 +268,21 @@ TEST_CASE("detection data: boxes of which nothing is left in their image are dro
   CHECK(s.objects.masks.dim(0) == 1);
 }
 
+TEST_CASE("detection data: a mask that cannot be drawn is named with its file, annotation and image", "[data]") {
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  write_png(folder / "a.png", Tensor::full({64, 80, 3}, 7, DType::uint8));
+  const auto load = [&](const std::string& segmentation) {
+    const std::string text = str(R"({"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "a"}],
+      "annotations": [{"id": 17, "image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20], "area": 400, "segmentation": )", segmentation, "}]}");
+    coco_set(std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json")), folder / "", true).load(0);
+  };
+  CHECK(says([&] { load(R"({"size": [100, 100], "counts": [10000]})"); }, str("notes.json: annotation 17 (", folder / "", "/a.png): mask: of 100 x 100 pixels in an image of 64 x 80")));
+  CHECK(says([&] { load("[[1000000000, 0, 9, 0, 9, 9]]"); }, "a.png): polygon: the coordinate 1e+09"));
+}
+
 TEST_CASE("detection data: the objects of shapes, found exactly, score one", "[data]") {
   const DetectionSet set = shapes_set({.height = 64, .width = 64, .images = 12, .split = Split::test, .most_extra = 3});
   const CocoTruth truth = truth_of(set);

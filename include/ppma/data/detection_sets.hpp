@@ -39,7 +39,7 @@ inline bool is_empty(const Box& b) { return !(b.width() > 0 && b.height() > 0); 
 
 /// The images of a COCO file that something is to be learnt from (spec 7.3); `all_images` keeps the others too, for
 /// evaluation. Masks are drawn when an image is loaded. Errors: those of read_coco and read_image; an image of another
-/// size than the file says.
+/// size than the file says; a mask of another size than its image (with the annotation's id).
 inline DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string& folder, bool masks,
                              bool all_images = false, CocoSkips* skips = nullptr) {
   CocoSkips unused, &skip = skips != nullptr ? *skips : unused;
@@ -104,7 +104,13 @@ inline DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::
     if (!masks) return s;
     s.objects.masks = Tensor::zeros({static_cast<i64>(shown.size()), H, W}, DType::uint8);
     u8* to = s.objects.masks.data<u8>();
-    for (const CocoAnnotation* a : shown) to = std::copy_n(rle_decode(a->mask.draw(H, W)).data<u8>(), H * W, to);
+    for (const CocoAnnotation* a : shown) {
+      try {
+        to = std::copy_n(rle_decode(a->mask.draw(H, W)).data<u8>(), H * W, to);
+      } catch (const Error& e) {
+        throw Error(str(truth->path, ": annotation ", a->id, " (", s.name, "): ", e.what()));
+      }
+    }
     return s;
   };
   return set;
