@@ -365,6 +365,21 @@ TEST_CASE("detector: an image of one row or column", "[heads]") {
   }
 }
 
+TEST_CASE("detector: a configuration that makes no detector is refused by the value's name", "[heads]") {
+  const auto message = [](const json& said) { return thrown([&] { MaskRcnn(detector_from_json(said, small())); }); };
+  for (const char* key : {"train_candidates", "test_candidates", "proposals", "rpn_samples", "roi_samples", "detections", "finest", "anchor_scale", "fc_channels",
+                          "channels", "num_classes", "box_size", "mask_size"})
+    for (const int value : {0, -3}) CHECK(message({{key, value}}) == str("config: ", key, " is ", value, "; it must be positive"));
+  CHECK(message({{"mask_convs", -1}}) == "config: mask_convs is -1; it must not be negative");
+  for (const char* key : {"rpn_positives", "roi_positives", "least_score", "rpn_nms", "nms", "rpn_positive", "roi_negative", "roi_least_positive"})
+    for (const int value : {-1, 5}) CHECK(message({{key, value}}) == str("config: ", key, " is ", value, "; it must be between 0 and 1"));
+  CHECK(message({{"rpn_negative", 0.8}}) == "config: rpn_negative is 0.8, above rpn_positive, 0.7");
+  MaskRcnnConfig none = small();
+  none.rpn.anchor.ratios.clear();
+  CHECK(says([&] { MaskRcnn{none}; }, "config: anchor_ratios is empty"));
+  CHECK(message({{"mask_convs", 0}, {"rpn_nms", 1}, {"least_score", 0}}) == "nothing");
+}
+
 TEST_CASE("detector: configuration as JSON and back", "[heads]") {
   MaskRcnnConfig c = mask_rcnn_nano(7, false);
   c.rpn.nms = 0.65, c.roi.sample.positives = 0.3;

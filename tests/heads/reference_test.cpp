@@ -141,6 +141,24 @@ TEST_CASE("segmentation configurations as JSON and back") {
   }
 }
 
+TEST_CASE("segmentation: a configuration that makes no network is refused by the value's name") {
+  const SkipInit skip;
+  SegmentorConfig c = segmentor_nano(3);
+  c.decode.channels = 0;
+  CHECK(thrown([&] { Segmentor{c}; }) == "config: channels is 0; it must be positive");
+  c = segmentor_nano(3), c.auxiliary.channels = -2;
+  CHECK(thrown([&] { Segmentor{c}; }) == "config: auxiliary_channels is -2; it must be positive");
+  c = segmentor_nano(3), c.decode.pool_scales = {1, 0};
+  CHECK(thrown([&] { Segmentor{c}; }) == "config: pool_scales is 0; it must be positive");
+  c = segmentor_nano(3), c.decode.dropout_ratio = 1;
+  CHECK(thrown([&] { Segmentor{c}; }) == "config: dropout_ratio is 1; it must be at least 0 and less than 1");
+  c = segmentor_nano(0);
+  CHECK(thrown([&] { Segmentor{c}; }) == "config: num_classes is 0; it must be positive");
+  SemanticFpnConfig light = semantic_fpn_nano(3);
+  light.pyramid_channels = 0;
+  CHECK(thrown([&] { SemanticFpn{light}; }) == "config: pyramid_channels is 0; it must be positive");
+}
+
 TEST_CASE("semantic fpn: names as published; every parameter gets a gradient; ignored pixels have no loss") {
   SemanticFpnConfig c;
   c.backbone = ppma_nano();

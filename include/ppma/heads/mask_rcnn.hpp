@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "ppma/heads/config_check.hpp"
 #include "ppma/heads/fpn.hpp"
 #include "ppma/heads/roi_heads.hpp"
 #include "ppma/heads/rpn.hpp"
@@ -17,6 +18,27 @@ struct MaskRcnnConfig {
   RoiConfig roi;
   bool with_mask = true;
 };
+
+/// Throws an Error that names the first value that makes no detector, by its key in heads/detector_json.hpp.
+inline void check_config(const MaskRcnnConfig& c) {
+  check_config(c.backbone);
+  detail::check_positive("num_classes", c.roi.num_classes), detail::check_positive("channels", c.rpn.channels);
+  detail::check_positive("anchor_scale", c.rpn.anchor.scale);
+  detail::check_all_positive("anchor_ratios", c.rpn.anchor.ratios), detail::check_all_positive("anchor_strides", c.rpn.strides);
+  detail::check_positive("train_candidates", c.rpn.train_candidates), detail::check_positive("test_candidates", c.rpn.test_candidates);
+  detail::check_positive("proposals", c.rpn.proposals), detail::check_fraction("rpn_nms", c.rpn.nms);
+  detail::check_positive("fc_channels", c.roi.fc_channels), detail::check_positive("box_size", c.roi.box_size);
+  detail::check_positive("mask_size", c.roi.mask_size);
+  detail::check_not_negative("mask_convs", static_cast<double>(c.roi.mask_convs)), detail::check_positive("finest", c.roi.finest);
+  detail::check_fraction("least_score", c.roi.least_score), detail::check_fraction("nms", c.roi.nms), detail::check_positive("detections", c.roi.detections);
+  const auto learning = [](const std::string& of, const AssignConfig& a, const SampleConfig& s) {
+    detail::check_fraction((of + "_positive").c_str(), a.positive), detail::check_fraction((of + "_negative").c_str(), a.negative);
+    detail::check_fraction((of + "_least_positive").c_str(), a.least_positive);
+    check(a.negative <= a.positive, "config: ", of, "_negative is ", a.negative, ", above ", of, "_positive, ", a.positive);
+    detail::check_positive((of + "_samples").c_str(), s.count), detail::check_fraction((of + "_positives").c_str(), s.positives);
+  };
+  learning("rpn", c.rpn.assign, c.rpn.sample), learning("roi", c.roi.assign, c.roi.sample);
+}
 
 struct DetectionLoss {
   Tensor total, rpn_cls, rpn_bbox, cls, bbox, mask;  // scalars; undefined where there was nothing to learn from
@@ -114,7 +136,7 @@ struct MaskRcnn {
     if (c.with_mask) roi_head.mask_head.emplace(config.roi, rng);
   }
   static MaskRcnnConfig same_channels(MaskRcnnConfig c) {
-    check(c.rpn.channels > 0 && c.roi.num_classes > 0, "mask_rcnn: channels ", c.rpn.channels, " and num_classes ", c.roi.num_classes, " must be positive");
+    check_config(c);
     c.roi.channels = c.rpn.channels;
     return c;
   }

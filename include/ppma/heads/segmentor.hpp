@@ -1,6 +1,7 @@
 #pragma once
 // The segmentation network: backbone, UperNet, and in training the auxiliary head (spec 6.1).
 
+#include "ppma/heads/config_check.hpp"
 #include "ppma/heads/upernet.hpp"
 #include "ppma/models/ppma.hpp"
 #include "ppma/ops/loss.hpp"
@@ -14,6 +15,16 @@ struct SegmentorConfig {
   double decode_weight = 1.0, auxiliary_weight = 0.4;
   i64 ignore_index = 255;
 };
+
+/// Throws an Error that names the first value that makes no network, by its key in heads/segmentor_json.hpp.
+inline void check_config(const SegmentorConfig& c) {
+  check_config(c.backbone);
+  detail::check_positive("num_classes", c.decode.num_classes), detail::check_positive("num_classes", c.auxiliary.num_classes);
+  detail::check_positive("channels", c.decode.channels), detail::check_positive("auxiliary_channels", c.auxiliary.channels);
+  detail::check_all_positive("pool_scales", c.decode.pool_scales);
+  detail::check_dropout("dropout_ratio", c.decode.dropout_ratio), detail::check_dropout("auxiliary_dropout_ratio", c.auxiliary.dropout_ratio);
+  detail::check_not_negative("decode_weight", c.decode_weight), detail::check_not_negative("auxiliary_weight", c.auxiliary_weight);
+}
 
 struct SegmentationLoss {
   Tensor total, decode, auxiliary;  // scalars; decode and auxiliary carry their weights
@@ -55,6 +66,7 @@ struct Segmentor {
   Segmentor(const SegmentorConfig& c, Rng rng)
       : config(c), backbone(c.backbone, rng.fork(1)), decode_head(c.decode, rng), auxiliary_head(c.auxiliary, rng) {}
   static SegmentorConfig with_widths(SegmentorConfig c) {
+    check_config(c);
     c.decode.in_channels = c.backbone.embed_dims;
     c.auxiliary.in_channels = c.backbone.embed_dims[2];
     return c;

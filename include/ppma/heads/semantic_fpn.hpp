@@ -36,6 +36,13 @@ struct SemanticFpnConfig {
   i64 ignore_index = 255;
 };
 
+/// Throws an Error that names the first value that makes no network, by its key in heads/segmentor_json.hpp.
+inline void check_config(const SemanticFpnConfig& c) {
+  check_config(c.backbone);
+  detail::check_positive("num_classes", c.num_classes), detail::check_positive("channels", c.channels);
+  detail::check_positive("pyramid_channels", c.pyramid_channels), detail::check_dropout("dropout_ratio", c.dropout_ratio);
+}
+
 struct SemanticFpnHead {
   double dropout_ratio;
   Conv2d conv_seg;
@@ -86,7 +93,7 @@ struct SemanticFpn {
 
  private:
   SemanticFpn(const SemanticFpnConfig& c, Rng rng)
-      : config(c),
+      : config((check_config(c), c)),
         backbone(c.backbone, rng.fork(1)),
         neck(c.backbone.embed_dims, c.pyramid_channels, rng),
         decode_head(c.pyramid_channels, c.channels, c.num_classes, c.dropout_ratio, rng) {}
