@@ -9,6 +9,7 @@
 
 #include "catch.hpp"
 #include "ppma/heads/segment.hpp"
+#include "thrown.hpp"
 
 using namespace ppma;
 
@@ -58,6 +59,44 @@ TEST_CASE("segmentation learns, and a resumed run goes on bit for bit") {
   for (std::size_t i = 0; i < whole.weights().size(); ++i)
     REQUIRE(whole.weights()[i].second.to_vector<double>() == second.weights()[i].second.to_vector<double>());
   std::filesystem::remove(path);
+}
+
+TEST_CASE("sliding windows see every pixel, and each pixel is the mean of its windows") {
+  // A network that says of each pixel what it sees there, and adds what it has been asked before: a mean of windows is
+  // then the pixel plus the mean of their numbers.
+  struct Echo {
+    double counted = 0, asked = 0;
+    Tensor forward(const Tensor& x, Context&) { return add(permute(x, {0, 2, 3, 1}), Tensor::full({1}, counted * asked++)); }
+  } echo;
+  Rng rng(1);
+  const Tensor image = Tensor::randn({1, 3, 70, 90}, rng), channels_last = permute(image, {0, 2, 3, 1});
+  const std::vector<float> want = channels_last.to_vector<float>();
+  for (const i64 stride : {32, 21, 5}) {
+    echo = {};
+    const std::vector<float> got = detail::slide_logits(echo, image, 32, stride, InPlace()).to_vector<float>();
+    REQUIRE(got.size() == want.size());
+    for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(got[i] == Approx(want[i]).margin(1e-5));
+  }
+  echo = {1, 0};
+  const Tensor got = detail::slide_logits(echo, narrow(image, 2, 0, 32), 32, 30, InPlace());  // windows from 0, 30, 58
+  const auto added = [&](i64 column) { return got.data<float>()[(5 * 90 + column) * 3] - channels_last.data<float>()[(5 * 90 + column) * 3]; };
+  CHECK(added(10) == Approx(0).margin(1e-5));
+  CHECK(added(31) == Approx(0.5));   // of windows 0 and 1
+  CHECK(added(40) == Approx(1));
+  CHECK(added(60) == Approx(1.5));
+  CHECK(added(89) == Approx(2));
+}
+
+TEST_CASE("windows do not slide further than they see") {
+  const SegmentationSample s = shapes_segmentation({.height = 40, .width = 56, .images = 1}).get(0);
+  Segmentor model(small_segmentor(), 3);
+  const auto message = [&](i64 crop, i64 stride) {
+    return thrown([&] { segment(model, s.image, {.longer = 56, .shorter = 40, .crop = crop, .stride = stride}); });
+  };
+  CHECK(message(32, 40) == "segment: windows of 32 pixels cannot slide by 40; the stride must be 1 to 32, or pixels stay unseen");
+  CHECK(message(32, 0).find("cannot slide by 0") != std::string::npos);
+  CHECK(message(-1, 1).find("windows of -1 pixels") != std::string::npos);
+  CHECK(message(32, 32) == "nothing");
 }
 
 TEST_CASE("windows that cover the image at once give what the whole gives; flips average") {

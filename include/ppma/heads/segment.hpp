@@ -12,7 +12,7 @@ namespace ppma::inline PPMA_ABI {
 
 struct SegmentOptions {
   i64 longer = 2048, shorter = 512;   // what images are brought to, with the aspect kept
-  i64 crop = 0, stride = 0;           // of sliding windows; 0: the whole image
+  i64 crop = 0, stride = 0;           // of sliding windows, stride at most crop; 0: the whole image
   std::vector<double> factors{1.0};   // sizes; published multi-scale: 0.5 to 1.75 in steps of 0.25
   bool flip = false;                  // each size also flipped
   Normalization normalization{};
@@ -72,7 +72,9 @@ struct InPlace {
 template <class Model, class Place = InPlace>
 Tensor segment_probabilities(Model& model, const Tensor& image, const SegmentOptions& o, const Place& at = {}) {
   detail::check_image(image, "segment");
-  check(!o.factors.empty() && (o.crop == 0 || (o.crop > 0 && o.stride > 0)), "segment: needs a size, and a stride where windows slide");
+  check(!o.factors.empty(), "segment: needs a size");
+  check(o.crop == 0 || (o.crop > 0 && o.stride > 0 && o.stride <= o.crop), "segment: windows of ", o.crop, " pixels cannot slide by ", o.stride,
+        "; the stride must be 1 to ", o.crop, ", or pixels stay unseen");
   const NoGrad not_recorded;
   Tensor mean;
   for (const double factor : o.factors)
