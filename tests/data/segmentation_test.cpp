@@ -77,6 +77,8 @@ TEST_CASE("segmentation: ADE20K's zero is nothing, Cityscapes' ids become the tr
   const SegmentationSet city = segmentation_folder(c.path.string(), Split::train);
   CHECK(city.classes() == 19);
   CHECK(city.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 255, 18, 13, 255});
+  write_labels(c.file("gtFine/train/ulm/ulm_1_gtFine_labelIds.png"), 1, 5, {7, 77, 33, 26, 29});
+  CHECK(says([&] { city.get(0); }, "ulm_1_gtFine_labelIds.png: label 77 at row 0, column 1; there is no such label id"));
 }
 
 TEST_CASE("segmentation: an image and its labels stay together through the augmentations") {

@@ -3,7 +3,8 @@
 //
 //   plain        img_dir/{train,val}/NAME.png|jpg, ann_dir/{train,val}/NAME.png, classes.txt with a name a line
 //   ADE20K       images/{training,validation}/NAME.jpg, annotations/{training,validation}/NAME.png, label 0 is nothing
-//   Cityscapes   leftImg8bit/{train,val}/CITY/*_leftImg8bit.png, gtFine/{train,val}/CITY/*_gtFine_labelIds.png
+//   Cityscapes   leftImg8bit/{train,val}/CITY/*_leftImg8bit.png, gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png, or where
+//                there is none *_gtFine_labelIds.png
 //
 // Labels are 0..K-1, and 255 for what does not count. Legend: H W pixels, K classes.
 
@@ -39,21 +40,22 @@ struct SegmentationSet {
   }
 };
 
-/// What a file's numbers mean: labels[number], 255 where they do not count.
-using LabelTable = std::array<u8, 256>;
+/// What a file's numbers mean: labels[number], 255 where they do not count, -1 where a file must not have them.
+using LabelTable = std::array<int, 256>;
 
 /// Numbers are classes as they are.
 inline LabelTable plain_labels() {
   LabelTable t;
-  for (std::size_t i = 0; i < 256; ++i) t[i] = static_cast<u8>(i);
+  for (std::size_t i = 0; i < 256; ++i) t[i] = static_cast<int>(i);
   return t;
 }
-/// Cityscapes' label ids as the 19 classes that are trained.
+/// Cityscapes' label ids 0 to 33 as the 19 classes that are trained.
 inline LabelTable cityscapes_labels() {
   LabelTable t;
-  t.fill(255);
+  t.fill(-1);
+  std::fill_n(t.begin(), 34, 255), t[255] = 255;
   constexpr int ids[] = {7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33};
-  u8 next = 0;
+  int next = 0;
   for (const int id : ids) t[static_cast<std::size_t>(id)] = next++;
   return t;
 }
@@ -85,10 +87,11 @@ inline SegmentationSample load_segmentation(const std::string& image, const std:
   if (zero_is_nothing) s.labels = reduce_zero_label(s.labels);
   u8* p = s.labels.data<u8>();
   for (i64 i = 0; i < s.labels.numel(); ++i) {
-    const u8 found = p[i];
-    p[i] = zero_is_nothing ? found : table[found];
-    check(p[i] == 255 || p[i] < classes, labels, ": label ", static_cast<int>(found) + (zero_is_nothing ? 1 : 0), " at row ", i / s.labels.dim(1), ", column ",
+    const int found = p[i], label = zero_is_nothing ? found : table[static_cast<std::size_t>(found)];
+    check(label >= 0, labels, ": label ", found, " at row ", i / s.labels.dim(1), ", column ", i % s.labels.dim(1), "; there is no such label id");
+    check(label == 255 || label < classes, labels, ": label ", found + (zero_is_nothing ? 1 : 0), " at row ", i / s.labels.dim(1), ", column ",
           i % s.labels.dim(1), "; with ", classes, " classes it must be ", zero_is_nothing ? 1 : 0, " to ", classes - (zero_is_nothing ? 0 : 1), ", or 255");
+    p[i] = static_cast<u8>(label);
   }
   return s;
 }
