@@ -79,6 +79,17 @@ TEST_CASE("segmentation: ADE20K's zero is nothing, Cityscapes' ids become the tr
   CHECK(city.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 255, 18, 13, 255});
   write_labels(c.file("gtFine/train/ulm/ulm_1_gtFine_labelIds.png"), 1, 5, {7, 77, 33, 26, 29});
   CHECK(says([&] { city.get(0); }, "ulm_1_gtFine_labelIds.png: label 77 at row 0, column 1; there is no such label id"));
+  // Maps of classes go before maps of ids, image by image.
+  write_image(c.file("leftImg8bit/train/ulm/ulm_2_leftImg8bit.png"), 1, 4);
+  CHECK(says([&] { segmentation_folder(c.path.string(), Split::train); }, "ulm_2_leftImg8bit.png: has no labels; "));
+  write_labels(c.file("gtFine/train/ulm/ulm_2_gtFine_labelTrainIds.png"), 1, 4, {0, 18, 255, 7});
+  write_labels(c.file("gtFine/train/ulm/ulm_1_gtFine_labelIds.png"), 1, 5, {7, 0, 33, 26, 29});
+  const SegmentationSet both = segmentation_folder(c.path.string(), Split::train);
+  REQUIRE(both.size == 2);
+  CHECK(both.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 255, 18, 13, 255});
+  CHECK(both.get(1).labels.to_vector<i64>() == std::vector<i64>{0, 18, 255, 7});
+  write_labels(c.file("gtFine/train/ulm/ulm_2_gtFine_labelTrainIds.png"), 1, 4, {0, 19, 255, 7});
+  CHECK(says([&] { both.get(1); }, "ulm_2_gtFine_labelTrainIds.png: label 19 at row 0, column 1; with 19 classes it must be 0 to 18, or 255"));
 }
 
 TEST_CASE("segmentation: an image and its labels stay together through the augmentations") {

@@ -126,17 +126,23 @@ inline SegmentationSet segmentation_folder(const std::string& root, Split split)
     check(ade, root, ": has no classes.txt with the classes' names");
     for (int c = 1; c <= 150; ++c) set.class_names.push_back(str("class ", c));
   }
-  auto files = std::make_shared<std::vector<std::pair<std::string, std::string>>>();
+  struct Files {
+    std::string image, labels;
+    bool ids;  // Cityscapes' label ids instead of classes
+  };
+  auto files = std::make_shared<std::vector<Files>>();
   for (const std::string& file : detail::files_below(images)) {
     if (city && !file.ends_with(image_end)) continue;
     const std::string stem = city ? file.substr(0, file.size() - image_end.size()) : fs::path(file).replace_extension().string();
-    files->emplace_back(images + "/" + file, labels + "/" + stem + label_end);
-    check(fs::exists(files->back().second), files->back().first, ": has no labels; ", files->back().second, " is missing");
+    const std::string trained = labels + "/" + stem + "_gtFine_labelTrainIds.png", usual = labels + "/" + stem + label_end;
+    const bool of_classes = city && fs::exists(trained);
+    check(of_classes || fs::exists(usual), images, "/", file, ": has no labels; ", usual, " is missing");
+    files->push_back({images + "/" + file, of_classes ? trained : usual, city && !of_classes});
   }
   set.size = static_cast<i64>(files->size());
-  set.load = [files, table = city ? cityscapes_labels() : plain_labels(), ade, classes = set.classes()](i64 i) {
-    const auto& [image, map] = (*files)[static_cast<std::size_t>(i)];
-    return load_segmentation(image, map, table, ade, classes);
+  set.load = [files, ade, classes = set.classes()](i64 i) {
+    const Files& f = (*files)[static_cast<std::size_t>(i)];
+    return load_segmentation(f.image, f.labels, f.ids ? cityscapes_labels() : plain_labels(), ade, classes);
   };
   return set;
 }
