@@ -211,16 +211,18 @@ TEST_CASE("detection data: COCO's crowds, empty boxes and empty images are left 
     "categories": [{"id": 90, "name": "z"}, {"id": 2, "name": "y"}],
     "annotations": [
      {"id": 1, "image_id": 9, "category_id": 90, "bbox": [10, 5, 20, 10], "area": 200, "segmentation": [[10, 5, 30, 5, 30, 15, 10, 15]]},
-     {"id": 2, "image_id": 9, "category_id": 2, "bbox": [50, 30, 30, 30], "area": 900, "segmentation": []},
+     {"id": 2, "image_id": 9, "category_id": 2, "bbox": [50, 30, 30, 30], "area": 900, "segmentation": [[50, 30, 60, 30, 60, 40]]},
      {"id": 3, "image_id": 9, "category_id": 2, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 1, "segmentation": {"size": [40, 60], "counts": [2400]}},
      {"id": 4, "image_id": 9, "category_id": 2, "bbox": [5, 5, 0, 10], "area": 0},
      {"id": 5, "image_id": 9, "category_id": 2, "bbox": [70, 5, 10, 10], "area": 100},
-     {"id": 6, "image_id": 4, "category_id": 2, "bbox": [1, 1, 5, 5], "area": 25},
-     {"id": 7, "image_id": 5, "category_id": 2, "bbox": [1, 1, 5, 5], "area": 25}]})";
+     {"id": 6, "image_id": 4, "category_id": 2, "bbox": [1, 1, 5, 5], "area": 25, "segmentation": [[1, 1, 6, 1, 6, 6]]},
+     {"id": 7, "image_id": 5, "category_id": 2, "bbox": [1, 1, 5, 5], "area": 25, "segmentation": [[1, 1, 6, 1, 6, 6]]},
+     {"id": 8, "image_id": 9, "category_id": 2, "bbox": [1, 1, 5, 5], "area": 25, "segmentation": []},
+     {"id": 10, "image_id": 9, "category_id": 2, "bbox": [1, 1, 5, 5], "area": 25}]})";
   const auto truth = std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json"));
   CocoSkips skips;
   const DetectionSet set = coco_set(truth, folder / "", true, false, &skips);
-  CHECK(skips.text() == "1 crowds, 1 boxes of no area, 1 boxes outside of their image, 1 images without boxes, 1 images below 32 pixels");
+  CHECK(skips.text() == "1 crowds, 1 boxes of no area, 1 boxes outside of their image, 2 objects without a mask, 1 images without boxes, 1 images below 32 pixels");
   REQUIRE(set.size == 2);
   CHECK(set.category_ids == std::vector<i64>{2, 90});
   CHECK(says([&] { set.load(0); }, "notes.json says 41 x 60"));
@@ -231,6 +233,9 @@ TEST_CASE("detection data: COCO's crowds, empty boxes and empty images are left 
   CHECK(s.objects.boxes[1].y2 == 40);
   CHECK(s.objects.masks.data<u8>()[5 * 60 + 10] == 1);
   CHECK(coco_set(truth, folder / "", false, true).size == 4);
+  CHECK(coco_set(truth, folder / "", false).load(1).objects.boxes.size() == 4);  // boxes alone need no masks
+  const auto boxes = std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "boxes.json", false));
+  CHECK(says([&] { coco_set(boxes, folder / "", true); }, "boxes.json: none of its objects has a \"segmentation\"; train on boxes alone (--boxes-only)"));
 }
 
 TEST_CASE("detection data: boxes of which nothing is left in their image are dropped with class and mask", "[data]") {

@@ -13,6 +13,7 @@ namespace ppma::inline PPMA_ABI {
 /// What of a COCO file is not learnt from, by reason.
 struct CocoSkips {
   i64 crowds = 0, no_area = 0, outside = 0;       // annotations: crowds; less than a pixel; beside the image
+  i64 without_mask = 0;                            // annotations, where masks are learnt
   i64 images_without_boxes = 0, small_images = 0;  // images: nothing left in them; a side below 32 pixels
 
   std::string text() const {
@@ -21,6 +22,7 @@ struct CocoSkips {
       if (n > 0) s += str(s.empty() ? "" : ", ", n, " ", what);
     };
     add(crowds, "crowds"), add(no_area, "boxes of no area"), add(outside, "boxes outside of their image");
+    add(without_mask, "objects without a mask");
     add(images_without_boxes, "images without boxes"), add(small_images, "images below 32 pixels");
     return s;
   }
@@ -38,12 +40,14 @@ inline bool is_empty(const Box& b) { return !(b.width() > 0 && b.height() > 0); 
 }  // namespace detail
 
 /// The images of a COCO file that something is to be learnt from (spec 7.3); `all_images` keeps the others too, for
-/// evaluation. Masks are drawn when an image is loaded. Errors: those of read_coco and read_image; an image of another
-/// size than the file says; a mask of another size than its image (with the annotation's id).
+/// evaluation. With `masks`, objects without a segmentation are left out; masks are drawn when an image is loaded.
+/// Errors: those of read_coco and read_image; no object with a mask where they are wanted; an image of another size than the file
+/// says; a mask of another size than its image (with the annotation's id).
 inline DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string& folder, bool masks,
                              bool all_images = false, CocoSkips* skips = nullptr) {
   CocoSkips unused, &skip = skips != nullptr ? *skips : unused;
   std::vector<std::vector<std::size_t>> of_image(truth->images.size());
+  i64 kept = 0;
   for (std::size_t i = 0; i < truth->annotations.size(); ++i) {
     const CocoAnnotation& a = truth->annotations[i];
     const CocoImage& image = truth->images[static_cast<std::size_t>(a.image)];
@@ -60,8 +64,14 @@ inline DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::
       ++skip.outside;
       continue;
     }
+    if (masks && a.mask.empty()) {
+      ++skip.without_mask;
+      continue;
+    }
+    ++kept;
     of_image[static_cast<std::size_t>(a.image)].push_back(i);
   }
+  check(kept > 0 || skip.without_mask == 0, truth->path, ": none of its objects has a \"segmentation\"; train on boxes alone (--boxes-only)");
   auto chosen = std::make_shared<std::vector<std::size_t>>();
   auto objects_of = std::make_shared<std::vector<std::vector<std::size_t>>>(std::move(of_image));
   DetectionSet set;
