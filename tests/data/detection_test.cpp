@@ -29,6 +29,9 @@ TEST_CASE("detection data: sizes with the aspect kept", "[data]") {
   CHECK(keep_aspect(480, 640, 1333, 800) == std::array<i64, 2>{800, 1067});
   CHECK(keep_aspect(300, 1000, 1333, 800) == std::array<i64, 2>{400, 1333});
   CHECK(keep_aspect(1, 5000, 1333, 800) == std::array<i64, 2>{1, 1333});
+  CHECK(says([] { keep_aspect(480, 640, 0, 800); }, "keep_aspect: images are to be brought to 0 x 800 pixels; both must be positive"));
+  CHECK(says([] { keep_aspect(480, 640, 1333, -3); }, "to 1333 x -3 pixels"));
+  CHECK(says([] { keep_aspect(0, 640, 1333, 800); }, "an image of 0 x 640 pixels"));
 }
 
 TEST_CASE("detection data: flips and resizes boxes with their masks", "[data]") {

@@ -53,8 +53,11 @@ struct DetectionBatch {
   std::vector<Objects> objects;
 };
 
-/// The size of an image brought into long x short with its aspect kept, as mmcv rounds it.
+/// The size of an image brought into long x short with its aspect kept, as mmcv rounds it. Error: sizes that are not
+/// positive.
 inline std::array<i64, 2> keep_aspect(i64 height, i64 width, i64 longer, i64 shorter) {
+  check(height > 0 && width > 0, "keep_aspect: an image of ", height, " x ", width, " pixels");
+  check(longer > 0 && shorter > 0, "keep_aspect: images are to be brought to ", longer, " x ", shorter, " pixels; both must be positive");
   const double f = std::min(static_cast<double>(longer) / static_cast<double>(std::max(height, width)),
                             static_cast<double>(shorter) / static_cast<double>(std::min(height, width)));
   const auto scaled = [f](i64 n) { return std::max(i64{1}, static_cast<i64>(static_cast<double>(n) * f + 0.5)); };
