@@ -291,6 +291,13 @@ TEST_CASE("detection data: a mask that cannot be drawn is named with its file, a
   CHECK(says([&] { load("[[1000000000, 0, 9, 0, 9, 9]]"); }, "a.png): polygon: the coordinate 1e+09"));
 }
 
+TEST_CASE("detection data: a set of which nothing is left says why", "[data]") {
+  const std::string text = R"({"images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 90}, {"id": 2, "file_name": "b.png", "height": 90, "width": 90}],
+    "categories": [{"id": 1, "name": "a"}], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25}]})";
+  const DetectionSet set = coco_set(std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json")), "", false);
+  CHECK(says([&] { DetectionLoader(set, {}); }, "detection loader: notes.json has no images to learn from; left out: 1 images without boxes, 1 images below 32 pixels"));
+}
+
 TEST_CASE("detection data: the objects of shapes, found exactly, score one", "[data]") {
   const DetectionSet set = shapes_set({.height = 64, .width = 64, .images = 12, .split = Split::test, .most_extra = 3});
   const CocoTruth truth = truth_of(set);

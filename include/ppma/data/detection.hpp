@@ -32,6 +32,7 @@ struct DetectionSet {
   std::vector<i64> category_ids;  // of the classes, in results
   bool masks = false;
   std::vector<bool> wide;  // wider than high: batches are of one kind
+  std::string left_out;    // what of the files is not in the set and why, for messages
   std::function<DetectionSample(i64)> load;
 
   i64 classes() const { return static_cast<i64>(class_names.size()); }

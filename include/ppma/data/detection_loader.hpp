@@ -99,7 +99,7 @@ inline DetectionBatch evaluation_batch(DetectionSample sample, const DetectionLo
 class DetectionLoader {
  public:
   DetectionLoader(DetectionSet set, DetectionLoading options) : set_(std::move(set)), options_(std::move(options)) {
-    check(set_.size > 0, "detection loader: ", set_.name, " has no images");
+    check(set_.size > 0, "detection loader: ", set_.name, " has no images", set_.left_out.empty() ? "" : " to learn from; left out: ", set_.left_out);
     check(options_.batch > 0 && !options_.shorter.empty(), "detection loader: needs a batch of at least 1 and a size");
     check(options_.crop == 0 || (!options_.crop_shorter.empty() && options_.crop_side[0] > 0 && options_.crop_side[0] <= options_.crop_side[1]),
           "detection loader: crops of ", options_.crop_side[0], " to ", options_.crop_side[1], " pixels");

@@ -93,7 +93,7 @@ inline DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::
     set.wide.push_back(image.width > image.height);
   }
   for (const CocoCategory& c : truth->categories) set.class_names.push_back(c.name), set.category_ids.push_back(c.id);
-  set.size = static_cast<i64>(chosen->size());
+  set.size = static_cast<i64>(chosen->size()), set.left_out = skip.text();
   set.load = [=](i64 index) {
     const std::size_t i = (*chosen)[static_cast<std::size_t>(index)];
     const CocoImage& image = truth->images[i];
