@@ -95,6 +95,17 @@ TEST_CASE("segmentor on the GPU: logits, losses and gradients are the CPU's", "[
   for (std::size_t i = 0; i < want.losses.size(); ++i) CHECK(rough.losses[i] == Approx(want.losses[i]).epsilon(2e-2));
 }
 
+TEST_CASE("accuracy of pixels on the GPU is the CPU's", "[cuda][heads]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Rng rng(4);
+  const Tensor logits = Tensor::randn({2, 40, 50, 19}, rng);
+  Tensor labels = Tensor::empty({2, 40, 50}, DType::int64);
+  for (i64 i = 0; i < labels.numel(); ++i) labels.data<i64>()[i] = i % 5 == 0 ? 255 : rng.below(19);
+  const double want = pixel_accuracy(logits, labels, 255).item();
+  CHECK(want > 0);
+  CHECK(pixel_accuracy(logits.to(Device::cuda), labels.to(Device::cuda), 255).to(Device::cpu).item() == Approx(want).epsilon(1e-12));
+}
+
 TEST_CASE("detector on the GPU: losses and gradients are the CPU's", "[cuda][heads]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   const DetectionBatch b = scene(64, 96, 2);

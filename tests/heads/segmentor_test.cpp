@@ -31,6 +31,32 @@ TEST_CASE("segmentor: ignored pixels have no loss and count in its mean") {
   CHECK(lower + upper == Approx(full).epsilon(1e-5));
 }
 
+TEST_CASE("segmentor: accuracy of pixels by hand, ignored ones aside") {
+  const Tensor logits = Tensor::from<float>({2, 1, 0, 1, 2, 0, 0, 1, 2, 3, 1, 0}, {1, 2, 2, 3});  // 0, 1, 2, 0
+  const auto of = [&](const std::vector<i64>& labels, i64 ignore) { return pixel_accuracy(logits, Tensor::from<i64>(labels, {1, 2, 2}), ignore).item(); };
+  CHECK(of({0, 1, 2, 0}, 255) == Approx(100));
+  CHECK(of({0, 1, 0, 1}, 255) == Approx(50));
+  CHECK(of({0, 2, 255, 255}, 255) == Approx(50));
+  CHECK(of({0, 1, 0, 0}, 0) == Approx(100));  // an ignored label that is a class
+  CHECK(of({255, 255, 255, 255}, 255) == Approx(100));
+  SegmentorConfig c;
+  c.backbone = ppma_nano();
+  c.decode.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3, c.auxiliary.channels = 8;
+  Segmentor s(c);
+  for (Conv2d* classifier : {&s.decode_head.conv_seg, &s.auxiliary_head.conv_seg}) std::fill_n(classifier->weight.data<float>(), classifier->weight.numel(), 0.0f), std::fill_n(classifier->bias.data<float>(), 3, 0.0f);
+  s.decode_head.conv_seg.bias.data<float>()[0] = 9, s.auxiliary_head.conv_seg.bias.data<float>()[1] = 9;  // always class 0, always class 1
+  Tensor labels = Tensor::zeros({1, 32, 32}, DType::int64);
+  std::fill_n(labels.data<i64>(), 8 * 32, 1), std::fill_n(labels.data<i64>() + 8 * 32, 16 * 32, 255);
+  Context ctx;
+  const SegmentationLoss l = s.loss(Tensor::ones({1, 3, 32, 32}), labels, ctx);
+  CHECK(l.decode_accuracy.item() == Approx(50));
+  CHECK(l.auxiliary_accuracy.item() == Approx(50));
+  std::fill_n(labels.data<i64>(), 4 * 32, 255);
+  const SegmentationLoss fewer = s.loss(Tensor::ones({1, 3, 32, 32}), labels, ctx);
+  CHECK(fewer.decode_accuracy.item() == Approx(100 * 8.0 / 12));
+  CHECK(fewer.auxiliary_accuracy.item() == Approx(100 * 4.0 / 12));
+}
+
 TEST_CASE("segmentor: images of one row or column, however long") {
   SegmentorConfig c;
   c.backbone = ppma_nano();

@@ -49,9 +49,13 @@ TEST_CASE("segmentation learns, and a resumed run goes on bit for bit") {
   Segmentor straight(small_segmentor(), 1), before(small_segmentor(), 1), after(small_segmentor(), 2);
   SegmentationTrainer<Segmentor> whole(straight, training()), first(before, training()), second(after, training());
   SegmentationLoader loader(set, loading());
-  double begin = 0, end = 0;
-  for (int e = 0; e < 6; ++e) (e == 0 ? begin : end) = whole.run_epoch(loader).loss;
-  CHECK(end < 0.9 * begin);
+  SegmentationStep begin, end;
+  for (int e = 0; e < 6; ++e) (e == 0 ? begin : end) = whole.run_epoch(loader);
+  CHECK(end.loss < 0.9 * begin.loss);
+  CHECK(begin.decode_accuracy > 0);
+  CHECK(end.decode_accuracy > begin.decode_accuracy);
+  CHECK(end.decode_accuracy < 100);
+  CHECK(end.auxiliary_accuracy > begin.auxiliary_accuracy);
   for (int e = 0; e < 3; ++e) first.run_epoch(loader);
   first.save(path);
   second.resume(path);

@@ -5,6 +5,7 @@
 #include "ppma/heads/upernet.hpp"
 #include "ppma/models/ppma.hpp"
 #include "ppma/ops/loss.hpp"
+#include "ppma/ops/reduce.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -27,8 +28,21 @@ inline void check_config(const SegmentorConfig& c) {
 }
 
 struct SegmentationLoss {
-  Tensor total, decode, auxiliary;  // scalars; decode and auxiliary carry their weights
+  Tensor total, decode, auxiliary;             // scalars; decode and auxiliary carry their weights
+  Tensor decode_accuracy, auxiliary_accuracy;  // scalars, percent of the pixels; auxiliary is undefined without such a head
 };
+
+/// Percent of the pixels that count whose label has the largest logit, as mmseg logs it (100 where none counts): a scalar,
+/// f64, where the logits are. logits (B,H,W,K), labels int64 (B,H,W).
+inline Tensor pixel_accuracy(const Tensor& logits, const Tensor& labels, i64 ignore_index) {
+  const NoGrad not_recorded;
+  const Tensor chosen = cast(argmax(logits, -1), DType::f64), wanted = cast(labels, DType::f64);  // (B,H,W)
+  // Of whole numbers: 1 where the difference is 0, else 0.
+  const auto is_zero = [](const Tensor& difference) { return relu(add_scalar(scale(abs(difference), -1), 1)); };
+  const Tensor counts = add_scalar(scale(is_zero(add_scalar(wanted, -static_cast<double>(ignore_index))), -1), 1);
+  const Tensor right = mul(is_zero(sub(chosen, wanted)), counts);
+  return scale(div(add_scalar(sum(right), 1e-7), add_scalar(sum(counts), 1e-7)), 100);  // as there: no 0 / 0
+}
 
 struct Segmentor {
   SegmentorConfig config;
@@ -46,14 +60,16 @@ struct Segmentor {
   SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx) {
     check(labels.defined() && labels.rank() == 3, "segmentor: labels must be (B,H,W) int64");
     const std::vector<Tensor> levels = backbone.maps(images, ctx);
-    const auto of = [&](const Tensor& logits, double weight) {
+    const auto of = [&](const Tensor& small_logits, double weight, Tensor& accuracy) {
       CrossEntropyOptions options;
       options.ignore_index = config.ignore_index, options.count_ignored = true;
-      return scale(cross_entropy(resize(logits, labels.dim(1), labels.dim(2)), labels, options), weight);
+      const Tensor logits = resize(small_logits, labels.dim(1), labels.dim(2));
+      accuracy = pixel_accuracy(logits, labels, config.ignore_index);
+      return scale(cross_entropy(logits, labels, options), weight);
     };
     SegmentationLoss l;
-    l.decode = of(decode_head.forward(levels, ctx), config.decode_weight);
-    l.auxiliary = of(auxiliary_head.forward(levels[2], ctx), config.auxiliary_weight);
+    l.decode = of(decode_head.forward(levels, ctx), config.decode_weight, l.decode_accuracy);
+    l.auxiliary = of(auxiliary_head.forward(levels[2], ctx), config.auxiliary_weight, l.auxiliary_accuracy);
     l.total = add(l.decode, l.auxiliary);
     return l;
   }

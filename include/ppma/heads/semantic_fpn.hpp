@@ -82,7 +82,9 @@ struct SemanticFpn {
     CrossEntropyOptions options;
     options.ignore_index = config.ignore_index, options.count_ignored = true;
     SegmentationLoss l;
-    l.decode = cross_entropy(resize(logits(images, ctx), labels.dim(1), labels.dim(2)), labels, options);
+    const Tensor full = resize(logits(images, ctx), labels.dim(1), labels.dim(2));
+    l.decode_accuracy = pixel_accuracy(full, labels, config.ignore_index);
+    l.decode = cross_entropy(full, labels, options);
     l.total = l.decode;
     return l;
   }

@@ -26,9 +26,10 @@ struct SegmentationTraining {
 struct SegmentationStep {
   i64 epoch = 0, batch = 0, batches = 0;  // batch counts from 1
   double rate = 0, loss = 0, decode = 0, auxiliary = 0;
+  double decode_accuracy = 0, auxiliary_accuracy = 0;  // percent of the pixels
 };
 
-/// Model: loss(images, labels, context) gives {total, decode, auxiliary}; auxiliary may be undefined.
+/// Model: loss(images, labels, context) gives a SegmentationLoss; what is auxiliary may be undefined.
 template <class Model>
 class SegmentationTrainer {
  public:
@@ -43,7 +44,7 @@ class SegmentationTrainer {
     SegmentationStep step;
     loader.start(state_.epoch);
     step.epoch = state_.epoch, step.batches = loader.batches();
-    double sums[3] = {};
+    double sums[5] = {};
     SegmentationBatch batch;
     while (loader.next(batch)) {
       Context context{true, Rng(options_.seed, static_cast<u64>(state_.epoch), static_cast<u64>(step.batch), 0x5e97)};
@@ -51,13 +52,16 @@ class SegmentationTrainer {
       const auto loss = model_.loss(options_.at(batch.images), batch.labels.to(options_.at.device), context);
       const double total = loss.total.item();
       check(std::isfinite(total), "training: the loss is ", total, " in epoch ", state_.epoch, ", batch ", step.batch, "; lower the learning rate or clip the gradients");
-      sums[0] += total, sums[1] += loss.decode.item(), sums[2] += loss.auxiliary.defined() ? loss.auxiliary.item() : 0.0;
+      const auto item = [](const Tensor& t) { return t.defined() ? t.item() : 0.0; };
+      sums[0] += total, sums[1] += item(loss.decode), sums[2] += item(loss.auxiliary);
+      sums[3] += item(loss.decode_accuracy), sums[4] += item(loss.auxiliary_accuracy);
       loss.total.backward();
       step.rate = options_.schedule.at(state_.iteration);
       state_.step(step.rate, options_.clip);
       ++step.batch;
       const double n = static_cast<double>(step.batch);
       step.loss = sums[0] / n, step.decode = sums[1] / n, step.auxiliary = sums[2] / n;
+      step.decode_accuracy = sums[3] / n, step.auxiliary_accuracy = sums[4] / n;
       if (on_batch) on_batch(step);
     }
     ++state_.epoch;
