@@ -43,6 +43,23 @@ TEST_CASE("coco: the figures are pycocotools'", "[data]") {
   CHECK(cases == 11);
 }
 
+TEST_CASE("coco: a truth's mask is drawn only where there is a detection to compare it with", "[data]") {
+  // Annotations 2 and 3 cannot be drawn: no detection of their image and class, so nobody asks for their masks.
+  const std::string gt = R"({"images": [{"id": 1, "height": 50, "width": 60}, {"id": 2, "height": 50, "width": 60}], "categories": [{"id": 1}, {"id": 2}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 40, 40], "area": 1600, "segmentation": [[0, 0, 40, 0, 40, 40, 0, 40]]},
+                    {"id": 2, "image_id": 1, "category_id": 2, "bbox": [0, 0, 3, 3], "area": 9, "segmentation": [[1000000000, 0, 3, 0, 3, 3]]},
+                    {"id": 3, "image_id": 2, "category_id": 1, "bbox": [0, 0, 3, 3], "area": 9, "segmentation": [[1000000000, 0, 3, 0, 3, 3]]}]})";
+  const CocoTruth truth = parse_coco(bytes_of(gt), "gt.json");
+  const auto score = [&](i64 image, i64 category) {
+    return evaluate_coco(truth, parse_coco_results(bytes_of(str(R"([{"image_id": )", image, R"(, "category_id": )", category, R"(, "score": 1, "bbox": [0, 0, 40, 40]}])")), "dt.json"),
+                         CocoType::segm);
+  };
+  const CocoScores s = score(1, 1);
+  CHECK(s.class_ap[0] == Approx(51.0 / 101));  // one of two found: recalls 0 to 0.5
+  CHECK(s.class_ap[1] == 0);                   // it still is to be found
+  CHECK(says([&] { score(2, 1); }, "gt.json: annotation 3: polygon: the coordinate 1e+09"));
+}
+
 TEST_CASE("coco: what cannot be scored is named", "[data]") {
   const std::string gt = R"({"images": [{"id": 4, "height": 5, "width": 6}], "categories": [{"id": 2}],
     "annotations": [{"id": 1, "image_id": 4, "category_id": 2, "bbox": [0, 0, 3, 3], "segmentation": []}]})";

@@ -17,7 +17,8 @@ struct CocoScores : CocoFigures {
 };
 
 /// Scores detections. Errors: an image that the annotations do not have, no box or mask where it is needed, a mask of
-/// another size than its image; each names the file and the record.
+/// another size than its image; each names the file and the record. A truth's box or mask is looked at only where its
+/// image has detections of its class.
 inline CocoScores evaluate_coco(const CocoTruth& truth, const std::vector<CocoResult>& results, CocoType type,
                                 CocoProtocol protocol = CocoProtocol::pycocotools) {
   const bool masks = type == CocoType::segm;
@@ -61,6 +62,7 @@ inline CocoScores evaluate_coco(const CocoTruth& truth, const std::vector<CocoRe
       for (const std::size_t i : g_of[c]) {
         const CocoAnnotation& a = truth.annotations[i];
         truths.push_back({a.area, a.crowd, a.id});
+        if (d_of[c].empty()) continue;  // nothing to compare it with: drawing is most of the time
         if (masks) g_mask.push_back(drawn(a.mask, nullptr, str(truth.path, ": annotation ", a.id)));
         check(masks || a.box, truth.path, ": annotation ", a.id, " has no \"bbox\"");
         g_box.push_back(masks ? rle_box(g_mask.back()) : *a.box);
