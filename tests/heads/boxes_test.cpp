@@ -18,7 +18,8 @@ TEST_CASE("boxes: anchors by row, column, ratio, centred on multiples of the str
 
 TEST_CASE("boxes: deltas by hand, and back") {
   const Box p{0, 0, 10, 20}, g{5, 10, 25, 20};  // centres (5,10), (15,15); sizes 10x20, 20x10
-  const Delta stds{0.1f, 0.1f, 0.2f, 0.2f}, d = encode(p, g, stds);
+  const BoxCoder stds{{0.1, 0.1, 0.2, 0.2}, 16.0 / 1000};
+  const Delta d = encode(p, g, stds);
   CHECK(d.dx == Approx(10));
   CHECK(d.dy == Approx(2.5));
   CHECK(d.dw == Approx(std::log(2.0) * 5));
@@ -29,5 +30,7 @@ TEST_CASE("boxes: deltas by hand, and back") {
   CHECK(b.x2 == Approx(25));
   CHECK(b.y2 == Approx(20));
   CHECK(decode(p, {0, 0, 99, 0}, 1000, 1000).x2 == Approx(5 + 5 * 62.5));
+  CHECK(decode(p, {0, 0, 99, -99}, 1000, 1000, {{1, 1, 1, 1}, 0.5}).x2 == Approx(5 + 5 * 2));
+  CHECK(decode(p, {0, 0, 99, -99}, 1000, 1000, {{1, 1, 1, 1}, 0.5}).y2 == Approx(10 + 10 * 0.5));
   CHECK(decode(p, d, 20, 12, stds).x2 == 20);
 }

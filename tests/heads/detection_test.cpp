@@ -110,7 +110,7 @@ TEST_CASE("detector: samples respect share and count, and repeat", "[heads]") {
 
 TEST_CASE("detector: deltas and levels are torchvision's", "[heads]") {
   const json& c = stored().at("coder");
-  const Delta stds{0.1f, 0.1f, 0.2f, 0.2f};
+  const BoxCoder stds = RoiConfig{}.coder;
   const std::vector<Box> proposals = boxes_of(c.at("proposals")), truths = boxes_of(c.at("truths")), decoded = boxes_of(c.at("decoded"));
   int compared = 0;
   for (std::size_t i = 0; i < proposals.size(); ++i) {
@@ -378,6 +378,59 @@ TEST_CASE("detector: a configuration that makes no detector is refused by the va
   none.rpn.anchor.ratios.clear();
   CHECK(says([&] { MaskRcnn{none}; }, "config: anchor_ratios is empty"));
   CHECK(message({{"mask_convs", 0}, {"rpn_nms", 1}, {"least_score", 0}}) == "nothing");
+}
+
+TEST_CASE("detector: every value survives JSON", "[heads]") {
+  MaskRcnnConfig c;
+  c.backbone = ppma_small(), c.backbone.mask = MaskKind::rmt, c.backbone.fused = false, c.with_mask = false;
+  // By structured bindings, so that a new field does not compile before it is here.
+  auto& [rpn_channels, anchor, strides, rpn_assign, rpn_sample, train, test, proposals, rpn_nms, rpn_coder, rpn_cls, rpn_bbox] = c.rpn;
+  rpn_channels = 24, strides = {2, 6, 8, 10, 12}, train = 11, test = 12, proposals = 13, rpn_nms = 0.61, rpn_cls = 1.5, rpn_bbox = 1.6;
+  auto& [anchor_scale, ratios] = anchor;
+  anchor_scale = 5, ratios = {1.25};
+  auto& [channels, shared_fcs, fc_channels, classes, box_size, mask_size, mask_convs, finest, assign_, sample_, coder, cls, bbox, mask, least_score, nms_, detections,
+         mask_threshold] = c.roi;
+  channels = RoiConfig{}.channels;  // the pyramid's, set by the network
+  shared_fcs = 3, fc_channels = 40, classes = 9, box_size = 5, mask_size = 6, mask_convs = 1, finest = 30, cls = 0.5, bbox = 0.6, mask = 0.7;
+  least_score = 0.11, nms_ = 0.44, detections = 77, mask_threshold = 0.35;
+  rpn_assign = {0.6, 0.2, 0.1, false}, rpn_sample = {99, 0.4}, assign_ = {0.55, 0.45, 0.35, false}, sample_ = {88, 0.3};
+  auto& [stds, clip] = rpn_coder;
+  stds = {0.2, 0.3, 0.4, 0.5}, clip = 0.1, coder = {{0.6, 0.7, 0.8, 0.9}, 0.2};
+  const MaskRcnnConfig back = detector_from_json(json::parse(detector_to_json(c).dump()));
+  CHECK(back.rpn == c.rpn);
+  CHECK(back.roi == c.roi);
+  CHECK(back == c);
+  CHECK(!(back == MaskRcnnConfig{}));
+  const auto changed = detector_to_json(c), published = detector_to_json(MaskRcnnConfig{});
+  for (const auto& item : changed.items()) {
+    INFO(item.key());
+    CHECK(item.value() != published.at(item.key()));
+  }
+}
+
+TEST_CASE("detector: the weights of losses, and the number of layers", "[heads]") {
+  MaskRcnnConfig c = small();
+  c.roi.shared_fcs = 3;
+  const auto losses = [&](const MaskRcnnConfig& config) {
+    MaskRcnn model(config, 1);
+    CHECK(model.roi_head.bbox_head.shared_fcs.size() == 3);
+    const DetectionBatch b = scene();
+    Context ctx{true, Rng(1)};
+    const DetectionLoss l = model.loss(b.images, b, ctx);
+    return std::vector<double>{l.rpn_cls.item(), l.rpn_bbox.item(), l.cls.item(), l.bbox.item(), l.mask.item(), l.total.item()};
+  };
+  const std::vector<double> plain = losses(c);
+  c.rpn.cls_weight = 2, c.rpn.bbox_weight = 3, c.roi.cls_weight = 4, c.roi.bbox_weight = 5, c.roi.mask_weight = 6;
+  const std::vector<double> weighted = losses(c);
+  double total = 0;
+  for (std::size_t i = 0; i < 5; ++i) {
+    CHECK(weighted[i] == Approx((static_cast<double>(i) + 2) * plain[i]).epsilon(1e-5));
+    total += weighted[i];
+  }
+  CHECK(weighted[5] == Approx(total).epsilon(1e-5));
+  const std::vector<float> probability(16, 0.4f);
+  CHECK(rle_area(paste_mask(probability.data(), 4, {2, 2, 10, 10}, 12, 12)) == 0);
+  CHECK(rle_area(paste_mask(probability.data(), 4, {2, 2, 10, 10}, 12, 12, 0.39)) == 36);  // not the rim, where outside is 0
 }
 
 TEST_CASE("detector: configuration as JSON and back", "[heads]") {

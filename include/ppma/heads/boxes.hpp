@@ -1,6 +1,8 @@
 #pragma once
 // Detection's arithmetic on boxes: anchors, delta coding (spec 7.1).
 
+#include <array>
+
 #include "ppma/ops/nms.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -8,6 +10,8 @@ namespace ppma::inline PPMA_ABI {
 struct AnchorConfig {
   double scale = 8;  // side = scale * stride
   std::vector<double> ratios{0.5, 1, 2};  // height / width
+
+  bool operator==(const AnchorConfig&) const = default;
 };
 
 /// The anchor of a cell of a map, with one of the ratios; its centre is at (column, row) * stride.
@@ -31,16 +35,26 @@ struct Delta {
   float dx = 0, dy = 0, dw = 0, dh = 0;
 };
 
+struct BoxCoder {
+  std::array<double, 4> stds{1, 1, 1, 1};  // of dx, dy, dw, dh
+  double wh_ratio_clip = 16.0 / 1000;      // decoding changes a side by this factor at least, by its inverse at most
+
+  Delta deviations() const { return {static_cast<float>(stds[0]), static_cast<float>(stds[1]), static_cast<float>(stds[2]), static_cast<float>(stds[3])}; }
+  bool operator==(const BoxCoder&) const = default;
+};
+
 /// What moves box p onto g, divided by the deviations. Both must have positive sizes.
-inline Delta encode(const Box& p, const Box& g, const Delta& stds = {1, 1, 1, 1}) {
+inline Delta encode(const Box& p, const Box& g, const BoxCoder& c = {}) {
+  const Delta stds = c.deviations();
   return {((g.x1 + g.x2) - (p.x1 + p.x2)) / 2 / p.width() / stds.dx,
           ((g.y1 + g.y2) - (p.y1 + p.y2)) / 2 / p.height() / stds.dy,
           std::log(g.width() / p.width()) / stds.dw, std::log(g.height() / p.height()) / stds.dh};
 }
 
-/// The inverse; dw and dh are clamped to +-|ln(16/1000)|, the box to the image.
-inline Box decode(const Box& p, const Delta& d, float image_width, float image_height, const Delta& stds = {1, 1, 1, 1}) {
-  const float most = std::abs(std::log(16.0f / 1000));
+/// The inverse; dw and dh are clamped to +-|ln(wh_ratio_clip)|, the box to the image.
+inline Box decode(const Box& p, const Delta& d, float image_width, float image_height, const BoxCoder& c = {}) {
+  const Delta stds = c.deviations();
+  const float most = std::abs(std::log(static_cast<float>(c.wh_ratio_clip)));
   const float x = (p.x1 + p.x2) / 2 + d.dx * stds.dx * p.width(), y = (p.y1 + p.y2) / 2 + d.dy * stds.dy * p.height();
   const float w = p.width() * std::exp(std::clamp(d.dw * stds.dw, -most, most)) / 2;
   const float h = p.height() * std::exp(std::clamp(d.dh * stds.dh, -most, most)) / 2;

@@ -11,16 +11,21 @@ namespace ppma::inline PPMA_ABI {
 template <class Config, class F>
 void each_detector_value(Config& c, F f) {
   f("with_mask", c.with_mask), f("num_classes", c.roi.num_classes), f("channels", c.rpn.channels);
-  f("anchor_scale", c.rpn.anchor.scale), f("rpn_positive", c.rpn.assign.positive), f("rpn_negative", c.rpn.assign.negative);
+  f("anchor_scale", c.rpn.anchor.scale), f("anchor_ratios", c.rpn.anchor.ratios), f("anchor_strides", c.rpn.strides);
+  f("rpn_stds", c.rpn.coder.stds), f("rpn_wh_ratio_clip", c.rpn.coder.wh_ratio_clip);
+  f("rpn_cls_weight", c.rpn.cls_weight), f("rpn_bbox_weight", c.rpn.bbox_weight);
+  f("rpn_positive", c.rpn.assign.positive), f("rpn_negative", c.rpn.assign.negative);
   f("rpn_least_positive", c.rpn.assign.least_positive), f("rpn_low_quality", c.rpn.assign.low_quality);
   f("rpn_samples", c.rpn.sample.count), f("rpn_positives", c.rpn.sample.positives);
   f("train_candidates", c.rpn.train_candidates), f("test_candidates", c.rpn.test_candidates);
   f("proposals", c.rpn.proposals), f("rpn_nms", c.rpn.nms);
-  f("fc_channels", c.roi.fc_channels), f("box_size", c.roi.box_size), f("mask_size", c.roi.mask_size), f("mask_convs", c.roi.mask_convs);
+  f("shared_fcs", c.roi.shared_fcs), f("fc_channels", c.roi.fc_channels), f("box_size", c.roi.box_size), f("mask_size", c.roi.mask_size), f("mask_convs", c.roi.mask_convs);
   f("finest", c.roi.finest), f("roi_positive", c.roi.assign.positive), f("roi_negative", c.roi.assign.negative);
   f("roi_least_positive", c.roi.assign.least_positive), f("roi_low_quality", c.roi.assign.low_quality);
   f("roi_samples", c.roi.sample.count), f("roi_positives", c.roi.sample.positives);
   f("least_score", c.roi.least_score), f("nms", c.roi.nms), f("detections", c.roi.detections);
+  f("roi_stds", c.roi.coder.stds), f("roi_wh_ratio_clip", c.roi.coder.wh_ratio_clip), f("mask_threshold", c.roi.mask_threshold);
+  f("cls_weight", c.roi.cls_weight), f("bbox_weight", c.roi.bbox_weight), f("mask_weight", c.roi.mask_weight);
 }
 
 inline nlohmann::ordered_json detector_to_json(const MaskRcnnConfig& c) {

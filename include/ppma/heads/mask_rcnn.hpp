@@ -17,6 +17,8 @@ struct MaskRcnnConfig {
   RpnConfig rpn;
   RoiConfig roi;
   bool with_mask = true;
+
+  bool operator==(const MaskRcnnConfig&) const = default;
 };
 
 /// Throws an Error that names the first value that makes no detector, by its key in heads/detector_json.hpp.
@@ -27,10 +29,19 @@ inline void check_config(const MaskRcnnConfig& c) {
   detail::check_all_positive("anchor_ratios", c.rpn.anchor.ratios), detail::check_all_positive("anchor_strides", c.rpn.strides);
   detail::check_positive("train_candidates", c.rpn.train_candidates), detail::check_positive("test_candidates", c.rpn.test_candidates);
   detail::check_positive("proposals", c.rpn.proposals), detail::check_fraction("rpn_nms", c.rpn.nms);
-  detail::check_positive("fc_channels", c.roi.fc_channels), detail::check_positive("box_size", c.roi.box_size);
+  detail::check_positive("shared_fcs", c.roi.shared_fcs), detail::check_positive("fc_channels", c.roi.fc_channels), detail::check_positive("box_size", c.roi.box_size);
   detail::check_positive("mask_size", c.roi.mask_size);
   detail::check_not_negative("mask_convs", static_cast<double>(c.roi.mask_convs)), detail::check_positive("finest", c.roi.finest);
   detail::check_fraction("least_score", c.roi.least_score), detail::check_fraction("nms", c.roi.nms), detail::check_positive("detections", c.roi.detections);
+  detail::check_fraction("mask_threshold", c.roi.mask_threshold);
+  const auto coding = [](const std::string& of, const BoxCoder& b) {
+    detail::check_all_positive((of + "_stds").c_str(), b.stds);
+    detail::check_positive((of + "_wh_ratio_clip").c_str(), b.wh_ratio_clip), detail::check_fraction((of + "_wh_ratio_clip").c_str(), b.wh_ratio_clip);
+  };
+  coding("rpn", c.rpn.coder), coding("roi", c.roi.coder);
+  detail::check_not_negative("rpn_cls_weight", c.rpn.cls_weight), detail::check_not_negative("rpn_bbox_weight", c.rpn.bbox_weight);
+  detail::check_not_negative("cls_weight", c.roi.cls_weight), detail::check_not_negative("bbox_weight", c.roi.bbox_weight);
+  detail::check_not_negative("mask_weight", c.roi.mask_weight);
   const auto learning = [](const std::string& of, const AssignConfig& a, const SampleConfig& s) {
     detail::check_fraction((of + "_positive").c_str(), a.positive), detail::check_fraction((of + "_negative").c_str(), a.negative);
     detail::check_fraction((of + "_least_positive").c_str(), a.least_positive);
@@ -156,7 +167,7 @@ struct MaskRcnn {
     parallel_for(static_cast<i64>(rois.size()), 1, [&](i64 begin, i64 end) {
       for (i64 r = begin; r < end; ++r) {
         Detection& d = found[static_cast<std::size_t>(rois[static_cast<std::size_t>(r)].truth)];
-        d.mask = paste_mask(p.data() + r * size * size, size, d.box, frame.original_height, frame.original_width);
+        d.mask = paste_mask(p.data() + r * size * size, size, d.box, frame.original_height, frame.original_width, config.roi.mask_threshold);
       }
     });
   }

@@ -17,14 +17,18 @@
 namespace ppma::inline PPMA_ABI {
 
 struct RoiConfig {
-  i64 channels = 256, fc_channels = 1024, num_classes = 80;
+  i64 channels = 256, shared_fcs = 2, fc_channels = 1024, num_classes = 80;
   i64 box_size = 7, mask_size = 14, mask_convs = 4;  // cells
   double finest = 56;                                // boxes of this side and up to twice it are seen on P2
   AssignConfig assign{0.5, 0.5, 0.5, true};
   SampleConfig sample{512, 0.25};
-  Delta stds{0.1f, 0.1f, 0.2f, 0.2f};
+  BoxCoder coder{{0.1, 0.1, 0.2, 0.2}, 16.0 / 1000};
+  double cls_weight = 1, bbox_weight = 1, mask_weight = 1;  // of the losses
   double least_score = 0.05, nms = 0.5;
-  i64 detections = 100;  // an image
+  i64 detections = 100;         // an image
+  double mask_threshold = 0.5;  // least probability of a mask's pixel
+
+  bool operator==(const RoiConfig&) const = default;
 };
 
 /// A box to look at. `truth` is the number of its object in its image, or -1 for background.
@@ -102,7 +106,7 @@ struct BoxHead {
         fc_cls(normal_layer(Linear(c.fc_channels, c.num_classes + 1, rng), 0.01, rng)),
         fc_reg(normal_layer(Linear(c.fc_channels, 4 * c.num_classes, rng), 0.001, rng)) {
     i64 in = c.channels * c.box_size * c.box_size;
-    for (int k = 0; k < 2; ++k, in = c.fc_channels) {
+    for (i64 k = 0; k < c.shared_fcs; ++k, in = c.fc_channels) {
       shared_fcs.push_back([&] {
         const SkipInit skip;
         return Linear(in, c.fc_channels, rng);
@@ -117,7 +121,8 @@ struct BoxHead {
     for (const Linear& fc : shared_fcs) x = relu(fc.forward(x));
     return {fc_cls.forward(x), fc_reg.forward(x)};
   }
-  /// Cross entropy's mean; the L1 of positive regions, in their truth's class, divided by the number of all regions.
+  /// Cross entropy's mean; the L1 of positive regions, in their truth's class, divided by the number of all regions; times
+  /// their weights.
   BoxLoss loss(const BoxOutput& out, const std::vector<Roi>& rois, const std::vector<Objects>& objects) const {
     const std::size_t count = rois.size(), width = static_cast<std::size_t>(4 * config.num_classes);
     std::vector<i64> labels;
@@ -125,7 +130,7 @@ struct BoxHead {
     for (std::size_t r = 0; r < count; ++r) {
       labels.push_back(rois[r].label);
       if (rois[r].truth < 0) continue;
-      const Delta d = encode(rois[r].box, objects[static_cast<std::size_t>(rois[r].image)].boxes[static_cast<std::size_t>(rois[r].truth)], config.stds);
+      const Delta d = encode(rois[r].box, objects[static_cast<std::size_t>(rois[r].image)].boxes[static_cast<std::size_t>(rois[r].truth)], config.coder);
       const float values[4] = {d.dx, d.dy, d.dw, d.dh};
       for (std::size_t c = 0; c < 4; ++c) {
         const std::size_t at = r * width + static_cast<std::size_t>(4 * rois[r].label) + c;
@@ -136,7 +141,8 @@ struct BoxHead {
     const Tensor y = Tensor::from<i64>(labels, {n});
     BoxLoss l;
     l.cls = cross_entropy(widened(out.scores), y.to(out.scores.device()));
-    l.bbox = scale(weighted_l1(out.deltas, Tensor::from<float>(target, {static_cast<i64>(target.size())}), Tensor::from<float>(weight, {static_cast<i64>(weight.size())})), 1 / static_cast<double>(n));
+    if (config.cls_weight != 1) l.cls = scale(l.cls, config.cls_weight);
+    l.bbox = scale(weighted_l1(out.deltas, Tensor::from<float>(target, {static_cast<i64>(target.size())}), Tensor::from<float>(weight, {static_cast<i64>(weight.size())})), config.bbox_weight / static_cast<double>(n));
     const std::vector<float> scores = out.scores.to_vector<float>();
     const auto classes = static_cast<std::size_t>(config.num_classes + 1);
     i64 right = 0;
@@ -207,7 +213,7 @@ struct MaskHead {
     for (i64 r = 0; r < R; ++r) own.data<float>()[r * K + rois[static_cast<std::size_t>(r)].label] = 1;
     return sum(mul(wide, cast(own.to(wide.device()), wide.dtype())), {3});
   }
-  /// Binary cross entropy on the map of each region's class, the mean over regions and cells.
+  /// Binary cross entropy on the map of each region's class, the mean over regions and cells, times its weight.
   Tensor loss(const Tensor& logits, const std::vector<Roi>& rois, const std::vector<Objects>& objects) const {
     const i64 R = logits.dim(0), size = logits.dim(1), cells = size * size;
     Tensor target = Tensor::empty({R, size, size});
@@ -216,7 +222,7 @@ struct MaskHead {
       const std::vector<u8> mask = mask_target(objects[static_cast<std::size_t>(roi.image)].masks, roi, size);
       std::copy(mask.begin(), mask.end(), target.data<float>() + r * cells);
     }
-    return scale(weighted_bce(of_class(logits, rois), target, Tensor::ones({R, size, size})), 1 / static_cast<double>(R * cells));
+    return scale(weighted_bce(of_class(logits, rois), target, Tensor::ones({R, size, size})), config.mask_weight / static_cast<double>(R * cells));
   }
   /// The truth's mask in the region: RoIAlign with as many samples as pixels, at least one half.
   static std::vector<u8> mask_target(const Tensor& masks, const Roi& roi, i64 size) {
@@ -246,8 +252,8 @@ struct Detection {
 };
 
 /// Probabilities (size,size), row by row, drawn into a box of an image of height x width: bilinear at pixel centres,
-/// outside 0, set where at least one half. Runs are made column by column, from the box's pixels alone.
-inline Rle paste_mask(const float* probability, i64 size, const Box& box, i64 height, i64 width) {
+/// outside 0, set where at least `threshold`. Runs are made column by column, from the box's pixels alone.
+inline Rle paste_mask(const float* probability, i64 size, const Box& box, i64 height, i64 width, double threshold = 0.5) {
   detail::check_mask_size(height, width);
   const double n = static_cast<double>(size);
   struct Place {
@@ -277,7 +283,7 @@ inline Rle paste_mask(const float* probability, i64 size, const Box& box, i64 he
     bool inside = false;
     for (const Place& y : rows) {
       const double p = (1 - y.share) * column[static_cast<std::size_t>(y.cell + 1)] + y.share * column[static_cast<std::size_t>(y.cell + 2)];
-      if ((p >= 0.5) != inside) changes.push_back(x.at * height + y.at), inside = !inside;
+      if ((p >= threshold) != inside) changes.push_back(x.at * height + y.at), inside = !inside;
     }
     if (inside) changes.push_back(x.at * height + rows.back().at + 1);
   }
@@ -298,7 +304,7 @@ inline std::vector<Detection> detections_of(const BoxOutput& out, const std::vec
       const float score = p[r * (K + 1) + k];
       if (static_cast<double>(score) <= c.least_score) continue;
       const float* v = d.data() + 4 * (r * K + k);
-      Box b = decode(rois[r].box, {v[0], v[1], v[2], v[3]}, static_cast<float>(frame.width), static_cast<float>(frame.height), c.stds);
+      Box b = decode(rois[r].box, {v[0], v[1], v[2], v[3]}, static_cast<float>(frame.width), static_cast<float>(frame.height), c.coder);
       b = {b.x1 / sx, b.y1 / sy, b.x2 / sx, b.y2 / sy};
       boxes.push_back(b), scores.push_back(score), labels.push_back(static_cast<i64>(k));
     }

@@ -24,6 +24,10 @@ struct RpnConfig {
   i64 train_candidates = 2000, test_candidates = 1000;  // best of each level before suppression
   i64 proposals = 1000;                                 // an image
   double nms = 0.7;
+  BoxCoder coder;
+  double cls_weight = 1, bbox_weight = 1;  // of the losses
+
+  bool operator==(const RpnConfig&) const = default;
 };
 
 struct RpnOutput {
@@ -63,7 +67,7 @@ struct RpnHead {
     return out;
   }
 
-  /// Both losses are sums over the sampled anchors, divided by how many there are in the batch.
+  /// Both losses are sums over the sampled anchors, divided by how many there are in the batch, times their weights.
   RpnLoss loss(const RpnOutput& out, const std::vector<Frame>& frames, const std::vector<Objects>& objects, const Rng& rng) const {
     const std::vector<std::vector<Box>> grids = grids_of(out);
     struct Level {
@@ -99,7 +103,7 @@ struct RpnHead {
         const auto [l, at] = place[static_cast<std::size_t>(k)];
         levels[l].chosen[at] = levels[l].label[at] = 1;
         const Box& truth = objects[b].boxes[static_cast<std::size_t>(assigned[static_cast<std::size_t>(k)])];
-        const Delta d = encode(inside[static_cast<std::size_t>(k)], truth);
+        const Delta d = encode(inside[static_cast<std::size_t>(k)], truth, config.coder);
         const float values[4] = {d.dx, d.dy, d.dw, d.dh};
         for (std::size_t c = 0; c < 4; ++c) levels[l].delta[4 * at + c] = values[c], levels[l].positive[4 * at + c] = 1;
       }
@@ -112,7 +116,7 @@ struct RpnHead {
       const Tensor bbox = weighted_l1(out.deltas[l], flat(levels[l].delta), flat(levels[l].positive));
       loss.cls = l == 0 ? cls : add(loss.cls, cls), loss.bbox = l == 0 ? bbox : add(loss.bbox, bbox);
     }
-    loss.cls = scale(loss.cls, share), loss.bbox = scale(loss.bbox, share);
+    loss.cls = scale(loss.cls, share * config.cls_weight), loss.bbox = scale(loss.bbox, share * config.bbox_weight);
     return loss;
   }
 
@@ -172,7 +176,7 @@ struct RpnHead {
       const i64 cell = static_cast<i64>(k / ratios);
       const float* d = deltas + 4 * k;
       const Box box = decode(anchor(cell / width, cell % width, k % ratios, stride, config.anchor), {d[0], d[1], d[2], d[3]},
-                             static_cast<float>(frame.width), static_cast<float>(frame.height));
+                             static_cast<float>(frame.width), static_cast<float>(frame.height), config.coder);
       if (box.width() > 0 && box.height() > 0) boxes.push_back(box), of.push_back(scores[k]);
     }
     std::vector<Scored> kept;

@@ -15,6 +15,8 @@ struct SegmentorConfig {
   FcnConfig auxiliary;   // on the map of stride 16
   double decode_weight = 1.0, auxiliary_weight = 0.4;
   i64 ignore_index = 255;
+
+  bool operator==(const SegmentorConfig&) const = default;
 };
 
 /// Throws an Error that names the first value that makes no network, by its key in heads/segmentor_json.hpp.

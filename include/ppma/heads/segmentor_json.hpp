@@ -16,9 +16,11 @@ template <class Config, class F>
 void each_segmentor_value(Config& c, F f) {
   if constexpr (std::is_same_v<std::remove_const_t<Config>, SemanticFpnConfig>) {
     f("num_classes", c.num_classes), f("channels", c.channels), f("pyramid_channels", c.pyramid_channels), f("dropout_ratio", c.dropout_ratio);
+    f("ignore_index", c.ignore_index);
   } else {
     f("num_classes", c.decode.num_classes), f("channels", c.decode.channels), f("pool_scales", c.decode.pool_scales);
-    f("dropout_ratio", c.decode.dropout_ratio), f("auxiliary_channels", c.auxiliary.channels), f("auxiliary_weight", c.auxiliary_weight);
+    f("dropout_ratio", c.decode.dropout_ratio), f("auxiliary_channels", c.auxiliary.channels), f("auxiliary_dropout_ratio", c.auxiliary.dropout_ratio);
+    f("decode_weight", c.decode_weight), f("auxiliary_weight", c.auxiliary_weight), f("ignore_index", c.ignore_index);
   }
 }
 
@@ -41,7 +43,7 @@ std::string head_of(const Json& j) {
   return name;
 }
 
-/// Sets what an object says and leaves the rest of `c`. Errors: another head, an unknown key, a value of the wrong kind.
+/// Sets what an object says and leaves the rest of `c`; a dropout_ratio alone is both heads'. Errors: another head, an unknown key, a value of the wrong kind.
 template <class Config = SegmentorConfig, class Json>
 Config segmentor_from_json(const Json& j, Config c = {}) {
   const std::string head = head_of(j);
@@ -56,8 +58,10 @@ Config segmentor_from_json(const Json& j, Config c = {}) {
     });
     check(known, "config: unknown key \"", item.key(), "\"");
   }
-  if constexpr (std::is_same_v<Config, SegmentorConfig>)
-    c.auxiliary.num_classes = c.decode.num_classes, c.auxiliary.dropout_ratio = c.decode.dropout_ratio;
+  if constexpr (std::is_same_v<Config, SegmentorConfig>) {
+    c.auxiliary.num_classes = c.decode.num_classes;
+    if (j.contains("dropout_ratio") && !j.contains("auxiliary_dropout_ratio")) c.auxiliary.dropout_ratio = c.decode.dropout_ratio;
+  }
   return c;
 }
 

@@ -34,6 +34,8 @@ struct SemanticFpnConfig {
   i64 pyramid_channels = 256, channels = 128, num_classes = 150;
   double dropout_ratio = 0.1;  // of whole channels
   i64 ignore_index = 255;
+
+  bool operator==(const SemanticFpnConfig&) const = default;
 };
 
 /// Throws an Error that names the first value that makes no network, by its key in heads/segmentor_json.hpp.

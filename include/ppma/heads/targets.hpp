@@ -14,6 +14,8 @@ struct AssignConfig {
   double positive = 0.7, negative = 0.3;  // least overlap of a positive box; below `negative` a box is background
   double least_positive = 0.3;            // a truth without such an overlap is given up
   bool low_quality = true;                // the best boxes of a truth are positive, whatever their overlap
+
+  bool operator==(const AssignConfig&) const = default;
 };
 
 inline constexpr i64 assigned_background = -1, assigned_ignored = -2;
@@ -48,6 +50,8 @@ inline std::vector<i64> assign(const std::vector<Box>& boxes, const std::vector<
 struct SampleConfig {
   i64 count = 256;       // boxes an image
   double positives = 0.5;  // share of positive ones, at most
+
+  bool operator==(const SampleConfig&) const = default;
 };
 
 /// Numbers of boxes, ascending.

@@ -20,6 +20,8 @@ struct UperNetConfig {
   std::vector<i64> pool_scales{1, 2, 3, 6};
   i64 num_classes = 150;
   double dropout_ratio = 0.1;  // of whole channels
+
+  bool operator==(const UperNetConfig&) const = default;
 };
 
 namespace detail {
@@ -94,6 +96,8 @@ struct UperNetHead {
 struct FcnConfig {
   i64 in_channels = 256, channels = 256, num_classes = 150;
   double dropout_ratio = 0.1;
+
+  bool operator==(const FcnConfig&) const = default;
 };
 
 /// The auxiliary head on the map of stride 16; only training uses it.

@@ -28,6 +28,7 @@ struct PpmaConfig {
   MaskKind mask = MaskKind::polyline;
   bool fused = true;  // attention without N x N arrays; false: composed from elementary operations, to compare with
 
+  bool operator==(const PpmaConfig&) const = default;
   i64 blocks() const { return depths[0] + depths[1] + depths[2] + depths[3]; }
 };
 

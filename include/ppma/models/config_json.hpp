@@ -51,9 +51,14 @@ void read_config_value(const Json& value, const std::string& key, T& into) {
   } else if constexpr (std::is_same_v<T, std::string>) {
     check(value.is_string(), "config: ", key, " must be text, got ", value.dump());
     into = value.template get<std::string>();
-  } else {  // one entry a stage
-    check(value.is_array() && value.size() == into.size(), "config: ", key, " must be a list of ",
-          static_cast<i64>(into.size()), " entries, one a stage, got ", value.dump());
+  } else {
+    if constexpr (requires { into.resize(std::size_t{1}); }) {  // as many entries as there are
+      check(value.is_array() && !value.empty(), "config: ", key, " must be a list, got ", value.dump());
+      into.resize(value.size());
+    } else {  // one entry a stage, and the like
+      check(value.is_array() && value.size() == into.size(), "config: ", key, " must be a list of ",
+            static_cast<i64>(into.size()), " entries, got ", value.dump());
+    }
     for (std::size_t s = 0; s < into.size(); ++s) read_config_value(value[s], str(key, "[", s, "]"), into[s]);
   }
 }
