@@ -1,5 +1,6 @@
 // The whole segmentation network: published size, and ignored pixels in the loss.
 #include "ppma/heads/segment.hpp"
+#include "ppma/optim/parameters.hpp"
 
 #include "catch.hpp"
 
@@ -7,8 +8,33 @@ using namespace ppma;
 
 TEST_CASE("segmentor: parameter counts as published") {
   const SkipInit skip;
+  struct Row {
+    PpmaConfig backbone;
+    i64 classes, parameters;
+  };
+  for (const Row& row : std::vector<Row>{{ppma_tiny(), 150, 43092460}, {ppma_small(), 150, 55726660}, {ppma_base(), 150, 83120736},  // ADE20K
+                                         {ppma_tiny(), 19, 42991590}, {ppma_small(), 19, 55625790}, {ppma_base(), 19, 83019866}}) {  // Cityscapes
+    INFO(row.backbone.name << ", " << row.classes << " classes");
+    SegmentorConfig c;
+    c.backbone = row.backbone, c.decode.num_classes = c.auxiliary.num_classes = row.classes;
+    Segmentor model(c);
+    CHECK(parameter_count(model) == row.parameters);
+  }
+}
+
+TEST_CASE("segmentor: what is decayed goes by names, as published") {
+  const SkipInit skip;
   Segmentor tiny{SegmentorConfig{}};
-  CHECK(parameter_count(tiny) == 43092460);
+  i64 tensors[2] = {}, elements[2] = {};
+  for (const Parameter& p : parameters_of(tiny, norm_rules(0.05))) {
+    const bool decayed = p.weight_decay > 0;
+    ++tensors[decayed], elements[decayed] += p.tensor.numel();
+    INFO(p.name);
+    CHECK(decayed == (p.name.find("norm") == std::string::npos));
+    if (p.name.ends_with("bn.weight") || p.name.ends_with("dt_bias") || p.name.ends_with("A_log") || p.name.ends_with("conv_seg.bias")) CHECK(p.weight_decay == 0.05);
+  }
+  CHECK((tensors[0] == 70 && elements[0] == 17536));
+  CHECK((tensors[1] == 359 && elements[1] == 43074924));
 }
 
 TEST_CASE("segmentor: ignored pixels have no loss and count in its mean") {

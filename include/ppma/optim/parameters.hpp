@@ -59,6 +59,11 @@ inline std::vector<ParameterRule> no_decay_rules(double weight_decay) {
   return {{"*.bias", Shape::max_rank, 0.0}, {"*", 1, 0.0}, {"*", Shape::max_rank, weight_decay}};
 }
 
+/// The dense recipes': names with `norm` in them are not decayed, all others are, biases and the decays' parameters too.
+inline std::vector<ParameterRule> norm_rules(double weight_decay) {
+  return {{"*norm*", Shape::max_rank, 0.0}, {"*", Shape::max_rank, weight_decay}};
+}
+
 /// Parameters with the settings of the first rule that fits each. Errors: a parameter that no rule fits; a tensor that
 /// is not marked with requires_grad or not of a computable dtype; two of one name.
 inline std::vector<Parameter> parameters_with_rules(const TensorMap& named, const std::vector<ParameterRule>& rules) {

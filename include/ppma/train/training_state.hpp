@@ -69,7 +69,7 @@ class TrainingState {
     TensorMap named;
     for (const Field& f : named_parameters(model))
       if (f.tensor.requires_grad()) named.emplace_back(f.name, f.tensor);
-    return parameters_with_rules(named, {{"*norm*", Shape::max_rank, 0.0}, {"*", Shape::max_rank, decay}});
+    return parameters_with_rules(named, norm_rules(decay));
   }
 
   Model& model_;
