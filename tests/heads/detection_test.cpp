@@ -4,6 +4,7 @@
 
 #include "catch.hpp"
 #include "heads/scene.hpp"
+#include "heads/spread.hpp"
 #include "io/help.hpp"
 #include "ppma/io/file.hpp"
 #include "ppma/tensor/grad_check.hpp"
@@ -51,9 +52,12 @@ TEST_CASE("detector: parameter counts as published", "[heads]") {
   c.backbone = ppma_small();
   MaskRcnn small_one{c};
   CHECK(parameter_count(small_one) == 45570056);
-  c.backbone = ppma_base(), c.with_mask = false;
+  c.backbone = ppma_base();
   MaskRcnn base{c};
-  CHECK(parameter_count(base) == 72788004 - 2643280);
+  CHECK(parameter_count(base) == 72788004);
+  c.with_mask = false;
+  MaskRcnn boxes{c};
+  CHECK(parameter_count(boxes) == 72788004 - 2643280);
   std::vector<std::string> names;
   for (const Field& f : state_dict(tiny)) names.push_back(f.name);
   for (const char* name : {"backbone.patch_embed.proj.0.weight", "neck.lateral_convs.0.conv.weight", "neck.fpn_convs.3.conv.bias", "rpn_head.rpn_conv.weight",
@@ -63,6 +67,28 @@ TEST_CASE("detector: parameter counts as published", "[heads]") {
     INFO(name);
     CHECK(std::count(names.begin(), names.end(), name) == 1);
   }
+}
+
+TEST_CASE("detector: initial values", "[heads]") {
+  MaskRcnnConfig c = mask_rcnn_nano(80, true);
+  c.roi.fc_channels = 128;
+  const MaskRcnn model(c, 3);
+  for (const Conv2d* layer : {&model.rpn_head.rpn_conv, &model.rpn_head.rpn_reg}) {
+    CHECK(std::abs(spread(layer->weight).deviation / 0.01 - 1) < 0.08);  // the second has 768 values
+    CHECK(is_all(layer->bias, 0));
+  }
+  CHECK(is_normal(model.rpn_head.rpn_conv.weight, 0.01));
+  const BoxHead& box = model.roi_head.bbox_head;
+  CHECK(is_normal(box.fc_cls.weight, 0.01));
+  CHECK(is_normal(box.fc_reg.weight, 0.001));
+  CHECK(is_uniform(box.shared_fcs[0].weight, std::sqrt(6.0 / (64 * 49 + 128))));
+  CHECK(is_uniform(box.shared_fcs[1].weight, std::sqrt(6.0 / (128 + 128))));
+  CHECK((is_all(box.fc_cls.bias, 0) && is_all(box.fc_reg.bias, 0) && is_all(box.shared_fcs[0].bias, 0)));
+  const MaskHead& mask = *model.roi_head.mask_head;
+  CHECK(is_normal(mask.convs[1].conv.weight, std::sqrt(2.0 / (64 * 9))));
+  CHECK(is_normal(mask.upsample.weight, std::sqrt(2.0 / (64 * 4))));
+  CHECK(std::abs(spread(mask.conv_logits.weight).deviation / std::sqrt(2.0 / 80) - 1) < 0.05);
+  CHECK((is_all(mask.convs[0].conv.bias, 0) && is_all(mask.upsample.bias, 0) && is_all(mask.conv_logits.bias, 0)));
 }
 
 TEST_CASE("detector: boxes are assigned as torchvision's Matcher does", "[heads]") {
