@@ -93,25 +93,81 @@ TEST_CASE("segmentation: ADE20K's zero is nothing, Cityscapes' ids become the tr
 }
 
 TEST_CASE("segmentation: an image and its labels stay together through the augmentations") {
-  // The image's red is ten times the label: wherever they lie after scaling by whole numbers and flips, that must hold.
+  // The image's red is ten times the label: wherever they lie after scaling, crops and flips, that must hold.
   SegmentationSample s{Tensor::zeros({8, 12, 3}, DType::uint8), Tensor::zeros({8, 12}, DType::uint8), "s"};
   for (i64 i = 0; i < 8; ++i)
     for (i64 j = 0; j < 12; ++j) {
       s.labels.data<u8>()[i * 12 + j] = static_cast<u8>(j / 4 + 3 * (i / 4));
       s.image.data<u8>()[(i * 12 + j) * 3] = static_cast<u8>(10 * s.labels.data<u8>()[i * 12 + j]);
     }
-  const SegmentationLoading o{.longer = 12, .shorter = 8, .least_factor = 1, .most_factor = 1, .crop_height = 6, .crop_width = 7, .most_share = 1, .distort = false};
   bool flipped = false, not_flipped = false;
-  for (u64 k = 0; k < 20; ++k) {
-    SegmentationSample t = s;
-    Rng rng(3, k);
-    augment_segmentation(t, o, rng);
-    REQUIRE(t.image.shape() == Shape{6, 7, 3});
-    for (i64 p = 0; p < 42; ++p) REQUIRE(t.image.data<u8>()[3 * p] == 10 * t.labels.data<u8>()[p]);
-    const bool falls = t.labels.data<u8>()[0] > t.labels.data<u8>()[6];
-    flipped |= falls, not_flipped |= !falls;
-  }
+  for (const double factor : {1.0, 2.0, 3.0})
+    for (u64 k = 0; k < 20; ++k) {
+      const SegmentationLoading o{.longer = 12, .shorter = 8, .least_factor = factor, .most_factor = factor, .crop_height = 6, .crop_width = 7, .most_share = 1, .distort = false};
+      SegmentationSample t = s;
+      Rng rng(3, k);
+      augment_segmentation(t, o, rng);
+      REQUIRE(t.image.shape() == Shape{6, 7, 3});
+      const u8* const l = t.labels.data<u8>();
+      for (i64 p = 0; p < 42; ++p) {
+        // An enlarged image is smooth where two labels meet: only there may it be between their colours.
+        int least = l[p], most = l[p];
+        for (i64 q = 0; q < 42; ++q)
+          if (factor > 1 && std::abs(p / 7 - q / 7) <= 1 && std::abs(p % 7 - q % 7) <= 1) least = std::min<int>(least, l[q]), most = std::max<int>(most, l[q]);
+        const bool border = factor > 1 && (p / 7 == 0 || p / 7 == 5 || p % 7 == 0 || p % 7 == 6);  // what lies beyond is not known
+        const int red = t.image.data<u8>()[3 * p];
+        if (!border) REQUIRE((red >= 10 * least && red <= 10 * most));
+      }
+      if (factor > 1) continue;
+      const bool falls = l[0] > l[6];
+      flipped |= falls, not_flipped |= !falls;
+    }
   CHECK((flipped && not_flipped));
+}
+
+TEST_CASE("segmentation: distortions have the published ranges, probabilities and order") {
+  // Two greys give brightness and contrast, dark_red saturation and hue; bright_red is clipped by a contrast above 1, so that
+  // it tells whether contrast came before saturation.
+  Tensor x = Tensor::zeros({1, 4, 3}, DType::uint8);
+  const u8 values[12] = {100, 100, 100, 140, 140, 140, 160, 80, 80, 240, 120, 120};
+  std::copy_n(values, 12, x.data<u8>());
+  constexpr int trials = 8000;
+  int shifted = 0, scaled = 0, plain = 0, faded = 0, turned = 0, before = 0, after = 0;
+  double least_shift = 0, most_shift = 0, least_scale = 1, most_scale = 1, least_fade = 1, most_fade = 1, least_turn = 0, most_turn = 0, most_offset = 0;
+  for (u64 k = 0; k < trials; ++k) {
+    Rng rng(11, k);
+    const std::vector<double> y = distort_photometric(x, rng).to_vector<double>();
+    const double contrast = (y[3] - y[0]) / 40, offset = y[0] - 100 * contrast, shift = offset / contrast;  // levels are cut off: shift is known to 3 or so
+    const bool moved = std::abs(shift) > 4;
+    shifted += moved, scaled += std::abs(contrast - 1) > 0.04;
+    least_shift = std::min(least_shift, shift), most_shift = std::max(most_shift, shift);
+    least_scale = std::min(least_scale, contrast), most_scale = std::max(most_scale, contrast);
+    most_offset = std::max(most_offset, std::abs(offset));
+    if (moved) continue;
+    ++plain;
+    const double most = std::max({y[6], y[7], y[8]}), least = std::min({y[6], y[7], y[8]}), range = most - least;
+    const double fade = (range / most) / 0.5;
+    const double turn = most == y[6] ? 30 * (y[7] - y[8]) / range : most == y[7] ? 60 + 30 * (y[8] - y[6]) / range : -60 + 30 * (y[6] - y[7]) / range;
+    faded += std::abs(fade - 1) > 0.05, turned += std::abs(turn) > 1.5;
+    least_fade = std::min(least_fade, fade), most_fade = std::max(most_fade, fade);
+    least_turn = std::min(least_turn, turn), most_turn = std::max(most_turn, turn);
+    if (contrast < 1.2 || std::abs(fade - 1) < 0.3) continue;
+    const double seen = std::min({y[9], y[10], y[11]});
+    const double if_before = 255 * (1 - fade * (1 - 120 * contrast / 255)), if_after = 240 * contrast * (1 - fade / 2);
+    ++(std::abs(seen - if_before) < std::abs(seen - if_after) ? before : after);
+  }
+  const auto share = [](int n, int of) { return static_cast<double>(n) / of; };
+  CHECK(share(shifted, trials) == Approx(0.5 * 28 / 32).margin(0.03));   // of the half, those within 4 look unmoved
+  CHECK(share(scaled, trials) == Approx(0.5 * 0.46 / 0.5).margin(0.03));
+  CHECK(share(faded, plain) == Approx(0.5 * 0.45 / 0.5).margin(0.05));
+  CHECK(share(turned, plain) == Approx(0.5 * 33 / 36).margin(0.05));
+  CHECK((least_shift < -29 && least_shift > -36 && most_shift > 29 && most_shift < 36));
+  CHECK((least_scale < 0.53 && least_scale > 0.47 && most_scale > 1.47 && most_scale < 1.53));
+  CHECK((least_fade < 0.55 && least_fade > 0.45 && most_fade > 1.45 && most_fade < 1.55));
+  CHECK((least_turn < -16 && least_turn > -19.5 && most_turn > 15 && most_turn < 18.5));
+  CHECK(most_offset > 38);  // brightness comes before contrast, which scales it: 32 at most otherwise
+  REQUIRE(before + after > 100);
+  CHECK(share(before, before + after) == Approx(0.5).margin(0.15));
 }
 
 TEST_CASE("segmentation: images of one row or column are augmented and padded") {
