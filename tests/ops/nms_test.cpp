@@ -1,8 +1,12 @@
-// Non-maximum suppression on cases worked by hand.
+// Non-maximum suppression on cases worked by hand, by its definition, and against torchvision (reference/make_detection.py).
 #include "ppma/ops/nms.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include "catch.hpp"
+#include "io/help.hpp"
 #include "ppma/core/random.hpp"
+#include "ppma/io/file.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -24,6 +28,24 @@ TEST_CASE("nms: empty boxes cover nothing; misuse is named") {
   CHECK(nms({{1, 1, 1, 1}, {1, 1, 1, 1}}, {1, 1}, {}, 0.5) == Ids{0, 1});
   CHECK_THROWS_AS(nms({{}}, {}, {}, 0.5), Error);
   CHECK(thrown([] { nms({{}}, {1}, {}, -0.5); }) == "nms: the threshold is -0.5; it must not be negative");
+}
+
+TEST_CASE("nms: what stays is what stays in torchvision") {
+  const std::vector<u8> file = read_file(io_test::reference("detection.json"));
+  const nlohmann::json stored = nlohmann::json::parse(file.begin(), file.end());
+  int runs = 0;
+  for (const auto& c : stored.at("nms")) {
+    std::vector<Box> boxes;
+    for (const auto& b : c.at("boxes")) boxes.push_back({b[0].get<float>(), b[1].get<float>(), b[2].get<float>(), b[3].get<float>()});
+    for (const auto& run : c.at("runs")) {
+      const double threshold = run.at("threshold").get<double>();
+      INFO(boxes.size() << " boxes, threshold " << threshold);
+      CHECK(nms(boxes, c.at("tied").get<std::vector<float>>(), {}, threshold) == run.at("plain").get<Ids>());
+      CHECK(nms(boxes, c.at("distinct").get<std::vector<float>>(), c.at("groups").get<Ids>(), threshold) == run.at("grouped").get<Ids>());
+      ++runs;
+    }
+  }
+  CHECK(runs == 5);
 }
 
 TEST_CASE("nms: many boxes by the definition; the best few are the first of all") {

@@ -4,14 +4,16 @@
 
 matches: torchvision's Matcher without low-quality matches, and which boxes are positive with them (its rule and mmdet's
 name the same boxes, not always the same truth). coder: BoxCoder((10, 10, 5, 5)). levels: LevelMapper(2..5). rpn: the
-losses of spec 7.1 with every anchor sampled, in float64. paste: mmdet's _do_paste_mask, which is grid_sample."""
+losses of spec 7.1 with every anchor sampled, in float64. paste: mmdet's _do_paste_mask, which is grid_sample. nms:
+torchvision's nms and, group by group, batched_nms (the exact loop, not the one that moves groups apart), in float32."""
 import json
 import math
 
 import torch
 import torch.nn.functional as F
 from torchvision.models.detection._utils import BoxCoder, Matcher
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, nms
+from torchvision.ops.boxes import _batched_nms_vanilla
 from torchvision.ops.poolers import LevelMapper
 
 torch.manual_seed(4)
@@ -82,6 +84,18 @@ for box in [[3.2, 4.7, 20.9, 17.1], [-6.0, 2.0, 9.5, 30.0], [10.0, 10.0, 11.3, 1
     grid = torch.stack([gx[None, :].expand(H, W), gy[:, None].expand(H, W)], 2)[None]
     pasted = F.grid_sample(m[None, None], grid, align_corners=False)[0, 0] >= 0.5
     out["paste"].append({"box": box, "mask": m.reshape(-1).tolist(), "height": H, "width": W, "pasted": pasted.int().reshape(-1).tolist()})
+
+# Scores with ties (the first box wins, in both) for plain nms; all different for groups, where torchvision's order of
+# equal ones is open. The last two boxes overlap by exactly one half, which is not more than 0.5.
+out["nms"] = []
+for n, size, thresholds in [(50, 30.0, (0.3, 0.5)), (200, 60.0, (0.5, 0.7)), (200, 600.0, (0.1,))]:
+    b = torch.cat([boxes(n, size), torch.tensor([[700.0, 0, 702, 1], [700, 0, 701, 1]])]).float()
+    tied, group = (torch.rand(n + 2) * 40).floor().float() / 40, torch.randint(0, 4, (n + 2,))
+    distinct = (torch.randperm(n + 2) + 1).float() / 512
+    runs = [{"threshold": t, "plain": nms(b, tied, t).tolist(), "grouped": _batched_nms_vanilla(b, distinct, group, t).tolist()} for t in thresholds]
+    out["nms"].append({"boxes": b.tolist(), "tied": tied.tolist(), "distinct": distinct.tolist(), "groups": group.tolist(), "runs": runs})
+
+
 def rounded(v):
     if isinstance(v, float):
         return float(f"{v:.9g}")
