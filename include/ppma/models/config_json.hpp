@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "ppma/models/config.hpp"
 
@@ -52,7 +53,7 @@ void read_config_value(const Json& value, const std::string& key, T& into) {
     check(value.is_string(), "config: ", key, " must be text, got ", value.dump());
     into = value.template get<std::string>();
   } else {
-    if constexpr (requires { into.resize(std::size_t{1}); }) {  // as many entries as there are
+    if constexpr (std::is_same_v<T, std::vector<typename T::value_type>>) {  // as many entries as there are
       check(value.is_array() && !value.empty(), "config: ", key, " must be a list, got ", value.dump());
       into.resize(value.size());
     } else {  // one entry a stage, and the like
