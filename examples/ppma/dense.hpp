@@ -52,7 +52,7 @@ void open_run(Command& o) {
   if (!o.resume.empty()) {
     o.out = o.resume;
     const Json j = parse_json(read_text(o.out + "/train.json"), o.out + "/train.json");
-    o.each([&](const char* key, auto& value) { value = j.value(key, value); });
+    o.each([&](const char* key, auto& value) { read_member(j, key, o.out + "/train.json", value); });
     o.description = o.out + "/config.json", o.weights.clear();
   } else {
     check(o.overwrite || !std::filesystem::exists(o.log()), o.out, ": already holds a run; continue it with --resume ", o.out,
@@ -89,8 +89,12 @@ std::vector<Json> resume_or_begin(Trainer& trainer, Command& o, const Json& netw
   }
   trainer.resume(o.last());
   std::istringstream lines(read_text(o.log()));
-  for (std::string line; std::getline(lines, line);)
-    if (Json j = parse_json(line, o.log()); j.at("epoch").get<i64>() < trainer.epoch()) records.push_back(std::move(j));
+  i64 number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const std::string where = str(o.log(), ": line ", ++number);
+    Json j = parse_json(line, where);
+    if (member<i64>(j, "epoch", where) < trainer.epoch()) records.push_back(std::move(j));
+  }
   return records;
 }
 
@@ -100,10 +104,14 @@ inline void write_log(const std::string& path, const std::vector<Json>& records)
   write_file(path, std::string_view(lines));
 }
 
-/// The highest `key` of a log; -1: none.
-inline double best_of(const std::vector<Json>& records, const char* key) {
+/// The highest `key` of the records of the log at `where`; -1: none.
+inline double best_of(const std::vector<Json>& records, const char* key, const std::string& where) {
   double best = -1;
-  for (const Json& r : records) best = std::max(best, r.value(key, -1.0));
+  for (const Json& r : records) {
+    double value = -1;
+    read_member(r, key, where, value);
+    best = std::max(best, value);
+  }
   return best;
 }
 
@@ -131,14 +139,15 @@ struct DensePredictCommand {
 
 /// A file that --task segment or detect wrote: `what` in its metadata describes the network.
 struct DenseFile {
+  std::string path;
   Json network, input;
   TensorMap tensors;
 
-  DenseFile(const std::string& path, const char* task, const char* what) {
+  DenseFile(const std::string& file_path, const char* task, const char* what) : path(file_path) {
     check(is_safetensors(path), "predict --task ", task, ": needs --weights FILE.safetensors of a ", what);
     const Safetensors file = read_safetensors(path);
     check(file.metadata.count(what) == 1 && file.metadata.count("input") == 1, path, ": does not describe a ", what, "; take best.safetensors of a run");
-    network = parse_json(file.metadata.at(what), path), input = parse_json(file.metadata.at("input"), path);
+    network = parse_json(file.metadata.at(what), where(what)), input = parse_json(file.metadata.at("input"), where("input"));
     for (const auto& [name, tensor] : file.tensors)
       if (!name.starts_with("optimizer.")) tensors.emplace_back(name.starts_with("model.") ? name.substr(6) : name, tensor);
   }
@@ -153,8 +162,21 @@ struct DenseFile {
     to(model, accumulator_dtype(at.dtype)), to(model, at.device);
     return model;
   }
-  Normalization normalization() const { return {input.at("mean").get<std::array<float, 3>>(), input.at("deviation").get<std::array<float, 3>>()}; }
-  std::vector<std::string> classes() const { return input.at("classes").get<std::vector<std::string>>(); }
+  std::string where(const char* part) const { return path + ": " + part; }
+  Normalization normalization() const { return read_normalization(input, where("input")); }
+  /// What images are brought to: "longer", "shorter".
+  i64 side(const char* key) const {
+    const i64 n = member<i64>(input, key, where("input"));
+    check(n > 0, where("input"), ": \"", key, "\" must be at least 1, not ", n);
+    return n;
+  }
+  /// "classes", "category_ids": an entry for each class of the network. Error: another number of them.
+  template <class T>
+  std::vector<T> of_classes(const char* key, i64 classes) const {
+    auto list = member<std::vector<T>>(input, key, where("input"));
+    check(static_cast<i64>(list.size()) == classes, where("input"), ": \"", key, "\" has ", list.size(), " entries, the network tells ", classes, " classes apart");
+    return list;
+  }
 };
 
 }  // namespace tool

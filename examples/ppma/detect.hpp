@@ -123,7 +123,7 @@ inline void train_detect(DetectCommand o) {
   training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed, training.checkpoint_blocks = o.checkpoint_blocks;
   DetectionTrainer<MaskRcnn> trainer(model, training);
   std::vector<Json> records = resume_or_begin(trainer, o, detector_to_json(config));
-  double best_ap = best_of(records, config.with_mask ? "segm_mAP" : "bbox_mAP");
+  double best_ap = best_of(records, config.with_mask ? "segm_mAP" : "bbox_mAP", o.log());
   if (o.data == "shapes") o.longer = o.shorter = o.size;
   DetectionLoading loading;
   if (o.multi_scale) loading = multi_scale_loading(o.longer, o.shorter);
@@ -186,12 +186,12 @@ inline void train_detect(DetectCommand o) {
 inline void predict_detect(const DensePredictCommand& o) {
   const DenseFile file(o.weights, "detect", "detector");
   const Placement at = o.compute.placement();
-  MaskRcnn model = file.load<MaskRcnn>(detector_from_json(file.network), at);
+  MaskRcnn model = file.load<MaskRcnn>(naming(file.path, [&] { return detector_from_json(file.network); }), at);
   DetectionLoading loading;
-  loading.longer = file.input.at("longer").get<i64>(), loading.shorter = {file.input.at("shorter").get<i64>()};
+  loading.longer = file.side("longer"), loading.shorter = {file.side("shorter")};
   loading.normalization = file.normalization();
-  const auto names = file.classes();
-  const auto ids = file.input.at("category_ids").get<std::vector<i64>>();
+  const auto names = file.of_classes<std::string>("classes", model.config.roi.num_classes);
+  const auto ids = file.of_classes<i64>("category_ids", model.config.roi.num_classes);
   make_folders(o.out);
   std::vector<CocoResult> results;
   Json all = Json::array();

@@ -23,7 +23,7 @@ inline void eval(EvalCommand o) {
   check(!o.network.weights.empty(), "eval: needs --weights");
   WeightsFile file = read_weights(o.network.weights, o.network.entry);
   if (const auto it = file.metadata.find("data"); o.data.kind.empty() && it != file.metadata.end()) {
-    DataOptions trained = DataOptions::from_json(Json::parse(it->second));
+    DataOptions trained = DataOptions::from_json(parse_json(it->second, o.network.weights + ": data"), o.network.weights + ": data");
     trained.workers = o.data.workers;
     if (!o.data.folder.empty()) trained.folder = o.data.folder;
     if (o.data.size > 0) trained.size = o.data.size;

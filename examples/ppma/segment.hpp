@@ -38,6 +38,8 @@ void with_head(const std::string& head, F f) {
 
 inline SegmentorConfig small_network(const Segmentor*, i64 classes) { return segmentor_nano(classes); }
 inline SemanticFpnConfig small_network(const SemanticFpn*, i64 classes) { return semantic_fpn_nano(classes); }
+inline i64 classes_of(const SegmentorConfig& c) { return c.decode.num_classes; }
+inline i64 classes_of(const SemanticFpnConfig& c) { return c.num_classes; }
 inline void set_classes(SegmentorConfig& c, i64 classes) { c.decode.num_classes = c.auxiliary.num_classes = classes; }
 inline void set_classes(SemanticFpnConfig& c, i64 classes) { c.num_classes = classes; }
 
@@ -59,9 +61,11 @@ SegmentationFigures segment_all(Model& model, const SegmentationSet& set, const 
 inline void draw_segment_curves(const std::string& path, const std::vector<Json>& log) {
   Series loss{"training", {}, {}}, iou{"mean IoU", {}, {}};
   for (const Json& r : log) {
-    const double epoch = r.at("epoch").get<double>() + 1;
-    loss.x.push_back(epoch), loss.y.push_back(r.at("loss").get<double>());
-    if (r.contains("mIoU")) iou.x.push_back(epoch), iou.y.push_back(100 * r.at("mIoU").get<double>());
+    const double epoch = member<double>(r, "epoch", path) + 1;
+    loss.x.push_back(epoch), loss.y.push_back(member<double>(r, "loss", path));
+    double mean_iou = -1;  // not evaluated
+    read_member(r, "mIoU", path, mean_iou);
+    if (mean_iou >= 0) iou.x.push_back(epoch), iou.y.push_back(100 * mean_iou);
   }
   const Picture below = curves({loss}, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
   if (iou.x.empty()) return write_png(path, below.image());
@@ -112,7 +116,7 @@ void train_segment_with(SegmentCommand o, const Json& said) {
   training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed, training.checkpoint_blocks = o.checkpoint_blocks;
   SegmentationTrainer<Model> trainer(model, training);
   std::vector<Json> records = resume_or_begin(trainer, o, segmentor_to_json(config));
-  double best_iou = best_of(records, "mIoU");
+  double best_iou = best_of(records, "mIoU", o.log());
   SegmentOptions how;
   how.longer = o.longer, how.shorter = o.shorter, how.normalization = loading.normalization;
   const std::map<std::string, std::string> about{
@@ -171,12 +175,12 @@ template <class Model>
 void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
   using Config = decltype(Model::config);
   const Placement at = o.compute.placement();
-  Model model = file.load<Model>(segmentor_from_json<Config>(file.network), at);
+  Model model = file.load<Model>(naming(file.path, [&] { return segmentor_from_json<Config>(file.network); }), at);
   SegmentOptions how;
-  how.longer = file.input.at("longer").get<i64>(), how.shorter = file.input.at("shorter").get<i64>();
+  how.longer = file.side("longer"), how.shorter = file.side("shorter");
   how.normalization = file.normalization();
   how.crop = o.crop, how.stride = o.stride > 0 ? o.stride : std::max<i64>(1, o.crop * 2 / 3), how.factors = o.scales, how.flip = o.flip;
-  const auto names = file.classes();
+  const auto names = file.of_classes<std::string>("classes", classes_of(model.config));
   make_folders(o.out);
   Json all = Json::array();
   for (const std::string& path : o.images) {
@@ -200,7 +204,7 @@ void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
 
 inline void predict_segment(const DensePredictCommand& o) {
   const DenseFile file(o.weights, "segment", "segmentor");
-  with_head(head_of(file.network), [&]<class Model>() { predict_segment_with<Model>(o, file); });
+  with_head(naming(file.path, [&] { return head_of(file.network); }), [&]<class Model>() { predict_segment_with<Model>(o, file); });
 }
 
 }  // namespace tool

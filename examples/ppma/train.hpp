@@ -49,11 +49,12 @@ struct TrainCommand {
     each([&](const char* key, const auto& value) { j[key] = value; });
     return j;
   }
-  void read_json(const Json& j) {
+  void read_json(const std::string& path) {
+    const Json j = parse_json(read_text(path), path);
     const i64 workers = data.workers;
-    data = DataOptions::from_json(j);
+    data = DataOptions::from_json(j, path);
     data.workers = workers;
-    each([&](const char* key, auto& value) { value = j.value(key, value); });
+    each([&](const char* key, auto& value) { read_member(j, key, path, value); });
   }
 };
 
@@ -87,7 +88,7 @@ inline void train(TrainCommand o) {
   const bool resumed = !o.resume.empty();
   if (resumed) {
     o.out = o.resume;
-    o.read_json(Json::parse(read_text(o.out + "/train.json")));
+    o.read_json(o.out + "/train.json");
     o.network = {};
     o.network.config = o.out + "/config.json";
   }
@@ -285,7 +286,8 @@ inline void add_train(CLI::App& app) {
                   name == "--stop-after" || name == "--device",
               "--resume continues with the run's own options; leave out ", name);
       }
-    if (!o->resume.empty()) o->task = Json::parse(read_text(o->resume + "/train.json")).value("task", o->task);
+    if (const std::string path = o->resume + "/train.json"; !o->resume.empty()) read_member(parse_json(read_text(path), path), "task", path, o->task);
+    check(o->task == "classify" || o->task == "segment" || o->task == "detect", o->resume, "/train.json: there is no task \"", o->task, "\"");
     const std::optional<Launch> launch = launch_from_environment();
     check(o->task == "classify" || !launch || launch->size == 1, "train: --task ", o->task,
           " runs in one process; without a launcher (WORLD_SIZE) it can be trained");

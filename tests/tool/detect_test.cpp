@@ -205,6 +205,64 @@ TEST_CASE("tool: bad descriptions and files of segmentation and detection are na
   write_png(folder / "a.png", Tensor::zeros({8, 8, 3}, DType::uint8));
   const Result damaged = run("predict --task detect --weights '" + folder / "w.safetensors" + "' '" + folder / "a.png" + "'");
   CHECK(damaged.code == 1);
-  CHECK(damaged.err.find("w.safetensors: not JSON, at byte") != std::string::npos);
+  CHECK(damaged.err.find("w.safetensors: detector: not JSON, at byte") != std::string::npos);
 #endif
+}
+
+TEST_CASE("tool: a damaged file of a trained network is named, with what is wrong in it", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  write_png(folder / "a.png", draw_shapes({.height = 48, .width = 64}, 1).image);
+  struct Wrong {
+    const char *key, *value, *message;
+  };
+  for (const std::string task : {"segment", "detect"}) {
+    const std::string out = folder / task;
+    REQUIRE(run("train --task " + task + " --images 4 --test-images 2 --size 64 --epochs 2 --batch 4 --stop-after 1 --out '" + out + "'").code == 0);
+    const Safetensors whole = read_safetensors(out + "/last.safetensors");
+    const auto predict = [&](const char* part, const std::string& text) {
+      auto metadata = whole.metadata;
+      metadata[part] = text;
+      write_safetensors(folder / "w.safetensors", whole.tensors, metadata);
+      const Result r = run("predict --task " + task + " --weights '" + folder / "w.safetensors" + "' --out '" + folder / "p" + "' '" + folder / "a.png" + "'");
+      CHECK(r.code == 1);
+      CHECK(r.err.find("w.safetensors: ") != std::string::npos);
+      return r.err;
+    };
+    const auto check_one = [&](const Wrong& w) {
+      INFO(task << " " << w.key << " " << w.value);
+      json input = json::parse(whole.metadata.at("input"));
+      input[w.key] = json::parse(w.value);
+      const std::string said = predict("input", input.dump());
+      INFO(said);
+      CHECK(said.find(w.message) != std::string::npos);
+    };
+    for (const Wrong& w : {Wrong{"classes", "[\"a\"]", "\"classes\" has 1 entries, the network tells 1"}, Wrong{"classes", "[]", "\"classes\" has 0 entries"},
+                           Wrong{"classes", "[1]", "\"classes\" must be a list of text, not [1]"}, Wrong{"classes", "null", "has no \"classes\""},
+                           Wrong{"longer", "0", "\"longer\" must be at least 1, not 0"}, Wrong{"longer", "\"64\"", "\"longer\" must be a whole number, not \"64\""},
+                           Wrong{"shorter", "-4", "\"shorter\" must be at least 1, not -4"}, Wrong{"mean", "[0, 0]", "\"mean\" must be a list of 3, each a number"},
+                           Wrong{"deviation", "[1, 0, 1]", "\"deviation\" must be positive, not 0"}})
+      check_one(w);
+    if (task == "detect") check_one({"category_ids", "[]", "\"category_ids\" has 0 entries"});
+    CHECK(predict("input", "[]").find("must be a JSON object, not array") != std::string::npos);
+    CHECK(predict(task == "detect" ? "detector" : "segmentor", R"({"channels": "many"})").find("channels must be an integer") != std::string::npos);
+
+    // The same of a run's own files.
+    const auto resumed = [&](const char* name, const std::string& from, const std::string& to) {
+      const std::string path = out + "/" + name, before = text_of(path);
+      std::string after = before;
+      after.replace(after.find(from), from.size(), to);
+      write_file(path, std::string_view(after));
+      const Result r = run("train --resume '" + out + "'");
+      write_file(path, std::string_view(before));
+      CHECK(r.code == 1);
+      return r.err;
+    };
+    CHECK(resumed("train.json", "\"batch\": 4", "\"batch\": \"4\"").find("train.json: \"batch\" must be a whole number, not \"4\"") != std::string::npos);
+    CHECK(resumed("train.json", "\"task\": \"", "\"task\": \"x").find("train.json: there is no task \"x" + task) != std::string::npos);
+    CHECK(resumed("log.jsonl", "\"epoch\":0", "\"epoch\":\"0\"").find("log.jsonl: line 1: \"epoch\" must be a whole number") != std::string::npos);
+  }
 }
