@@ -20,7 +20,7 @@ struct DenseTraining {
   bool overwrite = false, freeze_backbone = false, checkpoint_blocks = false;
   i64 images = 1500, test_images = 200, size = 0;  // of shapes
   i64 epochs = 0, batch = 4, stop_after = 0, evaluate_every = 1;
-  i64 longer = 0, shorter = 0, warmup_iterations = 100;
+  i64 longer = 0, shorter = 0, least_side = 0, warmup_iterations = 100;
   double lr = 1e-3, weight_decay = 0.05, clip = 0;
   u64 seed = 0;
 
@@ -28,6 +28,15 @@ struct DenseTraining {
   std::string last() const { return out + "/last.safetensors"; }
   std::string best() const { return out + "/best.safetensors"; }
   i64 stop() const { return stop_after > 0 ? std::min(stop_after, epochs) : epochs; }
+
+  /// Errors: a number that no run can have, by its option.
+  void check_numbers() const {
+    const auto at_least = [](const char* option, auto value, auto least) { check(value >= least, option, " must be at least ", least, ", not ", value); };
+    at_least("--epochs", epochs, i64{1}), at_least("--batch", batch, i64{1}), at_least("--evaluate-every", evaluate_every, i64{1});
+    at_least("--stop-after", stop_after, i64{0}), at_least("--warmup-iterations", warmup_iterations, i64{0});
+    at_least("--longer", longer, least_side), at_least("--shorter", shorter, least_side);
+    at_least("--lr", lr, 0.0), at_least("--weight-decay", weight_decay, 0.0), at_least("--clip", clip, 0.0);
+  }
 
   // Calls f(key, value) for all that a resumed run must keep and both tasks have.
   template <class F>
@@ -59,6 +68,7 @@ void open_run(Command& o) {
           ", start anew with --overwrite, or choose another --out");
     for (const std::string& path : {o.log(), o.last(), o.best()}) std::filesystem::remove(path);
   }
+  o.check_numbers();
   make_folders(o.out + "/pictures");
 }
 

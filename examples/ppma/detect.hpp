@@ -18,7 +18,11 @@ struct DetectCommand : DenseTraining {
 
   DetectCommand() {
     task = "detect", out = "runs/detect";
-    size = 128, epochs = 12, longer = 1333, shorter = 800, clip = 10;
+    size = 128, epochs = 12, longer = 1333, shorter = 800, least_side = 1, clip = 10;
+  }
+  void check_numbers() const {
+    DenseTraining::check_numbers();
+    for (const i64 s : steps) check(s > 0, "--steps must be at least 1, not ", s);
   }
   template <class F>
   void each(F f) {

@@ -22,6 +22,11 @@ struct SegmentCommand : DenseTraining {
     task = "segment", out = "runs/segment";
     size = 64, epochs = 20, evaluate_every = 5, clip = 5;
   }
+  void check_numbers() const {
+    DenseTraining::check_numbers();
+    check(crop >= 0, "--crop must be at least 0, not ", crop);
+    check(least_factor > 0 && least_factor <= most_factor, "--least-factor ", least_factor, " must be above 0 and at most --most-factor ", most_factor);
+  }
   template <class F>
   void each(F f) {
     each_shared(f);

@@ -266,3 +266,28 @@ TEST_CASE("tool: a damaged file of a trained network is named, with what is wron
     CHECK(resumed("log.jsonl", "\"epoch\":0", "\"epoch\":\"0\"").find("log.jsonl: line 1: \"epoch\" must be a whole number") != std::string::npos);
   }
 }
+
+TEST_CASE("tool: numbers that no run can have are refused by the option's name", "[tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  struct Wrong {
+    std::string arguments;
+    const char* message;
+  };
+  std::vector<Wrong> all{{"detect --longer 0 --shorter 0", "--longer must be at least 1, not 0"}, {"detect --shorter 0", "--shorter must be at least 1, not 0"},
+                         {"detect --steps 0", "--steps must be at least 1, not 0"}, {"segment --crop -32", "--crop must be at least 0, not -32"},
+                         {"segment --least-factor 0", "--least-factor 0 must be above 0"}, {"segment --most-factor 0.1", "at most --most-factor 0.1"}};
+  for (const std::string task : {"segment", "detect"})
+    for (const char* option : {"--epochs", "--batch", "--evaluate-every", "--longer", "--shorter", "--stop-after", "--warmup-iterations", "--lr", "--weight-decay", "--clip"})
+      all.push_back({task + " " + option + " -3", option});
+  for (const std::string task : {"segment", "detect"})
+    for (const char* option : {"--epochs", "--batch", "--evaluate-every"}) all.push_back({task + " " + option + " 0", "must be at least 1, not 0"});
+  for (const Wrong& w : all) {
+    const Result r = run("train --images 4 --test-images 2 --size 64 --out '" + folder / "run" + "' --task " + w.arguments);
+    INFO(w.arguments << ": " << r.err);
+    CHECK(r.code == 1);
+    CHECK(r.out.empty());
+    CHECK(r.err.starts_with("ppma: --"));
+    CHECK(r.err.find(w.message) != std::string::npos);
+  }
+}
