@@ -147,6 +147,31 @@ struct DensePredictCommand {
   bool json = false;
 };
 
+/// OUT/STEM of each image, to which `endings` are put; `others` are written to OUT too. Makes OUT. Errors: two results in one
+/// file; a result in the place of a file that is read.
+inline std::vector<std::string> result_stems(const DensePredictCommand& o, const std::vector<std::string>& endings, const std::vector<std::string>& others) {
+  namespace fs = std::filesystem;
+  std::map<std::string, std::string> source;  // of a file that is written
+  std::vector<std::string> stems;
+  for (const std::string& name : others) source[o.out + "/" + name] = "the results";
+  for (const std::string& image : o.images) {
+    stems.push_back(o.out + "/" + fs::path(image).stem().string());
+    for (const std::string& ending : endings) {
+      const auto [at, is_new] = source.emplace(stems.back() + ending, image);
+      check(is_new, "predict: ", at->second, " and ", image, " would both be written to ", at->first, "; predict them one after the other, with an --out for each");
+    }
+  }
+  std::vector<std::string> inputs = o.images;
+  inputs.push_back(o.weights);
+  for (const auto& written : source)
+    for (const std::string& input : inputs) {
+      std::error_code absent;  // then it is not the same
+      check(!fs::equivalent(written.first, input, absent), "predict: ", input, " would be overwritten by the picture of ", written.second, "; choose another --out than ", o.out);
+    }
+  make_folders(o.out);
+  return stems;
+}
+
 /// A file that --task segment or detect wrote: `what` in its metadata describes the network.
 struct DenseFile {
   std::string path;

@@ -196,7 +196,7 @@ inline void predict_detect(const DensePredictCommand& o) {
   loading.normalization = file.normalization();
   const auto names = file.of_classes<std::string>("classes", model.config.roi.num_classes);
   const auto ids = file.of_classes<i64>("category_ids", model.config.roi.num_classes);
-  make_folders(o.out);
+  const std::vector<std::string> stems = result_stems(o, {".png"}, {"results.json"});
   std::vector<CocoResult> results;
   Json all = Json::array();
   for (std::size_t n = 0; n < o.images.size(); ++n) {
@@ -205,7 +205,7 @@ inline void predict_detect(const DensePredictCommand& o) {
     const Tensor image = sample.image;
     const DetectionBatch batch = evaluation_batch(std::move(sample), loading);
     const std::vector<Detection> found = model.detect(at(batch.images), batch.frames)[0];
-    const std::string picture = o.out + "/" + std::filesystem::path(o.images[n]).stem().string() + ".png";
+    const std::string picture = stems[n] + ".png";
     write_png(picture, detection_picture(image, found, names, o.least_score).image());
     if (!o.json) std::printf("%s -> %s\n", o.images[n].c_str(), picture.c_str());
     Json objects = Json::array();

@@ -186,11 +186,11 @@ void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
   how.normalization = file.normalization();
   how.crop = o.crop, how.stride = o.stride > 0 ? o.stride : std::max<i64>(1, o.crop * 2 / 3), how.factors = o.scales, how.flip = o.flip;
   const auto names = file.of_classes<std::string>("classes", classes_of(model.config));
-  make_folders(o.out);
+  const std::vector<std::string> stems = result_stems(o, {".png", "_labels.png"}, {});
   Json all = Json::array();
-  for (const std::string& path : o.images) {
+  for (std::size_t n = 0; n < stems.size(); ++n) {
+    const std::string &path = o.images[n], &stem = stems[n];
     const Tensor image = read_image(path), labels = segment(model, image, how, at);
-    const std::string stem = o.out + "/" + std::filesystem::path(path).stem().string();
     write_png(stem + ".png", segment_picture(image, labels, names).image());
     write_png(stem + "_labels.png", labels.viewed_as({labels.dim(0), labels.dim(1), 1}));
     std::vector<i64> count(names.size(), 0);

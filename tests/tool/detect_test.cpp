@@ -1,5 +1,6 @@
 // train and predict with --task detect and --task segment as a user meets them.
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "catch.hpp"
@@ -289,5 +290,37 @@ TEST_CASE("tool: numbers that no run can have are refused by the option's name",
     CHECK(r.out.empty());
     CHECK(r.err.starts_with("ppma: --"));
     CHECK(r.err.find(w.message) != std::string::npos);
+  }
+}
+
+TEST_CASE("tool: predict writes over nothing that it reads, and no result over another", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  for (const char* name : {"x", "y"}) std::filesystem::create_directory(folder / name);
+  const Tensor image = draw_shapes({.height = 48, .width = 64}, 1).image;
+  for (const char* name : {"a.png", "a_labels.png", "x/same.png", "y/same.png"}) write_png(folder / name, image);
+  std::filesystem::create_symlink(folder / "a.png", folder / "x/a.png");
+  const std::vector<u8> photograph = read_file(folder / "a.png");
+  for (const std::string task : {"segment", "detect"}) {
+    const std::string out = folder / task, begin = "predict --task " + task + " --weights '" + out + "/last.safetensors' --out '" + folder / "";
+    REQUIRE(run("train --task " + task + " --images 4 --test-images 2 --size 64 --epochs 1 --batch 4 --out '" + out + "'").code == 0);
+    for (const std::string to : {".", "x"}) {  // a.png itself, and a link to it
+      const Result r = run(begin + to + "' '" + folder / "a.png" + "'");
+      INFO(r.err);
+      CHECK(r.code == 1);
+      CHECK(r.err.find("a.png would be overwritten") != std::string::npos);
+    }
+    const Result both = run(begin + "p' '" + folder / "x/same.png" + "' '" + folder / "y/same.png" + "'");
+    CHECK(both.code == 1);
+    CHECK(both.err.find("x/same.png and ") != std::string::npos);
+    CHECK(both.err.find("would both be written to ") != std::string::npos);
+    CHECK(!std::filesystem::exists(folder / "p"));
+    CHECK(read_file(folder / "a.png") == photograph);
+    CHECK(run(begin + "q' '" + folder / "a.png" + "' '" + folder / "x/same.png" + "'").code == 0);
+    // The label map of a.png has the name of a_labels.png's picture.
+    CHECK(run(begin + "q' '" + folder / "a.png" + "' '" + folder / "a_labels.png" + "'").code == (task == "segment" ? 1 : 0));
   }
 }
