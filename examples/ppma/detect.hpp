@@ -14,7 +14,7 @@ namespace tool {
 
 struct DetectCommand : DenseTraining {
   bool boxes_only = false, multi_scale = false;
-  std::vector<i64> steps;  // epochs; none given: two thirds and eleven twelfths of the run, as 8 and 11 of 12
+  std::vector<i64> steps;  // epochs; none given: default_steps
 
   DetectCommand() {
     task = "detect", out = "runs/detect";
@@ -30,6 +30,14 @@ struct DetectCommand : DenseTraining {
     f("boxes_only", boxes_only), f("multi_scale", multi_scale), f("steps", steps);
   }
 };
+
+/// The epochs after which the rate falls: the published 8 and 11 of 12, 27 and 33 of 36; else in proportion to the former.
+/// Fewer than four epochs are too short to fall twice: none.
+inline std::vector<i64> default_steps(i64 epochs) {
+  if (epochs < 4) return {};
+  if (epochs == 36) return {27, 33};
+  return {epochs * 2 / 3, epochs * 11 / 12};
+}
 
 /// The first of some paths that exists.
 inline std::string existing(const std::vector<std::string>& paths) {
@@ -115,7 +123,7 @@ inline void print_table(const char* what, const CocoTruth& truth, const CocoScor
 
 inline void train_detect(DetectCommand o) {
   open_run(o);
-  if (o.steps.empty()) o.steps = {o.epochs * 2 / 3, o.epochs * 11 / 12};
+  if (o.steps.empty()) o.steps = default_steps(o.epochs);
   const DetectionData data = make_detection_data(o);
   MaskRcnnConfig config = mask_rcnn_nano(data.train.classes(), !o.boxes_only);
   if (!o.description.empty()) config = detector_from_json(parse_json(read_text(o.description), o.description), config);

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "catch.hpp"
 #include "io/help.hpp"
@@ -323,4 +324,39 @@ TEST_CASE("tool: predict writes over nothing that it reads, and no result over a
     // The label map of a.png has the name of a_labels.png's picture.
     CHECK(run(begin + "q' '" + folder / "a.png" + "' '" + folder / "a_labels.png" + "'").code == (task == "segment" ? 1 : 0));
   }
+}
+
+TEST_CASE("tool: a detector's rate falls as published, and not at all in a very short run", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  const auto train = [&](const std::string& more) {
+    const Result r = run("train --task detect --boxes-only --images 2 --test-images 1 --size 64 --batch 2 --lr 1e-3 --warmup-iterations 0 --overwrite --out '" + folder / "run" + "' " + more);
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+  };
+  const auto rates = [&](const std::string& more) {
+    train(more);
+    std::istringstream lines(text_of(folder / "run" + "/log.jsonl"));
+    std::vector<double> all;
+    for (std::string line; std::getline(lines, line);) all.push_back(json::parse(line).at("lr").get<double>());
+    return all;
+  };
+  const auto are = [](const std::vector<double>& got, const std::vector<double>& expected) {
+    REQUIRE(got.size() == expected.size());
+    for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == Approx(expected[i]));
+  };
+  are(rates("--epochs 1"), {1e-3});
+  are(rates("--epochs 3"), {1e-3, 1e-3, 1e-3});
+  are(rates("--epochs 4"), {1e-3, 1e-3, 1e-4, 1e-5});
+  are(rates("--epochs 3 --steps 1"), {1e-3, 1e-4, 1e-4});
+  const auto steps = [&](const char* epochs) {
+    train(std::string("--stop-after 1 --epochs ") + epochs);
+    return json::parse(text_of(folder / "run" + "/train.json")).at("steps").get<std::vector<i64>>();
+  };
+  CHECK(steps("12") == std::vector<i64>{8, 11});
+  CHECK(steps("24") == std::vector<i64>{16, 22});
+  CHECK(steps("36") == std::vector<i64>{27, 33});
 }
