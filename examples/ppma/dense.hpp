@@ -114,6 +114,11 @@ inline void write_log(const std::string& path, const std::vector<Json>& records)
   write_file(path, std::string_view(lines));
 }
 
+/// Puts a figure into a record. One that is not finite, as the mean over no class, has no word in JSON: it is left out.
+inline void put_figure(Json& record, const char* key, double value) {
+  if (std::isfinite(value)) record[key] = value;
+}
+
 /// The highest `key` of the records of the log at `where`; -1: none.
 inline double best_of(const std::vector<Json>& records, const char* key, const std::string& where) {
   double best = -1;
@@ -123,6 +128,13 @@ inline double best_of(const std::vector<Json>& records, const char* key, const s
     best = std::max(best, value);
   }
   return best;
+}
+
+/// The last lines of a run: where it goes on, and the best of `what`, in a number of `digits`; -1: there is none.
+inline void print_end(const DenseTraining& o, i64 epoch, const char* what, double best, int digits) {
+  if (epoch < o.epochs) std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(epoch), o.out.c_str());
+  if (best >= 0) std::printf("best %s %.*f: %s\n", what, digits, best, o.best().c_str());
+  else std::printf("there is no %s yet, so no best.safetensors; the weights are in %s\n", what, o.last().c_str());
 }
 
 /// Pictures in two columns.

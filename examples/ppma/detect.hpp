@@ -190,8 +190,7 @@ inline void train_detect(DetectCommand o) {
     write_log(o.log(), records);
     std::fflush(stdout);
   }
-  if (trainer.epoch() < o.epochs) std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()), o.out.c_str());
-  std::printf("best AP %.4f: %s\n", best_ap, o.best().c_str());
+  print_end(o, trainer.epoch(), "AP", best_ap, 4);
 }
 
 /// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, images numbered from 1.

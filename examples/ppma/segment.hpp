@@ -146,7 +146,8 @@ void train_segment_with(SegmentCommand o, const Json& said) {
     std::printf("  %s", clock_text(seconds).c_str());
     if (trainer.epoch() % o.evaluate_every == 0 || trainer.epoch() == o.stop()) {
       const SegmentationFigures f = segment_all(model, test, how, training.at, str(o.out, "/pictures/epoch_", trainer.epoch(), ".png"));
-      record["mIoU"] = f.mean_iou, record["aAcc"] = f.all_accuracy, record["mAcc"] = f.mean_accuracy, record["IoU"] = f.iou;
+      put_figure(record, "mIoU", f.mean_iou), put_figure(record, "aAcc", f.all_accuracy), put_figure(record, "mAcc", f.mean_accuracy);
+      record["IoU"] = f.iou;
       std::printf("  mIoU %.2f  aAcc %.2f  mAcc %.2f\n", 100 * f.mean_iou, 100 * f.all_accuracy, 100 * f.mean_accuracy);
       for (std::size_t c = 0; c < f.iou.size(); ++c) std::printf("    %-20s IoU %5.2f  accuracy %5.2f\n", train.class_names[c].c_str(), 100 * f.iou[c], 100 * f.accuracy[c]);
       if (f.mean_iou > best_iou) {
@@ -163,8 +164,7 @@ void train_segment_with(SegmentCommand o, const Json& said) {
     draw_segment_curves(o.out + "/curve.png", records);
     std::fflush(stdout);
   }
-  if (trainer.epoch() < o.epochs) std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()), o.out.c_str());
-  std::printf("best mean IoU %.2f: %s\n", 100 * best_iou, o.best().c_str());
+  print_end(o, trainer.epoch(), "mean IoU", 100 * best_iou, 2);
 }
 
 inline void train_segment(SegmentCommand o) {

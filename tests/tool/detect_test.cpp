@@ -360,3 +360,38 @@ TEST_CASE("tool: a detector's rate falls as published, and not at all in a very 
   CHECK(steps("24") == std::vector<i64>{16, 22});
   CHECK(steps("36") == std::vector<i64>{27, 33});
 }
+
+TEST_CASE("tool: without anything to score there is a log without figures, and no best file", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  namespace fs = std::filesystem;
+  for (const char* part : {"train", "val"}) {
+    for (const char* kind : {"s/img_dir/", "s/ann_dir/", "d/images/"}) fs::create_directories(folder / kind + part);
+    for (const char* name : {"/0.png", "/1.png"}) {
+      const Scene scene = draw_shapes({.height = 48, .width = 64}, 1);
+      write_png(folder / "s/img_dir/" + part + name, scene.image), write_png(folder / "d/images/" + part + name, scene.image);
+      write_png(folder / "s/ann_dir/" + part + name, Tensor::full({48, 64, 1}, part[0] == 'v' ? 255 : 1, DType::uint8));
+    }
+  }
+  write_file(folder / "s/classes.txt", std::string_view("a\nb\n"));
+  fs::create_directory(folder / "d/annotations");
+  const json images = json::parse(R"([{"id": 1, "file_name": "0.png", "height": 48, "width": 64}, {"id": 2, "file_name": "1.png", "height": 48, "width": 64}])");
+  const json object = json::parse(R"([{"id": 1, "image_id": 1, "category_id": 2, "bbox": [10, 12, 30, 25], "area": 750, "iscrowd": 0}])");
+  for (const bool train : {true, false})
+    write_file(folder / (train ? "d/annotations/instances_train.json" : "d/annotations/instances_val.json"),
+               std::string_view(json{{"images", images}, {"categories", {{{"id", 2}, {"name", "a"}}}}, {"annotations", train ? object : json::array()}}.dump()));
+  for (const std::string task : {"segment --data folder --crop 32", "detect --data coco --boxes-only --longer 64 --shorter 48"}) {
+    const std::string out = folder / "run";
+    const Result r = run("train --overwrite --epochs 2 --stop-after 1 --batch 1 --data-dir '" + folder / task.substr(0, 1) + "' --out '" + out + "' --task " + task);
+    INFO(task << r.err);
+    REQUIRE(r.code == 0);
+    CHECK(r.out.find("best.safetensors; the weights are in ") != std::string::npos);
+    CHECK(!fs::exists(out + "/best.safetensors"));
+    const json record = json::parse(text_of(out + "/log.jsonl"));
+    CHECK((!record.contains("mIoU") && record.contains("loss")));
+    REQUIRE(run("train --resume '" + out + "'").code == 0);
+  }
+}
