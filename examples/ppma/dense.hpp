@@ -55,7 +55,7 @@ inline void make_folders(const std::string& path) {
   check(!error, path, ": cannot be made (", error.message(), ")");
 }
 
-/// Makes the run folder, or reads the options of the run that is resumed.
+/// The options of the run: those given, or those of the run that is resumed. Nothing is written yet.
 template <class Command>
 void open_run(Command& o) {
   if (!o.resume.empty()) {
@@ -66,10 +66,8 @@ void open_run(Command& o) {
   } else {
     check(o.overwrite || !std::filesystem::exists(o.log()), o.out, ": already holds a run; continue it with --resume ", o.out,
           ", start anew with --overwrite, or choose another --out");
-    for (const std::string& path : {o.log(), o.last(), o.best()}) std::filesystem::remove(path);
   }
   o.check_numbers();
-  make_folders(o.out + "/pictures");
 }
 
 /// The backbone of --weights, frozen where that is wanted; the network where and in what it is trained.
@@ -86,11 +84,14 @@ Placement place_for_training(Model& model, const DenseTraining& o) {
   return at;
 }
 
-/// Continues a run: its log up to there. Or writes down what a new one is.
+/// Continues a run: its log up to there. Or makes the folder of a new one, in place of an old one, and writes down what it is:
+/// last, when data and network are there, so that a mistake in an option costs no run.
 template <class Trainer, class Command>
 std::vector<Json> resume_or_begin(Trainer& trainer, Command& o, const Json& network) {
   std::vector<Json> records;
+  make_folders(o.out + "/pictures");
   if (o.resume.empty()) {
+    for (const std::string& path : {o.log(), o.last(), o.best()}) std::filesystem::remove(path);
     Json j;
     o.each([&](const char* key, const auto& value) { j[key] = value; });
     write_file(o.out + "/train.json", std::string_view(j.dump(1) + "\n"));

@@ -134,14 +134,14 @@ inline void train_detect(DetectCommand o) {
   training.schedule = {.rate = o.lr, .steps = o.steps, .warmup = o.warmup_iterations};
   training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed, training.checkpoint_blocks = o.checkpoint_blocks;
   DetectionTrainer<MaskRcnn> trainer(model, training);
-  std::vector<Json> records = resume_or_begin(trainer, o, detector_to_json(config));
-  double best_ap = best_of(records, config.with_mask ? "segm_mAP" : "bbox_mAP", o.log());
   if (o.data == "shapes") o.longer = o.shorter = o.size;
   DetectionLoading loading;
   if (o.multi_scale) loading = multi_scale_loading(o.longer, o.shorter);
   else loading.longer = o.longer, loading.shorter = {o.shorter};
   loading.batch = o.batch, loading.seed = o.seed, loading.normalization = data.normalization;
   DetectionLoader loader(data.train, loading);
+  std::vector<Json> records = resume_or_begin(trainer, o, detector_to_json(config));
+  double best_ap = best_of(records, config.with_mask ? "segm_mAP" : "bbox_mAP", o.log());
   const std::map<std::string, std::string> about{
       {"detector", detector_to_json(config).dump()},
       {"input", Json{{"classes", data.train.class_names}, {"category_ids", data.train.category_ids}, {"longer", o.longer}, {"shorter", o.shorter},

@@ -96,8 +96,6 @@ inline void train(TrainCommand o) {
   if (!resumed && rank == 0) {
     check(o.overwrite || !std::filesystem::exists(log), o.out, ": already holds a run; continue it with --resume ",
           o.out, ", start anew with --overwrite, or choose another --out");
-    make_folders(o.out);
-    for (const std::string& path : {log, last, best}) std::filesystem::remove(path);
   }
 
   const Data data = make_data(o.data, o.seed);
@@ -135,7 +133,9 @@ inline void train(TrainCommand o) {
   if (resumed) {
     trainer.resume(last);
     if (rank == 0) cut_log(log, trainer.epoch());
-  } else if (rank == 0) {
+  } else if (rank == 0) {  // not before data and network are there: a mistake in an option costs no old run
+    make_folders(o.out);
+    for (const std::string& path : {log, last, best}) std::filesystem::remove(path);
     write_file(o.out + "/train.json", std::string_view(o.to_json().dump(1) + "\n"));
     write_file(o.out + "/config.json", std::string_view(config_to_json(config).dump(1) + "\n"));
   }

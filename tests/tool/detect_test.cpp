@@ -395,3 +395,30 @@ TEST_CASE("tool: without anything to score there is a log without figures, and n
     REQUIRE(run("train --resume '" + out + "'").code == 0);
   }
 }
+
+TEST_CASE("tool: --overwrite with a mistake in another option costs no run", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  const std::string out = folder / "run", files[] = {"/log.jsonl", "/last.safetensors", "/train.json", "/config.json"};
+  write_file(folder / "c.json", std::string_view(R"({"chanels": 8})"));
+  for (const std::string task : {"classify", "segment", "detect"}) {
+    const std::string begin = "train --overwrite --out '" + out + "' --task " + task;
+    REQUIRE(run(begin + " --images 4 --test-images 2 --size 64 --batch 2 --epochs 1").code == 0);
+    std::vector<std::vector<u8>> before;
+    for (const std::string& f : files) before.push_back(read_file(out + f));
+    std::vector<std::string> mistakes{" --data folder --data-dir '" + folder / "" + "'", " --model ppma_gigantic"};
+    if (task == "segment") mistakes.push_back(" --segmentor '" + folder / "c.json" + "'");
+    if (task == "detect") mistakes.push_back(" --detector '" + folder / "c.json" + "'");
+    for (const std::string& mistake : mistakes) {
+      INFO(task << mistake);
+      CHECK(run(begin + mistake).code == 1);
+      for (std::size_t i = 0; i < before.size(); ++i) CHECK(read_file(out + files[i]) == before[i]);
+    }
+    const std::string elsewhere = folder / "new";
+    CHECK(run("train --out '" + elsewhere + "' --model ppma_gigantic --task " + task).code == 1);
+    CHECK(!std::filesystem::exists(elsewhere));
+  }
+}
