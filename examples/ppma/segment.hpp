@@ -13,6 +13,8 @@
 
 namespace tool {
 
+constexpr i64 least_crop = 32;  // pixels: what the backbone takes
+
 struct SegmentCommand : DenseTraining {
   std::string head;  // none given: the description's, else upernet
   i64 crop = 0;      // 0: the shorter side; longer, shorter 0: the first image's
@@ -24,7 +26,7 @@ struct SegmentCommand : DenseTraining {
   }
   void check_numbers() const {
     DenseTraining::check_numbers();
-    check(crop >= 0, "--crop must be at least 0, not ", crop);
+    check(crop == 0 || crop >= least_crop, "--crop must be at least ", least_crop, ", or 0 for the shorter side, not ", crop);
     check(least_factor > 0 && least_factor <= most_factor, "--least-factor ", least_factor, " must be above 0 and at most --most-factor ", most_factor);
   }
   template <class F>
@@ -104,9 +106,10 @@ template <class Model>
 void train_segment_with(SegmentCommand o, const Json& said) {
   const auto [train, test] = make_segmentation_data(o);
   const Tensor first = train.get(0).image;
-  if (o.longer == 0) o.longer = std::max(first.dim(0), first.dim(1));
-  if (o.shorter == 0) o.shorter = std::min(first.dim(0), first.dim(1));
-  if (o.crop == 0) o.crop = o.shorter;
+  // An image may be thinner than a network takes, and crops are filled up.
+  if (o.longer == 0) o.longer = std::max({least_crop, first.dim(0), first.dim(1)});
+  if (o.shorter == 0) o.shorter = std::max(least_crop, std::min(first.dim(0), first.dim(1)));
+  if (o.crop == 0) o.crop = std::max(least_crop, o.shorter);
 
   auto config = segmentor_from_json(said, small_network(static_cast<const Model*>(nullptr), train.classes()));
   set_classes(config, train.classes());

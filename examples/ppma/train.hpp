@@ -216,7 +216,7 @@ inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
       ->group("With --task detect");
   app.add_option("--head", segment.head, "upernet, or semantic_fpn, which is light; default: what --segmentor says, else upernet")
       ->check(CLI::IsMember({"upernet", "semantic_fpn"}))->group("With --task segment");
-  number("With --task segment", "--crop", segment.crop, "side of the crops that are learnt from; 0: the shorter side");
+  number("With --task segment", "--crop", segment.crop, "side of the crops that are learnt from, 32 or more; 0: the shorter side");
   number("With --task segment", "--least-factor", segment.least_factor, "images are resized by a random factor from this");
   number("With --task segment", "--most-factor", segment.most_factor, "to this");
   number("With --task segment", "--segmentor", segment.description, "configuration of the network as JSON; default: a small one");

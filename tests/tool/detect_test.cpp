@@ -277,7 +277,7 @@ TEST_CASE("tool: numbers that no run can have are refused by the option's name",
     const char* message;
   };
   std::vector<Wrong> all{{"detect --longer 0 --shorter 0", "--longer must be at least 1, not 0"}, {"detect --shorter 0", "--shorter must be at least 1, not 0"},
-                         {"detect --steps 0", "--steps must be at least 1, not 0"}, {"segment --crop -32", "--crop must be at least 0, not -32"},
+                         {"detect --steps 0", "--steps must be at least 1, not 0"}, {"segment --crop -32", "--crop must be at least 32, or 0 for the shorter side, not -32"}, {"segment --crop 16", "--crop must be at least 32, or 0 for the shorter side, not 16"},
                          {"segment --least-factor 0", "--least-factor 0 must be above 0"}, {"segment --most-factor 0.1", "at most --most-factor 0.1"}};
   for (const std::string task : {"segment", "detect"})
     for (const char* option : {"--epochs", "--batch", "--evaluate-every", "--longer", "--shorter", "--stop-after", "--warmup-iterations", "--lr", "--weight-decay", "--clip"})
@@ -421,4 +421,26 @@ TEST_CASE("tool: --overwrite with a mistake in another option costs no run", "[t
     CHECK(run("train --out '" + elsewhere + "' --model ppma_gigantic --task " + task).code == 1);
     CHECK(!std::filesystem::exists(elsewhere));
   }
+}
+
+TEST_CASE("tool: a set whose first image is a line is segmented", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  for (const char* part : {"train", "val"}) {
+    for (const char* kind : {"img_dir/", "ann_dir/"}) std::filesystem::create_directories(folder / kind + part);
+    for (const i64 height : {1, 48}) {
+      const std::string name = str("/", height, ".png");
+      write_png(folder / "img_dir/" + part + name, Tensor::zeros({height, 64, 3}, DType::uint8));
+      write_png(folder / "ann_dir/" + part + name, Tensor::zeros({height, 64, 1}, DType::uint8));
+    }
+  }
+  write_file(folder / "classes.txt", std::string_view("a\nb\n"));
+  const Result r = run("train --task segment --data folder --batch 1 --epochs 1 --data-dir '" + folder / "" + "' --out '" + folder / "run" + "'");
+  INFO(r.err);
+  CHECK(r.code == 0);
+  const json options = json::parse(text_of(folder / "run" + "/train.json"));
+  CHECK((options.at("longer") == 64 && options.at("shorter") == 32 && options.at("crop") == 32));
 }
