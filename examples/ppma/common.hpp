@@ -76,9 +76,9 @@ inline void add_compute(CLI::App& app, ComputeOptions& o) {
       ->capture_default_str();
 }
 
-/// Which network: --config, --model, --mask, --weights.
+/// Which network: --config, --model, --mask, --weights; segmentor and detector: see dense_network.hpp.
 struct NetworkOptions {
-  std::string config, model, mask, weights, entry;
+  std::string config, model, mask, weights, entry, segmentor, detector;
 };
 
 inline void add_network(CLI::App& app, NetworkOptions& o) {
@@ -105,11 +105,11 @@ struct WeightsFile {
 inline bool is_safetensors(const std::string& path) { return path.ends_with(".safetensors"); }
 
 /// Reads weights. Of a training checkpoint (names model.*, ema.*, optimizer.*) it takes the part `entry`, else the
-/// average where there is one.
-inline WeightsFile read_weights(const std::string& path, const std::string& entry = "") {
+/// average where there is one. The prefixes `strip` are left out of names.
+inline WeightsFile read_weights(const std::string& path, const std::string& entry = "", const std::vector<std::string>& strip = {"module.", "backbone."}) {
   WeightsFile file;
   if (!is_safetensors(path)) {
-    file.tensors = load_weights(path, {entry});
+    file.tensors = load_weights(path, {.entry = entry, .strip = strip});
     return file;
   }
   Safetensors all = read_safetensors(path);
@@ -124,8 +124,8 @@ inline WeightsFile read_weights(const std::string& path, const std::string& entr
   for (auto& [name, tensor] : all.tensors) {
     if (!part.empty() && !name.starts_with(part + ".")) continue;
     std::string bare = part.empty() ? name : name.substr(part.size() + 1);
-    for (const char* prefix : {"module.", "backbone."})
-      if (bare.starts_with(prefix)) bare.erase(0, std::string(prefix).size());
+    for (const std::string& prefix : strip)
+      if (bare.starts_with(prefix)) bare.erase(0, prefix.size());
     file.tensors.emplace_back(bare, tensor);
   }
   return file;

@@ -8,20 +8,20 @@
 #include <filesystem>
 #include <sstream>
 
-#include "common.hpp"
+#include "dense_network.hpp"
 #include "ppma/vis/picture.hpp"
 
 namespace tool {
 
 struct DenseTraining {
+  NetworkOptions network;  // its weights are the backbone's
   ComputeOptions compute;
-  std::string task, data = "shapes", folder, out, resume, weights, entry;
-  std::string description;  // of the network, a JSON file
+  std::string task, data = "shapes", folder, out, resume;
   bool overwrite = false, freeze_backbone = false, checkpoint_blocks = false;
   i64 images = 1500, test_images = 200, size = 0;  // of shapes
   i64 epochs = 0, batch = 4, stop_after = 0, evaluate_every = 1;
   i64 longer = 0, shorter = 0, least_side = 0, warmup_iterations = 100;
-  double lr = 1e-3, weight_decay = 0.05, clip = 0;
+  double lr = 1e-3, weight_decay = 0.05, clip = 0, drop_path = -1;  // -1: the configuration's
   u64 seed = 0;
 
   std::string log() const { return out + "/log.jsonl"; }
@@ -62,7 +62,8 @@ void open_run(Command& o) {
     o.out = o.resume;
     const Json j = parse_json(read_text(o.out + "/train.json"), o.out + "/train.json");
     o.each([&](const char* key, auto& value) { read_member(j, key, o.out + "/train.json", value); });
-    o.description = o.out + "/config.json", o.weights.clear();
+    o.network = {}, o.drop_path = -1;
+    o.network.config = o.out + "/config.json";
   } else {
     check(o.overwrite || !std::filesystem::exists(o.log()), o.out, ": already holds a run; continue it with --resume ", o.out,
           ", start anew with --overwrite, or choose another --out");
@@ -70,12 +71,20 @@ void open_run(Command& o) {
   o.check_numbers();
 }
 
+/// The network that is trained: by default the small one. --drop-path is on top of what describes it.
+template <class Config>
+Config training_config(const DenseTraining& o, const std::vector<Description>& said) {
+  Config c = dense_config<Config>(o.network, "ppma_nano", said);
+  if (o.drop_path >= 0) c.backbone.drop_path_rate = o.drop_path;
+  return c;
+}
+
 /// The backbone of --weights, frozen where that is wanted; the network where and in what it is trained.
 template <class Model>
 Placement place_for_training(Model& model, const DenseTraining& o) {
-  if (!o.weights.empty()) {
-    const LoadReport report = load_state_dict(model.backbone, read_weights(o.weights, o.entry).tensors, {.strict = false, .ignore = {"proj.", "norm.", "head."}});
-    check(report.loaded > 0, o.weights, ": nothing in it fits the backbone (", report.text(), ")");
+  if (const std::string& weights = o.network.weights; !weights.empty()) {
+    const LoadReport report = load_state_dict(model.backbone, read_weights(weights, o.network.entry).tensors, {.strict = false, .ignore = {"proj.", "norm.", "head."}});
+    check(report.loaded > 0, weights, ": nothing in it fits the backbone (", report.text(), ")");
     std::printf("backbone: %s\n", report.text().c_str());
   }
   if (o.freeze_backbone) set_trainable(model.backbone, false);
@@ -150,8 +159,9 @@ inline Picture sheet_of(const std::vector<Picture>& pictures) {
 }
 
 struct DensePredictCommand {
+  NetworkOptions network;
   ComputeOptions compute;
-  std::string weights, out = "predictions";
+  std::string out = "predictions";
   std::vector<std::string> images;
   double least_score = 0.5;
   i64 crop = 0, stride = 0;          // segment: windows
@@ -175,7 +185,7 @@ inline std::vector<std::string> result_stems(const DensePredictCommand& o, const
     }
   }
   std::vector<std::string> inputs = o.images;
-  inputs.push_back(o.weights);
+  inputs.push_back(o.network.weights);
   for (const auto& written : source)
     for (const std::string& input : inputs) {
       std::error_code absent;  // then it is not the same
@@ -185,32 +195,33 @@ inline std::vector<std::string> result_stems(const DensePredictCommand& o, const
   return stems;
 }
 
-/// A file that --task segment or detect wrote: `what` in its metadata describes the network.
+/// A file of weights that --task segment or detect wrote, and what the options say about it.
 struct DenseFile {
-  std::string path;
-  Json network, input;
-  TensorMap tensors;
+  NetworkOptions options;
+  WeightsFile file;
+  std::vector<Description> said;
+  Json input;
 
-  DenseFile(const std::string& file_path, const char* task, const char* what) : path(file_path) {
-    check(is_safetensors(path), "predict --task ", task, ": needs --weights FILE.safetensors of a ", what);
-    const Safetensors file = read_safetensors(path);
-    check(file.metadata.count(what) == 1 && file.metadata.count("input") == 1, path, ": does not describe a ", what, "; take best.safetensors of a run");
-    network = parse_json(file.metadata.at(what), where(what)), input = parse_json(file.metadata.at("input"), where("input"));
-    for (const auto& [name, tensor] : file.tensors)
-      if (!name.starts_with("optimizer.")) tensors.emplace_back(name.starts_with("model.") ? name.substr(6) : name, tensor);
+  DenseFile(const NetworkOptions& o, const std::string& task) : options(o) {
+    check(!o.weights.empty(), "predict --task ", task, ": needs --weights");
+    file = read_weights(o.weights, o.entry, {"module."});
+    said = descriptions(o, task, file);
+    const char* const what = task == "segment" ? "segmentor" : "detector";
+    check(file.metadata.count(what) == 1 && file.metadata.count("input") == 1, o.weights, ": does not describe a ", what, "; take best.safetensors of a run");
+    input = parse_json(file.metadata.at("input"), where("input"));
   }
-  /// A network of this description with its weights, where it computes.
-  template <class Model, class Config>
-  Model load(const Config& config, const Placement& at) const {
+  /// The network with its weights, where it computes.
+  template <class Model>
+  Model load(const Placement& at) const {
     Model model = [&] {
       const SkipInit skip;
-      return Model(config);
+      return Model(dense_config<decltype(Model::config)>(options, "ppma_tiny", said, file.tensors));
     }();
-    load_state_dict(model, tensors);
+    load_state_dict(model, file.tensors);
     to(model, accumulator_dtype(at.dtype)), to(model, at.device);
     return model;
   }
-  std::string where(const char* part) const { return path + ": " + part; }
+  std::string where(const char* part) const { return options.weights + ": " + part; }
   Normalization normalization() const { return read_normalization(input, where("input")); }
   /// What images are brought to: "longer", "shorter".
   i64 side(const char* key) const {

@@ -5,7 +5,6 @@
 #include "ppma/data/coco_evaluation.hpp"
 #include "ppma/data/detection_loader.hpp"
 #include "ppma/data/detection_sets.hpp"
-#include "ppma/heads/detector_json.hpp"
 #include "ppma/train/detection_trainer.hpp"
 #include "ppma/vis/overlay.hpp"
 #include "progress.hpp"
@@ -125,8 +124,7 @@ inline void train_detect(DetectCommand o) {
   open_run(o);
   if (o.steps.empty()) o.steps = default_steps(o.epochs);
   const DetectionData data = make_detection_data(o);
-  MaskRcnnConfig config = mask_rcnn_nano(data.train.classes(), !o.boxes_only);
-  if (!o.description.empty()) config = detector_from_json(parse_json(read_text(o.description), o.description), config);
+  MaskRcnnConfig config = training_config<MaskRcnnConfig>(o, descriptions(o.network, o.task));
   config.roi.num_classes = data.train.classes(), config.with_mask = config.with_mask && !o.boxes_only;
   MaskRcnn model(config, o.seed);
   DetectionTraining training;
@@ -195,9 +193,9 @@ inline void train_detect(DetectCommand o) {
 
 /// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, images numbered from 1.
 inline void predict_detect(const DensePredictCommand& o) {
-  const DenseFile file(o.weights, "detect", "detector");
+  const DenseFile file(o.network, "detect");
   const Placement at = o.compute.placement();
-  MaskRcnn model = file.load<MaskRcnn>(naming(file.path, [&] { return detector_from_json(file.network); }), at);
+  MaskRcnn model = file.load<MaskRcnn>(at);
   DetectionLoading loading;
   loading.longer = file.side("longer"), loading.shorter = {file.side("shorter")};
   loading.normalization = file.normalization();

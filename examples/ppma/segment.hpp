@@ -5,7 +5,6 @@
 
 #include "dense.hpp"
 #include "ppma/heads/segment.hpp"
-#include "ppma/heads/segmentor_json.hpp"
 #include "ppma/train/segmentation_trainer.hpp"
 #include "ppma/vis/curve.hpp"
 #include "ppma/vis/segment_picture.hpp"
@@ -42,13 +41,6 @@ void with_head(const std::string& head, F f) {
   if (head == "semantic_fpn") f.template operator()<SemanticFpn>();
   else f.template operator()<Segmentor>();
 }
-
-inline SegmentorConfig small_network(const Segmentor*, i64 classes) { return segmentor_nano(classes); }
-inline SemanticFpnConfig small_network(const SemanticFpn*, i64 classes) { return semantic_fpn_nano(classes); }
-inline i64 classes_of(const SegmentorConfig& c) { return c.decode.num_classes; }
-inline i64 classes_of(const SemanticFpnConfig& c) { return c.num_classes; }
-inline void set_classes(SegmentorConfig& c, i64 classes) { c.decode.num_classes = c.auxiliary.num_classes = classes; }
-inline void set_classes(SemanticFpnConfig& c, i64 classes) { c.num_classes = classes; }
 
 /// Mean IoU of a set; the pictures of its first four images go into a sheet.
 template <class Model>
@@ -101,9 +93,9 @@ inline SegmentData make_segmentation_data(const SegmentCommand& o) {
   return d;
 }
 
-/// A run whose folder is there; `said` is the network's description.
+/// A run of which the options are complete.
 template <class Model>
-void train_segment_with(SegmentCommand o, const Json& said) {
+void train_segment_with(SegmentCommand o, const std::vector<Description>& said) {
   const auto [train, test] = make_segmentation_data(o);
   const Tensor first = train.get(0).image;
   // An image may be thinner than a network takes, and crops are filled up.
@@ -111,7 +103,7 @@ void train_segment_with(SegmentCommand o, const Json& said) {
   if (o.shorter == 0) o.shorter = std::max(least_crop, std::min(first.dim(0), first.dim(1)));
   if (o.crop == 0) o.crop = std::max(least_crop, o.shorter);
 
-  auto config = segmentor_from_json(said, small_network(static_cast<const Model*>(nullptr), train.classes()));
+  auto config = training_config<decltype(Model::config)>(o, said);
   set_classes(config, train.classes());
   Model model(config, o.seed);
   SegmentationLoading loading;
@@ -172,18 +164,16 @@ void train_segment_with(SegmentCommand o, const Json& said) {
 
 inline void train_segment(SegmentCommand o) {
   open_run(o);
-  Json said = o.description.empty() ? Json::object() : parse_json(read_text(o.description), o.description);
-  if (o.head.empty()) o.head = head_of(said);
-  else if (said.is_object() && !said.contains("head")) said["head"] = o.head;
+  const std::vector<Description> said = descriptions(o.network, o.task);
+  if (o.head.empty()) o.head = head_in(said);
   with_head(o.head, [&]<class Model>() { train_segment_with<Model>(o, said); });
 }
 
 /// OUT/NAME.png: the image under its classes, with a legend; OUT/NAME_labels.png: the label map.
 template <class Model>
 void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
-  using Config = decltype(Model::config);
   const Placement at = o.compute.placement();
-  Model model = file.load<Model>(naming(file.path, [&] { return segmentor_from_json<Config>(file.network); }), at);
+  Model model = file.load<Model>(at);
   SegmentOptions how;
   how.longer = file.side("longer"), how.shorter = file.side("shorter");
   how.normalization = file.normalization();
@@ -211,8 +201,8 @@ void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
 }
 
 inline void predict_segment(const DensePredictCommand& o) {
-  const DenseFile file(o.weights, "segment", "segmentor");
-  with_head(naming(file.path, [&] { return head_of(file.network); }), [&]<class Model>() { predict_segment_with<Model>(o, file); });
+  const DenseFile file(o.network, "segment");
+  with_head(head_in(file.said), [&]<class Model>() { predict_segment_with<Model>(o, file); });
 }
 
 }  // namespace tool

@@ -202,6 +202,8 @@ inline void train(TrainCommand o) {
 /// that puts the shared ones into both, which keep their own defaults where an option is not given.
 inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app, SegmentCommand& segment, DetectCommand& detect) {
   const char* const both = "With --task segment and detect";
+  for (const char* name : {"--workers", "--accumulate", "--final-lr", "--warmup", "--rate-per-epoch", "--beta2", "--label-smoothing", "--ema", "--mixup", "--cutmix", "--erasing"})
+    app.get_option(name)->group("With --task classify");
   const auto number = [&app](const char* group, const char* name, auto& value, const char* text) {
     app.add_option(name, value, text)->capture_default_str()->group(group);
   };
@@ -210,7 +212,6 @@ inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
   number(both, "--warmup-iterations", detect.warmup_iterations, "iterations of linear warm-up");
   app.add_flag("--freeze-backbone", detect.freeze_backbone, "train the heads alone")->group(both);
   number("With --task detect", "--steps", detect.steps, "epochs after which the rate falls to a tenth; default: 8 and 11 of 12, 27 and 33 of 36, none of fewer than 4");
-  number("With --task detect", "--detector", detect.description, "configuration of the detector as JSON; default: a small one");
   app.add_flag("--boxes-only", detect.boxes_only, "no mask head (Faster R-CNN)")->group("With --task detect");
   app.add_flag("--multi-scale", detect.multi_scale, "the 3x schedule's augmentation: shorter sides of 0.6 to 1 --shorter, half of the images cropped")
       ->group("With --task detect");
@@ -219,21 +220,24 @@ inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
   number("With --task segment", "--crop", segment.crop, "side of the crops that are learnt from, 32 or more; 0: the shorter side");
   number("With --task segment", "--least-factor", segment.least_factor, "images are resized by a random factor from this");
   number("With --task segment", "--most-factor", segment.most_factor, "to this");
-  number("With --task segment", "--segmentor", segment.description, "configuration of the network as JSON; default: a small one");
   return [&app, &segment, &detect](const TrainCommand& o) {
     const auto take = [&app](const char* name, auto& into, const auto& value) {
       if (app.count(name) > 0) into = value;
     };
+    const bool shapes = app.count("--data") == 0 || o.data.kind == "shapes";
+    for (const char* name : {"--images", "--test-images", "--size"}) check(shapes || app.count(name) == 0, name, " is for --data shapes");
+    for (const char* name : {"--longer", "--shorter"})
+      check(!shapes || o.task != "detect" || app.count(name) == 0, name, " is for --data coco; images of shapes have --size pixels");
     for (DenseTraining* d : {static_cast<DenseTraining*>(&segment), static_cast<DenseTraining*>(&detect)}) {
       take("--data", d->data, o.data.kind), take("--data-dir", d->folder, o.data.folder), take("--images", d->images, o.data.images);
       take("--test-images", d->test_images, o.data.test_images), take("--size", d->size, o.data.size), take("--out", d->out, o.out);
       take("--epochs", d->epochs, o.epochs), take("--batch", d->batch, o.batch), take("--stop-after", d->stop_after, o.stop_after);
       take("--evaluate-every", d->evaluate_every, o.evaluate_every), take("--lr", d->lr, o.lr), take("--clip", d->clip, o.clip);
-      take("--weight-decay", d->weight_decay, o.weight_decay), take("--seed", d->seed, o.seed), take("--weights", d->weights, o.network.weights);
+      take("--weight-decay", d->weight_decay, o.weight_decay), take("--seed", d->seed, o.seed);
       take("--longer", d->longer, detect.longer), take("--shorter", d->shorter, detect.shorter);
       take("--warmup-iterations", d->warmup_iterations, detect.warmup_iterations);
       d->checkpoint_blocks = o.checkpoint_blocks, d->freeze_backbone = detect.freeze_backbone;
-      d->entry = o.network.entry, d->compute = o.compute, d->resume = o.resume, d->overwrite = o.overwrite;
+      d->network = o.network, d->drop_path = o.drop_path, d->compute = o.compute, d->resume = o.resume, d->overwrite = o.overwrite;
     }
   };
 }
@@ -243,7 +247,7 @@ inline void add_train(CLI::App& app) {
   auto segment = std::make_shared<SegmentCommand>();
   auto detect = std::make_shared<DetectCommand>();
   auto* c = app.add_subcommand("train", "Trains a network on images");
-  c->add_option("--task", o->task, "what to learn")->check(CLI::IsMember({"classify", "segment", "detect"}))->capture_default_str();
+  add_task(*c, o->task, o->network, "what to learn: to classify, segment or detect. ");
   o->data.kind = "shapes";
   add_data(*c, o->data);
   add_network(*c, o->network);
@@ -291,6 +295,7 @@ inline void add_train(CLI::App& app) {
     const std::optional<Launch> launch = launch_from_environment();
     check(o->task == "classify" || !launch || launch->size == 1, "train: --task ", o->task,
           " runs in one process; without a launcher (WORLD_SIZE) it can be trained");
+    refuse_others(*c, o->task);
     if (o->task == "classify") return train(*o);
     take_shared(*o);
     o->task == "segment" ? train_segment(*segment) : train_detect(*detect);

@@ -276,16 +276,17 @@ TEST_CASE("tool: numbers that no run can have are refused by the option's name",
     std::string arguments;
     const char* message;
   };
-  std::vector<Wrong> all{{"detect --longer 0 --shorter 0", "--longer must be at least 1, not 0"}, {"detect --shorter 0", "--shorter must be at least 1, not 0"},
-                         {"detect --steps 0", "--steps must be at least 1, not 0"}, {"segment --crop -32", "--crop must be at least 32, or 0 for the shorter side, not -32"}, {"segment --crop 16", "--crop must be at least 32, or 0 for the shorter side, not 16"},
+  const std::string coco = "detect --data coco --data-dir '" + folder / "" + "' ";
+  std::vector<Wrong> all{{coco + "--longer 0 --shorter 0", "--longer must be at least 1, not 0"}, {coco + "--shorter 0", "--shorter must be at least 1, not 0"},
+                         {"segment --longer -3", "--longer must be at least 0, not -3"}, {"detect --steps 0", "--steps must be at least 1, not 0"}, {"segment --crop -32", "--crop must be at least 32, or 0 for the shorter side, not -32"}, {"segment --crop 16", "--crop must be at least 32, or 0 for the shorter side, not 16"},
                          {"segment --least-factor 0", "--least-factor 0 must be above 0"}, {"segment --most-factor 0.1", "at most --most-factor 0.1"}};
   for (const std::string task : {"segment", "detect"})
-    for (const char* option : {"--epochs", "--batch", "--evaluate-every", "--longer", "--shorter", "--stop-after", "--warmup-iterations", "--lr", "--weight-decay", "--clip"})
+    for (const char* option : {"--epochs", "--batch", "--evaluate-every", "--stop-after", "--warmup-iterations", "--lr", "--weight-decay", "--clip"})
       all.push_back({task + " " + option + " -3", option});
   for (const std::string task : {"segment", "detect"})
     for (const char* option : {"--epochs", "--batch", "--evaluate-every"}) all.push_back({task + " " + option + " 0", "must be at least 1, not 0"});
   for (const Wrong& w : all) {
-    const Result r = run("train --images 4 --test-images 2 --size 64 --out '" + folder / "run" + "' --task " + w.arguments);
+    const Result r = run("train --out '" + folder / "run" + "' --task " + w.arguments);
     INFO(w.arguments << ": " << r.err);
     CHECK(r.code == 1);
     CHECK(r.out.empty());
@@ -385,7 +386,7 @@ TEST_CASE("tool: without anything to score there is a log without figures, and n
                std::string_view(json{{"images", images}, {"categories", {{{"id", 2}, {"name", "a"}}}}, {"annotations", train ? object : json::array()}}.dump()));
   for (const std::string task : {"segment --data folder --crop 32", "detect --data coco --boxes-only --longer 64 --shorter 48"}) {
     const std::string out = folder / "run";
-    const Result r = run("train --overwrite --epochs 2 --stop-after 1 --batch 1 --data-dir '" + folder / task.substr(0, 1) + "' --out '" + out + "' --task " + task);
+    const Result r = run("train --overwrite --epochs 2 --stop-after 1 --batch 2 --data-dir '" + folder / task.substr(0, 1) + "' --out '" + out + "' --task " + task);
     INFO(task << r.err);
     REQUIRE(r.code == 0);
     CHECK(r.out.find("best.safetensors; the weights are in ") != std::string::npos);
@@ -438,9 +439,107 @@ TEST_CASE("tool: a set whose first image is a line is segmented", "[tool]") {
     }
   }
   write_file(folder / "classes.txt", std::string_view("a\nb\n"));
-  const Result r = run("train --task segment --data folder --batch 1 --epochs 1 --data-dir '" + folder / "" + "' --out '" + folder / "run" + "'");
+  const Result r = run("train --task segment --data folder --batch 2 --epochs 1 --data-dir '" + folder / "" + "' --out '" + folder / "run" + "'");
   INFO(r.err);
   CHECK(r.code == 0);
   const json options = json::parse(text_of(folder / "run" + "/train.json"));
   CHECK((options.at("longer") == 64 && options.at("shorter") == 32 && options.at("crop") == 32));
+}
+
+TEST_CASE("tool: --model, --mask and --drop-path are about the backbone of segmentation and detection, in every command", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  const std::string out = folder / "run";
+  const auto described = [&](const std::string& arguments) {
+    const Result r = run("train --images 2 --test-images 1 --size 32 --batch 2 --epochs 1 --overwrite --out '" + out + "' --task " + arguments);
+    INFO(arguments << ": " << r.err);
+    REQUIRE(r.code == 0);
+    return json::parse(text_of(out + "/config.json"));
+  };
+  write_file(folder / "few.json", std::string_view(R"({"channels": 24, "backbone": {"projection": 32}})"));
+  for (const std::string task : {"segment", "segment --head semantic_fpn", "detect"}) {
+    INFO(task);
+    const std::string own = " --" + std::string(task == "detect" ? "detector" : "segmentor") + " '" + folder / "few.json" + "'";
+    const json small = described(task), drop = described(task + " --mask none --drop-path 0.3"), on_top = described(task + own);
+    CHECK((small.at("channels") == 64 && small.at("backbone").at("name") == "ppma_nano" && small.at("backbone").at("mask") == "polyline"));
+    CHECK((drop.at("channels") == 64 && drop.at("backbone").at("mask") == "none" && drop.at("backbone").at("drop_path_rate") == 0.3));
+    CHECK((on_top.at("channels") == 24 && on_top.at("backbone").at("projection") == 32 && on_top.at("backbone").at("name") == "ppma_nano"));
+  }
+  // The published heads, from which a few keys make what is quick to train.
+  write_file(folder / "light.json", std::string_view(R"({"channels": 16, "backbone": {"embed_dims": [8, 8, 16, 16], "depths": [1, 0, 0, 1], "num_heads": [1, 1, 1, 1]}})"));
+  const json upernet = described("segment --model rmt_small --segmentor '" + folder / "light.json" + "'");
+  CHECK((upernet.at("channels") == 16 && upernet.at("auxiliary_channels") == 256 && upernet.at("backbone").at("name") == "rmt_small" && upernet.at("backbone").at("mask") == "rmt"));
+  const json rcnn = described("detect --model ppma_small --detector '" + folder / "light.json" + "'");
+  CHECK((rcnn.at("channels") == 16 && rcnn.at("fc_channels") == 1024 && rcnn.at("proposals") == 1000 && rcnn.at("backbone").at("drop_path_rate") == 0.15));
+  // A whole description, as a run wrote it, is read by all.
+  const std::string config = folder / "whole.json";
+  write_file(config, std::string_view(rcnn.dump()));
+  CHECK(described("detect --config '" + config + "'") == rcnn);
+  const auto bench = [](const std::string& arguments) {
+    const Result r = run("bench --size 32 --batch 1 --threads 1 --repeat 1 --warmup 0 --json --task " + arguments);
+    INFO(arguments << ": " << r.err);
+    REQUIRE(r.code == 0);
+    return json::parse(r.out);
+  };
+  const json measured = bench("detect --model ppma_small --mask none --detector '" + folder / "light.json" + "'");
+  CHECK((measured.at("model") == "mask_rcnn ppma_small" && measured.at("mask") == "none"));
+  CHECK(bench("detect --config '" + config + "' --mask none").at("model") == "mask_rcnn ppma_small");
+  CHECK(bench("segment --model ppma_nano").at("peak_tensors_MiB") < bench("segment --model ppma_tiny").at("peak_tensors_MiB"));
+  Rng rng(1);
+  write_safetensors(folder / "image", {{"input", Tensor::randn({1, 3, 32, 64}, rng)}}, {});
+  REQUIRE(run("run --task segment --model ppma_small --segmentor '" + folder / "light.json" + "' --input '" + folder / "image" + "' --output '" + folder / "o" + "'").code == 0);
+  const json ran = json::parse(read_safetensors(folder / "o").metadata.at("config"));
+  CHECK((ran.at("channels") == 16 && ran.at("num_classes") == 150 && ran.at("backbone").at("name") == "ppma_small"));
+  // predict goes by the options too; the weights say how many classes there are.
+  described("segment");
+  write_png(folder / "a.png", draw_shapes({.height = 48, .width = 64}, 1).image);
+  const auto predict = [&](const std::string& more) {
+    return run("predict --task segment --weights '" + out + "/last.safetensors' --out '" + folder / "p" + "' '" + folder / "a.png" + "' " + more);
+  };
+  const auto labels = [&](const std::string& more) {
+    const Result r = predict(more);
+    INFO(more << ": " << r.err);
+    REQUIRE(r.code == 0);
+    return read_label_map(folder / "p" + "/a_labels.png").to_vector<double>();
+  };
+  CHECK(labels("--model ppma_nano") == labels(""));
+  CHECK(labels("--entry model") == labels(""));
+  CHECK(predict("--mask none").err.find("path_embed") != std::string::npos);  // of the weights, not of this network
+  CHECK(predict("--entry foo").err.find("has no part \"foo\"") != std::string::npos);
+}
+
+TEST_CASE("tool: an option of another task is refused by its name", "[tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  write_file(folder / "c.json", std::string_view("{}"));
+  write_file(folder / "i.png", std::string_view("x"));
+  write_file(folder / "w.pth", std::string_view("x"));
+  struct Command {
+    std::string begin;
+    std::vector<std::string> tasks, options;
+    const char* whose;
+  };
+  const std::string json_file = " '" + folder / "c.json" + "'", predict = "predict '" + folder / "i.png" + "' --weights '" + folder / "w.pth" + "'", dense = "--task segment and detect";
+  for (const Command& c : {Command{"train", {"segment", "detect"}, {"--accumulate 4", "--beta2 0.5", "--ema 0.1", "--mixup 1", "--cutmix 1", "--erasing 0.1", "--label-smoothing 0.1",
+                                                                    "--warmup 1", "--final-lr 1e-6", "--rate-per-epoch", "--workers 1"}, "--task classify"},
+                           Command{"train", {"classify"}, {"--longer 64", "--shorter 64", "--warmup-iterations 3", "--freeze-backbone"}, dense.c_str()},
+                           Command{"train", {"classify", "segment"}, {"--steps 3", "--boxes-only", "--multi-scale", "--detector" + json_file}, "--task detect"},
+                           Command{"train", {"classify", "detect"}, {"--head upernet", "--crop 64", "--least-factor 1", "--most-factor 1", "--segmentor" + json_file}, "--task segment"},
+                           Command{predict, {"segment", "detect"}, {"--top 3"}, "--task classify"}, Command{predict, {"classify"}, {"--out x"}, dense.c_str()},
+                           Command{predict, {"classify", "segment"}, {"--least-score 0.1"}, "--task detect"},
+                           Command{predict, {"classify", "detect"}, {"--crop 64", "--stride 3", "--scales 1", "--flip"}, "--task segment"},
+                           Command{"bench", {"classify", "segment"}, {"--heads-only", "--detector" + json_file}, "--task detect"},
+                           Command{"bench", {"classify", "detect"}, {"--segmentor" + json_file}, "--task segment"}})
+    for (const std::string& task : c.tasks)
+      for (const std::string& option : c.options) {
+        const Result r = run(c.begin + " --task " + task + " " + option);
+        INFO(c.begin << " " << task << " " << option << ": " << r.err);
+        CHECK(r.code == 1);
+        CHECK(r.err.find(option.substr(0, option.find(' ')) + " is for " + c.whose + ", not " + task) != std::string::npos);
+      }
+  CHECK(run("train --task segment --data folder --data-dir '" + folder / "" + "' --size 64").err.find("--size is for --data shapes") != std::string::npos);
+  CHECK(run("train --task detect --longer 64").err.find("--longer is for --data coco") != std::string::npos);
 }
