@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "dense_network.hpp"
+#include "ppma/io/coco.hpp"
 #include "ppma/vis/picture.hpp"
 
 namespace tool {
@@ -161,7 +162,8 @@ inline Picture sheet_of(const std::vector<Picture>& pictures) {
 struct DensePredictCommand {
   NetworkOptions network;
   ComputeOptions compute;
-  std::string out = "predictions";
+  std::string out = "predictions", gt, classes;
+  i64 longer = 0, shorter = 0;       // 0: what the weights file says
   std::vector<std::string> images;
   double least_score = 0.5;
   i64 crop = 0, stride = 0;          // segment: windows
@@ -185,7 +187,7 @@ inline std::vector<std::string> result_stems(const DensePredictCommand& o, const
     }
   }
   std::vector<std::string> inputs = o.images;
-  inputs.push_back(o.network.weights);
+  inputs.insert(inputs.end(), {o.network.weights, o.network.config, o.network.segmentor, o.network.detector, o.gt, o.classes});
   for (const auto& written : source)
     for (const std::string& input : inputs) {
       std::error_code absent;  // then it is not the same
@@ -195,47 +197,112 @@ inline std::vector<std::string> result_stems(const DensePredictCommand& o, const
   return stems;
 }
 
-/// A file of weights that --task segment or detect wrote, and what the options say about it.
+/// What predict has beside the images: weights, what describes their network, and what numbers and names mean. A run's files say
+/// all of it; of others (OpenMMLab's .pth) the options say which network it is, sizes and colours are the published ones.
 struct DenseFile {
-  NetworkOptions options;
+  const DensePredictCommand& o;
   WeightsFile file;
   std::vector<Description> said;
-  Json input;
+  Json input;                       // null: the file does not say
+  std::optional<CocoTruth> truth;   // --gt
 
-  DenseFile(const NetworkOptions& o, const std::string& task) : options(o) {
-    check(!o.weights.empty(), "predict --task ", task, ": needs --weights");
-    file = read_weights(o.weights, o.entry, {"module."});
-    said = descriptions(o, task, file);
-    const char* const what = task == "segment" ? "segmentor" : "detector";
-    check(file.metadata.count(what) == 1 && file.metadata.count("input") == 1, o.weights, ": does not describe a ", what, "; take best.safetensors of a run");
-    input = parse_json(file.metadata.at("input"), where("input"));
+  DenseFile(const DensePredictCommand& command, const std::string& task) : o(command) {
+    const std::string& path = o.network.weights;
+    check(!path.empty(), "predict --task ", task, ": needs --weights");
+    file = read_weights(path, o.network.entry, {"module."});
+    said = descriptions(o.network, task, file);
+    check(!said.empty() || !o.network.model.empty(), path, ": does not describe a ", task == "segment" ? "segmentor" : "detector",
+          "; take best.safetensors of a run, or say what it is with --model or --config");
+    if (const auto it = file.metadata.find("input"); it != file.metadata.end()) input = parse_json(it->second, where());
+    if (!o.gt.empty()) truth = read_coco(o.gt, false);
   }
   /// The network with its weights, where it computes.
   template <class Model>
   Model load(const Placement& at) const {
     Model model = [&] {
       const SkipInit skip;
-      return Model(dense_config<decltype(Model::config)>(options, "ppma_tiny", said, file.tensors));
+      return Model(dense_config<decltype(Model::config)>(o.network, "ppma_tiny", said, file.tensors));
     }();
     load_state_dict(model, file.tensors);
     to(model, accumulator_dtype(at.dtype)), to(model, at.device);
     return model;
   }
-  std::string where(const char* part) const { return options.weights + ": " + part; }
-  Normalization normalization() const { return read_normalization(input, where("input")); }
+  std::string where() const { return o.network.weights + ": input"; }
+  Normalization normalization() const { return input.is_null() ? Normalization{} : read_normalization(input, where()); }
   /// What images are brought to: "longer", "shorter".
-  i64 side(const char* key) const {
-    const i64 n = member<i64>(input, key, where("input"));
-    check(n > 0, where("input"), ": \"", key, "\" must be at least 1, not ", n);
+  i64 side(const char* key, i64 option, i64 published) const {
+    if (option > 0 || input.is_null()) return option > 0 ? option : published;
+    const i64 n = member<i64>(input, key, where());
+    check(n > 0, where(), ": \"", key, "\" must be at least 1, not ", n);
     return n;
   }
-  /// "classes", "category_ids": an entry for each class of the network. Error: another number of them.
+  /// The classes' names: --classes, else the weights file's, else those of --gt where it has as many, else numbers. Error: other
+  /// than one for each class of the network.
+  std::vector<std::string> names(i64 classes) const {
+    std::vector<std::string> list;
+    std::istringstream lines(o.classes.empty() ? "" : read_text(o.classes));
+    for (std::string line; std::getline(lines, line);)
+      if (!line.empty()) list.push_back(line);
+    if (o.classes.empty() && !input.is_null()) return of_classes<std::string>("classes", classes);
+    if (o.classes.empty() && truth && static_cast<i64>(truth->categories.size()) == classes)
+      for (const CocoCategory& c : truth->categories) list.push_back(c.name);
+    else if (o.classes.empty())
+      for (i64 c = 0; c < classes; ++c) list.push_back(str("class ", c));
+    check(static_cast<i64>(list.size()) == classes, o.classes, ": names ", list.size(), " classes, the network tells ", classes, " apart");
+    return list;
+  }
+  /// The classes' numbers in results: those that --gt has for all the names, else the weights file's, else from 1. Error: --gt has
+  /// a name less, and the file no numbers.
+  std::vector<i64> category_ids(const std::vector<std::string>& class_names) const {
+    std::vector<i64> ids;
+    std::string unknown;
+    for (const std::string& name : class_names) {
+      ids.push_back(static_cast<i64>(ids.size()) + 1);
+      if (!truth) continue;
+      const auto it = std::find_if(truth->categories.begin(), truth->categories.end(), [&](const CocoCategory& c) { return c.name == name; });
+      if (it == truth->categories.end()) unknown = name;
+      else ids.back() = it->id;
+    }
+    const bool numbered = input.is_object() && input.contains("category_ids");
+    if (numbered && (!truth || !unknown.empty())) return of_classes<i64>("category_ids", static_cast<i64>(class_names.size()));
+    check(unknown.empty(), o.gt, ": has no category \"", unknown, "\"; name the network's classes as there, with --classes");
+    return ids;
+  }
+  /// The images' numbers in results: those of --gt for a file of this name, else from 1.
+  std::vector<i64> image_ids() const {
+    std::vector<i64> ids;
+    for (const std::string& image : o.images) {
+      ids.push_back(static_cast<i64>(ids.size()) + 1);
+      if (!truth) continue;
+      const std::string path = "/" + std::filesystem::absolute(image).lexically_normal().generic_string();
+      std::size_t longest = 0;  // a file_name may hold folders
+      for (const CocoImage& i : truth->images)
+        if (i.file_name.size() > longest && path.ends_with("/" + i.file_name)) longest = i.file_name.size(), ids.back() = i.id;
+      check(longest > 0, o.gt, ": has no image with the file_name of ", image);
+    }
+    return ids;
+  }
+
+ private:
+  /// A member of `input` with an entry for each class of the network. Error: another number of them.
   template <class T>
   std::vector<T> of_classes(const char* key, i64 classes) const {
-    auto list = member<std::vector<T>>(input, key, where("input"));
-    check(static_cast<i64>(list.size()) == classes, where("input"), ": \"", key, "\" has ", list.size(), " entries, the network tells ", classes, " classes apart");
+    auto list = member<std::vector<T>>(input, key, where());
+    check(static_cast<i64>(list.size()) == classes, where(), ": \"", key, "\" has ", list.size(), " entries, the network tells ", classes, " classes apart");
     return list;
   }
 };
+
+/// OUT/results.json in COCO's form; OUT/images.json: which image and which class each of its numbers is, as in COCO's annotations.
+inline void write_results(const std::string& out, const std::vector<CocoResult>& results, const Json& images, const std::vector<std::string>& names, const std::vector<i64>& ids) {
+  Json categories = Json::array();
+  for (std::size_t c = 0; c < names.size(); ++c) categories.push_back({{"id", ids[c]}, {"name", names[c]}});
+  write_coco_results(out + "/results.json", results);
+  write_file(out + "/images.json", std::string_view(Json{{"images", images}, {"categories", categories}}.dump(1) + "\n"));
+}
+
+inline Json image_record(i64 id, const std::string& path, const Tensor& image) {
+  return {{"id", id}, {"file_name", std::filesystem::path(path).filename().string()}, {"height", image.dim(0)}, {"width", image.dim(1)}};
+}
 
 }  // namespace tool

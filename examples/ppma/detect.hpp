@@ -191,23 +191,24 @@ inline void train_detect(DetectCommand o) {
   print_end(o, trainer.epoch(), "AP", best_ap, 4);
 }
 
-/// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, images numbered from 1.
+/// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, with OUT/images.json.
 inline void predict_detect(const DensePredictCommand& o) {
-  const DenseFile file(o.network, "detect");
+  const DenseFile file(o, "detect");
   const Placement at = o.compute.placement();
   MaskRcnn model = file.load<MaskRcnn>(at);
   DetectionLoading loading;
-  loading.longer = file.side("longer"), loading.shorter = {file.side("shorter")};
+  loading.longer = file.side("longer", o.longer, 1333), loading.shorter = {file.side("shorter", o.shorter, 800)};
   loading.normalization = file.normalization();
-  const auto names = file.of_classes<std::string>("classes", model.config.roi.num_classes);
-  const auto ids = file.of_classes<i64>("category_ids", model.config.roi.num_classes);
-  const std::vector<std::string> stems = result_stems(o, {".png"}, {"results.json"});
+  const std::vector<std::string> names = file.names(classes_of(model.config));
+  const std::vector<i64> ids = file.category_ids(names), image_ids = file.image_ids();
+  const std::vector<std::string> stems = result_stems(o, {".png"}, {"results.json", "images.json"});
   std::vector<CocoResult> results;
-  Json all = Json::array();
+  Json all = Json::array(), images = Json::array();
   for (std::size_t n = 0; n < o.images.size(); ++n) {
     DetectionSample sample;
-    sample.image = read_image(o.images[n]), sample.image_id = static_cast<i64>(n) + 1, sample.name = o.images[n];
+    sample.image = read_image(o.images[n]), sample.image_id = image_ids[n], sample.name = o.images[n];
     const Tensor image = sample.image;
+    images.push_back(image_record(image_ids[n], o.images[n], image));
     const DetectionBatch batch = evaluation_batch(std::move(sample), loading);
     const std::vector<Detection> found = model.detect(at(batch.images), batch.frames)[0];
     const std::string picture = stems[n] + ".png";
@@ -215,7 +216,7 @@ inline void predict_detect(const DensePredictCommand& o) {
     if (!o.json) std::printf("%s -> %s\n", o.images[n].c_str(), picture.c_str());
     Json objects = Json::array();
     for (const Detection& d : found) {
-      results.push_back(coco_result(d, static_cast<i64>(n) + 1, ids[static_cast<std::size_t>(d.label)]));
+      results.push_back(coco_result(d, image_ids[n], ids[static_cast<std::size_t>(d.label)]));
       if (d.score < o.least_score) continue;
       const std::string& name = names[static_cast<std::size_t>(d.label)];
       if (!o.json)
@@ -223,9 +224,9 @@ inline void predict_detect(const DensePredictCommand& o) {
                     static_cast<double>(d.box.x2), static_cast<double>(d.box.y2));
       objects.push_back({{"name", name}, {"score", d.score}, {"box", {d.box.x1, d.box.y1, d.box.x2, d.box.y2}}});
     }
-    all.push_back({{"image", o.images[n]}, {"image_id", n + 1}, {"picture", picture}, {"objects", objects}});
+    all.push_back({{"image", o.images[n]}, {"image_id", image_ids[n]}, {"picture", picture}, {"objects", objects}});
   }
-  write_coco_results(o.out + "/results.json", results);
+  write_results(o.out, results, images, names, ids);
   if (o.json) print_json(all);
 }
 

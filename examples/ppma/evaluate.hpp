@@ -114,6 +114,10 @@ inline void add_predict(CLI::App& app) {
   add_task(*c, *task, o->network, "classify: name the image; segment: name every pixel; detect: find objects. ");
   const char *const both = "With --task segment and detect", *const segment = "With --task segment";
   c->add_option("--out", detect->out, "folder for pictures and results")->capture_default_str()->group(both);
+  c->add_option("--gt", detect->gt, "COCO annotations, of which results take the images' numbers, by file name, and the classes'; default: numbers from 1")->check(CLI::ExistingFile)->group(both);
+  c->add_option("--classes", detect->classes, "file with the classes' names, one a line; default: what the weights file says")->check(CLI::ExistingFile)->group(both);
+  c->add_option("--longer", detect->longer, "images: longer side at most; default: as in training, or as published")->check(CLI::PositiveNumber)->group(both);
+  c->add_option("--shorter", detect->shorter, "images: shorter side, with the aspect kept; the same")->check(CLI::PositiveNumber)->group(both);
   c->add_option("--least-score", detect->least_score, "what is shown")->check(CLI::Range(0.0, 1.0))->capture_default_str()->group("With --task detect");
   c->add_option("--crop", detect->crop, "side of windows that slide over the image; 0: the image at once")->check(CLI::Range(0, 8192))->capture_default_str()->group(segment);
   c->add_option("--stride", detect->stride, "from one window to the next; 0: two thirds of --crop")->check(CLI::Range(0, 8192))->capture_default_str()->group(segment);

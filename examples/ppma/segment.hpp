@@ -169,23 +169,37 @@ inline void train_segment(SegmentCommand o) {
   with_head(o.head, [&]<class Model>() { train_segment_with<Model>(o, said); });
 }
 
-/// OUT/NAME.png: the image under its classes, with a legend; OUT/NAME_labels.png: the label map.
+/// The pixels of a class as a result in COCO's form; a label map has no scores: 1.
+inline CocoResult class_result(const Tensor& labels, u8 label, i64 image_id, i64 category_id) {
+  Tensor mask = Tensor::empty(labels.shape(), DType::uint8);
+  for (i64 i = 0; i < labels.numel(); ++i) mask.data<u8>()[i] = labels.data<u8>()[i] == label;
+  CocoResult r;
+  r.image_id = image_id, r.category_id = category_id, r.score = 1;
+  r.mask.rle = rle_encode(mask);
+  return r;
+}
+
+/// OUT/NAME.png: the image under its classes, with a legend; OUT/NAME_labels.png: the label map; OUT/results.json: a mask for each
+/// class of each image, with OUT/images.json.
 template <class Model>
 void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
   const Placement at = o.compute.placement();
   Model model = file.load<Model>(at);
   SegmentOptions how;
-  how.longer = file.side("longer"), how.shorter = file.side("shorter");
+  how.longer = file.side("longer", o.longer, 2048), how.shorter = file.side("shorter", o.shorter, 512);
   how.normalization = file.normalization();
   how.crop = o.crop, how.stride = o.stride > 0 ? o.stride : std::max<i64>(1, o.crop * 2 / 3), how.factors = o.scales, how.flip = o.flip;
-  const auto names = file.of_classes<std::string>("classes", classes_of(model.config));
-  const std::vector<std::string> stems = result_stems(o, {".png", "_labels.png"}, {});
-  Json all = Json::array();
+  const std::vector<std::string> names = file.names(classes_of(model.config));
+  const std::vector<i64> ids = file.category_ids(names), image_ids = file.image_ids();
+  const std::vector<std::string> stems = result_stems(o, {".png", "_labels.png"}, {"results.json", "images.json"});
+  std::vector<CocoResult> results;
+  Json all = Json::array(), images = Json::array();
   for (std::size_t n = 0; n < stems.size(); ++n) {
     const std::string &path = o.images[n], &stem = stems[n];
     const Tensor image = read_image(path), labels = segment(model, image, how, at);
     write_png(stem + ".png", segment_picture(image, labels, names).image());
     write_png(stem + "_labels.png", labels.viewed_as({labels.dim(0), labels.dim(1), 1}));
+    images.push_back(image_record(image_ids[n], path, image));
     std::vector<i64> count(names.size(), 0);
     for (i64 i = 0; i < labels.numel(); ++i) ++count[labels.data<u8>()[i]];
     if (!o.json) std::printf("%s -> %s.png\n", path.c_str(), stem.c_str());
@@ -194,14 +208,16 @@ void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
       const double share = static_cast<double>(count[c]) / static_cast<double>(labels.numel());
       if (count[c] > 0) shares[names[c]] = share;
       if (count[c] > 0 && !o.json) std::printf("  %5.1f %%  %s\n", 100 * share, names[c].c_str());
+      if (count[c] > 0) results.push_back(class_result(labels, static_cast<u8>(c), image_ids[n], ids[c]));
     }
-    all.push_back({{"image", path}, {"picture", stem + ".png"}, {"labels", stem + "_labels.png"}, {"shares", shares}});
+    all.push_back({{"image", path}, {"image_id", image_ids[n]}, {"picture", stem + ".png"}, {"labels", stem + "_labels.png"}, {"shares", shares}});
   }
+  write_results(o.out, results, images, names, ids);
   if (o.json) print_json(all);
 }
 
 inline void predict_segment(const DensePredictCommand& o) {
-  const DenseFile file(o.network, "segment");
+  const DenseFile file(o, "segment");
   with_head(head_in(file.said), [&]<class Model>() { predict_segment_with<Model>(o, file); });
 }
 

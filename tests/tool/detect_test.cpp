@@ -7,6 +7,7 @@
 #include "catch.hpp"
 #include "io/help.hpp"
 #include "ppma/data/shapes.hpp"
+#include "ppma/io/checkpoint.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/label_map.hpp"
 #include "ppma/io/safetensors.hpp"
@@ -542,4 +543,103 @@ TEST_CASE("tool: an option of another task is refused by its name", "[tool]") {
       }
   CHECK(run("train --task segment --data folder --data-dir '" + folder / "" + "' --size 64").err.find("--size is for --data shapes") != std::string::npos);
   CHECK(run("train --task detect --longer 64").err.find("--longer is for --data coco") != std::string::npos);
+}
+
+TEST_CASE("tool: predict writes results that eval-coco scores, with the numbers of the annotations", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  std::filesystem::create_directory(folder / "y");
+  for (const char* name : {"a.png", "y/b.png"}) write_png(folder / name, draw_shapes({.height = 48, .width = 64}, 1).image);
+  // The names of classes in another order, and other numbers than ours.
+  json categories = json::array();
+  const std::vector<std::string> figures = figure_names();
+  for (std::size_t c = figures.size(); c-- > 0;) categories.push_back({{"id", 100 - c}, {"name", figures[c]}});
+  categories.push_back({{"id", 7}, {"name", "background"}});
+  const json gt{{"images", {{{"id", 31}, {"file_name", "a.png"}, {"height", 48}, {"width", 64}}, {{"id", 12}, {"file_name", "y/b.png"}, {"height", 48}, {"width", 64}}}},
+          {"categories", categories}, {"annotations", {{{"id", 1}, {"image_id", 31}, {"category_id", 7}, {"bbox", {0, 0, 64, 48}}, {"area", 3072}, {"iscrowd", 0},
+                                                        {"segmentation", {{0, 0, 64, 0, 64, 48, 0, 48}}}}}}};
+  write_file(folder / "gt.json", std::string_view(gt.dump()));
+  for (const std::string task : {"segment", "detect"}) {
+    const std::string out = folder / task, begin = "predict --task " + task + " --json --weights '" + out + "/last.safetensors' --out '" + folder / "p" + "' ",
+                      both = "'" + folder / "a.png" + "' '" + folder / "y/b.png" + "' ";
+    REQUIRE(run("train --task " + task + " --images 4 --test-images 2 --size 64 --epochs 1 --batch 4 --out '" + out + "'").code == 0);
+    const auto predicted = [&](const std::string& more) {
+      const Result r = run(begin + both + more);
+      INFO(r.err);
+      REQUIRE(r.code == 0);
+      return json::parse(r.out);
+    };
+    const json plain = predicted(""), numbered = predicted("--gt '" + folder / "gt.json" + "'");
+    CHECK((plain.at(0).at("image_id") == 1 && plain.at(1).at("image_id") == 2));
+    CHECK((numbered.at(0).at("image_id") == 31 && numbered.at(1).at("image_id") == 12));
+    const json images = json::parse(text_of(folder / "p/images.json")), results = json::parse(text_of(folder / "p/results.json"));
+    CHECK((images.at("images").at(1).at("file_name") == "b.png" && images.at("images").at(1).at("id") == 12 && images.at("images").at(1).at("width") == 64));
+    const Result scored = run("eval-coco --json --type " + std::string(task == "segment" ? "segm" : "bbox") + " --gt '" + folder / "gt.json" + "' --dt '" + folder / "p/results.json" + "'");
+    INFO(scored.err);
+    CHECK(scored.code == 0);
+    CHECK(scored.err.empty());  // every category is one of the annotations'
+    if (task == "segment") {
+      // Every pixel is in one mask.
+      double shares = 0;
+      for (const json& r : results) {
+        CHECK((r.at("image_id") == 31 || r.at("image_id") == 12));
+        CHECK(r.at("segmentation").at("size") == json::array({48, 64}));
+        const std::string name = r.at("category_id") == 7 ? "background" : figures[100 - r.at("category_id").get<std::size_t>()];
+        shares += numbered.at(r.at("image_id") == 31 ? 0 : 1).at("shares").at(name).get<double>();
+      }
+      CHECK(shares == Approx(2));
+    }
+    json other = gt;
+    other["images"][0]["file_name"] = "aa.png";
+    write_file(folder / "other.json", std::string_view(other.dump()));
+    CHECK(run(begin + both + "--gt '" + folder / "other.json" + "'").err.find("has no image with the file_name of " + folder / "a.png") != std::string::npos);
+  }
+}
+
+TEST_CASE("tool: predict takes weights that say nothing of their network, with what the options say", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  write_png(folder / "a.png", draw_shapes({.height = 48, .width = 64}, 1).image);
+  for (const std::string task : {"segment", "segment --head semantic_fpn", "detect"}) {
+    INFO(task);
+    const std::string out = folder / "run", name = task.substr(0, task.find(' '));
+    REQUIRE(run("train --overwrite --task " + task + " --images 4 --test-images 2 --size 64 --epochs 1 --batch 4 --out '" + out + "'").code == 0);
+    const Safetensors trained = read_safetensors(out + "/last.safetensors");
+    TensorMap bare;
+    for (const auto& [key, tensor] : trained.tensors)
+      if (key.starts_with("model.")) bare.emplace_back(key.substr(6), tensor);
+    save_weights(folder / "w.pth", bare);
+    const auto classes = json::parse(trained.metadata.at("input")).at("classes").get<std::vector<std::string>>();
+    std::string names;
+    for (const std::string& c : classes) names += c + "\n";
+    write_file(folder / "names.txt", std::string_view(names));
+    const auto predict = [&](const std::string& weights, const std::string& more) {
+      const Result r = run("predict --json --task " + name + " --out '" + folder / "p" + "' '" + folder / "a.png" + "' --weights '" + weights + "' " + more);
+      INFO(r.err);
+      return r;
+    };
+    const std::string how = "--config '" + out + "/config.json' --longer 64 --shorter 64 ";
+    const Result r = predict(folder / "w.pth", how + "--classes '" + folder / "names.txt" + "'");
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    CHECK(json::parse(text_of(folder / "p/images.json")).at("categories").at(0).at("name") == classes[0]);
+    REQUIRE(predict(folder / "w.pth", how).code == 0);
+    const std::vector<u8> bare_labels = name == "segment" ? read_file(folder / "p/a_labels.png") : std::vector<u8>{};
+    CHECK(json::parse(text_of(folder / "p/images.json")).at("categories").at(1).at("name") == "class 1");
+    CHECK(predict(folder / "w.pth", "").err.find("w.pth: does not describe a ") != std::string::npos);
+    write_file(folder / "names.txt", std::string_view("one\n"));
+    CHECK(predict(folder / "w.pth", how + "--classes '" + folder / "names.txt" + "'").err.find("names.txt: names 1 classes, the network tells ") != std::string::npos);
+    // The same network as in the run's file, which describes itself, with --config or without. (The detector learnt with other
+    // colours than the published ones.)
+    for (const std::string& more : {std::string(), "--config '" + out + "/config.json'"}) {
+      REQUIRE(predict(out + "/last.safetensors", more).code == 0);
+      if (name == "segment") CHECK(read_file(folder / "p/a_labels.png") == bare_labels);
+    }
+  }
 }
