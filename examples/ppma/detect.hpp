@@ -49,8 +49,8 @@ inline std::string existing(const std::vector<std::string>& paths) {
 
 struct DetectionData {
   DetectionSet train, test;
-  CocoTruth truth;  // of test
-  CocoSkips skips;  // of train
+  std::shared_ptr<const CocoTruth> truth;  // of test
+  CocoSkips skips;                         // of train
   Normalization normalization{};
 };
 
@@ -61,19 +61,18 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
     d.train = shapes_set(s);
     s.images = o.test_images, s.seed = 0, s.split = Split::test;
     d.test = shapes_set(s);
-    d.truth = truth_of(d.test);
+    d.truth = std::make_shared<const CocoTruth>(truth_of(d.test));
     d.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
     return d;
   }
   check(o.data == "coco" && !o.folder.empty(), "--task detect: --data is shapes, or coco with --data-dir");
-  const auto part = [&](const std::string& name, bool all, CocoSkips* skips, CocoTruth* copy) {
+  const auto part = [&](const std::string& name, bool all, CocoSkips* skips) {
     const std::string notes = o.folder + "/annotations/instances_" + name;
-    const auto truth = std::make_shared<const CocoTruth>(read_coco(existing({notes + ".json", notes + "2017.json"}), !o.boxes_only));
-    if (copy != nullptr) *copy = *truth;
-    return coco_set(truth, existing({o.folder + "/images/" + name, o.folder + "/" + name + "2017", o.folder + "/" + name}), !o.boxes_only, all, skips);
+    d.truth = std::make_shared<const CocoTruth>(read_coco(existing({notes + ".json", notes + "2017.json"}), !o.boxes_only));  // the last one's stays
+    return coco_set(d.truth, existing({o.folder + "/images/" + name, o.folder + "/" + name + "2017", o.folder + "/" + name}), !o.boxes_only, all, skips);
   };
-  d.train = part("train", false, &d.skips, nullptr);
-  d.test = part("val", true, nullptr, &d.truth);
+  d.train = part("train", false, &d.skips);
+  d.test = part("val", true, nullptr);
   check(d.train.category_ids == d.test.category_ids, o.folder, ": training and validation files have different categories");
   return d;
 }
@@ -170,8 +169,8 @@ inline void train_detect(DetectCommand o) {
       double ap = -1;
       for (const bool masks : {false, true}) {
         if (masks && !config.with_mask) continue;
-        const CocoScores s = evaluate_coco(data.truth, results, masks ? CocoType::segm : CocoType::bbox);
-        print_table(masks ? "masks" : "boxes", data.truth, s);
+        const CocoScores s = evaluate_coco(*data.truth, results, masks ? CocoType::segm : CocoType::bbox);
+        print_table(masks ? "masks" : "boxes", *data.truth, s);
         const char* names[6] = {"mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"};
         for (std::size_t i = 0; i < 6; ++i) record[str(masks ? "segm_" : "bbox_", names[i])] = s.figures[i];
         record[masks ? "segm_class_AP" : "bbox_class_AP"] = s.class_ap;
