@@ -643,3 +643,32 @@ TEST_CASE("tool: predict takes weights that say nothing of their network, with w
     }
   }
 }
+
+TEST_CASE("tool: a resumed run of segmentation or detection ends in the same weights as one without a stop", "[tool]") {
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  for (const std::string task : {"segment", "segment --head semantic_fpn --drop-path 0.2", "detect", "detect --boxes-only --multi-scale"}) {
+    INFO(task);
+    const std::string begin = "train --overwrite --images 8 --test-images 2 --size 64 --epochs 3 --batch 4 --evaluate-every 1 --task " + task;
+    REQUIRE(run(begin + " --out '" + folder / "a" + "'").code == 0);
+    REQUIRE(run(begin + " --stop-after 1 --out '" + folder / "b" + "'").code == 0);
+    CHECK(read_file(folder / "a/last.safetensors") != read_file(folder / "b/last.safetensors"));
+    REQUIRE(run("train --resume '" + folder / "b" + "'").code == 0);
+    CHECK(read_file(folder / "a/last.safetensors") == read_file(folder / "b/last.safetensors"));
+    REQUIRE(std::filesystem::exists(folder / "a/best.safetensors") == std::filesystem::exists(folder / "b/best.safetensors"));
+    if (std::filesystem::exists(folder / "a/best.safetensors")) CHECK(read_file(folder / "a/best.safetensors") == read_file(folder / "b/best.safetensors"));
+    CHECK(text_of(folder / "a/config.json") == text_of(folder / "b/config.json"));
+    // And its log says the same, but for the time it took.
+    const auto log = [&](const char* run_folder) {
+      std::istringstream lines(text_of(folder / run_folder + "/log.jsonl"));
+      std::vector<json> all;
+      for (std::string line; std::getline(lines, line);) all.push_back(json::parse(line)), all.back().erase("seconds");
+      return all;
+    };
+    CHECK(log("a").size() == 3);
+    CHECK(log("a") == log("b"));
+  }
+}
