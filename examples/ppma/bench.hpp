@@ -204,7 +204,6 @@ inline void bench_detector(const BenchOptions& o) {
 }
 
 inline void bench(const BenchOptions& o) {
-  check(!o.heads_only || o.task == "detect", "bench --heads-only: is for --task detect");
   if (o.task == "classify") return bench_classifier(o);
   const std::optional<Launch> launch = launch_from_environment();
   check(!launch || launch->size == 1, "bench --task ", o.task, ": runs in one process; start it without a launcher");
@@ -216,8 +215,8 @@ inline void add_bench(CLI::App& app) {
   auto o = std::make_shared<BenchOptions>();
   auto* c = app.add_subcommand("bench", "Times inference or training steps on random data");
   add_network(*c, o->network);
-  add_task(*c, o->task);
-  c->add_flag("--heads-only", o->heads_only, "with --task detect: all but the backbone");
+  add_task(*c, o->task, o->network, "classify, segment or detect. ");
+  c->add_flag("--heads-only", o->heads_only, "all but the backbone")->group("With --task detect");
   c->add_option("--batch", o->batch, "images at a time, of each process")->check(CLI::PositiveNumber)->capture_default_str();
   c->add_option("--size", o->size, "height and width")->check(CLI::Range(32, 16384))->capture_default_str();
   c->add_option("--width", o->width, "another width than height")->check(CLI::Range(32, 16384));
@@ -228,7 +227,10 @@ inline void add_bench(CLI::App& app) {
   add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--json", o->json, "one JSON object instead of text");
-  c->callback([o] { bench(*o); });
+  c->callback([o, c] {
+    refuse_others(*c, o->task);
+    bench(*o);
+  });
 }
 
 }  // namespace tool

@@ -76,9 +76,9 @@ inline void add_compute(CLI::App& app, ComputeOptions& o) {
       ->capture_default_str();
 }
 
-/// Which network: --config, --model, --mask, --weights.
+/// Which network: --config, --model, --mask, --weights; segmentor and detector: see dense_network.hpp.
 struct NetworkOptions {
-  std::string config, model, mask, weights, entry;
+  std::string config, model, mask, weights, entry, segmentor, detector;
 };
 
 inline void add_network(CLI::App& app, NetworkOptions& o) {
@@ -105,11 +105,11 @@ struct WeightsFile {
 inline bool is_safetensors(const std::string& path) { return path.ends_with(".safetensors"); }
 
 /// Reads weights. Of a training checkpoint (names model.*, ema.*, optimizer.*) it takes the part `entry`, else the
-/// average where there is one.
-inline WeightsFile read_weights(const std::string& path, const std::string& entry = "") {
+/// average where there is one. The prefixes `strip` are left out of names.
+inline WeightsFile read_weights(const std::string& path, const std::string& entry = "", const std::vector<std::string>& strip = {"module.", "backbone."}) {
   WeightsFile file;
   if (!is_safetensors(path)) {
-    file.tensors = load_weights(path, {entry});
+    file.tensors = load_weights(path, {.entry = entry, .strip = strip});
     return file;
   }
   Safetensors all = read_safetensors(path);
@@ -124,8 +124,8 @@ inline WeightsFile read_weights(const std::string& path, const std::string& entr
   for (auto& [name, tensor] : all.tensors) {
     if (!part.empty() && !name.starts_with(part + ".")) continue;
     std::string bare = part.empty() ? name : name.substr(part.size() + 1);
-    for (const char* prefix : {"module.", "backbone."})
-      if (bare.starts_with(prefix)) bare.erase(0, std::string(prefix).size());
+    for (const std::string& prefix : strip)
+      if (bare.starts_with(prefix)) bare.erase(0, prefix.size());
     file.tensors.emplace_back(bare, tensor);
   }
   return file;
@@ -145,6 +145,73 @@ inline Json parse_json(const std::string& text, const std::string& where) {
   }
 }
 
+template <class T>
+constexpr bool is_list = !std::is_arithmetic_v<T> && !std::is_same_v<T, std::string>;
+
+/// Whether JSON holds what a T is made of; a list of fixed length has that length.
+template <class T>
+bool holds(const Json& j) {
+  if constexpr (is_list<T>) {
+    if (!j.is_array()) return false;
+    for (const Json& entry : j)
+      if (!holds<typename T::value_type>(entry)) return false;
+    if constexpr (!std::is_same_v<T, std::vector<typename T::value_type>>) return j.size() == T{}.size();
+    return true;
+  } else {
+    return std::is_same_v<T, bool>      ? j.is_boolean()
+           : std::is_unsigned_v<T>      ? j.is_number_unsigned()
+           : std::is_integral_v<T>      ? j.is_number_integer()
+           : std::is_floating_point_v<T> ? j.is_number()
+                                        : j.is_string();
+  }
+}
+
+/// What that is, for messages.
+template <class T>
+std::string kind_of() {
+  if constexpr (is_list<T>)
+    return (std::is_same_v<T, std::vector<typename T::value_type>> ? "a list of " : str("a list of ", T{}.size(), ", each ")) + kind_of<typename T::value_type>();
+  else
+    return std::is_same_v<T, bool> ? "true or false" : std::is_unsigned_v<T> ? "a whole number from 0" : std::is_integral_v<T> ? "a whole number" : std::is_floating_point_v<T> ? "a number" : "text";
+}
+
+/// Reads a member of one of our own files, at `where`; one that is not there, or null, leaves `into` as it is. Errors: no
+/// object; a member of another kind.
+template <class T>
+void read_member(const Json& j, const char* key, const std::string& where, T& into) {
+  check(j.is_object(), where, ": must be a JSON object, not ", j.type_name());
+  const auto it = j.find(key);
+  if (it == j.end() || it->is_null()) return;
+  check(holds<T>(*it), where, ": \"", key, "\" must be ", kind_of<T>(), ", not ", it->dump());
+  into = it->get<T>();
+}
+
+/// A member that must be there.
+template <class T>
+T member(const Json& j, const char* key, const std::string& where) {
+  T value{};
+  read_member(j, key, where, value);
+  check(j.contains(key) && !j.at(key).is_null(), where, ": has no \"", key, "\"");
+  return value;
+}
+
+/// f(), whose errors say where it was.
+template <class F>
+auto naming(const std::string& where, F f) {
+  try {
+    return f();
+  } catch (const Error& e) {
+    throw Error(str(where, ": ", e.what()));
+  }
+}
+
+/// mean and deviation, a number a channel. Error: colours cannot be divided by such a deviation.
+inline Normalization read_normalization(const Json& j, const std::string& where, Normalization n = {}) {
+  read_member(j, "mean", where, n.mean), read_member(j, "deviation", where, n.deviation);
+  for (const float d : n.deviation) check(d > 0, where, ": \"deviation\" must be positive, not ", d);
+  return n;
+}
+
 /// What a trained network expects of an image and calls its classes; written into checkpoints by `train`.
 struct InputInfo {
   i64 size = 224;
@@ -159,13 +226,11 @@ struct InputInfo {
             {"deviation", normalization.deviation},
             {"classes", classes}};
   }
-  static InputInfo from_json(const Json& j) {
+  static InputInfo from_json(const Json& j, const std::string& where) {
     InputInfo info;
-    info.size = j.value("size", info.size);
-    info.crop = j.value("crop", info.crop);
-    info.normalization.mean = j.value("mean", info.normalization.mean);
-    info.normalization.deviation = j.value("deviation", info.normalization.deviation);
-    info.classes = j.value("classes", info.classes);
+    read_member(j, "size", where, info.size), read_member(j, "crop", where, info.crop), read_member(j, "classes", where, info.classes);
+    check(info.size > 0 && info.crop > 0 && info.crop <= 1, where, ": images of ", info.size, " pixels, ", info.crop, " of their side");
+    info.normalization = read_normalization(j, where);
     return info;
   }
   std::string class_name(i64 c) const {
@@ -203,7 +268,7 @@ inline Network load_network(const NetworkOptions& o, const char* fallback = null
   Network n{Ppma(network_config(o, file, fallback), seed), {}, !o.weights.empty()};
   if (n.has_weights) load_state_dict(n.model, file.tensors);
   if (const auto it = file.metadata.find("input"); it != file.metadata.end())
-    n.input = InputInfo::from_json(Json::parse(it->second));
+    n.input = InputInfo::from_json(parse_json(it->second, o.weights + ": input"), o.weights + ": input");
   return n;
 }
 

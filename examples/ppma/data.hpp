@@ -19,13 +19,10 @@ struct DataOptions {
   Json to_json() const {
     return {{"data", kind}, {"data_dir", folder}, {"size", size}, {"images", images}, {"test_images", test_images}};
   }
-  static DataOptions from_json(const Json& j) {
+  static DataOptions from_json(const Json& j, const std::string& where) {
     DataOptions o;
-    o.kind = j.value("data", o.kind);
-    o.folder = j.value("data_dir", o.folder);
-    o.size = j.value("size", o.size);
-    o.images = j.value("images", o.images);
-    o.test_images = j.value("test_images", o.test_images);
+    read_member(j, "data", where, o.kind), read_member(j, "data_dir", where, o.folder), read_member(j, "size", where, o.size);
+    read_member(j, "images", where, o.images), read_member(j, "test_images", where, o.test_images);
     return o;
   }
 };

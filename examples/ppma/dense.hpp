@@ -8,26 +8,36 @@
 #include <filesystem>
 #include <sstream>
 
-#include "common.hpp"
+#include "dense_network.hpp"
+#include "ppma/io/coco.hpp"
 #include "ppma/vis/picture.hpp"
 
 namespace tool {
 
 struct DenseTraining {
+  NetworkOptions network;  // its weights are the backbone's
   ComputeOptions compute;
-  std::string task, data = "shapes", folder, out, resume, weights, entry;
-  std::string description;  // of the network, a JSON file
+  std::string task, data = "shapes", folder, out, resume;
   bool overwrite = false, freeze_backbone = false, checkpoint_blocks = false;
   i64 images = 1500, test_images = 200, size = 0;  // of shapes
   i64 epochs = 0, batch = 4, stop_after = 0, evaluate_every = 1;
-  i64 longer = 0, shorter = 0, warmup_iterations = 100;
-  double lr = 1e-3, weight_decay = 0.05, clip = 0;
+  i64 longer = 0, shorter = 0, least_side = 0, warmup_iterations = 100;
+  double lr = 1e-3, weight_decay = 0.05, clip = 0, drop_path = -1;  // -1: the configuration's
   u64 seed = 0;
 
   std::string log() const { return out + "/log.jsonl"; }
   std::string last() const { return out + "/last.safetensors"; }
   std::string best() const { return out + "/best.safetensors"; }
   i64 stop() const { return stop_after > 0 ? std::min(stop_after, epochs) : epochs; }
+
+  /// Errors: a number that no run can have, by its option.
+  void check_numbers() const {
+    const auto at_least = [](const char* option, auto value, auto least) { check(value >= least, option, " must be at least ", least, ", not ", value); };
+    at_least("--epochs", epochs, i64{1}), at_least("--batch", batch, i64{1}), at_least("--evaluate-every", evaluate_every, i64{1});
+    at_least("--stop-after", stop_after, i64{0}), at_least("--warmup-iterations", warmup_iterations, i64{0});
+    at_least("--longer", longer, least_side), at_least("--shorter", shorter, least_side);
+    at_least("--lr", lr, 0.0), at_least("--weight-decay", weight_decay, 0.0), at_least("--clip", clip, 0.0);
+  }
 
   // Calls f(key, value) for all that a resumed run must keep and both tasks have.
   template <class F>
@@ -46,28 +56,36 @@ inline void make_folders(const std::string& path) {
   check(!error, path, ": cannot be made (", error.message(), ")");
 }
 
-/// Makes the run folder, or reads the options of the run that is resumed.
+/// The options of the run: those given, or those of the run that is resumed. Nothing is written yet.
 template <class Command>
 void open_run(Command& o) {
   if (!o.resume.empty()) {
     o.out = o.resume;
     const Json j = parse_json(read_text(o.out + "/train.json"), o.out + "/train.json");
-    o.each([&](const char* key, auto& value) { value = j.value(key, value); });
-    o.description = o.out + "/config.json", o.weights.clear();
+    o.each([&](const char* key, auto& value) { read_member(j, key, o.out + "/train.json", value); });
+    o.network = {}, o.drop_path = -1;
+    o.network.config = o.out + "/config.json";
   } else {
     check(o.overwrite || !std::filesystem::exists(o.log()), o.out, ": already holds a run; continue it with --resume ", o.out,
           ", start anew with --overwrite, or choose another --out");
-    for (const std::string& path : {o.log(), o.last(), o.best()}) std::filesystem::remove(path);
   }
-  make_folders(o.out + "/pictures");
+  o.check_numbers();
+}
+
+/// The network that is trained: by default the small one. --drop-path is on top of what describes it.
+template <class Config>
+Config training_config(const DenseTraining& o, const std::vector<Description>& said) {
+  Config c = dense_config<Config>(o.network, "ppma_nano", said);
+  if (o.drop_path >= 0) c.backbone.drop_path_rate = o.drop_path;
+  return c;
 }
 
 /// The backbone of --weights, frozen where that is wanted; the network where and in what it is trained.
 template <class Model>
 Placement place_for_training(Model& model, const DenseTraining& o) {
-  if (!o.weights.empty()) {
-    const LoadReport report = load_state_dict(model.backbone, read_weights(o.weights, o.entry).tensors, {.strict = false, .ignore = {"proj.", "norm.", "head."}});
-    check(report.loaded > 0, o.weights, ": nothing in it fits the backbone (", report.text(), ")");
+  if (const std::string& weights = o.network.weights; !weights.empty()) {
+    const LoadReport report = load_state_dict(model.backbone, read_weights(weights, o.network.entry).tensors, {.strict = false, .ignore = {"proj.", "norm.", "head."}});
+    check(report.loaded > 0, weights, ": nothing in it fits the backbone (", report.text(), ")");
     std::printf("backbone: %s\n", report.text().c_str());
   }
   if (o.freeze_backbone) set_trainable(model.backbone, false);
@@ -76,11 +94,14 @@ Placement place_for_training(Model& model, const DenseTraining& o) {
   return at;
 }
 
-/// Continues a run: its log up to there. Or writes down what a new one is.
+/// Continues a run: its log up to there. Or makes the folder of a new one, in place of an old one, and writes down what it is:
+/// last, when data and network are there, so that a mistake in an option costs no run.
 template <class Trainer, class Command>
 std::vector<Json> resume_or_begin(Trainer& trainer, Command& o, const Json& network) {
   std::vector<Json> records;
+  make_folders(o.out + "/pictures");
   if (o.resume.empty()) {
+    for (const std::string& path : {o.log(), o.last(), o.best()}) std::filesystem::remove(path);
     Json j;
     o.each([&](const char* key, const auto& value) { j[key] = value; });
     write_file(o.out + "/train.json", std::string_view(j.dump(1) + "\n"));
@@ -89,8 +110,12 @@ std::vector<Json> resume_or_begin(Trainer& trainer, Command& o, const Json& netw
   }
   trainer.resume(o.last());
   std::istringstream lines(read_text(o.log()));
-  for (std::string line; std::getline(lines, line);)
-    if (Json j = parse_json(line, o.log()); j.at("epoch").get<i64>() < trainer.epoch()) records.push_back(std::move(j));
+  i64 number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const std::string where = str(o.log(), ": line ", ++number);
+    Json j = parse_json(line, where);
+    if (member<i64>(j, "epoch", where) < trainer.epoch()) records.push_back(std::move(j));
+  }
   return records;
 }
 
@@ -100,11 +125,27 @@ inline void write_log(const std::string& path, const std::vector<Json>& records)
   write_file(path, std::string_view(lines));
 }
 
-/// The highest `key` of a log; -1: none.
-inline double best_of(const std::vector<Json>& records, const char* key) {
+/// Puts a figure into a record. One that is not finite, as the mean over no class, has no word in JSON: it is left out.
+inline void put_figure(Json& record, const char* key, double value) {
+  if (std::isfinite(value)) record[key] = value;
+}
+
+/// The highest `key` of the records of the log at `where`; -1: none.
+inline double best_of(const std::vector<Json>& records, const char* key, const std::string& where) {
   double best = -1;
-  for (const Json& r : records) best = std::max(best, r.value(key, -1.0));
+  for (const Json& r : records) {
+    double value = -1;
+    read_member(r, key, where, value);
+    best = std::max(best, value);
+  }
   return best;
+}
+
+/// The last lines of a run: where it goes on, and the best of `what`, in a number of `digits`; -1: there is none.
+inline void print_end(const DenseTraining& o, i64 epoch, const char* what, double best, int digits) {
+  if (epoch < o.epochs) std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(epoch), o.out.c_str());
+  if (best >= 0) std::printf("best %s %.*f: %s\n", what, digits, best, o.best().c_str());
+  else std::printf("there is no %s yet, so no best.safetensors; the weights are in %s\n", what, o.last().c_str());
 }
 
 /// Pictures in two columns.
@@ -119,8 +160,10 @@ inline Picture sheet_of(const std::vector<Picture>& pictures) {
 }
 
 struct DensePredictCommand {
+  NetworkOptions network;
   ComputeOptions compute;
-  std::string weights, out = "predictions";
+  std::string out = "predictions", gt, classes;
+  i64 longer = 0, shorter = 0;       // 0: what the weights file says
   std::vector<std::string> images;
   double least_score = 0.5;
   i64 crop = 0, stride = 0;          // segment: windows
@@ -129,32 +172,137 @@ struct DensePredictCommand {
   bool json = false;
 };
 
-/// A file that --task segment or detect wrote: `what` in its metadata describes the network.
-struct DenseFile {
-  Json network, input;
-  TensorMap tensors;
-
-  DenseFile(const std::string& path, const char* task, const char* what) {
-    check(is_safetensors(path), "predict --task ", task, ": needs --weights FILE.safetensors of a ", what);
-    const Safetensors file = read_safetensors(path);
-    check(file.metadata.count(what) == 1 && file.metadata.count("input") == 1, path, ": does not describe a ", what, "; take best.safetensors of a run");
-    network = parse_json(file.metadata.at(what), path), input = parse_json(file.metadata.at("input"), path);
-    for (const auto& [name, tensor] : file.tensors)
-      if (!name.starts_with("optimizer.")) tensors.emplace_back(name.starts_with("model.") ? name.substr(6) : name, tensor);
+/// OUT/STEM of each image, to which `endings` are put; `others` are written to OUT too. Makes OUT. Errors: two results in one
+/// file; a result in the place of a file that is read.
+inline std::vector<std::string> result_stems(const DensePredictCommand& o, const std::vector<std::string>& endings, const std::vector<std::string>& others) {
+  namespace fs = std::filesystem;
+  std::map<std::string, std::string> source;  // of a file that is written
+  std::vector<std::string> stems;
+  for (const std::string& name : others) source[o.out + "/" + name] = "the results";
+  for (const std::string& image : o.images) {
+    stems.push_back(o.out + "/" + fs::path(image).stem().string());
+    for (const std::string& ending : endings) {
+      const auto [at, is_new] = source.emplace(stems.back() + ending, image);
+      check(is_new, "predict: ", at->second, " and ", image, " would both be written to ", at->first, "; predict them one after the other, with an --out for each");
+    }
   }
-  /// A network of this description with its weights, where it computes.
-  template <class Model, class Config>
-  Model load(const Config& config, const Placement& at) const {
+  std::vector<std::string> inputs = o.images;
+  inputs.insert(inputs.end(), {o.network.weights, o.network.config, o.network.segmentor, o.network.detector, o.gt, o.classes});
+  for (const auto& written : source)
+    for (const std::string& input : inputs) {
+      std::error_code absent;  // then it is not the same
+      check(!fs::equivalent(written.first, input, absent), "predict: ", input, " would be overwritten by the picture of ", written.second, "; choose another --out than ", o.out);
+    }
+  make_folders(o.out);
+  return stems;
+}
+
+/// What predict has beside the images: weights, what describes their network, and what numbers and names mean. A run's files say
+/// all of it; of others (OpenMMLab's .pth) the options say which network it is, sizes and colours are the published ones.
+struct DenseFile {
+  const DensePredictCommand& o;
+  WeightsFile file;
+  std::vector<Description> said;
+  Json input;                       // null: the file does not say
+  std::optional<CocoTruth> truth;   // --gt
+
+  DenseFile(const DensePredictCommand& command, const std::string& task) : o(command) {
+    const std::string& path = o.network.weights;
+    check(!path.empty(), "predict --task ", task, ": needs --weights");
+    file = read_weights(path, o.network.entry, {"module."});
+    said = descriptions(o.network, task, file);
+    check(!said.empty() || !o.network.model.empty(), path, ": does not describe a ", task == "segment" ? "segmentor" : "detector",
+          "; take best.safetensors of a run, or say what it is with --model or --config");
+    if (const auto it = file.metadata.find("input"); it != file.metadata.end()) input = parse_json(it->second, where());
+    if (!o.gt.empty()) truth = read_coco(o.gt, false);
+  }
+  /// The network with its weights, where it computes.
+  template <class Model>
+  Model load(const Placement& at) const {
     Model model = [&] {
       const SkipInit skip;
-      return Model(config);
+      return Model(dense_config<decltype(Model::config)>(o.network, "ppma_tiny", said, file.tensors));
     }();
-    load_state_dict(model, tensors);
+    load_state_dict(model, file.tensors);
     to(model, accumulator_dtype(at.dtype)), to(model, at.device);
     return model;
   }
-  Normalization normalization() const { return {input.at("mean").get<std::array<float, 3>>(), input.at("deviation").get<std::array<float, 3>>()}; }
-  std::vector<std::string> classes() const { return input.at("classes").get<std::vector<std::string>>(); }
+  std::string where() const { return o.network.weights + ": input"; }
+  Normalization normalization() const { return input.is_null() ? Normalization{} : read_normalization(input, where()); }
+  /// What images are brought to: "longer", "shorter".
+  i64 side(const char* key, i64 option, i64 published) const {
+    if (option > 0 || input.is_null()) return option > 0 ? option : published;
+    const i64 n = member<i64>(input, key, where());
+    check(n > 0, where(), ": \"", key, "\" must be at least 1, not ", n);
+    return n;
+  }
+  /// The classes' names: --classes, else the weights file's, else those of --gt where it has as many, else numbers. Error: other
+  /// than one for each class of the network.
+  std::vector<std::string> names(i64 classes) const {
+    std::vector<std::string> list;
+    std::istringstream lines(o.classes.empty() ? "" : read_text(o.classes));
+    for (std::string line; std::getline(lines, line);)
+      if (!line.empty()) list.push_back(line);
+    if (o.classes.empty() && !input.is_null()) return of_classes<std::string>("classes", classes);
+    if (o.classes.empty() && truth && static_cast<i64>(truth->categories.size()) == classes)
+      for (const CocoCategory& c : truth->categories) list.push_back(c.name);
+    else if (o.classes.empty())
+      for (i64 c = 0; c < classes; ++c) list.push_back(str("class ", c));
+    check(static_cast<i64>(list.size()) == classes, o.classes, ": names ", list.size(), " classes, the network tells ", classes, " apart");
+    return list;
+  }
+  /// The classes' numbers in results: those that --gt has for all the names, else the weights file's, else from 1. Error: --gt has
+  /// a name less, and the file no numbers.
+  std::vector<i64> category_ids(const std::vector<std::string>& class_names) const {
+    std::vector<i64> ids;
+    std::string unknown;
+    for (const std::string& name : class_names) {
+      ids.push_back(static_cast<i64>(ids.size()) + 1);
+      if (!truth) continue;
+      const auto it = std::find_if(truth->categories.begin(), truth->categories.end(), [&](const CocoCategory& c) { return c.name == name; });
+      if (it == truth->categories.end()) unknown = name;
+      else ids.back() = it->id;
+    }
+    const bool numbered = input.is_object() && input.contains("category_ids");
+    if (numbered && (!truth || !unknown.empty())) return of_classes<i64>("category_ids", static_cast<i64>(class_names.size()));
+    check(unknown.empty(), o.gt, ": has no category \"", unknown, "\"; name the network's classes as there, with --classes");
+    return ids;
+  }
+  /// The images' numbers in results: those of --gt for a file of this name, else from 1.
+  std::vector<i64> image_ids() const {
+    std::vector<i64> ids;
+    for (const std::string& image : o.images) {
+      ids.push_back(static_cast<i64>(ids.size()) + 1);
+      if (!truth) continue;
+      const std::string path = "/" + std::filesystem::absolute(image).lexically_normal().generic_string();
+      std::size_t longest = 0;  // a file_name may hold folders
+      for (const CocoImage& i : truth->images)
+        if (i.file_name.size() > longest && path.ends_with("/" + i.file_name)) longest = i.file_name.size(), ids.back() = i.id;
+      check(longest > 0, o.gt, ": has no image with the file_name of ", image);
+    }
+    return ids;
+  }
+
+ private:
+  /// A member of `input` with an entry for each class of the network. Error: another number of them.
+  template <class T>
+  std::vector<T> of_classes(const char* key, i64 classes) const {
+    auto list = member<std::vector<T>>(input, key, where());
+    check(static_cast<i64>(list.size()) == classes, where(), ": \"", key, "\" has ", list.size(), " entries, the network tells ", classes, " classes apart");
+    return list;
+  }
 };
+
+/// OUT/results.json in COCO's form; OUT/images.json: which image and which class each of its numbers is, as in COCO's annotations.
+inline void write_results(const std::string& out, const std::vector<CocoResult>& results, const Json& images, const std::vector<std::string>& names, const std::vector<i64>& ids) {
+  Json categories = Json::array();
+  for (std::size_t c = 0; c < names.size(); ++c) categories.push_back({{"id", ids[c]}, {"name", names[c]}});
+  write_coco_results(out + "/results.json", results);
+  write_file(out + "/images.json", std::string_view(Json{{"images", images}, {"categories", categories}}.dump(1) + "\n"));
+}
+
+inline Json image_record(i64 id, const std::string& path, const Tensor& image) {
+  return {{"id", id}, {"file_name", std::filesystem::path(path).filename().string()}, {"height", image.dim(0)}, {"width", image.dim(1)}};
+}
 
 }  // namespace tool

@@ -5,7 +5,6 @@
 #include "ppma/data/coco_evaluation.hpp"
 #include "ppma/data/detection_loader.hpp"
 #include "ppma/data/detection_sets.hpp"
-#include "ppma/heads/detector_json.hpp"
 #include "ppma/train/detection_trainer.hpp"
 #include "ppma/vis/overlay.hpp"
 #include "progress.hpp"
@@ -14,11 +13,15 @@ namespace tool {
 
 struct DetectCommand : DenseTraining {
   bool boxes_only = false, multi_scale = false;
-  std::vector<i64> steps;  // epochs; none given: two thirds and eleven twelfths of the run, as 8 and 11 of 12
+  std::vector<i64> steps;  // epochs; none given: default_steps
 
   DetectCommand() {
     task = "detect", out = "runs/detect";
-    size = 128, epochs = 12, longer = 1333, shorter = 800, clip = 10;
+    size = 128, epochs = 12, longer = 1333, shorter = 800, least_side = 1, clip = 10;
+  }
+  void check_numbers() const {
+    DenseTraining::check_numbers();
+    for (const i64 s : steps) check(s > 0, "--steps must be at least 1, not ", s);
   }
   template <class F>
   void each(F f) {
@@ -26,6 +29,14 @@ struct DetectCommand : DenseTraining {
     f("boxes_only", boxes_only), f("multi_scale", multi_scale), f("steps", steps);
   }
 };
+
+/// The epochs after which the rate falls: the published 8 and 11 of 12, 27 and 33 of 36; else in proportion to the former.
+/// Fewer than four epochs are too short to fall twice: none.
+inline std::vector<i64> default_steps(i64 epochs) {
+  if (epochs < 4) return {};
+  if (epochs == 36) return {27, 33};
+  return {epochs * 2 / 3, epochs * 11 / 12};
+}
 
 /// The first of some paths that exists.
 inline std::string existing(const std::vector<std::string>& paths) {
@@ -38,8 +49,8 @@ inline std::string existing(const std::vector<std::string>& paths) {
 
 struct DetectionData {
   DetectionSet train, test;
-  CocoTruth truth;  // of test
-  CocoSkips skips;  // of train
+  std::shared_ptr<const CocoTruth> truth;  // of test
+  CocoSkips skips;                         // of train
   Normalization normalization{};
 };
 
@@ -50,19 +61,18 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
     d.train = shapes_set(s);
     s.images = o.test_images, s.seed = 0, s.split = Split::test;
     d.test = shapes_set(s);
-    d.truth = truth_of(d.test);
+    d.truth = std::make_shared<const CocoTruth>(truth_of(d.test));
     d.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
     return d;
   }
   check(o.data == "coco" && !o.folder.empty(), "--task detect: --data is shapes, or coco with --data-dir");
-  const auto part = [&](const std::string& name, bool all, CocoSkips* skips, CocoTruth* copy) {
+  const auto part = [&](const std::string& name, bool all, CocoSkips* skips) {
     const std::string notes = o.folder + "/annotations/instances_" + name;
-    const auto truth = std::make_shared<const CocoTruth>(read_coco(existing({notes + ".json", notes + "2017.json"}), !o.boxes_only));
-    if (copy != nullptr) *copy = *truth;
-    return coco_set(truth, existing({o.folder + "/images/" + name, o.folder + "/" + name + "2017", o.folder + "/" + name}), !o.boxes_only, all, skips);
+    d.truth = std::make_shared<const CocoTruth>(read_coco(existing({notes + ".json", notes + "2017.json"}), !o.boxes_only));  // the last one's stays
+    return coco_set(d.truth, existing({o.folder + "/images/" + name, o.folder + "/" + name + "2017", o.folder + "/" + name}), !o.boxes_only, all, skips);
   };
-  d.train = part("train", false, &d.skips, nullptr);
-  d.test = part("val", true, nullptr, &d.truth);
+  d.train = part("train", false, &d.skips);
+  d.test = part("val", true, nullptr);
   check(d.train.category_ids == d.test.category_ids, o.folder, ": training and validation files have different categories");
   return d;
 }
@@ -111,10 +121,9 @@ inline void print_table(const char* what, const CocoTruth& truth, const CocoScor
 
 inline void train_detect(DetectCommand o) {
   open_run(o);
-  if (o.steps.empty()) o.steps = {o.epochs * 2 / 3, o.epochs * 11 / 12};
+  if (o.steps.empty()) o.steps = default_steps(o.epochs);
   const DetectionData data = make_detection_data(o);
-  MaskRcnnConfig config = mask_rcnn_nano(data.train.classes(), !o.boxes_only);
-  if (!o.description.empty()) config = detector_from_json(parse_json(read_text(o.description), o.description), config);
+  MaskRcnnConfig config = training_config<MaskRcnnConfig>(o, descriptions(o.network, o.task));
   config.roi.num_classes = data.train.classes(), config.with_mask = config.with_mask && !o.boxes_only;
   MaskRcnn model(config, o.seed);
   DetectionTraining training;
@@ -122,14 +131,14 @@ inline void train_detect(DetectCommand o) {
   training.schedule = {.rate = o.lr, .steps = o.steps, .warmup = o.warmup_iterations};
   training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed, training.checkpoint_blocks = o.checkpoint_blocks;
   DetectionTrainer<MaskRcnn> trainer(model, training);
-  std::vector<Json> records = resume_or_begin(trainer, o, detector_to_json(config));
-  double best_ap = best_of(records, config.with_mask ? "segm_mAP" : "bbox_mAP");
   if (o.data == "shapes") o.longer = o.shorter = o.size;
   DetectionLoading loading;
   if (o.multi_scale) loading = multi_scale_loading(o.longer, o.shorter);
   else loading.longer = o.longer, loading.shorter = {o.shorter};
   loading.batch = o.batch, loading.seed = o.seed, loading.normalization = data.normalization;
   DetectionLoader loader(data.train, loading);
+  std::vector<Json> records = resume_or_begin(trainer, o, detector_to_json(config));
+  double best_ap = best_of(records, config.with_mask ? "segm_mAP" : "bbox_mAP", o.log());
   const std::map<std::string, std::string> about{
       {"detector", detector_to_json(config).dump()},
       {"input", Json{{"classes", data.train.class_names}, {"category_ids", data.train.category_ids}, {"longer", o.longer}, {"shorter", o.shorter},
@@ -160,8 +169,8 @@ inline void train_detect(DetectCommand o) {
       double ap = -1;
       for (const bool masks : {false, true}) {
         if (masks && !config.with_mask) continue;
-        const CocoScores s = evaluate_coco(data.truth, results, masks ? CocoType::segm : CocoType::bbox);
-        print_table(masks ? "masks" : "boxes", data.truth, s);
+        const CocoScores s = evaluate_coco(*data.truth, results, masks ? CocoType::segm : CocoType::bbox);
+        print_table(masks ? "masks" : "boxes", *data.truth, s);
         const char* names[6] = {"mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"};
         for (std::size_t i = 0; i < 6; ++i) record[str(masks ? "segm_" : "bbox_", names[i])] = s.figures[i];
         record[masks ? "segm_class_AP" : "bbox_class_AP"] = s.class_ap;
@@ -178,35 +187,35 @@ inline void train_detect(DetectCommand o) {
     write_log(o.log(), records);
     std::fflush(stdout);
   }
-  if (trainer.epoch() < o.epochs) std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()), o.out.c_str());
-  std::printf("best AP %.4f: %s\n", best_ap, o.best().c_str());
+  print_end(o, trainer.epoch(), "AP", best_ap, 4);
 }
 
-/// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, images numbered from 1.
+/// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, with OUT/images.json.
 inline void predict_detect(const DensePredictCommand& o) {
-  const DenseFile file(o.weights, "detect", "detector");
+  const DenseFile file(o, "detect");
   const Placement at = o.compute.placement();
-  MaskRcnn model = file.load<MaskRcnn>(detector_from_json(file.network), at);
+  MaskRcnn model = file.load<MaskRcnn>(at);
   DetectionLoading loading;
-  loading.longer = file.input.at("longer").get<i64>(), loading.shorter = {file.input.at("shorter").get<i64>()};
+  loading.longer = file.side("longer", o.longer, 1333), loading.shorter = {file.side("shorter", o.shorter, 800)};
   loading.normalization = file.normalization();
-  const auto names = file.classes();
-  const auto ids = file.input.at("category_ids").get<std::vector<i64>>();
-  make_folders(o.out);
+  const std::vector<std::string> names = file.names(classes_of(model.config));
+  const std::vector<i64> ids = file.category_ids(names), image_ids = file.image_ids();
+  const std::vector<std::string> stems = result_stems(o, {".png"}, {"results.json", "images.json"});
   std::vector<CocoResult> results;
-  Json all = Json::array();
+  Json all = Json::array(), images = Json::array();
   for (std::size_t n = 0; n < o.images.size(); ++n) {
     DetectionSample sample;
-    sample.image = read_image(o.images[n]), sample.image_id = static_cast<i64>(n) + 1, sample.name = o.images[n];
+    sample.image = read_image(o.images[n]), sample.image_id = image_ids[n], sample.name = o.images[n];
     const Tensor image = sample.image;
+    images.push_back(image_record(image_ids[n], o.images[n], image));
     const DetectionBatch batch = evaluation_batch(std::move(sample), loading);
     const std::vector<Detection> found = model.detect(at(batch.images), batch.frames)[0];
-    const std::string picture = o.out + "/" + std::filesystem::path(o.images[n]).stem().string() + ".png";
+    const std::string picture = stems[n] + ".png";
     write_png(picture, detection_picture(image, found, names, o.least_score).image());
     if (!o.json) std::printf("%s -> %s\n", o.images[n].c_str(), picture.c_str());
     Json objects = Json::array();
     for (const Detection& d : found) {
-      results.push_back(coco_result(d, static_cast<i64>(n) + 1, ids[static_cast<std::size_t>(d.label)]));
+      results.push_back(coco_result(d, image_ids[n], ids[static_cast<std::size_t>(d.label)]));
       if (d.score < o.least_score) continue;
       const std::string& name = names[static_cast<std::size_t>(d.label)];
       if (!o.json)
@@ -214,9 +223,9 @@ inline void predict_detect(const DensePredictCommand& o) {
                     static_cast<double>(d.box.x2), static_cast<double>(d.box.y2));
       objects.push_back({{"name", name}, {"score", d.score}, {"box", {d.box.x1, d.box.y1, d.box.x2, d.box.y2}}});
     }
-    all.push_back({{"image", o.images[n]}, {"image_id", n + 1}, {"picture", picture}, {"objects", objects}});
+    all.push_back({{"image", o.images[n]}, {"image_id", image_ids[n]}, {"picture", picture}, {"objects", objects}});
   }
-  write_coco_results(o.out + "/results.json", results);
+  write_results(o.out, results, images, names, ids);
   if (o.json) print_json(all);
 }
 

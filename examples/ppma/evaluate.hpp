@@ -23,7 +23,7 @@ inline void eval(EvalCommand o) {
   check(!o.network.weights.empty(), "eval: needs --weights");
   WeightsFile file = read_weights(o.network.weights, o.network.entry);
   if (const auto it = file.metadata.find("data"); o.data.kind.empty() && it != file.metadata.end()) {
-    DataOptions trained = DataOptions::from_json(Json::parse(it->second));
+    DataOptions trained = DataOptions::from_json(parse_json(it->second, o.network.weights + ": data"), o.network.weights + ": data");
     trained.workers = o.data.workers;
     if (!o.data.folder.empty()) trained.folder = o.data.folder;
     if (o.data.size > 0) trained.size = o.data.size;
@@ -111,22 +111,28 @@ inline void add_predict(CLI::App& app) {
   auto detect = std::make_shared<DensePredictCommand>();
   auto task = std::make_shared<std::string>("classify");
   auto* c = app.add_subcommand("predict", "Names what is on images, or finds it");
-  c->add_option("--task", *task, "classify: name the image; segment: name every pixel; detect: find objects")->check(CLI::IsMember({"classify", "segment", "detect"}))->capture_default_str();
-  c->add_option("--out", detect->out, "segment, detect: folder for pictures and results")->capture_default_str();
-  c->add_option("--least-score", detect->least_score, "detect: what is shown")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  c->add_option("--crop", detect->crop, "segment: side of windows that slide over the image; 0: the image at once")->check(CLI::Range(0, 8192))->capture_default_str();
-  c->add_option("--stride", detect->stride, "segment: from one window to the next; 0: two thirds of --crop")->check(CLI::Range(0, 8192))->capture_default_str();
-  c->add_option("--scales", detect->scales, "segment: sizes whose results are averaged, such as 0.75,1,1.25")->delimiter(',')->check(CLI::Range(0.1, 4.0));
-  c->add_flag("--flip", detect->flip, "segment: each size also flipped");
+  add_task(*c, *task, o->network, "classify: name the image; segment: name every pixel; detect: find objects. ");
+  const char *const both = "With --task segment and detect", *const segment = "With --task segment";
+  c->add_option("--out", detect->out, "folder for pictures and results")->capture_default_str()->group(both);
+  c->add_option("--gt", detect->gt, "COCO annotations, of which results take the images' numbers, by file name, and the classes'; default: numbers from 1")->check(CLI::ExistingFile)->group(both);
+  c->add_option("--classes", detect->classes, "file with the classes' names, one a line; default: what the weights file says")->check(CLI::ExistingFile)->group(both);
+  c->add_option("--longer", detect->longer, "images: longer side at most; default: as in training, or as published")->check(CLI::PositiveNumber)->group(both);
+  c->add_option("--shorter", detect->shorter, "images: shorter side, with the aspect kept; the same")->check(CLI::PositiveNumber)->group(both);
+  c->add_option("--least-score", detect->least_score, "what is shown")->check(CLI::Range(0.0, 1.0))->capture_default_str()->group("With --task detect");
+  c->add_option("--crop", detect->crop, "side of windows that slide over the image; 0: the image at once")->check(CLI::Range(0, 8192))->capture_default_str()->group(segment);
+  c->add_option("--stride", detect->stride, "from one window to the next; 0: two thirds of --crop")->check(CLI::Range(0, 8192))->capture_default_str()->group(segment);
+  c->add_option("--scales", detect->scales, "sizes whose results are averaged, such as 0.75,1,1.25")->delimiter(',')->check(CLI::Range(0.1, 4.0))->group(segment);
+  c->add_flag("--flip", detect->flip, "each size also flipped")->group(segment);
   c->add_option("IMAGE", o->images, "PNG, JPEG, BMP, PPM or PGM files")->required()->check(CLI::ExistingFile);
   add_network(*c, o->network);
-  c->add_option("--top", o->top, "how many classes to name")->check(CLI::PositiveNumber)->capture_default_str();
+  c->add_option("--top", o->top, "how many classes to name")->check(CLI::PositiveNumber)->capture_default_str()->group("With --task classify");
   add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--json", o->json, "a JSON list instead of text");
-  c->callback([o, detect, task] {
+  c->callback([o, detect, task, c] {
+    refuse_others(*c, *task);
     if (*task == "classify") return predict(*o);
-    detect->compute = o->compute, detect->weights = o->network.weights, detect->images = o->images, detect->json = o->json;
+    detect->compute = o->compute, detect->network = o->network, detect->images = o->images, detect->json = o->json;
     *task == "segment" ? predict_segment(*detect) : predict_detect(*detect);
   });
 }

@@ -101,7 +101,7 @@ inline void add_run(CLI::App& app) {
   auto o = std::make_shared<RunOptions>();
   auto* c = app.add_subcommand("run", "Runs a network on the tensors of a file, optionally one training step");
   add_network(*c, o->network);
-  add_task(*c, o->task);
+  add_task(*c, o->task, o->network, "classify, segment or detect. ");
   c->add_option("--input", o->input, "safetensors with `input` (B,3,H,W), and `target` (B) for --train; detect: also map0 to map3 (1,C,H,W) of a backbone")
       ->required()
       ->check(CLI::ExistingFile);
@@ -110,7 +110,10 @@ inline void add_run(CLI::App& app) {
   c->add_flag("--train", o->train, "training mode; adds loss, grad.input, grad.NAME, after.BUFFER");
   add_compute(*c, o->compute);
   add_threads(*c);
-  c->callback([o] { run(*o); });
+  c->callback([o, c] {
+    refuse_others(*c, o->task);
+    run(*o);
+  });
 }
 
 }  // namespace tool

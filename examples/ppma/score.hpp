@@ -64,6 +64,8 @@ struct EvalMiouCommand {
 
 inline void eval_miou(const EvalMiouCommand& o) {
   namespace fs = std::filesystem;
+  check(!o.reduce_zero || o.ignore >= o.classes, "eval-miou: --reduce-zero-label gives label 0 the number that does not count, and --ignore ", o.ignore, " is one of the ",
+        o.classes, " classes; take one from ", o.classes, " on");
   std::vector<std::string> names;  // below the folder
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(o.gt))
     if (entry.is_regular_file() && entry.path().extension() == ".png") names.push_back(fs::relative(entry.path(), o.gt).string());

@@ -5,13 +5,14 @@
 
 #include "dense.hpp"
 #include "ppma/heads/segment.hpp"
-#include "ppma/heads/segmentor_json.hpp"
 #include "ppma/train/segmentation_trainer.hpp"
 #include "ppma/vis/curve.hpp"
 #include "ppma/vis/segment_picture.hpp"
 #include "progress.hpp"
 
 namespace tool {
+
+constexpr i64 least_crop = 32;  // pixels: what the backbone takes
 
 struct SegmentCommand : DenseTraining {
   std::string head;  // none given: the description's, else upernet
@@ -21,6 +22,11 @@ struct SegmentCommand : DenseTraining {
   SegmentCommand() {
     task = "segment", out = "runs/segment";
     size = 64, epochs = 20, evaluate_every = 5, clip = 5;
+  }
+  void check_numbers() const {
+    DenseTraining::check_numbers();
+    check(crop == 0 || crop >= least_crop, "--crop must be at least ", least_crop, ", or 0 for the shorter side, not ", crop);
+    check(least_factor > 0 && least_factor <= most_factor, "--least-factor ", least_factor, " must be above 0 and at most --most-factor ", most_factor);
   }
   template <class F>
   void each(F f) {
@@ -35,11 +41,6 @@ void with_head(const std::string& head, F f) {
   if (head == "semantic_fpn") f.template operator()<SemanticFpn>();
   else f.template operator()<Segmentor>();
 }
-
-inline SegmentorConfig small_network(const Segmentor*, i64 classes) { return segmentor_nano(classes); }
-inline SemanticFpnConfig small_network(const SemanticFpn*, i64 classes) { return semantic_fpn_nano(classes); }
-inline void set_classes(SegmentorConfig& c, i64 classes) { c.decode.num_classes = c.auxiliary.num_classes = classes; }
-inline void set_classes(SemanticFpnConfig& c, i64 classes) { c.num_classes = classes; }
 
 /// Mean IoU of a set; the pictures of its first four images go into a sheet.
 template <class Model>
@@ -59,9 +60,11 @@ SegmentationFigures segment_all(Model& model, const SegmentationSet& set, const 
 inline void draw_segment_curves(const std::string& path, const std::vector<Json>& log) {
   Series loss{"training", {}, {}}, iou{"mean IoU", {}, {}};
   for (const Json& r : log) {
-    const double epoch = r.at("epoch").get<double>() + 1;
-    loss.x.push_back(epoch), loss.y.push_back(r.at("loss").get<double>());
-    if (r.contains("mIoU")) iou.x.push_back(epoch), iou.y.push_back(100 * r.at("mIoU").get<double>());
+    const double epoch = member<double>(r, "epoch", path) + 1;
+    loss.x.push_back(epoch), loss.y.push_back(member<double>(r, "loss", path));
+    double mean_iou = -1;  // not evaluated
+    read_member(r, "mIoU", path, mean_iou);
+    if (mean_iou >= 0) iou.x.push_back(epoch), iou.y.push_back(100 * mean_iou);
   }
   const Picture below = curves({loss}, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
   if (iou.x.empty()) return write_png(path, below.image());
@@ -90,16 +93,17 @@ inline SegmentData make_segmentation_data(const SegmentCommand& o) {
   return d;
 }
 
-/// A run whose folder is there; `said` is the network's description.
+/// A run of which the options are complete.
 template <class Model>
-void train_segment_with(SegmentCommand o, const Json& said) {
+void train_segment_with(SegmentCommand o, const std::vector<Description>& said) {
   const auto [train, test] = make_segmentation_data(o);
   const Tensor first = train.get(0).image;
-  if (o.longer == 0) o.longer = std::max(first.dim(0), first.dim(1));
-  if (o.shorter == 0) o.shorter = std::min(first.dim(0), first.dim(1));
-  if (o.crop == 0) o.crop = o.shorter;
+  // An image may be thinner than a network takes, and crops are filled up.
+  if (o.longer == 0) o.longer = std::max({least_crop, first.dim(0), first.dim(1)});
+  if (o.shorter == 0) o.shorter = std::max(least_crop, std::min(first.dim(0), first.dim(1)));
+  if (o.crop == 0) o.crop = std::max(least_crop, o.shorter);
 
-  auto config = segmentor_from_json(said, small_network(static_cast<const Model*>(nullptr), train.classes()));
+  auto config = training_config<decltype(Model::config)>(o, said);
   set_classes(config, train.classes());
   Model model(config, o.seed);
   SegmentationLoading loading;
@@ -112,7 +116,7 @@ void train_segment_with(SegmentCommand o, const Json& said) {
   training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed, training.checkpoint_blocks = o.checkpoint_blocks;
   SegmentationTrainer<Model> trainer(model, training);
   std::vector<Json> records = resume_or_begin(trainer, o, segmentor_to_json(config));
-  double best_iou = best_of(records, "mIoU");
+  double best_iou = best_of(records, "mIoU", o.log());
   SegmentOptions how;
   how.longer = o.longer, how.shorter = o.shorter, how.normalization = loading.normalization;
   const std::map<std::string, std::string> about{
@@ -137,7 +141,8 @@ void train_segment_with(SegmentCommand o, const Json& said) {
     std::printf("  %s", clock_text(seconds).c_str());
     if (trainer.epoch() % o.evaluate_every == 0 || trainer.epoch() == o.stop()) {
       const SegmentationFigures f = segment_all(model, test, how, training.at, str(o.out, "/pictures/epoch_", trainer.epoch(), ".png"));
-      record["mIoU"] = f.mean_iou, record["aAcc"] = f.all_accuracy, record["mAcc"] = f.mean_accuracy, record["IoU"] = f.iou;
+      put_figure(record, "mIoU", f.mean_iou), put_figure(record, "aAcc", f.all_accuracy), put_figure(record, "mAcc", f.mean_accuracy);
+      record["IoU"] = f.iou;
       std::printf("  mIoU %.2f  aAcc %.2f  mAcc %.2f\n", 100 * f.mean_iou, 100 * f.all_accuracy, 100 * f.mean_accuracy);
       for (std::size_t c = 0; c < f.iou.size(); ++c) std::printf("    %-20s IoU %5.2f  accuracy %5.2f\n", train.class_names[c].c_str(), 100 * f.iou[c], 100 * f.accuracy[c]);
       if (f.mean_iou > best_iou) {
@@ -154,36 +159,47 @@ void train_segment_with(SegmentCommand o, const Json& said) {
     draw_segment_curves(o.out + "/curve.png", records);
     std::fflush(stdout);
   }
-  if (trainer.epoch() < o.epochs) std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()), o.out.c_str());
-  std::printf("best mean IoU %.2f: %s\n", 100 * best_iou, o.best().c_str());
+  print_end(o, trainer.epoch(), "mean IoU", 100 * best_iou, 2);
 }
 
 inline void train_segment(SegmentCommand o) {
   open_run(o);
-  Json said = o.description.empty() ? Json::object() : parse_json(read_text(o.description), o.description);
-  if (o.head.empty()) o.head = head_of(said);
-  else if (said.is_object() && !said.contains("head")) said["head"] = o.head;
+  const std::vector<Description> said = descriptions(o.network, o.task);
+  if (o.head.empty()) o.head = head_in(said);
   with_head(o.head, [&]<class Model>() { train_segment_with<Model>(o, said); });
 }
 
-/// OUT/NAME.png: the image under its classes, with a legend; OUT/NAME_labels.png: the label map.
+/// The pixels of a class as a result in COCO's form; a label map has no scores: 1.
+inline CocoResult class_result(const Tensor& labels, u8 label, i64 image_id, i64 category_id) {
+  Tensor mask = Tensor::empty(labels.shape(), DType::uint8);
+  for (i64 i = 0; i < labels.numel(); ++i) mask.data<u8>()[i] = labels.data<u8>()[i] == label;
+  CocoResult r;
+  r.image_id = image_id, r.category_id = category_id, r.score = 1;
+  r.mask.rle = rle_encode(mask);
+  return r;
+}
+
+/// OUT/NAME.png: the image under its classes, with a legend; OUT/NAME_labels.png: the label map; OUT/results.json: a mask for each
+/// class of each image, with OUT/images.json.
 template <class Model>
 void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
-  using Config = decltype(Model::config);
   const Placement at = o.compute.placement();
-  Model model = file.load<Model>(segmentor_from_json<Config>(file.network), at);
+  Model model = file.load<Model>(at);
   SegmentOptions how;
-  how.longer = file.input.at("longer").get<i64>(), how.shorter = file.input.at("shorter").get<i64>();
+  how.longer = file.side("longer", o.longer, 2048), how.shorter = file.side("shorter", o.shorter, 512);
   how.normalization = file.normalization();
   how.crop = o.crop, how.stride = o.stride > 0 ? o.stride : std::max<i64>(1, o.crop * 2 / 3), how.factors = o.scales, how.flip = o.flip;
-  const auto names = file.classes();
-  make_folders(o.out);
-  Json all = Json::array();
-  for (const std::string& path : o.images) {
+  const std::vector<std::string> names = file.names(classes_of(model.config));
+  const std::vector<i64> ids = file.category_ids(names), image_ids = file.image_ids();
+  const std::vector<std::string> stems = result_stems(o, {".png", "_labels.png"}, {"results.json", "images.json"});
+  std::vector<CocoResult> results;
+  Json all = Json::array(), images = Json::array();
+  for (std::size_t n = 0; n < stems.size(); ++n) {
+    const std::string &path = o.images[n], &stem = stems[n];
     const Tensor image = read_image(path), labels = segment(model, image, how, at);
-    const std::string stem = o.out + "/" + std::filesystem::path(path).stem().string();
     write_png(stem + ".png", segment_picture(image, labels, names).image());
     write_png(stem + "_labels.png", labels.viewed_as({labels.dim(0), labels.dim(1), 1}));
+    images.push_back(image_record(image_ids[n], path, image));
     std::vector<i64> count(names.size(), 0);
     for (i64 i = 0; i < labels.numel(); ++i) ++count[labels.data<u8>()[i]];
     if (!o.json) std::printf("%s -> %s.png\n", path.c_str(), stem.c_str());
@@ -192,15 +208,17 @@ void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
       const double share = static_cast<double>(count[c]) / static_cast<double>(labels.numel());
       if (count[c] > 0) shares[names[c]] = share;
       if (count[c] > 0 && !o.json) std::printf("  %5.1f %%  %s\n", 100 * share, names[c].c_str());
+      if (count[c] > 0) results.push_back(class_result(labels, static_cast<u8>(c), image_ids[n], ids[c]));
     }
-    all.push_back({{"image", path}, {"picture", stem + ".png"}, {"labels", stem + "_labels.png"}, {"shares", shares}});
+    all.push_back({{"image", path}, {"image_id", image_ids[n]}, {"picture", stem + ".png"}, {"labels", stem + "_labels.png"}, {"shares", shares}});
   }
+  write_results(o.out, results, images, names, ids);
   if (o.json) print_json(all);
 }
 
 inline void predict_segment(const DensePredictCommand& o) {
-  const DenseFile file(o.weights, "segment", "segmentor");
-  with_head(head_of(file.network), [&]<class Model>() { predict_segment_with<Model>(o, file); });
+  const DenseFile file(o, "segment");
+  with_head(head_in(file.said), [&]<class Model>() { predict_segment_with<Model>(o, file); });
 }
 
 }  // namespace tool

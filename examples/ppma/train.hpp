@@ -49,11 +49,12 @@ struct TrainCommand {
     each([&](const char* key, const auto& value) { j[key] = value; });
     return j;
   }
-  void read_json(const Json& j) {
+  void read_json(const std::string& path) {
+    const Json j = parse_json(read_text(path), path);
     const i64 workers = data.workers;
-    data = DataOptions::from_json(j);
+    data = DataOptions::from_json(j, path);
     data.workers = workers;
-    each([&](const char* key, auto& value) { value = j.value(key, value); });
+    each([&](const char* key, auto& value) { read_member(j, key, path, value); });
   }
 };
 
@@ -87,7 +88,7 @@ inline void train(TrainCommand o) {
   const bool resumed = !o.resume.empty();
   if (resumed) {
     o.out = o.resume;
-    o.read_json(Json::parse(read_text(o.out + "/train.json")));
+    o.read_json(o.out + "/train.json");
     o.network = {};
     o.network.config = o.out + "/config.json";
   }
@@ -95,8 +96,6 @@ inline void train(TrainCommand o) {
   if (!resumed && rank == 0) {
     check(o.overwrite || !std::filesystem::exists(log), o.out, ": already holds a run; continue it with --resume ",
           o.out, ", start anew with --overwrite, or choose another --out");
-    make_folders(o.out);
-    for (const std::string& path : {log, last, best}) std::filesystem::remove(path);
   }
 
   const Data data = make_data(o.data, o.seed);
@@ -134,7 +133,9 @@ inline void train(TrainCommand o) {
   if (resumed) {
     trainer.resume(last);
     if (rank == 0) cut_log(log, trainer.epoch());
-  } else if (rank == 0) {
+  } else if (rank == 0) {  // not before data and network are there: a mistake in an option costs no old run
+    make_folders(o.out);
+    for (const std::string& path : {log, last, best}) std::filesystem::remove(path);
     write_file(o.out + "/train.json", std::string_view(o.to_json().dump(1) + "\n"));
     write_file(o.out + "/config.json", std::string_view(config_to_json(config).dump(1) + "\n"));
   }
@@ -201,6 +202,8 @@ inline void train(TrainCommand o) {
 /// that puts the shared ones into both, which keep their own defaults where an option is not given.
 inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app, SegmentCommand& segment, DetectCommand& detect) {
   const char* const both = "With --task segment and detect";
+  for (const char* name : {"--workers", "--accumulate", "--final-lr", "--warmup", "--rate-per-epoch", "--beta2", "--label-smoothing", "--ema", "--mixup", "--cutmix", "--erasing"})
+    app.get_option(name)->group("With --task classify");
   const auto number = [&app](const char* group, const char* name, auto& value, const char* text) {
     app.add_option(name, value, text)->capture_default_str()->group(group);
   };
@@ -208,31 +211,33 @@ inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
   number(both, "--shorter", detect.shorter, "images: shorter side, with the aspect kept; segment: the first image's");
   number(both, "--warmup-iterations", detect.warmup_iterations, "iterations of linear warm-up");
   app.add_flag("--freeze-backbone", detect.freeze_backbone, "train the heads alone")->group(both);
-  number("With --task detect", "--steps", detect.steps, "epochs after which the rate falls to a tenth");
-  number("With --task detect", "--detector", detect.description, "configuration of the detector as JSON; default: a small one");
+  number("With --task detect", "--steps", detect.steps, "epochs after which the rate falls to a tenth; default: 8 and 11 of 12, 27 and 33 of 36, none of fewer than 4");
   app.add_flag("--boxes-only", detect.boxes_only, "no mask head (Faster R-CNN)")->group("With --task detect");
   app.add_flag("--multi-scale", detect.multi_scale, "the 3x schedule's augmentation: shorter sides of 0.6 to 1 --shorter, half of the images cropped")
       ->group("With --task detect");
   app.add_option("--head", segment.head, "upernet, or semantic_fpn, which is light; default: what --segmentor says, else upernet")
       ->check(CLI::IsMember({"upernet", "semantic_fpn"}))->group("With --task segment");
-  number("With --task segment", "--crop", segment.crop, "side of the crops that are learnt from; 0: the shorter side");
+  number("With --task segment", "--crop", segment.crop, "side of the crops that are learnt from, 32 or more; 0: the shorter side");
   number("With --task segment", "--least-factor", segment.least_factor, "images are resized by a random factor from this");
   number("With --task segment", "--most-factor", segment.most_factor, "to this");
-  number("With --task segment", "--segmentor", segment.description, "configuration of the network as JSON; default: a small one");
   return [&app, &segment, &detect](const TrainCommand& o) {
     const auto take = [&app](const char* name, auto& into, const auto& value) {
       if (app.count(name) > 0) into = value;
     };
+    const bool shapes = app.count("--data") == 0 || o.data.kind == "shapes";
+    for (const char* name : {"--images", "--test-images", "--size"}) check(shapes || app.count(name) == 0, name, " is for --data shapes");
+    for (const char* name : {"--longer", "--shorter"})
+      check(!shapes || o.task != "detect" || app.count(name) == 0, name, " is for --data coco; images of shapes have --size pixels");
     for (DenseTraining* d : {static_cast<DenseTraining*>(&segment), static_cast<DenseTraining*>(&detect)}) {
       take("--data", d->data, o.data.kind), take("--data-dir", d->folder, o.data.folder), take("--images", d->images, o.data.images);
       take("--test-images", d->test_images, o.data.test_images), take("--size", d->size, o.data.size), take("--out", d->out, o.out);
       take("--epochs", d->epochs, o.epochs), take("--batch", d->batch, o.batch), take("--stop-after", d->stop_after, o.stop_after);
       take("--evaluate-every", d->evaluate_every, o.evaluate_every), take("--lr", d->lr, o.lr), take("--clip", d->clip, o.clip);
-      take("--weight-decay", d->weight_decay, o.weight_decay), take("--seed", d->seed, o.seed), take("--weights", d->weights, o.network.weights);
+      take("--weight-decay", d->weight_decay, o.weight_decay), take("--seed", d->seed, o.seed);
       take("--longer", d->longer, detect.longer), take("--shorter", d->shorter, detect.shorter);
       take("--warmup-iterations", d->warmup_iterations, detect.warmup_iterations);
       d->checkpoint_blocks = o.checkpoint_blocks, d->freeze_backbone = detect.freeze_backbone;
-      d->entry = o.network.entry, d->compute = o.compute, d->resume = o.resume, d->overwrite = o.overwrite;
+      d->network = o.network, d->drop_path = o.drop_path, d->compute = o.compute, d->resume = o.resume, d->overwrite = o.overwrite;
     }
   };
 }
@@ -242,7 +247,7 @@ inline void add_train(CLI::App& app) {
   auto segment = std::make_shared<SegmentCommand>();
   auto detect = std::make_shared<DetectCommand>();
   auto* c = app.add_subcommand("train", "Trains a network on images");
-  c->add_option("--task", o->task, "what to learn")->check(CLI::IsMember({"classify", "segment", "detect"}))->capture_default_str();
+  add_task(*c, o->task, o->network, "what to learn: to classify, segment or detect. ");
   o->data.kind = "shapes";
   add_data(*c, o->data);
   add_network(*c, o->network);
@@ -285,10 +290,12 @@ inline void add_train(CLI::App& app) {
                   name == "--stop-after" || name == "--device",
               "--resume continues with the run's own options; leave out ", name);
       }
-    if (!o->resume.empty()) o->task = Json::parse(read_text(o->resume + "/train.json")).value("task", o->task);
+    if (const std::string path = o->resume + "/train.json"; !o->resume.empty()) read_member(parse_json(read_text(path), path), "task", path, o->task);
+    check(o->task == "classify" || o->task == "segment" || o->task == "detect", o->resume, "/train.json: there is no task \"", o->task, "\"");
     const std::optional<Launch> launch = launch_from_environment();
     check(o->task == "classify" || !launch || launch->size == 1, "train: --task ", o->task,
           " runs in one process; without a launcher (WORLD_SIZE) it can be trained");
+    refuse_others(*c, o->task);
     if (o->task == "classify") return train(*o);
     take_shared(*o);
     o->task == "segment" ? train_segment(*segment) : train_detect(*detect);

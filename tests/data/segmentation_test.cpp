@@ -51,6 +51,9 @@ TEST_CASE("segmentation: the plain layout, and what is refused in it") {
   CHECK(thrown([&] { segmentation_folder(f.path.string(), Split::train); }).find("b.png: has no labels") != std::string::npos);
   fs::remove(f.path / "ann_dir/train/a.png");  // after the folder was listed
   CHECK(thrown([&] { set.get(0); }).find("a.png: cannot be read") != std::string::npos);
+  write_labels(f.file("ann_dir/train/b.png"), 2, 3, std::vector<u8>(6, 0));
+  fs::copy_file(f.path / "img_dir/train/b.png", f.path / "img_dir/train/b.jpg");
+  CHECK(thrown([&] { segmentation_folder(f.path.string(), Split::train); }).find("b.jpg and b.png would share one label map") != std::string::npos);
   // An image that is cut off, met in the loader's thread.
   const Folder cut;
   for (const char* name : {"a", "b"}) write_image(cut.file(str("img_dir/train/", name, ".png")), 8, 8), write_labels(cut.file(str("ann_dir/train/", name, ".png")), 8, 8, std::vector<u8>(64, 0));

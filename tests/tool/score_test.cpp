@@ -88,6 +88,10 @@ TEST_CASE("tool: eval-miou", "[tool]") {
   CHECK(run(command + "--classes 4 --ignore 7").err.find("label 255 at row 1, column 2") != std::string::npos);
   const Result reduced = run(command + "--classes 2 --reduce-zero-label --json");
   CHECK(reduced.err.find("prediction 2 at row 1") != std::string::npos);
+  const Result same = run(command + "--classes 3 --reduce-zero-label --ignore 0");
+  CHECK(same.code == 1);
+  CHECK(same.err.find("--ignore 0 is one of the 3 classes; take one from 3 on") != std::string::npos);
+  CHECK(run(command + "--classes 3 --reduce-zero-label --ignore 3").err.find("--ignore 3") == std::string::npos);
   map("gt/c.png", {0, 0, 0, 0});
   CHECK(run(command + "--classes 4").err.find("pred/c.png: cannot be read") != std::string::npos);
   map("pred/c.png", {0, 0});

@@ -6,6 +6,7 @@
 #include "catch.hpp"
 #include "ppma/vis/curve.hpp"
 #include "ppma/vis/mask_picture.hpp"
+#include "ppma/vis/segment_picture.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -292,4 +293,23 @@ TEST_CASE("the mask figure and its statistics") {
   CHECK(says([&] { mask_picture({m}); }, "mask must be floating (8, 8) like alpha, got (8, 7)"));
   m.mask = m.alpha, m.column = 8;
   CHECK(says([&] { mask_statistics(m); }, "query (2, 8) is outside of the grid (8, 8)"));
+}
+
+TEST_CASE("vis: the legend under a narrow image is as wide as its longest name", "[vis]") {
+  const std::vector<std::string> names{"background", "a name of several words"};
+  Tensor labels = Tensor::zeros({300, 1}, DType::uint8);
+  labels.data<u8>()[7] = 1;
+  const Picture narrow = segment_picture(Tensor::zeros({300, 1, 3}, DType::uint8), labels, names), wide = segment_picture(Tensor::zeros({300, 900, 3}, DType::uint8), Tensor::zeros({300, 900}, DType::uint8), names);
+  CHECK(narrow.width() > static_cast<i64>(text_width(names[1], 9)));
+  CHECK(wide.width() == 900);
+  // Right of the image's three columns and beside the strip is paper; the last columns hold no ink: nothing is cut off.
+  const Tensor drawn = narrow.image();
+  bool ink_before = false;
+  for (i64 i = 0; i < drawn.dim(0); ++i)
+    for (i64 j = 3; j < drawn.dim(1); ++j)
+      if (const u8* p = drawn.data<u8>() + (i * drawn.dim(1) + j) * 3; p[0] < 128) {
+        ink_before = true;
+        CHECK(j < drawn.dim(1) - 3);
+      }
+  CHECK(ink_before);
 }

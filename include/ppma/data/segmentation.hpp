@@ -10,6 +10,7 @@
 
 #include <array>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -62,6 +63,7 @@ inline LabelTable cityscapes_labels() {
 
 namespace detail {
 
+// The images below a folder, sorted. Error: two of one name but for the ending, as labels are found by it.
 inline std::vector<std::string> files_below(const std::string& root) {
   namespace fs = std::filesystem;
   std::error_code failed;
@@ -73,6 +75,11 @@ inline std::vector<std::string> files_below(const std::string& root) {
   check(!failed, root, ": cannot be read (", failed.message(), ")");
   check(!files.empty(), root, ": has no images");
   std::sort(files.begin(), files.end());
+  std::map<std::string, std::string> of_stem;
+  for (const std::string& file : files) {
+    const auto entry = of_stem.emplace(fs::path(file).replace_extension().string(), file);
+    check(entry.second, root, ": ", entry.first->second, " and ", file, " would share one label map; one of them must go");
+  }
   return files;
 }
 

@@ -11,7 +11,7 @@ namespace ppma::inline PPMA_ABI {
 
 /// The image, enlarged by a whole factor to at least `least` pixels on its longer side, under a veil of the classes'
 /// colours with thin borders between them; a strip below names the classes that cover at least a thousandth, largest
-/// first. labels uint8 (H,W), 255 stays clear.
+/// first, and is wider than a narrow image where a name needs it. labels uint8 (H,W), 255 stays clear.
 inline Picture segment_picture(const Tensor& image, const Tensor& labels, const std::vector<std::string>& names, i64 least = 720) {
   const i64 H = image.dim(0), W = image.dim(1), factor = std::max(i64{1}, (least + std::max(H, W) - 1) / std::max(H, W));
   check(labels.rank() == 2 && labels.dim(0) == H && labels.dim(1) == W, "segment_picture: labels ", labels.shape(), " for an image ", image.shape());
@@ -30,14 +30,15 @@ inline Picture segment_picture(const Tensor& image, const Tensor& labels, const 
     double x, y;
   };
   std::vector<Entry> at;
-  double x = 1.5 * size, y = line;
+  double x = 1.5 * size, y = line, right = static_cast<double>(width);
   for (const i64 c : shown) {
     const double wide = 2.2 * size + text_width(name_of(c), size) + 1.8 * size;
     if (x + wide > static_cast<double>(width) && x > 1.5 * size) x = 1.5 * size, y += line;
     at.push_back({x, y});
     x += wide;
+    right = std::max(right, x);
   }
-  Picture p(width, height + static_cast<i64>(y + 1.2 * size));
+  Picture p(static_cast<i64>(std::ceil(right)), height + static_cast<i64>(y + 1.2 * size));
   p.paste(0, 0, factor == 1 ? image : resize_bilinear(image, height, width));
   for (i64 i = 0; i < height; ++i)
     for (i64 j = 0; j < width; ++j) {
