@@ -1,7 +1,7 @@
 #pragma once
-// Convolution on the GPU. bf16 goes to the tensor cores where it can (conv_tensor.cuh), long sums to cuDNN where it is
-// there (conv_cudnn.cuh). Else the inputs of some images' output pixels are gathered into rows (pixels, taps * channels),
-// and a matrix product with the packed weights does the rest. Gathered rows are few enough to stay in L2.
+// Convolution on the GPU. bf16 goes to cuDNN where that is there (conv_cudnn.cuh), else to our own tensor core kernel where it
+// can (conv_tensor.cuh). Else the inputs of some output pixels are gathered into rows (pixels, taps * channels), and a matrix
+// product with the packed weights does the rest.
 
 #include <algorithm>
 
@@ -98,12 +98,13 @@ void gather(const ConvMap& m, i64 p0, i64 pixels, i64 group, const T* x, T* to) 
   cuda::launched("conv2d");
 }
 
-// Output pixels at once: their gathered rows take at most 24 MB, but those of `least` pixels are always taken together.
-inline constexpr i64 least_pixels = 1;
+// Output pixels at once: gathered rows of 24 MB stay in L2, but a product of fewer than 8192 leaves much of the GPU without
+// work (3 x 3 over 2048 channels to 512 on an H100: 17.7 ms in pieces of 681 pixels, 12.2 in pieces of 8192; the gradient of
+// its weights 26.0 and 13.1). Never more than 320 MB.
 template <class T>
-i64 pixels_at_once(const ConvMap& m, i64 k, i64 least) {
-  const i64 all = m.batch * m.oh * m.ow, most = std::max(least, (i64{24} << 20) / (k * static_cast<i64>(sizeof(T))));
-  const i64 pieces = (all + most - 1) / most;
+i64 pixels_at_once(const ConvMap& m, i64 k) {
+  const i64 all = m.batch * m.oh * m.ow, row = k * static_cast<i64>(sizeof(T));
+  const i64 most = std::max<i64>(1, std::clamp<i64>(8192 * row, i64{24} << 20, i64{320} << 20) / row), pieces = (all + most - 1) / most;
   return (all + pieces - 1) / std::max<i64>(1, pieces);
 }
 
@@ -113,10 +114,10 @@ inline bool is_matrix(const ConvMap& m) {
 }
 
 template <class T>
-void convolve_gathered(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias, T* out, i64 least = least_pixels) {
+void convolve_gathered(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias, T* out) {
   const i64 c = m.ci / m.groups, n = m.co / m.groups, all = m.batch * m.oh * m.ow;
   const bool dense = m.out_row == m.ow * m.out_col && m.out_batch == m.oh * m.out_row, plain = is_matrix(m);
-  const i64 k = plain ? c : row_width<T>(m), once = pixels_at_once<T>(m, k, least);
+  const i64 k = plain ? c : row_width<T>(m), once = plain ? all : pixels_at_once<T>(m, k);
   const Workspace<T> packed(m.groups * k * n, Device::cuda), rows(plain ? 1 : once * k, Device::cuda);
   const Workspace<T> results(dense ? 1 : once * n, Device::cuda);
   pack_taps<<<cuda::blocks(m.groups * k * n, 256), 256, 0, cuda::stream()>>>(m, weights, c, n, k, packed.data());
@@ -139,11 +140,11 @@ void convolve_gathered(Cuda on, const ConvMap& m, const T* x, const ConvWeights<
 }
 
 template <class T, class R>
-void convolve_dw_gathered(Cuda on, const ConvMap& m, const T* x, const T* dy, R* dw, i64 least = least_pixels) {
+void convolve_dw_gathered(Cuda on, const ConvMap& m, const T* x, const T* dy, R* dw) {
   using A = acc_t<T>;
   const i64 c = m.ci / m.groups, n = m.co / m.groups, taps = m.th * m.tw, k = taps * c, all = m.batch * m.oh * m.ow;
   const bool plain = is_matrix(m);
-  const i64 width = plain ? k : row_width<T>(m), once = pixels_at_once<T>(m, width, least);
+  const i64 width = plain ? k : row_width<T>(m), once = plain ? all : pixels_at_once<T>(m, width);
   const Workspace<T> rows(plain ? 1 : once * width, Device::cuda);
   const Workspace<A> sums(m.groups * k * n, Device::cuda);
   for (i64 p0 = 0; p0 < all; p0 += once)
