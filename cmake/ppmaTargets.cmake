@@ -53,6 +53,14 @@ if(PPMA_CUDA)
     target_compile_definitions(ppma_cuda INTERFACE PPMA_NCCL=1)
     target_link_libraries(ppma_cuda INTERFACE ${ppma_nccl_library})
   endif()
+  if(PPMA_CUDNN)
+    find_path(ppma_cudnn_include cudnn.h HINTS ${CUDNN_ROOT} ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include REQUIRED)
+    find_library(ppma_cudnn_library NAMES cudnn libcudnn.so.9 NAMES_PER_DIR HINTS ${CUDNN_ROOT} ${CUDAToolkit_LIBRARY_DIR}
+                 PATH_SUFFIXES lib lib64 REQUIRED)
+    target_include_directories(ppma_cuda SYSTEM INTERFACE ${ppma_cudnn_include})
+    target_compile_definitions(ppma_cuda INTERFACE PPMA_CUDNN=1)
+    target_link_libraries(ppma_cuda INTERFACE ${ppma_cudnn_library})
+  endif()
   # A macro: a language is enabled for a folder and those below, and the caller may be above this one (add_subdirectory,
   # FetchContent).
   macro(ppma_enable_cuda target)

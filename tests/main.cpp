@@ -5,7 +5,7 @@
 
 namespace {
 
-#if __has_include(<catch2/catch_all.hpp>)
+#if PPMA_CATCH == 3
 using Listener = Catch::EventListenerBase;
 #else
 using Listener = Catch::TestEventListenerBase;

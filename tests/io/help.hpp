@@ -19,7 +19,7 @@ using namespace ppma;
 
 /// Matches a text that has this piece: called Contains in Catch2 2 and ContainsSubstring in 3.
 inline auto Contains(const std::string& piece) {
-#if __has_include(<catch2/catch_all.hpp>)
+#if PPMA_CATCH == 3
   return Catch::Matchers::ContainsSubstring(piece);
 #else
   return Catch::Matchers::Contains(piece);

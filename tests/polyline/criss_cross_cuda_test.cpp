@@ -82,6 +82,14 @@ TEST_CASE("criss-cross attention on the GPU equals the CPU's, any grid and head 
   compare({1, 1, 3, 5, 80}, 0.2, 1);  // too wide for the tensor cores
 }
 
+// Enough images that the three passes of both orders run side by side in one launch.
+TEST_CASE("criss-cross attention on the GPU of many images", "[cuda][attention]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  compare({700, 1, 9, 6, 16}, 0.2, 1);
+  compare({300, 2, 12, 17, 24}, 0.2, 1);
+  compare({70, 4, 33, 20, 16}, 0.2, 1);
+}
+
 TEST_CASE("criss-cross attention on the GPU under strong decay and large scores", "[cuda][attention]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   compare({1, 2, 9, 60, 32}, 1e-13, 1);

@@ -22,6 +22,10 @@
 #ifndef PPMA_NCCL
 #define PPMA_NCCL 0
 #endif
+// cuDNN, for dense convolutions on the GPU (kernels/conv_cudnn.cuh): CMake's PPMA_CUDNN.
+#ifndef PPMA_CUDNN
+#define PPMA_CUDNN 0
+#endif
 
 // True in the pass of nvcc that makes device code.
 #if defined(__CUDA_ARCH__)
@@ -77,7 +81,9 @@
 // of each inline function, and the linker would silently pick either.
 #define PPMA_ABI_NAME2(cuda, omp, simd) cuda##_omp##omp##_v##simd
 #define PPMA_ABI_NAME(cuda, omp, simd) PPMA_ABI_NAME2(cuda, omp, simd)
-#if PPMA_CUDA
+#if PPMA_CUDA && PPMA_CUDNN
+#define PPMA_ABI PPMA_ABI_NAME(cudnn, PPMA_OPENMP, PPMA_SIMD_BYTES)
+#elif PPMA_CUDA
 #define PPMA_ABI PPMA_ABI_NAME(cuda, PPMA_OPENMP, PPMA_SIMD_BYTES)
 #else
 #define PPMA_ABI PPMA_ABI_NAME(cpu, PPMA_OPENMP, PPMA_SIMD_BYTES)

@@ -1,11 +1,12 @@
 #pragma once
-// Convolution on the GPU. bf16 goes to the tensor cores where it can (conv_tensor.cuh). Else the inputs of some images'
-// output pixels are gathered into rows (pixels, taps * channels), and a matrix product with the packed weights does the
-// rest. Gathered rows are few enough to stay in L2.
+// Convolution on the GPU. bf16 goes to cuDNN where that is there (conv_cudnn.cuh), else to our own tensor core kernel where it
+// can (conv_tensor.cuh). Else the inputs of some output pixels are gathered into rows (pixels, taps * channels), and a matrix
+// product with the packed weights does the rest.
 
 #include <algorithm>
 
 #include "ppma/core/buffer.hpp"
+#include "ppma/kernels/conv_cudnn.cuh"
 #include "ppma/kernels/conv_tensor.cuh"
 #include "ppma/kernels/gemm.hpp"
 #include "ppma/kernels/pack.cuh"
@@ -97,17 +98,70 @@ void gather(const ConvMap& m, i64 p0, i64 pixels, i64 group, const T* x, T* to) 
   cuda::launched("conv2d");
 }
 
-// Output pixels at once: their gathered rows take at most 24 MB.
+// Output pixels at once: gathered rows of 24 MB stay in L2, but a product of fewer than 8192 leaves much of the GPU without
+// work (3 x 3 over 2048 channels to 512 on an H100: 17.7 ms in pieces of 681 pixels, 12.2 in pieces of 8192; the gradient of
+// its weights 26.0 and 13.1). Never more than 320 MB.
 template <class T>
 i64 pixels_at_once(const ConvMap& m, i64 k) {
-  const i64 all = m.batch * m.oh * m.ow, most = std::max<i64>(1, (i64{24} << 20) / (k * static_cast<i64>(sizeof(T))));
-  const i64 pieces = (all + most - 1) / most;
+  const i64 all = m.batch * m.oh * m.ow, row = k * static_cast<i64>(sizeof(T));
+  const i64 most = std::max<i64>(1, std::clamp<i64>(8192 * row, i64{24} << 20, i64{320} << 20) / row), pieces = (all + most - 1) / most;
   return (all + pieces - 1) / std::max<i64>(1, pieces);
 }
 
 // Nothing to gather: a 1x1 convolution of all pixels.
 inline bool is_matrix(const ConvMap& m) {
   return m.groups == 1 && m.th == 1 && m.tw == 1 && m.stride == 1 && m.y0 == 0 && m.x0 == 0 && m.oh == m.h && m.ow == m.w;
+}
+
+template <class T>
+void convolve_gathered(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias, T* out) {
+  const i64 c = m.ci / m.groups, n = m.co / m.groups, all = m.batch * m.oh * m.ow;
+  const bool dense = m.out_row == m.ow * m.out_col && m.out_batch == m.oh * m.out_row, plain = is_matrix(m);
+  const i64 k = plain ? c : row_width<T>(m), once = plain ? all : pixels_at_once<T>(m, k);
+  const Workspace<T> packed(m.groups * k * n, Device::cuda), rows(plain ? 1 : once * k, Device::cuda);
+  const Workspace<T> results(dense ? 1 : once * n, Device::cuda);
+  pack_taps<<<cuda::blocks(m.groups * k * n, 256), 256, 0, cuda::stream()>>>(m, weights, c, n, k, packed.data());
+  cuda::launched("conv2d");
+  for (i64 p0 = 0; p0 < all; p0 += once)
+    for (i64 group = 0; group < m.groups; ++group) {
+      const i64 pixels = std::min(once, all - p0);
+      if (!plain) gather(m, p0, pixels, group, x, rows.data());
+      Gemm<T> g;
+      g.m = pixels, g.n = n, g.k = k;
+      g.a = plain ? x + p0 * k : rows.data(), g.lda = k;
+      g.b = packed.data() + group * k * n, g.ldb = n;
+      g.c = dense ? out + p0 * m.out_col + group * n : results.data(), g.ldc = dense ? m.out_col : n;
+      g.bias = bias ? bias + group * n : nullptr;
+      gemm(on, g);
+      if (dense) continue;
+      scatter_pixels<<<cuda::blocks(pixels * n, 256), 256, 0, cuda::stream()>>>(m, p0, pixels, n, results.data(), out + group * n);
+      cuda::launched("conv2d");
+    }
+}
+
+template <class T, class R>
+void convolve_dw_gathered(Cuda on, const ConvMap& m, const T* x, const T* dy, R* dw) {
+  using A = acc_t<T>;
+  const i64 c = m.ci / m.groups, n = m.co / m.groups, taps = m.th * m.tw, k = taps * c, all = m.batch * m.oh * m.ow;
+  const bool plain = is_matrix(m);
+  const i64 width = plain ? k : row_width<T>(m), once = plain ? all : pixels_at_once<T>(m, width);
+  const Workspace<T> rows(plain ? 1 : once * width, Device::cuda);
+  const Workspace<A> sums(m.groups * k * n, Device::cuda);
+  for (i64 p0 = 0; p0 < all; p0 += once)
+    for (i64 group = 0; group < m.groups; ++group) {
+      const i64 pixels = std::min(once, all - p0);
+      if (!plain) gather(m, p0, pixels, group, x, rows.data());
+      Gemm<T, A> g;
+      g.m = k, g.n = n, g.k = pixels;
+      g.a = plain ? x + p0 * k : rows.data(), g.lda = width, g.ta = true;
+      g.b = dy + p0 * m.co + group * n, g.ldb = m.co;
+      g.c = sums.data() + group * k * n, g.ldc = n;
+      g.accumulate = p0 > 0;
+      gemm(on, g);
+    }
+  for (i64 group = 0; group < m.groups; ++group)
+    unpack_taps<<<cuda::blocks(n * k, 256), 256, 0, cuda::stream()>>>(taps, c, n, static_cast<const A*>(sums.data() + group * k * n), dw + group * n * k);
+  cuda::launched("conv2d");
 }
 
 }  // namespace detail
@@ -121,58 +175,21 @@ inline void convolve_gelu(Cuda, const ConvMap& m, const bf16* x, const ConvWeigh
 
 template <class T>
 void convolve(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias, T* out) {
-  if constexpr (std::is_same_v<T, bf16>)
+  if constexpr (std::is_same_v<T, bf16>) {
+#if PPMA_CUDNN
+    if (detail::cudnn_takes(m, x, bias, out) && detail::cudnn_pays(m) && detail::convolve_cudnn(m, x, weights, bias, out)) return;
+#endif
     if (detail::takes_tensor(m)) return detail::convolve_tensor(m, x, weights, bias, out);
-  const i64 c = m.ci / m.groups, n = m.co / m.groups, all = m.batch * m.oh * m.ow;
-  const bool dense = m.out_row == m.ow * m.out_col && m.out_batch == m.oh * m.out_row, plain = detail::is_matrix(m);
-  const i64 k = plain ? c : detail::row_width<T>(m), once = detail::pixels_at_once<T>(m, k);
-  const Workspace<T> packed(m.groups * k * n, Device::cuda), rows(plain ? 1 : once * k, Device::cuda);
-  const Workspace<T> results(dense ? 1 : once * n, Device::cuda);
-  detail::pack_taps<<<cuda::blocks(m.groups * k * n, 256), 256, 0, cuda::stream()>>>(m, weights, c, n, k, packed.data());
-  cuda::launched("conv2d");
-  for (i64 p0 = 0; p0 < all; p0 += once)
-    for (i64 group = 0; group < m.groups; ++group) {
-      const i64 pixels = std::min(once, all - p0);
-      if (!plain) detail::gather(m, p0, pixels, group, x, rows.data());
-      Gemm<T> g;
-      g.m = pixels, g.n = n, g.k = k;
-      g.a = plain ? x + p0 * k : rows.data(), g.lda = k;
-      g.b = packed.data() + group * k * n, g.ldb = n;
-      g.c = dense ? out + p0 * m.out_col + group * n : results.data(), g.ldc = dense ? m.out_col : n;
-      g.bias = bias ? bias + group * n : nullptr;
-      gemm(on, g);
-      if (dense) continue;
-      detail::scatter_pixels<<<cuda::blocks(pixels * n, 256), 256, 0, cuda::stream()>>>(m, p0, pixels, n, results.data(), out + group * n);
-      cuda::launched("conv2d");
-    }
+  }
+  detail::convolve_gathered(on, m, x, weights, bias, out);
 }
 
 /// dw may be wider than x.
 template <class T, class R>
 void convolve_dw(Cuda on, const ConvMap& m, const T* x, const T* dy, R* dw) {
-  using A = acc_t<T>;
   if constexpr (std::is_same_v<T, bf16>)
     if (detail::takes_tensor(m)) return detail::convolve_dw_tensor(m, x, dy, dw);
-  const i64 c = m.ci / m.groups, n = m.co / m.groups, taps = m.th * m.tw, k = taps * c, all = m.batch * m.oh * m.ow;
-  const bool plain = detail::is_matrix(m);
-  const i64 width = plain ? k : detail::row_width<T>(m), once = detail::pixels_at_once<T>(m, width);
-  const Workspace<T> rows(plain ? 1 : once * width, Device::cuda);
-  const Workspace<A> sums(m.groups * k * n, Device::cuda);
-  for (i64 p0 = 0; p0 < all; p0 += once)
-    for (i64 group = 0; group < m.groups; ++group) {
-      const i64 pixels = std::min(once, all - p0);
-      if (!plain) detail::gather(m, p0, pixels, group, x, rows.data());
-      Gemm<T, A> g;
-      g.m = k, g.n = n, g.k = pixels;
-      g.a = plain ? x + p0 * k : rows.data(), g.lda = width, g.ta = true;
-      g.b = dy + p0 * m.co + group * n, g.ldb = m.co;
-      g.c = sums.data() + group * k * n, g.ldc = n;
-      g.accumulate = p0 > 0;
-      gemm(on, g);
-    }
-  for (i64 group = 0; group < m.groups; ++group)
-    detail::unpack_taps<<<cuda::blocks(n * k, 256), 256, 0, cuda::stream()>>>(taps, c, n, static_cast<const A*>(sums.data() + group * k * n), dw + group * n * k);
-  cuda::launched("conv2d");
+  detail::convolve_dw_gathered(on, m, x, dy, dw);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

@@ -87,4 +87,12 @@ void with_pack(i64 cols, F&& f) {
   else f(std::integral_constant<int, 1>{});
 }
 
+/// The same with the widest of 16, 8, 4 ... bytes or one element that divides the rows.
+template <class T, int V = pack_width<T>, class F>
+void with_widest_pack(i64 cols, F&& f) {
+  if constexpr (V == 1) f(std::integral_constant<int, 1>{});
+  else if (cols % V == 0) f(std::integral_constant<int, V>{});
+  else with_widest_pack<T, V / 2>(cols, f);
+}
+
 }  // namespace ppma::inline PPMA_ABI::kernels

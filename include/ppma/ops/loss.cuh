@@ -1,8 +1,9 @@
 #pragma once
-// Cross entropy on the GPU: a block a row; the mean is taken on the device, so nothing waits. Labels on the GPU are not
-// checked (that would wait too): one outside of [0, K) counts as ignored.
+// Cross entropy on the GPU: a block or a warp a row; the mean is taken on the device, so nothing waits. Labels on the GPU are
+// not checked (that would wait too): one outside of [0, K) counts as ignored.
 
 #include "ppma/core/buffer.hpp"
+#include "ppma/kernels/reduce.hpp"
 #include "ppma/ops/softmax.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
@@ -10,24 +11,25 @@ namespace ppma::inline PPMA_ABI::kernels {
 namespace detail {
 
 // loss and log_sum of each row; counts[r] = 1 where the row has a loss. Label or target is null.
-template <class T>
+template <class T, class Who>
 __global__ void __launch_bounds__(128) loss_rows(i64 rows, i64 k, const T* x, const i64* label, const T* target, acc_t<T> smoothing, i64 ignore,
-                                                 acc_t<T>* log_sum, acc_t<T>* loss, acc_t<T>* counts) {
+                                                 acc_t<T>* log_sum, acc_t<T>* loss, acc_t<T>* counts, Who) {
   using A = acc_t<T>;
-  __shared__ A shared[128];
-  for (i64 r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (i64 r = Who::row(); r < rows; r += static_cast<i64>(gridDim.x) * Who::rows_a_block) {
     const T* const row = x + r * k;
-    A most, sum, all = 0, weighted = 0, total = 0;
-    row_statistics(k, row, shared, most, sum);
+    A most, sum, all = 0, weighted = 0;
+    row_statistics<Who>(k, row, most, sum);
     const A shift = most + ::log(sum);
-    for (i64 i = threadIdx.x; i < k; i += blockDim.x) {
-      const A l = A(row[i]) - shift;
-      all += l;
-      if (target) weighted += A(target[r * k + i]) * l, total += A(target[r * k + i]);
+    if (target || smoothing > 0) {
+      for (i64 i = Who::first(); i < k; i += Who::step()) {
+        const A l = A(row[i]) - shift;
+        all += l;
+        if (target) weighted += A(target[r * k + i]) * l;
+      }
+      all = Who::over(all, Total{});
+      if (target) weighted = Who::over(weighted, Total{});
     }
-    all = over_block(all, shared, Total{});
-    if (target) weighted = over_block(weighted, shared, Total{});
-    if (threadIdx.x != 0) continue;
+    if (Who::first() != 0) continue;
     const bool counted = !label || (label[r] != ignore && label[r] >= 0 && label[r] < k);
     if (label && counted) weighted = A(row[label[r]]) - shift;
     log_sum[r] = shift;
@@ -36,35 +38,32 @@ __global__ void __launch_bounds__(128) loss_rows(i64 rows, i64 k, const T* x, co
   }
 }
 
-// loss = sum / count, and 1 / count for backward. One block.
+// loss = sum / count, and 1 / count for backward.
 template <class T>
-__global__ void __launch_bounds__(128) loss_mean(i64 rows, bool count_all, const acc_t<T>* each, const acc_t<T>* counts, T* loss, acc_t<T>* inverse) {
+__global__ void loss_mean(const acc_t<T>* sums, acc_t<T> all, T* loss, acc_t<T>* inverse) {
   using A = acc_t<T>;
-  __shared__ A shared[128];
-  A sum = 0, count = 0;
-  for (i64 r = threadIdx.x; r < rows; r += blockDim.x) sum += each[r], count += counts[r];
-  sum = over_block(sum, shared, Total{});
-  count = count_all ? static_cast<A>(rows) : over_block(count, shared, Total{});
-  if (threadIdx.x == 0) *inverse = count > 0 ? A(1) / count : A(0), *loss = T(count > 0 ? sum / count : A(0));
+  const A count = all > 0 ? all : sums[1];
+  *inverse = count > 0 ? A(1) / count : A(0), *loss = T(count > 0 ? sums[0] / count : A(0));
 }
 
-template <class T>
+template <class T, class Who>
 __global__ void __launch_bounds__(128) loss_rows_backward(i64 rows, i64 k, const T* x, const i64* label, const T* target, acc_t<T> smoothing, i64 ignore,
-                                                          const acc_t<T>* log_sum, const acc_t<T>* inverse, const T* dy, T* dx, T* dt) {
+                                                          const acc_t<T>* log_sum, const acc_t<T>* inverse, const T* dy, T* dx, T* dt, Who) {
   using A = acc_t<T>;
-  __shared__ A shared[128];
   const A factor = A(*dy) * *inverse, even = smoothing / static_cast<A>(k);
-  for (i64 r = blockIdx.x; r < rows; r += gridDim.x) {
-    const bool counted = !label || (label[r] != ignore && label[r] >= 0 && label[r] < k);
+  for (i64 r = Who::row(); r < rows; r += static_cast<i64>(gridDim.x) * Who::rows_a_block) {
+    const i64 right = label ? label[r] : -1;
+    const bool counted = !label || (right != ignore && right >= 0 && right < k);
+    const A shift = log_sum[r];
     A total = 1;
     if (target) {
       total = 0;
-      for (i64 i = threadIdx.x; i < k; i += blockDim.x) total += A(target[r * k + i]);
-      total = (A(1) - smoothing) * over_block(total, shared, Total{}) + smoothing;
+      for (i64 i = Who::first(); i < k; i += Who::step()) total += A(target[r * k + i]);
+      total = (A(1) - smoothing) * Who::over(total, Total{}) + smoothing;
     }
-    for (i64 i = threadIdx.x; i < k; i += blockDim.x) {
-      const A l = A(x[r * k + i]) - log_sum[r];
-      const A t = target ? A(target[r * k + i]) : label[r] == i ? A(1) : A(0);
+    for (i64 i = Who::first(); i < k; i += Who::step()) {
+      const A l = A(x[r * k + i]) - shift;
+      const A t = target ? A(target[r * k + i]) : right == i ? A(1) : A(0);
       if (dx) dx[r * k + i] = T(counted ? factor * (total * ::exp(l) - ((A(1) - smoothing) * t + even)) : A(0));
       if (dt) dt[r * k + i] = T(-factor * (A(1) - smoothing) * l);
     }
@@ -92,11 +91,14 @@ inline Tensor cross_entropy_on_gpu(const Tensor& logits, const Tensor& target, d
   on_gpu(logits, [&](auto zero) {
     using T = decltype(zero);
     using A = acc_t<T>;
-    const Workspace<A> each(2 * rows, Device::cuda);
-    kernels::detail::loss_rows<<<kernels::detail::row_blocks(rows), 128, 0, cuda::stream()>>>(
-        rows, k, logits.data<T>(), soft ? nullptr : target.data<i64>(), soft ? target.data<T>() : nullptr, static_cast<A>(smoothing), ignore,
-        log_sum.data<A>(), each.data(), each.data() + rows);
-    kernels::detail::loss_mean<T><<<1, 128, 0, cuda::stream()>>>(rows, count_all, each.data(), each.data() + rows, loss.data<T>(), inverse.data<A>());
+    const Workspace<A> each(2 * rows, Device::cuda), sums(2, Device::cuda);  // losses, counts
+    kernels::detail::by_rows(rows, k, [&](auto who, unsigned blocks) {
+      kernels::detail::loss_rows<<<blocks, 128, 0, cuda::stream()>>>(
+          rows, k, logits.data<T>(), soft ? nullptr : target.data<i64>(), soft ? target.data<T>() : nullptr, static_cast<A>(smoothing), ignore,
+          log_sum.data<A>(), each.data(), each.data() + rows, who);
+    });
+    kernels::detail::sum_middle(i64{2}, rows, i64{1}, static_cast<const A*>(each.data()), sums.data());
+    kernels::detail::loss_mean<T><<<1, 1, 0, cuda::stream()>>>(sums.data(), count_all ? static_cast<A>(rows) : A(0), loss.data<T>(), inverse.data<A>());
     cuda::launched("cross_entropy");
   });
   const bool needs_logits = logits.requires_grad(), needs_target = soft && target.requires_grad();
@@ -107,9 +109,11 @@ inline Tensor cross_entropy_on_gpu(const Tensor& logits, const Tensor& target, d
     on_gpu(logits, [&](auto zero) {
       using T = decltype(zero);
       using A = acc_t<T>;
-      kernels::detail::loss_rows_backward<<<kernels::detail::row_blocks(rows), 128, 0, cuda::stream()>>>(
-          rows, k, logits.data<T>(), soft ? nullptr : target.data<i64>(), soft ? target.data<T>() : nullptr, static_cast<A>(smoothing), ignore,
-          log_sum.data<A>(), inverse.data<A>(), dy.data<T>(), needs_logits ? dx.data<T>() : nullptr, needs_target ? dt.data<T>() : nullptr);
+      kernels::detail::by_rows(rows, k, [&](auto who, unsigned blocks) {
+        kernels::detail::loss_rows_backward<<<blocks, 128, 0, cuda::stream()>>>(
+            rows, k, logits.data<T>(), soft ? nullptr : target.data<i64>(), soft ? target.data<T>() : nullptr, static_cast<A>(smoothing), ignore,
+            log_sum.data<A>(), inverse.data<A>(), dy.data<T>(), needs_logits ? dx.data<T>() : nullptr, needs_target ? dt.data<T>() : nullptr, who);
+      });
       cuda::launched("cross_entropy");
     });
     return Grads{dx, dt};

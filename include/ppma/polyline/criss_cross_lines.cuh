@@ -34,13 +34,15 @@ struct Lines {
   template <int D, int NT> PPMA_HD int stride() const { return (NT < 8 ? most_group<D, NT> : group) * D + 8; }
 };
 
-// Where this block's line and heads begin: in (B,N,C), and in (B,G,N). Blocks are (line of all images, heads).
+// Where a line and heads of it begin: in (B,N,C), and in (B,G,N).
 struct Spot {
   i64 at, plane;
   int row_step, heads;
 
-  __device__ explicit Spot(const Lines& s) {
-    const int block = static_cast<int>(blockIdx.x), first = static_cast<int>(blockIdx.y) * s.group, image = block / s.count, line = block - image * s.count;
+  /// Of a grid of blocks (line of all images, heads).
+  __device__ explicit Spot(const Lines& s) : Spot(s, static_cast<int>(blockIdx.x) / s.count, static_cast<int>(blockIdx.x) % s.count, static_cast<int>(blockIdx.y)) {}
+  __device__ Spot(const Lines& s, int image, int line, int group) {
+    const int first = group * s.group;
     heads = ::min(s.group, s.heads - first);
     at = (static_cast<i64>(image) * s.tokens + line * s.line_step) * s.channels + first * s.d;
     plane = (static_cast<i64>(image) * s.heads + first) * s.tokens + line * s.line_step;

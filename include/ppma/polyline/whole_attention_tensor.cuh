@@ -16,7 +16,7 @@
 // Floor, forward: two exponentials a score (16 a cycle and multiprocessor) = 0.28 ms for 537 M scores on an H200; about
 // 16 other instructions a score would take 0.29 ms more where they do not overlap. Measured there: 0.79 ms, backward 2.05.
 
-#include "ppma/polyline/whole_attention_small.cuh"
+#include "ppma/polyline/whole_attention_small_backward.cuh"
 #include "ppma/polyline/whole_attention_tensor_backward.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
@@ -223,14 +223,16 @@ struct Call {
   }
 };
 
-/// Launches a kernel of whole_attention_small.cuh: kernel(head width, width of a line) gives it.
-template <class Kernel, class... A>
-void run_small(const Lines& g, i64 heads, Kernel&& kernel, const A&... a) {
+/// Launches a kernel of whole_attention_small.cuh: kernel(head width, width of a line) gives it; Pair and `stats` as in Small.
+template <class Pair, class Kernel, class... A>
+void run_small(const Lines& g, i64 heads, int stats, Kernel&& kernel, const A&... a) {
   const auto with_width = [&](auto d, auto width) {
-    using Map = Small<decltype(d)::value, decltype(width)::value>;
+    using Map = Small<decltype(d)::value, decltype(width)::value, Pair>;
     const auto f = kernel(d, width);
-    allow_shared(f, Map::bytes(g), "whole_attention");
-    f<<<dim3(static_cast<unsigned>(Map::parts(g)), static_cast<unsigned>(heads)), static_cast<unsigned>(32 * Map::warps(g)), static_cast<std::size_t>(Map::bytes(g)), cuda::stream()>>>(g, a...);
+    const int warps = Map::warps_of(g), rounds = (Map::groups_of(g) + warps - 1) / warps, bytes = Map::bytes(g, stats);
+    const bool few = heads * rounds <= small_blocks * cuda::device().multiProcessorCount;  // then a block a round: the tables twice, but sooner done
+    allow_shared(f, bytes, "whole_attention");
+    f<<<dim3(few ? static_cast<unsigned>(rounds) : 1u, static_cast<unsigned>(heads)), static_cast<unsigned>(32 * warps), static_cast<std::size_t>(bytes), cuda::stream()>>>(g, a...);
   };
   with_constants<true>(g, [&](auto d, auto width) {
     if constexpr (decltype(width)::value <= 2) with_width(d, width);
@@ -241,7 +243,7 @@ void run_small(const Lines& g, i64 heads, Kernel&& kernel, const A&... a) {
 template <bool masked>
 void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v, bf16* y, bf16* y1, float* log_sums) {
   if (masked && call.small)
-    return run_small(call.g, call.heads, [](auto d, auto width) { return small_forward<decltype(d)::value, decltype(width)::value>; }, q, k, v, call.log_a,
+    return run_small<unsigned>(call.g, call.heads, 0, [](auto d, auto width) { return small_forward<decltype(d)::value, decltype(width)::value>; }, q, k, v, call.log_a,
                      call.log_b, call.share1, call.share2, y, y1, reinterpret_cast<float2*>(log_sums));
   with_constants<masked>(call.g, [&](auto d, auto width) {
     forward<decltype(d)::value, decltype(width)::value, masked><<<call.grid, threads, 0, cuda::stream()>>>(
@@ -258,7 +260,7 @@ void run_backward(const Call& call, const bf16* q, const bf16* k, const bf16* v,
   const Workspace<float2> dsums(2 * tokens, Device::cuda);
   if (masked && call.small) {
     const auto run = [&](auto of_keys, bf16* out1, bf16* out2, float2* to) {
-      run_small(call.g, call.heads, [](auto d, auto width) { return small_backward<decltype(d)::value, decltype(width)::value, decltype(of_keys)::value>; }, q, k, v,
+      run_small<float2>(call.g, call.heads, decltype(of_keys)::value ? 20 : 0, [](auto d, auto width) { return small_backward<decltype(d)::value, decltype(width)::value, decltype(of_keys)::value>; }, q, k, v,
                 call.log_a, call.log_b, y, y1, dy, reinterpret_cast<const float2*>(log_sums), call.share1, call.share2, stats.data(), out1, out2, to);
     };
     run(std::false_type{}, dq, static_cast<bf16*>(nullptr), dsums.data());
