@@ -133,11 +133,12 @@ void train_segment_with(SegmentCommand o, const std::vector<Description>& said) 
     const SegmentationStep step = trainer.run_epoch(loader);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     std::printf("epoch %3lld/%lld  lr %.2e  loss %.4f", static_cast<long long>(step.epoch + 1), static_cast<long long>(o.epochs), step.rate, step.loss);
-    Json record{{"epoch", step.epoch}, {"lr", step.rate}, {"loss", step.loss}};
+    Json record{{"epoch", step.epoch}, {"lr", step.rate}, {"loss", step.loss}, {"acc_seg", step.decode_accuracy}};
     if (std::is_same_v<Model, Segmentor>) {
       std::printf("  decode %.4f  auxiliary %.4f", step.decode, step.auxiliary);
-      record["loss_decode"] = step.decode, record["loss_auxiliary"] = step.auxiliary;
+      record["loss_decode"] = step.decode, record["loss_auxiliary"] = step.auxiliary, record["acc_seg_auxiliary"] = step.auxiliary_accuracy;
     }
+    std::printf("  pixels %.2f %%", step.decode_accuracy);
     std::printf("  %s", clock_text(seconds).c_str());
     if (trainer.epoch() % o.evaluate_every == 0 || trainer.epoch() == o.stop()) {
       const SegmentationFigures f = segment_all(model, test, how, training.at, str(o.out, "/pictures/epoch_", trainer.epoch(), ".png"));

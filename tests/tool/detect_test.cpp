@@ -86,6 +86,8 @@ TEST_CASE("tool: Semantic FPN is trained, resumed and predicts", "[tool]") {
   REQUIRE(run("train --resume '" + out + "'").code == 0);
   const std::string log = text_of(out + "/log.jsonl");
   CHECK(std::count(log.begin(), log.end(), '\n') == 2);
+  const double pixels = json::parse(log.substr(0, log.find('\n'))).at("acc_seg").get<double>();  // percent: eight images' pixels
+  CHECK((pixels > 0 && pixels < 100));
   write_png(folder / "a.png", draw_shapes({.height = 50, .width = 70}, 1).image);
   const Result p = run("predict --task segment --json --weights '" + out + "/best.safetensors' --out '" + folder / "p" + "' '" + folder / "a.png" + "'");
   INFO(p.err);
