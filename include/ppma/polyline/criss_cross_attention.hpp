@@ -38,7 +38,7 @@ void criss_cross_attention_backward(Cpu, const AttentionShape& x, Order order, c
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_CUDA
-#include "ppma/polyline/criss_cross_kernel.cuh"
+#include "ppma/polyline/criss_cross_kernel_backward.cuh"
 #endif
 
 namespace ppma::inline PPMA_ABI {

@@ -63,7 +63,7 @@ void whole_attention_backward(Cpu, Paths paths, const AttentionShape& x, const T
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_CUDA
-#include "ppma/polyline/whole_attention_kernel.cuh"
+#include "ppma/polyline/whole_attention_kernel_backward.cuh"
 #endif
 
 namespace ppma::inline PPMA_ABI {
