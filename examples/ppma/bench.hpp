@@ -17,7 +17,7 @@ struct BenchOptions {
   ComputeOptions compute;
   std::string task = "classify";
   i64 batch = 8, size = 224, width = 0, repeat = 10, warmup = 3;  // width 0: size
-  bool train = false, json = false, graph = true, heads_only = false;
+  bool train = false, json = false, graph = true, heads_only = false, checkpoint_blocks = false;
 
   i64 image_width() const { return width > 0 ? width : size; }
 };
@@ -99,7 +99,7 @@ Timing time_training(const BenchOptions& o, const Placement& at, AdamW& optimize
   Replay step(
       [&] {
         Context context{true, Rng(2)};
-        context.host_inputs = &drawn, context.among = among;
+        context.host_inputs = &drawn, context.among = among, context.checkpoint_blocks = o.checkpoint_blocks;
         const Tensor loss = loss_of(context);
         if (gradients) gradients->backward(loss);
         else loss.backward();
@@ -223,6 +223,7 @@ inline void add_bench(CLI::App& app) {
   c->add_flag("--train", o->train, "forward, backward and AdamW instead of inference");
   c->add_option("--repeat", o->repeat, "timed runs")->check(CLI::PositiveNumber)->capture_default_str();
   c->add_option("--warmup", o->warmup, "runs before them")->check(CLI::NonNegativeNumber)->capture_default_str();
+  c->add_flag("--checkpoint-blocks", o->checkpoint_blocks, "with --train, compute the blocks again in backward instead of keeping their results")->needs("--train");
   c->add_flag("!--no-graph", o->graph, "on the GPU, launch kernel by kernel instead of replaying a captured graph");
   add_compute(*c, o->compute);
   add_threads(*c);

@@ -491,6 +491,13 @@ TEST_CASE("tool: --model, --mask and --drop-path are about the backbone of segme
   CHECK((measured.at("model") == "mask_rcnn ppma_small" && measured.at("mask") == "none"));
   CHECK(bench("detect --config '" + config + "' --mask none").at("model") == "mask_rcnn ppma_small");
   CHECK(bench("segment --model ppma_nano").at("peak_tensors_MiB") < bench("segment --model ppma_tiny").at("peak_tensors_MiB"));
+  const auto peak_of_step = [](const std::string& more) {
+    const Result r = run("bench --task segment --model ppma_nano --train --size 128 --batch 2 --threads 1 --repeat 1 --warmup 0 --json " + more);
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    return json::parse(r.out).at("peak_tensors_MiB").get<double>();
+  };
+  CHECK(peak_of_step("--checkpoint-blocks") < peak_of_step(""));
   Rng rng(1);
   write_safetensors(folder / "image", {{"input", Tensor::randn({1, 3, 32, 64}, rng)}}, {});
   REQUIRE(run("run --task segment --model ppma_small --segmentor '" + folder / "light.json" + "' --input '" + folder / "image" + "' --output '" + folder / "o" + "'").code == 0);
