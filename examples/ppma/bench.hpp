@@ -77,7 +77,7 @@ inline void report(const BenchOptions& o, const Timing& t, const std::string& ne
   std::printf("  median of %lld   %.2f ms (best %.2f), %.2f images/s%s\n", static_cast<long long>(o.repeat), t.ms, t.least, per_second,
               t.captured ? ", replayed as a graph" : "");
   if (t.floor > 0) std::printf("  floor          %.2f ms, %.0f %% of the time: its products and bytes at the machine's best rates\n", t.floor, 100 * t.floor / t.ms);
-  if (gpu && o.graph && ranks == 1 && !t.captured) std::printf("  not captured   %s\n", t.reason.c_str());
+  if (gpu && o.graph && !t.captured && !t.reason.empty()) std::printf("  not captured   %s\n", t.reason.c_str());
   std::printf("  peak memory    %.1f MiB of the process, %.1f MiB in tensors\n", t.process, mib(t.peak));
   if (extra.contains("objects")) std::printf("  objects found  %lld\n", extra["objects"].get<long long>());
 }
@@ -107,11 +107,12 @@ Timing time_training(const BenchOptions& o, const Placement& at, AdamW& optimize
         optimizer.zero_grad();
         result = loss.detach();
       },
-      at.device, o.graph && among == nullptr);
+      at.device, o.graph && (among == nullptr || among->capturable));
   return time_step(o, at, step, among, [&] {
     drawn.refill(Rng(2, 0, steps++), [&](Tensor& to, const Tensor& from) { upload.add(to, from); });
     upload.send();
     optimizer.set_rate(1e-4);
+    if (gradients) gradients->require_group();
     step();
   });
 }

@@ -20,6 +20,8 @@ struct Communicator {
   std::function<void()> abort{};
   /// Only where sums are made in the background of a GPU: the thread's stream waits for them. Empty: sums are there on return.
   std::function<void()> join{};
+  /// Whether a step with these sums can be captured and replayed as a graph: they only queue work for the GPU.
+  bool capturable = false;
 
   /// The sum of one number, and the same for several.
   double sum(double x) const { return sums({x})[0]; }

@@ -86,6 +86,11 @@ class GradientAverage {
     reset();
   }
 
+  /// Error: the group has ended. To be asked before a captured step is replayed, which cannot ask itself.
+  void require_group() const {
+    if (among_.join) among_.join();
+  }
+
   /// The two together: gradients of the loss, averaged.
   void backward(const Tensor& loss) {
     {

@@ -55,7 +55,7 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
  private:
   Communicator communicator(int which) {
     Communicator c;
-    c.rank = launch_.rank, c.size = launch_.size;
+    c.rank = launch_.rank, c.size = launch_.size, c.capturable = true;
     const auto self = shared_from_this();
     c.all_reduce_sum = [self, this, which](Tensor& t) {
       through_gpu(t, [&](Tensor& there) {

@@ -17,7 +17,7 @@ namespace ppma::inline PPMA_ABI {
 namespace detail {
 
 /// A training step on the GPU for batches of one shape: inputs go to tensors that stay, and the step is replayed as a graph;
-/// with other processes it is launched kernel by kernel, since gradients leave while backward computes.
+/// with other processes too, where their sums are work for the GPU alone.
 template <class Model>
 class ReplayedStep {
  public:
@@ -25,6 +25,7 @@ class ReplayedStep {
       : images_(Tensor::empty(like.images.shape(), like.images.dtype(), options.at.device)),
         targets_(Tensor::empty(like.targets.shape(), like.targets.dtype(), options.at.device)),
         optimizer_(optimizer),
+        gradients_(gradients),
         step_(
             [this, &model, &options, gradients] {
               const Communicator* const among = gradients == nullptr ? nullptr : options.processes.data();
@@ -41,7 +42,7 @@ class ReplayedStep {
               optimizer_.update(norm_, options.clip);
               optimizer_.zero_grad();
             },
-            options.at.device, gradients == nullptr) {}
+            options.at.device, gradients == nullptr || options.processes[0].capturable) {}
 
   bool takes(const Batch& b) const {
     return b.images.shape() == images_.shape() && b.targets.shape() == targets_.shape() && b.targets.dtype() == targets_.dtype();
@@ -52,6 +53,7 @@ class ReplayedStep {
     drawn_.refill(rng, [&](Tensor& to, const Tensor& from) { upload.add(to, from); });
     upload.send();
     optimizer_.set_rate(rate);
+    if (gradients_ != nullptr) gradients_->require_group();
     step_();
   }
   /// Scalars on the GPU: the loss (summed over the processes), and the norm of the gradients where they are clipped.
@@ -61,6 +63,7 @@ class ReplayedStep {
   Tensor images_, targets_;  // (B,3,H,W); labels (B) or mixed (B,K)
   Tensor loss_, norm_;       // ()
   AdamW& optimizer_;
+  GradientAverage* gradients_;  // null: no other processes
   Rng rng_;
   HostInputs drawn_;
   Replay step_;
