@@ -82,12 +82,17 @@ TEST_CASE("criss-cross attention on the GPU equals the CPU's, any grid and head 
   compare({1, 1, 3, 5, 80}, 0.2, 1);  // too wide for the tensor cores
 }
 
-// Enough images that the three passes of both orders run side by side in one launch.
-TEST_CASE("criss-cross attention on the GPU of many images", "[cuda][attention]") {
+// Enough maps of the sizes that stay on chip: full and ragged lines, both head widths.
+TEST_CASE("criss-cross attention on the GPU of many maps", "[cuda][attention]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  compare({700, 1, 9, 6, 16}, 0.2, 1);
-  compare({300, 2, 12, 17, 24}, 0.2, 1);
-  compare({70, 4, 33, 20, 16}, 0.2, 1);
+  compare({30, 2, 56, 56, 16}, 0.2, 1);
+  compare({60, 1, 49, 54, 16}, 0.2, 1);
+  compare({140, 1, 28, 28, 32}, 0.2, 1);
+  compare({20, 3, 25, 32, 32}, 0.2, 1);
+  compare({70, 1, 31, 26, 16}, 0.2, 1);
+  compare({60, 1, 28, 30, 32}, 1e-13, 1);
+  compare({60, 1, 28, 28, 32}, 0.2, 30);  // scores far above the queries' own
+  compare({60, 1, 50, 56, 16}, 1e-5, 30);
 }
 
 TEST_CASE("criss-cross attention on the GPU under strong decay and large scores", "[cuda][attention]") {

@@ -12,9 +12,8 @@ __device__ __forceinline__ void copy_async(bf16* to, const bf16* from, bool ther
   asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(there ? 16 : 0));
 }
 /// 16 bytes that no other block reads soon: past the L1 cache, which shared memory leaves little of.
-__device__ __forceinline__ void copy_async_once(bf16* to, const bf16* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from));
-}
+__device__ __forceinline__ void copy_async_once(unsigned address, const void* from) { asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from)); }
+__device__ __forceinline__ void copy_async_once(bf16* to, const bf16* from) { copy_async_once(shared_address(to), from); }
 __device__ __forceinline__ void copy_async(float* to, const float* from, bool there) {
   copy_async(reinterpret_cast<bf16*>(to), reinterpret_cast<const bf16*>(from), there);
 }

@@ -39,10 +39,8 @@ struct Spot {
   i64 at, plane;
   int row_step, heads;
 
-  /// Of a grid of blocks (line of all images, heads).
-  __device__ explicit Spot(const Lines& s) : Spot(s, static_cast<int>(blockIdx.x) / s.count, static_cast<int>(blockIdx.x) % s.count, static_cast<int>(blockIdx.y)) {}
-  __device__ Spot(const Lines& s, int image, int line, int group) {
-    const int first = group * s.group;
+  __device__ explicit Spot(const Lines& s) {
+    const int image = static_cast<int>(blockIdx.x) / s.count, line = static_cast<int>(blockIdx.x) % s.count, first = static_cast<int>(blockIdx.y) * s.group;
     heads = ::min(s.group, s.heads - first);
     at = (static_cast<i64>(image) * s.tokens + line * s.line_step) * s.channels + first * s.d;
     plane = (static_cast<i64>(image) * s.heads + first) * s.tokens + line * s.line_step;
