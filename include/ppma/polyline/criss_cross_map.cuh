@@ -10,8 +10,8 @@
 // written.
 //
 // Floor, 56 x 56 tokens, 4 heads of 16, batch 128: q, k, v and y move 206 MB, the decays 13: 0.07 ms from an H100's memory; three
-// passes of 90 million exponentials take 0.07 ms of its units for them too. Measured there: 0.24 ms (criss_cross_tensor.cuh alone:
-// 0.31). The L2 cache is busy for 60 % of it: heads of 16 channels ask it for 32 bytes at a time, a quarter of a line.
+// passes of 90 million exponentials take 0.07 ms of its units for them too. Measured there: 0.23 ms (a launch a pass:
+// 0.34). The L2 cache is busy for 60 % of it: heads of 16 channels ask it for 32 bytes at a time, a quarter of a line.
 
 #include "ppma/polyline/criss_cross_lines.cuh"
 #include "ppma/polyline/types.hpp"
