@@ -22,6 +22,8 @@ namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
 /// registers spill.
 template <int NT, bool both> inline constexpr int map_warps = NT == 7 ? 8 : both ? 14 : 7;
 template <int NT> inline constexpr int map_groups = NT == 7 ? 2 : 1;
+/// Whether queries and keys stay on chip too: four maps.
+template <int NT, bool both> inline constexpr bool all_stay = NT == 4 && both;
 
 struct Grid {
   int height, width, heads, channels;
@@ -102,51 +104,54 @@ __device__ __forceinline__ void sum_line(float* sums, float2 log_decay, int leng
 
 inline constexpr float headroom = 43, sum_limit = 0x1p115f;  // of the weights, in powers of two
 
-/// The weights of 16 queries from 16 m on: t = scores becomes 2^(log2_e (t + mask) - shift). A key before its query has the mask
-/// c_query - c_key, one behind it c_key - c_query: the keys' share is added to the scores, the query's to their shift.
-/// The shift is the query's score with itself, which no mask weakens, less the headroom; or (`largest`) the largest masked score.
-template <int NT, int m, bool largest>
-__device__ __forceinline__ void weights(float (&t)[NT][4], const float* sums, int lane) {
-  float2 key[NT];
+/// The weights of eight queries from 8 own on, rows lane / 4 (r = 0) or eight below (1) of t: scores become
+/// 2^(log2_e (t + mask) - shift). A key before its query has the mask c_query - c_key, one behind it c_key - c_query: the keys' share is
+/// added to the scores, the query's to their shift. The shift is the query's score with itself, which no mask weakens, less the
+/// headroom; or (`largest`) the largest masked score. (Every index of t must be a constant when the template is: it is to stay in
+/// registers whatever the compiler unrolls when.)
+template <int NT, int own, bool largest>
+__device__ __forceinline__ void weights(float (&t)[NT][4], const float2 (&key)[NT], float c, int lane) {
+  constexpr int r = own % 2, e = 2 * r;
+  if constexpr (own >= NT) {
 #pragma unroll
-  for (int n = 0; n < NT; ++n) key[n] = *reinterpret_cast<const float2*>(sums + 8 * n + lane % 4 * 2);
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    constexpr int first = 2 * m;
-    const int own = first + r;  // the piece of columns where the keys are the queries
-    if (own >= NT) {
-#pragma unroll
-      for (int n = 0; n < NT; ++n) t[n][2 * r] = t[n][2 * r + 1] = 0;
-      continue;
-    }
-    const float c = sums[8 * own + lane / 4];
-    float shift;
+    for (int n = 0; n < NT; ++n) t[n][e] = t[n][e + 1] = 0;
+  } else {
+    float shift = -INFINITY;
     if constexpr (!largest) {
-      const float score = lane / 4 % 2 == 0 ? t[own][2 * r] : t[own][2 * r + 1];
+      const float score = lane / 4 % 2 == 0 ? t[own][e] : t[own][e + 1];
       shift = ::fmaf(__shfl_sync(~0u, score, lane / 4 * 4 + lane / 4 / 2), log2_e, -headroom);
     }
 #pragma unroll
     for (int n = 0; n < NT; ++n) {
       const float x = n < own ? -key[n].x : n > own ? key[n].x : -::fabsf(key[n].x - c), y = n < own ? -key[n].y : n > own ? key[n].y : -::fabsf(key[n].y - c);
-      t[n][2 * r] = ::fmaf(t[n][2 * r], log2_e, x), t[n][2 * r + 1] = ::fmaf(t[n][2 * r + 1], log2_e, y);
+      t[n][e] = ::fmaf(t[n][e], log2_e, x), t[n][e + 1] = ::fmaf(t[n][e + 1], log2_e, y);
     }
     if constexpr (largest) {
-      shift = -INFINITY;
 #pragma unroll
-      for (int n = 0; n < NT; ++n) shift = ::fmaxf(shift, ::fmaxf(t[n][2 * r], t[n][2 * r + 1]) + (n < own ? c : n > own ? -c : 0.f));
+      for (int n = 0; n < NT; ++n) shift = ::fmaxf(shift, ::fmaxf(t[n][e], t[n][e + 1]) + (n < own ? c : n > own ? -c : 0.f));
       shift = top_of_quad(shift);
     }
     const float before = c - shift, behind = -c - shift;
 #pragma unroll
-    for (int n = 0; n < NT; ++n)
-#pragma unroll
-      for (int e = 2 * r; e < 2 * r + 2; ++e) t[n][e] = exp2_fast(t[n][e] + (n < own ? before : n > own ? behind : -shift));
+    for (int n = 0; n < NT; ++n) {
+      const float more = n < own ? before : n > own ? behind : -shift;
+      t[n][e] = exp2_fast(t[n][e] + more), t[n][e + 1] = exp2_fast(t[n][e + 1] + more);
+    }
   }
 }
+/// Of n groups of 16 queries from 16 m on.
 template <int NT, int m, bool largest, int n>
 __device__ __forceinline__ void all_weights(float (&t)[n][NT][4], const float* sums, int lane) {
-  weights<NT, m, largest>(t[0], sums, lane);
-  if constexpr (n == 2) weights<NT, m + 1, largest>(t[1], sums, lane);
+  float2 key[NT];
+#pragma unroll
+  for (int i = 0; i < NT; ++i) key[i] = *reinterpret_cast<const float2*>(sums + 8 * i + lane % 4 * 2);
+  const float* const c = sums + 16 * m + lane / 4;
+  weights<NT, 2 * m, largest>(t[0], key, c[0], lane);
+  weights<NT, 2 * m + 1, largest>(t[0], key, c[8], lane);
+  if constexpr (n == 2) {
+    weights<NT, 2 * m + 2, largest>(t[1], key, c[16], lane);
+    weights<NT, 2 * m + 3, largest>(t[1], key, c[24], lane);
+  }
 }
 /// f(m) for m = 0, n, 2n ... : groups of 16 queries of a line.
 template <int NT, int n, int m = 0, class F>
@@ -163,13 +168,19 @@ struct Source {
   int decay_step = 0, count = 0, line = 0;
 };
 
-/// What a warp has: its place in the block, and room in shared memory for a line's sums, keys and queries (maps of one row).
-template <int D, int NT>
+/// What a warp has: its place in the block, and room in shared memory for a line's sums, keys and queries. These are maps of one row of
+/// its own, or (`stay`) the block's maps.
+template <int D, int NT, bool stay>
 struct Warp {
   int index, lane;
   float* sums;
-  unsigned keys, queries;
+  Map<D> keys, queries;
   float2 decay;  // of the next line
+
+  template <bool rows>
+  __device__ __forceinline__ static unsigned pack(const Map<D>& m, int line, int position, int p) {
+    return stay ? m.template pack<rows>(line, position, p) : m.template pack<true>(0, position, p);
+  }
 
   /// The vectors of a line to to(position), in the background.
   template <class To>
@@ -184,15 +195,19 @@ struct Warp {
   }
   template <bool rows>
   __device__ __forceinline__ void ask_keys(const Source& s, const Map<D>& values) {
-    copy(s.k, s, [&](int position) { return Map<D>{keys, 0}.template pack<true>(0, position, lane % (D / 8)); });
+    if (!stay || s.v != nullptr) copy(s.k, s, [&](int position) { return pack<rows>(keys, s.line, position, lane % (D / 8)); });
     if (s.v != nullptr) copy(s.v, s, [&](int position) { return values.template pack<rows>(s.line, position, lane % (D / 8)); });
+    if (stay && s.v != nullptr) copy(s.q, s, [&](int position) { return pack<rows>(queries, s.line, position, lane % (D / 8)); });
     detail::copies_issued();
     if (s.log_decay == nullptr) return;
     if (lane > 0 && 2 * lane < s.count) decay.x = s.log_decay[2 * lane * s.decay_step];
     if (2 * lane + 1 < s.count) decay.y = s.log_decay[(2 * lane + 1) * s.decay_step];
   }
+  template <bool rows>
   __device__ __forceinline__ void ask_queries(const Source& s) const {
-    copy(s.q, s, [&](int position) { return Map<D>{queries, 0}.template pack<true>(0, position, lane % (D / 8)); });
+    if constexpr (stay) return;
+    __syncwarp();  // the line's have been read
+    copy(s.q, s, [&](int position) { return pack<rows>(queries, s.line, position, lane % (D / 8)); });
     detail::copies_issued();
   }
 };
@@ -225,9 +240,9 @@ struct Way {
 
 /// A pass over the lines of one way: store(line, first position, P x0, P x1) for every 16 queries; P x0 is scaled. The warp's first line
 /// has been asked for; after(): what follows the last. `values`: x0 has v. Returns the largest sum of weights.
-template <bool rows, int D, int NT, int warps, bool two, bool largest, bool values, class After, class Store>
-__device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D, NT>& w, const Map<D>& x0, const Map<D>& x1, float scale, const After& after, const Store& store) {
-  constexpr int U = map_groups<NT>, packs = D / 8, last = (8 * NT - 1) / (16 * U) * U;  // the last queries of a line
+template <bool rows, bool two, bool largest, bool values, int warps, int D, int NT, bool stay, class After, class Store>
+__device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D, NT, stay>& w, const Map<D>& x0, const Map<D>& x1, float scale, const After& after, const Store& store) {
+  constexpr int U = map_groups<NT>, last = (8 * NT - 1) / (16 * U) * U;  // the last queries of a line
   const Way<rows> way(g);
   const auto straight = [](unsigned(&x)[4], unsigned at) { detail::load_matrices(x, at); };
   const auto turned = [](unsigned(&x)[4], unsigned at) { detail::load_turned(x, at); };
@@ -237,7 +252,7 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
     detail::copies_done<0>();  // sum_line() makes the warp wait for all its lanes
     sum_line<NT>(w.sums, w.decay, way.length, lane);
     Right<D, NT> key, right0, right1;
-    load_line<true, D, NT>(key, Map<D>{w.keys, 0}, 0, way.length, lane / 16 * 8 + lane % 8, lane / 8 % 2, straight);
+    load_line<rows || !stay, D, NT>(key, w.keys, stay ? line : 0, way.length, lane / 16 * 8 + lane % 8, lane / 8 % 2, straight);
     load_line<rows, D, NT>(right0, x0, line, way.length, lane % 16, lane / 16, turned);
     if constexpr (two) load_line<rows, D, NT>(right1, x1, line, way.length, lane % 16, lane / 16, turned);
     __syncwarp();
@@ -246,7 +261,8 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
     const int token = lane % 16;
     unsigned query_at[D / 16];
 #pragma unroll
-    for (int i = 0; i < D / 16; ++i) query_at[i] = Map<D>{w.queries, 0}.template pack<true>(0, token, 2 * i + lane / 16);
+    for (int i = 0; i < D / 16; ++i) query_at[i] = w.template pack<rows>(w.queries, line, token, 2 * i + lane / 16);
+    const unsigned eight = w.queries.template eight<rows || !stay>();
     each_group<NT, U>([&](auto index) {
       constexpr int m = decltype(index)::value;
       float t[U][NT][4];
@@ -255,8 +271,8 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
         unsigned query[D / 16][4];
 #pragma unroll
         for (int i = 0; i < D / 16; ++i)
-          detail::load_matrices(query[i], 16 * (m + u + 1) < 8 * NT - 7 ? query_at[i] + 16 * (m + u) * 16 * packs
-                                                             : Map<D>{w.queries, 0}.template pack<true>(0, ::min(16 * (m + u) + token, way.length - 1), 2 * i + lane / 16));
+          detail::load_matrices(query[i], 16 * (m + u + 1) < 8 * NT - 7 ? query_at[i] + static_cast<unsigned>(2 * (m + u)) * eight
+                                                                        : w.template pack<rows>(w.queries, line, ::min(16 * (m + u) + token, way.length - 1), 2 * i + lane / 16));
 #pragma unroll
         for (int n = 0; n < NT; ++n) {
           t[u][n][0] = t[u][n][1] = t[u][n][2] = t[u][n][3] = 0;
@@ -264,10 +280,7 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
           for (int i = 0; i < D / 16; ++i) detail::multiply(t[u][n], query[i], key[n / 2][i][n % 2 * 2], key[n / 2][i][n % 2 * 2 + 1]);
         }
       }
-      if constexpr (m == last) {
-        __syncwarp();
-        w.ask_queries(next);
-      }
+      if constexpr (m == last) w.template ask_queries<rows>(next);
       all_weights<NT, m, largest>(t, w.sums, lane);
       Left<NT> p[U];
       float z[U][4] = {};
@@ -341,38 +354,38 @@ __device__ __forceinline__ void to_memory(bf16* y, const Grid& g, int line, int 
 
 /// both: of the first way, the second, the first again (see above); else y = P2 P1 v in one map, a = b. Returns the thread's largest sum
 /// of weights.
-template <int D, int NT, int warps, bool rows_first, bool both, bool largest>
-__device__ __forceinline__ float mix_passes(const Grid& g, const Head& h, Warp<D, NT>& w, const Map<D>& a, const Map<D>& b) {
+template <bool rows_first, bool both, bool largest, int warps, int D, int NT, bool stay>
+__device__ __forceinline__ float mix_passes(const Grid& g, const Head& h, Warp<D, NT, stay>& w, const Map<D>& a, const Map<D>& b) {
   const Way<rows_first> first(g);
   const Way<!rows_first> second(g);
   const auto nothing_more = [] { return Source{}; };
   const Source begin = first.source(g, h, w.index, true);
-  w.template ask_keys<rows_first>(begin, b), w.ask_queries(begin);
-  float most = mix_lines<rows_first, D, NT, warps, false, largest, true>(
+  w.template ask_keys<rows_first>(begin, b), w.template ask_queries<rows_first>(begin);
+  float most = mix_lines<rows_first, false, largest, true, warps>(
       g, h, w, b, b, 1.f, [&] { return second.source(g, h, w.index, false); },
       [&](int line, int position, const auto& c, const auto&) { to_map<rows_first>(a, line, position, first.length, w.lane, c); });
   __syncthreads();
   if constexpr (both) {
-    most = ::fmaxf(most, mix_lines<!rows_first, D, NT, warps, true, largest, false>(
+    most = ::fmaxf(most, mix_lines<!rows_first, true, largest, false, warps>(
         g, h, w, a, b, 0.5f, [&] { return first.source(g, h, w.index, false); },
         [&](int line, int position, const auto& c, const auto& d) {
           to_map<!rows_first>(a, line, position, second.length, w.lane, c);
           to_map<!rows_first>(b, line, position, second.length, w.lane, d);
         }));
     __syncthreads();
-    return ::fmaxf(most, mix_lines<rows_first, D, NT, warps, false, largest, false>(
+    return ::fmaxf(most, mix_lines<rows_first, false, largest, false, warps>(
         g, h, w, b, b, 0.5f, nothing_more,
         [&](int line, int position, const auto& c, const auto&) { to_memory<rows_first, D, true>(h.y, g, line, position, w.lane, c, a); }));
   } else {
-    return ::fmaxf(most, mix_lines<!rows_first, D, NT, warps, false, largest, false>(
+    return ::fmaxf(most, mix_lines<!rows_first, false, largest, false, warps>(
         g, h, w, a, b, 1.f, nothing_more,
         [&](int line, int position, const auto& c, const auto&) { to_memory<!rows_first, D, false>(h.y, g, line, position, w.lane, c, a); }));
   }
 }
 
-/// Of a warp: sums, keys, queries.
+/// Of a warp, in shared memory: sums, and keys and queries where they do not stay.
 template <int NT> inline constexpr int sums_bytes = 16 * ((NT + 1) / 2) * 4;
-template <int D, int NT> inline constexpr int own_bytes = sums_bytes<NT> + 2 * 8 * NT * 2 * D;
+template <int D, int NT, bool both> inline constexpr int own_bytes = sums_bytes<NT> + (all_stay<NT, both> ? 0 : 2 * 8 * NT * 2 * D);
 
 template <int D, int NT, bool rows_first, bool both>
 __global__ void __launch_bounds__(32 * map_warps<NT, both>, NT == 4 && !both ? 2 : 1)
@@ -382,14 +395,15 @@ __global__ void __launch_bounds__(32 * map_warps<NT, both>, NT == 4 && !both ? 2
   unsigned thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));  // read once
   const int index = static_cast<int>(thread / 32), pitch = Map<D>::pitch_of(g.width);
-  const unsigned shared = detail::shared_address(memory), map = static_cast<unsigned>(pitch * g.height), own = (both ? 2 * map : map) + static_cast<unsigned>(index) * own_bytes<D, NT>;
+  constexpr int own_size = own_bytes<D, NT, both>, maps = all_stay<NT, both> ? 4 : both ? 2 : 1;
+  const unsigned shared = detail::shared_address(memory), map = static_cast<unsigned>(pitch * g.height), own = maps * map + static_cast<unsigned>(index * own_size), keys = shared + own + sums_bytes<NT>;
   const Map<D> a{shared, pitch}, b{both ? shared + map : shared, pitch};
-  const unsigned keys = shared + own + sums_bytes<NT>;
-  Warp<D, NT> w{index, static_cast<int>(thread % 32), reinterpret_cast<float*>(memory + own), keys, keys + 8 * NT * 2 * D, {0, 0}};
+  Warp<D, NT, all_stay<NT, both>> w{index, static_cast<int>(thread % 32), reinterpret_cast<float*>(memory + own), {keys, 0}, {keys + 8 * NT * 2 * D, 0}, {0, 0}};
+  if constexpr (maps == 4) w.keys = {shared + 2 * map, pitch}, w.queries = {shared + 3 * map, pitch};
   const Head h(g, static_cast<int>(blockIdx.x), D, q, k, v, log_alpha, log_beta, y);
-  const float most = mix_passes<D, NT, warps, rows_first, both, false>(g, h, w, a, b);
+  const float most = mix_passes<rows_first, both, false, warps>(g, h, w, a, b);
   // A score that exceeds its query's own by some 72 powers of two: again, with the largest scores.
-  if (__syncthreads_or(!(most < sum_limit))) mix_passes<D, NT, warps, rows_first, both, true>(g, h, w, a, b);
+  if (__syncthreads_or(!(most < sum_limit))) mix_passes<rows_first, both, true, warps>(g, h, w, a, b);
 }
 
 /// False where maps have other sizes, or so few blocks (one a head) would leave multiprocessors without work.
@@ -408,11 +422,11 @@ bool run_map(const AttentionShape& x, Order order, const bf16* q, const bf16* k,
     return true;
   };
   const auto of_length = [&](auto length) {
-    constexpr int NT = decltype(length)::value, own = own_bytes<D, NT>;
+    constexpr int NT = decltype(length)::value;
     switch (order) {
-      case Order::rows_first: return run(mix_map<D, NT, true, false>, 1, map_warps<NT, false>, own);
-      case Order::columns_first: return run(mix_map<D, NT, false, false>, 1, map_warps<NT, false>, own);
-      case Order::both: return run(mix_map<D, NT, true, true>, 2, map_warps<NT, true>, own);
+      case Order::rows_first: return run(mix_map<D, NT, true, false>, 1, map_warps<NT, false>, own_bytes<D, NT, false>);
+      case Order::columns_first: return run(mix_map<D, NT, false, false>, 1, map_warps<NT, false>, own_bytes<D, NT, false>);
+      case Order::both: return run(mix_map<D, NT, true, true>, all_stay<NT, true> ? 4 : 2, map_warps<NT, true>, own_bytes<D, NT, true>);
     }
     return false;
   };
