@@ -106,6 +106,7 @@ def attention_rows(a):
         inputs += [(-0.1 * torch.randn(shape[:4], device="cuda").abs()).requires_grad_() for _ in range(2)]
         cells = [f"{x['forward_ms']:.3f} / {x['forward_backward_ms']:.3f}" for x in (o, plain)]
         cells.append(times(whole_attention, inputs))
+        torch._dynamo.reset()  # or it gives up compiling after a few shapes
         cells.append(times(torch.compile(whole_attention, dynamic=False), inputs) if a.compile else "-")
         cells.append(times(sdpa, inputs[:3]))
         print(f"| B{o['batch']} N={o['tokens']}, {o['heads']} heads of {o['head_width']} | " + " | ".join(cells) + " |", flush=True)

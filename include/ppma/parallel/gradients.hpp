@@ -86,7 +86,7 @@ class GradientAverage {
     reset();
   }
 
-  /// Error: the group has ended. To be asked before a captured step is replayed, which cannot ask itself.
+  /// Error: the group has ended. To be asked before a captured step is replayed, which cannot ask itself, and before its results count.
   void require_group() const {
     if (among_.join) among_.join();
   }

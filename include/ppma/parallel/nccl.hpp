@@ -133,10 +133,18 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
     end();
   }
 
+  // An abort waits for the graphs that the communicator is captured in. These end when the kernels of both have been told to, and
+  // when their owner, who asks alive(), has learnt of it: so both are aborted at once, and without the lock.
   void end() {
-    const std::lock_guard lock(mutex_);
-    for (ncclComm_t& comm : comms_)
-      if (comm != nullptr) ncclCommAbort(std::exchange(comm, nullptr));
+    ncclComm_t ending[2];
+    {
+      const std::lock_guard lock(mutex_);
+      for (int i = 0; i < 2; ++i) ending[i] = std::exchange(comms_[i], nullptr);
+    }
+    std::thread other;
+    if (ending[1] != nullptr) other = std::thread([comm = ending[1]] { ncclCommAbort(comm); });
+    if (ending[0] != nullptr) ncclCommAbort(ending[0]);
+    if (other.joinable()) other.join();
   }
   ncclComm_t alive(int which) {
     const std::lock_guard lock(mutex_);

@@ -270,6 +270,7 @@ class Trainer {
   // Hears of the oldest step underway.
   void finish(const Underway& step, const BatchSource& source, const Observer& observer, Progress& done) {
     const std::vector<double> results = readback_->take();
+    if (gradients_) gradients_->require_group();  // sums that were aborted are none
     const i64 processes = among() == nullptr ? 1 : among()->size;
     const double loss = results[0] / static_cast<double>(processes);
     check_finite("loss", loss, done.number);
