@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Two GPUs of this machine, through NCCL: the loss of one process, what they gain in speed, and that a process whose partner dies ends
+# with an error. Needs a tool that was built with PPMA_CUDA and PPMA_NCCL.
+#   benchmarks/two_gpus.sh build/cuda/ppma
+set -uo pipefail
+tool=${1:?the tool}; out=$(mktemp -d); port=29600; failed=0
+trap 'rm -rf "$out"' EXIT
+
+start() {  # arguments of the tool: two processes, whose numbers are in `process`
+  port=$((port + 7))
+  for rank in 0 1; do
+    RANK=$rank LOCAL_RANK=$rank WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port "$tool" "$@" > "$out/$rank.txt" 2>&1 & process[rank]=$!
+  done
+}
+two() {
+  start "$@"
+  if ! wait "${process[0]}" || ! wait "${process[1]}"; then echo "FAILED: $*"; cat "$out"/[01].txt; failed=1; fi
+}
+field() { grep -o "\"$1\": *[0-9.e+-]*" "$2" | tail -1 | sed 's/.*: *//'; }
+check() { if awk "BEGIN {exit !($2)}"; then echo "ok      $1"; else echo "FAILED  $1"; failed=1; fi; }
+
+learn=(train --data shapes --images 512 --size 32 --epochs 2 --batch 64 --dtype f32 --device cuda --overwrite)
+"$tool" "${learn[@]}" --out "$out/one" > /dev/null; two "${learn[@]}" --out "$out/two"
+one=$(field train_loss "$out/one/log.jsonl"); both=$(field train_loss "$out/two/log.jsonl")
+check "loss after two epochs: $one in one process, $both in two" "(d = $one - $both) < 1e-5 && d > -1e-5"
+
+time=(bench --train --batch 128 --device cuda --dtype bf16 --repeat 40 --json)
+"$tool" "${time[@]}" > "$out/alone.json"; two "${time[@]}"
+one=$(field images_per_s "$out/alone.json"); both=$(field images_per_s "$out/0.txt")
+echo "        images/s: $one on one, $both on two: $(awk "BEGIN {printf \"%.3f\", $both / $one}") times"
+
+for dies in 0 1; do
+  start train --data shapes --images 4096 --size 64 --epochs 200 --batch 64 --dtype bf16 --device cuda --overwrite --out "$out/long"
+  sleep 12; kill -9 "${process[dies]}"; begin=$SECONDS
+  timeout 60 tail --pid="${process[1 - dies]}" -f /dev/null || { kill -9 "${process[1 - dies]}"; }
+  wait "${process[1 - dies]}"; code=$?
+  check "rank $dies died: the other ended after $((SECONDS - begin)) s with code $code: $(tail -1 "$out/$((1 - dies)).txt")" "$code == 1"
+done 2> /dev/null
+exit $failed
