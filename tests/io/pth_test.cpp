@@ -484,3 +484,17 @@ TEST_CASE("is_utf8: the edges of every range", "[io]") {
         "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "\xf1\x80\x80"})
     CHECK_FALSE(is_utf8(std::string_view(bad)));
 }
+
+TEST_CASE("printable: what steers a terminal is shown, not obeyed; long texts are cut", "[io]") {
+  CHECK(printable("layers.0.weight") == "layers.0.weight");
+  CHECK(printable("caf\xc3\xa9 \xe6\x97\xa5 \xf0\x9f\x98\x80") == "caf\xc3\xa9 \xe6\x97\xa5 \xf0\x9f\x98\x80");
+  CHECK(printable("a\x1b[31mred\x07\x7f\nb\tc\r") == "a\\x1b[31mred\\x07\\x7f\\nb\\tc\\r");
+  CHECK(printable(std::string_view("a\0b", 3)) == "a\\x00b");
+  CHECK(printable("\xc2\x9b" "31m") == "\\xc2\\x9b" "31m");              // C1: the same as ESC [
+  CHECK(printable("\xe2\x80\xae" "gnp") == "\\xe2\\x80\\xae" "gnp");  // right to left
+  CHECK(printable("\xff\xc3" "a\xe6\x97") == "\\xff\\xc3" "a\\xe6\\x97");
+  CHECK(printable("") == "");
+  CHECK(printable(std::string(80, 'a')) == std::string(80, 'a'));
+  CHECK(printable(std::string(300, '7')) == std::string(80, '7') + "... (300 bytes)");
+  CHECK(printable("\xc3\xa9\xc3\xa9\xc3\xa9", 2) == "\xc3\xa9\xc3\xa9... (6 bytes)");
+}
