@@ -1,11 +1,13 @@
 #pragma once
 // ppma::Error, the one exception of the library, and check(), which throws it.
 //
-//   check(x.rank() == 4, "conv2d: x must be (B,H,W,C), got ", x.shape(), "; add the batch axis with reshape");
+//   check(x.rank() == 4, "conv2d: x must be (B,H,W,C), got ", x.shape(), "; add the batch axis with
+//   reshape");
 //
-// A message says which op, which argument, what it is, what it should be, what to do. While a Scope is alive the
-// message also says where in the network: "... (in layers.2.blocks.0.retention)".
+// A message says which op, which argument, what it is, what it should be, what to do. While a Scope
+// is alive the message also says where in the network: "... (in layers.2.blocks.0.retention)".
 
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -15,7 +17,8 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// Thrown for every misuse, bad file or bad configuration. The library never aborts, exits or prints.
+/// Thrown for every misuse, bad file or bad configuration. The library never aborts, exits or
+/// prints.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -48,24 +51,57 @@ class Scope {
 
 namespace detail {
 
-// One way to print each kind of argument: text, numbers, and whatever has a to_string() found by its namespace.
-inline std::string text(std::string_view s) { return std::string(s); }
+// One way to print each kind of argument: text, numbers, and whatever has a to_string() found by
+// its namespace.
+inline void append_number(std::string& s, double value) {
+  char buffer[40];
+  const int n = __builtin_snprintf(buffer, sizeof buffer, "%.9g", value);
+  s.append(buffer, buffer + n);
+}
 template <class T>
-std::string text(const T& value) {
+void append_part(std::string& s, const T& value) {
   if constexpr (std::is_convertible_v<const T&, std::string_view>) {
-    return std::string(std::string_view(value));
+    s += std::string_view(value);
   } else if constexpr (std::is_same_v<T, bool>) {
-    return value ? "true" : "false";
+    s += value ? "true" : "false";
   } else if constexpr (std::is_same_v<T, char>) {
-    return std::string(1, value);
+    s += value;
   } else if constexpr (std::is_floating_point_v<T>) {
-    char buffer[40];
-    const int n = __builtin_snprintf(buffer, sizeof buffer, "%.9g", static_cast<double>(value));
-    return std::string(buffer, buffer + n);
+    append_number(s, static_cast<double>(value));
   } else {
     using std::to_string;
-    return to_string(value);
+    s += to_string(value);
   }
+}
+
+// A part of a message: where its value is, and how it is printed. All messages are joined by one
+// function, whatever their parts are: there are hundreds of messages, and a function for each
+// combination of types (every length of a literal is a type) was a third of a small program.
+struct Part {
+  const void* value;
+  void (*append_to)(std::string&, const void*);
+
+  Part(const char* text)  // literals of every length
+      : value(text),
+        append_to([](std::string& s, const void* t) { s += static_cast<const char*>(t); }) {}
+  template <class T>
+  Part(const T& v)
+      : value(&v), append_to([](std::string& s, const void* t) {
+          append_part(s, *static_cast<const T*>(t));
+        }) {}
+};
+
+inline std::string join(std::initializer_list<Part> parts) {
+  std::string s;
+  for (const Part& part : parts) part.append_to(s, part.value);
+  return s;
+}
+
+[[noreturn]] __attribute__((noinline, cold)) inline void fail_with(
+    std::initializer_list<Part> parts) {
+  std::string message = join(parts);
+  if (const std::string path = Scope::path(); !path.empty()) message += " (in " + path + ")";
+  throw Error(message);
 }
 
 }  // namespace detail
@@ -73,23 +109,20 @@ std::string text(const T& value) {
 /// Joins its arguments into one string: str("got ", 3, " rows").
 template <class... Parts>
 std::string str(const Parts&... parts) {
-  std::string s;
-  ((s += detail::text(parts)), ...);
-  return s;
+  return detail::join({detail::Part(parts)...});
 }
 
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
-  std::string message = str(parts...);
-  if (const std::string path = Scope::path(); !path.empty()) message += " (in " + path + ")";
-  throw Error(message);
+  detail::fail_with({detail::Part(parts)...});
 }
 
-/// Throws Error with the joined message unless `ok`. The parts are only turned into text on failure.
+/// Throws Error with the joined message unless `ok`. The parts are only turned into text on
+/// failure.
 template <class... Parts>
 PPMA_INLINE void check(bool ok, const Parts&... parts) {
   if (!ok) [[unlikely]]
-    fail(parts...);
+    detail::fail_with({detail::Part(parts)...});
 }
 
 }  // namespace ppma::inline PPMA_ABI
