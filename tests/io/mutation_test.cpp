@@ -82,6 +82,13 @@ TEST_CASE("mutation: damaged files are accepted or refused, nothing else", "[io]
        {"rgb.png", "palette.png", "rgb.jpg", "progressive.jpg", "subsampled.jpg", "rgb.bmp", "grey.bmp"})
     run(read_file(reference("images/" + std::string(name))), fuzz::image, 300);
   write_png(folder / "labels.png", Tensor::from<u8>({0, 1, 2, 200, 255, 7}, {2, 3, 1}));
+  const TensorMap kinds = read_safetensors(reference("images/kinds.safetensors")).tensors;
+  for (const char* name : {"rle8 absolute.bmp", "rle4.bmp", "565.bmp", "os2 4.bmp", "header 124 alpha.bmp", "exif 6.jpg",
+                           "ycck subsampled.jpg", "own 411.jpg", "interlaced palette 4.png", "raw profile.png",
+                           "grey alpha 16.png", "p3.ppm", "p4.pbm"}) {
+    const Tensor& file = *find(kinds, name);
+    run({file.data<u8>(), file.data<u8>() + file.numel()}, fuzz::image, 300);
+  }
   run(read_file(folder / "labels.png"), fuzz::label_map, 600);
   run(read_file(reference("images/palette.png")), fuzz::label_map, 600);
 #endif

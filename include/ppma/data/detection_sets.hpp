@@ -99,7 +99,7 @@ inline DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::
     const CocoImage& image = truth->images[i];
     DetectionSample s;
     s.name = folder + "/" + image.file_name;
-    s.image = read_image(s.name);
+    s.image = read_image(s.name, {.orient = false});  // annotations count stored pixels
     s.image_id = image.id;
     const i64 H = s.image.dim(0), W = s.image.dim(1);
     check(image.height == 0 || (image.height == H && image.width == W), s.name, ": has ", H, " x ", W, " pixels, ",

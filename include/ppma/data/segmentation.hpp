@@ -88,9 +88,21 @@ inline std::vector<std::string> files_below(const std::string& root) {
 /// The image and the labels of one sample. Errors, each with the file's name: maps of different sizes; a label that is
 /// no class, with its value and place.
 inline SegmentationSample load_segmentation(const std::string& image, const std::string& labels, const LabelTable& table, bool zero_is_nothing, i64 classes) {
-  SegmentationSample s{read_image(image), read_label_map(labels), image};
+  // As stored, like the labels: EXIF data may turn the one and not the other.
+  SegmentationSample s{read_image(image, {.orient = false}), read_label_map(labels), image};
   check(s.image.dim(0) == s.labels.dim(0) && s.image.dim(1) == s.labels.dim(1), labels, ": ", s.labels.dim(1), " x ", s.labels.dim(0),
-        " pixels, its image ", s.image.dim(1), " x ", s.image.dim(0));
+        " pixels, its image ", s.image.dim(1), " x ", s.image.dim(0), " as stored");
+  if (s.labels.dtype() == DType::int64) {  // 16 bits
+    Tensor narrow = Tensor::empty(s.labels.shape(), DType::uint8);
+    const i64* wide = s.labels.data<i64>();
+    for (i64 i = 0; i < s.labels.numel(); ++i) {
+      check(wide[i] < 256 || wide[i] == 65535, labels, ": label ", wide[i], " at row ",
+            i / s.labels.dim(1), ", column ", i % s.labels.dim(1),
+            "; labels are 0 to 254, and 255 or 65535 for what does not count");
+      narrow.data<u8>()[i] = static_cast<u8>(std::min(wide[i], i64{255}));
+    }
+    s.labels = narrow;
+  }
   if (zero_is_nothing) s.labels = reduce_zero_label(s.labels);
   u8* p = s.labels.data<u8>();
   for (i64 i = 0; i < s.labels.numel(); ++i) {

@@ -1,7 +1,7 @@
 #pragma once
 #pragma GCC system_header  // no warnings for what is not ours
 // Sean Barrett's stb_image and stb_image_write (https://github.com/nothings/stb), private to
-// io/image.hpp.
+// io/jpeg.hpp, io/png.hpp and io/image.hpp.
 //
 // The functions are static, in a namespace of ours, and no macro of theirs is left behind that
 // would change an #include <stb_image.h> elsewhere in the program. Their memory comes from
@@ -177,7 +177,6 @@ class StbMemory {
 #undef STBI_ONLY_BMP
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
-#define STBI_ONLY_BMP
 #undef STBI_NO_PSD
 #undef STBI_NO_TGA
 #undef STBI_NO_GIF
@@ -207,6 +206,16 @@ inline void*(memcpy)(void* to, const void* from, std::size_t bytes) {
 #include PPMA_STB_IMAGE
 #include PPMA_STB_IMAGE_WRITE
 }  // namespace ppma::inline PPMA_ABI::stb
+
+namespace ppma::inline PPMA_ABI::detail {
+
+// Why the last call of stb failed: at times it does not say.
+inline const char* stb_reason() {
+  const char* reason = stb::stbi_failure_reason();
+  return reason != nullptr && *reason != 0 ? reason : "its data end too early";
+}
+
+}  // namespace ppma::inline PPMA_ABI::detail
 
 #pragma pop_macro("STBI_NO_PNM")
 #pragma pop_macro("STBI_NO_PIC")
