@@ -4,6 +4,10 @@
 
 #include <cstdint>
 
+#if !defined(__cpp_exceptions) && !defined(__CUDA_ARCH__)
+#error "ppma reports errors as exceptions: compile without -fno-exceptions"
+#endif
+
 #define PPMA_VERSION_MAJOR 0
 #define PPMA_VERSION_MINOR 1
 #define PPMA_VERSION_PATCH 0
@@ -51,6 +55,13 @@
 #define PPMA_SIMD_BYTES 32
 #else
 #define PPMA_SIMD_BYTES 16
+#endif
+
+// How an asm names a register that holds floats and vectors of them.
+#if defined(__x86_64__)
+#define PPMA_VECTOR_REGISTER "v"
+#elif defined(__aarch64__)
+#define PPMA_VECTOR_REGISTER "w"
 #endif
 
 #define PPMA_INLINE inline __attribute__((always_inline))

@@ -22,8 +22,9 @@ class Shape {
 
   /// Axis number in [0, rank) from one that may count from the end: axis(-1) is the last.
   int axis(int a, const char* op = "shape") const {
-    check(a >= -rank_ && a < rank_, op, ": axis ", a, " is outside of shape ", str(), " (",
-          rank_, " axes); use ", -rank_, " to ", rank_ - 1);
+    // The shape itself, not its text: what a check is given is made text of only when it fails.
+    check(a >= -rank_ && a < rank_, op, ": axis ", a, " is outside of shape ", *this, " (", rank_,
+          " axes); use ", -rank_, " to ", rank_ - 1);
     return a < 0 ? a + rank_ : a;
   }
   i64 operator[](int a) const { return dims_[axis(a)]; }
@@ -38,7 +39,7 @@ class Shape {
   }
 
   void push_back(i64 size) {
-    check(rank_ < max_rank, "shape: at most ", max_rank, " axes are supported, ", str(), " is full");
+    check(rank_ < max_rank, "shape: at most ", max_rank, " axes are supported, ", *this, " is full");
     check(size >= 0, "shape: sizes must not be negative, got ", size);
     dims_[rank_++] = size;
   }
@@ -71,7 +72,7 @@ class Shape {
     for (std::size_t i = 0; i < n; ++i) {
       push_back(dims[i]);
       check(!__builtin_mul_overflow(elements, dims[i] > 0 ? dims[i] : 1, &elements),
-            "shape: ", str(), " has more than 2^63 elements");
+            "shape: ", *this, " has more than 2^63 elements");
     }
   }
 

@@ -134,7 +134,9 @@ void sum_to(Cpu, const Shape& from, const T* x, const Shape& to, T* y) {
 /// Running extreme of one vector of lines, or of one line: v at step k. A NaN wins, and the first of equals.
 template <class V, class B, class T>
 PPMA_INLINE void take_extreme(V v, B k, T sign, V& best, B& at) {
-  const auto take = (sign * v > sign * best) | ((v != v) & (best == best));
+  auto take = sign * v > sign * best;
+  take |= nan_of(v);
+  take &= nan_of(best) == 0;
   best = take ? v : best;
   at = take ? k : at;
 }
@@ -159,8 +161,10 @@ void extreme(Cpu, i64 outer, i64 n, i64 inner, T sign, const T* x, T* best, i64*
         i64 first = 0;
         T value = most[0];
         const auto better = [&](T v, i64 position) {
-          const bool nan = v != v, was_nan = value != value;
-          if (nan != was_nan ? nan : (sign * v > sign * value || ((nan || v == value) && position < first)))
+          const bool nan = is_nan(v), was_nan = is_nan(value);
+          if (nan != was_nan ? nan
+              : nan          ? position < first
+                             : (sign * v > sign * value || (v == value && position < first)))
             value = v, first = position;
         };
         first = where[0] * lanes<T>;

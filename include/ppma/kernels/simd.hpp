@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "ppma/core/config.hpp"
+#include "ppma/core/float_bits.hpp"
 
 // nvcc's own parser knows GCC's __builtin_shufflevector from version 13 on.
 #if defined(__CUDACC_VER_MAJOR__) && __CUDACC_VER_MAJOR__ < 13
@@ -140,6 +141,19 @@ PPMA_INLINE V polynomial(V x, const T (&c)[n]) {
 }
 }  // namespace detail
 
+/// Where v is a NaN, also under -ffast-math: true or false of a scalar, a mask of a Vec (integers 0 or -1).
+PPMA_HD PPMA_INLINE bool nan_of(float v) { return is_nan(v); }
+PPMA_HD PPMA_INLINE bool nan_of(double v) { return is_nan(v); }
+template <class V>
+PPMA_INLINE auto nan_of(V v) {
+  using Layout = detail::FloatLayout<detail::LaneOf<V>>;
+  using Int = std::make_signed_t<typename Layout::Bits>;
+  const V hidden = opaque(v);
+  typename detail::BitsOf<V>::type bits;
+  std::memcpy(&bits, &hidden, sizeof bits);
+  return (bits & static_cast<Int>(Layout::magnitude)) > static_cast<Int>(Layout::infinity);
+}
+
 template <class V>
 PPMA_INLINE V max_of(V a, V b) {
   return a > b ? a : b;
@@ -165,9 +179,11 @@ PPMA_INLINE V exp_of(V x) {
   constexpr T ln2_hi = single ? T(0.693359375) : T(6.93147180369123816490e-01);
   constexpr T ln2_lo = single ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
   const V clamped = min_of(max_of(x, detail::filled<V>(low)), detail::filled<V>(high));
-  const V shifted = clamped * T(1.4426950408889634) + shifter;
+  // Each opaque() keeps a step that is exact in this order only: -ffast-math would cancel the shifter, and would sum
+  // the two parts of ln 2.
+  const V shifted = opaque(clamped * T(1.4426950408889634) + shifter);
   const V n = shifted - shifter;
-  const V r = clamped - n * ln2_hi - n * ln2_lo;
+  const V r = opaque(clamped - n * ln2_hi) - n * ln2_lo;
   V p;
   if constexpr (single) {  // Cephes' expf
     constexpr T c[] = {5.0000001201e-1f, 1.6666665459e-1f, 4.1665795894e-2f, 8.3334519073e-3f, 1.3981999507e-3f, 1.9875691500e-4f};
@@ -190,10 +206,20 @@ PPMA_INLINE V exp_of(V x) {
   V f1, f2;
   std::memcpy(&f1, &b1, sizeof f1);
   std::memcpy(&f2, &b2, sizeof f2);
-  const V y = p * f1 * f2;
-  // x + infinity is infinity above the range, and NaN for NaN.
-  const V above = x + static_cast<T>(__builtin_inf());
-  return x < low ? V{} : (x <= high ? y : above);
+  const V y = opaque(p * f1) * f2;  // f1 * f2 alone may be infinite
+  // Outside of the range, chosen by integers: of floats -ffast-math assumes that they are never infinite or NaN.
+  B result;
+  std::memcpy(&result, &y, sizeof result);
+  using Int = std::make_signed_t<typename detail::FloatLayout<T>::Bits>;
+  const B endless = detail::filled<B>(static_cast<Int>(detail::FloatLayout<T>::infinity));
+  B argument;
+  std::memcpy(&argument, &x, sizeof argument);
+  result = x <= high ? result : endless;
+  result = x < low ? B{} : result;
+  result = nan_of(x) ? argument : result;
+  V chosen;
+  std::memcpy(&chosen, &result, sizeof chosen);
+  return chosen;
 }
 
 /// ln(1 + u) for 0 <= u <= 1, relative error a few ulp also for tiny u: 2 artanh(u / (2 + u)) by its series.
@@ -254,7 +280,9 @@ PPMA_INLINE V erf_of(V x) {
     constexpr T q[] = {-1.42647390514189e-02f, -7.37332916720468e-03f, -1.68282697438203e-03f, -2.13374055278905e-04f,
                        -1.45660718464996e-05f};
     const V c = min_of(max_of(x, detail::filled<V>(T(-4))), detail::filled<V>(T(4))), c2 = c * c;
-    return c * detail::polynomial(c2, p) / detail::polynomial(c2, q);
+    const V inside = c * detail::polynomial(c2, p) / detail::polynomial(c2, q), one = detail::filled<V>(T(1));
+    // A quotient by a rounded reciprocal, as -ffast-math has it, misses 1, and GELU far below 0 is off by |x| ulp.
+    return c >= T(4) ? one : (c <= T(-4) ? -one : inside);
   } else if constexpr (std::is_same_v<V, double>) {
     return std::erf(x);
   } else {

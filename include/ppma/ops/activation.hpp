@@ -12,7 +12,9 @@ namespace functions {
 
 struct Relu {
   static constexpr Keep keep = Keep::output;
-  template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return x < 0 ? V{} : x; }
+  template <class V> PPMA_HD PPMA_INLINE V f(V x) const {
+    return nan_of(x) ? x : (x < 0 ? V{} : x);
+  }
   template <class V> PPMA_HD PPMA_INLINE V df(V y) const {
     const V one = V{} + constant<V>(1);
     return y > 0 ? one : V{};
@@ -21,7 +23,9 @@ struct Relu {
 struct Gelu {
   static constexpr Keep keep = Keep::input;
   template <class V> PPMA_HD PPMA_INLINE V phi(V x) const {  // the normal distribution function
-    return constant<V>(0.5) * (constant<V>(1) + erf_of(x * constant<V>(0.70710678118654752440)));
+    // opaque: x / 2 + x / 2 erf(...), as -ffast-math would have it, does not vanish far below 0.
+    const V above = opaque(constant<V>(1) + erf_of(x * constant<V>(0.70710678118654752440)));
+    return constant<V>(0.5) * above;
   }
   template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return x * phi(x); }
   template <class V> PPMA_HD PPMA_INLINE V df(V x) const {

@@ -25,10 +25,14 @@ struct Div {
   template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const { return a / b; }
 };
 struct Larger {  // a NaN on either side stays
-  template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const { return a > b ? a : (b >= a ? b : a + b); }
+  template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
+    return nan_of(a) ? a : (nan_of(b) ? b : (a > b ? a : b));
+  }
 };
 struct Smaller {
-  template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const { return a < b ? a : (b <= a ? b : a + b); }
+  template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
+    return nan_of(a) ? a : (nan_of(b) ? b : (a < b ? a : b));
+  }
 };
 struct IsLarger {  // 1, 0, and a half each for equals
   template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
@@ -86,7 +90,7 @@ struct Clamp {
   static constexpr Keep keep = Keep::input;
   template <class V> PPMA_HD PPMA_INLINE V f(V x) const {
     const V lo = V{} + constant<V>(low), hi = V{} + constant<V>(high);
-    return x < lo ? lo : (x > hi ? hi : x);
+    return nan_of(x) ? x : (x < lo ? lo : (x > hi ? hi : x));
   }
   template <class V> PPMA_HD PPMA_INLINE V df(V x) const {
     const V one = V{} + constant<V>(1);
