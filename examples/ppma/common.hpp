@@ -96,38 +96,18 @@ inline void add_network(CLI::App& app, NetworkOptions& o) {
 
 // ---- weights files ----------------------------------------------------------------------------------------------
 
-/// A weights file: tensors by name, and what a safetensors file says about them.
-struct WeightsFile {
-  TensorMap tensors;
-  std::map<std::string, std::string> metadata;
-};
+/// A weights file: tensors by name, and what the file says about them and holds besides.
+using WeightsFile = WeightsOfFile;
 
 inline bool is_safetensors(const std::string& path) { return path.ends_with(".safetensors"); }
 
 /// Reads weights. Of a training checkpoint (names model.*, ema.*, optimizer.*) it takes the part `entry`, else the
-/// average where there is one. The prefixes `strip` are left out of names.
-inline WeightsFile read_weights(const std::string& path, const std::string& entry = "", const std::vector<std::string>& strip = {"module.", "backbone."}) {
-  WeightsFile file;
-  if (!is_safetensors(path)) {
-    file.tensors = load_weights(path, {.entry = entry, .strip = strip});
-    return file;
-  }
-  Safetensors all = read_safetensors(path);
-  file.metadata = std::move(all.metadata);
-  const auto has = [&](const std::string& prefix) {
-    return std::any_of(all.tensors.begin(), all.tensors.end(),
-                       [&](const auto& t) { return t.first.starts_with(prefix); });
-  };
-  std::string part = entry;
-  if (part.empty() && has("optimizer.")) part = has("ema.") ? "ema" : "model";
-  check(part.empty() || has(part + "."), path, ": has no part \"", part, "\"");
-  for (auto& [name, tensor] : all.tensors) {
-    if (!part.empty() && !name.starts_with(part + ".")) continue;
-    std::string bare = part.empty() ? name : name.substr(part.size() + 1);
-    for (const std::string& prefix : strip)
-      if (bare.starts_with(prefix)) bare.erase(0, prefix.size());
-    file.tensors.emplace_back(bare, tensor);
-  }
+/// average where there is one. The prefixes `strip` are left out of names. What among the weights is no tensor is named
+/// on stderr.
+inline WeightsFile read_weights(const std::string& path, const std::string& entry = "", const std::vector<std::string>& strip = WeightOptions().strip) {
+  WeightsFile file = weights_of_file(path, {.entry = entry, .strip = strip});
+  if (!file.left_out.empty())
+    std::fprintf(stderr, "ppma: %s: left out, as they are no tensors: %s\n", path.c_str(), listed(file.left_out).c_str());
   return file;
 }
 

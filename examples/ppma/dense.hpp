@@ -209,7 +209,7 @@ struct DenseFile {
   DenseFile(const DensePredictCommand& command, const std::string& task) : o(command) {
     const std::string& path = o.network.weights;
     check(!path.empty(), "predict --task ", task, ": needs --weights");
-    file = read_weights(path, o.network.entry, {"module."});
+    file = read_weights(path, o.network.entry, {"module.", "_orig_mod."});
     said = descriptions(o.network, task, file);
     check(!said.empty() || !o.network.model.empty(), path, ": does not describe a ", task == "segment" ? "segmentor" : "detector",
           "; take best.safetensors of a run, or say what it is with --model or --config");

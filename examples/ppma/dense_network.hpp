@@ -96,7 +96,7 @@ Config dense_config(const NetworkOptions& o, const char* fallback, const std::ve
 template <class Model>
 Model dense_network(const NetworkOptions& o, const Placement& at, bool inference) {
   WeightsFile file;
-  if (!o.weights.empty()) file = read_weights(o.weights, o.entry, {"module."});
+  if (!o.weights.empty()) file = read_weights(o.weights, o.entry, {"module.", "_orig_mod."});
   const auto said = descriptions(o, std::is_same_v<Model, MaskRcnn> ? "detect" : "segment", file);
   Model model(dense_config<decltype(Model::config)>(o, "ppma_tiny", said, file.tensors));
   if (!o.weights.empty()) load_state_dict(model, file.tensors);

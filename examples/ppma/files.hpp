@@ -13,15 +13,17 @@ struct InfoOptions {
 };
 
 inline void info(const InfoOptions& o) {
-  TensorMap tensors;
-  std::map<std::string, std::string> metadata;
+  WeightsFile file;
   if (is_safetensors(o.file) && o.entry.empty()) {  // as it is, with every part of a training checkpoint
-    Safetensors file = read_safetensors(o.file);
-    tensors = std::move(file.tensors), metadata = std::move(file.metadata);
+    Safetensors all = read_safetensors(o.file);
+    file.tensors = std::move(all.tensors), file.metadata = std::move(all.metadata);
   } else {
-    WeightsFile file = read_weights(o.file, o.entry);
-    tensors = std::move(file.tensors), metadata = std::move(file.metadata);
+    file = weights_of_file(o.file, {.entry = o.entry});
   }
+  const TensorMap& tensors = file.tensors;
+  const auto& metadata = file.metadata;
+  std::vector<LeftOut> besides = file.left_out;
+  besides.insert(besides.end(), file.beside.begin(), file.beside.end());
   i64 elements = 0, bytes = 0;
   for (const auto& t : tensors) elements += t.second.numel(), bytes += t.second.bytes();
   if (o.json) {
@@ -36,14 +38,22 @@ inline void info(const InfoOptions& o) {
                       {"shape", std::vector<i64>(t.shape().begin(), t.shape().end())},
                       {"dtype", to_string(t.dtype())}});
     j["entries"] = list;
+    Json others = Json::array();
+    for (const LeftOut& l : besides) others.push_back({{"name", printable(l.name)}, {"is", l.reason}});
+    j["left_out"] = others;
     return print_json(j);
   }
   std::size_t width = 4;
-  for (const auto& t : tensors) width = std::max(width, t.first.size());
+  for (const auto& t : tensors) width = std::max(width, printable(t.first, 200).size());
   for (const auto& [name, t] : tensors)
-    std::printf("%-*s  %-5s  %s\n", static_cast<int>(width), name.c_str(), to_string(t.dtype()).c_str(),
+    std::printf("%-*s  %-5s  %s\n", static_cast<int>(width), printable(name, 200).c_str(), to_string(t.dtype()).c_str(),
                 t.shape().str().c_str());
-  for (const auto& [key, value] : metadata) std::printf("%s: %s\n", key.c_str(), value.c_str());
+  for (const auto& [key, value] : metadata)
+    std::printf("%s: %s\n", printable(key).c_str(), printable(value, 100000).c_str());
+  if (!besides.empty()) std::printf("not listed above: %s\n", listed(besides, 1000).c_str());
+  for (const auto& [name, t] : tensors)
+    if (const i64 n = ppma::detail::count_not_finite(t); n > 0)
+      std::printf("%s: %s of its values are inf or NaN\n", printable(name, 200).c_str(), grouped_digits(n).c_str());
   std::printf("%zu tensors, %s elements, %.1f MiB\n", tensors.size(), grouped_digits(elements).c_str(), mib(bytes));
 }
 
@@ -61,9 +71,17 @@ struct ConvertOptions {
   std::string in, out, entry;
 };
 
+// Names lose the wrappers' prefixes alone: what stays is the network's own. Whatever is not copied is named on stderr.
 inline void convert(const ConvertOptions& o) {
-  const WeightsFile file = read_weights(o.in, o.entry);
+  const WeightsFile file = read_weights(o.in, o.entry, {"module.", "_orig_mod."});
   save_weights(o.out, file.tensors, file.metadata);
+  if (!file.beside.empty())
+    std::fprintf(stderr, "ppma: %s: not copied, beside the weights: %s\n", o.in.c_str(), listed(file.beside).c_str());
+  if (file.metadata.empty() || is_safetensors(o.out)) return;
+  std::string names;
+  for (const auto& m : file.metadata) names += (names.empty() ? "" : ", ") + printable(m.first);
+  std::fprintf(stderr, "ppma: %s: %s kept in its entry extra/metadata.json, which ppma reads and PyTorch does not\n", o.out.c_str(),
+               names.c_str());
 }
 
 inline void add_convert(CLI::App& app) {

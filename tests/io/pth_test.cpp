@@ -469,6 +469,219 @@ TEST_CASE("zip: zip64 directories and sizes", "[io]") {
   CHECK_THAT(refused(moved), Contains("no zip64 end of directory"));
 }
 
+TEST_CASE("pickle: what torch.load and CPython refuse is refused", "[io]") {
+  const auto le = [](u64 n) {
+    const Crafted c = Crafted().number(n);
+    return std::string(c.begin(), c.end());
+  };
+  CHECK_THAT(pickle_refusal("N.x"), Contains("1 bytes follow its end"));
+  CHECK_THAT(pickle_refusal("N.N."), Contains("2 bytes follow its end"));
+  // Frames: whole values, within the pickle, one after the other.
+  CHECK(pickle_refusal("\x95" + le(2) + "N.").empty());
+  CHECK(pickle_refusal("\x95" + le(1) + "N" + "\x95" + le(2) + "0" + "N.").empty());
+  CHECK(pickle_refusal("\x95" + le(0) + "N.").empty());
+  CHECK_THAT(pickle_refusal("\x95" + le(3) + "N."), Contains("a frame of 3 bytes, more than follow"));
+  CHECK_THAT(pickle_refusal("\x95" + le(~u64{0}) + "N."), Contains("a frame of 18446744073709551615 bytes"));
+  CHECK_THAT(pickle_refusal("\x95" + le(12) + "N" + "\x95" + le(2) + "N."), Contains("a frame within a frame"));
+  CHECK_THAT(pickle_refusal("\x95" + le(3) + "J\x01\x02\x03\x04."), Contains("a frame ends within a value"));
+  // Keys that Python cannot hash.
+  CHECK_THAT(pickle_refusal("}]Ns."), Contains("a list as a key"));
+  CHECK_THAT(pickle_refusal("}(}Nu."), Contains("a dict as a key"));
+  CHECK_THAT(pickle_refusal("}]\x85Ns."), Contains("a list in a key"));
+  CHECK_THAT(pickle_refusal("\x8f(]\x90."), Contains("a list as a key"));
+  CHECK(pickle_refusal("}K\x01K\x02\x86Ns.").empty());
+  // Calls and states that Python has no meaning for.
+  CHECK_THAT(pickle_refusal("ccollections\nOrderedDict\nK\x01\x85R."), Contains("an OrderedDict of something else"));
+  CHECK_THAT(pickle_refusal("ctorch\nSize\nK\x01\x85R."), Contains("a torch.Size of something else"));
+  CHECK_THAT(pickle_refusal("ccollections\nCounter\nK\x01\x85R."), Contains("a Counter of something else"));
+  CHECK_THAT(pickle_refusal("N)R."), Contains("a call of something that is no function"));
+  CHECK_THAT(pickle_refusal("}}b."), Contains("a state for something that has none"));
+  CHECK_THAT(pickle_refusal("K\x01}b."), Contains("a state for something that has none"));
+  CHECK_THAT(pickle_refusal("ccollections\nOrderedDict\n)RK\x01"
+                            "b."),
+             Contains("a state for something that has none"));
+  CHECK(pickle_refusal("ccollections\nOrderedDict\n)R}b.").empty());
+  CHECK_THAT(pickle_refusal("\x8f(K\x01"
+                            "e."),
+             Contains("no list"));
+  // Python 2's str is text where it is UTF-8, as torch.load takes it; else bytes.
+  REQUIRE(parse_pickle(pickled("U\x03"
+                               "abc."),
+                       "x")
+              .text() == "abc");
+  REQUIRE(parse_pickle(pickled("U\x01\xff."), "x").is(PickleKind::bytes));
+}
+
+TEST_CASE("zip: flags, comments and strangers", "[io]") {
+  const Folder folder;
+  const std::vector<u8> good = archive(folder, tensor({}) + ".");
+  const u32 directory = detail::load<u32>(good.data() + good.size() - 6);
+  const auto flagged = [&](std::uint16_t flags) {
+    std::vector<u8> bytes = good;
+    put(bytes, directory + 8, flags);
+    return error_of([&] { PthFile(std::move(bytes), "x.pth"); });
+  };
+  REQUIRE(flagged(0x0800).empty());
+  REQUIRE(flagged(0x0008).empty());  // streamed
+  for (const int flag : {0x1, 0x40, 0x2000})
+    CHECK_THAT(flagged(static_cast<std::uint16_t>(flag)), Contains("entry \"a/data.pkl\" is encrypted"));
+  CHECK_THAT(flagged(0x20), Contains("is a patch of another file"));
+  std::vector<u8> more = good;
+  for (const char c : std::string("\r\n")) more.push_back(static_cast<u8>(c));
+  REQUIRE(PthFile(more, "x.pth").is_tensor(PthFile(more, "x.pth").root()));  // as torch.load reads it
+
+  const auto saved = [&](std::vector<std::string> names, bool compressed = false) {
+    ZipWriter zip(folder / "s.zip");
+    for (const std::string& n : names) zip.add(n, n.ends_with("version") ? "99\n" : "\x80\x02N.");
+    zip.commit();
+    std::vector<u8> bytes = read_file(folder / "s.zip");
+    if (compressed)
+      for (std::size_t i = 0; i + 12 < bytes.size(); ++i)
+        if (std::memcmp(bytes.data() + i, "PK\1\2", 4) == 0) put(bytes, i + 10, std::uint16_t{8});
+    return error_of([&] { PthFile(std::move(bytes), "x.pt"); });
+  };
+  for (const bool compressed : {false, true}) {
+    CHECK_THAT(saved({"m/data.pkl", "m/code/__torch__.py", "m/constants.pkl"}, compressed),
+               Contains("x.pt: a TorchScript program, not a checkpoint; save the module's state_dict()"));
+    CHECK_THAT(saved({"m/model.json", "m/code/m.py"}, compressed), Contains("a TorchScript program"));
+    CHECK_THAT(saved({"weight.npy", "bias.npy"}, compressed), Contains("x.pt: arrays of NumPy (.npz)"));
+    CHECK_THAT(saved({"config.json", "model.weights.h5"}, compressed), Contains("a Keras network"));
+    CHECK_THAT(saved({"run/best.pth"}, compressed), Contains("around \"run/best.pth\"") && Contains("unpack"));
+    CHECK_THAT(saved({"m/.data/extern_modules", "m/data.pkl"}, compressed), Contains("torch.package"));
+    CHECK_THAT(saved({"m/archive_format", "m/models/model.json"}, compressed), Contains("torch.export"));
+  }
+  CHECK_THAT(saved({"readme.txt"}), Contains("a zip archive without data.pkl"));
+  CHECK_THAT(saved({"m/data.pkl"}, true), Contains("is compressed (method 8)") && Contains("zip -0"));
+  CHECK_THAT(saved({"m/data.pkl", "m/version"}), Contains("version 99\\n of PyTorch's format"));
+}
+
+TEST_CASE("load_weights: what people hand over instead of weights is named, with the remedy", "[io]") {
+  struct Handed {
+    std::string bytes;
+    const char *what, *remedy;
+  };
+  std::string tar(1024, '\0'), npy = "\x93NUMPY\x01";
+  tar.replace(0, 8, "storages").replace(257, 5, "ustar");
+  const Handed all[] = {
+      {"", "an empty file", "download the file again"},
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n", "a Git LFS pointer, not the file",
+       "git lfs pull"},
+      {"<!DOCTYPE html>\n<html></html>", "an HTML page", "download the file itself"},
+      {"\n  <HTML lang=en>", "an HTML page", "download the file itself"},
+      {"\xef\xbb\xbf<html>", "an HTML page", "download the file itself"},
+      {"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "an XML text", "download the file again"},
+      {"{\"metadata\": {}, \"weight_map\": {\"a\": \"model-1-of-2.safetensors\"}}", "an index of weights", "one at a time"},
+      {"{\"lr\": 1}", "a JSON text", "give the .safetensors"},
+      {"Entry not found", "a text that begins with \"Entry not found\"", "give the file"},
+      {std::string("\x1f\x8b\x08\0\0\0\0\0\0\0", 10), "compressed by gzip", "gunzip"},
+      {std::string("\xfd"
+                   "7zXZ\0\0\0\0\0",
+                   10),
+       "compressed by xz", "unxz"},
+      {"BZh91AY&SY", "compressed by bzip2", "bunzip2"},
+      {std::string("\x28\xb5\x2f\xfd\0\0\0\0\0\0", 10), "compressed by Zstandard", "unzstd"},
+      {std::string("\x89HDF\r\n\x1a\n\0\0\0", 11), "an HDF5 file (Keras or TensorFlow)", "h5py"},
+      {npy + std::string(20, '\0'), "a NumPy array", "safetensors.numpy"},
+      {std::string("\x08\x08\x12\x07pytorch\x1a", 12) + std::string(20, '\0'), "an ONNX network", ".safetensors"},
+      {tar, "a tar archive", "tar xf"},
+      {std::string("\x80\x04\x95\0\0\0\0\0\0\0\0N.", 13), "a pickle that torch.save did not write", "torch.save"},
+      {std::string(300, '\0'), "nothing but zeros", "get it again"},
+      {std::string("\x89PNG\r\n\x1a\n\0\0\0\0", 12), "a PNG image", "exchanged"},
+      {std::string("GGUF\3\0\0\0\0\0\0\0", 12), "a GGUF file", ".safetensors"}};
+  const Folder folder;
+  for (const Handed& h : all)
+    for (const char* name : {"w.pth", "w.bin", "w.safetensors"}) {
+      INFO(h.what << " as " << name);
+      write_file(folder / name, h.bytes);
+      const std::string message = error_of([&] { load_weights(folder / name); });
+      CHECK_THAT(message, Catch::Matchers::StartsWith(folder / name + ": "));
+      CHECK_THAT(message, Contains(h.what) && Contains(h.remedy));
+      CHECK(message.find('\n') == std::string::npos);
+    }
+}
+
+TEST_CASE("load_weights: nothing is left out without a word", "[io]") {
+  const Folder folder;
+  const auto loaded = [&](const std::string& ops) {
+    write_file(folder / "w.pth", Bytes(archive(folder, ops)));
+    return weights_of_file(folder / "w.pth");
+  };
+  const std::string call = "ctorch._utils\n_rebuild_", w = text("w") + tensor({});
+  CHECK_THAT(error_of([&] { loaded("}(" + w + text("q") + call + "qtensor\n)Ru."); }),
+             Contains("w.pth: 1 of its 2 tensors cannot be read, 1 entry: q (quantised; save .dequantize() of it)"));
+  CHECK_THAT(error_of([&] { loaded("}(" + w + text("s") + call + "sparse_tensor\n)Ru."); }), Contains("s (sparse"));
+  CHECK_THAT(error_of([&] { loaded("}(" + w + text("s") + call + "sparse_csr_tensor\n)Ru."); }), Contains("to_dense()"));
+  CHECK_THAT(error_of([&] { loaded("}(" + w + text("s") + call + "parameter\n" + call + "sparse_tensor\n)R\x89}\x87Ru."); }),
+             Contains("s (sparse"));
+  CHECK_THAT(error_of([&] { loaded("}(" + w + text("m") + call + "meta_tensor_no_storage\n)Ru."); }), Contains("\"meta\""));
+  CHECK_THAT(error_of([&] { loaded("}(" + w + text("a") + "cnumpy.core.multiarray\n_reconstruct\n)Ru."); }),
+             Contains("a (an array of NumPy"));
+  CHECK_THAT(error_of([&] { loaded("}(" + w + text("n") + tensor({.class_name = "_rebuild_tensor_v9"}) + "u."); }),
+             Contains("n (made by torch._utils._rebuild_tensor_v9, which is not known"));
+  // packed parameters of a quantised layer: a tensor and its bias in a tuple
+  CHECK_THAT(error_of([&] { loaded("}(" + w + text("p") + call + "qtensor\n)RN\x86u."); }), Contains("p (quantised"));
+  CHECK_THAT(error_of([&] { loaded("}(" + w + text("p") + tensor({}) + "N\x86u."); }), Contains("p (in a tuple"));
+
+  const WeightsOfFile file = loaded("}(" + text("model") + "}(" + w + text("_extra_state") + "}" + text("scale") + "K\x01u" +
+                                    text("epoch") + "K\x07" + text("optimizer") + "}u.");
+  REQUIRE(file.tensors.size() == 1);
+  CHECK(listed(file.left_out) == "2 entries: _extra_state (a dict of 0), scale (a int)");
+  CHECK(listed(file.beside) == "2 entries: epoch (a int), optimizer (a dict of 0)");
+  // Two equal keys: the last value, as in Python.
+  const WeightsOfFile twice = loaded("}(" + text("w") + tensor({.shape = {1}, .strides = {1}}) + w + "u.");
+  REQUIRE(twice.tensors.size() == 1);
+  REQUIRE(twice.tensors[0].second.shape() == Shape({2, 3}));
+  CHECK_THAT(error_of([&] { loaded("}(" + text("net") + "}(" + w + "u" + text("epoch") + "K\x07u."); }),
+             Contains("name the entry that holds them (net)"));
+  CHECK_THAT(error_of([&] { loaded("}(" + text("model") + "cmodels\nNet\n)Ru."); }),
+             Contains("its \"model\" is an object of models.Net, not weights; save its state_dict()"));
+  CHECK_THAT(error_of([&] { loaded("}(" + text("z") + tensor({.type = "ComplexFloatStorage", .count = 3, .shape = {3}, .strides = {1}}) + "u."); }),
+             Contains("tensor \"z\" of torch.ComplexFloatStorage, which is not read; save torch.view_as_real() of it"));
+  CHECK_THAT(error_of([&] { loaded("}(" + text("a\x1b[31m") + tensor({.offset = 9}) + "u."); }),
+             Contains("w.pth: tensor \"a\\x1b[31m\" of shape (2, 3) at element 9 reaches outside"));
+}
+
+TEST_CASE("load_weights: wrappers' prefixes in any nesting", "[io]") {
+  const std::vector<std::string> whole{"module.", "_orig_mod."}, all = WeightOptions().strip;
+  for (const char* name : {"a.w", "module.a.w", "_orig_mod.a.w", "module._orig_mod.a.w", "_orig_mod.module.a.w",
+                           "module.module.a.w", "_orig_mod.module._orig_mod.a.w", "a._orig_mod.w", "module.a.module.w",
+                           "a._orig_mod.module.w"}) {
+    INFO(name);
+    CHECK(bare_name(name, all) == "a.w");
+    CHECK(bare_name(name, whole) == "a.w");
+    CHECK(bare_name(name, {}) == name);
+  }
+  for (const char* name : {"backbone.a.w", "module.backbone.a.w", "backbone.module.a.w", "backbone._orig_mod.module.a.w"}) {
+    INFO(name);
+    CHECK(bare_name(name, all) == "a.w");
+    CHECK(bare_name(name, whole) == "backbone.a.w");
+  }
+  CHECK(bare_name("submodule.a", all) == "submodule.a");
+  CHECK(bare_name("a.modules.b", all) == "a.modules.b");
+  const Folder folder;
+  for (const char* file : {"w.pth", "w.safetensors"}) {
+    save_weights(folder / file, {{"module._orig_mod.backbone.a", Tensor::ones({1})}});
+    CHECK(load_weights(folder / file)[0].first == "a");
+  }
+}
+
+TEST_CASE("save_weights: metadata is kept in a .pth too; parts of our own checkpoints", "[io]") {
+  const Folder folder;
+  const std::map<std::string, std::string> metadata{{"config", "{\"a\": 1}"}, {"input", "\xe6\x97\xa5\n\"x\""}};
+  for (const char* name : {"w.pth", "w.safetensors"}) {
+    save_weights(folder / name, {{"a", Tensor::ones({1})}}, metadata);
+    CHECK(weights_of_file(folder / name).metadata == metadata);
+  }
+  const Tensor one = Tensor::ones({1}), two = Tensor::full({1}, 2);
+  save_weights(folder / "t.safetensors", {{"model.a", one}, {"ema.a", two}, {"optimizer.a.m", one}});
+  const WeightsOfFile ema = weights_of_file(folder / "t.safetensors");
+  CHECK(ema.tensors[0].second.item() == 2);
+  CHECK(listed(ema.beside) == "2 entries: model (1 tensor), optimizer (1 tensor)");
+  CHECK(load_weights(folder / "t.safetensors", {.entry = "model"})[0].second.item() == 1);
+  CHECK_THAT(error_of([&] { load_weights(folder / "t.safetensors", {.entry = "best"}); }),
+             Contains("has no part \"best\"; there are: ema, model, optimizer"));
+}
+
 TEST_CASE("crc32: its check value", "[io]") {
   const std::string digits = "123456789";
   REQUIRE(crc32(Bytes(reinterpret_cast<const u8*>(digits.data()), digits.size())) == 0xcbf43926u);

@@ -3,6 +3,8 @@
 
 #include "ppma/io/safetensors.hpp"
 
+#include <fstream>
+
 #include "help.hpp"
 
 using namespace io_test;
@@ -165,6 +167,19 @@ TEST_CASE("safetensors: what cannot be written leaves the old file alone", "[io]
   REQUIRE(folder.files() == 1);
 }
 
+TEST_CASE("safetensors: a file cut short is called that; a shape that overflows names file and tensor", "[io]") {
+  CHECK_THAT(refusal(good, 23), Contains("the file is cut short, its tensors have 24 bytes; copy or download"));
+  for (const char* shape : {"[9223372036854775807,9223372036854775807]", "[4294967296,4294967296]"})
+    CHECK_THAT(refusal(str(R"({"a":{"dtype":"F32","shape":)", shape, R"(,"data_offsets":[0,24]}})"), 24),
+               Catch::Matchers::StartsWith("x.safetensors: tensor \"a\": shape (") && Contains("2^63"));
+  CHECK_THAT(refusal(str(R"({")", std::string(300, '7'), R"(":{"dtype":"F32","shape":[7],"data_offsets":[0,24]}})"), 24),
+             Contains("... (300 bytes)"));
+  Crafted file = crafted(R"({"n":{"dtype":"U64","shape":[1],"data_offsets":[0,8]}})", 0);
+  file.number(~u64{0});
+  CHECK_THAT(error_of([&] { parse_safetensors(file, "x.safetensors"); }),
+             Contains("x.safetensors: tensor \"n\": a uint64 element, 18446744073709551615, does not fit"));
+}
+
 TEST_CASE("files: errors name the path and the reason; an uncommitted write leaves nothing", "[io]") {
   const Folder folder;
   CHECK_THAT(error_of([&] { read_file(folder / "absent"); }), Contains("absent: cannot be read (No such file"));
@@ -183,4 +198,19 @@ TEST_CASE("files: errors name the path and the reason; an uncommitted write leav
   std::filesystem::create_directory(folder / "d");
   CHECK_THAT(error_of([&] { write_file(folder / "d", "x"); }), Contains("d: cannot be replaced"));
   REQUIRE(folder.files() == 2);
+  // A link is followed; a device is written to, not replaced.
+  std::filesystem::create_symlink(folder / "f", folder / "link");
+  write_file(folder / "link", "through");
+  CHECK(std::filesystem::is_symlink(folder / "link"));
+  CHECK(read_file(folder / "f").size() == 7);
+  if (std::filesystem::exists("/dev/full")) {
+    CHECK_THAT(error_of([] { write_file("/dev/full", "x"); }), Contains("/dev/full: cannot be written (No space left"));
+    CHECK(std::filesystem::is_character_file("/dev/full"));
+    write_file("/dev/null", "x");
+  }
+  // What a process of the same number left behind is in nobody's way, and stays.
+  for (int i = 0; i < 40; ++i)
+    std::ofstream(str(folder / "busy", ".tmp.", static_cast<i64>(::getpid()), ".", i)) << "left";
+  write_file(folder / "busy", "new");
+  CHECK(read_file(folder / "busy").size() == 3);
 }

@@ -114,6 +114,39 @@ TEST_CASE("a loose load takes what fits and says the rest", "[nn]") {
   CHECK(values(net)[14] == before[14]);  // the head stays
 }
 
+TEST_CASE("buffers that PyTorch does not insist on may be missing, or stand there in vain", "[nn]") {
+  Net from(Rng(1)), into(Rng(2));
+  auto tensors = as_tensors(state_dict(from));
+  std::erase_if(tensors, [](const auto& t) { return t.first.ends_with("0.norm.num_batches_tracked"); });
+  for (auto& t : tensors)  // a scalar as PyTorch wrote it before 0.4
+    if (t.first.ends_with("1.norm.num_batches_tracked")) t.second = Tensor::from<i64>({7}, {1});
+  tensors.emplace_back("branches.0.attn.relative_position_index", Tensor::from<i64>({1, 2}, {2}));
+  const LoadReport report = load_state_dict(into, tensors);
+  CHECK(report.complete());
+  CHECK(report.passed_by == std::vector<std::string>{"branches.0.norm.num_batches_tracked",
+                                                     "branches.0.attn.relative_position_index"});
+  CHECK(into.branches[1].norm.num_batches_tracked.item() == 7);
+  // Batch statistics themselves it does insist on.
+  std::erase_if(tensors, [](const auto& t) { return t.first.ends_with("0.norm.running_mean"); });
+  CHECK(says([&] { load_state_dict(into, tensors); }, "1 missing in the file: branches.0.norm.running_mean"));
+}
+
+TEST_CASE("weights that are not finite are named and not loaded", "[nn]") {
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16})
+    for (const double bad : {std::nan(""), double{INFINITY}, -double{INFINITY}}) {
+      Net from(Rng(1)), into(Rng(2));
+      to(from, dtype);
+      const auto before = values(into);
+      from.head.bias = Tensor::full({4}, 1, dtype);
+      CHECK(load_state_dict(into, as_tensors(state_dict(from))).complete());
+      from.head.bias = Tensor::full({4}, bad, dtype);
+      Net again(Rng(2));
+      CHECK(says([&] { load_state_dict(again, as_tensors(state_dict(from))); },
+                 "1 with values that are not finite: head.bias (4 of 4)"));
+      CHECK(values(again) == before);
+    }
+}
+
 TEST_CASE("a changed head is ignored by its prefix, the rest stays strict", "[nn]") {
   Net net(Rng(1)), other(Rng(2), false, 5);
   const auto before = values(net);

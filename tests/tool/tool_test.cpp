@@ -118,6 +118,32 @@ TEST_CASE("tool: convert and info", "[tool]") {
   CHECK(run("convert " + folder / "b.pth" + " " + folder / "b.txt").err.find("ending") != std::string::npos);
 }
 
+TEST_CASE("tool: convert and info name what they leave out, and lose nothing else", "[tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  // A training checkpoint's other entries are named once; the configuration survives a .pth.
+  const Result out = run("convert " + reference("mini_checkpoint.pth") + " " + folder / "a.safetensors");
+  CHECK(out.code == 0);
+  CHECK(out.err.find("mini_checkpoint.pth: not copied, beside the weights: ") != std::string::npos);
+  CHECK(out.err.find("model_ema (a dict of ") != std::string::npos);
+  CHECK(run("info " + reference("mini_checkpoint.pth")).out.find("not listed above: ") != std::string::npos);
+  const std::string named = reference("mini_weights.safetensors");
+  const Result to_pth = run("convert " + named + " " + folder / "b.pth");
+  CHECK(to_pth.code == 0);
+  CHECK(to_pth.err.find("config kept in its entry extra/metadata.json") != std::string::npos);
+  CHECK(run("convert " + folder / "b.pth" + " " + folder / "c.safetensors").err.empty());
+  CHECK(read_safetensors(folder / "c.safetensors").metadata == read_safetensors(named).metadata);
+  // Wrappers' prefixes go, the network's own stay.
+  write_safetensors(folder / "d.safetensors", {{"module._orig_mod.backbone.w", Tensor::ones({1})}});
+  REQUIRE(run("convert " + folder / "d.safetensors" + " " + folder / "e.safetensors").code == 0);
+  CHECK(read_safetensors(folder / "e.safetensors").tensors[0].first == "backbone.w");
+  // Names that would steer the terminal; weights that are not finite.
+  write_safetensors(folder / "f.safetensors", {{"a\x1b[31m", Tensor::full({2}, std::numeric_limits<double>::infinity())}});
+  const Result info = run("info " + folder / "f.safetensors");
+  CHECK(info.out.find('\x1b') == std::string::npos);
+  CHECK(info.out.find("a\\x1b[31m: 2 of its values are inf or NaN") != std::string::npos);
+}
+
 TEST_CASE("tool: bench reports what it measured", "[tool]") {
   NEEDS_TOOL();
   const Result r =

@@ -64,14 +64,19 @@ inline i64 kept(i64 x) { return x; }
 inline i64 kept(std::int32_t x) { return x; }
 inline i64 kept(std::int16_t x) { return x; }
 inline i64 kept(std::int8_t x) { return x; }
-inline i64 kept(u64 x) {
-  check(x <= static_cast<u64>(std::numeric_limits<i64>::max()), "a uint64 element, ", x, ", does not fit int64");
-  return static_cast<i64>(x);
-}
+inline i64 kept(u64 x) { return static_cast<i64>(x); }  // require_kept() comes first
 inline i64 kept(u32 x) { return x; }
 inline i64 kept(std::uint16_t x) { return x; }
 inline u8 kept(u8 x) { return x; }
 inline u8 kept(StoredBool x) { return x.byte != 0; }
+
+// The only elements that may not fit; `where` names the file and the tensor.
+template <class Stored>
+void require_kept(Stored x, std::string_view where) {
+  if constexpr (std::is_same_v<Stored, u64>)
+    check(x <= static_cast<u64>(std::numeric_limits<i64>::max()), where, ": a uint64 element, ", x,
+          ", does not fit int64; save it as another type");
+}
 
 // Calls f(Stored{}) with the type of the element.
 template <class F>
@@ -140,8 +145,28 @@ inline Element element_of(DType t) {
   }
 }
 
-/// A tensor from elements in row-major order at `from`; numel() * size_of(e) bytes are read.
-inline Tensor read_elements(Element e, const u8* from, const Shape& shape) {
+/// The shape of these sizes, as a file gives them. Errors name `where`: more than Shape::max_rank
+/// sizes, a negative one, more elements than can be counted.
+inline Shape shape_of(const std::vector<i64>& sizes, std::string_view where) {
+  const auto listed = [&sizes] {
+    std::string s;
+    for (const i64 n : sizes) s += str(s.empty() ? "(" : ", ", n);
+    return s + ")";
+  };
+  check(sizes.size() <= static_cast<std::size_t>(Shape::max_rank), where, ": a shape of ", sizes.size(),
+        " sizes, of which at most ", Shape::max_rank, " are read; reshape the tensor before saving");
+  i64 elements = 1;
+  for (const i64 n : sizes) {
+    check(n >= 0, where, ": shape ", listed(), ": sizes must not be negative; copy or download the file again");
+    check(!__builtin_mul_overflow(elements, n > 0 ? n : 1, &elements), where, ": shape ", listed(),
+          " has more than 2^63 elements; copy or download the file again");
+  }
+  return Shape(sizes);
+}
+
+/// A tensor from elements in row-major order at `from`; numel() * size_of(e) bytes are read. `where`
+/// is what errors call it.
+inline Tensor read_elements(Element e, const u8* from, const Shape& shape, std::string_view where) {
   Tensor t = Tensor::empty(shape, kept_as(e));
   detail::visit_element(e, [&](auto stored) {
     using Stored = decltype(stored);
@@ -150,8 +175,11 @@ inline Tensor read_elements(Element e, const u8* from, const Shape& shape) {
       if (t.numel() > 0) std::memcpy(t.raw(), from, static_cast<std::size_t>(t.bytes()));
     } else {
       Kept* to = t.data<Kept>();
-      for (i64 i = 0; i < t.numel(); ++i)
-        to[i] = detail::kept(detail::load<Stored>(from + i * static_cast<i64>(sizeof(Stored))));
+      for (i64 i = 0; i < t.numel(); ++i) {
+        const Stored x = detail::load<Stored>(from + i * static_cast<i64>(sizeof(Stored)));
+        detail::require_kept(x, where);
+        to[i] = detail::kept(x);
+      }
     }
   });
   return t;
@@ -159,7 +187,7 @@ inline Tensor read_elements(Element e, const u8* from, const Shape& shape) {
 
 /// The same with a step per axis, in elements, as PyTorch stores views. The caller has checked that
 /// every index is inside of the storage.
-inline Tensor read_elements(Element e, const u8* from, const Shape& shape, const i64* strides) {
+inline Tensor read_elements(Element e, const u8* from, const Shape& shape, const i64* strides, std::string_view where) {
   Tensor t = Tensor::empty(shape, kept_as(e));
   if (t.numel() == 0) return t;
   detail::visit_element(e, [&](auto stored) {
@@ -168,7 +196,9 @@ inline Tensor read_elements(Element e, const u8* from, const Shape& shape, const
     i64 index[Shape::max_rank] = {};
     i64 position = 0;  // of the element at `index`, in the storage
     for (i64 i = 0; i < t.numel(); ++i) {
-      to[i] = detail::kept(detail::load<Stored>(from + position * static_cast<i64>(sizeof(Stored))));
+      const Stored x = detail::load<Stored>(from + position * static_cast<i64>(sizeof(Stored)));
+      detail::require_kept(x, where);
+      to[i] = detail::kept(x);
       for (int a = shape.rank() - 1; a >= 0; --a) {  // the next index, last axis first
         position += strides[a];
         if (++index[a] < shape[a]) break;

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <span>
 #include <string>
@@ -34,42 +35,70 @@ struct CloseFile {
 
 }  // namespace detail
 
+/// Error unless `path` is a regular file; its size. The message names path and reason.
+inline std::size_t size_of_file(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0)
+    fail(path, ": cannot be read (", detail::os_reason(), "); check the path and who may read it");
+  check(S_ISREG(info.st_mode), path, ": cannot be read (not a regular file); ",
+        S_ISDIR(info.st_mode) ? "it is a folder: give a file in it" : "copy it into a file first");
+  return static_cast<std::size_t>(info.st_size);
+}
+
 /// The bytes of a regular file.
 inline std::vector<u8> read_file(const std::string& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) fail(path, ": cannot be read (", detail::os_reason(), ")");
-  check(S_ISREG(info.st_mode), path, ": cannot be read (not a regular file)");
+  const std::size_t size = size_of_file(path);
   const std::unique_ptr<std::FILE, detail::CloseFile> f(std::fopen(path.c_str(), "rb"));
-  if (f == nullptr) fail(path, ": cannot be read (", detail::os_reason(), ")");
-  std::vector<u8> bytes(static_cast<std::size_t>(info.st_size));
+  if (f == nullptr) fail(path, ": cannot be read (", detail::os_reason(), "); check who may read it");
+  std::vector<u8> bytes(size);
   const std::size_t got = bytes.empty() ? 0 : std::fread(bytes.data(), 1, bytes.size(), f.get());
   if (got != bytes.size())
     fail(path, ": only ", got, " of ", bytes.size(), " bytes could be read (",
-         std::ferror(f.get()) ? detail::os_reason() : std::string("the file shrank meanwhile"), ")");
+         std::ferror(f.get()) ? detail::os_reason() : std::string("the file shrank meanwhile"), "); try again");
   return bytes;
 }
 
 /// Writes `path` through a temporary file in the same folder. Only commit() puts it in place;
 /// without it (an exception between) the temporary file is removed and what was at `path` stays as
-/// it was.
+/// it was. A link is followed, to replace the file that it names. What is no regular file, such as
+/// /dev/stdout, is written to directly; a folder is refused.
 class FileWriter {
  public:
-  explicit FileWriter(std::string path) : path_(std::move(path)) {
+  explicit FileWriter(std::string path) : path_(std::move(path)), target_(path_) {
+    struct stat info {};
+    if (::stat(path_.c_str(), &info) == 0) {
+      check(!S_ISDIR(info.st_mode), path_, ": cannot be replaced (a folder); choose another name");
+      if (!S_ISREG(info.st_mode)) {
+        file_ = std::fopen(path_.c_str(), "wb");
+        check_opened();
+        return;
+      }
+      if (char* real = ::realpath(path_.c_str(), nullptr); real != nullptr) {
+        target_ = real;
+        std::free(real);
+      }
+    }
+    // x: never writes into somebody else's file. One that a process of the same number left behind
+    // (in containers it is often 1) is passed by.
     static std::atomic<unsigned> counter{0};
-    temporary_ = str(path_, ".tmp.", static_cast<i64>(::getpid()), ".", counter++);
-    file_ = std::fopen(temporary_.c_str(), "wbx");  // x: never writes into somebody else's file
-    if (file_ == nullptr) fail(path_, ": cannot be written (", detail::os_reason(), ")");
+    for (int tries = 0; tries < 10000 && file_ == nullptr; ++tries) {
+      temporary_ = str(target_, ".tmp.", static_cast<i64>(::getpid()), ".", counter++);
+      file_ = std::fopen(temporary_.c_str(), "wbx");
+      if (file_ == nullptr && errno != EEXIST) break;
+    }
+    check_opened();
   }
   ~FileWriter() {
     if (file_ != nullptr) std::fclose(file_);
-    if (!committed_) std::remove(temporary_.c_str());
+    if (!committed_ && !temporary_.empty()) std::remove(temporary_.c_str());
   }
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
 
   void write(const void* data, std::size_t bytes) {
     if (bytes == 0) return;
-    if (std::fwrite(data, 1, bytes, file_) != bytes) fail(path_, ": cannot be written (", detail::os_reason(), ")");
+    if (std::fwrite(data, 1, bytes, file_) != bytes)
+      fail(path_, ": cannot be written (", detail::os_reason(), "); make room, or choose another place");
     written_ += bytes;
   }
   void write(std::string_view text) { write(text.data(), text.size()); }
@@ -77,20 +106,23 @@ class FileWriter {
   std::size_t written() const { return written_; }
 
   void commit() {
-    bool ok = std::fflush(file_) == 0 && ::fsync(::fileno(file_)) == 0;
+    bool ok = std::fflush(file_) == 0;
     int error = errno;
-    if (std::fclose(file_) != 0 && ok) {
-      ok = false;
-      error = errno;
-    }
+    if (ok && ::fsync(::fileno(file_)) != 0 && !temporary_.empty()) ok = false, error = errno;  // a pipe has none
+    if (std::fclose(file_) != 0 && ok) ok = false, error = errno;
     file_ = nullptr;
-    check(ok, path_, ": cannot be written (", detail::os_reason(error), ")");
-    committed_ = std::rename(temporary_.c_str(), path_.c_str()) == 0;
-    if (!committed_) fail(path_, ": cannot be replaced (", detail::os_reason(), ")");
+    check(ok, path_, ": cannot be written (", detail::os_reason(error), "); make room, or choose another place");
+    committed_ = temporary_.empty() || std::rename(temporary_.c_str(), target_.c_str()) == 0;
+    if (!committed_) fail(path_, ": cannot be replaced (", detail::os_reason(), "); choose another name");
   }
 
  private:
-  std::string path_, temporary_;
+  void check_opened() const {
+    if (file_ == nullptr)
+      fail(path_, ": cannot be written (", detail::os_reason(), "); make its folder, or choose another place");
+  }
+
+  std::string path_, target_, temporary_;  // as given; with links followed; "" if written directly
   std::FILE* file_ = nullptr;
   std::size_t written_ = 0;
   bool committed_ = false;

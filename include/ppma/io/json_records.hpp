@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "ppma/io/file.hpp"
+#include "ppma/io/known_files.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -93,7 +93,11 @@ class RecordReader : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool parse_error(std::size_t at, const std::string&, const nlohmann::detail::exception& e) override {
-    fail(name_, ": not JSON, at byte ", at, ": ", e.what());
+    const std::string_view reason = e.what();  // "[json...] parse error at line 1, column 5: syntax error ..."
+    const bool cut = reason.find("unexpected end of input") != reason.npos || reason.find("missing closing quote") != reason.npos;
+    const std::size_t column = reason.find(", column "), begin = reason.find(": ", column == reason.npos ? 0 : column);
+    fail(name_, ": not JSON, at byte ", at, cut ? ", where it is cut short" : "", ": ",
+         printable(begin == reason.npos ? reason : reason.substr(begin + 2), 160), copy_again);
   }
 
   bool has(const std::string& list) const { return seen_.count(list) != 0; }
@@ -180,11 +184,9 @@ void read_json_records(Source from, const std::string& name, const std::set<std:
 
 /// The same of a file.
 inline void read_json_records(const std::string& path, const std::string&, const std::set<std::string>& lists, std::function<void(const JsonRecord&)> take) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) fail(path, ": cannot be read (", detail::os_reason(), ")");
-  check(S_ISREG(info.st_mode), path, ": cannot be read (not a regular file)");
+  size_of_file(path);
   const std::unique_ptr<std::FILE, detail::CloseFile> f(std::fopen(path.c_str(), "rb"));
-  if (f == nullptr) fail(path, ": cannot be read (", detail::os_reason(), ")");
+  if (f == nullptr) fail(path, ": cannot be read (", detail::os_reason(), "); check who may read it");
   read_json_records(f.get(), path, lists, std::move(take));
 }
 

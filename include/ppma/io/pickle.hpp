@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "ppma/io/element.hpp"
+#include "ppma/io/known_files.hpp"
 #include "ppma/io/pickle_value.hpp"
-#include "ppma/io/utf8.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -26,7 +26,7 @@ class PickleReader {
   PickleReader(std::vector<u8> input, const std::string& name) : tree_(std::make_shared<PickleTree>()), name_(name) {
     // Positions and sizes have 27 bits; a checkpoint's pickle is a few hundred kilobytes.
     check(input.size() <= (std::size_t{64} << 20), name_, ": its pickle has ", input.size(),
-          " bytes, more than 64 MiB");
+          " bytes, more than 64 MiB; save the tensors alone, as a state_dict()");
     tree_->name = name;
     tree_->input = std::move(input);
     in_ = tree_->input;
@@ -35,18 +35,22 @@ class PickleReader {
   PickleValue read() {
     while (step()) {
     }
-    return {tree_, pop()};
+    const Cell value = pop();
+    require(at_ == in_.size(), in_.size() - at_, " bytes follow its end");
+    return {tree_, value};
   }
 
  private:
   template <class... Parts>
   void require(bool ok, const Parts&... what) const {
-    check(ok, name_, ": damaged pickle: ", what..., " at byte ", at_);
+    check(ok, name_, ": damaged pickle: ", what..., " at byte ", at_, copy_again);
   }
 
   // ---- the input ----
   Bytes take(u64 n) {
     require(n <= in_.size() - at_, "it ends in the middle, ", n, " more bytes were expected");
+    if (at_ >= frame_end_) frame_end_ = 0;
+    require(frame_end_ == 0 || n <= frame_end_ - at_, "a frame ends within a value");
     at_ += n;
     return in_.subspan(at_ - n, n);
   }
@@ -59,6 +63,17 @@ class PickleReader {
     const Bytes s = take(n);
     require(kind != Kind::text || is_utf8(s), "text that is not valid UTF-8");
     return pickle_cell(kind, begin << 27 | n);
+  }
+  // Python 2's str: what PyTorch takes for text, if it is.
+  Cell old_text(u64 n) {
+    const Cell c = slice(Kind::bytes, n);
+    return is_utf8(tree_->slice(c)) ? pickle_cell(Kind::text, c.payload) : c;
+  }
+  void begin_frame() {
+    const u64 n = load<u64>(take(8).data());
+    require(at_ >= frame_end_, "a frame within a frame");
+    require(n <= in_.size() - at_, "a frame of ", n, " bytes, more than follow");
+    frame_end_ = at_ + n;
   }
   Cell line() {
     u64 end = at_;
@@ -131,19 +146,37 @@ class PickleReader {
       const std::size_t n = tree_->size(args);
       const Cell first = n > 0 ? tree_->item(args, 0) : pickle_cell(Kind::none);
       if (named(callable, "collections", "OrderedDict")) {
-        if (n == 0) return make(Kind::dict);
-        if (n == 1 && first.kind() == Kind::list) return dict_of_pairs(first);
+        require(n == 0 || (n == 1 && (first.kind() == Kind::list || first.kind() == Kind::dict)),
+                "an OrderedDict of something else than pairs");
+        if (n == 1 && first.kind() == Kind::dict) return first;
+        const Cell dict = n == 0 ? make(Kind::dict) : dict_of_pairs(first);
+        tree_->runs[dict.payload].attributes = true;
+        return dict;
       }
-      if (named(callable, "collections", "defaultdict") && n <= 1) return make(Kind::dict);
-      if (named(callable, "collections", "Counter") && n == 1 && first.kind() == Kind::dict) return first;
-      if (named(callable, "torch", "Size") && n == 1 && first.kind() == Kind::tuple) return first;
+      if (named(callable, "collections", "defaultdict") && n <= 1) {
+        const Cell dict = make(Kind::dict);
+        tree_->runs[dict.payload].attributes = true;
+        return dict;
+      }
+      if (named(callable, "collections", "Counter")) {
+        require(n == 0 || (n == 1 && first.kind() == Kind::dict), "a Counter of something else than counts");
+        const Cell dict = n == 0 ? make(Kind::dict) : first;
+        tree_->runs[dict.payload].attributes = true;
+        return dict;
+      }
+      if (named(callable, "torch", "Size")) {
+        require(n == 1 && first.kind() == Kind::tuple, "a torch.Size of something else than a tuple");
+        return first;
+      }
       for (const char* module : {"builtins", "__builtin__"})
         for (const char* type : {"set", "frozenset"})
           if (named(callable, module, type) && n == 1 && first.kind() == Kind::list) {
             const auto [items, count] = copy_of(first);
+            require_hashable(items, count, 1);
             return make(Kind::set, items, count);
           }
     }
+    require(callable.kind() == Kind::global || callable.kind() == Kind::object, "a call of something that is no function");
     const Cell none = pickle_cell(Kind::none);
     return make(Kind::object, {callable, args, none, none, none});
   }
@@ -156,6 +189,7 @@ class PickleReader {
       entries.push_back(tree_->item(items[i], 0));
       entries.push_back(tree_->item(items[i], 1));
     }
+    require_hashable(entries.data(), entries.size(), 2);
     return make(Kind::dict, entries.data(), entries.size());
   }
   // Cells move when a container grows or is made: items are copied before. Copies of one list made
@@ -168,14 +202,29 @@ class PickleReader {
     return {scratch_.data(), run.size};
   }
 
-  void append(Cell to, std::pair<const Cell*, std::size_t> items) {
+  // Keys of a dict and members of a set, every step-th item: Python takes no lists, dicts and sets.
+  void require_hashable(const Cell* items, std::size_t n, std::size_t step) const {
+    for (std::size_t i = 0; i < n; i += step) {
+      const Kind k = items[i].kind();
+      require(k != Kind::list && k != Kind::dict && k != Kind::set, "a ", k, " as a key");
+      if (k != Kind::tuple) continue;
+      for (std::size_t j = 0; j < std::min<std::size_t>(tree_->size(items[i]), 8); ++j) {
+        const Kind inner = tree_->item(items[i], j).kind();
+        require(inner != Kind::list && inner != Kind::dict && inner != Kind::set, "a ", inner, " in a key");
+      }
+    }
+  }
+
+  void append(Cell to, std::pair<const Cell*, std::size_t> items, Kind kind = Kind::list) {
     if (to.kind() == Kind::object) to = part_of(to, 3, Kind::list);
-    require(to.kind() == Kind::list || to.kind() == Kind::set, "items for something that is no list");
+    require(to.kind() == kind || (kind == Kind::set && to.kind() == Kind::list), "items for something that is no ", kind);
+    if (kind == Kind::set) require_hashable(items.first, items.second, 1);
     tree_->append(to, items.first, items.second);
   }
   void set_items(Cell to, std::pair<const Cell*, std::size_t> items) {
     if (to.kind() == Kind::object) to = part_of(to, 4, Kind::dict);
     require(to.kind() == Kind::dict && items.second % 2 == 0, "entries for something that is no dict");
+    require_hashable(items.first, items.second, 2);
     tree_->append(to, items.first, items.second);
   }
   Cell part_of(Cell object, std::size_t i, Kind kind) {
@@ -209,7 +258,7 @@ class PickleReader {
       case '.':
         return false;  // STOP
       case 0x95:
-        return take(8), true;  // FRAME: only a hint for buffering
+        return begin_frame(), true;
       // None, numbers
       case 'N':
         return push(pickle_cell(Kind::none)), true;
@@ -240,9 +289,9 @@ class PickleReader {
       case 0x8d:
         return push(slice(Kind::text, number<u64>())), true;
       case 'U':
-        return push(slice(Kind::bytes, number<u8>())), true;  // Python 2's str
+        return push(old_text(number<u8>())), true;
       case 'T':
-        return push(slice(Kind::bytes, number<u32>())), true;
+        return push(old_text(number<u32>())), true;
       case 'C':
         return push(slice(Kind::bytes, number<u8>())), true;
       case 'B':
@@ -284,7 +333,7 @@ class PickleReader {
       case 'e':     // APPENDS
       case 0x90: {  // ADDITEMS
         const auto items = pop_to_mark();
-        return append(top(), items), true;
+        return append(top(), items, op == 'e' ? Kind::list : Kind::set), true;
       }
       case 's': {
         const Cell value = pop(), key = pop(), both[] = {key, value};
@@ -334,8 +383,10 @@ class PickleReader {
       }
       case 'b': {  // BUILD: the state; a dict's attributes (such as _metadata of a state dict) are
                    // dropped
-        const Cell state = pop();
-        if (top().kind() == Kind::object) set_member(top(), 2, state);
+        const Cell state = pop(), to = top();
+        require(to.kind() == Kind::object || (to.kind() == Kind::dict && state.kind() == Kind::dict && tree_->runs[to.payload].attributes),
+                "a state for something that has none");
+        if (to.kind() == Kind::object) set_member(to, 2, state);
         return true;
       }
       case 'Q':
@@ -357,7 +408,7 @@ class PickleReader {
   std::shared_ptr<PickleTree> tree_;
   const std::string& name_;
   Bytes in_;
-  u64 at_ = 0;
+  u64 at_ = 0, frame_end_ = 0;  // 0: in no frame
   std::vector<Cell> stack_, marked_, memo_, scratch_;
   std::vector<std::size_t> marks_;
   u64 memoized_ = 0, copied_ = 0;

@@ -22,7 +22,7 @@
 #include <string_view>
 #include <vector>
 
-#include "ppma/io/file.hpp"
+#include "ppma/io/utf8.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -72,6 +72,7 @@ inline PickleCell pickle_cell(PickleKind kind, u64 payload = 0) {
 struct PickleTree {
   struct Run {  // the items of a container: a stretch of cells
     u32 begin, size, capacity;
+    bool attributes = false;  // an OrderedDict: may be given some, which are dropped
   };
   std::string name;  // of the file, for messages
   std::vector<u8> input;
@@ -116,6 +117,10 @@ class PickleValue {
 
   PickleKind kind() const { return cell_.kind(); }
   bool is(PickleKind k) const { return kind() == k; }
+  /// Whether both are one value, not two that are equal.
+  bool same(const PickleValue& o) const {
+    return tree_ == o.tree_ && kind() == o.kind() && cell_.payload == o.cell_.payload;
+  }
   bool defined() const { return !is(PickleKind::absent); }
 
   bool boolean() const { return expect(PickleKind::boolean), cell_.payload != 0; }
@@ -146,7 +151,7 @@ class PickleValue {
     return tree_->size(cell_);
   }
   PickleValue item(std::size_t i) const {
-    check(!is(PickleKind::dict) && i < size(), "pickle: no item ", i, " in a ", kind());
+    check(!is(PickleKind::dict) && i < size(), name(), ": no item ", i, " in a ", kind());
     return at(i);
   }
   PickleValue key(std::size_t i) const { return entry(2 * i); }
@@ -181,8 +186,8 @@ class PickleValue {
 
   /// "a dict of 3", "an argparse.Namespace object": for messages.
   std::string describe() const {
-    if (is(PickleKind::object)) return "an object of " + class_name();
-    if (is(PickleKind::global)) return "the name " + class_name();
+    if (is(PickleKind::object)) return "an object of " + printable(class_name());
+    if (is(PickleKind::global)) return "the name " + printable(class_name());
     if (is(PickleKind::list) || is(PickleKind::tuple) || is(PickleKind::set) || is(PickleKind::dict))
       return str("a ", kind(), " of ", size());
     return is(PickleKind::absent) ? "nothing" : str("a ", kind());
@@ -190,12 +195,13 @@ class PickleValue {
 
  private:
   void expect(PickleKind k) const {
-    if (!is(k)) fail(tree_ ? tree_->name : "pickle", ": expected ", k, ", found ", describe());
+    if (!is(k)) fail(name(), ": expected ", k, ", found ", describe(), "; the file is not what it was taken for");
   }
+  std::string name() const { return tree_ ? tree_->name : "pickle"; }
   PickleValue at(std::size_t i) const { return {tree_, tree_->item(cell_, i)}; }
   PickleValue entry(std::size_t i) const {
     expect(PickleKind::dict);
-    check(i / 2 < size(), "pickle: no entry ", i / 2, " in a dict of ", size());
+    check(i / 2 < size(), name(), ": no entry ", i / 2, " in a dict of ", size());
     return at(i);
   }
   PickleValue member(std::size_t i) const { return expect(PickleKind::object), at(i); }

@@ -17,7 +17,7 @@
 
 #include "ppma/io/element.hpp"
 #include "ppma/io/file.hpp"
-#include "ppma/io/utf8.hpp"
+#include "ppma/io/known_files.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -43,21 +43,21 @@ class SafetensorsHeader {
   std::map<std::string, std::string> metadata;
 
   bool start_object(std::size_t) {
-    check(depth_ <= 1, name_, ": header: unexpected object in ", where());
+    require(depth_ <= 1, "unexpected object in ", where());
     if (depth_++ == 1 && !in_metadata_) entries.push_back({key_, {}, {}, {}});
     return true;
   }
   bool end_object() {
     if (--depth_ == 1 && !in_metadata_) {
       const SafetensorsEntry& e = entries.back();
-      check(e.has_dtype && e.has_shape && e.has_offsets, name_, ": header: tensor \"", e.name,
+      require(e.has_dtype && e.has_shape && e.has_offsets, "tensor \"", printable(e.name),
             "\" lacks dtype, shape or data_offsets");
     }
     return true;
   }
   bool key(std::string& k) {
     if (depth_ == 1) {
-      check(names_.insert(k).second, name_, ": header: the name \"", k, "\" occurs twice");
+      require(names_.insert(k).second, "the name \"", printable(k), "\" occurs twice");
       in_metadata_ = k == "__metadata__";
       key_ = k;
     } else if (!in_metadata_) {
@@ -66,33 +66,33 @@ class SafetensorsHeader {
                    : k == "shape"        ? &e.has_shape
                    : k == "data_offsets" ? &e.has_offsets
                                          : nullptr;
-      check(seen != nullptr, name_, ": header: tensor \"", e.name, "\" has an unknown field \"", k, "\"");
-      check(!*seen, name_, ": header: tensor \"", e.name, "\" has the field \"", k, "\" twice");
+      require(seen != nullptr, "tensor \"", printable(e.name), "\" has an unknown field \"", printable(k), "\"");
+      require(!*seen, "tensor \"", printable(e.name), "\" has the field \"", printable(k), "\" twice");
       *seen = true;
     } else {
-      check(!metadata.contains(k), name_, ": header: metadata has the key \"", k, "\" twice");
+      require(!metadata.contains(k), "metadata has the key \"", printable(k), "\" twice");
     }
     field_ = k;
     return true;
   }
   bool start_array(std::size_t) {
-    check(depth_ == 2 && !in_metadata_ && field_ != "dtype", name_, ": header: unexpected list in ", where());
+    require(depth_ == 2 && !in_metadata_ && field_ != "dtype", "unexpected list in ", where());
     ++depth_;
     return true;
   }
   bool end_array() { return --depth_, true; }
   bool string(std::string& s) {
-    check(depth_ == 2 && (in_metadata_ || field_ == "dtype"), name_, ": header: unexpected text in ", where());
+    require(depth_ == 2 && (in_metadata_ || field_ == "dtype"), "unexpected text in ", where());
     if (in_metadata_) metadata[field_] = s;
     else entries.back().dtype = s;
     return true;
   }
   bool number_unsigned(u64 n) {
-    check(depth_ == 3, name_, ": header: unexpected number in ", where());
-    check(n <= static_cast<u64>(std::numeric_limits<i64>::max()), name_, ": header: the number ", n, " in ", where(),
+    require(depth_ == 3, "unexpected number in ", where());
+    require(n <= static_cast<u64>(std::numeric_limits<i64>::max()), "the number ", n, " in ", where(),
           " is too large");
     std::vector<i64>& list = field_ == "shape" ? entries.back().shape : entries.back().offsets;
-    check(list.size() < Shape::max_rank, name_, ": header: more than ", Shape::max_rank, " numbers in ", where());
+    require(list.size() < Shape::max_rank, "more than ", Shape::max_rank, " numbers in ", where());
     list.push_back(static_cast<i64>(n));
     return true;
   }
@@ -102,12 +102,16 @@ class SafetensorsHeader {
   bool boolean(bool) { return refuse("a truth value"); }
   bool binary(std::vector<u8>&) { return refuse("binary data"); }
   bool parse_error(std::size_t byte, const std::string&, const nlohmann::json::exception&) {
-    fail(name_, ": header: not JSON in valid UTF-8 near byte ", byte);
+    fail(name_, ": header: not JSON in valid UTF-8 near byte ", byte, copy_again);
   }
 
  private:
-  bool refuse(const char* what) { fail(name_, ": header: unexpected ", what, " in ", where()); }
-  std::string where() const { return depth_ == 0 ? "the outermost place" : str("\"", key_, "\""); }
+  template <class... Parts>
+  void require(bool ok, const Parts&... what) const {
+    check(ok, name_, ": header: ", what..., "; write the file again with safetensors");
+  }
+  bool refuse(const char* what) { return require(false, "unexpected ", what, " in ", where()), false; }
+  std::string where() const { return depth_ == 0 ? "the outermost place" : str("\"", printable(key_), "\""); }
 
   const std::string& name_;
   std::set<std::string> names_;
@@ -124,8 +128,9 @@ inline Element safetensors_element(const std::string& dtype, const std::string& 
       {"BOOL", Element::boolean}};
   for (const auto& k : known)
     if (dtype == k.first) return k.second;
-  fail(where, " has dtype \"", dtype,
-       "\", which is not read (F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL are)");
+  fail(where, " has dtype \"", printable(dtype),
+       "\", which is not read (F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL are); convert it, "
+       "with .float() in PyTorch");
 }
 
 }  // namespace detail
@@ -133,44 +138,61 @@ inline Element safetensors_element(const std::string& dtype, const std::string& 
 /// Reads a file that is in memory; `name` is what errors call it.
 inline Safetensors parse_safetensors(Bytes file, const std::string& name) {
   constexpr u64 max_header = 100'000'000;  // that of the format's reference implementation
-  check(file.size() >= 8, name, ": not a safetensors file (", file.size(), " bytes)");
+  check(!file.empty(), name, ": an empty file, not a safetensors file (0 bytes)", detail::copy_again);
+  const auto sane = [&] {
+    return file.size() >= 8 && detail::load<u64>(file.data()) <= file.size() - 8 && file.size() > 8 && file[8] == '{';
+  };
+  if (!sane())
+    if (const std::string what = detail::known_file(file); !what.empty() && file.size() >= 8) fail(name, ": ", what);
+  check(file.size() >= 8, name, ": not a safetensors file (", file.size(), " bytes)", detail::copy_again);
   const u64 header_size = detail::load<u64>(file.data());
   check(header_size <= max_header && header_size <= file.size() - 8, name,
         ": not a safetensors file, or cut short: the header would have ", header_size, " bytes, the file has ",
-        file.size());
+        file.size(), detail::copy_again);
   const Bytes header = file.subspan(8, header_size), data = file.subspan(8 + header_size);
-  check(!header.empty() && header[0] == '{', name, ": not a safetensors file: the header does not begin with {");
+  check(!header.empty() && header[0] == '{', name, ": not a safetensors file: the header does not begin with {",
+        detail::copy_again);
 
   detail::SafetensorsHeader h(name);
   nlohmann::json::sax_parse(header.begin(), header.end(), &h);
 
+  i64 claimed = 0;  // bytes of data that the header speaks of
+  for (const auto& e : h.entries)
+    if (e.offsets.size() == 2) claimed = std::max(claimed, e.offsets[1]);
+  const i64 size = static_cast<i64>(data.size());
   std::vector<Element> elements;
   std::vector<std::pair<i64, i64>> ranges;
+  std::vector<Shape> shapes;
   for (const auto& e : h.entries) {
-    const std::string where = str(name, ": tensor \"", e.name, "\"");
+    const std::string where = str(name, ": tensor \"", printable(e.name), "\"");
     elements.push_back(detail::safetensors_element(e.dtype, where));
-    check(e.offsets.size() == 2 && e.offsets[0] <= e.offsets[1] && e.offsets[1] <= static_cast<i64>(data.size()), where,
-          ": data_offsets must be two positions in the ", data.size(), " bytes of data, in order");
+    const bool ordered = e.offsets.size() == 2 && e.offsets[0] <= e.offsets[1];
+    check(ordered && e.offsets[1] <= size, where, ": data_offsets must be two positions in the ", size,
+          " bytes of data, in order; ",
+          ordered ? str("the file is cut short, its tensors have ", claimed, " bytes", detail::copy_again)
+                  : "write the file again with safetensors");
+    shapes.push_back(shape_of(e.shape, where));
     i64 bytes = 0;
-    check(!__builtin_mul_overflow(Shape(e.shape).numel(), size_of(elements.back()), &bytes) &&
+    check(!__builtin_mul_overflow(shapes.back().numel(), size_of(elements.back()), &bytes) &&
               bytes == e.offsets[1] - e.offsets[0],
-          where, ": shape ", Shape(e.shape), " of ", e.dtype, " does not have ", e.offsets[1] - e.offsets[0], " bytes");
+          where, ": shape ", shapes.back(), " of ", e.dtype, " does not have ", e.offsets[1] - e.offsets[0], " bytes",
+          "; write the file again with safetensors");
     ranges.emplace_back(e.offsets[0], e.offsets[1]);
   }
   std::sort(ranges.begin(), ranges.end());
   i64 end = 0;
   for (const auto& range : ranges) {
     check(range.first == end, name, ": the tensors' data ", range.first < end ? "overlap" : "have a gap", " at byte ",
-          range.first);
+          range.first, "; write the file again with safetensors");
     end = range.second;
   }
-  check(end == static_cast<i64>(data.size()), name, ": ", static_cast<i64>(data.size()) - end,
-        " bytes after the last tensor");
+  check(end == size, name, ": ", size - end, " bytes after the last tensor", detail::copy_again);
 
   Safetensors result;
   for (std::size_t i = 0; i < h.entries.size(); ++i)
-    result.tensors.emplace_back(h.entries[i].name, read_elements(elements[i], data.data() + h.entries[i].offsets[0],
-                                                                 Shape(h.entries[i].shape)));
+    result.tensors.emplace_back(
+        h.entries[i].name, read_elements(elements[i], data.data() + h.entries[i].offsets[0], shapes[i],
+                                         str(name, ": tensor \"", printable(h.entries[i].name), "\"")));
   result.metadata = std::move(h.metadata);
   return result;
 }
@@ -188,8 +210,8 @@ inline void write_safetensors(const std::string& path, const TensorMap& tensors,
   for (std::size_t i = 0; i < order.size(); ++i) {
     order[i] = i;
     const auto& [name, t] = tensors[i];
-    check(t.defined(), path, ": tensor \"", name, "\" is undefined and cannot be written");
-    check(name != "__metadata__", path, ": no tensor can have the name __metadata__");
+    check(t.defined(), path, ": tensor \"", printable(name), "\" is undefined and cannot be written; leave it out");
+    check(name != "__metadata__", path, ": no tensor can have the name __metadata__; rename it");
   }
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
     return size_of(tensors[a].second.dtype()) > size_of(tensors[b].second.dtype());
@@ -204,7 +226,7 @@ inline void write_safetensors(const std::string& path, const TensorMap& tensors,
   std::set<std::string> names;
   std::string header = "{";
   const auto quoted = [&](const std::string& text) {
-    check(is_utf8(std::string_view(text)), path, ": a name or a metadata text is not valid UTF-8");
+    check(is_utf8(std::string_view(text)), path, ": a name or a metadata text, \"", printable(text), "\", is not valid UTF-8; rename it");
     std::string q = "\"";
     for (const char c : text) {
       constexpr const char* hex = "0123456789abcdef";
@@ -228,7 +250,7 @@ inline void write_safetensors(const std::string& path, const TensorMap& tensors,
   }
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const auto& [name, t] = tensors[i];
-    check(names.insert(name).second, path, ": two tensors have the name \"", name, "\"");
+    check(names.insert(name).second, path, ": two tensors have the name \"", printable(name), "\"; rename one");
     static constexpr const char* dtypes[] = {"F32", "F64", "BF16", "I64", "U8"};  // in the order of DType
     member(name);
     header += str("{\"dtype\":\"", dtypes[static_cast<int>(t.dtype())], "\",\"shape\":[");

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "ppma/io/element.hpp"
-#include "ppma/io/utf8.hpp"
+#include "ppma/io/known_files.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -60,50 +60,45 @@ namespace detail {
 
 class ZipReader {
  public:
-  ZipReader(Bytes file, const std::string& name) : file_(file), name_(name) {}
+  ZipReader(Bytes file, const std::string& name) : file_(file), name_(name) { read_directory(); }
 
-  ZipEntries entries() {
-    find_directory();
+  /// The entries' names, also of those that entries() refuses.
+  std::vector<std::string> names() const {
+    std::vector<std::string> all;
+    for (const Listed& l : listed_) all.push_back(l.entry);
+    return all;
+  }
+
+  ZipEntries entries() const {
     std::vector<std::pair<u64, u64>> ranges;  // of header and contents, to find overlaps
     ZipEntries result;
-    u64 at = directory_;
-    for (u64 i = 0; i < count_; ++i) {
-      check(at + 46 <= directory_end_ && get<u32>(at) == 0x02014b50, name_, ": damaged zip: directory entry ", i,
-            " is missing");
-      const u64 name_size = get<std::uint16_t>(at + 28), extra_size = get<std::uint16_t>(at + 30);
-      const u64 next = at + 46 + name_size + extra_size + get<std::uint16_t>(at + 32);
-      check(next <= directory_end_, name_, ": damaged zip: directory entry ", i, " is cut short");
-      const std::string entry = text(at + 46, name_size);
-      check(is_utf8(entry), name_, ": damaged zip: the name of entry ", i, " is not valid UTF-8");
-      const std::string where = str(name_, ": entry \"", entry, "\"");
-      check((get<std::uint16_t>(at + 8) & 1) == 0, where, " is encrypted, which is not read");
-      check(get<std::uint16_t>(at + 10) == 0, where, " is compressed (method ", get<std::uint16_t>(at + 10),
+    for (const Listed& l : listed_) {
+      const std::string where = str(name_, ": entry \"", printable(l.entry), "\"");
+      check((l.flags & 0x2041) == 0, where, " is encrypted, which is not read; unpack the archive with its password and pack it again without (zip -0)");
+      check((l.flags & 0x20) == 0, where, " is a patch of another file (flag 0x20), which is not read", copy_again);
+      check(l.method == 0, where, " is compressed (method ", l.method,
             "), which is not read; unpack the archive and pack it again without compression (zip "
             "-0)");
-      u64 size = get<u32>(at + 24), stored = get<u32>(at + 20), header = get<u32>(at + 42);
-      widen(at + 46 + name_size, extra_size, {&size, &stored, &header}, where);
-      check(size == stored, where, " has two different sizes, ", size, " and ", stored);
+      u64 size = l.size, stored = l.stored, header = l.header;
+      widen(l.extra, l.extra_size, {&size, &stored, &header}, where);
+      check(size == stored, where, " has two different sizes, ", size, " and ", stored, copy_again);
       check(header < directory_ && directory_ - header >= 30 && get<u32>(header) == 0x04034b50, where,
-            " has no header at byte ", header);
+            " has no header at byte ", header, copy_again);
       const u64 begin = header + 30 + get<std::uint16_t>(header + 26) + get<std::uint16_t>(header + 28);
       check(begin <= directory_ && size <= directory_ - begin, where, " of ", size, " bytes at byte ", header,
-            " leaves the file");
-      check(text(header + 30, get<std::uint16_t>(header + 26)) == entry, where, " has another name in its header");
-      const Bytes contents = file_.subspan(begin, size);
+            " leaves the file", copy_again);
+      check(text(header + 30, get<std::uint16_t>(header + 26)) == l.entry, where, " has another name in its header", copy_again);
       ranges.emplace_back(header, begin + size);
-      check(result.emplace(entry, contents).second, where, " occurs twice");
-      sums_.emplace_back(&result.find(entry)->first, get<u32>(at + 16));
-      at = next;
+      check(result.emplace(l.entry, file_.subspan(begin, size)).second, where, " occurs twice; unpack the archive and pack it again");
     }
-    check(at == directory_end_, name_, ": damaged zip: the directory has more entries than it says");
     std::sort(ranges.begin(), ranges.end());
     for (std::size_t i = 1; i < ranges.size(); ++i)
-      check(ranges[i - 1].second <= ranges[i].first, name_, ": damaged zip: entries overlap at byte ", ranges[i].first);
+      check(ranges[i - 1].second <= ranges[i].first, name_, ": damaged zip: entries overlap at byte ", ranges[i].first, copy_again);
     // PyTorch writes 0 where it was told not to compute checksums. Only now: no byte is read for
     // two entries.
-    for (const auto& [entry, sum] : sums_)
-      check(sum == 0 || crc32(result.find(*entry)->second) == sum, name_, ": entry \"", *entry,
-            "\" is damaged (its checksum differs)");
+    for (const Listed& l : listed_)
+      check(l.sum == 0 || crc32(result.find(l.entry)->second) == l.sum, name_, ": entry \"", printable(l.entry),
+            "\" is damaged (its checksum differs)", copy_again);
     return result;
   }
 
@@ -116,16 +111,42 @@ class ZipReader {
     return std::string(reinterpret_cast<const char*>(file_.data()) + at, size);
   }
 
+  // What the directory says of an entry, unchecked.
+  struct Listed {
+    std::string entry;
+    std::uint16_t flags, method;
+    u32 sum, stored, size, header;
+    u64 extra, extra_size;
+  };
+
+  void read_directory() {
+    find_directory();
+    u64 at = directory_;
+    for (u64 i = 0; i < count_; ++i) {
+      check(at + 46 <= directory_end_ && get<u32>(at) == 0x02014b50, name_, ": damaged zip: directory entry ", i,
+            " is missing", copy_again);
+      const int disk = get<std::uint16_t>(at + 34);
+      check(disk == 0 || disk == 1, name_, ": directory entry ", i, ": a zip archive in several parts is not read; join its parts (zip -s 0 IN --out OUT)");
+      const u64 name_size = get<std::uint16_t>(at + 28), extra_size = get<std::uint16_t>(at + 30);
+      const u64 next = at + 46 + name_size + extra_size + get<std::uint16_t>(at + 32);
+      check(next <= directory_end_, name_, ": damaged zip: directory entry ", i, " is cut short", copy_again);
+      const std::string entry = text(at + 46, name_size);
+      check(is_utf8(entry), name_, ": damaged zip: the name of entry ", i, ", \"", printable(entry), "\", is not valid UTF-8", copy_again);
+      listed_.push_back({entry, get<std::uint16_t>(at + 8), get<std::uint16_t>(at + 10), get<u32>(at + 16), get<u32>(at + 20), get<u32>(at + 24), get<u32>(at + 42), at + 46 + name_size, extra_size});
+      at = next;
+    }
+    check(at == directory_end_, name_, ": damaged zip: the directory has more entries than it says", copy_again);
+  }
+
   void find_directory() {
     constexpr u64 tail = 22;
-    u64 end = file_.size() < tail ? 0 : file_.size() - tail;
-    const u64 first = end > 0xffff ? end - 0xffff : 0;  // a comment may follow
-    const auto is_tail = [&] {
-      return get<u32>(end) == 0x06054b50 && end + tail + get<std::uint16_t>(end + 20) == file_.size();
-    };
-    check(file_.size() >= tail, name_, ": not a zip archive (", file_.size(), " bytes)");
-    while (end > first && !is_tail()) --end;
-    check(is_tail(), name_, ": not a zip archive, or cut short (no end of directory)");
+    check(!file_.empty(), name_, ": an empty file, not a zip archive; copy or download it again");
+    check(file_.size() >= tail, name_, ": not a zip archive (", file_.size(), " bytes)", copy_again);
+    u64 end = file_.size() - tail;
+    // A comment may follow, and more: as PyTorch's reader does, the last mark is taken.
+    const u64 first = end > 0xffff ? end - 0xffff : 0;
+    while (end > first && get<u32>(end) != 0x06054b50) --end;
+    check(get<u32>(end) == 0x06054b50, name_, ": not a zip archive, or cut short (no directory at its end)", copy_again);
     count_ = get<std::uint16_t>(end + 10);
     u64 size = get<u32>(end + 12);
     directory_ = get<u32>(end + 16);
@@ -133,16 +154,16 @@ class ZipReader {
     if (end >= 20 && get<u32>(end - 20) == 0x07064b50) {  // zip64: the numbers again, wider
       const u64 wide = get<u64>(end - 12);
       check(wide <= end - 20 && end - 20 - wide >= 56 && get<u32>(wide) == 0x06064b50, name_,
-            ": damaged zip: no zip64 end of directory at byte ", wide);
+            ": damaged zip: no zip64 end of directory at byte ", wide, copy_again);
       count_ = get<u64>(wide + 32);
       size = get<u64>(wide + 40);
       directory_ = get<u64>(wide + 48);
       one_disk = get<u64>(wide + 16) == 0 && get<u64>(wide + 24) == count_;
       end = wide;
     }
-    check(one_disk, name_, ": a zip archive in several parts is not read");
+    check(one_disk, name_, ": a zip archive in several parts is not read; join its parts (zip -s 0 IN --out OUT)");
     check(directory_ <= end && size <= end - directory_, name_, ": damaged zip: its directory of ", size,
-          " bytes at byte ", directory_, " leaves the file");
+          " bytes at byte ", directory_, " leaves the file", copy_again);
     directory_end_ = directory_ + size;
   }
 
@@ -153,7 +174,7 @@ class ZipReader {
     u64 field = 0, field_end = 0;
     while (end - at >= 4) {
       const u64 size = get<std::uint16_t>(at + 2);
-      check(size <= end - at - 4, where, " has a damaged extra field");
+      check(size <= end - at - 4, where, " has a damaged extra field", copy_again);
       if (get<std::uint16_t>(at) == 1) {
         field = at + 4;
         field_end = field + size;
@@ -162,7 +183,7 @@ class ZipReader {
     }
     for (u64* n : numbers)
       if (*n == 0xffffffffu) {
-        check(field_end - field >= 8, where, " lacks a zip64 size");
+        check(field_end - field >= 8, where, " lacks a zip64 size", copy_again);
         *n = get<u64>(field);
         field += 8;
       }
@@ -171,7 +192,7 @@ class ZipReader {
   Bytes file_;
   const std::string& name_;
   u64 count_ = 0, directory_ = 0, directory_end_ = 0;
-  std::vector<std::pair<const std::string*, u32>> sums_;
+  std::vector<Listed> listed_;
 };
 
 }  // namespace detail

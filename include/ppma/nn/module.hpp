@@ -19,6 +19,7 @@
 // Training or evaluation is not a state of the layers but an argument of forward, the Context: nobody forgets eval().
 
 #include <algorithm>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <string>
@@ -28,6 +29,7 @@
 #include <vector>
 
 #include "ppma/core/random.hpp"
+#include "ppma/io/utf8.hpp"
 #include "ppma/parallel/communicator.hpp"
 #include "ppma/tensor/autograd.hpp"
 
@@ -277,30 +279,64 @@ struct LoadReport {
   std::vector<std::string> missing;     // in the module, not in the file
   std::vector<std::string> unexpected;  // in the file, not in the module
   std::vector<std::string> misshaped;   // in both, "name: file (10, 64), module (1000, 64)"
+  std::vector<std::string> not_finite;  // in the file, with inf or NaN in it, "name (3 of 64)"
+  std::vector<std::string> passed_by;   // on one side only, which PyTorch does not insist on either
   i64 loaded = 0;
 
-  bool complete() const { return missing.empty() && unexpected.empty() && misshaped.empty(); }
+  bool complete() const { return missing.empty() && unexpected.empty() && misshaped.empty() && not_finite.empty(); }
   std::string text() const {
     std::string s = str(loaded, " tensors loaded");
     const auto list = [&s](const char* what, const std::vector<std::string>& names) {
       if (names.empty()) return;
       s += str("; ", names.size(), " ", what, ":");
-      for (std::size_t i = 0; i < names.size() && i < 12; ++i) s += " " + names[i] + (i + 1 < names.size() ? "," : "");
+      for (std::size_t i = 0; i < names.size() && i < 12; ++i) s += " " + printable(names[i], 200) + (i + 1 < names.size() ? "," : "");
       if (names.size() > 12) s += " ...";
     };
     list("missing in the file", missing);
     list("not in the module", unexpected);
     list("of another shape", misshaped);
+    list("with values that are not finite", not_finite);
     return s;
   }
 };
 
+namespace detail {
+
+// Buffers that may be missing from a file or stand there in vain. Batch norm counted no steps before
+// PyTorch 0.4.1, and PyTorch fills the counter in itself. The others are tables that follow from the
+// configuration: newer programs make them anew and no longer save them.
+inline bool is_optional_buffer(const std::string& name) {
+  const std::string_view last = std::string_view(name).substr(name.rfind('.') + 1);
+  for (const char* known : {"num_batches_tracked", "angle", "relative_position_index", "relative_coords_table",
+                            "position_ids", "attn_mask"})
+    if (last == known) return true;
+  return false;
+}
+
+// How many elements are inf or NaN; by their bits, which fast-math leaves alone.
+inline i64 count_not_finite(const Tensor& t) {
+  if (!is_floating(t.dtype()) || t.device() != Device::cpu) return 0;
+  i64 n = 0;
+  const auto count = [&](auto bits, auto exponent) {
+    using Bits = decltype(bits);
+    const Bits* p = static_cast<const Bits*>(t.raw());
+    for (i64 i = 0; i < t.numel(); ++i) n += (p[i] & exponent) == exponent;
+  };
+  if (t.dtype() == DType::f64) count(u64{}, u64{0x7ff0000000000000});
+  else if (t.dtype() == DType::bf16) count(std::uint16_t{}, std::uint16_t{0x7f80});
+  else count(u32{}, u32{0x7f800000});
+  return n;
+}
+
+}  // namespace detail
+
 struct LoadOptions {
-  bool strict = true;               // anything missing, unexpected or mis-shaped is an Error, and nothing is loaded
+  bool strict = true;               // anything missing, unexpected, mis-shaped or not finite is an Error: nothing is loaded
   std::vector<std::string> ignore;  // names that start with one of these are left alone on both sides: {"head."}
 };
 
-/// Copies tensors by name into a module (any floating dtype into any other).
+/// Copies tensors by name into a module (any floating dtype into any other). As strict as PyTorch, which does not insist
+/// on every buffer either: report.passed_by names those.
 template <class M>
 LoadReport load_state_dict(M& module, const std::vector<std::pair<std::string, Tensor>>& tensors,
                            const LoadOptions& options = {}) {
@@ -313,24 +349,31 @@ LoadReport load_state_dict(M& module, const std::vector<std::pair<std::string, T
     if (!ignored(entry.first)) given[entry.first] = &entry.second;
   LoadReport report;
   std::vector<std::pair<Tensor, const Tensor*>> copies;
+  std::deque<Tensor> scalars;
   for_each_field(module, [&](const std::string& name, Tensor& t, Kind) {
     if (ignored(name)) return;
     const auto it = given.find(name);
     if (it == given.end()) {
-      report.missing.push_back(name);
+      (detail::is_optional_buffer(name) ? report.passed_by : report.missing).push_back(name);
       return;
     }
+    const bool one = t.rank() == 0 && it->second->shape() == Shape{1};  // a scalar, as PyTorch before 0.4 wrote it
+    if (one) it->second = &scalars.emplace_back(Tensor::scalar(it->second->item(), it->second->dtype()));
     if (it->second->shape() != t.shape())
       report.misshaped.push_back(str(name, ": file ", it->second->shape(), ", module ", t.shape()));
     else copies.emplace_back(t, it->second);
+    if (const i64 n = detail::count_not_finite(*it->second); n > 0)
+      report.not_finite.push_back(str(name, " (", n, " of ", it->second->numel(), ")"));
     given.erase(it);
   });
   for (const auto& entry : tensors)  // in the file's order
-    if (given.count(entry.first) != 0) report.unexpected.push_back(entry.first);
+    if (given.count(entry.first) != 0)
+      (detail::is_optional_buffer(entry.first) ? report.passed_by : report.unexpected).push_back(entry.first);
   report.loaded = static_cast<i64>(copies.size());
   check(!options.strict || report.complete(),
         "load_state_dict: the tensors do not fit the module, nothing was loaded (", report.text(),
-        "). Load with strict = false to take what fits, or ignore a changed head by its prefix");
+        "). Load with strict = false to take what fits, or ignore a changed head by its prefix",
+        report.not_finite.empty() ? "" : "; weights that are not finite come from a training that diverged: take an earlier file");
   for (auto& copy : copies) copy.first.copy_from(*copy.second);
   return report;
 }
