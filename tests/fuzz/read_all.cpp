@@ -44,9 +44,11 @@ std::string read_all(const std::string& path) {
         foreign.insert(v.class_name());
         break;
       case PickleKind::object:
-        if (const std::string reason = file.unread_reason(v); !reason.empty()) fail(path, ": ", reason);
+        if (const std::string reason = file.unread_reason(v); !reason.empty())
+          fail(path, ": ", reason);
         foreign.insert(v.class_name());
-        for (const PickleValue& part : {v.args(), v.state(), v.list_items(), v.dict_items()}) todo.push_back(part);
+        for (const PickleValue& part : {v.args(), v.state(), v.list_items(), v.dict_items()})
+          todo.push_back(part);
         break;
       case PickleKind::persistent:
         foreign.insert("(a storage alone)");

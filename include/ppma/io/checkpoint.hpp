@@ -41,8 +41,8 @@ struct LeftOut {
 struct WeightsOfFile {
   TensorMap tensors;
   std::map<std::string, std::string> metadata;  // as save_weights was given it
-  std::vector<LeftOut> left_out;                // among the weights, but no tensors: _extra_state, numbers
-  std::vector<LeftOut> beside;                  // beside the weights: optimizer, epoch, other copies
+  std::vector<LeftOut> left_out;  // among the weights, but no tensors: _extra_state, numbers
+  std::vector<LeftOut> beside;    // beside the weights: optimizer, epoch, other copies
 };
 
 /// "3 entries, optimizer (a dict of 2), epoch (a int), ...": at most `most` of them by name.
@@ -65,7 +65,8 @@ inline std::string bare_name(std::string name, const std::vector<std::string>& s
   }
   for (const std::string& wrapper : strip)
     if (wrapper == "module." || wrapper == "_orig_mod.")
-      for (std::size_t at = name.find("." + wrapper); at != std::string::npos; at = name.find("." + wrapper, at))
+      for (std::size_t at = name.find("." + wrapper); at != std::string::npos;
+           at = name.find("." + wrapper, at))
         name.erase(at + 1, wrapper.size());
   return name;
 }
@@ -75,7 +76,8 @@ namespace detail {
 inline std::string keys_of(const PickleValue& dict) {
   std::string keys;
   for (std::size_t i = 0; i < dict.size() && i < 20; ++i)
-    if (dict.key(i).is(PickleKind::text)) keys += (keys.empty() ? "" : ", ") + printable(dict.key(i).text());
+    if (dict.key(i).is(PickleKind::text))
+      keys += (keys.empty() ? "" : ", ") + printable(dict.key(i).text());
   return keys + (dict.size() > 20 ? ", ..." : "");
 }
 
@@ -94,12 +96,14 @@ inline PickleValue weights_of(const PthFile& file, const WeightOptions& options)
   PickleValue found;
   if (!options.entry.empty()) {
     found = root.find(options.entry);
-    check(found.defined(), file.name(), ": no entry \"", printable(options.entry), "\"; there are: ", keys_of(root));
+    check(found.defined(), file.name(), ": no entry \"", printable(options.entry),
+          "\"; there are: ", keys_of(root));
   } else {
     for (const char* entry : {"model", "models", "state_dict", "model_ema"})
       if (!found.defined() && root.find(entry).is(PickleKind::dict)) found = root.find(entry);
     if (!found.defined()) found = root;
-    for (const char* entry : {"model", "models", "state_dict", "model_ema"})  // torch.save({"model": model})
+    for (const char* entry :
+         {"model", "models", "state_dict", "model_ema"})  // torch.save({"model": model})
       if (const PickleValue v = root.find(entry); v.is(PickleKind::object) && !file.is_tensor(v))
         check(!found.same(root), file.name(), ": its \"", entry, "\" is ", v.describe(),
               ", not weights; save its state_dict() instead of the module");
@@ -114,7 +118,8 @@ inline std::string unread_within(const PthFile& file, const PickleValue& value) 
   if (std::string reason = file.unread_reason(value); !reason.empty()) return reason;
   if (!value.is(PickleKind::tuple) && !value.is(PickleKind::list)) return "";
   for (std::size_t i = 0; i < value.size() && i < 16; ++i) {
-    if (file.is_tensor(value.item(i))) return str("in a ", value.kind(), "; save it under a name of its own");
+    if (file.is_tensor(value.item(i)))
+      return str("in a ", value.kind(), "; save it under a name of its own");
     if (std::string reason = file.unread_reason(value.item(i)); !reason.empty()) return reason;
   }
   return "";
@@ -146,16 +151,20 @@ inline WeightsOfFile weights_of_pth(const PthFile& file, const WeightOptions& op
     const PickleValue value = weights.value(i);
     const std::string name = name_of(key);
     if (!file.is_tensor(value)) {
-      if (const std::string reason = unread_within(file, value); !reason.empty()) unread.push_back({name, reason});
-      else (is_root && !value.is(PickleKind::object) ? result.beside : result.left_out).push_back({name, value.describe()});
+      if (const std::string reason = unread_within(file, value); !reason.empty())
+        unread.push_back({name, reason});
+      else
+        (is_root && !value.is(PickleKind::object) ? result.beside : result.left_out)
+            .push_back({name, value.describe()});
       if (has_tensors(file, value)) others += str(others.empty() ? "" : ", ", printable(name));
       continue;
     }
     check(key.is(PickleKind::text), file.name(), ": a tensor under ", key.describe(),
           " instead of a name; save a state_dict()");
     const i64 more = file.tensor_bytes(value, name);
-    check(more <= file.most_bytes() - bytes, file.name(), ": its tensors share their storages too often: more than ",
-          file.most_bytes(), " bytes in a file of ", file.most_bytes() / 16, "; save .clone() of each");
+    check(more <= file.most_bytes() - bytes, file.name(),
+          ": its tensors share their storages too often: more than ", file.most_bytes(),
+          " bytes in a file of ", file.most_bytes() / 16, "; save .clone() of each");
     bytes += more;
     chosen.push_back(i);
   }
@@ -180,7 +189,8 @@ inline TensorMap load_pth_weights(const PthFile& file, const WeightOptions& opti
 }
 
 // Of a training checkpoint the part `entry`, else the average where there is one.
-inline WeightsOfFile weights_of_safetensors(Safetensors file, const std::string& name, const WeightOptions& options) {
+inline WeightsOfFile weights_of_safetensors(Safetensors file, const std::string& name,
+                                            const WeightOptions& options) {
   WeightsOfFile result;
   result.metadata = std::move(file.metadata);
   std::map<std::string, int> parts;  // model, ema, optimizer: how many tensors of each
@@ -192,34 +202,42 @@ inline WeightsOfFile weights_of_safetensors(Safetensors file, const std::string&
     return result;
   }
   for (auto& [tensor_name, tensor] : file.tensors)
-    if (tensor_name.starts_with(part + ".")) result.tensors.emplace_back(tensor_name.substr(part.size() + 1), tensor);
+    if (tensor_name.starts_with(part + "."))
+      result.tensors.emplace_back(tensor_name.substr(part.size() + 1), tensor);
   std::string there;
   for (const auto& p : parts) {
     if (there.size() < 200) there += (there.empty() ? "" : ", ") + printable(p.first);
-    if (p.first != part) result.beside.push_back({p.first, str(p.second, p.second == 1 ? " tensor" : " tensors")});
+    if (p.first != part)
+      result.beside.push_back({p.first, str(p.second, p.second == 1 ? " tensor" : " tensors")});
   }
-  check(!result.tensors.empty(), name, ": has no part \"", printable(part), "\"; there are: ", there);
+  check(!result.tensors.empty(), name, ": has no part \"", printable(part),
+        "\"; there are: ", there);
   return result;
 }
 
 }  // namespace detail
 
-/// The weights in a .pth, .pt or .safetensors file, without the prefixes, and all else that the file
-/// holds by name. float16 becomes f32, other element types as in io/element.hpp. Errors: a tensor
-/// that is not read; two of one name.
+/// The weights in a .pth, .pt or .safetensors file, without the prefixes, and all else that the
+/// file holds by name. float16 becomes f32, other element types as in io/element.hpp. Errors: a
+/// tensor that is not read; two of one name.
 inline WeightsOfFile weights_of_file(const std::string& path, const WeightOptions& options = {}) {
   std::vector<u8> file = read_file(path);
   // safetensors: a header length and a brace. By its name too, so that a damaged one is called
   // that.
   const bool zip = file.size() > 1 && file[0] == 'P' && file[1] == 'K';
-  const bool is_safetensors = !zip && ((file.size() > 8 && file[8] == '{' && detail::load<u64>(file.data()) < 1u << 30) || path.ends_with(".safetensors"));
-  WeightsOfFile result = is_safetensors ? detail::weights_of_safetensors(parse_safetensors(file, path), path, options)
-                                        : detail::weights_of_pth(PthFile(std::move(file), path), options);
+  const bool is_safetensors =
+      !zip && ((file.size() > 8 && file[8] == '{' && detail::load<u64>(file.data()) < 1u << 30) ||
+               path.ends_with(".safetensors"));
+  WeightsOfFile result =
+      is_safetensors ? detail::weights_of_safetensors(parse_safetensors(file, path), path, options)
+                     : detail::weights_of_pth(PthFile(std::move(file), path), options);
   std::map<std::string_view, int> names;
   for (auto& entry : result.tensors) entry.first = bare_name(std::move(entry.first), options.strip);
   for (const auto& entry : result.tensors)
-    check(names.emplace(entry.first, 0).second, path, ": two tensors have the name \"", printable(entry.first),
-          "\" (after removing prefixes); choose one with --entry, or save them under different names");
+    check(names.emplace(entry.first, 0).second, path, ": two tensors have the name \"",
+          printable(entry.first),
+          "\" (after removing prefixes); choose one with --entry, or save them under different "
+          "names");
   return result;
 }
 
@@ -233,7 +251,8 @@ inline TensorMap load_weights(const std::string& path, const WeightOptions& opti
 inline void save_weights(const std::string& path, const TensorMap& tensors,
                          const std::map<std::string, std::string>& metadata = {}) {
   if (path.ends_with(".safetensors")) return write_safetensors(path, tensors, metadata);
-  check(path.ends_with(".pth") || path.ends_with(".pt"), path, ": its ending should be .safetensors, .pth or .pt");
+  check(path.ends_with(".pth") || path.ends_with(".pt"), path,
+        ": its ending should be .safetensors, .pth or .pt; choose one of these");
   save_pth(path, tensors, "", metadata);
 }
 

@@ -42,11 +42,26 @@ inline float half_to_float(std::uint16_t half) {
 }
 
 /// How one element is stored in a file, little-endian.
-enum class Element : u8 { f64, f32, f16, bf16, int64, int32, int16, int8, uint64, uint32, uint16, uint8, boolean };
+enum class Element : u8 {
+  f64,
+  f32,
+  f16,
+  bf16,
+  int64,
+  int32,
+  int16,
+  int8,
+  uint64,
+  uint32,
+  uint16,
+  uint8,
+  boolean
+};
 
 namespace detail {
 
-static_assert(std::endian::native == std::endian::little, "files are read on little-endian machines only");
+static_assert(std::endian::native == std::endian::little,
+              "files are read on little-endian machines only");
 
 // Types of our own where C++ has none, or where two elements would share one.
 struct StoredHalf {
@@ -145,27 +160,26 @@ inline Element element_of(DType t) {
   }
 }
 
-/// The shape of these sizes, as a file gives them. Errors name `where`: more than Shape::max_rank
-/// sizes, a negative one, more elements than can be counted.
+/// The shape of these sizes, as a file gives them: at most Shape::max_rank, which the caller has
+/// checked. Errors name `where`: a negative size, more elements than can be counted.
 inline Shape shape_of(const std::vector<i64>& sizes, std::string_view where) {
   const auto listed = [&sizes] {
     std::string s;
     for (const i64 n : sizes) s += str(s.empty() ? "(" : ", ", n);
     return s + ")";
   };
-  check(sizes.size() <= static_cast<std::size_t>(Shape::max_rank), where, ": a shape of ", sizes.size(),
-        " sizes, of which at most ", Shape::max_rank, " are read; reshape the tensor before saving");
   i64 elements = 1;
   for (const i64 n : sizes) {
-    check(n >= 0, where, ": shape ", listed(), ": sizes must not be negative; copy or download the file again");
+    check(n >= 0, where, ": shape ", listed(),
+          ": sizes must not be negative; copy or download the file again");
     check(!__builtin_mul_overflow(elements, n > 0 ? n : 1, &elements), where, ": shape ", listed(),
           " has more than 2^63 elements; copy or download the file again");
   }
   return Shape(sizes);
 }
 
-/// A tensor from elements in row-major order at `from`; numel() * size_of(e) bytes are read. `where`
-/// is what errors call it.
+/// A tensor from elements in row-major order at `from`; numel() * size_of(e) bytes are read.
+/// `where` is what errors call it.
 inline Tensor read_elements(Element e, const u8* from, const Shape& shape, std::string_view where) {
   Tensor t = Tensor::empty(shape, kept_as(e));
   detail::visit_element(e, [&](auto stored) {
@@ -187,7 +201,8 @@ inline Tensor read_elements(Element e, const u8* from, const Shape& shape, std::
 
 /// The same with a step per axis, in elements, as PyTorch stores views. The caller has checked that
 /// every index is inside of the storage.
-inline Tensor read_elements(Element e, const u8* from, const Shape& shape, const i64* strides, std::string_view where) {
+inline Tensor read_elements(Element e, const u8* from, const Shape& shape, const i64* strides,
+                            std::string_view where) {
   Tensor t = Tensor::empty(shape, kept_as(e));
   if (t.numel() == 0) return t;
   detail::visit_element(e, [&](auto stored) {

@@ -49,12 +49,14 @@ inline std::size_t size_of_file(const std::string& path) {
 inline std::vector<u8> read_file(const std::string& path) {
   const std::size_t size = size_of_file(path);
   const std::unique_ptr<std::FILE, detail::CloseFile> f(std::fopen(path.c_str(), "rb"));
-  if (f == nullptr) fail(path, ": cannot be read (", detail::os_reason(), "); check who may read it");
+  if (f == nullptr)
+    fail(path, ": cannot be read (", detail::os_reason(), "); check who may read it");
   std::vector<u8> bytes(size);
   const std::size_t got = bytes.empty() ? 0 : std::fread(bytes.data(), 1, bytes.size(), f.get());
   if (got != bytes.size())
     fail(path, ": only ", got, " of ", bytes.size(), " bytes could be read (",
-         std::ferror(f.get()) ? detail::os_reason() : std::string("the file shrank meanwhile"), "); try again");
+         std::ferror(f.get()) ? detail::os_reason() : std::string("the file shrank meanwhile"),
+         "); try again");
   return bytes;
 }
 
@@ -98,7 +100,8 @@ class FileWriter {
   void write(const void* data, std::size_t bytes) {
     if (bytes == 0) return;
     if (std::fwrite(data, 1, bytes, file_) != bytes)
-      fail(path_, ": cannot be written (", detail::os_reason(), "); make room, or choose another place");
+      fail(path_, ": cannot be written (", detail::os_reason(),
+           "); make room, or choose another place");
     written_ += bytes;
   }
   void write(std::string_view text) { write(text.data(), text.size()); }
@@ -108,18 +111,22 @@ class FileWriter {
   void commit() {
     bool ok = std::fflush(file_) == 0;
     int error = errno;
-    if (ok && ::fsync(::fileno(file_)) != 0 && !temporary_.empty()) ok = false, error = errno;  // a pipe has none
+    if (ok && ::fsync(::fileno(file_)) != 0 && !temporary_.empty())
+      ok = false, error = errno;  // a pipe has none
     if (std::fclose(file_) != 0 && ok) ok = false, error = errno;
     file_ = nullptr;
-    check(ok, path_, ": cannot be written (", detail::os_reason(error), "); make room, or choose another place");
+    check(ok, path_, ": cannot be written (", detail::os_reason(error),
+          "); make room, or choose another place");
     committed_ = temporary_.empty() || std::rename(temporary_.c_str(), target_.c_str()) == 0;
-    if (!committed_) fail(path_, ": cannot be replaced (", detail::os_reason(), "); choose another name");
+    if (!committed_)
+      fail(path_, ": cannot be replaced (", detail::os_reason(), "); choose another name");
   }
 
  private:
   void check_opened() const {
     if (file_ == nullptr)
-      fail(path_, ": cannot be written (", detail::os_reason(), "); make its folder, or choose another place");
+      fail(path_, ": cannot be written (", detail::os_reason(),
+           "); make its folder, or choose another place");
   }
 
   std::string path_, target_, temporary_;  // as given; with links followed; "" if written directly

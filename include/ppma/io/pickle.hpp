@@ -23,7 +23,8 @@ class PickleReader {
   using Kind = PickleKind;
 
  public:
-  PickleReader(std::vector<u8> input, const std::string& name) : tree_(std::make_shared<PickleTree>()), name_(name) {
+  PickleReader(std::vector<u8> input, const std::string& name)
+      : tree_(std::make_shared<PickleTree>()), name_(name) {
     // Positions and sizes have 27 bits; a checkpoint's pickle is a few hundred kilobytes.
     check(input.size() <= (std::size_t{64} << 20), name_, ": its pickle has ", input.size(),
           " bytes, more than 64 MiB; save the tensors alone, as a state_dict()");
@@ -113,7 +114,9 @@ class PickleReader {
     require(tree_->runs.size() < in_.size() / 2 + 64, "more containers than it can hold");
     return tree_->make(kind, items, n);
   }
-  Cell make(Kind kind, std::initializer_list<Cell> items = {}) { return make(kind, items.begin(), items.size()); }
+  Cell make(Kind kind, std::initializer_list<Cell> items = {}) {
+    return make(kind, items.begin(), items.size());
+  }
   void push_number(Kind kind, u64 bits) {
     tree_->numbers.push_back(bits);
     push(pickle_cell(kind, tree_->numbers.size() - 1));
@@ -159,13 +162,15 @@ class PickleReader {
         return dict;
       }
       if (named(callable, "collections", "Counter")) {
-        require(n == 0 || (n == 1 && first.kind() == Kind::dict), "a Counter of something else than counts");
+        require(n == 0 || (n == 1 && first.kind() == Kind::dict),
+                "a Counter of something else than counts");
         const Cell dict = n == 0 ? make(Kind::dict) : first;
         tree_->runs[dict.payload].attributes = true;
         return dict;
       }
       if (named(callable, "torch", "Size")) {
-        require(n == 1 && first.kind() == Kind::tuple, "a torch.Size of something else than a tuple");
+        require(n == 1 && first.kind() == Kind::tuple,
+                "a torch.Size of something else than a tuple");
         return first;
       }
       for (const char* module : {"builtins", "__builtin__"})
@@ -176,7 +181,8 @@ class PickleReader {
             return make(Kind::set, items, count);
           }
     }
-    require(callable.kind() == Kind::global || callable.kind() == Kind::object, "a call of something that is no function");
+    require(callable.kind() == Kind::global || callable.kind() == Kind::object,
+            "a call of something that is no function");
     const Cell none = pickle_cell(Kind::none);
     return make(Kind::object, {callable, args, none, none, none});
   }
@@ -184,7 +190,8 @@ class PickleReader {
     const auto [items, count] = copy_of(list);
     std::vector<Cell> entries;
     for (std::size_t i = 0; i < count; ++i) {
-      require((items[i].kind() == Kind::list || items[i].kind() == Kind::tuple) && tree_->size(items[i]) == 2,
+      require((items[i].kind() == Kind::list || items[i].kind() == Kind::tuple) &&
+                  tree_->size(items[i]) == 2,
               "a dict from something else than pairs");
       entries.push_back(tree_->item(items[i], 0));
       entries.push_back(tree_->item(items[i], 1));
@@ -210,20 +217,23 @@ class PickleReader {
       if (k != Kind::tuple) continue;
       for (std::size_t j = 0; j < std::min<std::size_t>(tree_->size(items[i]), 8); ++j) {
         const Kind inner = tree_->item(items[i], j).kind();
-        require(inner != Kind::list && inner != Kind::dict && inner != Kind::set, "a ", inner, " in a key");
+        require(inner != Kind::list && inner != Kind::dict && inner != Kind::set, "a ", inner,
+                " in a key");
       }
     }
   }
 
   void append(Cell to, std::pair<const Cell*, std::size_t> items, Kind kind = Kind::list) {
     if (to.kind() == Kind::object) to = part_of(to, 3, Kind::list);
-    require(to.kind() == kind || (kind == Kind::set && to.kind() == Kind::list), "items for something that is no ", kind);
+    require(to.kind() == kind || (kind == Kind::set && to.kind() == Kind::list),
+            "items for something that is no ", kind);
     if (kind == Kind::set) require_hashable(items.first, items.second, 1);
     tree_->append(to, items.first, items.second);
   }
   void set_items(Cell to, std::pair<const Cell*, std::size_t> items) {
     if (to.kind() == Kind::object) to = part_of(to, 4, Kind::dict);
-    require(to.kind() == Kind::dict && items.second % 2 == 0, "entries for something that is no dict");
+    require(to.kind() == Kind::dict && items.second % 2 == 0,
+            "entries for something that is no dict");
     require_hashable(items.first, items.second, 2);
     tree_->append(to, items.first, items.second);
   }
@@ -369,7 +379,8 @@ class PickleReader {
       }
       case 0x93: {  // STACK_GLOBAL
         const Cell name = pop(), module = pop();
-        require(name.kind() == Kind::text && module.kind() == Kind::text, "a class whose name is no text");
+        require(name.kind() == Kind::text && module.kind() == Kind::text,
+                "a class whose name is no text");
         return push(make(Kind::global, {module, name})), true;
       }
       case 'R':     // REDUCE
@@ -384,15 +395,18 @@ class PickleReader {
       case 'b': {  // BUILD: the state; a dict's attributes (such as _metadata of a state dict) are
                    // dropped
         const Cell state = pop(), to = top();
-        require(to.kind() == Kind::object || (to.kind() == Kind::dict && state.kind() == Kind::dict && tree_->runs[to.payload].attributes),
-                "a state for something that has none");
+        require(
+            to.kind() == Kind::object || (to.kind() == Kind::dict && state.kind() == Kind::dict &&
+                                          tree_->runs[to.payload].attributes),
+            "a state for something that has none");
         if (to.kind() == Kind::object) set_member(to, 2, state);
         return true;
       }
       case 'Q':
         return push(make(Kind::persistent, {pop()})), true;
       default:
-        require(false, "opcode ", static_cast<int>(op), " does not occur in protocols 2 to 5 of plain data");
+        require(false, "opcode ", static_cast<int>(op),
+                " does not occur in protocols 2 to 5 of plain data");
         return false;
     }
   }

@@ -2,14 +2,15 @@
 // Values out of Python's pickle, as data; io/pickle.hpp reads them.
 //
 //   in Python                                      here
-//   None, bool, int, float, str, bytes, bytearray  none, boolean, integer (64 bits), real, text, bytes, bytes
-//   int of more than 64 bits                       large_integer (little-endian bytes)
+//   None, bool, int, float, str, bytes, bytearray  none, boolean, integer (64 bits), real, text,
+//   bytes, bytes int of more than 64 bits                       large_integer (little-endian bytes)
 //   list, tuple, set, frozenset, dict              list, tuple, set, set, dict
 //   OrderedDict, defaultdict, Counter              dict; their extra attributes are dropped
 //   torch.Size                                     tuple
 //   a class or function                            global, by its name
-//   any other object, such as argparse.Namespace   object: class_name(), args(), state(), list_items(), dict_items()
-//   persistent id (a storage of PyTorch)           persistent: args() is the id
+//   any other object, such as argparse.Namespace   object: class_name(), args(), state(),
+//   list_items(), dict_items() persistent id (a storage of PyTorch)           persistent: args() is
+//   the id
 //
 // Python lets values be shared and contain themselves; so do we. Values live in flat arrays, not in
 // a tree of allocations: nesting costs no recursion, sharing no copies, and memory is bounded by a
@@ -80,7 +81,9 @@ struct PickleTree {
   std::vector<PickleCell> cells;
   std::vector<Run> runs;
 
-  Bytes slice(PickleCell c) const { return Bytes(input).subspan(c.payload >> 27, c.payload & 0x7ffffff); }
+  Bytes slice(PickleCell c) const {
+    return Bytes(input).subspan(c.payload >> 27, c.payload & 0x7ffffff);
+  }
   PickleCell item(PickleCell c, std::size_t i) const { return cells[runs[c.payload].begin + i]; }
   std::size_t size(PickleCell c) const { return runs[c.payload].size; }
 
@@ -147,11 +150,12 @@ class PickleValue {
   /// Items of a list, tuple or set; entries of a dict.
   std::size_t size() const {
     if (is(PickleKind::dict)) return tree_->size(cell_) / 2;
-    if (!is(PickleKind::list) && !is(PickleKind::tuple) && !is(PickleKind::set)) expect(PickleKind::list);
+    if (!is(PickleKind::list) && !is(PickleKind::tuple) && !is(PickleKind::set))
+      expect(PickleKind::list);
     return tree_->size(cell_);
   }
   PickleValue item(std::size_t i) const {
-    check(!is(PickleKind::dict) && i < size(), name(), ": no item ", i, " in a ", kind());
+    check(!is(PickleKind::dict) && i < size(), name(), ": no item ", i, " in a ", kind(), "; copy or download the file again");
     return at(i);
   }
   PickleValue key(std::size_t i) const { return entry(2 * i); }
@@ -161,7 +165,8 @@ class PickleValue {
   PickleValue find(std::string_view key_text) const {
     if (!is(PickleKind::dict)) return {};
     for (std::size_t i = size(); i-- > 0;)
-      if (const PickleValue k = key(i); k.is(PickleKind::text) && k.text() == key_text) return value(i);
+      if (const PickleValue k = key(i); k.is(PickleKind::text) && k.text() == key_text)
+        return value(i);
     return {};
   }
 
@@ -188,20 +193,24 @@ class PickleValue {
   std::string describe() const {
     if (is(PickleKind::object)) return "an object of " + printable(class_name());
     if (is(PickleKind::global)) return "the name " + printable(class_name());
-    if (is(PickleKind::list) || is(PickleKind::tuple) || is(PickleKind::set) || is(PickleKind::dict))
+    if (is(PickleKind::list) || is(PickleKind::tuple) || is(PickleKind::set) ||
+        is(PickleKind::dict))
       return str("a ", kind(), " of ", size());
     return is(PickleKind::absent) ? "nothing" : str("a ", kind());
   }
 
  private:
   void expect(PickleKind k) const {
-    if (!is(k)) fail(name(), ": expected ", k, ", found ", describe(), "; the file is not what it was taken for");
+    if (!is(k))
+      fail(name(), ": expected ", k, ", found ", describe(),
+           "; the file is not what it was taken for");
   }
   std::string name() const { return tree_ ? tree_->name : "pickle"; }
   PickleValue at(std::size_t i) const { return {tree_, tree_->item(cell_, i)}; }
   PickleValue entry(std::size_t i) const {
     expect(PickleKind::dict);
-    check(i / 2 < size(), name(), ": no entry ", i / 2, " in a dict of ", size());
+    check(i / 2 < size(), name(), ": no entry ", i / 2, " in a dict of ", size(),
+          "; copy or download the file again");
     return at(i);
   }
   PickleValue member(std::size_t i) const { return expect(PickleKind::object), at(i); }

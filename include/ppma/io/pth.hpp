@@ -32,22 +32,27 @@ class PthFile {
     entries_ = zip.entries();
     constexpr std::string_view pickle = "/data.pkl";
     for (const auto& entry : entries_)
-      if (entry.first.ends_with(pickle) && entry.first.find('/') == entry.first.size() - pickle.size()) {
-        check(folder_.empty(), name_, ": two pickles, ", printable(folder_), "data.pkl and ", printable(entry.first),
-              "; unpack the archive and keep one of its folders");
+      if (entry.first.ends_with(pickle) &&
+          entry.first.find('/') == entry.first.size() - pickle.size()) {
+        check(folder_.empty(), name_, ": two pickles, ", printable(folder_), "data.pkl and ",
+              printable(entry.first), "; unpack the archive and keep one of its folders");
         folder_ = entry.first.substr(0, entry.first.size() - pickle.size() + 1);
       }
     check(!folder_.empty(), name_,
-          ": a zip archive without data.pkl, so not written by torch.save; if there are weights in it, unpack it");
+          ": a zip archive without data.pkl, so not written by torch.save; if there are weights in "
+          "it, unpack it");
     if (const std::string order = entry("byteorder"); !order.empty())
-      check(order == "little", name_, ": written on a big-endian machine (byteorder ", printable(order),
+      check(order == "little", name_, ": written on a big-endian machine (byteorder ",
+            printable(order),
             "), which is not read; load and save it with PyTorch on a little-endian one");
     if (const std::string version = entry("version"); !version.empty()) {
       i64 n = 0;
-      for (std::size_t i = 0; i < version.size() && version[i] >= '0' && version[i] <= '9' && n < 1000; ++i)
+      for (std::size_t i = 0;
+           i < version.size() && version[i] >= '0' && version[i] <= '9' && n < 1000; ++i)
         n = 10 * n + (version[i] - '0');
       check(n >= 1 && n <= 10, name_, ": version ", printable(version, 12),
-            " of PyTorch's format, of which 1 to 10 are read; load and save it with a PyTorch that reads it");
+            " of PyTorch's format, of which 1 to 10 are read; load and save it with a PyTorch that "
+            "reads it");
     }
     const Bytes pickled = entries_.find(folder_ + "data.pkl")->second;
     root_ = parse_pickle({pickled.begin(), pickled.end()}, name_);
@@ -65,9 +70,11 @@ class PthFile {
     const std::string text = entry("extra/metadata.json");
     if (text.empty()) return found;
     const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-    check(json.is_object(), name_, ": extra/metadata.json is not a JSON object", detail::copy_again);
+    check(json.is_object(), name_, ": extra/metadata.json is not a JSON object",
+          detail::copy_again);
     for (const auto& [key, value] : json.items()) {
-      check(value.is_string(), name_, ": extra/metadata.json: \"", printable(key), "\" is not a text", detail::copy_again);
+      check(value.is_string(), name_, ": extra/metadata.json: \"", printable(key),
+            "\" is not a text", detail::copy_again);
       found[key] = value.get<std::string>();
     }
     return found;
@@ -100,10 +107,13 @@ class PthFile {
         {"._rebuild_qtensor", "quantised; save .dequantize() of it"},
         {"._rebuild_sparse", "sparse; save .to_dense() of it"},
         {"._rebuild_nested", "nested; save .to_padded_tensor(0) of it"},
-        {"._rebuild_meta_tensor", "on the device \"meta\", without elements; save the network itself"},
+        {"._rebuild_meta_tensor",
+         "on the device \"meta\", without elements; save the network itself"},
         {"._rebuild_device_tensor", "on another device; save .cpu() of it"},
-        {"._rebuild_wrapper_subclass", "of a class of its own, without elements; save a plain tensor"},
-        {"torch.distributed", "a part of one that is spread over processes; save .full_tensor() of it"},
+        {"._rebuild_wrapper_subclass",
+         "of a class of its own, without elements; save a plain tensor"},
+        {"torch.distributed",
+         "a part of one that is spread over processes; save .full_tensor() of it"},
         {"._shard.", "a part of one that is spread over processes; save it whole"},
         {"multiarray._reconstruct", "an array of NumPy; save torch.from_numpy() of it"},
         {"numeric._frombuffer", "an array of NumPy; save torch.from_numpy() of it"}};
@@ -127,14 +137,14 @@ class PthFile {
     return "";
   }
 
-  /// The tensor that a value stands for, row-major whatever its strides in the file were; `called` is
-  /// its name, for errors. Throws Error if it is none, reaches outside of its storage, or is of a
-  /// dtype that is not read.
+  /// The tensor that a value stands for, row-major whatever its strides in the file were; `called`
+  /// is its name, for errors. Throws Error if it is none, reaches outside of its storage, or is of
+  /// a dtype that is not read.
   Tensor tensor(const PickleValue& value, std::string_view called = "") const {
     const View v = view_of(value, called);
     const i64 bytes = v.shape.numel() * size_of(kept_as(v.element));
-    check(bytes <= most_bytes(), name_, ": ", a_tensor(called), " of shape ", v.shape, " repeats a small storage to ",
-          bytes, " bytes; save .clone() of it");
+    check(bytes <= most_bytes(), name_, ": ", a_tensor(called), " of shape ", v.shape,
+          " repeats a small storage to ", bytes, " bytes; save .clone() of it");
     const std::string where = str(name_, ": ", a_tensor(called));
     if (is_contiguous(v)) return read_elements(v.element, v.begin, v.shape, where);
     return read_elements(v.element, v.begin, v.shape, v.strides, where);
@@ -161,10 +171,12 @@ class PthFile {
   }
 
   void refuse_others() const {
-    check(!file_.empty(), name_, ": an empty file, not a zip archive of torch.save (0 bytes)", detail::copy_again);
-    static constexpr u8 magic[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
-    const bool legacy =
-        file_.size() >= 14 && file_[0] == 0x80 && std::equal(magic, magic + sizeof magic, file_.begin() + 2);
+    check(!file_.empty(), name_, ": an empty file, not a zip archive of torch.save (0 bytes)",
+          detail::copy_again);
+    static constexpr u8 magic[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46,
+                                   0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
+    const bool legacy = file_.size() >= 14 && file_[0] == 0x80 &&
+                        std::equal(magic, magic + sizeof magic, file_.begin() + 2);
     check(!legacy, name_,
           ": written in PyTorch's format of before 1.6, which is not read; convert it with python "
           "-c \"",
@@ -174,18 +186,20 @@ class PthFile {
     if (file_.size() >= 4 && detail::load<u32>(file_.data()) == 0x04034b50) return;
     const std::string what = detail::known_file(file_);
     check(what.empty(), name_, ": not a checkpoint of torch.save, but ", what);
-    fail(name_, ": not a checkpoint of torch.save (", file_.size(), " bytes, no zip archive)", detail::copy_again);
+    fail(name_, ": not a checkpoint of torch.save (", file_.size(), " bytes, no zip archive)",
+         detail::copy_again);
   }
 
-  // Zip archives that are something else, by their entries' names: before any entry is looked at, as
-  // theirs may be compressed.
+  // Zip archives that are something else, by their entries' names: before any entry is looked at,
+  // as theirs may be compressed.
   void refuse_other_archives(const std::vector<std::string>& names) const {
     std::string weights;
-    bool pickle = false, constants = false, code = false, arrays = false, keras = false, package = false,
-         exported = false;
+    bool pickle = false, constants = false, code = false, arrays = false, keras = false,
+         package = false, exported = false;
     for (const std::string& n : names) {
       const auto in_folder = [&](std::string_view file) {  // NAME/file
-        return n.ends_with(file) && n.size() > file.size() && n.find('/') == n.size() - file.size() - 1;
+        return n.ends_with(file) && n.size() > file.size() &&
+               n.find('/') == n.size() - file.size() - 1;
       };
       pickle = pickle || in_folder("data.pkl");
       constants = constants || in_folder("constants.pkl") || in_folder("model.json");
@@ -193,21 +207,28 @@ class PthFile {
       arrays = arrays || n.ends_with(".npy");
       keras = keras || n.ends_with(".weights.h5");
       package = package || n.find(".data/extern_modules") != n.npos;
-      exported = exported || in_folder("archive_format") || in_folder("serialized_exported_program.json") ||
+      exported = exported || in_folder("archive_format") ||
+                 in_folder("serialized_exported_program.json") ||
                  n == "serialized_exported_program.json";
       for (const char* ending : {".pth", ".pt", ".safetensors", ".bin", ".ckpt"})
         if (weights.empty() && n.ends_with(ending)) weights = n;
     }
-    check(!package, name_, ": a package of torch.package, not a checkpoint; load it in Python and save the module's state_dict() with torch.save");
-    check(!exported, name_, ": a program of torch.export, not a checkpoint; save torch.export.load('IN').state_dict with torch.save");
-    check(!constants && (!code || pickle), name_,
-          ": a TorchScript program, not a checkpoint; save the module's state_dict() with "
-          "torch.save: torch.save(torch.jit.load('IN', map_location='cpu').state_dict(), 'OUT.pth')");
+    check(!package, name_,
+          ": a package of torch.package, not a checkpoint; load it in Python and save the module's "
+          "state_dict() with torch.save");
+    check(!exported, name_,
+          ": a program of torch.export, not a checkpoint; save torch.export.load('IN').state_dict "
+          "with torch.save");
+    check(
+        !constants && (!code || pickle), name_,
+        ": a TorchScript program, not a checkpoint; save the module's state_dict() with "
+        "torch.save: torch.save(torch.jit.load('IN', map_location='cpu').state_dict(), 'OUT.pth')");
     check(pickle || !arrays, name_,
           ": arrays of NumPy (.npz), not a checkpoint of torch.save; write them with "
           "safetensors.numpy.save_file(dict(numpy.load('IN')), 'OUT.safetensors')");
     check(pickle || !keras, name_,
-          ": a Keras network, not a checkpoint of torch.save; write its arrays with safetensors.numpy.save_file");
+          ": a Keras network, not a checkpoint of torch.save; write its arrays with "
+          "safetensors.numpy.save_file");
     check(pickle || weights.empty(), name_, ": a zip archive around \"", printable(weights),
           "\", not a checkpoint of torch.save; unpack it and give that file");
   }
@@ -217,9 +238,12 @@ class PthFile {
     if (!value.is(PickleKind::object)) return {};
     Call call{value.class_name(), value.args()};
     for (int wrappers = 0; wrappers < 8; ++wrappers) {
-      const auto arg = [&](std::size_t i) { return i < call.args.size() ? call.args.item(i) : PickleValue(); };
+      const auto arg = [&](std::size_t i) {
+        return i < call.args.size() ? call.args.item(i) : PickleValue();
+      };
       if (!call.args.is(PickleKind::tuple)) return {};
-      if (call.function == "torch._utils._rebuild_tensor_v2" || call.function == "torch._utils._rebuild_tensor" ||
+      if (call.function == "torch._utils._rebuild_tensor_v2" ||
+          call.function == "torch._utils._rebuild_tensor" ||
           call.function == "torch._utils._rebuild_tensor_v3")
         return call;
       if (call.function == "torch._utils._rebuild_parameter" ||
@@ -227,7 +251,8 @@ class PthFile {
         const PickleValue data = arg(0);
         if (!data.is(PickleKind::object)) return {};
         call = {data.class_name(), data.args()};
-      } else if (call.function == "torch._tensor._rebuild_from_type_v2") {  // (function, class, args, state)
+      } else if (call.function ==
+                 "torch._tensor._rebuild_from_type_v2") {  // (function, class, args, state)
         const PickleValue function = arg(0), args = arg(2);
         if (!function.is(PickleKind::global)) return {};
         call = {function.class_name(), args};
@@ -243,42 +268,49 @@ class PthFile {
     const Call call = call_of(value);
     if (const std::string reason = unread_reason(value); !reason.empty())
       fail(name_, ": ", value.describe(), " is not a tensor that is read: it is ", reason);
-    check(call.args.defined(), name_, ": ", value.describe(), " is not a tensor that is read; save a plain tensor");
+    check(call.args.defined(), name_, ": ", value.describe(),
+          " is not a tensor that is read; save a plain tensor");
     const bool v2 = call.function == "torch._utils._rebuild_tensor_v2",
                v3 = call.function == "torch._utils._rebuild_tensor_v3";
     const std::size_t fewest = v3 ? 7 : v2 ? 6 : 4, most = v3 ? 8 : v2 ? 7 : 4;
-    check(call.args.size() >= fewest && call.args.size() <= most, where, ": ", call.function, " with ",
-          call.args.size(), " arguments, not ", fewest, detail::copy_again);
+    check(call.args.size() >= fewest && call.args.size() <= most, where, ": ", call.function,
+          " with ", call.args.size(), " arguments, not ", fewest, detail::copy_again);
     const auto arg = [&](std::size_t i) { return call.args.item(i); };
     const auto whole = [&](const PickleValue& v, const char* what) {
-      check(v.is(PickleKind::integer), where, ": its ", what, " is ", v.describe(), ", not a whole number",
-            detail::copy_again);
+      check(v.is(PickleKind::integer), where, ": its ", what, " is ", v.describe(),
+            ", not a whole number", detail::copy_again);
       return v.integer();
     };
 
     // ("storage", torch.FloatStorage, key, location, number of elements)
-    check(arg(0).is(PickleKind::persistent), where, " without a storage (", arg(0).describe(), ")", detail::copy_again);
+    check(arg(0).is(PickleKind::persistent), where, " without a storage (", arg(0).describe(), ")",
+          detail::copy_again);
     const PickleValue id = arg(0).args();
     check(id.is(PickleKind::tuple) && id.size() == 5 && id.item(0).is(PickleKind::text) &&
-              id.item(0).text() == "storage" && id.item(1).is(PickleKind::global) && id.item(2).is(PickleKind::text),
+              id.item(0).text() == "storage" && id.item(1).is(PickleKind::global) &&
+              id.item(2).is(PickleKind::text),
           where, ": its storage is described in an unknown way", detail::copy_again);
     const std::string key(id.item(2).text());
     const auto entry = entries_.find(folder_ + "data/" + key);
-    check(entry != entries_.end(), where, ": its storage data/", printable(key), " is not in the file", detail::copy_again);
+    check(entry != entries_.end(), where, ": its storage data/", printable(key),
+          " is not in the file", detail::copy_again);
 
     View v;
-    if (v3) check(arg(6).is(PickleKind::global), where, ": its dtype is ", arg(6).describe(), detail::copy_again);
+    if (v3)
+      check(arg(6).is(PickleKind::global), where, ": its dtype is ", arg(6).describe(),
+            detail::copy_again);
     v.element = element_of(v3 ? arg(6).class_name() : id.item(1).class_name(), v3, where);
     const i64 size = size_of(v.element), unit = v3 ? 1 : size;  // an untyped storage counts bytes
-    const i64 counted = whole(id.item(4), "number of elements"), stored = static_cast<i64>(entry->second.size());
-    check(counted >= 0 && counted <= stored / unit, where, ": storage data/", printable(key), " should have ", counted,
-          " elements, but has ", stored, " bytes", detail::copy_again);
+    const i64 counted = whole(id.item(4), "number of elements"),
+              stored = static_cast<i64>(entry->second.size());
+    check(counted >= 0 && counted <= stored / unit, where, ": storage data/", printable(key),
+          " should have ", counted, " elements, but has ", stored, " bytes", detail::copy_again);
     const i64 elements = counted * unit / size;
 
     const i64 offset = whole(arg(1), "offset");
     const PickleValue sizes = arg(2), strides = arg(3);
-    check(sizes.is(PickleKind::tuple) && strides.is(PickleKind::tuple) && sizes.size() == strides.size() &&
-              sizes.size() <= Shape::max_rank,
+    check(sizes.is(PickleKind::tuple) && strides.is(PickleKind::tuple) &&
+              sizes.size() == strides.size() && sizes.size() <= Shape::max_rank,
           where, " in data/", printable(key), " needs sizes and strides, at most ", Shape::max_rank,
           " of each; reshape it before saving");
     std::vector<i64> dims;
@@ -300,7 +332,8 @@ class PthFile {
                  !__builtin_add_overflow(last, reach, &last);
     }
     check(inside && (none || last < elements), where, " of shape ", v.shape, " at element ", offset,
-          " reaches outside of its storage data/", printable(key), " of ", elements, " elements", detail::copy_again);
+          " reaches outside of its storage data/", printable(key), " of ", elements, " elements",
+          detail::copy_again);
     i64 bytes = 0;
     check(!__builtin_mul_overflow(v.shape.numel(), i64{8}, &bytes), where, " of shape ", v.shape,
           " is too large; save .clone() of it");
@@ -338,7 +371,8 @@ class PthFile {
   static Element element_of(const std::string& type, bool dtype, const std::string& where) {
     for (const auto& t : types_)
       if (type == (dtype ? t.dtype : t.storage)) return t.element;
-    const bool complex = type.find("omplex") != std::string::npos, quantised = type.find("torch.Q") == 0;
+    const bool complex = type.find("omplex") != std::string::npos,
+               quantised = type.find("torch.Q") == 0;
     fail(where, " of ", printable(type), ", which is not read; ",
          complex     ? "save torch.view_as_real() of it"
          : quantised ? "save .dequantize() of it"
@@ -376,7 +410,8 @@ class PthPickle {
 
  private:
   void tensor(const Tensor& t, const std::string& key) {
-    static constexpr const char* storages[] = {"Float", "Double", "BFloat16", "Long", "Byte"};  // in the order of DType
+    static constexpr const char* storages[] = {"Float", "Double", "BFloat16", "Long",
+                                               "Byte"};  // in the order of DType
     out_ += "ctorch._utils\n_rebuild_tensor_v2\n((";
     text("storage");
     out_ += str("ctorch\n", storages[static_cast<int>(t.dtype())], "Storage\n");
@@ -419,18 +454,23 @@ class PthPickle {
 /// weights_only=True) reads it. With `under`, the file holds {under: OrderedDict} instead ("model"
 /// is what the published checkpoints have).
 ///
-/// `metadata` goes into the entry extra/metadata.json, which PyTorch leaves alone and PthFile reads.
-inline void save_pth(const std::string& path, const TensorMap& tensors, const std::string& under = "",
+/// `metadata` goes into the entry extra/metadata.json, which PyTorch leaves alone and PthFile
+/// reads.
+inline void save_pth(const std::string& path, const TensorMap& tensors,
+                     const std::string& under = "",
                      const std::map<std::string, std::string>& metadata = {}) {
   std::map<std::string_view, int> names;
   for (const auto& [name, t] : tensors) {
-    check(t.defined(), path, ": tensor \"", printable(name), "\" is undefined and cannot be written; leave it out");
-    check(names.emplace(name, 0).second, path, ": two tensors have the name \"", printable(name), "\"; rename one");
-    check(is_utf8(std::string_view(name)), path, ": a tensor's name, \"", printable(name), "\", is not valid UTF-8; rename it");
+    check(t.defined(), path, ": tensor \"", printable(name),
+          "\" is undefined and cannot be written; leave it out");
+    check(names.emplace(name, 0).second, path, ": two tensors have the name \"", printable(name),
+          "\"; rename one");
+    check(is_utf8(std::string_view(name)), path, ": a tensor's name, \"", printable(name),
+          "\", is not valid UTF-8; rename it");
   }
   for (const auto& [key, value] : metadata)
-    check(is_utf8(std::string_view(key)) && is_utf8(std::string_view(value)), path, ": metadata \"", printable(key),
-          "\" is not valid UTF-8; leave it out");
+    check(is_utf8(std::string_view(key)) && is_utf8(std::string_view(value)), path, ": metadata \"",
+          printable(key), "\" is not valid UTF-8; leave it out");
   ZipWriter zip(path);
   zip.add("archive/data.pkl", detail::PthPickle().of(tensors, under));
   zip.add("archive/byteorder", "little");

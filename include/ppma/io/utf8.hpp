@@ -16,7 +16,8 @@ inline bool is_utf8(Bytes text) {
     const u8 first = text[i++];
     if (first < 0x80) continue;
     const int following = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
-    if (first < 0xc2 || first > 0xf4 || text.size() - i < static_cast<std::size_t>(following)) return false;
+    if (first < 0xc2 || first > 0xf4 || text.size() - i < static_cast<std::size_t>(following))
+      return false;
     // The second byte's range closes the gaps: overlong forms, surrogates, beyond the last code
     // point.
     const u8 low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
@@ -48,7 +49,8 @@ inline bool steers_terminal(std::string_view character) {
   if (character.size() == 1) return byte(0) < 0x20 || byte(0) == 0x7f;
   if (character.size() == 2) return byte(0) == 0xc2 && byte(1) < 0xa0;
   if (character.size() != 3 || byte(0) != 0xe2) return character == "\xef\xbb\xbf";
-  return (byte(1) == 0x80 && ((byte(2) >= 0x8b && byte(2) <= 0x8f) || (byte(2) >= 0xa8 && byte(2) <= 0xae))) ||
+  return (byte(1) == 0x80 &&
+          ((byte(2) >= 0x8b && byte(2) <= 0x8f) || (byte(2) >= 0xa8 && byte(2) <= 0xae))) ||
          (byte(1) == 0x81 && byte(2) >= 0xa0 && byte(2) <= 0xaf);
 }
 

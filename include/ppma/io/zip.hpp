@@ -46,8 +46,8 @@ inline u32 crc32(Bytes data) {
   std::size_t n = data.size();
   for (; n >= 8; n -= 8, p += 8) {
     const u32 a = c ^ detail::load<u32>(p), b = detail::load<u32>(p + 4);
-    c = t[7][a & 255] ^ t[6][(a >> 8) & 255] ^ t[5][(a >> 16) & 255] ^ t[4][a >> 24] ^ t[3][b & 255] ^
-        t[2][(b >> 8) & 255] ^ t[1][(b >> 16) & 255] ^ t[0][b >> 24];
+    c = t[7][a & 255] ^ t[6][(a >> 8) & 255] ^ t[5][(a >> 16) & 255] ^ t[4][a >> 24] ^
+        t[3][b & 255] ^ t[2][(b >> 8) & 255] ^ t[1][(b >> 16) & 255] ^ t[0][b >> 24];
   }
   for (; n > 0; --n, ++p) c = (c >> 8) ^ t[0][(c ^ *p) & 255];
   return ~c;
@@ -74,31 +74,38 @@ class ZipReader {
     ZipEntries result;
     for (const Listed& l : listed_) {
       const std::string where = str(name_, ": entry \"", printable(l.entry), "\"");
-      check((l.flags & 0x2041) == 0, where, " is encrypted, which is not read; unpack the archive with its password and pack it again without (zip -0)");
-      check((l.flags & 0x20) == 0, where, " is a patch of another file (flag 0x20), which is not read", copy_again);
+      check((l.flags & 0x2041) == 0, where,
+            " is encrypted, which is not read; unpack the archive with its password and pack it "
+            "again without (zip -0)");
+      check((l.flags & 0x20) == 0, where,
+            " is a patch of another file (flag 0x20), which is not read", copy_again);
       check(l.method == 0, where, " is compressed (method ", l.method,
             "), which is not read; unpack the archive and pack it again without compression (zip "
             "-0)");
       u64 size = l.size, stored = l.stored, header = l.header;
       widen(l.extra, l.extra_size, {&size, &stored, &header}, where);
       check(size == stored, where, " has two different sizes, ", size, " and ", stored, copy_again);
-      check(header < directory_ && directory_ - header >= 30 && get<u32>(header) == 0x04034b50, where,
-            " has no header at byte ", header, copy_again);
-      const u64 begin = header + 30 + get<std::uint16_t>(header + 26) + get<std::uint16_t>(header + 28);
-      check(begin <= directory_ && size <= directory_ - begin, where, " of ", size, " bytes at byte ", header,
-            " leaves the file", copy_again);
-      check(text(header + 30, get<std::uint16_t>(header + 26)) == l.entry, where, " has another name in its header", copy_again);
+      check(header < directory_ && directory_ - header >= 30 && get<u32>(header) == 0x04034b50,
+            where, " has no header at byte ", header, copy_again);
+      const u64 begin =
+          header + 30 + get<std::uint16_t>(header + 26) + get<std::uint16_t>(header + 28);
+      check(begin <= directory_ && size <= directory_ - begin, where, " of ", size,
+            " bytes at byte ", header, " leaves the file", copy_again);
+      check(text(header + 30, get<std::uint16_t>(header + 26)) == l.entry, where,
+            " has another name in its header", copy_again);
       ranges.emplace_back(header, begin + size);
-      check(result.emplace(l.entry, file_.subspan(begin, size)).second, where, " occurs twice; unpack the archive and pack it again");
+      check(result.emplace(l.entry, file_.subspan(begin, size)).second, where,
+            " occurs twice; unpack the archive and pack it again");
     }
     std::sort(ranges.begin(), ranges.end());
     for (std::size_t i = 1; i < ranges.size(); ++i)
-      check(ranges[i - 1].second <= ranges[i].first, name_, ": damaged zip: entries overlap at byte ", ranges[i].first, copy_again);
+      check(ranges[i - 1].second <= ranges[i].first, name_,
+            ": damaged zip: entries overlap at byte ", ranges[i].first, copy_again);
     // PyTorch writes 0 where it was told not to compute checksums. Only now: no byte is read for
     // two entries.
     for (const Listed& l : listed_)
-      check(l.sum == 0 || crc32(result.find(l.entry)->second) == l.sum, name_, ": entry \"", printable(l.entry),
-            "\" is damaged (its checksum differs)", copy_again);
+      check(l.sum == 0 || crc32(result.find(l.entry)->second) == l.sum, name_, ": entry \"",
+            printable(l.entry), "\" is damaged (its checksum differs)", copy_again);
     return result;
   }
 
@@ -123,30 +130,38 @@ class ZipReader {
     find_directory();
     u64 at = directory_;
     for (u64 i = 0; i < count_; ++i) {
-      check(at + 46 <= directory_end_ && get<u32>(at) == 0x02014b50, name_, ": damaged zip: directory entry ", i,
-            " is missing", copy_again);
+      check(at + 46 <= directory_end_ && get<u32>(at) == 0x02014b50, name_,
+            ": damaged zip: directory entry ", i, " is missing", copy_again);
       const int disk = get<std::uint16_t>(at + 34);
-      check(disk == 0 || disk == 1, name_, ": directory entry ", i, ": a zip archive in several parts is not read; join its parts (zip -s 0 IN --out OUT)");
+      check(disk == 0 || disk == 1, name_, ": directory entry ", i,
+            ": a zip archive in several parts is not read; join its parts (zip -s 0 IN --out OUT)");
       const u64 name_size = get<std::uint16_t>(at + 28), extra_size = get<std::uint16_t>(at + 30);
       const u64 next = at + 46 + name_size + extra_size + get<std::uint16_t>(at + 32);
-      check(next <= directory_end_, name_, ": damaged zip: directory entry ", i, " is cut short", copy_again);
+      check(next <= directory_end_, name_, ": damaged zip: directory entry ", i, " is cut short",
+            copy_again);
       const std::string entry = text(at + 46, name_size);
-      check(is_utf8(entry), name_, ": damaged zip: the name of entry ", i, ", \"", printable(entry), "\", is not valid UTF-8", copy_again);
-      listed_.push_back({entry, get<std::uint16_t>(at + 8), get<std::uint16_t>(at + 10), get<u32>(at + 16), get<u32>(at + 20), get<u32>(at + 24), get<u32>(at + 42), at + 46 + name_size, extra_size});
+      check(is_utf8(entry), name_, ": damaged zip: the name of entry ", i, ", \"", printable(entry),
+            "\", is not valid UTF-8", copy_again);
+      listed_.push_back({entry, get<std::uint16_t>(at + 8), get<std::uint16_t>(at + 10),
+                         get<u32>(at + 16), get<u32>(at + 20), get<u32>(at + 24), get<u32>(at + 42),
+                         at + 46 + name_size, extra_size});
       at = next;
     }
-    check(at == directory_end_, name_, ": damaged zip: the directory has more entries than it says", copy_again);
+    check(at == directory_end_, name_, ": damaged zip: the directory has more entries than it says",
+          copy_again);
   }
 
   void find_directory() {
     constexpr u64 tail = 22;
     check(!file_.empty(), name_, ": an empty file, not a zip archive; copy or download it again");
-    check(file_.size() >= tail, name_, ": not a zip archive (", file_.size(), " bytes)", copy_again);
+    check(file_.size() >= tail, name_, ": not a zip archive (", file_.size(), " bytes)",
+          copy_again);
     u64 end = file_.size() - tail;
     // A comment may follow, and more: as PyTorch's reader does, the last mark is taken.
     const u64 first = end > 0xffff ? end - 0xffff : 0;
     while (end > first && get<u32>(end) != 0x06054b50) --end;
-    check(get<u32>(end) == 0x06054b50, name_, ": not a zip archive, or cut short (no directory at its end)", copy_again);
+    check(get<u32>(end) == 0x06054b50, name_,
+          ": not a zip archive, or cut short (no directory at its end)", copy_again);
     count_ = get<std::uint16_t>(end + 10);
     u64 size = get<u32>(end + 12);
     directory_ = get<u32>(end + 16);
@@ -161,15 +176,17 @@ class ZipReader {
       one_disk = get<u64>(wide + 16) == 0 && get<u64>(wide + 24) == count_;
       end = wide;
     }
-    check(one_disk, name_, ": a zip archive in several parts is not read; join its parts (zip -s 0 IN --out OUT)");
-    check(directory_ <= end && size <= end - directory_, name_, ": damaged zip: its directory of ", size,
-          " bytes at byte ", directory_, " leaves the file", copy_again);
+    check(one_disk, name_,
+          ": a zip archive in several parts is not read; join its parts (zip -s 0 IN --out OUT)");
+    check(directory_ <= end && size <= end - directory_, name_, ": damaged zip: its directory of ",
+          size, " bytes at byte ", directory_, " leaves the file", copy_again);
     directory_end_ = directory_ + size;
   }
 
   // Numbers that do not fit 32 bits are written as 0xffffffff and follow, in this order, in the
   // extra field 1.
-  void widen(u64 at, u64 extra_size, std::initializer_list<u64*> numbers, const std::string& where) const {
+  void widen(u64 at, u64 extra_size, std::initializer_list<u64*> numbers,
+             const std::string& where) const {
     const u64 end = at + extra_size;
     u64 field = 0, field_end = 0;
     while (end - at >= 4) {
@@ -199,7 +216,9 @@ class ZipReader {
 
 /// The entries of an archive in memory; `name` is what errors call it. Every entry's checksum is
 /// verified.
-inline ZipEntries parse_zip(Bytes file, const std::string& name) { return detail::ZipReader(file, name).entries(); }
+inline ZipEntries parse_zip(Bytes file, const std::string& name) {
+  return detail::ZipReader(file, name).entries();
+}
 
 /// Writes stored entries, each beginning at a multiple of 64 bytes as PyTorch's do (so that they
 /// can be mapped).
