@@ -7,6 +7,7 @@
 #include <functional>
 #include <span>
 
+#include "ppma/core/float_bits.hpp"
 #include "ppma/data/detection.hpp"
 #include "ppma/heads/boxes.hpp"
 #include "ppma/heads/losses.hpp"
@@ -128,7 +129,7 @@ struct RpnHead {
     std::vector<std::vector<float>> scores, deltas;
     for (std::size_t l = 0; l < levels; ++l) {
       scores.push_back(sigmoid(widened(out.scores[l].detach())).to_vector<float>()), deltas.push_back(out.deltas[l].to_vector<float>());
-      for (const float s : scores[l]) check(!std::isnan(s), "rpn: a score is not a number");  // both here: threads must not throw
+      for (const float s : scores[l]) check(!is_nan(s), "rpn: a score is not a number");  // both here: threads must not throw
     }
     check(config.nms >= 0, "rpn: the threshold nms is ", config.nms, "; it must not be negative");
     std::vector<std::vector<Scored>> kept(frames.size() * levels);

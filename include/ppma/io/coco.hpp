@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 
+#include "ppma/core/float_bits.hpp"
 #include "ppma/io/json_records.hpp"
 #include "ppma/io/rle.hpp"
 
@@ -217,9 +218,9 @@ inline void write_coco_results(const std::string& path, const std::vector<CocoRe
     nlohmann::ordered_json j;
     j["image_id"] = r.image_id;
     j["category_id"] = r.category_id;
-    bool finite = std::isfinite(r.score);
+    bool finite = is_finite(r.score);
     if (r.box) {
-      for (const double c : *r.box) finite = finite && std::isfinite(c);
+      for (const double c : *r.box) finite = finite && is_finite(c);
       j["bbox"] = *r.box;
     }
     check(finite, path, ": result ", i, " has a score or box that is not finite");

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "ppma/core/float_bits.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -88,14 +89,14 @@ class MeanIou {
     table_.swap(table);
   }
   static double ratio(i64 a, i64 b) {
-    return b > 0 ? static_cast<double>(a) / static_cast<double>(b) : std::numeric_limits<double>::quiet_NaN();
+    return b > 0 ? static_cast<double>(a) / static_cast<double>(b) : not_a_number<double>();
   }
   static double mean(const std::vector<double>& v) {
     double sum = 0;
     i64 n = 0;
     for (const double x : v)
-      if (!std::isnan(x)) sum += x, ++n;
-    return n > 0 ? sum / static_cast<double>(n) : std::numeric_limits<double>::quiet_NaN();
+      if (!is_nan(x)) sum += x, ++n;
+    return n > 0 ? sum / static_cast<double>(n) : not_a_number<double>();
   }
 
   i64 classes_, ignore_;

@@ -90,7 +90,8 @@ void target_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smo
 namespace ppma::inline PPMA_ABI {
 
 /// Mean cross entropy of logits (..., K), a scalar. target: int64 labels (...), or soft targets (..., K) of the logits'
-/// dtype, whose gradient is computed too. Ignored rows count in the mean only with `count_ignored`; if no row counts
+/// dtype, whose gradient is computed too. Logits of -infinity are classes that cannot be; a row of nothing else has the
+/// loss NaN, as softmax. Ignored rows count in the mean only with `count_ignored`; if no row counts
 /// the loss is 0. Error: a label outside of [0, K) that is not ignore_index (names where and
 /// what); labels on the GPU are not looked at, there such a row counts as ignored.
 inline Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {}) {

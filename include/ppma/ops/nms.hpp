@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ppma/core/error.hpp"
+#include "ppma/core/float_bits.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -60,7 +61,7 @@ inline std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<flo
   check(scores.size() == boxes.size() && (groups.empty() || groups.size() == boxes.size()), "nms: ", boxes.size(),
         " boxes, ", scores.size(), " scores, ", groups.size(), " groups; the numbers must be equal");
   check(threshold >= 0, "nms: the threshold is ", threshold, "; it must not be negative");
-  for (const float s : scores) check(!std::isnan(s), "nms: a score is not a number");
+  for (const float s : scores) check(!is_nan(s), "nms: a score is not a number");
   std::vector<std::size_t> order(boxes.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });

@@ -2,6 +2,7 @@
 // Reductions: sum, mean, max, min, argmax. Axes may be negative; keepdim leaves reduced axes with size 1.
 // Sums add in an order that is the same for any number of threads (kernels/reduce.hpp).
 
+#include <type_traits>
 #include <vector>
 
 #include "ppma/kernels/reduce.hpp"
@@ -90,6 +91,11 @@ inline Extreme max(const Tensor& x, int axis, bool keepdim = false) {
 inline Extreme min(const Tensor& x, int axis, bool keepdim = false) {
   return detail::extreme("min", x, axis, keepdim, -1);
 }
+// max(x, 0.5) means something else elsewhere, and would be the largest along axis 0 here: use maximum, minimum or clamp.
+template <class Number, std::enable_if_t<std::is_floating_point_v<Number>, int> = 0>
+Extreme max(const Tensor& x, Number y, bool keepdim = false) = delete;
+template <class Number, std::enable_if_t<std::is_floating_point_v<Number>, int> = 0>
+Extreme min(const Tensor& x, Number y, bool keepdim = false) = delete;
 /// int64 index of the largest element along one axis, the first of equals. Not differentiable.
 inline Tensor argmax(const Tensor& x, int axis, bool keepdim = false) {
   const NoGrad not_recorded;

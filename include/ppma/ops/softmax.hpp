@@ -166,14 +166,16 @@ Tensor over_last_axis(const char* op, const Tensor& x, int axis, Forward forward
 
 }  // namespace detail
 
-/// Along `axis`, non-negative numbers of sum 1. Any shape; large arguments are safe.
+/// Along `axis`, non-negative numbers of sum 1. Any shape; large arguments are safe. An element of -infinity gets 0
+/// and the gradient 0; a line of nothing else has no softmax: NaN throughout, as PyTorch gives, and so is its gradient.
+/// A line with a NaN or +infinity is NaN too.
 inline Tensor softmax(const Tensor& x, int axis = -1) {
   return detail::over_last_axis(
       "softmax", x, axis, [](auto... a) { kernels::softmax(a...); },
       [](auto... a) { kernels::softmax_backward(a...); });
 }
 
-/// ln softmax(x), without forming the softmax.
+/// ln softmax(x), without forming the softmax. -infinity where the softmax is 0; lines without one as in softmax.
 inline Tensor log_softmax(const Tensor& x, int axis = -1) {
   return detail::over_last_axis(
       "log_softmax", x, axis, [](auto... a) { kernels::log_softmax(a...); },

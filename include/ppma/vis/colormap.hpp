@@ -11,6 +11,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "ppma/core/float_bits.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -87,7 +88,7 @@ inline Color table_entry(std::string_view table, std::size_t i) {
 
 /// The colour of t, clamped to [0, 1]; a light grey for NaN.
 inline Color color_of(ColorMap map, double t) {
-  if (std::isnan(t)) return {221, 221, 221};
+  if (is_nan(t)) return {221, 221, 221};
   const std::string_view table = detail::table_of(map);
   const std::size_t last = table.size() / 6 - 1;
   const double at = std::clamp(t, 0.0, 1.0) * static_cast<double>(last);
@@ -103,14 +104,14 @@ inline Color color_of(ColorMap map, double t) {
 struct Range {
   double low = 0, high = 1;
   /// Where v lies: 0 at low, 1 at high; 1/2 if the range is empty.
-  double place(double v) const { return high > low ? (v - low) / (high - low) : std::isnan(v) ? v : 0.5; }
+  double place(double v) const { return high > low ? (v - low) / (high - low) : is_nan(v) ? v : 0.5; }
 };
 
 /// Least and greatest value of a map; NaN and infinities are left out.
 inline Range range_of(const Tensor& map) {
-  Range r{INFINITY, -INFINITY};
+  Range r{positive_infinity<double>(), negative_infinity<double>()};
   for (const double v : map.to_vector<double>())
-    if (std::isfinite(v)) r = {std::min(r.low, v), std::max(r.high, v)};
+    if (is_finite(v)) r = {std::min(r.low, v), std::max(r.high, v)};
   return r.low <= r.high ? r : Range{0, 1};
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "ppma/core/float_bits.hpp"
 #include "ppma/vis/colormap.hpp"
 #include "ppma/vis/panels.hpp"
 #include "ppma/vis/picture.hpp"
@@ -63,11 +64,11 @@ inline std::string tick_label(double v, double step) {
 
 /// Lines over common axes. Errors: a series whose x and y differ in length; no finite point at all.
 inline Picture curves(const std::vector<Series>& series, const CurveOptions& options = {}) {
-  Range xs{INFINITY, -INFINITY}, ys{INFINITY, -INFINITY};
+  Range xs{positive_infinity<double>(), negative_infinity<double>()}, ys = xs;
   for (const Series& s : series) {
     check(s.x.size() == s.y.size(), "curves: \"", s.name, "\" has ", s.x.size(), " x and ", s.y.size(), " y");
     for (std::size_t i = 0; i < s.x.size(); ++i)
-      if (std::isfinite(s.x[i]) && std::isfinite(s.y[i])) {
+      if (is_finite(s.x[i]) && is_finite(s.y[i])) {
         xs = {std::min(xs.low, s.x[i]), std::max(xs.high, s.x[i])};
         ys = {std::min(ys.low, s.y[i]), std::max(ys.high, s.y[i])};
       }
@@ -117,14 +118,14 @@ inline Picture curves(const std::vector<Series>& series, const CurveOptions& opt
   for (std::size_t k = 0; k < series.size(); ++k) {
     const Series& s = series[k];
     std::vector<double> run;
-    double last = NAN;
+    double last = not_a_number<double>();
     const auto finish = [&] {
       if (run.size() == 2) sheet.dot(run[0], run[1], 2.2, detail::series_color(k));
       sheet.line(run, 2.2, detail::series_color(k));
       run.clear();
     };
     for (std::size_t i = 0; i < s.x.size(); ++i) {
-      if (!std::isfinite(s.x[i]) || !std::isfinite(s.y[i])) {
+      if (!is_finite(s.x[i]) || !is_finite(s.y[i])) {
         finish();
         continue;
       }
@@ -134,7 +135,7 @@ inline Picture curves(const std::vector<Series>& series, const CurveOptions& opt
     }
     if (run.size() >= 2) sheet.dot(run[run.size() - 2], run[run.size() - 1], 3.2, detail::series_color(k));
     finish();
-    if (std::isfinite(last) && !s.name.empty()) labels.push_back({last, k});
+    if (is_finite(last) && !s.name.empty()) labels.push_back({last, k});
   }
   // Names stand beside the ends of their lines, pushed apart where they would touch.
   std::stable_sort(labels.begin(), labels.end(), [](const Name& a, const Name& b) { return a.y < b.y; });

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "ppma/core/float_bits.hpp"
 #include "ppma/vis/panels.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -69,7 +70,7 @@ inline double correlation(const std::vector<double>& a, const std::vector<double
     const double x = a[i] - mean_a, y = b[i] - mean_b;
     ab += x * y, aa += x * x, bb += y * y;
   }
-  return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : NAN;
+  return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : not_a_number<double>();
 }
 
 /// How much the image changes across each token: |right - left| / 2 and |below - above| / 2 of the image averaged over
@@ -163,8 +164,8 @@ inline MaskStatistics mask_statistics(const MaskMaps& m, const Tensor& object = 
   s.mask_radius = mean_radius(m.mask, m.row, m.column);
   s.unmasked_radius = mean_radius(m.unmasked, m.row, m.column);
   s.masked_radius = mean_radius(m.masked, m.row, m.column);
-  s.unmasked_inside = object.defined() ? share_inside(m.unmasked, object) : NAN;
-  s.masked_inside = object.defined() ? share_inside(m.masked, object) : NAN;
+  s.unmasked_inside = object.defined() ? share_inside(m.unmasked, object) : not_a_number<double>();
+  s.masked_inside = object.defined() ? share_inside(m.masked, object) : not_a_number<double>();
   return s;
 }
 

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# The library in a stranger's program: beside operators and names of its own, with -ffast-math and its kind, with
+# -fno-exceptions: included.sh ROOT
+set -u
+root=$1 work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+include="-std=c++20 -I$root/include -I$root/tests"
+
+good=0 bad=0
+try() { if "${@:2}" > log 2>&1; then echo "ok: $1"; good=$((good + 1)); else echo "FAILED: $1"; head -60 log; bad=$((bad + 1)); fi; }
+
+compilers=(g++)
+if command -v clang++ > /dev/null; then compilers+=(clang++); else echo "skipped: no clang++ here"; fi
+
+run() { "$1" $include -O0 "$root/tests/included/$2.cpp" -o "$2" && "./$2"; }
+try "operators and names beside the library's" run g++ operators
+
+# One line, and it says what to do.
+no_exceptions() {
+  for compiler in "${compilers[@]}"; do
+    echo '#include <ppma/core/error.hpp>' | "$compiler" $include -fno-exceptions -fsyntax-only -x c++ - > out 2>&1 && return 1
+    grep -q 'compile without -fno-exceptions' out || return 1
+    [[ $(grep -c 'error' out) -le 2 ]] || { cat out; return 1; }
+  done
+}
+try "-fno-exceptions is refused in one line" no_exceptions
+
+# The arithmetic under flags that allow the compiler to reorder sums and to forget NaN and infinity.
+avx2="-mavx2 -mfma" avx512="-mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma"
+has() { grep -qw "$1" /proc/cpuinfo; }
+g++ $include -O1 -c "$root/tests/included/fast_math_values.cpp" -o values.o || bad=$((bad + 1))
+fast() { "$@" $include "$root/tests/included/fast_math.cpp" values.o -o fast && ./fast; }
+only_compile() { "$@" $include -c "$root/tests/included/fast_math.cpp" -o fast.o; }
+for compiler in "${compilers[@]}"; do
+  try "$compiler -O2 -ffast-math" fast "$compiler" -O2 -ffast-math
+  if has avx2; then try "$compiler -Ofast, AVX2" fast "$compiler" -Ofast $avx2; else echo "skipped: no AVX2 here"; fi
+  if has avx512bw; then try "$compiler -Ofast, AVX-512" fast "$compiler" -Ofast $avx512
+  else try "$compiler -O1 -ffast-math, AVX-512: compiled only, it cannot run here" only_compile "$compiler" -O1 -ffast-math $avx512; fi
+done
+try "g++ -O3 -funsafe-math-optimizations" fast g++ -O3 -funsafe-math-optimizations
+
+echo "$good passed, $bad failed"
+[[ $bad -eq 0 ]]
