@@ -21,7 +21,7 @@ no_exceptions() {
   for compiler in "${compilers[@]}"; do
     echo '#include <ppma/core/error.hpp>' | "$compiler" $include -fno-exceptions -fsyntax-only -x c++ - > out 2>&1 && return 1
     grep -q 'compile without -fno-exceptions' out || return 1
-    [[ $(grep -c 'error' out) -le 2 ]] || { cat out; return 1; }
+    [[ $(grep -c 'error:' out) -le 2 ]] || { cat out; return 1; }
   done
 }
 try "-fno-exceptions is refused in one line" no_exceptions

@@ -6,6 +6,8 @@
 
 #if !defined(__cpp_exceptions) && !defined(__CUDA_ARCH__)
 #error "ppma reports errors as exceptions: compile without -fno-exceptions"
+// No such file: that ends the compiler, which would otherwise go on to complain about every throw.
+#include <ppma/needs_exceptions>
 #endif
 
 #define PPMA_VERSION_MAJOR 0

@@ -32,13 +32,25 @@ inline Picture overlay(const Tensor& image, const std::vector<Shown>& objects, i
     check(o->mask->height == H && o->mask->width == W, "overlay: a mask of ", o->mask->height, " x ", o->mask->width, " pixels on an image of ", H, " x ", W);
     // Interpolated, so that an enlarged mask has a smooth edge; the outline is where it passes one half.
     Tensor levels = rle_decode(*o->mask).viewed_as({H, W, 1});
-    for (i64 i = 0; i < levels.numel(); ++i) levels.data<u8>()[i] = levels.data<u8>()[i] != 0 ? 255 : 0;
+    i64 top = H, bottom = 0, left = W, right = 0;  // around the mask
+    u8* level = levels.data<u8>();
+    for (i64 i = 0; i < H; ++i)
+      for (i64 j = 0; j < W; ++j, ++level) {
+        if (*level == 0) continue;
+        *level = 255;
+        top = std::min(top, i), bottom = i + 1;
+        left = std::min(left, j), right = std::max(right, j + 1);
+      }
     if (factor > 1) levels = resize_bilinear(levels, p.height(), p.width());
     const u8* m = levels.data<u8>();
-    const auto inside = [&](i64 i, i64 j) { return i >= 0 && j >= 0 && i < p.height() && j < p.width() && m[i * p.width() + j] >= 128; };
+    const i64 height = p.height(), width = p.width();
+    const auto inside = [=](i64 i, i64 j) {
+      return i >= 0 && j >= 0 && i < height && j < width && m[i * width + j] >= 128;
+    };
     const i64 reach = std::max(i64{1}, static_cast<i64>(line / 2 + 0.5));
-    for (i64 i = 0; i < p.height(); ++i)
-      for (i64 j = 0; j < p.width(); ++j) {
+    // Enlarging reaches less than a pixel of the image beyond the mask.
+    for (i64 i = std::max(i64{0}, (top - 1) * factor); i < std::min(height, (bottom + 1) * factor); ++i)
+      for (i64 j = std::max(i64{0}, (left - 1) * factor); j < std::min(width, (right + 1) * factor); ++j) {
         if (!inside(i, j)) continue;
         bool rim = false;
         for (i64 d = 1; d <= reach && !rim; ++d) rim = !inside(i - d, j) || !inside(i + d, j) || !inside(i, j - d) || !inside(i, j + d);

@@ -22,12 +22,13 @@ enum class Align : u8 { left, center, right };
 
 class Picture {
  public:
-  Picture(i64 width, i64 height) : image_(Tensor::full({height, width, 3}, 255, DType::uint8)) {}
+  Picture(i64 width, i64 height)
+      : image_(Tensor::full({height, width, 3}, 255, DType::uint8)), width_(width), height_(height) {}
 
   /// uint8 (H,W,3), for write_png.
   const Tensor& image() const { return image_; }
-  i64 width() const { return image_.dim(1); }
-  i64 height() const { return image_.dim(0); }
+  i64 width() const { return width_; }
+  i64 height() const { return height_; }
 
   /// Mixes a colour into pixel (row i, column j); outside of the picture nothing happens.
   void blend(i64 i, i64 j, Color color, double cover) {
@@ -137,7 +138,8 @@ class Picture {
     }
   }
 
-  Tensor image_;  // uint8 (H,W,3)
+  Tensor image_;
+  i64 width_, height_;  // asked for at every pixel  // uint8 (H,W,3)
 };
 
 }  // namespace ppma::inline PPMA_ABI
