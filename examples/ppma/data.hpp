@@ -2,6 +2,7 @@
 // Which images: --data shapes | cifar10 | cifar100 | folder, and what a network has to be told about them.
 
 #include "common.hpp"
+#include "images.hpp"
 #include "ppma/data/cifar.hpp"
 #include "ppma/data/image_folder.hpp"
 #include "ppma/data/loader.hpp"
@@ -15,14 +16,16 @@ struct DataOptions {
   i64 images = 12000;      // of shapes: training images
   i64 test_images = 1000;  // of shapes
   i64 workers = 2;
+  bool no_exif = false;  // of folder
 
   Json to_json() const {
-    return {{"data", kind}, {"data_dir", folder}, {"size", size}, {"images", images}, {"test_images", test_images}};
+    return {{"data", kind}, {"data_dir", folder}, {"size", size}, {"images", images}, {"test_images", test_images}, {"no_exif", no_exif}};
   }
   static DataOptions from_json(const Json& j, const std::string& where) {
     DataOptions o;
     read_member(j, "data", where, o.kind), read_member(j, "data_dir", where, o.folder), read_member(j, "size", where, o.size);
     read_member(j, "images", where, o.images), read_member(j, "test_images", where, o.test_images);
+    read_member(j, "no_exif", where, o.no_exif);
     return o;
   }
 };
@@ -41,6 +44,7 @@ inline void add_data(CLI::App& app, DataOptions& o) {
   app.add_option("--test-images", o.test_images, "shapes: test images")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  add_no_exif(app, o.no_exif);
   app.add_option("--workers", o.workers, "threads that prepare images")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -63,6 +67,7 @@ inline Transform prepare_transform(const InputInfo& input) {
 
 inline Data make_data(const DataOptions& o, u64 seed) {
   Data d;
+  check(!o.no_exif || o.kind == "folder", "--no-exif is for --data folder, not ", o.kind);
   const auto file_backed = [&] { check(!o.folder.empty(), "--data ", o.kind, " needs --data-dir"); };
   if (o.kind == "shapes") {
     const i64 size = o.size > 0 ? o.size : 48;
@@ -86,7 +91,8 @@ inline Data make_data(const DataOptions& o, u64 seed) {
   } else {
     check(o.kind == "folder", "--data ", o.kind, " is for --task detect");
     file_backed();
-    d.train = image_folder(o.folder + "/train"), d.test = image_folder(o.folder + "/val");
+    const ImageReading reading{.orient = !o.no_exif};
+    d.train = image_folder(o.folder + "/train", reading), d.test = image_folder(o.folder + "/val", reading);
     check(d.train.class_names == d.test.class_names, o.folder, ": train and val have different classes");
     d.input.size = o.size > 0 ? o.size : 224;
     d.input.crop = 0.875;
@@ -96,6 +102,7 @@ inline Data make_data(const DataOptions& o, u64 seed) {
   }
   d.input.classes = d.train.class_names;
   d.prepare = prepare_transform(d.input);
+  for (const Dataset* part : {&d.train, &d.test}) warn_left_out(part->name, part->left_out);
   return d;
 }
 

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "dense_network.hpp"
+#include "images.hpp"
 #include "ppma/io/coco.hpp"
 #include "ppma/vis/picture.hpp"
 
@@ -169,7 +170,10 @@ struct DensePredictCommand {
   i64 crop = 0, stride = 0;          // segment: windows
   std::vector<double> scales{1.0};   // segment: sizes
   bool flip = false;                 // segment
-  bool json = false;
+  bool json = false, no_exif = false;
+
+  /// Annotations count stored pixels: results that are to be compared with those of --gt do too.
+  ImageReading reading() const { return {.orient = !no_exif && gt.empty()}; }
 };
 
 /// OUT/STEM of each image, to which `endings` are put; `others` are written to OUT too. Makes OUT. Errors: two results in one

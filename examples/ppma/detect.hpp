@@ -73,6 +73,7 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
   };
   d.train = part("train", false, &d.skips);
   d.test = part("val", true, nullptr);
+  check_scorable(*d.truth, o.boxes_only ? CocoType::bbox : CocoType::segm);  // now, not after an epoch
   check(d.train.category_ids == d.test.category_ids, o.folder, ": training and validation files have different categories");
   return d;
 }
@@ -205,7 +206,7 @@ inline void predict_detect(const DensePredictCommand& o) {
   Json all = Json::array(), images = Json::array();
   for (std::size_t n = 0; n < o.images.size(); ++n) {
     DetectionSample sample;
-    sample.image = read_image(o.images[n]), sample.image_id = image_ids[n], sample.name = o.images[n];
+    sample.image = read_image(o.images[n], o.reading()), sample.image_id = image_ids[n], sample.name = o.images[n];
     const Tensor image = sample.image;
     images.push_back(image_record(image_ids[n], o.images[n], image));
     const DetectionBatch batch = evaluation_batch(std::move(sample), loading);

@@ -27,6 +27,7 @@ inline void eval(EvalCommand o) {
     trained.workers = o.data.workers;
     if (!o.data.folder.empty()) trained.folder = o.data.folder;
     if (o.data.size > 0) trained.size = o.data.size;
+    trained.no_exif = trained.no_exif || o.data.no_exif;
     o.data = trained;
   }
   check(!o.data.kind.empty(), "eval: the weights do not say what they were trained on; give --data");
@@ -73,7 +74,7 @@ struct PredictCommand {
   ComputeOptions compute;
   std::vector<std::string> images;
   i64 top = 5;
-  bool json = false;
+  bool json = false, no_exif = false;
 };
 
 inline void predict(const PredictCommand& o) {
@@ -85,7 +86,7 @@ inline void predict(const PredictCommand& o) {
   const NoGrad not_recorded;
   Json all = Json::array();
   for (const std::string& path : o.images) {
-    const Tensor logits = network.model.forward(at(network_input(read_image(path), network.input)));  // (1,classes)
+    const Tensor logits = network.model.forward(at(network_input(read_image(path, {.orient = !o.no_exif}), network.input)));  // (1,classes)
     const std::vector<double> probability = softmax(logits.to(Device::cpu)).to_vector<double>();
     std::vector<i64> order(static_cast<std::size_t>(classes));
     std::iota(order.begin(), order.end(), i64{0});
@@ -114,7 +115,7 @@ inline void add_predict(CLI::App& app) {
   add_task(*c, *task, o->network, "classify: name the image; segment: name every pixel; detect: find objects. ");
   const char *const both = "With --task segment and detect", *const segment = "With --task segment";
   c->add_option("--out", detect->out, "folder for pictures and results")->capture_default_str()->group(both);
-  c->add_option("--gt", detect->gt, "COCO annotations, of which results take the images' numbers, by file name, and the classes'; default: numbers from 1")->check(CLI::ExistingFile)->group(both);
+  c->add_option("--gt", detect->gt, "COCO annotations, of which results take the images' numbers, by file name, and the classes'; images are then read as stored (--no-exif), as annotations count pixels; default: numbers from 1")->check(CLI::ExistingFile)->group(both);
   c->add_option("--classes", detect->classes, "file with the classes' names, one a line; default: what the weights file says")->check(CLI::ExistingFile)->group(both);
   c->add_option("--longer", detect->longer, "images: longer side at most; default: as in training, or as published")->check(CLI::PositiveNumber)->group(both);
   c->add_option("--shorter", detect->shorter, "images: shorter side, with the aspect kept; the same")->check(CLI::PositiveNumber)->group(both);
@@ -123,6 +124,7 @@ inline void add_predict(CLI::App& app) {
   c->add_option("--stride", detect->stride, "from one window to the next; 0: two thirds of --crop")->check(CLI::Range(0, 8192))->capture_default_str()->group(segment);
   c->add_option("--scales", detect->scales, "sizes whose results are averaged, such as 0.75,1,1.25")->delimiter(',')->check(CLI::Range(0.1, 4.0))->group(segment);
   c->add_flag("--flip", detect->flip, "each size also flipped")->group(segment);
+  add_no_exif(*c, o->no_exif);
   c->add_option("IMAGE", o->images, "PNG, JPEG, BMP, PPM or PGM files")->required()->check(CLI::ExistingFile);
   add_network(*c, o->network);
   c->add_option("--top", o->top, "how many classes to name")->check(CLI::PositiveNumber)->capture_default_str()->group("With --task classify");
@@ -132,7 +134,7 @@ inline void add_predict(CLI::App& app) {
   c->callback([o, detect, task, c] {
     refuse_others(*c, *task);
     if (*task == "classify") return predict(*o);
-    detect->compute = o->compute, detect->network = o->network, detect->images = o->images, detect->json = o->json;
+    detect->compute = o->compute, detect->network = o->network, detect->images = o->images, detect->json = o->json, detect->no_exif = o->no_exif;
     *task == "segment" ? predict_segment(*detect) : predict_detect(*detect);
   });
 }

@@ -6,6 +6,7 @@
 
 #include "common.hpp"
 #include "ppma/data/coco_evaluation.hpp"
+#include "ppma/io/folder.hpp"
 #include "ppma/io/label_map.hpp"
 #include "ppma/metrics/mean_iou.hpp"
 
@@ -19,8 +20,9 @@ struct EvalCocoCommand {
 inline void eval_coco(const EvalCocoCommand& o) {
   const CocoType type = o.type == "segm" ? CocoType::segm : CocoType::bbox;
   const bool mmdet2 = o.protocol == "mmdet2";
-  const CocoTruth truth = read_coco(o.gt, type == CocoType::segm);
+  const CocoTruth truth = read_coco(o.gt, type == CocoType::segm, false);
   const std::vector<CocoResult> results = read_coco_results(o.dt);
+  check(!results.empty(), o.dt, ": an empty list; there are no detections to score");
   const CocoScores s = evaluate_coco(truth, results, type, mmdet2 ? CocoProtocol::mmdet2 : CocoProtocol::pycocotools);
   std::vector<std::string> names(coco_figure_names.begin(), coco_figure_names.end());
   if (mmdet2) names[6] = "AR100", names[7] = "AR300", names[8] = "AR1000";
@@ -62,44 +64,96 @@ struct EvalMiouCommand {
   bool reduce_zero = false, json = false;
 };
 
-inline void eval_miou(const EvalMiouCommand& o) {
+/// Where the prediction of each label map of --gt lies: below --pred under the same name, with any
+/// case of its ending, or as `predict --task segment` names it, NAME_labels.png, there or in --pred
+/// itself. What is left out goes to `warnings`. Errors: a map without a prediction; one that two
+/// files could be.
+inline std::vector<std::array<std::string, 2>> miou_pairs(const EvalMiouCommand& o, std::vector<std::string>& warnings) {
   namespace fs = std::filesystem;
+  const FolderList gt = files_below(o.gt, {".png"}), predicted = files_below(o.prediction, {".png"});
+  const std::string others = gt.left_out(".png");
+  check(!gt.files.empty(), o.gt, ": has no label maps (.png)", others.empty() ? "" : ", but ", others);
+  if (!others.empty()) warnings.push_back(o.gt + ": left out: " + others);
+  const auto by_stem = [](const std::string& root, const std::vector<std::string>& files) {
+    std::map<std::string, std::string> of;
+    for (const std::string& file : files) {
+      const auto entry = of.emplace(fs::path(file).replace_extension().string(), file);
+      check(entry.second, root, ": ", entry.first->second, " and ", file, " have one name but for the ending; one of them must go");
+    }
+    return of;
+  };
+  const auto maps = by_stem(o.gt, gt.files), found = by_stem(o.prediction, predicted.files);
+  std::map<std::string, std::string> taken;  // predictions, by the label map that took them
+  std::vector<std::array<std::string, 2>> pairs;
+  std::string missing;
+  i64 absent = 0;
+  std::size_t pictures = 0;  // that predict puts beside its label maps
+  for (const auto& [stem, file] : maps) {
+    const std::string flat = fs::path(stem).filename().string() + "_labels";
+    const std::string labels = found.count(stem + "_labels") != 0 ? stem + "_labels" : flat;
+    const bool written = found.count(labels) != 0 && maps.count(labels) == 0, same = found.count(stem) != 0;
+    if (written && same) {
+      const std::string path = o.prediction + "/" + found.at(stem);
+      const int colour = detail::png_header(read_file(path), path).colour;
+      check(colour != 0 && colour != 3, o.prediction, ": ", found.at(stem), " and ", found.at(labels), " could both be the prediction of ", file, "; one of them must go");
+      ++pictures;
+    }
+    if (!written && !same) {
+      if (++absent == 1) missing = file;
+      continue;
+    }
+    const std::string& prediction = found.at(written ? labels : stem);
+    const auto entry = taken.emplace(prediction, file);
+    check(entry.second, o.prediction, "/", prediction, ": could be the prediction of ", entry.first->second, " and of ", file, "; put it into a folder as in ", o.gt);
+    pairs.push_back({o.gt + "/" + file, o.prediction + "/" + prediction});
+  }
+  const std::string only = predicted.left_out(".png");
+  check(absent == 0, o.prediction, ": has no prediction for ", absent, " of ", maps.size(), " label maps of ", o.gt, ", such as ", missing,
+        "; it must have the same name, or ", fs::path(missing).stem().string(), "_labels.png", only.empty() ? "" : "; there are ", only);
+  if (const std::size_t more = predicted.files.size() - taken.size() - pictures; more > 0) {
+    const auto other = std::find_if(found.begin(), found.end(), [&](const auto& f) { return taken.count(f.second) == 0 && maps.count(f.first) == 0; });
+    warnings.push_back(str(o.prediction, ": left out: ", more, " .png files that are the prediction of no label map of ", o.gt,
+                           other == found.end() ? "" : " (such as " + other->second + ")"));
+  }
+  return pairs;
+}
+
+inline void eval_miou(const EvalMiouCommand& o) {
   check(!o.reduce_zero || o.ignore >= o.classes, "eval-miou: --reduce-zero-label gives label 0 the number that does not count, and --ignore ", o.ignore, " is one of the ",
         o.classes, " classes; take one from ", o.classes, " on");
-  std::vector<std::string> names;  // below the folder
-  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(o.gt))
-    if (entry.is_regular_file() && entry.path().extension() == ".png") names.push_back(fs::relative(entry.path(), o.gt).string());
-  check(!names.empty(), o.gt, ": has no .png files");
-  std::sort(names.begin(), names.end());
+  std::vector<std::string> warnings;
+  const auto pairs = miou_pairs(o, warnings);
+  for (const std::string& w : warnings) std::fprintf(stderr, "ppma: %s\n", w.c_str());
   MeanIou m(o.classes, o.ignore);
-  for (const std::string& name : names) {
-    const std::string path = o.gt + "/" + name, predicted = o.prediction + "/" + name;
+  for (const auto& [path, predicted] : pairs) {
     Tensor label = read_label_map(path);
-    if (o.reduce_zero) label = reduce_zero_label(label, static_cast<u8>(o.ignore));
+    if (o.reduce_zero) label = reduce_zero_label(label, o.ignore);
     m.add(read_label_map(predicted), label, path + " and " + predicted);
   }
   const SegmentationFigures r = m.result();
+  check(!std::isnan(r.all_accuracy), o.gt, ": no pixel counts: every label is ", o.ignore, ", which --ignore leaves out");
   if (o.json) {
     Json j;
-    j["images"] = names.size();
+    j["images"] = pairs.size();
     j["mIoU"] = r.mean_iou;  // NaN becomes null
     j["aAcc"] = r.all_accuracy;
     j["mAcc"] = r.mean_accuracy;
     j["IoU"] = r.iou;
     j["Acc"] = r.accuracy;
+    j["warnings"] = warnings;
     return print_json(j);
   }
-  std::printf("%zu images: mIoU %.4f, aAcc %.4f, mAcc %.4f\n", names.size(), r.mean_iou, r.all_accuracy, r.mean_accuracy);
+  std::printf("%zu images: mIoU %.4f, aAcc %.4f, mAcc %.4f\n", pairs.size(), r.mean_iou, r.all_accuracy, r.mean_accuracy);
   for (std::size_t c = 0; c < r.iou.size(); ++c) std::printf("  class %3zu  IoU %6.4f  accuracy %6.4f\n", c, r.iou[c], r.accuracy[c]);
 }
 
 inline void add_eval_miou(CLI::App& app) {
   auto o = std::make_shared<EvalMiouCommand>();
   auto* c = app.add_subcommand("eval-miou", "Mean IoU and accuracies of label maps");
-  c->add_option("--pred", o->prediction, "folder of predicted label maps (PNG), named as those of --gt")->required()->check(CLI::ExistingDirectory);
+  c->add_option("--pred", o->prediction, "folder of predicted label maps (PNG), named as those of --gt or as predict --task segment names them")->required()->check(CLI::ExistingDirectory);
   c->add_option("--gt", o->gt, "folder of label maps (PNG), also in folders below")->required()->check(CLI::ExistingDirectory);
-  c->add_option("--classes", o->classes, "number of classes")->required()->check(CLI::Range(1, 256));
-  c->add_option("--ignore", o->ignore, "label of pixels that do not count")->check(CLI::Range(0, 255))->capture_default_str();
+  c->add_option("--classes", o->classes, "number of classes")->required()->check(CLI::Range(1, 4096));
+  c->add_option("--ignore", o->ignore, "label of pixels that do not count")->check(CLI::Range(0, 65535))->capture_default_str();
   c->add_flag("--reduce-zero-label", o->reduce_zero, "labels 1..K are the classes 0..K-1, label 0 does not count");
   c->add_flag("--json", o->json, "one JSON object instead of text");
   c->callback([o] { eval_miou(*o); });

@@ -90,6 +90,7 @@ inline SegmentData make_segmentation_data(const SegmentCommand& o) {
   check(o.data == "folder" && !o.folder.empty(), "--task segment: --data is shapes, or folder with --data-dir");
   SegmentData d{segmentation_folder(o.folder, Split::train), segmentation_folder(o.folder, Split::val)};
   check(d.train.class_names == d.test.class_names, o.folder, ": training and validation have different classes");
+  warn_left_out(o.folder + " (training)", d.train.left_out), warn_left_out(o.folder + " (validation)", d.test.left_out);
   return d;
 }
 
@@ -197,7 +198,7 @@ void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
   Json all = Json::array(), images = Json::array();
   for (std::size_t n = 0; n < stems.size(); ++n) {
     const std::string &path = o.images[n], &stem = stems[n];
-    const Tensor image = read_image(path), labels = segment(model, image, how, at);
+    const Tensor image = read_image(path, o.reading()), labels = segment(model, image, how, at);
     write_png(stem + ".png", segment_picture(image, labels, names).image());
     write_png(stem + "_labels.png", labels.viewed_as({labels.dim(0), labels.dim(1), 1}));
     images.push_back(image_record(image_ids[n], path, image));

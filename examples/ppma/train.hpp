@@ -202,7 +202,7 @@ inline void train(TrainCommand o) {
 /// that puts the shared ones into both, which keep their own defaults where an option is not given.
 inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app, SegmentCommand& segment, DetectCommand& detect) {
   const char* const both = "With --task segment and detect";
-  for (const char* name : {"--workers", "--accumulate", "--final-lr", "--warmup", "--rate-per-epoch", "--beta2", "--label-smoothing", "--ema", "--mixup", "--cutmix", "--erasing"})
+  for (const char* name : {"--no-exif", "--workers", "--accumulate", "--final-lr", "--warmup", "--rate-per-epoch", "--beta2", "--label-smoothing", "--ema", "--mixup", "--cutmix", "--erasing"})
     app.get_option(name)->group("With --task classify");
   const auto number = [&app](const char* group, const char* name, auto& value, const char* text) {
     app.add_option(name, value, text)->capture_default_str()->group(group);

@@ -11,6 +11,7 @@ namespace tool {
 struct VisualizeCommand {
   NetworkOptions network;
   std::vector<std::string> images;
+  bool no_exif = false;
   std::string out = "mask.png";
   std::vector<double> query;
   i64 size = 0, stage = 0, block = 1, head = -1, panel = 240, samples = 3, statistics = 100;
@@ -67,7 +68,7 @@ inline void visualize(const VisualizeCommand& o) {
   std::vector<Seen> shown, counted;
   for (const std::string& path : o.images) {
     Rng unused;
-    shown.push_back({path, prepare_transform(input)(read_image(path), unused), {}});
+    shown.push_back({path, prepare_transform(input)(read_image(path, {.orient = !o.no_exif}), unused), {}});
   }
   if (o.images.empty()) {
     for (i64 k = 0; k < o.samples; ++k) shown.push_back(generated(11 * k, input.size, o.seed));
@@ -126,7 +127,8 @@ inline void add_visualize(CLI::App& app) {
   auto o = std::make_shared<VisualizeCommand>();
   auto* c = app.add_subcommand("visualize", "Draws decays, mask and attention of a query token, and prints statistics");
   add_network(*c, o->network);
-  c->add_option("--image", o->images, "image files, one row each; default: generated shapes")->check(CLI::ExistingFile);
+  auto* image = c->add_option("--image", o->images, "image files, one row each; default: generated shapes")->check(CLI::ExistingFile);
+  add_no_exif(*c, o->no_exif)->needs(image);
   const auto number = [c](const char* name, auto& value, const char* text) {
     c->add_option(name, value, text)->capture_default_str();
   };

@@ -61,18 +61,43 @@ TEST_CASE("coco: a truth's mask is drawn only where there is a detection to comp
 }
 
 TEST_CASE("coco: what cannot be scored is named", "[data]") {
-  const std::string gt = R"({"images": [{"id": 4, "height": 5, "width": 6}], "categories": [{"id": 2}],
-    "annotations": [{"id": 1, "image_id": 4, "category_id": 2, "bbox": [0, 0, 3, 3], "segmentation": []}]})";
+  const std::string start = R"({"images": [{"id": 4, "height": 5, "width": 6}], "categories": [{"id": 2}],
+    "annotations": [{"id": 1, "image_id": 4, "category_id": 2, "bbox": [0, 0, 3, 3])";
+  const std::string gt = start + R"(, "segmentation": [[0, 0, 3, 0, 3, 3, 0, 3]]}]})";
   const CocoTruth truth = parse_coco(bytes_of(gt), "gt.json");
   const auto score = [&](const std::string& dt, CocoType type) { return evaluate_coco(truth, parse_coco_results(bytes_of(dt), "dt.json"), type); };
   const std::string mask = R"([{"image_id": 4, "category_id": 2, "score": 1, "segmentation": {"size": [7, 6], "counts": [42]}}])";
   CHECK(says([&] { score(mask, CocoType::segm); }, "dt.json: [0]: mask: of 7 x 6 pixels in an image of 5 x 6"));
-  CHECK(says([&] { score(mask, CocoType::bbox); }, "dt.json: [0]: has no \"bbox\""));
+  CHECK(says([&] { score(mask, CocoType::bbox); }, "dt.json: [0]: mask: of 7 x 6 pixels in an image of 5 x 6"));
   CHECK(says([&] { score(R"([{"image_id": 5, "category_id": 2, "score": 1, "bbox": [0, 0, 3, 3]}])", CocoType::bbox); },
-             "dt.json: [0]: gt.json has no image with the id 5"));
+             "dt.json: [0]: gt.json has no image with the id 5; the results are of another set"));
+  // Masks are compared, and an annotation has none: pycocotools' KeyError, or for [] its IndexError.
+  for (const char* none : {"}]}", R"(, "segmentation": []}]})", R"(, "segmentation": null}]})"}) {
+    const CocoTruth boxes = parse_coco(bytes_of(start + none), "gt.json");
+    const std::vector<CocoResult> results = parse_coco_results(bytes_of(R"([{"image_id": 4, "category_id": 2, "score": 1, "bbox": [0, 0, 3, 3]}])"), "dt.json");
+    CHECK(says([&] { evaluate_coco(boxes, results, CocoType::segm); },
+               "gt.json: 1 of 1 annotations have no \"segmentation\", the first has the id 1; masks cannot be compared"));
+    CHECK(evaluate_coco(boxes, results, CocoType::bbox).figures[0] == Approx(1).epsilon(1e-12));
+  }
+  // Results all of one kind, as pycocotools takes them by the first.
+  const std::string box = R"({"image_id": 4, "category_id": 2, "score": 1, "bbox": [0, 0, 3, 3]})",
+                    runs = R"({"image_id": 4.0, "category_id": 2, "score": 1, "segmentation": {"size": [5, 6], "counts": [0, 3, 2, 3, 2, 3, 17]}})";
+  CHECK(says([&] { score("[" + box + "," + runs + "]", CocoType::segm); }, "dt.json: [1]: has no \"bbox\", which dt.json: [0] has"));
+  CHECK(says([&] { score("[" + runs + "," + box + "]", CocoType::bbox); }, "dt.json: [1]: has no \"segmentation\", which dt.json: [0] has"));
+  CHECK(score("[" + runs + "]", CocoType::bbox).figures[0] == Approx(1).epsilon(1e-12));  // the box around the mask
+  CHECK(score("[" + box + "]", CocoType::segm).figures[0] == Approx(1).epsilon(1e-12));   // the box as a mask
+  // What the file does not say is noted only where it is asked for.
+  const auto refused = [&](const std::string& file) {
+    evaluate_coco(parse_coco(bytes_of(file), "gt.json", true, false), parse_coco_results(bytes_of("[" + box + "]"), "dt.json"), CocoType::bbox);
+  };
+  CHECK(says([&] { refused(gt); }, "gt.json: 1 of 1 annotations have no \"area\", the first has the id 1"));
+  CHECK(says([&] { refused(start + R"(, "area": 9}]})"); }, "gt.json: annotation 1 has no \"iscrowd\"; write 0"));
+  CHECK(thrown([&] { refused(start + R"(, "area": 9, "iscrowd": 0}]})"); }) == "nothing");
+  CHECK(says([] { parse_coco_results(bytes_of(R"([{"image_id": 4, "category_id": 2, "score": 1, "keypoints": [1, 2, 2]}])"), "dt.json"); },
+             "dt.json: [0]: has neither \"bbox\" nor \"segmentation\"; keypoints alone are not scored"));
   const CocoScores other = score(R"([{"image_id": 4, "category_id": 9, "score": 1, "bbox": [0, 0, 3, 3]}])", CocoType::bbox);
   REQUIRE(other.warnings.size() == 1);
-  CHECK(other.warnings[0].find("1 results have a category") == 0);
+  CHECK(other.warnings[0] == "1 results have a category that gt.json does not have (id 9); they are left out");
   CHECK(other.figures[0] == 0);
   CHECK(score("[]", CocoType::bbox).figures[0] == 0);
   CHECK(score("[]", CocoType::bbox).figures[5] == -1);  // no large object

@@ -137,3 +137,44 @@ TEST_CASE("a folder of images: classes are the sorted folders") {
   CHECK(says([&] { image_folder(f.path + "/empty"); }, "has no folders; one for each class is needed"));
   CHECK(says([&] { image_folder(f.path + "/readme.txt"); }, "is not a folder"));
 }
+
+TEST_CASE("a folder of images: links, hidden files, and what is left out is said") {
+  const Folder f;
+  const auto picture = [](int level) { return str("P6\n2 1\n255\n", std::string(6, static_cast<char>(level))); };
+  f.file("set/cat/a.ppm", picture(1));
+  f.file("set/cat/b.WebP", std::string("RIFF    WEBPVP8 "));
+  f.file("set/cat/c.tif", std::string("II*"));
+  f.file("set/cat/below/d.webp", std::string("RIFF    WEBPVP8 "));
+  f.file("set/cat/._a.ppm", std::string("AppleDouble"));
+  f.file("set/cat/.DS_Store", std::string("x"));
+  f.file("set/cat/.thumbnails/t.ppm", picture(8));
+  f.file("set/stray.ppm", picture(9));
+  f.file("elsewhere/dog/x.PGM", std::string("P5 1 1 255\n\x07"));
+  f.file("elsewhere/more/y.ppm", picture(5));
+  const std::string set = f.path + "/set";
+  fs::create_directory_symlink(f.path + "/elsewhere/dog", set + "/dog");          // a class
+  fs::create_directory_symlink(f.path + "/elsewhere/more", set + "/cat/more");    // a folder in one
+  fs::create_symlink(f.path + "/elsewhere/more/y.ppm", set + "/cat/z.ppm");       // an image
+  const Dataset d = image_folder(set);
+  CHECK(d.class_names == std::vector<std::string>{"cat", "dog"});
+  REQUIRE(d.size == 4);
+  CHECK(d.get(1).name == set + "/cat/more/y.ppm");
+  CHECK(int{d.get(1).image.data<u8>()[0]} == 5);
+  CHECK(int{d.get(2).image.data<u8>()[0]} == 5);
+  CHECK(int{d.get(3).image.data<u8>()[0]} == 7);
+  CHECK(d.left_out == "3 files that are not .jpg, .jpeg, .png, .bmp, .ppm or .pgm (1 .tif, 2 .webp; such as cat/b.WebP), 1 image beside the class folders");
+
+  fs::create_symlink(f.path + "/nowhere.ppm", set + "/cat/gone.ppm");
+  CHECK(says([&] { image_folder(set); }, "/cat/gone.ppm: a link to a file that is not there"));
+  fs::remove(set + "/cat/gone.ppm");
+  fs::create_symlink(f.path + "/nowhere", set + "/cow");
+  CHECK(says([&] { image_folder(set); }, "/cow: a link to what is not there"));
+  fs::remove(set + "/cow");
+  fs::create_directory_symlink(set, set + "/cat/round");
+  CHECK(says([&] { image_folder(set); }, "/cat/round: a link to a folder that it lies in"));
+  fs::remove(set + "/cat/round");
+  f.file("set/emu/e.webp", std::string("RIFF    WEBPVP8 "));
+  CHECK(says([&] { image_folder(set); }, "/emu: has no images (.jpg, .jpeg, .png, .bmp, .ppm or .pgm), but 1 file that is not"));
+  f.file("set/emu/e.jpg", std::string("RIFF    WEBPVP8 "));  // the first bytes count, not the name
+  CHECK(says([&] { image_folder(set).get(4); }, "/emu/e.jpg: a WebP image; convert it to PNG or JPEG"));
+}

@@ -53,7 +53,7 @@ TEST_CASE("segmentation: the plain layout, and what is refused in it") {
   CHECK(thrown([&] { set.get(0); }).find("a.png: cannot be read") != std::string::npos);
   write_labels(f.file("ann_dir/train/b.png"), 2, 3, std::vector<u8>(6, 0));
   fs::copy_file(f.path / "img_dir/train/b.png", f.path / "img_dir/train/b.jpg");
-  CHECK(thrown([&] { segmentation_folder(f.path.string(), Split::train); }).find("b.jpg and b.png would share one label map") != std::string::npos);
+  CHECK(thrown([&] { segmentation_folder(f.path.string(), Split::train); }).find("b.jpg and b.png have one name but for the ending") != std::string::npos);
   // An image that is cut off, met in the loader's thread.
   const Folder cut;
   for (const char* name : {"a", "b"}) write_image(cut.file(str("img_dir/train/", name, ".png")), 8, 8), write_labels(cut.file(str("ann_dir/train/", name, ".png")), 8, 8, std::vector<u8>(64, 0));
@@ -240,4 +240,50 @@ TEST_CASE("segmentation: batches are a function of seed, epoch and number") {
     CHECK(x.labels.to_vector<i64>() == y.labels.to_vector<i64>());
   }
   CHECK(!a.next(x));
+}
+
+TEST_CASE("segmentation: endings in any case, hidden files, labels of 16 bits, what is left out") {
+  const Folder f;
+  const std::string root = f.path.string();
+  write_file(f.file("classes.txt"), std::string_view("sky\nroad"));
+  write_image(f.file("img_dir/train/a.PNG"), 2, 3), write_labels(f.file("ann_dir/train/a.png"), 2, 3, {0, 1, 0, 255, 0, 1});
+  write_image(f.file("img_dir/train/b.png"), 2, 3), write_labels(f.file("ann_dir/train/b.PNG"), 2, 3, {1, 1, 0, 255, 0, 1});
+  write_image(f.file("img_dir/train/.cache/c.png"), 2, 3), write_file(f.file("img_dir/train/._a.png"), std::string_view("x"));
+  write_file(f.file("img_dir/train/d.webp"), std::string_view("x")), write_labels(f.file("ann_dir/train/d.png"), 1, 1, {0});
+  fs::create_directory_symlink(f.path / "img_dir/train", f.path / "img_dir/val");
+  fs::create_directory_symlink(f.path / "ann_dir/train", f.path / "ann_dir/val");
+  for (const Split split : {Split::train, Split::val}) {
+    const SegmentationSet set = segmentation_folder(root, split);
+    REQUIRE(set.size == 2);
+    CHECK(set.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 1, 0, 255, 0, 1});
+    CHECK(set.get(1).labels.to_vector<i64>() == std::vector<i64>{1, 1, 0, 255, 0, 1});
+    CHECK(set.left_out == "1 file that is not .jpg, .jpeg, .png, .bmp, .ppm or .pgm (1 .webp; such as d.webp), 1 label maps without an image (such as d.png)");
+  }
+  // 16 bits, grey: 0, 1, 65535 and 300.
+  const auto wide = [&](u32 last) {
+    std::vector<u8> png(std::begin(detail::png_magic), std::end(detail::png_magic));
+    const auto number = [](std::vector<u8>& to, u32 n) {
+      for (int shift = 24; shift >= 0; shift -= 8) to.push_back(static_cast<u8>(n >> shift));
+    };
+    const auto piece = [&](const char* type, const std::vector<u8>& data) {
+      number(png, static_cast<u32>(data.size()));
+      std::vector<u8> named(type, type + 4);
+      named.insert(named.end(), data.begin(), data.end());
+      png.insert(png.end(), named.begin(), named.end());
+      number(png, crc32(named));
+    };
+    std::vector<u8> rows{0, 0, 0, 0, 1, 255, 255, 0, 0, 0, 0, 0, static_cast<u8>(last >> 8), static_cast<u8>(last)};
+    std::vector<u8> stored{0x78, 1, 1, 14, 0, 0xf1, 0xff};  // zlib, one stored block
+    stored.insert(stored.end(), rows.begin(), rows.end());
+    number(stored, 0);
+    piece("IHDR", {0, 0, 0, 3, 0, 0, 0, 2, 16, 0, 0, 0, 0}), piece("IDAT", stored), piece("IEND", {});
+    write_file(f.file("ann_dir/train/a.png"), Bytes(png));
+  };
+  const SegmentationSet set = segmentation_folder(root, Split::train);
+  wide(1);
+  CHECK(set.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 1, 255, 0, 0, 1});
+  wide(300);
+  CHECK(says([&] { set.get(0); }, "a.png: label 300 at row 1, column 2; labels are 0 to 254"));
+  CHECK(reduce_zero_label(Tensor::from<i64>({0, 300, 1, 65535}, {4}), 65535).to_vector<i64>() == std::vector<i64>{65535, 299, 0, 65535});
+  CHECK(reduce_zero_label(Tensor::from<u8>({0, 2}, {2}), 65535).to_vector<i64>() == std::vector<i64>{65535, 1});
 }

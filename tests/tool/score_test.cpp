@@ -5,6 +5,7 @@
 #include "catch.hpp"
 #include "io/help.hpp"
 #include "ppma/io/image.hpp"
+#include "ppma/io/safetensors.hpp"
 #include "tool/help.hpp"
 
 using namespace ppma;
@@ -93,10 +94,118 @@ TEST_CASE("tool: eval-miou", "[tool]") {
   CHECK(same.err.find("--ignore 0 is one of the 3 classes; take one from 3 on") != std::string::npos);
   CHECK(run(command + "--classes 3 --reduce-zero-label --ignore 3").err.find("--ignore 3") == std::string::npos);
   map("gt/c.png", {0, 0, 0, 0});
-  CHECK(run(command + "--classes 4").err.find("pred/c.png: cannot be read") != std::string::npos);
+  CHECK(run(command + "--classes 4").err.find("pred: has no prediction for 1 of 3 label maps of ") != std::string::npos);
   map("pred/c.png", {0, 0});
   CHECK(run(command + "--classes 4").err.find("c.png: the prediction is ") != std::string::npos);
   write_png(folder / "pred/c.png", Tensor::zeros({2, 2, 3}, DType::uint8));
   CHECK(run(command + "--classes 4").err.find("pred/c.png: a label map has one channel; this PNG has colours") != std::string::npos);
 #endif
 }
+
+#if PPMA_STB
+TEST_CASE("tool: eval-miou finds files as they are named, and says what it leaves out", "[tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  namespace fs = std::filesystem;
+  const auto map = [&](const std::string& name, const std::vector<u8>& labels) {
+    fs::create_directories(fs::path(folder / name).parent_path());
+    write_png(folder / name, Tensor::from<u8>(labels, {2, static_cast<i64>(labels.size()) / 2, 1}));
+  };
+  const auto result = [&](const std::string& options = "--classes 3") {
+    return run("eval-miou --pred '" + folder / "pred" + "' --gt '" + folder / "gt" + "' --json " + options);
+  };
+  map("gt/a.PNG", {0, 1, 1, 1}), map("pred/a.png", {0, 1, 1, 0});
+  map("real/b.png", {2, 2}), map("pred/deep/b.Png", {2, 2});
+  fs::create_directory_symlink(folder / "real", folder / "gt/deep");
+  write_text(folder / "gt/._a.png", "AppleDouble"), write_text(folder / "gt/.DS_Store", "x");
+  fs::create_directory(folder / "pred/.cache");
+  write_text(folder / "pred/.cache/x.png", "x");
+  Result r = result();
+  REQUIRE(r.code == 0);
+  CHECK(r.err.empty());
+  CHECK(json::parse(r.out).at("images") == 2);
+  CHECK(json::parse(r.out).at("mIoU").get<double>() == Approx((1.0 / 2 + 2.0 / 3 + 1) / 3));
+  // As predict --task segment writes: a picture and NAME_labels.png, in one folder.
+  fs::remove_all(folder / "pred");
+  map("pred/a_labels.png", {0, 1, 1, 1}), map("pred/b_labels.png", {2, 2}), map("pred/other_labels.png", {0, 0});
+  write_png(folder / "pred/a.png", Tensor::zeros({5, 5, 3}, DType::uint8));
+  write_text(folder / "pred/results.json", "[]"), write_text(folder / "gt/readme.txt", "x");
+  r = result();
+  REQUIRE(r.code == 0);
+  CHECK(json::parse(r.out).at("mIoU").get<double>() == 1);
+  CHECK(r.err.find("gt: left out: 1 file that is not .png (1 .txt; such as readme.txt)") != std::string::npos);
+  CHECK(r.err.find("pred: left out: 1 .png files that are the prediction of no label map") != std::string::npos);
+  CHECK(r.err.find("such as other_labels.png") != std::string::npos);
+  CHECK(json::parse(r.out).at("warnings").size() == 2);
+  map("pred/a.png", {0, 1, 1, 1});
+  CHECK(result().err.find("a.png and a_labels.png could both be the prediction of a.PNG") != std::string::npos);
+  fs::remove(folder / "pred/a.png");
+  map("gt/a.png", {0, 1, 1, 1});
+  CHECK(result().err.find("a.PNG and a.png have one name but for the ending") != std::string::npos);
+  fs::remove(folder / "gt/a.png");
+  fs::create_symlink(folder / "nowhere.png", folder / "gt/gone.png");
+  CHECK(result().err.find("gt/gone.png: a link to a file that is not there") != std::string::npos);
+  fs::remove(folder / "gt/gone.png");
+  map("gt/deep/a.png", {0, 1, 1, 1});
+  CHECK(result().err.find("a_labels.png: could be the prediction of a.PNG and of deep/a.png") != std::string::npos);
+  fs::remove(folder / "gt/deep/a.png");
+  map("gt/a.PNG", {9, 9, 9, 9}), map("gt/deep/b.png", {9, 9});
+  CHECK(result("--classes 3 --ignore 9").err.find("no pixel counts: every label is 9") != std::string::npos);
+  fs::remove_all(folder / "pred");
+  fs::create_directory(folder / "pred");
+  write_text(folder / "pred/a.npy", "x");
+  CHECK(result().err.find("pred: has no prediction for 2 of 2 label maps") != std::string::npos);
+  CHECK(result().err.find("there are 1 file that is not .png (1 .npy; such as a.npy)") != std::string::npos);
+}
+
+TEST_CASE("tool: --no-exif and what a folder of classes leaves out", "[tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  const TensorMap kinds = read_safetensors(io_test::reference("images/kinds.safetensors")).tensors;
+  const auto put = [&](const std::string& name, const std::string& kind) {
+    std::filesystem::create_directories(std::filesystem::path(folder / name).parent_path());
+    const Tensor& file = *find(kinds, kind);
+    write_file(folder / name, Bytes(file.data<u8>(), static_cast<std::size_t>(file.numel())));
+  };
+  for (const char* part : {"train", "val"})
+    for (const char* name : {"cat", "dog"}) put(str("set/", part, "/", name, "/a.jpg"), "exif 6.jpg");
+  put("set/train/cat/b.webp", "x.webp");
+  put("plain.jpg", "exif 1.jpg");
+  const std::string out = folder / "run";
+  const Result trained = run("train --data folder --data-dir '" + folder / "set" + "' --size 32 --epochs 1 --batch 2 --workers 0 --out '" + out + "' --no-exif");
+  REQUIRE(trained.code == 0);
+  CHECK(trained.err.find("set/train: left out: 1 file that is not .jpg, .jpeg, .png, .bmp, .ppm or .pgm (1 .webp; such as cat/b.webp)") != std::string::npos);
+  // Without its EXIF data the turned photograph is the plain one, which has the same pixels.
+  const auto seen = [&](const std::string& image, const std::string& option) {
+    const Result r = run("predict --weights '" + out + "/best.safetensors' --json " + option + " '" + image + "'");
+    CHECK(r.code == 0);
+    return json::parse(r.out).at(0).at("top");
+  };
+  const std::string turned_one = folder / "set/val/cat/a.jpg";
+  CHECK(seen(turned_one, "--no-exif") == seen(folder / "plain.jpg", ""));
+  CHECK(seen(turned_one, "") != seen(folder / "plain.jpg", ""));
+  CHECK(run("train --data shapes --no-exif --epochs 1 --out '" + folder / "s" + "'").err.find("--no-exif is for --data folder") != std::string::npos);
+  CHECK(run("train --task segment --no-exif --out '" + folder / "s" + "'").code != 0);
+  CHECK_FALSE(std::filesystem::exists(folder / "s"));
+}
+
+TEST_CASE("tool: eval-coco refuses what pycocotools refuses", "[tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  const std::string box = R"({"image_id": 1, "category_id": 1, "score": 0.9, "bbox": [10, 10, 20, 20]})";
+  const auto scored = [&](const std::string& annotation, const std::string& results, const std::string& type) {
+    write_text(folder / "gt.json", R"({"images": [{"id": 1, "width": 100, "height": 80}], "categories": [{"id": 1, "name": "a"}], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, )" + annotation + "}]}");
+    write_text(folder / "dt.json", results);
+    return run("eval-coco --gt '" + folder / "gt.json" + "' --dt '" + folder / "dt.json" + "' --type " + type);
+  };
+  const std::string whole = R"("bbox": [10, 10, 20, 20], "area": 400, "iscrowd": 0)";
+  CHECK(scored(whole, "[" + box + "]", "bbox").code == 0);
+  const Result masks = scored(whole, "[" + box + "]", "segm");
+  CHECK(masks.code == 1);
+  CHECK(masks.out.empty());
+  CHECK(masks.err.find("gt.json: 1 of 1 annotations have no \"segmentation\", the first has the id 1") != std::string::npos);
+  CHECK(scored(R"("bbox": [10, 10, 20, 20], "iscrowd": 0)", "[" + box + "]", "bbox").err.find("have no \"area\"") != std::string::npos);
+  CHECK(scored(R"("bbox": [10, 10, 20, 20], "area": 400)", "[" + box + "]", "bbox").err.find("annotation 1 has no \"iscrowd\"") != std::string::npos);
+  CHECK(scored(whole, "[]", "bbox").err.find("dt.json: an empty list; there are no detections to score") != std::string::npos);
+}
+#endif

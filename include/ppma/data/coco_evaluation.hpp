@@ -16,24 +16,61 @@ struct CocoScores : CocoFigures {
   std::vector<std::string> warnings;
 };
 
-/// Scores detections. Errors: an image that the annotations do not have, no box or mask where it is needed, a mask of
-/// another size than its image; each names the file and the record. A truth's box or mask is looked at only where its
-/// image has detections of its class.
+/// Errors: annotations that cannot be scored, which pycocotools refuses too: masks are compared and
+/// one has none; one does not say its area (read_coco with `fill` false). The first is named.
+inline void check_scorable(const CocoTruth& truth, CocoType type) {
+  const auto none = [&](auto lacks, const char* what, const char* remedy) {
+    i64 count = 0, first = 0;
+    for (const CocoAnnotation& a : truth.annotations)
+      if (lacks(a) && count++ == 0) first = a.id;
+    check(count == 0, truth.path, ": ", count, " of ", truth.annotations.size(), " annotations have no ",
+          what, ", the first has the id ", first, "; ", remedy);
+  };
+  none([](const CocoAnnotation& a) { return !a.area_said; }, "\"area\"",
+       "it says what is small, medium and large: write it down");
+  if (type == CocoType::segm)
+    none([](const CocoAnnotation& a) { return a.mask.empty(); }, "\"segmentation\"",
+         "masks cannot be compared, but boxes can (bbox)");
+}
+
+namespace detail {
+
+/// pycocotools takes all results for what the first one is: boxes, or masks whose boxes are around
+/// them. Error: one that is something else.
+inline void check_alike(const std::vector<CocoResult>& results) {
+  for (const CocoResult& r : results) {
+    const CocoResult& first = results.front();
+    check(!first.box || r.box, r.where, ": has no \"bbox\", which ", first.where, " has; give all or none of them one");
+    check(first.box || !r.mask.empty(), r.where, ": has no \"segmentation\", which ", first.where,
+          " has; give all or none of them one");
+  }
+}
+
+}  // namespace detail
+
+/// Scores detections. Errors: an image that the annotations do not have, no box or mask where it is
+/// needed, a mask of another size than its image; each names the file and the record; what
+/// check_scorable refuses. A truth's box is looked at, and its mask drawn, only where its image has
+/// detections of its class.
 inline CocoScores evaluate_coco(const CocoTruth& truth, const std::vector<CocoResult>& results, CocoType type,
                                 CocoProtocol protocol = CocoProtocol::pycocotools) {
+  check_scorable(truth, type);
+  detail::check_alike(results);
   const bool masks = type == CocoType::segm;
   const std::size_t images = truth.images.size(), classes = truth.categories.size();
   std::vector<std::vector<std::size_t>> truths_of(images), results_of(images);
   for (std::size_t i = 0; i < truth.annotations.size(); ++i) truths_of[static_cast<std::size_t>(truth.annotations[i].image)].push_back(i);
-  i64 other_categories = 0;
+  std::map<i64, i64> others;  // results of categories that there are not
   for (std::size_t i = 0; i < results.size(); ++i) {
     const i64 image = detail::rank_of(truth.images, results[i].image_id);
-    check(image >= 0, results[i].where, ": ", truth.path, " has no image with the id ", results[i].image_id);
-    check(masks || results[i].box, results[i].where, ": has no \"bbox\"");
-    if (detail::rank_of(truth.categories, results[i].category_id) < 0) ++other_categories;
+    check(image >= 0, results[i].where, ": ", truth.path, " has no image with the id ", results[i].image_id,
+          "; the results are of another set");
+    if (detail::rank_of(truth.categories, results[i].category_id) < 0) ++others[results[i].category_id];
     else results_of[static_cast<std::size_t>(image)].push_back(i);
   }
-  const bool box_areas = !masks || (protocol == CocoProtocol::pycocotools && !results.empty() && results.front().box);
+  // The area of a detection is its box's, or its mask's.
+  const bool have_boxes = !results.empty() && results.front().box;
+  const bool box_areas = have_boxes && (!masks || protocol == CocoProtocol::pycocotools);
 
   AveragePrecision ap(static_cast<i64>(classes), protocol == CocoProtocol::mmdet2 ? mmdet2_ap : ApOptions{});
   std::vector<std::vector<std::size_t>> g_of(classes), d_of(classes);
@@ -63,15 +100,20 @@ inline CocoScores evaluate_coco(const CocoTruth& truth, const std::vector<CocoRe
         const CocoAnnotation& a = truth.annotations[i];
         truths.push_back({a.area, a.crowd, a.id});
         if (d_of[c].empty()) continue;  // nothing to compare it with: drawing is most of the time
+        check(a.crowd_said, truth.path, ": annotation ", a.id, " has no \"iscrowd\"; write 0, or 1 for a crowd");
         if (masks) g_mask.push_back(drawn(a.mask, nullptr, str(truth.path, ": annotation ", a.id)));
         check(masks || a.box, truth.path, ": annotation ", a.id, " has no \"bbox\"");
         g_box.push_back(masks ? rle_box(g_mask.back()) : *a.box);
       }
       for (const std::size_t i : d_of[c]) {
         const CocoResult& r = results[i];
-        if (masks) d_mask.push_back(drawn(r.mask, r.box ? &*r.box : nullptr, r.where));
-        d_box.push_back(masks ? rle_box(d_mask.back()) : *r.box);
-        const double area = (box_areas || r.mask.empty()) && r.box ? detail::rounded_product((*r.box)[2], (*r.box)[3]) : static_cast<double>(rle_area(d_mask.back()));
+        const bool draw = masks || !r.box;
+        const Rle mask = draw ? drawn(r.mask, r.box ? &*r.box : nullptr, r.where) : Rle{};
+        d_box.push_back(draw ? rle_box(mask) : *r.box);
+        const double area = (box_areas || r.mask.empty()) && r.box
+                                ? detail::rounded_product((*r.box)[2], (*r.box)[3])
+                                : static_cast<double>(rle_area(mask));
+        if (masks) d_mask.push_back(mask);
         detections.push_back({area, r.score});
       }
       if (truths.empty() && detections.empty()) continue;
@@ -84,8 +126,17 @@ inline CocoScores evaluate_coco(const CocoTruth& truth, const std::vector<CocoRe
   CocoScores scores{ap.result(), {}};
   if (scores.zero_ids > 0)
     scores.warnings.push_back(str(truth.path, ": an annotation has the id 0; pycocotools counts a detection matched with it as a mistake, and so do these figures: number annotations from 1"));
-  if (other_categories > 0)
-    scores.warnings.push_back(str(other_categories, " results have a category that ", truth.path, " does not have; they are left out"));
+  if (!others.empty()) {
+    i64 count = 0;
+    std::string ids;
+    for (const auto& [id, n] : others) {
+      count += n;
+      if (ids.size() < 40) ids += str(ids.empty() ? "" : ", ", id);
+      else if (!ids.ends_with("...")) ids += ", ...";
+    }
+    scores.warnings.push_back(str(count, " results have a category that ", truth.path,
+                                  " does not have (id ", ids, "); they are left out"));
+  }
   return scores;
 }
 

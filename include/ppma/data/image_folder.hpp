@@ -1,68 +1,79 @@
 #pragma once
-// ImageFolder: one folder a class, `root`/<class>/*.jpg (or .jpeg, .png, .bmp, .ppm, .pgm in either case, also in
-// folders below), as ImageNet is laid out. A class's number is the rank of its folder's name; hidden files are left
-// out.
+// ImageFolder: one folder a class, `root`/<class>/*.jpg (or .jpeg, .png, .bmp, .ppm, .pgm in either
+// case, also in folders below), as ImageNet is laid out. A class's number is the rank of its
+// folder's name; hidden files and folders are none, linked ones are as if they lay there.
 
 #include <algorithm>
-#include <filesystem>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "ppma/data/dataset.hpp"
+#include "ppma/io/folder.hpp"
 #include "ppma/io/image.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
-inline bool is_image_name(const std::string& path) {
-  std::string ending = std::filesystem::path(path).extension().string();
-  for (char& c : ending)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  for (const char* known : {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm"})
-    if (ending == known) return true;
-  return false;
+inline const std::vector<std::string>& image_endings() {
+  static const std::vector<std::string> endings{".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm"};
+  return endings;
 }
-
-inline bool is_hidden(const std::filesystem::path& path) { return path.filename().string().starts_with('.'); }
+constexpr const char* image_kinds = ".jpg, .jpeg, .png, .bmp, .ppm or .pgm";
 
 }  // namespace detail
 
-/// The images under `root` in the order of their paths. They are decoded when they are asked for; a file that cannot be
-/// is named then. Errors: no such folder, no class folders, a class without images.
-inline Dataset image_folder(const std::string& root) {
+/// The images under `root` in the order of their paths, turned as their EXIF data say unless
+/// `reading` leaves that out. They are decoded when they are asked for; a file that cannot be is
+/// named then. Files of other endings are counted in `left_out`. Errors: no such folder, no class
+/// folders, a class without images, a link to nothing.
+inline Dataset image_folder(const std::string& root, ImageReading reading = {}) {
   namespace fs = std::filesystem;
   std::error_code failed;
   check(fs::is_directory(root, failed), root, ": is not a folder");
   Dataset d;
   d.name = root;
-  for (const fs::directory_entry& entry : fs::directory_iterator(root, failed))
-    if (entry.is_directory() && !detail::is_hidden(entry.path()))
-      d.class_names.push_back(entry.path().filename().string());
+  i64 beside = 0;  // images that are in no class
+  fs::directory_iterator it(root, failed);
+  for (; !failed && it != fs::directory_iterator(); it.increment(failed)) {
+    if (is_hidden(it->path())) continue;
+    const std::string name = it->path().filename().string();
+    std::error_code absent;
+    const fs::file_status status = it->status(absent);  // of what a link leads to
+    check(fs::exists(status), root, "/", name, ": a link to what is not there; mend or remove it");
+    if (fs::is_directory(status)) {
+      d.class_names.push_back(name);
+      continue;
+    }
+    const auto& known = detail::image_endings();
+    if (std::find(known.begin(), known.end(), ending_of(name)) != known.end()) ++beside;
+  }
   check(!failed, root, ": cannot be read (", failed.message(), ")");
   check(!d.class_names.empty(), root, ": has no folders; one for each class is needed, such as ", root, "/cat");
   std::sort(d.class_names.begin(), d.class_names.end());
 
   auto files = std::make_shared<std::vector<std::pair<std::string, i64>>>();  // path, class
+  FolderList others;
   for (i64 label = 0; label < d.classes(); ++label) {
-    const std::size_t before = files->size();
-    const std::string folder = root + "/" + d.class_names[static_cast<std::size_t>(label)];
-    for (fs::recursive_directory_iterator it(folder, failed), end; it != end; it.increment(failed)) {
-      if (detail::is_hidden(it->path())) {
-        if (it->is_directory()) it.disable_recursion_pending();
-      } else if (it->is_regular_file() && detail::is_image_name(it->path().string())) {
-        files->emplace_back(it->path().string(), label);
-      }
-    }
-    check(!failed, folder, ": cannot be read (", failed.message(), ")");
-    check(files->size() > before, folder, ": has no images (.jpg, .jpeg, .png, .bmp, .ppm, .pgm)");
-    std::sort(files->begin() + static_cast<std::ptrdiff_t>(before), files->end());
+    const std::string& name = d.class_names[static_cast<std::size_t>(label)];
+    const std::string folder = root + "/" + name;
+    const FolderList list = files_below(folder, detail::image_endings());
+    const std::string left_out = list.left_out(detail::image_kinds);
+    check(!list.files.empty(), folder, ": has no images (", detail::image_kinds, ")",
+          left_out.empty() ? "" : ", but ", left_out);
+    for (const std::string& file : list.files) files->emplace_back(folder + "/" + file, label);
+    for (const auto& [ending, n] : list.others) others.others[ending] += n;
+    if (others.first_other.empty() && !list.others.empty()) others.first_other = name + "/" + list.first_other;
   }
+  d.left_out = others.left_out(detail::image_kinds);
+  if (beside > 0)
+    d.left_out += str(d.left_out.empty() ? "" : ", ", beside, beside == 1 ? " image" : " images", " beside the class folders");
   d.size = static_cast<i64>(files->size());
-  d.load = [files](i64 index) {
+  d.load = [files, reading](i64 index) {
     const auto& [path, label] = (*files)[static_cast<std::size_t>(index)];
-    return Sample{read_image(path), label, path};
+    return Sample{read_image(path, reading), label, path};
   };
   return d;
 }

@@ -32,6 +32,7 @@ struct SegmentationSet {
   std::string name;
   i64 size = 0;
   std::vector<std::string> class_names;
+  std::string left_out;  // what of the files is not in the set and why, for messages
   std::function<SegmentationSample(i64)> load;
 
   i64 classes() const { return static_cast<i64>(class_names.size()); }
@@ -63,24 +64,18 @@ inline LabelTable cityscapes_labels() {
 
 namespace detail {
 
-// The images below a folder, sorted. Error: two of one name but for the ending, as labels are found by it.
-inline std::vector<std::string> files_below(const std::string& root) {
-  namespace fs = std::filesystem;
-  std::error_code failed;
-  check(fs::is_directory(root, failed), root, ": is not a folder");
-  std::vector<std::string> files;
-  for (fs::recursive_directory_iterator it(root, failed), end; it != end; it.increment(failed))
-    if (it->is_regular_file() && !is_hidden(it->path()) && is_image_name(it->path().string()))
-      files.push_back(fs::relative(it->path(), root).string());
-  check(!failed, root, ": cannot be read (", failed.message(), ")");
-  check(!files.empty(), root, ": has no images");
-  std::sort(files.begin(), files.end());
+inline std::string without_ending(const std::string& path) {
+  return std::filesystem::path(path).replace_extension().string();
+}
+
+// Files by their path without its ending. Error: two of one name but for the ending.
+inline std::map<std::string, std::string> by_stem(const std::string& root, const std::vector<std::string>& files) {
   std::map<std::string, std::string> of_stem;
   for (const std::string& file : files) {
-    const auto entry = of_stem.emplace(fs::path(file).replace_extension().string(), file);
-    check(entry.second, root, ": ", entry.first->second, " and ", file, " would share one label map; one of them must go");
+    const auto entry = of_stem.emplace(without_ending(file), file);
+    check(entry.second, root, ": ", entry.first->second, " and ", file, " have one name but for the ending, by which images and label maps find each other; one of them must go");
   }
-  return files;
+  return of_stem;
 }
 
 }  // namespace detail
@@ -120,11 +115,9 @@ inline SegmentationSet segmentation_folder(const std::string& root, Split split)
   namespace fs = std::filesystem;
   const bool train = split == Split::train, ade = fs::is_directory(root + "/annotations"), city = fs::is_directory(root + "/gtFine");
   std::string images = root + "/img_dir/" + (train ? "train" : "val"), labels = root + "/ann_dir/" + (train ? "train" : "val");
-  std::string image_end, label_end = ".png";
   if (ade) images = root + "/images/" + (train ? "training" : "validation"), labels = root + "/annotations/" + (train ? "training" : "validation");
   if (city) {
     images = root + "/leftImg8bit/" + (train ? "train" : "val"), labels = root + "/gtFine/" + (train ? "train" : "val");
-    image_end = "_leftImg8bit.png", label_end = "_gtFine_labelIds.png";
   }
   check(fs::is_directory(images) && fs::is_directory(labels), root, ": has neither img_dir and ann_dir, nor images and annotations (ADE20K), nor leftImg8bit and gtFine (Cityscapes) with a folder for ",
         train ? "training" : "validation");
@@ -150,14 +143,33 @@ inline SegmentationSet segmentation_folder(const std::string& root, Split split)
     bool ids;  // Cityscapes' label ids instead of classes
   };
   auto files = std::make_shared<std::vector<Files>>();
-  for (const std::string& file : detail::files_below(images)) {
-    if (city && !file.ends_with(image_end)) continue;
-    const std::string stem = city ? file.substr(0, file.size() - image_end.size()) : fs::path(file).replace_extension().string();
-    const std::string trained = labels + "/" + stem + "_gtFine_labelTrainIds.png", usual = labels + "/" + stem + label_end;
-    const bool of_classes = city && fs::exists(trained);
-    check(of_classes || fs::exists(usual), images, "/", file, ": has no labels; ", usual, " is missing");
-    files->push_back({images + "/" + file, of_classes ? trained : usual, city && !of_classes});
+  const FolderList found = files_below(images, detail::image_endings()), maps = files_below(labels, {".png"});
+  const auto of_images = detail::by_stem(images, found.files);
+  auto of_labels = detail::by_stem(labels, maps.files);
+  const std::string city_end = "_leftImg8bit";
+  i64 other_images = 0;
+  for (const auto& [stem, file] : of_images) {
+    if (city && !stem.ends_with(city_end)) {
+      ++other_images;
+      continue;
+    }
+    const std::string key = city ? stem.substr(0, stem.size() - city_end.size()) : stem;
+    const std::string usual = city ? key + "_gtFine_labelIds" : key, trained = key + "_gtFine_labelTrainIds";
+    const bool of_classes = city && of_labels.count(trained) != 0;
+    const auto map = of_labels.find(of_classes ? trained : usual);
+    check(map != of_labels.end(), images, "/", file, ": has no labels; ", labels, "/", usual, ".png is missing");
+    files->push_back({images + "/" + file, labels + "/" + map->second, city && !of_classes});
+    of_labels.erase(map);
   }
+  check(!files->empty(), images, ": has no images", city ? " *_leftImg8bit.png" : "", found.others.empty() ? "" : ", but ",
+        found.left_out(detail::image_kinds));
+  // Cityscapes has other pictures beside its label maps, by design.
+  set.left_out = found.left_out(detail::image_kinds);
+  const auto add = [&](i64 n, const std::string& what) {
+    if (n > 0) set.left_out += str(set.left_out.empty() ? "" : ", ", n, what);
+  };
+  add(other_images, " images that are not named *_leftImg8bit");
+  if (!city) add(static_cast<i64>(of_labels.size()), " label maps without an image" + (of_labels.empty() ? "" : " (such as " + of_labels.begin()->second + ")"));
   set.size = static_cast<i64>(files->size());
   set.load = [files, ade, classes = set.classes()](i64 i) {
     const Files& f = (*files)[static_cast<std::size_t>(i)];

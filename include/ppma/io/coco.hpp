@@ -52,6 +52,7 @@ struct CocoAnnotation {
   std::optional<CocoBox> box;
   double area = 0;  // as annotated; the box's where the file does not say
   bool crowd = false;
+  bool area_said = true, crowd_said = true;  // false: not by the file, where that was asked for
   CocoMask mask;
 };
 
@@ -134,7 +135,7 @@ inline CocoMask read_mask(const JsonRecord& r) {
 }
 
 template <class Source>
-CocoTruth read_coco_from(Source source, const std::string& name, bool masks) {
+CocoTruth read_coco_from(Source source, const std::string& name, bool masks, bool fill) {
   CocoTruth truth;
   truth.path = name;
   const auto take = [&](const JsonRecord& r) {
@@ -159,6 +160,8 @@ CocoTruth read_coco_from(Source source, const std::string& name, bool masks) {
       a.area = r.find("area") != nullptr || !a.box ? r.number("area") : (*a.box)[2] * (*a.box)[3];
       if (const nlohmann::json* crowd = r.find("iscrowd"); crowd != nullptr)
         a.crowd = crowd->is_boolean() ? crowd->get<bool>() : r.integer("iscrowd") != 0;
+      a.area_said = fill || r.find("area") != nullptr;
+      a.crowd_said = fill || r.find("iscrowd") != nullptr;
       if (masks) a.mask = read_mask(r);
       truth.annotations.push_back(std::move(a));
     }
@@ -188,7 +191,8 @@ std::vector<CocoResult> read_coco_results_from(Source source, const std::string&
     one.score = r.number("score");
     if (const nlohmann::json* box = r.find("bbox"); box != nullptr && !(box->is_array() && box->empty())) one.box = read_box(r);
     one.mask = read_mask(r);
-    check(one.box || !one.mask.empty(), r.where, ": has neither \"bbox\" nor \"segmentation\"");
+    check(one.box || !one.mask.empty(), r.where, ": has neither \"bbox\" nor \"segmentation\"",
+          r.find("keypoints") != nullptr ? "; keypoints alone are not scored, give their boxes" : "");
     results.push_back(std::move(one));
   };
   read_json_records(source, name, {}, take);
@@ -197,10 +201,17 @@ std::vector<CocoResult> read_coco_results_from(Source source, const std::string&
 
 }  // namespace detail
 
-/// Reads annotations. `masks` false leaves segmentations out, for boxes alone. Errors name the file and the record.
-inline CocoTruth read_coco(const std::string& path, bool masks = true) { return detail::read_coco_from(path, path, masks); }
+/// Reads annotations. `masks` false leaves segmentations out, for boxes alone. Where the file says no
+/// area, the box's is taken, and where it says no "iscrowd", none; with `fill` false it is noted that
+/// it did not say, and evaluate_coco refuses such annotations, as pycocotools does. Errors name the
+/// file and the record.
+inline CocoTruth read_coco(const std::string& path, bool masks = true, bool fill = true) {
+  return detail::read_coco_from(path, path, masks, fill);
+}
 /// The same from memory; `name` is what errors call it.
-inline CocoTruth parse_coco(Bytes json, const std::string& name, bool masks = true) { return detail::read_coco_from(json, name, masks); }
+inline CocoTruth parse_coco(Bytes json, const std::string& name, bool masks = true, bool fill = true) {
+  return detail::read_coco_from(json, name, masks, fill);
+}
 
 /// Reads a list of detections.
 inline std::vector<CocoResult> read_coco_results(const std::string& path) { return detail::read_coco_results_from(path, path); }

@@ -31,9 +31,14 @@ struct JsonRecord {
     check(v != nullptr, where, ": has no \"", name, "\"");
     return *v;
   }
-  /// A whole number from -2^63 to 2^63 - 1.
+  /// A whole number from -2^63 to 2^63 - 1; 3.0 is one too, as for Python's dictionaries.
   i64 integer(const char* name) const {
     const nlohmann::json& v = get(name);
+    if (v.is_number_float()) {
+      const double x = v.get<double>();
+      if (x >= -0x1p53 && x <= 0x1p53 && x == static_cast<double>(static_cast<i64>(x)))
+        return static_cast<i64>(x);
+    }
     check(v.is_number_integer() && (!v.is_number_unsigned() || v.get<u64>() >> 63 == 0), where, ": \"", name, "\" is ",
           described(v), "; it must be a whole number");
     return v.get<i64>();

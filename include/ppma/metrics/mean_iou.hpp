@@ -12,14 +12,20 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// The label map of a set whose label 0 means "nothing": 1..K become 0..K-1, 0 becomes `ignore`, which stays. The one
-/// place where this is done: data sets do it when they load, so that training and scoring see the same labels.
-inline Tensor reduce_zero_label(const Tensor& labels, u8 ignore = 255) {
-  check(labels.defined() && labels.dtype() == DType::uint8, "reduce_zero_label: labels must be uint8");
-  Tensor reduced = Tensor::empty(labels.shape(), DType::uint8);
-  const u8* from = labels.data<u8>();
-  u8* to = reduced.data<u8>();
-  for (i64 i = 0; i < labels.numel(); ++i) to[i] = from[i] == 0 || from[i] == ignore ? ignore : static_cast<u8>(from[i] - 1);
+/// The label map of a set whose label 0 means "nothing": 1..K become 0..K-1, 0 becomes `ignore`,
+/// which stays. Labels are uint8 or int64; the result is int64 where they or `ignore` need it. The
+/// one place where this is done: data sets do it when they load, so that training and scoring see
+/// the same labels.
+inline Tensor reduce_zero_label(const Tensor& labels, i64 ignore = 255) {
+  const bool wide = labels.defined() && labels.dtype() == DType::int64;
+  check(labels.defined() && (wide || labels.dtype() == DType::uint8), "reduce_zero_label: labels must be uint8 or int64");
+  Tensor reduced = Tensor::empty(labels.shape(), wide || ignore > 255 ? DType::int64 : DType::uint8);
+  for (i64 i = 0; i < labels.numel(); ++i) {
+    const i64 label = wide ? labels.data<i64>()[i] : labels.data<u8>()[i];
+    const i64 value = label == 0 || label == ignore ? ignore : label - 1;
+    if (reduced.dtype() == DType::int64) reduced.data<i64>()[i] = value;
+    else reduced.data<u8>()[i] = static_cast<u8>(value);
+  }
   return reduced;
 }
 
