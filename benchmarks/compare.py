@@ -3,15 +3,15 @@
 
   python benchmarks/compare.py [--model tiny] [--size 224] [--threads 2] [--rounds 5] [--compile] [--tool build/release/ppma]
 
-Needs torch and numpy. First checks that both compute the same: PyTorch's random weights go through a .pth file into
-`ppma run`, and the logits must agree to 1e-5. Then, for each row, `rounds` times: PyTorch, ppma, PyTorch, ppma ...
+Needs torch and numpy. First checks that both compute the same, with the mask and without: PyTorch's random weights go
+through a .pth file into `ppma run`, and the logits must agree to 1e-5. Then, for each row, `rounds` times: PyTorch, ppma, PyTorch, ppma ...
 Times are medians over the rounds of each process's own median; memory is the peak resident size of the process, and
 in brackets what it is above a process that only loaded the library.
 """
 import argparse, json, os, statistics, subprocess, sys, tempfile
 
 here = os.path.dirname(os.path.abspath(__file__))
-peer = os.path.join(here, "..", "tests", "reference", "ppma_torch.py")
+peer = os.path.join(here, "peer.py")
 
 
 def run(command):
@@ -25,28 +25,28 @@ def run(command):
     return (json.loads(out.strip().splitlines()[-1]) if out.strip() else {}), usage.ru_maxrss / 1024
 
 
-def check(a):
+def check(a, mask):
     import numpy, torch
-    sys.path.insert(0, os.path.dirname(peer))
-    import ppma_torch
+    sys.path.insert(0, here)
+    import peer as reference
     torch.manual_seed(1)
-    model = ppma_torch.make(a.model).eval()
+    model = reference.make(a.model, mask=mask).eval()
     x = torch.randn(1, 3, a.size, a.size)
     with torch.no_grad():
         want = model(x).numpy()
     with tempfile.TemporaryDirectory() as folder:
         file = lambda name: os.path.join(folder, name)
-        torch.save(model.state_dict(), file("weights.pth"))
+        torch.save(reference.weights(model, mask), file("weights.pth"))
         with open(file("config.json"), "w") as f:
-            json.dump({"model": "ppma_" + a.model}, f)
+            json.dump({"model": "ppma_" + a.model, "mask": mask}, f)
         head = json.dumps({"input": {"dtype": "F32", "shape": list(x.shape), "data_offsets": [0, x.numel() * 4]}}).encode()
         with open(file("in.safetensors"), "wb") as f:
             f.write(len(head).to_bytes(8, "little") + head + x.numpy().tobytes())
         subprocess.run([a.tool, "run", "--config", file("config.json"), "--weights", file("weights.pth"), "--input",
                         file("in.safetensors"), "--output", file("out.safetensors")], check=True, stdout=subprocess.DEVNULL)
-        got, _ = ppma_torch.load(file("out.safetensors"))
+        got, _ = reference.load(file("out.safetensors"))
     error = float(numpy.linalg.norm(got["logits"].numpy() - want) / numpy.linalg.norm(want))
-    print(f"same weights, same image: logits differ by {error:.1e} (relative 2-norm)\n")
+    print(f"mask {mask}, same weights, same image: logits differ by {error:.1e} (relative 2-norm)", flush=True)
     if not error < 1e-5:
         sys.exit("the two do not compute the same; no race")
 
@@ -62,7 +62,9 @@ def main():
     p.add_argument("--check", action="store_true", help="only check that both compute the same")
     a = p.parse_args()
     if a.check:
-        return check(a)
+        for mask in ("polyline", "none"):
+            check(a, mask)
+        return print(flush=True)
     # In a process of its own: a child's peak memory counts what its parent held when it was started.
     subprocess.run([sys.executable, os.path.abspath(__file__), "--check", "--model", a.model, "--size", str(a.size), "--tool", a.tool], check=True)
     torch_base = run([sys.executable, "-c", "import torch"])[1]
@@ -71,7 +73,7 @@ def main():
     for batch, train, mask in [(1, 0, "polyline"), (8, 0, "polyline"), (8, 0, "none"), (1, 1, "polyline"), (8, 1, "polyline"), (8, 1, "none")]:
         shared = ["--batch", str(batch), "--size", str(a.size), "--threads", str(a.threads), "--mask", mask] + ["--train"] * train
         ours = [a.tool, "bench", "--model", "ppma_" + a.model, "--json"] + shared
-        theirs = [sys.executable, peer, "bench", "--model", a.model] + shared
+        theirs = [sys.executable, peer, "--model", a.model] + shared
         rows = {"ours": [], "eager": [], "compiled": []}
         for _ in range(a.rounds):
             rows["eager"].append(run(theirs))

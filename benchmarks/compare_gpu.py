@@ -4,15 +4,15 @@
   python benchmarks/compare_gpu.py [--tool build/cuda/ppma] [--rows infer,train,latency,mask] [--compile] [--repeat 20]
   python benchmarks/compare_gpu.py --rows attention --attention-bench build/attention_cuda_bench [--compile]
 
-Needs torch with CUDA. First the check: the same random weights and images must give the same logits, in f32 to 1e-5 and
-in bf16 to 5e-2 of PyTorch's own f32. Then each row: PyTorch eager, torch.compile (with --compile), ppma. Times are
+Needs torch with CUDA. First the check, with the mask and without: the same random weights and images must give the same
+logits, in f32 to 1e-5 and in bf16 to 5e-2 of PyTorch's own f32. Then each row: PyTorch eager, torch.compile (with --compile), ppma. Times are
 medians of event-timed runs inside each process; memory is the allocator's peak.
 """
 import argparse, json, os, subprocess, sys, tempfile
 
 here = os.path.dirname(os.path.abspath(__file__))
-peer = os.path.join(here, "..", "tests", "reference", "ppma_torch.py")
-sys.path.insert(0, os.path.dirname(peer))
+peer = os.path.join(here, "peer.py")
+sys.path.insert(0, os.path.join(here, "..", "tests", "reference"))
 
 
 def run(command):
@@ -22,32 +22,32 @@ def run(command):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def check(a):
+def check(a, mask):
     import numpy, torch
-    import ppma_torch
+    sys.path.insert(0, here)
+    import peer as reference
     torch.manual_seed(1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    model = ppma_torch.make("tiny").eval().cuda()
+    model = reference.make("tiny", mask=mask).eval().cuda()
     x = torch.randn(4, 3, 224, 224)
     with torch.no_grad():
         want = model(x.cuda()).cpu().numpy()
     with tempfile.TemporaryDirectory() as folder:
         file = lambda name: os.path.join(folder, name)
-        torch.save({k: v.cpu() for k, v in model.state_dict().items()}, file("weights.pth"))
+        torch.save(reference.weights(model, mask), file("weights.pth"))
         with open(file("config.json"), "w") as f:
-            json.dump({"model": "ppma_tiny"}, f)
+            json.dump({"model": "ppma_tiny", "mask": mask}, f)
         head = json.dumps({"input": {"dtype": "F32", "shape": list(x.shape), "data_offsets": [0, x.numel() * 4]}}).encode()
         with open(file("in.safetensors"), "wb") as f:
             f.write(len(head).to_bytes(8, "little") + head + x.numpy().tobytes())
         for dtype, limit in [("f32", 1e-5), ("tf32", 1e-2), ("bf16", 5e-2)]:
             subprocess.run([a.tool, "run", "--config", file("config.json"), "--weights", file("weights.pth"), "--input",
                             file("in.safetensors"), "--output", file("out.safetensors"), "--device", "cuda", "--dtype", dtype], check=True)
-            got, _ = ppma_torch.load(file("out.safetensors"))
+            got, _ = reference.load(file("out.safetensors"))
             error = float(numpy.linalg.norm(got["logits"].numpy() - want) / numpy.linalg.norm(want))
-            print(f"{dtype}: logits differ from PyTorch's f32 by {error:.1e} (relative 2-norm)")
+            print(f"mask {mask}, {dtype}: logits differ from PyTorch's f32 by {error:.1e} (relative 2-norm)")
             if not error < limit:
                 sys.exit("the two do not compute the same; no race")
-    print(torch.cuda.get_device_name(), "PyTorch", torch.__version__, "\n", flush=True)
 
 
 ROWS = {
@@ -125,14 +125,17 @@ def main():
     if a.rows == "attention":
         return attention_rows(a)
     if not a.no_check:
-        check(a)
+        for mask in ("polyline", "none"):
+            check(a, mask)
+        import torch
+        print(torch.cuda.get_device_name(), "PyTorch", torch.__version__, "\n", flush=True)
     torch_dtype = {"bf16": "bfloat16", "tf32": "tf32", "f32": "float32"}
     print("| model | batch | size | dtype | mode | mask | ppma ms | img/s | MiB | eager ms | img/s | MiB | compiled ms | img/s | MiB |")
     print("| --- " * 15 + "|")
     for row in [r for name in a.rows.split(",") for r in ROWS[name]]:
         model, batch, size, dtype, train, mask = row
         shared = ["--batch", str(batch), "--size", str(size), "--mask", mask] + ["--train"] * train
-        theirs = [sys.executable, peer, "bench", "--device", "cuda", "--model", model, "--dtype", torch_dtype[dtype], "--channels-last"] + shared
+        theirs = [sys.executable, peer, "--device", "cuda", "--model", model, "--dtype", torch_dtype[dtype], "--channels-last"] + shared
         cells = []
         results = [run([a.tool, "bench", "--device", "cuda", "--dtype", dtype, "--model", "ppma_" + model, "--repeat", str(a.repeat), "--json"] + shared)]
         if not a.alone:
