@@ -501,6 +501,7 @@ TEST_CASE("pickle: what torch.load and CPython refuse is refused", "[io]") {
                             "b."),
              Contains("a state for something that has none"));
   CHECK(pickle_refusal("ccollections\nOrderedDict\n)R}b.").empty());
+  CHECK_THAT(pickle_refusal("K\x01Q."), Contains("a persistent id that is no tuple"));
   CHECK_THAT(pickle_refusal("\x8f(K\x01"
                             "e."),
              Contains("no list"));
@@ -618,6 +619,13 @@ TEST_CASE("load_weights: nothing is left out without a word", "[io]") {
              Contains("a (an array of NumPy"));
   CHECK_THAT(error_of([&] { loaded("}(" + w + text("n") + tensor({.class_name = "_rebuild_tensor_v9"}) + "u."); }),
              Contains("n (made by torch._utils._rebuild_tensor_v9, which is not known"));
+  // torch._neg_view: the elements in the file are those of the other sign
+  const std::string plain = tensor({});
+  const auto turned = [&](const std::string& truth) {
+    return "}(" + text("v") + plain.substr(0, plain.size() - 2) + "}" + text("neg") + truth + "stRu.";
+  };
+  CHECK_THAT(error_of([&] { loaded(turned("\x88")); }), Contains("tensor \"v\" is a view with the sign turned (neg)"));
+  CHECK(loaded(turned("\x89")).tensors.size() == 1);
   // packed parameters of a quantised layer: a tensor and its bias in a tuple
   CHECK_THAT(error_of([&] { loaded("}(" + w + text("p") + call + "qtensor\n)RN\x86u."); }), Contains("p (quantised"));
   CHECK_THAT(error_of([&] { loaded("}(" + w + text("p") + tensor({}) + "N\x86u."); }), Contains("p (in a tuple"));

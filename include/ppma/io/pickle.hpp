@@ -402,8 +402,11 @@ class PickleReader {
         if (to.kind() == Kind::object) set_member(to, 2, state);
         return true;
       }
-      case 'Q':
-        return push(make(Kind::persistent, {pop()})), true;
+      case 'Q': {  // BINPERSID: PyTorch's name a storage
+        const Cell id = pop();
+        require(id.kind() == Kind::tuple, "a persistent id that is no tuple");
+        return push(make(Kind::persistent, {id})), true;
+      }
       default:
         require(false, "opcode ", static_cast<int>(op),
                 " does not occur in protocols 2 to 5 of plain data");

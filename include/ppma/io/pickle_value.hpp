@@ -155,7 +155,8 @@ class PickleValue {
     return tree_->size(cell_);
   }
   PickleValue item(std::size_t i) const {
-    check(!is(PickleKind::dict) && i < size(), name(), ": no item ", i, " in a ", kind(), "; copy or download the file again");
+    check(!is(PickleKind::dict) && i < size(), name(), ": no item ", i, " in a ",
+          kind(), "; copy or download the file again");
     return at(i);
   }
   PickleValue key(std::size_t i) const { return entry(2 * i); }

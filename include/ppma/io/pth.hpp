@@ -282,6 +282,13 @@ class PthFile {
       return v.integer();
     };
 
+    // The last argument of newer files: whether the elements are to be negated or conjugated.
+    if (call.args.size() == most && most > 4)
+      for (const char* turned : {"neg", "conj"})
+        if (const PickleValue on = arg(most - 1).find(turned); on.is(PickleKind::boolean))
+          check(!on.boolean(), where, " is a view with the sign turned (", turned,
+                "), which is not read; save .resolve_neg().resolve_conj() of it");
+
     // ("storage", torch.FloatStorage, key, location, number of elements)
     check(arg(0).is(PickleKind::persistent), where, " without a storage (", arg(0).describe(), ")",
           detail::copy_again);
