@@ -51,7 +51,8 @@ inline Dataset image_folder(const std::string& root, ImageReading reading = {}) 
     if (std::find(known.begin(), known.end(), ending_of(name)) != known.end()) ++beside;
   }
   check(!failed, root, ": cannot be read (", failed.message(), ")");
-  check(!d.class_names.empty(), root, ": has no folders; one for each class is needed, such as ", root, "/cat");
+  check(!d.class_names.empty(), root, ": has no folders; one for each class is needed, such as ",
+        root, "/cat");
   std::sort(d.class_names.begin(), d.class_names.end());
 
   auto files = std::make_shared<std::vector<std::pair<std::string, i64>>>();  // path, class
@@ -65,11 +66,13 @@ inline Dataset image_folder(const std::string& root, ImageReading reading = {}) 
           left_out.empty() ? "" : ", but ", left_out);
     for (const std::string& file : list.files) files->emplace_back(folder + "/" + file, label);
     for (const auto& [ending, n] : list.others) others.others[ending] += n;
-    if (others.first_other.empty() && !list.others.empty()) others.first_other = name + "/" + list.first_other;
+    if (others.first_other.empty() && !list.others.empty())
+      others.first_other = name + "/" + list.first_other;
   }
   d.left_out = others.left_out(detail::image_kinds);
   if (beside > 0)
-    d.left_out += str(d.left_out.empty() ? "" : ", ", beside, beside == 1 ? " image" : " images", " beside the class folders");
+    d.left_out += str(d.left_out.empty() ? "" : ", ", beside, beside == 1 ? " image" : " images",
+                      " beside the class folders");
   d.size = static_cast<i64>(files->size());
   d.load = [files, reading](i64 index) {
     const auto& [path, label] = (*files)[static_cast<std::size_t>(index)];

@@ -15,9 +15,9 @@ namespace ppma::inline PPMA_ABI {
 
 /// The files of some endings below a folder, and how many others there are.
 struct FolderList {
-  std::vector<std::string> files;      // paths below the folder, sorted
-  std::map<std::string, i64> others;   // by ending, in small letters
-  std::string first_other;             // one of them
+  std::vector<std::string> files;     // paths below the folder, sorted
+  std::map<std::string, i64> others;  // by ending, in small letters
+  std::string first_other;            // one of them
 
   /// "3 files that are not .png (2 .webp, 1 .txt; such as a/b.webp)", or "".
   std::string left_out(const std::string& kinds) const {
@@ -48,7 +48,8 @@ inline bool is_hidden(const std::filesystem::path& path) {
 
 namespace detail {
 
-inline void list_folder(const std::string& root, const std::string& below, const std::vector<std::string>& endings,
+inline void list_folder(const std::string& root, const std::string& below,
+                        const std::vector<std::string>& endings,
                         std::vector<std::filesystem::path>& open, FolderList& list) {
   namespace fs = std::filesystem;
   const fs::path here = below.empty() ? fs::path(root) : fs::path(root) / below;
@@ -77,7 +78,8 @@ inline void list_folder(const std::string& root, const std::string& below, const
       if (list.first_other.empty() || path < list.first_other) list.first_other = path;
       continue;
     }
-    check(!it->is_symlink() || fs::exists(status), root, "/", path, ": a link to a file that is not there");
+    check(!it->is_symlink() || fs::exists(status), root, "/", path,
+          ": a link to a file that is not there");
     check(fs::is_regular_file(status), root, "/", path, ": not a regular file");
     list.files.push_back(path);
   }
