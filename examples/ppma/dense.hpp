@@ -11,6 +11,7 @@
 #include "dense_network.hpp"
 #include "images.hpp"
 #include "ppma/io/coco.hpp"
+#include "ppma/train/run_folder.hpp"
 #include "ppma/vis/picture.hpp"
 
 namespace tool {
@@ -26,7 +27,6 @@ struct DenseTraining {
   double lr = 1e-3, weight_decay = 0.05, clip = 0, drop_path = -1;  // -1: the configuration's
   u64 seed = 0;
 
-  std::string log() const { return out + "/log.jsonl"; }
   std::string last() const { return out + "/last.safetensors"; }
   std::string best() const { return out + "/best.safetensors"; }
   i64 stop() const { return stop_after > 0 ? std::min(stop_after, epochs) : epochs; }
@@ -57,20 +57,111 @@ inline void make_folders(const std::string& path) {
   check(!error, path, ": cannot be made (", error.message(), ")");
 }
 
+// ---- a run that is begun or resumed; the classifier's does the same ----
+
+template <class Command>
+RunFolder::Start start_of(const Command& o) {
+  return !o.resume.empty() ? RunFolder::Start::resume : o.overwrite ? RunFolder::Start::overwrite : RunFolder::Start::fresh;
+}
+
+/// --resume with --data-dir: the run's images, which have been moved. Error: the run made them itself.
+inline void take_moved_data(const std::string& moved, std::string& folder, const std::string& out) {
+  if (moved.empty()) return;
+  check(!folder.empty(), "--data-dir: the run in ", out, " has no files of images but --data shapes; leave it out");
+  folder = moved;
+}
+
+/// f(), which reads the images of a run. Where those of a resumed one cannot be read, it says what to do.
+template <class Command, class F>
+auto at_its_place(const Command& o, const std::string& folder, F f) {
+  if (o.resume.empty() || folder.empty()) return f();
+  try {
+    return f();
+  } catch (const Error& e) {
+    throw Error(str(e.what(), "; the run in ", o.resume, " was trained on ", folder,
+                    ": if its images have been moved, say where they are with --data-dir"));
+  }
+}
+
+/// f(), the evaluation after an epoch; its errors say what mostly is behind them.
+template <class F>
+auto after_training(i64 epochs, F f) {
+  try {
+    return f();
+  } catch (const Error& e) {
+    throw Error(str("testing after epoch ", epochs, ": ", e.what(),
+                    "; where the training has diverged, lower the learning rate or clip the gradients"));
+  }
+}
+
+/// How many images a run has, in its checkpoints.
+inline std::string image_counts(i64 training, i64 test) { return Json{{"training", training}, {"test", test}}.dump(); }
+
+/// Error: the data has not as many images as the run had.
+inline void check_same_images(const RunFolder::Metadata& saved, i64 training, i64 test, const std::string& out) {
+  const auto had = saved.find("images");
+  if (had == saved.end()) return;  // of a run before they were counted
+  const std::string where = out + "/last.safetensors: images";
+  const Json j = parse_json(had->second, where);
+  const i64 then[] = {member<i64>(j, "training", where), member<i64>(j, "test", where)};
+  check(then[0] == training && then[1] == test, out, ": was trained on ", then[0], " images and tested on ", then[1],
+        ", but there are now ", training, " and ", test,
+        "; bring the images back (--data-dir says where they are), or start a new run with --weights ", out, "/last.safetensors");
+}
+
+/// How RunFolder writes `last`.
+template <class Trainer>
+RunFolder::WriteLast saves(const Trainer& trainer, const RunFolder::Metadata& about) {
+  return [&trainer, about](const std::string& path, const RunFolder::Metadata& more) {
+    RunFolder::Metadata all = about;
+    all.insert(more.begin(), more.end());
+    trainer.save(path, all);
+  };
+}
+
+/// How RunFolder writes `best`: the weights as they are.
+template <class Trainer>
+RunFolder::WriteBest best_writer(const Trainer& trainer, const RunFolder::Metadata& about) {
+  return [&trainer, about](const std::string& path, const Json& record) {
+    RunFolder::Metadata all = about;
+    all["epoch"] = std::to_string(member<i64>(record, "epoch", path));
+    write_safetensors(path, trainer.weights(), all);
+  };
+}
+
+/// Brings the folder to where a resumed run goes on, or to where a new one begins. Says what it cannot do.
+template <class Command>
+void begin_or_resume(RunFolder& run, const Command& o, const RunFolder::Metadata& saved, i64 epoch, const Json& options, const Json& network,
+                     const RunFolder::Figure& figure, const RunFolder::WriteBest& write_best) {
+  const std::string told = options.dump(1) + "\n";
+  std::vector<std::string> notes;
+  if (o.resume.empty()) {
+    run.begin({{"train.json", told}, {"config.json", network.dump(1) + "\n"}}, figure);
+  } else {
+    notes = run.resume(saved, epoch, figure);
+    for (std::string& more : run.mend_best(write_best)) notes.push_back(std::move(more));
+    if (read_text(run.path("train.json")) != told) run.replace_options(told);  // the images have been moved
+  }
+  if (!run.can_lock()) notes.push_back(o.out + ": its file system has no locks; let no second process train in it");
+  for (const std::string& n : notes) std::fprintf(stderr, "ppma: note: %s\n", n.c_str());
+}
+
 /// The options of the run: those given, or those of the run that is resumed. Nothing is written yet.
 template <class Command>
-void open_run(Command& o) {
+std::unique_ptr<RunFolder> open_run(Command& o) {
+  if (!o.resume.empty()) o.out = o.resume;
+  else o.check_numbers();
+  auto run = std::make_unique<RunFolder>(o.out, start_of(o));
   if (!o.resume.empty()) {
-    o.out = o.resume;
+    const std::string moved = o.folder;
     const Json j = parse_json(read_text(o.out + "/train.json"), o.out + "/train.json");
     o.each([&](const char* key, auto& value) { read_member(j, key, o.out + "/train.json", value); });
     o.network = {}, o.drop_path = -1;
     o.network.config = o.out + "/config.json";
-  } else {
-    check(o.overwrite || !std::filesystem::exists(o.log()), o.out, ": already holds a run; continue it with --resume ", o.out,
-          ", start anew with --overwrite, or choose another --out");
+    take_moved_data(moved, o.folder, o.out);
+    o.check_numbers();
   }
-  o.check_numbers();
+  return run;
 }
 
 /// The network that is trained: by default the small one. --drop-path is on top of what describes it.
@@ -95,51 +186,24 @@ Placement place_for_training(Model& model, const DenseTraining& o) {
   return at;
 }
 
-/// Continues a run: its log up to there. Or makes the folder of a new one, in place of an old one, and writes down what it is:
-/// last, when data and network are there, so that a mistake in an option costs no run.
-template <class Trainer, class Command>
-std::vector<Json> resume_or_begin(Trainer& trainer, Command& o, const Json& network) {
-  std::vector<Json> records;
-  make_folders(o.out + "/pictures");
-  if (o.resume.empty()) {
-    for (const std::string& path : {o.log(), o.last(), o.best()}) std::filesystem::remove(path);
-    Json j;
-    o.each([&](const char* key, const auto& value) { j[key] = value; });
-    write_file(o.out + "/train.json", std::string_view(j.dump(1) + "\n"));
-    write_file(o.out + "/config.json", std::string_view(network.dump(1) + "\n"));
-    return records;
-  }
-  trainer.resume(o.last());
-  std::istringstream lines(read_text(o.log()));
-  i64 number = 0;
-  for (std::string line; std::getline(lines, line);) {
-    const std::string where = str(o.log(), ": line ", ++number);
-    Json j = parse_json(line, where);
-    if (member<i64>(j, "epoch", where) < trainer.epoch()) records.push_back(std::move(j));
-  }
-  return records;
-}
-
-inline void write_log(const std::string& path, const std::vector<Json>& records) {
-  std::string lines;
-  for (const Json& r : records) lines += r.dump() + "\n";
-  write_file(path, std::string_view(lines));
-}
-
 /// Puts a figure into a record. One that is not finite, as the mean over no class, has no word in JSON: it is left out.
 inline void put_figure(Json& record, const char* key, double value) {
   if (std::isfinite(value)) record[key] = value;
 }
 
-/// The highest `key` of the records of the log at `where`; -1: none.
-inline double best_of(const std::vector<Json>& records, const char* key, const std::string& where) {
-  double best = -1;
-  for (const Json& r : records) {
-    double value = -1;
-    read_member(r, key, where, value);
-    best = std::max(best, value);
-  }
-  return best;
+/// The value of a key of a record; -1: it has none.
+inline double figure_of(const Json& record, const char* key) {
+  double value = -1;
+  read_member(record, key, "log.jsonl", value);
+  return value;
+}
+
+/// All options of a run as they are kept in train.json.
+template <class Command>
+Json options_of(Command& o) {
+  Json j;
+  o.each([&](const char* key, const auto& value) { j[key] = value; });
+  return j;
 }
 
 /// The last lines of a run: where it goes on, and the best of `what`, in a number of `digits`; -1: there is none.

@@ -121,9 +121,10 @@ inline void print_table(const char* what, const CocoTruth& truth, const CocoScor
 }
 
 inline void train_detect(DetectCommand o) {
-  open_run(o);
+  const std::unique_ptr<RunFolder> opened = open_run(o);
+  RunFolder& run = *opened;
   if (o.steps.empty()) o.steps = default_steps(o.epochs);
-  const DetectionData data = make_detection_data(o);
+  const DetectionData data = at_its_place(o, o.folder, [&] { return make_detection_data(o); });
   MaskRcnnConfig config = training_config<MaskRcnnConfig>(o, descriptions(o.network, o.task));
   config.roi.num_classes = data.train.classes(), config.with_mask = config.with_mask && !o.boxes_only;
   MaskRcnn model(config, o.seed);
@@ -138,12 +139,19 @@ inline void train_detect(DetectCommand o) {
   else loading.longer = o.longer, loading.shorter = {o.shorter};
   loading.batch = o.batch, loading.seed = o.seed, loading.normalization = data.normalization;
   DetectionLoader loader(data.train, loading);
-  std::vector<Json> records = resume_or_begin(trainer, o, detector_to_json(config));
-  double best_ap = best_of(records, config.with_mask ? "segm_mAP" : "bbox_mAP", o.log());
+  RunFolder::Metadata saved;
+  if (!o.resume.empty()) {
+    saved = trainer.resume(o.last());
+    check_same_images(saved, data.train.size, data.test.size, o.out);
+  }
   const std::map<std::string, std::string> about{
       {"detector", detector_to_json(config).dump()},
       {"input", Json{{"classes", data.train.class_names}, {"category_ids", data.train.category_ids}, {"longer", o.longer}, {"shorter", o.shorter},
-                     {"mean", loading.normalization.mean}, {"deviation", loading.normalization.deviation}}.dump()}};
+                     {"mean", loading.normalization.mean}, {"deviation", loading.normalization.deviation}}.dump()},
+      {"images", image_counts(data.train.size, data.test.size)}};
+  const auto write_best = best_writer(trainer, about);
+  begin_or_resume(run, o, saved, trainer.epoch(), options_of(o), detector_to_json(config),
+                  [key = config.with_mask ? "segm_mAP" : "bbox_mAP"](const Json& r) { return figure_of(r, key); }, write_best);
   std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n", config.with_mask ? "Mask R-CNN" : "Faster R-CNN",
               config.backbone.name.c_str(), grouped_digits(parameter_count(model)).c_str(), o.data.c_str(), grouped_digits(data.train.size).c_str(),
               grouped_digits(data.test.size).c_str(), static_cast<long long>(config.roi.num_classes));
@@ -166,8 +174,8 @@ inline void train_detect(DetectCommand o) {
     record["epoch"] = step.epoch, record["lr"] = step.rate;
     for (const auto& [name, value] : step.values) record[name] = value;
     if (trainer.epoch() % o.evaluate_every == 0 || trainer.epoch() == o.stop()) {
-      const std::vector<CocoResult> results = detect_all(model, data.test, loading, training.at, str(o.out, "/pictures/epoch_", trainer.epoch(), ".png"));
-      double ap = -1;
+      const std::string sheet = run.picture(str("epoch_", trainer.epoch(), ".png"));
+      const std::vector<CocoResult> results = after_training(trainer.epoch(), [&] { return detect_all(model, data.test, loading, training.at, sheet); });
       for (const bool masks : {false, true}) {
         if (masks && !config.with_mask) continue;
         const CocoScores s = evaluate_coco(*data.truth, results, masks ? CocoType::segm : CocoType::bbox);
@@ -175,20 +183,13 @@ inline void train_detect(DetectCommand o) {
         const char* names[6] = {"mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"};
         for (std::size_t i = 0; i < 6; ++i) record[str(masks ? "segm_" : "bbox_", names[i])] = s.figures[i];
         record[masks ? "segm_class_AP" : "bbox_class_AP"] = s.class_ap;
-        ap = s.figures[0];
-      }
-      if (ap > best_ap) {
-        best_ap = ap;
-        write_safetensors(o.best(), trainer.weights(), about);
       }
     }
     record["seconds"] = seconds();
-    trainer.save(o.last(), about);
-    records.push_back(record);
-    write_log(o.log(), records);
+    run.save(record, saves(trainer, about), write_best);
     std::fflush(stdout);
   }
-  print_end(o, trainer.epoch(), "AP", best_ap, 4);
+  print_end(o, trainer.epoch(), "AP", run.best(), 4);
 }
 
 /// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, with OUT/images.json.

@@ -2,6 +2,8 @@
 // subcommand is a header beside this file. To add one: write such a header with an add_NAME(CLI::App&), include it
 // here, call it below.
 
+#include <iostream>
+
 #include "bench.hpp"
 #include "evaluate.hpp"
 #include "files.hpp"
@@ -26,10 +28,15 @@ void wait_briefly([[maybe_unused]] char** argv) {
 #endif
 }
 
-}  // namespace
+// What was printed has arrived, or the exit status says that it has not: a full disk, a closed output.
+int after_output(int status) {
+  std::cout.flush();  // --help and --version
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good()) return status;
+  std::fprintf(stderr, "ppma: the output could not be written; is the disk full, or standard output closed?\n");
+  return status != 0 ? status : 1;
+}
 
-int main(int argc, char** argv) {
-  wait_briefly(argv);
+int run_command(int argc, char** argv) {
   CLI::App app("PPMA: vision transformers with polyline path masked attention");
   app.name("ppma");
   app.require_subcommand(1);
@@ -56,4 +63,11 @@ int main(int argc, char** argv) {
     return 1;
   }
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  wait_briefly(argv);
+  return after_output(run_command(argc, argv));
 }

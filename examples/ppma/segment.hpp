@@ -96,8 +96,8 @@ inline SegmentData make_segmentation_data(const SegmentCommand& o) {
 
 /// A run of which the options are complete.
 template <class Model>
-void train_segment_with(SegmentCommand o, const std::vector<Description>& said) {
-  const auto [train, test] = make_segmentation_data(o);
+void train_segment_with(RunFolder& run, SegmentCommand o, const std::vector<Description>& said) {
+  const auto [train, test] = at_its_place(o, o.folder, [&] { return make_segmentation_data(o); });
   const Tensor first = train.get(0).image;
   // An image may be thinner than a network takes, and crops are filled up.
   if (o.longer == 0) o.longer = std::max({least_crop, first.dim(0), first.dim(1)});
@@ -116,14 +116,21 @@ void train_segment_with(SegmentCommand o, const std::vector<Description>& said) 
   training.schedule = {.rate = o.lr, .total = o.epochs * loader.batches(), .warmup = o.warmup_iterations};
   training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed, training.checkpoint_blocks = o.checkpoint_blocks;
   SegmentationTrainer<Model> trainer(model, training);
-  std::vector<Json> records = resume_or_begin(trainer, o, segmentor_to_json(config));
-  double best_iou = best_of(records, "mIoU", o.log());
+  RunFolder::Metadata saved;
+  if (!o.resume.empty()) {
+    saved = trainer.resume(o.last());
+    check_same_images(saved, train.size, test.size, o.out);
+  }
   SegmentOptions how;
   how.longer = o.longer, how.shorter = o.shorter, how.normalization = loading.normalization;
   const std::map<std::string, std::string> about{
       {"segmentor", segmentor_to_json(config).dump()},
       {"input", Json{{"classes", train.class_names}, {"longer", o.longer}, {"shorter", o.shorter}, {"mean", how.normalization.mean},
-                     {"deviation", how.normalization.deviation}}.dump()}};
+                     {"deviation", how.normalization.deviation}}.dump()},
+      {"images", image_counts(train.size, test.size)}};
+  const auto write_best = best_writer(trainer, about);
+  begin_or_resume(run, o, saved, trainer.epoch(), options_of(o), segmentor_to_json(config), [](const Json& r) { return figure_of(r, "mIoU"); }, write_best);
+  if (!run.records().empty()) draw_segment_curves(run.path("curve.png"), run.records());
   std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n", std::is_same_v<Model, Segmentor> ? "UperNet" : "Semantic FPN",
               config.backbone.name.c_str(), grouped_digits(parameter_count(model)).c_str(), train.name.c_str(), grouped_digits(train.size).c_str(),
               grouped_digits(test.size).c_str(), static_cast<long long>(train.classes()));
@@ -142,33 +149,27 @@ void train_segment_with(SegmentCommand o, const std::vector<Description>& said) 
     std::printf("  pixels %.2f %%", step.decode_accuracy);
     std::printf("  %s", clock_text(seconds).c_str());
     if (trainer.epoch() % o.evaluate_every == 0 || trainer.epoch() == o.stop()) {
-      const SegmentationFigures f = segment_all(model, test, how, training.at, str(o.out, "/pictures/epoch_", trainer.epoch(), ".png"));
+      const SegmentationFigures f = segment_all(model, test, how, training.at, run.picture(str("epoch_", trainer.epoch(), ".png")));
       put_figure(record, "mIoU", f.mean_iou), put_figure(record, "aAcc", f.all_accuracy), put_figure(record, "mAcc", f.mean_accuracy);
       record["IoU"] = f.iou;
       std::printf("  mIoU %.2f  aAcc %.2f  mAcc %.2f\n", 100 * f.mean_iou, 100 * f.all_accuracy, 100 * f.mean_accuracy);
       for (std::size_t c = 0; c < f.iou.size(); ++c) std::printf("    %-20s IoU %5.2f  accuracy %5.2f\n", train.class_names[c].c_str(), 100 * f.iou[c], 100 * f.accuracy[c]);
-      if (f.mean_iou > best_iou) {
-        best_iou = f.mean_iou;
-        write_safetensors(o.best(), trainer.weights(), about);
-      }
     } else {
       std::printf("\n");
     }
     record["seconds"] = seconds;
-    records.push_back(record);
-    trainer.save(o.last(), about);
-    write_log(o.log(), records);
-    draw_segment_curves(o.out + "/curve.png", records);
+    run.save(record, saves(trainer, about), write_best);
+    draw_segment_curves(run.path("curve.png"), run.records());
     std::fflush(stdout);
   }
-  print_end(o, trainer.epoch(), "mean IoU", 100 * best_iou, 2);
+  print_end(o, trainer.epoch(), "mean IoU", 100 * run.best(), 2);
 }
 
 inline void train_segment(SegmentCommand o) {
-  open_run(o);
+  const std::unique_ptr<RunFolder> run = open_run(o);
   const std::vector<Description> said = descriptions(o.network, o.task);
   if (o.head.empty()) o.head = head_in(said);
-  with_head(o.head, [&]<class Model>() { train_segment_with<Model>(o, said); });
+  with_head(o.head, [&]<class Model>() { train_segment_with<Model>(*run, o, said); });
 }
 
 /// The pixels of a class as a result in COCO's form; a label map has no scores: 1.

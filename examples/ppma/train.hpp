@@ -3,7 +3,8 @@
 //
 //   OUT/train.json           the run's options: --resume OUT reads them
 //   OUT/config.json          the network's configuration
-//   OUT/log.jsonl            one line an epoch
+//   OUT/log.jsonl            one line an epoch; how it, last and best are kept together, whenever the
+//                            process dies: ppma/train/run_folder.hpp
 //   OUT/last.safetensors     everything that --resume needs
 //   OUT/best.safetensors     the weights (or their average) with the best accuracy, with configuration and class names
 //   OUT/curve.png            losses and accuracies
@@ -16,6 +17,7 @@
 #include "data.hpp"
 #include "detect.hpp"
 #include "ppma/io/image.hpp"
+#include "ppma/train/run_folder.hpp"
 #include "ppma/vis/curve.hpp"
 #include "progress.hpp"
 #include "segment.hpp"
@@ -58,6 +60,15 @@ struct TrainCommand {
   }
 };
 
+/// What a record of the log says of accuracy, in percent: the better of the weights and their average;
+/// -1: nothing was evaluated.
+inline double best_accuracy(const Json& record) {
+  double acc1 = -1, averaged = -1;
+  read_member(record, "test_acc1", "log.jsonl", acc1);
+  read_member(record, "test_ema_acc1", "log.jsonl", averaged);
+  return std::max(acc1, averaged);
+}
+
 /// Accuracies above losses, over epochs.
 inline void draw_curves(const std::string& path, const std::vector<EpochRecord>& log) {
   Series acc1{"top-1", {}, {}}, ema1{"averaged", {}, {}}, train_loss{"training", {}, {}}, test_loss{"test", {}, {}};
@@ -86,19 +97,20 @@ inline void train(TrainCommand o) {
   const i64 rank = launch ? launch->rank : 0, ranks = launch ? launch->size : 1;
   const std::vector<Communicator> processes = other_processes(launch, o.compute.placement().device);
   const bool resumed = !o.resume.empty();
+  if (resumed) o.out = o.resume;
+  std::optional<RunFolder> run;  // of rank 0, which speaks and writes for all
+  if (rank == 0) run.emplace(o.out, start_of(o));
   if (resumed) {
-    o.out = o.resume;
+    if (!processes.empty()) processes[0].barrier();  // the folder is in order
+    const std::string moved = o.data.folder;
     o.read_json(o.out + "/train.json");
     o.network = {};
     o.network.config = o.out + "/config.json";
+    take_moved_data(moved, o.data.folder, o.out);
   }
-  const std::string log = o.out + "/log.jsonl", last = o.out + "/last.safetensors", best = o.out + "/best.safetensors";
-  if (!resumed && rank == 0) {
-    check(o.overwrite || !std::filesystem::exists(log), o.out, ": already holds a run; continue it with --resume ",
-          o.out, ", start anew with --overwrite, or choose another --out");
-  }
+  const std::string last = o.out + "/last.safetensors";
 
-  const Data data = make_data(o.data, o.seed);
+  const Data data = at_its_place(o, o.data.folder, [&] { return make_data(o.data, o.seed); });
   WeightsFile initial;
   if (!o.network.weights.empty()) initial = read_weights(o.network.weights, o.network.entry);
   PpmaConfig config = network_config(o.network, {}, "ppma_nano");
@@ -130,14 +142,10 @@ inline void train(TrainCommand o) {
   options.seed = o.seed;
   options.processes = processes;
   Trainer<Ppma> trainer(model, options);
+  RunFolder::Metadata saved;
   if (resumed) {
-    trainer.resume(last);
-    if (rank == 0) cut_log(log, trainer.epoch());
-  } else if (rank == 0) {  // not before data and network are there: a mistake in an option costs no old run
-    make_folders(o.out);
-    for (const std::string& path : {log, last, best}) std::filesystem::remove(path);
-    write_file(o.out + "/train.json", std::string_view(o.to_json().dump(1) + "\n"));
-    write_file(o.out + "/config.json", std::string_view(config_to_json(config).dump(1) + "\n"));
+    saved = trainer.resume(last);
+    check_same_images(saved, data.train.size, data.test.size, o.out);
   }
 
   LoaderOptions loading;
@@ -154,13 +162,25 @@ inline void train(TrainCommand o) {
   Loader train_loader(data.train, loading), test_loader(data.test, testing);
 
   const i64 stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs;
-  if (rank != 0) {  // rank 0 speaks and writes for all
+  if (rank != 0) {
     while (trainer.epoch() < stop) trainer.run_epoch(batches_of(train_loader), batches_of(test_loader));
     return processes[0].barrier();
   }
   const std::map<std::string, std::string> about{{"config", config_to_json(config).dump()},
                                                  {"input", data.input.to_json().dump()},
-                                                 {"data", o.data.to_json().dump()}};
+                                                 {"data", o.data.to_json().dump()},
+                                                 {"images", image_counts(data.train.size, data.test.size)}};
+  const auto write_best = [&](const std::string& path, const Json& r) {
+    auto metadata = about;
+    metadata["epoch"] = std::to_string(member<i64>(r, "epoch", path));
+    metadata["acc1"] = Json(best_accuracy(r)).dump();
+    double acc1 = -1, averaged = -1;
+    read_member(r, "test_acc1", path, acc1), read_member(r, "test_ema_acc1", path, averaged);
+    write_safetensors(path, averaged >= acc1 ? trainer.average() : trainer.weights(), metadata);
+  };
+  const auto draw = [&] { draw_curves(run->path("curve.png"), read_log(run->path("log.jsonl"))); };
+  begin_or_resume(*run, o, saved, trainer.epoch(), o.to_json(), config_to_json(config), best_accuracy, write_best);
+  if (!run->records().empty()) draw();
   std::printf("%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %lld classes\n",
               config.name.c_str(), to_string(config.mask).c_str(), grouped_digits(parameter_count(model)).c_str(),
               data.train.name.c_str(), grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
@@ -170,22 +190,12 @@ inline void train(TrainCommand o) {
   std::fflush(stdout);
 
   Progress progress(trainer.epoch(), o.epochs);
-  double best_acc1 = trainer.best_acc1();
   Observer observer;
   observer.on_batch = [&](const StepReport& r) { progress.batch(r); };
   observer.on_evaluation = [&](i64 batch, i64 batches) { progress.evaluation(batch, batches); };
-  observer.on_epoch = [&](const EpochRecord& r, bool is_best) {
-    if (is_best) {
-      best_acc1 = r.best_acc1();
-      auto metadata = about;
-      metadata["epoch"] = std::to_string(r.epoch);
-      metadata["acc1"] = Json(best_acc1).dump();
-      const bool averaged = r.test_ema.images > 0 && r.test_ema.acc1 >= r.test.acc1;
-      write_safetensors(best, averaged ? trainer.average() : trainer.weights(), metadata);
-    }
-    trainer.save(last, about);
-    append_log(log, r);
-    draw_curves(o.out + "/curve.png", read_log(log));
+  observer.on_epoch = [&](const EpochRecord& r, bool) {
+    const bool is_best = run->save(Json::parse(to_json(r)), saves(trainer, about), write_best);
+    draw();
     progress.epoch(r, is_best);
   };
   while (trainer.epoch() < stop) trainer.run_epoch(batches_of(train_loader), batches_of(test_loader), observer);
@@ -193,9 +203,9 @@ inline void train(TrainCommand o) {
   if (trainer.epoch() < o.epochs)
     std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()),
                 o.out.c_str());
-  if (best_acc1 < 0) return;  // nothing was evaluated yet
-  std::printf("best accuracy %.2f %% on %s test images: %s\n", best_acc1, grouped_digits(data.test.size).c_str(),
-              best.c_str());
+  if (run->best() < 0) return;  // nothing was evaluated yet
+  std::printf("best accuracy %.2f %% on %s test images: %s\n", run->best(), grouped_digits(data.test.size).c_str(),
+              run->path("best.safetensors").c_str());
 }
 
 /// What --task segment and --task detect take beside the options that they share with the classifier; returns a function
@@ -287,12 +297,14 @@ inline void add_train(CLI::App& app) {
       for (const CLI::Option* option : c->get_options()) {
         const std::string name = option->get_name();
         check(option->count() == 0 || name == "--resume" || name == "--threads" || name == "--workers" ||
-                  name == "--stop-after" || name == "--device",
+                  name == "--stop-after" || name == "--device" || name == "--data-dir",
               "--resume continues with the run's own options; leave out ", name);
       }
+    const std::optional<Launch> launch = launch_from_environment();
+    if (!o->resume.empty() && (!launch || launch->rank == 0))  // so that train.json is of the run that is there
+      RunFolder(o->resume, RunFolder::Start::resume);
     if (const std::string path = o->resume + "/train.json"; !o->resume.empty()) read_member(parse_json(read_text(path), path), "task", path, o->task);
     check(o->task == "classify" || o->task == "segment" || o->task == "detect", o->resume, "/train.json: there is no task \"", o->task, "\"");
-    const std::optional<Launch> launch = launch_from_environment();
     check(o->task == "classify" || !launch || launch->size == 1, "train: --task ", o->task,
           " runs in one process; without a launcher (WORLD_SIZE) it can be trained");
     refuse_others(*c, o->task);

@@ -134,6 +134,28 @@ TEST_CASE("a loss that is not finite stops with the place", "[train]") {
   CHECK(says([&] { trainer.run(toy_batches(8), toy_batches(48)); }, "epoch 0, batch 0; lower the learning rate"));
 }
 
+TEST_CASE("weights that are not finite are not saved, and not resumed", "[train]") {
+  Toy model;
+  Trainer<Toy> trainer(model, options_for(2));
+  const File file;
+  trainer.save(file.path);
+  const std::vector<u8> good = read_file(file.path);
+  Safetensors bad = read_safetensors(file.path);
+  model.second.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(says([&] { trainer.save(file.path); }, "second.weight holds values that are NaN or infinite"));
+  CHECK(read_file(file.path) == good);
+  for (auto& [name, tensor] : bad.tensors)
+    if (name.starts_with("optimizer.square.") && tensor.dtype() == DType::f32) tensor.data<float>()[0] = std::numeric_limits<float>::infinity();
+  write_safetensors(file.path, bad.tensors, bad.metadata);
+  CHECK(says([&] { trainer.resume(file.path); }, "optimizer.square."));
+  for (const char* key : {"epoch", "best_acc1", "ema_updates", "seed"}) {
+    Safetensors wrong = parse_safetensors(good, "good");
+    wrong.metadata[key] = "x";
+    write_safetensors(file.path, wrong.tensors, wrong.metadata);
+    CHECK(says([&] { trainer.resume(file.path); }, std::string(key) == "seed" ? "was trained with seed x" : std::string("its ") + key + " is not a"));
+  }
+}
+
 TEST_CASE("the log: one JSON object a line, cut where a run resumes", "[train]") {
   const File file;
   CHECK(read_log(file.path).empty());

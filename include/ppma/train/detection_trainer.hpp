@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 
+#include "ppma/core/float_bits.hpp"
 #include "ppma/data/detection_loader.hpp"
 #include "ppma/optim/step_schedule.hpp"
 #include "ppma/train/options.hpp"
@@ -40,7 +41,7 @@ class DetectionTrainer {
   i64 epoch() const { return state_.epoch; }
   const TensorMap& weights() const { return state_.tensors(); }
 
-  /// One pass; the last report is the epoch's. Error: a loss that is not finite.
+  /// One pass; the last report is the epoch's. Error: a loss or weights that are not finite.
   DetectionStep run_epoch(DetectionLoader& loader, const std::function<void(const DetectionStep&)>& on_batch = {}) {
     DetectionStep step;
     loader.start(state_.epoch);
@@ -58,7 +59,7 @@ class DetectionTrainer {
       };
       const auto item = [](const Tensor& t) { return t.defined() ? t.item() : 0.0; };
       const double total = loss.total.item();
-      check(std::isfinite(total), "training: the loss is ", total, " in epoch ", state_.epoch, ", batch ", step.batch, "; lower the learning rate or clip the gradients");
+      check(is_finite(total), "training: the loss is ", total, " in epoch ", state_.epoch, ", batch ", step.batch, "; lower the learning rate or clip the gradients");
       report("loss", total), report("loss_rpn_cls", item(loss.rpn_cls)), report("loss_rpn_bbox", item(loss.rpn_bbox));
       report("loss_cls", item(loss.cls)), report("loss_bbox", item(loss.bbox)), report("loss_mask", item(loss.mask));
       report("acc", loss.accuracy);
@@ -71,13 +72,14 @@ class DetectionTrainer {
       if (on_batch) on_batch(step);
     }
     ++state_.epoch;
+    state_.require_finite_weights();
     return step;
   }
 
-  /// All that resume() needs, written aside and renamed.
+  /// All that resume() needs, written aside and renamed. Error: a tensor that is not finite.
   void save(const std::string& path, const std::map<std::string, std::string>& metadata = {}) const { state_.save(path, metadata); }
-  /// Continues where save() was called. Errors: another network, another seed.
-  void resume(const std::string& path) { state_.resume(path); }
+  /// Continues where save() was called; returns the metadata. Errors: another network, another seed.
+  std::map<std::string, std::string> resume(const std::string& path) { return state_.resume(path); }
 
  private:
   Model& model_;

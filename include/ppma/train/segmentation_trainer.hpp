@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 
+#include "ppma/core/float_bits.hpp"
 #include "ppma/data/segmentation_loader.hpp"
 #include "ppma/optim/poly_schedule.hpp"
 #include "ppma/train/options.hpp"
@@ -39,7 +40,7 @@ class SegmentationTrainer {
   i64 epoch() const { return state_.epoch; }
   const TensorMap& weights() const { return state_.tensors(); }
 
-  /// One pass; the last report is the epoch's. Error: a loss that is not finite.
+  /// One pass; the last report is the epoch's. Error: a loss or weights that are not finite.
   SegmentationStep run_epoch(SegmentationLoader& loader, const std::function<void(const SegmentationStep&)>& on_batch = {}) {
     SegmentationStep step;
     loader.start(state_.epoch);
@@ -51,7 +52,7 @@ class SegmentationTrainer {
       context.checkpoint_blocks = options_.checkpoint_blocks;
       const auto loss = model_.loss(options_.at(batch.images), batch.labels.to(options_.at.device), context);
       const double total = loss.total.item();
-      check(std::isfinite(total), "training: the loss is ", total, " in epoch ", state_.epoch, ", batch ", step.batch, "; lower the learning rate or clip the gradients");
+      check(is_finite(total), "training: the loss is ", total, " in epoch ", state_.epoch, ", batch ", step.batch, "; lower the learning rate or clip the gradients");
       const auto item = [](const Tensor& t) { return t.defined() ? t.item() : 0.0; };
       sums[0] += total, sums[1] += item(loss.decode), sums[2] += item(loss.auxiliary);
       sums[3] += item(loss.decode_accuracy), sums[4] += item(loss.auxiliary_accuracy);
@@ -65,13 +66,14 @@ class SegmentationTrainer {
       if (on_batch) on_batch(step);
     }
     ++state_.epoch;
+    state_.require_finite_weights();
     return step;
   }
 
-  /// All that resume() needs, written aside and renamed.
+  /// All that resume() needs, written aside and renamed. Error: a tensor that is not finite.
   void save(const std::string& path, const std::map<std::string, std::string>& metadata = {}) const { state_.save(path, metadata); }
-  /// Continues where save() was called. Errors: another network, another seed.
-  void resume(const std::string& path) { state_.resume(path); }
+  /// Continues where save() was called; returns the metadata. Errors: another network, another seed.
+  std::map<std::string, std::string> resume(const std::string& path) { return state_.resume(path); }
 
  private:
   Model& model_;

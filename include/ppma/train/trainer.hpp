@@ -10,12 +10,14 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "ppma/core/float_bits.hpp"
 #include "ppma/data/loader.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/metrics/accuracy.hpp"
@@ -126,12 +128,15 @@ class Trainer {
   EpochRecord run_epoch(const BatchSource& train, const BatchSource& test, const Observer& observer = {}) {
     const auto begin = std::chrono::steady_clock::now();
     EpochRecord record = train_epoch(train, observer);
+    require_finite(state_, str("training: after epoch ", epoch_ + 1));
     const bool evaluated = (epoch_ + 1) % options_.evaluate_every == 0 || epoch_ + 1 == options_.epochs;
     if (evaluated) {
       record.test = evaluate(model_, test, observer.on_evaluation, options_.at, among());
+      check_finite_test("loss on the test set", record.test.loss);
       if (ema_) {
         const Ema::InUse averaged(*ema_);
         record.test_ema = evaluate(model_, test, observer.on_evaluation, options_.at, among());
+        check_finite_test("loss of the averaged weights on the test set", record.test_ema.loss);
       }
     }
     const bool is_best = evaluated && record.best_acc1() > best_acc1_;
@@ -143,7 +148,8 @@ class Trainer {
   }
 
   /// All that resume() needs, in one file, written aside and renamed: model.*, ema.*, optimizer.*, and the position in
-  /// the metadata, to which `metadata` is added.
+  /// the metadata, to which `metadata` is added. Error: a tensor that is not finite; then the file
+  /// stays as it was.
   void save(const std::string& path, std::map<std::string, std::string> metadata = {}) const {
     TensorMap all;
     add(all, "model.", state_);
@@ -153,15 +159,23 @@ class Trainer {
     metadata["best_acc1"] = nlohmann::json(best_acc1_).dump();
     metadata["ema_updates"] = std::to_string(ema_ ? ema_->updates() : 0);
     metadata["seed"] = std::to_string(options_.seed);
+    require_finite(all, path + ": not written");
     write_safetensors(path, all, metadata);
   }
 
-  /// Continues where save() was called. Errors: another network, another seed, an average on one side only.
-  void resume(const std::string& path) {
-    const Safetensors file = read_safetensors(path);
-    const auto number = [&](const char* key) { return detail::position_of(file, path, key); };
-    check(std::stoull(number("seed")) == options_.seed, path, ": was trained with seed ", number("seed"), ", not ",
-          options_.seed, "; a resumed run must keep its seed");
+  /// Continues where save() was called; returns the metadata. Errors: another network, another seed,
+  /// an average on one side only.
+  std::map<std::string, std::string> resume(const std::string& path) {
+    Safetensors file = read_safetensors(path);
+    const auto number = [&](const char* key) { return static_cast<i64>(detail::whole_of(file, path, key)); };
+    const std::string& seed = detail::position_of(file, path, "seed");
+    check(seed == std::to_string(options_.seed), path, ": was trained with seed ", seed, ", not ", options_.seed,
+          "; a resumed run must keep its seed");
+    const std::string& best = detail::position_of(file, path, "best_acc1");
+    char* end = nullptr;
+    const double best_acc1 = std::strtod(best.c_str(), &end);
+    check(!best.empty() && *end == 0, path, ": its best_acc1 is not a number but \"", best, "\"; the file is damaged");
+    require_finite(file.tensors, path);
     const TensorMap weights = part(file.tensors, "model."), average = part(file.tensors, "ema.");
     check(average.empty() == !ema_, path, ": has ", average.empty() ? "no" : "an", " average of weights, this run has ",
           ema_ ? "one" : "none", "; keep ema_decay");
@@ -174,9 +188,10 @@ class Trainer {
       tensor.copy_from(*saved);
     }
     optimizer_.load_state(part(file.tensors, "optimizer."));
-    if (ema_) ema_->load(average, std::stoll(number("ema_updates")));
-    epoch_ = std::stoll(number("epoch"));
-    best_acc1_ = std::stod(number("best_acc1"));
+    if (ema_) ema_->load(average, number("ema_updates"));
+    epoch_ = number("epoch");
+    best_acc1_ = best_acc1;
+    return std::move(file.metadata);
   }
 
  private:
@@ -278,8 +293,12 @@ class Trainer {
     count(loss, step.rows * processes, step.rate, true, source, observer, done);
   }
   void check_finite(const char* what, double value, i64 number) const {
-    check(std::isfinite(value), "training: the ", what, " is ", value, " in epoch ", epoch_, ", batch ", number,
+    check(is_finite(value), "training: the ", what, " is ", value, " in epoch ", epoch_, ", batch ", number,
           "; lower the learning rate or clip the gradients");
+  }
+  void check_finite_test(const char* what, double value) const {
+    check(is_finite(value), "training: the ", what, " is ", value, " after epoch ", epoch_ + 1,
+          "; lower the learning rate, warm up longer or clip the gradients. What was saved before stays as it is");
   }
   void count(double loss, i64 rows, double rate, bool step, const BatchSource& source, const Observer& observer, Progress& done) {
     ++done.number, done.images += rows, done.loss_sum += loss * static_cast<double>(rows);

@@ -2,13 +2,16 @@
 // What the training loops of detection and segmentation share: a network's tensors, AdamW over those that are trained,
 // where the run is, and all of it in one file. How such a file is read, the classifier's loop (trainer.hpp) shares too.
 
+#include <charconv>
 #include <map>
 #include <string>
 
+#include "ppma/core/float_bits.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/nn/module.hpp"
 #include "ppma/optim/adamw.hpp"
 #include "ppma/optim/clip.hpp"
+#include "ppma/train/finite.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -18,6 +21,15 @@ inline const std::string& position_of(const Safetensors& file, const std::string
   const auto it = file.metadata.find(key);
   check(it != file.metadata.end(), path, ": has no ", key, "; it is not a training checkpoint");
   return it->second;
+}
+/// The same of one that is a whole number from 0.
+inline u64 whole_of(const Safetensors& file, const std::string& path, const char* key) {
+  const std::string& text = position_of(file, path, key);
+  u64 n = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  check(error == std::errc() && end == text.data() + text.size() && n >> 63 == 0, path, ": its ", key,
+        " is not a whole number but \"", text, "\"; it is not a training checkpoint, or damaged");
+  return n;
 }
 }  // namespace detail
 
@@ -33,27 +45,39 @@ class TrainingState {
   const TensorMap& tensors() const { return tensors_; }
 
   /// One step of the optimiser, gradients scaled to a norm of `clip` at most (0: as they are).
+  /// Error: a norm that is not finite.
   void step(double rate, double clip) {
     const double norm = clip > 0 ? gradient_norm(optimizer_.parameters()) : 0;
+    check(is_finite(norm), "training: the gradient's norm is ", norm,
+          " in epoch ", epoch, ", iteration ", iteration, "; lower the learning rate or clip the gradients");
     optimizer_.step(rate, clip_factor(norm, clip));
     optimizer_.zero_grad();
     ++iteration;
   }
 
-  /// All that resume() needs, written aside and renamed.
+  /// Error: weights that are not finite, when an epoch of training has ended.
+  void require_finite_weights() const {
+    require_finite(tensors_, str("training: after epoch ", epoch, ", ", iteration, " iterations"));
+  }
+
+  /// All that resume() needs, written aside and renamed. Error: a tensor that is not finite;
+  /// then the file stays as it was.
   void save(const std::string& path, std::map<std::string, std::string> metadata) const {
     TensorMap all;
     for (const auto& entry : tensors_) all.emplace_back("model." + entry.first, entry.second);
     for (const auto& entry : optimizer_.state()) all.emplace_back("optimizer." + entry.first, entry.second);
     metadata["epoch"] = std::to_string(epoch), metadata["iteration"] = std::to_string(iteration);
     metadata["seed"] = std::to_string(seed_);
+    require_finite(all, path + ": not written");
     write_safetensors(path, all, metadata);
   }
-  /// Continues where save() was called. Errors: another network, another seed.
-  void resume(const std::string& path) {
-    const Safetensors file = read_safetensors(path);
-    const auto number = [&](const char* key) { return detail::position_of(file, path, key); };
-    check(std::stoull(number("seed")) == seed_, path, ": was trained with seed ", number("seed"), ", not ", seed_);
+  /// Continues where save() was called; returns the metadata. Errors: another network, another seed.
+  std::map<std::string, std::string> resume(const std::string& path) {
+    Safetensors file = read_safetensors(path);
+    const auto number = [&](const char* key) { return detail::whole_of(file, path, key); };
+    const std::string& seed = detail::position_of(file, path, "seed");
+    check(seed == std::to_string(seed_), path, ": was trained with seed ", seed, ", not ", seed_);
+    require_finite(file.tensors, path);
     TensorMap weights, moments;
     for (const auto& [name, tensor] : file.tensors) {
       if (name.starts_with("model.")) weights.emplace_back(name.substr(6), tensor);
@@ -61,7 +85,8 @@ class TrainingState {
     }
     load_state_dict(model_, weights);
     optimizer_.load_state(moments);
-    epoch = std::stoll(number("epoch")), iteration = std::stoll(number("iteration"));
+    epoch = static_cast<i64>(number("epoch")), iteration = static_cast<i64>(number("iteration"));
+    return std::move(file.metadata);
   }
 
  private:

@@ -1,0 +1,49 @@
+#pragma once
+// No NaN and no infinity goes into a checkpoint: weights that diverged would be kept as the last
+// and best ones, and the run could never go on. Told by their bits, which -ffast-math leaves alone.
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+// Whether a 16, 32 or 64 bit floating-point number has the exponent of infinity and NaN.
+template <class Bits>
+bool all_finite(const void* data, i64 n, Bits exponent) {
+  const u8* const bytes = static_cast<const u8*>(data);
+  Bits found = 0;
+  for (i64 i = 0; i < n; ++i) {
+    Bits b;
+    std::memcpy(&b, bytes + static_cast<std::size_t>(i) * sizeof b, sizeof b);
+    found = static_cast<Bits>(found | static_cast<Bits>((b & exponent) == exponent));
+  }
+  return found == 0;
+}
+
+}  // namespace detail
+
+/// Whether no element is NaN or infinite. Whole numbers are finite.
+inline bool all_finite(const Tensor& t) {
+  if (t.dtype() == DType::int64 || t.dtype() == DType::uint8) return true;
+  const Tensor here = t.to(Device::cpu);
+  if (t.dtype() == DType::f32) return detail::all_finite<u32>(here.raw(), t.numel(), 0x7f800000u);
+  if (t.dtype() == DType::bf16)
+    return detail::all_finite<std::uint16_t>(here.raw(), t.numel(), std::uint16_t{0x7f80});
+  return detail::all_finite<u64>(here.raw(), t.numel(), u64{0x7ff0000000000000});
+}
+
+/// Error unless all are finite: what `where` says, and the first tensor that is not.
+template <class Tensors>
+void require_finite(const Tensors& tensors, const std::string& where) {
+  for (const auto& [name, tensor] : tensors)
+    check(all_finite(tensor), where, ": ", name,
+          " holds values that are NaN or infinite: the training has diverged; lower the learning"
+          " rate, warm up longer or clip the gradients. What was saved before stays as it is");
+}
+
+}  // namespace ppma::inline PPMA_ABI

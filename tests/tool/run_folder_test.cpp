@@ -1,0 +1,195 @@
+// Run folders as the tool keeps them: killed runs of all tasks, mistakes, training that diverges, two
+// processes, moved images; and output that cannot be written.
+
+#include <csignal>
+#include <filesystem>
+
+#include "help.hpp"
+#include "ppma/data/shapes.hpp"
+#include "ppma/io/image.hpp"
+#include "ppma/io/safetensors.hpp"
+#include "ppma/train/finite.hpp"
+#include "ppma/train/run_folder.hpp"
+#include "train/crashing.hpp"
+
+namespace run_folder_test {
+
+using namespace ppma;
+using io_test::Folder;
+using tool_test::Result;
+using tool_test::run;
+using tool_test::tool;
+namespace fs = std::filesystem;
+
+// The smallest run of a task.
+std::string small(const std::string& task) {
+  return "train --task " + task + (task == "detect" ? " --size 64 --boxes-only" : " --size 32") +
+         (task == "classify" ? " --warmup 1 --ema 0.5" : " --evaluate-every 1 --warmup-iterations 1 --lr 3e-3") +
+         " --images 4 --test-images 2 --batch 4 --threads 1";
+}
+
+bool mentions(const Result& r, const std::string& text) {
+  UNSCOPED_INFO(r.err);
+  return r.err.find(text) != std::string::npos;
+}
+
+}  // namespace run_folder_test
+
+TEST_CASE("tool: a run that is killed anywhere while it is saved is resumed to the same end", "[tool]") {
+  using namespace run_folder_test;
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  const std::string library = crash_test::crash_library(folder);
+  if (library.empty()) PPMA_SKIP("no library that kills can be compiled and loaded here");
+  for (const std::string task : {"classify", "segment", "detect"}) {
+    const std::string whole = folder / task, out = folder / "out", begin = "'" + tool() + "' " + small(task) + " --epochs 2 --out ";
+    REQUIRE(crash_test::run_with(library, begin + whole, 0, folder / "count") == 0);
+    if (!fs::exists(folder / "count")) PPMA_SKIP("no library is loaded before the tool");
+    const i64 events = std::stoll(crash_test::text_of(folder / "count"));
+    const crash_test::State right = crash_test::state_of(whole);
+    i64 resumed = 0;
+    // The folder's own test (tests/train) tries every one.
+    const i64 points = task == "classify" ? 5 : 3;
+    for (i64 k = 1; k <= points; ++k) {
+      const i64 at = events * k / (points + 1) + 1;
+      INFO(task << " killed at " << at << " of " << events);
+      fs::remove_all(out);
+      CHECK(crash_test::run_with(library, begin + out, at) == 128 + SIGKILL);
+      const bool begun = fs::exists(out + "/last.safetensors");
+      const Result r = begun ? run("train --threads 1 --resume " + out) : run(small(task) + " --epochs 2 --out " + out);
+      INFO(r.err);
+      CHECK(r.code == 0);
+      const crash_test::State now = crash_test::state_of(out);
+      CHECK(now.log == right.log);
+      CHECK(now.names == right.names);
+      CHECK((now.last == right.last && now.best == right.best));
+      resumed += begun;
+    }
+    CHECK(resumed >= points / 2);
+  }
+}
+
+TEST_CASE("tool: an old run outlives a mistake in a new one, and training that diverges", "[tool]") {
+  using namespace run_folder_test;
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  fs::create_directories(folder / "empty/train");
+  for (const std::string task : {"classify", "segment", "detect"}) {
+    const std::string out = folder / task, begin = small(task) + " --out '" + out + "'";
+    REQUIRE(run(begin + " --epochs 1").code == 0);
+    const crash_test::State before = crash_test::state_of(out);
+    const auto unchanged = [&] { return crash_test::state_of(out) == before; };
+    for (const std::string mistake : {"--batch 0", "--clip=-1"}) {
+      INFO(task << " " << mistake);
+      CHECK(run(begin + " --overwrite " + mistake).code != 0);
+      CHECK(unchanged());
+    }
+    // Without its log it is still a run.
+    fs::rename(out + "/log.jsonl", folder / "log");
+    CHECK(run(begin + " --batch 0").code != 0);
+    CHECK(mentions(run(begin), "already holds a run"));
+    fs::rename(folder / "log", out + "/log.jsonl");
+    CHECK(unchanged());
+    CHECK(run("train --overwrite --task " + task + " --data folder --data-dir '" + folder / "empty" + "' --out '" + out + "'").code != 0);
+    CHECK(unchanged());
+
+    const std::string diverges = task == "classify" ? " --lr 1e30 --warmup 0 --clip 0 --epochs 3" : " --lr 1e30 --warmup-iterations 0 --clip 0 --epochs 3";
+    std::string train = small(task);
+    for (const std::string option : {" --warmup 1", " --warmup-iterations 1", " --lr 3e-3"})
+      if (const std::size_t place = train.find(option); place != std::string::npos) train.erase(place, option.size());
+    for (const std::string& where : {" --overwrite --out '" + out + "'", " --out '" + folder / "new" + "'"}) {
+      INFO(task << where);
+      const Result r = run(train + diverges + where);
+      CHECK(r.code == 1);
+      CHECK(mentions(r, "lower the learning rate"));
+      for (const char* file : {"/last.safetensors", "/best.safetensors"})
+        if (fs::exists(folder / "new" + file))
+          for (const auto& [name, tensor] : read_safetensors(folder / "new" + file).tensors) CHECK(all_finite(tensor));
+    }
+    fs::remove_all(folder / "new");
+    // Later epochs of the run may have been saved: what is there is whole.
+    for (const auto& [name, tensor] : read_safetensors(out + "/last.safetensors").tensors) CHECK(all_finite(tensor));
+  }
+}
+
+TEST_CASE("tool: a second process in a run folder is refused", "[tool]") {
+  using namespace run_folder_test;
+  NEEDS_TOOL();
+  const Folder folder;
+  const std::string out = folder / "run";
+  REQUIRE(run(small("classify") + " --epochs 2 --stop-after 1 --out '" + out + "'").code == 0);
+  {
+    const RunFolder held(out, RunFolder::Start::resume);
+    for (const std::string& second : {"train --resume '" + out + "'", small("classify") + " --overwrite --out '" + out + "'"}) {
+      const Result r = run(second);
+      CHECK(r.code == 1);
+      CHECK(mentions(r, str(out, ": another process (number ", ::getpid(), ") trains in this run folder")));
+    }
+  }
+  write_file(out + "/lock", "1");  // as a dead process leaves it
+  CHECK(run("train --resume '" + out + "'").code == 0);
+  CHECK(!fs::exists(out + "/lock"));
+}
+
+TEST_CASE("tool: --resume takes images that have been moved, and no others", "[tool]") {
+  using namespace run_folder_test;
+  NEEDS_TOOL();
+#if !PPMA_STB
+  PPMA_SKIP("no stb_image, so no PNG");
+#endif
+  const Folder folder;
+  for (const char* part : {"train", "val"})
+    for (const i64 label : {0, 1})
+      for (const char* name : {"/a.png", "/b.png"}) {
+        fs::create_directories(folder / "c/" + part + "/" + std::to_string(label));
+        write_png(folder / "c/" + part + "/" + std::to_string(label) + name, draw_shapes({.height = 40, .width = 40}, label).image);
+        for (const char* kind : {"s/img_dir/", "s/ann_dir/"}) fs::create_directories(folder / kind + part);
+        write_png(folder / "s/img_dir/" + part + name, draw_shapes({.height = 40, .width = 40}, label).image);
+        write_png(folder / "s/ann_dir/" + part + name, Tensor::full({40, 40, 1}, 1, DType::uint8));
+      }
+  write_file(folder / "s/classes.txt", std::string_view("a\nb\n"));
+  for (const std::string task : {"classify --warmup 1 --size 32", "segment --crop 32 --evaluate-every 1"}) {
+    INFO(task);
+    const std::string place = folder / (task[0] == 'c' ? "c" : "s"), moved = place + "-moved", out = folder / "run";
+    const std::string begin = "train --task " + task + " --threads 1 --data folder --data-dir '" + place + "' --batch 2 --epochs 2 --overwrite --out '";
+    REQUIRE(run(begin + folder / "whole'").code == 0);
+    REQUIRE(run(begin + out + "' --stop-after 1").code == 0);
+    fs::rename(place, moved);
+    const Result gone = run("train --resume '" + out + "'");
+    CHECK(gone.code == 1);
+    CHECK(mentions(gone, "say where they are with --data-dir"));
+    const std::string one_more = moved + (task[0] == 'c' ? "/train/0/c.png" : "/img_dir/train/c.png"), labels = moved + "/ann_dir/train/c.png";
+    fs::copy(fs::path(one_more).replace_filename("a.png"), one_more);
+    if (task[0] == 's') fs::copy(moved + "/ann_dir/train/a.png", labels);
+    CHECK(mentions(run("train --resume '" + out + "' --data-dir '" + moved + "'"), "but there are now "));
+    fs::remove(one_more), fs::remove(labels);
+    REQUIRE(run("train --resume '" + out + "' --data-dir '" + moved + "' --stop-after 1").code == 0);
+    REQUIRE(run("train --resume '" + out + "'").code == 0);  // it is known now
+    const TensorMap a = read_safetensors(folder / "whole/last.safetensors").tensors, b = read_safetensors(out + "/last.safetensors").tensors;
+    REQUIRE(a.size() == b.size());
+    for (std::size_t i = 0; i < a.size(); ++i) CHECK((a[i].first == b[i].first && io_test::same_elements(a[i].second, b[i].second)));
+    fs::remove_all(out);
+  }
+  REQUIRE(run(small("classify") + " --epochs 2 --stop-after 1 --out '" + folder / "shapes" + "'").code == 0);
+  CHECK(mentions(run("train --resume '" + folder / "shapes" + "' --data-dir '" + folder / "c-moved" + "'"), "leave it out"));
+}
+
+TEST_CASE("tool: output that cannot be written is an error", "[tool]") {
+  using namespace run_folder_test;
+  NEEDS_TOOL();
+  if (!fs::is_character_file("/dev/full")) PPMA_SKIP("no /dev/full");
+  const Folder folder;
+  for (const std::string command : {"summary", "summary --json", "--help", "train --help", "--version"}) {
+    INFO(command);
+    const int status = std::system(("'" + tool() + "' " + command + " > /dev/full 2> '" + folder / "err" + "'").c_str());
+    CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 1));
+    CHECK(tool_test::text_of(folder / "err").find("the output could not be written") != std::string::npos);
+    CHECK(run(command).code == 0);
+  }
+}
