@@ -296,6 +296,7 @@ struct LoadReport {
     list("not in the module", unexpected);
     list("of another shape", misshaped);
     list("with values that are not finite", not_finite);
+    list("on one side only, which are not needed", passed_by);
     return s;
   }
 };
