@@ -3,6 +3,7 @@
 // need. Legend: n tokens of the head (all of them, a row or a column), d head width, w lanes of a vector.
 
 #include <algorithm>
+#include <type_traits>
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/config.hpp"
@@ -57,8 +58,9 @@ class ZeroedWorkspace : public Workspace<T> {
   explicit ZeroedWorkspace(i64 n) : Workspace<T>(n) { std::fill_n(this->data(), n, T(0)); }
 };
 
-/// Sends the gradients t[l] of -|c[j] - c[l]|, l < n, to the ends of each difference. c falls along its line, so the
-/// term is c[j] - c[l] for l < j and c[l] - c[j] for l > j. t and dc must be readable to a whole number of vectors.
+/// Sends the gradients t[l] of the log masks -|c[j] - c[l]|, l < n, to the ends of each difference; c are the running
+/// sums of the log decays. c falls along its line, so the term is c[j] - c[l] for l < j and c[l] - c[j] for l > j. t and
+/// dc must be readable to a whole number of vectors.
 template <class T>
 void scatter_line(i64 n, i64 j, const T* t, T* dc) {
   constexpr i64 w = lanes<T>;
@@ -72,15 +74,45 @@ void scatter_line(i64 n, i64 j, const T* t, T* dc) {
   dc[j] -= lane_sum<T>(total);
 }
 
-/// From the gradient dc of running sums to that of what was summed: a reverse running sum along each of `lines` lines of
-/// n elements `step` apart. The first element of a line belongs to no edge: exactly 0.
+/// v with 0 in its first n lanes.
 template <class T>
-void sums_to_decays(i64 line_count, i64 n, i64 line_step, i64 step, const T* dc, T* dlog) {
+PPMA_INLINE Vec<T> drop_first(Vec<T> v, i64 n) {
+  VecBits<T> lane;
+  using Lane = std::remove_reference_t<decltype(lane[0])>;
+  PPMA_UNROLL
+  for (i64 i = 0; i < lanes<T>; ++i) lane[i] = static_cast<Lane>(i);
+  return lane < static_cast<Lane>(n) ? Vec<T>{} : v;
+}
+
+/// Calls f(t, log mask between `from` and t) for the n tokens of a line, whose log decays are `step` apart: first `from`
+/// itself with 0, then walking away from it. Sums only grow, so that no closed edge (-1e9, -infinity) takes away what
+/// lies behind it, as the difference of two running sums would. The first log decay of the line is not read.
+template <class T, class F>
+void outward(i64 n, i64 from, const T* log_decay, i64 step, F f) {
+  f(from, T(0));
+  T sum = 0;
+  for (i64 t = from + 1; t < n; ++t) f(t, sum += log_decay[t * step]);
+  sum = 0;
+  for (i64 t = from; t > 0; --t) f(t - 1, sum += log_decay[t * step]);
+}
+
+/// Whether nothing at all passes an edge: its gradient is then exactly 0, also where rounding left something.
+template <class T>
+PPMA_HD PPMA_INLINE bool is_closed(T log_decay) {
+  return log_decay <= T(-1e30);
+}
+
+/// From the gradient dc of running sums to that of the log decays that were summed: a reverse running sum along each of
+/// `lines` lines of n elements `step` apart. The first element of a line belongs to no edge: exactly 0, as is the
+/// gradient of a closed edge.
+template <class T>
+void sums_to_decays(i64 line_count, i64 n, i64 line_step, i64 step, const T* log_decay, const T* dc, T* dlog) {
   for (i64 line = 0; line < line_count; ++line) {
     T sum = 0;
     for (i64 t = n - 1; t > 0; --t) {
-      sum += dc[line * line_step + t * step];
-      dlog[line * line_step + t * step] = sum;
+      const i64 at = line * line_step + t * step;
+      sum += dc[at];
+      dlog[at] = is_closed(log_decay[at]) ? T(0) : sum;
     }
     dlog[line * line_step] = T(0);
   }

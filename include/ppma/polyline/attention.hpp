@@ -40,8 +40,12 @@ inline Tensor sum_of(const std::vector<Tensor>& terms) {
 inline Tensor mean_of(const std::vector<Tensor>& terms) {
   return terms.size() == 1 ? terms[0] : scale(sum_of(terms), 1.0 / static_cast<double>(terms.size()));
 }
-// ln(e^a + e^b)
-inline Tensor log_add_exp(const Tensor& a, const Tensor& b) { return maximum(a, b) + softplus(neg(abs(a - b))); }
+// ln(e^a + e^b) of log masks; -infinity counts as -1e30, so that no difference is undefined.
+inline Tensor log_add_exp(const Tensor& log_a, const Tensor& log_b) {
+  const Tensor least = Tensor::full({1}, -1e30, log_a.dtype(), log_a.device());
+  const Tensor a = maximum(log_a, least), b = maximum(log_b, least);
+  return maximum(a, b) + softplus(neg(abs(a - b)));
+}
 
 }  // namespace detail
 

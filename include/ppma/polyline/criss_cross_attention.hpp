@@ -46,7 +46,7 @@ namespace ppma::inline PPMA_ABI {
 /// Fused criss-cross attention; the composed twin is criss_cross_attention_composed().
 ///   q, k, v              (B,H,W,C), k already scaled, rotary applied; head g owns channels [g C/G, (g+1) C/G)
 ///   log_alpha, log_beta  (B,G,H,W), each <= 0: logs of the decays of the edge to the left and above; both undefined: no
-///                        mask
+///                        mask. Closed edges (-infinity): as whole_attention()
 ///   returns              (B,H,W,C)
 inline Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
                                     const Tensor& log_beta, Order order = Order::both) {

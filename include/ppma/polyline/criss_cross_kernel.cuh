@@ -14,6 +14,7 @@ namespace ppma::inline PPMA_ABI::kernels::cross_gpu {
 using polyline_gpu::add_scaled;
 using polyline_gpu::dot;
 using polyline_gpu::exp_below;
+using polyline_gpu::Sum;
 
 inline constexpr int threads = 128;
 
@@ -47,8 +48,8 @@ struct Place {
 };
 
 template <class A>
-__device__ __forceinline__ A masked(A score, const A* sums, A own, i64 at) {
-  return sums ? score - ::fabs(own - sums[at]) : score;
+__device__ __forceinline__ A masked(A score, const Sum<A>* sums, Sum<A> own, i64 at) {
+  return sums ? score - polyline_gpu::distance(own, sums[at]) : score;
 }
 
 // y0 = scale0 P x0 (+ plus0), y1 = P x1, ln z. What is null is left out.
@@ -62,13 +63,13 @@ struct Apply {
 };
 
 template <class T, int D, bool two>
-__global__ void __launch_bounds__(threads) apply(AttentionShape x, Lines s, const T* q, const T* k, const acc_t<T>* sums, Apply<T> to) {
+__global__ void __launch_bounds__(threads) apply(AttentionShape x, Lines s, const T* q, const T* k, const Sum<acc_t<T>>* sums, Apply<T> to) {
   using A = acc_t<T>;
   const Place here(x, s);
   const A infinity = static_cast<A>(__int_as_float(0x7f800000));
   A query[D], out0[D] = {}, out1[two ? D : 1] = {};
   polyline_gpu::load_vector<D>(q + here.at(here.token), here.d, query);
-  const A own = sums ? sums[here.plane + here.token] : A(0);
+  const Sum<A> own = sums ? sums[here.plane + here.token] : Sum<A>{};
   A m = -infinity, z = 0;
   constexpr int chunk = 4;
   for (int first = 0; first < s.length; first += chunk) {
@@ -133,7 +134,7 @@ struct Call {
   const AttentionShape& x;
   Lines rows, columns;
   bool with_mask;
-  Workspace<A> a, b;
+  Workspace<Sum<A>> a, b;
   dim3 grid;
 
   Call(const AttentionShape& shape, const A* log_alpha, const A* log_beta)
@@ -145,7 +146,7 @@ struct Call {
     if (with_mask) polyline_gpu::run_decay_sums(x, log_alpha, log_beta, a.data(), b.data());
   }
   i64 all() const { return x.batch * x.heads * x.tokens(); }
-  const A* sums(bool along_rows) const { return !with_mask ? nullptr : along_rows ? a.data() : b.data(); }
+  const Sum<A>* sums(bool along_rows) const { return !with_mask ? nullptr : along_rows ? a.data() : b.data(); }
 
   template <int D>
   void run_apply(bool along_rows, const T* q, const T* k, const Apply<T>& to) const {

@@ -1,6 +1,6 @@
 #pragma once
-// The CPU kernel of criss_cross_attention.hpp, forward and backward, head by head. No mask is stored: it is added to the
-// scores of one line at a time.
+// The CPU kernel of criss_cross_attention.hpp, forward and backward, head by head. The mask of one line at a time is what
+// its scores are added to.
 //
 // Legend: H x W grid, N = H W tokens, d head width (dp in whole vectors), PH_i the W x W probabilities of row i, PV_l the
 // H x H probabilities of column l. Products that share a matrix run as one: [x | y] are 2 dp columns side by side.
@@ -37,22 +37,43 @@ struct Line {
     for (i64 j = 0; j < n; ++j) std::fill_n(s.data() + j * lds + n, lds - n, T(-1e30));  // exp of the padding is 0
   }
 
-  // out (n, n; rows lds apart) = rowsoftmax(q k^T - |c_j - c_l|); q, k: rows `stride` apart; c: running sums of log decay.
-  void probabilities(const T* q, const T* k, i64 stride, const T* c, T* out) {
+  // s = the line's log mask: at query j and key l the sum of the log decays between them. Sums for a query are those for
+  // its neighbour and one step more; walking away from the keys they only grow (see outward() in kernels/head.hpp).
+  [[gnu::noinline]] void fill_mask(const T* log_decay) {
+    for (i64 l = 0; l < n; l += w) {
+      T* const to = s.data() + l;
+      const i64 behind = std::min(l + w, n);
+      Vec<T> sum = drop_first<T>(splat(T(-1e30)), n - l);  // the exponential of the padding is 0
+      for (i64 j = behind - 1; j >= l; --j) {  // queries before some of the keys
+        if (j + 1 < behind) sum += drop_first<T>(splat(log_decay[j + 1]), j + 1 - l);
+        store(to + j * lds, sum);
+      }
+      if (l > 0) sum += log_decay[l];
+      for (i64 j = l - 1; j >= 0; --j) {  // before all
+        store(to + j * lds, sum);
+        if (j > 0) sum += log_decay[j];
+      }
+      sum = Vec<T>{};
+      for (i64 j = l + 1; j < behind; ++j) {  // behind some
+        sum += keep_first<T>(splat(log_decay[j]), j - l);
+        store(to + j * lds, ppma::load(to + j * lds) + sum);
+      }
+      for (i64 j = behind; j < n; ++j) store(to + j * lds, sum += log_decay[j]);  // behind all
+    }
+  }
+
+  // out (n, n; rows lds apart) = rowsoftmax(q k^T + the mask of log_decay); q, k: rows `stride` apart.
+  void probabilities(const T* q, const T* k, i64 stride, const T* log_decay, T* out) {
     copy_transposed(n, d, k, stride, kt.data(), ldk);
-    multiply_small(n, n, d, q, stride, i64{1}, kt.data(), ldk, s.data(), lds, false);
+    if constexpr (masked) fill_mask(log_decay);
+    multiply_small(n, n, d, q, stride, i64{1}, kt.data(), ldk, s.data(), lds, masked);
     for (i64 j = 0; j < n; ++j) {
       T *const sj = s.data() + j * lds, *const pj = out + j * lds;
       Vec<T> top = splat(T(-1e30)), sum{};
-      for (i64 l = 0; l < n; l += w) {
-        Vec<T> x = load(sj + l);
-        if constexpr (masked) x -= abs_of(load(c + l) - c[j]);
-        store(pj + l, x);
-        top = max_of(top, x);
-      }
+      for (i64 l = 0; l < n; l += w) top = max_of(top, load(sj + l));
       const T m = lane_max<T>(top);
       for (i64 l = 0; l < n; l += w) {
-        const Vec<T> e = exp_of(load(pj + l) - m);
+        const Vec<T> e = exp_of<Vec<T>>(load(sj + l) - m);
         store(pj + l, e);
         sum += e;
       }
@@ -75,14 +96,11 @@ struct Line {
   }
 };
 
-// Running sums of the log decays along rows (H,W) and, transposed, along columns (W,H).
+// The log decays of the columns, column by column: (W,H) from (H,W).
 template <class T>
-void running_sums(i64 h, i64 wd, const T* log_alpha, const T* log_beta, T* rows, T* columns) {
+void turn(i64 h, i64 wd, const T* from, T* to) {
   for (i64 i = 0; i < h; ++i)
-    for (i64 j = 0; j < wd; ++j) {
-      rows[i * wd + j] = j == 0 ? T(0) : rows[i * wd + j - 1] + log_alpha[i * wd + j];
-      columns[j * h + i] = i == 0 ? T(0) : columns[j * h + i - 1] + log_beta[i * wd + j];
-    }
+    for (i64 j = 0; j < wd; ++j) to[j * h + i] = from[i * wd + j];
 }
 
 template <class T>
@@ -100,17 +118,16 @@ void forward(const AttentionShape& x, Order order, const T* q, const T* k, const
     Line<T, masked> row(wd, d), column(h, d);
     const i64 kept = first && second && n * row.lds <= keep_limit ? h : 0;
     const Workspace<T> ph(kept * wd * row.lds);
-    const ZeroedWorkspace<T> uv(n * 2 * dp), u2(n * dp), mixed(h * 2 * dp), ca(masked ? n + lanes<T> : 0),
-        cb(masked ? n + lanes<T> : 0);
+    const ZeroedWorkspace<T> uv(n * 2 * dp), u2(n * dp), mixed(h * 2 * dp), of_columns(masked ? n : 0);
     T *const u1 = uv.data(), *const values = uv.data() + dp;
     for (i64 which = begin; which < end; ++which) {
       const i64 base = which / x.heads * n * channels + which % x.heads * d;
       // The mean of both orders: half of v into both.
       copy_scaled(n, d, v + base, channels, first && second ? T(0.5) : T(1), values, 2 * dp);
-      if constexpr (masked) running_sums(h, wd, log_alpha + which * n, log_beta + which * n, ca.data(), cb.data());
+      if constexpr (masked) turn(h, wd, log_beta + which * n, of_columns.data());
       const auto row_probabilities = [&](i64 i, T* out) {
         const i64 at = base + i * wd * channels;
-        row.probabilities(q + at, k + at, channels, ca.data() + (masked ? i * wd : 0), out);
+        row.probabilities(q + at, k + at, channels, masked ? log_alpha + which * n + i * wd : nullptr, out);
       };
 
       if (first)
@@ -121,7 +138,7 @@ void forward(const AttentionShape& x, Order order, const T* q, const T* k, const
         }
       for (i64 l = 0; l < wd; ++l) {
         const i64 at = base + l * channels, stride = wd * channels;
-        column.probabilities(q + at, k + at, stride, cb.data() + (masked ? l * h : 0), column.p.data());
+        column.probabilities(q + at, k + at, stride, of_columns.data() + (masked ? l * h : 0), column.p.data());
         multiply_small(h, 2 * dp, h, column.p.data(), column.lds, i64{1}, uv.data() + l * 2 * dp, wd * 2 * dp, mixed.data(),
                        2 * dp, false);
         for (i64 i = 0; i < h; ++i) {
@@ -151,8 +168,8 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
     const Workspace<T> ph(keep ? n * row.lds : 0);
     // Pairs of 2 dp columns a token; a half that an order does not need stays 0.
     const ZeroedWorkspace<T> u1_v(n * 2 * dp), g_du2(n * 2 * dp), v_u2(n * 2 * dp), du1_g(n * 2 * dp), keys(n * dp),
-        queries(n * dp), dqueries(n * dp), dkeys(n * dp), dvalues(n * dp), mixed(h * 2 * dp), ca(n + lanes<T>),
-        cb(n + lanes<T>), dca(n + lanes<T>), dcb(n + lanes<T>);
+        queries(n * dp), dqueries(n * dp), dkeys(n * dp), dvalues(n * dp), mixed(h * 2 * dp),
+        of_columns(n), dca(n + lanes<T>), dcb(n + lanes<T>);
     const i64 longest = std::max(h, wd);
     const ZeroedWorkspace<T> right(2 * dp * transposed_stride<T>(longest)), dprobs(longest * round_to_lanes<T>(longest));
 
@@ -166,10 +183,10 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
       copy_padded(n, d, q + base, channels, queries.data());
       for (const auto* sum : {&dqueries, &dkeys, &dvalues}) std::fill_n(sum->data(), n * dp, T(0));
       for (const auto* sum : {&dca, &dcb}) std::fill_n(sum->data(), n, T(0));
-      if constexpr (masked) running_sums(h, wd, log_alpha + grid, log_beta + grid, ca.data(), cb.data());
+      if constexpr (masked) turn(h, wd, log_beta + grid, of_columns.data());
       const auto row_probabilities = [&](i64 i, T* out) {
         const i64 at = base + i * wd * channels;
-        row.probabilities(q + at, k + at, channels, ca.data() + i * wd, out);
+        row.probabilities(q + at, k + at, channels, masked ? log_alpha + grid + i * wd : nullptr, out);
       };
       // The gradient of one line's probabilities, left right^T over 2 dp columns, sent on to q, k and the running sums c.
       // Token t of the line is number from + t * step of the head.
@@ -197,7 +214,7 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
       for (i64 l = 0; l < wd; ++l) {
         const i64 at = base + l * channels;
         T* const p = column.p.data();
-        column.probabilities(q + at, k + at, wd * channels, cb.data() + l * h, p);
+        column.probabilities(q + at, k + at, wd * channels, of_columns.data() + l * h, p);
         if (second)
           multiply_small(h, d, h, p, column.lds, i64{1}, v_u2.data() + l * 2 * dp, wd * 2 * dp, v_u2.data() + l * 2 * dp + dp,
                          wd * 2 * dp, false);
@@ -224,10 +241,14 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
         std::copy_n(dvalues.data() + u * dp, d, dv + base + u * channels);
       }
       if constexpr (masked) {
-        sums_to_decays(h, wd, wd, i64{1}, dca.data(), dlog_alpha + grid);
+        sums_to_decays(h, wd, wd, i64{1}, log_alpha + grid, dca.data(), dlog_alpha + grid);
         for (i64 l = 0; l < wd; ++l) {  // dcb is (W,H), the output (H,W)
           T sum = 0;
-          for (i64 i = h - 1; i > 0; --i) dlog_beta[grid + i * wd + l] = sum += dcb.data()[l * h + i];
+          for (i64 i = h - 1; i > 0; --i) {
+            const i64 at = grid + i * wd + l;
+            sum += dcb.data()[l * h + i];
+            dlog_beta[at] = is_closed(log_beta[at]) ? T(0) : sum;
+          }
           dlog_beta[grid + l] = T(0);
         }
       }

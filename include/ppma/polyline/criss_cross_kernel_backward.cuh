@@ -15,13 +15,13 @@ namespace ppma::inline PPMA_ABI::kernels::cross_gpu {
 
 // y = scale P^T g, by keys.
 template <class T, int D>
-__global__ void __launch_bounds__(threads) apply_transposed(AttentionShape x, Lines s, const T* q, const T* k, const acc_t<T>* sums, const acc_t<T>* log_sum,
+__global__ void __launch_bounds__(threads) apply_transposed(AttentionShape x, Lines s, const T* q, const T* k, const Sum<acc_t<T>>* sums, const acc_t<T>* log_sum,
                                                             const T* g, acc_t<T> scale, T* y) {
   using A = acc_t<T>;
   const Place here(x, s);
   A key[D], out[D] = {};
   polyline_gpu::load_vector<D>(k + here.at(here.token), here.d, key);
-  const A own = sums ? sums[here.plane + here.token] : A(0);
+  const Sum<A> own = sums ? sums[here.plane + here.token] : Sum<A>{};
 #pragma unroll 2
   for (int p = 0; p < s.length; ++p) {
     const int t = here.other(s, p);
@@ -66,7 +66,7 @@ __device__ void finish(const acc_t<T>* plus, acc_t<T>* wide, T* narrow, i64 at, 
 
 // dq, sum P dP (for the keys) and the gradient of the sums at queries.
 template <class T, int D, bool two>
-__global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, Lines s, const T* q, const T* k, const acc_t<T>* sums,
+__global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, Lines s, const T* q, const T* k, const Sum<acc_t<T>>* sums,
                                                             const acc_t<T>* log_sum, Pairs<T> pairs, acc_t<T>* mean, acc_t<T>* dsums, Results<T> to) {
   using A = acc_t<T>;
   const Place here(x, s);
@@ -80,7 +80,8 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, Li
 #pragma unroll
     for (int c = 0; c < D; ++c) g1[c] *= pairs.scale1;
   }
-  const A own = sums ? sums[here.plane + here.token] : A(0), shift = log_sum[here.plane + here.token];
+  const Sum<A> own = sums ? sums[here.plane + here.token] : Sum<A>{};
+  const A shift = log_sum[here.plane + here.token];
   A average = 0, dc = 0;
   for (int pass = 0; pass < 2; ++pass)
     for (int p = 0; p < s.length; ++p) {
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, Li
 
 // dk, dv, and the gradient of the sums at keys, added to that at queries.
 template <class T, int D, bool two>
-__global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, Lines s, const T* q, const T* k, const acc_t<T>* sums, const acc_t<T>* log_sum,
+__global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, Lines s, const T* q, const T* k, const Sum<acc_t<T>>* sums, const acc_t<T>* log_sum,
                                                          Pairs<T> pairs, const acc_t<T>* mean, acc_t<T>* dsums, Results<T> to) {
   using A = acc_t<T>;
   const Place here(x, s);
@@ -118,7 +119,7 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, Lines
   polyline_gpu::load_vector<D>(k + here.at(here.token), here.d, key);
   polyline_gpu::load_vector<D>(pairs.x0 + here.at(here.token), here.d, x0);
   if constexpr (two) polyline_gpu::load_vector<D>(pairs.x1 + here.at(here.token), here.d, x1);
-  const A own = sums ? sums[here.plane + here.token] : A(0);
+  const Sum<A> own = sums ? sums[here.plane + here.token] : Sum<A>{};
   A dc = 0;
   for (int p = 0; p < s.length; ++p) {
     const int t = here.other(s, p);
@@ -145,7 +146,7 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, Lines
 
 // The log decays' gradients: sums of da and db from the far end of each line.
 template <class A>
-__global__ void __launch_bounds__(128) decay_gradients(i64 planes, int h, int w, const A* da, const A* db, A* dlog_alpha, A* dlog_beta) {
+__global__ void __launch_bounds__(128) decay_gradients(i64 planes, int h, int w, const A* da, const A* db, const A* log_alpha, const A* log_beta, A* dlog_alpha, A* dlog_beta) {
   const i64 lines = planes * (h + w);
   for (i64 e = cuda::first(); e < lines; e += cuda::stride()) {
     const int r = static_cast<int>(e % (h + w));
@@ -155,7 +156,8 @@ __global__ void __launch_bounds__(128) decay_gradients(i64 planes, int h, int w,
     A sum = 0;
     for (int m = n - 1; m >= 0; --m) {
       sum += (row ? da : db)[at + static_cast<i64>(m) * step];
-      (row ? dlog_alpha : dlog_beta)[at + static_cast<i64>(m) * step] = m > 0 ? sum : A(0);
+      const i64 here = at + static_cast<i64>(m) * step;
+      (row ? dlog_alpha : dlog_beta)[here] = m > 0 && !is_closed((row ? log_alpha : log_beta)[here]) ? sum : A(0);
     }
   }
 }
@@ -223,7 +225,7 @@ void criss_cross_attention_backward(Cuda, const AttentionShape& x, Order order, 
   if (!call.with_mask) return;
   const i64 planes = x.batch * x.heads;
   cross_gpu::decay_gradients<<<cuda::blocks(planes * (x.height + x.width), 128), 128, 0, cuda::stream()>>>(
-      planes, static_cast<int>(x.height), static_cast<int>(x.width), static_cast<const A*>(da), static_cast<const A*>(db), dlog_alpha, dlog_beta);
+      planes, static_cast<int>(x.height), static_cast<int>(x.width), static_cast<const A*>(da), static_cast<const A*>(db), log_alpha, log_beta, dlog_alpha, dlog_beta);
   cuda::launched("criss_cross_attention");
 }
 

@@ -11,6 +11,7 @@
 #include "ppma/kernels/head.hpp"
 #include "ppma/kernels/mma.cuh"
 #include "ppma/kernels/pack.cuh"
+#include "ppma/polyline/decay_sums.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
 
@@ -102,8 +103,10 @@ __device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, 
   const float* const from = log_decay ? log_decay + here.plane + static_cast<i64>(head) * s.tokens : nullptr;
   float before = 0;
   for (int p = 2 * lane; p < padded + 2 * lane; p += 64) {  // the same number of rounds for all lanes
-    const float first = from && p > 0 && p < s.length ? from[p * s.step] : 0.0f;
-    const float second = from && p + 1 < s.length ? from[(p + 1) * s.step] : 0.0f;
+    // Both are asked for before either is looked at.
+    const float log_first = from && p > 0 && p < s.length ? from[p * s.step] : 0.0f;
+    const float log_second = from && p + 1 < s.length ? from[(p + 1) * s.step] : 0.0f;
+    const float first = polyline_gpu::floored(log_first), second = polyline_gpu::floored(log_second);
     float up_to = first + second;
 #pragma unroll
     for (int far = 1; far < 32; far *= 2) {

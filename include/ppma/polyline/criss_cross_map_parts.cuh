@@ -72,6 +72,7 @@ __device__ __forceinline__ void mix(float (&c)[D / 8][4], const Left<NT>& p, con
 template <int NT>
 __device__ __forceinline__ void sum_line(float* sums, float2 log_decay, int length, int lane) {
   const int p = 2 * lane;
+  log_decay = {polyline_gpu::floored(log_decay.x), polyline_gpu::floored(log_decay.y)};  // here: what asked for them did not wait
   float up_to = log_decay.x + log_decay.y;
 #pragma unroll
   for (int far = 1; far < (NT == 4 ? 16 : 32); far *= 2) {

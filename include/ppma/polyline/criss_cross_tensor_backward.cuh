@@ -26,13 +26,15 @@ struct Backward {
 
 inline constexpr int backward_threads = 256;  // at most: a warp has at least one task
 
-// log_decay's gradients from those of the sums, from the end of the line; a warp a head, a lane two neighbouring positions.
+// log_decay's gradients from those of the sums c, from the end of the line; of edges at their floor 0, as c says; a warp a head, a lane two neighbouring positions.
 template <int NT>
-__device__ __forceinline__ void sums_to_decays(const float* dsums, float share, float* dlog_decay, const Lines& s, const Spot& here) {
+__device__ __forceinline__ void sums_to_decays(const float* sums, const float* dsums, float share, float* dlog_decay, const Lines& s, const Spot& here) {
   const int lane = lane_index(), head = warp_index();
   if (head >= here.heads) return;
   const float* const from = dsums + head * s.rows<NT>();
+  const float* const c = sums + head * s.rows<NT>();
   float* const to = dlog_decay + here.plane + static_cast<i64>(head) * s.tokens;
+  const auto open = [c](int p) { return !(c[p] - c[p - 1] < polyline_gpu::floor_bf16 + 0.25f); };  // the sums are rounded
   float behind = 0;
   for (int p = (s.length - 1) / 64 * 64 + 2 * lane; p >= 0; p -= 64) {
     const float first = p < s.length ? from[p] : 0.0f, second = p + 1 < s.length ? from[p + 1] : 0.0f;
@@ -44,8 +46,8 @@ __device__ __forceinline__ void sums_to_decays(const float* dsums, float share, 
     }
     const float right = __shfl_down_sync(~0u, from_here, 1), sum = behind + (lane < 31 ? right : 0.0f) + second;
     behind += __shfl_sync(~0u, from_here, 0);
-    if (p < s.length) to[p * s.step] = p > 0 ? (sum + first) * share : 0.0f;
-    if (p + 1 < s.length) to[(p + 1) * s.step] = sum * share;
+    if (p < s.length) to[p * s.step] = p > 0 && open(p) ? (sum + first) * share : 0.0f;
+    if (p + 1 < s.length) to[(p + 1) * s.step] = open(p + 1) ? sum * share : 0.0f;
   }
 }
 
@@ -225,7 +227,7 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
   if constexpr (pairs > 0) {
     if (!to.dlog_decay) return;
     __syncthreads();
-    sums_to_decays<NT>(dsums, to.share, to.dlog_decay, s, here);
+    sums_to_decays<NT>(sums, dsums, to.share, to.dlog_decay, s, here);
   }
 }
 

@@ -1,11 +1,13 @@
 #pragma once
-// The 1-D structured mask on the GPU: a warp a line for the running sums, a thread an entry of the mask. Floor: forward
-// writes n x n entries a line once; backward reads them once by rows and once by columns.
+// The 1-D structured mask on the GPU: a thread a column of the mask, which it walks outwards from the diagonal; neighbours
+// write next to each other. Floor: forward writes n x n entries a line once; backward reads them once by rows and once
+// by columns.
 
 #include <map>
 #include <mutex>
 #include <vector>
 
+#include "ppma/kernels/head.hpp"
 #include "ppma/ops/scan.hpp"
 #include "ppma/tensor/tensor.hpp"
 
@@ -31,27 +33,23 @@ inline const i64* order_on_gpu(const i64* order, i64 n) {
 
 __device__ __forceinline__ i64 visited(const i64* order, i64 i) { return order ? order[i] : i; }
 
-// c (lines,n) by token: sums of x in visiting order, without the first. A warp a line.
+// out (lines,n,n): a thread a line and token v. The threads of a warp are at the same row at a time.
 template <class T>
-__global__ void __launch_bounds__(128) line_sums(i64 lines, i64 n, const i64* order, const T* x, acc_t<T>* c) {
+__global__ void __launch_bounds__(128) line_mask_columns_of(i64 total, i64 n, const i64* order, const T* x, T* out) {
   using A = acc_t<T>;
-  const i64 lane = threadIdx.x % 32;
-  for (i64 line = cuda::first() / 32; line < lines; line += cuda::stride() / 32) {
-    A before = 0;
-    for (i64 i = lane; i - lane < n; i += 32) {
-      const i64 u = i < n ? visited(order, i) : 0;
-      const A sum = before + warp_running_sum(i > 0 && i < n ? A(x[line * n + u]) : A(0));
-      if (i < n) c[line * n + u] = sum;
-      before = __shfl_sync(whole_warp, sum, 31);
-    }
-  }
-}
-
-template <class T>
-__global__ void __launch_bounds__(256) line_mask_entries(i64 total, i64 n, const acc_t<T>* c, T* out) {
   for (i64 e = cuda::first(); e < total; e += cuda::stride()) {
-    const i64 row = e / n;
-    out[e] = T(-::fabs(c[row] - c[row / n * n + e - row * n]));
+    const i64 line = e / n, v = e - line * n, r = order ? order[n + v] : v;
+    T* const column = out + line * n * n + v;
+    column[v * n] = T(A(0));
+    A sum = 0;
+    for (i64 i = 1; i < n; ++i) {
+      if (i <= r) continue;
+      const i64 u = visited(order, i);
+      column[u * n] = T(sum += A(x[line * n + u]));
+    }
+    sum = 0;
+    for (i64 i = n - 1; i > 0; --i)
+      if (i <= r) column[visited(order, i - 1) * n] = T(sum += A(x[line * n + visited(order, i)]));
   }
 }
 
@@ -87,9 +85,10 @@ __global__ void __launch_bounds__(128) line_mask_rows(i64 total, i64 n, const i6
   }
 }
 
-// dx of the token visited i-th = the sum of dc from there on; of the first 0. A warp a line, from its end.
+// dx of the token visited i-th = the sum of dc from there on; of the first and of closed edges 0. A warp a line, from
+// its end.
 template <class T>
-__global__ void __launch_bounds__(128) line_mask_decays(i64 lines, i64 n, const i64* order, const acc_t<T>* dc, T* dx) {
+__global__ void __launch_bounds__(128) line_mask_decays(i64 lines, i64 n, const i64* order, const T* x, const acc_t<T>* dc, T* dx) {
   using A = acc_t<T>;
   const i64 lane = threadIdx.x % 32;
   for (i64 line = cuda::first() / 32; line < lines; line += cuda::stride() / 32) {
@@ -97,7 +96,7 @@ __global__ void __launch_bounds__(128) line_mask_decays(i64 lines, i64 n, const 
     for (i64 k = lane; k - lane < n; k += 32) {
       const i64 i = n - 1 - k, u = k < n ? visited(order, i) : 0;
       const A sum = behind + warp_running_sum(k < n ? dc[line * n + u] : A(0));
-      if (k < n) dx[line * n + u] = T(i > 0 ? sum : A(0));
+      if (k < n) dx[line * n + u] = T(i > 0 && !is_closed(A(x[line * n + u])) ? sum : A(0));
       behind = __shfl_sync(whole_warp, sum, 31);
     }
   }
@@ -107,22 +106,19 @@ __global__ void __launch_bounds__(128) line_mask_decays(i64 lines, i64 n, const 
 
 template <class T>
 void line_log_mask(Cuda, i64 lines, i64 n, const i64* order, const T* x, T* out) {
-  const Workspace<acc_t<T>> c(lines * n, Device::cuda);
-  detail::line_sums<<<cuda::blocks(lines * 32, 128), 128, 0, cuda::stream()>>>(lines, n, detail::order_on_gpu(order, n), x, c.data());
-  detail::line_mask_entries<<<cuda::blocks(lines * n * n, 256), 256, 0, cuda::stream()>>>(lines * n * n, n,
-                                                                                         static_cast<const acc_t<T>*>(c.data()), out);
+  detail::line_mask_columns_of<<<cuda::blocks(lines * n, 128), 128, 0, cuda::stream()>>>(lines * n, n, detail::order_on_gpu(order, n), x, out);
   cuda::launched("sequence_log_mask");
 }
 
 template <class T>
-void line_log_mask_backward(Cuda, i64 lines, i64 n, const i64* order, const T* g, T* dx) {
+void line_log_mask_backward(Cuda, i64 lines, i64 n, const i64* order, const T* x, const T* g, T* dx) {
   using A = acc_t<T>;
   const i64* const there = detail::order_on_gpu(order, n);
   const i64* const rank = there ? there + n : nullptr;
   const Workspace<A> dc(lines * n, Device::cuda);
   detail::line_mask_columns<<<cuda::blocks(lines * n, 128), 128, 0, cuda::stream()>>>(lines * n, n, rank, g, dc.data());
   detail::line_mask_rows<<<cuda::blocks(lines * n * 32, 128), 128, 0, cuda::stream()>>>(lines * n, n, rank, g, dc.data());
-  detail::line_mask_decays<<<cuda::blocks(lines * 32, 128), 128, 0, cuda::stream()>>>(lines, n, there, static_cast<const A*>(dc.data()), dx);
+  detail::line_mask_decays<<<cuda::blocks(lines * 32, 128), 128, 0, cuda::stream()>>>(lines, n, there, x, static_cast<const A*>(dc.data()), dx);
   cuda::launched("sequence_log_mask");
 }
 

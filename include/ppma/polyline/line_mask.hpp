@@ -3,47 +3,63 @@
 // a sequence, in any visiting order.
 //
 //   L1[i,j] = prod(a; i..j)  = product of a_t over min(i,j) < t <= max(i,j)
-//   c_t = ln a_0 + ... + ln a_t            log L1[i,j] = -|c_i - c_j|
+//   log L1[i,j] = log L1[i-1,j] + ln a_i   for i > j;   0 for i = j;   log L1 is symmetric
 //
-// Diagonal 0, no -inf anywhere. Every block of L1 inside the lower (or the upper) triangle has rank <= 1:
-// L1[i,j] = e^{c_i} e^{-c_j} for i >= j. (Never compute the factors themselves: e^{-c_j} overflows.)
+// In exact arithmetic log L1[i,j] = -|c_i - c_j| with c_t = ln a_0 + ... + ln a_t. The difference is not taken: behind a
+// closed edge (ln a = -1e9, or -inf) the running sums have lost all smaller decays. Sums from j outwards keep them, and
+// log L1 is -inf exactly where an edge in between is. Every block of L1 inside the lower (or the upper) triangle has
+// rank <= 1: L1[i,j] = e^{c_i} e^{-c_j} for i >= j. (Never compute the factors themselves: e^{-c_j} overflows.)
 //
 // Backward (spec 1.6), G = dLoss/d(log L1), S = G + G^T:
 //   dc_i = sum_{j<i} S[i,j] - sum_{j>i} S[i,j],   d(ln a_t) = sum_{i>=t} dc_i,   d(ln a_0) = 0
-// c never rises, so which of c_i, c_j is larger follows from the indices alone, also where a decay is exactly 1.
+// c never rises, so which of c_i, c_j is larger follows from the indices alone, also where a decay is exactly 1. A closed
+// edge (-1e30 or less) gets exactly 0: nothing passes it.
 
 #include <vector>
 
+#include "ppma/kernels/head.hpp"
 #include "ppma/ops/elementwise.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace kernels {
 
-/// out (lines,n,n): out[order[i], order[j]] = -|c_i - c_j|, c the running sum of log decays x (lines,n) in visiting
-/// order; a null order visits 0, 1, ..., n-1.
+/// out (lines,n,n): out[order[i], order[j]] = log L1[i,j] of the log decays x (lines,n) in visiting order; a null order
+/// visits 0, 1, ..., n-1.
 template <class T>
 void line_log_mask(Cpu, i64 lines, i64 n, const i64* order, const T* x, T* out) {
+  constexpr i64 block = 16;
   parallel_for(lines, 1 + 16384 / (n * n), [=](i64 begin, i64 end) {
-    const Workspace<T> sums(n);
-    T* const c = sums.data();  // by token
+    const Workspace<i64> ranks(n);
+    i64* const rank = ranks.data();
+    for (i64 i = 0; i < n; ++i) rank[order != nullptr ? order[i] : i] = i;
     for (i64 line = begin; line < end; ++line) {
-      T sum = 0;
+      T* const m = out + line * n * n;
+      // Rows in visiting order: to those visited before it is one step more than from the row before. What a row has for
+      // later ones is overwritten below.
       for (i64 i = 0; i < n; ++i) {
         const i64 u = order != nullptr ? order[i] : i;
-        if (i > 0) sum += x[line * n + u];
-        c[u] = sum;
+        T* const row = m + u * n;
+        if (i == 0) {
+          std::fill_n(row, n, T(0));
+          continue;
+        }
+        const T *const before = m + (order != nullptr ? order[i - 1] : i - 1) * n, step = x[line * n + u];
+        for (i64 v = 0; v < n; ++v) row[v] = before[v] + step;
+        row[u] = T(0);
       }
-      T* const m = out + line * n * n;
-      for (i64 u = 0; u < n; ++u)
-        for (i64 v = 0; v < n; ++v) m[u * n + v] = -std::fabs(c[u] - c[v]);
+      for (i64 u0 = 0; u0 < n; u0 += block)
+        for (i64 v0 = 0; v0 < n; v0 += block)
+          for (i64 u = u0; u < std::min(u0 + block, n); ++u)
+            for (i64 v = v0; v < std::min(v0 + block, n); ++v)
+              if (rank[u] < rank[v]) m[u * n + v] = m[v * n + u];
     }
   });
 }
 
-/// dx (lines,n) from the gradient g (lines,n,n) of line_log_mask.
+/// dx (lines,n) from the gradient g (lines,n,n) of line_log_mask of the log decays x.
 template <class T>
-void line_log_mask_backward(Cpu, i64 lines, i64 n, const i64* order, const T* g, T* dx) {
+void line_log_mask_backward(Cpu, i64 lines, i64 n, const i64* order, const T* x, const T* g, T* dx) {
   parallel_for(lines, 1 + 16384 / (n * n), [=](i64 begin, i64 end) {
     const Workspace<T> room(2 * n);
     T *const dc = room.data(), *const rank = room.data() + n;  // both by token
@@ -55,9 +71,9 @@ void line_log_mask_backward(Cpu, i64 lines, i64 n, const i64* order, const T* g,
       for (i64 u = 0; u < n; ++u) {
         T total = 0;
         for (i64 v = 0; v < n; ++v) {
-          const T x = rank[u] > rank[v] ? gm[u * n + v] : rank[u] < rank[v] ? -gm[u * n + v] : T(0);
-          total += x;
-          dc[v] -= x;
+          const T y = rank[u] > rank[v] ? gm[u * n + v] : rank[u] < rank[v] ? -gm[u * n + v] : T(0);
+          total += y;
+          dc[v] -= y;
         }
         dc[u] += total;
       }
@@ -65,7 +81,7 @@ void line_log_mask_backward(Cpu, i64 lines, i64 n, const i64* order, const T* g,
       for (i64 i = n - 1; i >= 0; --i) {
         const i64 u = order != nullptr ? order[i] : i;
         sum += dc[u];
-        dx[line * n + u] = i > 0 ? sum : T(0);
+        dx[line * n + u] = i > 0 && !is_closed(x[line * n + u]) ? sum : T(0);
       }
     }
   });
@@ -81,8 +97,9 @@ void line_log_mask_backward(Cpu, i64 lines, i64 n, const i64* order, const T* g,
 namespace ppma::inline PPMA_ABI {
 
 /// Log mask (...,n,n) of a sequence whose tokens are visited in `order` (a permutation of 0..n-1; empty: as they lie).
-///   log_decay (...,n), each <= 0, by token: the decay between a token and the one visited before it
-/// Differentiable; backward keeps nothing.
+///   log_decay (...,n), each <= 0, by token: the decay between a token and the one visited before it; that of the first
+///             is not read; -infinity closes the edge
+/// Differentiable; the gradient of an edge of -1e30 or less is 0.
 inline Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>& order = {}) {
   detail::check_defined("sequence_log_mask", log_decay);
   check(log_decay.rank() >= 1 && log_decay.numel() > 0, "sequence_log_mask: needs log decays (...,n), got ",
@@ -106,12 +123,12 @@ inline Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>&
     kernels::line_log_mask(on, lines, n, order.empty() ? nullptr : order.data(), log_decay.data<T>(), mask.data<T>());
   });
   return record(mask, "sequence_log_mask", {log_decay},
-                [lines, n, order, before = log_decay.shape()](const Tensor& dy) {
-                  Tensor dx = Tensor::empty(before, dy.dtype(), dy.device());
+                [lines, n, order, log_decay = log_decay.detach()](const Tensor& dy) {
+                  Tensor dx = Tensor::empty(log_decay.shape(), dy.dtype(), dy.device());
                   visit(dy.device(), dy.dtype(), "sequence_log_mask", [&](auto on, auto t) {
                     using T = decltype(t);
-                    kernels::line_log_mask_backward(on, lines, n, order.empty() ? nullptr : order.data(), dy.data<T>(),
-                                                    dx.data<T>());
+                    kernels::line_log_mask_backward(on, lines, n, order.empty() ? nullptr : order.data(),
+                                                    log_decay.data<T>(), dy.data<T>(), dx.data<T>());
                   });
                   return Grads{dx};
                 });

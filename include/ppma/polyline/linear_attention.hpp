@@ -113,7 +113,7 @@ void linear_attention_backward(Cpu, const AttentionShape& x, bool v2h, bool h2v,
       if (v2h) linear_scan::decay_gradients_v2h<T>(h.head, h.q.data(), h.k.data(), h.v.data(), h.dy.data(), da, dc);
       // L^T[u,w] = L[w,u]: queries and keys change places, and so do values and upstream gradients.
       if (h2v) linear_scan::decay_gradients_v2h<T>(h.head, h.k.data(), h.q.data(), h.dy.data(), h.v.data(), da, dc);
-      sums_to_decays(x.width, x.height, i64{1}, x.width, dc, dlog_beta + which * n);
+      sums_to_decays(x.width, x.height, i64{1}, x.width, log_beta + which * n, dc, dlog_beta + which * n);
     }
   });
 }
@@ -166,7 +166,7 @@ inline Tensor linear_attention_quadratic(const Tensor& q, const Tensor& k, const
 
 /// Polyline path masked linear attention.
 ///   q, k, v              (B,H,W,C); head g owns channels [g C/G, (g+1) C/G)
-///   log_alpha, log_beta  (B,G,H,W), each <= 0
+///   log_alpha, log_beta  (B,G,H,W), each <= 0; -infinity closes an edge, and the first of every line is not read
 ///   paths                v2h (mask L), h2v (L^T) or both (L + L^T); without a mask use log decays of 0
 ///   block_rows           rows of a block of the chunked form
 ///   returns              (B,H,W,C)

@@ -16,6 +16,22 @@
 
 namespace ppma::inline PPMA_ABI::detail {
 
+// Along an axis: x with 0 in its first place; and for each place the sum of all behind it. Not as a difference of
+// running sums, which a closed edge would make worthless.
+inline Tensor one_zero(const Tensor& x, int axis) {
+  Shape s = x.shape();
+  s.set(axis, 1);
+  return Tensor::zeros(s, x.dtype(), x.device());
+}
+inline Tensor without_first(const Tensor& x, int axis) {
+  if (x.dim(axis) == 1) return one_zero(x, axis);
+  return concat({one_zero(x, axis), narrow(x, axis, 1, x.dim(axis) - 1)}, axis);
+}
+inline Tensor sums_behind(const Tensor& x, int axis) {
+  if (x.dim(axis) == 1) return one_zero(x, axis);
+  return concat({cumsum(narrow(x, axis, 1, x.dim(axis) - 1), axis, true), one_zero(x, axis)}, axis);
+}
+
 // A block of rows i0..i1-1 in the chunked form, (B,G,R,W,.) each, and where its decays lead.
 struct RowBlock {
   Tensor k, v;                  // (B,G,R,W,d)
@@ -24,18 +40,17 @@ struct RowBlock {
   Tensor from_below, to_above;  // log decay from row i1 to row i; from row i to row i0
   Tensor across_down, across_up;  // (B,G,W): from row i0-1 to i1-1; from row i1 to i0
 
-  // log_beta_next (B,G,1,W): of row i1, the edge to the block below (anything where there is none).
+  // log_beta_next (B,G,1,W): of row i1, the edge to the block below (any number where there is none).
   RowBlock(const Tensor& k_, const Tensor& v_, const Tensor& log_alpha_, const Tensor& log_beta,
            const Tensor& log_beta_next)
       : k(k_), v(v_), log_alpha(log_alpha_) {
     const i64 rows = log_beta.dim(2);
     from_above = cumsum(log_beta, 2);
-    const Tensor last = narrow(from_above, 2, rows - 1, 1), first = narrow(from_above, 2, 0, 1);
-    to_below = last - from_above;
+    to_below = sums_behind(log_beta, 2);
     from_below = to_below + log_beta_next;
-    to_above = from_above - first;
-    across_down = select(last, 2, 0);
-    across_up = select(last - first + log_beta_next, 2, 0);
+    to_above = cumsum(without_first(log_beta, 2), 2);
+    across_down = select(narrow(from_above, 2, rows - 1, 1), 2, 0);
+    across_up = select(narrow(from_below, 2, 0, 1), 2, 0);
   }
 
   static Tensor weigh(const Tensor& log_weight, const Tensor& x) {  // by token
@@ -73,8 +88,15 @@ struct RowBlock {
 
 // One path in chunked form; everything (B,G,H,W,.).
 inline Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_alpha,
-                                       const Tensor& log_beta, Paths path, i64 block_rows) {
+                                       const Tensor& all_beta, Paths path, i64 block_rows) {
   const i64 height = q.dim(2), blocks = (height + block_rows - 1) / block_rows;
+  const auto inside = [path](const Tensor& q_, const Tensor& k_, const Tensor& v_, const Tensor& log_a, const Tensor& log_b) {
+    const Shape s = q_.shape(), tokens{s[0], s[1], s[2] * s[3], s[4]};
+    const Tensor scores = matmul(reshape(q_, tokens), reshape(k_, tokens), false, true);
+    return reshape(matmul(scores * polyline_mask(log_a, log_b, path), reshape(v_, tokens)), s);
+  };
+  if (blocks == 1) return inside(q, k, v, log_alpha, all_beta);
+  const Tensor log_beta = without_first(all_beta, 2);  // it belongs to no edge and may be anything, also NaN
   const auto rows_of = [=](const Tensor& t, i64 block) {
     return narrow(t, 2, block * block_rows, std::min(block_rows, height - block * block_rows));
   };
@@ -107,10 +129,7 @@ inline Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const T
     std::vector<Tensor> in = arguments(static_cast<i64>(c));
     in.insert(in.end(), {rows_of(q, static_cast<i64>(c)), above[c], below[c]});
     parts.push_back(recomputed([=](const std::vector<Tensor>& a) {
-      const Shape s = a[5].shape(), tokens{s[0], s[1], s[2] * s[3], s[4]};
-      const Tensor scores = matmul(reshape(a[5], tokens), reshape(a[0], tokens), false, true);
-      const Tensor inside = matmul(scores * polyline_mask(a[2], a[3], path), reshape(a[1], tokens));
-      return reshape(inside, s) + block_of(a).read(a[5], a[6], a[7], path);
+      return inside(a[5], a[0], a[1], a[2], a[3]) + block_of(a).read(a[5], a[6], a[7], path);
     }, in));
   }
   return concat(parts, 2);                                                                   // (B,G,H,W,d)

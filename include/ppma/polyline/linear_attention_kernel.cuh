@@ -277,11 +277,14 @@ __global__ void __launch_bounds__(256) add_layers(i64 n, int count, i64 stride, 
 
 // From the gradient of running sums down the columns to that of what was summed; a thread a column.
 template <class A>
-__global__ void __launch_bounds__(128) column_decays(i64 columns, int height, int width, const A* dc, A* dlog_beta) {
+__global__ void __launch_bounds__(128) column_decays(i64 columns, int height, int width, const A* log_beta, const A* dc, A* dlog_beta) {
   for (i64 e = cuda::first(); e < columns; e += cuda::stride()) {
     const i64 at = e / width * height * width + e % width;
     A sum = 0;
-    for (int i = height - 1; i > 0; --i) dlog_beta[at + i * width] = sum += dc[at + i * width];
+    for (int i = height - 1; i > 0; --i) {
+      sum += dc[at + i * width];
+      dlog_beta[at + i * width] = is_closed(log_beta[at + i * width]) ? A(0) : sum;
+    }
     dlog_beta[at] = 0;
   }
 }
@@ -343,7 +346,7 @@ void linear_attention_backward(Cuda, const AttentionShape& x, bool v2h, bool h2v
   linear_scan_gpu::add_layers<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(n, blocks, 2 * n, sums, dlog_alpha);
   linear_scan_gpu::add_layers<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(n, blocks, 2 * n, sums + n, dc.data());
   const i64 columns = x.batch * x.heads * x.width;
-  linear_scan_gpu::column_decays<<<cuda::blocks(columns, 128), 128, 0, cuda::stream()>>>(columns, height, width, static_cast<const A*>(dc.data()), dlog_beta);
+  linear_scan_gpu::column_decays<<<cuda::blocks(columns, 128), 128, 0, cuda::stream()>>>(columns, height, width, log_beta, static_cast<const A*>(dc.data()), dlog_beta);
   cuda::launched("linear_attention");
 }
 

@@ -73,7 +73,8 @@ inline Tensor column_factor(const Tensor& m) {
 // ---- the N x N mask -----------------------------------------------------------------------------------------------
 
 /// log L (Paths::v2h) or log L^T (Paths::h2v), (B,G,N,N), query first, by Theorem 1 (b):
-///   log L[(i,j),(k,l)] = -|a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|       a, b: running sums of the log decays
+///   log L[(i,j),(k,l)] = -|a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|       a, b: running sums of the log decays (their
+/// differences are summed outwards: a closed edge, -infinity, gives -infinity where it is crossed and nothing else)
 /// O(N^2). Differentiable: the gradient is summed to A and B first (spec 1.6), so that nothing but itself has N^2
 /// elements.
 inline Tensor polyline_log_mask(const Tensor& log_alpha, const Tensor& log_beta, Paths path = Paths::v2h) {

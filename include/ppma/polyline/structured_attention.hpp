@@ -6,7 +6,7 @@
 //   scan        h_t = a_t h_{t-1} + b_t x_t^T,   y_t = c_t^T h_t                              (the recurrence)
 //   chunked     inside a block of Q tokens the formula, between blocks one state S; cs: running sums of ln a in a block
 //               y = [ (C B^T) * exp(cs_i - cs_j), i >= j ] x + exp(cs_i) C_i S
-//               S <- exp(cs_last) S + sum_i exp(cs_last - cs_i) b_i x_i^T
+//               S <- exp(cs_last) S + sum_i exp(cs_last - cs_i) b_i x_i^T       (cs_last - cs_i summed from behind)
 //
 // (In Mamba2 itself x is first multiplied by its step dt, and a = exp(-A dt).)
 // Legend: ... any batch axes, n tokens, s state width, p value width. c, b (...,n,s), x (...,n,p), log_decay (...,n).
@@ -69,7 +69,7 @@ inline Tensor structured_chunked(const Tensor& c, const Tensor& b, const Tensor&
     if (state.defined()) y = y + by_token(cs, matmul(ci, state));
     parts.push_back(y);
     if (first + q == n) break;
-    const Tensor update = matmul(bi, by_token(last - cs, xi), true, false);                   // (...,s,p)
+    const Tensor update = matmul(bi, by_token(sums_behind(log_a, axis), xi), true, false);    // (...,s,p)
     state = state.defined() ? by_token(last, state) + update : update;
   }
   return concat(parts, axis);
@@ -79,7 +79,8 @@ inline Tensor structured_chunked(const Tensor& c, const Tensor& b, const Tensor&
 
 /// Causal structured masked attention.
 ///   c, b (...,n,s): what reads and what writes the state (queries and keys);  x (...,n,p): values
-///   log_decay (...,n), each <= 0: ln of the decay between a token and the one before it; the first is never used
+///   log_decay (...,n), each <= 0: ln of the decay between a token and the one before it; the first is never used,
+///   -infinity closes the edge
 ///   chunk: tokens of a block of the chunked form
 ///   returns (...,n,p). Differentiable in all four. Time n^2 (quadratic), n s p (scan), n (chunk + s p) (chunked);
 ///   memory with gradients n^2, n s p, n (chunk + s p / chunk).

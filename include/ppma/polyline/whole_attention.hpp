@@ -75,6 +75,11 @@ namespace ppma::inline PPMA_ABI {
 ///                        undefined) for Paths::none, which is plain softmax attention
 ///   returns              (B,H,W,C)
 /// Paths::both averages the softmaxes of V2H and H2V, v2h or h2v takes one. Memory O(B C N).
+///
+/// An edge is closed with -infinity, or with any large negative number: what is behind it has no weight, and a token that
+/// is closed off on all sides keeps its own value. Decays far below 0 take no digits from others. On the GPU an edge
+/// counts for -1e6 at least, in bf16 for -256. The gradient of an edge of -1e30 or less is 0. What stands at the first of
+/// every line is not read. Log decays above 0 are not looked for (they weigh more, not less), NaN gives NaN.
 inline Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
                               const Tensor& log_beta, Paths paths = Paths::both) {
   const bool masked = paths != Paths::none;

@@ -19,8 +19,10 @@
 namespace ppma::inline PPMA_ABI::kernels::whole_gpu {
 
 using polyline_gpu::add_scaled;
+using polyline_gpu::distance;
 using polyline_gpu::dot;
 using polyline_gpu::exp_below;
+using polyline_gpu::Sum;
 
 inline constexpr int threads = 128, chunk = 8;
 template <class A, int D> inline constexpr int tile_of = sizeof(A) * D < 1024 ? 32 : 16;  // keys; two tiles fit in 48 KiB
@@ -30,10 +32,11 @@ template <class A> constexpr A share1(Paths p) { return p == Paths::both ? A(0.5
 template <class A> constexpr A share2(Paths p) { return p == Paths::both ? A(0.5) : p == Paths::h2v ? A(1) : A(0); }
 
 template <class T, int D, bool masked>
-__global__ void __launch_bounds__(threads) forward(AttentionShape x, const T* q, const T* k, const T* v, const acc_t<T>* a, const acc_t<T>* b, acc_t<T> share1, acc_t<T> share2, T* y) {
+__global__ void __launch_bounds__(threads) forward(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a, const Sum<acc_t<T>>* b, acc_t<T> share1, acc_t<T> share2, T* y) {
   using A = acc_t<T>;
   constexpr int tile = tile_of<A, D>;
-  __shared__ A ks[tile][D], vs[tile][D], as[tile], bs[tile];
+  __shared__ A ks[tile][D], vs[tile][D];
+  __shared__ Sum<A> as[tile], bs[tile];
   const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w, d = static_cast<int>(x.head_width);
   const i64 head = blockIdx.y, channels = x.channels();
   const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
@@ -42,7 +45,8 @@ __global__ void __launch_bounds__(threads) forward(AttentionShape x, const T* q,
 
   A query[D], sum1[D] = {}, sum2[masked ? D : 1] = {};
   polyline_gpu::load_vector<D>(q + base + here * channels, d, query);
-  A m1 = -infinity, m2 = -infinity, z1 = 0, z2 = 0, aij = 0, bij = 0, ail = 0, bil = 0;
+  A m1 = -infinity, m2 = -infinity, z1 = 0, z2 = 0;
+  [[maybe_unused]] Sum<A> aij{}, bij{}, ail{}, bil{};
   if constexpr (masked) aij = a[plane + here], bij = b[plane + here], ail = a[plane + i * w], bil = b[plane + i * w];
 
   int row = 0, column = 0;  // of the key
@@ -65,9 +69,9 @@ __global__ void __launch_bounds__(threads) forward(AttentionShape x, const T* q,
         if (first + at + u < tokens) {
           const A score = dot<D>(query, ks[at + u]);
           if constexpr (masked) {
-            const A akj = a[plane + row * w + j], bkj = b[plane + row * w + j];
-            s1[u] = score - ::fabs(aij - ail) - ::fabs(bil - bs[at + u]);
-            s2[u] = score - ::fabs(akj - as[at + u]) - ::fabs(bij - bkj);
+            const Sum<A> akj = a[plane + row * w + j], bkj = b[plane + row * w + j];
+            s1[u] = score - distance(aij, ail) - distance(bil, bs[at + u]);
+            s2[u] = score - distance(akj, as[at + u]) - distance(bij, bkj);
             if (++row == h) {
               row = 0, ++column;
               if (column < w) ail = a[plane + i * w + column], bil = b[plane + i * w + column];
@@ -132,7 +136,7 @@ void whole_attention(Cuda, Paths paths, const AttentionShape& x, const T* q, con
   using A = T;
   const i64 all = paths == Paths::none ? 0 : x.batch * x.heads * x.tokens();
   whole_gpu::check_launch(x);
-  const Workspace<A> a(all, Device::cuda), b(all, Device::cuda);
+  const Workspace<polyline_gpu::Sum<A>> a(all, Device::cuda), b(all, Device::cuda);
   if (all > 0) polyline_gpu::run_decay_sums(x, log_alpha, log_beta, a.data(), b.data());
   const dim3 grid(static_cast<unsigned>((x.tokens() + whole_gpu::threads - 1) / whole_gpu::threads), static_cast<unsigned>(x.batch * x.heads));
   polyline_gpu::with_head_width(x.head_width, "whole_attention", [&](auto d) {

@@ -6,9 +6,10 @@
 //
 //   L [(i,j),(k,l)] = A(i; j,l) * B(l; i,k)     V2H: along the key's column, then along the query's row
 //   Lt[(i,j),(k,l)] = A(k; j,l) * B(j; i,k)     H2V: along the key's row, then along the query's column
-//   A(r; j,l) = exp(-|a[r,j] - a[r,l]|),  B(c; i,k) = exp(-|b[i,c] - b[k,c]|)
+//   A(r; j,l) = exp(sum of log alpha over row r's edges between columns j and l),  B(c; i,k) likewise of log beta
 //
-// with a, b the running sums of log alpha along rows and of log beta along columns. (i,j) is the query, (k,l) the key.
+// (i,j) is the query, (k,l) the key. The sums are made by walking away from j and from i, never as a difference of two
+// running sums: behind a closed edge (-1e9, or -infinity) those have lost everything.
 //
 // How the mask becomes cheap. Both softmaxes share one exponential a score, e = exp(s - max s):
 //   p1 = e * A(i; j,l) * B(l; i,k)        p2 = e * A(k; j,l) * B(j; i,k)
@@ -24,8 +25,8 @@
 //
 // Backward recomputes the probabilities and accumulates, query by query in a fixed order within one head:
 //   dP = dY V^T;  dS_r = c_r p_r (dP - <p_r, dP>/z_r);  dQ = dS K;  dK += dS^T Q;  dV += P^T dY
-//   dM = dS_1 for L, dS_2 for Lt; since a and b fall along their lines, the sign of a[r,j] - a[r,l] is that of l - j,
-//   and each |difference| sends +-dS to its two ends.
+//   dM = dS_1 for L, dS_2 for Lt; with a, b the running sums of log alpha along rows and of log beta along columns, which
+//   fall along their lines, the sign of a[r,j] - a[r,l] is that of l - j, and each -|difference| sends +-dS to its ends.
 
 #include <cmath>
 #include <limits>
@@ -55,14 +56,15 @@ struct Head {
   i64 h, wd, n, d;       // grid, tokens, head width
   i64 wp, dp, ldk, lds;  // width and head width in whole vectors; strides of K^T and of a score row
   i64 block;             // most queries in a block
-  ZeroedWorkspace<T> kt, a, b, e_table, f_table, s, p1, p2;
+  ZeroedWorkspace<T> kt, alpha, beta, e_table, f_table, left, right, s, p1, p2;
   const T* q = nullptr;  // (n, d) rows `stride` apart
   i64 stride;
 
   explicit Head(const AttentionShape& x)
       : h(x.height), wd(x.width), n(h * wd), d(x.head_width), wp(round_to_lanes<T>(wd)), dp(round_to_lanes<T>(d)),
-        ldk(transposed_stride<T>(n)), lds(round_to_lanes<T>(n) + w), block(block_width(wd)), kt(d * ldk), a(masked ? n + w : 0),
-        b(masked ? n + w : 0), e_table(masked ? block * h * wp : 0), f_table(masked ? h * wp : 0), s(block * lds),
+        ldk(transposed_stride<T>(n)), lds(round_to_lanes<T>(n) + w), block(block_width(wd)), kt(d * ldk),
+        alpha(masked ? n : 0), beta(masked ? n + w : 0), e_table(masked ? block * h * wp : 0),
+        f_table(masked ? h * wp : 0), left(masked ? wp : 0), right(masked ? wp : 0), s(block * lds),
         p1(block * lds), p2(one && two ? block * lds : 0), stride(x.channels()) {
     // exp of what stands behind the last score must be 0.
     for (i64 c = 0; c < block; ++c) std::fill_n(s.data() + c * lds + n, lds - n, T(-1e30));
@@ -79,37 +81,52 @@ struct Head {
     q = q_;
     copy_transposed(n, d, k, stride, kt.data(), ldk);
     if constexpr (masked) {
-      T *pa = a.data(), *pb = b.data();
-      for (i64 i = 0; i < h; ++i)
-        for (i64 j = 0; j < wd; ++j) {
-          const i64 u = i * wd + j;  // the first of a line belongs to no edge
-          pa[u] = j == 0 ? T(0) : pa[u - 1] + log_alpha[u];
-          pb[u] = i == 0 ? T(0) : pb[u - wd] + log_beta[u];
-        }
+      std::copy_n(log_alpha, n, alpha.data());
+      std::copy_n(log_beta, n, beta.data());
     }
   }
 
-  // E_j[k,l] = exp(-|a[k,j] - a[k,l]|) for the columns j0..j0+count, 0 in the padding of each line.
-  void fill_column_tables(i64 j0, i64 count) {
+  // E_j[k,l] = A(k; j,l) for the columns j0..j0+count, 0 in the padding of each line. The sums from l to column j are
+  // those to its neighbour and one step more: l left of j from column to column, then l right of it, coming back. (Not
+  // inlined, as the others below: the loops over scores need all registers.)
+  [[gnu::noinline]] void fill_column_tables(i64 j0, i64 count) {
     if constexpr (!masked) return;
-    for (i64 c = 0; c < count; ++c)
-      for (i64 k = 0; k < h; ++k) {
-        const T* line = a.data() + k * wd;
-        T* to = e_table.data() + (c * h + k) * wp;
-        const T here = line[j0 + c];
-        for (i64 l = 0; l < wd; l += w)
-          store(to + l, keep_first<T>(exp_of(-abs_of(ppma::load(line + l) - here)), wd - l));
+    const i64 last = j0 + count - 1;
+    for (i64 k = 0; k < h; ++k) {
+      const T* const line = alpha.data() + k * wd;
+      T sum = 0;
+      for (i64 l = j0; l > 0; --l) left.data()[l - 1] = sum += line[l];
+      sum = 0;
+      for (i64 l = last + 1; l < wd; ++l) right.data()[l] = sum += line[l];
+      for (i64 l = 0; l < wd; l += w) {
+        T* const to = e_table.data() + k * wp + l;
+        Vec<T> from_left = keep_first<T>(ppma::load(left.data() + l), j0 - l),
+               from_right = drop_first<T>(ppma::load(right.data() + l), last + 1 - l);
+        for (i64 j = j0; j <= last; ++j) {
+          if (j > j0) from_left += keep_first<T>(splat(line[j]), j - l);
+          store(to + (j - j0) * h * wp, from_left);
+        }
+        for (i64 j = last; j >= j0; --j) {
+          if (j < last) from_right += drop_first<T>(splat(line[j + 1]), j + 1 - l);
+          T* const here = to + (j - j0) * h * wp;
+          store(here, keep_first<T>(exp_of<Vec<T>>(ppma::load(here) + from_right), wd - l));
+        }
       }
+    }
   }
 
-  // F_i[k,l] = exp(-|b[i,l] - b[k,l]|), 0 in the padding of each line.
-  void fill_row_table(i64 i) {
+  // F_i[k,l] = B(l; i,k), 0 in the padding of each line.
+  [[gnu::noinline]] void fill_row_table(i64 i) {
     if constexpr (!masked) return;
-    for (i64 k = 0; k < h; ++k)
-      for (i64 l = 0; l < wd; l += w) {
-        const Vec<T> difference = ppma::load(b.data() + i * wd + l) - ppma::load(b.data() + k * wd + l);
-        store(f_table.data() + k * wp + l, keep_first<T>(exp_of(-abs_of(difference)), wd - l));
-      }
+    for (i64 l = 0; l < wd; l += w) {
+      const T* const log_beta = beta.data() + l;
+      const auto put = [&](i64 k, Vec<T> sum) { store(f_table.data() + k * wp + l, keep_first<T>(exp_of(sum), wd - l)); };
+      Vec<T> sum{};
+      put(i, sum);
+      for (i64 k = i + 1; k < h; ++k) put(k, sum += ppma::load(log_beta + k * wd));
+      sum = Vec<T>{};
+      for (i64 k = i; k > 0; --k) put(k - 1, sum += ppma::load(log_beta + k * wd));
+    }
   }
 
   // Unnormalised probabilities of query (i, j0+c) in p1 (and p2), their sums in z1 (and z2). The tables must be filled.
@@ -157,17 +174,20 @@ struct Head {
   }
 
   // One path of one query with the mask added to the scores before their maximum is taken.
-  T safe_probabilities(i64 i, i64 j, const T* sc, T* p, bool v2h) {
-    const T *pa = a.data(), *pb = b.data();
-    T top = -std::numeric_limits<T>::infinity(), sum = 0;
-    for (i64 k = 0; k < h; ++k)
-      for (i64 l = 0; l < wd; ++l) {
-        const i64 row = v2h ? i : k, column = v2h ? l : j;
-        const T t = sc[k * wd + l] - std::abs(pa[row * wd + j] - pa[row * wd + l]) -
-                    std::abs(pb[i * wd + column] - pb[k * wd + column]);
-        p[k * wd + l] = t;
-        top = std::max(top, t);
-      }
+  [[gnu::noinline]] T safe_probabilities(i64 i, i64 j, const T* sc, T* p, bool v2h) {
+    T top = std::numeric_limits<T>::lowest(), sum = 0;
+    const auto put = [&](i64 k, i64 l, T mask) {
+      p[k * wd + l] = sc[k * wd + l] + mask;
+      top = std::max(top, p[k * wd + l]);
+    };
+    if (v2h)
+      outward(wd, j, alpha.data() + i * wd, 1, [&](i64 l, T along) {
+        outward(h, i, beta.data() + l, wd, [&](i64 k, T across) { put(k, l, along + across); });
+      });
+    else
+      outward(h, i, beta.data() + j, wd, [&](i64 k, T across) {
+        outward(wd, j, alpha.data() + k * wd, 1, [&](i64 l, T along) { put(k, l, along + across); });
+      });
     for (i64 u = 0; u < n; ++u) sum += p[u] = exp_of(p[u] - top);
     return sum;
   }
@@ -335,8 +355,8 @@ void backward(const AttentionShape& x, const T* q, const T* k, const T* v, const
       if constexpr (H::masked) {
         for (i64 kk = 0; kk < height; ++kk)
           for (i64 l = 0; l < width; ++l) db.data()[kk * width + l] += db_columns.data()[l * height + kk];
-        sums_to_decays(height, width, width, i64{1}, da.data(), dlog_alpha + grid);
-        sums_to_decays(width, height, i64{1}, width, db.data(), dlog_beta + grid);
+        sums_to_decays(height, width, width, i64{1}, log_alpha + grid, da.data(), dlog_alpha + grid);
+        sums_to_decays(width, height, i64{1}, width, log_beta + grid, db.data(), dlog_beta + grid);
       }
     }
   });

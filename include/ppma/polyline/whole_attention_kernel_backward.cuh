@@ -46,11 +46,12 @@ __device__ __forceinline__ A sign_of(int x) {
 
 // Pass 0: ln z. Pass 1: sum p dP. Pass 2: dq and the decays. A thread a query.
 template <class T, int D, bool masked>
-__global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, const T* q, const T* k, const T* v, const acc_t<T>* a, const acc_t<T>* b,
+__global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a, const Sum<acc_t<T>>* b,
                                                             const T* dy, acc_t<T> share1, acc_t<T> share2, T* dq, Saved<acc_t<T>> saved) {
   using A = acc_t<T>;
   constexpr int tile = tile_of<A, D>;
-  __shared__ A ks[tile][D], vs[tile][D], as[tile], bs[tile];
+  __shared__ A ks[tile][D], vs[tile][D];
+  __shared__ Sum<A> as[tile], bs[tile];
   const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w, d = static_cast<int>(x.head_width);
   const i64 head = blockIdx.y, channels = x.channels(), slots = slots_of(x) * w;
   const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
@@ -61,11 +62,12 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
   A query[D], upstream[D], out[D] = {};
   polyline_gpu::load_vector<D>(q + base + here * channels, d, query);
   polyline_gpu::load_vector<D>(dy + base + here * channels, d, upstream);
-  A aij = 0, bij = 0;
+  [[maybe_unused]] Sum<A> aij{}, bij{};
   if constexpr (masked) aij = a[plane + here], bij = b[plane + here];
   A m1 = -infinity, m2 = -infinity, z1 = 0, z2 = 0, mean1 = 0, mean2 = 0, own_a = 0, own_b = 0;
   for (int pass = 0; pass < 3; ++pass) {
-    A ail = 0, bil = 0, cross = 0, cross_signed = 0;
+    [[maybe_unused]] Sum<A> ail{}, bil{};
+    A cross = 0, cross_signed = 0;
     if constexpr (masked) ail = a[plane + i * w], bil = b[plane + i * w];
     int row = 0, column = 0;
     for (int first = 0; first < tokens; first += tile) {
@@ -83,8 +85,8 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
         const A score = dot<D>(query, ks[u]);
         A s1 = score, s2 = score;
         if constexpr (masked) {
-          s1 = score - ::fabs(aij - ail) - ::fabs(bil - bs[u]);
-          s2 = score - ::fabs(a[plane + row * w + j] - as[u]) - ::fabs(bij - b[plane + row * w + j]);
+          s1 = score - distance(aij, ail) - distance(bil, bs[u]);
+          s2 = score - distance(a[plane + row * w + j], as[u]) - distance(bij, b[plane + row * w + j]);
         }
         if (pass == 0) {
           {
@@ -131,11 +133,12 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
 
 // dk, dv and the decays. A thread a key; queries come column by column.
 template <class T, int D, bool masked>
-__global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const T* q, const T* k, const T* v, const acc_t<T>* a, const acc_t<T>* b,
+__global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a, const Sum<acc_t<T>>* b,
                                                          const T* dy, acc_t<T> share1, acc_t<T> share2, T* dk, T* dv, Saved<acc_t<T>> of_queries, Saved<acc_t<T>> saved) {
   using A = acc_t<T>;
   constexpr int tile = tile_of<A, D>;
-  __shared__ A qs[tile][D], gs[tile][D], as[tile], bs[tile], log_sum1[tile], log_sum2[tile], mean1[tile], mean2[tile];
+  __shared__ Sum<A> as[tile], bs[tile];
+  __shared__ A qs[tile][D], gs[tile][D], log_sum1[tile], log_sum2[tile], mean1[tile], mean2[tile];
   const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w, d = static_cast<int>(x.head_width);
   const i64 head = blockIdx.y, channels = x.channels(), slots = slots_of(x) * w;
   const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
@@ -145,7 +148,8 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const
   A key[D], value[D], dkey[D] = {}, dvalue[D] = {};
   polyline_gpu::load_vector<D>(k + base + here * channels, d, key);
   polyline_gpu::load_vector<D>(v + base + here * channels, d, value);
-  A akl = 0, bkl = 0, akj = 0, bkj = 0, own_a = 0, own_b = 0, cross = 0, cross_signed = 0;
+  [[maybe_unused]] Sum<A> akl{}, bkl{}, akj{}, bkj{};
+  A own_a = 0, own_b = 0, cross = 0, cross_signed = 0;
   if constexpr (masked) akl = a[plane + here], bkl = b[plane + here], akj = a[plane + i * w], bkj = b[plane + i * w];
   int row = 0, column = 0;  // of the query
   for (int first = 0; first < tokens; first += tile) {
@@ -167,9 +171,9 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const
       const A score = dot<D>(key, qs[u]), dp = dot<D>(value, gs[u]);
       A s1 = score, s2 = score;
       if constexpr (masked) {
-        const A ail = a[plane + row * w + j], bil = b[plane + row * w + j];
-        s1 = score - ::fabs(as[u] - ail) - ::fabs(bil - bkl);
-        s2 = score - ::fabs(akj - akl) - ::fabs(bs[u] - bkj);
+        const Sum<A> ail = a[plane + row * w + j], bil = b[plane + row * w + j];
+        s1 = score - distance(as[u], ail) - distance(bil, bkl);
+        s2 = score - distance(akj, akl) - distance(bs[u], bkj);
       }
       const A p1 = share1 * exp_below<T>(s1 - log_sum1[u]), p2 = masked ? share2 * exp_below<T>(s2 - log_sum2[u]) : A(0);
       const A ds1 = p1 * (dp - mean1[u]), ds2 = masked ? p2 * (dp - mean2[u]) : A(0);
@@ -197,7 +201,7 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const
 
 // Gradients of a and b added up, then of the log decays: sums from the far end of each line. A thread a line.
 template <class A>
-__global__ void __launch_bounds__(128) decay_gradients(AttentionShape x, Saved<A> queries, Saved<A> keys, A* dlog_alpha, A* dlog_beta) {
+__global__ void __launch_bounds__(128) decay_gradients(AttentionShape x, Saved<A> queries, Saved<A> keys, const A* log_alpha, const A* log_beta, A* dlog_alpha, A* dlog_beta) {
   const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w;
   const i64 lines = x.batch * x.heads * (h + w), slots = slots_of(x) * w;
   for (i64 e = cuda::first(); e < lines; e += cuda::stride()) {
@@ -215,7 +219,7 @@ __global__ void __launch_bounds__(128) decay_gradients(AttentionShape x, Saved<A
         sum += (row ? queries.slot_a : queries.slot_b)[slot];
         sum += (row ? keys.slot_a : keys.slot_b)[slot];
       }
-      (row ? dlog_alpha : dlog_beta)[at] = m > 0 ? sum : A(0);
+      (row ? dlog_alpha : dlog_beta)[at] = m > 0 && !is_closed((row ? log_alpha : log_beta)[at]) ? sum : A(0);
     }
   }
 }
@@ -230,7 +234,8 @@ void whole_attention_backward(Cuda, Paths paths, const AttentionShape& x, const 
   using A = T;
   const bool masked = paths != Paths::none;
   const i64 all = x.batch * x.heads * x.tokens(), slots = masked ? x.batch * x.heads * whole_gpu::slots_of(x) * x.width : 0;
-  const Workspace<A> a(masked ? all : 0, Device::cuda), b(masked ? all : 0, Device::cuda), rows(8 * all, Device::cuda), crossings(4 * slots, Device::cuda);
+  const Workspace<polyline_gpu::Sum<A>> a(masked ? all : 0, Device::cuda), b(masked ? all : 0, Device::cuda);
+  const Workspace<A> rows(8 * all, Device::cuda), crossings(4 * slots, Device::cuda);
   if (masked) polyline_gpu::run_decay_sums(x, log_alpha, log_beta, a.data(), b.data());
   A *const r = rows.data(), *const c = crossings.data();
   const whole_gpu::Saved<A> of_queries{r, r + all, r + 2 * all, r + 3 * all, r + 4 * all, r + 5 * all, c, c + slots};
@@ -251,7 +256,7 @@ void whole_attention_backward(Cuda, Paths paths, const AttentionShape& x, const 
   cuda::launched("whole_attention");
   if (!masked) return;
   const i64 lines = x.batch * x.heads * (x.height + x.width);
-  whole_gpu::decay_gradients<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(x, of_queries, of_keys, dlog_alpha, dlog_beta);
+  whole_gpu::decay_gradients<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(x, of_queries, of_keys, log_alpha, log_beta, dlog_alpha, dlog_beta);
   cuda::launched("whole_attention");
 }
 

@@ -100,9 +100,9 @@ struct Small {
       const int task = first + lane / 16, c = task - all_lines;
       float sum = 0;
       if (task < all_lines) {
-        if (task < lines && at > 0 && at < length) sum = log_a[task * length + at];
+        if (task < lines && at > 0 && at < length) sum = polyline_gpu::floored(log_a[task * length + at]);
       } else if (c < length && at > 0 && at < lines) {
-        sum = log_b[at * length + c];
+        sum = polyline_gpu::floored(log_b[at * length + c]);
       }
 #pragma unroll
       for (int far_off = 1; far_off < 16; far_off *= 2) {

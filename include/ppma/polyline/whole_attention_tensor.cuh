@@ -34,14 +34,14 @@ __global__ void __launch_bounds__(128) cell_sums(Lines g, i64 heads, int tiles, 
     if (r < all_lines) {
       for (int at = 0; at < padded; ++at) {
         const bool there = r < g.lines && at < g.length;
-        if (there && at > 0) sum += from_a[r * g.line_step + at * g.step];
+        if (there && at > 0) sum += polyline_gpu::floored(from_a[r * g.line_step + at * g.step]);
         to[r * padded + at].x = there ? sum : far;
       }
     } else {
       const int at = r - all_lines;
       for (int line = 0; line < all_lines; ++line) {
         const bool there = line < g.lines && at < g.length;
-        if (there && line > 0) sum += from_b[line * g.line_step + at * g.step];
+        if (there && line > 0) sum += polyline_gpu::floored(from_b[line * g.line_step + at * g.step]);
         to[line * padded + at].y = there ? sum : far;
       }
     }
@@ -279,7 +279,8 @@ void run_backward(const Call& call, const bf16* q, const bf16* k, const bf16* v,
   if (!masked) return;
   if (call.g.turned) std::swap(dlog_alpha, dlog_beta);
   decay_gradients<<<cuda::blocks(call.heads * (call.g.lines + call.g.length), 128), 128, 0, cuda::stream()>>>(call.g, call.heads, dsums.data(),
-                                                                                                          dsums.data() + tokens, dlog_alpha, dlog_beta);
+                                                                                                          dsums.data() + tokens, call.log_a, call.log_b, dlog_alpha,
+                                                                                                          dlog_beta);
   cuda::launched("whole_attention");
 }
 

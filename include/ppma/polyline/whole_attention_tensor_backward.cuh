@@ -182,7 +182,8 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>) backward(Lines g, 
 
 /// Gradients of the log decays: sums of those of a along each line, of b across, from the far end. A thread a line.
 template <class A>
-__global__ void __launch_bounds__(128) decay_gradients(Lines g, i64 heads, const float2* queries, const float2* keys, A* dlog_a, A* dlog_b) {
+__global__ void __launch_bounds__(128) decay_gradients(Lines g, i64 heads, const float2* queries, const float2* keys, const A* log_a, const A* log_b, A* dlog_a,
+                                                       A* dlog_b) {
   for (i64 e = cuda::first(); e < heads * (g.lines + g.length); e += cuda::stride()) {
     const int r = static_cast<int>(e % (g.lines + g.length));
     const bool along = r < g.lines;
@@ -192,7 +193,7 @@ __global__ void __launch_bounds__(128) decay_gradients(Lines g, i64 heads, const
     for (int m = n - 1; m >= 0; --m) {
       const i64 here = at + m * step;
       sum += along ? queries[here].x + keys[here].x : queries[here].y + keys[here].y;
-      (along ? dlog_a : dlog_b)[here] = m > 0 ? sum : A(0);
+      (along ? dlog_a : dlog_b)[here] = m > 0 && !is_closed((along ? log_a : log_b)[here]) ? sum : A(0);
     }
   }
 }
