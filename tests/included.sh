@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The library in a stranger's program: beside operators and names of its own, with -ffast-math and its kind, with
-# -fno-exceptions: included.sh ROOT
+# The library in a stranger's program: behind macros that are everyday words, beside operators and names of its own,
+# with -ffast-math and its kind, with -fno-exceptions: included.sh ROOT
 set -u
 root=$1 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -14,6 +14,11 @@ compilers=(g++)
 if command -v clang++ > /dev/null; then compilers+=(clang++); else echo "skipped: no clang++ here"; fi
 
 run() { "$1" $include -O0 "$root/tests/included/$2.cpp" -o "$2" && "./$2"; }
+try "names that are macros" run g++ macros
+if [[ ${#compilers[@]} -gt 1 ]]; then
+  try "names that are macros, clang++" clang++ $include -fsyntax-only "$root/tests/included/macros.cpp"
+fi
+try "every header sets macros aside and gives them back" "$root/tests/names.sh" "$root"
 try "operators and names beside the library's" run g++ operators
 
 # One line, and it says what to do.

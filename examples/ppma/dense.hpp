@@ -188,7 +188,7 @@ Placement place_for_training(Model& model, const DenseTraining& o) {
 
 /// Puts a figure into a record. One that is not finite, as the mean over no class, has no word in JSON: it is left out.
 inline void put_figure(Json& record, const char* key, double value) {
-  if (std::isfinite(value)) record[key] = value;
+  if (is_finite(value)) record[key] = value;
 }
 
 /// The value of a key of a record; -1: it has none.

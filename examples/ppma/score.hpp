@@ -131,7 +131,7 @@ inline void eval_miou(const EvalMiouCommand& o) {
     m.add(read_label_map(predicted), label, path + " and " + predicted);
   }
   const SegmentationFigures r = m.result();
-  check(!std::isnan(r.all_accuracy), o.gt, ": no pixel counts: every label is ", o.ignore, ", which --ignore leaves out");
+  check(!is_nan(r.all_accuracy), o.gt, ": no pixel counts: every label is ", o.ignore, ", which --ignore leaves out");
   if (o.json) {
     Json j;
     j["images"] = pairs.size();

@@ -55,7 +55,7 @@ struct Mean {
   double sum = 0;
   i64 n = 0;
   void add(double x) {
-    if (std::isfinite(x)) sum += x, ++n;
+    if (is_finite(x)) sum += x, ++n;
   }
   Json json() const { return n > 0 ? Json(rounded(sum / static_cast<double>(n), 1e-4)) : Json(); }
 };
@@ -106,7 +106,7 @@ inline void visualize(const VisualizeCommand& o) {
     return print_json(j);
   }
   const auto figure = [&](std::size_t k) {
-    return means[k].n > 0 ? means[k].sum / static_cast<double>(means[k].n) : NAN;
+    return means[k].n > 0 ? means[k].sum / static_cast<double>(means[k].n) : not_a_number<double>();
   };
   if (!network.has_weights) std::printf("random weights: give --weights to see what training makes of them\n");
   std::printf("%s\n", o.out.c_str());

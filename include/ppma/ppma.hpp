@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // All of ppma in one include, for examples and users. The library's own headers include what they use.
 //
 // From the ground up: tensors and reverse-mode differentiation, the operations, the paper (polyline/), layers, networks,
@@ -119,3 +120,5 @@
 #include "ppma/vis/mask_picture.hpp"
 #include "ppma/vis/mask_maps.hpp"
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Memory on the GPU: a pool on top of cudaMalloc, ordered by the compute stream.
 //
 // A block that is given back can be taken at once, before the kernels that used it have run: what uses it next runs
@@ -198,3 +199,5 @@ inline void zero_bytes(void* p, Device device, i64 bytes) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

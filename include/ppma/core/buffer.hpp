@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Buffer: the bytes under a tensor, 64-byte aligned, from a pool that keeps what is freed.
 //
 // Why a pool: a training step frees and asks for the same sizes again and again. malloc hands big blocks back to the
@@ -224,3 +225,5 @@ class Workspace {
 #if PPMA_CUDA
 #include "ppma/core/buffer.cuh"
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What this translation unit is compiled for. The compiler's own macros (__CUDACC__, _OPENMP, __AVX512F__ ...)
 // are tested here and in no other header.
 
@@ -110,3 +111,5 @@ using u32 = std::uint32_t;
 using u64 = std::uint64_t;
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What every CUDA kernel of the library needs: the stream it runs on, errors as ppma::Error, and the size of a grid.
 //
 // Everything of one thread runs on one stream, in order; so memory that a tensor gives back can be taken by the next
@@ -86,3 +87,5 @@ __device__ inline i64 first() { return static_cast<i64>(blockIdx.x) * blockDim.x
 __device__ inline i64 stride() { return static_cast<i64>(gridDim.x) * blockDim.x; }
 
 }  // namespace ppma::inline PPMA_ABI::cuda
+
+#include "ppma/core/names_end.hpp"

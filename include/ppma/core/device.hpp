@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Devices as tags. A kernel is a set of overloads, kernel(Cpu, ...) and kernel(Cuda, ...); visit() picks one and is
 // the library's only dispatch. A kernel that misses an overload is a compile error, never a surprise at run time.
 
@@ -75,3 +76,5 @@ decltype(auto) visit_device(Device device, const char* op, F&& f) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

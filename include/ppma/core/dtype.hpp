@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // DType: what one element of a tensor is. bf16 is storage only (the upper half of an f32); arithmetic is in float.
 
 #include <cstring>
@@ -81,3 +82,5 @@ decltype(auto) visit_any(DType t, F&& f) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // ppma::Error, the one exception of the library, and check(), which throws it.
 //
 //   check(x.rank() == 4, "conv2d: x must be (B,H,W,C), got ", x.shape(), "; add the batch axis with
@@ -126,3 +127,5 @@ PPMA_INLINE void check(bool ok, const Parts&... parts) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // NaN and infinity told and made by their bits, and values that the compiler cannot look through.
 //
 // Programs that include the library may be compiled with -ffast-math. Then the compiler takes for granted that there is
@@ -107,3 +108,5 @@ PPMA_HD PPMA_INLINE double opaque(double v) { return opaque<double>(v); }
 #endif
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

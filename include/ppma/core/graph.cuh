@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Graph: a sequence of kernels, captured once and launched as one.
 //
 // Capturing runs the host code of a step while its kernels are only written down; launching runs them all without the
@@ -99,3 +100,5 @@ class Timer {
 };
 
 }  // namespace ppma::inline PPMA_ABI::cuda
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Threads. parallel_for splits independent work; what one index computes never depends on the split, so results are
 // the same for any number of threads.
 
@@ -50,3 +51,5 @@ void parallel_for(i64 n, [[maybe_unused]] i64 grain, F&& f) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

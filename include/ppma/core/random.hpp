@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Random numbers from a counter (Philox 4x32-10; Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
 //
 // A draw is a pure function of a key and a position, so any number of threads, a resumed run, and another device draw
@@ -94,3 +95,5 @@ class Rng {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Shape: the sizes of a tensor's axes, row-major (the last axis is contiguous). At most eight axes, no heap.
 
 #include <initializer_list>
@@ -95,3 +96,5 @@ inline Shape broadcast(const Shape& a, const Shape& b, const char* op) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

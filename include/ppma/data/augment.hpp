@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Augmentation of single images, as timm 0.5.4 and torchvision do it. Every function draws from the Rng it is given and
 // from nothing else, so an augmented image is a function of (seed, epoch, sample).
 //
@@ -207,3 +208,5 @@ inline void random_erase(float* image, i64 channels, i64 H, i64 W, Rng& rng, con
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

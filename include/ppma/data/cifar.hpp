@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in their binary versions, from https://www.cs.toronto.edu/~kriz/cifar.html:
 //   CIFAR-10   data_batch_1.bin ... data_batch_5.bin, test_batch.bin, batches.meta.txt; a record is 1 label byte and
 //              3072 bytes: red, green and blue planes of 32 x 32
@@ -70,3 +71,5 @@ inline Dataset cifar(const std::string& folder, Split split = Split::train) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // COCO's twelve figures of a set of detections: files (io/coco.hpp) meet the count (metrics/average_precision.hpp).
 
 #include "ppma/io/coco.hpp"
@@ -141,3 +142,5 @@ inline CocoScores evaluate_coco(const CocoTruth& truth, const std::vector<CocoRe
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

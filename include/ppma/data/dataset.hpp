@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Dataset: a number of samples and a function that loads one of them. A data set is a value; to add one, write a
 // function that returns a Dataset (data/cifar.hpp is the shortest).
 
@@ -72,3 +73,5 @@ inline Dataset in_memory(const Dataset& source) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

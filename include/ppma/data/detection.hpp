@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Images with objects in them: what a detector learns from and is judged by; and their geometry (spec 7.3): resizing
 // with the aspect kept, cropping, flipping. Legend: H W pixels, n objects, B batch.
 
@@ -152,3 +153,5 @@ inline void crop_sample(DetectionSample& s, const PixelBox& window) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Batches for a detector (spec 7.3): images resized, cropped, flipped, padded and stacked. Every batch is a function of
 // (seed, epoch, its number). Legend: B batch, H W pixels.
 
@@ -149,3 +150,5 @@ class DetectionLoader {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

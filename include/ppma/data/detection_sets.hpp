@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Sets for detection: COCO's files, and the generated `shapes` with their masks.
 
 #include <memory>
@@ -180,3 +181,5 @@ inline CocoTruth truth_of(const DetectionSet& set) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Colours and textured grounds for generated images.
 //
 // Colours are chosen in Oklab (Bjoern Ottosson, https://bottosson.github.io/posts/oklab, 2020), where equal steps look
@@ -158,3 +159,5 @@ class Ground {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

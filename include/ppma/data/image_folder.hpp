@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // ImageFolder: one folder a class, `root`/<class>/*.jpg (or .jpeg, .png, .bmp, .ppm, .pgm in either
 // case, also in folders below), as ImageNet is laid out. A class's number is the rank of its
 // folder's name; hidden files and folders are none, linked ones are as if they lay there.
@@ -82,3 +83,5 @@ inline Dataset image_folder(const std::string& root, ImageReading reading = {}) 
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

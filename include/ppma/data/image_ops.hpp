@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Changes of colour and geometry, equal to Pillow's (ImageOps, ImageEnhance, Image.transform) to the last bit: what
 // RandAugment is made of. Images are uint8 (H,W,3), and so are results.
 
@@ -221,3 +222,5 @@ inline Tensor translate_y(const Tensor& image, double share, const Fill& fill) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

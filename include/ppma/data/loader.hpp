@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Loader: batches of a Dataset, made ahead of time by worker threads.
 //
 // The stream is a function of (seed, epoch): the order of an epoch is drawn from a stream of its own, and the
@@ -242,3 +243,5 @@ class Loader {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) of a batch with itself in reverse order, and the soft targets
 // that go with them, as in timm 0.5.4 (batch mode). Legend: B images, K classes.
 
@@ -113,3 +114,5 @@ inline Tensor mix_batch(Tensor& images, const Tensor& labels, i64 classes, const
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Batches in order, the next one made by a thread of its own while one is used.
 
 #include <future>
@@ -39,3 +40,5 @@ class OneAhead {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

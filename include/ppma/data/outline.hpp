@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Outlines of ten plane figures as signed distances: negative inside, zero on the edge, positive outside. A distance in
 // pixels is all that an anti-aliased edge, a rim and a soft shadow need.
 //
@@ -137,3 +138,5 @@ inline double outline_distance(Figure figure, double x, double y) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

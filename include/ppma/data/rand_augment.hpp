@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // RandAugment (Cubuk et al. 2020) in timm's form "rand-m9-mstd0.5-inc1", with which the published networks were
 // trained: two of fifteen changes, drawn with replacement, each carried out with probability 1/2 at a magnitude about 9
 // of 10.
@@ -93,3 +94,5 @@ inline Transform published_transform(i64 size, const RandAugment& options = {}) 
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Images with a class for every pixel: sets on disk in their usual layouts, and the generated `shapes`.
 //
 //   plain        img_dir/{train,val}/NAME.png|jpg, ann_dir/{train,val}/NAME.png, classes.txt with a name a line
@@ -197,3 +198,5 @@ inline SegmentationSet shapes_segmentation(const ShapesOptions& options) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The training augmentations of segmentation (spec 6.3) and batches made with them: resized by a random factor with the
 // aspect kept, cropped where no class fills the crop, flipped, colours distorted, padded. Every batch is a function of
 // (seed, epoch, its number). Legend: B batch, H W pixels.
@@ -178,3 +179,5 @@ class SegmentationLoader {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The generated set `shapes`: shaded figures in random colours, places, sizes and turns on textured grounds, with what
 // a classifier, a segmenter and a detector are to find. Nothing is stored or downloaded: an image is a function of
 // (seed, split, index), and it shows the same scene at any size. (Another compiler's rounding may move a level by one.)
@@ -243,3 +244,5 @@ inline Dataset shapes(const ShapesOptions& options = {}) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Detection's arithmetic on boxes: anchors, delta coding (spec 7.1).
 
 #include <array>
@@ -63,3 +64,5 @@ inline Box decode(const Box& p, const Delta& d, float image_width, float image_h
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Checks of the heads' configurations, by the keys that the values have as JSON.
 
 #include "ppma/core/error.hpp"
@@ -26,3 +27,5 @@ inline void check_not_negative(const char* key, double value) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Convolution without a bias, batch norm, ReLU: the brick of the segmentation heads, under its published names.
 
 #include <cmath>
@@ -32,3 +33,5 @@ struct ConvModule {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // MaskRcnnConfig as JSON: {"backbone": {...}, "num_classes": 80, "with_mask": true, ...}; every number of spec 7.1 and 7.2
 // has a key. An unknown key is an error.
 
@@ -66,3 +67,5 @@ inline MaskRcnnConfig mask_rcnn_nano(i64 classes, bool with_mask) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

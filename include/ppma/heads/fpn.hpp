@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Feature pyramid network (Lin et al., 2017), spec 7.1: P2..P5 from four maps, P6 every second cell of P5.
 
 #include <array>
@@ -50,3 +51,5 @@ struct Fpn {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // A detector's losses over dense maps: what was not sampled has the weight 0, so that nothing is gathered and all of it
 // stays on the device. Targets and weights are made on the host.
 
@@ -34,3 +35,5 @@ inline Tensor weighted_l1(const Tensor& values, const Tensor& targets, const Ten
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

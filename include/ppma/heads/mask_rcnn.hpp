@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The detector: backbone, feature pyramid, proposals, box head and, where it is wanted, mask head (spec 7). Without the
 // mask head it is Faster R-CNN. Names of parameters are mmdet's.
 
@@ -174,3 +175,5 @@ struct MaskRcnn {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What looks at proposals one by one: the box head and the mask head (He et al., "Mask R-CNN", 2017), spec 7.2.
 // Legend: R regions, C channels of the pyramid, K classes.
 
@@ -317,3 +318,5 @@ inline std::vector<Detection> detections_of(const BoxOutput& out, const std::vec
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Region proposal network (Ren et al., "Faster R-CNN", 2015), spec 7.1. Dense layers stay on the device; anchors,
 // targets and proposals are made on the host. Legend: B batch, H W grid of a level, C channels, A anchors a cell.
 
@@ -194,3 +195,5 @@ struct RpnHead {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Labels for an image of any size (spec 6.4): the whole image at once, or windows that slide over it; at one size or
 // several, also flipped, averaging probabilities. Legend: H W the image, K classes.
 
@@ -109,3 +110,5 @@ Tensor segment(Model& model, const Tensor& image, const SegmentOptions& o, const
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

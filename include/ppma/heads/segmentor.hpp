@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The segmentation network: backbone, UperNet, and in training the auxiliary head (spec 6.1).
 
 #include "ppma/heads/config_check.hpp"
@@ -92,3 +93,5 @@ struct Segmentor {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The configurations of the segmentation networks as JSON: {"head": "upernet", "backbone": {...}, "num_classes": 150, ...}.
 // An unknown key is an error. Which head is in "head", upernet where it is not said.
 
@@ -83,3 +84,5 @@ inline SemanticFpnConfig semantic_fpn_nano(i64 classes) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

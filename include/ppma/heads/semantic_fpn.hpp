@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Semantic FPN (Kirillov et al., "Panoptic feature pyramid networks", 2019), the light alternative to UperNet: a feature
 // pyramid, each level brought to stride 4 by 3x3 convolutions and doublings, the sum classified. Names as mmseg's
 // (`neck`, `decode_head.scale_heads`). Legend: B batch, H W grid of the finest map, C channels, D of the head, K classes.
@@ -107,3 +108,5 @@ struct SemanticFpn {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Which boxes a detector is to learn from (spec 7.1, 7.2; mmdet's MaxIoUAssigner and RandomSampler). On the host: boxes
 // of one image at a time.
 
@@ -79,3 +80,5 @@ inline Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c, R
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // BMP: 1, 4, 8, 16, 24 and 32 bits, with a palette, bit fields or run lengths, rows from below or
 // from the top, headers of OS/2 and of Windows. By hand, as stb_image reads part of these kinds.
 // https://learn.microsoft.com/windows/win32/gdi/bitmap-storage
@@ -144,3 +145,5 @@ inline Tensor decode_bmp(Bytes file, const std::string& name) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#include "ppma/core/names_end.hpp"

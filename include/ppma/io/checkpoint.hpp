@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Weights by file: the formats are told apart by content when reading and by ending when writing.
 //
 // What a training checkpoint calls its weights differs: `model` in the rolling file and in the
@@ -257,3 +258,5 @@ inline void save_weights(const std::string& path, const TensorMap& tensors,
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // COCO's files: annotations (images, categories, objects) and detection results, https://cocodataset.org/#format-data.
 // Streamed record by record (io/json_records.hpp); masks stay polygons or runs until somebody draws them.
 
@@ -245,3 +246,5 @@ inline void write_coco_results(const std::string& path, const std::vector<CocoRe
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

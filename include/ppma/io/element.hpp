@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Named tensors, and the element types that files know but the library does not compute with.
 //
 //   in the file                     in memory
@@ -226,3 +227,5 @@ inline Tensor read_elements(Element e, const u8* from, const Shape& shape, const
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // How a photograph is to be turned: the orientation in EXIF data (a small TIFF file), or in XMP,
 // and the turning, as Pillow's ImageOps.exif_transpose does it. Data that makes no sense says
 // nothing.
@@ -78,3 +79,5 @@ inline Tensor turned(const Tensor& image, int orientation) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Whole files: read at once, written aside and renamed, so that a reader (or a crash) never meets
 // half a file. Every error names the path and the system's reason.
 
@@ -148,3 +149,5 @@ inline void write_file(const std::string& path, std::string_view text) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

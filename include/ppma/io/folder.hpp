@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What files lie below a folder. As shells and Python's tools see it: hidden files and folders (a
 // name that begins with a dot) are none, linked ones are as if they lay there, endings count in any
 // case. What is left out is counted, to be said.
@@ -102,3 +103,5 @@ inline FolderList files_below(const std::string& root, const std::vector<std::st
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Images: uint8 tensors (H,W,3), red green blue. PNG and JPEG through stb_image (io/png.hpp,
 // io/jpeg.hpp), BMP, PPM, PGM and PBM by hand (io/bmp.hpp, io/pnm.hpp). What a file is, its first
 // bytes say, not its name.
@@ -141,3 +142,5 @@ inline void write_png(const std::string& path, const Tensor& image) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

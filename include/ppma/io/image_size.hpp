@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What every image reader asks of a size before it takes memory.
 
 #include <string>
@@ -20,3 +21,5 @@ inline void check_image_size(i64 height, i64 width, std::size_t file, const std:
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#include "ppma/core/names_end.hpp"

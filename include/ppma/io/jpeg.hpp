@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // JPEG: stb_image decodes the coefficients of a baseline or progressive file; what makes pixels of
 // them stands here, as libjpeg-turbo does it bit for bit: the inverse cosine transform, the
 // stretching of subsampled colours, the colour spaces. stb_image's own differs from what Pillow,
@@ -249,3 +250,5 @@ inline Tensor decode_jpeg(Bytes file, const JpegHeader& h, const std::string& na
 #endif
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // JSON files that are long lists of small records, read as a stream: nlohmann's SAX events, one record in memory at a
 // time. COCO's annotations are 450 MB of which a record is one kilobyte.
 
@@ -196,3 +197,5 @@ inline void read_json_records(const std::string& path, const std::string&, const
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

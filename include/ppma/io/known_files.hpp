@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Files that people hand over in place of weights, told apart by how they begin: an error that says
 // what a file is helps more than one that says what it is not.
 
@@ -130,3 +131,5 @@ inline std::string known_file(Bytes file) {
 }  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Label maps: PNG files whose pixels are class numbers. A palette's colours are for the eye: the
 // number is the index.
 
@@ -45,3 +46,5 @@ inline Tensor read_label_map(const std::string& path) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Python's pickle, protocols 2 to 5, read as data. Nothing is imported, called or executed: "call
 // torch.foo with these arguments" becomes a value that says exactly that, and who understands
 // torch.foo looks at it later (io/pth.hpp).
@@ -439,3 +440,5 @@ inline PickleValue parse_pickle(std::vector<u8> input, const std::string& name) 
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

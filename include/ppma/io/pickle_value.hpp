@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Values out of Python's pickle, as data; io/pickle.hpp reads them.
 //
 //   in Python                                      here
@@ -221,3 +222,5 @@ class PickleValue {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // PNG around stb_image: its pieces' checksums, which stb_image leaves out, what they say of the
 // image, and a palette of 256 colours whatever the file's, as stb_image would look up an index
 // beyond it in memory that nobody set.
@@ -171,3 +172,5 @@ inline Tensor decode_png_16(Bytes file, const PngHeader& h, const std::string& n
 #endif
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#include "ppma/core/names_end.hpp"

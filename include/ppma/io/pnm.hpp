@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // PBM, PGM and PPM (https://netpbm.sourceforge.net/doc/ppm.html): a header of words, and samples,
 // as text (P1, P2, P3) or as bytes (P4, P5, P6). "P6 # comment\n640 480\n255\n" and 921600 bytes.
 
@@ -65,3 +66,5 @@ inline Tensor decode_pnm(Bytes file, const std::string& name) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Checkpoints of PyTorch: a zip archive with one pickle, NAME/data.pkl, and the raw elements of
 // each storage, NAME/data/0, 1, ... Written by torch.save from PyTorch 1.6 on, read here without
 // executing anything (io/pickle.hpp).
@@ -492,3 +493,5 @@ inline void save_pth(const std::string& path, const TensorMap& tensors,
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Resizing 8-bit images and label maps, as the pipelines do that the published networks were trained with.
 // Legend: H W rows and columns of the image, C channels. All functions take uint8 (H,W,C) and return (height,width,C).
 //
@@ -168,3 +169,5 @@ inline Tensor resize_nearest(const Tensor& image, i64 height, i64 width) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // COCO's masks: run lengths down the columns, beginning with a run of zeros, and their text form (spec 12.3;
 // pycocotools/maskApi.c by P. Dollar and T.-Y. Lin is the definition that figures are compared by).
 //
@@ -270,3 +271,5 @@ inline Rle rle_from_polygon(const std::vector<double>& xy, i64 height, i64 width
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

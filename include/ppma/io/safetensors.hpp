@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // safetensors: eight bytes of header length, a JSON header, raw elements.
 // https://github.com/huggingface/safetensors
 //
@@ -294,3 +295,5 @@ inline void write_safetensors(const std::string& path, const TensorMap& tensors,
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 #pragma GCC system_header  // no warnings for what is not ours
 // Sean Barrett's stb_image and stb_image_write (https://github.com/nothings/stb), private to
 // io/jpeg.hpp, io/png.hpp and io/image.hpp.
@@ -255,3 +256,5 @@ inline const char* stb_reason() {
 #pragma pop_macro("STBI_INCLUDE_STB_IMAGE_H")
 
 #endif  // PPMA_STB
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Is this text UTF-8, and how is it shown? Names from files go into error messages, maps, other
 // files and onto terminals: they are checked once, on entry, and printed through printable().
 
@@ -82,3 +83,5 @@ inline std::string printable(std::string_view text, std::size_t most = 80) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

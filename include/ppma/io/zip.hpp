@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Zip archives with stored (uncompressed) entries, zip64 included: what torch.save writes. Format:
 // PKWARE's APPNOTE.
 //
@@ -286,3 +287,5 @@ class ZipWriter {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

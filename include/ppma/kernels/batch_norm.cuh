@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Batch norm on the GPU: statistics of columns in one read, and the passes that use them.
 
 #include <algorithm>
@@ -235,3 +236,5 @@ void channels(Cuda, i64 n, F f) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

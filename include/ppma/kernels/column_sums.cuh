@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Sums over rows on the GPU, in two stages whose order depends on the shape alone: blocks of rows, then the blocks.
 
 #include <algorithm>
@@ -122,3 +123,5 @@ void column_sums(Cuda, i64 rows, i64 cols, const T* x, acc_t<T>* y) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

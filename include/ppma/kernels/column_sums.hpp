@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Sums over the rows of a matrix in the accumulator's type: the gradient of a bias, whatever dtype activations have.
 
 #include "ppma/core/device.hpp"
@@ -17,3 +18,5 @@ void column_sums(Cpu on, i64 rows, i64 cols, const T* x, acc_t<T>* y) {
 #if PPMA_CUDA
 #include "ppma/kernels/column_sums.cuh"
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // A loop over the channels of a row: whole vectors first, then single elements, with one body for both.
 //
 //   columns<T>(n, [&](i64 c, auto lane) { using V = decltype(lane);  // Vec<T> or T
@@ -50,3 +51,5 @@ PPMA_INLINE T sum_columns(i64 n, F&& term) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

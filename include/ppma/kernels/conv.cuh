@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Convolution on the GPU. bf16 goes to cuDNN where that is there (conv_cudnn.cuh), else to our own tensor core kernel where it
 // can (conv_tensor.cuh). Else the inputs of some output pixels are gathered into rows (pixels, taps * channels), and a matrix
 // product with the packed weights does the rest.
@@ -193,3 +194,5 @@ void convolve_dw(Cuda on, const ConvMap& m, const T* x, const T* dy, R* dw) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

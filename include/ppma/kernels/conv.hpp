@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Convolution of channels-last images as matrix products that never hold an im2col.
 //
 // In the (H,W,C) layout the inputs of one output pixel and one kernel row, kw pixels of C channels, lie in one piece,
@@ -319,3 +320,5 @@ void convolve_dw(Cpu, const ConvMap& m, const T* x, const T* dy, T* dw) {
 #if PPMA_CUDA
 #include "ppma/kernels/conv.cuh"
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Dense bf16 convolutions by cuDNN, where CMake's PPMA_CUDNN brings it; nothing needs it.
 //
 // Our own kernels multiply with the tensor instructions of sm_80; cuDNN has those of newer GPUs, which long sums are
@@ -154,3 +155,5 @@ inline bool convolve_cudnn(const ConvMap& m, const bf16* x, const ConvWeights<bf
 }  // namespace ppma::inline PPMA_ABI::kernels::detail
 
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Convolution of bf16 images on the tensor cores, without a copy of the gathered inputs.
 //
 // A block makes 128 output pixels x up to 128 channels. Along the sum over taps and channels it walks in steps of 32:
@@ -316,3 +317,5 @@ void convolve_dw_tensor(const ConvMap& m, const bf16* x, const bf16* dy, R* dw) 
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Conversion between dtypes on the GPU.
 
 #include "ppma/core/cuda.cuh"
@@ -31,3 +32,5 @@ void fill(Cuda, i64 n, T value, T* y) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Elements of one dtype into another: bf16 rounds to nearest even, integers truncate.
 
 #include <algorithm>
@@ -32,3 +33,5 @@ void fill(Cpu, i64 n, T value, T* y) {
 #if PPMA_CUDA
 #include "ppma/kernels/convert.cuh"
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Copies to shared memory that run while a block computes.
 
 #include "ppma/core/cuda.cuh"
@@ -30,3 +31,5 @@ void allow_shared(Kernel kernel, int bytes, const char* op) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail
+
+#include "ppma/core/names_end.hpp"

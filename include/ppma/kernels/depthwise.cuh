@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Depthwise convolution on the GPU, channels last.
 //
 // A thread owns V neighbouring channels of a strip P pixels wide and walks down its rows: each input row is read once
@@ -375,3 +376,5 @@ void depthwise_dw(Cuda, const DepthwiseShape& s, const T* x, const T* dy, acc_t<
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

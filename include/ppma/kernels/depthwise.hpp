@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Depthwise convolution, channels last, stride 1, "same" zero padding, odd k:
 //
 //   y[i, j, c] = bias[c] + add[i, j, c] + sum over ky, kx of x[i + ky - k/2, j + kx - k/2, c] w[ky, kx, c]
@@ -262,3 +263,5 @@ void depthwise_dw(Cpu, const DepthwiseShape& s, const T* x, const T* dy, T* dw, 
 #if PPMA_CUDA
 #include "ppma/kernels/depthwise.cuh"
 #endif
+
+#include "ppma/core/names_end.hpp"

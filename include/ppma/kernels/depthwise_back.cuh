@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The gradients of the weights and the bias of depthwise.cuh, as sums of each block's part of the images.
 
 #include "ppma/kernels/column_sums.cuh"
@@ -204,3 +205,5 @@ struct PutTaps {
 };
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Depthwise convolution of few pixels in bf16, channels last: one image does not fill the GPU with threads that walk down
 // rows, so a thread has only two pixels of two channels and reads their neighbourhood at once. The sums run in the order of
 // the walk: the same bits.
@@ -69,3 +70,5 @@ __global__ void __launch_bounds__(256) depthwise_few(int strips, int h, int w, i
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail
+
+#include "ppma/core/names_end.hpp"

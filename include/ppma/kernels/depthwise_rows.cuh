@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Where the walks of depthwise.cuh get their rows: a thread's own loads, one row ahead; or, for bf16 with whole blocks of 64
 // channels, a ring of rows in shared memory that the block's threads fill several rows ahead. And how images are cut.
 
@@ -114,3 +115,5 @@ struct OneRing {
 };
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // GELU for results that are rounded to bf16, inside of other kernels.
 
 #include "ppma/core/cuda.cuh"
@@ -26,3 +27,5 @@ struct FastGelu {
 };
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Matrix products on the GPU by cuBLASLt. It thinks in columns: a row-major C is its C^T = op(B)^T op(A)^T, so that the
 // operands change places and nothing is copied. f32 is exact unless cuda::allow_tf32(); bf16 sums in float.
 //
@@ -183,3 +184,5 @@ void convert_weights(Cuda, i64 n, const From* x, To* y) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

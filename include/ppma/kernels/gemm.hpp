@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Matrix product C (+)= op(A) op(B) + bias on raw row-major arrays with leading dimensions, so that heads, rows and
 // columns of a (B,H,W,G,d) tensor are multiplied where they lie.
 //
@@ -261,3 +262,5 @@ void convert_weights(Cpu, i64 n, const From* x, To* y) {
 #if PPMA_CUDA
 #include "ppma/kernels/gemm.cuh"
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // One attention head copied out of a (B,H,W,C) tensor, for the fused attentions: the layouts that their small products
 // need. Legend: n tokens of the head (all of them, a row or a column), d head width, w lanes of a vector.
 
@@ -119,3 +120,5 @@ void sums_to_decays(i64 line_count, i64 n, i64 line_step, i64 step, const T* log
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

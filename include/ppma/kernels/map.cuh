@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Elementwise kernels: y = f(x), y = f(a, b), for an f of one or two scalars; bf16 is computed in float.
 // Floor: each operand read once, the result written once. Packs of 16 bytes where nothing is broadcast.
 
@@ -77,3 +78,5 @@ void map(Cuda, const Shape& out, const Shape& shape_a, const T* a, const Shape& 
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

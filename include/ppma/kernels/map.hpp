@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Elementwise loops: y = f(x), y = f(a, b), with or without broadcasting, for any f that takes and returns a Vec<T>.
 //
 // Broadcasting costs nothing per element: neighbouring axes that both operands walk in the same way become one, so
@@ -171,3 +172,5 @@ void map(Cpu, const Shape& out, const Shape& shape_a, const T* a, const Shape& s
 #if PPMA_CUDA
 #include "ppma/kernels/map.cuh"
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What a warp needs to multiply bf16 matrices on the tensor cores: mma.sync m16n8k16, from sm_80 on.
 //
 // Lane l holds of a 16 x 8 result c the elements (l/4, 2(l%4) + {0,1}) in c[0], c[1] and those eight rows below in c[2],
@@ -44,3 +45,5 @@ __device__ __forceinline__ float exp2_fast(float x) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Layer norm and batch norm on the GPU. Statistics are in acc_t<T>.
 //
 // A row of a layer norm lies in the registers of up to 32 neighbouring threads, so that mean and variance cost one read.
@@ -291,3 +292,5 @@ void layer_norm_backward(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Layer norm (statistics of a row) and batch norm (statistics of a column) of x (rows, cols).
 //
 // Sums over rows are taken over row blocks whose size depends on the shape alone, then over the blocks in order: the
@@ -349,3 +350,5 @@ struct CountUp {
 #include "ppma/kernels/batch_norm.cuh"
 #include "ppma/kernels/norm.cuh"
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Neighbouring elements that a thread of the GPU loads and stores at once, at most 16 bytes, computed in acc_t<T>.
 
 #include <cuda_bf16.h>
@@ -96,3 +97,5 @@ void with_widest_pack(i64 cols, F&& f) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

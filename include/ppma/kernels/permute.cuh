@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Permuted axes and blocks of rows on the GPU.
 
 #include "ppma/core/cuda.cuh"
@@ -59,3 +60,5 @@ void permute(Cuda, const Shape& shape, const int* axes, const T* x, T* y) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Moving elements without changing them: permuted axes, and blocks cut out of or put into rows.
 // Elements are moved as unsigned integers of their size, so one kernel serves every dtype.
 
@@ -136,3 +137,5 @@ void permute(Cpu, const Shape& shape, const int* axes, const T* x, T* y) {
 #if PPMA_CUDA
 #include "ppma/kernels/permute.cuh"
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Sums and extremes over axes on the GPU. A sum is a tree of fixed shape: the same bits every time.
 
 #include <vector>
@@ -171,3 +172,5 @@ void scatter_extreme(Cuda, i64 outer, i64 n, i64 inner, const i64* index, const 
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

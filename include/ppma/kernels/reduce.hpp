@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Sums and extremes over axes, on raw pointers. Long sums are cut into pieces of fixed length whose partial sums are
 // added in order: rounding grows with the number of pieces' logarithm instead of the length, and the result does not
 // depend on the threads.
@@ -200,3 +201,5 @@ void scatter_extreme(Cpu, i64 outer, i64 n, i64 inner, const i64* index, const T
 #if PPMA_CUDA
 #include "ppma/kernels/reduce.cuh"
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The functions of simd.hpp for one float or double, on the GPU as well: where both fit, these are chosen over the
 // templates. On the device they are CUDA's own; on the host they are the templates'.
 
@@ -31,3 +32,5 @@ PPMA_SCALAR(sigmoid_of, decltype(x)(1) / (decltype(x)(1) + ::exp(-x)), PPMA_HOST
 #undef PPMA_SCALAR
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

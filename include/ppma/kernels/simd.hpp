@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // One vector register and the few functions that kernels need on it, for f32 and f64, at whatever width the compiler
 // may use (PPMA_SIMD_BYTES). Built on the vector extensions of g++ and clang: +, *, <, ?: work elementwise, no
 // intrinsics, no libm. The functions at the end (exp, log1p_unit, erf, ...) take a Vec or a plain float or double, so
@@ -297,3 +298,5 @@ PPMA_INLINE V erf_of(V x) {
 #if PPMA_CUDA
 #include "ppma/kernels/simd.cuh"
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Transpose of a square block in registers: the quick way from (out, in) weights to panels along `out`.
 
 #include <utility>
@@ -65,3 +66,5 @@ void pack_rows(const T* from, i64 step, i64 rows, i64 run, T* panel, F&& to_line
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

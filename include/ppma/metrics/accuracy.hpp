@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Top-k accuracy of a classifier.
 
 #include <string>
@@ -51,3 +52,5 @@ struct Accuracy {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

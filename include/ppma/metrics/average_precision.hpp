@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // COCO's average precision, as pycocotools' COCOeval counts it (spec 7.4): ten IoU thresholds, 101 recall points, four
 // area ranges, three limits on detections. Overlaps are the caller's (boxes or masks: data/coco_evaluation.hpp), so that
 // this header knows nothing of files or shapes.
@@ -214,3 +215,5 @@ class AveragePrecision {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

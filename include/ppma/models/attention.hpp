@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The attention layer of a block under its published names (spec 3.4): projections, rotary positions, the mask's
 // decays, polyline path masked attention, a local term. The attention itself is in polyline/. Legend: B batch, H W
 // grid, G heads, d head width, C = G d channels.
@@ -126,3 +127,5 @@ struct Attention {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // One block and one stage of the network (spec 3.3 and 3.6). Legend: B batch, H W grid, C channels, F hidden channels.
 
 #include <optional>
@@ -138,3 +139,5 @@ struct Stage {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Configurations of the four-stage network: values, not classes. T, S, B are the published sizes; L puts PPMA blocks on
 // RMT's large configuration (spec 4.1).
 
@@ -122,3 +123,5 @@ inline void check_config(const PpmaConfig& c) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // PpmaConfig as JSON, with the keys of the published configuration files:
 //
 //   {"embed_dims": [64, 128, 256, 512], "depths": [2, 2, 8, 2], "num_heads": [4, 4, 8, 16], "mlp_ratios": [3, 3, 3, 3],
@@ -108,3 +109,5 @@ inline PpmaConfig config_from_text(const std::string& json, const std::string& w
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // A network made ready for inference: batch norms folded into the convolutions before them, layer scales into the
 // projections before them, and dense weights in the dtype of the activations.
 //
@@ -62,3 +63,5 @@ void prepare_for_inference(M& model, DType dtype) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

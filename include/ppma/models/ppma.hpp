@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The networks: the four-stage backbone, the classifier on it, and the backbone for dense prediction.
 // Legend: B batch, Hin Win image, H W grid of a stage (strides 4, 8, 16, 32, rounded up), C channels of a stage.
 
@@ -129,3 +130,5 @@ struct DenseBackbone {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Where the grid of tokens gets coarser: the stem, and the merging between stages (spec 3.2 and 3.7).
 // Legend: B batch, H W grid, C channels.
 
@@ -55,3 +56,5 @@ struct Merge {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What a network costs, layer by layer, without running it: output shape, parameters, MACs, FLOPs, activation memory.
 //
 //   MACs         multiply-accumulates of linear layers, convolutions and attention products (spec 4.3)
@@ -306,3 +307,5 @@ inline Summary summary(Vit& m, i64 batch, DType dtype = DType::f32) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

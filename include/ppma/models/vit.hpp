@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The plain vision transformer of DeiT, with the polyline mask plugged in or any other of the ablation (spec 4.5): one
 // resolution, whole attention, a class token and learned positions. Names are those of timm's and DeiT's checkpoints;
 // where the mask is learnt, blocks.N.attn.path_embed is added.
@@ -204,3 +205,5 @@ struct Vit {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // checkpoint(f, x, context): f(x, context) of which only x is kept. Backward computes the rest again (Chen et al.,
 // "Training deep nets with sublinear memory cost", 2016): time for memory, and the same gradients to the last bit.
 //
@@ -57,3 +58,5 @@ Tensor checkpoint(F f, const Tensor& x, Context& context) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

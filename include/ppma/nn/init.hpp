@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Initial values of parameters, as the published network has them (spec 3.8).
 
 #include <algorithm>
@@ -74,3 +75,5 @@ inline Tensor uniform_fan_in(const Shape& shape, i64 fan_in, Rng& rng) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

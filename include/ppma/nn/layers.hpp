@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The layers of the network: parameters, their initial values and their published names. The arithmetic is in ops/.
 // Legend: B batch, H W grid, C channels.
 
@@ -127,3 +128,5 @@ struct BatchNorm {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Modules: plain structs whose tensors have names.
 //
 // A module is any struct with public tensors, a forward, and one function that names each of its tensors once:
@@ -387,3 +388,5 @@ inline std::vector<std::pair<std::string, Tensor>> as_tensors(const std::vector<
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

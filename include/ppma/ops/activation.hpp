@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Activations, elementwise, any shape. f32 runs on polynomials of known error (kernels/simd.hpp), f64 is as accurate as
 // libm.
 
@@ -77,3 +78,5 @@ inline Tensor tanh(const Tensor& x) { return elementwise("tanh", x, functions::T
 inline Tensor softplus(const Tensor& x) { return elementwise("softplus", x, functions::Softplus{}); }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Arithmetic, elementwise: two tensors with broadcasting (numpy's rule: axes aligned at the end, sizes equal or 1), a
 // tensor and a number, and the usual functions. Both tensors of a pair have one dtype. Gradients follow PyTorch's.
 
@@ -208,3 +209,5 @@ inline Tensor operator/(const Tensor& x, double s) { return scale(x, 1 / s); }
 inline Tensor operator/(double s, const Tensor& x) { return scale(pow(x, -1), s); }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

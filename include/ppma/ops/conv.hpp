@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Convolution of channels-last images with weights as they are published, (O, I/groups, kh, kw).
 
 #include "ppma/kernels/column_sums.hpp"
@@ -144,3 +145,5 @@ inline Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = Te
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

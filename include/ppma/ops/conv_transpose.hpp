@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Transposed convolution of channels-last maps: the gradient of conv2d with respect to its image, as a layer of its own.
 
 #include "ppma/ops/arithmetic.hpp"
@@ -48,3 +49,5 @@ inline Tensor conv_transpose2d(const Tensor& x, const Tensor& w, const Tensor& b
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Depthwise convolution with stride 1 and "same" zero padding, and an addition in the same pass:
 //   y = conv(x) + b + add.  With add = x it is the network's position encoding x + pos(x).
 
@@ -65,3 +66,5 @@ inline Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

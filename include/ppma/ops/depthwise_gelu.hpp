@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The middle of the network's feed-forward layer: y = conv(h) + b + h with h = GELU(u), where conv is the depthwise
 // convolution of ops/depthwise.hpp. On the GPU, in bf16, h exists in shared memory alone, forward and backward.
 
@@ -48,3 +49,5 @@ inline Tensor depthwise_gelu(const Tensor& u, const Tensor& w, const Tensor& b =
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

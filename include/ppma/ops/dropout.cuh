@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Dropout on the GPU: the same words of the same blocks as on the CPU.
 
 #include "ppma/core/cuda.cuh"
@@ -27,3 +28,5 @@ void dropout(Cuda, i64 n, double p, const Rng& rng, u64 first, const T* x, T* y)
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

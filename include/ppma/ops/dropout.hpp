@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Dropout and drop path (stochastic depth). The random numbers are a function of the Rng's key and position, so
 // backward draws them again instead of keeping a mask, and the result is the same for any number of threads.
 
@@ -76,3 +77,5 @@ inline Tensor drop_path(const Tensor& x, double p, Rng& rng) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What every elementwise op shares. To add one: write its function and derivative as a struct
 //
 //   struct Square {
@@ -94,3 +95,5 @@ Tensor combine(const char* op, const Tensor& a, const Tensor& b, const F& f) {
 }  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Layout: the same elements under another shape, order or dtype. reshape shares the elements, everything else copies,
 // since every tensor is contiguous. All but cast work for every dtype; negative axes count from the end.
 
@@ -253,3 +254,5 @@ inline Tensor broadcast_to(const Tensor& x, const Shape& shape) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

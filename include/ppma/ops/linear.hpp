@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The affine map of the last axis: y = x w^T + b.
 
 #include "ppma/kernels/column_sums.hpp"
@@ -72,3 +73,5 @@ inline Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

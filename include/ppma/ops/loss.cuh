@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Cross entropy on the GPU: a block or a warp a row; the mean is taken on the device, so nothing waits. Labels on the GPU are
 // not checked (that would wait too): one outside of [0, K) counts as ignored.
 
@@ -121,3 +122,5 @@ inline Tensor cross_entropy_on_gpu(const Tensor& logits, const Tensor& target, d
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#include "ppma/core/names_end.hpp"

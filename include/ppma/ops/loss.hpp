@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Cross entropy of logits, fused: no softmax array is made, backward computes it from the logits and one number a row.
 //
 //   l_k = x_k - m - ln sum_j e^(x_j - m)                  log softmax of a row, m = max x
@@ -165,3 +166,5 @@ inline Tensor cross_entropy(const Tensor& logits, const Tensor& target, const Cr
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Matrix products of the last two axes: c = op(a) op(b), axes in front are a batch and broadcast.
 
 #include <vector>
@@ -102,3 +103,5 @@ inline Tensor matmul(const Tensor& a, const Tensor& b, bool ta = false, bool tb 
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Boxes, their overlap, and non-maximum suppression by group (class or level). On the host: a few thousand boxes.
 
 #include <algorithm>
@@ -80,3 +81,5 @@ inline std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<flo
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

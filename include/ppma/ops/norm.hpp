@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Normalisations over the channels-last layout.
 //
 //   layer norm (Ba et al., 2016), a row:     y = (x - mean(x)) / sqrt(var(x) + eps) * w + b
@@ -224,3 +225,5 @@ inline void count_up(Tensor& count) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Pooling on the GPU: a thread a pack of channels of one output cell; backward a thread a pack of one input cell, which
 // gathers from the windows that hold it. Floor: forward reads x once, from the cache where windows overlap.
 
@@ -163,3 +164,5 @@ void max_pool_backward(Cuda, i64 batch, i64 channels, const Windows& rows, const
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Pooling of channels-last maps. Legend: B batch, H W grid, C channels, h w output grid.
 //
 // Every pool is a row of windows per axis (begin, end, in input cells); forward of an average sums a window, backward lets
@@ -242,3 +243,5 @@ inline Tensor max_pool2d(const Tensor& x, const Pool& p = {}) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

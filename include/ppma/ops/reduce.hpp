@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Reductions: sum, mean, max, min, argmax. Axes may be negative; keepdim leaves reduced axes with size 1.
 // Sums add in an order that is the same for any number of threads (kernels/reduce.hpp).
 
@@ -103,3 +104,5 @@ inline Tensor argmax(const Tensor& x, int axis, bool keepdim = false) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

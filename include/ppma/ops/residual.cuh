@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The residual connection on the GPU. Floor: x and a read, y written.
 
 #include "ppma/kernels/column_sums.cuh"
@@ -72,3 +73,5 @@ void residual_dgamma(Cuda, i64 batch, i64 rows, i64 cols, const T* a, const acc_
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The residual connection in one pass: y = x + keep[b] * gamma[c] * a, with layer scale (gamma) and drop path (keep).
 
 #include <algorithm>
@@ -104,3 +105,5 @@ inline Tensor residual(const Tensor& x, const Tensor& a, const Tensor& gamma = T
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

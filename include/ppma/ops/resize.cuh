@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Resizing on the GPU: a thread a pack of channels of one cell, of the output or, for gradients, of the input, which
 // gathers from the outputs that read it. Which cells those are is worked out once for each row and column.
 // Floor: each map read and written once; overlapping reads come from the cache.
@@ -122,3 +123,5 @@ void resize_backward(Cuda, i64 batch, i64 channels, const Axis& rows, const Axis
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

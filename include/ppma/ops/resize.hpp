@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Resizing channels-last maps to any grid. Legend: B batch, H W input grid, h w output grid, C channels.
 //
 //   bilinear             source = (o + 1/2) H / h - 1/2, at least 0; neighbours end at the last row
@@ -135,3 +136,5 @@ inline Tensor resize(const Tensor& x, i64 h, i64 w, Resize how = Resize::bilinea
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // RoIAlign on the GPU: a thread a pack of channels of one cell of a box; for gradients, of one cell of the map, which
 // gathers from the samples of all boxes near it, in their order. Samples of a box lie on a grid with equal steps, so those
 // near a cell are found without looking at the others.
@@ -139,3 +140,5 @@ void roi_align_backward(Cuda, const Shape& shape, i64 count, const RoiAlign& o, 
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

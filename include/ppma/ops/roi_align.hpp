@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // RoIAlign (He et al., "Mask R-CNN", 2017), the aligned form: each cell of a grid over a box is the mean of bilinear
 // samples of the map. Legend: B batch, H W map, C channels, R boxes, h w output grid.
 
@@ -135,3 +136,5 @@ inline Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& op
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

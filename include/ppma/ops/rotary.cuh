@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Rotary embedding on the GPU: cos and sin come from the tables, a pack of channels a thread.
 
 #include "ppma/kernels/pack.cuh"
@@ -88,3 +89,5 @@ void rotary_both(Cuda, i64 batch, i64 tokens, i64 heads, i64 d, const T* q, cons
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

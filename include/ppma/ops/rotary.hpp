@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Rotary embedding by raster index (Su et al., "RoFormer", 2021, as PPMA and RMT use it): in each head the pair of
 // channels (2m, 2m+1) of token (i, j) is turned by the angle t * angle[2m], t = i*W + j.
 
@@ -185,3 +186,5 @@ inline Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i64
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

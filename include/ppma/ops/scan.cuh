@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Scans on the GPU: a thread walks a line, neighbouring threads neighbouring lines; where the lines lie one behind the
 // other, a warp adds 32 steps of a line at once. The gradient of the decays is a warp a decay.
 
@@ -157,3 +158,5 @@ void decay_scan_log_gradient(Cuda, const ScanShape& s, ScanDirection direction, 
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

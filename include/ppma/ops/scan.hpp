@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Scans along one axis: cumulative sums, and the decaying sums that apply a 1-D structured mask in O(n).
 //
 //   f_0 = x_0           f_t = x_t + d_t f_{t-1}           forward
@@ -253,3 +254,5 @@ inline Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

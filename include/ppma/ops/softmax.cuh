@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // softmax and log_softmax on the GPU: a block or a warp a row, the row read three times, from a cache after the first.
 
 #include <algorithm>
@@ -119,3 +120,5 @@ void log_softmax_backward(Cuda, i64 rows, i64 n, const T* y, const T* dy, T* dx)
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

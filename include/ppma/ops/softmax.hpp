@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // softmax and log_softmax. Over the last axis a row is read once from memory and stays in L1 for its three passes
 // (largest, exponentials and their sum, division); another axis is moved to the end and back.
 //
@@ -183,3 +184,5 @@ inline Tensor log_softmax(const Tensor& x, int axis = -1) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

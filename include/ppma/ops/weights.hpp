@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Parameters beside activations of a narrower dtype: where activations are bf16, weights may be f32; the product takes
 // them rounded, and their gradient has their own dtype. Biases are in the accumulator's dtype; where nothing is recorded, also in x's.
 
@@ -50,3 +51,5 @@ Tensor weight_gradient(On on, i64 m, i64 k, i64 n, const T* a, const T* b, const
 }  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019), as PyTorch computes it. In step t:
 //
 //   w <- w (1 - r d)                          r learning rate, d weight decay
@@ -181,3 +182,5 @@ class AdamW {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The norm of all gradients together, and the factor that brings it down to a limit.
 
 #include <cmath>
@@ -84,3 +85,5 @@ inline double gradient_norm(const std::vector<Parameter>& parameters) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

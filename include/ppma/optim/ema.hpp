@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // An exponential moving average of a network: after every step, e <- d e + (1 - d) x over all its tensors, running
 // statistics included. Integer counters are averaged and cut to integers, as the published training does.
 
@@ -138,3 +139,5 @@ class Ema {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

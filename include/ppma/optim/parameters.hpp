@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What an optimiser needs to know of a network: its parameters by name, and which settings each one gets.
 //
 // Settings follow from rules. The first rule that fits a parameter decides:
@@ -174,3 +175,5 @@ inline void clear_gradients(std::vector<Parameter>& parameters) {
 }  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

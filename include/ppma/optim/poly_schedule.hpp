@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The learning rate of the segmentation recipe (spec 6.2), by iterations t from 0.
 //
 //   lr(t) = rate (1 - t / total)^power,  times 1 - (1 - t / warmup)(1 - ratio) while t < warmup
@@ -26,3 +27,5 @@ struct PolySchedule {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

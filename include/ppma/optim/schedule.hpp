@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Learning rates over a run: a linear warm-up, then half a cosine.
 //
 //   s(t) = start + t (peak - start) / warmup                            t < warmup
@@ -34,3 +35,5 @@ struct WarmupCosine {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What changes from step to step, where the update reads it: on the CPU in plain numbers, on the GPU in its memory,
 // written by a kernel in the order of the stream. A captured step reads what was set before each of its replays.
 
@@ -70,3 +71,5 @@ bool put_arrays(Table& table, int slot, const Tensor& gradient, const Arrays&...
 }  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

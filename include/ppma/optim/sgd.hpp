@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Stochastic gradient descent with momentum and L2 decay, as PyTorch computes it:
 //
 //   d = g + decay w
@@ -126,3 +127,5 @@ class Sgd {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The learning rate of the detection recipe (spec 7.3): linear warm-up over iterations, then a tenth after each step.
 
 #include <vector>
@@ -26,3 +27,5 @@ struct StepSchedule {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

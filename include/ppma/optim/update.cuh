@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Optimiser updates on the GPU: one launch for dozens of tensors. A table of pointers travels as the kernel's argument;
 // what changes from step to step (rate, factor of the gradients, counts of steps) is read from the GPU's memory, so that
 // a captured step can be replayed with new values. Sums are added in a fixed order.
@@ -184,3 +185,5 @@ void for_dtypes(F f) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What processes that train one network together say to each other. Every process of the group must make the same calls,
 // with tensors of the same shapes, in the same order. The transports: parallel/tcp.hpp, parallel/nccl.hpp.
 
@@ -33,3 +34,5 @@ struct Communicator {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // GradientAverage: the mean over processes of the gradients of a network, sent while backward still computes.
 //
 //   GradientAverage average(communicator, parameters);
@@ -219,3 +220,5 @@ class GradientAverage {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

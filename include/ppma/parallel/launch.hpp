@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Which process of a group this one is, from the variables that torchrun or mpirun set.
 //
 //   torchrun   RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT
@@ -62,3 +63,5 @@ inline std::optional<Launch> launch_from_environment() {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

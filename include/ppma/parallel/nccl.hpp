@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Communicators between GPUs through NCCL; TCP (parallel/tcp.hpp) brings the group together and watches over it.
 //
 //   options.processes = connect_nccl(launch);  // after cudaSetDevice(launch.local_rank)
@@ -173,3 +174,5 @@ inline std::vector<Communicator> connect_nccl(const Launch& launch) {
 }  // namespace ppma::inline PPMA_ABI
 
 #endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // TCP connections (POSIX) whose end is noticed: at once where a process dies, within half a minute where its machine does.
 
 #include <netdb.h>
@@ -128,3 +129,5 @@ inline Socket connect_to(const std::string& host, i64 port, double seconds) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Communicators over TCP: every process is connected with rank 0, which adds what the others send in the order of their
 // ranks and sends the sum back. So all have the same bits; a process that dies is noticed by rank 0, which tells the others.
 // For host memory (tensors on a GPU pass through it); rank 0's traffic grows with the number of processes.
@@ -228,3 +229,5 @@ inline std::vector<Communicator> connect_tcp(const Launch& launch, i64 channels 
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

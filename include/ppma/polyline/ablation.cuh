@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Restrictions of a mask to the lines of the grid on the GPU: a thread an entry of the lines.
 
 #include "ppma/core/cuda.cuh"
@@ -37,3 +38,5 @@ void restrict_mask_backward(Cuda, i64 heads, i64 height, i64 width, bool rows, c
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

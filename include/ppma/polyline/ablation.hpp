@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The masks of the paper's ablation (Table 4; spec 2.7), chosen by one value.
 //
 // A mask is none, one or two N x N log masks M_r. Whole attention averages rowsoftmax(S + M_r) over r. Criss-cross
@@ -250,3 +251,5 @@ inline Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor&
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Polyline path masked attention, composed: the paper's and the code's formulas written with the library's operations,
 // N x N arrays and all (spec 2.1 and 2.2). The fused forms, whole_attention() and criss_cross_attention(), give the
 // same values and gradients without those arrays; use these to read, to compare, and for the variants.
@@ -182,3 +183,5 @@ inline Tensor criss_cross_attention_dense(const Tensor& q, const Tensor& k, cons
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

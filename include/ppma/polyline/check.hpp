@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The checks that all attentions share.
 
 #include "ppma/core/error.hpp"
@@ -30,3 +31,5 @@ inline kernels::AttentionShape check_attention(const char* op, const Tensor& q, 
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#include "ppma/core/names_end.hpp"

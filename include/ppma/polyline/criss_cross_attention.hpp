@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Criss-cross polyline path masked attention (PPMCCA), fused: values and gradients of the composed form in
 // polyline/attention.hpp, without stored masks. How: polyline/criss_cross_kernel.hpp.
 //
@@ -75,3 +76,5 @@ inline Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tens
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // criss_cross_attention.hpp on the GPU. A thread owns a query (or a key) and walks along its line; neighbouring threads
 // share the line, so that keys and values come from the L1 cache. No mask is stored, and no score. bf16 goes to the tensor
 // cores (criss_cross_tensor.cuh) where lines fit.
@@ -189,3 +190,5 @@ void criss_cross_attention(Cuda, const AttentionShape& x, Order order, const T* 
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

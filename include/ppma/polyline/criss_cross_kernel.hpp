@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The CPU kernel of criss_cross_attention.hpp, forward and backward, head by head. The mask of one line at a time is what
 // its scores are added to.
 //
@@ -257,3 +258,5 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::criss_cross
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The backward of criss_cross_kernel.cuh.
 //
 // With g = dL/d(one order's output), line by line with P[q,k]:
@@ -230,3 +231,5 @@ void criss_cross_attention_backward(Cuda, const AttentionShape& x, Order order, 
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // One line (a row or a column) of criss-cross attention on the tensor cores: a block has the tokens of a few heads in shared
 // memory, a warp works for one of them: it takes 16 queries (or keys) and has their scores in registers, 64 keys at a time.
 // Sums are in float, probabilities are rounded to bf16 for the product.
@@ -332,3 +333,5 @@ void with_length(i64 length, F&& f) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::cross_tensor
+
+#include "ppma/core/names_end.hpp"

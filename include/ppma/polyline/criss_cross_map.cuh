@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Criss-cross attention of many maps of about 28 x 28 or 56 x 56 in bf16: a block has a head's whole map on chip, and every pass
 // mixes it there, each line in place. Order::both is three passes over two maps in shared memory:
 //
@@ -225,3 +226,5 @@ bool run_map(const AttentionShape& x, Order order, const bf16* q, const bf16* k,
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::cross_tensor
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What a warp of criss_cross_map.cuh works with: a map in shared memory, a line of it as a factor of a product, the weights of 16
 // queries, and where the next line's vectors come from.
 
@@ -221,3 +222,5 @@ struct Way {
 };
 
 }  // namespace ppma::inline PPMA_ABI::kernels::cross_tensor
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Criss-cross attention in bf16 on the tensor cores (criss_cross_lines.cuh). Order::both is three passes:
 //
 //   rows: T1 = PH v      columns: [O1, T2] = PV [T1, v]      rows: y = (O1 + PH T2) / 2
@@ -117,3 +118,5 @@ inline void forward(const AttentionShape& x, Order order, const bf16* q, const b
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::cross_tensor
+
+#include "ppma/core/names_end.hpp"

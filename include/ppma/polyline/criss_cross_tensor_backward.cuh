@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The backward of criss_cross_tensor.cuh, line by line. With g = dL/dy and s = 1/2 for the mean of both orders:
 //
 //   rows first:     T1 = PH v,  dT1 = PV^T g     PV sees the pair (g, T1),  PH the pair (dT1, v)
@@ -276,3 +277,5 @@ inline void backward(const AttentionShape& x, Order order, const bf16* q, const 
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::cross_tensor
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The decays on the GPU. A thread holds a pack of neighbouring channels of a token, so that x and dx move in whole lines; the
 // H threads of a head exchange sums within their warp. Each works on several tokens at once: the eight results of a group
 // (logs of alpha and beta for four tokens, or one log for eight) are shared out among its threads.
@@ -288,3 +289,5 @@ void log_decay_backward(Cuda, const DecayShape& s, const T* x, const acc_t<T>* w
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

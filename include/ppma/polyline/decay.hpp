@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Decay factors (spec 1.2): what each step of a polyline path costs, chosen by the image itself.
 //
 // Legend: B batch, H W grid, N = H W tokens, G heads, d head width, C = G d channels.
@@ -255,3 +256,5 @@ inline LogDecay log_decay_composed(const Tensor& x, const Tensor& dt_weight, con
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

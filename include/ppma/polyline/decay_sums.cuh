@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // On the GPU: decay sums along the lines of a grid, and back from their gradients; and how a thread of the attentions
 // holds one vector of a head.
 //
@@ -118,3 +119,5 @@ void with_head_width(i64 d, const char* op, F&& f) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::polyline_gpu
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The 1-D structured mask on the GPU: a thread a column of the mask, which it walks outwards from the diagonal; neighbours
 // write next to each other. Floor: forward writes n x n entries a line once; backward reads them once by rows and once
 // by columns.
@@ -123,3 +124,5 @@ void line_log_mask_backward(Cuda, i64 lines, i64 n, const i64* order, const T* x
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The symmetric 1-D structured mask (spec 1.3): the building block of the 2-D polyline mask, and by itself the mask of
 // a sequence, in any visiting order.
 //
@@ -135,3 +136,5 @@ inline Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>&
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

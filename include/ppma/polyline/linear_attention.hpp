@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // PPMLA: polyline path masked linear attention (the paper's Theorem 3; spec 2.3), in three forms of one result:
 //
 //   Y = ( (Q K^T) * L2D ) V         no softmax, no normaliser; L2D = L + L^T, or one of the two paths
@@ -195,3 +196,5 @@ inline Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The chunked form of PPMLA: blocks of R rows of the grid. Inside a block the formula ((Q K^T) * L) V; what comes
 // from above and from below arrives as one d x d state a column, the sum of k v^T over all keys there, decayed to the
 // block's border.
@@ -136,3 +137,5 @@ inline Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const T
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // PPMLA by scans on the GPU: the algorithm of linear_attention_kernel.hpp with a warp for each block of 8 x 32 entries
 // (a, c) of the states T: lane = column c, the 8 rows a in registers, the states of a grid row in memory. What blocks
 // add to one result goes to a layer of its own, and the layers are added in order. Time and memory O(N).
@@ -351,3 +352,5 @@ void linear_attention_backward(Cuda, const AttentionShape& x, bool v2h, bool h2v
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The CPU kernel of PPMLA by scans (spec 2.3, Theorem 3): y = ((Q K^T) * L) V, L the V2H or H2V mask, in time and
 // memory linear in the number of tokens. Legend: H W grid, n = H W tokens, d head width.
 //
@@ -240,3 +241,5 @@ void decay_gradients_v2h(const Head<T>& x, const T* q, const T* k, const T* v, c
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::linear_scan
+
+#include "ppma/core/names_end.hpp"

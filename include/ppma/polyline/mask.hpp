@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The 2-D polyline path mask by decay sums, in factored form, and applied in O(N) without being built
 // (the paper's Theorems 1 and 2; spec 1.4 to 1.7). By definition, path by path: polyline/path.hpp.
 //
@@ -154,3 +155,5 @@ inline Tensor one_way_scan(const Tensor& x, const Tensor& log_decay) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // A layer norm whose rows go on to the log decays while they are in registers: the tokens are not read again.
 //
 // Floor: x read once, y and the logs written. 56 x 56 tokens of 64 bf16 channels, batch 128, at 4.3 TB/s: 27 us, of which the
@@ -85,3 +86,5 @@ void layer_norm_log_decay(Cuda on, const DecayShape& s, const T* x, const acc_t<
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

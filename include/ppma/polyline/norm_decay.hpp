@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // A layer norm and the log decays of its result in one pass over the tokens, where the device has a kernel for both. Legend:
 // B batch, H W grid, C channels, G heads.
 
@@ -38,3 +39,5 @@ inline NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

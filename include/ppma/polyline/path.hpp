@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The polyline path mask by definition: every path is walked, every entry is the product of the decays on its way
 // (spec 1.4). O(N^2 (H + W)) and plain: this is what every faster form is tested against.
 //
@@ -69,3 +70,5 @@ inline Tensor polyline_log_mask_by_definition(const Tensor& log_alpha, const Ten
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // recomputed(f, inputs): f(inputs) whose intermediate results are not kept. Backward computes them again (gradient
 // checkpointing; Chen et al., "Training deep nets with sublinear memory cost", 2016): time for memory.
 
@@ -42,3 +43,5 @@ inline Tensor recomputed(const std::function<Tensor(const std::vector<Tensor>&)>
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Mamba2's 1-D structured masked attention (Dao and Gu, "Transformers are SSMs", 2024; spec 2.4 and 1.6), in three
 // forms of one result. The polyline mask is its mask made symmetric and laid along the rows and columns of a grid.
 //
@@ -111,3 +112,5 @@ inline Tensor structured_attention(const Tensor& c, const Tensor& b, const Tenso
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

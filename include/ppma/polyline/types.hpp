@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The choices between the paper's attentions, as values.
 
 #include <string>
@@ -30,3 +31,5 @@ inline std::string to_string(Variant v) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

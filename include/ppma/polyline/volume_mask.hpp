@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The polyline path mask of a volume (spec 1.9): a third decay gamma along depth.
 //
 // Legend: B batch, G heads, H W D volume, N = H W D tokens (depth fastest), query (i,j,k), key (l,m,n).
@@ -89,3 +90,5 @@ inline Tensor apply_volume_mask(const Tensor& x, const VolumeLogDecay& decay) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

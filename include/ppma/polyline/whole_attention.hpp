@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Whole polyline path masked attention (PPMVA), fused: values and gradients of the composed form in
 // polyline/attention.hpp, without any N x N array. How: polyline/whole_attention_kernel.hpp.
 //
@@ -120,3 +121,5 @@ inline Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v,
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // whole_attention.hpp on the GPU in float and double, without any N x N array (bf16: whole_attention_tensor.cuh, and here
 // where that does not suit the shape, in float): a thread owns a query (or, for the gradients of keys, a key),
 // and tiles of keys pass through shared memory. Mask and softmax as in whole_attention_kernel.hpp:
@@ -169,3 +170,5 @@ inline void whole_attention(Cuda on, Paths paths, const AttentionShape& x, const
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The CPU kernel of whole_attention.hpp: polyline path masked attention (PPMVA) in one pass, forward and backward; no
 // N x N array is ever made.
 //
@@ -364,3 +365,5 @@ void backward(const AttentionShape& x, const T* q, const T* k, const T* v, const
 
 }  // namespace kernels::whole
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

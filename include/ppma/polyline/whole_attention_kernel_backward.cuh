@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The backward of whole_attention_kernel.cuh.
 //
 // Decay gradients: a and b fall along their lines, so |a[i,j] - a[i,l]| = sign(l - j) (a[i,j] - a[i,l]). Each score gives
@@ -280,3 +281,5 @@ inline void whole_attention_backward(Cuda on, Paths paths, const AttentionShape&
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What the kernels of whole_attention_tensor.cuh share: the grid as lines of padded cells, copies, products, masks.
 
 #include "ppma/kernels/mma.cuh"
@@ -168,3 +169,5 @@ __device__ __forceinline__ void add_masks(const float (&s)[4], int n, const Owne
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor
+
+#include "ppma/core/names_end.hpp"

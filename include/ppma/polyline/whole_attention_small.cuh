@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Whole attention with the mask on maps of at most 16 x 16 in bf16: one exponential a score (the words are
 // whole_attention_tensor.cuh's).
 //
@@ -311,3 +312,5 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The backward of whole_attention_small.cuh: queries first, then keys.
 
 #include "ppma/polyline/whole_attention_small.cuh"
@@ -217,3 +218,5 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // whole_attention.hpp in bf16 on the tensor cores, float sums. Scores, masks and probabilities live in registers.
 //
 //   row path      s - |a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|       along the owner's line, then across
@@ -285,3 +286,5 @@ void run_backward(const Call& call, const bf16* q, const bf16* k, const bf16* v,
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor
+
+#include "ppma/core/names_end.hpp"

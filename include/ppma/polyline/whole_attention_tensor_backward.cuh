@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Backward of whole attention in bf16 on the tensor cores (the words are whole_attention_tensor.cuh's).
 //
 // Gradients of the decays: the row path touches a[i,j], a[i,l], b[i,l] in the owner's own line, so the block that owns
@@ -199,3 +200,5 @@ __global__ void __launch_bounds__(128) decay_gradients(Lines g, i64 heads, const
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Reverse-mode automatic differentiation with a tape by creation order.
 //
 // An op computes its output and calls
@@ -364,3 +365,5 @@ inline void Tensor::backward(const Tensor& upstream) const {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

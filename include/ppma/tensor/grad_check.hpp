@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // grad_check: compares the gradients that backward returns with central differences, in float64. Use it on any op or
 // network of your own:
 //
@@ -102,3 +103,5 @@ inline GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Tensor: a shared handle on a dense row-major array with a run-time dtype and device.
 //
 // Copying a Tensor copies the handle; the elements are shared. There are no strided views: every tensor is contiguous,
@@ -203,3 +204,5 @@ class Tensor {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

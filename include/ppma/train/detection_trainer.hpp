@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The training loop of a detector (spec 7.3): AdamW, warm-up and steps, several losses. Everything random is keyed by
 // seed, epoch and batch, so that a run resumed from save() goes on bit for bit.
 
@@ -88,3 +89,5 @@ class DetectionTrainer {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

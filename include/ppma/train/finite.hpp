@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // No NaN and no infinity goes into a checkpoint: weights that diverged would be kept as the last
 // and best ones, and the run could never go on. Told by their bits, which -ffast-math leaves alone.
 
@@ -47,3 +48,5 @@ void require_finite(const Tensors& tensors, const std::string& where) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What is known after an epoch, and its line in log.jsonl: one JSON object with the keys of the published logs.
 
 #include <unistd.h>
@@ -113,3 +114,5 @@ inline void cut_log(const std::string& path, i64 epoch) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What the training loop of a classifier (trainer.hpp) is told: where to compute, how long, with which step.
 
 #include <vector>
@@ -43,3 +44,5 @@ struct TrainOptions {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The step of a classifier's training on a GPU, which the training loop (trainer.hpp) launches and does not wait for.
 
 #include <vector>
@@ -72,3 +73,5 @@ class ReplayedStep {
 }  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

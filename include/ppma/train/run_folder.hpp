@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The folder of a training run, of which nothing is lost at whatever moment the process dies.
 //
 //   OUT/last.safetensors   everything that resuming needs, and in its metadata the log so far: the
@@ -400,3 +401,5 @@ class RunFolder {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

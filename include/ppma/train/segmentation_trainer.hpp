@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The training loop of a segmentation network (spec 6.2): AdamW with a poly schedule over iterations. Everything random is
 // keyed by seed, epoch and batch, so that a run resumed from save() goes on bit for bit.
 
@@ -82,3 +83,5 @@ class SegmentationTrainer {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

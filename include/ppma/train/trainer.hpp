@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The training loop of a classifier: accumulation, clipping, AdamW, average of weights, evaluation, checkpoints.
 //
 //   Trainer<Ppma> trainer(model, options);
@@ -344,3 +345,5 @@ class Trainer {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What the training loops of detection and segmentation share: a network's tensors, AdamW over those that are trained,
 // where the run is, and all of it in one file. How such a file is read, the classifier's loop (trainer.hpp) shares too.
 
@@ -104,3 +105,5 @@ class TrainingState {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

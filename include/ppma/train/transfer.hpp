@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What goes to the GPU and what comes back while it computes: the host never waits for a kernel that runs now.
 //
 //   Upload     tensors of the host -> tensors of the GPU, through pinned memory and a stream of its own
@@ -195,3 +196,5 @@ class Readback {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Colour maps: from a number in [0, 1] to a colour.
 //
 // viridis and magma are matplotlib's tables of 256 colours (Stefan van der Walt and Nathaniel Smith, CC0): lightness
@@ -129,3 +130,5 @@ inline Tensor colorize(const Tensor& map, ColorMap colors = ColorMap::viridis) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

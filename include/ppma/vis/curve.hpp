@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Curves: training curves and the like as a line chart. Axes with round numbers, a faint grid, and each line's name at
 // its end instead of a legend to look up.
 
@@ -150,3 +151,5 @@ inline Picture curves(const std::vector<Series>& series, const CurveOptions& opt
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // A typeface of our own, drawn with strokes: any size is sharp and anti-aliased, and a letter is a line of text below.
 //
 // Units: capitals are 14 high, small letters 10, descenders reach -4; y points up from the baseline. A glyph is its
@@ -197,3 +198,5 @@ inline double text_width(std::string_view text, double height) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

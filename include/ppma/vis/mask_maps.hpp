@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // What one block of a network sees from one token of an image: decays, attention without mask, mask, masked attention
 // (spec 9), for mask_picture(). Whole attention is computed for the figure also where the stage itself uses
 // criss-cross.
@@ -133,3 +134,5 @@ inline MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input,
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

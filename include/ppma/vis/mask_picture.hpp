@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The paper's figure of what the mask has learnt (its Figures 7 and 12): for an image and a query token in a red frame,
 // the decays alpha and beta, the attention without mask, the polyline mask, and the masked attention. Beside it,
 // numbers: do the decays fall at contours, how far does the mask reach, does attention stay within the query's object?
@@ -170,3 +171,5 @@ inline MaskStatistics mask_statistics(const MaskMaps& m, const Tensor& object = 
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Found objects over a photograph: masks as a veil with an outline, boxes, names and scores on tags.
 
 #include <cstdio>
@@ -81,3 +82,5 @@ inline Picture overlay(const Tensor& image, const std::vector<Shown>& objects, i
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Colours that tell classes apart on photographs: hues a golden angle apart, light and strong.
 
 #include "ppma/vis/colormap.hpp"
@@ -20,3 +21,5 @@ inline Color class_color(i64 k) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Panels: images and maps side by side in rows, as figures in papers: titles above the first row, a colour bar under
 // each map, a red frame around the cell in question, equal gaps, a white ground.
 
@@ -133,3 +134,5 @@ inline Picture panels(const std::vector<std::vector<Panel>>& rows, const PanelOp
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

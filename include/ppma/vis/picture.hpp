@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Picture: a white sheet to draw on - text, lines, frames, images, colour maps - everything anti-aliased.
 //
 // Coordinates are pixels, x to the right, y down; (0, 0) is the upper left corner of the upper left pixel, so that the
@@ -143,3 +144,5 @@ class Picture {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // A label map over its photograph, with a legend of the classes that occur.
 
 #include <string>
@@ -56,3 +57,5 @@ inline Picture segment_picture(const Tensor& image, const Tensor& labels, const 
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"
