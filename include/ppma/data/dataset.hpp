@@ -31,7 +31,7 @@ struct Dataset {
   i64 size = 0;
   std::vector<std::string> class_names;
   std::string left_out;             // what of the files is not in the set and why, for messages
-  std::function<Sample(i64)> load;  // the same sample each time; called from several threads at once
+  std::function<Sample(i64)> load{};  // the same sample each time; called from several threads at once
 
   i64 classes() const { return static_cast<i64>(class_names.size()); }
 
