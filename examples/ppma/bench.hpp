@@ -123,12 +123,20 @@ inline Tensor random_labels(const Shape& shape, i64 classes, Rng& rng) {
   return labels;
 }
 
+/// Error: more than this machine's memory holds.
+inline void require_memory(const BenchOptions& o, const PpmaConfig& network) {
+  if (o.compute.device == "cpu")
+    require_memory({network, o.batch, o.size, o.image_width(), o.train, o.checkpoint_blocks, o.compute.dtype == "f64" ? 8.0 : 4.0}, "--batch or --size");
+}
+
 inline void bench_classifier(const BenchOptions& o) {
   const Placement at = o.compute.placement();
   const std::optional<Launch> launch = launch_from_environment();
   const std::vector<Communicator> processes = other_processes(launch, at.device);
   check(processes.empty() || o.train, "bench: several processes share a training step; add --train, or start one process without a launcher");
-  Network network = load_network(o.network, "ppma_tiny");
+  const WeightsFile file = o.network.weights.empty() ? WeightsFile{} : read_weights(o.network.weights, o.network.entry);
+  require_memory(o, network_config(o.network, file, "ppma_tiny"));
+  Network network = load_network(o.network, file, "ppma_tiny");
   Ppma& model = network.model;
   place(model, at, !o.train);
   Rng rng(1);
@@ -150,7 +158,7 @@ inline void bench_classifier(const BenchOptions& o) {
 
 inline void bench_segmentor(const BenchOptions& o) {
   const Placement at = o.compute.placement();
-  Segmentor model = dense_network<Segmentor>(o.network, at, !o.train);
+  Segmentor model = dense_network<Segmentor>(o.network, at, !o.train, [&](const SegmentorConfig& c) { require_memory(o, c.backbone); });
   const PpmaConfig& backbone = model.config.backbone;
   Rng rng(1);
   const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.image_width()}, rng));
@@ -176,7 +184,7 @@ inline void bench_segmentor(const BenchOptions& o) {
 inline void bench_detector(const BenchOptions& o) {
   check(!o.train, "bench --task detect: times inference; leave out --train");
   const Placement at = o.compute.placement();
-  MaskRcnn model = dense_network<MaskRcnn>(o.network, at, true);
+  MaskRcnn model = dense_network<MaskRcnn>(o.network, at, true, [&](const MaskRcnnConfig& c) { require_memory(o, c.backbone); });
   const PpmaConfig& backbone = model.config.backbone;
   Rng rng(1);
   const i64 height = o.size, width = o.image_width();
@@ -218,12 +226,12 @@ inline void add_bench(CLI::App& app) {
   add_network(*c, o->network);
   add_task(*c, o->task, o->network, "classify, segment or detect. ");
   c->add_flag("--heads-only", o->heads_only, "all but the backbone")->group("With --task detect");
-  c->add_option("--batch", o->batch, "images at a time, of each process")->check(CLI::PositiveNumber)->capture_default_str();
-  c->add_option("--size", o->size, "height and width")->check(CLI::Range(32, 16384))->capture_default_str();
-  c->add_option("--width", o->width, "another width than height")->check(CLI::Range(32, 16384));
+  c->add_option("--batch", o->batch, "images at a time, of each process")->check(in_range(i64{1}, most_batch))->capture_default_str();
+  c->add_option("--size", o->size, "height and width")->check(in_range(least_size, most_size))->capture_default_str();
+  c->add_option("--width", o->width, "another width than height")->check(in_range(least_size, most_size));
   c->add_flag("--train", o->train, "forward, backward and AdamW instead of inference");
-  c->add_option("--repeat", o->repeat, "timed runs")->check(CLI::PositiveNumber)->capture_default_str();
-  c->add_option("--warmup", o->warmup, "runs before them")->check(CLI::NonNegativeNumber)->capture_default_str();
+  c->add_option("--repeat", o->repeat, "timed runs")->check(in_range(i64{1}, i64{1000000}))->capture_default_str();
+  c->add_option("--warmup", o->warmup, "runs before them")->check(in_range(i64{0}, i64{1000000}))->capture_default_str();
   c->add_flag("--checkpoint-blocks", o->checkpoint_blocks, "with --train, compute the blocks again in backward instead of keeping their results")->needs("--train");
   c->add_flag("!--no-graph", o->graph, "on the GPU, launch kernel by kernel instead of replaying a captured graph");
   add_compute(*c, o->compute);

@@ -13,7 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "ppma/data/augment.hpp"
+#include "input_info.hpp"
+#include "json.hpp"
+#include "needs.hpp"
+#include "options.hpp"
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/models/fold.hpp"
@@ -26,9 +29,6 @@
 
 namespace tool {
 
-using namespace ppma;
-using Json = nlohmann::ordered_json;
-
 // ---- options ----------------------------------------------------------------------------------------------------
 
 /// --threads N: 0 takes every core that this process may use.
@@ -40,7 +40,7 @@ inline void add_threads(CLI::App& app) {
          },
          "threads to compute with; 0: all cores")
       ->default_str("0")
-      ->check(CLI::NonNegativeNumber);
+      ->check(in_range(0, 1024));
 }
 
 /// Where and in what to compute: --device, --dtype.
@@ -82,16 +82,22 @@ struct NetworkOptions {
 };
 
 inline void add_network(CLI::App& app, NetworkOptions& o) {
-  app.add_option("--weights", o.weights, "weights: .safetensors, .pth or .pt; random ones if absent")
+  auto* weights = app.add_option("--weights", o.weights, "weights: .safetensors, .pth or .pt; random ones if absent")
       ->check(CLI::ExistingFile);
   app.add_option("--entry", o.entry,
-                 "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)");
+                 "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)")
+      ->check(some_text())
+      ->needs(weights);
   auto* config = app.add_option("--config", o.config, "configuration as JSON; default: what the weights file says")
                      ->check(CLI::ExistingFile);
   app.add_option("--model", o.model,
                  "a configuration by name: ppma_nano, ppma_tiny, ppma_small, ppma_base, ppma_large, rmt_...")
-      ->excludes(config);
-  app.add_option("--mask", o.mask, "another mask: polyline, none, rmt, v2h, shared, cross_scan, hilbert");
+      ->excludes(config)
+      ->check(accepted_by([](const std::string& name) {
+        if (name != "deit_tiny") config_by_name(name);  // which `summary` alone knows
+      }));
+  app.add_option("--mask", o.mask, "another mask: polyline, none, rmt, v2h, shared, cross_scan, hilbert")
+      ->check(accepted_by([](const std::string& name) { parse_mask_kind(name); }));
 }
 
 // ---- weights files ----------------------------------------------------------------------------------------------
@@ -116,112 +122,10 @@ inline std::string read_text(const std::string& path) {
   return {bytes.begin(), bytes.end()};
 }
 
-/// JSON that is about a network or a run. Error: where it is and what is wrong with it.
-inline Json parse_json(const std::string& text, const std::string& where) {
-  try {
-    return Json::parse(text);
-  } catch (const Json::parse_error& e) {
-    fail(where, ": not JSON, at byte ", static_cast<i64>(e.byte));
-  }
-}
-
-template <class T>
-constexpr bool is_list = !std::is_arithmetic_v<T> && !std::is_same_v<T, std::string>;
-
-/// Whether JSON holds what a T is made of; a list of fixed length has that length.
-template <class T>
-bool holds(const Json& j) {
-  if constexpr (is_list<T>) {
-    if (!j.is_array()) return false;
-    for (const Json& entry : j)
-      if (!holds<typename T::value_type>(entry)) return false;
-    if constexpr (!std::is_same_v<T, std::vector<typename T::value_type>>) return j.size() == T{}.size();
-    return true;
-  } else {
-    return std::is_same_v<T, bool>      ? j.is_boolean()
-           : std::is_unsigned_v<T>      ? j.is_number_unsigned()
-           : std::is_integral_v<T>      ? j.is_number_integer()
-           : std::is_floating_point_v<T> ? j.is_number()
-                                        : j.is_string();
-  }
-}
-
-/// What that is, for messages.
-template <class T>
-std::string kind_of() {
-  if constexpr (is_list<T>)
-    return (std::is_same_v<T, std::vector<typename T::value_type>> ? "a list of " : str("a list of ", T{}.size(), ", each ")) + kind_of<typename T::value_type>();
-  else
-    return std::is_same_v<T, bool> ? "true or false" : std::is_unsigned_v<T> ? "a whole number from 0" : std::is_integral_v<T> ? "a whole number" : std::is_floating_point_v<T> ? "a number" : "text";
-}
-
-/// Reads a member of one of our own files, at `where`; one that is not there, or null, leaves `into` as it is. Errors: no
-/// object; a member of another kind.
-template <class T>
-void read_member(const Json& j, const char* key, const std::string& where, T& into) {
-  check(j.is_object(), where, ": must be a JSON object, not ", j.type_name());
-  const auto it = j.find(key);
-  if (it == j.end() || it->is_null()) return;
-  check(holds<T>(*it), where, ": \"", key, "\" must be ", kind_of<T>(), ", not ", it->dump());
-  into = it->get<T>();
-}
-
-/// A member that must be there.
-template <class T>
-T member(const Json& j, const char* key, const std::string& where) {
-  T value{};
-  read_member(j, key, where, value);
-  check(j.contains(key) && !j.at(key).is_null(), where, ": has no \"", key, "\"");
-  return value;
-}
-
-/// f(), whose errors say where it was.
-template <class F>
-auto naming(const std::string& where, F f) {
-  try {
-    return f();
-  } catch (const Error& e) {
-    throw Error(str(where, ": ", e.what()));
-  }
-}
-
-/// mean and deviation, a number a channel. Error: colours cannot be divided by such a deviation.
-inline Normalization read_normalization(const Json& j, const std::string& where, Normalization n = {}) {
-  read_member(j, "mean", where, n.mean), read_member(j, "deviation", where, n.deviation);
-  for (const float d : n.deviation) check(d > 0, where, ": \"deviation\" must be positive, not ", d);
-  return n;
-}
-
-/// What a trained network expects of an image and calls its classes; written into checkpoints by `train`.
-struct InputInfo {
-  i64 size = 224;
-  double crop = 0.875;  // share of the shorter side that is kept
-  Normalization normalization{};
-  std::vector<std::string> classes;
-
-  Json to_json() const {
-    return {{"size", size},
-            {"crop", crop},
-            {"mean", normalization.mean},
-            {"deviation", normalization.deviation},
-            {"classes", classes}};
-  }
-  static InputInfo from_json(const Json& j, const std::string& where) {
-    InputInfo info;
-    read_member(j, "size", where, info.size), read_member(j, "crop", where, info.crop), read_member(j, "classes", where, info.classes);
-    check(info.size > 0 && info.crop > 0 && info.crop <= 1, where, ": images of ", info.size, " pixels, ", info.crop, " of their side");
-    info.normalization = read_normalization(j, where);
-    return info;
-  }
-  std::string class_name(i64 c) const {
-    return c < static_cast<i64>(classes.size()) ? classes[static_cast<std::size_t>(c)] : str("class ", c);
-  }
-};
-
 struct Network {
   Ppma model;
   InputInfo input;
-  bool has_weights;
+  bool has_weights, says_input;  // whether the weights say what `input` is
 };
 
 /// The configuration that the options (or the weights file) name.
@@ -232,9 +136,13 @@ inline PpmaConfig network_config(const NetworkOptions& o, const WeightsFile& wei
   else if (!o.model.empty()) c = config_by_name(o.model);
   else if (said != weights.metadata.end()) c = config_from_text(said->second, o.weights);
   else if (fallback != nullptr) c = config_by_name(fallback);
-  else
+  else {
+    for (const char* other : {"segmentor", "detector"})
+      check(!weights.metadata.contains(other), o.weights, ": is a ", other, ", not a classifier; use it with --task ",
+            std::string(other) == "segmentor" ? "segment" : "detect", " where a command has it");
     fail("which network? Give --config FILE or --model NAME",
          o.weights.empty() ? "" : "; the weights file does not say");
+  }
   if (!o.mask.empty()) c.mask = parse_mask_kind(o.mask);
   // A checkpoint of another head size says so itself.
   if (const Tensor* head = find(weights.tensors, "head.bias"); head != nullptr && !o.model.empty())
@@ -242,14 +150,22 @@ inline PpmaConfig network_config(const NetworkOptions& o, const WeightsFile& wei
   return c;
 }
 
+/// The network of the options, with the weights in `file` where there are some.
+inline Network load_network(const NetworkOptions& o, const WeightsFile& file,
+                            const char* fallback = nullptr, u64 seed = 0) {
+  const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.weights);
+  const PpmaConfig config = network_config(o, file, fallback);
+  require_memory({config, 0, least_size, least_size}, "--size");  // of the weights alone
+  Network n{Ppma(config, seed), said.value_or(InputInfo{}),
+            !o.weights.empty(), said.has_value()};
+  n.input.check_outputs(n.model.config.num_classes, o.weights + ": input");
+  if (n.has_weights) load_state_dict(n.model, file.tensors);
+  return n;
+}
 inline Network load_network(const NetworkOptions& o, const char* fallback = nullptr, u64 seed = 0) {
   WeightsFile file;
   if (!o.weights.empty()) file = read_weights(o.weights, o.entry);
-  Network n{Ppma(network_config(o, file, fallback), seed), {}, !o.weights.empty()};
-  if (n.has_weights) load_state_dict(n.model, file.tensors);
-  if (const auto it = file.metadata.find("input"); it != file.metadata.end())
-    n.input = InputInfo::from_json(parse_json(it->second, o.weights + ": input"), o.weights + ": input");
-  return n;
+  return load_network(o, file, fallback, seed);
 }
 
 // ---- reports ----------------------------------------------------------------------------------------------------
@@ -272,7 +188,40 @@ inline double rounded(double x, double step) { return std::round(x / step) * ste
 
 using ppma::detail::grouped_digits;  // 1234567 -> "1,234,567"
 
-inline void print_json(const Json& j) { std::printf("%s\n", j.dump().c_str()); }
+/// Images of a list, one after the other: one that cannot be read is named with its reason, the others
+/// go on, and at the end it is an Error that there was one.
+class EachImage {
+ public:
+  explicit EachImage(std::string command) : command_(std::move(command)) {}
+
+  /// Runs read(); false, with a record in `all` and a line on the error output, where it failed.
+  template <class F>
+  bool read(const std::string& path, Json& all, F read) {
+    ++images_;
+    try {
+      read();
+      return true;
+    } catch (const std::exception& e) {
+      std::string reason = e.what();
+      if (reason.find(path) == std::string::npos) reason = path + ": " + reason;
+      note(reason);
+      all.push_back({{"image", shown_name(path)}, {"error", shown(reason)}});
+      ++failed_;
+      return false;
+    }
+  }
+  void end() const {
+    check(failed_ == 0, command_, ": ", failed_, " of ", images_, " images could not be read; they are named above");
+  }
+
+ private:
+  std::string command_;
+  i64 images_ = 0, failed_ = 0;
+};
+
+inline void print_json(const Json& j) {
+  std::printf("%s\n", j.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+}
 
 /// The other processes of a group that torchrun or mpirun started, and a GPU for each of this machine.
 inline std::vector<Communicator> other_processes(const std::optional<Launch>& launch, [[maybe_unused]] Device device) {

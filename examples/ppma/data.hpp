@@ -1,6 +1,8 @@
 #pragma once
 // Which images: --data shapes | cifar10 | cifar100 | folder, and what a network has to be told about them.
 
+#include <filesystem>
+
 #include "common.hpp"
 #include "images.hpp"
 #include "ppma/data/cifar.hpp"
@@ -30,27 +32,46 @@ struct DataOptions {
   }
 };
 
-inline void add_data(CLI::App& app, DataOptions& o) {
+/// For `train`, and without what only training images need for `eval`.
+inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
   app.add_option("--data", o.kind,
-                 "shapes (generated), cifar10, cifar100 (binary versions), folder (train/CLASS/*, val/CLASS/*), or coco (annotations and images, to detect)")
-      ->check(CLI::IsMember({"shapes", "cifar10", "cifar100", "folder", "coco"}))
+                 trains ? "shapes (generated), cifar10, cifar100 (binary versions), folder (train/CLASS/*, val/CLASS/*), or coco (annotations and images, to detect)"
+                        : "shapes (generated), cifar10, cifar100 (binary versions), or folder (val/CLASS/*, or CLASS/*)")
+      ->check(CLI::IsMember(trains ? std::vector<std::string>{"shapes", "cifar10", "cifar100", "folder", "coco"}
+                                   : std::vector<std::string>{"shapes", "cifar10", "cifar100", "folder"}))
       ->capture_default_str();
-  app.add_option("--data-dir", o.folder, "where the files of cifar10, cifar100 or folder are")
-      ->check(CLI::ExistingDirectory);
-  app.add_option("--size", o.size, "pixels that images are brought to; 0: shapes 48, cifar 32, folder 224")
-      ->check(CLI::NonNegativeNumber)
+  app.add_option("--data-dir", o.folder, "where the files are, if they are not generated")
+      ->check(CLI::ExistingDirectory)
+      ->check(some_text());
+  app.add_option("--size", o.size,
+                 "pixels that images are brought to; 0: what the weights say, else shapes 48, cifar 32, folder 224")
+      ->check(in_range(least_size, most_size, {0}))
       ->capture_default_str();
-  app.add_option("--images", o.images, "shapes: training images")->check(CLI::PositiveNumber)->capture_default_str();
+  if (trains)
+    app.add_option("--images", o.images, "shapes: training images")
+        ->check(in_range(i64{1}, most_images))
+        ->capture_default_str();
   app.add_option("--test-images", o.test_images, "shapes: test images")
-      ->check(CLI::PositiveNumber)
+      ->check(in_range(i64{1}, most_images / 10))
       ->capture_default_str();
   add_no_exif(app, o.no_exif);
-  app.add_option("--workers", o.workers, "threads that prepare images")
-      ->check(CLI::NonNegativeNumber)
+  app.add_option("--workers", o.workers, "threads that prepare images; 0: none beside the network's")
+      ->check(in_range(i64{0}, i64{256}))
       ->capture_default_str();
 }
 
+/// Error: an option was given that says nothing about data of `kind`.
+inline void refuse_other_data(const CLI::App& app, const std::string& kind) {
+  const auto refuse = [&](const char* name, const char* other) {
+    const CLI::Option* option = app.get_option_no_throw(name);
+    check(option == nullptr || option->count() == 0, name, " is for --data ", other, ", not ", kind);
+  };
+  if (kind == "shapes") return refuse("--data-dir", "folder, cifar10, cifar100 or coco");
+  refuse("--images", "shapes"), refuse("--test-images", "shapes");
+}
+
 /// Both parts of a set, what a network is told about its images, and how they are brought to size.
+/// `train` and `augment` stay empty where only the test images are wanted.
 struct Data {
   Dataset train, test;
   InputInfo input;
@@ -65,23 +86,39 @@ inline Transform prepare_transform(const InputInfo& input) {
   };
 }
 
-inline Data make_data(const DataOptions& o, u64 seed) {
+/// The class folders of --data folder for a part of the set: DIR/val, or DIR itself where there are
+/// test images alone.
+inline Dataset class_folders(const std::string& root, Split split, const ImageReading& reading) {
+  namespace fs = std::filesystem;
+  const auto has = [&](const char* part) { return fs::is_directory(root + "/" + part); };
+  if (split == Split::train) return image_folder(root + "/train", reading);
+  return image_folder(has("val") || has("train") ? root + "/val" : root, reading);
+}
+
+/// The images, as `expected` says that a network takes them; where it says nothing, as suits the
+/// set. --size counts more.
+inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
+                      const std::optional<InputInfo>& expected = {}) {
   Data d;
   check(!o.no_exif || o.kind == "folder", "--no-exif is for --data folder, not ", o.kind);
+  const auto side = [&](i64 usual) {
+    return o.size > 0 ? o.size : expected && expected->size > 0 ? expected->size : usual;
+  };
   const auto file_backed = [&] { check(!o.folder.empty(), "--data ", o.kind, " needs --data-dir"); };
   if (o.kind == "shapes") {
-    const i64 size = o.size > 0 ? o.size : 48;
-    d.train = shapes({.height = size, .width = size, .images = o.images, .seed = seed, .split = Split::train});
-    d.test = in_memory(shapes({.height = size, .width = size, .images = o.test_images, .split = Split::test}));
+    const i64 size = side(48);
+    if (trains) d.train = shapes({.height = size, .width = size, .images = o.images, .seed = seed, .split = Split::train});
+    d.test = shapes({.height = size, .width = size, .images = o.test_images, .split = Split::test});
     d.input.size = size;
     d.input.crop = 1;
     d.input.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
     d.augment = [](const Tensor& image, Rng& rng) { return random_flip(image, rng); };
   } else if (o.kind == "cifar10" || o.kind == "cifar100") {
     file_backed();
-    d.train = cifar(o.folder, Split::train), d.test = cifar(o.folder, Split::test);
-    check(d.train.name == o.kind, o.folder, ": holds ", d.train.name, ", not ", o.kind);
-    d.input.size = o.size > 0 ? o.size : 32;
+    if (trains) d.train = cifar(o.folder, Split::train);
+    d.test = cifar(o.folder, Split::test);
+    check(d.test.name == o.kind, o.folder, ": holds ", d.test.name, ", not ", o.kind);
+    d.input.size = side(32);
     d.input.crop = 1;
     d.input.normalization = {{0.4914f, 0.4822f, 0.4465f}, {0.2470f, 0.2435f, 0.2616f}};
     d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {
@@ -92,15 +129,21 @@ inline Data make_data(const DataOptions& o, u64 seed) {
     check(o.kind == "folder", "--data ", o.kind, " is for --task detect");
     file_backed();
     const ImageReading reading{.orient = !o.no_exif};
-    d.train = image_folder(o.folder + "/train", reading), d.test = image_folder(o.folder + "/val", reading);
-    check(d.train.class_names == d.test.class_names, o.folder, ": train and val have different classes");
-    d.input.size = o.size > 0 ? o.size : 224;
+    if (trains) d.train = class_folders(o.folder, Split::train, reading);
+    d.test = class_folders(o.folder, Split::test, reading);
+    const std::string difference = trains ? class_difference(d.train.class_names, d.test.class_names) : "";
+    check(difference.empty(), o.folder, ": train and val must have the same classes; in val ", difference);
+    d.input.size = side(224);
     d.input.crop = 0.875;
     d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {
       return random_flip(random_resized_crop(image, size, size, rng), rng);
     };
   }
-  d.input.classes = d.train.class_names;
+  d.input.classes = d.test.class_names;
+  for (const std::string& name : d.input.classes)
+    check(is_utf8(name), o.folder, ": the class \"", name, "\" is not named in UTF-8; rename its folder");
+  if (expected && expected->size > 0) d.input.crop = expected->crop;
+  if (expected) d.input.normalization = expected->normalization;
   d.prepare = prepare_transform(d.input);
   for (const Dataset* part : {&d.train, &d.test}) warn_left_out(part->name, part->left_out);
   return d;
@@ -114,6 +157,18 @@ inline LoaderOptions test_loading(const Data& d, i64 batch, i64 workers) {
   o.transform = d.prepare;
   o.normalization = d.input.normalization;
   return o;
+}
+
+/// The rows of a tensor, in the order of `which`.
+inline Tensor chosen_rows(const Tensor& x, const std::vector<i64>& which) {
+  Shape shape{static_cast<i64>(which.size())};
+  for (int axis = 1; axis < x.rank(); ++axis) shape.push_back(x.dim(axis));
+  const i64 bytes = x.bytes() / x.dim(0);
+  Tensor chosen = Tensor::empty(shape, x.dtype());
+  char* to = static_cast<char*>(chosen.raw());
+  for (const i64 row : which)
+    to = std::copy_n(static_cast<const char*>(x.raw()) + row * bytes, bytes, to);
+  return chosen;
 }
 
 /// An image file as the network takes it, (1,3,size,size).

@@ -172,6 +172,25 @@ Config training_config(const DenseTraining& o, const std::vector<Description>& s
   return c;
 }
 
+/// What images are brought to and what the classes are: `of_data`, but colours as the weights that
+/// training begins with take them, and of a resumed run as it had them. Error: the run had other
+/// classes.
+inline InputInfo training_input(const DenseTraining& o, InputInfo of_data) {
+  if (!o.resume.empty()) {
+    const auto had = InputInfo::of(read_safetensors(o.last()).metadata, o.last());
+    if (!had) return of_data;
+    check_classes_of_run(o.out, *had, of_data);
+    return *had;
+  }
+  if (o.network.weights.empty()) return of_data;
+  const WeightsFile file = read_weights(o.network.weights, o.network.entry);
+  if (const auto known = InputInfo::of(file.metadata, o.network.weights)) {
+    of_data.normalization = known->normalization;
+    note("colours as ", o.network.weights, " says: its mean and deviation");
+  }
+  return of_data;
+}
+
 /// The backbone of --weights, frozen where that is wanted; the network where and in what it is trained.
 template <class Model>
 Placement place_for_training(Model& model, const DenseTraining& o) {
@@ -271,7 +290,7 @@ struct DenseFile {
   const DensePredictCommand& o;
   WeightsFile file;
   std::vector<Description> said;
-  Json input;                       // null: the file does not say
+  std::optional<InputInfo> input;   // nothing: the file does not say
   std::optional<CocoTruth> truth;   // --gt
 
   DenseFile(const DensePredictCommand& command, const std::string& task) : o(command) {
@@ -281,7 +300,8 @@ struct DenseFile {
     said = descriptions(o.network, task, file);
     check(!said.empty() || !o.network.model.empty(), path, ": does not describe a ", task == "segment" ? "segmentor" : "detector",
           "; take best.safetensors of a run, or say what it is with --model or --config");
-    if (const auto it = file.metadata.find("input"); it != file.metadata.end()) input = parse_json(it->second, where());
+    input = InputInfo::of(file.metadata, path);
+    check(!input || input->longer > 0, where(), ": is of a classifier, not of a network that can ", task);
     if (!o.gt.empty()) truth = read_coco(o.gt, false);
   }
   /// The network with its weights, where it computes.
@@ -296,14 +316,10 @@ struct DenseFile {
     return model;
   }
   std::string where() const { return o.network.weights + ": input"; }
-  Normalization normalization() const { return input.is_null() ? Normalization{} : read_normalization(input, where()); }
-  /// What images are brought to: "longer", "shorter".
-  i64 side(const char* key, i64 option, i64 published) const {
-    if (option > 0 || input.is_null()) return option > 0 ? option : published;
-    const i64 n = member<i64>(input, key, where());
-    check(n > 0, where(), ": \"", key, "\" must be at least 1, not ", n);
-    return n;
-  }
+  Normalization normalization() const { return input ? input->normalization : Normalization{}; }
+  /// What images are brought to: the option, else what the file says, else the published side.
+  i64 longer(i64 published) const { return side("--longer", o.longer, input ? input->longer : 0, published); }
+  i64 shorter(i64 published) const { return side("--shorter", o.shorter, input ? input->shorter : 0, published); }
   /// The classes' names: --classes, else the weights file's, else those of --gt where it has as many, else numbers. Error: other
   /// than one for each class of the network.
   std::vector<std::string> names(i64 classes) const {
@@ -311,7 +327,8 @@ struct DenseFile {
     std::istringstream lines(o.classes.empty() ? "" : read_text(o.classes));
     for (std::string line; std::getline(lines, line);)
       if (!line.empty()) list.push_back(line);
-    if (o.classes.empty() && !input.is_null()) return of_classes<std::string>("classes", classes);
+    if (input) input->check_outputs(classes, where());
+    if (o.classes.empty() && input) return input->classes;
     if (o.classes.empty() && truth && static_cast<i64>(truth->categories.size()) == classes)
       for (const CocoCategory& c : truth->categories) list.push_back(c.name);
     else if (o.classes.empty())
@@ -331,8 +348,8 @@ struct DenseFile {
       if (it == truth->categories.end()) unknown = name;
       else ids.back() = it->id;
     }
-    const bool numbered = input.is_object() && input.contains("category_ids");
-    if (numbered && (!truth || !unknown.empty())) return of_classes<i64>("category_ids", static_cast<i64>(class_names.size()));
+    const bool numbered = input && input->numbered;
+    if (numbered && (!truth || !unknown.empty())) return input->category_ids;
     check(unknown.empty(), o.gt, ": has no category \"", unknown, "\"; name the network's classes as there, with --classes");
     return ids;
   }
@@ -352,12 +369,10 @@ struct DenseFile {
   }
 
  private:
-  /// A member of `input` with an entry for each class of the network. Error: another number of them.
-  template <class T>
-  std::vector<T> of_classes(const char* key, i64 classes) const {
-    auto list = member<std::vector<T>>(input, key, where());
-    check(static_cast<i64>(list.size()) == classes, where(), ": \"", key, "\" has ", list.size(), " entries, the network tells ", classes, " classes apart");
-    return list;
+  static i64 side(const char* name, i64 option, i64 said, i64 published) {
+    if (option > 0 && said > 0 && option != said)
+      note(name, " ", option, " instead of the ", said, " pixels that the weights say");
+    return option > 0 ? option : said > 0 ? said : published;
   }
 };
 
@@ -370,7 +385,7 @@ inline void write_results(const std::string& out, const std::vector<CocoResult>&
 }
 
 inline Json image_record(i64 id, const std::string& path, const Tensor& image) {
-  return {{"id", id}, {"file_name", std::filesystem::path(path).filename().string()}, {"height", image.dim(0)}, {"width", image.dim(1)}};
+  return {{"id", id}, {"file_name", shown_name(std::filesystem::path(path).filename().string())}, {"height", image.dim(0)}, {"width", image.dim(1)}};
 }
 
 }  // namespace tool

@@ -93,17 +93,25 @@ Config dense_config(const NetworkOptions& o, const char* fallback, const std::ve
 }
 
 /// The network of the options, by default the published one on PPMA-T; with --weights or random ones; where it computes.
-template <class Model>
-Model dense_network(const NetworkOptions& o, const Placement& at, bool inference) {
+/// `look` sees its configuration before it is made.
+template <class Model, class Look>
+Model dense_network(const NetworkOptions& o, const Placement& at, bool inference, Look look) {
   WeightsFile file;
   if (!o.weights.empty()) file = read_weights(o.weights, o.entry, {"module.", "_orig_mod."});
   const auto said = descriptions(o, std::is_same_v<Model, MaskRcnn> ? "detect" : "segment", file);
-  Model model(dense_config<decltype(Model::config)>(o, "ppma_tiny", said, file.tensors));
+  const auto config = dense_config<decltype(Model::config)>(o, "ppma_tiny", said, file.tensors);
+  require_memory({config.backbone, 0, least_size, least_size}, "--size");  // of the weights alone
+  look(config);
+  Model model(config);
   if (!o.weights.empty()) load_state_dict(model, file.tensors);
   to(model, accumulator_dtype(at.dtype));
   to(model, at.device);
   if (inference && at.device == Device::cuda) prepare_for_inference(model.backbone, at.dtype);
   return model;
+}
+template <class Model>
+Model dense_network(const NetworkOptions& o, const Placement& at, bool inference) {
+  return dense_network<Model>(o, at, inference, [](const auto&) {});
 }
 
 }  // namespace tool

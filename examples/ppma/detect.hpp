@@ -74,7 +74,9 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
   d.train = part("train", false, &d.skips);
   d.test = part("val", true, nullptr);
   check_scorable(*d.truth, o.boxes_only ? CocoType::bbox : CocoType::segm);  // now, not after an epoch
-  check(d.train.category_ids == d.test.category_ids, o.folder, ": training and validation files have different categories");
+  const std::string difference = class_difference(d.train.class_names, d.test.class_names);
+  check(difference.empty(), o.folder, ": the training and validation files must have the same categories; in the latter ", difference);
+  check(d.train.category_ids == d.test.category_ids, o.folder, ": training and validation files number their categories differently");
   return d;
 }
 
@@ -127,6 +129,10 @@ inline void train_detect(DetectCommand o) {
   const DetectionData data = at_its_place(o, o.folder, [&] { return make_detection_data(o); });
   MaskRcnnConfig config = training_config<MaskRcnnConfig>(o, descriptions(o.network, o.task));
   config.roi.num_classes = data.train.classes(), config.with_mask = config.with_mask && !o.boxes_only;
+  if (o.compute.device == "cpu") {
+    const i64 side = o.data == "shapes" ? o.size : o.shorter;  // the smallest that an image may be brought to
+    require_memory({config.backbone, std::min(o.batch, data.train.size), side, side, !o.freeze_backbone, o.checkpoint_blocks}, "--batch, --size or --shorter");
+  }
   MaskRcnn model(config, o.seed);
   DetectionTraining training;
   training.at = place_for_training(model, o);
@@ -137,7 +143,8 @@ inline void train_detect(DetectCommand o) {
   DetectionLoading loading;
   if (o.multi_scale) loading = multi_scale_loading(o.longer, o.shorter);
   else loading.longer = o.longer, loading.shorter = {o.shorter};
-  loading.batch = o.batch, loading.seed = o.seed, loading.normalization = data.normalization;
+  const InputInfo input = training_input(o, InputInfo::dense(data.train.class_names, o.longer, o.shorter, data.normalization, data.train.category_ids));
+  loading.batch = o.batch, loading.seed = o.seed, loading.normalization = input.normalization;
   DetectionLoader loader(data.train, loading);
   RunFolder::Metadata saved;
   if (!o.resume.empty()) {
@@ -146,8 +153,7 @@ inline void train_detect(DetectCommand o) {
   }
   const std::map<std::string, std::string> about{
       {"detector", detector_to_json(config).dump()},
-      {"input", Json{{"classes", data.train.class_names}, {"category_ids", data.train.category_ids}, {"longer", o.longer}, {"shorter", o.shorter},
-                     {"mean", loading.normalization.mean}, {"deviation", loading.normalization.deviation}}.dump()},
+      {"input", input.to_json().dump()},
       {"images", image_counts(data.train.size, data.test.size)}};
   const auto write_best = best_writer(trainer, about);
   begin_or_resume(run, o, saved, trainer.epoch(), options_of(o), detector_to_json(config),
@@ -198,37 +204,40 @@ inline void predict_detect(const DensePredictCommand& o) {
   const Placement at = o.compute.placement();
   MaskRcnn model = file.load<MaskRcnn>(at);
   DetectionLoading loading;
-  loading.longer = file.side("longer", o.longer, 1333), loading.shorter = {file.side("shorter", o.shorter, 800)};
+  loading.longer = file.longer(1333), loading.shorter = {file.shorter(800)};
   loading.normalization = file.normalization();
   const std::vector<std::string> names = file.names(classes_of(model.config));
   const std::vector<i64> ids = file.category_ids(names), image_ids = file.image_ids();
   const std::vector<std::string> stems = result_stems(o, {".png"}, {"results.json", "images.json"});
   std::vector<CocoResult> results;
   Json all = Json::array(), images = Json::array();
+  EachImage each("predict");
   for (std::size_t n = 0; n < o.images.size(); ++n) {
     DetectionSample sample;
-    sample.image = read_image(o.images[n], o.reading()), sample.image_id = image_ids[n], sample.name = o.images[n];
+    if (!each.read(o.images[n], all, [&] { sample.image = read_image(o.images[n], o.reading()); })) continue;
+    sample.image_id = image_ids[n], sample.name = o.images[n];
     const Tensor image = sample.image;
     images.push_back(image_record(image_ids[n], o.images[n], image));
     const DetectionBatch batch = evaluation_batch(std::move(sample), loading);
     const std::vector<Detection> found = model.detect(at(batch.images), batch.frames)[0];
     const std::string picture = stems[n] + ".png";
     write_png(picture, detection_picture(image, found, names, o.least_score).image());
-    if (!o.json) std::printf("%s -> %s\n", o.images[n].c_str(), picture.c_str());
+    if (!o.json) std::printf("%s -> %s\n", shown_name(o.images[n]).c_str(), shown_name(picture).c_str());
     Json objects = Json::array();
     for (const Detection& d : found) {
       results.push_back(coco_result(d, image_ids[n], ids[static_cast<std::size_t>(d.label)]));
       if (d.score < o.least_score) continue;
       const std::string& name = names[static_cast<std::size_t>(d.label)];
       if (!o.json)
-        std::printf("  %5.1f %%  %-16s %.0f %.0f %.0f %.0f\n", 100 * d.score, name.c_str(), static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
+        std::printf("  %5.1f %%  %-16s %.0f %.0f %.0f %.0f\n", 100 * d.score, shown_name(name).c_str(), static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
                     static_cast<double>(d.box.x2), static_cast<double>(d.box.y2));
       objects.push_back({{"name", name}, {"score", d.score}, {"box", {d.box.x1, d.box.y1, d.box.x2, d.box.y2}}});
     }
-    all.push_back({{"image", o.images[n]}, {"image_id", image_ids[n]}, {"picture", picture}, {"objects", objects}});
+    all.push_back({{"image", shown_name(o.images[n])}, {"image_id", image_ids[n]}, {"picture", shown_name(picture)}, {"objects", objects}});
   }
   write_results(o.out, results, images, names, ids);
   if (o.json) print_json(all);
+  each.end();
 }
 
 }  // namespace tool

@@ -19,54 +19,123 @@ struct EvalCommand {
   bool json = false;
 };
 
-inline void eval(EvalCommand o) {
-  check(!o.network.weights.empty(), "eval: needs --weights");
-  WeightsFile file = read_weights(o.network.weights, o.network.entry);
-  if (const auto it = file.metadata.find("data"); o.data.kind.empty() && it != file.metadata.end()) {
-    DataOptions trained = DataOptions::from_json(parse_json(it->second, o.network.weights + ": data"), o.network.weights + ": data");
-    trained.workers = o.data.workers;
-    if (!o.data.folder.empty()) trained.folder = o.data.folder;
-    if (o.data.size > 0) trained.size = o.data.size;
-    trained.no_exif = trained.no_exif || o.data.no_exif;
-    o.data = trained;
+/// The set to test on: that of the options, or what the weights say that they were trained on, in
+/// another folder or with another number of images where an option says so.
+inline DataOptions tested_data(const EvalCommand& o, const CLI::App& app, const WeightsFile& file) {
+  const std::string where = o.network.weights + ": data";
+  DataOptions data = o.data;
+  if (const auto it = file.metadata.find("data"); data.kind.empty() && it != file.metadata.end()) {
+    data = DataOptions::from_json(parse_json(it->second, where), where);
+    data.size = o.data.size, data.workers = o.data.workers;
+    if (!o.data.folder.empty()) data.folder = o.data.folder;
+    data.no_exif = data.no_exif || o.data.no_exif;
+    if (app.count("--test-images") > 0) data.test_images = o.data.test_images;
   }
-  check(!o.data.kind.empty(), "eval: the weights do not say what they were trained on; give --data");
-  Network network = load_network(o.network);
+  check(!data.kind.empty(), "eval: the weights do not say what they were trained on; give --data");
+  refuse_other_data(app, data.kind);
+  return data;
+}
+
+/// The set with its classes as the network numbers them; -1: one that the network does not know.
+inline Dataset renumbered(Dataset set, const std::vector<i64>& numbers) {
+  set.load = [load = std::move(set.load), numbers](i64 index) {
+    Sample s = load(index);
+    s.label = numbers[static_cast<std::size_t>(s.label)];
+    return s;
+  };
+  return set;
+}
+
+/// The batches of a source without the images of unknown classes (label -1), which are counted.
+inline BatchSource known_images(BatchSource source, i64& unknown) {
+  source.next = [next = std::move(source.next), &unknown](Batch& batch) {
+    if (!next(batch)) return false;
+    std::vector<i64> rows;
+    for (i64 i = 0; i < batch.targets.numel(); ++i)
+      if (batch.targets.data<i64>()[i] >= 0) rows.push_back(i);
+    const i64 left_out = batch.targets.numel() - static_cast<i64>(rows.size());
+    if (left_out == 0) return true;
+    unknown += left_out;
+    batch.targets = chosen_rows(batch.targets, rows);
+    batch.images = rows.empty() ? Tensor() : chosen_rows(batch.images, rows);
+    return true;
+  };
+  return source;
+}
+
+/// The set's classes by the network's names for them. Errors: none of them is the network's; it
+/// names none, and there are more or less of them.
+inline ClassMatch tested_classes(const Network& network, const std::string& weights,
+                                 const Dataset& set) {
+  if (network.input.classes.empty()) {
+    check(set.classes() == network.model.config.num_classes, "eval: the network tells ",
+          network.model.config.num_classes, " classes apart, ", set.name, " has ", set.classes());
+    note(weights, ": does not name its classes; those of ", set.name, " are taken in their order");
+    return match_classes(set.class_names, weights, set.class_names, set.name);
+  }
+  ClassMatch match = match_classes(network.input.classes, weights, set.class_names, set.name);
+  check(match.unknown.size() < set.class_names.size(), set.name, ": none of its classes ",
+        listed(set.class_names), " is one of the network's, ", listed(network.input.classes),
+        "; give the data that it was trained for, or rename the classes");
+  return match;
+}
+
+inline void eval(const EvalCommand& o, const CLI::App& app) {
+  check(!o.network.weights.empty(), "eval: needs --weights");
+  const WeightsFile file = read_weights(o.network.weights, o.network.entry);
+  const DataOptions tested = tested_data(o, app, file);
+  Network network = load_network(o.network, file);
+  std::optional<InputInfo> expected;
+  if (network.says_input) expected = with_size(network.input, o.data.size, true);
+  const Data data = make_data(tested, 0, false, expected);
+  if (!expected)
+    note(o.network.weights, ": does not say how it takes images; as suits ", tested.kind, ": ",
+         data.input.size, " pixels, ", rounded(100 * data.input.crop, 0.1), " % of the shorter side");
+  const ClassMatch match = tested_classes(network, o.network.weights, data.test);
+  if (o.compute.device == "cpu")
+    require_memory({network.model.config, std::min(o.batch, data.test.size), data.input.size, data.input.size},
+                   "--batch or --size");
   const Placement at = o.compute.placement();
   place(network.model, at, true);
-  Data data = make_data(o.data, 0);
-  check(data.test.classes() == network.model.config.num_classes, "eval: the network tells ",
-        network.model.config.num_classes, " classes apart, ", data.test.name, " has ", data.test.classes());
-  Loader loader(data.test, test_loading(data, o.batch, o.data.workers));
+  Loader loader(renumbered(data.test, match.numbers), test_loading(data, o.batch, o.data.workers));
   const auto begin = std::chrono::steady_clock::now();
-  const Evaluation e = evaluate(network.model, batches_of(loader), {}, at);
+  i64 unknown = 0;
+  const Evaluation e = evaluate(network.model, known_images(batches_of(loader), unknown), {}, at);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const i64 images = e.images + unknown;
+  const double share = static_cast<double>(e.images) / static_cast<double>(images);
+  const double acc1 = unknown > 0 ? e.acc1 * share : e.acc1, acc5 = unknown > 0 ? e.acc5 * share : e.acc5;
+  if (unknown > 0)
+    note(data.test.name, ": the network does not know the classes ", listed(match.unknown), "; their ",
+         unknown, " images count as wrong, and not in the loss");
   if (o.json) {
     Json j;
-    j["data"] = data.test.name;
-    j["images"] = e.images;
+    j["data"] = shown_name(data.test.name);
+    j["images"] = images;
     j["loss"] = e.loss;
-    j["acc1"] = e.acc1;
-    j["acc5"] = e.acc5;
-    j["images_per_s"] = rounded(static_cast<double>(e.images) / seconds, 0.1);
+    j["acc1"] = acc1;
+    j["acc5"] = acc5;
+    if (unknown > 0) j["unknown_classes"] = match.unknown, j["unknown_images"] = unknown;
+    j["images_per_s"] = rounded(static_cast<double>(images) / seconds, 0.1);
     return print_json(j);
   }
-  std::printf("%s: %s images, loss %.4f, top-1 %.2f %%, top-5 %.2f %%, %.0f images/s\n", data.test.name.c_str(),
-              grouped_digits(e.images).c_str(), e.loss, e.acc1, e.acc5, static_cast<double>(e.images) / seconds);
+  std::printf("%s: %s images, loss %.4f, top-1 %.2f %%, top-5 %.2f %%, %.0f images/s\n",
+              shown_name(data.test.name).c_str(), grouped_digits(images).c_str(), e.loss, acc1, acc5,
+              static_cast<double>(images) / seconds);
 }
 
 inline void add_eval(CLI::App& app) {
   auto o = std::make_shared<EvalCommand>();
   auto* c = app.add_subcommand("eval", "Loss and accuracy of a trained network on a test set");
   add_network(*c, o->network);
-  add_data(*c, o->data);
+  add_data(*c, o->data, false);
   c->get_option("--data")->description(c->get_option("--data")->get_description() +
                                        "; default: what it was trained on");
-  c->add_option("--batch", o->batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
+  c->add_option("--batch", o->batch, "images at a time")->check(in_range(i64{1}, most_batch))->capture_default_str();
   add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--json", o->json, "one JSON object instead of text");
-  c->callback([o] { eval(*o); });
+  c->callback([o, c] { eval(*o, *c); });
 }
 
 struct PredictCommand {
@@ -80,13 +149,22 @@ struct PredictCommand {
 inline void predict(const PredictCommand& o) {
   check(!o.network.weights.empty(), "predict: needs --weights");
   Network network = load_network(o.network);
+  if (!network.says_input)
+    note(o.network.weights, ": does not say how it takes images; they are brought to ",
+         network.input.size, " pixels with ImageNet's mean and deviation");
+  if (o.compute.device == "cpu")
+    require_memory({network.model.config, 1, network.input.size, network.input.size},
+                   "\"size\" in the weights' \"input\"");
   const Placement at = o.compute.placement();
   place(network.model, at, true);
   const i64 classes = network.model.config.num_classes, top = std::min(o.top, classes);
   const NoGrad not_recorded;
   Json all = Json::array();
+  EachImage each("predict");
   for (const std::string& path : o.images) {
-    const Tensor logits = network.model.forward(at(network_input(read_image(path, {.orient = !o.no_exif}), network.input)));  // (1,classes)
+    Tensor input;
+    if (!each.read(path, all, [&] { input = network_input(read_image(path, {.orient = !o.no_exif}), network.input); })) continue;
+    const Tensor logits = network.model.forward(at(input));  // (1,classes)
     const std::vector<double> probability = softmax(logits.to(Device::cpu)).to_vector<double>();
     std::vector<i64> order(static_cast<std::size_t>(classes));
     std::iota(order.begin(), order.end(), i64{0});
@@ -94,17 +172,19 @@ inline void predict(const PredictCommand& o) {
       return probability[static_cast<std::size_t>(a)] > probability[static_cast<std::size_t>(b)];
     });
     Json best = Json::array();
-    if (!o.json) std::printf("%s\n", path.c_str());
+    if (!o.json) std::printf("%s\n", shown_name(path).c_str());
     for (i64 k = 0; k < top; ++k) {
       const i64 c = order[static_cast<std::size_t>(k)];
+      const std::string name = shown_name(network.input.class_name(c));
       if (o.json)
-        best.push_back({{"class", c}, {"name", network.input.class_name(c)}, {"probability", probability[static_cast<std::size_t>(c)]}});
+        best.push_back({{"class", c}, {"name", name}, {"probability", probability[static_cast<std::size_t>(c)]}});
       else
-        std::printf("  %6.2f %%  %s\n", 100 * probability[static_cast<std::size_t>(c)], network.input.class_name(c).c_str());
+        std::printf("  %6.2f %%  %s\n", 100 * probability[static_cast<std::size_t>(c)], name.c_str());
     }
-    all.push_back({{"image", path}, {"top", best}});
+    all.push_back({{"image", shown_name(path)}, {"top", best}});
   }
   if (o.json) print_json(all);
+  each.end();
 }
 
 inline void add_predict(CLI::App& app) {
@@ -114,20 +194,20 @@ inline void add_predict(CLI::App& app) {
   auto* c = app.add_subcommand("predict", "Names what is on images, or finds it");
   add_task(*c, *task, o->network, "classify: name the image; segment: name every pixel; detect: find objects. ");
   const char *const both = "With --task segment and detect", *const segment = "With --task segment";
-  c->add_option("--out", detect->out, "folder for pictures and results")->capture_default_str()->group(both);
+  c->add_option("--out", detect->out, "folder for pictures and results")->check(some_text())->capture_default_str()->group(both);
   c->add_option("--gt", detect->gt, "COCO annotations, of which results take the images' numbers, by file name, and the classes'; images are then read as stored (--no-exif), as annotations count pixels; default: numbers from 1")->check(CLI::ExistingFile)->group(both);
   c->add_option("--classes", detect->classes, "file with the classes' names, one a line; default: what the weights file says")->check(CLI::ExistingFile)->group(both);
-  c->add_option("--longer", detect->longer, "images: longer side at most; default: as in training, or as published")->check(CLI::PositiveNumber)->group(both);
-  c->add_option("--shorter", detect->shorter, "images: shorter side, with the aspect kept; the same")->check(CLI::PositiveNumber)->group(both);
-  c->add_option("--least-score", detect->least_score, "what is shown")->check(CLI::Range(0.0, 1.0))->capture_default_str()->group("With --task detect");
-  c->add_option("--crop", detect->crop, "side of windows that slide over the image; 0: the image at once")->check(CLI::Range(0, 8192))->capture_default_str()->group(segment);
-  c->add_option("--stride", detect->stride, "from one window to the next; 0: two thirds of --crop")->check(CLI::Range(0, 8192))->capture_default_str()->group(segment);
-  c->add_option("--scales", detect->scales, "sizes whose results are averaged, such as 0.75,1,1.25")->delimiter(',')->check(CLI::Range(0.1, 4.0))->group(segment);
+  c->add_option("--longer", detect->longer, "images: longer side at most; default: as in training, or as published")->check(in_range(i64{1}, most_size))->group(both);
+  c->add_option("--shorter", detect->shorter, "images: shorter side, with the aspect kept; the same")->check(in_range(i64{1}, most_size))->group(both);
+  c->add_option("--least-score", detect->least_score, "what is shown")->check(in_range(0.0, 1.0))->capture_default_str()->group("With --task detect");
+  c->add_option("--crop", detect->crop, "side of windows that slide over the image; 0: the image at once")->check(in_range(i64{0}, i64{8192}))->capture_default_str()->group(segment);
+  c->add_option("--stride", detect->stride, "from one window to the next; 0: two thirds of --crop")->check(in_range(i64{0}, i64{8192}))->capture_default_str()->group(segment);
+  c->add_option("--scales", detect->scales, "sizes whose results are averaged, such as 0.75,1,1.25")->delimiter(',')->check(in_range(0.1, 4.0))->group(segment);
   c->add_flag("--flip", detect->flip, "each size also flipped")->group(segment);
   add_no_exif(*c, o->no_exif);
-  c->add_option("IMAGE", o->images, "PNG, JPEG, BMP, PPM or PGM files")->required()->check(CLI::ExistingFile);
+  c->add_option("IMAGE", o->images, "PNG, JPEG, BMP, PPM or PGM files; one that cannot be read is named, and the others go on")->required();
   add_network(*c, o->network);
-  c->add_option("--top", o->top, "how many classes to name")->check(CLI::PositiveNumber)->capture_default_str()->group("With --task classify");
+  c->add_option("--top", o->top, "how many classes to name")->check(in_range(i64{1}, i64{1000000}))->capture_default_str()->group("With --task classify");
   add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--json", o->json, "a JSON list instead of text");

@@ -62,7 +62,8 @@ inline void add_info(CLI::App& app) {
   auto* c = app.add_subcommand("info", "Lists the tensors of a weights file or checkpoint");
   c->add_option("FILE", o->file, ".safetensors, .pth or .pt")->required()->check(CLI::ExistingFile);
   c->add_option("--entry", o->entry,
-                "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)");
+                "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)")
+      ->check(some_text());
   c->add_flag("--json", o->json, "one JSON object instead of text");
   c->callback([o] { info(*o); });
 }
@@ -88,9 +89,10 @@ inline void add_convert(CLI::App& app) {
   auto o = std::make_shared<ConvertOptions>();
   auto* c = app.add_subcommand("convert", "Copies weights into the format that OUT's ending names");
   c->add_option("IN", o->in, ".safetensors, .pth or .pt")->required()->check(CLI::ExistingFile);
-  c->add_option("OUT", o->out, ".safetensors, .pth or .pt")->required();
+  c->add_option("OUT", o->out, ".safetensors, .pth or .pt")->required()->check(some_text());
   c->add_option("--entry", o->entry,
-                "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)");
+                "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)")
+      ->check(some_text());
   c->callback([o] { convert(*o); });
 }
 

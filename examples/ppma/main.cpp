@@ -28,6 +28,10 @@ void wait_briefly([[maybe_unused]] char** argv) {
 #endif
 }
 
+// What to do where memory did not suffice, which no estimate foresaw.
+constexpr const char* need_less =
+    "a smaller network (--model, --config), smaller batches (--batch) or smaller images (--size, --crop, --longer, --shorter) need less";
+
 // What was printed has arrived, or the exit status says that it has not: a full disk, a closed output.
 int after_output(int status) {
   std::cout.flush();  // --help and --version
@@ -56,10 +60,15 @@ int run_command(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    std::fprintf(stderr, "ppma: %s (see ppma --help)\n", e.what());
+    std::fprintf(stderr, "ppma: %s (see ppma --help)\n", tool::shown(e.what()).c_str());
     return 2;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "ppma: there is not enough memory; %s\n", need_less);
+    return 1;
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "ppma: %s\n", e.what());
+    const std::string message = e.what();
+    const bool memory = message.find("memory: ") != std::string::npos;
+    std::fprintf(stderr, "ppma: %s%s%s\n", tool::shown(message).c_str(), memory ? "; " : "", memory ? need_less : "");
     return 1;
   }
   return 0;

@@ -106,7 +106,8 @@ inline void add_run(CLI::App& app) {
       ->required()
       ->check(CLI::ExistingFile);
   c->add_option("--output", o->output, "safetensors to write: patch_embed, stage0 to stage3 (B,H,W,C), logits; segment: logits (B,H,W,K); detect: boxes, scores, labels")
-      ->required();
+      ->required()
+      ->check(some_text());
   c->add_flag("--train", o->train, "training mode; adds loss, grad.input, grad.NAME, after.BUFFER");
   add_compute(*c, o->compute);
   add_threads(*c);

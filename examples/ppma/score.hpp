@@ -152,8 +152,8 @@ inline void add_eval_miou(CLI::App& app) {
   auto* c = app.add_subcommand("eval-miou", "Mean IoU and accuracies of label maps");
   c->add_option("--pred", o->prediction, "folder of predicted label maps (PNG), named as those of --gt or as predict --task segment names them")->required()->check(CLI::ExistingDirectory);
   c->add_option("--gt", o->gt, "folder of label maps (PNG), also in folders below")->required()->check(CLI::ExistingDirectory);
-  c->add_option("--classes", o->classes, "number of classes")->required()->check(CLI::Range(1, 4096));
-  c->add_option("--ignore", o->ignore, "label of pixels that do not count")->check(CLI::Range(0, 65535))->capture_default_str();
+  c->add_option("--classes", o->classes, "number of classes")->required()->check(in_range(i64{1}, i64{4096}));
+  c->add_option("--ignore", o->ignore, "label of pixels that do not count")->check(in_range(i64{0}, i64{65535}))->capture_default_str();
   c->add_flag("--reduce-zero-label", o->reduce_zero, "labels 1..K are the classes 0..K-1, label 0 does not count");
   c->add_flag("--json", o->json, "one JSON object instead of text");
   c->callback([o] { eval_miou(*o); });

@@ -89,7 +89,8 @@ inline SegmentData make_segmentation_data(const SegmentCommand& o) {
   }
   check(o.data == "folder" && !o.folder.empty(), "--task segment: --data is shapes, or folder with --data-dir");
   SegmentData d{segmentation_folder(o.folder, Split::train), segmentation_folder(o.folder, Split::val)};
-  check(d.train.class_names == d.test.class_names, o.folder, ": training and validation have different classes");
+  for (const std::string& name : d.train.class_names)
+    check(is_utf8(name), o.folder, "/classes.txt: \"", name, "\" is not UTF-8");
   warn_left_out(o.folder + " (training)", d.train.left_out), warn_left_out(o.folder + " (validation)", d.test.left_out);
   return d;
 }
@@ -97,7 +98,8 @@ inline SegmentData make_segmentation_data(const SegmentCommand& o) {
 /// A run of which the options are complete.
 template <class Model>
 void train_segment_with(RunFolder& run, SegmentCommand o, const std::vector<Description>& said) {
-  const auto [train, test] = at_its_place(o, o.folder, [&] { return make_segmentation_data(o); });
+  const SegmentData data = at_its_place(o, o.folder, [&] { return make_segmentation_data(o); });
+  const SegmentationSet &train = data.train, &test = data.test;
   const Tensor first = train.get(0).image;
   // An image may be thinner than a network takes, and crops are filled up.
   if (o.longer == 0) o.longer = std::max({least_crop, first.dim(0), first.dim(1)});
@@ -106,8 +108,12 @@ void train_segment_with(RunFolder& run, SegmentCommand o, const std::vector<Desc
 
   auto config = training_config<decltype(Model::config)>(o, said);
   set_classes(config, train.classes());
+  if (o.compute.device == "cpu")
+    require_memory({config.backbone, std::min(o.batch, train.size), o.crop, o.crop, !o.freeze_backbone, o.checkpoint_blocks}, "--batch or --crop");
   Model model(config, o.seed);
   SegmentationLoading loading;
+  const InputInfo input = training_input(o, InputInfo::dense(train.class_names, o.longer, o.shorter, loading.normalization));
+  loading.normalization = input.normalization;
   loading.batch = o.batch, loading.longer = o.longer, loading.shorter = o.shorter, loading.crop_height = loading.crop_width = o.crop;
   loading.least_factor = o.least_factor, loading.most_factor = o.most_factor, loading.seed = o.seed;
   SegmentationLoader loader(train, loading);
@@ -125,8 +131,7 @@ void train_segment_with(RunFolder& run, SegmentCommand o, const std::vector<Desc
   how.longer = o.longer, how.shorter = o.shorter, how.normalization = loading.normalization;
   const std::map<std::string, std::string> about{
       {"segmentor", segmentor_to_json(config).dump()},
-      {"input", Json{{"classes", train.class_names}, {"longer", o.longer}, {"shorter", o.shorter}, {"mean", how.normalization.mean},
-                     {"deviation", how.normalization.deviation}}.dump()},
+      {"input", input.to_json().dump()},
       {"images", image_counts(train.size, test.size)}};
   const auto write_best = best_writer(trainer, about);
   begin_or_resume(run, o, saved, trainer.epoch(), options_of(o), segmentor_to_json(config), [](const Json& r) { return figure_of(r, "mIoU"); }, write_best);
@@ -189,7 +194,7 @@ void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
   const Placement at = o.compute.placement();
   Model model = file.load<Model>(at);
   SegmentOptions how;
-  how.longer = file.side("longer", o.longer, 2048), how.shorter = file.side("shorter", o.shorter, 512);
+  how.longer = file.longer(2048), how.shorter = file.shorter(512);
   how.normalization = file.normalization();
   how.crop = o.crop, how.stride = o.stride > 0 ? o.stride : std::max<i64>(1, o.crop * 2 / 3), how.factors = o.scales, how.flip = o.flip;
   const std::vector<std::string> names = file.names(classes_of(model.config));
@@ -197,26 +202,30 @@ void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
   const std::vector<std::string> stems = result_stems(o, {".png", "_labels.png"}, {"results.json", "images.json"});
   std::vector<CocoResult> results;
   Json all = Json::array(), images = Json::array();
+  EachImage each("predict");
   for (std::size_t n = 0; n < stems.size(); ++n) {
     const std::string &path = o.images[n], &stem = stems[n];
-    const Tensor image = read_image(path, o.reading()), labels = segment(model, image, how, at);
+    Tensor image;
+    if (!each.read(path, all, [&] { image = read_image(path, o.reading()); })) continue;
+    const Tensor labels = segment(model, image, how, at);
     write_png(stem + ".png", segment_picture(image, labels, names).image());
     write_png(stem + "_labels.png", labels.viewed_as({labels.dim(0), labels.dim(1), 1}));
     images.push_back(image_record(image_ids[n], path, image));
     std::vector<i64> count(names.size(), 0);
     for (i64 i = 0; i < labels.numel(); ++i) ++count[labels.data<u8>()[i]];
-    if (!o.json) std::printf("%s -> %s.png\n", path.c_str(), stem.c_str());
+    if (!o.json) std::printf("%s -> %s.png\n", shown_name(path).c_str(), shown_name(stem).c_str());
     Json shares;
     for (std::size_t c = 0; c < names.size(); ++c) {
       const double share = static_cast<double>(count[c]) / static_cast<double>(labels.numel());
       if (count[c] > 0) shares[names[c]] = share;
-      if (count[c] > 0 && !o.json) std::printf("  %5.1f %%  %s\n", 100 * share, names[c].c_str());
+      if (count[c] > 0 && !o.json) std::printf("  %5.1f %%  %s\n", 100 * share, shown_name(names[c]).c_str());
       if (count[c] > 0) results.push_back(class_result(labels, static_cast<u8>(c), image_ids[n], ids[c]));
     }
-    all.push_back({{"image", path}, {"image_id", image_ids[n]}, {"picture", stem + ".png"}, {"labels", stem + "_labels.png"}, {"shares", shares}});
+    all.push_back({{"image", shown_name(path)}, {"image_id", image_ids[n]}, {"picture", shown_name(stem + ".png")}, {"labels", shown_name(stem + "_labels.png")}, {"shares", shares}});
   }
   write_results(o.out, results, images, names, ids);
   if (o.json) print_json(all);
+  each.end();
 }
 
 inline void predict_segment(const DensePredictCommand& o) {

@@ -9,7 +9,7 @@ namespace tool {
 
 struct SummaryCommand {
   NetworkOptions network;
-  i64 size = 224, batch = 1;
+  i64 size = 0, batch = 1;  // size 0: what the weights say
   int depth = 4;
   bool json = false;
 };
@@ -21,8 +21,15 @@ inline void summarize(const SummaryCommand& o) {
     Vit model(deit_tiny(o.network.mask.empty() ? MaskKind::none : parse_mask_kind(o.network.mask)));
     s = summary(model, o.batch);
   } else {
-    Network network = load_network(o.network, "ppma_tiny");
-    s = summary(network.model, o.batch, o.size, o.size);
+    const WeightsFile file = o.network.weights.empty() ? WeightsFile{} : read_weights(o.network.weights, o.network.entry);
+    const PpmaConfig config = network_config(o.network, file, "ppma_tiny");
+    const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.network.weights);
+    const i64 size = with_size(said.value_or(InputInfo{}), o.size, said.has_value()).size;
+    const double most = 4e18;  // figures are counted in 64 bits
+    check(needs_of({config, o.batch, size, size}).operations < most, "a pass with ", o.batch, " images of ", size,
+          " pixels takes more than ", most, " operations; choose a smaller --batch or --size");
+    Network network = load_network(o.network, file, "ppma_tiny");
+    s = summary(network.model, o.batch, size, size);
   }
   if (!o.json) {
     std::printf("%s", s.text(o.depth).c_str());
@@ -52,12 +59,11 @@ inline void add_summary(CLI::App& app) {
   auto* c = app.add_subcommand("summary", "Parameters, MACs, FLOPs and activation memory, layer by layer");
   add_network(*c, o->network);
   c->get_option("--model")->description(c->get_option("--model")->get_description() + ", deit_tiny [ppma_tiny]");
-  c->add_option("--size", o->size, "height and width of the images")
-      ->check(CLI::Range(32, 16384))
-      ->capture_default_str();
-  c->add_option("--batch", o->batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
+  c->add_option("--size", o->size, "height and width of the images; default: what the weights say, else 224")
+      ->check(in_range(least_size, most_size));
+  c->add_option("--batch", o->batch, "images at a time")->check(in_range(i64{1}, most_batch))->capture_default_str();
   c->add_option("--depth", o->depth, "how many parts of a layer's name make a row; 4: one row a block")
-      ->check(CLI::Range(1, 9))
+      ->check(in_range(1, 9))
       ->capture_default_str();
   c->add_flag("--json", o->json, "one JSON object instead of text");
   c->callback([o] { summarize(*o); });

@@ -92,6 +92,32 @@ inline void draw_curves(const std::string& path, const std::vector<EpochRecord>&
   write_png(path, sheet.image());
 }
 
+/// Brings the head of `initial`, which knows what `known` says, to the classes of `data`: its rows by
+/// the classes' names, or none, so that training begins with a new head. Says which it was.
+inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo>& known,
+                             const Data& data, const std::string& where) {
+  const Tensor* weight = find(initial.tensors, "head.weight");
+  if (weight == nullptr) return str("new, ", where, " has none");
+  const std::vector<std::string>& classes = data.input.classes;
+  const auto begin_anew = [&](const std::string& why) {
+    std::erase_if(initial.tensors, [](const auto& t) { return t.first.starts_with("head."); });
+    return str("new, for ", classes.size(), " classes: ", why);
+  };
+  const i64 outputs = weight->dim(0);
+  if (!known || known->classes.empty()) {
+    if (outputs != static_cast<i64>(classes.size()))
+      return begin_anew(str(where, " tells ", outputs, " apart"));
+    return str("taken as it is; ", where, " does not name its classes");
+  }
+  known->check_outputs(outputs, where + ": input");
+  const ClassMatch match = match_classes(known->classes, where, classes, data.test.name);
+  if (!match.unknown.empty()) return begin_anew(str(where, " does not know ", listed(match.unknown)));
+  if (match.same) return "taken as it is, for the same classes";
+  for (auto& [name, tensor] : initial.tensors)
+    if (name.starts_with("head.")) tensor = chosen_rows(tensor, match.numbers);
+  return "taken, its rows by the classes' names";
+}
+
 inline void train(TrainCommand o) {
   const std::optional<Launch> launch = launch_from_environment();
   const i64 rank = launch ? launch->rank : 0, ranks = launch ? launch->size : 1;
@@ -110,19 +136,35 @@ inline void train(TrainCommand o) {
   }
   const std::string last = o.out + "/last.safetensors";
 
-  const Data data = at_its_place(o, o.data.folder, [&] { return make_data(o.data, o.seed); });
   WeightsFile initial;
   if (!o.network.weights.empty()) initial = read_weights(o.network.weights, o.network.entry);
+  const std::optional<InputInfo> known = InputInfo::of(initial.metadata, o.network.weights);
+  const Data data = at_its_place(o, o.data.folder, [&] {
+    if (!resumed) return make_data(o.data, o.seed, true, known);
+    const auto had = InputInfo::of(read_safetensors(last).metadata, last);
+    Data d = make_data(o.data, o.seed, true, had);
+    if (had) check_classes_of_run(o.out, *had, d.input);
+    return d;
+  });
   PpmaConfig config = network_config(o.network, {}, "ppma_nano");
   config.num_classes = data.train.classes();
   if (o.drop_path >= 0) config.drop_path_rate = o.drop_path;
+  if (o.data.kind == "shapes")
+    require_bytes(3.0 * static_cast<double>(data.test.size) * static_cast<double>(data.input.size * data.input.size),
+                  str("a set of ", data.test.size, " test images of ", data.input.size, " pixels"), "choose a smaller --test-images or --size");
+  if (o.compute.device == "cpu")
+    require_memory({config, (std::min(o.batch, data.train.size) + ranks - 1) / ranks, data.input.size, data.input.size, true, o.checkpoint_blocks}, "--batch or --size");
   Ppma model(config, o.seed);
-  if (!initial.tensors.empty()) {  // a head for other classes is left as it is
-    const Tensor* head = find(initial.tensors, "head.weight");
-    const bool same_head = head != nullptr && head->dim(0) == config.num_classes;
+  if (!initial.tensors.empty()) {
+    if (rank == 0 && known)
+      note("images as ", o.network.weights, " says: ", data.input.size, " pixels, ", 100 * data.input.crop,
+           " % of the shorter side, its mean and deviation");
+    const std::string head = take_head(initial, known, data, o.network.weights);
+    if (rank == 0) note("head: ", head);
+    const bool has_head = find(initial.tensors, "head.weight") != nullptr;
     load_state_dict(
         model, initial.tensors,
-        {.strict = true, .ignore = same_head ? std::vector<std::string>{} : std::vector<std::string>{"head."}});
+        {.strict = true, .ignore = has_head ? std::vector<std::string>{} : std::vector<std::string>{"head."}});
   }
 
   TrainOptions options;
@@ -159,7 +201,7 @@ inline void train(TrainCommand o) {
   loading.mix = {.mixup = o.mixup, .cutmix = o.cutmix, .smoothing = o.label_smoothing};
   LoaderOptions testing = test_loading(data, std::max<i64>(o.batch, 64 * ranks), o.data.workers);
   testing.rank = rank, testing.ranks = ranks;
-  Loader train_loader(data.train, loading), test_loader(data.test, testing);
+  Loader train_loader(data.train, loading), test_loader(o.data.kind == "shapes" ? in_memory(data.test) : data.test, testing);
 
   const i64 stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs;
   if (rank != 0) {
@@ -214,22 +256,22 @@ inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
   const char* const both = "With --task segment and detect";
   for (const char* name : {"--no-exif", "--workers", "--accumulate", "--final-lr", "--warmup", "--rate-per-epoch", "--beta2", "--label-smoothing", "--ema", "--mixup", "--cutmix", "--erasing"})
     app.get_option(name)->group("With --task classify");
-  const auto number = [&app](const char* group, const char* name, auto& value, const char* text) {
-    app.add_option(name, value, text)->capture_default_str()->group(group);
+  const auto number = [&app](const char* group, const char* name, auto& value, const char* text, CLI::Validator range) {
+    app.add_option(name, value, text)->capture_default_str()->group(group)->check(std::move(range));
   };
-  number(both, "--longer", detect.longer, "images: longer side at most; segment: the first image's");
-  number(both, "--shorter", detect.shorter, "images: shorter side, with the aspect kept; segment: the first image's");
-  number(both, "--warmup-iterations", detect.warmup_iterations, "iterations of linear warm-up");
+  number(both, "--longer", detect.longer, "images: longer side at most; segment: the first image's", in_range(i64{1}, most_size));
+  number(both, "--shorter", detect.shorter, "images: shorter side, with the aspect kept; segment: the first image's", in_range(i64{1}, most_size));
+  number(both, "--warmup-iterations", detect.warmup_iterations, "iterations of linear warm-up", in_range(i64{0}, i64{1000000000}));
   app.add_flag("--freeze-backbone", detect.freeze_backbone, "train the heads alone")->group(both);
-  number("With --task detect", "--steps", detect.steps, "epochs after which the rate falls to a tenth; default: 8 and 11 of 12, 27 and 33 of 36, none of fewer than 4");
+  number("With --task detect", "--steps", detect.steps, "epochs after which the rate falls to a tenth; default: 8 and 11 of 12, 27 and 33 of 36, none of fewer than 4", in_range(i64{1}, most_epochs));
   app.add_flag("--boxes-only", detect.boxes_only, "no mask head (Faster R-CNN)")->group("With --task detect");
   app.add_flag("--multi-scale", detect.multi_scale, "the 3x schedule's augmentation: shorter sides of 0.6 to 1 --shorter, half of the images cropped")
       ->group("With --task detect");
   app.add_option("--head", segment.head, "upernet, or semantic_fpn, which is light; default: what --segmentor says, else upernet")
       ->check(CLI::IsMember({"upernet", "semantic_fpn"}))->group("With --task segment");
-  number("With --task segment", "--crop", segment.crop, "side of the crops that are learnt from, 32 or more; 0: the shorter side");
-  number("With --task segment", "--least-factor", segment.least_factor, "images are resized by a random factor from this");
-  number("With --task segment", "--most-factor", segment.most_factor, "to this");
+  number("With --task segment", "--crop", segment.crop, "side of the crops that are learnt from; 0: the shorter side", in_range(least_size, most_size, {0}));
+  number("With --task segment", "--least-factor", segment.least_factor, "images are resized by a random factor from this", in_range(0.01, 100.0));
+  number("With --task segment", "--most-factor", segment.most_factor, "to this", in_range(0.01, 100.0));
   return [&app, &segment, &detect](const TrainCommand& o) {
     const auto take = [&app](const char* name, auto& into, const auto& value) {
       if (app.count(name) > 0) into = value;
@@ -259,36 +301,38 @@ inline void add_train(CLI::App& app) {
   auto* c = app.add_subcommand("train", "Trains a network on images");
   add_task(*c, o->task, o->network, "what to learn: to classify, segment or detect. ");
   o->data.kind = "shapes";
-  add_data(*c, o->data);
+  add_data(*c, o->data, true);
   add_network(*c, o->network);
   c->get_option("--model")->description(c->get_option("--model")->get_description() + " [ppma_nano]");
-  const auto number = [c](const char* name, auto& value, const char* text) {
-    c->add_option(name, value, text)->capture_default_str();
+  const auto number = [c](const char* name, auto& value, const char* text, CLI::Validator range) {
+    c->add_option(name, value, text)->capture_default_str()->check(std::move(range));
   };
-  number("--out", o->out, "run folder");
+  number("--out", o->out, "run folder", some_text());
   c->add_flag("--overwrite", o->overwrite, "start anew in a run folder that holds a run");
   c->add_option("--resume", o->resume, "continue the run in this folder, with its options")
-      ->check(CLI::ExistingDirectory);
-  number("--epochs", o->epochs, "passes over the training images");
-  number("--stop-after", o->stop_after, "stop after so many epochs, to be resumed; 0: do all");
-  number("--batch", o->batch, "images a batch");
-  number("--accumulate", o->accumulate, "batches a step");
-  number("--lr", o->lr, "peak learning rate");
-  number("--final-lr", o->final_lr, "learning rate at the end of the cosine");
-  number("--warmup", o->warmup, "epochs of linear warm-up");
+      ->check(CLI::ExistingDirectory)
+      ->check(some_text());
+  const CLI::Validator a_rate = in_range(0.0, 1e6), a_share = in_range(0.0, 1.0), below_one = in_range(0.0, 0.9999999);
+  number("--epochs", o->epochs, "passes over the training images", in_range(i64{1}, most_epochs));
+  number("--stop-after", o->stop_after, "stop after so many epochs, to be resumed; 0: do all", in_range(i64{0}, most_epochs));
+  number("--batch", o->batch, "images a batch", in_range(i64{1}, most_batch));
+  number("--accumulate", o->accumulate, "batches a step", in_range(i64{1}, most_batch));
+  number("--lr", o->lr, "peak learning rate", a_rate);
+  number("--final-lr", o->final_lr, "learning rate at the end of the cosine", a_rate);
+  number("--warmup", o->warmup, "epochs of linear warm-up", in_range(0.0, static_cast<double>(most_epochs)));
   c->add_flag("--rate-per-epoch", o->rate_per_epoch, "change the learning rate once an epoch, as the published runs");
   c->add_flag("--checkpoint-blocks", o->checkpoint_blocks, "compute the blocks again in backward instead of keeping their results: less memory, more time");
-  number("--weight-decay", o->weight_decay, "AdamW's weight decay");
-  number("--beta2", o->beta2, "AdamW's second momentum");
-  number("--clip", o->clip, "limit of the gradients' norm; 0: none");
-  number("--label-smoothing", o->label_smoothing, "label smoothing");
-  number("--drop-path", o->drop_path, "drop path of the last block; -1: the configuration's");
-  number("--ema", o->ema, "decay of the average of weights; 0: none");
-  number("--mixup", o->mixup, "mixup's alpha; 0: none");
-  number("--cutmix", o->cutmix, "CutMix's alpha; 0: none");
-  number("--erasing", o->erasing, "probability of random erasing");
-  number("--evaluate-every", o->evaluate_every, "epochs between evaluations");
-  number("--seed", o->seed, "of weights, order and augmentation");
+  number("--weight-decay", o->weight_decay, "AdamW's weight decay", in_range(0.0, 100.0));
+  number("--beta2", o->beta2, "AdamW's second momentum", below_one);
+  number("--clip", o->clip, "limit of the gradients' norm; 0: none", in_range(0.0, 1e9));
+  number("--label-smoothing", o->label_smoothing, "share of the target that all classes get", a_share);
+  number("--drop-path", o->drop_path, "drop path of the last block; -1: the configuration's", in_range(0.0, 0.99, {-1}));
+  number("--ema", o->ema, "decay of the average of weights; 0: none", below_one);
+  number("--mixup", o->mixup, "mixup's alpha; 0: none", in_range(0.0, 1000.0));
+  number("--cutmix", o->cutmix, "CutMix's alpha; 0: none", in_range(0.0, 1000.0));
+  number("--erasing", o->erasing, "probability of random erasing", a_share);
+  number("--evaluate-every", o->evaluate_every, "epochs between evaluations", in_range(i64{1}, most_epochs));
+  number("--seed", o->seed, "of weights, order and augmentation", in_range(u64{0}, ~u64{0}));
   add_compute(*c, o->compute);
   add_threads(*c);
   const auto take_shared = add_dense_options(*c, *segment, *detect);
@@ -308,6 +352,7 @@ inline void add_train(CLI::App& app) {
     check(o->task == "classify" || !launch || launch->size == 1, "train: --task ", o->task,
           " runs in one process; without a launcher (WORLD_SIZE) it can be trained");
     refuse_others(*c, o->task);
+    if (o->resume.empty()) refuse_other_data(*c, o->data.kind);
     if (o->task == "classify") return train(*o);
     take_shared(*o);
     o->task == "segment" ? train_segment(*segment) : train_detect(*detect);

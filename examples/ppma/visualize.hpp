@@ -61,21 +61,18 @@ struct Mean {
 };
 
 inline void visualize(const VisualizeCommand& o) {
-  check(o.query.empty() || o.query.size() == 2, "--query needs two numbers, row and column as fractions of the image");
   Network network = load_network(o.network, o.network.weights.empty() ? "ppma_nano" : nullptr);
-  InputInfo input = network.input;
-  if (o.size > 0) input.size = o.size;
-  std::vector<Seen> shown, counted;
+  const InputInfo input = with_size(network.input, o.size, network.says_input);
+  require_memory({network.model.config, 1, input.size, input.size}, "--size");
+  std::vector<Seen> shown;
   for (const std::string& path : o.images) {
     Rng unused;
     shown.push_back({path, prepare_transform(input)(read_image(path, {.orient = !o.no_exif}), unused), {}});
   }
   if (o.images.empty()) {
     for (i64 k = 0; k < o.samples; ++k) shown.push_back(generated(11 * k, input.size, o.seed));
-    for (i64 k = 0; k < o.statistics; ++k) counted.push_back(generated(k, input.size, o.seed));
-  } else {
-    counted = shown;
   }
+  const i64 counted = o.images.empty() ? o.statistics : static_cast<i64>(shown.size());
   const auto maps_of = [&](const Seen& seen) {
     return mask_maps(network.model, seen.image, normalize(seen.image, input.normalization),
                      {.stage = static_cast<std::size_t>(o.stage),
@@ -91,17 +88,18 @@ inline void visualize(const VisualizeCommand& o) {
   constexpr const char* names[] = {"alpha_at_contours", "beta_at_contours", "mask_radius",  "unmasked_radius",
                                    "masked_radius",     "unmasked_inside",  "masked_inside"};
   Mean means[7];
-  for (const Seen& seen : counted) {
+  for (i64 k = 0; k < counted; ++k) {
+    const Seen seen = o.images.empty() ? generated(k, input.size, o.seed) : shown[static_cast<std::size_t>(k)];
     const MaskStatistics s = mask_statistics(maps_of(seen), seen.object);
     const double values[] = {s.alpha_at_contours, s.beta_at_contours, s.mask_radius,  s.unmasked_radius,
                              s.masked_radius,     s.unmasked_inside,  s.masked_inside};
-    for (std::size_t k = 0; k < 7; ++k) means[k].add(values[k]);
+    for (std::size_t f = 0; f < 7; ++f) means[f].add(values[f]);
   }
   if (o.json) {
     Json j;
     j["picture"] = o.out;
     j["grid"] = {rows[0].alpha.dim(0), rows[0].alpha.dim(1)};
-    j["images"] = counted.size();
+    j["images"] = counted;
     for (std::size_t k = 0; k < 7; ++k) j[names[k]] = means[k].json();
     return print_json(j);
   }
@@ -110,7 +108,7 @@ inline void visualize(const VisualizeCommand& o) {
   };
   if (!network.has_weights) std::printf("random weights: give --weights to see what training makes of them\n");
   std::printf("%s\n", o.out.c_str());
-  std::printf("mean over %zu images, grid %lld x %lld:\n", counted.size(), static_cast<long long>(rows[0].alpha.dim(0)),
+  std::printf("mean over %lld images, grid %lld x %lld:\n", static_cast<long long>(counted), static_cast<long long>(rows[0].alpha.dim(0)),
               static_cast<long long>(rows[0].alpha.dim(1)));
   std::printf(
       "  decay at contours     correlation of 1 - alpha with the horizontal change of the image %.3f, of 1 - beta with "
@@ -129,20 +127,23 @@ inline void add_visualize(CLI::App& app) {
   add_network(*c, o->network);
   auto* image = c->add_option("--image", o->images, "image files, one row each; default: generated shapes")->check(CLI::ExistingFile);
   add_no_exif(*c, o->no_exif)->needs(image);
-  const auto number = [c](const char* name, auto& value, const char* text) {
-    c->add_option(name, value, text)->capture_default_str();
+  const auto number = [c](const char* name, auto& value, const char* text, CLI::Validator range) {
+    return c->add_option(name, value, text)->capture_default_str()->check(std::move(range));
   };
-  number("--out", o->out, "picture to write");
-  number("--size", o->size, "pixels that images are brought to; 0: what the network was trained on");
+  number("--out", o->out, "picture to write", some_text());
+  number("--size", o->size, "pixels that images are brought to; 0: what the weights say", in_range(least_size, i64{4096}, {0}));
   c->add_option("--query", o->query, "row and column of the query as fractions; default: on the figure, or the middle")
-      ->expected(2);
-  number("--stage", o->stage, "stage to look at, 0 to 3");
-  number("--block", o->block, "block of the stage; the last one if it has fewer");
-  number("--head", o->head, "head to look at; -1: mean over the heads");
-  number("--samples", o->samples, "generated images to draw");
-  number("--statistics", o->statistics, "generated images that the statistics are over");
-  number("--seed", o->seed, "of the generated images");
-  number("--panel", o->panel, "pixels of a panel");
+      ->expected(2)
+      ->check(in_range(0.0, 1.0));
+  number("--stage", o->stage, "stage to look at", in_range(i64{0}, i64{3}));
+  number("--block", o->block, "block of the stage; the last one if it has fewer", in_range(i64{0}, PpmaConfig::most_depth - 1));
+  number("--head", o->head, "head to look at; -1: mean over the heads", in_range(i64{0}, i64{1023}, {-1}));
+  const std::vector<CLI::Option*> of_generated{
+      number("--samples", o->samples, "generated images to draw", in_range(i64{1}, i64{64})),
+      number("--statistics", o->statistics, "generated images that the statistics are over", in_range(i64{1}, i64{100000})),
+      number("--seed", o->seed, "of the generated images", in_range(u64{0}, ~u64{0}))};
+  for (CLI::Option* option : of_generated) option->excludes("--image");
+  number("--panel", o->panel, "pixels of a panel", in_range(i64{32}, i64{1024}));
   add_threads(*c);
   c->add_flag("--json", o->json, "one JSON object instead of text");
   c->callback([o] { visualize(*o); });

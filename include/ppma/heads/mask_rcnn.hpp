@@ -30,9 +30,9 @@ inline void check_config(const MaskRcnnConfig& c) {
   detail::check_all_positive("anchor_ratios", c.rpn.anchor.ratios), detail::check_all_positive("anchor_strides", c.rpn.strides);
   detail::check_positive("train_candidates", c.rpn.train_candidates), detail::check_positive("test_candidates", c.rpn.test_candidates);
   detail::check_positive("proposals", c.rpn.proposals), detail::check_fraction("rpn_nms", c.rpn.nms);
-  detail::check_positive("shared_fcs", c.roi.shared_fcs), detail::check_positive("fc_channels", c.roi.fc_channels), detail::check_positive("box_size", c.roi.box_size);
+  detail::check_positive("shared_fcs", c.roi.shared_fcs, 100), detail::check_positive("fc_channels", c.roi.fc_channels), detail::check_positive("box_size", c.roi.box_size);
   detail::check_positive("mask_size", c.roi.mask_size);
-  detail::check_not_negative("mask_convs", static_cast<double>(c.roi.mask_convs)), detail::check_positive("finest", c.roi.finest);
+  check(c.roi.mask_convs >= 0 && c.roi.mask_convs <= 100, "config: mask_convs is ", c.roi.mask_convs, "; it must be 0 to 100"), detail::check_positive("finest", c.roi.finest);
   detail::check_fraction("least_score", c.roi.least_score), detail::check_fraction("nms", c.roi.nms), detail::check_positive("detections", c.roi.detections);
   detail::check_fraction("mask_threshold", c.roi.mask_threshold);
   const auto coding = [](const std::string& of, const BoxCoder& b) {

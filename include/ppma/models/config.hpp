@@ -29,6 +29,11 @@ struct PpmaConfig {
   MaskKind mask = MaskKind::polyline;
   bool fused = true;  // attention without N x N arrays; false: composed from elementary operations, to compare with
 
+  // The most of each that is taken for meant: far above every published network.
+  static constexpr i64 most_width = 16384, most_depth = 1000, most_projection = 65536,
+                       most_classes = 1000000;
+  static constexpr double most_ratio = 64;
+
   bool operator==(const PpmaConfig&) const = default;
   i64 blocks() const { return depths[0] + depths[1] + depths[2] + depths[3]; }
 };
@@ -109,15 +114,27 @@ inline void check_config(const PpmaConfig& c) {
     check(c.embed_dims[s] > 0 && c.num_heads[s] > 0 && c.depths[s] >= 0, "config: stage ", s, " has embed_dims ",
           c.embed_dims[s], ", num_heads ", c.num_heads[s], ", depths ", c.depths[s],
           "; they must be positive (depths may be 0)");
+    check(c.embed_dims[s] <= PpmaConfig::most_width && c.depths[s] <= PpmaConfig::most_depth,
+          "config: stage ", s, " has embed_dims ", c.embed_dims[s], " and depths ", c.depths[s],
+          "; they must be at most ", PpmaConfig::most_width, " and ", PpmaConfig::most_depth);
     check(c.embed_dims[s] % c.num_heads[s] == 0 && c.embed_dims[s] / c.num_heads[s] % 2 == 0, "config: stage ", s,
           " has ", c.embed_dims[s], " channels for ", c.num_heads[s],
           " heads; the head width must be a whole even number");
-    check(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s]) >= 1, "config: mlp_ratios of stage ", s, " is ",
-          c.mlp_ratios[s]);
+    check(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s]) >= 1 &&
+              c.mlp_ratios[s] <= PpmaConfig::most_ratio,
+          "config: mlp_ratios of stage ", s, " is ", c.mlp_ratios[s],
+          "; it must make at least one channel and be at most ", PpmaConfig::most_ratio);
+    check(c.heads_ranges[s] >= 0 && c.heads_ranges[s] <= 100, "config: heads_ranges of stage ", s,
+          " is ", c.heads_ranges[s], "; it must be 0 to 100");
   }
   check(c.embed_dims[0] % 2 == 0, "config: the stem needs an even embed_dims[0], got ", c.embed_dims[0]);
   check(c.projection > 0 && c.num_classes > 0, "config: projection ", c.projection, " and num_classes ", c.num_classes,
         " must be positive");
+  check(c.projection <= PpmaConfig::most_projection && c.num_classes <= PpmaConfig::most_classes,
+        "config: projection ", c.projection, " and num_classes ", c.num_classes,
+        " must be at most ", PpmaConfig::most_projection, " and ", PpmaConfig::most_classes);
+  check(c.layer_init_values >= -1000 && c.layer_init_values <= 1000, "config: layer_init_values ",
+        c.layer_init_values, " is outside of [-1000, 1000]");
   check(c.drop_path_rate >= 0 && c.drop_path_rate < 1, "config: drop_path_rate ", c.drop_path_rate,
         " is outside of [0, 1)");
 }

@@ -47,6 +47,7 @@ void read_config_value(const Json& value, const std::string& key, T& into) {
   } else if constexpr (std::is_same_v<T, i64>) {
     check(value.is_number_integer(), "config: ", key, " must be an integer, got ", value.dump());
     into = value.template get<i64>();
+    check(!value.is_number_unsigned() || into >= 0, "config: ", key, " is too large, ", value.dump());
   } else if constexpr (std::is_same_v<T, double>) {
     check(value.is_number(), "config: ", key, " must be a number, got ", value.dump());
     into = value.template get<double>();
@@ -105,7 +106,11 @@ PpmaConfig config_from_json(const Json& j, PpmaConfig c = {}) {
 inline PpmaConfig config_from_text(const std::string& json, const std::string& where) {
   const auto j = nlohmann::json::parse(json, nullptr, false);
   check(!j.is_discarded(), where, ": is not JSON");
-  return config_from_json(j);
+  try {
+    return config_from_json(j);
+  } catch (const Error& e) {
+    throw Error(str(where, ": ", e.what()));
+  }
 }
 
 }  // namespace ppma::inline PPMA_ABI

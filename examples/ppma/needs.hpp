@@ -1,0 +1,111 @@
+#pragma once
+// How much memory work needs at least, from the configuration alone, before a network is made: what
+// no machine like this can do is refused by its option instead of filling the memory first.
+//
+// Counted is only what must be there at the same time whatever the program does: weights (in
+// training with gradients and AdamW's two moments), the batch, and of the maps the largest, in
+// training all that backward reads. So what is refused never fits; what is not may still not fit.
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <string>
+
+#include "options.hpp"
+#include "ppma/models/config.hpp"
+
+namespace tool {
+
+/// A batch through a network: images (batch,3,height,width).
+struct Work {
+  const PpmaConfig& config;
+  i64 batch, height, width;
+  bool trains = false, again = false;  // again: blocks are computed again in backward
+  double element = 4;                  // bytes
+};
+
+/// As doubles, which do not overflow.
+struct Needs {
+  double weights = 0, maps = 0;  // bytes
+  double operations = 0;         // multiply-accumulates, and twenty for every score of a head
+};
+
+inline Needs needs_of(const Work& w) {
+  const PpmaConfig& c = w.config;
+  double H = static_cast<double>(w.height), W = static_cast<double>(w.width), weights = 0;
+  double kept = 3 * H * W, largest = 0, operations = 0;  // elements of an image
+  const auto convolution = [&](double in, double out, double stride) {  // 3 x 3
+    const double before = H * W * in;
+    H = std::ceil(H / stride), W = std::ceil(W / stride);
+    weights += 9 * in * out, operations += 9 * in * out * H * W;
+    largest = std::max(largest, before + H * W * out), kept += H * W * out;
+  };
+  const double stem = static_cast<double>(c.embed_dims[0]);
+  convolution(3, stem / 2, 2), convolution(stem / 2, stem / 2, 1);
+  convolution(stem / 2, stem, 2), convolution(stem, stem, 1);
+  for (std::size_t s = 0; s < 4; ++s) {
+    const double N = H * W, C = static_cast<double>(c.embed_dims[s]);
+    const double G = static_cast<double>(c.num_heads[s]), blocks = static_cast<double>(c.depths[s]);
+    const double hidden = std::floor(c.mlp_ratios[s] * C), block = 4 * C * C + 2 * C * hidden;
+    const double scores = N * (c.chunkwise_recurrents[s] ? H + W : N);
+    weights += blocks * block;
+    operations += blocks * (N * block + scores * (3 * C + 20 * G));
+    if (blocks > 0) largest = std::max(largest, N * (C + hidden));
+    kept += blocks * N * (w.again ? C : 6 * C + 2 * hidden);
+    if (s < 3) convolution(C, static_cast<double>(c.embed_dims[s + 1]), 2);
+  }
+  const double wide = static_cast<double>(c.projection), K = static_cast<double>(c.num_classes);
+  weights += static_cast<double>(c.embed_dims[3]) * wide + wide * K;
+  operations += H * W * static_cast<double>(c.embed_dims[3]) * wide + wide * K;
+  const double images = static_cast<double>(w.batch), input = 3.0 * static_cast<double>(w.height * w.width);
+  return {weights * std::max(4.0, w.element) * (w.trains ? 4 : 1),
+          images * w.element * (w.trains ? std::max(kept, largest) : input + largest),
+          images * operations};
+}
+
+/// Bytes that this process may have: the machine's, or what its container is limited to.
+inline double machine_memory() {
+  double bytes = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGE_SIZE));
+  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    double limit = 0;
+    std::ifstream file(path);
+    if (file >> limit && limit > 0) bytes = std::min(bytes, limit);  // "max" is no number
+  }
+  return bytes;
+}
+
+/// 2.5e10 -> "23.3 GiB".
+inline std::string bytes_text(double bytes) {
+  const char* const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  std::size_t unit = 0;
+  for (; bytes >= 1024 && unit < 6; ++unit) bytes /= 1024;
+  char text[48];
+  std::snprintf(text, sizeof text, "%.3g %s", bytes, units[unit]);
+  return text;
+}
+
+/// Error: more bytes than this machine has; `what` needs them, `remedy` says which option to change.
+inline void require_bytes(double bytes, const std::string& what, const std::string& remedy) {
+  const double there = machine_memory();
+  check(bytes <= there, what, " needs at least ", bytes_text(bytes), " of memory, this machine has ",
+        bytes_text(there), "; ", remedy);
+}
+
+/// Error: `work` does not fit into this machine's memory; `options` are those that decide how large
+/// its images and batches are, `network` the one that decides its network.
+inline void require_memory(const Work& work, const std::string& options,
+                           const std::string& network = "--config or --model") {
+  const Needs n = needs_of(work);
+  require_bytes(n.weights, str("the network ", shown_name(work.config.name)),
+                "choose a smaller one with " + network);
+  require_bytes(n.weights + n.maps,
+                str(work.trains ? "a training step with " : "a pass with ", work.batch,
+                    work.batch == 1 ? " image of " : " images of ", work.height, " x ", work.width,
+                    " pixels"),
+                "choose a smaller " + options);
+}
+
+}  // namespace tool
