@@ -22,7 +22,7 @@ using tool_test::tool;
 namespace fs = std::filesystem;
 
 // The smallest run of a task.
-std::string small(const std::string& task) {
+std::string small_run(const std::string& task) {
   return "train --task " + task + (task == "detect" ? " --size 64 --boxes-only" : " --size 32") +
          (task == "classify" ? " --warmup 1 --ema 0.5" : " --evaluate-every 1 --warmup-iterations 1 --lr 3e-3") +
          " --images 4 --test-images 2 --batch 4 --threads 1";
@@ -45,7 +45,7 @@ TEST_CASE("tool: a run that is killed anywhere while it is saved is resumed to t
   const std::string library = crash_test::crash_library(folder);
   if (library.empty()) PPMA_SKIP("no library that kills can be compiled and loaded here");
   for (const std::string task : {"classify", "segment", "detect"}) {
-    const std::string whole = folder / task, out = folder / "out", begin = "'" + tool() + "' " + small(task) + " --epochs 2 --out ";
+    const std::string whole = folder / task, out = folder / "out", begin = "'" + tool() + "' " + small_run(task) + " --epochs 2 --out ";
     REQUIRE(crash_test::run_with(library, begin + whole, 0, folder / "count") == 0);
     if (!fs::exists(folder / "count")) PPMA_SKIP("no library is loaded before the tool");
     const i64 events = std::stoll(crash_test::text_of(folder / "count"));
@@ -59,7 +59,7 @@ TEST_CASE("tool: a run that is killed anywhere while it is saved is resumed to t
       fs::remove_all(out);
       CHECK(crash_test::run_with(library, begin + out, at) == 128 + SIGKILL);
       const bool begun = fs::exists(out + "/last.safetensors");
-      const Result r = begun ? run("train --threads 1 --resume " + out) : run(small(task) + " --epochs 2 --out " + out);
+      const Result r = begun ? run("train --threads 1 --resume " + out) : run(small_run(task) + " --epochs 2 --out " + out);
       INFO(r.err);
       CHECK(r.code == 0);
       const crash_test::State now = crash_test::state_of(out);
@@ -81,7 +81,7 @@ TEST_CASE("tool: an old run outlives a mistake in a new one, and training that d
   const Folder folder;
   fs::create_directories(folder / "empty/train");
   for (const std::string task : {"classify", "segment", "detect"}) {
-    const std::string out = folder / task, begin = small(task) + " --out '" + out + "'";
+    const std::string out = folder / task, begin = small_run(task) + " --out '" + out + "'";
     REQUIRE(run(begin + " --epochs 1").code == 0);
     const crash_test::State before = crash_test::state_of(out);
     const auto unchanged = [&] { return crash_test::state_of(out) == before; };
@@ -100,7 +100,7 @@ TEST_CASE("tool: an old run outlives a mistake in a new one, and training that d
     CHECK(unchanged());
 
     const std::string diverges = task == "classify" ? " --lr 1e30 --warmup 0 --clip 0 --epochs 3" : " --lr 1e30 --warmup-iterations 0 --clip 0 --epochs 3";
-    std::string train = small(task);
+    std::string train = small_run(task);
     for (const std::string option : {" --warmup 1", " --warmup-iterations 1", " --lr 3e-3"})
       if (const std::size_t place = train.find(option); place != std::string::npos) train.erase(place, option.size());
     for (const std::string& where : {" --overwrite --out '" + out + "'", " --out '" + folder / "new" + "'"}) {
@@ -123,10 +123,10 @@ TEST_CASE("tool: a second process in a run folder is refused", "[tool]") {
   NEEDS_TOOL();
   const Folder folder;
   const std::string out = folder / "run";
-  REQUIRE(run(small("classify") + " --epochs 2 --stop-after 1 --out '" + out + "'").code == 0);
+  REQUIRE(run(small_run("classify") + " --epochs 2 --stop-after 1 --out '" + out + "'").code == 0);
   {
     const RunFolder held(out, RunFolder::Start::resume);
-    for (const std::string& second : {"train --resume '" + out + "'", small("classify") + " --overwrite --out '" + out + "'"}) {
+    for (const std::string& second : {"train --resume '" + out + "'", small_run("classify") + " --overwrite --out '" + out + "'"}) {
       const Result r = run(second);
       CHECK(r.code == 1);
       CHECK(mentions(r, str(out, ": another process (number ", ::getpid(), ") trains in this run folder")));
@@ -176,7 +176,7 @@ TEST_CASE("tool: --resume takes images that have been moved, and no others", "[t
     for (std::size_t i = 0; i < a.size(); ++i) CHECK((a[i].first == b[i].first && io_test::same_elements(a[i].second, b[i].second)));
     fs::remove_all(out);
   }
-  REQUIRE(run(small("classify") + " --epochs 2 --stop-after 1 --out '" + folder / "shapes" + "'").code == 0);
+  REQUIRE(run(small_run("classify") + " --epochs 2 --stop-after 1 --out '" + folder / "shapes" + "'").code == 0);
   CHECK(mentions(run("train --resume '" + folder / "shapes" + "' --data-dir '" + folder / "c-moved" + "'"), "leave it out"));
 }
 
