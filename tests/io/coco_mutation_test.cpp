@@ -46,7 +46,7 @@ TEST_CASE("mutation: damaged COCO files are accepted or refused, nothing else", 
     "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 10, 10], "area": 9, "iscrowd": 0, "segmentation": [[2, 2, 12, 2, 12, 12]]},
     {"id": 2, "image_id": 1, "category_id": 1, "bbox": [2, 2, 10, 10], "iscrowd": 1, "segmentation": {"size": [20, 30], "counts": [100, 200, 300]}}]})";
   const std::string results = R"([{"image_id": 1, "category_id": 1, "bbox": [2, 2, 10, 10], "score": 0.5, "segmentation": {"size": [20, 30], "counts": [100, 200, 300]}},
-    {"image_id": 2, "category_id": 5, "bbox": [0.5, 0.5, 8, 8], "score": 1}])";
+    {"image_id": 2, "category_id": 5, "bbox": [0.5, 0.5, 8, 8], "score": 1, "segmentation": {"size": [9, 9], "counts": [0, 81]}}])";
   CHECK(refused(truth, fuzz::coco, 4000, 1) > 1000);
   CHECK(refused(results, fuzz::coco_results, 4000, 2) > 1000);
   const Rle m = rle_from_polygon({3, 3, 50, 8, 30, 45, 7, 30}, 60, 70);

@@ -99,7 +99,7 @@ TEST_CASE("tool: an old run outlives a mistake in a new one, and training that d
     CHECK(run("train --overwrite --task " + task + " --data folder --data-dir '" + folder / "empty" + "' --out '" + out + "'").code != 0);
     CHECK(unchanged());
 
-    const std::string diverges = task == "classify" ? " --lr 1e30 --warmup 0 --clip 0 --epochs 3" : " --lr 1e30 --warmup-iterations 0 --clip 0 --epochs 3";
+    const std::string diverges = task == "classify" ? " --lr 1e6 --warmup 0 --clip 0 --epochs 3" : " --lr 1e6 --warmup-iterations 0 --clip 0 --epochs 3";
     std::string train = small_run(task);
     for (const std::string option : {" --warmup 1", " --warmup-iterations 1", " --lr 3e-3"})
       if (const std::size_t place = train.find(option); place != std::string::npos) train.erase(place, option.size());
