@@ -396,7 +396,7 @@ TEST_CASE("detector: a configuration that makes no detector is refused by the va
   for (const char* key : {"train_candidates", "test_candidates", "proposals", "rpn_samples", "roi_samples", "detections", "finest", "anchor_scale", "fc_channels",
                           "channels", "num_classes", "box_size", "mask_size"})
     for (const int value : {0, -3}) CHECK(message({{key, value}}) == str("config: ", key, " is ", value, "; it must be positive"));
-  CHECK(message({{"mask_convs", -1}}) == "config: mask_convs is -1; it must not be negative");
+  CHECK(message({{"mask_convs", -1}}) == "config: mask_convs is -1; it must be 0 to 100");
   for (const char* key : {"rpn_positives", "roi_positives", "least_score", "rpn_nms", "nms", "rpn_positive", "roi_negative", "roi_least_positive"})
     for (const int value : {-1, 5}) CHECK(message({{key, value}}) == str("config: ", key, " is ", value, "; it must be between 0 and 1"));
   CHECK(message({{"rpn_negative", 0.8}}) == "config: rpn_negative is 0.8, above rpn_positive, 0.7");
