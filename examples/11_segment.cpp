@@ -5,6 +5,7 @@
 // Semantic FPN, which passes the coarse maps down to the fine ones and sums them at a quarter of the image's size.
 // ppma train --task segment does this with UperNet, augmentation, checkpoints and pictures.
 
+#include <algorithm>
 #include <cstdio>
 
 #include "ppma/data/augment.hpp"
@@ -114,15 +115,15 @@ int main() {
   const NoGrad not_recorded;
   Context evaluation;
   const Tensor seen = argmax(model.forward(normalize(s.image), evaluation), -1);  // (1,H,W)
-  i64 right = 0;
   for (i64 i = 0; i < 48; ++i)
     for (i64 j = 0; j < 48; ++j) {
-      const i64 at = i * 48 + j, c = seen.data<i64>()[at];
-      right += c == s.labels.data<u8>()[at];
+      const i64 c = seen.data<i64>()[i * 48 + j];
       if (i % 4 == 2 && j % 2 == 1) std::fprintf(stderr, "%c%s", ".ox="[c], j == 47 ? "\n" : "");
     }
   std::printf("mean IoU on scenes it never saw is above a half (naming all of it ground: below a quarter): %s\n",
               figures.mean_iou > 0.5 ? "yes" : "NO");
-  std::printf("of the scene drawn on stderr nine tenths of the pixels are right: %s\n", right > 48 * 48 * 9 / 10 ? "yes" : "NO");
-  return figures.mean_iou > 0.5 && right > 48 * 48 * 9 / 10 ? 0 : 1;
+  const double least = *std::min_element(figures.iou.begin(), figures.iou.end());
+  std::printf("so is the IoU of each class (naming all of it ground: 0 for three of the four): %s\n",
+              least > 0.5 ? "yes" : "NO");
+  return figures.mean_iou > 0.5 && least > 0.5 ? 0 : 1;
 }

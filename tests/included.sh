@@ -37,13 +37,26 @@ has() { grep -qw "$1" /proc/cpuinfo; }
 g++ $include -O1 -c "$root/tests/included/fast_math_values.cpp" -o values.o || bad=$((bad + 1))
 fast() { "$@" $include "$root/tests/included/fast_math.cpp" values.o -o fast && ./fast; }
 only_compile() { "$@" $include -c "$root/tests/included/fast_math.cpp" -o fast.o; }
+try "g++ -O2 -ffast-math, SSE2" fast g++ -O2 -ffast-math
+try "g++ -O3 -funsafe-math-optimizations" fast g++ -O3 -funsafe-math-optimizations
+widest=$(has avx2 && echo "$avx2")
 for compiler in "${compilers[@]}"; do
-  try "$compiler -O2 -ffast-math" fast "$compiler" -O2 -ffast-math
   if has avx2; then try "$compiler -Ofast, AVX2" fast "$compiler" -Ofast $avx2; else echo "skipped: no AVX2 here"; fi
   if has avx512bw; then try "$compiler -Ofast, AVX-512" fast "$compiler" -Ofast $avx512
   else try "$compiler -O1 -ffast-math, AVX-512: compiled only, it cannot run here" only_compile "$compiler" -O1 -ffast-math $avx512; fi
 done
-try "g++ -O3 -funsafe-math-optimizations" fast g++ -O3 -funsafe-math-optimizations
+
+# The table of operations: gradients against differences, values against PyTorch's.
+for test in "$root"/tests/op_cases/*_test.cpp; do echo "#include \"$test\""; done > operations.cpp
+catch_library=$([[ -e /usr/include/catch2/catch_all.hpp ]] && echo -lCatch2)
+operations() {
+  "$@" $include "-DPPMA_TEST_REFERENCE_DIR=\"$root/tests/reference\"" "-DPPMA_TEST_SOURCE_DIR=\"$root\"" \
+    operations.cpp main.o $catch_library -pthread -o operations && ./operations
+}
+g++ $include -O0 -c "$root/tests/main.cpp" -o main.o || bad=$((bad + 1))
+for compiler in "${compilers[@]}"; do
+  try "the table of operations, $compiler -O1 -ffast-math" operations "$compiler" -O1 -ffast-math $widest
+done
 
 echo "$good passed, $bad failed"
 [[ $bad -eq 0 ]]
