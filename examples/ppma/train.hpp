@@ -309,7 +309,7 @@ inline void add_train(CLI::App& app) {
   };
   number("--out", o->out, "run folder", some_text());
   c->add_flag("--overwrite", o->overwrite, "start anew in a run folder that holds a run");
-  c->add_option("--resume", o->resume, "continue the run in this folder, with its options")
+  c->add_option("--resume", o->resume, "continue the run in this folder, with its options; --data-dir: where its data are now")
       ->check(CLI::ExistingDirectory)
       ->check(some_text());
   const CLI::Validator a_rate = in_range(0.0, 1e6), a_share = in_range(0.0, 1.0), below_one = in_range(0.0, 0.9999999);

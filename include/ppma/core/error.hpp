@@ -2,8 +2,7 @@
 #include "ppma/core/names_begin.hpp"
 // ppma::Error, the one exception of the library, and check(), which throws it.
 //
-//   check(x.rank() == 4, "conv2d: x must be (B,H,W,C), got ", x.shape(), "; add the batch axis with
-//   reshape");
+//   check(x.rank() == 4, "conv2d: x must be (B,H,W,C), got ", x.shape(), "; use reshape");
 //
 // A message says which op, which argument, what it is, what it should be, what to do. While a Scope
 // is alive the message also says where in the network: "... (in layers.2.blocks.0.retention)".
