@@ -29,7 +29,7 @@
 #ifndef PPMA_NCCL
 #define PPMA_NCCL 0
 #endif
-// cuDNN, for dense convolutions on the GPU (kernels/conv_cudnn.cuh): CMake's PPMA_CUDNN.
+// cuDNN, for dense convolutions on the GPU (kernels/cuda/conv_cudnn.cuh): CMake's PPMA_CUDNN.
 #ifndef PPMA_CUDNN
 #define PPMA_CUDNN 0
 #endif

@@ -2,8 +2,8 @@
 #include "ppma/core/names_begin.hpp"
 // Convolution of channels-last images with weights as they are published, (O, I/groups, kh, kw).
 
-#include "ppma/kernels/column_sums.hpp"
-#include "ppma/kernels/conv.hpp"
+#include "ppma/kernels/cpu/column_sums.hpp"
+#include "ppma/kernels/cpu/conv.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/weights.hpp"

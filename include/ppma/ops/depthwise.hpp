@@ -3,7 +3,7 @@
 // Depthwise convolution with stride 1 and "same" zero padding, and an addition in the same pass:
 //   y = conv(x) + b + add.  With add = x it is the network's position encoding x + pos(x).
 
-#include "ppma/kernels/depthwise.hpp"
+#include "ppma/kernels/cpu/depthwise.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {

@@ -11,7 +11,7 @@
 //
 // and one line in tests/op_cases.
 
-#include "ppma/kernels/map.hpp"
+#include "ppma/kernels/cpu/map.hpp"
 #include "ppma/tensor/autograd.hpp"
 #include "ppma/tensor/tensor.hpp"
 

@@ -6,7 +6,7 @@
 #include <initializer_list>
 #include <vector>
 
-#include "ppma/kernels/permute.hpp"
+#include "ppma/kernels/cpu/permute.hpp"
 #include "ppma/ops/elementwise.hpp"
 
 namespace ppma::inline PPMA_ABI {

@@ -2,8 +2,8 @@
 #include "ppma/core/names_begin.hpp"
 // The affine map of the last axis: y = x w^T + b.
 
-#include "ppma/kernels/column_sums.hpp"
-#include "ppma/kernels/gemm.hpp"
+#include "ppma/kernels/cpu/column_sums.hpp"
+#include "ppma/kernels/cpu/gemm.hpp"
 #include "ppma/ops/residual.hpp"
 #include "ppma/ops/weights.hpp"
 #include "ppma/tensor/autograd.hpp"

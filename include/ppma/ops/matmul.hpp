@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "ppma/core/shape.hpp"
-#include "ppma/kernels/gemm.hpp"
+#include "ppma/kernels/cpu/gemm.hpp"
 #include "ppma/ops/weights.hpp"
 #include "ppma/tensor/autograd.hpp"
 

@@ -8,13 +8,13 @@
 
 #include <cmath>
 
-#include "ppma/kernels/norm.hpp"
+#include "ppma/kernels/cpu/norm.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/parallel/communicator.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 #if PPMA_CUDA
-#include "ppma/kernels/fast_gelu.cuh"
+#include "ppma/kernels/cuda/fast_gelu.cuh"
 namespace ppma::inline PPMA_ABI::kernels::detail {
 template <> struct Narrow<functions::Gelu> {
   struct type {

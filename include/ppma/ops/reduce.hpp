@@ -1,12 +1,12 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Reductions: sum, mean, max, min, argmax. Axes may be negative; keepdim leaves reduced axes with size 1.
-// Sums add in an order that is the same for any number of threads (kernels/reduce.hpp).
+// Sums add in an order that is the same for any number of threads (kernels/cpu/reduce.hpp).
 
 #include <type_traits>
 #include <vector>
 
-#include "ppma/kernels/reduce.hpp"
+#include "ppma/kernels/cpu/reduce.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 

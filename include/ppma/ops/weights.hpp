@@ -3,7 +3,7 @@
 // Parameters beside activations of a narrower dtype: where activations are bf16, weights may be f32; the product takes
 // them rounded, and their gradient has their own dtype. Biases are in the accumulator's dtype; where nothing is recorded, also in x's.
 
-#include "ppma/kernels/gemm.hpp"
+#include "ppma/kernels/cpu/gemm.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {

@@ -6,23 +6,11 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "ppma/kernels/simd.hpp"
+#include "ppma/kernels/cpu/ema.hpp"
+#include "ppma/kernels/cpu/simd.hpp"
 #include "ppma/optim/settings.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-namespace kernels {
-
-/// e <- d e + (1 - d) x, n elements, on the calling thread.
-template <class T>
-void average_into(Cpu, i64 n, double d, const T* x, T* e) {
-  const T keep = static_cast<T>(d), take = static_cast<T>(1 - d);
-  i64 i = 0;
-  for (; i + lanes<T> <= n; i += lanes<T>) store<T>(e + i, keep * load(e + i) + take * load(x + i));
-  if (i < n) store_some<T>(e + i, keep * load_some(e + i, n - i) + take * load_some(x + i, n - i), n - i);
-}
-
-}  // namespace kernels
 
 class Ema {
  public:

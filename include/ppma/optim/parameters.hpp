@@ -15,6 +15,7 @@
 
 #include "ppma/core/parallel.hpp"
 #include "ppma/io/element.hpp"
+#include "ppma/kernels/cpu/pieces.hpp"
 #include "ppma/nn/module.hpp"
 #include "ppma/tensor/autograd.hpp"
 
@@ -98,28 +99,6 @@ std::vector<Parameter> parameters_of(M& module, const std::vector<ParameterRule>
   for (const Field& f : named_parameters(module)) named.emplace_back(f.name, f.tensor);
   return parameters_with_rules(named, rules);
 }
-
-namespace kernels {
-
-inline constexpr i64 update_piece = 16384;  // elements
-
-/// Calls f(i, begin, end) for pieces of at most update_piece elements that cover tensors of the given sizes, in
-/// parallel. A network has hundreds of small tensors and a few large ones: pieces of all of them share the threads.
-template <class F>
-void for_pieces(const std::vector<i64>& sizes, F&& f) {
-  std::vector<i64> first{0};  // piece number at which each tensor begins
-  for (const i64 n : sizes) first.push_back(first.back() + (n + update_piece - 1) / update_piece);
-  parallel_for(first.back(), 2, [&](i64 begin, i64 end) {
-    std::size_t i = 0;
-    for (i64 piece = begin; piece < end; ++piece) {
-      while (first[i + 1] <= piece) ++i;
-      const i64 from = (piece - first[i]) * update_piece;
-      f(i, from, std::min(sizes[i], from + update_piece));
-    }
-  });
-}
-
-}  // namespace kernels
 
 namespace detail {
 

@@ -8,7 +8,7 @@
 #include "ppma/optim/parameters.hpp"
 
 #if PPMA_CUDA
-#include "ppma/optim/update.cuh"
+#include "ppma/kernels/cuda/update.cuh"
 #endif
 
 namespace ppma::inline PPMA_ABI {

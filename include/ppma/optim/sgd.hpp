@@ -6,6 +6,7 @@
 //   b <- momentum b + d      (b = d in the first step)
 //   w <- w - rate b          nesterov: w - rate (d + momentum b)
 
+#include "ppma/kernels/cpu/sgd.hpp"
 #include "ppma/optim/settings.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -14,37 +15,6 @@ struct SgdOptions {
   double momentum = 0;
   bool nesterov = false;
 };
-
-namespace kernels {
-
-template <class T>
-struct SgdStep {
-  T rate, decay, momentum, gradient_factor;
-  bool nesterov;
-};
-
-/// One step on n elements, on the calling thread.
-template <class T>
-void sgd(Cpu, i64 n, const SgdStep<T>& s, const T* g, T* w, T* b) {
-  const auto update = [&s](Vec<T> gi, Vec<T>& wi, Vec<T>& bi) {
-    const Vec<T> d = gi * s.gradient_factor + wi * s.decay;
-    bi = bi * s.momentum + d;
-    wi -= s.rate * (s.nesterov ? d + bi * s.momentum : bi);
-  };
-  i64 i = 0;
-  for (; i + lanes<T> <= n; i += lanes<T>) {
-    Vec<T> wi = load(w + i), bi = load(b + i);
-    update(load(g + i), wi, bi);
-    store<T>(w + i, wi), store<T>(b + i, bi);
-  }
-  if (const i64 rest = n - i; rest > 0) {
-    Vec<T> wi = load_some(w + i, rest), bi = load_some(b + i, rest);
-    update(load_some(g + i, rest), wi, bi);
-    store_some<T>(w + i, wi, rest), store_some<T>(b + i, bi, rest);
-  }
-}
-
-}  // namespace kernels
 
 class Sgd {
  public:

@@ -15,21 +15,12 @@
 #include <thread>
 #include <unordered_map>
 
-#include "ppma/kernels/map.hpp"
+#include "ppma/kernels/cpu/map.hpp"
+#include "ppma/kernels/cpu/times.hpp"
 #include "ppma/parallel/communicator.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-namespace kernels {
-struct Times {
-  double factor;
-  template <class V>
-  PPMA_HD V operator()(V x) const {
-    return x * constant<V>(factor);
-  }
-};
-}  // namespace kernels
 
 class GradientAverage {
  public:

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "ppma/kernels/reduce.hpp"
+#include "ppma/kernels/cpu/reduce.hpp"
 #include "ppma/parallel/communicator.hpp"
 #include "ppma/parallel/launch.hpp"
 #include "ppma/parallel/socket.hpp"

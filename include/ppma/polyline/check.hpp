@@ -3,7 +3,7 @@
 // The checks that all attentions share.
 
 #include "ppma/core/error.hpp"
-#include "ppma/kernels/head.hpp"
+#include "ppma/kernels/cpu/head.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI::detail {

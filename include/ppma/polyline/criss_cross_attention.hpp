@@ -1,46 +1,16 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Criss-cross polyline path masked attention (PPMCCA), fused: values and gradients of the composed form in
-// polyline/attention.hpp, without stored masks. How: polyline/criss_cross_kernel.hpp.
+// polyline/attention.hpp, without stored masks. How: kernels/cpu/criss_cross/attention.hpp.
 //
 //   PH_i = rowsoftmax_l( q[i,j].k[i,l] - |a[i,j]-a[i,l]| )      for every row i        (1-D alpha mask)
 //   PV_l = rowsoftmax_k( q[i,l].k[k,l] - |b[i,l]-b[k,l]| )      for every column l     (1-D beta mask)
 //   O1 = rows first, then columns;  O2 = columns first, then rows;  Y = (O1 + O2) / 2      (spec 2.2, variant `code`)
 
+#include "ppma/kernels/cpu/criss_cross/attention.hpp"
 #include "ppma/polyline/check.hpp"
-#include "ppma/polyline/criss_cross_kernel.hpp"
 #include "ppma/polyline/types.hpp"
 #include "ppma/tensor/autograd.hpp"
-
-namespace ppma::inline PPMA_ABI {
-
-namespace kernels {
-
-// Null log decays: no mask.
-template <class T>
-void criss_cross_attention(Cpu, const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
-                           const T* log_alpha, const T* log_beta, T* y) {
-  if (log_alpha)
-    criss_cross::forward<T, true>(x, order, q, k, v, log_alpha, log_beta, y);
-  else
-    criss_cross::forward<T, false>(x, order, q, k, v, log_alpha, log_beta, y);
-}
-template <class T>
-void criss_cross_attention_backward(Cpu, const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
-                                    const T* log_alpha, const T* log_beta, const T* dy, T* dq, T* dk, T* dv,
-                                    T* dlog_alpha, T* dlog_beta) {
-  if (log_alpha)
-    criss_cross::backward<T, true>(x, order, q, k, v, log_alpha, log_beta, dy, dq, dk, dv, dlog_alpha, dlog_beta);
-  else
-    criss_cross::backward<T, false>(x, order, q, k, v, log_alpha, log_beta, dy, dq, dk, dv, dlog_alpha, dlog_beta);
-}
-
-}  // namespace kernels
-}  // namespace ppma::inline PPMA_ABI
-
-#if PPMA_CUDA
-#include "ppma/polyline/criss_cross_kernel_backward.cuh"
-#endif
 
 namespace ppma::inline PPMA_ABI {
 

@@ -7,7 +7,7 @@
 #include "ppma/polyline/decay.hpp"
 
 #if PPMA_CUDA
-#include "ppma/polyline/norm_decay.cuh"
+#include "ppma/kernels/cuda/norm_decay.cuh"
 #endif
 
 namespace ppma::inline PPMA_ABI {

@@ -6,15 +6,9 @@
 
 #include "ppma/core/config.hpp"
 #include "ppma/core/error.hpp"
+#include "ppma/kernels/args.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-/// Which polyline paths from key to query a whole attention uses. V2H walks along the key's column first, then along the
-/// query's row (log-mask M); H2V along the key's row, then the query's column (M^T). `none` is plain softmax attention.
-enum class Paths { none, v2h, h2v, both };
-
-/// In which order a criss-cross attention mixes: rows first (O1, path H2V), columns first (O2, path V2H), or the mean.
-enum class Order { rows_first, columns_first, both };
 
 /// How mask and softmax meet in a whole attention (spec 2.1): `code` averages two softmaxes of masked scores (the
 /// published network), `paper` multiplies the softmax by L + L^T without renormalising, `joint` renormalises that once.

@@ -1,31 +1,20 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Whole polyline path masked attention (PPMVA), fused: values and gradients of the composed form in
-// polyline/attention.hpp, without any N x N array. How: polyline/whole_attention_kernel.hpp.
+// polyline/attention.hpp, without any N x N array. How: kernels/cpu/whole/attention.hpp.
 //
 //   Y = ( 1/2 rowsoftmax(Q K^T + M) + 1/2 rowsoftmax(Q K^T + M^T) ) V,   M = log L        (spec: variant `code`)
 
 #include <type_traits>
 
+#include "ppma/kernels/cpu/whole/attention.hpp"
 #include "ppma/polyline/check.hpp"
 #include "ppma/polyline/types.hpp"
-#include "ppma/polyline/whole_attention_kernel.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
-
-// Calls f with the paths as a compile-time constant.
-template <class F>
-void visit_paths(Paths paths, F&& f) {
-  switch (paths) {
-    case Paths::none: return f(std::integral_constant<Paths, Paths::none>{});
-    case Paths::v2h: return f(std::integral_constant<Paths, Paths::v2h>{});
-    case Paths::h2v: return f(std::integral_constant<Paths, Paths::h2v>{});
-    case Paths::both: return f(std::integral_constant<Paths, Paths::both>{});
-  }
-}
 
 template <class T>
 T* data_or_null(Tensor& t) {
@@ -37,37 +26,6 @@ const T* data_or_null(const Tensor& t) {
 }
 
 }  // namespace detail
-
-namespace kernels {
-
-/// Whether forward leaves anything for backward: y1 (B,H,W,C), the average of the first softmax, and log_sums
-/// (B,G,H,W,2), the logs of both normalisers. The CPU computes them again.
-template <class T>
-bool whole_attention_saves(Cpu, Paths, const AttentionShape&) {
-  return false;
-}
-template <class T>
-void whole_attention(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha,
-                     const T* log_beta, T* y, T*, T*) {
-  ppma::detail::visit_paths(paths, [&](auto p) { whole::forward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, y); });
-}
-template <class T>
-void whole_attention_backward(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v,
-                              const T* log_alpha, const T* log_beta, const T*, const T*, const T*, const T* dy, T* dq,
-                              T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
-  ppma::detail::visit_paths(paths, [&](auto p) {
-    whole::backward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, dy, dq, dk, dv, dlog_alpha, dlog_beta);
-  });
-}
-
-}  // namespace kernels
-}  // namespace ppma::inline PPMA_ABI
-
-#if PPMA_CUDA
-#include "ppma/polyline/whole_attention_kernel_backward.cuh"
-#endif
-
-namespace ppma::inline PPMA_ABI {
 
 /// Fused whole attention with the polyline mask (spec variant `code`); the composed twin is
 /// whole_attention_composed() in polyline/attention.hpp.

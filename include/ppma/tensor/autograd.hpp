@@ -26,7 +26,7 @@
 #include <vector>
 
 #include "ppma/core/error.hpp"
-#include "ppma/kernels/reduce.hpp"
+#include "ppma/kernels/cpu/reduce.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {

@@ -19,7 +19,7 @@
 #include "ppma/core/error.hpp"
 #include "ppma/core/random.hpp"
 #include "ppma/core/shape.hpp"
-#include "ppma/kernels/convert.hpp"
+#include "ppma/kernels/cpu/convert.hpp"
 
 namespace ppma::inline PPMA_ABI {
 

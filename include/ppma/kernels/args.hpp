@@ -1,0 +1,41 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// What the interface of an operation and its kernels both speak of: plain values, without any loop.
+
+#include "ppma/core/config.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// Which polyline paths from key to query a whole attention uses. V2H walks along the key's column first, then along the
+/// query's row (log-mask M); H2V along the key's row, then the query's column (M^T). `none` is plain softmax attention.
+enum class Paths { none, v2h, h2v, both };
+
+/// In which order a criss-cross attention mixes: rows first (O1, path H2V), columns first (O2, path V2H), or the mean.
+enum class Order { rows_first, columns_first, both };
+
+/// Which neighbours a decaying sum runs over (ops/scan.hpp).
+enum class ScanDirection { forward, backward, symmetric };
+
+enum class Resize { bilinear, bilinear_align_corners, nearest };
+
+struct RoiAlign {
+  i64 height = 7, width = 7;  // cells
+  double scale = 1;           // cells of the map a unit of the boxes: 1 / stride
+  i64 sampling_ratio = 0;     // samples a cell and axis; 0: ceil(box size / cells)
+};
+
+namespace kernels {
+
+/// Sizes of an attention over (B,H,W,C) tensors.
+struct AttentionShape {
+  i64 batch, height, width, heads, head_width;
+  PPMA_HD i64 channels() const { return heads * head_width; }
+  PPMA_HD i64 tokens() const { return height * width; }
+  // How many heads with `keys` keys a query are enough work to wake a thread for.
+  i64 grain(i64 keys) const { return 1 + (i64{1} << 18) / (tokens() * keys * head_width + 1); }
+};
+
+}  // namespace kernels
+}  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,0 +1,412 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// The CPU kernel of whole_attention.hpp: polyline path masked attention (PPMVA) in one pass, forward and backward; no
+// N x N array is ever made.
+//
+//   Y = ( 1/2 rowsoftmax(S + M) + 1/2 rowsoftmax(S + M^T) ) V,   S = Q K^T,   M = log L        (spec: variant `code`)
+//
+//   L [(i,j),(k,l)] = A(i; j,l) * B(l; i,k)     V2H: along the key's column, then along the query's row
+//   Lt[(i,j),(k,l)] = A(k; j,l) * B(j; i,k)     H2V: along the key's row, then along the query's column
+//   A(r; j,l) = exp(sum of log alpha over row r's edges between columns j and l),  B(c; i,k) likewise of log beta
+//
+// (i,j) is the query, (k,l) the key. The sums are made by walking away from j and from i, never as a difference of two
+// running sums: behind a closed edge (-1e9, or -infinity) those have lost everything.
+//
+// How the mask becomes cheap. Both softmaxes share one exponential a score, e = exp(s - max s):
+//   p1 = e * A(i; j,l) * B(l; i,k)        p2 = e * A(k; j,l) * B(j; i,k)
+// and every factor is an entry of one of two small tables, shared by many queries:
+//   column table  E_j[k,l] = A(k; j,l)    for the queries of column j      (N entries)
+//   row table     F_i[k,l] = B(l; i,k)    for the queries of row i         (N entries)
+//   p1 = e * E_j[i,l] * F_i[k,l]          p2 = e * E_j[k,l] * F_i[k,j]
+// The work goes by blocks of up to twelve neighbouring columns; for each image row the block's queries are one small
+// matrix product with all keys. Scratch: some dozens of rows of N numbers a thread, whatever H and W are.
+//
+// The raw maximum bounds e <= 1, but a row that the mask silences nearly everywhere may underflow: if a sum falls below
+// `smallest_sum`, that query is done again with each path's own masked maximum.
+//
+// Backward recomputes the probabilities and accumulates, query by query in a fixed order within one head:
+//   dP = dY V^T;  dS_r = c_r p_r (dP - <p_r, dP>/z_r);  dQ = dS K;  dK += dS^T Q;  dV += P^T dY
+//   dM = dS_1 for L, dS_2 for Lt; with a, b the running sums of log alpha along rows and of log beta along columns, which
+//   fall along their lines, the sign of a[r,j] - a[r,l] is that of l - j, and each -|difference| sends +-dS to its ends.
+
+#include <cmath>
+#include <limits>
+#include <type_traits>
+
+#include "ppma/core/parallel.hpp"
+#include "ppma/kernels/args.hpp"
+#include "ppma/kernels/cpu/gemm.hpp"
+#include "ppma/kernels/cpu/head.hpp"
+#include "ppma/kernels/cpu/simd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace kernels::whole {
+
+template <class T> inline constexpr T smallest_sum = std::is_same_v<T, float> ? T(1e-30) : T(1e-280);
+
+constexpr bool uses_v2h(Paths p) { return p == Paths::v2h || p == Paths::both; }
+constexpr bool uses_h2v(Paths p) { return p == Paths::h2v || p == Paths::both; }
+
+// Everything of one head that its queries share, and the scratch rows of one block of queries.
+template <class T, Paths paths>
+struct Head {
+  static constexpr i64 w = lanes<T>;
+  static constexpr bool one = uses_v2h(paths), two = uses_h2v(paths), masked = one || two;
+
+  i64 h, wd, n, d;       // grid, tokens, head width
+  i64 wp, dp, ldk, lds;  // width and head width in whole vectors; strides of K^T and of a score row
+  i64 block;             // most queries in a block
+  ZeroedWorkspace<T> kt, alpha, beta, e_table, f_table, left, right, s, p1, p2;
+  const T* q = nullptr;  // (n, d) rows `stride` apart
+  i64 stride;
+
+  explicit Head(const AttentionShape& x)
+      : h(x.height), wd(x.width), n(h * wd), d(x.head_width), wp(round_to_lanes<T>(wd)), dp(round_to_lanes<T>(d)),
+        ldk(transposed_stride<T>(n)), lds(round_to_lanes<T>(n) + w), block(block_width(wd)), kt(d * ldk),
+        alpha(masked ? n : 0), beta(masked ? n + w : 0), e_table(masked ? block * h * wp : 0),
+        f_table(masked ? h * wp : 0), left(masked ? wp : 0), right(masked ? wp : 0), s(block * lds),
+        p1(block * lds), p2(one && two ? block * lds : 0), stride(x.channels()) {
+    // exp of what stands behind the last score must be 0.
+    for (i64 c = 0; c < block; ++c) std::fill_n(s.data() + c * lds + n, lds - n, T(-1e30));
+  }
+
+  // Columns are cut into equal blocks of at most a register tile's rows.
+  static i64 block_width(i64 width) {
+    const i64 blocks = (width + detail::tile_rows - 1) / detail::tile_rows;
+    return (width + blocks - 1) / blocks;
+  }
+
+  // Takes head pointers: q, k (n, d; rows `stride` apart), log decays (h, wd).
+  void load(const T* q_, const T* k, const T* log_alpha, const T* log_beta) {
+    q = q_;
+    copy_transposed(n, d, k, stride, kt.data(), ldk);
+    if constexpr (masked) {
+      std::copy_n(log_alpha, n, alpha.data());
+      std::copy_n(log_beta, n, beta.data());
+    }
+  }
+
+  // E_j[k,l] = A(k; j,l) for the columns j0..j0+count, 0 in the padding of each line. The sums from l to column j are
+  // those to its neighbour and one step more: l left of j from column to column, then l right of it, coming back. (Not
+  // inlined, as the others below: the loops over scores need all registers.)
+  [[gnu::noinline]] void fill_column_tables(i64 j0, i64 count) {
+    if constexpr (!masked) return;
+    const i64 last = j0 + count - 1;
+    for (i64 k = 0; k < h; ++k) {
+      const T* const line = alpha.data() + k * wd;
+      T sum = 0;
+      for (i64 l = j0; l > 0; --l) left.data()[l - 1] = sum += line[l];
+      sum = 0;
+      for (i64 l = last + 1; l < wd; ++l) right.data()[l] = sum += line[l];
+      for (i64 l = 0; l < wd; l += w) {
+        T* const to = e_table.data() + k * wp + l;
+        Vec<T> from_left = keep_first<T>(ppma::load(left.data() + l), j0 - l),
+               from_right = drop_first<T>(ppma::load(right.data() + l), last + 1 - l);
+        for (i64 j = j0; j <= last; ++j) {
+          if (j > j0) from_left += keep_first<T>(splat(line[j]), j - l);
+          store(to + (j - j0) * h * wp, from_left);
+        }
+        for (i64 j = last; j >= j0; --j) {
+          if (j < last) from_right += drop_first<T>(splat(line[j + 1]), j + 1 - l);
+          T* const here = to + (j - j0) * h * wp;
+          store(here, keep_first<T>(exp_of<Vec<T>>(ppma::load(here) + from_right), wd - l));
+        }
+      }
+    }
+  }
+
+  // F_i[k,l] = B(l; i,k), 0 in the padding of each line.
+  [[gnu::noinline]] void fill_row_table(i64 i) {
+    if constexpr (!masked) return;
+    for (i64 l = 0; l < wd; l += w) {
+      const T* const log_beta = beta.data() + l;
+      const auto put = [&](i64 k, Vec<T> sum) { store(f_table.data() + k * wp + l, keep_first<T>(exp_of(sum), wd - l)); };
+      Vec<T> sum{};
+      put(i, sum);
+      for (i64 k = i + 1; k < h; ++k) put(k, sum += ppma::load(log_beta + k * wd));
+      sum = Vec<T>{};
+      for (i64 k = i; k > 0; --k) put(k - 1, sum += ppma::load(log_beta + k * wd));
+    }
+  }
+
+  // Unnormalised probabilities of query (i, j0+c) in p1 (and p2), their sums in z1 (and z2). The tables must be filled.
+  // Lines of W scores are read in whole vectors: what reaches into the next line meets a 0 of the tables, and the next
+  // line's own values are stored over it.
+  void probabilities(i64 i, i64 j0, i64 c, T& z1, T& z2) {
+    const T* const sc = s.data() + c * lds;
+    T *const q1 = p1.data() + c * lds, *const q2 = p2.data() + (one && two ? c * lds : 0);
+    const i64 j = j0 + c;
+    Vec<T> top = splat(sc[0]);
+    for (i64 u = 0; u < n; u += w) top = max_of(top, ppma::load(sc + u));
+    const T m = lane_max<T>(top);
+    Vec<T> sum1{}, sum2{};
+    if constexpr (!masked) {
+      for (i64 u = 0; u < n; u += w) {
+        const Vec<T> e = exp_of(ppma::load(sc + u) - m);
+        store(q1 + u, e);
+        sum1 += e;
+      }
+    } else {
+      const T *const e_j = e_table.data() + c * h * wp, *const e_ji = e_j + i * wp;
+      for (i64 k = 0; k < h; ++k) {
+        const T* const f = f_table.data() + k * wp;
+        const T f_kj = f[j];
+        for (i64 l = 0; l < wd; l += w) {
+          const Vec<T> e = exp_of(ppma::load(sc + k * wd + l) - m);
+          if constexpr (one) {
+            const Vec<T> p = e * ppma::load(f + l) * ppma::load(e_ji + l);
+            store(q1 + k * wd + l, p);
+            sum1 += p;
+          }
+          if constexpr (two) {
+            const Vec<T> p = e * ppma::load(e_j + k * wp + l) * f_kj;
+            store((one ? q2 : q1) + k * wd + l, p);
+            (one ? sum2 : sum1) += p;
+          }
+        }
+      }
+    }
+    z1 = lane_sum<T>(sum1), z2 = lane_sum<T>(sum2);
+    if constexpr (masked) {
+      if (!(z1 >= smallest_sum<T>)) z1 = safe_probabilities(i, j, sc, q1, one);
+      if (one && two && !(z2 >= smallest_sum<T>)) z2 = safe_probabilities(i, j, sc, q2, false);
+    }
+  }
+
+  // One path of one query with the mask added to the scores before their maximum is taken.
+  [[gnu::noinline]] T safe_probabilities(i64 i, i64 j, const T* sc, T* p, bool v2h) {
+    T top = std::numeric_limits<T>::lowest(), sum = 0;
+    const auto put = [&](i64 k, i64 l, T mask) {
+      p[k * wd + l] = sc[k * wd + l] + mask;
+      top = std::max(top, p[k * wd + l]);
+    };
+    if (v2h)
+      outward(wd, j, alpha.data() + i * wd, 1, [&](i64 l, T along) {
+        outward(h, i, beta.data() + l, wd, [&](i64 k, T across) { put(k, l, along + across); });
+      });
+    else
+      outward(h, i, beta.data() + j, wd, [&](i64 k, T across) {
+        outward(wd, j, alpha.data() + k * wd, 1, [&](i64 l, T along) { put(k, l, along + across); });
+      });
+    for (i64 u = 0; u < n; ++u) sum += p[u] = exp_of(p[u] - top);
+    return sum;
+  }
+};
+
+template <class T, Paths paths>
+void forward(const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha, const T* log_beta, T* y) {
+  using H = Head<T, paths>;
+  const i64 n = x.tokens(), d = x.head_width, channels = x.channels();
+  const i64 block = H::block_width(x.width), blocks = (x.width + block - 1) / block;
+  // A task is one block of columns of one head; neighbours share the head's copies.
+  parallel_for(x.batch * x.heads * blocks, x.grain(n) * blocks, [&](i64 begin, i64 end) {
+    H head(x);
+    const ZeroedWorkspace<T> values(n * head.dp);
+    i64 loaded = -1;
+    for (i64 task = begin; task < end; ++task) {
+      const i64 which = task / blocks, image = which / x.heads, g = which % x.heads;
+      const i64 base = image * n * channels + g * d, grid = which * n;
+      if (which != loaded) {
+        head.load(q + base, k + base, log_alpha + (H::masked ? grid : 0), log_beta + (H::masked ? grid : 0));
+        copy_padded(n, d, v + base, channels, values.data());
+        loaded = which;
+      }
+      const i64 j0 = task % blocks * block, count = std::min(block, x.width - j0);
+      if (count <= 0) continue;
+      head.fill_column_tables(j0, count);
+      for (i64 i = 0; i < x.height; ++i) {
+        head.fill_row_table(i);
+        const i64 first = base + (i * x.width + j0) * channels;
+        multiply_small(count, n, d, q + first, channels, i64{1}, head.kt.data(), head.ldk, head.s.data(), head.lds, false);
+        for (i64 c = 0; c < count; ++c) {
+          T z1, z2;
+          head.probabilities(i, j0, c, z1, z2);
+          T* const p1 = head.p1.data() + c * head.lds;
+          if constexpr (H::one && H::two) {
+            const T* const p2 = head.p2.data() + c * head.lds;
+            const T c1 = T(0.5) / z1, c2 = T(0.5) / z2;
+            for (i64 u = 0; u < n; u += lanes<T>) store(p1 + u, load(p1 + u) * c1 + load(p2 + u) * c2);
+          } else {
+            const T c1 = T(1) / z1;
+            for (i64 u = 0; u < n; u += lanes<T>) store(p1 + u, load(p1 + u) * c1);
+          }
+        }
+        multiply_small(count, d, n, head.p1.data(), head.lds, i64{1}, values.data(), head.dp, y + first, channels, false);
+      }
+    }
+  });
+}
+
+// Sends the gradient of -|b[i,l] - b[k,l]| for all k and l (t, lines `ldt` apart) to the ends of each column.
+template <class T>
+void scatter_rows(i64 height, i64 width, i64 ldt, i64 i, const T* t, T* db) {
+  T* const here = db + i * width;
+  for (i64 k = 0; k < height; ++k) {
+    if (k == i) continue;
+    const T sign = k < i ? T(1) : T(-1);
+    T* const there = db + k * width;
+    const T* const line = t + k * ldt;
+    for (i64 l = 0; l < width; ++l) here[l] += sign * line[l], there[l] -= sign * line[l];
+  }
+}
+
+template <class T, Paths paths>
+void backward(const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha, const T* log_beta,
+              const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
+  using H = Head<T, paths>;
+  constexpr i64 w = lanes<T>;
+  constexpr bool one = H::one, two = H::two;
+  const i64 n = x.tokens(), d = x.head_width, channels = x.channels(), height = x.height, width = x.width;
+  parallel_for(x.batch * x.heads, x.grain(n), [&](i64 begin, i64 end) {
+    H head(x);
+    const i64 lds = head.lds, dp = head.dp, wp = head.wp, block = head.block;
+    const ZeroedWorkspace<T> vt(d * head.ldk), keys(n * dp), dkeys(n * dp), dvalues(n * dp), q_block(block * dp),
+        dy_block(block * dp), dp_rows(block * lds), ds_rows(block * lds), p_rows(block * lds), da(n + w), db(n),
+        db_columns(n + w), key_row_sums(block * height * wp), row_sums(height * wp), g1(wp), g2(height * w),
+        line(height + w);
+    for (i64 which = begin; which < end; ++which) {
+      const i64 base = which / x.heads * n * channels + which % x.heads * d, grid = which * n;
+      head.load(q + base, k + base, log_alpha + (H::masked ? grid : 0), log_beta + (H::masked ? grid : 0));
+      copy_transposed(n, d, v + base, channels, vt.data(), head.ldk);
+      copy_padded(n, d, k + base, channels, keys.data());
+      for (const auto* sum : {&dkeys, &dvalues}) std::fill_n(sum->data(), n * dp, T(0));
+      for (const auto* sum : {&da, &db, &db_columns}) std::fill_n(sum->data(), n, T(0));
+
+      for (i64 j0 = 0; j0 < width; j0 += block) {
+        const i64 count = std::min(block, width - j0);
+        head.fill_column_tables(j0, count);
+        std::fill_n(key_row_sums.data(), count * height * wp, T(0));
+        for (i64 i = 0; i < height; ++i) {
+          const i64 first = base + (i * width + j0) * channels;
+          head.fill_row_table(i);
+          copy_padded(count, d, q + first, channels, q_block.data());
+          copy_padded(count, d, dy + first, channels, dy_block.data());
+          multiply_small(count, n, d, q_block.data(), dp, i64{1}, head.kt.data(), head.ldk, head.s.data(), lds, false);
+          multiply_small(count, n, d, dy_block.data(), dp, i64{1}, vt.data(), head.ldk, dp_rows.data(), lds, false);
+          if constexpr (one) std::fill_n(row_sums.data(), height * wp, T(0));
+
+          for (i64 c = 0; c < count; ++c) {
+            const i64 j = j0 + c;
+            T z1, z2;
+            head.probabilities(i, j0, c, z1, z2);
+            const T *p1 = head.p1.data() + c * lds, *p2 = head.p2.data() + (one && two ? c * lds : 0);
+            const T* dpr = dp_rows.data() + c * lds;
+            T *ds = ds_rows.data() + c * lds, *pr = p_rows.data() + c * lds;
+            const T c1 = (one && two ? T(0.5) : T(1)) / z1, c2 = one && two ? T(0.5) / z2 : T(0);
+            Vec<T> dot1{}, dot2{};
+            for (i64 u = 0; u < n; u += w) {  // padding: p is 0 there, dP finite
+              dot1 += load(p1 + u) * load(dpr + u);
+              if constexpr (one && two) dot2 += load(p2 + u) * load(dpr + u);
+            }
+            const T m1 = lane_sum<T>(dot1) / z1, m2 = one && two ? lane_sum<T>(dot2) / z2 : T(0);
+            if constexpr (!H::masked) {
+              for (i64 u = 0; u < n; u += w) {
+                const Vec<T> p = load(p1 + u) * c1;
+                store(pr + u, p);
+                store(ds + u, p * (load(dpr + u) - m1));
+              }
+            } else {
+              if constexpr (one) std::fill_n(g1.data(), wp, T(0));
+              T* const sums_j = key_row_sums.data() + c * height * wp;
+              for (i64 kk = 0; kk < height; ++kk) {
+                Vec<T> over_line{};
+                for (i64 l = 0; l < width; l += w) {
+                  const i64 u = kk * width + l;
+                  const Vec<T> g = load(dpr + u);
+                  Vec<T> p{}, s{};
+                  if constexpr (one) {
+                    const Vec<T> prob = load(p1 + u) * c1, ds1 = prob * (g - m1);
+                    store(g1.data() + l, load(g1.data() + l) + ds1);
+                    store(row_sums.data() + kk * wp + l, load(row_sums.data() + kk * wp + l) + ds1);
+                    p += prob, s += ds1;
+                  }
+                  if constexpr (two) {
+                    const Vec<T> prob = one ? load(p2 + u) * c2 : load(p1 + u) * c1, ds2 = prob * (g - (one ? m2 : m1));
+                    store(sums_j + kk * wp + l, load(sums_j + kk * wp + l) + ds2);
+                    over_line += width - l >= w ? ds2 : keep_first<T>(ds2, width - l);
+                    p += prob, s += ds2;
+                  }
+                  store(pr + u, p);
+                  store(ds + u, s);
+                }
+                if constexpr (two) store(g2.data() + kk * w, over_line);
+              }
+              if constexpr (one) scatter_line(width, j, g1.data(), da.data() + i * width);
+              if constexpr (two) {
+                for (i64 kk = 0; kk < height; ++kk) line.data()[kk] = lane_sum<T>(load(g2.data() + kk * w));
+                scatter_line(height, i, line.data(), db_columns.data() + j * height);
+              }
+            }
+          }
+          if constexpr (one) scatter_rows(height, width, wp, i, row_sums.data(), db.data());
+          multiply_small(count, d, n, ds_rows.data(), lds, i64{1}, keys.data(), dp, dq + first, channels, false);
+          multiply_small(n, d, count, ds_rows.data(), i64{1}, lds, q_block.data(), dp, dkeys.data(), dp, true);
+          multiply_small(n, d, count, p_rows.data(), i64{1}, lds, dy_block.data(), dp, dvalues.data(), dp, true);
+        }
+        if constexpr (two)
+          for (i64 c = 0; c < count; ++c)
+            for (i64 kk = 0; kk < height; ++kk)
+              scatter_line(width, j0 + c, key_row_sums.data() + (c * height + kk) * wp, da.data() + kk * width);
+      }
+      for (i64 u = 0; u < n; ++u) {
+        std::copy_n(dkeys.data() + u * dp, d, dk + base + u * channels);
+        std::copy_n(dvalues.data() + u * dp, d, dv + base + u * channels);
+      }
+      if constexpr (H::masked) {
+        for (i64 kk = 0; kk < height; ++kk)
+          for (i64 l = 0; l < width; ++l) db.data()[kk * width + l] += db_columns.data()[l * height + kk];
+        sums_to_decays(height, width, width, i64{1}, log_alpha + grid, da.data(), dlog_alpha + grid);
+        sums_to_decays(width, height, i64{1}, width, log_beta + grid, db.data(), dlog_beta + grid);
+      }
+    }
+  });
+}
+
+}  // namespace kernels::whole
+}  // namespace ppma::inline PPMA_ABI
+
+namespace ppma::inline PPMA_ABI::kernels {
+
+namespace detail {
+
+// Calls f with the paths as a compile-time constant.
+template <class F>
+void visit_paths(Paths paths, F&& f) {
+  switch (paths) {
+    case Paths::none: return f(std::integral_constant<Paths, Paths::none>{});
+    case Paths::v2h: return f(std::integral_constant<Paths, Paths::v2h>{});
+    case Paths::h2v: return f(std::integral_constant<Paths, Paths::h2v>{});
+    case Paths::both: return f(std::integral_constant<Paths, Paths::both>{});
+  }
+}
+
+}  // namespace detail
+
+/// Whether forward leaves anything for backward: y1 (B,H,W,C), the average of the first softmax, and log_sums
+/// (B,G,H,W,2), the logs of both normalisers. The CPU computes them again.
+template <class T>
+bool whole_attention_saves(Cpu, Paths, const AttentionShape&) {
+  return false;
+}
+template <class T>
+void whole_attention(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha,
+                     const T* log_beta, T* y, T*, T*) {
+  detail::visit_paths(paths, [&](auto p) { whole::forward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, y); });
+}
+template <class T>
+void whole_attention_backward(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v,
+                              const T* log_alpha, const T* log_beta, const T*, const T*, const T*, const T* dy, T* dq,
+                              T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
+  detail::visit_paths(paths, [&](auto p) {
+    whole::backward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, dy, dq, dk, dv, dlog_alpha, dlog_beta);
+  });
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels
+
+#if PPMA_CUDA
+#include "ppma/kernels/cuda/whole/attention_backward.cuh"
+#endif
+
+#include "ppma/core/names_end.hpp"

@@ -1,0 +1,337 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// One line (a row or a column) of criss-cross attention on the tensor cores: a block has the tokens of a few heads in shared
+// memory, a warp works for one of them: it takes 16 queries (or keys) and has their scores in registers, 64 keys at a time.
+// Sums are in float, probabilities are rounded to bf16 for the product.
+//
+// Tokens behind the end of a line have zeros for vectors and `nowhere` for their decay sum: no real query sees them.
+
+#include <algorithm>
+#include <type_traits>
+
+#include "ppma/kernels/cpu/head.hpp"
+#include "ppma/kernels/cuda/decay_sums.cuh"
+#include "ppma/kernels/cuda/mma.cuh"
+#include "ppma/kernels/cuda/pack.cuh"
+
+namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
+
+using detail::exp2_fast;
+
+inline constexpr float log2_e = 1.44269504088896341f, nowhere = -1e30f;
+
+/// Heads of a block, at most: whole cache lines (64 channels), two where lines are short.
+template <int D, int NT> inline constexpr int most_group = NT >= 7 ? 64 / D : std::min(4, 128 / D);
+
+/// One way of cutting a grid into lines, and a line's heads into groups of one block each.
+struct Lines {
+  int count, length, step, line_step, tokens;  // token = line * line_step + position * step
+  int heads, d, channels;
+  int group, groups, padded;  // heads of a block (a power of two, at most its warps), blocks of a line, positions in shared memory
+  int pack_shift;             // log2 of the 16-byte packs in a row of a tile
+
+  // Positions of a tile and elements between them (not a multiple of all banks); for short lines (NT < 8) these are constants,
+  // which spares most of the arithmetic of addresses.
+  template <int NT> PPMA_HD int rows() const { return NT < 8 ? (NT + 1) / 2 * 16 : padded; }
+  template <int D, int NT> PPMA_HD int stride() const { return (NT < 8 ? most_group<D, NT> : group) * D + 8; }
+};
+
+// Where a line and heads of it begin: in (B,N,C), and in (B,G,N).
+struct Spot {
+  i64 at, plane;
+  int row_step, heads;
+
+  __device__ explicit Spot(const Lines& s) {
+    const int image = static_cast<int>(blockIdx.x) / s.count, line = static_cast<int>(blockIdx.x) % s.count, first = static_cast<int>(blockIdx.y) * s.group;
+    heads = ::min(s.group, s.heads - first);
+    at = (static_cast<i64>(image) * s.tokens + line * s.line_step) * s.channels + first * s.d;
+    plane = (static_cast<i64>(image) * s.heads + first) * s.tokens + line * s.line_step;
+    row_step = s.step * s.channels;
+  }
+};
+
+__device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x % 32); }
+__device__ __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x / 32); }
+__device__ __forceinline__ float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// The line's vectors of `n` tensors into tiles behind each other, head by head D wide, in the background; zeros where
+// there is nothing. A thread copies the same 16 bytes of many rows.
+template <int D, int NT, int n>
+__device__ __forceinline__ void fetch(bf16* tiles, const Lines& s, const Spot& here, const bf16* const (&from)[n]) {
+  const unsigned thread = threadIdx.x, pack = thread & ((1u << s.pack_shift) - 1), head = pack / (D / 8), c = pack % (D / 8) * 8;
+  const int first = static_cast<int>(thread >> s.pack_shift), rows = static_cast<int>(blockDim.x >> s.pack_shift), stride = s.stride<D, NT>(), padded = s.rows<NT>();
+  const int tile = padded * stride, width = static_cast<int>(c) < s.d && static_cast<int>(head) < here.heads ? s.d - static_cast<int>(c) : 0;
+  const i64 at = here.at + first * here.row_step + static_cast<int>(head) * s.d + static_cast<int>(c);
+  bf16* to = tiles + first * stride + pack * 8;
+  int offset = 0;
+  const int step = rows * here.row_step;
+  if (s.d % 8 == 0) {
+#pragma unroll 2
+    for (int row = first; row < padded; row += rows, offset += step, to += rows * stride) {
+      const bool there = row < s.length && width > 0;
+#pragma unroll
+      for (int t = 0; t < n; ++t) {
+        if (there) detail::copy_async_once(to + t * tile, from[t] + at + offset);
+        else *reinterpret_cast<uint4*>(to + t * tile) = make_uint4(0, 0, 0, 0);
+      }
+    }
+  } else {
+#pragma unroll 1
+    for (int row = first; row < padded; row += rows, offset += step, to += rows * stride)
+#pragma unroll 1
+      for (int t = 0; t < n; ++t)
+        for (int e = 0; e < 8; ++e) to[t * tile + e] = row < s.length && e < width ? from[t][at + offset + e] : bf16(0.0f);
+  }
+}
+// Asks for what write_rows() will add, so that it comes from the L2 cache.
+template <int D>
+__device__ __forceinline__ void ask_for(const bf16* plus, const Lines& s, const Spot& here) {
+  if (!plus) return;
+  const int per_row = (here.heads * s.d + 63) / 64;  // 128 bytes each
+  for (int i = static_cast<int>(threadIdx.x); i < s.length * per_row; i += static_cast<int>(blockDim.x))
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(plus + here.at + i / per_row * here.row_step + i % per_row * 64));
+}
+
+// sums[head][position] = the log decays' sum from the line's beginning; a warp a head, a lane two neighbouring positions.
+template <int NT>
+__device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, const Lines& s, const Spot& here) {
+  const int lane = lane_index(), head = warp_index(), padded = s.rows<NT>();
+  if (head >= here.heads) return;
+  const float* const from = log_decay ? log_decay + here.plane + static_cast<i64>(head) * s.tokens : nullptr;
+  float before = 0;
+  for (int p = 2 * lane; p < padded + 2 * lane; p += 64) {  // the same number of rounds for all lanes
+    // Both are asked for before either is looked at.
+    const float log_first = from && p > 0 && p < s.length ? from[p * s.step] : 0.0f;
+    const float log_second = from && p + 1 < s.length ? from[(p + 1) * s.step] : 0.0f;
+    const float first = polyline_gpu::floored(log_first), second = polyline_gpu::floored(log_second);
+    float up_to = first + second;
+#pragma unroll
+    for (int far = 1; far < 32; far *= 2) {
+      const float left = __shfl_up_sync(~0u, up_to, far);
+      if (lane >= far) up_to += left;
+    }
+    const float left = __shfl_up_sync(~0u, up_to, 1), sum = before + (lane > 0 ? left : 0.0f) + first;
+    before += __shfl_sync(~0u, up_to, 31);
+    if (p < padded)
+      *reinterpret_cast<float2*>(sums + head * padded + p) = {p < s.length ? sum : nowhere, p + 1 < s.length ? sum + second : nowhere};
+  }
+}
+
+// A left factor of 16 rows (x D) from a tile, rows `stride` apart.
+template <int D>
+__device__ __forceinline__ void load_left(unsigned (&a)[D / 16][4], const bf16* tile, int stride) {
+  const int lane = lane_index();
+#pragma unroll
+  for (int i = 0; i < D / 16; ++i) detail::load_matrices(a[i], tile + lane % 16 * stride + i * 16 + lane / 16 * 8);
+}
+// c += a b^T with 8 NT rows b of a tile.
+template <int D, int NT>
+__device__ __forceinline__ void add_scores(float (&c)[NT][4], const unsigned (&a)[D / 16][4], const bf16* tile, int stride) {
+  const int lane = lane_index();
+  const bf16* const from = tile + (lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8;
+#pragma unroll
+  for (int i = 0; i < D / 16; ++i)
+#pragma unroll
+    for (int n = 0; n < NT; n += 2) {
+      unsigned b[4];
+      detail::load_matrices(b, from + n * 8 * stride + i * 16);
+      detail::multiply(c[n], a[i], b[0], b[1]);
+      if (n + 1 < NT) detail::multiply(c[n + 1], a[i], b[2], b[3]);
+    }
+}
+template <int NT>
+using Left = unsigned[(NT + 1) / 2][4];
+template <int NT>
+__device__ __forceinline__ void round_left(Left<NT>& a, const float (&p)[NT][4]) {
+  constexpr float zero[4] = {};
+#pragma unroll
+  for (int n = 0; n < NT; n += 2) {
+    if (n + 1 < NT) detail::as_left(a[n / 2], p[n], p[n + 1 < NT ? n + 1 : n]);
+    else detail::as_left(a[n / 2], p[n], zero);
+  }
+}
+// c += a x with 8 NT rows x of a tile.
+template <int D, int NT>
+__device__ __forceinline__ void add_mix(float (&c)[D / 8][4], const Left<NT>& a, const bf16* tile, int stride) {
+  const int lane = lane_index();
+  const bf16* const from = tile + lane % 16 * stride + lane / 16 * 8;
+#pragma unroll
+  for (int i = 0; i < (NT + 1) / 2; ++i)
+#pragma unroll
+    for (int j = 0; j < D / 16; ++j) {
+      unsigned b[4];
+      detail::load_turned(b, from + i * 16 * stride + j * 16);
+      detail::multiply(c[2 * j], a[i], b[0], b[1]);
+      detail::multiply(c[2 * j + 1], a[i], b[2], b[3]);
+    }
+}
+
+// Two rows of a lane: l/4 and l/4 + 8 of its warp's 16.
+struct Two {
+  float upper, lower;
+};
+__device__ __forceinline__ float over_quad(float x) {
+  x += __shfl_xor_sync(~0u, x, 1);
+  return x + __shfl_xor_sync(~0u, x, 2);
+}
+__device__ __forceinline__ float top_of_quad(float x) {
+  x = ::fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+  return ::fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+}
+
+// t = queries keys^T - |own - sums|; the mask is where the product starts from.
+template <int D, int NT>
+__device__ __forceinline__ void masked_scores(float (&t)[NT][4], const unsigned (&query)[D / 16][4], const bf16* keys, int stride, Two own,
+                                              const float* sums) {
+  const int column = lane_index() % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < NT; ++n) {
+    const float2 c = *reinterpret_cast<const float2*>(sums + n * 8 + column);
+    t[n][0] = -::fabsf(own.upper - c.x), t[n][1] = -::fabsf(own.upper - c.y);
+    t[n][2] = -::fabsf(own.lower - c.x), t[n][3] = -::fabsf(own.lower - c.y);
+  }
+  add_scores<D, NT>(t, query, keys, stride);
+}
+// t = e^(t - shift), by rows.
+template <int NT>
+__device__ __forceinline__ void exponentials(float (&t)[NT][4], Two shift) {
+  const Two back{-shift.upper * log2_e, -shift.lower * log2_e};
+#pragma unroll
+  for (int n = 0; n < NT; ++n) {
+    t[n][0] = exp2_fast(::fmaf(t[n][0], log2_e, back.upper)), t[n][1] = exp2_fast(::fmaf(t[n][1], log2_e, back.upper));
+    t[n][2] = exp2_fast(::fmaf(t[n][2], log2_e, back.lower)), t[n][3] = exp2_fast(::fmaf(t[n][3], log2_e, back.lower));
+  }
+}
+// One more chunk of keys: t becomes e^(t - most); returns the factor of what was before.
+template <int NT>
+__device__ __forceinline__ Two softmax_step(float (&t)[NT][4], Two& most) {
+  Two now = most;
+#pragma unroll
+  for (int n = 0; n < NT; ++n) {
+    now.upper = ::fmaxf(now.upper, ::fmaxf(t[n][0], t[n][1]));
+    now.lower = ::fmaxf(now.lower, ::fmaxf(t[n][2], t[n][3]));
+  }
+  now = {top_of_quad(now.upper), top_of_quad(now.lower)};
+  const Two factor{exp2_fast((most.upper - now.upper) * log2_e), exp2_fast((most.lower - now.lower) * log2_e)};
+  most = now;
+  exponentials<NT>(t, now);
+  return factor;
+}
+// z[0], z[2] += the rows' sums of the rounded probabilities: a product with ones.
+template <int NT>
+__device__ __forceinline__ void add_sums(float (&z)[4], const Left<NT>& p) {
+  constexpr unsigned ones = 0x3f803f80;
+#pragma unroll
+  for (int i = 0; i < (NT + 1) / 2; ++i) detail::multiply(z, p[i], ones, ones);
+}
+template <int N>
+__device__ __forceinline__ void scale_rows(float (&c)[N][4], Two f) {
+#pragma unroll
+  for (int n = 0; n < N; ++n) c[n][0] *= f.upper, c[n][1] *= f.upper, c[n][2] *= f.lower, c[n][3] *= f.lower;
+}
+
+// Writes a warp's 16 rows of one head to `to` (+ plus, which may be `to`), through `stage` (rows `width` apart), so that whole sectors go out.
+template <int D>
+__device__ __forceinline__ void write_rows(bf16* stage, int width, const float (&c)[D / 8][4], Two f, const Lines& s, const Spot& here, int head,
+                                           int row0,
+                                           const bf16* plus, bf16* to) {
+  const int lane = lane_index(), rows = ::min(16, s.length - row0);
+  const int at = row0 * here.row_step + head * s.d;
+  to += here.at;
+  if (plus) plus += here.at;
+  __syncwarp();
+#pragma unroll
+  for (int j = 0; j < D / 8; ++j) {
+    bf16* const p = stage + lane / 4 * width + j * 8 + lane % 4 * 2;
+    *reinterpret_cast<unsigned*>(p) = detail::rounded_pair(c[j][0] * f.upper, c[j][1] * f.upper);
+    *reinterpret_cast<unsigned*>(p + 8 * width) = detail::rounded_pair(c[j][2] * f.lower, c[j][3] * f.lower);
+  }
+  __syncwarp();
+  if (s.d % 8 == 0) {
+#pragma unroll
+    for (int i = lane; i < 2 * D; i += 32) {
+      const int row = i / (D / 8), column = i % (D / 8) * 8;
+      if (row >= rows || column >= s.d) continue;
+      const int e = at + row * here.row_step + column;
+      uint4 v = *reinterpret_cast<const uint4*>(stage + row * width + column);
+      if (plus) {
+        float a[8], b[8];
+        load_pack<8>(stage + row * width + column, a);
+        load_pack<8>(plus + e, b);
+#pragma unroll
+        for (int u = 0; u < 8; ++u) a[u] += b[u];
+        store_pack<8>(to + e, a);
+      } else {
+        *reinterpret_cast<uint4*>(to + e) = v;
+      }
+    }
+  } else {
+    for (int i = lane; i < 16 * D; i += 32) {
+      const int row = i / D, column = i % D;
+      if (row >= rows || column >= s.d) continue;
+      const int e = at + row * here.row_step + column;
+      const float v = stage[row * width + column];
+      to[e] = bf16(plus ? v + static_cast<float>(plus[e]) : v);
+    }
+  }
+}
+
+/// The warp's head and every 16 of its queries (or keys) that are the warp's: f(row). All of a head's warps share them.
+template <class F>
+__device__ __forceinline__ void each_row(const Lines& s, F&& f) {
+  const int step = static_cast<int>(blockDim.x) / 32 / s.group * 16;
+  for (int row0 = warp_index() / s.group * 16; row0 < s.length; row0 += step) f(row0);
+}
+
+/// Bytes of shared memory: tiles of the line, `stages` of 16 rows, and floats for every position and head.
+template <int D, int NT>
+int shared_bytes(const Lines& s, int tiles, int stages, int floats) {
+  return (tiles * s.padded * s.stride<D, NT>() + stages * 16 * (D + 8)) * 2 + floats * s.group * s.padded * 4;
+}
+inline constexpr int good_shared = 99 * 1024;  // what every GPU from sm_80 on has for a block
+
+/// Lines of a pass. A block of up to `warps` warps has a head for each if there is room, but no more than make whole cache
+/// lines (64 channels) where that would leave multiprocessors without a block.
+template <int D, int NT>
+Lines lines(const AttentionShape& x, bool along_rows, int warps, int tiles, int stages, int floats) {
+  Lines s{};
+  const int h = static_cast<int>(x.height), w = static_cast<int>(x.width);
+  s.count = along_rows ? h : w, s.length = along_rows ? w : h, s.step = along_rows ? 1 : w, s.line_step = along_rows ? w : 1;
+  s.tokens = h * w, s.heads = static_cast<int>(x.heads), s.d = static_cast<int>(x.head_width), s.channels = s.heads * s.d;
+  s.padded = NT < 8 ? s.rows<NT>() : (s.length + 63) / 64 * 64;
+  constexpr i64 many_blocks = 1024;
+  s.group = 1;
+  while (s.group < s.heads && s.group < std::min(warps, most_group<D, NT>) && (s.group * D < 64 || x.batch * s.count * s.heads / (2 * s.group) >= many_blocks)) {
+    s.group *= 2;
+    if (shared_bytes<D, NT>(s, tiles, stages, floats) > good_shared) {
+      s.group /= 2;
+      break;
+    }
+  }
+  s.groups = (s.heads + s.group - 1) / s.group;
+  s.pack_shift = 0;
+  while (1 << s.pack_shift < s.group * D / 8) ++s.pack_shift;
+  return s;
+}
+
+template <class F>
+void with_head(i64 d, F&& f) {
+  if (d <= 16) f(std::integral_constant<int, 16>{});
+  else if (d <= 32) f(std::integral_constant<int, 32>{});
+  else f(std::integral_constant<int, 64>{});
+}
+/// Calls f with the 8-key tiles of a line, at most 8 at a time.
+template <class F>
+void with_length(i64 length, F&& f) {
+  if (length <= 32) f(std::integral_constant<int, 4>{});
+  else if (length <= 56) f(std::integral_constant<int, 7>{});
+  else f(std::integral_constant<int, 8>{});
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels::cross_tensor
+
+#include "ppma/core/names_end.hpp"

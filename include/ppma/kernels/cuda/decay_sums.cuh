@@ -1,0 +1,123 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// On the GPU: decay sums along the lines of a grid, and back from their gradients; and how a thread of the attentions
+// holds one vector of a head.
+//
+//   a[i,j] = sum over 1 <= m <= j of ln alpha[i,m]        b[i,j] = sum over 1 <= m <= i of ln beta[m,j]
+//
+// Masks are differences of two sums here: a walk outwards from every query, as on the CPU, would not be shared by
+// threads. A closed edge (-1e9, -infinity) must not make a sum so large that the decays behind it are lost, so no edge
+// counts for less than a floor, and the sums have the digits that it leaves room for.
+
+#include <type_traits>
+
+#include "ppma/core/buffer.hpp"
+#include "ppma/kernels/cpu/head.hpp"
+#include "ppma/kernels/cuda/pack.cuh"
+
+namespace ppma::inline PPMA_ABI::kernels::polyline_gpu {
+
+/// What an edge counts for at least. A key behind it would need a score that exceeds the query's own by about as much to
+/// be seen. NaN stays NaN. bf16's edges below it have no gradient, nor have the others' from -1e30 on.
+///   bf16   single sums: with every edge of a line of 64 closed they are still right to 1e-3, as bf16 weights are
+///   float  sums of twice the digits (Sum): right to 1e-6
+inline constexpr float floor_bf16 = -256, floor_wide = -1e6f;
+__device__ __forceinline__ float floored(float log_decay) { return log_decay < floor_bf16 ? floor_bf16 : log_decay; }
+
+/// A running sum hi + lo.
+template <class A>
+struct Sum {
+  A hi, lo;
+};
+template <class A>
+__device__ __forceinline__ A distance(Sum<A> x, Sum<A> y) {
+  return ::fabs((x.hi - y.hi) + (x.lo - y.lo));
+}
+
+/// a and b (planes, h, w) of the log decays; a thread a line.
+template <class A>
+__global__ void __launch_bounds__(128) decay_sums(i64 planes, int h, int w, const A* log_alpha, const A* log_beta, Sum<A>* a, Sum<A>* b) {
+  const i64 lines = planes * (h + w);
+  for (i64 e = cuda::first(); e < lines; e += cuda::stride()) {
+    const int r = static_cast<int>(e % (h + w));
+    const bool row = r < h;
+    const i64 at = e / (h + w) * h * w + (row ? r * w : r - h);
+    const int n = row ? w : h, step = row ? 1 : w;
+    const A* const from = row ? log_alpha : log_beta;
+    Sum<A>* const to = row ? a : b;
+    double sum = 0;
+    for (int m = 0; m < n; ++m) {
+      if (m > 0) {
+        const A log_decay = from[at + static_cast<i64>(m) * step];
+        sum += static_cast<double>(log_decay < A(floor_wide) ? A(floor_wide) : log_decay);
+      }
+      const A hi = static_cast<A>(sum);
+      to[at + static_cast<i64>(m) * step] = {hi, static_cast<A>(sum - static_cast<double>(hi))};
+    }
+  }
+}
+
+template <class A>
+void run_decay_sums(const AttentionShape& x, const A* log_alpha, const A* log_beta, Sum<A>* a, Sum<A>* b) {
+  const i64 planes = x.batch * x.heads, lines = planes * (x.height + x.width);
+  decay_sums<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(planes, static_cast<int>(x.height), static_cast<int>(x.width), log_alpha, log_beta, a, b);
+  cuda::launched("decay sums");
+}
+
+/// v = the d channels of one token and head, 0 beyond them.
+template <int D, class T, class A>
+__device__ __forceinline__ void load_vector(const T* p, int d, A (&v)[D]) {
+  constexpr int V = pack_width<T> < D ? pack_width<T> : D;
+  if (d == D) {
+#pragma unroll
+    for (int c = 0; c < D; c += V) load_pack<V>(p + c, reinterpret_cast<A(&)[V]>(v[c]));
+  } else {
+#pragma unroll
+    for (int c = 0; c < D; ++c) v[c] = c < d ? A(p[c]) : A(0);
+  }
+}
+template <int D, class T, class A>
+__device__ __forceinline__ void store_vector(T* p, int d, const A (&v)[D]) {
+  constexpr int V = pack_width<T> < D ? pack_width<T> : D;
+  if (d == D) {
+#pragma unroll
+    for (int c = 0; c < D; c += V) store_pack<V>(p + c, reinterpret_cast<const A(&)[V]>(v[c]));
+  } else {
+#pragma unroll
+    for (int c = 0; c < D; ++c)
+      if (c < d) p[c] = T(v[c]);
+  }
+}
+template <int D, class A>
+__device__ __forceinline__ A dot(const A (&a)[D], const A* b) {
+  A even = 0, odd = 0;
+#pragma unroll
+  for (int c = 0; c < D; c += 2) even += a[c] * b[c], odd += a[c + 1] * b[c + 1];
+  return even + odd;
+}
+template <int D, class A>
+__device__ __forceinline__ void add_scaled(A (&y)[D], A s, const A* x) {
+#pragma unroll
+  for (int c = 0; c < D; ++c) y[c] += s * x[c];
+}
+
+/// e^x for x <= 0; for bf16 results the fast form (relative error 2e-6 there).
+template <class T>
+__device__ __forceinline__ acc_t<T> exp_below(acc_t<T> x) {
+  if constexpr (std::is_same_v<T, bf16>) return __expf(x);
+  else return ::exp(x);
+}
+
+/// Calls f with the head width rounded up to what the kernels are made for.
+template <class F>
+void with_head_width(i64 d, const char* op, F&& f) {
+  if (d <= 16) f(std::integral_constant<int, 16>{});
+  else if (d <= 32) f(std::integral_constant<int, 32>{});
+  else if (d <= 64) f(std::integral_constant<int, 64>{});
+  else if (d <= 128) f(std::integral_constant<int, 128>{});
+  else fail(op, ": heads of ", d, " channels are too wide for the GPU (128 at most); use more heads");
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels::polyline_gpu
+
+#include "ppma/core/names_end.hpp"

@@ -1,0 +1,174 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// whole_attention.hpp on the GPU in float and double, without any N x N array (bf16: whole_attention_tensor.cuh, and here
+// where that does not suit the shape, in float): a thread owns a query (or, for the gradients of keys, a key),
+// and tiles of keys pass through shared memory. Mask and softmax as in whole_attention_kernel.hpp:
+//
+//   s1 = q.k - |a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|       V2H: column of the key, row of the query
+//   s2 = q.k - |a[k,j] - a[k,l]| - |b[i,j] - b[k,j]|       H2V: row of the key, column of the query
+//
+// Keys come column by column (l outside, k inside), so that what depends on (i, l) changes once a column and what
+// depends on (k, j) is read by neighbouring threads next to each other.
+//
+// Floor, forward: 3 d multiply-adds and two exponentials a score; on the CUDA cores here, in float.
+
+#include "ppma/kernels/args.hpp"
+#include "ppma/kernels/cuda/convert.cuh"
+#include "ppma/kernels/cuda/decay_sums.cuh"
+#include "ppma/kernels/cuda/whole/tensor.cuh"
+
+namespace ppma::inline PPMA_ABI::kernels::whole_gpu {
+
+using polyline_gpu::add_scaled;
+using polyline_gpu::distance;
+using polyline_gpu::dot;
+using polyline_gpu::exp_below;
+using polyline_gpu::Sum;
+
+inline constexpr int threads = 128, chunk = 8;
+template <class A, int D> inline constexpr int tile_of = sizeof(A) * D < 1024 ? 32 : 16;  // keys; two tiles fit in 48 KiB
+
+// What each softmax counts. V2H or H2V alone weighs the other with 0: ablations may cost double.
+template <class A> constexpr A share1(Paths p) { return p == Paths::both ? A(0.5) : p == Paths::h2v ? A(0) : A(1); }
+template <class A> constexpr A share2(Paths p) { return p == Paths::both ? A(0.5) : p == Paths::h2v ? A(1) : A(0); }
+
+template <class T, int D, bool masked>
+__global__ void __launch_bounds__(threads) forward(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a, const Sum<acc_t<T>>* b, acc_t<T> share1, acc_t<T> share2, T* y) {
+  using A = acc_t<T>;
+  constexpr int tile = tile_of<A, D>;
+  __shared__ A ks[tile][D], vs[tile][D];
+  __shared__ Sum<A> as[tile], bs[tile];
+  const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w, d = static_cast<int>(x.head_width);
+  const i64 head = blockIdx.y, channels = x.channels();
+  const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
+  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = ::min(n, tokens - 1), i = here / w, j = here % w;
+  const A infinity = static_cast<A>(__int_as_float(0x7f800000));
+
+  A query[D], sum1[D] = {}, sum2[masked ? D : 1] = {};
+  polyline_gpu::load_vector<D>(q + base + here * channels, d, query);
+  A m1 = -infinity, m2 = -infinity, z1 = 0, z2 = 0;
+  [[maybe_unused]] Sum<A> aij{}, bij{}, ail{}, bil{};
+  if constexpr (masked) aij = a[plane + here], bij = b[plane + here], ail = a[plane + i * w], bil = b[plane + i * w];
+
+  int row = 0, column = 0;  // of the key
+  for (int first = 0; first < tokens; first += tile) {
+    __syncthreads();
+    for (int e = static_cast<int>(threadIdx.x); e < tile * D; e += threads) {
+      const int m = first + e / D, c = e % D, token = m % h * w + m / h;
+      const bool there = m < tokens && c < d;
+      ks[e / D][c] = there ? A(k[base + token * channels + c]) : A(0);
+      vs[e / D][c] = there ? A(v[base + token * channels + c]) : A(0);
+      if (masked && c == 0 && m < tokens) as[e / D] = a[plane + token], bs[e / D] = b[plane + token];
+    }
+    __syncthreads();
+    for (int at = 0; at < tile && first + at < tokens; at += chunk) {
+      A s1[chunk], s2[chunk];
+      A most1 = m1, most2 = m2;
+#pragma unroll
+      for (int u = 0; u < chunk; ++u) {
+        s1[u] = s2[u] = -infinity;
+        if (first + at + u < tokens) {
+          const A score = dot<D>(query, ks[at + u]);
+          if constexpr (masked) {
+            const Sum<A> akj = a[plane + row * w + j], bkj = b[plane + row * w + j];
+            s1[u] = score - distance(aij, ail) - distance(bil, bs[at + u]);
+            s2[u] = score - distance(akj, as[at + u]) - distance(bij, bkj);
+            if (++row == h) {
+              row = 0, ++column;
+              if (column < w) ail = a[plane + i * w + column], bil = b[plane + i * w + column];
+            }
+          } else {
+            s1[u] = score;
+          }
+        }
+        most1 = ::max(most1, s1[u]);
+        if (masked) most2 = ::max(most2, s2[u]);
+      }
+      {
+        const A factor = exp_below<T>(m1 - most1);
+        m1 = most1, z1 *= factor;
+#pragma unroll
+        for (int c = 0; c < D; ++c) sum1[c] *= factor;
+      }
+      if constexpr (masked) {
+        const A factor = exp_below<T>(m2 - most2);
+        m2 = most2, z2 *= factor;
+#pragma unroll
+        for (int c = 0; c < D; ++c) sum2[c] *= factor;
+      }
+#pragma unroll
+      for (int u = 0; u < chunk; ++u) {
+        {
+          const A p = exp_below<T>(s1[u] - m1);
+          z1 += p;
+          add_scaled<D>(sum1, p, vs[at + u]);
+        }
+        if constexpr (masked) {
+          const A p = exp_below<T>(s2[u] - m2);
+          z2 += p;
+          add_scaled<D>(sum2, p, vs[at + u]);
+        }
+      }
+    }
+  }
+  const A f1 = share1 / z1, f2 = masked ? share2 / z2 : A(0);
+#pragma unroll
+  for (int c = 0; c < D; ++c) query[c] = f1 * sum1[c] + (masked ? f2 * sum2[masked ? c : 0] : A(0));
+  if (n < tokens) polyline_gpu::store_vector<D>(y + base + here * channels, d, query);
+}
+
+inline void check_launch(const AttentionShape& x) {
+  check(x.tokens() < (i64{1} << 30) && x.batch * x.heads < 65536, "whole_attention: batch ", x.batch, " times heads ", x.heads,
+        " is too large for one launch (65535); use a smaller batch");
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels::whole_gpu
+
+namespace ppma::inline PPMA_ABI::kernels {
+
+/// Whether forward leaves y1 (the average of the first softmax) and the log sums for backward.
+template <class T>
+bool whole_attention_saves(Cuda, Paths paths, const AttentionShape& x) {
+  return std::is_same_v<T, bf16> && whole_tensor::Lines::suits(x, paths != Paths::none);
+}
+
+template <class T>
+void whole_attention(Cuda, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha, const T* log_beta, T* y, T*, T*) {
+  using A = T;
+  const i64 all = paths == Paths::none ? 0 : x.batch * x.heads * x.tokens();
+  whole_gpu::check_launch(x);
+  const Workspace<polyline_gpu::Sum<A>> a(all, Device::cuda), b(all, Device::cuda);
+  if (all > 0) polyline_gpu::run_decay_sums(x, log_alpha, log_beta, a.data(), b.data());
+  const dim3 grid(static_cast<unsigned>((x.tokens() + whole_gpu::threads - 1) / whole_gpu::threads), static_cast<unsigned>(x.batch * x.heads));
+  polyline_gpu::with_head_width(x.head_width, "whole_attention", [&](auto d) {
+    const auto run = [&](auto masked) {
+      whole_gpu::forward<T, decltype(d)::value, decltype(masked)::value>
+          <<<grid, whole_gpu::threads, 0, cuda::stream()>>>(x, q, k, v, a.data(), b.data(), whole_gpu::share1<A>(paths), whole_gpu::share2<A>(paths), y);
+    };
+    if (paths == Paths::none) run(std::false_type{});
+    else run(std::true_type{});
+  });
+  cuda::launched("whole_attention");
+}
+
+inline void whole_attention(Cuda on, Paths paths, const AttentionShape& x, const bf16* q, const bf16* k, const bf16* v, const float* log_alpha,
+                            const float* log_beta, bf16* y, bf16* y1, float* log_sums) {
+  whole_gpu::check_launch(x);
+  const bool masked = paths != Paths::none;
+  if (whole_tensor::Lines::suits(x, masked)) {
+    const whole_tensor::Call call(paths, x, log_alpha, log_beta);
+    if (masked) whole_tensor::run_forward<true>(call, q, k, v, y, y1, log_sums);
+    else whole_tensor::run_forward<false>(call, q, k, v, y, y1, log_sums);
+    return;
+  }
+  const i64 n = x.batch * x.tokens() * x.channels();
+  const Workspace<float> wide(4 * n, Device::cuda);
+  float* const w = wide.data();
+  convert(on, n, q, w), convert(on, n, k, w + n), convert(on, n, v, w + 2 * n);
+  whole_attention<float>(on, paths, x, w, w + n, w + 2 * n, log_alpha, log_beta, w + 3 * n, nullptr, nullptr);
+  convert(on, n, w + 3 * n, y);
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels
+
+#include "ppma/core/names_end.hpp"
