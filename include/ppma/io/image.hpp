@@ -5,9 +5,10 @@
 // bytes say, not its name.
 //
 // Pixels are those of Pillow's ImageOps.exif_transpose(Image.open(path)).convert("RGB"): grey
-// becomes three equal channels, alpha is dropped, 16 bits lose the lower eight (of grey, where
-// Pillow cuts off at 255), a palette is looked up, a photograph is turned as its EXIF data say. A
-// file must be whole: what is cut off or has a wrong checksum is an error, not grey.
+// becomes three equal channels, alpha is dropped, 16 bits lose the lower eight, a palette is looked
+// up, a photograph is turned as its EXIF data say. A file must be whole: what is cut off or has a
+// wrong checksum is an error, not grey. Grey of 16 bits without alpha is refused: Pillow cuts it
+// off at 255, which makes nearly all of it white.
 
 #include <string>
 #include <vector>
@@ -101,6 +102,7 @@ inline Tensor decode_image(Bytes file, const std::string& name, ImageReading rea
     return reading.orient ? turned(image, h.orientation) : image;
   }
   const detail::PngHeader h = detail::png_header(file, name);
+  detail::check_grey_bits(h.colour != 0 || h.bits <= 8, name, "PNG");
   const Tensor image = detail::decode_png(file, h, name);
   return reading.orient ? turned(image, h.orientation) : image;
 #else

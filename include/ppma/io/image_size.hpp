@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What every image reader asks of a size before it takes memory.
+// What every image reader asks before it takes memory: of a size, and of grey levels.
 
 #include <string>
 
@@ -18,6 +18,13 @@ inline void check_image_size(i64 height, i64 width, std::size_t file, const std:
   // The tightest packing is PNG's with one bit a pixel: deflate makes at most 1032 bytes of one.
   check(height * width <= 8 * 1032 * static_cast<i64>(file), name, ": damaged image: ", height,
         " x ", width, " pixels cannot come from ", file, " bytes");
+}
+
+/// Error: grey of more than 8 bits, for which there is no one way to show it: scaled, as its maker
+/// meant it, or cut off at 255, as Pillow reads it and networks that were trained with it saw it.
+inline void check_grey_bits(bool few, const std::string& name, const char* format) {
+  check(few, name, ": a grey ", format, " of 16 bits is not read as an image; save it with 8 bits, "
+        "such as with ImageMagick's -depth 8");
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail

@@ -10,7 +10,7 @@
 namespace ppma::inline PPMA_ABI::detail {
 
 /// uint8 (H,W,3) of a file that begins with P1 to P6. Samples of two bytes are big-endian; levels
-/// are brought to 255; grey becomes three equal channels.
+/// are brought to 255; grey becomes three equal channels. Errors: a damaged file; grey above 255.
 inline Tensor decode_pnm(Bytes file, const std::string& name) {
   std::size_t at = 2;
   // The next number, or -1. In a bitmap that is text every digit is one.
@@ -36,6 +36,7 @@ inline Tensor decode_pnm(Bytes file, const std::string& name) {
         ": damaged PPM header; \"P", kind, " WIDTH HEIGHT", bitmap ? "" : " HIGHEST",
         "\" must stand there");
   check_image_size(height, width, file.size(), name);
+  check_grey_bits(channels == 3 || most <= 255, name, "PGM");
   ++at;  // one space
   const i64 samples = height * width * channels, bytes = most > 255 ? 2 : 1;
   const i64 row_bytes = bitmap ? (width + 7) / 8 : width * channels * bytes;
