@@ -24,13 +24,13 @@ struct BmpHeader {
 };
 
 inline BmpHeader bmp_header(Bytes file, const std::string& name) {
-  check(file.size() >= 30, name, ": cut short: a BMP without its header");
+  check(file.size() >= 30, name, ": cut short: a BMP without its header", copy_again);
   const u8* p = file.data();
   const std::size_t size = load<u32>(p + 14);
   check(size == 12 || size == 40 || size == 52 || size == 56 || size == 64 || size == 108 ||
             size == 124,
         name, ": a BMP with a header of ", size, " bytes is not read; save it as PNG");
-  check(file.size() >= 14 + size, name, ": cut short: a BMP without its header");
+  check(file.size() >= 14 + size, name, ": cut short: a BMP without its header", copy_again);
   BmpHeader h;
   h.pixels = load<u32>(p + 10), h.palette = 14 + size;
   if (size == 12) {
@@ -45,7 +45,7 @@ inline BmpHeader bmp_header(Bytes file, const std::string& name) {
   h.height = h.top_down ? -h.height : h.height;
   check_image_size(h.height, h.width, file.size(), name);
   check(h.bits == 1 || h.bits == 4 || h.bits == 8 || h.bits == 16 || h.bits == 24 || h.bits == 32,
-        name, ": damaged BMP: ", h.bits, " bits a pixel");
+        name, ": damaged BMP: ", h.bits, " bits a pixel", copy_again);
   check(h.compression == 0 || (h.compression == 1 && h.bits == 8) ||
             (h.compression == 2 && h.bits == 4) || (h.compression == 3 && h.bits >= 16),
         name, ": a BMP of ", h.bits, " bits with the compression ", h.compression,
@@ -55,20 +55,20 @@ inline BmpHeader bmp_header(Bytes file, const std::string& name) {
   else
     h.masks = {0xff0000, 0xff00, 0xff};
   if (h.compression == 3) {
-    check(file.size() >= 66, name, ": cut short: a BMP without its bit fields");
+    check(file.size() >= 66, name, ": cut short: a BMP without its bit fields", copy_again);
     const std::array<u32, 3> said{load<u32>(p + 54), load<u32>(p + 58), load<u32>(p + 62)};
     if (said != std::array<u32, 3>{}) h.masks = said;
     for (const u32 m : h.masks) {
       const u64 most = m == 0 ? 0 : m >> std::countr_zero(m);
       check(m != 0 && (most & (most + 1)) == 0 && u64{m} >> h.bits == 0, name,
-            ": damaged BMP: a colour has the bits ", m);
+            ": damaged BMP: a colour has the bits ", m, copy_again);
     }
   }
   if (h.bits <= 8) {
     if (h.colours == 0 || h.colours > 256) h.colours = std::size_t{1} << h.bits;
     if (h.pixels == h.palette) h.pixels += h.entry * h.colours;  // such files are about
     check(h.palette + h.entry * h.colours <= file.size(), name,
-          ": cut short: a BMP without its palette");
+          ": cut short: a BMP without its palette", copy_again);
   }
   return h;
 }
@@ -79,7 +79,7 @@ inline std::vector<u8> bmp_runs(Bytes file, const BmpHeader& h, const std::strin
   std::size_t at = h.pixels;
   i64 x = 0, y = 0;
   const auto byte = [&]() -> i64 {
-    check(at < file.size(), name, ": cut short: a BMP without all of its pixels");
+    check(at < file.size(), name, ": cut short: a BMP without all of its pixels", copy_again);
     return file[at++];
   };
   const auto put = [&](i64 index) {
@@ -118,7 +118,7 @@ inline Tensor decode_bmp(Bytes file, const std::string& name) {
   const i64 stride = (h.width * h.bits + 31) / 32 * 4, last = (h.width * h.bits + 7) / 8;
   check(runs || static_cast<i64>(h.pixels) + stride * (h.height - 1) + last <=
                     static_cast<i64>(file.size()),
-        name, ": cut short: a BMP without all of its pixels");
+        name, ": cut short: a BMP without all of its pixels", copy_again);
   const std::vector<u8> indices = runs ? bmp_runs(file, h, name) : std::vector<u8>{};
   Tensor image = Tensor::empty({h.height, h.width, 3}, DType::uint8);
   for (i64 y = 0; y < h.height; ++y) {

@@ -235,7 +235,7 @@ inline void write_coco_results(const std::string& path, const std::vector<CocoRe
       for (const double c : *r.box) finite = finite && is_finite(c);
       j["bbox"] = *r.box;
     }
-    check(finite, path, ": result ", i, " has a score or box that is not finite");
+    check(finite, path, ": result ", i, " has a score or box that is not finite; leave such results out");
     check(r.mask.polygons.empty(), path, ": result ", i, " has polygons; results hold runs, which draw() gives");
     j["score"] = r.score;
     if (r.mask.rle) j["segmentation"] = {{"size", {r.mask.rle->height, r.mask.rle->width}}, {"counts", rle_string(*r.mask.rle)}};

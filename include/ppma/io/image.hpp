@@ -80,11 +80,11 @@ inline Tensor decode_image(Bytes file, const std::string& name, ImageReading rea
   const auto begins = [&](std::string_view magic) {
     return file.size() >= magic.size() && std::memcmp(file.data(), magic.data(), magic.size()) == 0;
   };
-  check(!file.empty(), name, ": an empty file, not an image");
+  check(!file.empty(), name, ": an empty file, not an image", detail::copy_again);
   check(!begins("version https://git-lfs"), name,
         ": not an image, but Git LFS's word for it; fetch it with git lfs pull");
   check(file.size() < (std::size_t{1} << 31), name, ": an image of ", file.size(),
-        " bytes is not read");
+        " bytes is not read; make it smaller");
   if (file.size() > 2 && file[0] == 'P' && file[1] >= '1' && file[1] <= '6')
     return detail::decode_pnm(file, name);
   if (begins("BM")) return detail::decode_bmp(file, name);
@@ -93,7 +93,7 @@ inline Tensor decode_image(Bytes file, const std::string& name, ImageReading rea
     const char* other = detail::other_format(file);
     check(other == nullptr, name, ": ", other != nullptr ? other : "",
           "; convert it to PNG or JPEG");
-    fail(name, ": not a PNG, JPEG, BMP, PPM, PGM or PBM image");
+    fail(name, ": not a PNG, JPEG, BMP, PPM, PGM or PBM image; convert it to PNG or JPEG");
   }
 #if PPMA_STB
   if (jpeg) {
@@ -108,8 +108,8 @@ inline Tensor decode_image(Bytes file, const std::string& name, ImageReading rea
 #else
   static_cast<void>(reading);  // only JPEG and PNG can say that they are to be turned
   fail(name,
-       ": this program was compiled without stb_image (Debian: libstb-dev), so only BMP, PPM, PGM "
-       "and PBM images are read");
+       ": this program was compiled without stb_image, so only BMP, PPM, PGM and PBM images are "
+       "read; install it (Debian: libstb-dev) and compile again");
 #endif
 }
 
@@ -122,10 +122,10 @@ inline Tensor read_image(const std::string& path, ImageReading reading = {}) {
 inline void write_png(const std::string& path, const Tensor& image) {
   check(image.defined() && image.rank() == 3 && image.dtype() == DType::uint8 &&
             image.numel() > 0 && (image.dim(2) == 1 || image.dim(2) == 3 || image.dim(2) == 4),
-        path, ": write_png needs uint8 (H,W,1), (H,W,3) or (H,W,4), got ",
+        path, ": write_png needs uint8 (H,W,1), (H,W,3) or (H,W,4); it got ",
         image.defined() ? image.shape().str() : std::string("nothing"), " ", image.dtype());
   check(image.numel() < (i64{1} << 30), path, ": an image of ", image.shape(),
-        " is too large for write_png");
+        " is too large for write_png; make it smaller");
 #if PPMA_STB
   const detail::StbMemory memory((std::size_t{4} << 20) +
                                  16 * static_cast<std::size_t>(image.numel()));
@@ -134,12 +134,12 @@ inline void write_png(const std::string& path, const Tensor& image) {
   int size = 0;
   const u8* png = stb::stbi_write_png_to_mem(image.data<u8>(), width * channels, width, height,
                                              channels, &size);
-  check(png != nullptr, path, ": the image could not be encoded");
+  check(png != nullptr, path, ": the image could not be encoded; end programs that take memory");
   write_file(path, Bytes(png, static_cast<std::size_t>(size)));
 #else
   fail(path,
-       ": this program was compiled without stb_image_write (Debian: libstb-dev), which writes PNG "
-       "files");
+       ": this program was compiled without stb_image_write, which writes PNG files; install it "
+       "(Debian: libstb-dev) and compile again");
 #endif
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "ppma/core/error.hpp"
+#include "ppma/io/known_files.hpp"
 
 namespace ppma::inline PPMA_ABI::detail {
 
@@ -12,12 +13,12 @@ namespace ppma::inline PPMA_ABI::detail {
 inline void check_image_size(i64 height, i64 width, std::size_t file, const std::string& name) {
   constexpr i64 most = i64{1} << 27;
   check(height > 0 && width > 0, name, ": damaged image: it says that it has ", width, " x ",
-        height, " pixels");
+        height, " pixels", copy_again);
   check(height <= most && width <= most && height * width <= most, name, ": an image of ", height,
         " x ", width, " pixels, more than ", most, ", is not read; make it smaller");
   // The tightest packing is PNG's with one bit a pixel: deflate makes at most 1032 bytes of one.
   check(height * width <= 8 * 1032 * static_cast<i64>(file), name, ": damaged image: ", height,
-        " x ", width, " pixels cannot come from ", file, " bytes");
+        " x ", width, " pixels cannot come from ", file, " bytes", copy_again);
 }
 
 /// Error: grey of more than 8 bits, for which there is no one way to show it: scaled, as its maker

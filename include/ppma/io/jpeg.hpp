@@ -31,7 +31,9 @@ inline JpegHeader jpeg_header(Bytes file, const std::string& name) {
   JpegHeader h;
   int xmp = 0;
   bool coded = false;
-  const auto need = [&](bool there) { check(there, name, ": cut short: a JPEG without its end"); };
+  const auto need = [&](bool there) {
+    check(there, name, ": cut short: a JPEG without its end", copy_again);
+  };
   for (std::size_t at = 2;;) {
     while (at < file.size() && file[at] != 0xff) ++at;  // padding between segments
     while (at < file.size() && file[at] == 0xff) ++at;
@@ -64,13 +66,13 @@ inline JpegHeader jpeg_header(Bytes file, const std::string& name) {
                              : "a hierarchical JPEG",
             " is not read; save it as an ordinary JPEG or PNG");
       check(segment.size() >= 6 && segment.size() >= 6 + 3u * segment[5], name,
-            ": damaged JPEG: its header");
+            ": damaged JPEG: its header", copy_again);
       check(segment[0] == 8, name, ": a JPEG of ", int{segment[0]},
             " bits a sample is not read; save it with 8 bits, or as PNG");
       h.height = segment[1] * 256 + segment[2], h.width = segment[3] * 256 + segment[4];
       const std::size_t n = segment[5];
       check(n == 1 || n == 3 || n == 4, name, ": a JPEG of ", n,
-            " components is not read; 1, 3 or 4 are");
+            " components is not read; save it with 1, 3 or 4, or as PNG");
       for (std::size_t k = 0; k < n; ++k) h.ids.push_back(segment[6 + 3 * k]);
     }
     while (marker == 0xc4 &&
@@ -78,13 +80,13 @@ inline JpegHeader jpeg_header(Bytes file, const std::string& name) {
       std::size_t codes = 0;
       for (std::size_t i = 1; i < 17 && i < segment.size(); ++i) codes += segment[i];
       check(codes <= 256 && segment.size() >= 17 + codes, name,
-            ": damaged JPEG: its Huffman tables");
+            ": damaged JPEG: its Huffman tables", copy_again);
       segment = segment.subspan(17 + codes);
     }
     while (marker == 0xdb &&
            !segment.empty()) {  // quantisation tables: 1 byte, 64 numbers of 8 or 16 bits
       const std::size_t size = segment[0] < 16 ? 65 : 129;
-      check(segment.size() >= size, name, ": damaged JPEG: its quantisation tables");
+      check(segment.size() >= size, name, ": damaged JPEG: its quantisation tables", copy_again);
       segment = segment.subspan(size);
     }
     while (marker == 0xda &&
@@ -101,7 +103,7 @@ inline JpegHeader jpeg_header(Bytes file, const std::string& name) {
       at = next + 1;
     }
   }
-  check(!h.ids.empty() && coded, name, ": damaged JPEG: no pixels in it");
+  check(!h.ids.empty() && coded, name, ": damaged JPEG: no pixels in it", copy_again);
   if (h.orientation == 0) h.orientation = xmp;
   return h;
 }
@@ -195,15 +197,16 @@ inline Tensor decode_jpeg(Bytes file, const JpegHeader& h, const std::string& na
   stb::stbi__context context;
   stb::stbi__start_mem(&context, file.data(), static_cast<int>(file.size()));
   auto* j = static_cast<stb::stbi__jpeg*>(StbMemory::take(sizeof(stb::stbi__jpeg)));
-  check(j != nullptr, name, ": no memory for a JPEG");
+  check(j != nullptr, name, ": no memory for a JPEG; end other programs");
   j->s = &context;
   stb::stbi__setup_jpeg(j);
   j->idct_block_kernel = jpeg_block;
-  check(stb::stbi__decode_jpeg_image(j) != 0, name, ": damaged JPEG (", stb_reason(), ")");
+  check(stb::stbi__decode_jpeg_image(j) != 0, name, ": damaged JPEG (", stb_reason(), ")",
+        copy_again);
   const std::size_t n = h.ids.size();
   check(
       context.img_x == h.width && context.img_y == h.height && context.img_n == static_cast<int>(n),
-      name, ": damaged JPEG: two headers");
+      name, ": damaged JPEG: two headers", copy_again);
   std::array<JpegPlane, 4> planes;
   std::array<std::vector<u8>, 4> rows;
   for (std::size_t k = 0; k < n; ++k) {
@@ -211,7 +214,7 @@ inline Tensor decode_jpeg(Bytes file, const JpegHeader& h, const std::string& na
     planes[k] = {c.data, c.w2, c.y, c.x, j->img_h_max / c.h, j->img_v_max / c.v};
     check(planes[k].across * planes[k].width >= h.width &&
               planes[k].down * planes[k].height >= h.height,
-          name, ": damaged JPEG: its subsampling");
+          name, ": damaged JPEG: its subsampling", copy_again);
     rows[k].resize(static_cast<std::size_t>(planes[k].across * planes[k].width));
   }
   const bool named_rgb = h.ids == std::vector<u8>{'R', 'G', 'B'};

@@ -36,7 +36,8 @@ inline Tensor decode_label_map(Bytes file, const std::string& name) {
   return labels;
 #else
   fail(name,
-       ": this program was compiled without stb_image (Debian: libstb-dev), which reads PNG files");
+       ": this program was compiled without stb_image, which reads PNG files; install it (Debian: "
+       "libstb-dev) and compile again");
 #endif
 }
 

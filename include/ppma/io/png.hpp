@@ -58,22 +58,22 @@ inline PngHeader png_header(Bytes file, const std::string& name) {
   int xmp = 0, profile = 0;
   bool pixels = false;
   for (std::size_t at = 8;;) {
-    check(file.size() - at >= 12, name, ": cut short: a PNG without its end");
+    check(file.size() - at >= 12, name, ": cut short: a PNG without its end", copy_again);
     const std::size_t length = big_endian(file.data() + at);
-    check(length <= file.size() - at - 12, name, ": cut short: a PNG without its end");
+    check(length <= file.size() - at - 12, name, ": cut short: a PNG without its end", copy_again);
     const Bytes named = file.subspan(at + 4, length + 4), data = named.subspan(4);
     const std::string type(named.begin(), named.begin() + 4);
     check(type != "CgBI", name,
           ": an iPhone's own kind of PNG is not read; save it as an ordinary PNG");
     check(at > 8 || (type == "IHDR" && length == 13), name,
-          ": damaged PNG: it does not begin with its header");
+          ": damaged PNG: it does not begin with its header", copy_again);
     const bool whole = crc32(named) == big_endian(data.data() + length),
                needed = !pixels || type == "IDAT";
     if (!whole && needed) {
       std::string shown;
       for (const char c : type) shown += c >= ' ' && c <= '~' ? c : '?';
       fail(name, ": damaged PNG: the checksum of the piece \"", shown, "\" at byte ", at,
-           " is wrong");
+           " is wrong", copy_again);
     }
     const std::string_view text(reinterpret_cast<const char*>(data.data()), data.size());
     if (at == 8) {
@@ -107,8 +107,8 @@ inline PngHeader png_header(Bytes file, const std::string& name) {
     if (type == "IEND") break;
     at += length + 12;
   }
-  check(pixels, name, ": damaged PNG: no pixels in it");
-  check(h.colour != 3 || h.palette > 0, name, ": damaged PNG: no palette");
+  check(pixels, name, ": damaged PNG: no pixels in it", copy_again);
+  check(h.colour != 3 || h.palette > 0, name, ": damaged PNG: no palette", copy_again);
   for (const int other : {profile, xmp})
     if (h.orientation == 0) h.orientation = other;
   return h;
@@ -147,7 +147,7 @@ inline Tensor decode_png(Bytes file, const PngHeader& h, const std::string& name
   const u8* pixels = stb::stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &width,
                                                 &height, &channels, 3);
   check(pixels != nullptr && width == h.width && height == h.height, name, ": damaged PNG (",
-        stb_reason(), ")");
+        stb_reason(), ")", copy_again);
   Tensor image = Tensor::empty({h.height, h.width, 3}, DType::uint8);
   std::copy_n(pixels, image.numel(), image.data<u8>());
   return image;
@@ -163,7 +163,7 @@ inline Tensor decode_png_16(Bytes file, const PngHeader& h, const std::string& n
   const auto* pixels = stb::stbi_load_16_from_memory(file.data(), static_cast<int>(file.size()),
                                                      &width, &height, &channels, 1);
   check(pixels != nullptr && width == h.width && height == h.height, name, ": damaged PNG (",
-        stb_reason(), ")");
+        stb_reason(), ")", copy_again);
   Tensor levels = Tensor::empty({h.height, h.width}, DType::int64);
   std::copy_n(pixels, levels.numel(), levels.data<i64>());
   return levels;

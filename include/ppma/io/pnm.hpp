@@ -42,7 +42,7 @@ inline Tensor decode_pnm(Bytes file, const std::string& name) {
   const i64 row_bytes = bitmap ? (width + 7) / 8 : width * channels * bytes;
   const i64 left = static_cast<i64>(file.size() - std::min(at, file.size()));
   check(text || row_bytes * height <= left, name, ": cut short: ", left, " of ", row_bytes * height,
-        " bytes of pixels");
+        " bytes of pixels", copy_again);
   Tensor image = Tensor::empty({height, width, 3}, DType::uint8);
   u8* to = image.data<u8>();
   for (i64 i = 0; i < samples; ++i) {
@@ -50,7 +50,7 @@ inline Tensor decode_pnm(Bytes file, const std::string& name) {
     if (text) {
       sample = number(bitmap);
       check(sample >= 0 && sample <= most, name, at < file.size() ? ": damaged" : ": cut short",
-            ": sample ", i, " of ", samples, " is no number from 0 to ", most);
+            ": sample ", i, " of ", samples, " is no number from 0 to ", most, copy_again);
     } else if (bitmap) {
       const i64 x = i % width;
       sample =
