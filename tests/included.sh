@@ -46,6 +46,13 @@ for compiler in "${compilers[@]}"; do
   else try "$compiler -O1 -ffast-math, AVX-512: compiled only, it cannot run here" only_compile "$compiler" -O1 -ffast-math $avx512; fi
 done
 
+# Those functions of the standard library are constants under such flags: core/float_bits.hpp has ours.
+by_bits() {
+  ! grep -rnE '(std::|[^_[:alnum:]])is(finite|nan|inf|normal)\(' --exclude=float_bits.hpp \
+    "$root/include" "$root/examples" "$root/benchmarks"
+}
+try "NaN and infinity are told by their bits" by_bits
+
 # The table of operations: gradients against differences, values against PyTorch's.
 for test in "$root"/tests/op_cases/*_test.cpp; do echo "#include \"$test\""; done > operations.cpp
 catch_library=$([[ -e /usr/include/catch2/catch_all.hpp ]] && echo -lCatch2)

@@ -12,6 +12,7 @@
 
 #include "json.hpp"
 #include "options.hpp"
+#include "ppma/core/float_bits.hpp"
 #include "ppma/data/augment.hpp"
 
 namespace tool {
@@ -21,9 +22,9 @@ inline Normalization read_normalization(const Json& j, const std::string& where)
   Normalization n;
   read_member(j, "mean", where, n.mean), read_member(j, "deviation", where, n.deviation);
   for (const float m : n.mean)
-    check(std::isfinite(m), where, ": \"mean\" must be finite, not ", m);
+    check(is_finite(m), where, ": \"mean\" must be finite, not ", m);
   for (const float d : n.deviation)
-    check(d > 0 && std::isfinite(d), where, ": \"deviation\" must be positive, not ", d);
+    check(d > 0 && is_finite(d), where, ": \"deviation\" must be positive, not ", d);
   return n;
 }
 

@@ -6,7 +6,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "ppma/core/error.hpp"
+#include "ppma/core/float_bits.hpp"
 #include "ppma/io/utf8.hpp"
 
 namespace tool {
@@ -51,7 +51,7 @@ bool parse_number(const std::string& text, T& into) {
   errno = 0;
   if constexpr (std::is_floating_point_v<T>) {
     const double value = std::strtod(text.c_str(), &end);
-    if (!std::isfinite(value)) return false;
+    if (!is_finite(value)) return false;
     into = static_cast<T>(value);
   } else if constexpr (std::is_unsigned_v<T>) {
     if (text[0] == '-') return false;

@@ -7,6 +7,7 @@
 
 #include "included/fast_math.hpp"
 #include "ppma/core/float_bits.hpp"
+#include "ppma/heads/config_check.hpp"
 #include "ppma/metrics/accuracy.hpp"
 #include "ppma/metrics/mean_iou.hpp"
 #include "ppma/ops/activation.hpp"
@@ -134,6 +135,15 @@ void measures() {
     refused = true;
   }
   expect(refused, "nms: a NaN score is refused");
+  for (const double value : {not_a_number<double>(), positive_infinity<double>()}) {
+    refused = false;
+    try {
+      detail::check_positive("x", value);
+    } catch (const Error&) {
+      refused = true;
+    }
+    expect(refused, str("config: ", value, " is refused"));
+  }
 }
 
 }  // namespace

@@ -2,14 +2,13 @@
 #include "ppma/core/names_begin.hpp"
 // Checks of the heads' configurations, by the keys that the values have as JSON.
 
-#include <cmath>
-
 #include "ppma/core/error.hpp"
+#include "ppma/core/float_bits.hpp"
 
 namespace ppma::inline PPMA_ABI::detail {
 
 inline void check_positive(const char* key, double value) {
-  check(value > 0 && std::isfinite(value), "config: ", key, " is ", value, "; it must be positive");
+  check(value > 0 && is_finite(value), "config: ", key, " is ", value, "; it must be positive");
 }
 /// The default for `most` is far above what any published network has.
 inline void check_positive(const char* key, i64 value, i64 most = 65536) {
