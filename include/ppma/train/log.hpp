@@ -4,8 +4,6 @@
 
 #include <unistd.h>
 
-#include <cstdio>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -90,27 +88,6 @@ inline std::vector<EpochRecord> read_log(const std::string& path) {
     begin = end + 1;
   }
   return records;
-}
-
-/// Adds a line, in one write to a file opened for appending: other readers see all of it or nothing.
-inline void append_log(const std::string& path, const EpochRecord& record) {
-  const std::string line = to_json(record) + "\n";
-  const std::unique_ptr<std::FILE, detail::CloseFile> file(std::fopen(path.c_str(), "ab"));
-  if (file == nullptr) fail(path, ": cannot be written (", detail::os_reason(), ")");
-  std::setvbuf(file.get(), nullptr, _IOFBF, line.size() + 1);
-  if (std::fwrite(line.data(), 1, line.size(), file.get()) != line.size() || std::fflush(file.get()) != 0)
-    fail(path, ": cannot be written (", detail::os_reason(), ")");
-}
-
-/// Drops the records of `epoch` and later: a run that is resumed there writes them again.
-inline void cut_log(const std::string& path, i64 epoch) {
-  std::string kept;
-  bool dropped = false;
-  for (const EpochRecord& r : read_log(path)) {
-    if (r.epoch < epoch) kept += to_json(r) + "\n";
-    else dropped = true;
-  }
-  if (dropped) write_file(path, kept);
 }
 
 }  // namespace ppma::inline PPMA_ABI
