@@ -19,10 +19,7 @@ using io_test::Folder;
 using nlohmann::json;
 
 TEST_CASE("tool: a detector is trained, resumed, and finds things in a picture", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const std::string out = folder / "run";
   const Result first = run("train --task detect --images 8 --test-images 4 --size 64 --epochs 2 --batch 4 --stop-after 1 --out '" + out + "'");
@@ -48,10 +45,7 @@ TEST_CASE("tool: a detector is trained, resumed, and finds things in a picture",
 }
 
 TEST_CASE("tool: train and predict --task segment, in windows and at several sizes", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const std::string out = folder / "run";
   const Result first = run("train --task segment --images 8 --test-images 4 --size 64 --epochs 1 --batch 4 --out '" + out + "'");
@@ -72,10 +66,7 @@ TEST_CASE("tool: train and predict --task segment, in windows and at several siz
 }
 
 TEST_CASE("tool: Semantic FPN is trained, resumed and predicts", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const std::string out = folder / "run", all = "--images 8 --test-images 4 --size 64 --batch 4 --epochs 2 --evaluate-every 1 --stop-after 1 ";
   const Result first = run("train --task segment --head semantic_fpn " + all + "--out '" + out + "'");
@@ -101,10 +92,7 @@ TEST_CASE("tool: Semantic FPN is trained, resumed and predicts", "[tool]") {
 }
 
 TEST_CASE("tool: a detector learns from images at many sizes, cropped", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const auto train = [&](const char* out, const char* more) {
     const Result r = run("train --task detect --boxes-only --images 8 --test-images 4 --size 96 --epochs 1 --batch 4 --out '" + folder / out + "' " + more);
@@ -119,10 +107,7 @@ TEST_CASE("tool: a detector learns from images at many sizes, cropped", "[tool]"
 }
 
 TEST_CASE("tool: segmentation and detection begin with a classifier's backbone, frozen or trained", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const std::string weights = folder / "c" + "/best.safetensors";
   const Result classifier = run("train --images 16 --test-images 8 --size 32 --epochs 1 --batch 8 --out '" + folder / "c" + "'");
@@ -159,10 +144,7 @@ TEST_CASE("tool: segmentation and detection begin with a classifier's backbone, 
 }
 
 TEST_CASE("tool: blocks that are computed again give the same weights", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   for (const std::string task : {"classify --model ppma_nano --size 32", "segment --size 64", "detect --size 64"}) {
     INFO(task);
@@ -215,10 +197,7 @@ TEST_CASE("tool: bad descriptions and files of segmentation and detection are na
 }
 
 TEST_CASE("tool: a damaged file of a trained network is named, with what is wrong in it", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   write_png(folder / "a.png", draw_shapes({.height = 48, .width = 64}, 1).image);
   struct Wrong {
@@ -299,10 +278,7 @@ TEST_CASE("tool: numbers that no run can have are refused by the option's name",
 }
 
 TEST_CASE("tool: predict writes over nothing that it reads, and no result over another", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   for (const char* name : {"x", "y"}) std::filesystem::create_directory(folder / name);
   const Tensor image = draw_shapes({.height = 48, .width = 64}, 1).image;
@@ -331,10 +307,7 @@ TEST_CASE("tool: predict writes over nothing that it reads, and no result over a
 }
 
 TEST_CASE("tool: a detector's rate falls as published, and not at all in a very short run", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const auto train = [&](const std::string& more) {
     const Result r = run("train --task detect --boxes-only --images 2 --test-images 1 --size 64 --batch 2 --lr 1e-3 --warmup-iterations 0 --overwrite --out '" + folder / "run" + "' " + more);
@@ -366,10 +339,7 @@ TEST_CASE("tool: a detector's rate falls as published, and not at all in a very 
 }
 
 TEST_CASE("tool: without anything to score there is a log without figures, and no best file", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   namespace fs = std::filesystem;
   for (const char* part : {"train", "val"}) {
@@ -401,10 +371,7 @@ TEST_CASE("tool: without anything to score there is a log without figures, and n
 }
 
 TEST_CASE("tool: --overwrite with a mistake in another option costs no run", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const std::string out = folder / "run", files[] = {"/log.jsonl", "/last.safetensors", "/train.json", "/config.json"};
   write_file(folder / "c.json", std::string_view(R"({"chanels": 8})"));
@@ -428,10 +395,7 @@ TEST_CASE("tool: --overwrite with a mistake in another option costs no run", "[t
 }
 
 TEST_CASE("tool: a set whose first image is a line is segmented", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   for (const char* part : {"train", "val"}) {
     for (const char* kind : {"img_dir/", "ann_dir/"}) std::filesystem::create_directories(folder / kind + part);
@@ -450,10 +414,7 @@ TEST_CASE("tool: a set whose first image is a line is segmented", "[tool]") {
 }
 
 TEST_CASE("tool: --model, --mask and --drop-path are about the backbone of segmentation and detection, in every command", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const std::string out = folder / "run";
   const auto described = [&](const std::string& arguments) {
@@ -555,10 +516,7 @@ TEST_CASE("tool: an option of another task is refused by its name", "[tool]") {
 }
 
 TEST_CASE("tool: predict writes results that eval-coco scores, with the numbers of the annotations", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   std::filesystem::create_directory(folder / "y");
   for (const char* name : {"a.png", "y/b.png"}) write_png(folder / name, draw_shapes({.height = 48, .width = 64}, 1).image);
@@ -609,10 +567,7 @@ TEST_CASE("tool: predict writes results that eval-coco scores, with the numbers 
 }
 
 TEST_CASE("tool: predict takes weights that say nothing of their network, with what the options say", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   write_png(folder / "a.png", draw_shapes({.height = 48, .width = 64}, 1).image);
   for (const std::string task : {"segment", "segment --head semantic_fpn", "detect"}) {
@@ -654,10 +609,7 @@ TEST_CASE("tool: predict takes weights that say nothing of their network, with w
 }
 
 TEST_CASE("tool: a resumed run of segmentation or detection ends in the same weights as one without a stop", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   for (const std::string task : {"segment", "segment --head semantic_fpn --drop-path 0.2", "detect", "detect --boxes-only --multi-scale"}) {
     INFO(task);

@@ -9,6 +9,7 @@
 
 #include "catch.hpp"
 #include "io/help.hpp"
+#include "ppma/io/stb.hpp"
 
 namespace tool_test {
 
@@ -25,6 +26,10 @@ inline std::string tool() {
 }
 #define NEEDS_TOOL() \
   if (tool().empty()) PPMA_SKIP("the tool was not built, and PPMA_TOOL names none")
+// The same of a test that writes pictures, or lets the tool do so.
+#define NEEDS_TOOL_AND_PNG() \
+  NEEDS_TOOL();              \
+  if (PPMA_STB == 0) PPMA_SKIP("no stb_image, so no PNG")
 
 struct Result {
   int code = -1;

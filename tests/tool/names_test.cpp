@@ -67,10 +67,7 @@ json evaluated(const std::string& arguments) {
 }  // namespace
 
 TEST_CASE("tool: eval matches classes by name, and a resumed run keeps its classes", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const std::string abc = folder / "abc", out = folder / "run", best = out + "/best.safetensors";
   write_three_classes(abc);
@@ -141,10 +138,7 @@ TEST_CASE("tool: eval matches classes by name, and a resumed run keeps its class
 }
 
 TEST_CASE("tool: eval brings images to what the weights say, whatever set they are in", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const std::string out = folder / "run", best = out + "/best.safetensors";
   write_file(folder / "small.json", small);
@@ -189,10 +183,7 @@ TEST_CASE("tool: eval brings images to what the weights say, whatever set they a
 }
 
 TEST_CASE("tool: a resumed segmentor and detector keep their classes", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const std::string set = folder / "set";
   json coco{{"images", json::array()}, {"annotations", json::array()}};
@@ -255,10 +246,7 @@ TEST_CASE("tool: a resumed segmentor and detector keep their classes", "[tool]")
 }
 
 TEST_CASE("tool: an image that cannot be read does not cost the results of the others", "[tool]") {
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   write_file(folder / "small.json", small);
   const std::string odd = "b\xff\x1b[31m.png";  // no UTF-8, and red on a terminal

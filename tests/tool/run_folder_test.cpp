@@ -37,10 +37,7 @@ bool mentions(const Result& r, const std::string& text) {
 
 TEST_CASE("tool: a run that is killed anywhere while it is saved is resumed to the same end", "[tool]") {
   using namespace run_folder_test;
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const std::string library = crash_test::crash_library(folder);
   if (library.empty()) PPMA_SKIP("no library that kills can be compiled and loaded here");
@@ -74,10 +71,7 @@ TEST_CASE("tool: a run that is killed anywhere while it is saved is resumed to t
 
 TEST_CASE("tool: an old run outlives a mistake in a new one, and training that diverges", "[tool]") {
   using namespace run_folder_test;
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   fs::create_directories(folder / "empty/train");
   for (const std::string task : {"classify", "segment", "detect"}) {
@@ -139,10 +133,7 @@ TEST_CASE("tool: a second process in a run folder is refused", "[tool]") {
 
 TEST_CASE("tool: --resume takes images that have been moved, and no others", "[tool]") {
   using namespace run_folder_test;
-  NEEDS_TOOL();
-#if !PPMA_STB
-  PPMA_SKIP("no stb_image, so no PNG");
-#endif
+  NEEDS_TOOL_AND_PNG();
   const Folder folder;
   for (const char* part : {"train", "val"})
     for (const i64 label : {0, 1})
