@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -233,6 +234,24 @@ inline std::vector<Communicator> other_processes(const std::optional<Launch>& la
 #endif
 #endif
   return connect_tcp(*launch, 2);
+}
+
+/// f() on rank 0 alone, for all of a group, while the others wait; alone it is just f(). Error: that
+/// of f(), in every process, so that none is left waiting for one that is gone.
+template <class F>
+void first_alone(const std::vector<Communicator>& processes, F f) {
+  if (processes.empty()) return f();
+  Tensor said = Tensor::zeros({4096}, DType::uint8);  // its message; none: all is well
+  char* const text = reinterpret_cast<char*>(said.data<u8>());
+  if (processes[0].rank == 0) {
+    try {
+      f();
+    } catch (const std::exception& e) {
+      std::strncpy(text, e.what(), static_cast<std::size_t>(said.numel() - 1));
+    }
+  }
+  processes[0].broadcast(said, 0);
+  check(*text == 0, std::string_view(text));
 }
 
 }  // namespace tool

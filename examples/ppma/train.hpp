@@ -118,16 +118,15 @@ inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo
   return "taken, its rows by the classes' names";
 }
 
-inline void train(TrainCommand o) {
-  const std::optional<Launch> launch = launch_from_environment();
-  const i64 rank = launch ? launch->rank : 0, ranks = launch ? launch->size : 1;
-  const std::vector<Communicator> processes = other_processes(launch, o.compute.placement().device);
+/// `processes`: those that train with this one, if any (other_processes()).
+inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
+  const i64 rank = processes.empty() ? 0 : processes[0].rank;
+  const i64 ranks = processes.empty() ? 1 : processes[0].size;
   const bool resumed = !o.resume.empty();
   if (resumed) o.out = o.resume;
   std::optional<RunFolder> run;  // of rank 0, which speaks and writes for all
-  if (rank == 0) run.emplace(o.out, start_of(o));
+  first_alone(processes, [&] { run.emplace(o.out, start_of(o)); });
   if (resumed) {
-    if (!processes.empty()) processes[0].barrier();  // the folder is in order
     const std::string moved = o.data.folder;
     o.read_json(o.out + "/train.json");
     o.network = {};
@@ -205,6 +204,7 @@ inline void train(TrainCommand o) {
 
   const i64 stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs;
   if (rank != 0) {
+    first_alone(processes, [] {});  // rank 0 begins the run
     while (trainer.epoch() < stop) trainer.run_epoch(batches_of(train_loader), batches_of(test_loader));
     return processes[0].barrier();
   }
@@ -221,7 +221,9 @@ inline void train(TrainCommand o) {
     write_safetensors(path, averaged >= acc1 ? trainer.average() : trainer.weights(), metadata);
   };
   const auto draw = [&] { draw_curves(run->path("curve.png"), read_log(run->path("log.jsonl"))); };
-  begin_or_resume(*run, o, saved, trainer.epoch(), o.to_json(), config_to_json(config), best_accuracy, write_best);
+  first_alone(processes, [&] {
+    begin_or_resume(*run, o, saved, trainer.epoch(), o.to_json(), config_to_json(config), best_accuracy, write_best);
+  });
   if (!run->records().empty()) draw();
   std::printf("%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %lld classes\n",
               config.name.c_str(), to_string(config.mask).c_str(), grouped_digits(parameter_count(model)).c_str(),
@@ -345,15 +347,21 @@ inline void add_train(CLI::App& app) {
               "--resume continues with the run's own options; leave out ", name);
       }
     const std::optional<Launch> launch = launch_from_environment();
-    if (!o->resume.empty() && (!launch || launch->rank == 0))  // so that train.json is of the run that is there
-      RunFolder(o->resume, RunFolder::Start::resume);
+    std::vector<Communicator> processes;
+    if (!o->resume.empty()) {  // so that train.json is of the run that is there
+      processes = other_processes(launch, o->compute.placement().device);
+      first_alone(processes, [&] { RunFolder(o->resume, RunFolder::Start::resume); });
+    }
     if (const std::string path = o->resume + "/train.json"; !o->resume.empty()) read_member(parse_json(read_text(path), path), "task", path, o->task);
     check(o->task == "classify" || o->task == "segment" || o->task == "detect", o->resume, "/train.json: there is no task \"", o->task, "\"");
     check(o->task == "classify" || !launch || launch->size == 1, "train: --task ", o->task,
           " runs in one process; without a launcher (WORLD_SIZE) it can be trained");
     refuse_others(*c, o->task);
     if (o->resume.empty()) refuse_other_data(*c, o->data.kind);
-    if (o->task == "classify") return train(*o);
+    if (o->task == "classify") {
+      if (o->resume.empty()) processes = other_processes(launch, o->compute.placement().device);
+      return train(*o, processes);
+    }
     take_shared(*o);
     o->task == "segment" ? train_segment(*segment) : train_detect(*detect);
   });

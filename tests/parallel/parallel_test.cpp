@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "catch.hpp"
+#include "free_port.hpp"
 #include "io/help.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/ops/arithmetic.hpp"
@@ -36,16 +37,6 @@ BatchSource part_of(BatchSource whole, i64 rank, i64 ranks) {
     return true;
   };
   return whole;
-}
-
-i64 free_port() {
-  const Socket s(::socket(AF_INET, SOCK_STREAM, 0));
-  sockaddr_in a{};
-  a.sin_family = AF_INET, a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof a;
-  REQUIRE(::bind(s.fd(), reinterpret_cast<sockaddr*>(&a), length) == 0);
-  REQUIRE(::getsockname(s.fd(), reinterpret_cast<sockaddr*>(&a), &length) == 0);
-  return ntohs(a.sin_port);
 }
 
 // One rank: this program, with the launcher's variables.

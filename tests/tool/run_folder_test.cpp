@@ -1,9 +1,12 @@
 // Run folders as the tool keeps them: killed runs of all tasks, mistakes, training that diverges, two
 // processes, moved images; and output that cannot be written.
 
+#include <array>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 
+#include "free_port.hpp"
 #include "help.hpp"
 #include "ppma/data/shapes.hpp"
 #include "ppma/io/image.hpp"
@@ -26,6 +29,24 @@ std::string small_run(const std::string& task) {
   return "train --task " + task + (task == "detect" ? " --size 64 --boxes-only" : " --size 32") +
          (task == "classify" ? " --warmup 1 --ema 0.5" : " --evaluate-every 1 --warmup-iterations 1 --lr 3e-3") +
          " --images 4 --test-images 2 --batch 4 --threads 1";
+}
+
+// Two processes with a launcher's variables, rank 0 and 1.
+std::array<Result, 2> run_two(const std::string& arguments) {
+  const Folder folder;
+  const std::string group = str("MASTER_ADDR=127.0.0.1 MASTER_PORT=", free_port(), " WORLD_SIZE=2 OMP_NUM_THREADS=1 ");
+  std::string command;
+  for (const i64 rank : {0, 1}) {
+    const std::string to = folder / str(rank);
+    command += str("(", group, "RANK=", rank, " '", tool(), "' ", arguments, " > '", to, ".out' 2> '", to, ".err' < /dev/null; echo $? > '", to, ".code') & ");
+  }
+  CHECK(std::system((command + "wait").c_str()) == 0);
+  std::array<Result, 2> both;
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    const std::string from = folder / str(rank);
+    both[rank] = {std::stoi(tool_test::text_of(from + ".code")), tool_test::text_of(from + ".out"), tool_test::text_of(from + ".err")};
+  }
+  return both;
 }
 
 bool mentions(const Result& r, const std::string& text) {
@@ -129,6 +150,39 @@ TEST_CASE("tool: a second process in a run folder is refused", "[tool]") {
   write_file(out + "/lock", "1");  // as a dead process leaves it
   CHECK(run("train --resume '" + out + "'").code == 0);
   CHECK(!fs::exists(out + "/lock"));
+}
+
+TEST_CASE("tool: the processes of one run share its folder, those of a second run are all refused at once", "[tool]") {
+  using namespace run_folder_test;
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  const std::string out = folder / "run", begin = small_run("classify") + " --epochs 3 --out '" + out + "'", resume = "train --resume '" + out + "'";
+  for (const std::string& arguments : {begin + " --stop-after 1", resume + " --stop-after 2"})
+    for (const Result& r : run_two(arguments)) {
+      INFO(arguments << ": " << r.err);
+      CHECK(r.code == 0);
+    }
+  CHECK(!fs::exists(out + "/lock"));
+  const auto all_refused = [&](const std::string& arguments, const std::string& why) {
+    INFO(arguments);
+    const auto start = std::chrono::steady_clock::now();
+    for (const Result& r : run_two(arguments)) {
+      CHECK(r.code == 1);
+      CHECK(mentions(r, why));
+    }
+    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(30));  // nobody waits for one that is gone
+  };
+  all_refused(begin, "already holds a run");
+  {
+    const RunFolder held(out, RunFolder::Start::resume);
+    const std::string taken = str(out, ": another process (number ", ::getpid(), ") trains in this run folder");
+    all_refused(resume, taken);
+    all_refused(begin + " --overwrite", taken);
+  }
+  for (const Result& r : run_two(resume)) CHECK(r.code == 0);
+  i64 epochs = 0;
+  for (const char c : tool_test::text_of(out + "/log.jsonl")) epochs += c == '\n';
+  CHECK(epochs == 3);
 }
 
 TEST_CASE("tool: --resume takes images that have been moved, and no others", "[tool]") {
