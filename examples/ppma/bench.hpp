@@ -16,11 +16,25 @@ struct BenchOptions {
   NetworkOptions network;
   ComputeOptions compute;
   std::string task = "classify";
-  i64 batch = 8, size = 224, width = 0, repeat = 10, warmup = 3;  // width 0: size
+  i64 batch = 8, size = 0, width = 0, repeat = 10, warmup = 3;  // size 0: see sized(); width 0: size
   bool train = false, json = false, graph = true, heads_only = false, checkpoint_blocks = false;
 
   i64 image_width() const { return width > 0 ? width : size; }
 };
+
+/// Without --size, images are as the weights say that the network takes them: of a segmentor or
+/// detector --shorter x --longer (of a detector up to the next multiple of 32), in training, which
+/// crops, --shorter squared. Where they do not say, 224 pixels a side.
+inline BenchOptions sized(BenchOptions o, const WeightsFile& file) {
+  if (o.size > 0) return o;
+  const InputInfo input = InputInfo::of(file.metadata, o.network.weights).value_or(InputInfo{});
+  const auto side = [&o](i64 said) { return o.task == "detect" ? (said + 31) / 32 * 32 : said; };
+  o.size = input.size > 0 ? input.size : side(input.shorter);
+  if (input.size == 0 && o.width == 0 && !o.train) o.width = side(input.longer);
+  check(o.size <= most_size && o.width <= most_size, o.network.weights, ": its images of ", o.size,
+        " x ", o.image_width(), " pixels are more than ", most_size, " a side; give --size");
+  return o;
+}
 
 /// What was measured of a step.
 struct Timing {
@@ -124,17 +138,22 @@ inline Tensor random_labels(const Shape& shape, i64 classes, Rng& rng) {
 }
 
 /// Error: more than this machine's memory holds.
-inline void require_memory(const BenchOptions& o, const PpmaConfig& network) {
-  if (o.compute.device == "cpu")
-    require_memory({network, o.batch, o.size, o.image_width(), o.train, o.checkpoint_blocks, o.compute.dtype == "f64" ? 8.0 : 4.0}, "--batch or --size");
+inline void require_memory(const BenchOptions& o, const PpmaConfig& network,
+                           std::optional<HeadNeeds> head = {}) {
+  if (o.compute.device != "cpu") return;
+  const double element = o.compute.dtype == "f64" ? 8.0 : 4.0;
+  const Work work{network, o.batch, o.size, o.image_width(), o.train, o.checkpoint_blocks,
+                  element, head, o.train};
+  require_memory(work, "--batch or --size", network_options(o.task));
 }
 
-inline void bench_classifier(const BenchOptions& o) {
+inline void bench_classifier(BenchOptions o) {
   const Placement at = o.compute.placement();
   const std::optional<Launch> launch = launch_from_environment();
   const std::vector<Communicator> processes = other_processes(launch, at.device);
   check(processes.empty() || o.train, "bench: several processes share a training step; add --train, or start one process without a launcher");
   const WeightsFile file = o.network.weights.empty() ? WeightsFile{} : read_weights(o.network.weights, o.network.entry);
+  o = sized(std::move(o), file);
   require_memory(o, network_config(o.network, file, "ppma_tiny"));
   Network network = load_network(o.network, file, "ppma_tiny");
   Ppma& model = network.model;
@@ -156,9 +175,12 @@ inline void bench_classifier(const BenchOptions& o) {
   report(o, t, model.config.name, o.train ? "training step" : "inference", {{"mask", to_string(model.config.mask)}}, processes.empty() ? 1 : processes[0].size);
 }
 
-inline void bench_segmentor(const BenchOptions& o) {
+inline void bench_segmentor(BenchOptions o) {
   const Placement at = o.compute.placement();
-  Segmentor model = dense_network<Segmentor>(o.network, at, !o.train, [&](const SegmentorConfig& c) { require_memory(o, c.backbone); });
+  Segmentor model = dense_network<Segmentor>(o.network, at, !o.train, [&](const SegmentorConfig& c, const WeightsFile& file) {
+    o = sized(std::move(o), file);
+    require_memory(o, c.backbone, head_needs(c, o.size, o.image_width()));
+  });
   const PpmaConfig& backbone = model.config.backbone;
   Rng rng(1);
   const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.image_width()}, rng));
@@ -181,10 +203,13 @@ inline void bench_segmentor(const BenchOptions& o) {
   report(o, t, "upernet " + backbone.name, o.train ? "training step" : "inference", {{"task", "segment"}, {"mask", to_string(backbone.mask)}});
 }
 
-inline void bench_detector(const BenchOptions& o) {
+inline void bench_detector(BenchOptions o) {
   check(!o.train, "bench --task detect: times inference; leave out --train");
   const Placement at = o.compute.placement();
-  MaskRcnn model = dense_network<MaskRcnn>(o.network, at, true, [&](const MaskRcnnConfig& c) { require_memory(o, c.backbone); });
+  MaskRcnn model = dense_network<MaskRcnn>(o.network, at, true, [&](const MaskRcnnConfig& c, const WeightsFile& file) {
+    o = sized(std::move(o), file);
+    require_memory(o, c.backbone, head_needs(c, o.size, o.image_width()));
+  });
   const PpmaConfig& backbone = model.config.backbone;
   Rng rng(1);
   const i64 height = o.size, width = o.image_width();
@@ -227,7 +252,9 @@ inline void add_bench(CLI::App& app) {
   add_task(*c, o->task, o->network, "classify, segment or detect. ");
   c->add_flag("--heads-only", o->heads_only, "all but the backbone")->group("With --task detect");
   c->add_option("--batch", o->batch, "images at a time, of each process")->check(in_range(i64{1}, most_batch))->capture_default_str();
-  c->add_option("--size", o->size, "height and width")->check(in_range(least_size, most_size))->capture_default_str();
+  c->add_option("--size", o->size, "height and width; 0: what the weights say, else 224")
+      ->check(in_range(least_size, most_size, {0}))
+      ->capture_default_str();
   c->add_option("--width", o->width, "another width than height")->check(in_range(least_size, most_size));
   c->add_flag("--train", o->train, "forward, backward and AdamW instead of inference");
   c->add_option("--repeat", o->repeat, "timed runs")->check(in_range(i64{1}, i64{1000000}))->capture_default_str();

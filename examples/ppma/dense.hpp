@@ -309,7 +309,9 @@ struct DenseFile {
   Model load(const Placement& at) const {
     Model model = [&] {
       const SkipInit skip;
-      return Model(dense_config<decltype(Model::config)>(o.network, "ppma_tiny", said, file.tensors));
+      const auto config = dense_config<decltype(Model::config)>(o.network, "ppma_tiny", said, file.tensors);
+      require_weights(config, std::is_same_v<Model, MaskRcnn> ? "detect" : "segment");
+      return Model(config);
     }();
     load_state_dict(model, file.tensors);
     to(model, accumulator_dtype(at.dtype)), to(model, at.device);

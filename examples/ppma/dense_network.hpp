@@ -8,6 +8,7 @@
 //   --mask                last
 
 #include "common.hpp"
+#include "dense_needs.hpp"
 #include "ppma/heads/detector_json.hpp"
 #include "ppma/heads/segmentor_json.hpp"
 
@@ -92,16 +93,25 @@ Config dense_config(const NetworkOptions& o, const char* fallback, const std::ve
   return c;
 }
 
+/// Error: this machine has no memory for the network's weights alone.
+template <class Config>
+void require_weights(const Config& c, const std::string& task) {
+  Work work{c.backbone, 0, least_size, least_size};
+  work.head = head_needs(c, least_size, least_size);
+  require_memory(work, "--size", network_options(task));
+}
+
 /// The network of the options, by default the published one on PPMA-T; with --weights or random ones; where it computes.
-/// `look` sees its configuration before it is made.
+/// `look` sees its configuration, and the weights, before it is made.
 template <class Model, class Look>
 Model dense_network(const NetworkOptions& o, const Placement& at, bool inference, Look look) {
   WeightsFile file;
   if (!o.weights.empty()) file = read_weights(o.weights, o.entry, {"module.", "_orig_mod."});
-  const auto said = descriptions(o, std::is_same_v<Model, MaskRcnn> ? "detect" : "segment", file);
+  const std::string task = std::is_same_v<Model, MaskRcnn> ? "detect" : "segment";
+  const auto said = descriptions(o, task, file);
   const auto config = dense_config<decltype(Model::config)>(o, "ppma_tiny", said, file.tensors);
-  require_memory({config.backbone, 0, least_size, least_size}, "--size");  // of the weights alone
-  look(config);
+  require_weights(config, task);
+  look(config, file);
   Model model(config);
   if (!o.weights.empty()) load_state_dict(model, file.tensors);
   to(model, accumulator_dtype(at.dtype));
@@ -111,7 +121,7 @@ Model dense_network(const NetworkOptions& o, const Placement& at, bool inference
 }
 template <class Model>
 Model dense_network(const NetworkOptions& o, const Placement& at, bool inference) {
-  return dense_network<Model>(o, at, inference, [](const auto&) {});
+  return dense_network<Model>(o, at, inference, [](const auto&, const WeightsFile&) {});
 }
 
 }  // namespace tool

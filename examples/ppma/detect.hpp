@@ -131,7 +131,9 @@ inline void train_detect(DetectCommand o) {
   config.roi.num_classes = data.train.classes(), config.with_mask = config.with_mask && !o.boxes_only;
   if (o.compute.device == "cpu") {
     const i64 side = o.data == "shapes" ? o.size : o.shorter;  // the smallest that an image may be brought to
-    require_memory({config.backbone, std::min(o.batch, data.train.size), side, side, !o.freeze_backbone, o.checkpoint_blocks}, "--batch, --size or --shorter");
+    require_memory({config.backbone, std::min(o.batch, data.train.size), side, side,
+                    !o.freeze_backbone, o.checkpoint_blocks, 4, head_needs(config, side, side), true},
+                   "--batch, --size or --shorter", network_options(o.task));
   }
   MaskRcnn model(config, o.seed);
   DetectionTraining training;

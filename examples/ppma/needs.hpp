@@ -5,6 +5,7 @@
 // Counted is only what must be there at the same time whatever the program does: weights (in
 // training with gradients and AdamW's two moments), the batch, and of the maps the largest, in
 // training all that backward reads. So what is refused never fits; what is not may still not fit.
+// The heads of segmentors and detectors: dense_needs.hpp.
 
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <optional>
 #include <string>
 
 #include "options.hpp"
@@ -19,18 +21,30 @@
 
 namespace tool {
 
+/// What a segmentor's or detector's heads add to the backbone, in elements; maps of one image.
+struct HeadNeeds {
+  double weights = 0;
+  double kept = 0;     // in training, all that backward reads
+  double largest = 0;  // at the same time in inference
+};
+
 /// A batch through a network: images (batch,3,height,width).
 struct Work {
   const PpmaConfig& config;
   i64 batch, height, width;
   bool trains = false, again = false;  // again: blocks are computed again in backward
   double element = 4;                  // bytes
+  std::optional<HeadNeeds> head{};     // instead of the classifier's
+  bool head_trains = false;            // also where the backbone does not
 };
 
 /// As doubles, which do not overflow.
 struct Needs {
   double weights = 0, maps = 0;  // bytes
+  double gradients = 0;          // of the weights, which count them: there when the maps are not
   double operations = 0;         // multiply-accumulates, and twenty for every score of a head
+
+  double bytes() const { return std::max(weights, weights - gradients + maps); }
 };
 
 inline Needs needs_of(const Work& w) {
@@ -57,13 +71,23 @@ inline Needs needs_of(const Work& w) {
     kept += blocks * N * (w.again ? C : 6 * C + 2 * hidden);
     if (s < 3) convolution(C, static_cast<double>(c.embed_dims[s + 1]), 2);
   }
+  const double images = static_cast<double>(w.batch), input = 3.0 * static_cast<double>(w.height * w.width);
+  const double weight = std::max(4.0, w.element);  // bytes
+  if (w.head) {
+    const HeadNeeds& h = *w.head;
+    const double all = w.trains ? std::max(kept + h.kept, largest)
+                                : input + std::max(largest, w.head_trains ? h.kept : h.largest);
+    return {weight * (weights * (w.trains ? 4 : 1) + h.weights * (w.head_trains ? 4 : 1)),
+            images * w.element * all,
+            weight * ((w.trains ? weights : 0) + (w.head_trains ? h.weights : 0)),
+            images * operations};
+  }
   const double wide = static_cast<double>(c.projection), K = static_cast<double>(c.num_classes);
   weights += static_cast<double>(c.embed_dims[3]) * wide + wide * K;
   operations += H * W * static_cast<double>(c.embed_dims[3]) * wide + wide * K;
-  const double images = static_cast<double>(w.batch), input = 3.0 * static_cast<double>(w.height * w.width);
-  return {weights * std::max(4.0, w.element) * (w.trains ? 4 : 1),
+  return {weights * weight * (w.trains ? 4 : 1),
           images * w.element * (w.trains ? std::max(kept, largest) : input + largest),
-          images * operations};
+          w.trains ? weights * weight : 0, images * operations};
 }
 
 /// Bytes that this process may have: the machine's, or what its container is limited to.
@@ -101,7 +125,7 @@ inline void require_memory(const Work& work, const std::string& options,
   const Needs n = needs_of(work);
   require_bytes(n.weights, str("the network ", shown_name(work.config.name)),
                 "choose a smaller one with " + network);
-  require_bytes(n.weights + n.maps,
+  require_bytes(n.bytes(),
                 str(work.trains ? "a training step with " : "a pass with ", work.batch,
                     work.batch == 1 ? " image of " : " images of ", work.height, " x ", work.width,
                     " pixels"),

@@ -109,7 +109,10 @@ void train_segment_with(RunFolder& run, SegmentCommand o, const std::vector<Desc
   auto config = training_config<decltype(Model::config)>(o, said);
   set_classes(config, train.classes());
   if (o.compute.device == "cpu")
-    require_memory({config.backbone, std::min(o.batch, train.size), o.crop, o.crop, !o.freeze_backbone, o.checkpoint_blocks}, "--batch or --crop");
+    require_memory({config.backbone, std::min(o.batch, train.size), o.crop, o.crop,
+                    !o.freeze_backbone, o.checkpoint_blocks, 4,
+                    head_needs(config, o.crop, o.crop), true},
+                   "--batch or --crop", network_options(o.task));
   Model model(config, o.seed);
   SegmentationLoading loading;
   const InputInfo input = training_input(o, InputInfo::dense(train.class_names, o.longer, o.shorter, loading.normalization));

@@ -245,6 +245,28 @@ TEST_CASE("tool: a resumed segmentor and detector keep their classes", "[tool]")
   }
 }
 
+TEST_CASE("tool: bench takes images of the size that the weights say", "[tool]") {
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  write_file(folder / "small.json", small);
+  for (const std::string task : {"classify", "segment", "detect"}) {
+    INFO(task);
+    const std::string config = task == "classify" ? " --config '" + (folder / "small.json") + "'" : "";
+    const Result trained = run("train --task " + task + config + " --images 4 --test-images 2 --size 64 --epochs 1 --batch 4 --threads 1 --out '" + (folder / task) + "'");
+    INFO(trained.err);
+    REQUIRE(trained.code == 0);
+    const auto size = [&](const std::string& more) {
+      const Result r = run("bench --task " + task + " --weights '" + (folder / task) + "/last.safetensors' --batch 1 --repeat 1 --warmup 0 --threads 1 --json" + more);
+      INFO(r.err);
+      REQUIRE(r.code == 0);
+      const json j = json::parse(r.out);
+      return std::pair{j["size"].get<int>(), j.value("width", j["size"].get<int>())};
+    };
+    CHECK(size("") == std::pair{64, 64});
+    CHECK(size(" --size 32") == std::pair{32, 32});
+  }
+}
+
 TEST_CASE("tool: an image that cannot be read does not cost the results of the others", "[tool]") {
   NEEDS_TOOL_AND_PNG();
   const Folder folder;

@@ -147,6 +147,15 @@ TEST_CASE("tool: what no machine has the memory for is refused by its option, be
   }
   for (const std::string task : {"segment", "detect"})
     check_refused("bench --task " + task + " --size 16384 --batch 65536", "--batch or --size", empty);
+  // Heads, on a small backbone: their weights, and what an image needs of them.
+  write_file(folder / "heads.json", std::string_view(R"({"channels": 65536})"));
+  for (const auto& [task, option] : {std::pair{"segment", "--segmentor"}, {"detect", "--detector"}})
+    for (const std::string command : {"bench", "train --images 2 --test-images 1"})
+      check_refused(command + " --model ppma_nano --task " + task + " " + option + " '" + (folder / "heads.json") + "'",
+                    std::string("choose a smaller one with --config, --model or ") + option, empty);
+  check_refused("train --task segment --size 64 --crop 8192 --batch 65536 --images 65536 --test-images 1", "--batch or --crop", empty);
+  check_refused("train --task segment --freeze-backbone --size 64 --crop 8192 --batch 65536 --images 65536 --test-images 1", "--batch or --crop", empty);
+  check_refused("train --task detect --size 1024 --batch 65536 --images 65536 --test-images 1", "--batch, --size or --shorter", empty);
   check_refused("bench --size 16384 --batch 65536", "--batch or --size", empty);
   check_refused("bench --size 16384 --batch 65536 --train", "--batch or --size", empty);
   check_refused("summary --size 16384 --batch 65536", "--batch or --size", empty);
