@@ -245,6 +245,40 @@ TEST_CASE("tool: a resumed segmentor and detector keep their classes", "[tool]")
   }
 }
 
+TEST_CASE("tool: which numbers label files have for the classes does not matter to a segmentor, their names do", "[tool]") {
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  // The same set twice: with its classes as 0 and 1, and as ADE20K has them, from 1, where 0 is nothing.
+  for (const bool train : {true, false})
+    for (i64 k = 0; k < 2; ++k) {
+      const Scene scene = draw_shapes({.height = 64, .width = 64, .seed = 3}, k);
+      for (const bool ade : {false, true}) {
+        const std::string part = ade ? (train ? "/training" : "/validation") : (train ? "/train" : "/val");
+        const std::string images = folder / (ade ? "ade/images" : "plain/img_dir") + part;
+        const std::string maps = folder / (ade ? "ade/annotations" : "plain/ann_dir") + part;
+        fs::create_directories(images), fs::create_directories(maps);
+        Tensor labels = Tensor::zeros({64, 64, 1}, DType::uint8);
+        for (i64 i = 0; i < labels.numel(); ++i)
+          labels.data<u8>()[i] = static_cast<u8>((scene.labels.data<u8>()[i] > 0 ? 1 : 0) + (ade ? 1 : 0));
+        write_png(images + str("/", k, ".png"), scene.image), write_png(maps + str("/", k, ".png"), labels);
+      }
+    }
+  for (const char* set : {"plain", "ade"}) write_file(folder / set + "/classes.txt", std::string_view("ground\nfigure\n"));
+  const std::string begin = "train --task segment --data folder --data-dir '" + (folder / "plain") + "' --epochs 2 --batch 2 --threads 1 --out '";
+  REQUIRE(run(begin + (folder / "whole") + "'").code == 0);
+  REQUIRE(run(begin + (folder / "run") + "' --stop-after 1").code == 0);
+  const std::string resume = "train --threads 1 --resume '" + (folder / "run") + "' --data-dir '" + (folder / "ade") + "'";
+  write_file(folder / "ade/classes.txt", std::string_view("figure\nground\n"));
+  const Result swapped = run(resume);
+  CHECK(swapped.code == 1);
+  CHECK(swapped.err.find("they are in another order") != std::string::npos);
+  write_file(folder / "ade/classes.txt", std::string_view("ground\nfigure\n"));
+  REQUIRE(run(resume).code == 0);
+  const TensorMap a = read_safetensors(folder / "whole/last.safetensors").tensors, b = read_safetensors(folder / "run/last.safetensors").tensors;
+  REQUIRE(a.size() == b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) CHECK((a[i].first == b[i].first && io_test::same_elements(a[i].second, b[i].second)));
+}
+
 TEST_CASE("tool: bench takes images of the size that the weights say", "[tool]") {
   NEEDS_TOOL_AND_PNG();
   const Folder folder;
