@@ -83,6 +83,45 @@ TEST_CASE("log_decay: extreme inputs stay finite and negative", "[polyline][deca
     }
 }
 
+TEST_CASE("log_decay: factors that overflow or vanish, and decays of 0", "[polyline][decay]") {
+  // A_log and t; in f32 e^A_log or softplus(t) is 0 or infinite, but for the last: its product is.
+  struct Pair {
+    double a_log, t;
+  };
+  for (const auto& [a_log, t] : {Pair{90, -120}, Pair{200, -120}, Pair{800, -5}, Pair{100, 3},
+                                 Pair{200, -3e38}, Pair{-200, 5}, Pair{-200, -120}, Pair{-95, -95},
+                                 Pair{-1e3, 3e38}, Pair{88, 1e30}})
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      INFO("A_log " << a_log << ", t " << t << ", " << to_string(dtype));
+      // ln A softplus(t), as far as it is needed.
+      const double log_step = t > 30 ? std::log(t) : t < -30 ? t : std::log(std::log1p(std::exp(t)));
+      const double log_slope = t < 0 ? t - std::log1p(std::exp(t)) : -std::log1p(std::exp(-t));
+      const auto rounded = [&](double x) {
+        return dtype == DType::f32 ? static_cast<double>(static_cast<float>(x)) : x;
+      };
+      const double want = rounded(-std::exp(a_log + log_step)), most = std::fabs(want);
+      const double u = is_inf(want) ? 0 : 2;  // nothing passes a closed edge
+      const auto one = [&](const Shape& s, double x) {
+        return Tensor::full(s, x, dtype).requires_grad(true);
+      };
+      // Half of t from the token, half from the bias: 3e38 + 3e38 is infinite in f32.
+      const double half = std::fabs(t) > 1e38 ? t : t / 2;
+      const std::vector<Tensor> in{one({1, 1, 1, 1}, half), one({1, 1}, 1), one({1}, half),
+                                   one({1}, a_log)};
+      const Tensor y = log_decay(in[0], in[1], in[2], in[3]).log_alpha;
+      const double got = y.item();
+      CHECK((got == want || std::fabs(got - want) <= 2e-5 * most));
+      y.backward(Tensor::full(y.shape(), u, dtype));
+      const double slope = u == 0 ? 0 : -u * rounded(std::exp(a_log + log_slope));
+      const double da = u == 0 ? 0 : u * want;
+      for (const std::size_t i : {std::size_t{0}, std::size_t{2}}) {
+        CHECK(std::fabs(in[i].grad().item() - slope) <= 2e-5 * std::fabs(slope) + 1e-37);
+      }
+      CHECK(std::fabs(in[3].grad().item() - da) <= 2e-5 * std::fabs(da) + 1e-37);
+      CHECK(is_finite(in[1].grad().item()));
+    }
+}
+
 TEST_CASE("log_decay: the same on any number of threads", "[polyline][decay]") {
   const std::vector<Tensor> x = to_f32(inputs({3, 17, 19, 2, 16, 2}));
   const int before = threads();

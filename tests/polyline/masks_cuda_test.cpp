@@ -31,6 +31,40 @@ TEST_CASE("log decays on the GPU", "[cuda]") {
     }
 }
 
+TEST_CASE("log decays on the GPU: factors that overflow or vanish, and decays of 0", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  // Heads of one channel (any size), and of 8 (packs); the CPU's are held against the formula in decay_test.cpp.
+  const std::vector<double> a_log{90, 200, 800, 100, 200, -200, -200, -95, -1e3, 88}, t{-120, -120, -5, 3, -3e38, 5, -120, -95, 3e38, 1e30};
+  const i64 heads = static_cast<i64>(t.size());
+  for (const i64 d : {1, 8})
+    for (const i64 rows : {1, 2}) {
+      Tensor x = Tensor::full({1, 2, 3, heads * d}, 0, DType::f32), bias = Tensor::empty({heads}, DType::f32);
+      for (i64 e = 0; e < x.numel(); e += d) x.data<float>()[e] = static_cast<float>(t[static_cast<std::size_t>(e / d % heads)]);
+      for (i64 g = 0; g < heads; ++g) bias.data<float>()[g] = std::fabs(t[static_cast<std::size_t>(g)]) > 1e38 ? x.data<float>()[g * d] : 0.f;
+      const std::vector<Tensor> in{x, Tensor::ones({rows, d}, DType::f32), bias, cast(Tensor::from<double>(a_log, {heads}), DType::f32)};
+      const auto results = [&](Device device) {
+        std::vector<Tensor> there;
+        for (const Tensor& one : in) there.push_back(one.to(device).requires_grad(true));
+        const LogDecay y = log_decay(there[0], there[1], there[2], there[3]);
+        std::vector<Tensor> all{y.log_alpha.detach().to(Device::cpu), y.log_beta.detach().to(Device::cpu)};
+        Tensor dy = Tensor::full(all[0].shape(), 2, DType::f32);  // 0 where the edge is closed, as the masks have it
+        for (i64 e = 0; e < dy.numel(); ++e)
+          if (is_inf(all[0].data<float>()[e])) dy.data<float>()[e] = 0;
+        (y.log_alpha + y.log_beta).backward(dy.to(device));
+        for (const std::size_t k : {std::size_t{0}, std::size_t{2}, std::size_t{3}}) all.push_back(there[k].grad().to(Device::cpu));
+        return all;
+      };
+      const auto want = results(Device::cpu), got = results(Device::cuda);
+      for (std::size_t k = 0; k < want.size(); ++k)
+        for (i64 e = 0; e < want[k].numel(); ++e) {
+          INFO("result " << k << ", element " << e << ", d " << d << ", rows " << rows);
+          const float right = want[k].data<float>()[e], here = got[k].data<float>()[e];
+          CHECK(!is_nan(right));
+          CHECK((here == right || std::fabs(here - right) <= 2e-5f * std::fabs(right) + 1e-37f));
+        }
+    }
+}
+
 TEST_CASE("sequence masks on the GPU", "[cuda]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   for (const auto& [h, w] : {std::pair<i64, i64>{3, 4}, {1, 1}, {7, 7}, {9, 14}, {1, 200}}) {

@@ -14,6 +14,7 @@
 // Backward, with u = dL/d(ln decay):   (4) dA_log = sum u ln decay    (2) dz = -A sigmoid(z + b) u,  db = sum dz
 //                                      (1) dw[r] = sum dz[r] x_head,  dx_head = sum_r dz[r] w[r]
 // Neither z nor s is kept: s = -ln decay / A, and sigmoid(z + b) = 1 - e^-s.
+// A decay of 0 (ln decay = -infinity) closes its edge: nothing passes, u is 0, and 0 (-infinity) counts for 0.
 
 #include <cmath>
 
@@ -59,6 +60,7 @@ inline kernels::DecayShape check_log_decay(const char* op, const Tensor& x, cons
 ///   dt_weight  (2,d): row 0 for alpha, row 1 for beta; or (1,d): alpha = beta (one tensor, returned twice)
 ///   dt_bias, A_log  (G)
 ///   values     (rows,B,G,H,W), where they came with x (polyline/norm_decay.hpp): they are not computed again
+/// A decay that the dtype rounds to 0 is closed: its logarithm -infinity, and no NaN comes of that in gradients.
 /// Differentiable in all but the values. Source: the published network; Mamba2's dt and A (Dao and Gu, 2024).
 inline LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& A_log,
                           const Tensor& values = Tensor()) {

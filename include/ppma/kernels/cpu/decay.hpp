@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "ppma/core/buffer.hpp"
+#include "ppma/core/float_bits.hpp"
 #include "ppma/kernels/cpu/softmax.hpp"
 #include "ppma/kernels/cpu/transpose.hpp"
 
@@ -21,6 +22,31 @@ struct DecayShape {
 };
 
 namespace detail {
+
+// Whether A and 1 / A are in the range of T (or NaN). Where one is not, the formulas above meet 0 times infinity.
+template <class T>
+PPMA_HD PPMA_INLINE bool ordinary_decay(T a) {
+  return !is_inf(a) && !is_inf(T(1) / a);
+}
+// (4) for any A = e^a_log, with t = z + b and s = softplus(t).
+template <class T>
+PPMA_HD PPMA_INLINE T any_log_decay(T a_log, T a, T t, T s) {
+  constexpr T deep = std::is_same_v<T, float> ? -16 : -37;  // s = e^t to the last digit from here down
+  if (is_nan(t) || is_nan(a)) return t + a;
+  if (is_inf(a)) return t < deep ? -std::exp(a_log + t) : negative_infinity<T>();
+  return a > 0 || !is_inf(s) ? -a * s : T(0);
+}
+// dz for an A that is not ordinary, from y = ln decay and u: A sigmoid(t) = A s = -y where A is so large that s is small or
+// y infinite, and 0 where A is so small.
+template <class T>
+PPMA_HD PPMA_INLINE T extreme_slope(T a, T y, T u) {
+  return is_inf(a) && u != 0 ? y * u : T(0);
+}
+// A term of dA_log.
+template <class T>
+PPMA_HD PPMA_INLINE T decay_term(T y, T u) {
+  return u == 0 && is_inf(y) ? T(0) : u * y;
+}
 
 // z (rows, heads, block) of `count` tokens at x, (1) and the "+ b" of (2). A lane is a token: a square of tokens by
 // channels is turned in registers, so that the sum over channels needs no sums across lanes.
@@ -99,8 +125,10 @@ void log_decay(Cpu, const DecayShape& s, const T* x, const T* w, const T* b, con
       for (i64 r = 0; r < s.rows; ++r)
         for (i64 g = 0; g < s.heads; ++g) {
           const T a = std::exp(a_log[g]);
-          row_map(count, z + (r * s.heads + g) * s.block, y + ((r * s.batch + image) * s.heads + g) * s.tokens + first,
-                  [a](Vec<T> v) { return softplus_of(v) * -a; });
+          const T* const t = z + (r * s.heads + g) * s.block;
+          T* const to = y + ((r * s.batch + image) * s.heads + g) * s.tokens + first;
+          if (detail::ordinary_decay(a)) row_map(count, t, to, [a](Vec<T> v) { return softplus_of(v) * -a; });
+          else for (i64 i = 0; i < count; ++i) to[i] = detail::any_log_decay(a_log[g], a, t[i], softplus_of(t[i]));
         }
     }
   });
@@ -127,11 +155,19 @@ void log_decay_backward(Cpu on, const DecayShape& s, const T* x, const T* w, con
           const i64 line = ((r * s.batch + image) * s.heads + g) * s.tokens + first;
           T* const dz = z + (r * s.heads + g) * s.block;
           // ln decay = -A softplus(z + b):  dz = -A sigmoid(z + b) u,  dA_log = sum u ln decay
-          row_map(count, y + line, dy + line, dz, [=](Vec<T> v, Vec<T> u) {
-            return detail::sigmoid_from_softplus<T>(v * softplus_of_log) * u * -a;
-          });
+          if (detail::ordinary_decay(a))
+            row_map(count, y + line, dy + line, dz, [=](Vec<T> v, Vec<T> u) {
+              return detail::sigmoid_from_softplus<T>(v * softplus_of_log) * u * -a;
+            });
+          else
+            for (i64 i = 0; i < count; ++i) dz[i] = detail::extreme_slope(a, y[line + i], dy[line + i]);
           sum[s.rows * s.width + g] += sum_contiguous(dz, count);
-          sum[s.rows * s.width + s.heads + g] += row_dot(count, dy + line, y + line);
+          T da = row_dot(count, dy + line, y + line);
+          if (is_nan(da)) {  // perhaps of closed edges
+            da = 0;
+            for (i64 i = 0; i < count; ++i) da += detail::decay_term(y[line + i], dy[line + i]);
+          }
+          sum[s.rows * s.width + s.heads + g] += da;
         }
       // z[r] = w[r] . x_head:  dx_head = sum_r dz[r] w[r],  dw[r] = sum dz[r] x_head
       for (i64 g = 0; g < s.heads; ++g)

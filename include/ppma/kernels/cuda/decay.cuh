@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(256) log_decay_forward(DecayPlace d, const T* 
   for (int r = 0; r < rows; ++r)
 #pragma unroll
     for (int i = 0; i < V; ++i) weight[r][i] = w[r * d.width + j * V + i];
-  const A bias = b[head], a = ::exp(a_log[head]);
+  const A bias = b[head], exponent = a_log[head], a = ::exp(exponent);
   const i64 plane = static_cast<i64>(d.all) * d.heads;
   for (int base = static_cast<int>(blockIdx.x) * d.slots * at_once; base < d.all; base += static_cast<int>(gridDim.x) * d.slots * at_once) {
     const int first = base + at / d.packs;
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(256) log_decay_forward(DecayPlace d, const T* 
 #pragma unroll
     for (int k = 0; k < mine; ++k) {
       const int n = j * mine + k, token = first + n / rows * d.slots;
-      if (works && token < d.all) y[n % rows * plane + d.log_at(token, head)] = -a * softplus_of(z[k] + bias);
+      if (works && token < d.all) y[n % rows * plane + d.log_at(token, head)] = any_log_decay(exponent, a, z[k] + bias, softplus_of(z[k] + bias));
     }
   }
 }
@@ -107,6 +107,7 @@ __global__ void __launch_bounds__(256, 2)
 #pragma unroll
     for (int i = 0; i < V; ++i) weight[r][i] = w[r * d.width + j * V + i];
   const A a = ::exp(a_log[head]), inverse = A(1) / a;
+  const bool ordinary = ordinary_decay(a);
   const i64 plane = static_cast<i64>(d.all) * d.heads;
   for (int base = static_cast<int>(blockIdx.x) * d.slots * at_once; base < d.all; base += static_cast<int>(gridDim.x) * d.slots * at_once) {
     const int first = base + at / d.packs;
@@ -121,8 +122,8 @@ __global__ void __launch_bounds__(256, 2)
       // ln decay = -A softplus(z):  dz = -A sigmoid(z) u, and sigmoid(z) = 1 - e^-softplus
       const i64 line = n % rows * plane + d.log_at(token, head);
       const A log = y[line], u = dy[line];
-      dz[k] = a * ::expm1(log * inverse) * u;
-      db += dz[k], da += u * log;
+      dz[k] = ordinary ? a * ::expm1(log * inverse) * u : extreme_slope(a, log, u);
+      db += dz[k], da += decay_term(log, u);
     }
 #pragma unroll
     for (int u = 0; u < at_once; ++u) {
@@ -179,7 +180,7 @@ __global__ void __launch_bounds__(256) log_decay_any(DecayShape s, const T* x, c
     for (i64 r = 0; r < s.rows; ++r) {
       acc_t<T> z = b[g];
       for (i64 c = 0; c < s.width; ++c) z += w[r * s.width + c] * static_cast<acc_t<T>>(x[e * s.width + c]);
-      y[r * all + at] = -::exp(a_log[g]) * softplus_of(z);
+      y[r * all + at] = any_log_decay(a_log[g], ::exp(a_log[g]), z, softplus_of(z));
     }
   }
 }
@@ -187,7 +188,7 @@ template <class T>
 __device__ __forceinline__ acc_t<T> decay_slope(const DecayShape& s, i64 r, i64 token, i64 g, const acc_t<T>* a_log, const acc_t<T>* y, const acc_t<T>* dy) {
   const i64 at = ((r * s.batch + token / s.tokens) * s.heads + g) * s.tokens + token % s.tokens;
   const acc_t<T> a = ::exp(a_log[g]);
-  return a * ::expm1(y[at] / a) * dy[at];
+  return ordinary_decay(a) ? a * ::expm1(y[at] / a) * dy[at] : extreme_slope(a, y[at], dy[at]);
 }
 template <class T>
 __global__ void __launch_bounds__(256) log_decay_dx_any(DecayShape s, const acc_t<T>* w, const acc_t<T>* a_log, const acc_t<T>* y, const acc_t<T>* dy, T* dx) {
@@ -212,7 +213,7 @@ __global__ void __launch_bounds__(256) log_decay_sums_any(DecayShape s, const T*
     const i64 g = (n - weights) % s.heads;
     for (i64 r = 0; r < s.rows; ++r) {
       const i64 at = ((r * s.batch + token / s.tokens) * s.heads + g) * s.tokens + token % s.tokens;
-      sum += n < weights + s.heads ? decay_slope<T>(s, r, token, g, a_log, y, dy) : dy[at] * y[at];
+      sum += n < weights + s.heads ? decay_slope<T>(s, r, token, g, a_log, y, dy) : decay_term(y[at], dy[at]);
     }
   }
   sum = sum_block_rows<A, 256>(sum, shared);

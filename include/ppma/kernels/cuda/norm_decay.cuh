@@ -53,10 +53,10 @@ struct DecaysOfRow {
     }
     if (!there || j >= rows) return;
     const int image = static_cast<int>(token) / tokens, at = (image * heads + head) * tokens + static_cast<int>(token) - image * tokens;
-    const A scale = -::exp(a_log[head]), bias = b[head];
+    const A exponent = a_log[head], factor = ::exp(exponent), bias = b[head];
     const auto log_of = [&](A t) {
-      if constexpr (std::is_same_v<T, bf16>) return scale * softplus_fast(t + bias);
-      else return scale * softplus_of(t + bias);
+      if constexpr (std::is_same_v<T, bf16>) return any_log_decay(exponent, factor, t + bias, softplus_fast(t + bias));
+      else return any_log_decay(exponent, factor, t + bias, softplus_of(t + bias));
     };
     y[j * plane + at] = log_of(sum);
     if (packs == 1 && rows == 2) y[plane + at] = log_of(z[1]);
