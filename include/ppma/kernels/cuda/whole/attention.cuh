@@ -13,7 +13,7 @@
 // Floor, forward: 3 d multiply-adds and two exponentials a score; on the CUDA cores here, in float.
 
 #include "ppma/kernels/args.hpp"
-#include "ppma/kernels/cuda/convert.cuh"
+#include "ppma/kernels/cpu/convert.hpp"
 #include "ppma/kernels/cuda/decay_sums.cuh"
 #include "ppma/kernels/cuda/whole/tensor.cuh"
 
