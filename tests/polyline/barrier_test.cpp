@@ -431,6 +431,40 @@ TEST_CASE("barriers: scores that overcome walls, and walls that overcome scores"
     }
 }
 
+TEST_CASE("barriers: no score passes minus infinity", "[polyline][barrier]") {
+  // Integer scores and decays in quarters: f32 rounds neither, but for the logarithms of sums.
+  for (const Grid& g : {Grid{3, 5, 4}, Grid{7, 7, 8}, Grid{2, 19, 4}})
+    for (const double scale : {1.0, 16.0, 1024.0}) {
+      Problem p(g, 80, 1, 0.6);
+      const auto each = [](Tensor& t, Numbers& numbers, auto f) {
+        for (i64 e = 0; e < t.numel(); ++e)
+          t.data<double>()[e] = numbers[at(e)] = f(numbers[at(e)]);
+      };
+      each(p.in[0], p.q, [&](double x) { return scale * std::round(8 * x); });
+      const double root = std::sqrt(static_cast<double>(g.d));
+      each(p.in[1], p.k, [&](double x) { return std::round(8 * x * root); });
+      for (Size t : {Size{3}, Size{4}})
+        each(p.in[t], t == 3 ? p.alpha : p.beta, [](double x) {
+          return x <= -1e9 ? -infinity : x < -8 ? -8 : std::round(4 * x) / 4;  // NaN stays
+        });
+      const double most = largest_score(p);
+      INFO(about(g, 0.6) << ", scores up to " << most);
+      for (const Paths paths : {Paths::v2h, Paths::both})
+        check_form(
+            "fused",
+            [&](const auto& x) {
+              return whole_attention(x[0], x[1], x[2], p.heads, x[3], x[4], paths);
+            },
+            p, whole(p, paths, Variant::code), most);
+      check_form(
+          "criss-cross",
+          [&](const auto& x) {
+            return criss_cross_attention(x[0], x[1], x[2], p.heads, x[3], x[4]);
+          },
+          p, criss_cross(p, Order::both), most);
+    }
+}
+
 TEST_CASE("barriers: criss-cross attention in every form", "[polyline][barrier]") {
   for (const Grid& g :
        {Grid{1, 9, 3}, Grid{8, 1, 2}, Grid{1, 1, 2}, Grid{3, 5, 4}, Grid{7, 7, 8}, Grid{2, 19, 4},
