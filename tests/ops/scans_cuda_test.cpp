@@ -72,6 +72,31 @@ TEST_CASE("softmax and cross entropy on the GPU", "[cuda]") {
         compare("soft targets", [=](In in) { return cross_entropy(in[0], in[1], {smoothing}); }, {x, random(s, 6, 0, 1)}, {}, {1e-12, 4e-6, 1e-2});
       }
   }
+  // A line of minus infinity only is NaN, and so is its gradient, as on the CPU; others keep their own. Of a block, of a warp, by columns.
+  for (const auto& [rows, n] : {std::pair<i64, i64>{3, 1}, {5, 37}, {2, 1000}, {5000, 37}})
+    for (const DType dtype : {DType::f64, DType::f32, DType::bf16})
+      for (const int axis : {0, 1})
+        for (const bool logarithm : {false, true}) {
+          INFO(rows << " lines of " << n << ", axis " << axis << ", " << to_string(dtype) << (logarithm ? ", log" : ""));
+          Tensor x = random({rows, n}, 8);
+          for (i64 e = 0; e < x.numel(); ++e)
+            if (e / n % 2 == 0 || e % n % 3 == 1) x.data<double>()[e] = negative_infinity<double>();
+          if (axis == 0) x = transpose(x, 0, 1).clone();
+          x = cast(x, dtype);
+          const auto f = [=](In in) { return logarithm ? log_softmax(in[0], axis) : softmax(in[0], axis); };
+          const auto here = outcome(f, {cast(x, DType::f64)}), there = outcome(f, {x.to(Device::cuda)});
+          for (const std::size_t k : {std::size_t{0}, std::size_t{1}}) {
+            const auto want = here[k].to_vector<double>(), got = there[k].to(Device::cpu).to_vector<double>();
+            i64 different = 0, undefined = 0;
+            for (std::size_t e = 0; e < want.size(); ++e) {
+              const double off = std::fabs(got[e] - want[e]), most = (dtype == DType::bf16 ? 2e-2 : 1e-5) * std::max(1.0, std::fabs(want[e]));
+              undefined += is_nan(want[e]);
+              different += is_nan(want[e]) ? !is_nan(got[e]) : is_inf(want[e]) ? got[e] != want[e] : !(off <= most);
+            }
+            CHECK(different == 0);
+            CHECK(undefined == (rows + 1) / 2 * n);
+          }
+        }
   // Labels on the GPU are not looked at: outside of [0, K) they count as ignored.
   Tensor label = Tensor::from<i64>({0, 7, -3, 2}, {4}).to(Device::cuda);
   const Tensor x = random({4, 3}, 7).to(Device::cuda);
