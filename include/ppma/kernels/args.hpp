@@ -13,8 +13,15 @@ enum class Paths { none, v2h, h2v, both };
 /// In which order a criss-cross attention mixes: rows first (O1, path H2V), columns first (O2, path V2H), or the mean.
 enum class Order { rows_first, columns_first, both };
 
+/// What the derivative of an elementwise function needs, and so what is kept until backward.
+enum class Keep { nothing, input, output };
+
 /// Which neighbours a decaying sum runs over (ops/scan.hpp).
 enum class ScanDirection { forward, backward, symmetric };
+
+struct ConvOptions {
+  i64 stride = 1, padding = 0, groups = 1;  // padding: rows and columns of zeros on each side
+};
 
 enum class Resize { bilinear, bilinear_align_corners, nearest };
 
@@ -33,6 +40,14 @@ struct AttentionShape {
   PPMA_HD i64 tokens() const { return height * width; }
   // How many heads with `keys` keys a query are enough work to wake a thread for.
   i64 grain(i64 keys) const { return 1 + (i64{1} << 18) / (tokens() * keys * head_width + 1); }
+};
+
+/// Sizes of log_decay: rows = 2 (alpha and beta) or 1 (shared).
+struct DecayShape {
+  i64 batch, tokens, heads, width, rows;
+  static constexpr i64 block = 64;  // tokens worked on at a time
+  PPMA_HD i64 blocks() const { return (tokens + block - 1) / block; }
+  PPMA_HD i64 channels() const { return heads * width; }
 };
 
 }  // namespace kernels

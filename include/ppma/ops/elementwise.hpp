@@ -17,9 +17,6 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// What the derivative of an elementwise function needs, and so what is kept until backward.
-enum class Keep { nothing, input, output };
-
 namespace detail {
 
 template <class F>

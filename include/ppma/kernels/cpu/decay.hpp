@@ -8,18 +8,11 @@
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/float_bits.hpp"
+#include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cpu/softmax.hpp"
 #include "ppma/kernels/cpu/transpose.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels {
-
-/// Sizes of log_decay: rows = 2 (alpha and beta) or 1 (shared).
-struct DecayShape {
-  i64 batch, tokens, heads, width, rows;
-  static constexpr i64 block = 64;  // tokens worked on at a time
-  PPMA_HD i64 blocks() const { return (tokens + block - 1) / block; }
-  PPMA_HD i64 channels() const { return heads * width; }
-};
 
 namespace detail {
 
