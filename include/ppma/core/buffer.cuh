@@ -10,6 +10,7 @@
 #include <set>
 #include <vector>
 
+#include "ppma/core/buffer.hpp"
 #include "ppma/core/cuda.cuh"
 
 namespace ppma::inline PPMA_ABI {
@@ -131,15 +132,24 @@ class CudaPool {
   MemoryStats stats_;
 };
 
-inline void* cuda_take(i64 bytes) { return CudaPool::get().take(bytes); }
-inline void cuda_give(void* p) { CudaPool::get().give(p); }
-inline MemoryStats cuda_stats() { return CudaPool::get().stats(); }
-inline void cuda_reset_peak() { CudaPool::get().reset_peak(); }
-inline void cuda_trim() { CudaPool::get().trim(); }
+}  // namespace detail
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_CORE)
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+void* cuda_take(i64 bytes) { return CudaPool::get().take(bytes); }
+void cuda_give(void* p) { CudaPool::get().give(p); }
+MemoryStats cuda_stats() { return CudaPool::get().stats(); }
+void cuda_reset_peak() { CudaPool::get().reset_peak(); }
+void cuda_trim() { CudaPool::get().trim(); }
 
 }  // namespace detail
 
-inline void copy_bytes(void* to, Device to_device, const void* from, Device from_device, i64 bytes) {
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device, i64 bytes) {
   if (bytes == 0) return;
   if (to_device == Device::cpu && from_device == Device::cpu) {
     std::memcpy(to, from, static_cast<std::size_t>(bytes));
@@ -166,7 +176,7 @@ __global__ void __launch_bounds__(256) copy_pieces(CopyTable table) {
 }
 }  // namespace detail
 
-inline void copy_many(Device device, const std::vector<CopyPiece>& pieces) {
+void copy_many(Device device, const std::vector<CopyPiece>& pieces) {
   if (device == Device::cpu) {
     for (const CopyPiece& c : pieces) copy_bytes(c.to, device, c.from, device, c.bytes);
     return;
@@ -193,11 +203,13 @@ inline void copy_many(Device device, const std::vector<CopyPiece>& pieces) {
   cuda::launched("copies");
 }
 
-inline void zero_bytes(void* p, Device device, i64 bytes) {
+void zero_bytes(void* p, Device device, i64 bytes) {
   if (device == Device::cpu) std::memset(p, 0, static_cast<std::size_t>(bytes));
   else cuda::require(cudaMemsetAsync(p, 0, static_cast<std::size_t>(bytes), cuda::stream()), "zeros");
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -6,21 +6,11 @@
 // kernel each time, and the page faults of touching them anew cost a tenth to a half of a step. In the steady state
 // this pool makes no heap call and no page fault.
 
-#include <cstdlib>
-#include <cstring>
-#include <iterator>
-#include <map>
-#include <memory>
-#include <mutex>
 #include <vector>
 
 #include "ppma/core/config.hpp"
 #include "ppma/core/device.hpp"
 #include "ppma/core/error.hpp"
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 namespace ppma::inline PPMA_ABI {
 
@@ -30,6 +20,69 @@ struct MemoryStats {
   i64 cached_bytes = 0;  // freed, kept for reuse
   i64 heap_calls = 0;    // how often the system's allocator was asked
 };
+
+/// Bytes in tensors on a device, now and at most. Shared by all threads.
+PPMA_API MemoryStats memory_stats(Device device = Device::cpu);
+PPMA_API void reset_peak_memory(Device device = Device::cpu);
+/// Gives the memory that is kept for reuse back to the system.
+PPMA_API void trim_memory(Device device = Device::cpu);
+
+/// Bytes to be copied within one device.
+struct CopyPiece {
+  void* to;
+  const void* from;
+  i64 bytes;
+};
+
+/// Copies bytes between any two devices; the host's side can be used when this returns.
+PPMA_API void copy_bytes(void* to, Device to_device, const void* from, Device from_device, i64 bytes);
+PPMA_API void zero_bytes(void* p, Device device, i64 bytes);
+/// Many copies within one device; on the GPU in a launch for every 64.
+PPMA_API void copy_many(Device device, const std::vector<CopyPiece>& pieces);
+
+class Buffer {
+ public:
+  PPMA_API Buffer(i64 bytes, Device device);
+  PPMA_API ~Buffer();
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  void* data() const { return data_; }
+  i64 bytes() const { return bytes_; }
+  Device device() const { return device_; }
+
+ private:
+  i64 bytes_ = 0;
+  Device device_ = Device::cpu;
+  void* data_ = nullptr;
+};
+
+/// Scratch memory of a kernel: n elements of T, 64-byte aligned, uninitialised, from the same pool.
+template <class T>
+class Workspace {
+ public:
+  explicit Workspace(i64 n, Device device = Device::cpu) : buffer_(n * static_cast<i64>(sizeof(T)), device) {}
+  T* data() const { return static_cast<T*>(buffer_.data()); }
+
+ private:
+  Buffer buffer_;
+};
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_CORE)
+
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <map>
+#include <mutex>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
@@ -119,17 +172,13 @@ class CpuPool {
   i64 most_live_ = 0;  // ever
 };
 
-}  // namespace detail
-
 // Memory of the GPU, defined in buffer.cuh.
-namespace detail {
 #if PPMA_CUDA
-class CudaPool;
-void* cuda_take(i64 bytes);
-void cuda_give(void* p);
-MemoryStats cuda_stats();
-void cuda_reset_peak();
-void cuda_trim();
+PPMA_API void* cuda_take(i64 bytes);
+PPMA_API void cuda_give(void* p);
+PPMA_API MemoryStats cuda_stats();
+PPMA_API void cuda_reset_peak();
+PPMA_API void cuda_trim();
 #else
 [[noreturn]] inline void no_cuda() {
   fail("memory: this program was compiled without CUDA; use Device::cpu, or compile it with nvcc (ppma_enable_cuda)");
@@ -140,90 +189,55 @@ inline MemoryStats cuda_stats() { no_cuda(); }
 inline void cuda_reset_peak() { no_cuda(); }
 inline void cuda_trim() { no_cuda(); }
 #endif
+
+// Few distinct sizes: multiples of 64 bytes at first, then of an eighth of the next power of two.
+inline i64 round_up(i64 bytes) {
+  i64 step = 64;
+  while (step * 16 < bytes) step *= 2;
+  return bytes == 0 ? 64 : (bytes + step - 1) / step * step;
+}
+
 }  // namespace detail
 
-/// Bytes in tensors on a device, now and at most. Shared by all threads.
-inline MemoryStats memory_stats(Device device = Device::cpu) {
+MemoryStats memory_stats(Device device) {
   return device == Device::cpu ? detail::CpuPool::get().stats() : detail::cuda_stats();
 }
-inline void reset_peak_memory(Device device = Device::cpu) {
+void reset_peak_memory(Device device) {
   if (device == Device::cpu) detail::CpuPool::get().reset_peak();
   else detail::cuda_reset_peak();
 }
-/// Gives the memory that is kept for reuse back to the system.
-inline void trim_memory(Device device = Device::cpu) {
+void trim_memory(Device device) {
   if (device == Device::cpu) detail::CpuPool::get().trim();
   else detail::cuda_trim();
 }
 
-/// Bytes to be copied within one device.
-struct CopyPiece {
-  void* to;
-  const void* from;
-  i64 bytes;
-};
+Buffer::Buffer(i64 bytes, Device device) : bytes_(bytes), device_(device) {
+  check(bytes >= 0 && bytes < (i64{1} << 46), "memory: ", bytes, " bytes asked for in one piece");
+  const i64 rounded = detail::round_up(bytes);
+  data_ = device == Device::cpu ? detail::CpuPool::get().take(rounded) : detail::cuda_take(rounded);
+}
 
-#if PPMA_CUDA
-void copy_bytes(void* to, Device to_device, const void* from, Device from_device, i64 bytes);
-void zero_bytes(void* p, Device device, i64 bytes);
-void copy_many(Device device, const std::vector<CopyPiece>& pieces);
-#else
-/// Copies bytes between any two devices; the host's side can be used when this returns.
-inline void copy_bytes(void* to, Device, const void* from, Device, i64 bytes) {
+Buffer::~Buffer() {
+  if (device_ == Device::cpu) detail::CpuPool::get().give(data_);
+  else detail::cuda_give(data_);
+}
+
+#if !PPMA_CUDA
+void copy_bytes(void* to, Device, const void* from, Device, i64 bytes) {
   if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
 }
-inline void zero_bytes(void* p, Device, i64 bytes) { std::memset(p, 0, static_cast<std::size_t>(bytes)); }
-/// Many copies within one device; on the GPU in a launch for every 64.
-inline void copy_many(Device device, const std::vector<CopyPiece>& pieces) {
+void zero_bytes(void* p, Device, i64 bytes) { std::memset(p, 0, static_cast<std::size_t>(bytes)); }
+void copy_many(Device device, const std::vector<CopyPiece>& pieces) {
   for (const CopyPiece& c : pieces) copy_bytes(c.to, device, c.from, device, c.bytes);
 }
 #endif
-
-class Buffer {
- public:
-  Buffer(i64 bytes, Device device) : bytes_(bytes), device_(device) {
-    check(bytes >= 0 && bytes < (i64{1} << 46), "memory: ", bytes, " bytes asked for in one piece");
-    data_ = device == Device::cpu ? detail::CpuPool::get().take(round_up(bytes)) : detail::cuda_take(round_up(bytes));
-  }
-  ~Buffer() {
-    if (device_ == Device::cpu) detail::CpuPool::get().give(data_);
-    else detail::cuda_give(data_);
-  }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-
-  void* data() const { return data_; }
-  i64 bytes() const { return bytes_; }
-  Device device() const { return device_; }
-
- private:
-  // Few distinct sizes: multiples of 64 bytes at first, then of an eighth of the next power of two.
-  static i64 round_up(i64 bytes) {
-    i64 step = 64;
-    while (step * 16 < bytes) step *= 2;
-    return bytes == 0 ? 64 : (bytes + step - 1) / step * step;
-  }
-
-  i64 bytes_ = 0;
-  Device device_ = Device::cpu;
-  void* data_ = nullptr;
-};
-
-/// Scratch memory of a kernel: n elements of T, 64-byte aligned, uninitialised, from the same pool.
-template <class T>
-class Workspace {
- public:
-  explicit Workspace(i64 n, Device device = Device::cpu) : buffer_(n * static_cast<i64>(sizeof(T)), device) {}
-  T* data() const { return static_cast<T*>(buffer_.data()); }
-
- private:
-  Buffer buffer_;
-};
 
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_CUDA
 #include "ppma/core/buffer.cuh"
 #endif
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -69,6 +69,18 @@
 
 #define PPMA_INLINE inline __attribute__((always_inline))
 
+// Every header has its declarations first and the definitions behind them. PPMA_HEADER_ONLY 1, the default: a program
+// sees both. 0: declarations alone, and the program links the compiled library, whose sources (src/) each name with
+// PPMA_DEFINES_... the headers that they define.
+#ifndef PPMA_HEADER_ONLY
+#define PPMA_HEADER_ONLY 1
+#endif
+#if PPMA_HEADER_ONLY
+#define PPMA_API inline
+#else
+#define PPMA_API
+#endif
+
 // Loops over registers must be unrolled whole, or the array of registers goes to memory.
 #if defined(__clang__)
 #define PPMA_UNROLL _Pragma("clang loop unroll(full)")
@@ -95,7 +107,10 @@
 // of each inline function, and the linker would silently pick either.
 #define PPMA_ABI_NAME2(cuda, omp, simd) cuda##_omp##omp##_v##simd
 #define PPMA_ABI_NAME(cuda, omp, simd) PPMA_ABI_NAME2(cuda, omp, simd)
-#if PPMA_CUDA && PPMA_CUDNN
+#if !PPMA_HEADER_ONLY
+// The library decides all three; a program that links it may be compiled with other flags.
+#define PPMA_ABI compiled
+#elif PPMA_CUDA && PPMA_CUDNN
 #define PPMA_ABI PPMA_ABI_NAME(cudnn, PPMA_OPENMP, PPMA_SIMD_BYTES)
 #elif PPMA_CUDA
 #define PPMA_ABI PPMA_ABI_NAME(cuda, PPMA_OPENMP, PPMA_SIMD_BYTES)

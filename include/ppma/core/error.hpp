@@ -27,24 +27,16 @@ class Error : public std::runtime_error {
 /// Names the module that is running, for the error message; nests, one list per thread.
 class Scope {
  public:
-  explicit Scope(std::string_view name) : name_(name), outer_(innermost()) { innermost() = this; }
-  ~Scope() { innermost() = outer_; }
+  PPMA_API explicit Scope(std::string_view name);
+  PPMA_API ~Scope();
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
 
   /// "layers.2.blocks.0", or "" outside of every module.
-  static std::string path() {
-    std::string p;
-    for (const Scope* s = innermost(); s != nullptr; s = s->outer_)
-      p = p.empty() ? std::string(s->name_) : std::string(s->name_) + '.' + p;
-    return p;
-  }
+  PPMA_API static std::string path();
 
  private:
-  static const Scope*& innermost() {
-    thread_local const Scope* top = nullptr;
-    return top;
-  }
+  PPMA_API static const Scope*& innermost();
   std::string_view name_;
   const Scope* outer_;
 };
@@ -53,11 +45,7 @@ namespace detail {
 
 // One way to print each kind of argument: text, numbers, and whatever has a to_string() found by
 // its namespace.
-inline void append_number(std::string& s, double value) {
-  char buffer[40];
-  const int n = __builtin_snprintf(buffer, sizeof buffer, "%.9g", value);
-  s.append(buffer, buffer + n);
-}
+PPMA_API void append_number(std::string& s, double value);
 template <class T>
 void append_part(std::string& s, const T& value) {
   if constexpr (std::is_convertible_v<const T&, std::string_view>) {
@@ -91,18 +79,10 @@ struct Part {
         }) {}
 };
 
-inline std::string join(std::initializer_list<Part> parts) {
-  std::string s;
-  for (const Part& part : parts) part.append_to(s, part.value);
-  return s;
-}
+PPMA_API std::string join(std::initializer_list<Part> parts);
 
-[[noreturn]] __attribute__((noinline, cold)) inline void fail_with(
-    std::initializer_list<Part> parts) {
-  std::string message = join(parts);
-  if (const std::string path = Scope::path(); !path.empty()) message += " (in " + path + ")";
-  throw Error(message);
-}
+[[noreturn]] __attribute__((cold)) PPMA_API void fail_with(
+    std::initializer_list<Part> parts);
 
 }  // namespace detail
 
@@ -126,5 +106,50 @@ PPMA_INLINE void check(bool ok, const Parts&... parts) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_CORE)
+
+namespace ppma::inline PPMA_ABI {
+
+const Scope*& Scope::innermost() {
+  thread_local const Scope* top = nullptr;
+  return top;
+}
+
+Scope::Scope(std::string_view name) : name_(name), outer_(innermost()) { innermost() = this; }
+
+Scope::~Scope() { innermost() = outer_; }
+
+std::string Scope::path() {
+  std::string p;
+  for (const Scope* s = innermost(); s != nullptr; s = s->outer_)
+    p = p.empty() ? std::string(s->name_) : std::string(s->name_) + '.' + p;
+  return p;
+}
+
+namespace detail {
+
+void append_number(std::string& s, double value) {
+  char buffer[40];
+  const int n = __builtin_snprintf(buffer, sizeof buffer, "%.9g", value);
+  s.append(buffer, buffer + n);
+}
+
+std::string join(std::initializer_list<Part> parts) {
+  std::string s;
+  for (const Part& part : parts) part.append_to(s, part.value);
+  return s;
+}
+
+void fail_with(std::initializer_list<Part> parts) {
+  std::string message = join(parts);
+  if (const std::string path = Scope::path(); !path.empty()) message += " (in " + path + ")";
+  throw Error(message);
+}
+
+}  // namespace detail
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

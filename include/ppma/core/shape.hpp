@@ -39,11 +39,7 @@ class Shape {
     return n;
   }
 
-  void push_back(i64 size) {
-    check(rank_ < max_rank, "shape: at most ", max_rank, " axes are supported, ", *this, " is full");
-    check(size >= 0, "shape: sizes must not be negative, got ", size);
-    dims_[rank_++] = size;
-  }
+  PPMA_API void push_back(i64 size);
 
   const i64* begin() const { return dims_; }
   const i64* end() const { return dims_ + rank_; }
@@ -56,33 +52,51 @@ class Shape {
   }
 
   /// "(2, 3, 64, 96)".
-  std::string str() const {
-    std::string s = "(";
-    for (int i = 0; i < rank_; ++i) {
-      if (i > 0) s += ", ";
-      s += std::to_string(dims_[i]);
-    }
-    return s + ")";
-  }
+  PPMA_API std::string str() const;
   friend std::string to_string(const Shape& s) { return s.str(); }
 
  private:
-  void assign(const i64* dims, std::size_t n) {
-    check(n <= static_cast<std::size_t>(max_rank), "shape: at most ", max_rank, " axes, got ", n);
-    i64 elements = 1;
-    for (std::size_t i = 0; i < n; ++i) {
-      push_back(dims[i]);
-      check(!__builtin_mul_overflow(elements, dims[i] > 0 ? dims[i] : 1, &elements),
-            "shape: ", *this, " has more than 2^63 elements");
-    }
-  }
+  PPMA_API void assign(const i64* dims, std::size_t n);
 
   i64 dims_[max_rank] = {};
   int rank_ = 0;
 };
 
 /// The common shape of two operands, axes aligned at the end, sizes equal or 1 (numpy's rule).
-inline Shape broadcast(const Shape& a, const Shape& b, const char* op) {
+PPMA_API Shape broadcast(const Shape& a, const Shape& b, const char* op);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_CORE)
+
+namespace ppma::inline PPMA_ABI {
+
+void Shape::push_back(i64 size) {
+  check(rank_ < max_rank, "shape: at most ", max_rank, " axes are supported, ", *this, " is full");
+  check(size >= 0, "shape: sizes must not be negative, got ", size);
+  dims_[rank_++] = size;
+}
+
+std::string Shape::str() const {
+  std::string s = "(";
+  for (int i = 0; i < rank_; ++i) {
+    if (i > 0) s += ", ";
+    s += std::to_string(dims_[i]);
+  }
+  return s + ")";
+}
+
+void Shape::assign(const i64* dims, std::size_t n) {
+  check(n <= static_cast<std::size_t>(max_rank), "shape: at most ", max_rank, " axes, got ", n);
+  i64 elements = 1;
+  for (std::size_t i = 0; i < n; ++i) {
+    push_back(dims[i]);
+    check(!__builtin_mul_overflow(elements, dims[i] > 0 ? dims[i] : 1, &elements),
+          "shape: ", *this, " has more than 2^63 elements");
+  }
+}
+
+Shape broadcast(const Shape& a, const Shape& b, const char* op) {
   const int rank = a.rank() > b.rank() ? a.rank() : b.rank();
   Shape out;
   for (int i = rank; i >= 1; --i) {
@@ -96,5 +110,7 @@ inline Shape broadcast(const Shape& a, const Shape& b, const char* op) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -6,11 +6,8 @@
 // An image is uint8 (H,W,3) up to `normalize`, float32 (3,H,W) after it. Positions and sizes are in pixels. Where the
 // references round, they round halves to even (Python's round), and so does this file.
 
-#include <algorithm>
 #include <array>
-#include <cmath>
 #include <functional>
-#include <utility>
 
 #include "ppma/core/random.hpp"
 #include "ppma/io/resize.hpp"
@@ -22,13 +19,7 @@ using Transform = std::function<Tensor(const Tensor& image, Rng& rng)>;
 
 namespace detail {
 
-inline i64 round_to_int(double x) { return static_cast<i64>(std::nearbyint(x)); }
-
-inline void check_image(const Tensor& image, const char* op) {
-  check(image.defined() && image.rank() == 3 && image.dtype() == DType::uint8 && image.dim(2) == 3 && image.numel() > 0,
-        op, ": needs a uint8 image (H,W,3), got ", image.defined() ? image.shape().str() : std::string("nothing"), " ",
-        image.dtype());
-}
+PPMA_API void check_image(const Tensor& image, const char* op);
 
 }  // namespace detail
 
@@ -39,7 +30,97 @@ struct PixelBox {
 };
 
 /// The pixels in `box`; what lies outside of the image is `fill`.
-inline Tensor crop(const Tensor& image, const PixelBox& box, u8 fill = 0) {
+PPMA_API Tensor crop(const Tensor& image, const PixelBox& box, u8 fill = 0);
+
+/// Left and right exchanged.
+PPMA_API Tensor flip_horizontal(const Tensor& image);
+
+PPMA_API Tensor random_flip(const Tensor& image, Rng& rng, double probability = 0.5);
+
+/// A crop of height x width at a uniform place of the image with `padding` black pixels on each side.
+PPMA_API Tensor random_crop(const Tensor& image, i64 height, i64 width, i64 padding, Rng& rng);
+
+/// The middle of the image: offsets round((size - crop) / 2).
+PPMA_API Tensor center_crop(const Tensor& image, i64 height, i64 width);
+
+struct ResizedCrop {
+  double least_area = 0.08, most_area = 1;             // fractions of the image
+  double least_ratio = 3.0 / 4, most_ratio = 4.0 / 3;  // width to height
+  Filter filter = Filter::bicubic;
+};
+
+/// The box of a random resized crop of an H x W image: ten tries with a uniform area and a log-uniform aspect ratio; if
+/// none fits, the largest box in the middle whose ratio is allowed.
+PPMA_API PixelBox resized_crop_box(i64 H, i64 W, Rng& rng, const ResizedCrop& o = {});
+
+/// A random part of the image as height x width pixels.
+PPMA_API Tensor random_resized_crop(const Tensor& image, i64 height, i64 width, Rng& rng,
+                                  const ResizedCrop& options = {});
+
+/// The shorter side becomes `size`, the longer int(size * long / short).
+PPMA_API Tensor resize_shorter(const Tensor& image, i64 size, Filter filter = Filter::bicubic);
+
+/// Published training at `size`: a random resized crop and a flip; up to 32 pixels a random crop with padding 4.
+PPMA_API Transform train_transform(i64 size, const ResizedCrop& options = {});
+
+/// Published evaluation at `size`: the shorter side becomes size * 256 / 224, of which the middle is taken; up to 32
+/// pixels the image as it is, resized where it has another size.
+PPMA_API Transform eval_transform(i64 size);
+
+/// Mean and standard deviation of each channel, of levels 0 to 1.
+struct Normalization {
+  std::array<float, 3> mean{0.485f, 0.456f, 0.406f}, deviation{0.229f, 0.224f, 0.225f};  // ImageNet
+};
+
+/// Turns bytes into (level / 255 - mean) / deviation, for all images of a set.
+class Normalizer {
+ public:
+  PPMA_API explicit Normalizer(const Normalization& n = {});
+  /// uint8 (H,W,3) to 3 H W floats at `to`, planes of red, green and blue.
+  PPMA_API void operator()(const Tensor& image, float* to) const;
+
+ private:
+  float table_[3][256];
+};
+
+/// uint8 (H,W,3) to float32 (1,3,H,W), as a network takes it.
+PPMA_API Tensor normalize(const Tensor& image, const Normalization& normalization = {});
+
+struct RandomErasing {
+  double probability = 0;  // published: 0.25
+  double least_area = 0.02, most_area = 1.0 / 3;
+  double least_ratio = 0.3;  // height to width, log-uniform between this and its inverse
+};
+
+/// The box that random erasing fills in an H x W image; empty if ten tries gave none that is smaller than the image.
+PPMA_API PixelBox erasing_box(i64 H, i64 W, Rng& rng, const RandomErasing& o = {});
+
+/// Fills a random box of a normalised image, `channels` planes of H x W at `image`, with standard normal noise.
+PPMA_API void random_erase(float* image, i64 channels, i64 H, i64 W, Rng& rng, const RandomErasing& options);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+inline i64 round_to_int(double x) { return static_cast<i64>(std::nearbyint(x)); }
+
+void check_image(const Tensor& image, const char* op) {
+  check(image.defined() && image.rank() == 3 && image.dtype() == DType::uint8 && image.dim(2) == 3 && image.numel() > 0,
+        op, ": needs a uint8 image (H,W,3), got ", image.defined() ? image.shape().str() : std::string("nothing"), " ",
+        image.dtype());
+}
+
+}  // namespace detail
+
+Tensor crop(const Tensor& image, const PixelBox& box, u8 fill) {
   detail::check_image(image, "crop");
   const i64 H = image.dim(0), W = image.dim(1);
   check(box.height > 0 && box.width > 0, "crop: a box of ", box.height, " x ", box.width, " pixels");
@@ -51,8 +132,7 @@ inline Tensor crop(const Tensor& image, const PixelBox& box, u8 fill = 0) {
   return out;
 }
 
-/// Left and right exchanged.
-inline Tensor flip_horizontal(const Tensor& image) {
+Tensor flip_horizontal(const Tensor& image) {
   detail::check_image(image, "flip_horizontal");
   Tensor out = Tensor::empty(image.shape(), DType::uint8);
   const i64 W = image.dim(1);
@@ -62,12 +142,12 @@ inline Tensor flip_horizontal(const Tensor& image) {
     for (i64 j = W - 1; j >= 0; --j, to += 3) std::copy_n(from + j * 3, 3, to);
   return out;
 }
-inline Tensor random_flip(const Tensor& image, Rng& rng, double probability = 0.5) {
+
+Tensor random_flip(const Tensor& image, Rng& rng, double probability) {
   return rng.flip(probability) ? flip_horizontal(image) : image;
 }
 
-/// A crop of height x width at a uniform place of the image with `padding` black pixels on each side.
-inline Tensor random_crop(const Tensor& image, i64 height, i64 width, i64 padding, Rng& rng) {
+Tensor random_crop(const Tensor& image, i64 height, i64 width, i64 padding, Rng& rng) {
   detail::check_image(image, "random_crop");
   const i64 rows = image.dim(0) + 2 * padding - height, columns = image.dim(1) + 2 * padding - width;
   check(padding >= 0 && rows >= 0 && columns >= 0, "random_crop: ", height, " x ", width, " pixels from ",
@@ -76,22 +156,13 @@ inline Tensor random_crop(const Tensor& image, i64 height, i64 width, i64 paddin
   return crop(image, {top, left, height, width});
 }
 
-/// The middle of the image: offsets round((size - crop) / 2).
-inline Tensor center_crop(const Tensor& image, i64 height, i64 width) {
+Tensor center_crop(const Tensor& image, i64 height, i64 width) {
   detail::check_image(image, "center_crop");
   const auto offset = [](i64 size, i64 part) { return detail::round_to_int(static_cast<double>(size - part) / 2); };
   return crop(image, {offset(image.dim(0), height), offset(image.dim(1), width), height, width});
 }
 
-struct ResizedCrop {
-  double least_area = 0.08, most_area = 1;             // fractions of the image
-  double least_ratio = 3.0 / 4, most_ratio = 4.0 / 3;  // width to height
-  Filter filter = Filter::bicubic;
-};
-
-/// The box of a random resized crop of an H x W image: ten tries with a uniform area and a log-uniform aspect ratio; if
-/// none fits, the largest box in the middle whose ratio is allowed.
-inline PixelBox resized_crop_box(i64 H, i64 W, Rng& rng, const ResizedCrop& o = {}) {
+PixelBox resized_crop_box(i64 H, i64 W, Rng& rng, const ResizedCrop& o) {
   const double area = static_cast<double>(H * W);
   for (int attempt = 0; attempt < 10; ++attempt) {
     const double target = area * rng.uniform(o.least_area, o.most_area);
@@ -110,24 +181,21 @@ inline PixelBox resized_crop_box(i64 H, i64 W, Rng& rng, const ResizedCrop& o = 
   return {(H - h) / 2, (W - w) / 2, h, w};
 }
 
-/// A random part of the image as height x width pixels.
-inline Tensor random_resized_crop(const Tensor& image, i64 height, i64 width, Rng& rng,
-                                  const ResizedCrop& options = {}) {
+Tensor random_resized_crop(const Tensor& image, i64 height, i64 width, Rng& rng,
+                                  const ResizedCrop& options) {
   detail::check_image(image, "random_resized_crop");
   return resize_antialiased(crop(image, resized_crop_box(image.dim(0), image.dim(1), rng, options)), height, width,
                             options.filter);
 }
 
-/// The shorter side becomes `size`, the longer int(size * long / short).
-inline Tensor resize_shorter(const Tensor& image, i64 size, Filter filter = Filter::bicubic) {
+Tensor resize_shorter(const Tensor& image, i64 size, Filter filter) {
   detail::check_image(image, "resize_shorter");
   const i64 H = image.dim(0), W = image.dim(1);
   return H <= W ? resize_antialiased(image, size, size * W / H, filter)
                 : resize_antialiased(image, size * H / W, size, filter);
 }
 
-/// Published training at `size`: a random resized crop and a flip; up to 32 pixels a random crop with padding 4.
-inline Transform train_transform(i64 size, const ResizedCrop& options = {}) {
+Transform train_transform(i64 size, const ResizedCrop& options) {
   return [size, options](const Tensor& image, Rng& rng) {
     if (size > 32) return random_flip(random_resized_crop(image, size, size, rng, options), rng);
     const bool fits = image.dim(0) >= size && image.dim(1) >= size;
@@ -135,57 +203,35 @@ inline Transform train_transform(i64 size, const ResizedCrop& options = {}) {
   };
 }
 
-/// Published evaluation at `size`: the shorter side becomes size * 256 / 224, of which the middle is taken; up to 32
-/// pixels the image as it is, resized where it has another size.
-inline Transform eval_transform(i64 size) {
+Transform eval_transform(i64 size) {
   return [size](const Tensor& image, Rng&) {
     if (size > 32) return center_crop(resize_shorter(image, size * 256 / 224), size, size);
     return image.dim(0) == size && image.dim(1) == size ? image : center_crop(resize_shorter(image, size), size, size);
   };
 }
 
-/// Mean and standard deviation of each channel, of levels 0 to 1.
-struct Normalization {
-  std::array<float, 3> mean{0.485f, 0.456f, 0.406f}, deviation{0.229f, 0.224f, 0.225f};  // ImageNet
-};
+Normalizer::Normalizer(const Normalization& n) {
+  for (std::size_t c = 0; c < 3; ++c)
+    for (std::size_t level = 0; level < 256; ++level)
+      table_[c][level] = (static_cast<float>(level) / 255.0f - n.mean[c]) / n.deviation[c];
+}
 
-/// Turns bytes into (level / 255 - mean) / deviation, for all images of a set.
-class Normalizer {
- public:
-  explicit Normalizer(const Normalization& n = {}) {
-    for (std::size_t c = 0; c < 3; ++c)
-      for (std::size_t level = 0; level < 256; ++level)
-        table_[c][level] = (static_cast<float>(level) / 255.0f - n.mean[c]) / n.deviation[c];
-  }
-  /// uint8 (H,W,3) to 3 H W floats at `to`, planes of red, green and blue.
-  void operator()(const Tensor& image, float* to) const {
-    detail::check_image(image, "normalize");
-    const i64 n = image.dim(0) * image.dim(1);
-    const u8* from = image.data<u8>();
-    for (std::size_t c = 0; c < 3; ++c, ++from)
-      for (i64 i = 0; i < n; ++i) *to++ = table_[c][from[3 * i]];
-  }
+void Normalizer::operator()(const Tensor& image, float* to) const {
+  detail::check_image(image, "normalize");
+  const i64 n = image.dim(0) * image.dim(1);
+  const u8* from = image.data<u8>();
+  for (std::size_t c = 0; c < 3; ++c, ++from)
+    for (i64 i = 0; i < n; ++i) *to++ = table_[c][from[3 * i]];
+}
 
- private:
-  float table_[3][256];
-};
-
-/// uint8 (H,W,3) to float32 (1,3,H,W), as a network takes it.
-inline Tensor normalize(const Tensor& image, const Normalization& normalization = {}) {
+Tensor normalize(const Tensor& image, const Normalization& normalization) {
   detail::check_image(image, "normalize");
   Tensor out = Tensor::empty({1, 3, image.dim(0), image.dim(1)});
   Normalizer{normalization}(image, out.data<float>());
   return out;
 }
 
-struct RandomErasing {
-  double probability = 0;  // published: 0.25
-  double least_area = 0.02, most_area = 1.0 / 3;
-  double least_ratio = 0.3;  // height to width, log-uniform between this and its inverse
-};
-
-/// The box that random erasing fills in an H x W image; empty if ten tries gave none that is smaller than the image.
-inline PixelBox erasing_box(i64 H, i64 W, Rng& rng, const RandomErasing& o = {}) {
+PixelBox erasing_box(i64 H, i64 W, Rng& rng, const RandomErasing& o) {
   for (int attempt = 0; attempt < 10; ++attempt) {
     const double target = static_cast<double>(H * W) * rng.uniform(o.least_area, o.most_area);
     const double ratio = std::exp(rng.uniform(std::log(o.least_ratio), -std::log(o.least_ratio)));
@@ -197,8 +243,7 @@ inline PixelBox erasing_box(i64 H, i64 W, Rng& rng, const RandomErasing& o = {})
   return {};
 }
 
-/// Fills a random box of a normalised image, `channels` planes of H x W at `image`, with standard normal noise.
-inline void random_erase(float* image, i64 channels, i64 H, i64 W, Rng& rng, const RandomErasing& options) {
+void random_erase(float* image, i64 channels, i64 H, i64 W, Rng& rng, const RandomErasing& options) {
   if (!rng.flip(options.probability)) return;
   const PixelBox box = erasing_box(H, W, rng, options);
   for (i64 c = 0; c < channels; ++c)
@@ -208,5 +253,7 @@ inline void random_erase(float* image, i64 channels, i64 H, i64 W, Rng& rng, con
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

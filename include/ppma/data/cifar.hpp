@@ -5,11 +5,24 @@
 //              3072 bytes: red, green and blue planes of 32 x 32
 //   CIFAR-100  train.bin, test.bin, fine_label_names.txt; 2 label bytes, of which the second (fine) one counts
 
-#include <filesystem>
 #include <string>
-#include <vector>
 
 #include "ppma/data/dataset.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// The set in `folder`; CIFAR-100 if it has train.bin, else CIFAR-10 with whichever of its data_batch_*.bin are there.
+/// Errors: missing files; a file that is not a whole number of records; a label beyond the named classes.
+PPMA_API Dataset cifar(const std::string& folder, Split split = Split::train);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <filesystem>
+#include <memory>
+#include <vector>
+
 #include "ppma/io/file.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -27,9 +40,7 @@ inline std::vector<std::string> read_names(const std::string& path) {
 
 }  // namespace detail
 
-/// The set in `folder`; CIFAR-100 if it has train.bin, else CIFAR-10 with whichever of its data_batch_*.bin are there.
-/// Errors: missing files; a file that is not a whole number of records; a label beyond the named classes.
-inline Dataset cifar(const std::string& folder, Split split = Split::train) {
+Dataset cifar(const std::string& folder, Split split) {
   namespace fs = std::filesystem;
   const bool hundred = fs::exists(folder + "/train.bin") || fs::exists(folder + "/test.bin");
   std::vector<std::string> paths;
@@ -71,5 +82,7 @@ inline Dataset cifar(const std::string& folder, Split split = Split::train) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

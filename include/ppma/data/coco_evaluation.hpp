@@ -2,6 +2,9 @@
 #include "ppma/core/names_begin.hpp"
 // COCO's twelve figures of a set of detections: files (io/coco.hpp) meet the count (metrics/average_precision.hpp).
 
+#include <string>
+#include <vector>
+
 #include "ppma/io/coco.hpp"
 #include "ppma/metrics/average_precision.hpp"
 
@@ -19,7 +22,24 @@ struct CocoScores : CocoFigures {
 
 /// Errors: annotations that cannot be scored, which pycocotools refuses too: masks are compared and
 /// one has none; one does not say its area (read_coco with `fill` false). The first is named.
-inline void check_scorable(const CocoTruth& truth, CocoType type) {
+PPMA_API void check_scorable(const CocoTruth& truth, CocoType type);
+
+/// Scores detections. Errors: an image that the annotations do not have, no box or mask where it is
+/// needed, a mask of another size than its image; each names the file and the record; what
+/// check_scorable refuses. A truth's box is looked at, and its mask drawn, only where its image has
+/// detections of its class.
+PPMA_API CocoScores evaluate_coco(const CocoTruth& truth, const std::vector<CocoResult>& results, CocoType type,
+                                CocoProtocol protocol = CocoProtocol::pycocotools);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <map>
+
+namespace ppma::inline PPMA_ABI {
+
+void check_scorable(const CocoTruth& truth, CocoType type) {
   const auto none = [&](auto lacks, const char* what, const char* remedy) {
     i64 count = 0, first = 0;
     for (const CocoAnnotation& a : truth.annotations)
@@ -49,12 +69,8 @@ inline void check_alike(const std::vector<CocoResult>& results) {
 
 }  // namespace detail
 
-/// Scores detections. Errors: an image that the annotations do not have, no box or mask where it is
-/// needed, a mask of another size than its image; each names the file and the record; what
-/// check_scorable refuses. A truth's box is looked at, and its mask drawn, only where its image has
-/// detections of its class.
-inline CocoScores evaluate_coco(const CocoTruth& truth, const std::vector<CocoResult>& results, CocoType type,
-                                CocoProtocol protocol = CocoProtocol::pycocotools) {
+CocoScores evaluate_coco(const CocoTruth& truth, const std::vector<CocoResult>& results, CocoType type,
+                                CocoProtocol protocol) {
   check_scorable(truth, type);
   detail::check_alike(results);
   const bool masks = type == CocoType::segm;
@@ -142,5 +158,7 @@ inline CocoScores evaluate_coco(const CocoTruth& truth, const std::vector<CocoRe
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

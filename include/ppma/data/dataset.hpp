@@ -3,15 +3,10 @@
 // Dataset: a number of samples and a function that loads one of them. A data set is a value; to add one, write a
 // function that returns a Dataset (data/cifar.hpp is the shortest).
 
-#include <atomic>
-#include <exception>
 #include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "ppma/core/error.hpp"
-#include "ppma/core/parallel.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -36,14 +31,33 @@ struct Dataset {
   i64 classes() const { return static_cast<i64>(class_names.size()); }
 
   /// Sample number `index`. Errors: no such sample; what load() throws.
-  Sample get(i64 index) const {
-    check(index >= 0 && index < size, name, ": sample ", index, " of ", size, " asked for");
-    return load(index);
-  }
+  PPMA_API Sample get(i64 index) const;
 };
 
 /// The samples first .. first + count - 1.
-inline Dataset subset(Dataset whole, i64 first, i64 count) {
+PPMA_API Dataset subset(Dataset whole, i64 first, i64 count);
+
+/// Loads every sample once, with all threads, and keeps it: for sets that fit into memory and are slow to load.
+PPMA_API Dataset in_memory(const Dataset& source);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <atomic>
+#include <exception>
+#include <memory>
+
+#include "ppma/core/parallel.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Sample Dataset::get(i64 index) const {
+  check(index >= 0 && index < size, name, ": sample ", index, " of ", size, " asked for");
+  return load(index);
+}
+
+Dataset subset(Dataset whole, i64 first, i64 count) {
   check(first >= 0 && count >= 0 && first + count <= whole.size, whole.name, ": samples ", first, " to ",
         first + count - 1, " asked for, it has ", whole.size);
   Dataset part = whole;
@@ -52,8 +66,7 @@ inline Dataset subset(Dataset whole, i64 first, i64 count) {
   return part;
 }
 
-/// Loads every sample once, with all threads, and keeps it: for sets that fit into memory and are slow to load.
-inline Dataset in_memory(const Dataset& source) {
+Dataset in_memory(const Dataset& source) {
   auto samples = std::make_shared<std::vector<Sample>>(static_cast<std::size_t>(source.size));
   std::vector<std::exception_ptr> errors(samples->size());  // parallel_for lets no exception out
   std::atomic<bool> failed{false};
@@ -73,5 +86,7 @@ inline Dataset in_memory(const Dataset& source) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,12 +3,12 @@
 // Images with objects in them: what a detector learns from and is judged by; and their geometry (spec 7.3): resizing
 // with the aspect kept, cropping, flipping. Legend: H W pixels, n objects, B batch.
 
+#include <array>
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "ppma/data/augment.hpp"
-#include "ppma/io/resize.hpp"
 #include "ppma/ops/nms.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -57,7 +57,29 @@ struct DetectionBatch {
 
 /// The size of an image brought into long x short with its aspect kept, as mmcv rounds it. Error: sizes that are not
 /// positive.
-inline std::array<i64, 2> keep_aspect(i64 height, i64 width, i64 longer, i64 shorter) {
+PPMA_API std::array<i64, 2> keep_aspect(i64 height, i64 width, i64 longer, i64 shorter);
+
+/// Image bilinear, masks nearest, boxes scaled and clipped.
+PPMA_API void resize_sample(DetectionSample& s, i64 height, i64 width);
+
+/// Leaves out the objects whose box has no width or no height: the logarithm of a target's size must exist.
+PPMA_API void drop_empty(Objects& o);
+
+/// Left and right exchanged.
+PPMA_API void flip_sample(DetectionSample& s);
+
+/// What of a sample lies in `window`: boxes moved and clipped, objects without a rest of their box left out.
+PPMA_API void crop_sample(DetectionSample& s, const PixelBox& window);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <algorithm>
+
+namespace ppma::inline PPMA_ABI {
+
+std::array<i64, 2> keep_aspect(i64 height, i64 width, i64 longer, i64 shorter) {
   check(height > 0 && width > 0, "keep_aspect: an image of ", height, " x ", width, " pixels");
   check(longer > 0 && shorter > 0, "keep_aspect: images are to be brought to ", longer, " x ", shorter, " pixels; both must be positive");
   const double f = std::min(static_cast<double>(longer) / static_cast<double>(std::max(height, width)),
@@ -84,8 +106,7 @@ Tensor each_mask(const Tensor& masks, i64 height, i64 width, F f) {
 
 }  // namespace detail
 
-/// Image bilinear, masks nearest, boxes scaled and clipped.
-inline void resize_sample(DetectionSample& s, i64 height, i64 width) {
+void resize_sample(DetectionSample& s, i64 height, i64 width) {
   const i64 h = s.image.dim(0), w = s.image.dim(1);
   if (h == height && w == width) return;
   const float fx = static_cast<float>(width) / static_cast<float>(w), fy = static_cast<float>(height) / static_cast<float>(h);
@@ -97,8 +118,7 @@ inline void resize_sample(DetectionSample& s, i64 height, i64 width) {
     s.objects.masks = detail::each_mask(s.objects.masks, height, width, [&](const Tensor& m) { return resize_nearest(m, height, width); });
 }
 
-/// Leaves out the objects whose box has no width or no height: the logarithm of a target's size must exist.
-inline void drop_empty(Objects& o) {
+void drop_empty(Objects& o) {
   Objects kept;
   std::vector<i64> which;
   for (std::size_t k = 0; k < o.boxes.size(); ++k) {
@@ -116,8 +136,7 @@ inline void drop_empty(Objects& o) {
   o = std::move(kept);
 }
 
-/// Left and right exchanged.
-inline void flip_sample(DetectionSample& s) {
+void flip_sample(DetectionSample& s) {
   s.image = flip_horizontal(s.image);
   const float w = static_cast<float>(s.image.dim(1));
   for (Box& b : s.objects.boxes) b = {w - b.x2, b.y1, w - b.x1, b.y2};
@@ -129,8 +148,7 @@ inline void flip_sample(DetectionSample& s) {
   s.objects.masks = flipped;
 }
 
-/// What of a sample lies in `window`: boxes moved and clipped, objects without a rest of their box left out.
-inline void crop_sample(DetectionSample& s, const PixelBox& window) {
+void crop_sample(DetectionSample& s, const PixelBox& window) {
   const i64 H = s.image.dim(0), W = s.image.dim(1);
   check(window.top >= 0 && window.left >= 0 && window.height > 0 && window.width > 0 && window.top + window.height <= H &&
             window.left + window.width <= W,
@@ -153,5 +171,7 @@ inline void crop_sample(DetectionSample& s, const PixelBox& window) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "ppma/data/detection.hpp"
-#include "ppma/data/loader.hpp"
 #include "ppma/data/one_ahead.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -26,7 +25,50 @@ struct DetectionLoading {
 };
 
 /// The published 3x schedule's: shorter side 480 to 800, half of the images cropped before; for other sizes in proportion.
-inline DetectionLoading multi_scale_loading(i64 longer = 1333, i64 shorter = 800) {
+PPMA_API DetectionLoading multi_scale_loading(i64 longer = 1333, i64 shorter = 800);
+
+/// One sample as training sees it.
+PPMA_API void augment_detection(DetectionSample& s, const DetectionLoading& o, Rng& rng);
+
+/// The samples stacked, each in the upper left corner. Masks keep their own image's size.
+PPMA_API DetectionBatch stack_samples(std::vector<DetectionSample> samples, const std::vector<std::array<i64, 2>>& originals,
+                                    i64 divisor, const Normalization& normalization);
+
+/// An image for evaluation.
+PPMA_API DetectionBatch evaluation_batch(DetectionSample sample, const DetectionLoading& o);
+
+/// Batches of an epoch; wide and high images do not share one.
+class DetectionLoader {
+ public:
+  PPMA_API DetectionLoader(DetectionSet set, DetectionLoading options);
+
+  i64 batches() const { return static_cast<i64>(groups_.size()); }
+  PPMA_API void start(i64 epoch);
+  bool next(DetectionBatch& batch) {
+    return ahead_.next(batch, batches(), [this](i64 number) { return make(number); });
+  }
+
+ private:
+  PPMA_API DetectionBatch make(i64 number) const;
+
+  DetectionSet set_;
+  DetectionLoading options_;
+  i64 epoch_ = 0;
+  std::vector<std::vector<i64>> groups_;  // samples of each batch
+  OneAhead<DetectionBatch> ahead_;        // the last member: its end waits for make()
+};
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <algorithm>
+
+#include "ppma/data/loader.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+DetectionLoading multi_scale_loading(i64 longer, i64 shorter) {
   check(longer > 0 && shorter > 0, "multi_scale_loading: images of ", longer, " x ", shorter);
   const auto part = [shorter](i64 side) { return std::max(i64{1}, (side * shorter + 400) / 800); };
   DetectionLoading o;
@@ -37,8 +79,7 @@ inline DetectionLoading multi_scale_loading(i64 longer = 1333, i64 shorter = 800
   return o;
 }
 
-/// One sample as training sees it.
-inline void augment_detection(DetectionSample& s, const DetectionLoading& o, Rng& rng) {
+void augment_detection(DetectionSample& s, const DetectionLoading& o, Rng& rng) {
   const auto resize_to_one_of = [&](const std::vector<i64>& sides) {
     const i64 shorter = sides[static_cast<std::size_t>(rng.below(static_cast<i64>(sides.size())))];
     const auto size = keep_aspect(s.image.dim(0), s.image.dim(1), o.longer, shorter);
@@ -60,8 +101,7 @@ inline void augment_detection(DetectionSample& s, const DetectionLoading& o, Rng
   drop_empty(s.objects);  // thin boxes may have been rounded to nothing
 }
 
-/// The samples stacked, each in the upper left corner. Masks keep their own image's size.
-inline DetectionBatch stack_samples(std::vector<DetectionSample> samples, const std::vector<std::array<i64, 2>>& originals,
+DetectionBatch stack_samples(std::vector<DetectionSample> samples, const std::vector<std::array<i64, 2>>& originals,
                                     i64 divisor, const Normalization& normalization) {
   DetectionBatch batch;
   const auto up = [divisor](i64 n) { return (n + divisor - 1) / divisor * divisor; };
@@ -86,8 +126,7 @@ inline DetectionBatch stack_samples(std::vector<DetectionSample> samples, const 
   return batch;
 }
 
-/// An image for evaluation.
-inline DetectionBatch evaluation_batch(DetectionSample sample, const DetectionLoading& o) {
+DetectionBatch evaluation_batch(DetectionSample sample, const DetectionLoading& o) {
   const std::array<i64, 2> original{sample.image.dim(0), sample.image.dim(1)};
   const auto size = keep_aspect(original[0], original[1], o.longer, o.shorter.back());
   resize_sample(sample, size[0], size[1]);
@@ -96,59 +135,46 @@ inline DetectionBatch evaluation_batch(DetectionSample sample, const DetectionLo
   return stack_samples(std::move(one), {original}, o.divisor, o.normalization);
 }
 
-/// Batches of an epoch; wide and high images do not share one.
-class DetectionLoader {
- public:
-  DetectionLoader(DetectionSet set, DetectionLoading options) : set_(std::move(set)), options_(std::move(options)) {
-    check(set_.size > 0, "detection loader: ", set_.name, " has no images", set_.left_out.empty() ? "" : " to learn from; left out: ", set_.left_out);
-    check(options_.batch > 0 && !options_.shorter.empty(), "detection loader: needs a batch of at least 1 and a size");
-    check(options_.crop == 0 || (!options_.crop_shorter.empty() && options_.crop_side[0] > 0 && options_.crop_side[0] <= options_.crop_side[1]),
-          "detection loader: crops of ", options_.crop_side[0], " to ", options_.crop_side[1], " pixels");
-    start(0);
-  }
+DetectionLoader::DetectionLoader(DetectionSet set, DetectionLoading options) : set_(std::move(set)), options_(std::move(options)) {
+  check(set_.size > 0, "detection loader: ", set_.name, " has no images", set_.left_out.empty() ? "" : " to learn from; left out: ", set_.left_out);
+  check(options_.batch > 0 && !options_.shorter.empty(), "detection loader: needs a batch of at least 1 and a size");
+  check(options_.crop == 0 || (!options_.crop_shorter.empty() && options_.crop_side[0] > 0 && options_.crop_side[0] <= options_.crop_side[1]),
+        "detection loader: crops of ", options_.crop_side[0], " to ", options_.crop_side[1], " pixels");
+  start(0);
+}
 
-  i64 batches() const { return static_cast<i64>(groups_.size()); }
-  void start(i64 epoch) {
-    ahead_.restart();
-    epoch_ = epoch;
-    groups_.clear();
-    std::vector<i64> waiting[2];  // high, wide
-    for (const i64 i : epoch_order(set_.size, epoch, options_.seed, true)) {
-      std::vector<i64>& kind = waiting[!set_.wide.empty() && set_.wide[static_cast<std::size_t>(i)] ? 1 : 0];
-      kind.push_back(i);
-      if (static_cast<i64>(kind.size()) < options_.batch) continue;
-      groups_.push_back(kind);
-      kind.clear();
-    }
-    for (std::vector<i64>& kind : waiting)
-      if (!kind.empty()) groups_.push_back(kind);
+void DetectionLoader::start(i64 epoch) {
+  ahead_.restart();
+  epoch_ = epoch;
+  groups_.clear();
+  std::vector<i64> waiting[2];  // high, wide
+  for (const i64 i : epoch_order(set_.size, epoch, options_.seed, true)) {
+    std::vector<i64>& kind = waiting[!set_.wide.empty() && set_.wide[static_cast<std::size_t>(i)] ? 1 : 0];
+    kind.push_back(i);
+    if (static_cast<i64>(kind.size()) < options_.batch) continue;
+    groups_.push_back(kind);
+    kind.clear();
   }
-  bool next(DetectionBatch& batch) {
-    return ahead_.next(batch, batches(), [this](i64 number) { return make(number); });
-  }
+  for (std::vector<i64>& kind : waiting)
+    if (!kind.empty()) groups_.push_back(kind);
+}
 
- private:
-  DetectionBatch make(i64 number) const {
-    std::vector<DetectionSample> samples;
-    std::vector<std::array<i64, 2>> originals;
-    const std::vector<i64>& group = groups_[static_cast<std::size_t>(number)];
-    for (std::size_t k = 0; k < group.size(); ++k) {
-      Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number * options_.batch) + k, 0xde7);
-      DetectionSample s = set_.load(group[k]);
-      originals.push_back({s.image.dim(0), s.image.dim(1)});
-      augment_detection(s, options_, rng);
-      samples.push_back(std::move(s));
-    }
-    return stack_samples(std::move(samples), originals, options_.divisor, options_.normalization);
+DetectionBatch DetectionLoader::make(i64 number) const {
+  std::vector<DetectionSample> samples;
+  std::vector<std::array<i64, 2>> originals;
+  const std::vector<i64>& group = groups_[static_cast<std::size_t>(number)];
+  for (std::size_t k = 0; k < group.size(); ++k) {
+    Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number * options_.batch) + k, 0xde7);
+    DetectionSample s = set_.load(group[k]);
+    originals.push_back({s.image.dim(0), s.image.dim(1)});
+    augment_detection(s, options_, rng);
+    samples.push_back(std::move(s));
   }
-
-  DetectionSet set_;
-  DetectionLoading options_;
-  i64 epoch_ = 0;
-  std::vector<std::vector<i64>> groups_;  // samples of each batch
-  OneAhead<DetectionBatch> ahead_;        // the last member: its end waits for make()
-};
+  return stack_samples(std::move(samples), originals, options_.divisor, options_.normalization);
+}
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

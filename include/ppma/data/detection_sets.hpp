@@ -3,11 +3,11 @@
 // Sets for detection: COCO's files, and the generated `shapes` with their masks.
 
 #include <memory>
+#include <string>
 
 #include "ppma/data/detection.hpp"
 #include "ppma/data/shapes.hpp"
 #include "ppma/io/coco.hpp"
-#include "ppma/io/image.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -17,26 +17,15 @@ struct CocoSkips {
   i64 without_mask = 0;                            // annotations, where masks are learnt
   i64 images_without_boxes = 0, small_images = 0;  // images: nothing left in them; a side below 32 pixels
 
-  std::string text() const {
-    std::string s;
-    const auto add = [&s](i64 n, const char* what) {
-      if (n > 0) s += str(s.empty() ? "" : ", ", n, " ", what);
-    };
-    add(crowds, "crowds"), add(no_area, "boxes of no area"), add(outside, "boxes outside of their image");
-    add(without_mask, "objects without a mask");
-    add(images_without_boxes, "images without boxes"), add(small_images, "images below 32 pixels");
-    return s;
-  }
+  PPMA_API std::string text() const;
 };
 
 namespace detail {
 
 /// A box of a file as corners, clipped to an image.
-inline Box clipped(const CocoBox& b, i64 height, i64 width) {
-  const auto at = [](double v, i64 most) { return static_cast<float>(std::clamp(v, 0.0, static_cast<double>(most))); };
-  return {at(b[0], width), at(b[1], height), at(b[0] + b[2], width), at(b[1] + b[3], height)};
-}
-inline bool is_empty(const Box& b) { return !(b.width() > 0 && b.height() > 0); }
+PPMA_API Box clipped(const CocoBox& b, i64 height, i64 width);
+
+PPMA_API bool is_empty(const Box& b);
 
 }  // namespace detail
 
@@ -44,8 +33,50 @@ inline bool is_empty(const Box& b) { return !(b.width() > 0 && b.height() > 0); 
 /// evaluation. With `masks`, objects without a segmentation are left out; masks are drawn when an image is loaded.
 /// Errors: those of read_coco and read_image; no object with a mask where they are wanted; an image of another size than the file
 /// says; a mask of another size than its image (with the annotation's id).
-inline DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string& folder, bool masks,
-                             bool all_images = false, CocoSkips* skips = nullptr) {
+PPMA_API DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string& folder, bool masks,
+                             bool all_images = false, CocoSkips* skips = nullptr);
+
+/// The generated set with boxes and masks. Category ids are class + 1, image ids index + 1.
+PPMA_API DetectionSet shapes_set(const ShapesOptions& options);
+
+/// What evaluate_coco compares with: the set's objects as annotations.
+PPMA_API CocoTruth truth_of(const DetectionSet& set);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <algorithm>
+#include <vector>
+
+#include "ppma/io/image.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+std::string CocoSkips::text() const {
+  std::string s;
+  const auto add = [&s](i64 n, const char* what) {
+    if (n > 0) s += str(s.empty() ? "" : ", ", n, " ", what);
+  };
+  add(crowds, "crowds"), add(no_area, "boxes of no area"), add(outside, "boxes outside of their image");
+  add(without_mask, "objects without a mask");
+  add(images_without_boxes, "images without boxes"), add(small_images, "images below 32 pixels");
+  return s;
+}
+
+namespace detail {
+
+Box clipped(const CocoBox& b, i64 height, i64 width) {
+  const auto at = [](double v, i64 most) { return static_cast<float>(std::clamp(v, 0.0, static_cast<double>(most))); };
+  return {at(b[0], width), at(b[1], height), at(b[0] + b[2], width), at(b[1] + b[3], height)};
+}
+
+bool is_empty(const Box& b) { return !(b.width() > 0 && b.height() > 0); }
+
+}  // namespace detail
+
+DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string& folder, bool masks,
+                             bool all_images, CocoSkips* skips) {
   CocoSkips unused, &skip = skips != nullptr ? *skips : unused;
   std::vector<std::vector<std::size_t>> of_image(truth->images.size());
   i64 kept = 0;
@@ -142,8 +173,7 @@ inline DetectionSample shapes_sample(const ShapesOptions& options, i64 index) {
 
 }  // namespace detail
 
-/// The generated set with boxes and masks. Category ids are class + 1, image ids index + 1.
-inline DetectionSet shapes_set(const ShapesOptions& options) {
+DetectionSet shapes_set(const ShapesOptions& options) {
   check(options.images > 0, "shapes: ", options.images, " images asked for");
   DetectionSet set;
   set.name = "shapes", set.size = options.images, set.class_names = figure_names(), set.masks = true;
@@ -152,8 +182,7 @@ inline DetectionSet shapes_set(const ShapesOptions& options) {
   return set;
 }
 
-/// What evaluate_coco compares with: the set's objects as annotations.
-inline CocoTruth truth_of(const DetectionSet& set) {
+CocoTruth truth_of(const DetectionSet& set) {
   CocoTruth truth;
   truth.path = set.name;
   for (i64 c = 0; c < set.classes(); ++c)
@@ -181,5 +210,7 @@ inline CocoTruth truth_of(const DetectionSet& set) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -4,24 +4,17 @@
 // case, also in folders below), as ImageNet is laid out. A class's number is the rank of its
 // folder's name; hidden files and folders are none, linked ones are as if they lay there.
 
-#include <algorithm>
-#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "ppma/data/dataset.hpp"
-#include "ppma/io/folder.hpp"
 #include "ppma/io/image.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
-inline const std::vector<std::string>& image_endings() {
-  static const std::vector<std::string> endings{".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm"};
-  return endings;
-}
+PPMA_API const std::vector<std::string>& image_endings();
 constexpr const char* image_kinds = ".jpg, .jpeg, .png, .bmp, .ppm or .pgm";
 
 }  // namespace detail
@@ -30,7 +23,30 @@ constexpr const char* image_kinds = ".jpg, .jpeg, .png, .bmp, .ppm or .pgm";
 /// `reading` leaves that out. They are decoded when they are asked for; a file that cannot be is
 /// named then. Files of other endings are counted in `left_out`. Errors: no such folder, no class
 /// folders, a class without images, a link to nothing.
-inline Dataset image_folder(const std::string& root, ImageReading reading = {}) {
+PPMA_API Dataset image_folder(const std::string& root, ImageReading reading = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "ppma/io/folder.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+const std::vector<std::string>& image_endings() {
+  static const std::vector<std::string> endings{".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm"};
+  return endings;
+}
+
+}  // namespace detail
+
+Dataset image_folder(const std::string& root, ImageReading reading) {
   namespace fs = std::filesystem;
   std::error_code failed;
   check(fs::is_directory(root, failed), root, ": is not a folder");
@@ -83,5 +99,7 @@ inline Dataset image_folder(const std::string& root, ImageReading reading = {}) 
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,9 +3,7 @@
 // Changes of colour and geometry, equal to Pillow's (ImageOps, ImageEnhance, Image.transform) to the last bit: what
 // RandAugment is made of. Images are uint8 (H,W,3), and so are results.
 
-#include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "ppma/data/augment.hpp"
 #include "ppma/tensor/tensor.hpp"
@@ -17,14 +15,7 @@ namespace detail {
 using LevelTable = std::array<u8, 256>;
 
 // table[channel](level) for every pixel.
-inline Tensor look_up(const Tensor& image, const std::array<LevelTable, 3>& table) {
-  Tensor out = Tensor::empty(image.shape(), DType::uint8);
-  const u8* x = image.data<u8>();
-  u8* y = out.data<u8>();
-  for (i64 i = 0; i < image.numel(); i += 3)
-    for (std::size_t c = 0; c < 3; ++c) y[i + static_cast<i64>(c)] = table[c][x[i + static_cast<i64>(c)]];
-  return out;
-}
+PPMA_API Tensor look_up(const Tensor& image, const std::array<LevelTable, 3>& table);
 
 // f(level) for every level of every channel.
 template <class F>
@@ -33,6 +24,74 @@ Tensor map_levels(const Tensor& image, const char* op, F&& f) {
   LevelTable t;
   for (int level = 0; level < 256; ++level) t[static_cast<std::size_t>(level)] = static_cast<u8>(f(level));
   return look_up(image, {t, t, t});
+}
+
+}  // namespace detail
+
+PPMA_API Tensor invert(const Tensor& image);
+
+/// Keeps the upper `bits` bits of each level; none is black.
+PPMA_API Tensor posterize(const Tensor& image, int bits);
+
+/// Inverts levels of `threshold` and more.
+PPMA_API Tensor solarize(const Tensor& image, int threshold);
+
+/// Adds `add` to levels below 128.
+PPMA_API Tensor solarize_add(const Tensor& image, int add);
+
+/// Stretches each channel's levels to 0 .. 255.
+PPMA_API Tensor auto_contrast(const Tensor& image);
+
+/// Makes each channel's levels about equally frequent.
+PPMA_API Tensor equalize(const Tensor& image);
+
+/// Colour: 0 is grey, 1 the image.
+PPMA_API Tensor adjust_color(const Tensor& image, double factor);
+
+/// Contrast: 0 is the mean grey, 1 the image.
+PPMA_API Tensor adjust_contrast(const Tensor& image, double factor);
+
+/// Brightness: 0 is black, 1 the image.
+PPMA_API Tensor adjust_brightness(const Tensor& image, double factor);
+
+/// Sharpness: 0 is smoothed by (1 1 1; 1 5 1; 1 1 1) / 13 (all but the border), 1 the image.
+PPMA_API Tensor adjust_sharpness(const Tensor& image, double factor);
+
+using Fill = std::array<u8, 3>;
+
+/// The output's pixel (x, y) is the input at (m0 x + m1 y + m2, m3 x + m4 y + m5), both at pixel centres, bicubic (a =
+/// -1, neighbours clamped to the image); `fill` where that lies outside.
+PPMA_API Tensor affine(const Tensor& image, const std::array<double, 6>& m, const Fill& fill);
+
+/// Counter-clockwise by `degrees` about the centre; the size stays.
+PPMA_API Tensor rotate(const Tensor& image, double degrees, const Fill& fill);
+
+PPMA_API Tensor shear_x(const Tensor& image, double factor, const Fill& fill);
+PPMA_API Tensor shear_y(const Tensor& image, double factor, const Fill& fill);
+
+/// By `share` of the width (height); positive moves the picture to the left (up).
+PPMA_API Tensor translate_x(const Tensor& image, double share, const Fill& fill);
+
+PPMA_API Tensor translate_y(const Tensor& image, double share, const Fill& fill);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <algorithm>
+#include <cmath>
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+Tensor look_up(const Tensor& image, const std::array<LevelTable, 3>& table) {
+  Tensor out = Tensor::empty(image.shape(), DType::uint8);
+  const u8* x = image.data<u8>();
+  u8* y = out.data<u8>();
+  for (i64 i = 0; i < image.numel(); i += 3)
+    for (std::size_t c = 0; c < 3; ++c) y[i + static_cast<i64>(c)] = table[c][x[i + static_cast<i64>(c)]];
+  return out;
 }
 
 // Three tables made from the three histograms.
@@ -76,25 +135,24 @@ Tensor enhance(const Tensor& image, double factor, F&& degenerate) {
 
 }  // namespace detail
 
-inline Tensor invert(const Tensor& image) {
+Tensor invert(const Tensor& image) {
   return detail::map_levels(image, "invert", [](int v) { return 255 - v; });
 }
-/// Keeps the upper `bits` bits of each level; none is black.
-inline Tensor posterize(const Tensor& image, int bits) {
+
+Tensor posterize(const Tensor& image, int bits) {
   check(bits >= 0 && bits <= 8, "posterize: ", bits, " bits of 8");
   return detail::map_levels(image, "posterize", [&](int v) { return v & ~((1 << (8 - bits)) - 1); });
 }
-/// Inverts levels of `threshold` and more.
-inline Tensor solarize(const Tensor& image, int threshold) {
+
+Tensor solarize(const Tensor& image, int threshold) {
   return detail::map_levels(image, "solarize", [&](int v) { return v < threshold ? v : 255 - v; });
 }
-/// Adds `add` to levels below 128.
-inline Tensor solarize_add(const Tensor& image, int add) {
+
+Tensor solarize_add(const Tensor& image, int add) {
   return detail::map_levels(image, "solarize_add", [&](int v) { return v < 128 ? std::clamp(v + add, 0, 255) : v; });
 }
 
-/// Stretches each channel's levels to 0 .. 255.
-inline Tensor auto_contrast(const Tensor& image) {
+Tensor auto_contrast(const Tensor& image) {
   return detail::map_by_histogram(
       image, "auto_contrast", [](const std::array<i64, 256>& count, detail::LevelTable& table) {
         std::size_t low = 0, high = 255;
@@ -110,8 +168,7 @@ inline Tensor auto_contrast(const Tensor& image) {
       });
 }
 
-/// Makes each channel's levels about equally frequent.
-inline Tensor equalize(const Tensor& image) {
+Tensor equalize(const Tensor& image) {
   return detail::map_by_histogram(image, "equalize", [](const std::array<i64, 256>& count, detail::LevelTable& table) {
     i64 pixels = 0, highest = 0, levels = 0;
     for (const i64 n : count)
@@ -123,14 +180,13 @@ inline Tensor equalize(const Tensor& image) {
   });
 }
 
-/// Colour: 0 is grey, 1 the image.
-inline Tensor adjust_color(const Tensor& image, double factor) {
+Tensor adjust_color(const Tensor& image, double factor) {
   detail::check_image(image, "adjust_color");
   return detail::enhance(image, factor,
                          [x = image.data<u8>()](i64 pixel, i64) { return detail::grey_level(x + 3 * pixel); });
 }
-/// Contrast: 0 is the mean grey, 1 the image.
-inline Tensor adjust_contrast(const Tensor& image, double factor) {
+
+Tensor adjust_contrast(const Tensor& image, double factor) {
   detail::check_image(image, "adjust_contrast");
   const i64 pixels = image.dim(0) * image.dim(1);
   i64 sum = 0;
@@ -138,13 +194,13 @@ inline Tensor adjust_contrast(const Tensor& image, double factor) {
   const int mean = static_cast<int>(static_cast<double>(sum) / static_cast<double>(pixels) + 0.5);
   return detail::enhance(image, factor, [mean](i64, i64) { return mean; });
 }
-/// Brightness: 0 is black, 1 the image.
-inline Tensor adjust_brightness(const Tensor& image, double factor) {
+
+Tensor adjust_brightness(const Tensor& image, double factor) {
   detail::check_image(image, "adjust_brightness");
   return detail::enhance(image, factor, [](i64, i64) { return 0; });
 }
-/// Sharpness: 0 is smoothed by (1 1 1; 1 5 1; 1 1 1) / 13 (all but the border), 1 the image.
-inline Tensor adjust_sharpness(const Tensor& image, double factor) {
+
+Tensor adjust_sharpness(const Tensor& image, double factor) {
   detail::check_image(image, "adjust_sharpness");
   const i64 H = image.dim(0), W = image.dim(1);
   const u8* x = image.data<u8>();
@@ -159,11 +215,7 @@ inline Tensor adjust_sharpness(const Tensor& image, double factor) {
   });
 }
 
-using Fill = std::array<u8, 3>;
-
-/// The output's pixel (x, y) is the input at (m0 x + m1 y + m2, m3 x + m4 y + m5), both at pixel centres, bicubic (a =
-/// -1, neighbours clamped to the image); `fill` where that lies outside.
-inline Tensor affine(const Tensor& image, const std::array<double, 6>& m, const Fill& fill) {
+Tensor affine(const Tensor& image, const std::array<double, 6>& m, const Fill& fill) {
   detail::check_image(image, "affine");
   const i64 H = image.dim(0), W = image.dim(1);
   Tensor out = Tensor::empty(image.shape(), DType::uint8);
@@ -199,28 +251,32 @@ inline Tensor affine(const Tensor& image, const std::array<double, 6>& m, const 
   return out;
 }
 
-/// Counter-clockwise by `degrees` about the centre; the size stays.
-inline Tensor rotate(const Tensor& image, double degrees, const Fill& fill) {
+Tensor rotate(const Tensor& image, double degrees, const Fill& fill) {
   detail::check_image(image, "rotate");
   if (std::fmod(degrees, 360.0) == 0) return image;
   const double angle = -degrees * 3.141592653589793 / 180, c = std::cos(angle), s = std::sin(angle);
   const double x = static_cast<double>(image.dim(1)) / 2, y = static_cast<double>(image.dim(0)) / 2;
   return affine(image, {c, s, x - c * x - s * y, -s, c, y + s * x - c * y}, fill);
 }
-inline Tensor shear_x(const Tensor& image, double factor, const Fill& fill) {
+
+Tensor shear_x(const Tensor& image, double factor, const Fill& fill) {
   return affine(image, {1, factor, 0, 0, 1, 0}, fill);
 }
-inline Tensor shear_y(const Tensor& image, double factor, const Fill& fill) {
+
+Tensor shear_y(const Tensor& image, double factor, const Fill& fill) {
   return affine(image, {1, 0, 0, factor, 1, 0}, fill);
 }
-/// By `share` of the width (height); positive moves the picture to the left (up).
-inline Tensor translate_x(const Tensor& image, double share, const Fill& fill) {
+
+Tensor translate_x(const Tensor& image, double share, const Fill& fill) {
   return affine(image, {1, 0, share * static_cast<double>(image.dim(1)), 0, 1, 0}, fill);
 }
-inline Tensor translate_y(const Tensor& image, double share, const Fill& fill) {
+
+Tensor translate_y(const Tensor& image, double share, const Fill& fill) {
   return affine(image, {1, 0, 0, 0, 1, share * static_cast<double>(image.dim(0))}, fill);
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

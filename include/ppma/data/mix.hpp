@@ -3,9 +3,6 @@
 // Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) of a batch with itself in reverse order, and the soft targets
 // that go with them, as in timm 0.5.4 (batch mode). Legend: B images, K classes.
 
-#include <algorithm>
-#include <cmath>
-
 #include "ppma/core/random.hpp"
 #include "ppma/data/augment.hpp"
 #include "ppma/tensor/tensor.hpp"
@@ -13,23 +10,10 @@
 namespace ppma::inline PPMA_ABI {
 
 /// A draw from Gamma(shape, 1): Marsaglia and Tsang, "A simple method for generating gamma variables", 2000.
-inline double draw_gamma(double shape, Rng& rng) {
-  if (shape < 1) {
-    const double boosted = draw_gamma(shape + 1, rng);
-    return boosted * std::pow(1 - rng.uniform(), 1 / shape);
-  }
-  const double d = shape - 1.0 / 3, c = 1 / std::sqrt(9 * d);
-  for (;;) {
-    const double x = rng.normal(), root = 1 + c * x, v = root * root * root;
-    if (root > 0 && std::log(1 - rng.uniform()) < 0.5 * x * x + d - d * v + d * std::log(v)) return d * v;
-  }
-}
+PPMA_API double draw_gamma(double shape, Rng& rng);
 
 /// A draw from Beta(a, b).
-inline double draw_beta(double a, double b, Rng& rng) {
-  const double x = draw_gamma(a, rng), y = draw_gamma(b, rng);
-  return x + y > 0 ? x / (x + y) : 0.5;
-}
+PPMA_API double draw_beta(double a, double b, Rng& rng);
 
 struct MixOptions {
   double mixup = 0;                 // alpha of Beta(alpha, alpha); published: 0.8
@@ -42,7 +26,48 @@ struct MixOptions {
 
 /// One-hot rows with label smoothing, for labels int64 (B): float32 (B,K), smoothing / K everywhere and 1 - smoothing
 /// more at the label. Errors: a label outside of 0 .. K-1.
-inline Tensor soft_targets(const Tensor& labels, i64 classes, double smoothing) {
+PPMA_API Tensor soft_targets(const Tensor& labels, i64 classes, double smoothing);
+
+/// CutMix's box in an H x W image for a share `lambda` that is to remain: centre uniform, clipped to the image.
+PPMA_API PixelBox cutmix_box(i64 H, i64 W, double lambda, Rng& rng);
+
+/// images = lambda images + (1 - lambda) reversed images.
+PPMA_API void mixup(Tensor& images, double lambda);
+
+/// The pixels in `box` are exchanged with the reversed batch's. Images (B,C,H,W).
+PPMA_API void cutmix(Tensor& images, const PixelBox& box);
+
+/// Mixes images f32 (B,C,H,W) in place and returns their soft targets (B,K). One draw decides for the whole batch. In
+/// an odd batch the middle image is its own partner.
+PPMA_API Tensor mix_batch(Tensor& images, const Tensor& labels, i64 classes, const MixOptions& options, Rng rng);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <algorithm>
+#include <cmath>
+
+namespace ppma::inline PPMA_ABI {
+
+double draw_gamma(double shape, Rng& rng) {
+  if (shape < 1) {
+    const double boosted = draw_gamma(shape + 1, rng);
+    return boosted * std::pow(1 - rng.uniform(), 1 / shape);
+  }
+  const double d = shape - 1.0 / 3, c = 1 / std::sqrt(9 * d);
+  for (;;) {
+    const double x = rng.normal(), root = 1 + c * x, v = root * root * root;
+    if (root > 0 && std::log(1 - rng.uniform()) < 0.5 * x * x + d - d * v + d * std::log(v)) return d * v;
+  }
+}
+
+double draw_beta(double a, double b, Rng& rng) {
+  const double x = draw_gamma(a, rng), y = draw_gamma(b, rng);
+  return x + y > 0 ? x / (x + y) : 0.5;
+}
+
+Tensor soft_targets(const Tensor& labels, i64 classes, double smoothing) {
   check(labels.defined() && labels.rank() == 1 && labels.dtype() == DType::int64,
         "soft_targets: labels must be int64 (B)");
   const double off = smoothing / static_cast<double>(classes);
@@ -55,8 +80,7 @@ inline Tensor soft_targets(const Tensor& labels, i64 classes, double smoothing) 
   return targets;
 }
 
-/// CutMix's box in an H x W image for a share `lambda` that is to remain: centre uniform, clipped to the image.
-inline PixelBox cutmix_box(i64 H, i64 W, double lambda, Rng& rng) {
+PixelBox cutmix_box(i64 H, i64 W, double lambda, Rng& rng) {
   const double side = std::sqrt(1 - lambda);
   const i64 half_h = static_cast<i64>(static_cast<double>(H) * side) / 2,
             half_w = static_cast<i64>(static_cast<double>(W) * side) / 2;
@@ -65,8 +89,7 @@ inline PixelBox cutmix_box(i64 H, i64 W, double lambda, Rng& rng) {
   return {top, left, std::min(H, y + half_h) - top, std::min(W, x + half_w) - left};
 }
 
-/// images = lambda images + (1 - lambda) reversed images.
-inline void mixup(Tensor& images, double lambda) {
+void mixup(Tensor& images, double lambda) {
   const i64 B = images.dim(0), n = images.numel() / B;
   const float keep = static_cast<float>(lambda), give = static_cast<float>(1 - lambda);
   for (i64 b = 0; b < B / 2; ++b) {  // both of a pair at once
@@ -80,8 +103,7 @@ inline void mixup(Tensor& images, double lambda) {
   }
 }
 
-/// The pixels in `box` are exchanged with the reversed batch's. Images (B,C,H,W).
-inline void cutmix(Tensor& images, const PixelBox& box) {
+void cutmix(Tensor& images, const PixelBox& box) {
   const i64 B = images.dim(0), C = images.dim(1), H = images.dim(2), W = images.dim(3);
   for (i64 b = 0; b < B / 2; ++b)
     for (i64 c = 0; c < C; ++c)
@@ -91,9 +113,7 @@ inline void cutmix(Tensor& images, const PixelBox& box) {
       }
 }
 
-/// Mixes images f32 (B,C,H,W) in place and returns their soft targets (B,K). One draw decides for the whole batch. In
-/// an odd batch the middle image is its own partner.
-inline Tensor mix_batch(Tensor& images, const Tensor& labels, i64 classes, const MixOptions& options, Rng rng) {
+Tensor mix_batch(Tensor& images, const Tensor& labels, i64 classes, const MixOptions& options, Rng rng) {
   check(images.defined() && images.rank() == 4 && images.dtype() == DType::f32 && images.dim(0) == labels.dim(0),
         "mix_batch: needs images (B,C,H,W) and labels (B)");
   Tensor targets = soft_targets(labels, classes, options.smoothing);  // (B,K)
@@ -114,5 +134,7 @@ inline Tensor mix_batch(Tensor& images, const Tensor& labels, i64 classes, const
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -6,8 +6,6 @@
 // Each figure fits into the unit circle, y points down. Formulas after Inigo Quilez, "2D distance functions"
 // (https://iquilezles.org/articles/distfunctions2d); where one is only a bound far away, it is exact near the edge.
 
-#include <algorithm>
-#include <cmath>
 #include <string>
 #include <vector>
 
@@ -20,11 +18,7 @@ enum class Figure : u8 { circle, ring, square, triangle, star, cross, heart, moo
 inline constexpr i64 figure_count = 10;
 
 /// "circle", "ring", ... in the order of Figure.
-inline const std::vector<std::string>& figure_names() {
-  static const std::vector<std::string> names{"circle", "ring",  "square", "triangle", "star",
-                                              "cross",  "heart", "moon",   "drop",     "bar"};
-  return names;
-}
+PPMA_API const std::vector<std::string>& figure_names();
 
 namespace detail {
 
@@ -34,10 +28,38 @@ struct Vec2 {
   friend Vec2 operator-(Vec2 a, Vec2 b) { return {a.x - b.x, a.y - b.y}; }
   friend Vec2 operator*(Vec2 a, double s) { return {a.x * s, a.y * s}; }
 };
-inline double dot(Vec2 a, Vec2 b) { return a.x * b.x + a.y * b.y; }
-inline double length(Vec2 a) { return std::sqrt(dot(a, a)); }
 
-inline double segment_distance(Vec2 p, Vec2 a, Vec2 b) {
+PPMA_API double dot(Vec2 a, Vec2 b);
+PPMA_API double length(Vec2 a);
+
+PPMA_API double segment_distance(Vec2 p, Vec2 a, Vec2 b);
+
+}  // namespace detail
+
+/// Signed distance of (x, y) to the outline of `figure` in the unit circle.
+PPMA_API double outline_distance(Figure figure, double x, double y);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <algorithm>
+#include <cmath>
+
+namespace ppma::inline PPMA_ABI {
+
+const std::vector<std::string>& figure_names() {
+  static const std::vector<std::string> names{"circle", "ring",  "square", "triangle", "star",
+                                              "cross",  "heart", "moon",   "drop",     "bar"};
+  return names;
+}
+
+namespace detail {
+
+double dot(Vec2 a, Vec2 b) { return a.x * b.x + a.y * b.y; }
+double length(Vec2 a) { return std::sqrt(dot(a, a)); }
+
+double segment_distance(Vec2 p, Vec2 a, Vec2 b) {
   const Vec2 pa = p - a, ba = b - a;
   return length(pa - ba * std::clamp(dot(pa, ba) / dot(ba, ba), 0.0, 1.0));
 }
@@ -98,8 +120,7 @@ inline double drop_distance(Vec2 p, double r1, double r2, double height) {
 
 }  // namespace detail
 
-/// Signed distance of (x, y) to the outline of `figure` in the unit circle.
-inline double outline_distance(Figure figure, double x, double y) {
+double outline_distance(Figure figure, double x, double y) {
   using detail::Vec2;
   const Vec2 p{x, y};
   constexpr double soft = 0.04;  // corners are rounded a little: drawn, not cut
@@ -138,5 +159,7 @@ inline double outline_distance(Figure figure, double x, double y) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -4,8 +4,6 @@
 // trained: two of fifteen changes, drawn with replacement, each carried out with probability 1/2 at a magnitude about 9
 // of 10.
 
-#include <algorithm>
-
 #include "ppma/data/image_ops.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -27,6 +25,7 @@ enum class Change : u8 {
   translate_x,
   translate_y
 };
+
 inline constexpr i64 change_count = 15;
 
 struct RandAugment {
@@ -38,7 +37,23 @@ struct RandAugment {
 
 /// One change at magnitude m in [0, 10]; `negative` takes the other direction where there are two. m = 10 is full
 /// strength: rotation by 30 degrees, shear 0.3, shift by 0.45 of the side, factors 1 +- 0.9 (at least 0.1).
-inline Tensor apply_change(const Tensor& image, Change change, double m, bool negative, const Fill& fill) {
+PPMA_API Tensor apply_change(const Tensor& image, Change change, double m, bool negative, const Fill& fill);
+
+/// The image after a few random changes.
+PPMA_API Tensor rand_augment(Tensor image, Rng& rng, const RandAugment& options = {});
+
+/// The published training pipeline up to the tensor: random resized crop, flip, RandAugment.
+PPMA_API Transform published_transform(i64 size, const RandAugment& options = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <algorithm>
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor apply_change(const Tensor& image, Change change, double m, bool negative, const Fill& fill) {
   const double level = m / 10, sign = negative ? -1 : 1, factor = std::max(0.1, 1 + sign * (level * 0.9));
   switch (change) {
     case Change::auto_contrast:
@@ -75,8 +90,7 @@ inline Tensor apply_change(const Tensor& image, Change change, double m, bool ne
   return image;
 }
 
-/// The image after a few random changes.
-inline Tensor rand_augment(Tensor image, Rng& rng, const RandAugment& options = {}) {
+Tensor rand_augment(Tensor image, Rng& rng, const RandAugment& options) {
   for (i64 k = 0; k < options.changes; ++k) {
     const Change change = static_cast<Change>(rng.below(change_count));
     const bool apply = rng.flip(options.probability), negative = rng.flip();
@@ -86,13 +100,14 @@ inline Tensor rand_augment(Tensor image, Rng& rng, const RandAugment& options = 
   return image;
 }
 
-/// The published training pipeline up to the tensor: random resized crop, flip, RandAugment.
-inline Transform published_transform(i64 size, const RandAugment& options = {}) {
+Transform published_transform(i64 size, const RandAugment& options) {
   return [crop = train_transform(size), options](const Tensor& image, Rng& rng) {
     return rand_augment(crop(image, rng), rng, options);
   };
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -10,16 +10,12 @@
 // Labels are 0..K-1, and 255 for what does not count. Legend: H W pixels, K classes.
 
 #include <array>
-#include <filesystem>
+#include <functional>
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "ppma/data/image_folder.hpp"
 #include "ppma/data/shapes.hpp"
-#include "ppma/io/label_map.hpp"
-#include "ppma/metrics/mean_iou.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -37,23 +33,62 @@ struct SegmentationSet {
   std::function<SegmentationSample(i64)> load;
 
   i64 classes() const { return static_cast<i64>(class_names.size()); }
-  SegmentationSample get(i64 i) const {
-    check(i >= 0 && i < size, name, ": sample ", i, " of ", size, " asked for");
-    return load(i);
-  }
+  PPMA_API SegmentationSample get(i64 i) const;
 };
 
 /// What a file's numbers mean: labels[number], 255 where they do not count, -1 where a file must not have them.
 using LabelTable = std::array<int, 256>;
 
 /// Numbers are classes as they are.
-inline LabelTable plain_labels() {
+PPMA_API LabelTable plain_labels();
+
+/// Cityscapes' label ids 0 to 33 as the 19 classes that are trained.
+PPMA_API LabelTable cityscapes_labels();
+
+namespace detail {
+
+// Files by their path without its ending. Error: two of one name but for the ending.
+PPMA_API std::map<std::string, std::string> by_stem(const std::string& root, const std::vector<std::string>& files);
+
+}  // namespace detail
+
+/// The image and the labels of one sample. Errors, each with the file's name: maps of different sizes; a label that is
+/// no class, with its value and place.
+PPMA_API SegmentationSample load_segmentation(const std::string& image, const std::string& labels, const LabelTable& table, bool zero_is_nothing, i64 classes);
+
+/// The set in a folder, whichever of the layouts above it has. Errors: none of them; an image without labels.
+PPMA_API SegmentationSet segmentation_folder(const std::string& root, Split split);
+
+/// `shapes`: background is class 0, figures are 1..10, the main figure on top.
+PPMA_API SegmentationSet shapes_segmentation(const ShapesOptions& options);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "ppma/data/image_folder.hpp"
+#include "ppma/io/folder.hpp"
+#include "ppma/io/label_map.hpp"
+#include "ppma/metrics/mean_iou.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+SegmentationSample SegmentationSet::get(i64 i) const {
+  check(i >= 0 && i < size, name, ": sample ", i, " of ", size, " asked for");
+  return load(i);
+}
+
+LabelTable plain_labels() {
   LabelTable t;
   for (std::size_t i = 0; i < 256; ++i) t[i] = static_cast<int>(i);
   return t;
 }
-/// Cityscapes' label ids 0 to 33 as the 19 classes that are trained.
-inline LabelTable cityscapes_labels() {
+
+LabelTable cityscapes_labels() {
   LabelTable t;
   t.fill(-1);
   std::fill_n(t.begin(), 34, 255), t[255] = 255;
@@ -69,8 +104,7 @@ inline std::string without_ending(const std::string& path) {
   return std::filesystem::path(path).replace_extension().string();
 }
 
-// Files by their path without its ending. Error: two of one name but for the ending.
-inline std::map<std::string, std::string> by_stem(const std::string& root, const std::vector<std::string>& files) {
+std::map<std::string, std::string> by_stem(const std::string& root, const std::vector<std::string>& files) {
   std::map<std::string, std::string> of_stem;
   for (const std::string& file : files) {
     const auto entry = of_stem.emplace(without_ending(file), file);
@@ -81,9 +115,7 @@ inline std::map<std::string, std::string> by_stem(const std::string& root, const
 
 }  // namespace detail
 
-/// The image and the labels of one sample. Errors, each with the file's name: maps of different sizes; a label that is
-/// no class, with its value and place.
-inline SegmentationSample load_segmentation(const std::string& image, const std::string& labels, const LabelTable& table, bool zero_is_nothing, i64 classes) {
+SegmentationSample load_segmentation(const std::string& image, const std::string& labels, const LabelTable& table, bool zero_is_nothing, i64 classes) {
   // As stored, like the labels: EXIF data may turn the one and not the other.
   SegmentationSample s{read_image(image, {.orient = false}), read_label_map(labels), image};
   check(s.image.dim(0) == s.labels.dim(0) && s.image.dim(1) == s.labels.dim(1), labels, ": ", s.labels.dim(1), " x ", s.labels.dim(0),
@@ -111,8 +143,7 @@ inline SegmentationSample load_segmentation(const std::string& image, const std:
   return s;
 }
 
-/// The set in a folder, whichever of the layouts above it has. Errors: none of them; an image without labels.
-inline SegmentationSet segmentation_folder(const std::string& root, Split split) {
+SegmentationSet segmentation_folder(const std::string& root, Split split) {
   namespace fs = std::filesystem;
   const bool train = split == Split::train, ade = fs::is_directory(root + "/annotations"), city = fs::is_directory(root + "/gtFine");
   std::string images = root + "/img_dir/" + (train ? "train" : "val"), labels = root + "/ann_dir/" + (train ? "train" : "val");
@@ -179,8 +210,7 @@ inline SegmentationSet segmentation_folder(const std::string& root, Split split)
   return set;
 }
 
-/// `shapes`: background is class 0, figures are 1..10, the main figure on top.
-inline SegmentationSet shapes_segmentation(const ShapesOptions& options) {
+SegmentationSet shapes_segmentation(const ShapesOptions& options) {
   check(options.images > 0, "shapes: ", options.images, " images asked for");
   SegmentationSet set;
   set.name = "shapes", set.size = options.images, set.class_names = figure_names();
@@ -198,5 +228,7 @@ inline SegmentationSet shapes_segmentation(const ShapesOptions& options) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -4,14 +4,9 @@
 // aspect kept, cropped where no class fills the crop, flipped, colours distorted, padded. Every batch is a function of
 // (seed, epoch, its number). Legend: B batch, H W pixels.
 
-#include <algorithm>
-#include <cmath>
-#include <utility>
 #include <vector>
 
-#include "ppma/data/detection.hpp"
-#include "ppma/data/image_ops.hpp"
-#include "ppma/data/loader.hpp"
+#include "ppma/data/augment.hpp"
 #include "ppma/data/one_ahead.hpp"
 #include "ppma/data/segmentation.hpp"
 
@@ -37,7 +32,61 @@ struct SegmentationBatch {
 namespace detail {
 
 /// Pixels of a map (H,W) in `box`, `fill` outside.
-inline Tensor crop_labels(const Tensor& labels, const PixelBox& box, u8 fill) {
+PPMA_API Tensor crop_labels(const Tensor& labels, const PixelBox& box, u8 fill);
+
+/// Saturation times `factor`, hue turned by `turn` (of 180), in HSV with 8 bits and hues 0..179 as OpenCV has them.
+PPMA_API Tensor change_colour(const Tensor& image, double factor, i64 turn);
+
+}  // namespace detail
+
+/// Brightness, contrast, saturation and hue, each with probability 1/2; contrast before or after the colours.
+PPMA_API Tensor distort_photometric(Tensor image, Rng& rng);
+
+/// A random window of at most height x width; drawn again, up to ten times, while one class has `most_share` of what
+/// counts in it or more.
+PPMA_API PixelBox segmentation_crop(const Tensor& labels, i64 height, i64 width, double most_share, Rng& rng);
+
+/// One sample as training sees it.
+PPMA_API void augment_segmentation(SegmentationSample& s, const SegmentationLoading& o, Rng& rng);
+
+/// Batches of an epoch.
+class SegmentationLoader {
+ public:
+  PPMA_API SegmentationLoader(SegmentationSet set, SegmentationLoading options);
+
+  i64 batches() const { return set_.size / options_.batch; }
+  PPMA_API void start(i64 epoch);
+  bool next(SegmentationBatch& batch) {
+    return ahead_.next(batch, batches(), [this](i64 number) { return make(number); });
+  }
+
+ private:
+  PPMA_API SegmentationBatch make(i64 number) const;
+
+  SegmentationSet set_;
+  SegmentationLoading options_;
+  Normalizer normalize_;
+  i64 epoch_ = 0;
+  std::vector<i64> order_;
+  OneAhead<SegmentationBatch> ahead_;  // the last member: its end waits for make()
+};
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+#include <algorithm>
+#include <cmath>
+
+#include "ppma/data/detection.hpp"
+#include "ppma/data/image_ops.hpp"
+#include "ppma/data/loader.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+Tensor crop_labels(const Tensor& labels, const PixelBox& box, u8 fill) {
   Tensor out = Tensor::full({box.height, box.width}, fill, DType::uint8);
   const i64 H = labels.dim(0), W = labels.dim(1);
   for (i64 i = 0; i < box.height; ++i)
@@ -47,21 +96,23 @@ inline Tensor crop_labels(const Tensor& labels, const PixelBox& box, u8 fill) {
     }
   return out;
 }
+
 inline Tensor resize_labels(const Tensor& labels, i64 height, i64 width) {
   return resize_nearest(labels.viewed_as({labels.dim(0), labels.dim(1), 1}), height, width).viewed_as({height, width});
 }
+
 inline Tensor flip_labels(const Tensor& labels) {
   Tensor out = labels.clone();
   for (i64 i = 0; i < out.dim(0); ++i) std::reverse(out.data<u8>() + i * out.dim(1), out.data<u8>() + (i + 1) * out.dim(1));
   return out;
 }
+
 /// level x factor + shift, clipped and cut off as OpenCV's users do it.
 inline Tensor scale_levels(const Tensor& image, double factor, double shift) {
   return map_levels(image, "distort", [&](int v) { return std::clamp(v * factor + shift, 0.0, 255.0); });
 }
 
-/// Saturation times `factor`, hue turned by `turn` (of 180), in HSV with 8 bits and hues 0..179 as OpenCV has them.
-inline Tensor change_colour(const Tensor& image, double factor, i64 turn) {
+Tensor change_colour(const Tensor& image, double factor, i64 turn) {
   Tensor out = Tensor::empty(image.shape(), DType::uint8);
   const u8* x = image.data<u8>();
   u8* y = out.data<u8>();
@@ -83,8 +134,7 @@ inline Tensor change_colour(const Tensor& image, double factor, i64 turn) {
 
 }  // namespace detail
 
-/// Brightness, contrast, saturation and hue, each with probability 1/2; contrast before or after the colours.
-inline Tensor distort_photometric(Tensor image, Rng& rng) {
+Tensor distort_photometric(Tensor image, Rng& rng) {
   detail::check_image(image, "distort_photometric");
   if (rng.flip(0.5)) image = detail::scale_levels(image, 1, rng.uniform(-32, 32));
   const bool contrast_first = rng.flip(0.5);
@@ -98,9 +148,7 @@ inline Tensor distort_photometric(Tensor image, Rng& rng) {
   return image;
 }
 
-/// A random window of at most height x width; drawn again, up to ten times, while one class has `most_share` of what
-/// counts in it or more.
-inline PixelBox segmentation_crop(const Tensor& labels, i64 height, i64 width, double most_share, Rng& rng) {
+PixelBox segmentation_crop(const Tensor& labels, i64 height, i64 width, double most_share, Rng& rng) {
   const i64 h = std::min(height, labels.dim(0)), w = std::min(width, labels.dim(1));
   PixelBox box;
   for (int attempt = 0; attempt <= 10; ++attempt) {
@@ -115,8 +163,7 @@ inline PixelBox segmentation_crop(const Tensor& labels, i64 height, i64 width, d
   return box;
 }
 
-/// One sample as training sees it.
-inline void augment_segmentation(SegmentationSample& s, const SegmentationLoading& o, Rng& rng) {
+void augment_segmentation(SegmentationSample& s, const SegmentationLoading& o, Rng& rng) {
   const double factor = rng.uniform(o.least_factor, o.most_factor);
   const auto size = keep_aspect(s.image.dim(0), s.image.dim(1), static_cast<i64>(static_cast<double>(o.longer) * factor),
                                 static_cast<i64>(static_cast<double>(o.shorter) * factor));
@@ -128,56 +175,42 @@ inline void augment_segmentation(SegmentationSample& s, const SegmentationLoadin
   if (o.distort) s.image = distort_photometric(s.image, rng);
 }
 
-/// Batches of an epoch.
-class SegmentationLoader {
- public:
-  SegmentationLoader(SegmentationSet set, SegmentationLoading options) : set_(std::move(set)), options_(std::move(options)), normalize_(options_.normalization) {
-    check(set_.size > 0, "segmentation loader: ", set_.name, " has no images");
-    check(options_.batch > 0 && options_.batch <= set_.size, "segmentation loader: a batch of ", options_.batch, " from ", set_.size, " images");
-    check(options_.crop_height > 0 && options_.crop_width > 0 && options_.least_factor > 0 && options_.least_factor <= options_.most_factor,
-          "segmentation loader: crop ", options_.crop_height, " x ", options_.crop_width, ", factors ", options_.least_factor, " to ", options_.most_factor);
-    start(0);
-  }
+SegmentationLoader::SegmentationLoader(SegmentationSet set, SegmentationLoading options) : set_(std::move(set)), options_(std::move(options)), normalize_(options_.normalization) {
+  check(set_.size > 0, "segmentation loader: ", set_.name, " has no images");
+  check(options_.batch > 0 && options_.batch <= set_.size, "segmentation loader: a batch of ", options_.batch, " from ", set_.size, " images");
+  check(options_.crop_height > 0 && options_.crop_width > 0 && options_.least_factor > 0 && options_.least_factor <= options_.most_factor,
+        "segmentation loader: crop ", options_.crop_height, " x ", options_.crop_width, ", factors ", options_.least_factor, " to ", options_.most_factor);
+  start(0);
+}
 
-  i64 batches() const { return set_.size / options_.batch; }
-  void start(i64 epoch) {
-    ahead_.restart();
-    epoch_ = epoch;
-    order_ = epoch_order(set_.size, epoch, options_.seed, true);
-  }
-  bool next(SegmentationBatch& batch) {
-    return ahead_.next(batch, batches(), [this](i64 number) { return make(number); });
-  }
+void SegmentationLoader::start(i64 epoch) {
+  ahead_.restart();
+  epoch_ = epoch;
+  order_ = epoch_order(set_.size, epoch, options_.seed, true);
+}
 
- private:
-  SegmentationBatch make(i64 number) const {
-    const i64 H = options_.crop_height, W = options_.crop_width;
-    SegmentationBatch batch{Tensor::zeros({options_.batch, 3, H, W}), Tensor::full({options_.batch, H, W}, 255, DType::int64)};
-    std::vector<float> planes;
-    for (i64 b = 0; b < options_.batch; ++b) {
-      const i64 place = number * options_.batch + b;
-      Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(place), 0x5e9);
-      SegmentationSample s = set_.get(order_[static_cast<std::size_t>(place)]);
-      augment_segmentation(s, options_, rng);
-      const i64 h = s.image.dim(0), w = s.image.dim(1);
-      planes.resize(static_cast<std::size_t>(3 * h * w));
-      normalize_(s.image, planes.data());
-      for (i64 row = 0; row < 3 * h; ++row)
-        std::copy_n(planes.data() + row * w, w, batch.images.data<float>() + ((b * 3 + row / h) * H + row % h) * W);
-      for (i64 i = 0; i < h; ++i)
-        for (i64 j = 0; j < w; ++j) batch.labels.data<i64>()[(b * H + i) * W + j] = s.labels.data<u8>()[i * w + j];
-    }
-    return batch;
+SegmentationBatch SegmentationLoader::make(i64 number) const {
+  const i64 H = options_.crop_height, W = options_.crop_width;
+  SegmentationBatch batch{Tensor::zeros({options_.batch, 3, H, W}), Tensor::full({options_.batch, H, W}, 255, DType::int64)};
+  std::vector<float> planes;
+  for (i64 b = 0; b < options_.batch; ++b) {
+    const i64 place = number * options_.batch + b;
+    Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(place), 0x5e9);
+    SegmentationSample s = set_.get(order_[static_cast<std::size_t>(place)]);
+    augment_segmentation(s, options_, rng);
+    const i64 h = s.image.dim(0), w = s.image.dim(1);
+    planes.resize(static_cast<std::size_t>(3 * h * w));
+    normalize_(s.image, planes.data());
+    for (i64 row = 0; row < 3 * h; ++row)
+      std::copy_n(planes.data() + row * w, w, batch.images.data<float>() + ((b * 3 + row / h) * H + row % h) * W);
+    for (i64 i = 0; i < h; ++i)
+      for (i64 j = 0; j < w; ++j) batch.labels.data<i64>()[(b * H + i) * W + j] = s.labels.data<u8>()[i * w + j];
   }
-
-  SegmentationSet set_;
-  SegmentationLoading options_;
-  Normalizer normalize_;
-  i64 epoch_ = 0;
-  std::vector<i64> order_;
-  OneAhead<SegmentationBatch> ahead_;  // the last member: its end waits for make()
-};
+  return batch;
+}
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

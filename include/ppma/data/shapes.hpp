@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 #include <vector>
 
 #include "ppma/data/dataset.hpp"
@@ -50,11 +49,7 @@ struct Placed {
 
 class Canvas {
  public:
-  Canvas(i64 height, i64 width)
-      : height_(height),
-        width_(width),
-        unit_(static_cast<double>(std::min(height, width))),
-        pixel_(static_cast<std::size_t>(height * width)) {}
+  PPMA_API Canvas(i64 height, i64 width);
 
   /// Calls f(pixel, x, y, index) for the pixels within `reach` of (cx, cy).
   template <class F>
@@ -77,16 +72,7 @@ class Canvas {
   /// How much of a pixel lies inside, for a signed distance in units.
   float coverage(double distance) const { return static_cast<float>(std::clamp(0.5 - distance * unit_, 0.0, 1.0)); }
 
-  Tensor image() const {
-    Tensor out = Tensor::empty({height_, width_, 3}, DType::uint8);
-    u8* to = out.data<u8>();
-    for (const Rgb& p : pixel_) {
-      *to++ = srgb_byte(p.r);
-      *to++ = srgb_byte(p.g);
-      *to++ = srgb_byte(p.b);
-    }
-    return out;
-  }
+  PPMA_API Tensor image() const;
   double unit() const { return unit_; }
 
  private:
@@ -95,12 +81,47 @@ class Canvas {
   std::vector<Rgb> pixel_;
 };
 
+PPMA_API void paint(Canvas& canvas, const Placed& f);
+
+}  // namespace detail
+
+/// Scene number `index`. The class is index modulo the number of classes: every class is equally frequent.
+PPMA_API Scene draw_shapes(const ShapesOptions& options, i64 index);
+
+/// The set as images with labels. Errors: no images; a size outside of 8 to 8192.
+PPMA_API Dataset shapes(const ShapesOptions& options = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+Canvas::Canvas(i64 height, i64 width)
+    : height_(height),
+      width_(width),
+      unit_(static_cast<double>(std::min(height, width))),
+      pixel_(static_cast<std::size_t>(height * width)) {}
+
+Tensor Canvas::image() const {
+  Tensor out = Tensor::empty({height_, width_, 3}, DType::uint8);
+  u8* to = out.data<u8>();
+  for (const Rgb& p : pixel_) {
+    *to++ = srgb_byte(p.r);
+    *to++ = srgb_byte(p.g);
+    *to++ = srgb_byte(p.b);
+  }
+  return out;
+}
+
 inline double distance_to(const Placed& f, double x, double y) {
   const double c = std::cos(f.turn), s = std::sin(f.turn), u = (x - f.x) / f.radius, v = (y - f.y) / f.radius;
   return outline_distance(f.figure, c * u + s * v, -s * u + c * v) * f.radius;
 }
 
-inline void paint(Canvas& canvas, const Placed& f) {
+void paint(Canvas& canvas, const Placed& f) {
   const double drop = 0.09 * f.radius, blur = 0.16 * f.radius, lx = std::cos(f.light), ly = std::sin(f.light);
   const float edge = static_cast<float>(std::max(0.07 * f.radius, 0.6 / canvas.unit()));
   canvas.around(f.x, f.y, 1.3 * f.radius + 2 / canvas.unit(), [&](Rgb& p, double x, double y, i64) {
@@ -141,8 +162,7 @@ inline void paint_clutter(Canvas& canvas, Rng& rng, double right, double bottom,
 
 }  // namespace detail
 
-/// Scene number `index`. The class is index modulo the number of classes: every class is equally frequent.
-inline Scene draw_shapes(const ShapesOptions& options, i64 index) {
+Scene draw_shapes(const ShapesOptions& options, i64 index) {
   const i64 H = options.height, W = options.width;
   check(H >= 8 && W >= 8 && H <= 8192 && W <= 8192, "shapes: images of ", H, " x ", W, " pixels asked for (8 to 8192)");
   Rng rng(options.seed, static_cast<u64>(options.split), static_cast<u64>(index), 0x5a9e5);
@@ -229,8 +249,7 @@ inline Scene draw_shapes(const ShapesOptions& options, i64 index) {
   return scene;
 }
 
-/// The set as images with labels. Errors: no images; a size outside of 8 to 8192.
-inline Dataset shapes(const ShapesOptions& options = {}) {
+Dataset shapes(const ShapesOptions& options) {
   check(options.images > 0, "shapes: ", options.images, " images asked for");
   Dataset d;
   d.name = "shapes";
@@ -244,5 +263,7 @@ inline Dataset shapes(const ShapesOptions& options = {}) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,6 +3,7 @@
 // Detection's arithmetic on boxes: anchors, delta coding (spec 7.1).
 
 #include <array>
+#include <vector>
 
 #include "ppma/ops/nms.hpp"
 
@@ -16,21 +17,10 @@ struct AnchorConfig {
 };
 
 /// The anchor of a cell of a map, with one of the ratios; its centre is at (column, row) * stride.
-inline Box anchor(i64 row, i64 column, std::size_t ratio, i64 stride, const AnchorConfig& c = {}) {
-  const double side = c.scale * static_cast<double>(stride), root = std::sqrt(c.ratios[ratio]);
-  const double x = static_cast<double>(column * stride), y = static_cast<double>(row * stride), w = side / root / 2, h = side * root / 2;
-  return {static_cast<float>(x - w), static_cast<float>(y - h), static_cast<float>(x + w), static_cast<float>(y + h)};
-}
+PPMA_API Box anchor(i64 row, i64 column, std::size_t ratio, i64 stride, const AnchorConfig& c = {});
 
 /// Anchors of an H x W map, in order of rows, columns, ratios.
-inline std::vector<Box> anchors(i64 height, i64 width, i64 stride, const AnchorConfig& c = {}) {
-  std::vector<Box> boxes;
-  boxes.reserve(static_cast<std::size_t>(height * width) * c.ratios.size());
-  for (i64 i = 0; i < height; ++i)
-    for (i64 j = 0; j < width; ++j)
-      for (std::size_t r = 0; r < c.ratios.size(); ++r) boxes.push_back(anchor(i, j, r, stride, c));
-  return boxes;
-}
+PPMA_API std::vector<Box> anchors(i64 height, i64 width, i64 stride, const AnchorConfig& c = {});
 
 struct Delta {
   float dx = 0, dy = 0, dw = 0, dh = 0;
@@ -40,20 +30,50 @@ struct BoxCoder {
   std::array<double, 4> stds{1, 1, 1, 1};  // of dx, dy, dw, dh
   double wh_ratio_clip = 16.0 / 1000;      // decoding changes a side by this factor at least, by its inverse at most
 
-  Delta deviations() const { return {static_cast<float>(stds[0]), static_cast<float>(stds[1]), static_cast<float>(stds[2]), static_cast<float>(stds[3])}; }
+  PPMA_API Delta deviations() const;
   bool operator==(const BoxCoder&) const = default;
 };
 
 /// What moves box p onto g, divided by the deviations. Both must have positive sizes.
-inline Delta encode(const Box& p, const Box& g, const BoxCoder& c = {}) {
+PPMA_API Delta encode(const Box& p, const Box& g, const BoxCoder& c = {});
+
+/// The inverse; dw and dh are clamped to +-|ln(wh_ratio_clip)|, the box to the image.
+PPMA_API Box decode(const Box& p, const Delta& d, float image_width, float image_height, const BoxCoder& c = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
+
+#include <algorithm>
+#include <cmath>
+
+namespace ppma::inline PPMA_ABI {
+
+Box anchor(i64 row, i64 column, std::size_t ratio, i64 stride, const AnchorConfig& c) {
+  const double side = c.scale * static_cast<double>(stride), root = std::sqrt(c.ratios[ratio]);
+  const double x = static_cast<double>(column * stride), y = static_cast<double>(row * stride), w = side / root / 2, h = side * root / 2;
+  return {static_cast<float>(x - w), static_cast<float>(y - h), static_cast<float>(x + w), static_cast<float>(y + h)};
+}
+
+std::vector<Box> anchors(i64 height, i64 width, i64 stride, const AnchorConfig& c) {
+  std::vector<Box> boxes;
+  boxes.reserve(static_cast<std::size_t>(height * width) * c.ratios.size());
+  for (i64 i = 0; i < height; ++i)
+    for (i64 j = 0; j < width; ++j)
+      for (std::size_t r = 0; r < c.ratios.size(); ++r) boxes.push_back(anchor(i, j, r, stride, c));
+  return boxes;
+}
+
+Delta BoxCoder::deviations() const { return {static_cast<float>(stds[0]), static_cast<float>(stds[1]), static_cast<float>(stds[2]), static_cast<float>(stds[3])}; }
+
+Delta encode(const Box& p, const Box& g, const BoxCoder& c) {
   const Delta stds = c.deviations();
   return {((g.x1 + g.x2) - (p.x1 + p.x2)) / 2 / p.width() / stds.dx,
           ((g.y1 + g.y2) - (p.y1 + p.y2)) / 2 / p.height() / stds.dy,
           std::log(g.width() / p.width()) / stds.dw, std::log(g.height() / p.height()) / stds.dh};
 }
 
-/// The inverse; dw and dh are clamped to +-|ln(wh_ratio_clip)|, the box to the image.
-inline Box decode(const Box& p, const Delta& d, float image_width, float image_height, const BoxCoder& c = {}) {
+Box decode(const Box& p, const Delta& d, float image_width, float image_height, const BoxCoder& c) {
   const Delta stds = c.deviations();
   const float most = std::abs(std::log(static_cast<float>(c.wh_ratio_clip)));
   const float x = (p.x1 + p.x2) / 2 + d.dx * stds.dx * p.width(), y = (p.y1 + p.y2) / 2 + d.dy * stds.dy * p.height();
@@ -64,5 +84,7 @@ inline Box decode(const Box& p, const Delta& d, float image_width, float image_h
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

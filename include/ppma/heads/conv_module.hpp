@@ -2,10 +2,7 @@
 #include "ppma/core/names_begin.hpp"
 // Convolution without a bias, batch norm, ReLU: the brick of the segmentation heads, under its published names.
 
-#include <cmath>
-
 #include "ppma/nn/layers.hpp"
-#include "ppma/ops/activation.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -15,17 +12,8 @@ struct ConvModule {
   Tensor weight;  // (O,I,k,k)
   BatchNorm bn;
 
-  ConvModule(i64 in, i64 out, i64 kernel, Rng& rng)
-      : weight(parameter(detail::drawing_initial_values()
-                             ? Tensor::randn({out, in, kernel, kernel}, rng,
-                                             std::sqrt(2 / static_cast<double>(out * kernel * kernel)))
-                             : Tensor::zeros({out, in, kernel, kernel}))),
-        bn(out) {}
-  Tensor forward(const Tensor& x, Context& ctx) {
-    const Tensor y = conv2d(x, weight, Tensor(), {1, weight.dim(2) / 2, 1});  // (B,H,W,O)
-    const Context evaluation;
-    return relu(bn.forward(y, y.numel() == y.dim(3) ? evaluation : ctx));
-  }
+  PPMA_API ConvModule(i64 in, i64 out, i64 kernel, Rng& rng);
+  PPMA_API Tensor forward(const Tensor& x, Context& ctx);
   template <class V>
   void fields(V& v) {
     v.parameter("conv.weight", weight), v.child("bn", bn);
@@ -33,5 +21,30 @@ struct ConvModule {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
+
+#include <cmath>
+
+#include "ppma/ops/activation.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+ConvModule::ConvModule(i64 in, i64 out, i64 kernel, Rng& rng)
+    : weight(parameter(detail::drawing_initial_values()
+                           ? Tensor::randn({out, in, kernel, kernel}, rng,
+                                           std::sqrt(2 / static_cast<double>(out * kernel * kernel)))
+                           : Tensor::zeros({out, in, kernel, kernel}))),
+      bn(out) {}
+
+Tensor ConvModule::forward(const Tensor& x, Context& ctx) {
+  const Tensor y = conv2d(x, weight, Tensor(), {1, weight.dim(2) / 2, 1});  // (B,H,W,O)
+  const Context evaluation;
+  return relu(bn.forward(y, y.numel() == y.dim(3) ? evaluation : ctx));
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

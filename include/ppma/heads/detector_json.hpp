@@ -3,6 +3,8 @@
 // MaskRcnnConfig as JSON: {"backbone": {...}, "num_classes": 80, "with_mask": true, ...}; every number of spec 7.1 and 7.2
 // has a key. An unknown key is an error.
 
+#include <nlohmann/json.hpp>
+
 #include "ppma/heads/mask_rcnn.hpp"
 #include "ppma/models/config_json.hpp"
 
@@ -29,12 +31,7 @@ void each_detector_value(Config& c, F f) {
   f("cls_weight", c.roi.cls_weight), f("bbox_weight", c.roi.bbox_weight), f("mask_weight", c.roi.mask_weight);
 }
 
-inline nlohmann::ordered_json detector_to_json(const MaskRcnnConfig& c) {
-  nlohmann::ordered_json j;
-  j["backbone"] = config_to_json(c.backbone);
-  each_detector_value(c, [&](const char* key, const auto& value) { j[key] = value; });
-  return j;
-}
+PPMA_API nlohmann::ordered_json detector_to_json(const MaskRcnnConfig& c);
 
 /// Sets what an object says and leaves the rest of `c`. Errors: an unknown key, a value of the wrong kind.
 template <class Json>
@@ -54,7 +51,22 @@ MaskRcnnConfig detector_from_json(const Json& j, MaskRcnnConfig c = {}) {
 }
 
 /// The published detector's small relative, for images of 128 to 400 pixels on a CPU: ours.
-inline MaskRcnnConfig mask_rcnn_nano(i64 classes, bool with_mask) {
+PPMA_API MaskRcnnConfig mask_rcnn_nano(i64 classes, bool with_mask);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
+
+namespace ppma::inline PPMA_ABI {
+
+nlohmann::ordered_json detector_to_json(const MaskRcnnConfig& c) {
+  nlohmann::ordered_json j;
+  j["backbone"] = config_to_json(c.backbone);
+  each_detector_value(c, [&](const char* key, const auto& value) { j[key] = value; });
+  return j;
+}
+
+MaskRcnnConfig mask_rcnn_nano(i64 classes, bool with_mask) {
   MaskRcnnConfig c;
   c.backbone = ppma_nano();
   c.backbone.chunkwise_recurrents = {true, true, false, false};
@@ -67,5 +79,7 @@ inline MaskRcnnConfig mask_rcnn_nano(i64 classes, bool with_mask) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -5,6 +5,8 @@
 
 #include <vector>
 
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/data/detection.hpp"
 #include "ppma/heads/segmentor.hpp"
 #include "ppma/ops/softmax.hpp"

@@ -3,14 +3,20 @@
 // The configurations of the segmentation networks as JSON: {"head": "upernet", "backbone": {...}, "num_classes": 150, ...}.
 // An unknown key is an error. Which head is in "head", upernet where it is not said.
 
+#include <string>
+#include <type_traits>
+
+#include <nlohmann/json.hpp>
+
 #include "ppma/heads/segmentor.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
 #include "ppma/models/config_json.hpp"
+#include "ppma/ops/arithmetic.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-inline const char* head_name(const SegmentorConfig&) { return "upernet"; }
-inline const char* head_name(const SemanticFpnConfig&) { return "semantic_fpn"; }
+PPMA_API const char* head_name(const SegmentorConfig&);
+PPMA_API const char* head_name(const SemanticFpnConfig&);
 
 /// Calls f(key, value) for everything but head and backbone.
 template <class Config, class F>
@@ -67,7 +73,21 @@ Config segmentor_from_json(const Json& j, Config c = {}) {
 }
 
 /// A small relative of the published network for a CPU: ours.
-inline SegmentorConfig segmentor_nano(i64 classes) {
+PPMA_API SegmentorConfig segmentor_nano(i64 classes);
+
+/// The same with the light head.
+PPMA_API SemanticFpnConfig semantic_fpn_nano(i64 classes);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
+
+namespace ppma::inline PPMA_ABI {
+
+const char* head_name(const SegmentorConfig&) { return "upernet"; }
+const char* head_name(const SemanticFpnConfig&) { return "semantic_fpn"; }
+
+SegmentorConfig segmentor_nano(i64 classes) {
   SegmentorConfig c;
   c.backbone = ppma_nano();
   c.backbone.chunkwise_recurrents = {true, true, false, false};
@@ -75,8 +95,8 @@ inline SegmentorConfig segmentor_nano(i64 classes) {
   c.auxiliary.channels = 32, c.auxiliary.num_classes = classes;
   return c;
 }
-/// The same with the light head.
-inline SemanticFpnConfig semantic_fpn_nano(i64 classes) {
+
+SemanticFpnConfig semantic_fpn_nano(i64 classes) {
   SemanticFpnConfig c;
   c.backbone = segmentor_nano(classes).backbone;
   c.pyramid_channels = 64, c.channels = 64, c.num_classes = classes;
@@ -84,5 +104,7 @@ inline SemanticFpnConfig semantic_fpn_nano(i64 classes) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,7 +3,6 @@
 // Which boxes a detector is to learn from (spec 7.1, 7.2; mmdet's MaxIoUAssigner and RandomSampler). On the host: boxes
 // of one image at a time.
 
-#include <algorithm>
 #include <vector>
 
 #include "ppma/core/random.hpp"
@@ -24,7 +23,32 @@ inline constexpr i64 assigned_background = -1, assigned_ignored = -2;
 /// For each box the number of its truth, or assigned_background, or assigned_ignored. A box belongs to the truth that it
 /// overlaps most (the first of equal ones); where low_quality is on, every box that ties a truth's best overlap of at
 /// least least_positive belongs to that truth instead, the last one if there are several.
-inline std::vector<i64> assign(const std::vector<Box>& boxes, const std::vector<Box>& truths, const AssignConfig& c = {}) {
+PPMA_API std::vector<i64> assign(const std::vector<Box>& boxes, const std::vector<Box>& truths, const AssignConfig& c = {});
+
+struct SampleConfig {
+  i64 count = 256;       // boxes an image
+  double positives = 0.5;  // share of positive ones, at most
+
+  bool operator==(const SampleConfig&) const = default;
+};
+
+/// Numbers of boxes, ascending.
+struct Sampled {
+  std::vector<i64> positive, negative;
+};
+
+/// Positive boxes up to their share, drawn without replacement, then background up to `count`.
+PPMA_API Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c, Rng rng);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
+
+#include <algorithm>
+
+namespace ppma::inline PPMA_ABI {
+
+std::vector<i64> assign(const std::vector<Box>& boxes, const std::vector<Box>& truths, const AssignConfig& c) {
   std::vector<i64> assigned(boxes.size(), assigned_background);
   std::vector<float> most(truths.size(), 0.0f), overlap(boxes.size() * truths.size());
   for (std::size_t b = 0; b < boxes.size(); ++b) {
@@ -48,20 +72,7 @@ inline std::vector<i64> assign(const std::vector<Box>& boxes, const std::vector<
   return assigned;
 }
 
-struct SampleConfig {
-  i64 count = 256;       // boxes an image
-  double positives = 0.5;  // share of positive ones, at most
-
-  bool operator==(const SampleConfig&) const = default;
-};
-
-/// Numbers of boxes, ascending.
-struct Sampled {
-  std::vector<i64> positive, negative;
-};
-
-/// Positive boxes up to their share, drawn without replacement, then background up to `count`.
-inline Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c, Rng rng) {
+Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c, Rng rng) {
   Sampled s;
   for (std::size_t i = 0; i < assigned.size(); ++i) {
     if (assigned[i] >= 0) s.positive.push_back(static_cast<i64>(i));
@@ -80,5 +91,7 @@ inline Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c, R
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -7,9 +7,6 @@
 #include <vector>
 
 #include "ppma/heads/conv_module.hpp"
-#include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/dropout.hpp"
-#include "ppma/ops/layout.hpp"
 #include "ppma/ops/pool.hpp"
 #include "ppma/ops/resize.hpp"
 
@@ -28,12 +25,7 @@ struct UperNetConfig {
 namespace detail {
 
 /// Dropout of whole channels of a sample: (B,H,W,C) times a (B,1,1,C) of 0 and 1 / (1 - p).
-inline Tensor channel_dropout(const Tensor& x, double p, Context& ctx) {
-  if (!ctx.training || p == 0) return x;
-  const Shape shape{x.dim(0), 1, 1, x.dim(3)};
-  const Tensor keep = ctx.drawn(x.device(), [=](Rng& rng) { return dropout(Tensor::ones(shape), p, rng); });
-  return mul(x, cast(keep, x.dtype()));
-}
+PPMA_API Tensor channel_dropout(const Tensor& x, double p, Context& ctx);
 
 }  // namespace detail
 
@@ -60,32 +52,9 @@ struct UperNetHead {
   std::vector<ConvModule> lateral_convs, fpn_convs;
   ConvModule fpn_bottleneck;
 
-  UperNetHead(const UperNetConfig& c, Rng& rng)
-      : config(c),
-        conv_seg(c.channels, c.num_classes, 1, {}, rng),
-        bottleneck(c.in_channels[3] + static_cast<i64>(c.pool_scales.size()) * c.channels, c.channels, 3, rng),
-        fpn_bottleneck(4 * c.channels, c.channels, 3, rng) {
-    for (const i64 s : c.pool_scales) psp_modules.emplace_back(s, c.in_channels[3], c.channels, rng);
-    for (std::size_t i = 0; i < 3; ++i) {
-      lateral_convs.emplace_back(c.in_channels[i], c.channels, 1, rng);
-      fpn_convs.emplace_back(c.channels, c.channels, 3, rng);
-    }
-  }
+  PPMA_API UperNetHead(const UperNetConfig& c, Rng& rng);
   /// Four maps (B,H,W,C), finest first -> logits (B,H,W,K) at the finest map's size.
-  Tensor forward(const std::vector<Tensor>& maps, Context& ctx) {
-    check(maps.size() == 4, "upernet: needs four maps, got ", maps.size());
-    std::vector<Tensor> pyramid{maps[3]};
-    for (PoolBranch& branch : psp_modules) pyramid.push_back(branch.forward(maps[3], ctx));
-    std::vector<Tensor> levels;
-    for (std::size_t i = 0; i < 3; ++i) levels.push_back(lateral_convs[i].forward(maps[i], ctx));
-    levels.push_back(bottleneck.forward(concat(pyramid, -1), ctx));
-    for (std::size_t i = 3; i > 0; --i)
-      levels[i - 1] = add(levels[i - 1], resize(levels[i], levels[i - 1].dim(1), levels[i - 1].dim(2)));
-    for (std::size_t i = 0; i < 3; ++i) levels[i] = fpn_convs[i].forward(levels[i], ctx);
-    for (std::size_t i = 1; i < 4; ++i) levels[i] = resize(levels[i], levels[0].dim(1), levels[0].dim(2));
-    const Tensor fused = fpn_bottleneck.forward(concat(levels, -1), ctx);
-    return conv_seg.forward(detail::channel_dropout(fused, config.dropout_ratio, ctx));
-  }
+  PPMA_API Tensor forward(const std::vector<Tensor>& maps, Context& ctx);
   template <class V>
   void fields(V& v) {
     v.child("conv_seg", conv_seg), v.children("psp_modules", psp_modules), v.child("bottleneck", bottleneck);
@@ -107,12 +76,8 @@ struct FcnHead {
   Conv2d conv_seg;
   std::vector<ConvModule> convs;
 
-  FcnHead(const FcnConfig& c, Rng& rng) : config(c), conv_seg(c.channels, c.num_classes, 1, {}, rng) {
-    convs.emplace_back(c.in_channels, c.channels, 3, rng);
-  }
-  Tensor forward(const Tensor& map, Context& ctx) {  // (B,H,W,C) -> (B,H,W,K)
-    return conv_seg.forward(detail::channel_dropout(convs[0].forward(map, ctx), config.dropout_ratio, ctx));
-  }
+  PPMA_API FcnHead(const FcnConfig& c, Rng& rng);
+  PPMA_API Tensor forward(const Tensor& map, Context& ctx);
   template <class V>
   void fields(V& v) {
     v.child("conv_seg", conv_seg), v.children("convs", convs);
@@ -120,5 +85,63 @@ struct FcnHead {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
+
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/dropout.hpp"
+#include "ppma/ops/layout.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+Tensor channel_dropout(const Tensor& x, double p, Context& ctx) {
+  if (!ctx.training || p == 0) return x;
+  const Shape shape{x.dim(0), 1, 1, x.dim(3)};
+  const Tensor keep = ctx.drawn(x.device(), [=](Rng& rng) { return dropout(Tensor::ones(shape), p, rng); });
+  return mul(x, cast(keep, x.dtype()));
+}
+
+}  // namespace detail
+
+UperNetHead::UperNetHead(const UperNetConfig& c, Rng& rng)
+    : config(c),
+      conv_seg(c.channels, c.num_classes, 1, {}, rng),
+      bottleneck(c.in_channels[3] + static_cast<i64>(c.pool_scales.size()) * c.channels, c.channels, 3, rng),
+      fpn_bottleneck(4 * c.channels, c.channels, 3, rng) {
+  for (const i64 s : c.pool_scales) psp_modules.emplace_back(s, c.in_channels[3], c.channels, rng);
+  for (std::size_t i = 0; i < 3; ++i) {
+    lateral_convs.emplace_back(c.in_channels[i], c.channels, 1, rng);
+    fpn_convs.emplace_back(c.channels, c.channels, 3, rng);
+  }
+}
+
+Tensor UperNetHead::forward(const std::vector<Tensor>& maps, Context& ctx) {
+  check(maps.size() == 4, "upernet: needs four maps, got ", maps.size());
+  std::vector<Tensor> pyramid{maps[3]};
+  for (PoolBranch& branch : psp_modules) pyramid.push_back(branch.forward(maps[3], ctx));
+  std::vector<Tensor> levels;
+  for (std::size_t i = 0; i < 3; ++i) levels.push_back(lateral_convs[i].forward(maps[i], ctx));
+  levels.push_back(bottleneck.forward(concat(pyramid, -1), ctx));
+  for (std::size_t i = 3; i > 0; --i)
+    levels[i - 1] = add(levels[i - 1], resize(levels[i], levels[i - 1].dim(1), levels[i - 1].dim(2)));
+  for (std::size_t i = 0; i < 3; ++i) levels[i] = fpn_convs[i].forward(levels[i], ctx);
+  for (std::size_t i = 1; i < 4; ++i) levels[i] = resize(levels[i], levels[0].dim(1), levels[0].dim(2));
+  const Tensor fused = fpn_bottleneck.forward(concat(levels, -1), ctx);
+  return conv_seg.forward(detail::channel_dropout(fused, config.dropout_ratio, ctx));
+}
+
+FcnHead::FcnHead(const FcnConfig& c, Rng& rng) : config(c), conv_seg(c.channels, c.num_classes, 1, {}, rng) {
+  convs.emplace_back(c.in_channels, c.channels, 3, rng);
+}
+
+Tensor FcnHead::forward(const Tensor& map, Context& ctx) {  // (B,H,W,C) -> (B,H,W,K)
+  return conv_seg.forward(detail::channel_dropout(convs[0].forward(map, ctx), config.dropout_ratio, ctx));
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

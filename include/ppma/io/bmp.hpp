@@ -4,13 +4,26 @@
 // from the top, headers of OS/2 and of Windows. By hand, as stb_image reads part of these kinds.
 // https://learn.microsoft.com/windows/win32/gdi/bitmap-storage
 
+#include <string>
+
+#include "ppma/io/file.hpp"
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI::detail {
+
+/// uint8 (H,W,3) of a BMP; a fourth byte (alpha) is dropped.
+PPMA_API Tensor decode_bmp(Bytes file, const std::string& name);
+
+}  // namespace ppma::inline PPMA_ABI::detail
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
 #include <array>
-#include <bit>
+#include <vector>
 
 #include "ppma/io/element.hpp"
-#include "ppma/io/file.hpp"
 #include "ppma/io/image_size.hpp"
-#include "ppma/tensor/tensor.hpp"
+#include "ppma/io/known_files.hpp"
 
 namespace ppma::inline PPMA_ABI::detail {
 
@@ -111,8 +124,7 @@ inline std::vector<u8> bmp_runs(Bytes file, const BmpHeader& h, const std::strin
   return indices;
 }
 
-/// uint8 (H,W,3) of a BMP; a fourth byte (alpha) is dropped.
-inline Tensor decode_bmp(Bytes file, const std::string& name) {
+Tensor decode_bmp(Bytes file, const std::string& name) {
   const BmpHeader h = bmp_header(file, name);
   const bool runs = h.compression == 1 || h.compression == 2;
   const i64 stride = (h.width * h.bits + 31) / 32 * 4, last = (h.width * h.bits + 7) / 8;
@@ -145,5 +157,7 @@ inline Tensor decode_bmp(Bytes file, const std::string& name) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "ppma/io/pth.hpp"
-#include "ppma/io/safetensors.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -47,15 +46,50 @@ struct WeightsOfFile {
 };
 
 /// "3 entries, optimizer (a dict of 2), epoch (a int), ...": at most `most` of them by name.
-inline std::string listed(const std::vector<LeftOut>& all, std::size_t most = 12) {
+PPMA_API std::string listed(const std::vector<LeftOut>& all, std::size_t most = 12);
+
+/// A name without the prefixes that WeightOptions::strip speaks of.
+PPMA_API std::string bare_name(std::string name, const std::vector<std::string>& strip);
+
+namespace detail {
+
+PPMA_API WeightsOfFile weights_of_pth(const PthFile& file, const WeightOptions& options);
+
+PPMA_API TensorMap load_pth_weights(const PthFile& file, const WeightOptions& options);
+
+}  // namespace detail
+
+/// The weights in a .pth, .pt or .safetensors file, without the prefixes, and all else that the
+/// file holds by name. float16 becomes f32, other element types as in io/element.hpp. Errors: a
+/// tensor that is not read; two of one name.
+PPMA_API WeightsOfFile weights_of_file(const std::string& path, const WeightOptions& options = {});
+
+/// The tensors of weights_of_file.
+PPMA_API TensorMap load_weights(const std::string& path, const WeightOptions& options = {});
+
+/// Writes .safetensors, or .pth / .pt as a bare state dict. Metadata goes into both: into a .pth as
+/// an entry of the archive that PyTorch leaves alone.
+PPMA_API void save_weights(const std::string& path, const TensorMap& tensors,
+                         const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <string_view>
+
+#include "ppma/io/safetensors.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+std::string listed(const std::vector<LeftOut>& all, std::size_t most) {
   std::string s = str(all.size(), all.size() == 1 ? " entry: " : " entries: ");
   for (std::size_t i = 0; i < all.size() && i < most; ++i)
     s += str(i > 0 ? ", " : "", printable(all[i].name), " (", all[i].reason, ")");
   return s + (all.size() > most ? ", ..." : "");
 }
 
-/// A name without the prefixes that WeightOptions::strip speaks of.
-inline std::string bare_name(std::string name, const std::vector<std::string>& strip) {
+std::string bare_name(std::string name, const std::vector<std::string>& strip) {
   for (bool again = true; again;) {
     again = false;
     for (const std::string& prefix : strip)
@@ -134,7 +168,7 @@ inline bool has_tensors(const PthFile& file, const PickleValue& value) {
   return false;
 }
 
-inline WeightsOfFile weights_of_pth(const PthFile& file, const WeightOptions& options) {
+WeightsOfFile weights_of_pth(const PthFile& file, const WeightOptions& options) {
   const PickleValue weights = weights_of(file, options);
   const bool is_root = options.entry.empty() && weights.same(file.root());
   WeightsOfFile result;
@@ -185,7 +219,7 @@ inline WeightsOfFile weights_of_pth(const PthFile& file, const WeightOptions& op
   return result;
 }
 
-inline TensorMap load_pth_weights(const PthFile& file, const WeightOptions& options) {
+TensorMap load_pth_weights(const PthFile& file, const WeightOptions& options) {
   return weights_of_pth(file, options).tensors;
 }
 
@@ -218,10 +252,7 @@ inline WeightsOfFile weights_of_safetensors(Safetensors file, const std::string&
 
 }  // namespace detail
 
-/// The weights in a .pth, .pt or .safetensors file, without the prefixes, and all else that the
-/// file holds by name. float16 becomes f32, other element types as in io/element.hpp. Errors: a
-/// tensor that is not read; two of one name.
-inline WeightsOfFile weights_of_file(const std::string& path, const WeightOptions& options = {}) {
+WeightsOfFile weights_of_file(const std::string& path, const WeightOptions& options) {
   std::vector<u8> file = read_file(path);
   // safetensors: a header length and a brace. By its name too, so that a damaged one is called
   // that.
@@ -242,15 +273,12 @@ inline WeightsOfFile weights_of_file(const std::string& path, const WeightOption
   return result;
 }
 
-/// The tensors of weights_of_file.
-inline TensorMap load_weights(const std::string& path, const WeightOptions& options = {}) {
+TensorMap load_weights(const std::string& path, const WeightOptions& options) {
   return weights_of_file(path, options).tensors;
 }
 
-/// Writes .safetensors, or .pth / .pt as a bare state dict. Metadata goes into both: into a .pth as
-/// an entry of the archive that PyTorch leaves alone.
-inline void save_weights(const std::string& path, const TensorMap& tensors,
-                         const std::map<std::string, std::string>& metadata = {}) {
+void save_weights(const std::string& path, const TensorMap& tensors,
+                         const std::map<std::string, std::string>& metadata) {
   if (path.ends_with(".safetensors")) return write_safetensors(path, tensors, metadata);
   check(path.ends_with(".pth") || path.ends_with(".pt"), path,
         ": its ending should be .safetensors, .pth or .pt; choose one of these");
@@ -258,5 +286,7 @@ inline void save_weights(const std::string& path, const TensorMap& tensors,
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,11 +3,11 @@
 // COCO's files: annotations (images, categories, objects) and detection results, https://cocodataset.org/#format-data.
 // Streamed record by record (io/json_records.hpp); masks stay polygons or runs until somebody draws them.
 
-#include <map>
 #include <optional>
+#include <string>
+#include <vector>
 
-#include "ppma/core/float_bits.hpp"
-#include "ppma/io/json_records.hpp"
+#include "ppma/io/file.hpp"
 #include "ppma/io/rle.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -20,20 +20,7 @@ struct CocoMask {
   bool empty() const { return polygons.empty() && !rle; }
 
   /// The mask drawn in an image; without polygons and runs no pixel is set. Errors: runs for another size.
-  Rle draw(i64 height, i64 width) const {
-    detail::check_mask_size(height, width);
-    if (rle) {
-      check(rle->height == height && rle->width == width, "mask: of ", rle->height, " x ", rle->width,
-            " pixels in an image of ", height, " x ", width);
-      return *rle;
-    }
-    Rle all{height, width, {static_cast<u32>(height * width)}};
-    for (std::size_t i = 0; i < polygons.size(); ++i) {
-      const Rle one = rle_from_polygon(polygons[i], height, width);
-      all = i == 0 ? one : rle_union(all, one);
-    }
-    return all;
-  }
+  PPMA_API Rle draw(i64 height, i64 width) const;
 };
 
 struct CocoImage {
@@ -80,6 +67,56 @@ i64 rank_of(const std::vector<T>& sorted, i64 id) {
   const auto it = std::lower_bound(sorted.begin(), sorted.end(), id, [](const T& a, i64 b) { return a.id < b; });
   return it != sorted.end() && it->id == id ? it - sorted.begin() : -1;
 }
+
+}  // namespace detail
+
+/// Reads annotations. `masks` false leaves segmentations out, for boxes alone. Where the file says no
+/// area, the box's is taken, and where it says no "iscrowd", none; with `fill` false it is noted that
+/// it did not say, and evaluate_coco refuses such annotations, as pycocotools does. Errors name the
+/// file and the record.
+PPMA_API CocoTruth read_coco(const std::string& path, bool masks = true, bool fill = true);
+
+/// The same from memory; `name` is what errors call it.
+PPMA_API CocoTruth parse_coco(Bytes json, const std::string& name, bool masks = true, bool fill = true);
+
+/// Reads a list of detections.
+PPMA_API std::vector<CocoResult> read_coco_results(const std::string& path);
+
+PPMA_API std::vector<CocoResult> parse_coco_results(Bytes json, const std::string& name);
+
+/// Writes detections as COCO wants them, masks as text; whole or not at all. Errors: polygons (draw them first), scores
+/// or boxes that are not finite.
+PPMA_API void write_coco_results(const std::string& path, const std::vector<CocoResult>& results);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "ppma/core/float_bits.hpp"
+#include "ppma/io/json_records.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Rle CocoMask::draw(i64 height, i64 width) const {
+  detail::check_mask_size(height, width);
+  if (rle) {
+    check(rle->height == height && rle->width == width, "mask: of ", rle->height, " x ", rle->width,
+          " pixels in an image of ", height, " x ", width);
+    return *rle;
+  }
+  Rle all{height, width, {static_cast<u32>(height * width)}};
+  for (std::size_t i = 0; i < polygons.size(); ++i) {
+    const Rle one = rle_from_polygon(polygons[i], height, width);
+    all = i == 0 ? one : rle_union(all, one);
+  }
+  return all;
+}
+
+namespace detail {
 
 template <class T>
 void sort_by_id(std::vector<T>& all, const std::string& name, const char* what) {
@@ -202,27 +239,21 @@ std::vector<CocoResult> read_coco_results_from(Source source, const std::string&
 
 }  // namespace detail
 
-/// Reads annotations. `masks` false leaves segmentations out, for boxes alone. Where the file says no
-/// area, the box's is taken, and where it says no "iscrowd", none; with `fill` false it is noted that
-/// it did not say, and evaluate_coco refuses such annotations, as pycocotools does. Errors name the
-/// file and the record.
-inline CocoTruth read_coco(const std::string& path, bool masks = true, bool fill = true) {
+CocoTruth read_coco(const std::string& path, bool masks, bool fill) {
   return detail::read_coco_from(path, path, masks, fill);
 }
-/// The same from memory; `name` is what errors call it.
-inline CocoTruth parse_coco(Bytes json, const std::string& name, bool masks = true, bool fill = true) {
+
+CocoTruth parse_coco(Bytes json, const std::string& name, bool masks, bool fill) {
   return detail::read_coco_from(json, name, masks, fill);
 }
 
-/// Reads a list of detections.
-inline std::vector<CocoResult> read_coco_results(const std::string& path) { return detail::read_coco_results_from(path, path); }
-inline std::vector<CocoResult> parse_coco_results(Bytes json, const std::string& name) {
+std::vector<CocoResult> read_coco_results(const std::string& path) { return detail::read_coco_results_from(path, path); }
+
+std::vector<CocoResult> parse_coco_results(Bytes json, const std::string& name) {
   return detail::read_coco_results_from(json, name);
 }
 
-/// Writes detections as COCO wants them, masks as text; whole or not at all. Errors: polygons (draw them first), scores
-/// or boxes that are not finite.
-inline void write_coco_results(const std::string& path, const std::vector<CocoResult>& results) {
+void write_coco_results(const std::string& path, const std::vector<CocoResult>& results) {
   FileWriter file(path);
   file.write("[");
   for (std::size_t i = 0; i < results.size(); ++i) {
@@ -246,5 +277,7 @@ inline void write_coco_results(const std::string& path, const std::vector<CocoRe
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -9,9 +9,7 @@
 //   uint64 uint32 uint16            int64; a uint64 above 2^63 - 1 is an error
 //   boolean                         uint8, 0 or 1
 
-#include <bit>
 #include <cstring>
-#include <limits>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,22 +23,10 @@ namespace ppma::inline PPMA_ABI {
 using TensorMap = std::vector<std::pair<std::string, Tensor>>;
 
 /// The tensor of that name, or nullptr.
-inline const Tensor* find(const TensorMap& tensors, std::string_view name) {
-  for (const auto& entry : tensors)
-    if (entry.first == name) return &entry.second;
-  return nullptr;
-}
+PPMA_API const Tensor* find(const TensorMap& tensors, std::string_view name);
 
 /// Bits of an IEEE half to the float of the same value; subnormals, infinities and NaN included.
-inline float half_to_float(std::uint16_t half) {
-  const u32 sign = static_cast<u32>(half & 0x8000u) << 16, magnitude = half & 0x7fffu;
-  if (magnitude < 0x0400u) {  // zero or subnormal: a multiple of 2^-24
-    const float value = static_cast<float>(magnitude) * 0x1p-24f;
-    return sign != 0 ? -value : value;
-  }
-  const u32 exponent = magnitude >= 0x7c00u ? 0x7f800000u : ((magnitude >> 10) + 112u) << 23;
-  return std::bit_cast<float>(sign | exponent | ((magnitude & 0x3ffu) << 13));
-}
+PPMA_API float half_to_float(std::uint16_t half);
 
 /// How one element is stored in a file, little-endian.
 enum class Element : u8 {
@@ -61,30 +47,103 @@ enum class Element : u8 {
 
 namespace detail {
 
-static_assert(std::endian::native == std::endian::little,
-              "files are read on little-endian machines only");
-
 // Types of our own where C++ has none, or where two elements would share one.
 struct StoredHalf {
   std::uint16_t bits;
 };
+
 struct StoredBool {
   u8 byte;
 };
 
-inline double kept(double x) { return x; }
-inline float kept(float x) { return x; }
-inline float kept(StoredHalf x) { return half_to_float(x.bits); }
-inline bf16 kept(bf16 x) { return x; }
-inline i64 kept(i64 x) { return x; }
-inline i64 kept(std::int32_t x) { return x; }
-inline i64 kept(std::int16_t x) { return x; }
-inline i64 kept(std::int8_t x) { return x; }
-inline i64 kept(u64 x) { return static_cast<i64>(x); }  // require_kept() comes first
-inline i64 kept(u32 x) { return x; }
-inline i64 kept(std::uint16_t x) { return x; }
-inline u8 kept(u8 x) { return x; }
-inline u8 kept(StoredBool x) { return x.byte != 0; }
+PPMA_API double kept(double x);
+PPMA_API float kept(float x);
+PPMA_API float kept(StoredHalf x);
+PPMA_API bf16 kept(bf16 x);
+PPMA_API i64 kept(i64 x);
+PPMA_API i64 kept(std::int32_t x);
+PPMA_API i64 kept(std::int16_t x);
+PPMA_API i64 kept(std::int8_t x);
+PPMA_API i64 kept(u64 x);  // require_kept() comes first
+PPMA_API i64 kept(u32 x);
+PPMA_API i64 kept(std::uint16_t x);
+PPMA_API u8 kept(u8 x);
+PPMA_API u8 kept(StoredBool x);
+
+template <class Stored>
+Stored load(const u8* from) {
+  Stored x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
+}
+
+}  // namespace detail
+
+PPMA_API i64 size_of(Element e);
+
+/// The dtype that such elements have in memory.
+PPMA_API DType kept_as(Element e);
+
+/// The element type that files store a dtype as.
+PPMA_API Element element_of(DType t);
+
+/// The shape of these sizes, as a file gives them: at most Shape::max_rank, which the caller has
+/// checked. Errors name `where`: a negative size, more elements than can be counted.
+PPMA_API Shape shape_of(const std::vector<i64>& sizes, std::string_view where);
+
+/// A tensor from elements in row-major order at `from`; numel() * size_of(e) bytes are read.
+/// `where` is what errors call it.
+PPMA_API Tensor read_elements(Element e, const u8* from, const Shape& shape, std::string_view where);
+
+/// The same with a step per axis, in elements, as PyTorch stores views. The caller has checked that
+/// every index is inside of the storage.
+PPMA_API Tensor read_elements(Element e, const u8* from, const Shape& shape, const i64* strides,
+                            std::string_view where);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <bit>
+#include <limits>
+#include <type_traits>
+
+namespace ppma::inline PPMA_ABI {
+
+const Tensor* find(const TensorMap& tensors, std::string_view name) {
+  for (const auto& entry : tensors)
+    if (entry.first == name) return &entry.second;
+  return nullptr;
+}
+
+float half_to_float(std::uint16_t half) {
+  const u32 sign = static_cast<u32>(half & 0x8000u) << 16, magnitude = half & 0x7fffu;
+  if (magnitude < 0x0400u) {  // zero or subnormal: a multiple of 2^-24
+    const float value = static_cast<float>(magnitude) * 0x1p-24f;
+    return sign != 0 ? -value : value;
+  }
+  const u32 exponent = magnitude >= 0x7c00u ? 0x7f800000u : ((magnitude >> 10) + 112u) << 23;
+  return std::bit_cast<float>(sign | exponent | ((magnitude & 0x3ffu) << 13));
+}
+
+namespace detail {
+
+static_assert(std::endian::native == std::endian::little,
+              "files are read on little-endian machines only");
+
+double kept(double x) { return x; }
+float kept(float x) { return x; }
+float kept(StoredHalf x) { return half_to_float(x.bits); }
+bf16 kept(bf16 x) { return x; }
+i64 kept(i64 x) { return x; }
+i64 kept(std::int32_t x) { return x; }
+i64 kept(std::int16_t x) { return x; }
+i64 kept(std::int8_t x) { return x; }
+i64 kept(u64 x) { return static_cast<i64>(x); }
+i64 kept(u32 x) { return x; }
+i64 kept(std::uint16_t x) { return x; }
+u8 kept(u8 x) { return x; }
+u8 kept(StoredBool x) { return x.byte != 0; }
 
 // The only elements that may not fit; `where` names the file and the tensor.
 template <class Stored>
@@ -127,26 +186,17 @@ decltype(auto) visit_element(Element e, F&& f) {
   }
 }
 
-template <class Stored>
-Stored load(const u8* from) {
-  Stored x;
-  std::memcpy(&x, from, sizeof x);
-  return x;
-}
-
 }  // namespace detail
 
-inline i64 size_of(Element e) {
+i64 size_of(Element e) {
   return detail::visit_element(e, [](auto x) { return static_cast<i64>(sizeof x); });
 }
 
-/// The dtype that such elements have in memory.
-inline DType kept_as(Element e) {
+DType kept_as(Element e) {
   return detail::visit_element(e, [](auto x) { return dtype_of<decltype(detail::kept(x))>; });
 }
 
-/// The element type that files store a dtype as.
-inline Element element_of(DType t) {
+Element element_of(DType t) {
   switch (t) {
     case DType::f64:
       return Element::f64;
@@ -161,9 +211,7 @@ inline Element element_of(DType t) {
   }
 }
 
-/// The shape of these sizes, as a file gives them: at most Shape::max_rank, which the caller has
-/// checked. Errors name `where`: a negative size, more elements than can be counted.
-inline Shape shape_of(const std::vector<i64>& sizes, std::string_view where) {
+Shape shape_of(const std::vector<i64>& sizes, std::string_view where) {
   const auto listed = [&sizes] {
     std::string s;
     for (const i64 n : sizes) s += str(s.empty() ? "(" : ", ", n);
@@ -179,9 +227,7 @@ inline Shape shape_of(const std::vector<i64>& sizes, std::string_view where) {
   return Shape(sizes);
 }
 
-/// A tensor from elements in row-major order at `from`; numel() * size_of(e) bytes are read.
-/// `where` is what errors call it.
-inline Tensor read_elements(Element e, const u8* from, const Shape& shape, std::string_view where) {
+Tensor read_elements(Element e, const u8* from, const Shape& shape, std::string_view where) {
   Tensor t = Tensor::empty(shape, kept_as(e));
   detail::visit_element(e, [&](auto stored) {
     using Stored = decltype(stored);
@@ -200,9 +246,7 @@ inline Tensor read_elements(Element e, const u8* from, const Shape& shape, std::
   return t;
 }
 
-/// The same with a step per axis, in elements, as PyTorch stores views. The caller has checked that
-/// every index is inside of the storage.
-inline Tensor read_elements(Element e, const u8* from, const Shape& shape, const i64* strides,
+Tensor read_elements(Element e, const u8* from, const Shape& shape, const i64* strides,
                             std::string_view where) {
   Tensor t = Tensor::empty(shape, kept_as(e));
   if (t.numel() == 0) return t;
@@ -227,5 +271,7 @@ inline Tensor read_elements(Element e, const u8* from, const Shape& shape, const
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

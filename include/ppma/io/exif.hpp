@@ -4,7 +4,6 @@
 // and the turning, as Pillow's ImageOps.exif_transpose does it. Data that makes no sense says
 // nothing.
 
-#include <algorithm>
 #include <string_view>
 
 #include "ppma/io/file.hpp"
@@ -14,7 +13,23 @@ namespace ppma::inline PPMA_ABI {
 
 /// The orientation that EXIF data without its "Exif\0\0" tells: 1 to 8 as the standard numbers
 /// them, 0 if it tells none, 9 if what it tells is no orientation.
-inline int exif_orientation(Bytes tiff) {
+PPMA_API int exif_orientation(Bytes tiff);
+
+/// The orientation in XMP, a text, which is asked where EXIF tells none: 1 to 8, or 0.
+PPMA_API int xmp_orientation(std::string_view text);
+
+/// The image (H,W,C), uint8, as it is to be seen; orientations 5 to 8 exchange height and width.
+PPMA_API Tensor turned(const Tensor& image, int orientation);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <algorithm>
+
+namespace ppma::inline PPMA_ABI {
+
+int exif_orientation(Bytes tiff) {
   if (tiff.size() < 8 || tiff[0] != tiff[1] || (tiff[0] != 'I' && tiff[0] != 'M')) return 0;
   const bool little = tiff[0] == 'I';
   const auto number = [&](std::size_t at, std::size_t bytes) {
@@ -41,8 +56,7 @@ inline int exif_orientation(Bytes tiff) {
   return static_cast<int>(found);
 }
 
-/// The orientation in XMP, a text, which is asked where EXIF tells none: 1 to 8, or 0.
-inline int xmp_orientation(std::string_view text) {
+int xmp_orientation(std::string_view text) {
   const std::string_view name = "tiff:Orientation";
   for (std::size_t at = text.find(name); at != text.npos; at = text.find(name, at + 1)) {
     std::string_view rest = text.substr(at + name.size());
@@ -58,8 +72,7 @@ inline int xmp_orientation(std::string_view text) {
   return 0;
 }
 
-/// The image (H,W,C), uint8, as it is to be seen; orientations 5 to 8 exchange height and width.
-inline Tensor turned(const Tensor& image, int orientation) {
+Tensor turned(const Tensor& image, int orientation) {
   if (orientation < 2 || orientation > 8) return image;
   const i64 H = image.dim(0), W = image.dim(1), C = image.dim(2);
   const bool across = orientation >= 5;
@@ -79,5 +92,7 @@ inline Tensor turned(const Tensor& image, int orientation) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,21 +3,13 @@
 // Whole files: read at once, written aside and renamed, so that a reader (or a crash) never meets
 // half a file. Every error names the path and the system's reason.
 
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <atomic>
-#include <cerrno>
 #include <cstdio>
-#include <cstdlib>
-#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
-#include "ppma/core/error.hpp"
+#include "ppma/core/config.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -28,7 +20,7 @@ namespace detail {
 
 // Called after the failure is known, never as an argument of check(): arguments are evaluated in
 // any order.
-inline std::string os_reason(int error = errno) { return std::generic_category().message(error); }
+PPMA_API std::string os_reason(int error = errno);
 
 struct CloseFile {
   void operator()(std::FILE* f) const { std::fclose(f); }
@@ -37,7 +29,66 @@ struct CloseFile {
 }  // namespace detail
 
 /// Error unless `path` is a regular file; its size. The message names path and reason.
-inline std::size_t size_of_file(const std::string& path) {
+PPMA_API std::size_t size_of_file(const std::string& path);
+
+/// The bytes of a regular file.
+PPMA_API std::vector<u8> read_file(const std::string& path);
+
+/// Writes `path` through a temporary file in the same folder. Only commit() puts it in place;
+/// without it (an exception between) the temporary file is removed and what was at `path` stays as
+/// it was. A link is followed, to replace the file that it names. What is no regular file, such as
+/// /dev/stdout, is written to directly; a folder is refused.
+class FileWriter {
+ public:
+  PPMA_API explicit FileWriter(std::string path);
+  PPMA_API ~FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+
+  PPMA_API void write(const void* data, std::size_t bytes);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  void write(Bytes bytes) { write(bytes.data(), bytes.size()); }
+  std::size_t written() const { return written_; }
+
+  PPMA_API void commit();
+
+ private:
+  PPMA_API void check_opened() const;
+
+  std::string path_, target_, temporary_;  // as given; with links followed; "" if written directly
+  std::FILE* file_ = nullptr;
+  std::size_t written_ = 0;
+  bool committed_ = false;
+};
+
+/// Replaces the file at `path` by these bytes, whole or not at all.
+PPMA_API void write_file(const std::string& path, Bytes bytes);
+
+PPMA_API void write_file(const std::string& path, std::string_view text);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <memory>
+#include <sys/stat.h>
+#include <system_error>
+#include <unistd.h>
+
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+std::string os_reason(int error) { return std::generic_category().message(error); }
+
+}  // namespace detail
+
+std::size_t size_of_file(const std::string& path) {
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0)
     fail(path, ": cannot be read (", detail::os_reason(), "); check the path and who may read it");
@@ -46,8 +97,7 @@ inline std::size_t size_of_file(const std::string& path) {
   return static_cast<std::size_t>(info.st_size);
 }
 
-/// The bytes of a regular file.
-inline std::vector<u8> read_file(const std::string& path) {
+std::vector<u8> read_file(const std::string& path) {
   const std::size_t size = size_of_file(path);
   const std::unique_ptr<std::FILE, detail::CloseFile> f(std::fopen(path.c_str(), "rb"));
   if (f == nullptr)
@@ -61,93 +111,78 @@ inline std::vector<u8> read_file(const std::string& path) {
   return bytes;
 }
 
-/// Writes `path` through a temporary file in the same folder. Only commit() puts it in place;
-/// without it (an exception between) the temporary file is removed and what was at `path` stays as
-/// it was. A link is followed, to replace the file that it names. What is no regular file, such as
-/// /dev/stdout, is written to directly; a folder is refused.
-class FileWriter {
- public:
-  explicit FileWriter(std::string path) : path_(std::move(path)), target_(path_) {
-    struct stat info {};
-    if (::stat(path_.c_str(), &info) == 0) {
-      check(!S_ISDIR(info.st_mode), path_, ": cannot be replaced (a folder); choose another name");
-      if (!S_ISREG(info.st_mode)) {
-        file_ = std::fopen(path_.c_str(), "wb");
-        check_opened();
-        return;
-      }
-      if (char* real = ::realpath(path_.c_str(), nullptr); real != nullptr) {
-        target_ = real;
-        std::free(real);
-      }
+FileWriter::FileWriter(std::string path) : path_(std::move(path)), target_(path_) {
+  struct stat info {};
+  if (::stat(path_.c_str(), &info) == 0) {
+    check(!S_ISDIR(info.st_mode), path_, ": cannot be replaced (a folder); choose another name");
+    if (!S_ISREG(info.st_mode)) {
+      file_ = std::fopen(path_.c_str(), "wb");
+      check_opened();
+      return;
     }
-    // x: never writes into somebody else's file. One that a process of the same number left behind
-    // (in containers it is often 1) is passed by.
-    static std::atomic<unsigned> counter{0};
-    for (int tries = 0; tries < 10000 && file_ == nullptr; ++tries) {
-      temporary_ = str(target_, ".tmp.", static_cast<i64>(::getpid()), ".", counter++);
-      file_ = std::fopen(temporary_.c_str(), "wbx");
-      if (file_ == nullptr && errno != EEXIST) break;
+    if (char* real = ::realpath(path_.c_str(), nullptr); real != nullptr) {
+      target_ = real;
+      std::free(real);
     }
-    check_opened();
   }
-  ~FileWriter() {
-    if (file_ != nullptr) std::fclose(file_);
-    if (!committed_ && !temporary_.empty()) std::remove(temporary_.c_str());
+  // x: never writes into somebody else's file. One that a process of the same number left behind
+  // (in containers it is often 1) is passed by.
+  static std::atomic<unsigned> counter{0};
+  for (int tries = 0; tries < 10000 && file_ == nullptr; ++tries) {
+    temporary_ = str(target_, ".tmp.", static_cast<i64>(::getpid()), ".", counter++);
+    file_ = std::fopen(temporary_.c_str(), "wbx");
+    if (file_ == nullptr && errno != EEXIST) break;
   }
-  FileWriter(const FileWriter&) = delete;
-  FileWriter& operator=(const FileWriter&) = delete;
+  check_opened();
+}
 
-  void write(const void* data, std::size_t bytes) {
-    if (bytes == 0) return;
-    if (std::fwrite(data, 1, bytes, file_) != bytes)
-      fail(path_, ": cannot be written (", detail::os_reason(),
-           "); make room, or choose another place");
-    written_ += bytes;
-  }
-  void write(std::string_view text) { write(text.data(), text.size()); }
-  void write(Bytes bytes) { write(bytes.data(), bytes.size()); }
-  std::size_t written() const { return written_; }
+FileWriter::~FileWriter() {
+  if (file_ != nullptr) std::fclose(file_);
+  if (!committed_ && !temporary_.empty()) std::remove(temporary_.c_str());
+}
 
-  void commit() {
-    bool ok = std::fflush(file_) == 0;
-    int error = errno;
-    if (ok && ::fsync(::fileno(file_)) != 0 && !temporary_.empty())
-      ok = false, error = errno;  // a pipe has none
-    if (std::fclose(file_) != 0 && ok) ok = false, error = errno;
-    file_ = nullptr;
-    check(ok, path_, ": cannot be written (", detail::os_reason(error),
-          "); make room, or choose another place");
-    committed_ = temporary_.empty() || std::rename(temporary_.c_str(), target_.c_str()) == 0;
-    if (!committed_)
-      fail(path_, ": cannot be replaced (", detail::os_reason(), "); choose another name");
-  }
+void FileWriter::write(const void* data, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (std::fwrite(data, 1, bytes, file_) != bytes)
+    fail(path_, ": cannot be written (", detail::os_reason(),
+         "); make room, or choose another place");
+  written_ += bytes;
+}
 
- private:
-  void check_opened() const {
-    if (file_ == nullptr)
-      fail(path_, ": cannot be written (", detail::os_reason(),
-           "); make its folder, or choose another place");
-  }
+void FileWriter::commit() {
+  bool ok = std::fflush(file_) == 0;
+  int error = errno;
+  if (ok && ::fsync(::fileno(file_)) != 0 && !temporary_.empty())
+    ok = false, error = errno;  // a pipe has none
+  if (std::fclose(file_) != 0 && ok) ok = false, error = errno;
+  file_ = nullptr;
+  check(ok, path_, ": cannot be written (", detail::os_reason(error),
+        "); make room, or choose another place");
+  committed_ = temporary_.empty() || std::rename(temporary_.c_str(), target_.c_str()) == 0;
+  if (!committed_)
+    fail(path_, ": cannot be replaced (", detail::os_reason(), "); choose another name");
+}
 
-  std::string path_, target_, temporary_;  // as given; with links followed; "" if written directly
-  std::FILE* file_ = nullptr;
-  std::size_t written_ = 0;
-  bool committed_ = false;
-};
+void FileWriter::check_opened() const {
+  if (file_ == nullptr)
+    fail(path_, ": cannot be written (", detail::os_reason(),
+         "); make its folder, or choose another place");
+}
 
-/// Replaces the file at `path` by these bytes, whole or not at all.
-inline void write_file(const std::string& path, Bytes bytes) {
+void write_file(const std::string& path, Bytes bytes) {
   FileWriter file(path);
   file.write(bytes);
   file.commit();
 }
-inline void write_file(const std::string& path, std::string_view text) {
+
+void write_file(const std::string& path, std::string_view text) {
   FileWriter file(path);
   file.write(text);
   file.commit();
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

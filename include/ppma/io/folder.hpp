@@ -4,13 +4,12 @@
 // name that begins with a dot) are none, linked ones are as if they lay there, endings count in any
 // case. What is left out is counted, to be said.
 
-#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
 
-#include "ppma/core/error.hpp"
+#include "ppma/core/config.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -21,29 +20,49 @@ struct FolderList {
   std::string first_other;            // one of them
 
   /// "3 files that are not .png (2 .webp, 1 .txt; such as a/b.webp)", or "".
-  std::string left_out(const std::string& kinds) const {
-    i64 count = 0;
-    std::string list;
-    for (const auto& [ending, n] : others) {
-      count += n;
-      list += str(list.empty() ? "" : ", ", n, " ", ending.empty() ? "without an ending" : ending);
-    }
-    if (count == 0) return "";
-    return str(count, count == 1 ? " file that is not " : " files that are not ", kinds, " (", list,
-               "; such as ", first_other, ")");
-  }
+  PPMA_API std::string left_out(const std::string& kinds) const;
 };
 
 /// The ending of a path with its dot, in small letters: ".png".
-inline std::string ending_of(const std::string& path) {
+PPMA_API std::string ending_of(const std::string& path);
+
+/// True if the last part of the path begins with a dot.
+PPMA_API bool is_hidden(const std::filesystem::path& path);
+
+/// The files below `root` with one of these endings (".png"). Errors: no folder; one that cannot be
+/// read; a link to nothing in place of such a file; a link to a folder above it.
+PPMA_API FolderList files_below(const std::string& root, const std::vector<std::string>& endings);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <algorithm>
+
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+std::string FolderList::left_out(const std::string& kinds) const {
+  i64 count = 0;
+  std::string list;
+  for (const auto& [ending, n] : others) {
+    count += n;
+    list += str(list.empty() ? "" : ", ", n, " ", ending.empty() ? "without an ending" : ending);
+  }
+  if (count == 0) return "";
+  return str(count, count == 1 ? " file that is not " : " files that are not ", kinds, " (", list,
+             "; such as ", first_other, ")");
+}
+
+std::string ending_of(const std::string& path) {
   std::string ending = std::filesystem::path(path).extension().string();
   for (char& c : ending)
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
   return ending;
 }
 
-/// True if the last part of the path begins with a dot.
-inline bool is_hidden(const std::filesystem::path& path) {
+bool is_hidden(const std::filesystem::path& path) {
   return path.filename().string().starts_with('.');
 }
 
@@ -90,9 +109,7 @@ inline void list_folder(const std::string& root, const std::string& below,
 
 }  // namespace detail
 
-/// The files below `root` with one of these endings (".png"). Errors: no folder; one that cannot be
-/// read; a link to nothing in place of such a file; a link to a folder above it.
-inline FolderList files_below(const std::string& root, const std::vector<std::string>& endings) {
+FolderList files_below(const std::string& root, const std::vector<std::string>& endings) {
   std::error_code failed;
   check(std::filesystem::is_directory(root, failed), root, ": is not a folder");
   FolderList list;
@@ -103,5 +120,7 @@ inline FolderList files_below(const std::string& root, const std::vector<std::st
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -11,14 +11,9 @@
 // off at 255, which makes nearly all of it white.
 
 #include <string>
-#include <vector>
 
-#include "ppma/io/bmp.hpp"
 #include "ppma/io/file.hpp"
-#include "ppma/io/jpeg.hpp"
-#include "ppma/io/png.hpp"
-#include "ppma/io/pnm.hpp"
-#include "ppma/io/resize.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -26,6 +21,34 @@ namespace ppma::inline PPMA_ABI {
 struct ImageReading {
   bool orient = true;  // turned as its EXIF data say; false: the pixels as they are stored
 };
+
+/// Decodes an image in memory; `name` is what errors call it. Errors: not an image that is read,
+/// and what it is instead; a damaged one.
+PPMA_API Tensor decode_image(Bytes file, const std::string& name, ImageReading reading = {});
+
+/// Reads a PNG, JPEG, BMP, PPM, PGM or PBM file: uint8 (H,W,3).
+PPMA_API Tensor read_image(const std::string& path, ImageReading reading = {});
+
+/// Writes uint8 (H,W,C) with C = 1 (grey), 3 (RGB) or 4 (RGBA) as PNG, whole or not at all.
+PPMA_API void write_png(const std::string& path, const Tensor& image);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <string_view>
+
+#include "ppma/io/bmp.hpp"
+#include "ppma/io/exif.hpp"
+#include "ppma/io/image_size.hpp"
+#include "ppma/io/jpeg.hpp"
+#include "ppma/io/known_files.hpp"
+#include "ppma/io/png.hpp"
+#include "ppma/io/pnm.hpp"
+#include "ppma/io/resize.hpp"
+#include "ppma/io/stb.hpp"
+
+namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
@@ -74,9 +97,7 @@ inline const char* other_format(Bytes file) {
 
 }  // namespace detail
 
-/// Decodes an image in memory; `name` is what errors call it. Errors: not an image that is read,
-/// and what it is instead; a damaged one.
-inline Tensor decode_image(Bytes file, const std::string& name, ImageReading reading = {}) {
+Tensor decode_image(Bytes file, const std::string& name, ImageReading reading) {
   const auto begins = [&](std::string_view magic) {
     return file.size() >= magic.size() && std::memcmp(file.data(), magic.data(), magic.size()) == 0;
   };
@@ -113,13 +134,11 @@ inline Tensor decode_image(Bytes file, const std::string& name, ImageReading rea
 #endif
 }
 
-/// Reads a PNG, JPEG, BMP, PPM, PGM or PBM file: uint8 (H,W,3).
-inline Tensor read_image(const std::string& path, ImageReading reading = {}) {
+Tensor read_image(const std::string& path, ImageReading reading) {
   return decode_image(read_file(path), path, reading);
 }
 
-/// Writes uint8 (H,W,C) with C = 1 (grey), 3 (RGB) or 4 (RGBA) as PNG, whole or not at all.
-inline void write_png(const std::string& path, const Tensor& image) {
+void write_png(const std::string& path, const Tensor& image) {
   check(image.defined() && image.rank() == 3 && image.dtype() == DType::uint8 &&
             image.numel() > 0 && (image.dim(2) == 1 || image.dim(2) == 3 || image.dim(2) == 4),
         path, ": write_png needs uint8 (H,W,1), (H,W,3) or (H,W,4); it got ",
@@ -144,5 +163,7 @@ inline void write_png(const std::string& path, const Tensor& image) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

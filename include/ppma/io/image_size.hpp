@@ -4,13 +4,27 @@
 
 #include <string>
 
+#include "ppma/core/config.hpp"
+
+namespace ppma::inline PPMA_ABI::detail {
+
+/// Errors: no pixels, more than 2^27, more than a file of this size can hold.
+PPMA_API void check_image_size(i64 height, i64 width, std::size_t file, const std::string& name);
+
+/// Error: grey of more than 8 bits, for which there is no one way to show it: scaled, as its maker
+/// meant it, or cut off at 255, as Pillow reads it and networks that were trained with it saw it.
+PPMA_API void check_grey_bits(bool few, const std::string& name, const char* format);
+
+}  // namespace ppma::inline PPMA_ABI::detail
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
 #include "ppma/core/error.hpp"
 #include "ppma/io/known_files.hpp"
 
 namespace ppma::inline PPMA_ABI::detail {
 
-/// Errors: no pixels, more than 2^27, more than a file of this size can hold.
-inline void check_image_size(i64 height, i64 width, std::size_t file, const std::string& name) {
+void check_image_size(i64 height, i64 width, std::size_t file, const std::string& name) {
   constexpr i64 most = i64{1} << 27;
   check(height > 0 && width > 0, name, ": damaged image: it says that it has ", width, " x ",
         height, " pixels", copy_again);
@@ -21,13 +35,13 @@ inline void check_image_size(i64 height, i64 width, std::size_t file, const std:
         " x ", width, " pixels cannot come from ", file, " bytes", copy_again);
 }
 
-/// Error: grey of more than 8 bits, for which there is no one way to show it: scaled, as its maker
-/// meant it, or cut off at 255, as Pillow reads it and networks that were trained with it saw it.
-inline void check_grey_bits(bool few, const std::string& name, const char* format) {
+void check_grey_bits(bool few, const std::string& name, const char* format) {
   check(few, name, ": a grey ", format, " of 16 bits is not read as an image; save it with 8 bits, "
         "such as with ImageMagick's -depth 8");
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -8,12 +8,10 @@
 // Files of four inks are taken as Adobe writes them, inverted, with its marker or without, as
 // Pillow takes them.
 
-#include <array>
+#include <string>
 #include <vector>
 
-#include "ppma/io/exif.hpp"
-#include "ppma/io/image_size.hpp"
-#include "ppma/io/stb.hpp"
+#include "ppma/io/file.hpp"
 
 namespace ppma::inline PPMA_ABI::detail {
 
@@ -27,7 +25,24 @@ struct JpegHeader {
 
 /// Walks a JPEG's segments to its end. Errors: what is cut off, as stb_image fills it with grey;
 /// tables that stb_image up to 2.27 would write past their end; kinds that are not read, by name.
-inline JpegHeader jpeg_header(Bytes file, const std::string& name) {
+PPMA_API JpegHeader jpeg_header(Bytes file, const std::string& name);
+
+}  // namespace ppma::inline PPMA_ABI::detail
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "ppma/io/exif.hpp"
+#include "ppma/io/image_size.hpp"
+#include "ppma/io/known_files.hpp"
+#include "ppma/io/stb.hpp"
+
+namespace ppma::inline PPMA_ABI::detail {
+
+JpegHeader jpeg_header(Bytes file, const std::string& name) {
   JpegHeader h;
   int xmp = 0;
   bool coded = false;
@@ -253,5 +268,7 @@ inline Tensor decode_jpeg(Bytes file, const JpegHeader& h, const std::string& na
 #endif
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

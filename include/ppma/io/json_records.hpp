@@ -4,15 +4,15 @@
 // time. COCO's annotations are 450 MB of which a record is one kilobyte.
 
 #include <functional>
-#include <memory>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
+#include <nlohmann/json.hpp>
 
-#include "ppma/io/known_files.hpp"
+#include "ppma/core/error.hpp"
+#include "ppma/io/file.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -23,53 +23,16 @@ struct JsonRecord {
   std::string where;
 
   /// The member of this name, or null.
-  const nlohmann::json* find(const char* name) const {
-    const auto it = value.find(name);
-    return it == value.end() || it->is_null() ? nullptr : &*it;
-  }
-  const nlohmann::json& get(const char* name) const {
-    const nlohmann::json* v = find(name);
-    check(v != nullptr, where, ": has no \"", name, "\"");
-    return *v;
-  }
+  PPMA_API const nlohmann::json* find(const char* name) const;
+  PPMA_API const nlohmann::json& get(const char* name) const;
   /// A whole number from -2^63 to 2^63 - 1; 3.0 is one too, as for Python's dictionaries.
-  i64 integer(const char* name) const {
-    const nlohmann::json& v = get(name);
-    if (v.is_number_float()) {
-      const double x = v.get<double>();
-      if (x >= -0x1p53 && x <= 0x1p53 && x == static_cast<double>(static_cast<i64>(x)))
-        return static_cast<i64>(x);
-    }
-    check(v.is_number_integer() && (!v.is_number_unsigned() || v.get<u64>() >> 63 == 0), where, ": \"", name, "\" is ",
-          described(v), "; it must be a whole number");
-    return v.get<i64>();
-  }
-  double number(const char* name) const {
-    const nlohmann::json& v = get(name);
-    check(v.is_number(), where, ": \"", name, "\" is ", described(v), "; it must be a number");
-    return v.get<double>();
-  }
-  std::string text(const char* name) const {
-    const nlohmann::json& v = get(name);
-    check(v.is_string(), where, ": \"", name, "\" is ", described(v), "; it must be a text");
-    return v.get<std::string>();
-  }
+  PPMA_API i64 integer(const char* name) const;
+  PPMA_API double number(const char* name) const;
+  PPMA_API std::string text(const char* name) const;
   /// All numbers of a list; `name` is for the message.
-  std::vector<double> numbers(const nlohmann::json& v, const char* name) const {
-    check(v.is_array(), where, ": \"", name, "\" is ", described(v), "; it must be a list of numbers");
-    std::vector<double> all;
-    all.reserve(v.size());
-    for (const auto& x : v) {
-      check(x.is_number(), where, ": \"", name, "\" has ", described(x), " in it; it must be a list of numbers");
-      all.push_back(x.get<double>());
-    }
-    return all;
-  }
+  PPMA_API std::vector<double> numbers(const nlohmann::json& v, const char* name) const;
 
-  static std::string described(const nlohmann::json& v) {
-    if (v.is_primitive() && !v.is_string()) return v.dump();  // null, true, 1.5
-    return str(v.is_string() ? "a " : "an ", v.type_name());
-  }
+  PPMA_API static std::string described(const nlohmann::json& v);
 };
 
 namespace detail {
@@ -93,18 +56,8 @@ class RecordReader : public nlohmann::json_sax<nlohmann::json> {
   bool start_array(std::size_t) override { return open(Json::array(), false); }
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
-  bool key(string_t& v) override {
-    if (!open_.empty()) key_ = v;
-    else if (depth_ == 1) list_ = v;
-    return true;
-  }
-  bool parse_error(std::size_t at, const std::string&, const nlohmann::detail::exception& e) override {
-    const std::string_view reason = e.what();  // "[json...] parse error at line 1, column 5: syntax error ..."
-    const bool cut = reason.find("unexpected end of input") != reason.npos || reason.find("missing closing quote") != reason.npos;
-    const std::size_t column = reason.find(", column "), begin = reason.find(": ", column == reason.npos ? 0 : column);
-    fail(name_, ": not JSON, at byte ", at, cut ? ", where it is cut short" : "", ": ",
-         printable(begin == reason.npos ? reason : reason.substr(begin + 2), 160), copy_again);
-  }
+  PPMA_API bool key(string_t& v) override;
+  PPMA_API bool parse_error(std::size_t at, const std::string&, const nlohmann::detail::exception& e) override;
 
   bool has(const std::string& list) const { return seen_.count(list) != 0; }
 
@@ -114,40 +67,9 @@ class RecordReader : public nlohmann::json_sax<nlohmann::json> {
   bool in_list() const { return depth_ == list_depth() && in_list_; }
   std::string where() const { return str(name_, ": ", list_, "[", index_, "]"); }
 
-  bool open(Json empty, bool object) {
-    if (open_.empty() && in_list()) {
-      check(object, where(), " is an array; it must be an object");
-      record_ = std::move(empty);
-      open_.push_back(&record_);
-    } else if (!open_.empty()) {
-      check(open_.size() < 32, where(), ": lists within lists, more than 32 deep");
-      open_.push_back(&put(std::move(empty)));
-    } else if (depth_ == 0) {
-      check(object != lists_.empty(), name_, object ? ": an object; it must be a list of results" : ": a list; it must be an object with \"images\", \"annotations\" and \"categories\"");
-      in_list_ = lists_.empty();
-    } else if (depth_ == 1 && !lists_.empty() && lists_.count(list_) != 0) {
-      check(!object, name_, ": \"", list_, "\" is an object; it must be a list");
-      check(seen_.insert(list_).second, name_, ": \"", list_, "\" stands there twice");
-      in_list_ = true;
-      index_ = 0;
-    }
-    ++depth_;
-    return true;
-  }
+  PPMA_API bool open(Json empty, bool object);
 
-  bool close() {
-    --depth_;
-    if (!open_.empty()) {
-      open_.pop_back();
-      if (open_.empty()) {
-        take_({record_, list_, where()});
-        ++index_;
-      }
-    } else if (depth_ + 1 == list_depth()) {
-      in_list_ = false;
-    }
-    return true;
-  }
+  PPMA_API bool close();
 
   template <class T>
   bool value(T&& v) {
@@ -158,12 +80,7 @@ class RecordReader : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
 
-  Json& put(Json v) {
-    Json& parent = *open_.back();
-    if (parent.is_object()) return parent[key_] = std::move(v);
-    parent.push_back(std::move(v));
-    return parent.back();
-  }
+  PPMA_API Json& put(Json v);
 
   std::string name_;
   std::set<std::string> lists_, seen_;
@@ -189,7 +106,133 @@ void read_json_records(Source from, const std::string& name, const std::set<std:
 }
 
 /// The same of a file.
-inline void read_json_records(const std::string& path, const std::string&, const std::set<std::string>& lists, std::function<void(const JsonRecord&)> take) {
+PPMA_API void read_json_records(const std::string& path, const std::string&, const std::set<std::string>& lists, std::function<void(const JsonRecord&)> take);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <cstdio>
+#include <memory>
+#include <string_view>
+
+#include "ppma/io/known_files.hpp"
+#include "ppma/io/utf8.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+const nlohmann::json* JsonRecord::find(const char* name) const {
+  const auto it = value.find(name);
+  return it == value.end() || it->is_null() ? nullptr : &*it;
+}
+
+const nlohmann::json& JsonRecord::get(const char* name) const {
+  const nlohmann::json* v = find(name);
+  check(v != nullptr, where, ": has no \"", name, "\"");
+  return *v;
+}
+
+i64 JsonRecord::integer(const char* name) const {
+  const nlohmann::json& v = get(name);
+  if (v.is_number_float()) {
+    const double x = v.get<double>();
+    if (x >= -0x1p53 && x <= 0x1p53 && x == static_cast<double>(static_cast<i64>(x)))
+      return static_cast<i64>(x);
+  }
+  check(v.is_number_integer() && (!v.is_number_unsigned() || v.get<u64>() >> 63 == 0), where, ": \"", name, "\" is ",
+        described(v), "; it must be a whole number");
+  return v.get<i64>();
+}
+
+double JsonRecord::number(const char* name) const {
+  const nlohmann::json& v = get(name);
+  check(v.is_number(), where, ": \"", name, "\" is ", described(v), "; it must be a number");
+  return v.get<double>();
+}
+
+std::string JsonRecord::text(const char* name) const {
+  const nlohmann::json& v = get(name);
+  check(v.is_string(), where, ": \"", name, "\" is ", described(v), "; it must be a text");
+  return v.get<std::string>();
+}
+
+std::vector<double> JsonRecord::numbers(const nlohmann::json& v, const char* name) const {
+  check(v.is_array(), where, ": \"", name, "\" is ", described(v), "; it must be a list of numbers");
+  std::vector<double> all;
+  all.reserve(v.size());
+  for (const auto& x : v) {
+    check(x.is_number(), where, ": \"", name, "\" has ", described(x), " in it; it must be a list of numbers");
+    all.push_back(x.get<double>());
+  }
+  return all;
+}
+
+std::string JsonRecord::described(const nlohmann::json& v) {
+  if (v.is_primitive() && !v.is_string()) return v.dump();  // null, true, 1.5
+  return str(v.is_string() ? "a " : "an ", v.type_name());
+}
+
+namespace detail {
+
+bool RecordReader::key(string_t& v) {
+  if (!open_.empty()) key_ = v;
+  else if (depth_ == 1) list_ = v;
+  return true;
+}
+
+bool RecordReader::parse_error(std::size_t at, const std::string&, const nlohmann::detail::exception& e) {
+  const std::string_view reason = e.what();  // "[json...] parse error at line 1, column 5: syntax error ..."
+  const bool cut = reason.find("unexpected end of input") != reason.npos || reason.find("missing closing quote") != reason.npos;
+  const std::size_t column = reason.find(", column "), begin = reason.find(": ", column == reason.npos ? 0 : column);
+  fail(name_, ": not JSON, at byte ", at, cut ? ", where it is cut short" : "", ": ",
+       printable(begin == reason.npos ? reason : reason.substr(begin + 2), 160), copy_again);
+}
+
+bool RecordReader::open(Json empty, bool object) {
+  if (open_.empty() && in_list()) {
+    check(object, where(), " is an array; it must be an object");
+    record_ = std::move(empty);
+    open_.push_back(&record_);
+  } else if (!open_.empty()) {
+    check(open_.size() < 32, where(), ": lists within lists, more than 32 deep");
+    open_.push_back(&put(std::move(empty)));
+  } else if (depth_ == 0) {
+    check(object != lists_.empty(), name_, object ? ": an object; it must be a list of results" : ": a list; it must be an object with \"images\", \"annotations\" and \"categories\"");
+    in_list_ = lists_.empty();
+  } else if (depth_ == 1 && !lists_.empty() && lists_.count(list_) != 0) {
+    check(!object, name_, ": \"", list_, "\" is an object; it must be a list");
+    check(seen_.insert(list_).second, name_, ": \"", list_, "\" stands there twice");
+    in_list_ = true;
+    index_ = 0;
+  }
+  ++depth_;
+  return true;
+}
+
+bool RecordReader::close() {
+  --depth_;
+  if (!open_.empty()) {
+    open_.pop_back();
+    if (open_.empty()) {
+      take_({record_, list_, where()});
+      ++index_;
+    }
+  } else if (depth_ + 1 == list_depth()) {
+    in_list_ = false;
+  }
+  return true;
+}
+
+RecordReader::Json& RecordReader::put(Json v) {
+  Json& parent = *open_.back();
+  if (parent.is_object()) return parent[key_] = std::move(v);
+  parent.push_back(std::move(v));
+  return parent.back();
+}
+
+}  // namespace detail
+
+void read_json_records(const std::string& path, const std::string&, const std::set<std::string>& lists, std::function<void(const JsonRecord&)> take) {
   size_of_file(path);
   const std::unique_ptr<std::FILE, detail::CloseFile> f(std::fopen(path.c_str(), "rb"));
   if (f == nullptr) fail(path, ": cannot be read (", detail::os_reason(), "); check who may read it");
@@ -197,5 +240,7 @@ inline void read_json_records(const std::string& path, const std::string&, const
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,12 +3,10 @@
 // Files that people hand over in place of weights, told apart by how they begin: an error that says
 // what a file is helps more than one that says what it is not.
 
-#include <algorithm>
-#include <cstring>
 #include <string>
 #include <string_view>
 
-#include "ppma/io/utf8.hpp"
+#include "ppma/io/file.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -17,7 +15,28 @@ namespace detail {
 // The end of every message about damage.
 inline constexpr const char* copy_again = "; copy or download the file again";
 
-inline std::string_view as_text(Bytes bytes) {
+PPMA_API std::string_view as_text(Bytes bytes);
+
+// What a file is that is neither safetensors nor torch.save's zip archive, and the remedy; "" if
+// its first bytes do not say.
+PPMA_API std::string known_file(Bytes file);
+
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <algorithm>
+
+#include "ppma/core/error.hpp"
+#include "ppma/io/utf8.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+std::string_view as_text(Bytes bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
@@ -67,9 +86,7 @@ inline std::string known_text(Bytes file) {
              "\"; give the file with the weights");
 }
 
-// What a file is that is neither safetensors nor torch.save's zip archive, and the remedy; "" if
-// its first bytes do not say.
-inline std::string known_file(Bytes file) {
+std::string known_file(Bytes file) {
   struct Known {
     std::string_view begin;
     const char* what;
@@ -131,5 +148,7 @@ inline std::string known_file(Bytes file) {
 }  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

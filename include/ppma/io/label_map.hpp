@@ -3,14 +3,33 @@
 // Label maps: PNG files whose pixels are class numbers. A palette's colours are for the eye: the
 // number is the index.
 
-#include "ppma/io/image.hpp"
+#include <string>
+
+#include "ppma/io/file.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// The labels (H,W) of a PNG with one channel of up to 16 bits, or a palette: uint8, or int64 where
 /// one is above 255. They are as stored, never turned. Errors: another format, colour, alpha, a
 /// damaged file; each names `name`.
-inline Tensor decode_label_map(Bytes file, const std::string& name) {
+PPMA_API Tensor decode_label_map(Bytes file, const std::string& name);
+
+/// The label map in a file.
+PPMA_API Tensor read_label_map(const std::string& path);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <algorithm>
+
+#include "ppma/io/image.hpp"
+#include "ppma/io/png.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor decode_label_map(Bytes file, const std::string& name) {
   check(detail::is_png(file), name, ": a label map must be a PNG");
   const detail::PngHeader h = detail::png_header(file, name);
   check(h.colour == 0 || h.colour == 3, name, ": a label map has one channel; this PNG has ",
@@ -41,11 +60,12 @@ inline Tensor decode_label_map(Bytes file, const std::string& name) {
 #endif
 }
 
-/// The label map in a file.
-inline Tensor read_label_map(const std::string& path) {
+Tensor read_label_map(const std::string& path) {
   return decode_label_map(read_file(path), path);
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -5,14 +5,27 @@
 // torch.foo looks at it later (io/pth.hpp).
 // What becomes of each Python type stands in io/pickle_value.hpp.
 
-#include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "ppma/io/pickle_value.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// Reads one pickle; `name` is what errors call the file. Types: io/pickle_value.hpp.
+PPMA_API PickleValue parse_pickle(std::vector<u8> input, const std::string& name);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <algorithm>
+#include <memory>
+#include <string_view>
 
 #include "ppma/io/element.hpp"
 #include "ppma/io/known_files.hpp"
-#include "ppma/io/pickle_value.hpp"
+#include "ppma/io/utf8.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -434,11 +447,12 @@ class PickleReader {
 
 }  // namespace detail
 
-/// Reads one pickle; `name` is what errors call the file. Types: io/pickle_value.hpp.
-inline PickleValue parse_pickle(std::vector<u8> input, const std::string& name) {
+PickleValue parse_pickle(std::vector<u8> input, const std::string& name) {
   return detail::PickleReader(std::move(input), name).read();
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

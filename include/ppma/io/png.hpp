@@ -4,26 +4,17 @@
 // image, and a palette of 256 colours whatever the file's, as stb_image would look up an index
 // beyond it in memory that nobody set.
 
-#include <cstring>
 #include <string>
-#include <vector>
 
-#include "ppma/io/exif.hpp"
-#include "ppma/io/image_size.hpp"
-#include "ppma/io/stb.hpp"
-#include "ppma/io/zip.hpp"
+#include "ppma/io/file.hpp"
 
 namespace ppma::inline PPMA_ABI::detail {
 
 constexpr u8 png_magic[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
 
-inline bool is_png(Bytes file) {
-  return file.size() >= 8 && std::equal(png_magic, png_magic + 8, file.begin());
-}
+PPMA_API bool is_png(Bytes file);
 
-inline u32 big_endian(const u8* p) {
-  return u32{p[0]} << 24 | u32{p[1]} << 16 | u32{p[2]} << 8 | u32{p[3]};
-}
+PPMA_API u32 big_endian(const u8* p);
 
 struct PngHeader {
   i64 height = 0, width = 0;
@@ -31,6 +22,34 @@ struct PngHeader {
   std::size_t palette = 0, after = 0;  // where the palette begins, with its length, and ends
   int orientation = 0;                 // 1 to 8; 0: not said
 };
+
+/// What a PNG's pieces say. Errors: a piece that is cut off; a wrong checksum where the piece or
+/// what follows it has pixels; kinds that are not read, by name.
+PPMA_API PngHeader png_header(Bytes file, const std::string& name);
+
+}  // namespace ppma::inline PPMA_ABI::detail
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
+#include "ppma/io/exif.hpp"
+#include "ppma/io/image_size.hpp"
+#include "ppma/io/known_files.hpp"
+#include "ppma/io/stb.hpp"
+#include "ppma/io/zip.hpp"
+
+namespace ppma::inline PPMA_ABI::detail {
+
+bool is_png(Bytes file) {
+  return file.size() >= 8 && std::equal(png_magic, png_magic + 8, file.begin());
+}
+
+u32 big_endian(const u8* p) {
+  return u32{p[0]} << 24 | u32{p[1]} << 16 | u32{p[2]} << 8 | u32{p[3]};
+}
 
 /// ImageMagick's way to keep EXIF data as text: "\nexif\n  LENGTH\n" and hexadecimal digits.
 inline int text_profile_orientation(std::string_view text) {
@@ -51,9 +70,7 @@ inline int text_profile_orientation(std::string_view text) {
   return exif_orientation(Bytes(bytes).subspan(named ? 6 : 0));
 }
 
-/// What a PNG's pieces say. Errors: a piece that is cut off; a wrong checksum where the piece or
-/// what follows it has pixels; kinds that are not read, by name.
-inline PngHeader png_header(Bytes file, const std::string& name) {
+PngHeader png_header(Bytes file, const std::string& name) {
   PngHeader h;
   int xmp = 0, profile = 0;
   bool pixels = false;
@@ -172,5 +189,7 @@ inline Tensor decode_png_16(Bytes file, const PngHeader& h, const std::string& n
 #endif
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,15 +3,29 @@
 // PBM, PGM and PPM (https://netpbm.sourceforge.net/doc/ppm.html): a header of words, and samples,
 // as text (P1, P2, P3) or as bytes (P4, P5, P6). "P6 # comment\n640 480\n255\n" and 921600 bytes.
 
+#include <string>
+
 #include "ppma/io/file.hpp"
-#include "ppma/io/image_size.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI::detail {
 
 /// uint8 (H,W,3) of a file that begins with P1 to P6. Samples of two bytes are big-endian; levels
 /// are brought to 255; grey becomes three equal channels. Errors: a damaged file; grey above 255.
-inline Tensor decode_pnm(Bytes file, const std::string& name) {
+PPMA_API Tensor decode_pnm(Bytes file, const std::string& name);
+
+}  // namespace ppma::inline PPMA_ABI::detail
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <algorithm>
+
+#include "ppma/io/image_size.hpp"
+#include "ppma/io/known_files.hpp"
+
+namespace ppma::inline PPMA_ABI::detail {
+
+Tensor decode_pnm(Bytes file, const std::string& name) {
   std::size_t at = 2;
   // The next number, or -1. In a bitmap that is text every digit is one.
   const auto number = [&](bool digit) -> i64 {
@@ -67,5 +81,7 @@ inline Tensor decode_pnm(Bytes file, const std::string& name) {
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

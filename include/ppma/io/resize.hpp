@@ -7,10 +7,6 @@
 //   resize_bilinear     OpenCV's and PyTorch's (align_corners false): two neighbours, no antialiasing
 //   resize_nearest      label maps: source = floor(target * in / out)
 
-#include <algorithm>
-#include <cmath>
-#include <vector>
-
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -19,7 +15,37 @@ enum class Filter : u8 { bilinear, bicubic };
 
 namespace detail {
 
-inline void check_resize(const Tensor& image, i64 height, i64 width, const char* op) {
+PPMA_API void check_resize(const Tensor& image, i64 height, i64 width, const char* op);
+
+}  // namespace detail
+
+/// Pillow's Image.resize((width, height), BILINEAR or BICUBIC), to the last bit: (H,W,C) to
+/// (height,width,C). The horizontal pass comes first, as in every Pillow that the published
+/// networks were trained with; Pillow 13 takes the vertical one first where that is cheaper, which
+/// moves a pixel by a level or two.
+PPMA_API Tensor resize_antialiased(const Tensor& image, i64 height, i64 width, Filter filter = Filter::bilinear);
+
+/// Half-pixel bilinear without antialiasing: source = (target + 0.5) in / out - 0.5, clamped to the
+/// image; the result is that of exact arithmetic, rounded.
+PPMA_API Tensor resize_bilinear(const Tensor& image, i64 height, i64 width);
+
+/// Copies pixels, so that labels stay labels.
+PPMA_API Tensor resize_nearest(const Tensor& image, i64 height, i64 width);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+void check_resize(const Tensor& image, i64 height, i64 width, const char* op) {
   check(image.defined() && image.rank() == 3 && image.dtype() == DType::uint8 && image.numel() > 0, op,
         ": needs a uint8 image (H,W,C), got ", image.defined() ? image.shape().str() : std::string("nothing"), " ",
         image.dtype());
@@ -105,11 +131,7 @@ inline Tensor apply_taps(const Tensor& x, const Shape& shape, i64 outer, i64 in,
 
 }  // namespace detail
 
-/// Pillow's Image.resize((width, height), BILINEAR or BICUBIC), to the last bit: (H,W,C) to
-/// (height,width,C). The horizontal pass comes first, as in every Pillow that the published
-/// networks were trained with; Pillow 13 takes the vertical one first where that is cheaper, which
-/// moves a pixel by a level or two.
-inline Tensor resize_antialiased(const Tensor& image, i64 height, i64 width, Filter filter = Filter::bilinear) {
+Tensor resize_antialiased(const Tensor& image, i64 height, i64 width, Filter filter) {
   detail::check_resize(image, height, width, "resize_antialiased");
   const i64 H = image.dim(0), W = image.dim(1), C = image.dim(2);
   Tensor y = image;
@@ -119,9 +141,7 @@ inline Tensor resize_antialiased(const Tensor& image, i64 height, i64 width, Fil
   return y;
 }
 
-/// Half-pixel bilinear without antialiasing: source = (target + 0.5) in / out - 0.5, clamped to the
-/// image; the result is that of exact arithmetic, rounded.
-inline Tensor resize_bilinear(const Tensor& image, i64 height, i64 width) {
+Tensor resize_bilinear(const Tensor& image, i64 height, i64 width) {
   detail::check_resize(image, height, width, "resize_bilinear");
   const i64 H = image.dim(0), W = image.dim(1), C = image.dim(2);
   // Rounded once, at the end: rows are kept with the 22 fractional bits of the horizontal weights.
@@ -156,8 +176,7 @@ inline Tensor resize_bilinear(const Tensor& image, i64 height, i64 width) {
   return y;
 }
 
-/// Copies pixels, so that labels stay labels.
-inline Tensor resize_nearest(const Tensor& image, i64 height, i64 width) {
+Tensor resize_nearest(const Tensor& image, i64 height, i64 width) {
   detail::check_resize(image, height, width, "resize_nearest");
   const i64 H = image.dim(0), W = image.dim(1), C = image.dim(2);
   Tensor y = Tensor::empty({height, width, C}, DType::uint8);
@@ -169,5 +188,7 @@ inline Tensor resize_nearest(const Tensor& image, i64 height, i64 width) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

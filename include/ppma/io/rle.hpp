@@ -6,9 +6,7 @@
 //   Rle mask = rle_from_polygon({10, 10, 50, 10, 30, 40}, 480, 640);   // x, y, x, y, ... in pixels
 //   rle_area(mask); rle_box(mask); rle_string(mask); rle_decode(mask);
 
-#include <algorithm>
 #include <array>
-#include <cmath>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,15 +28,74 @@ using CocoBox = std::array<double, 4>;
 
 namespace detail {
 
-inline void check_mask_size(i64 height, i64 width) {
+PPMA_API void check_mask_size(i64 height, i64 width);
+
+// A product that is rounded before it is added to anything: a compiler may fuse the two (FMA), and an IoU of exactly
+// one half would then fall on the other side of the threshold.
+PPMA_API double rounded_product(double a, double b);
+
+// The mask whose pixels change at these positions, ascending, 0 to height * width. Two equal ones cancel.
+PPMA_API Rle rle_from_changes(const std::vector<i64>& changes, i64 height, i64 width);
+
+}  // namespace detail
+
+/// Errors: a size that no mask has; runs that do not add up to it.
+PPMA_API void check_rle(const Rle& m);
+
+/// The mask of a uint8 tensor (H,W): what is not zero.
+PPMA_API Rle rle_encode(const Tensor& mask);
+
+/// uint8 (H,W) of 0 and 1.
+PPMA_API Tensor rle_decode(const Rle& m);
+
+/// The text form: each run (from the fourth on, its difference from the run two before) in groups of five bits, low
+/// ones first, as the characters 48 to 111; 32 says that more follow, 16 in the last group is the sign.
+PPMA_API std::string rle_string(const Rle& m);
+
+/// The mask of a text form. Errors: any other character, a number cut short or too large, runs of another sum.
+PPMA_API Rle rle_from_string(std::string_view text, i64 height, i64 width);
+
+/// Pixels that are one.
+PPMA_API i64 rle_area(const Rle& m);
+
+/// The smallest box around the ones; all zero for an empty mask.
+PPMA_API CocoBox rle_box(const Rle& m);
+
+/// Ones of both masks, counted along their runs. Errors: different sizes.
+PPMA_API i64 rle_intersection(const Rle& a, const Rle& b);
+
+/// Intersection over union of a detection and a truth; over the detection alone where the truth is a crowd.
+PPMA_API double rle_iou(const Rle& detection, const Rle& truth, bool crowd = false);
+
+/// The same for boxes. Boxes have no extra pixel: the width is x2 - x1.
+PPMA_API double box_iou(const CocoBox& detection, const CocoBox& truth, bool crowd = false);
+
+/// Ones of either mask.
+PPMA_API Rle rle_union(const Rle& a, const Rle& b);
+
+/// The mask of a polygon x, y, x, y, ... (pixels; at least three corners), pixel for pixel as pycocotools draws it:
+/// corners at a fifth of a pixel, each edge walked one step at a time along its longer axis, a change of the mask where
+/// the walk passes the middle of a column. Errors: an odd number, fewer than six, beyond 2^24, too long a way round.
+PPMA_API Rle rle_from_polygon(const std::vector<double>& xy, i64 height, i64 width);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <algorithm>
+#include <cmath>
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+void check_mask_size(i64 height, i64 width) {
   constexpr i64 most = i64{1} << 27;
   check(height > 0 && width > 0 && height <= most && width <= most && height * width <= most, "mask: ", height, " x ",
         width, " pixels; it must have 1 to ", most);
 }
 
-// A product that is rounded before it is added to anything: a compiler may fuse the two (FMA), and an IoU of exactly
-// one half would then fall on the other side of the threshold.
-inline double rounded_product(double a, double b) {
+double rounded_product(double a, double b) {
   const volatile double product = a * b;
   return product;
 }
@@ -54,8 +111,7 @@ void for_runs(const Rle& m, F&& f) {
   }
 }
 
-// The mask whose pixels change at these positions, ascending, 0 to height * width. Two equal ones cancel.
-inline Rle rle_from_changes(const std::vector<i64>& changes, i64 height, i64 width) {
+Rle rle_from_changes(const std::vector<i64>& changes, i64 height, i64 width) {
   Rle m{height, width, {}};
   i64 begin = 0;
   for (std::size_t i = 0; i < changes.size(); ++i) {
@@ -73,8 +129,7 @@ inline Rle rle_from_changes(const std::vector<i64>& changes, i64 height, i64 wid
 
 }  // namespace detail
 
-/// Errors: a size that no mask has; runs that do not add up to it.
-inline void check_rle(const Rle& m) {
+void check_rle(const Rle& m) {
   detail::check_mask_size(m.height, m.width);
   i64 sum = 0;
   for (const u32 n : m.counts) sum += n;  // fewer than 2^31 runs of less than 2^32
@@ -82,8 +137,7 @@ inline void check_rle(const Rle& m) {
         m.height * m.width);
 }
 
-/// The mask of a uint8 tensor (H,W): what is not zero.
-inline Rle rle_encode(const Tensor& mask) {
+Rle rle_encode(const Tensor& mask) {
   check(mask.defined() && mask.rank() == 2 && mask.dtype() == DType::uint8, "rle_encode: the mask must be uint8 (H,W)");
   const i64 height = mask.dim(0), width = mask.dim(1);
   detail::check_mask_size(height, width);
@@ -102,8 +156,7 @@ inline Rle rle_encode(const Tensor& mask) {
   return m;
 }
 
-/// uint8 (H,W) of 0 and 1.
-inline Tensor rle_decode(const Rle& m) {
+Tensor rle_decode(const Rle& m) {
   check_rle(m);
   Tensor mask = Tensor::zeros({m.height, m.width}, DType::uint8);
   u8* p = mask.data<u8>();
@@ -116,9 +169,7 @@ inline Tensor rle_decode(const Rle& m) {
   return mask;
 }
 
-/// The text form: each run (from the fourth on, its difference from the run two before) in groups of five bits, low
-/// ones first, as the characters 48 to 111; 32 says that more follow, 16 in the last group is the sign.
-inline std::string rle_string(const Rle& m) {
+std::string rle_string(const Rle& m) {
   std::string s;
   for (std::size_t i = 0; i < m.counts.size(); ++i) {
     i64 x = m.counts[i];
@@ -134,8 +185,7 @@ inline std::string rle_string(const Rle& m) {
   return s;
 }
 
-/// The mask of a text form. Errors: any other character, a number cut short or too large, runs of another sum.
-inline Rle rle_from_string(std::string_view text, i64 height, i64 width) {
+Rle rle_from_string(std::string_view text, i64 height, i64 width) {
   detail::check_mask_size(height, width);
   Rle m{height, width, {}};
   const i64 pixels = height * width;
@@ -159,15 +209,13 @@ inline Rle rle_from_string(std::string_view text, i64 height, i64 width) {
   return m;
 }
 
-/// Pixels that are one.
-inline i64 rle_area(const Rle& m) {
+i64 rle_area(const Rle& m) {
   i64 area = 0;
   for (std::size_t i = 1; i < m.counts.size(); i += 2) area += m.counts[i];
   return area;
 }
 
-/// The smallest box around the ones; all zero for an empty mask.
-inline CocoBox rle_box(const Rle& m) {
+CocoBox rle_box(const Rle& m) {
   i64 left = m.width, top = m.height, right = -1, bottom = -1;
   detail::for_runs(m, [&](i64 begin, i64 end) {
     const i64 x0 = begin / m.height, x1 = (end - 1) / m.height, y0 = begin % m.height, y1 = (end - 1) % m.height;
@@ -179,8 +227,7 @@ inline CocoBox rle_box(const Rle& m) {
           static_cast<double>(bottom - top + 1)};
 }
 
-/// Ones of both masks, counted along their runs. Errors: different sizes.
-inline i64 rle_intersection(const Rle& a, const Rle& b) {
+i64 rle_intersection(const Rle& a, const Rle& b) {
   check(a.height == b.height && a.width == b.width, "masks: one has ", a.height, " x ", a.width, " pixels, the other ",
         b.height, " x ", b.width);
   i64 both = 0, a_end = 0, b_end = 0, at = 0;
@@ -195,15 +242,13 @@ inline i64 rle_intersection(const Rle& a, const Rle& b) {
   }
 }
 
-/// Intersection over union of a detection and a truth; over the detection alone where the truth is a crowd.
-inline double rle_iou(const Rle& detection, const Rle& truth, bool crowd = false) {
+double rle_iou(const Rle& detection, const Rle& truth, bool crowd) {
   const i64 both = rle_intersection(detection, truth), area = rle_area(detection);
   if (both == 0) return 0;
   return static_cast<double>(both) / static_cast<double>(crowd ? area : area + rle_area(truth) - both);
 }
 
-/// The same for boxes. Boxes have no extra pixel: the width is x2 - x1.
-inline double box_iou(const CocoBox& detection, const CocoBox& truth, bool crowd = false) {
+double box_iou(const CocoBox& detection, const CocoBox& truth, bool crowd) {
   const CocoBox &d = detection, &g = truth;
   const double w = std::min(d[0] + d[2], g[0] + g[2]) - std::max(d[0], g[0]);
   const double h = std::min(d[1] + d[3], g[1] + g[3]) - std::max(d[1], g[1]);
@@ -212,8 +257,7 @@ inline double box_iou(const CocoBox& detection, const CocoBox& truth, bool crowd
   return both / (crowd ? area : area + detail::rounded_product(g[2], g[3]) - both);
 }
 
-/// Ones of either mask.
-inline Rle rle_union(const Rle& a, const Rle& b) {
+Rle rle_union(const Rle& a, const Rle& b) {
   check(a.height == b.height && a.width == b.width, "masks: one has ", a.height, " x ", a.width, " pixels, the other ",
         b.height, " x ", b.width);
   std::vector<std::array<i64, 2>> runs;
@@ -226,10 +270,7 @@ inline Rle rle_union(const Rle& a, const Rle& b) {
   return detail::rle_from_changes(changes, a.height, a.width);
 }
 
-/// The mask of a polygon x, y, x, y, ... (pixels; at least three corners), pixel for pixel as pycocotools draws it:
-/// corners at a fifth of a pixel, each edge walked one step at a time along its longer axis, a change of the mask where
-/// the walk passes the middle of a column. Errors: an odd number, fewer than six, beyond 2^24, too long a way round.
-inline Rle rle_from_polygon(const std::vector<double>& xy, i64 height, i64 width) {
+Rle rle_from_polygon(const std::vector<double>& xy, i64 height, i64 width) {
   detail::check_mask_size(height, width);
   check(xy.size() >= 6 && xy.size() % 2 == 0, "polygon: ", xy.size(), " numbers; at least three corners of two are needed");
   constexpr double farthest = 16777216;
@@ -271,5 +312,7 @@ inline Rle rle_from_polygon(const std::vector<double>& xy, i64 height, i64 width
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

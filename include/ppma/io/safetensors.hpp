@@ -10,16 +10,11 @@
 // fill the data without gap or overlap, and a shape must have exactly the bytes it claims. Nothing
 // is allocated before that is known.
 
-#include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
-#include <set>
 #include <string>
-#include <vector>
 
 #include "ppma/io/element.hpp"
 #include "ppma/io/file.hpp"
-#include "ppma/io/known_files.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -27,6 +22,33 @@ struct Safetensors {
   TensorMap tensors;  // in the order of the header
   std::map<std::string, std::string> metadata;
 };
+
+/// Reads a file that is in memory; `name` is what errors call it.
+PPMA_API Safetensors parse_safetensors(Bytes file, const std::string& name);
+
+/// Reads tensors and metadata; elements that the library does not have are converted
+/// (io/element.hpp).
+PPMA_API Safetensors read_safetensors(const std::string& path);
+
+/// Writes f32, f64, bf16, int64 and uint8 tensors under their names, whole or not at all.
+PPMA_API void write_safetensors(const std::string& path, const TensorMap& tensors,
+                              const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <algorithm>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string_view>
+#include <vector>
+
+#include "ppma/io/known_files.hpp"
+#include "ppma/io/utf8.hpp"
+
+namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
@@ -145,8 +167,7 @@ inline Element safetensors_element(const std::string& dtype, const std::string& 
 
 }  // namespace detail
 
-/// Reads a file that is in memory; `name` is what errors call it.
-inline Safetensors parse_safetensors(Bytes file, const std::string& name) {
+Safetensors parse_safetensors(Bytes file, const std::string& name) {
   constexpr u64 max_header = 100'000'000;  // that of the format's reference implementation
   check(!file.empty(), name, ": an empty file, not a safetensors file (0 bytes)",
         detail::copy_again);
@@ -214,15 +235,12 @@ inline Safetensors parse_safetensors(Bytes file, const std::string& name) {
   return result;
 }
 
-/// Reads tensors and metadata; elements that the library does not have are converted
-/// (io/element.hpp).
-inline Safetensors read_safetensors(const std::string& path) {
+Safetensors read_safetensors(const std::string& path) {
   return parse_safetensors(read_file(path), path);
 }
 
-/// Writes f32, f64, bf16, int64 and uint8 tensors under their names, whole or not at all.
-inline void write_safetensors(const std::string& path, const TensorMap& tensors,
-                              const std::map<std::string, std::string>& metadata = {}) {
+void write_safetensors(const std::string& path, const TensorMap& tensors,
+                              const std::map<std::string, std::string>& metadata) {
   // Data with wide elements first, so that every tensor is aligned; the header keeps the caller's
   // order.
   std::vector<std::size_t> order(tensors.size());
@@ -295,5 +313,7 @@ inline void write_safetensors(const std::string& path, const TensorMap& tensors,
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -10,6 +10,12 @@
 // assertion of theirs becomes an ordinary ppma::Error. PPMA_STB says whether the headers were
 // found.
 
+#include "ppma/core/config.hpp"
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <cmath>
+
 #include "ppma/core/error.hpp"
 
 #if defined(PPMA_NO_STB)
@@ -256,5 +262,7 @@ inline const char* stb_reason() {
 #pragma pop_macro("STBI_INCLUDE_STB_IMAGE_H")
 
 #endif  // PPMA_STB
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

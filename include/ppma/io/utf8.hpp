@@ -6,13 +6,29 @@
 #include <string>
 #include <string_view>
 
-#include "ppma/core/error.hpp"
 #include "ppma/io/file.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// True for well-formed UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF.
-inline bool is_utf8(Bytes text) {
+PPMA_API bool is_utf8(Bytes text);
+
+PPMA_API bool is_utf8(std::string_view text);
+
+/// A text from elsewhere (a file's name, a tensor's, a class's, a piece of JSON) as a message or a
+/// terminal may show it: control characters and bytes that are not UTF-8 become \x1b, \n, \t, \r;
+/// after `most` characters it is cut, and the whole size is said: "layers.0.w... (312 bytes)".
+PPMA_API std::string printable(std::string_view text, std::size_t most = 80);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+bool is_utf8(Bytes text) {
   for (std::size_t i = 0; i < text.size();) {
     const u8 first = text[i++];
     if (first < 0x80) continue;
@@ -30,7 +46,8 @@ inline bool is_utf8(Bytes text) {
   }
   return true;
 }
-inline bool is_utf8(std::string_view text) {
+
+bool is_utf8(std::string_view text) {
   return is_utf8(Bytes(reinterpret_cast<const u8*>(text.data()), text.size()));
 }
 
@@ -57,10 +74,7 @@ inline bool steers_terminal(std::string_view character) {
 
 }  // namespace detail
 
-/// A text from elsewhere (a file's name, a tensor's, a class's, a piece of JSON) as a message or a
-/// terminal may show it: control characters and bytes that are not UTF-8 become \x1b, \n, \t, \r;
-/// after `most` characters it is cut, and the whole size is said: "layers.0.w... (312 bytes)".
-inline std::string printable(std::string_view text, std::size_t most = 80) {
+std::string printable(std::string_view text, std::size_t most) {
   constexpr const char* hex = "0123456789abcdef";
   std::string shown;
   std::size_t characters = 0;
@@ -83,5 +97,7 @@ inline std::string printable(std::string_view text, std::size_t most = 80) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -2,16 +2,37 @@
 #include "ppma/core/names_begin.hpp"
 // Top-k accuracy of a classifier.
 
-#include <string>
-#include <vector>
-
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// How many of the rows of logits (M, K) have their label (int64, M) among the k largest. Ties count against: a class
 /// with an equal logit is taken to stand before the label, so that constant logits score nothing. A NaN is never right.
-inline i64 count_correct(const Tensor& logits, const Tensor& labels, i64 k) {
+PPMA_API i64 count_correct(const Tensor& logits, const Tensor& labels, i64 k);
+
+/// Running counts over an evaluation, as percentages.
+struct Accuracy {
+  i64 images = 0, top1 = 0, top5 = 0;
+
+  PPMA_API void add(const Tensor& logits, const Tensor& labels);
+  double acc1() const { return percent(top1); }
+  double acc5() const { return percent(top5); }
+
+ private:
+  double percent(i64 n) const {
+    return images > 0 ? 100.0 * static_cast<double>(n) / static_cast<double>(images) : 0.0;
+  }
+};
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_METRICS)
+
+#include "ppma/ops/arithmetic.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+i64 count_correct(const Tensor& logits, const Tensor& labels, i64 k) {
   check(logits.rank() == 2, "accuracy: logits must be (M, K), got ", logits.shape());
   check(labels.dtype() == DType::int64 && labels.shape() == Shape{logits.dim(0)}, "accuracy: labels are ",
         labels.dtype(), " ", labels.shape(), "; they must be int64 of shape ", Shape{logits.dim(0)});
@@ -33,24 +54,14 @@ inline i64 count_correct(const Tensor& logits, const Tensor& labels, i64 k) {
   return correct;
 }
 
-/// Running counts over an evaluation, as percentages.
-struct Accuracy {
-  i64 images = 0, top1 = 0, top5 = 0;
-
-  void add(const Tensor& logits, const Tensor& labels) {
-    images += logits.dim(0);
-    top1 += count_correct(logits, labels, 1);
-    top5 += count_correct(logits, labels, 5);
-  }
-  double acc1() const { return percent(top1); }
-  double acc5() const { return percent(top5); }
-
- private:
-  double percent(i64 n) const {
-    return images > 0 ? 100.0 * static_cast<double>(n) / static_cast<double>(images) : 0.0;
-  }
-};
+void Accuracy::add(const Tensor& logits, const Tensor& labels) {
+  images += logits.dim(0);
+  top1 += count_correct(logits, labels, 1);
+  top5 += count_correct(logits, labels, 5);
+}
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -34,6 +34,7 @@ struct DetectedInstance {
 struct ApOptions {
   std::array<i64, 3> max_detections{1, 10, 100};
 };
+
 inline constexpr ApOptions mmdet2_ap{{100, 300, 1000}};
 
 inline constexpr std::array<const char*, 12> coco_figure_names{"AP",  "AP50", "AP75", "APs", "APm", "APl",
@@ -48,13 +49,7 @@ struct CocoFigures {
 
 class AveragePrecision {
  public:
-  explicit AveragePrecision(i64 classes, ApOptions options = {}) : options_(options) {
-    check(classes >= 0, "average precision: ", classes, " classes");
-    const auto& m = options.max_detections;
-    check(m[0] > 0 && m[0] <= m[1] && m[1] <= m[2], "average precision: the limits ", m[0], ", ", m[1], ", ", m[2],
-          " must ascend from 1");
-    classes_.resize(static_cast<std::size_t>(classes));
-  }
+  PPMA_API explicit AveragePrecision(i64 classes, ApOptions options = {});
 
   /// One class of one image; images come in ascending id, as equal scores keep their order. iou(d, g) is asked for
   /// detections and truths by number, over the detection's area alone where the truth is a crowd.
@@ -77,47 +72,7 @@ class AveragePrecision {
     for (std::size_t a = 0; a < areas; ++a) match(c, a, first, truths, detections, order, overlaps);
   }
 
-  CocoFigures result() const {
-    CocoFigures r;
-    r.zero_ids = zero_ids_;
-    const std::size_t n = classes_.size();
-    // Precision over recall and recall by class, threshold, area, limit; -1 where there is nothing to find.
-    std::vector<double> precision(n * thresholds * areas * 3, -1), recall = precision;
-    const auto at = [](std::size_t k, std::size_t t, std::size_t a, std::size_t m) { return ((k * thresholds + t) * areas + a) * 3 + m; };
-    for (std::size_t k = 0; k < n; ++k) {
-      for (std::size_t m = 0; m < 3; ++m) {
-        if (m > 0 && options_.max_detections[m] == options_.max_detections[m - 1]) {
-          for (std::size_t t = 0; t < thresholds; ++t)
-            for (std::size_t a = 0; a < areas; ++a)
-              precision[at(k, t, a, m)] = precision[at(k, t, a, m - 1)], recall[at(k, t, a, m)] = recall[at(k, t, a, m - 1)];
-          continue;
-        }
-        const std::vector<const Found*> best = by_score(classes_[k], options_.max_detections[m]);
-        for (std::size_t a = 0; a < areas; ++a)
-          for (std::size_t t = 0; t < thresholds && classes_[k].to_find[a] > 0; ++t)
-            curve(best, a, t, classes_[k].to_find[a], precision[at(k, t, a, m)], recall[at(k, t, a, m)]);
-      }
-    }
-    // One threshold, or all; one class, or all. Figures are means over what there is to find.
-    const auto mean = [&](const std::vector<double>& v, std::size_t a, std::size_t m, std::size_t t0, std::size_t t1, std::size_t k0, std::size_t k1) {
-      double sum = 0;
-      i64 count = 0;
-      for (std::size_t k = k0; k < k1; ++k)
-        for (std::size_t t = t0; t < t1; ++t)
-          if (v[at(k, t, a, m)] > -1) sum += v[at(k, t, a, m)], ++count;
-      return count > 0 ? sum / static_cast<double>(count) : -1;
-    };
-    const auto& limits = options_.max_detections;
-    const auto hundred = static_cast<std::size_t>(std::find(limits.begin(), limits.end(), 100) - limits.begin());
-    const std::size_t all = thresholds;
-    r.figures = {hundred < 3 ? mean(precision, 0, hundred, 0, all, 0, n) : -1,
-                 mean(precision, 0, 2, 0, 1, 0, n), mean(precision, 0, 2, 5, 6, 0, n),
-                 mean(precision, 1, 2, 0, all, 0, n), mean(precision, 2, 2, 0, all, 0, n), mean(precision, 3, 2, 0, all, 0, n),
-                 mean(recall, 0, 0, 0, all, 0, n), mean(recall, 0, 1, 0, all, 0, n), mean(recall, 0, 2, 0, all, 0, n),
-                 mean(recall, 1, 2, 0, all, 0, n), mean(recall, 2, 2, 0, all, 0, n), mean(recall, 3, 2, 0, all, 0, n)};
-    for (std::size_t k = 0; k < n; ++k) r.class_ap.push_back(mean(precision, 0, 2, 0, all, k, k + 1));
-    return r;
-  }
+  PPMA_API CocoFigures result() const;
 
  private:
   static constexpr std::size_t thresholds = 10, areas = 4, recalls = 101;
@@ -142,72 +97,14 @@ class AveragePrecision {
 
   // Best detection first, each takes the free truth that it overlaps most (the later one of two equals); one that
   // counts goes before one that is ignored, and a crowd is never taken.
-  static void match(Class& c, std::size_t a, std::size_t first, const std::vector<TruthInstance>& truths,
+  PPMA_API static void match(Class& c, std::size_t a, std::size_t first, const std::vector<TruthInstance>& truths,
                     const std::vector<DetectedInstance>& detections, const std::vector<std::size_t>& order,
-                    const std::vector<double>& overlaps) {
-    std::vector<std::size_t> sorted;  // truths, ignored ones last
-    const auto ignored = [&](std::size_t g) { return truths[g].crowd || outside(truths[g].area, a); };
-    for (const bool last : {false, true})
-      for (std::size_t g = 0; g < truths.size(); ++g)
-        if (ignored(g) == last) sorted.push_back(g);
-    std::size_t counting = 0;
-    while (counting < sorted.size() && !ignored(sorted[counting])) ++counting;
-    c.to_find[a] += static_cast<i64>(counting);
-    std::vector<bool> taken;
-    for (std::size_t t = 0; t < thresholds; ++t) {
-      const auto bit = static_cast<std::uint16_t>(1u << t);
-      taken.assign(truths.size(), false);
-      for (std::size_t d = 0; d < order.size(); ++d) {
-        Found& f = c.found[first + d];
-        double best = threshold[t];
-        std::size_t mine = sorted.size();
-        for (std::size_t s = 0; s < sorted.size(); ++s) {
-          const std::size_t g = sorted[s];
-          if (taken[g] && !truths[g].crowd) continue;
-          if (mine < counting && s >= counting) break;
-          const double overlap = overlaps[d * truths.size() + g];
-          if (overlap < best) continue;
-          best = overlap;
-          mine = s;
-        }
-        const bool got = mine < sorted.size();
-        if (got) taken[sorted[mine]] = true;
-        const bool matched = got && truths[sorted[mine]].id != 0;
-        if (matched) f.matched[a] |= bit;
-        if ((got && mine >= counting) || (!matched && outside(detections[order[d]].area, a))) f.ignored[a] |= bit;
-      }
-    }
-  }
+                    const std::vector<double>& overlaps);
 
-  static std::vector<const Found*> by_score(const Class& c, i64 limit) {
-    std::vector<const Found*> best;
-    for (const Found& f : c.found)
-      if (f.rank < limit) best.push_back(&f);
-    std::stable_sort(best.begin(), best.end(), [](const Found* x, const Found* y) { return x->score > y->score; });
-    return best;
-  }
+  PPMA_API static std::vector<const Found*> by_score(const Class& c, i64 limit);
 
   // Mean of the precision at 101 recalls, and the recall reached.
-  static void curve(const std::vector<const Found*>& best, std::size_t a, std::size_t t, i64 to_find, double& precision, double& recall) {
-    std::vector<double> p, r;
-    double right = 0, wrong = 0;
-    for (const Found* f : best) {
-      const bool matched = (f->matched[a] >> t & 1) != 0, ignored = (f->ignored[a] >> t & 1) != 0;
-      right += matched && !ignored ? 1 : 0;
-      wrong += !matched && !ignored ? 1 : 0;
-      p.push_back(right / (right + wrong + 2.220446049250313e-16));  // an ignored one at the top is no 0 / 0
-      r.push_back(right / static_cast<double>(to_find));
-    }
-    recall = r.empty() ? 0 : r.back();
-    for (std::size_t i = p.size(); i > 1; --i) p[i - 2] = std::max(p[i - 2], p[i - 1]);
-    precision = 0;
-    for (std::size_t i = 0; i < recalls; ++i) {
-      const double wanted = i + 1 == recalls ? 1 : 0.01 * static_cast<double>(i);  // linspace(0, 1, 101)
-      const auto reached = std::lower_bound(r.begin(), r.end(), wanted);
-      if (reached == r.end()) break;
-      precision += p[static_cast<std::size_t>(reached - r.begin())] / static_cast<double>(recalls);
-    }
-  }
+  PPMA_API static void curve(const std::vector<const Found*>& best, std::size_t a, std::size_t t, i64 to_find, double& precision, double& recall);
 
   ApOptions options_;
   std::vector<Class> classes_;
@@ -215,5 +112,129 @@ class AveragePrecision {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_METRICS)
+
+namespace ppma::inline PPMA_ABI {
+
+AveragePrecision::AveragePrecision(i64 classes, ApOptions options) : options_(options) {
+  check(classes >= 0, "average precision: ", classes, " classes");
+  const auto& m = options.max_detections;
+  check(m[0] > 0 && m[0] <= m[1] && m[1] <= m[2], "average precision: the limits ", m[0], ", ", m[1], ", ", m[2],
+        " must ascend from 1");
+  classes_.resize(static_cast<std::size_t>(classes));
+}
+
+CocoFigures AveragePrecision::result() const {
+  CocoFigures r;
+  r.zero_ids = zero_ids_;
+  const std::size_t n = classes_.size();
+  // Precision over recall and recall by class, threshold, area, limit; -1 where there is nothing to find.
+  std::vector<double> precision(n * thresholds * areas * 3, -1), recall = precision;
+  const auto at = [](std::size_t k, std::size_t t, std::size_t a, std::size_t m) { return ((k * thresholds + t) * areas + a) * 3 + m; };
+  for (std::size_t k = 0; k < n; ++k) {
+    for (std::size_t m = 0; m < 3; ++m) {
+      if (m > 0 && options_.max_detections[m] == options_.max_detections[m - 1]) {
+        for (std::size_t t = 0; t < thresholds; ++t)
+          for (std::size_t a = 0; a < areas; ++a)
+            precision[at(k, t, a, m)] = precision[at(k, t, a, m - 1)], recall[at(k, t, a, m)] = recall[at(k, t, a, m - 1)];
+        continue;
+      }
+      const std::vector<const Found*> best = by_score(classes_[k], options_.max_detections[m]);
+      for (std::size_t a = 0; a < areas; ++a)
+        for (std::size_t t = 0; t < thresholds && classes_[k].to_find[a] > 0; ++t)
+          curve(best, a, t, classes_[k].to_find[a], precision[at(k, t, a, m)], recall[at(k, t, a, m)]);
+    }
+  }
+  // One threshold, or all; one class, or all. Figures are means over what there is to find.
+  const auto mean = [&](const std::vector<double>& v, std::size_t a, std::size_t m, std::size_t t0, std::size_t t1, std::size_t k0, std::size_t k1) {
+    double sum = 0;
+    i64 count = 0;
+    for (std::size_t k = k0; k < k1; ++k)
+      for (std::size_t t = t0; t < t1; ++t)
+        if (v[at(k, t, a, m)] > -1) sum += v[at(k, t, a, m)], ++count;
+    return count > 0 ? sum / static_cast<double>(count) : -1;
+  };
+  const auto& limits = options_.max_detections;
+  const auto hundred = static_cast<std::size_t>(std::find(limits.begin(), limits.end(), 100) - limits.begin());
+  const std::size_t all = thresholds;
+  r.figures = {hundred < 3 ? mean(precision, 0, hundred, 0, all, 0, n) : -1,
+               mean(precision, 0, 2, 0, 1, 0, n), mean(precision, 0, 2, 5, 6, 0, n),
+               mean(precision, 1, 2, 0, all, 0, n), mean(precision, 2, 2, 0, all, 0, n), mean(precision, 3, 2, 0, all, 0, n),
+               mean(recall, 0, 0, 0, all, 0, n), mean(recall, 0, 1, 0, all, 0, n), mean(recall, 0, 2, 0, all, 0, n),
+               mean(recall, 1, 2, 0, all, 0, n), mean(recall, 2, 2, 0, all, 0, n), mean(recall, 3, 2, 0, all, 0, n)};
+  for (std::size_t k = 0; k < n; ++k) r.class_ap.push_back(mean(precision, 0, 2, 0, all, k, k + 1));
+  return r;
+}
+
+void AveragePrecision::match(Class& c, std::size_t a, std::size_t first, const std::vector<TruthInstance>& truths,
+                  const std::vector<DetectedInstance>& detections, const std::vector<std::size_t>& order,
+                  const std::vector<double>& overlaps) {
+  std::vector<std::size_t> sorted;  // truths, ignored ones last
+  const auto ignored = [&](std::size_t g) { return truths[g].crowd || outside(truths[g].area, a); };
+  for (const bool last : {false, true})
+    for (std::size_t g = 0; g < truths.size(); ++g)
+      if (ignored(g) == last) sorted.push_back(g);
+  std::size_t counting = 0;
+  while (counting < sorted.size() && !ignored(sorted[counting])) ++counting;
+  c.to_find[a] += static_cast<i64>(counting);
+  std::vector<bool> taken;
+  for (std::size_t t = 0; t < thresholds; ++t) {
+    const auto bit = static_cast<std::uint16_t>(1u << t);
+    taken.assign(truths.size(), false);
+    for (std::size_t d = 0; d < order.size(); ++d) {
+      Found& f = c.found[first + d];
+      double best = threshold[t];
+      std::size_t mine = sorted.size();
+      for (std::size_t s = 0; s < sorted.size(); ++s) {
+        const std::size_t g = sorted[s];
+        if (taken[g] && !truths[g].crowd) continue;
+        if (mine < counting && s >= counting) break;
+        const double overlap = overlaps[d * truths.size() + g];
+        if (overlap < best) continue;
+        best = overlap;
+        mine = s;
+      }
+      const bool got = mine < sorted.size();
+      if (got) taken[sorted[mine]] = true;
+      const bool matched = got && truths[sorted[mine]].id != 0;
+      if (matched) f.matched[a] |= bit;
+      if ((got && mine >= counting) || (!matched && outside(detections[order[d]].area, a))) f.ignored[a] |= bit;
+    }
+  }
+}
+
+std::vector<const AveragePrecision::Found*> AveragePrecision::by_score(const Class& c, i64 limit) {
+  std::vector<const Found*> best;
+  for (const Found& f : c.found)
+    if (f.rank < limit) best.push_back(&f);
+  std::stable_sort(best.begin(), best.end(), [](const Found* x, const Found* y) { return x->score > y->score; });
+  return best;
+}
+
+void AveragePrecision::curve(const std::vector<const Found*>& best, std::size_t a, std::size_t t, i64 to_find, double& precision, double& recall) {
+  std::vector<double> p, r;
+  double right = 0, wrong = 0;
+  for (const Found* f : best) {
+    const bool matched = (f->matched[a] >> t & 1) != 0, ignored = (f->ignored[a] >> t & 1) != 0;
+    right += matched && !ignored ? 1 : 0;
+    wrong += !matched && !ignored ? 1 : 0;
+    p.push_back(right / (right + wrong + 2.220446049250313e-16));  // an ignored one at the top is no 0 / 0
+    r.push_back(right / static_cast<double>(to_find));
+  }
+  recall = r.empty() ? 0 : r.back();
+  for (std::size_t i = p.size(); i > 1; --i) p[i - 2] = std::max(p[i - 2], p[i - 1]);
+  precision = 0;
+  for (std::size_t i = 0; i < recalls; ++i) {
+    const double wanted = i + 1 == recalls ? 1 : 0.01 * static_cast<double>(i);  // linspace(0, 1, 101)
+    const auto reached = std::lower_bound(r.begin(), r.end(), wanted);
+    if (reached == r.end()) break;
+    precision += p[static_cast<std::size_t>(reached - r.begin())] / static_cast<double>(recalls);
+  }
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

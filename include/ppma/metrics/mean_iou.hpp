@@ -3,8 +3,6 @@
 // Segmentation's figures as mmseg counts them (spec 6.4): one table of label against prediction over the whole set, and
 // what comes of it: IoU of each class, their mean, accuracy of all pixels, mean accuracy of the classes.
 
-#include <cmath>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -17,18 +15,7 @@ namespace ppma::inline PPMA_ABI {
 /// which stays. Labels are uint8 or int64; the result is int64 where they or `ignore` need it. The
 /// one place where this is done: data sets do it when they load, so that training and scoring see
 /// the same labels.
-inline Tensor reduce_zero_label(const Tensor& labels, i64 ignore = 255) {
-  const bool wide = labels.defined() && labels.dtype() == DType::int64;
-  check(labels.defined() && (wide || labels.dtype() == DType::uint8), "reduce_zero_label: labels must be uint8 or int64");
-  Tensor reduced = Tensor::empty(labels.shape(), wide || ignore > 255 ? DType::int64 : DType::uint8);
-  for (i64 i = 0; i < labels.numel(); ++i) {
-    const i64 label = wide ? labels.data<i64>()[i] : labels.data<u8>()[i];
-    const i64 value = label == 0 || label == ignore ? ignore : label - 1;
-    if (reduced.dtype() == DType::int64) reduced.data<i64>()[i] = value;
-    else reduced.data<u8>()[i] = static_cast<u8>(value);
-  }
-  return reduced;
-}
+PPMA_API Tensor reduce_zero_label(const Tensor& labels, i64 ignore = 255);
 
 /// Fractions from 0 to 1; a class that is neither labelled nor predicted has none (NaN) and is left out of the means.
 struct SegmentationFigures {
@@ -39,45 +26,16 @@ struct SegmentationFigures {
 class MeanIou {
  public:
   /// Labels and predictions are 0..classes-1; pixels labelled `ignore` do not count (-1: all do).
-  explicit MeanIou(i64 classes, i64 ignore = 255) : classes_(classes), ignore_(ignore) {
-    check(classes > 0 && classes <= 4096, "mean IoU: ", classes, " classes; 1 to 4096 are counted");
-    table_.resize(static_cast<std::size_t>(classes * classes));
-  }
+  PPMA_API explicit MeanIou(i64 classes, i64 ignore = 255);
 
   /// Adds an image: two maps of the same shape, uint8 or int64 each; `name` is what errors call it. Errors: other shapes;
   /// a label or prediction that is no class, with its value and pixel.
-  void add(const Tensor& prediction, const Tensor& label, const std::string& name) {
-    check(prediction.defined() && label.defined(), name, ": mean IoU of an undefined tensor");
-    check(prediction.shape() == label.shape(), name, ": the prediction is ", prediction.shape(), ", the labels are ", label.shape());
-    const auto of = [&](const Tensor& t, auto&& f) {
-      if (t.dtype() == DType::uint8) return f(t.data<u8>());
-      check(t.dtype() == DType::int64, name, ": mean IoU needs uint8 or int64, got ", t.dtype());
-      return f(t.data<i64>());
-    };
-    of(prediction, [&](const auto* p) { of(label, [&](const auto* l) { count(p, l, label, name); }); });
-  }
+  PPMA_API void add(const Tensor& prediction, const Tensor& label, const std::string& name);
 
   /// Pixels of class `label` that were taken for class `prediction`.
-  i64 count(i64 label, i64 prediction) const {
-    check(label >= 0 && label < classes_ && prediction >= 0 && prediction < classes_, "mean IoU: class ", label, " or ", prediction, " of ", classes_);
-    return table_[static_cast<std::size_t>(label * classes_ + prediction)];
-  }
+  PPMA_API i64 count(i64 label, i64 prediction) const;
 
-  SegmentationFigures result() const {
-    SegmentationFigures r;
-    i64 right = 0, all = 0;
-    for (i64 c = 0; c < classes_; ++c) {
-      i64 labelled = 0, predicted = 0;
-      for (i64 o = 0; o < classes_; ++o) labelled += count(c, o), predicted += count(o, c);
-      const i64 both = count(c, c);
-      r.iou.push_back(ratio(both, labelled + predicted - both));
-      r.accuracy.push_back(ratio(both, labelled));
-      right += both, all += labelled;
-    }
-    r.all_accuracy = ratio(right, all);
-    r.mean_iou = mean(r.iou), r.mean_accuracy = mean(r.accuracy);
-    return r;
-  }
+  PPMA_API SegmentationFigures result() const;
 
  private:
   template <class P, class L>
@@ -98,18 +56,78 @@ class MeanIou {
   static double ratio(i64 a, i64 b) {
     return b > 0 ? static_cast<double>(a) / static_cast<double>(b) : not_a_number<double>();
   }
-  static double mean(const std::vector<double>& v) {
-    double sum = 0;
-    i64 n = 0;
-    for (const double x : v)
-      if (!is_nan(x)) sum += x, ++n;
-    return n > 0 ? sum / static_cast<double>(n) : not_a_number<double>();
-  }
+  PPMA_API static double mean(const std::vector<double>& v);
 
   i64 classes_, ignore_;
   std::vector<i64> table_;  // (label, prediction)
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_METRICS)
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor reduce_zero_label(const Tensor& labels, i64 ignore) {
+  const bool wide = labels.defined() && labels.dtype() == DType::int64;
+  check(labels.defined() && (wide || labels.dtype() == DType::uint8), "reduce_zero_label: labels must be uint8 or int64");
+  Tensor reduced = Tensor::empty(labels.shape(), wide || ignore > 255 ? DType::int64 : DType::uint8);
+  for (i64 i = 0; i < labels.numel(); ++i) {
+    const i64 label = wide ? labels.data<i64>()[i] : labels.data<u8>()[i];
+    const i64 value = label == 0 || label == ignore ? ignore : label - 1;
+    if (reduced.dtype() == DType::int64) reduced.data<i64>()[i] = value;
+    else reduced.data<u8>()[i] = static_cast<u8>(value);
+  }
+  return reduced;
+}
+
+MeanIou::MeanIou(i64 classes, i64 ignore) : classes_(classes), ignore_(ignore) {
+  check(classes > 0 && classes <= 4096, "mean IoU: ", classes, " classes; 1 to 4096 are counted");
+  table_.resize(static_cast<std::size_t>(classes * classes));
+}
+
+void MeanIou::add(const Tensor& prediction, const Tensor& label, const std::string& name) {
+  check(prediction.defined() && label.defined(), name, ": mean IoU of an undefined tensor");
+  check(prediction.shape() == label.shape(), name, ": the prediction is ", prediction.shape(), ", the labels are ", label.shape());
+  const auto of = [&](const Tensor& t, auto&& f) {
+    if (t.dtype() == DType::uint8) return f(t.data<u8>());
+    check(t.dtype() == DType::int64, name, ": mean IoU needs uint8 or int64, got ", t.dtype());
+    return f(t.data<i64>());
+  };
+  of(prediction, [&](const auto* p) { of(label, [&](const auto* l) { count(p, l, label, name); }); });
+}
+
+i64 MeanIou::count(i64 label, i64 prediction) const {
+  check(label >= 0 && label < classes_ && prediction >= 0 && prediction < classes_, "mean IoU: class ", label, " or ", prediction, " of ", classes_);
+  return table_[static_cast<std::size_t>(label * classes_ + prediction)];
+}
+
+SegmentationFigures MeanIou::result() const {
+  SegmentationFigures r;
+  i64 right = 0, all = 0;
+  for (i64 c = 0; c < classes_; ++c) {
+    i64 labelled = 0, predicted = 0;
+    for (i64 o = 0; o < classes_; ++o) labelled += count(c, o), predicted += count(o, c);
+    const i64 both = count(c, c);
+    r.iou.push_back(ratio(both, labelled + predicted - both));
+    r.accuracy.push_back(ratio(both, labelled));
+    right += both, all += labelled;
+  }
+  r.all_accuracy = ratio(right, all);
+  r.mean_iou = mean(r.iou), r.mean_accuracy = mean(r.accuracy);
+  return r;
+}
+
+double MeanIou::mean(const std::vector<double>& v) {
+  double sum = 0;
+  i64 n = 0;
+  for (const double x : v)
+    if (!is_nan(x)) sum += x, ++n;
+  return n > 0 ? sum / static_cast<double>(n) : not_a_number<double>();
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -4,9 +4,7 @@
 // decays, polyline path masked attention, a local term. The attention itself is in polyline/. Legend: B batch, H W
 // grid, G heads, d head width, C = G d channels.
 
-#include <cmath>
 #include <optional>
-#include <vector>
 
 #include "ppma/nn/layers.hpp"
 #include "ppma/ops/rotary.hpp"
@@ -30,22 +28,9 @@ struct PathEmbed {
   Tensor A_log;             // (G)
   Tensor dt_linear_weight;  // (2,d); (1,d) if alpha and beta are shared
 
-  PathEmbed(i64 heads, i64 d, MaskKind mask, Rng rng) {
-    Tensor bias = Tensor::empty({heads}), a = Tensor::empty({heads});
-    for (i64 g = 0; g < heads; ++g) {
-      // dt log-uniform in [0.001, 0.1]; the bias is its inverse softplus
-      const double dt = std::exp(rng.uniform(std::log(0.001), std::log(0.1)));
-      bias.data<float>()[g] = static_cast<float>(dt + std::log(-std::expm1(-dt)));
-      a.data<float>()[g] = static_cast<float>(std::log(rng.uniform(1.0, 1.1)));
-    }
-    dt_bias = parameter(bias), A_log = parameter(a);
-    dt_linear_weight = parameter(truncated_normal({decay_outputs(mask), d}, rng));
-  }
+  PPMA_API PathEmbed(i64 heads, i64 d, MaskKind mask, Rng rng);
   /// Log decays, (B,G,H,W) each, of normalised tokens (B,H,W,C); `values` as log_decay takes them.
-  LogDecay forward(const Tensor& x, bool fused = true, const Tensor& values = Tensor()) const {
-    return fused ? log_decay(x, dt_linear_weight, dt_bias, A_log, values)
-                 : log_decay_composed(x, dt_linear_weight, dt_bias, A_log);
-  }
+  PPMA_API LogDecay forward(const Tensor& x, bool fused = true, const Tensor& values = Tensor()) const;
   template <class V>
   void fields(V& v) {
     v.parameter("dt_bias", dt_bias), v.parameter("A_log", A_log), v.parameter("dt_linear.weight", dt_linear_weight);
@@ -57,9 +42,7 @@ struct Positions {
   Tensor angle;  // (d): rotary angle of each channel
   Tensor decay;  // (G), RMT only: log decay of each head
 
-  Positions(const StageConfig& c, double rmt_range) : angle(rotary_angle(c.channels / c.heads)) {
-    if (c.mask == MaskKind::rmt) decay = rmt_decay_log(c.heads, 2, rmt_range);
-  }
+  PPMA_API Positions(const StageConfig& c, double rmt_range);
   template <class V>
   void fields(V& v) {
     v.buffer("angle", angle), v.buffer("decay", decay);
@@ -74,50 +57,18 @@ struct Attention {
   Linear out_proj;
   std::optional<PathEmbed> path_embed;  // where the mask is learnt
 
-  Attention(const StageConfig& c, Rng& rng)
-      : config(c),
-        q_proj(c.channels, c.channels, rng),
-        k_proj(c.channels, c.channels, rng),
-        v_proj(c.channels, c.channels, rng),
-        lepe(c.channels, 5, rng),
-        out_proj(c.channels, c.channels, rng) {
-    // Draws of its own: networks of one seed that differ in the mask begin with the same weights elsewhere.
-    if (decay_outputs(c.mask) > 0) path_embed.emplace(c.heads, c.channels / c.heads, c.mask, rng.fork(rng.position()));
-  }
+  PPMA_API Attention(const StageConfig& c, Rng& rng);
 
   /// x (B,H,W,C) of a block, normalised; with the mask's log decays where they come along.
-  NormedTokens normed(const Tensor& x, const LayerNorm& norm) const {
-    if (!path_embed || !config.fused) return {norm.forward(x), Tensor()};
-    return layer_norm_log_decay(x, norm.weight, norm.bias, norm.eps, path_embed->dt_linear_weight, path_embed->dt_bias, path_embed->A_log);
-  }
+  PPMA_API NormedTokens normed(const Tensor& x, const LayerNorm& norm) const;
   /// x (B,H,W,C), already normalised -> (B,H,W,C), + add
   Tensor forward(const Tensor& x, const Positions& at, const Tensor& add = Tensor()) const { return forward(NormedTokens{x, Tensor()}, at, add); }
-  Tensor forward(const NormedTokens& normed, const Positions& at, const Tensor& add = Tensor()) const {
-    const Tensor& x = normed.x;
-    const double scale = 1 / std::sqrt(static_cast<double>(config.channels / config.heads));
-    const Rotated turned = rotary(q_proj.forward(x), k_proj.forward(x), at.angle, config.heads, scale);
-    const Tensor v = v_proj.forward(x);                                     // (B,H,W,C)
-    const Tensor y = attend(turned.q, turned.k, v, decays(x, at, normed.log_decays));  // (B,H,W,C)
-    return out_proj.forward(lepe.forward(v, y), add);
-  }
+  PPMA_API Tensor forward(const NormedTokens& normed, const Positions& at, const Tensor& add = Tensor()) const;
 
   /// The mask's log decays for tokens x (B,H,W,C): learnt, RMT's constants, or none.
-  LogDecay decays(const Tensor& x, const Positions& at, const Tensor& values = Tensor()) const {
-    if (path_embed) return path_embed->forward(x, config.fused, values);
-    if (at.decay.defined()) return constant_log_decay(at.decay, x.dim(0), x.dim(1), x.dim(2));
-    return {};
-  }
+  PPMA_API LogDecay decays(const Tensor& x, const Positions& at, const Tensor& values = Tensor()) const;
 
-  Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const LogDecay& decay) const {
-    const bool sequence = config.mask == MaskKind::cross_scan || config.mask == MaskKind::hilbert;  // has no other form
-    if (config.fused || sequence)
-      return config.criss_cross ? masked_criss_cross(q, k, v, config.heads, config.mask, decay)
-                                : masked_whole_attention(q, k, v, config.heads, config.mask, decay);
-    const Order order = criss_cross_order(config.mask);
-    if (config.criss_cross)
-      return criss_cross_attention_composed(q, k, v, config.heads, decay.log_alpha, decay.log_beta, order);
-    return whole_attention_with(q, k, v, config.heads, ablation_log_masks(config.mask, decay));
-  }
+  PPMA_API Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const LogDecay& decay) const;
 
   template <class V>
   void fields(V& v) {
@@ -127,5 +78,80 @@ struct Attention {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
+
+#include <cmath>
+
+#include "ppma/polyline/attention.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+PathEmbed::PathEmbed(i64 heads, i64 d, MaskKind mask, Rng rng) {
+  Tensor bias = Tensor::empty({heads}), a = Tensor::empty({heads});
+  for (i64 g = 0; g < heads; ++g) {
+    // dt log-uniform in [0.001, 0.1]; the bias is its inverse softplus
+    const double dt = std::exp(rng.uniform(std::log(0.001), std::log(0.1)));
+    bias.data<float>()[g] = static_cast<float>(dt + std::log(-std::expm1(-dt)));
+    a.data<float>()[g] = static_cast<float>(std::log(rng.uniform(1.0, 1.1)));
+  }
+  dt_bias = parameter(bias), A_log = parameter(a);
+  dt_linear_weight = parameter(truncated_normal({decay_outputs(mask), d}, rng));
+}
+
+LogDecay PathEmbed::forward(const Tensor& x, bool fused, const Tensor& values) const {
+  return fused ? log_decay(x, dt_linear_weight, dt_bias, A_log, values)
+               : log_decay_composed(x, dt_linear_weight, dt_bias, A_log);
+}
+
+Positions::Positions(const StageConfig& c, double rmt_range) : angle(rotary_angle(c.channels / c.heads)) {
+  if (c.mask == MaskKind::rmt) decay = rmt_decay_log(c.heads, 2, rmt_range);
+}
+
+Attention::Attention(const StageConfig& c, Rng& rng)
+    : config(c),
+      q_proj(c.channels, c.channels, rng),
+      k_proj(c.channels, c.channels, rng),
+      v_proj(c.channels, c.channels, rng),
+      lepe(c.channels, 5, rng),
+      out_proj(c.channels, c.channels, rng) {
+  // Draws of its own: networks of one seed that differ in the mask begin with the same weights elsewhere.
+  if (decay_outputs(c.mask) > 0) path_embed.emplace(c.heads, c.channels / c.heads, c.mask, rng.fork(rng.position()));
+}
+
+NormedTokens Attention::normed(const Tensor& x, const LayerNorm& norm) const {
+  if (!path_embed || !config.fused) return {norm.forward(x), Tensor()};
+  return layer_norm_log_decay(x, norm.weight, norm.bias, norm.eps, path_embed->dt_linear_weight, path_embed->dt_bias, path_embed->A_log);
+}
+
+Tensor Attention::forward(const NormedTokens& normed, const Positions& at, const Tensor& add) const {
+  const Tensor& x = normed.x;
+  const double scale = 1 / std::sqrt(static_cast<double>(config.channels / config.heads));
+  const Rotated turned = rotary(q_proj.forward(x), k_proj.forward(x), at.angle, config.heads, scale);
+  const Tensor v = v_proj.forward(x);                                     // (B,H,W,C)
+  const Tensor y = attend(turned.q, turned.k, v, decays(x, at, normed.log_decays));  // (B,H,W,C)
+  return out_proj.forward(lepe.forward(v, y), add);
+}
+
+LogDecay Attention::decays(const Tensor& x, const Positions& at, const Tensor& values) const {
+  if (path_embed) return path_embed->forward(x, config.fused, values);
+  if (at.decay.defined()) return constant_log_decay(at.decay, x.dim(0), x.dim(1), x.dim(2));
+  return {};
+}
+
+Tensor Attention::attend(const Tensor& q, const Tensor& k, const Tensor& v, const LogDecay& decay) const {
+  const bool sequence = config.mask == MaskKind::cross_scan || config.mask == MaskKind::hilbert;  // has no other form
+  if (config.fused || sequence)
+    return config.criss_cross ? masked_criss_cross(q, k, v, config.heads, config.mask, decay)
+                              : masked_whole_attention(q, k, v, config.heads, config.mask, decay);
+  const Order order = criss_cross_order(config.mask);
+  if (config.criss_cross)
+    return criss_cross_attention_composed(q, k, v, config.heads, decay.log_alpha, decay.log_beta, order);
+  return whole_attention_with(q, k, v, config.heads, ablation_log_masks(config.mask, decay));
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

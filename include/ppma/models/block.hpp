@@ -3,17 +3,12 @@
 // One block and one stage of the network (spec 3.3 and 3.6). Legend: B batch, H W grid, C channels, F hidden channels.
 
 #include <optional>
-#include <string>
-#include <utility>
 #include <vector>
 
 #include "ppma/models/attention.hpp"
 #include "ppma/models/config.hpp"
 #include "ppma/models/stem.hpp"
-#include "ppma/nn/checkpoint.hpp"
 #include "ppma/ops/depthwise_gelu.hpp"
-#include "ppma/ops/dropout.hpp"
-#include "ppma/ops/residual.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -44,27 +39,9 @@ struct Block {
   DepthwiseConv2d pos;  // 3x3
   double drop_path;     // probability that a sample skips a branch in training
 
-  Block(const StageConfig& c, double drop, Rng& rng)
-      : retention_layer_norm(c.channels, 1e-6),
-        retention(c, rng),
-        final_layer_norm(c.channels, 1e-6),
-        ffn(c.channels, c.hidden, rng),
-        pos(c.channels, 3, rng),
-        drop_path(drop) {
-    if (!c.layer_scale) return;
-    gamma_1 = parameter(Tensor::full({1, 1, 1, c.channels}, c.layer_init_value));
-    gamma_2 = parameter(Tensor::full({1, 1, 1, c.channels}, c.layer_init_value));
-  }
+  PPMA_API Block(const StageConfig& c, double drop, Rng& rng);
   /// x (B,H,W,C) -> (B,H,W,C)
-  Tensor forward(Tensor x, const Positions& at, Context& ctx) const {
-    x = pos.forward(x, x);
-    if (plain_branches(ctx)) {  // the last product of a branch adds x itself
-      x = retention.forward(retention.normed(x, retention_layer_norm), at, x);
-      return ffn.forward(final_layer_norm.forward(x), x);
-    }
-    x = residual(x, attend(x, at, ctx), gamma_1, keep(x, ctx));
-    return residual(x, feed_forward(x, ctx), gamma_2, keep(x, ctx));
-  }
+  PPMA_API Tensor forward(Tensor x, const Positions& at, Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.parameter("gamma_1", gamma_1), v.parameter("gamma_2", gamma_2);
@@ -73,22 +50,11 @@ struct Block {
   }
 
  private:
-  Tensor attend(const Tensor& x, const Positions& at, const Context& ctx) const {
-    const Scope scope("retention");
-    return ctx.seen(retention.forward(retention.normed(x, retention_layer_norm), at));
-  }
-  Tensor feed_forward(const Tensor& x, const Context& ctx) const {
-    const Scope scope("ffn");
-    return ctx.seen(ffn.forward(final_layer_norm.forward(x)));
-  }
+  PPMA_API Tensor attend(const Tensor& x, const Positions& at, const Context& ctx) const;
+  PPMA_API Tensor feed_forward(const Tensor& x, const Context& ctx) const;
   bool plain_branches(const Context& ctx) const { return !ctx.training && !ctx.observe && !gamma_1.defined() && !gamma_2.defined(); }
   // One draw a sample and branch.
-  Tensor keep(const Tensor& x, Context& ctx) const {
-    if (!ctx.training || drop_path == 0) return Tensor();
-    return ctx.drawn(x.device(), [batch = x.dim(0), p = drop_path, dtype = accumulator_dtype(x.dtype())](Rng& rng) {
-      return drop_path_factors(batch, p, rng, dtype);
-    });
-  }
+  PPMA_API Tensor keep(const Tensor& x, Context& ctx) const;
 };
 
 /// Blocks at one resolution; the merging that follows is part of the published stage.
@@ -98,40 +64,13 @@ struct Stage {
   std::optional<Merge> downsample;
 
   /// first_block: number of the stage's first block in the whole network, for the drop path rates.
-  Stage(const PpmaConfig& c, std::size_t s, i64 first_block, Rng& rng) : Relpos(stage_config(c, s), c.heads_ranges[s]) {
-    const double last = static_cast<double>(std::max<i64>(1, c.blocks() - 1));
-    for (i64 n = 0; n < c.depths[s]; ++n)
-      blocks.emplace_back(stage_config(c, s), c.drop_path_rate * static_cast<double>(first_block + n) / last, rng);
-    if (s < 3) downsample.emplace(c.embed_dims[s], c.embed_dims[s + 1], rng);
-  }
+  PPMA_API Stage(const PpmaConfig& c, std::size_t s, i64 first_block, Rng& rng);
   /// The map before merging.
-  Tensor forward(Tensor x, Context& ctx) const {
-    for (std::size_t n = 0; n < blocks.size(); ++n) {
-      const std::string name = str("blocks.", n);
-      const Scope scope(name);
-      x = ctx.seen(ctx.checkpoint_blocks ? again(blocks[n], x, ctx) : blocks[n].forward(std::move(x), Relpos, ctx));
-    }
-    return x;
-  }
+  PPMA_API Tensor forward(Tensor x, Context& ctx) const;
   /// A block whose intermediate results are computed again in backward; the closure owns handles of its tensors.
-  Tensor again(const Block& b, const Tensor& x, Context& ctx) const {
-    return checkpoint([block = b, at = Relpos](const Tensor& in, Context& c) { return block.forward(in, at, c); }, x, ctx);
-  }
-  Tensor merge(const Tensor& x, const Context& ctx) {
-    if (!downsample) return x;
-    const Scope scope("downsample");
-    return ctx.seen(downsample->forward(x, ctx));
-  }
-  static StageConfig stage_config(const PpmaConfig& c, std::size_t s) {
-    return {c.embed_dims[s],
-            c.num_heads[s],
-            static_cast<i64>(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s])),
-            c.chunkwise_recurrents[s],
-            c.layerscales[s],
-            c.layer_init_values,
-            c.mask,
-            c.fused};
-  }
+  PPMA_API Tensor again(const Block& b, const Tensor& x, Context& ctx) const;
+  PPMA_API Tensor merge(const Tensor& x, const Context& ctx);
+  PPMA_API static StageConfig stage_config(const PpmaConfig& c, std::size_t s);
   template <class V>
   void fields(V& v) {
     v.child("Relpos", Relpos), v.children("blocks", blocks), v.child("downsample", downsample);
@@ -139,5 +78,96 @@ struct Stage {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
+
+#include <algorithm>
+#include <string>
+
+#include "ppma/nn/checkpoint.hpp"
+#include "ppma/ops/dropout.hpp"
+#include "ppma/ops/residual.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Block::Block(const StageConfig& c, double drop, Rng& rng)
+    : retention_layer_norm(c.channels, 1e-6),
+      retention(c, rng),
+      final_layer_norm(c.channels, 1e-6),
+      ffn(c.channels, c.hidden, rng),
+      pos(c.channels, 3, rng),
+      drop_path(drop) {
+  if (!c.layer_scale) return;
+  gamma_1 = parameter(Tensor::full({1, 1, 1, c.channels}, c.layer_init_value));
+  gamma_2 = parameter(Tensor::full({1, 1, 1, c.channels}, c.layer_init_value));
+}
+
+Tensor Block::forward(Tensor x, const Positions& at, Context& ctx) const {
+  x = pos.forward(x, x);
+  if (plain_branches(ctx)) {  // the last product of a branch adds x itself
+    x = retention.forward(retention.normed(x, retention_layer_norm), at, x);
+    return ffn.forward(final_layer_norm.forward(x), x);
+  }
+  x = residual(x, attend(x, at, ctx), gamma_1, keep(x, ctx));
+  return residual(x, feed_forward(x, ctx), gamma_2, keep(x, ctx));
+}
+
+Tensor Block::attend(const Tensor& x, const Positions& at, const Context& ctx) const {
+  const Scope scope("retention");
+  return ctx.seen(retention.forward(retention.normed(x, retention_layer_norm), at));
+}
+
+Tensor Block::feed_forward(const Tensor& x, const Context& ctx) const {
+  const Scope scope("ffn");
+  return ctx.seen(ffn.forward(final_layer_norm.forward(x)));
+}
+
+Tensor Block::keep(const Tensor& x, Context& ctx) const {
+  if (!ctx.training || drop_path == 0) return Tensor();
+  return ctx.drawn(x.device(), [batch = x.dim(0), p = drop_path, dtype = accumulator_dtype(x.dtype())](Rng& rng) {
+    return drop_path_factors(batch, p, rng, dtype);
+  });
+}
+
+Stage::Stage(const PpmaConfig& c, std::size_t s, i64 first_block, Rng& rng) : Relpos(stage_config(c, s), c.heads_ranges[s]) {
+  const double last = static_cast<double>(std::max<i64>(1, c.blocks() - 1));
+  for (i64 n = 0; n < c.depths[s]; ++n)
+    blocks.emplace_back(stage_config(c, s), c.drop_path_rate * static_cast<double>(first_block + n) / last, rng);
+  if (s < 3) downsample.emplace(c.embed_dims[s], c.embed_dims[s + 1], rng);
+}
+
+Tensor Stage::forward(Tensor x, Context& ctx) const {
+  for (std::size_t n = 0; n < blocks.size(); ++n) {
+    const std::string name = str("blocks.", n);
+    const Scope scope(name);
+    x = ctx.seen(ctx.checkpoint_blocks ? again(blocks[n], x, ctx) : blocks[n].forward(std::move(x), Relpos, ctx));
+  }
+  return x;
+}
+
+Tensor Stage::again(const Block& b, const Tensor& x, Context& ctx) const {
+  return checkpoint([block = b, at = Relpos](const Tensor& in, Context& c) { return block.forward(in, at, c); }, x, ctx);
+}
+
+Tensor Stage::merge(const Tensor& x, const Context& ctx) {
+  if (!downsample) return x;
+  const Scope scope("downsample");
+  return ctx.seen(downsample->forward(x, ctx));
+}
+
+StageConfig Stage::stage_config(const PpmaConfig& c, std::size_t s) {
+  return {c.embed_dims[s],
+          c.num_heads[s],
+          static_cast<i64>(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s])),
+          c.chunkwise_recurrents[s],
+          c.layerscales[s],
+          c.layer_init_values,
+          c.mask,
+          c.fused};
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

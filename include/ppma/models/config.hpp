@@ -6,9 +6,7 @@
 #include <array>
 #include <string>
 
-#include "ppma/core/error.hpp"
 #include "ppma/polyline/ablation.hpp"
-#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -40,7 +38,32 @@ struct PpmaConfig {
 
 /// Ours, for images of 32 to 64 pixels: 0.67 M parameters with ten classes. Such images have few tokens, so every stage
 /// can afford whole attention.
-inline PpmaConfig ppma_nano() {
+PPMA_API PpmaConfig ppma_nano();
+
+PPMA_API PpmaConfig ppma_tiny();
+
+PPMA_API PpmaConfig ppma_small();
+
+PPMA_API PpmaConfig ppma_base();
+
+PPMA_API PpmaConfig ppma_large();
+
+/// A configuration by name: ppma_nano, the published ppma_tiny, ppma_small, ppma_base, ppma_large, and rmt_... for the
+/// same network with RMT's fixed decays.
+PPMA_API PpmaConfig config_by_name(const std::string& name);
+
+/// Throws an Error that names the first entry that makes no network.
+PPMA_API void check_config(const PpmaConfig& c);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
+
+#include "ppma/polyline/types.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+PpmaConfig ppma_nano() {
   PpmaConfig c;
   c.name = "ppma_nano";
   c.embed_dims = {32, 64, 96, 128};
@@ -54,13 +77,13 @@ inline PpmaConfig ppma_nano() {
   return c;
 }
 
-inline PpmaConfig ppma_tiny() {
+PpmaConfig ppma_tiny() {
   PpmaConfig c;
   c.name = "ppma_tiny";
   return c;
 }
 
-inline PpmaConfig ppma_small() {
+PpmaConfig ppma_small() {
   PpmaConfig c;
   c.name = "ppma_small";
   c.depths = {3, 4, 18, 4};
@@ -70,7 +93,7 @@ inline PpmaConfig ppma_small() {
   return c;
 }
 
-inline PpmaConfig ppma_base() {
+PpmaConfig ppma_base() {
   PpmaConfig c = ppma_small();
   c.name = "ppma_base";
   c.embed_dims = {80, 160, 320, 512};
@@ -82,7 +105,7 @@ inline PpmaConfig ppma_base() {
   return c;
 }
 
-inline PpmaConfig ppma_large() {
+PpmaConfig ppma_large() {
   PpmaConfig c = ppma_base();
   c.name = "ppma_large";
   c.embed_dims = {112, 224, 448, 640};
@@ -92,9 +115,7 @@ inline PpmaConfig ppma_large() {
   return c;
 }
 
-/// A configuration by name: ppma_nano, the published ppma_tiny, ppma_small, ppma_base, ppma_large, and rmt_... for the
-/// same network with RMT's fixed decays.
-inline PpmaConfig config_by_name(const std::string& name) {
+PpmaConfig config_by_name(const std::string& name) {
   const bool rmt = name.compare(0, 4, "rmt_") == 0;
   for (PpmaConfig c : {ppma_nano(), ppma_tiny(), ppma_small(), ppma_base(), ppma_large()}) {
     if (name == c.name) return c;
@@ -108,8 +129,7 @@ inline PpmaConfig config_by_name(const std::string& name) {
        "\"; there are ppma_nano, ppma_tiny, ppma_small, ppma_base, ppma_large, and rmt_ for ppma_");
 }
 
-/// Throws an Error that names the first entry that makes no network.
-inline void check_config(const PpmaConfig& c) {
+void check_config(const PpmaConfig& c) {
   for (std::size_t s = 0; s < 4; ++s) {
     check(c.embed_dims[s] > 0 && c.num_heads[s] > 0 && c.depths[s] >= 0, "config: stage ", s, " has embed_dims ",
           c.embed_dims[s], ", num_heads ", c.num_heads[s], ", depths ", c.depths[s],
@@ -140,5 +160,7 @@ inline void check_config(const PpmaConfig& c) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

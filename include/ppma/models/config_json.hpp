@@ -8,33 +8,17 @@
 //
 // "model" names a configuration to start from, {"model": "ppma_tiny", "num_classes": 10}; "mask" chooses the ablation.
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <type_traits>
 #include <vector>
+
+#include <nlohmann/json_fwd.hpp>
 
 #include "ppma/models/config.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-inline nlohmann::ordered_json config_to_json(const PpmaConfig& c) {
-  nlohmann::ordered_json j;
-  j["name"] = c.name;
-  j["embed_dims"] = c.embed_dims;
-  j["depths"] = c.depths;
-  j["num_heads"] = c.num_heads;
-  j["mlp_ratios"] = c.mlp_ratios;
-  j["chunkwise_recurrents"] = c.chunkwise_recurrents;
-  j["layerscales"] = c.layerscales;
-  j["layer_init_values"] = c.layer_init_values;
-  j["heads_ranges"] = c.heads_ranges;
-  j["projection"] = c.projection;
-  j["num_classes"] = c.num_classes;
-  j["drop_path_rate"] = c.drop_path_rate;
-  j["mask"] = to_string(c.mask);
-  if (!c.fused) j["fused"] = false;
-  return j;
-}
+PPMA_API nlohmann::ordered_json config_to_json(const PpmaConfig& c);
 
 namespace detail {
 
@@ -103,7 +87,36 @@ PpmaConfig config_from_json(const Json& j, PpmaConfig c = {}) {
 }
 
 /// The same from text; `where` is named in errors.
-inline PpmaConfig config_from_text(const std::string& json, const std::string& where) {
+PPMA_API PpmaConfig config_from_text(const std::string& json, const std::string& where);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
+
+#include <nlohmann/json.hpp>
+
+namespace ppma::inline PPMA_ABI {
+
+nlohmann::ordered_json config_to_json(const PpmaConfig& c) {
+  nlohmann::ordered_json j;
+  j["name"] = c.name;
+  j["embed_dims"] = c.embed_dims;
+  j["depths"] = c.depths;
+  j["num_heads"] = c.num_heads;
+  j["mlp_ratios"] = c.mlp_ratios;
+  j["chunkwise_recurrents"] = c.chunkwise_recurrents;
+  j["layerscales"] = c.layerscales;
+  j["layer_init_values"] = c.layer_init_values;
+  j["heads_ranges"] = c.heads_ranges;
+  j["projection"] = c.projection;
+  j["num_classes"] = c.num_classes;
+  j["drop_path_rate"] = c.drop_path_rate;
+  j["mask"] = to_string(c.mask);
+  if (!c.fused) j["fused"] = false;
+  return j;
+}
+
+PpmaConfig config_from_text(const std::string& json, const std::string& where) {
   const auto j = nlohmann::json::parse(json, nullptr, false);
   check(!j.is_discarded(), where, ": is not JSON");
   try {
@@ -114,5 +127,7 @@ inline PpmaConfig config_from_text(const std::string& json, const std::string& w
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -7,6 +7,7 @@
 
 #include "ppma/models/ppma.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -27,21 +28,44 @@ void fold_batch_norm(L& layer, BatchNorm& norm) {
 
 /// The same for every norm of a backbone or a classifier, which are for inference from then on: their state dict lacks
 /// the norms, so that it loads into no other network by mistake, and a published one does not load into them.
-inline void fold_batch_norms(Backbone& backbone) {
+PPMA_API void fold_batch_norms(Backbone& backbone);
+
+PPMA_API void fold_batch_norms(Ppma& model);
+PPMA_API void fold_batch_norms(DenseBackbone& model);
+
+/// Layer scales into the last projections of the blocks' branches: gamma (W x + b) = (gamma W) x + gamma b. The blocks
+/// have none afterwards.
+PPMA_API void fold_layer_scales(Backbone& backbone);
+
+/// All three: a placed network, for inference with activations of `dtype`.
+template <class M>
+void prepare_for_inference(M& model, DType dtype) {
+  fold_batch_norms(model);
+  fold_layer_scales(model.backbone);
+  narrow_weights(model, dtype);
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
+
+namespace ppma::inline PPMA_ABI {
+
+void fold_batch_norms(Backbone& backbone) {
   for (std::size_t i = 0; i < backbone.patch_embed.convs.size(); ++i)
     fold_batch_norm(backbone.patch_embed.convs[i], backbone.patch_embed.norms[i]);
   for (Stage& s : backbone.layers)
     if (s.downsample) fold_batch_norm(s.downsample->reduction, s.downsample->norm);
 }
-inline void fold_batch_norms(Ppma& model) {
+
+void fold_batch_norms(Ppma& model) {
   fold_batch_norms(model.backbone);
   fold_batch_norm(model.proj, model.norm);
 }
-inline void fold_batch_norms(DenseBackbone& model) { fold_batch_norms(model.backbone); }
 
-/// Layer scales into the last projections of the blocks' branches: gamma (W x + b) = (gamma W) x + gamma b. The blocks
-/// have none afterwards.
-inline void fold_layer_scales(Backbone& backbone) {
+void fold_batch_norms(DenseBackbone& model) { fold_batch_norms(model.backbone); }
+
+void fold_layer_scales(Backbone& backbone) {
   const NoGrad off;
   const auto fold = [](Linear& layer, Tensor& gamma) {
     if (!gamma.defined()) return;
@@ -54,14 +78,8 @@ inline void fold_layer_scales(Backbone& backbone) {
     for (Block& b : s.blocks) fold(b.retention.out_proj, b.gamma_1), fold(b.ffn.fc2, b.gamma_2);
 }
 
-/// All three: a placed network, for inference with activations of `dtype`.
-template <class M>
-void prepare_for_inference(M& model, DType dtype) {
-  fold_batch_norms(model);
-  fold_layer_scales(model.backbone);
-  narrow_weights(model, dtype);
-}
-
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

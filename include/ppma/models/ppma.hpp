@@ -8,8 +8,6 @@
 #include <vector>
 
 #include "ppma/models/block.hpp"
-#include "ppma/ops/layout.hpp"
-#include "ppma/ops/reduce.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -21,38 +19,11 @@ struct Backbone {
   Stem patch_embed;
   std::vector<Stage> layers;
 
-  Backbone(const PpmaConfig& c, Rng& rng) : patch_embed(c.embed_dims[0], rng) {
-    i64 block = 0;
-    for (std::size_t s = 0; s < 4; ++s) {
-      layers.emplace_back(c, s, block, rng);
-      block += c.depths[s];
-    }
-  }
+  PPMA_API Backbone(const PpmaConfig& c, Rng& rng);
 
   /// Images (B,3,Hin,Win), both sizes at least 32 -> the four maps before merging, (B,H,W,C) each. Where `maps` is
   /// given it receives the stem's output and each stage's after merging.
-  std::vector<Tensor> forward(const Tensor& images, Context& ctx, Maps* maps = nullptr) {
-    check(images.defined() && images.rank() == 4 && images.dim(1) == 3, "ppma: images must be (B,3,H,W), got ",
-          images.shape());
-    check(images.dim(2) >= 32 && images.dim(3) >= 32, "ppma: images must be at least 32 x 32, got ", images.dim(2),
-          " x ", images.dim(3), "; resize or pad them");
-    Tensor x = permute(images, {0, 2, 3, 1});  // (B,Hin,Win,3)
-    {
-      const Scope scope("patch_embed");
-      x = ctx.seen(patch_embed.forward(std::move(x), ctx));
-    }
-    if (maps) maps->emplace_back("patch_embed", x);
-    std::vector<Tensor> stages;
-    for (std::size_t s = 0; s < layers.size(); ++s) {
-      const std::string name = str("layers.", s);
-      const Scope scope(name);
-      x = ctx.seen(layers[s].forward(std::move(x), ctx));
-      stages.push_back(x);
-      x = layers[s].merge(x, ctx);
-      if (maps) maps->emplace_back(str("stage", s), x);
-    }
-    return stages;
-  }
+  PPMA_API std::vector<Tensor> forward(const Tensor& images, Context& ctx, Maps* maps = nullptr);
   template <class V>
   void fields(V& v) {
     v.child("patch_embed", patch_embed), v.children("layers", layers);
@@ -68,29 +39,12 @@ struct Ppma {
   Linear head;     // projection -> classes
 
   explicit Ppma(const PpmaConfig& c, u64 seed = 0) : Ppma(c, Rng(seed)) {}
-  Ppma(const PpmaConfig& c, Rng rng)
-      : config((check_config(c), c)),
-        backbone(c, rng),
-        proj(c.embed_dims[3], c.projection, rng),
-        norm(c.projection),
-        head(c.projection, c.num_classes, rng) {}
+  PPMA_API Ppma(const PpmaConfig& c, Rng rng);
 
   /// Images (B,3,Hin,Win) -> logits (B,classes).
-  Tensor forward(const Tensor& images, Context& ctx, Maps* maps = nullptr) {
-    const Tensor x = backbone.forward(images, ctx, maps).back();  // (B,H,W,C)
-    const Scope scope("head");
-    const Tensor y = silu(norm.forward(proj.forward(x), ctx));      // (B,H,W,projection)
-    Tensor logits = head.forward(mean(y, {1, 2}));                  // (B,classes)
-    logits = ctx.seen(cast(logits, accumulator_dtype(logits.dtype())));
-    if (maps) maps->emplace_back("logits", logits);
-    return logits;
-  }
+  PPMA_API Tensor forward(const Tensor& images, Context& ctx, Maps* maps = nullptr);
   /// In evaluation mode, without recording.
-  Tensor forward(const Tensor& images) {
-    const NoGrad off;
-    Context ctx;
-    return forward(images, ctx);
-  }
+  PPMA_API Tensor forward(const Tensor& images);
   template <class V>
   void fields(V& v) {
     backbone.fields(v);  // at the top level, as published
@@ -106,22 +60,11 @@ struct DenseBackbone {
   std::vector<LayerNorm> outnorms;
 
   explicit DenseBackbone(const PpmaConfig& c, u64 seed = 0) : DenseBackbone(c, Rng(seed)) {}
-  DenseBackbone(const PpmaConfig& c, Rng rng) : config((check_config(c), c)), backbone(c, rng) {
-    for (i64 channels : c.embed_dims) outnorms.emplace_back(channels, 1e-5);
-  }
+  PPMA_API DenseBackbone(const PpmaConfig& c, Rng rng);
   /// Images (B,3,Hin,Win) -> four maps (B,H,W,C) at strides 4, 8, 16, 32.
-  std::vector<Tensor> maps(const Tensor& images, Context& ctx) {
-    Context evaluation;
-    std::vector<Tensor> levels = backbone.forward(images, ctx.training && !is_trainable(*this) ? evaluation : ctx);
-    for (std::size_t s = 0; s < levels.size(); ++s) levels[s] = outnorms[s].forward(levels[s]);
-    return levels;
-  }
+  PPMA_API std::vector<Tensor> maps(const Tensor& images, Context& ctx);
   /// The same, channels first: (B,C,H,W).
-  std::vector<Tensor> forward(const Tensor& images, Context& ctx) {
-    std::vector<Tensor> levels = maps(images, ctx);
-    for (Tensor& x : levels) x = permute(x, {0, 3, 1, 2});
-    return levels;
-  }
+  PPMA_API std::vector<Tensor> forward(const Tensor& images, Context& ctx);
   template <class V>
   void fields(V& v) {
     backbone.fields(v);
@@ -130,5 +73,88 @@ struct DenseBackbone {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
+
+#include "ppma/ops/activation.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/reduce.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Backbone::Backbone(const PpmaConfig& c, Rng& rng) : patch_embed(c.embed_dims[0], rng) {
+  i64 block = 0;
+  for (std::size_t s = 0; s < 4; ++s) {
+    layers.emplace_back(c, s, block, rng);
+    block += c.depths[s];
+  }
+}
+
+std::vector<Tensor> Backbone::forward(const Tensor& images, Context& ctx, Maps* maps) {
+  check(images.defined() && images.rank() == 4 && images.dim(1) == 3, "ppma: images must be (B,3,H,W), got ",
+        images.shape());
+  check(images.dim(2) >= 32 && images.dim(3) >= 32, "ppma: images must be at least 32 x 32, got ", images.dim(2),
+        " x ", images.dim(3), "; resize or pad them");
+  Tensor x = permute(images, {0, 2, 3, 1});  // (B,Hin,Win,3)
+  {
+    const Scope scope("patch_embed");
+    x = ctx.seen(patch_embed.forward(std::move(x), ctx));
+  }
+  if (maps) maps->emplace_back("patch_embed", x);
+  std::vector<Tensor> stages;
+  for (std::size_t s = 0; s < layers.size(); ++s) {
+    const std::string name = str("layers.", s);
+    const Scope scope(name);
+    x = ctx.seen(layers[s].forward(std::move(x), ctx));
+    stages.push_back(x);
+    x = layers[s].merge(x, ctx);
+    if (maps) maps->emplace_back(str("stage", s), x);
+  }
+  return stages;
+}
+
+Ppma::Ppma(const PpmaConfig& c, Rng rng)
+    : config((check_config(c), c)),
+      backbone(c, rng),
+      proj(c.embed_dims[3], c.projection, rng),
+      norm(c.projection),
+      head(c.projection, c.num_classes, rng) {}
+
+Tensor Ppma::forward(const Tensor& images, Context& ctx, Maps* maps) {
+  const Tensor x = backbone.forward(images, ctx, maps).back();  // (B,H,W,C)
+  const Scope scope("head");
+  const Tensor y = silu(norm.forward(proj.forward(x), ctx));      // (B,H,W,projection)
+  Tensor logits = head.forward(mean(y, {1, 2}));                  // (B,classes)
+  logits = ctx.seen(cast(logits, accumulator_dtype(logits.dtype())));
+  if (maps) maps->emplace_back("logits", logits);
+  return logits;
+}
+
+Tensor Ppma::forward(const Tensor& images) {
+  const NoGrad off;
+  Context ctx;
+  return forward(images, ctx);
+}
+
+DenseBackbone::DenseBackbone(const PpmaConfig& c, Rng rng) : config((check_config(c), c)), backbone(c, rng) {
+  for (i64 channels : c.embed_dims) outnorms.emplace_back(channels, 1e-5);
+}
+
+std::vector<Tensor> DenseBackbone::maps(const Tensor& images, Context& ctx) {
+  Context evaluation;
+  std::vector<Tensor> levels = backbone.forward(images, ctx.training && !is_trainable(*this) ? evaluation : ctx);
+  for (std::size_t s = 0; s < levels.size(); ++s) levels[s] = outnorms[s].forward(levels[s]);
+  return levels;
+}
+
+std::vector<Tensor> DenseBackbone::forward(const Tensor& images, Context& ctx) {
+  std::vector<Tensor> levels = maps(images, ctx);
+  for (Tensor& x : levels) x = permute(x, {0, 3, 1, 2});
+  return levels;
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

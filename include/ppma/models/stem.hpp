@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "ppma/nn/layers.hpp"
-#include "ppma/ops/activation.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -15,26 +14,8 @@ struct Stem {
   std::vector<Conv2d> convs;
   std::vector<BatchNorm> norms;
 
-  Stem(i64 channels, Rng& rng) {
-    i64 in = 3;
-    for (int i = 0; i < 4; ++i) {
-      const i64 out = i < 2 ? channels / 2 : channels;
-      convs.emplace_back(in, out, 3, ConvOptions{i % 2 == 0 ? 2 : 1, 1, 1}, rng);
-      norms.emplace_back(out);
-      in = out;
-    }
-  }
-  Tensor forward(Tensor x, const Context& ctx) {
-    for (std::size_t i = 0; i < convs.size(); ++i) {
-      if (norms[i].folded() && !ctx.training && i + 1 < convs.size()) {
-        x = conv2d_gelu(x, convs[i].weight, convs[i].bias, convs[i].options);
-        continue;
-      }
-      x = convs[i].forward(x);
-      x = i + 1 < convs.size() ? norms[i].forward_gelu(x, ctx) : norms[i].forward(x, ctx);
-    }
-    return x;
-  }
+  PPMA_API Stem(i64 channels, Rng& rng);
+  PPMA_API Tensor forward(Tensor x, const Context& ctx);
   template <class V>
   void fields(V& v) {  // indices of the published Sequential: convolution, norm, GELU
     for (std::size_t i = 0; i < convs.size(); ++i)
@@ -56,5 +37,37 @@ struct Merge {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
+
+#include "ppma/ops/activation.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Stem::Stem(i64 channels, Rng& rng) {
+  i64 in = 3;
+  for (int i = 0; i < 4; ++i) {
+    const i64 out = i < 2 ? channels / 2 : channels;
+    convs.emplace_back(in, out, 3, ConvOptions{i % 2 == 0 ? 2 : 1, 1, 1}, rng);
+    norms.emplace_back(out);
+    in = out;
+  }
+}
+
+Tensor Stem::forward(Tensor x, const Context& ctx) {
+  for (std::size_t i = 0; i < convs.size(); ++i) {
+    if (norms[i].folded() && !ctx.training && i + 1 < convs.size()) {
+      x = conv2d_gelu(x, convs[i].weight, convs[i].bias, convs[i].options);
+      continue;
+    }
+    x = convs[i].forward(x);
+    x = i + 1 < convs.size() ? norms[i].forward_gelu(x, ctx) : norms[i].forward(x, ctx);
+  }
+  return x;
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

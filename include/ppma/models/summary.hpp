@@ -45,11 +45,7 @@ struct Summary {
   std::string text(int depth = 4) const;
 
  private:
-  i64 total(i64 LayerSummary::*what) const {
-    i64 sum = 0;
-    for (const LayerSummary& l : layers) sum += l.*what;
-    return sum;
-  }
+  PPMA_API i64 total(i64 LayerSummary::*what) const;
 };
 
 namespace detail {
@@ -57,17 +53,10 @@ namespace detail {
 // Operations an element, beside MACs.
 inline constexpr i64 layer_norm_ops = 5, batch_norm_ops = 2, gelu_ops = 5, silu_ops = 4, softmax_ops = 5,
                      rotary_ops = 3;
-inline constexpr i64 decay_ops = 5;       // + bias, softplus (3), times -A
-inline constexpr i64 prefix_sum_ops = 1;  // a decay
-inline constexpr i64 line_mask_ops = 3;   // a score: |c_i - c_j| (2), added (1)
-inline constexpr i64 grid_mask_ops = 6;   // a score: two such distances, their sum, added
 
 class SummaryWriter {
  public:
-  SummaryWriter(std::string model, const Shape& input, DType dtype) : element_(size_of(dtype)) {
-    result.model = std::move(model);
-    result.input = input;
-  }
+  PPMA_API SummaryWriter(std::string model, const Shape& input, DType dtype);
   Summary result;
 
   /// Names of rows that f writes begin with name + ".".
@@ -79,21 +68,9 @@ class SummaryWriter {
     prefix_ = before;
   }
 
-  Shape row(const std::string& name, const Shape& out, i64 parameters, i64 macs, i64 other, i64 norms = 0) {
-    result.layers.push_back({prefix_ + name, out, parameters, macs, 2 * macs + other, norms, out.numel() * element_});
-    return out;
-  }
-  Shape linear(const std::string& name, Linear& l, Shape x) {
-    const i64 in = x[-1];
-    x.set(-1, l.weight.dim(0));
-    return row(name, x, parameter_count(l), x.numel() * in, l.bias.defined() ? x.numel() : 0);
-  }
-  Shape conv(const std::string& name, Conv2d& l, const Shape& x) {  // x (B,H,W,I)
-    const auto size = [&](i64 n, i64 k) { return (n + 2 * l.options.padding - k) / l.options.stride + 1; };
-    const Shape& w = l.weight.shape();
-    const Shape y{x[0], size(x[1], w[2]), size(x[2], w[3]), w[0]};
-    return row(name, y, parameter_count(l), y.numel() * (w.numel() / w[0]), y.numel());
-  }
+  PPMA_API Shape row(const std::string& name, const Shape& out, i64 parameters, i64 macs, i64 other, i64 norms = 0);
+  PPMA_API Shape linear(const std::string& name, Linear& l, Shape x);
+  PPMA_API Shape conv(const std::string& name, Conv2d& l, const Shape& x);
   /// A depthwise convolution and what is added to it.
   Shape depthwise(const std::string& name, DepthwiseConv2d& l, const Shape& x) {
     return row(name, x, parameter_count(l), x.numel() * l.weight.dim(2) * l.weight.dim(3), 2 * x.numel());
@@ -108,33 +85,105 @@ class SummaryWriter {
     return row(name, x, parameters, 0, ops * x.numel());
   }
   /// Decays of tokens (B,H,W,C): one linear layer on each head's channels.
-  void path_embed(PathEmbed& l, const Shape& x) {
-    const i64 outputs = l.dt_linear_weight.dim(0);
-    const Shape y{outputs, x[0], l.dt_bias.dim(0), x[1], x[2]};
-    row("path_embed", y, parameter_count(l), x.numel() * outputs, (decay_ops + prefix_sum_ops) * y.numel());
-  }
+  PPMA_API void path_embed(PathEmbed& l, const Shape& x);
   /// Products, softmaxes and mask of a whole attention over `tokens` tokens, one to two log masks of `masked` tokens.
-  void whole_attention(const Shape& out, i64 batch, i64 tokens, i64 masked, i64 channels, i64 heads, MaskKind mask) {
-    const bool sequence = mask == MaskKind::cross_scan || mask == MaskKind::hilbert;
-    const i64 masks = mask == MaskKind::none ? 0 : mask == MaskKind::rmt || mask == MaskKind::v2h ? 1 : 2;
-    const i64 scores = batch * heads * tokens * tokens, masked_scores = batch * heads * masked * masked;
-    const i64 softmaxes = std::max<i64>(1, masks) * softmax_ops + (masks == 2 ? 2 : 0);  // + their mean
-    row("attention", out, 0, 2 * batch * tokens * tokens * channels,
-        scores * softmaxes + masked_scores * masks * (sequence ? line_mask_ops : grid_mask_ops));
-  }
-  void criss_cross(const Shape& x, i64 heads, MaskKind mask) {  // x (B,H,W,C)
-    const i64 lines = x[0] * x[1] * x[2] * (x[1] + x[2]);       // one channel's or head's row and column of every token
-    const bool both = criss_cross_order(mask) == Order::both;
-    row("attention", x, 0, (both ? 3 : 2) * lines * x[3],
-        lines * heads * (softmax_ops + (mask == MaskKind::none ? 0 : line_mask_ops)) + (both ? 2 * x.numel() : 0));
-  }
+  PPMA_API void whole_attention(const Shape& out, i64 batch, i64 tokens, i64 masked, i64 channels, i64 heads, MaskKind mask);
+  PPMA_API void criss_cross(const Shape& x, i64 heads, MaskKind mask);
 
  private:
   std::string prefix_;
   i64 element_;
 };
 
-inline Shape describe(SummaryWriter& w, Stem& stem, Shape x) {
+PPMA_API Shape describe(SummaryWriter& w, Stem& stem, Shape x);
+
+PPMA_API void describe(SummaryWriter& w, Attention& a, const Shape& x);
+
+PPMA_API void describe(SummaryWriter& w, Block& b, const Shape& x);
+
+// Images (B,Hin,Win,3) -> the four maps before merging.
+PPMA_API std::vector<Shape> describe(SummaryWriter& w, Backbone& backbone, Shape x);
+
+// 1234567 -> "1,234,567"
+PPMA_API std::string grouped_digits(i64 n);
+
+}  // namespace detail
+
+/// The cost of a classifier on images (batch,3,height,width). activation_bytes counts elements of `dtype`.
+PPMA_API Summary summary(Ppma& m, i64 batch, i64 height, i64 width, DType dtype = DType::f32);
+
+PPMA_API Summary summary(DenseBackbone& m, i64 batch, i64 height, i64 width, DType dtype = DType::f32);
+
+/// The cost of a vision transformer on `batch` images of its own size.
+PPMA_API Summary summary(Vit& m, i64 batch, DType dtype = DType::f32);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
+
+#include <algorithm>
+
+namespace ppma::inline PPMA_ABI {
+
+i64 Summary::total(i64 LayerSummary::*what) const {
+  i64 sum = 0;
+  for (const LayerSummary& l : layers) sum += l.*what;
+  return sum;
+}
+
+namespace detail {
+
+inline constexpr i64 decay_ops = 5;       // + bias, softplus (3), times -A
+inline constexpr i64 prefix_sum_ops = 1;  // a decay
+inline constexpr i64 line_mask_ops = 3;   // a score: |c_i - c_j| (2), added (1)
+inline constexpr i64 grid_mask_ops = 6;   // a score: two such distances, their sum, added
+
+SummaryWriter::SummaryWriter(std::string model, const Shape& input, DType dtype) : element_(size_of(dtype)) {
+  result.model = std::move(model);
+  result.input = input;
+}
+
+Shape SummaryWriter::row(const std::string& name, const Shape& out, i64 parameters, i64 macs, i64 other, i64 norms) {
+  result.layers.push_back({prefix_ + name, out, parameters, macs, 2 * macs + other, norms, out.numel() * element_});
+  return out;
+}
+
+Shape SummaryWriter::linear(const std::string& name, Linear& l, Shape x) {
+  const i64 in = x[-1];
+  x.set(-1, l.weight.dim(0));
+  return row(name, x, parameter_count(l), x.numel() * in, l.bias.defined() ? x.numel() : 0);
+}
+
+Shape SummaryWriter::conv(const std::string& name, Conv2d& l, const Shape& x) {  // x (B,H,W,I)
+  const auto size = [&](i64 n, i64 k) { return (n + 2 * l.options.padding - k) / l.options.stride + 1; };
+  const Shape& w = l.weight.shape();
+  const Shape y{x[0], size(x[1], w[2]), size(x[2], w[3]), w[0]};
+  return row(name, y, parameter_count(l), y.numel() * (w.numel() / w[0]), y.numel());
+}
+
+void SummaryWriter::path_embed(PathEmbed& l, const Shape& x) {
+  const i64 outputs = l.dt_linear_weight.dim(0);
+  const Shape y{outputs, x[0], l.dt_bias.dim(0), x[1], x[2]};
+  row("path_embed", y, parameter_count(l), x.numel() * outputs, (decay_ops + prefix_sum_ops) * y.numel());
+}
+
+void SummaryWriter::whole_attention(const Shape& out, i64 batch, i64 tokens, i64 masked, i64 channels, i64 heads, MaskKind mask) {
+  const bool sequence = mask == MaskKind::cross_scan || mask == MaskKind::hilbert;
+  const i64 masks = mask == MaskKind::none ? 0 : mask == MaskKind::rmt || mask == MaskKind::v2h ? 1 : 2;
+  const i64 scores = batch * heads * tokens * tokens, masked_scores = batch * heads * masked * masked;
+  const i64 softmaxes = std::max<i64>(1, masks) * softmax_ops + (masks == 2 ? 2 : 0);  // + their mean
+  row("attention", out, 0, 2 * batch * tokens * tokens * channels,
+      scores * softmaxes + masked_scores * masks * (sequence ? line_mask_ops : grid_mask_ops));
+}
+
+void SummaryWriter::criss_cross(const Shape& x, i64 heads, MaskKind mask) {  // x (B,H,W,C)
+  const i64 lines = x[0] * x[1] * x[2] * (x[1] + x[2]);       // one channel's or head's row and column of every token
+  const bool both = criss_cross_order(mask) == Order::both;
+  row("attention", x, 0, (both ? 3 : 2) * lines * x[3],
+      lines * heads * (softmax_ops + (mask == MaskKind::none ? 0 : line_mask_ops)) + (both ? 2 * x.numel() : 0));
+}
+
+Shape describe(SummaryWriter& w, Stem& stem, Shape x) {
   for (std::size_t i = 0; i < stem.convs.size(); ++i) {
     x = w.conv(str("proj.", 3 * i), stem.convs[i], x);
     w.norm(str("proj.", 3 * i + 1), stem.norms[i], x);
@@ -143,7 +192,7 @@ inline Shape describe(SummaryWriter& w, Stem& stem, Shape x) {
   return x;
 }
 
-inline void describe(SummaryWriter& w, Attention& a, const Shape& x) {
+void describe(SummaryWriter& w, Attention& a, const Shape& x) {
   w.linear("q_proj", a.q_proj, x), w.linear("k_proj", a.k_proj, x), w.linear("v_proj", a.v_proj, x);
   w.elementwise("rotary_q", x, rotary_ops), w.elementwise("rotary_k", x, rotary_ops + 1);
   if (a.path_embed) w.path_embed(*a.path_embed, x);
@@ -153,7 +202,7 @@ inline void describe(SummaryWriter& w, Attention& a, const Shape& x) {
   w.linear("out_proj", a.out_proj, x);
 }
 
-inline void describe(SummaryWriter& w, Block& b, const Shape& x) {
+void describe(SummaryWriter& w, Block& b, const Shape& x) {
   const auto add = [&](const char* name, Tensor& gamma) {
     w.elementwise(name, x, gamma.defined() ? 2 : 1, gamma.defined() ? gamma.numel() : 0);
   };
@@ -171,8 +220,7 @@ inline void describe(SummaryWriter& w, Block& b, const Shape& x) {
   add("residual_2", b.gamma_2);
 }
 
-// Images (B,Hin,Win,3) -> the four maps before merging.
-inline std::vector<Shape> describe(SummaryWriter& w, Backbone& backbone, Shape x) {
+std::vector<Shape> describe(SummaryWriter& w, Backbone& backbone, Shape x) {
   std::vector<Shape> maps;
   w.within("patch_embed", [&] { x = describe(w, backbone.patch_embed, x); });
   for (std::size_t s = 0; s < backbone.layers.size(); ++s)
@@ -190,8 +238,7 @@ inline std::vector<Shape> describe(SummaryWriter& w, Backbone& backbone, Shape x
   return maps;
 }
 
-// 1234567 -> "1,234,567"
-inline std::string grouped_digits(i64 n) {
+std::string grouped_digits(i64 n) {
   const std::string digits = std::to_string(n);
   std::string s;
   for (std::size_t i = 0; i < digits.size(); ++i) {
@@ -203,7 +250,7 @@ inline std::string grouped_digits(i64 n) {
 
 }  // namespace detail
 
-inline std::vector<LayerSummary> Summary::grouped(int depth) const {
+std::vector<LayerSummary> Summary::grouped(int depth) const {
   check(depth >= 1, "summary: the depth must be at least 1, got ", depth);
   std::vector<LayerSummary> rows;
   for (const LayerSummary& l : layers) {
@@ -220,7 +267,7 @@ inline std::vector<LayerSummary> Summary::grouped(int depth) const {
   return rows;
 }
 
-inline std::string Summary::text(int depth) const {
+std::string Summary::text(int depth) const {
   std::vector<std::vector<std::string>> cells{{"layer", "output", "parameters", "MACs", "FLOPs", "activations KiB"}};
   for (const LayerSummary& l : grouped(depth))
     cells.push_back({l.name, l.output.str(), detail::grouped_digits(l.parameters), detail::grouped_digits(l.macs),
@@ -248,8 +295,7 @@ inline std::string Summary::text(int depth) const {
   return s;
 }
 
-/// The cost of a classifier on images (batch,3,height,width). activation_bytes counts elements of `dtype`.
-inline Summary summary(Ppma& m, i64 batch, i64 height, i64 width, DType dtype = DType::f32) {
+Summary summary(Ppma& m, i64 batch, i64 height, i64 width, DType dtype) {
   check(batch > 0 && height >= 32 && width >= 32, "summary: needs a batch and images of at least 32 x 32, got ", batch,
         ", ", height, " x ", width);
   detail::SummaryWriter w(m.config.name, {batch, 3, height, width}, dtype);
@@ -263,7 +309,7 @@ inline Summary summary(Ppma& m, i64 batch, i64 height, i64 width, DType dtype = 
   return w.result;
 }
 
-inline Summary summary(DenseBackbone& m, i64 batch, i64 height, i64 width, DType dtype = DType::f32) {
+Summary summary(DenseBackbone& m, i64 batch, i64 height, i64 width, DType dtype) {
   check(batch > 0 && height >= 32 && width >= 32, "summary: needs a batch and images of at least 32 x 32, got ", batch,
         ", ", height, " x ", width);
   detail::SummaryWriter w(m.config.name + " backbone", {batch, 3, height, width}, dtype);
@@ -272,8 +318,7 @@ inline Summary summary(DenseBackbone& m, i64 batch, i64 height, i64 width, DType
   return w.result;
 }
 
-/// The cost of a vision transformer on `batch` images of its own size.
-inline Summary summary(Vit& m, i64 batch, DType dtype = DType::f32) {
+Summary summary(Vit& m, i64 batch, DType dtype) {
   const VitConfig& c = m.config;
   check(batch > 0, "summary: the batch is ", batch);
   detail::SummaryWriter w(c.name, {batch, 3, c.image_size, c.image_size}, dtype);
@@ -307,5 +352,7 @@ inline Summary summary(Vit& m, i64 batch, DType dtype = DType::f32) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

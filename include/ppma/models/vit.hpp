@@ -9,15 +9,12 @@
 // Legend: B batch, P patch size, h w grid of patches, N = h w, T = N + 1 tokens, G heads, d head width, C = G d
 // channels.
 
-#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "ppma/models/attention.hpp"
 #include "ppma/ops/activation.hpp"
-#include "ppma/ops/dropout.hpp"
-#include "ppma/ops/residual.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -35,66 +32,25 @@ struct VitConfig {
 };
 
 /// DeiT-tiny, 5,717,416 parameters; with the polyline mask 5,719,024.
-inline VitConfig deit_tiny(MaskKind mask = MaskKind::none) {
-  VitConfig c;
-  c.name = mask == MaskKind::none ? "deit_tiny" : "deit_tiny_" + to_string(mask);
-  c.mask = mask;
-  return c;
-}
+PPMA_API VitConfig deit_tiny(MaskKind mask = MaskKind::none);
 
-inline void check_config(const VitConfig& c) {
-  check(c.patch_size > 0 && c.image_size >= c.patch_size && c.image_size % c.patch_size == 0, "config: image_size ",
-        c.image_size, " is no multiple of patch_size ", c.patch_size);
-  check(c.heads > 0 && c.width > 0 && c.width % c.heads == 0, "config: a width of ", c.width, " does not divide into ",
-        c.heads, " heads");
-  check(c.depth > 0 && c.num_classes > 0 && c.mlp_ratio * static_cast<double>(c.width) >= 1, "config: depth ", c.depth,
-        ", num_classes ", c.num_classes, " and mlp_ratio ", c.mlp_ratio, " must be positive");
-  check(c.drop_path_rate >= 0 && c.drop_path_rate < 1, "config: drop_path_rate ", c.drop_path_rate,
-        " is outside of [0, 1)");
-}
+PPMA_API void check_config(const VitConfig& c);
 
 /// A log mask of the patches (B,G,N,N) with a row and a column of zeros for the class token in front: (B,G,T,T).
-inline Tensor with_class_token(const Tensor& log_mask) {
-  const i64 b = log_mask.dim(0), g = log_mask.dim(1), n = log_mask.dim(2);
-  const auto zeros = [&](i64 rows, i64 cols) {
-    return Tensor::zeros({b, g, rows, cols}, log_mask.dtype(), log_mask.device());
-  };
-  return concat({zeros(1, n + 1), concat({zeros(n, 1), log_mask}, 3)}, 2);
-}
+PPMA_API Tensor with_class_token(const Tensor& log_mask);
 
 struct VitAttention {
   VitConfig config;
   Linear qkv, proj;
   std::optional<PathEmbed> path_embed;
 
-  VitAttention(const VitConfig& c, Rng& rng) : config(c), qkv(c.width, 3 * c.width, rng), proj(c.width, c.width, rng) {
-    if (decay_outputs(c.mask) > 0) path_embed.emplace(c.heads, c.width / c.heads, c.mask, rng.fork(rng.position()));
-  }
+  PPMA_API VitAttention(const VitConfig& c, Rng& rng);
 
   /// x (B,T,C), already normalised, the class token first -> (B,T,C)
-  Tensor forward(const Tensor& x) const {
-    const i64 b = x.dim(0), t = x.dim(1), g = config.heads, d = config.width / g;
-    const Tensor heads = permute(reshape(qkv.forward(x), {b, t, 3, g, d}), {2, 0, 3, 1, 4});   // (3,B,G,T,d)
-    const Tensor q = scale(select(heads, 0, 0), 1 / std::sqrt(static_cast<double>(d)));        // (B,G,T,d)
-    const Tensor scores = matmul(q, select(heads, 0, 1), false, true);                         // (B,G,T,T)
-    const Tensor y = matmul(masked_probabilities(scores, log_masks(x)), select(heads, 0, 2));  // (B,G,T,d)
-    return proj.forward(reshape(permute(y, {0, 2, 1, 3}), {b, t, config.width}));
-  }
+  PPMA_API Tensor forward(const Tensor& x) const;
 
   /// The log masks (B,G,T,T) for normalised tokens x (B,T,C).
-  std::vector<Tensor> log_masks(const Tensor& x) const {
-    if (config.mask == MaskKind::none) return {};
-    const i64 b = x.dim(0), side = config.grid();
-    const Tensor patches = reshape(narrow(x, 1, 1, x.dim(1) - 1), {b, side, side, config.width});  // (B,h,w,C)
-    const LogDecay decay =
-        path_embed ? path_embed->forward(patches)
-                   : constant_log_decay(
-                         rmt_decay_log(config.heads, 2, config.rmt_range, accumulator_dtype(x.dtype())).to(x.device()), b,
-                         side, side);
-    std::vector<Tensor> masks = ablation_log_masks(config.mask, decay);
-    for (Tensor& m : masks) m = with_class_token(m);
-    return masks;
-  }
+  PPMA_API std::vector<Tensor> log_masks(const Tensor& x) const;
   template <class V>
   void fields(V& v) {
     v.child("qkv", qkv), v.child("proj", proj), v.child("path_embed", path_embed);
@@ -120,26 +76,15 @@ struct VitBlock {
   Mlp mlp;
   double drop_path;
 
-  VitBlock(const VitConfig& c, double drop, Rng& rng)
-      : norm1(c.width, 1e-6),
-        attn(c, rng),
-        norm2(c.width, 1e-6),
-        mlp(c.width, static_cast<i64>(c.mlp_ratio * static_cast<double>(c.width)), rng),
-        drop_path(drop) {}
-  Tensor forward(Tensor x, Context& ctx) const {
-    x = residual(x, attn.forward(norm1.forward(x)), Tensor(), keep(x, ctx));
-    return residual(x, mlp.forward(norm2.forward(x)), Tensor(), keep(x, ctx));
-  }
+  PPMA_API VitBlock(const VitConfig& c, double drop, Rng& rng);
+  PPMA_API Tensor forward(Tensor x, Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.child("norm1", norm1), v.child("attn", attn), v.child("norm2", norm2), v.child("mlp", mlp);
   }
 
  private:
-  Tensor keep(const Tensor& x, Context& ctx) const {
-    if (!ctx.training || drop_path == 0) return Tensor();
-    return drop_path_factors(x.dim(0), drop_path, ctx.rng, x.dtype());
-  }
+  PPMA_API Tensor keep(const Tensor& x, Context& ctx) const;
 };
 
 /// `patch_embed`: the one convolution, P x P with stride P.
@@ -163,40 +108,12 @@ struct Vit {
   Linear head;
 
   explicit Vit(const VitConfig& c, u64 seed = 0) : Vit(c, Rng(seed)) {}
-  Vit(const VitConfig& c, Rng rng)
-      : config((check_config(c), c)),
-        cls_token(parameter(truncated_normal({1, 1, c.width}, rng))),
-        pos_embed(parameter(truncated_normal({1, c.grid() * c.grid() + 1, c.width}, rng))),
-        patch_embed(c.width, c.patch_size, rng),
-        norm(c.width, 1e-6),
-        head(c.width, c.num_classes, rng) {
-    const double last = static_cast<double>(std::max<i64>(1, c.depth - 1));
-    for (i64 n = 0; n < c.depth; ++n) blocks.emplace_back(c, c.drop_path_rate * static_cast<double>(n) / last, rng);
-  }
+  PPMA_API Vit(const VitConfig& c, Rng rng);
 
   /// Images (B,3,S,S), S the configuration's image_size -> logits (B,classes).
-  Tensor forward(const Tensor& images, Context& ctx) const {
-    const i64 s = config.image_size, tokens = config.grid() * config.grid();
-    check(images.defined() && images.rank() == 4 && images.dim(1) == 3 && images.dim(2) == s && images.dim(3) == s,
-          "vit: images must be (B,3,", s, ",", s, "), got ", images.shape(),
-          "; its positions are learned for that size");
-    const i64 b = images.dim(0);
-    Tensor x = patch_embed.proj.forward(permute(images, {0, 2, 3, 1}));             // (B,h,w,C)
-    x = reshape(x, {b, tokens, config.width});                                      // (B,N,C)
-    x = concat({broadcast_to(cls_token, {b, 1, config.width}), x}, 1) + pos_embed;  // (B,T,C)
-    for (std::size_t n = 0; n < blocks.size(); ++n) {
-      const std::string name = str("blocks.", n);
-      const Scope scope(name);
-      x = ctx.seen(blocks[n].forward(std::move(x), ctx));
-    }
-    return head.forward(norm.forward(select(x, 1, 0)));  // (B,classes)
-  }
+  PPMA_API Tensor forward(const Tensor& images, Context& ctx) const;
   /// In evaluation mode, without recording.
-  Tensor forward(const Tensor& images) const {
-    const NoGrad off;
-    Context ctx;
-    return forward(images, ctx);
-  }
+  PPMA_API Tensor forward(const Tensor& images) const;
   template <class V>
   void fields(V& v) {
     v.parameter("cls_token", cls_token), v.parameter("pos_embed", pos_embed);
@@ -205,5 +122,125 @@ struct Vit {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
+
+#include <algorithm>
+#include <cmath>
+
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/dropout.hpp"
+#include "ppma/ops/residual.hpp"
+#include "ppma/polyline/attention.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+VitConfig deit_tiny(MaskKind mask) {
+  VitConfig c;
+  c.name = mask == MaskKind::none ? "deit_tiny" : "deit_tiny_" + to_string(mask);
+  c.mask = mask;
+  return c;
+}
+
+void check_config(const VitConfig& c) {
+  check(c.patch_size > 0 && c.image_size >= c.patch_size && c.image_size % c.patch_size == 0, "config: image_size ",
+        c.image_size, " is no multiple of patch_size ", c.patch_size);
+  check(c.heads > 0 && c.width > 0 && c.width % c.heads == 0, "config: a width of ", c.width, " does not divide into ",
+        c.heads, " heads");
+  check(c.depth > 0 && c.num_classes > 0 && c.mlp_ratio * static_cast<double>(c.width) >= 1, "config: depth ", c.depth,
+        ", num_classes ", c.num_classes, " and mlp_ratio ", c.mlp_ratio, " must be positive");
+  check(c.drop_path_rate >= 0 && c.drop_path_rate < 1, "config: drop_path_rate ", c.drop_path_rate,
+        " is outside of [0, 1)");
+}
+
+Tensor with_class_token(const Tensor& log_mask) {
+  const i64 b = log_mask.dim(0), g = log_mask.dim(1), n = log_mask.dim(2);
+  const auto zeros = [&](i64 rows, i64 cols) {
+    return Tensor::zeros({b, g, rows, cols}, log_mask.dtype(), log_mask.device());
+  };
+  return concat({zeros(1, n + 1), concat({zeros(n, 1), log_mask}, 3)}, 2);
+}
+
+VitAttention::VitAttention(const VitConfig& c, Rng& rng) : config(c), qkv(c.width, 3 * c.width, rng), proj(c.width, c.width, rng) {
+  if (decay_outputs(c.mask) > 0) path_embed.emplace(c.heads, c.width / c.heads, c.mask, rng.fork(rng.position()));
+}
+
+Tensor VitAttention::forward(const Tensor& x) const {
+  const i64 b = x.dim(0), t = x.dim(1), g = config.heads, d = config.width / g;
+  const Tensor heads = permute(reshape(qkv.forward(x), {b, t, 3, g, d}), {2, 0, 3, 1, 4});   // (3,B,G,T,d)
+  const Tensor q = scale(select(heads, 0, 0), 1 / std::sqrt(static_cast<double>(d)));        // (B,G,T,d)
+  const Tensor scores = matmul(q, select(heads, 0, 1), false, true);                         // (B,G,T,T)
+  const Tensor y = matmul(masked_probabilities(scores, log_masks(x)), select(heads, 0, 2));  // (B,G,T,d)
+  return proj.forward(reshape(permute(y, {0, 2, 1, 3}), {b, t, config.width}));
+}
+
+std::vector<Tensor> VitAttention::log_masks(const Tensor& x) const {
+  if (config.mask == MaskKind::none) return {};
+  const i64 b = x.dim(0), side = config.grid();
+  const Tensor patches = reshape(narrow(x, 1, 1, x.dim(1) - 1), {b, side, side, config.width});  // (B,h,w,C)
+  const LogDecay decay =
+      path_embed ? path_embed->forward(patches)
+                 : constant_log_decay(
+                       rmt_decay_log(config.heads, 2, config.rmt_range, accumulator_dtype(x.dtype())).to(x.device()), b,
+                       side, side);
+  std::vector<Tensor> masks = ablation_log_masks(config.mask, decay);
+  for (Tensor& m : masks) m = with_class_token(m);
+  return masks;
+}
+
+VitBlock::VitBlock(const VitConfig& c, double drop, Rng& rng)
+    : norm1(c.width, 1e-6),
+      attn(c, rng),
+      norm2(c.width, 1e-6),
+      mlp(c.width, static_cast<i64>(c.mlp_ratio * static_cast<double>(c.width)), rng),
+      drop_path(drop) {}
+
+Tensor VitBlock::forward(Tensor x, Context& ctx) const {
+  x = residual(x, attn.forward(norm1.forward(x)), Tensor(), keep(x, ctx));
+  return residual(x, mlp.forward(norm2.forward(x)), Tensor(), keep(x, ctx));
+}
+
+Tensor VitBlock::keep(const Tensor& x, Context& ctx) const {
+  if (!ctx.training || drop_path == 0) return Tensor();
+  return drop_path_factors(x.dim(0), drop_path, ctx.rng, x.dtype());
+}
+
+Vit::Vit(const VitConfig& c, Rng rng)
+    : config((check_config(c), c)),
+      cls_token(parameter(truncated_normal({1, 1, c.width}, rng))),
+      pos_embed(parameter(truncated_normal({1, c.grid() * c.grid() + 1, c.width}, rng))),
+      patch_embed(c.width, c.patch_size, rng),
+      norm(c.width, 1e-6),
+      head(c.width, c.num_classes, rng) {
+  const double last = static_cast<double>(std::max<i64>(1, c.depth - 1));
+  for (i64 n = 0; n < c.depth; ++n) blocks.emplace_back(c, c.drop_path_rate * static_cast<double>(n) / last, rng);
+}
+
+Tensor Vit::forward(const Tensor& images, Context& ctx) const {
+  const i64 s = config.image_size, tokens = config.grid() * config.grid();
+  check(images.defined() && images.rank() == 4 && images.dim(1) == 3 && images.dim(2) == s && images.dim(3) == s,
+        "vit: images must be (B,3,", s, ",", s, "), got ", images.shape(),
+        "; its positions are learned for that size");
+  const i64 b = images.dim(0);
+  Tensor x = patch_embed.proj.forward(permute(images, {0, 2, 3, 1}));             // (B,h,w,C)
+  x = reshape(x, {b, tokens, config.width});                                      // (B,N,C)
+  x = concat({broadcast_to(cls_token, {b, 1, config.width}), x}, 1) + pos_embed;  // (B,T,C)
+  for (std::size_t n = 0; n < blocks.size(); ++n) {
+    const std::string name = str("blocks.", n);
+    const Scope scope(name);
+    x = ctx.seen(blocks[n].forward(std::move(x), ctx));
+  }
+  return head.forward(norm.forward(select(x, 1, 0)));  // (B,classes)
+}
+
+Tensor Vit::forward(const Tensor& images) const {
+  const NoGrad off;
+  Context ctx;
+  return forward(images, ctx);
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

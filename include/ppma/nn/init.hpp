@@ -2,23 +2,18 @@
 #include "ppma/core/names_begin.hpp"
 // Initial values of parameters, as the published network has them (spec 3.8).
 
-#include <algorithm>
-#include <cmath>
-
-#include "ppma/core/parallel.hpp"
 #include "ppma/core/random.hpp"
-#include "ppma/tensor/autograd.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// A trainable tensor.
-inline Tensor parameter(Tensor values) { return values.requires_grad(true); }
+PPMA_API Tensor parameter(Tensor values);
 
 namespace detail {
-inline bool& drawing_initial_values() {
-  thread_local bool on = true;
-  return on;
-}
+
+PPMA_API bool& drawing_initial_values();
+
 }  // namespace detail
 
 /// While one is alive, layers made by this thread have zeros instead of random weights: for networks whose weights are
@@ -36,7 +31,35 @@ class SkipInit {
 
 /// Normal draws with the given deviation, drawn again until they lie within +-limit. Advances rng by one block of
 /// random bits for two elements, whatever is drawn; large tensors are filled in parallel.
-inline Tensor truncated_normal(const Shape& shape, Rng& rng, double deviation = 0.02, double limit = 2) {
+PPMA_API Tensor truncated_normal(const Shape& shape, Rng& rng, double deviation = 0.02, double limit = 2);
+
+/// PyTorch's default of a convolution, for weight and bias: uniform in +-1/sqrt(fan_in).
+PPMA_API Tensor uniform_fan_in(const Shape& shape, i64 fan_in, Rng& rng);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NN)
+
+#include <algorithm>
+#include <cmath>
+
+#include "ppma/core/parallel.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor parameter(Tensor values) { return values.requires_grad(true); }
+
+namespace detail {
+
+bool& drawing_initial_values() {
+  thread_local bool on = true;
+  return on;
+}
+
+}  // namespace detail
+
+Tensor truncated_normal(const Shape& shape, Rng& rng, double deviation, double limit) {
   check(deviation > 0 && limit >= deviation, "truncated_normal: the limit ", limit, " must be at least the deviation ",
         deviation);
   if (!detail::drawing_initial_values()) return Tensor::zeros(shape);
@@ -67,13 +90,14 @@ inline Tensor truncated_normal(const Shape& shape, Rng& rng, double deviation = 
   return t;
 }
 
-/// PyTorch's default of a convolution, for weight and bias: uniform in +-1/sqrt(fan_in).
-inline Tensor uniform_fan_in(const Shape& shape, i64 fan_in, Rng& rng) {
+Tensor uniform_fan_in(const Shape& shape, i64 fan_in, Rng& rng) {
   if (!detail::drawing_initial_values()) return Tensor::zeros(shape);
   const double bound = 1 / std::sqrt(static_cast<double>(fan_in));
   return Tensor::rand(shape, rng, -bound, bound);
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -17,9 +17,7 @@ struct Linear {
   Tensor weight;  // (out,in)
   Tensor bias;    // (out), or undefined
 
-  Linear(i64 in, i64 out, Rng& rng, bool with_bias = true)
-      : weight(parameter(truncated_normal({out, in}, rng))),
-        bias(with_bias ? parameter(Tensor::zeros({out})) : Tensor()) {}
+  PPMA_API Linear(i64 in, i64 out, Rng& rng, bool with_bias = true);
   /// (..,in) -> (..,out), + add
   Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const { return linear(x, weight, bias, add); }
   template <class V>
@@ -34,11 +32,7 @@ struct Conv2d {
   Tensor bias;    // (O)
   ConvOptions options;
 
-  Conv2d(i64 in, i64 out, i64 kernel, ConvOptions options_, Rng& rng)
-      : weight(parameter(
-            uniform_fan_in({out, in / options_.groups, kernel, kernel}, in / options_.groups * kernel * kernel, rng))),
-        bias(parameter(uniform_fan_in({out}, in / options_.groups * kernel * kernel, rng))),
-        options(options_) {}
+  PPMA_API Conv2d(i64 in, i64 out, i64 kernel, ConvOptions options_, Rng& rng);
   Tensor forward(const Tensor& x) const { return conv2d(x, weight, bias, options); }  // (B,H,W,I) -> (B,H',W',O)
   template <class V>
   void fields(V& v) {
@@ -66,9 +60,7 @@ struct DepthwiseConv2d {
   Tensor weight;  // (C,1,k,k)
   Tensor bias;    // (C)
 
-  DepthwiseConv2d(i64 channels, i64 kernel, Rng& rng)
-      : weight(parameter(uniform_fan_in({channels, 1, kernel, kernel}, kernel * kernel, rng))),
-        bias(parameter(uniform_fan_in({channels}, kernel * kernel, rng))) {}
+  PPMA_API DepthwiseConv2d(i64 channels, i64 kernel, Rng& rng);
   /// conv(x) + add
   Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const { return depthwise_conv2d(x, weight, bias, add); }
   template <class V>
@@ -97,28 +89,12 @@ struct BatchNorm {
   Tensor num_batches_tracked;        // () int64
   double momentum = 0.1, eps = 1e-5;
 
-  explicit BatchNorm(i64 channels)
-      : weight(parameter(Tensor::ones({channels}))),
-        bias(parameter(Tensor::zeros({channels}))),
-        running_mean(Tensor::zeros({channels})),
-        running_var(Tensor::ones({channels})),
-        num_batches_tracked(Tensor::zeros({}, DType::int64)) {}
+  PPMA_API explicit BatchNorm(i64 channels);
   /// Whether the layer before it does its work (models/fold.hpp).
   bool folded() const { return !weight.defined(); }
-  Tensor forward(const Tensor& x, const Context& ctx) {
-    if (folded()) {
-      check(!ctx.training, "batch norm: it was folded into the layer before it for inference; train the network that it was made from");
-      return x;
-    }
-    if (ctx.training) count_up(num_batches_tracked);
-    return batch_norm(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps, ctx.among);
-  }
+  PPMA_API Tensor forward(const Tensor& x, const Context& ctx);
   /// gelu(forward(x))
-  Tensor forward_gelu(const Tensor& x, const Context& ctx) {
-    if (folded()) return gelu(forward(x, ctx));
-    if (ctx.training) count_up(num_batches_tracked);
-    return batch_norm_gelu(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps, ctx.among);
-  }
+  PPMA_API Tensor forward_gelu(const Tensor& x, const Context& ctx);
   template <class V>
   void fields(V& v) {
     v.parameter("weight", weight), v.parameter("bias", bias);
@@ -128,5 +104,51 @@ struct BatchNorm {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NN)
+
+#include "ppma/ops/activation.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Linear::Linear(i64 in, i64 out, Rng& rng, bool with_bias)
+    : weight(parameter(truncated_normal({out, in}, rng))),
+      bias(with_bias ? parameter(Tensor::zeros({out})) : Tensor()) {}
+
+Conv2d::Conv2d(i64 in, i64 out, i64 kernel, ConvOptions options_, Rng& rng)
+    : weight(parameter(
+          uniform_fan_in({out, in / options_.groups, kernel, kernel}, in / options_.groups * kernel * kernel, rng))),
+      bias(parameter(uniform_fan_in({out}, in / options_.groups * kernel * kernel, rng))),
+      options(options_) {}
+
+DepthwiseConv2d::DepthwiseConv2d(i64 channels, i64 kernel, Rng& rng)
+    : weight(parameter(uniform_fan_in({channels, 1, kernel, kernel}, kernel * kernel, rng))),
+      bias(parameter(uniform_fan_in({channels}, kernel * kernel, rng))) {}
+
+BatchNorm::BatchNorm(i64 channels)
+    : weight(parameter(Tensor::ones({channels}))),
+      bias(parameter(Tensor::zeros({channels}))),
+      running_mean(Tensor::zeros({channels})),
+      running_var(Tensor::ones({channels})),
+      num_batches_tracked(Tensor::zeros({}, DType::int64)) {}
+
+Tensor BatchNorm::forward(const Tensor& x, const Context& ctx) {
+  if (folded()) {
+    check(!ctx.training, "batch norm: it was folded into the layer before it for inference; train the network that it was made from");
+    return x;
+  }
+  if (ctx.training) count_up(num_batches_tracked);
+  return batch_norm(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps, ctx.among);
+}
+
+Tensor BatchNorm::forward_gelu(const Tensor& x, const Context& ctx) {
+  if (folded()) return gelu(forward(x, ctx));
+  if (ctx.training) count_up(num_batches_tracked);
+  return batch_norm_gelu(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps, ctx.among);
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -30,7 +30,6 @@
 #include <vector>
 
 #include "ppma/core/random.hpp"
-#include "ppma/io/utf8.hpp"
 #include "ppma/parallel/communicator.hpp"
 #include "ppma/tensor/autograd.hpp"
 
@@ -43,12 +42,7 @@ class HostInputs {
   using Make = std::function<Tensor(Rng&)>;
 
   /// What `make` draws, on `device`: the first pass over a step remembers it, later ones return the same tensors.
-  Tensor get(const Make& make, Rng& rng, Device device) {
-    if (next_ < inputs_.size()) return inputs_[next_++].tensor;
-    inputs_.push_back({make(rng).to(device), make});
-    ++next_;
-    return inputs_.back().tensor;
-  }
+  PPMA_API Tensor get(const Make& make, Rng& rng, Device device);
   /// New draws into the same tensors, from the first on.
   void refill(Rng rng) {
     refill(rng, [](Tensor& to, const Tensor& drawn) { to.copy_from(drawn); });
@@ -102,24 +96,10 @@ struct Context {
 
   /// make(rng) on a device: every number that a layer draws on the host passes here.
   /// Of a batch in several processes each has its own part of what one process would draw for the whole.
-  Tensor drawn(Device device, const HostInputs::Make& make_one) {
-    const HostInputs::Make make = among == nullptr ? make_one : [make_one, rank = among->rank, size = among->size](Rng& r) {
-      Tensor mine;
-      for (i64 i = 0; i < size; ++i) {
-        const Tensor part = make_one(r);
-        if (i == rank) mine = part;
-      }
-      return mine;
-    };
-    const auto draw = [&] { return host_inputs ? host_inputs->get(make, rng, device) : make(rng).to(device); };
-    return draws ? draws->get(draw) : draw();
-  }
+  PPMA_API Tensor drawn(Device device, const HostInputs::Make& make_one);
 
   /// Shows the output of the module whose Scope is innermost; returns it.
-  Tensor seen(Tensor output) const {
-    if (observe) observe(Scope::path(), output);
-    return output;
-  }
+  PPMA_API Tensor seen(Tensor output) const;
 };
 
 enum class Kind { parameter, buffer };
@@ -285,21 +265,7 @@ struct LoadReport {
   i64 loaded = 0;
 
   bool complete() const { return missing.empty() && unexpected.empty() && misshaped.empty() && not_finite.empty(); }
-  std::string text() const {
-    std::string s = str(loaded, " tensors loaded");
-    const auto list = [&s](const char* what, const std::vector<std::string>& names) {
-      if (names.empty()) return;
-      s += str("; ", names.size(), " ", what, ":");
-      for (std::size_t i = 0; i < names.size() && i < 12; ++i) s += " " + printable(names[i], 200) + (i + 1 < names.size() ? "," : "");
-      if (names.size() > 12) s += " ...";
-    };
-    list("missing in the file", missing);
-    list("not in the module", unexpected);
-    list("of another shape", misshaped);
-    list("with values that are not finite", not_finite);
-    list("on one side only, which are not needed", passed_by);
-    return s;
-  }
+  PPMA_API std::string text() const;
 };
 
 namespace detail {
@@ -307,28 +273,10 @@ namespace detail {
 // Buffers that may be missing from a file or stand there in vain. Batch norm counted no steps before
 // PyTorch 0.4.1, and PyTorch fills the counter in itself. The others are tables that follow from the
 // configuration: newer programs make them anew and no longer save them.
-inline bool is_optional_buffer(const std::string& name) {
-  const std::string_view last = std::string_view(name).substr(name.rfind('.') + 1);
-  for (const char* known : {"num_batches_tracked", "angle", "relative_position_index", "relative_coords_table",
-                            "position_ids", "attn_mask"})
-    if (last == known) return true;
-  return false;
-}
+PPMA_API bool is_optional_buffer(const std::string& name);
 
 // How many elements are inf or NaN; by their bits, which fast-math leaves alone.
-inline i64 count_not_finite(const Tensor& t) {
-  if (!is_floating(t.dtype()) || t.device() != Device::cpu) return 0;
-  i64 n = 0;
-  const auto count = [&](auto bits, auto exponent) {
-    using Bits = decltype(bits);
-    const Bits* p = static_cast<const Bits*>(t.raw());
-    for (i64 i = 0; i < t.numel(); ++i) n += (p[i] & exponent) == exponent;
-  };
-  if (t.dtype() == DType::f64) count(u64{}, u64{0x7ff0000000000000});
-  else if (t.dtype() == DType::bf16) count(std::uint16_t{}, std::uint16_t{0x7f80});
-  else count(u32{}, u32{0x7f800000});
-  return n;
-}
+PPMA_API i64 count_not_finite(const Tensor& t);
 
 }  // namespace detail
 
@@ -381,12 +329,93 @@ LoadReport load_state_dict(M& module, const std::vector<std::pair<std::string, T
 }
 
 /// load_state_dict's argument from another module's state_dict().
-inline std::vector<std::pair<std::string, Tensor>> as_tensors(const std::vector<Field>& fields) {
+PPMA_API std::vector<std::pair<std::string, Tensor>> as_tensors(const std::vector<Field>& fields);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NN)
+
+#include <string_view>
+
+#include "ppma/io/utf8.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor HostInputs::get(const Make& make, Rng& rng, Device device) {
+  if (next_ < inputs_.size()) return inputs_[next_++].tensor;
+  inputs_.push_back({make(rng).to(device), make});
+  ++next_;
+  return inputs_.back().tensor;
+}
+
+Tensor Context::drawn(Device device, const HostInputs::Make& make_one) {
+  const HostInputs::Make make = among == nullptr ? make_one : [make_one, rank = among->rank, size = among->size](Rng& r) {
+    Tensor mine;
+    for (i64 i = 0; i < size; ++i) {
+      const Tensor part = make_one(r);
+      if (i == rank) mine = part;
+    }
+    return mine;
+  };
+  const auto draw = [&] { return host_inputs ? host_inputs->get(make, rng, device) : make(rng).to(device); };
+  return draws ? draws->get(draw) : draw();
+}
+
+Tensor Context::seen(Tensor output) const {
+  if (observe) observe(Scope::path(), output);
+  return output;
+}
+
+std::string LoadReport::text() const {
+  std::string s = str(loaded, " tensors loaded");
+  const auto list = [&s](const char* what, const std::vector<std::string>& names) {
+    if (names.empty()) return;
+    s += str("; ", names.size(), " ", what, ":");
+    for (std::size_t i = 0; i < names.size() && i < 12; ++i) s += " " + printable(names[i], 200) + (i + 1 < names.size() ? "," : "");
+    if (names.size() > 12) s += " ...";
+  };
+  list("missing in the file", missing);
+  list("not in the module", unexpected);
+  list("of another shape", misshaped);
+  list("with values that are not finite", not_finite);
+  list("on one side only, which are not needed", passed_by);
+  return s;
+}
+
+namespace detail {
+
+bool is_optional_buffer(const std::string& name) {
+  const std::string_view last = std::string_view(name).substr(name.rfind('.') + 1);
+  for (const char* known : {"num_batches_tracked", "angle", "relative_position_index", "relative_coords_table",
+                            "position_ids", "attn_mask"})
+    if (last == known) return true;
+  return false;
+}
+
+i64 count_not_finite(const Tensor& t) {
+  if (!is_floating(t.dtype()) || t.device() != Device::cpu) return 0;
+  i64 n = 0;
+  const auto count = [&](auto bits, auto exponent) {
+    using Bits = decltype(bits);
+    const Bits* p = static_cast<const Bits*>(t.raw());
+    for (i64 i = 0; i < t.numel(); ++i) n += (p[i] & exponent) == exponent;
+  };
+  if (t.dtype() == DType::f64) count(u64{}, u64{0x7ff0000000000000});
+  else if (t.dtype() == DType::bf16) count(std::uint16_t{}, std::uint16_t{0x7f80});
+  else count(u32{}, u32{0x7f800000});
+  return n;
+}
+
+}  // namespace detail
+
+std::vector<std::pair<std::string, Tensor>> as_tensors(const std::vector<Field>& fields) {
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const Field& f : fields) tensors.emplace_back(f.name, f.tensor.detach());
   return tensors;
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

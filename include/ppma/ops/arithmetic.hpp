@@ -3,38 +3,121 @@
 // Arithmetic, elementwise: two tensors with broadcasting (numpy's rule: axes aligned at the end, sizes equal or 1), a
 // tensor and a number, and the usual functions. Both tensors of a pair have one dtype. Gradients follow PyTorch's.
 
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+// A function and its derivative, on a line each.
+// clang-format off
+
+// clang-format on
+
+// ---- a tensor and a number --------------------------------------------------------------------------------------
+
+/// s * x.
+PPMA_API Tensor scale(const Tensor& x, double s);
+
+/// x + s.
+PPMA_API Tensor add_scalar(const Tensor& x, double s);
+
+PPMA_API Tensor neg(const Tensor& x);
+
+// ---- two tensors ------------------------------------------------------------------------------------------------
+
+/// a + b, broadcasting.
+PPMA_API Tensor add(const Tensor& a, const Tensor& b);
+
+/// a - b, broadcasting.
+PPMA_API Tensor sub(const Tensor& a, const Tensor& b);
+
+/// a * b, broadcasting.
+PPMA_API Tensor mul(const Tensor& a, const Tensor& b);
+
+/// a / b, broadcasting.
+PPMA_API Tensor div(const Tensor& a, const Tensor& b);
+
+/// The larger of a and b, broadcasting; equal elements get half of the gradient each; NaN stays NaN.
+PPMA_API Tensor maximum(const Tensor& a, const Tensor& b);
+
+/// The smaller of a and b, as maximum.
+PPMA_API Tensor minimum(const Tensor& a, const Tensor& b);
+
+// ---- functions --------------------------------------------------------------------------------------------------
+
+PPMA_API Tensor exp(const Tensor& x);
+
+/// Natural logarithm; NaN below 0.
+PPMA_API Tensor log(const Tensor& x);
+
+PPMA_API Tensor sqrt(const Tensor& x);
+PPMA_API Tensor square(const Tensor& x);
+
+/// |x|; its gradient at 0 is 0.
+PPMA_API Tensor abs(const Tensor& x);
+
+/// x limited to [low, high]; no gradient outside.
+PPMA_API Tensor clamp(const Tensor& x, double low, double high);
+
+/// x^p for a number p.
+PPMA_API Tensor pow(const Tensor& x, double p);
+
+// ---- operators --------------------------------------------------------------------------------------------------
+
+PPMA_API Tensor operator+(const Tensor& a, const Tensor& b);
+
+PPMA_API Tensor operator-(const Tensor& a, const Tensor& b);
+PPMA_API Tensor operator*(const Tensor& a, const Tensor& b);
+PPMA_API Tensor operator/(const Tensor& a, const Tensor& b);
+PPMA_API Tensor operator-(const Tensor& x);
+PPMA_API Tensor operator+(const Tensor& x, double s);
+PPMA_API Tensor operator+(double s, const Tensor& x);
+PPMA_API Tensor operator-(const Tensor& x, double s);
+PPMA_API Tensor operator-(double s, const Tensor& x);
+PPMA_API Tensor operator*(const Tensor& x, double s);
+PPMA_API Tensor operator*(double s, const Tensor& x);
+PPMA_API Tensor operator/(const Tensor& x, double s);
+PPMA_API Tensor operator/(double s, const Tensor& x);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
 #include <cmath>
 
 #include "ppma/ops/elementwise.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-// A function and its derivative, on a line each.
-// clang-format off
 namespace functions {
 
 struct Add {
   template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const { return a + b; }
 };
+
 struct Sub {
   template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const { return a - b; }
 };
+
 struct Mul {
   template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const { return a * b; }
 };
+
 struct Div {
   template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const { return a / b; }
 };
+
 struct Larger {  // a NaN on either side stays
   template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
     return nan_of(a) ? a : (nan_of(b) ? b : (a > b ? a : b));
   }
 };
+
 struct Smaller {
   template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
     return nan_of(a) ? a : (nan_of(b) ? b : (a < b ? a : b));
   }
 };
+
 struct IsLarger {  // 1, 0, and a half each for equals
   template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
     const V one = V{} + constant<V>(1), half = V{} + constant<V>(0.5);
@@ -48,17 +131,20 @@ struct Scale {
   template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return x * constant<V>(s); }
   template <class V> PPMA_HD PPMA_INLINE V df(V) const { return V{} + constant<V>(s); }
 };
+
 struct AddScalar {
   double s;
   static constexpr Keep keep = Keep::nothing;
   template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return x + constant<V>(s); }
   template <class V> PPMA_HD PPMA_INLINE V df(V) const { return V{} + constant<V>(1); }
 };
+
 struct Exp {
   static constexpr Keep keep = Keep::output;
   template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return exp_of(x); }
   template <class V> PPMA_HD PPMA_INLINE V df(V y) const { return y; }
 };
+
 struct Log {
   static constexpr Keep keep = Keep::input;
   template <class V> PPMA_HD PPMA_INLINE V f(V x) const {
@@ -66,6 +152,7 @@ struct Log {
   }
   template <class V> PPMA_HD PPMA_INLINE V df(V x) const { return constant<V>(1) / x; }
 };
+
 struct Sqrt {
   static constexpr Keep keep = Keep::output;
   template <class V> PPMA_HD PPMA_INLINE V f(V x) const {
@@ -73,11 +160,13 @@ struct Sqrt {
   }
   template <class V> PPMA_HD PPMA_INLINE V df(V y) const { return constant<V>(0.5) / y; }
 };
+
 struct Square {
   static constexpr Keep keep = Keep::input;
   template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return x * x; }
   template <class V> PPMA_HD PPMA_INLINE V df(V x) const { return x + x; }
 };
+
 struct Abs {
   static constexpr Keep keep = Keep::input;
   template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return abs_of(x); }
@@ -86,6 +175,7 @@ struct Abs {
     return x > 0 ? one : (x < 0 ? -one : V{});
   }
 };
+
 struct Clamp {
   double low, high;
   static constexpr Keep keep = Keep::input;
@@ -98,6 +188,7 @@ struct Clamp {
     return x < constant<V>(low) ? V{} : (x > constant<V>(high) ? V{} : one);
   }
 };
+
 struct Pow {
   double p;
   static constexpr Keep keep = Keep::input;
@@ -111,35 +202,25 @@ struct Pow {
 };
 
 }  // namespace functions
-// clang-format on
 
-// ---- a tensor and a number --------------------------------------------------------------------------------------
+Tensor scale(const Tensor& x, double s) { return elementwise("scale", x, functions::Scale{s}); }
+Tensor add_scalar(const Tensor& x, double s) { return elementwise("add_scalar", x, functions::AddScalar{s}); }
+Tensor neg(const Tensor& x) { return elementwise("neg", x, functions::Scale{-1}); }
 
-/// s * x.
-inline Tensor scale(const Tensor& x, double s) { return elementwise("scale", x, functions::Scale{s}); }
-/// x + s.
-inline Tensor add_scalar(const Tensor& x, double s) { return elementwise("add_scalar", x, functions::AddScalar{s}); }
-inline Tensor neg(const Tensor& x) { return elementwise("neg", x, functions::Scale{-1}); }
-
-// ---- two tensors ------------------------------------------------------------------------------------------------
-
-/// a + b, broadcasting.
-inline Tensor add(const Tensor& a, const Tensor& b) {
+Tensor add(const Tensor& a, const Tensor& b) {
   return record(detail::combine("add", a, b, functions::Add{}), "add", {a, b}, [](const Tensor& dy) {
     return Grads{dy, dy};
   });
 }
 
-/// a - b, broadcasting.
-inline Tensor sub(const Tensor& a, const Tensor& b) {
+Tensor sub(const Tensor& a, const Tensor& b) {
   const bool needs_b = b.requires_grad();
   return record(detail::combine("sub", a, b, functions::Sub{}), "sub", {a, b}, [needs_b](const Tensor& dy) {
     return Grads{dy, needs_b ? neg(dy) : Tensor()};
   });
 }
 
-/// a * b, broadcasting.
-inline Tensor mul(const Tensor& a, const Tensor& b) {
+Tensor mul(const Tensor& a, const Tensor& b) {
   // Each factor is kept only if the other one needs a gradient.
   const Tensor keep_a = b.requires_grad() ? a.detach() : Tensor(), keep_b = a.requires_grad() ? b.detach() : Tensor();
   return record(detail::combine("mul", a, b, functions::Mul{}), "mul", {a, b}, [keep_a, keep_b](const Tensor& dy) {
@@ -147,8 +228,7 @@ inline Tensor mul(const Tensor& a, const Tensor& b) {
   });
 }
 
-/// a / b, broadcasting.
-inline Tensor div(const Tensor& a, const Tensor& b) {
+Tensor div(const Tensor& a, const Tensor& b) {
   const Tensor y = detail::combine("div", a, b, functions::Div{});
   const Tensor keep_y = b.requires_grad() ? y.detach() : Tensor();
   return record(y, "div", {a, b}, [b = b.detach(), keep_y](const Tensor& dy) {
@@ -157,8 +237,7 @@ inline Tensor div(const Tensor& a, const Tensor& b) {
   });
 }
 
-/// The larger of a and b, broadcasting; equal elements get half of the gradient each; NaN stays NaN.
-inline Tensor maximum(const Tensor& a, const Tensor& b) {
+Tensor maximum(const Tensor& a, const Tensor& b) {
   const Tensor y = detail::combine("maximum", a, b, functions::Larger{});
   return record(y, "maximum", {a, b}, [a = a.detach(), b = b.detach()](const Tensor& dy) {
     const Tensor da = mul(dy, detail::combine("maximum", a, b, functions::IsLarger{}));
@@ -166,8 +245,7 @@ inline Tensor maximum(const Tensor& a, const Tensor& b) {
   });
 }
 
-/// The smaller of a and b, as maximum.
-inline Tensor minimum(const Tensor& a, const Tensor& b) {
+Tensor minimum(const Tensor& a, const Tensor& b) {
   const Tensor y = detail::combine("minimum", a, b, functions::Smaller{});
   return record(y, "minimum", {a, b}, [a = a.detach(), b = b.detach()](const Tensor& dy) {
     const Tensor da = mul(dy, detail::combine("minimum", b, a, functions::IsLarger{}));
@@ -175,39 +253,34 @@ inline Tensor minimum(const Tensor& a, const Tensor& b) {
   });
 }
 
-// ---- functions --------------------------------------------------------------------------------------------------
+Tensor exp(const Tensor& x) { return elementwise("exp", x, functions::Exp{}); }
+Tensor log(const Tensor& x) { return elementwise("log", x, functions::Log{}); }
+Tensor sqrt(const Tensor& x) { return elementwise("sqrt", x, functions::Sqrt{}); }
+Tensor square(const Tensor& x) { return elementwise("square", x, functions::Square{}); }
+Tensor abs(const Tensor& x) { return elementwise("abs", x, functions::Abs{}); }
 
-inline Tensor exp(const Tensor& x) { return elementwise("exp", x, functions::Exp{}); }
-/// Natural logarithm; NaN below 0.
-inline Tensor log(const Tensor& x) { return elementwise("log", x, functions::Log{}); }
-inline Tensor sqrt(const Tensor& x) { return elementwise("sqrt", x, functions::Sqrt{}); }
-inline Tensor square(const Tensor& x) { return elementwise("square", x, functions::Square{}); }
-/// |x|; its gradient at 0 is 0.
-inline Tensor abs(const Tensor& x) { return elementwise("abs", x, functions::Abs{}); }
-/// x limited to [low, high]; no gradient outside.
-inline Tensor clamp(const Tensor& x, double low, double high) {
+Tensor clamp(const Tensor& x, double low, double high) {
   check(low <= high, "clamp: low ", low, " is above high ", high);
   return elementwise("clamp", x, functions::Clamp{low, high});
 }
-/// x^p for a number p.
-inline Tensor pow(const Tensor& x, double p) { return elementwise("pow", x, functions::Pow{p}); }
 
-// ---- operators --------------------------------------------------------------------------------------------------
-
-inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
-inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
-inline Tensor operator*(const Tensor& a, const Tensor& b) { return mul(a, b); }
-inline Tensor operator/(const Tensor& a, const Tensor& b) { return div(a, b); }
-inline Tensor operator-(const Tensor& x) { return neg(x); }
-inline Tensor operator+(const Tensor& x, double s) { return add_scalar(x, s); }
-inline Tensor operator+(double s, const Tensor& x) { return add_scalar(x, s); }
-inline Tensor operator-(const Tensor& x, double s) { return add_scalar(x, -s); }
-inline Tensor operator-(double s, const Tensor& x) { return add_scalar(neg(x), s); }
-inline Tensor operator*(const Tensor& x, double s) { return scale(x, s); }
-inline Tensor operator*(double s, const Tensor& x) { return scale(x, s); }
-inline Tensor operator/(const Tensor& x, double s) { return scale(x, 1 / s); }
-inline Tensor operator/(double s, const Tensor& x) { return scale(pow(x, -1), s); }
+Tensor pow(const Tensor& x, double p) { return elementwise("pow", x, functions::Pow{p}); }
+Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
+Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
+Tensor operator*(const Tensor& a, const Tensor& b) { return mul(a, b); }
+Tensor operator/(const Tensor& a, const Tensor& b) { return div(a, b); }
+Tensor operator-(const Tensor& x) { return neg(x); }
+Tensor operator+(const Tensor& x, double s) { return add_scalar(x, s); }
+Tensor operator+(double s, const Tensor& x) { return add_scalar(x, s); }
+Tensor operator-(const Tensor& x, double s) { return add_scalar(x, -s); }
+Tensor operator-(double s, const Tensor& x) { return add_scalar(neg(x), s); }
+Tensor operator*(const Tensor& x, double s) { return scale(x, s); }
+Tensor operator*(double s, const Tensor& x) { return scale(x, s); }
+Tensor operator/(const Tensor& x, double s) { return scale(x, 1 / s); }
+Tensor operator/(double s, const Tensor& x) { return scale(pow(x, -1), s); }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,6 +3,23 @@
 // Convolution of channels-last images with weights as they are published, (O, I/groups, kh, kw).
 
 #include "ppma/kernels/args.hpp"
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// y (B,OH,OW,O) of x (B,H,W,I), w (O,I/groups,kh,kw), b (O) or undefined; OH = (H + 2 padding - kh) / stride + 1.
+/// Differentiable in all three. Beside bf16 x, w may be f32 and b is f32. A depthwise convolution with stride 1 and "same" padding goes to its own
+/// kernel.
+/// Errors: ranks, channels that groups do not divide, a kernel larger than the padded image, dtypes.
+PPMA_API Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const ConvOptions& options = {});
+
+/// gelu(conv2d(...)); on the GPU, in bf16, one pass where nothing is recorded and x, w and b have one dtype.
+PPMA_API Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const ConvOptions& options = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
 #include "ppma/kernels/cpu/column_sums.hpp"
 #include "ppma/kernels/cpu/conv.hpp"
 #include "ppma/ops/activation.hpp"
@@ -13,11 +30,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// y (B,OH,OW,O) of x (B,H,W,I), w (O,I/groups,kh,kw), b (O) or undefined; OH = (H + 2 padding - kh) / stride + 1.
-/// Differentiable in all three. Beside bf16 x, w may be f32 and b is f32. A depthwise convolution with stride 1 and "same" padding goes to its own
-/// kernel.
-/// Errors: ranks, channels that groups do not divide, a kernel larger than the padded image, dtypes.
-inline Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const ConvOptions& options = {}) {
+Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptions& options) {
   const i64 groups = options.groups, stride = options.stride, padding = options.padding;
   check(x.defined() && w.defined(), "conv2d: x or w is undefined");
   check(x.rank() == 4, "conv2d: x must be (B,H,W,C), got ", x.shape(), "; images are channels-last here");
@@ -75,8 +88,7 @@ inline Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
   });
 }
 
-/// gelu(conv2d(...)); on the GPU, in bf16, one pass where nothing is recorded and x, w and b have one dtype.
-inline Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const ConvOptions& options = {}) {
+Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptions& options) {
 #if PPMA_CUDA
   const auto narrow = [&x](const Tensor& t) { return t.defined() && t.dtype() == DType::bf16 && t.device() == Device::cuda && !needs_grad({x, t}); };
   if (narrow(x) && narrow(w) && narrow(b) && x.rank() == 4 && x.numel() > 0 && w.rank() == 4 && options.groups == 1 && options.stride > 0 &&
@@ -97,5 +109,7 @@ inline Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = Te
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -2,16 +2,30 @@
 #include "ppma/core/names_begin.hpp"
 // Transposed convolution of channels-last maps: the gradient of conv2d with respect to its image, as a layer of its own.
 
-#include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/conv.hpp"
-#include "ppma/ops/layout.hpp"
+#include "ppma/kernels/args.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// y (B,OH,OW,O) of x (B,H,W,I), w (I,O/groups,kh,kw), b (O) or undefined (both may be f32 beside bf16 x); OH = (H - 1) stride - 2 padding + kh.
 /// Differentiable in all three. Errors: ranks, channels, a padding that leaves nothing, a stride beyond the kernel.
-inline Tensor conv_transpose2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(),
-                               const ConvOptions& options = {2, 0, 1}) {
+PPMA_API Tensor conv_transpose2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(),
+                               const ConvOptions& options = {2, 0, 1});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/conv.hpp"
+#include "ppma/ops/conv_parts.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/weights.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor conv_transpose2d(const Tensor& x, const Tensor& w, const Tensor& b,
+                               const ConvOptions& options) {
   check(x.defined() && w.defined(), "conv_transpose2d: x or w is undefined");
   check(x.rank() == 4 && x.numel() > 0, "conv_transpose2d: x must be (B,H,W,C) with elements, got ", x.shape());
   check(w.rank() == 4 && w.dim(0) == x.dim(3), "conv_transpose2d: w must be (", x.dim(3), ",O/groups,kh,kw), got ",
@@ -49,5 +63,7 @@ inline Tensor conv_transpose2d(const Tensor& x, const Tensor& w, const Tensor& b
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,14 +3,24 @@
 // Depthwise convolution with stride 1 and "same" zero padding, and an addition in the same pass:
 //   y = conv(x) + b + add.  With add = x it is the network's position encoding x + pos(x).
 
-#include "ppma/kernels/cpu/depthwise.hpp"
-#include "ppma/tensor/autograd.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// y (B,H,W,C) of x (B,H,W,C), w (C,1,k,k) with odd k, b (C) or undefined, add (B,H,W,C), x itself, or undefined.
 /// Differentiable in all four. Errors: ranks, an even or non-square kernel, channels or dtypes that differ.
-inline Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const Tensor& add = Tensor()) {
+PPMA_API Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const Tensor& add = Tensor());
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
+#include "ppma/kernels/cpu/depthwise.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& add) {
   check(x.defined() && w.defined(), "depthwise_conv2d: x or w is undefined");
   check(x.rank() == 4, "depthwise_conv2d: x must be (B,H,W,C), got ", x.shape());
   check(x.numel() > 0, "depthwise_conv2d: x must have elements, got ", x.shape());
@@ -66,5 +76,7 @@ inline Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,20 +3,32 @@
 // The middle of the network's feed-forward layer: y = conv(h) + b + h with h = GELU(u), where conv is the depthwise
 // convolution of ops/depthwise.hpp. On the GPU, in bf16, h exists in shared memory alone, forward and backward.
 
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// The same, op by op.
+PPMA_API Tensor depthwise_gelu_composed(const Tensor& u, const Tensor& w, const Tensor& b = Tensor());
+
+/// y (B,H,W,C) of u (B,H,W,C), w (C,1,k,k) with odd k, b (C) or undefined. Differentiable in all three. Errors: those of
+/// depthwise_conv2d.
+PPMA_API Tensor depthwise_gelu(const Tensor& u, const Tensor& w, const Tensor& b = Tensor());
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/depthwise.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-/// The same, op by op.
-inline Tensor depthwise_gelu_composed(const Tensor& u, const Tensor& w, const Tensor& b = Tensor()) {
+Tensor depthwise_gelu_composed(const Tensor& u, const Tensor& w, const Tensor& b) {
   const Tensor h = gelu(u);
   return depthwise_conv2d(h, w, b, h);
 }
 
-/// y (B,H,W,C) of u (B,H,W,C), w (C,1,k,k) with odd k, b (C) or undefined. Differentiable in all three. Errors: those of
-/// depthwise_conv2d.
-inline Tensor depthwise_gelu(const Tensor& u, const Tensor& w, const Tensor& b = Tensor()) {
+Tensor depthwise_gelu(const Tensor& u, const Tensor& w, const Tensor& b) {
   if (!u.defined() || u.dtype() != DType::bf16 || u.device() != Device::cuda) return depthwise_gelu_composed(u, w, b);
 #if PPMA_CUDA
   const DType wide = DType::f32;
@@ -49,5 +61,7 @@ inline Tensor depthwise_gelu(const Tensor& u, const Tensor& w, const Tensor& b =
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

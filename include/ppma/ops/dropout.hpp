@@ -3,16 +3,31 @@
 // Dropout and drop path (stochastic depth). The random numbers are a function of the Rng's key and position, so
 // backward draws them again instead of keeping a mask, and the result is the same for any number of threads.
 
-#include <cmath>
-
-#include "ppma/kernels/cpu/dropout.hpp"
-#include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/layout.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// Each element is 0 with probability p, else x / (1 - p). Advances rng. Call it in training only.
-inline Tensor dropout(const Tensor& x, double p, Rng& rng) {
+PPMA_API Tensor dropout(const Tensor& x, double p, Rng& rng);
+
+/// What each sample's residual branch is multiplied by: (batch), 0 with probability p, else 1 / (1 - p). Advances rng.
+PPMA_API Tensor drop_path_factors(i64 batch, double p, Rng& rng, DType dtype);
+
+/// Drops whole samples: x (B, ...) times drop_path_factors. Advances rng. Call it in training only.
+PPMA_API Tensor drop_path(const Tensor& x, double p, Rng& rng);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
+#include "ppma/kernels/cpu/dropout.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/elementwise.hpp"
+#include "ppma/ops/layout.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor dropout(const Tensor& x, double p, Rng& rng) {
   detail::check_defined("dropout", x);
   check(p >= 0 && p <= 1, "dropout: the probability is ", p, ", outside of [0, 1]");
   if (p == 0) return x;
@@ -29,8 +44,7 @@ inline Tensor dropout(const Tensor& x, double p, Rng& rng) {
   return record(run(x), "dropout", {x}, [run](const Tensor& dy) { return Grads{run(dy)}; });
 }
 
-/// What each sample's residual branch is multiplied by: (batch), 0 with probability p, else 1 / (1 - p). Advances rng.
-inline Tensor drop_path_factors(i64 batch, double p, Rng& rng, DType dtype) {
+Tensor drop_path_factors(i64 batch, double p, Rng& rng, DType dtype) {
   check(p >= 0 && p < 1, "drop_path: the probability is ", p, ", outside of [0, 1)");
   Tensor factors = Tensor::empty({batch}, dtype);
   visit(Device::cpu, dtype, "drop_path", [&](auto, auto t) {
@@ -41,8 +55,7 @@ inline Tensor drop_path_factors(i64 batch, double p, Rng& rng, DType dtype) {
   return factors;
 }
 
-/// Drops whole samples: x (B, ...) times drop_path_factors. Advances rng. Call it in training only.
-inline Tensor drop_path(const Tensor& x, double p, Rng& rng) {
+Tensor drop_path(const Tensor& x, double p, Rng& rng) {
   detail::check_defined("drop_path", x);
   check(x.rank() >= 1, "drop_path: x must be (B, ...), got a scalar");
   if (p == 0) return x;
@@ -53,5 +66,7 @@ inline Tensor drop_path(const Tensor& x, double p, Rng& rng) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -11,6 +11,7 @@
 //
 // and one line in tests/op_cases.
 
+#include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cpu/map.hpp"
 #include "ppma/tensor/autograd.hpp"
 #include "ppma/tensor/tensor.hpp"
@@ -27,6 +28,7 @@ struct Value {
     return function.f(x);
   }
 };
+
 template <class F>
 struct Slope {  // dx from what was kept and dy
   F function;
@@ -37,19 +39,10 @@ struct Slope {  // dx from what was kept and dy
 };
 
 // Room for a gradient of dy's shape: dy's own elements where nobody else sees them.
-inline Tensor room_for_gradient(const Tensor& dy) {
-  return dy.sole_owner() ? dy.detach() : Tensor::empty(dy.shape(), dy.dtype(), dy.device());
-}
+PPMA_API Tensor room_for_gradient(const Tensor& dy);
 
-inline void check_defined(const char* op, const Tensor& x) {
-  check(x.defined(), op, ": the argument is an undefined tensor; give it a value first");
-}
-inline void check_same_kind(const char* op, const Tensor& a, const Tensor& b) {
-  check_defined(op, a);
-  check_defined(op, b);
-  check(a.dtype() == b.dtype(), op, ": dtypes ", a.dtype(), " and ", b.dtype(), " differ; convert one with cast");
-  check(a.device() == b.device(), op, ": one tensor is on the ", a.device(), ", the other on the ", b.device());
-}
+PPMA_API void check_defined(const char* op, const Tensor& x);
+PPMA_API void check_same_kind(const char* op, const Tensor& a, const Tensor& b);
 
 }  // namespace detail
 
@@ -92,5 +85,32 @@ Tensor combine(const char* op, const Tensor& a, const Tensor& b, const F& f) {
 }  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+Tensor room_for_gradient(const Tensor& dy) {
+  return dy.sole_owner() ? dy.detach() : Tensor::empty(dy.shape(), dy.dtype(), dy.device());
+}
+
+void check_defined(const char* op, const Tensor& x) {
+  check(x.defined(), op, ": the argument is an undefined tensor; give it a value first");
+}
+
+void check_same_kind(const char* op, const Tensor& a, const Tensor& b) {
+  check_defined(op, a);
+  check_defined(op, b);
+  check(a.dtype() == b.dtype(), op, ": dtypes ", a.dtype(), " and ", b.dtype(), " differ; convert one with cast");
+  check(a.device() == b.device(), op, ": one tensor is on the ", a.device(), ", the other on the ", b.device());
+}
+
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -6,19 +6,73 @@
 #include <initializer_list>
 #include <vector>
 
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// The same elements as `shape`.
+PPMA_API Tensor reshape(const Tensor& x, const Shape& shape);
+
+/// reshape(x, {B, -1, C}): one size may be -1 and follows from the others.
+PPMA_API Tensor reshape(const Tensor& x, std::initializer_list<i64> sizes);
+
+namespace detail {
+
+PPMA_API Shape with_size(Shape shape, int axis, i64 size);
+PPMA_API Shape without_axis(const Shape& shape, int axis);
+
+// Elements start .. start + length - 1 of one axis, cut out (not recorded).
+PPMA_API Tensor cut(const Tensor& x, int axis, i64 start, i64 length);
+
+// Puts x at `start` of one axis of y.
+PPMA_API void paste(const Tensor& x, Tensor& y, int axis, i64 start);
+
+}  // namespace detail
+
+/// Axis k of the result is axis axes[k] of x: permute(x, {0, 2, 1}) exchanges the last two of three.
+PPMA_API Tensor permute(const Tensor& x, const std::vector<int>& axes);
+
+/// Exchanges two axes.
+PPMA_API Tensor transpose(const Tensor& x, int a, int b);
+
+/// Elements start .. start + length - 1 of one axis.
+PPMA_API Tensor narrow(const Tensor& x, int axis, i64 start, i64 length);
+
+/// One element of an axis; the axis goes away.
+PPMA_API Tensor select(const Tensor& x, int axis, i64 index);
+
+/// Joins tensors along an axis; all other sizes are equal.
+PPMA_API Tensor concat(const std::vector<Tensor>& parts, int axis);
+
+/// Joins tensors of one shape along a new axis.
+PPMA_API Tensor stack(const std::vector<Tensor>& parts, int axis = 0);
+
+/// Reverses one axis.
+PPMA_API Tensor flip(const Tensor& x, int axis);
+
+/// The elements converted to another dtype (bf16 rounds to nearest even, integers truncate); differentiable between
+/// floating dtypes. Returns x itself if it has the dtype already.
+PPMA_API Tensor cast(const Tensor& x, DType dtype);
+
+/// x repeated to `shape` where its sizes are 1 or absent.
+PPMA_API Tensor broadcast_to(const Tensor& x, const Shape& shape);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
 #include "ppma/kernels/cpu/permute.hpp"
 #include "ppma/ops/elementwise.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-/// The same elements as `shape`.
-inline Tensor reshape(const Tensor& x, const Shape& shape) {
+Tensor reshape(const Tensor& x, const Shape& shape) {
   detail::check_defined("reshape", x);
   return record(x.viewed_as(shape), "reshape", {x},
                 [before = x.shape()](const Tensor& dy) { return Grads{dy.viewed_as(before)}; });
 }
-/// reshape(x, {B, -1, C}): one size may be -1 and follows from the others.
-inline Tensor reshape(const Tensor& x, std::initializer_list<i64> sizes) {
+
+Tensor reshape(const Tensor& x, std::initializer_list<i64> sizes) {
   i64 known = 1;
   int open = 0;
   for (const i64 n : sizes) n == -1 ? ++open : known *= n;
@@ -67,16 +121,18 @@ struct AroundAxis {
         inner(x.shape().product(axis + 1, x.rank()) * size_of(x.dtype())) {}
 };
 
-inline Shape with_size(Shape shape, int axis, i64 size) {
+Shape with_size(Shape shape, int axis, i64 size) {
   shape.set(axis, size);
   return shape;
 }
-inline Shape without_axis(const Shape& shape, int axis) {
+
+Shape without_axis(const Shape& shape, int axis) {
   Shape s;
   for (int a = 0; a < shape.rank(); ++a)
     if (a != axis) s.push_back(shape[a]);
   return s;
 }
+
 inline Shape with_axis(const Shape& shape, int axis, i64 size) {
   Shape s;
   for (int a = 0; a <= shape.rank(); ++a) {
@@ -86,8 +142,7 @@ inline Shape with_axis(const Shape& shape, int axis, i64 size) {
   return s;
 }
 
-// Elements start .. start + length - 1 of one axis, cut out (not recorded).
-inline Tensor cut(const Tensor& x, int axis, i64 start, i64 length) {
+Tensor cut(const Tensor& x, int axis, i64 start, i64 length) {
   const AroundAxis s(x, axis);
   Tensor y = Tensor::empty(with_size(x.shape(), axis, length), x.dtype(), x.device());
   visit_device(x.device(), "narrow", [&](auto on) {
@@ -96,8 +151,8 @@ inline Tensor cut(const Tensor& x, int axis, i64 start, i64 length) {
   });
   return y;
 }
-// Puts x at `start` of one axis of y.
-inline void paste(const Tensor& x, Tensor& y, int axis, i64 start) {
+
+void paste(const Tensor& x, Tensor& y, int axis, i64 start) {
   const AroundAxis from(x, axis), to(y, axis);
   visit_device(x.device(), "concat", [&](auto on) {
     kernels::copy_rows(on, to.outer, from.n * from.inner, x.raw(), from.n * from.inner,
@@ -107,8 +162,7 @@ inline void paste(const Tensor& x, Tensor& y, int axis, i64 start) {
 
 }  // namespace detail
 
-/// Axis k of the result is axis axes[k] of x: permute(x, {0, 2, 1}) exchanges the last two of three.
-inline Tensor permute(const Tensor& x, const std::vector<int>& axes) {
+Tensor permute(const Tensor& x, const std::vector<int>& axes) {
   detail::check_defined("permute", x);
   const auto rank = static_cast<std::size_t>(x.rank());
   check(axes.size() == rank, "permute: ", axes.size(), " axes for a tensor of shape ", x.shape());
@@ -123,8 +177,7 @@ inline Tensor permute(const Tensor& x, const std::vector<int>& axes) {
                 [inverse](const Tensor& dy) { return Grads{detail::permuted(dy, inverse)}; });
 }
 
-/// Exchanges two axes.
-inline Tensor transpose(const Tensor& x, int a, int b) {
+Tensor transpose(const Tensor& x, int a, int b) {
   std::vector<int> axes;
   for (int k = 0; k < x.rank(); ++k) axes.push_back(k);
   std::swap(axes[static_cast<std::size_t>(x.shape().axis(a, "transpose"))],
@@ -132,8 +185,7 @@ inline Tensor transpose(const Tensor& x, int a, int b) {
   return permute(x, axes);
 }
 
-/// Elements start .. start + length - 1 of one axis.
-inline Tensor narrow(const Tensor& x, int axis, i64 start, i64 length) {
+Tensor narrow(const Tensor& x, int axis, i64 start, i64 length) {
   detail::check_defined("narrow", x);
   const int a = x.shape().axis(axis, "narrow");
   check(start >= 0 && length >= 0 && start + length <= x.dim(a), "narrow: elements ", start, " to ", start + length,
@@ -145,16 +197,14 @@ inline Tensor narrow(const Tensor& x, int axis, i64 start, i64 length) {
   });
 }
 
-/// One element of an axis; the axis goes away.
-inline Tensor select(const Tensor& x, int axis, i64 index) {
+Tensor select(const Tensor& x, int axis, i64 index) {
   detail::check_defined("select", x);
   const int a = x.shape().axis(axis, "select");
   check(index >= 0 && index < x.dim(a), "select: index ", index, " is outside of axis ", axis, " of shape ", x.shape());
   return reshape(narrow(x, a, index, 1), detail::without_axis(x.shape(), a));
 }
 
-/// Joins tensors along an axis; all other sizes are equal.
-inline Tensor concat(const std::vector<Tensor>& parts, int axis) {
+Tensor concat(const std::vector<Tensor>& parts, int axis) {
   check(!parts.empty(), "concat: needs at least one tensor");
   detail::check_defined("concat", parts[0]);
   const int a = parts[0].shape().axis(axis, "concat");
@@ -180,8 +230,7 @@ inline Tensor concat(const std::vector<Tensor>& parts, int axis) {
   });
 }
 
-/// Joins tensors of one shape along a new axis.
-inline Tensor stack(const std::vector<Tensor>& parts, int axis = 0) {
+Tensor stack(const std::vector<Tensor>& parts, int axis) {
   check(!parts.empty(), "stack: needs at least one tensor");
   detail::check_defined("stack", parts[0]);
   const int rank = parts[0].rank() + 1, a = axis < 0 ? axis + rank : axis;
@@ -194,8 +243,7 @@ inline Tensor stack(const std::vector<Tensor>& parts, int axis = 0) {
   return concat(rows, a);
 }
 
-/// Reverses one axis.
-inline Tensor flip(const Tensor& x, int axis) {
+Tensor flip(const Tensor& x, int axis) {
   detail::check_defined("flip", x);
   const int a = x.shape().axis(axis, "flip");
   const auto reversed = [a](const Tensor& t) {
@@ -213,9 +261,7 @@ inline Tensor flip(const Tensor& x, int axis) {
   return record(reversed(x), "flip", {x}, [reversed](const Tensor& dy) { return Grads{reversed(dy)}; });
 }
 
-/// The elements converted to another dtype (bf16 rounds to nearest even, integers truncate); differentiable between
-/// floating dtypes. Returns x itself if it has the dtype already.
-inline Tensor cast(const Tensor& x, DType dtype) {
+Tensor cast(const Tensor& x, DType dtype) {
   detail::check_defined("cast", x);
   if (x.dtype() == dtype) return x;
   const auto converted = [](const Tensor& t, DType to) {
@@ -230,16 +276,17 @@ inline Tensor cast(const Tensor& x, DType dtype) {
 }
 
 namespace functions {
+
 struct First {
   template <class V>
   PPMA_HD PPMA_INLINE V operator()(V a, V) const {
     return a;
   }
 };
+
 }  // namespace functions
 
-/// x repeated to `shape` where its sizes are 1 or absent.
-inline Tensor broadcast_to(const Tensor& x, const Shape& shape) {
+Tensor broadcast_to(const Tensor& x, const Shape& shape) {
   detail::check_defined("broadcast_to", x);
   check(broadcast(x.shape(), shape, "broadcast_to") == shape, "broadcast_to: ", x.shape(), " does not broadcast to ",
         shape);
@@ -254,5 +301,7 @@ inline Tensor broadcast_to(const Tensor& x, const Shape& shape) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -2,6 +2,19 @@
 #include "ppma/core/names_begin.hpp"
 // The affine map of the last axis: y = x w^T + b.
 
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// y (..., out) = x (..., in) w^T + b for w (out, in) and b (out) or undefined. Differentiable in all three.
+/// Beside bf16 x, w may be f32 and b is f32. With `add` (..., out): y = add + x w^T + b, in the
+/// product's own pass on the GPU. Errors: widths, shapes, dtypes or devices that do not fit.
+PPMA_API Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const Tensor& add = Tensor());
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
 #include "ppma/kernels/cpu/column_sums.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"
 #include "ppma/ops/residual.hpp"
@@ -10,10 +23,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// y (..., out) = x (..., in) w^T + b for w (out, in) and b (out) or undefined. Differentiable in all three.
-/// Beside bf16 x, w may be f32 and b is f32. With `add` (..., out): y = add + x w^T + b, in the
-/// product's own pass on the GPU. Errors: widths, shapes, dtypes or devices that do not fit.
-inline Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const Tensor& add = Tensor()) {
+Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& add) {
   if (add.defined() && (add.device() == Device::cpu || needs_grad({x, w, b, add}))) return residual(add, linear(x, w, b));
   check(x.defined() && w.defined(), "linear: x or w is undefined");
   check(w.rank() == 2, "linear: w must be (out, in), got ", w.shape());
@@ -73,5 +83,7 @@ inline Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -7,10 +7,7 @@
 //
 // A label y means t = one-hot(y). Label smoothing e replaces t by (1 - e) t + e / K.
 
-#include <cmath>
-
-#include "ppma/kernels/cpu/loss.hpp"
-#include "ppma/ops/softmax.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -25,7 +22,21 @@ struct CrossEntropyOptions {
 /// loss NaN, as softmax. Ignored rows count in the mean only with `count_ignored`; if no row counts
 /// the loss is 0. Error: a label outside of [0, K) that is not ignore_index (names where and
 /// what); labels on the GPU are not looked at, there such a row counts as ignored.
-inline Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {}) {
+PPMA_API Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
+#include "ppma/kernels/cpu/loss.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/elementwise.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/softmax.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options) {
   detail::check_defined("cross_entropy", logits);
   detail::check_defined("cross_entropy", target);
   check(logits.rank() >= 1, "cross_entropy: logits must be (..., K), got a scalar");
@@ -96,5 +107,7 @@ inline Tensor cross_entropy(const Tensor& logits, const Tensor& target, const Cr
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -2,10 +2,23 @@
 #include "ppma/core/names_begin.hpp"
 // Matrix products of the last two axes: c = op(a) op(b), axes in front are a batch and broadcast.
 
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// c (..., m, n) = op(a) op(b) with op(a) (..., m, k), op(b) (..., k, n); `ta`: a is stored (..., k, m), `tb`: b is
+/// stored (..., n, k). The leading axes broadcast. Differentiable in a and b. Beside bf16 a, a single matrix b may be f32.
+/// Errors: fewer than two axes, inner sizes or dtypes that differ, leading axes that do not broadcast.
+PPMA_API Tensor matmul(const Tensor& a, const Tensor& b, bool ta = false, bool tb = false);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
 #include <vector>
 
-#include "ppma/core/shape.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/weights.hpp"
 #include "ppma/tensor/autograd.hpp"
 
@@ -34,10 +47,7 @@ inline std::vector<i64> batch_strides(const Shape& batch, const Shape& own, i64 
 
 }  // namespace detail
 
-/// c (..., m, n) = op(a) op(b) with op(a) (..., m, k), op(b) (..., k, n); `ta`: a is stored (..., k, m), `tb`: b is
-/// stored (..., n, k). The leading axes broadcast. Differentiable in a and b. Beside bf16 a, a single matrix b may be f32.
-/// Errors: fewer than two axes, inner sizes or dtypes that differ, leading axes that do not broadcast.
-inline Tensor matmul(const Tensor& a, const Tensor& b, bool ta = false, bool tb = false) {
+Tensor matmul(const Tensor& a, const Tensor& b, bool ta, bool tb) {
   check(a.defined() && b.defined(), "matmul: an operand is undefined");
   check(a.rank() >= 2 && b.rank() >= 2, "matmul: a ", a.shape(), " and b ", b.shape(), " need at least two axes each");
   const bool flat = b.rank() == 2 && !ta;  // one matrix b for all of a: one tall product
@@ -103,5 +113,7 @@ inline Tensor matmul(const Tensor& a, const Tensor& b, bool ta = false, bool tb 
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,14 +3,10 @@
 // Boxes, their overlap, and non-maximum suppression by group (class or level). On the host: a few thousand boxes.
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
-#include <numeric>
-#include <unordered_map>
 #include <vector>
 
-#include "ppma/core/error.hpp"
-#include "ppma/core/float_bits.hpp"
+#include "ppma/core/config.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -23,7 +19,27 @@ struct Box {
 };
 
 /// Intersection over union; 0 where both boxes are empty.
-inline float iou(const Box& a, const Box& b) {
+PPMA_API float iou(const Box& a, const Box& b);
+
+/// Numbers of the boxes that stay, best score first (equal scores: first come), at most `most` of them. A box goes if it
+/// overlaps a better one of its group by more than `threshold`. groups may be empty: all boxes are one group. Error:
+/// lengths that differ, a score that is not a number, a threshold below 0.
+PPMA_API std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<float>& scores, const std::vector<i64>& groups,
+                            double threshold, i64 most = std::numeric_limits<i64>::max());
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
+#include <numeric>
+#include <unordered_map>
+
+#include "ppma/core/error.hpp"
+#include "ppma/core/float_bits.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+float iou(const Box& a, const Box& b) {
   const float w = std::min(a.x2, b.x2) - std::max(a.x1, b.x1), h = std::min(a.y2, b.y2) - std::max(a.y1, b.y1);
   if (w <= 0 || h <= 0) return 0;
   return w * h / (a.area() + b.area() - w * h);
@@ -54,11 +70,8 @@ struct KeptBoxes {
 
 }  // namespace detail
 
-/// Numbers of the boxes that stay, best score first (equal scores: first come), at most `most` of them. A box goes if it
-/// overlaps a better one of its group by more than `threshold`. groups may be empty: all boxes are one group. Error:
-/// lengths that differ, a score that is not a number, a threshold below 0.
-inline std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<float>& scores, const std::vector<i64>& groups,
-                            double threshold, i64 most = std::numeric_limits<i64>::max()) {
+std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<float>& scores, const std::vector<i64>& groups,
+                            double threshold, i64 most) {
   check(scores.size() == boxes.size() && (groups.empty() || groups.size() == boxes.size()), "nms: ", boxes.size(),
         " boxes, ", scores.size(), " scores, ", groups.size(), " groups; the numbers must be equal");
   check(threshold >= 0, "nms: the threshold is ", threshold, "; it must not be negative");
@@ -81,5 +94,7 @@ inline std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<flo
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -6,11 +6,42 @@
 //   batch norm (Ioffe and Szegedy, 2015), a channel over everything else: the same formula; at evaluation with the
 //   running mean and variance.
 
-#include <cmath>
+#include "ppma/parallel/communicator.hpp"
 
+namespace ppma::inline PPMA_ABI {
+
+/// Layer norm over the last axis: x (..., C), w (C), b (C) -> (..., C). Differentiable in all three. Keeps x and two
+/// numbers a row for backward; operations that need its result there make it from x again.
+PPMA_API Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps = 1e-5);
+
+/// Batch norm over all axes but the last: x (..., C), w (C), b (C) -> (..., C). Differentiable in all three.
+/// Training normalises with the batch's biased variance and moves the running statistics (C), in place, by `momentum`
+/// towards the batch's mean and unbiased variance. Evaluation normalises with the running statistics.
+/// With `among`, training takes the statistics of all processes' batches together, forward and backward: one sum of two
+/// numbers a channel each way. Gradients of w and b are those of this process's part.
+/// Errors: shapes or dtypes that do not fit; training on a single value per channel (its variance is unknown).
+PPMA_API Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
+                         bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr);
+
+/// gelu(batch_norm(...)) in the passes of the norm, forward and backward.
+PPMA_API Tensor batch_norm_gelu(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
+                              bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr);
+
+/// The same, op by op.
+PPMA_API Tensor batch_norm_gelu_composed(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
+                                       bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr);
+
+/// Adds 1 to an int64 count where it lies.
+PPMA_API void count_up(Tensor& count);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
+#include "ppma/kernels/activation.hpp"
 #include "ppma/kernels/cpu/norm.hpp"
 #include "ppma/ops/activation.hpp"
-#include "ppma/parallel/communicator.hpp"
+#include "ppma/ops/elementwise.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 #if PPMA_CUDA
@@ -28,6 +59,7 @@ template <> struct Narrow<functions::Gelu> {
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
+
 inline void check_affine(const char* op, const Tensor& x, const Tensor& w, const Tensor& b) {
   check(x.defined() && w.defined() && b.defined(), op, ": x, w or b is undefined");
   check(x.rank() >= 1 && x.dim(-1) > 0 && x.numel() > 0, op, ": x must have elements, got ", x.shape());
@@ -39,9 +71,7 @@ inline void check_affine(const char* op, const Tensor& x, const Tensor& w, const
   check(w.device() == x.device() && b.device() == x.device(), op, ": x is on ", x.device(), ", w on ", w.device(), ", b on ",
         b.device(), "; move them with .to()");
 }
-}  // namespace detail
 
-namespace detail {
 /// A layer norm whose values and statistics (null: not wanted) come from run(on, T, y, mean, rstd).
 template <class Run>
 Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double eps, Run run) {
@@ -85,11 +115,10 @@ Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double e
     return again;
   });
 }
+
 }  // namespace detail
 
-/// Layer norm over the last axis: x (..., C), w (C), b (C) -> (..., C). Differentiable in all three. Keeps x and two
-/// numbers a row for backward; operations that need its result there make it from x again.
-inline Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps = 1e-5) {
+Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps) {
   return detail::layer_norm_by(x, w, b, eps, [&](auto on, auto t, auto* y, auto* mean, auto* rstd) {
     using T = decltype(t);
     using A = acc_t<T>;
@@ -196,34 +225,27 @@ Tensor batch_norm_with(const char* op, F act, const Tensor& x, const Tensor& w, 
 
 }  // namespace detail
 
-/// Batch norm over all axes but the last: x (..., C), w (C), b (C) -> (..., C). Differentiable in all three.
-/// Training normalises with the batch's biased variance and moves the running statistics (C), in place, by `momentum`
-/// towards the batch's mean and unbiased variance. Evaluation normalises with the running statistics.
-/// With `among`, training takes the statistics of all processes' batches together, forward and backward: one sum of two
-/// numbers a channel each way. Gradients of w and b are those of this process's part.
-/// Errors: shapes or dtypes that do not fit; training on a single value per channel (its variance is unknown).
-inline Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
-                         bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr) {
+Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
+                         bool training, double momentum, double eps, const Communicator* among) {
   return detail::batch_norm_with("batch_norm", kernels::NoActivation{}, x, w, b, running_mean, running_var, training, momentum, eps, among);
 }
 
-/// gelu(batch_norm(...)) in the passes of the norm, forward and backward.
-inline Tensor batch_norm_gelu(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
-                              bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr) {
+Tensor batch_norm_gelu(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
+                              bool training, double momentum, double eps, const Communicator* among) {
   return detail::batch_norm_with("batch_norm_gelu", functions::Gelu{}, x, w, b, running_mean, running_var, training, momentum, eps, among);
 }
 
-/// The same, op by op.
-inline Tensor batch_norm_gelu_composed(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
-                                       bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr) {
+Tensor batch_norm_gelu_composed(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
+                                       bool training, double momentum, double eps, const Communicator* among) {
   return gelu(batch_norm(x, w, b, running_mean, running_var, training, momentum, eps, among));
 }
 
-/// Adds 1 to an int64 count where it lies.
-inline void count_up(Tensor& count) {
+void count_up(Tensor& count) {
   visit(count.device(), DType::f32, "count_up", [&](auto on, auto) { kernels::channels(on, 1, kernels::CountUp{count.data<i64>()}); });
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

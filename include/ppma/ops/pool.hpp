@@ -6,7 +6,7 @@
 // each input cell gather from the windows that contain it, so no two threads write one cell.
 
 #include "ppma/kernels/cpu/pool.hpp"
-#include "ppma/ops/reduce.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -18,7 +18,35 @@ struct Pool {
 
 namespace detail {
 
-inline kernels::Windows windows(const char* op, i64 size, const Pool& p) {
+PPMA_API kernels::Windows windows(const char* op, i64 size, const Pool& p);
+
+}  // namespace detail
+
+/// x (B,H,W,C) -> (B,h,w,C), h = (H + 2 padding - kernel) / stride + 1 rounded down. Padding counts as zeros in the
+/// mean.
+PPMA_API Tensor avg_pool2d(const Tensor& x, const Pool& p = {});
+
+/// x (B,H,W,C) -> (B,h,w,C) for any h, w: output r of h averages rows floor(r H / h) to ceil((r + 1) H / h) - 1.
+PPMA_API Tensor adaptive_avg_pool2d(const Tensor& x, i64 h, i64 w);
+
+/// x (B,H,W,C) -> (B,C): mean over the grid.
+PPMA_API Tensor global_avg_pool(const Tensor& x);
+
+/// As avg_pool2d with the largest element; padding never wins; the gradient goes to the first of equals.
+PPMA_API Tensor max_pool2d(const Tensor& x, const Pool& p = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
+#include "ppma/ops/elementwise.hpp"
+#include "ppma/ops/reduce.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+kernels::Windows windows(const char* op, i64 size, const Pool& p) {
   const i64 stride = p.stride > 0 ? p.stride : p.kernel;
   check(p.kernel >= 1 && p.stride >= 0 && p.padding >= 0 && 2 * p.padding <= p.kernel, op, ": kernel ", p.kernel,
         ", stride ", p.stride, ", padding ", p.padding,
@@ -52,29 +80,24 @@ inline Tensor average_windows(const char* op, const Tensor& x, const kernels::Wi
 
 }  // namespace detail
 
-/// x (B,H,W,C) -> (B,h,w,C), h = (H + 2 padding - kernel) / stride + 1 rounded down. Padding counts as zeros in the
-/// mean.
-inline Tensor avg_pool2d(const Tensor& x, const Pool& p = {}) {
+Tensor avg_pool2d(const Tensor& x, const Pool& p) {
   detail::check_map("avg_pool2d", x);
   return detail::average_windows("avg_pool2d", x, detail::windows("avg_pool2d", x.dim(1), p),
                                  detail::windows("avg_pool2d", x.dim(2), p), p.kernel * p.kernel);
 }
 
-/// x (B,H,W,C) -> (B,h,w,C) for any h, w: output r of h averages rows floor(r H / h) to ceil((r + 1) H / h) - 1.
-inline Tensor adaptive_avg_pool2d(const Tensor& x, i64 h, i64 w) {
+Tensor adaptive_avg_pool2d(const Tensor& x, i64 h, i64 w) {
   detail::check_map("adaptive_avg_pool2d", x);
   check(h >= 1 && w >= 1, "adaptive_avg_pool2d: the output grid is ", h, " x ", w, "; both must be at least 1");
   return detail::average_windows("adaptive_avg_pool2d", x, {x.dim(1), h, 0, 0, 0}, {x.dim(2), w, 0, 0, 0}, 0);
 }
 
-/// x (B,H,W,C) -> (B,C): mean over the grid.
-inline Tensor global_avg_pool(const Tensor& x) {
+Tensor global_avg_pool(const Tensor& x) {
   detail::check_map("global_avg_pool", x);
   return mean(x, {1, 2});
 }
 
-/// As avg_pool2d with the largest element; padding never wins; the gradient goes to the first of equals.
-inline Tensor max_pool2d(const Tensor& x, const Pool& p = {}) {
+Tensor max_pool2d(const Tensor& x, const Pool& p) {
   detail::check_map("max_pool2d", x);
   const kernels::Windows rows = detail::windows("max_pool2d", x.dim(1), p),
                          cols = detail::windows("max_pool2d", x.dim(2), p);
@@ -95,5 +118,7 @@ inline Tensor max_pool2d(const Tensor& x, const Pool& p = {}) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

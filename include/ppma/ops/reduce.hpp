@@ -6,14 +6,60 @@
 #include <type_traits>
 #include <vector>
 
-#include "ppma/kernels/cpu/reduce.hpp"
-#include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/layout.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// Sum over `axes` (distinct). sum(x (B,N,C), {1}) is (B,C); with keepdim (B,1,C).
-inline Tensor sum(const Tensor& x, const std::vector<int>& axes, bool keepdim = false) {
+PPMA_API Tensor sum(const Tensor& x, const std::vector<int>& axes, bool keepdim = false);
+
+/// Mean over `axes`, as sum.
+PPMA_API Tensor mean(const Tensor& x, const std::vector<int>& axes, bool keepdim = false);
+
+/// Sum and mean of all elements: shape ().
+PPMA_API Tensor sum(const Tensor& x);
+
+PPMA_API Tensor mean(const Tensor& x);
+
+/// The result of max and min: values, and the int64 index of each along the axis (the first of equals).
+struct Extreme {
+  Tensor values, indices;
+};
+
+namespace detail {
+
+PPMA_API Extreme extreme(const char* op, const Tensor& x, int axis, bool keepdim, int sign);
+
+}  // namespace detail
+
+/// Largest element along one axis; the gradient goes to the first of equals. NaN counts as largest.
+PPMA_API Extreme max(const Tensor& x, int axis, bool keepdim = false);
+
+/// Smallest element along one axis, as max.
+PPMA_API Extreme min(const Tensor& x, int axis, bool keepdim = false);
+
+// max(x, 0.5) means something else elsewhere, and would be the largest along axis 0 here: use maximum, minimum or clamp.
+template <class Number, std::enable_if_t<std::is_floating_point_v<Number>, int> = 0>
+Extreme max(const Tensor& x, Number y, bool keepdim = false) = delete;
+
+template <class Number, std::enable_if_t<std::is_floating_point_v<Number>, int> = 0>
+Extreme min(const Tensor& x, Number y, bool keepdim = false) = delete;
+
+/// int64 index of the largest element along one axis, the first of equals. Not differentiable.
+PPMA_API Tensor argmax(const Tensor& x, int axis, bool keepdim = false);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
+#include "ppma/kernels/cpu/reduce.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/elementwise.hpp"
+#include "ppma/ops/layout.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor sum(const Tensor& x, const std::vector<int>& axes, bool keepdim) {
   detail::check_defined("sum", x);
   Shape kept = x.shape();  // reduced axes with size 1
   bool reduced[Shape::max_rank] = {};
@@ -35,32 +81,26 @@ inline Tensor sum(const Tensor& x, const std::vector<int>& axes, bool keepdim = 
                 [shape = x.shape(), kept](const Tensor& dy) { return Grads{broadcast_to(dy.viewed_as(kept), shape)}; });
 }
 
-/// Mean over `axes`, as sum.
-inline Tensor mean(const Tensor& x, const std::vector<int>& axes, bool keepdim = false) {
+Tensor mean(const Tensor& x, const std::vector<int>& axes, bool keepdim) {
   const Tensor s = sum(x, axes, keepdim);
   check(x.numel() > 0, "mean: shape ", x.shape(), " has no elements");
   return scale(s, static_cast<double>(s.numel()) / static_cast<double>(x.numel()));
 }
 
-/// Sum and mean of all elements: shape ().
-inline Tensor sum(const Tensor& x) {
+Tensor sum(const Tensor& x) {
   std::vector<int> all;
   for (int a = 0; a < x.rank(); ++a) all.push_back(a);
   return sum(x, all);
 }
-inline Tensor mean(const Tensor& x) {
+
+Tensor mean(const Tensor& x) {
   check(x.numel() > 0, "mean: shape ", x.shape(), " has no elements");
   return scale(sum(x), 1.0 / static_cast<double>(x.numel()));
 }
 
-/// The result of max and min: values, and the int64 index of each along the axis (the first of equals).
-struct Extreme {
-  Tensor values, indices;
-};
-
 namespace detail {
 
-inline Extreme extreme(const char* op, const Tensor& x, int axis, bool keepdim, int sign) {
+Extreme extreme(const char* op, const Tensor& x, int axis, bool keepdim, int sign) {
   check_defined(op, x);
   const int a = x.shape().axis(axis, op);
   check(x.dim(a) > 0, op, ": axis ", axis, " of shape ", x.shape(), " is empty");
@@ -84,25 +124,21 @@ inline Extreme extreme(const char* op, const Tensor& x, int axis, bool keepdim, 
 
 }  // namespace detail
 
-/// Largest element along one axis; the gradient goes to the first of equals. NaN counts as largest.
-inline Extreme max(const Tensor& x, int axis, bool keepdim = false) {
+Extreme max(const Tensor& x, int axis, bool keepdim) {
   return detail::extreme("max", x, axis, keepdim, 1);
 }
-/// Smallest element along one axis, as max.
-inline Extreme min(const Tensor& x, int axis, bool keepdim = false) {
+
+Extreme min(const Tensor& x, int axis, bool keepdim) {
   return detail::extreme("min", x, axis, keepdim, -1);
 }
-// max(x, 0.5) means something else elsewhere, and would be the largest along axis 0 here: use maximum, minimum or clamp.
-template <class Number, std::enable_if_t<std::is_floating_point_v<Number>, int> = 0>
-Extreme max(const Tensor& x, Number y, bool keepdim = false) = delete;
-template <class Number, std::enable_if_t<std::is_floating_point_v<Number>, int> = 0>
-Extreme min(const Tensor& x, Number y, bool keepdim = false) = delete;
-/// int64 index of the largest element along one axis, the first of equals. Not differentiable.
-inline Tensor argmax(const Tensor& x, int axis, bool keepdim = false) {
+
+Tensor argmax(const Tensor& x, int axis, bool keepdim) {
   const NoGrad not_recorded;
   return detail::extreme("argmax", x, axis, keepdim, 1).indices;
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -2,9 +2,19 @@
 #include "ppma/core/names_begin.hpp"
 // The residual connection in one pass: y = x + keep[b] * gamma[c] * a, with layer scale (gamma) and drop path (keep).
 
-#include <algorithm>
+#include "ppma/tensor/tensor.hpp"
 
-#include "ppma/core/buffer.hpp"
+namespace ppma::inline PPMA_ABI {
+
+/// y (B,...,C) = x (B,...,C) + keep (B) * gamma (C) * a (B,...,C); gamma and keep may be undefined (ones); gamma may have
+/// axes of size 1 in front. keep holds 0 or 1 / (1 - rate) for each sample and gets no gradient. Differentiable in x, a
+/// and gamma. Errors: shapes or dtypes that do not fit.
+PPMA_API Tensor residual(const Tensor& x, const Tensor& a, const Tensor& gamma = Tensor(), const Tensor& keep = Tensor());
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/cpu/columns.hpp"
 #include "ppma/kernels/cpu/reduce.hpp"
@@ -13,10 +23,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// y (B,...,C) = x (B,...,C) + keep (B) * gamma (C) * a (B,...,C); gamma and keep may be undefined (ones); gamma may have
-/// axes of size 1 in front. keep holds 0 or 1 / (1 - rate) for each sample and gets no gradient. Differentiable in x, a
-/// and gamma. Errors: shapes or dtypes that do not fit.
-inline Tensor residual(const Tensor& x, const Tensor& a, const Tensor& gamma = Tensor(), const Tensor& keep = Tensor()) {
+Tensor residual(const Tensor& x, const Tensor& a, const Tensor& gamma, const Tensor& keep) {
   check(x.defined() && a.defined(), "residual: x or a is undefined");
   check(x.rank() >= 2 && a.shape() == x.shape(), "residual: x ", x.shape(), " and a ", a.shape(),
         " must have one shape (B,...,C)");
@@ -56,5 +63,7 @@ inline Tensor residual(const Tensor& x, const Tensor& a, const Tensor& gamma = T
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -9,16 +9,26 @@
 // Along an axis y_o = (1 - f) x_low + f x_high. Backward gathers: the outputs that read one input are neighbours, so no
 // two threads write one cell.
 
-#include <algorithm>
-
 #include "ppma/kernels/args.hpp"
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// x (B,H,W,C) -> (B,h,w,C), as PyTorch's interpolate with a size. Error: a map without elements, an empty grid.
+PPMA_API Tensor resize(const Tensor& x, i64 h, i64 w, Resize how = Resize::bilinear);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
+#include <string>
+
 #include "ppma/kernels/cpu/resize.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-/// x (B,H,W,C) -> (B,h,w,C), as PyTorch's interpolate with a size. Error: a map without elements, an empty grid.
-inline Tensor resize(const Tensor& x, i64 h, i64 w, Resize how = Resize::bilinear) {
+Tensor resize(const Tensor& x, i64 h, i64 w, Resize how) {
   check(x.defined() && x.rank() == 4 && x.numel() > 0, "resize: x must be (B,H,W,C) with elements, got ",
         x.defined() ? x.shape().str() : std::string("an undefined tensor"));
   check(h >= 1 && w >= 1, "resize: the output grid is ", h, " x ", w, "; both must be at least 1");
@@ -40,5 +50,7 @@ inline Tensor resize(const Tensor& x, i64 h, i64 w, Resize how = Resize::bilinea
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,19 +3,30 @@
 // RoIAlign (He et al., "Mask R-CNN", 2017), the aligned form: each cell of a grid over a box is the mean of bilinear
 // samples of the map. Legend: B batch, H W map, C channels, R boxes, h w output grid.
 
-#include <algorithm>
-#include <cmath>
-
 #include "ppma/kernels/args.hpp"
-#include "ppma/kernels/cpu/roi_align.hpp"
-#include "ppma/tensor/autograd.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// x (B,H,W,C), boxes (R,5) of x's dtype (f32 beside bf16): number of the image, x1, y1, x2, y2 -> (R,h,w,C). As torchvision's roi_align
 /// with aligned = true: samples outside of [-1, size] count as 0. Differentiable in x; boxes have no gradient.
 /// Errors: shapes, dtypes, an image number outside of the batch, a box that is not finite.
-inline Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& options) {
+PPMA_API Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& options);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "ppma/kernels/cpu/roi_align.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& options) {
   check(x.defined() && x.rank() == 4 && x.numel() > 0, "roi_align: x must be (B,H,W,C) with elements");
   check(boxes.defined() && boxes.rank() == 2 && boxes.dim(1) == 5,
         "roi_align: boxes must be (R,5): image, x1, y1, x2, y2, got ",
@@ -48,5 +59,7 @@ inline Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& op
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

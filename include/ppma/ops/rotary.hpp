@@ -3,10 +3,33 @@
 // Rotary embedding by raster index (Su et al., "RoFormer", 2021, as PPMA and RMT use it): in each head the pair of
 // channels (2m, 2m+1) of token (i, j) is turned by the angle t * angle[2m], t = i*W + j.
 
-#include <algorithm>
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// The angle vector (d) of the published networks: 10000^-e, e from 0 to 1 in d/2 even steps, each value twice.
+PPMA_API Tensor rotary_angle(i64 d, DType dtype = DType::f32);
+
+/// y (B,H,W,C) = scale * (x turned), x (B,H,W,C) with `heads` heads of d = C / heads channels each, angle (d), both of a
+/// pair equal. The angle t * angle is formed in x's dtype. Differentiable in x.
+/// Errors: ranks, heads that do not divide C, an odd d, an angle of another width or dtype.
+PPMA_API Tensor rotary(const Tensor& x, const Tensor& angle, i64 heads, double scale = 1);
+
+/// The queries and the keys of an attention, turned; keys also scaled. One launch on the GPU where nothing is recorded.
+struct Rotated {
+  Tensor q, k;
+};
+
+PPMA_API Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i64 heads, double k_scale);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
 #include <cmath>
 #include <list>
 #include <mutex>
+#include <type_traits>
 #include <vector>
 
 #include "ppma/core/parallel.hpp"
@@ -23,6 +46,7 @@ namespace detail {
 struct RotaryTables {
   Tensor cosine, sine;
 };
+
 inline RotaryTables rotary_tables(const Tensor& angle, i64 tokens) {
   struct Entry {
     std::vector<double> angle;
@@ -56,8 +80,7 @@ inline RotaryTables rotary_tables(const Tensor& angle, i64 tokens) {
 
 }  // namespace detail
 
-/// The angle vector (d) of the published networks: 10000^-e, e from 0 to 1 in d/2 even steps, each value twice.
-inline Tensor rotary_angle(i64 d, DType dtype = DType::f32) {
+Tensor rotary_angle(i64 d, DType dtype) {
   check(d >= 2 && d % 2 == 0, "rotary_angle: the head width must be even and at least 2, got ", d);
   std::vector<double> angle(static_cast<std::size_t>(d));
   for (i64 i = 0; i < d; ++i) {
@@ -69,10 +92,7 @@ inline Tensor rotary_angle(i64 d, DType dtype = DType::f32) {
   return a;
 }
 
-/// y (B,H,W,C) = scale * (x turned), x (B,H,W,C) with `heads` heads of d = C / heads channels each, angle (d), both of a
-/// pair equal. The angle t * angle is formed in x's dtype. Differentiable in x.
-/// Errors: ranks, heads that do not divide C, an odd d, an angle of another width or dtype.
-inline Tensor rotary(const Tensor& x, const Tensor& angle, i64 heads, double scale = 1) {
+Tensor rotary(const Tensor& x, const Tensor& angle, i64 heads, double scale) {
   check(x.defined() && angle.defined(), "rotary: x or angle is undefined");
   check(x.rank() == 4, "rotary: x must be (B,H,W,C), got ", x.shape());
   check(heads >= 1 && x.dim(3) % heads == 0, "rotary: ", heads, " heads do not divide the ", x.dim(3), " channels of x");
@@ -94,11 +114,7 @@ inline Tensor rotary(const Tensor& x, const Tensor& angle, i64 heads, double sca
   return record(run(x, false), "rotary", {x}, [run](const Tensor& dy) { return Grads{run(dy, true)}; });
 }
 
-/// The queries and the keys of an attention, turned; keys also scaled. One launch on the GPU where nothing is recorded.
-struct Rotated {
-  Tensor q, k;
-};
-inline Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i64 heads, double k_scale) {
+Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i64 heads, double k_scale) {
 #if PPMA_CUDA
   if (q.defined() && k.defined() && angle.defined() && q.device() == Device::cuda && k.device() == q.device() && k.shape() == q.shape() &&
       k.dtype() == q.dtype() && q.rank() == 4 && heads >= 1 && q.dim(3) % (2 * heads) == 0 && angle.shape() == Shape{q.dim(3) / heads} &&
@@ -119,5 +135,7 @@ inline Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i64
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -13,13 +13,29 @@
 // Source: M is the 1-semiseparable matrix of Dao and Gu, "Transformers are SSMs", 2024, made symmetric.
 
 #include "ppma/kernels/args.hpp"
-#include "ppma/kernels/cpu/scan.hpp"
-#include "ppma/ops/layout.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// Sums of the elements up to and including each one along `axis`; from each one on if `reverse`.
-inline Tensor cumsum(const Tensor& x, int axis, bool reverse = false) {
+PPMA_API Tensor cumsum(const Tensor& x, int axis, bool reverse = false);
+
+/// The scan of x along `axis` with decays e^log_decay (see the top of this file). log_decay has x's rank and broadcasts
+/// to x, with x's size along `axis`, and is f32 beside a bf16 x; decays of size 1 on the axes behind (a vector per step) cost no copy.
+PPMA_API Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
+                         ScanDirection direction = ScanDirection::symmetric);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+
+#include "ppma/kernels/cpu/scan.hpp"
+#include "ppma/ops/elementwise.hpp"
+#include "ppma/ops/layout.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor cumsum(const Tensor& x, int axis, bool reverse) {
   detail::check_defined("cumsum", x);
   const int a = x.shape().axis(axis, "cumsum");
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
@@ -32,10 +48,8 @@ inline Tensor cumsum(const Tensor& x, int axis, bool reverse = false) {
   return record(y, "cumsum", {x}, [a, reverse](const Tensor& dy) { return Grads{cumsum(dy, a, !reverse)}; });
 }
 
-/// The scan of x along `axis` with decays e^log_decay (see the top of this file). log_decay has x's rank and broadcasts
-/// to x, with x's size along `axis`, and is f32 beside a bf16 x; decays of size 1 on the axes behind (a vector per step) cost no copy.
-inline Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
-                         ScanDirection direction = ScanDirection::symmetric) {
+Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
+                         ScanDirection direction) {
   detail::check_defined("decay_scan", x);
   detail::check_defined("decay_scan", log_decay);
   check(log_decay.dtype() == accumulator_dtype(x.dtype()), "decay_scan: dtypes ", x.dtype(), " and ", log_decay.dtype(),
@@ -96,5 +110,7 @@ inline Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -6,10 +6,25 @@
 //   y_k = e^(x_k - m) / s,  m = max x,  s = sum_j e^(x_j - m)         dx_k = y_k (dy_k - sum_j dy_j y_j)
 //   l_k = x_k - m - ln s                                              dx_k = dl_k - e^(l_k) sum_j dl_j
 
-#include <cmath>
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// Along `axis`, non-negative numbers of sum 1. Any shape; large arguments are safe. An element of -infinity gets 0
+/// and the gradient 0; a line of nothing else has no softmax: NaN throughout, as PyTorch gives, and so is its gradient.
+/// A line with a NaN or +infinity is NaN too.
+PPMA_API Tensor softmax(const Tensor& x, int axis = -1);
+
+/// ln softmax(x), without forming the softmax. -infinity where the softmax is 0; lines without one as in softmax.
+PPMA_API Tensor log_softmax(const Tensor& x, int axis = -1);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
 
 #include "ppma/kernels/cpu/simd.hpp"
 #include "ppma/kernels/cpu/softmax.hpp"
+#include "ppma/ops/elementwise.hpp"
 #include "ppma/ops/layout.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -41,22 +56,20 @@ Tensor over_last_axis(const char* op, const Tensor& x, int axis, Forward forward
 
 }  // namespace detail
 
-/// Along `axis`, non-negative numbers of sum 1. Any shape; large arguments are safe. An element of -infinity gets 0
-/// and the gradient 0; a line of nothing else has no softmax: NaN throughout, as PyTorch gives, and so is its gradient.
-/// A line with a NaN or +infinity is NaN too.
-inline Tensor softmax(const Tensor& x, int axis = -1) {
+Tensor softmax(const Tensor& x, int axis) {
   return detail::over_last_axis(
       "softmax", x, axis, [](auto... a) { kernels::softmax(a...); },
       [](auto... a) { kernels::softmax_backward(a...); });
 }
 
-/// ln softmax(x), without forming the softmax. -infinity where the softmax is 0; lines without one as in softmax.
-inline Tensor log_softmax(const Tensor& x, int axis = -1) {
+Tensor log_softmax(const Tensor& x, int axis) {
   return detail::over_last_axis(
       "log_softmax", x, axis, [](auto... a) { kernels::log_softmax(a...); },
       [](auto... a) { kernels::log_softmax_backward(a...); });
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -2,18 +2,32 @@
 #include "ppma/core/names_begin.hpp"
 // The norm of all gradients together, and the factor that brings it down to a limit.
 
+#include <vector>
+
+#include "ppma/optim/parameters.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// gradient_norm as an f64 scalar beside the parameters: on the GPU nothing waits for it.
+PPMA_API Tensor gradient_norm_on_device(const std::vector<Parameter>& parameters);
+
+/// Euclidean norm of the gradients of all parameters, as one long vector; parameters without a gradient count 0.
+PPMA_API double gradient_norm(const std::vector<Parameter>& parameters);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPTIM)
+
 #include <cmath>
 
+#include "ppma/kernels/cpu/pieces.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 #include "ppma/kernels/cpu/sum_of_squares.hpp"
 #include "ppma/optim/settings.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-inline double gradient_norm(const std::vector<Parameter>& parameters);
-
-/// gradient_norm as an f64 scalar beside the parameters: on the GPU nothing waits for it.
-inline Tensor gradient_norm_on_device(const std::vector<Parameter>& parameters) {
+Tensor gradient_norm_on_device(const std::vector<Parameter>& parameters) {
 #if PPMA_CUDA
   if (detail::device_of(parameters) == Device::cuda) {
     const std::vector<Tensor> gradient = detail::gradients_of(parameters);
@@ -40,8 +54,7 @@ inline Tensor gradient_norm_on_device(const std::vector<Parameter>& parameters) 
   return Tensor::scalar(gradient_norm(parameters), DType::f64);
 }
 
-/// Euclidean norm of the gradients of all parameters, as one long vector; parameters without a gradient count 0.
-inline double gradient_norm(const std::vector<Parameter>& parameters) {
+double gradient_norm(const std::vector<Parameter>& parameters) {
   const std::vector<Tensor> gradient = detail::gradients_of(parameters);
   if (detail::device_of(parameters) == Device::cuda) return gradient_norm_on_device(parameters).item();
   std::vector<i64> sizes, first{0};  // of tensors with a gradient, and where its partial sums begin
@@ -65,5 +78,7 @@ inline double gradient_norm(const std::vector<Parameter>& parameters) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -8,16 +8,12 @@
 //
 // no decay for biases and for tensors of one dimension, ten times the learning rate for the head's other tensors.
 
-#include <algorithm>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "ppma/core/parallel.hpp"
 #include "ppma/io/element.hpp"
-#include "ppma/kernels/cpu/pieces.hpp"
 #include "ppma/nn/module.hpp"
-#include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -36,7 +32,59 @@ struct Parameter {
 };
 
 /// True if the whole of `text` fits `pattern`, in which * stands for any text and ? for one character.
-inline bool matches(std::string_view pattern, std::string_view text) {
+PPMA_API bool matches(std::string_view pattern, std::string_view text);
+
+/// The published recipe: no decay on tensors of one dimension (norms, biases, dt_bias, A_log) and on names that end in
+/// ".bias"; layer scales have four dimensions and are decayed.
+PPMA_API std::vector<ParameterRule> no_decay_rules(double weight_decay);
+
+/// The dense recipes': names with `norm` in them are not decayed, all others are, biases and the decays' parameters too.
+PPMA_API std::vector<ParameterRule> norm_rules(double weight_decay);
+
+/// Parameters with the settings of the first rule that fits each. Errors: a parameter that no rule fits; a tensor that
+/// is not marked with requires_grad or not of a computable dtype; two of one name.
+PPMA_API std::vector<Parameter> parameters_with_rules(const TensorMap& named, const std::vector<ParameterRule>& rules);
+
+/// The same for all parameters of a module.
+template <class M>
+std::vector<Parameter> parameters_of(M& module, const std::vector<ParameterRule>& rules) {
+  TensorMap named;
+  for (const Field& f : named_parameters(module)) named.emplace_back(f.name, f.tensor);
+  return parameters_with_rules(named, rules);
+}
+
+namespace detail {
+
+// What all optimisers share: the parameters, and one running array per parameter and kind (momentum ...).
+PPMA_API std::vector<i64> sizes_of(const std::vector<Parameter>& parameters);
+
+PPMA_API std::vector<Tensor> zeros_like(const std::vector<Parameter>& parameters);
+
+// Gradients as they are now; undefined where backward has not reached the parameter.
+PPMA_API std::vector<Tensor> gradients_of(const std::vector<Parameter>& parameters);
+
+// Copies the saved tensor `kind + "." + name` into `into`.
+PPMA_API void restore(const TensorMap& saved, const char* kind, const std::string& name, Tensor& into);
+
+// The device of all parameters: an update is one launch for many of them.
+PPMA_API Device device_of(const std::vector<Parameter>& parameters);
+
+PPMA_API void clear_gradients(std::vector<Parameter>& parameters);
+
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPTIM)
+
+#include <algorithm>
+
+#include "ppma/core/parallel.hpp"
+#include "ppma/kernels/cpu/pieces.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+bool matches(std::string_view pattern, std::string_view text) {
   std::size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
   while (t < text.size()) {
     if (p < pattern.size() && pattern[p] == '*') {
@@ -55,20 +103,15 @@ inline bool matches(std::string_view pattern, std::string_view text) {
   return p == pattern.size();
 }
 
-/// The published recipe: no decay on tensors of one dimension (norms, biases, dt_bias, A_log) and on names that end in
-/// ".bias"; layer scales have four dimensions and are decayed.
-inline std::vector<ParameterRule> no_decay_rules(double weight_decay) {
+std::vector<ParameterRule> no_decay_rules(double weight_decay) {
   return {{"*.bias", Shape::max_rank, 0.0}, {"*", 1, 0.0}, {"*", Shape::max_rank, weight_decay}};
 }
 
-/// The dense recipes': names with `norm` in them are not decayed, all others are, biases and the decays' parameters too.
-inline std::vector<ParameterRule> norm_rules(double weight_decay) {
+std::vector<ParameterRule> norm_rules(double weight_decay) {
   return {{"*norm*", Shape::max_rank, 0.0}, {"*", Shape::max_rank, weight_decay}};
 }
 
-/// Parameters with the settings of the first rule that fits each. Errors: a parameter that no rule fits; a tensor that
-/// is not marked with requires_grad or not of a computable dtype; two of one name.
-inline std::vector<Parameter> parameters_with_rules(const TensorMap& named, const std::vector<ParameterRule>& rules) {
+std::vector<Parameter> parameters_with_rules(const TensorMap& named, const std::vector<ParameterRule>& rules) {
   std::vector<Parameter> out;
   std::vector<std::string_view> names;
   for (const auto& entry : named) {
@@ -92,32 +135,22 @@ inline std::vector<Parameter> parameters_with_rules(const TensorMap& named, cons
   return out;
 }
 
-/// The same for all parameters of a module.
-template <class M>
-std::vector<Parameter> parameters_of(M& module, const std::vector<ParameterRule>& rules) {
-  TensorMap named;
-  for (const Field& f : named_parameters(module)) named.emplace_back(f.name, f.tensor);
-  return parameters_with_rules(named, rules);
-}
-
 namespace detail {
 
-// What all optimisers share: the parameters, and one running array per parameter and kind (momentum ...).
-inline std::vector<i64> sizes_of(const std::vector<Parameter>& parameters) {
+std::vector<i64> sizes_of(const std::vector<Parameter>& parameters) {
   std::vector<i64> sizes;
   for (const Parameter& p : parameters) sizes.push_back(p.tensor.numel());
   return sizes;
 }
 
-inline std::vector<Tensor> zeros_like(const std::vector<Parameter>& parameters) {
+std::vector<Tensor> zeros_like(const std::vector<Parameter>& parameters) {
   std::vector<Tensor> zeros;
   for (const Parameter& p : parameters)
     zeros.push_back(Tensor::zeros(p.tensor.shape(), p.tensor.dtype(), p.tensor.device()));
   return zeros;
 }
 
-// Gradients as they are now; undefined where backward has not reached the parameter.
-inline std::vector<Tensor> gradients_of(const std::vector<Parameter>& parameters) {
+std::vector<Tensor> gradients_of(const std::vector<Parameter>& parameters) {
   std::vector<Tensor> gradients;
   for (const Parameter& p : parameters) {
     gradients.push_back(p.tensor.grad());
@@ -128,8 +161,7 @@ inline std::vector<Tensor> gradients_of(const std::vector<Parameter>& parameters
   return gradients;
 }
 
-// Copies the saved tensor `kind + "." + name` into `into`.
-inline void restore(const TensorMap& saved, const char* kind, const std::string& name, Tensor& into) {
+void restore(const TensorMap& saved, const char* kind, const std::string& name, Tensor& into) {
   const std::string key = str(kind, ".", name);
   const Tensor* t = find(saved, key);
   check(t != nullptr, "optimizer: the saved state has no ", key, "; it belongs to another network or optimizer");
@@ -138,8 +170,7 @@ inline void restore(const TensorMap& saved, const char* kind, const std::string&
   into.copy_from(*t);
 }
 
-// The device of all parameters: an update is one launch for many of them.
-inline Device device_of(const std::vector<Parameter>& parameters) {
+Device device_of(const std::vector<Parameter>& parameters) {
   const Device device = parameters.empty() ? Device::cpu : parameters[0].tensor.device();
   for (const Parameter& p : parameters)
     check(p.tensor.device() == device, "optimizer: parameter ", p.name, " is on the ", p.tensor.device(), ", ",
@@ -147,12 +178,14 @@ inline Device device_of(const std::vector<Parameter>& parameters) {
   return device;
 }
 
-inline void clear_gradients(std::vector<Parameter>& parameters) {
+void clear_gradients(std::vector<Parameter>& parameters) {
   for (Parameter& p : parameters) p.tensor.zero_grad();
 }
 
 }  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

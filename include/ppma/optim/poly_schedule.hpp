@@ -4,10 +4,7 @@
 //
 //   lr(t) = rate (1 - t / total)^power,  times 1 - (1 - t / warmup)(1 - ratio) while t < warmup
 
-#include <cmath>
-
 #include "ppma/core/config.hpp"
-#include "ppma/core/error.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -18,14 +15,28 @@ struct PolySchedule {
   i64 warmup = 1500;
   double warmup_ratio = 1e-6;
 
-  double at(i64 t) const {
-    check(total > 0 && t >= 0, "schedule: iteration ", t, " of ", total);
-    const double left = t < total ? 1 - static_cast<double>(t) / static_cast<double>(total) : 0;
-    const double r = rate * std::pow(left, power);
-    return t < warmup ? r * (1 - (1 - static_cast<double>(t) / static_cast<double>(warmup)) * (1 - warmup_ratio)) : r;
-  }
+  PPMA_API double at(i64 t) const;
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPTIM)
+
+#include <cmath>
+
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+double PolySchedule::at(i64 t) const {
+  check(total > 0 && t >= 0, "schedule: iteration ", t, " of ", total);
+  const double left = t < total ? 1 - static_cast<double>(t) / static_cast<double>(total) : 0;
+  const double r = rate * std::pow(left, power);
+  return t < warmup ? r * (1 - (1 - static_cast<double>(t) / static_cast<double>(warmup)) * (1 - warmup_ratio)) : r;
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

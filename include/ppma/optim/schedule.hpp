@@ -9,10 +9,7 @@
 // of the epoch that has just ended, so that epochs 0 and 1 both run at `start`: published_epoch(). A run of few epochs
 // does better with a rate that moves every step: at((epoch + fraction)).
 
-#include <cmath>
-
 #include "ppma/core/config.hpp"
-#include "ppma/core/error.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -24,16 +21,30 @@ struct WarmupCosine {
   double final = 1e-5;
 
   /// The rate at t >= 0 epochs; behind the end it stays at `final`.
-  double at(double t) const {
-    check(total > 0 && t >= 0, "schedule: needs total > 0 and t >= 0, got total ", total, " and t ", t);
-    if (t < warmup) return start + t * (peak - start) / warmup;
-    if (t > total) return final;
-    return final + 0.5 * (peak - final) * (1 + std::cos(3.14159265358979323846 * t / total));
-  }
+  PPMA_API double at(double t) const;
   /// The rate that the published training used in an epoch (from 0).
   double published_epoch(i64 epoch) const { return at(static_cast<double>(epoch > 1 ? epoch - 1 : 0)); }
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPTIM)
+
+#include <cmath>
+
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+double WarmupCosine::at(double t) const {
+  check(total > 0 && t >= 0, "schedule: needs total > 0 and t >= 0, got total ", total, " and t ", t);
+  if (t < warmup) return start + t * (peak - start) / warmup;
+  if (t > total) return final;
+  return final + 0.5 * (peak - final) * (1 + std::cos(3.14159265358979323846 * t / total));
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

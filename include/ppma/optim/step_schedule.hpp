@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "ppma/core/config.hpp"
-#include "ppma/core/error.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -17,15 +16,27 @@ struct StepSchedule {
   double warmup_ratio = 0.001;
 
   /// Of an iteration (from 0 over the whole run) in an epoch: the warm-up's factor is 1 - (1 - t / warmup)(1 - ratio).
-  double at(i64 epoch, i64 iteration) const {
-    check(epoch >= 0 && iteration >= 0, "schedule: epoch ", epoch, ", iteration ", iteration);
-    double r = rate;
-    for (const i64 s : steps) r *= epoch >= s ? fall : 1.0;
-    if (iteration < warmup) r *= 1 - (1 - static_cast<double>(iteration) / static_cast<double>(warmup)) * (1 - warmup_ratio);
-    return r;
-  }
+  PPMA_API double at(i64 epoch, i64 iteration) const;
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPTIM)
+
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+double StepSchedule::at(i64 epoch, i64 iteration) const {
+  check(epoch >= 0 && iteration >= 0, "schedule: epoch ", epoch, ", iteration ", iteration);
+  double r = rate;
+  for (const i64 s : steps) r *= epoch >= s ? fall : 1.0;
+  if (iteration < warmup) r *= 1 - (1 - static_cast<double>(iteration) / static_cast<double>(warmup)) * (1 - warmup_ratio);
+  return r;
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -4,6 +4,7 @@
 // with tensors of the same shapes, in the same order. The transports: parallel/tcp.hpp, parallel/nccl.hpp.
 
 #include <functional>
+#include <vector>
 
 #include "ppma/tensor/tensor.hpp"
 
@@ -26,13 +27,23 @@ struct Communicator {
 
   /// The sum of one number, and the same for several.
   double sum(double x) const { return sums({x})[0]; }
-  std::vector<double> sums(const std::vector<double>& x, Device device = Device::cpu) const {
-    Tensor t = Tensor::from(x, {static_cast<i64>(x.size())}).to(device);
-    all_reduce_sum(t);
-    return t.to_vector<double>();
-  }
+  PPMA_API std::vector<double> sums(const std::vector<double>& x, Device device = Device::cpu) const;
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_PARALLEL)
+
+namespace ppma::inline PPMA_ABI {
+
+std::vector<double> Communicator::sums(const std::vector<double>& x, Device device) const {
+  Tensor t = Tensor::from(x, {static_cast<i64>(x.size())}).to(device);
+  all_reduce_sum(t);
+  return t.to_vector<double>();
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -9,14 +9,12 @@
 // sent when its gradients are complete and the buckets before it were sent: so all processes send in the same order.
 
 #include <condition_variable>
-#include <deque>
 #include <exception>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
+#include <vector>
 
-#include "ppma/kernels/cpu/map.hpp"
-#include "ppma/kernels/cpu/times.hpp"
 #include "ppma/parallel/communicator.hpp"
 #include "ppma/tensor/autograd.hpp"
 
@@ -25,58 +23,16 @@ namespace ppma::inline PPMA_ABI {
 class GradientAverage {
  public:
   /// The communicator must be used by nobody else. Its sums are made by a thread of this object, unless it has join.
-  GradientAverage(Communicator among, std::vector<Tensor> parameters, i64 bucket_bytes = i64{4} << 20)
-      : among_(std::move(among)), parameters_(std::move(parameters)) {
-    for (std::size_t i = parameters_.size(); i-- > 0;) {
-      const Tensor& p = parameters_[i];
-      if (buckets_.empty() || buckets_.back().bytes >= bucket_bytes || buckets_.back().flat_dtype != p.dtype() ||
-          buckets_.back().device != p.device())
-        buckets_.push_back({{}, p.dtype(), p.device()});
-      Bucket& b = buckets_.back();
-      b.members.push_back(i);
-      b.bytes += p.bytes(), b.elements += p.numel();
-      bucket_of_[p.info().get()] = buckets_.size() - 1;
-    }
-    reset();
-    if (!among_.join) thread_ = std::thread([this] { work(); });
-  }
+  PPMA_API GradientAverage(Communicator among, std::vector<Tensor> parameters, i64 bucket_bytes = i64{4} << 20);
   GradientAverage(const GradientAverage&) = delete;
   GradientAverage& operator=(const GradientAverage&) = delete;
-  ~GradientAverage() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    if (thread_.joinable()) {
-      if (sent_ > done_) among_.abort();  // an error is on its way up: the others must not wait either
-      changed_.notify_all();
-      thread_.join();
-    }
-  }
+  PPMA_API ~GradientAverage();
 
   /// While it lives, a backward() of this thread sends each bucket as soon as it is complete.
-  LeafWatch during_backward() {
-    return LeafWatch([this](const GradInfo* leaf) {
-      const auto it = bucket_of_.find(leaf);
-      if (it == bucket_of_.end()) return;
-      --buckets_[it->second].waiting;
-      while (sent_ < buckets_.size() && buckets_[sent_].waiting == 0) send();
-    });
-  }
+  PPMA_API LeafWatch during_backward();
 
   /// Sends what is left, waits, and puts the means into the parameters. A gradient that nobody has stays undefined.
-  void finish() {
-    while (sent_ < buckets_.size()) send();
-    if (among_.join) {
-      among_.join();
-    } else {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return done_ == buckets_.size() || error_; });
-      if (error_) std::rethrow_exception(error_);
-    }
-    for (Bucket& b : buckets_) put_back(b);
-    reset();
-  }
+  PPMA_API void finish();
 
   /// Error: the group has ended. To be asked before a captured step is replayed, which cannot ask itself, and before its results count.
   void require_group() const {
@@ -84,13 +40,7 @@ class GradientAverage {
   }
 
   /// The two together: gradients of the loss, averaged.
-  void backward(const Tensor& loss) {
-    {
-      const LeafWatch sending = during_backward();
-      loss.backward();
-    }
-    finish();
-  }
+  PPMA_API void backward(const Tensor& loss);
 
   /// How many buckets were sent before finish() in the last step: the overlap.
   i64 sent_early() const { return early_; }
@@ -107,95 +57,13 @@ class GradientAverage {
     Tensor ones{};            // (members): this process has them all, as nearly always
   };
 
-  void send() {
-    Bucket& b = buckets_[sent_];
-    if (b.waiting == 0) ++early_now_;
-    const i64 item = size_of(b.flat_dtype), members = static_cast<i64>(b.members.size());
-    if (!b.ones.defined()) b.ones = Tensor::ones({members}, b.flat_dtype, b.device);
-    b.flat = Tensor::empty({b.elements + members}, b.flat_dtype, b.device);
-    std::vector<CopyPiece> copies;
-    std::vector<double> has;
-    char* to = static_cast<char*>(b.flat.raw());
-    for (const std::size_t i : b.members) {
-      const Tensor g = parameters_[i].grad();
-      has.push_back(g.defined() ? 1 : 0);
-      if (g.defined()) copies.push_back({to, g.raw(), g.bytes()});
-      else zero_bytes(to, b.device, parameters_[i].bytes());
-      to += parameters_[i].numel() * item;
-    }
-    Tensor flags = b.ones;
-    if (static_cast<i64>(copies.size()) < members) {
-      flags = Tensor::empty({members}, b.flat_dtype, b.device);
-      flags.copy_from(Tensor::from(has, flags.shape()));
-    }
-    copies.push_back({to, std::as_const(flags).raw(), flags.bytes()});
-    copy_many(b.device, copies);
-    if (among_.join) {
-      ++sent_;
-      return among_.all_reduce_sum(b.flat);
-    }
-    const std::lock_guard lock(mutex_);
-    ++sent_;
-    changed_.notify_all();
-  }
+  PPMA_API void send();
 
-  void put_back(Bucket& b) {
-    const i64 item = size_of(b.flat_dtype);
-    const char* from = static_cast<const char*>(std::as_const(b.flat).raw());
-    visit(b.device, b.flat_dtype, "average", [&](auto on, auto t) {
-      using T = decltype(t);
-      kernels::map(on, b.elements, std::as_const(b.flat).template data<T>(), b.flat.data<T>(),
-                   kernels::Times{1.0 / static_cast<double>(among_.size)});
-    });
-    std::vector<double> has;  // how many processes have a gradient: asked for only where this one has none
-    for (const std::size_t i : b.members)
-      if (has.empty() && !parameters_[i].grad().defined()) {
-        Tensor flags = Tensor::empty(b.ones.shape(), b.flat_dtype);
-        copy_bytes(flags.raw(), Device::cpu, from + b.elements * item, b.device, flags.bytes());
-        has = flags.to_vector<double>();
-      }
-    std::vector<CopyPiece> copies;
-    for (std::size_t m = 0; m < b.members.size(); ++m) {
-      Tensor& p = parameters_[b.members[m]];
-      if (has.empty() || has[m] > 0) {
-        Tensor g = p.grad();
-        if (!g.defined()) g = Tensor::empty(p.shape(), p.dtype(), p.device());
-        copies.push_back({g.raw(), from, g.bytes()});
-        p.set_grad(g);
-      }
-      from += p.numel() * item;
-    }
-    copy_many(b.device, copies);
-    b.flat = Tensor();
-  }
+  PPMA_API void put_back(Bucket& b);
 
-  void reset() {
-    const std::lock_guard lock(mutex_);
-    early_ = std::exchange(early_now_, 0);
-    sent_ = done_ = 0;
-    for (Bucket& b : buckets_) b.waiting = b.members.size();
-  }
+  PPMA_API void reset();
 
-  void work() {
-    set_threads(1);
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      changed_.wait(lock, [this] { return stopping_ || (done_ < sent_ && !error_); });
-      if (stopping_) return;
-      Bucket& b = buckets_[done_];
-      lock.unlock();
-      std::exception_ptr error;
-      try {
-        among_.all_reduce_sum(b.flat);
-      } catch (...) {
-        error = std::current_exception();
-      }
-      lock.lock();
-      if (error) error_ = error;
-      else ++done_;
-      changed_.notify_all();
-    }
-  }
+  PPMA_API void work();
 
   Communicator among_;
   std::vector<Tensor> parameters_;
@@ -211,5 +79,164 @@ class GradientAverage {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_PARALLEL)
+
+#include "ppma/kernels/cpu/map.hpp"
+#include "ppma/kernels/cpu/times.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+GradientAverage::GradientAverage(Communicator among, std::vector<Tensor> parameters, i64 bucket_bytes)
+    : among_(std::move(among)), parameters_(std::move(parameters)) {
+  for (std::size_t i = parameters_.size(); i-- > 0;) {
+    const Tensor& p = parameters_[i];
+    if (buckets_.empty() || buckets_.back().bytes >= bucket_bytes || buckets_.back().flat_dtype != p.dtype() ||
+        buckets_.back().device != p.device())
+      buckets_.push_back({{}, p.dtype(), p.device()});
+    Bucket& b = buckets_.back();
+    b.members.push_back(i);
+    b.bytes += p.bytes(), b.elements += p.numel();
+    bucket_of_[p.info().get()] = buckets_.size() - 1;
+  }
+  reset();
+  if (!among_.join) thread_ = std::thread([this] { work(); });
+}
+
+GradientAverage::~GradientAverage() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  if (thread_.joinable()) {
+    if (sent_ > done_) among_.abort();  // an error is on its way up: the others must not wait either
+    changed_.notify_all();
+    thread_.join();
+  }
+}
+
+LeafWatch GradientAverage::during_backward() {
+  return LeafWatch([this](const GradInfo* leaf) {
+    const auto it = bucket_of_.find(leaf);
+    if (it == bucket_of_.end()) return;
+    --buckets_[it->second].waiting;
+    while (sent_ < buckets_.size() && buckets_[sent_].waiting == 0) send();
+  });
+}
+
+void GradientAverage::finish() {
+  while (sent_ < buckets_.size()) send();
+  if (among_.join) {
+    among_.join();
+  } else {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return done_ == buckets_.size() || error_; });
+    if (error_) std::rethrow_exception(error_);
+  }
+  for (Bucket& b : buckets_) put_back(b);
+  reset();
+}
+
+void GradientAverage::backward(const Tensor& loss) {
+  {
+    const LeafWatch sending = during_backward();
+    loss.backward();
+  }
+  finish();
+}
+
+void GradientAverage::send() {
+  Bucket& b = buckets_[sent_];
+  if (b.waiting == 0) ++early_now_;
+  const i64 item = size_of(b.flat_dtype), members = static_cast<i64>(b.members.size());
+  if (!b.ones.defined()) b.ones = Tensor::ones({members}, b.flat_dtype, b.device);
+  b.flat = Tensor::empty({b.elements + members}, b.flat_dtype, b.device);
+  std::vector<CopyPiece> copies;
+  std::vector<double> has;
+  char* to = static_cast<char*>(b.flat.raw());
+  for (const std::size_t i : b.members) {
+    const Tensor g = parameters_[i].grad();
+    has.push_back(g.defined() ? 1 : 0);
+    if (g.defined()) copies.push_back({to, g.raw(), g.bytes()});
+    else zero_bytes(to, b.device, parameters_[i].bytes());
+    to += parameters_[i].numel() * item;
+  }
+  Tensor flags = b.ones;
+  if (static_cast<i64>(copies.size()) < members) {
+    flags = Tensor::empty({members}, b.flat_dtype, b.device);
+    flags.copy_from(Tensor::from(has, flags.shape()));
+  }
+  copies.push_back({to, std::as_const(flags).raw(), flags.bytes()});
+  copy_many(b.device, copies);
+  if (among_.join) {
+    ++sent_;
+    return among_.all_reduce_sum(b.flat);
+  }
+  const std::lock_guard lock(mutex_);
+  ++sent_;
+  changed_.notify_all();
+}
+
+void GradientAverage::put_back(Bucket& b) {
+  const i64 item = size_of(b.flat_dtype);
+  const char* from = static_cast<const char*>(std::as_const(b.flat).raw());
+  visit(b.device, b.flat_dtype, "average", [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::map(on, b.elements, std::as_const(b.flat).template data<T>(), b.flat.data<T>(),
+                 kernels::Times{1.0 / static_cast<double>(among_.size)});
+  });
+  std::vector<double> has;  // how many processes have a gradient: asked for only where this one has none
+  for (const std::size_t i : b.members)
+    if (has.empty() && !parameters_[i].grad().defined()) {
+      Tensor flags = Tensor::empty(b.ones.shape(), b.flat_dtype);
+      copy_bytes(flags.raw(), Device::cpu, from + b.elements * item, b.device, flags.bytes());
+      has = flags.to_vector<double>();
+    }
+  std::vector<CopyPiece> copies;
+  for (std::size_t m = 0; m < b.members.size(); ++m) {
+    Tensor& p = parameters_[b.members[m]];
+    if (has.empty() || has[m] > 0) {
+      Tensor g = p.grad();
+      if (!g.defined()) g = Tensor::empty(p.shape(), p.dtype(), p.device());
+      copies.push_back({g.raw(), from, g.bytes()});
+      p.set_grad(g);
+    }
+    from += p.numel() * item;
+  }
+  copy_many(b.device, copies);
+  b.flat = Tensor();
+}
+
+void GradientAverage::reset() {
+  const std::lock_guard lock(mutex_);
+  early_ = std::exchange(early_now_, 0);
+  sent_ = done_ = 0;
+  for (Bucket& b : buckets_) b.waiting = b.members.size();
+}
+
+void GradientAverage::work() {
+  set_threads(1);
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return stopping_ || (done_ < sent_ && !error_); });
+    if (stopping_) return;
+    Bucket& b = buckets_[done_];
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+      among_.all_reduce_sum(b.flat);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    lock.lock();
+    if (error) error_ = error;
+    else ++done_;
+    changed_.notify_all();
+  }
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -8,11 +8,10 @@
 //
 // Under MPI, MASTER_ADDR (rank 0's host) is this machine and MASTER_PORT 29500 unless they are set.
 
-#include <cstdlib>
 #include <optional>
 #include <string>
 
-#include "ppma/core/error.hpp"
+#include "ppma/core/config.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -23,7 +22,21 @@ struct Launch {
   Launch() : host("127.0.0.1") {}  // nvcc 12.4 fails on a text as a member's default
 };
 
+/// Nothing where no such variables are set. Errors: a variable that is no number, or alone; a rank outside of the group.
+PPMA_API std::optional<Launch> launch_from_environment();
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_PARALLEL)
+
+#include <cstdlib>
+
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
 namespace detail {
+
 inline std::optional<i64> environment_number(const char* name) {
   const char* text = std::getenv(name);
   if (text == nullptr) return std::nullopt;
@@ -32,10 +45,10 @@ inline std::optional<i64> environment_number(const char* name) {
   check(end != text && *end == '\0', "parallel: ", name, " is \"", text, "\", not a number");
   return value;
 }
+
 }  // namespace detail
 
-/// Nothing where no such variables are set. Errors: a variable that is no number, or alone; a rank outside of the group.
-inline std::optional<Launch> launch_from_environment() {
+std::optional<Launch> launch_from_environment() {
   struct Names {
     const char *rank, *size, *local;
   };
@@ -63,5 +76,7 @@ inline std::optional<Launch> launch_from_environment() {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -8,7 +8,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -17,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "ppma/core/error.hpp"
+#include "ppma/core/config.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -25,10 +24,7 @@ class Socket {
  public:
   explicit Socket(int fd = -1) : fd_(fd) {}
   Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Socket& operator=(Socket&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
+  PPMA_API Socket& operator=(Socket&& other) noexcept;
   ~Socket() {
     if (fd_ >= 0) ::close(fd_);
   }
@@ -40,46 +36,73 @@ class Socket {
   }
 
   /// Messages leave at once; a machine that does not answer is given up after about 30 s.
-  void set_up() const {
-    const auto set = [this](int level, int name, int value) { ::setsockopt(fd_, level, name, &value, sizeof value); };
-    set(IPPROTO_TCP, TCP_NODELAY, 1);
-    set(SOL_SOCKET, SO_KEEPALIVE, 1);
-#ifdef TCP_KEEPIDLE
-    set(IPPROTO_TCP, TCP_KEEPIDLE, 15), set(IPPROTO_TCP, TCP_KEEPINTVL, 5), set(IPPROTO_TCP, TCP_KEEPCNT, 3);
-#endif
-#ifdef TCP_USER_TIMEOUT
-    set(IPPROTO_TCP, TCP_USER_TIMEOUT, 30000);
-#endif
-  }
+  PPMA_API void set_up() const;
 
   /// False where the connection has ended.
-  bool send(const void* from, i64 bytes) const {
-    for (const char* p = static_cast<const char*>(from); bytes > 0;) {
-      const auto n = ::send(fd_, p, static_cast<std::size_t>(bytes), MSG_NOSIGNAL);
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) return false;
-      p += n, bytes -= n;
-    }
-    return true;
-  }
-  bool receive(void* to, i64 bytes) const {
-    for (char* p = static_cast<char*>(to); bytes > 0;) {
-      const auto n = ::recv(fd_, p, static_cast<std::size_t>(bytes), 0);
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) return false;
-      p += n, bytes -= n;
-    }
-    return true;
-  }
+  PPMA_API bool send(const void* from, i64 bytes) const;
+  PPMA_API bool receive(void* to, i64 bytes) const;
   /// True if something can be read, or the other side has ended, within so many seconds.
-  bool readable(double seconds) const {
-    pollfd p{fd_, POLLIN, 0};
-    return ::poll(&p, 1, static_cast<int>(seconds * 1000)) > 0;
-  }
+  PPMA_API bool readable(double seconds) const;
 
  private:
   int fd_;
 };
+
+/// Listens on the address that `host` has here: on 127.0.0.1, this machine alone can connect.
+PPMA_API Socket listen_on(const std::string& host, i64 port);
+
+/// Tries until the other side listens.
+PPMA_API Socket connect_to(const std::string& host, i64 port, double seconds);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_PARALLEL)
+
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Socket& Socket::operator=(Socket&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+void Socket::set_up() const {
+  const auto set = [this](int level, int name, int value) { ::setsockopt(fd_, level, name, &value, sizeof value); };
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+#ifdef TCP_KEEPIDLE
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 15), set(IPPROTO_TCP, TCP_KEEPINTVL, 5), set(IPPROTO_TCP, TCP_KEEPCNT, 3);
+#endif
+#ifdef TCP_USER_TIMEOUT
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, 30000);
+#endif
+}
+
+bool Socket::send(const void* from, i64 bytes) const {
+  for (const char* p = static_cast<const char*>(from); bytes > 0;) {
+    const auto n = ::send(fd_, p, static_cast<std::size_t>(bytes), MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    p += n, bytes -= n;
+  }
+  return true;
+}
+
+bool Socket::receive(void* to, i64 bytes) const {
+  for (char* p = static_cast<char*>(to); bytes > 0;) {
+    const auto n = ::recv(fd_, p, static_cast<std::size_t>(bytes), 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    p += n, bytes -= n;
+  }
+  return true;
+}
+
+bool Socket::readable(double seconds) const {
+  pollfd p{fd_, POLLIN, 0};
+  return ::poll(&p, 1, static_cast<int>(seconds * 1000)) > 0;
+}
 
 namespace detail {
 
@@ -98,8 +121,7 @@ struct Addresses {
 
 }  // namespace detail
 
-/// Listens on the address that `host` has here: on 127.0.0.1, this machine alone can connect.
-inline Socket listen_on(const std::string& host, i64 port) {
+Socket listen_on(const std::string& host, i64 port) {
   const detail::Addresses addresses(host, port);
   int error = 0;
   for (const addrinfo* a = addresses.first; a != nullptr; a = a->ai_next) {
@@ -113,8 +135,7 @@ inline Socket listen_on(const std::string& host, i64 port) {
        "); MASTER_ADDR must be rank 0's own address, MASTER_PORT a free port");
 }
 
-/// Tries until the other side listens.
-inline Socket connect_to(const std::string& host, i64 port, double seconds) {
+Socket connect_to(const std::string& host, i64 port, double seconds) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
   const detail::Addresses addresses(host, port);
   for (;;) {
@@ -129,5 +150,7 @@ inline Socket connect_to(const std::string& host, i64 port, double seconds) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

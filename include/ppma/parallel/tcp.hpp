@@ -4,10 +4,10 @@
 // ranks and sends the sum back. So all have the same bits; a process that dies is noticed by rank 0, which tells the others.
 // For host memory (tensors on a GPU pass through it); rank 0's traffic grows with the number of processes.
 
-#include <algorithm>
 #include <memory>
+#include <string>
+#include <vector>
 
-#include "ppma/kernels/cpu/reduce.hpp"
 #include "ppma/parallel/communicator.hpp"
 #include "ppma/parallel/launch.hpp"
 #include "ppma/parallel/socket.hpp"
@@ -26,39 +26,11 @@ class TcpGroup {
     for (const Socket& s : peers_) s.shut();
   }
 
-  void all_reduce_sum(Tensor& t) {
-    if (t.device() != Device::cpu) return through_host(t, [this](Tensor& here) { all_reduce_sum(here); });
-    const Frame frame = next(Frame::sum, t);
-    if (rank_ != 0) {
-      tell(peers_[0], frame, t.raw());
-      return hear(peers_[0], frame, t.raw(), 0);
-    }
-    Tensor other = Tensor::empty(t.shape(), t.dtype());
-    for (i64 r = 1; r < size_; ++r) {
-      hear(peer(r), frame, other.raw(), r);
-      if (t.dtype() == DType::int64)
-        for (i64 i = 0; i < t.numel(); ++i) t.data<i64>()[i] += other.data<i64>()[i];
-      else
-        visit(Device::cpu, t.dtype(), "all_reduce_sum", [&](auto on, auto zero) {
-          using T = decltype(zero);
-          kernels::add_to(on, t.numel(), std::as_const(other).template data<T>(), t.data<T>());
-        });
-    }
-    for (i64 r = 1; r < size_; ++r) tell(peer(r), frame, t.raw());
-  }
+  PPMA_API void all_reduce_sum(Tensor& t);
 
-  void broadcast(Tensor& t, i64 root) {
-    check(root == 0, "broadcast: from rank ", root, "; only rank 0 can be the root");
-    if (t.device() != Device::cpu) return through_host(t, [this](Tensor& here) { broadcast(here, 0); });
-    const Frame frame = next(Frame::copy, t);
-    if (rank_ != 0) return hear(peers_[0], frame, t.raw(), 0);
-    for (i64 r = 1; r < size_; ++r) tell(peer(r), frame, t.raw());
-  }
+  PPMA_API void broadcast(Tensor& t, i64 root);
 
-  void barrier() {
-    Tensor t = Tensor::zeros({1}, DType::f64);
-    all_reduce_sum(t);
-  }
+  PPMA_API void barrier();
 
  private:
   struct Frame {
@@ -78,63 +50,17 @@ class TcpGroup {
     t.copy_from(here);
   }
 
-  void tell(const Socket& to, const Frame& frame, const void* elements) {
-    if (to.send(&frame, sizeof frame) && to.send(elements, static_cast<i64>(frame.bytes))) return;
-    if (rank_ != 0) {  // why, rank 0 may have said
-      Frame last;
-      if (to.receive(&last, sizeof last)) refuse(to, last, frame, 0);
-    }
-    lost(&to);
-  }
+  PPMA_API void tell(const Socket& to, const Frame& frame, const void* elements);
 
-  void hear(const Socket& from, const Frame& want, void* elements, i64 r) {
-    wait_for(from);
-    Frame got;
-    if (!from.receive(&got, sizeof got)) lost(&from);
-    if (got.what != want.what || got.dtype != want.dtype || got.number != want.number || got.bytes != want.bytes)
-      refuse(from, got, want, r);
-    if (!from.receive(elements, static_cast<i64>(want.bytes))) lost(&from);
-  }
+  PPMA_API void hear(const Socket& from, const Frame& want, void* elements, i64 r);
 
   // Until `from` has something, while nobody else goes away: one who dies is not waited for behind one who computes.
-  void wait_for(const Socket& from) {
-    std::vector<pollfd> all;
-    for (const Socket& s : peers_) all.push_back({s.fd(), static_cast<short>(&s == &from ? POLLIN | gone : gone), 0});
-    for (;;) {
-      const int n = ::poll(all.data(), all.size(), -1);
-      if (n < 0 && errno == EINTR) continue;
-      for (std::size_t i = 0; i < all.size(); ++i)
-        if (all[i].revents != 0) {
-          if (&peers_[i] == &from && (all[i].revents & POLLIN) != 0) return;
-          lost(&peers_[i]);
-        }
-    }
-  }
+  PPMA_API void wait_for(const Socket& from);
 
-  [[noreturn]] void refuse(const Socket& from, const Frame& got, const Frame& want, i64 r) {
-    if (got.what == Frame::failure && got.bytes < 4096) {
-      std::string text(got.bytes, ' ');
-      if (!from.receive(text.data(), static_cast<i64>(text.size()))) text = "rank 0 has ended";
-      abort();
-      fail("parallel: rank ", rank_, ": ", text);
-    }
-    over(str("rank ", r, " sent message ", got.number, " of ", got.bytes, " bytes, rank ", rank_, " is at ", want.number,
-             " of ", want.bytes, "; all must do the same steps"));
-  }
-  [[noreturn]] void lost(const Socket* s) {
-    over(str("the connection to rank ", rank_ == 0 ? s - peers_.data() : 0, " has ended: that process died or gave up"));
-  }
+  [[noreturn]] PPMA_API void refuse(const Socket& from, const Frame& got, const Frame& want, i64 r);
+  [[noreturn]] PPMA_API void lost(const Socket* s);
   // Ends the group: rank 0 tells the others why.
-  [[noreturn]] void over(const std::string& why) {
-    if (rank_ == 0)
-      for (const Socket& s : peers_) {
-        const Frame frame{Frame::failure, 0, 0, why.size()};
-        if (s && s.send(&frame, sizeof frame)) s.send(why.data(), static_cast<i64>(why.size()));
-      }
-    for (const Socket& s : peers_)
-      if (s) ::shutdown(s.fd(), rank_ == 0 ? SHUT_WR : SHUT_RDWR);  // what was said still arrives
-    fail("parallel: rank ", rank_, ": ", why);
-  }
+  [[noreturn]] PPMA_API void over(const std::string& why);
 
 #ifdef POLLRDHUP
   static constexpr short gone = POLLRDHUP;
@@ -146,7 +72,116 @@ class TcpGroup {
   std::vector<Socket> peers_;
 };
 
-inline Communicator communicator_of(const std::shared_ptr<TcpGroup>& group, const Launch& launch) {
+PPMA_API Communicator communicator_of(const std::shared_ptr<TcpGroup>& group, const Launch& launch);
+
+/// As many independent communicators as asked for, each for one thread at a time. All processes must call it; it returns
+/// when all are there. Errors: an address that does not work, somebody missing after `seconds`, two of one rank, a group
+/// that is of another size elsewhere.
+PPMA_API std::vector<Communicator> connect_tcp(const Launch& launch, i64 channels = 1, double seconds = 60);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_PARALLEL)
+
+#include <chrono>
+
+#include "ppma/kernels/cpu/reduce.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+void TcpGroup::all_reduce_sum(Tensor& t) {
+  if (t.device() != Device::cpu) return through_host(t, [this](Tensor& here) { all_reduce_sum(here); });
+  const Frame frame = next(Frame::sum, t);
+  if (rank_ != 0) {
+    tell(peers_[0], frame, t.raw());
+    return hear(peers_[0], frame, t.raw(), 0);
+  }
+  Tensor other = Tensor::empty(t.shape(), t.dtype());
+  for (i64 r = 1; r < size_; ++r) {
+    hear(peer(r), frame, other.raw(), r);
+    if (t.dtype() == DType::int64)
+      for (i64 i = 0; i < t.numel(); ++i) t.data<i64>()[i] += other.data<i64>()[i];
+    else
+      visit(Device::cpu, t.dtype(), "all_reduce_sum", [&](auto on, auto zero) {
+        using T = decltype(zero);
+        kernels::add_to(on, t.numel(), std::as_const(other).template data<T>(), t.data<T>());
+      });
+  }
+  for (i64 r = 1; r < size_; ++r) tell(peer(r), frame, t.raw());
+}
+
+void TcpGroup::broadcast(Tensor& t, i64 root) {
+  check(root == 0, "broadcast: from rank ", root, "; only rank 0 can be the root");
+  if (t.device() != Device::cpu) return through_host(t, [this](Tensor& here) { broadcast(here, 0); });
+  const Frame frame = next(Frame::copy, t);
+  if (rank_ != 0) return hear(peers_[0], frame, t.raw(), 0);
+  for (i64 r = 1; r < size_; ++r) tell(peer(r), frame, t.raw());
+}
+
+void TcpGroup::barrier() {
+  Tensor t = Tensor::zeros({1}, DType::f64);
+  all_reduce_sum(t);
+}
+
+void TcpGroup::tell(const Socket& to, const Frame& frame, const void* elements) {
+  if (to.send(&frame, sizeof frame) && to.send(elements, static_cast<i64>(frame.bytes))) return;
+  if (rank_ != 0) {  // why, rank 0 may have said
+    Frame last;
+    if (to.receive(&last, sizeof last)) refuse(to, last, frame, 0);
+  }
+  lost(&to);
+}
+
+void TcpGroup::hear(const Socket& from, const Frame& want, void* elements, i64 r) {
+  wait_for(from);
+  Frame got;
+  if (!from.receive(&got, sizeof got)) lost(&from);
+  if (got.what != want.what || got.dtype != want.dtype || got.number != want.number || got.bytes != want.bytes)
+    refuse(from, got, want, r);
+  if (!from.receive(elements, static_cast<i64>(want.bytes))) lost(&from);
+}
+
+void TcpGroup::wait_for(const Socket& from) {
+  std::vector<pollfd> all;
+  for (const Socket& s : peers_) all.push_back({s.fd(), static_cast<short>(&s == &from ? POLLIN | gone : gone), 0});
+  for (;;) {
+    const int n = ::poll(all.data(), all.size(), -1);
+    if (n < 0 && errno == EINTR) continue;
+    for (std::size_t i = 0; i < all.size(); ++i)
+      if (all[i].revents != 0) {
+        if (&peers_[i] == &from && (all[i].revents & POLLIN) != 0) return;
+        lost(&peers_[i]);
+      }
+  }
+}
+
+void TcpGroup::refuse(const Socket& from, const Frame& got, const Frame& want, i64 r) {
+  if (got.what == Frame::failure && got.bytes < 4096) {
+    std::string text(got.bytes, ' ');
+    if (!from.receive(text.data(), static_cast<i64>(text.size()))) text = "rank 0 has ended";
+    abort();
+    fail("parallel: rank ", rank_, ": ", text);
+  }
+  over(str("rank ", r, " sent message ", got.number, " of ", got.bytes, " bytes, rank ", rank_, " is at ", want.number,
+           " of ", want.bytes, "; all must do the same steps"));
+}
+
+void TcpGroup::lost(const Socket* s) {
+  over(str("the connection to rank ", rank_ == 0 ? s - peers_.data() : 0, " has ended: that process died or gave up"));
+}
+
+void TcpGroup::over(const std::string& why) {
+  if (rank_ == 0)
+    for (const Socket& s : peers_) {
+      const Frame frame{Frame::failure, 0, 0, why.size()};
+      if (s && s.send(&frame, sizeof frame)) s.send(why.data(), static_cast<i64>(why.size()));
+    }
+  for (const Socket& s : peers_)
+    if (s) ::shutdown(s.fd(), rank_ == 0 ? SHUT_WR : SHUT_RDWR);  // what was said still arrives
+  fail("parallel: rank ", rank_, ": ", why);
+}
+
+Communicator communicator_of(const std::shared_ptr<TcpGroup>& group, const Launch& launch) {
   Communicator c;
   c.rank = launch.rank, c.size = launch.size;
   c.all_reduce_sum = [group](Tensor& t) { group->all_reduce_sum(t); };
@@ -156,10 +191,7 @@ inline Communicator communicator_of(const std::shared_ptr<TcpGroup>& group, cons
   return c;
 }
 
-/// As many independent communicators as asked for, each for one thread at a time. All processes must call it; it returns
-/// when all are there. Errors: an address that does not work, somebody missing after `seconds`, two of one rank, a group
-/// that is of another size elsewhere.
-inline std::vector<Communicator> connect_tcp(const Launch& launch, i64 channels = 1, double seconds = 60) {
+std::vector<Communicator> connect_tcp(const Launch& launch, i64 channels, double seconds) {
   struct Hello {
     u64 magic = 0x50504d4148454c4fu;
     i64 rank = 0, size = 0, channel = 0;
@@ -229,5 +261,7 @@ inline std::vector<Communicator> connect_tcp(const Launch& launch, i64 channels 
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -19,47 +19,23 @@
 // To add a mask: 1. its name in MaskKind and mask_kinds(); 2. decay_outputs(); 3. its log masks in
 // ablation_log_masks(); 4. its criss-cross order in criss_cross_order(); 5. a line in tests/polyline/ablation_test.cpp.
 
-#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "ppma/kernels/cpu/restrict_mask.hpp"
-#include "ppma/polyline/attention.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
 #include "ppma/polyline/decay.hpp"
-#include "ppma/polyline/whole_attention.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 enum class MaskKind { none, rmt, v2h, polyline, shared, cross_scan, hilbert };
 
 /// Every mask with its name.
-inline const std::vector<std::pair<MaskKind, const char*>>& mask_kinds() {
-  static const std::vector<std::pair<MaskKind, const char*>> all{
-      {MaskKind::none, "none"},     {MaskKind::rmt, "rmt"},
-      {MaskKind::v2h, "v2h"},       {MaskKind::polyline, "polyline"},
-      {MaskKind::shared, "shared"}, {MaskKind::cross_scan, "cross_scan"},
-      {MaskKind::hilbert, "hilbert"}};
-  return all;
-}
+PPMA_API const std::vector<std::pair<MaskKind, const char*>>& mask_kinds();
 
-inline std::string to_string(MaskKind kind) {
-  for (const auto& [k, name] : mask_kinds())
-    if (k == kind) return name;
-  return "?";
-}
+PPMA_API std::string to_string(MaskKind kind);
 
 /// The mask of a name; "2d" is another word for polyline. Throws, naming all masks, for any other.
-inline MaskKind parse_mask_kind(const std::string& name) {
-  if (name == "2d") return MaskKind::polyline;
-  std::string names;
-  for (const auto& [k, n] : mask_kinds()) {
-    if (name == n) return k;
-    names += (names.empty() ? "" : ", ") + std::string(n);
-  }
-  fail("mask: there is no mask \"", name, "\"; the masks are ", names);
-}
+PPMA_API MaskKind parse_mask_kind(const std::string& name);
 
 /// How many rows dt_weight of log_decay has: 2, 1 for shared, 0 where decays are not learnt.
 constexpr i64 decay_outputs(MaskKind kind) {
@@ -69,7 +45,89 @@ constexpr i64 decay_outputs(MaskKind kind) {
 // ---- RMT's constant decays (spec 2.5) -------------------------------------------------------------------------------
 
 /// Log decay of each head, (G): ln(1 - 2^(-initial - range n / G)) for n = 0..G-1.
-inline Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype = DType::f32) {
+PPMA_API Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype = DType::f32);
+
+/// The same log decay on every edge, from decay_log (G): what gives the polyline mask RMT's Manhattan form.
+PPMA_API LogDecay constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width);
+
+// ---- visiting orders of the sequence masks --------------------------------------------------------------------------
+
+/// Tokens column by column.
+PPMA_API std::vector<i64> column_major_order(i64 height, i64 width);
+
+/// Tokens along the Hilbert curve of the smallest 2^k x 2^k square that holds the grid; cells outside the grid are
+/// dropped. `transposed` exchanges rows and columns of the curve.
+PPMA_API std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed = false);
+
+// ---- masks and their restrictions -----------------------------------------------------------------------------------
+
+/// The log masks of a kind, (B,G,N,N) each, for any grid; small N (they are N x N).
+///   decay  log decays (B,G,H,W); for rmt constant ones; ignored for none
+PPMA_API std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& decay);
+
+/// The restriction of a log mask (B,G,N,N) to each row of the grid, (B,G,H,W,W), or to each column, (B,G,W,H,H).
+PPMA_API Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows);
+
+/// In which order a criss-cross stage mixes with this mask.
+constexpr Order criss_cross_order(MaskKind kind) {
+  return kind == MaskKind::none || kind == MaskKind::rmt ? Order::rows_first
+         : kind == MaskKind::v2h                         ? Order::columns_first
+                                                         : Order::both;
+}
+
+// ---- what a network calls -------------------------------------------------------------------------------------------
+
+/// Whole attention with a mask of the ablation. q, k, v (B,H,W,C), k scaled, rotary applied; decay as
+/// ablation_log_masks. The polyline masks, rmt and none run fused in memory O(N); the sequence masks are composed,
+/// O(N^2).
+PPMA_API Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind,
+                                     const LogDecay& decay);
+
+/// Criss-cross attention with a mask of the ablation; arguments as masked_whole_attention. All but hilbert run fused:
+/// the restrictions of the cross scan to rows and columns are the polyline mask's.
+PPMA_API Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind,
+                                 const LogDecay& decay);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include "ppma/kernels/cpu/restrict_mask.hpp"
+#include "ppma/polyline/attention.hpp"
+#include "ppma/polyline/check.hpp"
+#include "ppma/polyline/criss_cross_attention.hpp"
+#include "ppma/polyline/line_mask.hpp"
+#include "ppma/polyline/whole_attention.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+const std::vector<std::pair<MaskKind, const char*>>& mask_kinds() {
+  static const std::vector<std::pair<MaskKind, const char*>> all{
+      {MaskKind::none, "none"},     {MaskKind::rmt, "rmt"},
+      {MaskKind::v2h, "v2h"},       {MaskKind::polyline, "polyline"},
+      {MaskKind::shared, "shared"}, {MaskKind::cross_scan, "cross_scan"},
+      {MaskKind::hilbert, "hilbert"}};
+  return all;
+}
+
+std::string to_string(MaskKind kind) {
+  for (const auto& [k, name] : mask_kinds())
+    if (k == kind) return name;
+  return "?";
+}
+
+MaskKind parse_mask_kind(const std::string& name) {
+  if (name == "2d") return MaskKind::polyline;
+  std::string names;
+  for (const auto& [k, n] : mask_kinds()) {
+    if (name == n) return k;
+    names += (names.empty() ? "" : ", ") + std::string(n);
+  }
+  fail("mask: there is no mask \"", name, "\"; the masks are ", names);
+}
+
+Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype) {
   check(heads > 0 && initial > 0 && range >= 0, "rmt_decay_log: needs heads, initial > 0 and range >= 0, got ", heads,
         ", ", initial, " and ", range);
   std::vector<double> log_decay;
@@ -78,8 +136,7 @@ inline Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype
   return cast(Tensor::from<double>(log_decay, {heads}), dtype);
 }
 
-/// The same log decay on every edge, from decay_log (G): what gives the polyline mask RMT's Manhattan form.
-inline LogDecay constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width) {
+LogDecay constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width) {
   check(decay_log.defined() && decay_log.rank() == 1, "constant_log_decay: decay_log must be (G), got ",
         decay_log.shape());
   const i64 heads = decay_log.dim(0);
@@ -87,19 +144,14 @@ inline LogDecay constant_log_decay(const Tensor& decay_log, i64 batch, i64 heigh
   return {all, all};
 }
 
-// ---- visiting orders of the sequence masks --------------------------------------------------------------------------
-
-/// Tokens column by column.
-inline std::vector<i64> column_major_order(i64 height, i64 width) {
+std::vector<i64> column_major_order(i64 height, i64 width) {
   std::vector<i64> order;
   for (i64 j = 0; j < width; ++j)
     for (i64 i = 0; i < height; ++i) order.push_back(i * width + j);
   return order;
 }
 
-/// Tokens along the Hilbert curve of the smallest 2^k x 2^k square that holds the grid; cells outside the grid are
-/// dropped. `transposed` exchanges rows and columns of the curve.
-inline std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed = false) {
+std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed) {
   i64 side = 1;
   while (side < height || side < width) side *= 2;
   std::vector<i64> order;
@@ -120,11 +172,7 @@ inline std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed = f
   return order;
 }
 
-// ---- masks and their restrictions -----------------------------------------------------------------------------------
-
-/// The log masks of a kind, (B,G,N,N) each, for any grid; small N (they are N x N).
-///   decay  log decays (B,G,H,W); for rmt constant ones; ignored for none
-inline std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& decay) {
+std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& decay) {
   if (kind == MaskKind::none) return {};
   detail::check_decays("ablation_log_masks", decay.log_alpha, decay.log_beta);
   const Shape& s = decay.log_alpha.shape();
@@ -148,8 +196,7 @@ inline std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& dec
   fail("ablation_log_masks: unknown mask");
 }
 
-/// The restriction of a log mask (B,G,N,N) to each row of the grid, (B,G,H,W,W), or to each column, (B,G,W,H,H).
-inline Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows) {
+Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows) {
   check(log_mask.defined() && log_mask.rank() == 4 && log_mask.dim(2) == height * width &&
             log_mask.dim(3) == height * width,
         "restrict_to_lines: the mask must be (B,G,N,N) with N = ", height * width, ", got ", log_mask.shape());
@@ -170,19 +217,7 @@ inline Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, b
   });
 }
 
-/// In which order a criss-cross stage mixes with this mask.
-constexpr Order criss_cross_order(MaskKind kind) {
-  return kind == MaskKind::none || kind == MaskKind::rmt ? Order::rows_first
-         : kind == MaskKind::v2h                         ? Order::columns_first
-                                                         : Order::both;
-}
-
-// ---- what a network calls -------------------------------------------------------------------------------------------
-
-/// Whole attention with a mask of the ablation. q, k, v (B,H,W,C), k scaled, rotary applied; decay as
-/// ablation_log_masks. The polyline masks, rmt and none run fused in memory O(N); the sequence masks are composed,
-/// O(N^2).
-inline Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind,
+Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind,
                                      const LogDecay& decay) {
   switch (kind) {
     case MaskKind::none: return whole_attention(q, k, v, heads, Tensor(), Tensor(), Paths::none);
@@ -198,9 +233,7 @@ inline Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Ten
   fail("masked_whole_attention: unknown mask");
 }
 
-/// Criss-cross attention with a mask of the ablation; arguments as masked_whole_attention. All but hilbert run fused:
-/// the restrictions of the cross scan to rows and columns are the polyline mask's.
-inline Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind,
+Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind,
                                  const LogDecay& decay) {
   const Order order = criss_cross_order(kind);
   if (kind == MaskKind::none) return criss_cross_attention(q, k, v, heads, Tensor(), Tensor(), order);
@@ -213,5 +246,7 @@ inline Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor&
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

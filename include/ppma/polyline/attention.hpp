@@ -9,38 +9,131 @@
 
 #include <vector>
 
-#include "ppma/ops/activation.hpp"
-#include "ppma/ops/reduce.hpp"
-#include "ppma/ops/softmax.hpp"
-#include "ppma/polyline/check.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
 #include "ppma/polyline/mask.hpp"
+#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
 // (B,H,W,C) -> (B,G,H,W,d) and back.
-inline Tensor split_heads(const Tensor& x, i64 heads) {
+PPMA_API Tensor split_heads(const Tensor& x, i64 heads);
+
+PPMA_API Tensor merge_heads(const Tensor& x);
+
+// (B,H,W,C) -> (B,G,N,d) and back to the grid of `like`.
+PPMA_API Tensor head_tokens(const Tensor& x, i64 heads);
+
+PPMA_API Tensor tokens_to_grid(const Tensor& y, const Tensor& like);
+PPMA_API Tensor sum_of(const std::vector<Tensor>& terms);
+PPMA_API Tensor mean_of(const std::vector<Tensor>& terms);
+
+}  // namespace detail
+
+// ---- whole attention (PPMVA) ----------------------------------------------------------------------------------------
+
+/// Probabilities (B,G,N,N) of masked whole attention from scores S and log masks M_r, both (B,G,N,N):
+/// the mean over r of rowsoftmax(S + M_r), which is computed in the masks' dtype;
+/// rowsoftmax(S) without masks. Rows sum to 1.
+PPMA_API Tensor masked_probabilities(const Tensor& scores, const std::vector<Tensor>& log_masks);
+
+/// What whole_attention_composed multiplies v with, (B,G,N,N), from scores S (B,G,N,N):
+///   code   mean of rowsoftmax(S + M) and rowsoftmax(S + M^T); rows sum to 1
+///   paper  P * (L + L^T) (Eq. 10); row sums in (0, 2]
+///   joint  rowsoftmax(S + log(L + L^T)); rows sum to 1
+/// With one path there is one mask; code and joint are then the same. Paths::none is P for all variants.
+PPMA_API Tensor attention_map(const Tensor& scores, const Tensor& log_alpha, const Tensor& log_beta, Paths paths,
+                            Variant variant);
+
+/// Whole attention, composed; arguments as the fused whole_attention(), whose values and gradients it has for
+/// Variant::code.
+///   q, k, v (B,H,W,C);  log_alpha, log_beta (B,G,H,W) or undefined for Paths::none;  returns (B,H,W,C)
+PPMA_API Tensor whole_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                       const Tensor& log_alpha, const Tensor& log_beta, Paths paths = Paths::both,
+                                       Variant variant = Variant::code);
+
+/// Whole attention with any log masks (B,G,N,N): ( mean over r of rowsoftmax(S + M_r) ) V.
+PPMA_API Tensor whole_attention_with(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                   const std::vector<Tensor>& log_masks);
+
+// ---- criss-cross attention (PPMCCA) ---------------------------------------------------------------------------------
+
+namespace detail {
+
+// The two maps of criss-cross attention, and how they act on v (B,G,H,W,d).
+struct CrissCross {
+  Tensor rows, columns;  // (B,G,H,W,W), (B,G,W,H,H)
+  Tensor along_rows(const Tensor& v) const { return matmul(rows, v); }
+  Tensor down_columns(const Tensor& v) const { return transpose(matmul(columns, transpose(v, 2, 3)), 2, 3); }
+};
+
+PPMA_API CrissCross criss_cross_scores(const Tensor& q, const Tensor& k, i64 heads);
+
+}  // namespace detail
+
+/// Criss-cross attention with any log masks of the lines, rows (B,G,H,W,W) and columns (B,G,W,H,H), or both undefined:
+///   PH_i = rowsoftmax(S_i + rows_i),  PV_l = rowsoftmax(S_l + columns_l);  the mean of O1 and O2, or one of them.
+PPMA_API Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                         const LineMasks& log_masks, Order order);
+
+/// Criss-cross attention, composed; arguments as the fused criss_cross_attention(), whose values and gradients it has
+/// for Variant::code.
+///   code   masks inside the softmaxes, mean of both orders
+///   paper  (Eq. 11, 12) (S_H*L_H)(S_V*L_V) V + (S_V*L_V)(S_H*L_H) V with the unmasked softmax maps S_H, S_V, not
+///          renormalised
+/// (The paper writes the second term as ((S_H S_V) * L^T) V, which does not factor; spec 2.2.) There is no joint
+/// variant.
+PPMA_API Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                             const Tensor& log_alpha, const Tensor& log_beta, Order order = Order::both,
+                                             Variant variant = Variant::code);
+
+/// Criss-cross attention (variant code) by its dense N x N maps, for small N and tests:
+///   O1 = S_V' S_H' V,  O2 = S_H' S_V' V,  S_H' block diagonal by rows (PH_i), S_V' by columns (PV_l)
+PPMA_API Tensor criss_cross_attention_dense(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                          const Tensor& log_alpha, const Tensor& log_beta, Order order = Order::both);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include "ppma/ops/activation.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/ops/softmax.hpp"
+#include "ppma/polyline/check.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+Tensor split_heads(const Tensor& x, i64 heads) {
   return permute(reshape(x, {x.dim(0), x.dim(1), x.dim(2), heads, x.dim(3) / heads}), {0, 3, 1, 2, 4});
 }
-inline Tensor merge_heads(const Tensor& x) {
+
+Tensor merge_heads(const Tensor& x) {
   return reshape(permute(x, {0, 2, 3, 1, 4}), {x.dim(0), x.dim(2), x.dim(3), x.dim(1) * x.dim(4)});
 }
-// (B,H,W,C) -> (B,G,N,d) and back to the grid of `like`.
-inline Tensor head_tokens(const Tensor& x, i64 heads) {
+
+Tensor head_tokens(const Tensor& x, i64 heads) {
   return reshape(split_heads(x, heads), {x.dim(0), heads, x.dim(1) * x.dim(2), x.dim(3) / heads});
 }
-inline Tensor tokens_to_grid(const Tensor& y, const Tensor& like) {
+
+Tensor tokens_to_grid(const Tensor& y, const Tensor& like) {
   return merge_heads(reshape(y, {like.dim(0), y.dim(1), like.dim(1), like.dim(2), y.dim(3)}));
 }
-inline Tensor sum_of(const std::vector<Tensor>& terms) {
+
+Tensor sum_of(const std::vector<Tensor>& terms) {
   Tensor total = terms[0];
   for (std::size_t i = 1; i < terms.size(); ++i) total = total + terms[i];
   return total;
 }
-inline Tensor mean_of(const std::vector<Tensor>& terms) {
+
+Tensor mean_of(const std::vector<Tensor>& terms) {
   return terms.size() == 1 ? terms[0] : scale(sum_of(terms), 1.0 / static_cast<double>(terms.size()));
 }
+
 // ln(e^a + e^b) of log masks; -infinity counts as -1e30, so that no difference is undefined.
 inline Tensor log_add_exp(const Tensor& log_a, const Tensor& log_b) {
   const Tensor least = Tensor::full({1}, -1e30, log_a.dtype(), log_a.device());
@@ -50,24 +143,14 @@ inline Tensor log_add_exp(const Tensor& log_a, const Tensor& log_b) {
 
 }  // namespace detail
 
-// ---- whole attention (PPMVA) ----------------------------------------------------------------------------------------
-
-/// Probabilities (B,G,N,N) of masked whole attention from scores S and log masks M_r, both (B,G,N,N):
-/// the mean over r of rowsoftmax(S + M_r), which is computed in the masks' dtype;
-/// rowsoftmax(S) without masks. Rows sum to 1.
-inline Tensor masked_probabilities(const Tensor& scores, const std::vector<Tensor>& log_masks) {
+Tensor masked_probabilities(const Tensor& scores, const std::vector<Tensor>& log_masks) {
   if (log_masks.empty()) return softmax(scores);
   std::vector<Tensor> maps;
   for (const Tensor& m : log_masks) maps.push_back(softmax(cast(scores, m.dtype()) + m));
   return cast(detail::mean_of(maps), scores.dtype());
 }
 
-/// What whole_attention_composed multiplies v with, (B,G,N,N), from scores S (B,G,N,N):
-///   code   mean of rowsoftmax(S + M) and rowsoftmax(S + M^T); rows sum to 1
-///   paper  P * (L + L^T) (Eq. 10); row sums in (0, 2]
-///   joint  rowsoftmax(S + log(L + L^T)); rows sum to 1
-/// With one path there is one mask; code and joint are then the same. Paths::none is P for all variants.
-inline Tensor attention_map(const Tensor& scores, const Tensor& log_alpha, const Tensor& log_beta, Paths paths,
+Tensor attention_map(const Tensor& scores, const Tensor& log_alpha, const Tensor& log_beta, Paths paths,
                             Variant variant) {
   if (paths == Paths::none) return softmax(scores);
   std::vector<Tensor> masks;
@@ -86,41 +169,29 @@ inline Tensor attention_map(const Tensor& scores, const Tensor& log_alpha, const
   fail("attention_map: unknown variant");
 }
 
-/// Whole attention, composed; arguments as the fused whole_attention(), whose values and gradients it has for
-/// Variant::code.
-///   q, k, v (B,H,W,C);  log_alpha, log_beta (B,G,H,W) or undefined for Paths::none;  returns (B,H,W,C)
-inline Tensor whole_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                       const Tensor& log_alpha, const Tensor& log_beta, Paths paths = Paths::both,
-                                       Variant variant = Variant::code) {
+Tensor whole_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                       const Tensor& log_alpha, const Tensor& log_beta, Paths paths,
+                                       Variant variant) {
   detail::check_attention("whole_attention_composed", q, k, v, heads, log_alpha, log_beta, paths != Paths::none);
   const Tensor scores = matmul(detail::head_tokens(q, heads), detail::head_tokens(k, heads), false, true);  // (B,G,N,N)
   const Tensor map = attention_map(scores, log_alpha, log_beta, paths, variant);                            // (B,G,N,N)
   return detail::tokens_to_grid(matmul(map, detail::head_tokens(v, heads)), q);
 }
 
-/// Whole attention with any log masks (B,G,N,N): ( mean over r of rowsoftmax(S + M_r) ) V.
-inline Tensor whole_attention_with(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+Tensor whole_attention_with(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                    const std::vector<Tensor>& log_masks) {
   detail::check_attention("whole_attention_with", q, k, v, heads, Tensor(), Tensor(), false);
   const Tensor scores = matmul(detail::head_tokens(q, heads), detail::head_tokens(k, heads), false, true);  // (B,G,N,N)
   return detail::tokens_to_grid(matmul(masked_probabilities(scores, log_masks), detail::head_tokens(v, heads)), q);
 }
 
-// ---- criss-cross attention (PPMCCA) ---------------------------------------------------------------------------------
-
 namespace detail {
 
-// The two maps of criss-cross attention, and how they act on v (B,G,H,W,d).
-struct CrissCross {
-  Tensor rows, columns;  // (B,G,H,W,W), (B,G,W,H,H)
-  Tensor along_rows(const Tensor& v) const { return matmul(rows, v); }
-  Tensor down_columns(const Tensor& v) const { return transpose(matmul(columns, transpose(v, 2, 3)), 2, 3); }
-};
-
-inline CrissCross criss_cross_scores(const Tensor& q, const Tensor& k, i64 heads) {
+CrissCross criss_cross_scores(const Tensor& q, const Tensor& k, i64 heads) {
   const Tensor qs = split_heads(q, heads), ks = split_heads(k, heads);                       // (B,G,H,W,d)
   return {matmul(qs, ks, false, true), matmul(transpose(qs, 2, 3), transpose(ks, 2, 3), false, true)};
 }
+
 // O1 = columns after rows, O2 = rows after columns.
 inline std::vector<Tensor> in_orders(const CrissCross& maps, const Tensor& v, Order order) {
   std::vector<Tensor> o;
@@ -131,9 +202,7 @@ inline std::vector<Tensor> in_orders(const CrissCross& maps, const Tensor& v, Or
 
 }  // namespace detail
 
-/// Criss-cross attention with any log masks of the lines, rows (B,G,H,W,W) and columns (B,G,W,H,H), or both undefined:
-///   PH_i = rowsoftmax(S_i + rows_i),  PV_l = rowsoftmax(S_l + columns_l);  the mean of O1 and O2, or one of them.
-inline Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                          const LineMasks& log_masks, Order order) {
   detail::check_attention("criss_cross_attention_with", q, k, v, heads, Tensor(), Tensor(), false);
   const auto s = detail::criss_cross_scores(q, k, heads);
@@ -144,16 +213,9 @@ inline Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, const
   return detail::merge_heads(detail::mean_of(detail::in_orders(maps, detail::split_heads(v, heads), order)));
 }
 
-/// Criss-cross attention, composed; arguments as the fused criss_cross_attention(), whose values and gradients it has
-/// for Variant::code.
-///   code   masks inside the softmaxes, mean of both orders
-///   paper  (Eq. 11, 12) (S_H*L_H)(S_V*L_V) V + (S_V*L_V)(S_H*L_H) V with the unmasked softmax maps S_H, S_V, not
-///          renormalised
-/// (The paper writes the second term as ((S_H S_V) * L^T) V, which does not factor; spec 2.2.) There is no joint
-/// variant.
-inline Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                             const Tensor& log_alpha, const Tensor& log_beta, Order order = Order::both,
-                                             Variant variant = Variant::code) {
+Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                             const Tensor& log_alpha, const Tensor& log_beta, Order order,
+                                             Variant variant) {
   check(variant != Variant::joint, "criss_cross_attention_composed: the variants are code and paper, not joint");
   const bool masked = log_alpha.defined() || log_beta.defined();
   detail::check_attention("criss_cross_attention_composed", q, k, v, heads, log_alpha, log_beta, masked);
@@ -164,10 +226,8 @@ inline Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k, c
   return detail::merge_heads(detail::sum_of(detail::in_orders(maps, detail::split_heads(v, heads), order)));
 }
 
-/// Criss-cross attention (variant code) by its dense N x N maps, for small N and tests:
-///   O1 = S_V' S_H' V,  O2 = S_H' S_V' V,  S_H' block diagonal by rows (PH_i), S_V' by columns (PV_l)
-inline Tensor criss_cross_attention_dense(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                          const Tensor& log_alpha, const Tensor& log_beta, Order order = Order::both) {
+Tensor criss_cross_attention_dense(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                          const Tensor& log_alpha, const Tensor& log_beta, Order order) {
   const bool masked = log_alpha.defined() || log_beta.defined();
   detail::check_attention("criss_cross_attention_dense", q, k, v, heads, log_alpha, log_beta, masked);
   auto s = detail::criss_cross_scores(q, k, heads);
@@ -183,5 +243,7 @@ inline Tensor criss_cross_attention_dense(const Tensor& q, const Tensor& k, cons
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -2,14 +2,24 @@
 #include "ppma/core/names_begin.hpp"
 // The checks that all attentions share.
 
-#include "ppma/core/error.hpp"
-#include "ppma/kernels/cpu/head.hpp"
+#include "ppma/kernels/args.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI::detail {
 
 // What every attention asks of its arguments; returns their sizes.
-inline kernels::AttentionShape check_attention(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+PPMA_API kernels::AttentionShape check_attention(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                               const Tensor& log_alpha, const Tensor& log_beta, bool masked);
+
+}  // namespace ppma::inline PPMA_ABI::detail
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include "ppma/kernels/cpu/head.hpp"
+
+namespace ppma::inline PPMA_ABI::detail {
+
+kernels::AttentionShape check_attention(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                                const Tensor& log_alpha, const Tensor& log_beta, bool masked) {
   check(q.defined() && q.rank() == 4, op, ": q must be (B,H,W,C), got ", q.shape());
   check(k.shape() == q.shape() && v.shape() == q.shape(), op, ": q, k and v must have one shape, got ", q.shape(), ", ",
@@ -31,5 +41,7 @@ inline kernels::AttentionShape check_attention(const char* op, const Tensor& q, 
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

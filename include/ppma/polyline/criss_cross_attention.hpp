@@ -7,10 +7,8 @@
 //   PV_l = rowsoftmax_k( q[i,l].k[k,l] - |b[i,l]-b[k,l]| )      for every column l     (1-D beta mask)
 //   O1 = rows first, then columns;  O2 = columns first, then rows;  Y = (O1 + O2) / 2      (spec 2.2, variant `code`)
 
-#include "ppma/kernels/cpu/criss_cross/attention.hpp"
-#include "ppma/polyline/check.hpp"
-#include "ppma/polyline/types.hpp"
-#include "ppma/tensor/autograd.hpp"
+#include "ppma/kernels/args.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -19,8 +17,22 @@ namespace ppma::inline PPMA_ABI {
 ///   log_alpha, log_beta  (B,G,H,W), each <= 0: logs of the decays of the edge to the left and above; both undefined: no
 ///                        mask. Closed edges (-infinity): as whole_attention()
 ///   returns              (B,H,W,C)
-inline Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
-                                    const Tensor& log_beta, Order order = Order::both) {
+PPMA_API Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
+                                    const Tensor& log_beta, Order order = Order::both);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include "ppma/kernels/cpu/criss_cross/attention.hpp"
+#include "ppma/polyline/check.hpp"
+#include "ppma/polyline/types.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
+                                    const Tensor& log_beta, Order order) {
   const bool masked = log_alpha.defined() || log_beta.defined();
   const auto x = detail::check_attention("criss_cross_attention", q, k, v, heads, log_alpha, log_beta, masked);
   Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device());
@@ -46,5 +58,7 @@ inline Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tens
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -16,15 +16,8 @@
 // Neither z nor s is kept: s = -ln decay / A, and sigmoid(z + b) = 1 - e^-s.
 // A decay of 0 (ln decay = -infinity) closes its edge: nothing passes, u is 0, and 0 (-infinity) counts for 0.
 
-#include <cmath>
-
-#include "ppma/kernels/cpu/decay.hpp"
-#include "ppma/kernels/cpu/transpose.hpp"
-#include "ppma/ops/activation.hpp"
-#include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/layout.hpp"
-#include "ppma/ops/matmul.hpp"
-#include "ppma/ops/softmax.hpp"
+#include "ppma/kernels/args.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -35,7 +28,44 @@ struct LogDecay {
 
 namespace detail {
 
-inline kernels::DecayShape check_log_decay(const char* op, const Tensor& x, const Tensor& weight, const Tensor& bias,
+PPMA_API kernels::DecayShape check_log_decay(const char* op, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                           const Tensor& a_log);
+
+}  // namespace detail
+
+/// The decays of every edge, as logarithms (each <= 0), in one pass over x forward and one backward.
+/// Beside a bf16 x the parameters and the result are f32.
+///   x          (B,H,W,C), the normalised input of the attention
+///   dt_weight  (2,d): row 0 for alpha, row 1 for beta; or (1,d): alpha = beta (one tensor, returned twice)
+///   dt_bias, A_log  (G)
+///   values     (rows,B,G,H,W), where they came with x (polyline/norm_decay.hpp): they are not computed again
+/// A decay that the dtype rounds to 0 is closed: its logarithm -infinity, and no NaN comes of that in gradients.
+/// Differentiable in all but the values. Source: the published network; Mamba2's dt and A (Dao and Gu, 2024).
+PPMA_API LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& A_log,
+                          const Tensor& values = Tensor());
+
+/// log_decay written with the library's operations, step by step: what the fused one is tested against.
+PPMA_API LogDecay log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
+                                   const Tensor& A_log);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include "ppma/kernels/cpu/decay.hpp"
+#include "ppma/kernels/cpu/transpose.hpp"
+#include "ppma/ops/activation.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
+#include "ppma/ops/softmax.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+kernels::DecayShape check_log_decay(const char* op, const Tensor& x, const Tensor& weight, const Tensor& bias,
                                            const Tensor& a_log) {
   check(x.defined() && x.rank() == 4, op, ": x must be (B,H,W,C), got ", x.shape());
   check(bias.defined() && a_log.defined() && bias.rank() == 1 && bias.shape() == a_log.shape(), op,
@@ -54,16 +84,8 @@ inline kernels::DecayShape check_log_decay(const char* op, const Tensor& x, cons
 
 }  // namespace detail
 
-/// The decays of every edge, as logarithms (each <= 0), in one pass over x forward and one backward.
-/// Beside a bf16 x the parameters and the result are f32.
-///   x          (B,H,W,C), the normalised input of the attention
-///   dt_weight  (2,d): row 0 for alpha, row 1 for beta; or (1,d): alpha = beta (one tensor, returned twice)
-///   dt_bias, A_log  (G)
-///   values     (rows,B,G,H,W), where they came with x (polyline/norm_decay.hpp): they are not computed again
-/// A decay that the dtype rounds to 0 is closed: its logarithm -infinity, and no NaN comes of that in gradients.
-/// Differentiable in all but the values. Source: the published network; Mamba2's dt and A (Dao and Gu, 2024).
-inline LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& A_log,
-                          const Tensor& values = Tensor()) {
+LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias, const Tensor& A_log,
+                          const Tensor& values) {
   const auto s = detail::check_log_decay("log_decay", x, dt_weight, dt_bias, A_log);
   const Shape shape{s.rows, s.batch, s.heads, x.dim(1), x.dim(2)};
   check(!values.defined() || values.shape() == shape, "log_decay: the values must be ", shape, ", got ", values.shape());
@@ -91,8 +113,7 @@ inline LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor
   return {log_alpha, s.rows == 2 ? select(y, 0, 1) : log_alpha};
 }
 
-/// log_decay written with the library's operations, step by step: what the fused one is tested against.
-inline LogDecay log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
+LogDecay log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
                                    const Tensor& A_log) {
   const auto s = detail::check_log_decay("log_decay_composed", x, dt_weight, dt_bias, A_log);
   const Shape per_head{s.heads, 1};
@@ -106,5 +127,7 @@ inline LogDecay log_decay_composed(const Tensor& x, const Tensor& dt_weight, con
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -18,9 +18,7 @@
 
 #include <vector>
 
-#include "ppma/kernels/cpu/head.hpp"
-#include "ppma/kernels/cpu/line_mask.hpp"
-#include "ppma/ops/elementwise.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -28,7 +26,19 @@ namespace ppma::inline PPMA_ABI {
 ///   log_decay (...,n), each <= 0, by token: the decay between a token and the one visited before it; that of the first
 ///             is not read; -infinity closes the edge
 /// Differentiable; the gradient of an edge of -1e30 or less is 0.
-inline Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>& order = {}) {
+PPMA_API Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>& order = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include "ppma/kernels/cpu/head.hpp"
+#include "ppma/kernels/cpu/line_mask.hpp"
+#include "ppma/ops/elementwise.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>& order) {
   detail::check_defined("sequence_log_mask", log_decay);
   check(log_decay.rank() >= 1 && log_decay.numel() > 0, "sequence_log_mask: needs log decays (...,n), got ",
         log_decay.shape());
@@ -63,5 +73,7 @@ inline Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>&
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

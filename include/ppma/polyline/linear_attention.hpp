@@ -13,17 +13,46 @@
 // Legend: B batch, G heads, H W grid, N = H W, d head width, R rows of a block.
 // Q and K may be feature maps phi(q), phi(k); normalise rows by attending to ones, if you want to.
 
-#include "ppma/kernels/cpu/linear/attention.hpp"
-#include "ppma/kernels/cpu/linear/scan.hpp"
-#include "ppma/polyline/attention.hpp"
-#include "ppma/polyline/linear_attention_chunked.hpp"
+#include <string>
+
+#include "ppma/kernels/args.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// The forms of linear attention and of structured_attention.hpp: same result, different cost.
 enum class LinearForm { quadratic, scan, chunked };
 
-inline std::string to_string(LinearForm f) {
+PPMA_API std::string to_string(LinearForm f);
+
+/// Polyline path masked linear attention.
+///   q, k, v              (B,H,W,C); head g owns channels [g C/G, (g+1) C/G)
+///   log_alpha, log_beta  (B,G,H,W), each <= 0; -infinity closes an edge, and the first of every line is not read
+///   paths                v2h (mask L), h2v (L^T) or both (L + L^T); without a mask use log decays of 0
+///   block_rows           rows of a block of the chunked form
+///   returns              (B,H,W,C)
+/// Differentiable in all tensors, in every form.
+PPMA_API Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
+                               const Tensor& log_beta, Paths paths = Paths::both, LinearForm form = LinearForm::scan,
+                               i64 block_rows = 4);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include <vector>
+
+#include "ppma/kernels/cpu/linear/attention.hpp"
+#include "ppma/kernels/cpu/linear/scan.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/polyline/attention.hpp"
+#include "ppma/polyline/check.hpp"
+#include "ppma/polyline/linear_attention_chunked.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+std::string to_string(LinearForm f) {
   return f == LinearForm::quadratic ? "quadratic" : f == LinearForm::scan ? "scan" : "chunked";
 }
 
@@ -64,16 +93,9 @@ inline Tensor linear_attention_quadratic(const Tensor& q, const Tensor& k, const
 
 }  // namespace detail
 
-/// Polyline path masked linear attention.
-///   q, k, v              (B,H,W,C); head g owns channels [g C/G, (g+1) C/G)
-///   log_alpha, log_beta  (B,G,H,W), each <= 0; -infinity closes an edge, and the first of every line is not read
-///   paths                v2h (mask L), h2v (L^T) or both (L + L^T); without a mask use log decays of 0
-///   block_rows           rows of a block of the chunked form
-///   returns              (B,H,W,C)
-/// Differentiable in all tensors, in every form.
-inline Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
-                               const Tensor& log_beta, Paths paths = Paths::both, LinearForm form = LinearForm::scan,
-                               i64 block_rows = 4) {
+Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
+                               const Tensor& log_beta, Paths paths, LinearForm form,
+                               i64 block_rows) {
   const auto x = detail::check_attention("linear_attention", q, k, v, heads, log_alpha, log_beta, true);
   check(paths != Paths::none, "linear_attention: paths is none; without a mask use log decays of 0");
   check(block_rows >= 1, "linear_attention: block_rows must be at least 1, got ", block_rows);
@@ -95,5 +117,7 @@ inline Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

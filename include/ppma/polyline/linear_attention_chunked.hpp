@@ -10,8 +10,27 @@
 // Written with the library's operations. Backward recomputes a block at a time: what is kept are the states, W d^2
 // numbers a block, so N d^2 / R in all. Legend: B batch, G heads, H W grid, d head width, R rows of a block.
 
+#include "ppma/kernels/args.hpp"
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI::detail {
+
+PPMA_API Tensor sums_behind(const Tensor& x, int axis);
+
+// One path in chunked form; everything (B,G,H,W,.).
+PPMA_API Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_alpha,
+                                       const Tensor& all_beta, Paths path, i64 block_rows);
+
+}  // namespace ppma::inline PPMA_ABI::detail
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include <algorithm>
 #include <vector>
 
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/ops/scan.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/recompute.hpp"
 
@@ -24,11 +43,13 @@ inline Tensor one_zero(const Tensor& x, int axis) {
   s.set(axis, 1);
   return Tensor::zeros(s, x.dtype(), x.device());
 }
+
 inline Tensor without_first(const Tensor& x, int axis) {
   if (x.dim(axis) == 1) return one_zero(x, axis);
   return concat({one_zero(x, axis), narrow(x, axis, 1, x.dim(axis) - 1)}, axis);
 }
-inline Tensor sums_behind(const Tensor& x, int axis) {
+
+Tensor sums_behind(const Tensor& x, int axis) {
   if (x.dim(axis) == 1) return one_zero(x, axis);
   return concat({cumsum(narrow(x, axis, 1, x.dim(axis) - 1), axis, true), one_zero(x, axis)}, axis);
 }
@@ -87,8 +108,7 @@ struct RowBlock {
   }
 };
 
-// One path in chunked form; everything (B,G,H,W,.).
-inline Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_alpha,
+Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_alpha,
                                        const Tensor& all_beta, Paths path, i64 block_rows) {
   const i64 height = q.dim(2), blocks = (height + block_rows - 1) / block_rows;
   const auto inside = [path](const Tensor& q_, const Tensor& k_, const Tensor& v_, const Tensor& log_a, const Tensor& log_b) {
@@ -137,5 +157,7 @@ inline Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const T
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -12,36 +12,16 @@
 //             (b) log L = log A + log B, broadcast.
 // Theorem 2:  y = L x   <=>  z[:,l] = B_l x[:,l] down every column, then y[i,:] = A_i z[i,:] along every row.
 
-#include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/matmul.hpp"
-#include "ppma/ops/scan.hpp"
-#include "ppma/polyline/line_mask.hpp"
-#include "ppma/polyline/types.hpp"
+#include "ppma/kernels/args.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
-inline void check_decays(const char* op, const Tensor& log_alpha, const Tensor& log_beta) {
-  check(log_alpha.defined() && log_beta.defined(), op, ": log_alpha or log_beta is undefined");
-  check(log_alpha.rank() == 4 && log_alpha.shape() == log_beta.shape(), op,
-        ": log_alpha and log_beta must both be (B,G,H,W), got ", log_alpha.shape(), " and ", log_beta.shape());
-  check(log_alpha.dtype() == log_beta.dtype(), op, ": log_alpha is ", log_alpha.dtype(), ", log_beta ",
-        log_beta.dtype());
-}
-inline void check_tokens(const char* op, const Tensor& x, const Tensor& log_alpha, const Tensor& log_beta) {
-  check_decays(op, log_alpha, log_beta);
-  check(x.defined() && x.rank() == 4 && x.dim(0) == log_alpha.dim(0) && x.dim(1) == log_alpha.dim(2) &&
-            x.dim(2) == log_alpha.dim(3) && x.dim(3) % log_alpha.dim(1) == 0,
-        op, ": x must be (B,H,W,C) on the grid of the decays ", log_alpha.shape(),
-        " with C a multiple of its heads, got ", x.shape());
-}
+PPMA_API void check_decays(const char* op, const Tensor& log_alpha, const Tensor& log_beta);
 
-inline Tensor identity(i64 n, DType dtype, Device device = Device::cpu) {
-  std::vector<double> ones(static_cast<std::size_t>(n * n), 0.0);
-  for (i64 i = 0; i < n; ++i) ones[static_cast<std::size_t>(i * n + i)] = 1;
-  return cast(Tensor::from<double>(ones, {n, n}), dtype).to(device);
-}
+PPMA_API Tensor identity(i64 n, DType dtype, Device device = Device::cpu);
 
 }  // namespace detail
 
@@ -53,23 +33,13 @@ struct LineMasks {
 };
 
 /// O(N (H + W)) numbers instead of N^2. Differentiable.
-inline LineMasks line_log_masks(const Tensor& log_alpha, const Tensor& log_beta) {
-  detail::check_decays("line_log_masks", log_alpha, log_beta);
-  return {sequence_log_mask(log_alpha), sequence_log_mask(transpose(log_beta, 2, 3))};
-}
+PPMA_API LineMasks line_log_masks(const Tensor& log_alpha, const Tensor& log_beta);
 
 /// L_H (B,G,N,N) from A (B,G,H,W,W), block diagonal by rows: A_i[j,l] where i = k, else 0. For small N.
-inline Tensor row_factor(const Tensor& a) {
-  const i64 b = a.dim(0), g = a.dim(1), h = a.dim(2), w = a.dim(3);
-  const Tensor same_row = reshape(detail::identity(h, a.dtype(), a.device()), {h, 1, h, 1});
-  return reshape(reshape(a, {b, g, h, w, 1, w}) * same_row, {b, g, h * w, h * w});
-}
+PPMA_API Tensor row_factor(const Tensor& a);
+
 /// L_V (B,G,N,N) from B (B,G,W,H,H), block diagonal by columns: B_l[i,k] where j = l, else 0. For small N.
-inline Tensor column_factor(const Tensor& m) {
-  const i64 b = m.dim(0), g = m.dim(1), w = m.dim(2), h = m.dim(3);
-  const Tensor same_column = reshape(detail::identity(w, m.dtype(), m.device()), {w, 1, w});
-  return reshape(reshape(permute(m, {0, 1, 3, 4, 2}), {b, g, h, 1, h, w}) * same_column, {b, g, h * w, h * w});
-}
+PPMA_API Tensor column_factor(const Tensor& m);
 
 // ---- the N x N mask -----------------------------------------------------------------------------------------------
 
@@ -78,7 +48,86 @@ inline Tensor column_factor(const Tensor& m) {
 /// differences are summed outwards: a closed edge, -infinity, gives -infinity where it is crossed and nothing else)
 /// O(N^2). Differentiable: the gradient is summed to A and B first (spec 1.6), so that nothing but itself has N^2
 /// elements.
-inline Tensor polyline_log_mask(const Tensor& log_alpha, const Tensor& log_beta, Paths path = Paths::v2h) {
+PPMA_API Tensor polyline_log_mask(const Tensor& log_alpha, const Tensor& log_beta, Paths path = Paths::v2h);
+
+/// The mask itself, (B,G,N,N): L (v2h), L^T (h2v), L + L^T (both: the paper's L2D, diagonal 2) or ones (none).
+PPMA_API Tensor polyline_mask(const Tensor& log_alpha, const Tensor& log_beta, Paths paths = Paths::both);
+
+// ---- y = L x without the mask -------------------------------------------------------------------------------------
+
+/// y = L x, L^T x, or their sum by Theorem 2 with the dense factors: O(N (H + W)) a channel. Differentiable.
+///   x (B,H,W,C); head g owns channels [g C/G, (g+1) C/G);  log_alpha, log_beta (B,G,H,W)
+PPMA_API Tensor apply_mask_factored(const Tensor& x, const Tensor& log_alpha, const Tensor& log_beta, Paths paths);
+
+/// y = L x, L^T x, or their sum by scans along columns and rows (spec 1.6): O(1) an element, no mask, no factors.
+/// Arguments as apply_mask_factored. Differentiable.
+PPMA_API Tensor apply_mask(const Tensor& x, const Tensor& log_alpha, const Tensor& log_beta, Paths paths);
+
+/// The one-way recurrence of 2DMamba (spec 2.6): h_hor[i,j] = d[i,j] h_hor[i,j-1] + x[i,j], then
+/// h[i,j] = d[i,j] h[i-1,j] + h_hor[i,j]. One direction, one decay for both axes: L^T with alpha = beta = d,
+/// restricted to keys above and to the left. G = C (one channel a head) is 2DMamba's own diagonal decay.
+///   x (B,H,W,C), log_decay (B,G,H,W); returns (B,H,W,C). Differentiable.
+PPMA_API Tensor one_way_scan(const Tensor& x, const Tensor& log_decay);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include <vector>
+
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
+#include "ppma/ops/scan.hpp"
+#include "ppma/polyline/line_mask.hpp"
+#include "ppma/polyline/types.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+void check_decays(const char* op, const Tensor& log_alpha, const Tensor& log_beta) {
+  check(log_alpha.defined() && log_beta.defined(), op, ": log_alpha or log_beta is undefined");
+  check(log_alpha.rank() == 4 && log_alpha.shape() == log_beta.shape(), op,
+        ": log_alpha and log_beta must both be (B,G,H,W), got ", log_alpha.shape(), " and ", log_beta.shape());
+  check(log_alpha.dtype() == log_beta.dtype(), op, ": log_alpha is ", log_alpha.dtype(), ", log_beta ",
+        log_beta.dtype());
+}
+
+inline void check_tokens(const char* op, const Tensor& x, const Tensor& log_alpha, const Tensor& log_beta) {
+  check_decays(op, log_alpha, log_beta);
+  check(x.defined() && x.rank() == 4 && x.dim(0) == log_alpha.dim(0) && x.dim(1) == log_alpha.dim(2) &&
+            x.dim(2) == log_alpha.dim(3) && x.dim(3) % log_alpha.dim(1) == 0,
+        op, ": x must be (B,H,W,C) on the grid of the decays ", log_alpha.shape(),
+        " with C a multiple of its heads, got ", x.shape());
+}
+
+Tensor identity(i64 n, DType dtype, Device device) {
+  std::vector<double> ones(static_cast<std::size_t>(n * n), 0.0);
+  for (i64 i = 0; i < n; ++i) ones[static_cast<std::size_t>(i * n + i)] = 1;
+  return cast(Tensor::from<double>(ones, {n, n}), dtype).to(device);
+}
+
+}  // namespace detail
+
+LineMasks line_log_masks(const Tensor& log_alpha, const Tensor& log_beta) {
+  detail::check_decays("line_log_masks", log_alpha, log_beta);
+  return {sequence_log_mask(log_alpha), sequence_log_mask(transpose(log_beta, 2, 3))};
+}
+
+Tensor row_factor(const Tensor& a) {
+  const i64 b = a.dim(0), g = a.dim(1), h = a.dim(2), w = a.dim(3);
+  const Tensor same_row = reshape(detail::identity(h, a.dtype(), a.device()), {h, 1, h, 1});
+  return reshape(reshape(a, {b, g, h, w, 1, w}) * same_row, {b, g, h * w, h * w});
+}
+
+Tensor column_factor(const Tensor& m) {
+  const i64 b = m.dim(0), g = m.dim(1), w = m.dim(2), h = m.dim(3);
+  const Tensor same_column = reshape(detail::identity(w, m.dtype(), m.device()), {w, 1, w});
+  return reshape(reshape(permute(m, {0, 1, 3, 4, 2}), {b, g, h, 1, h, w}) * same_column, {b, g, h * w, h * w});
+}
+
+Tensor polyline_log_mask(const Tensor& log_alpha, const Tensor& log_beta, Paths path) {
   check(path == Paths::v2h || path == Paths::h2v, "polyline_log_mask: one log mask belongs to v2h or h2v, not to ",
         path, "; their sum is polyline_mask");
   const LineMasks m = line_log_masks(log_alpha, log_beta);
@@ -89,8 +138,7 @@ inline Tensor polyline_log_mask(const Tensor& log_alpha, const Tensor& log_beta,
   return path == Paths::v2h ? log_l : transpose(log_l, 2, 3);
 }
 
-/// The mask itself, (B,G,N,N): L (v2h), L^T (h2v), L + L^T (both: the paper's L2D, diagonal 2) or ones (none).
-inline Tensor polyline_mask(const Tensor& log_alpha, const Tensor& log_beta, Paths paths = Paths::both) {
+Tensor polyline_mask(const Tensor& log_alpha, const Tensor& log_beta, Paths paths) {
   detail::check_decays("polyline_mask", log_alpha, log_beta);
   const i64 n = log_alpha.dim(2) * log_alpha.dim(3);
   if (paths == Paths::none)
@@ -99,11 +147,7 @@ inline Tensor polyline_mask(const Tensor& log_alpha, const Tensor& log_beta, Pat
   return paths == Paths::both ? l + transpose(l, 2, 3) : l;
 }
 
-// ---- y = L x without the mask -------------------------------------------------------------------------------------
-
-/// y = L x, L^T x, or their sum by Theorem 2 with the dense factors: O(N (H + W)) a channel. Differentiable.
-///   x (B,H,W,C); head g owns channels [g C/G, (g+1) C/G);  log_alpha, log_beta (B,G,H,W)
-inline Tensor apply_mask_factored(const Tensor& x, const Tensor& log_alpha, const Tensor& log_beta, Paths paths) {
+Tensor apply_mask_factored(const Tensor& x, const Tensor& log_alpha, const Tensor& log_beta, Paths paths) {
   detail::check_tokens("apply_mask_factored", x, log_alpha, log_beta);
   check(paths != Paths::none, "apply_mask_factored: paths is none; choose v2h, h2v or both");
   const LineMasks m = line_log_masks(log_alpha, log_beta);
@@ -121,9 +165,7 @@ inline Tensor apply_mask_factored(const Tensor& x, const Tensor& log_alpha, cons
   return reshape(permute(y, {0, 2, 3, 1, 4}), x.shape());
 }
 
-/// y = L x, L^T x, or their sum by scans along columns and rows (spec 1.6): O(1) an element, no mask, no factors.
-/// Arguments as apply_mask_factored. Differentiable.
-inline Tensor apply_mask(const Tensor& x, const Tensor& log_alpha, const Tensor& log_beta, Paths paths) {
+Tensor apply_mask(const Tensor& x, const Tensor& log_alpha, const Tensor& log_beta, Paths paths) {
   detail::check_tokens("apply_mask", x, log_alpha, log_beta);
   check(paths != Paths::none, "apply_mask: paths is none; choose v2h, h2v or both");
   const i64 b = x.dim(0), h = x.dim(1), w = x.dim(2), heads = log_alpha.dim(1);
@@ -141,11 +183,7 @@ inline Tensor apply_mask(const Tensor& x, const Tensor& log_alpha, const Tensor&
   return reshape(y, x.shape());
 }
 
-/// The one-way recurrence of 2DMamba (spec 2.6): h_hor[i,j] = d[i,j] h_hor[i,j-1] + x[i,j], then
-/// h[i,j] = d[i,j] h[i-1,j] + h_hor[i,j]. One direction, one decay for both axes: L^T with alpha = beta = d,
-/// restricted to keys above and to the left. G = C (one channel a head) is 2DMamba's own diagonal decay.
-///   x (B,H,W,C), log_decay (B,G,H,W); returns (B,H,W,C). Differentiable.
-inline Tensor one_way_scan(const Tensor& x, const Tensor& log_decay) {
+Tensor one_way_scan(const Tensor& x, const Tensor& log_decay) {
   detail::check_tokens("one_way_scan", x, log_decay, log_decay);
   const i64 b = x.dim(0), h = x.dim(1), w = x.dim(2), heads = log_decay.dim(1);
   const Tensor split = reshape(x, {b, h, w, heads, x.dim(3) / heads});                        // (B,H,W,G,d)
@@ -155,5 +193,7 @@ inline Tensor one_way_scan(const Tensor& x, const Tensor& log_decay) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

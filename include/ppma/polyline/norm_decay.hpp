@@ -3,12 +3,7 @@
 // A layer norm and the log decays of its result in one pass over the tokens, where the device has a kernel for both. Legend:
 // B batch, H W grid, C channels, G heads.
 
-#include "ppma/ops/norm.hpp"
-#include "ppma/polyline/decay.hpp"
-
-#if PPMA_CUDA
-#include "ppma/kernels/cuda/norm_decay.cuh"
-#endif
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -19,7 +14,25 @@ struct NormedTokens {
 
 /// layer_norm(x), x (B,H,W,C). On a GPU with the values of log_decay(x, dt_weight, dt_bias, A_log), so that the tokens need
 /// not be read again.
-inline NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor& b, double eps, const Tensor& dt_weight,
+PPMA_API NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor& b, double eps, const Tensor& dt_weight,
+                                         const Tensor& dt_bias, const Tensor& A_log);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include <type_traits>
+
+#include "ppma/ops/norm.hpp"
+#include "ppma/polyline/decay.hpp"
+
+#if PPMA_CUDA
+#include "ppma/kernels/cuda/norm_decay.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
+
+NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor& b, double eps, const Tensor& dt_weight,
                                          const Tensor& dt_bias, const Tensor& A_log) {
   [[maybe_unused]] const auto s = detail::check_log_decay("layer_norm_log_decay", x, dt_weight, dt_bias, A_log);
   NormedTokens out;
@@ -39,5 +52,7 @@ inline NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -12,11 +12,9 @@
 // prod(v; a..b) multiplies v[t] for min(a,b) < t <= max(a,b): each token stores the decay of the edge to its left and
 // above. (The paper prints H2V with beta_{i:k,l}; that is a misprint, it would not be the transpose of L.)
 
-#include <algorithm>
 #include <vector>
 
-#include "ppma/core/error.hpp"
-#include "ppma/polyline/types.hpp"
+#include "ppma/kernels/args.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -28,7 +26,23 @@ struct Cell {
 };
 
 /// The tokens on the way from key to query, both included. `path` is Paths::v2h or Paths::h2v.
-inline std::vector<Cell> polyline_path(Cell key, Cell query, Paths path) {
+PPMA_API std::vector<Cell> polyline_path(Cell key, Cell query, Paths path);
+
+/// The log mask (B,G,N,N), query first, by walking each path; not differentiable.
+///   log_alpha, log_beta (B,G,H,W);  `path` is Paths::v2h (log L) or Paths::h2v (log L^T)
+PPMA_API Tensor polyline_log_mask_by_definition(const Tensor& log_alpha, const Tensor& log_beta, Paths path);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include <algorithm>
+
+#include "ppma/polyline/types.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+std::vector<Cell> polyline_path(Cell key, Cell query, Paths path) {
   check(path == Paths::v2h || path == Paths::h2v, "polyline_path: a path is v2h or h2v, not ", path);
   std::vector<Cell> cells{key};
   const auto walk = [&cells](i64 Cell::*along, i64 target) {
@@ -39,9 +53,7 @@ inline std::vector<Cell> polyline_path(Cell key, Cell query, Paths path) {
   return cells;
 }
 
-/// The log mask (B,G,N,N), query first, by walking each path; not differentiable.
-///   log_alpha, log_beta (B,G,H,W);  `path` is Paths::v2h (log L) or Paths::h2v (log L^T)
-inline Tensor polyline_log_mask_by_definition(const Tensor& log_alpha, const Tensor& log_beta, Paths path) {
+Tensor polyline_log_mask_by_definition(const Tensor& log_alpha, const Tensor& log_beta, Paths path) {
   check(log_alpha.rank() == 4 && log_alpha.shape() == log_beta.shape(),
         "polyline_log_mask_by_definition: log_alpha and log_beta must both be (B,G,H,W), got ", log_alpha.shape(),
         " and ", log_beta.shape());
@@ -70,5 +82,7 @@ inline Tensor polyline_log_mask_by_definition(const Tensor& log_alpha, const Ten
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

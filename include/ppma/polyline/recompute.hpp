@@ -6,12 +6,23 @@
 #include <functional>
 #include <vector>
 
-#include "ppma/tensor/autograd.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// f must depend on nothing that needs a gradient but its inputs, and must give the same result twice.
-inline Tensor recomputed(const std::function<Tensor(const std::vector<Tensor>&)>& f,
+PPMA_API Tensor recomputed(const std::function<Tensor(const std::vector<Tensor>&)>& f,
+                         const std::vector<Tensor>& inputs);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor recomputed(const std::function<Tensor(const std::vector<Tensor>&)>& f,
                          const std::vector<Tensor>& inputs) {
   Tensor y;
   std::vector<Tensor> kept;
@@ -43,5 +54,7 @@ inline Tensor recomputed(const std::function<Tensor(const std::vector<Tensor>&)>
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

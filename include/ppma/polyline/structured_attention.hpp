@@ -12,16 +12,40 @@
 // (In Mamba2 itself x is first multiplied by its step dt, and a = exp(-A dt).)
 // Legend: ... any batch axes, n tokens, s state width, p value width. c, b (...,n,s), x (...,n,p), log_decay (...,n).
 
-#include <vector>
-
-#include "ppma/ops/scan.hpp"
 #include "ppma/polyline/linear_attention.hpp"
-#include "ppma/polyline/line_mask.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// L1D (...,n,n) of log decays (...,n): lower triangular. Differentiable.
-inline Tensor causal_mask(const Tensor& log_decay) {
+PPMA_API Tensor causal_mask(const Tensor& log_decay);
+
+/// Causal structured masked attention.
+///   c, b (...,n,s): what reads and what writes the state (queries and keys);  x (...,n,p): values
+///   log_decay (...,n), each <= 0: ln of the decay between a token and the one before it; the first is never used,
+///   -infinity closes the edge
+///   chunk: tokens of a block of the chunked form
+///   returns (...,n,p). Differentiable in all four. Time n^2 (quadratic), n s p (scan), n (chunk + s p) (chunked);
+///   memory with gradients n^2, n s p, n (chunk + s p / chunk).
+PPMA_API Tensor structured_attention(const Tensor& c, const Tensor& b, const Tensor& x, const Tensor& log_decay,
+                                   LinearForm form = LinearForm::chunked, i64 chunk = 64);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include <algorithm>
+#include <vector>
+
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
+#include "ppma/ops/scan.hpp"
+#include "ppma/polyline/line_mask.hpp"
+#include "ppma/polyline/linear_attention_chunked.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor causal_mask(const Tensor& log_decay) {
   const Tensor symmetric = exp(sequence_log_mask(log_decay));
   const i64 n = log_decay.dim(-1);
   std::vector<double> lower(static_cast<std::size_t>(n * n), 0.0);
@@ -78,15 +102,8 @@ inline Tensor structured_chunked(const Tensor& c, const Tensor& b, const Tensor&
 
 }  // namespace detail
 
-/// Causal structured masked attention.
-///   c, b (...,n,s): what reads and what writes the state (queries and keys);  x (...,n,p): values
-///   log_decay (...,n), each <= 0: ln of the decay between a token and the one before it; the first is never used,
-///   -infinity closes the edge
-///   chunk: tokens of a block of the chunked form
-///   returns (...,n,p). Differentiable in all four. Time n^2 (quadratic), n s p (scan), n (chunk + s p) (chunked);
-///   memory with gradients n^2, n s p, n (chunk + s p / chunk).
-inline Tensor structured_attention(const Tensor& c, const Tensor& b, const Tensor& x, const Tensor& log_decay,
-                                   LinearForm form = LinearForm::chunked, i64 chunk = 64) {
+Tensor structured_attention(const Tensor& c, const Tensor& b, const Tensor& x, const Tensor& log_decay,
+                                   LinearForm form, i64 chunk) {
   check(c.defined() && b.defined() && x.defined() && log_decay.defined(),
         "structured_attention: an argument is undefined");
   const auto tokens = [](const Tensor& t) {
@@ -112,5 +129,7 @@ inline Tensor structured_attention(const Tensor& c, const Tensor& b, const Tenso
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

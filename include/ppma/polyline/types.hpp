@@ -5,7 +5,6 @@
 #include <string>
 
 #include "ppma/core/config.hpp"
-#include "ppma/core/error.hpp"
 #include "ppma/kernels/args.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -14,16 +13,32 @@ namespace ppma::inline PPMA_ABI {
 /// published network), `paper` multiplies the softmax by L + L^T without renormalising, `joint` renormalises that once.
 enum class Variant { code, paper, joint };
 
-inline std::string to_string(Paths p) {
+PPMA_API std::string to_string(Paths p);
+PPMA_API std::string to_string(Order o);
+PPMA_API std::string to_string(Variant v);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+std::string to_string(Paths p) {
   return p == Paths::none ? "none" : p == Paths::v2h ? "v2h" : p == Paths::h2v ? "h2v" : "both";
 }
-inline std::string to_string(Order o) {
+
+std::string to_string(Order o) {
   return o == Order::rows_first ? "rows_first" : o == Order::columns_first ? "columns_first" : "both";
 }
-inline std::string to_string(Variant v) {
+
+std::string to_string(Variant v) {
   return v == Variant::code ? "code" : v == Variant::paper ? "paper" : "joint";
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -9,7 +9,7 @@
 // Walking from the key: along its own depth line, then down the column, then along the query's row. As a product
 // L3D = L_H L_V L_D; as scans: depth first, then vertical, then horizontal.
 
-#include "ppma/polyline/mask.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -17,6 +17,29 @@ namespace ppma::inline PPMA_ABI {
 struct VolumeLogDecay {
   Tensor log_alpha, log_beta, log_gamma;
 };
+
+/// log L3D (B,G,N,N) by walking each path; not differentiable.
+PPMA_API Tensor volume_log_mask_by_definition(const VolumeLogDecay& decay);
+
+/// log L3D (B,G,N,N) by decay sums: the three 1-D log masks, broadcast and added. Differentiable.
+PPMA_API Tensor volume_log_mask(const VolumeLogDecay& decay);
+
+/// y = L3D x by scans, x (B,H,W,D,C), head g owns channels [g C/G, (g+1) C/G): O(1) an element. Differentiable.
+PPMA_API Tensor apply_volume_mask(const Tensor& x, const VolumeLogDecay& decay);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include <algorithm>
+
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/scan.hpp"
+#include "ppma/polyline/line_mask.hpp"
+#include "ppma/polyline/mask.hpp"
+
+namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
@@ -29,8 +52,7 @@ inline void check_volume(const char* op, const VolumeLogDecay& d) {
 
 }  // namespace detail
 
-/// log L3D (B,G,N,N) by walking each path; not differentiable.
-inline Tensor volume_log_mask_by_definition(const VolumeLogDecay& decay) {
+Tensor volume_log_mask_by_definition(const VolumeLogDecay& decay) {
   detail::check_volume("volume_log_mask_by_definition", decay);
   const Shape& s = decay.log_alpha.shape();
   const i64 w = s[3], depth = s[4], n = s[2] * w * depth;
@@ -59,8 +81,7 @@ inline Tensor volume_log_mask_by_definition(const VolumeLogDecay& decay) {
   return mask;
 }
 
-/// log L3D (B,G,N,N) by decay sums: the three 1-D log masks, broadcast and added. Differentiable.
-inline Tensor volume_log_mask(const VolumeLogDecay& decay) {
+Tensor volume_log_mask(const VolumeLogDecay& decay) {
   detail::check_volume("volume_log_mask", decay);
   const Shape& s = decay.log_alpha.shape();
   const i64 b = s[0], g = s[1], h = s[2], w = s[3], d = s[4];
@@ -73,8 +94,7 @@ inline Tensor volume_log_mask(const VolumeLogDecay& decay) {
   return reshape(along_row + down_column + in_depth, {b, g, h * w * d, h * w * d});
 }
 
-/// y = L3D x by scans, x (B,H,W,D,C), head g owns channels [g C/G, (g+1) C/G): O(1) an element. Differentiable.
-inline Tensor apply_volume_mask(const Tensor& x, const VolumeLogDecay& decay) {
+Tensor apply_volume_mask(const Tensor& x, const VolumeLogDecay& decay) {
   detail::check_volume("apply_volume_mask", decay);
   const Shape& s = decay.log_alpha.shape();
   check(x.defined() && x.rank() == 5 && x.dim(0) == s[0] && x.dim(1) == s[2] && x.dim(2) == s[3] && x.dim(3) == s[4] &&
@@ -90,5 +110,7 @@ inline Tensor apply_volume_mask(const Tensor& x, const VolumeLogDecay& decay) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -5,7 +5,31 @@
 //
 //   Y = ( 1/2 rowsoftmax(Q K^T + M) + 1/2 rowsoftmax(Q K^T + M^T) ) V,   M = log L        (spec: variant `code`)
 
-#include <type_traits>
+#include "ppma/kernels/args.hpp"
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// Fused whole attention with the polyline mask (spec variant `code`); the composed twin is
+/// whole_attention_composed() in polyline/attention.hpp.
+///   q, k, v              (B,H,W,C), k already scaled, rotary applied; head g owns channels [g C/G, (g+1) C/G)
+///   log_alpha, log_beta  (B,G,H,W), each <= 0: logs of the decays of the edge to the left and above; ignored (may be
+///                        undefined) for Paths::none, which is plain softmax attention
+///   returns              (B,H,W,C)
+/// Paths::both averages the softmaxes of V2H and H2V, v2h or h2v takes one. Memory O(B C N).
+///
+/// An edge is closed with -infinity, or with any large negative number: what is behind it has no weight, and a token that
+/// is closed off on all sides keeps its own value. Decays far below 0 take no digits from others. On the GPU an edge
+/// counts for -1e6 at least, in bf16 for -256. The gradient of an edge of -1e30 or less is 0. What stands at the first of
+/// every line is not read. Log decays above 0 are not looked for (they weigh more, not less), NaN gives NaN.
+PPMA_API Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
+                              const Tensor& log_beta, Paths paths = Paths::both);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include <vector>
 
 #include "ppma/kernels/cpu/whole/attention.hpp"
 #include "ppma/polyline/check.hpp"
@@ -20,6 +44,7 @@ template <class T>
 T* data_or_null(Tensor& t) {
   return t.defined() ? t.data<T>() : nullptr;
 }
+
 template <class T>
 const T* data_or_null(const Tensor& t) {
   return t.defined() ? t.data<T>() : nullptr;
@@ -27,20 +52,8 @@ const T* data_or_null(const Tensor& t) {
 
 }  // namespace detail
 
-/// Fused whole attention with the polyline mask (spec variant `code`); the composed twin is
-/// whole_attention_composed() in polyline/attention.hpp.
-///   q, k, v              (B,H,W,C), k already scaled, rotary applied; head g owns channels [g C/G, (g+1) C/G)
-///   log_alpha, log_beta  (B,G,H,W), each <= 0: logs of the decays of the edge to the left and above; ignored (may be
-///                        undefined) for Paths::none, which is plain softmax attention
-///   returns              (B,H,W,C)
-/// Paths::both averages the softmaxes of V2H and H2V, v2h or h2v takes one. Memory O(B C N).
-///
-/// An edge is closed with -infinity, or with any large negative number: what is behind it has no weight, and a token that
-/// is closed off on all sides keeps its own value. Decays far below 0 take no digits from others. On the GPU an edge
-/// counts for -1e6 at least, in bf16 for -256. The gradient of an edge of -1e30 or less is 0. What stands at the first of
-/// every line is not read. Log decays above 0 are not looked for (they weigh more, not less), NaN gives NaN.
-inline Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
-                              const Tensor& log_beta, Paths paths = Paths::both) {
+Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
+                              const Tensor& log_beta, Paths paths) {
   const bool masked = paths != Paths::none;
   const auto x = detail::check_attention("whole_attention", q, k, v, heads, log_alpha, log_beta, masked);
   const Tensor la = masked ? log_alpha.detach() : Tensor(), lb = masked ? log_beta.detach() : Tensor();
@@ -79,5 +92,7 @@ inline Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v,
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -18,15 +18,10 @@
 // (made_again), that is what backward does. And a closure that can add to a gradient instead of writing one asks for
 // gradient_so_far().
 
-#include <algorithm>
 #include <functional>
 #include <memory>
-#include <string_view>
-#include <unordered_map>
 #include <vector>
 
-#include "ppma/core/error.hpp"
-#include "ppma/kernels/cpu/reduce.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -63,13 +58,97 @@ struct Node {
 
 namespace detail {
 
-inline bool& recording() {
+PPMA_API bool& recording();
+
+// Who hears of leaves in a backward() of this thread.
+PPMA_API const std::function<void(const GradInfo*)>*& leaf_watch();
+
+// total += g, in place where nobody else sees total's elements.
+PPMA_API void accumulate(Tensor& total, const Tensor& g, const char* op);
+
+}  // namespace detail
+
+/// While one is alive, operations of this thread are not recorded (evaluation, optimisers, backward itself).
+class NoGrad {
+ public:
+  NoGrad() : before_(detail::recording()) { detail::recording() = false; }
+  ~NoGrad() { detail::recording() = before_; }
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool before_;
+};
+
+/// While one is alive, a backward() of this thread calls `done` for each leaf when nothing more will be added to its
+/// gradient. Leaves that a checkpoint computes again are not told of; where there is one, none is.
+class LeafWatch {
+ public:
+  explicit LeafWatch(std::function<void(const GradInfo* leaf)> done) : done_(std::move(done)), before_(detail::leaf_watch()) {
+    detail::leaf_watch() = &done_;
+  }
+  ~LeafWatch() { detail::leaf_watch() = before_; }
+  LeafWatch(const LeafWatch&) = delete;
+  LeafWatch& operator=(const LeafWatch&) = delete;
+
+ private:
+  std::function<void(const GradInfo*)> done_;
+  const std::function<void(const GradInfo*)>* before_;
+};
+
+PPMA_API bool grad_enabled();
+
+/// True if an operation on `inputs` would be recorded: ask before saving something only backward needs.
+PPMA_API bool needs_grad(std::initializer_list<Tensor> inputs);
+
+/// Whether an operation on these inputs goes on the tape.
+PPMA_API bool is_recorded(const std::vector<Tensor>& inputs);
+
+/// Puts the operation that made `out` on the tape, if any input needs a gradient; returns `out`. The only way in.
+PPMA_API Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inputs, Backward backward);
+
+/// Marks `y`, an operation's result just recorded, as one that is not worth its memory: make() must give its elements
+/// again, to the last bit, and must not own y. What make reads must not change between forward and backward. Returns y.
+PPMA_API Tensor made_again(Tensor y, std::function<Tensor()> make);
+
+/// What a closure keeps of an input that backward reads: the tensor, or how to make it again.
+class Saved {
+ public:
+  Saved() = default;
+  PPMA_API explicit Saved(const Tensor& x);
+  /// Whether the elements lie there all the time.
+  bool kept() const { return again_ == nullptr; }
+  PPMA_API Tensor get() const;
+
+ private:
+  Tensor kept_;
+  std::shared_ptr<Again> again_;
+};
+
+/// In a closure: what other operations have given as the gradient of input `i`, handed over to be added to in place and
+/// returned; undefined where there is nothing or where others see its elements.
+PPMA_API Tensor gradient_so_far(std::size_t i);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TENSOR)
+
+#include <algorithm>
+#include <string_view>
+#include <unordered_map>
+
+#include "ppma/kernels/cpu/reduce.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+bool& recording() {
   thread_local bool on = true;
   return on;
 }
 
-// Who hears of leaves in a backward() of this thread.
-inline const std::function<void(const GradInfo*)>*& leaf_watch() {
+const std::function<void(const GradInfo*)>*& leaf_watch() {
   thread_local const std::function<void(const GradInfo*)>* watch = nullptr;
   return watch;
 }
@@ -108,8 +187,7 @@ inline Tensor sum_to(const Tensor& g, const Shape& shape, const char* op) {
   return out;
 }
 
-// total += g, in place where nobody else sees total's elements.
-inline void accumulate(Tensor& total, const Tensor& g, const char* op) {
+void accumulate(Tensor& total, const Tensor& g, const char* op) {
   if (!total.defined()) {
     total = g.detach();
     return;
@@ -123,48 +201,17 @@ inline void accumulate(Tensor& total, const Tensor& g, const char* op) {
 
 }  // namespace detail
 
-/// While one is alive, operations of this thread are not recorded (evaluation, optimisers, backward itself).
-class NoGrad {
- public:
-  NoGrad() : before_(detail::recording()) { detail::recording() = false; }
-  ~NoGrad() { detail::recording() = before_; }
-  NoGrad(const NoGrad&) = delete;
-  NoGrad& operator=(const NoGrad&) = delete;
+bool grad_enabled() { return detail::recording(); }
 
- private:
-  bool before_;
-};
-
-/// While one is alive, a backward() of this thread calls `done` for each leaf when nothing more will be added to its
-/// gradient. Leaves that a checkpoint computes again are not told of; where there is one, none is.
-class LeafWatch {
- public:
-  explicit LeafWatch(std::function<void(const GradInfo* leaf)> done) : done_(std::move(done)), before_(detail::leaf_watch()) {
-    detail::leaf_watch() = &done_;
-  }
-  ~LeafWatch() { detail::leaf_watch() = before_; }
-  LeafWatch(const LeafWatch&) = delete;
-  LeafWatch& operator=(const LeafWatch&) = delete;
-
- private:
-  std::function<void(const GradInfo*)> done_;
-  const std::function<void(const GradInfo*)>* before_;
-};
-
-inline bool grad_enabled() { return detail::recording(); }
-
-/// True if an operation on `inputs` would be recorded: ask before saving something only backward needs.
-inline bool needs_grad(std::initializer_list<Tensor> inputs) {
+bool needs_grad(std::initializer_list<Tensor> inputs) {
   return grad_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return t.requires_grad(); });
 }
 
-/// Whether an operation on these inputs goes on the tape.
-inline bool is_recorded(const std::vector<Tensor>& inputs) {
+bool is_recorded(const std::vector<Tensor>& inputs) {
   return grad_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return t.requires_grad(); });
 }
 
-/// Puts the operation that made `out` on the tape, if any input needs a gradient; returns `out`. The only way in.
-inline Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inputs, Backward backward) {
+Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inputs, Backward backward) {
   if (!is_recorded(inputs)) return out;
   auto node = std::make_shared<Node>();
   node->number = detail::next_number();
@@ -180,40 +227,26 @@ inline Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inpu
   return out;
 }
 
-/// Marks `y`, an operation's result just recorded, as one that is not worth its memory: make() must give its elements
-/// again, to the last bit, and must not own y. What make reads must not change between forward and backward. Returns y.
-inline Tensor made_again(Tensor y, std::function<Tensor()> make) {
+Tensor made_again(Tensor y, std::function<Tensor()> make) {
   if (y.info() != nullptr) y.info()->again = std::make_shared<Again>(Again{std::move(make), Tensor()});
   return y;
 }
 
-/// What a closure keeps of an input that backward reads: the tensor, or how to make it again.
-class Saved {
- public:
-  Saved() = default;
-  explicit Saved(const Tensor& x) {
-    if (x.info() != nullptr) again_ = x.info()->again;
-    if (again_ == nullptr) kept_ = x.detach();
-  }
-  /// Whether the elements lie there all the time.
-  bool kept() const { return again_ == nullptr; }
-  Tensor get() const {
-    if (again_ == nullptr) return kept_;
-    if (!again_->made.defined()) {
-      check(static_cast<bool>(again_->make), "backward: what made a saved tensor was already differentiated; compute the forward pass again");
-      again_->made = again_->make();
-    }
-    return again_->made;
-  }
+Saved::Saved(const Tensor& x) {
+  if (x.info() != nullptr) again_ = x.info()->again;
+  if (again_ == nullptr) kept_ = x.detach();
+}
 
- private:
-  Tensor kept_;
-  std::shared_ptr<Again> again_;
-};
+Tensor Saved::get() const {
+  if (again_ == nullptr) return kept_;
+  if (!again_->made.defined()) {
+    check(static_cast<bool>(again_->make), "backward: what made a saved tensor was already differentiated; compute the forward pass again");
+    again_->made = again_->make();
+  }
+  return again_->made;
+}
 
-/// In a closure: what other operations have given as the gradient of input `i`, handed over to be added to in place and
-/// returned; undefined where there is nothing or where others see its elements.
-inline Tensor gradient_so_far(std::size_t i) {
+Tensor gradient_so_far(std::size_t i) {
   detail::Running* const running = detail::Running::now();
   GradInfo* const input = running != nullptr ? running->node.inputs[i].get() : nullptr;
   if (input == nullptr) return Tensor();
@@ -230,7 +263,7 @@ inline Tensor gradient_so_far(std::size_t i) {
 
 // A chain of operations is owned link by link; destroying it naively would recurse once per link. Each dying GradInfo
 // hands its operation to a list instead, and the first one in empties the list.
-inline GradInfo::~GradInfo() {
+GradInfo::~GradInfo() {
   if (!made_by) return;
   thread_local std::vector<std::shared_ptr<Node>>* list = nullptr;
   if (list != nullptr) {
@@ -247,7 +280,7 @@ inline GradInfo::~GradInfo() {
   list = nullptr;
 }
 
-inline Tensor& Tensor::requires_grad(bool on) {
+Tensor& Tensor::requires_grad(bool on) {
   check(defined(), "requires_grad: the tensor is undefined");
   check(!on || dtype_ == DType::f32 || dtype_ == DType::f64 || dtype_ == DType::bf16, "requires_grad: ", dtype_,
         " tensors have no gradient; only floating ones do");
@@ -263,9 +296,9 @@ inline Tensor& Tensor::requires_grad(bool on) {
   return *this;
 }
 
-inline Tensor Tensor::grad() const { return info_ ? info_->grad : Tensor(); }
+Tensor Tensor::grad() const { return info_ ? info_->grad : Tensor(); }
 
-inline void Tensor::set_grad(const Tensor& gradient) {
+void Tensor::set_grad(const Tensor& gradient) {
   if (info_ == nullptr && !gradient.defined()) return;
   check(info_ != nullptr, "set_grad: the tensor of shape ", shape_, " does not require a gradient");
   check(!gradient.defined() || gradient.shape() == shape_, "set_grad: a gradient of shape ",
@@ -273,9 +306,9 @@ inline void Tensor::set_grad(const Tensor& gradient) {
   info_->grad = gradient.detach();
 }
 
-inline void Tensor::backward() const { backward(Tensor()); }
+void Tensor::backward() const { backward(Tensor()); }
 
-inline void Tensor::backward(const Tensor& upstream) const {
+void Tensor::backward(const Tensor& upstream) const {
   check(requires_grad(), "backward: nothing that made this tensor requires a gradient (a leaf needs requires_grad(true); "
         "nothing is recorded under NoGrad)");
   check(upstream.defined() || numel() == 1, "backward: a tensor of shape ", shape_,
@@ -365,5 +398,7 @@ inline void Tensor::backward(const Tensor& upstream) const {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

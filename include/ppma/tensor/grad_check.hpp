@@ -12,12 +12,10 @@
 // Tolerance: with step h = 1e-5 the differences are wrong by h^2/6 f''' (2e-11 f''') and by rounding eps |y| / h
 // (2e-11 |y|). 1e-7 of the largest gradient leaves room for stiff functions; a wrong formula misses by far more.
 
-#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "ppma/tensor/autograd.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -39,8 +37,22 @@ struct GradCheck {
 
 /// Checks d f / d inputs. f is called many times and must be deterministic (give it a copy of its Rng). Floating inputs
 /// must be f64; integer and undefined inputs are passed on unchanged.
-inline GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>&)>& f,
-                            const std::vector<Tensor>& inputs, const GradCheckOptions& options = {}) {
+PPMA_API GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>&)>& f,
+                            const std::vector<Tensor>& inputs, const GradCheckOptions& options = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TENSOR)
+
+#include <algorithm>
+#include <cmath>
+
+#include "ppma/tensor/autograd.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>&)>& f,
+                            const std::vector<Tensor>& inputs, const GradCheckOptions& options) {
   const auto weight = [](i64 i) { return std::cos(1.7 * static_cast<double>(i) + 0.3); };
   std::vector<Tensor> in;
   for (const Tensor& t : inputs) {
@@ -103,5 +115,7 @@ inline GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

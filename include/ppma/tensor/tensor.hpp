@@ -7,9 +7,8 @@
 // (for filling, optimisers and buffers).
 
 #include <algorithm>
-#include <functional>
 #include <memory>
-#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "ppma/core/buffer.hpp"
@@ -19,7 +18,6 @@
 #include "ppma/core/error.hpp"
 #include "ppma/core/random.hpp"
 #include "ppma/core/shape.hpp"
-#include "ppma/kernels/cpu/convert.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -32,26 +30,9 @@ class Tensor {
 
   // ---- making tensors ----
   /// Uninitialised elements.
-  static Tensor empty(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu) {
-    Tensor t;
-    t.buffer_ = std::make_shared<Buffer>(shape.numel() * size_of(dtype), device);
-    t.shape_ = shape;
-    t.dtype_ = dtype;
-    return t;
-  }
-  static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu) {
-    Tensor t = empty(shape, dtype, device);
-    zero_bytes(t.raw(), device, t.bytes());
-    return t;
-  }
-  static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu) {
-    Tensor t = empty(shape, dtype, device);
-    visit_any(dtype, [&](auto zero) {
-      using T = decltype(zero);
-      visit_device(device, "full", [&](auto on) { kernels::fill(on, t.numel(), cast_to<T>(value), t.data<T>()); });
-    });
-    return t;
-  }
+  PPMA_API static Tensor empty(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
+  PPMA_API static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
+  PPMA_API static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
   static Tensor ones(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu) {
     return full(shape, 1.0, dtype, device);
   }
@@ -98,12 +79,7 @@ class Tensor {
   void* raw() { return buffer_->data(); }
   const void* raw() const { return buffer_->data(); }
   /// The value of a one-element tensor of any dtype.
-  double item() const {
-    check(defined() && numel() == 1, "item: needs a tensor of one element, got ",
-          defined() ? shape_.str() : std::string("an undefined tensor"));
-    if (device() != Device::cpu) return to(Device::cpu).item();
-    return visit_any(dtype_, [&](auto t) { return static_cast<double>(*data<decltype(t)>()); });
-  }
+  PPMA_API double item() const;
   /// All elements in row-major order, converted.
   template <class T>
   std::vector<T> to_vector() const {
@@ -116,44 +92,15 @@ class Tensor {
     return v;
   }
   /// Overwrites the elements with `source`'s (same shape, any dtype and device): for loading weights and for buffers.
-  void copy_from(const Tensor& source) {
-    check(source.shape() == shape_, "copy_from: shape ", source.shape(), " into ", shape_);
-    if (source.dtype() == dtype_) return copy_bytes(raw(), device(), source.raw(), source.device(), bytes());
-    if (source.device() != device()) return copy_from(source.to(device()));
-    visit_any(dtype_, [&](auto to) {
-      visit_any(source.dtype(), [&](auto from) {
-        visit_device(device(), "copy_from", [&](auto on) {
-          kernels::convert(on, numel(), source.data<decltype(from)>(), data<decltype(to)>());
-        });
-      });
-    });
-  }
+  PPMA_API void copy_from(const Tensor& source);
   /// A tensor with elements and gradient history of its own: no history.
-  Tensor clone() const {
-    Tensor t = empty(shape_, dtype_, device());
-    copy_bytes(t.raw(), device(), raw(), device(), bytes());
-    return t;
-  }
+  PPMA_API Tensor clone() const;
   /// The elements on a device, without history: this tensor's own where it is there already.
-  Tensor to(Device where) const {
-    if (!defined() || where == device()) return detach();
-    Tensor t = empty(shape_, dtype_, where);
-    copy_bytes(t.raw(), where, raw(), device(), bytes());
-    return t;
-  }
+  PPMA_API Tensor to(Device where) const;
   /// The same elements, cut off from the gradient history.
-  Tensor detach() const {
-    Tensor t = *this;
-    t.info_ = nullptr;
-    return t;
-  }
+  PPMA_API Tensor detach() const;
   /// The same elements under another shape, without history; the differentiable reshape() is in ops/layout.hpp.
-  Tensor viewed_as(const Shape& shape) const {
-    check(shape.numel() == numel(), "reshape: ", shape_, " has ", numel(), " elements, ", shape, " has ", shape.numel());
-    Tensor t = detach();
-    t.shape_ = shape;
-    return t;
-  }
+  PPMA_API Tensor viewed_as(const Shape& shape) const;
   /// True if no other tensor shares the elements.
   bool sole_owner() const { return buffer_.use_count() == 1; }
 
@@ -204,5 +151,86 @@ class Tensor {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TENSOR)
+
+#include <string>
+
+#include "ppma/kernels/cpu/convert.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
+  Tensor t;
+  t.buffer_ = std::make_shared<Buffer>(shape.numel() * size_of(dtype), device);
+  t.shape_ = shape;
+  t.dtype_ = dtype;
+  return t;
+}
+
+Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
+  Tensor t = empty(shape, dtype, device);
+  zero_bytes(t.raw(), device, t.bytes());
+  return t;
+}
+
+Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device) {
+  Tensor t = empty(shape, dtype, device);
+  visit_any(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    visit_device(device, "full", [&](auto on) { kernels::fill(on, t.numel(), cast_to<T>(value), t.data<T>()); });
+  });
+  return t;
+}
+
+double Tensor::item() const {
+  check(defined() && numel() == 1, "item: needs a tensor of one element, got ",
+        defined() ? shape_.str() : std::string("an undefined tensor"));
+  if (device() != Device::cpu) return to(Device::cpu).item();
+  return visit_any(dtype_, [&](auto t) { return static_cast<double>(*data<decltype(t)>()); });
+}
+
+void Tensor::copy_from(const Tensor& source) {
+  check(source.shape() == shape_, "copy_from: shape ", source.shape(), " into ", shape_);
+  if (source.dtype() == dtype_) return copy_bytes(raw(), device(), source.raw(), source.device(), bytes());
+  if (source.device() != device()) return copy_from(source.to(device()));
+  visit_any(dtype_, [&](auto to) {
+    visit_any(source.dtype(), [&](auto from) {
+      visit_device(device(), "copy_from", [&](auto on) {
+        kernels::convert(on, numel(), source.data<decltype(from)>(), data<decltype(to)>());
+      });
+    });
+  });
+}
+
+Tensor Tensor::clone() const {
+  Tensor t = empty(shape_, dtype_, device());
+  copy_bytes(t.raw(), device(), raw(), device(), bytes());
+  return t;
+}
+
+Tensor Tensor::to(Device where) const {
+  if (!defined() || where == device()) return detach();
+  Tensor t = empty(shape_, dtype_, where);
+  copy_bytes(t.raw(), where, raw(), device(), bytes());
+  return t;
+}
+
+Tensor Tensor::detach() const {
+  Tensor t = *this;
+  t.info_ = nullptr;
+  return t;
+}
+
+Tensor Tensor::viewed_as(const Shape& shape) const {
+  check(shape.numel() == numel(), "reshape: ", shape_, " has ", numel(), " elements, ", shape, " has ", shape.numel());
+  Tensor t = detach();
+  t.shape_ = shape;
+  return t;
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -7,6 +7,8 @@
 #include <functional>
 #include <map>
 
+#include <nlohmann/json.hpp>
+
 #include "ppma/core/float_bits.hpp"
 #include "ppma/data/detection_loader.hpp"
 #include "ppma/optim/step_schedule.hpp"

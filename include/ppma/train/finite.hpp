@@ -3,7 +3,6 @@
 // No NaN and no infinity goes into a checkpoint: weights that diverged would be kept as the last
 // and best ones, and the run could never go on. Told by their bits, which -ffast-math leaves alone.
 
-#include <cstdint>
 #include <cstring>
 #include <string>
 
@@ -29,14 +28,7 @@ bool all_finite(const void* data, i64 n, Bits exponent) {
 }  // namespace detail
 
 /// Whether no element is NaN or infinite. Whole numbers are finite.
-inline bool all_finite(const Tensor& t) {
-  if (t.dtype() == DType::int64 || t.dtype() == DType::uint8) return true;
-  const Tensor here = t.to(Device::cpu);
-  if (t.dtype() == DType::f32) return detail::all_finite<u32>(here.raw(), t.numel(), 0x7f800000u);
-  if (t.dtype() == DType::bf16)
-    return detail::all_finite<std::uint16_t>(here.raw(), t.numel(), std::uint16_t{0x7f80});
-  return detail::all_finite<u64>(here.raw(), t.numel(), u64{0x7ff0000000000000});
-}
+PPMA_API bool all_finite(const Tensor& t);
 
 /// Error unless all are finite: what `where` says, and the first tensor that is not.
 template <class Tensors>
@@ -48,5 +40,22 @@ void require_finite(const Tensors& tensors, const std::string& where) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
+
+namespace ppma::inline PPMA_ABI {
+
+bool all_finite(const Tensor& t) {
+  if (t.dtype() == DType::int64 || t.dtype() == DType::uint8) return true;
+  const Tensor here = t.to(Device::cpu);
+  if (t.dtype() == DType::f32) return detail::all_finite<u32>(here.raw(), t.numel(), 0x7f800000u);
+  if (t.dtype() == DType::bf16)
+    return detail::all_finite<std::uint16_t>(here.raw(), t.numel(), std::uint16_t{0x7f80});
+  return detail::all_finite<u64>(here.raw(), t.numel(), u64{0x7ff0000000000000});
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -2,13 +2,10 @@
 #include "ppma/core/names_begin.hpp"
 // What is known after an epoch, and its line in log.jsonl: one JSON object with the keys of the published logs.
 
-#include <unistd.h>
-
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "ppma/io/file.hpp"
+#include "ppma/core/config.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -32,7 +29,25 @@ struct EpochRecord {
 };
 
 /// One line of JSON, without the newline. test_* are left out where nothing was evaluated.
-inline std::string to_json(const EpochRecord& r) {
+PPMA_API std::string to_json(const EpochRecord& r);
+
+/// The records of a log; an empty list if there is no such file. Error: a line that is not a record, with its number.
+PPMA_API std::vector<EpochRecord> read_log(const std::string& path);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include "ppma/core/error.hpp"
+#include "ppma/io/file.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+std::string to_json(const EpochRecord& r) {
   nlohmann::ordered_json j;
   j["epoch"] = r.epoch;
   j["n_parameters"] = r.n_parameters;
@@ -52,8 +67,7 @@ inline std::string to_json(const EpochRecord& r) {
   return j.dump();
 }
 
-/// The records of a log; an empty list if there is no such file. Error: a line that is not a record, with its number.
-inline std::vector<EpochRecord> read_log(const std::string& path) {
+std::vector<EpochRecord> read_log(const std::string& path) {
   std::vector<EpochRecord> records;
   if (::access(path.c_str(), F_OK) != 0) return records;
   const std::vector<u8> bytes = read_file(path);
@@ -91,5 +105,7 @@ inline std::vector<EpochRecord> read_log(const std::string& path) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -4,7 +4,6 @@
 
 #include <vector>
 
-#include "ppma/ops/layout.hpp"
 #include "ppma/optim/adamw.hpp"
 #include "ppma/optim/schedule.hpp"
 #include "ppma/parallel/communicator.hpp"
@@ -16,10 +15,7 @@ struct Placement {
   Device device = Device::cpu;
   DType dtype = DType::f32;  // of activations; parameters are in its accumulator's
 
-  Tensor operator()(const Tensor& images) const {
-    const Tensor there = images.to(device);
-    return there.dtype() == dtype ? there : cast(there, dtype);
-  }
+  PPMA_API Tensor operator()(const Tensor& images) const;
 };
 
 struct TrainOptions {
@@ -44,5 +40,20 @@ struct TrainOptions {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
+
+#include "ppma/ops/layout.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Tensor Placement::operator()(const Tensor& images) const {
+  const Tensor there = images.to(device);
+  return there.dtype() == dtype ? there : cast(there, dtype);
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -8,10 +8,7 @@
 #include <string>
 #include <utility>
 
-#include "ppma/core/buffer.hpp"
-#if PPMA_CUDA
-#include "ppma/core/graph.cuh"
-#endif
+#include "ppma/core/device.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -21,16 +18,7 @@ class Replay {
   Replay(std::function<void()> step, Device device, bool capture = true)
       : step_(std::move(step)), may_capture_(capture && device == Device::cuda) {}
 
-  void operator()() {
-#if PPMA_CUDA
-    if (graph_.captured()) return graph_.launch();
-    if (may_capture_ && ++runs_ > 2) {
-      may_capture_ = false;
-      if (graph_.capture(step_)) return graph_.launch();
-    }
-#endif
-    step_();
-  }
+  PPMA_API void operator()();
 
   /// True once the step is launched as one.
   bool captured() const {
@@ -59,5 +47,30 @@ class Replay {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
+
+#include "ppma/core/buffer.hpp"
+
+#if PPMA_CUDA
+#include "ppma/core/graph.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
+
+void Replay::operator()() {
+#if PPMA_CUDA
+  if (graph_.captured()) return graph_.launch();
+  if (may_capture_ && ++runs_ > 2) {
+    may_capture_ = false;
+    if (graph_.capture(step_)) return graph_.launch();
+  }
+#endif
+  step_();
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

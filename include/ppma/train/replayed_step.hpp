@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "ppma/ops/layout.hpp"
 #include "ppma/data/loader.hpp"
 #include "ppma/nn/module.hpp"
 #include "ppma/ops/loss.hpp"

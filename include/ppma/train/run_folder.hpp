@@ -25,33 +25,19 @@
 //
 // Files are written aside (io/file.hpp); what a dead process left of that is removed at the start.
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "ppma/io/file.hpp"
-#include "ppma/io/safetensors.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
-
-/// What was renamed in a folder is on the disk. Some file systems know no such wish: then it is
-/// theirs when to write.
-inline void sync_folder(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  ::fsync(fd);
-  ::close(fd);
-}
 
 /// The lock of a folder: its file `lock`, locked with flock. The system gives it up when the
 /// process ends, however it ends; what a dead process leaves is an unlocked file.
@@ -63,47 +49,10 @@ class FolderLock {
   ~FolderLock() { release(); }
 
   bool held() const { return fd_ >= 0; }
-  void release() {
-    if (fd_ < 0) return;
-    ::unlink(path_.c_str());  // while it is held: who opened it meanwhile looks again
-    ::close(fd_);
-    fd_ = -1;
-  }
+  PPMA_API void release();
 
   /// Error: another process holds it. False, where the file system has no locks.
-  bool take(const std::string& folder) {
-    path_ = folder + "/lock";
-    for (;;) {
-      const int fd = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-      if (fd < 0)
-        fail(path_, ": cannot be written (", os_reason(), "); check who may write to the folder");
-      if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        const int error = errno;
-        char owner[24] = "";
-        const ssize_t n = ::pread(fd, owner, sizeof owner - 1, 0);
-        ::close(fd);
-        if (error == EINTR) continue;
-        const std::string digits = n > 0 ? std::string(owner, static_cast<std::size_t>(n)) : "";
-        check(error != EWOULDBLOCK, folder, ": another process",
-              digits.find_first_not_of("0123456789") == std::string::npos && !digits.empty()
-                  ? " (number " + digits + ")" : std::string(),
-              " trains in this run folder; wait until it has ended, or choose another folder");
-        ::unlink(path_.c_str());
-        return false;
-      }
-      struct stat mine {}, there {};
-      if (::fstat(fd, &mine) == 0 && ::stat(path_.c_str(), &there) == 0 &&
-          mine.st_ino == there.st_ino && mine.st_dev == there.st_dev) {
-        fd_ = fd;
-        break;
-      }
-      ::close(fd);  // its owner removed it between our two calls
-    }
-    const std::string number = std::to_string(::getpid());  // for the message alone
-    if (::ftruncate(fd_, 0) == 0)
-      static_cast<void>(!::pwrite(fd_, number.data(), number.size(), 0));
-    return true;
-  }
+  PPMA_API bool take(const std::string& folder);
 
  private:
   std::string path_;
@@ -124,129 +73,25 @@ class RunFolder {
 
   /// Opens the folder where there is one, and finishes what a dead process began. Errors: a run is
   /// there (fresh), there is none (resume), another process trains in it.
-  RunFolder(std::string path, Start start) : out_(std::move(path)), start_(start) {
-    std::error_code absent;
-    if (std::filesystem::is_directory(out_, absent)) open();
-    if (start_ == Start::resume)
-      check(exists("last.safetensors"), out_,
-            ": there is no last.safetensors, so nothing to resume; the run had not ended its first"
-            " epoch: start it anew");
-  }
+  PPMA_API RunFolder(std::string path, Start start);
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
-  ~RunFolder() {
-    std::error_code ignored;
-    if (staged_) std::filesystem::remove_all(out_ + "/.new", ignored);
-    if (made_ && !saved_) {  // both only where they are empty
-      std::filesystem::remove(out_ + "/pictures", ignored);
-      lock_.release();
-      std::filesystem::remove(out_, ignored);
-    }
-  }
+  PPMA_API ~RunFolder();
 
   /// Of a new run, when all is there that can be wrong about it: `texts` (train.json, config.json)
   /// are written with the first epoch. Until then an old run stays as it is.
-  void begin(std::vector<std::pair<std::string, std::string>> texts, Figure figure) {
-    texts_ = std::move(texts), figure_ = std::move(figure);
-    std::error_code ignored;
-    made_ = !std::filesystem::is_directory(out_, ignored);
-    make(out_);
-    if (!lock_.held()) open();
-    staged_ = holds_run();
-    std::filesystem::remove(out_ + "/log.jsonl.next", ignored);
-    if (staged_) make(out_ + "/.new");
-  }
+  PPMA_API void begin(std::vector<std::pair<std::string, std::string>> texts, Figure figure);
 
   /// Of a run that goes on at `epoch`, with what its `last` says in its metadata: brings the log
   /// there. Returns what could not be mended, for people. Error: a line of the log is no record.
-  std::vector<std::string> resume(const Metadata& metadata, i64 epoch, Figure figure) {
-    figure_ = std::move(figure), saved_ = true;
-    std::vector<std::string> notes;
-    std::string before;
-    const std::string log = path("log.jsonl"), next = log + ".next";
-    std::vector<Record> there;
-    if (exists("log.jsonl")) there = read_lines(log, before);
-    if (const auto told = metadata.find("log"); told != metadata.end()) {
-      std::string unused;
-      std::vector<Record> timed = there;  // with their seconds, which `last` leaves out
-      if (exists("log.jsonl.next"))
-        for (Record& r : read_lines(next, unused)) timed.push_back(std::move(r));
-      for (Record& r : parse_lines(told->second, path("last.safetensors") + ": log", false)) {
-        for (const Record& t : timed)
-          if (untimed(t) == r) {
-            r = t;
-            break;
-          }
-        records_.push_back(std::move(r));
-      }
-    } else {  // of a run that began before `last` held the log
-      for (const Record& r : there)
-        if (epoch_of(r) < epoch) records_.push_back(r);
-      if (static_cast<i64>(records_.size()) < epoch)
-        notes.push_back(str(log, ": has ", records_.size(), " lines for ", epoch,
-                            " epochs; the others are lost, the weights are not"));
-    }
-    if (const std::string now = text_of(records_); now != before) write_file(log, now);
-    std::error_code absent;
-    std::filesystem::remove(next, absent);
-    best_ = -1, best_epoch_ = -1;
-    for (const Record& r : records_) take_if_best(r);
-    position_ = epoch;
-    return notes;
-  }
+  PPMA_API std::vector<std::string> resume(const Metadata& metadata, i64 epoch, Figure figure);
 
   /// Writes best.safetensors again where the process died before it did; to be called with the
   /// weights that were resumed. Returns what could not be mended, for people.
-  std::vector<std::string> mend_best(const WriteBest& write_best) const {
-    if (best_epoch_ < 0) return {};
-    const std::string best = path("best.safetensors");
-    std::string said;  // its epoch
-    if (exists("best.safetensors")) {
-      try {
-        const Metadata metadata = read_safetensors(best).metadata;
-        const auto it = metadata.find("epoch");
-        said = it == metadata.end() ? "unknown" : it->second;
-      } catch (const Error&) {
-        said = "damaged";
-      }
-    }
-    if (said == std::to_string(best_epoch_)) return {};
-    if (best_epoch_ + 1 == position_ && !records_.empty()) {
-      write_best(best, records_.back());
-      detail::sync_folder(out_);
-      return {};
-    }
-    if (said == "unknown") return {};  // of a run that began before it was written down
-    return {str(best, said.empty() ? ": is missing" : said == "damaged" ? ": is damaged"
-                                                    : ": is of another epoch",
-                "; the best weights were those of epoch ", best_epoch_ + 1,
-                ", and are written again when others are better")};
-  }
+  PPMA_API std::vector<std::string> mend_best(const WriteBest& write_best) const;
 
   /// Saves an epoch. Returns whether it is the best one so far.
-  bool save(const Record& record, const WriteLast& write_last, const WriteBest& write_best) {
-    for (const auto& [name, text] : texts_) write_file(path(name), std::string_view(text));
-    records_.push_back(record);
-    const bool is_best = take_if_best(record);
-    position_ = epoch_of(record) + 1;
-    const std::string log = path("log.jsonl"), next = log + ".next";
-    write_file(next, text_of(records_));
-    std::string untimed_log;
-    for (const Record& r : records_) untimed_log += untimed(r).dump() + "\n";
-    write_last(path("last.safetensors"), {{"log", untimed_log}});
-    detail::sync_folder(folder());
-    move(next, log);
-    if (is_best) write_best(path("best.safetensors"), record);
-    detail::sync_folder(folder());
-    texts_.clear();
-    saved_ = true;
-    if (staged_) {
-      move(out_ + "/.new", out_ + "/.next");
-      staged_ = false;
-      take_over();
-    }
-    return is_best;
-  }
+  PPMA_API bool save(const Record& record, const WriteLast& write_last, const WriteBest& write_best);
 
   /// Replaces train.json of a run that is resumed.
   void replace_options(const std::string& text) const { write_file(path("train.json"), text); }
@@ -254,10 +99,7 @@ class RunFolder {
   /// Where a file of the run is now.
   std::string path(const std::string& name) const { return folder() + "/" + name; }
   /// The same of a picture, in a folder of pictures that is there.
-  std::string picture(const std::string& name) const {
-    make(folder() + "/pictures");
-    return path("pictures/" + name);
-  }
+  PPMA_API std::string picture(const std::string& name) const;
   const std::vector<Record>& records() const { return records_; }
   double best() const { return best_; }  // -1: nothing had a figure
   /// Whether two processes in the folder are told apart; else the file system has no locks.
@@ -265,79 +107,20 @@ class RunFolder {
 
  private:
   std::string folder() const { return staged_ ? out_ + "/.new" : out_; }
-  bool exists(const std::string& name) const {
-    std::error_code absent;
-    return std::filesystem::exists(path(name), absent);
-  }
+  PPMA_API bool exists(const std::string& name) const;
   bool holds_run() const {
     return exists("last.safetensors") || exists("best.safetensors") || exists("log.jsonl");
   }
-  static void make(const std::string& path) {
-    std::error_code error;
-    std::filesystem::create_directories(path, error);
-    check(!error, path, ": cannot be made (", error.message(), "); choose another folder");
-  }
-  static void move(const std::string& from, const std::string& to) {
-    if (std::rename(from.c_str(), to.c_str()) != 0)
-      fail(from, ": cannot be moved to ", to, " (", detail::os_reason(), ")");
-  }
+  PPMA_API static void make(const std::string& path);
+  PPMA_API static void move(const std::string& from, const std::string& to);
 
   // The folder is ours, and as if nobody had died in it.
-  void open() {
-    can_lock_ = lock_.take(out_);
-    std::error_code ignored;
-    if (std::filesystem::exists(out_ + "/.next", ignored)) take_over();
-    std::filesystem::remove_all(out_ + "/.new", ignored);
-    const std::vector<std::string> ours{"train.json",     "config.json",      "log.jsonl",
-                                        "log.jsonl.next", "last.safetensors", "best.safetensors",
-                                        "curve.png"};
-    remove_in(out_, [&](const std::string& name) {
-      const std::size_t end = name.find(".tmp.");
-      if (end == std::string::npos) return false;
-      for (const std::string& file : ours)
-        if (name.compare(0, end, file) == 0) return true;
-      return false;
-    });
-    remove_in(out_ + "/pictures", [](const std::string& name) {
-      return name.starts_with("epoch_") && name.find(".png.tmp.") != std::string::npos;
-    });
-    check(start_ != Start::fresh || !holds_run(), out_,
-          ": already holds a run; continue it with --resume ", out_,
-          ", start anew with --overwrite, or choose another --out");
-  }
+  PPMA_API void open();
 
   // OUT/.next is a whole run. While its train.json is there, nothing has been moved.
-  void take_over() {
-    const std::string next = out_ + "/.next/";
-    namespace fs = std::filesystem;
-    if (fs::exists(next + "train.json")) {
-      for (const char* name : {"best.safetensors", "curve.png", "log.jsonl.next"})
-        if (!fs::exists(next + name)) fs::remove(out_ + "/" + name);
-      remove_in(out_ + "/pictures", [](const std::string& name) {
-        return name.starts_with("epoch_") && name.ends_with(".png");
-      });
-    }
-    for (const char* name : {"train.json", "config.json", "log.jsonl", "best.safetensors"})
-      if (fs::exists(next + name)) move(next + name, out_ + "/" + name);
-    if (fs::exists(next + "pictures")) {
-      make(out_ + "/pictures");
-      for (const std::string& name : names_in(next + "pictures"))
-        move(next + "pictures/" + name, out_ + "/pictures/" + name);
-    }
-    if (fs::exists(next + "last.safetensors"))
-      move(next + "last.safetensors", out_ + "/last.safetensors");
-    detail::sync_folder(out_);
-    fs::remove_all(out_ + "/.next");
-  }
+  PPMA_API void take_over();
 
-  static std::vector<std::string> names_in(const std::string& folder) {
-    std::vector<std::string> names;
-    std::error_code absent;
-    std::filesystem::directory_iterator it(folder, absent);
-    for (; !absent && it != std::filesystem::directory_iterator(); it.increment(absent))
-      names.push_back(it->path().filename().string());
-    return names;
-  }
+  PPMA_API static std::vector<std::string> names_in(const std::string& folder);
   template <class Which>
   static void remove_in(const std::string& folder, const Which& which) {
     std::error_code ignored;
@@ -345,48 +128,14 @@ class RunFolder {
       if (which(name)) std::filesystem::remove(folder + "/" + name, ignored);
   }
 
-  bool take_if_best(const Record& r) {
-    const double figure = figure_ ? figure_(r) : -1;
-    if (!(figure > best_)) return false;
-    best_ = figure, best_epoch_ = epoch_of(r);
-    return true;
-  }
+  PPMA_API bool take_if_best(const Record& r);
   static i64 epoch_of(const Record& r) { return r.at("epoch").get<i64>(); }
-  static Record untimed(Record r) {
-    r.erase("seconds");
-    return r;
-  }
-  static std::string text_of(const std::vector<Record>& records) {
-    std::string lines;
-    for (const Record& r : records) lines += r.dump() + "\n";
-    return lines;
-  }
-  static std::vector<Record> read_lines(const std::string& path, std::string& text) {
-    const std::vector<u8> bytes = read_file(path);
-    text.assign(bytes.begin(), bytes.end());
-    return parse_lines(text, path, true);
-  }
+  PPMA_API static Record untimed(Record r);
+  PPMA_API static std::string text_of(const std::vector<Record>& records);
+  PPMA_API static std::vector<Record> read_lines(const std::string& path, std::string& text);
   // A last line without its end is one that a full disk or a crash cut off, where it may be cut.
-  static std::vector<Record> parse_lines(const std::string& text, const std::string& where,
-                                         bool may_be_cut) {
-    std::vector<Record> records;
-    std::size_t begin = 0;
-    for (i64 line = 1; begin < text.size(); ++line) {
-      const std::size_t end = text.find('\n', begin);
-      Record r = Record::parse(text.substr(begin, end - begin), nullptr, false);
-      if (r.is_discarded() && end == std::string::npos && may_be_cut) break;
-      const std::string at = str(where, ": line ", line);
-      check(!r.is_discarded(), at, " is not JSON; remove the line to resume the run");
-      check(r.is_object() && r.contains("epoch"), at,
-            " is not a JSON object with an \"epoch\"; remove it");
-      check(r["epoch"].is_number_integer(), at, ": \"epoch\" must be a whole number, not ",
-            r["epoch"].dump(), "; remove the line");
-      records.push_back(std::move(r));
-      if (end == std::string::npos) break;
-      begin = end + 1;
-    }
-    return records;
-  }
+  PPMA_API static std::vector<Record> parse_lines(const std::string& text, const std::string& where,
+                                         bool may_be_cut);
 
   std::string out_;
   Start start_;
@@ -401,5 +150,314 @@ class RunFolder {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
+
+#include <nlohmann/json.hpp>
+
+#include <fcntl.h>
+#include <string_view>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ppma/io/safetensors.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+/// What was renamed in a folder is on the disk. Some file systems know no such wish: then it is
+/// theirs when to write.
+inline void sync_folder(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  ::fsync(fd);
+  ::close(fd);
+}
+
+void FolderLock::release() {
+  if (fd_ < 0) return;
+  ::unlink(path_.c_str());  // while it is held: who opened it meanwhile looks again
+  ::close(fd_);
+  fd_ = -1;
+}
+
+bool FolderLock::take(const std::string& folder) {
+  path_ = folder + "/lock";
+  for (;;) {
+    const int fd = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0)
+      fail(path_, ": cannot be written (", os_reason(), "); check who may write to the folder");
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+      const int error = errno;
+      char owner[24] = "";
+      const ssize_t n = ::pread(fd, owner, sizeof owner - 1, 0);
+      ::close(fd);
+      if (error == EINTR) continue;
+      const std::string digits = n > 0 ? std::string(owner, static_cast<std::size_t>(n)) : "";
+      check(error != EWOULDBLOCK, folder, ": another process",
+            digits.find_first_not_of("0123456789") == std::string::npos && !digits.empty()
+                ? " (number " + digits + ")" : std::string(),
+            " trains in this run folder; wait until it has ended, or choose another folder");
+      ::unlink(path_.c_str());
+      return false;
+    }
+    struct stat mine {}, there {};
+    if (::fstat(fd, &mine) == 0 && ::stat(path_.c_str(), &there) == 0 &&
+        mine.st_ino == there.st_ino && mine.st_dev == there.st_dev) {
+      fd_ = fd;
+      break;
+    }
+    ::close(fd);  // its owner removed it between our two calls
+  }
+  const std::string number = std::to_string(::getpid());  // for the message alone
+  if (::ftruncate(fd_, 0) == 0)
+    static_cast<void>(!::pwrite(fd_, number.data(), number.size(), 0));
+  return true;
+}
+
+}  // namespace detail
+
+RunFolder::RunFolder(std::string path, Start start) : out_(std::move(path)), start_(start) {
+  std::error_code absent;
+  if (std::filesystem::is_directory(out_, absent)) open();
+  if (start_ == Start::resume)
+    check(exists("last.safetensors"), out_,
+          ": there is no last.safetensors, so nothing to resume; the run had not ended its first"
+          " epoch: start it anew");
+}
+
+RunFolder::~RunFolder() {
+  std::error_code ignored;
+  if (staged_) std::filesystem::remove_all(out_ + "/.new", ignored);
+  if (made_ && !saved_) {  // both only where they are empty
+    std::filesystem::remove(out_ + "/pictures", ignored);
+    lock_.release();
+    std::filesystem::remove(out_, ignored);
+  }
+}
+
+void RunFolder::begin(std::vector<std::pair<std::string, std::string>> texts, Figure figure) {
+  texts_ = std::move(texts), figure_ = std::move(figure);
+  std::error_code ignored;
+  made_ = !std::filesystem::is_directory(out_, ignored);
+  make(out_);
+  if (!lock_.held()) open();
+  staged_ = holds_run();
+  std::filesystem::remove(out_ + "/log.jsonl.next", ignored);
+  if (staged_) make(out_ + "/.new");
+}
+
+std::vector<std::string> RunFolder::resume(const Metadata& metadata, i64 epoch, Figure figure) {
+  figure_ = std::move(figure), saved_ = true;
+  std::vector<std::string> notes;
+  std::string before;
+  const std::string log = path("log.jsonl"), next = log + ".next";
+  std::vector<Record> there;
+  if (exists("log.jsonl")) there = read_lines(log, before);
+  if (const auto told = metadata.find("log"); told != metadata.end()) {
+    std::string unused;
+    std::vector<Record> timed = there;  // with their seconds, which `last` leaves out
+    if (exists("log.jsonl.next"))
+      for (Record& r : read_lines(next, unused)) timed.push_back(std::move(r));
+    for (Record& r : parse_lines(told->second, path("last.safetensors") + ": log", false)) {
+      for (const Record& t : timed)
+        if (untimed(t) == r) {
+          r = t;
+          break;
+        }
+      records_.push_back(std::move(r));
+    }
+  } else {  // of a run that began before `last` held the log
+    for (const Record& r : there)
+      if (epoch_of(r) < epoch) records_.push_back(r);
+    if (static_cast<i64>(records_.size()) < epoch)
+      notes.push_back(str(log, ": has ", records_.size(), " lines for ", epoch,
+                          " epochs; the others are lost, the weights are not"));
+  }
+  if (const std::string now = text_of(records_); now != before) write_file(log, now);
+  std::error_code absent;
+  std::filesystem::remove(next, absent);
+  best_ = -1, best_epoch_ = -1;
+  for (const Record& r : records_) take_if_best(r);
+  position_ = epoch;
+  return notes;
+}
+
+std::vector<std::string> RunFolder::mend_best(const WriteBest& write_best) const {
+  if (best_epoch_ < 0) return {};
+  const std::string best = path("best.safetensors");
+  std::string said;  // its epoch
+  if (exists("best.safetensors")) {
+    try {
+      const Metadata metadata = read_safetensors(best).metadata;
+      const auto it = metadata.find("epoch");
+      said = it == metadata.end() ? "unknown" : it->second;
+    } catch (const Error&) {
+      said = "damaged";
+    }
+  }
+  if (said == std::to_string(best_epoch_)) return {};
+  if (best_epoch_ + 1 == position_ && !records_.empty()) {
+    write_best(best, records_.back());
+    detail::sync_folder(out_);
+    return {};
+  }
+  if (said == "unknown") return {};  // of a run that began before it was written down
+  return {str(best, said.empty() ? ": is missing" : said == "damaged" ? ": is damaged"
+                                                  : ": is of another epoch",
+              "; the best weights were those of epoch ", best_epoch_ + 1,
+              ", and are written again when others are better")};
+}
+
+bool RunFolder::save(const Record& record, const WriteLast& write_last, const WriteBest& write_best) {
+  for (const auto& [name, text] : texts_) write_file(path(name), std::string_view(text));
+  records_.push_back(record);
+  const bool is_best = take_if_best(record);
+  position_ = epoch_of(record) + 1;
+  const std::string log = path("log.jsonl"), next = log + ".next";
+  write_file(next, text_of(records_));
+  std::string untimed_log;
+  for (const Record& r : records_) untimed_log += untimed(r).dump() + "\n";
+  write_last(path("last.safetensors"), {{"log", untimed_log}});
+  detail::sync_folder(folder());
+  move(next, log);
+  if (is_best) write_best(path("best.safetensors"), record);
+  detail::sync_folder(folder());
+  texts_.clear();
+  saved_ = true;
+  if (staged_) {
+    move(out_ + "/.new", out_ + "/.next");
+    staged_ = false;
+    take_over();
+  }
+  return is_best;
+}
+
+std::string RunFolder::picture(const std::string& name) const {
+  make(folder() + "/pictures");
+  return path("pictures/" + name);
+}
+
+bool RunFolder::exists(const std::string& name) const {
+  std::error_code absent;
+  return std::filesystem::exists(path(name), absent);
+}
+
+void RunFolder::make(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  check(!error, path, ": cannot be made (", error.message(), "); choose another folder");
+}
+
+void RunFolder::move(const std::string& from, const std::string& to) {
+  if (std::rename(from.c_str(), to.c_str()) != 0)
+    fail(from, ": cannot be moved to ", to, " (", detail::os_reason(), ")");
+}
+
+void RunFolder::open() {
+  can_lock_ = lock_.take(out_);
+  std::error_code ignored;
+  if (std::filesystem::exists(out_ + "/.next", ignored)) take_over();
+  std::filesystem::remove_all(out_ + "/.new", ignored);
+  const std::vector<std::string> ours{"train.json",     "config.json",      "log.jsonl",
+                                      "log.jsonl.next", "last.safetensors", "best.safetensors",
+                                      "curve.png"};
+  remove_in(out_, [&](const std::string& name) {
+    const std::size_t end = name.find(".tmp.");
+    if (end == std::string::npos) return false;
+    for (const std::string& file : ours)
+      if (name.compare(0, end, file) == 0) return true;
+    return false;
+  });
+  remove_in(out_ + "/pictures", [](const std::string& name) {
+    return name.starts_with("epoch_") && name.find(".png.tmp.") != std::string::npos;
+  });
+  check(start_ != Start::fresh || !holds_run(), out_,
+        ": already holds a run; continue it with --resume ", out_,
+        ", start anew with --overwrite, or choose another --out");
+}
+
+void RunFolder::take_over() {
+  const std::string next = out_ + "/.next/";
+  namespace fs = std::filesystem;
+  if (fs::exists(next + "train.json")) {
+    for (const char* name : {"best.safetensors", "curve.png", "log.jsonl.next"})
+      if (!fs::exists(next + name)) fs::remove(out_ + "/" + name);
+    remove_in(out_ + "/pictures", [](const std::string& name) {
+      return name.starts_with("epoch_") && name.ends_with(".png");
+    });
+  }
+  for (const char* name : {"train.json", "config.json", "log.jsonl", "best.safetensors"})
+    if (fs::exists(next + name)) move(next + name, out_ + "/" + name);
+  if (fs::exists(next + "pictures")) {
+    make(out_ + "/pictures");
+    for (const std::string& name : names_in(next + "pictures"))
+      move(next + "pictures/" + name, out_ + "/pictures/" + name);
+  }
+  if (fs::exists(next + "last.safetensors"))
+    move(next + "last.safetensors", out_ + "/last.safetensors");
+  detail::sync_folder(out_);
+  fs::remove_all(out_ + "/.next");
+}
+
+std::vector<std::string> RunFolder::names_in(const std::string& folder) {
+  std::vector<std::string> names;
+  std::error_code absent;
+  std::filesystem::directory_iterator it(folder, absent);
+  for (; !absent && it != std::filesystem::directory_iterator(); it.increment(absent))
+    names.push_back(it->path().filename().string());
+  return names;
+}
+
+bool RunFolder::take_if_best(const Record& r) {
+  const double figure = figure_ ? figure_(r) : -1;
+  if (!(figure > best_)) return false;
+  best_ = figure, best_epoch_ = epoch_of(r);
+  return true;
+}
+
+RunFolder::Record RunFolder::untimed(Record r) {
+  r.erase("seconds");
+  return r;
+}
+
+std::string RunFolder::text_of(const std::vector<Record>& records) {
+  std::string lines;
+  for (const Record& r : records) lines += r.dump() + "\n";
+  return lines;
+}
+
+std::vector<RunFolder::Record> RunFolder::read_lines(const std::string& path, std::string& text) {
+  const std::vector<u8> bytes = read_file(path);
+  text.assign(bytes.begin(), bytes.end());
+  return parse_lines(text, path, true);
+}
+
+std::vector<RunFolder::Record> RunFolder::parse_lines(const std::string& text, const std::string& where,
+                                       bool may_be_cut) {
+  std::vector<Record> records;
+  std::size_t begin = 0;
+  for (i64 line = 1; begin < text.size(); ++line) {
+    const std::size_t end = text.find('\n', begin);
+    Record r = Record::parse(text.substr(begin, end - begin), nullptr, false);
+    if (r.is_discarded() && end == std::string::npos && may_be_cut) break;
+    const std::string at = str(where, ": line ", line);
+    check(!r.is_discarded(), at, " is not JSON; remove the line to resume the run");
+    check(r.is_object() && r.contains("epoch"), at,
+          " is not a JSON object with an \"epoch\"; remove it");
+    check(r["epoch"].is_number_integer(), at, ": \"epoch\" must be a whole number, not ",
+          r["epoch"].dump(), "; remove the line");
+    records.push_back(std::move(r));
+    if (end == std::string::npos) break;
+    begin = end + 1;
+  }
+  return records;
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -7,6 +7,8 @@
 #include <functional>
 #include <map>
 
+#include <nlohmann/json.hpp>
+
 #include "ppma/core/float_bits.hpp"
 #include "ppma/data/segmentation_loader.hpp"
 #include "ppma/optim/poly_schedule.hpp"

@@ -10,19 +10,21 @@
 // Nothing is printed here; an Observer hears of every batch and every epoch.
 
 #include <chrono>
-#include <cmath>
-#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "ppma/core/float_bits.hpp"
 #include "ppma/data/loader.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/metrics/accuracy.hpp"
 #include "ppma/nn/module.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/optim/adamw.hpp"
@@ -44,10 +46,7 @@ struct BatchSource {
 };
 
 /// The loader must outlive the source.
-inline BatchSource batches_of(Loader& loader) {
-  return {loader.batches(), [&loader](i64 epoch) { loader.start(epoch); },
-          [&loader](Batch& b) { return loader.next(b); }};
-}
+PPMA_API BatchSource batches_of(Loader& loader);
 
 struct StepReport {
   i64 epoch, batch, batches;  // batch counts from 1
@@ -345,5 +344,20 @@ class Trainer {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
+
+#include <cstdlib>
+
+namespace ppma::inline PPMA_ABI {
+
+BatchSource batches_of(Loader& loader) {
+  return {loader.batches(), [&loader](i64 epoch) { loader.start(epoch); },
+          [&loader](Batch& b) { return loader.next(b); }};
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

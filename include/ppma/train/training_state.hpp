@@ -3,9 +3,9 @@
 // What the training loops of detection and segmentation share: a network's tensors, AdamW over those that are trained,
 // where the run is, and all of it in one file. How such a file is read, the classifier's loop (trainer.hpp) shares too.
 
-#include <charconv>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "ppma/core/float_bits.hpp"
 #include "ppma/io/safetensors.hpp"
@@ -17,21 +17,13 @@
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
+
 /// An entry that every training checkpoint has in its metadata: "epoch", "seed".
-inline const std::string& position_of(const Safetensors& file, const std::string& path, const char* key) {
-  const auto it = file.metadata.find(key);
-  check(it != file.metadata.end(), path, ": has no ", key, "; it is not a training checkpoint");
-  return it->second;
-}
+PPMA_API const std::string& position_of(const Safetensors& file, const std::string& path, const char* key);
+
 /// The same of one that is a whole number from 0.
-inline u64 whole_of(const Safetensors& file, const std::string& path, const char* key) {
-  const std::string& text = position_of(file, path, key);
-  u64 n = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-  check(error == std::errc() && end == text.data() + text.size() && n >> 63 == 0, path, ": its ", key,
-        " is not a whole number but \"", text, "\"; it is not a training checkpoint, or damaged");
-  return n;
-}
+PPMA_API u64 whole_of(const Safetensors& file, const std::string& path, const char* key);
+
 }  // namespace detail
 
 template <class Model>
@@ -105,5 +97,34 @@ class TrainingState {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
+
+#include <charconv>
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+const std::string& position_of(const Safetensors& file, const std::string& path, const char* key) {
+  const auto it = file.metadata.find(key);
+  check(it != file.metadata.end(), path, ": has no ", key, "; it is not a training checkpoint");
+  return it->second;
+}
+
+u64 whole_of(const Safetensors& file, const std::string& path, const char* key) {
+  const std::string& text = position_of(file, path, key);
+  u64 n = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  check(error == std::errc() && end == text.data() + text.size() && n >> 63 == 0, path, ": its ", key,
+        " is not a whole number but \"", text, "\"; it is not a training checkpoint, or damaged");
+  return n;
+}
+
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -21,58 +21,14 @@ namespace ppma::inline PPMA_ABI {
 ///   upload.send();                     // kernels that are launched from now on see them
 class Upload {
  public:
-  explicit Upload([[maybe_unused]] Device device) {
-#if PPMA_CUDA
-    if (device != Device::cuda) return;
-    cuda::require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream for copies");
-    for (Slot& s : slots_) {
-      cuda::require(cudaEventCreateWithFlags(&s.copied, cudaEventDisableTiming), "event");
-      cuda::require(cudaEventCreateWithFlags(&s.used, cudaEventDisableTiming), "event");
-    }
-#endif
-  }
-  ~Upload() {
-#if PPMA_CUDA
-    if (stream_ == nullptr) return;
-    cudaStreamSynchronize(stream_);
-    cudaStreamSynchronize(cuda::stream());
-    for (Slot& s : slots_) {
-      cudaEventDestroy(s.copied), cudaEventDestroy(s.used);
-      cudaFreeHost(s.host), cudaFree(s.staging);
-    }
-    cudaStreamDestroy(stream_);
-#endif
-  }
+  PPMA_API explicit Upload([[maybe_unused]] Device device);
+  PPMA_API ~Upload();
   Upload(const Upload&) = delete;
   Upload& operator=(const Upload&) = delete;
 
   /// to's elements will be from's, which is on the CPU; shapes and dtypes are the same.
-  void add(Tensor& to, const Tensor& from) {
-    check(to.shape() == from.shape() && to.dtype() == from.dtype() && from.device() == Device::cpu, "upload: ", from.shape(), " ", from.dtype(), " on ",
-          from.device(), " into ", to.shape(), " ", to.dtype());
-#if PPMA_CUDA
-    if (to.device() == Device::cuda) return stage(to, from);
-#endif
-    to.copy_from(from);
-  }
-  void send() {
-#if PPMA_CUDA
-    if (waiting_.empty()) return;
-    Slot& s = slots_[turn_];
-    // The copy overlaps kernels of the step before; it may not overwrite what those of two steps before still read.
-    cuda::require(cudaStreamWaitEvent(stream_, s.used, 0), "upload");
-    cuda::require(cudaMemcpyAsync(s.staging, s.host, static_cast<std::size_t>(s.filled), cudaMemcpyHostToDevice, stream_), "upload");
-    cuda::require(cudaEventRecord(s.copied, stream_), "upload");
-    cuda::require(cudaStreamWaitEvent(cuda::stream(), s.copied, 0), "upload");
-    std::vector<CopyPiece> pieces;
-    for (const Part& p : waiting_) pieces.push_back({p.to, static_cast<const char*>(s.staging) + p.first, p.bytes});
-    copy_many(Device::cuda, pieces);
-    cuda::require(cudaEventRecord(s.used, cuda::stream()), "upload");
-    waiting_.clear();
-    turn_ = 1 - turn_;
-    slots_[turn_].filled = 0;
-#endif
-  }
+  PPMA_API void add(Tensor& to, const Tensor& from);
+  PPMA_API void send();
 
  private:
 #if PPMA_CUDA
@@ -118,67 +74,15 @@ class Upload {
 /// Numbers that a step leaves in memory of the device: asked for after the step, taken after the next one was launched.
 class Readback {
  public:
-  explicit Readback([[maybe_unused]] Device device) {
-#if PPMA_CUDA
-    if (device != Device::cuda) return;
-    cuda::require(cudaMallocHost(&pinned_, most * 2 * sizeof(double)), "pinned memory");
-    for (cudaEvent_t& e : done_) cuda::require(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "event");
-#endif
-  }
-  ~Readback() {
-#if PPMA_CUDA
-    if (pinned_ == nullptr) return;
-    cudaStreamSynchronize(cuda::stream());
-    for (cudaEvent_t e : done_) cudaEventDestroy(e);
-    cudaFreeHost(pinned_);
-#endif
-  }
+  PPMA_API explicit Readback([[maybe_unused]] Device device);
+  PPMA_API ~Readback();
   Readback(const Readback&) = delete;
   Readback& operator=(const Readback&) = delete;
 
   /// Asks for scalars (f32 or f64); at most four, and two calls ahead of take().
-  void ask(const std::vector<Tensor>& scalars) {
-    check(scalars.size() <= most && asked_ - taken_ < 2, "readback: too much was asked for at once");
-    const int slot = static_cast<int>(asked_++ % 2);
-    Asked& a = what_[slot];
-    a = {};
-    for (std::size_t i = 0; i < scalars.size(); ++i) {
-      check(scalars[i].numel() == 1 && (scalars[i].dtype() == DType::f32 || scalars[i].dtype() == DType::f64), "readback: needs f32 or f64 scalars, got ",
-            scalars[i].shape(), " ", scalars[i].dtype());
-      a.dtypes.push_back(scalars[i].dtype());
-#if PPMA_CUDA
-      if (scalars[i].device() == Device::cuda) {
-        cuda::require(cudaMemcpyAsync(pinned_ + (static_cast<std::size_t>(slot) * most + i), scalars[i].raw(), static_cast<std::size_t>(scalars[i].bytes()),
-                                      cudaMemcpyDeviceToHost, cuda::stream()),
-                      "readback");
-        a.pending = true;
-        continue;
-      }
-#endif
-      a.values.push_back(scalars[i].item());
-    }
-#if PPMA_CUDA
-    if (a.pending) cuda::require(cudaEventRecord(done_[slot], cuda::stream()), "readback");
-#endif
-  }
+  PPMA_API void ask(const std::vector<Tensor>& scalars);
   /// The scalars of the oldest call of ask() that were not taken yet; waits for that step alone.
-  std::vector<double> take() {
-    check(taken_ < asked_, "readback: nothing was asked for");
-    const int slot = static_cast<int>(taken_++ % 2);
-    Asked& a = what_[slot];
-#if PPMA_CUDA
-    if (a.pending) {
-      cuda::require(cudaEventSynchronize(done_[slot]), "a kernel failed");
-      for (std::size_t i = 0; i < a.dtypes.size(); ++i) {
-        const double* const from = pinned_ + (static_cast<std::size_t>(slot) * most + i);
-        float narrow = 0;
-        std::memcpy(&narrow, from, sizeof narrow);
-        a.values.push_back(a.dtypes[i] == DType::f64 ? *from : static_cast<double>(narrow));
-      }
-    }
-#endif
-    return a.values;
-  }
+  PPMA_API std::vector<double> take();
 
  private:
   static constexpr std::size_t most = 4;
@@ -196,5 +100,125 @@ class Readback {
 };
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
+
+namespace ppma::inline PPMA_ABI {
+
+Upload::Upload([[maybe_unused]] Device device) {
+#if PPMA_CUDA
+  if (device != Device::cuda) return;
+  cuda::require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream for copies");
+  for (Slot& s : slots_) {
+    cuda::require(cudaEventCreateWithFlags(&s.copied, cudaEventDisableTiming), "event");
+    cuda::require(cudaEventCreateWithFlags(&s.used, cudaEventDisableTiming), "event");
+  }
+#endif
+}
+
+Upload::~Upload() {
+#if PPMA_CUDA
+  if (stream_ == nullptr) return;
+  cudaStreamSynchronize(stream_);
+  cudaStreamSynchronize(cuda::stream());
+  for (Slot& s : slots_) {
+    cudaEventDestroy(s.copied), cudaEventDestroy(s.used);
+    cudaFreeHost(s.host), cudaFree(s.staging);
+  }
+  cudaStreamDestroy(stream_);
+#endif
+}
+
+void Upload::add(Tensor& to, const Tensor& from) {
+  check(to.shape() == from.shape() && to.dtype() == from.dtype() && from.device() == Device::cpu, "upload: ", from.shape(), " ", from.dtype(), " on ",
+        from.device(), " into ", to.shape(), " ", to.dtype());
+#if PPMA_CUDA
+  if (to.device() == Device::cuda) return stage(to, from);
+#endif
+  to.copy_from(from);
+}
+
+void Upload::send() {
+#if PPMA_CUDA
+  if (waiting_.empty()) return;
+  Slot& s = slots_[turn_];
+  // The copy overlaps kernels of the step before; it may not overwrite what those of two steps before still read.
+  cuda::require(cudaStreamWaitEvent(stream_, s.used, 0), "upload");
+  cuda::require(cudaMemcpyAsync(s.staging, s.host, static_cast<std::size_t>(s.filled), cudaMemcpyHostToDevice, stream_), "upload");
+  cuda::require(cudaEventRecord(s.copied, stream_), "upload");
+  cuda::require(cudaStreamWaitEvent(cuda::stream(), s.copied, 0), "upload");
+  std::vector<CopyPiece> pieces;
+  for (const Part& p : waiting_) pieces.push_back({p.to, static_cast<const char*>(s.staging) + p.first, p.bytes});
+  copy_many(Device::cuda, pieces);
+  cuda::require(cudaEventRecord(s.used, cuda::stream()), "upload");
+  waiting_.clear();
+  turn_ = 1 - turn_;
+  slots_[turn_].filled = 0;
+#endif
+}
+
+Readback::Readback([[maybe_unused]] Device device) {
+#if PPMA_CUDA
+  if (device != Device::cuda) return;
+  cuda::require(cudaMallocHost(&pinned_, most * 2 * sizeof(double)), "pinned memory");
+  for (cudaEvent_t& e : done_) cuda::require(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "event");
+#endif
+}
+
+Readback::~Readback() {
+#if PPMA_CUDA
+  if (pinned_ == nullptr) return;
+  cudaStreamSynchronize(cuda::stream());
+  for (cudaEvent_t e : done_) cudaEventDestroy(e);
+  cudaFreeHost(pinned_);
+#endif
+}
+
+void Readback::ask(const std::vector<Tensor>& scalars) {
+  check(scalars.size() <= most && asked_ - taken_ < 2, "readback: too much was asked for at once");
+  const int slot = static_cast<int>(asked_++ % 2);
+  Asked& a = what_[slot];
+  a = {};
+  for (std::size_t i = 0; i < scalars.size(); ++i) {
+    check(scalars[i].numel() == 1 && (scalars[i].dtype() == DType::f32 || scalars[i].dtype() == DType::f64), "readback: needs f32 or f64 scalars, got ",
+          scalars[i].shape(), " ", scalars[i].dtype());
+    a.dtypes.push_back(scalars[i].dtype());
+#if PPMA_CUDA
+    if (scalars[i].device() == Device::cuda) {
+      cuda::require(cudaMemcpyAsync(pinned_ + (static_cast<std::size_t>(slot) * most + i), scalars[i].raw(), static_cast<std::size_t>(scalars[i].bytes()),
+                                    cudaMemcpyDeviceToHost, cuda::stream()),
+                    "readback");
+      a.pending = true;
+      continue;
+    }
+#endif
+    a.values.push_back(scalars[i].item());
+  }
+#if PPMA_CUDA
+  if (a.pending) cuda::require(cudaEventRecord(done_[slot], cuda::stream()), "readback");
+#endif
+}
+
+std::vector<double> Readback::take() {
+  check(taken_ < asked_, "readback: nothing was asked for");
+  const int slot = static_cast<int>(taken_++ % 2);
+  Asked& a = what_[slot];
+#if PPMA_CUDA
+  if (a.pending) {
+    cuda::require(cudaEventSynchronize(done_[slot]), "a kernel failed");
+    for (std::size_t i = 0; i < a.dtypes.size(); ++i) {
+      const double* const from = pinned_ + (static_cast<std::size_t>(slot) * most + i);
+      float narrow = 0;
+      std::memcpy(&narrow, from, sizeof narrow);
+      a.values.push_back(a.dtypes[i] == DType::f64 ? *from : static_cast<double>(narrow));
+    }
+  }
+#endif
+  return a.values;
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

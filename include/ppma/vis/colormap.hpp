@@ -7,10 +7,7 @@
 // Cynthia Brewer's 9 and 11 colours (https://colorbrewer2.org); red_blue is for signed values, with white in the
 // middle.
 
-#include <algorithm>
 #include <array>
-#include <cmath>
-#include <string_view>
 
 #include "ppma/core/float_bits.hpp"
 #include "ppma/tensor/tensor.hpp"
@@ -20,6 +17,34 @@ namespace ppma::inline PPMA_ABI {
 enum class ColorMap : u8 { viridis, magma, greens, red_blue, grey };
 
 using Color = std::array<u8, 3>;  // red, green, blue, as a screen takes them
+
+/// The colour of t, clamped to [0, 1]; a light grey for NaN.
+PPMA_API Color color_of(ColorMap map, double t);
+
+/// The values that the two ends of a colour map stand for.
+struct Range {
+  double low = 0, high = 1;
+  /// Where v lies: 0 at low, 1 at high; 1/2 if the range is empty.
+  double place(double v) const { return high > low ? (v - low) / (high - low) : is_nan(v) ? v : 0.5; }
+};
+
+/// Least and greatest value of a map; NaN and infinities are left out.
+PPMA_API Range range_of(const Tensor& map);
+
+/// A floating map (H,W) in colours: uint8 (H,W,3).
+PPMA_API Tensor colorize(const Tensor& map, ColorMap colors, Range range);
+
+PPMA_API Tensor colorize(const Tensor& map, ColorMap colors = ColorMap::viridis);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_VIS)
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+
+namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
@@ -40,6 +65,7 @@ inline constexpr std::string_view viridis_table =
     "97d83e9ad83c9dd93a9fd938a2da37a5da35a7db33aadb32addc30afdc2eb2dd2cb5dd2bb7dd29bade27bdde26bfdf24c2df22c5df21"
     "c7e01fcae01ecde01dcfe11cd2e11bd4e11ad7e219dae218dce218dfe318e1e318e4e318e7e419e9e419ece41aeee51bf1e51cf3e51e"
     "f6e61ff8e621fae622fde724";
+
 inline constexpr std::string_view magma_table =
     "00000300000400000601000701010901010b02020d02020f03031104031304041505041706051907051b08061d09071f0a07220b0824"
     "0c09260d0a280e0a2a0f0b2c100c2f110c31120d33140d35150e38160e3a170f3c180f3f1a10411b10441c10461e10491f114b20114d"
@@ -56,6 +82,7 @@ inline constexpr std::string_view magma_table =
     "feb57cfeb77dfeb97ffebb80febc82febe83fec085fec286fec488fec689fec78bfec98dfecb8efdcd90fdcf92fdd193fdd295fdd497"
     "fdd698fdd89afdda9cfddc9dfddd9ffddfa1fde1a3fce3a5fce5a6fce6a8fce8aafceaacfcecaefceeb0fcf0b1fcf1b3fcf3b5fcf5b7"
     "fbf7b9fbf9bbfbfabdfbfcbf";
+
 inline constexpr std::string_view greens_table = "f7fcf5e5f5e0c7e9c0a1d99b74c47641ab5d238b45006d2c00441b";
 inline constexpr std::string_view red_blue_table = "67001fb2182bd6604df4a582fddbc7f7f7f7d1e5f092c5de4393c32166ac053061";
 inline constexpr std::string_view grey_table = "000000ffffff";
@@ -87,8 +114,7 @@ inline Color table_entry(std::string_view table, std::size_t i) {
 
 }  // namespace detail
 
-/// The colour of t, clamped to [0, 1]; a light grey for NaN.
-inline Color color_of(ColorMap map, double t) {
+Color color_of(ColorMap map, double t) {
   if (is_nan(t)) return {221, 221, 221};
   const std::string_view table = detail::table_of(map);
   const std::size_t last = table.size() / 6 - 1;
@@ -101,23 +127,14 @@ inline Color color_of(ColorMap map, double t) {
   return c;
 }
 
-/// The values that the two ends of a colour map stand for.
-struct Range {
-  double low = 0, high = 1;
-  /// Where v lies: 0 at low, 1 at high; 1/2 if the range is empty.
-  double place(double v) const { return high > low ? (v - low) / (high - low) : is_nan(v) ? v : 0.5; }
-};
-
-/// Least and greatest value of a map; NaN and infinities are left out.
-inline Range range_of(const Tensor& map) {
+Range range_of(const Tensor& map) {
   Range r{positive_infinity<double>(), negative_infinity<double>()};
   for (const double v : map.to_vector<double>())
     if (is_finite(v)) r = {std::min(r.low, v), std::max(r.high, v)};
   return r.low <= r.high ? r : Range{0, 1};
 }
 
-/// A floating map (H,W) in colours: uint8 (H,W,3).
-inline Tensor colorize(const Tensor& map, ColorMap colors, Range range) {
+Tensor colorize(const Tensor& map, ColorMap colors, Range range) {
   check(map.defined() && map.rank() == 2 && is_floating(map.dtype()), "colorize: needs a floating map (H,W), got ",
         map.defined() ? map.shape().str() : std::string("nothing"), " ", map.dtype());
   Tensor image = Tensor::empty({map.dim(0), map.dim(1), 3}, DType::uint8);  // (H,W,3)
@@ -125,10 +142,13 @@ inline Tensor colorize(const Tensor& map, ColorMap colors, Range range) {
   for (const double v : map.to_vector<double>()) to = std::copy_n(color_of(colors, range.place(v)).data(), 3, to);
   return image;
 }
-inline Tensor colorize(const Tensor& map, ColorMap colors = ColorMap::viridis) {
+
+Tensor colorize(const Tensor& map, ColorMap colors) {
   return colorize(map, colors, range_of(map));
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

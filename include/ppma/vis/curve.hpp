@@ -3,16 +3,11 @@
 // Curves: training curves and the like as a line chart. Axes with round numbers, a faint grid, and each line's name at
 // its end instead of a legend to look up.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "ppma/core/float_bits.hpp"
 #include "ppma/vis/colormap.hpp"
-#include "ppma/vis/panels.hpp"
 #include "ppma/vis/picture.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -29,7 +24,34 @@ struct CurveOptions {
 };
 
 /// Round numbers (1, 2 or 5 times a power of ten apart) in [low, high], about `count` of them.
-inline std::vector<double> round_ticks(double low, double high, int count) {
+PPMA_API std::vector<double> round_ticks(double low, double high, int count);
+
+namespace detail {
+
+// Colours that stay apart for colour-blind eyes (Masataka Okabe and Kei Ito, 2008), darkest first.
+PPMA_API Color series_color(std::size_t k);
+
+// As many decimals as tell neighbouring ticks apart.
+PPMA_API std::string tick_label(double v, double step);
+
+}  // namespace detail
+
+/// Lines over common axes. Errors: a series whose x and y differ in length; no finite point at all.
+PPMA_API Picture curves(const std::vector<Series>& series, const CurveOptions& options = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_VIS)
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "ppma/vis/panels.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+std::vector<double> round_ticks(double low, double high, int count) {
   if (!(high > low)) return {low};
   const double rough = (high - low) / count, power = std::pow(10, std::floor(std::log10(rough)));
   const double fraction = rough / power, step = power * (fraction < 1.5   ? 1
@@ -43,15 +65,13 @@ inline std::vector<double> round_ticks(double low, double high, int count) {
 
 namespace detail {
 
-// Colours that stay apart for colour-blind eyes (Masataka Okabe and Kei Ito, 2008), darkest first.
-inline Color series_color(std::size_t k) {
+Color series_color(std::size_t k) {
   static constexpr Color colors[] = {{0, 114, 178},   {213, 94, 0},  {0, 158, 115},
                                      {204, 121, 167}, {230, 159, 0}, {86, 180, 233}};
   return colors[k % 6];
 }
 
-// As many decimals as tell neighbouring ticks apart.
-inline std::string tick_label(double v, double step) {
+std::string tick_label(double v, double step) {
   if (std::abs(v) >= 1e5 || (step < 1e-4 && step > 0)) return short_number(v);
   const int decimals = step > 0 ? std::max(0, static_cast<int>(std::ceil(-std::log10(step) - 1e-6))) : 2;
   char buffer[48];
@@ -63,8 +83,7 @@ inline std::string tick_label(double v, double step) {
 
 }  // namespace detail
 
-/// Lines over common axes. Errors: a series whose x and y differ in length; no finite point at all.
-inline Picture curves(const std::vector<Series>& series, const CurveOptions& options = {}) {
+Picture curves(const std::vector<Series>& series, const CurveOptions& options) {
   Range xs{positive_infinity<double>(), negative_infinity<double>()}, ys = xs;
   for (const Series& s : series) {
     check(s.x.size() == s.y.size(), "curves: \"", s.name, "\" has ", s.x.size(), " x and ", s.y.size(), " y");
@@ -151,5 +170,7 @@ inline Picture curves(const std::vector<Series>& series, const CurveOptions& opt
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -7,12 +7,46 @@
 // inner points are control points of a smooth curve between the ends (quadratic, through the middles, as in TrueType),
 // and after 'o' of a closed one. To add a glyph: one line in detail::glyph_sources.
 
-#include <cmath>
-#include <cstdlib>
-#include <map>
-#include <string>
 #include <string_view>
 #include <vector>
+
+#include "ppma/core/config.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+// clang-format on
+
+struct Stroke {
+  double x0, y0, x1, y1;
+};
+
+struct Glyph {
+  double width = 8;
+  std::vector<Stroke> strokes;
+};
+
+/// The glyph of a code point; a question mark's for one that the typeface lacks.
+PPMA_API const Glyph& glyph(u32 code);
+
+// The code points of UTF-8 text; a byte that is no part of a character becomes U+FFFD.
+PPMA_API std::vector<u32> code_points(std::string_view text);
+
+}  // namespace detail
+
+inline constexpr double font_gap = 3.8;    // between glyphs, in font units
+inline constexpr double font_height = 14;  // of capitals
+
+/// Width of text in pixels whose capitals are `height` pixels high.
+PPMA_API double text_width(std::string_view text, double height);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_VIS)
+
+#include <cstdlib>
+#include <map>
 
 #include "ppma/core/error.hpp"
 
@@ -91,15 +125,6 @@ inline constexpr GlyphSource glyph_sources[] = {
     {0x2013, 7.6, "0,5.6 7.6,5.6"}, {0x2212, 8, "0,6 8,6"},                                              // dash, minus
     {0x2207, 10.4, "0,14 10.4,14 5.2,0 0,14"},                                                           // nabla
 };
-// clang-format on
-
-struct Stroke {
-  double x0, y0, x1, y1;
-};
-struct Glyph {
-  double width = 8;
-  std::vector<Stroke> strokes;
-};
 
 inline Glyph make_glyph(const GlyphSource& source) {
   Glyph g;
@@ -151,8 +176,7 @@ inline Glyph make_glyph(const GlyphSource& source) {
   return g;
 }
 
-/// The glyph of a code point; a question mark's for one that the typeface lacks.
-inline const Glyph& glyph(u32 code) {
+const Glyph& glyph(u32 code) {
   static const std::map<u32, Glyph> glyphs = [] {
     std::map<u32, Glyph> all;
     for (const GlyphSource& s : glyph_sources) all[s.code] = make_glyph(s);
@@ -162,8 +186,7 @@ inline const Glyph& glyph(u32 code) {
   return it != glyphs.end() ? it->second : glyphs.find('?')->second;
 }
 
-// The code points of UTF-8 text; a byte that is no part of a character becomes U+FFFD.
-inline std::vector<u32> code_points(std::string_view text) {
+std::vector<u32> code_points(std::string_view text) {
   std::vector<u32> codes;
   for (std::size_t i = 0; i < text.size();) {
     const u8 first = static_cast<u8>(text[i++]);
@@ -187,16 +210,14 @@ inline std::vector<u32> code_points(std::string_view text) {
 
 }  // namespace detail
 
-inline constexpr double font_gap = 3.8;    // between glyphs, in font units
-inline constexpr double font_height = 14;  // of capitals
-
-/// Width of text in pixels whose capitals are `height` pixels high.
-inline double text_width(std::string_view text, double height) {
+double text_width(std::string_view text, double height) {
   double units = 0;
   for (const u32 code : detail::code_points(text)) units += detail::glyph(code).width + font_gap;
   return units > 0 ? (units - font_gap) * height / font_height : 0;
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

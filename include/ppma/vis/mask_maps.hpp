@@ -6,10 +6,6 @@
 //
 // Legend: h w token grid, N = h w, G heads, C channels; query token u = (i,j), key token (k,l).
 
-#include <cmath>
-#include <string>
-#include <vector>
-
 #include "ppma/models/ppma.hpp"
 #include "ppma/vis/mask_picture.hpp"
 
@@ -29,7 +25,31 @@ struct BlockTokens {
   LogDecay decay;  // (1,G,h,w)
 };
 
-inline BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage, std::size_t block) {
+PPMA_API BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage, std::size_t block);
+
+}  // namespace detail
+
+/// The maps of one query. `image` uint8 (H,W,3) is what is shown, `input` (1,3,H,W) what the network gets. Of a
+/// polyline mask, both paths are averaged: the mask shown is L2D / 2, between 0 and 1. Errors: a network without path
+/// mask (none, cross_scan, hilbert); no such stage, block or head.
+PPMA_API MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const MaskView& view = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_VIS)
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <vector>
+
+#include "ppma/ops/layout.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage, std::size_t block) {
   const NoGrad not_recorded;
   Context ctx;
   Backbone& net = model.backbone;
@@ -75,10 +95,7 @@ inline std::vector<double> softmax_of(std::vector<double> scores) {
 
 }  // namespace detail
 
-/// The maps of one query. `image` uint8 (H,W,3) is what is shown, `input` (1,3,H,W) what the network gets. Of a
-/// polyline mask, both paths are averaged: the mask shown is L2D / 2, between 0 and 1. Errors: a network without path
-/// mask (none, cross_scan, hilbert); no such stage, block or head.
-inline MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const MaskView& view = {}) {
+MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const MaskView& view) {
   const MaskKind kind = model.config.mask;
   check(kind == MaskKind::polyline || kind == MaskKind::shared || kind == MaskKind::v2h || kind == MaskKind::rmt,
         "mask_maps: the network's mask is ", kind,
@@ -134,5 +151,7 @@ inline MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input,
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -7,11 +7,8 @@
 // Legend: H W the image's pixels; h w the token grid.
 
 #include <array>
-#include <cmath>
-#include <string>
 #include <vector>
 
-#include "ppma/core/float_bits.hpp"
 #include "ppma/vis/panels.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -25,6 +22,46 @@ struct MaskMaps {
   Tensor masked;            // the query's row of the masked attention
   i64 row = 0, column = 0;  // of the query token
 };
+
+/// The figure: one row of six panels for each query. Every map has its own range, as in the paper.
+PPMA_API Picture mask_picture(const std::vector<MaskMaps>& queries, const PanelOptions& options = {});
+
+/// Pearson's correlation of two equally long lists; NaN if one of them is constant.
+PPMA_API double correlation(const std::vector<double>& a, const std::vector<double>& b);
+
+/// How much the image changes across each token: |right - left| / 2 and |below - above| / 2 of the image averaged over
+/// tokens, as the Euclidean norm over red, green and blue of levels 0 to 1; (h,w) each, in row-major order. At the
+/// border the token itself stands for the missing neighbour.
+PPMA_API std::array<std::vector<double>, 2> image_gradients(const Tensor& image, i64 h, i64 w);
+
+/// Mean distance from (row, column), in cells, of a weight map (h,w) with a positive sum.
+PPMA_API double mean_radius(const Tensor& weights, i64 row, i64 column);
+
+/// The part of a weight map (h,w) that lies on an object, uint8 (H,W), not 0 on it; a cell counts by its covered share.
+PPMA_API double share_inside(const Tensor& weights, const Tensor& object);
+
+struct MaskStatistics {
+  double alpha_at_contours;               // correlation of 1 - alpha with the horizontal change of the image
+  double beta_at_contours;                // correlation of 1 - beta with the vertical change
+  double mask_radius;                     // mean distance from the query that the mask reaches, in tokens
+  double unmasked_radius, masked_radius;  // the same of the two attentions
+  double unmasked_inside, masked_inside;  // share of the attention within the query's object; NaN without one
+};
+
+/// The numbers that go with the figure. `object`, uint8 (H,W), is not 0 on the query's object; it may be undefined.
+PPMA_API MaskStatistics mask_statistics(const MaskMaps& m, const Tensor& object = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_VIS)
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "ppma/io/resize.hpp"
+
+namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
@@ -44,8 +81,7 @@ inline void check_maps(const MaskMaps& m) {
 
 }  // namespace detail
 
-/// The figure: one row of six panels for each query. Every map has its own range, as in the paper.
-inline Picture mask_picture(const std::vector<MaskMaps>& queries, const PanelOptions& options = {}) {
+Picture mask_picture(const std::vector<MaskMaps>& queries, const PanelOptions& options) {
   std::vector<std::vector<Panel>> rows;
   for (const MaskMaps& m : queries) {
     detail::check_maps(m);
@@ -61,8 +97,7 @@ inline Picture mask_picture(const std::vector<MaskMaps>& queries, const PanelOpt
   return panels(rows, options);
 }
 
-/// Pearson's correlation of two equally long lists; NaN if one of them is constant.
-inline double correlation(const std::vector<double>& a, const std::vector<double>& b) {
+double correlation(const std::vector<double>& a, const std::vector<double>& b) {
   check(a.size() == b.size() && !a.empty(), "correlation: ", a.size(), " and ", b.size(), " values");
   const double n = static_cast<double>(a.size());
   double mean_a = 0, mean_b = 0, ab = 0, aa = 0, bb = 0;
@@ -74,10 +109,7 @@ inline double correlation(const std::vector<double>& a, const std::vector<double
   return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : not_a_number<double>();
 }
 
-/// How much the image changes across each token: |right - left| / 2 and |below - above| / 2 of the image averaged over
-/// tokens, as the Euclidean norm over red, green and blue of levels 0 to 1; (h,w) each, in row-major order. At the
-/// border the token itself stands for the missing neighbour.
-inline std::array<std::vector<double>, 2> image_gradients(const Tensor& image, i64 h, i64 w) {
+std::array<std::vector<double>, 2> image_gradients(const Tensor& image, i64 h, i64 w) {
   const i64 H = image.dim(0), W = image.dim(1);
   std::vector<double> mean(static_cast<std::size_t>(h * w * 3));  // (h,w,3)
   for (i64 i = 0; i < h; ++i)
@@ -108,8 +140,7 @@ inline std::array<std::vector<double>, 2> image_gradients(const Tensor& image, i
   return gradients;
 }
 
-/// Mean distance from (row, column), in cells, of a weight map (h,w) with a positive sum.
-inline double mean_radius(const Tensor& weights, i64 row, i64 column) {
+double mean_radius(const Tensor& weights, i64 row, i64 column) {
   const std::vector<double> v = weights.to_vector<double>();
   double sum = 0, moment = 0;
   for (i64 i = 0; i < weights.dim(0); ++i)
@@ -121,8 +152,7 @@ inline double mean_radius(const Tensor& weights, i64 row, i64 column) {
   return moment / sum;
 }
 
-/// The part of a weight map (h,w) that lies on an object, uint8 (H,W), not 0 on it; a cell counts by its covered share.
-inline double share_inside(const Tensor& weights, const Tensor& object) {
+double share_inside(const Tensor& weights, const Tensor& object) {
   check(object.defined() && object.rank() == 2 && object.dtype() == DType::uint8,
         "share_inside: the object must be uint8 (H,W)");
   const std::vector<double> v = weights.to_vector<double>();
@@ -142,16 +172,7 @@ inline double share_inside(const Tensor& weights, const Tensor& object) {
   return inside / sum;
 }
 
-struct MaskStatistics {
-  double alpha_at_contours;               // correlation of 1 - alpha with the horizontal change of the image
-  double beta_at_contours;                // correlation of 1 - beta with the vertical change
-  double mask_radius;                     // mean distance from the query that the mask reaches, in tokens
-  double unmasked_radius, masked_radius;  // the same of the two attentions
-  double unmasked_inside, masked_inside;  // share of the attention within the query's object; NaN without one
-};
-
-/// The numbers that go with the figure. `object`, uint8 (H,W), is not 0 on the query's object; it may be undefined.
-inline MaskStatistics mask_statistics(const MaskMaps& m, const Tensor& object = {}) {
+MaskStatistics mask_statistics(const MaskMaps& m, const Tensor& object) {
   detail::check_maps(m);
   const auto lost = [](const Tensor& decay) {
     std::vector<double> v = decay.to_vector<double>();
@@ -171,5 +192,7 @@ inline MaskStatistics mask_statistics(const MaskMaps& m, const Tensor& object = 
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -2,12 +2,11 @@
 #include "ppma/core/names_begin.hpp"
 // Found objects over a photograph: masks as a veil with an outline, boxes, names and scores on tags.
 
-#include <cstdio>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "ppma/io/rle.hpp"
-#include "ppma/vis/palette.hpp"
 #include "ppma/vis/picture.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -22,7 +21,21 @@ struct Shown {
 };
 
 /// The image, enlarged to at least `least` pixels on its longer side, with the objects over it; the first lie on top.
-inline Picture overlay(const Tensor& image, const std::vector<Shown>& objects, i64 least = 720) {
+PPMA_API Picture overlay(const Tensor& image, const std::vector<Shown>& objects, i64 least = 720);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_VIS)
+
+#include <algorithm>
+#include <cstdio>
+
+#include "ppma/io/resize.hpp"
+#include "ppma/vis/palette.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Picture overlay(const Tensor& image, const std::vector<Shown>& objects, i64 least) {
   const i64 H = image.dim(0), W = image.dim(1), factor = std::max(i64{1}, (least + std::max(H, W) - 1) / std::max(H, W));
   const double f = static_cast<double>(factor);
   Picture p(W * factor, H * factor);
@@ -82,5 +95,7 @@ inline Picture overlay(const Tensor& image, const std::vector<Shown>& objects, i
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -7,7 +7,18 @@
 namespace ppma::inline PPMA_ABI {
 
 /// The colour of class k, the same in every picture.
-inline Color class_color(i64 k) {
+PPMA_API Color class_color(i64 k);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_VIS)
+
+#include <algorithm>
+#include <cmath>
+
+namespace ppma::inline PPMA_ABI {
+
+Color class_color(i64 k) {
   constexpr Color first[] = {{0xff, 0x57, 0x4f}, {0x3d, 0x9b, 0xff}, {0x2f, 0xc4, 0x5c}, {0xff, 0xb0, 0x1f}, {0xb2, 0x6b, 0xff},
                              {0x17, 0xc3, 0xc9}, {0xff, 0x6f, 0xb5}, {0xa4, 0xcf, 0x2a}, {0xff, 0x83, 0x3c}, {0x7f, 0x8c, 0xff}};
   constexpr i64 n = static_cast<i64>(sizeof first / sizeof first[0]);
@@ -21,5 +32,7 @@ inline Color class_color(i64 k) {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

@@ -3,9 +3,6 @@
 // Panels: images and maps side by side in rows, as figures in papers: titles above the first row, a colour bar under
 // each map, a red frame around the cell in question, equal gaps, a white ground.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,14 +26,10 @@ struct Panel {
 };
 
 /// A map (H,W) in colours over its own range, with its colour bar.
-inline Panel map_panel(std::string title, const Tensor& map, ColorMap colors = ColorMap::viridis) {
-  const Range range = range_of(map);
-  return {std::move(title), colorize(map, colors, range), range, colors, {}};
-}
-inline Panel map_panel(std::string title, const Tensor& map, ColorMap colors, Range range) {
-  return {std::move(title), colorize(map, colors, range), range, colors, {}};
-}
-inline Panel image_panel(std::string title, const Tensor& image) { return {std::move(title), image, {}, {}, {}}; }
+PPMA_API Panel map_panel(std::string title, const Tensor& map, ColorMap colors = ColorMap::viridis);
+
+PPMA_API Panel map_panel(std::string title, const Tensor& map, ColorMap colors, Range range);
+PPMA_API Panel image_panel(std::string title, const Tensor& image);
 
 struct PanelOptions {
   i64 size = 240;       // pixels of a panel's longer side, about: a map's cells are whole pixels
@@ -44,7 +37,36 @@ struct PanelOptions {
 };
 
 /// A number for people: three significant digits, as few characters as possible, "1.2e-5" where it must be.
-inline std::string short_number(double v) {
+PPMA_API std::string short_number(double v);
+
+/// Rows of panels. All images should have one aspect ratio; each fills a box of the first map's, or else the first
+/// image's. Errors: no panels, a panel without an image.
+PPMA_API Picture panels(const std::vector<std::vector<Panel>>& rows, const PanelOptions& options = {});
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_VIS)
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "ppma/io/resize.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Panel map_panel(std::string title, const Tensor& map, ColorMap colors) {
+  const Range range = range_of(map);
+  return {std::move(title), colorize(map, colors, range), range, colors, {}};
+}
+
+Panel map_panel(std::string title, const Tensor& map, ColorMap colors, Range range) {
+  return {std::move(title), colorize(map, colors, range), range, colors, {}};
+}
+
+Panel image_panel(std::string title, const Tensor& image) { return {std::move(title), image, {}, {}, {}}; }
+
+std::string short_number(double v) {
   char buffer[32];
   const int n =
       std::snprintf(buffer, sizeof buffer, v != 0 && (std::abs(v) < 1e-3 || std::abs(v) >= 1e5) ? "%.1e" : "%.3g", v);
@@ -59,9 +81,7 @@ inline std::string short_number(double v) {
   return s;
 }
 
-/// Rows of panels. All images should have one aspect ratio; each fills a box of the first map's, or else the first
-/// image's. Errors: no panels, a panel without an image.
-inline Picture panels(const std::vector<std::vector<Panel>>& rows, const PanelOptions& options = {}) {
+Picture panels(const std::vector<std::vector<Panel>>& rows, const PanelOptions& options) {
   check(!rows.empty() && !rows[0].empty() && rows[0][0].image.defined(), "panels: no panels are given");
   const double unit = std::max(1.0, static_cast<double>(options.size) / 240);  // text and gaps grow with the panels
   const auto units = [&](double x) { return static_cast<i64>(std::lround(x * unit)); };
@@ -134,5 +154,7 @@ inline Picture panels(const std::vector<std::vector<Panel>>& rows, const PanelOp
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

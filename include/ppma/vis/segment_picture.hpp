@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "ppma/vis/palette.hpp"
 #include "ppma/vis/picture.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -13,7 +12,21 @@ namespace ppma::inline PPMA_ABI {
 /// The image, enlarged by a whole factor to at least `least` pixels on its longer side, under a veil of the classes'
 /// colours with thin borders between them; a strip below names the classes that cover at least a thousandth, largest
 /// first, and is wider than a narrow image where a name needs it. labels uint8 (H,W), 255 stays clear.
-inline Picture segment_picture(const Tensor& image, const Tensor& labels, const std::vector<std::string>& names, i64 least = 720) {
+PPMA_API Picture segment_picture(const Tensor& image, const Tensor& labels, const std::vector<std::string>& names, i64 least = 720);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_VIS)
+
+#include <algorithm>
+#include <cmath>
+
+#include "ppma/io/resize.hpp"
+#include "ppma/vis/palette.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Picture segment_picture(const Tensor& image, const Tensor& labels, const std::vector<std::string>& names, i64 least) {
   const i64 H = image.dim(0), W = image.dim(1), factor = std::max(i64{1}, (least + std::max(H, W) - 1) / std::max(H, W));
   check(labels.rank() == 2 && labels.dim(0) == H && labels.dim(1) == W, "segment_picture: labels ", labels.shape(), " for an image ", image.shape());
   const i64 width = W * factor, height = H * factor;
@@ -57,5 +70,7 @@ inline Picture segment_picture(const Tensor& image, const Tensor& labels, const 
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"
