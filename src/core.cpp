@@ -1,0 +1,4 @@
+#define PPMA_DEFINES_CORE
+#include "ppma/core/buffer.hpp"
+#include "ppma/core/error.hpp"
+#include "ppma/core/shape.hpp"

@@ -1,0 +1,4 @@
+#define PPMA_DEFINES_METRICS
+#include "ppma/metrics/accuracy.hpp"
+#include "ppma/metrics/average_precision.hpp"
+#include "ppma/metrics/mean_iou.hpp"

@@ -1,0 +1,10 @@
+#define PPMA_DEFINES_MODELS
+#include "ppma/models/attention.hpp"
+#include "ppma/models/block.hpp"
+#include "ppma/models/config.hpp"
+#include "ppma/models/config_json.hpp"
+#include "ppma/models/fold.hpp"
+#include "ppma/models/ppma.hpp"
+#include "ppma/models/stem.hpp"
+#include "ppma/models/summary.hpp"
+#include "ppma/models/vit.hpp"

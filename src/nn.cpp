@@ -1,0 +1,4 @@
+#define PPMA_DEFINES_NN
+#include "ppma/nn/init.hpp"
+#include "ppma/nn/layers.hpp"
+#include "ppma/nn/module.hpp"

@@ -1,0 +1,6 @@
+#define PPMA_DEFINES_PARALLEL
+#include "ppma/parallel/communicator.hpp"
+#include "ppma/parallel/gradients.hpp"
+#include "ppma/parallel/launch.hpp"
+#include "ppma/parallel/socket.hpp"
+#include "ppma/parallel/tcp.hpp"

@@ -1,0 +1,4 @@
+#define PPMA_DEFINES_TENSOR
+#include "ppma/tensor/autograd.hpp"
+#include "ppma/tensor/grad_check.hpp"
+#include "ppma/tensor/tensor.hpp"
