@@ -14,6 +14,8 @@
 #include <cstdlib>
 #include <vector>
 
+#include "ppma/core/parallel.hpp"
+#include "ppma/kernels/cpu/gemm.hpp"
 #include "ppma/polyline/criss_cross_attention.hpp"
 #include "ppma/polyline/whole_attention.hpp"
 

@@ -14,6 +14,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "ppma/core/parallel.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/polyline/decay.hpp"
 #include "ppma/polyline/linear_attention.hpp"
 

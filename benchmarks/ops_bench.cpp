@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "ppma/core/parallel.hpp"
 #include "ppma/ops/conv.hpp"
 #include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/linear.hpp"

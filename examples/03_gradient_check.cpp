@@ -8,7 +8,9 @@
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/softmax.hpp"
+#include "ppma/tensor/autograd.hpp"
 #include "ppma/tensor/grad_check.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 using namespace ppma;
 

@@ -8,7 +8,9 @@
 #include <cstdio>
 #include <vector>
 
+#include "ppma/io/pickle_value.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/scan.hpp"
 #include "ppma/polyline/line_mask.hpp"

@@ -9,8 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/polyline/mask.hpp"
 #include "ppma/polyline/path.hpp"
+#include "ppma/polyline/types.hpp"
 
 using namespace ppma;
 

@@ -9,6 +9,10 @@
 #include <cstdlib>
 #include <vector>
 
+#include "ppma/io/pickle_value.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
 #include "ppma/polyline/mask.hpp"
 #include "ppma/polyline/path.hpp"
 

@@ -10,6 +10,13 @@
 #include <cstdio>
 
 #include "ppma/models/block.hpp"
+#include "ppma/ops/activation.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/depthwise.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
+#include "ppma/polyline/attention.hpp"
+#include "ppma/polyline/whole_attention.hpp"
 
 using namespace ppma;
 

@@ -12,6 +12,7 @@
 #include "ppma/data/shapes.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
 #include "ppma/metrics/mean_iou.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/optim/adamw.hpp"
 #include "ppma/optim/clip.hpp"

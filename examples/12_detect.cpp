@@ -9,7 +9,9 @@
 
 #include "ppma/data/coco_evaluation.hpp"
 #include "ppma/data/detection_sets.hpp"
+#include "ppma/data/shapes.hpp"
 #include "ppma/heads/detector_json.hpp"
+#include "ppma/io/image.hpp"
 #include "ppma/train/detection_trainer.hpp"
 #include "ppma/vis/overlay.hpp"
 

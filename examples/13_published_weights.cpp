@@ -14,6 +14,7 @@
 #include "ppma/data/augment.hpp"
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/io/image.hpp"
+#include "ppma/io/safetensors.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/models/ppma.hpp"
 #include "ppma/ops/reduce.hpp"

@@ -10,6 +10,7 @@
 #include <cstdio>
 
 #include "ppma/models/vit.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/optim/adamw.hpp"

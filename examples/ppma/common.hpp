@@ -18,6 +18,7 @@
 #include "json.hpp"
 #include "needs.hpp"
 #include "options.hpp"
+#include "ppma/core/parallel.hpp"
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/models/fold.hpp"

@@ -8,6 +8,7 @@
 #include "ppma/data/coco_evaluation.hpp"
 #include "ppma/io/folder.hpp"
 #include "ppma/io/label_map.hpp"
+#include "ppma/io/png.hpp"
 #include "ppma/metrics/mean_iou.hpp"
 
 namespace tool {

@@ -1,6 +1,10 @@
 // COCO's twelve figures against pycocotools (reference/make_coco.py), on random and adversarial detections.
 
+#include <nlohmann/json.hpp>
+
 #include "ppma/data/coco_evaluation.hpp"
+#include "ppma/io/coco.hpp"
+#include "ppma/train/run_folder.hpp"
 
 #include "catch.hpp"
 #include "io/help.hpp"

@@ -1,6 +1,8 @@
 // Images with objects: geometry by hand, batches, COCO's files with all that may be wrong in them, shapes.
 
 #include "ppma/data/detection_sets.hpp"
+#include "ppma/io/image.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 #include "catch.hpp"
 #include "io/help.hpp"

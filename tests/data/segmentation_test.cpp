@@ -1,6 +1,11 @@
 // Segmentation sets in their layouts, the augmentations, and bad files.
 
 #include "ppma/data/segmentation_loader.hpp"
+#include "ppma/io/json_records.hpp"
+#include "ppma/io/png.hpp"
+#include "ppma/io/zip.hpp"
+#include "ppma/metrics/mean_iou.hpp"
+#include "ppma/train/run_folder.hpp"
 
 #include <filesystem>
 

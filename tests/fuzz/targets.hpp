@@ -10,6 +10,9 @@
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/label_map.hpp"
+#include "ppma/io/pickle.hpp"
+#include "ppma/io/png.hpp"
+#include "ppma/io/safetensors.hpp"
 
 namespace fuzz {
 

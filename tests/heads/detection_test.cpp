@@ -1,6 +1,10 @@
 // Targets, losses, proposals and pasting against torchvision and PyTorch (reference/make_detection.py) and by hand.
 
+#include "ppma/core/shape.hpp"
 #include "ppma/heads/detector_json.hpp"
+#include "ppma/io/zip.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
 
 #include "catch.hpp"
 #include "heads/scene.hpp"

@@ -1,5 +1,9 @@
 // UperNet and FCN heads: published sizes, names, and the shapes of a small one.
+#include "ppma/core/shape.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/reduce.hpp"
 
 #include "catch.hpp"
 #include "heads/spread.hpp"

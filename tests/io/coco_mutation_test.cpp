@@ -1,5 +1,8 @@
 // COCO's files and mask texts with small damage, very often: returned or refused, nothing else (fuzz/coco_targets.hpp).
 
+#include "ppma/io/pickle.hpp"
+#include "ppma/io/png.hpp"
+#include "ppma/io/safetensors.hpp"
 #include "../fuzz/coco_targets.hpp"
 #include "help.hpp"
 

@@ -2,6 +2,10 @@
 // and damaged ones.
 
 #include "ppma/io/image.hpp"
+#include "ppma/io/pickle.hpp"
+#include "ppma/io/png.hpp"
+#include "ppma/io/resize.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 #include <map>
 #include <set>

@@ -1,6 +1,8 @@
 // Label maps: indices, not colours.
 
 #include "ppma/io/label_map.hpp"
+#include "ppma/io/pickle.hpp"
+#include "ppma/io/png.hpp"
 
 #include "catch.hpp"
 #include "../fuzz/targets.hpp"

@@ -9,6 +9,10 @@
 #include "../fuzz/coco_targets.hpp"
 #include "help.hpp"
 #include "ppma/io/coco.hpp"
+#include "ppma/io/json_records.hpp"
+#include "ppma/io/pickle.hpp"
+#include "ppma/io/png.hpp"
+#include "ppma/io/safetensors.hpp"
 
 using namespace io_test;
 

@@ -2,6 +2,9 @@
 // fixed seed. A reader returns or throws ppma::Error (fuzz/targets.hpp); run under the sanitizers
 // this finds what it reads out of place.
 
+#include "ppma/io/pickle.hpp"
+#include "ppma/io/png.hpp"
+#include "ppma/io/safetensors.hpp"
 #include "../fuzz/targets.hpp"
 #include "help.hpp"
 

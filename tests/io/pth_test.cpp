@@ -4,6 +4,7 @@
 
 #include "help.hpp"
 #include "ppma/io/checkpoint.hpp"
+#include "ppma/io/pickle.hpp"
 
 using namespace io_test;
 

@@ -4,9 +4,13 @@
 
 #include "help.hpp"
 #include "ppma/core/parallel.hpp"
+#include "ppma/data/shapes.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/models/summary.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
+#include "ppma/ops/reduce.hpp"
 #include "ppma/optim/adamw.hpp"
 
 using namespace ppma;

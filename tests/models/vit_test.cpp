@@ -2,6 +2,7 @@
 
 #include "help.hpp"
 #include "ppma/models/summary.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
 
 using namespace ppma;

@@ -1,5 +1,10 @@
 // Blocks that are computed again in backward: the same loss and gradients to the last bit, with less memory.
+#include "ppma/io/zip.hpp"
 #include "ppma/nn/checkpoint.hpp"
+#include "ppma/nn/module.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 #include "catch.hpp"
 #include "ppma/heads/segmentor.hpp"

@@ -1,4 +1,6 @@
 #include "ppma/ops/conv.hpp"
+#include "ppma/ops/depthwise.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 #include "op_cases/op_case.hpp"
 #include "ppma/ops/depthwise_gelu.hpp"

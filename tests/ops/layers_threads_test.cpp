@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "catch.hpp"
+#include "ppma/core/parallel.hpp"
 #include "ppma/ops/conv.hpp"
 #include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/linear.hpp"

@@ -1,5 +1,6 @@
 // Sums of many elements, in every combination of axes.
 
+#include "ppma/ops/layout.hpp"
 #include "ppma/ops/reduce.hpp"
 
 #include <cmath>

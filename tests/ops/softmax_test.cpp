@@ -1,4 +1,7 @@
+#include "ppma/ops/layout.hpp"
 #include "ppma/ops/softmax.hpp"
+#include "ppma/tensor/autograd.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 #include <cmath>
 #include <limits>

@@ -8,8 +8,11 @@
 
 #include "catch.hpp"
 #include "ppma/core/parallel.hpp"
+#include "ppma/io/zip.hpp"
 #include "ppma/ops/activation.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/dropout.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/ops/pool.hpp"
 #include "ppma/ops/reduce.hpp"

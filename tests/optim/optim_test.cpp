@@ -5,6 +5,7 @@
 
 #include "catch.hpp"
 #include "io/help.hpp"
+#include "ppma/core/parallel.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/optim/adamw.hpp"
 #include "ppma/optim/clip.hpp"

@@ -1,6 +1,10 @@
 // The ablation's masks: names, visiting orders, the generic rule, RMT.
 
 #include "ppma/polyline/ablation.hpp"
+#include "ppma/polyline/attention.hpp"
+#include "ppma/polyline/criss_cross_attention.hpp"
+#include "ppma/polyline/mask.hpp"
+#include "ppma/polyline/whole_attention.hpp"
 
 #include "polyline/help.hpp"
 #include "ppma/polyline/path.hpp"

@@ -1,6 +1,15 @@
 // Composed attentions: their algebra, their variants, and the fused forms against them.
 
+#include "ppma/core/shape.hpp"
+#include "ppma/kernels/cpu/softmax.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/ops/softmax.hpp"
 #include "ppma/polyline/attention.hpp"
+#include "ppma/polyline/mask.hpp"
+#include "ppma/vis/picture.hpp"
 
 #include "polyline/help.hpp"
 #include "ppma/polyline/criss_cross_attention.hpp"

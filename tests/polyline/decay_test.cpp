@@ -1,6 +1,14 @@
 // Decay factors: the fused pass against the composed formula, against finite differences, and by hand.
 
+#include "ppma/core/float_bits.hpp"
+#include "ppma/core/parallel.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/norm.hpp"
+#include "ppma/polyline/decay.hpp"
 #include "ppma/polyline/norm_decay.hpp"
+#include "ppma/tensor/autograd.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 #include "polyline/help.hpp"
 #include "thrown.hpp"

@@ -1,6 +1,14 @@
 // PPMLA: its three forms are one, and the scan's cost grows with N alone.
 
+#include "ppma/core/parallel.hpp"
+#include "ppma/kernels/args.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/linear_attention.hpp"
+#include "ppma/polyline/types.hpp"
 
 #include "polyline/help.hpp"
 #include "thrown.hpp"

@@ -1,6 +1,15 @@
 // The polyline path mask: every form against walking the paths, its properties, its gradients.
 
+#include "ppma/kernels/args.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/polyline/line_mask.hpp"
 #include "ppma/polyline/mask.hpp"
+#include "ppma/polyline/types.hpp"
+#include "ppma/tensor/grad_check.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 #include "polyline/help.hpp"
 #include "ppma/polyline/path.hpp"

@@ -8,6 +8,10 @@
 #include "ppma/ops/linear.hpp"
 #include "ppma/ops/rotary.hpp"
 #include "ppma/polyline/ablation.hpp"
+#include "ppma/polyline/attention.hpp"
+#include "ppma/polyline/criss_cross_attention.hpp"
+#include "ppma/polyline/mask.hpp"
+#include "ppma/polyline/whole_attention.hpp"
 
 using namespace polyline_test;
 

@@ -1,5 +1,10 @@
 // Mamba2's structured masked attention: three forms, the recurrence by hand, gradients.
 
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/ops/scan.hpp"
 #include "ppma/polyline/structured_attention.hpp"
 
 #include "polyline/help.hpp"

@@ -1,4 +1,7 @@
+#include "ppma/ops/layout.hpp"
+#include "ppma/tensor/autograd.hpp"
 #include "ppma/tensor/grad_check.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 #include <cmath>
 

@@ -1,6 +1,7 @@
 // A run folder: nothing is lost of it at whatever moment the process dies, and two processes do not
 // share it.
 
+#include "ppma/io/safetensors.hpp"
 #include "ppma/train/run_folder.hpp"
 
 #include <limits>

@@ -1,5 +1,7 @@
 // The maps of the figure against the composed attention's N x N arrays.
 
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/train/run_folder.hpp"
 #include "ppma/vis/mask_maps.hpp"
 
 #include "catch.hpp"

@@ -1,6 +1,7 @@
 // Found objects and label maps over a photograph: what is where, and in which colour.
 
 #include "ppma/vis/overlay.hpp"
+#include "ppma/vis/palette.hpp"
 
 #include "catch.hpp"
 #include "ppma/vis/segment_picture.hpp"
