@@ -12,12 +12,6 @@
 
 #include "ppma/core/config.hpp"
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
-
-#include <cmath>
-
-#include "ppma/core/error.hpp"
-
 #if defined(PPMA_NO_STB)
 #define PPMA_STB 0
 #elif __has_include(<stb/stb_image.h>) && __has_include(<stb/stb_image_write.h>)
@@ -31,6 +25,12 @@
 #else
 #define PPMA_STB 0
 #endif
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
+
+#include <cmath>
+
+#include "ppma/core/error.hpp"
 
 #if PPMA_STB
 
