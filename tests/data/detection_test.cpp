@@ -2,6 +2,7 @@
 
 #include "ppma/data/detection_sets.hpp"
 #include "ppma/io/image.hpp"
+#include "ppma/io/stb.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 #include "catch.hpp"

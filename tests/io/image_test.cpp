@@ -5,6 +5,7 @@
 #include "ppma/io/pickle.hpp"
 #include "ppma/io/png.hpp"
 #include "ppma/io/resize.hpp"
+#include "ppma/io/stb.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 #include <map>

@@ -3,6 +3,7 @@
 #include "ppma/io/label_map.hpp"
 #include "ppma/io/pickle.hpp"
 #include "ppma/io/png.hpp"
+#include "ppma/io/stb.hpp"
 
 #include "catch.hpp"
 #include "../fuzz/targets.hpp"

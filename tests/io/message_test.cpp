@@ -13,6 +13,7 @@
 #include "ppma/io/pickle.hpp"
 #include "ppma/io/png.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/io/stb.hpp"
 
 using namespace io_test;
 

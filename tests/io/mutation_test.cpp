@@ -5,6 +5,7 @@
 #include "ppma/io/pickle.hpp"
 #include "ppma/io/png.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/io/stb.hpp"
 #include "../fuzz/targets.hpp"
 #include "help.hpp"
 

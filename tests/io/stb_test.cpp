@@ -2,6 +2,7 @@
 // translation unit.
 
 #include "ppma/io/image.hpp"
+#include "ppma/io/stb.hpp"
 
 #if PPMA_STB
 

@@ -253,7 +253,7 @@ TEST_CASE("op table: every op of ops/ has a line, and every reference is used") 
       if (line.rfind("}  // namespace", 0) == 0)
         inside_detail = false;
       std::size_t begin = 0;
-      for (const char* start : {"inline Tensor ", "inline Extreme "})
+      for (const char* start : {"PPMA_API Tensor ", "PPMA_API Extreme "})
         if (line.rfind(start, 0) == 0) begin = std::string(start).size();
       const std::size_t end = line.find('(');
       if (begin == 0 || inside_detail || end == std::string::npos) continue;

@@ -11,6 +11,7 @@
 #include "ppma/io/image.hpp"
 #include "ppma/io/label_map.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/io/stb.hpp"
 #include "tool/help.hpp"
 
 using namespace ppma;

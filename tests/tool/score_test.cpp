@@ -6,6 +6,7 @@
 #include "io/help.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/io/stb.hpp"
 #include "tool/help.hpp"
 
 using namespace ppma;

@@ -99,9 +99,9 @@ TEST_CASE("segment picture: a veil with borders, 255 stays clear, the legend nam
   REQUIRE(p.width() == W);
   CHECK(is_mixed(pixel(p, 20, 40), class_color(0), 0.5));
   CHECK(is_mixed(pixel(p, 20, 150), class_color(1), 0.5));
-  CHECK(is_mixed(pixel(p, 20, 79), paper, 0.75));   // the border's left side
+  CHECK(is_mixed(pixel(p, 20, 79), paper_white, 0.75));   // the border's left side
   CHECK(is_mixed(pixel(p, 20, 80), class_color(1), 0.5));
-  CHECK(is_mixed(pixel(p, 29, 20), paper, 0.75));   // above what does not count
+  CHECK(is_mixed(pixel(p, 29, 20), paper_white, 0.75));   // above what does not count
   CHECK(pixel(p, 32, 20) == grey);
   CHECK(pixel(p, 34, 20) == grey);
   // The legend: largest first.
@@ -120,5 +120,5 @@ TEST_CASE("segment picture: a veil with borders, 255 stays clear, the legend nam
   const Picture big = segment_picture(photograph(H, W), labels, {"sky"}, 500);
   CHECK(big.width() == 600);
   CHECK(is_mixed(pixel(big, 60, 120), class_color(0), 0.5));
-  CHECK(is_mixed(pixel(big, 60, 239), paper, 0.75));
+  CHECK(is_mixed(pixel(big, 60, 239), paper_white, 0.75));
 }

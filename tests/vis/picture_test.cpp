@@ -76,7 +76,7 @@ TEST_CASE("what is drawn has its area, whatever its place between pixels") {
   whole.fill(3, 4, 9, 6, black);
   CHECK(darkness(whole) == Approx(12));
   CHECK(at(whole, 5, 8) == black);
-  CHECK(at(whole, 6, 8) == paper);
+  CHECK(at(whole, 6, 8) == paper_white);
   Picture parts(20, 20);
   parts.fill(3.25, 4.5, 9.75, 6.75, black);
   CHECK(darkness(parts) == Approx(6.5 * 2.25).margin(0.1));
@@ -111,7 +111,7 @@ TEST_CASE("the typeface has every printable character, each of its own look") {
     looks.insert(p.image().to_vector<u8>());
     // Nothing is cut off: the border stays white.
     for (i64 k = 0; k < 40; ++k)
-      CHECK((at(p, 0, k) == paper && at(p, 43, k) == paper && at(p, k, 0) == paper && at(p, k, 39) == paper));
+      CHECK((at(p, 0, k) == paper_white && at(p, 43, k) == paper_white && at(p, k, 0) == paper_white && at(p, k, 39) == paper_white));
   }
   CHECK(looks.size() == 94);
 }
@@ -173,19 +173,19 @@ TEST_CASE("panels stand in rows with equal gaps; maps keep whole cells; the mark
   // 240 pixels make 34 for each of 7 cells: panels of 238, margins of 20, gaps of 18, titles above.
   CHECK(p.width() == 2 * 20 + 3 * 238 + 2 * 18);
   const i64 top = 20 + 22, left = 20 + 238 + 18;
-  for (i64 k = 0; k < p.width(); ++k) CHECK((at(p, 0, k) == paper && at(p, p.height() - 1, k) == paper));
+  for (i64 k = 0; k < p.width(); ++k) CHECK((at(p, 0, k) == paper_white && at(p, p.height() - 1, k) == paper_white));
   CHECK(at(p, top, 20) == Color{40, 40, 40});
   CHECK(at(p, top + 237, 20 + 237) == Color{40, 40, 40});
-  CHECK(at(p, top + 238, 20) == paper);
-  CHECK(at(p, top, 20 + 238) == paper);
+  CHECK(at(p, top + 238, 20) == paper_white);
+  CHECK(at(p, top, 20 + 238) == paper_white);
   const i64 y = top + 3 * 34, x = left + 5 * 34;  // the bright cell
-  CHECK(at(p, y, x) == paper);
-  CHECK(at(p, y + 33, x + 33) == paper);
+  CHECK(at(p, y, x) == paper_white);
+  CHECK(at(p, y + 33, x + 33) == paper_white);
   CHECK(at(p, y - 1, x) == black);
   CHECK(at(p, y, x - 1) == black);
   CHECK(at(p, y + 34, x + 33) == black);
   const i64 x2 = x + 238 + 18;  // the same cell of the third panel, framed from outside
-  CHECK(at(p, y, x2) == paper);
+  CHECK(at(p, y, x2) == paper_white);
   CHECK(at(p, y - 1, x2 + 10) == signal_red);
   CHECK(at(p, y - 2, x2 + 10) == signal_red);
   CHECK(at(p, y + 35, x2 + 10) == signal_red);

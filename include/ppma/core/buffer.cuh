@@ -10,7 +10,6 @@
 #include <set>
 #include <vector>
 
-#include "ppma/core/buffer.hpp"
 #include "ppma/core/cuda.cuh"
 
 namespace ppma::inline PPMA_ABI {

@@ -7,6 +7,7 @@
 // addresses that they were captured with, so inputs are copied into the tensors of the captured step, and its outputs
 // are held. The memory in between stays the graph's own until it is destroyed.
 
+#include "ppma/core/buffer.hpp"
 #include "ppma/core/buffer.cuh"
 
 namespace ppma::inline PPMA_ABI::cuda {

@@ -28,7 +28,6 @@ struct Accuracy {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_METRICS)
 
-#include "ppma/ops/arithmetic.hpp"
 
 namespace ppma::inline PPMA_ABI {
 

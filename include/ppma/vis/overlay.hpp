@@ -89,7 +89,7 @@ Picture overlay(const Tensor& image, const std::vector<Shown>& objects, i64 leas
     const Color c = class_color(o->label);
     p.fill(x, y, x + w, y + h, c, 0.93);
     const bool light = 0.299 * c[0] + 0.587 * c[1] + 0.114 * c[2] > 150;
-    p.text(x + pad, y + h - pad, words, size, light ? Color{20, 20, 20} : paper);
+    p.text(x + pad, y + h - pad, words, size, light ? Color{20, 20, 20} : paper_white);
   }
   return p;
 }

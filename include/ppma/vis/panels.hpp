@@ -137,7 +137,7 @@ Picture panels(const std::vector<std::vector<Panel>>& rows, const PanelOptions& 
                      w = static_cast<double>(width) / static_cast<double>(m.columns);
         const double grow = std::max(0.0, (5 * unit - std::min(h, w)) / 2);  // never too small to be seen
         const double x = left + w * static_cast<double>(m.column), v = top + h * static_cast<double>(m.row);
-        sheet.frame(x - grow, v - grow, x + w + grow, v + h + grow, 3.2 * unit, paper);
+        sheet.frame(x - grow, v - grow, x + w + grow, v + h + grow, 3.2 * unit, paper_white);
         sheet.frame(x - grow, v - grow, x + w + grow, v + h + grow, 2 * unit, signal_red);
       }
       if (p.range) {

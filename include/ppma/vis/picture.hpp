@@ -16,7 +16,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
-inline constexpr Color ink{34, 34, 34}, pale_ink{119, 119, 119}, faint_ink{216, 216, 216}, paper{255, 255, 255},
+inline constexpr Color ink{34, 34, 34}, pale_ink{119, 119, 119}, faint_ink{216, 216, 216}, paper_white{255, 255, 255},
     signal_red{230, 25, 40};
 
 enum class Align : u8 { left, center, right };

@@ -59,7 +59,7 @@ Picture segment_picture(const Tensor& image, const Tensor& labels, const std::ve
       const u8 c = l[i / factor * W + j / factor];
       if (c == 255) continue;
       const bool rim = (i + 1 < height && l[(i + 1) / factor * W + j / factor] != c) || (j + 1 < width && l[i / factor * W + (j + 1) / factor] != c);
-      p.blend(i, j, rim ? paper : class_color(c), rim ? 0.75 : 0.5);
+      p.blend(i, j, rim ? paper_white : class_color(c), rim ? 0.75 : 0.5);
     }
   for (std::size_t k = 0; k < shown.size(); ++k) {
     const double top = static_cast<double>(height) + at[k].y - 1.15 * size;
