@@ -7,6 +7,7 @@
 #if PPMA_CUDA
 
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "cuda_compare.hpp"
@@ -62,13 +63,65 @@ std::vector<Tensor> inputs(const Size& s, double open) {
 
 const cuda_test::Tolerance tolerance{1e-7, 1e-5, 2e-2};
 
+// The same with scores up to about `most`: of integers, and with decays in quarters, so that every
+// dtype sums scores and masks without rounding. What is closed is so by -infinity; the paths that
+// are not sum to less than every limit.
+std::vector<Tensor> strong_inputs(const Size& s, double open, double most) {
+  std::vector<Tensor> in = inputs(s, open);
+  for (const std::size_t t : {0, 1})
+    for (i64 e = 0; e < in[t].numel(); ++e) {
+      double& x = in[t].data<double>()[e];
+      x = std::round(x * (t == 0 ? 8 : 8 * std::sqrt(static_cast<double>(s.d))));
+    }
+  // Largest of the products of a query and a key: some 4 standard deviations, 8 * 8 * sqrt(d) each.
+  const double scale = std::exp2(
+      std::round(std::log2(most / (256 * std::sqrt(static_cast<double>(s.d))))));
+  for (i64 e = 0; e < in[0].numel(); ++e) in[0].data<double>()[e] *= scale;
+  for (const std::size_t t : {3, 4})
+    for (i64 e = 0; e < in[t].numel(); ++e) {
+      double& x = in[t].data<double>()[e];
+      if (x <= -1e9) x = -std::numeric_limits<double>::infinity();
+      else if (!std::isnan(x)) x = x < -8 ? -8 : std::round(4 * x) / 4;
+    }
+  return in;
+}
+
+// Gradients take the logarithm of a softmax's sum, which is as large as the scores, from memory:
+// one rounding of it, 2^-24 of it, is a relative error of that size in every weight; another of a
+// score in powers of two.
+cuda_test::Tolerance strong_tolerance(double most) {
+  return {1e-7, 1e-5 + std::exp2(-22) * most, 2e-2 + std::exp2(-22) * most};
+}
+
+// The values alone, where gradients in f32 have no digits left. (bf16's kernels work in powers of
+// two: 2e6 log2(e) is rounded to a quarter there.)
+void compare_values(const std::string& name, const std::function<Tensor(cuda_test::In)>& f,
+                    cuda_test::In inputs) {
+  const NoGrad not_recorded;
+  for (const DType dtype : {DType::f64, DType::f32}) {
+    INFO(name << ", " << to_string(dtype));
+    std::vector<Tensor> here, there;
+    for (std::size_t t = 0; t < inputs.size(); ++t) {
+      there.push_back(cast(inputs[t], dtype).to(Device::cuda));
+      here.push_back(inputs[t]);  // integers and quarters: the same numbers
+    }
+    CHECK(cuda_test::distance(f(there).to(Device::cpu), f(here)) <= tolerance.f32);
+  }
+}
+
+const Size whole_sizes[] = {{1, 2, 7, 7, 32},   {2, 2, 14, 14, 32}, {1, 1, 16, 9, 48},
+                            {1, 2, 28, 28, 32}, {1, 1, 6, 80, 16},  {1, 1, 5, 13, 7},
+                            {1, 1, 66, 65, 8}};
+// The last three: maps that stay on chip, if there are heads enough for all multiprocessors.
+const Size criss_cross_sizes[] = {{1, 2, 7, 7, 32},    {1, 2, 14, 14, 32},  {1, 1, 5, 13, 7},
+                                  {1, 2, 20, 30, 16},  {1, 1, 3, 100, 16},  {33, 4, 28, 28, 32},
+                                  {33, 4, 30, 26, 32}, {33, 4, 56, 56, 16}};
+
 }  // namespace
 
 TEST_CASE("barriers on the GPU: whole attention", "[cuda][barrier]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  for (const Size& s :
-       {Size{1, 2, 7, 7, 32}, Size{2, 2, 14, 14, 32}, Size{1, 1, 16, 9, 48}, Size{1, 2, 28, 28, 32},
-        Size{1, 1, 6, 80, 16}, Size{1, 1, 5, 13, 7}, Size{1, 1, 66, 65, 8}})
+  for (const Size& s : whole_sizes)
     for (const double open : {0.5, 0.9})
       for (const Paths paths : {Paths::v2h, Paths::both}) {
         INFO(s.height << " x " << s.width << ", " << open << " open");
@@ -83,10 +136,7 @@ TEST_CASE("barriers on the GPU: whole attention", "[cuda][barrier]") {
 
 TEST_CASE("barriers on the GPU: criss-cross attention", "[cuda][barrier]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  // The last three: maps that stay on chip, if there are heads enough for all multiprocessors.
-  for (const Size& s : {Size{1, 2, 7, 7, 32}, Size{1, 2, 14, 14, 32}, Size{1, 1, 5, 13, 7},
-                        Size{1, 2, 20, 30, 16}, Size{1, 1, 3, 100, 16}, Size{33, 4, 28, 28, 32},
-                        Size{33, 4, 30, 26, 32}, Size{33, 4, 56, 56, 16}})
+  for (const Size& s : criss_cross_sizes)
     for (const double open : {0.5, 0.9})
       for (const Order order : {Order::rows_first, Order::columns_first, Order::both}) {
         if (s.batch > 1 && (open < 0.9) != (order == Order::both)) continue;
@@ -98,6 +148,63 @@ TEST_CASE("barriers on the GPU: criss-cross attention", "[cuda][barrier]") {
             },
             inputs(s, open), {3, 4}, tolerance);
       }
+}
+
+TEST_CASE("barriers on the GPU: no score passes a closed edge", "[cuda][barrier]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  for (const double most : {600.0, 2e4, 2e6})
+    for (const double open : {0.5, 0.9}) {
+      const auto check = [&](const std::string& name, const Size& s,
+                             const std::function<Tensor(cuda_test::In)>& f) {
+        INFO(s.height << " x " << s.width << ", " << open << " open, scores up to " << most);
+        const auto in = strong_inputs(s, open, most);
+        if (most < 1e6) cuda_test::compare(name, f, in, {3, 4}, strong_tolerance(most));
+        else compare_values(name, f, in);
+      };
+      for (const Size& s : whole_sizes)
+        check("whole_attention", s, [&](const auto& x) {
+          return whole_attention(x[0], x[1], x[2], s.heads, x[3], x[4]);
+        });
+      for (const Size& s : criss_cross_sizes) {
+        if (s.batch > 1 && (open < 0.9 || most > 600)) continue;
+        check("criss_cross_attention", s, [&](const auto& x) {
+          return criss_cross_attention(x[0], x[1], x[2], s.heads, x[3], x[4], Order::both);
+        });
+      }
+    }
+}
+
+// What docs/limits.md says of closed edges that are finite: a limit closes, less does not.
+TEST_CASE("barriers on the GPU: what finite edges close", "[cuda][barrier]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  // Two tokens in a row; the other's score exceeds the own by 2^11, or 2^21.
+  for (const i64 side : {2, 17, 33})
+    for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
+      const double limit = dtype == DType::bf16 ? 1024 : 1e6;
+      const DType wide = accumulator_dtype(dtype);
+      for (const double edge : {-limit * 0.99, -limit * 1.01}) {
+        INFO(to_string(dtype) << ", an edge of " << edge << ", " << side << " columns");
+        const Shape tokens{1, 1, side, 8}, grid{1, 1, 1, side};
+        Tensor q = Tensor::full(tokens, 1, DType::f64), k = Tensor::full(tokens, 0, DType::f64),
+               v = Tensor::full(tokens, 0, DType::f64), la = Tensor::full(grid, 0, DType::f64);
+        // The last key is behind the edge: seen, it takes all the weight, and its value is 1.
+        for (i64 c = 0; c < 8; ++c) {
+          k.data<double>()[(side - 1) * 8 + c] = std::exp2(dtype == DType::bf16 ? 8 : 18);
+          v.data<double>()[(side - 1) * 8 + c] = 1;
+        }
+        la.data<double>()[side - 1] = edge;
+        const auto on_gpu = [](const Tensor& t, DType as) { return cast(t, as).to(Device::cuda); };
+        const double seen = edge > -limit ? 1 : 0;
+        for (const bool whole : {true, false}) {
+          const Tensor a = on_gpu(la, wide), b = on_gpu(Tensor::full(grid, 0, DType::f64), wide);
+          const Tensor y = whole ? whole_attention(on_gpu(q, dtype), on_gpu(k, dtype),
+                                                   on_gpu(v, dtype), 1, a, b)
+                                 : criss_cross_attention(on_gpu(q, dtype), on_gpu(k, dtype),
+                                                         on_gpu(v, dtype), 1, a, b);
+          CHECK(y.to(Device::cpu).to_vector<double>()[0] == seen);
+        }
+      }
+    }
 }
 
 TEST_CASE("barriers on the GPU: masks and linear attention", "[cuda][barrier]") {

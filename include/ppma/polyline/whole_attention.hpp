@@ -19,9 +19,11 @@ namespace ppma::inline PPMA_ABI {
 /// Paths::both averages the softmaxes of V2H and H2V, v2h or h2v takes one. Memory O(B C N).
 ///
 /// An edge is closed with -infinity, or with any large negative number: what is behind it has no weight, and a token that
-/// is closed off on all sides keeps its own value. Decays far below 0 take no digits from others. On the GPU an edge
-/// counts for -1e6 at least, in bf16 for -256. The gradient of an edge of -1e30 or less is 0. What stands at the first of
-/// every line is not read. Log decays above 0 are not looked for (they weigh more, not less), NaN gives NaN.
+/// is closed off on all sides keeps its own value. Decays far below 0 take no digits from others. No score passes
+/// -infinity; a finite edge is passed by one that exceeds it. On the GPU a path whose log decays sum
+/// to -1e6 or less, in bf16 to -1024 or less, is closed like one of -infinity. The gradient of an edge
+/// of -1e30 or less is 0, on the GPU from its limit down. What stands at the first of every line is not
+/// read. Log decays above 0 are not looked for (they weigh more, not less), NaN gives NaN.
 PPMA_API Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, const Tensor& log_alpha,
                               const Tensor& log_beta, Paths paths = Paths::both);
 

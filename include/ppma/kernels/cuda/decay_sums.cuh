@@ -6,23 +6,35 @@
 //   a[i,j] = sum over 1 <= m <= j of ln alpha[i,m]        b[i,j] = sum over 1 <= m <= i of ln beta[m,j]
 //
 // Masks are differences of two sums here: a walk outwards from every query, as on the CPU, would not be shared by
-// threads. A closed edge (-1e9, -infinity) must not make a sum so large that the decays behind it are lost, so no edge
-// counts for less than a floor, and the sums have the digits that it leaves room for.
+// threads. A closed edge (-1e9, -infinity) must not make a sum so large that the decays behind it are lost: it counts for
+// a little more than a limit, and a path whose sum reaches the limit is closed, whatever the score.
 
+#include <limits>
 #include <type_traits>
 
 #include "ppma/core/buffer.hpp"
+#include "ppma/core/float_bits.hpp"
 #include "ppma/kernels/cpu/head.hpp"
 #include "ppma/kernels/cuda/pack.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::polyline_gpu {
 
-/// What an edge counts for at least. A key behind it would need a score that exceeds the query's own by about as much to
-/// be seen. NaN stays NaN. bf16's edges below it have no gradient, nor have the others' from -1e30 on.
-///   bf16   single sums: with every edge of a line of 64 closed they are still right to 1e-3, as bf16 weights are
+/// A path whose log decays sum to -limit or less is closed: the weight of its key is 0, and so are its gradients.
+///   bf16   single sums: right to 1e-3 with ten closed edges in a line, to 1e-2 with 64
 ///   float  sums of twice the digits (Sum): right to 1e-6
-inline constexpr float floor_bf16 = -256, floor_wide = -1e6f;
-__device__ __forceinline__ float floored(float log_decay) { return log_decay < floor_bf16 ? floor_bf16 : log_decay; }
+inline constexpr float limit_bf16 = 1024, limit_wide = 1e6f;
+/// What an edge counts for; a closed one for so much that no rounding opens it. NaN stays NaN.
+template <class A>
+__device__ __forceinline__ A counted(A log_decay, float limit) {
+  return log_decay <= A(-limit) ? A(-limit) * A(1.0625f) : log_decay;
+}
+/// Minus a path's log mask, from the distance of its sums.
+template <class A>
+__device__ __forceinline__ A closing(A distance) {
+  return distance >= A(limit_wide) ? positive_infinity<A>() : distance;
+}
+/// The least finite score. (A running maximum begins there: from -infinity a closed path's would be NaN.)
+template <class A> inline constexpr A lowest = -std::numeric_limits<A>::max();
 
 /// A running sum hi + lo.
 template <class A>
@@ -48,8 +60,7 @@ __global__ void __launch_bounds__(128) decay_sums(i64 planes, int h, int w, cons
     double sum = 0;
     for (int m = 0; m < n; ++m) {
       if (m > 0) {
-        const A log_decay = from[at + static_cast<i64>(m) * step];
-        sum += static_cast<double>(log_decay < A(floor_wide) ? A(floor_wide) : log_decay);
+        sum += static_cast<double>(counted(from[at + static_cast<i64>(m) * step], limit_wide));
       }
       const A hi = static_cast<A>(sum);
       to[at + static_cast<i64>(m) * step] = {hi, static_cast<A>(sum - static_cast<double>(hi))};

@@ -50,7 +50,7 @@ struct Place {
 
 template <class A>
 __device__ __forceinline__ A masked(A score, const Sum<A>* sums, Sum<A> own, i64 at) {
-  return sums ? score - polyline_gpu::distance(own, sums[at]) : score;
+  return sums ? score - polyline_gpu::closing(polyline_gpu::distance(own, sums[at])) : score;
 }
 
 // y0 = scale0 P x0 (+ plus0), y1 = P x1, ln z. What is null is left out.
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(threads) apply(AttentionShape x, Lines s, cons
   A query[D], out0[D] = {}, out1[two ? D : 1] = {};
   polyline_gpu::load_vector<D>(q + here.at(here.token), here.d, query);
   const Sum<A> own = sums ? sums[here.plane + here.token] : Sum<A>{};
-  A m = -infinity, z = 0;
+  A m = polyline_gpu::lowest<A>, z = 0;
   constexpr int chunk = 4;
   for (int first = 0; first < s.length; first += chunk) {
     A score[chunk], most = m;

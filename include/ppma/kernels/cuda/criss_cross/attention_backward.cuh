@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(128) decay_gradients(i64 planes, int h, int w,
     for (int m = n - 1; m >= 0; --m) {
       sum += (row ? da : db)[at + static_cast<i64>(m) * step];
       const i64 here = at + static_cast<i64>(m) * step;
-      (row ? dlog_alpha : dlog_beta)[here] = m > 0 && !is_closed((row ? log_alpha : log_beta)[here]) ? sum : A(0);
+      (row ? dlog_alpha : dlog_beta)[here] = m > 0 && !((row ? log_alpha : log_beta)[here] <= A(-polyline_gpu::limit_wide)) ? sum : A(0);
     }
   }
 }

@@ -107,7 +107,7 @@ __device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, 
     // Both are asked for before either is looked at.
     const float log_first = from && p > 0 && p < s.length ? from[p * s.step] : 0.0f;
     const float log_second = from && p + 1 < s.length ? from[(p + 1) * s.step] : 0.0f;
-    const float first = polyline_gpu::floored(log_first), second = polyline_gpu::floored(log_second);
+    const float first = polyline_gpu::counted(log_first, polyline_gpu::limit_bf16), second = polyline_gpu::counted(log_second, polyline_gpu::limit_bf16);
     float up_to = first + second;
 #pragma unroll
     for (int far = 1; far < 32; far *= 2) {
@@ -183,10 +183,12 @@ __device__ __forceinline__ float top_of_quad(float x) {
   return ::fmaxf(x, __shfl_xor_sync(~0u, x, 2));
 }
 
+// Whether a path along a line may be closed: its last sum is the largest.
+__device__ __forceinline__ bool any_closed(const float* sums, int length) { return -sums[length - 1] >= polyline_gpu::limit_bf16; }
 // t = queries keys^T - |own - sums|; the mask is where the product starts from.
 template <int D, int NT>
 __device__ __forceinline__ void masked_scores(float (&t)[NT][4], const unsigned (&query)[D / 16][4], const bf16* keys, int stride, Two own,
-                                              const float* sums) {
+                                              const float* sums, bool walls) {
   const int column = lane_index() % 4 * 2;
 #pragma unroll
   for (int n = 0; n < NT; ++n) {
@@ -194,6 +196,12 @@ __device__ __forceinline__ void masked_scores(float (&t)[NT][4], const unsigned 
     t[n][0] = -::fabsf(own.upper - c.x), t[n][1] = -::fabsf(own.upper - c.y);
     t[n][2] = -::fabsf(own.lower - c.x), t[n][3] = -::fabsf(own.lower - c.y);
   }
+  if (walls)
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (t[n][e] <= -polyline_gpu::limit_bf16) t[n][e] = negative_infinity<float>();
   add_scores<D, NT>(t, query, keys, stride);
 }
 // t = e^(t - shift), by rows.

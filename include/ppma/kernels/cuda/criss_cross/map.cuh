@@ -39,6 +39,7 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
   for (int line = w.index; line < way.count; line += warps) {
     detail::copies_done<0>();  // sum_line() makes the warp wait for all its lanes
     sum_line<NT>(w.sums, w.decay, way.length, lane);
+    if (!largest && -w.sums[way.length - 1] >= closed) most = positive_infinity<float>();
     Right<D, NT> key, right0, right1;
     load_line<rows || !stay, D, NT>(key, w.keys, stay ? line : 0, way.length, lane / 16 * 8 + lane % 8, lane / 8 % 2, straight);
     load_line<rows, D, NT>(right0, x0, line, way.length, lane % 16, lane / 16, turned);
@@ -190,7 +191,7 @@ __global__ void __launch_bounds__(32 * map_warps<NT, both>, NT == 4 && !both ? 2
   if constexpr (maps == 4) w.keys = {shared + 2 * map, pitch}, w.queries = {shared + 3 * map, pitch};
   const Head h(g, static_cast<int>(blockIdx.x), D, q, k, v, log_alpha, log_beta, y);
   const float most = mix_passes<rows_first, both, false, warps>(g, h, w, a, b);
-  // A score that exceeds its query's own by some 72 powers of two: again, with the largest scores.
+  // A score that exceeds its query's own by some 72 powers of two, or a path that may be closed: again, with the largest scores.
   if (__syncthreads_or(!(most < sum_limit))) mix_passes<rows_first, both, true, warps>(g, h, w, a, b);
 }
 

@@ -73,7 +73,7 @@ __device__ __forceinline__ void mix(float (&c)[D / 8][4], const Left<NT>& p, con
 template <int NT>
 __device__ __forceinline__ void sum_line(float* sums, float2 log_decay, int length, int lane) {
   const int p = 2 * lane;
-  log_decay = {polyline_gpu::floored(log_decay.x), polyline_gpu::floored(log_decay.y)};  // here: what asked for them did not wait
+  log_decay = {polyline_gpu::counted(log_decay.x, polyline_gpu::limit_bf16), polyline_gpu::counted(log_decay.y, polyline_gpu::limit_bf16)};  // here: what asked for them did not wait
   float up_to = log_decay.x + log_decay.y;
 #pragma unroll
   for (int far = 1; far < (NT == 4 ? 16 : 32); far *= 2) {
@@ -86,11 +86,12 @@ __device__ __forceinline__ void sum_line(float* sums, float2 log_decay, int leng
 }
 
 inline constexpr float headroom = 43, sum_limit = 0x1p115f;  // of the weights, in powers of two
+inline constexpr float closed = polyline_gpu::limit_bf16 * log2_e;
 
 /// The weights of eight queries from 8 own on, rows lane / 4 (r = 0) or eight below (1) of t: scores become
 /// 2^(log2_e (t + mask) - shift). A key before its query has the mask c_query - c_key, one behind it c_key - c_query: the keys' share is
 /// added to the scores, the query's to their shift. The shift is the query's score with itself, which no mask weakens, less the
-/// headroom; or (`largest`) the largest masked score. (Every index of t must be a constant when the template is: it is to stay in
+/// headroom; or (`largest`) the largest masked score. It alone looks for closed paths. (Every index of t must be a constant when the template is: it is to stay in
 /// registers whatever the compiler unrolls when.)
 template <int NT, int own, bool largest>
 __device__ __forceinline__ void weights(float (&t)[NT][4], const float2 (&key)[NT], float c, int lane) {
@@ -99,7 +100,7 @@ __device__ __forceinline__ void weights(float (&t)[NT][4], const float2 (&key)[N
 #pragma unroll
     for (int n = 0; n < NT; ++n) t[n][e] = t[n][e + 1] = 0;
   } else {
-    float shift = -INFINITY;
+    float shift = nowhere;
     if constexpr (!largest) {
       const float score = lane / 4 % 2 == 0 ? t[own][e] : t[own][e + 1];
       shift = ::fmaf(__shfl_sync(~0u, score, lane / 4 * 4 + lane / 4 / 2), log2_e, -headroom);
@@ -109,6 +110,12 @@ __device__ __forceinline__ void weights(float (&t)[NT][4], const float2 (&key)[N
       const float x = n < own ? -key[n].x : n > own ? key[n].x : -::fabsf(key[n].x - c), y = n < own ? -key[n].y : n > own ? key[n].y : -::fabsf(key[n].y - c);
       t[n][e] = ::fmaf(t[n][e], log2_e, x), t[n][e + 1] = ::fmaf(t[n][e + 1], log2_e, y);
     }
+    if constexpr (largest)
+#pragma unroll
+      for (int n = 0; n < NT; ++n) {
+        if (::fabsf(key[n].x - c) >= closed) t[n][e] = negative_infinity<float>();
+        if (::fabsf(key[n].y - c) >= closed) t[n][e + 1] = negative_infinity<float>();
+      }
     if constexpr (largest) {
 #pragma unroll
       for (int n = 0; n < NT; ++n) shift = ::fmaxf(shift, ::fmaxf(t[n][e], t[n][e + 1]) + (n < own ? c : n > own ? -c : 0.f));

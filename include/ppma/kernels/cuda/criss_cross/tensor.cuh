@@ -42,6 +42,7 @@ __global__ void __launch_bounds__(apply_threads) apply(Lines s, const bf16* q, c
   const int head = warp_index() % s.group;
   if (head >= here.heads) return;
   const float* const c = sums + head * padded;
+  const bool walls = any_closed(c, s.length);
   each_row(s, [&](int row0) {
     const Two own{c[row0 + lane / 4], c[row0 + lane / 4 + 8]};
     unsigned query[D / 16][4];
@@ -49,11 +50,11 @@ __global__ void __launch_bounds__(apply_threads) apply(Lines s, const bf16* q, c
     load_left<D>(query, mine, stride);
     float out0[D / 8][4] = {}, out1[two ? D / 8 : 1][4] = {};
     float z[4] = {};
-    Two most{-INFINITY, -INFINITY};
+    Two most{nowhere, nowhere};
     for (int chunk = 0; chunk < chunks; ++chunk) {
       const int from = chunk * 64 * stride + head * D;
       float t[NT][4];
-      masked_scores<D, NT>(t, query, keys + from, stride, own, c + chunk * 64);
+      masked_scores<D, NT>(t, query, keys + from, stride, own, c + chunk * 64, walls);
       const Two factor = softmax_step<NT>(t, most);
       if (chunk > 0) {
         z[0] *= factor.upper, z[2] *= factor.lower;

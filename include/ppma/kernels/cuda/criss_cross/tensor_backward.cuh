@@ -27,7 +27,7 @@ struct Backward {
 
 inline constexpr int backward_threads = 256;  // at most: a warp has at least one task
 
-// log_decay's gradients from those of the sums c, from the end of the line; of edges at their floor 0, as c says; a warp a head, a lane two neighbouring positions.
+// log_decay's gradients from those of the sums c, from the end of the line; of closed edges 0, as c says; a warp a head, a lane two neighbouring positions.
 template <int NT>
 __device__ __forceinline__ void sums_to_decays(const float* sums, const float* dsums, float share, float* dlog_decay, const Lines& s, const Spot& here) {
   const int lane = lane_index(), head = warp_index();
@@ -35,7 +35,7 @@ __device__ __forceinline__ void sums_to_decays(const float* sums, const float* d
   const float* const from = dsums + head * s.rows<NT>();
   const float* const c = sums + head * s.rows<NT>();
   float* const to = dlog_decay + here.plane + static_cast<i64>(head) * s.tokens;
-  const auto open = [c](int p) { return !(c[p] - c[p - 1] < polyline_gpu::floor_bf16 + 0.25f); };  // the sums are rounded
+  const auto open = [c](int p) { return !(c[p] - c[p - 1] <= -1.03f * polyline_gpu::limit_bf16); };  // counted(), rounded
   float behind = 0;
   for (int p = (s.length - 1) / 64 * 64 + 2 * lane; p >= 0; p -= 64) {
     const float first = p < s.length ? from[p] : 0.0f, second = p + 1 < s.length ? from[p + 1] : 0.0f;
@@ -92,6 +92,7 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
   const bool again = chunks > 1;  // the scores do not stay in registers
 
   const int head = warp % s.group, first = head * padded;
+  const bool walls = any_closed(sums + first, s.length);
   const auto by_queries = [&](int row0) {
     const int row = row0 + lane / 4;
     const bf16* const mine = queries + row0 * stride + head * D;
@@ -100,12 +101,12 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
     load_left<D>(query, mine, stride);
     float t[NT][4];
     float z[4] = {};
-    Two most{-INFINITY, -INFINITY};
+    Two most{nowhere, nowhere};
     {
       float mixed[D / 8][4] = {};
       for (int chunk = 0; chunk < chunks; ++chunk) {
         const int from = chunk * 64 * stride + head * D;
-        masked_scores<D, NT>(t, query, keys + from, stride, own, sums + first + chunk * 64);
+        masked_scores<D, NT>(t, query, keys + from, stride, own, sums + first + chunk * 64, walls);
         const Two factor = softmax_step<NT>(t, most);
         Left<NT> p;
         round_left<NT>(p, t);
@@ -130,7 +131,7 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
       const auto slopes = [&](int chunk) {  // t: probabilities times z, dp: their gradients
         const int from = chunk * 64 * stride + head * D;
         if (again) {
-          masked_scores<D, NT>(t, query, keys + from, stride, own, sums + first + chunk * 64);
+          masked_scores<D, NT>(t, query, keys + from, stride, own, sums + first + chunk * 64, walls);
           exponentials<NT>(t, most);
         }
 #pragma unroll
@@ -184,7 +185,7 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
     for (int chunk = 0; chunk < chunks; ++chunk) {
       const int from = chunk * 64 * stride + head * D, c = first + chunk * 64;
       float t[NT][4];
-      masked_scores<D, NT>(t, key, queries + from, stride, own, sums + c);
+      masked_scores<D, NT>(t, key, queries + from, stride, own, sums + c, walls);
 #pragma unroll
       for (int n = 0; n < NT; ++n) {
         const float2 shift = *reinterpret_cast<const float2*>(log_sums + c + n * 8 + column);

@@ -20,12 +20,16 @@
 namespace ppma::inline PPMA_ABI::kernels::whole_gpu {
 
 using polyline_gpu::add_scaled;
+using polyline_gpu::closing;
 using polyline_gpu::distance;
 using polyline_gpu::dot;
 using polyline_gpu::exp_below;
+using polyline_gpu::lowest;
 using polyline_gpu::Sum;
 
 inline constexpr int threads = 128, chunk = 8;
+// Blocks of forward on a multiprocessor, at least: three heads of 32 in f32 need 168 registers a thread, where left alone they take more.
+template <class A, int D> inline constexpr int blocks_of = sizeof(A) * D == 128 ? 3 : 1;
 template <class A, int D> inline constexpr int tile_of = sizeof(A) * D < 1024 ? 32 : 16;  // keys; two tiles fit in 48 KiB
 
 // What each softmax counts. V2H or H2V alone weighs the other with 0: ablations may cost double.
@@ -33,7 +37,7 @@ template <class A> constexpr A share1(Paths p) { return p == Paths::both ? A(0.5
 template <class A> constexpr A share2(Paths p) { return p == Paths::both ? A(0.5) : p == Paths::h2v ? A(1) : A(0); }
 
 template <class T, int D, bool masked>
-__global__ void __launch_bounds__(threads) forward(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a, const Sum<acc_t<T>>* b, acc_t<T> share1, acc_t<T> share2, T* y) {
+__global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>) forward(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a, const Sum<acc_t<T>>* b, acc_t<T> share1, acc_t<T> share2, T* y) {
   using A = acc_t<T>;
   constexpr int tile = tile_of<A, D>;
   __shared__ A ks[tile][D], vs[tile][D];
@@ -46,9 +50,10 @@ __global__ void __launch_bounds__(threads) forward(AttentionShape x, const T* q,
 
   A query[D], sum1[D] = {}, sum2[masked ? D : 1] = {};
   polyline_gpu::load_vector<D>(q + base + here * channels, d, query);
-  A m1 = -infinity, m2 = -infinity, z1 = 0, z2 = 0;
-  [[maybe_unused]] Sum<A> aij{}, bij{}, ail{}, bil{};
-  if constexpr (masked) aij = a[plane + here], bij = b[plane + here], ail = a[plane + i * w], bil = b[plane + i * w];
+  A m1 = lowest<A>, m2 = lowest<A>, z1 = 0, z2 = 0;
+  [[maybe_unused]] Sum<A> aij{}, bij{}, bil{};
+  [[maybe_unused]] A along = 0;  // |a[i,j] - a[i,l]|: the same for the keys of a column
+  if constexpr (masked) aij = a[plane + here], bij = b[plane + here], along = distance(aij, a[plane + i * w]), bil = b[plane + i * w];
 
   int row = 0, column = 0;  // of the key
   for (int first = 0; first < tokens; first += tile) {
@@ -71,11 +76,11 @@ __global__ void __launch_bounds__(threads) forward(AttentionShape x, const T* q,
           const A score = dot<D>(query, ks[at + u]);
           if constexpr (masked) {
             const Sum<A> akj = a[plane + row * w + j], bkj = b[plane + row * w + j];
-            s1[u] = score - distance(aij, ail) - distance(bil, bs[at + u]);
-            s2[u] = score - distance(akj, as[at + u]) - distance(bij, bkj);
+            s1[u] = score - closing(along + distance(bil, bs[at + u]));
+            s2[u] = score - closing(distance(akj, as[at + u]) + distance(bij, bkj));
             if (++row == h) {
               row = 0, ++column;
-              if (column < w) ail = a[plane + i * w + column], bil = b[plane + i * w + column];
+              if (column < w) along = distance(aij, a[plane + i * w + column]), bil = b[plane + i * w + column];
             }
           } else {
             s1[u] = score;

@@ -57,7 +57,6 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
   const i64 head = blockIdx.y, channels = x.channels(), slots = slots_of(x) * w;
   const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
   const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = ::min(n, tokens - 1), i = here / w, j = here % w;
-  const A infinity = static_cast<A>(__int_as_float(0x7f800000));
   const bool active = n < tokens;
 
   A query[D], upstream[D], out[D] = {};
@@ -65,11 +64,12 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
   polyline_gpu::load_vector<D>(dy + base + here * channels, d, upstream);
   [[maybe_unused]] Sum<A> aij{}, bij{};
   if constexpr (masked) aij = a[plane + here], bij = b[plane + here];
-  A m1 = -infinity, m2 = -infinity, z1 = 0, z2 = 0, mean1 = 0, mean2 = 0, own_a = 0, own_b = 0;
+  A m1 = lowest<A>, m2 = lowest<A>, z1 = 0, z2 = 0, mean1 = 0, mean2 = 0, own_a = 0, own_b = 0;
   for (int pass = 0; pass < 3; ++pass) {
-    [[maybe_unused]] Sum<A> ail{}, bil{};
+    [[maybe_unused]] Sum<A> bil{};
+    [[maybe_unused]] A along = 0;
     A cross = 0, cross_signed = 0;
-    if constexpr (masked) ail = a[plane + i * w], bil = b[plane + i * w];
+    if constexpr (masked) along = distance(aij, a[plane + i * w]), bil = b[plane + i * w];
     int row = 0, column = 0;
     for (int first = 0; first < tokens; first += tile) {
       __syncthreads();
@@ -86,8 +86,8 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
         const A score = dot<D>(query, ks[u]);
         A s1 = score, s2 = score;
         if constexpr (masked) {
-          s1 = score - distance(aij, ail) - distance(bil, bs[u]);
-          s2 = score - distance(a[plane + row * w + j], as[u]) - distance(bij, b[plane + row * w + j]);
+          s1 = score - closing(along + distance(bil, bs[u]));
+          s2 = score - closing(distance(a[plane + row * w + j], as[u]) + distance(bij, b[plane + row * w + j]));
         }
         if (pass == 0) {
           {
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
             cross = cross_signed = 0;
           }
           row = 0, ++column;
-          if (column < w) ail = a[plane + i * w + column], bil = b[plane + i * w + column];
+          if (column < w) along = distance(aij, a[plane + i * w + column]), bil = b[plane + i * w + column];
         }
       }
     }
@@ -149,9 +149,10 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const
   A key[D], value[D], dkey[D] = {}, dvalue[D] = {};
   polyline_gpu::load_vector<D>(k + base + here * channels, d, key);
   polyline_gpu::load_vector<D>(v + base + here * channels, d, value);
-  [[maybe_unused]] Sum<A> akl{}, bkl{}, akj{}, bkj{};
+  [[maybe_unused]] Sum<A> akl{}, bkl{}, bkj{};
+  [[maybe_unused]] A along = 0;
   A own_a = 0, own_b = 0, cross = 0, cross_signed = 0;
-  if constexpr (masked) akl = a[plane + here], bkl = b[plane + here], akj = a[plane + i * w], bkj = b[plane + i * w];
+  if constexpr (masked) akl = a[plane + here], bkl = b[plane + here], along = distance(a[plane + i * w], akl), bkj = b[plane + i * w];
   int row = 0, column = 0;  // of the query
   for (int first = 0; first < tokens; first += tile) {
     __syncthreads();
@@ -173,8 +174,8 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const
       A s1 = score, s2 = score;
       if constexpr (masked) {
         const Sum<A> ail = a[plane + row * w + j], bil = b[plane + row * w + j];
-        s1 = score - distance(as[u], ail) - distance(bil, bkl);
-        s2 = score - distance(akj, akl) - distance(bs[u], bkj);
+        s1 = score - closing(distance(as[u], ail) + distance(bil, bkl));
+        s2 = score - closing(along + distance(bs[u], bkj));
       }
       const A p1 = share1 * exp_below<T>(s1 - log_sum1[u]), p2 = masked ? share2 * exp_below<T>(s2 - log_sum2[u]) : A(0);
       const A ds1 = p1 * (dp - mean1[u]), ds2 = masked ? p2 * (dp - mean2[u]) : A(0);
@@ -189,7 +190,7 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const
                             saved.slot_b + head * slots);
           cross = cross_signed = 0;
           row = 0, ++column;
-          if (column < w) akj = a[plane + i * w + column], bkj = b[plane + i * w + column];
+          if (column < w) along = distance(a[plane + i * w + column], akl), bkj = b[plane + i * w + column];
         }
       }
     }
@@ -220,7 +221,7 @@ __global__ void __launch_bounds__(128) decay_gradients(AttentionShape x, Saved<A
         sum += (row ? queries.slot_a : queries.slot_b)[slot];
         sum += (row ? keys.slot_a : keys.slot_b)[slot];
       }
-      (row ? dlog_alpha : dlog_beta)[at] = m > 0 && !is_closed((row ? log_alpha : log_beta)[at]) ? sum : A(0);
+      (row ? dlog_alpha : dlog_beta)[at] = m > 0 && !((row ? log_alpha : log_beta)[at] <= A(-polyline_gpu::limit_wide)) ? sum : A(0);
     }
   }
 }

@@ -150,21 +150,34 @@ struct Owner {
   }
 };
 
-/// Adds both masks to the scores s of piece n of a tile.
-template <int WT>
+/// Whether some path of the head may be closed; for all threads of the block. Both parts of a path fall along their lines: their
+/// last sums are the largest.
+__device__ __forceinline__ bool any_closed(const Lines& g, const float2* plane) {
+  const int padded = 8 * g.width;
+  bool any = false;
+  for (int e = static_cast<int>(threadIdx.x); e < g.lines + g.length; e += threads)
+    any |= (e < g.lines ? -plane[e * padded + g.length - 1].x : -plane[(g.lines - 1) * padded + e - g.lines].y) >= polyline_gpu::limit_bf16 / 2;
+  return __syncthreads_or(any) != 0;
+}
+/// Adds both log masks to the scores s of piece n of a tile. walls: some path of the head may be closed.
+template <int WT, bool walls>
 __device__ __forceinline__ void add_masks(const float (&s)[4], int n, const Owner& o, const float2* own, const float2* other, float (&row)[4], float (&column)[4]) {
   const int c = static_cast<int>(threadIdx.x) % 4 * 2, l = n % WT * 8 + c;
   const float4 key = *reinterpret_cast<const float4*>(other + n * 8 + c);  // (a, b) at [k,l] and [k,l+1]
   float4 line = *reinterpret_cast<const float4*>(own + (o.cell[0] - o.column[0]) + l);  // at [i,l] and [i,l+1]
+  const auto masked = [](float score, float along, float across) {
+    if (walls && along + across >= polyline_gpu::limit_bf16) return negative_infinity<float>();
+    return score - along - across;
+  };
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     if (WT == 1 && r == 1) line = *reinterpret_cast<const float4*>(own + (o.cell[1] - o.column[1]) + l);  // else both share a line
     const float2 kj = other[n / WT * (8 * WT) + o.column[r]];
     const float across = ::fabsf(o.sums[r].y - kj.y);
-    row[2 * r] = s[2 * r] - ::fabsf(o.sums[r].x - line.x) - ::fabsf(line.y - key.y);
-    row[2 * r + 1] = s[2 * r + 1] - ::fabsf(o.sums[r].x - line.z) - ::fabsf(line.w - key.w);
-    column[2 * r] = s[2 * r] - ::fabsf(kj.x - key.x) - across;
-    column[2 * r + 1] = s[2 * r + 1] - ::fabsf(kj.x - key.z) - across;
+    row[2 * r] = masked(s[2 * r], ::fabsf(o.sums[r].x - line.x), ::fabsf(line.y - key.y));
+    row[2 * r + 1] = masked(s[2 * r + 1], ::fabsf(o.sums[r].x - line.z), ::fabsf(line.w - key.w));
+    column[2 * r] = masked(s[2 * r], ::fabsf(kj.x - key.x), across);
+    column[2 * r + 1] = masked(s[2 * r + 1], ::fabsf(kj.x - key.z), across);
   }
 }
 

@@ -101,9 +101,9 @@ struct Small {
       const int task = first + lane / 16, c = task - all_lines;
       float sum = 0;
       if (task < all_lines) {
-        if (task < lines && at > 0 && at < length) sum = polyline_gpu::floored(log_a[task * length + at]);
+        if (task < lines && at > 0 && at < length) sum = polyline_gpu::counted(log_a[task * length + at], polyline_gpu::limit_bf16);
       } else if (c < length && at > 0 && at < lines) {
-        sum = polyline_gpu::floored(log_b[at * length + c]);
+        sum = polyline_gpu::counted(log_b[at * length + c], polyline_gpu::limit_bf16);
       }
 #pragma unroll
       for (int far_off = 1; far_off < 16; far_off *= 2) {
@@ -181,8 +181,9 @@ struct Small {
     for (int e = 0; e < 4; ++e) {
       const int l = n % WT * 8 + lane % 4 * 2 + e % 2, i = line(group, e / 2) * padded, j = column(e / 2);
       const bool there = token(group, e / 2) >= 0 && n / WT < lines && l < length;
-      row[e] = there ? s[e] - ::fabsf(a[i + j] - a[i + l]) - ::fabsf(b[i + l] - b[k + l]) : -far;
-      col[e] = there ? s[e] - ::fabsf(a[k + j] - a[k + l]) - ::fabsf(b[i + j] - b[k + j]) : -far;
+      const float by_row = ::fabsf(a[i + j] - a[i + l]) + ::fabsf(b[i + l] - b[k + l]), by_col = ::fabsf(a[k + j] - a[k + l]) + ::fabsf(b[i + j] - b[k + j]);
+      row[e] = there && !(by_row >= polyline_gpu::limit_bf16) ? s[e] - by_row : -far;
+      col[e] = there && !(by_col >= polyline_gpu::limit_bf16) ? s[e] - by_col : -far;
     }
   }
   /// Every row's score with itself.

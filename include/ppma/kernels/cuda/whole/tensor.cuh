@@ -35,14 +35,14 @@ __global__ void __launch_bounds__(128) cell_sums(Lines g, i64 heads, int tiles, 
     if (r < all_lines) {
       for (int at = 0; at < padded; ++at) {
         const bool there = r < g.lines && at < g.length;
-        if (there && at > 0) sum += polyline_gpu::floored(from_a[r * g.line_step + at * g.step]);
+        if (there && at > 0) sum += polyline_gpu::counted(from_a[r * g.line_step + at * g.step], polyline_gpu::limit_bf16);
         to[r * padded + at].x = there ? sum : far;
       }
     } else {
       const int at = r - all_lines;
       for (int line = 0; line < all_lines; ++line) {
         const bool there = line < g.lines && at < g.length;
-        if (there && line > 0) sum += polyline_gpu::floored(from_b[line * g.line_step + at * g.step]);
+        if (there && line > 0) sum += polyline_gpu::counted(from_b[line * g.line_step + at * g.step], polyline_gpu::limit_bf16);
         to[line * padded + at].y = there ? sum : far;
       }
     }
@@ -122,6 +122,8 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>) forward(Lines g, c
   };
   if constexpr (masked) load_block(own, plane + tile * cells, sizeof own);
   fetch(0);
+  [[maybe_unused]] bool walls = false;
+  if constexpr (masked) walls = any_closed(g, plane);
   Owner o;
   o.place<WT>(tile);
   const int token0 = g.token<WT>(tile, o.cell[0]), token1 = g.token<WT>(tile, o.cell[1]);
@@ -129,46 +131,51 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>) forward(Lines g, c
   load_left<D>(q + base, g.channels, g.head_width, token0, token1, query);
   Average<D> first;
   [[maybe_unused]] Average<masked ? D : 8> second;
-  for (int t = 0; t < tiles; ++t) {
-    if (t + 1 < tiles) {
-      fetch(t + 1);
-      copies_done<1>();
-    } else {
-      copies_done<0>();
-    }
-    __syncthreads();
-    if constexpr (masked)
-      if (t == 0) o.sums[0] = own[o.cell[0]], o.sums[1] = own[o.cell[1]];
-    float s[8][4], row[8][4];
-    unsigned left1[4][4];
-    [[maybe_unused]] unsigned left2[4][4];
-#pragma unroll
-    for (int n = 0; n < 8; ++n) {
-      times_rows<D>(s[n], query, &ks[t % 2][8 * n]);
-      if constexpr (masked) {
-        float column[4];
-        add_masks<WT>(s[n], n, o, own, other[t % 2], row[n], column);
-#pragma unroll
-        for (int e = 0; e < 4; ++e) s[n][e] = column[e];
+  const auto pass = [&](auto with_walls) {
+    for (int t = 0; t < tiles; ++t) {
+      if (t + 1 < tiles) {
+        fetch(t + 1);
+        copies_done<1>();
       } else {
-        const int c = t * cells + 8 * n + static_cast<int>(threadIdx.x) % 4 * 2;
-#pragma unroll
-        for (int e = 0; e < 4; ++e) row[n][e] = c + e % 2 < g.tokens ? s[n][e] : -far;
+        copies_done<0>();
       }
+      __syncthreads();
+      if constexpr (masked)
+        if (t == 0) o.sums[0] = own[o.cell[0]], o.sums[1] = own[o.cell[1]];
+      float s[8][4], row[8][4];
+      unsigned left1[4][4];
+      [[maybe_unused]] unsigned left2[4][4];
+#pragma unroll
+      for (int n = 0; n < 8; ++n) {
+        times_rows<D>(s[n], query, &ks[t % 2][8 * n]);
+        if constexpr (masked) {
+          float column[4];
+          add_masks<WT, decltype(with_walls)::value>(s[n], n, o, own, other[t % 2], row[n], column);
+#pragma unroll
+          for (int e = 0; e < 4; ++e) s[n][e] = column[e];
+        } else {
+          const int c = t * cells + 8 * n + static_cast<int>(threadIdx.x) % 4 * 2;
+#pragma unroll
+          for (int e = 0; e < 4; ++e) row[n][e] = c + e % 2 < g.tokens ? s[n][e] : -far;
+        }
+      }
+      first.absorb(row, left1);
+      if constexpr (masked) second.absorb(s, left2);
+#pragma unroll
+      for (int m = 0; m < 4; ++m)
+#pragma unroll
+        for (int at = 0; at < D; at += 16) {
+          unsigned b[4];
+          load_columns<D>(b, &vs[t % 2][16 * m], at);
+          first.add_values(at, left1[m], b);
+          if constexpr (masked) second.add_values(at, left2[m], b);
+        }
+      __syncthreads();
     }
-    first.absorb(row, left1);
-    if constexpr (masked) second.absorb(s, left2);
-#pragma unroll
-    for (int m = 0; m < 4; ++m)
-#pragma unroll
-      for (int at = 0; at < D; at += 16) {
-        unsigned b[4];
-        load_columns<D>(b, &vs[t % 2][16 * m], at);
-        first.add_values(at, left1[m], b);
-        if constexpr (masked) second.add_values(at, left2[m], b);
-      }
-    __syncthreads();
-  }
+  };
+  // Apart, so that heads without closed paths do not look for them.
+  if (walls) pass(std::bool_constant<masked>{});
+  else pass(std::false_type{});
   float log1[2], log2[2] = {};
   first.finish(log1);
   if constexpr (masked) second.finish(log2);

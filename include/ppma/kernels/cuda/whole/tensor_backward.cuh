@@ -62,6 +62,8 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>) backward(Lines g, 
   };
   if constexpr (masked) load_block(own, plane + tile * cells, sizeof own);
   fetch(0);
+  [[maybe_unused]] bool walls = false;
+  if constexpr (masked) walls = any_closed(g, plane);
   Owner o;
   o.place<WT>(tile);
   const int token0 = g.token<WT>(tile, o.cell[0]), token1 = g.token<WT>(tile, o.cell[1]);
@@ -73,72 +75,76 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>) backward(Lines g, 
   float sum1[D / 8][4] = {};
   [[maybe_unused]] float sum2[of_keys ? D / 8 : 1][4] = {};
   [[maybe_unused]] float along[masked ? WT : 1][4] = {}, across[masked ? WT : 1][4] = {}, own_b[2] = {};
-  for (int t = 0; t < tiles; ++t) {
-    if (t + 1 < tiles) {
-      fetch(t + 1);
-      copies_done<1>();
-    } else {
-      copies_done<0>();
-    }
-    __syncthreads();
-    if constexpr (masked)
-      if (t == 0) o.sums[0] = own[o.cell[0]], o.sums[1] = own[o.cell[1]];
+  const auto pass = [&](auto with_walls) {
+    for (int t = 0; t < tiles; ++t) {
+      if (t + 1 < tiles) {
+        fetch(t + 1);
+        copies_done<1>();
+      } else {
+        copies_done<0>();
+      }
+      __syncthreads();
+      if constexpr (masked)
+        if (t == 0) o.sums[0] = own[o.cell[0]], o.sums[1] = own[o.cell[1]];
 #pragma unroll
-    for (int m = 0; m < 4; ++m) {  // 16 cells of the tile
-      float ds[2][4], p[2][4];
+      for (int m = 0; m < 4; ++m) {  // 16 cells of the tile
+        float ds[2][4], p[2][4];
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int n = 2 * m + half;
-        float s[4], dp[4];
-        times_rows<D>(s, left_x, &xs[t % 2][8 * n]);
-        times_rows<D>(dp, left_z, &zs[t % 2][8 * n]);
-        [[maybe_unused]] float row[4], column[4], below[2];
-        if constexpr (masked) {
-          add_masks<WT>(s, n, o, own, other[t % 2], row, column);
-          const int line = t * (8 / WT) + n / WT;
-#pragma unroll
-          for (int r = 0; r < 2; ++r) below[r] = static_cast<float>((o.line[r] > line) - (o.line[r] < line));
-        }
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          float4 of_query;
-          if constexpr (of_keys) of_query = seen[t % 2][8 * n + lane % 4 * 2 + e % 2];
-          else of_query = mine[e / 2];
+        for (int half = 0; half < 2; ++half) {
+          const int n = 2 * m + half;
+          float s[4], dp[4];
+          times_rows<D>(s, left_x, &xs[t % 2][8 * n]);
+          times_rows<D>(dp, left_z, &zs[t % 2][8 * n]);
+          [[maybe_unused]] float row[4], column[4], below[2];
           if constexpr (masked) {
-            const float log_row = of_keys ? of_query.y : of_query.x, mean_row = of_keys ? of_query.w : of_query.z;
-            const float log_column = of_keys ? of_query.x : of_query.y, mean_column = of_keys ? of_query.z : of_query.w;
-            const float p_row = exp2_fast(::fmaf(row[e], log2_e, -log_row)), p_column = exp2_fast(::fmaf(column[e], log2_e, -log_column));
-            const float ds_row = p_row * (dp[e] - mean_row), ds_column = p_column * (dp[e] - mean_column);
-            along[n % WT][e] += ds_row;
-            across[n % WT][e] += below[e / 2] * ds_row;
-            own_b[e / 2] += below[e / 2] * ds_column;
-            ds[half][e] = ds_row + ds_column, p[half][e] = p_row + p_column;
-          } else {
-            const bool there = of_keys || t * cells + 8 * n + lane % 4 * 2 + e % 2 < g.tokens;
-            p[half][e] = there ? exp2_fast(::fmaf(s[e], log2_e, -of_query.x)) : 0.f;
-            ds[half][e] = p[half][e] * (dp[e] - of_query.z);
+            add_masks<WT, decltype(with_walls)::value>(s, n, o, own, other[t % 2], row, column);
+            const int line = t * (8 / WT) + n / WT;
+#pragma unroll
+            for (int r = 0; r < 2; ++r) below[r] = static_cast<float>((o.line[r] > line) - (o.line[r] < line));
+          }
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            float4 of_query;
+            if constexpr (of_keys) of_query = seen[t % 2][8 * n + lane % 4 * 2 + e % 2];
+            else of_query = mine[e / 2];
+            if constexpr (masked) {
+              const float log_row = of_keys ? of_query.y : of_query.x, mean_row = of_keys ? of_query.w : of_query.z;
+              const float log_column = of_keys ? of_query.x : of_query.y, mean_column = of_keys ? of_query.z : of_query.w;
+              const float p_row = exp2_fast(::fmaf(row[e], log2_e, -log_row)), p_column = exp2_fast(::fmaf(column[e], log2_e, -log_column));
+              const float ds_row = p_row * (dp[e] - mean_row), ds_column = p_column * (dp[e] - mean_column);
+              along[n % WT][e] += ds_row;
+              across[n % WT][e] += below[e / 2] * ds_row;
+              own_b[e / 2] += below[e / 2] * ds_column;
+              ds[half][e] = ds_row + ds_column, p[half][e] = p_row + p_column;
+            } else {
+              const bool there = of_keys || t * cells + 8 * n + lane % 4 * 2 + e % 2 < g.tokens;
+              p[half][e] = there ? exp2_fast(::fmaf(s[e], log2_e, -of_query.x)) : 0.f;
+              ds[half][e] = p[half][e] * (dp[e] - of_query.z);
+            }
+          }
+        }
+        unsigned left_ds[4];
+        [[maybe_unused]] unsigned left_p[4];
+        as_left(left_ds, ds[0], ds[1]);
+        if constexpr (of_keys) as_left(left_p, p[0], p[1]);
+#pragma unroll
+        for (int at = 0; at < D; at += 16) {
+          unsigned b[4];
+          load_columns<D>(b, &xs[t % 2][16 * m], at);
+          multiply(sum1[at / 8], left_ds, b[0], b[1]);
+          multiply(sum1[at / 8 + 1], left_ds, b[2], b[3]);
+          if constexpr (of_keys) {
+            load_columns<D>(b, &zs[t % 2][16 * m], at);
+            multiply(sum2[at / 8], left_p, b[0], b[1]);
+            multiply(sum2[at / 8 + 1], left_p, b[2], b[3]);
           }
         }
       }
-      unsigned left_ds[4];
-      [[maybe_unused]] unsigned left_p[4];
-      as_left(left_ds, ds[0], ds[1]);
-      if constexpr (of_keys) as_left(left_p, p[0], p[1]);
-#pragma unroll
-      for (int at = 0; at < D; at += 16) {
-        unsigned b[4];
-        load_columns<D>(b, &xs[t % 2][16 * m], at);
-        multiply(sum1[at / 8], left_ds, b[0], b[1]);
-        multiply(sum1[at / 8 + 1], left_ds, b[2], b[3]);
-        if constexpr (of_keys) {
-          load_columns<D>(b, &zs[t % 2][16 * m], at);
-          multiply(sum2[at / 8], left_p, b[0], b[1]);
-          multiply(sum2[at / 8 + 1], left_p, b[2], b[3]);
-        }
-      }
+      __syncthreads();
     }
-    __syncthreads();
-  }
+  };
+  if (walls) pass(std::bool_constant<masked>{});
+  else pass(std::false_type{});
   store_rows<D>(out1 + base, g.channels, g.head_width, token0, token1, sum1);
   if constexpr (of_keys) store_rows<D>(out2 + base, g.channels, g.head_width, token0, token1, sum2);
   if constexpr (masked) {
@@ -194,7 +200,7 @@ __global__ void __launch_bounds__(128) decay_gradients(Lines g, i64 heads, const
     for (int m = n - 1; m >= 0; --m) {
       const i64 here = at + m * step;
       sum += along ? queries[here].x + keys[here].x : queries[here].y + keys[here].y;
-      (along ? dlog_a : dlog_b)[here] = m > 0 && !is_closed((along ? log_a : log_b)[here]) ? sum : A(0);
+      (along ? dlog_a : dlog_b)[here] = m > 0 && !((along ? log_a : log_b)[here] <= A(-polyline_gpu::limit_bf16)) ? sum : A(0);
     }
   }
 }
