@@ -107,7 +107,8 @@ __device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, 
     // Both are asked for before either is looked at.
     const float log_first = from && p > 0 && p < s.length ? from[p * s.step] : 0.0f;
     const float log_second = from && p + 1 < s.length ? from[(p + 1) * s.step] : 0.0f;
-    const float first = polyline_gpu::counted(log_first, polyline_gpu::limit_bf16), second = polyline_gpu::counted(log_second, polyline_gpu::limit_bf16);
+    const float first = polyline_gpu::counted(log_first, polyline_gpu::limit_bf16);
+    const float second = polyline_gpu::counted(log_second, polyline_gpu::limit_bf16);
     float up_to = first + second;
 #pragma unroll
     for (int far = 1; far < 32; far *= 2) {
@@ -184,7 +185,9 @@ __device__ __forceinline__ float top_of_quad(float x) {
 }
 
 // Whether a path along a line may be closed: its last sum is the largest.
-__device__ __forceinline__ bool any_closed(const float* sums, int length) { return -sums[length - 1] >= polyline_gpu::limit_bf16; }
+__device__ __forceinline__ bool any_closed(const float* sums, int length) {
+  return -sums[length - 1] >= polyline_gpu::limit_bf16;
+}
 // t = queries keys^T - |own - sums|; the mask is where the product starts from.
 template <int D, int NT>
 __device__ __forceinline__ void masked_scores(float (&t)[NT][4], const unsigned (&query)[D / 16][4], const bf16* keys, int stride, Two own,

@@ -73,7 +73,9 @@ __device__ __forceinline__ void mix(float (&c)[D / 8][4], const Left<NT>& p, con
 template <int NT>
 __device__ __forceinline__ void sum_line(float* sums, float2 log_decay, int length, int lane) {
   const int p = 2 * lane;
-  log_decay = {polyline_gpu::counted(log_decay.x, polyline_gpu::limit_bf16), polyline_gpu::counted(log_decay.y, polyline_gpu::limit_bf16)};  // here: what asked for them did not wait
+  // Here: what asked for them did not wait.
+  log_decay = {polyline_gpu::counted(log_decay.x, polyline_gpu::limit_bf16),
+               polyline_gpu::counted(log_decay.y, polyline_gpu::limit_bf16)};
   float up_to = log_decay.x + log_decay.y;
 #pragma unroll
   for (int far = 1; far < (NT == 4 ? 16 : 32); far *= 2) {
