@@ -6,9 +6,12 @@
 
 #if PPMA_CUDA
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <string>
+#include <vector>
 
 #include "cuda_compare.hpp"
 #include "polyline/help.hpp"
