@@ -1,6 +1,7 @@
 // Images against Pillow's reading and resizing of the same files (tests/reference/make_images.py),
 // and damaged ones.
 
+#include "ppma/io/exif.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/pickle.hpp"
 #include "ppma/io/png.hpp"

@@ -31,6 +31,7 @@ PPMA_API std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<f
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
 
+#include <cmath>
 #include <numeric>
 #include <unordered_map>
 
