@@ -1,37 +1,64 @@
 # The targets, in a build tree or installed:
-#   ppma::ppma    the headers, C++20, threads, OpenMP where it is found
-#   ppma::native  opt-in: compile for this machine's processor
-#   ppma::cuda    with PPMA_CUDA: the headers and the CUDA Toolkit's libraries
+#   ppma::ppma      the headers with their definitions, C++20, threads, OpenMP where it is found
+#   ppma::compiled  the same headers, declarations alone, and the library that holds the definitions
+#   ppma::native    opt-in: compile for this machine's processor
+#   ppma::cuda      with PPMA_CUDA: the headers and the CUDA Toolkit's libraries
 #   ppma_enable_cuda(target)  compiles a target's .cpp files as CUDA
 if(TARGET ppma::ppma)
   return()
 endif()
 
-add_library(ppma INTERFACE)
-add_library(ppma::ppma ALIAS ppma)
-target_compile_features(ppma INTERFACE cxx_std_20)
+# Installed targets are IMPORTED, so that a library which links one can be installed and exported itself.
+macro(ppma_interface name)
+  if(ppma_installed)
+    add_library(ppma::${name} INTERFACE IMPORTED)
+    set(ppma_${name}_target ppma::${name})
+  else()
+    set(ppma_${name}_target ${ARGN})
+    add_library(${ARGN} INTERFACE)
+    set_target_properties(${ARGN} PROPERTIES EXPORT_NAME ${name})
+    add_library(ppma::${name} ALIAS ${ARGN})
+  endif()
+endmacro()
+
+set(ppma_installed OFF)
 if(EXISTS ${CMAKE_CURRENT_LIST_DIR}/../include/ppma)
   get_filename_component(ppma_include ${CMAKE_CURRENT_LIST_DIR}/../include ABSOLUTE)
 else()  # <prefix>/lib/<arch>/cmake/ppma
+  set(ppma_installed ON)
   find_path(ppma_include ppma/core/config.hpp HINTS ${CMAKE_CURRENT_LIST_DIR}/../../../include
             ${CMAKE_CURRENT_LIST_DIR}/../../../../include NO_CACHE REQUIRED)
 endif()
-target_include_directories(ppma INTERFACE $<BUILD_INTERFACE:${ppma_include}>)
+
+ppma_interface(ppma ppma)
+target_compile_features(${ppma_ppma_target} INTERFACE cxx_std_20)
+target_include_directories(${ppma_ppma_target} INTERFACE $<BUILD_INTERFACE:${ppma_include}>)
+if(NOT ppma_installed)
+  target_include_directories(ppma INTERFACE $<INSTALL_INTERFACE:include>)
+endif()
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
-target_link_libraries(ppma INTERFACE Threads::Threads)
+target_link_libraries(${ppma_ppma_target} INTERFACE Threads::Threads)
 if(NOT DEFINED PPMA_OPENMP OR PPMA_OPENMP)
   find_package(OpenMP COMPONENTS CXX)
   if(OpenMP_CXX_FOUND)
-    target_link_libraries(ppma INTERFACE OpenMP::OpenMP_CXX)
+    target_link_libraries(${ppma_ppma_target} INTERFACE OpenMP::OpenMP_CXX)
   endif()
 endif()
 
-add_library(ppma_native INTERFACE)
-add_library(ppma::native ALIAS ppma_native)
-target_compile_options(ppma_native INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>
+ppma_interface(native ppma_native)
+target_compile_options(${ppma_native_target} INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>
                        $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-march=native>)
+
+if(ppma_installed)
+  find_library(ppma_library NAMES libppma.a HINTS ${CMAKE_CURRENT_LIST_DIR}/../.. NO_DEFAULT_PATH NO_CACHE)
+  if(ppma_library)
+    add_library(ppma::compiled STATIC IMPORTED)
+    set_target_properties(ppma::compiled PROPERTIES IMPORTED_LOCATION ${ppma_library}
+                          INTERFACE_COMPILE_DEFINITIONS PPMA_HEADER_ONLY=0 INTERFACE_LINK_LIBRARIES ppma::ppma)
+  endif()
+endif()
 
 if(PPMA_CUDA)
   find_package(CUDAToolkit REQUIRED)
@@ -40,26 +67,25 @@ if(PPMA_CUDA)
     set(CMAKE_CUDA_ARCHITECTURES 80-real 90 CACHE STRING "GPUs that code is made for")
   endif()
   enable_language(CUDA)
-  add_library(ppma_cuda INTERFACE)
-  add_library(ppma::cuda ALIAS ppma_cuda)
-  target_link_libraries(ppma_cuda INTERFACE ppma CUDA::cudart CUDA::cublasLt)
+  ppma_interface(cuda ppma_cuda)
+  target_link_libraries(${ppma_cuda_target} INTERFACE ppma::ppma CUDA::cudart CUDA::cublasLt)
   if(OpenMP_CXX_FOUND)  # its own target speaks to the C++ compiler only
-    target_compile_options(ppma_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${OpenMP_CXX_FLAGS}>)
+    target_compile_options(${ppma_cuda_target} INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${OpenMP_CXX_FLAGS}>)
   endif()
   if(PPMA_NCCL)
     find_path(ppma_nccl_include nccl.h HINTS ${NCCL_ROOT} PATH_SUFFIXES include REQUIRED)
     find_library(ppma_nccl_library NAMES nccl libnccl.so.2 HINTS ${NCCL_ROOT} PATH_SUFFIXES lib REQUIRED)
-    target_include_directories(ppma_cuda SYSTEM INTERFACE ${ppma_nccl_include})
-    target_compile_definitions(ppma_cuda INTERFACE PPMA_NCCL=1)
-    target_link_libraries(ppma_cuda INTERFACE ${ppma_nccl_library})
+    target_include_directories(${ppma_cuda_target} SYSTEM INTERFACE ${ppma_nccl_include})
+    target_compile_definitions(${ppma_cuda_target} INTERFACE PPMA_NCCL=1)
+    target_link_libraries(${ppma_cuda_target} INTERFACE ${ppma_nccl_library})
   endif()
   if(PPMA_CUDNN)
     find_path(ppma_cudnn_include cudnn.h HINTS ${CUDNN_ROOT} ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include REQUIRED)
     find_library(ppma_cudnn_library NAMES cudnn libcudnn.so.9 NAMES_PER_DIR HINTS ${CUDNN_ROOT} ${CUDAToolkit_LIBRARY_DIR}
                  PATH_SUFFIXES lib lib64 REQUIRED)
-    target_include_directories(ppma_cuda SYSTEM INTERFACE ${ppma_cudnn_include})
-    target_compile_definitions(ppma_cuda INTERFACE PPMA_CUDNN=1)
-    target_link_libraries(ppma_cuda INTERFACE ${ppma_cudnn_library})
+    target_include_directories(${ppma_cuda_target} SYSTEM INTERFACE ${ppma_cudnn_include})
+    target_compile_definitions(${ppma_cuda_target} INTERFACE PPMA_CUDNN=1)
+    target_link_libraries(${ppma_cuda_target} INTERFACE ${ppma_cudnn_library})
   endif()
   # A macro: a language is enabled for a folder and those below, and the caller may be above this one (add_subdirectory,
   # FetchContent).

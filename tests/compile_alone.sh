@@ -7,14 +7,26 @@ flags="-std=c++20 -fsyntax-only -x c++ -I. -Wall -Wextra -Wpedantic -Wshadow -Wc
 export flags
 if find ppma -name '*.hpp' | sort | xargs -P "$(nproc)" -I{} bash -c 'g++ $flags -include {} /dev/null || { echo "{} does not compile alone"; exit 1; }'
 then good=1 bad=0; else good=0 bad=1; fi
+# Every definition is inline: two sources of a program may include everything.
+object=$(mktemp)
+find ppma -name '*.hpp' | sort | sed 's/.*/#include "&"/' | g++ -std=c++20 -O0 -I. -x c++ -c -o "$object" -
+if strong=$(nm -C "$object" | grep -E ' [TDB] '); then
+  printf 'defined in a header, but not inline; is PPMA_API missing where it is declared?\n%s\n' "$strong"
+  bad=$((bad + 1))
+else
+  good=$((good + 1))
+fi
+rm -f "$object"
 if command -v clang++ > /dev/null; then
-  for openmp in -fopenmp ""; do
+  for openmp in "-fopenmp" "" "-fopenmp -DPPMA_HEADER_ONLY=0"; do
     if clang++ $flags $openmp -include ppma/ppma.hpp /dev/null; then good=$((good + 1)); else bad=$((bad + 1)); fi
   done
 else
   echo "skipped: no clang++ here"
 fi
-seconds() { local TIMEFORMAT=%U; { time printf '#include "%s"\n' "$1" | g++ -std=c++20 -O2 -I. -x c++ -c -o /dev/null -; } 2>&1; }
-echo "CPU seconds to compile at -O2: core and one op $(seconds ppma/ops/arithmetic.hpp), network $(seconds ppma/models/ppma.hpp), everything $(seconds ppma/ppma.hpp)"
+seconds() { local TIMEFORMAT=%U; { time printf '#include "%s"\n' "$2" | g++ -std=c++20 -O2 -DPPMA_HEADER_ONLY="$1" -I. -x c++ -c -o /dev/null -; } 2>&1; }
+for header in ppma/ops/arithmetic.hpp ppma/polyline/whole_attention.hpp ppma/models/ppma.hpp ppma/ppma.hpp; do
+  echo "CPU seconds to include at -O2, header-only / declarations: $header $(seconds 1 $header) / $(seconds 0 $header)"
+done
 echo "$good passed, $bad failed"
 [[ $bad -eq 0 ]]

@@ -8,6 +8,7 @@ cd "$work"
 
 cat > a.cpp << 'CPP'
 #include <ppma/models/ppma.hpp>
+#include <ppma/ops/reduce.hpp>
 double other();  // b.cpp
 int main() {
   const double here = ppma::sum(ppma::Tensor::ones({3})).item();
@@ -16,6 +17,7 @@ int main() {
 CPP
 cat > b.cpp << 'CPP'
 #include <ppma/models/ppma.hpp>
+#include <ppma/ops/reduce.hpp>
 double other() { return ppma::sum(ppma::Tensor::ones({3})).item(); }
 CPP
 
@@ -31,9 +33,10 @@ mixed() {
 }
 try "a file with OpenMP and one without in one program" mixed
 
+target=ppma::ppma
 consumer() {  # name, line that finds ppma, configure arguments
   mkdir -p "$1" && cp a.cpp b.cpp "$1" &&
-    printf 'cmake_minimum_required(VERSION 3.22)\nproject(app CXX)\n%s\nadd_executable(app a.cpp b.cpp)\ntarget_link_libraries(app PRIVATE ppma::ppma)\n' "$2" > "$1/CMakeLists.txt" &&
+    printf 'cmake_minimum_required(VERSION 3.22)\nproject(app CXX)\n%s\nadd_executable(app a.cpp b.cpp)\ntarget_link_libraries(app PRIVATE %s)\n' "$2" "$target" > "$1/CMakeLists.txt" &&
     cmake -S "$1" -B "$1/build" "${@:3}" && cmake --build "$1/build" && "$1/build/app"
 }
 installed() {
@@ -41,6 +44,24 @@ installed() {
     consumer found 'find_package(ppma 0.1 REQUIRED)' -DCMAKE_PREFIX_PATH="$work/prefix"
 }
 try "install and find_package" installed
+# The library that this build has made (PPMA_BUILT: its folder), installed with the headers; what links it is exported itself.
+compiled() {
+  cmake --install "$PPMA_BUILT" --prefix "$work/with_library" || return 1
+  target=ppma::compiled
+  consumer compiled 'find_package(ppma 0.1 REQUIRED COMPONENTS compiled)' -DCMAKE_PREFIX_PATH="$work/with_library" || return 1
+  target=ppma::ppma
+  mkdir library && cp b.cpp library && cat > library/CMakeLists.txt << 'CMAKE'
+cmake_minimum_required(VERSION 3.22)
+project(other CXX)
+find_package(ppma 0.1 REQUIRED COMPONENTS compiled)
+add_library(other STATIC b.cpp)
+target_link_libraries(other PUBLIC ppma::compiled)
+install(TARGETS other EXPORT other ARCHIVE DESTINATION lib)
+install(EXPORT other DESTINATION lib/cmake/other)
+CMAKE
+  cmake -S library -B library/build -DCMAKE_PREFIX_PATH="$work/with_library" && cmake --build library/build &&
+    cmake --install library/build --prefix "$work/other"
+}
 try "add_subdirectory" consumer sub "add_subdirectory($root ppma)"
 
 # A project above ours that compiles one of its files as CUDA: made ready to build, which needs the language in its own folder.
@@ -50,8 +71,9 @@ cuda_consumer() {
     CUDACXX=$nvcc cmake -S cuda -B cuda/build -DPPMA_CUDA=ON -DPPMA_BUILD_EXAMPLES=OFF
 }
 all=4
+if [[ -n ${PPMA_BUILT:-} ]]; then all=5; try "the compiled library, installed; a library that links it" compiled; fi
 nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null || true)
-if [[ -n $nvcc ]]; then all=5; try "add_subdirectory with CUDA" cuda_consumer; fi
+if [[ -n $nvcc ]]; then all=$((all + 1)); try "add_subdirectory with CUDA" cuda_consumer; fi
 
 echo "$good passed, $((all - good)) failed"
 [[ $good -eq $all ]]

@@ -27,6 +27,7 @@ PPMA_API std::string known_file(Bytes file);
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
+#include <cstring>
 #include <algorithm>
 
 #include "ppma/core/error.hpp"

@@ -40,9 +40,9 @@ struct Summary {
   i64 activation_bytes() const { return total(&LayerSummary::activation_bytes); }
 
   /// Layers joined under the first `depth` parts of their names (4: one row a block); the output is the last one's.
-  std::vector<LayerSummary> grouped(int depth) const;
+  PPMA_API std::vector<LayerSummary> grouped(int depth) const;
   /// A table of the grouped rows and the totals.
-  std::string text(int depth = 4) const;
+  PPMA_API std::string text(int depth = 4) const;
 
  private:
   PPMA_API i64 total(i64 LayerSummary::*what) const;

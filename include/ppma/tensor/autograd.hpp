@@ -45,7 +45,7 @@ struct GradInfo {
   Shape shape;
   DType dtype = DType::f32;
 
-  ~GradInfo();
+  PPMA_API ~GradInfo();
 };
 
 struct Node {

@@ -106,16 +106,16 @@ class Tensor {
 
   // ---- gradients (tensor/autograd.hpp) ----
   /// Marks a leaf (parameter or input) for differentiation; returns *this.
-  Tensor& requires_grad(bool on);
+  PPMA_API Tensor& requires_grad(bool on);
   /// True for a marked leaf and for everything computed from one while gradients are recorded.
   bool requires_grad() const { return info_ != nullptr; }
   /// The gradient of a leaf after backward(); undefined before.
-  Tensor grad() const;
-  void set_grad(const Tensor& gradient);
+  PPMA_API Tensor grad() const;
+  PPMA_API void set_grad(const Tensor& gradient);
   void zero_grad() { set_grad(Tensor()); }
   /// Differentiates this tensor (a scalar, or with an upstream gradient of its shape) and adds to each leaf's grad().
-  void backward() const;
-  void backward(const Tensor& upstream) const;
+  PPMA_API void backward() const;
+  PPMA_API void backward(const Tensor& upstream) const;
 
   const std::shared_ptr<GradInfo>& info() const { return info_; }
   void set_info(std::shared_ptr<GradInfo> info) { info_ = std::move(info); }
