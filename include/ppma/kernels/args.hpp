@@ -50,6 +50,11 @@ struct DecayShape {
   PPMA_HD i64 channels() const { return heads * width; }
 };
 
+/// What the next update of an optimiser reads: on the GPU written by a kernel, before the step.
+struct StepSettings {
+  double rate, gradient_factor;
+};
+
 }  // namespace kernels
 }  // namespace ppma::inline PPMA_ABI
 

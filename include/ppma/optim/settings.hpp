@@ -3,6 +3,7 @@
 // What changes from step to step, where the update reads it: on the CPU in plain numbers, on the GPU in its memory,
 // written by a kernel in the order of the stream. A captured step reads what was set before each of its replays.
 
+#include "ppma/kernels/args.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {

@@ -10,6 +10,10 @@
 
 #include "ppma/core/device.hpp"
 
+#if PPMA_CUDA
+#include "ppma/core/graph.cuh"
+#endif
+
 namespace ppma::inline PPMA_ABI {
 
 class Replay {
@@ -51,10 +55,6 @@ class Replay {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
 #include "ppma/core/buffer.hpp"
-
-#if PPMA_CUDA
-#include "ppma/core/graph.cuh"
-#endif
 
 namespace ppma::inline PPMA_ABI {
 

@@ -9,6 +9,7 @@
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/device.hpp"
+#include "ppma/kernels/args.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
@@ -50,11 +51,6 @@ void for_tables(const std::vector<TableEntry>& entries, const std::vector<i64>& 
   }
   flush();
 }
-
-/// What the next update reads: written by a kernel, before the step.
-struct StepSettings {
-  double rate, gradient_factor;
-};
 
 namespace detail {
 
