@@ -306,6 +306,8 @@ void Tensor::set_grad(const Tensor& gradient) {
   info_->grad = gradient.detach();
 }
 
+void Tensor::zero_grad() { set_grad(Tensor()); }
+
 void Tensor::backward() const { backward(Tensor()); }
 
 void Tensor::backward(const Tensor& upstream) const {

@@ -112,7 +112,7 @@ class Tensor {
   /// The gradient of a leaf after backward(); undefined before.
   PPMA_API Tensor grad() const;
   PPMA_API void set_grad(const Tensor& gradient);
-  void zero_grad() { set_grad(Tensor()); }
+  PPMA_API void zero_grad();
   /// Differentiates this tensor (a scalar, or with an upstream gradient of its shape) and adds to each leaf's grad().
   PPMA_API void backward() const;
   PPMA_API void backward(const Tensor& upstream) const;
