@@ -1,3 +1,4 @@
+// The definitions of include/ppma/core/.
 #define PPMA_DEFINES_CORE
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/error.hpp"

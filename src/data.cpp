@@ -1,3 +1,4 @@
+// The definitions of include/ppma/data/.
 #define PPMA_DEFINES_DATA
 #include "ppma/data/augment.hpp"
 #include "ppma/data/cifar.hpp"

@@ -1,3 +1,4 @@
+// The definitions of include/ppma/heads/.
 #define PPMA_DEFINES_HEADS
 #include "ppma/heads/boxes.hpp"
 #include "ppma/heads/config_check.hpp"

@@ -1,3 +1,4 @@
+// The definitions of include/ppma/io/.
 #define PPMA_DEFINES_IO
 #include "ppma/io/bmp.hpp"
 #include "ppma/io/checkpoint.hpp"

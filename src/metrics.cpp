@@ -1,3 +1,4 @@
+// The definitions of include/ppma/metrics/.
 #define PPMA_DEFINES_METRICS
 #include "ppma/metrics/accuracy.hpp"
 #include "ppma/metrics/average_precision.hpp"

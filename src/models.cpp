@@ -1,3 +1,4 @@
+// The definitions of include/ppma/models/.
 #define PPMA_DEFINES_MODELS
 #include "ppma/models/attention.hpp"
 #include "ppma/models/block.hpp"

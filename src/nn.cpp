@@ -1,3 +1,4 @@
+// The definitions of include/ppma/nn/.
 #define PPMA_DEFINES_NN
 #include "ppma/nn/init.hpp"
 #include "ppma/nn/layers.hpp"

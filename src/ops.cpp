@@ -1,3 +1,4 @@
+// The definitions of include/ppma/ops/.
 #define PPMA_DEFINES_OPS
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"

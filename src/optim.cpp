@@ -1,3 +1,4 @@
+// The definitions of include/ppma/optim/.
 #define PPMA_DEFINES_OPTIM
 #include "ppma/optim/adamw.hpp"
 #include "ppma/optim/clip.hpp"

@@ -1,3 +1,4 @@
+// The definitions of include/ppma/parallel/.
 #define PPMA_DEFINES_PARALLEL
 #include "ppma/parallel/communicator.hpp"
 #include "ppma/parallel/gradients.hpp"

@@ -1,3 +1,4 @@
+// The definitions of include/ppma/polyline/.
 #define PPMA_DEFINES_POLYLINE
 #include "ppma/polyline/ablation.hpp"
 #include "ppma/polyline/attention.hpp"

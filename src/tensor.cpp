@@ -1,3 +1,4 @@
+// The definitions of include/ppma/tensor/.
 #define PPMA_DEFINES_TENSOR
 #include "ppma/tensor/autograd.hpp"
 #include "ppma/tensor/grad_check.hpp"

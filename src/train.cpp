@@ -1,3 +1,4 @@
+// The definitions of include/ppma/train/.
 #define PPMA_DEFINES_TRAIN
 #include "ppma/train/finite.hpp"
 #include "ppma/train/log.hpp"

@@ -1,3 +1,4 @@
+// The definitions of include/ppma/vis/.
 #define PPMA_DEFINES_VIS
 #include "ppma/vis/colormap.hpp"
 #include "ppma/vis/curve.hpp"

@@ -24,9 +24,5 @@ if command -v clang++ > /dev/null; then
 else
   echo "skipped: no clang++ here"
 fi
-seconds() { local TIMEFORMAT=%U; { time printf '#include "%s"\n' "$2" | g++ -std=c++20 -O2 -DPPMA_HEADER_ONLY="$1" -I. -x c++ -c -o /dev/null -; } 2>&1; }
-for header in ppma/ops/arithmetic.hpp ppma/polyline/whole_attention.hpp ppma/models/ppma.hpp ppma/ppma.hpp; do
-  echo "CPU seconds to include at -O2, header-only / declarations: $header $(seconds 1 $header) / $(seconds 0 $header)"
-done
 echo "$good passed, $bad failed"
 [[ $bad -eq 0 ]]
