@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The backward of criss_cross_kernel.cuh.
+// The backward of attention.cuh.
 //
 // With g = dL/d(one order's output), line by line with P[q,k]:
 //   rows first:     dT1 = PV^T g,  T1 = PH v    PV sees the pair (g, T1),  PH the pair (dT1, v)

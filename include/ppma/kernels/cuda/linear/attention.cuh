@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// PPMLA by scans on the GPU: the algorithm of linear_attention_kernel.hpp with a warp for each block of 8 x 32 entries
+// PPMLA by scans on the GPU: the algorithm of kernels/cpu/linear/scan.hpp with a warp for each block of 8 x 32 entries
 // (a, c) of the states T: lane = column c, the 8 rows a in registers, the states of a grid row in memory. What blocks
 // add to one result goes to a layer of its own, and the layers are added in order. Time and memory O(N).
 
@@ -155,7 +155,7 @@ __device__ void forward_h2v(const Block<A>& x, const T* q, const T* k, const T* 
 }
 
 // da, dc (n of this head and layer) += the gradients of the horizontal decays, and of the running sums of the vertical
-// ones; see decay_gradients_v2h of linear_attention_kernel.hpp, whose names these are.
+// ones; see decay_gradients_v2h of kernels/cpu/linear/scan.hpp, whose names these are.
 template <class T, class A = acc_t<T>>
 __device__ void decay_gradients_v2h(const Block<A>& x, const T* q, const T* k, const T* v, const T* dy, A* da, A* dc) {
   constexpr int states = 0, others = 1, before = 2, fs = 3, ss = 4;

@@ -2,7 +2,7 @@
 #include "ppma/core/names_begin.hpp"
 // whole_attention.hpp on the GPU in float and double, without any N x N array (bf16: whole_attention_tensor.cuh, and here
 // where that does not suit the shape, in float): a thread owns a query (or, for the gradients of keys, a key),
-// and tiles of keys pass through shared memory. Mask and softmax as in whole_attention_kernel.hpp:
+// and tiles of keys pass through shared memory. Mask and softmax as in kernels/cpu/whole/attention.hpp:
 //
 //   s1 = q.k - |a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|       V2H: column of the key, row of the query
 //   s2 = q.k - |a[k,j] - a[k,l]| - |b[i,j] - b[k,j]|       H2V: row of the key, column of the query

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The backward of whole_attention_kernel.cuh.
+// The backward of attention.cuh.
 //
 // Decay gradients: a and b fall along their lines, so |a[i,j] - a[i,l]| = sign(l - j) (a[i,j] - a[i,l]). Each score gives
 // to the query's own sums, to the key's own, and to two crossings: (i,l) for V2H, (k,j) for H2V. The own ones are summed
