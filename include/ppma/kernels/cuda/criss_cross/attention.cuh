@@ -2,7 +2,7 @@
 #include "ppma/core/names_begin.hpp"
 // criss_cross_attention.hpp on the GPU. A thread owns a query (or a key) and walks along its line; neighbouring threads
 // share the line, so that keys and values come from the L1 cache. No mask is stored, and no score. bf16 goes to the tensor
-// cores (criss_cross_tensor.cuh) where lines fit.
+// cores (tensor.cuh) where lines fit.
 //
 //   PH = softmax along rows, PV = softmax along columns;   rows first: PV PH v,   columns first: PH PV v
 

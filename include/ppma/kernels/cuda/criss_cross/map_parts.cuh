@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What a warp of criss_cross_map.cuh works with: a map in shared memory, a line of it as a factor of a product, the weights of 16
+// What a warp of map.cuh works with: a map in shared memory, a line of it as a factor of a product, the weights of 16
 // queries, and where the next line's vectors come from.
 
 #include "ppma/kernels/cuda/criss_cross/lines.cuh"

@@ -1,10 +1,10 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Criss-cross attention in bf16 on the tensor cores (criss_cross_lines.cuh). Order::both is three passes:
+// Criss-cross attention in bf16 on the tensor cores (lines.cuh). Order::both is three passes:
 //
 //   rows: T1 = PH v      columns: [O1, T2] = PV [T1, v]      rows: y = (O1 + PH T2) / 2
 //
-// Many maps of 28 x 28 or 56 x 56 stay on chip (criss_cross_map.cuh). Others take a launch a pass, whose floor for 56 x 56 tokens of 64
+// Many maps of 28 x 28 or 56 x 56 stay on chip (map.cuh). Others take a launch a pass, whose floor for 56 x 56 tokens of 64
 // channels, batch 128, is 15 times 51 MB, 0.26 ms from an H100's memory. Measured there: 0.34 ms; on chip 0.23.
 
 #include "ppma/core/buffer.hpp"

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The backward of criss_cross_tensor.cuh, line by line. With g = dL/dy and s = 1/2 for the mean of both orders:
+// The backward of tensor.cuh, line by line. With g = dL/dy and s = 1/2 for the mean of both orders:
 //
 //   rows first:     T1 = PH v,  dT1 = PV^T g     PV sees the pair (g, T1),  PH the pair (dT1, v)
 //   columns first:  T2 = PV v,  dT2 = PH^T g     PH sees the pair (g, T2),  PV the pair (dT2, v)

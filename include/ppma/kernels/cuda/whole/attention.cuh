@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// whole_attention.hpp on the GPU in float and double, without any N x N array (bf16: whole_attention_tensor.cuh, and here
+// whole_attention.hpp on the GPU in float and double, without any N x N array (bf16: tensor.cuh, and here
 // where that does not suit the shape, in float): a thread owns a query (or, for the gradients of keys, a key),
 // and tiles of keys pass through shared memory. Mask and softmax as in kernels/cpu/whole/attention.hpp:
 //

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What the kernels of whole_attention_tensor.cuh share: the grid as lines of padded cells, copies, products, masks.
+// What the kernels of tensor.cuh share: the grid as lines of padded cells, copies, products, masks.
 
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cuda/decay_sums.cuh"
@@ -45,7 +45,7 @@ struct Lines {
     return x.head_width % 8 == 0 && x.head_width <= 64 && (!masked || std::min(x.height, x.width) <= cells) &&
            x.tokens() * x.channels() < (i64{1} << 30);
   }
-  /// Whether whole_attention_small.cuh takes it.
+  /// Whether small.cuh takes it.
   bool small(bool masked) const { return masked && lines <= 16 && length <= 16; }
   /// The token of a cell, -1 for padding.
   template <int WT>

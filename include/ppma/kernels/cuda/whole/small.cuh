@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Whole attention with the mask on maps of at most 16 x 16 in bf16: one exponential a score (the words are
-// whole_attention_tensor.cuh's).
+// tensor.cuh's).
 //
 // With A_i[j,l] = e^-|a[i,j] - a[i,l]| and B_i[k,c] = e^-|b[i,c] - b[k,c]| the two weights of a score s are
 //
@@ -200,7 +200,7 @@ struct Small {
 inline constexpr unsigned two_ones = 0x3f803f80;  // a column of ones, as a right factor: sums of rows
 inline constexpr float headroom = 43, sum_limit = 0x1p115f;  // of the weights, in powers of two
 
-/// See whole_attention_tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time.
+/// See tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time.
 template <int D, int WT>
 __global__ void __launch_bounds__(32 * small_warps, small_blocks)
     small_forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a, const float* log_b, float share1, float share2, bf16* y, bf16* y1, float2* log_sums) {

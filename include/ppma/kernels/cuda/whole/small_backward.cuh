@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The backward of whole_attention_small.cuh: queries first, then keys.
+// The backward of small.cuh: queries first, then keys.
 
 #include "ppma/kernels/cuda/whole/small.cuh"
 
@@ -23,7 +23,7 @@ __device__ __forceinline__ void row_products(const unsigned (&x)[D / 16][4], con
     for (int step = 1; step < 4; step *= 2) sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], step);
 }
 
-/// See whole_attention_tensor_backward.cuh's backward. The queries go first: they leave `stats` (query_sums there) for
+/// See tensor_backward.cuh's backward. The queries go first: they leave `stats` (query_sums there) for
 /// the keys, by padded cells, the last bit of the first telling whether forward took the logarithms.
 template <int D, int WT, bool of_keys>
 __global__ void __launch_bounds__(32 * small_warps, small_blocks)

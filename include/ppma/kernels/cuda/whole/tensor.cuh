@@ -12,7 +12,7 @@
 // in every 8 x 8 piece of scores i and k are the same for all, j and l are consecutive, and the decays of a piece are a
 // handful of reads from shared memory. A block owns a tile, a warp 16 of its cells; all tiles pass by.
 //
-// In every tile of this kernel the running maximum is kept (Average). Maps of at most 16 x 16: whole_attention_small.cuh.
+// In every tile of this kernel the running maximum is kept (Average). Maps of at most 16 x 16: small.cuh.
 //
 // Floor, forward: two exponentials a score (16 a cycle and multiprocessor) = 0.28 ms for 537 M scores on an H200; about
 // 16 other instructions a score would take 0.29 ms more where they do not overlap. Measured there: 0.79 ms, backward 2.05.
@@ -231,7 +231,7 @@ struct Call {
   }
 };
 
-/// Launches a kernel of whole_attention_small.cuh: kernel(head width, width of a line) gives it; Pair and `stats` as in Small.
+/// Launches a kernel of small.cuh: kernel(head width, width of a line) gives it; Pair and `stats` as in Small.
 template <class Pair, class Kernel, class... A>
 void run_small(const Lines& g, i64 heads, int stats, Kernel&& kernel, const A&... a) {
   const auto with_width = [&](auto d, auto width) {
