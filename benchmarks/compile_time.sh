@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a source file that includes the library costs: CPU seconds and peak memory of g++ -O2, header-only and with
 # declarations alone (docs/compile-time.md has the table). Needs GNU time.
-#   benchmarks/compile_time.sh
+#   benchmarks/compile_time.sh [header-only | compiled]     default: both
 cd "$(dirname "$0")/.." || exit 1
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 
@@ -44,8 +44,8 @@ CPP
 awk '/^```cpp/ { p = 1; next } /^```/ { p = 0 } p' README.md > "$work/readme.cpp"
 
 for program in operation mask network step readme; do
-  for header_only in 1 0; do
-    kind=$([[ $header_only = 1 ]] && echo header-only || echo compiled)
+  for kind in ${1:-header-only compiled}; do
+    header_only=$([[ $kind = header-only ]] && echo 1 || echo 0)
     command time -f "$program, $kind: %U s, %M KiB" \
       g++ -std=c++20 -O2 -DPPMA_HEADER_ONLY=$header_only -Iinclude -c "$work/$program.cpp" -o "$work/out.o"
   done

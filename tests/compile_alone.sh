@@ -24,5 +24,6 @@ if command -v clang++ > /dev/null; then
 else
   echo "skipped: no clang++ here"
 fi
+if [[ -x /usr/bin/time ]]; then ../benchmarks/compile_time.sh compiled; else echo "no GNU time: compile times are not printed"; fi
 echo "$good passed, $bad failed"
 [[ $bad -eq 0 ]]
