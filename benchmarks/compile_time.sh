@@ -2,6 +2,7 @@
 # What a source file that includes the library costs: CPU seconds and peak memory of g++ -O2, header-only and with
 # declarations alone (docs/compile-time.md has the table). Needs GNU time.
 #   benchmarks/compile_time.sh [header-only | compiled]     default: both
+case "${1:-}" in "" | header-only | compiled) ;; *) echo "header-only or compiled, not $1" >&2; exit 2 ;; esac
 cd "$(dirname "$0")/.." || exit 1
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 
