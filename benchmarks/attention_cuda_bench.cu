@@ -1,5 +1,7 @@
-// Times whole and criss-cross attention on the GPU, forward and forward + backward, by graph replay: medians of 20.
-//   nvcc -std=c++20 -O3 -arch=native -Xcompiler -fopenmp -Iinclude benchmarks/attention_cuda_bench.cu -lcublasLt -o build/attention_cuda_bench
+// Times whole and criss-cross attention on the GPU, forward and forward + backward, by graph
+// replay: medians of 20.
+//   nvcc -std=c++20 -O3 -arch=native -Xcompiler -fopenmp -Iinclude
+//   benchmarks/attention_cuda_bench.cu -lcublasLt -o build/attention_cuda_bench
 // Prints one JSON line a case. Beside PyTorch: benchmarks/compare_gpu.py --rows attention.
 
 #include <algorithm>
@@ -40,15 +42,20 @@ void run(const char* kind, i64 batch, i64 side, i64 heads, i64 d, bool masked, D
     return out;
   };
   const Shape tokens{batch, side, side, heads * d}, grid{batch, heads, side, side};
-  const Tensor q = on_gpu(Tensor::randn(tokens, rng), dtype), k = on_gpu(Tensor::randn(tokens, rng, 1 / std::sqrt(static_cast<double>(d))), dtype);
-  const Tensor v = on_gpu(Tensor::randn(tokens, rng), dtype), dy = cast(Tensor::randn(tokens, rng), dtype).to(Device::cuda);
+  const Tensor q = on_gpu(Tensor::randn(tokens, rng), dtype),
+               k = on_gpu(Tensor::randn(tokens, rng, 1 / std::sqrt(static_cast<double>(d))), dtype);
+  const Tensor v = on_gpu(Tensor::randn(tokens, rng), dtype),
+               dy = cast(Tensor::randn(tokens, rng), dtype).to(Device::cuda);
   const DType wide = accumulator_dtype(dtype);
-  const Tensor la = on_gpu(neg(abs(Tensor::randn(grid, rng, 0.1))), wide), lb = on_gpu(neg(abs(Tensor::randn(grid, rng, 0.1))), wide);
+  const Tensor la = on_gpu(neg(abs(Tensor::randn(grid, rng, 0.1))), wide),
+               lb = on_gpu(neg(abs(Tensor::randn(grid, rng, 0.1))), wide);
   const auto attention = [&] {
     const Tensor none;
     if (std::strcmp(kind, "whole") == 0)
-      return whole_attention(q, k, v, heads, masked ? la : none, masked ? lb : none, masked ? Paths::both : Paths::none);
-    return criss_cross_attention(q, k, v, heads, masked ? la : none, masked ? lb : none, Order::both);
+      return whole_attention(q, k, v, heads, masked ? la : none, masked ? lb : none,
+                             masked ? Paths::both : Paths::none);
+    return criss_cross_attention(q, k, v, heads, masked ? la : none, masked ? lb : none,
+                                 Order::both);
   };
   Tensor y;
   const double forward = median_ms([&] {
@@ -62,11 +69,14 @@ void run(const char* kind, i64 batch, i64 side, i64 heads, i64 d, bool masked, D
     attention().backward(dy);
     for (const Tensor& t : {q, k, v, la, lb}) Tensor(t).zero_grad();
   });
-  std::printf("{\"kind\": \"%s\", \"batch\": %lld, \"tokens\": %lld, \"heads\": %lld, \"head_width\": %lld, \"masked\": %s, \"dtype\": \"%s\", \"forward_ms\": %.4f, "
-              "\"forward_backward_ms\": %.4f, \"extra_MiB\": %.1f}\n",
-              kind, static_cast<long long>(batch), static_cast<long long>(side * side), static_cast<long long>(heads), static_cast<long long>(d),
-              masked ? "true" : "false", to_string(dtype).c_str(), forward, both,
-              static_cast<double>(memory_stats(Device::cuda).peak_bytes - before) / (1 << 20));
+  std::printf(
+      "{\"kind\": \"%s\", \"batch\": %lld, \"tokens\": %lld, \"heads\": %lld, \"head_width\": "
+      "%lld, \"masked\": %s, \"dtype\": \"%s\", \"forward_ms\": %.4f, "
+      "\"forward_backward_ms\": %.4f, \"extra_MiB\": %.1f}\n",
+      kind, static_cast<long long>(batch), static_cast<long long>(side * side),
+      static_cast<long long>(heads), static_cast<long long>(d), masked ? "true" : "false",
+      to_string(dtype).c_str(), forward, both,
+      static_cast<double>(memory_stats(Device::cuda).peak_bytes - before) / (1 << 20));
   std::fflush(stdout);
 }
 

@@ -1,7 +1,8 @@
 // 01: a tensor. Numbers in row-major order, and a shape that says how to read them.
 //
-// A Tensor is a handle: copies share the elements. Operations make new tensors and leave their arguments alone. Shapes
-// that differ broadcast: aligned at the end, an axis of size 1 serves for any size.
+// A Tensor is a handle: copies share the elements. Operations make new tensors and leave their
+// arguments alone. Shapes that differ broadcast: aligned at the end, an axis of size 1 serves for
+// any size.
 
 #include <cstdio>
 

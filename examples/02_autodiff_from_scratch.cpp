@@ -1,8 +1,9 @@
 // 02: reverse-mode differentiation from scratch, without the library. All of it fits on a page.
 //
-// Every value remembers which values it was made from, and how much it changes when each of them does (the local
-// derivative). Values are created in order, so walking the list backwards meets each value after everything that was
-// made from it: its gradient is complete then, and can be handed on. That is the chain rule, and it is all there is.
+// Every value remembers which values it was made from, and how much it changes when each of them
+// does (the local derivative). Values are created in order, so walking the list backwards meets
+// each value after everything that was made from it: its gradient is complete then, and can be
+// handed on. That is the chain rule, and it is all there is.
 
 #include <cmath>
 #include <cstdio>
@@ -14,7 +15,8 @@ namespace {
 struct Node {
   double value;
   double gradient = 0;
-  std::vector<std::pair<int, double>> inputs;  // (number of the input, derivative with respect to it)
+  // (number of the input, derivative with respect to it)
+  std::vector<std::pair<int, double>> inputs;
 };
 
 std::vector<Node> tape;  // every value ever made, oldest first
@@ -31,7 +33,9 @@ Value record(double value, std::vector<std::pair<int, double>> inputs) {
 }
 
 Value leaf(double x) { return record(x, {}); }
-Value operator+(Value a, Value b) { return record(a.value() + b.value(), {{a.number, 1}, {b.number, 1}}); }
+Value operator+(Value a, Value b) {
+  return record(a.value() + b.value(), {{a.number, 1}, {b.number, 1}});
+}
 Value operator*(Value a, Value b) {
   return record(a.value() * b.value(), {{a.number, b.value()}, {b.number, a.value()}});
 }
@@ -69,7 +73,8 @@ int main() {
   int failures = 0;
   for (int i = 0; i < 3; ++i) {
     const bool ok = std::fabs(exact[i] - numeric[i]) < 1e-8;
-    std::printf("dy/d%s = %9.6f   by shaking: %9.6f   %s\n", name[i], exact[i], numeric[i], ok ? "ok" : "FAILED");
+    std::printf("dy/d%s = %9.6f   by shaking: %9.6f   %s\n", name[i], exact[i], numeric[i],
+                ok ? "ok" : "FAILED");
     if (!ok) ++failures;
   }
   std::printf("%zu values on the tape\n", tape.size());

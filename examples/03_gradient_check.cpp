@@ -1,7 +1,9 @@
-// 03: the gradient check. A backward pass that is wrong still trains a little; only a check finds it.
+// 03: the gradient check. A backward pass that is wrong still trains a little; only a check finds
+// it.
 //
-// The check shakes every input element, compares the change with what backward() says, and weighs the outputs
-// unevenly: with equal weights the gradient of a softmax is zero, and a backward that returns nothing would pass.
+// The check shakes every input element, compares the change with what backward() says, and weighs
+// the outputs unevenly: with equal weights the gradient of a softmax is zero, and a backward that
+// returns nothing would pass.
 
 #include <cstdio>
 
@@ -45,7 +47,12 @@ int main() {
   expect(grad_check([](In in) { return softmax(gelu(in[0])); }, {x}).ok, "softmax of GELU");
 
   // A gradient that vanishes everywhere proves nothing, and the check says so instead of passing.
-  expect(!grad_check([](In in) { return mul(in[0], Tensor::zeros({3, 4}, DType::f64)); }, {x}).ok,
+  expect(!grad_check(
+              [](In in) {
+                return mul(in[0], Tensor::zeros({3, 4}, DType::f64));
+              },
+              {x})
+              .ok,
          "a gradient of zero does not pass");
   return failures;
 }

@@ -2,9 +2,9 @@
 //
 //   y = softmax(Q K^T) V        row i: how much token i takes from each token; a row sums to 1
 //
-// Written out with elementary operations on one head, then the same from the fused kernel that never stores the N x N
-// matrix. Nothing here knows where a token lies in the image: shuffling the tokens shuffles the result. That is what the
-// polyline mask of the next examples changes.
+// Written out with elementary operations on one head, then the same from the fused kernel that
+// never stores the N x N matrix. Nothing here knows where a token lies in the image: shuffling the
+// tokens shuffles the result. That is what the polyline mask of the next examples changes.
 
 #include <cmath>
 #include <cstdio>
@@ -43,10 +43,12 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v) {
 
 int main() {
   // Three tokens. The first asks for what the third one offers.
-  const Tensor q = Tensor::from<double>({0, 4, 0, 0, 4, 0}, {3, 2}), k = Tensor::from<double>({1, 0, 1, 0, 0, 1}, {3, 2});
+  const Tensor q = Tensor::from<double>({0, 4, 0, 0, 4, 0}, {3, 2}),
+               k = Tensor::from<double>({1, 0, 1, 0, 0, 1}, {3, 2});
   const Tensor v = Tensor::from<double>({10, 0, 20, 0, 30, 1}, {3, 2});
   const std::vector<double> p = softmax(matmul(q, k, false, true)).to_vector<double>();
-  for (std::size_t i = 0; i < 3; ++i) std::printf("token %zu looks at  %.2f %.2f %.2f\n", i, p[3 * i], p[3 * i + 1], p[3 * i + 2]);
+  for (std::size_t i = 0; i < 3; ++i)
+    std::printf("token %zu looks at  %.2f %.2f %.2f\n", i, p[3 * i], p[3 * i + 1], p[3 * i + 2]);
   expect(p[2] > 0.9, "token 0 takes nearly all from token 2");
   expect(std::fabs(p[3] - 1.0 / 3) < 1e-12, "token 1 asks for nothing and takes the mean");
 
@@ -54,15 +56,19 @@ int main() {
   Rng rng(5);
   const i64 height = 4, width = 5, d = 8, n = height * width;
   const Shape grid{1, height, width, d};
-  const Tensor gq = Tensor::randn(grid, rng, 1, DType::f64), gk = Tensor::randn(grid, rng, 0.5, DType::f64);
+  const Tensor gq = Tensor::randn(grid, rng, 1, DType::f64),
+               gk = Tensor::randn(grid, rng, 0.5, DType::f64);
   const Tensor gv = Tensor::randn(grid, rng, 1, DType::f64);
-  const Tensor fused = whole_attention(gq, gk, gv, 1, Tensor(), Tensor(), Paths::none);  // (1,H,W,d)
+  // (1,H,W,d)
+  const Tensor fused = whole_attention(gq, gk, gv, 1, Tensor(), Tensor(), Paths::none);
   const Tensor plain = attention(reshape(gq, {n, d}), reshape(gk, {n, d}), reshape(gv, {n, d}));
   expect(largest_difference(fused, plain) < 1e-12, "the fused kernel computes the same");
 
-  // Without a mask, attention does not see the grid: read backwards, the tokens give the result backwards.
+  // Without a mask, attention does not see the grid: read backwards, the tokens give the result
+  // backwards.
   const auto backwards = [n, d](const Tensor& t) { return flip(reshape(t, {n, d}), 0); };
   const Tensor turned = attention(backwards(gq), backwards(gk), backwards(gv));
-  expect(largest_difference(turned, backwards(plain)) < 1e-12, "order and place of the tokens do not matter");
+  expect(largest_difference(turned, backwards(plain)) < 1e-12,
+         "order and place of the tokens do not matter");
   return failures;
 }

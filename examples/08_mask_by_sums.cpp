@@ -1,8 +1,11 @@
-// 08: the mask by definition and by sums. Walking every path costs O(N^2 (H + W)); running sums of the log decays
-// give each entry from four numbers, and scans apply the mask to tokens in O(N) without a single entry of it:
+// 08: the mask by definition and by sums. Walking every path costs O(N^2 (H + W)); running sums of
+// the log decays give each entry from four numbers, and scans apply the mask to tokens in O(N)
+// without a single entry of it:
 //
-//   log L[(i,j),(k,l)] = -|a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|        a: sums along rows, b: sums down columns
-//   y = L x:   z = scan of x down every column,   y = scan of z along every row                      (Theorem 2)
+//   log L[(i,j),(k,l)] = -|a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|
+//         a: sums along rows, b: sums down columns
+//   y = L x:   z = scan of x down every column,   y = scan of z along every row
+//         (Theorem 2)
 
 #include <cmath>
 #include <cstdio>
@@ -40,7 +43,8 @@ void picture(const Tensor& mask, i64 height, i64 width, i64 query) {
     std::printf("   ");
     for (i64 j = 0; j < width; ++j) {
       const double m =
-          mask.data<double>()[query * height * width + i * width + j] / 2;  // L + L^T is 2 at the query itself
+          // L + L^T is 2 at the query itself
+          mask.data<double>()[query * height * width + i * width + j] / 2;
       const double distance = -std::log2(m);  // halvings
       std::printf(" %c", shades[distance < 7 ? static_cast<int>(distance) : 7]);
     }
@@ -51,7 +55,8 @@ void picture(const Tensor& mask, i64 height, i64 width, i64 query) {
 }  // namespace
 
 int main() {
-  // A 14 x 14 grid with a square object in it: edges inside object and ground decay by 0.95, its border by 0.1.
+  // A 14 x 14 grid with a square object in it: edges inside object and ground decay by 0.95, its
+  // border by 0.1.
   const i64 h = 14, w = 14, n = h * w;
   const auto object = [](i64 i, i64 j) { return i >= 4 && i < 11 && j >= 3 && j < 10; };
   std::vector<double> log_alpha, log_beta;
@@ -60,12 +65,14 @@ int main() {
       log_alpha.push_back(std::log(j > 0 && object(i, j) != object(i, j - 1) ? 0.1 : 0.95));
       log_beta.push_back(std::log(i > 0 && object(i, j) != object(i - 1, j) ? 0.1 : 0.95));
     }
-  const Tensor la = Tensor::from<double>(log_alpha, {1, 1, h, w}), lb = Tensor::from<double>(log_beta, {1, 1, h, w});
+  const Tensor la = Tensor::from<double>(log_alpha, {1, 1, h, w}),
+               lb = Tensor::from<double>(log_beta, {1, 1, h, w});
 
   const Tensor walked = polyline_log_mask_by_definition(la, lb, Paths::v2h);  // (1,1,N,N)
   const Tensor summed = polyline_log_mask(la, lb, Paths::v2h);                // (1,1,N,N)
   expect(largest_difference(walked, summed) < 1e-12, "log L by walking each path = log L by sums");
-  expect(largest_difference(polyline_log_mask_by_definition(la, lb, Paths::h2v), transpose(summed, 2, 3)) < 1e-12,
+  expect(largest_difference(polyline_log_mask_by_definition(la, lb, Paths::h2v),
+                            transpose(summed, 2, 3)) < 1e-12,
          "walking H2V gives the transpose");
 
   Rng rng(8);
@@ -79,14 +86,18 @@ int main() {
   for (i64 u = 0; u < n; ++u)
     for (i64 v = 0; v < n; ++v) steps += std::abs(u / w - v / w) + std::abs(u % w - v % w);
   std::printf("\nN = %lld tokens, operations:\n", static_cast<long long>(n));
-  std::printf("  the mask by walking   %8lld   one for each edge of each path\n", static_cast<long long>(steps));
+  std::printf("  the mask by walking   %8lld   one for each edge of each path\n",
+              static_cast<long long>(steps));
   std::printf("  the mask by sums      %8lld   2 N sums, then three for each entry\n",
               static_cast<long long>(2 * n + 3 * n * n));
   std::printf("  L x by the mask       %8lld   N^2\n", static_cast<long long>(n * n));
   std::printf("  L x by line matrices  %8lld   N (H + W)\n", static_cast<long long>(n * (h + w)));
-  std::printf("  L x by scans          %8lld   two scans of two directions\n\n", static_cast<long long>(4 * n));
+  std::printf("  L x by scans          %8lld   two scans of two directions\n\n",
+              static_cast<long long>(4 * n));
 
-  std::printf("L + L^T of a query inside the object, and of one outside: the mask knows the object's shape.\n");
+  std::printf(
+      "L + L^T of a query inside the object, and of one outside: the mask knows the object's "
+      "shape.\n");
   const Tensor both = polyline_mask(la, lb, Paths::both);
   picture(both, h, w, 7 * w + 6);
   std::printf("\n");

@@ -1,7 +1,9 @@
-// A PPMA block, step by step: the seven lines between an image's tokens and the same tokens after they looked around.
+// A PPMA block, step by step: the seven lines between an image's tokens and the same tokens after
+// they looked around.
 //
 //   x += pos(x)                                        where am I: a depthwise convolution
-//   x += out( attention(q, k, v; mask) + lepe(v) )     who matters to me, and how far away is it along the paths
+//   x += out( attention(q, k, v; mask) + lepe(v) )
+//         who matters to me, and how far away is it along the paths
 //   x += ffn(x)                                        what do I make of it
 //
 // The block of the library does it in one call; here it is taken apart, and the two are compared.
@@ -38,20 +40,24 @@ double largest_difference(const Tensor& a, const Tensor& b) {
 }  // namespace
 
 int main() {
-  // 4 x 6 tokens of 16 channels, two heads of 8. Left half and right half are two different surfaces.
+  // 4 x 6 tokens of 16 channels, two heads of 8. Left half and right half are two different
+  // surfaces.
   const i64 height = 4, width = 6, channels = 16, heads = 2, d = channels / heads;
   Rng rng(1);
   Tensor tokens = Tensor::randn({1, height, width, channels}, rng, 0.1, DType::f64);  // (B,H,W,C)
   for (i64 i = 0; i < height; ++i)
     for (i64 j = 0; j < width; ++j)
       for (i64 c = 0; c < channels; ++c)
-        tokens.data<double>()[(i * width + j) * channels + c] += (c % 2 == 0) == (j < width / 2) ? 1 : -1;
+        tokens.data<double>()[(i * width + j) * channels + c] +=
+            (c % 2 == 0) == (j < width / 2) ? 1 : -1;
 
-  const StageConfig config{channels, heads, 3 * channels, false, false, 1, MaskKind::polyline, true};
+  const StageConfig config{channels, heads, 3 * channels,       false,
+                           false,    1,     MaskKind::polyline, true};
   Block block(config, 0, rng);
   Positions positions(config, 4);
   to(block, DType::f64), to(positions, DType::f64);
-  // Training would find out what to stop at. Here the block is told: a step onto the right surface costs a lot.
+  // Training would find out what to stop at. Here the block is told: a step onto the right surface
+  // costs a lot.
   Tensor& w = block.retention.path_embed->dt_linear_weight;  // (2,d)
   for (i64 c = 0; c < 2 * d; ++c) w.data<double>()[c] = c % 2 == 0 ? -0.7 : 0.7;
 
@@ -62,18 +68,24 @@ int main() {
   // 1. Position: each token feels its eight neighbours.
   Tensor x = tokens + depthwise_conv2d(tokens, block.pos.weight, block.pos.bias);  // (B,H,W,C)
 
-  // 2. Queries, keys and values of the normalised tokens; q and k are turned by their place in the raster.
+  // 2. Queries, keys and values of the normalised tokens; q and k are turned by their place in the
+  // raster.
   const Attention& a = block.retention;
-  const Tensor n = block.retention_layer_norm.forward(x);                                    // (B,H,W,C)
-  const Tensor q = rotary(a.q_proj.forward(n), positions.angle, heads);                      // (B,H,W,C)
-  const Tensor k = rotary(a.k_proj.forward(n), positions.angle, heads, 1 / std::sqrt(8.0));  // (B,H,W,C)
-  const Tensor v = a.v_proj.forward(n);                                                      // (B,H,W,C)
+  // (B,H,W,C)
+  const Tensor n = block.retention_layer_norm.forward(x);
+  // (B,H,W,C)
+  const Tensor q = rotary(a.q_proj.forward(n), positions.angle, heads);
+  // (B,H,W,C)
+  const Tensor k = rotary(a.k_proj.forward(n), positions.angle, heads, 1 / std::sqrt(8.0));
+  // (B,H,W,C)
+  const Tensor v = a.v_proj.forward(n);
 
   // 3. What each step to the right (alpha) and down (beta) costs, from the same normalised tokens.
   const LogDecay decay = a.path_embed->forward(n);  // 2 x (B,G,H,W)
   std::printf("alpha of head 0, the decay of the step from the left neighbour:\n");
   for (i64 i = 0; i < height; ++i) {
-    for (i64 j = 1; j < width; ++j) std::printf("  %.3f", std::exp(decay.log_alpha.data<double>()[i * width + j]));
+    for (i64 j = 1; j < width; ++j)
+      std::printf("  %.3f", std::exp(decay.log_alpha.data<double>()[i * width + j]));
     std::printf("\n");
   }
 
@@ -83,7 +95,8 @@ int main() {
 
   // 5. The feed-forward network, itself with a look at the neighbours.
   const Tensor h = gelu(block.ffn.fc1.forward(block.final_layer_norm.forward(x)));  // (B,H,W,F)
-  x = x + block.ffn.fc2.forward(h + depthwise_conv2d(h, block.ffn.dwconv.weight, block.ffn.dwconv.bias));
+  x = x + block.ffn.fc2.forward(
+              h + depthwise_conv2d(h, block.ffn.dwconv.weight, block.ffn.dwconv.bias));
   check_that("step by step equals the block", largest_difference(x, whole) < 1e-12);
 
   // What the mask does: how much the token (1,0) takes from the left half, with and without it.
@@ -97,13 +110,18 @@ int main() {
       if (u % width < width / 2) sum += map.data<double>()[1 * width * height * width + u];
     return sum;
   };
-  const double plain = from_left(attention_map(scores, Tensor(), Tensor(), Paths::none, Variant::code));
-  const double masked = from_left(attention_map(scores, decay.log_alpha, decay.log_beta, Paths::both, Variant::code));
-  std::printf("token (1,0) takes from its own half: %.2f without the mask, %.2f with it\n", plain, masked);
+  const double plain =
+      from_left(attention_map(scores, Tensor(), Tensor(), Paths::none, Variant::code));
+  const double masked =
+      from_left(attention_map(scores, decay.log_alpha, decay.log_beta, Paths::both, Variant::code));
+  std::printf("token (1,0) takes from its own half: %.2f without the mask, %.2f with it\n", plain,
+              masked);
   check_that("the mask keeps attention on the token's own surface", masked > plain + 0.2);
 
-  std::printf("%lld parameters, %lld of them for the mask\n", static_cast<long long>(parameter_count(block)),
+  std::printf("%lld parameters, %lld of them for the mask\n",
+              static_cast<long long>(parameter_count(block)),
               static_cast<long long>(parameter_count(*block.retention.path_embed)));
-  check_that("the mask costs 2 d + 2 G parameters", parameter_count(*block.retention.path_embed) == 2 * d + 2 * heads);
+  check_that("the mask costs 2 d + 2 G parameters",
+             parameter_count(*block.retention.path_embed) == 2 * d + 2 * heads);
   return all_right ? 0 : 1;
 }

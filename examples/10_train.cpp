@@ -1,8 +1,9 @@
 // 10: train a small network.
 //
-// A PPMA of 0.2 M parameters learns to tell rings, stars and bars apart from 1200 generated images, in a loop that is
-// all written out: batches, forward, loss, backward, AdamW with a warm-up and a cosine, and a test on images it has not
-// seen. train/trainer.hpp is this loop with everything a long run wants; ppma train is that as a program.
+// A PPMA of 0.2 M parameters learns to tell rings, stars and bars apart from 1200 generated images,
+// in a loop that is all written out: batches, forward, loss, backward, AdamW with a warm-up and a
+// cosine, and a test on images it has not seen. train/trainer.hpp is this loop with everything a
+// long run wants; ppma train is that as a program.
 
 #include <cstdio>
 
@@ -18,9 +19,11 @@ using namespace ppma;
 
 namespace {
 
-// Rings, stars and bars out of the ten figures of `shapes`. A data set is a size, names, and a function that loads one.
+// Rings, stars and bars out of the ten figures of `shapes`. A data set is a size, names, and a
+// function that loads one.
 Dataset three_figures(Split split, i64 images) {
-  const Dataset all = shapes({.height = 32, .width = 32, .split = split, .most_extra = 0, .most_clutter = 0});
+  const Dataset all =
+      shapes({.height = 32, .width = 32, .split = split, .most_extra = 0, .most_clutter = 0});
   Dataset three{"three figures", images, {"ring", "star", "bar"}, {}};
   three.load = [all](i64 index) {
     constexpr Figure figures[] = {Figure::ring, Figure::star, Figure::bar};
@@ -43,10 +46,12 @@ Batch make_batch(const Dataset& data, const std::vector<i64>& order, i64 first, 
   for (i64 b = 0; b < count; ++b) {
     const Sample sample = data.get(order[static_cast<std::size_t>(first + b)]);
     const i64 pixels = sample.image.dim(0) * sample.image.dim(1);
-    if (!batch.images.defined()) batch.images = Tensor::empty({count, 3, sample.image.dim(0), sample.image.dim(1)});
+    if (!batch.images.defined())
+      batch.images = Tensor::empty({count, 3, sample.image.dim(0), sample.image.dim(1)});
     float* to = batch.images.data<float>() + b * 3 * pixels;
     for (i64 c = 0; c < 3; ++c)
-      for (i64 p = 0; p < pixels; ++p) *to++ = static_cast<float>(sample.image.data<u8>()[p * 3 + c]) / 127.5f - 1;
+      for (i64 p = 0; p < pixels; ++p)
+        *to++ = static_cast<float>(sample.image.data<u8>()[p * 3 + c]) / 127.5f - 1;
     batch.labels.data<i64>()[b] = sample.label;
   }
   return batch;
@@ -56,7 +61,8 @@ std::vector<i64> shuffled(i64 n, Rng rng) {
   std::vector<i64> order;
   for (i64 i = 0; i < n; ++i) order.push_back(i);
   for (i64 i = n - 1; i > 0; --i)
-    std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(rng.below(i + 1))]);
+    std::swap(order[static_cast<std::size_t>(i)],
+              order[static_cast<std::size_t>(rng.below(i + 1))]);
   return order;
 }
 
@@ -95,18 +101,20 @@ int main() {
     double sum = 0;
     for (i64 step = 0; step < steps; ++step) {
       const Batch batch = make_batch(train, order, step * batch_size, batch_size);
-      Context context{true, Rng(1, static_cast<u64>(epoch), static_cast<u64>(step))};  // training: batch statistics
-      const Tensor logits = model.forward(batch.images, context);                      // (B,3)
-      const Tensor loss = cross_entropy(logits, batch.labels);                         // ()
+      // training: batch statistics
+      Context context{true, Rng(1, static_cast<u64>(epoch), static_cast<u64>(step))};
+      const Tensor logits = model.forward(batch.images, context);  // (B,3)
+      const Tensor loss = cross_entropy(logits, batch.labels);     // ()
       loss.backward();
-      const double rate =
-          schedule.at(static_cast<double>(epoch) + static_cast<double>(step) / static_cast<double>(steps));
+      const double rate = schedule.at(static_cast<double>(epoch) +
+                                      static_cast<double>(step) / static_cast<double>(steps));
       optimizer.step(rate, clip_factor(gradient_norm(optimizer.parameters()), 1));
       optimizer.zero_grad();
       sum += loss.item();
     }
     (epoch == 0 ? first_loss : last_loss) = sum / static_cast<double>(steps);
-    std::fprintf(stderr, "epoch %2lld  loss %.3f\n", static_cast<long long>(epoch), sum / static_cast<double>(steps));
+    std::fprintf(stderr, "epoch %2lld  loss %.3f\n", static_cast<long long>(epoch),
+                 sum / static_cast<double>(steps));
   }
   const double accuracy = test_accuracy(model, test);
   std::fprintf(stderr, "accuracy on new images: %.1f %%\n", accuracy);

@@ -1,8 +1,10 @@
 // 11: name every pixel.
 //
-// A classifier says what is on an image; a segmentation network says it of each pixel. The backbone stays what it was,
-// only its four maps are now kept, from fine and shortsighted to coarse and wise, and a head brings them together:
-// Semantic FPN, which passes the coarse maps down to the fine ones and sums them at a quarter of the image's size.
+// A classifier says what is on an image; a segmentation network says it of each pixel. The backbone
+// stays what it was, only its four maps are now kept, from fine and shortsighted to coarse and
+// wise, and a head brings them together:
+// Semantic FPN, which passes the coarse maps down to the fine ones and sums them at a quarter of
+// the image's size.
 // ppma train --task segment does this with UperNet, augmentation, checkpoints and pictures.
 
 #include <algorithm>
@@ -32,10 +34,13 @@ struct Labelled {
 };
 Labelled scene(Split split, i64 index) {
   constexpr Figure figures[] = {Figure::ring, Figure::star, Figure::bar};
-  const ShapesOptions options{.height = 48, .width = 48, .split = split, .most_extra = 0, .most_clutter = 0};
-  const Scene s = draw_shapes(options, index / 3 * figure_count + static_cast<i64>(figures[index % 3]));
+  const ShapesOptions options{
+      .height = 48, .width = 48, .split = split, .most_extra = 0, .most_clutter = 0};
+  const Scene s =
+      draw_shapes(options, index / 3 * figure_count + static_cast<i64>(figures[index % 3]));
   Tensor labels = s.labels.clone();  // 0 for the ground, 1 + figure
-  for (i64 i = 0; i < labels.numel(); ++i) labels.data<u8>()[i] = static_cast<u8>(labels.data<u8>()[i] == 0 ? 0 : 1 + index % 3);
+  for (i64 i = 0; i < labels.numel(); ++i)
+    labels.data<u8>()[i] = static_cast<u8>(labels.data<u8>()[i] == 0 ? 0 : 1 + index % 3);
   return {s.image, labels};
 }
 
@@ -82,8 +87,10 @@ int main() {
   config.pyramid_channels = config.channels = 32;
   config.num_classes = classes;
   SemanticFpn model(config, 1);
-  std::printf("network: %lld parameters, %lld of them in the head\n", static_cast<long long>(parameter_count(model)),
-              static_cast<long long>(parameter_count(model.neck) + parameter_count(model.decode_head)));
+  std::printf(
+      "network: %lld parameters, %lld of them in the head\n",
+      static_cast<long long>(parameter_count(model)),
+      static_cast<long long>(parameter_count(model.neck) + parameter_count(model.decode_head)));
 
   constexpr i64 epochs = 12, batch_size = 16;
   AdamW optimizer(parameters_of(model, no_decay_rules(0.05)), {.beta2 = 0.98});
@@ -92,23 +99,28 @@ int main() {
   for (i64 epoch = 0; epoch < epochs; ++epoch) {
     Rng order(1, static_cast<u64>(epoch));
     for (i64 i = static_cast<i64>(train.size()) - 1; i > 0; --i)
-      std::swap(train[static_cast<std::size_t>(i)], train[static_cast<std::size_t>(order.below(i + 1))]);
+      std::swap(train[static_cast<std::size_t>(i)],
+                train[static_cast<std::size_t>(order.below(i + 1))]);
     double sum = 0;
     for (i64 step = 0; step < steps; ++step) {
       const Batch batch = make_batch(train, step * batch_size, batch_size);
       Context context{true, Rng(2, static_cast<u64>(epoch), static_cast<u64>(step))};
-      const Tensor loss = model.loss(batch.images, batch.labels, context).total;  // cross entropy of all pixels
+      // cross entropy of all pixels
+      const Tensor loss = model.loss(batch.images, batch.labels, context).total;
       loss.backward();
-      const double at = static_cast<double>(epoch) + static_cast<double>(step) / static_cast<double>(steps);
+      const double at =
+          static_cast<double>(epoch) + static_cast<double>(step) / static_cast<double>(steps);
       optimizer.step(schedule.at(at), clip_factor(gradient_norm(optimizer.parameters()), 1));
       optimizer.zero_grad();
       sum += loss.item();
     }
-    std::fprintf(stderr, "epoch %2lld  loss %.3f\n", static_cast<long long>(epoch), sum / static_cast<double>(steps));
+    std::fprintf(stderr, "epoch %2lld  loss %.3f\n", static_cast<long long>(epoch),
+                 sum / static_cast<double>(steps));
   }
 
   const SegmentationFigures figures = test(model, 60);
-  for (std::size_t c = 0; c < classes; ++c) std::fprintf(stderr, "  %-7s IoU %.3f\n", names[c], figures.iou[c]);
+  for (std::size_t c = 0; c < classes; ++c)
+    std::fprintf(stderr, "  %-7s IoU %.3f\n", names[c], figures.iou[c]);
   std::fprintf(stderr, "mean IoU on new scenes %.3f\n", figures.mean_iou);
 
   // A scene as the network sees it, four pixels a letter.
@@ -121,10 +133,13 @@ int main() {
       const i64 c = seen.data<i64>()[i * 48 + j];
       if (i % 4 == 2 && j % 2 == 1) std::fprintf(stderr, "%c%s", ".ox="[c], j == 47 ? "\n" : "");
     }
-  std::printf("mean IoU on scenes it never saw is above a half (naming all of it ground: below a quarter): %s\n",
-              figures.mean_iou > 0.5 ? "yes" : "NO");
+  std::printf(
+      "mean IoU on scenes it never saw is above a half (naming all of it ground: below a quarter): "
+      "%s\n",
+      figures.mean_iou > 0.5 ? "yes" : "NO");
   const double least = *std::min_element(figures.iou.begin(), figures.iou.end());
-  std::printf("so is the IoU of each class (naming all of it ground: 0 for three of the four): %s\n",
-              least > 0.5 ? "yes" : "NO");
+  std::printf(
+      "so is the IoU of each class (naming all of it ground: 0 for three of the four): %s\n",
+      least > 0.5 ? "yes" : "NO");
   return figures.mean_iou > 0.5 && least > 0.5 ? 0 : 1;
 }

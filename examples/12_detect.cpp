@@ -1,9 +1,10 @@
 // 12: find objects and cut them out.
 //
-// Mask R-CNN on a small PPMA backbone: the pyramid offers boxes (proposals), one head names and corrects each, another
-// draws its mask. Here it learns on 400 generated images to find every figure, whatever its kind, and is scored as COCO
-// scores: AP50 counts a mask as right that overlaps the true one by half. With a path, 12_detect OUT.png, it draws what
-// it sees in an image. `ppma train --task detect` is this with ten names, pictures, checkpoints and your own images.
+// Mask R-CNN on a small PPMA backbone: the pyramid offers boxes (proposals), one head names and
+// corrects each, another draws its mask. Here it learns on 400 generated images to find every
+// figure, whatever its kind, and is scored as COCO scores: AP50 counts a mask as right that
+// overlaps the true one by half. With a path, 12_detect OUT.png, it draws what it sees in an image.
+// `ppma train --task detect` is this with ten names, pictures, checkpoints and your own images.
 
 #include <cstdio>
 
@@ -21,7 +22,8 @@ namespace {
 
 // Generated scenes with boxes and masks; all figures become one class.
 DetectionSet figures(Split split, i64 images) {
-  DetectionSet set = shapes_set({.height = 96, .width = 96, .images = images, .split = split, .most_extra = 2});
+  DetectionSet set =
+      shapes_set({.height = 96, .width = 96, .images = images, .split = split, .most_extra = 2});
   set.class_names = {"figure"}, set.category_ids = {1};
   set.load = [load = set.load](i64 index) {
     DetectionSample sample = load(index);
@@ -37,7 +39,8 @@ int main(int argc, char** argv) {
   const DetectionSet train = figures(Split::train, 400), test = figures(Split::test, 60);
 
   MaskRcnn model(mask_rcnn_nano(1, true), 1);
-  std::printf("network: %lld parameters, of which %lld in the mask head\n", static_cast<long long>(parameter_count(model)),
+  std::printf("network: %lld parameters, of which %lld in the mask head\n",
+              static_cast<long long>(parameter_count(model)),
               static_cast<long long>(parameter_count(*model.roi_head.mask_head)));
 
   // Five losses are added: two of the proposals, two of the boxes, one of the masks.
@@ -64,15 +67,17 @@ int main(int argc, char** argv) {
     const std::vector<Detection> found = model.detect(batch.images, batch.frames)[0];
     for (const Detection& d : found) {
       CocoResult r;
-      r.image_id = sample.image_id, r.category_id = 1, r.score = d.score, r.mask.rle = d.mask, r.where = sample.name;
+      r.image_id = sample.image_id, r.category_id = 1, r.score = d.score, r.mask.rle = d.mask,
+      r.where = sample.name;
       results.push_back(r);
     }
     if (i != 0 || argc < 2) continue;
     std::vector<Shown> shown;
     for (const Detection& d : found)
       if (d.score > 0.5)
-        shown.push_back({static_cast<double>(d.box.x1), static_cast<double>(d.box.y1), static_cast<double>(d.box.x2), static_cast<double>(d.box.y2),
-                         d.label, test.class_names[0], d.score, d.mask});
+        shown.push_back({static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
+                         static_cast<double>(d.box.x2), static_cast<double>(d.box.y2), d.label,
+                         test.class_names[0], d.score, d.mask});
     write_png(argv[1], overlay(sample.image, shown).image());
   }
   const double ap50 = evaluate_coco(truth, results, CocoType::segm).figures[1];

@@ -1,11 +1,13 @@
 // 14: the mask in somebody else's network.
 //
-// PPMA's idea needs no network of its own. A plain vision transformer has one resolution, a class token, and attention that
-// knows nothing of the grid but what its learnt positions tell it. Its scores get one more term, the log of the mask:
+// PPMA's idea needs no network of its own. A plain vision transformer has one resolution, a class
+// token, and attention that knows nothing of the grid but what its learnt positions tell it. Its
+// scores get one more term, the log of the mask:
 //
 //   softmax( q k^T / sqrt(d) )   becomes   softmax( q k^T / sqrt(d) + ln M(x) )
 //
-// and M comes from the tokens themselves by 2 d + 2 G numbers a layer. With M = 1 (decays of one) it is the network it was.
+// and M comes from the tokens themselves by 2 d + 2 G numbers a layer. With M = 1 (decays of one)
+// it is the network it was.
 
 #include <cstdio>
 
@@ -22,17 +24,20 @@ namespace {
 
 constexpr i64 side = 32, patch = 4;
 
-// Two dots and a wall: are the dots on the same side of it? Dots and wall lie anywhere, on a noisy ground.
+// Two dots and a wall: are the dots on the same side of it? Dots and wall lie anywhere, on a noisy
+// ground.
 struct Batch {
   Tensor images;  // (B,3,S,S)
   Tensor labels;  // (B): 1 if nothing stands between the dots
 };
 Batch make_batch(i64 count, Rng rng) {
-  Batch batch{Tensor::randn({count, 3, side, side}, rng, 0.1), Tensor::empty({count}, DType::int64)};
+  Batch batch{Tensor::randn({count, 3, side, side}, rng, 0.1),
+              Tensor::empty({count}, DType::int64)};
   for (i64 b = 0; b < count; ++b) {
     const auto fill = [&](i64 channel, i64 top, i64 left, i64 height, i64 width) {
       for (i64 i = top; i < top + height; ++i)
-        for (i64 j = left; j < left + width; ++j) batch.images.data<float>()[((b * 3 + channel) * side + i) * side + j] += 2;
+        for (i64 j = left; j < left + width; ++j)
+          batch.images.data<float>()[((b * 3 + channel) * side + i) * side + j] += 2;
     };
     const i64 cells = side / patch, wall = 1 + rng.below(cells - 2), same = rng.below(2);
     const auto place = [&](i64 on_the_left) {  // a column of that side of the wall
@@ -49,7 +54,8 @@ Batch make_batch(i64 count, Rng rng) {
 
 VitConfig small(MaskKind mask) {
   VitConfig c;
-  c.image_size = side, c.patch_size = patch, c.width = 48, c.depth = 3, c.heads = 3, c.mlp_ratio = 2, c.num_classes = 2, c.drop_path_rate = 0;
+  c.image_size = side, c.patch_size = patch, c.width = 48, c.depth = 3, c.heads = 3,
+  c.mlp_ratio = 2, c.num_classes = 2, c.drop_path_rate = 0;
   c.mask = mask;  // this is all that changes
   return c;
 }
@@ -74,9 +80,12 @@ double learn(Vit& model, const Batch& batch) {
 int main() {
   // 1. What it costs: a handful of numbers a layer.
   Vit plain(small(MaskKind::none), 1), masked(small(MaskKind::polyline), 1);
-  std::printf("parameters: %lld plain, %lld with the mask\n", static_cast<long long>(parameter_count(plain)), static_cast<long long>(parameter_count(masked)));
+  std::printf("parameters: %lld plain, %lld with the mask\n",
+              static_cast<long long>(parameter_count(plain)),
+              static_cast<long long>(parameter_count(masked)));
 
-  // 2. Without decay nothing changes: a bias of -40 makes every step free, ln M = -A softplus(-40) = 0.
+  // 2. Without decay nothing changes: a bias of -40 makes every step free, ln M = -A softplus(-40)
+  // = 0.
   const Batch few = make_batch(6, Rng(3));
   Vit free(small(MaskKind::polyline), 1);
   for (VitBlock& b : free.blocks)
@@ -84,26 +93,31 @@ int main() {
   const auto differ = [&](const Vit& a, const Vit& b) {
     const Tensor x = a.forward(few.images), y = b.forward(few.images);
     double most = 0;
-    for (i64 i = 0; i < x.numel(); ++i) most = std::max(most, std::abs(static_cast<double>(x.data<float>()[i] - y.data<float>()[i])));
+    for (i64 i = 0; i < x.numel(); ++i)
+      most = std::max(most, std::abs(static_cast<double>(x.data<float>()[i] - y.data<float>()[i])));
     return most;
   };
   std::printf("no decay gives the plain network: %s\n", differ(plain, free) < 1e-5 ? "yes" : "NO");
   std::printf("with decay it is another: %s\n", differ(plain, masked) > 1e-6 ? "yes" : "NO");
 
-  // 3. The mask learns with everything else: its parameters have gradients. (All but the last layer's: there only the class
-  // token is read, which has no place on the grid, so its scores are not masked.)
+  // 3. The mask learns with everything else: its parameters have gradients. (All but the last
+  // layer's: there only the class token is read, which has no place on the grid, so its scores are
+  // not masked.)
   Context context{true, Rng(1)};
   cross_entropy(masked.forward(few.images, context), few.labels).backward();
   bool all = true;
   for (const Field& f : named_parameters(masked))
-    if (f.name.find("path_embed") != std::string::npos && !f.name.starts_with("blocks.2")) all = all && f.tensor.grad().defined() && sum(abs(f.tensor.grad())).item() > 0;
+    if (f.name.find("path_embed") != std::string::npos && !f.name.starts_with("blocks.2"))
+      all = all && f.tensor.grad().defined() && sum(abs(f.tensor.grad())).item() > 0;
   std::printf("every decay parameter has a gradient: %s\n", all ? "yes" : "NO");
 
-  // 4. Both learn a batch by heart. (What the mask is worth takes real training: benchmarks/README.md.)
+  // 4. Both learn a batch by heart. (What the mask is worth takes real training:
+  // benchmarks/README.md.)
   const Batch batch = make_batch(16, Rng(4));
   Vit first(small(MaskKind::none), 1), second(small(MaskKind::polyline), 1);
   const double without = learn(first, batch), with = learn(second, batch);
-  std::fprintf(stderr, "loss left after 60 steps (at first 0.69): %.4f plain, %.4f with the mask\n", without, with);
+  std::fprintf(stderr, "loss left after 60 steps (at first 0.69): %.4f plain, %.4f with the mask\n",
+               without, with);
   const bool learnt = without < 0.1 && with < 0.1;
   std::printf("both learn sixteen images by heart: %s\n", learnt ? "yes" : "NO");
   return all && learnt ? 0 : 1;

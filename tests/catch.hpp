@@ -1,5 +1,6 @@
 #pragma once
-// Catch2 2.13 or 3, whichever is installed (PPMA_CATCH_2: 2.13, also where 3 is), and a way to skip a test aloud.
+// Catch2 2.13 or 3, whichever is installed (PPMA_CATCH_2: 2.13, also where 3 is), and a way to skip
+// a test aloud.
 
 #if __has_include(<catch2/catch_all.hpp>) && !defined(PPMA_CATCH_2)
 #define PPMA_CATCH 3
@@ -19,7 +20,8 @@ inline bool& skipped_test() {
   return skipped;
 }
 
-/// Ends a test case that cannot run here: prints the reason, and the case is counted as skipped, not as passed.
+/// Ends a test case that cannot run here: prints the reason, and the case is counted as skipped,
+/// not as passed.
 ///   if (!std::filesystem::exists(folder)) PPMA_SKIP("no CIFAR-10 in " + folder);
 #define PPMA_SKIP(reason)                                      \
   do {                                                         \

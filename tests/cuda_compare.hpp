@@ -1,6 +1,7 @@
 #pragma once
-// For tests of GPU kernels: one function on the GPU in f64, f32 and bf16 against the CPU in float64 on the same, rounded
-// inputs: its value and the gradients of its inputs; twice, for the same bits; into memory full of NaNs.
+// For tests of GPU kernels: one function on the GPU in f64, f32 and bf16 against the CPU in float64
+// on the same, rounded inputs: its value and the gradients of its inputs; twice, for the same bits;
+// into memory full of NaNs.
 
 #include "ppma/core/config.hpp"
 
@@ -21,12 +22,16 @@ namespace cuda_test {
 using namespace ppma;
 using In = const std::vector<Tensor>&;
 
-/// Fills the pool's free blocks that a tensor of so many bytes could get with ones: an unwritten element is a NaN.
+/// Fills the pool's free blocks that a tensor of so many bytes could get with ones: an unwritten
+/// element is a NaN.
 inline void poison(i64 bytes) {
   std::vector<Tensor> held;
-  for (const i64 before = memory_stats(Device::cuda).heap_calls; before == memory_stats(Device::cuda).heap_calls;) {
+  for (const i64 before = memory_stats(Device::cuda).heap_calls;
+       before == memory_stats(Device::cuda).heap_calls;) {
     held.push_back(Tensor::empty({bytes}, DType::uint8, Device::cuda));
-    cuda::require(cudaMemsetAsync(held.back().raw(), 0xff, static_cast<std::size_t>(bytes), cuda::stream()), "poison");
+    cuda::require(
+        cudaMemsetAsync(held.back().raw(), 0xff, static_cast<std::size_t>(bytes), cuda::stream()),
+        "poison");
   }
 }
 
@@ -35,7 +40,8 @@ inline double distance(const Tensor& got, const Tensor& want) {
   const auto g = got.to_vector<double>(), w = want.to_vector<double>();
   REQUIRE(g.size() == w.size());
   double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < g.size(); ++i) difference += (g[i] - w[i]) * (g[i] - w[i]), norm += w[i] * w[i];
+  for (std::size_t i = 0; i < g.size(); ++i)
+    difference += (g[i] - w[i]) * (g[i] - w[i]), norm += w[i] * w[i];
   if (!std::isfinite(difference)) return INFINITY;
   return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
 }
@@ -48,7 +54,9 @@ inline std::vector<Tensor> outcome(const std::function<Tensor(In)>& f, In inputs
   }
   const Tensor y = f(in);
   Tensor dy = Tensor::empty(y.shape(), DType::f64);
-  for (i64 i = 0; i < dy.numel(); ++i) dy.data<double>()[i] = static_cast<double>((i * 37 + 11) % 64) / 32 - 1;  // exact in bf16
+  // exact in bf16
+  for (i64 i = 0; i < dy.numel(); ++i)
+    dy.data<double>()[i] = static_cast<double>((i * 37 + 11) % 64) / 32 - 1;
   y.backward(cast(dy, y.dtype()).to(y.device()));
   std::vector<Tensor> all{y.detach()};
   for (const Tensor& t : in) all.push_back(is_floating(t.dtype()) ? t.grad() : Tensor());
@@ -60,14 +68,16 @@ struct Tolerance {
 };
 
 /// inputs: f64 (or int64) on the CPU. parameters: those that stay f32 beside bf16.
-inline void compare(const std::string& name, const std::function<Tensor(In)>& f, In inputs, const std::vector<std::size_t>& parameters = {},
-                    const Tolerance& most = {}) {
+inline void compare(const std::string& name, const std::function<Tensor(In)>& f, In inputs,
+                    const std::vector<std::size_t>& parameters = {}, const Tolerance& most = {}) {
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
     INFO(name << ", " << to_string(dtype));
     std::vector<Tensor> here, there;
     for (std::size_t k = 0; k < inputs.size(); ++k) {
       const bool parameter = std::find(parameters.begin(), parameters.end(), k) != parameters.end();
-      const Tensor rounded = is_floating(inputs[k].dtype()) ? cast(inputs[k], parameter ? accumulator_dtype(dtype) : dtype) : inputs[k];
+      const Tensor rounded = is_floating(inputs[k].dtype())
+                                 ? cast(inputs[k], parameter ? accumulator_dtype(dtype) : dtype)
+                                 : inputs[k];
       there.push_back(rounded.to(Device::cuda));
       here.push_back(is_floating(inputs[k].dtype()) ? cast(rounded, DType::f64) : rounded);
     }
@@ -77,9 +87,12 @@ inline void compare(const std::string& name, const std::function<Tensor(In)>& f,
     for (auto& run : got) {
       for (const Tensor& t : want)
         if (t.defined()) poison(t.numel() * 8), poison(t.numel() * 4), poison(t.numel() * 2);
-      for (const Tensor& t : outcome(f, there)) run.push_back(t.defined() ? t.to(Device::cpu) : Tensor());
+      for (const Tensor& t : outcome(f, there))
+        run.push_back(t.defined() ? t.to(Device::cpu) : Tensor());
     }
-    const double tolerance = dtype == DType::f64 ? most.f64 : dtype == DType::f32 ? most.f32 : most.bf16;
+    const double tolerance = dtype == DType::f64   ? most.f64
+                             : dtype == DType::f32 ? most.f32
+                                                   : most.bf16;
     for (std::size_t k = 0; k < want.size(); ++k) {
       if (!want[k].defined()) continue;
       INFO((k == 0 ? std::string("value") : "gradient of input " + std::to_string(k - 1)));

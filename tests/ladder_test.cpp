@@ -1,5 +1,5 @@
-// The house stands: no header includes a rung above its own, no ring of includes, nothing heavy below io/, and every
-// header compiles alone (tests/compile_alone.sh, a test of its own).
+// The house stands: no header includes a rung above its own, no ring of includes, nothing heavy
+// below io/, and every header compiles alone (tests/compile_alone.sh, a test of its own).
 
 #include <filesystem>
 #include <fstream>
@@ -16,8 +16,9 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::map<std::string, int> rungs{
-    {"core", 0}, {"kernels", 1}, {"tensor", 2}, {"parallel", 3}, {"ops", 4}, {"io", 4},    {"metrics", 4}, {"polyline", 5},
-    {"data", 5}, {"nn", 6},      {"optim", 7},  {"models", 7},   {"heads", 8}, {"train", 8}, {"vis", 8}};
+    {"core", 0},  {"kernels", 1}, {"tensor", 2},   {"parallel", 3}, {"ops", 4},
+    {"io", 4},    {"metrics", 4}, {"polyline", 5}, {"data", 5},     {"nn", 6},
+    {"optim", 7}, {"models", 7},  {"heads", 8},    {"train", 8},    {"vis", 8}};
 
 struct Header {
   std::string folder;
@@ -35,8 +36,10 @@ std::map<std::string, Header> read_headers() {
     h.folder = name.find('/') == std::string::npos ? "" : name.substr(0, name.find('/'));
     std::ifstream in(file.path());
     for (std::string line; std::getline(in, line);) {
-      if (line.rfind("#include \"ppma/", 0) == 0) h.ours.push_back(line.substr(15, line.find('"', 15) - 15));
-      if (line.rfind("#include <", 0) == 0) h.system.push_back(line.substr(10, line.find('>') - 10));
+      if (line.rfind("#include \"ppma/", 0) == 0)
+        h.ours.push_back(line.substr(15, line.find('"', 15) - 15));
+      if (line.rfind("#include <", 0) == 0)
+        h.system.push_back(line.substr(10, line.find('>') - 10));
     }
     headers[name] = h;
   }
@@ -78,13 +81,14 @@ TEST_CASE("no ring of includes", "[ladder]") {
 }
 
 TEST_CASE("headers below io/ stay light", "[ladder]") {
-  const std::set<std::string> heavy{"iostream", "regex", "ranges", "filesystem", "nlohmann/json.hpp", "Eigen/Core"};
+  const std::set<std::string> heavy{"iostream",          "regex",     "ranges", "filesystem",
+                                    "nlohmann/json.hpp", "Eigen/Core"};
   for (const auto& [name, header] : read_headers())
     for (const std::string& system : header.system) {
       INFO(name << " includes <" << system << ">");
       CHECK((system != "iostream" && system != "regex" && system != "ranges"));
-      if (!header.folder.empty() && (rungs.at(header.folder) < 4 || header.folder == "ops" || header.folder == "polyline" ||
-                                     header.folder == "nn"))
+      if (!header.folder.empty() && (rungs.at(header.folder) < 4 || header.folder == "ops" ||
+                                     header.folder == "polyline" || header.folder == "nn"))
         CHECK(heavy.count(system) == 0);
     }
 }

@@ -35,6 +35,7 @@ CATCH_REGISTER_LISTENER(Counter)
 int main(int argc, char** argv) {
   const int status = Catch::Session().run(argc, argv);
   const bool ran = count.passed + count.failed + count.skipped > 0;
-  if (ran) std::printf("%d passed, %d failed, %d skipped\n", count.passed, count.failed, count.skipped);
+  if (ran)
+    std::printf("%d passed, %d failed, %d skipped\n", count.passed, count.failed, count.skipped);
   return status != 0 ? 1 : 0;
 }

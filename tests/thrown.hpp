@@ -1,5 +1,6 @@
 #pragma once
-// thrown(f): the message of the ppma::Error that f throws, or "nothing". Tests look for a piece of it:
+// thrown(f): the message of the ppma::Error that f throws, or "nothing". Tests look for a piece of
+// it:
 //   CHECK(says([] { gelu(Tensor()); }, "gelu: the argument is an undefined tensor"));
 
 #include <string>

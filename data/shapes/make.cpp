@@ -1,5 +1,6 @@
 // Writes one image of each class of the generated set `shapes` into a folder:
-//   g++ -std=c++20 -O2 -Iinclude data/shapes/make.cpp -o /tmp/make_shapes && /tmp/make_shapes data/shapes
+//   g++ -std=c++20 -O2 -Iinclude data/shapes/make.cpp -o /tmp/make_shapes && /tmp/make_shapes
+//   data/shapes
 #include <cstdio>
 #include <string>
 
@@ -16,7 +17,8 @@ int main(int argc, char** argv) {
   const Dataset set = shapes(options);
   for (i64 i = 0; i < set.classes(); ++i) {
     const Sample sample = set.get(i);
-    const std::string path = folder + "/" + set.class_names[static_cast<std::size_t>(sample.label)] + ".png";
+    const std::string path =
+        folder + "/" + set.class_names[static_cast<std::size_t>(sample.label)] + ".png";
     write_png(path, sample.image);
     std::printf("%s\n", path.c_str());
   }

@@ -1,6 +1,6 @@
 #pragma once
-// ppma bench: time and memory of inference or of a training step, on random data; of a classifier under torchrun or mpirun, of
-// a step that the processes share, each with a batch of its own.
+// ppma bench: time and memory of inference or of a training step, on random data; of a classifier
+// under torchrun or mpirun, of a step that the processes share, each with a batch of its own.
 
 #include <algorithm>
 #include <memory>
@@ -16,7 +16,8 @@ struct BenchOptions {
   NetworkOptions network;
   ComputeOptions compute;
   std::string task = "classify";
-  i64 batch = 8, size = 0, width = 0, repeat = 10, warmup = 3;  // size 0: see sized(); width 0: size
+  // size 0: see sized(); width 0: size
+  i64 batch = 8, size = 0, width = 0, repeat = 10, warmup = 3;
   bool train = false, json = false, graph = true, heads_only = false, checkpoint_blocks = false;
 
   i64 image_width() const { return width > 0 ? width : size; }
@@ -42,25 +43,34 @@ struct Timing {
   i64 peak = 0;              // bytes in tensors
   double process = 0;        // most MiB of the process so far
   bool captured = false;
-  std::string reason;        // why not
-  double floor = 0;          // ms (floor.hpp); 0: not counted
+  std::string reason;  // why not
+  double floor = 0;    // ms (floor.hpp); 0: not counted
 };
 
-/// Runs once(), which runs `step`, to warm up and then to be timed; the processes `among` which it is shared start together.
+/// Runs once(), which runs `step`, to warm up and then to be timed; the processes `among` which it
+/// is shared start together.
 template <class F>
-Timing time_step(const BenchOptions& o, const Placement& at, const Replay& step, const Communicator* among, F&& once) {
-  reset_peak_memory(at.device);  // before the step is captured: a replay takes its memory all at once
+Timing time_step(const BenchOptions& o, const Placement& at, const Replay& step,
+                 const Communicator* among, F&& once) {
+  // before the step is captured: a replay takes its memory all at once
+  reset_peak_memory(at.device);
   for (i64 i = 0; i < std::max<i64>(o.warmup, at.device == Device::cuda ? 4 : 1); ++i) once();
   cuda::synchronize();
   if (among != nullptr) among->barrier();
   const std::vector<double> ms = timed(o.repeat, at.device, once);
-  Timing t{median(ms), *std::min_element(ms.begin(), ms.end()), memory_stats(at.device).peak_bytes, peak_memory_mib(), step.captured(), step.reason()};
+  Timing t{median(ms),
+           *std::min_element(ms.begin(), ms.end()),
+           memory_stats(at.device).peak_bytes,
+           peak_memory_mib(),
+           step.captured(),
+           step.reason()};
   if (among != nullptr) among->barrier();
   return t;
 }
 
 /// Says what was measured of `network`; `extra` stands between the network and the sizes.
-inline void report(const BenchOptions& o, const Timing& t, const std::string& network, const std::string& what, Json extra, i64 ranks = 1) {
+inline void report(const BenchOptions& o, const Timing& t, const std::string& network,
+                   const std::string& what, Json extra, i64 ranks = 1) {
   const bool gpu = o.compute.device == "cuda";
   const double images = static_cast<double>(o.batch * ranks), per_second = 1000 * images / t.ms;
   if (o.json) {
@@ -80,25 +90,39 @@ inline void report(const BenchOptions& o, const Timing& t, const std::string& ne
     j["ms"] = rounded(t.ms, 1e-3);
     j["ms_min"] = rounded(t.least, 1e-3);
     j["images_per_s"] = rounded(per_second, 1e-2);
-    if (t.floor > 0) j["floor_ms"] = rounded(t.floor, 1e-3), j["share_of_floor"] = rounded(t.floor / t.ms, 1e-3);
+    if (t.floor > 0)
+      j["floor_ms"] = rounded(t.floor, 1e-3), j["share_of_floor"] = rounded(t.floor / t.ms, 1e-3);
     j["peak_rss_MiB"] = rounded(t.process, 0.1);
     j["peak_tensors_MiB"] = rounded(mib(t.peak), 0.1);
     return print_json(j);
   }
-  std::printf("%s, mask %s, %s, batch %lld, %lld x %lld, %s, %s%s\n", network.c_str(), extra["mask"].get<std::string>().c_str(), what.c_str(),
-              static_cast<long long>(o.batch * ranks), static_cast<long long>(o.size), static_cast<long long>(o.image_width()),
-              gpu ? "GPU" : str(threads(), " threads").c_str(), o.compute.dtype.c_str(), ranks > 1 ? str(", in ", ranks, " processes").c_str() : "");
-  std::printf("  median of %lld   %.2f ms (best %.2f), %.2f images/s%s\n", static_cast<long long>(o.repeat), t.ms, t.least, per_second,
+  std::printf("%s, mask %s, %s, batch %lld, %lld x %lld, %s, %s%s\n", network.c_str(),
+              extra["mask"].get<std::string>().c_str(), what.c_str(),
+              static_cast<long long>(o.batch * ranks), static_cast<long long>(o.size),
+              static_cast<long long>(o.image_width()),
+              gpu ? "GPU" : str(threads(), " threads").c_str(), o.compute.dtype.c_str(),
+              ranks > 1 ? str(", in ", ranks, " processes").c_str() : "");
+  std::printf("  median of %lld   %.2f ms (best %.2f), %.2f images/s%s\n",
+              static_cast<long long>(o.repeat), t.ms, t.least, per_second,
               t.captured ? ", replayed as a graph" : "");
-  if (t.floor > 0) std::printf("  floor          %.2f ms, %.0f %% of the time: its products and bytes at the machine's best rates\n", t.floor, 100 * t.floor / t.ms);
-  if (gpu && o.graph && !t.captured && !t.reason.empty()) std::printf("  not captured   %s\n", t.reason.c_str());
-  std::printf("  peak memory    %.1f MiB of the process, %.1f MiB in tensors\n", t.process, mib(t.peak));
-  if (extra.contains("objects")) std::printf("  objects found  %lld\n", extra["objects"].get<long long>());
+  if (t.floor > 0)
+    std::printf(
+        "  floor          %.2f ms, %.0f %% of the time: its products and bytes at the machine's "
+        "best rates\n",
+        t.floor, 100 * t.floor / t.ms);
+  if (gpu && o.graph && !t.captured && !t.reason.empty())
+    std::printf("  not captured   %s\n", t.reason.c_str());
+  std::printf("  peak memory    %.1f MiB of the process, %.1f MiB in tensors\n", t.process,
+              mib(t.peak));
+  if (extra.contains("objects"))
+    std::printf("  objects found  %lld\n", extra["objects"].get<long long>());
 }
 
-/// A training step that is replayed: `loss(context)` forward and backward, AdamW. What it draws changes from step to step.
+/// A training step that is replayed: `loss(context)` forward and backward, AdamW. What it draws
+/// changes from step to step.
 template <class Loss>
-Timing time_training(const BenchOptions& o, const Placement& at, AdamW& optimizer, const std::vector<Communicator>& processes, Loss&& loss_of) {
+Timing time_training(const BenchOptions& o, const Placement& at, AdamW& optimizer,
+                     const std::vector<Communicator>& processes, Loss&& loss_of) {
   const Communicator* const among = processes.empty() ? nullptr : processes.data();
   std::unique_ptr<GradientAverage> gradients;
   if (among != nullptr) {
@@ -113,10 +137,13 @@ Timing time_training(const BenchOptions& o, const Placement& at, AdamW& optimize
   Replay step(
       [&] {
         Context context{true, Rng(2)};
-        context.host_inputs = &drawn, context.among = among, context.checkpoint_blocks = o.checkpoint_blocks;
+        context.host_inputs = &drawn, context.among = among,
+        context.checkpoint_blocks = o.checkpoint_blocks;
         const Tensor loss = loss_of(context);
-        if (gradients) gradients->backward(loss);
-        else loss.backward();
+        if (gradients)
+          gradients->backward(loss);
+        else
+          loss.backward();
         optimizer.update();
         optimizer.zero_grad();
         result = loss.detach();
@@ -143,7 +170,7 @@ inline void require_memory(const BenchOptions& o, const PpmaConfig& network,
   if (o.compute.device != "cpu") return;
   const double element = o.compute.dtype == "f64" ? 8.0 : 4.0;
   const Work work{network, o.batch, o.size, o.image_width(), o.train, o.checkpoint_blocks,
-                  element, head, o.train};
+                  element, head,    o.train};
   require_memory(work, "--batch or --size", network_options(o.task));
 }
 
@@ -151,8 +178,11 @@ inline void bench_classifier(BenchOptions o) {
   const Placement at = o.compute.placement();
   const std::optional<Launch> launch = launch_from_environment();
   const std::vector<Communicator> processes = other_processes(launch, at.device);
-  check(processes.empty() || o.train, "bench: several processes share a training step; add --train, or start one process without a launcher");
-  const WeightsFile file = o.network.weights.empty() ? WeightsFile{} : read_weights(o.network.weights, o.network.entry);
+  check(processes.empty() || o.train,
+        "bench: several processes share a training step; add --train, or start one process without "
+        "a launcher");
+  const WeightsFile file =
+      o.network.weights.empty() ? WeightsFile{} : read_weights(o.network.weights, o.network.entry);
   o = sized(std::move(o), file);
   require_memory(o, network_config(o.network, file, "ppma_tiny"));
   Network network = load_network(o.network, file, "ppma_tiny");
@@ -164,31 +194,39 @@ inline void bench_classifier(BenchOptions o) {
   Timing t;
   if (o.train) {
     AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
-    t = time_training(o, at, optimizer, processes, [&](Context& context) { return cross_entropy(model.forward(images, context), labels); });
+    t = time_training(o, at, optimizer, processes, [&](Context& context) {
+      return cross_entropy(model.forward(images, context), labels);
+    });
   } else {
     Tensor result;  // stays: a captured step writes there
     Replay step([&] { result = model.forward(images); }, at.device, o.graph);
     t = time_step(o, at, step, nullptr, step);
   }
   if (!processes.empty() && processes[0].rank != 0) return;
-  t.floor = 1000 * floor_of(model.config, measure_ceilings(at), o.batch, o.size, o.image_width(), static_cast<double>(size_of(at.dtype)), o.train);
-  report(o, t, model.config.name, o.train ? "training step" : "inference", {{"mask", to_string(model.config.mask)}}, processes.empty() ? 1 : processes[0].size);
+  t.floor = 1000 * floor_of(model.config, measure_ceilings(at), o.batch, o.size, o.image_width(),
+                            static_cast<double>(size_of(at.dtype)), o.train);
+  report(o, t, model.config.name, o.train ? "training step" : "inference",
+         {{"mask", to_string(model.config.mask)}}, processes.empty() ? 1 : processes[0].size);
 }
 
 inline void bench_segmentor(BenchOptions o) {
   const Placement at = o.compute.placement();
-  Segmentor model = dense_network<Segmentor>(o.network, at, !o.train, [&](const SegmentorConfig& c, const WeightsFile& file) {
-    o = sized(std::move(o), file);
-    require_memory(o, c.backbone, head_needs(c, o.size, o.image_width()));
-  });
+  Segmentor model = dense_network<Segmentor>(
+      o.network, at, !o.train, [&](const SegmentorConfig& c, const WeightsFile& file) {
+        o = sized(std::move(o), file);
+        require_memory(o, c.backbone, head_needs(c, o.size, o.image_width()));
+      });
   const PpmaConfig& backbone = model.config.backbone;
   Rng rng(1);
   const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.image_width()}, rng));
-  const Tensor labels = random_labels({o.batch, o.size, o.image_width()}, model.config.decode.num_classes, rng).to(at.device);
+  const Tensor labels =
+      random_labels({o.batch, o.size, o.image_width()}, model.config.decode.num_classes, rng)
+          .to(at.device);
   Timing t;
   if (o.train) {
     AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
-    t = time_training(o, at, optimizer, {}, [&](Context& context) { return model.loss(images, labels, context).total; });
+    t = time_training(o, at, optimizer, {},
+                      [&](Context& context) { return model.loss(images, labels, context).total; });
   } else {
     Tensor result;
     Replay step(
@@ -200,22 +238,27 @@ inline void bench_segmentor(BenchOptions o) {
         at.device, o.graph);
     t = time_step(o, at, step, nullptr, step);
   }
-  report(o, t, "upernet " + backbone.name, o.train ? "training step" : "inference", {{"task", "segment"}, {"mask", to_string(backbone.mask)}});
+  report(o, t, "upernet " + backbone.name, o.train ? "training step" : "inference",
+         {{"task", "segment"}, {"mask", to_string(backbone.mask)}});
 }
 
 inline void bench_detector(BenchOptions o) {
   check(!o.train, "bench --task detect: times inference; leave out --train");
   const Placement at = o.compute.placement();
-  MaskRcnn model = dense_network<MaskRcnn>(o.network, at, true, [&](const MaskRcnnConfig& c, const WeightsFile& file) {
-    o = sized(std::move(o), file);
-    require_memory(o, c.backbone, head_needs(c, o.size, o.image_width()));
-  });
+  MaskRcnn model = dense_network<MaskRcnn>(
+      o.network, at, true, [&](const MaskRcnnConfig& c, const WeightsFile& file) {
+        o = sized(std::move(o), file);
+        require_memory(o, c.backbone, head_needs(c, o.size, o.image_width()));
+      });
   const PpmaConfig& backbone = model.config.backbone;
   Rng rng(1);
   const i64 height = o.size, width = o.image_width();
-  check(height % 32 == 0 && width % 32 == 0, "bench --task detect: a detector sees images of multiples of 32, not ", height, " x ", width);
+  check(height % 32 == 0 && width % 32 == 0,
+        "bench --task detect: a detector sees images of multiples of 32, not ", height, " x ",
+        width);
   const Tensor images = at(Tensor::randn({o.batch, 3, height, width}, rng));
-  const std::vector<Frame> frames(static_cast<std::size_t>(o.batch), Frame{height, width, height, width, height, width, 0});
+  const std::vector<Frame> frames(static_cast<std::size_t>(o.batch),
+                                  Frame{height, width, height, width, height, width, 0});
   std::vector<Tensor> maps;
   if (o.heads_only) {
     const NoGrad not_recorded;
@@ -225,7 +268,8 @@ inline void bench_detector(BenchOptions o) {
   std::size_t found = 0;
   Replay step(
       [&] {
-        const auto all = o.heads_only ? model.detect_on(maps, frames) : model.detect(images, frames);
+        const auto all =
+            o.heads_only ? model.detect_on(maps, frames) : model.detect(images, frames);
         found = 0;
         for (const auto& one : all) found += one.size();
       },
@@ -233,16 +277,23 @@ inline void bench_detector(BenchOptions o) {
   BenchOptions plain = o;
   plain.graph = false;
   const Timing t = time_step(o, at, step, nullptr, step);
-  report(plain, t, (model.config.with_mask ? "mask_rcnn " : "faster_rcnn ") + backbone.name, o.heads_only ? "heads alone" : "inference",
-         {{"task", "detect"}, {"mask", to_string(backbone.mask)}, {"heads_only", o.heads_only}, {"objects", found}});
+  report(plain, t, (model.config.with_mask ? "mask_rcnn " : "faster_rcnn ") + backbone.name,
+         o.heads_only ? "heads alone" : "inference",
+         {{"task", "detect"},
+          {"mask", to_string(backbone.mask)},
+          {"heads_only", o.heads_only},
+          {"objects", found}});
 }
 
 inline void bench(const BenchOptions& o) {
   if (o.task == "classify") return bench_classifier(o);
   const std::optional<Launch> launch = launch_from_environment();
-  check(!launch || launch->size == 1, "bench --task ", o.task, ": runs in one process; start it without a launcher");
-  if (o.task == "segment") bench_segmentor(o);
-  else bench_detector(o);
+  check(!launch || launch->size == 1, "bench --task ", o.task,
+        ": runs in one process; start it without a launcher");
+  if (o.task == "segment")
+    bench_segmentor(o);
+  else
+    bench_detector(o);
 }
 
 inline void add_bench(CLI::App& app) {
@@ -251,16 +302,26 @@ inline void add_bench(CLI::App& app) {
   add_network(*c, o->network);
   add_task(*c, o->task, o->network, "classify, segment or detect. ");
   c->add_flag("--heads-only", o->heads_only, "all but the backbone")->group("With --task detect");
-  c->add_option("--batch", o->batch, "images at a time, of each process")->check(in_range(i64{1}, most_batch))->capture_default_str();
+  c->add_option("--batch", o->batch, "images at a time, of each process")
+      ->check(in_range(i64{1}, most_batch))
+      ->capture_default_str();
   c->add_option("--size", o->size, "height and width; 0: what the weights say, else 224")
       ->check(in_range(least_size, most_size, {0}))
       ->capture_default_str();
-  c->add_option("--width", o->width, "another width than height")->check(in_range(least_size, most_size));
+  c->add_option("--width", o->width, "another width than height")
+      ->check(in_range(least_size, most_size));
   c->add_flag("--train", o->train, "forward, backward and AdamW instead of inference");
-  c->add_option("--repeat", o->repeat, "timed runs")->check(in_range(i64{1}, i64{1000000}))->capture_default_str();
-  c->add_option("--warmup", o->warmup, "runs before them")->check(in_range(i64{0}, i64{1000000}))->capture_default_str();
-  c->add_flag("--checkpoint-blocks", o->checkpoint_blocks, "with --train, compute the blocks again in backward instead of keeping their results")->needs("--train");
-  c->add_flag("!--no-graph", o->graph, "on the GPU, launch kernel by kernel instead of replaying a captured graph");
+  c->add_option("--repeat", o->repeat, "timed runs")
+      ->check(in_range(i64{1}, i64{1000000}))
+      ->capture_default_str();
+  c->add_option("--warmup", o->warmup, "runs before them")
+      ->check(in_range(i64{0}, i64{1000000}))
+      ->capture_default_str();
+  c->add_flag("--checkpoint-blocks", o->checkpoint_blocks,
+              "with --train, compute the blocks again in backward instead of keeping their results")
+      ->needs("--train");
+  c->add_flag("!--no-graph", o->graph,
+              "on the GPU, launch kernel by kernel instead of replaying a captured graph");
   add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--json", o->json, "one JSON object instead of text");

@@ -1,5 +1,6 @@
 #pragma once
-// What the subcommands share: which network, with which weights, on how many threads; and how figures are reported.
+// What the subcommands share: which network, with which weights, on how many threads; and how
+// figures are reported.
 
 #include <sys/resource.h>
 #include <unistd.h>
@@ -31,7 +32,7 @@
 
 namespace tool {
 
-// ---- options ----------------------------------------------------------------------------------------------------
+// ---- options ----------------------------------------------------------------------------------
 
 /// --threads N: 0 takes every core that this process may use.
 inline void add_threads(CLI::App& app) {
@@ -49,20 +50,24 @@ inline void add_threads(CLI::App& app) {
 struct ComputeOptions {
   std::string device = "cpu", dtype = "f32";
 
-  /// Checks the pair, sets the mode of f32 products, and says where activations live. Weights stay f32 under bf16.
+  /// Checks the pair, sets the mode of f32 products, and says where activations live. Weights stay
+  /// f32 under bf16.
   Placement placement() const {
     const Device where = device == "cuda" ? Device::cuda : Device::cpu;
     if (where == Device::cuda)
       check(cuda::available(), "--device cuda: ",
-            PPMA_CUDA ? "no GPU is there" : "this program was compiled without CUDA; build it with cmake --preset cuda");
-    check(where == Device::cuda || dtype == "f32" || dtype == "f64", "--dtype ", dtype, " needs --device cuda; on the CPU it is f32 or f64");
+            PPMA_CUDA
+                ? "no GPU is there"
+                : "this program was compiled without CUDA; build it with cmake --preset cuda");
+    check(where == Device::cuda || dtype == "f32" || dtype == "f64", "--dtype ", dtype,
+          " needs --device cuda; on the CPU it is f32 or f64");
     cuda::allow_tf32() = dtype == "tf32";
     return {where, dtype == "f64" ? DType::f64 : dtype == "bf16" ? DType::bf16 : DType::f32};
   }
 };
 
-/// Converts and moves a network; optimisers are made afterwards. On the GPU, for inference, its norms are folded and its
-/// weights kept in the dtype of the activations.
+/// Converts and moves a network; optimisers are made afterwards. On the GPU, for inference, its
+/// norms are folded and its weights kept in the dtype of the activations.
 inline void place(Ppma& model, const Placement& at, bool inference = false) {
   to(model, accumulator_dtype(at.dtype));
   to(model, at.device);
@@ -78,44 +83,52 @@ inline void add_compute(CLI::App& app, ComputeOptions& o) {
       ->capture_default_str();
 }
 
-/// Which network: --config, --model, --mask, --weights; segmentor and detector: see dense_network.hpp.
+/// Which network: --config, --model, --mask, --weights; segmentor and detector: see
+/// dense_network.hpp.
 struct NetworkOptions {
   std::string config, model, mask, weights, entry, segmentor, detector;
 };
 
 inline void add_network(CLI::App& app, NetworkOptions& o) {
-  auto* weights = app.add_option("--weights", o.weights, "weights: .safetensors, .pth or .pt; random ones if absent")
-      ->check(CLI::ExistingFile);
-  app.add_option("--entry", o.entry,
-                 "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)")
+  auto* weights = app.add_option("--weights", o.weights,
+                                 "weights: .safetensors, .pth or .pt; random ones if absent")
+                      ->check(CLI::ExistingFile);
+  app.add_option(
+         "--entry", o.entry,
+         "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)")
       ->check(some_text())
       ->needs(weights);
-  auto* config = app.add_option("--config", o.config, "configuration as JSON; default: what the weights file says")
+  auto* config = app.add_option("--config", o.config,
+                                "configuration as JSON; default: what the weights file says")
                      ->check(CLI::ExistingFile);
   app.add_option("--model", o.model,
-                 "a configuration by name: ppma_nano, ppma_tiny, ppma_small, ppma_base, ppma_large, rmt_...")
+                 "a configuration by name: ppma_nano, ppma_tiny, ppma_small, ppma_base, "
+                 "ppma_large, rmt_...")
       ->excludes(config)
       ->check(accepted_by([](const std::string& name) {
         if (name != "deit_tiny") config_by_name(name);  // which `summary` alone knows
       }));
-  app.add_option("--mask", o.mask, "another mask: polyline, none, rmt, v2h, shared, cross_scan, hilbert")
+  app.add_option("--mask", o.mask,
+                 "another mask: polyline, none, rmt, v2h, shared, cross_scan, hilbert")
       ->check(accepted_by([](const std::string& name) { parse_mask_kind(name); }));
 }
 
-// ---- weights files ----------------------------------------------------------------------------------------------
+// ---- weights files ----------------------------------------------------------------------------
 
 /// A weights file: tensors by name, and what the file says about them and holds besides.
 using WeightsFile = WeightsOfFile;
 
 inline bool is_safetensors(const std::string& path) { return path.ends_with(".safetensors"); }
 
-/// Reads weights. Of a training checkpoint (names model.*, ema.*, optimizer.*) it takes the part `entry`, else the
-/// average where there is one. The prefixes `strip` are left out of names. What among the weights is no tensor is named
-/// on stderr.
-inline WeightsFile read_weights(const std::string& path, const std::string& entry = "", const std::vector<std::string>& strip = WeightOptions().strip) {
+/// Reads weights. Of a training checkpoint (names model.*, ema.*, optimizer.*) it takes the part
+/// `entry`, else the average where there is one. The prefixes `strip` are left out of names. What
+/// among the weights is no tensor is named on stderr.
+inline WeightsFile read_weights(const std::string& path, const std::string& entry = "",
+                                const std::vector<std::string>& strip = WeightOptions().strip) {
   WeightsFile file = weights_of_file(path, {.entry = entry, .strip = strip});
   if (!file.left_out.empty())
-    std::fprintf(stderr, "ppma: %s: left out, as they are no tensors: %s\n", path.c_str(), listed(file.left_out).c_str());
+    std::fprintf(stderr, "ppma: %s: left out, as they are no tensors: %s\n", path.c_str(),
+                 listed(file.left_out).c_str());
   return file;
 }
 
@@ -131,16 +144,22 @@ struct Network {
 };
 
 /// The configuration that the options (or the weights file) name.
-inline PpmaConfig network_config(const NetworkOptions& o, const WeightsFile& weights, const char* fallback = nullptr) {
+inline PpmaConfig network_config(const NetworkOptions& o, const WeightsFile& weights,
+                                 const char* fallback = nullptr) {
   PpmaConfig c;
   const auto said = weights.metadata.find("config");
-  if (!o.config.empty()) c = config_from_text(read_text(o.config), o.config);
-  else if (!o.model.empty()) c = config_by_name(o.model);
-  else if (said != weights.metadata.end()) c = config_from_text(said->second, o.weights);
-  else if (fallback != nullptr) c = config_by_name(fallback);
+  if (!o.config.empty())
+    c = config_from_text(read_text(o.config), o.config);
+  else if (!o.model.empty())
+    c = config_by_name(o.model);
+  else if (said != weights.metadata.end())
+    c = config_from_text(said->second, o.weights);
+  else if (fallback != nullptr)
+    c = config_by_name(fallback);
   else {
     for (const char* other : {"segmentor", "detector"})
-      check(!weights.metadata.contains(other), o.weights, ": is a ", other, ", not a classifier; use it with --task ",
+      check(!weights.metadata.contains(other), o.weights, ": is a ", other,
+            ", not a classifier; use it with --task ",
             std::string(other) == "segmentor" ? "segment" : "detect", " where a command has it");
     fail("which network? Give --config FILE or --model NAME",
          o.weights.empty() ? "" : "; the weights file does not say");
@@ -158,8 +177,7 @@ inline Network load_network(const NetworkOptions& o, const WeightsFile& file,
   const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.weights);
   const PpmaConfig config = network_config(o, file, fallback);
   require_memory({config, 0, least_size, least_size}, "--size");  // of the weights alone
-  Network n{Ppma(config, seed), said.value_or(InputInfo{}),
-            !o.weights.empty(), said.has_value()};
+  Network n{Ppma(config, seed), said.value_or(InputInfo{}), !o.weights.empty(), said.has_value()};
   n.input.check_outputs(n.model.config.num_classes, o.weights + ": input");
   if (n.has_weights) load_state_dict(n.model, file.tensors);
   return n;
@@ -170,7 +188,7 @@ inline Network load_network(const NetworkOptions& o, const char* fallback = null
   return load_network(o, file, fallback, seed);
 }
 
-// ---- reports ----------------------------------------------------------------------------------------------------
+// ---- reports ----------------------------------------------------------------------------------
 
 /// The most memory this process has had, in MiB.
 inline double peak_memory_mib() {
@@ -190,8 +208,8 @@ inline double rounded(double x, double step) { return std::round(x / step) * ste
 
 using ppma::detail::grouped_digits;  // 1234567 -> "1,234,567"
 
-/// Images of a list, one after the other: one that cannot be read is named with its reason, the others
-/// go on, and at the end it is an Error that there was one.
+/// Images of a list, one after the other: one that cannot be read is named with its reason, the
+/// others go on, and at the end it is an Error that there was one.
 class EachImage {
  public:
   explicit EachImage(std::string command) : command_(std::move(command)) {}
@@ -213,7 +231,8 @@ class EachImage {
     }
   }
   void end() const {
-    check(failed_ == 0, command_, ": ", failed_, " of ", images_, " images could not be read; they are named above");
+    check(failed_ == 0, command_, ": ", failed_, " of ", images_,
+          " images could not be read; they are named above");
   }
 
  private:
@@ -225,11 +244,14 @@ inline void print_json(const Json& j) {
   std::printf("%s\n", j.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
 }
 
-/// The other processes of a group that torchrun or mpirun started, and a GPU for each of this machine.
-inline std::vector<Communicator> other_processes(const std::optional<Launch>& launch, [[maybe_unused]] Device device) {
+/// The other processes of a group that torchrun or mpirun started, and a GPU for each of this
+/// machine.
+inline std::vector<Communicator> other_processes(const std::optional<Launch>& launch,
+                                                 [[maybe_unused]] Device device) {
   if (!launch || launch->size == 1) return {};
 #if PPMA_CUDA
-  if (device == Device::cuda) cuda::require(cudaSetDevice(static_cast<int>(launch->local_rank)), "a GPU for each process");
+  if (device == Device::cuda)
+    cuda::require(cudaSetDevice(static_cast<int>(launch->local_rank)), "a GPU for each process");
 #if PPMA_NCCL
   if (device == Device::cuda) return connect_nccl(*launch);
 #endif
@@ -237,8 +259,8 @@ inline std::vector<Communicator> other_processes(const std::optional<Launch>& la
   return connect_tcp(*launch, 2);
 }
 
-/// f() on rank 0 alone, for all of a group, while the others wait; alone it is just f(). Error: that
-/// of f(), in every process, so that none is left waiting for one that is gone.
+/// f() on rank 0 alone, for all of a group, while the others wait; alone it is just f(). Error:
+/// that of f(), in every process, so that none is left waiting for one that is gone.
 template <class F>
 void first_alone(const std::vector<Communicator>& processes, F f) {
   if (processes.empty()) return f();

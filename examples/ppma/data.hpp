@@ -1,5 +1,6 @@
 #pragma once
-// Which images: --data shapes | cifar10 | cifar100 | folder, and what a network has to be told about them.
+// Which images: --data shapes | cifar10 | cifar100 | folder, and what a network has to be told
+// about them.
 
 #include <filesystem>
 
@@ -21,11 +22,13 @@ struct DataOptions {
   bool no_exif = false;  // of folder
 
   Json to_json() const {
-    return {{"data", kind}, {"data_dir", folder}, {"size", size}, {"images", images}, {"test_images", test_images}, {"no_exif", no_exif}};
+    return {{"data", kind},     {"data_dir", folder},         {"size", size},
+            {"images", images}, {"test_images", test_images}, {"no_exif", no_exif}};
   }
   static DataOptions from_json(const Json& j, const std::string& where) {
     DataOptions o;
-    read_member(j, "data", where, o.kind), read_member(j, "data_dir", where, o.folder), read_member(j, "size", where, o.size);
+    read_member(j, "data", where, o.kind), read_member(j, "data_dir", where, o.folder),
+        read_member(j, "size", where, o.size);
     read_member(j, "images", where, o.images), read_member(j, "test_images", where, o.test_images);
     read_member(j, "no_exif", where, o.no_exif);
     return o;
@@ -35,16 +38,21 @@ struct DataOptions {
 /// For `train`, and without what only training images need for `eval`.
 inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
   app.add_option("--data", o.kind,
-                 trains ? "shapes (generated), cifar10, cifar100 (binary versions), folder (train/CLASS/*, val/CLASS/*), or coco (annotations and images, to detect)"
-                        : "shapes (generated), cifar10, cifar100 (binary versions), or folder (val/CLASS/*, or CLASS/*)")
-      ->check(CLI::IsMember(trains ? std::vector<std::string>{"shapes", "cifar10", "cifar100", "folder", "coco"}
-                                   : std::vector<std::string>{"shapes", "cifar10", "cifar100", "folder"}))
+                 trains
+                     ? "shapes (generated), cifar10, cifar100 (binary versions), folder "
+                       "(train/CLASS/*, val/CLASS/*), or coco (annotations and images, to detect)"
+                     : "shapes (generated), cifar10, cifar100 (binary versions), or folder "
+                       "(val/CLASS/*, or CLASS/*)")
+      ->check(CLI::IsMember(
+          trains ? std::vector<std::string>{"shapes", "cifar10", "cifar100", "folder", "coco"}
+                 : std::vector<std::string>{"shapes", "cifar10", "cifar100", "folder"}))
       ->capture_default_str();
   app.add_option("--data-dir", o.folder, "where the files are, if they are not generated")
       ->check(CLI::ExistingDirectory)
       ->check(some_text());
   app.add_option("--size", o.size,
-                 "pixels that images are brought to; 0: what the weights say, else shapes 48, cifar 32, folder 224")
+                 "pixels that images are brought to; 0: what the weights say, else shapes 48, "
+                 "cifar 32, folder 224")
       ->check(in_range(least_size, most_size, {0}))
       ->capture_default_str();
   if (trains)
@@ -55,7 +63,8 @@ inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
       ->check(in_range(i64{1}, most_images / 10))
       ->capture_default_str();
   add_no_exif(app, o.no_exif);
-  app.add_option("--workers", o.workers, "threads that prepare images; 0: none beside the network's")
+  app.add_option("--workers", o.workers,
+                 "threads that prepare images; 0: none beside the network's")
       ->check(in_range(i64{0}, i64{256}))
       ->capture_default_str();
 }
@@ -64,7 +73,8 @@ inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
 inline void refuse_other_data(const CLI::App& app, const std::string& kind) {
   const auto refuse = [&](const char* name, const char* other) {
     const CLI::Option* option = app.get_option_no_throw(name);
-    check(option == nullptr || option->count() == 0, name, " is for --data ", other, ", not ", kind);
+    check(option == nullptr || option->count() == 0, name, " is for --data ", other, ", not ",
+          kind);
   };
   if (kind == "shapes") return refuse("--data-dir", "folder, cifar10, cifar100 or coco");
   refuse("--images", "shapes"), refuse("--test-images", "shapes");
@@ -82,7 +92,8 @@ struct Data {
 inline Transform prepare_transform(const InputInfo& input) {
   return [size = input.size, ratio = input.crop](const Tensor& image, Rng&) {
     if (image.dim(0) == size && image.dim(1) == size && ratio == 1) return image;
-    return center_crop(resize_shorter(image, static_cast<i64>(static_cast<double>(size) / ratio)), size, size);
+    return center_crop(resize_shorter(image, static_cast<i64>(static_cast<double>(size) / ratio)),
+                       size, size);
   };
 }
 
@@ -104,10 +115,14 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
   const auto side = [&](i64 usual) {
     return o.size > 0 ? o.size : expected && expected->size > 0 ? expected->size : usual;
   };
-  const auto file_backed = [&] { check(!o.folder.empty(), "--data ", o.kind, " needs --data-dir"); };
+  const auto file_backed = [&] {
+    check(!o.folder.empty(), "--data ", o.kind, " needs --data-dir");
+  };
   if (o.kind == "shapes") {
     const i64 size = side(48);
-    if (trains) d.train = shapes({.height = size, .width = size, .images = o.images, .seed = seed, .split = Split::train});
+    if (trains)
+      d.train = shapes(
+          {.height = size, .width = size, .images = o.images, .seed = seed, .split = Split::train});
     d.test = shapes({.height = size, .width = size, .images = o.test_images, .split = Split::test});
     d.input.size = size;
     d.input.crop = 1;
@@ -131,8 +146,10 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     const ImageReading reading{.orient = !o.no_exif};
     if (trains) d.train = class_folders(o.folder, Split::train, reading);
     d.test = class_folders(o.folder, Split::test, reading);
-    const std::string difference = trains ? class_difference(d.train.class_names, d.test.class_names) : "";
-    check(difference.empty(), o.folder, ": train and val must have the same classes; in val ", difference);
+    const std::string difference =
+        trains ? class_difference(d.train.class_names, d.test.class_names) : "";
+    check(difference.empty(), o.folder, ": train and val must have the same classes; in val ",
+          difference);
     d.input.size = side(224);
     d.input.crop = 0.875;
     d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {
@@ -141,7 +158,8 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
   }
   d.input.classes = d.test.class_names;
   for (const std::string& name : d.input.classes)
-    check(is_utf8(name), o.folder, ": the class \"", name, "\" is not named in UTF-8; rename its folder");
+    check(is_utf8(name), o.folder, ": the class \"", name,
+          "\" is not named in UTF-8; rename its folder");
   if (expected && expected->size > 0) d.input.crop = expected->crop;
   if (expected) d.input.normalization = expected->normalization;
   d.prepare = prepare_transform(d.input);

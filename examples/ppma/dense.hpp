@@ -1,8 +1,9 @@
 #pragma once
-// What `train` and `predict` do alike for --task segment and --task detect: options, the run folder, the backbone's
-// weights, the file that describes a trained network.
+// What `train` and `predict` do alike for --task segment and --task detect: options, the run
+// folder, the backbone's weights, the file that describes a trained network.
 //
-//   OUT/train.json, config.json, log.jsonl, last.safetensors, best.safetensors   as for a classifier
+//   OUT/train.json, config.json, log.jsonl, last.safetensors, best.safetensors
+//         as for a classifier
 //   OUT/pictures/epoch_N.png   what the network says of a few images of the test set
 
 #include <filesystem>
@@ -33,20 +34,28 @@ struct DenseTraining {
 
   /// Errors: a number that no run can have, by its option.
   void check_numbers() const {
-    const auto at_least = [](const char* option, auto value, auto least) { check(value >= least, option, " must be at least ", least, ", not ", value); };
-    at_least("--epochs", epochs, i64{1}), at_least("--batch", batch, i64{1}), at_least("--evaluate-every", evaluate_every, i64{1});
-    at_least("--stop-after", stop_after, i64{0}), at_least("--warmup-iterations", warmup_iterations, i64{0});
+    const auto at_least = [](const char* option, auto value, auto least) {
+      check(value >= least, option, " must be at least ", least, ", not ", value);
+    };
+    at_least("--epochs", epochs, i64{1}), at_least("--batch", batch, i64{1}),
+        at_least("--evaluate-every", evaluate_every, i64{1});
+    at_least("--stop-after", stop_after, i64{0}),
+        at_least("--warmup-iterations", warmup_iterations, i64{0});
     at_least("--longer", longer, least_side), at_least("--shorter", shorter, least_side);
-    at_least("--lr", lr, 0.0), at_least("--weight-decay", weight_decay, 0.0), at_least("--clip", clip, 0.0);
+    at_least("--lr", lr, 0.0), at_least("--weight-decay", weight_decay, 0.0),
+        at_least("--clip", clip, 0.0);
   }
 
   // Calls f(key, value) for all that a resumed run must keep and both tasks have.
   template <class F>
   void each_shared(F f) {
     f("task", task), f("data", data), f("data_dir", folder), f("freeze_backbone", freeze_backbone);
-    f("images", images), f("test_images", test_images), f("size", size), f("epochs", epochs), f("batch", batch);
-    f("evaluate_every", evaluate_every), f("longer", longer), f("shorter", shorter), f("warmup_iterations", warmup_iterations);
-    f("lr", lr), f("weight_decay", weight_decay), f("clip", clip), f("seed", seed), f("dtype", compute.dtype);
+    f("images", images), f("test_images", test_images), f("size", size), f("epochs", epochs),
+        f("batch", batch);
+    f("evaluate_every", evaluate_every), f("longer", longer), f("shorter", shorter),
+        f("warmup_iterations", warmup_iterations);
+    f("lr", lr), f("weight_decay", weight_decay), f("clip", clip), f("seed", seed),
+        f("dtype", compute.dtype);
     f("checkpoint_blocks", checkpoint_blocks);
   }
 };
@@ -61,17 +70,22 @@ inline void make_folders(const std::string& path) {
 
 template <class Command>
 RunFolder::Start start_of(const Command& o) {
-  return !o.resume.empty() ? RunFolder::Start::resume : o.overwrite ? RunFolder::Start::overwrite : RunFolder::Start::fresh;
+  return !o.resume.empty() ? RunFolder::Start::resume
+         : o.overwrite     ? RunFolder::Start::overwrite
+                           : RunFolder::Start::fresh;
 }
 
-/// --resume with --data-dir: the run's images, which have been moved. Error: the run made them itself.
+/// --resume with --data-dir: the run's images, which have been moved. Error: the run made them
+///  itself.
 inline void take_moved_data(const std::string& moved, std::string& folder, const std::string& out) {
   if (moved.empty()) return;
-  check(!folder.empty(), "--data-dir: the run in ", out, " has no files of images but --data shapes; leave it out");
+  check(!folder.empty(), "--data-dir: the run in ", out,
+        " has no files of images but --data shapes; leave it out");
   folder = moved;
 }
 
-/// f(), which reads the images of a run. Where those of a resumed one cannot be read, it says what to do.
+/// f(), which reads the images of a run. Where those of a resumed one cannot be read, it says what
+/// to do.
 template <class Command, class F>
 auto at_its_place(const Command& o, const std::string& folder, F f) {
   if (o.resume.empty() || folder.empty()) return f();
@@ -89,24 +103,30 @@ auto after_training(i64 epochs, F f) {
   try {
     return f();
   } catch (const Error& e) {
-    throw Error(str("testing after epoch ", epochs, ": ", e.what(),
-                    "; where the training has diverged, lower the learning rate or clip the gradients"));
+    throw Error(
+        str("testing after epoch ", epochs, ": ", e.what(),
+            "; where the training has diverged, lower the learning rate or clip the gradients"));
   }
 }
 
 /// How many images a run has, in its checkpoints.
-inline std::string image_counts(i64 training, i64 test) { return Json{{"training", training}, {"test", test}}.dump(); }
+inline std::string image_counts(i64 training, i64 test) {
+  return Json{{"training", training}, {"test", test}}.dump();
+}
 
 /// Error: the data has not as many images as the run had.
-inline void check_same_images(const RunFolder::Metadata& saved, i64 training, i64 test, const std::string& out) {
+inline void check_same_images(const RunFolder::Metadata& saved, i64 training, i64 test,
+                              const std::string& out) {
   const auto had = saved.find("images");
   if (had == saved.end()) return;  // of a run before they were counted
   const std::string where = out + "/last.safetensors: images";
   const Json j = parse_json(had->second, where);
   const i64 then[] = {member<i64>(j, "training", where), member<i64>(j, "test", where)};
-  check(then[0] == training && then[1] == test, out, ": was trained on ", then[0], " images and tested on ", then[1],
-        ", but there are now ", training, " and ", test,
-        "; bring the images back (--data-dir says where they are), or start a new run with --weights ", out, "/last.safetensors");
+  check(then[0] == training && then[1] == test, out, ": was trained on ", then[0],
+        " images and tested on ", then[1], ", but there are now ", training, " and ", test,
+        "; bring the images back (--data-dir says where they are), or start a new run with "
+        "--weights ",
+        out, "/last.safetensors");
 }
 
 /// How RunFolder writes `last`.
@@ -129,10 +149,12 @@ RunFolder::WriteBest best_writer(const Trainer& trainer, const RunFolder::Metada
   };
 }
 
-/// Brings the folder to where a resumed run goes on, or to where a new one begins. Says what it cannot do.
+/// Brings the folder to where a resumed run goes on, or to where a new one begins. Says what it
+/// cannot do.
 template <class Command>
-void begin_or_resume(RunFolder& run, const Command& o, const RunFolder::Metadata& saved, i64 epoch, const Json& options, const Json& network,
-                     const RunFolder::Figure& figure, const RunFolder::WriteBest& write_best) {
+void begin_or_resume(RunFolder& run, const Command& o, const RunFolder::Metadata& saved, i64 epoch,
+                     const Json& options, const Json& network, const RunFolder::Figure& figure,
+                     const RunFolder::WriteBest& write_best) {
   const std::string told = options.dump(1) + "\n";
   std::vector<std::string> notes;
   if (o.resume.empty()) {
@@ -140,22 +162,28 @@ void begin_or_resume(RunFolder& run, const Command& o, const RunFolder::Metadata
   } else {
     notes = run.resume(saved, epoch, figure);
     for (std::string& more : run.mend_best(write_best)) notes.push_back(std::move(more));
-    if (read_text(run.path("train.json")) != told) run.replace_options(told);  // the images have been moved
+    // the images have been moved
+    if (read_text(run.path("train.json")) != told) run.replace_options(told);
   }
-  if (!run.can_lock()) notes.push_back(o.out + ": its file system has no locks; let no second process train in it");
+  if (!run.can_lock())
+    notes.push_back(o.out + ": its file system has no locks; let no second process train in it");
   for (const std::string& n : notes) std::fprintf(stderr, "ppma: note: %s\n", n.c_str());
 }
 
-/// The options of the run: those given, or those of the run that is resumed. Nothing is written yet.
+/// The options of the run: those given, or those of the run that is resumed. Nothing is written
+/// yet.
 template <class Command>
 std::unique_ptr<RunFolder> open_run(Command& o) {
-  if (!o.resume.empty()) o.out = o.resume;
-  else o.check_numbers();
+  if (!o.resume.empty())
+    o.out = o.resume;
+  else
+    o.check_numbers();
   auto run = std::make_unique<RunFolder>(o.out, start_of(o));
   if (!o.resume.empty()) {
     const std::string moved = o.folder;
     const Json j = parse_json(read_text(o.out + "/train.json"), o.out + "/train.json");
-    o.each([&](const char* key, auto& value) { read_member(j, key, o.out + "/train.json", value); });
+    o.each(
+        [&](const char* key, auto& value) { read_member(j, key, o.out + "/train.json", value); });
     o.network = {}, o.drop_path = -1;
     o.network.config = o.out + "/config.json";
     take_moved_data(moved, o.folder, o.out);
@@ -164,7 +192,8 @@ std::unique_ptr<RunFolder> open_run(Command& o) {
   return run;
 }
 
-/// The network that is trained: by default the small one. --drop-path is on top of what describes it.
+/// The network that is trained: by default the small one. --drop-path is on top of what describes
+/// it.
 template <class Config>
 Config training_config(const DenseTraining& o, const std::vector<Description>& said) {
   Config c = dense_config<Config>(o.network, "ppma_nano", said);
@@ -191,11 +220,14 @@ inline InputInfo training_input(const DenseTraining& o, InputInfo of_data) {
   return of_data;
 }
 
-/// The backbone of --weights, frozen where that is wanted; the network where and in what it is trained.
+/// The backbone of --weights, frozen where that is wanted; the network where and in what it is
+/// trained.
 template <class Model>
 Placement place_for_training(Model& model, const DenseTraining& o) {
   if (const std::string& weights = o.network.weights; !weights.empty()) {
-    const LoadReport report = load_state_dict(model.backbone, read_weights(weights, o.network.entry).tensors, {.strict = false, .ignore = {"proj.", "norm.", "head."}});
+    const LoadReport report =
+        load_state_dict(model.backbone, read_weights(weights, o.network.entry).tensors,
+                        {.strict = false, .ignore = {"proj.", "norm.", "head."}});
     check(report.loaded > 0, weights, ": nothing in it fits the backbone (", report.text(), ")");
     std::printf("backbone: %s\n", report.text().c_str());
   }
@@ -205,7 +237,8 @@ Placement place_for_training(Model& model, const DenseTraining& o) {
   return at;
 }
 
-/// Puts a figure into a record. One that is not finite, as the mean over no class, has no word in JSON: it is left out.
+/// Puts a figure into a record. One that is not finite, as the mean over no class, has no word in
+/// JSON: it is left out.
 inline void put_figure(Json& record, const char* key, double value) {
   if (is_finite(value)) record[key] = value;
 }
@@ -225,21 +258,30 @@ Json options_of(Command& o) {
   return j;
 }
 
-/// The last lines of a run: where it goes on, and the best of `what`, in a number of `digits`; -1: there is none.
-inline void print_end(const DenseTraining& o, i64 epoch, const char* what, double best, int digits) {
-  if (epoch < o.epochs) std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(epoch), o.out.c_str());
-  if (best >= 0) std::printf("best %s %.*f: %s\n", what, digits, best, o.best().c_str());
-  else std::printf("there is no %s yet, so no best.safetensors; the weights are in %s\n", what, o.last().c_str());
+/// The last lines of a run: where it goes on, and the best of `what`, in a number of `digits`; -1:
+/// there is none.
+inline void print_end(const DenseTraining& o, i64 epoch, const char* what, double best,
+                      int digits) {
+  if (epoch < o.epochs)
+    std::printf("stopped after epoch %lld; continue with --resume %s\n",
+                static_cast<long long>(epoch), o.out.c_str());
+  if (best >= 0)
+    std::printf("best %s %.*f: %s\n", what, digits, best, o.best().c_str());
+  else
+    std::printf("there is no %s yet, so no best.safetensors; the weights are in %s\n", what,
+                o.last().c_str());
 }
 
 /// Pictures in two columns.
 inline Picture sheet_of(const std::vector<Picture>& pictures) {
   i64 width = 0, height = 0;
-  for (const Picture& p : pictures) width = std::max(width, p.width()), height = std::max(height, p.height());
+  for (const Picture& p : pictures)
+    width = std::max(width, p.width()), height = std::max(height, p.height());
   const i64 gap = 12;
   Picture all(2 * width + 3 * gap, 2 * height + 3 * gap);
   for (std::size_t k = 0; k < pictures.size(); ++k)
-    all.paste(gap + static_cast<i64>(k % 2) * (width + gap), gap + static_cast<i64>(k / 2) * (height + gap), pictures[k].image());
+    all.paste(gap + static_cast<i64>(k % 2) * (width + gap),
+              gap + static_cast<i64>(k / 2) * (height + gap), pictures[k].image());
   return all;
 }
 
@@ -247,21 +289,23 @@ struct DensePredictCommand {
   NetworkOptions network;
   ComputeOptions compute;
   std::string out = "predictions", gt, classes;
-  i64 longer = 0, shorter = 0;       // 0: what the weights file says
+  i64 longer = 0, shorter = 0;  // 0: what the weights file says
   std::vector<std::string> images;
   double least_score = 0.5;
-  i64 crop = 0, stride = 0;          // segment: windows
-  std::vector<double> scales{1.0};   // segment: sizes
-  bool flip = false;                 // segment
+  i64 crop = 0, stride = 0;         // segment: windows
+  std::vector<double> scales{1.0};  // segment: sizes
+  bool flip = false;                // segment
   bool json = false, no_exif = false;
 
   /// Annotations count stored pixels: results that are to be compared with those of --gt do too.
   ImageReading reading() const { return {.orient = !no_exif && gt.empty()}; }
 };
 
-/// OUT/STEM of each image, to which `endings` are put; `others` are written to OUT too. Makes OUT. Errors: two results in one
-/// file; a result in the place of a file that is read.
-inline std::vector<std::string> result_stems(const DensePredictCommand& o, const std::vector<std::string>& endings, const std::vector<std::string>& others) {
+/// OUT/STEM of each image, to which `endings` are put; `others` are written to OUT too. Makes OUT.
+/// Errors: two results in one file; a result in the place of a file that is read.
+inline std::vector<std::string> result_stems(const DensePredictCommand& o,
+                                             const std::vector<std::string>& endings,
+                                             const std::vector<std::string>& others) {
   namespace fs = std::filesystem;
   std::map<std::string, std::string> source;  // of a file that is written
   std::vector<std::string> stems;
@@ -270,38 +314,45 @@ inline std::vector<std::string> result_stems(const DensePredictCommand& o, const
     stems.push_back(o.out + "/" + fs::path(image).stem().string());
     for (const std::string& ending : endings) {
       const auto [at, is_new] = source.emplace(stems.back() + ending, image);
-      check(is_new, "predict: ", at->second, " and ", image, " would both be written to ", at->first, "; predict them one after the other, with an --out for each");
+      check(is_new, "predict: ", at->second, " and ", image, " would both be written to ",
+            at->first, "; predict them one after the other, with an --out for each");
     }
   }
   std::vector<std::string> inputs = o.images;
-  inputs.insert(inputs.end(), {o.network.weights, o.network.config, o.network.segmentor, o.network.detector, o.gt, o.classes});
+  inputs.insert(inputs.end(), {o.network.weights, o.network.config, o.network.segmentor,
+                               o.network.detector, o.gt, o.classes});
   for (const auto& written : source)
     for (const std::string& input : inputs) {
       std::error_code absent;  // then it is not the same
-      check(!fs::equivalent(written.first, input, absent), "predict: ", input, " would be overwritten by the picture of ", written.second, "; choose another --out than ", o.out);
+      check(!fs::equivalent(written.first, input, absent), "predict: ", input,
+            " would be overwritten by the picture of ", written.second,
+            "; choose another --out than ", o.out);
     }
   make_folders(o.out);
   return stems;
 }
 
-/// What predict has beside the images: weights, what describes their network, and what numbers and names mean. A run's files say
-/// all of it; of others (OpenMMLab's .pth) the options say which network it is, sizes and colours are the published ones.
+/// What predict has beside the images: weights, what describes their network, and what numbers and
+/// names mean. A run's files say all of it; of others (OpenMMLab's .pth) the options say which
+/// network it is, sizes and colours are the published ones.
 struct DenseFile {
   const DensePredictCommand& o;
   WeightsFile file;
   std::vector<Description> said;
-  std::optional<InputInfo> input;   // nothing: the file does not say
-  std::optional<CocoTruth> truth;   // --gt
+  std::optional<InputInfo> input;  // nothing: the file does not say
+  std::optional<CocoTruth> truth;  // --gt
 
   DenseFile(const DensePredictCommand& command, const std::string& task) : o(command) {
     const std::string& path = o.network.weights;
     check(!path.empty(), "predict --task ", task, ": needs --weights");
     file = read_weights(path, o.network.entry, {"module.", "_orig_mod."});
     said = descriptions(o.network, task, file);
-    check(!said.empty() || !o.network.model.empty(), path, ": does not describe a ", task == "segment" ? "segmentor" : "detector",
+    check(!said.empty() || !o.network.model.empty(), path, ": does not describe a ",
+          task == "segment" ? "segmentor" : "detector",
           "; take best.safetensors of a run, or say what it is with --model or --config");
     input = InputInfo::of(file.metadata, path);
-    check(!input || input->longer > 0, where(), ": is of a classifier, not of a network that can ", task);
+    check(!input || input->longer > 0, where(), ": is of a classifier, not of a network that can ",
+          task);
     if (!o.gt.empty()) truth = read_coco(o.gt, false);
   }
   /// The network with its weights, where it computes.
@@ -309,7 +360,8 @@ struct DenseFile {
   Model load(const Placement& at) const {
     Model model = [&] {
       const SkipInit skip;
-      const auto config = dense_config<decltype(Model::config)>(o.network, "ppma_tiny", said, file.tensors);
+      const auto config =
+          dense_config<decltype(Model::config)>(o.network, "ppma_tiny", said, file.tensors);
       require_weights(config, std::is_same_v<Model, MaskRcnn> ? "detect" : "segment");
       return Model(config);
     }();
@@ -320,10 +372,14 @@ struct DenseFile {
   std::string where() const { return o.network.weights + ": input"; }
   Normalization normalization() const { return input ? input->normalization : Normalization{}; }
   /// What images are brought to: the option, else what the file says, else the published side.
-  i64 longer(i64 published) const { return side("--longer", o.longer, input ? input->longer : 0, published); }
-  i64 shorter(i64 published) const { return side("--shorter", o.shorter, input ? input->shorter : 0, published); }
-  /// The classes' names: --classes, else the weights file's, else those of --gt where it has as many, else numbers. Error: other
-  /// than one for each class of the network.
+  i64 longer(i64 published) const {
+    return side("--longer", o.longer, input ? input->longer : 0, published);
+  }
+  i64 shorter(i64 published) const {
+    return side("--shorter", o.shorter, input ? input->shorter : 0, published);
+  }
+  /// The classes' names: --classes, else the weights file's, else those of --gt where it has as
+  /// many, else numbers. Error: other than one for each class of the network.
   std::vector<std::string> names(i64 classes) const {
     std::vector<std::string> list;
     std::istringstream lines(o.classes.empty() ? "" : read_text(o.classes));
@@ -335,24 +391,29 @@ struct DenseFile {
       for (const CocoCategory& c : truth->categories) list.push_back(c.name);
     else if (o.classes.empty())
       for (i64 c = 0; c < classes; ++c) list.push_back(str("class ", c));
-    check(static_cast<i64>(list.size()) == classes, o.classes, ": names ", list.size(), " classes, the network tells ", classes, " apart");
+    check(static_cast<i64>(list.size()) == classes, o.classes, ": names ", list.size(),
+          " classes, the network tells ", classes, " apart");
     return list;
   }
-  /// The classes' numbers in results: those that --gt has for all the names, else the weights file's, else from 1. Error: --gt has
-  /// a name less, and the file no numbers.
+  /// The classes' numbers in results: those that --gt has for all the names, else the weights
+  /// file's, else from 1. Error: --gt has a name less, and the file no numbers.
   std::vector<i64> category_ids(const std::vector<std::string>& class_names) const {
     std::vector<i64> ids;
     std::string unknown;
     for (const std::string& name : class_names) {
       ids.push_back(static_cast<i64>(ids.size()) + 1);
       if (!truth) continue;
-      const auto it = std::find_if(truth->categories.begin(), truth->categories.end(), [&](const CocoCategory& c) { return c.name == name; });
-      if (it == truth->categories.end()) unknown = name;
-      else ids.back() = it->id;
+      const auto it = std::find_if(truth->categories.begin(), truth->categories.end(),
+                                   [&](const CocoCategory& c) { return c.name == name; });
+      if (it == truth->categories.end())
+        unknown = name;
+      else
+        ids.back() = it->id;
     }
     const bool numbered = input && input->numbered;
     if (numbered && (!truth || !unknown.empty())) return input->category_ids;
-    check(unknown.empty(), o.gt, ": has no category \"", unknown, "\"; name the network's classes as there, with --classes");
+    check(unknown.empty(), o.gt, ": has no category \"", unknown,
+          "\"; name the network's classes as there, with --classes");
     return ids;
   }
   /// The images' numbers in results: those of --gt for a file of this name, else from 1.
@@ -361,10 +422,12 @@ struct DenseFile {
     for (const std::string& image : o.images) {
       ids.push_back(static_cast<i64>(ids.size()) + 1);
       if (!truth) continue;
-      const std::string path = "/" + std::filesystem::absolute(image).lexically_normal().generic_string();
+      const std::string path =
+          "/" + std::filesystem::absolute(image).lexically_normal().generic_string();
       std::size_t longest = 0;  // a file_name may hold folders
       for (const CocoImage& i : truth->images)
-        if (i.file_name.size() > longest && path.ends_with("/" + i.file_name)) longest = i.file_name.size(), ids.back() = i.id;
+        if (i.file_name.size() > longest && path.ends_with("/" + i.file_name))
+          longest = i.file_name.size(), ids.back() = i.id;
       check(longest > 0, o.gt, ": has no image with the file_name of ", image);
     }
     return ids;
@@ -378,16 +441,24 @@ struct DenseFile {
   }
 };
 
-/// OUT/results.json in COCO's form; OUT/images.json: which image and which class each of its numbers is, as in COCO's annotations.
-inline void write_results(const std::string& out, const std::vector<CocoResult>& results, const Json& images, const std::vector<std::string>& names, const std::vector<i64>& ids) {
+/// OUT/results.json in COCO's form; OUT/images.json: which image and which class each of its
+/// numbers is, as in COCO's annotations.
+inline void write_results(const std::string& out, const std::vector<CocoResult>& results,
+                          const Json& images, const std::vector<std::string>& names,
+                          const std::vector<i64>& ids) {
   Json categories = Json::array();
-  for (std::size_t c = 0; c < names.size(); ++c) categories.push_back({{"id", ids[c]}, {"name", names[c]}});
+  for (std::size_t c = 0; c < names.size(); ++c)
+    categories.push_back({{"id", ids[c]}, {"name", names[c]}});
   write_coco_results(out + "/results.json", results);
-  write_file(out + "/images.json", std::string_view(Json{{"images", images}, {"categories", categories}}.dump(1) + "\n"));
+  write_file(out + "/images.json",
+             std::string_view(Json{{"images", images}, {"categories", categories}}.dump(1) + "\n"));
 }
 
 inline Json image_record(i64 id, const std::string& path, const Tensor& image) {
-  return {{"id", id}, {"file_name", shown_name(std::filesystem::path(path).filename().string())}, {"height", image.dim(0)}, {"width", image.dim(1)}};
+  return {{"id", id},
+          {"file_name", shown_name(std::filesystem::path(path).filename().string())},
+          {"height", image.dim(0)},
+          {"width", image.dim(1)}};
 }
 
 }  // namespace tool

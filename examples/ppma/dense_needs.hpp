@@ -22,8 +22,8 @@ inline std::array<double, 4> map_cells(i64 height, i64 width) {
   return cells;
 }
 
-/// UperNet, and the auxiliary head, whose weights are there in inference too. A convolution's result
-/// is kept for its norm, and the norm's for the ReLU or what follows it.
+/// UperNet, and the auxiliary head, whose weights are there in inference too. A convolution's
+/// result is kept for its norm, and the norm's for the ReLU or what follows it.
 inline HeadNeeds head_needs(const SegmentorConfig& c, i64 height, i64 width) {
   const std::array<double, 4> n = map_cells(height, width);
   const double pixels = static_cast<double>(height) * static_cast<double>(width);
@@ -31,7 +31,9 @@ inline HeadNeeds head_needs(const SegmentorConfig& c, i64 height, i64 width) {
   const double K = static_cast<double>(c.decode.num_classes);
   const double A = static_cast<double>(c.auxiliary.channels);
   const double scales = static_cast<double>(c.decode.pool_scales.size());
-  const auto width_of = [&](std::size_t i) { return static_cast<double>(c.backbone.embed_dims[i]); };
+  const auto width_of = [&](std::size_t i) {
+    return static_cast<double>(c.backbone.embed_dims[i]);
+  };
   HeadNeeds h;
   h.weights = D * K + A * K + scales * width_of(3) * D + 9 * (width_of(3) + scales * D) * D +
               9 * width_of(2) * A + 3 * 9 * D * D + 9 * 4 * D * D;
@@ -42,7 +44,8 @@ inline HeadNeeds head_needs(const SegmentorConfig& c, i64 height, i64 width) {
 }
 
 /// A feature pyramid of P channels: its four levels as they are added up, and convolved.
-inline HeadNeeds pyramid_needs(const PpmaConfig& backbone, double P, const std::array<double, 4>& n) {
+inline HeadNeeds pyramid_needs(const PpmaConfig& backbone, double P,
+                               const std::array<double, 4>& n) {
   HeadNeeds h;
   for (std::size_t i = 0; i < 4; ++i) {
     h.weights += static_cast<double>(backbone.embed_dims[i]) * P + 9 * P * P;
@@ -61,13 +64,15 @@ inline HeadNeeds head_needs(const SemanticFpnConfig& c, i64 height, i64 width) {
   h.weights += D * K, h.kept += K * pixels;
   for (std::size_t level = 0; level < 4; ++level) {
     h.weights += 9 * P * D + (level > 1 ? static_cast<double>(level - 1) * 9 * D * D : 0);
-    for (std::size_t k = 0; k < std::max<std::size_t>(1, level); ++k) h.kept += 2 * D * n[level - k];
+    for (std::size_t k = 0; k < std::max<std::size_t>(1, level); ++k)
+      h.kept += 2 * D * n[level - k];
   }
   h.largest = std::max(h.largest, K * (n[0] + pixels));
   return h;
 }
 
-/// What the heads make of single regions is left out: how many regions there are, the images decide.
+/// What the heads make of single regions is left out: how many regions there are, the images
+/// decide.
 inline HeadNeeds head_needs(const MaskRcnnConfig& c, i64 height, i64 width) {
   const std::array<double, 4> n = map_cells(height, width);
   const double P = static_cast<double>(c.rpn.channels), F = static_cast<double>(c.roi.fc_channels);
@@ -76,15 +81,17 @@ inline HeadNeeds head_needs(const MaskRcnnConfig& c, i64 height, i64 width) {
   HeadNeeds h = pyramid_needs(c.backbone, P, n);
   h.weights += 9 * P * P + 5 * P * static_cast<double>(c.rpn.anchor.ratios.size());
   h.weights += P * box * F + static_cast<double>(c.roi.shared_fcs - 1) * F * F + F * (5 * K + 1);
-  if (c.with_mask) h.weights += static_cast<double>(c.roi.mask_convs) * 9 * P * P + 4 * P * P + P * K;
+  if (c.with_mask)
+    h.weights += static_cast<double>(c.roi.mask_convs) * 9 * P * P + 4 * P * P + P * K;
   for (const double cells : n) h.kept += P * cells;  // of the proposals' convolution
   return h;
 }
 
 /// The options that decide how large the network of a task is.
 inline std::string network_options(const std::string& task) {
-  return task == "segment" ? "--config, --model or --segmentor"
-         : task == "detect" ? "--config, --model or --detector" : "--config or --model";
+  return task == "segment"  ? "--config, --model or --segmentor"
+         : task == "detect" ? "--config, --model or --detector"
+                            : "--config or --model";
 }
 
 }  // namespace tool

@@ -1,9 +1,10 @@
 #pragma once
-// Which segmentor or detector: --task, --model, --mask, --config, --segmentor, --detector, for train, predict, run and bench
-// alike.
+// Which segmentor or detector: --task, --model, --mask, --config, --segmentor, --detector, for
+// train, predict, run and bench alike.
 //
 //   --model NAME          ppma_nano: small heads for a CPU; any other backbone: the published heads
-//   --config FILE         the whole network as JSON, such as a run's config.json; else what the weights file says
+//   --config FILE         the whole network as JSON, such as a run's config.json; else what the
+//                         weights file says
 //   --segmentor, --detector FILE   keys on top of that
 //   --mask                last
 
@@ -15,25 +16,38 @@
 namespace tool {
 
 inline void add_task(CLI::App& app, std::string& task, NetworkOptions& o, const std::string& what) {
-  app.add_option("--task", task, what + "With segment and detect --config and --model are about the whole network: small heads on ppma_nano, the published ones on others")
-      ->check(CLI::IsMember({"classify", "segment", "detect"}))->capture_default_str();
-  app.add_option("--segmentor", o.segmentor, "keys of the network's configuration as JSON, on top of --model or --config")->check(CLI::ExistingFile)->group("With --task segment");
-  app.add_option("--detector", o.detector, "the same of a detector")->check(CLI::ExistingFile)->group("With --task detect");
+  app.add_option("--task", task,
+                 what +
+                     "With segment and detect --config and --model are about the whole network: "
+                     "small heads on ppma_nano, the published ones on others")
+      ->check(CLI::IsMember({"classify", "segment", "detect"}))
+      ->capture_default_str();
+  app.add_option("--segmentor", o.segmentor,
+                 "keys of the network's configuration as JSON, on top of --model or --config")
+      ->check(CLI::ExistingFile)
+      ->group("With --task segment");
+  app.add_option("--detector", o.detector, "the same of a detector")
+      ->check(CLI::ExistingFile)
+      ->group("With --task detect");
 }
 
-/// Error: an option was given that another task has. Whose it is, its group says: "With --task segment and detect".
+/// Error: an option was given that another task has. Whose it is, its group says: "With --task
+/// segment and detect".
 inline void refuse_others(const CLI::App& app, const std::string& task) {
   for (const CLI::Option* option : app.get_options()) {
     const std::string group = option->get_group();
     const bool others = group.starts_with("With --task ") && group.find(task) == std::string::npos;
-    check(!others || option->count() == 0, option->get_name(), " is for ", group.substr(std::min<std::size_t>(5, group.size())), ", not ", task);
+    check(!others || option->count() == 0, option->get_name(), " is for ",
+          group.substr(std::min<std::size_t>(5, group.size())), ", not ", task);
   }
 }
 
 inline i64 classes_of(const SegmentorConfig& c) { return c.decode.num_classes; }
 inline i64 classes_of(const SemanticFpnConfig& c) { return c.num_classes; }
 inline i64 classes_of(const MaskRcnnConfig& c) { return c.roi.num_classes; }
-inline void set_classes(SegmentorConfig& c, i64 classes) { c.decode.num_classes = c.auxiliary.num_classes = classes; }
+inline void set_classes(SegmentorConfig& c, i64 classes) {
+  c.decode.num_classes = c.auxiliary.num_classes = classes;
+}
 inline void set_classes(SemanticFpnConfig& c, i64 classes) { c.num_classes = classes; }
 inline void set_classes(MaskRcnnConfig& c, i64 classes) { c.roi.num_classes = classes; }
 inline void small_network(SegmentorConfig& c) { c = segmentor_nano(150); }
@@ -47,13 +61,19 @@ struct Description {
 };
 
 /// What describes the network beside --model, in the order in which it is read.
-inline std::vector<Description> descriptions(const NetworkOptions& o, const std::string& task, const WeightsFile& weights = {}) {
+inline std::vector<Description> descriptions(const NetworkOptions& o, const std::string& task,
+                                             const WeightsFile& weights = {}) {
   std::vector<Description> all;
-  const auto add = [&all](const std::string& text, const std::string& where) { all.push_back({parse_json(text, where), where}); };
-  const std::string what = task == "segment" ? "segmentor" : "detector", &own = task == "segment" ? o.segmentor : o.detector;
+  const auto add = [&all](const std::string& text, const std::string& where) {
+    all.push_back({parse_json(text, where), where});
+  };
+  const std::string what = task == "segment" ? "segmentor" : "detector",
+                    &own = task == "segment" ? o.segmentor : o.detector;
   const auto said = weights.metadata.find(what);
-  if (!o.config.empty()) add(read_text(o.config), o.config);
-  else if (o.model.empty() && said != weights.metadata.end()) add(said->second, o.weights + ": " + what);
+  if (!o.config.empty())
+    add(read_text(o.config), o.config);
+  else if (o.model.empty() && said != weights.metadata.end())
+    add(said->second, o.weights + ": " + what);
   if (!own.empty()) add(read_text(own), own);
   return all;
 }
@@ -68,16 +88,21 @@ inline std::string head_in(const std::vector<Description>& all) {
   return head;
 }
 
-/// The network of --model, `fallback` where it is not given, with what `said` puts on top. `weights`, where there are some, say
-/// how many classes they tell apart.
+/// The network of --model, `fallback` where it is not given, with what `said` puts on top.
+/// `weights`, where there are some, say how many classes they tell apart.
 template <class Config>
-Config dense_config(const NetworkOptions& o, const char* fallback, const std::vector<Description>& said, const TensorMap& weights = {}) {
+Config dense_config(const NetworkOptions& o, const char* fallback,
+                    const std::vector<Description>& said, const TensorMap& weights = {}) {
   constexpr bool detects = std::is_same_v<Config, MaskRcnnConfig>;
   Config c;
   const PpmaConfig named = config_by_name(o.model.empty() ? fallback : o.model);
-  if (named.name.ends_with("_nano")) small_network(c), c.backbone.name = named.name, c.backbone.mask = named.mask;
-  else c.backbone = named;
-  if (const Tensor* bias = find(weights, detects ? "roi_head.bbox_head.fc_cls.bias" : "decode_head.conv_seg.bias"); bias != nullptr)
+  if (named.name.ends_with("_nano"))
+    small_network(c), c.backbone.name = named.name, c.backbone.mask = named.mask;
+  else
+    c.backbone = named;
+  if (const Tensor* bias =
+          find(weights, detects ? "roi_head.bbox_head.fc_cls.bias" : "decode_head.conv_seg.bias");
+      bias != nullptr)
     set_classes(c, bias->numel() - (detects ? 1 : 0));  // a detector's last one is the background
   for (const Description& d : said)
     naming(d.where, [&] {
@@ -101,7 +126,8 @@ void require_weights(const Config& c, const std::string& task) {
   require_memory(work, "--size", network_options(task));
 }
 
-/// The network of the options, by default the published one on PPMA-T; with --weights or random ones; where it computes.
+/// The network of the options, by default the published one on PPMA-T; with --weights or random
+/// ones; where it computes.
 /// `look` sees its configuration, and the weights, before it is made.
 template <class Model, class Look>
 Model dense_network(const NetworkOptions& o, const Placement& at, bool inference, Look look) {

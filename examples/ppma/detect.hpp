@@ -30,7 +30,8 @@ struct DetectCommand : DenseTraining {
   }
 };
 
-/// The epochs after which the rate falls: the published 8 and 11 of 12, 27 and 33 of 36; else in proportion to the former.
+/// The epochs after which the rate falls: the published 8 and 11 of 12, 27 and 33 of 36; else in
+/// proportion to the former.
 /// Fewer than four epochs are too short to fall twice: none.
 inline std::vector<i64> default_steps(i64 epochs) {
   if (epochs < 4) return {};
@@ -57,7 +58,12 @@ struct DetectionData {
 inline DetectionData make_detection_data(const DetectCommand& o) {
   DetectionData d;
   if (o.data == "shapes") {
-    ShapesOptions s{.height = o.size, .width = o.size, .images = o.images, .seed = o.seed, .split = Split::train, .most_extra = 3};
+    ShapesOptions s{.height = o.size,
+                    .width = o.size,
+                    .images = o.images,
+                    .seed = o.seed,
+                    .split = Split::train,
+                    .most_extra = 3};
     d.train = shapes_set(s);
     s.images = o.test_images, s.seed = 0, s.split = Split::test;
     d.test = shapes_set(s);
@@ -65,42 +71,57 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
     d.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
     return d;
   }
-  check(o.data == "coco" && !o.folder.empty(), "--task detect: --data is shapes, or coco with --data-dir");
+  check(o.data == "coco" && !o.folder.empty(),
+        "--task detect: --data is shapes, or coco with --data-dir");
   const auto part = [&](const std::string& name, bool all, CocoSkips* skips) {
     const std::string notes = o.folder + "/annotations/instances_" + name;
-    d.truth = std::make_shared<const CocoTruth>(read_coco(existing({notes + ".json", notes + "2017.json"}), !o.boxes_only));  // the last one's stays
-    return coco_set(d.truth, existing({o.folder + "/images/" + name, o.folder + "/" + name + "2017", o.folder + "/" + name}), !o.boxes_only, all, skips);
+    // the last one's stays
+    d.truth = std::make_shared<const CocoTruth>(
+        read_coco(existing({notes + ".json", notes + "2017.json"}), !o.boxes_only));
+    return coco_set(d.truth,
+                    existing({o.folder + "/images/" + name, o.folder + "/" + name + "2017",
+                              o.folder + "/" + name}),
+                    !o.boxes_only, all, skips);
   };
   d.train = part("train", false, &d.skips);
   d.test = part("val", true, nullptr);
-  check_scorable(*d.truth, o.boxes_only ? CocoType::bbox : CocoType::segm);  // now, not after an epoch
+  // now, not after an epoch
+  check_scorable(*d.truth, o.boxes_only ? CocoType::bbox : CocoType::segm);
   const std::string difference = class_difference(d.train.class_names, d.test.class_names);
-  check(difference.empty(), o.folder, ": the training and validation files must have the same categories; in the latter ", difference);
-  check(d.train.category_ids == d.test.category_ids, o.folder, ": training and validation files number their categories differently");
+  check(difference.empty(), o.folder,
+        ": the training and validation files must have the same categories; in the latter ",
+        difference);
+  check(d.train.category_ids == d.test.category_ids, o.folder,
+        ": training and validation files number their categories differently");
   return d;
 }
 
 inline CocoResult coco_result(const Detection& d, i64 image_id, i64 category_id) {
   CocoResult r;
   r.image_id = image_id, r.category_id = category_id, r.score = d.score;
-  r.box = CocoBox{static_cast<double>(d.box.x1), static_cast<double>(d.box.y1), static_cast<double>(d.box.width()), static_cast<double>(d.box.height())};
+  r.box = CocoBox{static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
+                  static_cast<double>(d.box.width()), static_cast<double>(d.box.height())};
   r.mask.rle = d.mask;
   r.where = str("image ", image_id);
   return r;
 }
 
 /// Detections over an image, those of at least a score.
-inline Picture detection_picture(const Tensor& image, const std::vector<Detection>& found, const std::vector<std::string>& names, double least_score) {
+inline Picture detection_picture(const Tensor& image, const std::vector<Detection>& found,
+                                 const std::vector<std::string>& names, double least_score) {
   std::vector<Shown> shown;
   for (const Detection& d : found)
     if (d.score >= least_score)
-      shown.push_back({static_cast<double>(d.box.x1), static_cast<double>(d.box.y1), static_cast<double>(d.box.x2), static_cast<double>(d.box.y2),
-                       d.label, names[static_cast<std::size_t>(d.label)], d.score, d.mask});
+      shown.push_back({static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
+                       static_cast<double>(d.box.x2), static_cast<double>(d.box.y2), d.label,
+                       names[static_cast<std::size_t>(d.label)], d.score, d.mask});
   return overlay(image, shown);
 }
 
 /// Results on a whole set; the pictures of its first four images go into a sheet.
-inline std::vector<CocoResult> detect_all(MaskRcnn& model, const DetectionSet& set, const DetectionLoading& loading, const Placement& at, const std::string& sheet) {
+inline std::vector<CocoResult> detect_all(MaskRcnn& model, const DetectionSet& set,
+                                          const DetectionLoading& loading, const Placement& at,
+                                          const std::string& sheet) {
   std::vector<CocoResult> results;
   std::vector<Picture> pictures;
   for (i64 i = 0; i < set.size; ++i) {
@@ -108,8 +129,11 @@ inline std::vector<CocoResult> detect_all(MaskRcnn& model, const DetectionSet& s
     const Tensor image = sample.image;
     const DetectionBatch batch = evaluation_batch(std::move(sample), loading);
     const std::vector<Detection> found = model.detect(at(batch.images), batch.frames)[0];
-    for (const Detection& d : found) results.push_back(coco_result(d, batch.frames[0].image_id, set.category_ids[static_cast<std::size_t>(d.label)]));
-    if (pictures.size() < 4) pictures.push_back(detection_picture(image, found, set.class_names, 0.5));
+    for (const Detection& d : found)
+      results.push_back(coco_result(d, batch.frames[0].image_id,
+                                    set.category_ids[static_cast<std::size_t>(d.label)]));
+    if (pictures.size() < 4)
+      pictures.push_back(detection_picture(image, found, set.class_names, 0.5));
   }
   write_png(sheet, sheet_of(pictures).image());
   return results;
@@ -119,7 +143,8 @@ inline void print_table(const char* what, const CocoTruth& truth, const CocoScor
   std::printf("  %-5s", what);
   for (std::size_t i = 0; i < 6; ++i) std::printf("  %s %.3f", coco_figure_names[i], s.figures[i]);
   std::printf("\n");
-  for (std::size_t c = 0; c < truth.categories.size(); ++c) std::printf("    %-20s AP %.3f\n", truth.categories[c].name.c_str(), s.class_ap[c]);
+  for (std::size_t c = 0; c < truth.categories.size(); ++c)
+    std::printf("    %-20s AP %.3f\n", truth.categories[c].name.c_str(), s.class_ap[c]);
 }
 
 inline void train_detect(DetectCommand o) {
@@ -128,24 +153,32 @@ inline void train_detect(DetectCommand o) {
   if (o.steps.empty()) o.steps = default_steps(o.epochs);
   const DetectionData data = at_its_place(o, o.folder, [&] { return make_detection_data(o); });
   MaskRcnnConfig config = training_config<MaskRcnnConfig>(o, descriptions(o.network, o.task));
-  config.roi.num_classes = data.train.classes(), config.with_mask = config.with_mask && !o.boxes_only;
+  config.roi.num_classes = data.train.classes(),
+  config.with_mask = config.with_mask && !o.boxes_only;
   if (o.compute.device == "cpu") {
-    const i64 side = o.data == "shapes" ? o.size : o.shorter;  // the smallest that an image may be brought to
-    require_memory({config.backbone, std::min(o.batch, data.train.size), side, side,
-                    !o.freeze_backbone, o.checkpoint_blocks, 4, head_needs(config, side, side), true},
-                   "--batch, --size or --shorter", network_options(o.task));
+    // the smallest that an image may be brought to
+    const i64 side = o.data == "shapes" ? o.size : o.shorter;
+    require_memory(
+        {config.backbone, std::min(o.batch, data.train.size), side, side, !o.freeze_backbone,
+         o.checkpoint_blocks, 4, head_needs(config, side, side), true},
+        "--batch, --size or --shorter", network_options(o.task));
   }
   MaskRcnn model(config, o.seed);
   DetectionTraining training;
   training.at = place_for_training(model, o);
   training.schedule = {.rate = o.lr, .steps = o.steps, .warmup = o.warmup_iterations};
-  training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed, training.checkpoint_blocks = o.checkpoint_blocks;
+  training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed,
+  training.checkpoint_blocks = o.checkpoint_blocks;
   DetectionTrainer<MaskRcnn> trainer(model, training);
   if (o.data == "shapes") o.longer = o.shorter = o.size;
   DetectionLoading loading;
-  if (o.multi_scale) loading = multi_scale_loading(o.longer, o.shorter);
-  else loading.longer = o.longer, loading.shorter = {o.shorter};
-  const InputInfo input = training_input(o, InputInfo::dense(data.train.class_names, o.longer, o.shorter, data.normalization, data.train.category_ids));
+  if (o.multi_scale)
+    loading = multi_scale_loading(o.longer, o.shorter);
+  else
+    loading.longer = o.longer, loading.shorter = {o.shorter};
+  const InputInfo input =
+      training_input(o, InputInfo::dense(data.train.class_names, o.longer, o.shorter,
+                                         data.normalization, data.train.category_ids));
   loading.batch = o.batch, loading.seed = o.seed, loading.normalization = input.normalization;
   DetectionLoader loader(data.train, loading);
   RunFolder::Metadata saved;
@@ -158,19 +191,29 @@ inline void train_detect(DetectCommand o) {
       {"input", input.to_json().dump()},
       {"images", image_counts(data.train.size, data.test.size)}};
   const auto write_best = best_writer(trainer, about);
-  begin_or_resume(run, o, saved, trainer.epoch(), options_of(o), detector_to_json(config),
-                  [key = config.with_mask ? "segm_mAP" : "bbox_mAP"](const Json& r) { return figure_of(r, key); }, write_best);
-  std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n", config.with_mask ? "Mask R-CNN" : "Faster R-CNN",
-              config.backbone.name.c_str(), grouped_digits(parameter_count(model)).c_str(), o.data.c_str(), grouped_digits(data.train.size).c_str(),
-              grouped_digits(data.test.size).c_str(), static_cast<long long>(config.roi.num_classes));
-  if (const std::string skipped = data.skips.text(); !skipped.empty()) std::printf("left out: %s\n", skipped.c_str());
+  begin_or_resume(
+      run, o, saved, trainer.epoch(), options_of(o), detector_to_json(config),
+      [key = config.with_mask ? "segm_mAP" : "bbox_mAP"](const Json& r) {
+        return figure_of(r, key);
+      },
+      write_best);
+  std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n",
+              config.with_mask ? "Mask R-CNN" : "Faster R-CNN", config.backbone.name.c_str(),
+              grouped_digits(parameter_count(model)).c_str(), o.data.c_str(),
+              grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
+              static_cast<long long>(config.roi.num_classes));
+  if (const std::string skipped = data.skips.text(); !skipped.empty())
+    std::printf("left out: %s\n", skipped.c_str());
   std::fflush(stdout);
 
   const auto begin = std::chrono::steady_clock::now();
-  const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+  const auto seconds = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
   while (trainer.epoch() < o.stop()) {
     const auto print = [&](const DetectionStep& s) {
-      std::printf("epoch %lld [%lld/%lld] lr %.2e", static_cast<long long>(s.epoch + 1), static_cast<long long>(s.batch), static_cast<long long>(s.batches), s.rate);
+      std::printf("epoch %lld [%lld/%lld] lr %.2e", static_cast<long long>(s.epoch + 1),
+                  static_cast<long long>(s.batch), static_cast<long long>(s.batches), s.rate);
       for (const auto& [name, value] : s.values) std::printf("  %s %.4f", name.c_str(), value);
       std::printf("  %s\n", clock_text(seconds()).c_str());
       std::fflush(stdout);
@@ -183,13 +226,17 @@ inline void train_detect(DetectCommand o) {
     for (const auto& [name, value] : step.values) record[name] = value;
     if (trainer.epoch() % o.evaluate_every == 0 || trainer.epoch() == o.stop()) {
       const std::string sheet = run.picture(str("epoch_", trainer.epoch(), ".png"));
-      const std::vector<CocoResult> results = after_training(trainer.epoch(), [&] { return detect_all(model, data.test, loading, training.at, sheet); });
+      const std::vector<CocoResult> results = after_training(trainer.epoch(), [&] {
+        return detect_all(model, data.test, loading, training.at, sheet);
+      });
       for (const bool masks : {false, true}) {
         if (masks && !config.with_mask) continue;
-        const CocoScores s = evaluate_coco(*data.truth, results, masks ? CocoType::segm : CocoType::bbox);
+        const CocoScores s =
+            evaluate_coco(*data.truth, results, masks ? CocoType::segm : CocoType::bbox);
         print_table(masks ? "masks" : "boxes", *data.truth, s);
         const char* names[6] = {"mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"};
-        for (std::size_t i = 0; i < 6; ++i) record[str(masks ? "segm_" : "bbox_", names[i])] = s.figures[i];
+        for (std::size_t i = 0; i < 6; ++i)
+          record[str(masks ? "segm_" : "bbox_", names[i])] = s.figures[i];
         record[masks ? "segm_class_AP" : "bbox_class_AP"] = s.class_ap;
       }
     }
@@ -200,7 +247,8 @@ inline void train_detect(DetectCommand o) {
   print_end(o, trainer.epoch(), "AP", run.best(), 4);
 }
 
-/// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, with OUT/images.json.
+/// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, with
+/// OUT/images.json.
 inline void predict_detect(const DensePredictCommand& o) {
   const DenseFile file(o, "detect");
   const Placement at = o.compute.placement();
@@ -216,7 +264,8 @@ inline void predict_detect(const DensePredictCommand& o) {
   EachImage each("predict");
   for (std::size_t n = 0; n < o.images.size(); ++n) {
     DetectionSample sample;
-    if (!each.read(o.images[n], all, [&] { sample.image = read_image(o.images[n], o.reading()); })) continue;
+    if (!each.read(o.images[n], all, [&] { sample.image = read_image(o.images[n], o.reading()); }))
+      continue;
     sample.image_id = image_ids[n], sample.name = o.images[n];
     const Tensor image = sample.image;
     images.push_back(image_record(image_ids[n], o.images[n], image));
@@ -224,18 +273,25 @@ inline void predict_detect(const DensePredictCommand& o) {
     const std::vector<Detection> found = model.detect(at(batch.images), batch.frames)[0];
     const std::string picture = stems[n] + ".png";
     write_png(picture, detection_picture(image, found, names, o.least_score).image());
-    if (!o.json) std::printf("%s -> %s\n", shown_name(o.images[n]).c_str(), shown_name(picture).c_str());
+    if (!o.json)
+      std::printf("%s -> %s\n", shown_name(o.images[n]).c_str(), shown_name(picture).c_str());
     Json objects = Json::array();
     for (const Detection& d : found) {
       results.push_back(coco_result(d, image_ids[n], ids[static_cast<std::size_t>(d.label)]));
       if (d.score < o.least_score) continue;
       const std::string& name = names[static_cast<std::size_t>(d.label)];
       if (!o.json)
-        std::printf("  %5.1f %%  %-16s %.0f %.0f %.0f %.0f\n", 100 * d.score, shown_name(name).c_str(), static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
-                    static_cast<double>(d.box.x2), static_cast<double>(d.box.y2));
-      objects.push_back({{"name", name}, {"score", d.score}, {"box", {d.box.x1, d.box.y1, d.box.x2, d.box.y2}}});
+        std::printf("  %5.1f %%  %-16s %.0f %.0f %.0f %.0f\n", 100 * d.score,
+                    shown_name(name).c_str(), static_cast<double>(d.box.x1),
+                    static_cast<double>(d.box.y1), static_cast<double>(d.box.x2),
+                    static_cast<double>(d.box.y2));
+      objects.push_back(
+          {{"name", name}, {"score", d.score}, {"box", {d.box.x1, d.box.y1, d.box.x2, d.box.y2}}});
     }
-    all.push_back({{"image", shown_name(o.images[n])}, {"image_id", image_ids[n]}, {"picture", shown_name(picture)}, {"objects", objects}});
+    all.push_back({{"image", shown_name(o.images[n])},
+                   {"image_id", image_ids[n]},
+                   {"picture", shown_name(picture)},
+                   {"objects", objects}});
   }
   write_results(o.out, results, images, names, ids);
   if (o.json) print_json(all);

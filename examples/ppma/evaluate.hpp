@@ -90,24 +90,28 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
   const Data data = make_data(tested, 0, false, expected);
   if (!expected)
     note(o.network.weights, ": does not say how it takes images; as suits ", tested.kind, ": ",
-         data.input.size, " pixels, ", rounded(100 * data.input.crop, 0.1), " % of the shorter side");
+         data.input.size, " pixels, ", rounded(100 * data.input.crop, 0.1),
+         " % of the shorter side");
   const ClassMatch match = tested_classes(network, o.network.weights, data.test);
   if (o.compute.device == "cpu")
-    require_memory({network.model.config, std::min(o.batch, data.test.size), data.input.size, data.input.size},
-                   "--batch or --size");
+    require_memory(
+        {network.model.config, std::min(o.batch, data.test.size), data.input.size, data.input.size},
+        "--batch or --size");
   const Placement at = o.compute.placement();
   place(network.model, at, true);
   Loader loader(renumbered(data.test, match.numbers), test_loading(data, o.batch, o.data.workers));
   const auto begin = std::chrono::steady_clock::now();
   i64 unknown = 0;
   const Evaluation e = evaluate(network.model, known_images(batches_of(loader), unknown), {}, at);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const i64 images = e.images + unknown;
   const double share = static_cast<double>(e.images) / static_cast<double>(images);
-  const double acc1 = unknown > 0 ? e.acc1 * share : e.acc1, acc5 = unknown > 0 ? e.acc5 * share : e.acc5;
+  const double acc1 = unknown > 0 ? e.acc1 * share : e.acc1,
+               acc5 = unknown > 0 ? e.acc5 * share : e.acc5;
   if (unknown > 0)
-    note(data.test.name, ": the network does not know the classes ", listed(match.unknown), "; their ",
-         unknown, " images count as wrong, and not in the loss");
+    note(data.test.name, ": the network does not know the classes ", listed(match.unknown),
+         "; their ", unknown, " images count as wrong, and not in the loss");
   if (o.json) {
     Json j;
     j["data"] = shown_name(data.test.name);
@@ -120,8 +124,8 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
     return print_json(j);
   }
   std::printf("%s: %s images, loss %.4f, top-1 %.2f %%, top-5 %.2f %%, %.0f images/s\n",
-              shown_name(data.test.name).c_str(), grouped_digits(images).c_str(), e.loss, acc1, acc5,
-              static_cast<double>(images) / seconds);
+              shown_name(data.test.name).c_str(), grouped_digits(images).c_str(), e.loss, acc1,
+              acc5, static_cast<double>(images) / seconds);
 }
 
 inline void add_eval(CLI::App& app) {
@@ -131,7 +135,9 @@ inline void add_eval(CLI::App& app) {
   add_data(*c, o->data, false);
   c->get_option("--data")->description(c->get_option("--data")->get_description() +
                                        "; default: what it was trained on");
-  c->add_option("--batch", o->batch, "images at a time")->check(in_range(i64{1}, most_batch))->capture_default_str();
+  c->add_option("--batch", o->batch, "images at a time")
+      ->check(in_range(i64{1}, most_batch))
+      ->capture_default_str();
   add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--json", o->json, "one JSON object instead of text");
@@ -163,7 +169,10 @@ inline void predict(const PredictCommand& o) {
   EachImage each("predict");
   for (const std::string& path : o.images) {
     Tensor input;
-    if (!each.read(path, all, [&] { input = network_input(read_image(path, {.orient = !o.no_exif}), network.input); })) continue;
+    if (!each.read(path, all, [&] {
+          input = network_input(read_image(path, {.orient = !o.no_exif}), network.input);
+        }))
+      continue;
     const Tensor logits = network.model.forward(at(input));  // (1,classes)
     const std::vector<double> probability = softmax(logits.to(Device::cpu)).to_vector<double>();
     std::vector<i64> order(static_cast<std::size_t>(classes));
@@ -177,9 +186,12 @@ inline void predict(const PredictCommand& o) {
       const i64 c = order[static_cast<std::size_t>(k)];
       const std::string name = shown_name(network.input.class_name(c));
       if (o.json)
-        best.push_back({{"class", c}, {"name", name}, {"probability", probability[static_cast<std::size_t>(c)]}});
+        best.push_back({{"class", c},
+                        {"name", name},
+                        {"probability", probability[static_cast<std::size_t>(c)]}});
       else
-        std::printf("  %6.2f %%  %s\n", 100 * probability[static_cast<std::size_t>(c)], name.c_str());
+        std::printf("  %6.2f %%  %s\n", 100 * probability[static_cast<std::size_t>(c)],
+                    name.c_str());
     }
     all.push_back({{"image", shown_name(path)}, {"top", best}});
   }
@@ -192,29 +204,67 @@ inline void add_predict(CLI::App& app) {
   auto detect = std::make_shared<DensePredictCommand>();
   auto task = std::make_shared<std::string>("classify");
   auto* c = app.add_subcommand("predict", "Names what is on images, or finds it");
-  add_task(*c, *task, o->network, "classify: name the image; segment: name every pixel; detect: find objects. ");
+  add_task(*c, *task, o->network,
+           "classify: name the image; segment: name every pixel; detect: find objects. ");
   const char *const both = "With --task segment and detect", *const segment = "With --task segment";
-  c->add_option("--out", detect->out, "folder for pictures and results")->check(some_text())->capture_default_str()->group(both);
-  c->add_option("--gt", detect->gt, "COCO annotations, of which results take the images' numbers, by file name, and the classes'; images are then read as stored (--no-exif), as annotations count pixels; default: numbers from 1")->check(CLI::ExistingFile)->group(both);
-  c->add_option("--classes", detect->classes, "file with the classes' names, one a line; default: what the weights file says")->check(CLI::ExistingFile)->group(both);
-  c->add_option("--longer", detect->longer, "images: longer side at most; default: as in training, or as published")->check(in_range(i64{1}, most_size))->group(both);
-  c->add_option("--shorter", detect->shorter, "images: shorter side, with the aspect kept; the same")->check(in_range(i64{1}, most_size))->group(both);
-  c->add_option("--least-score", detect->least_score, "what is shown")->check(in_range(0.0, 1.0))->capture_default_str()->group("With --task detect");
-  c->add_option("--crop", detect->crop, "side of windows that slide over the image; 0: the image at once")->check(in_range(i64{0}, i64{8192}))->capture_default_str()->group(segment);
-  c->add_option("--stride", detect->stride, "from one window to the next; 0: two thirds of --crop")->check(in_range(i64{0}, i64{8192}))->capture_default_str()->group(segment);
-  c->add_option("--scales", detect->scales, "sizes whose results are averaged, such as 0.75,1,1.25")->delimiter(',')->check(in_range(0.1, 4.0))->group(segment);
+  c->add_option("--out", detect->out, "folder for pictures and results")
+      ->check(some_text())
+      ->capture_default_str()
+      ->group(both);
+  c->add_option("--gt", detect->gt,
+                "COCO annotations, of which results take the images' numbers, by file name, and "
+                "the classes'; images are then read as stored (--no-exif), as annotations count "
+                "pixels; default: numbers from 1")
+      ->check(CLI::ExistingFile)
+      ->group(both);
+  c->add_option("--classes", detect->classes,
+                "file with the classes' names, one a line; default: what the weights file says")
+      ->check(CLI::ExistingFile)
+      ->group(both);
+  c->add_option("--longer", detect->longer,
+                "images: longer side at most; default: as in training, or as published")
+      ->check(in_range(i64{1}, most_size))
+      ->group(both);
+  c->add_option("--shorter", detect->shorter,
+                "images: shorter side, with the aspect kept; the same")
+      ->check(in_range(i64{1}, most_size))
+      ->group(both);
+  c->add_option("--least-score", detect->least_score, "what is shown")
+      ->check(in_range(0.0, 1.0))
+      ->capture_default_str()
+      ->group("With --task detect");
+  c->add_option("--crop", detect->crop,
+                "side of windows that slide over the image; 0: the image at once")
+      ->check(in_range(i64{0}, i64{8192}))
+      ->capture_default_str()
+      ->group(segment);
+  c->add_option("--stride", detect->stride, "from one window to the next; 0: two thirds of --crop")
+      ->check(in_range(i64{0}, i64{8192}))
+      ->capture_default_str()
+      ->group(segment);
+  c->add_option("--scales", detect->scales, "sizes whose results are averaged, such as 0.75,1,1.25")
+      ->delimiter(',')
+      ->check(in_range(0.1, 4.0))
+      ->group(segment);
   c->add_flag("--flip", detect->flip, "each size also flipped")->group(segment);
   add_no_exif(*c, o->no_exif);
-  c->add_option("IMAGE", o->images, "PNG, JPEG, BMP, PPM or PGM files; one that cannot be read is named, and the others go on")->required();
+  c->add_option(
+       "IMAGE", o->images,
+       "PNG, JPEG, BMP, PPM or PGM files; one that cannot be read is named, and the others go on")
+      ->required();
   add_network(*c, o->network);
-  c->add_option("--top", o->top, "how many classes to name")->check(in_range(i64{1}, i64{1000000}))->capture_default_str()->group("With --task classify");
+  c->add_option("--top", o->top, "how many classes to name")
+      ->check(in_range(i64{1}, i64{1000000}))
+      ->capture_default_str()
+      ->group("With --task classify");
   add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--json", o->json, "a JSON list instead of text");
   c->callback([o, detect, task, c] {
     refuse_others(*c, *task);
     if (*task == "classify") return predict(*o);
-    detect->compute = o->compute, detect->network = o->network, detect->images = o->images, detect->json = o->json, detect->no_exif = o->no_exif;
+    detect->compute = o->compute, detect->network = o->network, detect->images = o->images,
+    detect->json = o->json, detect->no_exif = o->no_exif;
     *task == "segment" ? predict_segment(*detect) : predict_detect(*detect);
   });
 }

@@ -14,7 +14,8 @@ struct InfoOptions {
 
 inline void info(const InfoOptions& o) {
   WeightsFile file;
-  if (is_safetensors(o.file) && o.entry.empty()) {  // as it is, with every part of a training checkpoint
+  // as it is, with every part of a training checkpoint
+  if (is_safetensors(o.file) && o.entry.empty()) {
     Safetensors all = read_safetensors(o.file);
     file.tensors = std::move(all.tensors), file.metadata = std::move(all.metadata);
   } else {
@@ -39,30 +40,34 @@ inline void info(const InfoOptions& o) {
                       {"dtype", to_string(t.dtype())}});
     j["entries"] = list;
     Json others = Json::array();
-    for (const LeftOut& l : besides) others.push_back({{"name", printable(l.name)}, {"is", l.reason}});
+    for (const LeftOut& l : besides)
+      others.push_back({{"name", printable(l.name)}, {"is", l.reason}});
     j["left_out"] = others;
     return print_json(j);
   }
   std::size_t width = 4;
   for (const auto& t : tensors) width = std::max(width, printable(t.first, 200).size());
   for (const auto& [name, t] : tensors)
-    std::printf("%-*s  %-5s  %s\n", static_cast<int>(width), printable(name, 200).c_str(), to_string(t.dtype()).c_str(),
-                t.shape().str().c_str());
+    std::printf("%-*s  %-5s  %s\n", static_cast<int>(width), printable(name, 200).c_str(),
+                to_string(t.dtype()).c_str(), t.shape().str().c_str());
   for (const auto& [key, value] : metadata)
     std::printf("%s: %s\n", printable(key).c_str(), printable(value, 100000).c_str());
   if (!besides.empty()) std::printf("not listed above: %s\n", listed(besides, 1000).c_str());
   for (const auto& [name, t] : tensors)
     if (const i64 n = ppma::detail::count_not_finite(t); n > 0)
-      std::printf("%s: %s of its values are inf or NaN\n", printable(name, 200).c_str(), grouped_digits(n).c_str());
-  std::printf("%zu tensors, %s elements, %.1f MiB\n", tensors.size(), grouped_digits(elements).c_str(), mib(bytes));
+      std::printf("%s: %s of its values are inf or NaN\n", printable(name, 200).c_str(),
+                  grouped_digits(n).c_str());
+  std::printf("%zu tensors, %s elements, %.1f MiB\n", tensors.size(),
+              grouped_digits(elements).c_str(), mib(bytes));
 }
 
 inline void add_info(CLI::App& app) {
   auto o = std::make_shared<InfoOptions>();
   auto* c = app.add_subcommand("info", "Lists the tensors of a weights file or checkpoint");
   c->add_option("FILE", o->file, ".safetensors, .pth or .pt")->required()->check(CLI::ExistingFile);
-  c->add_option("--entry", o->entry,
-                "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)")
+  c->add_option(
+       "--entry", o->entry,
+       "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)")
       ->check(some_text());
   c->add_flag("--json", o->json, "one JSON object instead of text");
   c->callback([o] { info(*o); });
@@ -72,17 +77,21 @@ struct ConvertOptions {
   std::string in, out, entry;
 };
 
-// Names lose the wrappers' prefixes alone: what stays is the network's own. Whatever is not copied is named on stderr.
+// Names lose the wrappers' prefixes alone: what stays is the network's own. Whatever is not copied
+// is named on stderr.
 inline void convert(const ConvertOptions& o) {
   const WeightsFile file = read_weights(o.in, o.entry, {"module.", "_orig_mod."});
   save_weights(o.out, file.tensors, file.metadata);
   if (!file.beside.empty())
-    std::fprintf(stderr, "ppma: %s: not copied, beside the weights: %s\n", o.in.c_str(), listed(file.beside).c_str());
+    std::fprintf(stderr, "ppma: %s: not copied, beside the weights: %s\n", o.in.c_str(),
+                 listed(file.beside).c_str());
   if (file.metadata.empty() || is_safetensors(o.out)) return;
   std::string names;
   for (const auto& m : file.metadata) names += (names.empty() ? "" : ", ") + printable(m.first);
-  std::fprintf(stderr, "ppma: %s: %s kept in its entry extra/metadata.json, which ppma reads and PyTorch does not\n", o.out.c_str(),
-               names.c_str());
+  std::fprintf(
+      stderr,
+      "ppma: %s: %s kept in its entry extra/metadata.json, which ppma reads and PyTorch does not\n",
+      o.out.c_str(), names.c_str());
 }
 
 inline void add_convert(CLI::App& app) {
@@ -90,8 +99,9 @@ inline void add_convert(CLI::App& app) {
   auto* c = app.add_subcommand("convert", "Copies weights into the format that OUT's ending names");
   c->add_option("IN", o->in, ".safetensors, .pth or .pt")->required()->check(CLI::ExistingFile);
   c->add_option("OUT", o->out, ".safetensors, .pth or .pt")->required()->check(some_text());
-  c->add_option("--entry", o->entry,
-                "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)")
+  c->add_option(
+       "--entry", o->entry,
+       "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)")
       ->check(some_text());
   c->callback([o] { convert(*o); });
 }

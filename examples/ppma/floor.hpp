@@ -1,13 +1,16 @@
 #pragma once
-// The floor under a network's time: the least that its work could take at the rates that this machine reached just now.
+// The floor under a network's time: the least that its work could take at the rates that this
+// machine reached just now.
 //
-// Work is counted in groups of operations that one kernel could do, each tensor read and written once: six groups a block,
-// 16 C + 2 F elements a token (C channels, F hidden ones). A group takes its matrix products at the rate of a large product,
-// its bytes at that of a large copy, or its exponentials at the machine's rate, whichever takes longest; groups follow one
-// another. No program reaches it; its share says how far there is to go.
+// Work is counted in groups of operations that one kernel could do, each tensor read and written
+// once: six groups a block, 16 C + 2 F elements a token (C channels, F hidden ones). A group takes
+// its matrix products at the rate of a large product, its bytes at that of a large copy, or its
+// exponentials at the machine's rate, whichever takes longest; groups follow one another. No
+// program reaches it; its share says how far there is to go.
 //
-// A training step is counted as three times the forward pass (each value is met again in backward, and its gradient made),
-// attention's products as 3.5 times it (the scores once more), and AdamW's reading and writing of four floats a weight.
+// A training step is counted as three times the forward pass (each value is met again in backward,
+// and its gradient made), attention's products as 3.5 times it (the scores once more), and AdamW's
+// reading and writing of four floats a weight.
 
 #include "timing.hpp"
 
@@ -18,11 +21,13 @@ struct Ceilings {
   double flops = 0, bytes = 0, exponentials = 0;
 };
 
-/// Measured with a large product and a large copy in `dtype`; a GPU's exponentials are 16 a cycle and multiprocessor.
+/// Measured with a large product and a large copy in `dtype`; a GPU's exponentials are 16 a cycle
+/// and multiprocessor.
 inline Ceilings measure_ceilings(const Placement& at) {
   const NoGrad not_recorded;
   const bool gpu = at.device == Device::cuda;
-  const i64 n = gpu ? 8192 : 1024, elements = (gpu ? i64{1} << 30 : i64{1} << 27) / size_of(at.dtype);
+  const i64 n = gpu ? 8192 : 1024,
+            elements = (gpu ? i64{1} << 30 : i64{1} << 27) / size_of(at.dtype);
   const auto seconds = [&](auto&& f) {
     f();
     return median(timed(5, at.device, f)) / 1000;
@@ -36,12 +41,14 @@ inline Ceilings measure_ceilings(const Placement& at) {
   {
     const Tensor from = Tensor::zeros({elements}, at.dtype, at.device);
     Tensor to = Tensor::empty({elements}, at.dtype, at.device);
-    c.bytes = 2.0 * static_cast<double>(elements * size_of(at.dtype)) / seconds([&] { to.copy_from(from); });
+    c.bytes = 2.0 * static_cast<double>(elements * size_of(at.dtype)) /
+              seconds([&] { to.copy_from(from); });
   }
 #if PPMA_CUDA
   if (gpu) {
     int kilohertz = 0;
-    cuda::require(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, 0), "clock rate of the GPU");
+    cuda::require(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, 0),
+                  "clock rate of the GPU");
     c.exponentials = 16e3 * kilohertz * cuda::device().multiProcessorCount;
     return c;
   }
@@ -52,41 +59,61 @@ inline Ceilings measure_ceilings(const Placement& at) {
 }
 
 /// Seconds of a pass over `batch` images.
-inline double floor_of(const PpmaConfig& c, const Ceilings& peak, i64 batch, i64 height, i64 width, double element_bytes, bool train) {
+inline double floor_of(const PpmaConfig& c, const Ceilings& peak, i64 batch, i64 height, i64 width,
+                       double element_bytes, bool train) {
   double seconds = 0;
   const double images = static_cast<double>(batch), passes = train ? 3 : 1;
   // FLOPs, elements and exponentials of an image, elements of weights
-  const auto group = [&](double flops, double elements, double weights = 0, double exponentials = 0, double product_passes = 0) {
-    const double products = images * flops * (train && product_passes > 0 ? product_passes : passes) / peak.flops;
+  const auto group = [&](double flops, double elements, double weights = 0, double exponentials = 0,
+                         double product_passes = 0) {
+    const double products =
+        images * flops * (train && product_passes > 0 ? product_passes : passes) / peak.flops;
     const double bytes = (images * elements + weights) * passes * element_bytes / peak.bytes;
-    seconds += std::max({products, bytes, images * exponentials * (train ? 2 : 1) / peak.exponentials});
-    if (train) seconds += weights * 7 * 4 / peak.bytes;  // the weight, its gradient, two moments read; all but the gradient written
+    seconds +=
+        std::max({products, bytes, images * exponentials * (train ? 2 : 1) / peak.exponentials});
+    // the weight, its gradient, two moments read; all but the gradient written
+    if (train) seconds += weights * 7 * 4 / peak.bytes;
   };
   const auto convolution = [&](i64 in, i64 out, i64 stride) {  // 3 x 3
     const double before = static_cast<double>(height * width * in);
     if (stride == 2) height = (height + 1) / 2, width = (width + 1) / 2;
-    const double after = static_cast<double>(height * width * out), weights = static_cast<double>(9 * in * out);
+    const double after = static_cast<double>(height * width * out),
+                 weights = static_cast<double>(9 * in * out);
     group(2 * static_cast<double>(height * width) * weights, before + after, weights);
   };
   const i64 stem = c.embed_dims[0];
-  convolution(3, stem / 2, 2), convolution(stem / 2, stem / 2, 1), convolution(stem / 2, stem, 2), convolution(stem, stem, 1);
+  convolution(3, stem / 2, 2), convolution(stem / 2, stem / 2, 1), convolution(stem / 2, stem, 2),
+      convolution(stem, stem, 1);
   for (std::size_t s = 0; s < 4; ++s) {
-    const double n = static_cast<double>(height * width), channels = static_cast<double>(c.embed_dims[s]), heads = static_cast<double>(c.num_heads[s]);
-    const double hidden = std::floor(c.mlp_ratios[s] * channels), along = static_cast<double>(height + width);
+    const double n = static_cast<double>(height * width),
+                 channels = static_cast<double>(c.embed_dims[s]),
+                 heads = static_cast<double>(c.num_heads[s]);
+    const double hidden = std::floor(c.mlp_ratios[s] * channels),
+                 along = static_cast<double>(height + width);
     const bool two_orders = criss_cross_order(c.mask) == Order::both;
     for (i64 block = 0; block < c.depths[s]; ++block) {
-      group(0, 2 * n * channels, 9 * channels);                                               // positions: depthwise 3 x 3
-      group(6 * n * channels * channels, 4 * n * channels, 3 * channels * channels);          // q, k, v
-      if (c.chunkwise_recurrents[s])                                                          // attention and its 5 x 5
-        group(2 * n * along * channels * (two_orders ? 3 : 2), 4 * n * channels, 25 * channels, n * along * heads, 3.5);
-      else group(4 * n * n * channels, 4 * n * channels, 25 * channels, n * n * heads, 3.5);
-      group(2 * n * channels * channels, 3 * n * channels, channels * channels);              // out, + x
-      group(2 * n * channels * hidden, n * (channels + hidden), channels * hidden);           // feed forward
-      group(2 * n * channels * hidden, n * (hidden + 2 * channels), channels * hidden);       // 3 x 3, back, + x
+      // positions: depthwise 3 x 3
+      group(0, 2 * n * channels, 9 * channels);
+      // q, k, v
+      group(6 * n * channels * channels, 4 * n * channels, 3 * channels * channels);
+      // attention and its 5 x 5
+      if (c.chunkwise_recurrents[s])
+        group(2 * n * along * channels * (two_orders ? 3 : 2), 4 * n * channels, 25 * channels,
+              n * along * heads, 3.5);
+      else
+        group(4 * n * n * channels, 4 * n * channels, 25 * channels, n * n * heads, 3.5);
+      // out, + x
+      group(2 * n * channels * channels, 3 * n * channels, channels * channels);
+      // feed forward
+      group(2 * n * channels * hidden, n * (channels + hidden), channels * hidden);
+      // 3 x 3, back, + x
+      group(2 * n * channels * hidden, n * (hidden + 2 * channels), channels * hidden);
     }
     if (s < 3) convolution(c.embed_dims[s], c.embed_dims[s + 1], 2);
   }
-  const double n = static_cast<double>(height * width), channels = static_cast<double>(c.embed_dims[3]), wide = static_cast<double>(c.projection),
+  const double n = static_cast<double>(height * width),
+               channels = static_cast<double>(c.embed_dims[3]),
+               wide = static_cast<double>(c.projection),
                classes = static_cast<double>(c.num_classes);
   group(2 * n * channels * wide, n * channels + wide, channels * wide);
   group(2 * wide * classes, wide + classes, wide * classes);

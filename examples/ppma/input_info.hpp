@@ -21,8 +21,7 @@ namespace tool {
 inline Normalization read_normalization(const Json& j, const std::string& where) {
   Normalization n;
   read_member(j, "mean", where, n.mean), read_member(j, "deviation", where, n.deviation);
-  for (const float m : n.mean)
-    check(is_finite(m), where, ": \"mean\" must be finite, not ", m);
+  for (const float m : n.mean) check(is_finite(m), where, ": \"mean\" must be finite, not ", m);
   for (const float d : n.deviation)
     check(d > 0 && is_finite(d), where, ": \"deviation\" must be positive, not ", d);
   return n;
@@ -63,13 +62,13 @@ inline std::string class_difference(const std::vector<std::string>& was,
 }
 
 struct InputInfo {
-  i64 size = 224;                     // classifier: pixels of a side; 0: of another task
-  double crop = 0.875;                // classifier: share of the shorter side that is kept
-  i64 longer = 0, shorter = 0;        // segmentor, detector: sides with the aspect kept
+  i64 size = 224;               // classifier: pixels of a side; 0: of another task
+  double crop = 0.875;          // classifier: share of the shorter side that is kept
+  i64 longer = 0, shorter = 0;  // segmentor, detector: sides with the aspect kept
   Normalization normalization{};
-  std::vector<std::string> classes;   // of the outputs, in their order; none: not said
-  std::vector<i64> category_ids{};    // detector: the classes' numbers in results
-  bool numbered = false;              // whether it has them
+  std::vector<std::string> classes;  // of the outputs, in their order; none: not said
+  std::vector<i64> category_ids{};   // detector: the classes' numbers in results
+  bool numbered = false;             // whether it has them
 
   /// Of a segmentor or detector.
   static InputInfo dense(std::vector<std::string> classes, i64 longer, i64 shorter,
@@ -80,8 +79,10 @@ struct InputInfo {
 
   Json to_json() const {
     Json j;
-    if (size > 0) j["size"] = size, j["crop"] = crop;
-    else j["longer"] = longer, j["shorter"] = shorter;
+    if (size > 0)
+      j["size"] = size, j["crop"] = crop;
+    else
+      j["longer"] = longer, j["shorter"] = shorter;
     j["mean"] = normalization.mean, j["deviation"] = normalization.deviation;
     j["classes"] = classes;
     if (numbered) j["category_ids"] = category_ids;
@@ -92,7 +93,8 @@ struct InputInfo {
     check(j.is_object(), where, ": must be a JSON object, not ", j.type_name());
     if (j.contains("longer") || j.contains("shorter")) {
       info.size = 0, info.crop = 1;
-      for (const auto& [key, into] : {std::pair{"longer", &info.longer}, {"shorter", &info.shorter}}) {
+      for (const auto& [key, into] :
+           {std::pair{"longer", &info.longer}, {"shorter", &info.shorter}}) {
         *into = member<i64>(j, key, where);
         check(*into > 0, where, ": \"", key, "\" must be at least 1, not ", *into);
       }
@@ -134,7 +136,8 @@ struct InputInfo {
 
 /// The classes of a set as a network numbers them.
 struct ClassMatch {
-  std::vector<i64> numbers;          // of each class of the set; -1: the network has none of its name
+  // of each class of the set; -1: the network has none of its name
+  std::vector<i64> numbers;
   std::vector<std::string> unknown;  // the names of those
   bool same = true;                  // the numbers are those of the set
 };
@@ -147,15 +150,17 @@ inline ClassMatch match_classes(const std::vector<std::string>& network, const s
   std::map<std::string, i64> number;
   for (const std::string& name : network) {
     const bool is_new = number.emplace(name, static_cast<i64>(number.size())).second;
-    check(is_new || match.same, where, ": has two classes \"", name,
-          "\", so those of ", set_name, " cannot be matched by name");
+    check(is_new || match.same, where, ": has two classes \"", name, "\", so those of ", set_name,
+          " cannot be matched by name");
   }
   std::set<std::string> seen;
   for (std::size_t c = 0; c < set.size(); ++c) {
     check(seen.insert(set[c]).second || match.same, set_name, ": has two classes \"", set[c], "\"");
     const auto it = number.find(set[c]);
-    if (match.same) match.numbers.push_back(static_cast<i64>(c));
-    else match.numbers.push_back(it == number.end() ? -1 : it->second);
+    if (match.same)
+      match.numbers.push_back(static_cast<i64>(c));
+    else
+      match.numbers.push_back(it == number.end() ? -1 : it->second);
     if (it == number.end()) match.unknown.push_back(set[c]);
   }
   return match;
@@ -167,8 +172,8 @@ inline void check_classes_of_run(const std::string& folder, const InputInfo& had
   const std::string remedy = str("; put them back, or begin a new run with --weights ", folder,
                                  "/best.safetensors, which keeps what fits");
   const std::string difference = class_difference(had.classes, now.classes);
-  check(difference.empty(), folder, ": the classes of the data have changed since the run began: ",
-        difference, remedy);
+  check(difference.empty(), folder,
+        ": the classes of the data have changed since the run began: ", difference, remedy);
   check(had.category_ids == now.category_ids, folder,
         ": the categories of the data have other ids than when the run began", remedy);
 }

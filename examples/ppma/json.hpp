@@ -34,14 +34,16 @@ bool holds(const Json& j) {
     if (!j.is_array()) return false;
     for (const Json& entry : j)
       if (!holds<typename T::value_type>(entry)) return false;
-    if constexpr (!std::is_same_v<T, std::vector<typename T::value_type>>) return j.size() == T{}.size();
+    if constexpr (!std::is_same_v<T, std::vector<typename T::value_type>>)
+      return j.size() == T{}.size();
     return true;
   } else {
-    return std::is_same_v<T, bool>      ? j.is_boolean()
-           : std::is_unsigned_v<T>      ? j.is_number_unsigned()
-           : std::is_integral_v<T>      ? j.is_number_integer() && (!j.is_number_unsigned() || j.get<i64>() >= 0)
+    return std::is_same_v<T, bool> ? j.is_boolean()
+           : std::is_unsigned_v<T> ? j.is_number_unsigned()
+           : std::is_integral_v<T>
+               ? j.is_number_integer() && (!j.is_number_unsigned() || j.get<i64>() >= 0)
            : std::is_floating_point_v<T> ? j.is_number()
-                                        : j.is_string();
+                                         : j.is_string();
   }
 }
 
@@ -49,13 +51,20 @@ bool holds(const Json& j) {
 template <class T>
 std::string kind_of() {
   if constexpr (is_list<T>)
-    return (std::is_same_v<T, std::vector<typename T::value_type>> ? "a list of " : str("a list of ", T{}.size(), ", each ")) + kind_of<typename T::value_type>();
+    return (std::is_same_v<T, std::vector<typename T::value_type>>
+                ? "a list of "
+                : str("a list of ", T{}.size(), ", each ")) +
+           kind_of<typename T::value_type>();
   else
-    return std::is_same_v<T, bool> ? "true or false" : std::is_unsigned_v<T> ? "a whole number from 0" : std::is_integral_v<T> ? "a whole number" : std::is_floating_point_v<T> ? "a number" : "text";
+    return std::is_same_v<T, bool>       ? "true or false"
+           : std::is_unsigned_v<T>       ? "a whole number from 0"
+           : std::is_integral_v<T>       ? "a whole number"
+           : std::is_floating_point_v<T> ? "a number"
+                                         : "text";
 }
 
-/// Reads a member of one of our own files, at `where`; one that is not there, or null, leaves `into` as it is. Errors: no
-/// object; a member of another kind.
+/// Reads a member of one of our own files, at `where`; one that is not there, or null, leaves
+/// `into` as it is. Errors: no object; a member of another kind.
 template <class T>
 void read_member(const Json& j, const char* key, const std::string& where, T& into) {
   check(j.is_object(), where, ": must be a JSON object, not ", j.type_name());

@@ -1,6 +1,6 @@
-// ppma, the command-line tool: look at weights, train, evaluate, classify, draw, measure. One translation unit; each
-// subcommand is a header beside this file. To add one: write such a header with an add_NAME(CLI::App&), include it
-// here, call it below.
+// ppma, the command-line tool: look at weights, train, evaluate, classify, draw, measure. One
+// translation unit; each subcommand is a header beside this file. To add one: write such a header
+// with an add_NAME(CLI::App&), include it here, call it below.
 
 #include <iostream>
 
@@ -15,9 +15,10 @@
 
 namespace {
 
-// OpenMP threads that wait for work spin, for milliseconds by default, and take the cores from the threads that prepare
-// images and from other programs: on a busy machine training was four times slower. How long they spin is read when the
-// runtime is loaded, before main: so the program sets it and starts itself once more.
+// OpenMP threads that wait for work spin, for milliseconds by default, and take the cores from the
+// threads that prepare images and from other programs: on a busy machine training was four times
+// slower. How long they spin is read when the runtime is loaded, before main: so the program sets
+// it and starts itself once more.
 void wait_briefly([[maybe_unused]] char** argv) {
 #if PPMA_OPENMP && defined(__linux__)
   for (const char* chosen : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"})
@@ -30,13 +31,17 @@ void wait_briefly([[maybe_unused]] char** argv) {
 
 // What to do where memory did not suffice, which no estimate foresaw.
 constexpr const char* need_less =
-    "a smaller network (--model, --config), smaller batches (--batch) or smaller images (--size, --crop, --longer, --shorter) need less";
+    "a smaller network (--model, --config), smaller batches (--batch) or smaller images (--size, "
+    "--crop, --longer, --shorter) need less";
 
-// What was printed has arrived, or the exit status says that it has not: a full disk, a closed output.
+// What was printed has arrived, or the exit status says that it has not: a full disk, a closed
+// output.
 int after_output(int status) {
   std::cout.flush();  // --help and --version
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good()) return status;
-  std::fprintf(stderr, "ppma: the output could not be written; is the disk full, or standard output closed?\n");
+  std::fprintf(
+      stderr,
+      "ppma: the output could not be written; is the disk full, or standard output closed?\n");
   return status != 0 ? status : 1;
 }
 
@@ -44,7 +49,8 @@ int run_command(int argc, char** argv) {
   CLI::App app("PPMA: vision transformers with polyline path masked attention");
   app.name("ppma");
   app.require_subcommand(1);
-  app.set_version_flag("--version", ppma::str(PPMA_VERSION_MAJOR, ".", PPMA_VERSION_MINOR, ".", PPMA_VERSION_PATCH));
+  app.set_version_flag(
+      "--version", ppma::str(PPMA_VERSION_MAJOR, ".", PPMA_VERSION_MINOR, ".", PPMA_VERSION_PATCH));
   tool::add_info(app);
   tool::add_summary(app);
   tool::add_train(app);
@@ -68,7 +74,8 @@ int run_command(int argc, char** argv) {
   } catch (const std::exception& e) {
     const std::string message = e.what();
     const bool memory = message.find("memory: ") != std::string::npos;
-    std::fprintf(stderr, "ppma: %s%s%s\n", tool::shown(message).c_str(), memory ? "; " : "", memory ? need_less : "");
+    std::fprintf(stderr, "ppma: %s%s%s\n", tool::shown(message).c_str(), memory ? "; " : "",
+                 memory ? need_less : "");
     return 1;
   }
   return 0;

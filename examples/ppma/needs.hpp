@@ -50,7 +50,7 @@ struct Needs {
 inline Needs needs_of(const Work& w) {
   const PpmaConfig& c = w.config;
   double H = static_cast<double>(w.height), W = static_cast<double>(w.width), weights = 0;
-  double kept = 3 * H * W, largest = 0, operations = 0;  // elements of an image
+  double kept = 3 * H * W, largest = 0, operations = 0;                 // elements of an image
   const auto convolution = [&](double in, double out, double stride) {  // 3 x 3
     const double before = H * W * in;
     H = std::ceil(H / stride), W = std::ceil(W / stride);
@@ -71,7 +71,8 @@ inline Needs needs_of(const Work& w) {
     kept += blocks * N * (w.again ? C : 6 * C + 2 * hidden);
     if (s < 3) convolution(C, static_cast<double>(c.embed_dims[s + 1]), 2);
   }
-  const double images = static_cast<double>(w.batch), input = 3.0 * static_cast<double>(w.height * w.width);
+  const double images = static_cast<double>(w.batch),
+               input = 3.0 * static_cast<double>(w.height * w.width);
   const double weight = std::max(4.0, w.element);  // bytes
   if (w.head) {
     const HeadNeeds& h = *w.head;
@@ -92,8 +93,10 @@ inline Needs needs_of(const Work& w) {
 
 /// Bytes that this process may have: the machine's, or what its container is limited to.
 inline double machine_memory() {
-  double bytes = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGE_SIZE));
-  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+  double bytes = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
+                 static_cast<double>(::sysconf(_SC_PAGE_SIZE));
+  for (const char* path :
+       {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
     double limit = 0;
     std::ifstream file(path);
     if (file >> limit && limit > 0) bytes = std::min(bytes, limit);  // "max" is no number
@@ -111,11 +114,12 @@ inline std::string bytes_text(double bytes) {
   return text;
 }
 
-/// Error: more bytes than this machine has; `what` needs them, `remedy` says which option to change.
+/// Error: more bytes than this machine has; `what` needs them, `remedy` says which option to
+/// change.
 inline void require_bytes(double bytes, const std::string& what, const std::string& remedy) {
   const double there = machine_memory();
-  check(bytes <= there, what, " needs at least ", bytes_text(bytes), " of memory, this machine has ",
-        bytes_text(there), "; ", remedy);
+  check(bytes <= there, what, " needs at least ", bytes_text(bytes),
+        " of memory, this machine has ", bytes_text(there), "; ", remedy);
 }
 
 /// Error: `work` does not fit into this machine's memory; `options` are those that decide how large

@@ -29,8 +29,10 @@ inline std::string shown(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
     std::size_t end = i;
     while (end < text.size() && text[end] >= '0' && text[end] <= '9') ++end;
-    if (end - i > most_digits) s += str(text.substr(i, 12), "... (", end - i, " digits)"), i = end;
-    else s += text[i++];
+    if (end - i > most_digits)
+      s += str(text.substr(i, 12), "... (", end - i, " digits)"), i = end;
+    else
+      s += text[i++];
   }
   return printable(s, most);
 }

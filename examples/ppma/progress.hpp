@@ -16,7 +16,9 @@ inline std::string clock_text(double seconds) {
   if (s >= 3600)
     std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", static_cast<long long>(s / 3600),
                   static_cast<long long>(s / 60 % 60), static_cast<long long>(s % 60));
-  else std::snprintf(text, sizeof text, "%lld:%02lld", static_cast<long long>(s / 60), static_cast<long long>(s % 60));
+  else
+    std::snprintf(text, sizeof text, "%lld:%02lld", static_cast<long long>(s / 60),
+                  static_cast<long long>(s % 60));
   return text;
 }
 
@@ -24,11 +26,15 @@ class Progress {
  public:
   /// Epochs first .. epochs - 1 are to come.
   Progress(i64 first, i64 epochs)
-      : first_(first), epochs_(epochs), terminal_(::isatty(STDOUT_FILENO) != 0), begin_(now()), epoch_begin_(begin_) {}
+      : first_(first),
+        epochs_(epochs),
+        terminal_(::isatty(STDOUT_FILENO) != 0),
+        begin_(now()),
+        epoch_begin_(begin_) {}
 
   void batch(const StepReport& r) {
-    done_ =
-        static_cast<double>(r.epoch - first_) + 0.97 * static_cast<double>(r.batch) / static_cast<double>(r.batches);
+    done_ = static_cast<double>(r.epoch - first_) +
+            0.97 * static_cast<double>(r.batch) / static_cast<double>(r.batches);
     rate_ = static_cast<double>(r.images) / std::max(1e-9, now() - epoch_begin_);
     std::snprintf(state_, sizeof state_, "epoch %lld/%lld", static_cast<long long>(r.epoch + 1),
                   static_cast<long long>(epochs_));
@@ -42,19 +48,22 @@ class Progress {
   }
   void epoch(const EpochRecord& r, bool is_best) {
     if (terminal_) std::printf("\r\033[K");
-    std::printf("epoch %3lld/%lld  loss %.4f", static_cast<long long>(r.epoch + 1), static_cast<long long>(epochs_),
-                r.train_loss);
-    if (r.test.images > 0) std::printf("  test loss %.4f  top-1 %5.2f %%", r.test.loss, r.test.acc1);
+    std::printf("epoch %3lld/%lld  loss %.4f", static_cast<long long>(r.epoch + 1),
+                static_cast<long long>(epochs_), r.train_loss);
+    if (r.test.images > 0)
+      std::printf("  test loss %.4f  top-1 %5.2f %%", r.test.loss, r.test.acc1);
     if (r.test_ema.images > 0) std::printf("  averaged %5.2f %%", r.test_ema.acc1);
     std::printf("  %.0f images/s  %s left%s\n", rate_,
-                clock_text(left(static_cast<double>(r.epoch + 1 - first_))).c_str(), is_best ? "  best" : "");
+                clock_text(left(static_cast<double>(r.epoch + 1 - first_))).c_str(),
+                is_best ? "  best" : "");
     std::fflush(stdout);
     epoch_begin_ = now();
   }
 
  private:
   static double now() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
   }
   double left(double done) const {
     return done > 0 ? (now() - begin_) / done * (static_cast<double>(epochs_ - first_) - done) : 0;
@@ -65,9 +74,12 @@ class Progress {
     constexpr int width = 24;
     char bar[width + 1];
     for (int i = 0; i < width; ++i)
-      bar[i] = i < static_cast<int>(part * width) ? '=' : i == static_cast<int>(part * width) ? '>' : ' ';
+      bar[i] = i < static_cast<int>(part * width)    ? '='
+               : i == static_cast<int>(part * width) ? '>'
+                                                     : ' ';
     bar[width] = 0;
-    std::printf("\r\033[K%s [%s] %s  %s left", state_, bar, detail_, clock_text(left(done_)).c_str());
+    std::printf("\r\033[K%s [%s] %s  %s left", state_, bar, detail_,
+                clock_text(left(done_)).c_str());
     std::fflush(stdout);
   }
 

@@ -24,7 +24,8 @@ inline void eval_coco(const EvalCocoCommand& o) {
   const CocoTruth truth = read_coco(o.gt, type == CocoType::segm, false);
   const std::vector<CocoResult> results = read_coco_results(o.dt);
   check(!results.empty(), o.dt, ": an empty list; there are no detections to score");
-  const CocoScores s = evaluate_coco(truth, results, type, mmdet2 ? CocoProtocol::mmdet2 : CocoProtocol::pycocotools);
+  const CocoScores s = evaluate_coco(truth, results, type,
+                                     mmdet2 ? CocoProtocol::mmdet2 : CocoProtocol::pycocotools);
   std::vector<std::string> names(coco_figure_names.begin(), coco_figure_names.end());
   if (mmdet2) names[6] = "AR100", names[7] = "AR300", names[8] = "AR1000";
   for (const std::string& w : s.warnings) std::fprintf(stderr, "ppma: %s\n", w.c_str());
@@ -36,12 +37,16 @@ inline void eval_coco(const EvalCocoCommand& o) {
     j["stats"] = s.figures;
     j["classes"] = Json::array();
     for (std::size_t c = 0; c < truth.categories.size(); ++c)
-      j["classes"].push_back({{"id", truth.categories[c].id}, {"name", truth.categories[c].name}, {"AP", s.class_ap[c]}});
+      j["classes"].push_back({{"id", truth.categories[c].id},
+                              {"name", truth.categories[c].name},
+                              {"AP", s.class_ap[c]}});
     j["warnings"] = s.warnings;
     return print_json(j);
   }
-  std::printf("%s: %zu images, %zu annotations, %zu detections\n", o.type.c_str(), truth.images.size(), truth.annotations.size(), results.size());
-  for (std::size_t i = 0; i < names.size(); ++i) std::printf("  %-6s %6.4f\n", names[i].c_str(), s.figures[i]);
+  std::printf("%s: %zu images, %zu annotations, %zu detections\n", o.type.c_str(),
+              truth.images.size(), truth.annotations.size(), results.size());
+  for (std::size_t i = 0; i < names.size(); ++i)
+    std::printf("  %-6s %6.4f\n", names[i].c_str(), s.figures[i]);
   for (std::size_t c = 0; c < truth.categories.size(); ++c)
     std::printf("  AP of %-24s %6.4f\n", truth.categories[c].name.c_str(), s.class_ap[c]);
 }
@@ -50,9 +55,14 @@ inline void add_eval_coco(CLI::App& app) {
   auto o = std::make_shared<EvalCocoCommand>();
   auto* c = app.add_subcommand("eval-coco", "COCO's twelve figures of detections");
   c->add_option("--gt", o->gt, "annotations, as COCO JSON")->required()->check(CLI::ExistingFile);
-  c->add_option("--dt", o->dt, "detections, a JSON list in COCO's result form")->required()->check(CLI::ExistingFile);
-  c->add_option("--type", o->type, "what overlaps: boxes or masks")->check(CLI::IsMember({"bbox", "segm"}))->capture_default_str();
-  c->add_option("--protocol", o->protocol, "pycocotools' limits 1, 10, 100, or mmdet 2's 100, 300, 1000 with areas of masks")
+  c->add_option("--dt", o->dt, "detections, a JSON list in COCO's result form")
+      ->required()
+      ->check(CLI::ExistingFile);
+  c->add_option("--type", o->type, "what overlaps: boxes or masks")
+      ->check(CLI::IsMember({"bbox", "segm"}))
+      ->capture_default_str();
+  c->add_option("--protocol", o->protocol,
+                "pycocotools' limits 1, 10, 100, or mmdet 2's 100, 300, 1000 with areas of masks")
       ->check(CLI::IsMember({"pycocotools", "mmdet2"}))
       ->capture_default_str();
   c->add_flag("--json", o->json, "one JSON object instead of text");
@@ -69,17 +79,21 @@ struct EvalMiouCommand {
 /// case of its ending, or as `predict --task segment` names it, NAME_labels.png, there or in --pred
 /// itself. What is left out goes to `warnings`. Errors: a map without a prediction; one that two
 /// files could be.
-inline std::vector<std::array<std::string, 2>> miou_pairs(const EvalMiouCommand& o, std::vector<std::string>& warnings) {
+inline std::vector<std::array<std::string, 2>> miou_pairs(const EvalMiouCommand& o,
+                                                          std::vector<std::string>& warnings) {
   namespace fs = std::filesystem;
-  const FolderList gt = files_below(o.gt, {".png"}), predicted = files_below(o.prediction, {".png"});
+  const FolderList gt = files_below(o.gt, {".png"}),
+                   predicted = files_below(o.prediction, {".png"});
   const std::string others = gt.left_out(".png");
-  check(!gt.files.empty(), o.gt, ": has no label maps (.png)", others.empty() ? "" : ", but ", others);
+  check(!gt.files.empty(), o.gt, ": has no label maps (.png)", others.empty() ? "" : ", but ",
+        others);
   if (!others.empty()) warnings.push_back(o.gt + ": left out: " + others);
   const auto by_stem = [](const std::string& root, const std::vector<std::string>& files) {
     std::map<std::string, std::string> of;
     for (const std::string& file : files) {
       const auto entry = of.emplace(fs::path(file).replace_extension().string(), file);
-      check(entry.second, root, ": ", entry.first->second, " and ", file, " have one name but for the ending; one of them must go");
+      check(entry.second, root, ": ", entry.first->second, " and ", file,
+            " have one name but for the ending; one of them must go");
     }
     return of;
   };
@@ -92,11 +106,13 @@ inline std::vector<std::array<std::string, 2>> miou_pairs(const EvalMiouCommand&
   for (const auto& [stem, file] : maps) {
     const std::string flat = fs::path(stem).filename().string() + "_labels";
     const std::string labels = found.count(stem + "_labels") != 0 ? stem + "_labels" : flat;
-    const bool written = found.count(labels) != 0 && maps.count(labels) == 0, same = found.count(stem) != 0;
+    const bool written = found.count(labels) != 0 && maps.count(labels) == 0,
+               same = found.count(stem) != 0;
     if (written && same) {
       const std::string path = o.prediction + "/" + found.at(stem);
       const int colour = detail::png_header(read_file(path), path).colour;
-      check(colour != 0 && colour != 3, o.prediction, ": ", found.at(stem), " and ", found.at(labels), " could both be the prediction of ", file, "; one of them must go");
+      check(colour != 0 && colour != 3, o.prediction, ": ", found.at(stem), " and ",
+            found.at(labels), " could both be the prediction of ", file, "; one of them must go");
       ++pictures;
     }
     if (!written && !same) {
@@ -105,23 +121,30 @@ inline std::vector<std::array<std::string, 2>> miou_pairs(const EvalMiouCommand&
     }
     const std::string& prediction = found.at(written ? labels : stem);
     const auto entry = taken.emplace(prediction, file);
-    check(entry.second, o.prediction, "/", prediction, ": could be the prediction of ", entry.first->second, " and of ", file, "; put it into a folder as in ", o.gt);
+    check(entry.second, o.prediction, "/", prediction, ": could be the prediction of ",
+          entry.first->second, " and of ", file, "; put it into a folder as in ", o.gt);
     pairs.push_back({o.gt + "/" + file, o.prediction + "/" + prediction});
   }
   const std::string only = predicted.left_out(".png");
-  check(absent == 0, o.prediction, ": has no prediction for ", absent, " of ", maps.size(), " label maps of ", o.gt, ", such as ", missing,
-        "; it must have the same name, or ", fs::path(missing).stem().string(), "_labels.png", only.empty() ? "" : "; there are ", only);
+  check(absent == 0, o.prediction, ": has no prediction for ", absent, " of ", maps.size(),
+        " label maps of ", o.gt, ", such as ", missing, "; it must have the same name, or ",
+        fs::path(missing).stem().string(), "_labels.png", only.empty() ? "" : "; there are ", only);
   if (const std::size_t more = predicted.files.size() - taken.size() - pictures; more > 0) {
-    const auto other = std::find_if(found.begin(), found.end(), [&](const auto& f) { return taken.count(f.second) == 0 && maps.count(f.first) == 0; });
-    warnings.push_back(str(o.prediction, ": left out: ", more, " .png files that are the prediction of no label map of ", o.gt,
+    const auto other = std::find_if(found.begin(), found.end(), [&](const auto& f) {
+      return taken.count(f.second) == 0 && maps.count(f.first) == 0;
+    });
+    warnings.push_back(str(o.prediction, ": left out: ", more,
+                           " .png files that are the prediction of no label map of ", o.gt,
                            other == found.end() ? "" : " (such as " + other->second + ")"));
   }
   return pairs;
 }
 
 inline void eval_miou(const EvalMiouCommand& o) {
-  check(!o.reduce_zero || o.ignore >= o.classes, "eval-miou: --reduce-zero-label gives label 0 the number that does not count, and --ignore ", o.ignore, " is one of the ",
-        o.classes, " classes; take one from ", o.classes, " on");
+  check(
+      !o.reduce_zero || o.ignore >= o.classes,
+      "eval-miou: --reduce-zero-label gives label 0 the number that does not count, and --ignore ",
+      o.ignore, " is one of the ", o.classes, " classes; take one from ", o.classes, " on");
   std::vector<std::string> warnings;
   const auto pairs = miou_pairs(o, warnings);
   for (const std::string& w : warnings) std::fprintf(stderr, "ppma: %s\n", w.c_str());
@@ -132,7 +155,8 @@ inline void eval_miou(const EvalMiouCommand& o) {
     m.add(read_label_map(predicted), label, path + " and " + predicted);
   }
   const SegmentationFigures r = m.result();
-  check(!is_nan(r.all_accuracy), o.gt, ": no pixel counts: every label is ", o.ignore, ", which --ignore leaves out");
+  check(!is_nan(r.all_accuracy), o.gt, ": no pixel counts: every label is ", o.ignore,
+        ", which --ignore leaves out");
   if (o.json) {
     Json j;
     j["images"] = pairs.size();
@@ -144,18 +168,31 @@ inline void eval_miou(const EvalMiouCommand& o) {
     j["warnings"] = warnings;
     return print_json(j);
   }
-  std::printf("%zu images: mIoU %.4f, aAcc %.4f, mAcc %.4f\n", pairs.size(), r.mean_iou, r.all_accuracy, r.mean_accuracy);
-  for (std::size_t c = 0; c < r.iou.size(); ++c) std::printf("  class %3zu  IoU %6.4f  accuracy %6.4f\n", c, r.iou[c], r.accuracy[c]);
+  std::printf("%zu images: mIoU %.4f, aAcc %.4f, mAcc %.4f\n", pairs.size(), r.mean_iou,
+              r.all_accuracy, r.mean_accuracy);
+  for (std::size_t c = 0; c < r.iou.size(); ++c)
+    std::printf("  class %3zu  IoU %6.4f  accuracy %6.4f\n", c, r.iou[c], r.accuracy[c]);
 }
 
 inline void add_eval_miou(CLI::App& app) {
   auto o = std::make_shared<EvalMiouCommand>();
   auto* c = app.add_subcommand("eval-miou", "Mean IoU and accuracies of label maps");
-  c->add_option("--pred", o->prediction, "folder of predicted label maps (PNG), named as those of --gt or as predict --task segment names them")->required()->check(CLI::ExistingDirectory);
-  c->add_option("--gt", o->gt, "folder of label maps (PNG), also in folders below")->required()->check(CLI::ExistingDirectory);
-  c->add_option("--classes", o->classes, "number of classes")->required()->check(in_range(i64{1}, i64{4096}));
-  c->add_option("--ignore", o->ignore, "label of pixels that do not count")->check(in_range(i64{0}, i64{65535}))->capture_default_str();
-  c->add_flag("--reduce-zero-label", o->reduce_zero, "labels 1..K are the classes 0..K-1, label 0 does not count");
+  c->add_option("--pred", o->prediction,
+                "folder of predicted label maps (PNG), named as those of --gt or as predict --task "
+                "segment names them")
+      ->required()
+      ->check(CLI::ExistingDirectory);
+  c->add_option("--gt", o->gt, "folder of label maps (PNG), also in folders below")
+      ->required()
+      ->check(CLI::ExistingDirectory);
+  c->add_option("--classes", o->classes, "number of classes")
+      ->required()
+      ->check(in_range(i64{1}, i64{4096}));
+  c->add_option("--ignore", o->ignore, "label of pixels that do not count")
+      ->check(in_range(i64{0}, i64{65535}))
+      ->capture_default_str();
+  c->add_flag("--reduce-zero-label", o->reduce_zero,
+              "labels 1..K are the classes 0..K-1, label 0 does not count");
   c->add_flag("--json", o->json, "one JSON object instead of text");
   c->callback([o] { eval_miou(*o); });
 }

@@ -25,33 +25,40 @@ struct SegmentCommand : DenseTraining {
   }
   void check_numbers() const {
     DenseTraining::check_numbers();
-    check(crop == 0 || crop >= least_crop, "--crop must be at least ", least_crop, ", or 0 for the shorter side, not ", crop);
-    check(least_factor > 0 && least_factor <= most_factor, "--least-factor ", least_factor, " must be above 0 and at most --most-factor ", most_factor);
+    check(crop == 0 || crop >= least_crop, "--crop must be at least ", least_crop,
+          ", or 0 for the shorter side, not ", crop);
+    check(least_factor > 0 && least_factor <= most_factor, "--least-factor ", least_factor,
+          " must be above 0 and at most --most-factor ", most_factor);
   }
   template <class F>
   void each(F f) {
     each_shared(f);
-    f("head", head), f("crop", crop), f("least_factor", least_factor), f("most_factor", most_factor);
+    f("head", head), f("crop", crop), f("least_factor", least_factor),
+        f("most_factor", most_factor);
   }
 };
 
 /// Calls f.operator()<Model>() with the network of a head.
 template <class F>
 void with_head(const std::string& head, F f) {
-  if (head == "semantic_fpn") f.template operator()<SemanticFpn>();
-  else f.template operator()<Segmentor>();
+  if (head == "semantic_fpn")
+    f.template operator()<SemanticFpn>();
+  else
+    f.template operator()<Segmentor>();
 }
 
 /// Mean IoU of a set; the pictures of its first four images go into a sheet.
 template <class Model>
-SegmentationFigures segment_all(Model& model, const SegmentationSet& set, const SegmentOptions& how, const Placement& at, const std::string& sheet) {
+SegmentationFigures segment_all(Model& model, const SegmentationSet& set, const SegmentOptions& how,
+                                const Placement& at, const std::string& sheet) {
   MeanIou score(set.classes());
   std::vector<Picture> pictures;
   for (i64 i = 0; i < set.size; ++i) {
     const SegmentationSample s = set.get(i);
     const Tensor labels = segment(model, s.image, how, at);
     score.add(labels, s.labels, s.name);
-    if (pictures.size() < 4) pictures.push_back(segment_picture(s.image, labels, set.class_names, 480));
+    if (pictures.size() < 4)
+      pictures.push_back(segment_picture(s.image, labels, set.class_names, 480));
   }
   write_png(sheet, sheet_of(pictures).image());
   return score.result();
@@ -66,9 +73,11 @@ inline void draw_segment_curves(const std::string& path, const std::vector<Json>
     read_member(r, "mIoU", path, mean_iou);
     if (mean_iou >= 0) iou.x.push_back(epoch), iou.y.push_back(100 * mean_iou);
   }
-  const Picture below = curves({loss}, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
+  const Picture below =
+      curves({loss}, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
   if (iou.x.empty()) return write_png(path, below.image());
-  const Picture above = curves({iou}, {.title = "Mean IoU on the test images", .x_label = "epoch", .y_label = "%"});
+  const Picture above =
+      curves({iou}, {.title = "Mean IoU on the test images", .x_label = "epoch", .y_label = "%"});
   Picture both(above.width(), above.height() + below.height());
   both.paste(0, 0, above.image());
   both.paste(0, above.height(), below.image());
@@ -81,17 +90,25 @@ struct SegmentData {
 
 inline SegmentData make_segmentation_data(const SegmentCommand& o) {
   if (o.data == "shapes") {
-    ShapesOptions s{.height = o.size, .width = o.size, .images = o.images, .seed = o.seed, .split = Split::train, .most_extra = 3};
+    ShapesOptions s{.height = o.size,
+                    .width = o.size,
+                    .images = o.images,
+                    .seed = o.seed,
+                    .split = Split::train,
+                    .most_extra = 3};
     SegmentData d{shapes_segmentation(s), {}};
     s.images = o.test_images, s.seed = 0, s.split = Split::test;
     d.test = shapes_segmentation(s);
     return d;
   }
-  check(o.data == "folder" && !o.folder.empty(), "--task segment: --data is shapes, or folder with --data-dir");
-  SegmentData d{segmentation_folder(o.folder, Split::train), segmentation_folder(o.folder, Split::val)};
+  check(o.data == "folder" && !o.folder.empty(),
+        "--task segment: --data is shapes, or folder with --data-dir");
+  SegmentData d{segmentation_folder(o.folder, Split::train),
+                segmentation_folder(o.folder, Split::val)};
   for (const std::string& name : d.train.class_names)
     check(is_utf8(name), o.folder, "/classes.txt: \"", name, "\" is not UTF-8");
-  warn_left_out(o.folder + " (training)", d.train.left_out), warn_left_out(o.folder + " (validation)", d.test.left_out);
+  warn_left_out(o.folder + " (training)", d.train.left_out),
+      warn_left_out(o.folder + " (validation)", d.test.left_out);
   return d;
 }
 
@@ -109,21 +126,25 @@ void train_segment_with(RunFolder& run, SegmentCommand o, const std::vector<Desc
   auto config = training_config<decltype(Model::config)>(o, said);
   set_classes(config, train.classes());
   if (o.compute.device == "cpu")
-    require_memory({config.backbone, std::min(o.batch, train.size), o.crop, o.crop,
-                    !o.freeze_backbone, o.checkpoint_blocks, 4,
-                    head_needs(config, o.crop, o.crop), true},
-                   "--batch or --crop", network_options(o.task));
+    require_memory(
+        {config.backbone, std::min(o.batch, train.size), o.crop, o.crop, !o.freeze_backbone,
+         o.checkpoint_blocks, 4, head_needs(config, o.crop, o.crop), true},
+        "--batch or --crop", network_options(o.task));
   Model model(config, o.seed);
   SegmentationLoading loading;
-  const InputInfo input = training_input(o, InputInfo::dense(train.class_names, o.longer, o.shorter, loading.normalization));
+  const InputInfo input = training_input(
+      o, InputInfo::dense(train.class_names, o.longer, o.shorter, loading.normalization));
   loading.normalization = input.normalization;
-  loading.batch = o.batch, loading.longer = o.longer, loading.shorter = o.shorter, loading.crop_height = loading.crop_width = o.crop;
+  loading.batch = o.batch, loading.longer = o.longer, loading.shorter = o.shorter,
+  loading.crop_height = loading.crop_width = o.crop;
   loading.least_factor = o.least_factor, loading.most_factor = o.most_factor, loading.seed = o.seed;
   SegmentationLoader loader(train, loading);
   SegmentationTraining training;
   training.at = place_for_training(model, o);
-  training.schedule = {.rate = o.lr, .total = o.epochs * loader.batches(), .warmup = o.warmup_iterations};
-  training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed, training.checkpoint_blocks = o.checkpoint_blocks;
+  training.schedule = {
+      .rate = o.lr, .total = o.epochs * loader.batches(), .warmup = o.warmup_iterations};
+  training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed,
+  training.checkpoint_blocks = o.checkpoint_blocks;
   SegmentationTrainer<Model> trainer(model, training);
   RunFolder::Metadata saved;
   if (!o.resume.empty()) {
@@ -132,36 +153,50 @@ void train_segment_with(RunFolder& run, SegmentCommand o, const std::vector<Desc
   }
   SegmentOptions how;
   how.longer = o.longer, how.shorter = o.shorter, how.normalization = loading.normalization;
-  const std::map<std::string, std::string> about{
-      {"segmentor", segmentor_to_json(config).dump()},
-      {"input", input.to_json().dump()},
-      {"images", image_counts(train.size, test.size)}};
+  const std::map<std::string, std::string> about{{"segmentor", segmentor_to_json(config).dump()},
+                                                 {"input", input.to_json().dump()},
+                                                 {"images", image_counts(train.size, test.size)}};
   const auto write_best = best_writer(trainer, about);
-  begin_or_resume(run, o, saved, trainer.epoch(), options_of(o), segmentor_to_json(config), [](const Json& r) { return figure_of(r, "mIoU"); }, write_best);
+  begin_or_resume(
+      run, o, saved, trainer.epoch(), options_of(o), segmentor_to_json(config),
+      [](const Json& r) { return figure_of(r, "mIoU"); }, write_best);
   if (!run.records().empty()) draw_segment_curves(run.path("curve.png"), run.records());
-  std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n", std::is_same_v<Model, Segmentor> ? "UperNet" : "Semantic FPN",
-              config.backbone.name.c_str(), grouped_digits(parameter_count(model)).c_str(), train.name.c_str(), grouped_digits(train.size).c_str(),
+  std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n",
+              std::is_same_v<Model, Segmentor> ? "UperNet" : "Semantic FPN",
+              config.backbone.name.c_str(), grouped_digits(parameter_count(model)).c_str(),
+              train.name.c_str(), grouped_digits(train.size).c_str(),
               grouped_digits(test.size).c_str(), static_cast<long long>(train.classes()));
   std::fflush(stdout);
 
   const auto begin = std::chrono::steady_clock::now();
   while (trainer.epoch() < o.stop()) {
     const SegmentationStep step = trainer.run_epoch(loader);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    std::printf("epoch %3lld/%lld  lr %.2e  loss %.4f", static_cast<long long>(step.epoch + 1), static_cast<long long>(o.epochs), step.rate, step.loss);
-    Json record{{"epoch", step.epoch}, {"lr", step.rate}, {"loss", step.loss}, {"acc_seg", step.decode_accuracy}};
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    std::printf("epoch %3lld/%lld  lr %.2e  loss %.4f", static_cast<long long>(step.epoch + 1),
+                static_cast<long long>(o.epochs), step.rate, step.loss);
+    Json record{{"epoch", step.epoch},
+                {"lr", step.rate},
+                {"loss", step.loss},
+                {"acc_seg", step.decode_accuracy}};
     if (std::is_same_v<Model, Segmentor>) {
       std::printf("  decode %.4f  auxiliary %.4f", step.decode, step.auxiliary);
-      record["loss_decode"] = step.decode, record["loss_auxiliary"] = step.auxiliary, record["acc_seg_auxiliary"] = step.auxiliary_accuracy;
+      record["loss_decode"] = step.decode, record["loss_auxiliary"] = step.auxiliary,
+      record["acc_seg_auxiliary"] = step.auxiliary_accuracy;
     }
     std::printf("  pixels %.2f %%", step.decode_accuracy);
     std::printf("  %s", clock_text(seconds).c_str());
     if (trainer.epoch() % o.evaluate_every == 0 || trainer.epoch() == o.stop()) {
-      const SegmentationFigures f = segment_all(model, test, how, training.at, run.picture(str("epoch_", trainer.epoch(), ".png")));
-      put_figure(record, "mIoU", f.mean_iou), put_figure(record, "aAcc", f.all_accuracy), put_figure(record, "mAcc", f.mean_accuracy);
+      const SegmentationFigures f = segment_all(
+          model, test, how, training.at, run.picture(str("epoch_", trainer.epoch(), ".png")));
+      put_figure(record, "mIoU", f.mean_iou), put_figure(record, "aAcc", f.all_accuracy),
+          put_figure(record, "mAcc", f.mean_accuracy);
       record["IoU"] = f.iou;
-      std::printf("  mIoU %.2f  aAcc %.2f  mAcc %.2f\n", 100 * f.mean_iou, 100 * f.all_accuracy, 100 * f.mean_accuracy);
-      for (std::size_t c = 0; c < f.iou.size(); ++c) std::printf("    %-20s IoU %5.2f  accuracy %5.2f\n", train.class_names[c].c_str(), 100 * f.iou[c], 100 * f.accuracy[c]);
+      std::printf("  mIoU %.2f  aAcc %.2f  mAcc %.2f\n", 100 * f.mean_iou, 100 * f.all_accuracy,
+                  100 * f.mean_accuracy);
+      for (std::size_t c = 0; c < f.iou.size(); ++c)
+        std::printf("    %-20s IoU %5.2f  accuracy %5.2f\n", train.class_names[c].c_str(),
+                    100 * f.iou[c], 100 * f.accuracy[c]);
     } else {
       std::printf("\n");
     }
@@ -190,8 +225,8 @@ inline CocoResult class_result(const Tensor& labels, u8 label, i64 image_id, i64
   return r;
 }
 
-/// OUT/NAME.png: the image under its classes, with a legend; OUT/NAME_labels.png: the label map; OUT/results.json: a mask for each
-/// class of each image, with OUT/images.json.
+/// OUT/NAME.png: the image under its classes, with a legend; OUT/NAME_labels.png: the label map;
+/// OUT/results.json: a mask for each class of each image, with OUT/images.json.
 template <class Model>
 void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
   const Placement at = o.compute.placement();
@@ -199,10 +234,12 @@ void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
   SegmentOptions how;
   how.longer = file.longer(2048), how.shorter = file.shorter(512);
   how.normalization = file.normalization();
-  how.crop = o.crop, how.stride = o.stride > 0 ? o.stride : std::max<i64>(1, o.crop * 2 / 3), how.factors = o.scales, how.flip = o.flip;
+  how.crop = o.crop, how.stride = o.stride > 0 ? o.stride : std::max<i64>(1, o.crop * 2 / 3),
+  how.factors = o.scales, how.flip = o.flip;
   const std::vector<std::string> names = file.names(classes_of(model.config));
   const std::vector<i64> ids = file.category_ids(names), image_ids = file.image_ids();
-  const std::vector<std::string> stems = result_stems(o, {".png", "_labels.png"}, {"results.json", "images.json"});
+  const std::vector<std::string> stems =
+      result_stems(o, {".png", "_labels.png"}, {"results.json", "images.json"});
   std::vector<CocoResult> results;
   Json all = Json::array(), images = Json::array();
   EachImage each("predict");
@@ -221,10 +258,16 @@ void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
     for (std::size_t c = 0; c < names.size(); ++c) {
       const double share = static_cast<double>(count[c]) / static_cast<double>(labels.numel());
       if (count[c] > 0) shares[names[c]] = share;
-      if (count[c] > 0 && !o.json) std::printf("  %5.1f %%  %s\n", 100 * share, shown_name(names[c]).c_str());
-      if (count[c] > 0) results.push_back(class_result(labels, static_cast<u8>(c), image_ids[n], ids[c]));
+      if (count[c] > 0 && !o.json)
+        std::printf("  %5.1f %%  %s\n", 100 * share, shown_name(names[c]).c_str());
+      if (count[c] > 0)
+        results.push_back(class_result(labels, static_cast<u8>(c), image_ids[n], ids[c]));
     }
-    all.push_back({{"image", shown_name(path)}, {"image_id", image_ids[n]}, {"picture", shown_name(stem + ".png")}, {"labels", shown_name(stem + "_labels.png")}, {"shares", shares}});
+    all.push_back({{"image", shown_name(path)},
+                   {"image_id", image_ids[n]},
+                   {"picture", shown_name(stem + ".png")},
+                   {"labels", shown_name(stem + "_labels.png")},
+                   {"shares", shares}});
   }
   write_results(o.out, results, images, names, ids);
   if (o.json) print_json(all);

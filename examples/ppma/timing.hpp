@@ -30,7 +30,8 @@ std::vector<double> timed(i64 repeat, Device device, F&& f) {
   for (i64 i = 0; i < repeat; ++i) {
     const auto begin = std::chrono::steady_clock::now();
     f();
-    ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
+    ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin)
+                     .count());
   }
   return ms;
 }

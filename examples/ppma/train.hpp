@@ -3,10 +3,11 @@
 //
 //   OUT/train.json           the run's options: --resume OUT reads them
 //   OUT/config.json          the network's configuration
-//   OUT/log.jsonl            one line an epoch; how it, last and best are kept together, whenever the
-//                            process dies: ppma/train/run_folder.hpp
+//   OUT/log.jsonl            one line an epoch; how it, last and best are kept together, whenever
+//                            the process dies: ppma/train/run_folder.hpp
 //   OUT/last.safetensors     everything that --resume needs
-//   OUT/best.safetensors     the weights (or their average) with the best accuracy, with configuration and class names
+//   OUT/best.safetensors     the weights (or their average) with the best accuracy, with
+//                            configuration and class names
 //   OUT/curve.png            losses and accuracies
 
 #include <sys/stat.h>
@@ -33,18 +34,19 @@ struct TrainCommand {
   bool overwrite = false;
   i64 epochs = 6, batch = 16, accumulate = 1, evaluate_every = 1, stop_after = 0;
   u64 seed = 0;
-  double lr = 2e-3, final_lr = 1e-5, warmup = 0.3, weight_decay = 0.05, label_smoothing = 0, clip = 1, ema = 0.99,
-         drop_path = -1, beta2 = 0.98, mixup = 0, cutmix = 0, erasing = 0;
+  double lr = 2e-3, final_lr = 1e-5, warmup = 0.3, weight_decay = 0.05, label_smoothing = 0,
+         clip = 1, ema = 0.99, drop_path = -1, beta2 = 0.98, mixup = 0, cutmix = 0, erasing = 0;
   bool rate_per_epoch = false, checkpoint_blocks = false;
 
   // Calls f(key, value) for all that a resumed run must keep.
   template <class F>
   void each(F f) {
-    f("epochs", epochs), f("batch", batch), f("accumulate", accumulate), f("evaluate_every", evaluate_every),
-        f("seed", seed);
+    f("epochs", epochs), f("batch", batch), f("accumulate", accumulate),
+        f("evaluate_every", evaluate_every), f("seed", seed);
     f("lr", lr), f("final_lr", final_lr), f("warmup", warmup), f("weight_decay", weight_decay);
     f("label_smoothing", label_smoothing), f("clip", clip), f("ema", ema), f("beta2", beta2);
-    f("dtype", compute.dtype), f("mixup", mixup), f("cutmix", cutmix), f("erasing", erasing), f("rate_per_epoch", rate_per_epoch), f("checkpoint_blocks", checkpoint_blocks);
+    f("dtype", compute.dtype), f("mixup", mixup), f("cutmix", cutmix), f("erasing", erasing),
+        f("rate_per_epoch", rate_per_epoch), f("checkpoint_blocks", checkpoint_blocks);
   }
   Json to_json() {
     Json j = data.to_json();
@@ -60,7 +62,8 @@ struct TrainCommand {
   }
 };
 
-/// What a record of the log says of accuracy, in percent: the better of the weights and their average;
+/// What a record of the log says of accuracy, in percent: the better of the weights and their
+/// average;
 /// -1: nothing was evaluated.
 inline double best_accuracy(const Json& record) {
   double acc1 = -1, averaged = -1;
@@ -71,7 +74,8 @@ inline double best_accuracy(const Json& record) {
 
 /// Accuracies above losses, over epochs.
 inline void draw_curves(const std::string& path, const std::vector<EpochRecord>& log) {
-  Series acc1{"top-1", {}, {}}, ema1{"averaged", {}, {}}, train_loss{"training", {}, {}}, test_loss{"test", {}, {}};
+  Series acc1{"top-1", {}, {}}, ema1{"averaged", {}, {}}, train_loss{"training", {}, {}},
+      test_loss{"test", {}, {}};
   for (const EpochRecord& r : log) {
     const double epoch = static_cast<double>(r.epoch + 1);
     const auto add = [&](Series& s, double y) { s.x.push_back(epoch), s.y.push_back(y); };
@@ -82,18 +86,19 @@ inline void draw_curves(const std::string& path, const std::vector<EpochRecord>&
   std::vector<Series> accuracies, losses{train_loss};
   if (!acc1.x.empty()) accuracies.push_back(acc1), losses.push_back(test_loss);
   if (!ema1.x.empty()) accuracies.push_back(ema1);
-  const Picture below = curves(losses, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
+  const Picture below =
+      curves(losses, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
   if (accuracies.empty()) return write_png(path, below.image());
-  const Picture above =
-      curves(accuracies, {.title = "Accuracy on the test images", .x_label = "epoch", .y_label = "%"});
+  const Picture above = curves(
+      accuracies, {.title = "Accuracy on the test images", .x_label = "epoch", .y_label = "%"});
   Picture sheet(above.width(), above.height() + below.height());
   sheet.paste(0, 0, above.image());
   sheet.paste(0, above.height(), below.image());
   write_png(path, sheet.image());
 }
 
-/// Brings the head of `initial`, which knows what `known` says, to the classes of `data`: its rows by
-/// the classes' names, or none, so that training begins with a new head. Says which it was.
+/// Brings the head of `initial`, which knows what `known` says, to the classes of `data`: its rows
+/// by the classes' names, or none, so that training begins with a new head. Says which it was.
 inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo>& known,
                              const Data& data, const std::string& where) {
   const Tensor* weight = find(initial.tensors, "head.weight");
@@ -111,7 +116,8 @@ inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo
   }
   known->check_outputs(outputs, where + ": input");
   const ClassMatch match = match_classes(known->classes, where, classes, data.test.name);
-  if (!match.unknown.empty()) return begin_anew(str(where, " does not know ", listed(match.unknown)));
+  if (!match.unknown.empty())
+    return begin_anew(str(where, " does not know ", listed(match.unknown)));
   if (match.same) return "taken as it is, for the same classes";
   for (auto& [name, tensor] : initial.tensors)
     if (name.starts_with("head.")) tensor = chosen_rows(tensor, match.numbers);
@@ -149,21 +155,26 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
   config.num_classes = data.train.classes();
   if (o.drop_path >= 0) config.drop_path_rate = o.drop_path;
   if (o.data.kind == "shapes")
-    require_bytes(3.0 * static_cast<double>(data.test.size) * static_cast<double>(data.input.size * data.input.size),
-                  str("a set of ", data.test.size, " test images of ", data.input.size, " pixels"), "choose a smaller --test-images or --size");
+    require_bytes(3.0 * static_cast<double>(data.test.size) *
+                      static_cast<double>(data.input.size * data.input.size),
+                  str("a set of ", data.test.size, " test images of ", data.input.size, " pixels"),
+                  "choose a smaller --test-images or --size");
   if (o.compute.device == "cpu")
-    require_memory({config, (std::min(o.batch, data.train.size) + ranks - 1) / ranks, data.input.size, data.input.size, true, o.checkpoint_blocks}, "--batch or --size");
+    require_memory({config, (std::min(o.batch, data.train.size) + ranks - 1) / ranks,
+                    data.input.size, data.input.size, true, o.checkpoint_blocks},
+                   "--batch or --size");
   Ppma model(config, o.seed);
   if (!initial.tensors.empty()) {
     if (rank == 0 && known)
-      note("images as ", o.network.weights, " says: ", data.input.size, " pixels, ", 100 * data.input.crop,
-           " % of the shorter side, its mean and deviation");
+      note("images as ", o.network.weights, " says: ", data.input.size, " pixels, ",
+           100 * data.input.crop, " % of the shorter side, its mean and deviation");
     const std::string head = take_head(initial, known, data, o.network.weights);
     if (rank == 0) note("head: ", head);
     const bool has_head = find(initial.tensors, "head.weight") != nullptr;
     load_state_dict(
         model, initial.tensors,
-        {.strict = true, .ignore = has_head ? std::vector<std::string>{} : std::vector<std::string>{"head."}});
+        {.strict = true,
+         .ignore = has_head ? std::vector<std::string>{} : std::vector<std::string>{"head."}});
   }
 
   TrainOptions options;
@@ -175,8 +186,11 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
   options.weight_decay = o.weight_decay;
   options.label_smoothing = o.label_smoothing;
   options.adamw.beta2 = o.beta2;
-  options.schedule = {
-      .peak = o.lr, .warmup = o.warmup, .total = static_cast<double>(o.epochs), .start = 1e-6, .final = o.final_lr};
+  options.schedule = {.peak = o.lr,
+                      .warmup = o.warmup,
+                      .total = static_cast<double>(o.epochs),
+                      .start = 1e-6,
+                      .final = o.final_lr};
   options.rate_per_epoch = o.rate_per_epoch, options.checkpoint_blocks = o.checkpoint_blocks;
   options.ema_decay = o.ema;
   options.evaluate_every = o.evaluate_every;
@@ -200,18 +214,21 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
   loading.mix = {.mixup = o.mixup, .cutmix = o.cutmix, .smoothing = o.label_smoothing};
   LoaderOptions testing = test_loading(data, std::max<i64>(o.batch, 64 * ranks), o.data.workers);
   testing.rank = rank, testing.ranks = ranks;
-  Loader train_loader(data.train, loading), test_loader(o.data.kind == "shapes" ? in_memory(data.test) : data.test, testing);
+  Loader train_loader(data.train, loading),
+      test_loader(o.data.kind == "shapes" ? in_memory(data.test) : data.test, testing);
 
   const i64 stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs;
   if (rank != 0) {
     first_alone(processes, [] {});  // rank 0 begins the run
-    while (trainer.epoch() < stop) trainer.run_epoch(batches_of(train_loader), batches_of(test_loader));
+    while (trainer.epoch() < stop)
+      trainer.run_epoch(batches_of(train_loader), batches_of(test_loader));
     return processes[0].barrier();
   }
-  const std::map<std::string, std::string> about{{"config", config_to_json(config).dump()},
-                                                 {"input", data.input.to_json().dump()},
-                                                 {"data", o.data.to_json().dump()},
-                                                 {"images", image_counts(data.train.size, data.test.size)}};
+  const std::map<std::string, std::string> about{
+      {"config", config_to_json(config).dump()},
+      {"input", data.input.to_json().dump()},
+      {"data", o.data.to_json().dump()},
+      {"images", image_counts(data.train.size, data.test.size)}};
   const auto write_best = [&](const std::string& path, const Json& r) {
     auto metadata = about;
     metadata["epoch"] = std::to_string(member<i64>(r, "epoch", path));
@@ -222,14 +239,20 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
   };
   const auto draw = [&] { draw_curves(run->path("curve.png"), read_log(run->path("log.jsonl"))); };
   first_alone(processes, [&] {
-    begin_or_resume(*run, o, saved, trainer.epoch(), o.to_json(), config_to_json(config), best_accuracy, write_best);
+    begin_or_resume(*run, o, saved, trainer.epoch(), o.to_json(), config_to_json(config),
+                    best_accuracy, write_best);
   });
   if (!run->records().empty()) draw();
-  std::printf("%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %lld classes\n",
-              config.name.c_str(), to_string(config.mask).c_str(), grouped_digits(parameter_count(model)).c_str(),
-              data.train.name.c_str(), grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
-              static_cast<long long>(data.input.size), static_cast<long long>(config.num_classes));
-  std::printf("%s%lld threads, run folder %s%s\n", ranks > 1 ? str(ranks, " processes of ").c_str() : "", static_cast<long long>(threads()), o.out.c_str(),
+  std::printf(
+      "%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %lld "
+      "classes\n",
+      config.name.c_str(), to_string(config.mask).c_str(),
+      grouped_digits(parameter_count(model)).c_str(), data.train.name.c_str(),
+      grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
+      static_cast<long long>(data.input.size), static_cast<long long>(config.num_classes));
+  std::printf("%s%lld threads, run folder %s%s\n",
+              ranks > 1 ? str(ranks, " processes of ").c_str() : "",
+              static_cast<long long>(threads()), o.out.c_str(),
               resumed ? str(", resumed after epoch ", trainer.epoch()).c_str() : "");
   std::fflush(stdout);
 
@@ -242,56 +265,88 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
     draw();
     progress.epoch(r, is_best);
   };
-  while (trainer.epoch() < stop) trainer.run_epoch(batches_of(train_loader), batches_of(test_loader), observer);
+  while (trainer.epoch() < stop)
+    trainer.run_epoch(batches_of(train_loader), batches_of(test_loader), observer);
   if (!processes.empty()) processes[0].barrier();
   if (trainer.epoch() < o.epochs)
-    std::printf("stopped after epoch %lld; continue with --resume %s\n", static_cast<long long>(trainer.epoch()),
-                o.out.c_str());
+    std::printf("stopped after epoch %lld; continue with --resume %s\n",
+                static_cast<long long>(trainer.epoch()), o.out.c_str());
   if (run->best() < 0) return;  // nothing was evaluated yet
-  std::printf("best accuracy %.2f %% on %s test images: %s\n", run->best(), grouped_digits(data.test.size).c_str(),
-              run->path("best.safetensors").c_str());
+  std::printf("best accuracy %.2f %% on %s test images: %s\n", run->best(),
+              grouped_digits(data.test.size).c_str(), run->path("best.safetensors").c_str());
 }
 
-/// What --task segment and --task detect take beside the options that they share with the classifier; returns a function
-/// that puts the shared ones into both, which keep their own defaults where an option is not given.
-inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app, SegmentCommand& segment, DetectCommand& detect) {
+/// What --task segment and --task detect take beside the options that they share with the
+/// classifier; returns a function that puts the shared ones into both, which keep their own
+/// defaults where an option is not given.
+inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
+                                                                  SegmentCommand& segment,
+                                                                  DetectCommand& detect) {
   const char* const both = "With --task segment and detect";
-  for (const char* name : {"--no-exif", "--workers", "--accumulate", "--final-lr", "--warmup", "--rate-per-epoch", "--beta2", "--label-smoothing", "--ema", "--mixup", "--cutmix", "--erasing"})
+  for (const char* name :
+       {"--no-exif", "--workers", "--accumulate", "--final-lr", "--warmup", "--rate-per-epoch",
+        "--beta2", "--label-smoothing", "--ema", "--mixup", "--cutmix", "--erasing"})
     app.get_option(name)->group("With --task classify");
-  const auto number = [&app](const char* group, const char* name, auto& value, const char* text, CLI::Validator range) {
+  const auto number = [&app](const char* group, const char* name, auto& value, const char* text,
+                             CLI::Validator range) {
     app.add_option(name, value, text)->capture_default_str()->group(group)->check(std::move(range));
   };
-  number(both, "--longer", detect.longer, "images: longer side at most; segment: the first image's", in_range(i64{1}, most_size));
-  number(both, "--shorter", detect.shorter, "images: shorter side, with the aspect kept; segment: the first image's", in_range(i64{1}, most_size));
-  number(both, "--warmup-iterations", detect.warmup_iterations, "iterations of linear warm-up", in_range(i64{0}, i64{1000000000}));
+  number(both, "--longer", detect.longer, "images: longer side at most; segment: the first image's",
+         in_range(i64{1}, most_size));
+  number(both, "--shorter", detect.shorter,
+         "images: shorter side, with the aspect kept; segment: the first image's",
+         in_range(i64{1}, most_size));
+  number(both, "--warmup-iterations", detect.warmup_iterations, "iterations of linear warm-up",
+         in_range(i64{0}, i64{1000000000}));
   app.add_flag("--freeze-backbone", detect.freeze_backbone, "train the heads alone")->group(both);
-  number("With --task detect", "--steps", detect.steps, "epochs after which the rate falls to a tenth; default: 8 and 11 of 12, 27 and 33 of 36, none of fewer than 4", in_range(i64{1}, most_epochs));
-  app.add_flag("--boxes-only", detect.boxes_only, "no mask head (Faster R-CNN)")->group("With --task detect");
-  app.add_flag("--multi-scale", detect.multi_scale, "the 3x schedule's augmentation: shorter sides of 0.6 to 1 --shorter, half of the images cropped")
+  number("With --task detect", "--steps", detect.steps,
+         "epochs after which the rate falls to a tenth; default: 8 and 11 of 12, 27 and 33 of 36, "
+         "none of fewer than 4",
+         in_range(i64{1}, most_epochs));
+  app.add_flag("--boxes-only", detect.boxes_only, "no mask head (Faster R-CNN)")
       ->group("With --task detect");
-  app.add_option("--head", segment.head, "upernet, or semantic_fpn, which is light; default: what --segmentor says, else upernet")
-      ->check(CLI::IsMember({"upernet", "semantic_fpn"}))->group("With --task segment");
-  number("With --task segment", "--crop", segment.crop, "side of the crops that are learnt from; 0: the shorter side", in_range(least_size, most_size, {0}));
-  number("With --task segment", "--least-factor", segment.least_factor, "images are resized by a random factor from this", in_range(0.01, 100.0));
-  number("With --task segment", "--most-factor", segment.most_factor, "to this", in_range(0.01, 100.0));
+  app.add_flag("--multi-scale", detect.multi_scale,
+               "the 3x schedule's augmentation: shorter sides of 0.6 to 1 --shorter, half of the "
+               "images cropped")
+      ->group("With --task detect");
+  app.add_option(
+         "--head", segment.head,
+         "upernet, or semantic_fpn, which is light; default: what --segmentor says, else upernet")
+      ->check(CLI::IsMember({"upernet", "semantic_fpn"}))
+      ->group("With --task segment");
+  number("With --task segment", "--crop", segment.crop,
+         "side of the crops that are learnt from; 0: the shorter side",
+         in_range(least_size, most_size, {0}));
+  number("With --task segment", "--least-factor", segment.least_factor,
+         "images are resized by a random factor from this", in_range(0.01, 100.0));
+  number("With --task segment", "--most-factor", segment.most_factor, "to this",
+         in_range(0.01, 100.0));
   return [&app, &segment, &detect](const TrainCommand& o) {
     const auto take = [&app](const char* name, auto& into, const auto& value) {
       if (app.count(name) > 0) into = value;
     };
     const bool shapes = app.count("--data") == 0 || o.data.kind == "shapes";
-    for (const char* name : {"--images", "--test-images", "--size"}) check(shapes || app.count(name) == 0, name, " is for --data shapes");
+    for (const char* name : {"--images", "--test-images", "--size"})
+      check(shapes || app.count(name) == 0, name, " is for --data shapes");
     for (const char* name : {"--longer", "--shorter"})
-      check(!shapes || o.task != "detect" || app.count(name) == 0, name, " is for --data coco; images of shapes have --size pixels");
-    for (DenseTraining* d : {static_cast<DenseTraining*>(&segment), static_cast<DenseTraining*>(&detect)}) {
-      take("--data", d->data, o.data.kind), take("--data-dir", d->folder, o.data.folder), take("--images", d->images, o.data.images);
-      take("--test-images", d->test_images, o.data.test_images), take("--size", d->size, o.data.size), take("--out", d->out, o.out);
-      take("--epochs", d->epochs, o.epochs), take("--batch", d->batch, o.batch), take("--stop-after", d->stop_after, o.stop_after);
-      take("--evaluate-every", d->evaluate_every, o.evaluate_every), take("--lr", d->lr, o.lr), take("--clip", d->clip, o.clip);
+      check(!shapes || o.task != "detect" || app.count(name) == 0, name,
+            " is for --data coco; images of shapes have --size pixels");
+    for (DenseTraining* d :
+         {static_cast<DenseTraining*>(&segment), static_cast<DenseTraining*>(&detect)}) {
+      take("--data", d->data, o.data.kind), take("--data-dir", d->folder, o.data.folder),
+          take("--images", d->images, o.data.images);
+      take("--test-images", d->test_images, o.data.test_images),
+          take("--size", d->size, o.data.size), take("--out", d->out, o.out);
+      take("--epochs", d->epochs, o.epochs), take("--batch", d->batch, o.batch),
+          take("--stop-after", d->stop_after, o.stop_after);
+      take("--evaluate-every", d->evaluate_every, o.evaluate_every), take("--lr", d->lr, o.lr),
+          take("--clip", d->clip, o.clip);
       take("--weight-decay", d->weight_decay, o.weight_decay), take("--seed", d->seed, o.seed);
       take("--longer", d->longer, detect.longer), take("--shorter", d->shorter, detect.shorter);
       take("--warmup-iterations", d->warmup_iterations, detect.warmup_iterations);
       d->checkpoint_blocks = o.checkpoint_blocks, d->freeze_backbone = detect.freeze_backbone;
-      d->network = o.network, d->drop_path = o.drop_path, d->compute = o.compute, d->resume = o.resume, d->overwrite = o.overwrite;
+      d->network = o.network, d->drop_path = o.drop_path, d->compute = o.compute,
+      d->resume = o.resume, d->overwrite = o.overwrite;
     }
   };
 }
@@ -305,35 +360,47 @@ inline void add_train(CLI::App& app) {
   o->data.kind = "shapes";
   add_data(*c, o->data, true);
   add_network(*c, o->network);
-  c->get_option("--model")->description(c->get_option("--model")->get_description() + " [ppma_nano]");
+  c->get_option("--model")->description(c->get_option("--model")->get_description() +
+                                        " [ppma_nano]");
   const auto number = [c](const char* name, auto& value, const char* text, CLI::Validator range) {
     c->add_option(name, value, text)->capture_default_str()->check(std::move(range));
   };
   number("--out", o->out, "run folder", some_text());
   c->add_flag("--overwrite", o->overwrite, "start anew in a run folder that holds a run");
-  c->add_option("--resume", o->resume, "continue the run in this folder, with its options; --data-dir: where its data are now")
+  c->add_option(
+       "--resume", o->resume,
+       "continue the run in this folder, with its options; --data-dir: where its data are now")
       ->check(CLI::ExistingDirectory)
       ->check(some_text());
-  const CLI::Validator a_rate = in_range(0.0, 1e6), a_share = in_range(0.0, 1.0), below_one = in_range(0.0, 0.9999999);
+  const CLI::Validator a_rate = in_range(0.0, 1e6), a_share = in_range(0.0, 1.0),
+                       below_one = in_range(0.0, 0.9999999);
   number("--epochs", o->epochs, "passes over the training images", in_range(i64{1}, most_epochs));
-  number("--stop-after", o->stop_after, "stop after so many epochs, to be resumed; 0: do all", in_range(i64{0}, most_epochs));
+  number("--stop-after", o->stop_after, "stop after so many epochs, to be resumed; 0: do all",
+         in_range(i64{0}, most_epochs));
   number("--batch", o->batch, "images a batch", in_range(i64{1}, most_batch));
   number("--accumulate", o->accumulate, "batches a step", in_range(i64{1}, most_batch));
   number("--lr", o->lr, "peak learning rate", a_rate);
   number("--final-lr", o->final_lr, "learning rate at the end of the cosine", a_rate);
-  number("--warmup", o->warmup, "epochs of linear warm-up", in_range(0.0, static_cast<double>(most_epochs)));
-  c->add_flag("--rate-per-epoch", o->rate_per_epoch, "change the learning rate once an epoch, as the published runs");
-  c->add_flag("--checkpoint-blocks", o->checkpoint_blocks, "compute the blocks again in backward instead of keeping their results: less memory, more time");
+  number("--warmup", o->warmup, "epochs of linear warm-up",
+         in_range(0.0, static_cast<double>(most_epochs)));
+  c->add_flag("--rate-per-epoch", o->rate_per_epoch,
+              "change the learning rate once an epoch, as the published runs");
+  c->add_flag("--checkpoint-blocks", o->checkpoint_blocks,
+              "compute the blocks again in backward instead of keeping their results: less memory, "
+              "more time");
   number("--weight-decay", o->weight_decay, "AdamW's weight decay", in_range(0.0, 100.0));
   number("--beta2", o->beta2, "AdamW's second momentum", below_one);
   number("--clip", o->clip, "limit of the gradients' norm; 0: none", in_range(0.0, 1e9));
-  number("--label-smoothing", o->label_smoothing, "share of the target that all classes get", a_share);
-  number("--drop-path", o->drop_path, "drop path of the last block; -1: the configuration's", in_range(0.0, 0.99, {-1}));
+  number("--label-smoothing", o->label_smoothing, "share of the target that all classes get",
+         a_share);
+  number("--drop-path", o->drop_path, "drop path of the last block; -1: the configuration's",
+         in_range(0.0, 0.99, {-1}));
   number("--ema", o->ema, "decay of the average of weights; 0: none", below_one);
   number("--mixup", o->mixup, "mixup's alpha; 0: none", in_range(0.0, 1000.0));
   number("--cutmix", o->cutmix, "CutMix's alpha; 0: none", in_range(0.0, 1000.0));
   number("--erasing", o->erasing, "probability of random erasing", a_share);
-  number("--evaluate-every", o->evaluate_every, "epochs between evaluations", in_range(i64{1}, most_epochs));
+  number("--evaluate-every", o->evaluate_every, "epochs between evaluations",
+         in_range(i64{1}, most_epochs));
   number("--seed", o->seed, "of weights, order and augmentation", in_range(u64{0}, ~u64{0}));
   add_compute(*c, o->compute);
   add_threads(*c);
@@ -342,8 +409,9 @@ inline void add_train(CLI::App& app) {
     if (!o->resume.empty())
       for (const CLI::Option* option : c->get_options()) {
         const std::string name = option->get_name();
-        check(option->count() == 0 || name == "--resume" || name == "--threads" || name == "--workers" ||
-                  name == "--stop-after" || name == "--device" || name == "--data-dir",
+        check(option->count() == 0 || name == "--resume" || name == "--threads" ||
+                  name == "--workers" || name == "--stop-after" || name == "--device" ||
+                  name == "--data-dir",
               "--resume continues with the run's own options; leave out ", name);
       }
     const std::optional<Launch> launch = launch_from_environment();
@@ -352,8 +420,10 @@ inline void add_train(CLI::App& app) {
       processes = other_processes(launch, o->compute.placement().device);
       first_alone(processes, [&] { RunFolder(o->resume, RunFolder::Start::resume); });
     }
-    if (const std::string path = o->resume + "/train.json"; !o->resume.empty()) read_member(parse_json(read_text(path), path), "task", path, o->task);
-    check(o->task == "classify" || o->task == "segment" || o->task == "detect", o->resume, "/train.json: there is no task \"", o->task, "\"");
+    if (const std::string path = o->resume + "/train.json"; !o->resume.empty())
+      read_member(parse_json(read_text(path), path), "task", path, o->task);
+    check(o->task == "classify" || o->task == "segment" || o->task == "detect", o->resume,
+          "/train.json: there is no task \"", o->task, "\"");
     check(o->task == "classify" || !launch || launch->size == 1, "train: --task ", o->task,
           " runs in one process; without a launcher (WORLD_SIZE) it can be trained");
     refuse_others(*c, o->task);

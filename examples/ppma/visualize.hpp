@@ -27,21 +27,25 @@ struct Seen {
   double row = 0.5, column = 0.5;  // of the query, as fractions
 };
 
-// A generated scene; the query is the place on its main figure that is nearest to the figure's middle.
+// A generated scene; the query is the place on its main figure that is nearest to the figure's
+// middle.
 inline Seen generated(i64 index, i64 size, u64 seed) {
-  const Scene scene = draw_shapes({.height = size, .width = size, .seed = seed, .split = Split::test}, index);
-  Seen seen{str(figure_names()[static_cast<std::size_t>(scene.label)], " (shapes/", index, ")"), scene.image,
-            Tensor::zeros({size, size}, DType::uint8)};
+  const Scene scene =
+      draw_shapes({.height = size, .width = size, .seed = seed, .split = Split::test}, index);
+  Seen seen{str(figure_names()[static_cast<std::size_t>(scene.label)], " (shapes/", index, ")"),
+            scene.image, Tensor::zeros({size, size}, DType::uint8)};
   const u8* mask = scene.masks.data<u8>();
   double y = 0, x = 0, n = 0;
   for (i64 at = 0; at < size * size; ++at) {
     seen.object.data<u8>()[at] = mask[at];
-    if (mask[at] != 0) y += static_cast<double>(at / size), x += static_cast<double>(at % size), ++n;
+    if (mask[at] != 0)
+      y += static_cast<double>(at / size), x += static_cast<double>(at % size), ++n;
   }
   y /= n, x /= n;
   double nearest = 1e9;
   for (i64 at = 0; at < size * size; ++at)
-    if (const double d = std::hypot(static_cast<double>(at / size) - y, static_cast<double>(at % size) - x);
+    if (const double d =
+            std::hypot(static_cast<double>(at / size) - y, static_cast<double>(at % size) - x);
         mask[at] != 0 && d < nearest) {
       nearest = d;
       seen.row = (static_cast<double>(at / size) + 0.5) / static_cast<double>(size);
@@ -67,7 +71,8 @@ inline void visualize(const VisualizeCommand& o) {
   std::vector<Seen> shown;
   for (const std::string& path : o.images) {
     Rng unused;
-    shown.push_back({path, prepare_transform(input)(read_image(path, {.orient = !o.no_exif}), unused), {}});
+    shown.push_back(
+        {path, prepare_transform(input)(read_image(path, {.orient = !o.no_exif}), unused), {}});
   }
   if (o.images.empty()) {
     for (i64 k = 0; k < o.samples; ++k) shown.push_back(generated(11 * k, input.size, o.seed));
@@ -85,14 +90,17 @@ inline void visualize(const VisualizeCommand& o) {
   for (const Seen& seen : shown) rows.push_back(maps_of(seen));
   write_png(o.out, mask_picture(rows, {.size = o.panel}).image());
 
-  constexpr const char* names[] = {"alpha_at_contours", "beta_at_contours", "mask_radius",  "unmasked_radius",
-                                   "masked_radius",     "unmasked_inside",  "masked_inside"};
+  constexpr const char* names[] = {"alpha_at_contours", "beta_at_contours", "mask_radius",
+                                   "unmasked_radius",   "masked_radius",    "unmasked_inside",
+                                   "masked_inside"};
   Mean means[7];
   for (i64 k = 0; k < counted; ++k) {
-    const Seen seen = o.images.empty() ? generated(k, input.size, o.seed) : shown[static_cast<std::size_t>(k)];
+    const Seen seen =
+        o.images.empty() ? generated(k, input.size, o.seed) : shown[static_cast<std::size_t>(k)];
     const MaskStatistics s = mask_statistics(maps_of(seen), seen.object);
-    const double values[] = {s.alpha_at_contours, s.beta_at_contours, s.mask_radius,  s.unmasked_radius,
-                             s.masked_radius,     s.unmasked_inside,  s.masked_inside};
+    const double values[] = {s.alpha_at_contours, s.beta_at_contours, s.mask_radius,
+                             s.unmasked_radius,   s.masked_radius,    s.unmasked_inside,
+                             s.masked_inside};
     for (std::size_t f = 0; f < 7; ++f) means[f].add(values[f]);
   }
   if (o.json) {
@@ -106,41 +114,53 @@ inline void visualize(const VisualizeCommand& o) {
   const auto figure = [&](std::size_t k) {
     return means[k].n > 0 ? means[k].sum / static_cast<double>(means[k].n) : not_a_number<double>();
   };
-  if (!network.has_weights) std::printf("random weights: give --weights to see what training makes of them\n");
+  if (!network.has_weights)
+    std::printf("random weights: give --weights to see what training makes of them\n");
   std::printf("%s\n", o.out.c_str());
-  std::printf("mean over %lld images, grid %lld x %lld:\n", static_cast<long long>(counted), static_cast<long long>(rows[0].alpha.dim(0)),
+  std::printf("mean over %lld images, grid %lld x %lld:\n", static_cast<long long>(counted),
+              static_cast<long long>(rows[0].alpha.dim(0)),
               static_cast<long long>(rows[0].alpha.dim(1)));
   std::printf(
-      "  decay at contours     correlation of 1 - alpha with the horizontal change of the image %.3f, of 1 - beta with "
+      "  decay at contours     correlation of 1 - alpha with the horizontal change of the image "
+      "%.3f, of 1 - beta with "
       "the vertical %.3f\n",
       figure(0), figure(1));
-  std::printf("  reach from the query  mask %.2f tokens; attention %.2f without mask, %.2f with it\n", figure(2),
-              figure(3), figure(4));
+  std::printf(
+      "  reach from the query  mask %.2f tokens; attention %.2f without mask, %.2f with it\n",
+      figure(2), figure(3), figure(4));
   if (means[5].n > 0)
-    std::printf("  on the query's figure %.1f %% of the attention without mask, %.1f %% with it\n", 100 * figure(5),
-                100 * figure(6));
+    std::printf("  on the query's figure %.1f %% of the attention without mask, %.1f %% with it\n",
+                100 * figure(5), 100 * figure(6));
 }
 
 inline void add_visualize(CLI::App& app) {
   auto o = std::make_shared<VisualizeCommand>();
-  auto* c = app.add_subcommand("visualize", "Draws decays, mask and attention of a query token, and prints statistics");
+  auto* c = app.add_subcommand(
+      "visualize", "Draws decays, mask and attention of a query token, and prints statistics");
   add_network(*c, o->network);
-  auto* image = c->add_option("--image", o->images, "image files, one row each; default: generated shapes")->check(CLI::ExistingFile);
+  auto* image =
+      c->add_option("--image", o->images, "image files, one row each; default: generated shapes")
+          ->check(CLI::ExistingFile);
   add_no_exif(*c, o->no_exif)->needs(image);
   const auto number = [c](const char* name, auto& value, const char* text, CLI::Validator range) {
     return c->add_option(name, value, text)->capture_default_str()->check(std::move(range));
   };
   number("--out", o->out, "picture to write", some_text());
-  number("--size", o->size, "pixels that images are brought to; 0: what the weights say", in_range(least_size, i64{4096}, {0}));
-  c->add_option("--query", o->query, "row and column of the query as fractions; default: on the figure, or the middle")
+  number("--size", o->size, "pixels that images are brought to; 0: what the weights say",
+         in_range(least_size, i64{4096}, {0}));
+  c->add_option("--query", o->query,
+                "row and column of the query as fractions; default: on the figure, or the middle")
       ->expected(2)
       ->check(in_range(0.0, 1.0));
   number("--stage", o->stage, "stage to look at", in_range(i64{0}, i64{3}));
-  number("--block", o->block, "block of the stage; the last one if it has fewer", in_range(i64{0}, PpmaConfig::most_depth - 1));
-  number("--head", o->head, "head to look at; -1: mean over the heads", in_range(i64{0}, i64{1023}, {-1}));
+  number("--block", o->block, "block of the stage; the last one if it has fewer",
+         in_range(i64{0}, PpmaConfig::most_depth - 1));
+  number("--head", o->head, "head to look at; -1: mean over the heads",
+         in_range(i64{0}, i64{1023}, {-1}));
   const std::vector<CLI::Option*> of_generated{
       number("--samples", o->samples, "generated images to draw", in_range(i64{1}, i64{64})),
-      number("--statistics", o->statistics, "generated images that the statistics are over", in_range(i64{1}, i64{100000})),
+      number("--statistics", o->statistics, "generated images that the statistics are over",
+             in_range(i64{1}, i64{100000})),
       number("--seed", o->seed, "of the generated images", in_range(u64{0}, ~u64{0}))};
   for (CLI::Option* option : of_generated) option->excludes("--image");
   number("--panel", o->panel, "pixels of a panel", in_range(i64{32}, i64{1024}));

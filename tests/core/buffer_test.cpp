@@ -22,7 +22,8 @@ TEST_CASE("live and peak memory are counted") {
   {
     const Buffer a(1 << 20, Device::cpu);
     CHECK(memory_stats().live_bytes >= before + (1 << 20));
-    CHECK(memory_stats().live_bytes <= before + (1 << 20) * 5 / 4);  // rounding and reuse waste at most a quarter
+    // rounding and reuse waste at most a quarter
+    CHECK(memory_stats().live_bytes <= before + (1 << 20) * 5 / 4);
     const Buffer b(1 << 20, Device::cpu);
   }
   CHECK(memory_stats().live_bytes == before);
@@ -50,7 +51,8 @@ TEST_CASE("trim gives unused memory back") {
 }
 
 TEST_CASE("impossible sizes are errors") {
-  CHECK(says([] { Buffer(i64{1} << 50, Device::cpu); }, "memory: 1125899906842624 bytes asked for in one piece"));
+  CHECK(says([] { Buffer(i64{1} << 50, Device::cpu); },
+             "memory: 1125899906842624 bytes asked for in one piece"));
   CHECK(says([] { Buffer(-1, Device::cpu); }, "memory: -1 bytes"));
   CHECK(says([] { Buffer(8, Device::cuda); }, "compiled without CUDA"));
 }

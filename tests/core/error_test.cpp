@@ -12,7 +12,8 @@ using namespace ppma;
 TEST_CASE("check joins its parts into the message") {
   CHECK(says(
       [] {
-        check(false, "op: got ", Shape{2, 3}, ' ', DType::f32, ", ", 7, ", ", 0.5, ", ", true, ", ", Device::cpu);
+        check(false, "op: got ", Shape{2, 3}, ' ', DType::f32, ", ", 7, ", ", 0.5, ", ", true, ", ",
+              Device::cpu);
       },
       "op: got (2, 3) f32, 7, 0.5, true, cpu"));
   CHECK(thrown([] { check(true, "never"); }) == "nothing");
@@ -47,7 +48,8 @@ TEST_CASE("a Scope says where in the network") {
 TEST_CASE("visit names the op and the dtype that it cannot compute") {
   CHECK(says([] { visit(Device::cpu, DType::int64, "gelu", [](auto, auto) {}); },
              "gelu: int64 is not computed on the cpu"));
-  CHECK(says([] { visit(Device::cpu, DType::bf16, "gelu", [](auto, auto) {}); }, "convert with .to(DType::f32)"));
+  CHECK(says([] { visit(Device::cpu, DType::bf16, "gelu", [](auto, auto) {}); },
+             "convert with .to(DType::f32)"));
   CHECK(says([] { visit(Device::cuda, DType::f32, "gelu", [](auto, auto) {}); },
              "gelu: this program was compiled without CUDA"));
   CHECK(visit(Device::cpu, DType::f32, "op", [](auto, auto t) { return sizeof t; }) == 4);

@@ -1,4 +1,5 @@
-// NaN and infinity by their bits, against the standard library's functions. (tests/included.sh compiles with
+// NaN and infinity by their bits, against the standard library's functions. (tests/included.sh
+// compiles with
 // -ffast-math, where those no longer tell.)
 
 #include "ppma/core/float_bits.hpp"
@@ -16,10 +17,12 @@ void compare() {
   using namespace ppma;
   using Limits = std::numeric_limits<T>;
   std::mt19937_64 random(3);
-  std::vector<T> values{0, T(-0.0), 1, Limits::max(), Limits::lowest(), Limits::min(), Limits::denorm_min()};
+  std::vector<T> values{
+      0, T(-0.0), 1, Limits::max(), Limits::lowest(), Limits::min(), Limits::denorm_min()};
   for (const T x : {Limits::infinity(), Limits::quiet_NaN(), Limits::signaling_NaN()})
     values.insert(values.end(), {x, -x});
-  for (int i = 0; i < 100000; ++i) {  // any bits; every eighth with the exponent of infinity and NaN
+  // any bits; every eighth with the exponent of infinity and NaN
+  for (int i = 0; i < 100000; ++i) {
     typename ppma::detail::FloatLayout<T>::Bits bits =
         static_cast<typename ppma::detail::FloatLayout<T>::Bits>(random());
     if (i % 8 == 0) bits |= ppma::detail::FloatLayout<T>::infinity;
@@ -29,7 +32,9 @@ void compare() {
   }
   for (const T x : values) {
     INFO(x);
-    if (is_nan(x) != std::isnan(x) || is_inf(x) != std::isinf(x) || is_finite(x) != std::isfinite(x)) FAIL();
+    if (is_nan(x) != std::isnan(x) || is_inf(x) != std::isinf(x) ||
+        is_finite(x) != std::isfinite(x))
+      FAIL();
   }
   CHECK(positive_infinity<T>() == Limits::infinity());
   CHECK(negative_infinity<T>() == -Limits::infinity());

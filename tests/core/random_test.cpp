@@ -23,7 +23,8 @@ TEST_CASE("Philox gives the known answers of Random123") {
        {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
   };
   for (const Known& k : known) {
-    const PhiloxBlock got = philox({{k.counter[0], k.counter[1], k.counter[2], k.counter[3]}}, k.key[0], k.key[1]);
+    const PhiloxBlock got =
+        philox({{k.counter[0], k.counter[1], k.counter[2], k.counter[3]}}, k.key[0], k.key[1]);
     for (int i = 0; i < 4; ++i) CHECK(got.word[i] == k.answer[i]);
   }
 }
@@ -51,7 +52,8 @@ TEST_CASE("streams of different keys differ") {
   for (u64 seed = 0; seed < 3; ++seed)
     for (u64 epoch = 0; epoch < 3; ++epoch)
       for (u64 sample = 0; sample < 3; ++sample)
-        for (u64 purpose = 0; purpose < 3; ++purpose) first.insert(Rng(seed, epoch, sample, purpose).bits());
+        for (u64 purpose = 0; purpose < 3; ++purpose)
+          first.insert(Rng(seed, epoch, sample, purpose).bits());
   CHECK(first.size() == 81);
   const Rng parent(5);
   Rng same = parent, fork = parent.fork(1), other = parent.fork(2);

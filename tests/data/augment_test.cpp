@@ -1,5 +1,5 @@
-// Crops, flips, normalisation, erasing, mixup and CutMix: by hand where a hand can do it, by counting where they are
-// random.
+// Crops, flips, normalisation, erasing, mixup and CutMix: by hand where a hand can do it, by
+// counting where they are random.
 
 #include "ppma/data/augment.hpp"
 
@@ -43,12 +43,17 @@ TEST_CASE("crop takes what is there and fills the rest") {
   CHECK(pixel(around, 5, 8) == std::vector<int>{99, 99, 99});
   CHECK(pixel(crop(image, {40, 40, 2, 2}), 1, 1) == std::vector<int>{0, 0, 0});
   CHECK(says([&] { crop(image, {0, 0, 0, 3}); }, "a box of 0 x 3 pixels"));
-  CHECK(says([&] { crop(Tensor::zeros({4, 4, 3}), {0, 0, 1, 1}); }, "needs a uint8 image (H,W,3), got (4, 4, 3) f32"));
+  CHECK(says(
+      [&] {
+        crop(Tensor::zeros({4, 4, 3}), {0, 0, 1, 1});
+      },
+      "needs a uint8 image (H,W,3), got (4, 4, 3) f32"));
 }
 
 TEST_CASE("flipping exchanges left and right") {
   const Tensor image = numbered(3, 5), flipped = flip_horizontal(image);
-  for (i64 j = 0; j < 5; ++j) CHECK(pixel(flipped, 2, j) == std::vector<int>{2, static_cast<int>(4 - j), 7});
+  for (i64 j = 0; j < 5; ++j)
+    CHECK(pixel(flipped, 2, j) == std::vector<int>{2, static_cast<int>(4 - j), 7});
   Rng rng(3);
   int flips = 0;
   for (int n = 0; n < 2000; ++n) flips += pixel(random_flip(image, rng, 0.3), 0, 0)[1] == 4;
@@ -72,12 +77,14 @@ TEST_CASE("random crops reach every place and no other") {
         }
   }
   for (const int c : count) CHECK(c == Approx(100).margin(45));
-  CHECK(says([&] { random_crop(image, 11, 5, 3, rng); }, "11 x 5 pixels from (4, 5, 3) with 3 around it"));
+  CHECK(says([&] { random_crop(image, 11, 5, 3, rng); },
+             "11 x 5 pixels from (4, 5, 3) with 3 around it"));
 }
 
 TEST_CASE("the middle of an image, halves rounded to even") {
   CHECK(pixel(center_crop(numbered(10, 12), 4, 4), 0, 0) == std::vector<int>{3, 4, 7});
-  CHECK(pixel(center_crop(numbered(5, 7), 4, 4), 0, 0) == std::vector<int>{0, 2, 7});  // 0.5 to 0, 1.5 to 2
+  // 0.5 to 0, 1.5 to 2
+  CHECK(pixel(center_crop(numbered(5, 7), 4, 4), 0, 0) == std::vector<int>{0, 2, 7});
   CHECK(resize_shorter(numbered(50, 75), 20).shape() == Shape({20, 30, 3}));
   CHECK(resize_shorter(numbered(77, 50), 20).shape() == Shape({30, 20, 3}));  // int(30.8)
   Rng rng(0);
@@ -106,7 +113,8 @@ TEST_CASE("boxes of random resized crops") {
     area += share / 4000;
     log_ratio += std::log(ratio) / 4000;
   }
-  // The means over 200,000 boxes drawn by the same rules in Python; the margins are four standard errors of 4,000.
+  // The means over 200,000 boxes drawn by the same rules in Python; the margins are four standard
+  // errors of 4,000.
   CHECK(area == Approx(0.3902).margin(0.012));
   CHECK(log_ratio == Approx(0.0312).margin(0.0104));
   // No box of an image this narrow fits ten times in a row: the largest one in the middle.
@@ -162,7 +170,8 @@ TEST_CASE("random erasing fills one box with noise") {
 
 TEST_CASE("soft targets") {
   const Tensor t = soft_targets(Tensor::from<i64>({2, 0}, {2}), 4, 0.1);
-  CHECK(t.to_vector<float>() == std::vector<float>{0.025f, 0.025f, 0.925f, 0.025f, 0.925f, 0.025f, 0.025f, 0.025f});
+  CHECK(t.to_vector<float>() ==
+        std::vector<float>{0.025f, 0.025f, 0.925f, 0.025f, 0.925f, 0.025f, 0.025f, 0.025f});
   CHECK(says([] { soft_targets(Tensor::from<i64>({4}, {1}), 4, 0.1); }, "label 4 of 4 classes"));
 }
 
@@ -222,7 +231,8 @@ TEST_CASE("CutMix's box") {
     REQUIRE(b.left + b.width <= 60);
     share += static_cast<double>(b.height * b.width) / 2400 / 4000;
   }
-  // A side of half the image keeps 7/8 of itself on average (it hangs over by a quarter at most, at either end).
+  // A side of half the image keeps 7/8 of itself on average (it hangs over by a quarter at most, at
+  // either end).
   CHECK(share == Approx(0.25 * 49 / 64).margin(0.01));
   CHECK(cutmix_box(40, 60, 1.0, rng).height == 0);
 }

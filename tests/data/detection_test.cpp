@@ -1,14 +1,14 @@
-// Images with objects: geometry by hand, batches, COCO's files with all that may be wrong in them, shapes.
-
-#include "ppma/data/detection_sets.hpp"
-#include "ppma/io/image.hpp"
-#include "ppma/io/stb.hpp"
-#include "ppma/tensor/tensor.hpp"
+// Images with objects: geometry by hand, batches, COCO's files with all that may be wrong in them,
+// shapes.
 
 #include "catch.hpp"
 #include "io/help.hpp"
 #include "ppma/data/coco_evaluation.hpp"
 #include "ppma/data/detection_loader.hpp"
+#include "ppma/data/detection_sets.hpp"
+#include "ppma/io/image.hpp"
+#include "ppma/io/stb.hpp"
+#include "ppma/tensor/tensor.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -20,7 +20,9 @@ Bytes bytes_of(const std::string& s) { return {reinterpret_cast<const u8*>(s.dat
 
 DetectionSample two_by_four() {
   DetectionSample s;
-  s.image = Tensor::from<u8>({0, 0, 0, 10, 10, 10, 20, 20, 20, 30, 30, 30, 40, 40, 40, 50, 50, 50, 60, 60, 60, 70, 70, 70}, {2, 4, 3});
+  s.image = Tensor::from<u8>(
+      {0, 0, 0, 10, 10, 10, 20, 20, 20, 30, 30, 30, 40, 40, 40, 50, 50, 50, 60, 60, 60, 70, 70, 70},
+      {2, 4, 3});
   s.objects.boxes = {{0, 0, 1, 2}}, s.objects.classes = {0};
   s.objects.masks = Tensor::from<u8>({1, 0, 0, 0, 1, 0, 0, 0}, {1, 2, 4});
   return s;
@@ -32,7 +34,8 @@ TEST_CASE("detection data: sizes with the aspect kept", "[data]") {
   CHECK(keep_aspect(480, 640, 1333, 800) == std::array<i64, 2>{800, 1067});
   CHECK(keep_aspect(300, 1000, 1333, 800) == std::array<i64, 2>{400, 1333});
   CHECK(keep_aspect(1, 5000, 1333, 800) == std::array<i64, 2>{1, 1333});
-  CHECK(says([] { keep_aspect(480, 640, 0, 800); }, "keep_aspect: images are to be brought to 0 x 800 pixels; both must be positive"));
+  CHECK(says([] { keep_aspect(480, 640, 0, 800); },
+             "keep_aspect: images are to be brought to 0 x 800 pixels; both must be positive"));
   CHECK(says([] { keep_aspect(480, 640, 1333, -3); }, "to 1333 x -3 pixels"));
   CHECK(says([] { keep_aspect(0, 640, 1333, 800); }, "an image of 0 x 640 pixels"));
 }
@@ -56,7 +59,8 @@ TEST_CASE("detection data: crops take boxes and masks along", "[data]") {
   DetectionSample s = two_by_four();
   s.objects.boxes = {{0, 0, 1, 2}, {1, 1, 4, 2}}, s.objects.classes = {5, 6};
   s.objects.masks = Tensor::from<u8>({1, 0, 0, 0, 1, 0, 0, 0,  //
-                                      0, 0, 0, 0, 0, 1, 1, 1}, {2, 2, 4});
+                                      0, 0, 0, 0, 0, 1, 1, 1},
+                                     {2, 2, 4});
   DetectionSample right = s;
   crop_sample(right, {1, 1, 1, 2});  // beside the first object
   CHECK(right.image.to_vector<int>() == std::vector<int>{50, 50, 50, 60, 60, 60});
@@ -70,7 +74,11 @@ TEST_CASE("detection data: crops take boxes and masks along", "[data]") {
   crop_sample(nothing, {0, 2, 1, 2});  // above the second
   CHECK(nothing.objects.boxes.empty());
   CHECK(nothing.objects.masks.shape() == Shape{0, 1, 2});
-  CHECK(says([&] { crop_sample(s, {0, 3, 2, 2}); }, "crop_sample: rows 0 + 2, columns 3 + 2 of an image of 2 x 4"));
+  CHECK(says(
+      [&] {
+        crop_sample(s, {0, 3, 2, 2});
+      },
+      "crop_sample: rows 0 + 2, columns 3 + 2 of an image of 2 x 4"));
 }
 
 TEST_CASE("detection data: the published multi-scale policies", "[data]") {
@@ -80,15 +88,19 @@ TEST_CASE("detection data: the published multi-scale policies", "[data]") {
   CHECK(o.crop_shorter == std::vector<i64>{400, 500, 600});
   CHECK(o.crop_side == std::array<i64, 2>{384, 600});
   const DetectionLoading quarter = multi_scale_loading(333, 200);
-  CHECK((quarter.shorter.front() == 120 && quarter.shorter.back() == 200 && quarter.crop_side == std::array<i64, 2>{96, 150}));
-  // An eighth of all sizes, so that images are quick to make. Where pixels are, a mask is red, before and after.
+  CHECK((quarter.shorter.front() == 120 && quarter.shorter.back() == 200 &&
+         quarter.crop_side == std::array<i64, 2>{96, 150}));
+  // An eighth of all sizes, so that images are quick to make. Where pixels are, a mask is red,
+  // before and after.
   DetectionLoading small;
-  small.longer = 166, small.shorter = {60, 80, 100}, small.crop_shorter = {50, 62, 75}, small.crop_side = {48, 75}, small.crop = 0.5;
+  small.longer = 166, small.shorter = {60, 80, 100}, small.crop_shorter = {50, 62, 75},
+  small.crop_side = {48, 75}, small.crop = 0.5;
   DetectionSample s;
   s.image = Tensor::zeros({60, 90, 3}, DType::uint8);
   s.objects.masks = Tensor::zeros({1, 60, 90}, DType::uint8);
   for (i64 i = 20; i < 40; ++i)
-    for (i64 j = 30; j < 60; ++j) s.image.data<u8>()[(i * 90 + j) * 3] = 255, s.objects.masks.data<u8>()[i * 90 + j] = 1;
+    for (i64 j = 30; j < 60; ++j)
+      s.image.data<u8>()[(i * 90 + j) * 3] = 255, s.objects.masks.data<u8>()[i * 90 + j] = 1;
   s.objects.boxes = {{30, 20, 60, 40}}, s.objects.classes = {2};
   int cropped = 0, lost = 0, other_aspect = 0;
   for (u64 k = 0; k < 200; ++k) {
@@ -102,12 +114,14 @@ TEST_CASE("detection data: the published multi-scale policies", "[data]") {
       ++lost;
       continue;
     }
-    // The box is the mask's, and the mask the red pixels', but for edges: two resizings, of masks to the nearest pixel.
+    // The box is the mask's, and the mask the red pixels', but for edges: two resizings, of masks
+    // to the nearest pixel.
     const Box b = t.objects.boxes[0];
     i64 different = 0, inside = 0;
     for (i64 i = 0; i < H; ++i)
       for (i64 j = 0; j < W; ++j) {
-        const bool red = t.image.data<u8>()[(i * W + j) * 3] > 127, mask = t.objects.masks.data<u8>()[i * W + j] != 0;
+        const bool red = t.image.data<u8>()[(i * W + j) * 3] > 127,
+                   mask = t.objects.masks.data<u8>()[i * W + j] != 0;
         const float x = static_cast<float>(j) + 0.5f, y = static_cast<float>(i) + 0.5f;
         different += red != mask, inside += mask;
         if (mask) REQUIRE((x > b.x1 - 4 && x < b.x2 + 4 && y > b.y1 - 4 && y < b.y2 + 4));
@@ -139,7 +153,8 @@ TEST_CASE("detection data: images of one row, and images that are not there", "[
 #endif
   const Folder folder;
   write_png(folder / "row.png", Tensor::full({1, 300, 3}, 7, DType::uint8));
-  const std::string text = R"({"images": [{"id": 1, "file_name": "row.png", "height": 1, "width": 300}, {"id": 2, "file_name": "gone.png", "height": 40, "width": 40}],
+  const std::string text =
+      R"({"images": [{"id": 1, "file_name": "row.png", "height": 1, "width": 300}, {"id": 2, "file_name": "gone.png", "height": 40, "width": 40}],
     "categories": [{"id": 1, "name": "a"}], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 0, 20, 1], "area": 20}]})";
   const auto truth = std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json"));
   const DetectionSet set = coco_set(truth, folder / "", false, true);
@@ -155,12 +170,14 @@ TEST_CASE("detection data: images of one row, and images that are not there", "[
   CHECK(row.image.dim(0) >= 1);
   CHECK(says([&] { set.load(1); }, "gone.png: cannot be read"));
   DetectionLoader loader(set, o);  // what goes wrong in its thread comes out of next()
-  CHECK(says([&] {
-          DetectionBatch batch;
-          for (i64 epoch = 0; epoch < 2; ++epoch)
-            for (loader.start(epoch); loader.next(batch);) {}
-        },
-             "gone.png: cannot be read"));
+  CHECK(says(
+      [&] {
+        DetectionBatch batch;
+        for (i64 epoch = 0; epoch < 2; ++epoch)
+          for (loader.start(epoch); loader.next(batch);) {
+          }
+      },
+      "gone.png: cannot be read"));
 }
 
 TEST_CASE("detection data: batches are padded and repeat themselves", "[data]") {
@@ -180,7 +197,8 @@ TEST_CASE("detection data: batches are padded and repeat themselves", "[data]") 
     for (std::size_t k = 0; k < x.frames.size(); ++k) {
       const Frame& f = x.frames[k];
       CHECK(f.padded_width == 64);
-      CHECK(x.images.data<float>()[(static_cast<i64>(k) * 3 * x.images.dim(2) + f.height - 1) * 64 + f.width] == 0);
+      CHECK(x.images.data<float>()[(static_cast<i64>(k) * 3 * x.images.dim(2) + f.height - 1) * 64 +
+                                   f.width] == 0);
       CHECK(x.objects[k].masks.dim(1) == f.height);
       for (const Box& box : x.objects[k].boxes) CHECK(box.x2 <= static_cast<float>(f.width));
     }
@@ -205,13 +223,15 @@ TEST_CASE("detection data: wide and high images do not share a batch", "[data]")
   while (loader.next(b)) CHECK(b.images.dim(2) * b.images.dim(3) == 32 * 64);
 }
 
-TEST_CASE("detection data: COCO's crowds, empty boxes and empty images are left out by name", "[data]") {
+TEST_CASE("detection data: COCO's crowds, empty boxes and empty images are left out by name",
+          "[data]") {
 #if !PPMA_STB
   PPMA_SKIP("no stb_image, so no PNG");
 #endif
   const Folder folder;
   write_png(folder / "a.png", Tensor::full({40, 60, 3}, 7, DType::uint8));
-  const std::string text = R"({"images": [{"id": 9, "file_name": "a.png", "height": 40, "width": 60},
+  const std::string text =
+      R"({"images": [{"id": 9, "file_name": "a.png", "height": 40, "width": 60},
     {"id": 3, "file_name": "b.png", "height": 40, "width": 60}, {"id": 4, "file_name": "c.png", "height": 20, "width": 60},
     {"id": 5, "file_name": "a.png", "height": 41, "width": 60}],
     "categories": [{"id": 90, "name": "z"}, {"id": 2, "name": "y"}],
@@ -228,7 +248,9 @@ TEST_CASE("detection data: COCO's crowds, empty boxes and empty images are left 
   const auto truth = std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json"));
   CocoSkips skips;
   const DetectionSet set = coco_set(truth, folder / "", true, false, &skips);
-  CHECK(skips.text() == "1 crowds, 1 boxes of no area, 1 boxes outside of their image, 2 objects without a mask, 1 images without boxes, 1 images below 32 pixels");
+  CHECK(skips.text() ==
+        "1 crowds, 1 boxes of no area, 1 boxes outside of their image, 2 objects without a mask, 1 "
+        "images without boxes, 1 images below 32 pixels");
   REQUIRE(set.size == 2);
   CHECK(set.category_ids == std::vector<i64>{2, 90});
   CHECK(says([&] { set.load(0); }, "notes.json says 41 x 60"));
@@ -239,26 +261,36 @@ TEST_CASE("detection data: COCO's crowds, empty boxes and empty images are left 
   CHECK(s.objects.boxes[1].y2 == 40);
   CHECK(s.objects.masks.data<u8>()[5 * 60 + 10] == 1);
   CHECK(coco_set(truth, folder / "", false, true).size == 4);
-  CHECK(coco_set(truth, folder / "", false).load(1).objects.boxes.size() == 4);  // boxes alone need no masks
-  const auto boxes = std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "boxes.json", false));
-  CHECK(says([&] { coco_set(boxes, folder / "", true); }, "boxes.json: none of its objects has a \"segmentation\"; train on boxes alone (--boxes-only)"));
+  // boxes alone need no masks
+  CHECK(coco_set(truth, folder / "", false).load(1).objects.boxes.size() == 4);
+  const auto boxes =
+      std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "boxes.json", false));
+  CHECK(says([&] { coco_set(boxes, folder / "", true); },
+             "boxes.json: none of its objects has a \"segmentation\"; train on boxes alone "
+             "(--boxes-only)"));
 }
 
-TEST_CASE("detection data: boxes of which nothing is left in their image are dropped with class and mask", "[data]") {
+TEST_CASE(
+    "detection data: boxes of which nothing is left in their image are dropped with class and mask",
+    "[data]") {
 #if !PPMA_STB
   PPMA_SKIP("no stb_image, so no PNG");
 #endif
   const Folder folder;
   write_png(folder / "a.png", Tensor::full({64, 80, 3}, 7, DType::uint8));
   // Beside the image; a sliver that float rounds to nothing; a whole one.
-  const std::string objects = R"("categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}], "annotations": [
+  const std::string objects =
+      R"("categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}], "annotations": [
     {"id": 1, "image_id": 1, "category_id": 1, "bbox": [200, 10, 20, 20], "area": 400, "segmentation": [[0, 0, 9, 0, 9, 9]]},
     {"id": 2, "image_id": 1, "category_id": 1, "bbox": [79.9999999, 10, 20, 20], "area": 400, "segmentation": [[0, 0, 9, 0, 9, 9]]},
     {"id": 3, "image_id": 1, "category_id": 2, "bbox": [10, 10, 20, 20], "area": 400, "segmentation": [[10, 10, 30, 10, 30, 30, 10, 30]]}]})";
   for (const bool sized : {false, true}) {
-    const std::string text = str(R"({"images": [{"id": 1, "file_name": "a.png")", sized ? R"(, "height": 64, "width": 80)" : "", "}], ", objects);
+    const std::string text = str(R"({"images": [{"id": 1, "file_name": "a.png")",
+                                 sized ? R"(, "height": 64, "width": 80)" : "", "}], ", objects);
     CocoSkips skips;
-    const DetectionSet set = coco_set(std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json")), folder / "", true, false, &skips);
+    const DetectionSet set =
+        coco_set(std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json")),
+                 folder / "", true, false, &skips);
     CHECK(skips.outside == (sized ? 2 : 0));  // otherwise known only when the image is read
     const DetectionSample s = set.load(0);
     REQUIRE(s.objects.boxes.size() == 1);
@@ -279,35 +311,50 @@ TEST_CASE("detection data: boxes of which nothing is left in their image are dro
   CHECK(s.objects.masks.dim(0) == 1);
 }
 
-TEST_CASE("detection data: a mask that cannot be drawn is named with its file, annotation and image", "[data]") {
+TEST_CASE(
+    "detection data: a mask that cannot be drawn is named with its file, annotation and image",
+    "[data]") {
 #if !PPMA_STB
   PPMA_SKIP("no stb_image, so no PNG");
 #endif
   const Folder folder;
   write_png(folder / "a.png", Tensor::full({64, 80, 3}, 7, DType::uint8));
   const auto load = [&](const std::string& segmentation) {
-    const std::string text = str(R"({"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "a"}],
-      "annotations": [{"id": 17, "image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20], "area": 400, "segmentation": )", segmentation, "}]}");
-    coco_set(std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json")), folder / "", true).load(0);
+    const std::string text =
+        str(R"({"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "a"}],
+      "annotations": [{"id": 17, "image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20], "area": 400, "segmentation": )",
+            segmentation, "}]}");
+    coco_set(std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json")),
+             folder / "", true)
+        .load(0);
   };
-  CHECK(says([&] { load(R"({"size": [100, 100], "counts": [10000]})"); }, str("notes.json: annotation 17 (", folder / "", "/a.png): mask: of 100 x 100 pixels in an image of 64 x 80")));
-  CHECK(says([&] { load("[[1000000000, 0, 9, 0, 9, 9]]"); }, "a.png): polygon: the coordinate 1e+09"));
+  CHECK(says([&] { load(R"({"size": [100, 100], "counts": [10000]})"); },
+             str("notes.json: annotation 17 (", folder / "",
+                 "/a.png): mask: of 100 x 100 pixels in an image of 64 x 80")));
+  CHECK(says([&] { load("[[1000000000, 0, 9, 0, 9, 9]]"); },
+             "a.png): polygon: the coordinate 1e+09"));
 }
 
 TEST_CASE("detection data: a set of which nothing is left says why", "[data]") {
-  const std::string text = R"({"images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 90}, {"id": 2, "file_name": "b.png", "height": 90, "width": 90}],
+  const std::string text =
+      R"({"images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 90}, {"id": 2, "file_name": "b.png", "height": 90, "width": 90}],
     "categories": [{"id": 1, "name": "a"}], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25}]})";
-  const DetectionSet set = coco_set(std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json")), "", false);
-  CHECK(says([&] { DetectionLoader(set, {}); }, "detection loader: notes.json has no images to learn from; left out: 1 images without boxes, 1 images below 32 pixels"));
+  const DetectionSet set = coco_set(
+      std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json")), "", false);
+  CHECK(says([&] { DetectionLoader(set, {}); },
+             "detection loader: notes.json has no images to learn from; left out: 1 images without "
+             "boxes, 1 images below 32 pixels"));
 }
 
 TEST_CASE("detection data: the objects of shapes, found exactly, score one", "[data]") {
-  const DetectionSet set = shapes_set({.height = 64, .width = 64, .images = 12, .split = Split::test, .most_extra = 3});
+  const DetectionSet set =
+      shapes_set({.height = 64, .width = 64, .images = 12, .split = Split::test, .most_extra = 3});
   const CocoTruth truth = truth_of(set);
   std::vector<CocoResult> results;
   for (const CocoAnnotation& a : truth.annotations) {
     CocoResult r;
-    r.image_id = truth.images[static_cast<std::size_t>(a.image)].id, r.category_id = truth.categories[static_cast<std::size_t>(a.category)].id;
+    r.image_id = truth.images[static_cast<std::size_t>(a.image)].id,
+    r.category_id = truth.categories[static_cast<std::size_t>(a.category)].id;
     r.score = 0.9, r.box = a.box, r.mask = a.mask;
     results.push_back(r);
   }

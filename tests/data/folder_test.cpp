@@ -1,4 +1,5 @@
-// CIFAR's binary files and folders of images, from files that the tests write, and the real CIFAR-10 where it is there.
+// CIFAR's binary files and folders of images, from files that the tests write, and the real
+// CIFAR-10 where it is there.
 
 #include <filesystem>
 
@@ -64,12 +65,15 @@ TEST_CASE("CIFAR-10 files") {
   CHECK(train.get(2).label == 1);
 
   f.file("data_batch_3.bin", records({{3}}));
-  CHECK(says([&] { cifar(f.path); }, "data_batch_3.bin: record 0 has label 3, but 3 classes are named"));
+  CHECK(says([&] { cifar(f.path); },
+             "data_batch_3.bin: record 0 has label 3, but 3 classes are named"));
   std::vector<u8> cut = records({{1}, {1}});
   cut.pop_back();
   f.file("data_batch_3.bin", cut);
-  CHECK(says([&] { cifar(f.path); }, "data_batch_3.bin: 6145 bytes are not a whole number of records of 3073"));
-  CHECK(says([&] { cifar(f.path + "/nowhere"); }, "has no data_batch_1.bin (CIFAR-10) and no train.bin (CIFAR-100)"));
+  CHECK(says([&] { cifar(f.path); },
+             "data_batch_3.bin: 6145 bytes are not a whole number of records of 3073"));
+  CHECK(says([&] { cifar(f.path + "/nowhere"); },
+             "has no data_batch_1.bin (CIFAR-10) and no train.bin (CIFAR-100)"));
 }
 
 TEST_CASE("CIFAR-100 files: the fine label is the second") {
@@ -110,7 +114,9 @@ TEST_CASE("the real CIFAR-10") {
 
 TEST_CASE("a folder of images: classes are the sorted folders") {
   const Folder f;
-  const auto picture = [](int level) { return str("P6\n2 1\n255\n", std::string(6, static_cast<char>(level))); };
+  const auto picture = [](int level) {
+    return str("P6\n2 1\n255\n", std::string(6, static_cast<char>(level)));
+  };
   f.file("zebra/b.ppm", picture(1));
   f.file("zebra/a.PPM", picture(2));
   f.file("ant/deeper/x.ppm", picture(3));
@@ -134,13 +140,16 @@ TEST_CASE("a folder of images: classes are the sorted folders") {
   CHECK(says([&] { loader.next(batch); }, "zebra/c.jpg: cut short"));
   fs::create_directories(f.path + "/empty");
   CHECK(says([&] { image_folder(f.path); }, "/empty: has no images"));
-  CHECK(says([&] { image_folder(f.path + "/empty"); }, "has no folders; one for each class is needed"));
+  CHECK(says([&] { image_folder(f.path + "/empty"); },
+             "has no folders; one for each class is needed"));
   CHECK(says([&] { image_folder(f.path + "/readme.txt"); }, "is not a folder"));
 }
 
 TEST_CASE("a folder of images: links, hidden files, and what is left out is said") {
   const Folder f;
-  const auto picture = [](int level) { return str("P6\n2 1\n255\n", std::string(6, static_cast<char>(level))); };
+  const auto picture = [](int level) {
+    return str("P6\n2 1\n255\n", std::string(6, static_cast<char>(level)));
+  };
   f.file("set/cat/a.ppm", picture(1));
   f.file("set/cat/b.WebP", std::string("RIFF    WEBPVP8 "));
   f.file("set/cat/c.tif", std::string("II*"));
@@ -152,9 +161,9 @@ TEST_CASE("a folder of images: links, hidden files, and what is left out is said
   f.file("elsewhere/dog/x.PGM", std::string("P5 1 1 255\n\x07"));
   f.file("elsewhere/more/y.ppm", picture(5));
   const std::string set = f.path + "/set";
-  fs::create_directory_symlink(f.path + "/elsewhere/dog", set + "/dog");          // a class
-  fs::create_directory_symlink(f.path + "/elsewhere/more", set + "/cat/more");    // a folder in one
-  fs::create_symlink(f.path + "/elsewhere/more/y.ppm", set + "/cat/z.ppm");       // an image
+  fs::create_directory_symlink(f.path + "/elsewhere/dog", set + "/dog");        // a class
+  fs::create_directory_symlink(f.path + "/elsewhere/more", set + "/cat/more");  // a folder in one
+  fs::create_symlink(f.path + "/elsewhere/more/y.ppm", set + "/cat/z.ppm");     // an image
   const Dataset d = image_folder(set);
   CHECK(d.class_names == std::vector<std::string>{"cat", "dog"});
   REQUIRE(d.size == 4);
@@ -162,7 +171,9 @@ TEST_CASE("a folder of images: links, hidden files, and what is left out is said
   CHECK(int{d.get(1).image.data<u8>()[0]} == 5);
   CHECK(int{d.get(2).image.data<u8>()[0]} == 5);
   CHECK(int{d.get(3).image.data<u8>()[0]} == 7);
-  CHECK(d.left_out == "3 files that are not .jpg, .jpeg, .png, .bmp, .ppm or .pgm (1 .tif, 2 .webp; such as cat/b.WebP), 1 image beside the class folders");
+  CHECK(d.left_out ==
+        "3 files that are not .jpg, .jpeg, .png, .bmp, .ppm or .pgm (1 .tif, 2 .webp; such as "
+        "cat/b.WebP), 1 image beside the class folders");
 
   fs::create_symlink(f.path + "/nowhere.ppm", set + "/cat/gone.ppm");
   CHECK(says([&] { image_folder(set); }, "/cat/gone.ppm: a link to a file that is not there"));
@@ -174,7 +185,10 @@ TEST_CASE("a folder of images: links, hidden files, and what is left out is said
   CHECK(says([&] { image_folder(set); }, "/cat/round: a link to a folder that it lies in"));
   fs::remove(set + "/cat/round");
   f.file("set/emu/e.webp", std::string("RIFF    WEBPVP8 "));
-  CHECK(says([&] { image_folder(set); }, "/emu: has no images (.jpg, .jpeg, .png, .bmp, .ppm or .pgm), but 1 file that is not"));
+  CHECK(
+      says([&] { image_folder(set); },
+           "/emu: has no images (.jpg, .jpeg, .png, .bmp, .ppm or .pgm), but 1 file that is not"));
   f.file("set/emu/e.jpg", std::string("RIFF    WEBPVP8 "));  // the first bytes count, not the name
-  CHECK(says([&] { image_folder(set).get(4); }, "/emu/e.jpg: a WebP image; convert it to PNG or JPEG"));
+  CHECK(says([&] { image_folder(set).get(4); },
+             "/emu/e.jpg: a WebP image; convert it to PNG or JPEG"));
 }

@@ -1,13 +1,13 @@
-// The loader's stream: the same for any number of workers, after a restart in the middle, and whatever was left lying
-// about; and its errors.
+// The loader's stream: the same for any number of workers, after a restart in the middle, and
+// whatever was left lying about; and its errors.
 
 #include "ppma/data/loader.hpp"
-#include "ppma/data/shapes.hpp"
 
 #include <atomic>
 #include <chrono>
 
 #include "catch.hpp"
+#include "ppma/data/shapes.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -21,7 +21,8 @@ Dataset counting(i64 size, i64 side = 6) {
   d.size = size;
   d.class_names = {"a", "b", "c"};
   d.load = [side](i64 i) {
-    return Sample{Tensor::full({side, side, 3}, static_cast<double>(i), DType::uint8), i % 3, str("counting/", i)};
+    return Sample{Tensor::full({side, side, 3}, static_cast<double>(i), DType::uint8), i % 3,
+                  str("counting/", i)};
   };
   return d;
 }
@@ -162,7 +163,8 @@ TEST_CASE("what goes wrong in a worker reaches the reader with the sample's name
       return load(i);
     };
     LoaderOptions options;
-    options.batch = 4, options.shuffle = false, options.workers = workers, options.normalization = as_is;
+    options.batch = 4, options.shuffle = false, options.workers = workers,
+    options.normalization = as_is;
     Loader loader(d, options);
     loader.start(0);
     Batch batch;
@@ -174,7 +176,9 @@ TEST_CASE("what goes wrong in a worker reaches the reader with the sample's name
     CHECK(batch.images.data<float>()[0] == Approx(24));
   }
   Dataset mixed = counting(8);
-  mixed.load = [](i64 i) { return Sample{Tensor::zeros({i == 2 ? 5 : 6, 6, 3}, DType::uint8), 0, str("mixed/", i)}; };
+  mixed.load = [](i64 i) {
+    return Sample{Tensor::zeros({i == 2 ? 5 : 6, 6, 3}, DType::uint8), 0, str("mixed/", i)};
+  };
   Loader loader(mixed, {.batch = 4, .shuffle = false});
   loader.start(0);
   Batch batch;
@@ -183,7 +187,8 @@ TEST_CASE("what goes wrong in a worker reaches the reader with the sample's name
   CHECK(says([] { Loader(counting(3), {.batch = 0}); }, "must be at least 1"));
 }
 
-TEST_CASE("a loader that is left early ends its workers, and never makes more ahead than asked for") {
+TEST_CASE(
+    "a loader that is left early ends its workers, and never makes more ahead than asked for") {
   std::atomic<i64> loaded{0};
   Dataset d = counting(1000);
   d.load = [&loaded, load = d.load](i64 i) {
@@ -215,7 +220,9 @@ TEST_CASE("processes share every batch, and every sample comes once", "[data]") 
     std::vector<std::vector<float>> want, got(static_cast<std::size_t>(whole.batches()));
     std::vector<std::vector<double>> want_targets, got_targets(got.size());
     Batch b;
-    while (whole.next(b)) want.push_back(b.images.to_vector<float>()), want_targets.push_back(b.targets.to_vector<double>());
+    while (whole.next(b))
+      want.push_back(b.images.to_vector<float>()),
+          want_targets.push_back(b.targets.to_vector<double>());
     REQUIRE(want.size() == got.size());
     for (i64 rank = 0; rank < 2; ++rank) {
       options.rank = rank, options.ranks = 2;
@@ -231,6 +238,7 @@ TEST_CASE("processes share every batch, and every sample comes once", "[data]") 
     CHECK(got == want);
     CHECK(got_targets == want_targets);
   }
-  CHECK(says([] { Loader(shapes({.height = 64, .width = 64, .images = 8}), {.batch = 5, .ranks = 2}); },
-             "loader: a batch of 5 cannot be divided equally among 2 processes"));
+  CHECK(says(
+      [] { Loader(shapes({.height = 64, .width = 64, .images = 8}), {.batch = 5, .ranks = 2}); },
+      "loader: a batch of 5 cannot be divided equally among 2 processes"));
 }

@@ -10,14 +10,16 @@ using namespace ppma;
 
 namespace {
 
-const char* const change_names[] = {"auto_contrast", "equalize",     "invert",  "rotate",      "posterize",
-                                    "solarize",      "solarize_add", "color",   "contrast",    "brightness",
-                                    "sharpness",     "shear_x",      "shear_y", "translate_x", "translate_y"};
+const char* const change_names[] = {"auto_contrast", "equalize",    "invert",       "rotate",
+                                    "posterize",     "solarize",    "solarize_add", "color",
+                                    "contrast",      "brightness",  "sharpness",    "shear_x",
+                                    "shear_y",       "translate_x", "translate_y"};
 
 }  // namespace
 
 TEST_CASE("changes of colour and geometry are Pillow's") {
-  const auto tensors = read_safetensors(std::string(PPMA_TEST_REFERENCE_DIR) + "/image_ops.safetensors").tensors;
+  const auto tensors =
+      read_safetensors(std::string(PPMA_TEST_REFERENCE_DIR) + "/image_ops.safetensors").tensors;
   const Tensor* image = find(tensors, "image");
   REQUIRE(image != nullptr);
   const std::pair<const char*, double> magnitudes[] = {{"3.7", 3.7}, {"9.25", 9.25}, {"10", 10}};
@@ -28,10 +30,12 @@ TEST_CASE("changes of colour and geometry are Pillow's") {
         const std::string name = str(change_names[k], ".", text, negative ? ".-" : ".+");
         const Tensor* expected = find(tensors, name);
         REQUIRE(expected != nullptr);
-        const Tensor got = apply_change(*image, static_cast<Change>(k), m, negative, {124, 116, 104});
+        const Tensor got =
+            apply_change(*image, static_cast<Change>(k), m, negative, {124, 116, 104});
         REQUIRE(got.shape() == expected->shape());
         i64 different = 0;
-        for (i64 i = 0; i < got.numel(); ++i) different += got.data<u8>()[i] != expected->data<u8>()[i];
+        for (i64 i = 0; i < got.numel(); ++i)
+          different += got.data<u8>()[i] != expected->data<u8>()[i];
         INFO(name);
         CHECK(different == 0);
         ++compared;
@@ -41,7 +45,8 @@ TEST_CASE("changes of colour and geometry are Pillow's") {
 
 TEST_CASE("changes of images with one level, and errors") {
   const Tensor flat = Tensor::full({5, 4, 3}, 77, DType::uint8);
-  for (const Change c : {Change::auto_contrast, Change::equalize, Change::contrast, Change::sharpness, Change::color})
+  for (const Change c : {Change::auto_contrast, Change::equalize, Change::contrast,
+                         Change::sharpness, Change::color})
     CHECK(apply_change(flat, c, 9, false, {}).to_vector<u8>() == flat.to_vector<u8>());
   CHECK(rotate(flat, 0, {}).to_vector<u8>() == flat.to_vector<u8>());
   CHECK(translate_x(flat, 0, {}).to_vector<u8>() == flat.to_vector<u8>());
@@ -56,14 +61,16 @@ TEST_CASE("changes of images with one level, and errors") {
 }
 
 TEST_CASE("RandAugment draws two changes, each with probability a half") {
-  // A grey image with a white and a black line: most changes are seen in it, and those that are not are counted.
+  // A grey image with a white and a black line: most changes are seen in it, and those that are not
+  // are counted.
   Tensor image = Tensor::full({16, 16, 3}, 100, DType::uint8);
   for (i64 i = 0; i < 16; ++i)
     for (i64 c = 0; c < 3; ++c)
       image.data<u8>()[(i * 16 + 2) * 3 + c] = 255, image.data<u8>()[(i * 16 + 9) * 3 + c] = 0;
   i64 idle = 0;
   for (i64 k = 0; k < change_count; ++k)
-    idle += apply_change(image, static_cast<Change>(k), 9, false, {}).to_vector<u8>() == image.to_vector<u8>();
+    idle += apply_change(image, static_cast<Change>(k), 9, false, {}).to_vector<u8>() ==
+            image.to_vector<u8>();
   int kept = 0;
   constexpr int draws = 4000;
   for (u64 n = 0; n < draws; ++n) {
@@ -72,8 +79,10 @@ TEST_CASE("RandAugment draws two changes, each with probability a half") {
     REQUIRE(a.to_vector<u8>() == rand_augment(image, again).to_vector<u8>());
     kept += a.to_vector<u8>() == image.to_vector<u8>();
   }
-  const double one = 0.5 + 0.5 * static_cast<double>(idle) / 15;                // a change leaves the image as it is
-  CHECK(kept / static_cast<double>(draws) == Approx(one * one).margin(0.045));  // two inversions also do
+  // a change leaves the image as it is
+  const double one = 0.5 + 0.5 * static_cast<double>(idle) / 15;
+  // two inversions also do
+  CHECK(kept / static_cast<double>(draws) == Approx(one * one).margin(0.045));
   Rng rng(2);
   CHECK(rand_augment(image, rng, {.changes = 0}).to_vector<u8>() == image.to_vector<u8>());
   CHECK(published_transform(48)(image, rng).shape() == Shape({48, 48, 3}));

@@ -1,16 +1,15 @@
 // Segmentation sets in their layouts, the augmentations, and bad files.
 
+#include <filesystem>
+
+#include "catch.hpp"
 #include "ppma/data/segmentation_loader.hpp"
+#include "ppma/io/image.hpp"
 #include "ppma/io/json_records.hpp"
 #include "ppma/io/png.hpp"
 #include "ppma/io/zip.hpp"
 #include "ppma/metrics/mean_iou.hpp"
 #include "ppma/train/run_folder.hpp"
-
-#include <filesystem>
-
-#include "catch.hpp"
-#include "ppma/io/image.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -34,49 +33,71 @@ void write_labels(const std::string& path, i64 h, i64 w, const std::vector<u8>& 
   std::copy(values.begin(), values.end(), t.data<u8>());
   write_png(path, t);
 }
-void write_image(const std::string& path, i64 h, i64 w) { write_png(path, Tensor::full({h, w, 3}, 90, DType::uint8)); }
+void write_image(const std::string& path, i64 h, i64 w) {
+  write_png(path, Tensor::full({h, w, 3}, 90, DType::uint8));
+}
 
 }  // namespace
 
 TEST_CASE("segmentation: the plain layout, and what is refused in it") {
   const Folder f;
-  write_image(f.file("img_dir/train/a.png"), 2, 3), write_labels(f.file("ann_dir/train/a.png"), 2, 3, {0, 1, 2, 255, 0, 1});
+  write_image(f.file("img_dir/train/a.png"), 2, 3),
+      write_labels(f.file("ann_dir/train/a.png"), 2, 3, {0, 1, 2, 255, 0, 1});
   write_file(f.file("classes.txt"), std::string_view("sky\nroad\r\ncar"));
   const SegmentationSet set = segmentation_folder(f.path.string(), Split::train);
   REQUIRE(set.size == 1);
   CHECK(set.class_names == std::vector<std::string>{"sky", "road", "car"});
   CHECK(set.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 1, 2, 255, 0, 1});
-  CHECK(thrown([&] { segmentation_folder(f.path.string(), Split::val); }).find("with a folder for validation") != std::string::npos);
+  CHECK(thrown([&] {
+          segmentation_folder(f.path.string(), Split::val);
+        }).find("with a folder for validation") != std::string::npos);
 
   write_labels(f.file("ann_dir/train/a.png"), 2, 3, {0, 1, 2, 255, 7, 1});
-  CHECK(thrown([&] { set.get(0); }).find("a.png: label 7 at row 1, column 1; with 3 classes it must be 0 to 2, or 255") != std::string::npos);
+  CHECK(thrown([&] {
+          set.get(0);
+        }).find("a.png: label 7 at row 1, column 1; with 3 classes it must be 0 to 2, or 255") !=
+        std::string::npos);
   write_labels(f.file("ann_dir/train/a.png"), 3, 3, std::vector<u8>(9, 0));
-  CHECK(thrown([&] { set.get(0); }).find("a.png: 3 x 3 pixels, its image 3 x 2") != std::string::npos);
+  CHECK(thrown([&] { set.get(0); }).find("a.png: 3 x 3 pixels, its image 3 x 2") !=
+        std::string::npos);
   write_image(f.file("img_dir/train/b.png"), 2, 3);
-  CHECK(thrown([&] { segmentation_folder(f.path.string(), Split::train); }).find("b.png: has no labels") != std::string::npos);
+  CHECK(thrown([&] {
+          segmentation_folder(f.path.string(), Split::train);
+        }).find("b.png: has no labels") != std::string::npos);
   fs::remove(f.path / "ann_dir/train/a.png");  // after the folder was listed
   CHECK(thrown([&] { set.get(0); }).find("a.png: cannot be read") != std::string::npos);
   write_labels(f.file("ann_dir/train/b.png"), 2, 3, std::vector<u8>(6, 0));
   fs::copy_file(f.path / "img_dir/train/b.png", f.path / "img_dir/train/b.jpg");
-  CHECK(thrown([&] { segmentation_folder(f.path.string(), Split::train); }).find("b.jpg and b.png have one name but for the ending") != std::string::npos);
+  CHECK(thrown([&] {
+          segmentation_folder(f.path.string(), Split::train);
+        }).find("b.jpg and b.png have one name but for the ending") != std::string::npos);
   // An image that is cut off, met in the loader's thread.
   const Folder cut;
-  for (const char* name : {"a", "b"}) write_image(cut.file(str("img_dir/train/", name, ".png")), 8, 8), write_labels(cut.file(str("ann_dir/train/", name, ".png")), 8, 8, std::vector<u8>(64, 0));
+  for (const char* name : {"a", "b"})
+    write_image(cut.file(str("img_dir/train/", name, ".png")), 8, 8),
+        write_labels(cut.file(str("ann_dir/train/", name, ".png")), 8, 8, std::vector<u8>(64, 0));
   write_file(cut.file("classes.txt"), std::string_view("sky\nroad"));
   const std::vector<u8> whole = read_file(cut.file("img_dir/train/b.png"));
   write_file(cut.file("img_dir/train/b.png"), Bytes(whole).first(whole.size() / 2));
-  SegmentationLoader loader(segmentation_folder(cut.path.string(), Split::train), {.batch = 1, .longer = 8, .shorter = 8, .crop_height = 8, .crop_width = 8});
+  SegmentationLoader loader(
+      segmentation_folder(cut.path.string(), Split::train),
+      {.batch = 1, .longer = 8, .shorter = 8, .crop_height = 8, .crop_width = 8});
   CHECK(thrown([&] {
-          for (SegmentationBatch b; loader.next(b);) {}
+          for (SegmentationBatch b; loader.next(b);) {
+          }
         }).find("b.png: ") != std::string::npos);
 }
 
 TEST_CASE("segmentation: ADE20K's zero is nothing, Cityscapes' ids become the trained classes") {
   const Folder f;
-  write_image(f.file("images/validation/x.png"), 1, 4), write_labels(f.file("annotations/validation/x.png"), 1, 4, {0, 1, 150, 255});
-  CHECK(segmentation_folder(f.path.string(), Split::val).get(0).labels.to_vector<i64>() == std::vector<i64>{255, 0, 149, 255});
+  write_image(f.file("images/validation/x.png"), 1, 4),
+      write_labels(f.file("annotations/validation/x.png"), 1, 4, {0, 1, 150, 255});
+  CHECK(segmentation_folder(f.path.string(), Split::val).get(0).labels.to_vector<i64>() ==
+        std::vector<i64>{255, 0, 149, 255});
   write_labels(f.file("annotations/validation/x.png"), 1, 4, {0, 1, 151, 255});
-  CHECK(thrown([&] { segmentation_folder(f.path.string(), Split::val).get(0); }).find("label 151 at row 0, column 2; with 150 classes it must be 1 to 150, or 255") !=
+  CHECK(thrown([&] {
+          segmentation_folder(f.path.string(), Split::val).get(0);
+        }).find("label 151 at row 0, column 2; with 150 classes it must be 1 to 150, or 255") !=
         std::string::npos);
 
   const Folder c;
@@ -86,10 +107,12 @@ TEST_CASE("segmentation: ADE20K's zero is nothing, Cityscapes' ids become the tr
   CHECK(city.classes() == 19);
   CHECK(city.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 255, 18, 13, 255});
   write_labels(c.file("gtFine/train/ulm/ulm_1_gtFine_labelIds.png"), 1, 5, {7, 77, 33, 26, 29});
-  CHECK(says([&] { city.get(0); }, "ulm_1_gtFine_labelIds.png: label 77 at row 0, column 1; there is no such label id"));
+  CHECK(says([&] { city.get(0); },
+             "ulm_1_gtFine_labelIds.png: label 77 at row 0, column 1; there is no such label id"));
   // Maps of classes go before maps of ids, image by image.
   write_image(c.file("leftImg8bit/train/ulm/ulm_2_leftImg8bit.png"), 1, 4);
-  CHECK(says([&] { segmentation_folder(c.path.string(), Split::train); }, "ulm_2_leftImg8bit.png: has no labels; "));
+  CHECK(says([&] { segmentation_folder(c.path.string(), Split::train); },
+             "ulm_2_leftImg8bit.png: has no labels; "));
   write_labels(c.file("gtFine/train/ulm/ulm_2_gtFine_labelTrainIds.png"), 1, 4, {0, 18, 255, 7});
   write_labels(c.file("gtFine/train/ulm/ulm_1_gtFine_labelIds.png"), 1, 5, {7, 0, 33, 26, 29});
   const SegmentationSet both = segmentation_folder(c.path.string(), Split::train);
@@ -97,12 +120,16 @@ TEST_CASE("segmentation: ADE20K's zero is nothing, Cityscapes' ids become the tr
   CHECK(both.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 255, 18, 13, 255});
   CHECK(both.get(1).labels.to_vector<i64>() == std::vector<i64>{0, 18, 255, 7});
   write_labels(c.file("gtFine/train/ulm/ulm_2_gtFine_labelTrainIds.png"), 1, 4, {0, 19, 255, 7});
-  CHECK(says([&] { both.get(1); }, "ulm_2_gtFine_labelTrainIds.png: label 19 at row 0, column 1; with 19 classes it must be 0 to 18, or 255"));
+  CHECK(says([&] { both.get(1); },
+             "ulm_2_gtFine_labelTrainIds.png: label 19 at row 0, column 1; with 19 classes it must "
+             "be 0 to 18, or 255"));
 }
 
 TEST_CASE("segmentation: an image and its labels stay together through the augmentations") {
-  // The image's red is ten times the label: wherever they lie after scaling, crops and flips, that must hold.
-  SegmentationSample s{Tensor::zeros({8, 12, 3}, DType::uint8), Tensor::zeros({8, 12}, DType::uint8), "s"};
+  // The image's red is ten times the label: wherever they lie after scaling, crops and flips, that
+  // must hold.
+  SegmentationSample s{Tensor::zeros({8, 12, 3}, DType::uint8),
+                       Tensor::zeros({8, 12}, DType::uint8), "s"};
   for (i64 i = 0; i < 8; ++i)
     for (i64 j = 0; j < 12; ++j) {
       s.labels.data<u8>()[i * 12 + j] = static_cast<u8>(j / 4 + 3 * (i / 4));
@@ -111,18 +138,28 @@ TEST_CASE("segmentation: an image and its labels stay together through the augme
   bool flipped = false, not_flipped = false;
   for (const double factor : {1.0, 2.0, 3.0})
     for (u64 k = 0; k < 20; ++k) {
-      const SegmentationLoading o{.longer = 12, .shorter = 8, .least_factor = factor, .most_factor = factor, .crop_height = 6, .crop_width = 7, .most_share = 1, .distort = false};
+      const SegmentationLoading o{.longer = 12,
+                                  .shorter = 8,
+                                  .least_factor = factor,
+                                  .most_factor = factor,
+                                  .crop_height = 6,
+                                  .crop_width = 7,
+                                  .most_share = 1,
+                                  .distort = false};
       SegmentationSample t = s;
       Rng rng(3, k);
       augment_segmentation(t, o, rng);
       REQUIRE(t.image.shape() == Shape{6, 7, 3});
       const u8* const l = t.labels.data<u8>();
       for (i64 p = 0; p < 42; ++p) {
-        // An enlarged image is smooth where two labels meet: only there may it be between their colours.
+        // An enlarged image is smooth where two labels meet: only there may it be between their
+        // colours.
         int least = l[p], most = l[p];
         for (i64 q = 0; q < 42; ++q)
-          if (factor > 1 && std::abs(p / 7 - q / 7) <= 1 && std::abs(p % 7 - q % 7) <= 1) least = std::min<int>(least, l[q]), most = std::max<int>(most, l[q]);
-        const bool border = factor > 1 && (p / 7 == 0 || p / 7 == 5 || p % 7 == 0 || p % 7 == 6);  // what lies beyond is not known
+          if (factor > 1 && std::abs(p / 7 - q / 7) <= 1 && std::abs(p % 7 - q % 7) <= 1)
+            least = std::min<int>(least, l[q]), most = std::max<int>(most, l[q]);
+        // what lies beyond is not known
+        const bool border = factor > 1 && (p / 7 == 0 || p / 7 == 5 || p % 7 == 0 || p % 7 == 6);
         const int red = t.image.data<u8>()[3 * p];
         if (!border) REQUIRE((red >= 10 * least && red <= 10 * most));
       }
@@ -134,18 +171,21 @@ TEST_CASE("segmentation: an image and its labels stay together through the augme
 }
 
 TEST_CASE("segmentation: distortions have the published ranges, probabilities and order") {
-  // Two greys give brightness and contrast, dark_red saturation and hue; bright_red is clipped by a contrast above 1, so that
-  // it tells whether contrast came before saturation.
+  // Two greys give brightness and contrast, dark_red saturation and hue; bright_red is clipped by a
+  // contrast above 1, so that it tells whether contrast came before saturation.
   Tensor x = Tensor::zeros({1, 4, 3}, DType::uint8);
   const u8 values[12] = {100, 100, 100, 140, 140, 140, 160, 80, 80, 240, 120, 120};
   std::copy_n(values, 12, x.data<u8>());
   constexpr int trials = 8000;
   int shifted = 0, scaled = 0, plain = 0, faded = 0, turned = 0, before = 0, after = 0;
-  double least_shift = 0, most_shift = 0, least_scale = 1, most_scale = 1, least_fade = 1, most_fade = 1, least_turn = 0, most_turn = 0, most_offset = 0;
+  double least_shift = 0, most_shift = 0, least_scale = 1, most_scale = 1, least_fade = 1,
+         most_fade = 1, least_turn = 0, most_turn = 0, most_offset = 0;
   for (u64 k = 0; k < trials; ++k) {
     Rng rng(11, k);
     const std::vector<double> y = distort_photometric(x, rng).to_vector<double>();
-    const double contrast = (y[3] - y[0]) / 40, offset = y[0] - 100 * contrast, shift = offset / contrast;  // levels are cut off: shift is known to 3 or so
+    // levels are cut off: shift is known to 3 or so
+    const double contrast = (y[3] - y[0]) / 40, offset = y[0] - 100 * contrast,
+                 shift = offset / contrast;
     const bool moved = std::abs(shift) > 4;
     shifted += moved, scaled += std::abs(contrast - 1) > 0.04;
     least_shift = std::min(least_shift, shift), most_shift = std::max(most_shift, shift);
@@ -153,19 +193,24 @@ TEST_CASE("segmentation: distortions have the published ranges, probabilities an
     most_offset = std::max(most_offset, std::abs(offset));
     if (moved) continue;
     ++plain;
-    const double most = std::max({y[6], y[7], y[8]}), least = std::min({y[6], y[7], y[8]}), range = most - least;
+    const double most = std::max({y[6], y[7], y[8]}), least = std::min({y[6], y[7], y[8]}),
+                 range = most - least;
     const double fade = (range / most) / 0.5;
-    const double turn = most == y[6] ? 30 * (y[7] - y[8]) / range : most == y[7] ? 60 + 30 * (y[8] - y[6]) / range : -60 + 30 * (y[6] - y[7]) / range;
+    const double turn = most == y[6]   ? 30 * (y[7] - y[8]) / range
+                        : most == y[7] ? 60 + 30 * (y[8] - y[6]) / range
+                                       : -60 + 30 * (y[6] - y[7]) / range;
     faded += std::abs(fade - 1) > 0.05, turned += std::abs(turn) > 1.5;
     least_fade = std::min(least_fade, fade), most_fade = std::max(most_fade, fade);
     least_turn = std::min(least_turn, turn), most_turn = std::max(most_turn, turn);
     if (contrast < 1.2 || std::abs(fade - 1) < 0.3) continue;
     const double seen = std::min({y[9], y[10], y[11]});
-    const double if_before = 255 * (1 - fade * (1 - 120 * contrast / 255)), if_after = 240 * contrast * (1 - fade / 2);
+    const double if_before = 255 * (1 - fade * (1 - 120 * contrast / 255)),
+                 if_after = 240 * contrast * (1 - fade / 2);
     ++(std::abs(seen - if_before) < std::abs(seen - if_after) ? before : after);
   }
   const auto share = [](int n, int of) { return static_cast<double>(n) / of; };
-  CHECK(share(shifted, trials) == Approx(0.5 * 28 / 32).margin(0.03));   // of the half, those within 4 look unmoved
+  // of the half, those within 4 look unmoved
+  CHECK(share(shifted, trials) == Approx(0.5 * 28 / 32).margin(0.03));
   CHECK(share(scaled, trials) == Approx(0.5 * 0.46 / 0.5).margin(0.03));
   CHECK(share(faded, plain) == Approx(0.5 * 0.45 / 0.5).margin(0.05));
   CHECK(share(turned, plain) == Approx(0.5 * 33 / 36).margin(0.05));
@@ -173,7 +218,8 @@ TEST_CASE("segmentation: distortions have the published ranges, probabilities an
   CHECK((least_scale < 0.53 && least_scale > 0.47 && most_scale > 1.47 && most_scale < 1.53));
   CHECK((least_fade < 0.55 && least_fade > 0.45 && most_fade > 1.45 && most_fade < 1.55));
   CHECK((least_turn < -16 && least_turn > -19.5 && most_turn > 15 && most_turn < 18.5));
-  CHECK(most_offset > 38);  // brightness comes before contrast, which scales it: 32 at most otherwise
+  // brightness comes before contrast, which scales it: 32 at most otherwise
+  CHECK(most_offset > 38);
   REQUIRE(before + after > 100);
   CHECK(share(before, before + after) == Approx(0.5).margin(0.15));
 }
@@ -182,9 +228,11 @@ TEST_CASE("segmentation: images of one row or column are augmented and padded") 
   for (const Shape& size : {Shape{1, 90}, Shape{90, 1}, Shape{1, 1}}) {
     SegmentationSet set = shapes_segmentation({.height = 32, .width = 32, .images = 3});
     set.load = [size](i64) {
-      return SegmentationSample{Tensor::full({size[0], size[1], 3}, 40, DType::uint8), Tensor::full({size[0], size[1]}, 2, DType::uint8), "thin"};
+      return SegmentationSample{Tensor::full({size[0], size[1], 3}, 40, DType::uint8),
+                                Tensor::full({size[0], size[1]}, 2, DType::uint8), "thin"};
     };
-    SegmentationLoader loader(set, {.batch = 3, .longer = 64, .shorter = 32, .crop_height = 32, .crop_width = 32});
+    SegmentationLoader loader(
+        set, {.batch = 3, .longer = 64, .shorter = 32, .crop_height = 32, .crop_width = 32});
     SegmentationBatch b;
     REQUIRE(loader.next(b));
     CHECK(b.images.shape() == Shape{3, 3, 32, 32});
@@ -204,7 +252,8 @@ TEST_CASE("segmentation: crops avoid a class that fills them") {
   for (u64 k = 0; k < 50; ++k)
     for (const double share : {0.75, 1.0}) {
       Rng rng(1, k);
-      const Tensor part = detail::crop_labels(labels, segmentation_crop(labels, 8, 8, share, rng), 255);
+      const Tensor part =
+          detail::crop_labels(labels, segmentation_crop(labels, 8, 8, share, rng), 255);
       i64 ones = 0;
       for (i64 p = 0; p < 64; ++p) ones += part.data<u8>()[p];
       (share < 1 ? mixed : mixed_before) += ones > 16 && ones < 48;
@@ -225,14 +274,16 @@ TEST_CASE("segmentation: colours in HSV turn and fade as they should") {
     }
   };
   near(detail::change_colour(x, 1, 0), {255, 0, 0, 10, 200, 30, 77, 77, 77});
-  near(detail::change_colour(x, 1, 60), {0, 255, 0, 30, 10, 200, 77, 77, 77});  // red to green to blue
+  // red to green to blue
+  near(detail::change_colour(x, 1, 60), {0, 255, 0, 30, 10, 200, 77, 77, 77});
   near(detail::change_colour(x, 0, 0), {255, 255, 255, 200, 200, 200, 77, 77, 77});
 }
 
 TEST_CASE("segmentation: batches are a function of seed, epoch and number") {
   const SegmentationSet set = shapes_segmentation({.height = 24, .width = 24, .images = 7});
   CHECK(set.classes() == 11);
-  const SegmentationLoading o{.batch = 2, .longer = 24, .shorter = 24, .crop_height = 20, .crop_width = 28, .seed = 4};
+  const SegmentationLoading o{
+      .batch = 2, .longer = 24, .shorter = 24, .crop_height = 20, .crop_width = 28, .seed = 4};
   SegmentationLoader a(set, o), b(set, o);
   SegmentationBatch x, y;
   a.start(0), b.start(0);
@@ -251,10 +302,14 @@ TEST_CASE("segmentation: endings in any case, hidden files, labels of 16 bits, w
   const Folder f;
   const std::string root = f.path.string();
   write_file(f.file("classes.txt"), std::string_view("sky\nroad"));
-  write_image(f.file("img_dir/train/a.PNG"), 2, 3), write_labels(f.file("ann_dir/train/a.png"), 2, 3, {0, 1, 0, 255, 0, 1});
-  write_image(f.file("img_dir/train/b.png"), 2, 3), write_labels(f.file("ann_dir/train/b.PNG"), 2, 3, {1, 1, 0, 255, 0, 1});
-  write_image(f.file("img_dir/train/.cache/c.png"), 2, 3), write_file(f.file("img_dir/train/._a.png"), std::string_view("x"));
-  write_file(f.file("img_dir/train/d.webp"), std::string_view("x")), write_labels(f.file("ann_dir/train/d.png"), 1, 1, {0});
+  write_image(f.file("img_dir/train/a.PNG"), 2, 3),
+      write_labels(f.file("ann_dir/train/a.png"), 2, 3, {0, 1, 0, 255, 0, 1});
+  write_image(f.file("img_dir/train/b.png"), 2, 3),
+      write_labels(f.file("ann_dir/train/b.PNG"), 2, 3, {1, 1, 0, 255, 0, 1});
+  write_image(f.file("img_dir/train/.cache/c.png"), 2, 3),
+      write_file(f.file("img_dir/train/._a.png"), std::string_view("x"));
+  write_file(f.file("img_dir/train/d.webp"), std::string_view("x")),
+      write_labels(f.file("ann_dir/train/d.png"), 1, 1, {0});
   fs::create_directory_symlink(f.path / "img_dir/train", f.path / "img_dir/val");
   fs::create_directory_symlink(f.path / "ann_dir/train", f.path / "ann_dir/val");
   for (const Split split : {Split::train, Split::val}) {
@@ -262,7 +317,9 @@ TEST_CASE("segmentation: endings in any case, hidden files, labels of 16 bits, w
     REQUIRE(set.size == 2);
     CHECK(set.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 1, 0, 255, 0, 1});
     CHECK(set.get(1).labels.to_vector<i64>() == std::vector<i64>{1, 1, 0, 255, 0, 1});
-    CHECK(set.left_out == "1 file that is not .jpg, .jpeg, .png, .bmp, .ppm or .pgm (1 .webp; such as d.webp), 1 label maps without an image (such as d.png)");
+    CHECK(set.left_out ==
+          "1 file that is not .jpg, .jpeg, .png, .bmp, .ppm or .pgm (1 .webp; such as d.webp), 1 "
+          "label maps without an image (such as d.png)");
   }
   // 16 bits, grey: 0, 1, 65535 and 300.
   const auto wide = [&](u32 last) {
@@ -277,11 +334,13 @@ TEST_CASE("segmentation: endings in any case, hidden files, labels of 16 bits, w
       png.insert(png.end(), named.begin(), named.end());
       number(png, crc32(named));
     };
-    std::vector<u8> rows{0, 0, 0, 0, 1, 255, 255, 0, 0, 0, 0, 0, static_cast<u8>(last >> 8), static_cast<u8>(last)};
+    std::vector<u8> rows{
+        0, 0, 0, 0, 1, 255, 255, 0, 0, 0, 0, 0, static_cast<u8>(last >> 8), static_cast<u8>(last)};
     std::vector<u8> stored{0x78, 1, 1, 14, 0, 0xf1, 0xff};  // zlib, one stored block
     stored.insert(stored.end(), rows.begin(), rows.end());
     number(stored, 0);
-    piece("IHDR", {0, 0, 0, 3, 0, 0, 0, 2, 16, 0, 0, 0, 0}), piece("IDAT", stored), piece("IEND", {});
+    piece("IHDR", {0, 0, 0, 3, 0, 0, 0, 2, 16, 0, 0, 0, 0}), piece("IDAT", stored),
+        piece("IEND", {});
     write_file(f.file("ann_dir/train/a.png"), Bytes(png));
   };
   const SegmentationSet set = segmentation_folder(root, Split::train);
@@ -289,6 +348,8 @@ TEST_CASE("segmentation: endings in any case, hidden files, labels of 16 bits, w
   CHECK(set.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 1, 255, 0, 0, 1});
   wide(300);
   CHECK(says([&] { set.get(0); }, "a.png: label 300 at row 1, column 2; labels are 0 to 254"));
-  CHECK(reduce_zero_label(Tensor::from<i64>({0, 300, 1, 65535}, {4}), 65535).to_vector<i64>() == std::vector<i64>{65535, 299, 0, 65535});
-  CHECK(reduce_zero_label(Tensor::from<u8>({0, 2}, {2}), 65535).to_vector<i64>() == std::vector<i64>{65535, 1});
+  CHECK(reduce_zero_label(Tensor::from<i64>({0, 300, 1, 65535}, {4}), 65535).to_vector<i64>() ==
+        std::vector<i64>{65535, 299, 0, 65535});
+  CHECK(reduce_zero_label(Tensor::from<u8>({0, 2}, {2}), 65535).to_vector<i64>() ==
+        std::vector<i64>{65535, 1});
 }

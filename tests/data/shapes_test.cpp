@@ -1,5 +1,5 @@
-// The generated set: figures are what their names say, a scene's masks, labels and boxes agree with each other and with
-// the picture, and an image depends on nothing but seed, split and number.
+// The generated set: figures are what their names say, a scene's masks, labels and boxes agree with
+// each other and with the picture, and an image depends on nothing but seed, split and number.
 
 #include "ppma/data/shapes.hpp"
 
@@ -18,7 +18,8 @@ bool same(const Tensor& a, const Tensor& b) {
 double area(Figure f) {  // by counting
   i64 inside = 0;
   for (int i = 0; i < 400; ++i)
-    for (int j = 0; j < 400; ++j) inside += outline_distance(f, (j + 0.5) / 200 - 1, (i + 0.5) / 200 - 1) < 0;
+    for (int j = 0; j < 400; ++j)
+      inside += outline_distance(f, (j + 0.5) / 200 - 1, (i + 0.5) / 200 - 1) < 0;
   return static_cast<double>(inside) / 40000;
 }
 
@@ -31,10 +32,12 @@ TEST_CASE("outlines are signed distances of figures that fill the unit circle") 
     double furthest = 0;
     Rng rng(1, static_cast<u64>(k));
     for (int n = 0; n < 4000; ++n) {
-      const double x = rng.uniform(-1.2, 1.2), y = rng.uniform(-1.2, 1.2), d = outline_distance(f, x, y), h = 1e-5;
+      const double x = rng.uniform(-1.2, 1.2), y = rng.uniform(-1.2, 1.2),
+                   d = outline_distance(f, x, y), h = 1e-5;
       if (d < 0) furthest = std::max(furthest, std::hypot(x, y));
       if (std::abs(d) > 0.05) continue;
-      // A distance changes by one per unit along its gradient, except where two sides are equally near.
+      // A distance changes by one per unit along its gradient, except where two sides are equally
+      // near.
       const double gx = (outline_distance(f, x + h, y) - outline_distance(f, x - h, y)) / (2 * h);
       const double gy = (outline_distance(f, x, y + h) - outline_distance(f, x, y - h)) / (2 * h);
       CHECK(std::hypot(gx, gy) < 1.0001);
@@ -86,7 +89,8 @@ TEST_CASE("a scene's masks, labels and boxes agree") {
     for (i64 at = 0; at < H * W; ++at) {
       i64 owners = 0, label = 0;
       for (i64 k = 0; k < n; ++k)
-        if (s.masks.data<u8>()[k * H * W + at] != 0) ++owners, label = 1 + s.classes[static_cast<std::size_t>(k)];
+        if (s.masks.data<u8>()[k * H * W + at] != 0)
+          ++owners, label = 1 + s.classes[static_cast<std::size_t>(k)];
       REQUIRE(owners <= 1);
       REQUIRE(s.labels.data<u8>()[at] == label);
     }
@@ -106,8 +110,8 @@ TEST_CASE("a scene's masks, labels and boxes agree") {
 }
 
 TEST_CASE("figures stand out from their ground") {
-  // Just inside the outline and just outside of it the levels differ: by a tenth of black to white at least, on average
-  // by a fifth. The figure can be seen, whatever the colours.
+  // Just inside the outline and just outside of it the levels differ: by a tenth of black to white
+  // at least, on average by a fifth. The figure can be seen, whatever the colours.
   ShapesOptions options;
   options.most_clutter = 0, options.most_extra = 0;
   double sum = 0;
@@ -120,7 +124,8 @@ TEST_CASE("figures stand out from their ground") {
       for (int c = 0; c < 3; ++c) level[side][c] += s.image.data<u8>()[3 * at + c];
     }
     double most = 0;
-    for (int c = 0; c < 3; ++c) most = std::max(most, std::abs(level[0][c] / count[0] - level[1][c] / count[1]) / 255);
+    for (int c = 0; c < 3; ++c)
+      most = std::max(most, std::abs(level[0][c] / count[0] - level[1][c] / count[1]) / 255);
     INFO(index);
     CHECK(most > 0.1);
     sum += most;
@@ -151,7 +156,8 @@ TEST_CASE("an image shows the same scene at any size") {
     i64 different = 0;
     for (i64 i = 0; i < 32; ++i)
       for (i64 j = 0; j < 32; ++j)  // the middle of a small pixel is the middle of nine
-        different += a.labels.data<u8>()[i * 32 + j] != b.labels.data<u8>()[(3 * i + 1) * 96 + 3 * j + 1];
+        different +=
+            a.labels.data<u8>()[i * 32 + j] != b.labels.data<u8>()[(3 * i + 1) * 96 + 3 * j + 1];
     CHECK(different == 0);
   }
 }

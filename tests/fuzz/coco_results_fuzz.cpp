@@ -1,4 +1,5 @@
-// clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -Iinclude tests/fuzz/coco_results_fuzz.cpp
+// clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -Iinclude
+// tests/fuzz/coco_results_fuzz.cpp
 // -o coco_results_fuzz
 // ./coco_results_fuzz -max_len=4096 NEW_INPUTS_FOLDER SEEDS_FOLDER
 

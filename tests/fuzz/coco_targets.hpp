@@ -1,12 +1,14 @@
 #pragma once
-// COCO's readers under any bytes at all; see targets.hpp. Used by the fuzzers and by io/coco_mutation_test.cpp.
+// COCO's readers under any bytes at all; see targets.hpp. Used by the fuzzers and by
+// io/coco_mutation_test.cpp.
 
 #include "ppma/data/coco_evaluation.hpp"
 #include "targets.hpp"
 
 namespace fuzz {
 
-/// Height, width (a byte each, 0 is 256), and a text of runs. What is accepted must come back the same.
+/// Height, width (a byte each, 0 is 256), and a text of runs. What is accepted must come back the
+/// same.
 inline bool rle(Bytes input) {
   if (input.size() < 2) return false;
   const i64 height = input[0] == 0 ? 256 : input[0], width = input[1] == 0 ? 256 : input[1];
@@ -18,7 +20,8 @@ inline bool rle(Bytes input) {
         const Rle plain = rle_encode(bits);
         if (!(rle_from_string(rle_string(m), height, width) == m)) std::abort();
         if (rle_area(plain) != rle_area(m) || rle_box(plain) != rle_box(m)) std::abort();
-        if (rle_intersection(m, plain) != rle_area(m) || !(rle_union(m, plain) == plain)) std::abort();
+        if (rle_intersection(m, plain) != rle_area(m) || !(rle_union(m, plain) == plain))
+          std::abort();
       },
       height * width + 4096);
 }
@@ -30,7 +33,8 @@ inline bool coco(Bytes json) {
         const CocoTruth t = parse_coco(json, "fuzzed");
         for (const CocoAnnotation& a : t.annotations) {
           const CocoImage& image = t.images[static_cast<std::size_t>(a.image)];
-          if (image.height * image.width <= 65536 && a.mask.polygons.size() < 4) a.mask.draw(image.height, image.width);
+          if (image.height * image.width <= 65536 && a.mask.polygons.size() < 4)
+            a.mask.draw(image.height, image.width);
         }
       },
       0);

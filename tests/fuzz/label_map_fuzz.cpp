@@ -1,4 +1,5 @@
-// clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -Iinclude tests/fuzz/label_map_fuzz.cpp
+// clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -Iinclude
+// tests/fuzz/label_map_fuzz.cpp
 // -o label_map_fuzz, with the switches of image_fuzz.cpp
 // ./label_map_fuzz -max_len=4096 NEW_INPUTS_FOLDER SEEDS_FOLDER
 

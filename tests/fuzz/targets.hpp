@@ -39,7 +39,8 @@ bool survives(F&& reader, i64 most_bytes) {
 }
 
 inline bool safetensors(Bytes file) {
-  return survives([&] { parse_safetensors(file, "fuzzed"); }, 16 * static_cast<i64>(file.size()) + 4096);
+  return survives([&] { parse_safetensors(file, "fuzzed"); },
+                  16 * static_cast<i64>(file.size()) + 4096);
 }
 
 /// Looks at values reachable from one, at most ten thousand of them: pickles may have cycles.
@@ -79,7 +80,8 @@ inline void look_at(const PickleValue& root) {
         }
         break;
       case PickleKind::object:
-        for (const PickleValue& part : {v.args(), v.state(), v.list_items(), v.dict_items()}) todo.push_back(part);
+        for (const PickleValue& part : {v.args(), v.state(), v.list_items(), v.dict_items()})
+          todo.push_back(part);
         break;
       case PickleKind::persistent:
         todo.push_back(v.args());
@@ -132,13 +134,15 @@ inline bool image(Bytes file) {
   // Three bytes a pixel, twice where it is turned, and no more pixels than the format's best
   // compression allows.
   const std::vector<u8> summed = with_checksums(file);
-  return survives([&] { decode_image(summed, "fuzzed"); }, 2 * 3 * 9000 * static_cast<i64>(file.size()) + 4096);
+  return survives([&] { decode_image(summed, "fuzzed"); },
+                  2 * 3 * 9000 * static_cast<i64>(file.size()) + 4096);
 }
 
 inline bool label_map(Bytes raw) {
   const std::vector<u8> file = with_checksums(raw);
   // The image, or eight bytes a pixel, a copy of the file with another palette, and a byte a pixel.
-  return survives([&] { decode_label_map(file, "fuzzed"); }, 9 * 9000 * (static_cast<i64>(file.size()) + 780) + 4096);
+  return survives([&] { decode_label_map(file, "fuzzed"); },
+                  9 * 9000 * (static_cast<i64>(file.size()) + 780) + 4096);
 }
 
 }  // namespace fuzz

@@ -10,7 +10,7 @@ TEST_CASE("boxes: anchors by row, column, ratio, centred on multiples of the str
   REQUIRE(a.size() == 18);
   CHECK(a[1].x1 == -16);  // ratio 1: side 32 around (0, 0)
   CHECK(a[1].y2 == 16);
-  CHECK(a[4].x1 == -12);  // next column
+  CHECK(a[4].x1 == -12);   // next column
   CHECK(a[10].y1 == -12);  // next row
   CHECK(a[2].height() / a[2].width() == Approx(2));
   CHECK(a[0].area() == Approx(1024));

@@ -28,7 +28,8 @@ Step step_of(Model& model, Losses&& losses_of) {
   for (const Field& f : named_parameters(model)) {
     INFO(f.name);
     REQUIRE(f.tensor.grad().defined());
-    s.gradients.emplace_back(f.name, cast(f.tensor.grad().to(Device::cpu), DType::f64).template to_vector<double>());
+    s.gradients.emplace_back(
+        f.name, cast(f.tensor.grad().to(Device::cpu), DType::f64).template to_vector<double>());
   }
   return s;
 }
@@ -45,7 +46,8 @@ void compare(const Step& got, const Step& want, double loss_tolerance, double gr
   for (std::size_t p = 0; p < want.gradients.size(); ++p) {
     const auto &g = got.gradients[p].second, &w = want.gradients[p].second;
     double difference = 0, norm = 0;
-    for (std::size_t i = 0; i < w.size(); ++i) difference += (g[i] - w[i]) * (g[i] - w[i]), norm += w[i] * w[i];
+    for (std::size_t i = 0; i < w.size(); ++i)
+      difference += (g[i] - w[i]) * (g[i] - w[i]), norm += w[i] * w[i];
     INFO(want.gradients[p].first);
     CHECK(std::sqrt(difference) <= gradient_tolerance * (std::sqrt(norm) + 1e-3 * largest));
   }
@@ -53,11 +55,14 @@ void compare(const Step& got, const Step& want, double loss_tolerance, double gr
 
 MaskRcnn detector() {
   MaskRcnnConfig c = mask_rcnn_nano(2, true);
-  c.backbone.embed_dims = {16, 16, 16, 32}, c.backbone.num_heads = {2, 2, 2, 2}, c.backbone.depths = {1, 1, 1, 1};
+  c.backbone.embed_dims = {16, 16, 16, 32}, c.backbone.num_heads = {2, 2, 2, 2},
+  c.backbone.depths = {1, 1, 1, 1};
   c.backbone.chunkwise_recurrents = {true, false, false, false};
-  c.rpn.channels = 16, c.rpn.sample.count = 32, c.roi.fc_channels = 32, c.roi.sample.count = 16, c.roi.mask_convs = 1;
+  c.rpn.channels = 16, c.rpn.sample.count = 32, c.roi.fc_channels = 32, c.roi.sample.count = 16,
+  c.roi.mask_convs = 1;
   MaskRcnn model(c, 1);
-  Tensor& scores = model.roi_head.bbox_head.fc_cls.weight;  // scores that differ: their order is not left to rounding
+  // scores that differ: their order is not left to rounding
+  Tensor& scores = model.roi_head.bbox_head.fc_cls.weight;
   for (i64 i = 0; i < scores.numel(); ++i) scores.data<float>()[i] *= 100;
   return model;
 }
@@ -70,7 +75,8 @@ TEST_CASE("segmentor on the GPU: logits, losses and gradients are the CPU's", "[
   Rng rng(3);
   const Tensor images = Tensor::randn({2, 3, 64, 96}, rng);
   Tensor labels = Tensor::empty({2, 64, 96}, DType::int64);
-  for (i64 i = 0; i < labels.numel(); ++i) labels.data<i64>()[i] = i % 7 == 0 ? c.ignore_index : rng.below(5);
+  for (i64 i = 0; i < labels.numel(); ++i)
+    labels.data<i64>()[i] = i % 7 == 0 ? c.ignore_index : rng.below(5);
   const auto run = [&](Device device, DType dtype) {
     Segmentor model(c, 1);
     to(model, accumulator_dtype(dtype)), to(model, device);
@@ -92,7 +98,8 @@ TEST_CASE("segmentor on the GPU: logits, losses and gradients are the CPU's", "[
   compare(run(Device::cuda, DType::f64), want, 1e-10, 1e-8);
   compare(run(Device::cuda, DType::f32), want, 1e-5, 2e-3);
   const Step rough = run(Device::cuda, DType::bf16);
-  for (std::size_t i = 0; i < want.losses.size(); ++i) CHECK(rough.losses[i] == Approx(want.losses[i]).epsilon(2e-2));
+  for (std::size_t i = 0; i < want.losses.size(); ++i)
+    CHECK(rough.losses[i] == Approx(want.losses[i]).epsilon(2e-2));
 }
 
 TEST_CASE("accuracy of pixels on the GPU is the CPU's", "[cuda][heads]") {
@@ -103,7 +110,9 @@ TEST_CASE("accuracy of pixels on the GPU is the CPU's", "[cuda][heads]") {
   for (i64 i = 0; i < labels.numel(); ++i) labels.data<i64>()[i] = i % 5 == 0 ? 255 : rng.below(19);
   const double want = pixel_accuracy(logits, labels, 255).item();
   CHECK(want > 0);
-  CHECK(pixel_accuracy(logits.to(Device::cuda), labels.to(Device::cuda), 255).to(Device::cpu).item() == Approx(want).epsilon(1e-12));
+  CHECK(pixel_accuracy(logits.to(Device::cuda), labels.to(Device::cuda), 255)
+            .to(Device::cpu)
+            .item() == Approx(want).epsilon(1e-12));
 }
 
 TEST_CASE("detector on the GPU: losses and gradients are the CPU's", "[cuda][heads]") {
@@ -126,7 +135,8 @@ TEST_CASE("detector on the GPU: losses and gradients are the CPU's", "[cuda][hea
     INFO(once.gradients[p].first);
     CHECK(once.gradients[p].second == again.gradients[p].second);
   }
-  for (const std::size_t i : {0, 1}) CHECK(once.losses[i] == Approx(want.losses[i]).epsilon(5e-2));  // the others depend on which proposals came out best
+  // the others depend on which proposals came out best
+  for (const std::size_t i : {0, 1}) CHECK(once.losses[i] == Approx(want.losses[i]).epsilon(5e-2));
 }
 
 TEST_CASE("detector on the GPU: what is found is what the CPU finds", "[cuda][heads]") {

@@ -1,5 +1,5 @@
-// The segmentation heads and the pyramid against PyTorch (tests/reference/make_heads.py), and a whole network loaded by
-// name from a file as OpenMMLab saves one.
+// The segmentation heads and the pyramid against PyTorch (tests/reference/make_heads.py), and a
+// whole network loaded by name from a file as OpenMMLab saves one.
 #include "../models/help.hpp"
 #include "ppma/heads/mask_rcnn.hpp"
 #include "ppma/heads/segmentor_json.hpp"
@@ -17,7 +17,9 @@ template <class M>
 void fill(M& module, const std::string& prefix) {
   to(module, DType::f64);
   for (Field& f : state_dict(module))
-    if (last_part(f.name) != "num_batches_tracked") f.tensor.copy_from(by_formula(prefix + f.name, f.tensor.shape(), formula_of(f.name, f.tensor.shape())));
+    if (last_part(f.name) != "num_batches_tracked")
+      f.tensor.copy_from(
+          by_formula(prefix + f.name, f.tensor.shape(), formula_of(f.name, f.tensor.shape())));
 }
 
 // A map (B,C,H,W) by the formula, channels last, float64.
@@ -37,8 +39,10 @@ void compare(const Tensor& got, const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("heads: UperNet, FCN, FPN and Semantic FPN agree with PyTorch in evaluation and training") {
-  const i64 sizes[4][2] = {{13, 14}, {7, 7}, {4, 4}, {2, 2}}, levels[4][2] = {{16, 12}, {8, 6}, {4, 3}, {2, 2}};
+TEST_CASE(
+    "heads: UperNet, FCN, FPN and Semantic FPN agree with PyTorch in evaluation and training") {
+  const i64 sizes[4][2] = {{13, 14}, {7, 7}, {4, 4}, {2, 2}},
+            levels[4][2] = {{16, 12}, {8, 6}, {4, 3}, {2, 2}};
   std::vector<Tensor> maps, pyramid;
   for (i64 i = 0; i < 4; ++i) {
     maps.push_back(map_of(str("map", i), 4 + i, sizes[i][0], sizes[i][1]));
@@ -65,28 +69,33 @@ TEST_CASE("heads: UperNet, FCN, FPN and Semantic FPN agree with PyTorch in evalu
 
 TEST_CASE("segmentor: an OpenMMLab checkpoint loads by name") {
   SegmentorConfig c;
-  c.backbone.embed_dims = {8, 8, 16, 16}, c.backbone.depths = {1, 1, 1, 1}, c.backbone.num_heads = {1, 1, 2, 2};
+  c.backbone.embed_dims = {8, 8, 16, 16}, c.backbone.depths = {1, 1, 1, 1},
+  c.backbone.num_heads = {1, 1, 2, 2};
   c.backbone.mlp_ratios = {2, 2, 2, 2}, c.backbone.drop_path_rate = 0;
   c.decode.channels = c.auxiliary.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3;
   Segmentor model(c);
-  const TensorMap weights = load_weights(reference("segmentor_mm.pth"), {.entry = "", .strip = {"module."}});
+  const TensorMap weights =
+      load_weights(reference("segmentor_mm.pth"), {.entry = "", .strip = {"module."}});
   const LoadReport report = load_state_dict(model, weights);
   CHECK(report.complete());
   CHECK(report.loaded == static_cast<i64>(state_dict(model).size()));
   to(model, DType::f64);
   const NoGrad off;
   Context ctx;
-  const Tensor y = model.forward(cast(formula_image("segmentor.input", {1, 3, 64, 48}), DType::f64), ctx);
+  const Tensor y =
+      model.forward(cast(formula_image("segmentor.input", {1, 3, 64, 48}), DType::f64), ctx);
   compare(y, "segmentor.eval");
 }
 
 TEST_CASE("detector: an OpenMMLab checkpoint loads by name (tests/reference/make_detector_mm.py)") {
   MaskRcnnConfig c;
-  c.backbone.embed_dims = {8, 8, 16, 16}, c.backbone.depths = {1, 1, 1, 1}, c.backbone.num_heads = {1, 1, 2, 2};
+  c.backbone.embed_dims = {8, 8, 16, 16}, c.backbone.depths = {1, 1, 1, 1},
+  c.backbone.num_heads = {1, 1, 2, 2};
   c.backbone.mlp_ratios = {2, 2, 2, 2}, c.backbone.drop_path_rate = 0;
   c.rpn.channels = 8, c.roi.fc_channels = 12, c.roi.num_classes = 3;
   MaskRcnn model(c);
-  const TensorMap weights = load_weights(reference("detector_mm.pth"), {.entry = "", .strip = {"module."}});
+  const TensorMap weights =
+      load_weights(reference("detector_mm.pth"), {.entry = "", .strip = {"module."}});
   const LoadReport report = load_state_dict(model, weights);
   CHECK(report.complete());
   CHECK(report.loaded == static_cast<i64>(state_dict(model).size()));
@@ -98,21 +107,30 @@ TEST_CASE("detector: an OpenMMLab checkpoint loads by name (tests/reference/make
     INFO(name);
     CHECK(distance(got, get(stored, name)) < 1e-6);  // stored as float32
   };
-  const RpnOutput rpn = model.rpn_head.forward(model.pyramid(cast(formula_image("detector.input", {1, 3, 64, 96}), DType::f64), ctx));
+  const RpnOutput rpn = model.rpn_head.forward(
+      model.pyramid(cast(formula_image("detector.input", {1, 3, 64, 96}), DType::f64), ctx));
   REQUIRE(rpn.scores.size() == 5);
-  for (std::size_t i = 0; i < 5; ++i) close(rpn.scores[i], str("scores.", i)), close(rpn.deltas[i], str("deltas.", i));
-  const auto regions = [](const char* name, i64 side) { return permute(cast(formula_image(name, {2, 8, side, side}), DType::f64), {0, 2, 3, 1}); };
+  for (std::size_t i = 0; i < 5; ++i)
+    close(rpn.scores[i], str("scores.", i)), close(rpn.deltas[i], str("deltas.", i));
+  const auto regions = [](const char* name, i64 side) {
+    return permute(cast(formula_image(name, {2, 8, side, side}), DType::f64), {0, 2, 3, 1});
+  };
   const BoxOutput box = model.roi_head.bbox_head.forward(regions("box.input", 7));
   close(box.scores, "box.cls"), close(box.deltas, "box.reg");
   close(model.roi_head.mask_head->forward(regions("mask.input", 14)), "mask");
-  // A detector for other classes says which tensors do not fit; without a mask head, what is left over.
+  // A detector for other classes says which tensors do not fit; without a mask head, what is left
+  // over.
   c.roi.num_classes = 4;
   MaskRcnn other(c);
-  CHECK(thrown([&] { load_state_dict(other, weights); }).find("roi_head.bbox_head.fc_cls.weight") != std::string::npos);
+  CHECK(thrown([&] { load_state_dict(other, weights); }).find("roi_head.bbox_head.fc_cls.weight") !=
+        std::string::npos);
   c.roi.num_classes = 3, c.with_mask = false;
   MaskRcnn boxes(c);
-  CHECK(thrown([&] { load_state_dict(boxes, weights); }).find("roi_head.mask_head.") != std::string::npos);
-  CHECK(load_state_dict(boxes, weights, {.strict = true, .ignore = {"roi_head.mask_head."}}).loaded == static_cast<i64>(state_dict(boxes).size()));
+  CHECK(thrown([&] { load_state_dict(boxes, weights); }).find("roi_head.mask_head.") !=
+        std::string::npos);
+  CHECK(
+      load_state_dict(boxes, weights, {.strict = true, .ignore = {"roi_head.mask_head."}}).loaded ==
+      static_cast<i64>(state_dict(boxes).size()));
 }
 
 TEST_CASE("segmentation configurations as JSON and back") {
@@ -120,8 +138,10 @@ TEST_CASE("segmentation configurations as JSON and back") {
   SegmentorConfig upernet = segmentor_nano(5);
   SemanticFpnConfig light = semantic_fpn_nano(7);
   upernet.decode.channels = 24, light.pyramid_channels = 40;
-  CHECK(segmentor_to_json(segmentor_from_json(segmentor_to_json(upernet))) == segmentor_to_json(upernet));
-  CHECK(segmentor_to_json(segmentor_from_json<SemanticFpnConfig>(segmentor_to_json(light))) == segmentor_to_json(light));
+  CHECK(segmentor_to_json(segmentor_from_json(segmentor_to_json(upernet))) ==
+        segmentor_to_json(upernet));
+  CHECK(segmentor_to_json(segmentor_from_json<SemanticFpnConfig>(segmentor_to_json(light))) ==
+        segmentor_to_json(light));
   CHECK(head_of(segmentor_to_json(light)) == "semantic_fpn");
   // Every value, by structured bindings, so that a new field does not compile before it is here.
   {
@@ -135,29 +155,34 @@ TEST_CASE("segmentation configurations as JSON and back") {
     aux_in = FcnConfig{}.in_channels, aux_channels = 12, aux_classes = classes, aux_dropout = 0.3;
     CHECK(segmentor_from_json(json::parse(segmentor_to_json(c).dump())) == c);
     const auto changed = segmentor_to_json(c), published = segmentor_to_json(SegmentorConfig{});
-    for (const auto& item : changed.items()) CHECK((item.key() == "head" || item.value() != published.at(item.key())));
-    CHECK(segmentor_from_json(json{{"dropout_ratio", 0.4}}).auxiliary.dropout_ratio == 0.4);  // both heads', where it stands alone
+    for (const auto& item : changed.items())
+      CHECK((item.key() == "head" || item.value() != published.at(item.key())));
+    // both heads', where it stands alone
+    CHECK(segmentor_from_json(json{{"dropout_ratio", 0.4}}).auxiliary.dropout_ratio == 0.4);
   }
   {
     SemanticFpnConfig c;
     auto& [backbone, pyramid_channels, channels, classes, dropout, ignore] = c;
-    backbone = ppma_small(), pyramid_channels = 24, channels = 20, classes = 9, dropout = 0.2, ignore = 200;
+    backbone = ppma_small(), pyramid_channels = 24, channels = 20, classes = 9, dropout = 0.2,
+    ignore = 200;
     CHECK(segmentor_from_json<SemanticFpnConfig>(json::parse(segmentor_to_json(c).dump())) == c);
   }
-  CHECK(segmentor_from_json(json{{"channels", 9}}).decode.channels == 9);  // written before there was another head
+  // written before there was another head
+  CHECK(segmentor_from_json(json{{"channels", 9}}).decode.channels == 9);
   struct Wrong {
     json config;
     const char* message;
   };
-  for (const Wrong& w : std::vector<Wrong>{{json::array(), "config: must be a JSON object, got []"},
-                                           {{{"head", 3}}, "config: head must be text, got 3"},
-                                           {{{"head", "unet"}}, "there is no head \"unet\"; there are upernet and semantic_fpn"},
-                                           {{{"head", "semantic_fpn"}}, "config: describes the head semantic_fpn, not upernet"},
-                                           {{{"chanels", 8}}, "unknown key \"chanels\""},
-                                           {{{"channels", "many"}}, "channels must be an integer, got \"many\""},
-                                           {{{"pool_scales", 3}}, "pool_scales must be a list, got 3"},
-                                           {{{"dropout_ratio", true}}, "dropout_ratio must be a number, got true"},
-                                           {{{"backbone", 5}}, "config: must be a JSON object, got 5"}}) {
+  for (const Wrong& w : std::vector<Wrong>{
+           {json::array(), "config: must be a JSON object, got []"},
+           {{{"head", 3}}, "config: head must be text, got 3"},
+           {{{"head", "unet"}}, "there is no head \"unet\"; there are upernet and semantic_fpn"},
+           {{{"head", "semantic_fpn"}}, "config: describes the head semantic_fpn, not upernet"},
+           {{{"chanels", 8}}, "unknown key \"chanels\""},
+           {{{"channels", "many"}}, "channels must be an integer, got \"many\""},
+           {{{"pool_scales", 3}}, "pool_scales must be a list, got 3"},
+           {{{"dropout_ratio", true}}, "dropout_ratio must be a number, got true"},
+           {{{"backbone", 5}}, "config: must be a JSON object, got 5"}}) {
     INFO(w.config.dump());
     CHECK(says([&] { segmentor_from_json(w.config); }, w.message));
   }
@@ -173,24 +198,31 @@ TEST_CASE("segmentation: a configuration that makes no network is refused by the
   c = segmentor_nano(3), c.decode.pool_scales = {1, 0};
   CHECK(thrown([&] { Segmentor{c}; }) == "config: pool_scales is 0; it must be positive");
   c = segmentor_nano(3), c.decode.dropout_ratio = 1;
-  CHECK(thrown([&] { Segmentor{c}; }) == "config: dropout_ratio is 1; it must be at least 0 and less than 1");
+  CHECK(thrown([&] { Segmentor{c}; }) ==
+        "config: dropout_ratio is 1; it must be at least 0 and less than 1");
   c = segmentor_nano(0);
   CHECK(thrown([&] { Segmentor{c}; }) == "config: num_classes is 0; it must be positive");
   SemanticFpnConfig light = semantic_fpn_nano(3);
   light.pyramid_channels = 0;
-  CHECK(thrown([&] { SemanticFpn{light}; }) == "config: pyramid_channels is 0; it must be positive");
+  CHECK(thrown([&] { SemanticFpn{light}; }) ==
+        "config: pyramid_channels is 0; it must be positive");
 }
 
-TEST_CASE("semantic fpn: names as published; every parameter gets a gradient; ignored pixels have no loss") {
+TEST_CASE(
+    "semantic fpn: names as published; every parameter gets a gradient; ignored pixels have no "
+    "loss") {
   SemanticFpnConfig c;
   c.backbone = ppma_nano();
   c.pyramid_channels = 16, c.channels = 8, c.num_classes = 3;
   SemanticFpn model(c, 1);
   std::vector<std::string> names;
   for (const Field& f : named_parameters(model.decode_head)) names.push_back(f.name);
-  const auto has = [&](const char* name) { return std::find(names.begin(), names.end(), name) != names.end(); };
+  const auto has = [&](const char* name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
   CHECK(names[0] == "conv_seg.weight");
-  CHECK((has("scale_heads.0.0.conv.weight") && has("scale_heads.1.0.bn.bias") && has("scale_heads.3.4.conv.weight") && !has("scale_heads.2.4.conv.weight")));
+  CHECK((has("scale_heads.0.0.conv.weight") && has("scale_heads.1.0.bn.bias") &&
+         has("scale_heads.3.4.conv.weight") && !has("scale_heads.2.4.conv.weight")));
   CHECK(state_dict(model.neck)[0].name == "lateral_convs.0.conv.weight");
   Rng rng(3);
   const Tensor image = Tensor::randn({2, 3, 40, 56}, rng);  // 40 / 32 is no whole number

@@ -1,8 +1,7 @@
 // The whole segmentation network: published size, and ignored pixels in the loss.
+#include "catch.hpp"
 #include "ppma/heads/segment.hpp"
 #include "ppma/optim/parameters.hpp"
-
-#include "catch.hpp"
 
 using namespace ppma;
 
@@ -12,8 +11,14 @@ TEST_CASE("segmentor: parameter counts as published") {
     PpmaConfig backbone;
     i64 classes, parameters;
   };
-  for (const Row& row : std::vector<Row>{{ppma_tiny(), 150, 43092460}, {ppma_small(), 150, 55726660}, {ppma_base(), 150, 83120736},  // ADE20K
-                                         {ppma_tiny(), 19, 42991590}, {ppma_small(), 19, 55625790}, {ppma_base(), 19, 83019866}}) {  // Cityscapes
+  // ADE20K
+  for (const Row& row : std::vector<Row>{{ppma_tiny(), 150, 43092460},
+                                         {ppma_small(), 150, 55726660},
+                                         {ppma_base(), 150, 83120736},
+                                         // Cityscapes
+                                         {ppma_tiny(), 19, 42991590},
+                                         {ppma_small(), 19, 55625790},
+                                         {ppma_base(), 19, 83019866}}) {
     INFO(row.backbone.name << ", " << row.classes << " classes");
     SegmentorConfig c;
     c.backbone = row.backbone, c.decode.num_classes = c.auxiliary.num_classes = row.classes;
@@ -31,7 +36,9 @@ TEST_CASE("segmentor: what is decayed goes by names, as published") {
     ++tensors[decayed], elements[decayed] += p.tensor.numel();
     INFO(p.name);
     CHECK(decayed == (p.name.find("norm") == std::string::npos));
-    if (p.name.ends_with("bn.weight") || p.name.ends_with("dt_bias") || p.name.ends_with("A_log") || p.name.ends_with("conv_seg.bias")) CHECK(p.weight_decay == 0.05);
+    if (p.name.ends_with("bn.weight") || p.name.ends_with("dt_bias") || p.name.ends_with("A_log") ||
+        p.name.ends_with("conv_seg.bias"))
+      CHECK(p.weight_decay == 0.05);
   }
   CHECK((tensors[0] == 70 && elements[0] == 17536));
   CHECK((tensors[1] == 359 && elements[1] == 43074924));
@@ -40,7 +47,8 @@ TEST_CASE("segmentor: what is decayed goes by names, as published") {
 TEST_CASE("segmentor: ignored pixels have no loss and count in its mean") {
   SegmentorConfig c;
   c.backbone = ppma_nano();
-  c.decode.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3, c.auxiliary.channels = 8;
+  c.decode.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3,
+  c.auxiliary.channels = 8;
   Segmentor s(c);
   Context ctx;
   Rng rng(3);
@@ -58,8 +66,11 @@ TEST_CASE("segmentor: ignored pixels have no loss and count in its mean") {
 }
 
 TEST_CASE("segmentor: accuracy of pixels by hand, ignored ones aside") {
-  const Tensor logits = Tensor::from<float>({2, 1, 0, 1, 2, 0, 0, 1, 2, 3, 1, 0}, {1, 2, 2, 3});  // 0, 1, 2, 0
-  const auto of = [&](const std::vector<i64>& labels, i64 ignore) { return pixel_accuracy(logits, Tensor::from<i64>(labels, {1, 2, 2}), ignore).item(); };
+  // 0, 1, 2, 0
+  const Tensor logits = Tensor::from<float>({2, 1, 0, 1, 2, 0, 0, 1, 2, 3, 1, 0}, {1, 2, 2, 3});
+  const auto of = [&](const std::vector<i64>& labels, i64 ignore) {
+    return pixel_accuracy(logits, Tensor::from<i64>(labels, {1, 2, 2}), ignore).item();
+  };
   CHECK(of({0, 1, 2, 0}, 255) == Approx(100));
   CHECK(of({0, 1, 0, 1}, 255) == Approx(50));
   CHECK(of({0, 2, 255, 255}, 255) == Approx(50));
@@ -67,12 +78,18 @@ TEST_CASE("segmentor: accuracy of pixels by hand, ignored ones aside") {
   CHECK(of({255, 255, 255, 255}, 255) == Approx(100));
   SegmentorConfig c;
   c.backbone = ppma_nano();
-  c.decode.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3, c.auxiliary.channels = 8;
+  c.decode.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3,
+  c.auxiliary.channels = 8;
   Segmentor s(c);
-  for (Conv2d* classifier : {&s.decode_head.conv_seg, &s.auxiliary_head.conv_seg}) std::fill_n(classifier->weight.data<float>(), classifier->weight.numel(), 0.0f), std::fill_n(classifier->bias.data<float>(), 3, 0.0f);
-  s.decode_head.conv_seg.bias.data<float>()[0] = 9, s.auxiliary_head.conv_seg.bias.data<float>()[1] = 9;  // always class 0, always class 1
+  for (Conv2d* classifier : {&s.decode_head.conv_seg, &s.auxiliary_head.conv_seg})
+    std::fill_n(classifier->weight.data<float>(), classifier->weight.numel(), 0.0f),
+        std::fill_n(classifier->bias.data<float>(), 3, 0.0f);
+  // always class 0, always class 1
+  s.decode_head.conv_seg.bias.data<float>()[0] = 9,
+  s.auxiliary_head.conv_seg.bias.data<float>()[1] = 9;
   Tensor labels = Tensor::zeros({1, 32, 32}, DType::int64);
-  std::fill_n(labels.data<i64>(), 8 * 32, 1), std::fill_n(labels.data<i64>() + 8 * 32, 16 * 32, 255);
+  std::fill_n(labels.data<i64>(), 8 * 32, 1),
+      std::fill_n(labels.data<i64>() + 8 * 32, 16 * 32, 255);
   Context ctx;
   const SegmentationLoss l = s.loss(Tensor::ones({1, 3, 32, 32}), labels, ctx);
   CHECK(l.decode_accuracy.item() == Approx(50));
@@ -86,11 +103,20 @@ TEST_CASE("segmentor: accuracy of pixels by hand, ignored ones aside") {
 TEST_CASE("segmentor: images of one row or column, however long") {
   SegmentorConfig c;
   c.backbone = ppma_nano();
-  c.decode.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3, c.auxiliary.channels = 8;
+  c.decode.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3,
+  c.auxiliary.channels = 8;
   Segmentor s(c);
-  for (const auto& [height, width] : std::vector<std::pair<i64, i64>>{{1, 1}, {1, 40}, {40, 1}, {1, 3000}}) {
+  for (const auto& [height, width] :
+       std::vector<std::pair<i64, i64>>{{1, 1}, {1, 40}, {40, 1}, {1, 3000}}) {
     const Tensor image = Tensor::full({height, width, 3}, 90, DType::uint8);
     CHECK(segment(s, image, {.longer = 64, .shorter = 32}).shape() == Shape{height, width});
-    CHECK(segment(s, image, {.longer = 64, .shorter = 32, .crop = 32, .stride = 16, .factors = {0.5, 1}, .flip = true}).shape() == Shape{height, width});
+    CHECK(segment(s, image,
+                  {.longer = 64,
+                   .shorter = 32,
+                   .crop = 32,
+                   .stride = 16,
+                   .factors = {0.5, 1},
+                   .flip = true})
+              .shape() == Shape{height, width});
   }
 }

@@ -1,11 +1,13 @@
-// What -ffast-math breaks first, against numbers of the standard library without it: included.sh compiles this file
-// with such flags and fast_math_values.cpp without. Prints what is wrong, and exits with 1 then.
+// What -ffast-math breaks first, against numbers of the standard library without it: included.sh
+// compiles this file with such flags and fast_math_values.cpp without. Prints what is wrong, and
+// exits with 1 then.
+
+#include "included/fast_math.hpp"
 
 #include <cstdio>
 #include <string>
 #include <vector>
 
-#include "included/fast_math.hpp"
 #include "ppma/core/float_bits.hpp"
 #include "ppma/heads/config_check.hpp"
 #include "ppma/metrics/accuracy.hpp"
@@ -30,8 +32,9 @@ void expect(bool right, const std::string& what) {
   if (!right) std::printf("wrong: %s\n", what.c_str()), ++wrong;
 }
 
-// NaN where NaN is expected, the same infinity, or within `tolerance` of |want|, or of a few of the smallest normal
-// float: programs made with these flags take what is smaller for 0, also on the way to a result.
+// NaN where NaN is expected, the same infinity, or within `tolerance` of |want|, or of a few of the
+// smallest normal float: programs made with these flags take what is smaller for 0, also on the way
+// to a result.
 bool near_to(double got, double want, double tolerance) {
   if (is_nan(want) || is_nan(got)) return is_nan(want) && is_nan(got);
   if (is_inf(want) || is_inf(got)) return is_inf(want) && is_inf(got) && (got > 0) == (want > 0);
@@ -39,7 +42,8 @@ bool near_to(double got, double want, double tolerance) {
   return off <= tolerance * size + 4.8e-38;
 }
 
-void compare(const std::string& what, const Tensor& got, const std::vector<double>& want, double tolerance) {
+void compare(const std::string& what, const Tensor& got, const std::vector<double>& want,
+             double tolerance) {
   const std::vector<double> g = got.to_vector<double>();
   expect(g.size() == want.size(), what + ": size");
   for (std::size_t i = 0; i < g.size() && i < want.size(); ++i)
@@ -48,7 +52,8 @@ void compare(const std::string& what, const Tensor& got, const std::vector<doubl
 
 template <class T>
 void functions_of(const std::string& type) {
-  // Relative: the quotients of -ffast-math are rounded twice, and GELU's 1 + erf cancels at the left.
+  // Relative: the quotients of -ffast-math are rounded twice, and GELU's 1 + erf cancels at the
+  // left.
   const double ulp = sizeof(T) == 4 ? 0x1p-23 : 0x1p-52, few = 16 * ulp;
   std::vector<T> x;
   for (const double v : fast_math::arguments()) x.push_back(static_cast<T>(v));
@@ -125,8 +130,10 @@ void measures() {
   p.data<u8>()[0] = 1;
   m.add(p, l, "x");
   const SegmentationFigures r = m.result();
-  expect(near_to(r.mean_iou, 0.375, 1e-12), "mean IoU with a class that is nowhere: " + std::to_string(r.mean_iou));
-  expect(near_to(r.mean_accuracy, 0.75, 1e-12), "mean accuracy: " + std::to_string(r.mean_accuracy));
+  expect(near_to(r.mean_iou, 0.375, 1e-12),
+         "mean IoU with a class that is nowhere: " + std::to_string(r.mean_iou));
+  expect(near_to(r.mean_accuracy, 0.75, 1e-12),
+         "mean accuracy: " + std::to_string(r.mean_accuracy));
   expect(is_nan(r.iou[2]), "the IoU of a class that is nowhere");
   bool refused = false;
   try {

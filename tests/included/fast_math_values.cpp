@@ -1,6 +1,6 @@
-#include "included/fast_math.hpp"
-
 #include <cmath>
+
+#include "included/fast_math.hpp"
 
 namespace fast_math {
 

@@ -1,6 +1,18 @@
-// The library behind headers that define everyday words as macros (Apple's, Unreal's, Windows', X11's, Qt's, Arduino's,
-// ncurses' ...): it compiles, works, and leaves every macro as it was. The system's headers come first, as in programs:
+// The library behind headers that define everyday words as macros (Apple's, Unreal's, Windows',
+// X11's, Qt's, Arduino's, ncurses' ...): it compiles, works, and leaves every macro as it was. The
+// system's headers come first, as in programs:
 // they are not proof against most of these.
+
+#include <emmintrin.h>
+#include <limits.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -15,7 +27,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <emmintrin.h>
 #include <exception>
 #include <filesystem>
 #include <fstream>
@@ -24,30 +35,21 @@
 #include <initializer_list>
 #include <iterator>
 #include <limits>
-#include <limits.h>
 #include <list>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <numeric>
 #include <optional>
-#include <poll.h>
 #include <set>
 #include <span>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <system_error>
 #include <thread>
 #include <type_traits>
-#include <unistd.h>
 #include <unordered_map>
 #include <utility>
 #include <variant>
@@ -60,7 +62,8 @@
 #include <nlohmann/json.hpp>
 #endif
 
-// Every name of core/names_begin.hpp, as the header that it is known from has it, or as something that fits nowhere.
+// Every name of core/names_begin.hpp, as the header that it is known from has it, or as something
+// that fits nowhere.
 #define check(x)
 #define require(x)
 #define verify(x)

@@ -1,5 +1,5 @@
-// A program with operators and names of its own that uses ours beside them, all in one scope: each call means what it
-// says, and none is ambiguous.
+// A program with operators and names of its own that uses ours beside them, all in one scope: each
+// call means what it says, and none is ambiguous.
 
 #include <complex>
 #include <ostream>
@@ -15,9 +15,13 @@ struct Money {
   T amount;
 };
 template <class T>
-Money<T> operator+(Money<T> a, Money<T> b) { return {a.amount + b.amount}; }
+Money<T> operator+(Money<T> a, Money<T> b) {
+  return {a.amount + b.amount};
+}
 template <class T>
-Money<T> operator*(double s, Money<T> a) { return {s * a.amount}; }
+Money<T> operator*(double s, Money<T> a) {
+  return {s * a.amount};
+}
 inline Vec3 operator+(Vec3 a, Vec3 b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
 inline Vec3 operator*(double s, Vec3 a) { return {s * a.x, s * a.y, s * a.z}; }
 inline Vec3 operator-(Vec3 a) { return -1.0 * a; }
@@ -41,7 +45,9 @@ std::vector<T> operator+(const std::vector<T>& a, const std::vector<T>& b) {
   return c;
 }
 template <class T>
-std::ostream& operator<<(std::ostream& out, const std::vector<T>& v) { return out << v.size(); }
+std::ostream& operator<<(std::ostream& out, const std::vector<T>& v) {
+  return out << v.size();
+}
 struct Error {
   int code;
 };
@@ -61,10 +67,12 @@ int main() {
   const std::complex<double> c = 2.0 * std::complex<double>(1, 1) + std::complex<double>(0, 1);
   const Extreme most = max(x, 0);
   const Tensor sum_of = most.values + max(y, 0).values;  // 4
-  const bool right = z.to_vector<double>() == std::vector<double>{-2.5, -3.5, -4.5} && v.x == -3 && m.amount == 10 &&
-                     w[1] == 6 && c.imag() == 3 && max(1, 2) == 2 && max(Vec3{1, 2, 3}) == 2 && exp(Vec3{5, 0, 0}) == 5 &&
-                     sum_of.item() == 4 && exp(scale(y, 0)).to_vector<double>()[0] == 1 && text(3) == 3 &&
+  const bool right = z.to_vector<double>() == std::vector<double>{-2.5, -3.5, -4.5} && v.x == -3 &&
+                     m.amount == 10 && w[1] == 6 && c.imag() == 3 && max(1, 2) == 2 &&
+                     max(Vec3{1, 2, 3}) == 2 && exp(Vec3{5, 0, 0}) == 5 && sum_of.item() == 4 &&
+                     exp(scale(y, 0)).to_vector<double>()[0] == 1 && text(3) == 3 &&
                      load("file") == 1 && store(1) == 2 && check(7) == 7 && row_map(4) == 4 &&
-                     mine::Error{2}.code == 2 && mine::Device{1}.id == 1 && std::string("a") + "b" == "ab";
+                     mine::Error{2}.code == 2 && mine::Device{1}.id == 1 &&
+                     std::string("a") + "b" == "ab";
   return right ? 0 : 1;
 }

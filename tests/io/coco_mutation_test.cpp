@@ -1,10 +1,11 @@
-// COCO's files and mask texts with small damage, very often: returned or refused, nothing else (fuzz/coco_targets.hpp).
+// COCO's files and mask texts with small damage, very often: returned or refused, nothing else
+// (fuzz/coco_targets.hpp).
 
+#include "../fuzz/coco_targets.hpp"
+#include "help.hpp"
 #include "ppma/io/pickle.hpp"
 #include "ppma/io/png.hpp"
 #include "ppma/io/safetensors.hpp"
-#include "../fuzz/coco_targets.hpp"
-#include "help.hpp"
 
 using namespace ppma;
 
@@ -12,10 +13,13 @@ namespace {
 
 // How many of `rounds` damaged copies are refused.
 int refused(const std::string& file, bool (*reader)(Bytes), int rounds, u64 seed) {
-  const auto read = [&](const std::string& s) { return reader({reinterpret_cast<const u8*>(s.data()), s.size()}); };
+  const auto read = [&](const std::string& s) {
+    return reader({reinterpret_cast<const u8*>(s.data()), s.size()});
+  };
   REQUIRE(read(file));
   Rng rng(seed);
-  static const std::string pieces[] = {"[", "]", "{", "}", ",", ":", "\"", "-", "9", "1e308", "null", "true", "o", "P", "0"};
+  static const std::string pieces[] = {"[", "]",     "{",    "}",    ",", ":", "\"", "-",
+                                       "9", "1e308", "null", "true", "o", "P", "0"};
   int count = 0;
   for (int i = 0; i < rounds; ++i) {
     std::string s = file;
@@ -45,10 +49,12 @@ int refused(const std::string& file, bool (*reader)(Bytes), int rounds, u64 seed
 }  // namespace
 
 TEST_CASE("mutation: damaged COCO files are accepted or refused, nothing else", "[io]") {
-  const std::string truth = R"({"images": [{"id": 1, "file_name": "a", "height": 20, "width": 30}], "categories": [{"id": 1, "name": "x"}],
+  const std::string truth =
+      R"({"images": [{"id": 1, "file_name": "a", "height": 20, "width": 30}], "categories": [{"id": 1, "name": "x"}],
     "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 10, 10], "area": 9, "iscrowd": 0, "segmentation": [[2, 2, 12, 2, 12, 12]]},
     {"id": 2, "image_id": 1, "category_id": 1, "bbox": [2, 2, 10, 10], "iscrowd": 1, "segmentation": {"size": [20, 30], "counts": [100, 200, 300]}}]})";
-  const std::string results = R"([{"image_id": 1, "category_id": 1, "bbox": [2, 2, 10, 10], "score": 0.5, "segmentation": {"size": [20, 30], "counts": [100, 200, 300]}},
+  const std::string results =
+      R"([{"image_id": 1, "category_id": 1, "bbox": [2, 2, 10, 10], "score": 0.5, "segmentation": {"size": [20, 30], "counts": [100, 200, 300]}},
     {"image_id": 2, "category_id": 5, "bbox": [0.5, 0.5, 8, 8], "score": 1, "segmentation": {"size": [9, 9], "counts": [0, 81]}}])";
   CHECK(refused(truth, fuzz::coco, 4000, 1) > 1000);
   CHECK(refused(results, fuzz::coco_results, 4000, 2) > 1000);

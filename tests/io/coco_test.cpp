@@ -16,12 +16,16 @@ Bytes bytes_of(std::string_view s) { return {reinterpret_cast<const u8*>(s.data(
 CocoTruth truth_of(const std::string& s) { return parse_coco(bytes_of(s), "gt.json"); }
 // A file with one annotation.
 std::string with(const std::string& annotation) {
-  return R"({"annotations": [)" + annotation + R"(], "images": [{"id": 7, "height": 4, "width": 5}], "categories": [{"id": 3, "name": "cell"}]})";
+  return R"({"annotations": [)" + annotation +
+         R"(], "images": [{"id": 7, "height": 4, "width": 5}], "categories": [{"id": 3, "name": "cell"}]})";
 }
 std::string with_mask(const std::string& mask) {
-  return with(R"({"id": 1, "image_id": 7, "category_id": 3, "area": 2, "segmentation": )" + mask + "}");
+  return with(R"({"id": 1, "image_id": 7, "category_id": 3, "area": 2, "segmentation": )" + mask +
+              "}");
 }
-std::vector<CocoResult> results_of(const std::string& s) { return parse_coco_results(bytes_of(s), "dt.json"); }
+std::vector<CocoResult> results_of(const std::string& s) {
+  return parse_coco_results(bytes_of(s), "dt.json");
+}
 
 }  // namespace
 
@@ -59,7 +63,8 @@ TEST_CASE("coco: every kind of annotation is read", "[io]") {
   CHECK(t.annotations[2].mask.rle == t.annotations[1].mask.rle);
   CHECK(t.annotations[3].mask.empty());
   CHECK(rle_area(t.annotations[3].mask.draw(4, 5)) == 0);
-  CHECK(parse_coco(bytes_of(with_mask("7")), "gt.json", false).annotations[0].mask.empty());  // not looked at
+  // not looked at
+  CHECK(parse_coco(bytes_of(with_mask("7")), "gt.json", false).annotations[0].mask.empty());
 }
 
 TEST_CASE("coco: what is wrong is named", "[io]") {
@@ -78,26 +83,34 @@ TEST_CASE("coco: what is wrong is named", "[io]") {
            {R"({"images": [], "images": []})", "\"images\" stands there twice"},
            {R"({"images": [4]})", "gt.json: images[0] is 4; it must be an object"},
            {R"({"images": [[4]]})", "gt.json: images[0] is an array; it must be an object"},
-           {R"({"images": [{"id": 1}, {"id": "x"}]})", "gt.json: images[1]: \"id\" is a string; it must be a whole number"},
+           {R"({"images": [{"id": 1}, {"id": "x"}]})",
+            "gt.json: images[1]: \"id\" is a string; it must be a whole number"},
            {R"({"images": [{"id": 1.5}]})", "\"id\" is 1.5; it must be a whole number"},
            {R"({"images": [{"id": 18446744073709551615}]})", "\"id\" is 18446744073709551615"},
            {R"({"images": [{"id": 1, "file_name": 7}]})", "\"file_name\" is 7; it must be a text"},
            {R"({"images": [{"id": 1, "height": -4}]})", "images[0]: \"height\" is -4"},
-           {R"({"images": [{"id": 1}, {"id": 1}], "categories": [], "annotations": []})", "two images have the id 1"},
-           {R"({"images": [], "categories": [{"id": 2}, {"id": 2}], "annotations": []})", "two categories have the id 2"},
+           {R"({"images": [{"id": 1}, {"id": 1}], "categories": [], "annotations": []})",
+            "two images have the id 1"},
+           {R"({"images": [], "categories": [{"id": 2}, {"id": 2}], "annotations": []})",
+            "two categories have the id 2"},
            {with(R"({"image_id": 7})"), "gt.json: annotations[0]: has no \"id\""},
            {with(start + R"("area": 4})"), "has neither \"bbox\" nor \"segmentation\""},
            {with(start + R"("segmentation": []})"), "has no \"area\""},
            {with(start + R"("bbox": [1, 2, 3]})"), "\"bbox\" has 3 numbers"},
-           {with(start + R"("bbox": "box"})"), "\"bbox\" is a string; it must be a list of numbers"},
+           {with(start + R"("bbox": "box"})"),
+            "\"bbox\" is a string; it must be a list of numbers"},
            {with(start + R"("bbox": [1, 2, 3, null]})"), "\"bbox\" has null in it"},
            {with(start + R"("bbox": [1, 2, -3, 4]})"), "the negative size -3 x 4"},
            {with(start + R"("bbox": [1, 2, 3, 1e999]})"), "gt.json: not JSON, at byte"},
-           {with(start + R"("bbox": [1, 2, 3, 4], "area": "large"})"), "\"area\" is a string; it must be a number"},
+           {with(start + R"("bbox": [1, 2, 3, 4], "area": "large"})"),
+            "\"area\" is a string; it must be a number"},
            {with(start + R"("bbox": [1, 2, 3, 4], "iscrowd": "no"})"), "\"iscrowd\" is a string"},
-           {with(R"({"id": 1, "image_id": 8, "category_id": 3, "bbox": [1, 2, 3, 4]})"), "annotations[0]: there is no image with the id 8"},
-           {with(R"({"id": 1, "image_id": 7, "category_id": 4, "bbox": [1, 2, 3, 4]})"), "there is no category with the id 4"},
-           {with(start + R"("bbox": [1, 2, 3, 4]}, )" + start + R"("bbox": [1, 2, 3, 4]})"), "annotations[1]: the id 1 is used twice"},
+           {with(R"({"id": 1, "image_id": 8, "category_id": 3, "bbox": [1, 2, 3, 4]})"),
+            "annotations[0]: there is no image with the id 8"},
+           {with(R"({"id": 1, "image_id": 7, "category_id": 4, "bbox": [1, 2, 3, 4]})"),
+            "there is no category with the id 4"},
+           {with(start + R"("bbox": [1, 2, 3, 4]}, )" + start + R"("bbox": [1, 2, 3, 4]})"),
+            "annotations[1]: the id 1 is used twice"},
            {with_mask("true"), "\"segmentation\" is true; it must be polygons or runs"},
            {with_mask("[[1, 2, 3, 4]]"), "a polygon of 4 numbers"},
            {with_mask("[[1, 2, 3, 4, 5, 6, 7]]"), "a polygon of 7 numbers"},
@@ -105,11 +118,16 @@ TEST_CASE("coco: what is wrong is named", "[io]") {
            {with_mask(R"({"counts": "x"})"), "annotations[0]: segmentation: has no \"size\""},
            {with_mask(R"({"size": [4], "counts": "x"})"), "\"size\" must be [height, width]"},
            {with_mask(R"({"size": [4, 1e12], "counts": "x"})"), "\"size\" must be [height, width]"},
-           {with_mask(R"({"size": [100000, 100000], "counts": []})"), "segmentation: mask: 100000 x 100000 pixels"},
-           {with_mask(R"({"size": [4, 5], "counts": [3, 3]})"), "its runs are 6 pixels long, 4 x 5 are 20"},
-           {with_mask(R"({"size": [4, 5], "counts": [3, -3, 20]})"), "segmentation: \"counts\" has -3 in it"},
-           {with_mask(R"({"size": [4, 5], "counts": ["a"]})"), "gt.json: annotations[0]: segmentation: \"counts\" has a string in it"},
-           {with_mask(R"({"size": [4, 5], "counts": "~"})"), "gt.json: annotations[0]: segmentation: mask: character 0"},
+           {with_mask(R"({"size": [100000, 100000], "counts": []})"),
+            "segmentation: mask: 100000 x 100000 pixels"},
+           {with_mask(R"({"size": [4, 5], "counts": [3, 3]})"),
+            "its runs are 6 pixels long, 4 x 5 are 20"},
+           {with_mask(R"({"size": [4, 5], "counts": [3, -3, 20]})"),
+            "segmentation: \"counts\" has -3 in it"},
+           {with_mask(R"({"size": [4, 5], "counts": ["a"]})"),
+            "gt.json: annotations[0]: segmentation: \"counts\" has a string in it"},
+           {with_mask(R"({"size": [4, 5], "counts": "~"})"),
+            "gt.json: annotations[0]: segmentation: mask: character 0"},
            {with_mask(R"({"size": [4, 5], "counts": 7})"), "\"counts\" is 7"},
            {with(start + R"("bbox": )" + std::string(100, '[')), "more than 32 deep"}}) {
     INFO(c.json);
@@ -117,19 +135,26 @@ TEST_CASE("coco: what is wrong is named", "[io]") {
   }
   CHECK(says([] { truth_of(std::string(200000, '[')); }, "gt.json: a list"));
   CHECK(says([] { truth_of("{\"info\":" + std::string(200000, '[')); }, "gt.json: not JSON"));
-  CHECK(says([] { read_coco("/nowhere/gt.json"); }, "/nowhere/gt.json: cannot be read (No such file"));
+  CHECK(says([] { read_coco("/nowhere/gt.json"); },
+             "/nowhere/gt.json: cannot be read (No such file"));
   CHECK(says([] { read_coco("/tmp"); }, "/tmp: cannot be read (not a regular file)"));
   CHECK(says([] { results_of("{}"); }, "dt.json: an object; it must be a list of results"));
   CHECK(says([] { results_of("[1]"); }, "dt.json: [0] is 1; it must be an object"));
-  CHECK(says([] { results_of(R"([{"image_id": 1, "category_id": 2, "score": 0.5}])"); }, "dt.json: [0]: has neither"));
-  CHECK(says([] { results_of(R"([{"image_id": 1, "category_id": 2, "score": null, "bbox": [1, 2, 3, 4]}])"); }, "has no \"score\""));
+  CHECK(says([] { results_of(R"([{"image_id": 1, "category_id": 2, "score": 0.5}])"); },
+             "dt.json: [0]: has neither"));
+  CHECK(says(
+      [] {
+        results_of(R"([{"image_id": 1, "category_id": 2, "score": null, "bbox": [1, 2, 3, 4]}])");
+      },
+      "has no \"score\""));
 }
 
 TEST_CASE("coco: results come back as they were written", "[io]") {
   const Folder folder;
   std::vector<CocoResult> results(3);
   results[0] = {7, 3, 0.1 + 0.2, CocoBox{1, 2.5, 1.0 / 3, 4}, {}, ""};
-  results[1] = {1LL << 40, -2, 1, std::nullopt, {{}, rle_from_polygon({1, 1, 30, 2, 20, 25}, 30, 40)}, ""};
+  results[1] = {
+      1LL << 40, -2, 1, std::nullopt, {{}, rle_from_polygon({1, 1, 30, 2, 20, 25}, 30, 40)}, ""};
   results[2] = {7, 3, 0, CocoBox{0, 0, 0, 0}, {{}, Rle{2, 2, {4}}}, ""};
   write_coco_results(folder / "r.json", results);
   const std::vector<CocoResult> again = read_coco_results(folder / "r.json");
@@ -145,7 +170,8 @@ TEST_CASE("coco: results come back as they were written", "[io]") {
   write_coco_results(folder / "r.json", {});
   CHECK(read_coco_results(folder / "r.json").empty());
   results[0].score = std::nan("");
-  CHECK(says([&] { write_coco_results(folder / "r.json", results); }, "result 0 has a score or box that is not finite"));
+  CHECK(says([&] { write_coco_results(folder / "r.json", results); },
+             "result 0 has a score or box that is not finite"));
   results[0].score = 1;
   results[0].mask.polygons = {{1, 2, 3, 4, 5, 6}};
   CHECK(says([&] { write_coco_results(folder / "r.json", results); }, "result 0 has polygons"));
@@ -153,7 +179,8 @@ TEST_CASE("coco: results come back as they were written", "[io]") {
 }
 
 TEST_CASE("coco: a real set", "[io]") {
-  const std::string path = std::string(PPMA_TEST_SOURCE_DIR) + "/../shared/data/bccd/annotations/instances_val.json";
+  const std::string path =
+      std::string(PPMA_TEST_SOURCE_DIR) + "/../shared/data/bccd/annotations/instances_val.json";
   if (!std::filesystem::exists(path)) PPMA_SKIP("no BCCD at " + path);
   const CocoTruth t = read_coco(path);
   CHECK(t.images.size() == 87);

@@ -28,7 +28,8 @@ inline auto Contains(const std::string& piece) {
 
 /// The path of a file in tests/reference.
 inline std::string reference(const std::string& name) {
-  return (std::filesystem::path(__FILE__).parent_path().parent_path() / "reference" / name).string();
+  return (std::filesystem::path(__FILE__).parent_path().parent_path() / "reference" / name)
+      .string();
 }
 
 /// A fresh folder that goes away with the test.

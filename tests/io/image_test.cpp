@@ -1,20 +1,20 @@
 // Images against Pillow's reading and resizing of the same files (tests/reference/make_images.py),
 // and damaged ones.
 
-#include "ppma/io/exif.hpp"
 #include "ppma/io/image.hpp"
-#include "ppma/io/pickle.hpp"
-#include "ppma/io/png.hpp"
-#include "ppma/io/resize.hpp"
-#include "ppma/io/stb.hpp"
-#include "ppma/tensor/tensor.hpp"
 
 #include <map>
 #include <set>
 
 #include "../fuzz/targets.hpp"
 #include "help.hpp"
+#include "ppma/io/exif.hpp"
+#include "ppma/io/pickle.hpp"
+#include "ppma/io/png.hpp"
+#include "ppma/io/resize.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/io/stb.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 using namespace io_test;
 
@@ -25,7 +25,8 @@ std::string picture(const std::string& name) { return reference("images/" + name
 int largest_difference(const Tensor& a, const Tensor& b) {
   REQUIRE(a.shape() == b.shape());
   int most = 0;
-  for (i64 i = 0; i < a.numel(); ++i) most = std::max(most, std::abs(a.data<u8>()[i] - b.data<u8>()[i]));
+  for (i64 i = 0; i < a.numel(); ++i)
+    most = std::max(most, std::abs(a.data<u8>()[i] - b.data<u8>()[i]));
   return most;
 }
 
@@ -36,19 +37,23 @@ const TensorMap& expected() {
 
 }  // namespace
 
-TEST_CASE("resize_antialiased is Pillow's, resize_bilinear and resize_nearest are PyTorch's", "[io]") {
+TEST_CASE("resize_antialiased is Pillow's, resize_bilinear and resize_nearest are PyTorch's",
+          "[io]") {
   const Tensor& image = *find(expected(), "rgb.ppm");
   int compared = 0;
   for (const auto& [name, result] : expected()) {
     const i64 h = result.dim(0), w = result.dim(1);
     INFO(name);
-    if (name.starts_with("bilinear ")) REQUIRE(largest_difference(resize_antialiased(image, h, w), result) == 0);
+    if (name.starts_with("bilinear "))
+      REQUIRE(largest_difference(resize_antialiased(image, h, w), result) == 0);
     if (name.starts_with("bicubic "))
       REQUIRE(largest_difference(resize_antialiased(image, h, w, Filter::bicubic), result) == 0);
     // The reference's products are rounded before they are summed: one level where exact arithmetic
     // meets a half.
-    if (name.starts_with("plain ")) REQUIRE(largest_difference(resize_bilinear(image, h, w), result) <= 1);
-    if (name.starts_with("nearest ")) REQUIRE(largest_difference(resize_nearest(image, h, w), result) == 0);
+    if (name.starts_with("plain "))
+      REQUIRE(largest_difference(resize_bilinear(image, h, w), result) <= 1);
+    if (name.starts_with("nearest "))
+      REQUIRE(largest_difference(resize_nearest(image, h, w), result) == 0);
     compared += name.find(' ') != std::string::npos;
   }
   REQUIRE(compared == 24);
@@ -56,14 +61,15 @@ TEST_CASE("resize_antialiased is Pillow's, resize_bilinear and resize_nearest ar
 
 TEST_CASE("resize: a constant stays constant, channels stay apart, sizes are checked", "[io]") {
   const Tensor flat = Tensor::full({7, 5, 2}, 201, DType::uint8);
-  for (const Tensor& y :
-       {resize_antialiased(flat, 13, 3, Filter::bicubic), resize_bilinear(flat, 1, 9), resize_nearest(flat, 2, 2)})
+  for (const Tensor& y : {resize_antialiased(flat, 13, 3, Filter::bicubic),
+                          resize_bilinear(flat, 1, 9), resize_nearest(flat, 2, 2)})
     REQUIRE(y.to_vector<int>() == std::vector<int>(static_cast<std::size_t>(y.numel()), 201));
   // Two pixels, 0 and 100, to four: at 1/4, 1/4 and 3/4 of the way between their centres, clamped
   // outside.
   REQUIRE(resize_bilinear(Tensor::from<u8>({0, 100}, {1, 2, 1}), 1, 4).to_vector<int>() ==
           std::vector<int>{0, 25, 75, 100});
-  CHECK_THAT(error_of([&] { resize_bilinear(flat, 0, 5); }), Contains("resize_bilinear: cannot resize to 0 x 5"));
+  CHECK_THAT(error_of([&] { resize_bilinear(flat, 0, 5); }),
+             Contains("resize_bilinear: cannot resize to 0 x 5"));
   CHECK_THAT(error_of([&] { resize_antialiased(flat, 5, 100000); }), Contains("cannot resize"));
   CHECK_THAT(error_of([&] {
                resize_nearest(Tensor::zeros({2, 2, 3}), 1, 1);
@@ -74,28 +80,36 @@ TEST_CASE("resize: a constant stays constant, channels stay apart, sizes are che
 TEST_CASE("PPM and PGM are read without a library", "[io]") {
   REQUIRE(same_elements(read_image(picture("rgb.ppm")), *find(expected(), "rgb.ppm")));
   REQUIRE(same_elements(read_image(picture("grey.pgm")), *find(expected(), "grey.pgm")));
-  REQUIRE(decode_image(Crafted("P5 # grey\n2 # wide\n1\n100\n").number<u8>(0).number<u8>(50), "x").to_vector<int>() ==
-          std::vector<int>{0, 0, 0, 128, 128, 128});
-  REQUIRE(decode_image(Crafted("P6 1 1 65535\n\xff\xff\x80").number<u8>(0).add("\x01\x01"), "x").to_vector<int>() ==
-          std::vector<int>{255, 128, 1});
-  const auto refused = [](const char* text) { return error_of([&] { decode_image(Crafted(text), "x.ppm"); }); };
+  REQUIRE(decode_image(Crafted("P5 # grey\n2 # wide\n1\n100\n").number<u8>(0).number<u8>(50), "x")
+              .to_vector<int>() == std::vector<int>{0, 0, 0, 128, 128, 128});
+  REQUIRE(decode_image(Crafted("P6 1 1 65535\n\xff\xff\x80").number<u8>(0).add("\x01\x01"), "x")
+              .to_vector<int>() == std::vector<int>{255, 128, 1});
+  const auto refused = [](const char* text) {
+    return error_of([&] { decode_image(Crafted(text), "x.ppm"); });
+  };
   CHECK_THAT(refused("P6 2 2 255\nshort"), Contains("cut short: 5 of 12 bytes"));
   CHECK_THAT(refused("P6 0 2 255\n"), Contains("damaged PPM header"));
   CHECK_THAT(refused("P6 2 2 70000\nxxxx"), Contains("damaged PPM header"));
   CHECK_THAT(refused("P6 2"), Contains("damaged PPM header"));
   CHECK_THAT(refused("P6 -2 2 255\nxxxx"), Contains("damaged PPM header"));
-  CHECK_THAT(refused("P6 99999999999999999999 2 255\nxxxx"), Contains("damaged PPM header") || Contains("is not read"));
+  CHECK_THAT(refused("P6 99999999999999999999 2 255\nxxxx"),
+             Contains("damaged PPM header") || Contains("is not read"));
   CHECK_THAT(refused("P6 30000 30000 255\nxxxx"), Contains("30000 x 30000 pixels, more than"));
   CHECK_THAT(refused("P6 3000 3000 255\nxxxx"), Contains("cannot come from 21 bytes"));
   CHECK_THAT(refused("hello"), Contains("x.ppm: not a PNG, JPEG, BMP, PPM, PGM or PBM image"));
   CHECK_THAT(refused(""), Contains("x.ppm: an empty file, not an image"));
-  CHECK_THAT(refused("P2 2 1 255 7"), Contains("x.ppm: cut short: sample 1 of 2 is no number from 0 to 255"));
+  CHECK_THAT(refused("P2 2 1 255 7"),
+             Contains("x.ppm: cut short: sample 1 of 2 is no number from 0 to 255"));
   CHECK_THAT(refused("P2 2 1 255 7 300 "), Contains("sample 1 of 2 is no number from 0 to 255"));
   for (const char* grey : {"P2 2 1 256 7 8 ", "P5 1 1 65535\nab"})
-    CHECK_THAT(refused(grey), Contains("x.ppm: a grey PGM of 16 bits is not read as an image; save it with 8 bits"));
-  CHECK(decode_image(Crafted("P3 1 1 256 256 128 0 "), "x").to_vector<int>() == std::vector<int>{255, 128, 0});
+    CHECK_THAT(
+        refused(grey),
+        Contains("x.ppm: a grey PGM of 16 bits is not read as an image; save it with 8 bits"));
+  CHECK(decode_image(Crafted("P3 1 1 256 256 128 0 "), "x").to_vector<int>() ==
+        std::vector<int>{255, 128, 0});
   CHECK_THAT(refused("P4 9 2\n123"), Contains("cut short: 3 of 4 bytes"));
-  CHECK_THAT(error_of([] { read_image("/nowhere/a.png"); }), Contains("/nowhere/a.png: cannot be read (No such file"));
+  CHECK_THAT(error_of([] { read_image("/nowhere/a.png"); }),
+             Contains("/nowhere/a.png: cannot be read (No such file"));
 }
 
 #if PPMA_STB
@@ -112,8 +126,10 @@ TEST_CASE("images of every kind are what Pillow sees in them", "[io]") {
   REQUIRE(read == 14);
 }
 
-TEST_CASE("images of two hundred kinds are what Pillow sees in them, or are refused by name", "[io]") {
-  // reference/make_image_kinds.py: depths, palettes, orientations, subsampling, colour spaces, headers.
+TEST_CASE("images of two hundred kinds are what Pillow sees in them, or are refused by name",
+          "[io]") {
+  // reference/make_image_kinds.py: depths, palettes, orientations, subsampling, colour spaces,
+  // headers.
   const TensorMap kinds = read_safetensors(picture("kinds.safetensors")).tensors;
   const std::string grey16 = " of 16 bits is not read as an image; save it with 8 bits";
   // Read by Pillow, not by us; and the other way round.
@@ -155,7 +171,8 @@ TEST_CASE("images of two hundred kinds are what Pillow sees in them, or are refu
     if (pixels == nullptr) {
       ++seen;
     } else {
-      CHECK(largest_difference(image, *pixels) <= (name == "p6 100.ppm" ? 1 : 0));  // halves round up here
+      // halves round up here
+      CHECK(largest_difference(image, *pixels) <= (name == "p6 100.ppm" ? 1 : 0));
       ++same;
     }
   }
@@ -176,9 +193,9 @@ TEST_CASE("an orientation is applied or left out", "[io]") {
     CHECK(same_elements(turned(stored, 6), decode_image(bytes, name)));
   }
   const Tensor two = Tensor::from<u8>({1, 2, 3, 4, 5, 6}, {2, 3, 1});  // 1 2 3 above 4 5 6
-  const std::vector<std::vector<int>> expected{{1, 2, 3, 4, 5, 6}, {3, 2, 1, 6, 5, 4}, {6, 5, 4, 3, 2, 1},
-                                               {4, 5, 6, 1, 2, 3}, {1, 4, 2, 5, 3, 6}, {4, 1, 5, 2, 6, 3},
-                                               {6, 3, 5, 2, 4, 1}, {3, 6, 2, 5, 1, 4}};
+  const std::vector<std::vector<int>> expected{
+      {1, 2, 3, 4, 5, 6}, {3, 2, 1, 6, 5, 4}, {6, 5, 4, 3, 2, 1}, {4, 5, 6, 1, 2, 3},
+      {1, 4, 2, 5, 3, 6}, {4, 1, 5, 2, 6, 3}, {6, 3, 5, 2, 4, 1}, {3, 6, 2, 5, 1, 4}};
   for (int o = 1; o <= 8; ++o) {
     INFO(o);
     CHECK(turned(two, o).shape() == (o < 5 ? Shape({2, 3, 1}) : Shape({3, 2, 1})));
@@ -191,8 +208,11 @@ TEST_CASE("what is no image says what it is instead", "[io]") {
     return error_of([&] { decode_image(Crafted().add(text), "x"); });
   };
   using namespace std::string_view_literals;
-  CHECK_THAT(refused("RIFF\1\0\0\0WEBPVP8 "sv), Contains("x: a WebP image; convert it to PNG or JPEG"));
-  CHECK_THAT(refused("\0\0\0\x18""ftypheic\0\0\0\0"sv), Contains("x: a HEIC image"));
+  CHECK_THAT(refused("RIFF\1\0\0\0WEBPVP8 "sv),
+             Contains("x: a WebP image; convert it to PNG or JPEG"));
+  CHECK_THAT(refused("\0\0\0\x18"
+                     "ftypheic\0\0\0\0"sv),
+             Contains("x: a HEIC image"));
   CHECK_THAT(refused("MM\0*\0\0\0\x08"sv), Contains("x: a TIFF image"));
   CHECK_THAT(refused("version https://git-lfs.github.com/spec/v1\n"), Contains("git lfs pull"));
   CHECK_THAT(refused("BM"), Contains("x: cut short: a BMP without its header"));
@@ -205,7 +225,8 @@ TEST_CASE("write_png and back", "[io]") {
   write_png(folder / "a.png", image);
   REQUIRE(same_elements(read_image(folder / "a.png"), image));
   write_png(folder / "grey.png", Tensor::from<u8>({0, 128, 255}, {1, 3, 1}));
-  REQUIRE(read_image(folder / "grey.png").to_vector<int>() == std::vector<int>{0, 0, 0, 128, 128, 128, 255, 255, 255});
+  REQUIRE(read_image(folder / "grey.png").to_vector<int>() ==
+          std::vector<int>{0, 0, 0, 128, 128, 128, 255, 255, 255});
   CHECK_THAT(error_of([&] {
                write_png(folder / "b.png", Tensor::zeros({2, 2, 3}));
              }),
@@ -220,18 +241,22 @@ TEST_CASE("write_png and back", "[io]") {
 
 TEST_CASE("a PNG may begin its pixels with an empty piece", "[io]") {
   std::vector<u8> png = read_file(picture("rgb.png"));
-  const u8 name[] = {'I', 'D', 'A', 'T'}, empty[] = {0, 0, 0, 0, 'I', 'D', 'A', 'T', 0x35, 0xaf, 0x06, 0x1e};
-  const auto first = std::search(png.begin(), png.end(), name, name + 4) - 4;  // its length stands before its name
+  const u8 name[] = {'I', 'D', 'A', 'T'},
+           empty[] = {0, 0, 0, 0, 'I', 'D', 'A', 'T', 0x35, 0xaf, 0x06, 0x1e};
+  // its length stands before its name
+  const auto first = std::search(png.begin(), png.end(), name, name + 4) - 4;
   png.insert(first, empty, empty + 12);
   REQUIRE(same_elements(decode_image(png, "x.png"), *find(expected(), "rgb.png")));
 }
 
 TEST_CASE("images that are cut short or claim too much are refused", "[io]") {
-  for (const char* name : {"rgb.png", "palette.png", "rgb.jpg", "progressive.jpg", "rgb.bmp", "grey.bmp"}) {
+  for (const char* name :
+       {"rgb.png", "palette.png", "rgb.jpg", "progressive.jpg", "rgb.bmp", "grey.bmp"}) {
     const std::vector<u8> whole = read_file(picture(name));
     for (std::size_t size = 0; size < whole.size(); size += 7) {
       INFO(name << " cut to " << size);
-      const std::string message = error_of([&] { decode_image(Bytes(whole).first(size), "cut.png"); });
+      const std::string message =
+          error_of([&] { decode_image(Bytes(whole).first(size), "cut.png"); });
       REQUIRE_THAT(message, Contains("cut.png: "));
     }
   }
@@ -241,21 +266,27 @@ TEST_CASE("images that are cut short or claim too much are refused", "[io]") {
   const auto counts = std::search(jpeg.begin(), jpeg.end(), tables, tables + 2) + 5;
   const std::vector<u8> many(16, 17);
   std::copy(many.begin(), many.end(), counts);
-  CHECK_THAT(error_of([&] { decode_image(jpeg, "x"); }), Contains("x: damaged JPEG: its Huffman tables"));
+  CHECK_THAT(error_of([&] { decode_image(jpeg, "x"); }),
+             Contains("x: damaged JPEG: its Huffman tables"));
   // A PNG header that claims 2^31 - 1 x 2^31 - 1 pixels, and one that claims just too many for its
   // size.
   std::vector<u8> png = read_file(picture("rgb.png"));
-  for (const int at : {16, 17, 18, 19, 20, 21, 22, 23}) png[static_cast<std::size_t>(at)] = at % 4 == 0 ? 0x7f : 0xff;
-  CHECK_THAT(error_of([&] { decode_image(png, "x"); }), Contains("x: damaged PNG: the checksum of the piece \"IHDR\" at byte 8"));
-  CHECK_THAT(error_of([&] { decode_image(fuzz::with_checksums(png), "x"); }), Contains("2147483647 x 2147483647 pixels, more than"));
+  for (const int at : {16, 17, 18, 19, 20, 21, 22, 23})
+    png[static_cast<std::size_t>(at)] = at % 4 == 0 ? 0x7f : 0xff;
+  CHECK_THAT(error_of([&] { decode_image(png, "x"); }),
+             Contains("x: damaged PNG: the checksum of the piece \"IHDR\" at byte 8"));
+  CHECK_THAT(error_of([&] { decode_image(fuzz::with_checksums(png), "x"); }),
+             Contains("2147483647 x 2147483647 pixels, more than"));
   for (const int at : {16, 17, 20, 21}) png[static_cast<std::size_t>(at)] = 0;
   for (const int at : {18, 19, 22, 23}) png[static_cast<std::size_t>(at)] = 0x20;
-  CHECK_THAT(error_of([&] { decode_image(fuzz::with_checksums(png), "x"); }), Contains("8224 x 8224 pixels cannot come from"));
+  CHECK_THAT(error_of([&] { decode_image(fuzz::with_checksums(png), "x"); }),
+             Contains("8224 x 8224 pixels cannot come from"));
 }
 
 TEST_CASE("a changed byte in a PNG is seen", "[io]") {
   const std::vector<u8> whole = read_file(picture("rgb.png"));
-  for (std::size_t at = 8; at + 12 < whole.size(); ++at) {  // its end has nothing in it to be checked
+  // its end has nothing in it to be checked
+  for (std::size_t at = 8; at + 12 < whole.size(); ++at) {
     std::vector<u8> png = whole;
     png[at] ^= 1;
     INFO(at);
@@ -266,7 +297,8 @@ TEST_CASE("a changed byte in a PNG is seen", "[io]") {
 #else
 
 TEST_CASE("without stb_image, PNG says what is missing", "[io]") {
-  CHECK_THAT(error_of([] { read_image(picture("rgb.png")); }), Contains("compiled without stb_image"));
+  CHECK_THAT(error_of([] { read_image(picture("rgb.png")); }),
+             Contains("compiled without stb_image"));
   CHECK_THAT(error_of([] {
                write_png("/tmp/never.png", Tensor::zeros({1, 1, 3}, DType::uint8));
              }),

@@ -42,8 +42,10 @@ std::vector<std::string> literals_of(const std::string& s, std::size_t at, bool 
         if (s[at] == '\\') ++at;
         text += s[at] == 'n' && s[at - 1] == '\\' ? '\n' : s[at];
       }
-      if (!condition && joined) all.back() += text;
-      else if (!condition) all.push_back(text);
+      if (!condition && joined)
+        all.back() += text;
+      else if (!condition)
+        all.push_back(text);
       joined = true;
       continue;
     } else if (std::strchr("([{", c) != nullptr) {
@@ -100,10 +102,12 @@ class Seen {
       const bool steers = std::any_of(
           m.begin(), m.end(), [](char c) { return static_cast<u8>(c) < 0x20 || c == 0x7f; });
       std::string bad;
-      if (m.find(name) == std::string::npos) bad = "does not name its file";
+      if (m.find(name) == std::string::npos)
+        bad = "does not name its file";
       else if (steers || !is_utf8(std::string_view(m)))
         bad = "has control characters or is not UTF-8";
-      else if (m.size() > name.size() + 900) bad = "is too long";
+      else if (m.size() > name.size() + 900)
+        bad = "is too long";
       if (!bad.empty() && shown_.insert(bad + m.substr(0, 20)).second)
         FAIL_CHECK(bad << ": " << printable(m, 400));
     }
@@ -287,7 +291,8 @@ void pickles_and_archives(Seen& seen, const Folder& folder) {
            with(made("_v3", storage("UntypedStorage", "0", "K\x18"),
                      std::string("K\0", 2) + "(K\x03t(K\x01t" + end + "ctorch\nuint64\n")),
            with("ctorch._utils\n_rebuild_qtensor\n)R"),
-           with(made("_v2", storage(), std::string("K\0", 2) + two + steps + end + "}" + words("neg") + "\x88s"))})
+           with(made("_v2", storage(),
+                     std::string("K\0", 2) + two + steps + end + "}" + words("neg") + "\x88s"))})
     read_weights(seen, folder, archive_of(folder, ops));
   seen.run(name, [&] {
     const PthFile file(archive_of(folder, "N."), name);

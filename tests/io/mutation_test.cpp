@@ -2,23 +2,26 @@
 // fixed seed. A reader returns or throws ppma::Error (fuzz/targets.hpp); run under the sanitizers
 // this finds what it reads out of place.
 
+#include "../fuzz/targets.hpp"
+#include "help.hpp"
 #include "ppma/io/pickle.hpp"
 #include "ppma/io/png.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/io/stb.hpp"
-#include "../fuzz/targets.hpp"
-#include "help.hpp"
 
 using namespace io_test;
 
 namespace {
 
 std::vector<u8> damaged(std::vector<u8> file, Rng& rng) {
-  const auto below = [&](std::size_t n) { return static_cast<std::size_t>(rng.uniform(0, static_cast<double>(n))); };
-  static constexpr u64 interesting[] = {0,      1,          0x7f,       0x80,    0xff,        0x7fff,
-                                        0xffff, 0x7fffffff, 0xffffffff, ~u64{0}, ~u64{0} >> 1};
+  const auto below = [&](std::size_t n) {
+    return static_cast<std::size_t>(rng.uniform(0, static_cast<double>(n)));
+  };
+  static constexpr u64 interesting[] = {
+      0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0xffffffff, ~u64{0}, ~u64{0} >> 1};
   for (std::size_t changes = 1 + below(4); changes > 0 && file.size() > 16; --changes) {
-    const std::size_t at = below(file.size()), length = 1 + below(std::min<std::size_t>(file.size() - at, 16));
+    const std::size_t at = below(file.size()),
+                      length = 1 + below(std::min<std::size_t>(file.size() - at, 16));
     const auto place = file.begin() + static_cast<std::ptrdiff_t>(at);
     switch (below(6)) {
       case 0:
@@ -28,14 +31,16 @@ std::vector<u8> damaged(std::vector<u8> file, Rng& rng) {
         *place = static_cast<u8>(*place ^ (1u << below(8)));
         break;
       case 2:
-        std::memcpy(&*place, &interesting[below(std::size(interesting))], std::min<std::size_t>(length, 8));
+        std::memcpy(&*place, &interesting[below(std::size(interesting))],
+                    std::min<std::size_t>(length, 8));
         break;
       case 3:
         file.erase(place, place + static_cast<std::ptrdiff_t>(length));
         break;
       case 4: {
         const std::vector<u8> piece(place, place + static_cast<std::ptrdiff_t>(length));
-        file.insert(file.begin() + static_cast<std::ptrdiff_t>(below(file.size())), piece.begin(), piece.end());
+        file.insert(file.begin() + static_cast<std::ptrdiff_t>(below(file.size())), piece.begin(),
+                    piece.end());
         break;
       }
       default:
@@ -68,7 +73,8 @@ std::vector<u8> pickle_of(const std::string& path) {
 TEST_CASE("mutation: damaged files are accepted or refused, nothing else", "[io]") {
   const Folder folder;
   Rng rng(5);
-  write_safetensors(folder / "s", {{"weight", Tensor::randn({3, 4}, rng)}, {"steps", Tensor::from<i64>({7}, {})}},
+  write_safetensors(folder / "s",
+                    {{"weight", Tensor::randn({3, 4}, rng)}, {"steps", Tensor::from<i64>({7}, {})}},
                     {{"config", "{}"}});
   int refused = 0, total = 0;
   const auto run = [&](const std::vector<u8>& file, bool (*reader)(Bytes), int rounds) {
@@ -76,20 +82,22 @@ TEST_CASE("mutation: damaged files are accepted or refused, nothing else", "[io]
     refused += rounds - accepted(file, read, rounds, static_cast<u64>(++total));
   };
   run(read_file(folder / "s"), fuzz::safetensors, 3000);
-  for (const char* name : {"torch113_p2", "torch215_p2", "torch215_p4", "torch215_p5", "torch215_ddp"}) {
+  for (const char* name :
+       {"torch113_p2", "torch215_p2", "torch215_p4", "torch215_p5", "torch215_ddp"}) {
     run(pickle_of(reference("pth/" + std::string(name) + ".pth")), fuzz::pickle, 1500);
     run(read_file(reference("pth/" + std::string(name) + ".pth")), fuzz::pth, 1500);
   }
   run(read_file(reference("images/rgb.ppm")), fuzz::image, 300);
 #if PPMA_STB
-  for (const char* name :
-       {"rgb.png", "palette.png", "rgb.jpg", "progressive.jpg", "subsampled.jpg", "rgb.bmp", "grey.bmp"})
+  for (const char* name : {"rgb.png", "palette.png", "rgb.jpg", "progressive.jpg", "subsampled.jpg",
+                           "rgb.bmp", "grey.bmp"})
     run(read_file(reference("images/" + std::string(name))), fuzz::image, 300);
   write_png(folder / "labels.png", Tensor::from<u8>({0, 1, 2, 200, 255, 7}, {2, 3, 1}));
   const TensorMap kinds = read_safetensors(reference("images/kinds.safetensors")).tensors;
-  for (const char* name : {"rle8 absolute.bmp", "rle4.bmp", "565.bmp", "os2 4.bmp", "header 124 alpha.bmp", "exif 6.jpg",
-                           "ycck subsampled.jpg", "own 411.jpg", "interlaced palette 4.png", "raw profile.png",
-                           "grey alpha 16.png", "p3.ppm", "p4.pbm"}) {
+  for (const char* name :
+       {"rle8 absolute.bmp", "rle4.bmp", "565.bmp", "os2 4.bmp", "header 124 alpha.bmp",
+        "exif 6.jpg", "ycck subsampled.jpg", "own 411.jpg", "interlaced palette 4.png",
+        "raw profile.png", "grey alpha 16.png", "p3.ppm", "p4.pbm"}) {
     const Tensor& file = *find(kinds, name);
     run({file.data<u8>(), file.data<u8>() + file.numel()}, fuzz::image, 300);
   }

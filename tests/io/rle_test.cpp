@@ -42,7 +42,8 @@ TEST_CASE("rle: overlaps and unions as pycocotools counts them", "[io]") {
   bool overlap_seen = false;
   for (const auto& c : all.at("pairs")) {
     std::vector<Rle> m;
-    for (const auto& text : c.at("counts")) m.push_back(rle_from_string(text.get<std::string>(), c.at("height"), c.at("width")));
+    for (const auto& text : c.at("counts"))
+      m.push_back(rle_from_string(text.get<std::string>(), c.at("height"), c.at("width")));
     for (int crowd = 0; crowd < 2; ++crowd) {
       const double expected = c.at("iou").at(static_cast<std::size_t>(crowd));
       CHECK(rle_iou(m[0], m[1], crowd == 1) == Approx(expected).epsilon(1e-15).margin(0));
@@ -55,19 +56,22 @@ TEST_CASE("rle: overlaps and unions as pycocotools counts them", "[io]") {
   CHECK(overlap_seen);
   for (const auto& c : all.at("boxes"))
     for (int crowd = 0; crowd < 2; ++crowd)
-      CHECK(box_iou(c.at("d").get<CocoBox>(), c.at("g").get<CocoBox>(), crowd == 1) == c.at("iou").at(static_cast<std::size_t>(crowd)).get<double>());
+      CHECK(box_iou(c.at("d").get<CocoBox>(), c.at("g").get<CocoBox>(), crowd == 1) ==
+            c.at("iou").at(static_cast<std::size_t>(crowd)).get<double>());
 }
 
 TEST_CASE("rle: by hand", "[io]") {
   const Tensor bits = Tensor::from<u8>({0, 1, 1,  //
-                                        0, 1, 0}, {2, 3});
+                                        0, 1, 0},
+                                       {2, 3});
   const Rle m = rle_encode(bits);
   CHECK(m.counts == std::vector<u32>{2, 3, 1});  // columns 00 11 10
   CHECK(rle_area(m) == 3);
   CHECK(rle_box(m) == CocoBox{1, 0, 2, 2});
   CHECK(rle_string(m) == "231");
   CHECK(rle_encode(Tensor::full({2, 2}, 1, DType::uint8)).counts == std::vector<u32>{0, 4});
-  const Rle empty{2, 3, {6}}, split{2, 3, {2, 1, 0, 2, 1}};  // the same three pixels, an empty run between
+  // the same three pixels, an empty run between
+  const Rle empty{2, 3, {6}}, split{2, 3, {2, 1, 0, 2, 1}};
   CHECK(rle_area(empty) == 0);
   CHECK(rle_box(empty) == CocoBox{0, 0, 0, 0});
   CHECK(rle_iou(empty, m) == 0);
@@ -90,7 +94,8 @@ TEST_CASE("rle: random masks come back, and overlaps are the pixels'", "[io]") {
       a.push_back(rng.uniform() < share), b.push_back(rng.uniform() < 0.5);
       both += a.back() & b.back(), either += a.back() | b.back();
     }
-    const Rle x = rle_encode(Tensor::from<u8>(a, {h, w})), y = rle_encode(Tensor::from<u8>(b, {h, w}));
+    const Rle x = rle_encode(Tensor::from<u8>(a, {h, w})),
+              y = rle_encode(Tensor::from<u8>(b, {h, w}));
     CHECK(rle_decode(x).to_vector<u8>() == a);
     CHECK(rle_from_string(rle_string(x), h, w) == x);
     CHECK(rle_intersection(x, y) == both);

@@ -9,9 +9,12 @@ using namespace ppma;
 
 TEST_CASE("mean IoU by hand", "[metrics]") {
   const Tensor label = Tensor::from<u8>({0, 0, 0, 1,  //
-                                         1, 1, 255, 255}, {2, 4});
+                                         1, 1, 255, 255},
+                                        {2, 4});
   const Tensor prediction = Tensor::from<i64>({0, 0, 1, 1,  //
-                                               1, 2, 0, 77}, {2, 4});  // what is ignored may be anything
+                                               // what is ignored may be anything
+                                               1, 2, 0, 77},
+                                              {2, 4});
   MeanIou m(4);
   m.add(prediction, label, "a");
   const SegmentationFigures r = m.result();
@@ -35,12 +38,19 @@ TEST_CASE("mean IoU by hand", "[metrics]") {
 
 TEST_CASE("mean IoU: what is no class is refused and leaves no trace", "[metrics]") {
   MeanIou m(3);
-  const Tensor zero = Tensor::from<u8>({0, 0, 0, 0}, {2, 2}), bad = Tensor::from<u8>({0, 0, 0, 7}, {2, 2});
-  CHECK(says([&] { m.add(zero, bad, "x.png"); }, "x.png: label 7 at row 1, column 1; with 3 classes it must be 0 to 2, or 255"));
+  const Tensor zero = Tensor::from<u8>({0, 0, 0, 0}, {2, 2}),
+               bad = Tensor::from<u8>({0, 0, 0, 7}, {2, 2});
+  CHECK(says([&] { m.add(zero, bad, "x.png"); },
+             "x.png: label 7 at row 1, column 1; with 3 classes it must be 0 to 2, or 255"));
   CHECK(says([&] { m.add(bad, zero, "x.png"); }, "x.png: prediction 7 at row 1, column 1"));
-  CHECK(says([&] { m.add(Tensor::from<i64>({0, 0, -1, 0}, {2, 2}), zero, "x.png"); }, "prediction -1 at row 1, column 0"));
+  CHECK(says(
+      [&] {
+        m.add(Tensor::from<i64>({0, 0, -1, 0}, {2, 2}), zero, "x.png");
+      },
+      "prediction -1 at row 1, column 0"));
   CHECK(m.count(0, 0) == 0);
-  CHECK(says([&] { m.add(Tensor::from<u8>({0}, {1}), zero, "x.png"); }, "x.png: the prediction is "));
+  CHECK(
+      says([&] { m.add(Tensor::from<u8>({0}, {1}), zero, "x.png"); }, "x.png: the prediction is "));
   CHECK(says([&] { m.add(Tensor::zeros({2, 2}), zero, "x.png"); }, "uint8 or int64"));
   CHECK(says([] { MeanIou(0); }, "0 classes"));
 }

@@ -1,9 +1,11 @@
-// The floor that `ppma bench` reports its share of: products as the summary counts them, bytes by hand.
+// The floor that `ppma bench` reports its share of: products as the summary counts them, bytes by
+// hand.
+
+#include "../../examples/ppma/floor.hpp"
 
 #include <limits>
 
 #include "catch.hpp"
-#include "../../examples/ppma/floor.hpp"
 
 using namespace ppma;
 
@@ -13,7 +15,8 @@ constexpr double endless = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
-TEST_CASE("floor: the products are the summary's, but for depthwise convolutions and decays", "[floor]") {
+TEST_CASE("floor: the products are the summary's, but for depthwise convolutions and decays",
+          "[floor]") {
   for (const MaskKind mask : {MaskKind::polyline, MaskKind::none}) {
     PpmaConfig c = ppma_tiny();
     c.mask = mask;
@@ -22,27 +25,35 @@ TEST_CASE("floor: the products are the summary's, but for depthwise convolutions
     double flops = 0;
     for (const LayerSummary& l : summary(model, 2, 224, 160).layers) {
       bool counted = true;
-      for (const char* other : {".pos", ".lepe", ".dwconv", ".path_embed"}) counted = counted && !l.name.ends_with(other);
+      for (const char* other : {".pos", ".lepe", ".dwconv", ".path_embed"})
+        counted = counted && !l.name.ends_with(other);
       if (counted) flops += 2 * static_cast<double>(l.macs);
     }
-    CHECK(tool::floor_of(c, {1e12, endless, endless}, 2, 224, 160, 2, false) * 1e12 == Approx(flops).epsilon(1e-9));
+    CHECK(tool::floor_of(c, {1e12, endless, endless}, 2, 224, 160, 2, false) * 1e12 ==
+          Approx(flops).epsilon(1e-9));
   }
 }
 
-TEST_CASE("floor: bytes of a block, exponentials of a whole and a criss-cross attention, a training step", "[floor]") {
+TEST_CASE(
+    "floor: bytes of a block, exponentials of a whole and a criss-cross attention, a training step",
+    "[floor]") {
   PpmaConfig with = ppma_tiny(), without = with;
   without.depths[2] = with.depths[2] - 1;
   const auto difference = [&](const tool::Ceilings& peak, bool train) {
-    return tool::floor_of(with, peak, 3, 224, 224, 4, train) - tool::floor_of(without, peak, 3, 224, 224, 4, train);
+    return tool::floor_of(with, peak, 3, 224, 224, 4, train) -
+           tool::floor_of(without, peak, 3, 224, 224, 4, train);
   };
   const double channels = 256, hidden = 768, tokens = 196, heads = 8;
   const double weights = (9 + 25) * channels + 4 * channels * channels + 2 * channels * hidden;
   const double bytes = 4 * (3 * tokens * (16 * channels + 2 * hidden) + weights);
   CHECK(difference({endless, 1, endless}, false) == Approx(bytes).epsilon(1e-9));
   CHECK(difference({endless, 1, endless}, true) == Approx(3 * bytes + 28 * weights).epsilon(1e-9));
-  CHECK(difference({endless, endless, 1}, false) == Approx(3 * heads * tokens * tokens).epsilon(1e-9));
-  const double linear = 2 * tokens * (4 * channels * channels + 2 * channels * hidden), attention = 4 * tokens * tokens * channels;
-  CHECK(difference({1, endless, endless}, true) == Approx(3 * (3 * linear + 3.5 * attention)).epsilon(1e-9));
+  CHECK(difference({endless, endless, 1}, false) ==
+        Approx(3 * heads * tokens * tokens).epsilon(1e-9));
+  const double linear = 2 * tokens * (4 * channels * channels + 2 * channels * hidden),
+               attention = 4 * tokens * tokens * channels;
+  CHECK(difference({1, endless, endless}, true) ==
+        Approx(3 * (3 * linear + 3.5 * attention)).epsilon(1e-9));
 
   without = with;
   without.depths[0] = with.depths[0] - 1;

@@ -1,7 +1,9 @@
-// A network made ready for inference gives what the network gave that it was made from, and is nothing else.
+// A network made ready for inference gives what the network gave that it was made from, and is
+// nothing else.
+
+#include "ppma/models/fold.hpp"
 
 #include "help.hpp"
-#include "ppma/models/fold.hpp"
 
 using namespace ppma;
 using namespace models_test;
@@ -10,7 +12,8 @@ namespace {
 
 PpmaConfig small_config() {
   PpmaConfig c;
-  c.embed_dims = {16, 16, 32, 32}, c.depths = {1, 1, 1, 1}, c.num_heads = {1, 1, 2, 2}, c.mlp_ratios = {3, 3, 3, 3};
+  c.embed_dims = {16, 16, 32, 32}, c.depths = {1, 1, 1, 1}, c.num_heads = {1, 1, 2, 2},
+  c.mlp_ratios = {3, 3, 3, 3};
   c.chunkwise_recurrents = {true, true, false, false}, c.layerscales = {false, false, true, true};
   c.layer_init_values = 0.5, c.num_classes = 10, c.projection = 64;
   return c;
@@ -20,9 +23,12 @@ PpmaConfig small_config() {
 void stir(Ppma& model) {
   Rng rng(5);
   for (Field& f : state_dict(model)) {
-    if (!is_floating(f.tensor.dtype()) || (f.name.find("norm") == std::string::npos && f.name.find("proj.") == std::string::npos)) continue;
+    if (!is_floating(f.tensor.dtype()) ||
+        (f.name.find("norm") == std::string::npos && f.name.find("proj.") == std::string::npos))
+      continue;
     std::vector<double> v = f.tensor.to_vector<double>();
-    for (double& x : v) x = ends_with(f.name, "running_var") ? rng.uniform(0.5, 2.0) : x + rng.uniform(-0.3, 0.3);
+    for (double& x : v)
+      x = ends_with(f.name, "running_var") ? rng.uniform(0.5, 2.0) : x + rng.uniform(-0.3, 0.3);
     f.tensor.copy_from(Tensor::from(v, f.tensor.shape()));
   }
 }

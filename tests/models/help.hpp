@@ -50,7 +50,8 @@ inline double distance(const Tensor& a, const Tensor& b) {
   REQUIRE(a.shape() == b.shape());
   const std::vector<double> x = a.to_vector<double>(), y = b.to_vector<double>();
   double difference = 0, size = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) difference += (x[i] - y[i]) * (x[i] - y[i]), size += y[i] * y[i];
+  for (std::size_t i = 0; i < x.size(); ++i)
+    difference += (x[i] - y[i]) * (x[i] - y[i]), size += y[i] * y[i];
   return difference == 0 ? 0 : std::isnan(difference) ? HUGE_VAL : std::sqrt(difference / size);
 }
 
@@ -98,14 +99,16 @@ inline Formula formula_of(const std::string& name, const Shape& shape) {
   if (leaf == "dt_bias") return {-1.5, 0, 1};
   if (leaf == "A_log") return {0.05, 0, 0.05};
   if (leaf == "gamma_1" || leaf == "gamma_2") return {0.5, 0, 0.25};
-  if (shape.rank() >= 2) return {0, 0, 0.35, std::sqrt(3 / static_cast<double>(shape.numel() / shape[0]))};
+  if (shape.rank() >= 2)
+    return {0, 0, 0.35, std::sqrt(3 / static_cast<double>(shape.numel() / shape[0]))};
   return leaf == "weight" ? Formula{1, 0, 0.1} : Formula{0, 0, 0.1};
 }
 template <class M>
 void fill_by_formula(M& model) {
   for (Field& f : state_dict(model))
     if (last_part(f.name) != "angle" && last_part(f.name) != "num_batches_tracked")
-      f.tensor.copy_from(by_formula(f.name, f.tensor.shape(), formula_of(f.name, f.tensor.shape())));
+      f.tensor.copy_from(
+          by_formula(f.name, f.tensor.shape(), formula_of(f.name, f.tensor.shape())));
 }
 
 // ---- weights of golden_forward.json (spec 4.6) ----
@@ -122,7 +125,8 @@ void fill_golden(Tensor t, u64 index, F f) {
   visit_any(t.dtype(), [&](auto zero) {
     using T = decltype(zero);
     if constexpr (std::is_floating_point_v<T>)
-      for (i64 e = 0; e < t.numel(); ++e) t.data<T>()[e] = static_cast<T>(f(golden(index, static_cast<u64>(e))));
+      for (i64 e = 0; e < t.numel(); ++e)
+        t.data<T>()[e] = static_cast<T>(f(golden(index, static_cast<u64>(e))));
   });
 }
 template <class M>
@@ -133,17 +137,27 @@ void fill_golden(M& model) {
     const Shape& s = f.tensor.shape();
     double offset = 0, factor = 0;
     const bool depthwise = s.rank() == 4 && s[1] == 1 && leaf == "weight";
-    if (leaf == "running_mean") factor = 0.05;
-    else if (leaf == "running_var") offset = 1, factor = 0.3;
-    else if (leaf == "A_log") offset = 0.05, factor = 0.05;
-    else if (leaf == "dt_bias") offset = -3, factor = 1;
-    else if (leaf == "gamma_1" || leaf == "gamma_2") offset = 0.5, factor = 0.1;
-    else if (leaf == "bias") factor = 0.05;
-    else if (s.rank() == 1) offset = 1, factor = 0.1;
+    if (leaf == "running_mean")
+      factor = 0.05;
+    else if (leaf == "running_var")
+      offset = 1, factor = 0.3;
+    else if (leaf == "A_log")
+      offset = 0.05, factor = 0.05;
+    else if (leaf == "dt_bias")
+      offset = -3, factor = 1;
+    else if (leaf == "gamma_1" || leaf == "gamma_2")
+      offset = 0.5, factor = 0.1;
+    else if (leaf == "bias")
+      factor = 0.05;
+    else if (s.rank() == 1)
+      offset = 1, factor = 0.1;
     else if (s.rank() >= 2) {
       const bool outer = f.name.rfind("patch_embed", 0) == 0 || f.name.rfind("proj", 0) == 0 ||
-                         f.name.rfind("head", 0) == 0 || f.name.find("downsample") != std::string::npos;
-      factor = std::sqrt(3 / static_cast<double>(s.numel() / s[0])) * (depthwise ? 0.2 : outer ? 1.0 : 0.5);
+                         f.name.rfind("head", 0) == 0 ||
+                         f.name.find("downsample") != std::string::npos;
+      factor = std::sqrt(3 / static_cast<double>(s.numel() / s[0])) * (depthwise ? 0.2
+                                                                       : outer   ? 1.0
+                                                                                 : 0.5);
     }
     if (leaf != "num_batches_tracked" && leaf != "angle" && leaf != "decay")
       fill_golden(f.tensor, index, [=](double r) { return offset + factor * r; });

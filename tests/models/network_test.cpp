@@ -58,7 +58,8 @@ struct Cost {
 TEST_CASE("parameters and costs of every published size", "[models]") {
   const SkipInit skip;
   for (const Cost& c :
-       {Cost{"ppma_tiny", 14335272, 2695525376, 2.7089}, Cost{"ppma_small", 26969472, 4895793152, 4.9187},
+       {Cost{"ppma_tiny", 14335272, 2695525376, 2.7089},
+        Cost{"ppma_small", 26969472, 4895793152, 4.9187},
         Cost{"ppma_base", 54158524, 10593165056, 10.6345}, Cost{"ppma_large", 95468804, 0, 0},
         Cost{"rmt_tiny", 14334216, 0, 2.6506}, Cost{"rmt_small", 26967240, 0, 4.7995},
         Cost{"rmt_base", 54154896, 0, 10.4144}, Cost{"rmt_large", 95464864, 0, 0}}) {
@@ -68,7 +69,8 @@ TEST_CASE("parameters and costs of every published size", "[models]") {
     CHECK(parameter_count(model) == c.parameters);
     CHECK(s.parameters() == c.parameters);
     if (c.macs > 0) CHECK(s.macs() == c.macs);
-    if (c.published > 0) CHECK(std::abs(static_cast<double>(s.published()) * 1e-9 - c.published) < 0.5e-4);
+    if (c.published > 0)
+      CHECK(std::abs(static_cast<double>(s.published()) * 1e-9 - c.published) < 0.5e-4);
     CHECK(s.flops() > 2 * s.macs());
     CHECK(summary(model, 3, 224, 224).macs() == 3 * s.macs());
   }
@@ -77,7 +79,8 @@ TEST_CASE("parameters and costs of every published size", "[models]") {
     PpmaConfig c = ppma_large();
     c.mask = mask, c.num_classes = classes;
     Ppma model(c);
-    return std::pair{parameter_count(model), static_cast<double>(summary(model, 1, 224, 224).macs()) * 1e-9};
+    return std::pair{parameter_count(model),
+                     static_cast<double>(summary(model, 1, 224, 224).macs()) * 1e-9};
   };
   CHECK(large(MaskKind::polyline, 100).first == 94546304);
   CHECK(large(MaskKind::rmt, 100).first == 94542364);
@@ -99,8 +102,9 @@ TEST_CASE("parameters of the ablation's masks and of the dense backbones", "[mod
     Ppma model(c);
     CHECK(parameter_count(model) == entry.second);
   }
-  for (const auto& [name, count] :
-       {std::pair<const char*, i64>{"ppma_tiny", 12784832}, {"ppma_small", 25419032}, {"ppma_base", 52608308}}) {
+  for (const auto& [name, count] : {std::pair<const char*, i64>{"ppma_tiny", 12784832},
+                                    {"ppma_small", 25419032},
+                                    {"ppma_base", 52608308}}) {
     INFO(name);
     DenseBackbone model(config_by_name(name));
     CHECK(parameter_count(model) == count);
@@ -137,8 +141,8 @@ TEST_CASE("a summary tells shapes as they are, and prints a table", "[models]") 
   }
   const std::string text = s.text();
   INFO(text);
-  for (const char* piece :
-       {"custom, input (2, 3, 65, 97)", "layers.2.blocks.1", "(2, 5, 7, 16)", "MACs", "FLOPs", "parameters: "})
+  for (const char* piece : {"custom, input (2, 3, 65, 97)", "layers.2.blocks.1", "(2, 5, 7, 16)",
+                            "MACs", "FLOPs", "parameters: "})
     CHECK(text.find(piece) != std::string::npos);
   CHECK(detail::grouped_digits(1234567) == "1,234,567");
   CHECK(detail::grouped_digits(123) == "123");
@@ -156,15 +160,17 @@ TEST_CASE("configurations survive JSON; a misspelt key or value is named", "[mod
     CHECK(back.embed_dims == c.embed_dims);
     CHECK(back.layer_init_values == c.layer_init_values);
   }
-  const PpmaConfig c =
-      config_from_text(R"({"model": "rmt_small", "num_classes": 7, "layerscales": [0, 0, 1, true]})", "x");
+  const PpmaConfig c = config_from_text(
+      R"({"model": "rmt_small", "num_classes": 7, "layerscales": [0, 0, 1, true]})", "x");
   CHECK(c.depths[2] == 18);
   CHECK(c.mask == MaskKind::rmt);
   CHECK(c.num_classes == 7);
   CHECK((c.layerscales[2] && c.layerscales[3] && !c.layerscales[0]));
   CHECK(says([] { config_from_text(R"({"depth": [1, 1, 1, 1]})", "x"); }, "unknown key \"depth\""));
-  CHECK(says([] { config_from_text(R"({"depths": [1, 1, 1]})", "x"); }, "depths must be a list of 4 entries"));
-  CHECK(says([] { config_from_text(R"({"depths": [1, 1, 1.5, 1]})", "x"); }, "depths[2] must be an integer, got 1.5"));
+  CHECK(says([] { config_from_text(R"({"depths": [1, 1, 1]})", "x"); },
+             "depths must be a list of 4 entries"));
+  CHECK(says([] { config_from_text(R"({"depths": [1, 1, 1.5, 1]})", "x"); },
+             "depths[2] must be an integer, got 1.5"));
   CHECK(says([] { config_from_text(R"({"mask": "round"})", "x"); }, "there is no mask \"round\""));
   CHECK(says([] { config_from_text("{", "the file"); }, "the file: is not JSON"));
 }
@@ -174,7 +180,8 @@ TEST_CASE("odd image sizes: every stride rounds up", "[models]") {
   Maps maps;
   Context ctx;
   model.forward(image({1, 3, 65, 97}), ctx, &maps);
-  const std::vector<Shape> want{{1, 17, 25, 8}, {1, 9, 13, 16}, {1, 5, 7, 16}, {1, 3, 4, 32}, {1, 3, 4, 32}, {1, 5}};
+  const std::vector<Shape> want{{1, 17, 25, 8}, {1, 9, 13, 16}, {1, 5, 7, 16},
+                                {1, 3, 4, 32},  {1, 3, 4, 32},  {1, 5}};
   REQUIRE(maps.size() == want.size());
   for (std::size_t i = 0; i < want.size(); ++i) {
     CHECK(maps[i].second.shape() == want[i]);
@@ -199,12 +206,20 @@ TEST_CASE("what the network refuses, and where in it an error happened", "[model
         model.forward(Tensor::zeros({1, 64, 64, 3}));
       },
       "ppma: images must be (B,3,H,W), got (1, 64, 64, 3)"));
-  CHECK(says([&] { model.forward(Tensor::zeros({1, 3, 64, 64}, DType::f64)); }, "(in patch_embed)"));
+  CHECK(says(
+      [&] {
+        model.forward(Tensor::zeros({1, 3, 64, 64}, DType::f64));
+      },
+      "(in patch_embed)"));
   model.backbone.layers[2].blocks[1].retention.q_proj = [] {
     Rng rng;
     return Linear(9, 9, rng);
   }();
-  CHECK(says([&] { model.forward(Tensor::zeros({1, 3, 64, 64})); }, "(in layers.2.blocks.1.retention)"));
+  CHECK(says(
+      [&] {
+        model.forward(Tensor::zeros({1, 3, 64, 64}));
+      },
+      "(in layers.2.blocks.1.retention)"));
   PpmaConfig c = small_network();
   c.num_heads[1] = 3;
   CHECK(says([&] { Ppma bad(c); }, "stage 1 has 16 channels for 3 heads"));
@@ -215,7 +230,8 @@ TEST_CASE("in evaluation images do not see each other, and nothing is random", "
   Ppma model = filled<Ppma>(small_network());
   const Tensor images = image({3, 3, 40, 48});
   const Tensor all = model.forward(images);
-  for (i64 b = 0; b < 3; ++b) CHECK(distance(model.forward(narrow(images, 0, b, 1)), narrow(all, 0, b, 1)) < 1e-13);
+  for (i64 b = 0; b < 3; ++b)
+    CHECK(distance(model.forward(narrow(images, 0, b, 1)), narrow(all, 0, b, 1)) < 1e-13);
   const int before = threads();
   for (const int n : {1, 3}) {
     set_threads(n);
@@ -235,13 +251,15 @@ TEST_CASE("a training step does not depend on the number of threads", "[models]"
     Ppma model = filled<Ppma>(c, DType::f32);
     Context ctx{true, Rng(4)};
     sum(square(model.forward(image({3, 3, 40, 48}, DType::f32), ctx))).backward();
-    for (const Field& f : named_parameters(model)) gradients[run].push_back(f.tensor.grad().to_vector<float>());
+    for (const Field& f : named_parameters(model))
+      gradients[run].push_back(f.tensor.grad().to_vector<float>());
   }
   set_threads(before);
   CHECK(gradients[0] == gradients[1]);
 }
 
-TEST_CASE("every mask: fused and composed agree in values and gradients, and the masks differ", "[models]") {
+TEST_CASE("every mask: fused and composed agree in values and gradients, and the masks differ",
+          "[models]") {
   std::vector<Tensor> all;
   for (const auto& kind : mask_kinds()) {
     Tensor logits[2];
@@ -269,7 +287,8 @@ TEST_CASE("every mask: fused and composed agree in values and gradients, and the
   }
 }
 
-TEST_CASE("drop path rises linearly to its rate, drops whole samples, and only in training", "[models]") {
+TEST_CASE("drop path rises linearly to its rate, drops whole samples, and only in training",
+          "[models]") {
   i64 n = 0;
   const Ppma tiny = filled<Ppma>(ppma_tiny(), DType::f32);
   for (const Stage& stage : tiny.backbone.layers)
@@ -321,13 +340,15 @@ TEST_CASE("training updates every batch norm's statistics, evaluation none", "[m
   for (std::size_t i = 0; i < after.size(); ++i) CHECK(after[i] != before[i]);
 }
 
-TEST_CASE("initial weights follow the published rules; the mask changes no other weight", "[models]") {
+TEST_CASE("initial weights follow the published rules; the mask changes no other weight",
+          "[models]") {
   PpmaConfig c = small_network();
   c.layer_init_values = 1e-6;
   Ppma model(c, 3), again(c, 3), other(c, 4);
   std::map<std::string, std::vector<float>> with;
   i64 different = 0, random = 0;
-  const std::vector<Field> fields = state_dict(model), same = state_dict(again), others = state_dict(other);
+  const std::vector<Field> fields = state_dict(model), same = state_dict(again),
+                           others = state_dict(other);
   for (std::size_t i = 0; i < fields.size(); ++i) {
     const Field& f = fields[i];
     INFO(f.name);
@@ -343,12 +364,14 @@ TEST_CASE("initial weights follow the published rules; the mask changes no other
       if (leaf == "A_log") CHECK((x >= 0 && x <= std::log(1.1f)));
       if (leaf == "gamma_1" || leaf == "gamma_2") CHECK(x == 1e-6f);
       if (f.tensor.rank() == 2) CHECK(std::abs(x) < 0.12f);  // six deviations
-      if (conv) CHECK(std::abs(x) <= 1 / std::sqrt(static_cast<float>(f.tensor.numel() / f.tensor.dim(0))));
+      if (conv)
+        CHECK(std::abs(x) <= 1 / std::sqrt(static_cast<float>(f.tensor.numel() / f.tensor.dim(0))));
     }
   }
   CHECK(random ==
-        7 + 5 * (7 + 3 + 2) + 2);  // stem and merging; linear layers, convolutions, decays of five blocks; head
-  CHECK(different > random);       // and the biases of convolutions
+        // stem and merging; linear layers, convolutions, decays of five blocks; head
+        7 + 5 * (7 + 3 + 2) + 2);
+  CHECK(different > random);  // and the biases of convolutions
   for (const auto& kind : mask_kinds()) {
     PpmaConfig m = c;
     m.mask = kind.first;
@@ -365,8 +388,8 @@ TEST_CASE("RMT keeps its constants beside the angles", "[models]") {
   const SkipInit skip;
   Ppma model(config_by_name("rmt_tiny"));
   const std::vector<Field> fields = state_dict(model);
-  const auto at =
-      std::find_if(fields.begin(), fields.end(), [](const Field& f) { return f.name == "layers.0.Relpos.decay"; });
+  const auto at = std::find_if(fields.begin(), fields.end(),
+                               [](const Field& f) { return f.name == "layers.0.Relpos.decay"; });
   REQUIRE(at != fields.end());
   CHECK((at - 1)->name == "layers.0.Relpos.angle");
   CHECK(at->kind == Kind::buffer);

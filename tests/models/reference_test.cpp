@@ -1,5 +1,5 @@
-// The networks against results computed elsewhere (tests/reference): every map, every gradient, the running statistics,
-// the names and shapes of the published checkpoints.
+// The networks against results computed elsewhere (tests/reference): every map, every gradient, the
+// running statistics, the names and shapes of the published checkpoints.
 
 #include "help.hpp"
 #include "ppma/models/config_json.hpp"
@@ -54,9 +54,11 @@ struct Mini {
   explicit Mini(DType dtype) : Mini(Precision{dtype, 0, 0}) {}
   explicit Mini(const Precision& p) {
     to(model, p);
-    const LoadReport report = load_state_dict(model, read_safetensors(reference("mini_weights.safetensors")).tensors);
+    const LoadReport report =
+        load_state_dict(model, read_safetensors(reference("mini_weights.safetensors")).tensors);
     REQUIRE(report.loaded == 193);
-    input = as(get(io.tensors, "input"), p.dtype, p.device), target = get(io.tensors, "target").to(p.device);
+    input = as(get(io.tensors, "input"), p.dtype, p.device),
+    target = get(io.tensors, "target").to(p.device);
   }
 };
 
@@ -66,7 +68,8 @@ void exact_positions(Ppma& model) {
     Positions& at = model.backbone.layers[s].Relpos;
     const i64 heads = model.config.num_heads[s];
     at.angle = rotary_angle(model.config.embed_dims[s] / heads, DType::f64);
-    if (at.decay.defined()) at.decay = rmt_decay_log(heads, 2, model.config.heads_ranges[s], DType::f64);
+    if (at.decay.defined())
+      at.decay = rmt_decay_log(heads, 2, model.config.heads_ranges[s], DType::f64);
   }
 }
 
@@ -97,7 +100,8 @@ TEST_CASE("composed attention gives the small network the same maps", "[models]"
   CHECK(distance(other.forward(mini.input), mini.model.forward(mini.input)) < 1e-12);
 }
 
-TEST_CASE("a training step of the small network has the reference's loss, gradients and statistics", "[models]") {
+TEST_CASE("a training step of the small network has the reference's loss, gradients and statistics",
+          "[models]") {
   for (const Precision& p : precisions) {
     Mini mini(p);
     mini.input.requires_grad(true);
@@ -116,8 +120,9 @@ TEST_CASE("a training step of the small network has the reference's loss, gradie
         const Tensor want = get(mini.io.tensors, "train.grad." + f.name);
         REQUIRE(f.tensor.grad().defined());
         ++gradients;
-        // A bias that a batch norm takes away again (of each convolution and projection in front of one, and the two
-        // of the last block that only shift its output) has no effect: its gradient is rounding noise.
+        // A bias that a batch norm takes away again (of each convolution and projection in front of
+        // one, and the two of the last block that only shift its output) has no effect: its
+        // gradient is rounding noise.
         if (norm(want) < 1e-12) {
           ++zero;
           CHECK(norm(f.tensor.grad()) < 100 * (p.dtype == DType::f32 ? 1.2e-7 : 2.3e-16));
@@ -173,7 +178,8 @@ TEST_CASE("the published sizes give the reference's logits", "[models]") {
         Maps maps;
         Context ctx;
         const NoGrad off;
-        model.forward(as(formula_image(size + "." + name, {1, 3, h, w}), p.dtype, p.device), ctx, &maps);
+        model.forward(as(formula_image(size + "." + name, {1, 3, h, w}), p.dtype, p.device), ctx,
+                      &maps);
         for (const auto& map : maps) {
           INFO(size << " " << name << " " << map.first << " " << p.name());
           if (map.first == "logits") {
@@ -185,7 +191,8 @@ TEST_CASE("the published sizes give the reference's logits", "[models]") {
           for (const double v : x) sum += v;
           const double n = static_cast<double>(x.size()), average = sum / n;
           for (const double v : x) square += (v - average) * (v - average);
-          const std::vector<double> mean_std = get(want, name + "." + map.first + ".mean_std").to_vector<double>();
+          const std::vector<double> mean_std =
+              get(want, name + "." + map.first + ".mean_std").to_vector<double>();
           CHECK(std::abs(average - mean_std[0]) < p.map * mean_std[1]);
           CHECK(std::sqrt(square / n) == Approx(mean_std[1]).epsilon(p.map));
         }
@@ -236,7 +243,8 @@ TEST_CASE("every map of the golden file", "[models]") {
         const double size = norm(seen[path]), tolerance = dtype == DType::f64 ? 1e-9 : 1e-5;
         CHECK(size == Approx(want["l2"].get<double>()).epsilon(tolerance));
         const double per_element = size / std::sqrt(static_cast<double>(x.size()));
-        CHECK(std::abs(sum - want["sum"].get<double>()) < tolerance * size * std::sqrt(static_cast<double>(x.size())));
+        CHECK(std::abs(sum - want["sum"].get<double>()) <
+              tolerance * size * std::sqrt(static_cast<double>(x.size())));
         REQUIRE(want["first"].size() == 6);
         for (std::size_t i = 0; i < 6; ++i)
           CHECK(std::abs(x[i] - want["first"][i].get<double>()) < 10 * tolerance * per_element);
@@ -251,7 +259,8 @@ TEST_CASE("every map of the golden file", "[models]") {
       compare("head", "logits");
       CHECK(compared == 13);
       const std::vector<double> logits = seen["head"].to_vector<double>();
-      CHECK(std::max_element(logits.begin(), logits.end()) - logits.begin() == file[name]["argmax"].get<i64>());
+      CHECK(std::max_element(logits.begin(), logits.end()) - logits.begin() ==
+            file[name]["argmax"].get<i64>());
     }
   }
 }
@@ -267,14 +276,17 @@ TEST_CASE("state dicts have the published names, shapes, types and order", "[mod
     for (std::size_t i = 0; i < fields.size(); ++i) {
       const nlohmann::json& entry = want["entries"][i];
       const Field& f = fields[i];
-      const auto published = [&entry](const char* key) { return entry[key].get<std::string>(); };  // nlohmann's == is many, and slow to compile
-      const bool same = f.name == published("name") && f.tensor.shape() == Shape(entry["shape"].get<std::vector<i64>>()) &&
-                        (f.tensor.dtype() == DType::int64 ? "int64" : "float32") == published("dtype") &&
-                        (f.kind == Kind::parameter ? "parameter" : "buffer") == published("kind") &&
-                        (f.kind == Kind::parameter) == f.tensor.requires_grad();
+      // nlohmann's == is many, and slow to compile
+      const auto published = [&entry](const char* key) { return entry[key].get<std::string>(); };
+      const bool same =
+          f.name == published("name") &&
+          f.tensor.shape() == Shape(entry["shape"].get<std::vector<i64>>()) &&
+          (f.tensor.dtype() == DType::int64 ? "int64" : "float32") == published("dtype") &&
+          (f.kind == Kind::parameter ? "parameter" : "buffer") == published("kind") &&
+          (f.kind == Kind::parameter) == f.tensor.requires_grad();
       if (!same)
-        ++different,
-            UNSCOPED_INFO(i << ": " << f.name << " " << f.tensor.shape().str() << ", published " << entry.dump());
+        ++different, UNSCOPED_INFO(i << ": " << f.name << " " << f.tensor.shape().str()
+                                     << ", published " << entry.dump());
     }
     CHECK(different == 0);
   }

@@ -1,4 +1,5 @@
-// The plain vision transformer with and without the mask: torchvision's values, DeiT-tiny's size, what cannot be.
+// The plain vision transformer with and without the mask: torchvision's values, DeiT-tiny's size,
+// what cannot be.
 
 #include "help.hpp"
 #include "ppma/models/summary.hpp"
@@ -12,14 +13,16 @@ namespace {
 
 VitConfig small_vit(MaskKind mask) {
   VitConfig c;
-  c.image_size = 32, c.patch_size = 8, c.width = 24, c.depth = 2, c.heads = 3, c.num_classes = 10, c.drop_path_rate = 0;
+  c.image_size = 32, c.patch_size = 8, c.width = 24, c.depth = 2, c.heads = 3, c.num_classes = 10,
+  c.drop_path_rate = 0;
   c.mask = mask;
   return c;
 }
 
 }  // namespace
 
-TEST_CASE("a vision transformer with and without the mask has the reference's logits and gradients", "[models]") {
+TEST_CASE("a vision transformer with and without the mask has the reference's logits and gradients",
+          "[models]") {
   const TensorMap want = read_safetensors(reference("vit.safetensors")).tensors;
   for (const MaskKind mask : {MaskKind::none, MaskKind::polyline})
     for (const DType dtype : {DType::f32, DType::f64}) {
@@ -37,7 +40,8 @@ TEST_CASE("a vision transformer with and without the mask has the reference's lo
       for (const Field& f : named_parameters(model)) {
         INFO(f.name);
         REQUIRE(f.tensor.grad().defined());
-        CHECK(distance(f.tensor.grad(), get(want, to_string(mask) + ".grad." + f.name)) < (f32 ? 1e-4 : 1e-6));
+        CHECK(distance(f.tensor.grad(), get(want, to_string(mask) + ".grad." + f.name)) <
+              (f32 ? 1e-4 : 1e-6));
         ++compared;
       }
       i64 given = 0;
@@ -64,7 +68,8 @@ TEST_CASE("DeiT-tiny has the published size", "[models]") {
   CHECK(m.flops() > s.flops());
 }
 
-TEST_CASE("every mask runs in a vision transformer, its images independent of each other", "[models]") {
+TEST_CASE("every mask runs in a vision transformer, its images independent of each other",
+          "[models]") {
   const Tensor images = as(formula_image("vit.input", {2, 3, 32, 32}), DType::f64);
   std::vector<Tensor> all;
   for (const auto& kind : mask_kinds()) {

@@ -1,14 +1,15 @@
-// Blocks that are computed again in backward: the same loss and gradients to the last bit, with less memory.
-#include "ppma/io/zip.hpp"
+// Blocks that are computed again in backward: the same loss and gradients to the last bit, with
+// less memory.
 #include "ppma/nn/checkpoint.hpp"
-#include "ppma/nn/module.hpp"
-#include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/reduce.hpp"
-#include "ppma/tensor/tensor.hpp"
 
 #include "catch.hpp"
 #include "ppma/heads/segmentor.hpp"
+#include "ppma/io/zip.hpp"
+#include "ppma/nn/module.hpp"
 #include "ppma/ops/activation.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/tensor/tensor.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -22,7 +23,8 @@ struct Pass {
   i64 seen = 0;
 };
 
-// A training step of a small segmentor with drop path and dropout; the second step, where a replay has its inputs.
+// A training step of a small segmentor with drop path and dropout; the second step, where a replay
+// has its inputs.
 Pass step(bool again, bool replayed) {
   SegmentorConfig c;
   c.backbone = ppma_nano();
@@ -31,7 +33,8 @@ Pass step(bool again, bool replayed) {
   c.decode.channels = c.auxiliary.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3;
   Segmentor model(c, 5);
   Rng rng(2);
-  const Tensor images = Tensor::randn({3, 3, 64, 64}, rng), labels = Tensor::ones({3, 64, 64}, DType::int64);
+  const Tensor images = Tensor::randn({3, 3, 64, 64}, rng),
+               labels = Tensor::ones({3, 64, 64}, DType::int64);
   HostInputs inputs;
   Pass pass;
   for (u64 n = 0; n < 2; ++n) {
@@ -40,7 +43,9 @@ Pass step(bool again, bool replayed) {
     Context context{true, Rng(9, n)};
     context.checkpoint_blocks = again;
     if (replayed) context.host_inputs = &inputs;
-    context.observe = [&pass](const std::string& path, const Tensor&) { pass.seen += path.ends_with("blocks.0"); };
+    context.observe = [&pass](const std::string& path, const Tensor&) {
+      pass.seen += path.ends_with("blocks.0");
+    };
     const i64 before = memory_stats().live_bytes;
     reset_peak_memory();
     const Tensor loss = model.loss(images, labels, context).total;
@@ -73,7 +78,9 @@ TEST_CASE("checkpoint: what needs no gradient is simply called, and draws go on"
   Rng rng(1);
   Tensor x = Tensor::randn({4, 3}, rng);
   Context context{true, Rng(3)};
-  const auto f = [](const Tensor& t, Context& c) { return add(relu(t), c.drawn(Device::cpu, [](Rng& r) { return Tensor::rand({4, 3}, r); })); };
+  const auto f = [](const Tensor& t, Context& c) {
+    return add(relu(t), c.drawn(Device::cpu, [](Rng& r) { return Tensor::rand({4, 3}, r); }));
+  };
   CHECK(!checkpoint(f, x, context).requires_grad());
   x.requires_grad(true);
   const Tensor y = checkpoint(f, x, context);
@@ -82,7 +89,8 @@ TEST_CASE("checkpoint: what needs no gradient is simply called, and draws go on"
   CHECK(y.to_vector<double>() == f(x.detach(), expected).to_vector<double>());
   CHECK(context.rng.position() == expected.rng.position());
   y.backward(Tensor::ones({4, 3}));
-  for (i64 i = 0; i < 12; ++i) CHECK(x.grad().data<float>()[i] == (x.data<float>()[i] > 0 ? 1.0f : 0.0f));
+  for (i64 i = 0; i < 12; ++i)
+    CHECK(x.grad().data<float>()[i] == (x.data<float>()[i] > 0 ? 1.0f : 0.0f));
 }
 
 TEST_CASE("checkpoint: a second pass that draws more than the first is refused") {
@@ -92,7 +100,8 @@ TEST_CASE("checkpoint: a second pass that draws more than the first is refused")
   int passes = 0;
   const auto f = [&passes](const Tensor& t, Context& c) {
     Tensor y = t;
-    for (int n = 0; n <= passes; ++n) y = add(y, c.drawn(Device::cpu, [](Rng& r) { return Tensor::rand({2}, r); }));
+    for (int n = 0; n <= passes; ++n)
+      y = add(y, c.drawn(Device::cpu, [](Rng& r) { return Tensor::rand({2}, r); }));
     ++passes;
     return y;
   };

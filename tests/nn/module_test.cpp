@@ -1,4 +1,5 @@
-// Modules: names from one list, loading with a report, dtypes, watching a forward pass; the layers' initial values.
+// Modules: names from one list, loading with a report, dtypes, watching a forward pass; the layers'
+// initial values.
 
 #include <cmath>
 
@@ -56,17 +57,19 @@ std::vector<std::vector<float>> values(Net& net) {
 TEST_CASE("a module's tensors have the names of its fields, in order", "[nn]") {
   Net net(Rng(1), true);
   CHECK(names(state_dict(net)) ==
-        std::vector<std::string>{"branches.0.fc.weight", "branches.0.fc.bias", "branches.0.norm.weight",
-                                 "branches.0.norm.bias", "branches.0.norm.running_mean", "branches.0.norm.running_var",
-                                 "branches.0.norm.num_batches_tracked", "branches.1.fc.weight", "branches.1.fc.bias",
-                                 "branches.1.norm.weight", "branches.1.norm.bias", "branches.1.norm.running_mean",
-                                 "branches.1.norm.running_var", "branches.1.norm.num_batches_tracked", "extra.weight",
-                                 "head.weight", "head.bias"});
+        std::vector<std::string>{
+            "branches.0.fc.weight", "branches.0.fc.bias", "branches.0.norm.weight",
+            "branches.0.norm.bias", "branches.0.norm.running_mean", "branches.0.norm.running_var",
+            "branches.0.norm.num_batches_tracked", "branches.1.fc.weight", "branches.1.fc.bias",
+            "branches.1.norm.weight", "branches.1.norm.bias", "branches.1.norm.running_mean",
+            "branches.1.norm.running_var", "branches.1.norm.num_batches_tracked", "extra.weight",
+            "head.weight", "head.bias"});
   CHECK(named_parameters(net).size() == 11);
   CHECK(parameter_count(net) == 2 * (6 + 3 + 3 + 3) + 9 + 12 + 4);
   Net without;
   CHECK(state_dict(without).size() == 16);
-  for (const Field& f : state_dict(net)) CHECK(f.tensor.requires_grad() == (f.kind == Kind::parameter));
+  for (const Field& f : state_dict(net))
+    CHECK(f.tensor.requires_grad() == (f.kind == Kind::parameter));
   state_dict(net)[0].tensor.data<float>()[0] = 7;  // shared, not copied
   CHECK(net.branches[0].fc.weight.data<float>()[0] == 7);
 }
@@ -92,9 +95,10 @@ TEST_CASE("a strict load names everything that does not fit and loads nothing", 
   tensors.erase(tensors.begin());
   const std::string message = thrown([&] { load_state_dict(net, tensors); });
   INFO(message);
-  for (const char* piece :
-       {"nothing was loaded", "1 missing in the file: branches.0.fc.weight", "1 not in the module: extra.weight",
-        "2 of another shape: head.weight: file (5, 3), module (4, 3), head.bias: file (5), module (4)"})
+  for (const char* piece : {"nothing was loaded", "1 missing in the file: branches.0.fc.weight",
+                            "1 not in the module: extra.weight",
+                            "2 of another shape: head.weight: file (5, 3), module (4, 3), "
+                            "head.bias: file (5), module (4)"})
     CHECK(message.find(piece) != std::string::npos);
   CHECK(values(net) == before);
 }
@@ -114,10 +118,12 @@ TEST_CASE("a loose load takes what fits and says the rest", "[nn]") {
   CHECK(values(net)[14] == before[14]);  // the head stays
 }
 
-TEST_CASE("buffers that PyTorch does not insist on may be missing, or stand there in vain", "[nn]") {
+TEST_CASE("buffers that PyTorch does not insist on may be missing, or stand there in vain",
+          "[nn]") {
   Net from(Rng(1)), into(Rng(2));
   auto tensors = as_tensors(state_dict(from));
-  std::erase_if(tensors, [](const auto& t) { return t.first.ends_with("0.norm.num_batches_tracked"); });
+  std::erase_if(tensors,
+                [](const auto& t) { return t.first.ends_with("0.norm.num_batches_tracked"); });
   for (auto& t : tensors)  // a scalar as PyTorch wrote it before 0.4
     if (t.first.ends_with("1.norm.num_batches_tracked")) t.second = Tensor::from<i64>({7}, {1});
   tensors.emplace_back("branches.0.attn.relative_position_index", Tensor::from<i64>({1, 2}, {2}));
@@ -128,7 +134,8 @@ TEST_CASE("buffers that PyTorch does not insist on may be missing, or stand ther
   CHECK(into.branches[1].norm.num_batches_tracked.item() == 7);
   // Batch statistics themselves it does insist on.
   std::erase_if(tensors, [](const auto& t) { return t.first.ends_with("0.norm.running_mean"); });
-  CHECK(says([&] { load_state_dict(into, tensors); }, "1 missing in the file: branches.0.norm.running_mean"));
+  CHECK(says([&] { load_state_dict(into, tensors); },
+             "1 missing in the file: branches.0.norm.running_mean"));
 }
 
 TEST_CASE("weights that are not finite are named and not loaded", "[nn]") {
@@ -156,14 +163,16 @@ TEST_CASE("a changed head is ignored by its prefix, the rest stays strict", "[nn
   CHECK(values(net)[7] == values(other)[7]);
   CHECK(values(net)[14] == before[14]);
   Net more(Rng(2), true);
-  CHECK(says([&] { load_state_dict(net, as_tensors(state_dict(more)), changed); }, "not in the module: extra.weight"));
+  CHECK(says([&] { load_state_dict(net, as_tensors(state_dict(more)), changed); },
+             "not in the module: extra.weight"));
 }
 
 TEST_CASE("dtypes change for floating tensors only, marks stay", "[nn]") {
   Net net;
   to(net, DType::f64);
   for (const Field& f : state_dict(net)) {
-    CHECK(f.tensor.dtype() == (f.name.find("num_batches") == std::string::npos ? DType::f64 : DType::int64));
+    CHECK(f.tensor.dtype() ==
+          (f.name.find("num_batches") == std::string::npos ? DType::f64 : DType::int64));
     CHECK(f.tensor.requires_grad() == (f.kind == Kind::parameter));
   }
 }
@@ -171,7 +180,8 @@ TEST_CASE("dtypes change for floating tensors only, marks stay", "[nn]") {
 TEST_CASE("a part of a module can be frozen", "[nn]") {
   Net net;
   set_trainable(net.branches[0], false);
-  for (const Field& f : named_parameters(net)) CHECK(f.tensor.requires_grad() == (f.name.rfind("branches.0.", 0) != 0));
+  for (const Field& f : named_parameters(net))
+    CHECK(f.tensor.requires_grad() == (f.name.rfind("branches.0.", 0) != 0));
   set_trainable(net, true);
   for (const Field& f : named_parameters(net)) CHECK(f.tensor.requires_grad());
 }
@@ -209,17 +219,20 @@ TEST_CASE("initial weights: normal for linear layers, uniform by fan-in for conv
   Rng rng(3);
   const Linear l(400, 500, rng);
   double sum = 0, square = 0, fourth = 0;
-  for (const double w : l.weight.to_vector<double>()) sum += w, square += w * w, fourth += w * w * w * w;
+  for (const double w : l.weight.to_vector<double>())
+    sum += w, square += w * w, fourth += w * w * w * w;
   const double n = 200000, deviation = std::sqrt(square / n);
   CHECK(std::abs(sum / n) < 5 * 0.02 / std::sqrt(n));
   CHECK(deviation == Approx(0.02).epsilon(5 / std::sqrt(2 * n)));
-  CHECK(fourth / n / std::pow(deviation, 4) == Approx(3).epsilon(5 * std::sqrt(24 / n) / 3));  // a normal's kurtosis
+  // a normal's kurtosis
+  CHECK(fourth / n / std::pow(deviation, 4) == Approx(3).epsilon(5 * std::sqrt(24 / n) / 3));
   CHECK(l.bias.to_vector<float>() == std::vector<float>(500, 0));
   const Conv2d c(16, 32, 3, {1, 1, 1}, rng);
   const double bound = 1 / std::sqrt(16 * 9.0);
   double largest = 0;
   square = 0;
-  for (const double w : c.weight.to_vector<double>()) largest = std::max(largest, std::abs(w)), square += w * w;
+  for (const double w : c.weight.to_vector<double>())
+    largest = std::max(largest, std::abs(w)), square += w * w;
   CHECK(largest <= bound);
   CHECK(largest > 0.99 * bound);
   CHECK(square / 4608 == Approx(bound * bound / 3).epsilon(0.06));
@@ -228,7 +241,8 @@ TEST_CASE("initial weights: normal for linear layers, uniform by fan-in for conv
   for (const double w : d.weight.to_vector<double>()) CHECK(std::abs(w) <= 0.2);
 }
 
-TEST_CASE("normal draws stay within their limit, for any number of threads, without repeating", "[nn]") {
+TEST_CASE("normal draws stay within their limit, for any number of threads, without repeating",
+          "[nn]") {
   Rng a(5), b(5);
   const int before = threads();
   set_threads(1);
@@ -241,9 +255,11 @@ TEST_CASE("normal draws stay within their limit, for any number of threads, with
   double square = 0, largest = 0;
   for (const float x : one) square += x * x, largest = std::max(largest, std::abs(double{x}));
   CHECK(largest <= 1.5);
-  CHECK(square / 33331 == Approx(0.5515).epsilon(0.02));  // of a normal cut off at 1.5: 1 - 2 * 1.5 phi(1.5) / 0.8664
+  // of a normal cut off at 1.5: 1 - 2 * 1.5 phi(1.5) / 0.8664
+  CHECK(square / 33331 == Approx(0.5515).epsilon(0.02));
   CHECK(truncated_normal({33331}, a, 1, 1.5).to_vector<float>() != one);
-  CHECK(says([&] { truncated_normal({3}, a, 2, 1); }, "the limit 1 must be at least the deviation 2"));
+  CHECK(says([&] { truncated_normal({3}, a, 2, 1); },
+             "the limit 1 must be at least the deviation 2"));
 }
 
 TEST_CASE("layers whose weights are loaded next need no draws", "[nn]") {

@@ -1,32 +1,122 @@
 #include "ppma/ops/conv.hpp"
-#include "ppma/ops/depthwise.hpp"
-#include "ppma/tensor/tensor.hpp"
 
 #include "op_cases/op_case.hpp"
+#include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/depthwise_gelu.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 using namespace op_cases;
 
 namespace {
-void conv_misuse(const Shape& x, const Shape& w, const ConvOptions& options = {}) { conv2d(zeros(x), zeros(w), Tensor(), options); }
+void conv_misuse(const Shape& x, const Shape& w, const ConvOptions& options = {}) {
+  conv2d(zeros(x), zeros(w), Tensor(), options);
+}
 }  // namespace
 
 TEST_CASE("op table: conv") {
   check_table({
-      {"conv2d", [](In x) { return conv2d(x[0], x[1], x[2]); }, "conv2d: x must be (B,H,W,C), got (4, 4, 3)", [] { conv_misuse({4, 4, 3}, {2, 3, 3, 3}); }, {1, 2}},
-      {"conv2d/strided", [](In x) { return conv2d(x[0], x[1], x[2], {.stride = 2, .padding = 1}); }, "conv2d: stride 0, padding 0, groups 1", [] { conv_misuse({1, 4, 4, 3}, {2, 3, 3, 3}, {.stride = 0}); }, {1, 2}},
-      {"conv2d/1x1", [](In x) { return conv2d(x[0], x[1]); }, "conv2d: x (1, 4, 4, 3) has 3 channels, w (2, 4, 3, 3) with 1 groups takes 4", [] { conv_misuse({1, 4, 4, 3}, {2, 4, 3, 3}); }, {1, 2}},
-      {"conv2d/groups", [](In x) { return conv2d(x[0], x[1], x[2], {.stride = 2, .padding = 2, .groups = 2}); }, "conv2d: groups 2 must divide the 3 input and 2 output channels", [] { conv_misuse({1, 4, 4, 3}, {2, 3, 3, 3}, {.groups = 2}); }, {1, 2}},
-      {"conv2d/patches", [](In x) { return conv2d(x[0], x[1], x[2], {.stride = 3}); }, "conv2d: a 3x3 kernel on an image of (1, 2, 4, 3) with padding 0", [] { conv_misuse({1, 2, 4, 3}, {2, 3, 3, 3}); }, {1, 2}},
-      {"conv2d/gaps", [](In x) { return conv2d(x[0], x[1], x[2], {.stride = 3}); }, "conv2d: b must be (2), got (3)", [] { conv2d(zeros({1, 3, 3, 1}), zeros({2, 1, 3, 3}), zeros({3})); }, {1, 2}},
-      {"conv2d/wide padding", [](In x) { return conv2d(x[0], x[1], x[2], {.padding = 3}); }, "conv2d: x must have elements, got (0, 3, 3, 1)", [] { conv_misuse({0, 3, 3, 1}, {2, 1, 3, 3}); }, {1, 2}},
-      {"conv2d/depthwise", [](In x) { return conv2d(x[0], x[1], x[2], {.padding = 1, .groups = 3}); }, "", {}, {1, 2}},
-      {"depthwise_conv2d", [](In x) { return depthwise_conv2d(x[0], x[1], x[2]); }, "depthwise_conv2d: w must be (C,1,k,k) with the 5 channels of x, got (4, 1, 3, 3)", [] { depthwise_conv2d(zeros({1, 3, 3, 5}), zeros({4, 1, 3, 3})); }, {1, 2}},
-      {"depthwise_conv2d/5x5", [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[3]); }, "depthwise_conv2d: the kernel must be square and odd, got w (5, 1, 2, 2)", [] { depthwise_conv2d(zeros({1, 3, 3, 5}), zeros({5, 1, 2, 2})); }, {1, 2}},
-      {"depthwise_conv2d/add x", [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[0]); }, "depthwise_conv2d: add (1, 3, 3, 4) must have the shape of x", [] { depthwise_conv2d(zeros({1, 3, 3, 5}), zeros({5, 1, 3, 3}), Tensor(), zeros({1, 3, 3, 4})); }, {1, 2}},
-      {"depthwise_gelu", [](In x) { return depthwise_gelu(x[0], x[1], x[2]); }, "depthwise_conv2d: w must be (C,1,k,k) with the 5 channels of x", [] { depthwise_gelu(zeros({1, 3, 3, 5}), zeros({4, 1, 3, 3})); }, {1, 2}},
-      {"depthwise_gelu_composed", [](In x) { return depthwise_gelu_composed(x[0], x[1], x[2]); }, "gelu: the argument is an undefined tensor", [] { depthwise_gelu_composed(Tensor(), zeros({4, 1, 3, 3})); }, {1, 2}},
-      {"conv2d_gelu", [](In x) { return conv2d_gelu(x[0], x[1], x[2], {.stride = 2, .padding = 1}); }, "conv2d: x must have elements, got (0, 3, 3, 1)", [] { conv2d_gelu(zeros({0, 3, 3, 1}), zeros({2, 1, 3, 3})); }, {1, 2}},
-      {"depthwise_conv2d/7x7", [](In x) { return depthwise_conv2d(x[0], x[1]); }, "depthwise_conv2d: x must have elements, got (1, 0, 3, 5)", [] { depthwise_conv2d(zeros({1, 0, 3, 5}), zeros({5, 1, 3, 3})); }, {1, 2}},
+      {"conv2d",
+       [](In x) { return conv2d(x[0], x[1], x[2]); },
+       "conv2d: x must be (B,H,W,C), got (4, 4, 3)",
+       [] {
+         conv_misuse({4, 4, 3}, {2, 3, 3, 3});
+       },
+       {1, 2}},
+      {"conv2d/strided",
+       [](In x) { return conv2d(x[0], x[1], x[2], {.stride = 2, .padding = 1}); },
+       "conv2d: stride 0, padding 0, groups 1",
+       [] {
+         conv_misuse({1, 4, 4, 3}, {2, 3, 3, 3}, {.stride = 0});
+       },
+       {1, 2}},
+      {"conv2d/1x1",
+       [](In x) { return conv2d(x[0], x[1]); },
+       "conv2d: x (1, 4, 4, 3) has 3 channels, w (2, 4, 3, 3) with 1 groups takes 4",
+       [] {
+         conv_misuse({1, 4, 4, 3}, {2, 4, 3, 3});
+       },
+       {1, 2}},
+      {"conv2d/groups",
+       [](In x) { return conv2d(x[0], x[1], x[2], {.stride = 2, .padding = 2, .groups = 2}); },
+       "conv2d: groups 2 must divide the 3 input and 2 output channels",
+       [] {
+         conv_misuse({1, 4, 4, 3}, {2, 3, 3, 3}, {.groups = 2});
+       },
+       {1, 2}},
+      {"conv2d/patches",
+       [](In x) { return conv2d(x[0], x[1], x[2], {.stride = 3}); },
+       "conv2d: a 3x3 kernel on an image of (1, 2, 4, 3) with padding 0",
+       [] {
+         conv_misuse({1, 2, 4, 3}, {2, 3, 3, 3});
+       },
+       {1, 2}},
+      {"conv2d/gaps",
+       [](In x) { return conv2d(x[0], x[1], x[2], {.stride = 3}); },
+       "conv2d: b must be (2), got (3)",
+       [] {
+         conv2d(zeros({1, 3, 3, 1}), zeros({2, 1, 3, 3}), zeros({3}));
+       },
+       {1, 2}},
+      {"conv2d/wide padding",
+       [](In x) { return conv2d(x[0], x[1], x[2], {.padding = 3}); },
+       "conv2d: x must have elements, got (0, 3, 3, 1)",
+       [] {
+         conv_misuse({0, 3, 3, 1}, {2, 1, 3, 3});
+       },
+       {1, 2}},
+      {"conv2d/depthwise",
+       [](In x) { return conv2d(x[0], x[1], x[2], {.padding = 1, .groups = 3}); },
+       "",
+       {},
+       {1, 2}},
+      {"depthwise_conv2d",
+       [](In x) { return depthwise_conv2d(x[0], x[1], x[2]); },
+       "depthwise_conv2d: w must be (C,1,k,k) with the 5 channels of x, got (4, 1, 3, 3)",
+       [] {
+         depthwise_conv2d(zeros({1, 3, 3, 5}), zeros({4, 1, 3, 3}));
+       },
+       {1, 2}},
+      {"depthwise_conv2d/5x5",
+       [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[3]); },
+       "depthwise_conv2d: the kernel must be square and odd, got w (5, 1, 2, 2)",
+       [] {
+         depthwise_conv2d(zeros({1, 3, 3, 5}), zeros({5, 1, 2, 2}));
+       },
+       {1, 2}},
+      {"depthwise_conv2d/add x",
+       [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[0]); },
+       "depthwise_conv2d: add (1, 3, 3, 4) must have the shape of x",
+       [] {
+         depthwise_conv2d(zeros({1, 3, 3, 5}), zeros({5, 1, 3, 3}), Tensor(), zeros({1, 3, 3, 4}));
+       },
+       {1, 2}},
+      {"depthwise_gelu",
+       [](In x) { return depthwise_gelu(x[0], x[1], x[2]); },
+       "depthwise_conv2d: w must be (C,1,k,k) with the 5 channels of x",
+       [] {
+         depthwise_gelu(zeros({1, 3, 3, 5}), zeros({4, 1, 3, 3}));
+       },
+       {1, 2}},
+      {"depthwise_gelu_composed",
+       [](In x) { return depthwise_gelu_composed(x[0], x[1], x[2]); },
+       "gelu: the argument is an undefined tensor",
+       [] {
+         depthwise_gelu_composed(Tensor(), zeros({4, 1, 3, 3}));
+       },
+       {1, 2}},
+      {"conv2d_gelu",
+       [](In x) { return conv2d_gelu(x[0], x[1], x[2], {.stride = 2, .padding = 1}); },
+       "conv2d: x must have elements, got (0, 3, 3, 1)",
+       [] {
+         conv2d_gelu(zeros({0, 3, 3, 1}), zeros({2, 1, 3, 3}));
+       },
+       {1, 2}},
+      {"depthwise_conv2d/7x7",
+       [](In x) { return depthwise_conv2d(x[0], x[1]); },
+       "depthwise_conv2d: x must have elements, got (1, 0, 3, 5)",
+       [] {
+         depthwise_conv2d(zeros({1, 0, 3, 5}), zeros({5, 1, 3, 3}));
+       },
+       {1, 2}},
   });
 }

@@ -11,7 +11,8 @@ namespace {
 // n values from low to high in even steps, in the dtype and on the device of `like`.
 Tensor linspace(double low, double high, i64 n, const Tensor& like) {
   std::vector<double> v(static_cast<std::size_t>(n));
-  for (std::size_t i = 0; i < v.size(); ++i) v[i] = low + (high - low) * static_cast<double>(i) / static_cast<double>(n - 1);
+  for (std::size_t i = 0; i < v.size(); ++i)
+    v[i] = low + (high - low) * static_cast<double>(i) / static_cast<double>(n - 1);
   Tensor t = Tensor::empty({n}, like.dtype(), like.device());
   t.copy_from(Tensor::from(v, {n}));
   return t;
@@ -28,13 +29,16 @@ Tensor batch_norm_of(In x, bool training, Read read = Read::output) {
 // gelu(batch_norm), in one op or in two.
 Tensor batch_norm_gelu_of(In x, bool training, bool fused = true) {
   Tensor mean = linspace(-0.5, 0.5, x[1].dim(0), x[1]), var = linspace(0.5, 2, x[1].dim(0), x[1]);
-  return (fused ? batch_norm_gelu : batch_norm_gelu_composed)(x[0], x[1], x[2], mean, var, training, 0.25, 1e-3, nullptr);
+  return (fused ? batch_norm_gelu : batch_norm_gelu_composed)(x[0], x[1], x[2], mean, var, training,
+                                                              0.25, 1e-3, nullptr);
 }
 
 // One input of several products and a norm, which add to its gradient one after the other.
 Tensor several(In x) {
-  const Tensor one = Tensor::ones({7}, x[1].dtype(), x[1].device()), zero = Tensor::zeros({7}, x[1].dtype(), x[1].device());
-  return mul(add(linear(x[0], x[1]), linear(x[0], x[2], x[3])), linear(layer_norm(x[0], one, zero), x[1]));
+  const Tensor one = Tensor::ones({7}, x[1].dtype(), x[1].device()),
+               zero = Tensor::zeros({7}, x[1].dtype(), x[1].device());
+  return mul(add(linear(x[0], x[1]), linear(x[0], x[2], x[3])),
+             linear(layer_norm(x[0], one, zero), x[1]));
 }
 
 void batch_norm_misuse(const Shape& x, const Shape& w, const Shape& running, bool training) {
@@ -46,15 +50,73 @@ void batch_norm_misuse(const Shape& x, const Shape& w, const Shape& running, boo
 
 TEST_CASE("op table: norm") {
   check_table({
-      {"layer_norm", [](In x) { return layer_norm(x[0], x[1], x[2], 1e-3); }, "layer_norm: w (4) and b (4) must both be (3), the last axis of x (2, 3)", [] { layer_norm(zeros({2, 3}), zeros({4}), zeros({4})); }, {1, 2}},
-      {"layer_norm/narrow", [](In x) { return layer_norm(x[0], x[1], x[2], 1e-6); }, "layer_norm: x must have elements, got (0, 3)", [] { layer_norm(zeros({0, 3}), zeros({3}), zeros({3})); }, {1, 2}},
-      {"batch_norm/train", [](In x) { return batch_norm_of(x, true); }, "batch_norm: training needs more than one value per channel, x is (1, 3)", [] { batch_norm_misuse({1, 3}, {3}, {3}, true); }, {1, 2}},
-      {"batch_norm/evaluate", [](In x) { return batch_norm_of(x, false); }, "batch_norm: running_mean (2) and running_var (2) must both be (3)", [] { batch_norm_misuse({2, 3}, {3}, {2}, false); }, {1, 2}},
-      {"batch_norm_gelu", [](In x) { return batch_norm_gelu_of(x, true); }, "batch_norm_gelu: training needs more than one value per channel, x is (1, 3)", [] { Tensor mean = zeros({3}), var = zeros({3}); batch_norm_gelu(zeros({1, 3}), zeros({3}), zeros({3}), mean, var, true); }, {1, 2}},
-      {"batch_norm_gelu/evaluate", [](In x) { return batch_norm_gelu_of(x, false); }, "", {}, {1, 2}},
-      {"batch_norm_gelu_composed", [](In x) { return batch_norm_gelu_of(x, true, false); }, "batch_norm: w (4) and b (4) must both be (3)", [] { Tensor mean = zeros({3}), var = zeros({3}); batch_norm_gelu_composed(zeros({2, 3}), zeros({4}), zeros({4}), mean, var, true); }, {1, 2}},
-      {"linear/several of one input", several, "linear: w must be (out, in), got (3)", [] { linear(zeros({2, 3}), zeros({3})); }, {1, 2, 3}},
-      {"batch_norm/running mean", [](In x) { return batch_norm_of(x, true, Read::running_mean); }, "batch_norm: w (2) and b (2) must both be (3)", [] { batch_norm_misuse({2, 3}, {2}, {3}, false); }, {1, 2}},
-      {"batch_norm/running var", [](In x) { return batch_norm_of(x, true, Read::running_var); }, "", {}, {1, 2}},
+      {"layer_norm",
+       [](In x) { return layer_norm(x[0], x[1], x[2], 1e-3); },
+       "layer_norm: w (4) and b (4) must both be (3), the last axis of x (2, 3)",
+       [] {
+         layer_norm(zeros({2, 3}), zeros({4}), zeros({4}));
+       },
+       {1, 2}},
+      {"layer_norm/narrow",
+       [](In x) { return layer_norm(x[0], x[1], x[2], 1e-6); },
+       "layer_norm: x must have elements, got (0, 3)",
+       [] {
+         layer_norm(zeros({0, 3}), zeros({3}), zeros({3}));
+       },
+       {1, 2}},
+      {"batch_norm/train",
+       [](In x) { return batch_norm_of(x, true); },
+       "batch_norm: training needs more than one value per channel, x is (1, 3)",
+       [] {
+         batch_norm_misuse({1, 3}, {3}, {3}, true);
+       },
+       {1, 2}},
+      {"batch_norm/evaluate",
+       [](In x) { return batch_norm_of(x, false); },
+       "batch_norm: running_mean (2) and running_var (2) must both be (3)",
+       [] {
+         batch_norm_misuse({2, 3}, {3}, {2}, false);
+       },
+       {1, 2}},
+      {"batch_norm_gelu",
+       [](In x) { return batch_norm_gelu_of(x, true); },
+       "batch_norm_gelu: training needs more than one value per channel, x is (1, 3)",
+       [] {
+         Tensor mean = zeros({3}), var = zeros({3});
+         batch_norm_gelu(zeros({1, 3}), zeros({3}), zeros({3}), mean, var, true);
+       },
+       {1, 2}},
+      {"batch_norm_gelu/evaluate",
+       [](In x) { return batch_norm_gelu_of(x, false); },
+       "",
+       {},
+       {1, 2}},
+      {"batch_norm_gelu_composed",
+       [](In x) { return batch_norm_gelu_of(x, true, false); },
+       "batch_norm: w (4) and b (4) must both be (3)",
+       [] {
+         Tensor mean = zeros({3}), var = zeros({3});
+         batch_norm_gelu_composed(zeros({2, 3}), zeros({4}), zeros({4}), mean, var, true);
+       },
+       {1, 2}},
+      {"linear/several of one input",
+       several,
+       "linear: w must be (out, in), got (3)",
+       [] {
+         linear(zeros({2, 3}), zeros({3}));
+       },
+       {1, 2, 3}},
+      {"batch_norm/running mean",
+       [](In x) { return batch_norm_of(x, true, Read::running_mean); },
+       "batch_norm: w (2) and b (2) must both be (3)",
+       [] {
+         batch_norm_misuse({2, 3}, {2}, {3}, false);
+       },
+       {1, 2}},
+      {"batch_norm/running var",
+       [](In x) { return batch_norm_of(x, true, Read::running_var); },
+       "",
+       {},
+       {1, 2}},
   });
 }

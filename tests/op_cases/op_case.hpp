@@ -1,12 +1,14 @@
 #pragma once
-// The op table: one line an op drives the comparison with PyTorch's values and gradients in float64, the gradient
-// check, the same in float32, and an error message.
+// The op table: one line an op drives the comparison with PyTorch's values and gradients in
+// float64, the gradient check, the same in float32, and an error message.
 //
 // To add an op:
-//   1. tests/reference/op_values.py: one line with its inputs and the same thing in PyTorch; run it with a Python that
+//   1. tests/reference/op_values.py: one line with its inputs and the same thing in PyTorch; run
+//      it with a Python that
 //   has
 //      torch: python tests/reference/op_values.py (writes op_values.json next to it).
-//   2. tests/op_cases/<header>_test.cpp: one line with the same name, the call, a piece of the message that a misuse
+//   2. tests/op_cases/<header>_test.cpp: one line with the same name, the call, a piece of the
+//      message that a misuse
 //   gives,
 //      and the misuse:
 //
@@ -32,7 +34,8 @@ struct OpCase {
   std::function<Tensor(In)> call;
   std::string message;  // empty: no misuse
   std::function<void()> misuse;
-  std::vector<std::size_t> parameters{};  // inputs that stay f32 where the others are bf16: biases, norms, decays
+  // inputs that stay f32 where the others are bf16: biases, norms, decays
+  std::vector<std::size_t> parameters{};
 };
 
 // Arguments for misuses.

@@ -19,7 +19,8 @@ namespace {
 /// All cases that op_values.py wrote, by name.
 const std::map<std::string, nlohmann::json>& references() {
   static const std::map<std::string, nlohmann::json> all = [] {
-    const auto path = std::filesystem::path(__FILE__).parent_path().parent_path() / "reference" / "op_values.json";
+    const auto path = std::filesystem::path(__FILE__).parent_path().parent_path() / "reference" /
+                      "op_values.json";
     std::ifstream file(path);
     REQUIRE(file.good());
     std::map<std::string, nlohmann::json> by_name;
@@ -35,14 +36,16 @@ double product(double a, double b) {
   return p;
 }
 
-/// Input k of a case: integers as listed, or numbers spread over [low, high) by the golden ratio, as in op_values.py.
+/// Input k of a case: integers as listed, or numbers spread over [low, high) by the golden ratio,
+/// as in op_values.py.
 Tensor input(const nlohmann::json& spec, std::size_t k) {
   const Shape shape(spec.at("shape").get<std::vector<i64>>());
   if (spec.contains("int")) return Tensor::from(spec.at("int").get<std::vector<i64>>(), shape);
   const double low = spec.at("low").get<double>(), high = spec.at("high").get<double>();
   Tensor t = Tensor::empty(shape, DType::f64);
   for (i64 i = 0; i < t.numel(); ++i) {
-    const double u = product(static_cast<double>(i + 1), 0.6180339887498949) + product(static_cast<double>(k), 0.37);
+    const double u = product(static_cast<double>(i + 1), 0.6180339887498949) +
+                     product(static_cast<double>(k), 0.37);
     t.data<double>()[i] = low + (high - low) * (u - std::floor(u));
   }
   return t;
@@ -54,9 +57,10 @@ double largest(const std::vector<double>& v) {
   return m;
 }
 
-/// Elementwise within `epsilons` of the dtype's machine epsilon times the largest expected number: sums of a few dozen
-/// terms, each rounded a few times.
-void check_close(const std::string& what, const Tensor& got, const std::vector<double>& expected, double epsilons) {
+/// Elementwise within `epsilons` of the dtype's machine epsilon times the largest expected number:
+/// sums of a few dozen terms, each rounded a few times.
+void check_close(const std::string& what, const Tensor& got, const std::vector<double>& expected,
+                 double epsilons) {
   REQUIRE(got.defined());
   const std::vector<double> values = got.to_vector<double>();
   REQUIRE(values.size() == expected.size());
@@ -64,9 +68,11 @@ void check_close(const std::string& what, const Tensor& got, const std::vector<d
   const double tolerance = epsilons * epsilon * largest(expected);
   std::size_t worst = 0;
   for (std::size_t i = 0; i < values.size(); ++i)
-    if (!(std::fabs(values[i] - expected[i]) <= std::fabs(values[worst] - expected[worst]))) worst = i;
+    if (!(std::fabs(values[i] - expected[i]) <= std::fabs(values[worst] - expected[worst])))
+      worst = i;
   if (values.empty()) return;
-  INFO(what << ", worst at element " << worst << ": got " << values[worst] << ", expected " << expected[worst]);
+  INFO(what << ", worst at element " << worst << ": got " << values[worst] << ", expected "
+            << expected[worst]);
   CHECK(std::fabs(values[worst] - expected[worst]) <= tolerance);
 }
 
@@ -87,12 +93,14 @@ void check_values(const OpCase& c, const nlohmann::json& reference, DType dtype)
   }
   REQUIRE(y.dtype() == dtype);
   Tensor dy = Tensor::empty(y.shape(), DType::f64);
-  for (i64 i = 0; i < dy.numel(); ++i) dy.data<double>()[i] = std::cos(product(1.7, static_cast<double>(i)) + 0.3);
+  for (i64 i = 0; i < dy.numel(); ++i)
+    dy.data<double>()[i] = std::cos(product(1.7, static_cast<double>(i)) + 0.3);
   y.backward(cast(dy, dtype));
   for (std::size_t k = 0; k < in.size(); ++k) {
     const auto& g = reference.at("gradients").at(k);
     if (!g.is_null())
-      check_close("gradient of input " + std::to_string(k), in[k].grad(), g.get<std::vector<double>>(), 128);
+      check_close("gradient of input " + std::to_string(k), in[k].grad(),
+                  g.get<std::vector<double>>(), 128);
   }
 }
 
@@ -110,7 +118,8 @@ double distance(const Tensor& got, const Tensor& expected) {
 }
 
 /// One run of a case: its value, and the gradients of the inputs that have one.
-std::vector<Tensor> outcome(const OpCase& c, std::vector<Tensor>& in, DType upstream, Device device) {
+std::vector<Tensor> outcome(const OpCase& c, std::vector<Tensor>& in, DType upstream,
+                            Device device) {
   for (Tensor& t : in)
     if (is_floating(t.dtype())) t = t.detach(), t.requires_grad(true);
   const Tensor y = c.call(in);
@@ -121,7 +130,8 @@ std::vector<Tensor> outcome(const OpCase& c, std::vector<Tensor>& in, DType upst
   for (std::size_t i = 0; i < cotangent.size(); ++i)
     cotangent[i] = std::cos(product(1.7, static_cast<double>(i)) + 0.3);
   // Rounded as the device's, so that both sides begin with the same numbers.
-  Tensor rounded = Tensor::empty(y.shape(), upstream), dy = Tensor::empty(y.shape(), y.dtype(), device);
+  Tensor rounded = Tensor::empty(y.shape(), upstream),
+         dy = Tensor::empty(y.shape(), y.dtype(), device);
   rounded.copy_from(Tensor::from(cotangent, y.shape()));
   dy.copy_from(rounded);
   y.backward(dy);
@@ -129,7 +139,8 @@ std::vector<Tensor> outcome(const OpCase& c, std::vector<Tensor>& in, DType upst
   return all;
 }
 
-/// The GPU in one dtype against the CPU in float64 on the same, rounded inputs; twice, for the same bits.
+/// The GPU in one dtype against the CPU in float64 on the same, rounded inputs; twice, for the same
+/// bits.
 void check_cuda(const OpCase& c, const nlohmann::json& reference, DType dtype) {
   INFO("on the GPU, " << to_string(dtype));
   std::vector<Tensor> here, there, again;
@@ -137,7 +148,8 @@ void check_cuda(const OpCase& c, const nlohmann::json& reference, DType dtype) {
     const std::size_t k = here.size();
     Tensor t = input(spec, k);
     if (is_floating(t.dtype())) {
-      const bool parameter = std::find(c.parameters.begin(), c.parameters.end(), k) != c.parameters.end();
+      const bool parameter =
+          std::find(c.parameters.begin(), c.parameters.end(), k) != c.parameters.end();
       Tensor rounded = Tensor::empty(t.shape(), parameter ? accumulator_dtype(dtype) : dtype);
       rounded.copy_from(t);
       t.copy_from(rounded);
@@ -151,7 +163,8 @@ void check_cuda(const OpCase& c, const nlohmann::json& reference, DType dtype) {
   const std::vector<Tensor> expected = outcome(c, here, dtype, Device::cpu);
   const std::vector<Tensor> got = outcome(c, there, dtype, Device::cuda);
   const std::vector<Tensor> repeated = outcome(c, again, dtype, Device::cuda);
-  // A few dozen roundings: 64 of the dtype's half units; what is stored in bf16 is rounded once or twice.
+  // A few dozen roundings: 64 of the dtype's half units; what is stored in bf16 is rounded once or
+  // twice.
   const double tolerance = dtype == DType::f64 ? 0x1p-46 : dtype == DType::f32 ? 0x1p-18 : 0x1p-7;
   REQUIRE(got.size() == expected.size());
   for (std::size_t k = 0; k < got.size(); ++k) {
@@ -184,7 +197,8 @@ void check_op(const OpCase& c) {
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) try {
       check_cuda(c, reference, dtype);
     } catch (const Error& e) {
-      if (std::string(e.what()).find("has no GPU kernel yet") == std::string::npos) FAIL_CHECK(e.what());
+      if (std::string(e.what()).find("has no GPU kernel yet") == std::string::npos)
+        FAIL_CHECK(e.what());
       std::printf("skipped: %s on the GPU: %s\n", c.name.c_str(), e.what());
       break;
     }
@@ -242,16 +256,17 @@ TEST_CASE("op table: every op of ops/ has a line, and every reference is used") 
     INFO(reference.first << " is in op_values.json, but in no table");
     CHECK(table.find("{\"" + reference.first + "\",") != std::string::npos);
   }
-  // Public functions of a header start in the first column with their result: "inline Tensor gelu(const Tensor& x".
+  // Public functions of a header start in the first column with their result: "inline Tensor
+  // gelu(const Tensor& x".
   int ops = 0;
-  for (const auto& file : std::filesystem::directory_iterator(tests.parent_path().parent_path() / "include/ppma/ops")) {
+  for (const auto& file : std::filesystem::directory_iterator(tests.parent_path().parent_path() /
+                                                              "include/ppma/ops")) {
     bool inside_detail = false;
     for (const std::string& line : lines_of(file.path())) {
       if (line.rfind("namespace detail", 0) == 0 || line.rfind("namespace kernels", 0) == 0 ||
           line.rfind("namespace ppma::inline PPMA_ABI::detail", 0) == 0)
         inside_detail = true;
-      if (line.rfind("}  // namespace", 0) == 0)
-        inside_detail = false;
+      if (line.rfind("}  // namespace", 0) == 0) inside_detail = false;
       std::size_t begin = 0;
       for (const char* start : {"PPMA_API Tensor ", "PPMA_API Extreme "})
         if (line.rfind(start, 0) == 0) begin = std::string(start).size();
@@ -259,10 +274,11 @@ TEST_CASE("op table: every op of ops/ has a line, and every reference is used") 
       if (begin == 0 || inside_detail || end == std::string::npos) continue;
       const std::string name = line.substr(begin, end - begin);
       // Not functions of a tensor; operators have one line together.
-      if (name == "drop_path_factors" || name == "rotary_angle" || name.rfind("operator", 0) == 0) continue;
+      if (name == "drop_path_factors" || name == "rotary_angle" || name.rfind("operator", 0) == 0)
+        continue;
       INFO(name << " of " << file.path().filename().string() << " needs a line in tests/op_cases");
-      const bool found =
-          table.find("{\"" + name + "\",") != std::string::npos || table.find("{\"" + name + "/") != std::string::npos;
+      const bool found = table.find("{\"" + name + "\",") != std::string::npos ||
+                         table.find("{\"" + name + "/") != std::string::npos;
       CHECK(found);
       ++ops;
     }

@@ -1,5 +1,5 @@
-// Elementwise kernels where the op table does not reach: every tail length, every way to broadcast, the whole range of
-// arguments, special values.
+// Elementwise kernels where the op table does not reach: every tail length, every way to broadcast,
+// the whole range of arguments, special values.
 
 #include <cmath>
 #include <functional>
@@ -18,19 +18,25 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_finite = std::numeric_limits<double>::quiet_NaN();
 
-// Largest error of f in units of the spacing of floats at the largest of |result| and `floor`, against libm in float64.
+// Largest error of f in units of the spacing of floats at the largest of |result| and `floor`,
+// against libm in float64.
 template <class T>
-double worst_ulp(const std::function<Tensor(const Tensor&)>& f, const std::function<double(double)>& exact, double low, double high,
+double worst_ulp(const std::function<Tensor(const Tensor&)>& f,
+                 const std::function<double(double)>& exact, double low, double high,
                  double floor = 0) {
   const i64 n = 200001;
   Tensor x = Tensor::empty({n}, dtype_of<T>);
-  for (i64 i = 0; i < n; ++i) x.data<T>()[i] = static_cast<T>(low + (high - low) * static_cast<double>(i) / static_cast<double>(n - 1));
+  for (i64 i = 0; i < n; ++i)
+    x.data<T>()[i] =
+        static_cast<T>(low + (high - low) * static_cast<double>(i) / static_cast<double>(n - 1));
   const Tensor y = f(x);
   double worst = 0;
   for (i64 i = 0; i < n; ++i) {
-    const double e = exact(static_cast<double>(x.data<T>()[i])), size = std::max(std::fabs(e), floor);
-    const double ulp = std::ldexp(1.0, std::ilogb(std::max(size, static_cast<double>(std::numeric_limits<T>::min()))) -
-                                           (std::numeric_limits<T>::digits - 1));
+    const double e = exact(static_cast<double>(x.data<T>()[i])),
+                 size = std::max(std::fabs(e), floor);
+    const double ulp = std::ldexp(
+        1.0, std::ilogb(std::max(size, static_cast<double>(std::numeric_limits<T>::min()))) -
+                 (std::numeric_limits<T>::digits - 1));
     worst = std::max(worst, std::fabs(static_cast<double>(y.data<T>()[i]) - e) / ulp);
   }
   return worst;
@@ -42,19 +48,27 @@ TEST_CASE("activations are accurate to a few units in the last place over their 
   const auto sigmoid_exact = [](double x) { return 1 / (1 + std::exp(-x)); };
   const auto softplus_exact = [](double x) { return x > 20 ? x : std::log1p(std::exp(x)); };
   const auto normal_exact = [](double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); };
-  CHECK(worst_ulp<float>(ppma::exp, [](double x) { return std::exp(x); }, -87, 88) <= 3);
+  CHECK(worst_ulp<float>(
+            ppma::exp, [](double x) { return std::exp(x); }, -87, 88) <= 3);
   CHECK(worst_ulp<float>(sigmoid, sigmoid_exact, -80, 80) <= 4);
-  CHECK(worst_ulp<float>(ppma::tanh, [](double x) { return std::tanh(x); }, -12, 12) <= 4);
+  CHECK(worst_ulp<float>(
+            ppma::tanh, [](double x) { return std::tanh(x); }, -12, 12) <= 4);
   CHECK(worst_ulp<float>(softplus, softplus_exact, -80, 80) <= 4);
-  // 1 + erf cancels in the left tail, as in PyTorch: gelu(x) / x is right to a few units of 1, not of itself.
-  CHECK(worst_ulp<float>([](const Tensor& x) { return div(gelu(x), x); }, normal_exact, -8, 8.1, 1) <= 4);
-  CHECK(worst_ulp<float>(silu, [&](double x) { return x * sigmoid_exact(x); }, -60, 60) <= 4);
+  // 1 + erf cancels in the left tail, as in PyTorch: gelu(x) / x is right to a few units of 1, not
+  // of itself.
+  CHECK(worst_ulp<float>([](const Tensor& x) { return div(gelu(x), x); }, normal_exact, -8, 8.1,
+                         1) <= 4);
+  CHECK(worst_ulp<float>(
+            silu, [&](double x) { return x * sigmoid_exact(x); }, -60, 60) <= 4);
 
-  CHECK(worst_ulp<double>(ppma::exp, [](double x) { return std::exp(x); }, -700, 700) <= 4);
+  CHECK(worst_ulp<double>(
+            ppma::exp, [](double x) { return std::exp(x); }, -700, 700) <= 4);
   CHECK(worst_ulp<double>(sigmoid, sigmoid_exact, -300, 300) <= 6);
-  CHECK(worst_ulp<double>(ppma::tanh, [](double x) { return std::tanh(x); }, -12, 12) <= 2);
+  CHECK(worst_ulp<double>(
+            ppma::tanh, [](double x) { return std::tanh(x); }, -12, 12) <= 2);
   CHECK(worst_ulp<double>(softplus, softplus_exact, -300, 300) <= 8);
-  CHECK(worst_ulp<double>([](const Tensor& x) { return div(gelu(x), x); }, normal_exact, -8, 8.1, 1) <= 4);
+  CHECK(worst_ulp<double>([](const Tensor& x) { return div(gelu(x), x); }, normal_exact, -8, 8.1,
+                          1) <= 4);
 }
 
 TEST_CASE("special values") {
@@ -62,7 +76,8 @@ TEST_CASE("special values") {
   for (const DType dtype : {DType::f32, DType::f64}) {
     const Tensor t = cast(x, dtype);
     const auto values = [&](Tensor (*f)(const Tensor&)) { return f(t).to_vector<double>(); };
-    for (const auto f : {ppma::exp, sigmoid, ppma::tanh, softplus, relu, gelu, silu, ppma::abs, square})
+    for (const auto f :
+         {ppma::exp, sigmoid, ppma::tanh, softplus, relu, gelu, silu, ppma::abs, square})
       CHECK(std::isnan(values(f)[0]));
     CHECK(values(ppma::exp)[1] == infinity);
     CHECK(values(ppma::exp)[2] == 0);
@@ -92,12 +107,14 @@ TEST_CASE("special values") {
 TEST_CASE("every length of the tail gives what single elements give") {
   Rng rng(4);
   for (const DType dtype : {DType::f32, DType::f64}) {
-    const Tensor all = Tensor::randn({70}, rng, 2, dtype), other = Tensor::randn({70}, rng, 2, dtype);
+    const Tensor all = Tensor::randn({70}, rng, 2, dtype),
+                 other = Tensor::randn({70}, rng, 2, dtype);
     for (i64 n = 0; n <= 70; ++n) {
       const Tensor y = add(gelu(narrow(all, 0, 0, n)), narrow(other, 0, 0, n));
       REQUIRE(y.numel() == n);
       if (n == 0) continue;
-      CHECK(y.to_vector<double>().back() == add(gelu(narrow(all, 0, n - 1, 1)), narrow(other, 0, n - 1, 1)).item());
+      CHECK(y.to_vector<double>().back() ==
+            add(gelu(narrow(all, 0, n - 1, 1)), narrow(other, 0, n - 1, 1)).item());
     }
   }
 }
@@ -118,7 +135,8 @@ TEST_CASE("broadcasting of random shapes agrees with index arithmetic") {
     while (drop < rank && b[drop] == 1 && rng.flip()) ++drop;
     Shape short_b;
     for (int k = drop; k < rank; ++k) short_b.push_back(b[k]);
-    const Tensor ta = Tensor::randn(a, rng, 1, DType::f64), tb = Tensor::randn(short_b, rng, 1, DType::f64);
+    const Tensor ta = Tensor::randn(a, rng, 1, DType::f64),
+                 tb = Tensor::randn(short_b, rng, 1, DType::f64);
     const Tensor y = sub(ta, tb);
     INFO(a.str() << " and " << short_b.str());
     REQUIRE(y.shape() == out);
@@ -142,6 +160,7 @@ TEST_CASE("an operation without gradients keeps nothing") {
   const Tensor x = Tensor::ones({1000});
   const i64 live = memory_stats().live_bytes;
   const Tensor y = gelu(exp(mul(x, x)));
-  CHECK(memory_stats().live_bytes < live + 2 * 4000);  // y alone, in a block that may be a little larger
+  // y alone, in a block that may be a little larger
+  CHECK(memory_stats().live_bytes < live + 2 * 4000);
   CHECK_FALSE(y.requires_grad());
 }

@@ -1,5 +1,6 @@
-// Kernels of the GPU that the op table's small shapes do not reach: rows streamed through shared memory, tensor cores,
-// statistics of many rows. Against the CPU in float64 on the same bf16 numbers; twice, for the same bits.
+// Kernels of the GPU that the op table's small shapes do not reach: rows streamed through shared
+// memory, tensor cores, statistics of many rows. Against the CPU in float64 on the same bf16
+// numbers; twice, for the same bits.
 
 #include <cmath>
 #include <cstring>
@@ -30,7 +31,8 @@ Tensor converted(const Tensor& t, DType dtype) {
 double distance(const Tensor& got, const Tensor& expected) {
   const auto g = got.to_vector<double>(), e = expected.to_vector<double>();
   double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < e.size(); ++i) difference += (g[i] - e[i]) * (g[i] - e[i]), norm += e[i] * e[i];
+  for (std::size_t i = 0; i < e.size(); ++i)
+    difference += (g[i] - e[i]) * (g[i] - e[i]), norm += e[i] * e[i];
   return std::sqrt(difference / norm);
 }
 
@@ -49,15 +51,19 @@ void check_bf16(const std::function<Tensor(In)>& f, const std::vector<Shape>& sh
   std::vector<Tensor> before;
   for (int run = 0; run < 2; ++run) {
     std::vector<Tensor> there;
-    for (const Tensor& t : numbers) there.push_back(t.to(Device::cuda)), there.back().requires_grad(true);
+    for (const Tensor& t : numbers)
+      there.push_back(t.to(Device::cuda)), there.back().requires_grad(true);
     const Tensor z = f(there);
     z.backward(dy.to(Device::cuda));
     std::vector<Tensor> all{z.to(Device::cpu)};
     for (const Tensor& t : there) all.push_back(t.grad().to(Device::cpu));
     for (std::size_t k = 0; k < all.size(); ++k) {
       INFO("output " << k);
-      if (run == 0) CHECK(distance(all[k], k == 0 ? y : here[k - 1].grad()) < 1e-2);
-      else CHECK(std::memcmp(all[k].raw(), before[k].raw(), static_cast<std::size_t>(all[k].bytes())) == 0);
+      if (run == 0)
+        CHECK(distance(all[k], k == 0 ? y : here[k - 1].grad()) < 1e-2);
+      else
+        CHECK(std::memcmp(all[k].raw(), before[k].raw(),
+                          static_cast<std::size_t>(all[k].bytes())) == 0);
     }
     before = all;
   }
@@ -87,8 +93,10 @@ TEST_CASE("cuda: a product that adds") {
   Rng rng(3);
   const NoGrad off;
   for (const i64 out : {64, 7}) {
-    const Tensor x = Tensor::randn({300, 40}, rng), w = Tensor::randn({out, 40}, rng), b = Tensor::randn({out}, rng), add = Tensor::randn({300, out}, rng);
-    const Tensor y = linear(x, w, b, add), z = linear(x.to(Device::cuda), w.to(Device::cuda), b.to(Device::cuda), add.to(Device::cuda));
+    const Tensor x = Tensor::randn({300, 40}, rng), w = Tensor::randn({out, 40}, rng),
+                 b = Tensor::randn({out}, rng), add = Tensor::randn({300, out}, rng);
+    const Tensor y = linear(x, w, b, add), z = linear(x.to(Device::cuda), w.to(Device::cuda),
+                                                      b.to(Device::cuda), add.to(Device::cuda));
     CHECK(distance(z.to(Device::cpu), y) < 1e-6);
     const auto narrow = [](const Tensor& t) { return converted(t, DType::bf16).to(Device::cuda); };
     CHECK(distance(linear(narrow(x), narrow(w), narrow(b), narrow(add)).to(Device::cpu), y) < 1e-2);
@@ -99,13 +107,17 @@ TEST_CASE("cuda: GELU and rotation in one launch give what the single operations
   if (!cuda::available()) PPMA_SKIP("no GPU");
   Rng rng(4);
   const NoGrad off;
-  const auto there = [&](const Shape& s) { return converted(Tensor::randn(s, rng), DType::bf16).to(Device::cuda); };
+  const auto there = [&](const Shape& s) {
+    return converted(Tensor::randn(s, rng), DType::bf16).to(Device::cuda);
+  };
   for (const i64 c : {3, 32, 136}) {
     const Tensor x = there({2, 30, 29, c}), w = there({40, c, 3, 3}), b = there({40});
-    CHECK(distance(conv2d_gelu(x, w, b, {2, 1, 1}).to(Device::cpu), gelu(conv2d(x, w, b, {2, 1, 1})).to(Device::cpu)) < 5e-3);
+    CHECK(distance(conv2d_gelu(x, w, b, {2, 1, 1}).to(Device::cpu),
+                   gelu(conv2d(x, w, b, {2, 1, 1})).to(Device::cpu)) < 5e-3);
   }
   for (const DType dtype : {DType::bf16, DType::f32, DType::f64}) {
-    const Tensor q = converted(Tensor::randn({2, 3, 5, 24}, rng), dtype).to(Device::cuda), k = converted(Tensor::randn({2, 3, 5, 24}, rng), dtype).to(Device::cuda);
+    const Tensor q = converted(Tensor::randn({2, 3, 5, 24}, rng), dtype).to(Device::cuda),
+                 k = converted(Tensor::randn({2, 3, 5, 24}, rng), dtype).to(Device::cuda);
     const Tensor angle = rotary_angle(12, accumulator_dtype(dtype)).to(Device::cuda);
     const Rotated both = rotary(q, k, angle, 2, 0.3);
     CHECK(distance(both.q.to(Device::cpu), rotary(q, angle, 2).to(Device::cpu)) == 0);
@@ -114,7 +126,9 @@ TEST_CASE("cuda: GELU and rotation in one launch give what the single operations
 }
 
 TEST_CASE("cuda: convolutions on the tensor cores") {
-  const auto conv = [](ConvOptions options) { return [options](In x) { return conv2d(x[0], x[1], x[2], options); }; };
+  const auto conv = [](ConvOptions options) {
+    return [options](In x) { return conv2d(x[0], x[1], x[2], options); };
+  };
   check_bf16(conv({2, 1, 1}), {{2, 14, 14, 64}, {128, 64, 3, 3}, {128}});
   check_bf16(conv({1, 1, 1}), {{4, 28, 28, 32}, {32, 32, 3, 3}, {32}});
   check_bf16(conv({1, 1, 1}), {{2, 7, 7, 136}, {200, 136, 3, 3}, {200}});
@@ -127,9 +141,11 @@ TEST_CASE("cuda: convolutions on the tensor cores") {
 
 TEST_CASE("cuda: products and norms of many rows") {
   check_bf16([](In x) { return linear(x[0], x[1], x[2]); }, {{5000, 64}, {192, 64}, {192}});
-  for (const i64 cols : {64, 512, 1024, 2048}) check_bf16([](In x) { return layer_norm(x[0], x[1], x[2]); }, {{500, cols}, {cols}, {cols}});
+  for (const i64 cols : {64, 512, 1024, 2048})
+    check_bf16([](In x) { return layer_norm(x[0], x[1], x[2]); }, {{500, cols}, {cols}, {cols}});
   const auto norm = [](In x) {
-    Tensor mean = Tensor::zeros(x[1].shape(), x[1].dtype(), x[1].device()), var = Tensor::ones(x[1].shape(), x[1].dtype(), x[1].device());
+    Tensor mean = Tensor::zeros(x[1].shape(), x[1].dtype(), x[1].device()),
+           var = Tensor::ones(x[1].shape(), x[1].dtype(), x[1].device());
     return batch_norm(x[0], x[1], x[2], mean, var, true);
   };
   check_bf16(norm, {{7777, 32}, {32}, {32}});

@@ -1,4 +1,5 @@
-// The same digits for any number of threads: every operation that sums over rows, forward and backward.
+// The same digits for any number of threads: every operation that sums over rows, forward and
+// backward.
 
 #include <cstring>
 
@@ -40,7 +41,8 @@ void check_threads(const char* name, const std::vector<Shape>& shapes, Op&& op) 
     const std::vector<Tensor> many = outcome(count, shapes, op);
     for (std::size_t i = 0; i < one.size(); ++i) {
       INFO(name << ", " << count << " threads, " << (i == 0 ? "output" : "gradient ") << i);
-      CHECK(std::memcmp(one[i].raw(), many[i].raw(), static_cast<std::size_t>(one[i].bytes())) == 0);
+      CHECK(std::memcmp(one[i].raw(), many[i].raw(), static_cast<std::size_t>(one[i].bytes())) ==
+            0);
     }
   }
 }
@@ -49,17 +51,25 @@ void check_threads(const char* name, const std::vector<Shape>& shapes, Op&& op) 
 
 TEST_CASE("products, convolutions and norms do not depend on the number of threads") {
   check_threads("matmul", {{3, 70, 50}, {3, 50, 90}}, [](In x) { return matmul(x[0], x[1]); });
-  check_threads("linear", {{2, 700, 64}, {96, 64}, {96}}, [](In x) { return linear(x[0], x[1], x[2]); });
-  check_threads("layer_norm", {{1500, 64}, {64}, {64}}, [](In x) { return layer_norm(x[0], x[1], x[2]); });
+  check_threads("linear", {{2, 700, 64}, {96, 64}, {96}},
+                [](In x) { return linear(x[0], x[1], x[2]); });
+  check_threads("layer_norm", {{1500, 64}, {64}, {64}},
+                [](In x) { return layer_norm(x[0], x[1], x[2]); });
   check_threads("batch_norm", {{3000, 40}, {40}, {40}}, [](In x) {
     Tensor mean = Tensor::zeros({40}), var = Tensor::ones({40});
     const Tensor y = batch_norm(x[0], x[1], x[2], mean, var, true);
     return y;
   });
-  check_threads("conv2d", {{2, 41, 30, 24}, {48, 24, 3, 3}, {48}}, [](In x) { return conv2d(x[0], x[1], x[2], {.stride = 2, .padding = 1}); });
-  check_threads("conv2d, large weights", {{1, 14, 14, 96}, {192, 96, 3, 3}, {192}}, [](In x) { return conv2d(x[0], x[1], x[2], {.padding = 1}); });
-  check_threads("depthwise 3x3", {{2, 29, 30, 40}, {40, 1, 3, 3}, {40}}, [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[0]); });
-  check_threads("depthwise 5x5", {{2, 29, 30, 40}, {40, 1, 5, 5}, {40}}, [](In x) { return depthwise_conv2d(x[0], x[1], x[2]); });
-  check_threads("residual", {{4, 500, 24}, {4, 500, 24}, {24}}, [](In x) { return residual(x[0], x[1], x[2]); });
-  check_threads("rotary", {{2, 20, 20, 64}}, [](In x) { return rotary(x[0], rotary_angle(16), 4); });
+  check_threads("conv2d", {{2, 41, 30, 24}, {48, 24, 3, 3}, {48}},
+                [](In x) { return conv2d(x[0], x[1], x[2], {.stride = 2, .padding = 1}); });
+  check_threads("conv2d, large weights", {{1, 14, 14, 96}, {192, 96, 3, 3}, {192}},
+                [](In x) { return conv2d(x[0], x[1], x[2], {.padding = 1}); });
+  check_threads("depthwise 3x3", {{2, 29, 30, 40}, {40, 1, 3, 3}, {40}},
+                [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[0]); });
+  check_threads("depthwise 5x5", {{2, 29, 30, 40}, {40, 1, 5, 5}, {40}},
+                [](In x) { return depthwise_conv2d(x[0], x[1], x[2]); });
+  check_threads("residual", {{4, 500, 24}, {4, 500, 24}, {24}},
+                [](In x) { return residual(x[0], x[1], x[2]); });
+  check_threads("rotary", {{2, 20, 20, 64}},
+                [](In x) { return rotary(x[0], rotary_angle(16), 4); });
 }

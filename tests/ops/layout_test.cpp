@@ -1,11 +1,13 @@
-// Layout beyond the op table: every dtype, random permutations against index arithmetic, conversions.
+// Layout beyond the op table: every dtype, random permutations against index arithmetic,
+// conversions.
+
+#include "ppma/ops/layout.hpp"
 
 #include <cmath>
 #include <numeric>
 #include <vector>
 
 #include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/layout.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "thrown.hpp"
 
@@ -29,15 +31,18 @@ TEST_CASE("random permutations of every dtype agree with index arithmetic") {
     Shape shape;
     std::vector<int> axes(static_cast<std::size_t>(rank));
     std::iota(axes.begin(), axes.end(), 0);
-    for (int k = 0; k < rank; ++k) shape.push_back(rng.flip(0.2) ? 1 : 1 + rng.below(rank < 3 ? 70 : 9));
-    for (std::size_t k = axes.size(); k > 1; --k) std::swap(axes[k - 1], axes[static_cast<std::size_t>(rng.below(static_cast<i64>(k)))]);
+    for (int k = 0; k < rank; ++k)
+      shape.push_back(rng.flip(0.2) ? 1 : 1 + rng.below(rank < 3 ? 70 : 9));
+    for (std::size_t k = axes.size(); k > 1; --k)
+      std::swap(axes[k - 1], axes[static_cast<std::size_t>(rng.below(static_cast<i64>(k)))]);
     const Tensor x = counting(shape, dtypes[trial % 5]), y = permute(x, axes);
     const std::vector<double> from = x.to_vector<double>(), to = y.to_vector<double>();
     bool same = y.dtype() == x.dtype();
     for (i64 i = 0; i < x.numel(); ++i) {
       i64 at[Shape::max_rank] = {}, rest = i, target = 0;
       for (int k = rank - 1; k >= 0; --k) at[k] = rest % shape[k], rest /= shape[k];
-      for (int k = 0; k < rank; ++k) target = target * y.dim(k) + at[axes[static_cast<std::size_t>(k)]];
+      for (int k = 0; k < rank; ++k)
+        target = target * y.dim(k) + at[axes[static_cast<std::size_t>(k)]];
       same = same && to[static_cast<std::size_t>(target)] == from[static_cast<std::size_t>(i)];
     }
     INFO(shape.str());
@@ -51,7 +56,8 @@ TEST_CASE("cutting and joining work for every dtype and undo each other") {
     const Tensor x = counting({3, 5, 4}, dtype);
     for (int axis = 0; axis < 3; ++axis) {
       const i64 n = x.dim(axis);
-      const Tensor again = concat({narrow(x, axis, 0, 1), narrow(x, axis, 1, n - 2), narrow(x, axis, n - 1, 1)}, axis);
+      const Tensor again = concat(
+          {narrow(x, axis, 0, 1), narrow(x, axis, 1, n - 2), narrow(x, axis, n - 1, 1)}, axis);
       CHECK(again.to_vector<double>() == x.to_vector<double>());
       CHECK(flip(flip(x, axis), axis).to_vector<double>() == x.to_vector<double>());
       std::vector<Tensor> slices;

@@ -15,7 +15,8 @@ TEST_CASE("if every label is ignored the loss and its gradient are zero") {
 }
 
 TEST_CASE("the ignored rows count in the mean if asked for") {
-  const Tensor x = Tensor::zeros({4, 2}, DType::f64), labels = Tensor::from<i64>({0, 255, 255, 1}, {4});
+  const Tensor x = Tensor::zeros({4, 2}, DType::f64),
+               labels = Tensor::from<i64>({0, 255, 255, 1}, {4});
   CHECK(std::fabs(cross_entropy(x, labels, {0, 255, false}).item() - std::log(2.0)) < 1e-15);
   CHECK(std::fabs(cross_entropy(x, labels, {0, 255, true}).item() - std::log(2.0) / 2) < 1e-15);
 }

@@ -35,9 +35,12 @@ TEST_CASE("batch norm's variance survives a mean ten thousand times as large") {
   batch_norm(x, ones, zeros, mean, var, true, 1.0);
   for (i64 c = 0; c < cols; ++c) {
     std::vector<double> column;
-    for (i64 r = 0; r < rows; ++r) column.push_back(static_cast<double>(x.data<float>()[r * cols + c]));
-    const double expected = variance_of(column) * static_cast<double>(rows) / static_cast<double>(rows - 1);
-    CHECK(std::fabs(static_cast<double>(mean.data<float>()[c]) - mean_of(column)) < 1e-3);  // one rounding of 1e4 in f32
+    for (i64 r = 0; r < rows; ++r)
+      column.push_back(static_cast<double>(x.data<float>()[r * cols + c]));
+    const double expected =
+        variance_of(column) * static_cast<double>(rows) / static_cast<double>(rows - 1);
+    // one rounding of 1e4 in f32
+    CHECK(std::fabs(static_cast<double>(mean.data<float>()[c]) - mean_of(column)) < 1e-3);
     CHECK(std::fabs(static_cast<double>(var.data<float>()[c]) - expected) < 1e-5 * expected);
   }
 }
@@ -48,14 +51,19 @@ TEST_CASE("layer norm's variance survives a large mean") {
   Tensor x = Tensor::empty({1, cols});
   for (i64 i = 0; i < cols; ++i) x.data<float>()[i] = static_cast<float>(1e4 + rng.normal());
   const std::vector<double> row = x.to_vector<double>();
-  const std::vector<double> y = layer_norm(x, Tensor::ones({cols}), Tensor::zeros({cols}), 1e-6).to_vector<double>();
+  const std::vector<double> y =
+      layer_norm(x, Tensor::ones({cols}), Tensor::zeros({cols}), 1e-6).to_vector<double>();
   const double m = mean_of(row), s = 1 / std::sqrt(variance_of(row) + 1e-6);
-  for (std::size_t i = 0; i < row.size(); ++i) CHECK(std::fabs(y[i] - (row[i] - m) * s) < 2e-3);  // the mean's rounding, 1e-3
+  // the mean's rounding, 1e-3
+  for (std::size_t i = 0; i < row.size(); ++i) CHECK(std::fabs(y[i] - (row[i] - m) * s) < 2e-3);
 }
 
-TEST_CASE("batch norm normalises the batch in training and leaves the running statistics alone in evaluation") {
+TEST_CASE(
+    "batch norm normalises the batch in training and leaves the running statistics alone in "
+    "evaluation") {
   Rng rng(4);
-  const Tensor x = Tensor::randn({4, 6, 7, 5}, rng, 3, DType::f64), w = Tensor::ones({5}, DType::f64), b = Tensor::zeros({5}, DType::f64);
+  const Tensor x = Tensor::randn({4, 6, 7, 5}, rng, 3, DType::f64),
+               w = Tensor::ones({5}, DType::f64), b = Tensor::zeros({5}, DType::f64);
   Tensor mean = Tensor::zeros({5}, DType::f64), var = Tensor::ones({5}, DType::f64);
   const std::vector<double> y = batch_norm(x, w, b, mean, var, true).to_vector<double>();
   for (std::size_t c = 0; c < 5; ++c) {

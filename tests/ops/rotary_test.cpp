@@ -11,7 +11,8 @@ using namespace ppma;
 TEST_CASE("turned q . k depends on the raster distance alone, across the end of a row too") {
   Rng rng(9);
   const i64 h = 3, w = 4, d = 16;
-  const Tensor q = Tensor::randn({d}, rng, 1, DType::f64), k = Tensor::randn({d}, rng, 1, DType::f64);
+  const Tensor q = Tensor::randn({d}, rng, 1, DType::f64),
+               k = Tensor::randn({d}, rng, 1, DType::f64);
   const auto everywhere = [&](const Tensor& v) {  // the same vector at each token
     Tensor t = Tensor::empty({1, h, w, d}, DType::f64);
     for (i64 i = 0; i < t.numel(); ++i) t.data<double>()[i] = v.data<double>()[i % d];
@@ -20,7 +21,8 @@ TEST_CASE("turned q . k depends on the raster distance alone, across the end of 
   const std::vector<double> tq = everywhere(q), tk = everywhere(k);
   const auto product = [&](i64 a, i64 b) {
     double s = 0;
-    for (i64 i = 0; i < d; ++i) s += tq[static_cast<std::size_t>(a * d + i)] * tk[static_cast<std::size_t>(b * d + i)];
+    for (i64 i = 0; i < d; ++i)
+      s += tq[static_cast<std::size_t>(a * d + i)] * tk[static_cast<std::size_t>(b * d + i)];
     return s;
   };
   for (i64 a = 0; a + 1 < h * w; ++a) CHECK(std::fabs(product(a, a + 1) - product(0, 1)) < 1e-12);
@@ -48,7 +50,8 @@ TEST_CASE("in f32 the angle is rounded before its sine is taken, as the publishe
 
 TEST_CASE("tables of many sizes and angles come and go") {
   Rng rng(1);
-  const Tensor x = Tensor::randn({1, 3, 5, 4}, rng, 1, DType::f64), angle = rotary_angle(4, DType::f64);
+  const Tensor x = Tensor::randn({1, 3, 5, 4}, rng, 1, DType::f64),
+               angle = rotary_angle(4, DType::f64);
   const std::vector<double> first = rotary(x, angle, 1).to_vector<double>();
   for (i64 n = 1; n < 12; ++n) rotary(Tensor::ones({1, n, 2, 4}, DType::f64), angle, 1);
   CHECK(rotary(x, angle, 1).to_vector<double>() == first);

@@ -1,7 +1,4 @@
-#include "ppma/ops/layout.hpp"
 #include "ppma/ops/softmax.hpp"
-#include "ppma/tensor/autograd.hpp"
-#include "ppma/tensor/tensor.hpp"
 
 #include <cmath>
 #include <limits>
@@ -10,8 +7,11 @@
 #include "catch.hpp"
 #include "ppma/core/float_bits.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/ops/reduce.hpp"
+#include "ppma/tensor/autograd.hpp"
+#include "ppma/tensor/tensor.hpp"
 
 using namespace ppma;
 
@@ -22,7 +22,8 @@ TEST_CASE("softmax does not change when a row is shifted, however far") {
     const Tensor x = cast(Tensor::from(values, {3, 21}), dtype);
     for (const double shift : {1024.0, -1024.0}) {
       CHECK(softmax(add_scalar(x, shift)).to_vector<double>() == softmax(x).to_vector<double>());
-      for (const double v : log_softmax(add_scalar(x, shift)).to_vector<double>()) CHECK(std::isfinite(v));
+      for (const double v : log_softmax(add_scalar(x, shift)).to_vector<double>())
+        CHECK(std::isfinite(v));
     }
   }
 }
@@ -33,7 +34,9 @@ TEST_CASE("rows of every length sum to one, and padding lanes add nothing") {
     // Very negative rows: a lane behind the end that counted as 0 would outweigh them all.
     const Tensor x = add_scalar(Tensor::randn({2, n}, rng), -500), y = softmax(x);
     for (const double s : sum(y, {1}).to_vector<double>()) CHECK(std::fabs(s - 1) < 1e-6);
-    for (const double s : sum(exp(log_softmax(x)), {1}).to_vector<double>()) CHECK(std::fabs(s - 1) < 1e-4);  // ulp(500) = 3e-5
+    // ulp(500) = 3e-5
+    for (const double s : sum(exp(log_softmax(x)), {1}).to_vector<double>())
+      CHECK(std::fabs(s - 1) < 1e-4);
   }
 }
 
@@ -43,12 +46,14 @@ TEST_CASE("minus infinity is a masked element") {
   CHECK(y.to_vector<float>() == std::vector<float>{0.5f, 0, 0.5f});
 }
 
-TEST_CASE("a line of minus infinity only has no softmax: NaN, and so is its gradient, as in PyTorch") {
+TEST_CASE(
+    "a line of minus infinity only has no softmax: NaN, and so is its gradient, as in PyTorch") {
   for (const DType dtype : {DType::f32, DType::f64})
     for (const i64 n : {i64{1}, i64{3}, i64{16}, i64{37}})
       for (const bool logarithm : {false, true}) {
         INFO(to_string(dtype) << ", " << n << (logarithm ? ", log" : ""));
-        Tensor x64 = Tensor::zeros({2, n}, DType::f64);  // one line without a key, one that has two or all
+        // one line without a key, one that has two or all
+        Tensor x64 = Tensor::zeros({2, n}, DType::f64);
         std::fill_n(x64.data<double>(), n, negative_infinity<double>());
         if (n > 2) std::fill_n(x64.data<double>() + n + 2, n - 2, negative_infinity<double>());
         const Tensor x = cast(x64, dtype).detach().requires_grad(true);
@@ -68,8 +73,10 @@ TEST_CASE("a line of minus infinity only has no softmax: NaN, and so is its grad
             CHECK(values[width + k] == Approx(share));
             CHECK(slopes[width + k] == Approx(n == 1 ? 0 : share * (upstream - 1.5)).margin(1e-6));
           } else {
-            if (share > 0) CHECK(values[width + k] == Approx(std::log(share)).margin(1e-6));
-            else CHECK((is_inf(values[width + k]) && values[width + k] < 0));
+            if (share > 0)
+              CHECK(values[width + k] == Approx(std::log(share)).margin(1e-6));
+            else
+              CHECK((is_inf(values[width + k]) && values[width + k] < 0));
             CHECK(slopes[width + k] == Approx(upstream - share * total).margin(1e-6));
           }
         }
@@ -81,7 +88,8 @@ TEST_CASE("a line of minus infinity only has no softmax: NaN, and so is its grad
       }
 }
 
-TEST_CASE("cross entropy of a row of minus infinity only is NaN, and of an impossible class infinite") {
+TEST_CASE(
+    "cross entropy of a row of minus infinity only is NaN, and of an impossible class infinite") {
   const double barred = negative_infinity<double>();
   const Tensor label = Tensor::from<i64>({0}, {1});
   const Tensor none = Tensor::from<double>({barred, barred, barred}, {1, 3}).requires_grad(true);

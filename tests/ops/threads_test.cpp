@@ -1,5 +1,5 @@
-// Results and gradients are the same bits for 1, 2 and 3 threads, at sizes that are cut into several ranges whose ends fall
-// inside of vectors.
+// Results and gradients are the same bits for 1, 2 and 3 threads, at sizes that are cut into
+// several ranges whose ends fall inside of vectors.
 
 #include <cstring>
 #include <functional>
@@ -35,7 +35,8 @@ struct Line {
 std::vector<std::vector<char>> bytes(const Line& line, DType dtype) {
   Rng rng(11);
   std::vector<Tensor> in;
-  for (const Shape& s : line.shapes) in.push_back(Tensor::randn(s, rng, 1, dtype).requires_grad(true));
+  for (const Shape& s : line.shapes)
+    in.push_back(Tensor::randn(s, rng, 1, dtype).requires_grad(true));
   const Tensor y = line.f(in);
   if (y.requires_grad()) y.backward(Tensor::randn(y.shape(), rng, 1, dtype));
   std::vector<std::vector<char>> all;
@@ -65,21 +66,56 @@ TEST_CASE("results do not depend on the number of threads") {
       {"sum", {{300001}}, [](In x) { return sum(x[0]); }},
       {"sum of rows", {{30001, 7}}, [](In x) { return sum(x[0], {0}); }},
       {"sum of columns", {{7, 30001}}, [](In x) { return sum(x[0], {1}); }},
-      {"sum of outer axes", {big}, [](In x) { return sum(x[0], {0, 2}); }},
-      {"sum of inner axes", {big}, [](In x) { return sum(x[0], {1, 3}); }},
+      {"sum of outer axes",
+       {big},
+       [](In x) {
+         return sum(x[0], {0, 2});
+       }},
+      {"sum of inner axes",
+       {big},
+       [](In x) {
+         return sum(x[0], {1, 3});
+       }},
       {"max", {big}, [](In x) { return max(x[0], 1).values; }},
-      {"permute", {big}, [](In x) { return permute(x[0], {3, 1, 0, 2}); }},
-      {"concat", {big, big}, [](In x) { return concat({x[0], x[1]}, 2); }},
+      {"permute",
+       {big},
+       [](In x) {
+         return permute(x[0], {3, 1, 0, 2});
+       }},
+      {"concat",
+       {big, big},
+       [](In x) {
+         return concat({x[0], x[1]}, 2);
+       }},
       {"softmax", {{3001, 67}}, [](In x) { return softmax(x[0]); }},
       {"log_softmax", {{3001, 67}}, [](In x) { return log_softmax(x[0]); }},
       {"cumsum", {big}, [](In x) { return cumsum(x[0], 2); }},
-      {"decay_scan", {{40, 67, 33}, {40, 67, 33}}, [](In x) { return decay_scan(x[0], neg(square(x[1])), 1); }},
-      {"decay_scan of vectors", {{40, 67, 33}, {40, 67, 1}}, [](In x) { return decay_scan(x[0], neg(square(x[1])), 1); }},
-      {"cross_entropy", {{4001, 23}}, [labels](In x) { return cross_entropy(x[0], labels, {0.1}); }},
-      {"avg_pool2d", {big}, [](In x) { return avg_pool2d(x[0], {3, 2, 1}); }},
-      {"max_pool2d", {{3, 37, 41, 131}}, [](In x) { return max_pool2d(x[0], {3, 2, 1}); }},
+      {"decay_scan",
+       {{40, 67, 33}, {40, 67, 33}},
+       [](In x) { return decay_scan(x[0], neg(square(x[1])), 1); }},
+      {"decay_scan of vectors",
+       {{40, 67, 33}, {40, 67, 1}},
+       [](In x) { return decay_scan(x[0], neg(square(x[1])), 1); }},
+      {"cross_entropy",
+       {{4001, 23}},
+       [labels](In x) { return cross_entropy(x[0], labels, {0.1}); }},
+      {"avg_pool2d",
+       {big},
+       [](In x) {
+         return avg_pool2d(x[0], {3, 2, 1});
+       }},
+      {"max_pool2d",
+       {{3, 37, 41, 131}},
+       [](In x) {
+         return max_pool2d(x[0], {3, 2, 1});
+       }},
       {"adaptive_avg_pool2d", {big}, [](In x) { return adaptive_avg_pool2d(x[0], 6, 7); }},
-      {"dropout", {big}, [](In x) { Rng r(3); return dropout(x[0], 0.3, r); }},
+      {"dropout",
+       {big},
+       [](In x) {
+         Rng r(3);
+         return dropout(x[0], 0.3, r);
+       }},
   };
   const int before = threads();
   for (const Line& line : lines) {

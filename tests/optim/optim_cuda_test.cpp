@@ -1,5 +1,6 @@
-// Optimisers on the GPU against the CPU: hundreds of tensors of odd sizes in a few launches, missing gradients, clipping
-// by a norm that is never read back, and a captured update that is replayed with other rates.
+// Optimisers on the GPU against the CPU: hundreds of tensors of odd sizes in a few launches,
+// missing gradients, clipping by a norm that is never read back, and a captured update that is
+// replayed with other rates.
 
 #include "ppma/core/config.hpp"
 
@@ -31,7 +32,8 @@ struct Twins {
   }
   static std::vector<Parameter> of(const std::vector<Tensor>& tensors) {
     TensorMap named;
-    for (std::size_t i = 0; i < tensors.size(); ++i) named.emplace_back("t" + std::to_string(i), tensors[i]);
+    for (std::size_t i = 0; i < tensors.size(); ++i)
+      named.emplace_back("t" + std::to_string(i), tensors[i]);
     auto parameters = parameters_with_rules(named, no_decay_rules(0.05));
     parameters[5].rate_factor = 10;
     return parameters;
@@ -42,13 +44,16 @@ struct Twins {
       const Tensor g = Tensor::randn(here[i].shape(), rng, 1, here[i].dtype());
       const bool missing = i == 11 && step % 2 == 1;
       here[i].set_grad(missing ? Tensor() : g);
-      if (missing || !there[i].grad().defined()) there[i].set_grad(missing ? Tensor() : g.to(Device::cuda));
-      else there[i].grad().copy_from(g);
+      if (missing || !there[i].grad().defined())
+        there[i].set_grad(missing ? Tensor() : g.to(Device::cuda));
+      else
+        there[i].grad().copy_from(g);
     }
   }
   double distance() const {
     double most = 0;
-    for (std::size_t i = 0; i < here.size(); ++i) most = std::max(most, cuda_test::distance(there[i], here[i]));
+    for (std::size_t i = 0; i < here.size(); ++i)
+      most = std::max(most, cuda_test::distance(there[i], here[i]));
     return most;
   }
 };
@@ -68,14 +73,16 @@ void follows(Make make, DType dtype, double tolerance) {
   t.gradients(6);
   const double norm = gradient_norm(a.parameters());
   CHECK(gradient_norm(b.parameters()) == Approx(norm).epsilon(1e-6));
-  CHECK(gradient_norm_on_device(b.parameters()).item() == gradient_norm_on_device(b.parameters()).item());
+  CHECK(gradient_norm_on_device(b.parameters()).item() ==
+        gradient_norm_on_device(b.parameters()).item());
   a.step(0.01, 0.5 * clip_factor(0.5 * norm, 2));
   b.set_rate(0.01, 0.5);
   b.update(gradient_norm_on_device(b.parameters()), 2);
   CHECK(t.distance() < tolerance);
   // Saved and loaded, the update goes on with the same bits.
   TensorMap saved;
-  for (const auto& entry : b.state()) saved.emplace_back(entry.first, entry.second.to(Device::cpu).clone());
+  for (const auto& entry : b.state())
+    saved.emplace_back(entry.first, entry.second.to(Device::cpu).clone());
   auto c = make(Twins::of(t.there));
   c.load_state(saved);
   std::vector<Tensor> before, after;
@@ -84,7 +91,8 @@ void follows(Make make, DType dtype, double tolerance) {
   for (Tensor& x : t.there) after.push_back(x.clone());
   for (std::size_t i = 0; i < before.size(); ++i) t.there[i].copy_from(before[i]);
   c.step(0.01);
-  for (std::size_t i = 0; i < before.size(); ++i) CHECK(t.there[i].to_vector<double>() == after[i].to_vector<double>());
+  for (std::size_t i = 0; i < before.size(); ++i)
+    CHECK(t.there[i].to_vector<double>() == after[i].to_vector<double>());
 }
 
 }  // namespace
@@ -96,7 +104,11 @@ TEST_CASE("optimisers on the GPU follow the CPU", "[cuda]") {
     follows([](std::vector<Parameter> p) { return AdamW(std::move(p)); }, dtype, tolerance);
     follows([](std::vector<Parameter> p) { return Sgd(std::move(p)); }, dtype, tolerance);
     follows([](std::vector<Parameter> p) { return Sgd(std::move(p), {0.9}); }, dtype, tolerance);
-    follows([](std::vector<Parameter> p) { return Sgd(std::move(p), {0.9, true}); }, dtype, tolerance);
+    follows(
+        [](std::vector<Parameter> p) {
+          return Sgd(std::move(p), {0.9, true});
+        },
+        dtype, tolerance);
   }
 }
 
@@ -105,8 +117,10 @@ TEST_CASE("averages on the GPU follow the CPU", "[cuda]") {
   Twins t(DType::f32);
   TensorMap here, there;
   for (std::size_t i = 0; i < t.here.size(); ++i)
-    here.emplace_back(std::to_string(i), t.here[i].detach()), there.emplace_back(std::to_string(i), t.there[i].detach());
-  here.emplace_back("count", Tensor::scalar(3, DType::int64)), there.emplace_back("count", Tensor::scalar(3, DType::int64));
+    here.emplace_back(std::to_string(i), t.here[i].detach()),
+        there.emplace_back(std::to_string(i), t.there[i].detach());
+  here.emplace_back("count", Tensor::scalar(3, DType::int64)),
+      there.emplace_back("count", Tensor::scalar(3, DType::int64));
   Ema a(here, 0.9, true), b(there, 0.9, true);
   for (int step = 0; step < 4; ++step) {
     for (std::size_t i = 0; i < t.here.size(); ++i) {
@@ -116,7 +130,8 @@ TEST_CASE("averages on the GPU follow the CPU", "[cuda]") {
     }
     a.update(), b.update();
   }
-  for (std::size_t i = 0; i < here.size(); ++i) CHECK(cuda_test::distance(b.average()[i].second, a.average()[i].second) < 1e-6);
+  for (std::size_t i = 0; i < here.size(); ++i)
+    CHECK(cuda_test::distance(b.average()[i].second, a.average()[i].second) < 1e-6);
   {
     const Ema::InUse in_use(b);
     CHECK(cuda_test::distance(t.there[5], a.average()[5].second) < 1e-6);

@@ -1,5 +1,6 @@
-// Optimisers, clipping, schedule and EMA against PyTorch's float64 results (reference/make_optim.py), by hand where it
-// is short; and that no result depends on the number of threads.
+// Optimisers, clipping, schedule and EMA against PyTorch's float64 results
+// (reference/make_optim.py), by hand where it is short; and that no result depends on the number of
+// threads.
 
 #include <cmath>
 
@@ -19,7 +20,8 @@ using namespace ppma;
 namespace {
 
 const TensorMap& reference() {
-  static const TensorMap tensors = read_safetensors(io_test::reference("optim.safetensors")).tensors;
+  static const TensorMap tensors =
+      read_safetensors(io_test::reference("optim.safetensors")).tensors;
   return tensors;
 }
 
@@ -33,7 +35,8 @@ double largest_difference(const Tensor& a, const Tensor& b) {
   const auto x = a.to_vector<double>(), y = b.to_vector<double>();
   REQUIRE(x.size() == y.size());
   double d = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) d = std::max(d, std::isfinite(x[i]) ? std::fabs(x[i] - y[i]) : 1e300);
+  for (std::size_t i = 0; i < x.size(); ++i)
+    d = std::max(d, std::isfinite(x[i]) ? std::fabs(x[i] - y[i]) : 1e300);
   return d;
 }
 
@@ -48,11 +51,13 @@ struct Problem {
     matrix.requires_grad(true), vector.requires_grad(true);
   }
   std::vector<Parameter> parameters() const {
-    return parameters_with_rules({{"fc.weight", matrix}, {"fc.bias", vector}}, no_decay_rules(0.05));
+    return parameters_with_rules({{"fc.weight", matrix}, {"fc.bias", vector}},
+                                 no_decay_rules(0.05));
   }
   void set_gradients(int t, double factor = 1) {
     std::vector<double> w, b;
-    for (int i = 0; i < 35; ++i) w.push_back(factor * std::sin(i * 0.7 + t) * std::pow(10.0, t - 4));
+    for (int i = 0; i < 35; ++i)
+      w.push_back(factor * std::sin(i * 0.7 + t) * std::pow(10.0, t - 4));
     for (int i = 0; i < 37; ++i) b.push_back(factor * std::cos(i * 0.3 - t));
     Tensor dw = Tensor::empty({5, 7}, matrix.dtype()), db = Tensor::empty({37}, vector.dtype());
     dw.copy_from(Tensor::from(w, {5, 7})), db.copy_from(Tensor::from(b, {37}));
@@ -62,7 +67,8 @@ struct Problem {
 };
 
 template <class Optimizer>
-void follows_pytorch(const std::string& name, const Problem& start, Optimizer optimizer, double tolerance) {
+void follows_pytorch(const std::string& name, const Problem& start, Optimizer optimizer,
+                     double tolerance) {
   Problem p = start;
   for (int t = 1; t <= 6; ++t) {
     p.set_gradients(t, 4);
@@ -111,12 +117,14 @@ TEST_CASE("AdamW and SGD follow PyTorch", "[optim]") {
 TEST_CASE("an optimiser's saved state continues bit for bit", "[optim]") {
   Problem straight("adamw", DType::f32), resumed("adamw", DType::f32);
   AdamW a(straight.parameters()), before(resumed.parameters());
-  for (int t = 1; t <= 3; ++t) straight.set_gradients(t), a.step(0.01), resumed.set_gradients(t), before.step(0.01);
+  for (int t = 1; t <= 3; ++t)
+    straight.set_gradients(t), a.step(0.01), resumed.set_gradients(t), before.step(0.01);
   TensorMap saved;
   for (const auto& entry : before.state()) saved.emplace_back(entry.first, entry.second.clone());
   AdamW after(resumed.parameters());
   after.load_state(saved);
-  for (int t = 4; t <= 6; ++t) straight.set_gradients(t), a.step(0.01), resumed.set_gradients(t), after.step(0.01);
+  for (int t = 4; t <= 6; ++t)
+    straight.set_gradients(t), a.step(0.01), resumed.set_gradients(t), after.step(0.01);
   CHECK(straight.matrix.to_vector<float>() == resumed.matrix.to_vector<float>());
   CHECK(straight.vector.to_vector<float>() == resumed.vector.to_vector<float>());
 
@@ -131,16 +139,23 @@ TEST_CASE("parameter rules: the first that fits decides", "[optim]") {
   CHECK(!matches("layers.?.*.weight", "layers.12.weight"));
   CHECK(matches("**", ""));
   CHECK(!matches("a", ""));
-  Tensor weight = Tensor::zeros({2, 2}).requires_grad(true), norm = Tensor::zeros({2}).requires_grad(true),
-         gamma = Tensor::zeros({1, 1, 1, 2}).requires_grad(true), odd = Tensor::zeros({2, 1}).requires_grad(true);
+  Tensor weight = Tensor::zeros({2, 2}).requires_grad(true),
+         norm = Tensor::zeros({2}).requires_grad(true),
+         gamma = Tensor::zeros({1, 1, 1, 2}).requires_grad(true),
+         odd = Tensor::zeros({2, 1}).requires_grad(true);
   const auto p = parameters_with_rules(
-      {{"fc.weight", weight}, {"norm.weight", norm}, {"gamma_1", gamma}, {"odd.bias", odd}}, no_decay_rules(0.05));
+      {{"fc.weight", weight}, {"norm.weight", norm}, {"gamma_1", gamma}, {"odd.bias", odd}},
+      no_decay_rules(0.05));
   CHECK(p[0].weight_decay == 0.05);
   CHECK(p[1].weight_decay == 0);
   CHECK(p[2].weight_decay == 0.05);
   CHECK(p[3].weight_decay == 0);
   CHECK(says([&] { parameters_with_rules({{"w", weight}}, {{"*.bias", 8, 0}}); }, "no rule fits"));
-  CHECK(says([&] { parameters_with_rules({{"w", weight}, {"w", norm}}, no_decay_rules(0)); }, "two parameters"));
+  CHECK(says(
+      [&] {
+        parameters_with_rules({{"w", weight}, {"w", norm}}, no_decay_rules(0));
+      },
+      "two parameters"));
   CHECK(says(
       [&] {
         parameters_with_rules({{"w", Tensor::zeros({2})}}, no_decay_rules(0));
@@ -150,7 +165,8 @@ TEST_CASE("parameter rules: the first that fits decides", "[optim]") {
 
 TEST_CASE("gradient norm and clipping", "[optim]") {
   for (const DType dtype : {DType::f64, DType::f32}) {
-    Tensor a = Tensor::zeros({200, 200}, dtype).requires_grad(true), b = Tensor::zeros({33}, dtype).requires_grad(true),
+    Tensor a = Tensor::zeros({200, 200}, dtype).requires_grad(true),
+           b = Tensor::zeros({33}, dtype).requires_grad(true),
            without = Tensor::zeros({5}, dtype).requires_grad(true);
     Tensor da = Tensor::empty({200, 200}, dtype), db = Tensor::empty({33}, dtype);
     set_ramp(da, 1);
@@ -158,11 +174,13 @@ TEST_CASE("gradient norm and clipping", "[optim]") {
     for (int i = 0; i < 33; ++i) values.push_back(std::cos(i * 2.0));
     db.copy_from(Tensor::from(values, {33}));
     a.set_grad(da), b.set_grad(db);
-    const auto p = parameters_with_rules({{"without", without}, {"a", a}, {"b", b}}, no_decay_rules(0));
+    const auto p =
+        parameters_with_rules({{"without", without}, {"a", a}, {"b", b}}, no_decay_rules(0));
     const double norm = gradient_norm(p), want = expected("clip.norm").item();
     CHECK(std::fabs(norm / want - 1) < (dtype == DType::f64 ? 1e-14 : 1e-6));
     const double factor = clip_factor(norm, 2);
-    CHECK(factor * db.to_vector<double>()[7] == Approx(expected("clip.vector").to_vector<double>()[7]).epsilon(1e-6));
+    CHECK(factor * db.to_vector<double>()[7] ==
+          Approx(expected("clip.vector").to_vector<double>()[7]).epsilon(1e-6));
     CHECK(clip_factor(norm, 1e6) == 1);
     CHECK(clip_factor(norm, 0) == 1);
   }
@@ -200,7 +218,8 @@ TEST_CASE("EMA averages parameters and buffers, and counters as integers", "[opt
   CHECK(w.to_vector<float>() == std::vector<float>{5, 6, 7});
   CHECK(count.item() == 6);
 
-  // The published decay for batches of 1024, over 10,000 steps at a constant weight 1 from 0: 1 - d^n.
+  // The published decay for batches of 1024, over 10,000 steps at a constant weight 1 from 0: 1 -
+  // d^n.
   const double decay = std::pow(0.99996, 1024.0 / 512.0);
   CHECK(decay == Approx(0.9999200016).epsilon(1e-12));
   Tensor one = Tensor::zeros({1}, DType::f64);
@@ -221,7 +240,8 @@ TEST_CASE("updates do not depend on the number of threads", "[optim]") {
   std::vector<std::vector<float>> results;
   for (const int n : {1, 2, 3}) {
     set_threads(n);
-    Tensor w = Tensor::empty({300, 401}).requires_grad(true), b = Tensor::empty({17}).requires_grad(true);
+    Tensor w = Tensor::empty({300, 401}).requires_grad(true),
+           b = Tensor::empty({17}).requires_grad(true);
     set_ramp(w, 0.3), set_ramp(b, 0.1);
     AdamW optimizer(parameters_with_rules({{"b", b}, {"w", w}}, no_decay_rules(0.1)));
     Ema ema({{"w", w}}, 0.9);

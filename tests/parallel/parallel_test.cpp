@@ -1,4 +1,5 @@
-// Several processes train as one: this program starts itself again, once a rank, as a launcher would.
+// Several processes train as one: this program starts itself again, once a rank, as a launcher
+// would.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -31,9 +32,12 @@ BatchSource part_of(BatchSource whole, i64 rank, i64 ranks) {
   whole.next = [=](Batch& b) {
     if (!all(b)) return false;
     const i64 n = b.images.dim(0), low = n * rank / ranks, high = n * (rank + 1) / ranks;
-    if (low == high) b.images = Tensor();
-    else b.images = narrow(b.images, 0, low, high - low);
-    b.targets = high > low ? narrow(b.targets, 0, low, high - low) : Tensor::empty({0}, DType::int64);
+    if (low == high)
+      b.images = Tensor();
+    else
+      b.images = narrow(b.images, 0, low, high - low);
+    b.targets =
+        high > low ? narrow(b.targets, 0, low, high - low) : Tensor::empty({0}, DType::int64);
     return true;
   };
   return whole;
@@ -44,9 +48,12 @@ struct Rank {
   pid_t pid = -1;
   std::string out;
 
-  Rank(const char* test, i64 rank, i64 size, i64 port, const io_test::Folder& folder, const std::string& more = "") : out(folder / str("rank", rank)) {
-    std::vector<std::string> variables{str("RANK=", rank), str("WORLD_SIZE=", size), str("MASTER_PORT=", port), "MASTER_ADDR=127.0.0.1",
-                                       "OMP_NUM_THREADS=1", "PPMA_TEST_OUT=" + out};
+  Rank(const char* test, i64 rank, i64 size, i64 port, const io_test::Folder& folder,
+       const std::string& more = "")
+      : out(folder / str("rank", rank)) {
+    std::vector<std::string> variables{str("RANK=", rank),        str("WORLD_SIZE=", size),
+                                       str("MASTER_PORT=", port), "MASTER_ADDR=127.0.0.1",
+                                       "OMP_NUM_THREADS=1",       "PPMA_TEST_OUT=" + out};
     if (!more.empty()) variables.push_back(more);
     std::vector<char*> env, arguments;
     for (std::string& v : variables) env.push_back(v.data());
@@ -86,7 +93,8 @@ void as_rank(F work) {
   write_file(std::string(out) + ".txt", std::string_view(why));
 }
 
-// Without the bias in front of batch norm: its gradient is rounding alone, which AdamW would make into steps.
+// Without the bias in front of batch norm: its gradient is rounding alone, which AdamW would make
+// into steps.
 Toy network() {
   Toy model;
   model.first_bias = Tensor();
@@ -106,7 +114,8 @@ void expect_equal(const TensorMap& got, const TensorMap& want, double tolerance)
     INFO(want[i].first);
     const auto a = got[i].second.to_vector<double>(), b = want[i].second.to_vector<double>();
     double gap = 0, size = 0;
-    for (std::size_t k = 0; k < a.size(); ++k) gap = std::max(gap, std::abs(a[k] - b[k])), size = std::max(size, std::abs(b[k]));
+    for (std::size_t k = 0; k < a.size(); ++k)
+      gap = std::max(gap, std::abs(a[k] - b[k])), size = std::max(size, std::abs(b[k]));
     CHECK(gap <= tolerance * std::max(size, 1.0));
   }
 }
@@ -129,9 +138,11 @@ TEST_CASE("rank: trains", "[.]") {
     options.processes = connect_tcp(launch, 2);
     Trainer<Toy> trainer(model, options);
     std::vector<float> losses;
-    const BatchSource train = part_of(toy_batches(12), launch.rank, launch.size), test = part_of(toy_batches(16, 49), launch.rank, launch.size);
+    const BatchSource train = part_of(toy_batches(12), launch.rank, launch.size),
+                      test = part_of(toy_batches(16, 49), launch.rank, launch.size);
     trainer.run(train, test, {.on_epoch = [&](const EpochRecord& r, bool) {
-                  for (const double v : {r.train_loss, r.test.loss, r.test.acc1, r.test_ema.acc1, static_cast<double>(r.test.images)})
+                  for (const double v : {r.train_loss, r.test.loss, r.test.acc1, r.test_ema.acc1,
+                                         static_cast<double>(r.test.images)})
                     losses.push_back(static_cast<float>(v));
                 }});
     TensorMap all = trainer.weights();
@@ -175,7 +186,8 @@ TEST_CASE("processes train as one with the whole batch", "[parallel]") {
   Trainer<Toy> alone(model, plain(3));
   std::vector<float> record;
   alone.run(toy_batches(12), toy_batches(16, 49), {.on_epoch = [&](const EpochRecord& r, bool) {
-              for (const double v : {r.train_loss, r.test.loss, r.test.acc1, r.test_ema.acc1, static_cast<double>(r.test.images)})
+              for (const double v : {r.train_loss, r.test.loss, r.test.acc1, r.test_ema.acc1,
+                                     static_cast<double>(r.test.images)})
                 record.push_back(static_cast<float>(v));
             }});
   TensorMap want = alone.weights();
@@ -187,9 +199,11 @@ TEST_CASE("processes train as one with the whole batch", "[parallel]") {
     for (i64 r = 0; r < size; ++r) ranks.emplace_back("rank: trains", r, size, port, folder);
     for (const Rank& r : ranks) CHECK(r.end() == "nothing");
     for (const Rank& r : ranks) expect_equal(read_safetensors(r.out).tensors, want, 2e-5);
-    CHECK(values(read_safetensors(ranks[0].out).tensors) != values(want));  // sums of parts: it would be chance
+    // sums of parts: it would be chance
+    CHECK(values(read_safetensors(ranks[0].out).tensors) != values(want));
     for (const Rank& r : ranks) {  // running statistics and all: the same bits
-      CHECK(values(read_safetensors(r.out).tensors) == values(read_safetensors(ranks[0].out).tensors));
+      CHECK(values(read_safetensors(r.out).tensors) ==
+            values(read_safetensors(ranks[0].out).tensors));
     }
   }
 }
@@ -213,7 +227,9 @@ TEST_CASE("gradients leave while backward computes, and are the mean", "[paralle
   source.start(0);
   source.next(batch);
   Context context;
-  const auto loss = [&] { return cross_entropy(model.forward(batch.images, context), batch.targets); };
+  const auto loss = [&] {
+    return cross_entropy(model.forward(batch.images, context), batch.targets);
+  };
   loss().backward();
   TensorMap want;
   for (Tensor& p : parameters) want.emplace_back("", p.grad().clone()), p.zero_grad();
@@ -224,7 +240,8 @@ TEST_CASE("gradients leave while backward computes, and are the mean", "[paralle
   average.finish();
   CHECK(average.sent_early() == 3);
   CHECK(calls == 3);
-  for (std::size_t i = 0; i < want.size(); ++i) CHECK(parameters[i].grad().to_vector<double>() == want[i].second.to_vector<double>());
+  for (std::size_t i = 0; i < want.size(); ++i)
+    CHECK(parameters[i].grad().to_vector<double>() == want[i].second.to_vector<double>());
 
   for (Tensor& p : parameters) p.zero_grad();
   average.finish();
@@ -250,8 +267,11 @@ TEST_CASE("who dies ends the others, with a reason", "[parallel]") {
     std::vector<Rank> ranks;
     for (i64 r = 0; r < 3; ++r) ranks.emplace_back("rank: dies", r, 3, port, folder, more);
     CHECK(ranks[2].end() == "signal 9");
-    CHECK_THAT(ranks[0].end(20), io_test::Contains("the connection to rank 2 has ended: that process died or gave up"));
-    CHECK_THAT(ranks[1].end(20), io_test::Contains("parallel: rank 1: the connection to rank 2 has ended"));
+    CHECK_THAT(
+        ranks[0].end(20),
+        io_test::Contains("the connection to rank 2 has ended: that process died or gave up"));
+    CHECK_THAT(ranks[1].end(20),
+               io_test::Contains("parallel: rank 1: the connection to rank 2 has ended"));
   }
 }
 
@@ -273,26 +293,34 @@ TEST_CASE("processes that do not fit together say so", "[parallel]") {
   {
     const io_test::Folder folder;
     const i64 port = free_port();
-    const Rank a("rank: another step", 0, 2, port, folder), b("rank: another step", 1, 2, port, folder);
-    CHECK_THAT(a.end(), io_test::Contains("rank 1 sent message 1 of 16 bytes, rank 0 is at 1 of 12"));
+    const Rank a("rank: another step", 0, 2, port, folder),
+        b("rank: another step", 1, 2, port, folder);
+    CHECK_THAT(a.end(),
+               io_test::Contains("rank 1 sent message 1 of 16 bytes, rank 0 is at 1 of 12"));
     CHECK_THAT(b.end(), io_test::Contains("rank 1 sent message 1 of 16 bytes"));
   }
 }
 
 TEST_CASE("the launcher's variables", "[parallel]") {
-  for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}) ::unsetenv(name);
+  for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
+    ::unsetenv(name);
   CHECK(!launch_from_environment());
   {
-    const Variable a("OMPI_COMM_WORLD_RANK", "3"), b("OMPI_COMM_WORLD_SIZE", "4"), c("OMPI_COMM_WORLD_LOCAL_RANK", "1");
+    const Variable a("OMPI_COMM_WORLD_RANK", "3"), b("OMPI_COMM_WORLD_SIZE", "4"),
+        c("OMPI_COMM_WORLD_LOCAL_RANK", "1");
     const Launch l = *launch_from_environment();
-    CHECK((l.rank == 3 && l.size == 4 && l.local_rank == 1 && l.host == "127.0.0.1" && l.port == 29500));
+    CHECK((l.rank == 3 && l.size == 4 && l.local_rank == 1 && l.host == "127.0.0.1" &&
+           l.port == 29500));
   }
   const Variable rank("RANK", "2");
-  CHECK_THAT(thrown([] { launch_from_environment(); }), io_test::Contains("RANK is set, WORLD_SIZE is not"));
+  CHECK_THAT(thrown([] { launch_from_environment(); }),
+             io_test::Contains("RANK is set, WORLD_SIZE is not"));
   const Variable size("WORLD_SIZE", "2");
-  CHECK_THAT(thrown([] { launch_from_environment(); }), io_test::Contains("RANK is 2; with WORLD_SIZE 2 it must be 0 to 1"));
+  CHECK_THAT(thrown([] { launch_from_environment(); }),
+             io_test::Contains("RANK is 2; with WORLD_SIZE 2 it must be 0 to 1"));
   const Variable wrong("WORLD_SIZE", "two");
-  CHECK_THAT(thrown([] { launch_from_environment(); }), io_test::Contains("WORLD_SIZE is \"two\", not a number"));
+  CHECK_THAT(thrown([] { launch_from_environment(); }),
+             io_test::Contains("WORLD_SIZE is \"two\", not a number"));
   const Variable right("WORLD_SIZE", "3"), port("MASTER_PORT", "70000");
   CHECK_THAT(thrown([] { launch_from_environment(); }), io_test::Contains("MASTER_PORT is 70000"));
 }

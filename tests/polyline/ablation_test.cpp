@@ -1,13 +1,13 @@
 // The ablation's masks: names, visiting orders, the generic rule, RMT.
 
 #include "ppma/polyline/ablation.hpp"
+
+#include "polyline/help.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/criss_cross_attention.hpp"
 #include "ppma/polyline/mask.hpp"
-#include "ppma/polyline/whole_attention.hpp"
-
-#include "polyline/help.hpp"
 #include "ppma/polyline/path.hpp"
+#include "ppma/polyline/whole_attention.hpp"
 #include "thrown.hpp"
 
 using namespace polyline_test;
@@ -20,12 +20,15 @@ struct Problem {
   Tensor q, k, v;
   LogDecay decay;
   Problem(i64 h, i64 w)
-      : q(random({2, h, w, heads * 3}, 1)), k(random({2, h, w, heads * 3}, 2, 0.7)), v(random({2, h, w, heads * 3}, 3)),
+      : q(random({2, h, w, heads * 3}, 1)),
+        k(random({2, h, w, heads * 3}, 2, 0.7)),
+        v(random({2, h, w, heads * 3}, 3)),
         decay{random_log_decay({2, heads, h, w}, 4), random_log_decay({2, heads, h, w}, 5)} {}
   std::vector<Tensor> all() const { return {q, k, v, decay.log_alpha, decay.log_beta}; }
   LogDecay of(MaskKind kind) const {
     if (kind == MaskKind::shared) return {decay.log_alpha, decay.log_alpha};
-    if (kind == MaskKind::rmt) return constant_log_decay(rmt_decay_log(heads, 2, 4, DType::f64), 2, q.dim(1), q.dim(2));
+    if (kind == MaskKind::rmt)
+      return constant_log_decay(rmt_decay_log(heads, 2, 4, DType::f64), 2, q.dim(1), q.dim(2));
     return decay;
   }
 };
@@ -53,7 +56,8 @@ TEST_CASE("masks by name", "[polyline][ablation]") {
   CHECK(mask_kinds().size() == 7);
   CHECK(parse_mask_kind("2d") == MaskKind::polyline);
   CHECK(says([] { parse_mask_kind("polylines"); },
-             "there is no mask \"polylines\"; the masks are none, rmt, v2h, polyline, shared, cross_scan, hilbert"));
+             "there is no mask \"polylines\"; the masks are none, rmt, v2h, polyline, shared, "
+             "cross_scan, hilbert"));
   CHECK(decay_outputs(MaskKind::rmt) == 0);
   CHECK(decay_outputs(MaskKind::shared) == 1);
   CHECK(decay_outputs(MaskKind::hilbert) == 2);
@@ -64,8 +68,10 @@ TEST_CASE("every mask follows the generic rule", "[polyline][ablation]") {
     for (const auto& [kind, name] : mask_kinds()) {
       const Problem x(h, w);
       INFO(name << " " << h << "x" << w);
-      CHECK(distance(masked_whole_attention(x.q, x.k, x.v, heads, kind, x.of(kind)), whole_by_rule(x, kind)) < 1e-13);
-      CHECK(distance(masked_criss_cross(x.q, x.k, x.v, heads, kind, x.of(kind)), criss_cross_by_rule(x, kind)) < 1e-13);
+      CHECK(distance(masked_whole_attention(x.q, x.k, x.v, heads, kind, x.of(kind)),
+                     whole_by_rule(x, kind)) < 1e-13);
+      CHECK(distance(masked_criss_cross(x.q, x.k, x.v, heads, kind, x.of(kind)),
+                     criss_cross_by_rule(x, kind)) < 1e-13);
     }
 }
 
@@ -85,7 +91,8 @@ TEST_CASE("masks are different masks, and learn", "[polyline][ablation]") {
             return criss ? masked_criss_cross(in[0], in[1], in[2], heads, which, d)
                          : masked_whole_attention(in[0], in[1], in[2], heads, which, d);
           },
-          which == MaskKind::shared ? std::vector<Tensor>{x.q, x.k, x.v, x.decay.log_alpha} : x.all(),
+          which == MaskKind::shared ? std::vector<Tensor>{x.q, x.k, x.v, x.decay.log_alpha}
+                                    : x.all(),
           {.max_elements = 17});
       INFO(name << (criss ? " criss-cross" : " whole") << "\n" << g.report);
       CHECK(g.ok);
@@ -105,7 +112,8 @@ TEST_CASE("polyline masks restrict to the 1-D masks of their lines", "[polyline]
   CHECK(distance(restrict_to_lines(scan[1], 3, 4, false), lines.columns) < 1e-14);
 }
 
-TEST_CASE("cross scan: the mask of a raster sequence wraps from row to row", "[polyline][ablation]") {
+TEST_CASE("cross scan: the mask of a raster sequence wraps from row to row",
+          "[polyline][ablation]") {
   const Problem x(3, 4);
   const auto m = ablation_log_masks(MaskKind::cross_scan, x.decay);
   const double *a = x.decay.log_alpha.data<double>(), *b = x.decay.log_beta.data<double>();
@@ -116,8 +124,10 @@ TEST_CASE("cross scan: the mask of a raster sequence wraps from row to row", "[p
   CHECK(column_major_order(2, 3) == std::vector<i64>{0, 3, 1, 4, 2, 5});
 }
 
-TEST_CASE("Hilbert order visits each cell once, neighbours in turn on a square of 2^k", "[polyline][ablation]") {
-  for (const auto& [h, w] : {std::pair<i64, i64>{1, 1}, {2, 2}, {8, 8}, {7, 7}, {14, 14}, {5, 9}, {1, 6}, {6, 1}})
+TEST_CASE("Hilbert order visits each cell once, neighbours in turn on a square of 2^k",
+          "[polyline][ablation]") {
+  for (const auto& [h, w] :
+       {std::pair<i64, i64>{1, 1}, {2, 2}, {8, 8}, {7, 7}, {14, 14}, {5, 9}, {1, 6}, {6, 1}})
     for (const bool transposed : {false, true}) {
       INFO(h << "x" << w);
       const std::vector<i64> order = hilbert_order(h, w, transposed);
@@ -127,15 +137,19 @@ TEST_CASE("Hilbert order visits each cell once, neighbours in turn on a square o
       CHECK(visits == std::vector<int>(order.size(), 1));
       if (h != w || (h & (h - 1)) != 0) continue;
       for (std::size_t t = 1; t < order.size(); ++t)
-        CHECK(std::abs(order[t] / w - order[t - 1] / w) + std::abs(order[t] % w - order[t - 1] % w) == 1);
+        CHECK(std::abs(order[t] / w - order[t - 1] / w) +
+                  std::abs(order[t] % w - order[t - 1] % w) ==
+              1);
     }
   CHECK(hilbert_order(2, 2) == std::vector<i64>{0, 2, 3, 1});
   CHECK(hilbert_order(2, 2, true) == std::vector<i64>{0, 1, 3, 2});
   // The curve of the 4 x 4 square, by hand.
-  CHECK(hilbert_order(4, 4) == std::vector<i64>{0, 1, 5, 4, 8, 12, 13, 9, 10, 14, 15, 11, 7, 6, 2, 3});
+  CHECK(hilbert_order(4, 4) ==
+        std::vector<i64>{0, 1, 5, 4, 8, 12, 13, 9, 10, 14, 15, 11, 7, 6, 2, 3});
 }
 
-TEST_CASE("RMT: decays of the spec, Manhattan mask, equality with constant decays", "[polyline][ablation]") {
+TEST_CASE("RMT: decays of the spec, Manhattan mask, equality with constant decays",
+          "[polyline][ablation]") {
   const Tensor log_gamma = rmt_decay_log(4, 2, 4, DType::f64);
   const double gamma[] = {0.75, 0.875, 0.9375, 0.96875};
   for (std::size_t g = 0; g < 4; ++g)
@@ -149,8 +163,11 @@ TEST_CASE("RMT: decays of the spec, Manhattan mask, equality with constant decay
     for (i64 u = 0; u < 12; ++u)
       for (i64 v = 0; v < 12; ++v)
         CHECK(m.data<double>()[(g * 12 + u) * 12 + v] ==
-              Approx(l[g * 12] * static_cast<double>(std::abs(u / 4 - v / 4) + std::abs(u % 4 - v % 4))).margin(1e-14));
-  // Whole attention: with constant decays the polyline mask's average of two is RMT's one. Criss-cross: it is not.
+              Approx(l[g * 12] *
+                     static_cast<double>(std::abs(u / 4 - v / 4) + std::abs(u % 4 - v % 4)))
+                  .margin(1e-14));
+  // Whole attention: with constant decays the polyline mask's average of two is RMT's one.
+  // Criss-cross: it is not.
   CHECK(distance(masked_whole_attention(x.q, x.k, x.v, heads, MaskKind::rmt, d),
                  whole_attention(x.q, x.k, x.v, heads, d.log_alpha, d.log_beta)) < 1e-13);
   CHECK(distance(masked_criss_cross(x.q, x.k, x.v, heads, MaskKind::rmt, d),

@@ -1,5 +1,8 @@
 // Composed attentions: their algebra, their variants, and the fused forms against them.
 
+#include "ppma/polyline/attention.hpp"
+
+#include "polyline/help.hpp"
 #include "ppma/core/shape.hpp"
 #include "ppma/kernels/cpu/softmax.hpp"
 #include "ppma/ops/arithmetic.hpp"
@@ -7,13 +10,10 @@
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/ops/softmax.hpp"
-#include "ppma/polyline/attention.hpp"
-#include "ppma/polyline/mask.hpp"
-#include "ppma/vis/picture.hpp"
-
-#include "polyline/help.hpp"
 #include "ppma/polyline/criss_cross_attention.hpp"
+#include "ppma/polyline/mask.hpp"
 #include "ppma/polyline/whole_attention.hpp"
+#include "ppma/vis/picture.hpp"
 #include "thrown.hpp"
 
 using namespace polyline_test;
@@ -31,16 +31,22 @@ struct Problem {
         la(random_log_decay({batch, heads, h, w}, 4, low)),
         lb(random_log_decay({batch, heads, h, w}, 5, low)) {}
   std::vector<Tensor> all() const { return {q, k, v, la, lb}; }
-  Tensor scores() const { return matmul(detail::head_tokens(q, heads), detail::head_tokens(k, heads), false, true); }
+  Tensor scores() const {
+    return matmul(detail::head_tokens(q, heads), detail::head_tokens(k, heads), false, true);
+  }
   Tensor ones() const { return Tensor::ones(q.shape(), DType::f64); }
 };
 const std::pair<i64, i64> grids[] = {{3, 4}, {1, 6}, {5, 1}, {4, 4}, {1, 1}};
 
 Function whole(Paths p, Variant v = Variant::code) {
-  return [=](const auto& x) { return whole_attention_composed(x[0], x[1], x[2], heads, x[3], x[4], p, v); };
+  return [=](const auto& x) {
+    return whole_attention_composed(x[0], x[1], x[2], heads, x[3], x[4], p, v);
+  };
 }
 Function criss_cross(Order o, Variant v = Variant::code) {
-  return [=](const auto& x) { return criss_cross_attention_composed(x[0], x[1], x[2], heads, x[3], x[4], o, v); };
+  return [=](const auto& x) {
+    return criss_cross_attention_composed(x[0], x[1], x[2], heads, x[3], x[4], o, v);
+  };
 }
 
 }  // namespace
@@ -51,17 +57,22 @@ TEST_CASE("whole attention: the fused form equals the composed one", "[polyline]
       if (h * w == 1) continue;  // one token: no gradient but v's
       INFO(h << "x" << w << " " << to_string(p));
       const auto all = Problem(h, w).all();
-      const Function fused = [p](const auto& x) { return whole_attention(x[0], x[1], x[2], heads, x[3], x[4], p); };
+      const Function fused = [p](const auto& x) {
+        return whole_attention(x[0], x[1], x[2], heads, x[3], x[4], p);
+      };
       if (h > 1 && w > 1) check_equal(fused, whole(p), all, 1e-12);
       CHECK(distance(fused(all), whole(p)(all)) < 1e-13);
       CHECK(distance(fused(to_f32(all)), whole(p)(to_f32(all))) < 1e-5);
     }
   const Problem x(3, 4);
   const auto unmasked = [&](auto&& f) {
-    return [f](const auto& in) { return f(in[0], in[1], in[2], heads, Tensor(), Tensor(), Paths::none); };
+    return [f](const auto& in) {
+      return f(in[0], in[1], in[2], heads, Tensor(), Tensor(), Paths::none);
+    };
   };
   check_equal(unmasked([](auto... a) { return whole_attention(a...); }),
-              unmasked([](auto... a) { return whole_attention_composed(a...); }), {x.q, x.k, x.v}, 1e-12);
+              unmasked([](auto... a) { return whole_attention_composed(a...); }), {x.q, x.k, x.v},
+              1e-12);
 }
 
 TEST_CASE("criss-cross attention: fused, composed and dense are one", "[polyline][attention]") {
@@ -87,7 +98,9 @@ TEST_CASE("criss-cross attention: fused, composed and dense are one", "[polyline
   const Problem x(3, 4);
   for (const Order o : {Order::rows_first, Order::columns_first, Order::both})
     check_equal(
-        [o](const auto& in) { return criss_cross_attention(in[0], in[1], in[2], heads, Tensor(), Tensor(), o); },
+        [o](const auto& in) {
+          return criss_cross_attention(in[0], in[1], in[2], heads, Tensor(), Tensor(), o);
+        },
         [o](const auto& in) {
           return criss_cross_attention_composed(in[0], in[1], in[2], heads, Tensor(), Tensor(), o);
         },
@@ -114,13 +127,16 @@ TEST_CASE("attention: row sums", "[polyline][attention]") {
   const Problem x(3, 5);
   // Attending to ones gives the row sums.
   for (const Variant v : {Variant::code, Variant::joint}) {
-    const Tensor y = whole_attention_composed(x.q, x.k, x.ones(), heads, x.la, x.lb, Paths::both, v);
+    const Tensor y =
+        whole_attention_composed(x.q, x.k, x.ones(), heads, x.la, x.lb, Paths::both, v);
     CHECK(distance(y, x.ones()) < 1e-14);
   }
   CHECK(distance(whole_attention(x.q, x.k, x.ones(), heads, x.la, x.lb), x.ones()) < 1e-14);
   CHECK(distance(criss_cross_attention(x.q, x.k, x.ones(), heads, x.la, x.lb), x.ones()) < 1e-14);
-  CHECK(distance(criss_cross_attention_composed(x.q, x.k, x.ones(), heads, x.la, x.lb), x.ones()) < 1e-14);
-  const Tensor paper = whole_attention_composed(x.q, x.k, x.ones(), heads, x.la, x.lb, Paths::both, Variant::paper);
+  CHECK(distance(criss_cross_attention_composed(x.q, x.k, x.ones(), heads, x.la, x.lb), x.ones()) <
+        1e-14);
+  const Tensor paper =
+      whole_attention_composed(x.q, x.k, x.ones(), heads, x.la, x.lb, Paths::both, Variant::paper);
   for (const double s : paper.to_vector<double>()) {
     CHECK(s > 0);
     CHECK(s < 2);
@@ -134,31 +150,38 @@ TEST_CASE("whole attention: `code` is the renormalised product with L", "[polyli
     const Tensor masked = p * polyline_mask(x.la, x.lb, path);
     return masked / sum(masked, {-1}, true);
   };
-  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::v2h, Variant::code), renormalised(Paths::v2h)) < 1e-13);
-  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::h2v, Variant::code), renormalised(Paths::h2v)) < 1e-13);
+  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::v2h, Variant::code),
+                 renormalised(Paths::v2h)) < 1e-13);
+  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::h2v, Variant::code),
+                 renormalised(Paths::h2v)) < 1e-13);
   CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::code),
                  scale(renormalised(Paths::v2h) + renormalised(Paths::h2v), 0.5)) < 1e-13);
-  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::joint), renormalised(Paths::both)) <
-        1e-13);
-  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::paper), p * polyline_mask(x.la, x.lb)) <
-        1e-14);
+  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::joint),
+                 renormalised(Paths::both)) < 1e-13);
+  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::paper),
+                 p * polyline_mask(x.la, x.lb)) < 1e-14);
   // The three are different attentions, not three spellings of one.
   const Tensor code = attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::code);
   CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::joint), code) > 1e-3);
-  CHECK(distance(scale(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::paper), 0.5), code) > 1e-1);
+  CHECK(distance(scale(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::paper), 0.5),
+                 code) > 1e-1);
 }
 
 TEST_CASE("attention: without decay every mask disappears", "[polyline][attention]") {
   const Problem x(4, 3);
   const Tensor zero = Tensor::zeros(x.la.shape(), DType::f64);
-  const Tensor plain = whole_attention_composed(x.q, x.k, x.v, heads, Tensor(), Tensor(), Paths::none);
-  CHECK(distance(plain, detail::tokens_to_grid(matmul(softmax(x.scores()), detail::head_tokens(x.v, heads)), x.q)) <
+  const Tensor plain =
+      whole_attention_composed(x.q, x.k, x.v, heads, Tensor(), Tensor(), Paths::none);
+  CHECK(distance(plain, detail::tokens_to_grid(
+                            matmul(softmax(x.scores()), detail::head_tokens(x.v, heads)), x.q)) <
         1e-14);
   CHECK(distance(whole_attention(x.q, x.k, x.v, heads, zero, zero), plain) < 1e-13);
   for (const Variant v : {Variant::code, Variant::joint})
-    CHECK(distance(whole_attention_composed(x.q, x.k, x.v, heads, zero, zero, Paths::both, v), plain) < 1e-13);
-  CHECK(distance(whole_attention_composed(x.q, x.k, x.v, heads, zero, zero, Paths::both, Variant::paper),
-                 scale(plain, 2)) < 1e-13);
+    CHECK(distance(whole_attention_composed(x.q, x.k, x.v, heads, zero, zero, Paths::both, v),
+                   plain) < 1e-13);
+  CHECK(distance(
+            whole_attention_composed(x.q, x.k, x.v, heads, zero, zero, Paths::both, Variant::paper),
+            scale(plain, 2)) < 1e-13);
   CHECK(distance(criss_cross_attention(x.q, x.k, x.v, heads, zero, zero),
                  criss_cross_attention_composed(x.q, x.k, x.v, heads, Tensor(), Tensor())) < 1e-13);
 }
@@ -167,16 +190,18 @@ TEST_CASE("criss-cross attention: the paper's factorisations", "[polyline][atten
   const Problem x(3, 4);
   const auto s = detail::criss_cross_scores(x.q, x.k, heads);
   const Tensor sh = row_factor(softmax(s.rows)), sv = column_factor(softmax(s.columns));
-  const Tensor l = polyline_mask(x.la, x.lb, Paths::v2h), lt = polyline_mask(x.la, x.lb, Paths::h2v);
+  const Tensor l = polyline_mask(x.la, x.lb, Paths::v2h),
+               lt = polyline_mask(x.la, x.lb, Paths::h2v);
   const Tensor v = detail::head_tokens(x.v, heads);
   const auto paper = [&](Order o) {
-    return detail::head_tokens(criss_cross_attention_composed(x.q, x.k, x.v, heads, x.la, x.lb, o, Variant::paper),
-                               heads);
+    return detail::head_tokens(
+        criss_cross_attention_composed(x.q, x.k, x.v, heads, x.la, x.lb, o, Variant::paper), heads);
   };
   // ((S_H S_V) * L) V = (S_H*L_H)(S_V*L_V) V and ((S_V S_H) * L^T) V = (S_V*L_V)(S_H*L_H) V ...
   CHECK(distance(paper(Order::columns_first), matmul(matmul(sh, sv) * l, v)) < 1e-13);
   CHECK(distance(paper(Order::rows_first), matmul(matmul(sv, sh) * lt, v)) < 1e-13);
-  CHECK(distance(paper(Order::both), paper(Order::rows_first) + paper(Order::columns_first)) < 1e-13);
+  CHECK(distance(paper(Order::both), paper(Order::rows_first) + paper(Order::columns_first)) <
+        1e-13);
   // ... but ((S_H S_V) * L^T) V, which the paper prints, does not factor.
   CHECK(distance(paper(Order::rows_first), matmul(matmul(sh, sv) * lt, v)) > 1e-2);
 }
@@ -208,9 +233,14 @@ TEST_CASE("attention: images and heads do not see each other", "[polyline][atten
 
 TEST_CASE("attention: misuse is explained", "[polyline][attention]") {
   const Problem x(2, 3);
-  CHECK(says([&] { whole_attention_composed(x.q, x.k, x.v, 4, x.la, x.lb); }, "6 channels do not divide into 4 heads"));
+  CHECK(says([&] { whole_attention_composed(x.q, x.k, x.v, 4, x.la, x.lb); },
+             "6 channels do not divide into 4 heads"));
   CHECK(says([&] { whole_attention_composed(x.q, x.k, x.v, heads, Tensor(), Tensor()); },
              "needs log_alpha and log_beta"));
-  CHECK(says([&] { criss_cross_attention_composed(x.q, x.k, x.v, heads, x.la, x.lb, Order::both, Variant::joint); },
-             "the variants are code and paper"));
+  CHECK(says(
+      [&] {
+        criss_cross_attention_composed(x.q, x.k, x.v, heads, x.la, x.lb, Order::both,
+                                       Variant::joint);
+      },
+      "the variants are code and paper"));
 }

@@ -67,12 +67,12 @@ std::vector<Tensor> inputs(const Size& s, double open) {
 const cuda_test::Tolerance tolerance{1e-7, 1e-5, 2e-2};
 
 // Walls that scores want to pass. Tokens have one of two labels, in blocks; every edge between two
-// labels is -infinity, and so is every path between them closed. The score across a wall is `across`
-// more than an ordinary one, so that what leaks takes all the weight. (Where large scores are on both
-// sides of a softmax, one key takes all the weight without any fault: p (dP - sum p dP) cancels to
-// nothing, and of the gradients is left what y's rounding makes of that sum. In bf16 with scores of 600
-// that alone is 0.6 to 47 % of them, computed in double. So the open paths stay ordinary here, and the
-// tolerance what it is.)
+// labels is -infinity, and so is every path between them closed. The score across a wall is
+// `across` more than an ordinary one, so that what leaks takes all the weight. (Where large scores
+// are on both sides of a softmax, one key takes all the weight without any fault: p (dP - sum p dP)
+// cancels to nothing, and of the gradients is left what y's rounding makes of that sum. In bf16
+// with scores of 600 that alone is 0.6 to 47 % of them, computed in double. So the open paths stay
+// ordinary here, and the tolerance what it is.)
 std::vector<Tensor> walled_inputs(const Size& s, double across) {
   std::vector<Tensor> in = inputs(s, 0.8);
   Rng rng(5);
@@ -89,8 +89,10 @@ std::vector<Tensor> walled_inputs(const Size& s, double across) {
         double &alpha = in[3].data<double>()[at], &beta = in[4].data<double>()[at];
         // Open ones: what no limit closes and no ordinary score passes.
         alpha = std::max(alpha, -200.0), beta = std::max(beta, -200.0);
-        if (j > 0 && label(plane, i, j - 1) != here) alpha = -std::numeric_limits<double>::infinity();
-        if (i > 0 && label(plane, i - 1, j) != here) beta = -std::numeric_limits<double>::infinity();
+        if (j > 0 && label(plane, i, j - 1) != here)
+          alpha = -std::numeric_limits<double>::infinity();
+        if (i > 0 && label(plane, i - 1, j) != here)
+          beta = -std::numeric_limits<double>::infinity();
         // Two channels that meet where labels differ.
         const i64 token = plane / s.heads * grid + i * s.width + j;
         const i64 channel = (token * s.heads + plane % s.heads) * s.d;
@@ -102,9 +104,9 @@ std::vector<Tensor> walled_inputs(const Size& s, double across) {
   return in;
 }
 
-// Scores up to about `most` everywhere: of integers, and with decays in quarters, so that every dtype
-// sums scores and masks without rounding. What is closed is so by -infinity; the paths that are not
-// sum to less than every limit.
+// Scores up to about `most` everywhere: of integers, and with decays in quarters, so that every
+// dtype sums scores and masks without rounding. What is closed is so by -infinity; the paths that
+// are not sum to less than every limit.
 std::vector<Tensor> strong_inputs(const Size& s, double open, double most) {
   std::vector<Tensor> in = inputs(s, open);
   for (const std::size_t t : {0, 1})
@@ -113,14 +115,16 @@ std::vector<Tensor> strong_inputs(const Size& s, double open, double most) {
       x = std::round(x * (t == 0 ? 8 : 8 * std::sqrt(static_cast<double>(s.d))));
     }
   // Largest of the products of a query and a key: some 4 standard deviations, 8 * 8 * sqrt(d) each.
-  const double scale = std::exp2(
-      std::round(std::log2(most / (256 * std::sqrt(static_cast<double>(s.d))))));
+  const double scale =
+      std::exp2(std::round(std::log2(most / (256 * std::sqrt(static_cast<double>(s.d))))));
   for (i64 e = 0; e < in[0].numel(); ++e) in[0].data<double>()[e] *= scale;
   for (const std::size_t t : {3, 4})
     for (i64 e = 0; e < in[t].numel(); ++e) {
       double& x = in[t].data<double>()[e];
-      if (x <= -1e9) x = -std::numeric_limits<double>::infinity();
-      else if (!std::isnan(x)) x = x < -8 ? -8 : std::round(4 * x) / 4;
+      if (x <= -1e9)
+        x = -std::numeric_limits<double>::infinity();
+      else if (!std::isnan(x))
+        x = x < -8 ? -8 : std::round(4 * x) / 4;
     }
   return in;
 }
@@ -130,8 +134,8 @@ void compare_values(const std::string& name, const std::function<Tensor(cuda_tes
                     cuda_test::In inputs, double most) {
   const NoGrad not_recorded;
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
-    // bf16's kernels work in powers of two: a score and what is taken from it are rounded, above and
-    // below the fraction, each to 2^-24 of itself. Of 2e6 nothing is left.
+    // bf16's kernels work in powers of two: a score and what is taken from it are rounded, above
+    // and below the fraction, each to 2^-24 of itself. Of 2e6 nothing is left.
     if (dtype == DType::bf16 && most > 1e6) continue;
     INFO(name << ", " << to_string(dtype));
     std::vector<Tensor> here, there;
@@ -149,8 +153,8 @@ const Size whole_sizes[] = {{1, 2, 7, 7, 32},   {2, 2, 14, 14, 32}, {1, 1, 16, 9
                             {1, 2, 28, 28, 32}, {1, 1, 6, 80, 16},  {1, 1, 5, 13, 7},
                             {1, 1, 66, 65, 8}};
 // The last three: maps that stay on chip, if there are heads enough for all multiprocessors.
-const Size criss_cross_sizes[] = {{1, 2, 7, 7, 32},    {1, 2, 14, 14, 32},  {1, 1, 5, 13, 7},
-                                  {1, 2, 20, 30, 16},  {1, 1, 3, 100, 16},  {33, 4, 28, 28, 32},
+const Size criss_cross_sizes[] = {{1, 2, 7, 7, 32},    {1, 2, 14, 14, 32}, {1, 1, 5, 13, 7},
+                                  {1, 2, 20, 30, 16},  {1, 1, 3, 100, 16}, {33, 4, 28, 28, 32},
                                   {33, 4, 30, 26, 32}, {33, 4, 56, 56, 16}};
 
 }  // namespace
@@ -196,9 +200,8 @@ TEST_CASE("barriers on the GPU: no score passes a closed edge", "[cuda][barrier]
       cuda_test::compare(name, f, walled_inputs(s, across), {3, 4}, tolerance);
     };
     for (const Size& s : whole_sizes)
-      check("whole_attention", s, [&](const auto& x) {
-        return whole_attention(x[0], x[1], x[2], s.heads, x[3], x[4]);
-      });
+      check("whole_attention", s,
+            [&](const auto& x) { return whole_attention(x[0], x[1], x[2], s.heads, x[3], x[4]); });
     for (const Size& s : criss_cross_sizes) {
       if (s.batch > 1 && across != 0x1p14) continue;  // large: the CPU takes seconds
       check("criss_cross_attention", s, [&](const auto& x) {
@@ -253,10 +256,10 @@ TEST_CASE("barriers on the GPU: what finite edges close", "[cuda][barrier]") {
         const double seen = edge > -limit ? 1 : 0;
         for (const bool whole : {true, false}) {
           const Tensor a = on_gpu(la, wide), b = on_gpu(Tensor::full(grid, 0, DType::f64), wide);
-          const Tensor y = whole ? whole_attention(on_gpu(q, dtype), on_gpu(k, dtype),
-                                                   on_gpu(v, dtype), 1, a, b)
-                                 : criss_cross_attention(on_gpu(q, dtype), on_gpu(k, dtype),
-                                                         on_gpu(v, dtype), 1, a, b);
+          const Tensor y =
+              whole ? whole_attention(on_gpu(q, dtype), on_gpu(k, dtype), on_gpu(v, dtype), 1, a, b)
+                    : criss_cross_attention(on_gpu(q, dtype), on_gpu(k, dtype), on_gpu(v, dtype), 1,
+                                            a, b);
           CHECK(y.to(Device::cpu).to_vector<double>()[0] == seen);
         }
       }

@@ -1,6 +1,6 @@
-// Fused criss-cross attention on the GPU against the CPU's in float64: values and all gradients, every order, with and
-// without mask, odd grids and head widths, strong decay, and the same bits in every run. bf16 is compared with float64 on
-// the rounded inputs.
+// Fused criss-cross attention on the GPU against the CPU's in float64: values and all gradients,
+// every order, with and without mask, odd grids and head widths, strong decay, and the same bits in
+// every run. bf16 is compared with float64 on the rounded inputs.
 
 #include "ppma/core/config.hpp"
 
@@ -9,24 +9,29 @@
 #include <cstring>
 
 #include "catch.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
 #include "polyline/help.hpp"
+#include "ppma/polyline/criss_cross_attention.hpp"
 
 using namespace ppma;
 
 namespace {
 
-// Output, then the gradients of q, k, v and the log decays (if there are any), on the host in their own dtypes.
-std::vector<Tensor> run(const std::vector<Tensor>& host, i64 heads, Order order, DType dtype, Device device) {
+// Output, then the gradients of q, k, v and the log decays (if there are any), on the host in their
+// own dtypes.
+std::vector<Tensor> run(const std::vector<Tensor>& host, i64 heads, Order order, DType dtype,
+                        Device device) {
   std::vector<Tensor> in;
   for (std::size_t t = 0; t < host.size(); ++t) {
     in.push_back(cast(host[t], t < 3 ? dtype : accumulator_dtype(dtype)).to(device));
     in.back().requires_grad(true);
   }
   const bool masked = in.size() == 5;
-  const Tensor y = criss_cross_attention(in[0], in[1], in[2], heads, masked ? in[3] : Tensor(), masked ? in[4] : Tensor(), order);
+  const Tensor y = criss_cross_attention(in[0], in[1], in[2], heads, masked ? in[3] : Tensor(),
+                                         masked ? in[4] : Tensor(), order);
   Tensor dy = Tensor::empty(y.shape(), DType::f64);
-  for (i64 i = 0; i < dy.numel(); ++i) dy.data<double>()[i] = static_cast<double>((i * 37 + 11) % 64) / 32 - 1;  // exact in bf16
+  // exact in bf16
+  for (i64 i = 0; i < dy.numel(); ++i)
+    dy.data<double>()[i] = static_cast<double>((i * 37 + 11) % 64) / 32 - 1;
   y.backward(cast(dy, dtype).to(device));
   std::vector<Tensor> out{y.detach().to(Device::cpu)};
   for (const Tensor& t : in) out.push_back(t.grad().to(Device::cpu));
@@ -38,10 +43,13 @@ struct Size {
 };
 
 void compare(const Size& s, double weakest_decay, double score_deviation) {
-  const Shape tokens{s.batch, s.height, s.width, s.heads * s.d}, grid{s.batch, s.heads, s.height, s.width};
+  const Shape tokens{s.batch, s.height, s.width, s.heads * s.d},
+      grid{s.batch, s.heads, s.height, s.width};
   std::vector<Tensor> in{polyline_test::random(tokens, 1, score_deviation),
-                         polyline_test::random(tokens, 2, 1 / std::sqrt(static_cast<double>(s.d))), polyline_test::random(tokens, 3),
-                         polyline_test::random_log_decay(grid, 4, weakest_decay), polyline_test::random_log_decay(grid, 5, weakest_decay)};
+                         polyline_test::random(tokens, 2, 1 / std::sqrt(static_cast<double>(s.d))),
+                         polyline_test::random(tokens, 3),
+                         polyline_test::random_log_decay(grid, 4, weakest_decay),
+                         polyline_test::random_log_decay(grid, 5, weakest_decay)};
   for (const bool masked : {true, false}) {
     if (!masked) in.resize(3);
     for (const Order order : {Order::rows_first, Order::columns_first, Order::both})
@@ -49,10 +57,13 @@ void compare(const Size& s, double weakest_decay, double score_deviation) {
         if (!masked && dtype != DType::bf16 && order != Order::both) continue;
         std::vector<Tensor> rounded;
         for (std::size_t t = 0; t < in.size(); ++t)
-          rounded.push_back(cast(cast(in[t], t < 3 ? dtype : accumulator_dtype(dtype)), DType::f64));
+          rounded.push_back(
+              cast(cast(in[t], t < 3 ? dtype : accumulator_dtype(dtype)), DType::f64));
         const auto want = run(rounded, s.heads, order, DType::f64, Device::cpu);
-        const auto got = run(rounded, s.heads, order, dtype, Device::cuda), again = run(rounded, s.heads, order, dtype, Device::cuda);
-        INFO("B " << s.batch << " G " << s.heads << " H " << s.height << " W " << s.width << " d " << s.d << ", order " << to_string(order)
+        const auto got = run(rounded, s.heads, order, dtype, Device::cuda),
+                   again = run(rounded, s.heads, order, dtype, Device::cuda);
+        INFO("B " << s.batch << " G " << s.heads << " H " << s.height << " W " << s.width << " d "
+                  << s.d << ", order " << to_string(order)
                   << (masked ? ", masked, " : ", no mask, ") << to_string(dtype));
         const double tolerance = dtype == DType::f64 ? 1e-11 : dtype == DType::f32 ? 2e-5 : 1e-2;
         REQUIRE(got.size() == want.size());
@@ -60,7 +71,8 @@ void compare(const Size& s, double weakest_decay, double score_deviation) {
           INFO("result " << t << " (y, dq, dk, dv, dlog_alpha, dlog_beta)");
           REQUIRE(polyline_test::largest(cast(got[t], DType::f64)) < 1e300);
           CHECK(polyline_test::distance(cast(got[t], DType::f64), want[t]) <= tolerance);
-          const auto a = cast(got[t], DType::f64).to_vector<double>(), b = cast(again[t], DType::f64).to_vector<double>();
+          const auto a = cast(got[t], DType::f64).to_vector<double>(),
+                     b = cast(again[t], DType::f64).to_vector<double>();
           CHECK(std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
         }
       }
@@ -69,7 +81,8 @@ void compare(const Size& s, double weakest_decay, double score_deviation) {
 
 }  // namespace
 
-TEST_CASE("criss-cross attention on the GPU equals the CPU's, any grid and head width", "[cuda][attention]") {
+TEST_CASE("criss-cross attention on the GPU equals the CPU's, any grid and head width",
+          "[cuda][attention]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   compare({2, 3, 7, 7, 32}, 0.2, 1);
   compare({1, 2, 56, 56, 16}, 0.2, 1);
@@ -95,18 +108,21 @@ TEST_CASE("criss-cross attention on the GPU of many maps", "[cuda][attention]") 
   compare({60, 1, 50, 56, 16}, 1e-5, 30);
 }
 
-TEST_CASE("criss-cross attention on the GPU under strong decay and large scores", "[cuda][attention]") {
+TEST_CASE("criss-cross attention on the GPU under strong decay and large scores",
+          "[cuda][attention]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   compare({1, 2, 9, 60, 32}, 1e-13, 1);
   compare({1, 1, 12, 66, 16}, 0.01, 6);
 }
 
-TEST_CASE("criss-cross attention on the GPU: one token, whose decays have no edge", "[cuda][attention]") {
+TEST_CASE("criss-cross attention on the GPU: one token, whose decays have no edge",
+          "[cuda][attention]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   Rng rng(1);
   const Tensor q = Tensor::randn({2, 1, 1, 32}, rng, 1, DType::f32);
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    const Tensor x = cast(q, dtype).to(Device::cuda), la = Tensor::full({2, 2, 1, 1}, -0.5, DType::f32).to(Device::cuda);
+    const Tensor x = cast(q, dtype).to(Device::cuda),
+                 la = Tensor::full({2, 2, 1, 1}, -0.5, DType::f32).to(Device::cuda);
     const Tensor y = criss_cross_attention(x, x, x, 2, la, la).to(Device::cpu);
     CHECK(polyline_test::distance(cast(y, DType::f64), cast(x.to(Device::cpu), DType::f64)) < 1e-6);
   }

@@ -1,16 +1,17 @@
-// Decay factors: the fused pass against the composed formula, against finite differences, and by hand.
+// Decay factors: the fused pass against the composed formula, against finite differences, and by
+// hand.
 
+#include "ppma/polyline/decay.hpp"
+
+#include "polyline/help.hpp"
 #include "ppma/core/float_bits.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/norm.hpp"
-#include "ppma/polyline/decay.hpp"
 #include "ppma/polyline/norm_decay.hpp"
 #include "ppma/tensor/autograd.hpp"
 #include "ppma/tensor/tensor.hpp"
-
-#include "polyline/help.hpp"
 #include "thrown.hpp"
 
 using namespace polyline_test;
@@ -25,21 +26,23 @@ const Case cases[] = {{2, 3, 5, 3, 4, 2},  {1, 1, 1, 1, 1, 2}, {1, 9, 15, 2, 16,
                       {2, 8, 8, 2, 19, 2}, {1, 5, 7, 4, 8, 1}, {1, 3, 2, 1, 33, 1}};
 
 std::vector<Tensor> inputs(const Case& c) {
-  return {random({c.batch, c.height, c.width, c.heads * c.d}, 1), random({c.rows, c.d}, 2, 0.5), random({c.heads}, 3),
-          random({c.heads}, 4, 0.3)};
+  return {random({c.batch, c.height, c.width, c.heads * c.d}, 1), random({c.rows, c.d}, 2, 0.5),
+          random({c.heads}, 3), random({c.heads}, 4, 0.3)};
 }
 
 // Both outputs in one tensor, weighted so that they cannot be exchanged.
 Tensor joined(const LogDecay& d) { return stack({d.log_alpha, scale(d.log_beta, 1.5)}); }
 Tensor fused(const std::vector<Tensor>& x) { return joined(log_decay(x[0], x[1], x[2], x[3])); }
-Tensor composed(const std::vector<Tensor>& x) { return joined(log_decay_composed(x[0], x[1], x[2], x[3])); }
+Tensor composed(const std::vector<Tensor>& x) {
+  return joined(log_decay_composed(x[0], x[1], x[2], x[3]));
+}
 
 }  // namespace
 
 TEST_CASE("log_decay: the fused pass equals the composed formula", "[polyline][decay]") {
   for (const Case& c : cases) {
-    INFO(c.batch << " x " << c.height << "x" << c.width << ", heads " << c.heads << ", d " << c.d << ", rows "
-                 << c.rows);
+    INFO(c.batch << " x " << c.height << "x" << c.width << ", heads " << c.heads << ", d " << c.d
+                 << ", rows " << c.rows);
     check_equal(fused, composed, inputs(c), 1e-13);
     check_equal(fused, composed, to_f32(inputs(c)), 1.6e-5);  // sums over 2 x 135 tokens, 6e-8 each
   }
@@ -55,25 +58,32 @@ TEST_CASE("log_decay: gradients", "[polyline][decay]") {
 
 TEST_CASE("log_decay: by hand", "[polyline][decay]") {
   // One token, one head of two channels: z = 0.5 * 2 - 1 * 3 = -2 and 1 * 2 + 0 = 2, b = 1, A = 2.
-  const LogDecay d =
-      log_decay(Tensor::from<double>({2, 3}, {1, 1, 1, 2}), Tensor::from<double>({0.5, -1, 1, 0}, {2, 2}),
-                Tensor::from<double>({1}, {1}), Tensor::from<double>({std::log(2.0)}, {1}));
+  const LogDecay d = log_decay(
+      Tensor::from<double>({2, 3}, {1, 1, 1, 2}), Tensor::from<double>({0.5, -1, 1, 0}, {2, 2}),
+      Tensor::from<double>({1}, {1}), Tensor::from<double>({std::log(2.0)}, {1}));
   CHECK(d.log_alpha.item() == Approx(-2 * std::log1p(std::exp(-1.0))).epsilon(1e-14));
   CHECK(d.log_beta.item() == Approx(-2 * std::log1p(std::exp(3.0))).epsilon(1e-14));
 }
 
-TEST_CASE("log_decay: values that came with the tokens are taken as they are, with the same gradients", "[polyline][decay]") {
+TEST_CASE(
+    "log_decay: values that came with the tokens are taken as they are, with the same gradients",
+    "[polyline][decay]") {
   for (const Case& c : cases) {
     if (c.heads * c.d == 1) continue;  // a norm of one channel
     const auto with_values = [](const std::vector<Tensor>& x) {
-      const NormedTokens n = layer_norm_log_decay(x[0], Tensor::ones({x[0].dim(3)}, DType::f64), Tensor::zeros({x[0].dim(3)}, DType::f64), 1e-6, x[1], x[2], x[3]);
+      const NormedTokens n =
+          layer_norm_log_decay(x[0], Tensor::ones({x[0].dim(3)}, DType::f64),
+                               Tensor::zeros({x[0].dim(3)}, DType::f64), 1e-6, x[1], x[2], x[3]);
       REQUIRE(!n.log_decays.defined());  // the CPU has no such kernel
       const LogDecay d = log_decay(n.x.detach(), x[1].detach(), x[2].detach(), x[3].detach());
-      const Tensor values = x[1].dim(0) == 1 ? stack({d.log_alpha}) : stack({d.log_alpha, d.log_beta});
+      const Tensor values =
+          x[1].dim(0) == 1 ? stack({d.log_alpha}) : stack({d.log_alpha, d.log_beta});
       return joined(log_decay(n.x, x[1], x[2], x[3], values));
     };
     const auto without = [](const std::vector<Tensor>& x) {
-      return joined(log_decay(layer_norm(x[0], Tensor::ones({x[0].dim(3)}, DType::f64), Tensor::zeros({x[0].dim(3)}, DType::f64), 1e-6), x[1], x[2], x[3]));
+      return joined(log_decay(layer_norm(x[0], Tensor::ones({x[0].dim(3)}, DType::f64),
+                                         Tensor::zeros({x[0].dim(3)}, DType::f64), 1e-6),
+                              x[1], x[2], x[3]));
     };
     check_equal(with_values, without, inputs(c), 1e-300);
   }
@@ -96,13 +106,15 @@ TEST_CASE("log_decay: factors that overflow or vanish, and decays of 0", "[polyl
   struct Pair {
     double a_log, t;
   };
-  for (const auto& [a_log, t] : {Pair{90, -120}, Pair{200, -120}, Pair{800, -5}, Pair{100, 3},
-                                 Pair{200, -3e38}, Pair{-200, 5}, Pair{-200, -120}, Pair{-95, -95},
-                                 Pair{-1e3, 3e38}, Pair{88, 1e30}})
+  for (const auto& [a_log, t] :
+       {Pair{90, -120}, Pair{200, -120}, Pair{800, -5}, Pair{100, 3}, Pair{200, -3e38},
+        Pair{-200, 5}, Pair{-200, -120}, Pair{-95, -95}, Pair{-1e3, 3e38}, Pair{88, 1e30}})
     for (const DType dtype : {DType::f32, DType::f64}) {
       INFO("A_log " << a_log << ", t " << t << ", " << to_string(dtype));
       // ln A softplus(t), as far as it is needed.
-      const double log_step = t > 30 ? std::log(t) : t < -30 ? t : std::log(std::log1p(std::exp(t)));
+      const double log_step = t > 30    ? std::log(t)
+                              : t < -30 ? t
+                                        : std::log(std::log1p(std::exp(t)));
       const double log_slope = t < 0 ? t - std::log1p(std::exp(t)) : -std::log1p(std::exp(-t));
       const auto rounded = [&](double x) {
         return dtype == DType::f32 ? static_cast<double>(static_cast<float>(x)) : x;
@@ -138,14 +150,27 @@ TEST_CASE("log_decay: the same on any number of threads", "[polyline][decay]") {
   set_threads(3);
   const std::vector<Tensor> three = gradients(fused, x);
   set_threads(before);
-  for (std::size_t i = 0; i < one.size(); ++i) CHECK(one[i].to_vector<float>() == three[i].to_vector<float>());
+  for (std::size_t i = 0; i < one.size(); ++i)
+    CHECK(one[i].to_vector<float>() == three[i].to_vector<float>());
 }
 
 TEST_CASE("log_decay: misuse is explained", "[polyline][decay]") {
   const auto z = [](const Shape& s) { return Tensor::zeros(s, DType::f64); };
   CHECK(says([&] { log_decay(z({2, 3, 8}), z({2, 4}), z({2}), z({2})); }, "x must be (B,H,W,C)"));
-  CHECK(says([&] { log_decay(z({1, 2, 3, 9}), z({2, 4}), z({2}), z({2})); }, "do not divide into 2 heads"));
-  CHECK(says([&] { log_decay(z({1, 2, 3, 8}), z({3, 4}), z({2}), z({2})); }, "dt_weight must be (2,4)"));
+  CHECK(says(
+      [&] {
+        log_decay(z({1, 2, 3, 9}), z({2, 4}), z({2}), z({2}));
+      },
+      "do not divide into 2 heads"));
+  CHECK(says(
+      [&] {
+        log_decay(z({1, 2, 3, 8}), z({3, 4}), z({2}), z({2}));
+      },
+      "dt_weight must be (2,4)"));
   CHECK(says([&] { log_decay(z({1, 2, 3, 8}), z({2, 4}), z({2}), z({3})); }, "must both be (G)"));
-  CHECK(says([&] { log_decay(z({1, 2, 3, 8}), z({2, 4}), z({2}), z({2}), z({1, 1, 2, 2, 3})); }, "the values must be (2, 1, 2, 2, 3), got (1, 1, 2, 2, 3)"));
+  CHECK(says(
+      [&] {
+        log_decay(z({1, 2, 3, 8}), z({2, 4}), z({2}), z({2}), z({1, 1, 2, 2, 3}));
+      },
+      "the values must be (2, 1, 2, 2, 3), got (1, 1, 2, 2, 3)"));
 }

@@ -1,5 +1,5 @@
-// The fused attentions against plain loops in float64 that follow the definition: every path product walked, every
-// softmax written out. The loops share no code with the library.
+// The fused attentions against plain loops in float64 that follow the definition: every path
+// product walked, every softmax written out. The loops share no code with the library.
 
 #include <cmath>
 #include <functional>
@@ -24,7 +24,8 @@ struct Problem {
   i64 batch, heads, height, width, d;
   Tensor q, k, v, la, lb;  // f64
 
-  Problem(i64 B, i64 G, i64 H, i64 W, i64 d_, double score_deviation, double strongest_decay, u64 seed)
+  Problem(i64 B, i64 G, i64 H, i64 W, i64 d_, double score_deviation, double strongest_decay,
+          u64 seed)
       : batch(B), heads(G), height(H), width(W), d(d_) {
     Rng rng(seed);
     const Shape tokens{B, H, W, G * d}, grid{B, G, H, W};
@@ -34,13 +35,16 @@ struct Problem {
     la = Tensor::rand(grid, rng, strongest_decay, 0, DType::f64);
     lb = Tensor::rand(grid, rng, strongest_decay, 0, DType::f64);
   }
-  i64 token(i64 b, i64 i, i64 j, i64 g, i64 c) const { return ((b * height + i) * width + j) * heads * d + g * d + c; }
+  i64 token(i64 b, i64 i, i64 j, i64 g, i64 c) const {
+    return ((b * height + i) * width + j) * heads * d + g * d + c;
+  }
   double decay(const Tensor& t, i64 b, i64 g, i64 i, i64 j) const {
     return t.data<double>()[((b * heads + g) * height + i) * width + j];
   }
   double score(i64 b, i64 g, i64 i, i64 j, i64 k_, i64 l) const {
     double s = 0;
-    for (i64 c = 0; c < d; ++c) s += q.data<double>()[token(b, i, j, g, c)] * k.data<double>()[token(b, k_, l, g, c)];
+    for (i64 c = 0; c < d; ++c)
+      s += q.data<double>()[token(b, i, j, g, c)] * k.data<double>()[token(b, k_, l, g, c)];
     return s;
   }
   // Sum of log alpha over the edges of row `r` between columns j and l; of log beta likewise.
@@ -77,16 +81,18 @@ std::vector<double> whole_by_definition(const Problem& p, Paths paths) {
             std::vector<double> s;
             for (i64 k = 0; k < p.height; ++k)
               for (i64 l = 0; l < p.width; ++l) {
-                const double mask = paths == Paths::none ? 0
-                                    : first ? p.along_row(b, g, i, j, l) + p.along_column(b, g, l, i, k)
-                                            : p.along_row(b, g, k, j, l) + p.along_column(b, g, j, i, k);
+                const double mask =
+                    paths == Paths::none ? 0
+                    : first ? p.along_row(b, g, i, j, l) + p.along_column(b, g, l, i, k)
+                            : p.along_row(b, g, k, j, l) + p.along_column(b, g, j, i, k);
                 s.push_back(p.score(b, g, i, j, k, l) + mask);
               }
             s = softmax(s);
             for (i64 u = 0; u < p.height * p.width; ++u)
               for (i64 c = 0; c < p.d; ++c)
                 y[static_cast<std::size_t>(p.token(b, i, j, g, c))] +=
-                    s[static_cast<std::size_t>(u)] * p.v.data<double>()[p.token(b, u / p.width, u % p.width, g, c)] /
+                    s[static_cast<std::size_t>(u)] *
+                    p.v.data<double>()[p.token(b, u / p.width, u % p.width, g, c)] /
                     static_cast<double>(v2h.size());
           }
   return y;
@@ -102,7 +108,9 @@ std::vector<double> mix(const Problem& p, const std::vector<double>& x, bool row
           std::vector<double> s;
           const i64 n = rows ? p.width : p.height;
           for (i64 t = 0; t < n; ++t) {
-            const double mask = !masked ? 0 : rows ? p.along_row(b, g, i, j, t) : p.along_column(b, g, j, i, t);
+            const double mask = !masked ? 0
+                                : rows  ? p.along_row(b, g, i, j, t)
+                                        : p.along_column(b, g, j, i, t);
             s.push_back(mask + (rows ? p.score(b, g, i, j, i, t) : p.score(b, g, i, j, t, j)));
           }
           s = softmax(s);
@@ -110,7 +118,8 @@ std::vector<double> mix(const Problem& p, const std::vector<double>& x, bool row
             for (i64 c = 0; c < p.d; ++c)
               y[static_cast<std::size_t>(p.token(b, i, j, g, c))] +=
                   s[static_cast<std::size_t>(t)] *
-                  x[static_cast<std::size_t>(rows ? p.token(b, i, t, g, c) : p.token(b, t, j, g, c))];
+                  x[static_cast<std::size_t>(rows ? p.token(b, i, t, g, c)
+                                                  : p.token(b, t, j, g, c))];
         }
   return y;
 }
@@ -131,13 +140,16 @@ Tensor to_f32(const Tensor& t) { return Tensor::from<float>(t.to_vector<float>()
 // Relative distance in the 2-norm.
 double distance(const std::vector<double>& got, const std::vector<double>& want) {
   double d = 0, n = 0;
-  for (std::size_t i = 0; i < want.size(); ++i) d += (got[i] - want[i]) * (got[i] - want[i]), n += want[i] * want[i];
+  for (std::size_t i = 0; i < want.size(); ++i)
+    d += (got[i] - want[i]) * (got[i] - want[i]), n += want[i] * want[i];
   return std::sqrt(d / n);
 }
 
-using Attention = std::function<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&)>;
+using Attention = std::function<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                                       const Tensor&)>;
 
-// Largest difference between the gradients of <y, dy> and central differences, relative to the largest gradient.
+// Largest difference between the gradients of <y, dy> and central differences, relative to the
+// largest gradient.
 double gradient_error(Problem& p, const Attention& attention, bool masked) {
   Rng rng(9);
   const Tensor dy = Tensor::randn(p.q.shape(), rng, 1, DType::f64);
@@ -177,8 +189,10 @@ double gradient_error(Problem& p, const Attention& attention, bool masked) {
 struct Grid {
   i64 height, width, d;
 };
-// One line, one column, one token, wider than a register tile, widths around the vector length, square.
-const Grid grids[] = {{3, 5, 4}, {1, 7, 3}, {6, 1, 5}, {1, 1, 2}, {2, 19, 16}, {5, 16, 8}, {4, 17, 1}, {7, 7, 32}, {14, 14, 4}};
+// One line, one column, one token, wider than a register tile, widths around the vector length,
+// square.
+const Grid grids[] = {{3, 5, 4},  {1, 7, 3},  {6, 1, 5},  {1, 1, 2},  {2, 19, 16},
+                      {5, 16, 8}, {4, 17, 1}, {7, 7, 32}, {14, 14, 4}};
 
 }  // namespace
 
@@ -188,20 +202,27 @@ TEST_CASE("fused whole attention equals its definition", "[polyline][attention]"
       const Problem p(2, 2, s.height, s.width, s.d, 1, -1, 3);
       INFO(to_string(paths) << " " << s.height << "x" << s.width << " d " << s.d);
       const std::vector<double> want = whole_by_definition(p, paths);
-      CHECK(distance(whole_attention(p.q, p.k, p.v, p.heads, p.la, p.lb, paths).to_vector<double>(), want) < 1e-13);
-      const Tensor y = whole_attention(to_f32(p.q), to_f32(p.k), to_f32(p.v), p.heads, to_f32(p.la), to_f32(p.lb), paths);
+      CHECK(distance(whole_attention(p.q, p.k, p.v, p.heads, p.la, p.lb, paths).to_vector<double>(),
+                     want) < 1e-13);
+      const Tensor y = whole_attention(to_f32(p.q), to_f32(p.k), to_f32(p.v), p.heads, to_f32(p.la),
+                                       to_f32(p.lb), paths);
       CHECK(distance(y.to_vector<double>(), want) < 2e-6);
     }
 }
 
-TEST_CASE("fused whole attention survives masks that silence everything but the query", "[polyline][attention]") {
-  // Scores up to +-60 and decays down to e^-60 a step: the raw maximum underflows, the query itself must still count.
+TEST_CASE("fused whole attention survives masks that silence everything but the query",
+          "[polyline][attention]") {
+  // Scores up to +-60 and decays down to e^-60 a step: the raw maximum underflows, the query itself
+  // must still count.
   for (const Paths paths : {Paths::v2h, Paths::h2v, Paths::both}) {
     const Problem p(1, 2, 5, 6, 4, 30, -60, 4);
     const std::vector<double> want = whole_by_definition(p, paths);
-    CHECK(distance(whole_attention(p.q, p.k, p.v, p.heads, p.la, p.lb, paths).to_vector<double>(), want) < 1e-12);
-    const Tensor y = whole_attention(to_f32(p.q), to_f32(p.k), to_f32(p.v), p.heads, to_f32(p.la), to_f32(p.lb), paths);
-    CHECK(distance(y.to_vector<double>(), want) < 1e-4);  // scores of 100 have an f32 spacing of 8e-6
+    CHECK(distance(whole_attention(p.q, p.k, p.v, p.heads, p.la, p.lb, paths).to_vector<double>(),
+                   want) < 1e-12);
+    const Tensor y = whole_attention(to_f32(p.q), to_f32(p.k), to_f32(p.v), p.heads, to_f32(p.la),
+                                     to_f32(p.lb), paths);
+    // scores of 100 have an f32 spacing of 8e-6
+    CHECK(distance(y.to_vector<double>(), want) < 1e-4);
   }
 }
 
@@ -210,12 +231,14 @@ TEST_CASE("fused whole attention: gradients", "[polyline][attention][gradient]")
     for (const Grid& s : {Grid{3, 4, 3}, Grid{2, 14, 2}}) {
       INFO(to_string(paths) << " " << s.height << "x" << s.width);
       Problem p(1, 2, s.height, s.width, s.d, 1, -1, 5);
-      const auto attention = [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& la, const Tensor& lb) {
+      const auto attention = [&](const Tensor& q, const Tensor& k, const Tensor& v,
+                                 const Tensor& la, const Tensor& lb) {
         return whole_attention(q, k, v, p.heads, la, lb, paths);
       };
       CHECK(gradient_error(p, attention, paths != Paths::none) < 1e-8);
       if (paths == Paths::none) continue;
-      for (i64 line = 0; line < 2 * s.height; ++line) CHECK(p.la.grad().data<double>()[line * s.width] == 0.0);
+      for (i64 line = 0; line < 2 * s.height; ++line)
+        CHECK(p.la.grad().data<double>()[line * s.width] == 0.0);
       for (i64 j = 0; j < s.width; ++j) CHECK(p.lb.grad().data<double>()[j] == 0.0);
     }
 }
@@ -225,12 +248,16 @@ TEST_CASE("fused criss-cross attention equals its definition", "[polyline][atten
     for (const Order order : {Order::rows_first, Order::columns_first, Order::both})
       for (const Grid& s : grids) {
         Problem p(2, 2, s.height, s.width, s.d, 1, -1, 6);
-        INFO(to_string(order) << " " << s.height << "x" << s.width << " d " << s.d << " masked " << masked);
+        INFO(to_string(order) << " " << s.height << "x" << s.width << " d " << s.d << " masked "
+                              << masked);
         const std::vector<double> want = criss_cross_by_definition(p, order, masked);
         if (!masked) p.la = p.lb = Tensor();
-        CHECK(distance(criss_cross_attention(p.q, p.k, p.v, p.heads, p.la, p.lb, order).to_vector<double>(), want) < 1e-13);
+        CHECK(distance(criss_cross_attention(p.q, p.k, p.v, p.heads, p.la, p.lb, order)
+                           .to_vector<double>(),
+                       want) < 1e-13);
         if (!masked) continue;
-        const Tensor y = criss_cross_attention(to_f32(p.q), to_f32(p.k), to_f32(p.v), p.heads, to_f32(p.la), to_f32(p.lb), order);
+        const Tensor y = criss_cross_attention(to_f32(p.q), to_f32(p.k), to_f32(p.v), p.heads,
+                                               to_f32(p.la), to_f32(p.lb), order);
         CHECK(distance(y.to_vector<double>(), want) < 2e-6);
       }
 }
@@ -242,17 +269,21 @@ TEST_CASE("fused criss-cross attention: gradients", "[polyline][attention][gradi
         INFO(to_string(order) << " " << s.height << "x" << s.width << " masked " << masked);
         Problem p(1, 2, s.height, s.width, s.d, 1, -1, 7);
         if (!masked) p.la = p.lb = Tensor();
-        const auto attention = [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& la, const Tensor& lb) {
+        const auto attention = [&](const Tensor& q, const Tensor& k, const Tensor& v,
+                                   const Tensor& la, const Tensor& lb) {
           return criss_cross_attention(q, k, v, p.heads, la, lb, order);
         };
         CHECK(gradient_error(p, attention, masked) < 1e-8);
         if (!masked) continue;
-        for (i64 line = 0; line < 2 * s.height; ++line) CHECK(p.la.grad().data<double>()[line * s.width] == 0.0);
+        for (i64 line = 0; line < 2 * s.height; ++line)
+          CHECK(p.la.grad().data<double>()[line * s.width] == 0.0);
       }
 }
 
-TEST_CASE("criss-cross probabilities that do not fit are computed again, with the same result", "[polyline][attention]") {
-  // One head of 4 x 300 keeps its row probabilities, 4 x 400 is over the limit: compare both with the definition.
+TEST_CASE("criss-cross probabilities that do not fit are computed again, with the same result",
+          "[polyline][attention]") {
+  // One head of 4 x 300 keeps its row probabilities, 4 x 400 is over the limit: compare both with
+  // the definition.
   for (const i64 width : {300, 400}) {
     const Problem p(1, 1, 4, width, 2, 1, -0.01, 8);
     REQUIRE((4 * width * width > kernels::criss_cross::keep_limit) == (width == 400));
@@ -261,7 +292,8 @@ TEST_CASE("criss-cross probabilities that do not fit are computed again, with th
   }
 }
 
-TEST_CASE("fused attentions do not depend on the number of threads", "[polyline][attention][threads]") {
+TEST_CASE("fused attentions do not depend on the number of threads",
+          "[polyline][attention][threads]") {
   const int before = threads();
   Problem p(2, 3, 12, 20, 16, 1, -1, 10);
   std::vector<std::vector<double>> results;
@@ -284,17 +316,22 @@ TEST_CASE("fused attentions do not depend on the number of threads", "[polyline]
   CHECK(results[0] == results[2]);
 }
 
-TEST_CASE("fused whole attention needs memory in proportion to N", "[polyline][attention][memory]") {
-  // Peak above the arguments, forward and backward, at one head of width 8: bytes a token must not grow with N.
+TEST_CASE("fused whole attention needs memory in proportion to N",
+          "[polyline][attention][memory]") {
+  // Peak above the arguments, forward and backward, at one head of width 8: bytes a token must not
+  // grow with N.
   const int before = threads();
   set_threads(1);
   std::vector<double> bytes_per_token;
   for (const i64 side : {32, 64, 128}) {  // N = 1024, 4096, 16384
     Rng rng(11);
     const Shape tokens{1, side, side, 8};
-    Tensor q = Tensor::randn(tokens, rng), k = Tensor::randn(tokens, rng, 0.3), v = Tensor::randn(tokens, rng);
-    Tensor la = Tensor::rand({1, 1, side, side}, rng, -0.2, 0), lb = Tensor::rand({1, 1, side, side}, rng, -0.2, 0);
-    for (Tensor* t : {&q, &la}) t->requires_grad(side < 128);  // the backward of 16384 takes its time: forward only
+    Tensor q = Tensor::randn(tokens, rng), k = Tensor::randn(tokens, rng, 0.3),
+           v = Tensor::randn(tokens, rng);
+    Tensor la = Tensor::rand({1, 1, side, side}, rng, -0.2, 0),
+           lb = Tensor::rand({1, 1, side, side}, rng, -0.2, 0);
+    // the backward of 16384 takes its time: forward only
+    for (Tensor* t : {&q, &la}) t->requires_grad(side < 128);
     reset_peak_memory();
     const i64 start = memory_stats().live_bytes;
     const Tensor y = whole_attention(q, k, v, 1, la, lb);
@@ -311,13 +348,17 @@ TEST_CASE("fused whole attention needs memory in proportion to N", "[polyline][a
 
 TEST_CASE("fused attentions name what is wrong", "[polyline][attention][error]") {
   const Tensor q = Tensor::zeros({1, 2, 3, 8}), la = Tensor::zeros({1, 2, 2, 3});
-  CHECK_THROWS_WITH(whole_attention(q, q, q, 3, la, la), "whole_attention: 8 channels do not divide into 3 heads");
+  CHECK_THROWS_WITH(whole_attention(q, q, q, 3, la, la),
+                    "whole_attention: 8 channels do not divide into 3 heads");
   CHECK_THROWS_WITH(whole_attention(q, q, Tensor::zeros({1, 2, 3, 4}), 2, la, la),
-                    "whole_attention: q, k and v must have one shape, got (1, 2, 3, 8), (1, 2, 3, 8) and (1, 2, 3, 4)");
-  CHECK_THROWS_WITH(whole_attention(q, q, q, 2, Tensor(), la),
-                    "whole_attention: a masked attention needs log_alpha and log_beta, (1, 2, 2, 3)");
+                    "whole_attention: q, k and v must have one shape, got (1, 2, 3, 8), (1, 2, 3, "
+                    "8) and (1, 2, 3, 4)");
+  CHECK_THROWS_WITH(
+      whole_attention(q, q, q, 2, Tensor(), la),
+      "whole_attention: a masked attention needs log_alpha and log_beta, (1, 2, 2, 3)");
   CHECK_THROWS_WITH(criss_cross_attention(q, q, q, 2, la, Tensor::zeros({1, 2, 3, 2})),
-                    "criss_cross_attention: log_alpha and log_beta must be (B,G,H,W) = (1, 2, 2, 3), got (1, 2, 2, 3) and "
+                    "criss_cross_attention: log_alpha and log_beta must be (B,G,H,W) = (1, 2, 2, "
+                    "3), got (1, 2, 2, 3) and "
                     "(1, 2, 3, 2)");
   CHECK_THROWS_WITH(criss_cross_attention(Tensor::zeros({2, 3, 8}), q, q, 2, la, la),
                     "criss_cross_attention: q must be (B,H,W,C), got (2, 3, 8)");

@@ -53,7 +53,8 @@ inline std::vector<Tensor> gradients(const Function& f, const std::vector<Tensor
   for (const Tensor& t : inputs) in.push_back(t.clone()), in.back().requires_grad(true);
   const Tensor y = f(in);
   Tensor dy = Tensor::empty(y.shape(), DType::f64);
-  for (i64 i = 0; i < dy.numel(); ++i) dy.data<double>()[i] = std::cos(1.7 * static_cast<double>(i) + 0.3);
+  for (i64 i = 0; i < dy.numel(); ++i)
+    dy.data<double>()[i] = std::cos(1.7 * static_cast<double>(i) + 0.3);
   y.backward(cast(dy, y.dtype()));
   std::vector<Tensor> out;
   for (const Tensor& t : in) out.push_back(t.grad());
@@ -61,8 +62,8 @@ inline std::vector<Tensor> gradients(const Function& f, const std::vector<Tensor
 }
 
 /// Checks that two functions have equal values and equal, non-vanishing gradients.
-inline void check_equal(const Function& got, const Function& want, const std::vector<Tensor>& inputs,
-                        double tolerance) {
+inline void check_equal(const Function& got, const Function& want,
+                        const std::vector<Tensor>& inputs, double tolerance) {
   {
     const NoGrad off;
     CHECK(distance(got(inputs), want(inputs)) < tolerance);

@@ -1,19 +1,19 @@
 // The polyline path mask: every form against walking the paths, its properties, its gradients.
 
+#include "ppma/polyline/mask.hpp"
+
+#include "polyline/help.hpp"
 #include "ppma/kernels/args.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/polyline/line_mask.hpp"
-#include "ppma/polyline/mask.hpp"
+#include "ppma/polyline/path.hpp"
 #include "ppma/polyline/types.hpp"
+#include "ppma/polyline/volume_mask.hpp"
 #include "ppma/tensor/grad_check.hpp"
 #include "ppma/tensor/tensor.hpp"
-
-#include "polyline/help.hpp"
-#include "ppma/polyline/path.hpp"
-#include "ppma/polyline/volume_mask.hpp"
 #include "thrown.hpp"
 
 using namespace polyline_test;
@@ -32,7 +32,8 @@ struct Decays {
         lb(random_log_decay({2, 3, g.height, g.width}, 12, low, high)) {}
 };
 
-// The example of spec 1.4. The first column of alpha and the first row of beta are never used: 0.77 stands there.
+// The example of spec 1.4. The first column of alpha and the first row of beta are never used: 0.77
+// stands there.
 const Decays& worked() {
   static const Decays d = [] {
     const auto logs = [](std::vector<double> v) {
@@ -47,10 +48,10 @@ const Decays& worked() {
   return d;
 }
 const Tensor& worked_mask() {
-  static const Tensor l =
-      Tensor::from<double>({1,  .5,  .4,  .9, .3,  .12, .5,   1,  .8,  .45, .6, .24, .4,  .8,  1,  .36, .48, .3,
-                            .9, .15, .03, 1,  .25, .1,  .225, .6, .12, .25, 1,  .4,  .09, .24, .3, .1,  .4,  1},
-                           {1, 1, 6, 6});
+  static const Tensor l = Tensor::from<double>(
+      {1,  .5,  .4,  .9, .3,  .12, .5,   1,  .8,  .45, .6, .24, .4,  .8,  1,  .36, .48, .3,
+       .9, .15, .03, 1,  .25, .1,  .225, .6, .12, .25, 1,  .4,  .09, .24, .3, .1,  .4,  1},
+      {1, 1, 6, 6});
   return l;
 }
 
@@ -80,7 +81,8 @@ TEST_CASE("1-D mask: blocks inside a triangle have rank one", "[polyline][mask]"
   const i64 n = 8;
   const Tensor t = exp(sequence_log_mask(random_log_decay({n}, 2)));
   const double* m = t.data<double>();
-  // Every 2 x 2 minor of the lower triangle, diagonal included, vanishes; one across the diagonal does not.
+  // Every 2 x 2 minor of the lower triangle, diagonal included, vanishes; one across the diagonal
+  // does not.
   for (i64 i = 1; i < n; ++i)
     for (i64 k = i; k < n; ++k)
       for (i64 j = 0; j < i; ++j)
@@ -92,7 +94,8 @@ TEST_CASE("1-D mask: blocks inside a triangle have rank one", "[polyline][mask]"
 }
 
 TEST_CASE("1-D mask: gradients, also where decays are exactly 1", "[polyline][mask]") {
-  const GradCheck g = grad_check([](const auto& x) { return sequence_log_mask(x[0]); }, {random_log_decay({2, 7}, 3)});
+  const GradCheck g = grad_check([](const auto& x) { return sequence_log_mask(x[0]); },
+                                 {random_log_decay({2, 7}, 3)});
   INFO(g.report);
   CHECK(g.ok);
   const GradCheck ordered = grad_check(
@@ -102,7 +105,8 @@ TEST_CASE("1-D mask: gradients, also where decays are exactly 1", "[polyline][ma
       {random_log_decay({2, 5}, 4)});
   INFO(ordered.report);
   CHECK(ordered.ok);
-  // d(ln a_t) = sum of G over the pairs that straddle edge t, whatever the values: with G = 1, 2 t (n - t).
+  // d(ln a_t) = sum of G over the pairs that straddle edge t, whatever the values: with G = 1, 2 t
+  // (n - t).
   Tensor flat = Tensor::zeros({5}, DType::f64);
   flat.requires_grad(true);
   sum(sequence_log_mask(flat)).backward();
@@ -117,9 +121,12 @@ TEST_CASE("1-D mask: a bad visiting order is explained", "[polyline][mask]") {
 }
 
 TEST_CASE("polyline paths turn once and are shortest", "[polyline][mask]") {
-  CHECK(polyline_path({0, 0}, {2, 1}, Paths::v2h) == std::vector<Cell>{{0, 0}, {1, 0}, {2, 0}, {2, 1}});
-  CHECK(polyline_path({0, 0}, {2, 1}, Paths::h2v) == std::vector<Cell>{{0, 0}, {0, 1}, {1, 1}, {2, 1}});
-  CHECK(polyline_path({2, 2}, {1, 0}, Paths::v2h) == std::vector<Cell>{{2, 2}, {1, 2}, {1, 1}, {1, 0}});
+  CHECK(polyline_path({0, 0}, {2, 1}, Paths::v2h) ==
+        std::vector<Cell>{{0, 0}, {1, 0}, {2, 0}, {2, 1}});
+  CHECK(polyline_path({0, 0}, {2, 1}, Paths::h2v) ==
+        std::vector<Cell>{{0, 0}, {0, 1}, {1, 1}, {2, 1}});
+  CHECK(polyline_path({2, 2}, {1, 0}, Paths::v2h) ==
+        std::vector<Cell>{{2, 2}, {1, 2}, {1, 1}, {1, 0}});
   CHECK(polyline_path({1, 1}, {1, 1}, Paths::h2v) == std::vector<Cell>{{1, 1}});
   CHECK(says([] { polyline_path({0, 0}, {0, 0}, Paths::both); }, "a path is v2h or h2v, not both"));
 }
@@ -139,7 +146,8 @@ TEST_CASE("polyline mask: the worked example", "[polyline][mask]") {
   }
 }
 
-TEST_CASE("polyline mask: sums equal the walked definition, H2V is the transpose", "[polyline][mask]") {
+TEST_CASE("polyline mask: sums equal the walked definition, H2V is the transpose",
+          "[polyline][mask]") {
   for (const Grid g : grids) {
     INFO(g.height << "x" << g.width);
     const Decays d(g);
@@ -154,7 +162,8 @@ TEST_CASE("polyline mask: sums equal the walked definition, H2V is the transpose
 
 TEST_CASE("polyline mask: its properties", "[polyline][mask]") {
   const Decays d({3, 4});
-  const Tensor l = polyline_mask(d.la, d.lb, Paths::v2h), l2d = polyline_mask(d.la, d.lb, Paths::both);
+  const Tensor l = polyline_mask(d.la, d.lb, Paths::v2h),
+               l2d = polyline_mask(d.la, d.lb, Paths::both);
   for (const double x : l.to_vector<double>()) {
     CHECK(x > 0);
     CHECK(x <= 1);
@@ -165,7 +174,8 @@ TEST_CASE("polyline mask: its properties", "[polyline][mask]") {
   }
   CHECK(distance(l2d, transpose(l2d, 2, 3)) == 0);
   CHECK(distance(l, transpose(l, 2, 3)) > 0.1);  // L itself is not symmetric
-  CHECK(polyline_mask(d.la, d.lb, Paths::none).to_vector<double>() == std::vector<double>(2 * 3 * 144, 1.0));
+  CHECK(polyline_mask(d.la, d.lb, Paths::none).to_vector<double>() ==
+        std::vector<double>(2 * 3 * 144, 1.0));
 }
 
 TEST_CASE("theorem 1: L = L_H L_V, and log L = log A + log B", "[polyline][mask]") {
@@ -181,8 +191,8 @@ TEST_CASE("theorem 1: L = L_H L_V, and log L = log A + log B", "[polyline][mask]
     CHECK(distance(matmul(lv, lh), transpose(l, 2, 3)) < 1e-14);  // L^T = L_V L_H
     // (b): entry by entry, A_i[j,l] B_l[i,k]
     const i64 h = g.height, w = g.width, n = h * w;
-    const std::vector<double> a = exp(m.rows).to_vector<double>(), b = exp(m.columns).to_vector<double>(),
-                              full = l.to_vector<double>();
+    const std::vector<double> a = exp(m.rows).to_vector<double>(),
+                              b = exp(m.columns).to_vector<double>(), full = l.to_vector<double>();
     double worst = 0;
     for (i64 head = 0; head < 6; ++head)
       for (i64 u = 0; u < n; ++u)
@@ -190,7 +200,8 @@ TEST_CASE("theorem 1: L = L_H L_V, and log L = log A + log B", "[polyline][mask]
           const i64 i = u / w, j = u % w, k = v / w, c = v % w;
           const double product = a[static_cast<std::size_t>(((head * h + i) * w + j) * w + c)] *
                                  b[static_cast<std::size_t>(((head * w + c) * h + i) * h + k)];
-          worst = std::max(worst, std::fabs(product - full[static_cast<std::size_t>((head * n + u) * n + v)]));
+          worst = std::max(
+              worst, std::fabs(product - full[static_cast<std::size_t>((head * n + u) * n + v)]));
         }
     CHECK(worst < 1e-14);
   }
@@ -213,8 +224,12 @@ TEST_CASE("theorem 2: the three ways have the same gradients", "[polyline][mask]
     const Decays d({3, 4});
     const std::vector<Tensor> in{random({2, 3, 4, 6}, 6), d.la, d.lb};
     const Function scans = [p](const auto& x) { return apply_mask(x[0], x[1], x[2], p); };
-    const Function factors = [p](const auto& x) { return apply_mask_factored(x[0], x[1], x[2], p); };
-    const Function dense = [p](const auto& x) { return mask_times(polyline_mask(x[1], x[2], p), x[0], 3); };
+    const Function factors = [p](const auto& x) {
+      return apply_mask_factored(x[0], x[1], x[2], p);
+    };
+    const Function dense = [p](const auto& x) {
+      return mask_times(polyline_mask(x[1], x[2], p), x[0], 3);
+    };
     check_equal(scans, dense, in, 1e-12);
     check_equal(factors, dense, in, 1e-12);
     const GradCheck g = grad_check(scans, in);
@@ -234,14 +249,16 @@ TEST_CASE("polyline mask: gradients, and none for edges that do not exist", "[po
     CHECK(largest(narrow(grads[0], 3, 0, 1)) == 0);  // alpha[:,0]
     CHECK(largest(narrow(grads[1], 2, 0, 1)) == 0);  // beta[0,:]
   }
-  const std::vector<Tensor> scans = gradients([](const auto& x) { return apply_mask(x[0], x[1], x[2], Paths::both); },
-                                              {random({2, 3, 4, 3}, 1), d.la, d.lb});
+  const std::vector<Tensor> scans =
+      gradients([](const auto& x) { return apply_mask(x[0], x[1], x[2], Paths::both); },
+                {random({2, 3, 4, 3}, 1), d.la, d.lb});
   CHECK(largest(narrow(scans[1], 3, 0, 1)) == 0);
   CHECK(largest(narrow(scans[2], 2, 0, 1)) == 0);
 }
 
 TEST_CASE("polyline mask: the gradient rule of spec 1.6 written out", "[polyline][mask]") {
-  // d ln alpha[i,t] = sum of G over the entries whose row step straddles edge t, likewise beta: by walking.
+  // d ln alpha[i,t] = sum of G over the entries whose row step straddles edge t, likewise beta: by
+  // walking.
   const i64 h = 3, w = 4, n = h * w;
   Tensor la = random_log_decay({1, 1, h, w}, 21), lb = random_log_decay({1, 1, h, w}, 22);
   const Tensor g = random({1, 1, n, n}, 23);
@@ -253,7 +270,8 @@ TEST_CASE("polyline mask: the gradient rule of spec 1.6 written out", "[polyline
       const auto cells = polyline_path({v / w, v % w}, {u / w, u % w}, Paths::v2h);
       for (std::size_t s = 1; s < cells.size(); ++s) {
         const Cell a = cells[s - 1], b = cells[s];
-        const auto at = static_cast<std::size_t>(std::max(a.row, b.row) * w + std::max(a.column, b.column));
+        const auto at =
+            static_cast<std::size_t>(std::max(a.row, b.row) * w + std::max(a.column, b.column));
         (a.row == b.row ? da : db)[at] += g.data<double>()[u * n + v];
       }
     }
@@ -268,8 +286,10 @@ TEST_CASE("polyline mask: one constant decay gives RMT's Manhattan mask", "[poly
   const Tensor m = polyline_log_mask(d, d);
   for (i64 u = 0; u < n; ++u)
     for (i64 v = 0; v < n; ++v)
-      CHECK(m.data<double>()[u * n + v] ==
-            Approx(log_gamma * static_cast<double>(std::abs(u / w - v / w) + std::abs(u % w - v % w))).margin(1e-14));
+      CHECK(
+          m.data<double>()[u * n + v] ==
+          Approx(log_gamma * static_cast<double>(std::abs(u / w - v / w) + std::abs(u % w - v % w)))
+              .margin(1e-14));
 }
 
 TEST_CASE("polyline mask: decays near 0 and near 1", "[polyline][mask]") {
@@ -281,25 +301,28 @@ TEST_CASE("polyline mask: decays near 0 and near 1", "[polyline][mask]") {
     CHECK(distance(apply_mask(x, d.la, d.lb, Paths::v2h), mask_times(want, x, 3)) < 1e-13);
   }
   // No decay at all: every entry 1, and L x is the sum of x. Total decay: the identity.
-  const Tensor one = Tensor::zeros({1, 1, 3, 4}, DType::f64), zero = Tensor::full({1, 1, 3, 4}, -1e6, DType::f64);
+  const Tensor one = Tensor::zeros({1, 1, 3, 4}, DType::f64),
+               zero = Tensor::full({1, 1, 3, 4}, -1e6, DType::f64);
   const Tensor x = random({1, 3, 4, 2}, 32);
   CHECK(polyline_mask(one, one, Paths::v2h).to_vector<double>() == std::vector<double>(144, 1.0));
-  CHECK(distance(apply_mask(x, one, one, Paths::v2h), broadcast_to(sum(x, {1, 2}, true), x.shape())) < 1e-14);
-  CHECK(distance(polyline_mask(zero, zero, Paths::v2h), reshape(detail::identity(12, DType::f64), {1, 1, 12, 12})) ==
-        0);
+  CHECK(distance(apply_mask(x, one, one, Paths::v2h),
+                 broadcast_to(sum(x, {1, 2}, true), x.shape())) < 1e-14);
+  CHECK(distance(polyline_mask(zero, zero, Paths::v2h),
+                 reshape(detail::identity(12, DType::f64), {1, 1, 12, 12})) == 0);
   CHECK(distance(apply_mask(x, zero, zero, Paths::both), scale(x, 2)) == 0);
 }
 
 TEST_CASE("polyline mask: f32 keeps what its running sums allow", "[polyline][mask]") {
   const Decays d({14, 14}, 0.3);
   const Tensor la = cast(d.la, DType::f32), lb = cast(d.lb, DType::f32);
-  // Compared with f64 on the same (rounded) decays. |c| < 17, so a difference of two is wrong by about 14 roundings
-  // of 17 2^-24.
+  // Compared with f64 on the same (rounded) decays. |c| < 17, so a difference of two is wrong by
+  // about 14 roundings of 17 2^-24.
   const Tensor want = polyline_mask(cast(la, DType::f64), cast(lb, DType::f64), Paths::both);
   CHECK(distance(cast(polyline_mask(la, lb, Paths::both), DType::f64), want) < 1e-5);
   const Tensor x = random({2, 14, 14, 3}, 41);
   const Tensor y = apply_mask(cast(x, DType::f32), la, lb, Paths::both);
-  CHECK(distance(cast(y, DType::f64), mask_times(want, cast(cast(x, DType::f32), DType::f64), 3)) < 2e-6);
+  CHECK(distance(cast(y, DType::f64), mask_times(want, cast(cast(x, DType::f32), DType::f64), 3)) <
+        2e-6);
 }
 
 TEST_CASE("one-way scan: the recurrence equals the causal part of H2V", "[polyline][mask]") {
@@ -319,7 +342,8 @@ TEST_CASE("one-way scan: the recurrence equals the causal part of H2V", "[polyli
 TEST_CASE("volume mask: walked, summed, multiplied and scanned", "[polyline][mask]") {
   const i64 h = 2, w = 3, d = 4, n = h * w * d;
   const Shape volume{2, 2, h, w, d};
-  const VolumeLogDecay decay{random_log_decay(volume, 61), random_log_decay(volume, 62), random_log_decay(volume, 63)};
+  const VolumeLogDecay decay{random_log_decay(volume, 61), random_log_decay(volume, 62),
+                             random_log_decay(volume, 63)};
   const Tensor walked = volume_log_mask_by_definition(decay);
   CHECK(distance(volume_log_mask(decay), walked) < 1e-13);
 
@@ -335,10 +359,13 @@ TEST_CASE("volume mask: walked, summed, multiplied and scanned", "[polyline][mas
   const Tensor want = reshape(permute(matmul(exp(walked), tokens), {0, 2, 1, 3}), x.shape());
   CHECK(distance(apply_volume_mask(x, decay), want) < 1e-13);
   for (const bool scanned : {false, true}) {
-    const GradCheck g = grad_check([scanned](const auto& in) {
-      const VolumeLogDecay v{in[1], in[2], in[3]};
-      return scanned ? apply_volume_mask(in[0], v) : mul(volume_log_mask(v), reshape(sum(square(in[0])), {1, 1, 1, 1}));
-    }, {x, decay.log_alpha, decay.log_beta, decay.log_gamma});
+    const GradCheck g = grad_check(
+        [scanned](const auto& in) {
+          const VolumeLogDecay v{in[1], in[2], in[3]};
+          return scanned ? apply_volume_mask(in[0], v)
+                         : mul(volume_log_mask(v), reshape(sum(square(in[0])), {1, 1, 1, 1}));
+        },
+        {x, decay.log_alpha, decay.log_beta, decay.log_gamma});
     INFO(g.report);
     CHECK(g.ok);
   }
@@ -351,7 +378,11 @@ TEST_CASE("masks: misuse is explained", "[polyline][mask]") {
         polyline_log_mask(z({1, 1, 2, 3}), z({1, 1, 3, 2}));
       },
       "must both be (B,G,H,W), got (1, 1, 2, 3) and (1, 1, 3, 2)"));
-  CHECK(says([&] { polyline_log_mask(z({1, 1, 2, 3}), z({1, 1, 2, 3}), Paths::both); }, "their sum is polyline_mask"));
+  CHECK(says(
+      [&] {
+        polyline_log_mask(z({1, 1, 2, 3}), z({1, 1, 2, 3}), Paths::both);
+      },
+      "their sum is polyline_mask"));
   CHECK(says(
       [&] {
         apply_mask(z({1, 2, 2, 1}), z({1, 1, 2, 3}), z({1, 1, 2, 3}), Paths::v2h);
@@ -362,5 +393,9 @@ TEST_CASE("masks: misuse is explained", "[polyline][mask]") {
         apply_mask(z({1, 2, 3, 1}), z({1, 1, 2, 3}), z({1, 1, 2, 3}), Paths::none);
       },
       "choose v2h, h2v or both"));
-  CHECK(says([&] { volume_log_mask({z({1, 1, 2, 3}), z({1, 1, 2, 3}), z({1, 1, 2, 3})}); }, "must all be (B,G,H,W,D)"));
+  CHECK(says(
+      [&] {
+        volume_log_mask({z({1, 1, 2, 3}), z({1, 1, 2, 3}), z({1, 1, 2, 3})});
+      },
+      "must all be (B,G,H,W,D)"));
 }

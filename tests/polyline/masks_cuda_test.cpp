@@ -1,4 +1,5 @@
-// Decays, masks of sequences, restrictions and linear attention on the GPU against the CPU in float64.
+// Decays, masks of sequences, restrictions and linear attention on the GPU against the CPU in
+// float64.
 
 #include "ppma/core/config.hpp"
 
@@ -18,40 +19,56 @@ using polyline_test::random_log_decay;
 
 TEST_CASE("log decays on the GPU", "[cuda]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  for (const auto& [s, heads] : {std::pair<Shape, i64>{{2, 5, 7, 12}, 3}, {{1, 14, 14, 64}, 2}, {{3, 9, 11, 96}, 1}, {{1, 1, 1, 1}, 1}, {{8, 28, 28, 128}, 4}})
+  for (const auto& [s, heads] : {std::pair<Shape, i64>{{2, 5, 7, 12}, 3},
+                                 {{1, 14, 14, 64}, 2},
+                                 {{3, 9, 11, 96}, 1},
+                                 {{1, 1, 1, 1}, 1},
+                                 {{8, 28, 28, 128}, 4}})
     for (const i64 rows : {1, 2}) {
       const i64 d = s[3] / heads;
       INFO(s.str() << " heads " << heads << " rows " << rows);
-      compare("log_decay",
-              [](In in) {
-                const LogDecay y = log_decay(in[0], in[1], in[2], in[3]);
-                return stack({y.log_alpha, y.log_beta}, 0);
-              },
-              {random(s, 1), random({rows, d}, 2, 0.5), random({heads}, 3), random({heads}, 4, 0.3)}, {1, 2, 3}, {1e-12, 4e-6, 1e-2});
+      compare(
+          "log_decay",
+          [](In in) {
+            const LogDecay y = log_decay(in[0], in[1], in[2], in[3]);
+            return stack({y.log_alpha, y.log_beta}, 0);
+          },
+          {random(s, 1), random({rows, d}, 2, 0.5), random({heads}, 3), random({heads}, 4, 0.3)},
+          {1, 2, 3}, {1e-12, 4e-6, 1e-2});
     }
 }
 
 TEST_CASE("log decays on the GPU: factors that overflow or vanish, and decays of 0", "[cuda]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  // Heads of one channel (any size), and of 8 (packs); the CPU's are held against the formula in decay_test.cpp.
-  const std::vector<double> a_log{90, 200, 800, 100, 200, -200, -200, -95, -1e3, 88}, t{-120, -120, -5, 3, -3e38, 5, -120, -95, 3e38, 1e30};
+  // Heads of one channel (any size), and of 8 (packs); the CPU's are held against the formula in
+  // decay_test.cpp.
+  const std::vector<double> a_log{90, 200, 800, 100, 200, -200, -200, -95, -1e3, 88},
+      t{-120, -120, -5, 3, -3e38, 5, -120, -95, 3e38, 1e30};
   const i64 heads = static_cast<i64>(t.size());
   for (const i64 d : {1, 8})
     for (const i64 rows : {1, 2}) {
-      Tensor x = Tensor::full({1, 2, 3, heads * d}, 0, DType::f32), bias = Tensor::empty({heads}, DType::f32);
-      for (i64 e = 0; e < x.numel(); e += d) x.data<float>()[e] = static_cast<float>(t[static_cast<std::size_t>(e / d % heads)]);
-      for (i64 g = 0; g < heads; ++g) bias.data<float>()[g] = std::fabs(t[static_cast<std::size_t>(g)]) > 1e38 ? x.data<float>()[g * d] : 0.f;
-      const std::vector<Tensor> in{x, Tensor::ones({rows, d}, DType::f32), bias, cast(Tensor::from<double>(a_log, {heads}), DType::f32)};
+      Tensor x = Tensor::full({1, 2, 3, heads * d}, 0, DType::f32),
+             bias = Tensor::empty({heads}, DType::f32);
+      for (i64 e = 0; e < x.numel(); e += d)
+        x.data<float>()[e] = static_cast<float>(t[static_cast<std::size_t>(e / d % heads)]);
+      for (i64 g = 0; g < heads; ++g)
+        bias.data<float>()[g] =
+            std::fabs(t[static_cast<std::size_t>(g)]) > 1e38 ? x.data<float>()[g * d] : 0.f;
+      const std::vector<Tensor> in{x, Tensor::ones({rows, d}, DType::f32), bias,
+                                   cast(Tensor::from<double>(a_log, {heads}), DType::f32)};
       const auto results = [&](Device device) {
         std::vector<Tensor> there;
         for (const Tensor& one : in) there.push_back(one.to(device).requires_grad(true));
         const LogDecay y = log_decay(there[0], there[1], there[2], there[3]);
-        std::vector<Tensor> all{y.log_alpha.detach().to(Device::cpu), y.log_beta.detach().to(Device::cpu)};
-        Tensor dy = Tensor::full(all[0].shape(), 2, DType::f32);  // 0 where the edge is closed, as the masks have it
+        std::vector<Tensor> all{y.log_alpha.detach().to(Device::cpu),
+                                y.log_beta.detach().to(Device::cpu)};
+        // 0 where the edge is closed, as the masks have it
+        Tensor dy = Tensor::full(all[0].shape(), 2, DType::f32);
         for (i64 e = 0; e < dy.numel(); ++e)
           if (is_inf(all[0].data<float>()[e])) dy.data<float>()[e] = 0;
         (y.log_alpha + y.log_beta).backward(dy.to(device));
-        for (const std::size_t k : {std::size_t{0}, std::size_t{2}, std::size_t{3}}) all.push_back(there[k].grad().to(Device::cpu));
+        for (const std::size_t k : {std::size_t{0}, std::size_t{2}, std::size_t{3}})
+          all.push_back(there[k].grad().to(Device::cpu));
         return all;
       };
       const auto want = results(Device::cpu), got = results(Device::cuda);
@@ -70,11 +87,15 @@ TEST_CASE("sequence masks on the GPU", "[cuda]") {
   for (const auto& [h, w] : {std::pair<i64, i64>{3, 4}, {1, 1}, {7, 7}, {9, 14}, {1, 200}}) {
     INFO(h << "x" << w);
     const Tensor decay = random_log_decay({2, 3, h * w}, 1);
-    for (const auto& order : {std::vector<i64>{}, column_major_order(h, w), hilbert_order(h, w), hilbert_order(h, w, true)})
-      compare("sequence_log_mask", [order](In in) { return sequence_log_mask(in[0], order); }, {decay}, {0}, {1e-12, 4e-6, 4e-6});
+    for (const auto& order : {std::vector<i64>{}, column_major_order(h, w), hilbert_order(h, w),
+                              hilbert_order(h, w, true)})
+      compare("sequence_log_mask", [order](In in) { return sequence_log_mask(in[0], order); },
+              {decay}, {0}, {1e-12, 4e-6, 4e-6});
     for (const bool rows : {false, true}) {
       const i64 height = h, width = w;
-      compare("restrict_to_lines", [=](In in) { return restrict_to_lines(in[0], height, width, rows); }, {random({2, 2, h * w, h * w}, 3)});
+      compare("restrict_to_lines",
+              [=](In in) { return restrict_to_lines(in[0], height, width, rows); },
+              {random({2, 2, h * w, h * w}, 3)});
     }
   }
 }
@@ -90,11 +111,14 @@ TEST_CASE("every mask of the ablation on the GPU", "[cuda]") {
       compare(std::string(name) + (criss ? ", criss-cross" : ", whole"),
               [=](In in) {
                 const LogDecay d{in[3], in[4]};
-                const Tensor y = criss ? masked_criss_cross(in[0], in[1], in[2], heads, which, d) : masked_whole_attention(in[0], in[1], in[2], heads, which, d);
+                const Tensor y = criss
+                                     ? masked_criss_cross(in[0], in[1], in[2], heads, which, d)
+                                     : masked_whole_attention(in[0], in[1], in[2], heads, which, d);
                 return y;
               },
-              {random(tokens, 1), random(tokens, 2, 0.25), random(tokens, 3), random_log_decay(grid, 4), random_log_decay(grid, 5)}, {3, 4},
-              {1e-11, 2e-5, 2e-2});
+              {random(tokens, 1), random(tokens, 2, 0.25), random(tokens, 3),
+               random_log_decay(grid, 4), random_log_decay(grid, 5)},
+              {3, 4}, {1e-11, 2e-5, 2e-2});
     }
 }
 
@@ -103,27 +127,38 @@ TEST_CASE("linear attention on the GPU", "[cuda]") {
   struct Size {
     i64 batch, heads, height, width, d;
   };
-  for (const Size& s : {Size{2, 2, 3, 4, 3}, Size{1, 1, 1, 1, 2}, Size{1, 2, 1, 7, 4}, Size{1, 1, 6, 1, 8}, Size{2, 2, 9, 5, 32}, Size{1, 1, 5, 17, 19}, Size{1, 1, 7, 6, 40}, Size{1, 2, 14, 14, 64}})
+  for (const Size& s :
+       {Size{2, 2, 3, 4, 3}, Size{1, 1, 1, 1, 2}, Size{1, 2, 1, 7, 4}, Size{1, 1, 6, 1, 8},
+        Size{2, 2, 9, 5, 32}, Size{1, 1, 5, 17, 19}, Size{1, 1, 7, 6, 40}, Size{1, 2, 14, 14, 64}})
     for (const Paths paths : {Paths::v2h, Paths::h2v, Paths::both})
       for (const LinearForm form : {LinearForm::scan, LinearForm::chunked, LinearForm::quadratic}) {
         if (form != LinearForm::scan && s.d > 32) continue;
-        INFO(s.height << "x" << s.width << " d " << s.d << " " << to_string(paths) << " " << to_string(form));
-        const Shape tokens{s.batch, s.height, s.width, s.heads * s.d}, grid{s.batch, s.heads, s.height, s.width};
+        INFO(s.height << "x" << s.width << " d " << s.d << " " << to_string(paths) << " "
+                      << to_string(form));
+        const Shape tokens{s.batch, s.height, s.width, s.heads * s.d},
+            grid{s.batch, s.heads, s.height, s.width};
         const i64 heads = s.heads;
-        compare("linear_attention", [=](In in) { return linear_attention(in[0], in[1], in[2], heads, in[3], in[4], paths, form); },
-                {random(tokens, 1), random(tokens, 2), random(tokens, 3), random_log_decay(grid, 4), random_log_decay(grid, 5)}, {3, 4},
-                {1e-11, 1e-5, 2e-2});
+        compare("linear_attention",
+                [=](In in) {
+                  return linear_attention(in[0], in[1], in[2], heads, in[3], in[4], paths, form);
+                },
+                {random(tokens, 1), random(tokens, 2), random(tokens, 3), random_log_decay(grid, 4),
+                 random_log_decay(grid, 5)},
+                {3, 4}, {1e-11, 1e-5, 2e-2});
       }
 }
 
 TEST_CASE("structured attention on the GPU", "[cuda]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   for (const LinearForm form : {LinearForm::scan, LinearForm::chunked, LinearForm::quadratic}) {
-    const std::vector<Tensor> in{random({2, 77, 5}, 1), random({2, 77, 5}, 2), random({2, 77, 3}, 3), random_log_decay({2, 77}, 4)};
+    const std::vector<Tensor> in{random({2, 77, 5}, 1), random({2, 77, 5}, 2),
+                                 random({2, 77, 3}, 3), random_log_decay({2, 77}, 4)};
     const auto f = [form](In x) { return structured_attention(x[0], x[1], x[2], x[3], form, 16); };
     for (const DType dtype : {DType::f64, DType::f32}) {  // its operands have one dtype
       std::vector<Tensor> here, there;
-      for (const Tensor& t : in) there.push_back(cast(t, dtype).to(Device::cuda)), here.push_back(cast(cast(t, dtype), DType::f64));
+      for (const Tensor& t : in)
+        there.push_back(cast(t, dtype).to(Device::cuda)),
+            here.push_back(cast(cast(t, dtype), DType::f64));
       const auto want = cuda_test::outcome(f, here), got = cuda_test::outcome(f, there);
       for (std::size_t k = 0; k < want.size(); ++k) {
         INFO(to_string(form) << ", " << to_string(dtype) << ", result " << k);

@@ -1,4 +1,5 @@
-// A layer norm that leaves the log decays of its result, on the GPU: the values and gradients of the two operations.
+// A layer norm that leaves the log decays of its result, on the GPU: the values and gradients of
+// the two operations.
 
 #include "ppma/core/config.hpp"
 
@@ -27,10 +28,14 @@ Results run(const std::vector<Tensor>& host, DType dtype, bool fused) {
   if (fused) normed = layer_norm_log_decay(in[0], in[1], in[2], 1e-6, in[3], in[4], in[5]);
   REQUIRE(normed.log_decays.defined() == fused);
   const LogDecay decay = log_decay(normed.x, in[3], in[4], in[5], normed.log_decays);
-  const Tensor total = sum(mul(cast(normed.x, decay.log_alpha.dtype()), cast(normed.x, decay.log_alpha.dtype()))) + sum(square(decay.log_alpha)) +
-                       scale(sum(square(decay.log_beta)), 2);
+  const Tensor total =
+      sum(mul(cast(normed.x, decay.log_alpha.dtype()), cast(normed.x, decay.log_alpha.dtype()))) +
+      sum(square(decay.log_alpha)) + scale(sum(square(decay.log_beta)), 2);
   total.backward();
-  Results r{normed.x.detach().to(Device::cpu), decay.log_alpha.detach().to(Device::cpu), decay.log_beta.detach().to(Device::cpu), {}};
+  Results r{normed.x.detach().to(Device::cpu),
+            decay.log_alpha.detach().to(Device::cpu),
+            decay.log_beta.detach().to(Device::cpu),
+            {}};
   for (const Tensor& t : in) r.gradients.push_back(t.grad().to(Device::cpu));
   return r;
 }
@@ -42,23 +47,33 @@ TEST_CASE("a layer norm with log decays on the GPU gives what the two operations
   struct Size {
     i64 batch, height, width, heads, d, rows;
   };
-  // One to eight packs a head, rows of lanes that are not full, two packs a lane; and sizes that take the two operations.
-  for (const Size& s : {Size{2, 5, 7, 4, 16, 2}, Size{1, 3, 3, 8, 8, 2}, Size{3, 4, 5, 5, 16, 2}, Size{2, 3, 7, 16, 32, 2}, Size{2, 2, 3, 8, 64, 1},
-                        Size{1, 1, 1, 1, 8, 1}, Size{2, 3, 4, 3, 24, 2}, Size{2, 3, 4, 2, 5, 2}, Size{1, 2, 3, 32, 64, 2}})
+  // One to eight packs a head, rows of lanes that are not full, two packs a lane; and sizes that
+  // take the two operations.
+  for (const Size& s : {Size{2, 5, 7, 4, 16, 2}, Size{1, 3, 3, 8, 8, 2}, Size{3, 4, 5, 5, 16, 2},
+                        Size{2, 3, 7, 16, 32, 2}, Size{2, 2, 3, 8, 64, 1}, Size{1, 1, 1, 1, 8, 1},
+                        Size{2, 3, 4, 3, 24, 2}, Size{2, 3, 4, 2, 5, 2}, Size{1, 2, 3, 32, 64, 2}})
     for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
       INFO("heads " << s.heads << " of " << s.d << ", " << to_string(dtype));
       const i64 C = s.heads * s.d;
-      const std::vector<Tensor> in{polyline_test::random({s.batch, s.height, s.width, C}, 1), polyline_test::random({C}, 2), polyline_test::random({C}, 3),
-                                   polyline_test::random({s.rows, s.d}, 4, 0.3), polyline_test::random({s.heads}, 5), polyline_test::random({s.heads}, 6, 0.3)};
+      const std::vector<Tensor> in{polyline_test::random({s.batch, s.height, s.width, C}, 1),
+                                   polyline_test::random({C}, 2),
+                                   polyline_test::random({C}, 3),
+                                   polyline_test::random({s.rows, s.d}, 4, 0.3),
+                                   polyline_test::random({s.heads}, 5),
+                                   polyline_test::random({s.heads}, 6, 0.3)};
       const Results one = run(in, dtype, true), two = run(in, dtype, false);
-      const double tolerance = dtype == DType::f64 ? 1e-13 : dtype == DType::f32 ? 2e-6 : 1e-5;  // bf16: y is rounded alike
-      const auto distance = [](const Tensor& a, const Tensor& b) { return polyline_test::distance(cast(a, DType::f64), cast(b, DType::f64)); };
+      // bf16: y is rounded alike
+      const double tolerance = dtype == DType::f64 ? 1e-13 : dtype == DType::f32 ? 2e-6 : 1e-5;
+      const auto distance = [](const Tensor& a, const Tensor& b) {
+        return polyline_test::distance(cast(a, DType::f64), cast(b, DType::f64));
+      };
       CHECK(distance(one.y, two.y) == 0);
       CHECK(distance(one.log_alpha, two.log_alpha) <= tolerance);
       CHECK(distance(one.log_beta, two.log_beta) <= tolerance);
       for (std::size_t i = 0; i < one.gradients.size(); ++i) {
         INFO("gradient " << i << " (x, w, b, dt_weight, dt_bias, A_log)");
-        CHECK(distance(one.gradients[i], two.gradients[i]) <= (dtype == DType::bf16 ? 1e-2 : 10 * tolerance));
+        CHECK(distance(one.gradients[i], two.gradients[i]) <=
+              (dtype == DType::bf16 ? 1e-2 : 10 * tolerance));
       }
     }
 }

@@ -1,4 +1,5 @@
-// One attention layer of each kind against tests/reference/attention_*.safetensors: log masks, output, every gradient.
+// One attention layer of each kind against tests/reference/attention_*.safetensors: log masks,
+// output, every gradient.
 
 #include <map>
 
@@ -21,8 +22,8 @@ struct Reference {
   std::map<std::string, Tensor> t;
   i64 heads;
   explicit Reference(const std::string& kind) {
-    const Safetensors file =
-        read_safetensors(std::string(PPMA_TEST_REFERENCE_DIR) + "/attention_" + kind + ".safetensors");
+    const Safetensors file = read_safetensors(std::string(PPMA_TEST_REFERENCE_DIR) + "/attention_" +
+                                              kind + ".safetensors");
     for (const auto& [name, tensor] : file.tensors) t[name] = tensor;
     heads = std::stol(file.metadata.at("heads"));
   }
@@ -30,41 +31,49 @@ struct Reference {
 };
 
 // The layer of spec 3.4 from operations. `fused` picks the attention.
-Tensor layer(const Reference& r, const Tensor& x, std::map<std::string, Tensor>& w, bool criss_cross, bool fused) {
+Tensor layer(const Reference& r, const Tensor& x, std::map<std::string, Tensor>& w,
+             bool criss_cross, bool fused) {
   const auto project = [&](const char* name) {
     return linear(x, w[std::string(name) + ".weight"], w[std::string(name) + ".bias"]);
   };
   const Tensor angle = rotary_angle(r.d(), x.dtype());
   const Tensor q = rotary(project("q_proj"), angle, r.heads);
-  const Tensor k = rotary(project("k_proj"), angle, r.heads, 1 / std::sqrt(static_cast<double>(r.d())));
+  const Tensor k =
+      rotary(project("k_proj"), angle, r.heads, 1 / std::sqrt(static_cast<double>(r.d())));
   const Tensor v = project("v_proj");
-  const Tensor &weight = w["path_embed.dt_linear.weight"], &bias = w["path_embed.dt_bias"], &a_log = w["path_embed.A_log"];
-  const LogDecay decay = fused ? log_decay(x, weight, bias, a_log) : log_decay_composed(x, weight, bias, a_log);
+  const Tensor &weight = w["path_embed.dt_linear.weight"], &bias = w["path_embed.dt_bias"],
+               &a_log = w["path_embed.A_log"];
+  const LogDecay decay =
+      fused ? log_decay(x, weight, bias, a_log) : log_decay_composed(x, weight, bias, a_log);
   const Tensor &la = decay.log_alpha, &lb = decay.log_beta;
   const Tensor y = criss_cross ? (fused ? criss_cross_attention(q, k, v, r.heads, la, lb)
                                         : criss_cross_attention_composed(q, k, v, r.heads, la, lb))
                                : (fused ? whole_attention(q, k, v, r.heads, la, lb)
                                         : whole_attention_composed(q, k, v, r.heads, la, lb));
-  return linear(depthwise_conv2d(v, w["lepe.conv.weight"], w["lepe.conv.bias"], y), w["out_proj.weight"],
-                w["out_proj.bias"]);
+  return linear(depthwise_conv2d(v, w["lepe.conv.weight"], w["lepe.conv.bias"], y),
+                w["out_proj.weight"], w["out_proj.bias"]);
 }
 
-// Relative distance in the 2-norm, as the files' description has it; their own rounding (f32) is 6e-8.
+// Relative distance in the 2-norm, as the files' description has it; their own rounding (f32) is
+// 6e-8.
 double norm_distance(const Tensor& got, const Tensor& want) {
   REQUIRE(got.defined());
   REQUIRE(got.shape() == want.shape());
   const std::vector<double> a = got.to_vector<double>(), b = want.to_vector<double>();
   double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) difference += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
+  for (std::size_t i = 0; i < a.size(); ++i)
+    difference += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
   return std::sqrt(difference / norm);
 }
 
-void compare(const std::string& kind, DType type, bool fused, double value_tolerance, double gradient_tolerance) {
+void compare(const std::string& kind, DType type, bool fused, double value_tolerance,
+             double gradient_tolerance) {
   const Reference r(kind);
   INFO(kind << " " << to_string(type) << (fused ? " fused" : " composed"));
   std::map<std::string, Tensor> weights;
   for (const auto& [name, tensor] : r.t)
-    if (name.compare(0, 7, "weight.") == 0) weights[name.substr(7)] = cast(tensor, type).requires_grad(true);
+    if (name.compare(0, 7, "weight.") == 0)
+      weights[name.substr(7)] = cast(tensor, type).requires_grad(true);
   Tensor x = cast(r.t.at("input"), type).clone();
   x.requires_grad(true);
   const Tensor y = layer(r, x, weights, kind == "criss_cross", fused);
@@ -100,15 +109,21 @@ TEST_CASE("reference: log masks", "[polyline][reference]") {
   for (const DType type : {DType::f64, DType::f32}) {
     const double tolerance = type == DType::f64 ? 1e-6 : 1e-5;
     const auto decays = [type](const Reference& r) {
-      const auto w = [&](const char* name) { return cast(r.t.at(std::string("weight.path_embed.") + name), type); };
-      return log_decay(cast(r.t.at("input"), type), w("dt_linear.weight"), w("dt_bias"), w("A_log"));
+      const auto w = [&](const char* name) {
+        return cast(r.t.at(std::string("weight.path_embed.") + name), type);
+      };
+      return log_decay(cast(r.t.at("input"), type), w("dt_linear.weight"), w("dt_bias"),
+                       w("A_log"));
     };
     const Reference full("full"), criss("criss_cross");
     const LogDecay d = decays(full), e = decays(criss);
     // "h2v" in the file's name reads the path from the query: it is log L.
-    CHECK(norm_distance(polyline_log_mask(d.log_alpha, d.log_beta, Paths::v2h), full.t.at("log_mask.h2v")) < tolerance);
+    CHECK(norm_distance(polyline_log_mask(d.log_alpha, d.log_beta, Paths::v2h),
+                        full.t.at("log_mask.h2v")) < tolerance);
     const LineMasks lines = line_log_masks(e.log_alpha, e.log_beta);
-    CHECK(norm_distance(permute(lines.rows, {0, 2, 1, 3, 4}), criss.t.at("log_mask.rows")) < tolerance);
-    CHECK(norm_distance(permute(lines.columns, {0, 2, 1, 3, 4}), criss.t.at("log_mask.cols")) < tolerance);
+    CHECK(norm_distance(permute(lines.rows, {0, 2, 1, 3, 4}), criss.t.at("log_mask.rows")) <
+          tolerance);
+    CHECK(norm_distance(permute(lines.columns, {0, 2, 1, 3, 4}), criss.t.at("log_mask.cols")) <
+          tolerance);
   }
 }

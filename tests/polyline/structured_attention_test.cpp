@@ -1,13 +1,13 @@
 // Mamba2's structured masked attention: three forms, the recurrence by hand, gradients.
 
+#include "ppma/polyline/structured_attention.hpp"
+
+#include "polyline/help.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/ops/scan.hpp"
-#include "ppma/polyline/structured_attention.hpp"
-
-#include "polyline/help.hpp"
 #include "thrown.hpp"
 
 using namespace polyline_test;
@@ -15,7 +15,8 @@ using namespace polyline_test;
 namespace {
 
 std::vector<Tensor> inputs(i64 n, i64 s, i64 p) {
-  return {random({2, 3, n, s}, 1), random({2, 3, n, s}, 2), random({2, 3, n, p}, 3), random_log_decay({2, 3, n}, 4)};
+  return {random({2, 3, n, s}, 1), random({2, 3, n, s}, 2), random({2, 3, n, p}, 3),
+          random_log_decay({2, 3, n}, 4)};
 }
 Function form(LinearForm f, i64 chunk = 64) {
   return [=](const auto& x) { return structured_attention(x[0], x[1], x[2], x[3], f, chunk); };
@@ -43,13 +44,15 @@ Tensor recurrence(const std::vector<Tensor>& in) {
 }  // namespace
 
 TEST_CASE("structured attention: quadratic = recurrent = chunked", "[polyline][structured]") {
-  for (const auto& [n, s, p] : {std::tuple<i64, i64, i64>{12, 3, 4}, {1, 2, 3}, {7, 5, 1}, {65, 4, 8}}) {
+  for (const auto& [n, s, p] :
+       {std::tuple<i64, i64, i64>{12, 3, 4}, {1, 2, 3}, {7, 5, 1}, {65, 4, 8}}) {
     INFO("n " << n);
     const auto in = inputs(n, s, p);
     const Tensor want = recurrence(in);
     CHECK(distance(form(LinearForm::quadratic)(in), want) < 1e-13);
     CHECK(distance(form(LinearForm::scan)(in), want) < 1e-13);
-    for (const i64 chunk : {1, 4, 5, 64}) CHECK(distance(form(LinearForm::chunked, chunk)(in), want) < 1e-13);
+    for (const i64 chunk : {1, 4, 5, 64})
+      CHECK(distance(form(LinearForm::chunked, chunk)(in), want) < 1e-13);
     CHECK(distance(cast(form(LinearForm::chunked, 8)(to_f32(in)), DType::f64), want) < 5e-6);
   }
 }
@@ -70,7 +73,8 @@ TEST_CASE("structured attention: decays of 1 sum, decays of 0 forget", "[polylin
   in[3] = Tensor::zeros(in[3].shape(), DType::f64);
   const Tensor sums =
       matmul(reshape(in[0], {36, 1, 2}),
-             reshape(cumsum(reshape(in[1], {2, 3, 6, 2, 1}) * reshape(in[2], {2, 3, 6, 1, 3}), 2), {36, 2, 3}));
+             reshape(cumsum(reshape(in[1], {2, 3, 6, 2, 1}) * reshape(in[2], {2, 3, 6, 1, 3}), 2),
+                     {36, 2, 3}));
   for (const LinearForm f : {LinearForm::quadratic, LinearForm::scan, LinearForm::chunked})
     CHECK(distance(form(f, 4)(in), reshape(sums, in[2].shape())) < 1e-13);
   in[3] = Tensor::full(in[3].shape(), -1e5, DType::f64);
@@ -79,27 +83,40 @@ TEST_CASE("structured attention: decays of 1 sum, decays of 0 forget", "[polylin
     CHECK(distance(form(f, 4)(in), own) < 1e-14);
 }
 
-TEST_CASE("structured attention: one row of PPMLA is both directions of it", "[polyline][structured]") {
+TEST_CASE("structured attention: one row of PPMLA is both directions of it",
+          "[polyline][structured]") {
   // On a 1 x n grid L is the symmetric 1-D mask: causal + anticausal - diagonal.
   const i64 n = 9, d = 3;
-  const Tensor q = random({1, 1, n, d}, 1), k = random({1, 1, n, d}, 2), v = random({1, 1, n, d}, 3),
-               la = random_log_decay({1, 1, 1, n}, 4);
+  const Tensor q = random({1, 1, n, d}, 1), k = random({1, 1, n, d}, 2),
+               v = random({1, 1, n, d}, 3), la = random_log_decay({1, 1, 1, n}, 4);
   const auto causal = [&](const Tensor& a, const Tensor& b, const Tensor& x, const Tensor& decay) {
-    return structured_attention(reshape(a, {n, d}), reshape(b, {n, d}), reshape(x, {n, d}), reshape(decay, {n}));
+    return structured_attention(reshape(a, {n, d}), reshape(b, {n, d}), reshape(x, {n, d}),
+                                reshape(decay, {n}));
   };
   // Backwards in time the edge between t and t+1 belongs to t.
-  const Tensor flat = reshape(la, {n}), shifted = concat({narrow(flat, 0, 1, n - 1), narrow(flat, 0, 0, 1)}, 0);
+  const Tensor flat = reshape(la, {n}),
+               shifted = concat({narrow(flat, 0, 1, n - 1), narrow(flat, 0, 0, 1)}, 0);
   const Tensor anticausal = flip(causal(flip(q, 2), flip(k, 2), flip(v, 2), flip(shifted, 0)), 0);
   const Tensor diagonal = sum(reshape(q * k, {n, d}), {1}, true) * reshape(v, {n, d});
   const Tensor want = causal(q, k, v, la) + anticausal - diagonal;
-  CHECK(distance(reshape(linear_attention(q, k, v, 1, la, Tensor::zeros(la.shape(), DType::f64), Paths::v2h), {n, d}),
+  CHECK(distance(reshape(linear_attention(q, k, v, 1, la, Tensor::zeros(la.shape(), DType::f64),
+                                          Paths::v2h),
+                         {n, d}),
                  want) < 1e-13);
 }
 
 TEST_CASE("structured attention: misuse is explained", "[polyline][structured]") {
   const auto z = [](const Shape& s) { return Tensor::zeros(s, DType::f64); };
-  CHECK(says([&] { structured_attention(z({4, 2}), z({4, 3}), z({4, 2}), z({4})); }, "c and b must both be (...,n,s)"));
-  CHECK(says([&] { structured_attention(z({4, 2}), z({4, 2}), z({5, 2}), z({4})); }, "x must be (...,n,p)"));
+  CHECK(says(
+      [&] {
+        structured_attention(z({4, 2}), z({4, 3}), z({4, 2}), z({4}));
+      },
+      "c and b must both be (...,n,s)"));
+  CHECK(says(
+      [&] {
+        structured_attention(z({4, 2}), z({4, 2}), z({5, 2}), z({4}));
+      },
+      "x must be (...,n,p)"));
   CHECK(says(
       [&] {
         structured_attention(z({4, 2}), z({4, 2}), z({4, 2}), z({4}), LinearForm::chunked, 0);

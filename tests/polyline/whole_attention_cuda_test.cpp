@@ -1,5 +1,6 @@
-// Fused whole attention on the GPU against the CPU's in float64: values and all gradients, every path, odd grids and head
-// widths, strong decay, and the same bits in every run. bf16 is compared with float64 on the rounded inputs.
+// Fused whole attention on the GPU against the CPU's in float64: values and all gradients, every
+// path, odd grids and head widths, strong decay, and the same bits in every run. bf16 is compared
+// with float64 on the rounded inputs.
 
 #include "ppma/core/config.hpp"
 
@@ -11,15 +12,16 @@
 #include <limits>
 
 #include "catch.hpp"
-#include "ppma/polyline/whole_attention.hpp"
 #include "polyline/help.hpp"
+#include "ppma/polyline/whole_attention.hpp"
 
 using namespace ppma;
 
 namespace {
 
 // Output, then the gradients of q, k, v and the log decays, on the host in their own dtypes.
-std::vector<Tensor> run(const std::vector<Tensor>& host, i64 heads, Paths paths, DType dtype, Device device) {
+std::vector<Tensor> run(const std::vector<Tensor>& host, i64 heads, Paths paths, DType dtype,
+                        Device device) {
   std::vector<Tensor> in;
   for (std::size_t t = 0; t < host.size(); ++t) {
     in.push_back(cast(host[t], t < 3 ? dtype : accumulator_dtype(dtype)).to(device));
@@ -27,7 +29,9 @@ std::vector<Tensor> run(const std::vector<Tensor>& host, i64 heads, Paths paths,
   }
   const Tensor y = whole_attention(in[0], in[1], in[2], heads, in[3], in[4], paths);
   Tensor dy = Tensor::empty(y.shape(), DType::f64);
-  for (i64 i = 0; i < dy.numel(); ++i) dy.data<double>()[i] = static_cast<double>((i * 37 + 11) % 64) / 32 - 1;  // exact in bf16
+  // exact in bf16
+  for (i64 i = 0; i < dy.numel(); ++i)
+    dy.data<double>()[i] = static_cast<double>((i * 37 + 11) % 64) / 32 - 1;
   y.backward(cast(dy, dtype).to(device));
   std::vector<Tensor> out{y.detach().to(Device::cpu)};
   for (std::size_t t = 0; t < in.size(); ++t)
@@ -40,26 +44,31 @@ struct Size {
 };
 
 void compare(const Size& s, double weakest_decay, double score_deviation) {
-  const Shape tokens{s.batch, s.height, s.width, s.heads * s.d}, grid{s.batch, s.heads, s.height, s.width};
+  const Shape tokens{s.batch, s.height, s.width, s.heads * s.d},
+      grid{s.batch, s.heads, s.height, s.width};
   std::vector<Tensor> in{polyline_test::random(tokens, 1, score_deviation),
-                         polyline_test::random(tokens, 2, 1 / std::sqrt(static_cast<double>(s.d))), polyline_test::random(tokens, 3),
-                         polyline_test::random_log_decay(grid, 4, weakest_decay), polyline_test::random_log_decay(grid, 5, weakest_decay)};
+                         polyline_test::random(tokens, 2, 1 / std::sqrt(static_cast<double>(s.d))),
+                         polyline_test::random(tokens, 3),
+                         polyline_test::random_log_decay(grid, 4, weakest_decay),
+                         polyline_test::random_log_decay(grid, 5, weakest_decay)};
   for (const Paths paths : {Paths::none, Paths::v2h, Paths::h2v, Paths::both})
     for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
       std::vector<Tensor> rounded;
       for (std::size_t t = 0; t < in.size(); ++t)
         rounded.push_back(cast(cast(in[t], t < 3 ? dtype : accumulator_dtype(dtype)), DType::f64));
       const auto want = run(rounded, s.heads, paths, DType::f64, Device::cpu);
-      const auto got = run(rounded, s.heads, paths, dtype, Device::cuda), again = run(rounded, s.heads, paths, dtype, Device::cuda);
-      INFO("B " << s.batch << " G " << s.heads << " H " << s.height << " W " << s.width << " d " << s.d << ", paths " << to_string(paths)
-                << ", " << to_string(dtype));
+      const auto got = run(rounded, s.heads, paths, dtype, Device::cuda),
+                 again = run(rounded, s.heads, paths, dtype, Device::cuda);
+      INFO("B " << s.batch << " G " << s.heads << " H " << s.height << " W " << s.width << " d "
+                << s.d << ", paths " << to_string(paths) << ", " << to_string(dtype));
       const double tolerance = dtype == DType::f64 ? 1e-11 : dtype == DType::f32 ? 2e-5 : 1e-2;
       REQUIRE(got.size() == want.size());
       for (std::size_t t = 0; t < got.size(); ++t) {
         INFO("result " << t << " (y, dq, dk, dv, dlog_alpha, dlog_beta)");
         REQUIRE(polyline_test::largest(cast(got[t], DType::f64)) < 1e300);
         CHECK(polyline_test::distance(cast(got[t], DType::f64), want[t]) <= tolerance);
-        const auto a = cast(got[t], DType::f64).to_vector<double>(), b = cast(again[t], DType::f64).to_vector<double>();
+        const auto a = cast(got[t], DType::f64).to_vector<double>(),
+                   b = cast(again[t], DType::f64).to_vector<double>();
         CHECK(std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
       }
     }
@@ -67,7 +76,8 @@ void compare(const Size& s, double weakest_decay, double score_deviation) {
 
 }  // namespace
 
-TEST_CASE("whole attention on the GPU equals the CPU's, any grid and head width", "[cuda][attention]") {
+TEST_CASE("whole attention on the GPU equals the CPU's, any grid and head width",
+          "[cuda][attention]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   compare({2, 3, 7, 7, 32}, 0.2, 1);
   compare({1, 2, 14, 14, 16}, 0.2, 1);
@@ -76,15 +86,15 @@ TEST_CASE("whole attention on the GPU equals the CPU's, any grid and head width"
   compare({1, 1, 1, 40, 32}, 0.2, 1);
   compare({1, 1, 67, 2, 9}, 0.2, 1);
   compare({1, 1, 16, 9, 48}, 0.2, 1);
-  compare({2, 8, 14, 14, 32}, 0.2, 1);   // a tile of four lines
-  compare({1, 1, 21, 20, 8}, 0.2, 1);    // two
-  compare({1, 2, 16, 16, 32}, 0.2, 1);   // no padding
-  compare({1, 2, 15, 8, 32}, 0.2, 1);    // an odd number of short lines
-  compare({2, 1, 3, 10, 64}, 0.2, 1);    // fewer lines than a tile has room for
+  compare({2, 8, 14, 14, 32}, 0.2, 1);  // a tile of four lines
+  compare({1, 1, 21, 20, 8}, 0.2, 1);   // two
+  compare({1, 2, 16, 16, 32}, 0.2, 1);  // no padding
+  compare({1, 2, 15, 8, 32}, 0.2, 1);   // an odd number of short lines
+  compare({2, 1, 3, 10, 64}, 0.2, 1);   // fewer lines than a tile has room for
   compare({3, 4, 1, 5, 32}, 0.2, 1);
-  compare({1, 2, 35, 39, 64}, 0.2, 1);   // one
-  compare({1, 1, 6, 80, 16}, 0.2, 1);    // columns as lines
-  compare({1, 1, 66, 65, 24}, 0.2, 1);   // neither fits
+  compare({1, 2, 35, 39, 64}, 0.2, 1);  // one
+  compare({1, 1, 6, 80, 16}, 0.2, 1);   // columns as lines
+  compare({1, 1, 66, 65, 24}, 0.2, 1);  // neither fits
 }
 
 TEST_CASE("whole attention on the GPU under strong decay and large scores", "[cuda][attention]") {
@@ -93,15 +103,19 @@ TEST_CASE("whole attention on the GPU under strong decay and large scores", "[cu
   compare({1, 1, 12, 6, 16}, 0.01, 6);
 }
 
-// Every query's largest score is that of one far key, above its own by `excess`, and a decay of -100 a step removes it.
-TEST_CASE("whole attention on the GPU where the mask removes the largest score", "[cuda][attention]") {
+// Every query's largest score is that of one far key, above its own by `excess`, and a decay of
+// -100 a step removes it.
+TEST_CASE("whole attention on the GPU where the mask removes the largest score",
+          "[cuda][attention]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   for (const i64 side : {7, 14})
     for (const double decay : {-100.0, -10.0, -1.0})
       for (const double excess : {50.0, 100.0, 200.0}) {
         const i64 heads = 2, d = 32, tokens = side * side;
-        std::vector<Tensor> in{polyline_test::random({1, side, side, heads * d}, 1), polyline_test::random({1, side, side, heads * d}, 2, 0.2),
-                               polyline_test::random({1, side, side, heads * d}, 3), Tensor::full({1, heads, side, side}, decay, DType::f64),
+        std::vector<Tensor> in{polyline_test::random({1, side, side, heads * d}, 1),
+                               polyline_test::random({1, side, side, heads * d}, 2, 0.2),
+                               polyline_test::random({1, side, side, heads * d}, 3),
+                               Tensor::full({1, heads, side, side}, decay, DType::f64),
                                Tensor::full({1, heads, side, side}, decay, DType::f64)};
         for (i64 t = 0; t < tokens; ++t)
           for (i64 g = 0; g < heads; ++g) {
@@ -109,15 +123,20 @@ TEST_CASE("whole attention on the GPU where the mask removes the largest score",
             in[1].data<double>()[(t * heads + g) * d] = t == tokens - 2 ? excess / 8 : 0;
           }
         for (std::size_t t = 0; t < 3; ++t) in[t] = cast(cast(in[t], DType::bf16), DType::f64);
-        const auto want = run(in, heads, Paths::both, DType::f64, Device::cpu), got = run(in, heads, Paths::both, DType::bf16, Device::cuda),
+        const auto want = run(in, heads, Paths::both, DType::f64, Device::cpu),
+                   got = run(in, heads, Paths::both, DType::bf16, Device::cuda),
                    again = run(in, heads, Paths::both, DType::bf16, Device::cuda);
         for (std::size_t t = 0; t < got.size(); ++t) {
-          INFO("side " << side << ", decay " << decay << ", excess " << excess << ", result " << t << " (y, dq, dk, dv, dlog_alpha, dlog_beta)");
-          // Few scores count: of the gradients the rounding of dS to bf16 is left (3 % of the largest at most, in a
-          // simulation of 60 draws), and with all weight on one key they are differences of equal numbers of size 1.
+          INFO("side " << side << ", decay " << decay << ", excess " << excess << ", result " << t
+                       << " (y, dq, dk, dv, dlog_alpha, dlog_beta)");
+          // Few scores count: of the gradients the rounding of dS to bf16 is left (3 % of the
+          // largest at most, in a simulation of 60 draws), and with all weight on one key they are
+          // differences of equal numbers of size 1.
           const bool rounded = t != 0 && t != 3;
           const double scale = std::max(polyline_test::largest(want[t]), rounded ? 1.0 : 0.0);
-          CHECK(polyline_test::distance(cast(got[t], DType::f64), want[t]) * polyline_test::largest(want[t]) <= (rounded ? 4e-2 : 1e-2) * scale);
+          CHECK(polyline_test::distance(cast(got[t], DType::f64), want[t]) *
+                    polyline_test::largest(want[t]) <=
+                (rounded ? 4e-2 : 1e-2) * scale);
           CHECK(polyline_test::distance(cast(again[t], DType::f64), cast(got[t], DType::f64)) == 0);
         }
       }
@@ -139,14 +158,17 @@ TEST_CASE("whole attention on the GPU reads nothing of the next image", "[cuda][
       const Shape tokens{2, side, side, 64}, grid{2, 2, side, side};
       std::vector<Tensor> in;
       for (u64 seed = 1; seed <= 3; ++seed) in.push_back(polyline_test::random(tokens, seed));
-      for (u64 seed = 4; seed <= 5; ++seed) in.push_back(polyline_test::random_log_decay(grid, seed, 0.2));
+      for (u64 seed = 4; seed <= 5; ++seed)
+        in.push_back(polyline_test::random_log_decay(grid, seed, 0.2));
       for (Tensor& t : in)
-        std::fill_n(t.data<double>() + t.numel() / 2, t.numel() / 2, std::numeric_limits<double>::quiet_NaN());
+        std::fill_n(t.data<double>() + t.numel() / 2, t.numel() / 2,
+                    std::numeric_limits<double>::quiet_NaN());
       const auto out = run(in, 2, paths, DType::bf16, Device::cuda);
       for (const Tensor& t : out) {
         const std::vector<double> v = t.to_vector<double>();
         INFO("side " << side << ", " << to_string(paths));
-        CHECK(std::all_of(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), [](double x) { return std::isfinite(x); }));
+        CHECK(std::all_of(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2),
+                          [](double x) { return std::isfinite(x); }));
       }
     }
 }

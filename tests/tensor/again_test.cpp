@@ -1,5 +1,5 @@
-// Results that backward makes again instead of keeping them: the same gradients to the last bit, less memory, and no
-// new trap in how tensors may be used.
+// Results that backward makes again instead of keeping them: the same gradients to the last bit,
+// less memory, and no new trap in how tensors may be used.
 #include "catch.hpp"
 #include "ppma/nn/checkpoint.hpp"
 #include "ppma/ops/activation.hpp"
@@ -24,8 +24,12 @@ struct Weights {
 };
 Weights weights() {
   Rng rng(3);
-  Weights w{Tensor::randn({1, rows / 16, 16, width}, rng), Tensor::randn({width}, rng), Tensor::randn({width}, rng),
-            Tensor::randn({width, width}, rng), Tensor::randn({width, width}, rng), Tensor::randn({width, width, 3, 3}, rng)};
+  Weights w{Tensor::randn({1, rows / 16, 16, width}, rng),
+            Tensor::randn({width}, rng),
+            Tensor::randn({width}, rng),
+            Tensor::randn({width, width}, rng),
+            Tensor::randn({width, width}, rng),
+            Tensor::randn({width, width, 3, 3}, rng)};
   for (Tensor* t : {&w.x, &w.scale, &w.shift, &w.a, &w.b, &w.c}) t->requires_grad(true);
   return w;
 }
@@ -38,7 +42,8 @@ Tensor keeps(const Tensor& y) { return reshape(y, y.shape()); }
 Tensor normed(const Weights& w, Norm norm) {
   if (norm == Norm::layer) return layer_norm(w.x, w.scale, w.shift);
   Tensor mean = Tensor::zeros({width}), var = Tensor::ones({width});
-  return (norm == Norm::batch ? batch_norm : batch_norm_gelu)(w.x, w.scale, w.shift, mean, var, true, 0.1, 1e-5, nullptr);
+  return (norm == Norm::batch ? batch_norm : batch_norm_gelu)(w.x, w.scale, w.shift, mean, var,
+                                                              true, 0.1, 1e-5, nullptr);
 }
 
 // A norm, four operations that read its result in backward, and their sum.
@@ -140,11 +145,13 @@ TEST_CASE("again: not recorded, of norms of norms, and within a checkpoint") {
   };
   sum(square(f(plain)(plain.x, context))).backward();
   sum(square(checkpoint(f(checked), checked.x, context))).backward();
-  for (std::size_t i = 0; i < 4; ++i) CHECK(plain.all()[i].grad().to_vector<float>() == checked.all()[i].grad().to_vector<float>());
+  for (std::size_t i = 0; i < 4; ++i)
+    CHECK(plain.all()[i].grad().to_vector<float>() == checked.all()[i].grad().to_vector<float>());
 }
 
 TEST_CASE("again: a gradient that grows in place is nobody else's") {
-  // x's gradient begins as the upstream gradient itself, which the caller holds; products then add to it.
+  // x's gradient begins as the upstream gradient itself, which the caller holds; products then add
+  // to it.
   Rng rng(5);
   Tensor w = Tensor::randn({8, 8}, rng);
   const Tensor start = Tensor::randn({4, 8}, rng), upstream = Tensor::randn({4, 8}, rng);
@@ -155,5 +162,7 @@ TEST_CASE("again: a gradient that grows in place is nobody else's") {
   add(x, linear(x, w)).backward(upstream);
   CHECK(upstream.to_vector<float>() == before);
   const Tensor expected = add(upstream, linear(upstream, transpose(w, 0, 1)));
-  for (std::size_t i = 0; i < 32; ++i) CHECK(leaf.grad().to_vector<float>()[i] == Approx(expected.to_vector<float>()[i]).epsilon(1e-5));
+  for (std::size_t i = 0; i < 32; ++i)
+    CHECK(leaf.grad().to_vector<float>()[i] ==
+          Approx(expected.to_vector<float>()[i]).epsilon(1e-5));
 }

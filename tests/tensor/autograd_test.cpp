@@ -36,8 +36,8 @@ TEST_CASE("a million operations run backward and are released without recursion"
 }
 
 TEST_CASE("gradients of broadcast operands are summed back") {
-  Tensor a = leaf({1, 2, 3, 4, 5, 6}, {2, 3}), row = leaf({1, 10, 100}, {3}), column = leaf({2, 3}, {2, 1}),
-         one = leaf(5);
+  Tensor a = leaf({1, 2, 3, 4, 5, 6}, {2, 3}), row = leaf({1, 10, 100}, {3}),
+         column = leaf({2, 3}, {2, 1}), one = leaf(5);
   mul(add(mul(a, row), column), one).backward(Tensor::from<double>({1, 1, 1, 1, 1, 2}, {2, 3}));
   // y = (a row + column) one
   CHECK(gradient(a) == Numbers{5, 50, 500, 5, 50, 1000});
@@ -63,7 +63,8 @@ TEST_CASE("a tensor used several times gets the sum of its gradients") {
 }
 
 TEST_CASE("a gradient that two paths share is not changed in place under either") {
-  // add returns its upstream gradient twice; relu-like ops reuse it as their own result where they are its only owner.
+  // add returns its upstream gradient twice; relu-like ops reuse it as their own result where they
+  // are its only owner.
   Tensor a = leaf({1, 2}, {2}), b = leaf({3, 4}, {2});
   const Tensor s = add(scale(a, 2), scale(b, 3));
   sum(add(scale(s, 5), s)).backward();
@@ -161,17 +162,26 @@ TEST_CASE("what backward keeps is freed when its operation has run") {
   Tensor loss = sum(y);
   y = Tensor();
   loss.backward();
-  CHECK(memory_stats().live_bytes <= live + one * 9 / 8 + 4096);  // the gradient of x and the scalar
+  // the gradient of x and the scalar
+  CHECK(memory_stats().live_bytes <= live + one * 9 / 8 + 4096);
 }
 
 TEST_CASE("the engine checks what closures return") {
   Tensor x = leaf({1, 2}, {2});
-  const auto with = [&](const Backward& b) { return record(Tensor::from<double>({1, 2}, {2}), "mine", {x}, b); };
+  const auto with = [&](const Backward& b) {
+    return record(Tensor::from<double>({1, 2}, {2}), "mine", {x}, b);
+  };
   const Tensor up = Tensor::from<double>({1, 1}, {2});
-  CHECK(says([&] { with([](const Tensor&) { return Grads{Tensor::zeros({3}, DType::f64)}; }).backward(up); },
-             "mine: shapes (3) and (2) do not broadcast"));
-  CHECK(says([&] { with([](const Tensor&) { return Grads{Tensor::zeros({1}, DType::f64)}; }).backward(up); },
-             "backward of mine: a gradient of shape (1) was returned for an input of shape (2)"));
+  CHECK(says(
+      [&] {
+        with([](const Tensor&) { return Grads{Tensor::zeros({3}, DType::f64)}; }).backward(up);
+      },
+      "mine: shapes (3) and (2) do not broadcast"));
+  CHECK(says(
+      [&] {
+        with([](const Tensor&) { return Grads{Tensor::zeros({1}, DType::f64)}; }).backward(up);
+      },
+      "backward of mine: a gradient of shape (1) was returned for an input of shape (2)"));
   CHECK(says([&] { with([](const Tensor& dy) {
                      return Grads{dy, dy};
                    }).backward(up); },
@@ -196,7 +206,8 @@ TEST_CASE("misuse of backward says what to do") {
   CHECK(says([&] { square(x).backward(Tensor::zeros({3}, DType::f64)); },
              "the upstream gradient is (3) f64, the tensor (2) f64"));
   CHECK(says([&] { square(x).backward(Tensor::zeros({2})); }, "the upstream gradient is (2) f32"));
-  CHECK(says([] { Tensor::scalar(1).backward(); }, "nothing that made this tensor requires a gradient"));
+  CHECK(says([] { Tensor::scalar(1).backward(); },
+             "nothing that made this tensor requires a gradient"));
   CHECK(says([&] { square(x).requires_grad(true); }, "only a leaf can be marked"));
   CHECK(says([&] { x.set_grad(Tensor::zeros({3}, DType::f64)); },
              "set_grad: a gradient of shape (3) for a tensor of shape (2)"));

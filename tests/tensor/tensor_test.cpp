@@ -17,8 +17,13 @@ TEST_CASE("tensors are made from values, constants and draws") {
   CHECK_FALSE(Tensor().defined());
   Rng a(3), b(3);
   CHECK(Tensor::randn({5}, a).to_vector<float>() == Tensor::randn({5}, b).to_vector<float>());
-  for (const double u : Tensor::rand({100}, a, -3, -2, DType::f64).to_vector<double>()) CHECK((u >= -3 && u < -2));
-  CHECK(says([] { Tensor::from<float>({1, 2}, {3}); }, "Tensor::from: 2 values do not fill shape (3)"));
+  for (const double u : Tensor::rand({100}, a, -3, -2, DType::f64).to_vector<double>())
+    CHECK((u >= -3 && u < -2));
+  CHECK(says(
+      [] {
+        Tensor::from<float>({1, 2}, {3});
+      },
+      "Tensor::from: 2 values do not fill shape (3)"));
 }
 
 TEST_CASE("copies share elements, clones do not") {
@@ -42,6 +47,7 @@ TEST_CASE("elements are typed") {
   t.copy_from(Tensor::from<double>({1, 2, 3, 4}, {2, 2}));
   CHECK(t.to_vector<i64>() == std::vector<i64>{1, 2, 3, 4});
   CHECK(says([&] { t.copy_from(Tensor::zeros({4})); }, "copy_from: shape (4) into (2, 2)"));
-  CHECK(says([] { Tensor::zeros({2}, DType::int64).requires_grad(true); }, "int64 tensors have no gradient"));
+  CHECK(says([] { Tensor::zeros({2}, DType::int64).requires_grad(true); },
+             "int64 tensors have no gradient"));
   CHECK(says([] { Tensor().requires_grad(true); }, "the tensor is undefined"));
 }

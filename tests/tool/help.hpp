@@ -43,10 +43,11 @@ inline std::string text_of(const std::string& path) {
 
 inline Result run(const std::string& arguments) {
   const io_test::Folder folder;
-  const std::string command =
-      "'" + tool() + "' " + arguments + " > '" + folder / "out" + "' 2> '" + folder / "err" + "' < /dev/null";
+  const std::string command = "'" + tool() + "' " + arguments + " > '" + folder / "out" + "' 2> '" +
+                              folder / "err" + "' < /dev/null";
   const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder / "out"), text_of(folder / "err")};
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder / "out"),
+          text_of(folder / "err")};
 }
 
 }  // namespace tool_test

@@ -20,7 +20,9 @@ struct Option {
   std::string name, type;
   std::vector<double> also;    // values beside the range
   double least = 0, most = 0;  // of a number
-  bool is_number() const { return type.starts_with("INT") || type.starts_with("UINT") || type.starts_with("FLOAT"); }
+  bool is_number() const {
+    return type.starts_with("INT") || type.starts_with("UINT") || type.starts_with("FLOAT");
+  }
   bool takes(double value) const {
     if (type[0] != 'F' && value != std::floor(value)) return false;
     for (const double other : also)
@@ -36,9 +38,11 @@ std::vector<Option> options_in(const std::string& help) {
     std::istringstream words(line);
     Option o;
     words >> o.name >> o.type;
-    if (!line.starts_with("  ") || line[2] == ' ' || o.name.starts_with("-h") || o.type.empty()) continue;
+    if (!line.starts_with("  ") || line[2] == ' ' || o.name.starts_with("-h") || o.type.empty())
+      continue;
     const bool positional = o.name[0] != '-';
-    if (positional && o.name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ") != std::string::npos) continue;
+    if (positional && o.name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ") != std::string::npos)
+      continue;
     if (!o.is_number() && !o.type.starts_with("TEXT")) continue;  // a flag, and its text
     if (o.is_number()) {
       const std::size_t begin = line.find(":["), end = line.find(']', begin);
@@ -60,7 +64,9 @@ std::vector<Option> options_in(const std::string& help) {
 // In an empty folder, which is empty again afterwards.
 class Empty {
  public:
-  Empty() : before_(std::filesystem::current_path()) { std::filesystem::current_path(folder_ / ""); }
+  Empty() : before_(std::filesystem::current_path()) {
+    std::filesystem::current_path(folder_ / "");
+  }
   ~Empty() { std::filesystem::current_path(before_); }
   bool still() const { return std::filesystem::is_empty(folder_ / ""); }
   Empty(const Empty&) = delete;
@@ -76,7 +82,8 @@ void check_refused(const std::string& arguments, const std::string& message, con
   INFO(arguments);
   const auto begin = std::chrono::steady_clock::now();
   const Result r = run(arguments);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   INFO(r.err);
   CHECK((r.code == 1 || r.code == 2));
   CHECK(r.out.empty());
@@ -96,8 +103,8 @@ TEST_CASE("tool: every option of every subcommand refuses values that mean nothi
   write_file(folder / "a.pth", std::string_view("there"));
   const Empty empty;
   i64 numbers = 0, texts = 0;
-  for (const std::string command :
-       {"info", "summary", "train", "eval", "eval-coco", "eval-miou", "predict", "visualize", "convert", "run", "bench"}) {
+  for (const std::string command : {"info", "summary", "train", "eval", "eval-coco", "eval-miou",
+                                    "predict", "visualize", "convert", "run", "bench"}) {
     const std::vector<Option> options = options_in(run(command + " --help").out);
     CHECK(!options.empty());
     for (const Option& o : options) {
@@ -110,7 +117,8 @@ TEST_CASE("tool: every option of every subcommand refuses values that mean nothi
       } else {
         ++texts;
         // Names that are chosen from a list or must be there; any other text may name a new file.
-        const bool is_chosen = o.type.find_first_of(":") != std::string::npos || o.name == "--model" || o.name == "--mask";
+        const bool is_chosen = o.type.find_first_of(":") != std::string::npos ||
+                               o.name == "--model" || o.name == "--mask";
         if (is_chosen) wrong.insert(wrong.end(), {"-1", "0", "nan", "1e30"});
       }
       if (o.name == "IMAGE") continue;  // one that cannot be read does not stop the others
@@ -126,15 +134,19 @@ TEST_CASE("tool: every option of every subcommand refuses values that mean nothi
   CHECK(texts > 70);
 }
 
-TEST_CASE("tool: what no machine has the memory for is refused by its option, before it begins", "[tool]") {
+TEST_CASE("tool: what no machine has the memory for is refused by its option, before it begins",
+          "[tool]") {
   NEEDS_TOOL();
   const Folder folder;
   const auto config = [&](const char* name, const char* text) {
     write_file(folder / name, std::string_view(text));
     return " --config '" + (folder / name) + "'";
   };
-  const std::string deep = config("deep.json", R"({"model": "ppma_nano", "depths": [1000000, 1, 1, 1]})"),
-                    wide = config("wide.json", R"({"embed_dims": [16384, 16384, 16384, 16384], "num_heads": [2, 2, 2, 2],
+  const std::string deep = config("deep.json",
+                                  R"({"model": "ppma_nano", "depths": [1000000, 1, 1, 1]})"),
+                    wide = config(
+                        "wide.json",
+                        R"({"embed_dims": [16384, 16384, 16384, 16384], "num_heads": [2, 2, 2, 2],
                                   "depths": [1000, 1000, 1000, 1000]})"),
                     wider = config("wider.json", R"({"projection": 9000000000000000000})"),
                     widest = config("widest.json", R"({"projection": 18446744073709551615})");
@@ -146,20 +158,29 @@ TEST_CASE("tool: what no machine has the memory for is refused by its option, be
     check_refused(command + widest, "widest.json: config: projection is too large", empty);
   }
   for (const std::string task : {"segment", "detect"})
-    check_refused("bench --task " + task + " --size 16384 --batch 65536", "--batch or --size", empty);
+    check_refused("bench --task " + task + " --size 16384 --batch 65536", "--batch or --size",
+                  empty);
   // Heads, on a small backbone: their weights, and what an image needs of them.
   write_file(folder / "heads.json", std::string_view(R"({"channels": 65536})"));
   for (const auto& [task, option] : {std::pair{"segment", "--segmentor"}, {"detect", "--detector"}})
     for (const std::string command : {"bench", "train --images 2 --test-images 1"})
-      check_refused(command + " --model ppma_nano --task " + task + " " + option + " '" + (folder / "heads.json") + "'",
+      check_refused(command + " --model ppma_nano --task " + task + " " + option + " '" +
+                        (folder / "heads.json") + "'",
                     std::string("choose a smaller one with --config, --model or ") + option, empty);
-  check_refused("train --task segment --size 64 --crop 8192 --batch 65536 --images 65536 --test-images 1", "--batch or --crop", empty);
-  check_refused("train --task segment --freeze-backbone --size 64 --crop 8192 --batch 65536 --images 65536 --test-images 1", "--batch or --crop", empty);
-  check_refused("train --task detect --size 1024 --batch 65536 --images 65536 --test-images 1", "--batch, --size or --shorter", empty);
+  check_refused(
+      "train --task segment --size 64 --crop 8192 --batch 65536 --images 65536 --test-images 1",
+      "--batch or --crop", empty);
+  check_refused(
+      "train --task segment --freeze-backbone --size 64 --crop 8192 --batch 65536 --images 65536 "
+      "--test-images 1",
+      "--batch or --crop", empty);
+  check_refused("train --task detect --size 1024 --batch 65536 --images 65536 --test-images 1",
+                "--batch, --size or --shorter", empty);
   check_refused("bench --size 16384 --batch 65536", "--batch or --size", empty);
   check_refused("bench --size 16384 --batch 65536 --train", "--batch or --size", empty);
   check_refused("summary --size 16384 --batch 65536", "--batch or --size", empty);
-  check_refused("train --batch 65536 --images 100000 --test-images 1 --size 8192", "--batch or --size", empty);
+  check_refused("train --batch 65536 --images 100000 --test-images 1 --size 8192",
+                "--batch or --size", empty);
   check_refused("train --test-images 1000000 --size 8192", "--test-images or --size", empty);
   check_refused("visualize --samples 1000000000", "--samples", empty);
 }
@@ -172,7 +193,9 @@ TEST_CASE("tool: options that would do nothing are refused", "[tool]") {
   const Empty empty;
   check_refused("train" + images, "--data-dir is for --data folder", empty);
   check_refused("train --data cifar10 --images 5" + images, "--images is for --data shapes", empty);
-  check_refused("train --data folder --test-images 5" + images, "--test-images is for --data shapes", empty);
+  check_refused("train --data folder --test-images 5" + images,
+                "--test-images is for --data shapes", empty);
   check_refused("bench --entry ema", "--entry requires --weights", empty);
-  check_refused("visualize --samples 2 --image '" + (folder / "a.png") + "'", " excludes --", empty);
+  check_refused("visualize --samples 2 --image '" + (folder / "a.png") + "'", " excludes --",
+                empty);
 }

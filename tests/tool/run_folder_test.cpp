@@ -1,5 +1,7 @@
-// Run folders as the tool keeps them: killed runs of all tasks, mistakes, training that diverges, two
-// processes, moved images; and output that cannot be written.
+// Run folders as the tool keeps them: killed runs of all tasks, mistakes, training that diverges,
+// two processes, moved images; and output that cannot be written.
+
+#include "ppma/train/run_folder.hpp"
 
 #include <array>
 #include <chrono>
@@ -12,7 +14,6 @@
 #include "ppma/io/image.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/train/finite.hpp"
-#include "ppma/train/run_folder.hpp"
 #include "train/crashing.hpp"
 
 namespace run_folder_test {
@@ -27,24 +28,28 @@ namespace fs = std::filesystem;
 // The smallest run of a task.
 std::string small_run(const std::string& task) {
   return "train --task " + task + (task == "detect" ? " --size 64 --boxes-only" : " --size 32") +
-         (task == "classify" ? " --warmup 1 --ema 0.5" : " --evaluate-every 1 --warmup-iterations 1 --lr 3e-3") +
+         (task == "classify" ? " --warmup 1 --ema 0.5"
+                             : " --evaluate-every 1 --warmup-iterations 1 --lr 3e-3") +
          " --images 4 --test-images 2 --batch 4 --threads 1";
 }
 
 // Two processes with a launcher's variables, rank 0 and 1.
 std::array<Result, 2> run_two(const std::string& arguments) {
   const Folder folder;
-  const std::string group = str("MASTER_ADDR=127.0.0.1 MASTER_PORT=", free_port(), " WORLD_SIZE=2 OMP_NUM_THREADS=1 ");
+  const std::string group =
+      str("MASTER_ADDR=127.0.0.1 MASTER_PORT=", free_port(), " WORLD_SIZE=2 OMP_NUM_THREADS=1 ");
   std::string command;
   for (const i64 rank : {0, 1}) {
     const std::string to = folder / str(rank);
-    command += str("(", group, "RANK=", rank, " '", tool(), "' ", arguments, " > '", to, ".out' 2> '", to, ".err' < /dev/null; echo $? > '", to, ".code') & ");
+    command += str("(", group, "RANK=", rank, " '", tool(), "' ", arguments, " > '", to,
+                   ".out' 2> '", to, ".err' < /dev/null; echo $? > '", to, ".code') & ");
   }
   CHECK(std::system((command + "wait").c_str()) == 0);
   std::array<Result, 2> both;
   for (std::size_t rank = 0; rank < 2; ++rank) {
     const std::string from = folder / str(rank);
-    both[rank] = {std::stoi(tool_test::text_of(from + ".code")), tool_test::text_of(from + ".out"), tool_test::text_of(from + ".err")};
+    both[rank] = {std::stoi(tool_test::text_of(from + ".code")), tool_test::text_of(from + ".out"),
+                  tool_test::text_of(from + ".err")};
   }
   return both;
 }
@@ -56,14 +61,16 @@ bool mentions(const Result& r, const std::string& text) {
 
 }  // namespace run_folder_test
 
-TEST_CASE("tool: a run that is killed anywhere while it is saved is resumed to the same end", "[tool]") {
+TEST_CASE("tool: a run that is killed anywhere while it is saved is resumed to the same end",
+          "[tool]") {
   using namespace run_folder_test;
   NEEDS_TOOL_AND_PNG();
   const Folder folder;
   const std::string library = crash_test::crash_library(folder);
   if (library.empty()) PPMA_SKIP("no library that kills can be compiled and loaded here");
   for (const std::string task : {"classify", "segment", "detect"}) {
-    const std::string whole = folder / task, out = folder / "out", begin = "'" + tool() + "' " + small_run(task) + " --epochs 2 --out ";
+    const std::string whole = folder / task, out = folder / "out",
+                      begin = "'" + tool() + "' " + small_run(task) + " --epochs 2 --out ";
     REQUIRE(crash_test::run_with(library, begin + whole, 0, folder / "count") == 0);
     if (!fs::exists(folder / "count")) PPMA_SKIP("no library is loaded before the tool");
     const i64 events = std::stoll(crash_test::text_of(folder / "count"));
@@ -77,7 +84,8 @@ TEST_CASE("tool: a run that is killed anywhere while it is saved is resumed to t
       fs::remove_all(out);
       CHECK(crash_test::run_with(library, begin + out, at) == 128 + SIGKILL);
       const bool begun = fs::exists(out + "/last.safetensors");
-      const Result r = begun ? run("train --threads 1 --resume " + out) : run(small_run(task) + " --epochs 2 --out " + out);
+      const Result r = begun ? run("train --threads 1 --resume " + out)
+                             : run(small_run(task) + " --epochs 2 --out " + out);
       INFO(r.err);
       CHECK(r.code == 0);
       const crash_test::State now = crash_test::state_of(out);
@@ -90,7 +98,8 @@ TEST_CASE("tool: a run that is killed anywhere while it is saved is resumed to t
   }
 }
 
-TEST_CASE("tool: an old run outlives a mistake in a new one, and training that diverges", "[tool]") {
+TEST_CASE("tool: an old run outlives a mistake in a new one, and training that diverges",
+          "[tool]") {
   using namespace run_folder_test;
   NEEDS_TOOL_AND_PNG();
   const Folder folder;
@@ -111,25 +120,33 @@ TEST_CASE("tool: an old run outlives a mistake in a new one, and training that d
     CHECK(mentions(run(begin), "already holds a run"));
     fs::rename(folder / "log", out + "/log.jsonl");
     CHECK(unchanged());
-    CHECK(run("train --overwrite --task " + task + " --data folder --data-dir '" + folder / "empty" + "' --out '" + out + "'").code != 0);
+    CHECK(run("train --overwrite --task " + task + " --data folder --data-dir '" +
+              folder / "empty" + "' --out '" + out + "'")
+              .code != 0);
     CHECK(unchanged());
 
-    const std::string diverges = task == "classify" ? " --lr 1e6 --warmup 0 --clip 0 --epochs 3" : " --lr 1e6 --warmup-iterations 0 --clip 0 --epochs 3";
+    const std::string diverges = task == "classify"
+                                     ? " --lr 1e6 --warmup 0 --clip 0 --epochs 3"
+                                     : " --lr 1e6 --warmup-iterations 0 --clip 0 --epochs 3";
     std::string train = small_run(task);
     for (const std::string option : {" --warmup 1", " --warmup-iterations 1", " --lr 3e-3"})
-      if (const std::size_t place = train.find(option); place != std::string::npos) train.erase(place, option.size());
-    for (const std::string& where : {" --overwrite --out '" + out + "'", " --out '" + folder / "new" + "'"}) {
+      if (const std::size_t place = train.find(option); place != std::string::npos)
+        train.erase(place, option.size());
+    for (const std::string& where :
+         {" --overwrite --out '" + out + "'", " --out '" + folder / "new" + "'"}) {
       INFO(task << where);
       const Result r = run(train + diverges + where);
       CHECK(r.code == 1);
       CHECK(mentions(r, "lower the learning rate"));
       for (const char* file : {"/last.safetensors", "/best.safetensors"})
         if (fs::exists(folder / "new" + file))
-          for (const auto& [name, tensor] : read_safetensors(folder / "new" + file).tensors) CHECK(all_finite(tensor));
+          for (const auto& [name, tensor] : read_safetensors(folder / "new" + file).tensors)
+            CHECK(all_finite(tensor));
     }
     fs::remove_all(folder / "new");
     // Later epochs of the run may have been saved: what is there is whole.
-    for (const auto& [name, tensor] : read_safetensors(out + "/last.safetensors").tensors) CHECK(all_finite(tensor));
+    for (const auto& [name, tensor] : read_safetensors(out + "/last.safetensors").tensors)
+      CHECK(all_finite(tensor));
   }
 }
 
@@ -141,10 +158,12 @@ TEST_CASE("tool: a second process in a run folder is refused", "[tool]") {
   REQUIRE(run(small_run("classify") + " --epochs 2 --stop-after 1 --out '" + out + "'").code == 0);
   {
     const RunFolder held(out, RunFolder::Start::resume);
-    for (const std::string& second : {"train --resume '" + out + "'", small_run("classify") + " --overwrite --out '" + out + "'"}) {
+    for (const std::string& second : {"train --resume '" + out + "'",
+                                      small_run("classify") + " --overwrite --out '" + out + "'"}) {
       const Result r = run(second);
       CHECK(r.code == 1);
-      CHECK(mentions(r, str(out, ": another process (number ", ::getpid(), ") trains in this run folder")));
+      CHECK(mentions(
+          r, str(out, ": another process (number ", ::getpid(), ") trains in this run folder")));
     }
   }
   write_file(out + "/lock", "1");  // as a dead process leaves it
@@ -152,11 +171,16 @@ TEST_CASE("tool: a second process in a run folder is refused", "[tool]") {
   CHECK(!fs::exists(out + "/lock"));
 }
 
-TEST_CASE("tool: the processes of one run share its folder, those of a second run are all refused at once", "[tool]") {
+TEST_CASE(
+    "tool: the processes of one run share its folder, those of a second run are all refused at "
+    "once",
+    "[tool]") {
   using namespace run_folder_test;
   NEEDS_TOOL_AND_PNG();
   const Folder folder;
-  const std::string out = folder / "run", begin = small_run("classify") + " --epochs 3 --out '" + out + "'", resume = "train --resume '" + out + "'";
+  const std::string out = folder / "run",
+                    begin = small_run("classify") + " --epochs 3 --out '" + out + "'",
+                    resume = "train --resume '" + out + "'";
   for (const std::string& arguments : {begin + " --stop-after 1", resume + " --stop-after 2"})
     for (const Result& r : run_two(arguments)) {
       INFO(arguments << ": " << r.err);
@@ -170,12 +194,14 @@ TEST_CASE("tool: the processes of one run share its folder, those of a second ru
       CHECK(r.code == 1);
       CHECK(mentions(r, why));
     }
-    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(30));  // nobody waits for one that is gone
+    // nobody waits for one that is gone
+    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(30));
   };
   all_refused(begin, "already holds a run");
   {
     const RunFolder held(out, RunFolder::Start::resume);
-    const std::string taken = str(out, ": another process (number ", ::getpid(), ") trains in this run folder");
+    const std::string taken =
+        str(out, ": another process (number ", ::getpid(), ") trains in this run folder");
     all_refused(resume, taken);
     all_refused(begin + " --overwrite", taken);
   }
@@ -193,36 +219,52 @@ TEST_CASE("tool: --resume takes images that have been moved, and no others", "[t
     for (const i64 label : {0, 1})
       for (const char* name : {"/a.png", "/b.png"}) {
         fs::create_directories(folder / "c/" + part + "/" + std::to_string(label));
-        write_png(folder / "c/" + part + "/" + std::to_string(label) + name, draw_shapes({.height = 40, .width = 40}, label).image);
-        for (const char* kind : {"s/img_dir/", "s/ann_dir/"}) fs::create_directories(folder / kind + part);
-        write_png(folder / "s/img_dir/" + part + name, draw_shapes({.height = 40, .width = 40}, label).image);
+        write_png(folder / "c/" + part + "/" + std::to_string(label) + name,
+                  draw_shapes({.height = 40, .width = 40}, label).image);
+        for (const char* kind : {"s/img_dir/", "s/ann_dir/"})
+          fs::create_directories(folder / kind + part);
+        write_png(folder / "s/img_dir/" + part + name,
+                  draw_shapes({.height = 40, .width = 40}, label).image);
         write_png(folder / "s/ann_dir/" + part + name, Tensor::full({40, 40, 1}, 1, DType::uint8));
       }
   write_file(folder / "s/classes.txt", std::string_view("a\nb\n"));
-  for (const std::string task : {"classify --warmup 1 --size 32", "segment --crop 32 --evaluate-every 1"}) {
+  for (const std::string task :
+       {"classify --warmup 1 --size 32", "segment --crop 32 --evaluate-every 1"}) {
     INFO(task);
-    const std::string place = folder / (task[0] == 'c' ? "c" : "s"), moved = place + "-moved", out = folder / "run";
-    const std::string begin = "train --task " + task + " --threads 1 --data folder --data-dir '" + place + "' --batch 2 --epochs 2 --overwrite --out '";
+    const std::string place = folder / (task[0] == 'c' ? "c" : "s"), moved = place + "-moved",
+                      out = folder / "run";
+    const std::string begin = "train --task " + task + " --threads 1 --data folder --data-dir '" +
+                              place + "' --batch 2 --epochs 2 --overwrite --out '";
     REQUIRE(run(begin + folder / "whole'").code == 0);
     REQUIRE(run(begin + out + "' --stop-after 1").code == 0);
     fs::rename(place, moved);
     const Result gone = run("train --resume '" + out + "'");
     CHECK(gone.code == 1);
     CHECK(mentions(gone, "say where they are with --data-dir"));
-    const std::string one_more = moved + (task[0] == 'c' ? "/train/0/c.png" : "/img_dir/train/c.png"), labels = moved + "/ann_dir/train/c.png";
+    const std::string one_more =
+                          moved + (task[0] == 'c' ? "/train/0/c.png" : "/img_dir/train/c.png"),
+                      labels = moved + "/ann_dir/train/c.png";
     fs::copy(fs::path(one_more).replace_filename("a.png"), one_more);
     if (task[0] == 's') fs::copy(moved + "/ann_dir/train/a.png", labels);
-    CHECK(mentions(run("train --resume '" + out + "' --data-dir '" + moved + "'"), "but there are now "));
+    CHECK(mentions(run("train --resume '" + out + "' --data-dir '" + moved + "'"),
+                   "but there are now "));
     fs::remove(one_more), fs::remove(labels);
-    REQUIRE(run("train --resume '" + out + "' --data-dir '" + moved + "' --stop-after 1").code == 0);
+    REQUIRE(run("train --resume '" + out + "' --data-dir '" + moved + "' --stop-after 1").code ==
+            0);
     REQUIRE(run("train --resume '" + out + "'").code == 0);  // it is known now
-    const TensorMap a = read_safetensors(folder / "whole/last.safetensors").tensors, b = read_safetensors(out + "/last.safetensors").tensors;
+    const TensorMap a = read_safetensors(folder / "whole/last.safetensors").tensors,
+                    b = read_safetensors(out + "/last.safetensors").tensors;
     REQUIRE(a.size() == b.size());
-    for (std::size_t i = 0; i < a.size(); ++i) CHECK((a[i].first == b[i].first && io_test::same_elements(a[i].second, b[i].second)));
+    for (std::size_t i = 0; i < a.size(); ++i)
+      CHECK((a[i].first == b[i].first && io_test::same_elements(a[i].second, b[i].second)));
     fs::remove_all(out);
   }
-  REQUIRE(run(small_run("classify") + " --epochs 2 --stop-after 1 --out '" + folder / "shapes" + "'").code == 0);
-  CHECK(mentions(run("train --resume '" + folder / "shapes" + "' --data-dir '" + folder / "c-moved" + "'"), "leave it out"));
+  REQUIRE(
+      run(small_run("classify") + " --epochs 2 --stop-after 1 --out '" + folder / "shapes" + "'")
+          .code == 0);
+  CHECK(mentions(
+      run("train --resume '" + folder / "shapes" + "' --data-dir '" + folder / "c-moved" + "'"),
+      "leave it out"));
 }
 
 TEST_CASE("tool: output that cannot be written is an error", "[tool]") {
@@ -230,11 +272,14 @@ TEST_CASE("tool: output that cannot be written is an error", "[tool]") {
   NEEDS_TOOL();
   if (!fs::is_character_file("/dev/full")) PPMA_SKIP("no /dev/full");
   const Folder folder;
-  for (const std::string command : {"summary", "summary --json", "--help", "train --help", "--version"}) {
+  for (const std::string command :
+       {"summary", "summary --json", "--help", "train --help", "--version"}) {
     INFO(command);
-    const int status = std::system(("'" + tool() + "' " + command + " > /dev/full 2> '" + folder / "err" + "'").c_str());
+    const int status = std::system(
+        ("'" + tool() + "' " + command + " > /dev/full 2> '" + folder / "err" + "'").c_str());
     CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 1));
-    CHECK(tool_test::text_of(folder / "err").find("the output could not be written") != std::string::npos);
+    CHECK(tool_test::text_of(folder / "err").find("the output could not be written") !=
+          std::string::npos);
     CHECK(run(command).code == 0);
   }
 }

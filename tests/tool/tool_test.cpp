@@ -34,7 +34,8 @@ TEST_CASE("tool: help and errors", "[tool]") {
   NEEDS_TOOL();
   const Result help = run("--help");
   CHECK(help.code == 0);
-  for (const char* command : {"info", "summary", "train", "eval", "eval-coco", "eval-miou", "predict", "visualize", "convert", "run", "bench"}) {
+  for (const char* command : {"info", "summary", "train", "eval", "eval-coco", "eval-miou",
+                              "predict", "visualize", "convert", "run", "bench"}) {
     INFO(command);
     CHECK(help.out.find(std::string("\n  ") + command + " ") != std::string::npos);
     const Result one = run(std::string(command) + " --help");
@@ -45,11 +46,12 @@ TEST_CASE("tool: help and errors", "[tool]") {
   struct Wrong {
     const char *arguments, *message;
   };
-  for (const Wrong& w : {Wrong{"", "subcommand is required"}, Wrong{"frobnicate", "subcommand is required"},
-                         Wrong{"info", "FILE is required"}, Wrong{"info /nowhere.pth", "does not exist"},
-                         Wrong{"info '" __FILE__ "'", "tool_test.cpp: "}, Wrong{"bench --size 16", "not in range"},
-                         Wrong{"bench --model resnet", "no model is called \"resnet\""},
-                         Wrong{"bench --mask square", "there is no mask \"square\""}}) {
+  for (const Wrong& w :
+       {Wrong{"", "subcommand is required"}, Wrong{"frobnicate", "subcommand is required"},
+        Wrong{"info", "FILE is required"}, Wrong{"info /nowhere.pth", "does not exist"},
+        Wrong{"info '" __FILE__ "'", "tool_test.cpp: "}, Wrong{"bench --size 16", "not in range"},
+        Wrong{"bench --model resnet", "no model is called \"resnet\""},
+        Wrong{"bench --mask square", "there is no mask \"square\""}}) {
     INFO(w.arguments);
     const Result r = run(w.arguments);
     CHECK(r.code != 0);
@@ -65,7 +67,8 @@ TEST_CASE("tool: run reproduces the reference, evaluation and training step", "[
   const Folder folder;
   const TensorMap expected = read_safetensors(reference("mini_io.safetensors")).tensors;
   const std::string common = "--weights " + reference("mini_weights.safetensors") + " --input " +
-                             reference("mini_io.safetensors") + " --output " + folder / "out.safetensors";
+                             reference("mini_io.safetensors") + " --output " +
+                             folder / "out.safetensors";
   // Without --config: the weights file holds its configuration.
   REQUIRE(run("run " + common + " --dtype f64").code == 0);
   TensorMap out = read_safetensors(folder / "out.safetensors").tensors;
@@ -74,7 +77,8 @@ TEST_CASE("tool: run reproduces the reference, evaluation and training step", "[
     INFO(name);
     CHECK(distance(*find(out, name), *find(expected, std::string("eval.") + name)) < 1e-6);
   }
-  write_file(folder / "c.json", read_safetensors(reference("mini_weights.safetensors")).metadata.at("config"));
+  write_file(folder / "c.json",
+             read_safetensors(reference("mini_weights.safetensors")).metadata.at("config"));
   REQUIRE(run("run --config " + folder / "c.json" + " --train --dtype f64 " + common).code == 0);
   out = read_safetensors(folder / "out.safetensors").tensors;
   i64 compared = 0;
@@ -85,7 +89,8 @@ TEST_CASE("tool: run reproduces the reference, evaluation and training step", "[
     REQUIRE(got != nullptr);
     double norm = 0;
     for (const double v : want.to_vector<double>()) norm += v * v;
-    if (norm > 1e-20) CHECK(distance(*got, want) < 1e-6);
+    if (norm > 1e-20)
+      CHECK(distance(*got, want) < 1e-6);
     else  // a bias in front of a batch norm: no gradient but rounding
       for (const double v : got->to_vector<double>()) CHECK(std::fabs(v) < 1e-12);
     ++compared;
@@ -97,16 +102,20 @@ TEST_CASE("tool: run reproduces the reference, evaluation and training step", "[
 TEST_CASE("tool: convert and info", "[tool]") {
   NEEDS_TOOL();
   const Folder folder;
-  REQUIRE(run("convert " + reference("mini_checkpoint.pth") + " " + folder / "a.safetensors").code == 0);
+  REQUIRE(
+      run("convert " + reference("mini_checkpoint.pth") + " " + folder / "a.safetensors").code ==
+      0);
   REQUIRE(run("convert " + folder / "a.safetensors" + " " + folder / "b.pth").code == 0);
   REQUIRE(run("convert " + folder / "b.pth" + " " + folder / "c.safetensors").code == 0);
   CHECK(read_file(folder / "a.safetensors") == read_file(folder / "c.safetensors"));
   // The averaged weights in that checkpoint are half the raw ones.
-  REQUIRE(run("convert --entry model_ema " + reference("mini_checkpoint.pth") + " " + folder / "e.safetensors").code ==
-          0);
+  REQUIRE(run("convert --entry model_ema " + reference("mini_checkpoint.pth") + " " +
+              folder / "e.safetensors")
+              .code == 0);
   const TensorMap raw = read_safetensors(folder / "a.safetensors").tensors,
                   ema = read_safetensors(folder / "e.safetensors").tensors;
-  CHECK(find(ema, "head.weight")->to_vector<float>()[3] == 0.5f * find(raw, "head.weight")->to_vector<float>()[3]);
+  CHECK(find(ema, "head.weight")->to_vector<float>()[3] ==
+        0.5f * find(raw, "head.weight")->to_vector<float>()[3]);
 
   const Result info = run("info --json " + folder / "b.pth");
   REQUIRE(info.code == 0);
@@ -115,18 +124,21 @@ TEST_CASE("tool: convert and info", "[tool]") {
   CHECK(j["entries"][0]["name"] == "patch_embed.proj.0.weight");
   CHECK(j["entries"][0]["shape"] == std::vector<i64>{8, 3, 3, 3});
   CHECK(run("info " + folder / "b.pth").out.find("head.bias ") != std::string::npos);
-  CHECK(run("convert " + folder / "b.pth" + " " + folder / "b.txt").err.find("ending") != std::string::npos);
+  CHECK(run("convert " + folder / "b.pth" + " " + folder / "b.txt").err.find("ending") !=
+        std::string::npos);
 }
 
 TEST_CASE("tool: convert and info name what they leave out, and lose nothing else", "[tool]") {
   NEEDS_TOOL();
   const Folder folder;
   // A training checkpoint's other entries are named once; the configuration survives a .pth.
-  const Result out = run("convert " + reference("mini_checkpoint.pth") + " " + folder / "a.safetensors");
+  const Result out =
+      run("convert " + reference("mini_checkpoint.pth") + " " + folder / "a.safetensors");
   CHECK(out.code == 0);
   CHECK(out.err.find("mini_checkpoint.pth: not copied, beside the weights: ") != std::string::npos);
   CHECK(out.err.find("model_ema (a dict of ") != std::string::npos);
-  CHECK(run("info " + reference("mini_checkpoint.pth")).out.find("not listed above: ") != std::string::npos);
+  CHECK(run("info " + reference("mini_checkpoint.pth")).out.find("not listed above: ") !=
+        std::string::npos);
   const std::string named = reference("mini_weights.safetensors");
   const Result to_pth = run("convert " + named + " " + folder / "b.pth");
   CHECK(to_pth.code == 0);
@@ -138,7 +150,8 @@ TEST_CASE("tool: convert and info name what they leave out, and lose nothing els
   REQUIRE(run("convert " + folder / "d.safetensors" + " " + folder / "e.safetensors").code == 0);
   CHECK(read_safetensors(folder / "e.safetensors").tensors[0].first == "backbone.w");
   // Names that would steer the terminal; weights that are not finite.
-  write_safetensors(folder / "f.safetensors", {{"a\x1b[31m", Tensor::full({2}, std::numeric_limits<double>::infinity())}});
+  write_safetensors(folder / "f.safetensors",
+                    {{"a\x1b[31m", Tensor::full({2}, std::numeric_limits<double>::infinity())}});
   const Result info = run("info " + folder / "f.safetensors");
   CHECK(info.out.find('\x1b') == std::string::npos);
   CHECK(info.out.find("a\\x1b[31m: 2 of its values are inf or NaN") != std::string::npos);
@@ -147,7 +160,8 @@ TEST_CASE("tool: convert and info name what they leave out, and lose nothing els
 TEST_CASE("tool: bench reports what it measured", "[tool]") {
   NEEDS_TOOL();
   const Result r =
-      run("bench --model ppma_nano --batch 2 --size 32 --threads 1 --repeat 2 --warmup 1 --train --mask none --json");
+      run("bench --model ppma_nano --batch 2 --size 32 --threads 1 --repeat 2 --warmup 1 --train "
+          "--mask none --json");
   REQUIRE(r.code == 0);
   const auto j = nlohmann::json::parse(r.out);
   CHECK(j["model"] == "ppma_nano");
@@ -158,12 +172,14 @@ TEST_CASE("tool: bench reports what it measured", "[tool]") {
   CHECK(j["images_per_s"].get<double>() == Approx(2000 / j["ms"].get<double>()).epsilon(0.01));
   CHECK(j["peak_rss_MiB"] > j["peak_tensors_MiB"]);
   CHECK(j["floor_ms"] > 0);
-  CHECK(j["share_of_floor"].get<double>() == Approx(j["floor_ms"].get<double>() / j["ms"].get<double>()).margin(2e-3));
+  CHECK(j["share_of_floor"].get<double>() ==
+        Approx(j["floor_ms"].get<double>() / j["ms"].get<double>()).margin(2e-3));
 }
 
 TEST_CASE("tool: bench and run know the dense networks", "[tool]") {
   NEEDS_TOOL();
-  const std::string small = " --model ppma_nano --batch 1 --size 64 --width 32 --threads 1 --repeat 1 --warmup 0 --json";
+  const std::string small =
+      " --model ppma_nano --batch 1 --size 64 --width 32 --threads 1 --repeat 1 --warmup 0 --json";
   for (const bool train : {false, true}) {
     const Result r = run("bench --task segment" + small + (train ? " --train" : ""));
     INFO(r.err);
@@ -175,10 +191,16 @@ TEST_CASE("tool: bench and run know the dense networks", "[tool]") {
   }
   const io_test::Folder folder;
   // A detector of which every box is something: the least score is 0.
-  write_file(folder / "detector.json", std::string_view(R"({"least_score": 0, "channels": 16, "fc_channels": 16, "num_classes": 2, "detections": 7})"));
+  write_file(
+      folder / "detector.json",
+      std::string_view(
+          R"({"least_score": 0, "channels": 16, "fc_channels": 16, "num_classes": 2, "detections": 7})"));
   const std::string config = " --config " + (folder / "detector.json");
   for (const char* heads : {"", " --heads-only"}) {
-    const Result r = run("bench --task detect --size 64 --width 96 --batch 2 --threads 1 --repeat 1 --warmup 0 --json" + config + heads);
+    const Result r =
+        run("bench --task detect --size 64 --width 96 --batch 2 --threads 1 --repeat 1 --warmup 0 "
+            "--json" +
+            config + heads);
     INFO(r.err);
     REQUIRE(r.code == 0);
     CHECK(nlohmann::json::parse(r.out)["objects"] == 14);
@@ -186,10 +208,12 @@ TEST_CASE("tool: bench and run know the dense networks", "[tool]") {
   Rng rng(1);
   write_safetensors(folder / "image", {{"input", Tensor::randn({1, 3, 64, 96}, rng)}}, {});
   TensorMap maps;
-  for (i64 s = 0; s < 4; ++s) maps.emplace_back(str("map", s), Tensor::randn({1, i64{64} << s, 16 >> s, 24 >> s}, rng));
+  for (i64 s = 0; s < 4; ++s)
+    maps.emplace_back(str("map", s), Tensor::randn({1, i64{64} << s, 16 >> s, 24 >> s}, rng));
   write_safetensors(folder / "maps", maps, {});
   for (const char* input : {"image", "maps"}) {
-    const Result r = run("run --task detect --input " + folder / input + " --output " + folder / "out" + config);
+    const Result r =
+        run("run --task detect --input " + folder / input + " --output " + folder / "out" + config);
     INFO(r.err);
     REQUIRE(r.code == 0);
     const TensorMap out = read_safetensors(folder / "out").tensors;
@@ -197,16 +221,24 @@ TEST_CASE("tool: bench and run know the dense networks", "[tool]") {
     const std::vector<double> scores = find(out, "scores")->to_vector<double>();
     CHECK(std::is_sorted(scores.rbegin(), scores.rend()));
   }
-  REQUIRE(run("run --task segment --model ppma_nano --input " + folder / "image" + " --output " + folder / "out").code == 0);
+  REQUIRE(run("run --task segment --model ppma_nano --input " + folder / "image" + " --output " +
+              folder / "out")
+              .code == 0);
   CHECK(find(read_safetensors(folder / "out").tensors, "logits")->shape() == Shape{1, 64, 96, 150});
   struct Wrong {
     std::string arguments;
     const char* message;
   };
-  for (const Wrong& w : {Wrong{"bench --task detect --train", "times inference; leave out --train"}, Wrong{"bench --heads-only", "is for --task detect"},
-                         Wrong{"bench --task detect --size 50", "multiples of 32, not 50 x 50"}, Wrong{"bench --task paint", "--task: paint not in"},
-                         Wrong{"run --task segment --train --input " + folder / "image" + " --output " + folder / "out", "leave out --train"},
-                         Wrong{"run --task segment --input " + folder / "maps" + " --output " + folder / "out", "has no tensor \"input\""}}) {
+  for (const Wrong& w :
+       {Wrong{"bench --task detect --train", "times inference; leave out --train"},
+        Wrong{"bench --heads-only", "is for --task detect"},
+        Wrong{"bench --task detect --size 50", "multiples of 32, not 50 x 50"},
+        Wrong{"bench --task paint", "--task: paint not in"},
+        Wrong{"run --task segment --train --input " + folder / "image" + " --output " +
+                  folder / "out",
+              "leave out --train"},
+        Wrong{"run --task segment --input " + folder / "maps" + " --output " + folder / "out",
+              "has no tensor \"input\""}}) {
     INFO(w.arguments);
     const Result r = run(w.arguments);
     CHECK(r.code != 0);
@@ -220,18 +252,21 @@ TEST_CASE("tool: summary has the published figures", "[tool]") {
   CHECK(j["parameters"] == 14335272);
   CHECK(j["macs"] == 2695525376);
   CHECK(run("summary").out.find("14,335,272") != std::string::npos);
-  CHECK(nlohmann::json::parse(run("summary --model deit_tiny --json").out)["parameters"] == 5717416);
+  CHECK(nlohmann::json::parse(run("summary --model deit_tiny --json").out)["parameters"] ==
+        5717416);
 }
 
 TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   NEEDS_TOOL();
   const Folder folder;
-  write_file(folder / "small.json",
-             std::string_view(R"({"embed_dims": [8, 8, 16, 16], "depths": [1, 0, 1, 1], "num_heads": [1, 1, 1, 1],
+  write_file(
+      folder / "small.json",
+      std::string_view(
+          R"({"embed_dims": [8, 8, 16, 16], "depths": [1, 0, 1, 1], "num_heads": [1, 1, 1, 1],
     "mlp_ratios": [2, 2, 2, 2], "chunkwise_recurrents": [true, false, false, false], "projection": 16, "drop_path_rate": 0.1})"));
-  const std::string options =
-      "--config " + folder / "small.json" +
-      " --images 64 --test-images 32 --size 32 --batch 16 --warmup 1 --threads 1 --mixup 0.5 --out ";
+  const std::string options = "--config " + folder / "small.json" +
+                              " --images 64 --test-images 32 --size 32 --batch 16 --warmup 1 "
+                              "--threads 1 --mixup 0.5 --out ";
   const Result straight = run("train --epochs 3 " + options + folder / "a");
   INFO(straight.err);
   REQUIRE(straight.code == 0);
@@ -240,8 +275,9 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   const std::string log = text_of(folder / "a/log.jsonl");
   CHECK(std::count(log.begin(), log.end(), '\n') == 3);
   const auto line = nlohmann::json::parse(log.substr(0, log.find('\n')));
-  for (const char* key : {"epoch", "n_parameters", "train_lr", "train_loss", "test_loss", "test_acc1", "test_acc5",
-                          "test_ema_loss", "test_ema_acc1", "test_ema_acc5"})
+  for (const char* key :
+       {"epoch", "n_parameters", "train_lr", "train_loss", "test_loss", "test_acc1", "test_acc5",
+        "test_ema_loss", "test_ema_acc1", "test_ema_acc5"})
     CHECK(line.contains(key));
 
   // The same run with another number of workers, in two parts.
@@ -249,8 +285,10 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   REQUIRE(run("train --resume " + folder / "b").code == 0);
   CHECK(read_file(folder / "a/last.safetensors") == read_file(folder / "b/last.safetensors"));
   CHECK(read_file(folder / "a/best.safetensors") == read_file(folder / "b/best.safetensors"));
-  CHECK(run("train --epochs 3 " + options + folder / "b").err.find("already holds a run") != std::string::npos);
-  CHECK(run("train --resume " + folder / "b" + " --lr 1").err.find("leave out --lr") != std::string::npos);
+  CHECK(run("train --epochs 3 " + options + folder / "b").err.find("already holds a run") !=
+        std::string::npos);
+  CHECK(run("train --resume " + folder / "b" + " --lr 1").err.find("leave out --lr") !=
+        std::string::npos);
   REQUIRE(run("train --resume " + folder / "b").code == 0);  // nothing is left to do
   CHECK(read_file(folder / "a/last.safetensors") == read_file(folder / "b/last.safetensors"));
 
@@ -266,8 +304,8 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   CHECK(j["acc1"] == best);
 
   write_file(folder / "image.ppm", "P6 2 1 255\n" + std::string("\x10\x20\x30\x40\x50\x60"));
-  const Result predict =
-      run("predict --json --top 3 --weights " + folder / "a/best.safetensors" + " " + folder / "image.ppm");
+  const Result predict = run("predict --json --top 3 --weights " + folder / "a/best.safetensors" +
+                             " " + folder / "image.ppm");
   REQUIRE(predict.code == 0);
   const auto p = nlohmann::json::parse(predict.out);
   REQUIRE(p[0]["top"].size() == 3);
@@ -276,8 +314,8 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   CHECK(run("predict " + folder / "image.ppm").err.find("needs --weights") != std::string::npos);
 
   // The figure, for generated images and for a file, at any size.
-  const Result drawn = run("visualize --json --statistics 5 --size 64 --weights " + folder / "a/best.safetensors" +
-                           " --out " + folder / "mask.png");
+  const Result drawn = run("visualize --json --statistics 5 --size 64 --weights " +
+                           folder / "a/best.safetensors" + " --out " + folder / "mask.png");
   REQUIRE(drawn.code == 0);
   const auto m = nlohmann::json::parse(drawn.out);
   CHECK(m["grid"] == std::vector<i64>{16, 16});
@@ -285,10 +323,10 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   CHECK(m["masked_inside"].is_number());
   CHECK(text_of(folder / "mask.png").starts_with("\x89PNG"));
   CHECK(text_of(folder / "a/curve.png").starts_with("\x89PNG"));
-  const Result file = run("visualize --query 0.2 0.8 --weights " + folder / "a/best.safetensors" + " --out " +
-                          folder / "file.png --image " + folder / "image.ppm");
+  const Result file = run("visualize --query 0.2 0.8 --weights " + folder / "a/best.safetensors" +
+                          " --out " + folder / "file.png --image " + folder / "image.ppm");
   CHECK(file.err.empty());
   CHECK(file.out.find("decay at contours") != std::string::npos);
-  CHECK(run("visualize --stage 1 --weights " + folder / "a/best.safetensors").err.find("has no blocks") !=
-        std::string::npos);
+  CHECK(run("visualize --stage 1 --weights " + folder / "a/best.safetensors")
+            .err.find("has no blocks") != std::string::npos);
 }

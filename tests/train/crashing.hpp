@@ -25,22 +25,33 @@ inline std::string text_of(const std::string& path) {
 /// Compiles the library into a folder; its path, or "" where that is impossible here.
 inline std::string crash_library(const io_test::Folder& folder) {
 #if defined(__linux__)
-  const std::string library = folder / "crash.so", source = PPMA_TEST_SOURCE_DIR "/tests/tool/crash.c";
-  const std::string command = "cc -shared -fPIC -O1 -o '" + library + "' '" + source + "' -ldl > /dev/null 2>&1";
+  const std::string library = folder / "crash.so",
+                    source = PPMA_TEST_SOURCE_DIR "/tests/tool/crash.c";
+  const std::string command =
+      "cc -shared -fPIC -O1 -o '" + library + "' '" + source + "' -ldl > /dev/null 2>&1";
   if (std::system(command.c_str()) == 0) return library;
 #endif
   return "";
 }
 
-/// Runs a command with the library; `at` 0: to its end. Its exit status, 128 + 9 where it was killed.
+/// Runs a command with the library; `at` 0: to its end. Its exit status, 128 + 9 where it was
+/// killed.
 /// A program with a sanitizer otherwise insists on being loaded before the library.
-inline int run_with(const std::string& library, const std::string& command, i64 at, const std::string& count = "/dev/null") {
-  const std::string all = "ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD='" + library + "' CRASH_AT=" + std::to_string(at) + " CRASH_COUNT='" + count + "' " + command;
-  const int status = std::system(("sh -c '" + [&] {
-    std::string quoted;
-    for (const char c : all) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    return quoted;
-  }() + "' > /dev/null 2>&1").c_str());
+inline int run_with(const std::string& library, const std::string& command, i64 at,
+                    const std::string& count = "/dev/null") {
+  const std::string all = "ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD='" + library +
+                          "' CRASH_AT=" + std::to_string(at) + " CRASH_COUNT='" + count + "' " +
+                          command;
+  const int status = std::system(("sh -c '" +
+                                  [&] {
+                                    std::string quoted;
+                                    for (const char c : all)
+                                      quoted +=
+                                          c == '\'' ? std::string("'\\''") : std::string(1, c);
+                                    return quoted;
+                                  }() +
+                                  "' > /dev/null 2>&1")
+                                     .c_str());
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
@@ -62,7 +73,8 @@ inline State state_of(const std::string& folder) {
   }
   std::vector<std::string> names;
   if (fs::exists(folder))
-    for (const auto& entry : fs::recursive_directory_iterator(folder)) names.push_back(fs::relative(entry.path(), folder).string());
+    for (const auto& entry : fs::recursive_directory_iterator(folder))
+      names.push_back(fs::relative(entry.path(), folder).string());
   std::sort(names.begin(), names.end());
   for (const std::string& name : names) s.names += name + " ";
   return s;

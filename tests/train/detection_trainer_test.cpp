@@ -1,4 +1,5 @@
-// A detector's training: the published rates, and a run that is interrupted and goes on bit for bit.
+// A detector's training: the published rates, and a run that is interrupted and goes on bit for
+// bit.
 
 #include "ppma/train/detection_trainer.hpp"
 
@@ -21,7 +22,8 @@ TEST_CASE("detection trainer: warm-up and steps as published", "[train]") {
 
 TEST_CASE("detection trainer: the loss falls, and a resumed run is the same run", "[train]") {
   MaskRcnnConfig c = mask_rcnn_nano(figure_count, true);
-  c.backbone.embed_dims = {8, 8, 8, 8}, c.backbone.num_heads = {2, 2, 2, 2}, c.backbone.drop_path_rate = 0.2;
+  c.backbone.embed_dims = {8, 8, 8, 8}, c.backbone.num_heads = {2, 2, 2, 2},
+  c.backbone.drop_path_rate = 0.2;
   c.rpn.channels = 8, c.roi.fc_channels = 16, c.roi.sample.count = 16;
   DetectionLoading loading;
   loading.batch = 2, loading.longer = 64, loading.shorter = {64};

@@ -1,5 +1,5 @@
-// The published network under the published optimiser: which tensors are decayed, and twelve steps of AdamW as PyTorch
-// takes them in float64.
+// The published network under the published optimiser: which tensors are decayed, and twelve steps
+// of AdamW as PyTorch takes them in float64.
 
 #include <nlohmann/json.hpp>
 
@@ -34,9 +34,9 @@ TEST_CASE("decayed and undecayed parameters are those of the published runs", "[
     PpmaConfig config;
     GroupSize none, decayed;
   };
-  for (const Published& p :
-       {Published{ppma_tiny(), {235, 66312}, {149, 14268960}}, Published{ppma_small(), {460, 134336}, {299, 26835136}},
-        Published{ppma_base(), {700, 244676}, {525, 53913848}}}) {
+  for (const Published& p : {Published{ppma_tiny(), {235, 66312}, {149, 14268960}},
+                             Published{ppma_small(), {460, 134336}, {299, 26835136}},
+                             Published{ppma_base(), {700, 244676}, {525, 53913848}}}) {
     INFO(p.config.name);
     Ppma model(p.config);
     const auto parameters = parameters_of(model, no_decay_rules(0.05));

@@ -1,12 +1,12 @@
 // A run folder: nothing is lost of it at whatever moment the process dies, and two processes do not
 // share it.
 
-#include "ppma/io/safetensors.hpp"
 #include "ppma/train/run_folder.hpp"
 
 #include <limits>
 
 #include "crashing.hpp"
+#include "ppma/io/safetensors.hpp"
 #include "ppma/train/finite.hpp"
 #include "ppma/train/log.hpp"
 #include "thrown.hpp"
@@ -41,9 +41,12 @@ void train(const std::string& out, RunFolder::Start start, u64 seed, i64 stop = 
     run.begin({{"train.json", str("{\"seed\": ", seed, "}")}, {"config.json", "{}"}}, figure);
   }
   for (; epoch < stop;) {
-    for (i64 i = 0; i < 3; ++i) w.data<float>()[i] = w.data<float>()[i] * 3 + static_cast<float>(epoch);
-    write_file(run.picture(str("epoch_", epoch + 1, ".png")), std::string_view(std::to_string(seed)));
-    const RunFolder::Record record{{"epoch", epoch}, {"figure", figures[epoch]}, {"seconds", ::getpid()}};
+    for (i64 i = 0; i < 3; ++i)
+      w.data<float>()[i] = w.data<float>()[i] * 3 + static_cast<float>(epoch);
+    write_file(run.picture(str("epoch_", epoch + 1, ".png")),
+               std::string_view(std::to_string(seed)));
+    const RunFolder::Record record{
+        {"epoch", epoch}, {"figure", figures[epoch]}, {"seconds", ::getpid()}};
     ++epoch;
     const auto write_last = [&](const std::string& path, const RunFolder::Metadata& more) {
       RunFolder::Metadata all = more;
@@ -61,11 +64,14 @@ std::string env(const char* name) {
 
 // The command of a run in a process of its own: this program with the hidden case below.
 std::string child(const std::string& out, const std::string& start, int seed) {
-  return "RUN_FOLDER_OUT='" + out + "' RUN_FOLDER_START=" + start + " RUN_FOLDER_SEED=" + std::to_string(seed) + " '" +
-         fs::read_symlink("/proc/self/exe").string() + "' 'run folder: a run in a process of its own'";
+  return "RUN_FOLDER_OUT='" + out + "' RUN_FOLDER_START=" + start +
+         " RUN_FOLDER_SEED=" + std::to_string(seed) + " '" +
+         fs::read_symlink("/proc/self/exe").string() +
+         "' 'run folder: a run in a process of its own'";
 }
 
-// Of the moments to die at, every one; every seventh under sanitizers, where a process starts slowly.
+// Of the moments to die at, every one; every seventh under sanitizers, where a process starts
+// slowly.
 constexpr i64 every = PPMA_SANITIZED ? 7 : 1;
 
 }  // namespace
@@ -73,11 +79,16 @@ constexpr i64 every = PPMA_SANITIZED ? 7 : 1;
 TEST_CASE("run folder: a run in a process of its own", "[.]") {
   if (env("RUN_FOLDER_OUT").empty()) PPMA_SKIP("part of other tests");
   const std::string start = env("RUN_FOLDER_START");
-  train(env("RUN_FOLDER_OUT"), start == "resume" ? RunFolder::Start::resume : start == "overwrite" ? RunFolder::Start::overwrite : RunFolder::Start::fresh,
+  train(env("RUN_FOLDER_OUT"),
+        start == "resume"      ? RunFolder::Start::resume
+        : start == "overwrite" ? RunFolder::Start::overwrite
+                               : RunFolder::Start::fresh,
         std::stoull(env("RUN_FOLDER_SEED")));
 }
 
-TEST_CASE("run folder: killed at every change of a file, a new run is resumed or begun to the same end", "[train]") {
+TEST_CASE(
+    "run folder: killed at every change of a file, a new run is resumed or begun to the same end",
+    "[train]") {
   const Folder folder;
   const std::string library = crash_test::crash_library(folder);
   if (library.empty()) PPMA_SKIP("no library that kills can be compiled and loaded here");
@@ -87,8 +98,10 @@ TEST_CASE("run folder: killed at every change of a file, a new run is resumed or
   const i64 events = std::stoll(crash_test::text_of(folder / "count"));
   REQUIRE(events > 60);
   const State right = state_of(whole);
-  REQUIRE(right.names == "best.safetensors config.json last.safetensors log.jsonl pictures pictures/epoch_1.png pictures/epoch_2.png "
-                         "pictures/epoch_3.png pictures/epoch_4.png train.json ");
+  REQUIRE(right.names ==
+          "best.safetensors config.json last.safetensors log.jsonl pictures pictures/epoch_1.png "
+          "pictures/epoch_2.png "
+          "pictures/epoch_3.png pictures/epoch_4.png train.json ");
   CHECK(read_safetensors(whole + "/best.safetensors").metadata.at("epoch") == "3");
   i64 resumed = 0;
   for (i64 at = 1; at <= events; at += every) {
@@ -109,7 +122,10 @@ TEST_CASE("run folder: killed at every change of a file, a new run is resumed or
   CHECK(resumed * every > events / 2);
 }
 
-TEST_CASE("run folder: killed at every change of a file, a run in the place of another leaves one of the two whole", "[train]") {
+TEST_CASE(
+    "run folder: killed at every change of a file, a run in the place of another leaves one of the "
+    "two whole",
+    "[train]") {
   const Folder folder;
   const std::string library = crash_test::crash_library(folder);
   if (library.empty()) PPMA_SKIP("no library that kills can be compiled and loaded here");
@@ -143,7 +159,9 @@ TEST_CASE("run folder: killed at every change of a file, a run in the place of a
   CHECK((olds * every > 5 && news * every > 20));
 }
 
-TEST_CASE("run folder: an old run stays until the new one is saved; no second process; leftovers go", "[train]") {
+TEST_CASE(
+    "run folder: an old run stays until the new one is saved; no second process; leftovers go",
+    "[train]") {
   const Folder folder;
   const std::string out = folder / "run";
   train(out, RunFolder::Start::fresh, 2, 2);
@@ -166,7 +184,8 @@ TEST_CASE("run folder: an old run stays until the new one is saved; no second pr
   CHECK(says([&] { train(out, RunFolder::Start::fresh, 1); }, "already holds a run"));
   fs::rename(folder / "log", out + "/log.jsonl");
   // What dead processes left goes; what is not ours stays.
-  for (const char* name : {"/last.safetensors.tmp.1.0", "/curve.png.tmp.1.3", "/pictures/epoch_9.png.tmp.1.1", "/lock", "/notes.tmp.1.0"})
+  for (const char* name : {"/last.safetensors.tmp.1.0", "/curve.png.tmp.1.3",
+                           "/pictures/epoch_9.png.tmp.1.1", "/lock", "/notes.tmp.1.0"})
     write_file(out + name, "left");
   fs::create_directory(out + "/.new");
   write_file(out + "/.new/last.safetensors", "left");
@@ -187,23 +206,26 @@ TEST_CASE("run folder: an old run stays until the new one is saved; no second pr
 
 TEST_CASE("run folder: a log that is gone, cut or wrong; a best file that is gone", "[train]") {
   const Folder folder;
-  const std::string out = folder / "run", log = out + "/log.jsonl", best = out + "/best.safetensors";
+  const std::string out = folder / "run", log = out + "/log.jsonl",
+                    best = out + "/best.safetensors";
   train(out, RunFolder::Start::fresh, 1, 2);
   const std::string two_lines = crash_test::text_of(log), best_bytes = crash_test::text_of(best);
   const auto open = [&](bool keeps_log = true) {
     RunFolder run(out, RunFolder::Start::resume);
     Safetensors last = read_safetensors(out + "/last.safetensors");
     if (!keeps_log) last.metadata.erase("log");
-    std::vector<std::string> notes = run.resume(last.metadata, 2, [](const RunFolder::Record& r) { return r.at("figure").get<double>(); });
+    std::vector<std::string> notes = run.resume(
+        last.metadata, 2, [](const RunFolder::Record& r) { return r.at("figure").get<double>(); });
     CHECK(run.best() == (run.records().size() == 2 ? 0.75 : 0.25));
-    for (std::string& n : run.mend_best([&](const std::string& path, const RunFolder::Record& r) {
+    for (std::string& n : run.mend_best([&](const std::string&path, const RunFolder::Record&r) {
            write_safetensors(path, last.tensors, {{"epoch", r.at("epoch").dump()}});
          }))
       notes.push_back(std::move(n));
     return notes;
   };
   // Half a line at the end, or one line more than `last` knows.
-  for (const std::string& more : {std::string("{\"epoch\": 2, \"figu"), std::string("{\"epoch\":2,\"figure\":9}\n")}) {
+  for (const std::string& more :
+       {std::string("{\"epoch\": 2, \"figu"), std::string("{\"epoch\":2,\"figure\":9}\n")}) {
     write_file(log, two_lines + more);
     CHECK(open().empty());
     CHECK(crash_test::text_of(log) == two_lines);
@@ -226,14 +248,20 @@ TEST_CASE("run folder: a log that is gone, cut or wrong; a best file that is gon
 }
 
 TEST_CASE("what is not finite is found in every dtype, by its name", "[train]") {
-  for (const double wrong : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()})
+  for (const double wrong :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(),
+        -std::numeric_limits<double>::infinity()})
     for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
       Tensor t = Tensor::zeros({5}, dtype);
       CHECK(all_finite(t));
       CHECK(all_finite(Tensor::full({3}, 3e38, dtype)));
       Tensor bad = Tensor::full({5}, wrong, dtype);
       CHECK(!all_finite(bad));
-      CHECK(says([&] { require_finite(TensorMap{{"a", t}, {"b.c", bad}}, "here"); }, "here: b.c holds values that are NaN or infinite"));
+      CHECK(says(
+          [&] {
+            require_finite(TensorMap{{"a", t}, {"b.c", bad}}, "here");
+          },
+          "here: b.c holds values that are NaN or infinite"));
     }
   CHECK(all_finite(Tensor::full({2}, 1e18, DType::int64)));
 }

@@ -1,5 +1,5 @@
-// Segmentation learns on a few generated images, a resumed run goes on bit for bit, and the test-time procedures agree
-// where they must.
+// Segmentation learns on a few generated images, a resumed run goes on bit for bit, and the
+// test-time procedures agree where they must.
 
 #include "ppma/train/segmentation_trainer.hpp"
 
@@ -18,13 +18,22 @@ namespace {
 SegmentorConfig small_segmentor() {
   SegmentorConfig c;
   c.backbone = ppma_nano();
-  c.backbone.embed_dims = {16, 16, 32, 32}, c.backbone.num_heads = {1, 1, 2, 2}, c.backbone.depths = {1, 1, 1, 1};
+  c.backbone.embed_dims = {16, 16, 32, 32}, c.backbone.num_heads = {1, 1, 2, 2},
+  c.backbone.depths = {1, 1, 1, 1};
   c.decode.channels = 16, c.auxiliary.channels = 16;
   c.decode.num_classes = c.auxiliary.num_classes = 11;
   return c;
 }
 SegmentationLoading loading() {
-  return {.batch = 4, .longer = 32, .shorter = 32, .least_factor = 1, .most_factor = 1, .crop_height = 32, .crop_width = 32, .most_share = 1, .distort = false};
+  return {.batch = 4,
+          .longer = 32,
+          .shorter = 32,
+          .least_factor = 1,
+          .most_factor = 1,
+          .crop_height = 32,
+          .crop_width = 32,
+          .most_share = 1,
+          .distort = false};
 }
 SegmentationTraining training() {
   SegmentationTraining t;
@@ -45,9 +54,13 @@ TEST_CASE("the poly schedule of the published run") {
 
 TEST_CASE("segmentation learns, and a resumed run goes on bit for bit") {
   const SegmentationSet set = shapes_segmentation({.height = 32, .width = 32, .images = 16});
-  const std::string path = (std::filesystem::temp_directory_path() / ("ppma_segment_" + std::to_string(getpid()) + ".safetensors")).string();
-  Segmentor straight(small_segmentor(), 1), before(small_segmentor(), 1), after(small_segmentor(), 2);
-  SegmentationTrainer<Segmentor> whole(straight, training()), first(before, training()), second(after, training());
+  const std::string path = (std::filesystem::temp_directory_path() /
+                            ("ppma_segment_" + std::to_string(getpid()) + ".safetensors"))
+                               .string();
+  Segmentor straight(small_segmentor(), 1), before(small_segmentor(), 1),
+      after(small_segmentor(), 2);
+  SegmentationTrainer<Segmentor> whole(straight, training()), first(before, training()),
+      second(after, training());
   SegmentationLoader loader(set, loading());
   SegmentationStep begin, end;
   for (int e = 0; e < 6; ++e) (e == 0 ? begin : end) = whole.run_epoch(loader);
@@ -61,31 +74,40 @@ TEST_CASE("segmentation learns, and a resumed run goes on bit for bit") {
   second.resume(path);
   for (int e = 0; e < 3; ++e) second.run_epoch(loader);
   for (std::size_t i = 0; i < whole.weights().size(); ++i)
-    REQUIRE(whole.weights()[i].second.to_vector<double>() == second.weights()[i].second.to_vector<double>());
+    REQUIRE(whole.weights()[i].second.to_vector<double>() ==
+            second.weights()[i].second.to_vector<double>());
   std::filesystem::remove(path);
 }
 
 TEST_CASE("sliding windows see every pixel, and each pixel is the mean of its windows") {
-  // A network that says of each pixel what it sees there, and adds what it has been asked before: a mean of windows is
-  // then the pixel plus the mean of their numbers.
+  // A network that says of each pixel what it sees there, and adds what it has been asked before: a
+  // mean of windows is then the pixel plus the mean of their numbers.
   struct Echo {
     double counted = 0, asked = 0;
-    Tensor forward(const Tensor& x, Context&) { return add(permute(x, {0, 2, 3, 1}), Tensor::full({1}, counted * asked++)); }
+    Tensor forward(const Tensor& x, Context&) {
+      return add(permute(x, {0, 2, 3, 1}), Tensor::full({1}, counted * asked++));
+    }
   } echo;
   Rng rng(1);
-  const Tensor image = Tensor::randn({1, 3, 70, 90}, rng), channels_last = permute(image, {0, 2, 3, 1});
+  const Tensor image = Tensor::randn({1, 3, 70, 90}, rng),
+               channels_last = permute(image, {0, 2, 3, 1});
   const std::vector<float> want = channels_last.to_vector<float>();
   for (const i64 stride : {32, 21, 5}) {
     echo = {};
-    const std::vector<float> got = detail::slide_logits(echo, image, 32, stride, InPlace()).to_vector<float>();
+    const std::vector<float> got =
+        detail::slide_logits(echo, image, 32, stride, InPlace()).to_vector<float>();
     REQUIRE(got.size() == want.size());
     for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(got[i] == Approx(want[i]).margin(1e-5));
   }
   echo = {1, 0};
-  const Tensor got = detail::slide_logits(echo, narrow(image, 2, 0, 32), 32, 30, InPlace());  // windows from 0, 30, 58
-  const auto added = [&](i64 column) { return got.data<float>()[(5 * 90 + column) * 3] - channels_last.data<float>()[(5 * 90 + column) * 3]; };
+  // windows from 0, 30, 58
+  const Tensor got = detail::slide_logits(echo, narrow(image, 2, 0, 32), 32, 30, InPlace());
+  const auto added = [&](i64 column) {
+    return got.data<float>()[(5 * 90 + column) * 3] -
+           channels_last.data<float>()[(5 * 90 + column) * 3];
+  };
   CHECK(added(10) == Approx(0).margin(1e-5));
-  CHECK(added(31) == Approx(0.5));   // of windows 0 and 1
+  CHECK(added(31) == Approx(0.5));  // of windows 0 and 1
   CHECK(added(40) == Approx(1));
   CHECK(added(60) == Approx(1.5));
   CHECK(added(89) == Approx(2));
@@ -95,9 +117,13 @@ TEST_CASE("windows do not slide further than they see") {
   const SegmentationSample s = shapes_segmentation({.height = 40, .width = 56, .images = 1}).get(0);
   Segmentor model(small_segmentor(), 3);
   const auto message = [&](i64 crop, i64 stride) {
-    return thrown([&] { segment(model, s.image, {.longer = 56, .shorter = 40, .crop = crop, .stride = stride}); });
+    return thrown([&] {
+      segment(model, s.image, {.longer = 56, .shorter = 40, .crop = crop, .stride = stride});
+    });
   };
-  CHECK(message(32, 40) == "segment: windows of 32 pixels cannot slide by 40; the stride must be 1 to 32, or pixels stay unseen");
+  CHECK(message(32, 40) ==
+        "segment: windows of 32 pixels cannot slide by 40; the stride must be 1 to 32, or pixels "
+        "stay unseen");
   CHECK(message(32, 0).find("cannot slide by 0") != std::string::npos);
   CHECK(message(-1, 1).find("windows of -1 pixels") != std::string::npos);
   CHECK(message(32, 32) == "nothing");
@@ -108,17 +134,22 @@ TEST_CASE("windows that cover the image at once give what the whole gives; flips
   Segmentor model(small_segmentor(), 3);
   const SegmentOptions whole{.longer = 56, .shorter = 40};
   SegmentOptions windows = whole, sliding = whole, both = whole;
-  windows.crop = 56, windows.stride = 32, sliding.crop = 32, sliding.stride = 16, both.flip = true, both.factors = {1, 1.25};
+  windows.crop = 56, windows.stride = 32, sliding.crop = 32, sliding.stride = 16, both.flip = true,
+  both.factors = {1, 1.25};
   const Tensor p = segment_probabilities(model, s.image, whole);
   CHECK(segment_probabilities(model, s.image, windows).to_vector<float>() == p.to_vector<float>());
-  for (const Tensor& t : {segment_probabilities(model, s.image, sliding), segment_probabilities(model, s.image, both)}) {
+  for (const Tensor& t : {segment_probabilities(model, s.image, sliding),
+                          segment_probabilities(model, s.image, both)}) {
     REQUIRE(t.shape() == Shape{1, 40, 56, 11});
     double sum = 0;
     for (const float v : t.to_vector<float>()) sum += static_cast<double>(v);
     CHECK(sum == Approx(40 * 56).epsilon(1e-4));
   }
   // Mirrored in, mirrored out: with flips the average is its own mirror's.
-  const std::vector<float> straight = segment_probabilities(model, s.image, both).to_vector<float>();
-  const std::vector<float> mirrored = flip(segment_probabilities(model, flip_horizontal(s.image), both), 2).to_vector<float>();
-  for (std::size_t i = 0; i < straight.size(); ++i) REQUIRE(straight[i] == Approx(mirrored[i]).margin(1e-5));
+  const std::vector<float> straight =
+      segment_probabilities(model, s.image, both).to_vector<float>();
+  const std::vector<float> mirrored =
+      flip(segment_probabilities(model, flip_horizontal(s.image), both), 2).to_vector<float>();
+  for (std::size_t i = 0; i < straight.size(); ++i)
+    REQUIRE(straight[i] == Approx(mirrored[i]).margin(1e-5));
 }

@@ -24,8 +24,10 @@ struct Toy {
 
   explicit Toy(bool normed_ = true) : normed(normed_) {
     Rng rng(7);
-    first = parameter(Tensor::randn({16, 6}, rng, 0.5)), first_bias = parameter(Tensor::zeros({16}));
-    second = parameter(Tensor::randn({3, 16}, rng, 0.2)), second_bias = parameter(Tensor::zeros({3}));
+    first = parameter(Tensor::randn({16, 6}, rng, 0.5)),
+    first_bias = parameter(Tensor::zeros({16}));
+    second = parameter(Tensor::randn({3, 16}, rng, 0.2)),
+    second_bias = parameter(Tensor::zeros({3}));
     if (normed) {
       scale = parameter(Tensor::ones({16})), shift = parameter(Tensor::zeros({16}));
       mean = Tensor::zeros({16}), variance = Tensor::ones({16});
@@ -44,10 +46,13 @@ struct Toy {
   }
   Tensor forward(const Tensor& x, Context& context) {
     Tensor h = linear(x, first, first_bias);
-    if (normed) h = batch_norm(h, scale, shift, mean, variance, context.training, 0.1, 1e-5, context.among);
+    if (normed)
+      h = batch_norm(h, scale, shift, mean, variance, context.training, 0.1, 1e-5, context.among);
     h = gelu(h);
     if (context.training && normed) {
-      const Tensor keep = context.drawn(h.device(), [batch = h.dim(0)](Rng& rng) { return drop_path_factors(batch, 0.1, rng, DType::f32); });
+      const Tensor keep = context.drawn(h.device(), [batch = h.dim(0)](Rng& rng) {
+        return drop_path_factors(batch, 0.1, rng, DType::f32);
+      });
       h = residual(Tensor::zeros(h.shape(), h.dtype(), h.device()), h, Tensor(), keep);
     }
     return linear(h, second, second_bias);
@@ -58,7 +63,8 @@ struct Toy {
   }
 };
 
-// The class is the largest of the first three features; 48 images, in an order that depends on the epoch.
+// The class is the largest of the first three features; 48 images, in an order that depends on the
+// epoch.
 inline BatchSource toy_batches(i64 batch_size, i64 images = 48) {
   struct State {
     std::vector<i64> order;
@@ -73,7 +79,8 @@ inline BatchSource toy_batches(i64 batch_size, i64 images = 48) {
     Rng rng(3, static_cast<u64>(epoch));
     for (i64 i = 0; i < images; ++i) state->order.push_back(i);
     for (i64 i = images - 1; i > 0; --i)
-      std::swap(state->order[static_cast<std::size_t>(i)], state->order[static_cast<std::size_t>(rng.below(i + 1))]);
+      std::swap(state->order[static_cast<std::size_t>(i)],
+                state->order[static_cast<std::size_t>(rng.below(i + 1))]);
   };
   source.next = [=](Batch& batch) {
     const i64 n = std::min(batch_size, images - state->at);

@@ -1,4 +1,5 @@
-// The training loop on the GPU: the same steps as on the CPU, and a run that is saved there continues bit for bit.
+// The training loop on the GPU: the same steps as on the CPU, and a run that is saved there
+// continues bit for bit.
 
 #include "ppma/core/config.hpp"
 
@@ -28,7 +29,8 @@ std::vector<double> losses(const TrainOptions& options) {
   to(model, options.at.device);
   Trainer<Toy> trainer(model, options);
   std::vector<double> loss;
-  trainer.run(toy_batches(8), toy_batches(16), {.on_batch = [&](const StepReport& r) { loss.push_back(r.loss); }});
+  trainer.run(toy_batches(8), toy_batches(16),
+              {.on_batch = [&](const StepReport& r) { loss.push_back(r.loss); }});
   return loss;
 }
 
@@ -36,7 +38,8 @@ std::vector<double> losses(const TrainOptions& options) {
 
 TEST_CASE("training on the GPU follows training on the CPU", "[cuda][train]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  const auto want = losses(placed(Device::cpu, DType::f32, 2)), got = losses(placed(Device::cuda, DType::f32, 2));
+  const auto want = losses(placed(Device::cpu, DType::f32, 2)),
+             got = losses(placed(Device::cuda, DType::f32, 2));
   const auto rough = losses(placed(Device::cuda, DType::bf16, 2));
   REQUIRE(got.size() == want.size());
   REQUIRE(want.front() > want.back());
@@ -48,7 +51,9 @@ TEST_CASE("training on the GPU follows training on the CPU", "[cuda][train]") {
 
 TEST_CASE("a run on the GPU is saved, and continues bit for bit", "[cuda][train]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  const std::string path = (std::filesystem::temp_directory_path() / ("ppma_cuda_run_" + std::to_string(getpid()) + ".safetensors")).string();
+  const std::string path = (std::filesystem::temp_directory_path() /
+                            ("ppma_cuda_run_" + std::to_string(getpid()) + ".safetensors"))
+                               .string();
   const TrainOptions options = placed(Device::cuda, DType::bf16, 3);
   Toy straight, before, after;
   for (Toy* model : {&straight, &before, &after}) to(*model, Device::cuda);
@@ -64,7 +69,8 @@ TEST_CASE("a run on the GPU is saved, and continues bit for bit", "[cuda][train]
   std::filesystem::remove(path);
 }
 
-TEST_CASE("a smaller last batch has a step of its own, and clipped steps follow the CPU", "[cuda][train]") {
+TEST_CASE("a smaller last batch has a step of its own, and clipped steps follow the CPU",
+          "[cuda][train]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   const auto run = [&](Device device) {
     TrainOptions options = placed(device, DType::f32, 3);
@@ -74,8 +80,9 @@ TEST_CASE("a smaller last batch has a step of its own, and clipped steps follow 
     Trainer<Toy> trainer(model, options);
     std::vector<double> seen;
     trainer.run(toy_batches(5), toy_batches(16), {.on_batch = [&](const StepReport& r) {
-      seen.push_back(r.loss), seen.push_back(r.gradient_norm), seen.push_back(static_cast<double>(r.images));
-    }});
+                  seen.push_back(r.loss), seen.push_back(r.gradient_norm),
+                      seen.push_back(static_cast<double>(r.images));
+                }});
     return seen;
   };
   const auto want = run(Device::cpu), got = run(Device::cuda);

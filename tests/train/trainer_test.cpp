@@ -1,5 +1,5 @@
-// The training loop on a network and a data set of a few lines: it learns, accumulation equals a larger batch, a
-// resumed run continues bit for bit, and the log holds what was reported.
+// The training loop on a network and a data set of a few lines: it learns, accumulation equals a
+// larger batch, a resumed run continues bit for bit, and the log holds what was reported.
 
 #include "ppma/train/trainer.hpp"
 
@@ -17,7 +17,9 @@ using namespace toy;
 namespace {
 
 struct File {
-  std::string path = (std::filesystem::temp_directory_path() / ("ppma-train-" + std::to_string(::getpid()))).string();
+  std::string path =
+      (std::filesystem::temp_directory_path() / ("ppma-train-" + std::to_string(::getpid())))
+          .string();
   ~File() { std::filesystem::remove(path); }
 };
 
@@ -98,15 +100,18 @@ TEST_CASE("a resumed run continues bit for bit", "[train]") {
   changed.ema_decay = 0;
   CHECK(says([&] { Trainer<Toy>(other, changed).resume(file.path); }, "keep ema_decay"));
   Toy smaller(false);
-  CHECK(says([&] { Trainer<Toy>(smaller, options_for(4)).resume(file.path); }, "has 8 tensors, the network 4"));
+  CHECK(says([&] { Trainer<Toy>(smaller, options_for(4)).resume(file.path); },
+             "has 8 tensors, the network 4"));
   write_safetensors(file.path, {{"w", Tensor::ones({1})}});
   CHECK(says([&] { second.resume(file.path); }, "not a training checkpoint"));
 }
 
-TEST_CASE("a step that accumulates four batches is the step of one batch of the same images", "[train]") {
+TEST_CASE("a step that accumulates four batches is the step of one batch of the same images",
+          "[train]") {
   Toy a(false), b(false);  // without batch norm, which would see batches of another size
   TrainOptions options = options_for(1);
-  options.clip = 0.3;             // below the norm, so that it matters that clipping acts on the mean
+  // below the norm, so that it matters that clipping acts on the mean
+  options.clip = 0.3;
   options.rate_per_epoch = true;  // the step's rate does not depend on the number of batches
   options.schedule.start = 0.01;
   double norm_a = 0, norm_b = 0;
@@ -122,7 +127,8 @@ TEST_CASE("a step that accumulates four batches is the step of one batch of the 
   // AdamW's first step divides the gradient by its size: the means show it before that.
   const auto means_a = values(once.optimizer().state()), means_b = values(four.optimizer().state());
   for (std::size_t i = 0; i < means_a.size(); ++i)
-    for (std::size_t k = 0; k < means_a[i].size(); ++k) CHECK(std::fabs(means_a[i][k] - means_b[i][k]) <= 1e-7);
+    for (std::size_t k = 0; k < means_a[i].size(); ++k)
+      CHECK(std::fabs(means_a[i][k] - means_b[i][k]) <= 1e-7);
   CHECK(means_a.back() == std::vector<double>{1});
   CHECK(means_b.back() == std::vector<double>{1});
 }
@@ -131,7 +137,8 @@ TEST_CASE("a loss that is not finite stops with the place", "[train]") {
   Toy model;
   model.second.data<float>()[0] = std::numeric_limits<float>::infinity();
   Trainer<Toy> trainer(model, options_for(2));
-  CHECK(says([&] { trainer.run(toy_batches(8), toy_batches(48)); }, "epoch 0, batch 0; lower the learning rate"));
+  CHECK(says([&] { trainer.run(toy_batches(8), toy_batches(48)); },
+             "epoch 0, batch 0; lower the learning rate"));
 }
 
 TEST_CASE("weights that are not finite are not saved, and not resumed", "[train]") {
@@ -142,17 +149,21 @@ TEST_CASE("weights that are not finite are not saved, and not resumed", "[train]
   const std::vector<u8> good = read_file(file.path);
   Safetensors bad = read_safetensors(file.path);
   model.second.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
-  CHECK(says([&] { trainer.save(file.path); }, "second.weight holds values that are NaN or infinite"));
+  CHECK(says([&] { trainer.save(file.path); },
+             "second.weight holds values that are NaN or infinite"));
   CHECK(read_file(file.path) == good);
   for (auto& [name, tensor] : bad.tensors)
-    if (name.starts_with("optimizer.square.") && tensor.dtype() == DType::f32) tensor.data<float>()[0] = std::numeric_limits<float>::infinity();
+    if (name.starts_with("optimizer.square.") && tensor.dtype() == DType::f32)
+      tensor.data<float>()[0] = std::numeric_limits<float>::infinity();
   write_safetensors(file.path, bad.tensors, bad.metadata);
   CHECK(says([&] { trainer.resume(file.path); }, "optimizer.square."));
   for (const char* key : {"epoch", "best_acc1", "ema_updates", "seed"}) {
     Safetensors wrong = parse_safetensors(good, "good");
     wrong.metadata[key] = "x";
     write_safetensors(file.path, wrong.tensors, wrong.metadata);
-    CHECK(says([&] { trainer.resume(file.path); }, std::string(key) == "seed" ? "was trained with seed x" : std::string("its ") + key + " is not a"));
+    CHECK(says([&] { trainer.resume(file.path); }, std::string(key) == "seed"
+                                                       ? "was trained with seed x"
+                                                       : std::string("its ") + key + " is not a"));
   }
 }
 
@@ -167,8 +178,10 @@ TEST_CASE("the log: one JSON object a line", "[train]") {
   r.test_ema = {6.9, 0.1, 0.5, 50000};
   r.seconds = 2.5;
   CHECK(to_json(r) ==
-        "{\"epoch\":0,\"n_parameters\":14335272,\"train_lr\":1e-06,\"train_loss\":6.9142,\"test_loss\":6.5,"
-        "\"test_acc1\":0.252,\"test_acc5\":1.5,\"test_ema_loss\":6.9,\"test_ema_acc1\":0.1,\"test_ema_acc5\":0.5,"
+        "{\"epoch\":0,\"n_parameters\":14335272,\"train_lr\":1e-06,\"train_loss\":6.9142,\"test_"
+        "loss\":6.5,"
+        "\"test_acc1\":0.252,\"test_acc5\":1.5,\"test_ema_loss\":6.9,\"test_ema_acc1\":0.1,\"test_"
+        "ema_acc5\":0.5,"
         "\"seconds\":2.5}");
   std::string lines;
   for (r.epoch = 0; r.epoch < 2; ++r.epoch) lines += to_json(r) + "\n";

@@ -16,7 +16,8 @@ TEST_CASE("uploads arrive whole and in order, readbacks belong to their step", "
   if (!cuda::available()) PPMA_SKIP("no GPU");
   Upload upload(Device::cuda);
   Readback readback(Device::cuda);
-  // 100 tensors of odd sizes: more than a table holds; they grow from step to step, so the staging memory does too.
+  // 100 tensors of odd sizes: more than a table holds; they grow from step to step, so the staging
+  // memory does too.
   std::vector<Tensor> there;
   for (int step = 0; step < 6; ++step) {
     Rng rng(static_cast<u64>(step));
@@ -29,9 +30,12 @@ TEST_CASE("uploads arrive whole and in order, readbacks belong to their step", "
       here.back() = here.back().clone();  // the source may go
     }
     upload.send();
-    for (std::size_t i = 0; i < here.size(); ++i) REQUIRE(there[i].to_vector<float>() == here[i].to_vector<float>());
-    readback.ask({sum(Tensor::full({10}, step, DType::f32, Device::cuda)), sum(Tensor::full({2}, step, DType::f64, Device::cuda))});
-    if (step > 0) CHECK(readback.take() == std::vector<double>{10.0 * (step - 1), 2.0 * (step - 1)});
+    for (std::size_t i = 0; i < here.size(); ++i)
+      REQUIRE(there[i].to_vector<float>() == here[i].to_vector<float>());
+    readback.ask({sum(Tensor::full({10}, step, DType::f32, Device::cuda)),
+                  sum(Tensor::full({2}, step, DType::f64, Device::cuda))});
+    if (step > 0)
+      CHECK(readback.take() == std::vector<double>{10.0 * (step - 1), 2.0 * (step - 1)});
   }
   Tensor narrow = Tensor::empty({2}, DType::bf16, Device::cuda);
   CHECK_THROWS_AS(upload.add(narrow, Tensor::zeros({2})), Error);
@@ -51,8 +55,11 @@ TEST_CASE("many copies in a launch, of any size and place", "[cuda][core]") {
     std::vector<CopyPiece> pieces;
     for (i64 at = 0, i = 0; at + (i + 3) * step <= n && i < 150; ++i) {
       const i64 bytes = (i + 1) * step;
-      pieces.push_back({to.data<u8>() + at, there.data<u8>() + (n - at - bytes) / step * step, bytes});
-      for (i64 b = 0; b < bytes; ++b) expected[static_cast<std::size_t>(at + b)] = from.data<u8>()[(n - at - bytes) / step * step + b];
+      pieces.push_back(
+          {to.data<u8>() + at, there.data<u8>() + (n - at - bytes) / step * step, bytes});
+      for (i64 b = 0; b < bytes; ++b)
+        expected[static_cast<std::size_t>(at + b)] =
+            from.data<u8>()[(n - at - bytes) / step * step + b];
       at += bytes + 2 * step;
     }
     copy_many(Device::cuda, pieces);
@@ -71,7 +78,9 @@ TEST_CASE("memory that a captured step writes to is nobody else's", "[cuda][trai
   std::vector<Tensor> others;
   for (int i = 0; i < 8; ++i) others.push_back(Tensor::full({1000}, i, DType::f32, Device::cuda));
   step();
-  for (int i = 0; i < 8; ++i) CHECK(others[static_cast<std::size_t>(i)].to_vector<float>() == std::vector<float>(1000, static_cast<float>(i)));
+  for (int i = 0; i < 8; ++i)
+    CHECK(others[static_cast<std::size_t>(i)].to_vector<float>() ==
+          std::vector<float>(1000, static_cast<float>(i)));
   CHECK(y.to_vector<float>() == std::vector<float>(1000, 30.f));
 }
 

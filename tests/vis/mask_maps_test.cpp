@@ -1,12 +1,12 @@
 // The maps of the figure against the composed attention's N x N arrays.
 
-#include "ppma/ops/arithmetic.hpp"
-#include "ppma/train/run_folder.hpp"
 #include "ppma/vis/mask_maps.hpp"
 
 #include "catch.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/mask.hpp"
+#include "ppma/train/run_folder.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -26,7 +26,8 @@ PpmaConfig small_config(MaskKind mask) {
 void check_row(const Tensor& map, const std::vector<double>& want) {
   const auto got = map.to_vector<double>();
   REQUIRE(got.size() == want.size());
-  for (std::size_t t = 0; t < got.size(); ++t) CHECK(got[t] == Approx(want[t]).epsilon(1e-4).margin(1e-7));
+  for (std::size_t t = 0; t < got.size(); ++t)
+    CHECK(got[t] == Approx(want[t]).epsilon(1e-4).margin(1e-7));
 }
 
 }  // namespace
@@ -39,7 +40,8 @@ TEST_CASE("mask maps are rows of the attention's maps", "[vis]") {
     Ppma model(small_config(kind), 5);
     // Weights as initialised give scores near 0: make them matter.
     for (Field& f : named_parameters(model))
-      if (f.name.find("_proj.weight") != std::string::npos || f.name.find("dt_linear") != std::string::npos)
+      if (f.name.find("_proj.weight") != std::string::npos ||
+          f.name.find("dt_linear") != std::string::npos)
         f.tensor.copy_from(Tensor::randn(f.tensor.shape(), rng, 0.4));
     const MaskView view{.stage = 0, .block = 1, .head = 1, .row = 0.6, .column = 0.3};
     const MaskMaps maps = mask_maps(model, image, input, view);
@@ -47,7 +49,8 @@ TEST_CASE("mask maps are rows of the attention's maps", "[vis]") {
     CHECK(maps.column == 3);
     const auto tokens = detail::tokens_before(model, input, 0, 1);
     const Tensor scores =
-        matmul(detail::head_tokens(tokens.q, 2), detail::head_tokens(tokens.k, 2), false, true);  // (1,G,N,N)
+        // (1,G,N,N)
+        matmul(detail::head_tokens(tokens.q, 2), detail::head_tokens(tokens.k, 2), false, true);
     const LogDecay& decay = tokens.decay;
     const Paths paths = kind == MaskKind::polyline ? Paths::both : Paths::v2h;
     const auto row_of = [&](const Tensor& all) {  // (1,G,N,N): head 1, query (5,3)
@@ -57,14 +60,16 @@ TEST_CASE("mask maps are rows of the attention's maps", "[vis]") {
                                  v.begin() + static_cast<std::ptrdiff_t>(at + n));
     };
     check_row(maps.unmasked, row_of(attention_map(scores, {}, {}, Paths::none, Variant::code)));
-    check_row(maps.masked, row_of(attention_map(scores, decay.log_alpha, decay.log_beta, paths, Variant::code)));
+    check_row(maps.masked,
+              row_of(attention_map(scores, decay.log_alpha, decay.log_beta, paths, Variant::code)));
     auto mask = row_of(polyline_mask(decay.log_alpha, decay.log_beta, paths));
     if (paths == Paths::both)
       for (double& m : mask) m /= 2;
     check_row(maps.mask, mask);
     const auto alpha = exp(decay.log_alpha).to_vector<double>();
     check_row(maps.alpha, {alpha.begin() + 117, alpha.end()});
-    const Picture picture = mask_picture({maps, mask_maps(model, image, input, {.stage = 3, .block = 0})});
+    const Picture picture =
+        mask_picture({maps, mask_maps(model, image, input, {.stage = 3, .block = 0})});
     CHECK(picture.width() > 6 * 200);
   }
   Ppma plain(small_config(MaskKind::none), 5), polyline(small_config(MaskKind::polyline), 5);

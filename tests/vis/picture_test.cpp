@@ -1,5 +1,5 @@
-// Colour maps against the published tables, drawing against areas worked by hand, the typeface, panels and curves by
-// where things must be, and the numbers of the mask figure.
+// Colour maps against the published tables, drawing against areas worked by hand, the typeface,
+// panels and curves by where things must be, and the numbers of the mask figure.
 
 #include <set>
 
@@ -35,8 +35,8 @@ constexpr Color black{0, 0, 0};
 }  // namespace
 
 TEST_CASE("colour maps are the published ones") {
-  // matplotlib 3: viridis(0), viridis(128), viridis(255); magma(64); Greens and RdBu: their first, middle and last
-  // colour.
+  // matplotlib 3: viridis(0), viridis(128), viridis(255); magma(64); Greens and RdBu: their first,
+  // middle and last colour.
   CHECK(color_of(ColorMap::viridis, 0) == Color{68, 1, 84});
   CHECK(color_of(ColorMap::viridis, 128 / 255.0) == Color{32, 144, 140});
   CHECK(color_of(ColorMap::viridis, 1) == Color{253, 231, 36});
@@ -68,7 +68,11 @@ TEST_CASE("maps are coloured over their finite range") {
   CHECK(at(image, 1, 2) == black);
   CHECK(at(colorize(Tensor::full({1, 1}, 5), ColorMap::grey), 0, 0) == Color{128, 128, 128});
   CHECK(range_of(Tensor::full({2}, NAN)).high == 1);
-  CHECK(says([] { colorize(Tensor::zeros({2, 2}, DType::uint8)); }, "needs a floating map (H,W), got (2, 2) uint8"));
+  CHECK(says(
+      [] {
+        colorize(Tensor::zeros({2, 2}, DType::uint8));
+      },
+      "needs a floating map (H,W), got (2, 2) uint8"));
 }
 
 TEST_CASE("what is drawn has its area, whatever its place between pixels") {
@@ -111,7 +115,8 @@ TEST_CASE("the typeface has every printable character, each of its own look") {
     looks.insert(p.image().to_vector<u8>());
     // Nothing is cut off: the border stays white.
     for (i64 k = 0; k < 40; ++k)
-      CHECK((at(p, 0, k) == paper_white && at(p, 43, k) == paper_white && at(p, k, 0) == paper_white && at(p, k, 39) == paper_white));
+      CHECK((at(p, 0, k) == paper_white && at(p, 43, k) == paper_white &&
+             at(p, k, 0) == paper_white && at(p, k, 39) == paper_white));
   }
   CHECK(looks.size() == 94);
 }
@@ -123,7 +128,8 @@ TEST_CASE("text: widths, alignment, UTF-8") {
   CHECK(text_width("\u03b1", 14) == Approx(8.6));
   CHECK(text_width("\xff", 14) == text_width("?", 14));
   CHECK(text_width("\xce", 14) == text_width("?", 14));
-  CHECK(detail::code_points("a\u00b1\u2212\U0001F600") == std::vector<u32>{'a', 0xb1, 0x2212, 0x1f600});
+  CHECK(detail::code_points("a\u00b1\u2212\U0001F600") ==
+        std::vector<u32>{'a', 0xb1, 0x2212, 0x1f600});
   CHECK(detail::code_points("\xce\x41") == std::vector<u32>{0xfffd, 'A'});
   const auto extent = [](Align align) {
     Picture p(200, 40);
@@ -156,24 +162,29 @@ TEST_CASE("numbers for people") {
   CHECK(round_ticks(0, 10, 5) == std::vector<double>{0, 2, 4, 6, 8, 10});
   const std::vector<double> tenths = round_ticks(-0.31, 0.12, 4);
   REQUIRE(tenths.size() == 5);
-  for (std::size_t k = 0; k < 5; ++k) CHECK(tenths[k] == Approx(-0.3 + 0.1 * static_cast<double>(k)).margin(1e-12));
+  for (std::size_t k = 0; k < 5; ++k)
+    CHECK(tenths[k] == Approx(-0.3 + 0.1 * static_cast<double>(k)).margin(1e-12));
   CHECK(round_ticks(12, 97, 4) == std::vector<double>{20, 40, 60, 80});
   CHECK(detail::tick_label(-0.1, 0.1) == "\u22120.1");
   CHECK(detail::tick_label(200, 50) == "200");
 }
 
-TEST_CASE("panels stand in rows with equal gaps; maps keep whole cells; the marked cell is framed in red") {
+TEST_CASE(
+    "panels stand in rows with equal gaps; maps keep whole cells; the marked cell is framed in "
+    "red") {
   const Tensor photo = Tensor::full({120, 120, 3}, 40, DType::uint8);
   Tensor map = Tensor::zeros({7, 7});
   map.data<float>()[3 * 7 + 5] = 2;
   Panel marked = map_panel("map", map, ColorMap::grey);
   marked.marked = GridCell{3, 5, 7, 7};
   const Picture p =
-      panels({{image_panel("image", photo), map_panel("map", map, ColorMap::grey), marked}, {image_panel("", photo)}});
+      panels({{image_panel("image", photo), map_panel("map", map, ColorMap::grey), marked},
+              {image_panel("", photo)}});
   // 240 pixels make 34 for each of 7 cells: panels of 238, margins of 20, gaps of 18, titles above.
   CHECK(p.width() == 2 * 20 + 3 * 238 + 2 * 18);
   const i64 top = 20 + 22, left = 20 + 238 + 18;
-  for (i64 k = 0; k < p.width(); ++k) CHECK((at(p, 0, k) == paper_white && at(p, p.height() - 1, k) == paper_white));
+  for (i64 k = 0; k < p.width(); ++k)
+    CHECK((at(p, 0, k) == paper_white && at(p, p.height() - 1, k) == paper_white));
   CHECK(at(p, top, 20) == Color{40, 40, 40});
   CHECK(at(p, top + 237, 20 + 237) == Color{40, 40, 40});
   CHECK(at(p, top + 238, 20) == paper_white);
@@ -204,7 +215,8 @@ TEST_CASE("panels stand in rows with equal gaps; maps keep whole cells; the mark
 }
 
 TEST_CASE("curves: lines are where their numbers say") {
-  const Series rising{"", {0, 1, 2, 3, 4}, {0, 1, 2, 3, 4}}, gap{"gap", {0, 1, 2, 3, 4}, {4, NAN, 4, NAN, 4}};
+  const Series rising{"", {0, 1, 2, 3, 4}, {0, 1, 2, 3, 4}},
+      gap{"gap", {0, 1, 2, 3, 4}, {4, NAN, 4, NAN, 4}};
   const Picture p = curves({rising}, {.width = 400, .height = 300, .y_range = Range{0, 4}});
   const Color blue = detail::series_color(0);
   // Bottom left and top right of the axes are on the line, the other corners are not.
@@ -212,7 +224,8 @@ TEST_CASE("curves: lines are where their numbers say") {
   for (i64 i = 0; i < 300; ++i)
     for (i64 j = 0; j < 400; ++j)
       if (at(p, i, j) == blue)
-        left = std::min(left, j), right = std::max(right, j), top = std::min(top, i), bottom = std::max(bottom, i);
+        left = std::min(left, j), right = std::max(right, j), top = std::min(top, i),
+        bottom = std::max(bottom, i);
   CHECK(right - left > 300);
   CHECK(bottom - top > 200);
   CHECK(at(p, (top + 3 + bottom) / 2, (left + right - 3) / 2) == blue);
@@ -235,8 +248,8 @@ TEST_CASE("the numbers of the mask figure, by hand") {
   CHECK(correlation({1, 2, 3, 4}, {1, -1, -1, 1}) == Approx(0).margin(1e-12));
   CHECK(std::isnan(correlation({1, 1}, {1, 2})));
 
-  // Left half black, right half white; 4 x 4 tokens of 2 x 2 pixels: columns 1 and 2 see a change of 1 in three
-  // channels.
+  // Left half black, right half white; 4 x 4 tokens of 2 x 2 pixels: columns 1 and 2 see a change
+  // of 1 in three channels.
   Tensor image = Tensor::zeros({8, 8, 3}, DType::uint8);
   for (i64 i = 0; i < 8; ++i)
     for (i64 j = 4; j < 8; ++j)
@@ -265,10 +278,12 @@ TEST_CASE("the mask figure and its statistics") {
     for (i64 j = 16; j < 32; ++j) m.image.data<u8>()[(i * 32 + j) * 3 + (i < 16 ? 0 : 1)] = 200;
   m.alpha = Tensor::full({8, 8}, 0.9), m.beta = Tensor::full({8, 8}, 0.9, DType::f64);
   for (i64 i = 0; i < 8; ++i) {
-    m.alpha.data<float>()[i * 8 + 3] = m.alpha.data<float>()[i * 8 + 4] = 0.1f;  // falls at the upright contour
+    // falls at the upright contour
+    m.alpha.data<float>()[i * 8 + 3] = m.alpha.data<float>()[i * 8 + 4] = 0.1f;
     if (i >= 4) m.beta.data<double>()[3 * 8 + i] = m.beta.data<double>()[4 * 8 + i] = 0.1;
   }
-  m.unmasked = Tensor::full({8, 8}, 1.0 / 64), m.mask = Tensor::zeros({8, 8}), m.masked = Tensor::zeros({8, 8});
+  m.unmasked = Tensor::full({8, 8}, 1.0 / 64), m.mask = Tensor::zeros({8, 8}),
+  m.masked = Tensor::zeros({8, 8});
   m.row = 2, m.column = 6;
   m.mask.data<float>()[2 * 8 + 6] = 1, m.masked.data<float>()[2 * 8 + 6] = 1;
   Tensor object = Tensor::zeros({32, 32}, DType::uint8);
@@ -299,10 +314,13 @@ TEST_CASE("vis: the legend under a narrow image is as wide as its longest name",
   const std::vector<std::string> names{"background", "a name of several words"};
   Tensor labels = Tensor::zeros({300, 1}, DType::uint8);
   labels.data<u8>()[7] = 1;
-  const Picture narrow = segment_picture(Tensor::zeros({300, 1, 3}, DType::uint8), labels, names), wide = segment_picture(Tensor::zeros({300, 900, 3}, DType::uint8), Tensor::zeros({300, 900}, DType::uint8), names);
+  const Picture narrow = segment_picture(Tensor::zeros({300, 1, 3}, DType::uint8), labels, names),
+                wide = segment_picture(Tensor::zeros({300, 900, 3}, DType::uint8),
+                                       Tensor::zeros({300, 900}, DType::uint8), names);
   CHECK(narrow.width() > static_cast<i64>(text_width(names[1], 9)));
   CHECK(wide.width() == 900);
-  // Right of the image's three columns and beside the strip is paper; the last columns hold no ink: nothing is cut off.
+  // Right of the image's three columns and beside the strip is paper; the last columns hold no ink:
+  // nothing is cut off.
   const Tensor drawn = narrow.image();
   bool ink_before = false;
   for (i64 i = 0; i < drawn.dim(0); ++i)

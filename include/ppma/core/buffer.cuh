@@ -2,8 +2,9 @@
 #include "ppma/core/names_begin.hpp"
 // Memory on the GPU: a pool on top of cudaMalloc, ordered by the compute stream.
 //
-// A block that is given back can be taken at once, before the kernels that used it have run: what uses it next runs
-// after them on the same stream. In the steady state of a training step the pool makes no CUDA call.
+// A block that is given back can be taken at once, before the kernels that used it have run: what
+// uses it next runs after them on the same stream. In the steady state of a training step the pool
+// makes no CUDA call.
 
 #include <map>
 #include <mutex>
@@ -19,7 +20,8 @@ namespace detail {
 class CudaPool {
  public:
   static CudaPool& get() {
-    static CudaPool* pool = new CudaPool;  // never destroyed: tensors in static storage outlive any order
+    // never destroyed: tensors in static storage outlive any order
+    static CudaPool* pool = new CudaPool;
     return *pool;
   }
 
@@ -50,8 +52,10 @@ class CudaPool {
     size_.erase(it);
     stats_.live_bytes -= bytes;
     stats_.cached_bytes += bytes;
-    if (capturing_ == nullptr && reserved_.count(p) != 0) idle_.emplace(p, bytes);
-    else free_.emplace(bytes, p);
+    if (capturing_ == nullptr && reserved_.count(p) != 0)
+      idle_.emplace(p, bytes);
+    else
+      free_.emplace(bytes, p);
   }
 
   MemoryStats stats() {
@@ -67,7 +71,8 @@ class CudaPool {
     release_all();
   }
 
-  /// Blocks that a captured graph uses: its kernels write there at each launch, so nobody else may have them while it lives.
+  /// Blocks that a captured graph uses: its kernels write there at each launch, so nobody else may
+  /// have them while it lives.
   using Blocks = std::vector<void*>;
   void begin_capture(Blocks* blocks) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -89,7 +94,8 @@ class CudaPool {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (void* p : blocks) {
       reserved_.erase(p);
-      if (const auto it = idle_.find(p); it != idle_.end()) free_.emplace(it->second, p), idle_.erase(it);
+      if (const auto it = idle_.find(p); it != idle_.end())
+        free_.emplace(it->second, p), idle_.erase(it);
     }
   }
 
@@ -107,8 +113,9 @@ class CudaPool {
       cudaGetLastError();
       std::size_t left = 0, all = 0;
       cudaMemGetInfo(&left, &all);
-      fail("memory: no room on the GPU for ", bytes, " bytes; ", stats_.live_bytes, " are in use by tensors, ",
-           stats_.cached_bytes, " kept for reuse, ", static_cast<i64>(left), " free of ", static_cast<i64>(all),
+      fail("memory: no room on the GPU for ", bytes, " bytes; ", stats_.live_bytes,
+           " are in use by tensors, ", stats_.cached_bytes, " kept for reuse, ",
+           static_cast<i64>(left), " free of ", static_cast<i64>(all),
            ". Use a smaller batch or image");
     }
     cuda::require(status, "memory for a tensor");
@@ -125,8 +132,8 @@ class CudaPool {
   std::mutex mutex_;
   std::multimap<i64, void*> free_;
   std::map<void*, i64> size_;
-  std::set<void*> reserved_;       // taken while a graph was captured that is alive
-  std::map<void*, i64> idle_;      // those of them that no tensor has now
+  std::set<void*> reserved_;   // taken while a graph was captured that is alive
+  std::map<void*, i64> idle_;  // those of them that no tensor has now
   Blocks* capturing_ = nullptr;
   MemoryStats stats_;
 };
@@ -154,7 +161,9 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
     std::memcpy(to, from, static_cast<std::size_t>(bytes));
     return;
   }
-  cuda::require(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault, cuda::stream()), "copy of a tensor");
+  cuda::require(
+      cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault, cuda::stream()),
+      "copy of a tensor");
   // The host may touch its side at once; two device tensors are ordered by the stream.
   if (to_device == Device::cpu || from_device == Device::cpu) cuda::synchronize();
 }
@@ -188,23 +197,30 @@ void copy_many(Device device, const std::vector<CopyPiece>& pieces) {
     for (std::size_t i = 0; i < n; ++i) {
       const CopyPiece& c = table.piece[i] = pieces[begin + i];
       longest = std::max(longest, c.bytes);
-      all |= reinterpret_cast<std::uintptr_t>(c.to) | reinterpret_cast<std::uintptr_t>(c.from) | static_cast<std::uintptr_t>(c.bytes);
+      all |= reinterpret_cast<std::uintptr_t>(c.to) | reinterpret_cast<std::uintptr_t>(c.from) |
+             static_cast<std::uintptr_t>(c.bytes);
     }
     const auto run = [&](auto word) {
       using Word = decltype(word);
-      const dim3 grid(cuda::blocks(longest / static_cast<i64>(sizeof(Word)), 256, 1056), static_cast<unsigned>(n));
+      const dim3 grid(cuda::blocks(longest / static_cast<i64>(sizeof(Word)), 256, 1056),
+                      static_cast<unsigned>(n));
       detail::copy_pieces<Word><<<grid, 256, 0, cuda::stream()>>>(table);
     };
-    if (all % 16 == 0) run(uint4{});
-    else if (all % 4 == 0) run(0u);
-    else run(static_cast<unsigned char>(0));
+    if (all % 16 == 0)
+      run(uint4{});
+    else if (all % 4 == 0)
+      run(0u);
+    else
+      run(static_cast<unsigned char>(0));
   }
   cuda::launched("copies");
 }
 
 void zero_bytes(void* p, Device device, i64 bytes) {
-  if (device == Device::cpu) std::memset(p, 0, static_cast<std::size_t>(bytes));
-  else cuda::require(cudaMemsetAsync(p, 0, static_cast<std::size_t>(bytes), cuda::stream()), "zeros");
+  if (device == Device::cpu)
+    std::memset(p, 0, static_cast<std::size_t>(bytes));
+  else
+    cuda::require(cudaMemsetAsync(p, 0, static_cast<std::size_t>(bytes), cuda::stream()), "zeros");
 }
 
 }  // namespace ppma::inline PPMA_ABI

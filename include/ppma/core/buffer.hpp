@@ -2,9 +2,9 @@
 #include "ppma/core/names_begin.hpp"
 // Buffer: the bytes under a tensor, 64-byte aligned, from a pool that keeps what is freed.
 //
-// Why a pool: a training step frees and asks for the same sizes again and again. malloc hands big blocks back to the
-// kernel each time, and the page faults of touching them anew cost a tenth to a half of a step. In the steady state
-// this pool makes no heap call and no page fault.
+// Why a pool: a training step frees and asks for the same sizes again and again. malloc hands big
+// blocks back to the kernel each time, and the page faults of touching them anew cost a tenth to a
+// half of a step. In the steady state this pool makes no heap call and no page fault.
 
 #include <vector>
 
@@ -35,7 +35,8 @@ struct CopyPiece {
 };
 
 /// Copies bytes between any two devices; the host's side can be used when this returns.
-PPMA_API void copy_bytes(void* to, Device to_device, const void* from, Device from_device, i64 bytes);
+PPMA_API void copy_bytes(void* to, Device to_device, const void* from, Device from_device,
+                         i64 bytes);
 PPMA_API void zero_bytes(void* p, Device device, i64 bytes);
 /// Many copies within one device; on the GPU in a launch for every 64.
 PPMA_API void copy_many(Device device, const std::vector<CopyPiece>& pieces);
@@ -61,7 +62,8 @@ class Buffer {
 template <class T>
 class Workspace {
  public:
-  explicit Workspace(i64 n, Device device = Device::cpu) : buffer_(n * static_cast<i64>(sizeof(T)), device) {}
+  explicit Workspace(i64 n, Device device = Device::cpu)
+      : buffer_(n * static_cast<i64>(sizeof(T)), device) {}
   T* data() const { return static_cast<T*>(buffer_.data()); }
 
  private:
@@ -89,7 +91,8 @@ namespace detail {
 class CpuPool {
  public:
   static CpuPool& get() {
-    static CpuPool* pool = new CpuPool;  // never destroyed: tensors in static storage outlive any order
+    // never destroyed: tensors in static storage outlive any order
+    static CpuPool* pool = new CpuPool;
     return *pool;
   }
 
@@ -98,14 +101,17 @@ class CpuPool {
     void* p = nullptr;
     // Best fit, at most an eighth larger than asked for.
     if (auto it = free_.lower_bound(bytes); it != free_.end() && it->first <= bytes + bytes / 8) {
-      it = std::prev(free_.upper_bound(it->first));  // of equals the one freed last: it may still be in the cache
+      // of equals the one freed last: it may still be in the cache
+      it = std::prev(free_.upper_bound(it->first));
       p = it->second;
       bytes = it->first;
       free_.erase(it);
       stats_.cached_bytes -= bytes;
     } else {
-      // What lies unused is of the wrong sizes: what is held stays within a quarter of the most that was ever in use.
-      while (!free_.empty() && stats_.live_bytes + stats_.cached_bytes + bytes > most_live_ + most_live_ / 4 + (i64{64} << 20))
+      // What lies unused is of the wrong sizes: what is held stays within a quarter of the most
+      // that was ever in use.
+      while (!free_.empty() && stats_.live_bytes + stats_.cached_bytes + bytes >
+                                   most_live_ + most_live_ / 4 + (i64{64} << 20))
         release(std::prev(free_.end()));
       p = system_take(bytes);
     }
@@ -150,9 +156,11 @@ class CpuPool {
     ++stats_.heap_calls;
     const i64 alignment = bytes >= 2 * huge_page ? huge_page : 64;
     const i64 rounded = (bytes + alignment - 1) / alignment * alignment;
-    void* p = std::aligned_alloc(static_cast<std::size_t>(alignment), static_cast<std::size_t>(rounded));
-    check(p != nullptr, "memory: no room for ", bytes, " bytes; ", stats_.live_bytes, " are in use by tensors and ",
-          stats_.cached_bytes, " kept for reuse. Use a smaller batch or image");
+    void* p =
+        std::aligned_alloc(static_cast<std::size_t>(alignment), static_cast<std::size_t>(rounded));
+    check(p != nullptr, "memory: no room for ", bytes, " bytes; ", stats_.live_bytes,
+          " are in use by tensors and ", stats_.cached_bytes,
+          " kept for reuse. Use a smaller batch or image");
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     if (alignment == huge_page) madvise(p, static_cast<std::size_t>(rounded), MADV_HUGEPAGE);
 #endif
@@ -181,7 +189,9 @@ PPMA_API void cuda_reset_peak();
 PPMA_API void cuda_trim();
 #else
 [[noreturn]] inline void no_cuda() {
-  fail("memory: this program was compiled without CUDA; use Device::cpu, or compile it with nvcc (ppma_enable_cuda)");
+  fail(
+      "memory: this program was compiled without CUDA; use Device::cpu, or compile it with nvcc "
+      "(ppma_enable_cuda)");
 }
 inline void* cuda_take(i64) { no_cuda(); }
 inline void cuda_give(void*) {}
@@ -203,12 +213,16 @@ MemoryStats memory_stats(Device device) {
   return device == Device::cpu ? detail::CpuPool::get().stats() : detail::cuda_stats();
 }
 void reset_peak_memory(Device device) {
-  if (device == Device::cpu) detail::CpuPool::get().reset_peak();
-  else detail::cuda_reset_peak();
+  if (device == Device::cpu)
+    detail::CpuPool::get().reset_peak();
+  else
+    detail::cuda_reset_peak();
 }
 void trim_memory(Device device) {
-  if (device == Device::cpu) detail::CpuPool::get().trim();
-  else detail::cuda_trim();
+  if (device == Device::cpu)
+    detail::CpuPool::get().trim();
+  else
+    detail::cuda_trim();
 }
 
 Buffer::Buffer(i64 bytes, Device device) : bytes_(bytes), device_(device) {
@@ -218,8 +232,10 @@ Buffer::Buffer(i64 bytes, Device device) : bytes_(bytes), device_(device) {
 }
 
 Buffer::~Buffer() {
-  if (device_ == Device::cpu) detail::CpuPool::get().give(data_);
-  else detail::cuda_give(data_);
+  if (device_ == Device::cpu)
+    detail::CpuPool::get().give(data_);
+  else
+    detail::cuda_give(data_);
 }
 
 #if !PPMA_CUDA

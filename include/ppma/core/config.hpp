@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What this translation unit is compiled for. The compiler's own macros (__CUDACC__, _OPENMP, __AVX512F__ ...)
-// are tested here and in no other header.
+// What this translation unit is compiled for. The compiler's own macros (__CUDACC__, _OPENMP,
+// __AVX512F__ ...) are tested here and in no other header.
 
 #include <cstdint>
 
@@ -19,7 +19,8 @@
 #if defined(__CUDACC__)
 #define PPMA_CUDA 1
 #define PPMA_HD __host__ __device__
-#pragma nv_diag_suppress 1675  // it hands "GCC unroll" to the host compiler, but does not know it itself
+// nvcc hands "GCC unroll" to the host compiler, but does not know it itself.
+#pragma nv_diag_suppress 1675
 #else
 #define PPMA_CUDA 0
 #define PPMA_HD
@@ -41,7 +42,8 @@
 #define PPMA_ON_DEVICE 0
 #endif
 
-// OpenMP: pragmas go through PPMA_OMP, so that a build without OpenMP has no unknown-pragma warning.
+// OpenMP: pragmas go through PPMA_OMP, so that a build without OpenMP has no unknown-pragma
+// warning.
 #if defined(_OPENMP)
 #define PPMA_OPENMP 1
 #define PPMA_PRAGMA(x) _Pragma(#x)
@@ -69,9 +71,9 @@
 
 #define PPMA_INLINE inline __attribute__((always_inline))
 
-// Every header has its declarations first and the definitions behind them. PPMA_HEADER_ONLY 1, the default: a program
-// sees both. 0: declarations alone, and the program links the compiled library, whose sources (src/) each name with
-// PPMA_DEFINES_... the headers that they define.
+// Every header has its declarations first and the definitions behind them. PPMA_HEADER_ONLY 1, the
+// default: a program sees both. 0: declarations alone, and the program links the compiled library,
+// whose sources (src/) each name with PPMA_DEFINES_... the headers that they define.
 #ifndef PPMA_HEADER_ONLY
 #define PPMA_HEADER_ONLY 1
 #endif
@@ -103,8 +105,8 @@
 #define PPMA_SANITIZED 0
 #endif
 
-// Everything lives in ppma::<tag>. Without the tag, objects compiled with different settings would share one copy
-// of each inline function, and the linker would silently pick either.
+// Everything lives in ppma::<tag>. Without the tag, objects compiled with different settings would
+// share one copy of each inline function, and the linker would silently pick either.
 #define PPMA_ABI_NAME2(cuda, omp, simd) cuda##_omp##omp##_v##simd
 #define PPMA_ABI_NAME(cuda, omp, simd) PPMA_ABI_NAME2(cuda, omp, simd)
 #if !PPMA_HEADER_ONLY

@@ -1,9 +1,10 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What every CUDA kernel of the library needs: the stream it runs on, errors as ppma::Error, and the size of a grid.
+// What every CUDA kernel of the library needs: the stream it runs on, errors as ppma::Error, and
+// the size of a grid.
 //
-// Everything of one thread runs on one stream, in order; so memory that a tensor gives back can be taken by the next
-// kernel at once, without any synchronisation.
+// Everything of one thread runs on one stream, in order; so memory that a tensor gives back can be
+// taken by the next kernel at once, without any synchronisation.
 
 #include <cuda_runtime.h>
 
@@ -58,7 +59,8 @@ inline cudaStream_t stream() {
 /// Waits until all kernels so far have run, and reports what went wrong in them.
 inline void synchronize() { require(cudaStreamSynchronize(stream()), "a kernel failed"); }
 
-/// After a launch: an invalid grid or too much shared memory shows here. Kernels are named by their op.
+/// After a launch: an invalid grid or too much shared memory shows here. Kernels are named by their
+/// op.
 inline void launched(const char* op) { require(cudaGetLastError(), op); }
 
 /// Properties of the GPU in use, read once.
@@ -73,13 +75,15 @@ inline const cudaDeviceProp& device() {
   return properties;
 }
 
-/// Whether products of f32 tensors may round their factors to tf32 (10 bits of mantissa) for the tensor cores. Off: exact.
+/// Whether products of f32 tensors may round their factors to tf32 (10 bits of mantissa) for the
+/// tensor cores. Off: exact.
 inline bool& allow_tf32() {
   static bool allowed = false;
   return allowed;
 }
 
-/// Blocks of `threads` for n items with a grid-stride loop: for (i64 i = first(); i < n; i += stride()).
+/// Blocks of `threads` for n items with a grid-stride loop: for (i64 i = first(); i < n; i +=
+/// stride()).
 inline unsigned blocks(i64 n, i64 threads, i64 most = 132 * 64) {
   return static_cast<unsigned>(std::clamp<i64>((n + threads - 1) / threads, 1, most));
 }

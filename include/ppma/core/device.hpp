@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Devices as tags. A kernel is a set of overloads, kernel(Cpu, ...) and kernel(Cuda, ...); visit() picks one and is
-// the library's only dispatch. A kernel that misses an overload is a compile error, never a surprise at run time.
+// Devices as tags. A kernel is a set of overloads, kernel(Cpu, ...) and kernel(Cuda, ...); visit()
+// picks one and is the library's only dispatch. A kernel that misses an overload is a compile
+// error, never a surprise at run time.
 
 #include <string>
 
@@ -33,35 +34,47 @@ inline void synchronize() {}
 }  // namespace cuda
 #endif
 
-/// The type and dtype that sums, statistics and softmax of T are computed in: float for bf16, T itself otherwise.
-template <class T> struct Accumulator { using type = T; };
-template <> struct Accumulator<bf16> { using type = float; };
-template <class T> using acc_t = typename Accumulator<T>::type;
+/// The type and dtype that sums, statistics and softmax of T are computed in: float for bf16, T
+/// itself otherwise.
+template <class T>
+struct Accumulator {
+  using type = T;
+};
+template <>
+struct Accumulator<bf16> {
+  using type = float;
+};
+template <class T>
+using acc_t = typename Accumulator<T>::type;
 constexpr DType accumulator_dtype(DType t) { return t == DType::bf16 ? DType::f32 : t; }
 
-/// Calls f(tag, T{}) for a device and a floating dtype: visit(x.device(), x.dtype(), "gelu", [&](auto on, auto t) {
-/// using T = decltype(t); kernels::map(on, ...); }). `op` is named in the error.
+/// Calls f(tag, T{}) for a device and a floating dtype: visit(x.device(), x.dtype(), "gelu",
+/// [&](auto on, auto t) { using T = decltype(t); kernels::map(on, ...); }). `op` is named in the
+/// error.
 template <class F>
 decltype(auto) visit(Device device, DType dtype, const char* op, F&& f) {
 #if PPMA_CUDA
   if (device == Device::cuda) {
-    check(is_floating(dtype), op, ": ", dtype, " is not computed on the GPU (f32, f64 and bf16 are); convert it first");
+    check(is_floating(dtype), op, ": ", dtype,
+          " is not computed on the GPU (f32, f64 and bf16 are); convert it first");
     if (dtype == DType::f32) return f(Cuda{}, float{});
     return dtype == DType::f64 ? f(Cuda{}, double{}) : f(Cuda{}, bf16{});
   }
 #endif
-  check(device == Device::cpu, op, ": this program was compiled without CUDA; move the tensors with .to(Device::cpu)");
-  check(dtype == DType::f32 || dtype == DType::f64, op, ": ", dtype, " is not computed on the cpu (f32 and f64 are);",
-        " convert with .to(DType::f32)");
+  check(device == Device::cpu, op,
+        ": this program was compiled without CUDA; move the tensors with .to(Device::cpu)");
+  check(dtype == DType::f32 || dtype == DType::f64, op, ": ", dtype,
+        " is not computed on the cpu (f32 and f64 are);", " convert with .to(DType::f32)");
   return dtype == DType::f32 ? f(Cpu{}, float{}) : f(Cpu{}, double{});
 }
 
 /// visit() for kernels that exist for the CPU only: a tensor on the GPU is an error.
 template <class F>
 decltype(auto) visit_cpu(Device device, DType dtype, const char* op, F&& f) {
-  check(device == Device::cpu, op, ": has no GPU kernel yet; move the tensors with .to(Device::cpu)");
-  check(dtype == DType::f32 || dtype == DType::f64, op, ": ", dtype, " is not computed on the cpu (f32 and f64 are);",
-        " convert with .to(DType::f32)");
+  check(device == Device::cpu, op,
+        ": has no GPU kernel yet; move the tensors with .to(Device::cpu)");
+  check(dtype == DType::f32 || dtype == DType::f64, op, ": ", dtype,
+        " is not computed on the cpu (f32 and f64 are);", " convert with .to(DType::f32)");
   return dtype == DType::f32 ? f(Cpu{}, float{}) : f(Cpu{}, double{});
 }
 
@@ -71,7 +84,8 @@ decltype(auto) visit_device(Device device, const char* op, F&& f) {
 #if PPMA_CUDA
   if (device == Device::cuda) return f(Cuda{});
 #endif
-  check(device == Device::cpu, op, ": this program was compiled without CUDA; move the tensors with .to(Device::cpu)");
+  check(device == Device::cpu, op,
+        ": this program was compiled without CUDA; move the tensors with .to(Device::cpu)");
   return f(Cpu{});
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// DType: what one element of a tensor is. bf16 is storage only (the upper half of an f32); arithmetic is in float.
+// DType: what one element of a tensor is. bf16 is storage only (the upper half of an f32);
+// arithmetic is in float.
 
 #include <cstring>
 #include <string>
@@ -36,11 +37,16 @@ struct bf16 {
 
 constexpr i64 size_of(DType t) {
   switch (t) {
-    case DType::f32: return 4;
-    case DType::f64: return 8;
-    case DType::bf16: return 2;
-    case DType::int64: return 8;
-    case DType::uint8: return 1;
+    case DType::f32:
+      return 4;
+    case DType::f64:
+      return 8;
+    case DType::bf16:
+      return 2;
+    case DType::int64:
+      return 8;
+    case DType::uint8:
+      return 1;
   }
   return 0;
 }
@@ -51,33 +57,61 @@ constexpr bool is_floating(DType t) {
 
 inline std::string to_string(DType t) {
   switch (t) {
-    case DType::f32: return "f32";
-    case DType::f64: return "f64";
-    case DType::bf16: return "bf16";
-    case DType::int64: return "int64";
-    case DType::uint8: return "uint8";
+    case DType::f32:
+      return "f32";
+    case DType::f64:
+      return "f64";
+    case DType::bf16:
+      return "bf16";
+    case DType::int64:
+      return "int64";
+    case DType::uint8:
+      return "uint8";
   }
   return "?";
 }
 
 /// The DType of a C++ type: dtype_of<float> is DType::f32.
-template <class T> struct DTypeOf;
-template <> struct DTypeOf<float> { static constexpr DType value = DType::f32; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::f64; };
-template <> struct DTypeOf<bf16> { static constexpr DType value = DType::bf16; };
-template <> struct DTypeOf<i64> { static constexpr DType value = DType::int64; };
-template <> struct DTypeOf<u8> { static constexpr DType value = DType::uint8; };
-template <class T> inline constexpr DType dtype_of = DTypeOf<T>::value;
+template <class T>
+struct DTypeOf;
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::f32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::f64;
+};
+template <>
+struct DTypeOf<bf16> {
+  static constexpr DType value = DType::bf16;
+};
+template <>
+struct DTypeOf<i64> {
+  static constexpr DType value = DType::int64;
+};
+template <>
+struct DTypeOf<u8> {
+  static constexpr DType value = DType::uint8;
+};
+template <class T>
+inline constexpr DType dtype_of = DTypeOf<T>::value;
 
-/// Calls f(T{}) with the C++ type of `t`, whatever it is. For arithmetic use visit() of core/device.hpp.
+/// Calls f(T{}) with the C++ type of `t`, whatever it is. For arithmetic use visit() of
+/// core/device.hpp.
 template <class F>
 decltype(auto) visit_any(DType t, F&& f) {
   switch (t) {
-    case DType::f64: return f(double{});
-    case DType::bf16: return f(bf16{});
-    case DType::int64: return f(i64{});
-    case DType::uint8: return f(u8{});
-    default: return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::bf16:
+      return f(bf16{});
+    case DType::int64:
+      return f(i64{});
+    case DType::uint8:
+      return f(u8{});
+    default:
+      return f(float{});
   }
 }
 

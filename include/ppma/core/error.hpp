@@ -81,8 +81,7 @@ struct Part {
 
 PPMA_API std::string join(std::initializer_list<Part> parts);
 
-[[noreturn]] __attribute__((cold)) PPMA_API void fail_with(
-    std::initializer_list<Part> parts);
+[[noreturn]] __attribute__((cold)) PPMA_API void fail_with(std::initializer_list<Part> parts);
 
 }  // namespace detail
 

@@ -2,10 +2,10 @@
 #include "ppma/core/names_begin.hpp"
 // NaN and infinity told and made by their bits, and values that the compiler cannot look through.
 //
-// Programs that include the library may be compiled with -ffast-math. Then the compiler takes for granted that there is
-// no NaN and no infinity (std::isnan(x) and x != x become false, x + infinity becomes anything) and that sums may be
-// reordered ((x + big) - big becomes x). What depends on either goes through the functions of this header: they mean
-// the same under every flag.
+// Programs that include the library may be compiled with -ffast-math. Then the compiler takes for
+// granted that there is no NaN and no infinity (std::isnan(x) and x != x become false, x + infinity
+// becomes anything) and that sums may be reordered ((x + big) - big becomes x). What depends on
+// either goes through the functions of this header: they mean the same under every flag.
 
 #include <cstdint>
 #include <cstring>
@@ -16,19 +16,22 @@ namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
-template <class T> struct FloatLayout;
-template <> struct FloatLayout<float> {
+template <class T>
+struct FloatLayout;
+template <>
+struct FloatLayout<float> {
   using Bits = std::uint32_t;
   static constexpr Bits infinity = 0x7f800000u, nan = 0x7fc00000u, magnitude = 0x7fffffffu;
 };
-template <> struct FloatLayout<double> {
+template <>
+struct FloatLayout<double> {
   using Bits = std::uint64_t;
   static constexpr Bits infinity = 0x7ff0000000000000u, nan = 0x7ff8000000000000u,
                         magnitude = 0x7fffffffffffffffu;
 };
 
-// The bits of |x|. Compilers know what some tests of bits mean and would turn them back into tests of numbers; they
-// know nothing of what comes out of an asm, even of an empty one.
+// The bits of |x|. Compilers know what some tests of bits mean and would turn them back into tests
+// of numbers; they know nothing of what comes out of an asm, even of an empty one.
 template <class T>
 PPMA_HD PPMA_INLINE typename FloatLayout<T>::Bits magnitude_bits(T x) {
   typename FloatLayout<T>::Bits bits;
@@ -51,7 +54,8 @@ PPMA_HD PPMA_INLINE T from_bits(typename FloatLayout<T>::Bits bits) {
 
 }  // namespace detail
 
-/// x is a NaN, is an infinity of either sign, is neither: as std::isnan, std::isinf, std::isfinite without -ffast-math.
+/// x is a NaN, is an infinity of either sign, is neither: as std::isnan, std::isinf, std::isfinite
+/// without -ffast-math.
 PPMA_HD PPMA_INLINE bool is_nan(float x) {
   return detail::magnitude_bits(x) > detail::FloatLayout<float>::infinity;
 }
@@ -71,7 +75,8 @@ PPMA_HD PPMA_INLINE bool is_finite(double x) {
   return detail::magnitude_bits(x) < detail::FloatLayout<double>::infinity;
 }
 
-/// The infinities and a quiet NaN that reach their place under every flag: negative_infinity<float>().
+/// The infinities and a quiet NaN that reach their place under every flag:
+/// negative_infinity<float>().
 template <class T>
 PPMA_HD PPMA_INLINE T positive_infinity() {
   return detail::from_bits<T>(detail::FloatLayout<T>::infinity);
@@ -86,8 +91,9 @@ PPMA_HD PPMA_INLINE T not_a_number() {
   return detail::from_bits<T>(detail::FloatLayout<T>::nan);
 }
 
-/// v itself, a float, a double or a vector of them, of which the compiler does not know how it came about: in
-/// opaque(x + big) - big the two do not cancel. Costs no instruction. Means something on the host only.
+/// v itself, a float, a double or a vector of them, of which the compiler does not know how it came
+/// about: in opaque(x + big) - big the two do not cancel. Costs no instruction. Means something on
+/// the host only.
 template <class V>
 PPMA_INLINE V opaque(V v) {
 #if defined(PPMA_VECTOR_REGISTER)

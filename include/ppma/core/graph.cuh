@@ -2,13 +2,14 @@
 #include "ppma/core/names_begin.hpp"
 // Graph: a sequence of kernels, captured once and launched as one.
 //
-// Capturing runs the host code of a step while its kernels are only written down; launching runs them all without the
-// host: PPMA-T's thousand launches cost a few microseconds instead of milliseconds. The kernels read and write the
-// addresses that they were captured with, so inputs are copied into the tensors of the captured step, and its outputs
-// are held. The memory in between stays the graph's own until it is destroyed.
+// Capturing runs the host code of a step while its kernels are only written down; launching runs
+// them all without the host: PPMA-T's thousand launches cost a few microseconds instead of
+// milliseconds. The kernels read and write the addresses that they were captured with, so inputs
+// are copied into the tensors of the captured step, and its outputs are held. The memory in between
+// stays the graph's own until it is destroyed.
 
-#include "ppma/core/buffer.hpp"
 #include "ppma/core/buffer.cuh"
+#include "ppma/core/buffer.hpp"
 
 namespace ppma::inline PPMA_ABI::cuda {
 
@@ -19,8 +20,9 @@ class Graph {
   Graph& operator=(const Graph&) = delete;
   ~Graph() { reset(); }
 
-  /// Captures what `step` launches. False if it does something that cannot be captured (it waits for the GPU, or reads
-  /// a result back): nothing has run then. Memory must have been taken by an earlier run of the same step.
+  /// Captures what `step` launches. False if it does something that cannot be captured (it waits
+  /// for the GPU, or reads a result back): nothing has run then. Memory must have been taken by an
+  /// earlier run of the same step.
   template <class F>
   bool capture(F&& step) {
     reset();

@@ -1,11 +1,14 @@
-// The first line of every header: sets aside macros of other headers whose names the library uses, or may use, as names
-// of its own. names_end.hpp, every header's last line, gives them back as they were; both nest, so neither has a guard.
+// The first line of every header: sets aside macros of other headers whose names the library uses,
+// or may use, as names of its own. names_end.hpp, every header's last line, gives them back as they
+// were; both nest, so neither has a guard.
 //
-//   Apple's and Unreal's check, Windows' min, near and small, X11's None and Status, Qt's slots, Arduino's bit and round,
+//   Apple's and Unreal's check, Windows' min, near and small, X11's None and Status, Qt's slots,
+//   Arduino's bit and round,
 //   ncurses' move and erase, <complex.h>'s I ...
 //
-// To add a name: a line pair here, a line there, and tests/included/macros.cpp. None that a header of the system defines
-// as a macro: it would be gone behind ours. tests/names.sh adds the two lines to a new header.
+// To add a name: a line pair here, a line there, and tests/included/macros.cpp. None that a header
+// of the system defines as a macro: it would be gone behind ours. tests/names.sh adds the two lines
+// to a new header.
 
 #pragma push_macro("check")
 #undef check

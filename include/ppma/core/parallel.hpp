@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Threads. parallel_for splits independent work; what one index computes never depends on the split, so results are
-// the same for any number of threads.
+// Threads. parallel_for splits independent work; what one index computes never depends on the
+// split, so results are the same for any number of threads.
 
 #include "ppma/core/config.hpp"
 
@@ -29,7 +29,8 @@ inline void set_threads(int n) {
 #endif
 }
 
-/// Calls f(begin, end) on disjoint ranges that cover [0, n). Ranges shorter than `grain` are not worth a thread:
+/// Calls f(begin, end) on disjoint ranges that cover [0, n). Ranges shorter than `grain` are not
+/// worth a thread:
 /// choose it so that a range is some 20 microseconds of work. f must not throw.
 template <class F>
 void parallel_for(i64 n, [[maybe_unused]] i64 grain, F&& f) {

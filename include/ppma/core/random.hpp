@@ -1,9 +1,11 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Random numbers from a counter (Philox 4x32-10; Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
+// Random numbers from a counter (Philox 4x32-10; Salmon et al., "Parallel random numbers: as easy
+// as 1, 2, 3", 2011).
 //
-// A draw is a pure function of a key and a position, so any number of threads, a resumed run, and another device draw
-// the same numbers. A stream is named by what it is for: Rng(seed, epoch, sample, purpose).
+// A draw is a pure function of a key and a position, so any number of threads, a resumed run, and
+// another device draw the same numbers. A stream is named by what it is for: Rng(seed, epoch,
+// sample, purpose).
 
 #include <cmath>
 

@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Shape: the sizes of a tensor's axes, row-major (the last axis is contiguous). At most eight axes, no heap.
+// Shape: the sizes of a tensor's axes, row-major (the last axis is contiguous). At most eight axes,
+// no heap.
 
 #include <initializer_list>
 #include <string>
@@ -91,8 +92,8 @@ void Shape::assign(const i64* dims, std::size_t n) {
   i64 elements = 1;
   for (std::size_t i = 0; i < n; ++i) {
     push_back(dims[i]);
-    check(!__builtin_mul_overflow(elements, dims[i] > 0 ? dims[i] : 1, &elements),
-          "shape: ", *this, " has more than 2^63 elements");
+    check(!__builtin_mul_overflow(elements, dims[i] > 0 ? dims[i] : 1, &elements), "shape: ", *this,
+          " has more than 2^63 elements");
   }
 }
 

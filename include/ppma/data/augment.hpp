@@ -1,10 +1,12 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Augmentation of single images, as timm 0.5.4 and torchvision do it. Every function draws from the Rng it is given and
-// from nothing else, so an augmented image is a function of (seed, epoch, sample).
+// Augmentation of single images, as timm 0.5.4 and torchvision do it. Every function draws from the
+// Rng it is given and from nothing else, so an augmented image is a function of (seed, epoch,
+// sample).
 //
-// An image is uint8 (H,W,3) up to `normalize`, float32 (3,H,W) after it. Positions and sizes are in pixels. Where the
-// references round, they round halves to even (Python's round), and so does this file.
+// An image is uint8 (H,W,3) up to `normalize`, float32 (3,H,W) after it. Positions and sizes are in
+// pixels. Where the references round, they round halves to even (Python's round), and so does this
+// file.
 
 #include <array>
 #include <functional>
@@ -37,7 +39,8 @@ PPMA_API Tensor flip_horizontal(const Tensor& image);
 
 PPMA_API Tensor random_flip(const Tensor& image, Rng& rng, double probability = 0.5);
 
-/// A crop of height x width at a uniform place of the image with `padding` black pixels on each side.
+/// A crop of height x width at a uniform place of the image with `padding` black pixels on each
+/// side.
 PPMA_API Tensor random_crop(const Tensor& image, i64 height, i64 width, i64 padding, Rng& rng);
 
 /// The middle of the image: offsets round((size - crop) / 2).
@@ -49,22 +52,23 @@ struct ResizedCrop {
   Filter filter = Filter::bicubic;
 };
 
-/// The box of a random resized crop of an H x W image: ten tries with a uniform area and a log-uniform aspect ratio; if
-/// none fits, the largest box in the middle whose ratio is allowed.
+/// The box of a random resized crop of an H x W image: ten tries with a uniform area and a
+/// log-uniform aspect ratio; if none fits, the largest box in the middle whose ratio is allowed.
 PPMA_API PixelBox resized_crop_box(i64 H, i64 W, Rng& rng, const ResizedCrop& o = {});
 
 /// A random part of the image as height x width pixels.
 PPMA_API Tensor random_resized_crop(const Tensor& image, i64 height, i64 width, Rng& rng,
-                                  const ResizedCrop& options = {});
+                                    const ResizedCrop& options = {});
 
 /// The shorter side becomes `size`, the longer int(size * long / short).
 PPMA_API Tensor resize_shorter(const Tensor& image, i64 size, Filter filter = Filter::bicubic);
 
-/// Published training at `size`: a random resized crop and a flip; up to 32 pixels a random crop with padding 4.
+/// Published training at `size`: a random resized crop and a flip; up to 32 pixels a random crop
+/// with padding 4.
 PPMA_API Transform train_transform(i64 size, const ResizedCrop& options = {});
 
-/// Published evaluation at `size`: the shorter side becomes size * 256 / 224, of which the middle is taken; up to 32
-/// pixels the image as it is, resized where it has another size.
+/// Published evaluation at `size`: the shorter side becomes size * 256 / 224, of which the middle
+/// is taken; up to 32 pixels the image as it is, resized where it has another size.
 PPMA_API Transform eval_transform(i64 size);
 
 /// Mean and standard deviation of each channel, of levels 0 to 1.
@@ -92,11 +96,14 @@ struct RandomErasing {
   double least_ratio = 0.3;  // height to width, log-uniform between this and its inverse
 };
 
-/// The box that random erasing fills in an H x W image; empty if ten tries gave none that is smaller than the image.
+/// The box that random erasing fills in an H x W image; empty if ten tries gave none that is
+/// smaller than the image.
 PPMA_API PixelBox erasing_box(i64 H, i64 W, Rng& rng, const RandomErasing& o = {});
 
-/// Fills a random box of a normalised image, `channels` planes of H x W at `image`, with standard normal noise.
-PPMA_API void random_erase(float* image, i64 channels, i64 H, i64 W, Rng& rng, const RandomErasing& options);
+/// Fills a random box of a normalised image, `channels` planes of H x W at `image`, with standard
+/// normal noise.
+PPMA_API void random_erase(float* image, i64 channels, i64 H, i64 W, Rng& rng,
+                           const RandomErasing& options);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -113,9 +120,10 @@ namespace detail {
 inline i64 round_to_int(double x) { return static_cast<i64>(std::nearbyint(x)); }
 
 void check_image(const Tensor& image, const char* op) {
-  check(image.defined() && image.rank() == 3 && image.dtype() == DType::uint8 && image.dim(2) == 3 && image.numel() > 0,
-        op, ": needs a uint8 image (H,W,3), got ", image.defined() ? image.shape().str() : std::string("nothing"), " ",
-        image.dtype());
+  check(image.defined() && image.rank() == 3 && image.dtype() == DType::uint8 &&
+            image.dim(2) == 3 && image.numel() > 0,
+        op, ": needs a uint8 image (H,W,3), got ",
+        image.defined() ? image.shape().str() : std::string("nothing"), " ", image.dtype());
 }
 
 }  // namespace detail
@@ -123,7 +131,8 @@ void check_image(const Tensor& image, const char* op) {
 Tensor crop(const Tensor& image, const PixelBox& box, u8 fill) {
   detail::check_image(image, "crop");
   const i64 H = image.dim(0), W = image.dim(1);
-  check(box.height > 0 && box.width > 0, "crop: a box of ", box.height, " x ", box.width, " pixels");
+  check(box.height > 0 && box.width > 0, "crop: a box of ", box.height, " x ", box.width,
+        " pixels");
   Tensor out = Tensor::full({box.height, box.width, 3}, fill, DType::uint8);  // (h,w,3)
   const i64 j0 = std::max(i64{0}, -box.left), j1 = std::min(box.width, W - box.left);
   for (i64 i = std::max(i64{0}, -box.top); i < std::min(box.height, H - box.top) && j0 < j1; ++i)
@@ -149,16 +158,20 @@ Tensor random_flip(const Tensor& image, Rng& rng, double probability) {
 
 Tensor random_crop(const Tensor& image, i64 height, i64 width, i64 padding, Rng& rng) {
   detail::check_image(image, "random_crop");
-  const i64 rows = image.dim(0) + 2 * padding - height, columns = image.dim(1) + 2 * padding - width;
-  check(padding >= 0 && rows >= 0 && columns >= 0, "random_crop: ", height, " x ", width, " pixels from ",
-        image.shape(), " with ", padding, " around it; resize the image first or pad more");
+  const i64 rows = image.dim(0) + 2 * padding - height,
+            columns = image.dim(1) + 2 * padding - width;
+  check(padding >= 0 && rows >= 0 && columns >= 0, "random_crop: ", height, " x ", width,
+        " pixels from ", image.shape(), " with ", padding,
+        " around it; resize the image first or pad more");
   const i64 top = rng.below(rows + 1) - padding, left = rng.below(columns + 1) - padding;
   return crop(image, {top, left, height, width});
 }
 
 Tensor center_crop(const Tensor& image, i64 height, i64 width) {
   detail::check_image(image, "center_crop");
-  const auto offset = [](i64 size, i64 part) { return detail::round_to_int(static_cast<double>(size - part) / 2); };
+  const auto offset = [](i64 size, i64 part) {
+    return detail::round_to_int(static_cast<double>(size - part) / 2);
+  };
   return crop(image, {offset(image.dim(0), height), offset(image.dim(1), width), height, width});
 }
 
@@ -167,7 +180,8 @@ PixelBox resized_crop_box(i64 H, i64 W, Rng& rng, const ResizedCrop& o) {
   for (int attempt = 0; attempt < 10; ++attempt) {
     const double target = area * rng.uniform(o.least_area, o.most_area);
     const double ratio = std::exp(rng.uniform(std::log(o.least_ratio), std::log(o.most_ratio)));
-    const i64 w = detail::round_to_int(std::sqrt(target * ratio)), h = detail::round_to_int(std::sqrt(target / ratio));
+    const i64 w = detail::round_to_int(std::sqrt(target * ratio)),
+              h = detail::round_to_int(std::sqrt(target / ratio));
     if (w < 1 || h < 1 || w > W || h > H) continue;
     const i64 top = rng.below(H - h + 1);
     return {top, rng.below(W - w + 1), h, w};
@@ -182,10 +196,10 @@ PixelBox resized_crop_box(i64 H, i64 W, Rng& rng, const ResizedCrop& o) {
 }
 
 Tensor random_resized_crop(const Tensor& image, i64 height, i64 width, Rng& rng,
-                                  const ResizedCrop& options) {
+                           const ResizedCrop& options) {
   detail::check_image(image, "random_resized_crop");
-  return resize_antialiased(crop(image, resized_crop_box(image.dim(0), image.dim(1), rng, options)), height, width,
-                            options.filter);
+  return resize_antialiased(crop(image, resized_crop_box(image.dim(0), image.dim(1), rng, options)),
+                            height, width, options.filter);
 }
 
 Tensor resize_shorter(const Tensor& image, i64 size, Filter filter) {
@@ -199,14 +213,17 @@ Transform train_transform(i64 size, const ResizedCrop& options) {
   return [size, options](const Tensor& image, Rng& rng) {
     if (size > 32) return random_flip(random_resized_crop(image, size, size, rng, options), rng);
     const bool fits = image.dim(0) >= size && image.dim(1) >= size;
-    return random_flip(random_crop(fits ? image : resize_shorter(image, size), size, size, 4, rng), rng);
+    return random_flip(random_crop(fits ? image : resize_shorter(image, size), size, size, 4, rng),
+                       rng);
   };
 }
 
 Transform eval_transform(i64 size) {
   return [size](const Tensor& image, Rng&) {
     if (size > 32) return center_crop(resize_shorter(image, size * 256 / 224), size, size);
-    return image.dim(0) == size && image.dim(1) == size ? image : center_crop(resize_shorter(image, size), size, size);
+    return image.dim(0) == size && image.dim(1) == size
+               ? image
+               : center_crop(resize_shorter(image, size), size, size);
   };
 }
 
@@ -235,7 +252,8 @@ PixelBox erasing_box(i64 H, i64 W, Rng& rng, const RandomErasing& o) {
   for (int attempt = 0; attempt < 10; ++attempt) {
     const double target = static_cast<double>(H * W) * rng.uniform(o.least_area, o.most_area);
     const double ratio = std::exp(rng.uniform(std::log(o.least_ratio), -std::log(o.least_ratio)));
-    const i64 h = detail::round_to_int(std::sqrt(target * ratio)), w = detail::round_to_int(std::sqrt(target / ratio));
+    const i64 h = detail::round_to_int(std::sqrt(target * ratio)),
+              w = detail::round_to_int(std::sqrt(target / ratio));
     if (h < 1 || w < 1 || h >= H || w >= W) continue;
     const i64 top = rng.below(H - h + 1);
     return {top, rng.below(W - w + 1), h, w};
@@ -243,7 +261,8 @@ PixelBox erasing_box(i64 H, i64 W, Rng& rng, const RandomErasing& o) {
   return {};
 }
 
-void random_erase(float* image, i64 channels, i64 H, i64 W, Rng& rng, const RandomErasing& options) {
+void random_erase(float* image, i64 channels, i64 H, i64 W, Rng& rng,
+                  const RandomErasing& options) {
   if (!rng.flip(options.probability)) return;
   const PixelBox box = erasing_box(H, W, rng, options);
   for (i64 c = 0; c < channels; ++c)

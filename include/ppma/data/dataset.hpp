@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Dataset: a number of samples and a function that loads one of them. A data set is a value; to add one, write a
-// function that returns a Dataset (data/cifar.hpp is the shortest).
+// Dataset: a number of samples and a function that loads one of them. A data set is a value; to add
+// one, write a function that returns a Dataset (data/cifar.hpp is the shortest).
 
 #include <functional>
 #include <string>
@@ -25,8 +25,9 @@ struct Dataset {
   std::string name;
   i64 size = 0;
   std::vector<std::string> class_names;
-  std::string left_out;             // what of the files is not in the set and why, for messages
-  std::function<Sample(i64)> load{};  // the same sample each time; called from several threads at once
+  std::string left_out;  // what of the files is not in the set and why, for messages
+  // the same sample each time; called from several threads at once
+  std::function<Sample(i64)> load{};
 
   i64 classes() const { return static_cast<i64>(class_names.size()); }
 
@@ -37,7 +38,8 @@ struct Dataset {
 /// The samples first .. first + count - 1.
 PPMA_API Dataset subset(Dataset whole, i64 first, i64 count);
 
-/// Loads every sample once, with all threads, and keeps it: for sets that fit into memory and are slow to load.
+/// Loads every sample once, with all threads, and keeps it: for sets that fit into memory and are
+/// slow to load.
 PPMA_API Dataset in_memory(const Dataset& source);
 
 }  // namespace ppma::inline PPMA_ABI
@@ -58,8 +60,8 @@ Sample Dataset::get(i64 index) const {
 }
 
 Dataset subset(Dataset whole, i64 first, i64 count) {
-  check(first >= 0 && count >= 0 && first + count <= whole.size, whole.name, ": samples ", first, " to ",
-        first + count - 1, " asked for, it has ", whole.size);
+  check(first >= 0 && count >= 0 && first + count <= whole.size, whole.name, ": samples ", first,
+        " to ", first + count - 1, " asked for, it has ", whole.size);
   Dataset part = whole;
   part.size = count;
   part.load = [all = std::move(whole.load), first](i64 i) { return all(first + i); };

@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Images with objects in them: what a detector learns from and is judged by; and their geometry (spec 7.3): resizing
-// with the aspect kept, cropping, flipping. Legend: H W pixels, n objects, B batch.
+// Images with objects in them: what a detector learns from and is judged by; and their geometry
+// (spec 7.3): resizing with the aspect kept, cropping, flipping. Legend: H W pixels, n objects, B
+// batch.
 
 #include <array>
 #include <functional>
@@ -41,12 +42,17 @@ struct DetectionSet {
 
 /// Where an image lies in a batch.
 struct Frame {
-  i64 height = 0, width = 0;                    // as the network sees it, without padding
-  i64 padded_height = 0, padded_width = 0;      // to a multiple of the divisor; the batch may be larger
+  i64 height = 0, width = 0;  // as the network sees it, without padding
+  // to a multiple of the divisor; the batch may be larger
+  i64 padded_height = 0, padded_width = 0;
   i64 original_height = 0, original_width = 0;  // in the file
   i64 image_id = 0;
-  double scale_x() const { return static_cast<double>(width) / static_cast<double>(original_width); }
-  double scale_y() const { return static_cast<double>(height) / static_cast<double>(original_height); }
+  double scale_x() const {
+    return static_cast<double>(width) / static_cast<double>(original_width);
+  }
+  double scale_y() const {
+    return static_cast<double>(height) / static_cast<double>(original_height);
+  }
 };
 
 struct DetectionBatch {
@@ -55,20 +61,22 @@ struct DetectionBatch {
   std::vector<Objects> objects;
 };
 
-/// The size of an image brought into long x short with its aspect kept, as mmcv rounds it. Error: sizes that are not
-/// positive.
+/// The size of an image brought into long x short with its aspect kept, as mmcv rounds it. Error:
+/// sizes that are not positive.
 PPMA_API std::array<i64, 2> keep_aspect(i64 height, i64 width, i64 longer, i64 shorter);
 
 /// Image bilinear, masks nearest, boxes scaled and clipped.
 PPMA_API void resize_sample(DetectionSample& s, i64 height, i64 width);
 
-/// Leaves out the objects whose box has no width or no height: the logarithm of a target's size must exist.
+/// Leaves out the objects whose box has no width or no height: the logarithm of a target's size
+/// must exist.
 PPMA_API void drop_empty(Objects& o);
 
 /// Left and right exchanged.
 PPMA_API void flip_sample(DetectionSample& s);
 
-/// What of a sample lies in `window`: boxes moved and clipped, objects without a rest of their box left out.
+/// What of a sample lies in `window`: boxes moved and clipped, objects without a rest of their box
+/// left out.
 PPMA_API void crop_sample(DetectionSample& s, const PixelBox& window);
 
 }  // namespace ppma::inline PPMA_ABI
@@ -81,10 +89,14 @@ namespace ppma::inline PPMA_ABI {
 
 std::array<i64, 2> keep_aspect(i64 height, i64 width, i64 longer, i64 shorter) {
   check(height > 0 && width > 0, "keep_aspect: an image of ", height, " x ", width, " pixels");
-  check(longer > 0 && shorter > 0, "keep_aspect: images are to be brought to ", longer, " x ", shorter, " pixels; both must be positive");
-  const double f = std::min(static_cast<double>(longer) / static_cast<double>(std::max(height, width)),
-                            static_cast<double>(shorter) / static_cast<double>(std::min(height, width)));
-  const auto scaled = [f](i64 n) { return std::max(i64{1}, static_cast<i64>(static_cast<double>(n) * f + 0.5)); };
+  check(longer > 0 && shorter > 0, "keep_aspect: images are to be brought to ", longer, " x ",
+        shorter, " pixels; both must be positive");
+  const double f =
+      std::min(static_cast<double>(longer) / static_cast<double>(std::max(height, width)),
+               static_cast<double>(shorter) / static_cast<double>(std::min(height, width)));
+  const auto scaled = [f](i64 n) {
+    return std::max(i64{1}, static_cast<i64>(static_cast<double>(n) * f + 0.5));
+  };
   return {scaled(height), scaled(width)};
 }
 
@@ -109,13 +121,18 @@ Tensor each_mask(const Tensor& masks, i64 height, i64 width, F f) {
 void resize_sample(DetectionSample& s, i64 height, i64 width) {
   const i64 h = s.image.dim(0), w = s.image.dim(1);
   if (h == height && w == width) return;
-  const float fx = static_cast<float>(width) / static_cast<float>(w), fy = static_cast<float>(height) / static_cast<float>(h);
+  const float fx = static_cast<float>(width) / static_cast<float>(w),
+              fy = static_cast<float>(height) / static_cast<float>(h);
   s.image = resize_bilinear(s.image, height, width);
   for (Box& b : s.objects.boxes)
-    b = {std::clamp(b.x1 * fx, 0.0f, static_cast<float>(width)), std::clamp(b.y1 * fy, 0.0f, static_cast<float>(height)),
-         std::clamp(b.x2 * fx, 0.0f, static_cast<float>(width)), std::clamp(b.y2 * fy, 0.0f, static_cast<float>(height))};
+    b = {std::clamp(b.x1 * fx, 0.0f, static_cast<float>(width)),
+         std::clamp(b.y1 * fy, 0.0f, static_cast<float>(height)),
+         std::clamp(b.x2 * fx, 0.0f, static_cast<float>(width)),
+         std::clamp(b.y2 * fy, 0.0f, static_cast<float>(height))};
   if (s.objects.masks.defined())
-    s.objects.masks = detail::each_mask(s.objects.masks, height, width, [&](const Tensor& m) { return resize_nearest(m, height, width); });
+    s.objects.masks = detail::each_mask(s.objects.masks, height, width, [&](const Tensor& m) {
+      return resize_nearest(m, height, width);
+    });
 }
 
 void drop_empty(Objects& o) {
@@ -129,7 +146,8 @@ void drop_empty(Objects& o) {
   if (which.size() == o.boxes.size()) return;
   if (o.masks.defined()) {
     const i64 pixels = o.masks.dim(1) * o.masks.dim(2);
-    kept.masks = Tensor::empty({static_cast<i64>(which.size()), o.masks.dim(1), o.masks.dim(2)}, DType::uint8);
+    kept.masks = Tensor::empty({static_cast<i64>(which.size()), o.masks.dim(1), o.masks.dim(2)},
+                               DType::uint8);
     u8* to = kept.masks.data<u8>();
     for (const i64 k : which) to = std::copy_n(o.masks.data<u8>() + k * pixels, pixels, to);
   }
@@ -144,17 +162,21 @@ void flip_sample(DetectionSample& s) {
   const i64 width = s.image.dim(1);
   Tensor flipped = s.objects.masks.clone();
   u8* p = flipped.data<u8>();
-  for (i64 row = 0; row < flipped.dim(0) * flipped.dim(1); ++row) std::reverse(p + row * width, p + (row + 1) * width);
+  for (i64 row = 0; row < flipped.dim(0) * flipped.dim(1); ++row)
+    std::reverse(p + row * width, p + (row + 1) * width);
   s.objects.masks = flipped;
 }
 
 void crop_sample(DetectionSample& s, const PixelBox& window) {
   const i64 H = s.image.dim(0), W = s.image.dim(1);
-  check(window.top >= 0 && window.left >= 0 && window.height > 0 && window.width > 0 && window.top + window.height <= H &&
-            window.left + window.width <= W,
-        "crop_sample: rows ", window.top, " + ", window.height, ", columns ", window.left, " + ", window.width, " of an image of ", H, " x ", W);
+  check(window.top >= 0 && window.left >= 0 && window.height > 0 && window.width > 0 &&
+            window.top + window.height <= H && window.left + window.width <= W,
+        "crop_sample: rows ", window.top, " + ", window.height, ", columns ", window.left, " + ",
+        window.width, " of an image of ", H, " x ", W);
   s.image = crop(s.image, window);
-  const auto within = [](float v, i64 from, i64 size) { return std::clamp(v - static_cast<float>(from), 0.0f, static_cast<float>(size)); };
+  const auto within = [](float v, i64 from, i64 size) {
+    return std::clamp(v - static_cast<float>(from), 0.0f, static_cast<float>(size));
+  };
   for (Box& b : s.objects.boxes)
     b = {within(b.x1, window.left, window.width), within(b.y1, window.top, window.height),
          within(b.x2, window.left, window.width), within(b.y2, window.top, window.height)};
@@ -164,7 +186,8 @@ void crop_sample(DetectionSample& s, const PixelBox& window) {
     u8* to = masks.data<u8>();
     for (i64 k = 0; k < n; ++k)
       for (i64 i = 0; i < window.height; ++i, to += window.width)
-        std::copy_n(s.objects.masks.data<u8>() + (k * H + window.top + i) * W + window.left, window.width, to);
+        std::copy_n(s.objects.masks.data<u8>() + (k * H + window.top + i) * W + window.left,
+                    window.width, to);
     s.objects.masks = masks;
   }
   drop_empty(s.objects);

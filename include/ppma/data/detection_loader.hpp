@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Batches for a detector (spec 7.3): images resized, cropped, flipped, padded and stacked. Every batch is a function of
-// (seed, epoch, its number). Legend: B batch, H W pixels.
+// Batches for a detector (spec 7.3): images resized, cropped, flipped, padded and stacked. Every
+// batch is a function of (seed, epoch, its number). Legend: B batch, H W pixels.
 
 #include <array>
 #include <vector>
@@ -16,23 +16,26 @@ struct DetectionLoading {
   i64 longer = 1333;
   std::vector<i64> shorter{800};  // one is drawn for each image
   double flip = 0.5;
-  double crop = 0;  // share of images that are brought to another size, cropped, and only then resized
-  std::vector<i64> crop_shorter{400, 500, 600};   // sizes to crop from; `longer` holds for them too
-  std::array<i64, 2> crop_side{384, 600};         // of a crop, at least and at most
+  // share of images that are brought to another size, cropped, and only then resized
+  double crop = 0;
+  std::vector<i64> crop_shorter{400, 500, 600};  // sizes to crop from; `longer` holds for them too
+  std::array<i64, 2> crop_side{384, 600};        // of a crop, at least and at most
   i64 divisor = 32;
   u64 seed = 0;
   Normalization normalization{};
 };
 
-/// The published 3x schedule's: shorter side 480 to 800, half of the images cropped before; for other sizes in proportion.
+/// The published 3x schedule's: shorter side 480 to 800, half of the images cropped before; for
+/// other sizes in proportion.
 PPMA_API DetectionLoading multi_scale_loading(i64 longer = 1333, i64 shorter = 800);
 
 /// One sample as training sees it.
 PPMA_API void augment_detection(DetectionSample& s, const DetectionLoading& o, Rng& rng);
 
 /// The samples stacked, each in the upper left corner. Masks keep their own image's size.
-PPMA_API DetectionBatch stack_samples(std::vector<DetectionSample> samples, const std::vector<std::array<i64, 2>>& originals,
-                                    i64 divisor, const Normalization& normalization);
+PPMA_API DetectionBatch stack_samples(std::vector<DetectionSample> samples,
+                                      const std::vector<std::array<i64, 2>>& originals, i64 divisor,
+                                      const Normalization& normalization);
 
 /// An image for evaluation.
 PPMA_API DetectionBatch evaluation_batch(DetectionSample sample, const DetectionLoading& o);
@@ -101,14 +104,16 @@ void augment_detection(DetectionSample& s, const DetectionLoading& o, Rng& rng) 
   drop_empty(s.objects);  // thin boxes may have been rounded to nothing
 }
 
-DetectionBatch stack_samples(std::vector<DetectionSample> samples, const std::vector<std::array<i64, 2>>& originals,
-                                    i64 divisor, const Normalization& normalization) {
+DetectionBatch stack_samples(std::vector<DetectionSample> samples,
+                             const std::vector<std::array<i64, 2>>& originals, i64 divisor,
+                             const Normalization& normalization) {
   DetectionBatch batch;
   const auto up = [divisor](i64 n) { return (n + divisor - 1) / divisor * divisor; };
   i64 height = 0, width = 0;
   for (std::size_t b = 0; b < samples.size(); ++b) {
     const i64 h = samples[b].image.dim(0), w = samples[b].image.dim(1);
-    batch.frames.push_back({h, w, up(h), up(w), originals[b][0], originals[b][1], samples[b].image_id});
+    batch.frames.push_back(
+        {h, w, up(h), up(w), originals[b][0], originals[b][1], samples[b].image_id});
     height = std::max(height, up(h)), width = std::max(width, up(w));
   }
   batch.images = Tensor::zeros({static_cast<i64>(samples.size()), 3, height, width});
@@ -119,8 +124,10 @@ DetectionBatch stack_samples(std::vector<DetectionSample> samples, const std::ve
     planes.resize(static_cast<std::size_t>(3 * f.height * f.width));
     normalize(samples[b].image, planes.data());
     for (i64 row = 0; row < 3 * f.height; ++row)
-      std::copy_n(planes.data() + row * f.width, f.width,
-                  batch.images.data<float>() + ((static_cast<i64>(b) * 3 + row / f.height) * height + row % f.height) * width);
+      std::copy_n(
+          planes.data() + row * f.width, f.width,
+          batch.images.data<float>() +
+              ((static_cast<i64>(b) * 3 + row / f.height) * height + row % f.height) * width);
     batch.objects.push_back(std::move(samples[b].objects));
   }
   return batch;
@@ -135,11 +142,16 @@ DetectionBatch evaluation_batch(DetectionSample sample, const DetectionLoading& 
   return stack_samples(std::move(one), {original}, o.divisor, o.normalization);
 }
 
-DetectionLoader::DetectionLoader(DetectionSet set, DetectionLoading options) : set_(std::move(set)), options_(std::move(options)) {
-  check(set_.size > 0, "detection loader: ", set_.name, " has no images", set_.left_out.empty() ? "" : " to learn from; left out: ", set_.left_out);
-  check(options_.batch > 0 && !options_.shorter.empty(), "detection loader: needs a batch of at least 1 and a size");
-  check(options_.crop == 0 || (!options_.crop_shorter.empty() && options_.crop_side[0] > 0 && options_.crop_side[0] <= options_.crop_side[1]),
-        "detection loader: crops of ", options_.crop_side[0], " to ", options_.crop_side[1], " pixels");
+DetectionLoader::DetectionLoader(DetectionSet set, DetectionLoading options)
+    : set_(std::move(set)), options_(std::move(options)) {
+  check(set_.size > 0, "detection loader: ", set_.name, " has no images",
+        set_.left_out.empty() ? "" : " to learn from; left out: ", set_.left_out);
+  check(options_.batch > 0 && !options_.shorter.empty(),
+        "detection loader: needs a batch of at least 1 and a size");
+  check(options_.crop == 0 || (!options_.crop_shorter.empty() && options_.crop_side[0] > 0 &&
+                               options_.crop_side[0] <= options_.crop_side[1]),
+        "detection loader: crops of ", options_.crop_side[0], " to ", options_.crop_side[1],
+        " pixels");
   start(0);
 }
 
@@ -149,7 +161,8 @@ void DetectionLoader::start(i64 epoch) {
   groups_.clear();
   std::vector<i64> waiting[2];  // high, wide
   for (const i64 i : epoch_order(set_.size, epoch, options_.seed, true)) {
-    std::vector<i64>& kind = waiting[!set_.wide.empty() && set_.wide[static_cast<std::size_t>(i)] ? 1 : 0];
+    std::vector<i64>& kind =
+        waiting[!set_.wide.empty() && set_.wide[static_cast<std::size_t>(i)] ? 1 : 0];
     kind.push_back(i);
     if (static_cast<i64>(kind.size()) < options_.batch) continue;
     groups_.push_back(kind);
@@ -164,7 +177,8 @@ DetectionBatch DetectionLoader::make(i64 number) const {
   std::vector<std::array<i64, 2>> originals;
   const std::vector<i64>& group = groups_[static_cast<std::size_t>(number)];
   for (std::size_t k = 0; k < group.size(); ++k) {
-    Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number * options_.batch) + k, 0xde7);
+    Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number * options_.batch) + k,
+            0xde7);
     DetectionSample s = set_.load(group[k]);
     originals.push_back({s.image.dim(0), s.image.dim(1)});
     augment_detection(s, options_, rng);

@@ -13,9 +13,11 @@ namespace ppma::inline PPMA_ABI {
 
 /// What of a COCO file is not learnt from, by reason.
 struct CocoSkips {
-  i64 crowds = 0, no_area = 0, outside = 0;       // annotations: crowds; less than a pixel; beside the image
-  i64 without_mask = 0;                            // annotations, where masks are learnt
-  i64 images_without_boxes = 0, small_images = 0;  // images: nothing left in them; a side below 32 pixels
+  // annotations: crowds; less than a pixel; beside the image
+  i64 crowds = 0, no_area = 0, outside = 0;
+  i64 without_mask = 0;  // annotations, where masks are learnt
+  // images: nothing left in them; a side below 32 pixels
+  i64 images_without_boxes = 0, small_images = 0;
 
   PPMA_API std::string text() const;
 };
@@ -29,12 +31,14 @@ PPMA_API bool is_empty(const Box& b);
 
 }  // namespace detail
 
-/// The images of a COCO file that something is to be learnt from (spec 7.3); `all_images` keeps the others too, for
-/// evaluation. With `masks`, objects without a segmentation are left out; masks are drawn when an image is loaded.
-/// Errors: those of read_coco and read_image; no object with a mask where they are wanted; an image of another size than the file
-/// says; a mask of another size than its image (with the annotation's id).
-PPMA_API DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string& folder, bool masks,
-                             bool all_images = false, CocoSkips* skips = nullptr);
+/// The images of a COCO file that something is to be learnt from (spec 7.3); `all_images` keeps the
+/// others too, for evaluation. With `masks`, objects without a segmentation are left out; masks are
+/// drawn when an image is loaded.
+/// Errors: those of read_coco and read_image; no object with a mask where they are wanted; an image
+/// of another size than the file says; a mask of another size than its image (with the annotation's
+/// id).
+PPMA_API DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string& folder,
+                               bool masks, bool all_images = false, CocoSkips* skips = nullptr);
 
 /// The generated set with boxes and masks. Category ids are class + 1, image ids index + 1.
 PPMA_API DetectionSet shapes_set(const ShapesOptions& options);
@@ -58,7 +62,8 @@ std::string CocoSkips::text() const {
   const auto add = [&s](i64 n, const char* what) {
     if (n > 0) s += str(s.empty() ? "" : ", ", n, " ", what);
   };
-  add(crowds, "crowds"), add(no_area, "boxes of no area"), add(outside, "boxes outside of their image");
+  add(crowds, "crowds"), add(no_area, "boxes of no area"),
+      add(outside, "boxes outside of their image");
   add(without_mask, "objects without a mask");
   add(images_without_boxes, "images without boxes"), add(small_images, "images below 32 pixels");
   return s;
@@ -67,7 +72,9 @@ std::string CocoSkips::text() const {
 namespace detail {
 
 Box clipped(const CocoBox& b, i64 height, i64 width) {
-  const auto at = [](double v, i64 most) { return static_cast<float>(std::clamp(v, 0.0, static_cast<double>(most))); };
+  const auto at = [](double v, i64 most) {
+    return static_cast<float>(std::clamp(v, 0.0, static_cast<double>(most)));
+  };
   return {at(b[0], width), at(b[1], height), at(b[0] + b[2], width), at(b[1] + b[3], height)};
 }
 
@@ -76,7 +83,7 @@ bool is_empty(const Box& b) { return !(b.width() > 0 && b.height() > 0); }
 }  // namespace detail
 
 DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string& folder, bool masks,
-                             bool all_images, CocoSkips* skips) {
+                      bool all_images, CocoSkips* skips) {
   CocoSkips unused, &skip = skips != nullptr ? *skips : unused;
   std::vector<std::vector<std::size_t>> of_image(truth->images.size());
   i64 kept = 0;
@@ -92,7 +99,8 @@ DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string&
       ++skip.no_area;
       continue;
     }
-    if (image.width > 0 && image.height > 0 && detail::is_empty(detail::clipped(b, image.height, image.width))) {
+    if (image.width > 0 && image.height > 0 &&
+        detail::is_empty(detail::clipped(b, image.height, image.width))) {
       ++skip.outside;
       continue;
     }
@@ -103,7 +111,8 @@ DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string&
     ++kept;
     of_image[static_cast<std::size_t>(a.image)].push_back(i);
   }
-  check(kept > 0 || skip.without_mask == 0, truth->path, ": none of its objects has a \"segmentation\"; train on boxes alone (--boxes-only)");
+  check(kept > 0 || skip.without_mask == 0, truth->path,
+        ": none of its objects has a \"segmentation\"; train on boxes alone (--boxes-only)");
   auto chosen = std::make_shared<std::vector<std::size_t>>();
   auto objects_of = std::make_shared<std::vector<std::vector<std::size_t>>>(std::move(of_image));
   DetectionSet set;
@@ -124,7 +133,8 @@ DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string&
     chosen->push_back(i);
     set.wide.push_back(image.width > image.height);
   }
-  for (const CocoCategory& c : truth->categories) set.class_names.push_back(c.name), set.category_ids.push_back(c.id);
+  for (const CocoCategory& c : truth->categories)
+    set.class_names.push_back(c.name), set.category_ids.push_back(c.id);
   set.size = static_cast<i64>(chosen->size()), set.left_out = skip.text();
   set.load = [=](i64 index) {
     const std::size_t i = (*chosen)[static_cast<std::size_t>(index)];
@@ -134,8 +144,8 @@ DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string&
     s.image = read_image(s.name, {.orient = false});  // annotations count stored pixels
     s.image_id = image.id;
     const i64 H = s.image.dim(0), W = s.image.dim(1);
-    check(image.height == 0 || (image.height == H && image.width == W), s.name, ": has ", H, " x ", W, " pixels, ",
-          truth->path, " says ", image.height, " x ", image.width);
+    check(image.height == 0 || (image.height == H && image.width == W), s.name, ": has ", H, " x ",
+          W, " pixels, ", truth->path, " says ", image.height, " x ", image.width);
     std::vector<const CocoAnnotation*> shown;
     for (const std::size_t k : (*objects_of)[i]) {
       const Box box = detail::clipped(*truth->annotations[k].box, H, W);
@@ -165,7 +175,8 @@ inline DetectionSample shapes_sample(const ShapesOptions& options, i64 index) {
   DetectionSample s;
   s.image = scene.image, s.image_id = index + 1, s.name = str("shapes/", index);
   const float* b = scene.boxes.data<float>();
-  for (std::size_t k = 0; k < scene.classes.size(); ++k, b += 4) s.objects.boxes.push_back({b[0], b[1], b[2], b[3]});
+  for (std::size_t k = 0; k < scene.classes.size(); ++k, b += 4)
+    s.objects.boxes.push_back({b[0], b[1], b[2], b[3]});
   s.objects.classes = scene.classes;
   s.objects.masks = scene.masks;
   return s;
@@ -176,7 +187,8 @@ inline DetectionSample shapes_sample(const ShapesOptions& options, i64 index) {
 DetectionSet shapes_set(const ShapesOptions& options) {
   check(options.images > 0, "shapes: ", options.images, " images asked for");
   DetectionSet set;
-  set.name = "shapes", set.size = options.images, set.class_names = figure_names(), set.masks = true;
+  set.name = "shapes", set.size = options.images, set.class_names = figure_names(),
+  set.masks = true;
   for (i64 c = 0; c < set.classes(); ++c) set.category_ids.push_back(c + 1);
   set.load = [options](i64 index) { return detail::shapes_sample(options, index); };
   return set;
@@ -186,7 +198,8 @@ CocoTruth truth_of(const DetectionSet& set) {
   CocoTruth truth;
   truth.path = set.name;
   for (i64 c = 0; c < set.classes(); ++c)
-    truth.categories.push_back({set.category_ids[static_cast<std::size_t>(c)], set.class_names[static_cast<std::size_t>(c)]});
+    truth.categories.push_back({set.category_ids[static_cast<std::size_t>(c)],
+                                set.class_names[static_cast<std::size_t>(c)]});
   for (i64 i = 0; i < set.size; ++i) {
     const DetectionSample s = set.load(i);
     const i64 H = s.image.dim(0), W = s.image.dim(1);
@@ -194,12 +207,15 @@ CocoTruth truth_of(const DetectionSet& set) {
     for (std::size_t k = 0; k < s.objects.boxes.size(); ++k) {
       const Box& b = s.objects.boxes[k];
       CocoAnnotation a;
-      a.id = static_cast<i64>(truth.annotations.size()) + 1, a.image = i, a.category = s.objects.classes[k];
-      a.box = CocoBox{static_cast<double>(b.x1), static_cast<double>(b.y1), static_cast<double>(b.width()), static_cast<double>(b.height())};
+      a.id = static_cast<i64>(truth.annotations.size()) + 1, a.image = i,
+      a.category = s.objects.classes[k];
+      a.box = CocoBox{static_cast<double>(b.x1), static_cast<double>(b.y1),
+                      static_cast<double>(b.width()), static_cast<double>(b.height())};
       a.area = static_cast<double>(b.area());
       if (s.objects.masks.defined()) {
         Tensor mask = Tensor::empty({H, W}, DType::uint8);
-        std::copy_n(s.objects.masks.data<u8>() + static_cast<i64>(k) * H * W, H * W, mask.data<u8>());
+        std::copy_n(s.objects.masks.data<u8>() + static_cast<i64>(k) * H * W, H * W,
+                    mask.data<u8>());
         a.mask.rle = rle_encode(mask);
         a.area = static_cast<double>(rle_area(*a.mask.rle));
       }

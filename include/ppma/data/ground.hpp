@@ -2,9 +2,10 @@
 #include "ppma/core/names_begin.hpp"
 // Colours and textured grounds for generated images.
 //
-// Colours are chosen in Oklab (Bjoern Ottosson, https://bottosson.github.io/posts/oklab, 2020), where equal steps look
-// equal, so that "differs from the ground by a fifth of black to white" means the same for every hue. Blending is done
-// in linear light, as it happens in a lens; only the finished image is gamma-coded.
+// Colours are chosen in Oklab (Bjoern Ottosson, https://bottosson.github.io/posts/oklab, 2020),
+// where equal steps look equal, so that "differs from the ground by a fifth of black to white"
+// means the same for every hue. Blending is done in linear light, as it happens in a lens; only the
+// finished image is gamma-coded.
 
 #include <algorithm>
 #include <array>
@@ -21,8 +22,8 @@ struct Rgb {
 
 PPMA_API Rgb mix(Rgb a, Rgb b, float t);
 
-/// Lightness 0 (black) to 1 (white), chroma 0 (grey) to about 0.25, hue in radians. Where the screen cannot show the
-/// colour, its chroma is lowered until it can: lightness and hue stay.
+/// Lightness 0 (black) to 1 (white), chroma 0 (grey) to about 0.25, hue in radians. Where the
+/// screen cannot show the colour, its chroma is lowered until it can: lightness and hue stay.
 PPMA_API Rgb oklch(double lightness, double chroma, double hue);
 
 /// A level of linear light as the byte of an sRGB image.
@@ -46,8 +47,8 @@ class Noise {
   std::array<float, period * period> value_;
 };
 
-/// What lies behind the figures: two or three tones of neighbouring hues in a pattern. x and y are in units of the
-/// image's shorter side, so that a ground looks the same at any size.
+/// What lies behind the figures: two or three tones of neighbouring hues in a pattern. x and y are
+/// in units of the image's shorter side, so that a ground looks the same at any size.
 class Ground {
  public:
   PPMA_API Ground(Rng rng, double lightness, double hue);
@@ -78,7 +79,9 @@ class Ground {
 
 namespace ppma::inline PPMA_ABI {
 
-Rgb mix(Rgb a, Rgb b, float t) { return {a.r + (b.r - a.r) * t, a.g + (b.g - a.g) * t, a.b + (b.b - a.b) * t}; }
+Rgb mix(Rgb a, Rgb b, float t) {
+  return {a.r + (b.r - a.r) * t, a.g + (b.g - a.g) * t, a.b + (b.b - a.b) * t};
+}
 
 Rgb oklch(double lightness, double chroma, double hue) {
   for (;; chroma *= 0.9) {
@@ -104,7 +107,8 @@ u8 srgb_byte(float light) {
     for (std::size_t i = 0; i < t.size(); ++i) {
       // The square root's steps: fine where the eye is.
       const double x = static_cast<double>(i) / 4096, v = x * x;
-      t[i] = static_cast<u8>(255 * (v <= 0.0031308 ? 12.92 * v : 1.055 * std::pow(v, 1 / 2.4) - 0.055) + 0.5);
+      t[i] = static_cast<u8>(
+          255 * (v <= 0.0031308 ? 12.92 * v : 1.055 * std::pow(v, 1 / 2.4) - 0.055) + 0.5);
     }
     return t;
   }();
@@ -113,7 +117,9 @@ u8 srgb_byte(float light) {
 
 float Noise::at(double x, double y) const {
   const double fx = std::floor(x), fy = std::floor(y);
-  const auto ease = [](double t) { return static_cast<float>(t * t * t * (t * (t * 6 - 15) + 10)); };
+  const auto ease = [](double t) {
+    return static_cast<float>(t * t * t * (t * (t * 6 - 15) + 10));
+  };
   const float u = ease(x - fx), v = ease(y - fy);
   const i64 i = static_cast<i64>(fx), j = static_cast<i64>(fy);
   const float above = value(i, j) + (value(i + 1, j) - value(i, j)) * u;
@@ -132,8 +138,11 @@ float Noise::fractal(double x, double y, int octaves) const {
 }
 
 Ground::Ground(Rng rng, double lightness, double hue)
-    : noise_(rng.fork(1)), kind_(static_cast<Kind>(rng.below(kinds))), octaves_(rng.flip() ? 2 : 4) {
-  const double spread = rng.uniform(0.035, 0.09), chroma = rng.uniform(0.02, 0.09), turn = rng.uniform(-0.8, 0.8);
+    : noise_(rng.fork(1)),
+      kind_(static_cast<Kind>(rng.below(kinds))),
+      octaves_(rng.flip() ? 2 : 4) {
+  const double spread = rng.uniform(0.035, 0.09), chroma = rng.uniform(0.02, 0.09),
+               turn = rng.uniform(-0.8, 0.8);
   dark_ = oklch(lightness - spread, chroma, hue);
   light_ = oklch(lightness + spread, chroma, hue + turn);
   const double angle = rng.uniform(0, 6.283185307179586);
@@ -169,7 +178,8 @@ Rgb Ground::at(double x, double y) const {
       t = dot_pattern(scale_ * along * 1.6, scale_ * across * 1.6);
       break;
     case Kind::marble:
-      t = wave(0.5 * scale_ * (along + 0.8 * noise_.fractal(0.5 * scale_ * x, 0.5 * scale_ * y, 3)));
+      t = wave(0.5 * scale_ *
+               (along + 0.8 * noise_.fractal(0.5 * scale_ * x, 0.5 * scale_ * y, 3)));
       break;
   }
   const float speckle = grain_ * (noise_.at(150 * x + 0.31, 150 * y + 0.17) - 0.5f);

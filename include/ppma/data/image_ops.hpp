@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Changes of colour and geometry, equal to Pillow's (ImageOps, ImageEnhance, Image.transform) to the last bit: what
-// RandAugment is made of. Images are uint8 (H,W,3), and so are results.
+// Changes of colour and geometry, equal to Pillow's (ImageOps, ImageEnhance, Image.transform) to
+// the last bit: what RandAugment is made of. Images are uint8 (H,W,3), and so are results.
 
 #include <array>
 
@@ -22,7 +22,8 @@ template <class F>
 Tensor map_levels(const Tensor& image, const char* op, F&& f) {
   check_image(image, op);
   LevelTable t;
-  for (int level = 0; level < 256; ++level) t[static_cast<std::size_t>(level)] = static_cast<u8>(f(level));
+  for (int level = 0; level < 256; ++level)
+    t[static_cast<std::size_t>(level)] = static_cast<u8>(f(level));
   return look_up(image, {t, t, t});
 }
 
@@ -59,7 +60,8 @@ PPMA_API Tensor adjust_sharpness(const Tensor& image, double factor);
 
 using Fill = std::array<u8, 3>;
 
-/// The output's pixel (x, y) is the input at (m0 x + m1 y + m2, m3 x + m4 y + m5), both at pixel centres, bicubic (a =
+/// The output's pixel (x, y) is the input at (m0 x + m1 y + m2, m3 x + m4 y + m5), both at pixel
+/// centres, bicubic (a =
 /// -1, neighbours clamped to the image); `fill` where that lies outside.
 PPMA_API Tensor affine(const Tensor& image, const std::array<double, 6>& m, const Fill& fill);
 
@@ -90,7 +92,8 @@ Tensor look_up(const Tensor& image, const std::array<LevelTable, 3>& table) {
   const u8* x = image.data<u8>();
   u8* y = out.data<u8>();
   for (i64 i = 0; i < image.numel(); i += 3)
-    for (std::size_t c = 0; c < 3; ++c) y[i + static_cast<i64>(c)] = table[c][x[i + static_cast<i64>(c)]];
+    for (std::size_t c = 0; c < 3; ++c)
+      y[i + static_cast<i64>(c)] = table[c][x[i + static_cast<i64>(c)]];
   return out;
 }
 
@@ -117,12 +120,15 @@ inline u8 grey_level(const u8* p) {
 
 // from + factor (to - from) in float, truncated, clipped.
 inline u8 blend_level(int from, int to, float factor) {
-  // The product is exact in double; rounding it to float first is what arithmetic without fused operations does.
-  const float step = static_cast<float>(static_cast<double>(factor) * (to - from)), v = static_cast<float>(from) + step;
+  // The product is exact in double; rounding it to float first is what arithmetic without fused
+  // operations does.
+  const float step = static_cast<float>(static_cast<double>(factor) * (to - from)),
+              v = static_cast<float>(from) + step;
   return v <= 0 ? u8{0} : v >= 255 ? u8{255} : static_cast<u8>(v);
 }
 
-// Blends degenerate(pixel index, channel) with the image: 0 is degenerate, 1 the image, above 1 more than the image.
+// Blends degenerate(pixel index, channel) with the image: 0 is degenerate, 1 the image, above 1
+// more than the image.
 template <class F>
 Tensor enhance(const Tensor& image, double factor, F&& degenerate) {
   Tensor out = Tensor::empty(image.shape(), DType::uint8);
@@ -141,7 +147,8 @@ Tensor invert(const Tensor& image) {
 
 Tensor posterize(const Tensor& image, int bits) {
   check(bits >= 0 && bits <= 8, "posterize: ", bits, " bits of 8");
-  return detail::map_levels(image, "posterize", [&](int v) { return v & ~((1 << (8 - bits)) - 1); });
+  return detail::map_levels(image, "posterize",
+                            [&](int v) { return v & ~((1 << (8 - bits)) - 1); });
 }
 
 Tensor solarize(const Tensor& image, int threshold) {
@@ -149,7 +156,8 @@ Tensor solarize(const Tensor& image, int threshold) {
 }
 
 Tensor solarize_add(const Tensor& image, int add) {
-  return detail::map_levels(image, "solarize_add", [&](int v) { return v < 128 ? std::clamp(v + add, 0, 255) : v; });
+  return detail::map_levels(image, "solarize_add",
+                            [&](int v) { return v < 128 ? std::clamp(v + add, 0, 255) : v; });
 }
 
 Tensor auto_contrast(const Tensor& image) {
@@ -159,7 +167,8 @@ Tensor auto_contrast(const Tensor& image) {
         while (low < 255 && count[low] == 0) ++low;
         while (high > 0 && count[high] == 0) --high;
         if (high <= low) return;
-        const double scale = 255.0 / static_cast<double>(high - low), offset = -static_cast<double>(low) * scale;
+        const double scale = 255.0 / static_cast<double>(high - low),
+                     offset = -static_cast<double>(low) * scale;
         for (std::size_t v = 0; v < 256; ++v) {
           const volatile double scaled =
               static_cast<double>(v) * scale;  // rounded: fused into the sum, 255 becomes 254
@@ -169,21 +178,24 @@ Tensor auto_contrast(const Tensor& image) {
 }
 
 Tensor equalize(const Tensor& image) {
-  return detail::map_by_histogram(image, "equalize", [](const std::array<i64, 256>& count, detail::LevelTable& table) {
-    i64 pixels = 0, highest = 0, levels = 0;
-    for (const i64 n : count)
-      if (n > 0) pixels += n, highest = n, ++levels;
-    const i64 step = (pixels - highest) / 255;
-    if (levels <= 1 || step == 0) return;
-    i64 below = step / 2;
-    for (std::size_t v = 0; v < 256; below += count[v++]) table[v] = static_cast<u8>(std::min(i64{255}, below / step));
-  });
+  return detail::map_by_histogram(image, "equalize",
+                                  [](const std::array<i64, 256>& count, detail::LevelTable& table) {
+                                    i64 pixels = 0, highest = 0, levels = 0;
+                                    for (const i64 n : count)
+                                      if (n > 0) pixels += n, highest = n, ++levels;
+                                    const i64 step = (pixels - highest) / 255;
+                                    if (levels <= 1 || step == 0) return;
+                                    i64 below = step / 2;
+                                    for (std::size_t v = 0; v < 256; below += count[v++])
+                                      table[v] = static_cast<u8>(std::min(i64{255}, below / step));
+                                  });
 }
 
 Tensor adjust_color(const Tensor& image, double factor) {
   detail::check_image(image, "adjust_color");
-  return detail::enhance(image, factor,
-                         [x = image.data<u8>()](i64 pixel, i64) { return detail::grey_level(x + 3 * pixel); });
+  return detail::enhance(image, factor, [x = image.data<u8>()](i64 pixel, i64) {
+    return detail::grey_level(x + 3 * pixel);
+  });
 }
 
 Tensor adjust_contrast(const Tensor& image, double factor) {
@@ -232,7 +244,8 @@ Tensor affine(const Tensor& image, const std::array<double, 6>& m, const Fill& f
         std::copy_n(fill.data(), 3, to);
         continue;
       }
-      const double left = std::floor(u - 0.5), top = std::floor(v - 0.5), du = u - 0.5 - left, dv = v - 0.5 - top;
+      const double left = std::floor(u - 0.5), top = std::floor(v - 0.5), du = u - 0.5 - left,
+                   dv = v - 0.5 - top;
       i64 column[4], row[4];
       for (i64 k = 0; k < 4; ++k) {
         column[k] = std::clamp(static_cast<i64>(left) - 1 + k, i64{0}, W - 1) * 3;
@@ -245,7 +258,8 @@ Tensor affine(const Tensor& image, const std::array<double, 6>& m, const Fill& f
           line[k] = cubic(p[column[0]], p[column[1]], p[column[2]], p[column[3]], du);
         }
         const double level = cubic(line[0], line[1], line[2], line[3], dv);
-        to[c] = level <= 0 ? u8{0} : level >= 255 ? u8{255} : static_cast<u8>(level);  // cut off, not rounded
+        // cut off, not rounded
+        to[c] = level <= 0 ? u8{0} : level >= 255 ? u8{255} : static_cast<u8>(level);
       }
     }
   return out;

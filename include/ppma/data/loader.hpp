@@ -2,9 +2,10 @@
 #include "ppma/core/names_begin.hpp"
 // Loader: batches of a Dataset, made ahead of time by worker threads.
 //
-// The stream is a function of (seed, epoch): the order of an epoch is drawn from a stream of its own, and the
-// augmentation of a sample from one keyed by its place in that order. How many workers there are, how fast they are,
-// and whether the run was resumed in the middle of an epoch, changes nothing.
+// The stream is a function of (seed, epoch): the order of an epoch is drawn from a stream of its
+// own, and the augmentation of a sample from one keyed by its place in that order. How many workers
+// there are, how fast they are, and whether the run was resumed in the middle of an epoch, changes
+// nothing.
 //
 //   Loader loader(shapes(), {.batch = 64, .transform = train_transform(32)});
 //   for (loader.start(epoch); loader.next(batch);) ...
@@ -28,10 +29,11 @@ struct LoaderOptions {
   bool shuffle = true;
   bool drop_last = true;  // an incomplete batch at the end is left out
   u64 seed = 0;
-  i64 workers = 2;   // threads; 0 makes each batch when it is asked for
-  i64 prefetch = 4;  // batches made ahead at most
+  i64 workers = 2;          // threads; 0 makes each batch when it is asked for
+  i64 prefetch = 4;         // batches made ahead at most
   i64 rank = 0, ranks = 1;  // this process gets the rank-th of so many equal parts of every batch
-  i64 repeats = 1;   // repeated augmentation (published: 3); an epoch keeps its length and sees fewer images
+  // repeated augmentation (published: 3); an epoch keeps its length and sees fewer images
+  i64 repeats = 1;
   Transform transform{};
   Normalization normalization{};
   RandomErasing erasing{};
@@ -39,13 +41,15 @@ struct LoaderOptions {
 };
 
 struct Batch {
-  Tensor images;   // f32 (B,3,H,W), normalised; undefined where an incomplete batch has nothing for this process
+  // f32 (B,3,H,W), normalised; undefined where an incomplete batch has nothing for this process
+  Tensor images;
   Tensor targets;  // int64 (B) labels, or f32 (B,K) where the batch was mixed
   i64 epoch = 0, number = 0;
 };
 
-/// The samples of an epoch, in order. With repeats > 1 each sample of the shuffled set follows itself, and the epoch
-/// ends after as many as the set has (rounded down to a multiple of 256 from 256 on, as in the published sampler).
+/// The samples of an epoch, in order. With repeats > 1 each sample of the shuffled set follows
+/// itself, and the epoch ends after as many as the set has (rounded down to a multiple of 256 from
+/// 256 on, as in the published sampler).
 PPMA_API std::vector<i64> epoch_order(i64 size, i64 epoch, u64 seed, bool shuffle, i64 repeats = 1);
 
 class Loader {
@@ -58,13 +62,16 @@ class Loader {
 
   const Dataset& dataset() const { return dataset_; }
   /// Batches in an epoch.
-  i64 batches() const { return (samples_ + (options_.drop_last ? 0 : options_.batch - 1)) / options_.batch; }
+  i64 batches() const {
+    return (samples_ + (options_.drop_last ? 0 : options_.batch - 1)) / options_.batch;
+  }
 
-  /// Begins an epoch, or goes on with one at batch number `first`. What was being made for another epoch is dropped.
+  /// Begins an epoch, or goes on with one at batch number `first`. What was being made for another
+  /// epoch is dropped.
   PPMA_API void start(i64 epoch, i64 first = 0);
 
-  /// The next batch of the epoch; false at its end. Errors: what happened while the batch was made, with the sample's
-  /// name; the epoch is over then.
+  /// The next batch of the epoch; false at its end. Errors: what happened while the batch was made,
+  /// with the sample's name; the epoch is over then.
   PPMA_API bool next(Batch& batch);
 
  private:
@@ -116,30 +123,35 @@ std::vector<i64> epoch_order(i64 size, i64 epoch, u64 seed, bool shuffle, i64 re
   if (shuffle) {
     Rng rng(seed, static_cast<u64>(epoch), 0, 0x02de2);
     for (i64 i = size - 1; i > 0; --i)  // Fisher and Yates
-      std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(rng.below(i + 1))]);
+      std::swap(order[static_cast<std::size_t>(i)],
+                order[static_cast<std::size_t>(rng.below(i + 1))]);
   }
   if (repeats > 1) {
-    for (std::size_t i = order.size(); i-- > 0;) order[i] = order[i / static_cast<std::size_t>(repeats)];
+    for (std::size_t i = order.size(); i-- > 0;)
+      order[i] = order[i / static_cast<std::size_t>(repeats)];
     if (size >= 256) order.resize(order.size() / 256 * 256);
   }
   return order;
 }
 
 Loader::Loader(Dataset dataset, LoaderOptions options)
-    : dataset_(std::move(dataset)), options_(std::move(options)), normalize_(options_.normalization) {
+    : dataset_(std::move(dataset)),
+      options_(std::move(options)),
+      normalize_(options_.normalization) {
   check(dataset_.size > 0, "loader: ", dataset_.name, " is empty");
-  check(options_.batch > 0 && options_.prefetch > 0 && options_.repeats > 0 && options_.workers >= 0,
-        "loader: batch, prefetch and repeats must be at least 1, workers at least 0");
-  check(options_.ranks >= 1 && options_.rank >= 0 && options_.rank < options_.ranks, "loader: part ", options_.rank, " of ",
-        options_.ranks);
-  check(options_.batch % options_.ranks == 0, "loader: a batch of ", options_.batch, " cannot be divided equally among ",
-        options_.ranks, " processes");
+  check(
+      options_.batch > 0 && options_.prefetch > 0 && options_.repeats > 0 && options_.workers >= 0,
+      "loader: batch, prefetch and repeats must be at least 1, workers at least 0");
+  check(options_.ranks >= 1 && options_.rank >= 0 && options_.rank < options_.ranks,
+        "loader: part ", options_.rank, " of ", options_.ranks);
+  check(options_.batch % options_.ranks == 0, "loader: a batch of ", options_.batch,
+        " cannot be divided equally among ", options_.ranks, " processes");
   samples_ = static_cast<i64>(epoch_order(dataset_.size, 0, 0, false, options_.repeats).size());
 }
 
 void Loader::start(i64 epoch, i64 first) {
-  check(epoch >= 0 && first >= 0 && first <= batches(), "loader: cannot start at epoch ", epoch, ", batch ", first,
-        " of ", batches());
+  check(epoch >= 0 && first >= 0 && first <= batches(), "loader: cannot start at epoch ", epoch,
+        ", batch ", first, " of ", batches());
   stop();
   epoch_ = epoch;
   order_ = epoch_order(dataset_.size, epoch, options_.seed, options_.shuffle, options_.repeats);
@@ -147,7 +159,8 @@ void Loader::start(i64 epoch, i64 first) {
   end_ = batches();
   slots_.assign(static_cast<std::size_t>(options_.prefetch), Slot());
   try {
-    for (i64 w = 0; w < std::min(options_.workers, end_ - first); ++w) workers_.emplace_back([this] { work(); });
+    for (i64 w = 0; w < std::min(options_.workers, end_ - first); ++w)
+      workers_.emplace_back([this] { work(); });
   } catch (...) {
     stop();
     throw;
@@ -186,7 +199,8 @@ void Loader::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
     room_.wait(lock, [&] {
-      return stopping_ || next_to_make_ >= end_ || next_to_make_ < next_to_give_ + options_.prefetch;
+      return stopping_ || next_to_make_ >= end_ ||
+             next_to_make_ < next_to_give_ + options_.prefetch;
     });
     if (stopping_ || next_to_make_ >= end_) return;
     const i64 number = next_to_make_++;
@@ -218,10 +232,12 @@ void Loader::stop() {
 }
 
 Batch Loader::make(i64 number) const {
-  // A whole batch where it is mixed (each sample with its counterpart from the other end), else this process's part, which
-  // of an incomplete batch may be smaller than the others': every sample comes once.
+  // A whole batch where it is mixed (each sample with its counterpart from the other end), else
+  // this process's part, which of an incomplete batch may be smaller than the others': every sample
+  // comes once.
   const i64 begin = number * options_.batch, all = std::min(options_.batch, samples_ - begin);
-  const i64 low = all * options_.rank / options_.ranks, high = all * (options_.rank + 1) / options_.ranks;
+  const i64 low = all * options_.rank / options_.ranks,
+            high = all * (options_.rank + 1) / options_.ranks;
   const bool whole = options_.mix.on();
   const i64 first = whole ? begin : begin + low, B = whole ? all : high - low;
   Batch batch;
@@ -230,14 +246,16 @@ Batch Loader::make(i64 number) const {
   for (i64 b = 0; b < B; ++b) {
     const i64 index = order_[static_cast<std::size_t>(first + b)];
     try {
-      put(batch, b, index, Rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(first + b), 0xa09));
+      put(batch, b, index,
+          Rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(first + b), 0xa09));
     } catch (const std::exception& e) {
       fail(dataset_.name, ": sample ", index, ": ", e.what());
     }
   }
   if (options_.mix.on())
-    batch.targets = mix_batch(batch.images, batch.targets, dataset_.classes(), options_.mix,
-                              Rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number), 0x313));
+    batch.targets =
+        mix_batch(batch.images, batch.targets, dataset_.classes(), options_.mix,
+                  Rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number), 0x313));
   if (whole && options_.ranks > 1) {
     batch.images = rows(batch.images, low, high);
     batch.targets = rows(batch.targets, low, high);
@@ -250,7 +268,8 @@ Tensor Loader::rows(const Tensor& x, i64 low, i64 high) {
   for (int axis = 1; axis < x.rank(); ++axis) shape.push_back(x.dim(axis));
   const i64 bytes = x.bytes() / x.dim(0);
   Tensor part = Tensor::empty(shape, x.dtype());
-  copy_bytes(part.raw(), Device::cpu, static_cast<const char*>(x.raw()) + low * bytes, Device::cpu, part.bytes());
+  copy_bytes(part.raw(), Device::cpu, static_cast<const char*>(x.raw()) + low * bytes, Device::cpu,
+             part.bytes());
   return part;
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) of a batch with itself in reverse order, and the soft targets
-// that go with them, as in timm 0.5.4 (batch mode). Legend: B images, K classes.
+// Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) of a batch with itself in reverse order,
+// and the soft targets that go with them, as in timm 0.5.4 (batch mode). Legend: B images, K
+// classes.
 
 #include "ppma/core/random.hpp"
 #include "ppma/data/augment.hpp"
@@ -9,7 +10,8 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// A draw from Gamma(shape, 1): Marsaglia and Tsang, "A simple method for generating gamma variables", 2000.
+/// A draw from Gamma(shape, 1): Marsaglia and Tsang, "A simple method for generating gamma
+/// variables", 2000.
 PPMA_API double draw_gamma(double shape, Rng& rng);
 
 /// A draw from Beta(a, b).
@@ -24,11 +26,12 @@ struct MixOptions {
   bool on() const { return mixup > 0 || cutmix > 0; }
 };
 
-/// One-hot rows with label smoothing, for labels int64 (B): float32 (B,K), smoothing / K everywhere and 1 - smoothing
-/// more at the label. Errors: a label outside of 0 .. K-1.
+/// One-hot rows with label smoothing, for labels int64 (B): float32 (B,K), smoothing / K everywhere
+/// and 1 - smoothing more at the label. Errors: a label outside of 0 .. K-1.
 PPMA_API Tensor soft_targets(const Tensor& labels, i64 classes, double smoothing);
 
-/// CutMix's box in an H x W image for a share `lambda` that is to remain: centre uniform, clipped to the image.
+/// CutMix's box in an H x W image for a share `lambda` that is to remain: centre uniform, clipped
+/// to the image.
 PPMA_API PixelBox cutmix_box(i64 H, i64 W, double lambda, Rng& rng);
 
 /// images = lambda images + (1 - lambda) reversed images.
@@ -37,9 +40,10 @@ PPMA_API void mixup(Tensor& images, double lambda);
 /// The pixels in `box` are exchanged with the reversed batch's. Images (B,C,H,W).
 PPMA_API void cutmix(Tensor& images, const PixelBox& box);
 
-/// Mixes images f32 (B,C,H,W) in place and returns their soft targets (B,K). One draw decides for the whole batch. In
-/// an odd batch the middle image is its own partner.
-PPMA_API Tensor mix_batch(Tensor& images, const Tensor& labels, i64 classes, const MixOptions& options, Rng rng);
+/// Mixes images f32 (B,C,H,W) in place and returns their soft targets (B,K). One draw decides for
+/// the whole batch. In an odd batch the middle image is its own partner.
+PPMA_API Tensor mix_batch(Tensor& images, const Tensor& labels, i64 classes,
+                          const MixOptions& options, Rng rng);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -58,7 +62,8 @@ double draw_gamma(double shape, Rng& rng) {
   const double d = shape - 1.0 / 3, c = 1 / std::sqrt(9 * d);
   for (;;) {
     const double x = rng.normal(), root = 1 + c * x, v = root * root * root;
-    if (root > 0 && std::log(1 - rng.uniform()) < 0.5 * x * x + d - d * v + d * std::log(v)) return d * v;
+    if (root > 0 && std::log(1 - rng.uniform()) < 0.5 * x * x + d - d * v + d * std::log(v))
+      return d * v;
   }
 }
 
@@ -74,7 +79,8 @@ Tensor soft_targets(const Tensor& labels, i64 classes, double smoothing) {
   Tensor targets = Tensor::full({labels.dim(0), classes}, off);  // (B,K)
   for (i64 b = 0; b < labels.dim(0); ++b) {
     const i64 label = labels.data<i64>()[b];
-    check(label >= 0 && label < classes, "soft_targets: label ", label, " of ", classes, " classes");
+    check(label >= 0 && label < classes, "soft_targets: label ", label, " of ", classes,
+          " classes");
     targets.data<float>()[b * classes + label] = static_cast<float>(1 - smoothing + off);
   }
   return targets;
@@ -109,23 +115,28 @@ void cutmix(Tensor& images, const PixelBox& box) {
     for (i64 c = 0; c < C; ++c)
       for (i64 i = box.top; i < box.top + box.height; ++i) {
         float* x = images.data<float>() + ((b * C + c) * H + i) * W + box.left;
-        std::swap_ranges(x, x + box.width, images.data<float>() + (((B - 1 - b) * C + c) * H + i) * W + box.left);
+        std::swap_ranges(x, x + box.width,
+                         images.data<float>() + (((B - 1 - b) * C + c) * H + i) * W + box.left);
       }
 }
 
-Tensor mix_batch(Tensor& images, const Tensor& labels, i64 classes, const MixOptions& options, Rng rng) {
-  check(images.defined() && images.rank() == 4 && images.dtype() == DType::f32 && images.dim(0) == labels.dim(0),
+Tensor mix_batch(Tensor& images, const Tensor& labels, i64 classes, const MixOptions& options,
+                 Rng rng) {
+  check(images.defined() && images.rank() == 4 && images.dtype() == DType::f32 &&
+            images.dim(0) == labels.dim(0),
         "mix_batch: needs images (B,C,H,W) and labels (B)");
   Tensor targets = soft_targets(labels, classes, options.smoothing);  // (B,K)
   if (!options.on()) return targets;
-  const bool cut = options.cutmix > 0 && (options.mixup <= 0 || rng.flip(options.switch_probability));
+  const bool cut =
+      options.cutmix > 0 && (options.mixup <= 0 || rng.flip(options.switch_probability));
   const double alpha = cut ? options.cutmix : options.mixup;
   double lambda = draw_beta(alpha, alpha, rng);
   if (cut) {
     const i64 H = images.dim(2), W = images.dim(3);
     const PixelBox box = cutmix_box(H, W, lambda, rng);
     cutmix(images, box);
-    lambda = 1 - static_cast<double>(box.height * box.width) / static_cast<double>(H * W);  // what really remains
+    // what really remains
+    lambda = 1 - static_cast<double>(box.height * box.width) / static_cast<double>(H * W);
   } else {
     mixup(images, lambda);
   }

@@ -21,7 +21,8 @@ class OneAhead {
     if (coming_.valid()) coming_.wait();
     coming_ = {}, given_ = 0;
   }
-  /// The next of `count` batches: make(its number), whose errors come out here. False: there are no more.
+  /// The next of `count` batches: make(its number), whose errors come out here. False: there are no
+  /// more.
   template <class Make>
   bool next(Batch& batch, i64 count, Make make) {
     if (given_ >= count) return false;

@@ -1,10 +1,11 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Outlines of ten plane figures as signed distances: negative inside, zero on the edge, positive outside. A distance in
-// pixels is all that an anti-aliased edge, a rim and a soft shadow need.
+// Outlines of ten plane figures as signed distances: negative inside, zero on the edge, positive
+// outside. A distance in pixels is all that an anti-aliased edge, a rim and a soft shadow need.
 //
-// Each figure fits into the unit circle, y points down. Formulas after Inigo Quilez, "2D distance functions"
-// (https://iquilezles.org/articles/distfunctions2d); where one is only a bound far away, it is exact near the edge.
+// Each figure fits into the unit circle, y points down. Formulas after Inigo Quilez, "2D distance
+// functions" (https://iquilezles.org/articles/distfunctions2d); where one is only a bound far away,
+// it is exact near the edge.
 
 #include <string>
 #include <vector>
@@ -77,23 +78,28 @@ double polygon_distance(Vec2 p, const Vec2 (&corner)[n]) {
   for (std::size_t i = 0, j = n - 1; i < n; j = i++) {
     const Vec2 a = corner[i], b = corner[j];
     nearest = std::min(nearest, segment_distance(p, a, b));
-    if ((a.y > p.y) != (b.y > p.y) && p.x < (b.x - a.x) * (p.y - a.y) / (b.y - a.y) + a.x) inside = !inside;
+    if ((a.y > p.y) != (b.y > p.y) && p.x < (b.x - a.x) * (p.y - a.y) / (b.y - a.y) + a.x)
+      inside = !inside;
   }
   return inside ? -nearest : nearest;
 }
 
-// Five points on the unit circle, five between them at radius `inner`: by symmetry, the distance to one side of one.
+// Five points on the unit circle, five between them at radius `inner`: by symmetry, the distance to
+// one side of one.
 inline double star_distance(Vec2 p, double inner) {
   constexpr double tenth = 0.6283185307179586;
-  const double angle = std::abs(std::remainder(std::atan2(p.x, -p.y), 2 * tenth)), radius = length(p);
+  const double angle = std::abs(std::remainder(std::atan2(p.x, -p.y), 2 * tenth)),
+               radius = length(p);
   const Vec2 q{radius * std::sin(angle), radius * std::cos(angle)};
-  const Vec2 tip{0, 1}, dent{inner * std::sin(tenth), inner * std::cos(tenth)}, side = dent - tip, to = q - tip;
+  const Vec2 tip{0, 1}, dent{inner * std::sin(tenth), inner * std::cos(tenth)}, side = dent - tip,
+                                                                                to = q - tip;
   const double distance = segment_distance(q, tip, dent);
   return side.x * to.y - side.y * to.x < 0 ? -distance : distance;
 }
 
 inline double heart_distance(Vec2 p) {
-  // Two quarter circles on a square that stands on its corner at the origin; 1.2 high, to be centred and scaled.
+  // Two quarter circles on a square that stands on its corner at the origin; 1.2 high, to be
+  // centred and scaled.
   p = {std::abs(p.x), -p.y};
   if (p.y + p.x > 1.0) return length(p - Vec2{0.25, 0.75}) - std::sqrt(2.0) / 4;
   const double m = 0.5 * std::max(p.x + p.y, 0.0);
@@ -104,12 +110,15 @@ inline double heart_distance(Vec2 p) {
 // A disc of radius 1 without the disc of radius `bite` about (shift, 0).
 inline double moon_distance(Vec2 p, double shift, double bite) {
   p.y = std::abs(p.y);
-  const double a = (1 - bite * bite + shift * shift) / (2 * shift), b = std::sqrt(std::max(1 - a * a, 0.0));
-  if (shift * (p.x * b - p.y * a) > shift * shift * std::max(b - p.y, 0.0)) return length(p - Vec2{a, b});
+  const double a = (1 - bite * bite + shift * shift) / (2 * shift),
+               b = std::sqrt(std::max(1 - a * a, 0.0));
+  if (shift * (p.x * b - p.y * a) > shift * shift * std::max(b - p.y, 0.0))
+    return length(p - Vec2{a, b});
   return std::max(length(p) - 1, -(length(p - Vec2{shift, 0}) - bite));
 }
 
-// A disc of radius r1 at the origin and one of radius r2 at (0, -height), with their common tangents.
+// A disc of radius r1 at the origin and one of radius r2 at (0, -height), with their common
+// tangents.
 inline double drop_distance(Vec2 p, double r1, double r2, double height) {
   p = {std::abs(p.x), -p.y};
   const double b = (r1 - r2) / height, a = std::sqrt(1 - b * b), k = -b * p.x + a * p.y;
@@ -133,7 +142,8 @@ double outline_distance(Figure figure, double x, double y) {
       return detail::box_distance(p, {0.7 - soft, 0.7 - soft}) - soft;
     case Figure::triangle: {
       constexpr double r = 1.0 - 2 * soft;
-      constexpr Vec2 corner[3] = {{0, -r}, {0.8660254037844386 * r, 0.5 * r}, {-0.8660254037844386 * r, 0.5 * r}};
+      constexpr Vec2 corner[3] = {
+          {0, -r}, {0.8660254037844386 * r, 0.5 * r}, {-0.8660254037844386 * r, 0.5 * r}};
       return detail::polygon_distance(p, corner) - soft;
     }
     case Figure::star:

@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// RandAugment (Cubuk et al. 2020) in timm's form "rand-m9-mstd0.5-inc1", with which the published networks were
-// trained: two of fifteen changes, drawn with replacement, each carried out with probability 1/2 at a magnitude about 9
-// of 10.
+// RandAugment (Cubuk et al. 2020) in timm's form "rand-m9-mstd0.5-inc1", with which the published
+// networks were trained: two of fifteen changes, drawn with replacement, each carried out with
+// probability 1/2 at a magnitude about 9 of 10.
 
 #include "ppma/data/image_ops.hpp"
 
@@ -32,12 +32,15 @@ struct RandAugment {
   i64 changes = 2;
   double probability = 0.5;               // of each
   double magnitude = 9, deviation = 0.5;  // normal, clipped to [0, 10]
-  Fill fill{124, 116, 104};               // ImageNet's mean, where a change of geometry uncovers ground
+  // ImageNet's mean, where a change of geometry uncovers ground
+  Fill fill{124, 116, 104};
 };
 
-/// One change at magnitude m in [0, 10]; `negative` takes the other direction where there are two. m = 10 is full
-/// strength: rotation by 30 degrees, shear 0.3, shift by 0.45 of the side, factors 1 +- 0.9 (at least 0.1).
-PPMA_API Tensor apply_change(const Tensor& image, Change change, double m, bool negative, const Fill& fill);
+/// One change at magnitude m in [0, 10]; `negative` takes the other direction where there are two.
+/// m = 10 is full strength: rotation by 30 degrees, shear 0.3, shift by 0.45 of the side, factors 1
+/// +- 0.9 (at least 0.1).
+PPMA_API Tensor apply_change(const Tensor& image, Change change, double m, bool negative,
+                             const Fill& fill);
 
 /// The image after a few random changes.
 PPMA_API Tensor rand_augment(Tensor image, Rng& rng, const RandAugment& options = {});
@@ -54,7 +57,8 @@ PPMA_API Transform published_transform(i64 size, const RandAugment& options = {}
 namespace ppma::inline PPMA_ABI {
 
 Tensor apply_change(const Tensor& image, Change change, double m, bool negative, const Fill& fill) {
-  const double level = m / 10, sign = negative ? -1 : 1, factor = std::max(0.1, 1 + sign * (level * 0.9));
+  const double level = m / 10, sign = negative ? -1 : 1,
+               factor = std::max(0.1, 1 + sign * (level * 0.9));
   switch (change) {
     case Change::auto_contrast:
       return auto_contrast(image);

@@ -1,11 +1,15 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Images with a class for every pixel: sets on disk in their usual layouts, and the generated `shapes`.
+// Images with a class for every pixel: sets on disk in their usual layouts, and the generated
+// `shapes`.
 //
-//   plain        img_dir/{train,val}/NAME.png|jpg, ann_dir/{train,val}/NAME.png, classes.txt with a name a line
-//   ADE20K       images/{training,validation}/NAME.jpg, annotations/{training,validation}/NAME.png, label 0 is nothing
-//   Cityscapes   leftImg8bit/{train,val}/CITY/*_leftImg8bit.png, gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png, or where
-//                there is none *_gtFine_labelIds.png
+//   plain        img_dir/{train,val}/NAME.png|jpg, ann_dir/{train,val}/NAME.png, classes.txt with a
+//                name a line
+//   ADE20K       images/{training,validation}/NAME.jpg, annotations/{training,validation}/NAME.png,
+//                label 0 is nothing
+//   Cityscapes   leftImg8bit/{train,val}/CITY/*_leftImg8bit.png,
+//                gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png, or where there is none
+//                *_gtFine_labelIds.png
 //
 // Labels are 0..K-1, and 255 for what does not count. Legend: H W pixels, K classes.
 
@@ -36,7 +40,8 @@ struct SegmentationSet {
   PPMA_API SegmentationSample get(i64 i) const;
 };
 
-/// What a file's numbers mean: labels[number], 255 where they do not count, -1 where a file must not have them.
+/// What a file's numbers mean: labels[number], 255 where they do not count, -1 where a file must
+/// not have them.
 using LabelTable = std::array<int, 256>;
 
 /// Numbers are classes as they are.
@@ -48,15 +53,19 @@ PPMA_API LabelTable cityscapes_labels();
 namespace detail {
 
 // Files by their path without its ending. Error: two of one name but for the ending.
-PPMA_API std::map<std::string, std::string> by_stem(const std::string& root, const std::vector<std::string>& files);
+PPMA_API std::map<std::string, std::string> by_stem(const std::string& root,
+                                                    const std::vector<std::string>& files);
 
 }  // namespace detail
 
-/// The image and the labels of one sample. Errors, each with the file's name: maps of different sizes; a label that is
-/// no class, with its value and place.
-PPMA_API SegmentationSample load_segmentation(const std::string& image, const std::string& labels, const LabelTable& table, bool zero_is_nothing, i64 classes);
+/// The image and the labels of one sample. Errors, each with the file's name: maps of different
+/// sizes; a label that is no class, with its value and place.
+PPMA_API SegmentationSample load_segmentation(const std::string& image, const std::string& labels,
+                                              const LabelTable& table, bool zero_is_nothing,
+                                              i64 classes);
 
-/// The set in a folder, whichever of the layouts above it has. Errors: none of them; an image without labels.
+/// The set in a folder, whichever of the layouts above it has. Errors: none of them; an image
+/// without labels.
 PPMA_API SegmentationSet segmentation_folder(const std::string& root, Split split);
 
 /// `shapes`: background is class 0, figures are 1..10, the main figure on top.
@@ -104,22 +113,27 @@ inline std::string without_ending(const std::string& path) {
   return std::filesystem::path(path).replace_extension().string();
 }
 
-std::map<std::string, std::string> by_stem(const std::string& root, const std::vector<std::string>& files) {
+std::map<std::string, std::string> by_stem(const std::string& root,
+                                           const std::vector<std::string>& files) {
   std::map<std::string, std::string> of_stem;
   for (const std::string& file : files) {
     const auto entry = of_stem.emplace(without_ending(file), file);
-    check(entry.second, root, ": ", entry.first->second, " and ", file, " have one name but for the ending, by which images and label maps find each other; one of them must go");
+    check(entry.second, root, ": ", entry.first->second, " and ", file,
+          " have one name but for the ending, by which images and label maps find each other; one "
+          "of them must go");
   }
   return of_stem;
 }
 
 }  // namespace detail
 
-SegmentationSample load_segmentation(const std::string& image, const std::string& labels, const LabelTable& table, bool zero_is_nothing, i64 classes) {
+SegmentationSample load_segmentation(const std::string& image, const std::string& labels,
+                                     const LabelTable& table, bool zero_is_nothing, i64 classes) {
   // As stored, like the labels: EXIF data may turn the one and not the other.
   SegmentationSample s{read_image(image, {.orient = false}), read_label_map(labels), image};
-  check(s.image.dim(0) == s.labels.dim(0) && s.image.dim(1) == s.labels.dim(1), labels, ": ", s.labels.dim(1), " x ", s.labels.dim(0),
-        " pixels, its image ", s.image.dim(1), " x ", s.image.dim(0), " as stored");
+  check(s.image.dim(0) == s.labels.dim(0) && s.image.dim(1) == s.labels.dim(1), labels, ": ",
+        s.labels.dim(1), " x ", s.labels.dim(0), " pixels, its image ", s.image.dim(1), " x ",
+        s.image.dim(0), " as stored");
   if (s.labels.dtype() == DType::int64) {  // 16 bits
     Tensor narrow = Tensor::empty(s.labels.shape(), DType::uint8);
     const i64* wide = s.labels.data<i64>();
@@ -134,10 +148,14 @@ SegmentationSample load_segmentation(const std::string& image, const std::string
   if (zero_is_nothing) s.labels = reduce_zero_label(s.labels);
   u8* p = s.labels.data<u8>();
   for (i64 i = 0; i < s.labels.numel(); ++i) {
-    const int found = p[i], label = zero_is_nothing ? found : table[static_cast<std::size_t>(found)];
-    check(label >= 0, labels, ": label ", found, " at row ", i / s.labels.dim(1), ", column ", i % s.labels.dim(1), "; there is no such label id");
-    check(label == 255 || label < classes, labels, ": label ", found + (zero_is_nothing ? 1 : 0), " at row ", i / s.labels.dim(1), ", column ",
-          i % s.labels.dim(1), "; with ", classes, " classes it must be ", zero_is_nothing ? 1 : 0, " to ", classes - (zero_is_nothing ? 0 : 1), ", or 255");
+    const int found = p[i],
+              label = zero_is_nothing ? found : table[static_cast<std::size_t>(found)];
+    check(label >= 0, labels, ": label ", found, " at row ", i / s.labels.dim(1), ", column ",
+          i % s.labels.dim(1), "; there is no such label id");
+    check(label == 255 || label < classes, labels, ": label ", found + (zero_is_nothing ? 1 : 0),
+          " at row ", i / s.labels.dim(1), ", column ", i % s.labels.dim(1), "; with ", classes,
+          " classes it must be ", zero_is_nothing ? 1 : 0, " to ",
+          classes - (zero_is_nothing ? 0 : 1), ", or 255");
     p[i] = static_cast<u8>(label);
   }
   return s;
@@ -145,27 +163,39 @@ SegmentationSample load_segmentation(const std::string& image, const std::string
 
 SegmentationSet segmentation_folder(const std::string& root, Split split) {
   namespace fs = std::filesystem;
-  const bool train = split == Split::train, ade = fs::is_directory(root + "/annotations"), city = fs::is_directory(root + "/gtFine");
-  std::string images = root + "/img_dir/" + (train ? "train" : "val"), labels = root + "/ann_dir/" + (train ? "train" : "val");
-  if (ade) images = root + "/images/" + (train ? "training" : "validation"), labels = root + "/annotations/" + (train ? "training" : "validation");
+  const bool train = split == Split::train, ade = fs::is_directory(root + "/annotations"),
+             city = fs::is_directory(root + "/gtFine");
+  std::string images = root + "/img_dir/" + (train ? "train" : "val"),
+              labels = root + "/ann_dir/" + (train ? "train" : "val");
+  if (ade)
+    images = root + "/images/" + (train ? "training" : "validation"),
+    labels = root + "/annotations/" + (train ? "training" : "validation");
   if (city) {
-    images = root + "/leftImg8bit/" + (train ? "train" : "val"), labels = root + "/gtFine/" + (train ? "train" : "val");
+    images = root + "/leftImg8bit/" + (train ? "train" : "val"),
+    labels = root + "/gtFine/" + (train ? "train" : "val");
   }
-  check(fs::is_directory(images) && fs::is_directory(labels), root, ": has neither img_dir and ann_dir, nor images and annotations (ADE20K), nor leftImg8bit and gtFine (Cityscapes) with a folder for ",
+  check(fs::is_directory(images) && fs::is_directory(labels), root,
+        ": has neither img_dir and ann_dir, nor images and annotations (ADE20K), nor leftImg8bit "
+        "and gtFine (Cityscapes) with a folder for ",
         train ? "training" : "validation");
   SegmentationSet set;
   set.name = root;
   if (fs::exists(root + "/classes.txt")) {
     std::string word;
     for (const u8 c : read_file(root + "/classes.txt")) {
-      if (c != '\n' && c != '\r') word += static_cast<char>(c);
-      else if (!word.empty()) set.class_names.push_back(word), word.clear();
+      if (c != '\n' && c != '\r')
+        word += static_cast<char>(c);
+      else if (!word.empty())
+        set.class_names.push_back(word), word.clear();
     }
     if (!word.empty()) set.class_names.push_back(word);
-    check(!set.class_names.empty() && set.classes() <= 255, root, "/classes.txt: must name 1 to 255 classes, a line each");
+    check(!set.class_names.empty() && set.classes() <= 255, root,
+          "/classes.txt: must name 1 to 255 classes, a line each");
   } else if (city) {
-    set.class_names = {"road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
-                       "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"};
+    set.class_names = {"road", "sidewalk",      "building",     "wall",       "fence",
+                       "pole", "traffic light", "traffic sign", "vegetation", "terrain",
+                       "sky",  "person",        "rider",        "car",        "truck",
+                       "bus",  "train",         "motorcycle",   "bicycle"};
   } else {
     check(ade, root, ": has no classes.txt with the classes' names");
     for (int c = 1; c <= 150; ++c) set.class_names.push_back(str("class ", c));
@@ -175,7 +205,8 @@ SegmentationSet segmentation_folder(const std::string& root, Split split) {
     bool ids;  // Cityscapes' label ids instead of classes
   };
   auto files = std::make_shared<std::vector<Files>>();
-  const FolderList found = files_below(images, detail::image_endings()), maps = files_below(labels, {".png"});
+  const FolderList found = files_below(images, detail::image_endings()),
+                   maps = files_below(labels, {".png"});
   const auto of_images = detail::by_stem(images, found.files);
   auto of_labels = detail::by_stem(labels, maps.files);
   const std::string city_end = "_leftImg8bit";
@@ -186,26 +217,32 @@ SegmentationSet segmentation_folder(const std::string& root, Split split) {
       continue;
     }
     const std::string key = city ? stem.substr(0, stem.size() - city_end.size()) : stem;
-    const std::string usual = city ? key + "_gtFine_labelIds" : key, trained = key + "_gtFine_labelTrainIds";
+    const std::string usual = city ? key + "_gtFine_labelIds" : key,
+                      trained = key + "_gtFine_labelTrainIds";
     const bool of_classes = city && of_labels.count(trained) != 0;
     const auto map = of_labels.find(of_classes ? trained : usual);
-    check(map != of_labels.end(), images, "/", file, ": has no labels; ", labels, "/", usual, ".png is missing");
+    check(map != of_labels.end(), images, "/", file, ": has no labels; ", labels, "/", usual,
+          ".png is missing");
     files->push_back({images + "/" + file, labels + "/" + map->second, city && !of_classes});
     of_labels.erase(map);
   }
-  check(!files->empty(), images, ": has no images", city ? " *_leftImg8bit.png" : "", found.others.empty() ? "" : ", but ",
-        found.left_out(detail::image_kinds));
+  check(!files->empty(), images, ": has no images", city ? " *_leftImg8bit.png" : "",
+        found.others.empty() ? "" : ", but ", found.left_out(detail::image_kinds));
   // Cityscapes has other pictures beside its label maps, by design.
   set.left_out = found.left_out(detail::image_kinds);
   const auto add = [&](i64 n, const std::string& what) {
     if (n > 0) set.left_out += str(set.left_out.empty() ? "" : ", ", n, what);
   };
   add(other_images, " images that are not named *_leftImg8bit");
-  if (!city) add(static_cast<i64>(of_labels.size()), " label maps without an image" + (of_labels.empty() ? "" : " (such as " + of_labels.begin()->second + ")"));
+  if (!city)
+    add(static_cast<i64>(of_labels.size()),
+        " label maps without an image" +
+            (of_labels.empty() ? "" : " (such as " + of_labels.begin()->second + ")"));
   set.size = static_cast<i64>(files->size());
   set.load = [files, ade, classes = set.classes()](i64 i) {
     const Files& f = (*files)[static_cast<std::size_t>(i)];
-    return load_segmentation(f.image, f.labels, f.ids ? cityscapes_labels() : plain_labels(), ade, classes);
+    return load_segmentation(f.image, f.labels, f.ids ? cityscapes_labels() : plain_labels(), ade,
+                             classes);
   };
   return set;
 }
@@ -217,11 +254,14 @@ SegmentationSet shapes_segmentation(const ShapesOptions& options) {
   set.class_names.insert(set.class_names.begin(), "background");
   set.load = [options](i64 i) {
     const Scene scene = draw_shapes(options, i);
-    SegmentationSample s{scene.image, Tensor::zeros({scene.image.dim(0), scene.image.dim(1)}, DType::uint8), str("shapes ", i)};
+    SegmentationSample s{scene.image,
+                         Tensor::zeros({scene.image.dim(0), scene.image.dim(1)}, DType::uint8),
+                         str("shapes ", i)};
     const i64 n = s.labels.numel();
     for (std::size_t k = scene.classes.size(); k-- > 0;)
       for (i64 p = 0; p < n; ++p)
-        if (scene.masks.data<u8>()[static_cast<i64>(k) * n + p] != 0) s.labels.data<u8>()[p] = static_cast<u8>(scene.classes[k] + 1);
+        if (scene.masks.data<u8>()[static_cast<i64>(k) * n + p] != 0)
+          s.labels.data<u8>()[p] = static_cast<u8>(scene.classes[k] + 1);
     return s;
   };
   return set;

@@ -1,8 +1,9 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The training augmentations of segmentation (spec 6.3) and batches made with them: resized by a random factor with the
-// aspect kept, cropped where no class fills the crop, flipped, colours distorted, padded. Every batch is a function of
-// (seed, epoch, its number). Legend: B batch, H W pixels.
+// The training augmentations of segmentation (spec 6.3) and batches made with them: resized by a
+// random factor with the aspect kept, cropped where no class fills the crop, flipped, colours
+// distorted, padded. Every batch is a function of (seed, epoch, its number). Legend: B batch, H W
+// pixels.
 
 #include <vector>
 
@@ -34,17 +35,20 @@ namespace detail {
 /// Pixels of a map (H,W) in `box`, `fill` outside.
 PPMA_API Tensor crop_labels(const Tensor& labels, const PixelBox& box, u8 fill);
 
-/// Saturation times `factor`, hue turned by `turn` (of 180), in HSV with 8 bits and hues 0..179 as OpenCV has them.
+/// Saturation times `factor`, hue turned by `turn` (of 180), in HSV with 8 bits and hues 0..179 as
+/// OpenCV has them.
 PPMA_API Tensor change_colour(const Tensor& image, double factor, i64 turn);
 
 }  // namespace detail
 
-/// Brightness, contrast, saturation and hue, each with probability 1/2; contrast before or after the colours.
+/// Brightness, contrast, saturation and hue, each with probability 1/2; contrast before or after
+/// the colours.
 PPMA_API Tensor distort_photometric(Tensor image, Rng& rng);
 
-/// A random window of at most height x width; drawn again, up to ten times, while one class has `most_share` of what
-/// counts in it or more.
-PPMA_API PixelBox segmentation_crop(const Tensor& labels, i64 height, i64 width, double most_share, Rng& rng);
+/// A random window of at most height x width; drawn again, up to ten times, while one class has
+/// `most_share` of what counts in it or more.
+PPMA_API PixelBox segmentation_crop(const Tensor& labels, i64 height, i64 width, double most_share,
+                                    Rng& rng);
 
 /// One sample as training sees it.
 PPMA_API void augment_segmentation(SegmentationSample& s, const SegmentationLoading& o, Rng& rng);
@@ -92,24 +96,28 @@ Tensor crop_labels(const Tensor& labels, const PixelBox& box, u8 fill) {
   for (i64 i = 0; i < box.height; ++i)
     for (i64 j = 0; j < box.width; ++j) {
       const i64 y = box.top + i, x = box.left + j;
-      if (y >= 0 && y < H && x >= 0 && x < W) out.data<u8>()[i * box.width + j] = labels.data<u8>()[y * W + x];
+      if (y >= 0 && y < H && x >= 0 && x < W)
+        out.data<u8>()[i * box.width + j] = labels.data<u8>()[y * W + x];
     }
   return out;
 }
 
 inline Tensor resize_labels(const Tensor& labels, i64 height, i64 width) {
-  return resize_nearest(labels.viewed_as({labels.dim(0), labels.dim(1), 1}), height, width).viewed_as({height, width});
+  return resize_nearest(labels.viewed_as({labels.dim(0), labels.dim(1), 1}), height, width)
+      .viewed_as({height, width});
 }
 
 inline Tensor flip_labels(const Tensor& labels) {
   Tensor out = labels.clone();
-  for (i64 i = 0; i < out.dim(0); ++i) std::reverse(out.data<u8>() + i * out.dim(1), out.data<u8>() + (i + 1) * out.dim(1));
+  for (i64 i = 0; i < out.dim(0); ++i)
+    std::reverse(out.data<u8>() + i * out.dim(1), out.data<u8>() + (i + 1) * out.dim(1));
   return out;
 }
 
 /// level x factor + shift, clipped and cut off as OpenCV's users do it.
 inline Tensor scale_levels(const Tensor& image, double factor, double shift) {
-  return map_levels(image, "distort", [&](int v) { return std::clamp(v * factor + shift, 0.0, 255.0); });
+  return map_levels(image, "distort",
+                    [&](int v) { return std::clamp(v * factor + shift, 0.0, 255.0); });
 }
 
 Tensor change_colour(const Tensor& image, double factor, i64 turn) {
@@ -117,17 +125,23 @@ Tensor change_colour(const Tensor& image, double factor, i64 turn) {
   const u8* x = image.data<u8>();
   u8* y = out.data<u8>();
   for (i64 i = 0; i < image.numel(); i += 3) {
-    const double r = x[i], g = x[i + 1], b = x[i + 2], v = std::max({r, g, b}), range = v - std::min({r, g, b});
+    const double r = x[i], g = x[i + 1], b = x[i + 2], v = std::max({r, g, b}),
+                 range = v - std::min({r, g, b});
     double hue = 0;
-    if (range > 0) hue = v == r ? 30 * (g - b) / range : v == g ? 60 + 30 * (b - r) / range : 120 + 30 * (r - g) / range;
+    if (range > 0)
+      hue = v == r   ? 30 * (g - b) / range
+            : v == g ? 60 + 30 * (b - r) / range
+                     : 120 + 30 * (r - g) / range;
     i64 h = static_cast<i64>(std::nearbyint(hue < 0 ? hue + 180 : hue)) % 180;
     double s = v > 0 ? std::nearbyint(255 * range / v) : 0;
     s = std::floor(std::clamp(s * factor, 0.0, 255.0)), h = ((h + turn) % 180 + 180) % 180;
-    const double sector = static_cast<double>(h) / 30, rest = sector - std::floor(sector), sat = s / 255;
+    const double sector = static_cast<double>(h) / 30, rest = sector - std::floor(sector),
+                 sat = s / 255;
     const double p = v * (1 - sat), q = v * (1 - sat * rest), t = v * (1 - sat * (1 - rest));
     const double rgb[6][3] = {{v, t, p}, {q, v, p}, {p, v, t}, {p, q, v}, {t, p, v}, {v, p, q}};
     const double* const c = rgb[static_cast<std::size_t>(sector) % 6];
-    for (i64 k = 0; k < 3; ++k) y[i + k] = static_cast<u8>(std::nearbyint(std::clamp(c[k], 0.0, 255.0)));
+    for (i64 k = 0; k < 3; ++k)
+      y[i + k] = static_cast<u8>(std::nearbyint(std::clamp(c[k], 0.0, 255.0)));
   }
   return out;
 }
@@ -148,7 +162,8 @@ Tensor distort_photometric(Tensor image, Rng& rng) {
   return image;
 }
 
-PixelBox segmentation_crop(const Tensor& labels, i64 height, i64 width, double most_share, Rng& rng) {
+PixelBox segmentation_crop(const Tensor& labels, i64 height, i64 width, double most_share,
+                           Rng& rng) {
   const i64 h = std::min(height, labels.dim(0)), w = std::min(width, labels.dim(1));
   PixelBox box;
   for (int attempt = 0; attempt <= 10; ++attempt) {
@@ -157,7 +172,8 @@ PixelBox segmentation_crop(const Tensor& labels, i64 height, i64 width, double m
     i64 count[256] = {}, all = 0, most = 0, kinds = 0;
     const Tensor part = detail::crop_labels(labels, box, 255);
     for (i64 i = 0; i < part.numel(); ++i) ++count[part.data<u8>()[i]];
-    for (int c = 0; c < 255; ++c) all += count[c], most = std::max(most, count[c]), kinds += count[c] > 0;
+    for (int c = 0; c < 255; ++c)
+      all += count[c], most = std::max(most, count[c]), kinds += count[c] > 0;
     if (kinds > 1 && static_cast<double>(most) < most_share * static_cast<double>(all)) break;
   }
   return box;
@@ -165,21 +181,28 @@ PixelBox segmentation_crop(const Tensor& labels, i64 height, i64 width, double m
 
 void augment_segmentation(SegmentationSample& s, const SegmentationLoading& o, Rng& rng) {
   const double factor = rng.uniform(o.least_factor, o.most_factor);
-  const auto size = keep_aspect(s.image.dim(0), s.image.dim(1), static_cast<i64>(static_cast<double>(o.longer) * factor),
+  const auto size = keep_aspect(s.image.dim(0), s.image.dim(1),
+                                static_cast<i64>(static_cast<double>(o.longer) * factor),
                                 static_cast<i64>(static_cast<double>(o.shorter) * factor));
   if (size[0] != s.image.dim(0) || size[1] != s.image.dim(1))
-    s.image = resize_bilinear(s.image, size[0], size[1]), s.labels = detail::resize_labels(s.labels, size[0], size[1]);
+    s.image = resize_bilinear(s.image, size[0], size[1]),
+    s.labels = detail::resize_labels(s.labels, size[0], size[1]);
   const PixelBox box = segmentation_crop(s.labels, o.crop_height, o.crop_width, o.most_share, rng);
   s.image = crop(s.image, box), s.labels = detail::crop_labels(s.labels, box, 255);
-  if (rng.flip(o.flip)) s.image = flip_horizontal(s.image), s.labels = detail::flip_labels(s.labels);
+  if (rng.flip(o.flip))
+    s.image = flip_horizontal(s.image), s.labels = detail::flip_labels(s.labels);
   if (o.distort) s.image = distort_photometric(s.image, rng);
 }
 
-SegmentationLoader::SegmentationLoader(SegmentationSet set, SegmentationLoading options) : set_(std::move(set)), options_(std::move(options)), normalize_(options_.normalization) {
+SegmentationLoader::SegmentationLoader(SegmentationSet set, SegmentationLoading options)
+    : set_(std::move(set)), options_(std::move(options)), normalize_(options_.normalization) {
   check(set_.size > 0, "segmentation loader: ", set_.name, " has no images");
-  check(options_.batch > 0 && options_.batch <= set_.size, "segmentation loader: a batch of ", options_.batch, " from ", set_.size, " images");
-  check(options_.crop_height > 0 && options_.crop_width > 0 && options_.least_factor > 0 && options_.least_factor <= options_.most_factor,
-        "segmentation loader: crop ", options_.crop_height, " x ", options_.crop_width, ", factors ", options_.least_factor, " to ", options_.most_factor);
+  check(options_.batch > 0 && options_.batch <= set_.size, "segmentation loader: a batch of ",
+        options_.batch, " from ", set_.size, " images");
+  check(options_.crop_height > 0 && options_.crop_width > 0 && options_.least_factor > 0 &&
+            options_.least_factor <= options_.most_factor,
+        "segmentation loader: crop ", options_.crop_height, " x ", options_.crop_width,
+        ", factors ", options_.least_factor, " to ", options_.most_factor);
   start(0);
 }
 
@@ -191,7 +214,8 @@ void SegmentationLoader::start(i64 epoch) {
 
 SegmentationBatch SegmentationLoader::make(i64 number) const {
   const i64 H = options_.crop_height, W = options_.crop_width;
-  SegmentationBatch batch{Tensor::zeros({options_.batch, 3, H, W}), Tensor::full({options_.batch, H, W}, 255, DType::int64)};
+  SegmentationBatch batch{Tensor::zeros({options_.batch, 3, H, W}),
+                          Tensor::full({options_.batch, H, W}, 255, DType::int64)};
   std::vector<float> planes;
   for (i64 b = 0; b < options_.batch; ++b) {
     const i64 place = number * options_.batch + b;
@@ -202,9 +226,11 @@ SegmentationBatch SegmentationLoader::make(i64 number) const {
     planes.resize(static_cast<std::size_t>(3 * h * w));
     normalize_(s.image, planes.data());
     for (i64 row = 0; row < 3 * h; ++row)
-      std::copy_n(planes.data() + row * w, w, batch.images.data<float>() + ((b * 3 + row / h) * H + row % h) * W);
+      std::copy_n(planes.data() + row * w, w,
+                  batch.images.data<float>() + ((b * 3 + row / h) * H + row % h) * W);
     for (i64 i = 0; i < h; ++i)
-      for (i64 j = 0; j < w; ++j) batch.labels.data<i64>()[(b * H + i) * W + j] = s.labels.data<u8>()[i * w + j];
+      for (i64 j = 0; j < w; ++j)
+        batch.labels.data<i64>()[(b * H + i) * W + j] = s.labels.data<u8>()[i * w + j];
   }
   return batch;
 }

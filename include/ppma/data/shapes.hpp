@@ -1,11 +1,12 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The generated set `shapes`: shaded figures in random colours, places, sizes and turns on textured grounds, with what
-// a classifier, a segmenter and a detector are to find. Nothing is stored or downloaded: an image is a function of
-// (seed, split, index), and it shows the same scene at any size. (Another compiler's rounding may move a level by one.)
+// The generated set `shapes`: shaded figures in random colours, places, sizes and turns on textured
+// grounds, with what a classifier, a segmenter and a detector are to find. Nothing is stored or
+// downloaded: an image is a function of (seed, split, index), and it shows the same scene at any
+// size. (Another compiler's rounding may move a level by one.)
 //
-// Each scene has one main figure, whose class is the image's label, and on top of the ground clutter (confetti,
-// threads) and smaller figures of any class. Legend: H W pixels, n objects.
+// Each scene has one main figure, whose class is the image's label, and on top of the ground
+// clutter (confetti, threads) and smaller figures of any class. Legend: H W pixels, n objects.
 
 #include <algorithm>
 #include <cmath>
@@ -26,14 +27,15 @@ struct ShapesOptions {
   i64 most_clutter = 6;  // confetti and threads: 0 to this many
 };
 
-/// An image and all that is known about it. What is covered by a figure in front is not part of an object, and an
-/// object of which little is left to see is not drawn at all.
+/// An image and all that is known about it. What is covered by a figure in front is not part of an
+/// object, and an object of which little is left to see is not drawn at all.
 struct Scene {
-  Tensor image;              // uint8 (H,W,3)
-  i64 label = 0;             // class of the main figure
-  Tensor labels;             // uint8 (H,W): 0 for the ground, 1 + class on a figure
-  Tensor masks;              // uint8 (n,H,W): 1 where object k is seen
-  Tensor boxes;              // f32 (n,4): x0 y0 x1 y1 in pixels, the smallest around the mask; x1 and y1 are exclusive
+  Tensor image;   // uint8 (H,W,3)
+  i64 label = 0;  // class of the main figure
+  Tensor labels;  // uint8 (H,W): 0 for the ground, 1 + class on a figure
+  Tensor masks;   // uint8 (n,H,W): 1 where object k is seen
+  // f32 (n,4): x0 y0 x1 y1 in pixels, the smallest around the mask; x1 and y1 are exclusive
+  Tensor boxes;
   std::vector<i64> classes;  // n; the main figure is the first
 };
 
@@ -70,7 +72,9 @@ class Canvas {
   }
 
   /// How much of a pixel lies inside, for a signed distance in units.
-  float coverage(double distance) const { return static_cast<float>(std::clamp(0.5 - distance * unit_, 0.0, 1.0)); }
+  float coverage(double distance) const {
+    return static_cast<float>(std::clamp(0.5 - distance * unit_, 0.0, 1.0));
+  }
 
   PPMA_API Tensor image() const;
   double unit() const { return unit_; }
@@ -85,7 +89,8 @@ PPMA_API void paint(Canvas& canvas, const Placed& f);
 
 }  // namespace detail
 
-/// Scene number `index`. The class is index modulo the number of classes: every class is equally frequent.
+/// Scene number `index`. The class is index modulo the number of classes: every class is equally
+/// frequent.
 PPMA_API Scene draw_shapes(const ShapesOptions& options, i64 index);
 
 /// The set as images with labels. Errors: no images; a size outside of 8 to 8192.
@@ -117,22 +122,26 @@ Tensor Canvas::image() const {
 }
 
 inline double distance_to(const Placed& f, double x, double y) {
-  const double c = std::cos(f.turn), s = std::sin(f.turn), u = (x - f.x) / f.radius, v = (y - f.y) / f.radius;
+  const double c = std::cos(f.turn), s = std::sin(f.turn), u = (x - f.x) / f.radius,
+               v = (y - f.y) / f.radius;
   return outline_distance(f.figure, c * u + s * v, -s * u + c * v) * f.radius;
 }
 
 void paint(Canvas& canvas, const Placed& f) {
-  const double drop = 0.09 * f.radius, blur = 0.16 * f.radius, lx = std::cos(f.light), ly = std::sin(f.light);
+  const double drop = 0.09 * f.radius, blur = 0.16 * f.radius, lx = std::cos(f.light),
+               ly = std::sin(f.light);
   const float edge = static_cast<float>(std::max(0.07 * f.radius, 0.6 / canvas.unit()));
   canvas.around(f.x, f.y, 1.3 * f.radius + 2 / canvas.unit(), [&](Rgb& p, double x, double y, i64) {
     // A soft shadow to the lower right.
-    const float shade = static_cast<float>(std::clamp(0.5 - distance_to(f, x - drop, y - drop) / blur, 0.0, 1.0));
+    const float shade =
+        static_cast<float>(std::clamp(0.5 - distance_to(f, x - drop, y - drop) / blur, 0.0, 1.0));
     p = mix(p, {0, 0, 0}, 0.38f * shade * shade * (3 - 2 * shade));
     const double distance = distance_to(f, x, y);
     const float cover = canvas.coverage(distance);
     if (cover <= 0) return;
     const double u = (x - f.x) / f.radius, v = (y - f.y) / f.radius;
-    Rgb colour = mix(f.top, f.bottom, static_cast<float>(std::clamp(0.5 + 0.55 * (lx * u + ly * v), 0.0, 1.0)));
+    Rgb colour = mix(f.top, f.bottom,
+                     static_cast<float>(std::clamp(0.5 + 0.55 * (lx * u + ly * v), 0.0, 1.0)));
     if (f.pattern == 1 && std::cos(11 * (ly * u - lx * v)) > 0) colour = mix(colour, f.top, 0.6f);
     if (f.pattern == 2 && distance > -2.2f * edge) colour = mix(colour, {0, 0, 0}, 0.45f);
     // Light from the upper left catches the rim.
@@ -146,17 +155,20 @@ void paint(Canvas& canvas, const Placed& f) {
 // A short thread or a speck of confetti.
 inline void paint_clutter(Canvas& canvas, Rng& rng, double right, double bottom, double lightness) {
   const bool thread = rng.flip(0.4);
-  const double x = rng.uniform(0, right), y = rng.uniform(0, bottom), turn = rng.uniform(0, 6.283185307179586);
+  const double x = rng.uniform(0, right), y = rng.uniform(0, bottom),
+               turn = rng.uniform(0, 6.283185307179586);
   const double half = thread ? rng.uniform(0.06, 0.22) : rng.uniform(0.0, 0.012);
   const double width = thread ? rng.uniform(0.005, 0.011) : rng.uniform(0.012, 0.028);
   const double bend = thread ? rng.uniform(-1.5, 1.5) : 0;
-  const Rgb colour = oklch(std::clamp(lightness + (rng.flip() ? 0.2 : -0.2), 0.1, 0.95), rng.uniform(0.02, 0.16),
-                           rng.uniform(0, 6.283185307179586));
+  const Rgb colour = oklch(std::clamp(lightness + (rng.flip() ? 0.2 : -0.2), 0.1, 0.95),
+                           rng.uniform(0.02, 0.16), rng.uniform(0, 6.283185307179586));
   const double c = std::cos(turn), s = std::sin(turn);
   canvas.around(x, y, half + width + 0.12, [&](Rgb& p, double px, double py, i64) {
     const double u = c * (px - x) + s * (py - y), v = -s * (px - x) + c * (py - y);
     p = mix(p, colour,
-            canvas.coverage(segment_distance({u, v - bend * (u * u - half * half)}, {-half, 0}, {half, 0}) - width));
+            canvas.coverage(
+                segment_distance({u, v - bend * (u * u - half * half)}, {-half, 0}, {half, 0}) -
+                width));
   });
 }
 
@@ -164,10 +176,12 @@ inline void paint_clutter(Canvas& canvas, Rng& rng, double right, double bottom,
 
 Scene draw_shapes(const ShapesOptions& options, i64 index) {
   const i64 H = options.height, W = options.width;
-  check(H >= 8 && W >= 8 && H <= 8192 && W <= 8192, "shapes: images of ", H, " x ", W, " pixels asked for (8 to 8192)");
+  check(H >= 8 && W >= 8 && H <= 8192 && W <= 8192, "shapes: images of ", H, " x ", W,
+        " pixels asked for (8 to 8192)");
   Rng rng(options.seed, static_cast<u64>(options.split), static_cast<u64>(index), 0x5a9e5);
   detail::Canvas canvas(H, W);
-  const double right = static_cast<double>(W) / canvas.unit(), bottom = static_cast<double>(H) / canvas.unit();
+  const double right = static_cast<double>(W) / canvas.unit(),
+               bottom = static_cast<double>(H) / canvas.unit();
   constexpr double turn = 6.283185307179586;
 
   // A pale, a middle or a deep ground: then there is always room for a clear colour in front of it.
@@ -185,7 +199,8 @@ Scene draw_shapes(const ShapesOptions& options, i64 index) {
     // Far from the ground in lightness, and in hue.
     const double step = rng.uniform(0.2, 0.36);
     const bool up = depth >= 2;
-    const double tone = lightness + (up ? step : -step), tint = hue + turn * rng.uniform(0.17, 0.83);
+    const double tone = lightness + (up ? step : -step),
+                 tint = hue + turn * rng.uniform(0.17, 0.83);
     const double chroma = rng.uniform(0.12, 0.24), fade = rng.uniform(0.02, 0.08);
     f.top = oklch(tone + fade, chroma, tint + rng.uniform(-0.5, 0.5));
     f.bottom = oklch(tone - fade, chroma, tint);
@@ -207,15 +222,17 @@ Scene draw_shapes(const ShapesOptions& options, i64 index) {
       f.radius = figures[0].radius * rng.uniform(0.3, 0.6);
       f.x = rng.uniform(0.5 * f.radius, right - 0.5 * f.radius);
       f.y = rng.uniform(0.5 * f.radius, bottom - 0.5 * f.radius);
-      const bool free = std::none_of(figures.begin(), figures.end(), [&](const detail::Placed& other) {
-        return std::hypot(f.x - other.x, f.y - other.y) < 0.85 * (f.radius + other.radius);
-      });
+      const bool free =
+          std::none_of(figures.begin(), figures.end(), [&](const detail::Placed& other) {
+            return std::hypot(f.x - other.x, f.y - other.y) < 0.85 * (f.radius + other.radius);
+          });
       if (!free) continue;
       dress(f);
       figures.push_back(f);
       break;
     }
-  for (auto f = figures.rbegin(); f != figures.rend(); ++f) detail::paint(canvas, *f);  // the main figure in front
+  // the main figure in front
+  for (auto f = figures.rbegin(); f != figures.rend(); ++f) detail::paint(canvas, *f);
 
   Scene scene;
   scene.image = canvas.image();

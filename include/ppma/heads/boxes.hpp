@@ -10,7 +10,7 @@
 namespace ppma::inline PPMA_ABI {
 
 struct AnchorConfig {
-  double scale = 8;  // side = scale * stride
+  double scale = 8;                       // side = scale * stride
   std::vector<double> ratios{0.5, 1, 2};  // height / width
 
   bool operator==(const AnchorConfig&) const = default;
@@ -28,7 +28,8 @@ struct Delta {
 
 struct BoxCoder {
   std::array<double, 4> stds{1, 1, 1, 1};  // of dx, dy, dw, dh
-  double wh_ratio_clip = 16.0 / 1000;      // decoding changes a side by this factor at least, by its inverse at most
+  // decoding changes a side by this factor at least, by its inverse at most
+  double wh_ratio_clip = 16.0 / 1000;
 
   PPMA_API Delta deviations() const;
   bool operator==(const BoxCoder&) const = default;
@@ -38,7 +39,8 @@ struct BoxCoder {
 PPMA_API Delta encode(const Box& p, const Box& g, const BoxCoder& c = {});
 
 /// The inverse; dw and dh are clamped to +-|ln(wh_ratio_clip)|, the box to the image.
-PPMA_API Box decode(const Box& p, const Delta& d, float image_width, float image_height, const BoxCoder& c = {});
+PPMA_API Box decode(const Box& p, const Delta& d, float image_width, float image_height,
+                    const BoxCoder& c = {});
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -51,8 +53,10 @@ namespace ppma::inline PPMA_ABI {
 
 Box anchor(i64 row, i64 column, std::size_t ratio, i64 stride, const AnchorConfig& c) {
   const double side = c.scale * static_cast<double>(stride), root = std::sqrt(c.ratios[ratio]);
-  const double x = static_cast<double>(column * stride), y = static_cast<double>(row * stride), w = side / root / 2, h = side * root / 2;
-  return {static_cast<float>(x - w), static_cast<float>(y - h), static_cast<float>(x + w), static_cast<float>(y + h)};
+  const double x = static_cast<double>(column * stride), y = static_cast<double>(row * stride),
+               w = side / root / 2, h = side * root / 2;
+  return {static_cast<float>(x - w), static_cast<float>(y - h), static_cast<float>(x + w),
+          static_cast<float>(y + h)};
 }
 
 std::vector<Box> anchors(i64 height, i64 width, i64 stride, const AnchorConfig& c) {
@@ -64,7 +68,10 @@ std::vector<Box> anchors(i64 height, i64 width, i64 stride, const AnchorConfig& 
   return boxes;
 }
 
-Delta BoxCoder::deviations() const { return {static_cast<float>(stds[0]), static_cast<float>(stds[1]), static_cast<float>(stds[2]), static_cast<float>(stds[3])}; }
+Delta BoxCoder::deviations() const {
+  return {static_cast<float>(stds[0]), static_cast<float>(stds[1]), static_cast<float>(stds[2]),
+          static_cast<float>(stds[3])};
+}
 
 Delta encode(const Box& p, const Box& g, const BoxCoder& c) {
   const Delta stds = c.deviations();
@@ -76,7 +83,8 @@ Delta encode(const Box& p, const Box& g, const BoxCoder& c) {
 Box decode(const Box& p, const Delta& d, float image_width, float image_height, const BoxCoder& c) {
   const Delta stds = c.deviations();
   const float most = std::abs(std::log(static_cast<float>(c.wh_ratio_clip)));
-  const float x = (p.x1 + p.x2) / 2 + d.dx * stds.dx * p.width(), y = (p.y1 + p.y2) / 2 + d.dy * stds.dy * p.height();
+  const float x = (p.x1 + p.x2) / 2 + d.dx * stds.dx * p.width(),
+              y = (p.y1 + p.y2) / 2 + d.dy * stds.dy * p.height();
   const float w = p.width() * std::exp(std::clamp(d.dw * stds.dw, -most, most)) / 2;
   const float h = p.height() * std::exp(std::clamp(d.dh * stds.dh, -most, most)) / 2;
   return {std::clamp(x - w, 0.0f, image_width), std::clamp(y - h, 0.0f, image_height),

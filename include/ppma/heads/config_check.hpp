@@ -45,7 +45,8 @@ void check_fraction(const char* key, double value) {
 }
 
 void check_dropout(const char* key, double value) {
-  check(value >= 0 && value < 1, "config: ", key, " is ", value, "; it must be at least 0 and less than 1");
+  check(value >= 0 && value < 1, "config: ", key, " is ", value,
+        "; it must be at least 0 and less than 1");
 }
 
 void check_not_negative(const char* key, double value) {

@@ -1,13 +1,15 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Convolution without a bias, batch norm, ReLU: the brick of the segmentation heads, under its published names.
+// Convolution without a bias, batch norm, ReLU: the brick of the segmentation heads, under its
+// published names.
 
 #include "ppma/nn/layers.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-/// (B,H,W,I) -> (B,H,W,O) with an odd kernel. Initialised Kaiming-normal by fan-out (spec 6.1). A single value a channel
-/// (one image, pooled to one cell) has no variance: it is normalised by the running statistics, also in training.
+/// (B,H,W,I) -> (B,H,W,O) with an odd kernel. Initialised Kaiming-normal by fan-out (spec 6.1). A
+/// single value a channel (one image, pooled to one cell) has no variance: it is normalised by the
+/// running statistics, also in training.
 struct ConvModule {
   Tensor weight;  // (O,I,k,k)
   BatchNorm bn;
@@ -31,10 +33,11 @@ struct ConvModule {
 namespace ppma::inline PPMA_ABI {
 
 ConvModule::ConvModule(i64 in, i64 out, i64 kernel, Rng& rng)
-    : weight(parameter(detail::drawing_initial_values()
-                           ? Tensor::randn({out, in, kernel, kernel}, rng,
-                                           std::sqrt(2 / static_cast<double>(out * kernel * kernel)))
-                           : Tensor::zeros({out, in, kernel, kernel}))),
+    : weight(
+          parameter(detail::drawing_initial_values()
+                        ? Tensor::randn({out, in, kernel, kernel}, rng,
+                                        std::sqrt(2 / static_cast<double>(out * kernel * kernel)))
+                        : Tensor::zeros({out, in, kernel, kernel}))),
       bn(out) {}
 
 Tensor ConvModule::forward(const Tensor& x, Context& ctx) {

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// MaskRcnnConfig as JSON: {"backbone": {...}, "num_classes": 80, "with_mask": true, ...}; every number of spec 7.1 and 7.2
-// has a key. An unknown key is an error.
+// MaskRcnnConfig as JSON: {"backbone": {...}, "num_classes": 80, "with_mask": true, ...}; every
+// number of spec 7.1 and 7.2 has a key. An unknown key is an error.
 
 #include <nlohmann/json.hpp>
 
@@ -14,26 +14,35 @@ namespace ppma::inline PPMA_ABI {
 template <class Config, class F>
 void each_detector_value(Config& c, F f) {
   f("with_mask", c.with_mask), f("num_classes", c.roi.num_classes), f("channels", c.rpn.channels);
-  f("anchor_scale", c.rpn.anchor.scale), f("anchor_ratios", c.rpn.anchor.ratios), f("anchor_strides", c.rpn.strides);
+  f("anchor_scale", c.rpn.anchor.scale), f("anchor_ratios", c.rpn.anchor.ratios),
+      f("anchor_strides", c.rpn.strides);
   f("rpn_stds", c.rpn.coder.stds), f("rpn_wh_ratio_clip", c.rpn.coder.wh_ratio_clip);
   f("rpn_cls_weight", c.rpn.cls_weight), f("rpn_bbox_weight", c.rpn.bbox_weight);
   f("rpn_positive", c.rpn.assign.positive), f("rpn_negative", c.rpn.assign.negative);
-  f("rpn_least_positive", c.rpn.assign.least_positive), f("rpn_low_quality", c.rpn.assign.low_quality);
+  f("rpn_least_positive", c.rpn.assign.least_positive),
+      f("rpn_low_quality", c.rpn.assign.low_quality);
   f("rpn_samples", c.rpn.sample.count), f("rpn_positives", c.rpn.sample.positives);
   f("train_candidates", c.rpn.train_candidates), f("test_candidates", c.rpn.test_candidates);
   f("proposals", c.rpn.proposals), f("rpn_nms", c.rpn.nms);
-  f("shared_fcs", c.roi.shared_fcs), f("fc_channels", c.roi.fc_channels), f("box_size", c.roi.box_size), f("mask_size", c.roi.mask_size), f("mask_convs", c.roi.mask_convs);
-  f("finest", c.roi.finest), f("roi_positive", c.roi.assign.positive), f("roi_negative", c.roi.assign.negative);
-  f("roi_least_positive", c.roi.assign.least_positive), f("roi_low_quality", c.roi.assign.low_quality);
+  f("shared_fcs", c.roi.shared_fcs), f("fc_channels", c.roi.fc_channels),
+      f("box_size", c.roi.box_size), f("mask_size", c.roi.mask_size),
+      f("mask_convs", c.roi.mask_convs);
+  f("finest", c.roi.finest), f("roi_positive", c.roi.assign.positive),
+      f("roi_negative", c.roi.assign.negative);
+  f("roi_least_positive", c.roi.assign.least_positive),
+      f("roi_low_quality", c.roi.assign.low_quality);
   f("roi_samples", c.roi.sample.count), f("roi_positives", c.roi.sample.positives);
   f("least_score", c.roi.least_score), f("nms", c.roi.nms), f("detections", c.roi.detections);
-  f("roi_stds", c.roi.coder.stds), f("roi_wh_ratio_clip", c.roi.coder.wh_ratio_clip), f("mask_threshold", c.roi.mask_threshold);
-  f("cls_weight", c.roi.cls_weight), f("bbox_weight", c.roi.bbox_weight), f("mask_weight", c.roi.mask_weight);
+  f("roi_stds", c.roi.coder.stds), f("roi_wh_ratio_clip", c.roi.coder.wh_ratio_clip),
+      f("mask_threshold", c.roi.mask_threshold);
+  f("cls_weight", c.roi.cls_weight), f("bbox_weight", c.roi.bbox_weight),
+      f("mask_weight", c.roi.mask_weight);
 }
 
 PPMA_API nlohmann::ordered_json detector_to_json(const MaskRcnnConfig& c);
 
-/// Sets what an object says and leaves the rest of `c`. Errors: an unknown key, a value of the wrong kind.
+/// Sets what an object says and leaves the rest of `c`. Errors: an unknown key, a value of the
+/// wrong kind.
 template <class Json>
 MaskRcnnConfig detector_from_json(const Json& j, MaskRcnnConfig c = {}) {
   check(j.is_object(), "config: must be a JSON object, got ", j.dump());
@@ -73,7 +82,8 @@ MaskRcnnConfig mask_rcnn_nano(i64 classes, bool with_mask) {
   c.rpn.channels = 64;
   c.rpn.anchor.scale = 4;
   c.rpn.train_candidates = 400, c.rpn.test_candidates = 300, c.rpn.proposals = 200;
-  c.roi.fc_channels = 256, c.roi.num_classes = classes, c.roi.sample.count = 128, c.roi.mask_convs = 2, c.roi.finest = 28;
+  c.roi.fc_channels = 256, c.roi.num_classes = classes, c.roi.sample.count = 128,
+  c.roi.mask_convs = 2, c.roi.finest = 28;
   c.with_mask = with_mask;
   return c;
 }

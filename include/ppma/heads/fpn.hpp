@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Feature pyramid network (Lin et al., 2017), spec 7.1: P2..P5 from four maps, P6 every second cell of P5.
+// Feature pyramid network (Lin et al., 2017), spec 7.1: P2..P5 from four maps, P6 every second cell
+// of P5.
 
 #include <array>
 #include <vector>
@@ -44,7 +45,8 @@ struct Fpn {
 
 namespace ppma::inline PPMA_ABI {
 
-FpnConv::FpnConv(i64 in, i64 out, i64 kernel, Rng& rng) : conv(in, out, kernel, {1, kernel / 2, 1}, rng) {
+FpnConv::FpnConv(i64 in, i64 out, i64 kernel, Rng& rng)
+    : conv(in, out, kernel, {1, kernel / 2, 1}, rng) {
   // fan_in + fan_out = 6 / bound^2; the drawn weights are uniform in +-1/sqrt(fan_in).
   const double change = std::sqrt(6.0 * static_cast<double>(in) / static_cast<double>(in + out));
   conv.weight = parameter(scale(conv.weight.detach(), change));
@@ -52,7 +54,8 @@ FpnConv::FpnConv(i64 in, i64 out, i64 kernel, Rng& rng) : conv(in, out, kernel, 
 }
 
 Fpn::Fpn(const std::array<i64, 4>& in_channels, i64 out, Rng& rng) {
-  for (const i64 c : in_channels) lateral_convs.emplace_back(c, out, 1, rng), fpn_convs.emplace_back(out, out, 3, rng);
+  for (const i64 c : in_channels)
+    lateral_convs.emplace_back(c, out, 1, rng), fpn_convs.emplace_back(out, out, 3, rng);
 }
 
 std::vector<Tensor> Fpn::forward(const std::vector<Tensor>& maps) const {

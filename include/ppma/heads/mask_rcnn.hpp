@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The detector: backbone, feature pyramid, proposals, box head and, where it is wanted, mask head (spec 7). Without the
-// mask head it is Faster R-CNN. Names of parameters are mmdet's.
+// The detector: backbone, feature pyramid, proposals, box head and, where it is wanted, mask head
+// (spec 7). Without the mask head it is Faster R-CNN. Names of parameters are mmdet's.
 
 #include <optional>
 #include <vector>
@@ -22,12 +22,14 @@ struct MaskRcnnConfig {
   bool operator==(const MaskRcnnConfig&) const = default;
 };
 
-/// Throws an Error that names the first value that makes no detector, by its key in heads/detector_json.hpp.
+/// Throws an Error that names the first value that makes no detector, by its key in
+/// heads/detector_json.hpp.
 PPMA_API void check_config(const MaskRcnnConfig& c);
 
 struct DetectionLoss {
-  Tensor total, rpn_cls, rpn_bbox, cls, bbox, mask;  // scalars; undefined where there was nothing to learn from
-  double accuracy = 0;                               // of the box head, percent
+  // scalars; undefined where there was nothing to learn from
+  Tensor total, rpn_cls, rpn_bbox, cls, bbox, mask;
+  double accuracy = 0;  // of the box head, percent
 };
 
 struct RoiHead {
@@ -53,23 +55,28 @@ struct MaskRcnn {
     return neck.forward(backbone.maps(images, ctx));
   }
 
-  /// All losses of a batch; boxes are sampled by ctx.rng's stream. `images` are the batch's, where the network is.
+  /// All losses of a batch; boxes are sampled by ctx.rng's stream. `images` are the batch's, where
+  /// the network is.
   PPMA_API DetectionLoss loss(const Tensor& images, const DetectionBatch& batch, Context& ctx);
 
   /// What is on each image of a batch, best first, in pixels of the originals.
-  PPMA_API std::vector<std::vector<Detection>> detect(const Tensor& images, const std::vector<Frame>& frames);
+  PPMA_API std::vector<std::vector<Detection>> detect(const Tensor& images,
+                                                      const std::vector<Frame>& frames);
   /// The same from the backbone's four maps (B,H,W,C).
-  PPMA_API std::vector<std::vector<Detection>> detect_on(const std::vector<Tensor>& maps, const std::vector<Frame>& frames);
+  PPMA_API std::vector<std::vector<Detection>> detect_on(const std::vector<Tensor>& maps,
+                                                         const std::vector<Frame>& frames);
   template <class V>
   void fields(V& v) {
-    v.child("backbone", backbone), v.child("neck", neck), v.child("rpn_head", rpn_head), v.child("roi_head", roi_head);
+    v.child("backbone", backbone), v.child("neck", neck), v.child("rpn_head", rpn_head),
+        v.child("roi_head", roi_head);
   }
 
  private:
   PPMA_API MaskRcnn(const MaskRcnnConfig& c, Rng rng);
   PPMA_API static MaskRcnnConfig same_channels(MaskRcnnConfig c);
 
-  PPMA_API void find_masks(const std::vector<Tensor>& levels, const Frame& frame, i64 image, std::vector<Detection>& found);
+  PPMA_API void find_masks(const std::vector<Tensor>& levels, const Frame& frame, i64 image,
+                           std::vector<Detection>& found);
 };
 
 }  // namespace ppma::inline PPMA_ABI
@@ -87,29 +94,45 @@ namespace ppma::inline PPMA_ABI {
 
 void check_config(const MaskRcnnConfig& c) {
   check_config(c.backbone);
-  detail::check_positive("num_classes", c.roi.num_classes), detail::check_positive("channels", c.rpn.channels);
+  detail::check_positive("num_classes", c.roi.num_classes),
+      detail::check_positive("channels", c.rpn.channels);
   detail::check_positive("anchor_scale", c.rpn.anchor.scale);
-  detail::check_all_positive("anchor_ratios", c.rpn.anchor.ratios), detail::check_all_positive("anchor_strides", c.rpn.strides);
-  detail::check_positive("train_candidates", c.rpn.train_candidates), detail::check_positive("test_candidates", c.rpn.test_candidates);
-  detail::check_positive("proposals", c.rpn.proposals), detail::check_fraction("rpn_nms", c.rpn.nms);
-  detail::check_positive("shared_fcs", c.roi.shared_fcs, 100), detail::check_positive("fc_channels", c.roi.fc_channels), detail::check_positive("box_size", c.roi.box_size);
+  detail::check_all_positive("anchor_ratios", c.rpn.anchor.ratios),
+      detail::check_all_positive("anchor_strides", c.rpn.strides);
+  detail::check_positive("train_candidates", c.rpn.train_candidates),
+      detail::check_positive("test_candidates", c.rpn.test_candidates);
+  detail::check_positive("proposals", c.rpn.proposals),
+      detail::check_fraction("rpn_nms", c.rpn.nms);
+  detail::check_positive("shared_fcs", c.roi.shared_fcs, 100),
+      detail::check_positive("fc_channels", c.roi.fc_channels),
+      detail::check_positive("box_size", c.roi.box_size);
   detail::check_positive("mask_size", c.roi.mask_size);
-  check(c.roi.mask_convs >= 0 && c.roi.mask_convs <= 100, "config: mask_convs is ", c.roi.mask_convs, "; it must be 0 to 100"), detail::check_positive("finest", c.roi.finest);
-  detail::check_fraction("least_score", c.roi.least_score), detail::check_fraction("nms", c.roi.nms), detail::check_positive("detections", c.roi.detections);
+  check(c.roi.mask_convs >= 0 && c.roi.mask_convs <= 100, "config: mask_convs is ",
+        c.roi.mask_convs, "; it must be 0 to 100"),
+      detail::check_positive("finest", c.roi.finest);
+  detail::check_fraction("least_score", c.roi.least_score),
+      detail::check_fraction("nms", c.roi.nms),
+      detail::check_positive("detections", c.roi.detections);
   detail::check_fraction("mask_threshold", c.roi.mask_threshold);
   const auto coding = [](const std::string& of, const BoxCoder& b) {
     detail::check_all_positive((of + "_stds").c_str(), b.stds);
-    detail::check_positive((of + "_wh_ratio_clip").c_str(), b.wh_ratio_clip), detail::check_fraction((of + "_wh_ratio_clip").c_str(), b.wh_ratio_clip);
+    detail::check_positive((of + "_wh_ratio_clip").c_str(), b.wh_ratio_clip),
+        detail::check_fraction((of + "_wh_ratio_clip").c_str(), b.wh_ratio_clip);
   };
   coding("rpn", c.rpn.coder), coding("roi", c.roi.coder);
-  detail::check_not_negative("rpn_cls_weight", c.rpn.cls_weight), detail::check_not_negative("rpn_bbox_weight", c.rpn.bbox_weight);
-  detail::check_not_negative("cls_weight", c.roi.cls_weight), detail::check_not_negative("bbox_weight", c.roi.bbox_weight);
+  detail::check_not_negative("rpn_cls_weight", c.rpn.cls_weight),
+      detail::check_not_negative("rpn_bbox_weight", c.rpn.bbox_weight);
+  detail::check_not_negative("cls_weight", c.roi.cls_weight),
+      detail::check_not_negative("bbox_weight", c.roi.bbox_weight);
   detail::check_not_negative("mask_weight", c.roi.mask_weight);
   const auto learning = [](const std::string& of, const AssignConfig& a, const SampleConfig& s) {
-    detail::check_fraction((of + "_positive").c_str(), a.positive), detail::check_fraction((of + "_negative").c_str(), a.negative);
+    detail::check_fraction((of + "_positive").c_str(), a.positive),
+        detail::check_fraction((of + "_negative").c_str(), a.negative);
     detail::check_fraction((of + "_least_positive").c_str(), a.least_positive);
-    check(a.negative <= a.positive, "config: ", of, "_negative is ", a.negative, ", above ", of, "_positive, ", a.positive);
-    detail::check_positive((of + "_samples").c_str(), s.count), detail::check_fraction((of + "_positives").c_str(), s.positives);
+    check(a.negative <= a.positive, "config: ", of, "_negative is ", a.negative, ", above ", of,
+          "_positive, ", a.positive);
+    detail::check_positive((of + "_samples").c_str(), s.count),
+        detail::check_fraction((of + "_positives").c_str(), s.positives);
   };
   learning("rpn", c.rpn.assign, c.rpn.sample), learning("roi", c.roi.assign, c.roi.sample);
 }
@@ -125,34 +148,41 @@ DetectionLoss MaskRcnn::loss(const Tensor& images, const DetectionBatch& batch, 
   const std::vector<std::vector<Box>> proposals = rpn_head.proposals(rpn, batch.frames, true);
   std::vector<Roi> rois, positive;
   for (std::size_t b = 0; b < proposals.size(); ++b)
-    for (const Roi& r : sample_rois(proposals[b], batch.objects[b], static_cast<i64>(b), config.roi, ctx.rng.fork(0x501 + b))) {
+    for (const Roi& r : sample_rois(proposals[b], batch.objects[b], static_cast<i64>(b), config.roi,
+                                    ctx.rng.fork(0x501 + b))) {
       rois.push_back(r);
       if (r.truth >= 0) positive.push_back(r);
     }
   if (rois.empty()) return l;
   sort_by_level(rois, config.roi.finest);
-  const BoxLoss of_box = roi_head.bbox_head.loss(
-      roi_head.bbox_head.forward(roi_features(levels, rois, config.roi.box_size, config.roi.finest)), rois, batch.objects);
+  const BoxLoss of_box =
+      roi_head.bbox_head.loss(roi_head.bbox_head.forward(roi_features(
+                                  levels, rois, config.roi.box_size, config.roi.finest)),
+                              rois, batch.objects);
   l.cls = of_box.cls, l.bbox = of_box.bbox, l.accuracy = of_box.accuracy;
   l.total = add(l.total, add(l.cls, l.bbox));
   if (!roi_head.mask_head || positive.empty()) return l;
   sort_by_level(positive, config.roi.finest);
-  l.mask = roi_head.mask_head->loss(
-      roi_head.mask_head->forward(roi_features(levels, positive, config.roi.mask_size, config.roi.finest)), positive, batch.objects);
+  l.mask = roi_head.mask_head->loss(roi_head.mask_head->forward(roi_features(
+                                        levels, positive, config.roi.mask_size, config.roi.finest)),
+                                    positive, batch.objects);
   l.total = add(l.total, l.mask);
   return l;
 }
 
-std::vector<std::vector<Detection>> MaskRcnn::detect(const Tensor& images, const std::vector<Frame>& frames) {
+std::vector<std::vector<Detection>> MaskRcnn::detect(const Tensor& images,
+                                                     const std::vector<Frame>& frames) {
   const NoGrad not_recorded;
   Context ctx;
   return detect_on(backbone.maps(images, ctx), frames);
 }
 
-std::vector<std::vector<Detection>> MaskRcnn::detect_on(const std::vector<Tensor>& maps, const std::vector<Frame>& frames) {
+std::vector<std::vector<Detection>> MaskRcnn::detect_on(const std::vector<Tensor>& maps,
+                                                        const std::vector<Frame>& frames) {
   const NoGrad not_recorded;
   const std::vector<Tensor> levels = neck.forward(maps);
-  const std::vector<std::vector<Box>> proposals = rpn_head.proposals(rpn_head.forward(levels), frames, false);
+  const std::vector<std::vector<Box>> proposals =
+      rpn_head.proposals(rpn_head.forward(levels), frames, false);
   std::vector<std::vector<Detection>> all;
   for (std::size_t b = 0; b < frames.size(); ++b) {
     std::vector<Roi> rois;
@@ -160,8 +190,11 @@ std::vector<std::vector<Detection>> MaskRcnn::detect_on(const std::vector<Tensor
     all.emplace_back();
     if (rois.empty()) continue;
     sort_by_level(rois, config.roi.finest);
-    all.back() = detections_of(roi_head.bbox_head.forward(roi_features(levels, rois, config.roi.box_size, config.roi.finest)), rois, frames[b], config.roi);
-    if (roi_head.mask_head && !all.back().empty()) find_masks(levels, frames[b], static_cast<i64>(b), all.back());
+    all.back() = detections_of(roi_head.bbox_head.forward(roi_features(
+                                   levels, rois, config.roi.box_size, config.roi.finest)),
+                               rois, frames[b], config.roi);
+    if (roi_head.mask_head && !all.back().empty())
+      find_masks(levels, frames[b], static_cast<i64>(b), all.back());
   }
   return all;
 }
@@ -181,22 +214,27 @@ MaskRcnnConfig MaskRcnn::same_channels(MaskRcnnConfig c) {
   return c;
 }
 
-void MaskRcnn::find_masks(const std::vector<Tensor>& levels, const Frame& frame, i64 image, std::vector<Detection>& found) {
+void MaskRcnn::find_masks(const std::vector<Tensor>& levels, const Frame& frame, i64 image,
+                          std::vector<Detection>& found) {
   const float sx = static_cast<float>(frame.scale_x()), sy = static_cast<float>(frame.scale_y());
   std::vector<Roi> rois;
   for (std::size_t k = 0; k < found.size(); ++k) {
     const Box& b = found[k].box;
-    rois.push_back({{b.x1 * sx, b.y1 * sy, b.x2 * sx, b.y2 * sy}, image, static_cast<i64>(k), found[k].label});
+    rois.push_back(
+        {{b.x1 * sx, b.y1 * sy, b.x2 * sx, b.y2 * sy}, image, static_cast<i64>(k), found[k].label});
   }
   sort_by_level(rois, config.roi.finest);
-  const Tensor logits = roi_head.mask_head->forward(roi_features(levels, rois, config.roi.mask_size, config.roi.finest));
+  const Tensor logits = roi_head.mask_head->forward(
+      roi_features(levels, rois, config.roi.mask_size, config.roi.finest));
   const i64 size = logits.dim(1);
   detail::check_mask_size(frame.original_height, frame.original_width);  // threads must not throw
-  const std::vector<float> p = sigmoid(roi_head.mask_head->of_class(logits, rois)).to_vector<float>();
+  const std::vector<float> p =
+      sigmoid(roi_head.mask_head->of_class(logits, rois)).to_vector<float>();
   parallel_for(static_cast<i64>(rois.size()), 1, [&](i64 begin, i64 end) {
     for (i64 r = begin; r < end; ++r) {
       Detection& d = found[static_cast<std::size_t>(rois[static_cast<std::size_t>(r)].truth)];
-      d.mask = paste_mask(p.data() + r * size * size, size, d.box, frame.original_height, frame.original_width, config.roi.mask_threshold);
+      d.mask = paste_mask(p.data() + r * size * size, size, d.box, frame.original_height,
+                          frame.original_width, config.roi.mask_threshold);
     }
   });
 }

@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Region proposal network (Ren et al., "Faster R-CNN", 2015), spec 7.1. Dense layers stay on the device; anchors,
-// targets and proposals are made on the host. Legend: B batch, H W grid of a level, C channels, A anchors a cell.
+// Region proposal network (Ren et al., "Faster R-CNN", 2015), spec 7.1. Dense layers stay on the
+// device; anchors, targets and proposals are made on the host. Legend: B batch, H W grid of a
+// level, C channels, A anchors a cell.
 
 #include <array>
 #include <span>
@@ -40,7 +41,8 @@ struct RpnLoss {
 /// A layer with normal weights and no bias, as the detection heads begin.
 template <class Layer>
 Layer normal_layer(Layer layer, double deviation, Rng& rng) {
-  if (detail::drawing_initial_values()) layer.weight = parameter(Tensor::randn(layer.weight.shape(), rng, deviation));
+  if (detail::drawing_initial_values())
+    layer.weight = parameter(Tensor::randn(layer.weight.shape(), rng, deviation));
   layer.bias = parameter(Tensor::zeros(layer.bias.shape()));
   return layer;
 }
@@ -53,13 +55,17 @@ struct RpnHead {
 
   PPMA_API RpnOutput forward(const std::vector<Tensor>& levels) const;
 
-  /// Both losses are sums over the sampled anchors, divided by how many there are in the batch, times their weights.
-  PPMA_API RpnLoss loss(const RpnOutput& out, const std::vector<Frame>& frames, const std::vector<Objects>& objects, const Rng& rng) const;
+  /// Both losses are sums over the sampled anchors, divided by how many there are in the batch,
+  /// times their weights.
+  PPMA_API RpnLoss loss(const RpnOutput& out, const std::vector<Frame>& frames,
+                        const std::vector<Objects>& objects, const Rng& rng) const;
 
-  /// Boxes that may hold an object, best first, for each image: the best of each level, decoded, clipped to the image,
-  /// suppressed within their level. Without gradients. Errors: a score that is not a number, config.nms
-  /// below 0.
-  PPMA_API std::vector<std::vector<Box>> proposals(const RpnOutput& out, const std::vector<Frame>& frames, bool training) const;
+  /// Boxes that may hold an object, best first, for each image: the best of each level, decoded,
+  /// clipped to the image, suppressed within their level. Without gradients. Errors: a score that
+  /// is not a number, config.nms below 0.
+  PPMA_API std::vector<std::vector<Box>> proposals(const RpnOutput& out,
+                                                   const std::vector<Frame>& frames,
+                                                   bool training) const;
   template <class V>
   void fields(V& v) {
     v.child("rpn_conv", rpn_conv), v.child("rpn_cls", rpn_cls), v.child("rpn_reg", rpn_reg);
@@ -71,7 +77,9 @@ struct RpnHead {
     Box box;
   };
   // Of one level of one image, best first: scores (H,W,A) in [0,1], deltas (H,W,4A).
-  PPMA_API std::vector<Scored> best_of_level(std::span<const float> scores, const float* deltas, i64 stride, i64 width, const Frame& frame, i64 candidates) const;
+  PPMA_API std::vector<Scored> best_of_level(std::span<const float> scores, const float* deltas,
+                                             i64 stride, i64 width, const Frame& frame,
+                                             i64 candidates) const;
   static i64 anchors_a_cell(const RpnConfig& c) { return static_cast<i64>(c.anchor.ratios.size()); }
   PPMA_API std::vector<std::vector<Box>> grids_of(const RpnOutput& out) const;
 };
@@ -99,17 +107,19 @@ RpnHead::RpnHead(const RpnConfig& c, Rng& rng)
       rpn_reg(normal_layer(Conv2d(c.channels, 4 * anchors_a_cell(c), 1, {}, rng), 0.01, rng)) {}
 
 RpnOutput RpnHead::forward(const std::vector<Tensor>& levels) const {  // (B,H,W,C) each
-  check(levels.size() == config.strides.size(), "rpn: needs ", config.strides.size(), " levels, got ", levels.size());
+  check(levels.size() == config.strides.size(), "rpn: needs ", config.strides.size(),
+        " levels, got ", levels.size());
   RpnOutput out;
   for (const Tensor& x : levels) {
-    const Tensor y = relu(rpn_conv.forward(x));    // (B,H,W,C)
-    out.scores.push_back(rpn_cls.forward(y));      // (B,H,W,A)
-    out.deltas.push_back(rpn_reg.forward(y));      // (B,H,W,4A)
+    const Tensor y = relu(rpn_conv.forward(x));  // (B,H,W,C)
+    out.scores.push_back(rpn_cls.forward(y));    // (B,H,W,A)
+    out.deltas.push_back(rpn_reg.forward(y));    // (B,H,W,4A)
   }
   return out;
 }
 
-RpnLoss RpnHead::loss(const RpnOutput& out, const std::vector<Frame>& frames, const std::vector<Objects>& objects, const Rng& rng) const {
+RpnLoss RpnHead::loss(const RpnOutput& out, const std::vector<Frame>& frames,
+                      const std::vector<Objects>& objects, const Rng& rng) const {
   const std::vector<std::vector<Box>> grids = grids_of(out);
   struct Level {
     std::vector<float> label, chosen, delta, positive;  // targets and weights
@@ -117,18 +127,22 @@ RpnLoss RpnHead::loss(const RpnOutput& out, const std::vector<Frame>& frames, co
   std::vector<Level> levels;
   for (const Tensor& s : out.scores) {
     const auto n = static_cast<std::size_t>(s.numel());
-    levels.push_back({std::vector<float>(n), std::vector<float>(n), std::vector<float>(4 * n), std::vector<float>(4 * n)});
+    levels.push_back({std::vector<float>(n), std::vector<float>(n), std::vector<float>(4 * n),
+                      std::vector<float>(4 * n)});
   }
   i64 samples = 0;
   for (std::size_t b = 0; b < frames.size(); ++b) {
     std::vector<Box> inside;
-    std::vector<std::pair<std::size_t, std::size_t>> place;  // level, number in its map of the batch
+    // level, number in its map of the batch
+    std::vector<std::pair<std::size_t, std::size_t>> place;
     for (std::size_t l = 0; l < grids.size(); ++l) {
       const i64 stride = config.strides[l], width = out.scores[l].dim(2), a = out.scores[l].dim(3);
-      const i64 rows = (frames[b].padded_height + stride - 1) / stride, cols = (frames[b].padded_width + stride - 1) / stride;
+      const i64 rows = (frames[b].padded_height + stride - 1) / stride,
+                cols = (frames[b].padded_width + stride - 1) / stride;
       for (std::size_t k = 0; k < grids[l].size(); ++k) {
         const i64 cell = static_cast<i64>(k) / a;
-        if (cell / width >= rows || cell % width >= cols) continue;  // padding of a larger neighbour
+        // padding of a larger neighbour
+        if (cell / width >= rows || cell % width >= cols) continue;
         inside.push_back(grids[l][k]);
         place.emplace_back(l, b * grids[l].size() + k);
       }
@@ -143,46 +157,62 @@ RpnLoss RpnHead::loss(const RpnOutput& out, const std::vector<Frame>& frames, co
     for (const i64 k : s.positive) {
       const auto [l, at] = place[static_cast<std::size_t>(k)];
       levels[l].chosen[at] = levels[l].label[at] = 1;
-      const Box& truth = objects[b].boxes[static_cast<std::size_t>(assigned[static_cast<std::size_t>(k)])];
+      const Box& truth =
+          objects[b].boxes[static_cast<std::size_t>(assigned[static_cast<std::size_t>(k)])];
       const Delta d = encode(inside[static_cast<std::size_t>(k)], truth, config.coder);
       const float values[4] = {d.dx, d.dy, d.dw, d.dh};
-      for (std::size_t c = 0; c < 4; ++c) levels[l].delta[4 * at + c] = values[c], levels[l].positive[4 * at + c] = 1;
+      for (std::size_t c = 0; c < 4; ++c)
+        levels[l].delta[4 * at + c] = values[c], levels[l].positive[4 * at + c] = 1;
     }
   }
   const double share = 1 / static_cast<double>(std::max(samples, i64{1}));
   RpnLoss loss;
   for (std::size_t l = 0; l < levels.size(); ++l) {
-    const auto flat = [](const std::vector<float>& v) { return Tensor::from<float>(v, {static_cast<i64>(v.size())}); };
+    const auto flat = [](const std::vector<float>& v) {
+      return Tensor::from<float>(v, {static_cast<i64>(v.size())});
+    };
     const Tensor cls = weighted_bce(out.scores[l], flat(levels[l].label), flat(levels[l].chosen));
     const Tensor bbox = weighted_l1(out.deltas[l], flat(levels[l].delta), flat(levels[l].positive));
     loss.cls = l == 0 ? cls : add(loss.cls, cls), loss.bbox = l == 0 ? bbox : add(loss.bbox, bbox);
   }
-  loss.cls = scale(loss.cls, share * config.cls_weight), loss.bbox = scale(loss.bbox, share * config.bbox_weight);
+  loss.cls = scale(loss.cls, share * config.cls_weight),
+  loss.bbox = scale(loss.bbox, share * config.bbox_weight);
   return loss;
 }
 
-std::vector<std::vector<Box>> RpnHead::proposals(const RpnOutput& out, const std::vector<Frame>& frames, bool training) const {
+std::vector<std::vector<Box>> RpnHead::proposals(const RpnOutput& out,
+                                                 const std::vector<Frame>& frames,
+                                                 bool training) const {
   const std::size_t levels = out.scores.size();
   std::vector<std::vector<float>> scores, deltas;
   for (std::size_t l = 0; l < levels; ++l) {
-    scores.push_back(sigmoid(widened(out.scores[l].detach())).to_vector<float>()), deltas.push_back(out.deltas[l].to_vector<float>());
-    for (const float s : scores[l]) check(!is_nan(s), "rpn: a score is not a number");  // both here: threads must not throw
+    scores.push_back(sigmoid(widened(out.scores[l].detach())).to_vector<float>()),
+        deltas.push_back(out.deltas[l].to_vector<float>());
+    // both here: threads must not throw
+    for (const float s : scores[l]) check(!is_nan(s), "rpn: a score is not a number");
   }
   check(config.nms >= 0, "rpn: the threshold nms is ", config.nms, "; it must not be negative");
   std::vector<std::vector<Scored>> kept(frames.size() * levels);
   parallel_for(static_cast<i64>(kept.size()), 1, [&](i64 begin, i64 end) {
     for (i64 i = begin; i < end; ++i) {
-      const std::size_t b = static_cast<std::size_t>(i) / levels, l = static_cast<std::size_t>(i) % levels;
-      const std::size_t count = static_cast<std::size_t>(out.scores[l].numel() / out.scores[l].dim(0));  // anchors of an image
-      kept[static_cast<std::size_t>(i)] = best_of_level({scores[l].data() + b * count, count}, deltas[l].data() + 4 * b * count, config.strides[l],
-                                                        out.scores[l].dim(2), frames[b], training ? config.train_candidates : config.test_candidates);
+      const std::size_t b = static_cast<std::size_t>(i) / levels,
+                        l = static_cast<std::size_t>(i) % levels;
+      // anchors of an image
+      const std::size_t count =
+          static_cast<std::size_t>(out.scores[l].numel() / out.scores[l].dim(0));
+      kept[static_cast<std::size_t>(i)] =
+          best_of_level({scores[l].data() + b * count, count}, deltas[l].data() + 4 * b * count,
+                        config.strides[l], out.scores[l].dim(2), frames[b],
+                        training ? config.train_candidates : config.test_candidates);
     }
   });
   std::vector<std::vector<Box>> all;
   for (std::size_t b = 0; b < frames.size(); ++b) {
     std::vector<Scored> image;
-    for (std::size_t l = 0; l < levels; ++l) image.insert(image.end(), kept[b * levels + l].begin(), kept[b * levels + l].end());
-    std::stable_sort(image.begin(), image.end(), [](const Scored& x, const Scored& y) { return x.score > y.score; });
+    for (std::size_t l = 0; l < levels; ++l)
+      image.insert(image.end(), kept[b * levels + l].begin(), kept[b * levels + l].end());
+    std::stable_sort(image.begin(), image.end(),
+                     [](const Scored& x, const Scored& y) { return x.score > y.score; });
     image.resize(std::min(image.size(), static_cast<std::size_t>(config.proposals)));
     all.emplace_back();
     for (const Scored& s : image) all.back().push_back(s.box);
@@ -190,11 +220,16 @@ std::vector<std::vector<Box>> RpnHead::proposals(const RpnOutput& out, const std
   return all;
 }
 
-std::vector<RpnHead::Scored> RpnHead::best_of_level(std::span<const float> scores, const float* deltas, i64 stride, i64 width, const Frame& frame, i64 candidates) const {
-  // A score's bits above, the anchor's number below, inverted: the greatest keys are the best scores, equal ones in order.
+std::vector<RpnHead::Scored> RpnHead::best_of_level(std::span<const float> scores,
+                                                    const float* deltas, i64 stride, i64 width,
+                                                    const Frame& frame, i64 candidates) const {
+  // A score's bits above, the anchor's number below, inverted: the greatest keys are the best
+  // scores, equal ones in order.
   std::vector<u64> keys(scores.size());
-  for (std::size_t k = 0; k < keys.size(); ++k) keys[k] = (u64{std::bit_cast<u32>(scores[k])} << 32) + (0xffffffffu - k);
-  const auto last = keys.begin() + std::min(static_cast<std::ptrdiff_t>(candidates), static_cast<std::ptrdiff_t>(keys.size()));
+  for (std::size_t k = 0; k < keys.size(); ++k)
+    keys[k] = (u64{std::bit_cast<u32>(scores[k])} << 32) + (0xffffffffu - k);
+  const auto last = keys.begin() + std::min(static_cast<std::ptrdiff_t>(candidates),
+                                            static_cast<std::ptrdiff_t>(keys.size()));
   std::partial_sort(keys.begin(), last, keys.end(), std::greater<>{});
   const std::size_t ratios = config.anchor.ratios.size();
   std::vector<Box> boxes;
@@ -203,19 +238,22 @@ std::vector<RpnHead::Scored> RpnHead::best_of_level(std::span<const float> score
     const std::size_t k = 0xffffffffu - (*key & 0xffffffffu);
     const i64 cell = static_cast<i64>(k / ratios);
     const float* d = deltas + 4 * k;
-    const Box box = decode(anchor(cell / width, cell % width, k % ratios, stride, config.anchor), {d[0], d[1], d[2], d[3]},
-                           static_cast<float>(frame.width), static_cast<float>(frame.height), config.coder);
+    const Box box = decode(anchor(cell / width, cell % width, k % ratios, stride, config.anchor),
+                           {d[0], d[1], d[2], d[3]}, static_cast<float>(frame.width),
+                           static_cast<float>(frame.height), config.coder);
     if (box.width() > 0 && box.height() > 0) boxes.push_back(box), of.push_back(scores[k]);
   }
   std::vector<Scored> kept;
-  for (const i64 k : nms(boxes, of, {}, config.nms)) kept.push_back({of[static_cast<std::size_t>(k)], boxes[static_cast<std::size_t>(k)]});
+  for (const i64 k : nms(boxes, of, {}, config.nms))
+    kept.push_back({of[static_cast<std::size_t>(k)], boxes[static_cast<std::size_t>(k)]});
   return kept;
 }
 
 std::vector<std::vector<Box>> RpnHead::grids_of(const RpnOutput& out) const {
   std::vector<std::vector<Box>> grids;
   for (std::size_t l = 0; l < out.scores.size(); ++l)
-    grids.push_back(anchors(out.scores[l].dim(1), out.scores[l].dim(2), config.strides[l], config.anchor));
+    grids.push_back(
+        anchors(out.scores[l].dim(1), out.scores[l].dim(2), config.strides[l], config.anchor));
   return grids;
 }
 

@@ -17,16 +17,18 @@ struct SegmentorConfig {
   bool operator==(const SegmentorConfig&) const = default;
 };
 
-/// Throws an Error that names the first value that makes no network, by its key in heads/segmentor_json.hpp.
+/// Throws an Error that names the first value that makes no network, by its key in
+/// heads/segmentor_json.hpp.
 PPMA_API void check_config(const SegmentorConfig& c);
 
 struct SegmentationLoss {
-  Tensor total, decode, auxiliary;             // scalars; decode and auxiliary carry their weights
-  Tensor decode_accuracy, auxiliary_accuracy;  // scalars, percent of the pixels; auxiliary is undefined without such a head
+  Tensor total, decode, auxiliary;  // scalars; decode and auxiliary carry their weights
+  // scalars, percent of the pixels; auxiliary is undefined without such a head
+  Tensor decode_accuracy, auxiliary_accuracy;
 };
 
-/// Percent of the pixels that count whose label has the largest logit, as mmseg logs it (100 where none counts): a scalar,
-/// f64, where the logits are. logits (B,H,W,K), labels int64 (B,H,W).
+/// Percent of the pixels that count whose label has the largest logit, as mmseg logs it (100 where
+/// none counts): a scalar, f64, where the logits are. logits (B,H,W,K), labels int64 (B,H,W).
 PPMA_API Tensor pixel_accuracy(const Tensor& logits, const Tensor& labels, i64 ignore_index);
 
 struct Segmentor {
@@ -35,17 +37,20 @@ struct Segmentor {
   UperNetHead decode_head;
   FcnHead auxiliary_head;
 
-  explicit Segmentor(SegmentorConfig c, u64 seed = 0) : Segmentor(with_widths(std::move(c)), Rng(seed)) {}
+  explicit Segmentor(SegmentorConfig c, u64 seed = 0)
+      : Segmentor(with_widths(std::move(c)), Rng(seed)) {}
 
   /// Images (B,3,Hin,Win) -> logits (B,Hin,Win,K).
   Tensor forward(const Tensor& images, Context& ctx) {
-    return resize(decode_head.forward(backbone.maps(images, ctx), ctx), images.dim(2), images.dim(3));
+    return resize(decode_head.forward(backbone.maps(images, ctx), ctx), images.dim(2),
+                  images.dim(3));
   }
   /// labels int64 (B,Hin,Win). The mean divides by all pixels, ignored ones too.
   PPMA_API SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx);
   template <class V>
   void fields(V& v) {
-    v.child("backbone", backbone), v.child("decode_head", decode_head), v.child("auxiliary_head", auxiliary_head);
+    v.child("backbone", backbone), v.child("decode_head", decode_head),
+        v.child("auxiliary_head", auxiliary_head);
   }
 
  private:
@@ -70,21 +75,30 @@ namespace ppma::inline PPMA_ABI {
 
 void check_config(const SegmentorConfig& c) {
   check_config(c.backbone);
-  detail::check_positive("num_classes", c.decode.num_classes), detail::check_positive("num_classes", c.auxiliary.num_classes);
-  detail::check_positive("channels", c.decode.channels), detail::check_positive("auxiliary_channels", c.auxiliary.channels);
+  detail::check_positive("num_classes", c.decode.num_classes),
+      detail::check_positive("num_classes", c.auxiliary.num_classes);
+  detail::check_positive("channels", c.decode.channels),
+      detail::check_positive("auxiliary_channels", c.auxiliary.channels);
   detail::check_all_positive("pool_scales", c.decode.pool_scales);
-  detail::check_dropout("dropout_ratio", c.decode.dropout_ratio), detail::check_dropout("auxiliary_dropout_ratio", c.auxiliary.dropout_ratio);
-  detail::check_not_negative("decode_weight", c.decode_weight), detail::check_not_negative("auxiliary_weight", c.auxiliary_weight);
+  detail::check_dropout("dropout_ratio", c.decode.dropout_ratio),
+      detail::check_dropout("auxiliary_dropout_ratio", c.auxiliary.dropout_ratio);
+  detail::check_not_negative("decode_weight", c.decode_weight),
+      detail::check_not_negative("auxiliary_weight", c.auxiliary_weight);
 }
 
 Tensor pixel_accuracy(const Tensor& logits, const Tensor& labels, i64 ignore_index) {
   const NoGrad not_recorded;
-  const Tensor chosen = cast(argmax(logits, -1), DType::f64), wanted = cast(labels, DType::f64);  // (B,H,W)
+  // (B,H,W)
+  const Tensor chosen = cast(argmax(logits, -1), DType::f64), wanted = cast(labels, DType::f64);
   // Of whole numbers: 1 where the difference is 0, else 0.
-  const auto is_zero = [](const Tensor& difference) { return relu(add_scalar(scale(abs(difference), -1), 1)); };
-  const Tensor counts = add_scalar(scale(is_zero(add_scalar(wanted, -static_cast<double>(ignore_index))), -1), 1);
+  const auto is_zero = [](const Tensor& difference) {
+    return relu(add_scalar(scale(abs(difference), -1), 1));
+  };
+  const Tensor counts =
+      add_scalar(scale(is_zero(add_scalar(wanted, -static_cast<double>(ignore_index))), -1), 1);
   const Tensor right = mul(is_zero(sub(chosen, wanted)), counts);
-  return scale(div(add_scalar(sum(right), 1e-7), add_scalar(sum(counts), 1e-7)), 100);  // as there: no 0 / 0
+  // as there: no 0 / 0
+  return scale(div(add_scalar(sum(right), 1e-7), add_scalar(sum(counts), 1e-7)), 100);
 }
 
 SegmentationLoss Segmentor::loss(const Tensor& images, const Tensor& labels, Context& ctx) {
@@ -99,13 +113,17 @@ SegmentationLoss Segmentor::loss(const Tensor& images, const Tensor& labels, Con
   };
   SegmentationLoss l;
   l.decode = of(decode_head.forward(levels, ctx), config.decode_weight, l.decode_accuracy);
-  l.auxiliary = of(auxiliary_head.forward(levels[2], ctx), config.auxiliary_weight, l.auxiliary_accuracy);
+  l.auxiliary =
+      of(auxiliary_head.forward(levels[2], ctx), config.auxiliary_weight, l.auxiliary_accuracy);
   l.total = add(l.decode, l.auxiliary);
   return l;
 }
 
 Segmentor::Segmentor(const SegmentorConfig& c, Rng rng)
-    : config(c), backbone(c.backbone, rng.fork(1)), decode_head(c.decode, rng), auxiliary_head(c.auxiliary, rng) {}
+    : config(c),
+      backbone(c.backbone, rng.fork(1)),
+      decode_head(c.decode, rng),
+      auxiliary_head(c.auxiliary, rng) {}
 
 SegmentorConfig Segmentor::with_widths(SegmentorConfig c) {
   check_config(c);

@@ -1,12 +1,12 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The configurations of the segmentation networks as JSON: {"head": "upernet", "backbone": {...}, "num_classes": 150, ...}.
+// The configurations of the segmentation networks as JSON: {"head": "upernet", "backbone": {...},
+// "num_classes": 150, ...}.
 // An unknown key is an error. Which head is in "head", upernet where it is not said.
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <type_traits>
-
-#include <nlohmann/json.hpp>
 
 #include "ppma/heads/segmentor.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
@@ -22,12 +22,16 @@ PPMA_API const char* head_name(const SemanticFpnConfig&);
 template <class Config, class F>
 void each_segmentor_value(Config& c, F f) {
   if constexpr (std::is_same_v<std::remove_const_t<Config>, SemanticFpnConfig>) {
-    f("num_classes", c.num_classes), f("channels", c.channels), f("pyramid_channels", c.pyramid_channels), f("dropout_ratio", c.dropout_ratio);
+    f("num_classes", c.num_classes), f("channels", c.channels),
+        f("pyramid_channels", c.pyramid_channels), f("dropout_ratio", c.dropout_ratio);
     f("ignore_index", c.ignore_index);
   } else {
-    f("num_classes", c.decode.num_classes), f("channels", c.decode.channels), f("pool_scales", c.decode.pool_scales);
-    f("dropout_ratio", c.decode.dropout_ratio), f("auxiliary_channels", c.auxiliary.channels), f("auxiliary_dropout_ratio", c.auxiliary.dropout_ratio);
-    f("decode_weight", c.decode_weight), f("auxiliary_weight", c.auxiliary_weight), f("ignore_index", c.ignore_index);
+    f("num_classes", c.decode.num_classes), f("channels", c.decode.channels),
+        f("pool_scales", c.decode.pool_scales);
+    f("dropout_ratio", c.decode.dropout_ratio), f("auxiliary_channels", c.auxiliary.channels),
+        f("auxiliary_dropout_ratio", c.auxiliary.dropout_ratio);
+    f("decode_weight", c.decode_weight), f("auxiliary_weight", c.auxiliary_weight),
+        f("ignore_index", c.ignore_index);
   }
 }
 
@@ -46,11 +50,13 @@ std::string head_of(const Json& j) {
   check(j.is_object(), "config: must be a JSON object, got ", j.dump());
   std::string name = head_name(SegmentorConfig{});
   if (const auto it = j.find("head"); it != j.end()) detail::read_config_value(*it, "head", name);
-  check(name == "upernet" || name == "semantic_fpn", "config: there is no head \"", name, "\"; there are upernet and semantic_fpn");
+  check(name == "upernet" || name == "semantic_fpn", "config: there is no head \"", name,
+        "\"; there are upernet and semantic_fpn");
   return name;
 }
 
-/// Sets what an object says and leaves the rest of `c`; a dropout_ratio alone is both heads'. Errors: another head, an unknown key, a value of the wrong kind.
+/// Sets what an object says and leaves the rest of `c`; a dropout_ratio alone is both heads'.
+/// Errors: another head, an unknown key, a value of the wrong kind.
 template <class Config = SegmentorConfig, class Json>
 Config segmentor_from_json(const Json& j, Config c = {}) {
   const std::string head = head_of(j);
@@ -67,7 +73,8 @@ Config segmentor_from_json(const Json& j, Config c = {}) {
   }
   if constexpr (std::is_same_v<Config, SegmentorConfig>) {
     c.auxiliary.num_classes = c.decode.num_classes;
-    if (j.contains("dropout_ratio") && !j.contains("auxiliary_dropout_ratio")) c.auxiliary.dropout_ratio = c.decode.dropout_ratio;
+    if (j.contains("dropout_ratio") && !j.contains("auxiliary_dropout_ratio"))
+      c.auxiliary.dropout_ratio = c.decode.dropout_ratio;
   }
   return c;
 }

@@ -1,8 +1,9 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Semantic FPN (Kirillov et al., "Panoptic feature pyramid networks", 2019), the light alternative to UperNet: a feature
-// pyramid, each level brought to stride 4 by 3x3 convolutions and doublings, the sum classified. Names as mmseg's
-// (`neck`, `decode_head.scale_heads`). Legend: B batch, H W grid of the finest map, C channels, D of the head, K classes.
+// Semantic FPN (Kirillov et al., "Panoptic feature pyramid networks", 2019), the light alternative
+// to UperNet: a feature pyramid, each level brought to stride 4 by 3x3 convolutions and doublings,
+// the sum classified. Names as mmseg's (`neck`, `decode_head.scale_heads`). Legend: B batch, H W
+// grid of the finest map, C channels, D of the head, K classes.
 
 #include <vector>
 
@@ -11,7 +12,8 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// One level: the convolutions at even places, doublings between and behind them. The finest level has no doubling.
+/// One level: the convolutions at even places, doublings between and behind them. The finest level
+/// has no doubling.
 struct ScaleHead {
   bool doubles;
   std::vector<ConvModule> convs;
@@ -33,7 +35,8 @@ struct SemanticFpnConfig {
   bool operator==(const SemanticFpnConfig&) const = default;
 };
 
-/// Throws an Error that names the first value that makes no network, by its key in heads/segmentor_json.hpp.
+/// Throws an Error that names the first value that makes no network, by its key in
+/// heads/segmentor_json.hpp.
 PPMA_API void check_config(const SemanticFpnConfig& c);
 
 struct SemanticFpnHead {
@@ -60,7 +63,9 @@ struct SemanticFpn {
   explicit SemanticFpn(const SemanticFpnConfig& c, u64 seed = 0) : SemanticFpn(c, Rng(seed)) {}
 
   /// Images (B,3,Hin,Win) -> logits (B,Hin,Win,K).
-  Tensor forward(const Tensor& images, Context& ctx) { return resize(logits(images, ctx), images.dim(2), images.dim(3)); }
+  Tensor forward(const Tensor& images, Context& ctx) {
+    return resize(logits(images, ctx), images.dim(2), images.dim(3));
+  }
   /// labels int64 (B,Hin,Win). The mean divides by all pixels, ignored ones too.
   PPMA_API SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx);
   template <class V>
@@ -88,7 +93,8 @@ struct SemanticFpn {
 namespace ppma::inline PPMA_ABI {
 
 ScaleHead::ScaleHead(std::size_t level, i64 in, i64 out, Rng& rng) : doubles(level > 0) {
-  for (std::size_t k = 0; k < std::max<std::size_t>(1, level); ++k) convs.emplace_back(k == 0 ? in : out, out, 3, rng);
+  for (std::size_t k = 0; k < std::max<std::size_t>(1, level); ++k)
+    convs.emplace_back(k == 0 ? in : out, out, 3, rng);
 }
 
 Tensor ScaleHead::forward(Tensor x, Context& ctx) {
@@ -101,19 +107,23 @@ Tensor ScaleHead::forward(Tensor x, Context& ctx) {
 
 void check_config(const SemanticFpnConfig& c) {
   check_config(c.backbone);
-  detail::check_positive("num_classes", c.num_classes), detail::check_positive("channels", c.channels);
-  detail::check_positive("pyramid_channels", c.pyramid_channels), detail::check_dropout("dropout_ratio", c.dropout_ratio);
+  detail::check_positive("num_classes", c.num_classes),
+      detail::check_positive("channels", c.channels);
+  detail::check_positive("pyramid_channels", c.pyramid_channels),
+      detail::check_dropout("dropout_ratio", c.dropout_ratio);
 }
 
 SemanticFpnHead::SemanticFpnHead(i64 in, i64 channels, i64 classes, double dropout, Rng& rng)
     : dropout_ratio(dropout), conv_seg(channels, classes, 1, {}, rng) {
-  for (std::size_t level = 0; level < 4; ++level) scale_heads.emplace_back(level, in, channels, rng);
+  for (std::size_t level = 0; level < 4; ++level)
+    scale_heads.emplace_back(level, in, channels, rng);
 }
 
 Tensor SemanticFpnHead::forward(const std::vector<Tensor>& maps, Context& ctx) {
   check(maps.size() >= 4, "semantic fpn: needs four maps, got ", maps.size());
   Tensor sum = scale_heads[0].forward(maps[0], ctx);  // (B,H,W,D)
-  for (std::size_t i = 1; i < 4; ++i) sum = add(sum, resize(scale_heads[i].forward(maps[i], ctx), sum.dim(1), sum.dim(2)));
+  for (std::size_t i = 1; i < 4; ++i)
+    sum = add(sum, resize(scale_heads[i].forward(maps[i], ctx), sum.dim(1), sum.dim(2)));
   return conv_seg.forward(detail::channel_dropout(sum, dropout_ratio, ctx));
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Which boxes a detector is to learn from (spec 7.1, 7.2; mmdet's MaxIoUAssigner and RandomSampler). On the host: boxes
-// of one image at a time.
+// Which boxes a detector is to learn from (spec 7.1, 7.2; mmdet's MaxIoUAssigner and
+// RandomSampler). On the host: boxes of one image at a time.
 
 #include <vector>
 
@@ -11,22 +11,26 @@
 namespace ppma::inline PPMA_ABI {
 
 struct AssignConfig {
-  double positive = 0.7, negative = 0.3;  // least overlap of a positive box; below `negative` a box is background
-  double least_positive = 0.3;            // a truth without such an overlap is given up
-  bool low_quality = true;                // the best boxes of a truth are positive, whatever their overlap
+  // least overlap of a positive box; below `negative` a box is background
+  double positive = 0.7, negative = 0.3;
+  double least_positive = 0.3;  // a truth without such an overlap is given up
+  // the best boxes of a truth are positive, whatever their overlap
+  bool low_quality = true;
 
   bool operator==(const AssignConfig&) const = default;
 };
 
 inline constexpr i64 assigned_background = -1, assigned_ignored = -2;
 
-/// For each box the number of its truth, or assigned_background, or assigned_ignored. A box belongs to the truth that it
-/// overlaps most (the first of equal ones); where low_quality is on, every box that ties a truth's best overlap of at
-/// least least_positive belongs to that truth instead, the last one if there are several.
-PPMA_API std::vector<i64> assign(const std::vector<Box>& boxes, const std::vector<Box>& truths, const AssignConfig& c = {});
+/// For each box the number of its truth, or assigned_background, or assigned_ignored. A box belongs
+/// to the truth that it overlaps most (the first of equal ones); where low_quality is on, every box
+/// that ties a truth's best overlap of at least least_positive belongs to that truth instead, the
+/// last one if there are several.
+PPMA_API std::vector<i64> assign(const std::vector<Box>& boxes, const std::vector<Box>& truths,
+                                 const AssignConfig& c = {});
 
 struct SampleConfig {
-  i64 count = 256;       // boxes an image
+  i64 count = 256;         // boxes an image
   double positives = 0.5;  // share of positive ones, at most
 
   bool operator==(const SampleConfig&) const = default;
@@ -48,7 +52,8 @@ PPMA_API Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c,
 
 namespace ppma::inline PPMA_ABI {
 
-std::vector<i64> assign(const std::vector<Box>& boxes, const std::vector<Box>& truths, const AssignConfig& c) {
+std::vector<i64> assign(const std::vector<Box>& boxes, const std::vector<Box>& truths,
+                        const AssignConfig& c) {
   std::vector<i64> assigned(boxes.size(), assigned_background);
   std::vector<float> most(truths.size(), 0.0f), overlap(boxes.size() * truths.size());
   for (std::size_t b = 0; b < boxes.size(); ++b) {
@@ -60,14 +65,17 @@ std::vector<i64> assign(const std::vector<Box>& boxes, const std::vector<Box>& t
       if (o > best) best = o, mine = static_cast<i64>(t);
     }
     if (truths.empty()) continue;
-    if (static_cast<double>(best) >= c.positive) assigned[b] = mine;
-    else if (static_cast<double>(best) >= c.negative) assigned[b] = assigned_ignored;
+    if (static_cast<double>(best) >= c.positive)
+      assigned[b] = mine;
+    else if (static_cast<double>(best) >= c.negative)
+      assigned[b] = assigned_ignored;
   }
   if (!c.low_quality) return assigned;
   for (std::size_t t = 0; t < truths.size(); ++t) {
     if (static_cast<double>(most[t]) < c.least_positive || most[t] <= 0) continue;
     for (std::size_t b = 0; b < boxes.size(); ++b)
-      if (overlap[b * truths.size() + t] >= most[t]) assigned[b] = static_cast<i64>(t);  // the maximum itself
+      // the maximum itself
+      if (overlap[b * truths.size() + t] >= most[t]) assigned[b] = static_cast<i64>(t);
   }
   return assigned;
 }
@@ -81,7 +89,9 @@ Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c, Rng rng)
   const auto choose = [&rng](std::vector<i64>& from, i64 n) {
     const i64 size = static_cast<i64>(from.size());
     if (size <= n) return;
-    for (i64 k = 0; k < n; ++k) std::swap(from[static_cast<std::size_t>(k)], from[static_cast<std::size_t>(k + rng.below(size - k))]);
+    for (i64 k = 0; k < n; ++k)
+      std::swap(from[static_cast<std::size_t>(k)],
+                from[static_cast<std::size_t>(k + rng.below(size - k))]);
     from.resize(static_cast<std::size_t>(n));
     std::sort(from.begin(), from.end());
   };

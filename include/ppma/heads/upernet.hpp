@@ -1,7 +1,9 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// UperNet's decode head (Xiao et al., "Unified perceptual parsing", 2018) and the FCN auxiliary head, spec 6.1.
-// Legend: B batch, H W grid of the finest map, C channels of a map, D channels of the head, K classes.
+// UperNet's decode head (Xiao et al., "Unified perceptual parsing", 2018) and the FCN auxiliary
+// head, spec 6.1.
+// Legend: B batch, H W grid of the finest map, C channels of a map, D channels of the head, K
+// classes.
 
 #include <array>
 #include <vector>
@@ -57,7 +59,8 @@ struct UperNetHead {
   PPMA_API Tensor forward(const std::vector<Tensor>& maps, Context& ctx);
   template <class V>
   void fields(V& v) {
-    v.child("conv_seg", conv_seg), v.children("psp_modules", psp_modules), v.child("bottleneck", bottleneck);
+    v.child("conv_seg", conv_seg), v.children("psp_modules", psp_modules),
+        v.child("bottleneck", bottleneck);
     v.children("lateral_convs", lateral_convs), v.children("fpn_convs", fpn_convs);
     v.child("fpn_bottleneck", fpn_bottleneck);
   }
@@ -99,7 +102,8 @@ namespace detail {
 Tensor channel_dropout(const Tensor& x, double p, Context& ctx) {
   if (!ctx.training || p == 0) return x;
   const Shape shape{x.dim(0), 1, 1, x.dim(3)};
-  const Tensor keep = ctx.drawn(x.device(), [=](Rng& rng) { return dropout(Tensor::ones(shape), p, rng); });
+  const Tensor keep =
+      ctx.drawn(x.device(), [=](Rng& rng) { return dropout(Tensor::ones(shape), p, rng); });
   return mul(x, cast(keep, x.dtype()));
 }
 
@@ -108,7 +112,8 @@ Tensor channel_dropout(const Tensor& x, double p, Context& ctx) {
 UperNetHead::UperNetHead(const UperNetConfig& c, Rng& rng)
     : config(c),
       conv_seg(c.channels, c.num_classes, 1, {}, rng),
-      bottleneck(c.in_channels[3] + static_cast<i64>(c.pool_scales.size()) * c.channels, c.channels, 3, rng),
+      bottleneck(c.in_channels[3] + static_cast<i64>(c.pool_scales.size()) * c.channels, c.channels,
+                 3, rng),
       fpn_bottleneck(4 * c.channels, c.channels, 3, rng) {
   for (const i64 s : c.pool_scales) psp_modules.emplace_back(s, c.in_channels[3], c.channels, rng);
   for (std::size_t i = 0; i < 3; ++i) {
@@ -125,19 +130,23 @@ Tensor UperNetHead::forward(const std::vector<Tensor>& maps, Context& ctx) {
   for (std::size_t i = 0; i < 3; ++i) levels.push_back(lateral_convs[i].forward(maps[i], ctx));
   levels.push_back(bottleneck.forward(concat(pyramid, -1), ctx));
   for (std::size_t i = 3; i > 0; --i)
-    levels[i - 1] = add(levels[i - 1], resize(levels[i], levels[i - 1].dim(1), levels[i - 1].dim(2)));
+    levels[i - 1] =
+        add(levels[i - 1], resize(levels[i], levels[i - 1].dim(1), levels[i - 1].dim(2)));
   for (std::size_t i = 0; i < 3; ++i) levels[i] = fpn_convs[i].forward(levels[i], ctx);
-  for (std::size_t i = 1; i < 4; ++i) levels[i] = resize(levels[i], levels[0].dim(1), levels[0].dim(2));
+  for (std::size_t i = 1; i < 4; ++i)
+    levels[i] = resize(levels[i], levels[0].dim(1), levels[0].dim(2));
   const Tensor fused = fpn_bottleneck.forward(concat(levels, -1), ctx);
   return conv_seg.forward(detail::channel_dropout(fused, config.dropout_ratio, ctx));
 }
 
-FcnHead::FcnHead(const FcnConfig& c, Rng& rng) : config(c), conv_seg(c.channels, c.num_classes, 1, {}, rng) {
+FcnHead::FcnHead(const FcnConfig& c, Rng& rng)
+    : config(c), conv_seg(c.channels, c.num_classes, 1, {}, rng) {
   convs.emplace_back(c.in_channels, c.channels, 3, rng);
 }
 
 Tensor FcnHead::forward(const Tensor& map, Context& ctx) {  // (B,H,W,C) -> (B,H,W,K)
-  return conv_seg.forward(detail::channel_dropout(convs[0].forward(map, ctx), config.dropout_ratio, ctx));
+  return conv_seg.forward(
+      detail::channel_dropout(convs[0].forward(map, ctx), config.dropout_ratio, ctx));
 }
 
 }  // namespace ppma::inline PPMA_ABI

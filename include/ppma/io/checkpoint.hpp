@@ -70,7 +70,7 @@ PPMA_API TensorMap load_weights(const std::string& path, const WeightOptions& op
 /// Writes .safetensors, or .pth / .pt as a bare state dict. Metadata goes into both: into a .pth as
 /// an entry of the archive that PyTorch leaves alone.
 PPMA_API void save_weights(const std::string& path, const TensorMap& tensors,
-                         const std::map<std::string, std::string>& metadata = {});
+                           const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -278,7 +278,7 @@ TensorMap load_weights(const std::string& path, const WeightOptions& options) {
 }
 
 void save_weights(const std::string& path, const TensorMap& tensors,
-                         const std::map<std::string, std::string>& metadata) {
+                  const std::map<std::string, std::string>& metadata) {
   if (path.ends_with(".safetensors")) return write_safetensors(path, tensors, metadata);
   check(path.ends_with(".pth") || path.ends_with(".pt"), path,
         ": its ending should be .safetensors, .pth or .pt; choose one of these");

@@ -1,7 +1,9 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// COCO's files: annotations (images, categories, objects) and detection results, https://cocodataset.org/#format-data.
-// Streamed record by record (io/json_records.hpp); masks stay polygons or runs until somebody draws them.
+// COCO's files: annotations (images, categories, objects) and detection results,
+// https://cocodataset.org/#format-data.
+// Streamed record by record (io/json_records.hpp); masks stay polygons or runs until somebody draws
+// them.
 
 #include <optional>
 #include <string>
@@ -19,7 +21,8 @@ struct CocoMask {
 
   bool empty() const { return polygons.empty() && !rle; }
 
-  /// The mask drawn in an image; without polygons and runs no pixel is set. Errors: runs for another size.
+  /// The mask drawn in an image; without polygons and runs no pixel is set. Errors: runs for
+  /// another size.
   PPMA_API Rle draw(i64 height, i64 width) const;
 };
 
@@ -46,8 +49,8 @@ struct CocoAnnotation {
 
 struct CocoTruth {
   std::string path;
-  std::vector<CocoImage> images;          // ascending ids
-  std::vector<CocoCategory> categories;   // ascending ids: the number of a class is its rank
+  std::vector<CocoImage> images;            // ascending ids
+  std::vector<CocoCategory> categories;     // ascending ids: the number of a class is its rank
   std::vector<CocoAnnotation> annotations;  // in the file's order
 };
 
@@ -64,28 +67,30 @@ namespace detail {
 /// Rank of an id in a sorted list, or -1.
 template <class T>
 i64 rank_of(const std::vector<T>& sorted, i64 id) {
-  const auto it = std::lower_bound(sorted.begin(), sorted.end(), id, [](const T& a, i64 b) { return a.id < b; });
+  const auto it = std::lower_bound(sorted.begin(), sorted.end(), id,
+                                   [](const T& a, i64 b) { return a.id < b; });
   return it != sorted.end() && it->id == id ? it - sorted.begin() : -1;
 }
 
 }  // namespace detail
 
-/// Reads annotations. `masks` false leaves segmentations out, for boxes alone. Where the file says no
-/// area, the box's is taken, and where it says no "iscrowd", none; with `fill` false it is noted that
-/// it did not say, and evaluate_coco refuses such annotations, as pycocotools does. Errors name the
-/// file and the record.
+/// Reads annotations. `masks` false leaves segmentations out, for boxes alone. Where the file says
+/// no area, the box's is taken, and where it says no "iscrowd", none; with `fill` false it is noted
+/// that it did not say, and evaluate_coco refuses such annotations, as pycocotools does. Errors
+/// name the file and the record.
 PPMA_API CocoTruth read_coco(const std::string& path, bool masks = true, bool fill = true);
 
 /// The same from memory; `name` is what errors call it.
-PPMA_API CocoTruth parse_coco(Bytes json, const std::string& name, bool masks = true, bool fill = true);
+PPMA_API CocoTruth parse_coco(Bytes json, const std::string& name, bool masks = true,
+                              bool fill = true);
 
 /// Reads a list of detections.
 PPMA_API std::vector<CocoResult> read_coco_results(const std::string& path);
 
 PPMA_API std::vector<CocoResult> parse_coco_results(Bytes json, const std::string& name);
 
-/// Writes detections as COCO wants them, masks as text; whole or not at all. Errors: polygons (draw them first), scores
-/// or boxes that are not finite.
+/// Writes detections as COCO wants them, masks as text; whole or not at all. Errors: polygons (draw
+/// them first), scores or boxes that are not finite.
 PPMA_API void write_coco_results(const std::string& path, const std::vector<CocoResult>& results);
 
 }  // namespace ppma::inline PPMA_ABI
@@ -127,7 +132,8 @@ void sort_by_id(std::vector<T>& all, const std::string& name, const char* what) 
 
 inline CocoBox read_box(const JsonRecord& r) {
   const std::vector<double> b = r.numbers(r.get("bbox"), "bbox");
-  check(b.size() == 4, r.where, ": \"bbox\" has ", b.size(), " numbers; it must be [x, y, width, height]");
+  check(b.size() == 4, r.where, ": \"bbox\" has ", b.size(),
+        " numbers; it must be [x, y, width, height]");
   check(b[2] >= 0 && b[3] >= 0, r.where, ": \"bbox\" has the negative size ", b[2], " x ", b[3]);
   return {b[0], b[1], b[2], b[3]};
 }
@@ -138,18 +144,23 @@ inline CocoMask read_mask(const JsonRecord& r) {
   if (s == nullptr) return mask;
   if (s->is_array()) {
     if (s->empty()) return mask;
-    if (s->front().is_number()) mask.polygons.push_back(r.numbers(*s, "segmentation"));  // one, without the outer list
+    // one, without the outer list
+    if (s->front().is_number())
+      mask.polygons.push_back(r.numbers(*s, "segmentation"));
     else
       for (const auto& polygon : *s) mask.polygons.push_back(r.numbers(polygon, "segmentation"));
     for (const auto& p : mask.polygons)
-      check(p.size() >= 6 && p.size() % 2 == 0, r.where, ": \"segmentation\" has a polygon of ", p.size(),
-            " numbers; it needs three corners or more, two numbers each");
+      check(p.size() >= 6 && p.size() % 2 == 0, r.where, ": \"segmentation\" has a polygon of ",
+            p.size(), " numbers; it needs three corners or more, two numbers each");
     return mask;
   }
-  check(s->is_object(), r.where, ": \"segmentation\" is ", JsonRecord::described(*s), "; it must be polygons or runs");
+  check(s->is_object(), r.where, ": \"segmentation\" is ", JsonRecord::described(*s),
+        "; it must be polygons or runs");
   const JsonRecord runs{*s, "", r.where + ": segmentation"};
   const std::vector<double> size = runs.numbers(runs.get("size"), "size");
-  check(size.size() == 2 && std::all_of(size.begin(), size.end(), [](double n) { return n >= 1 && n <= 134217728 && n == std::floor(n); }),
+  check(size.size() == 2 &&
+            std::all_of(size.begin(), size.end(),
+                        [](double n) { return n >= 1 && n <= 134217728 && n == std::floor(n); }),
         runs.where, ": \"size\" must be [height, width] in pixels");
   const nlohmann::json& counts = runs.get("counts");
   try {
@@ -160,7 +171,8 @@ inline CocoMask read_mask(const JsonRecord& r) {
     }
     Rle m{height, width, {}};
     for (const double n : runs.numbers(counts, "counts")) {
-      check(n >= 0 && n <= 134217728 && n == std::floor(n), "\"counts\" has ", n, " in it; runs are whole numbers of pixels");
+      check(n >= 0 && n <= 134217728 && n == std::floor(n), "\"counts\" has ", n,
+            " in it; runs are whole numbers of pixels");
       m.counts.push_back(static_cast<u32>(n));
     }
     check_rle(m);
@@ -188,13 +200,19 @@ CocoTruth read_coco_from(Source source, const std::string& name, bool masks, boo
       take_side("height", image.height), take_side("width", image.width);
       truth.images.push_back(std::move(image));
     } else if (r.list == "categories") {
-      truth.categories.push_back({r.integer("id"), r.find("name") != nullptr ? r.text("name") : str("category ", r.integer("id"))});
+      truth.categories.push_back({r.integer("id"), r.find("name") != nullptr
+                                                       ? r.text("name")
+                                                       : str("category ", r.integer("id"))});
     } else {
       CocoAnnotation a;
       a.id = r.integer("id");
-      a.image = r.integer("image_id"), a.category = r.integer("category_id");  // ids until all are read
-      if (r.find("bbox") != nullptr) a.box = read_box(r);
-      else check(r.find("segmentation") != nullptr, r.where, ": has neither \"bbox\" nor \"segmentation\"");
+      // ids until all are read
+      a.image = r.integer("image_id"), a.category = r.integer("category_id");
+      if (r.find("bbox") != nullptr)
+        a.box = read_box(r);
+      else
+        check(r.find("segmentation") != nullptr, r.where,
+              ": has neither \"bbox\" nor \"segmentation\"");
       a.area = r.find("area") != nullptr || !a.box ? r.number("area") : (*a.box)[2] * (*a.box)[3];
       if (const nlohmann::json* crowd = r.find("iscrowd"); crowd != nullptr)
         a.crowd = crowd->is_boolean() ? crowd->get<bool>() : r.integer("iscrowd") != 0;
@@ -210,9 +228,11 @@ CocoTruth read_coco_from(Source source, const std::string& name, bool masks, boo
   std::set<i64> ids;
   for (std::size_t i = 0; i < truth.annotations.size(); ++i) {
     CocoAnnotation& a = truth.annotations[i];
-    const i64 image = rank_of(truth.images, a.image), category = rank_of(truth.categories, a.category);
+    const i64 image = rank_of(truth.images, a.image),
+              category = rank_of(truth.categories, a.category);
     check(image >= 0, name, ": annotations[", i, "]: there is no image with the id ", a.image);
-    check(category >= 0, name, ": annotations[", i, "]: there is no category with the id ", a.category);
+    check(category >= 0, name, ": annotations[", i, "]: there is no category with the id ",
+          a.category);
     check(ids.insert(a.id).second, name, ": annotations[", i, "]: the id ", a.id, " is used twice");
     a.image = image, a.category = category;
   }
@@ -227,10 +247,13 @@ std::vector<CocoResult> read_coco_results_from(Source source, const std::string&
     one.where = r.where;
     one.image_id = r.integer("image_id"), one.category_id = r.integer("category_id");
     one.score = r.number("score");
-    if (const nlohmann::json* box = r.find("bbox"); box != nullptr && !(box->is_array() && box->empty())) one.box = read_box(r);
+    if (const nlohmann::json* box = r.find("bbox");
+        box != nullptr && !(box->is_array() && box->empty()))
+      one.box = read_box(r);
     one.mask = read_mask(r);
-    check(one.box || !one.mask.empty(), r.where, ": has neither \"bbox\" nor \"segmentation\"",
-          r.find("keypoints") != nullptr ? "; keypoints alone are not scored, give their boxes" : "");
+    check(
+        one.box || !one.mask.empty(), r.where, ": has neither \"bbox\" nor \"segmentation\"",
+        r.find("keypoints") != nullptr ? "; keypoints alone are not scored, give their boxes" : "");
     results.push_back(std::move(one));
   };
   read_json_records(source, name, {}, take);
@@ -247,7 +270,9 @@ CocoTruth parse_coco(Bytes json, const std::string& name, bool masks, bool fill)
   return detail::read_coco_from(json, name, masks, fill);
 }
 
-std::vector<CocoResult> read_coco_results(const std::string& path) { return detail::read_coco_results_from(path, path); }
+std::vector<CocoResult> read_coco_results(const std::string& path) {
+  return detail::read_coco_results_from(path, path);
+}
 
 std::vector<CocoResult> parse_coco_results(Bytes json, const std::string& name) {
   return detail::read_coco_results_from(json, name);
@@ -266,10 +291,14 @@ void write_coco_results(const std::string& path, const std::vector<CocoResult>& 
       for (const double c : *r.box) finite = finite && is_finite(c);
       j["bbox"] = *r.box;
     }
-    check(finite, path, ": result ", i, " has a score or box that is not finite; leave such results out");
-    check(r.mask.polygons.empty(), path, ": result ", i, " has polygons; results hold runs, which draw() gives");
+    check(finite, path, ": result ", i,
+          " has a score or box that is not finite; leave such results out");
+    check(r.mask.polygons.empty(), path, ": result ", i,
+          " has polygons; results hold runs, which draw() gives");
     j["score"] = r.score;
-    if (r.mask.rle) j["segmentation"] = {{"size", {r.mask.rle->height, r.mask.rle->width}}, {"counts", rle_string(*r.mask.rle)}};
+    if (r.mask.rle)
+      j["segmentation"] = {{"size", {r.mask.rle->height, r.mask.rle->width}},
+                           {"counts", rle_string(*r.mask.rle)}};
     file.write((i == 0 ? "\n" : ",\n") + j.dump());
   }
   file.write("\n]\n");

@@ -93,12 +93,13 @@ PPMA_API Shape shape_of(const std::vector<i64>& sizes, std::string_view where);
 
 /// A tensor from elements in row-major order at `from`; numel() * size_of(e) bytes are read.
 /// `where` is what errors call it.
-PPMA_API Tensor read_elements(Element e, const u8* from, const Shape& shape, std::string_view where);
+PPMA_API Tensor read_elements(Element e, const u8* from, const Shape& shape,
+                              std::string_view where);
 
 /// The same with a step per axis, in elements, as PyTorch stores views. The caller has checked that
 /// every index is inside of the storage.
 PPMA_API Tensor read_elements(Element e, const u8* from, const Shape& shape, const i64* strides,
-                            std::string_view where);
+                              std::string_view where);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -247,7 +248,7 @@ Tensor read_elements(Element e, const u8* from, const Shape& shape, std::string_
 }
 
 Tensor read_elements(Element e, const u8* from, const Shape& shape, const i64* strides,
-                            std::string_view where) {
+                     std::string_view where) {
   Tensor t = Tensor::empty(shape, kept_as(e));
   if (t.numel() == 0) return t;
   detail::visit_element(e, [&](auto stored) {

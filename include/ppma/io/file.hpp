@@ -70,13 +70,14 @@ PPMA_API void write_file(const std::string& path, std::string_view text);
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <memory>
-#include <sys/stat.h>
 #include <system_error>
-#include <unistd.h>
 
 #include "ppma/core/error.hpp"
 

@@ -36,7 +36,8 @@ void check_image_size(i64 height, i64 width, std::size_t file, const std::string
 }
 
 void check_grey_bits(bool few, const std::string& name, const char* format) {
-  check(few, name, ": a grey ", format, " of 16 bits is not read as an image; save it with 8 bits, "
+  check(few, name, ": a grey ", format,
+        " of 16 bits is not read as an image; save it with 8 bits, "
         "such as with ImageMagick's -depth 8");
 }
 

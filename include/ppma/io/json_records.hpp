@@ -1,15 +1,15 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// JSON files that are long lists of small records, read as a stream: nlohmann's SAX events, one record in memory at a
-// time. COCO's annotations are 450 MB of which a record is one kilobyte.
+// JSON files that are long lists of small records, read as a stream: nlohmann's SAX events, one
+// record in memory at a time. COCO's annotations are 450 MB of which a record is one kilobyte.
 
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
-#include <nlohmann/json.hpp>
 
 #include "ppma/core/error.hpp"
 #include "ppma/io/file.hpp"
@@ -19,7 +19,7 @@ namespace ppma::inline PPMA_ABI {
 /// One record, and what errors call it: "gt.json: annotations[17]".
 struct JsonRecord {
   const nlohmann::json& value;
-  std::string list;   // "" if the file itself is the list
+  std::string list;  // "" if the file itself is the list
   std::string where;
 
   /// The member of this name, or null.
@@ -42,7 +42,8 @@ class RecordReader : public nlohmann::json_sax<nlohmann::json> {
   using Json = nlohmann::json;
 
   // Without lists the file itself must be one.
-  RecordReader(std::string name, std::set<std::string> lists, std::function<void(const JsonRecord&)> take)
+  RecordReader(std::string name, std::set<std::string> lists,
+               std::function<void(const JsonRecord&)> take)
       : name_(std::move(name)), lists_(std::move(lists)), take_(std::move(take)) {}
 
   bool null() override { return value(nullptr); }
@@ -57,7 +58,8 @@ class RecordReader : public nlohmann::json_sax<nlohmann::json> {
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
   PPMA_API bool key(string_t& v) override;
-  PPMA_API bool parse_error(std::size_t at, const std::string&, const nlohmann::detail::exception& e) override;
+  PPMA_API bool parse_error(std::size_t at, const std::string&,
+                            const nlohmann::detail::exception& e) override;
 
   bool has(const std::string& list) const { return seen_.count(list) != 0; }
 
@@ -73,10 +75,16 @@ class RecordReader : public nlohmann::json_sax<nlohmann::json> {
 
   template <class T>
   bool value(T&& v) {
-    if (!open_.empty()) put(Json(std::forward<T>(v)));
-    else if (in_list()) fail(where(), " is ", JsonRecord::described(Json(std::forward<T>(v))), "; it must be an object");
-    else check(depth_ > 0 && (depth_ > 1 || lists_.count(list_) == 0), name_, depth_ == 0 ? std::string() : ": \"" + list_ + "\"",
-               " is ", JsonRecord::described(Json(std::forward<T>(v))), "; it must be ", depth_ == 0 ? "an object or a list" : "a list");
+    if (!open_.empty())
+      put(Json(std::forward<T>(v)));
+    else if (in_list())
+      fail(where(), " is ", JsonRecord::described(Json(std::forward<T>(v))),
+           "; it must be an object");
+    else
+      check(depth_ > 0 && (depth_ > 1 || lists_.count(list_) == 0), name_,
+            depth_ == 0 ? std::string() : ": \"" + list_ + "\"", " is ",
+            JsonRecord::described(Json(std::forward<T>(v))), "; it must be ",
+            depth_ == 0 ? "an object or a list" : "a list");
     return true;
   }
 
@@ -94,19 +102,25 @@ class RecordReader : public nlohmann::json_sax<nlohmann::json> {
 
 }  // namespace detail
 
-/// Calls take(record) for every object in the lists of these names, in the file's order; with no names the file itself
-/// is the list. `from` is a std::FILE* or Bytes, `name` what errors call it. Errors: no JSON, a list that is missing.
+/// Calls take(record) for every object in the lists of these names, in the file's order; with no
+/// names the file itself is the list. `from` is a std::FILE* or Bytes, `name` what errors call it.
+/// Errors: no JSON, a list that is missing.
 template <class Source>
-  requires(!std::is_convertible_v<Source, std::string>)
-void read_json_records(Source from, const std::string& name, const std::set<std::string>& lists, std::function<void(const JsonRecord&)> take) {
+requires(!std::is_convertible_v<Source, std::string>) void read_json_records(
+    Source from, const std::string& name, const std::set<std::string>& lists,
+    std::function<void(const JsonRecord&)> take) {
   detail::RecordReader reader(name, lists, std::move(take));
-  if constexpr (std::is_same_v<Source, Bytes>) nlohmann::json::sax_parse(from.begin(), from.end(), &reader);
-  else nlohmann::json::sax_parse(from, &reader);
+  if constexpr (std::is_same_v<Source, Bytes>)
+    nlohmann::json::sax_parse(from.begin(), from.end(), &reader);
+  else
+    nlohmann::json::sax_parse(from, &reader);
   for (const std::string& list : lists) check(reader.has(list), name, ": has no \"", list, "\"");
 }
 
 /// The same of a file.
-PPMA_API void read_json_records(const std::string& path, const std::string&, const std::set<std::string>& lists, std::function<void(const JsonRecord&)> take);
+PPMA_API void read_json_records(const std::string& path, const std::string&,
+                                const std::set<std::string>& lists,
+                                std::function<void(const JsonRecord&)> take);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -139,8 +153,8 @@ i64 JsonRecord::integer(const char* name) const {
     if (x >= -0x1p53 && x <= 0x1p53 && x == static_cast<double>(static_cast<i64>(x)))
       return static_cast<i64>(x);
   }
-  check(v.is_number_integer() && (!v.is_number_unsigned() || v.get<u64>() >> 63 == 0), where, ": \"", name, "\" is ",
-        described(v), "; it must be a whole number");
+  check(v.is_number_integer() && (!v.is_number_unsigned() || v.get<u64>() >> 63 == 0), where,
+        ": \"", name, "\" is ", described(v), "; it must be a whole number");
   return v.get<i64>();
 }
 
@@ -157,11 +171,13 @@ std::string JsonRecord::text(const char* name) const {
 }
 
 std::vector<double> JsonRecord::numbers(const nlohmann::json& v, const char* name) const {
-  check(v.is_array(), where, ": \"", name, "\" is ", described(v), "; it must be a list of numbers");
+  check(v.is_array(), where, ": \"", name, "\" is ", described(v),
+        "; it must be a list of numbers");
   std::vector<double> all;
   all.reserve(v.size());
   for (const auto& x : v) {
-    check(x.is_number(), where, ": \"", name, "\" has ", described(x), " in it; it must be a list of numbers");
+    check(x.is_number(), where, ": \"", name, "\" has ", described(x),
+          " in it; it must be a list of numbers");
     all.push_back(x.get<double>());
   }
   return all;
@@ -175,15 +191,21 @@ std::string JsonRecord::described(const nlohmann::json& v) {
 namespace detail {
 
 bool RecordReader::key(string_t& v) {
-  if (!open_.empty()) key_ = v;
-  else if (depth_ == 1) list_ = v;
+  if (!open_.empty())
+    key_ = v;
+  else if (depth_ == 1)
+    list_ = v;
   return true;
 }
 
-bool RecordReader::parse_error(std::size_t at, const std::string&, const nlohmann::detail::exception& e) {
-  const std::string_view reason = e.what();  // "[json...] parse error at line 1, column 5: syntax error ..."
-  const bool cut = reason.find("unexpected end of input") != reason.npos || reason.find("missing closing quote") != reason.npos;
-  const std::size_t column = reason.find(", column "), begin = reason.find(": ", column == reason.npos ? 0 : column);
+bool RecordReader::parse_error(std::size_t at, const std::string&,
+                               const nlohmann::detail::exception& e) {
+  // "[json...] parse error at line 1, column 5: syntax error ..."
+  const std::string_view reason = e.what();
+  const bool cut = reason.find("unexpected end of input") != reason.npos ||
+                   reason.find("missing closing quote") != reason.npos;
+  const std::size_t column = reason.find(", column "),
+                    begin = reason.find(": ", column == reason.npos ? 0 : column);
   fail(name_, ": not JSON, at byte ", at, cut ? ", where it is cut short" : "", ": ",
        printable(begin == reason.npos ? reason : reason.substr(begin + 2), 160), copy_again);
 }
@@ -197,7 +219,11 @@ bool RecordReader::open(Json empty, bool object) {
     check(open_.size() < 32, where(), ": lists within lists, more than 32 deep");
     open_.push_back(&put(std::move(empty)));
   } else if (depth_ == 0) {
-    check(object != lists_.empty(), name_, object ? ": an object; it must be a list of results" : ": a list; it must be an object with \"images\", \"annotations\" and \"categories\"");
+    check(
+        object != lists_.empty(), name_,
+        object
+            ? ": an object; it must be a list of results"
+            : ": a list; it must be an object with \"images\", \"annotations\" and \"categories\"");
     in_list_ = lists_.empty();
   } else if (depth_ == 1 && !lists_.empty() && lists_.count(list_) != 0) {
     check(!object, name_, ": \"", list_, "\" is an object; it must be a list");
@@ -232,10 +258,13 @@ RecordReader::Json& RecordReader::put(Json v) {
 
 }  // namespace detail
 
-void read_json_records(const std::string& path, const std::string&, const std::set<std::string>& lists, std::function<void(const JsonRecord&)> take) {
+void read_json_records(const std::string& path, const std::string&,
+                       const std::set<std::string>& lists,
+                       std::function<void(const JsonRecord&)> take) {
   size_of_file(path);
   const std::unique_ptr<std::FILE, detail::CloseFile> f(std::fopen(path.c_str(), "rb"));
-  if (f == nullptr) fail(path, ": cannot be read (", detail::os_reason(), "); check who may read it");
+  if (f == nullptr)
+    fail(path, ": cannot be read (", detail::os_reason(), "); check who may read it");
   read_json_records(f.get(), path, lists, std::move(take));
 }
 

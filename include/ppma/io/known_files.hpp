@@ -27,8 +27,8 @@ PPMA_API std::string known_file(Bytes file);
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
-#include <cstring>
 #include <algorithm>
+#include <cstring>
 
 #include "ppma/core/error.hpp"
 #include "ppma/io/utf8.hpp"

@@ -60,9 +60,7 @@ Tensor decode_label_map(Bytes file, const std::string& name) {
 #endif
 }
 
-Tensor read_label_map(const std::string& path) {
-  return decode_label_map(read_file(path), path);
-}
+Tensor read_label_map(const std::string& path) { return decode_label_map(read_file(path), path); }
 
 }  // namespace ppma::inline PPMA_ABI
 

@@ -432,8 +432,10 @@ class PickleReader {
     push(make(kind, items.first, items.second));
   }
   void pop_or_unmark() {  // POP takes a mark if that is what lies on top
-    if (!marks_.empty() && marks_.back() == stack_.size()) marks_.pop_back();
-    else pop();
+    if (!marks_.empty() && marks_.back() == stack_.size())
+      marks_.pop_back();
+    else
+      pop();
   }
 
   std::shared_ptr<PickleTree> tree_;

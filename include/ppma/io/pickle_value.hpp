@@ -221,8 +221,8 @@ std::size_t PickleValue::size() const {
 }
 
 PickleValue PickleValue::item(std::size_t i) const {
-  check(!is(PickleKind::dict) && i < size(), name(), ": no item ", i, " in a ",
-        kind(), "; copy or download the file again");
+  check(!is(PickleKind::dict) && i < size(), name(), ": no item ", i, " in a ", kind(),
+        "; copy or download the file again");
   return at(i);
 }
 
@@ -246,8 +246,7 @@ std::string PickleValue::class_name() const {
 std::string PickleValue::describe() const {
   if (is(PickleKind::object)) return "an object of " + printable(class_name());
   if (is(PickleKind::global)) return "the name " + printable(class_name());
-  if (is(PickleKind::list) || is(PickleKind::tuple) || is(PickleKind::set) ||
-      is(PickleKind::dict))
+  if (is(PickleKind::list) || is(PickleKind::tuple) || is(PickleKind::set) || is(PickleKind::dict))
     return str("a ", kind(), " of ", size());
   return is(PickleKind::absent) ? "nothing" : str("a ", kind());
 }

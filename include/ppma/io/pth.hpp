@@ -124,8 +124,8 @@ PPMA_API PthFile read_pth(const std::string& path);
 /// `metadata` goes into the entry extra/metadata.json, which PyTorch leaves alone and PthFile
 /// reads.
 PPMA_API void save_pth(const std::string& path, const TensorMap& tensors,
-                     const std::string& under = "",
-                     const std::map<std::string, std::string>& metadata = {});
+                       const std::string& under = "",
+                       const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -138,7 +138,8 @@ PPMA_API void save_pth(const std::string& path, const TensorMap& tensors,
 
 namespace ppma::inline PPMA_ABI {
 
-PthFile::PthFile(std::vector<u8> file, std::string name) : file_(std::move(file)), name_(std::move(name)) {
+PthFile::PthFile(std::vector<u8> file, std::string name)
+    : file_(std::move(file)), name_(std::move(name)) {
   refuse_others();
   const detail::ZipReader zip(file_, name_);
   refuse_other_archives(zip.names());
@@ -176,11 +177,10 @@ std::map<std::string, std::string> PthFile::metadata() const {
   const std::string text = entry("extra/metadata.json");
   if (text.empty()) return found;
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-  check(json.is_object(), name_, ": extra/metadata.json is not a JSON object",
-        detail::copy_again);
+  check(json.is_object(), name_, ": extra/metadata.json is not a JSON object", detail::copy_again);
   for (const auto& [key, value] : json.items()) {
-    check(value.is_string(), name_, ": extra/metadata.json: \"", printable(key),
-          "\" is not a text", detail::copy_again);
+    check(value.is_string(), name_, ": extra/metadata.json: \"", printable(key), "\" is not a text",
+          detail::copy_again);
     found[key] = value.get<std::string>();
   }
   return found;
@@ -293,10 +293,9 @@ void PthFile::refuse_other_archives(const std::vector<std::string>& names) const
   check(!exported, name_,
         ": a program of torch.export, not a checkpoint; save torch.export.load('IN').state_dict "
         "with torch.save");
-  check(
-      !constants && (!code || pickle), name_,
-      ": a TorchScript program, not a checkpoint; save the module's state_dict() with "
-      "torch.save: torch.save(torch.jit.load('IN', map_location='cpu').state_dict(), 'OUT.pth')");
+  check(!constants && (!code || pickle), name_,
+        ": a TorchScript program, not a checkpoint; save the module's state_dict() with "
+        "torch.save: torch.save(torch.jit.load('IN', map_location='cpu').state_dict(), 'OUT.pth')");
   check(pickle || !arrays, name_,
         ": arrays of NumPy (.npz), not a checkpoint of torch.save; write them with "
         "safetensors.numpy.save_file(dict(numpy.load('IN')), 'OUT.safetensors')");
@@ -505,9 +504,8 @@ class PthPickle {
 
 }  // namespace detail
 
-void save_pth(const std::string& path, const TensorMap& tensors,
-                     const std::string& under,
-                     const std::map<std::string, std::string>& metadata) {
+void save_pth(const std::string& path, const TensorMap& tensors, const std::string& under,
+              const std::map<std::string, std::string>& metadata) {
   std::map<std::string_view, int> names;
   for (const auto& [name, t] : tensors) {
     check(t.defined(), path, ": tensor \"", printable(name),

@@ -1,10 +1,14 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Resizing 8-bit images and label maps, as the pipelines do that the published networks were trained with.
-// Legend: H W rows and columns of the image, C channels. All functions take uint8 (H,W,C) and return (height,width,C).
+// Resizing 8-bit images and label maps, as the pipelines do that the published networks were
+// trained with.
+// Legend: H W rows and columns of the image, C channels. All functions take uint8 (H,W,C) and
+// return (height,width,C).
 //
-//   resize_antialiased  Pillow's: separable, kernel widened when shrinking, rounded to 8 bits after each pass
-//   resize_bilinear     OpenCV's and PyTorch's (align_corners false): two neighbours, no antialiasing
+//   resize_antialiased  Pillow's: separable, kernel widened when shrinking, rounded to 8 bits after
+//                       each pass
+//   resize_bilinear     OpenCV's and PyTorch's (align_corners false): two neighbours, no
+//                       antialiasing
 //   resize_nearest      label maps: source = floor(target * in / out)
 
 #include "ppma/tensor/tensor.hpp"
@@ -23,7 +27,8 @@ PPMA_API void check_resize(const Tensor& image, i64 height, i64 width, const cha
 /// (height,width,C). The horizontal pass comes first, as in every Pillow that the published
 /// networks were trained with; Pillow 13 takes the vertical one first where that is cheaper, which
 /// moves a pixel by a level or two.
-PPMA_API Tensor resize_antialiased(const Tensor& image, i64 height, i64 width, Filter filter = Filter::bilinear);
+PPMA_API Tensor resize_antialiased(const Tensor& image, i64 height, i64 width,
+                                   Filter filter = Filter::bilinear);
 
 /// Half-pixel bilinear without antialiasing: source = (target + 0.5) in / out - 0.5, clamped to the
 /// image; the result is that of exact arithmetic, rounded.
@@ -46,11 +51,11 @@ namespace ppma::inline PPMA_ABI {
 namespace detail {
 
 void check_resize(const Tensor& image, i64 height, i64 width, const char* op) {
-  check(image.defined() && image.rank() == 3 && image.dtype() == DType::uint8 && image.numel() > 0, op,
-        ": needs a uint8 image (H,W,C), got ", image.defined() ? image.shape().str() : std::string("nothing"), " ",
-        image.dtype());
-  check(height > 0 && width > 0 && height <= 65535 && width <= 65535, op, ": cannot resize to ", height, " x ", width,
-        " (1 to 65535)");
+  check(image.defined() && image.rank() == 3 && image.dtype() == DType::uint8 && image.numel() > 0,
+        op, ": needs a uint8 image (H,W,C), got ",
+        image.defined() ? image.shape().str() : std::string("nothing"), " ", image.dtype());
+  check(height > 0 && width > 0 && height <= 65535 && width <= 65535, op, ": cannot resize to ",
+        height, " x ", width, " (1 to 65535)");
 }
 
 // Which inputs make one output, and their weights in units of 2^-22.
@@ -62,7 +67,8 @@ struct Taps {
 // Pillow's precompute_coeffs (src/libImaging/Resample.c), in its order of operations, so that
 // results are the same.
 inline std::vector<Taps> antialiased_taps(i64 in, i64 out, Filter filter) {
-  const double scale = static_cast<double>(in) / static_cast<double>(out), widen = std::max(scale, 1.0);
+  const double scale = static_cast<double>(in) / static_cast<double>(out),
+               widen = std::max(scale, 1.0);
   const double support = (filter == Filter::bilinear ? 1.0 : 2.0) * widen;
   const auto kernel = [filter](double x) {
     x = std::abs(x);
@@ -96,12 +102,15 @@ inline std::vector<Taps> antialiased_taps(i64 in, i64 out, Filter filter) {
 inline std::vector<Taps> bilinear_taps(i64 in, i64 out) {
   std::vector<Taps> taps(static_cast<std::size_t>(out));
   for (i64 o = 0; o < out; ++o) {
-    const double x = (static_cast<double>(o) + 0.5) * static_cast<double>(in) / static_cast<double>(out) - 0.5;
+    const double x =
+        (static_cast<double>(o) + 0.5) * static_cast<double>(in) / static_cast<double>(out) - 0.5;
     const double source = std::clamp(x, 0.0, static_cast<double>(in - 1));
     Taps& t = taps[static_cast<std::size_t>(o)];
     t.first = std::min(static_cast<i64>(source), std::max(in - 2, i64{0}));
-    const auto second = static_cast<std::int32_t>(std::lround((source - static_cast<double>(t.first)) * (1 << 22)));
-    t.weights = in > 1 ? std::vector<std::int32_t>{(1 << 22) - second, second} : std::vector<std::int32_t>{1 << 22};
+    const auto second =
+        static_cast<std::int32_t>(std::lround((source - static_cast<double>(t.first)) * (1 << 22)));
+    t.weights = in > 1 ? std::vector<std::int32_t>{(1 << 22) - second, second}
+                       : std::vector<std::int32_t>{1 << 22};
   }
   return taps;
 }
@@ -135,9 +144,11 @@ Tensor resize_antialiased(const Tensor& image, i64 height, i64 width, Filter fil
   detail::check_resize(image, height, width, "resize_antialiased");
   const i64 H = image.dim(0), W = image.dim(1), C = image.dim(2);
   Tensor y = image;
-  if (W != width) y = detail::apply_taps(y, {H, width, C}, H, W, C, detail::antialiased_taps(W, width, filter));
+  if (W != width)
+    y = detail::apply_taps(y, {H, width, C}, H, W, C, detail::antialiased_taps(W, width, filter));
   if (H != height)
-    y = detail::apply_taps(y, {height, width, C}, 1, H, width * C, detail::antialiased_taps(H, height, filter));
+    y = detail::apply_taps(y, {height, width, C}, 1, H, width * C,
+                           detail::antialiased_taps(H, height, filter));
   return y;
 }
 
@@ -145,7 +156,8 @@ Tensor resize_bilinear(const Tensor& image, i64 height, i64 width) {
   detail::check_resize(image, height, width, "resize_bilinear");
   const i64 H = image.dim(0), W = image.dim(1), C = image.dim(2);
   // Rounded once, at the end: rows are kept with the 22 fractional bits of the horizontal weights.
-  const std::vector<detail::Taps> rows = detail::bilinear_taps(H, height), columns = detail::bilinear_taps(W, width);
+  const std::vector<detail::Taps> rows = detail::bilinear_taps(H, height),
+                                  columns = detail::bilinear_taps(W, width);
   struct Row {
     i64 index = -1;
     std::vector<std::int32_t> values;
@@ -159,7 +171,8 @@ Tensor resize_bilinear(const Tensor& image, i64 height, i64 width) {
     std::int32_t* to = r.values.data();
     for (const detail::Taps& t : columns) {
       const u8* left = x + t.first * C;
-      for (i64 c = 0; c < C; ++c) *to++ = t.weights[0] * left[c] + (W > 1 ? t.weights[1] * left[C + c] : 0);
+      for (i64 c = 0; c < C; ++c)
+        *to++ = t.weights[0] * left[c] + (W > 1 ? t.weights[1] * left[C + c] : 0);
     }
     return r.values.data();
   };

@@ -32,7 +32,7 @@ PPMA_API Safetensors read_safetensors(const std::string& path);
 
 /// Writes f32, f64, bf16, int64 and uint8 tensors under their names, whole or not at all.
 PPMA_API void write_safetensors(const std::string& path, const TensorMap& tensors,
-                              const std::map<std::string, std::string>& metadata = {});
+                                const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -109,8 +109,10 @@ class SafetensorsHeader {
   bool end_array() { return --depth_, true; }
   bool string(std::string& s) {
     require(depth_ == 2 && (in_metadata_ || field_ == "dtype"), "unexpected text in ", where());
-    if (in_metadata_) metadata[field_] = s;
-    else entries.back().dtype = s;
+    if (in_metadata_)
+      metadata[field_] = s;
+    else
+      entries.back().dtype = s;
     return true;
   }
   bool number_unsigned(u64 n) {
@@ -240,7 +242,7 @@ Safetensors read_safetensors(const std::string& path) {
 }
 
 void write_safetensors(const std::string& path, const TensorMap& tensors,
-                              const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata) {
   // Data with wide elements first, so that every tensor is aligned; the header keeps the caller's
   // order.
   std::vector<std::size_t> order(tensors.size());
@@ -270,8 +272,10 @@ void write_safetensors(const std::string& path, const TensorMap& tensors,
     for (const char c : text) {
       constexpr const char* hex = "0123456789abcdef";
       if (c == '"' || c == '\\') q += '\\';
-      if (static_cast<u8>(c) >= 0x20) q += c;
-      else ((q += "\\u00") += hex[c >> 4]) += hex[c & 15];
+      if (static_cast<u8>(c) >= 0x20)
+        q += c;
+      else
+        ((q += "\\u00") += hex[c >> 4]) += hex[c & 15];
     }
     return q + '"';
   };

@@ -192,11 +192,13 @@ class StbMemory {
 #undef STBI_NO_PIC
 #undef STBI_NO_PNM
 #define STBI_NO_LINEAR
-#define STBI_ASSERT(x) ((x) ? void() : ppma::fail("image: stb_image found its own state wrong: " #x))
+#define STBI_ASSERT(x) \
+  ((x) ? void() : ppma::fail("image: stb_image found its own state wrong: " #x))
 #define STBI_MALLOC(bytes) ppma::detail::StbMemory::take(bytes)
 #define STBI_REALLOC(p, bytes) ppma::detail::StbMemory::resize(p, bytes)
 #define STBI_FREE(p) ppma::detail::StbMemory::give(p)
-#define STBIW_ASSERT(x) ((x) ? void() : ppma::fail("image: stb_image_write found its own state wrong: " #x))
+#define STBIW_ASSERT(x) \
+  ((x) ? void() : ppma::fail("image: stb_image_write found its own state wrong: " #x))
 #define STBIW_MALLOC(bytes) ppma::detail::StbMemory::take(bytes)
 #define STBIW_REALLOC(p, bytes) ppma::detail::StbMemory::resize(p, bytes)
 #define STBIW_FREE(p) ppma::detail::StbMemory::give(p)

@@ -83,10 +83,14 @@ std::string printable(std::string_view text, std::size_t most) {
     const std::size_t length = detail::utf8_length(text.substr(i));
     const std::string_view character = text.substr(i, length == 0 ? 1 : length);
     i += character.size();
-    if (length > 0 && !detail::steers_terminal(character)) shown += character;
-    else if (character == "\n") shown += "\\n";
-    else if (character == "\t") shown += "\\t";
-    else if (character == "\r") shown += "\\r";
+    if (length > 0 && !detail::steers_terminal(character))
+      shown += character;
+    else if (character == "\n")
+      shown += "\\n";
+    else if (character == "\t")
+      shown += "\\t";
+    else if (character == "\r")
+      shown += "\\r";
     else
       for (const char c : character) {
         const u8 b = static_cast<u8>(c);

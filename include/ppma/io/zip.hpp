@@ -60,7 +60,7 @@ class ZipReader {
   // Numbers that do not fit 32 bits are written as 0xffffffff and follow, in this order, in the
   // extra field 1.
   PPMA_API void widen(u64 at, u64 extra_size, std::initializer_list<u64*> numbers,
-             const std::string& where) const;
+                      const std::string& where) const;
 
   Bytes file_;
   const std::string& name_;
@@ -169,12 +169,12 @@ ZipEntries ZipReader::entries() const {
     u64 size = l.size, stored = l.stored, header = l.header;
     widen(l.extra, l.extra_size, {&size, &stored, &header}, where);
     check(size == stored, where, " has two different sizes, ", size, " and ", stored, copy_again);
-    check(header < directory_ && directory_ - header >= 30 && get<u32>(header) == 0x04034b50,
-          where, " has no header at byte ", header, copy_again);
+    check(header < directory_ && directory_ - header >= 30 && get<u32>(header) == 0x04034b50, where,
+          " has no header at byte ", header, copy_again);
     const u64 begin =
         header + 30 + get<std::uint16_t>(header + 26) + get<std::uint16_t>(header + 28);
-    check(begin <= directory_ && size <= directory_ - begin, where, " of ", size,
-          " bytes at byte ", header, " leaves the file", copy_again);
+    check(begin <= directory_ && size <= directory_ - begin, where, " of ", size, " bytes at byte ",
+          header, " leaves the file", copy_again);
     check(text(header + 30, get<std::uint16_t>(header + 26)) == l.entry, where,
           " has another name in its header", copy_again);
     ranges.emplace_back(header, begin + size);
@@ -183,8 +183,8 @@ ZipEntries ZipReader::entries() const {
   }
   std::sort(ranges.begin(), ranges.end());
   for (std::size_t i = 1; i < ranges.size(); ++i)
-    check(ranges[i - 1].second <= ranges[i].first, name_,
-          ": damaged zip: entries overlap at byte ", ranges[i].first, copy_again);
+    check(ranges[i - 1].second <= ranges[i].first, name_, ": damaged zip: entries overlap at byte ",
+          ranges[i].first, copy_again);
   // PyTorch writes 0 where it was told not to compute checksums. Only now: no byte is read for
   // two entries.
   for (const Listed& l : listed_)
@@ -221,8 +221,7 @@ void ZipReader::read_directory() {
 void ZipReader::find_directory() {
   constexpr u64 tail = 22;
   check(!file_.empty(), name_, ": an empty file, not a zip archive; copy or download it again");
-  check(file_.size() >= tail, name_, ": not a zip archive (", file_.size(), " bytes)",
-        copy_again);
+  check(file_.size() >= tail, name_, ": not a zip archive (", file_.size(), " bytes)", copy_again);
   u64 end = file_.size() - tail;
   // A comment may follow, and more: as PyTorch's reader does, the last mark is taken.
   const u64 first = end > 0xffff ? end - 0xffff : 0;
@@ -251,7 +250,7 @@ void ZipReader::find_directory() {
 }
 
 void ZipReader::widen(u64 at, u64 extra_size, std::initializer_list<u64*> numbers,
-           const std::string& where) const {
+                      const std::string& where) const {
   const u64 end = at + extra_size;
   u64 field = 0, field_end = 0;
   while (end - at >= 4) {

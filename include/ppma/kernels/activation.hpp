@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Activation functions and their derivatives, for CPU and GPU: what they are for stands in ops/activation.hpp.
+// Activation functions and their derivatives, for CPU and GPU: what they are for stands in
+// ops/activation.hpp.
 
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cpu/map.hpp"

@@ -6,11 +6,13 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// Which polyline paths from key to query a whole attention uses. V2H walks along the key's column first, then along the
-/// query's row (log-mask M); H2V along the key's row, then the query's column (M^T). `none` is plain softmax attention.
+/// Which polyline paths from key to query a whole attention uses. V2H walks along the key's column
+/// first, then along the query's row (log-mask M); H2V along the key's row, then the query's column
+/// (M^T). `none` is plain softmax attention.
 enum class Paths { none, v2h, h2v, both };
 
-/// In which order a criss-cross attention mixes: rows first (O1, path H2V), columns first (O2, path V2H), or the mean.
+/// In which order a criss-cross attention mixes: rows first (O1, path H2V), columns first (O2, path
+/// V2H), or the mean.
 enum class Order { rows_first, columns_first, both };
 
 /// What the derivative of an elementwise function needs, and so what is kept until backward.

@@ -6,8 +6,9 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// How many of the rows of logits (M, K) have their label (int64, M) among the k largest. Ties count against: a class
-/// with an equal logit is taken to stand before the label, so that constant logits score nothing. A NaN is never right.
+/// How many of the rows of logits (M, K) have their label (int64, M) among the k largest. Ties
+/// count against: a class with an equal logit is taken to stand before the label, so that constant
+/// logits score nothing. A NaN is never right.
 PPMA_API i64 count_correct(const Tensor& logits, const Tensor& labels, i64 k);
 
 /// Running counts over an evaluation, as percentages.
@@ -28,13 +29,13 @@ struct Accuracy {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_METRICS)
 
-
 namespace ppma::inline PPMA_ABI {
 
 i64 count_correct(const Tensor& logits, const Tensor& labels, i64 k) {
   check(logits.rank() == 2, "accuracy: logits must be (M, K), got ", logits.shape());
-  check(labels.dtype() == DType::int64 && labels.shape() == Shape{logits.dim(0)}, "accuracy: labels are ",
-        labels.dtype(), " ", labels.shape(), "; they must be int64 of shape ", Shape{logits.dim(0)});
+  check(labels.dtype() == DType::int64 && labels.shape() == Shape{logits.dim(0)},
+        "accuracy: labels are ", labels.dtype(), " ", labels.shape(),
+        "; they must be int64 of shape ", Shape{logits.dim(0)});
   const i64 rows = logits.dim(0), classes = logits.dim(1);
   const i64* label = labels.data<i64>();
   i64 correct = 0;
@@ -42,11 +43,12 @@ i64 count_correct(const Tensor& logits, const Tensor& labels, i64 k) {
     using T = decltype(t);
     const T* x = logits.data<T>();
     for (i64 r = 0; r < rows; ++r) {
-      check(label[r] >= 0 && label[r] < classes, "accuracy: label ", label[r], " at index ", r, "; with ", classes,
-            " classes it must be 0 to ", classes - 1);
+      check(label[r] >= 0 && label[r] < classes, "accuracy: label ", label[r], " at index ", r,
+            "; with ", classes, " classes it must be 0 to ", classes - 1);
       const T* row = x + r * classes;
       i64 before = 0;
-      for (i64 c = 0; c < classes; ++c) before += c != label[r] && !(row[c] < row[label[r]]) ? 1 : 0;
+      for (i64 c = 0; c < classes; ++c)
+        before += c != label[r] && !(row[c] < row[label[r]]) ? 1 : 0;
       correct += before < k ? 1 : 0;
     }
   });

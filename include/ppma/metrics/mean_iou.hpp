@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Segmentation's figures as mmseg counts them (spec 6.4): one table of label against prediction over the whole set, and
-// what comes of it: IoU of each class, their mean, accuracy of all pixels, mean accuracy of the classes.
+// Segmentation's figures as mmseg counts them (spec 6.4): one table of label against prediction
+// over the whole set, and what comes of it: IoU of each class, their mean, accuracy of all pixels,
+// mean accuracy of the classes.
 
 #include <string>
 #include <vector>
@@ -17,7 +18,8 @@ namespace ppma::inline PPMA_ABI {
 /// the same labels.
 PPMA_API Tensor reduce_zero_label(const Tensor& labels, i64 ignore = 255);
 
-/// Fractions from 0 to 1; a class that is neither labelled nor predicted has none (NaN) and is left out of the means.
+/// Fractions from 0 to 1; a class that is neither labelled nor predicted has none (NaN) and is left
+/// out of the means.
 struct SegmentationFigures {
   double mean_iou = 0, all_accuracy = 0, mean_accuracy = 0;
   std::vector<double> iou, accuracy;  // by class
@@ -28,7 +30,8 @@ class MeanIou {
   /// Labels and predictions are 0..classes-1; pixels labelled `ignore` do not count (-1: all do).
   PPMA_API explicit MeanIou(i64 classes, i64 ignore = 255);
 
-  /// Adds an image: two maps of the same shape, uint8 or int64 each; `name` is what errors call it. Errors: other shapes;
+  /// Adds an image: two maps of the same shape, uint8 or int64 each; `name` is what errors call it.
+  /// Errors: other shapes;
   /// a label or prediction that is no class, with its value and pixel.
   PPMA_API void add(const Tensor& prediction, const Tensor& label, const std::string& name);
 
@@ -46,8 +49,9 @@ class MeanIou {
       const i64 l = static_cast<i64>(label[i]), p = static_cast<i64>(prediction[i]);
       if (l == ignore_) continue;
       if (l < 0 || l >= classes_ || p < 0 || p >= classes_) [[unlikely]]
-        fail(name, ": ", l < 0 || l >= classes_ ? "label " : "prediction ", l < 0 || l >= classes_ ? l : p, " at row ", i / width,
-             ", column ", i % width, "; with ", classes_, " classes it must be 0 to ", classes_ - 1,
+        fail(name, ": ", l < 0 || l >= classes_ ? "label " : "prediction ",
+             l < 0 || l >= classes_ ? l : p, " at row ", i / width, ", column ", i % width,
+             "; with ", classes_, " classes it must be 0 to ", classes_ - 1,
              l < 0 || l >= classes_ ? str(", or ", ignore_, " to be ignored") : "");
       ++table[static_cast<std::size_t>(l * classes_ + p)];
     }
@@ -70,13 +74,17 @@ namespace ppma::inline PPMA_ABI {
 
 Tensor reduce_zero_label(const Tensor& labels, i64 ignore) {
   const bool wide = labels.defined() && labels.dtype() == DType::int64;
-  check(labels.defined() && (wide || labels.dtype() == DType::uint8), "reduce_zero_label: labels must be uint8 or int64");
-  Tensor reduced = Tensor::empty(labels.shape(), wide || ignore > 255 ? DType::int64 : DType::uint8);
+  check(labels.defined() && (wide || labels.dtype() == DType::uint8),
+        "reduce_zero_label: labels must be uint8 or int64");
+  Tensor reduced =
+      Tensor::empty(labels.shape(), wide || ignore > 255 ? DType::int64 : DType::uint8);
   for (i64 i = 0; i < labels.numel(); ++i) {
     const i64 label = wide ? labels.data<i64>()[i] : labels.data<u8>()[i];
     const i64 value = label == 0 || label == ignore ? ignore : label - 1;
-    if (reduced.dtype() == DType::int64) reduced.data<i64>()[i] = value;
-    else reduced.data<u8>()[i] = static_cast<u8>(value);
+    if (reduced.dtype() == DType::int64)
+      reduced.data<i64>()[i] = value;
+    else
+      reduced.data<u8>()[i] = static_cast<u8>(value);
   }
   return reduced;
 }
@@ -88,17 +96,20 @@ MeanIou::MeanIou(i64 classes, i64 ignore) : classes_(classes), ignore_(ignore) {
 
 void MeanIou::add(const Tensor& prediction, const Tensor& label, const std::string& name) {
   check(prediction.defined() && label.defined(), name, ": mean IoU of an undefined tensor");
-  check(prediction.shape() == label.shape(), name, ": the prediction is ", prediction.shape(), ", the labels are ", label.shape());
+  check(prediction.shape() == label.shape(), name, ": the prediction is ", prediction.shape(),
+        ", the labels are ", label.shape());
   const auto of = [&](const Tensor& t, auto&& f) {
     if (t.dtype() == DType::uint8) return f(t.data<u8>());
     check(t.dtype() == DType::int64, name, ": mean IoU needs uint8 or int64, got ", t.dtype());
     return f(t.data<i64>());
   };
-  of(prediction, [&](const auto* p) { of(label, [&](const auto* l) { count(p, l, label, name); }); });
+  of(prediction,
+     [&](const auto* p) { of(label, [&](const auto* l) { count(p, l, label, name); }); });
 }
 
 i64 MeanIou::count(i64 label, i64 prediction) const {
-  check(label >= 0 && label < classes_ && prediction >= 0 && prediction < classes_, "mean IoU: class ", label, " or ", prediction, " of ", classes_);
+  check(label >= 0 && label < classes_ && prediction >= 0 && prediction < classes_,
+        "mean IoU: class ", label, " or ", prediction, " of ", classes_);
   return table_[static_cast<std::size_t>(label * classes_ + prediction)];
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The attention layer of a block under its published names (spec 3.4): projections, rotary positions, the mask's
-// decays, polyline path masked attention, a local term. The attention itself is in polyline/. Legend: B batch, H W
-// grid, G heads, d head width, C = G d channels.
+// The attention layer of a block under its published names (spec 3.4): projections, rotary
+// positions, the mask's decays, polyline path masked attention, a local term. The attention itself
+// is in polyline/. Legend: B batch, H W grid, G heads, d head width, C = G d channels.
 
 #include <optional>
 
@@ -30,10 +30,12 @@ struct PathEmbed {
 
   PPMA_API PathEmbed(i64 heads, i64 d, MaskKind mask, Rng rng);
   /// Log decays, (B,G,H,W) each, of normalised tokens (B,H,W,C); `values` as log_decay takes them.
-  PPMA_API LogDecay forward(const Tensor& x, bool fused = true, const Tensor& values = Tensor()) const;
+  PPMA_API LogDecay forward(const Tensor& x, bool fused = true,
+                            const Tensor& values = Tensor()) const;
   template <class V>
   void fields(V& v) {
-    v.parameter("dt_bias", dt_bias), v.parameter("A_log", A_log), v.parameter("dt_linear.weight", dt_linear_weight);
+    v.parameter("dt_bias", dt_bias), v.parameter("A_log", A_log),
+        v.parameter("dt_linear.weight", dt_linear_weight);
   }
 };
 
@@ -62,17 +64,23 @@ struct Attention {
   /// x (B,H,W,C) of a block, normalised; with the mask's log decays where they come along.
   PPMA_API NormedTokens normed(const Tensor& x, const LayerNorm& norm) const;
   /// x (B,H,W,C), already normalised -> (B,H,W,C), + add
-  Tensor forward(const Tensor& x, const Positions& at, const Tensor& add = Tensor()) const { return forward(NormedTokens{x, Tensor()}, at, add); }
-  PPMA_API Tensor forward(const NormedTokens& normed, const Positions& at, const Tensor& add = Tensor()) const;
+  Tensor forward(const Tensor& x, const Positions& at, const Tensor& add = Tensor()) const {
+    return forward(NormedTokens{x, Tensor()}, at, add);
+  }
+  PPMA_API Tensor forward(const NormedTokens& normed, const Positions& at,
+                          const Tensor& add = Tensor()) const;
 
   /// The mask's log decays for tokens x (B,H,W,C): learnt, RMT's constants, or none.
-  PPMA_API LogDecay decays(const Tensor& x, const Positions& at, const Tensor& values = Tensor()) const;
+  PPMA_API LogDecay decays(const Tensor& x, const Positions& at,
+                           const Tensor& values = Tensor()) const;
 
-  PPMA_API Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const LogDecay& decay) const;
+  PPMA_API Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v,
+                         const LogDecay& decay) const;
 
   template <class V>
   void fields(V& v) {
-    v.child("q_proj", q_proj), v.child("k_proj", k_proj), v.child("v_proj", v_proj), v.child("lepe", lepe);
+    v.child("q_proj", q_proj), v.child("k_proj", k_proj), v.child("v_proj", v_proj),
+        v.child("lepe", lepe);
     v.child("out_proj", out_proj), v.child("path_embed", path_embed);
   }
 };
@@ -104,7 +112,8 @@ LogDecay PathEmbed::forward(const Tensor& x, bool fused, const Tensor& values) c
                : log_decay_composed(x, dt_linear_weight, dt_bias, A_log);
 }
 
-Positions::Positions(const StageConfig& c, double rmt_range) : angle(rotary_angle(c.channels / c.heads)) {
+Positions::Positions(const StageConfig& c, double rmt_range)
+    : angle(rotary_angle(c.channels / c.heads)) {
   if (c.mask == MaskKind::rmt) decay = rmt_decay_log(c.heads, 2, rmt_range);
 }
 
@@ -115,20 +124,25 @@ Attention::Attention(const StageConfig& c, Rng& rng)
       v_proj(c.channels, c.channels, rng),
       lepe(c.channels, 5, rng),
       out_proj(c.channels, c.channels, rng) {
-  // Draws of its own: networks of one seed that differ in the mask begin with the same weights elsewhere.
-  if (decay_outputs(c.mask) > 0) path_embed.emplace(c.heads, c.channels / c.heads, c.mask, rng.fork(rng.position()));
+  // Draws of its own: networks of one seed that differ in the mask begin with the same weights
+  // elsewhere.
+  if (decay_outputs(c.mask) > 0)
+    path_embed.emplace(c.heads, c.channels / c.heads, c.mask, rng.fork(rng.position()));
 }
 
 NormedTokens Attention::normed(const Tensor& x, const LayerNorm& norm) const {
   if (!path_embed || !config.fused) return {norm.forward(x), Tensor()};
-  return layer_norm_log_decay(x, norm.weight, norm.bias, norm.eps, path_embed->dt_linear_weight, path_embed->dt_bias, path_embed->A_log);
+  return layer_norm_log_decay(x, norm.weight, norm.bias, norm.eps, path_embed->dt_linear_weight,
+                              path_embed->dt_bias, path_embed->A_log);
 }
 
-Tensor Attention::forward(const NormedTokens& normed, const Positions& at, const Tensor& add) const {
+Tensor Attention::forward(const NormedTokens& normed, const Positions& at,
+                          const Tensor& add) const {
   const Tensor& x = normed.x;
   const double scale = 1 / std::sqrt(static_cast<double>(config.channels / config.heads));
-  const Rotated turned = rotary(q_proj.forward(x), k_proj.forward(x), at.angle, config.heads, scale);
-  const Tensor v = v_proj.forward(x);                                     // (B,H,W,C)
+  const Rotated turned =
+      rotary(q_proj.forward(x), k_proj.forward(x), at.angle, config.heads, scale);
+  const Tensor v = v_proj.forward(x);                                                // (B,H,W,C)
   const Tensor y = attend(turned.q, turned.k, v, decays(x, at, normed.log_decays));  // (B,H,W,C)
   return out_proj.forward(lepe.forward(v, y), add);
 }
@@ -139,14 +153,17 @@ LogDecay Attention::decays(const Tensor& x, const Positions& at, const Tensor& v
   return {};
 }
 
-Tensor Attention::attend(const Tensor& q, const Tensor& k, const Tensor& v, const LogDecay& decay) const {
-  const bool sequence = config.mask == MaskKind::cross_scan || config.mask == MaskKind::hilbert;  // has no other form
+Tensor Attention::attend(const Tensor& q, const Tensor& k, const Tensor& v,
+                         const LogDecay& decay) const {
+  // has no other form
+  const bool sequence = config.mask == MaskKind::cross_scan || config.mask == MaskKind::hilbert;
   if (config.fused || sequence)
     return config.criss_cross ? masked_criss_cross(q, k, v, config.heads, config.mask, decay)
                               : masked_whole_attention(q, k, v, config.heads, config.mask, decay);
   const Order order = criss_cross_order(config.mask);
   if (config.criss_cross)
-    return criss_cross_attention_composed(q, k, v, config.heads, decay.log_alpha, decay.log_beta, order);
+    return criss_cross_attention_composed(q, k, v, config.heads, decay.log_alpha, decay.log_beta,
+                                          order);
   return whole_attention_with(q, k, v, config.heads, ablation_log_masks(config.mask, decay));
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// One block and one stage of the network (spec 3.3 and 3.6). Legend: B batch, H W grid, C channels, F hidden channels.
+// One block and one stage of the network (spec 3.3 and 3.6). Legend: B batch, H W grid, C channels,
+// F hidden channels.
 
 #include <optional>
 #include <vector>
@@ -52,7 +53,9 @@ struct Block {
  private:
   PPMA_API Tensor attend(const Tensor& x, const Positions& at, const Context& ctx) const;
   PPMA_API Tensor feed_forward(const Tensor& x, const Context& ctx) const;
-  bool plain_branches(const Context& ctx) const { return !ctx.training && !ctx.observe && !gamma_1.defined() && !gamma_2.defined(); }
+  bool plain_branches(const Context& ctx) const {
+    return !ctx.training && !ctx.observe && !gamma_1.defined() && !gamma_2.defined();
+  }
   // One draw a sample and branch.
   PPMA_API Tensor keep(const Tensor& x, Context& ctx) const;
 };
@@ -67,7 +70,8 @@ struct Stage {
   PPMA_API Stage(const PpmaConfig& c, std::size_t s, i64 first_block, Rng& rng);
   /// The map before merging.
   PPMA_API Tensor forward(Tensor x, Context& ctx) const;
-  /// A block whose intermediate results are computed again in backward; the closure owns handles of its tensors.
+  /// A block whose intermediate results are computed again in backward; the closure owns handles of
+  /// its tensors.
   PPMA_API Tensor again(const Block& b, const Tensor& x, Context& ctx) const;
   PPMA_API Tensor merge(const Tensor& x, const Context& ctx);
   PPMA_API static StageConfig stage_config(const PpmaConfig& c, std::size_t s);
@@ -124,15 +128,17 @@ Tensor Block::feed_forward(const Tensor& x, const Context& ctx) const {
 
 Tensor Block::keep(const Tensor& x, Context& ctx) const {
   if (!ctx.training || drop_path == 0) return Tensor();
-  return ctx.drawn(x.device(), [batch = x.dim(0), p = drop_path, dtype = accumulator_dtype(x.dtype())](Rng& rng) {
-    return drop_path_factors(batch, p, rng, dtype);
-  });
+  return ctx.drawn(x.device(),
+                   [batch = x.dim(0), p = drop_path, dtype = accumulator_dtype(x.dtype())](
+                       Rng& rng) { return drop_path_factors(batch, p, rng, dtype); });
 }
 
-Stage::Stage(const PpmaConfig& c, std::size_t s, i64 first_block, Rng& rng) : Relpos(stage_config(c, s), c.heads_ranges[s]) {
+Stage::Stage(const PpmaConfig& c, std::size_t s, i64 first_block, Rng& rng)
+    : Relpos(stage_config(c, s), c.heads_ranges[s]) {
   const double last = static_cast<double>(std::max<i64>(1, c.blocks() - 1));
   for (i64 n = 0; n < c.depths[s]; ++n)
-    blocks.emplace_back(stage_config(c, s), c.drop_path_rate * static_cast<double>(first_block + n) / last, rng);
+    blocks.emplace_back(stage_config(c, s),
+                        c.drop_path_rate * static_cast<double>(first_block + n) / last, rng);
   if (s < 3) downsample.emplace(c.embed_dims[s], c.embed_dims[s + 1], rng);
 }
 
@@ -140,13 +146,16 @@ Tensor Stage::forward(Tensor x, Context& ctx) const {
   for (std::size_t n = 0; n < blocks.size(); ++n) {
     const std::string name = str("blocks.", n);
     const Scope scope(name);
-    x = ctx.seen(ctx.checkpoint_blocks ? again(blocks[n], x, ctx) : blocks[n].forward(std::move(x), Relpos, ctx));
+    x = ctx.seen(ctx.checkpoint_blocks ? again(blocks[n], x, ctx)
+                                       : blocks[n].forward(std::move(x), Relpos, ctx));
   }
   return x;
 }
 
 Tensor Stage::again(const Block& b, const Tensor& x, Context& ctx) const {
-  return checkpoint([block = b, at = Relpos](const Tensor& in, Context& c) { return block.forward(in, at, c); }, x, ctx);
+  return checkpoint(
+      [block = b, at = Relpos](const Tensor& in, Context& c) { return block.forward(in, at, c); },
+      x, ctx);
 }
 
 Tensor Stage::merge(const Tensor& x, const Context& ctx) {

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Configurations of the four-stage network: values, not classes. T, S, B are the published sizes; L puts PPMA blocks on
-// RMT's large configuration (spec 4.1).
+// Configurations of the four-stage network: values, not classes. T, S, B are the published sizes; L
+// puts PPMA blocks on RMT's large configuration (spec 4.1).
 
 #include <array>
 #include <string>
@@ -17,15 +17,18 @@ struct PpmaConfig {
   std::array<i64, 4> depths{2, 2, 8, 2};
   std::array<i64, 4> num_heads{4, 4, 8, 16};
   std::array<double, 4> mlp_ratios{3, 3, 3, 3};
-  std::array<bool, 4> chunkwise_recurrents{true, true, false, false};  // criss-cross attention, else whole
+  // criss-cross attention, else whole
+  std::array<bool, 4> chunkwise_recurrents{true, true, false, false};
   std::array<bool, 4> layerscales{false, false, false, false};
   double layer_init_values = 1e-6;
-  std::array<double, 4> heads_ranges{4, 4, 6, 6};  // RMT's fixed decays: range of the exponent a stage
+  // RMT's fixed decays: range of the exponent a stage
+  std::array<double, 4> heads_ranges{4, 4, 6, 6};
   i64 projection = 1024;
   i64 num_classes = 1000;
   double drop_path_rate = 0.1;  // of the last block; rises linearly from 0
   MaskKind mask = MaskKind::polyline;
-  bool fused = true;  // attention without N x N arrays; false: composed from elementary operations, to compare with
+  // attention without N x N arrays; false: composed from elementary operations, to compare with
+  bool fused = true;
 
   // The most of each that is taken for meant: far above every published network.
   static constexpr i64 most_width = 16384, most_depth = 1000, most_projection = 65536,
@@ -36,8 +39,8 @@ struct PpmaConfig {
   i64 blocks() const { return depths[0] + depths[1] + depths[2] + depths[3]; }
 };
 
-/// Ours, for images of 32 to 64 pixels: 0.67 M parameters with ten classes. Such images have few tokens, so every stage
-/// can afford whole attention.
+/// Ours, for images of 32 to 64 pixels: 0.67 M parameters with ten classes. Such images have few
+/// tokens, so every stage can afford whole attention.
 PPMA_API PpmaConfig ppma_nano();
 
 PPMA_API PpmaConfig ppma_tiny();
@@ -48,8 +51,8 @@ PPMA_API PpmaConfig ppma_base();
 
 PPMA_API PpmaConfig ppma_large();
 
-/// A configuration by name: ppma_nano, the published ppma_tiny, ppma_small, ppma_base, ppma_large, and rmt_... for the
-/// same network with RMT's fixed decays.
+/// A configuration by name: ppma_nano, the published ppma_tiny, ppma_small, ppma_base, ppma_large,
+/// and rmt_... for the same network with RMT's fixed decays.
 PPMA_API PpmaConfig config_by_name(const std::string& name);
 
 /// Throws an Error that names the first entry that makes no network.
@@ -131,14 +134,14 @@ PpmaConfig config_by_name(const std::string& name) {
 
 void check_config(const PpmaConfig& c) {
   for (std::size_t s = 0; s < 4; ++s) {
-    check(c.embed_dims[s] > 0 && c.num_heads[s] > 0 && c.depths[s] >= 0, "config: stage ", s, " has embed_dims ",
-          c.embed_dims[s], ", num_heads ", c.num_heads[s], ", depths ", c.depths[s],
-          "; they must be positive (depths may be 0)");
+    check(c.embed_dims[s] > 0 && c.num_heads[s] > 0 && c.depths[s] >= 0, "config: stage ", s,
+          " has embed_dims ", c.embed_dims[s], ", num_heads ", c.num_heads[s], ", depths ",
+          c.depths[s], "; they must be positive (depths may be 0)");
     check(c.embed_dims[s] <= PpmaConfig::most_width && c.depths[s] <= PpmaConfig::most_depth,
           "config: stage ", s, " has embed_dims ", c.embed_dims[s], " and depths ", c.depths[s],
           "; they must be at most ", PpmaConfig::most_width, " and ", PpmaConfig::most_depth);
-    check(c.embed_dims[s] % c.num_heads[s] == 0 && c.embed_dims[s] / c.num_heads[s] % 2 == 0, "config: stage ", s,
-          " has ", c.embed_dims[s], " channels for ", c.num_heads[s],
+    check(c.embed_dims[s] % c.num_heads[s] == 0 && c.embed_dims[s] / c.num_heads[s] % 2 == 0,
+          "config: stage ", s, " has ", c.embed_dims[s], " channels for ", c.num_heads[s],
           " heads; the head width must be a whole even number");
     check(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s]) >= 1 &&
               c.mlp_ratios[s] <= PpmaConfig::most_ratio,
@@ -147,9 +150,10 @@ void check_config(const PpmaConfig& c) {
     check(c.heads_ranges[s] >= 0 && c.heads_ranges[s] <= 100, "config: heads_ranges of stage ", s,
           " is ", c.heads_ranges[s], "; it must be 0 to 100");
   }
-  check(c.embed_dims[0] % 2 == 0, "config: the stem needs an even embed_dims[0], got ", c.embed_dims[0]);
-  check(c.projection > 0 && c.num_classes > 0, "config: projection ", c.projection, " and num_classes ", c.num_classes,
-        " must be positive");
+  check(c.embed_dims[0] % 2 == 0, "config: the stem needs an even embed_dims[0], got ",
+        c.embed_dims[0]);
+  check(c.projection > 0 && c.num_classes > 0, "config: projection ", c.projection,
+        " and num_classes ", c.num_classes, " must be positive");
   check(c.projection <= PpmaConfig::most_projection && c.num_classes <= PpmaConfig::most_classes,
         "config: projection ", c.projection, " and num_classes ", c.num_classes,
         " must be at most ", PpmaConfig::most_projection, " and ", PpmaConfig::most_classes);

@@ -1,9 +1,10 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// A network made ready for inference: batch norms folded into the convolutions before them, layer scales into the
-// projections before them, and dense weights in the dtype of the activations.
+// A network made ready for inference: batch norms folded into the convolutions before them, layer
+// scales into the projections before them, and dense weights in the dtype of the activations.
 //
-//   norm(conv(x)) = (w * x + b - mean) f + shift = (f w) * x + ((b - mean) f + shift),   f = scale / sqrt(var + eps)
+//   norm(conv(x)) = (w * x + b - mean) f + shift = (f w) * x + ((b - mean) f + shift),
+//         f = scale / sqrt(var + eps)
 
 #include "ppma/models/ppma.hpp"
 #include "ppma/ops/arithmetic.hpp"
@@ -11,8 +12,9 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// Folds `norm`, as evaluation applies it, into the weight and bias of the layer before it, whose output channels are
-/// the first axis of its weight. The norm has no tensors afterwards and hands its input through.
+/// Folds `norm`, as evaluation applies it, into the weight and bias of the layer before it, whose
+/// output channels are the first axis of its weight. The norm has no tensors afterwards and hands
+/// its input through.
 template <class L>
 void fold_batch_norm(L& layer, BatchNorm& norm) {
   if (norm.folded()) return;
@@ -23,18 +25,20 @@ void fold_batch_norm(L& layer, BatchNorm& norm) {
   for (int a = 1; a < along.rank(); ++a) along.set(a, 1);
   layer.bias = add(mul(sub(layer.bias, norm.running_mean), factor), norm.bias);
   layer.weight = mul(layer.weight, reshape(factor, along));
-  norm.weight = norm.bias = norm.running_mean = norm.running_var = norm.num_batches_tracked = Tensor();
+  norm.weight = norm.bias = norm.running_mean = norm.running_var = norm.num_batches_tracked =
+      Tensor();
 }
 
-/// The same for every norm of a backbone or a classifier, which are for inference from then on: their state dict lacks
-/// the norms, so that it loads into no other network by mistake, and a published one does not load into them.
+/// The same for every norm of a backbone or a classifier, which are for inference from then on:
+/// their state dict lacks the norms, so that it loads into no other network by mistake, and a
+/// published one does not load into them.
 PPMA_API void fold_batch_norms(Backbone& backbone);
 
 PPMA_API void fold_batch_norms(Ppma& model);
 PPMA_API void fold_batch_norms(DenseBackbone& model);
 
-/// Layer scales into the last projections of the blocks' branches: gamma (W x + b) = (gamma W) x + gamma b. The blocks
-/// have none afterwards.
+/// Layer scales into the last projections of the blocks' branches: gamma (W x + b) = (gamma W) x +
+/// gamma b. The blocks have none afterwards.
 PPMA_API void fold_layer_scales(Backbone& backbone);
 
 /// All three: a placed network, for inference with activations of `dtype`.

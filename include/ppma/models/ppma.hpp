@@ -1,7 +1,9 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The networks: the four-stage backbone, the classifier on it, and the backbone for dense prediction.
-// Legend: B batch, Hin Win image, H W grid of a stage (strides 4, 8, 16, 32, rounded up), C channels of a stage.
+// The networks: the four-stage backbone, the classifier on it, and the backbone for dense
+// prediction.
+// Legend: B batch, Hin Win image, H W grid of a stage (strides 4, 8, 16, 32, rounded up), C
+// channels of a stage.
 
 #include <string>
 #include <utility>
@@ -11,7 +13,8 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// Intermediate results by name, for those who want to look: "patch_embed", "stage0" .. "stage3" (after merging).
+/// Intermediate results by name, for those who want to look: "patch_embed", "stage0" .. "stage3"
+/// (after merging).
 using Maps = std::vector<std::pair<std::string, Tensor>>;
 
 /// Stem and four stages.
@@ -21,8 +24,8 @@ struct Backbone {
 
   PPMA_API Backbone(const PpmaConfig& c, Rng& rng);
 
-  /// Images (B,3,Hin,Win), both sizes at least 32 -> the four maps before merging, (B,H,W,C) each. Where `maps` is
-  /// given it receives the stem's output and each stage's after merging.
+  /// Images (B,3,Hin,Win), both sizes at least 32 -> the four maps before merging, (B,H,W,C) each.
+  /// Where `maps` is given it receives the stem's output and each stage's after merging.
   PPMA_API std::vector<Tensor> forward(const Tensor& images, Context& ctx, Maps* maps = nullptr);
   template <class V>
   void fields(V& v) {
@@ -30,7 +33,8 @@ struct Backbone {
   }
 };
 
-/// The classifier: backbone, linear projection, batch norm, swish, mean over the tokens, linear head.
+/// The classifier: backbone, linear projection, batch norm, swish, mean over the tokens, linear
+/// head.
 struct Ppma {
   PpmaConfig config;
   Backbone backbone;
@@ -52,8 +56,9 @@ struct Ppma {
   }
 };
 
-/// The backbone for dense prediction: each of the four maps through its own layer norm. One whose parameters are all frozen
-/// evaluates in training too: the statistics of its batch norms stay, and no path is dropped.
+/// The backbone for dense prediction: each of the four maps through its own layer norm. One whose
+/// parameters are all frozen evaluates in training too: the statistics of its batch norms stay, and
+/// no path is dropped.
 struct DenseBackbone {
   PpmaConfig config;
   Backbone backbone;
@@ -68,7 +73,8 @@ struct DenseBackbone {
   template <class V>
   void fields(V& v) {
     backbone.fields(v);
-    for (std::size_t s = 0; s < outnorms.size(); ++s) v.child(str("outnorm", s).c_str(), outnorms[s]);
+    for (std::size_t s = 0; s < outnorms.size(); ++s)
+      v.child(str("outnorm", s).c_str(), outnorms[s]);
   }
 };
 
@@ -91,10 +97,10 @@ Backbone::Backbone(const PpmaConfig& c, Rng& rng) : patch_embed(c.embed_dims[0],
 }
 
 std::vector<Tensor> Backbone::forward(const Tensor& images, Context& ctx, Maps* maps) {
-  check(images.defined() && images.rank() == 4 && images.dim(1) == 3, "ppma: images must be (B,3,H,W), got ",
-        images.shape());
-  check(images.dim(2) >= 32 && images.dim(3) >= 32, "ppma: images must be at least 32 x 32, got ", images.dim(2),
-        " x ", images.dim(3), "; resize or pad them");
+  check(images.defined() && images.rank() == 4 && images.dim(1) == 3,
+        "ppma: images must be (B,3,H,W), got ", images.shape());
+  check(images.dim(2) >= 32 && images.dim(3) >= 32, "ppma: images must be at least 32 x 32, got ",
+        images.dim(2), " x ", images.dim(3), "; resize or pad them");
   Tensor x = permute(images, {0, 2, 3, 1});  // (B,Hin,Win,3)
   {
     const Scope scope("patch_embed");
@@ -123,8 +129,8 @@ Ppma::Ppma(const PpmaConfig& c, Rng rng)
 Tensor Ppma::forward(const Tensor& images, Context& ctx, Maps* maps) {
   const Tensor x = backbone.forward(images, ctx, maps).back();  // (B,H,W,C)
   const Scope scope("head");
-  const Tensor y = silu(norm.forward(proj.forward(x), ctx));      // (B,H,W,projection)
-  Tensor logits = head.forward(mean(y, {1, 2}));                  // (B,classes)
+  const Tensor y = silu(norm.forward(proj.forward(x), ctx));  // (B,H,W,projection)
+  Tensor logits = head.forward(mean(y, {1, 2}));              // (B,classes)
   logits = ctx.seen(cast(logits, accumulator_dtype(logits.dtype())));
   if (maps) maps->emplace_back("logits", logits);
   return logits;
@@ -136,13 +142,15 @@ Tensor Ppma::forward(const Tensor& images) {
   return forward(images, ctx);
 }
 
-DenseBackbone::DenseBackbone(const PpmaConfig& c, Rng rng) : config((check_config(c), c)), backbone(c, rng) {
+DenseBackbone::DenseBackbone(const PpmaConfig& c, Rng rng)
+    : config((check_config(c), c)), backbone(c, rng) {
   for (i64 channels : c.embed_dims) outnorms.emplace_back(channels, 1e-5);
 }
 
 std::vector<Tensor> DenseBackbone::maps(const Tensor& images, Context& ctx) {
   Context evaluation;
-  std::vector<Tensor> levels = backbone.forward(images, ctx.training && !is_trainable(*this) ? evaluation : ctx);
+  std::vector<Tensor> levels =
+      backbone.forward(images, ctx.training && !is_trainable(*this) ? evaluation : ctx);
   for (std::size_t s = 0; s < levels.size(); ++s) levels[s] = outnorms[s].forward(levels[s]);
   return levels;
 }

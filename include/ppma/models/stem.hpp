@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Where the grid of tokens gets coarser: the stem, and the merging between stages (spec 3.2 and 3.7).
+// Where the grid of tokens gets coarser: the stem, and the merging between stages (spec 3.2 and
+// 3.7).
 // Legend: B batch, H W grid, C channels.
 
 #include <vector>
@@ -19,17 +20,21 @@ struct Stem {
   template <class V>
   void fields(V& v) {  // indices of the published Sequential: convolution, norm, GELU
     for (std::size_t i = 0; i < convs.size(); ++i)
-      v.child(str("proj.", 3 * i).c_str(), convs[i]), v.child(str("proj.", 3 * i + 1).c_str(), norms[i]);
+      v.child(str("proj.", 3 * i).c_str(), convs[i]),
+          v.child(str("proj.", 3 * i + 1).c_str(), norms[i]);
   }
 };
 
-/// Between stages: convolution 3x3 with stride 2, then batch norm. (B,H,W,in) -> (B,ceil(H/2),ceil(W/2),out)
+/// Between stages: convolution 3x3 with stride 2, then batch norm. (B,H,W,in) ->
+/// (B,ceil(H/2),ceil(W/2),out)
 struct Merge {
   Conv2d reduction;
   BatchNorm norm;
 
   Merge(i64 in, i64 out, Rng& rng) : reduction(in, out, 3, ConvOptions{2, 1, 1}, rng), norm(out) {}
-  Tensor forward(const Tensor& x, const Context& ctx) { return norm.forward(reduction.forward(x), ctx); }
+  Tensor forward(const Tensor& x, const Context& ctx) {
+    return norm.forward(reduction.forward(x), ctx);
+  }
   template <class V>
   void fields(V& v) {
     v.child("reduction", reduction), v.child("norm", norm);

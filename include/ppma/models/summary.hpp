@@ -1,16 +1,21 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What a network costs, layer by layer, without running it: output shape, parameters, MACs, FLOPs, activation memory.
+// What a network costs, layer by layer, without running it: output shape, parameters, MACs, FLOPs,
+// activation memory.
 //
-//   MACs         multiply-accumulates of linear layers, convolutions and attention products (spec 4.3)
-//   FLOPs        2 MACs + biases, norms, activations, rotary turns, softmaxes, and the mask; each addition, product,
-//                exponential, ... counts 1 (the table below)
-//   published    MACs + 5 a layer norm's element + 2 a batch norm's: the counter behind the paper's "2.71 G FLOPs"
-//   activations  bytes of every layer's result: what a recorded forward pass would hold if each kept its output
+//   MACs         multiply-accumulates of linear layers, convolutions and attention products (spec
+//                4.3)
+//   FLOPs        2 MACs + biases, norms, activations, rotary turns, softmaxes, and the mask; each
+//                addition, product, exponential, ... counts 1 (the table below)
+//   published    MACs + 5 a layer norm's element + 2 a batch norm's: the counter behind the paper's
+//                "2.71 G FLOPs"
+//   activations  bytes of every layer's result: what a recorded forward pass would hold if each
+//                kept its output
 //
 // Legend: B batch, H W grid, N = H W, G heads, C channels, R decay outputs.
 //
-// To add a layer kind: 1. a row function in SummaryWriter; 2. call it where the network's describe() walks.
+// To add a layer kind: 1. a row function in SummaryWriter; 2. call it where the network's
+// describe() walks.
 
 #include <string>
 #include <vector>
@@ -39,7 +44,8 @@ struct Summary {
   i64 published() const { return macs() + total(&LayerSummary::norms); }
   i64 activation_bytes() const { return total(&LayerSummary::activation_bytes); }
 
-  /// Layers joined under the first `depth` parts of their names (4: one row a block); the output is the last one's.
+  /// Layers joined under the first `depth` parts of their names (4: one row a block); the output is
+  /// the last one's.
   PPMA_API std::vector<LayerSummary> grouped(int depth) const;
   /// A table of the grouped rows and the totals.
   PPMA_API std::string text(int depth = 4) const;
@@ -51,8 +57,8 @@ struct Summary {
 namespace detail {
 
 // Operations an element, beside MACs.
-inline constexpr i64 layer_norm_ops = 5, batch_norm_ops = 2, gelu_ops = 5, silu_ops = 4, softmax_ops = 5,
-                     rotary_ops = 3;
+inline constexpr i64 layer_norm_ops = 5, batch_norm_ops = 2, gelu_ops = 5, silu_ops = 4,
+                     softmax_ops = 5, rotary_ops = 3;
 
 class SummaryWriter {
  public:
@@ -68,26 +74,32 @@ class SummaryWriter {
     prefix_ = before;
   }
 
-  PPMA_API Shape row(const std::string& name, const Shape& out, i64 parameters, i64 macs, i64 other, i64 norms = 0);
+  PPMA_API Shape row(const std::string& name, const Shape& out, i64 parameters, i64 macs, i64 other,
+                     i64 norms = 0);
   PPMA_API Shape linear(const std::string& name, Linear& l, Shape x);
   PPMA_API Shape conv(const std::string& name, Conv2d& l, const Shape& x);
   /// A depthwise convolution and what is added to it.
   Shape depthwise(const std::string& name, DepthwiseConv2d& l, const Shape& x) {
-    return row(name, x, parameter_count(l), x.numel() * l.weight.dim(2) * l.weight.dim(3), 2 * x.numel());
+    return row(name, x, parameter_count(l), x.numel() * l.weight.dim(2) * l.weight.dim(3),
+               2 * x.numel());
   }
   Shape norm(const std::string& name, LayerNorm& l, const Shape& x) {
-    return row(name, x, parameter_count(l), 0, layer_norm_ops * x.numel(), layer_norm_ops * x.numel());
+    return row(name, x, parameter_count(l), 0, layer_norm_ops * x.numel(),
+               layer_norm_ops * x.numel());
   }
   Shape norm(const std::string& name, BatchNorm& l, const Shape& x) {
-    return row(name, x, parameter_count(l), 0, batch_norm_ops * x.numel(), batch_norm_ops * x.numel());
+    return row(name, x, parameter_count(l), 0, batch_norm_ops * x.numel(),
+               batch_norm_ops * x.numel());
   }
   Shape elementwise(const std::string& name, const Shape& x, i64 ops, i64 parameters = 0) {
     return row(name, x, parameters, 0, ops * x.numel());
   }
   /// Decays of tokens (B,H,W,C): one linear layer on each head's channels.
   PPMA_API void path_embed(PathEmbed& l, const Shape& x);
-  /// Products, softmaxes and mask of a whole attention over `tokens` tokens, one to two log masks of `masked` tokens.
-  PPMA_API void whole_attention(const Shape& out, i64 batch, i64 tokens, i64 masked, i64 channels, i64 heads, MaskKind mask);
+  /// Products, softmaxes and mask of a whole attention over `tokens` tokens, one to two log masks
+  /// of `masked` tokens.
+  PPMA_API void whole_attention(const Shape& out, i64 batch, i64 tokens, i64 masked, i64 channels,
+                                i64 heads, MaskKind mask);
   PPMA_API void criss_cross(const Shape& x, i64 heads, MaskKind mask);
 
  private:
@@ -109,10 +121,12 @@ PPMA_API std::string grouped_digits(i64 n);
 
 }  // namespace detail
 
-/// The cost of a classifier on images (batch,3,height,width). activation_bytes counts elements of `dtype`.
+/// The cost of a classifier on images (batch,3,height,width). activation_bytes counts elements of
+/// `dtype`.
 PPMA_API Summary summary(Ppma& m, i64 batch, i64 height, i64 width, DType dtype = DType::f32);
 
-PPMA_API Summary summary(DenseBackbone& m, i64 batch, i64 height, i64 width, DType dtype = DType::f32);
+PPMA_API Summary summary(DenseBackbone& m, i64 batch, i64 height, i64 width,
+                         DType dtype = DType::f32);
 
 /// The cost of a vision transformer on `batch` images of its own size.
 PPMA_API Summary summary(Vit& m, i64 batch, DType dtype = DType::f32);
@@ -138,13 +152,16 @@ inline constexpr i64 prefix_sum_ops = 1;  // a decay
 inline constexpr i64 line_mask_ops = 3;   // a score: |c_i - c_j| (2), added (1)
 inline constexpr i64 grid_mask_ops = 6;   // a score: two such distances, their sum, added
 
-SummaryWriter::SummaryWriter(std::string model, const Shape& input, DType dtype) : element_(size_of(dtype)) {
+SummaryWriter::SummaryWriter(std::string model, const Shape& input, DType dtype)
+    : element_(size_of(dtype)) {
   result.model = std::move(model);
   result.input = input;
 }
 
-Shape SummaryWriter::row(const std::string& name, const Shape& out, i64 parameters, i64 macs, i64 other, i64 norms) {
-  result.layers.push_back({prefix_ + name, out, parameters, macs, 2 * macs + other, norms, out.numel() * element_});
+Shape SummaryWriter::row(const std::string& name, const Shape& out, i64 parameters, i64 macs,
+                         i64 other, i64 norms) {
+  result.layers.push_back(
+      {prefix_ + name, out, parameters, macs, 2 * macs + other, norms, out.numel() * element_});
   return out;
 }
 
@@ -155,7 +172,9 @@ Shape SummaryWriter::linear(const std::string& name, Linear& l, Shape x) {
 }
 
 Shape SummaryWriter::conv(const std::string& name, Conv2d& l, const Shape& x) {  // x (B,H,W,I)
-  const auto size = [&](i64 n, i64 k) { return (n + 2 * l.options.padding - k) / l.options.stride + 1; };
+  const auto size = [&](i64 n, i64 k) {
+    return (n + 2 * l.options.padding - k) / l.options.stride + 1;
+  };
   const Shape& w = l.weight.shape();
   const Shape y{x[0], size(x[1], w[2]), size(x[2], w[3]), w[0]};
   return row(name, y, parameter_count(l), y.numel() * (w.numel() / w[0]), y.numel());
@@ -164,23 +183,31 @@ Shape SummaryWriter::conv(const std::string& name, Conv2d& l, const Shape& x) { 
 void SummaryWriter::path_embed(PathEmbed& l, const Shape& x) {
   const i64 outputs = l.dt_linear_weight.dim(0);
   const Shape y{outputs, x[0], l.dt_bias.dim(0), x[1], x[2]};
-  row("path_embed", y, parameter_count(l), x.numel() * outputs, (decay_ops + prefix_sum_ops) * y.numel());
+  row("path_embed", y, parameter_count(l), x.numel() * outputs,
+      (decay_ops + prefix_sum_ops) * y.numel());
 }
 
-void SummaryWriter::whole_attention(const Shape& out, i64 batch, i64 tokens, i64 masked, i64 channels, i64 heads, MaskKind mask) {
+void SummaryWriter::whole_attention(const Shape& out, i64 batch, i64 tokens, i64 masked,
+                                    i64 channels, i64 heads, MaskKind mask) {
   const bool sequence = mask == MaskKind::cross_scan || mask == MaskKind::hilbert;
-  const i64 masks = mask == MaskKind::none ? 0 : mask == MaskKind::rmt || mask == MaskKind::v2h ? 1 : 2;
-  const i64 scores = batch * heads * tokens * tokens, masked_scores = batch * heads * masked * masked;
-  const i64 softmaxes = std::max<i64>(1, masks) * softmax_ops + (masks == 2 ? 2 : 0);  // + their mean
+  const i64 masks = mask == MaskKind::none                           ? 0
+                    : mask == MaskKind::rmt || mask == MaskKind::v2h ? 1
+                                                                     : 2;
+  const i64 scores = batch * heads * tokens * tokens,
+            masked_scores = batch * heads * masked * masked;
+  // + their mean
+  const i64 softmaxes = std::max<i64>(1, masks) * softmax_ops + (masks == 2 ? 2 : 0);
   row("attention", out, 0, 2 * batch * tokens * tokens * channels,
       scores * softmaxes + masked_scores * masks * (sequence ? line_mask_ops : grid_mask_ops));
 }
 
 void SummaryWriter::criss_cross(const Shape& x, i64 heads, MaskKind mask) {  // x (B,H,W,C)
-  const i64 lines = x[0] * x[1] * x[2] * (x[1] + x[2]);       // one channel's or head's row and column of every token
+  // one channel's or head's row and column of every token
+  const i64 lines = x[0] * x[1] * x[2] * (x[1] + x[2]);
   const bool both = criss_cross_order(mask) == Order::both;
   row("attention", x, 0, (both ? 3 : 2) * lines * x[3],
-      lines * heads * (softmax_ops + (mask == MaskKind::none ? 0 : line_mask_ops)) + (both ? 2 * x.numel() : 0));
+      lines * heads * (softmax_ops + (mask == MaskKind::none ? 0 : line_mask_ops)) +
+          (both ? 2 * x.numel() : 0));
 }
 
 Shape describe(SummaryWriter& w, Stem& stem, Shape x) {
@@ -196,8 +223,10 @@ void describe(SummaryWriter& w, Attention& a, const Shape& x) {
   w.linear("q_proj", a.q_proj, x), w.linear("k_proj", a.k_proj, x), w.linear("v_proj", a.v_proj, x);
   w.elementwise("rotary_q", x, rotary_ops), w.elementwise("rotary_k", x, rotary_ops + 1);
   if (a.path_embed) w.path_embed(*a.path_embed, x);
-  if (a.config.criss_cross) w.criss_cross(x, a.config.heads, a.config.mask);
-  else w.whole_attention(x, x[0], x[1] * x[2], x[1] * x[2], x[3], a.config.heads, a.config.mask);
+  if (a.config.criss_cross)
+    w.criss_cross(x, a.config.heads, a.config.mask);
+  else
+    w.whole_attention(x, x[0], x[1] * x[2], x[1] * x[2], x[3], a.config.heads, a.config.mask);
   w.depthwise("lepe", a.lepe, x);
   w.linear("out_proj", a.out_proj, x);
 }
@@ -268,10 +297,12 @@ std::vector<LayerSummary> Summary::grouped(int depth) const {
 }
 
 std::string Summary::text(int depth) const {
-  std::vector<std::vector<std::string>> cells{{"layer", "output", "parameters", "MACs", "FLOPs", "activations KiB"}};
+  std::vector<std::vector<std::string>> cells{
+      {"layer", "output", "parameters", "MACs", "FLOPs", "activations KiB"}};
   for (const LayerSummary& l : grouped(depth))
-    cells.push_back({l.name, l.output.str(), detail::grouped_digits(l.parameters), detail::grouped_digits(l.macs),
-                     detail::grouped_digits(l.flops), detail::grouped_digits((l.activation_bytes + 1023) / 1024)});
+    cells.push_back({l.name, l.output.str(), detail::grouped_digits(l.parameters),
+                     detail::grouped_digits(l.macs), detail::grouped_digits(l.flops),
+                     detail::grouped_digits((l.activation_bytes + 1023) / 1024)});
   std::vector<std::size_t> width(cells[0].size(), 0);
   for (const auto& line : cells)
     for (std::size_t c = 0; c < line.size(); ++c) width[c] = std::max(width[c], line[c].size());
@@ -296,8 +327,9 @@ std::string Summary::text(int depth) const {
 }
 
 Summary summary(Ppma& m, i64 batch, i64 height, i64 width, DType dtype) {
-  check(batch > 0 && height >= 32 && width >= 32, "summary: needs a batch and images of at least 32 x 32, got ", batch,
-        ", ", height, " x ", width);
+  check(batch > 0 && height >= 32 && width >= 32,
+        "summary: needs a batch and images of at least 32 x 32, got ", batch, ", ", height, " x ",
+        width);
   detail::SummaryWriter w(m.config.name, {batch, 3, height, width}, dtype);
   Shape x = detail::describe(w, m.backbone, {batch, height, width, 3}).back();
   x = w.linear("proj", m.proj, x);
@@ -310,8 +342,9 @@ Summary summary(Ppma& m, i64 batch, i64 height, i64 width, DType dtype) {
 }
 
 Summary summary(DenseBackbone& m, i64 batch, i64 height, i64 width, DType dtype) {
-  check(batch > 0 && height >= 32 && width >= 32, "summary: needs a batch and images of at least 32 x 32, got ", batch,
-        ", ", height, " x ", width);
+  check(batch > 0 && height >= 32 && width >= 32,
+        "summary: needs a batch and images of at least 32 x 32, got ", batch, ", ", height, " x ",
+        width);
   detail::SummaryWriter w(m.config.name + " backbone", {batch, 3, height, width}, dtype);
   const std::vector<Shape> maps = detail::describe(w, m.backbone, {batch, height, width, 3});
   for (std::size_t s = 0; s < maps.size(); ++s) w.norm(str("outnorm", s), m.outnorms[s], maps[s]);

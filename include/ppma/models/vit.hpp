@@ -1,13 +1,15 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The plain vision transformer of DeiT, with the polyline mask plugged in or any other of the ablation (spec 4.5): one
-// resolution, whole attention, a class token and learned positions. Names are those of timm's and DeiT's checkpoints;
+// The plain vision transformer of DeiT, with the polyline mask plugged in or any other of the
+// ablation (spec 4.5): one resolution, whole attention, a class token and learned positions. Names
+// are those of timm's and DeiT's checkpoints;
 // where the mask is learnt, blocks.N.attn.path_embed is added.
 //
-// The class token has no place on the grid: its row and column of every log mask are 0 (it sees and is seen undamped).
+// The class token has no place on the grid: its row and column of every log mask are 0 (it sees and
+// is seen undamped).
 //
-// Legend: B batch, P patch size, h w grid of patches, N = h w, T = N + 1 tokens, G heads, d head width, C = G d
-// channels.
+// Legend: B batch, P patch size, h w grid of patches, N = h w, T = N + 1 tokens, G heads, d head
+// width, C = G d channels.
 
 #include <optional>
 #include <string>
@@ -36,7 +38,8 @@ PPMA_API VitConfig deit_tiny(MaskKind mask = MaskKind::none);
 
 PPMA_API void check_config(const VitConfig& c);
 
-/// A log mask of the patches (B,G,N,N) with a row and a column of zeros for the class token in front: (B,G,T,T).
+/// A log mask of the patches (B,G,N,N) with a row and a column of zeros for the class token in
+/// front: (B,G,T,T).
 PPMA_API Tensor with_class_token(const Tensor& log_mask);
 
 struct VitAttention {
@@ -91,7 +94,8 @@ struct VitBlock {
 struct PatchEmbed {
   Conv2d proj;
 
-  PatchEmbed(i64 width, i64 patch, Rng& rng) : proj(3, width, patch, ConvOptions{patch, 0, 1}, rng) {}
+  PatchEmbed(i64 width, i64 patch, Rng& rng)
+      : proj(3, width, patch, ConvOptions{patch, 0, 1}, rng) {}
   template <class V>
   void fields(V& v) {
     v.child("proj", proj);
@@ -117,7 +121,8 @@ struct Vit {
   template <class V>
   void fields(V& v) {
     v.parameter("cls_token", cls_token), v.parameter("pos_embed", pos_embed);
-    v.child("patch_embed", patch_embed), v.children("blocks", blocks), v.child("norm", norm), v.child("head", head);
+    v.child("patch_embed", patch_embed), v.children("blocks", blocks), v.child("norm", norm),
+        v.child("head", head);
   }
 };
 
@@ -143,12 +148,13 @@ VitConfig deit_tiny(MaskKind mask) {
 }
 
 void check_config(const VitConfig& c) {
-  check(c.patch_size > 0 && c.image_size >= c.patch_size && c.image_size % c.patch_size == 0, "config: image_size ",
-        c.image_size, " is no multiple of patch_size ", c.patch_size);
-  check(c.heads > 0 && c.width > 0 && c.width % c.heads == 0, "config: a width of ", c.width, " does not divide into ",
-        c.heads, " heads");
-  check(c.depth > 0 && c.num_classes > 0 && c.mlp_ratio * static_cast<double>(c.width) >= 1, "config: depth ", c.depth,
-        ", num_classes ", c.num_classes, " and mlp_ratio ", c.mlp_ratio, " must be positive");
+  check(c.patch_size > 0 && c.image_size >= c.patch_size && c.image_size % c.patch_size == 0,
+        "config: image_size ", c.image_size, " is no multiple of patch_size ", c.patch_size);
+  check(c.heads > 0 && c.width > 0 && c.width % c.heads == 0, "config: a width of ", c.width,
+        " does not divide into ", c.heads, " heads");
+  check(c.depth > 0 && c.num_classes > 0 && c.mlp_ratio * static_cast<double>(c.width) >= 1,
+        "config: depth ", c.depth, ", num_classes ", c.num_classes, " and mlp_ratio ", c.mlp_ratio,
+        " must be positive");
   check(c.drop_path_rate >= 0 && c.drop_path_rate < 1, "config: drop_path_rate ", c.drop_path_rate,
         " is outside of [0, 1)");
 }
@@ -161,28 +167,36 @@ Tensor with_class_token(const Tensor& log_mask) {
   return concat({zeros(1, n + 1), concat({zeros(n, 1), log_mask}, 3)}, 2);
 }
 
-VitAttention::VitAttention(const VitConfig& c, Rng& rng) : config(c), qkv(c.width, 3 * c.width, rng), proj(c.width, c.width, rng) {
-  if (decay_outputs(c.mask) > 0) path_embed.emplace(c.heads, c.width / c.heads, c.mask, rng.fork(rng.position()));
+VitAttention::VitAttention(const VitConfig& c, Rng& rng)
+    : config(c), qkv(c.width, 3 * c.width, rng), proj(c.width, c.width, rng) {
+  if (decay_outputs(c.mask) > 0)
+    path_embed.emplace(c.heads, c.width / c.heads, c.mask, rng.fork(rng.position()));
 }
 
 Tensor VitAttention::forward(const Tensor& x) const {
   const i64 b = x.dim(0), t = x.dim(1), g = config.heads, d = config.width / g;
-  const Tensor heads = permute(reshape(qkv.forward(x), {b, t, 3, g, d}), {2, 0, 3, 1, 4});   // (3,B,G,T,d)
-  const Tensor q = scale(select(heads, 0, 0), 1 / std::sqrt(static_cast<double>(d)));        // (B,G,T,d)
-  const Tensor scores = matmul(q, select(heads, 0, 1), false, true);                         // (B,G,T,T)
-  const Tensor y = matmul(masked_probabilities(scores, log_masks(x)), select(heads, 0, 2));  // (B,G,T,d)
+  // (3,B,G,T,d)
+  const Tensor heads = permute(reshape(qkv.forward(x), {b, t, 3, g, d}), {2, 0, 3, 1, 4});
+  // (B,G,T,d)
+  const Tensor q = scale(select(heads, 0, 0), 1 / std::sqrt(static_cast<double>(d)));
+  // (B,G,T,T)
+  const Tensor scores = matmul(q, select(heads, 0, 1), false, true);
+  // (B,G,T,d)
+  const Tensor y = matmul(masked_probabilities(scores, log_masks(x)), select(heads, 0, 2));
   return proj.forward(reshape(permute(y, {0, 2, 1, 3}), {b, t, config.width}));
 }
 
 std::vector<Tensor> VitAttention::log_masks(const Tensor& x) const {
   if (config.mask == MaskKind::none) return {};
   const i64 b = x.dim(0), side = config.grid();
-  const Tensor patches = reshape(narrow(x, 1, 1, x.dim(1) - 1), {b, side, side, config.width});  // (B,h,w,C)
-  const LogDecay decay =
-      path_embed ? path_embed->forward(patches)
-                 : constant_log_decay(
-                       rmt_decay_log(config.heads, 2, config.rmt_range, accumulator_dtype(x.dtype())).to(x.device()), b,
-                       side, side);
+  // (B,h,w,C)
+  const Tensor patches = reshape(narrow(x, 1, 1, x.dim(1) - 1), {b, side, side, config.width});
+  const LogDecay decay = path_embed
+                             ? path_embed->forward(patches)
+                             : constant_log_decay(rmt_decay_log(config.heads, 2, config.rmt_range,
+                                                                accumulator_dtype(x.dtype()))
+                                                      .to(x.device()),
+                                                  b, side, side);
   std::vector<Tensor> masks = ablation_log_masks(config.mask, decay);
   for (Tensor& m : masks) m = with_class_token(m);
   return masks;
@@ -213,12 +227,14 @@ Vit::Vit(const VitConfig& c, Rng rng)
       norm(c.width, 1e-6),
       head(c.width, c.num_classes, rng) {
   const double last = static_cast<double>(std::max<i64>(1, c.depth - 1));
-  for (i64 n = 0; n < c.depth; ++n) blocks.emplace_back(c, c.drop_path_rate * static_cast<double>(n) / last, rng);
+  for (i64 n = 0; n < c.depth; ++n)
+    blocks.emplace_back(c, c.drop_path_rate * static_cast<double>(n) / last, rng);
 }
 
 Tensor Vit::forward(const Tensor& images, Context& ctx) const {
   const i64 s = config.image_size, tokens = config.grid() * config.grid();
-  check(images.defined() && images.rank() == 4 && images.dim(1) == 3 && images.dim(2) == s && images.dim(3) == s,
+  check(images.defined() && images.rank() == 4 && images.dim(1) == 3 && images.dim(2) == s &&
+            images.dim(3) == s,
         "vit: images must be (B,3,", s, ",", s, "), got ", images.shape(),
         "; its positions are learned for that size");
   const i64 b = images.dim(0);

@@ -1,11 +1,13 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// checkpoint(f, x, context): f(x, context) of which only x is kept. Backward computes the rest again (Chen et al.,
-// "Training deep nets with sublinear memory cost", 2016): time for memory, and the same gradients to the last bit.
+// checkpoint(f, x, context): f(x, context) of which only x is kept. Backward computes the rest
+// again (Chen et al., "Training deep nets with sublinear memory cost", 2016): time for memory, and
+// the same gradients to the last bit.
 //
-// What is drawn in the first pass (drop path, dropout) is kept, and given again in the second. f may use parameters:
-// they are leaves, and receive their gradients in the second pass. It must not change buffers (batch statistics), which
-// would be changed twice.
+// What is drawn in the first pass (drop path, dropout) is kept, and given again in the second. f
+// may use parameters:
+// they are leaves, and receive their gradients in the second pass. It must not change buffers
+// (batch statistics), which would be changed twice.
 
 #include <memory>
 
@@ -29,8 +31,8 @@ class RecordAgain {
 
 }  // namespace detail
 
-/// f(x, context) -> Tensor, a function that is kept until backward: it should own (handles of) what it uses. Where x
-/// needs no gradient, f is simply called.
+/// f(x, context) -> Tensor, a function that is kept until backward: it should own (handles of) what
+/// it uses. Where x needs no gradient, f is simply called.
 template <class F>
 Tensor checkpoint(F f, const Tensor& x, Context& context) {
   if (!needs_grad({x})) return f(x, context);
@@ -39,22 +41,24 @@ Tensor checkpoint(F f, const Tensor& x, Context& context) {
   Context first = context, again;  // of the second pass watchers do not hear
   first.draws = draws.get();
   again.training = context.training, again.rng = context.rng;
-  if (context.observe) again.observe = [](const std::string&, const Tensor&) {};  // layers may ask whether there is one
+  // layers may ask whether there is one
+  if (context.observe) again.observe = [](const std::string&, const Tensor&) {};
   Tensor y;
   {
     const NoGrad not_recorded;
     y = f(x.detach(), first).detach();
   }
   context.rng = first.rng;
-  return record(y, "checkpoint", {x}, [f = std::move(f), kept = x.detach(), again, draws](const Tensor& dy) mutable {
-    const detail::RecordAgain on;
-    Tensor in = kept.detach();
-    in.requires_grad(true);
-    draws->replay();
-    again.draws = draws.get();
-    f(in, again).backward(dy);
-    return Grads{in.grad()};
-  });
+  return record(y, "checkpoint", {x},
+                [f = std::move(f), kept = x.detach(), again, draws](const Tensor& dy) mutable {
+                  const detail::RecordAgain on;
+                  Tensor in = kept.detach();
+                  in.requires_grad(true);
+                  draws->replay();
+                  again.draws = draws.get();
+                  f(in, again).backward(dy);
+                  return Grads{in.grad()};
+                });
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -16,11 +16,13 @@ PPMA_API bool& drawing_initial_values();
 
 }  // namespace detail
 
-/// While one is alive, layers made by this thread have zeros instead of random weights: for networks whose weights are
-/// loaded next, since millions of draws take seconds.
+/// While one is alive, layers made by this thread have zeros instead of random weights: for
+/// networks whose weights are loaded next, since millions of draws take seconds.
 class SkipInit {
  public:
-  SkipInit() : before_(detail::drawing_initial_values()) { detail::drawing_initial_values() = false; }
+  SkipInit() : before_(detail::drawing_initial_values()) {
+    detail::drawing_initial_values() = false;
+  }
   ~SkipInit() { detail::drawing_initial_values() = before_; }
   SkipInit(const SkipInit&) = delete;
   SkipInit& operator=(const SkipInit&) = delete;
@@ -29,9 +31,11 @@ class SkipInit {
   bool before_;
 };
 
-/// Normal draws with the given deviation, drawn again until they lie within +-limit. Advances rng by one block of
-/// random bits for two elements, whatever is drawn; large tensors are filled in parallel.
-PPMA_API Tensor truncated_normal(const Shape& shape, Rng& rng, double deviation = 0.02, double limit = 2);
+/// Normal draws with the given deviation, drawn again until they lie within +-limit. Advances rng
+/// by one block of random bits for two elements, whatever is drawn; large tensors are filled in
+/// parallel.
+PPMA_API Tensor truncated_normal(const Shape& shape, Rng& rng, double deviation = 0.02,
+                                 double limit = 2);
 
 /// PyTorch's default of a convolution, for weight and bias: uniform in +-1/sqrt(fan_in).
 PPMA_API Tensor uniform_fan_in(const Shape& shape, i64 fan_in, Rng& rng);
@@ -60,8 +64,8 @@ bool& drawing_initial_values() {
 }  // namespace detail
 
 Tensor truncated_normal(const Shape& shape, Rng& rng, double deviation, double limit) {
-  check(deviation > 0 && limit >= deviation, "truncated_normal: the limit ", limit, " must be at least the deviation ",
-        deviation);
+  check(deviation > 0 && limit >= deviation, "truncated_normal: the limit ", limit,
+        " must be at least the deviation ", deviation);
   if (!detail::drawing_initial_values()) return Tensor::zeros(shape);
   Tensor t = Tensor::empty(shape);
   float* const p = t.data<float>();
@@ -73,9 +77,11 @@ Tensor truncated_normal(const Shape& shape, Rng& rng, double deviation, double l
       const PhiloxBlock draw = rng.at(first + static_cast<u64>(pair));
       // Box-Muller: two uniforms of 53 bits make two normals.
       const auto uniform = [&draw](int i) {
-        return static_cast<double>(u64{draw.word[i] >> 5} * 67108864 + (draw.word[i + 1] >> 6)) * 0x1p-53;
+        return static_cast<double>(u64{draw.word[i] >> 5} * 67108864 + (draw.word[i + 1] >> 6)) *
+               0x1p-53;
       };
-      const double radius = std::sqrt(-2 * std::log(1 - uniform(0))), turn = 6.283185307179586 * uniform(2);
+      const double radius = std::sqrt(-2 * std::log(1 - uniform(0))),
+                   turn = 6.283185307179586 * uniform(2);
       double x[2] = {deviation * radius * std::cos(turn), deviation * radius * std::sin(turn)};
       for (i64 i = 2 * pair; i < std::min(n, 2 * pair + 2); ++i) {
         double& value = x[i - 2 * pair];

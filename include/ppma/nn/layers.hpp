@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The layers of the network: parameters, their initial values and their published names. The arithmetic is in ops/.
+// The layers of the network: parameters, their initial values and their published names. The
+// arithmetic is in ops/.
 // Legend: B batch, H W grid, C channels.
 
 #include "ppma/nn/init.hpp"
@@ -19,7 +20,9 @@ struct Linear {
 
   PPMA_API Linear(i64 in, i64 out, Rng& rng, bool with_bias = true);
   /// (..,in) -> (..,out), + add
-  Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const { return linear(x, weight, bias, add); }
+  Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const {
+    return linear(x, weight, bias, add);
+  }
   template <class V>
   void fields(V& v) {
     v.parameter("weight", weight), v.parameter("bias", bias);
@@ -33,15 +36,16 @@ struct Conv2d {
   ConvOptions options;
 
   PPMA_API Conv2d(i64 in, i64 out, i64 kernel, ConvOptions options_, Rng& rng);
-  Tensor forward(const Tensor& x) const { return conv2d(x, weight, bias, options); }  // (B,H,W,I) -> (B,H',W',O)
+  // (B,H,W,I) -> (B,H',W',O)
+  Tensor forward(const Tensor& x) const { return conv2d(x, weight, bias, options); }
   template <class V>
   void fields(V& v) {
     v.parameter("weight", weight), v.parameter("bias", bias);
   }
 };
 
-/// For inference: weights and biases of all dense layers in the dtype of the activations, so that no forward pass
-/// converts them. The module cannot be trained any more.
+/// For inference: weights and biases of all dense layers in the dtype of the activations, so that
+/// no forward pass converts them. The module cannot be trained any more.
 template <class M>
 void narrow_weights(M& module, DType dtype) {
   const auto narrow = [dtype](Tensor& t) {
@@ -62,7 +66,9 @@ struct DepthwiseConv2d {
 
   PPMA_API DepthwiseConv2d(i64 channels, i64 kernel, Rng& rng);
   /// conv(x) + add
-  Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const { return depthwise_conv2d(x, weight, bias, add); }
+  Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const {
+    return depthwise_conv2d(x, weight, bias, add);
+  }
   template <class V>
   void fields(V& v) {
     v.parameter("conv.weight", weight), v.parameter("conv.bias", bias);
@@ -74,7 +80,9 @@ struct LayerNorm {
   double eps;
 
   explicit LayerNorm(i64 channels, double eps_ = 1e-5)
-      : weight(parameter(Tensor::ones({channels}))), bias(parameter(Tensor::zeros({channels}))), eps(eps_) {}
+      : weight(parameter(Tensor::ones({channels}))),
+        bias(parameter(Tensor::zeros({channels}))),
+        eps(eps_) {}
   Tensor forward(const Tensor& x) const { return layer_norm(x, weight, bias, eps); }
   template <class V>
   void fields(V& v) {
@@ -82,7 +90,8 @@ struct LayerNorm {
   }
 };
 
-/// Batch norm over all axes but the last; training normalises by the batch and updates the running statistics.
+/// Batch norm over all axes but the last; training normalises by the batch and updates the running
+/// statistics.
 struct BatchNorm {
   Tensor weight, bias;               // (C)
   Tensor running_mean, running_var;  // (C)
@@ -116,8 +125,8 @@ Linear::Linear(i64 in, i64 out, Rng& rng, bool with_bias)
       bias(with_bias ? parameter(Tensor::zeros({out})) : Tensor()) {}
 
 Conv2d::Conv2d(i64 in, i64 out, i64 kernel, ConvOptions options_, Rng& rng)
-    : weight(parameter(
-          uniform_fan_in({out, in / options_.groups, kernel, kernel}, in / options_.groups * kernel * kernel, rng))),
+    : weight(parameter(uniform_fan_in({out, in / options_.groups, kernel, kernel},
+                                      in / options_.groups * kernel * kernel, rng))),
       bias(parameter(uniform_fan_in({out}, in / options_.groups * kernel * kernel, rng))),
       options(options_) {}
 
@@ -134,17 +143,21 @@ BatchNorm::BatchNorm(i64 channels)
 
 Tensor BatchNorm::forward(const Tensor& x, const Context& ctx) {
   if (folded()) {
-    check(!ctx.training, "batch norm: it was folded into the layer before it for inference; train the network that it was made from");
+    check(!ctx.training,
+          "batch norm: it was folded into the layer before it for inference; train the network "
+          "that it was made from");
     return x;
   }
   if (ctx.training) count_up(num_batches_tracked);
-  return batch_norm(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps, ctx.among);
+  return batch_norm(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps,
+                    ctx.among);
 }
 
 Tensor BatchNorm::forward_gelu(const Tensor& x, const Context& ctx) {
   if (folded()) return gelu(forward(x, ctx));
   if (ctx.training) count_up(num_batches_tracked);
-  return batch_norm_gelu(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps, ctx.among);
+  return batch_norm_gelu(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps,
+                         ctx.among);
 }
 
 }  // namespace ppma::inline PPMA_ABI

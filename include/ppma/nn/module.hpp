@@ -2,22 +2,26 @@
 #include "ppma/core/names_begin.hpp"
 // Modules: plain structs whose tensors have names.
 //
-// A module is any struct with public tensors, a forward, and one function that names each of its tensors once:
+// A module is any struct with public tensors, a forward, and one function that names each of its
+// tensors once:
 //
 //   struct Linear {
 //     Tensor weight;  // (out,in)
 //     Tensor bias;    // (out)
-//     template <class V> void fields(V& v) { v.parameter("weight", weight), v.parameter("bias", bias); }
+//     template <class V> void fields(V& v) { v.parameter("weight", weight), v.parameter("bias",
+//     bias); }
 //   };
 //   struct Mlp {
 //     Linear fc1, fc2;
 //     template <class V> void fields(V& v) { v.child("fc1", fc1), v.child("fc2", fc2); }
 //   };
 //
-// From it follow the state dict ("fc1.weight", ...), loading with a report, dtype moves, counts. The order of fields()
-// is the order of the published state dicts. An undefined tensor (an absent bias) is no field.
+// From it follow the state dict ("fc1.weight", ...), loading with a report, dtype moves, counts.
+// The order of fields() is the order of the published state dicts. An undefined tensor (an absent
+// bias) is no field.
 //
-// Training or evaluation is not a state of the layers but an argument of forward, the Context: nobody forgets eval().
+// Training or evaluation is not a state of the layers but an argument of forward, the Context:
+// nobody forgets eval().
 
 #include <algorithm>
 #include <deque>
@@ -35,13 +39,14 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// What a step draws on the host and sends to the device (drop path factors): kept, so that a captured step can be
-/// replayed with new draws in the same place.
+/// What a step draws on the host and sends to the device (drop path factors): kept, so that a
+/// captured step can be replayed with new draws in the same place.
 class HostInputs {
  public:
   using Make = std::function<Tensor(Rng&)>;
 
-  /// What `make` draws, on `device`: the first pass over a step remembers it, later ones return the same tensors.
+  /// What `make` draws, on `device`: the first pass over a step remembers it, later ones return the
+  /// same tensors.
   PPMA_API Tensor get(const Make& make, Rng& rng, Device device);
   /// New draws into the same tensors, from the first on.
   void refill(Rng rng) {
@@ -63,7 +68,8 @@ class HostInputs {
   std::size_t next_ = 0;
 };
 
-/// What a part of a pass has drawn, to be given again when that part is computed again (nn/checkpoint.hpp).
+/// What a part of a pass has drawn, to be given again when that part is computed again
+/// (nn/checkpoint.hpp).
 class Draws {
  public:
   template <class Draw>
@@ -82,20 +88,25 @@ class Draws {
   bool replaying_ = false;
 };
 
-/// What a forward pass is for: training (batch statistics, drop path, drawn from rng) or evaluation; and who watches.
+/// What a forward pass is for: training (batch statistics, drop path, drawn from rng) or
+/// evaluation; and who watches.
 struct Context {
   bool training = false;
   Rng rng{};
-  /// Called with a module's path, "layers.0.blocks.1.retention", and its output, as the pass goes by; may be empty.
+  /// Called with a module's path, "layers.0.blocks.1.retention", and its output, as the pass goes
+  /// by; may be empty.
   std::function<void(const std::string& path, const Tensor& output)> observe{};
 
   HostInputs* host_inputs = nullptr;  // of a step that is captured and replayed
-  bool checkpoint_blocks = false;     // keep only the inputs of the backbone's blocks; backward computes them again
-  Draws* draws = nullptr;             // of a part that will be, or is being, computed again
-  const Communicator* among = nullptr;  // processes that have equal parts of the batch: batch norm is over all of them
+  // keep only the inputs of the backbone's blocks; backward computes them again
+  bool checkpoint_blocks = false;
+  Draws* draws = nullptr;  // of a part that will be, or is being, computed again
+  // processes that have equal parts of the batch: batch norm is over all of them
+  const Communicator* among = nullptr;
 
   /// make(rng) on a device: every number that a layer draws on the host passes here.
-  /// Of a batch in several processes each has its own part of what one process would draw for the whole.
+  /// Of a batch in several processes each has its own part of what one process would draw for the
+  /// whole.
   PPMA_API Tensor drawn(Device device, const HostInputs::Make& make_one);
 
   /// Shows the output of the module whose Scope is innermost; returns it.
@@ -113,7 +124,8 @@ struct Field {
 
 namespace detail {
 
-// Walks the fields of a module and of its children, with the path as a prefix; calls f(name, tensor, kind).
+// Walks the fields of a module and of its children, with the path as a prefix; calls f(name,
+// tensor, kind).
 template <class F>
 class FieldWalk {
  public:
@@ -153,8 +165,10 @@ class LayerWalk {
   void buffer(const char*, Tensor&) {}
   template <class M>
   void child(const char*, M& m) {
-    if constexpr (std::is_same_v<M, L>) f_(m);
-    else m.fields(*this);
+    if constexpr (std::is_same_v<M, L>)
+      f_(m);
+    else
+      m.fields(*this);
   }
   template <class M>
   void child(const char* name, std::optional<M>& module) {
@@ -189,7 +203,9 @@ void for_each_field(M& module, F f) {
 template <class M>
 std::vector<Field> state_dict(M& module) {
   std::vector<Field> fields;
-  for_each_field(module, [&](const std::string& name, Tensor& t, Kind kind) { fields.push_back({name, t, kind}); });
+  for_each_field(module, [&](const std::string& name, Tensor& t, Kind kind) {
+    fields.push_back({name, t, kind});
+  });
   return fields;
 }
 
@@ -222,7 +238,9 @@ void set_trainable(M& module, bool on) {
 template <class M>
 bool is_trainable(M& module) {
   bool any = false;
-  for_each_field(module, [&any](const std::string&, Tensor& t, Kind kind) { any = any || (kind == Kind::parameter && t.requires_grad()); });
+  for_each_field(module, [&any](const std::string&, Tensor& t, Kind kind) {
+    any = any || (kind == Kind::parameter && t.requires_grad());
+  });
   return any;
 }
 
@@ -243,8 +261,8 @@ void to(M& module, DType dtype) {
   });
 }
 
-/// Moves all tensors of a module to a device; gradients are dropped. Counters (int64) stay on the CPU. Make optimisers
-/// afterwards: they hold the tensors.
+/// Moves all tensors of a module to a device; gradients are dropped. Counters (int64) stay on the
+/// CPU. Make optimisers afterwards: they hold the tensors.
 template <class M>
 void to(M& module, Device device) {
   for_each_field(module, [&](const std::string&, Tensor& t, Kind) {
@@ -264,15 +282,17 @@ struct LoadReport {
   std::vector<std::string> passed_by;   // on one side only, which PyTorch does not insist on either
   i64 loaded = 0;
 
-  bool complete() const { return missing.empty() && unexpected.empty() && misshaped.empty() && not_finite.empty(); }
+  bool complete() const {
+    return missing.empty() && unexpected.empty() && misshaped.empty() && not_finite.empty();
+  }
   PPMA_API std::string text() const;
 };
 
 namespace detail {
 
-// Buffers that may be missing from a file or stand there in vain. Batch norm counted no steps before
-// PyTorch 0.4.1, and PyTorch fills the counter in itself. The others are tables that follow from the
-// configuration: newer programs make them anew and no longer save them.
+// Buffers that may be missing from a file or stand there in vain. Batch norm counted no steps
+// before PyTorch 0.4.1, and PyTorch fills the counter in itself. The others are tables that follow
+// from the configuration: newer programs make them anew and no longer save them.
 PPMA_API bool is_optional_buffer(const std::string& name);
 
 // How many elements are inf or NaN; by their bits, which fast-math leaves alone.
@@ -281,18 +301,21 @@ PPMA_API i64 count_not_finite(const Tensor& t);
 }  // namespace detail
 
 struct LoadOptions {
-  bool strict = true;               // anything missing, unexpected, mis-shaped or not finite is an Error: nothing is loaded
-  std::vector<std::string> ignore;  // names that start with one of these are left alone on both sides: {"head."}
+  // anything missing, unexpected, mis-shaped or not finite is an Error: nothing is loaded
+  bool strict = true;
+  // names that start with one of these are left alone on both sides: {"head."}
+  std::vector<std::string> ignore;
 };
 
-/// Copies tensors by name into a module (any floating dtype into any other). As strict as PyTorch, which does not insist
-/// on every buffer either: report.passed_by names those.
+/// Copies tensors by name into a module (any floating dtype into any other). As strict as PyTorch,
+/// which does not insist on every buffer either: report.passed_by names those.
 template <class M>
 LoadReport load_state_dict(M& module, const std::vector<std::pair<std::string, Tensor>>& tensors,
                            const LoadOptions& options = {}) {
   const auto ignored = [&](const std::string& name) {
-    return std::any_of(options.ignore.begin(), options.ignore.end(),
-                       [&](const std::string& prefix) { return name.compare(0, prefix.size(), prefix) == 0; });
+    return std::any_of(
+        options.ignore.begin(), options.ignore.end(),
+        [&](const std::string& prefix) { return name.compare(0, prefix.size(), prefix) == 0; });
   };
   std::unordered_map<std::string, const Tensor*> given;
   for (const auto& entry : tensors)
@@ -307,23 +330,29 @@ LoadReport load_state_dict(M& module, const std::vector<std::pair<std::string, T
       (detail::is_optional_buffer(name) ? report.passed_by : report.missing).push_back(name);
       return;
     }
-    const bool one = t.rank() == 0 && it->second->shape() == Shape{1};  // a scalar, as PyTorch before 0.4 wrote it
-    if (one) it->second = &scalars.emplace_back(Tensor::scalar(it->second->item(), it->second->dtype()));
+    // a scalar, as PyTorch before 0.4 wrote it
+    const bool one = t.rank() == 0 && it->second->shape() == Shape{1};
+    if (one)
+      it->second = &scalars.emplace_back(Tensor::scalar(it->second->item(), it->second->dtype()));
     if (it->second->shape() != t.shape())
       report.misshaped.push_back(str(name, ": file ", it->second->shape(), ", module ", t.shape()));
-    else copies.emplace_back(t, it->second);
+    else
+      copies.emplace_back(t, it->second);
     if (const i64 n = detail::count_not_finite(*it->second); n > 0)
       report.not_finite.push_back(str(name, " (", n, " of ", it->second->numel(), ")"));
     given.erase(it);
   });
   for (const auto& entry : tensors)  // in the file's order
     if (given.count(entry.first) != 0)
-      (detail::is_optional_buffer(entry.first) ? report.passed_by : report.unexpected).push_back(entry.first);
+      (detail::is_optional_buffer(entry.first) ? report.passed_by : report.unexpected)
+          .push_back(entry.first);
   report.loaded = static_cast<i64>(copies.size());
   check(!options.strict || report.complete(),
         "load_state_dict: the tensors do not fit the module, nothing was loaded (", report.text(),
         "). Load with strict = false to take what fits, or ignore a changed head by its prefix",
-        report.not_finite.empty() ? "" : "; weights that are not finite come from a training that diverged: take an earlier file");
+        report.not_finite.empty() ? ""
+                                  : "; weights that are not finite come from a training that "
+                                    "diverged: take an earlier file");
   for (auto& copy : copies) copy.first.copy_from(*copy.second);
   return report;
 }
@@ -349,15 +378,18 @@ Tensor HostInputs::get(const Make& make, Rng& rng, Device device) {
 }
 
 Tensor Context::drawn(Device device, const HostInputs::Make& make_one) {
-  const HostInputs::Make make = among == nullptr ? make_one : [make_one, rank = among->rank, size = among->size](Rng& r) {
-    Tensor mine;
-    for (i64 i = 0; i < size; ++i) {
-      const Tensor part = make_one(r);
-      if (i == rank) mine = part;
-    }
-    return mine;
+  const HostInputs::Make make =
+      among == nullptr ? make_one : [make_one, rank = among->rank, size = among->size](Rng& r) {
+        Tensor mine;
+        for (i64 i = 0; i < size; ++i) {
+          const Tensor part = make_one(r);
+          if (i == rank) mine = part;
+        }
+        return mine;
+      };
+  const auto draw = [&] {
+    return host_inputs ? host_inputs->get(make, rng, device) : make(rng).to(device);
   };
-  const auto draw = [&] { return host_inputs ? host_inputs->get(make, rng, device) : make(rng).to(device); };
   return draws ? draws->get(draw) : draw();
 }
 
@@ -371,7 +403,8 @@ std::string LoadReport::text() const {
   const auto list = [&s](const char* what, const std::vector<std::string>& names) {
     if (names.empty()) return;
     s += str("; ", names.size(), " ", what, ":");
-    for (std::size_t i = 0; i < names.size() && i < 12; ++i) s += " " + printable(names[i], 200) + (i + 1 < names.size() ? "," : "");
+    for (std::size_t i = 0; i < names.size() && i < 12; ++i)
+      s += " " + printable(names[i], 200) + (i + 1 < names.size() ? "," : "");
     if (names.size() > 12) s += " ...";
   };
   list("missing in the file", missing);
@@ -386,8 +419,8 @@ namespace detail {
 
 bool is_optional_buffer(const std::string& name) {
   const std::string_view last = std::string_view(name).substr(name.rfind('.') + 1);
-  for (const char* known : {"num_batches_tracked", "angle", "relative_position_index", "relative_coords_table",
-                            "position_ids", "attn_mask"})
+  for (const char* known : {"num_batches_tracked", "angle", "relative_position_index",
+                            "relative_coords_table", "position_ids", "attn_mask"})
     if (last == known) return true;
   return false;
 }
@@ -400,9 +433,12 @@ i64 count_not_finite(const Tensor& t) {
     const Bits* p = static_cast<const Bits*>(t.raw());
     for (i64 i = 0; i < t.numel(); ++i) n += (p[i] & exponent) == exponent;
   };
-  if (t.dtype() == DType::f64) count(u64{}, u64{0x7ff0000000000000});
-  else if (t.dtype() == DType::bf16) count(std::uint16_t{}, std::uint16_t{0x7f80});
-  else count(u32{}, u32{0x7f800000});
+  if (t.dtype() == DType::f64)
+    count(u64{}, u64{0x7ff0000000000000});
+  else if (t.dtype() == DType::bf16)
+    count(std::uint16_t{}, std::uint16_t{0x7f80});
+  else
+    count(u32{}, u32{0x7f800000});
   return n;
 }
 

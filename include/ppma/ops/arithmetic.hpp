@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Arithmetic, elementwise: two tensors with broadcasting (numpy's rule: axes aligned at the end, sizes equal or 1), a
-// tensor and a number, and the usual functions. Both tensors of a pair have one dtype. Gradients follow PyTorch's.
+// Arithmetic, elementwise: two tensors with broadcasting (numpy's rule: axes aligned at the end,
+// sizes equal or 1), a tensor and a number, and the usual functions. Both tensors of a pair have
+// one dtype. Gradients follow PyTorch's.
 
 #include "ppma/tensor/tensor.hpp"
 
@@ -12,7 +13,7 @@ namespace ppma::inline PPMA_ABI {
 
 // clang-format on
 
-// ---- a tensor and a number --------------------------------------------------------------------------------------
+// ---- a tensor and a number --------------------------------------------------------------------
 
 /// s * x.
 PPMA_API Tensor scale(const Tensor& x, double s);
@@ -22,7 +23,7 @@ PPMA_API Tensor add_scalar(const Tensor& x, double s);
 
 PPMA_API Tensor neg(const Tensor& x);
 
-// ---- two tensors ------------------------------------------------------------------------------------------------
+// ---- two tensors ------------------------------------------------------------------------------
 
 /// a + b, broadcasting.
 PPMA_API Tensor add(const Tensor& a, const Tensor& b);
@@ -36,13 +37,14 @@ PPMA_API Tensor mul(const Tensor& a, const Tensor& b);
 /// a / b, broadcasting.
 PPMA_API Tensor div(const Tensor& a, const Tensor& b);
 
-/// The larger of a and b, broadcasting; equal elements get half of the gradient each; NaN stays NaN.
+/// The larger of a and b, broadcasting; equal elements get half of the gradient each; NaN stays
+/// NaN.
 PPMA_API Tensor maximum(const Tensor& a, const Tensor& b);
 
 /// The smaller of a and b, as maximum.
 PPMA_API Tensor minimum(const Tensor& a, const Tensor& b);
 
-// ---- functions --------------------------------------------------------------------------------------------------
+// ---- functions --------------------------------------------------------------------------------
 
 PPMA_API Tensor exp(const Tensor& x);
 
@@ -61,7 +63,7 @@ PPMA_API Tensor clamp(const Tensor& x, double low, double high);
 /// x^p for a number p.
 PPMA_API Tensor pow(const Tensor& x, double p);
 
-// ---- operators --------------------------------------------------------------------------------------------------
+// ---- operators --------------------------------------------------------------------------------
 
 PPMA_API Tensor operator+(const Tensor& a, const Tensor& b);
 
@@ -91,35 +93,50 @@ namespace ppma::inline PPMA_ABI {
 namespace functions {
 
 struct Add {
-  template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const { return a + b; }
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
+    return a + b;
+  }
 };
 
 struct Sub {
-  template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const { return a - b; }
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
+    return a - b;
+  }
 };
 
 struct Mul {
-  template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const { return a * b; }
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
+    return a * b;
+  }
 };
 
 struct Div {
-  template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const { return a / b; }
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
+    return a / b;
+  }
 };
 
 struct Larger {  // a NaN on either side stays
-  template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
     return nan_of(a) ? a : (nan_of(b) ? b : (a > b ? a : b));
   }
 };
 
 struct Smaller {
-  template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
     return nan_of(a) ? a : (nan_of(b) ? b : (a < b ? a : b));
   }
 };
 
 struct IsLarger {  // 1, 0, and a half each for equals
-  template <class V> PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V a, V b) const {
     const V one = V{} + constant<V>(1), half = V{} + constant<V>(0.5);
     return a > b ? one : (a < b ? V{} : half);
   }
@@ -128,49 +145,85 @@ struct IsLarger {  // 1, 0, and a half each for equals
 struct Scale {
   double s;
   static constexpr Keep keep = Keep::nothing;
-  template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return x * constant<V>(s); }
-  template <class V> PPMA_HD PPMA_INLINE V df(V) const { return V{} + constant<V>(s); }
+  template <class V>
+  PPMA_HD PPMA_INLINE V f(V x) const {
+    return x * constant<V>(s);
+  }
+  template <class V>
+  PPMA_HD PPMA_INLINE V df(V) const {
+    return V{} + constant<V>(s);
+  }
 };
 
 struct AddScalar {
   double s;
   static constexpr Keep keep = Keep::nothing;
-  template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return x + constant<V>(s); }
-  template <class V> PPMA_HD PPMA_INLINE V df(V) const { return V{} + constant<V>(1); }
+  template <class V>
+  PPMA_HD PPMA_INLINE V f(V x) const {
+    return x + constant<V>(s);
+  }
+  template <class V>
+  PPMA_HD PPMA_INLINE V df(V) const {
+    return V{} + constant<V>(1);
+  }
 };
 
 struct Exp {
   static constexpr Keep keep = Keep::output;
-  template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return exp_of(x); }
-  template <class V> PPMA_HD PPMA_INLINE V df(V y) const { return y; }
+  template <class V>
+  PPMA_HD PPMA_INLINE V f(V x) const {
+    return exp_of(x);
+  }
+  template <class V>
+  PPMA_HD PPMA_INLINE V df(V y) const {
+    return y;
+  }
 };
 
 struct Log {
   static constexpr Keep keep = Keep::input;
-  template <class V> PPMA_HD PPMA_INLINE V f(V x) const {
+  template <class V>
+  PPMA_HD PPMA_INLINE V f(V x) const {
     return each_lane(x, [](auto v) { return std::log(v); });
   }
-  template <class V> PPMA_HD PPMA_INLINE V df(V x) const { return constant<V>(1) / x; }
+  template <class V>
+  PPMA_HD PPMA_INLINE V df(V x) const {
+    return constant<V>(1) / x;
+  }
 };
 
 struct Sqrt {
   static constexpr Keep keep = Keep::output;
-  template <class V> PPMA_HD PPMA_INLINE V f(V x) const {
+  template <class V>
+  PPMA_HD PPMA_INLINE V f(V x) const {
     return each_lane(x, [](auto v) { return std::sqrt(v); });
   }
-  template <class V> PPMA_HD PPMA_INLINE V df(V y) const { return constant<V>(0.5) / y; }
+  template <class V>
+  PPMA_HD PPMA_INLINE V df(V y) const {
+    return constant<V>(0.5) / y;
+  }
 };
 
 struct Square {
   static constexpr Keep keep = Keep::input;
-  template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return x * x; }
-  template <class V> PPMA_HD PPMA_INLINE V df(V x) const { return x + x; }
+  template <class V>
+  PPMA_HD PPMA_INLINE V f(V x) const {
+    return x * x;
+  }
+  template <class V>
+  PPMA_HD PPMA_INLINE V df(V x) const {
+    return x + x;
+  }
 };
 
 struct Abs {
   static constexpr Keep keep = Keep::input;
-  template <class V> PPMA_HD PPMA_INLINE V f(V x) const { return abs_of(x); }
-  template <class V> PPMA_HD PPMA_INLINE V df(V x) const {
+  template <class V>
+  PPMA_HD PPMA_INLINE V f(V x) const {
+    return abs_of(x);
+  }
+  template <class V>
+  PPMA_HD PPMA_INLINE V df(V x) const {
     const V one = V{} + constant<V>(1);
     return x > 0 ? one : (x < 0 ? -one : V{});
   }
@@ -179,11 +232,13 @@ struct Abs {
 struct Clamp {
   double low, high;
   static constexpr Keep keep = Keep::input;
-  template <class V> PPMA_HD PPMA_INLINE V f(V x) const {
+  template <class V>
+  PPMA_HD PPMA_INLINE V f(V x) const {
     const V lo = V{} + constant<V>(low), hi = V{} + constant<V>(high);
     return nan_of(x) ? x : (x < lo ? lo : (x > hi ? hi : x));
   }
-  template <class V> PPMA_HD PPMA_INLINE V df(V x) const {
+  template <class V>
+  PPMA_HD PPMA_INLINE V df(V x) const {
     const V one = V{} + constant<V>(1);
     return x < constant<V>(low) ? V{} : (x > constant<V>(high) ? V{} : one);
   }
@@ -192,10 +247,12 @@ struct Clamp {
 struct Pow {
   double p;
   static constexpr Keep keep = Keep::input;
-  template <class V> PPMA_HD PPMA_INLINE V f(V x) const {
+  template <class V>
+  PPMA_HD PPMA_INLINE V f(V x) const {
     return each_lane(x, [q = constant<V>(p)](auto v) { return std::pow(v, q); });
   }
-  template <class V> PPMA_HD PPMA_INLINE V df(V x) const {
+  template <class V>
+  PPMA_HD PPMA_INLINE V df(V x) const {
     if (p == 0) return V{};
     return each_lane(x, [q = constant<V>(p)](auto v) { return q * std::pow(v, q - 1); });
   }
@@ -204,28 +261,35 @@ struct Pow {
 }  // namespace functions
 
 Tensor scale(const Tensor& x, double s) { return elementwise("scale", x, functions::Scale{s}); }
-Tensor add_scalar(const Tensor& x, double s) { return elementwise("add_scalar", x, functions::AddScalar{s}); }
+Tensor add_scalar(const Tensor& x, double s) {
+  return elementwise("add_scalar", x, functions::AddScalar{s});
+}
 Tensor neg(const Tensor& x) { return elementwise("neg", x, functions::Scale{-1}); }
 
 Tensor add(const Tensor& a, const Tensor& b) {
-  return record(detail::combine("add", a, b, functions::Add{}), "add", {a, b}, [](const Tensor& dy) {
-    return Grads{dy, dy};
-  });
+  return record(detail::combine("add", a, b, functions::Add{}), "add", {a, b},
+                [](const Tensor& dy) {
+                  return Grads{dy, dy};
+                });
 }
 
 Tensor sub(const Tensor& a, const Tensor& b) {
   const bool needs_b = b.requires_grad();
-  return record(detail::combine("sub", a, b, functions::Sub{}), "sub", {a, b}, [needs_b](const Tensor& dy) {
-    return Grads{dy, needs_b ? neg(dy) : Tensor()};
-  });
+  return record(detail::combine("sub", a, b, functions::Sub{}), "sub", {a, b},
+                [needs_b](const Tensor& dy) {
+                  return Grads{dy, needs_b ? neg(dy) : Tensor()};
+                });
 }
 
 Tensor mul(const Tensor& a, const Tensor& b) {
   // Each factor is kept only if the other one needs a gradient.
-  const Tensor keep_a = b.requires_grad() ? a.detach() : Tensor(), keep_b = a.requires_grad() ? b.detach() : Tensor();
-  return record(detail::combine("mul", a, b, functions::Mul{}), "mul", {a, b}, [keep_a, keep_b](const Tensor& dy) {
-    return Grads{keep_b.defined() ? mul(dy, keep_b) : Tensor(), keep_a.defined() ? mul(dy, keep_a) : Tensor()};
-  });
+  const Tensor keep_a = b.requires_grad() ? a.detach() : Tensor(),
+               keep_b = a.requires_grad() ? b.detach() : Tensor();
+  return record(detail::combine("mul", a, b, functions::Mul{}), "mul", {a, b},
+                [keep_a, keep_b](const Tensor& dy) {
+                  return Grads{keep_b.defined() ? mul(dy, keep_b) : Tensor(),
+                               keep_a.defined() ? mul(dy, keep_a) : Tensor()};
+                });
 }
 
 Tensor div(const Tensor& a, const Tensor& b) {

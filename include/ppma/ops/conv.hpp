@@ -7,14 +7,19 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// y (B,OH,OW,O) of x (B,H,W,I), w (O,I/groups,kh,kw), b (O) or undefined; OH = (H + 2 padding - kh) / stride + 1.
-/// Differentiable in all three. Beside bf16 x, w may be f32 and b is f32. A depthwise convolution with stride 1 and "same" padding goes to its own
-/// kernel.
-/// Errors: ranks, channels that groups do not divide, a kernel larger than the padded image, dtypes.
-PPMA_API Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const ConvOptions& options = {});
+/// y (B,OH,OW,O) of x (B,H,W,I), w (O,I/groups,kh,kw), b (O) or undefined; OH = (H + 2 padding -
+/// kh) / stride + 1.
+/// Differentiable in all three. Beside bf16 x, w may be f32 and b is f32. A depthwise convolution
+/// with stride 1 and "same" padding goes to its own kernel.
+/// Errors: ranks, channels that groups do not divide, a kernel larger than the padded image,
+/// dtypes.
+PPMA_API Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(),
+                       const ConvOptions& options = {});
 
-/// gelu(conv2d(...)); on the GPU, in bf16, one pass where nothing is recorded and x, w and b have one dtype.
-PPMA_API Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(), const ConvOptions& options = {});
+/// gelu(conv2d(...)); on the GPU, in bf16, one pass where nothing is recorded and x, w and b have
+/// one dtype.
+PPMA_API Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(),
+                            const ConvOptions& options = {});
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -33,73 +38,111 @@ namespace ppma::inline PPMA_ABI {
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptions& options) {
   const i64 groups = options.groups, stride = options.stride, padding = options.padding;
   check(x.defined() && w.defined(), "conv2d: x or w is undefined");
-  check(x.rank() == 4, "conv2d: x must be (B,H,W,C), got ", x.shape(), "; images are channels-last here");
+  check(x.rank() == 4, "conv2d: x must be (B,H,W,C), got ", x.shape(),
+        "; images are channels-last here");
   check(x.numel() > 0, "conv2d: x must have elements, got ", x.shape());
   check(w.rank() == 4, "conv2d: w must be (O,I/groups,kh,kw), got ", w.shape());
-  check(stride >= 1 && padding >= 0 && groups >= 1, "conv2d: stride ", stride, ", padding ", padding, ", groups ", groups,
-        "; stride and groups must be at least 1, padding at least 0");
-  check(x.dim(3) % groups == 0 && w.dim(0) % groups == 0, "conv2d: groups ", groups, " must divide the ", x.dim(3),
-        " input and ", w.dim(0), " output channels");
-  check(w.dim(1) * groups == x.dim(3), "conv2d: x ", x.shape(), " has ", x.dim(3), " channels, w ", w.shape(), " with ",
-        groups, " groups takes ", w.dim(1) * groups);
-  check(!b.defined() || b.shape() == Shape{w.dim(0)}, "conv2d: b must be (", w.dim(0), "), got ", b.shape());
+  check(stride >= 1 && padding >= 0 && groups >= 1, "conv2d: stride ", stride, ", padding ",
+        padding, ", groups ", groups, "; stride and groups must be at least 1, padding at least 0");
+  check(x.dim(3) % groups == 0 && w.dim(0) % groups == 0, "conv2d: groups ", groups,
+        " must divide the ", x.dim(3), " input and ", w.dim(0), " output channels");
+  check(w.dim(1) * groups == x.dim(3), "conv2d: x ", x.shape(), " has ", x.dim(3), " channels, w ",
+        w.shape(), " with ", groups, " groups takes ", w.dim(1) * groups);
+  check(!b.defined() || b.shape() == Shape{w.dim(0)}, "conv2d: b must be (", w.dim(0), "), got ",
+        b.shape());
   detail::check_weights("conv2d", x, w, b);
-  const i64 kh = w.dim(2), kw = w.dim(3), h = x.dim(1) + 2 * padding, width = x.dim(2) + 2 * padding;
-  check(kh >= 1 && kw >= 1 && kh <= h && kw <= width, "conv2d: a ", kh, "x", kw, " kernel on an image of ", x.shape(),
-        " with padding ", padding, "; the kernel must fit into the padded image");
+  const i64 kh = w.dim(2), kw = w.dim(3), h = x.dim(1) + 2 * padding,
+            width = x.dim(2) + 2 * padding;
+  check(kh >= 1 && kw >= 1 && kh <= h && kw <= width, "conv2d: a ", kh, "x", kw,
+        " kernel on an image of ", x.shape(), " with padding ", padding,
+        "; the kernel must fit into the padded image");
 
-  if (groups == x.dim(3) && groups == w.dim(0) && groups > 1 && kh == kw && kh % 2 == 1 && padding == kh / 2 && stride == 1 &&
-      w.dtype() == accumulator_dtype(x.dtype()))
+  if (groups == x.dim(3) && groups == w.dim(0) && groups > 1 && kh == kw && kh % 2 == 1 &&
+      padding == kh / 2 && stride == 1 && w.dtype() == accumulator_dtype(x.dtype()))
     return depthwise_conv2d(x, w, b);
 
-  Tensor y = Tensor::empty({x.dim(0), (h - kh) / stride + 1, (width - kw) / stride + 1, w.dim(0)}, x.dtype(), x.device());
-  const Tensor taps = detail::converted_weights(w, x.dtype()), shift = detail::converted_weights(b, x.dtype());
+  Tensor y = Tensor::empty({x.dim(0), (h - kh) / stride + 1, (width - kw) / stride + 1, w.dim(0)},
+                           x.dtype(), x.device());
+  const Tensor taps = detail::converted_weights(w, x.dtype()),
+               shift = detail::converted_weights(b, x.dtype());
   visit(x.device(), x.dtype(), "conv2d", [&](auto on, auto t) {
     using T = decltype(t);
-    const kernels::ConvWeights<T> straight{taps.data<T>(), w.dim(1) * kh * kw, kh * kw, w.dim(0) / groups * w.dim(1) * kh * kw, kh, kw, 0, 1, 0, 1};
-    kernels::convolve(on, detail::conv_map(x.shape(), w.shape(), y.shape(), options), x.data<T>(), straight,
-                      shift.defined() ? shift.data<T>() : nullptr, y.data<T>());
+    const kernels::ConvWeights<T> straight{taps.data<T>(),
+                                           w.dim(1) * kh * kw,
+                                           kh * kw,
+                                           w.dim(0) / groups * w.dim(1) * kh * kw,
+                                           kh,
+                                           kw,
+                                           0,
+                                           1,
+                                           0,
+                                           1};
+    kernels::convolve(on, detail::conv_map(x.shape(), w.shape(), y.shape(), options), x.data<T>(),
+                      straight, shift.defined() ? shift.data<T>() : nullptr, y.data<T>());
   });
 
   const bool need_x = x.requires_grad(), need_w = w.requires_grad(), need_b = b.requires_grad();
   const Saved saved_x = need_w ? Saved(x) : Saved();
   const Tensor saved_w = need_x ? taps : Tensor();
-  return record(y, "conv2d", {x, w, b}, [saved_x, w = saved_w, x_shape = x.shape(), w_shape = w.shape(), w_dtype = w.dtype(), options, need_x, need_w, need_b](const Tensor& dy) {
-    Tensor dx, dw, db;
-    visit(dy.device(), dy.dtype(), "conv2d", [&](auto on, auto t) {
-      using T = decltype(t);
-      if (need_x) {
-        dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
-        detail::conv_dx(on, x_shape, w_shape, dy.shape(), options, w.data<T>(), dy.data<T>(), dx.data<T>());
-      }
-      if (need_w) {
-        const Tensor kept = saved_x.get();
-        dw = Tensor::empty(w_shape, w_dtype, dy.device());
-        const kernels::ConvMap m = detail::conv_map(x_shape, w_shape, dy.shape(), options);
-        if (w_dtype == dy.dtype()) kernels::convolve_dw(on, m, kept.data<T>(), dy.data<T>(), dw.data<T>());
-        else kernels::convolve_dw(on, m, kept.data<T>(), dy.data<T>(), dw.data<acc_t<T>>());
-      }
-      if (need_b) {
-        db = Tensor::empty({w_shape[0]}, accumulator_dtype(dy.dtype()), dy.device());
-        kernels::column_sums(on, dy.numel() / w_shape[0], w_shape[0], dy.data<T>(), db.data<acc_t<T>>());
-      }
-    });
-    return Grads{dx, dw, db};
-  });
+  return record(
+      y, "conv2d", {x, w, b},
+      [saved_x, w = saved_w, x_shape = x.shape(), w_shape = w.shape(), w_dtype = w.dtype(), options,
+       need_x, need_w, need_b](const Tensor& dy) {
+        Tensor dx, dw, db;
+        visit(dy.device(), dy.dtype(), "conv2d", [&](auto on, auto t) {
+          using T = decltype(t);
+          if (need_x) {
+            dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
+            detail::conv_dx(on, x_shape, w_shape, dy.shape(), options, w.data<T>(), dy.data<T>(),
+                            dx.data<T>());
+          }
+          if (need_w) {
+            const Tensor kept = saved_x.get();
+            dw = Tensor::empty(w_shape, w_dtype, dy.device());
+            const kernels::ConvMap m = detail::conv_map(x_shape, w_shape, dy.shape(), options);
+            if (w_dtype == dy.dtype())
+              kernels::convolve_dw(on, m, kept.data<T>(), dy.data<T>(), dw.data<T>());
+            else
+              kernels::convolve_dw(on, m, kept.data<T>(), dy.data<T>(), dw.data<acc_t<T>>());
+          }
+          if (need_b) {
+            db = Tensor::empty({w_shape[0]}, accumulator_dtype(dy.dtype()), dy.device());
+            kernels::column_sums(on, dy.numel() / w_shape[0], w_shape[0], dy.data<T>(),
+                                 db.data<acc_t<T>>());
+          }
+        });
+        return Grads{dx, dw, db};
+      });
 }
 
 Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptions& options) {
 #if PPMA_CUDA
-  const auto narrow = [&x](const Tensor& t) { return t.defined() && t.dtype() == DType::bf16 && t.device() == Device::cuda && !needs_grad({x, t}); };
-  if (narrow(x) && narrow(w) && narrow(b) && x.rank() == 4 && x.numel() > 0 && w.rank() == 4 && options.groups == 1 && options.stride > 0 &&
-      options.padding >= 0 && w.dim(1) == x.dim(3) && b.shape() == Shape{w.dim(0)}) {
-    const i64 kh = w.dim(2), kw = w.dim(3), s = options.stride, h = x.dim(1) + 2 * options.padding - kh, width = x.dim(2) + 2 * options.padding - kw;
+  const auto narrow = [&x](const Tensor& t) {
+    return t.defined() && t.dtype() == DType::bf16 && t.device() == Device::cuda &&
+           !needs_grad({x, t});
+  };
+  if (narrow(x) && narrow(w) && narrow(b) && x.rank() == 4 && x.numel() > 0 && w.rank() == 4 &&
+      options.groups == 1 && options.stride > 0 && options.padding >= 0 && w.dim(1) == x.dim(3) &&
+      b.shape() == Shape{w.dim(0)}) {
+    const i64 kh = w.dim(2), kw = w.dim(3), s = options.stride,
+              h = x.dim(1) + 2 * options.padding - kh, width = x.dim(2) + 2 * options.padding - kw;
     if (h >= 0 && width >= 0) {
-      Tensor y = Tensor::empty({x.dim(0), h / s + 1, width / s + 1, w.dim(0)}, x.dtype(), x.device());
+      Tensor y =
+          Tensor::empty({x.dim(0), h / s + 1, width / s + 1, w.dim(0)}, x.dtype(), x.device());
       const kernels::ConvMap map = detail::conv_map(x.shape(), w.shape(), y.shape(), options);
       if (kernels::fuses_gelu(Cuda{}, map)) {
-        const kernels::ConvWeights<bf16> straight{w.data<bf16>(), w.dim(1) * kh * kw, kh * kw, w.dim(0) * w.dim(1) * kh * kw, kh, kw, 0, 1, 0, 1};
-        kernels::convolve_gelu(Cuda{}, map, x.data<bf16>(), straight, b.data<bf16>(), y.data<bf16>());
+        const kernels::ConvWeights<bf16> straight{w.data<bf16>(),
+                                                  w.dim(1) * kh * kw,
+                                                  kh * kw,
+                                                  w.dim(0) * w.dim(1) * kh * kw,
+                                                  kh,
+                                                  kw,
+                                                  0,
+                                                  1,
+                                                  0,
+                                                  1};
+        kernels::convolve_gelu(Cuda{}, map, x.data<bf16>(), straight, b.data<bf16>(),
+                               y.data<bf16>());
         return y;
       }
     }

@@ -13,8 +13,10 @@ namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
-// y[oy, ox, o] = sum over ky, kx, i of x[oy*stride - padding + ky, ox*stride - padding + kx, i] w[o, i, ky, kx]
-inline kernels::ConvMap conv_map(const Shape& x, const Shape& w, const Shape& y, const ConvOptions& options) {
+// y[oy, ox, o] = sum over ky, kx, i of x[oy*stride - padding + ky, ox*stride - padding + kx, i]
+// w[o, i, ky, kx]
+inline kernels::ConvMap conv_map(const Shape& x, const Shape& w, const Shape& y,
+                                 const ConvOptions& options) {
   kernels::ConvMap m{};
   m.batch = x[0], m.h = x[1], m.w = x[2], m.ci = x[3];
   m.oh = y[1], m.ow = y[2], m.co = y[3];
@@ -24,11 +26,12 @@ inline kernels::ConvMap conv_map(const Shape& x, const Shape& w, const Shape& y,
   return m;
 }
 
-// dx: pixel s*j + r of x meets the taps k = (r + padding) mod s, + s, + 2 s ..., and tap k sees dy at
-// j + (r + padding - k) / s. So the pixels of one remainder r (in y and in x) are a convolution of dy with stride 1.
+// dx: pixel s*j + r of x meets the taps k = (r + padding) mod s, + s, + 2 s ..., and tap k sees dy
+// at j + (r + padding - k) / s. So the pixels of one remainder r (in y and in x) are a convolution
+// of dy with stride 1.
 template <class On, class T>
-void conv_dx(On on, const Shape& x, const Shape& w, const Shape& y, const ConvOptions& options, const T* weight, const T* dy,
-             T* dx) {
+void conv_dx(On on, const Shape& x, const Shape& w, const Shape& y, const ConvOptions& options,
+             const T* weight, const T* dy, T* dx) {
   struct TapRange {
     i64 last, count, first_dy;  // the largest tap; how many; where it sees dy for j = 0
   };
@@ -39,7 +42,8 @@ void conv_dx(On on, const Shape& x, const Shape& w, const Shape& y, const ConvOp
     return TapRange{last, count, (r + options.padding - last) / s};
   };
   const i64 kk = w[2] * w[3];
-  if (s > w[2] || s > w[3]) zero_bytes(dx, on.device, x.numel() * size_of(dtype_of<T>));  // some pixels meet no tap
+  // some pixels meet no tap
+  if (s > w[2] || s > w[3]) zero_bytes(dx, on.device, x.numel() * size_of(dtype_of<T>));
   for (i64 ry = 0; ry < std::min(s, x[1]); ++ry)
     for (i64 rx = 0; rx < std::min(s, x[2]); ++rx) {
       const TapRange ty = taps_of(ry, w[2]), tx = taps_of(rx, w[3]);
@@ -50,8 +54,11 @@ void conv_dx(On on, const Shape& x, const Shape& w, const Shape& y, const ConvOp
       m.stride = 1, m.y0 = ty.first_dy, m.x0 = tx.first_dy;
       m.th = ty.count, m.tw = tx.count, m.groups = options.groups;
       m.out_batch = x[1] * x[2] * x[3], m.out_row = s * x[2] * x[3], m.out_col = s * x[3];
-      const kernels::ConvWeights<T> turned{weight, kk, w[1] * kk, y[3] / options.groups * w[1] * kk, w[2], w[3], ty.last, -s, tx.last, -s};
-      kernels::convolve(on, m, dy, turned, static_cast<const T*>(nullptr), dx + (ry * x[2] + rx) * x[3]);
+      const kernels::ConvWeights<T> turned{
+          weight, kk,      w[1] * kk, y[3] / options.groups * w[1] * kk, w[2], w[3], ty.last,
+          -s,     tx.last, -s};
+      kernels::convolve(on, m, dy, turned, static_cast<const T*>(nullptr),
+                        dx + (ry * x[2] + rx) * x[3]);
     }
 }
 

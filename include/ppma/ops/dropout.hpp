@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Dropout and drop path (stochastic depth). The random numbers are a function of the Rng's key and position, so
-// backward draws them again instead of keeping a mask, and the result is the same for any number of threads.
+// Dropout and drop path (stochastic depth). The random numbers are a function of the Rng's key and
+// position, so backward draws them again instead of keeping a mask, and the result is the same for
+// any number of threads.
 
 #include "ppma/tensor/tensor.hpp"
 
@@ -10,7 +11,8 @@ namespace ppma::inline PPMA_ABI {
 /// Each element is 0 with probability p, else x / (1 - p). Advances rng. Call it in training only.
 PPMA_API Tensor dropout(const Tensor& x, double p, Rng& rng);
 
-/// What each sample's residual branch is multiplied by: (batch), 0 with probability p, else 1 / (1 - p). Advances rng.
+/// What each sample's residual branch is multiplied by: (batch), 0 with probability p, else 1 / (1
+/// - p). Advances rng.
 PPMA_API Tensor drop_path_factors(i64 batch, double p, Rng& rng, DType dtype);
 
 /// Drops whole samples: x (B, ...) times drop_path_factors. Advances rng. Call it in training only.
@@ -61,7 +63,8 @@ Tensor drop_path(const Tensor& x, double p, Rng& rng) {
   if (p == 0) return x;
   Shape per_sample{x.dim(0)};
   while (per_sample.rank() < x.rank()) per_sample.push_back(1);
-  const Tensor factors = drop_path_factors(x.dim(0), p, rng, accumulator_dtype(x.dtype())).to(x.device());
+  const Tensor factors =
+      drop_path_factors(x.dim(0), p, rng, accumulator_dtype(x.dtype())).to(x.device());
   return mul(x, cast(factors, x.dtype()).viewed_as(per_sample));
 }
 

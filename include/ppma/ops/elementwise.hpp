@@ -4,7 +4,8 @@
 //
 //   struct Square {
 //     static constexpr Keep keep = Keep::input;                       // what df is a function of
-//     template <class V> PPMA_HD V f(V x) const { return x * x; }     // V: float, double or a Vec of them
+//     template <class V> PPMA_HD V f(V x) const { return x * x; }
+//         // V: float, double or a Vec of them
 //     template <class V> PPMA_HD V df(V x) const { return x + x; }
 //   };
 //   inline Tensor square(const Tensor& x) { return elementwise("square", x, functions::Square{}); }
@@ -55,7 +56,9 @@ Tensor elementwise(const char* op, const Tensor& x, const F& function) {
     using T = decltype(t);
     kernels::map(on, x.numel(), x.data<T>(), y.data<T>(), detail::Value<F>{function});
   });
-  const Saved kept = F::keep == Keep::input ? Saved(x) : F::keep == Keep::output ? Saved(y.detach()) : Saved();
+  const Saved kept = F::keep == Keep::input    ? Saved(x)
+                     : F::keep == Keep::output ? Saved(y.detach())
+                                               : Saved();
   return record(y, op, {x}, [op, kept, function](const Tensor& dy) {
     Tensor dx = detail::room_for_gradient(dy);
     const Tensor s = F::keep == Keep::nothing ? dy : kept.get();
@@ -103,8 +106,10 @@ void check_defined(const char* op, const Tensor& x) {
 void check_same_kind(const char* op, const Tensor& a, const Tensor& b) {
   check_defined(op, a);
   check_defined(op, b);
-  check(a.dtype() == b.dtype(), op, ": dtypes ", a.dtype(), " and ", b.dtype(), " differ; convert one with cast");
-  check(a.device() == b.device(), op, ": one tensor is on the ", a.device(), ", the other on the ", b.device());
+  check(a.dtype() == b.dtype(), op, ": dtypes ", a.dtype(), " and ", b.dtype(),
+        " differ; convert one with cast");
+  check(a.device() == b.device(), op, ": one tensor is on the ", a.device(), ", the other on the ",
+        b.device());
 }
 
 }  // namespace detail

@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Layout: the same elements under another shape, order or dtype. reshape shares the elements, everything else copies,
-// since every tensor is contiguous. All but cast work for every dtype; negative axes count from the end.
+// Layout: the same elements under another shape, order or dtype. reshape shares the elements,
+// everything else copies, since every tensor is contiguous. All but cast work for every dtype;
+// negative axes count from the end.
 
 #include <initializer_list>
 #include <vector>
@@ -29,7 +30,8 @@ PPMA_API void paste(const Tensor& x, Tensor& y, int axis, i64 start);
 
 }  // namespace detail
 
-/// Axis k of the result is axis axes[k] of x: permute(x, {0, 2, 1}) exchanges the last two of three.
+/// Axis k of the result is axis axes[k] of x: permute(x, {0, 2, 1}) exchanges the last two of
+/// three.
 PPMA_API Tensor permute(const Tensor& x, const std::vector<int>& axes);
 
 /// Exchanges two axes.
@@ -50,8 +52,8 @@ PPMA_API Tensor stack(const std::vector<Tensor>& parts, int axis = 0);
 /// Reverses one axis.
 PPMA_API Tensor flip(const Tensor& x, int axis);
 
-/// The elements converted to another dtype (bf16 rounds to nearest even, integers truncate); differentiable between
-/// floating dtypes. Returns x itself if it has the dtype already.
+/// The elements converted to another dtype (bf16 rounds to nearest even, integers truncate);
+/// differentiable between floating dtypes. Returns x itself if it has the dtype already.
 PPMA_API Tensor cast(const Tensor& x, DType dtype);
 
 /// x repeated to `shape` where its sizes are 1 or absent.
@@ -77,8 +79,8 @@ Tensor reshape(const Tensor& x, std::initializer_list<i64> sizes) {
   int open = 0;
   for (const i64 n : sizes) n == -1 ? ++open : known *= n;
   check(open <= 1, "reshape: only one size may be -1");
-  check(open == 0 || (known > 0 && x.numel() % known == 0), "reshape: ", x.shape(), " with its ", x.numel(),
-        " elements cannot be divided into rows of ", known);
+  check(open == 0 || (known > 0 && x.numel() % known == 0), "reshape: ", x.shape(), " with its ",
+        x.numel(), " elements cannot be divided into rows of ", known);
   Shape shape;
   for (const i64 n : sizes) shape.push_back(n == -1 ? x.numel() / known : n);
   return reshape(x, shape);
@@ -93,7 +95,8 @@ inline Tensor permuted(const Tensor& x, const std::vector<int>& axes) {
   const auto move = [&](auto unit) {
     using T = decltype(unit);
     visit_device(x.device(), "permute", [&](auto on) {
-      kernels::permute(on, x.shape(), axes.data(), static_cast<const T*>(x.raw()), static_cast<T*>(y.raw()));
+      kernels::permute(on, x.shape(), axes.data(), static_cast<const T*>(x.raw()),
+                       static_cast<T*>(y.raw()));
     });
   };
   switch (size_of(x.dtype())) {
@@ -146,8 +149,9 @@ Tensor cut(const Tensor& x, int axis, i64 start, i64 length) {
   const AroundAxis s(x, axis);
   Tensor y = Tensor::empty(with_size(x.shape(), axis, length), x.dtype(), x.device());
   visit_device(x.device(), "narrow", [&](auto on) {
-    kernels::copy_rows(on, s.outer, length * s.inner, static_cast<const char*>(x.raw()) + start * s.inner,
-                       s.n * s.inner, y.raw(), length * s.inner);
+    kernels::copy_rows(on, s.outer, length * s.inner,
+                       static_cast<const char*>(x.raw()) + start * s.inner, s.n * s.inner, y.raw(),
+                       length * s.inner);
   });
   return y;
 }
@@ -188,19 +192,21 @@ Tensor transpose(const Tensor& x, int a, int b) {
 Tensor narrow(const Tensor& x, int axis, i64 start, i64 length) {
   detail::check_defined("narrow", x);
   const int a = x.shape().axis(axis, "narrow");
-  check(start >= 0 && length >= 0 && start + length <= x.dim(a), "narrow: elements ", start, " to ", start + length,
-        " of axis ", axis, " lie outside of shape ", x.shape());
-  return record(detail::cut(x, a, start, length), "narrow", {x}, [shape = x.shape(), a, start](const Tensor& dy) {
-    Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.device());
-    detail::paste(dy, dx, a, start);
-    return Grads{dx};
-  });
+  check(start >= 0 && length >= 0 && start + length <= x.dim(a), "narrow: elements ", start, " to ",
+        start + length, " of axis ", axis, " lie outside of shape ", x.shape());
+  return record(detail::cut(x, a, start, length), "narrow", {x},
+                [shape = x.shape(), a, start](const Tensor& dy) {
+                  Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.device());
+                  detail::paste(dy, dx, a, start);
+                  return Grads{dx};
+                });
 }
 
 Tensor select(const Tensor& x, int axis, i64 index) {
   detail::check_defined("select", x);
   const int a = x.shape().axis(axis, "select");
-  check(index >= 0 && index < x.dim(a), "select: index ", index, " is outside of axis ", axis, " of shape ", x.shape());
+  check(index >= 0 && index < x.dim(a), "select: index ", index, " is outside of axis ", axis,
+        " of shape ", x.shape());
   return reshape(narrow(x, a, index, 1), detail::without_axis(x.shape(), a));
 }
 
@@ -212,13 +218,15 @@ Tensor concat(const std::vector<Tensor>& parts, int axis) {
   i64 total = 0;
   for (const Tensor& p : parts) {
     detail::check_same_kind("concat", parts[0], p);
-    check(
-        p.rank() == parts[0].rank() && detail::with_size(p.shape(), a, 0) == detail::with_size(parts[0].shape(), a, 0),
-        "concat: shapes ", parts[0].shape(), " and ", p.shape(), " differ on another axis than ", axis);
+    check(p.rank() == parts[0].rank() &&
+              detail::with_size(p.shape(), a, 0) == detail::with_size(parts[0].shape(), a, 0),
+          "concat: shapes ", parts[0].shape(), " and ", p.shape(), " differ on another axis than ",
+          axis);
     starts.push_back(total);
     total += p.dim(a);
   }
-  Tensor y = Tensor::empty(detail::with_size(parts[0].shape(), a, total), parts[0].dtype(), parts[0].device());
+  Tensor y = Tensor::empty(detail::with_size(parts[0].shape(), a, total), parts[0].dtype(),
+                           parts[0].device());
   for (std::size_t i = 0; i < parts.size(); ++i) detail::paste(parts[i], y, a, starts[i]);
   std::vector<i64> lengths;  // -1: this part needs no gradient
   for (const Tensor& p : parts) lengths.push_back(p.requires_grad() ? p.dim(a) : -1);
@@ -237,7 +245,8 @@ Tensor stack(const std::vector<Tensor>& parts, int axis) {
   check(a >= 0 && a < rank, "stack: axis ", axis, " is outside of a result of ", rank, " axes");
   std::vector<Tensor> rows;
   for (const Tensor& p : parts) {
-    check(p.shape() == parts[0].shape(), "stack: shapes ", parts[0].shape(), " and ", p.shape(), " differ");
+    check(p.shape() == parts[0].shape(), "stack: shapes ", parts[0].shape(), " and ", p.shape(),
+          " differ");
     rows.push_back(reshape(p, detail::with_axis(p.shape(), a, 1)));
   }
   return concat(rows, a);
@@ -253,12 +262,13 @@ Tensor flip(const Tensor& x, int axis) {
     char* to = static_cast<char*>(y.raw());
     visit_device(t.device(), "flip", [&](auto on) {
       for (i64 k = 0; k < s.n; ++k)
-        kernels::copy_rows(on, s.outer, s.inner, from + k * s.inner, s.n * s.inner, to + (s.n - 1 - k) * s.inner,
-                           s.n * s.inner);
+        kernels::copy_rows(on, s.outer, s.inner, from + k * s.inner, s.n * s.inner,
+                           to + (s.n - 1 - k) * s.inner, s.n * s.inner);
     });
     return y;
   };
-  return record(reversed(x), "flip", {x}, [reversed](const Tensor& dy) { return Grads{reversed(dy)}; });
+  return record(reversed(x), "flip", {x},
+                [reversed](const Tensor& dy) { return Grads{reversed(dy)}; });
 }
 
 Tensor cast(const Tensor& x, DType dtype) {
@@ -271,8 +281,9 @@ Tensor cast(const Tensor& x, DType dtype) {
   };
   Tensor y = converted(x, dtype);
   if (!is_floating(dtype) || !is_floating(x.dtype())) return y;
-  return record(y, "cast", {x},
-                [converted, before = x.dtype()](const Tensor& dy) { return Grads{converted(dy, before)}; });
+  return record(y, "cast", {x}, [converted, before = x.dtype()](const Tensor& dy) {
+    return Grads{converted(dy, before)};
+  });
 }
 
 namespace functions {
@@ -288,8 +299,8 @@ struct First {
 
 Tensor broadcast_to(const Tensor& x, const Shape& shape) {
   detail::check_defined("broadcast_to", x);
-  check(broadcast(x.shape(), shape, "broadcast_to") == shape, "broadcast_to: ", x.shape(), " does not broadcast to ",
-        shape);
+  check(broadcast(x.shape(), shape, "broadcast_to") == shape, "broadcast_to: ", x.shape(),
+        " does not broadcast to ", shape);
   if (x.shape() == shape) return x;
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   visit(x.device(), x.dtype(), "broadcast_to", [&](auto on, auto t) {
@@ -297,7 +308,8 @@ Tensor broadcast_to(const Tensor& x, const Shape& shape) {
     kernels::map(on, shape, x.shape(), x.data<T>(), x.shape(), x.data<T>(), y.data<T>(),
                  functions::First{});
   });
-  return record(y, "broadcast_to", {x}, [](const Tensor& dy) { return Grads{dy}; });  // the engine sums it back
+  // the engine sums it back
+  return record(y, "broadcast_to", {x}, [](const Tensor& dy) { return Grads{dy}; });
 }
 
 }  // namespace ppma::inline PPMA_ABI

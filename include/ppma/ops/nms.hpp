@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Boxes, their overlap, and non-maximum suppression by group (class or level). On the host: a few thousand boxes.
+// Boxes, their overlap, and non-maximum suppression by group (class or level). On the host: a few
+// thousand boxes.
 
 #include <algorithm>
 #include <limits>
@@ -21,11 +22,13 @@ struct Box {
 /// Intersection over union; 0 where both boxes are empty.
 PPMA_API float iou(const Box& a, const Box& b);
 
-/// Numbers of the boxes that stay, best score first (equal scores: first come), at most `most` of them. A box goes if it
-/// overlaps a better one of its group by more than `threshold`. groups may be empty: all boxes are one group. Error:
+/// Numbers of the boxes that stay, best score first (equal scores: first come), at most `most` of
+/// them. A box goes if it overlaps a better one of its group by more than `threshold`. groups may
+/// be empty: all boxes are one group. Error:
 /// lengths that differ, a score that is not a number, a threshold below 0.
-PPMA_API std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<float>& scores, const std::vector<i64>& groups,
-                            double threshold, i64 most = std::numeric_limits<i64>::max());
+PPMA_API std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<float>& scores,
+                              const std::vector<i64>& groups, double threshold,
+                              i64 most = std::numeric_limits<i64>::max());
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -41,7 +44,8 @@ PPMA_API std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<f
 namespace ppma::inline PPMA_ABI {
 
 float iou(const Box& a, const Box& b) {
-  const float w = std::min(a.x2, b.x2) - std::max(a.x1, b.x1), h = std::min(a.y2, b.y2) - std::max(a.y1, b.y1);
+  const float w = std::min(a.x2, b.x2) - std::max(a.x1, b.x1),
+              h = std::min(a.y2, b.y2) - std::max(a.y1, b.y1);
   if (w <= 0 || h <= 0) return 0;
   return w * h / (a.area() + b.area() - w * h);
 }
@@ -52,10 +56,14 @@ namespace detail {
 struct KeptBoxes {
   std::vector<float> x1, y1, x2, y2, area;
 
-  void add(const Box& b) { x1.push_back(b.x1), y1.push_back(b.y1), x2.push_back(b.x2), y2.push_back(b.y2), area.push_back(b.area()); }
+  void add(const Box& b) {
+    x1.push_back(b.x1), y1.push_back(b.y1), x2.push_back(b.x2), y2.push_back(b.y2),
+        area.push_back(b.area());
+  }
   /// Whether iou(one of them, b) > limit.
   bool cover(const Box& b, float limit) const {
-    const float of_b = b.area(), *const left = x1.data(), *const top = y1.data(), *const right = x2.data(), *const bottom = y2.data(), *const of_kept = area.data();
+    const float of_b = b.area(), *const left = x1.data(), *const top = y1.data(),
+                *const right = x2.data(), *const bottom = y2.data(), *const of_kept = area.data();
     const int count = static_cast<int>(area.size());
     int covered = 0;
     PPMA_OMP(simd reduction(| : covered))
@@ -71,16 +79,19 @@ struct KeptBoxes {
 
 }  // namespace detail
 
-std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<float>& scores, const std::vector<i64>& groups,
-                            double threshold, i64 most) {
-  check(scores.size() == boxes.size() && (groups.empty() || groups.size() == boxes.size()), "nms: ", boxes.size(),
-        " boxes, ", scores.size(), " scores, ", groups.size(), " groups; the numbers must be equal");
+std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<float>& scores,
+                     const std::vector<i64>& groups, double threshold, i64 most) {
+  check(scores.size() == boxes.size() && (groups.empty() || groups.size() == boxes.size()),
+        "nms: ", boxes.size(), " boxes, ", scores.size(), " scores, ", groups.size(),
+        " groups; the numbers must be equal");
   check(threshold >= 0, "nms: the threshold is ", threshold, "; it must not be negative");
   for (const float s : scores) check(!is_nan(s), "nms: a score is not a number");
   std::vector<std::size_t> order(boxes.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
-  float limit = static_cast<float>(threshold);  // rounded down: as many floats lie above it as above the threshold
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
+  // rounded down: as many floats lie above it as above the threshold
+  float limit = static_cast<float>(threshold);
   if (static_cast<double>(limit) > threshold) limit = std::nextafter(limit, -1.0f);
   std::vector<i64> kept;
   std::unordered_map<i64, detail::KeptBoxes> kept_of;  // group

@@ -3,33 +3,44 @@
 // Normalisations over the channels-last layout.
 //
 //   layer norm (Ba et al., 2016), a row:     y = (x - mean(x)) / sqrt(var(x) + eps) * w + b
-//   batch norm (Ioffe and Szegedy, 2015), a channel over everything else: the same formula; at evaluation with the
+//   batch norm (Ioffe and Szegedy, 2015), a channel over everything else: the same formula; at
+//   evaluation with the
 //   running mean and variance.
 
 #include "ppma/parallel/communicator.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-/// Layer norm over the last axis: x (..., C), w (C), b (C) -> (..., C). Differentiable in all three. Keeps x and two
-/// numbers a row for backward; operations that need its result there make it from x again.
+/// Layer norm over the last axis: x (..., C), w (C), b (C) -> (..., C). Differentiable in all
+/// three. Keeps x and two numbers a row for backward; operations that need its result there make it
+/// from x again.
 PPMA_API Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps = 1e-5);
 
-/// Batch norm over all axes but the last: x (..., C), w (C), b (C) -> (..., C). Differentiable in all three.
-/// Training normalises with the batch's biased variance and moves the running statistics (C), in place, by `momentum`
-/// towards the batch's mean and unbiased variance. Evaluation normalises with the running statistics.
-/// With `among`, training takes the statistics of all processes' batches together, forward and backward: one sum of two
-/// numbers a channel each way. Gradients of w and b are those of this process's part.
-/// Errors: shapes or dtypes that do not fit; training on a single value per channel (its variance is unknown).
-PPMA_API Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
-                         bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr);
+/// Batch norm over all axes but the last: x (..., C), w (C), b (C) -> (..., C). Differentiable in
+/// all three.
+/// Training normalises with the batch's biased variance and moves the running statistics (C), in
+/// place, by `momentum` towards the batch's mean and unbiased variance. Evaluation normalises with
+/// the running statistics.
+/// With `among`, training takes the statistics of all processes' batches together, forward and
+/// backward: one sum of two numbers a channel each way. Gradients of w and b are those of this
+/// process's part.
+/// Errors: shapes or dtypes that do not fit; training on a single value per channel (its variance
+/// is unknown).
+PPMA_API Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean,
+                           Tensor& running_var, bool training, double momentum = 0.1,
+                           double eps = 1e-5, const Communicator* among = nullptr);
 
 /// gelu(batch_norm(...)) in the passes of the norm, forward and backward.
-PPMA_API Tensor batch_norm_gelu(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
-                              bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr);
+PPMA_API Tensor batch_norm_gelu(const Tensor& x, const Tensor& w, const Tensor& b,
+                                Tensor& running_mean, Tensor& running_var, bool training,
+                                double momentum = 0.1, double eps = 1e-5,
+                                const Communicator* among = nullptr);
 
 /// The same, op by op.
-PPMA_API Tensor batch_norm_gelu_composed(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
-                                       bool training, double momentum = 0.1, double eps = 1e-5, const Communicator* among = nullptr);
+PPMA_API Tensor batch_norm_gelu_composed(const Tensor& x, const Tensor& w, const Tensor& b,
+                                         Tensor& running_mean, Tensor& running_var, bool training,
+                                         double momentum = 0.1, double eps = 1e-5,
+                                         const Communicator* among = nullptr);
 
 /// Adds 1 to an int64 count where it lies.
 PPMA_API void count_up(Tensor& count);
@@ -47,7 +58,8 @@ PPMA_API void count_up(Tensor& count);
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/fast_gelu.cuh"
 namespace ppma::inline PPMA_ABI::kernels::detail {
-template <> struct Narrow<functions::Gelu> {
+template <>
+struct Narrow<functions::Gelu> {
   struct type {
     __device__ __forceinline__ float f(float z) const { return FastGelu::value(z); }
     __device__ __forceinline__ float df(float z) const { return FastGelu::slope(z); }
@@ -62,14 +74,15 @@ namespace detail {
 
 inline void check_affine(const char* op, const Tensor& x, const Tensor& w, const Tensor& b) {
   check(x.defined() && w.defined() && b.defined(), op, ": x, w or b is undefined");
-  check(x.rank() >= 1 && x.dim(-1) > 0 && x.numel() > 0, op, ": x must have elements, got ", x.shape());
-  check(w.shape() == Shape{x.dim(-1)} && b.shape() == w.shape(), op, ": w ", w.shape(), " and b ", b.shape(),
-        " must both be (", x.dim(-1), "), the last axis of x ", x.shape());
+  check(x.rank() >= 1 && x.dim(-1) > 0 && x.numel() > 0, op, ": x must have elements, got ",
+        x.shape());
+  check(w.shape() == Shape{x.dim(-1)} && b.shape() == w.shape(), op, ": w ", w.shape(), " and b ",
+        b.shape(), " must both be (", x.dim(-1), "), the last axis of x ", x.shape());
   const DType wide = accumulator_dtype(x.dtype());
-  check(w.dtype() == wide && b.dtype() == wide, op, ": x is ", x.dtype(), ", w ", w.dtype(), ", b ", b.dtype(),
-        "; they must have one dtype (beside bf16, f32)");
-  check(w.device() == x.device() && b.device() == x.device(), op, ": x is on ", x.device(), ", w on ", w.device(), ", b on ",
-        b.device(), "; move them with .to()");
+  check(w.dtype() == wide && b.dtype() == wide, op, ": x is ", x.dtype(), ", w ", w.dtype(), ", b ",
+        b.dtype(), "; they must have one dtype (beside bf16, f32)");
+  check(w.device() == x.device() && b.device() == x.device(), op, ": x is on ", x.device(),
+        ", w on ", w.device(), ", b on ", b.device(), "; move them with .to()");
 }
 
 /// A layer norm whose values and statistics (null: not wanted) come from run(on, T, y, mean, rstd).
@@ -85,24 +98,30 @@ Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double e
   visit(x.device(), x.dtype(), "layer_norm", [&](auto on, auto t) {
     using T = decltype(t);
     using A = acc_t<T>;
-    run(on, t, y.data<T>(), mean.defined() ? mean.data<A>() : nullptr, mean.defined() ? rstd.data<A>() : nullptr);
+    run(on, t, y.data<T>(), mean.defined() ? mean.data<A>() : nullptr,
+        mean.defined() ? rstd.data<A>() : nullptr);
   });
   const bool need_x = x.requires_grad();
   const Saved saved_x(x);
-  y = record(y, "layer_norm", {x, w, b}, [saved_x, w = w.detach(), mean, rstd, rows, cols, need_x](const Tensor& dy) {
-    const Tensor kept = saved_x.get();
-    Tensor dx, dw = Tensor::empty(w.shape(), w.dtype(), w.device()), db = Tensor::empty(w.shape(), w.dtype(), w.device());
-    if (need_x) dx = gradient_so_far(0);
-    const bool accumulate = dx.defined();
-    if (need_x && !accumulate) dx = Tensor::empty(kept.shape(), kept.dtype(), kept.device());
-    visit(kept.device(), kept.dtype(), "layer_norm", [&](auto on, auto t) {
-      using T = decltype(t);
-      using A = acc_t<T>;
-      kernels::layer_norm_backward(on, rows, cols, kept.data<T>(), w.data<A>(), mean.data<A>(), rstd.data<A>(), dy.data<T>(),
-                                   need_x ? dx.data<T>() : nullptr, accumulate, dw.data<A>(), db.data<A>());
-    });
-    return Grads{dx, dw, db};
-  });
+  y = record(y, "layer_norm", {x, w, b},
+             [saved_x, w = w.detach(), mean, rstd, rows, cols, need_x](const Tensor& dy) {
+               const Tensor kept = saved_x.get();
+               Tensor dx, dw = Tensor::empty(w.shape(), w.dtype(), w.device()),
+                          db = Tensor::empty(w.shape(), w.dtype(), w.device());
+               if (need_x) dx = gradient_so_far(0);
+               const bool accumulate = dx.defined();
+               if (need_x && !accumulate)
+                 dx = Tensor::empty(kept.shape(), kept.dtype(), kept.device());
+               visit(kept.device(), kept.dtype(), "layer_norm", [&](auto on, auto t) {
+                 using T = decltype(t);
+                 using A = acc_t<T>;
+                 kernels::layer_norm_backward(on, rows, cols, kept.data<T>(), w.data<A>(),
+                                              mean.data<A>(), rstd.data<A>(), dy.data<T>(),
+                                              need_x ? dx.data<T>() : nullptr, accumulate,
+                                              dw.data<A>(), db.data<A>());
+               });
+               return Grads{dx, dw, db};
+             });
   if (!saved_x.kept()) return y;  // one step from what is kept, not a chain of them
   return made_again(y, [x = x.detach(), w = w.detach(), b = b.detach(), rows, cols, eps] {
     Tensor again = Tensor::empty(x.shape(), x.dtype(), x.device());
@@ -110,7 +129,8 @@ Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double e
       using T = decltype(t);
       using A = acc_t<T>;
       A* const unkept = nullptr;
-      kernels::layer_norm(on, rows, cols, x.data<T>(), w.data<A>(), b.data<A>(), static_cast<A>(eps), again.data<T>(), unkept, unkept);
+      kernels::layer_norm(on, rows, cols, x.data<T>(), w.data<A>(), b.data<A>(),
+                          static_cast<A>(eps), again.data<T>(), unkept, unkept);
     });
     return again;
   });
@@ -123,7 +143,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps)
     using T = decltype(t);
     using A = acc_t<T>;
     const i64 cols = x.dim(-1);
-    kernels::layer_norm(on, x.numel() / cols, cols, x.data<T>(), w.data<A>(), b.data<A>(), static_cast<A>(eps), y, mean, rstd);
+    kernels::layer_norm(on, x.numel() / cols, cols, x.data<T>(), w.data<A>(), b.data<A>(),
+                        static_cast<A>(eps), y, mean, rstd);
   });
 }
 
@@ -131,25 +152,28 @@ namespace detail {
 
 // act(batch norm of x), in the passes of the norm.
 template <class F>
-Tensor batch_norm_with(const char* op, F act, const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean,
-                       Tensor& running_var, bool training, double momentum, double eps, const Communicator* among) {
+Tensor batch_norm_with(const char* op, F act, const Tensor& x, const Tensor& w, const Tensor& b,
+                       Tensor& running_mean, Tensor& running_var, bool training, double momentum,
+                       double eps, const Communicator* among) {
   check_affine(op, x, w, b);
   check(running_mean.defined() && running_var.defined() && running_mean.shape() == w.shape() &&
             running_var.shape() == w.shape(),
-        op, ": running_mean ", running_mean.shape(), " and running_var ", running_var.shape(), " must both be (",
-        x.dim(-1), ")");
-  check(running_mean.dtype() == w.dtype() && running_var.dtype() == w.dtype(), op, ": x is ", x.dtype(),
-        ", the running statistics ", running_mean.dtype(), " and ", running_var.dtype(), "; they must have one dtype (beside bf16, f32)");
-  check(running_mean.device() == x.device() && running_var.device() == x.device(), op, ": x is on ", x.device(),
-        ", the running statistics are not; move them with .to()");
+        op, ": running_mean ", running_mean.shape(), " and running_var ", running_var.shape(),
+        " must both be (", x.dim(-1), ")");
+  check(running_mean.dtype() == w.dtype() && running_var.dtype() == w.dtype(), op, ": x is ",
+        x.dtype(), ", the running statistics ", running_mean.dtype(), " and ", running_var.dtype(),
+        "; they must have one dtype (beside bf16, f32)");
+  check(running_mean.device() == x.device() && running_var.device() == x.device(), op, ": x is on ",
+        x.device(), ", the running statistics are not; move them with .to()");
   const i64 cols = x.dim(-1), rows = x.numel() / cols;
   if (!training || (among != nullptr && among->size == 1)) among = nullptr;
-  check(!training || rows > 1 || among != nullptr, op, ": training needs more than one value per channel, x is ", x.shape(),
+  check(!training || rows > 1 || among != nullptr, op,
+        ": training needs more than one value per channel, x is ", x.shape(),
         "; use a larger batch or evaluate");
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   const auto per_channel = [&w] { return Tensor::empty(w.shape(), w.dtype(), w.device()); };
   Tensor mean = per_channel(), rstd = per_channel(), scale = per_channel();  // (C); scale: rstd w
-  Tensor total;                                       // () rows of all processes
+  Tensor total;  // () rows of all processes
 
   visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
     using T = decltype(t);
@@ -160,64 +184,83 @@ Tensor batch_norm_with(const char* op, F act, const Tensor& x, const Tensor& w, 
       const i64 part = 2 * cols + 1, bytes = cols * static_cast<i64>(sizeof(A));
       Tensor all = Tensor::zeros({among->size, part}, w.dtype(), w.device());
       A* const mine = all.data<A>() + among->rank * part;
-      copy_bytes(mine, w.device(), m, w.device(), bytes), copy_bytes(mine + cols, w.device(), s, w.device(), bytes);
+      copy_bytes(mine, w.device(), m, w.device(), bytes),
+          copy_bytes(mine + cols, w.device(), s, w.device(), bytes);
       kernels::channels(on, 1, kernels::PutNumber<A>{static_cast<A>(rows), mine + 2 * cols});
       among->all_reduce_sum(all);
       total = Tensor::empty({}, w.dtype(), w.device());
-      kernels::channels(on, cols, kernels::JoinParts<A>{among->size, cols, all.data<A>(), m, s, total.data<A>()});
+      kernels::channels(
+          on, cols, kernels::JoinParts<A>{among->size, cols, all.data<A>(), m, s, total.data<A>()});
     }
     const auto n = static_cast<double>(rows);
-    kernels::channels(on, cols, kernels::BatchNormFactors<A>{training, static_cast<A>(momentum), static_cast<A>(n / (n - 1)),
-                      static_cast<A>(eps), w.data<A>(), running_mean.data<A>(), running_var.data<A>(), m, s, scale.data<A>(), total.defined() ? total.data<A>() : nullptr});
-    kernels::normalize_columns(on, rows, cols, x.data<T>(), m, scale.data<A>(), b.data<A>(), y.data<T>(), act);
+    kernels::channels(
+        on, cols,
+        kernels::BatchNormFactors<A>{training, static_cast<A>(momentum),
+                                     static_cast<A>(n / (n - 1)), static_cast<A>(eps), w.data<A>(),
+                                     running_mean.data<A>(), running_var.data<A>(), m, s,
+                                     scale.data<A>(), total.defined() ? total.data<A>() : nullptr});
+    kernels::normalize_columns(on, rows, cols, x.data<T>(), m, scale.data<A>(), b.data<A>(),
+                               y.data<T>(), act);
   });
 
   const bool need_x = x.requires_grad();
   const Saved saved_x(x);
-  y = record(y, op, {x, w, b}, [op, act, saved_x, w = w.detach(), b = b.detach(), scale, mean, rstd, total, among, rows, cols, training, need_x](const Tensor& dy) {
-    const Tensor kept = saved_x.get();
-    const auto like_w = [&w] { return Tensor::empty(w.shape(), w.dtype(), w.device()); };
-    Tensor dx, dz = dy, dw = like_w(), db = like_w();  // y = act(z)
-    if (kernels::activates<F>) {
-      dz = Tensor();  // one handle less on dy
-      dz = room_for_gradient(dy);
-    }
-    visit(kept.device(), kept.dtype(), op, [&](auto on, auto t) {
-      using T = decltype(t);
-      using A = acc_t<T>;
-      A *const pw = dw.data<A>(), *const pb = db.data<A>();
-      // z = (x - mean) rstd w + b:  db = sum dz,  dw = rstd sum dz (x - mean)
-      kernels::column_gradient_sums(on, rows, cols, kept.data<T>(), mean.data<A>(), dy.data<T>(), pb, pw, scale.data<A>(), b.data<A>(),
-                                    kernels::activates<F> ? dz.data<T>() : nullptr, act);
-      Tensor factors = Tensor::empty({3, cols}, w.dtype(), w.device());
-      A *const a = need_x ? factors.data<A>() : nullptr, *const k = need_x ? a + cols : nullptr, *const shift = need_x ? k + cols : nullptr;
-      const A *const pr = rstd.data<A>(), *const pt = total.defined() ? total.data<A>() : nullptr;
-      const kernels::BatchNormBack<A> back{training, static_cast<A>(rows), w.data<A>(), pr, pb, pw, a, k, shift, pt};
-      if (among != nullptr && need_x) {  // dx takes the sums over all processes, w and b those of this one
-        const i64 bytes = cols * static_cast<i64>(sizeof(A));
-        Tensor sums = Tensor::empty({2, cols}, w.dtype(), w.device());
-        A *const all_b = sums.data<A>(), *const all_w = all_b + cols;
-        copy_bytes(all_b, w.device(), pb, w.device(), bytes), copy_bytes(all_w, w.device(), pw, w.device(), bytes);
-        among->all_reduce_sum(sums);
-        kernels::BatchNormBack<A> joint = back, own = back;
-        joint.db = all_b, joint.dw = all_w, own.a = nullptr;
-        kernels::channels(on, cols, joint), kernels::channels(on, cols, own);
-      } else {
-        kernels::channels(on, cols, back);
-      }
-      if (!need_x) return;
-      dx = kernels::activates<F> ? dz : Tensor::empty(kept.shape(), kept.dtype(), kept.device());
-      kernels::batch_norm_dx(on, rows, cols, dz.data<T>(), kept.data<T>(), mean.data<A>(), a, k, shift, dx.data<T>());
-    });
-    return Grads{dx, dw, db};
-  });
+  y = record(
+      y, op, {x, w, b},
+      [op, act, saved_x, w = w.detach(), b = b.detach(), scale, mean, rstd, total, among, rows,
+       cols, training, need_x](const Tensor& dy) {
+        const Tensor kept = saved_x.get();
+        const auto like_w = [&w] { return Tensor::empty(w.shape(), w.dtype(), w.device()); };
+        Tensor dx, dz = dy, dw = like_w(), db = like_w();  // y = act(z)
+        if (kernels::activates<F>) {
+          dz = Tensor();  // one handle less on dy
+          dz = room_for_gradient(dy);
+        }
+        visit(kept.device(), kept.dtype(), op, [&](auto on, auto t) {
+          using T = decltype(t);
+          using A = acc_t<T>;
+          A *const pw = dw.data<A>(), *const pb = db.data<A>();
+          // z = (x - mean) rstd w + b:  db = sum dz,  dw = rstd sum dz (x - mean)
+          kernels::column_gradient_sums(on, rows, cols, kept.data<T>(), mean.data<A>(),
+                                        dy.data<T>(), pb, pw, scale.data<A>(), b.data<A>(),
+                                        kernels::activates<F> ? dz.data<T>() : nullptr, act);
+          Tensor factors = Tensor::empty({3, cols}, w.dtype(), w.device());
+          A *const a = need_x ? factors.data<A>() : nullptr, *const k = need_x ? a + cols : nullptr,
+                   *const shift = need_x ? k + cols : nullptr;
+          const A *const pr = rstd.data<A>(), *const pt =
+                                                  total.defined() ? total.data<A>() : nullptr;
+          const kernels::BatchNormBack<A> back{
+              training, static_cast<A>(rows), w.data<A>(), pr, pb, pw, a, k, shift, pt};
+          // dx takes the sums over all processes, w and b those of this one
+          if (among != nullptr && need_x) {
+            const i64 bytes = cols * static_cast<i64>(sizeof(A));
+            Tensor sums = Tensor::empty({2, cols}, w.dtype(), w.device());
+            A *const all_b = sums.data<A>(), *const all_w = all_b + cols;
+            copy_bytes(all_b, w.device(), pb, w.device(), bytes),
+                copy_bytes(all_w, w.device(), pw, w.device(), bytes);
+            among->all_reduce_sum(sums);
+            kernels::BatchNormBack<A> joint = back, own = back;
+            joint.db = all_b, joint.dw = all_w, own.a = nullptr;
+            kernels::channels(on, cols, joint), kernels::channels(on, cols, own);
+          } else {
+            kernels::channels(on, cols, back);
+          }
+          if (!need_x) return;
+          dx =
+              kernels::activates<F> ? dz : Tensor::empty(kept.shape(), kept.dtype(), kept.device());
+          kernels::batch_norm_dx(on, rows, cols, dz.data<T>(), kept.data<T>(), mean.data<A>(), a, k,
+                                 shift, dx.data<T>());
+        });
+        return Grads{dx, dw, db};
+      });
   if (!saved_x.kept()) return y;
   return made_again(y, [op, act, x = x.detach(), b = b.detach(), mean, scale, rows, cols] {
     Tensor again = Tensor::empty(x.shape(), x.dtype(), x.device());
     visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
       using T = decltype(t);
       using A = acc_t<T>;
-      kernels::normalize_columns(on, rows, cols, x.data<T>(), mean.data<A>(), scale.data<A>(), b.data<A>(), again.data<T>(), act);
+      kernels::normalize_columns(on, rows, cols, x.data<T>(), mean.data<A>(), scale.data<A>(),
+                                 b.data<A>(), again.data<T>(), act);
     });
     return again;
   });
@@ -225,23 +268,29 @@ Tensor batch_norm_with(const char* op, F act, const Tensor& x, const Tensor& w, 
 
 }  // namespace detail
 
-Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
-                         bool training, double momentum, double eps, const Communicator* among) {
-  return detail::batch_norm_with("batch_norm", kernels::NoActivation{}, x, w, b, running_mean, running_var, training, momentum, eps, among);
+Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean,
+                  Tensor& running_var, bool training, double momentum, double eps,
+                  const Communicator* among) {
+  return detail::batch_norm_with("batch_norm", kernels::NoActivation{}, x, w, b, running_mean,
+                                 running_var, training, momentum, eps, among);
 }
 
-Tensor batch_norm_gelu(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
-                              bool training, double momentum, double eps, const Communicator* among) {
-  return detail::batch_norm_with("batch_norm_gelu", functions::Gelu{}, x, w, b, running_mean, running_var, training, momentum, eps, among);
+Tensor batch_norm_gelu(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean,
+                       Tensor& running_var, bool training, double momentum, double eps,
+                       const Communicator* among) {
+  return detail::batch_norm_with("batch_norm_gelu", functions::Gelu{}, x, w, b, running_mean,
+                                 running_var, training, momentum, eps, among);
 }
 
-Tensor batch_norm_gelu_composed(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
-                                       bool training, double momentum, double eps, const Communicator* among) {
+Tensor batch_norm_gelu_composed(const Tensor& x, const Tensor& w, const Tensor& b,
+                                Tensor& running_mean, Tensor& running_var, bool training,
+                                double momentum, double eps, const Communicator* among) {
   return gelu(batch_norm(x, w, b, running_mean, running_var, training, momentum, eps, among));
 }
 
 void count_up(Tensor& count) {
-  visit(count.device(), DType::f32, "count_up", [&](auto on, auto) { kernels::channels(on, 1, kernels::CountUp{count.data<i64>()}); });
+  visit(count.device(), DType::f32, "count_up",
+        [&](auto on, auto) { kernels::channels(on, 1, kernels::CountUp{count.data<i64>()}); });
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -2,8 +2,9 @@
 #include "ppma/core/names_begin.hpp"
 // Pooling of channels-last maps. Legend: B batch, H W grid, C channels, h w output grid.
 //
-// Every pool is a row of windows per axis (begin, end, in input cells); forward of an average sums a window, backward lets
-// each input cell gather from the windows that contain it, so no two threads write one cell.
+// Every pool is a row of windows per axis (begin, end, in input cells); forward of an average sums
+// a window, backward lets each input cell gather from the windows that contain it, so no two
+// threads write one cell.
 
 #include "ppma/kernels/cpu/pool.hpp"
 #include "ppma/tensor/tensor.hpp"
@@ -22,17 +23,19 @@ PPMA_API kernels::Windows windows(const char* op, i64 size, const Pool& p);
 
 }  // namespace detail
 
-/// x (B,H,W,C) -> (B,h,w,C), h = (H + 2 padding - kernel) / stride + 1 rounded down. Padding counts as zeros in the
-/// mean.
+/// x (B,H,W,C) -> (B,h,w,C), h = (H + 2 padding - kernel) / stride + 1 rounded down. Padding counts
+/// as zeros in the mean.
 PPMA_API Tensor avg_pool2d(const Tensor& x, const Pool& p = {});
 
-/// x (B,H,W,C) -> (B,h,w,C) for any h, w: output r of h averages rows floor(r H / h) to ceil((r + 1) H / h) - 1.
+/// x (B,H,W,C) -> (B,h,w,C) for any h, w: output r of h averages rows floor(r H / h) to ceil((r +
+/// 1) H / h) - 1.
 PPMA_API Tensor adaptive_avg_pool2d(const Tensor& x, i64 h, i64 w);
 
 /// x (B,H,W,C) -> (B,C): mean over the grid.
 PPMA_API Tensor global_avg_pool(const Tensor& x);
 
-/// As avg_pool2d with the largest element; padding never wins; the gradient goes to the first of equals.
+/// As avg_pool2d with the largest element; padding never wins; the gradient goes to the first of
+/// equals.
 PPMA_API Tensor max_pool2d(const Tensor& x, const Pool& p = {});
 
 }  // namespace ppma::inline PPMA_ABI
@@ -48,10 +51,11 @@ namespace detail {
 
 kernels::Windows windows(const char* op, i64 size, const Pool& p) {
   const i64 stride = p.stride > 0 ? p.stride : p.kernel;
-  check(p.kernel >= 1 && p.stride >= 0 && p.padding >= 0 && 2 * p.padding <= p.kernel, op, ": kernel ", p.kernel,
-        ", stride ", p.stride, ", padding ", p.padding,
+  check(p.kernel >= 1 && p.stride >= 0 && p.padding >= 0 && 2 * p.padding <= p.kernel, op,
+        ": kernel ", p.kernel, ", stride ", p.stride, ", padding ", p.padding,
         "; the kernel must be at least 1, the padding at most half of it");
-  check(size + 2 * p.padding >= p.kernel, op, ": a kernel of ", p.kernel, " does not fit into ", size, " cells");
+  check(size + 2 * p.padding >= p.kernel, op, ": a kernel of ", p.kernel, " does not fit into ",
+        size, " cells");
   return {size, (size + 2 * p.padding - p.kernel) / stride + 1, p.kernel, stride, p.padding};
 }
 
@@ -63,7 +67,8 @@ inline void check_map(const char* op, const Tensor& x) {
 inline Tensor average_windows(const char* op, const Tensor& x, const kernels::Windows& rows,
                               const kernels::Windows& cols, i64 area) {
   const i64 batch = x.dim(0), channels = x.dim(3);
-  Tensor y = Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
+  Tensor y =
+      Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
   visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
     using T = decltype(t);
     kernels::avg_pool(on, batch, channels, rows, cols, area, x.data<T>(), y.data<T>());
@@ -88,8 +93,10 @@ Tensor avg_pool2d(const Tensor& x, const Pool& p) {
 
 Tensor adaptive_avg_pool2d(const Tensor& x, i64 h, i64 w) {
   detail::check_map("adaptive_avg_pool2d", x);
-  check(h >= 1 && w >= 1, "adaptive_avg_pool2d: the output grid is ", h, " x ", w, "; both must be at least 1");
-  return detail::average_windows("adaptive_avg_pool2d", x, {x.dim(1), h, 0, 0, 0}, {x.dim(2), w, 0, 0, 0}, 0);
+  check(h >= 1 && w >= 1, "adaptive_avg_pool2d: the output grid is ", h, " x ", w,
+        "; both must be at least 1");
+  return detail::average_windows("adaptive_avg_pool2d", x, {x.dim(1), h, 0, 0, 0},
+                                 {x.dim(2), w, 0, 0, 0}, 0);
 }
 
 Tensor global_avg_pool(const Tensor& x) {
@@ -102,7 +109,8 @@ Tensor max_pool2d(const Tensor& x, const Pool& p) {
   const kernels::Windows rows = detail::windows("max_pool2d", x.dim(1), p),
                          cols = detail::windows("max_pool2d", x.dim(2), p);
   const i64 batch = x.dim(0), channels = x.dim(3);
-  Tensor y = Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
+  Tensor y =
+      Tensor::empty({batch, rows.outputs(), cols.outputs(), channels}, x.dtype(), x.device());
   visit(x.device(), x.dtype(), "max_pool2d", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::max_pool(on, batch, channels, rows, cols, x.data<T>(), y.data<T>());
@@ -111,7 +119,8 @@ Tensor max_pool2d(const Tensor& x, const Pool& p) {
     Tensor dx = Tensor::zeros(x.shape(), dy.dtype(), dy.device());
     visit(dy.device(), dy.dtype(), "max_pool2d", [&](auto on, auto t) {
       using T = decltype(t);
-      kernels::max_pool_backward(on, batch, channels, rows, cols, x.data<T>(), dy.data<T>(), dx.data<T>());
+      kernels::max_pool_backward(on, batch, channels, rows, cols, x.data<T>(), dy.data<T>(),
+                                 dx.data<T>());
     });
     return Grads{dx};
   });

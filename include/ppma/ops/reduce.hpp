@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Reductions: sum, mean, max, min, argmax. Axes may be negative; keepdim leaves reduced axes with size 1.
+// Reductions: sum, mean, max, min, argmax. Axes may be negative; keepdim leaves reduced axes with
+// size 1.
 // Sums add in an order that is the same for any number of threads (kernels/cpu/reduce.hpp).
 
 #include <type_traits>
@@ -21,7 +22,8 @@ PPMA_API Tensor sum(const Tensor& x);
 
 PPMA_API Tensor mean(const Tensor& x);
 
-/// The result of max and min: values, and the int64 index of each along the axis (the first of equals).
+/// The result of max and min: values, and the int64 index of each along the axis (the first of
+/// equals).
 struct Extreme {
   Tensor values, indices;
 };
@@ -38,7 +40,8 @@ PPMA_API Extreme max(const Tensor& x, int axis, bool keepdim = false);
 /// Smallest element along one axis, as max.
 PPMA_API Extreme min(const Tensor& x, int axis, bool keepdim = false);
 
-// max(x, 0.5) means something else elsewhere, and would be the largest along axis 0 here: use maximum, minimum or clamp.
+// max(x, 0.5) means something else elsewhere, and would be the largest along axis 0 here: use
+// maximum, minimum or clamp.
 template <class Number, std::enable_if_t<std::is_floating_point_v<Number>, int> = 0>
 Extreme max(const Tensor& x, Number y, bool keepdim = false) = delete;
 
@@ -77,8 +80,9 @@ Tensor sum(const Tensor& x, const std::vector<int>& axes, bool keepdim) {
     using T = decltype(t);
     kernels::sum_to(on, x.shape(), x.data<T>(), kept, y.data<T>());
   });
-  return record(y, "sum", {x},
-                [shape = x.shape(), kept](const Tensor& dy) { return Grads{broadcast_to(dy.viewed_as(kept), shape)}; });
+  return record(y, "sum", {x}, [shape = x.shape(), kept](const Tensor& dy) {
+    return Grads{broadcast_to(dy.viewed_as(kept), shape)};
+  });
 }
 
 Tensor mean(const Tensor& x, const std::vector<int>& axes, bool keepdim) {
@@ -104,12 +108,15 @@ Extreme extreme(const char* op, const Tensor& x, int axis, bool keepdim, int sig
   check_defined(op, x);
   const int a = x.shape().axis(axis, op);
   check(x.dim(a) > 0, op, ": axis ", axis, " of shape ", x.shape(), " is empty");
-  const i64 outer = x.shape().product(0, a), n = x.dim(a), inner = x.shape().product(a + 1, x.rank());
+  const i64 outer = x.shape().product(0, a), n = x.dim(a),
+            inner = x.shape().product(a + 1, x.rank());
   const Shape shape = keepdim ? with_size(x.shape(), a, 1) : without_axis(x.shape(), a);
-  Tensor y = Tensor::empty(shape, x.dtype(), x.device()), index = Tensor::empty(shape, DType::int64, x.device());
+  Tensor y = Tensor::empty(shape, x.dtype(), x.device()),
+         index = Tensor::empty(shape, DType::int64, x.device());
   visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
     using T = decltype(t);
-    kernels::extreme(on, outer, n, inner, static_cast<T>(sign), x.data<T>(), y.data<T>(), index.data<i64>());
+    kernels::extreme(on, outer, n, inner, static_cast<T>(sign), x.data<T>(), y.data<T>(),
+                     index.data<i64>());
   });
   y = record(y, op, {x}, [op, shape = x.shape(), index, outer, n, inner](const Tensor& dy) {
     Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.device());

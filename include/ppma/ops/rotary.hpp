@@ -1,26 +1,31 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Rotary embedding by raster index (Su et al., "RoFormer", 2021, as PPMA and RMT use it): in each head the pair of
-// channels (2m, 2m+1) of token (i, j) is turned by the angle t * angle[2m], t = i*W + j.
+// Rotary embedding by raster index (Su et al., "RoFormer", 2021, as PPMA and RMT use it): in each
+// head the pair of channels (2m, 2m+1) of token (i, j) is turned by the angle t * angle[2m], t =
+// i*W + j.
 
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-/// The angle vector (d) of the published networks: 10000^-e, e from 0 to 1 in d/2 even steps, each value twice.
+/// The angle vector (d) of the published networks: 10000^-e, e from 0 to 1 in d/2 even steps, each
+/// value twice.
 PPMA_API Tensor rotary_angle(i64 d, DType dtype = DType::f32);
 
-/// y (B,H,W,C) = scale * (x turned), x (B,H,W,C) with `heads` heads of d = C / heads channels each, angle (d), both of a
-/// pair equal. The angle t * angle is formed in x's dtype. Differentiable in x.
+/// y (B,H,W,C) = scale * (x turned), x (B,H,W,C) with `heads` heads of d = C / heads channels each,
+/// angle (d), both of a pair equal. The angle t * angle is formed in x's dtype. Differentiable in
+/// x.
 /// Errors: ranks, heads that do not divide C, an odd d, an angle of another width or dtype.
 PPMA_API Tensor rotary(const Tensor& x, const Tensor& angle, i64 heads, double scale = 1);
 
-/// The queries and the keys of an attention, turned; keys also scaled. One launch on the GPU where nothing is recorded.
+/// The queries and the keys of an attention, turned; keys also scaled. One launch on the GPU where
+/// nothing is recorded.
 struct Rotated {
   Tensor q, k;
 };
 
-PPMA_API Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i64 heads, double k_scale);
+PPMA_API Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i64 heads,
+                        double k_scale);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -41,8 +46,8 @@ namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
-// cos and signed sin, (tokens, d), of an angle vector. A network asks for the same few tables again and again (one a
-// stage) and each costs more than the rotation itself: the latest eight are kept.
+// cos and signed sin, (tokens, d), of an angle vector. A network asks for the same few tables again
+// and again (one a stage) and each costs more than the rotation itself: the latest eight are kept.
 struct RotaryTables {
   Tensor cosine, sine;
 };
@@ -55,10 +60,12 @@ inline RotaryTables rotary_tables(const Tensor& angle, i64 tokens) {
     i64 tokens;
     RotaryTables tables;
   };
-  // On the GPU by where the angle lies: reading it back would wait. The entry keeps the angle, so that no other gets its place.
+  // On the GPU by where the angle lies: reading it back would wait. The entry keeps the angle, so
+  // that no other gets its place.
   const bool host = angle.device() == Device::cpu;
   static std::mutex mutex;
-  static std::list<Entry>* const kept = new std::list<Entry>;  // never destroyed, like the pool under it
+  // never destroyed, like the pool under it
+  static std::list<Entry>* const kept = new std::list<Entry>;
   const std::vector<double> key = host ? angle.to_vector<double>() : std::vector<double>();
   const std::lock_guard<std::mutex> lock(mutex);
   for (auto e = kept->begin(); e != kept->end(); ++e)
@@ -67,11 +74,14 @@ inline RotaryTables rotary_tables(const Tensor& angle, i64 tokens) {
       kept->splice(kept->begin(), *kept, e);
       return e->tables;
     }
-  const auto table = [&] { return Tensor::empty({tokens, angle.dim(0)}, angle.dtype(), angle.device()); };
+  const auto table = [&] {
+    return Tensor::empty({tokens, angle.dim(0)}, angle.dtype(), angle.device());
+  };
   RotaryTables tables{table(), table()};
   visit(angle.device(), angle.dtype(), "rotary", [&](auto on, auto t) {
     using T = decltype(t);
-    kernels::rotary_tables(on, tokens, angle.dim(0), angle.data<T>(), tables.cosine.data<T>(), tables.sine.data<T>());
+    kernels::rotary_tables(on, tokens, angle.dim(0), angle.data<T>(), tables.cosine.data<T>(),
+                           tables.sine.data<T>());
   });
   kept->push_front({key, host ? Tensor() : angle.detach(), angle.dtype(), tokens, tables});
   if (kept->size() > 8) kept->pop_back();
@@ -95,38 +105,47 @@ Tensor rotary_angle(i64 d, DType dtype) {
 Tensor rotary(const Tensor& x, const Tensor& angle, i64 heads, double scale) {
   check(x.defined() && angle.defined(), "rotary: x or angle is undefined");
   check(x.rank() == 4, "rotary: x must be (B,H,W,C), got ", x.shape());
-  check(heads >= 1 && x.dim(3) % heads == 0, "rotary: ", heads, " heads do not divide the ", x.dim(3), " channels of x");
+  check(heads >= 1 && x.dim(3) % heads == 0, "rotary: ", heads, " heads do not divide the ",
+        x.dim(3), " channels of x");
   const i64 d = x.dim(3) / heads, tokens = x.dim(1) * x.dim(2);
   check(d % 2 == 0, "rotary: the head width ", d, " is odd; channels are turned in pairs");
-  check(angle.shape() == Shape{d}, "rotary: angle must be (", d, "), one entry a channel of a head, got ", angle.shape());
-  check(angle.dtype() == accumulator_dtype(x.dtype()), "rotary: x is ", x.dtype(), ", angle is ", angle.dtype(), "; convert angle");
+  check(angle.shape() == Shape{d}, "rotary: angle must be (", d,
+        "), one entry a channel of a head, got ", angle.shape());
+  check(angle.dtype() == accumulator_dtype(x.dtype()), "rotary: x is ", x.dtype(), ", angle is ",
+        angle.dtype(), "; convert angle");
   const detail::RotaryTables tables = detail::rotary_tables(angle, tokens);
   const auto run = [tables, heads, d, tokens, scale](const Tensor& from, bool back) {
     Tensor to = Tensor::empty(from.shape(), from.dtype(), from.device());
     visit(from.device(), from.dtype(), "rotary", [&](auto on, auto t) {
       using T = decltype(t);
-      kernels::rotary(on, from.dim(0), tokens, heads, d, from.data<T>(), tables.cosine.data<acc_t<T>>(),
-                      tables.sine.data<acc_t<T>>(), static_cast<acc_t<T>>(scale), back, to.data<T>());
+      kernels::rotary(on, from.dim(0), tokens, heads, d, from.data<T>(),
+                      tables.cosine.data<acc_t<T>>(), tables.sine.data<acc_t<T>>(),
+                      static_cast<acc_t<T>>(scale), back, to.data<T>());
     });
     return to;
   };
   // y = scale R x:  dx = scale R^T dy, and R^T turns back
-  return record(run(x, false), "rotary", {x}, [run](const Tensor& dy) { return Grads{run(dy, true)}; });
+  return record(run(x, false), "rotary", {x},
+                [run](const Tensor& dy) { return Grads{run(dy, true)}; });
 }
 
 Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i64 heads, double k_scale) {
 #if PPMA_CUDA
-  if (q.defined() && k.defined() && angle.defined() && q.device() == Device::cuda && k.device() == q.device() && k.shape() == q.shape() &&
-      k.dtype() == q.dtype() && q.rank() == 4 && heads >= 1 && q.dim(3) % (2 * heads) == 0 && angle.shape() == Shape{q.dim(3) / heads} &&
-      angle.dtype() == accumulator_dtype(q.dtype()) && !needs_grad({q, k})) {
+  if (q.defined() && k.defined() && angle.defined() && q.device() == Device::cuda &&
+      k.device() == q.device() && k.shape() == q.shape() && k.dtype() == q.dtype() &&
+      q.rank() == 4 && heads >= 1 && q.dim(3) % (2 * heads) == 0 &&
+      angle.shape() == Shape{q.dim(3) / heads} && angle.dtype() == accumulator_dtype(q.dtype()) &&
+      !needs_grad({q, k})) {
     const i64 d = q.dim(3) / heads, tokens = q.dim(1) * q.dim(2);
     const detail::RotaryTables tables = detail::rotary_tables(angle, tokens);
-    Rotated r{Tensor::empty(q.shape(), q.dtype(), q.device()), Tensor::empty(q.shape(), q.dtype(), q.device())};
+    Rotated r{Tensor::empty(q.shape(), q.dtype(), q.device()),
+              Tensor::empty(q.shape(), q.dtype(), q.device())};
     visit(q.device(), q.dtype(), "rotary", [&](auto on, auto t) {
       using T = decltype(t);
       if constexpr (std::is_same_v<decltype(on), Cuda>)
-        kernels::rotary_both(on, q.dim(0), tokens, heads, d, q.data<T>(), k.data<T>(), tables.cosine.data<acc_t<T>>(),
-                             tables.sine.data<acc_t<T>>(), static_cast<acc_t<T>>(k_scale), r.q.data<T>(), r.k.data<T>());
+        kernels::rotary_both(on, q.dim(0), tokens, heads, d, q.data<T>(), k.data<T>(),
+                             tables.cosine.data<acc_t<T>>(), tables.sine.data<acc_t<T>>(),
+                             static_cast<acc_t<T>>(k_scale), r.q.data<T>(), r.k.data<T>());
     });
     return r;
   }

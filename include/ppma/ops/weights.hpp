@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Parameters beside activations of a narrower dtype: where activations are bf16, weights may be f32; the product takes
-// them rounded, and their gradient has their own dtype. Biases are in the accumulator's dtype; where nothing is recorded, also in x's.
+// Parameters beside activations of a narrower dtype: where activations are bf16, weights may be
+// f32; the product takes them rounded, and their gradient has their own dtype. Biases are in the
+// accumulator's dtype; where nothing is recorded, also in x's.
 
 #include "ppma/kernels/cpu/gemm.hpp"
 #include "ppma/tensor/autograd.hpp"
@@ -13,11 +14,13 @@ namespace detail {
 /// Errors: a dtype of w or b (or undefined) that does not go with x's, or another device.
 inline void check_weights(const char* op, const Tensor& x, const Tensor& w, const Tensor& b) {
   const DType wide = accumulator_dtype(x.dtype());
-  const bool fits = !b.defined() || b.dtype() == wide || (b.dtype() == x.dtype() && !b.requires_grad());
+  const bool fits =
+      !b.defined() || b.dtype() == wide || (b.dtype() == x.dtype() && !b.requires_grad());
   check((w.dtype() == x.dtype() || w.dtype() == wide) && fits, op, ": x is ", x.dtype(), ", w is ",
-        w.dtype(), b.defined() ? str(", b is ", b.dtype()) : "", "; x, w and b must have one dtype (beside bf16, w may be and b must be f32)");
-  check(w.device() == x.device() && (!b.defined() || b.device() == x.device()), op, ": x is on ", x.device(), ", w or b is not; ",
-        "move them with .to()");
+        w.dtype(), b.defined() ? str(", b is ", b.dtype()) : "",
+        "; x, w and b must have one dtype (beside bf16, w may be and b must be f32)");
+  check(w.device() == x.device() && (!b.defined() || b.device() == x.device()), op, ": x is on ",
+        x.device(), ", w or b is not; ", "move them with .to()");
 }
 
 /// w in x's dtype, without history.
@@ -33,7 +36,8 @@ inline Tensor converted_weights(const Tensor& w, DType dtype) {
 
 /// dw (k,n) = a^T b for a (m,k), b (m,n), in the dtype `dtype` of the weights.
 template <class On, class T>
-Tensor weight_gradient(On on, i64 m, i64 k, i64 n, const T* a, const T* b, const Shape& shape, DType dtype) {
+Tensor weight_gradient(On on, i64 m, i64 k, i64 n, const T* a, const T* b, const Shape& shape,
+                       DType dtype) {
   Tensor dw = Tensor::empty(shape, dtype, On::device);
   const auto run = [&](auto* c) {
     kernels::Gemm<T, std::remove_pointer_t<decltype(c)>> g;
@@ -43,8 +47,10 @@ Tensor weight_gradient(On on, i64 m, i64 k, i64 n, const T* a, const T* b, const
     g.c = c, g.ldc = n;
     kernels::gemm(on, g);
   };
-  if (dtype == dtype_of<T>) run(dw.data<T>());
-  else run(dw.data<acc_t<T>>());
+  if (dtype == dtype_of<T>)
+    run(dw.data<T>());
+  else
+    run(dw.data<acc_t<T>>());
   return dw;
 }
 

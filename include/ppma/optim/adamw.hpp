@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019), as PyTorch computes it. In step t:
+// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019), as PyTorch computes
+// it. In step t:
 //
 //   w <- w (1 - r d)                          r learning rate, d weight decay
 //   m <- b1 m + (1 - b1) g                    running mean of the gradient
@@ -27,16 +28,18 @@ struct AdamWOptions {
 ///   optimizer.step(1e-3);
 ///   optimizer.zero_grad();
 ///
-/// A step that is captured as a graph calls update() inside of it and set_rate() before each replay.
+/// A step that is captured as a graph calls update() inside of it and set_rate() before each
+/// replay.
 class AdamW {
  public:
   PPMA_API explicit AdamW(std::vector<Parameter> parameters, const AdamWOptions& options = {});
 
-  /// One step with gradients multiplied by gradient_factor (of clipping, or 1 / accumulated batches). A parameter
-  /// without a gradient stays as it is, and its step is not counted.
+  /// One step with gradients multiplied by gradient_factor (of clipping, or 1 / accumulated
+  /// batches). A parameter without a gradient stays as it is, and its step is not counted.
   PPMA_API void step(double rate, double gradient_factor = 1);
-  /// The two halves of step(): what the next updates use, and an update with it. With `norm`, as gradient_norm_on_device
-  /// gives it, gradients are also scaled down until gradient_factor * norm is at most `limit`; nothing is read back.
+  /// The two halves of step(): what the next updates use, and an update with it. With `norm`, as
+  /// gradient_norm_on_device gives it, gradients are also scaled down until gradient_factor * norm
+  /// is at most `limit`; nothing is read back.
   void set_rate(double rate, double gradient_factor = 1) { settings_.set(rate, gradient_factor); }
   PPMA_API void update(const Tensor& norm = Tensor(), double limit = 0);
   /// Forgets the gradients; their memory returns to the pool.
@@ -44,15 +47,17 @@ class AdamW {
 
   const std::vector<Parameter>& parameters() const { return parameters_; }
 
-  /// mean.NAME, square.NAME and step.NAME (int64) of every parameter; shares memory with the optimiser.
+  /// mean.NAME, square.NAME and step.NAME (int64) of every parameter; shares memory with the
+  /// optimiser.
   PPMA_API TensorMap state() const;
   PPMA_API void load_state(const TensorMap& saved);
 
  private:
-  PPMA_API void update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient, [[maybe_unused]] const Tensor& norm,
-                     [[maybe_unused]] double limit);
+  PPMA_API void update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient,
+                              [[maybe_unused]] const Tensor& norm, [[maybe_unused]] double limit);
   template <class T>
-  void step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate, double gradient_factor);
+  void step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate,
+                  double gradient_factor);
 
   std::vector<Parameter> parameters_;
   AdamWOptions options_;
@@ -81,7 +86,8 @@ AdamW::AdamW(std::vector<Parameter> parameters, const AdamWOptions& options)
       sizes_(detail::sizes_of(parameters_)),
       mean_(detail::zeros_like(parameters_)),
       square_(detail::zeros_like(parameters_)),
-      steps_(Tensor::zeros({static_cast<i64>(parameters_.size())}, DType::int64, detail::device_of(parameters_))),
+      steps_(Tensor::zeros({static_cast<i64>(parameters_.size())}, DType::int64,
+                           detail::device_of(parameters_))),
       settings_(steps_.device()) {
   check(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1,
         "AdamW: beta1 and beta2 must be in [0, 1), got ", options.beta1, " and ", options.beta2);
@@ -102,8 +108,10 @@ void AdamW::update(const Tensor& norm, double limit) {
   kernels::for_pieces(sizes_, [&](std::size_t i, i64 begin, i64 end) {
     if (!gradient[i].defined()) return;
     const Parameter& p = parameters_[i];
-    if (p.tensor.dtype() == DType::f32) step_piece<float>(i, gradient[i], begin, end, rate * p.rate_factor, factor);
-    else step_piece<double>(i, gradient[i], begin, end, rate * p.rate_factor, factor);
+    if (p.tensor.dtype() == DType::f32)
+      step_piece<float>(i, gradient[i], begin, end, rate * p.rate_factor, factor);
+    else
+      step_piece<double>(i, gradient[i], begin, end, rate * p.rate_factor, factor);
   });
 }
 
@@ -113,7 +121,8 @@ TensorMap AdamW::state() const {
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     saved.emplace_back("mean." + parameters_[i].name, mean_[i]);
     saved.emplace_back("square." + parameters_[i].name, square_[i]);
-    saved.emplace_back("step." + parameters_[i].name, Tensor::scalar(static_cast<double>(steps[i]), DType::int64));
+    saved.emplace_back("step." + parameters_[i].name,
+                       Tensor::scalar(static_cast<double>(steps[i]), DType::int64));
   }
   return saved;
 }
@@ -131,8 +140,8 @@ void AdamW::load_state(const TensorMap& saved) {
   steps_.copy_from(Tensor::from(steps, steps_.shape()));
 }
 
-void AdamW::update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient, [[maybe_unused]] const Tensor& norm,
-                   [[maybe_unused]] double limit) {
+void AdamW::update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient,
+                          [[maybe_unused]] const Tensor& norm, [[maybe_unused]] double limit) {
 #if PPMA_CUDA
   const double* const there = norm.defined() ? norm.data<double>() : nullptr;
   kernels::for_dtypes([&](auto zero) {
@@ -140,12 +149,15 @@ void AdamW::update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient, 
     kernels::for_tables<T, 4>(
         detail::table_entries(parameters_), sizes_,
         [&](std::size_t i, auto& table, int slot) {
-          return detail::put_arrays<T>(table, slot, gradient[i], parameters_[i].tensor, gradient[i], mean_[i], square_[i]);
+          return detail::put_arrays<T>(table, slot, gradient[i], parameters_[i].tensor, gradient[i],
+                                       mean_[i], square_[i]);
         },
         [&](const auto& table, unsigned blocks) {
-          kernels::detail::count_steps<<<1, kernels::table_room, 0, cuda::stream()>>>(table, steps_.data<i64>());
-          kernels::detail::adamw_pieces<<<blocks, 256, 0, cuda::stream()>>>(table, settings_.on_gpu(), std::as_const(steps_).template data<i64>(),
-                                                                            there, limit, options_.beta1, options_.beta2, options_.eps);
+          kernels::detail::count_steps<<<1, kernels::table_room, 0, cuda::stream()>>>(
+              table, steps_.data<i64>());
+          kernels::detail::adamw_pieces<<<blocks, 256, 0, cuda::stream()>>>(
+              table, settings_.on_gpu(), std::as_const(steps_).template data<i64>(), there, limit,
+              options_.beta1, options_.beta2, options_.eps);
           cuda::launched("AdamW");
         });
   });
@@ -153,7 +165,8 @@ void AdamW::update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient, 
 }
 
 template <class T>
-void AdamW::step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate, double gradient_factor) {
+void AdamW::step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate,
+                       double gradient_factor) {
   const double t = static_cast<double>(std::as_const(steps_).template data<i64>()[i]);
   const kernels::AdamWStep<T> s{static_cast<T>(1 - rate * parameters_[i].weight_decay),
                                 static_cast<T>(options_.beta1),
@@ -162,7 +175,8 @@ void AdamW::step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end
                                 static_cast<T>(1 / std::sqrt(1 - std::pow(options_.beta2, t))),
                                 static_cast<T>(options_.eps),
                                 static_cast<T>(gradient_factor)};
-  kernels::adamw(Cpu{}, end - begin, s, gradient.data<T>() + begin, parameters_[i].tensor.template data<T>() + begin,
+  kernels::adamw(Cpu{}, end - begin, s, gradient.data<T>() + begin,
+                 parameters_[i].tensor.template data<T>() + begin,
                  mean_[i].template data<T>() + begin, square_[i].template data<T>() + begin);
 }
 

@@ -11,7 +11,8 @@ namespace ppma::inline PPMA_ABI {
 /// gradient_norm as an f64 scalar beside the parameters: on the GPU nothing waits for it.
 PPMA_API Tensor gradient_norm_on_device(const std::vector<Parameter>& parameters);
 
-/// Euclidean norm of the gradients of all parameters, as one long vector; parameters without a gradient count 0.
+/// Euclidean norm of the gradients of all parameters, as one long vector; parameters without a
+/// gradient count 0.
 PPMA_API double gradient_norm(const std::vector<Parameter>& parameters);
 
 }  // namespace ppma::inline PPMA_ABI
@@ -40,13 +41,17 @@ Tensor gradient_norm_on_device(const std::vector<Parameter>& parameters) {
       using T = decltype(zero);
       kernels::for_tables<T, 1>(
           detail::table_entries(parameters), sizes,
-          [&](std::size_t i, auto& table, int slot) { return detail::put_arrays<T>(table, slot, gradient[i], gradient[i]); },
+          [&](std::size_t i, auto& table, int slot) {
+            return detail::put_arrays<T>(table, slot, gradient[i], gradient[i]);
+          },
           [&](const auto& table, unsigned blocks) {
-            kernels::detail::square_pieces<<<blocks, 256, 0, cuda::stream()>>>(table, partial.data() + done);
+            kernels::detail::square_pieces<<<blocks, 256, 0, cuda::stream()>>>(
+                table, partial.data() + done);
             done += blocks;
           });
     });
-    kernels::detail::root_of_sum<<<1, 256, 0, cuda::stream()>>>(done, static_cast<const double*>(partial.data()), norm.data<double>());
+    kernels::detail::root_of_sum<<<1, 256, 0, cuda::stream()>>>(
+        done, static_cast<const double*>(partial.data()), norm.data<double>());
     cuda::launched("gradient_norm");
     return norm;
   }
@@ -56,7 +61,8 @@ Tensor gradient_norm_on_device(const std::vector<Parameter>& parameters) {
 
 double gradient_norm(const std::vector<Parameter>& parameters) {
   const std::vector<Tensor> gradient = detail::gradients_of(parameters);
-  if (detail::device_of(parameters) == Device::cuda) return gradient_norm_on_device(parameters).item();
+  if (detail::device_of(parameters) == Device::cuda)
+    return gradient_norm_on_device(parameters).item();
   std::vector<i64> sizes, first{0};  // of tensors with a gradient, and where its partial sums begin
   std::vector<const Tensor*> present;
   for (const Tensor& g : gradient) {
@@ -69,8 +75,9 @@ double gradient_norm(const std::vector<Parameter>& parameters) {
   kernels::for_pieces(sizes, [&](std::size_t i, i64 begin, i64 end) {
     const Tensor& g = *present[i];
     partial[static_cast<std::size_t>(first[i] + begin / kernels::update_piece)] =
-        g.dtype() == DType::f32 ? kernels::sum_of_squares(Cpu{}, end - begin, g.data<float>() + begin)
-                                : kernels::sum_of_squares(Cpu{}, end - begin, g.data<double>() + begin);
+        g.dtype() == DType::f32
+            ? kernels::sum_of_squares(Cpu{}, end - begin, g.data<float>() + begin)
+            : kernels::sum_of_squares(Cpu{}, end - begin, g.data<double>() + begin);
   });
   double total = 0;
   for (const double p : partial) total += p;

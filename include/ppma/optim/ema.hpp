@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// An exponential moving average of a network: after every step, e <- d e + (1 - d) x over all its tensors, running
-// statistics included. Integer counters are averaged and cut to integers, as the published training does.
+// An exponential moving average of a network: after every step, e <- d e + (1 - d) x over all its
+// tensors, running statistics included. Integer counters are averaged and cut to integers, as the
+// published training does.
 
 #include <vector>
 
@@ -11,8 +12,9 @@ namespace ppma::inline PPMA_ABI {
 
 class Ema {
  public:
-  /// Starts from the state as it is: parameters and buffers, whose tensors it goes on watching. With `warm` the decay
-  /// of update number t is at most (1 + t) / (10 + t): for short runs, in which the initial weights must fade quickly.
+  /// Starts from the state as it is: parameters and buffers, whose tensors it goes on watching.
+  /// With `warm` the decay of update number t is at most (1 + t) / (10 + t): for short runs, in
+  /// which the initial weights must fade quickly.
   PPMA_API Ema(TensorMap state, double decay, bool warm = false);
 
   PPMA_API double next_decay() const;
@@ -25,8 +27,8 @@ class Ema {
   /// Restores what average() and updates() gave.
   PPMA_API void load(const TensorMap& average, i64 updates);
 
-  /// While one is alive, the network computes with the averaged weights. It exchanges elements in place: no second
-  /// network, no copy.
+  /// While one is alive, the network computes with the averaged weights. It exchanges elements in
+  /// place: no second network, no copy.
   class InUse {
    public:
     explicit InUse(Ema& ema) : ema_(ema) { ema_.exchange(); }
@@ -65,12 +67,15 @@ class Ema {
 
 namespace ppma::inline PPMA_ABI {
 
-Ema::Ema(TensorMap state, double decay, bool warm) : state_(std::move(state)), decay_(decay), warm_(warm) {
+Ema::Ema(TensorMap state, double decay, bool warm)
+    : state_(std::move(state)), decay_(decay), warm_(warm) {
   check(decay >= 0 && decay < 1, "EMA: the decay must be in [0, 1), got ", decay);
   for (const auto& entry : state_) {
     check(entry.second.defined(), "EMA: ", entry.first, " is undefined");
-    check(entry.second.device() == Device::cpu || entry.second.dtype() == DType::f32 || entry.second.dtype() == DType::f64,
-          "EMA: ", entry.first, " is ", entry.second.dtype(), "; on the GPU f32 and f64 are averaged");
+    check(entry.second.device() == Device::cpu || entry.second.dtype() == DType::f32 ||
+              entry.second.dtype() == DType::f64,
+          "EMA: ", entry.first, " is ", entry.second.dtype(),
+          "; on the GPU f32 and f64 are averaged");
     average_.push_back(entry.second.clone());
     sizes_.push_back(entry.second.numel());
   }
@@ -97,8 +102,8 @@ void Ema::update() {
         kernels::average_into(Cpu{}, end - begin, d, from + begin, to + begin);
       else
         for (i64 k = begin; k < end; ++k)
-          to[k] = static_cast<T>(
-              static_cast<float>(d * static_cast<double>(to[k]) + (1 - d) * static_cast<double>(from[k])));
+          to[k] = static_cast<T>(static_cast<float>(d * static_cast<double>(to[k]) +
+                                                    (1 - d) * static_cast<double>(from[k])));
     });
   });
 }
@@ -112,8 +117,8 @@ TensorMap Ema::average() const {
 void Ema::load(const TensorMap& average, i64 updates) {
   for (std::size_t i = 0; i < state_.size(); ++i) {
     const Tensor* t = find(average, state_[i].first);
-    check(t != nullptr && t->shape() == average_[i].shape(), "EMA: the saved average has no ", state_[i].first,
-          " of shape ", average_[i].shape());
+    check(t != nullptr && t->shape() == average_[i].shape(), "EMA: the saved average has no ",
+          state_[i].first, " of shape ", average_[i].shape());
     average_[i].copy_from(*t);
   }
   updates_ = updates;
@@ -129,10 +134,12 @@ void Ema::update_on_gpu([[maybe_unused]] double d) {
     kernels::for_tables<T, 2>(
         entries, sizes_,
         [&](std::size_t i, auto& table, int slot) {
-          return detail::put_arrays<T>(table, slot, state_[i].second, average_[i], state_[i].second);
+          return detail::put_arrays<T>(table, slot, state_[i].second, average_[i],
+                                       state_[i].second);
         },
         [&](const auto& table, unsigned blocks) {
-          kernels::detail::average_pieces<<<blocks, 256, 0, cuda::stream()>>>(table, static_cast<T>(d), static_cast<T>(1 - d));
+          kernels::detail::average_pieces<<<blocks, 256, 0, cuda::stream()>>>(
+              table, static_cast<T>(d), static_cast<T>(1 - d));
           cuda::launched("EMA");
         });
   });

@@ -1,12 +1,14 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What an optimiser needs to know of a network: its parameters by name, and which settings each one gets.
+// What an optimiser needs to know of a network: its parameters by name, and which settings each one
+// gets.
 //
 // Settings follow from rules. The first rule that fits a parameter decides:
 //
 //   {{"*.bias", 8, 0.0}, {"*", 1, 0.0}, {"head.*", 8, 0.05, 10}, {"*", 8, 0.05}}
 //
-// no decay for biases and for tensors of one dimension, ten times the learning rate for the head's other tensors.
+// no decay for biases and for tensors of one dimension, ten times the learning rate for the head's
+// other tensors.
 
 #include <string>
 #include <string_view>
@@ -31,19 +33,23 @@ struct Parameter {
   double rate_factor = 1;
 };
 
-/// True if the whole of `text` fits `pattern`, in which * stands for any text and ? for one character.
+/// True if the whole of `text` fits `pattern`, in which * stands for any text and ? for one
+/// character.
 PPMA_API bool matches(std::string_view pattern, std::string_view text);
 
-/// The published recipe: no decay on tensors of one dimension (norms, biases, dt_bias, A_log) and on names that end in
-/// ".bias"; layer scales have four dimensions and are decayed.
+/// The published recipe: no decay on tensors of one dimension (norms, biases, dt_bias, A_log) and
+/// on names that end in ".bias"; layer scales have four dimensions and are decayed.
 PPMA_API std::vector<ParameterRule> no_decay_rules(double weight_decay);
 
-/// The dense recipes': names with `norm` in them are not decayed, all others are, biases and the decays' parameters too.
+/// The dense recipes': names with `norm` in them are not decayed, all others are, biases and the
+/// decays' parameters too.
 PPMA_API std::vector<ParameterRule> norm_rules(double weight_decay);
 
-/// Parameters with the settings of the first rule that fits each. Errors: a parameter that no rule fits; a tensor that
-/// is not marked with requires_grad or not of a computable dtype; two of one name.
-PPMA_API std::vector<Parameter> parameters_with_rules(const TensorMap& named, const std::vector<ParameterRule>& rules);
+/// Parameters with the settings of the first rule that fits each. Errors: a parameter that no rule
+/// fits; a tensor that is not marked with requires_grad or not of a computable dtype; two of one
+/// name.
+PPMA_API std::vector<Parameter> parameters_with_rules(const TensorMap& named,
+                                                      const std::vector<ParameterRule>& rules);
 
 /// The same for all parameters of a module.
 template <class M>
@@ -55,7 +61,8 @@ std::vector<Parameter> parameters_of(M& module, const std::vector<ParameterRule>
 
 namespace detail {
 
-// What all optimisers share: the parameters, and one running array per parameter and kind (momentum ...).
+// What all optimisers share: the parameters, and one running array per parameter and kind (momentum
+// ...).
 PPMA_API std::vector<i64> sizes_of(const std::vector<Parameter>& parameters);
 
 PPMA_API std::vector<Tensor> zeros_like(const std::vector<Parameter>& parameters);
@@ -64,7 +71,8 @@ PPMA_API std::vector<Tensor> zeros_like(const std::vector<Parameter>& parameters
 PPMA_API std::vector<Tensor> gradients_of(const std::vector<Parameter>& parameters);
 
 // Copies the saved tensor `kind + "." + name` into `into`.
-PPMA_API void restore(const TensorMap& saved, const char* kind, const std::string& name, Tensor& into);
+PPMA_API void restore(const TensorMap& saved, const char* kind, const std::string& name,
+                      Tensor& into);
 
 // The device of all parameters: an update is one launch for many of them.
 PPMA_API Device device_of(const std::vector<Parameter>& parameters);
@@ -111,16 +119,18 @@ std::vector<ParameterRule> norm_rules(double weight_decay) {
   return {{"*norm*", Shape::max_rank, 0.0}, {"*", Shape::max_rank, weight_decay}};
 }
 
-std::vector<Parameter> parameters_with_rules(const TensorMap& named, const std::vector<ParameterRule>& rules) {
+std::vector<Parameter> parameters_with_rules(const TensorMap& named,
+                                             const std::vector<ParameterRule>& rules) {
   std::vector<Parameter> out;
   std::vector<std::string_view> names;
   for (const auto& entry : named) {
     const std::string& name = entry.first;
     const Tensor& t = entry.second;
     check(t.defined(), "optimizer: parameter ", name, " is undefined");
-    check(t.dtype() == DType::f32 || t.dtype() == DType::f64, "optimizer: parameter ", name, " is ", t.dtype(),
-          "; master weights must be f32 or f64");
-    check(t.requires_grad(), "optimizer: parameter ", name, " does not require a gradient; call requires_grad(true)");
+    check(t.dtype() == DType::f32 || t.dtype() == DType::f64, "optimizer: parameter ", name, " is ",
+          t.dtype(), "; master weights must be f32 or f64");
+    check(t.requires_grad(), "optimizer: parameter ", name,
+          " does not require a gradient; call requires_grad(true)");
     const auto rule = std::find_if(rules.begin(), rules.end(), [&](const ParameterRule& r) {
       return t.rank() <= r.max_rank && matches(r.pattern, name);
     });
@@ -131,7 +141,8 @@ std::vector<Parameter> parameters_with_rules(const TensorMap& named, const std::
   }
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
-  check(twice == names.end(), "optimizer: two parameters have the name ", twice == names.end() ? "" : *twice);
+  check(twice == names.end(), "optimizer: two parameters have the name ",
+        twice == names.end() ? "" : *twice);
   return out;
 }
 
@@ -154,9 +165,10 @@ std::vector<Tensor> gradients_of(const std::vector<Parameter>& parameters) {
   std::vector<Tensor> gradients;
   for (const Parameter& p : parameters) {
     gradients.push_back(p.tensor.grad());
-    check(!gradients.back().defined() || gradients.back().dtype() == p.tensor.dtype(), "optimizer: the gradient of ",
-          p.name, " is ", gradients.back().defined() ? gradients.back().dtype() : p.tensor.dtype(), ", the parameter ",
-          p.tensor.dtype());
+    check(!gradients.back().defined() || gradients.back().dtype() == p.tensor.dtype(),
+          "optimizer: the gradient of ", p.name, " is ",
+          gradients.back().defined() ? gradients.back().dtype() : p.tensor.dtype(),
+          ", the parameter ", p.tensor.dtype());
   }
   return gradients;
 }
@@ -164,17 +176,19 @@ std::vector<Tensor> gradients_of(const std::vector<Parameter>& parameters) {
 void restore(const TensorMap& saved, const char* kind, const std::string& name, Tensor& into) {
   const std::string key = str(kind, ".", name);
   const Tensor* t = find(saved, key);
-  check(t != nullptr, "optimizer: the saved state has no ", key, "; it belongs to another network or optimizer");
-  check(t->shape() == into.shape(), "optimizer: saved ", key, " has shape ", t->shape(), ", the parameter ",
-        into.shape());
+  check(t != nullptr, "optimizer: the saved state has no ", key,
+        "; it belongs to another network or optimizer");
+  check(t->shape() == into.shape(), "optimizer: saved ", key, " has shape ", t->shape(),
+        ", the parameter ", into.shape());
   into.copy_from(*t);
 }
 
 Device device_of(const std::vector<Parameter>& parameters) {
   const Device device = parameters.empty() ? Device::cpu : parameters[0].tensor.device();
   for (const Parameter& p : parameters)
-    check(p.tensor.device() == device, "optimizer: parameter ", p.name, " is on the ", p.tensor.device(), ", ",
-          parameters[0].name, " on the ", device, "; move the whole network with to() before making the optimizer");
+    check(p.tensor.device() == device, "optimizer: parameter ", p.name, " is on the ",
+          p.tensor.device(), ", ", parameters[0].name, " on the ", device,
+          "; move the whole network with to() before making the optimizer");
   return device;
 }
 

@@ -32,7 +32,9 @@ double PolySchedule::at(i64 t) const {
   check(total > 0 && t >= 0, "schedule: iteration ", t, " of ", total);
   const double left = t < total ? 1 - static_cast<double>(t) / static_cast<double>(total) : 0;
   const double r = rate * std::pow(left, power);
-  return t < warmup ? r * (1 - (1 - static_cast<double>(t) / static_cast<double>(warmup)) * (1 - warmup_ratio)) : r;
+  return t < warmup ? r * (1 - (1 - static_cast<double>(t) / static_cast<double>(warmup)) *
+                                   (1 - warmup_ratio))
+                    : r;
 }
 
 }  // namespace ppma::inline PPMA_ABI

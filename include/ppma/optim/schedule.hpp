@@ -3,11 +3,13 @@
 // Learning rates over a run: a linear warm-up, then half a cosine.
 //
 //   s(t) = start + t (peak - start) / warmup                            t < warmup
-//   s(t) = final + (peak - final) (1 + cos(pi t / total)) / 2           else; the warm-up is not subtracted
+//   s(t) = final + (peak - final) (1 + cos(pi t / total)) / 2
+//         else; the warm-up is not subtracted
 //
-// t counts epochs, whole or with a fraction. The published runs change the rate once per epoch, and with the number
-// of the epoch that has just ended, so that epochs 0 and 1 both run at `start`: published_epoch(). A run of few epochs
-// does better with a rate that moves every step: at((epoch + fraction)).
+// t counts epochs, whole or with a fraction. The published runs change the rate once per epoch, and
+// with the number of the epoch that has just ended, so that epochs 0 and 1 both run at `start`:
+// published_epoch(). A run of few epochs does better with a rate that moves every step: at((epoch +
+// fraction)).
 
 #include "ppma/core/config.hpp"
 
@@ -23,7 +25,9 @@ struct WarmupCosine {
   /// The rate at t >= 0 epochs; behind the end it stays at `final`.
   PPMA_API double at(double t) const;
   /// The rate that the published training used in an epoch (from 0).
-  double published_epoch(i64 epoch) const { return at(static_cast<double>(epoch > 1 ? epoch - 1 : 0)); }
+  double published_epoch(i64 epoch) const {
+    return at(static_cast<double>(epoch > 1 ? epoch - 1 : 0));
+  }
 };
 
 }  // namespace ppma::inline PPMA_ABI
@@ -37,7 +41,8 @@ struct WarmupCosine {
 namespace ppma::inline PPMA_ABI {
 
 double WarmupCosine::at(double t) const {
-  check(total > 0 && t >= 0, "schedule: needs total > 0 and t >= 0, got total ", total, " and t ", t);
+  check(total > 0 && t >= 0, "schedule: needs total > 0 and t >= 0, got total ", total, " and t ",
+        t);
   if (t < warmup) return start + t * (peak - start) / warmup;
   if (t > total) return final;
   return final + 0.5 * (peak - final) * (1 + std::cos(3.14159265358979323846 * t / total));

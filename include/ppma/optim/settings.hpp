@@ -1,15 +1,16 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What changes from step to step, where the update reads it: on the CPU in plain numbers, on the GPU in its memory,
-// written by a kernel in the order of the stream. A captured step reads what was set before each of its replays.
+// What changes from step to step, where the update reads it: on the CPU in plain numbers, on the
+// GPU in its memory, written by a kernel in the order of the stream. A captured step reads what was
+// set before each of its replays.
 
 #include "ppma/kernels/args.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-/// What to multiply gradients of this norm by, so that it becomes at most `limit` (PyTorch's clip_grad_norm_); 1 when
-/// limit is 0, for no clipping. Pass it to the optimiser's step.
+/// What to multiply gradients of this norm by, so that it becomes at most `limit` (PyTorch's
+/// clip_grad_norm_); 1 when limit is 0, for no clipping. Pass it to the optimiser's step.
 PPMA_API double clip_factor(double norm, double limit);
 
 namespace detail {
@@ -25,7 +26,9 @@ class StepSettings {
   /// The gradients' factor with clipping, on the CPU.
   PPMA_API double factor(const Tensor& norm, double limit) const;
 #if PPMA_CUDA
-  const kernels::StepSettings* on_gpu() const { return static_cast<const kernels::StepSettings*>(there_.raw()); }
+  const kernels::StepSettings* on_gpu() const {
+    return static_cast<const kernels::StepSettings*>(there_.raw());
+  }
 #endif
 
  private:
@@ -60,14 +63,16 @@ void StepSettings::set(double new_rate, double new_factor) {
   rate = new_rate, gradient_factor = new_factor;
 #if PPMA_CUDA
   if (!there_.defined()) return;
-  kernels::detail::set_step<<<1, 1, 0, cuda::stream()>>>(static_cast<kernels::StepSettings*>(there_.raw()),
-                                                              kernels::StepSettings{rate, gradient_factor});
+  kernels::detail::set_step<<<1, 1, 0, cuda::stream()>>>(
+      static_cast<kernels::StepSettings*>(there_.raw()),
+      kernels::StepSettings{rate, gradient_factor});
   cuda::launched("optimizer");
 #endif
 }
 
 double StepSettings::factor(const Tensor& norm, double limit) const {
-  return norm.defined() ? gradient_factor * clip_factor(gradient_factor * norm.item(), limit) : gradient_factor;
+  return norm.defined() ? gradient_factor * clip_factor(gradient_factor * norm.item(), limit)
+                        : gradient_factor;
 }
 
 #if PPMA_CUDA
@@ -78,7 +83,8 @@ inline std::vector<kernels::TableEntry> table_entries(const std::vector<Paramete
   return entries;
 }
 
-// Puts a tensor's arrays into a slot; false where there is no gradient, no element, or another dtype than T.
+// Puts a tensor's arrays into a slot; false where there is no gradient, no element, or another
+// dtype than T.
 template <class T, class Table, class... Arrays>
 bool put_arrays(Table& table, int slot, const Tensor& gradient, const Arrays&... arrays) {
   if (!gradient.defined() || gradient.numel() == 0 || gradient.dtype() != dtype_of<T>) return false;

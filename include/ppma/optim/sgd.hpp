@@ -22,7 +22,8 @@ class Sgd {
  public:
   PPMA_API explicit Sgd(std::vector<Parameter> parameters, const SgdOptions& options = {});
 
-  /// One step with gradients multiplied by gradient_factor; a parameter without a gradient stays as it is.
+  /// One step with gradients multiplied by gradient_factor; a parameter without a gradient stays as
+  /// it is.
   PPMA_API void step(double rate, double gradient_factor = 1);
   /// The two halves of step(), as AdamW's.
   void set_rate(double rate, double gradient_factor = 1) { settings_.set(rate, gradient_factor); }
@@ -36,10 +37,11 @@ class Sgd {
   PPMA_API void load_state(const TensorMap& saved);
 
  private:
-  PPMA_API void update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient, [[maybe_unused]] const Tensor& norm,
-                     [[maybe_unused]] double limit);
+  PPMA_API void update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient,
+                              [[maybe_unused]] const Tensor& norm, [[maybe_unused]] double limit);
   template <class T>
-  void step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate, double gradient_factor);
+  void step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate,
+                  double gradient_factor);
 
   std::vector<Parameter> parameters_;
   SgdOptions options_;
@@ -79,7 +81,8 @@ void Sgd::update(const Tensor& norm, double limit) {
     if (!gradient[i].defined()) return;
     if (parameters_[i].tensor.dtype() == DType::f32)
       step_piece<float>(i, gradient[i], begin, end, rate, gradient_factor);
-    else step_piece<double>(i, gradient[i], begin, end, rate, gradient_factor);
+    else
+      step_piece<double>(i, gradient[i], begin, end, rate, gradient_factor);
   });
 }
 
@@ -95,8 +98,8 @@ void Sgd::load_state(const TensorMap& saved) {
     detail::restore(saved, "momentum", parameters_[i].name, momentum_[i]);
 }
 
-void Sgd::update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient, [[maybe_unused]] const Tensor& norm,
-                   [[maybe_unused]] double limit) {
+void Sgd::update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient,
+                        [[maybe_unused]] const Tensor& norm, [[maybe_unused]] double limit) {
 #if PPMA_CUDA
   const double* const there = norm.defined() ? norm.data<double>() : nullptr;
   kernels::for_dtypes([&](auto zero) {
@@ -104,11 +107,12 @@ void Sgd::update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient, [[
     kernels::for_tables<T, 3>(
         detail::table_entries(parameters_), sizes_,
         [&](std::size_t i, auto& table, int slot) {
-          return detail::put_arrays<T>(table, slot, gradient[i], parameters_[i].tensor, gradient[i], momentum_[i]);
+          return detail::put_arrays<T>(table, slot, gradient[i], parameters_[i].tensor, gradient[i],
+                                       momentum_[i]);
         },
         [&](const auto& table, unsigned blocks) {
-          kernels::detail::sgd_pieces<<<blocks, 256, 0, cuda::stream()>>>(table, settings_.on_gpu(), there, limit, options_.momentum,
-                                                                         options_.nesterov);
+          kernels::detail::sgd_pieces<<<blocks, 256, 0, cuda::stream()>>>(
+              table, settings_.on_gpu(), there, limit, options_.momentum, options_.nesterov);
           cuda::launched("Sgd");
         });
   });
@@ -116,12 +120,14 @@ void Sgd::update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient, [[
 }
 
 template <class T>
-void Sgd::step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate, double gradient_factor) {
+void Sgd::step_piece(std::size_t i, const Tensor& gradient, i64 begin, i64 end, double rate,
+                     double gradient_factor) {
   Parameter& p = parameters_[i];
   const kernels::SgdStep<T> s{static_cast<T>(rate * p.rate_factor), static_cast<T>(p.weight_decay),
-                              static_cast<T>(options_.momentum), static_cast<T>(gradient_factor), options_.nesterov};
-  kernels::sgd(Cpu{}, end - begin, s, gradient.data<T>() + begin, p.tensor.template data<T>() + begin,
-               momentum_[i].template data<T>() + begin);
+                              static_cast<T>(options_.momentum), static_cast<T>(gradient_factor),
+                              options_.nesterov};
+  kernels::sgd(Cpu{}, end - begin, s, gradient.data<T>() + begin,
+               p.tensor.template data<T>() + begin, momentum_[i].template data<T>() + begin);
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The learning rate of the detection recipe (spec 7.3): linear warm-up over iterations, then a tenth after each step.
+// The learning rate of the detection recipe (spec 7.3): linear warm-up over iterations, then a
+// tenth after each step.
 
 #include <vector>
 
@@ -15,7 +16,8 @@ struct StepSchedule {
   i64 warmup = 500;  // iterations
   double warmup_ratio = 0.001;
 
-  /// Of an iteration (from 0 over the whole run) in an epoch: the warm-up's factor is 1 - (1 - t / warmup)(1 - ratio).
+  /// Of an iteration (from 0 over the whole run) in an epoch: the warm-up's factor is 1 - (1 - t /
+  /// warmup)(1 - ratio).
   PPMA_API double at(i64 epoch, i64 iteration) const;
 };
 
@@ -31,7 +33,9 @@ double StepSchedule::at(i64 epoch, i64 iteration) const {
   check(epoch >= 0 && iteration >= 0, "schedule: epoch ", epoch, ", iteration ", iteration);
   double r = rate;
   for (const i64 s : steps) r *= epoch >= s ? fall : 1.0;
-  if (iteration < warmup) r *= 1 - (1 - static_cast<double>(iteration) / static_cast<double>(warmup)) * (1 - warmup_ratio);
+  if (iteration < warmup)
+    r *=
+        1 - (1 - static_cast<double>(iteration) / static_cast<double>(warmup)) * (1 - warmup_ratio);
   return r;
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What processes that train one network together say to each other. Every process of the group must make the same calls,
-// with tensors of the same shapes, in the same order. The transports: parallel/tcp.hpp, parallel/nccl.hpp.
+// What processes that train one network together say to each other. Every process of the group must
+// make the same calls, with tensors of the same shapes, in the same order. The transports:
+// parallel/tcp.hpp, parallel/nccl.hpp.
 
 #include <functional>
 #include <vector>
@@ -18,16 +19,20 @@ struct Communicator {
   std::function<void(Tensor& t, i64 root)> broadcast{};
   /// Returns when all processes have called it.
   std::function<void()> barrier{};
-  /// Ends the connection: calls that wait, here and in the other processes, end with an Error. May be called from any thread.
+  /// Ends the connection: calls that wait, here and in the other processes, end with an Error. May
+  /// be called from any thread.
   std::function<void()> abort{};
-  /// Only where sums are made in the background of a GPU: the thread's stream waits for them. Empty: sums are there on return.
+  /// Only where sums are made in the background of a GPU: the thread's stream waits for them.
+  /// Empty: sums are there on return.
   std::function<void()> join{};
-  /// Whether a step with these sums can be captured and replayed as a graph: they only queue work for the GPU.
+  /// Whether a step with these sums can be captured and replayed as a graph: they only queue work
+  /// for the GPU.
   bool capturable = false;
 
   /// The sum of one number, and the same for several.
   double sum(double x) const { return sums({x})[0]; }
-  PPMA_API std::vector<double> sums(const std::vector<double>& x, Device device = Device::cpu) const;
+  PPMA_API std::vector<double> sums(const std::vector<double>& x,
+                                    Device device = Device::cpu) const;
 };
 
 }  // namespace ppma::inline PPMA_ABI

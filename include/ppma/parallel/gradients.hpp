@@ -1,12 +1,14 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// GradientAverage: the mean over processes of the gradients of a network, sent while backward still computes.
+// GradientAverage: the mean over processes of the gradients of a network, sent while backward still
+// computes.
 //
 //   GradientAverage average(communicator, parameters);
 //   average.backward(loss);                // every parameter's grad() is the mean
 //
-// Parameters are gathered in buckets from the last to the first, the order in which backward completes them. A bucket is
-// sent when its gradients are complete and the buckets before it were sent: so all processes send in the same order.
+// Parameters are gathered in buckets from the last to the first, the order in which backward
+// completes them. A bucket is sent when its gradients are complete and the buckets before it were
+// sent: so all processes send in the same order.
 
 #include <condition_variable>
 #include <exception>
@@ -22,8 +24,10 @@ namespace ppma::inline PPMA_ABI {
 
 class GradientAverage {
  public:
-  /// The communicator must be used by nobody else. Its sums are made by a thread of this object, unless it has join.
-  PPMA_API GradientAverage(Communicator among, std::vector<Tensor> parameters, i64 bucket_bytes = i64{4} << 20);
+  /// The communicator must be used by nobody else. Its sums are made by a thread of this object,
+  /// unless it has join.
+  PPMA_API GradientAverage(Communicator among, std::vector<Tensor> parameters,
+                           i64 bucket_bytes = i64{4} << 20);
   GradientAverage(const GradientAverage&) = delete;
   GradientAverage& operator=(const GradientAverage&) = delete;
   PPMA_API ~GradientAverage();
@@ -31,10 +35,12 @@ class GradientAverage {
   /// While it lives, a backward() of this thread sends each bucket as soon as it is complete.
   PPMA_API LeafWatch during_backward();
 
-  /// Sends what is left, waits, and puts the means into the parameters. A gradient that nobody has stays undefined.
+  /// Sends what is left, waits, and puts the means into the parameters. A gradient that nobody has
+  /// stays undefined.
   PPMA_API void finish();
 
-  /// Error: the group has ended. To be asked before a captured step is replayed, which cannot ask itself, and before its results count.
+  /// Error: the group has ended. To be asked before a captured step is replayed, which cannot ask
+  /// itself, and before its results count.
   void require_group() const {
     if (among_.join) among_.join();
   }
@@ -53,8 +59,9 @@ class GradientAverage {
     Device device;
     i64 bytes = 0, elements = 0;
     std::size_t waiting = 0;  // members whose gradient is not complete
-    Tensor flat{};            // (elements + members): the gradients, and how many processes have each
-    Tensor ones{};            // (members): this process has them all, as nearly always
+    // (elements + members): the gradients, and how many processes have each
+    Tensor flat{};
+    Tensor ones{};  // (members): this process has them all, as nearly always
   };
 
   PPMA_API void send();
@@ -87,12 +94,13 @@ class GradientAverage {
 
 namespace ppma::inline PPMA_ABI {
 
-GradientAverage::GradientAverage(Communicator among, std::vector<Tensor> parameters, i64 bucket_bytes)
+GradientAverage::GradientAverage(Communicator among, std::vector<Tensor> parameters,
+                                 i64 bucket_bytes)
     : among_(std::move(among)), parameters_(std::move(parameters)) {
   for (std::size_t i = parameters_.size(); i-- > 0;) {
     const Tensor& p = parameters_[i];
-    if (buckets_.empty() || buckets_.back().bytes >= bucket_bytes || buckets_.back().flat_dtype != p.dtype() ||
-        buckets_.back().device != p.device())
+    if (buckets_.empty() || buckets_.back().bytes >= bucket_bytes ||
+        buckets_.back().flat_dtype != p.dtype() || buckets_.back().device != p.device())
       buckets_.push_back({{}, p.dtype(), p.device()});
     Bucket& b = buckets_.back();
     b.members.push_back(i);
@@ -109,7 +117,8 @@ GradientAverage::~GradientAverage() {
     stopping_ = true;
   }
   if (thread_.joinable()) {
-    if (sent_ > done_) among_.abort();  // an error is on its way up: the others must not wait either
+    // an error is on its way up: the others must not wait either
+    if (sent_ > done_) among_.abort();
     changed_.notify_all();
     thread_.join();
   }
@@ -157,8 +166,10 @@ void GradientAverage::send() {
   for (const std::size_t i : b.members) {
     const Tensor g = parameters_[i].grad();
     has.push_back(g.defined() ? 1 : 0);
-    if (g.defined()) copies.push_back({to, g.raw(), g.bytes()});
-    else zero_bytes(to, b.device, parameters_[i].bytes());
+    if (g.defined())
+      copies.push_back({to, g.raw(), g.bytes()});
+    else
+      zero_bytes(to, b.device, parameters_[i].bytes());
     to += parameters_[i].numel() * item;
   }
   Tensor flags = b.ones;
@@ -185,7 +196,8 @@ void GradientAverage::put_back(Bucket& b) {
     kernels::map(on, b.elements, std::as_const(b.flat).template data<T>(), b.flat.data<T>(),
                  kernels::Times{1.0 / static_cast<double>(among_.size)});
   });
-  std::vector<double> has;  // how many processes have a gradient: asked for only where this one has none
+  // how many processes have a gradient: asked for only where this one has none
+  std::vector<double> has;
   for (const std::size_t i : b.members)
     if (has.empty() && !parameters_[i].grad().defined()) {
       Tensor flags = Tensor::empty(b.ones.shape(), b.flat_dtype);
@@ -229,8 +241,10 @@ void GradientAverage::work() {
       error = std::current_exception();
     }
     lock.lock();
-    if (error) error_ = error;
-    else ++done_;
+    if (error)
+      error_ = error;
+    else
+      ++done_;
     changed_.notify_all();
   }
 }

@@ -22,7 +22,8 @@ struct Launch {
   Launch() : host("127.0.0.1") {}  // nvcc 12.4 fails on a text as a member's default
 };
 
-/// Nothing where no such variables are set. Errors: a variable that is no number, or alone; a rank outside of the group.
+/// Nothing where no such variables are set. Errors: a variable that is no number, or alone; a rank
+/// outside of the group.
 PPMA_API std::optional<Launch> launch_from_environment();
 
 }  // namespace ppma::inline PPMA_ABI
@@ -52,24 +53,29 @@ std::optional<Launch> launch_from_environment() {
   struct Names {
     const char *rank, *size, *local;
   };
-  for (const Names& names : {Names{"RANK", "WORLD_SIZE", "LOCAL_RANK"},
-                             Names{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
-                             Names{"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"}}) {
-    const std::optional<i64> rank = detail::environment_number(names.rank), size = detail::environment_number(names.size);
+  for (const Names& names :
+       {Names{"RANK", "WORLD_SIZE", "LOCAL_RANK"},
+        Names{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
+        Names{"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"}}) {
+    const std::optional<i64> rank = detail::environment_number(names.rank),
+                             size = detail::environment_number(names.size);
     if (!rank && !size) continue;
-    check(rank && size, "parallel: ", rank ? names.rank : names.size, " is set, ", rank ? names.size : names.rank,
-          " is not; a launcher sets both");
-    check(*size >= 1 && *size <= 4096, "parallel: ", names.size, " is ", *size, "; it must be 1 to 4096");
-    check(*rank >= 0 && *rank < *size, "parallel: ", names.rank, " is ", *rank, "; with ", names.size, " ", *size,
-          " it must be 0 to ", *size - 1);
+    check(rank && size, "parallel: ", rank ? names.rank : names.size, " is set, ",
+          rank ? names.size : names.rank, " is not; a launcher sets both");
+    check(*size >= 1 && *size <= 4096, "parallel: ", names.size, " is ", *size,
+          "; it must be 1 to 4096");
+    check(*rank >= 0 && *rank < *size, "parallel: ", names.rank, " is ", *rank, "; with ",
+          names.size, " ", *size, " it must be 0 to ", *size - 1);
     Launch launch;
     launch.rank = *rank, launch.size = *size;
     launch.local_rank = detail::environment_number(names.local).value_or(*rank);
     if (const char* host = std::getenv("MASTER_ADDR")) launch.host = host;
     launch.port = detail::environment_number("MASTER_PORT").value_or(launch.port);
-    const char* taken = std::getenv("TORCHELASTIC_USE_AGENT_STORE");  // torchrun itself listens there
+    const char* taken =
+        std::getenv("TORCHELASTIC_USE_AGENT_STORE");  // torchrun itself listens there
     if (taken != nullptr && std::string(taken) == "True") ++launch.port;
-    check(launch.port > 0 && launch.port < 65536, "parallel: MASTER_PORT is ", launch.port, "; it must be 1 to 65535");
+    check(launch.port > 0 && launch.port < 65536, "parallel: MASTER_PORT is ", launch.port,
+          "; it must be 1 to 65535");
     return launch;
   }
   return std::nullopt;

@@ -1,12 +1,14 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Communicators between GPUs through NCCL; TCP (parallel/tcp.hpp) brings the group together and watches over it.
+// Communicators between GPUs through NCCL; TCP (parallel/tcp.hpp) brings the group together and
+// watches over it.
 //
 //   options.processes = connect_nccl(launch);  // after cudaSetDevice(launch.local_rank)
 //
-// The first sums on the stream of the computation, the second on a stream of its own: gradients travel while backward
-// computes. A thread waits on the TCP connection; where that ends, the NCCL communicators are aborted, so that kernels that
-// wait for the dead end, and the next call says who it was.
+// The first sums on the stream of the computation, the second on a stream of its own: gradients
+// travel while backward computes. A thread waits on the TCP connection; where that ends, the NCCL
+// communicators are aborted, so that kernels that wait for the dead end, and the next call says who
+// it was.
 //
 // CMake's PPMA_NCCL brings it. Figures of two GPUs: benchmarks/README.md.
 
@@ -35,7 +37,8 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
       copy_bytes(bytes.raw(), Device::cpu, &id, Device::cpu, bytes.bytes());
       tcp_[0].broadcast(bytes, 0);
       copy_bytes(&id, Device::cpu, std::as_const(bytes).raw(), Device::cpu, bytes.bytes());
-      require(ncclCommInitRank(&comm, static_cast<int>(launch.size), id, static_cast<int>(launch.rank)));
+      require(ncclCommInitRank(&comm, static_cast<int>(launch.size), id,
+                               static_cast<int>(launch.rank)));
     }
     watch_ = std::thread([this] { watch(); });
   }
@@ -61,13 +64,16 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
     c.all_reduce_sum = [self, this, which](Tensor& t) {
       through_gpu(t, [&](Tensor& there) {
         const cudaStream_t on = stream(which);
-        require(ncclAllReduce(std::as_const(there).raw(), there.raw(), static_cast<std::size_t>(there.numel()), type_of(there.dtype()), ncclSum, alive(which), on));
+        require(ncclAllReduce(std::as_const(there).raw(), there.raw(),
+                              static_cast<std::size_t>(there.numel()), type_of(there.dtype()),
+                              ncclSum, alive(which), on));
       });
     };
     c.broadcast = [self, this, which](Tensor& t, i64 root) {
       through_gpu(t, [&](Tensor& there) {
         const cudaStream_t on = stream(which);
-        require(ncclBroadcast(std::as_const(there).raw(), there.raw(), static_cast<std::size_t>(there.numel()), type_of(there.dtype()),
+        require(ncclBroadcast(std::as_const(there).raw(), there.raw(),
+                              static_cast<std::size_t>(there.numel()), type_of(there.dtype()),
                               static_cast<int>(root), alive(which), on));
       });
     };
@@ -105,11 +111,16 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
 
   static ncclDataType_t type_of(DType dtype) {
     switch (dtype) {
-      case DType::f32: return ncclFloat32;
-      case DType::f64: return ncclFloat64;
-      case DType::bf16: return ncclBfloat16;
-      case DType::int64: return ncclInt64;
-      case DType::uint8: return ncclUint8;
+      case DType::f32:
+        return ncclFloat32;
+      case DType::f64:
+        return ncclFloat64;
+      case DType::bf16:
+        return ncclBfloat16;
+      case DType::int64:
+        return ncclInt64;
+      case DType::uint8:
+        return ncclUint8;
     }
     return ncclFloat32;
   }
@@ -119,8 +130,10 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
     const std::string why = [this]() -> std::string {
       try {
         Tensor nothing = Tensor::zeros({1});
-        if (launch_.rank == 0) tcp_[0].all_reduce_sum(nothing);
-        else tcp_[0].broadcast(nothing, 0);
+        if (launch_.rank == 0)
+          tcp_[0].all_reduce_sum(nothing);
+        else
+          tcp_[0].broadcast(nothing, 0);
         return "a process has left";
       } catch (const Error& e) {
         return e.what();
@@ -134,8 +147,9 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
     end();
   }
 
-  // An abort waits for the graphs that the communicator is captured in. These end when the kernels of both have been told to, and
-  // when their owner, who asks alive(), has learnt of it: so both are aborted at once, and without the lock.
+  // An abort waits for the graphs that the communicator is captured in. These end when the kernels
+  // of both have been told to, and when their owner, who asks alive(), has learnt of it: so both
+  // are aborted at once, and without the lock.
   void end() {
     ncclComm_t ending[2];
     {
@@ -149,11 +163,14 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
   }
   ncclComm_t alive(int which) {
     const std::lock_guard lock(mutex_);
-    check(comms_[which] != nullptr, why_.empty() ? std::string("parallel: the group has ended") : why_);
+    check(comms_[which] != nullptr,
+          why_.empty() ? std::string("parallel: the group has ended") : why_);
     return comms_[which];
   }
   static void require(cudaError_t status) { cuda::require(status, "NCCL's streams"); }
-  static void require(ncclResult_t status) { check(status == ncclSuccess, "parallel: NCCL: ", ncclGetErrorString(status)); }
+  static void require(ncclResult_t status) {
+    check(status == ncclSuccess, "parallel: NCCL: ", ncclGetErrorString(status));
+  }
 
   Launch launch_;
   std::vector<Communicator> tcp_;
@@ -166,7 +183,8 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
   std::thread watch_;
 };
 
-/// Two communicators for TrainOptions::processes, on the GPU that is in use. Errors: as connect_tcp; NCCL's own.
+/// Two communicators for TrainOptions::processes, on the GPU that is in use. Errors: as
+/// connect_tcp; NCCL's own.
 inline std::vector<Communicator> connect_nccl(const Launch& launch) {
   return std::make_shared<NcclGroup>(launch)->communicators();
 }

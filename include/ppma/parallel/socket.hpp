@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// TCP connections (POSIX) whose end is noticed: at once where a process dies, within half a minute where its machine does.
+// TCP connections (POSIX) whose end is noticed: at once where a process dies, within half a minute
+// where its machine does.
 
 #include <netdb.h>
 #include <netinet/in.h>
@@ -8,6 +9,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -68,11 +70,14 @@ Socket& Socket::operator=(Socket&& other) noexcept {
 }
 
 void Socket::set_up() const {
-  const auto set = [this](int level, int name, int value) { ::setsockopt(fd_, level, name, &value, sizeof value); };
+  const auto set = [this](int level, int name, int value) {
+    ::setsockopt(fd_, level, name, &value, sizeof value);
+  };
   set(IPPROTO_TCP, TCP_NODELAY, 1);
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
 #ifdef TCP_KEEPIDLE
-  set(IPPROTO_TCP, TCP_KEEPIDLE, 15), set(IPPROTO_TCP, TCP_KEEPINTVL, 5), set(IPPROTO_TCP, TCP_KEEPCNT, 3);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 15), set(IPPROTO_TCP, TCP_KEEPINTVL, 5),
+      set(IPPROTO_TCP, TCP_KEEPCNT, 3);
 #endif
 #ifdef TCP_USER_TIMEOUT
   set(IPPROTO_TCP, TCP_USER_TIMEOUT, 30000);
@@ -112,7 +117,8 @@ struct Addresses {
     addrinfo hints{};
     hints.ai_family = AF_UNSPEC, hints.ai_socktype = SOCK_STREAM;
     const int status = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &first);
-    check(status == 0, "parallel: MASTER_ADDR ", host, " is not known here (", ::gai_strerror(status), ")");
+    check(status == 0, "parallel: MASTER_ADDR ", host, " is not known here (",
+          ::gai_strerror(status), ")");
   }
   ~Addresses() { ::freeaddrinfo(first); }
   Addresses(const Addresses&) = delete;
@@ -128,7 +134,8 @@ Socket listen_on(const std::string& host, i64 port) {
     Socket s(::socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol));
     const int on = 1;
     if (s) ::setsockopt(s.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (s && ::bind(s.fd(), a->ai_addr, a->ai_addrlen) == 0 && ::listen(s.fd(), 1024) == 0) return s;
+    if (s && ::bind(s.fd(), a->ai_addr, a->ai_addrlen) == 0 && ::listen(s.fd(), 1024) == 0)
+      return s;
     error = errno;
   }
   fail("parallel: rank 0 cannot listen on ", host, " port ", port, " (", std::strerror(error),
@@ -143,8 +150,9 @@ Socket connect_to(const std::string& host, i64 port, double seconds) {
       Socket s(::socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol));
       if (s && ::connect(s.fd(), a->ai_addr, a->ai_addrlen) == 0) return s;
     }
-    check(std::chrono::steady_clock::now() < end, "parallel: rank 0 did not listen on ", host, " port ", port, " within ",
-          seconds, " s (", std::strerror(errno), "); are MASTER_ADDR and MASTER_PORT right, and was rank 0 started?");
+    check(std::chrono::steady_clock::now() < end, "parallel: rank 0 did not listen on ", host,
+          " port ", port, " within ", seconds, " s (", std::strerror(errno),
+          "); are MASTER_ADDR and MASTER_PORT right, and was rank 0 started?");
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
 }

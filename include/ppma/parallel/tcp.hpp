@@ -1,8 +1,10 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Communicators over TCP: every process is connected with rank 0, which adds what the others send in the order of their
-// ranks and sends the sum back. So all have the same bits; a process that dies is noticed by rank 0, which tells the others.
-// For host memory (tensors on a GPU pass through it); rank 0's traffic grows with the number of processes.
+// Communicators over TCP: every process is connected with rank 0, which adds what the others send
+// in the order of their ranks and sends the sum back. So all have the same bits; a process that
+// dies is noticed by rank 0, which tells the others.
+// For host memory (tensors on a GPU pass through it); rank 0's traffic grows with the number of
+// processes.
 
 #include <memory>
 #include <string>
@@ -16,8 +18,10 @@ namespace ppma::inline PPMA_ABI {
 
 class TcpGroup {
  public:
-  /// peers: of rank 0 a connection to each other rank (that of itself is empty), else one, to rank 0.
-  TcpGroup(const Launch& launch, std::vector<Socket> peers) : rank_(launch.rank), size_(launch.size), peers_(std::move(peers)) {}
+  /// peers: of rank 0 a connection to each other rank (that of itself is empty), else one, to rank
+  /// 0.
+  TcpGroup(const Launch& launch, std::vector<Socket> peers)
+      : rank_(launch.rank), size_(launch.size), peers_(std::move(peers)) {}
   TcpGroup(const TcpGroup&) = delete;
   TcpGroup& operator=(const TcpGroup&) = delete;
   ~TcpGroup() { abort(); }
@@ -54,7 +58,8 @@ class TcpGroup {
 
   PPMA_API void hear(const Socket& from, const Frame& want, void* elements, i64 r);
 
-  // Until `from` has something, while nobody else goes away: one who dies is not waited for behind one who computes.
+  // Until `from` has something, while nobody else goes away: one who dies is not waited for behind
+  // one who computes.
   PPMA_API void wait_for(const Socket& from);
 
   [[noreturn]] PPMA_API void refuse(const Socket& from, const Frame& got, const Frame& want, i64 r);
@@ -74,10 +79,11 @@ class TcpGroup {
 
 PPMA_API Communicator communicator_of(const std::shared_ptr<TcpGroup>& group, const Launch& launch);
 
-/// As many independent communicators as asked for, each for one thread at a time. All processes must call it; it returns
-/// when all are there. Errors: an address that does not work, somebody missing after `seconds`, two of one rank, a group
-/// that is of another size elsewhere.
-PPMA_API std::vector<Communicator> connect_tcp(const Launch& launch, i64 channels = 1, double seconds = 60);
+/// As many independent communicators as asked for, each for one thread at a time. All processes
+/// must call it; it returns when all are there. Errors: an address that does not work, somebody
+/// missing after `seconds`, two of one rank, a group that is of another size elsewhere.
+PPMA_API std::vector<Communicator> connect_tcp(const Launch& launch, i64 channels = 1,
+                                               double seconds = 60);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -90,7 +96,8 @@ PPMA_API std::vector<Communicator> connect_tcp(const Launch& launch, i64 channel
 namespace ppma::inline PPMA_ABI {
 
 void TcpGroup::all_reduce_sum(Tensor& t) {
-  if (t.device() != Device::cpu) return through_host(t, [this](Tensor& here) { all_reduce_sum(here); });
+  if (t.device() != Device::cpu)
+    return through_host(t, [this](Tensor& here) { all_reduce_sum(here); });
   const Frame frame = next(Frame::sum, t);
   if (rank_ != 0) {
     tell(peers_[0], frame, t.raw());
@@ -112,7 +119,8 @@ void TcpGroup::all_reduce_sum(Tensor& t) {
 
 void TcpGroup::broadcast(Tensor& t, i64 root) {
   check(root == 0, "broadcast: from rank ", root, "; only rank 0 can be the root");
-  if (t.device() != Device::cpu) return through_host(t, [this](Tensor& here) { broadcast(here, 0); });
+  if (t.device() != Device::cpu)
+    return through_host(t, [this](Tensor& here) { broadcast(here, 0); });
   const Frame frame = next(Frame::copy, t);
   if (rank_ != 0) return hear(peers_[0], frame, t.raw(), 0);
   for (i64 r = 1; r < size_; ++r) tell(peer(r), frame, t.raw());
@@ -136,14 +144,16 @@ void TcpGroup::hear(const Socket& from, const Frame& want, void* elements, i64 r
   wait_for(from);
   Frame got;
   if (!from.receive(&got, sizeof got)) lost(&from);
-  if (got.what != want.what || got.dtype != want.dtype || got.number != want.number || got.bytes != want.bytes)
+  if (got.what != want.what || got.dtype != want.dtype || got.number != want.number ||
+      got.bytes != want.bytes)
     refuse(from, got, want, r);
   if (!from.receive(elements, static_cast<i64>(want.bytes))) lost(&from);
 }
 
 void TcpGroup::wait_for(const Socket& from) {
   std::vector<pollfd> all;
-  for (const Socket& s : peers_) all.push_back({s.fd(), static_cast<short>(&s == &from ? POLLIN | gone : gone), 0});
+  for (const Socket& s : peers_)
+    all.push_back({s.fd(), static_cast<short>(&s == &from ? POLLIN | gone : gone), 0});
   for (;;) {
     const int n = ::poll(all.data(), all.size(), -1);
     if (n < 0 && errno == EINTR) continue;
@@ -162,12 +172,13 @@ void TcpGroup::refuse(const Socket& from, const Frame& got, const Frame& want, i
     abort();
     fail("parallel: rank ", rank_, ": ", text);
   }
-  over(str("rank ", r, " sent message ", got.number, " of ", got.bytes, " bytes, rank ", rank_, " is at ", want.number,
-           " of ", want.bytes, "; all must do the same steps"));
+  over(str("rank ", r, " sent message ", got.number, " of ", got.bytes, " bytes, rank ", rank_,
+           " is at ", want.number, " of ", want.bytes, "; all must do the same steps"));
 }
 
 void TcpGroup::lost(const Socket* s) {
-  over(str("the connection to rank ", rank_ == 0 ? s - peers_.data() : 0, " has ended: that process died or gave up"));
+  over(str("the connection to rank ", rank_ == 0 ? s - peers_.data() : 0,
+           " has ended: that process died or gave up"));
 }
 
 void TcpGroup::over(const std::string& why) {
@@ -203,12 +214,14 @@ std::vector<Communicator> connect_tcp(const Launch& launch, i64 channels, double
       s.set_up();
       Hello hello;
       hello.rank = launch.rank, hello.size = launch.size, hello.channel = c;
-      check(s.send(&hello, sizeof hello), "parallel: rank ", launch.rank, ": rank 0 has ended the connection");
+      check(s.send(&hello, sizeof hello), "parallel: rank ", launch.rank,
+            ": rank 0 has ended the connection");
       peers[static_cast<std::size_t>(c)].push_back(std::move(s));
     }
     for (const auto& p : peers) {
       u64 length = 0;
-      check(p[0].readable(seconds + 5) && p[0].receive(&length, sizeof length) && length < 4096, "parallel: rank ", launch.rank,
+      check(p[0].readable(seconds + 5) && p[0].receive(&length, sizeof length) && length < 4096,
+            "parallel: rank ", launch.rank,
             ": rank 0 has ended the connection, or somebody did not come");
       std::string why(length, ' ');
       if (length > 0) p[0].receive(why.data(), static_cast<i64>(length));
@@ -230,7 +243,8 @@ std::vector<Communicator> connect_tcp(const Launch& launch, i64 channels, double
       fail("parallel: rank 0: ", why);
     };
     for (i64 missing = (launch.size - 1) * channels; missing > 0;) {
-      const double left = std::chrono::duration<double>(end - std::chrono::steady_clock::now()).count();
+      const double left =
+          std::chrono::duration<double>(end - std::chrono::steady_clock::now()).count();
       if (left <= 0 || !listening.readable(left)) {
         std::string ranks;
         for (std::size_t r = 1; r < peers[0].size(); ++r)
@@ -241,11 +255,18 @@ std::vector<Communicator> connect_tcp(const Launch& launch, i64 channels, double
       if (!s) continue;
       s.set_up();
       Hello hello;
-      if (!s.readable(5) || !s.receive(&hello, sizeof hello) || hello.magic != Hello().magic) continue;  // somebody else
+      // somebody else
+      if (!s.readable(5) || !s.receive(&hello, sizeof hello) || hello.magic != Hello().magic)
+        continue;
       if (hello.size != launch.size)
-        over(str("rank ", hello.rank, " is of a group of ", hello.size, ", rank 0 of one of ", launch.size), &s);
-      if (hello.rank < 1 || hello.rank >= launch.size || hello.channel < 0 || hello.channel >= channels) over("a rank outside of the group", &s);
-      Socket& place = peers[static_cast<std::size_t>(hello.channel)][static_cast<std::size_t>(hello.rank)];
+        over(str("rank ", hello.rank, " is of a group of ", hello.size, ", rank 0 of one of ",
+                 launch.size),
+             &s);
+      if (hello.rank < 1 || hello.rank >= launch.size || hello.channel < 0 ||
+          hello.channel >= channels)
+        over("a rank outside of the group", &s);
+      Socket& place =
+          peers[static_cast<std::size_t>(hello.channel)][static_cast<std::size_t>(hello.rank)];
       if (place) over(str("two processes say that they are rank ", hello.rank), &s);
       place = std::move(s);
       --missing;
@@ -256,7 +277,9 @@ std::vector<Communicator> connect_tcp(const Launch& launch, i64 channels, double
         if (s) s.send(&welcome, sizeof welcome);
   }
   std::vector<Communicator> communicators;
-  for (auto& p : peers) communicators.push_back(communicator_of(std::make_shared<TcpGroup>(launch, std::move(p)), launch));
+  for (auto& p : peers)
+    communicators.push_back(
+        communicator_of(std::make_shared<TcpGroup>(launch, std::move(p)), launch));
   return communicators;
 }
 

@@ -2,22 +2,25 @@
 #include "ppma/core/names_begin.hpp"
 // The masks of the paper's ablation (Table 4; spec 2.7), chosen by one value.
 //
-// A mask is none, one or two N x N log masks M_r. Whole attention averages rowsoftmax(S + M_r) over r. Criss-cross
-// attention uses the masks' restrictions to row i, M[(i,:),(i,:)], and to column l, M[(:,l),(:,l)].
+// A mask is none, one or two N x N log masks M_r. Whole attention averages rowsoftmax(S + M_r) over
+// r. Criss-cross attention uses the masks' restrictions to row i, M[(i,:),(i,:)], and to column l,
+// M[(:,l),(:,l)].
 //
-//   name        log masks                                             criss-cross          decay outputs
+//   name        log masks                                             criss-cross          decays
 //   none        -                                                     rows, columns        0
-//   rmt         Manhattan distance * decay_log of the head            rows, columns        0 (constants)
+//   rmt         Manhattan distance * decay_log of the head            rows, columns        0, fixed
 //   v2h         M                                                     columns, rows        2
 //   polyline    M and M^T                                             mean of both orders  2
 //   shared      M and M^T with alpha = beta                           mean of both orders  1
 //   cross_scan  sequences: row-major (alpha), column-major (beta)     mean of both orders  2
 //   hilbert     sequences: Hilbert curve (alpha), transposed (beta)   mean of both orders  2
 //
-// Where two masks differ in their restrictions (cross_scan, hilbert) the first serves the rows, the second the columns.
+// Where two masks differ in their restrictions (cross_scan, hilbert) the first serves the rows, the
+// second the columns.
 //
 // To add a mask: 1. its name in MaskKind and mask_kinds(); 2. decay_outputs(); 3. its log masks in
-// ablation_log_masks(); 4. its criss-cross order in criss_cross_order(); 5. a line in tests/polyline/ablation_test.cpp.
+// ablation_log_masks(); 4. its criss-cross order in criss_cross_order(); 5. a line in
+// tests/polyline/ablation_test.cpp.
 
 #include <string>
 #include <utility>
@@ -42,30 +45,32 @@ constexpr i64 decay_outputs(MaskKind kind) {
   return kind == MaskKind::none || kind == MaskKind::rmt ? 0 : kind == MaskKind::shared ? 1 : 2;
 }
 
-// ---- RMT's constant decays (spec 2.5) -------------------------------------------------------------------------------
+// ---- RMT's constant decays (spec 2.5) ---------------------------------------------------------
 
 /// Log decay of each head, (G): ln(1 - 2^(-initial - range n / G)) for n = 0..G-1.
 PPMA_API Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype = DType::f32);
 
-/// The same log decay on every edge, from decay_log (G): what gives the polyline mask RMT's Manhattan form.
+/// The same log decay on every edge, from decay_log (G): what gives the polyline mask RMT's
+/// Manhattan form.
 PPMA_API LogDecay constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width);
 
-// ---- visiting orders of the sequence masks --------------------------------------------------------------------------
+// ---- visiting orders of the sequence masks ----------------------------------------------------
 
 /// Tokens column by column.
 PPMA_API std::vector<i64> column_major_order(i64 height, i64 width);
 
-/// Tokens along the Hilbert curve of the smallest 2^k x 2^k square that holds the grid; cells outside the grid are
-/// dropped. `transposed` exchanges rows and columns of the curve.
+/// Tokens along the Hilbert curve of the smallest 2^k x 2^k square that holds the grid; cells
+/// outside the grid are dropped. `transposed` exchanges rows and columns of the curve.
 PPMA_API std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed = false);
 
-// ---- masks and their restrictions -----------------------------------------------------------------------------------
+// ---- masks and their restrictions -------------------------------------------------------------
 
 /// The log masks of a kind, (B,G,N,N) each, for any grid; small N (they are N x N).
 ///   decay  log decays (B,G,H,W); for rmt constant ones; ignored for none
 PPMA_API std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& decay);
 
-/// The restriction of a log mask (B,G,N,N) to each row of the grid, (B,G,H,W,W), or to each column, (B,G,W,H,H).
+/// The restriction of a log mask (B,G,N,N) to each row of the grid, (B,G,H,W,W), or to each column,
+/// (B,G,W,H,H).
 PPMA_API Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows);
 
 /// In which order a criss-cross stage mixes with this mask.
@@ -75,18 +80,19 @@ constexpr Order criss_cross_order(MaskKind kind) {
                                                          : Order::both;
 }
 
-// ---- what a network calls -------------------------------------------------------------------------------------------
+// ---- what a network calls ---------------------------------------------------------------------
 
-/// Whole attention with a mask of the ablation. q, k, v (B,H,W,C), k scaled, rotary applied; decay as
-/// ablation_log_masks. The polyline masks, rmt and none run fused in memory O(N); the sequence masks are composed,
-/// O(N^2).
-PPMA_API Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind,
-                                     const LogDecay& decay);
+/// Whole attention with a mask of the ablation. q, k, v (B,H,W,C), k scaled, rotary applied; decay
+/// as ablation_log_masks. The polyline masks, rmt and none run fused in memory O(N); the sequence
+/// masks are composed, O(N^2).
+PPMA_API Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                       MaskKind kind, const LogDecay& decay);
 
-/// Criss-cross attention with a mask of the ablation; arguments as masked_whole_attention. All but hilbert run fused:
+/// Criss-cross attention with a mask of the ablation; arguments as masked_whole_attention. All but
+/// hilbert run fused:
 /// the restrictions of the cross scan to rows and columns are the polyline mask's.
-PPMA_API Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind,
-                                 const LogDecay& decay);
+PPMA_API Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                   MaskKind kind, const LogDecay& decay);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -104,9 +110,9 @@ namespace ppma::inline PPMA_ABI {
 
 const std::vector<std::pair<MaskKind, const char*>>& mask_kinds() {
   static const std::vector<std::pair<MaskKind, const char*>> all{
-      {MaskKind::none, "none"},     {MaskKind::rmt, "rmt"},
-      {MaskKind::v2h, "v2h"},       {MaskKind::polyline, "polyline"},
-      {MaskKind::shared, "shared"}, {MaskKind::cross_scan, "cross_scan"},
+      {MaskKind::none, "none"},      {MaskKind::rmt, "rmt"},
+      {MaskKind::v2h, "v2h"},        {MaskKind::polyline, "polyline"},
+      {MaskKind::shared, "shared"},  {MaskKind::cross_scan, "cross_scan"},
       {MaskKind::hilbert, "hilbert"}};
   return all;
 }
@@ -128,19 +134,22 @@ MaskKind parse_mask_kind(const std::string& name) {
 }
 
 Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype) {
-  check(heads > 0 && initial > 0 && range >= 0, "rmt_decay_log: needs heads, initial > 0 and range >= 0, got ", heads,
-        ", ", initial, " and ", range);
+  check(heads > 0 && initial > 0 && range >= 0,
+        "rmt_decay_log: needs heads, initial > 0 and range >= 0, got ", heads, ", ", initial,
+        " and ", range);
   std::vector<double> log_decay;
   for (i64 n = 0; n < heads; ++n)
-    log_decay.push_back(std::log1p(-std::exp2(-initial - range * static_cast<double>(n) / static_cast<double>(heads))));
+    log_decay.push_back(std::log1p(
+        -std::exp2(-initial - range * static_cast<double>(n) / static_cast<double>(heads))));
   return cast(Tensor::from<double>(log_decay, {heads}), dtype);
 }
 
 LogDecay constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width) {
-  check(decay_log.defined() && decay_log.rank() == 1, "constant_log_decay: decay_log must be (G), got ",
-        decay_log.shape());
+  check(decay_log.defined() && decay_log.rank() == 1,
+        "constant_log_decay: decay_log must be (G), got ", decay_log.shape());
   const i64 heads = decay_log.dim(0);
-  const Tensor all = broadcast_to(reshape(decay_log, {heads, i64{1}, i64{1}}), {batch, heads, height, width});
+  const Tensor all =
+      broadcast_to(reshape(decay_log, {heads, i64{1}, i64{1}}), {batch, heads, height, width});
   return {all, all};
 }
 
@@ -178,9 +187,11 @@ std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& decay) {
   const Shape& s = decay.log_alpha.shape();
   const Shape sequence{s[0], s[1], s[2] * s[3]};
   switch (kind) {
-    case MaskKind::none: return {};
+    case MaskKind::none:
+      return {};
     case MaskKind::rmt:
-    case MaskKind::v2h: return {polyline_log_mask(decay.log_alpha, decay.log_beta)};
+    case MaskKind::v2h:
+      return {polyline_log_mask(decay.log_alpha, decay.log_beta)};
     case MaskKind::polyline:
     case MaskKind::shared: {
       const Tensor m = polyline_log_mask(decay.log_alpha, decay.log_beta);
@@ -190,8 +201,9 @@ std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& decay) {
       return {sequence_log_mask(reshape(decay.log_alpha, sequence)),
               sequence_log_mask(reshape(decay.log_beta, sequence), column_major_order(s[2], s[3]))};
     case MaskKind::hilbert:
-      return {sequence_log_mask(reshape(decay.log_alpha, sequence), hilbert_order(s[2], s[3])),
-              sequence_log_mask(reshape(decay.log_beta, sequence), hilbert_order(s[2], s[3], true))};
+      return {
+          sequence_log_mask(reshape(decay.log_alpha, sequence), hilbert_order(s[2], s[3])),
+          sequence_log_mask(reshape(decay.log_beta, sequence), hilbert_order(s[2], s[3], true))};
   }
   fail("ablation_log_masks: unknown mask");
 }
@@ -199,46 +211,57 @@ std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& decay) {
 Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows) {
   check(log_mask.defined() && log_mask.rank() == 4 && log_mask.dim(2) == height * width &&
             log_mask.dim(3) == height * width,
-        "restrict_to_lines: the mask must be (B,G,N,N) with N = ", height * width, ", got ", log_mask.shape());
+        "restrict_to_lines: the mask must be (B,G,N,N) with N = ", height * width, ", got ",
+        log_mask.shape());
   const i64 b = log_mask.dim(0), g = log_mask.dim(1);
-  Tensor lines = Tensor::empty(rows ? Shape{b, g, height, width, width} : Shape{b, g, width, height, height},
-                               log_mask.dtype(), log_mask.device());
+  Tensor lines =
+      Tensor::empty(rows ? Shape{b, g, height, width, width} : Shape{b, g, width, height, height},
+                    log_mask.dtype(), log_mask.device());
   visit(log_mask.device(), log_mask.dtype(), "restrict_to_lines", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::restrict_mask(on, b * g, height, width, rows, log_mask.data<T>(), lines.data<T>());
   });
-  return record(lines, "restrict_to_lines", {log_mask}, [=, shape = log_mask.shape()](const Tensor& dy) {
-    Tensor dm = Tensor::zeros(shape, dy.dtype(), dy.device());
-    visit(dy.device(), dy.dtype(), "restrict_to_lines", [&](auto on, auto t) {
-      using T = decltype(t);
-      kernels::restrict_mask_backward(on, b * g, height, width, rows, dy.data<T>(), dm.data<T>());
-    });
-    return Grads{dm};
-  });
+  return record(lines, "restrict_to_lines", {log_mask},
+                [=, shape = log_mask.shape()](const Tensor& dy) {
+                  Tensor dm = Tensor::zeros(shape, dy.dtype(), dy.device());
+                  visit(dy.device(), dy.dtype(), "restrict_to_lines", [&](auto on, auto t) {
+                    using T = decltype(t);
+                    kernels::restrict_mask_backward(on, b * g, height, width, rows, dy.data<T>(),
+                                                    dm.data<T>());
+                  });
+                  return Grads{dm};
+                });
 }
 
-Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind,
-                                     const LogDecay& decay) {
+Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                              MaskKind kind, const LogDecay& decay) {
   switch (kind) {
-    case MaskKind::none: return whole_attention(q, k, v, heads, Tensor(), Tensor(), Paths::none);
+    case MaskKind::none:
+      return whole_attention(q, k, v, heads, Tensor(), Tensor(), Paths::none);
     case MaskKind::rmt:  // constant decays: M = M^T, one softmax is enough
-    case MaskKind::v2h: return whole_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, Paths::v2h);
+    case MaskKind::v2h:
+      return whole_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, Paths::v2h);
     case MaskKind::polyline:
-    case MaskKind::shared: return whole_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, Paths::both);
+    case MaskKind::shared:
+      return whole_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, Paths::both);
     case MaskKind::cross_scan:
     case MaskKind::hilbert:
-      detail::check_attention("masked_whole_attention", q, k, v, heads, decay.log_alpha, decay.log_beta, true);
+      detail::check_attention("masked_whole_attention", q, k, v, heads, decay.log_alpha,
+                              decay.log_beta, true);
       return whole_attention_with(q, k, v, heads, ablation_log_masks(kind, decay));
   }
   fail("masked_whole_attention: unknown mask");
 }
 
-Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads, MaskKind kind,
-                                 const LogDecay& decay) {
+Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                          MaskKind kind, const LogDecay& decay) {
   const Order order = criss_cross_order(kind);
-  if (kind == MaskKind::none) return criss_cross_attention(q, k, v, heads, Tensor(), Tensor(), order);
-  if (kind != MaskKind::hilbert) return criss_cross_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, order);
-  detail::check_attention("masked_criss_cross", q, k, v, heads, decay.log_alpha, decay.log_beta, true);
+  if (kind == MaskKind::none)
+    return criss_cross_attention(q, k, v, heads, Tensor(), Tensor(), order);
+  if (kind != MaskKind::hilbert)
+    return criss_cross_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, order);
+  detail::check_attention("masked_criss_cross", q, k, v, heads, decay.log_alpha, decay.log_beta,
+                          true);
   const std::vector<Tensor> m = ablation_log_masks(kind, decay);
   const LineMasks lines{restrict_to_lines(m[0], q.dim(1), q.dim(2), true),
                         restrict_to_lines(m[1], q.dim(1), q.dim(2), false)};

@@ -1,20 +1,21 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The symmetric 1-D structured mask (spec 1.3): the building block of the 2-D polyline mask, and by itself the mask of
-// a sequence, in any visiting order.
+// The symmetric 1-D structured mask (spec 1.3): the building block of the 2-D polyline mask, and by
+// itself the mask of a sequence, in any visiting order.
 //
 //   L1[i,j] = prod(a; i..j)  = product of a_t over min(i,j) < t <= max(i,j)
 //   log L1[i,j] = log L1[i-1,j] + ln a_i   for i > j;   0 for i = j;   log L1 is symmetric
 //
-// In exact arithmetic log L1[i,j] = -|c_i - c_j| with c_t = ln a_0 + ... + ln a_t. The difference is not taken: behind a
-// closed edge (ln a = -1e9, or -inf) the running sums have lost all smaller decays. Sums from j outwards keep them, and
-// log L1 is -inf exactly where an edge in between is. Every block of L1 inside the lower (or the upper) triangle has
-// rank <= 1: L1[i,j] = e^{c_i} e^{-c_j} for i >= j. (Never compute the factors themselves: e^{-c_j} overflows.)
+// In exact arithmetic log L1[i,j] = -|c_i - c_j| with c_t = ln a_0 + ... + ln a_t. The difference
+// is not taken: behind a closed edge (ln a = -1e9, or -inf) the running sums have lost all smaller
+// decays. Sums from j outwards keep them, and log L1 is -inf exactly where an edge in between is.
+// Every block of L1 inside the lower (or the upper) triangle has rank <= 1: L1[i,j] = e^{c_i}
+// e^{-c_j} for i >= j. (Never compute the factors themselves: e^{-c_j} overflows.)
 //
 // Backward (spec 1.6), G = dLoss/d(log L1), S = G + G^T:
 //   dc_i = sum_{j<i} S[i,j] - sum_{j>i} S[i,j],   d(ln a_t) = sum_{i>=t} dc_i,   d(ln a_0) = 0
-// c never rises, so which of c_i, c_j is larger follows from the indices alone, also where a decay is exactly 1. A closed
-// edge (-1e30 or less) gets exactly 0: nothing passes it.
+// c never rises, so which of c_i, c_j is larger follows from the indices alone, also where a decay
+// is exactly 1. A closed edge (-1e30 or less) gets exactly 0: nothing passes it.
 
 #include <vector>
 
@@ -22,8 +23,10 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// Log mask (...,n,n) of a sequence whose tokens are visited in `order` (a permutation of 0..n-1; empty: as they lie).
-///   log_decay (...,n), each <= 0, by token: the decay between a token and the one visited before it; that of the first
+/// Log mask (...,n,n) of a sequence whose tokens are visited in `order` (a permutation of 0..n-1;
+/// empty: as they lie).
+///   log_decay (...,n), each <= 0, by token: the decay between a token and the one visited before
+///   it; that of the first
 ///             is not read; -infinity closes the edge
 /// Differentiable; the gradient of an edge of -1e30 or less is 0.
 PPMA_API Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>& order = {});
@@ -40,16 +43,17 @@ namespace ppma::inline PPMA_ABI {
 
 Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>& order) {
   detail::check_defined("sequence_log_mask", log_decay);
-  check(log_decay.rank() >= 1 && log_decay.numel() > 0, "sequence_log_mask: needs log decays (...,n), got ",
-        log_decay.shape());
+  check(log_decay.rank() >= 1 && log_decay.numel() > 0,
+        "sequence_log_mask: needs log decays (...,n), got ", log_decay.shape());
   const i64 n = log_decay.dim(-1), lines = log_decay.numel() / n;
   if (!order.empty()) {
     std::vector<bool> seen(static_cast<std::size_t>(n));
-    check(static_cast<i64>(order.size()) == n, "sequence_log_mask: an order of ", order.size(), " tokens for ", n,
-          " decays");
+    check(static_cast<i64>(order.size()) == n, "sequence_log_mask: an order of ", order.size(),
+          " tokens for ", n, " decays");
     for (const i64 u : order) {
-      check(u >= 0 && u < n && !seen[static_cast<std::size_t>(u)], "sequence_log_mask: the order must name each of 0..",
-            n - 1, " once; ", u, " is out of range or named twice");
+      check(u >= 0 && u < n && !seen[static_cast<std::size_t>(u)],
+            "sequence_log_mask: the order must name each of 0..", n - 1, " once; ", u,
+            " is out of range or named twice");
       seen[static_cast<std::size_t>(u)] = true;
     }
   }
@@ -58,15 +62,17 @@ Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>& order)
   Tensor mask = Tensor::empty(shape, log_decay.dtype(), log_decay.device());
   visit(mask.device(), mask.dtype(), "sequence_log_mask", [&](auto on, auto t) {
     using T = decltype(t);
-    kernels::line_log_mask(on, lines, n, order.empty() ? nullptr : order.data(), log_decay.data<T>(), mask.data<T>());
+    kernels::line_log_mask(on, lines, n, order.empty() ? nullptr : order.data(),
+                           log_decay.data<T>(), mask.data<T>());
   });
   return record(mask, "sequence_log_mask", {log_decay},
                 [lines, n, order, log_decay = log_decay.detach()](const Tensor& dy) {
                   Tensor dx = Tensor::empty(log_decay.shape(), dy.dtype(), dy.device());
                   visit(dy.device(), dy.dtype(), "sequence_log_mask", [&](auto on, auto t) {
                     using T = decltype(t);
-                    kernels::line_log_mask_backward(on, lines, n, order.empty() ? nullptr : order.data(),
-                                                    log_decay.data<T>(), dy.data<T>(), dx.data<T>());
+                    kernels::line_log_mask_backward(
+                        on, lines, n, order.empty() ? nullptr : order.data(), log_decay.data<T>(),
+                        dy.data<T>(), dx.data<T>());
                   });
                   return Grads{dx};
                 });

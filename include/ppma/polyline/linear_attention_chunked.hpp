@@ -1,14 +1,16 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The chunked form of PPMLA: blocks of R rows of the grid. Inside a block the formula ((Q K^T) * L) V; what comes
-// from above and from below arrives as one d x d state a column, the sum of k v^T over all keys there, decayed to the
-// block's border.
+// The chunked form of PPMLA: blocks of R rows of the grid. Inside a block the formula ((Q K^T) * L)
+// V; what comes from above and from below arrives as one d x d state a column, the sum of k v^T
+// over all keys there, decayed to the block's border.
 //
-//   V2H  a query reads the states of all columns of its row: decayed down to its row, then a row scan
+//   V2H  a query reads the states of all columns of its row: decayed down to its row, then a row
+//        scan
 //   H2V  keys reach the columns by a row scan first; a query reads the state of its own column
 //
-// Written with the library's operations. Backward recomputes a block at a time: what is kept are the states, W d^2
-// numbers a block, so N d^2 / R in all. Legend: B batch, G heads, H W grid, d head width, R rows of a block.
+// Written with the library's operations. Backward recomputes a block at a time: what is kept are
+// the states, W d^2 numbers a block, so N d^2 / R in all. Legend: B batch, G heads, H W grid, d
+// head width, R rows of a block.
 
 #include "ppma/kernels/args.hpp"
 #include "ppma/tensor/tensor.hpp"
@@ -18,8 +20,9 @@ namespace ppma::inline PPMA_ABI::detail {
 PPMA_API Tensor sums_behind(const Tensor& x, int axis);
 
 // One path in chunked form; everything (B,G,H,W,.).
-PPMA_API Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_alpha,
-                                       const Tensor& all_beta, Paths path, i64 block_rows);
+PPMA_API Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& v,
+                                         const Tensor& log_alpha, const Tensor& all_beta,
+                                         Paths path, i64 block_rows);
 
 }  // namespace ppma::inline PPMA_ABI::detail
 
@@ -36,8 +39,8 @@ PPMA_API Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const
 
 namespace ppma::inline PPMA_ABI::detail {
 
-// Along an axis: x with 0 in its first place; and for each place the sum of all behind it. Not as a difference of
-// running sums, which a closed edge would make worthless.
+// Along an axis: x with 0 in its first place; and for each place the sum of all behind it. Not as a
+// difference of running sums, which a closed edge would make worthless.
 inline Tensor one_zero(const Tensor& x, int axis) {
   Shape s = x.shape();
   s.set(axis, 1);
@@ -56,13 +59,14 @@ Tensor sums_behind(const Tensor& x, int axis) {
 
 // A block of rows i0..i1-1 in the chunked form, (B,G,R,W,.) each, and where its decays lead.
 struct RowBlock {
-  Tensor k, v;                  // (B,G,R,W,d)
-  Tensor log_alpha;             // (B,G,R,W)
-  Tensor from_above, to_below;  // log decay from row i0-1 to row i; from row i to row i1-1
-  Tensor from_below, to_above;  // log decay from row i1 to row i; from row i to row i0
+  Tensor k, v;                    // (B,G,R,W,d)
+  Tensor log_alpha;               // (B,G,R,W)
+  Tensor from_above, to_below;    // log decay from row i0-1 to row i; from row i to row i1-1
+  Tensor from_below, to_above;    // log decay from row i1 to row i; from row i to row i0
   Tensor across_down, across_up;  // (B,G,W): from row i0-1 to i1-1; from row i1 to i0
 
-  // log_beta_next (B,G,1,W): of row i1, the edge to the block below (any number where there is none).
+  // log_beta_next (B,G,1,W): of row i1, the edge to the block below (any number where there is
+  // none).
   RowBlock(const Tensor& k_, const Tensor& v_, const Tensor& log_alpha_, const Tensor& log_beta,
            const Tensor& log_beta_next)
       : k(k_), v(v_), log_alpha(log_alpha_) {
@@ -80,13 +84,14 @@ struct RowBlock {
     while (s.rank() < x.rank()) s.push_back(1);
     return reshape(exp(log_weight), s) * x;
   }
-  // Sum over the block's rows of e^log_weight k v^T, one d x d matrix a column, (B,G,W,d,d); H2V sees them through a
-  // row scan.
+  // Sum over the block's rows of e^log_weight k v^T, one d x d matrix a column, (B,G,W,d,d); H2V
+  // sees them through a row scan.
   Tensor collect(const Tensor& log_weight, Paths path) const {
-    if (path == Paths::v2h) return matmul(transpose(weigh(log_weight, k), 2, 3), transpose(v, 2, 3), true, false);
+    if (path == Paths::v2h)
+      return matmul(transpose(weigh(log_weight, k), 2, 3), transpose(v, 2, 3), true, false);
     const Shape s = k.shape();
-    const Tensor t =
-        reshape(k, {s[0], s[1], s[2], s[3], s[4], i64{1}}) * reshape(v, {s[0], s[1], s[2], s[3], i64{1}, s[4]});
+    const Tensor t = reshape(k, {s[0], s[1], s[2], s[3], s[4], i64{1}}) *
+                     reshape(v, {s[0], s[1], s[2], s[3], i64{1}, s[4]});
     const Shape decay{s[0], s[1], s[2], s[3], 1, 1};
     return sum(weigh(log_weight, decay_scan(t, reshape(log_alpha, decay), 3)), {2});
   }
@@ -100,7 +105,8 @@ struct RowBlock {
     const Shape one_row{s[0], s[1], 1, s[3], s[4], s[4]};
     Shape decay{s[0], s[1], s[2], s[3], 1, 1};
     const auto spread = [&](const Tensor& log_weight, const Tensor& state) {
-      return reshape(exp(log_weight), decay) * reshape(state, one_row);                      // (B,G,R,W,d,d)
+      // (B,G,R,W,d,d)
+      return reshape(exp(log_weight), decay) * reshape(state, one_row);
     };
     Tensor x = spread(from_above, above) + spread(from_below, below);
     if (path == Paths::v2h) x = decay_scan(x, reshape(log_alpha, decay), 3);
@@ -108,16 +114,19 @@ struct RowBlock {
   }
 };
 
-Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_alpha,
-                                       const Tensor& all_beta, Paths path, i64 block_rows) {
+Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& v,
+                                const Tensor& log_alpha, const Tensor& all_beta, Paths path,
+                                i64 block_rows) {
   const i64 height = q.dim(2), blocks = (height + block_rows - 1) / block_rows;
-  const auto inside = [path](const Tensor& q_, const Tensor& k_, const Tensor& v_, const Tensor& log_a, const Tensor& log_b) {
+  const auto inside = [path](const Tensor& q_, const Tensor& k_, const Tensor& v_,
+                             const Tensor& log_a, const Tensor& log_b) {
     const Shape s = q_.shape(), tokens{s[0], s[1], s[2] * s[3], s[4]};
     const Tensor scores = matmul(reshape(q_, tokens), reshape(k_, tokens), false, true);
     return reshape(matmul(scores * polyline_mask(log_a, log_b, path), reshape(v_, tokens)), s);
   };
   if (blocks == 1) return inside(q, k, v, log_alpha, all_beta);
-  const Tensor log_beta = without_first(all_beta, 2);  // it belongs to no edge and may be anything, also NaN
+  // it belongs to no edge and may be anything, also NaN
+  const Tensor log_beta = without_first(all_beta, 2);
   const auto rows_of = [=](const Tensor& t, i64 block) {
     return narrow(t, 2, block * block_rows, std::min(block_rows, height - block * block_rows));
   };
@@ -128,17 +137,22 @@ Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& 
     return std::vector<Tensor>{rows_of(k, block), rows_of(v, block), rows_of(log_alpha, block),
                                rows_of(log_beta, block), next_edge(block)};
   };
-  const auto block_of = [](const std::vector<Tensor>& in) { return RowBlock(in[0], in[1], in[2], in[3], in[4]); };
+  const auto block_of = [](const std::vector<Tensor>& in) {
+    return RowBlock(in[0], in[1], in[2], in[3], in[4]);
+  };
 
-  // States above (below) each block: sums of k v^T over all keys there, decayed to the block's border.
+  // States above (below) each block: sums of k v^T over all keys there, decayed to the block's
+  // border.
   const std::size_t count = static_cast<std::size_t>(blocks);
   std::vector<Tensor> above(count), below(count);
-  const Shape state{q.dim(0), q.dim(1), q.dim(3), q.dim(4), q.dim(4)};                        // (B,G,W,d,d)
+  // (B,G,W,d,d)
+  const Shape state{q.dim(0), q.dim(1), q.dim(3), q.dim(4), q.dim(4)};
   above[0] = below[count - 1] = Tensor::zeros(state, q.dtype(), q.device());
   const auto step = [&](const Tensor& from, i64 block, bool down) {
     std::vector<Tensor> in = arguments(block);
     in.push_back(from);
-    return recomputed([=](const std::vector<Tensor>& a) { return block_of(a).next(a[5], down, path); }, in);
+    return recomputed(
+        [=](const std::vector<Tensor>& a) { return block_of(a).next(a[5], down, path); }, in);
   };
   for (i64 c = 0; c + 1 < blocks; ++c)
     above[static_cast<std::size_t>(c + 1)] = step(above[static_cast<std::size_t>(c)], c, true);
@@ -149,11 +163,14 @@ Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& 
   for (std::size_t c = 0; c < count; ++c) {
     std::vector<Tensor> in = arguments(static_cast<i64>(c));
     in.insert(in.end(), {rows_of(q, static_cast<i64>(c)), above[c], below[c]});
-    parts.push_back(recomputed([=](const std::vector<Tensor>& a) {
-      return inside(a[5], a[0], a[1], a[2], a[3]) + block_of(a).read(a[5], a[6], a[7], path);
-    }, in));
+    parts.push_back(recomputed(
+        [=](const std::vector<Tensor>& a) {
+          return inside(a[5], a[0], a[1], a[2], a[3]) + block_of(a).read(a[5], a[6], a[7], path);
+        },
+        in));
   }
-  return concat(parts, 2);                                                                   // (B,G,H,W,d)
+  // (B,G,H,W,d)
+  return concat(parts, 2);
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail

@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// recomputed(f, inputs): f(inputs) whose intermediate results are not kept. Backward computes them again (gradient
-// checkpointing; Chen et al., "Training deep nets with sublinear memory cost", 2016): time for memory.
+// recomputed(f, inputs): f(inputs) whose intermediate results are not kept. Backward computes them
+// again (gradient checkpointing; Chen et al., "Training deep nets with sublinear memory cost",
+// 2016): time for memory.
 
 #include <functional>
 #include <vector>
@@ -10,9 +11,10 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// f must depend on nothing that needs a gradient but its inputs, and must give the same result twice.
+/// f must depend on nothing that needs a gradient but its inputs, and must give the same result
+/// twice.
 PPMA_API Tensor recomputed(const std::function<Tensor(const std::vector<Tensor>&)>& f,
-                         const std::vector<Tensor>& inputs);
+                           const std::vector<Tensor>& inputs);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -23,7 +25,7 @@ PPMA_API Tensor recomputed(const std::function<Tensor(const std::vector<Tensor>&
 namespace ppma::inline PPMA_ABI {
 
 Tensor recomputed(const std::function<Tensor(const std::vector<Tensor>&)>& f,
-                         const std::vector<Tensor>& inputs) {
+                  const std::vector<Tensor>& inputs) {
   Tensor y;
   std::vector<Tensor> kept;
   std::vector<bool> needs;

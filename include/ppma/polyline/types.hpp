@@ -9,8 +9,9 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// How mask and softmax meet in a whole attention (spec 2.1): `code` averages two softmaxes of masked scores (the
-/// published network), `paper` multiplies the softmax by L + L^T without renormalising, `joint` renormalises that once.
+/// How mask and softmax meet in a whole attention (spec 2.1): `code` averages two softmaxes of
+/// masked scores (the published network), `paper` multiplies the softmax by L + L^T without
+/// renormalising, `joint` renormalises that once.
 enum class Variant { code, paper, joint };
 
 PPMA_API std::string to_string(Paths p);
@@ -30,7 +31,9 @@ std::string to_string(Paths p) {
 }
 
 std::string to_string(Order o) {
-  return o == Order::rows_first ? "rows_first" : o == Order::columns_first ? "columns_first" : "both";
+  return o == Order::rows_first      ? "rows_first"
+         : o == Order::columns_first ? "columns_first"
+                                     : "both";
 }
 
 std::string to_string(Variant v) {

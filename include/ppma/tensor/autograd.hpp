@@ -4,19 +4,22 @@
 //
 // An op computes its output and calls
 //
-//   return record(out, "mul", {a, b}, [a, b](const Tensor& dy) { return Grads{mul(dy, b), mul(dy, a)}; });
+//   return record(out, "mul", {a, b}, [a, b](const Tensor& dy) { return Grads{mul(dy, b), mul(dy,
+//   a)}; });
 //
-// Every recorded operation gets the next number. A result is always newer than what it was made from, so visiting the
-// reachable operations from the newest to the oldest is a topological order: backward is a sort and a loop.
+// Every recorded operation gets the next number. A result is always newer than what it was made
+// from, so visiting the reachable operations from the newest to the oldest is a topological order:
+// backward is a sort and a loop.
 // Nothing here recurses, neither backward nor the release of a long chain.
 //
-// The closure returns one gradient per input, in order; an undefined Tensor means "none". A gradient may have the
-// output's broadcast shape: the engine sums it back to the input's. Capture only what the formula needs, and only
-// through detach() what is the op's own output (else it would own itself).
+// The closure returns one gradient per input, in order; an undefined Tensor means "none". A
+// gradient may have the output's broadcast shape: the engine sums it back to the input's. Capture
+// only what the formula needs, and only through detach() what is the op's own output (else it would
+// own itself).
 //
-// Two ways to need less memory. An input that backward reads is captured as Saved(x): where x is cheap to compute again
-// (made_again), that is what backward does. And a closure that can add to a gradient instead of writing one asks for
-// gradient_so_far().
+// Two ways to need less memory. An input that backward reads is captured as Saved(x): where x is
+// cheap to compute again (made_again), that is what backward does. And a closure that can add to a
+// gradient instead of writing one asks for gradient_so_far().
 
 #include <functional>
 #include <memory>
@@ -31,13 +34,15 @@ using Backward = std::function<Grads(const Tensor& dy)>;
 
 struct Node;  // one recorded operation
 
-/// How a result is computed again, for operations that need it in backward, and the copy while they have use for it.
+/// How a result is computed again, for operations that need it in backward, and the copy while they
+/// have use for it.
 struct Again {
   std::function<Tensor()> make;
   Tensor made;
 };
 
-/// What autograd knows about a tensor: a leaf has a gradient, a result has the operation that made it.
+/// What autograd knows about a tensor: a leaf has a gradient, a result has the operation that made
+/// it.
 struct GradInfo {
   Tensor grad;
   std::shared_ptr<Node> made_by;
@@ -68,7 +73,8 @@ PPMA_API void accumulate(Tensor& total, const Tensor& g, const char* op);
 
 }  // namespace detail
 
-/// While one is alive, operations of this thread are not recorded (evaluation, optimisers, backward itself).
+/// While one is alive, operations of this thread are not recorded (evaluation, optimisers, backward
+/// itself).
 class NoGrad {
  public:
   NoGrad() : before_(detail::recording()) { detail::recording() = false; }
@@ -80,11 +86,13 @@ class NoGrad {
   bool before_;
 };
 
-/// While one is alive, a backward() of this thread calls `done` for each leaf when nothing more will be added to its
-/// gradient. Leaves that a checkpoint computes again are not told of; where there is one, none is.
+/// While one is alive, a backward() of this thread calls `done` for each leaf when nothing more
+/// will be added to its gradient. Leaves that a checkpoint computes again are not told of; where
+/// there is one, none is.
 class LeafWatch {
  public:
-  explicit LeafWatch(std::function<void(const GradInfo* leaf)> done) : done_(std::move(done)), before_(detail::leaf_watch()) {
+  explicit LeafWatch(std::function<void(const GradInfo* leaf)> done)
+      : done_(std::move(done)), before_(detail::leaf_watch()) {
     detail::leaf_watch() = &done_;
   }
   ~LeafWatch() { detail::leaf_watch() = before_; }
@@ -98,17 +106,21 @@ class LeafWatch {
 
 PPMA_API bool grad_enabled();
 
-/// True if an operation on `inputs` would be recorded: ask before saving something only backward needs.
+/// True if an operation on `inputs` would be recorded: ask before saving something only backward
+/// needs.
 PPMA_API bool needs_grad(std::initializer_list<Tensor> inputs);
 
 /// Whether an operation on these inputs goes on the tape.
 PPMA_API bool is_recorded(const std::vector<Tensor>& inputs);
 
-/// Puts the operation that made `out` on the tape, if any input needs a gradient; returns `out`. The only way in.
-PPMA_API Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inputs, Backward backward);
+/// Puts the operation that made `out` on the tape, if any input needs a gradient; returns `out`.
+/// The only way in.
+PPMA_API Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inputs,
+                       Backward backward);
 
-/// Marks `y`, an operation's result just recorded, as one that is not worth its memory: make() must give its elements
-/// again, to the last bit, and must not own y. What make reads must not change between forward and backward. Returns y.
+/// Marks `y`, an operation's result just recorded, as one that is not worth its memory: make() must
+/// give its elements again, to the last bit, and must not own y. What make reads must not change
+/// between forward and backward. Returns y.
 PPMA_API Tensor made_again(Tensor y, std::function<Tensor()> make);
 
 /// What a closure keeps of an input that backward reads: the tensor, or how to make it again.
@@ -125,8 +137,9 @@ class Saved {
   std::shared_ptr<Again> again_;
 };
 
-/// In a closure: what other operations have given as the gradient of input `i`, handed over to be added to in place and
-/// returned; undefined where there is nothing or where others see its elements.
+/// In a closure: what other operations have given as the gradient of input `i`, handed over to be
+/// added to in place and returned; undefined where there is nothing or where others see its
+/// elements.
 PPMA_API Tensor gradient_so_far(std::size_t i);
 
 }  // namespace ppma::inline PPMA_ABI
@@ -159,7 +172,10 @@ struct Running {
   std::unordered_map<const GradInfo*, Tensor>& sums;
   Running* before;
 
-  Running(const Node& n, std::unordered_map<const GradInfo*, Tensor>& s) : node(n), sums(s), before(now()) { now() = this; }
+  Running(const Node& n, std::unordered_map<const GradInfo*, Tensor>& s)
+      : node(n), sums(s), before(now()) {
+    now() = this;
+  }
   ~Running() { now() = before; }
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
@@ -177,8 +193,8 @@ inline u64 next_number() {
 // Sums the axes of `g` that were broadcast from `shape`.
 inline Tensor sum_to(const Tensor& g, const Shape& shape, const char* op) {
   if (g.shape() == shape) return g;
-  check(broadcast(g.shape(), shape, op) == g.shape(), "backward of ", op, ": a gradient of shape ", g.shape(),
-        " was returned for an input of shape ", shape);
+  check(broadcast(g.shape(), shape, op) == g.shape(), "backward of ", op, ": a gradient of shape ",
+        g.shape(), " was returned for an input of shape ", shape);
   Tensor out = Tensor::empty(shape, g.dtype(), g.device());
   visit(g.device(), g.dtype(), op, [&](auto on, auto t) {
     using T = decltype(t);
@@ -204,11 +220,13 @@ void accumulate(Tensor& total, const Tensor& g, const char* op) {
 bool grad_enabled() { return detail::recording(); }
 
 bool needs_grad(std::initializer_list<Tensor> inputs) {
-  return grad_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return t.requires_grad(); });
+  return grad_enabled() && std::any_of(inputs.begin(), inputs.end(),
+                                       [](const Tensor& t) { return t.requires_grad(); });
 }
 
 bool is_recorded(const std::vector<Tensor>& inputs) {
-  return grad_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return t.requires_grad(); });
+  return grad_enabled() && std::any_of(inputs.begin(), inputs.end(),
+                                       [](const Tensor& t) { return t.requires_grad(); });
 }
 
 Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inputs, Backward backward) {
@@ -228,7 +246,8 @@ Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inputs, Bac
 }
 
 Tensor made_again(Tensor y, std::function<Tensor()> make) {
-  if (y.info() != nullptr) y.info()->again = std::make_shared<Again>(Again{std::move(make), Tensor()});
+  if (y.info() != nullptr)
+    y.info()->again = std::make_shared<Again>(Again{std::move(make), Tensor()});
   return y;
 }
 
@@ -240,7 +259,9 @@ Saved::Saved(const Tensor& x) {
 Tensor Saved::get() const {
   if (again_ == nullptr) return kept_;
   if (!again_->made.defined()) {
-    check(static_cast<bool>(again_->make), "backward: what made a saved tensor was already differentiated; compute the forward pass again");
+    check(static_cast<bool>(again_->make),
+          "backward: what made a saved tensor was already differentiated; compute the forward pass "
+          "again");
     again_->made = again_->make();
   }
   return again_->made;
@@ -261,8 +282,8 @@ Tensor gradient_so_far(std::size_t i) {
   return taken;
 }
 
-// A chain of operations is owned link by link; destroying it naively would recurse once per link. Each dying GradInfo
-// hands its operation to a list instead, and the first one in empties the list.
+// A chain of operations is owned link by link; destroying it naively would recurse once per link.
+// Each dying GradInfo hands its operation to a list instead, and the first one in empties the list.
 GradInfo::~GradInfo() {
   if (!made_by) return;
   thread_local std::vector<std::shared_ptr<Node>>* list = nullptr;
@@ -282,8 +303,8 @@ GradInfo::~GradInfo() {
 
 Tensor& Tensor::requires_grad(bool on) {
   check(defined(), "requires_grad: the tensor is undefined");
-  check(!on || dtype_ == DType::f32 || dtype_ == DType::f64 || dtype_ == DType::bf16, "requires_grad: ", dtype_,
-        " tensors have no gradient; only floating ones do");
+  check(!on || dtype_ == DType::f32 || dtype_ == DType::f64 || dtype_ == DType::bf16,
+        "requires_grad: ", dtype_, " tensors have no gradient; only floating ones do");
   check(info_ == nullptr || info_->made_by == nullptr,
         "requires_grad: only a leaf can be marked, this tensor is a result; detach() it first");
   if (!on) {
@@ -311,19 +332,24 @@ void Tensor::zero_grad() { set_grad(Tensor()); }
 void Tensor::backward() const { backward(Tensor()); }
 
 void Tensor::backward(const Tensor& upstream) const {
-  check(requires_grad(), "backward: nothing that made this tensor requires a gradient (a leaf needs requires_grad(true); "
+  check(requires_grad(),
+        "backward: nothing that made this tensor requires a gradient (a leaf needs "
+        "requires_grad(true); "
         "nothing is recorded under NoGrad)");
   check(upstream.defined() || numel() == 1, "backward: a tensor of shape ", shape_,
         " needs an upstream gradient of the same shape; only a scalar has the implied gradient 1");
   check(!upstream.defined() || (upstream.shape() == shape_ && upstream.dtype() == dtype_),
-        "backward: the upstream gradient is ", upstream.shape(), " ", upstream.dtype(), ", the tensor ", shape_, " ", dtype_);
+        "backward: the upstream gradient is ", upstream.shape(), " ", upstream.dtype(),
+        ", the tensor ", shape_, " ", dtype_);
   const NoGrad not_recorded;
 
   // The operations this tensor was made from, newest first.
-  std::unordered_map<const GradInfo*, Tensor> gradient;  // of results whose operation has not run yet
+  // of results whose operation has not run yet
+  std::unordered_map<const GradInfo*, Tensor> gradient;
   std::vector<GradInfo*> order, to_visit{info_.get()};
   std::unordered_map<const GradInfo*, bool> seen{{info_.get(), true}};
-  std::vector<std::shared_ptr<GradInfo>> keep;  // results die when their operation's closure does: not before its turn
+  // results die when their operation's closure does: not before its turn
+  std::vector<std::shared_ptr<GradInfo>> keep;
   while (!to_visit.empty()) {
     GradInfo* info = to_visit.back();
     to_visit.pop_back();
@@ -335,8 +361,9 @@ void Tensor::backward(const Tensor& upstream) const {
         keep.push_back(input);
       }
   }
-  std::sort(order.begin(), order.end(),
-            [](const GradInfo* a, const GradInfo* b) { return a->made_by->number > b->made_by->number; });
+  std::sort(order.begin(), order.end(), [](const GradInfo* a, const GradInfo* b) {
+    return a->made_by->number > b->made_by->number;
+  });
 
   // How many operations have yet to add to each leaf, if somebody wants to know.
   const auto* watch = detail::leaf_watch();
@@ -361,8 +388,10 @@ void Tensor::backward(const Tensor& upstream) const {
     else
       detail::accumulate(to->grad, g, op);
   };
-  // A copy of one's own: whether gradients are added in place must not depend on who else holds this one.
-  give(info_.get(), upstream.defined() ? upstream.clone() : Tensor::ones(shape_, dtype_, device()), "backward");
+  // A copy of one's own: whether gradients are added in place must not depend on who else holds
+  // this one.
+  give(info_.get(), upstream.defined() ? upstream.clone() : Tensor::ones(shape_, dtype_, device()),
+       "backward");
 
   for (GradInfo* info : order) {
     Node& node = *info->made_by;
@@ -375,7 +404,8 @@ void Tensor::backward(const Tensor& upstream) const {
     const Tensor dy = std::move(pending->second);
     gradient.erase(pending);
     check(static_cast<bool>(node.backward), "backward: ", node.op,
-          " was already differentiated and its saved tensors are freed; compute the forward pass again");
+          " was already differentiated and its saved tensors are freed; compute the forward pass "
+          "again");
     // The closure dies after its one use, and the activations that it holds with it.
     const Backward run = std::move(node.backward);
     node.backward = nullptr;
@@ -384,14 +414,14 @@ void Tensor::backward(const Tensor& upstream) const {
       const detail::Running now(node, gradient);
       return run(dy);
     }();
-    check(grads.size() == node.inputs.size(), "backward of ", node.op, ": ", grads.size(), " gradients for ",
-          node.inputs.size(), " inputs");
+    check(grads.size() == node.inputs.size(), "backward of ", node.op, ": ", grads.size(),
+          " gradients for ", node.inputs.size(), " inputs");
     for (std::size_t i = 0; i < grads.size(); ++i) {
       GradInfo* input = node.inputs[i].get();
       if (input == nullptr || !grads[i].defined()) continue;
       Tensor g = std::move(grads[i]);
-      check(g.dtype() == input->dtype, "backward of ", node.op, ": a gradient of dtype ", g.dtype(), " for input ", i,
-            " of dtype ", input->dtype);
+      check(g.dtype() == input->dtype, "backward of ", node.op, ": a gradient of dtype ", g.dtype(),
+            " for input ", i, " of dtype ", input->dtype);
       g = detail::sum_to(g, input->shape, node.op);
       give(input, g, node.op);
     }

@@ -1,16 +1,19 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// grad_check: compares the gradients that backward returns with central differences, in float64. Use it on any op or
-// network of your own:
+// grad_check: compares the gradients that backward returns with central differences, in float64.
+// Use it on any op or network of your own:
 //
-//   const GradCheck g = grad_check([](const std::vector<Tensor>& in) { return mul(in[0], in[1]); }, {a, b});
+//   const GradCheck g = grad_check([](const std::vector<Tensor>& in) { return mul(in[0], in[1]);
+//   }, {a, b});
 //   if (!g.ok) puts(g.report.c_str());
 //
-// The loss is sum_i cos(1.7 i + 0.3) y_i. With all weights 1 the gradient of a softmax is zero, and a backward that
-// returns nothing would pass; for the same reason a numeric gradient that is itself about zero is a failure.
+// The loss is sum_i cos(1.7 i + 0.3) y_i. With all weights 1 the gradient of a softmax is zero, and
+// a backward that returns nothing would pass; for the same reason a numeric gradient that is itself
+// about zero is a failure.
 //
-// Tolerance: with step h = 1e-5 the differences are wrong by h^2/6 f''' (2e-11 f''') and by rounding eps |y| / h
-// (2e-11 |y|). 1e-7 of the largest gradient leaves room for stiff functions; a wrong formula misses by far more.
+// Tolerance: with step h = 1e-5 the differences are wrong by h^2/6 f''' (2e-11 f''') and by
+// rounding eps |y| / h (2e-11 |y|). 1e-7 of the largest gradient leaves room for stiff functions; a
+// wrong formula misses by far more.
 
 #include <functional>
 #include <string>
@@ -22,9 +25,10 @@ namespace ppma::inline PPMA_ABI {
 
 struct GradCheckOptions {
   double step = 1e-5;
-  double tolerance = 1e-7;  // of the largest numeric gradient of the same input, or of 1e-3 if that is larger
-  double least = 1e-6;      // an input whose numeric gradient is nowhere above this fails
-  i64 max_elements = 0;     // per input, evenly spread; 0: all
+  // of the largest numeric gradient of the same input, or of 1e-3 if that is larger
+  double tolerance = 1e-7;
+  double least = 1e-6;   // an input whose numeric gradient is nowhere above this fails
+  i64 max_elements = 0;  // per input, evenly spread; 0: all
 };
 
 struct GradCheck {
@@ -35,10 +39,11 @@ struct GradCheck {
   explicit operator bool() const { return ok; }
 };
 
-/// Checks d f / d inputs. f is called many times and must be deterministic (give it a copy of its Rng). Floating inputs
-/// must be f64; integer and undefined inputs are passed on unchanged.
+/// Checks d f / d inputs. f is called many times and must be deterministic (give it a copy of its
+/// Rng). Floating inputs must be f64; integer and undefined inputs are passed on unchanged.
 PPMA_API GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>&)>& f,
-                            const std::vector<Tensor>& inputs, const GradCheckOptions& options = {});
+                              const std::vector<Tensor>& inputs,
+                              const GradCheckOptions& options = {});
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -52,12 +57,12 @@ PPMA_API GradCheck grad_check(const std::function<Tensor(const std::vector<Tenso
 namespace ppma::inline PPMA_ABI {
 
 GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>&)>& f,
-                            const std::vector<Tensor>& inputs, const GradCheckOptions& options) {
+                     const std::vector<Tensor>& inputs, const GradCheckOptions& options) {
   const auto weight = [](i64 i) { return std::cos(1.7 * static_cast<double>(i) + 0.3); };
   std::vector<Tensor> in;
   for (const Tensor& t : inputs) {
-    check(!t.defined() || t.dtype() == DType::f64 || !is_floating(t.dtype()), "grad_check: inputs must be f64, got ",
-          t.dtype(), "; convert with cast(x, DType::f64)");
+    check(!t.defined() || t.dtype() == DType::f64 || !is_floating(t.dtype()),
+          "grad_check: inputs must be f64, got ", t.dtype(), "; convert with cast(x, DType::f64)");
     in.push_back(t.defined() ? t.clone() : t);
     if (t.defined() && t.dtype() == DType::f64) in.back().requires_grad(true);
   }
@@ -93,7 +98,8 @@ GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>&)>& f,
       const double width = up - x[i];  // as it was rounded
       x[i] = before;
       double numeric = 0;
-      for (std::size_t j = 0; j < above.size(); ++j) numeric += weight(static_cast<i64>(j)) * (above[j] - below[j]);
+      for (std::size_t j = 0; j < above.size(); ++j)
+        numeric += weight(static_cast<i64>(j)) * (above[j] - below[j]);
       numeric /= width;
       const double backward = g.defined() ? g.data<double>()[i] : 0.0;
       largest = std::max(largest, std::fabs(numeric));
@@ -102,14 +108,17 @@ GradCheck grad_check(const std::function<Tensor(const std::vector<Tensor>&)>& f,
     }
     const double relative = error / std::max(largest, 1e-3);
     const char* verdict = "ok";
-    if (!g.defined()) verdict = "FAILED: backward gave no gradient";
-    else if (!(largest > options.least)) verdict = "FAILED: the numeric gradient is about zero, so nothing is tested";
-    else if (!(relative <= options.tolerance)) verdict = "FAILED";
+    if (!g.defined())
+      verdict = "FAILED: backward gave no gradient";
+    else if (!(largest > options.least))
+      verdict = "FAILED: the numeric gradient is about zero, so nothing is tested";
+    else if (!(relative <= options.tolerance))
+      verdict = "FAILED";
     if (verdict[0] != 'o') result.ok = false;
     if (!(relative <= result.worst)) result.worst = relative;
-    result.report +=
-        str("input ", k, " ", in[k].shape(), ": ", verdict, ", largest gradient ", largest, ", worst at element ",
-            where, ": numeric ", numeric_there, ", backward ", backward_there, "\n");
+    result.report += str("input ", k, " ", in[k].shape(), ": ", verdict, ", largest gradient ",
+                         largest, ", worst at element ", where, ": numeric ", numeric_there,
+                         ", backward ", backward_there, "\n");
   }
   return result;
 }

@@ -2,9 +2,9 @@
 #include "ppma/core/names_begin.hpp"
 // Tensor: a shared handle on a dense row-major array with a run-time dtype and device.
 //
-// Copying a Tensor copies the handle; the elements are shared. There are no strided views: every tensor is contiguous,
-// so a kernel needs a pointer and sizes. Operators do not change their arguments; data<T>() of a non-const handle does
-// (for filling, optimisers and buffers).
+// Copying a Tensor copies the handle; the elements are shared. There are no strided views: every
+// tensor is contiguous, so a kernel needs a pointer and sizes. Operators do not change their
+// arguments; data<T>() of a non-const handle does (for filling, optimisers and buffers).
 
 #include <algorithm>
 #include <memory>
@@ -21,7 +21,8 @@
 
 namespace ppma::inline PPMA_ABI {
 
-struct GradInfo;  // tensor/autograd.hpp: the gradient of a leaf, or the operation that made a tensor
+// tensor/autograd.hpp: the gradient of a leaf, or the operation that made a tensor
+struct GradInfo;
 
 class Tensor {
  public:
@@ -30,9 +31,12 @@ class Tensor {
 
   // ---- making tensors ----
   /// Uninitialised elements.
-  PPMA_API static Tensor empty(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
-  PPMA_API static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
-  PPMA_API static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
+  PPMA_API static Tensor empty(const Shape& shape, DType dtype = DType::f32,
+                               Device device = Device::cpu);
+  PPMA_API static Tensor zeros(const Shape& shape, DType dtype = DType::f32,
+                               Device device = Device::cpu);
+  PPMA_API static Tensor full(const Shape& shape, double value, DType dtype = DType::f32,
+                              Device device = Device::cpu);
   static Tensor ones(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu) {
     return full(shape, 1.0, dtype, device);
   }
@@ -41,17 +45,19 @@ class Tensor {
   /// From values in row-major order: Tensor::from<float>({1, 2, 3, 4}, {2, 2}).
   template <class T>
   static Tensor from(const std::vector<T>& values, const Shape& shape) {
-    check(static_cast<i64>(values.size()) == shape.numel(), "Tensor::from: ", values.size(), " values do not fill shape ",
-          shape, " (", shape.numel(), " elements)");
+    check(static_cast<i64>(values.size()) == shape.numel(), "Tensor::from: ", values.size(),
+          " values do not fill shape ", shape, " (", shape.numel(), " elements)");
     Tensor t = empty(shape, dtype_of<T>);
     std::copy(values.begin(), values.end(), t.data<T>());
     return t;
   }
   /// Independent draws: uniform in [low, high), or normal with the given standard deviation.
-  static Tensor rand(const Shape& shape, Rng& rng, double low = 0, double high = 1, DType dtype = DType::f32) {
+  static Tensor rand(const Shape& shape, Rng& rng, double low = 0, double high = 1,
+                     DType dtype = DType::f32) {
     return generate(shape, dtype, [&] { return rng.uniform(low, high); });
   }
-  static Tensor randn(const Shape& shape, Rng& rng, double deviation = 1, DType dtype = DType::f32) {
+  static Tensor randn(const Shape& shape, Rng& rng, double deviation = 1,
+                      DType dtype = DType::f32) {
     return generate(shape, dtype, [&] { return deviation * rng.normal(); });
   }
 
@@ -91,7 +97,8 @@ class Tensor {
     });
     return v;
   }
-  /// Overwrites the elements with `source`'s (same shape, any dtype and device): for loading weights and for buffers.
+  /// Overwrites the elements with `source`'s (same shape, any dtype and device): for loading
+  /// weights and for buffers.
   PPMA_API void copy_from(const Tensor& source);
   /// A tensor with elements and gradient history of its own: no history.
   PPMA_API Tensor clone() const;
@@ -99,7 +106,8 @@ class Tensor {
   PPMA_API Tensor to(Device where) const;
   /// The same elements, cut off from the gradient history.
   PPMA_API Tensor detach() const;
-  /// The same elements under another shape, without history; the differentiable reshape() is in ops/layout.hpp.
+  /// The same elements under another shape, without history; the differentiable reshape() is in
+  /// ops/layout.hpp.
   PPMA_API Tensor viewed_as(const Shape& shape) const;
   /// True if no other tensor shares the elements.
   bool sole_owner() const { return buffer_.use_count() == 1; }
@@ -113,7 +121,8 @@ class Tensor {
   PPMA_API Tensor grad() const;
   PPMA_API void set_grad(const Tensor& gradient);
   PPMA_API void zero_grad();
-  /// Differentiates this tensor (a scalar, or with an upstream gradient of its shape) and adds to each leaf's grad().
+  /// Differentiates this tensor (a scalar, or with an upstream gradient of its shape) and adds to
+  /// each leaf's grad().
   PPMA_API void backward() const;
   PPMA_API void backward(const Tensor& upstream) const;
 
@@ -141,7 +150,8 @@ class Tensor {
   template <class T>
   void check_type() const {
     check(defined(), "data: the tensor is undefined");
-    check(dtype_ == dtype_of<T>, "data: the tensor of shape ", shape_, " holds ", dtype_, ", not ", dtype_of<T>);
+    check(dtype_ == dtype_of<T>, "data: the tensor of shape ", shape_, " holds ", dtype_, ", not ",
+          dtype_of<T>);
   }
 
   std::shared_ptr<Buffer> buffer_;
@@ -178,7 +188,8 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
   Tensor t = empty(shape, dtype, device);
   visit_any(dtype, [&](auto zero) {
     using T = decltype(zero);
-    visit_device(device, "full", [&](auto on) { kernels::fill(on, t.numel(), cast_to<T>(value), t.data<T>()); });
+    visit_device(device, "full",
+                 [&](auto on) { kernels::fill(on, t.numel(), cast_to<T>(value), t.data<T>()); });
   });
   return t;
 }
@@ -192,7 +203,8 @@ double Tensor::item() const {
 
 void Tensor::copy_from(const Tensor& source) {
   check(source.shape() == shape_, "copy_from: shape ", source.shape(), " into ", shape_);
-  if (source.dtype() == dtype_) return copy_bytes(raw(), device(), source.raw(), source.device(), bytes());
+  if (source.dtype() == dtype_)
+    return copy_bytes(raw(), device(), source.raw(), source.device(), bytes());
   if (source.device() != device()) return copy_from(source.to(device()));
   visit_any(dtype_, [&](auto to) {
     visit_any(source.dtype(), [&](auto from) {
@@ -223,7 +235,8 @@ Tensor Tensor::detach() const {
 }
 
 Tensor Tensor::viewed_as(const Shape& shape) const {
-  check(shape.numel() == numel(), "reshape: ", shape_, " has ", numel(), " elements, ", shape, " has ", shape.numel());
+  check(shape.numel() == numel(), "reshape: ", shape_, " has ", numel(), " elements, ", shape,
+        " has ", shape.numel());
   Tensor t = detach();
   t.shape_ = shape;
   return t;

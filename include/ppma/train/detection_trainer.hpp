@@ -1,12 +1,11 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The training loop of a detector (spec 7.3): AdamW, warm-up and steps, several losses. Everything random is keyed by
-// seed, epoch and batch, so that a run resumed from save() goes on bit for bit.
+// The training loop of a detector (spec 7.3): AdamW, warm-up and steps, several losses. Everything
+// random is keyed by seed, epoch and batch, so that a run resumed from save() goes on bit for bit.
 
 #include <cmath>
 #include <functional>
 #include <map>
-
 #include <nlohmann/json.hpp>
 
 #include "ppma/core/float_bits.hpp"
@@ -20,13 +19,16 @@ namespace ppma::inline PPMA_ABI {
 struct DetectionTraining {
   Placement at{};
   StepSchedule schedule{};
-  double weight_decay = 0.05, clip = 0;  // names with `norm` are not decayed; the recipe does not clip
+  // names with `norm` are not decayed; the recipe does not clip
+  double weight_decay = 0.05, clip = 0;
   AdamWOptions adamw{};
   u64 seed = 0;
-  bool checkpoint_blocks = false;  // compute the blocks again in backward instead of keeping their results: less memory, more time
+  // compute the blocks again in backward instead of keeping their results: less memory, more time
+  bool checkpoint_blocks = false;
 };
 
-/// Means since the epoch's beginning, by name: loss, loss_rpn_cls, loss_rpn_bbox, loss_cls, loss_bbox, loss_mask, acc.
+/// Means since the epoch's beginning, by name: loss, loss_rpn_cls, loss_rpn_bbox, loss_cls,
+/// loss_bbox, loss_mask, acc.
 struct DetectionStep {
   i64 epoch = 0, batch = 0, batches = 0;  // batch counts from 1
   double rate = 0;
@@ -45,14 +47,16 @@ class DetectionTrainer {
   const TensorMap& weights() const { return state_.tensors(); }
 
   /// One pass; the last report is the epoch's. Error: a loss or weights that are not finite.
-  DetectionStep run_epoch(DetectionLoader& loader, const std::function<void(const DetectionStep&)>& on_batch = {}) {
+  DetectionStep run_epoch(DetectionLoader& loader,
+                          const std::function<void(const DetectionStep&)>& on_batch = {}) {
     DetectionStep step;
     loader.start(state_.epoch);
     step.epoch = state_.epoch, step.batches = loader.batches();
     std::vector<std::pair<std::string, double>> sums;
     DetectionBatch batch;
     while (loader.next(batch)) {
-      Context context{true, Rng(options_.seed, static_cast<u64>(state_.epoch), static_cast<u64>(step.batch), 0xde7ec7)};
+      Context context{true, Rng(options_.seed, static_cast<u64>(state_.epoch),
+                                static_cast<u64>(step.batch), 0xde7ec7)};
       context.checkpoint_blocks = options_.checkpoint_blocks;
       const auto loss = model_.loss(options_.at(batch.images), batch, context);
       std::size_t k = 0;
@@ -62,9 +66,12 @@ class DetectionTrainer {
       };
       const auto item = [](const Tensor& t) { return t.defined() ? t.item() : 0.0; };
       const double total = loss.total.item();
-      check(is_finite(total), "training: the loss is ", total, " in epoch ", state_.epoch, ", batch ", step.batch, "; lower the learning rate or clip the gradients");
-      report("loss", total), report("loss_rpn_cls", item(loss.rpn_cls)), report("loss_rpn_bbox", item(loss.rpn_bbox));
-      report("loss_cls", item(loss.cls)), report("loss_bbox", item(loss.bbox)), report("loss_mask", item(loss.mask));
+      check(is_finite(total), "training: the loss is ", total, " in epoch ", state_.epoch,
+            ", batch ", step.batch, "; lower the learning rate or clip the gradients");
+      report("loss", total), report("loss_rpn_cls", item(loss.rpn_cls)),
+          report("loss_rpn_bbox", item(loss.rpn_bbox));
+      report("loss_cls", item(loss.cls)), report("loss_bbox", item(loss.bbox)),
+          report("loss_mask", item(loss.mask));
       report("acc", loss.accuracy);
       loss.total.backward();
       step.rate = options_.schedule.at(state_.epoch, state_.iteration);
@@ -80,8 +87,12 @@ class DetectionTrainer {
   }
 
   /// All that resume() needs, written aside and renamed. Error: a tensor that is not finite.
-  void save(const std::string& path, const std::map<std::string, std::string>& metadata = {}) const { state_.save(path, metadata); }
-  /// Continues where save() was called; returns the metadata. Errors: another network, another seed.
+  void save(const std::string& path,
+            const std::map<std::string, std::string>& metadata = {}) const {
+    state_.save(path, metadata);
+  }
+  /// Continues where save() was called; returns the metadata. Errors: another network, another
+  /// seed.
   std::map<std::string, std::string> resume(const std::string& path) { return state_.resume(path); }
 
  private:

@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What is known after an epoch, and its line in log.jsonl: one JSON object with the keys of the published logs.
+// What is known after an epoch, and its line in log.jsonl: one JSON object with the keys of the
+// published logs.
 
 #include <string>
 #include <vector>
@@ -25,22 +26,26 @@ struct EpochRecord {
   double seconds = 0;     // training and evaluation
 
   /// The better of the two accuracies.
-  double best_acc1() const { return test_ema.images > 0 && test_ema.acc1 > test.acc1 ? test_ema.acc1 : test.acc1; }
+  double best_acc1() const {
+    return test_ema.images > 0 && test_ema.acc1 > test.acc1 ? test_ema.acc1 : test.acc1;
+  }
 };
 
 /// One line of JSON, without the newline. test_* are left out where nothing was evaluated.
 PPMA_API std::string to_json(const EpochRecord& r);
 
-/// The records of a log; an empty list if there is no such file. Error: a line that is not a record, with its number.
+/// The records of a log; an empty list if there is no such file. Error: a line that is not a
+/// record, with its number.
 PPMA_API std::vector<EpochRecord> read_log(const std::string& path);
 
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 #include "ppma/core/error.hpp"
 #include "ppma/io/file.hpp"
@@ -75,10 +80,11 @@ std::vector<EpochRecord> read_log(const std::string& path) {
   std::size_t begin = 0;
   for (i64 line = 1; begin < text.size(); ++line) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
-    const auto j = nlohmann::json::parse(text.begin() + static_cast<std::ptrdiff_t>(begin),
-                                         text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
-    check(j.is_object() && j.value("epoch", nlohmann::json()).is_number_integer(), path, ": line ", line,
-          " is not a JSON object with an epoch");
+    const auto j =
+        nlohmann::json::parse(text.begin() + static_cast<std::ptrdiff_t>(begin),
+                              text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
+    check(j.is_object() && j.value("epoch", nlohmann::json()).is_number_integer(), path, ": line ",
+          line, " is not a JSON object with an epoch");
     const auto number = [&](const char* key, double& into) {
       const auto it = j.find(key);
       if (it == j.end() || !it->is_number()) return false;

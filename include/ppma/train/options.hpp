@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What the training loop of a classifier (trainer.hpp) is told: where to compute, how long, with which step.
+// What the training loop of a classifier (trainer.hpp) is told: where to compute, how long, with
+// which step.
 
 #include <vector>
 
@@ -10,7 +11,8 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// Where a network computes, and in what: at(images) brings a batch there. Labels go to the device as they are.
+/// Where a network computes, and in what: at(images) brings a batch there. Labels go to the device
+/// as they are.
 struct Placement {
   Device device = Device::cpu;
   DType dtype = DType::f32;  // of activations; parameters are in its accumulator's
@@ -32,10 +34,12 @@ struct TrainOptions {
   bool ema_warm = true;         // short runs: see Ema
   i64 evaluate_every = 1;       // epochs; the last one always is
   u64 seed = 0;
-  bool checkpoint_blocks = false;  // compute the blocks again in backward instead of keeping their results: less memory, more time
-  /// Of a network that several processes train: two communicators (parallel/tcp.hpp), for the steps and for gradients.
-  /// Sources then give each process its part of every batch (LoaderOptions::rank), equal parts in training. One without
-  /// processes stays empty.
+  // compute the blocks again in backward instead of keeping their results: less memory, more time
+  bool checkpoint_blocks = false;
+  /// Of a network that several processes train: two communicators (parallel/tcp.hpp), for the steps
+  /// and for gradients.
+  /// Sources then give each process its part of every batch (LoaderOptions::rank), equal parts in
+  /// training. One without processes stays empty.
   std::vector<Communicator> processes{};
 };
 

@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Replay: a step that is done many times with tensors of the same shapes and addresses. On the GPU it is run twice,
-// captured as a graph the third time, and launched as one from then on; a step that cannot be captured, and every step
-// on the CPU, is simply run each time.
+// Replay: a step that is done many times with tensors of the same shapes and addresses. On the GPU
+// it is run twice, captured as a graph the third time, and launched as one from then on; a step
+// that cannot be captured, and every step on the CPU, is simply run each time.
 
 #include <functional>
 #include <string>

@@ -28,10 +28,9 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "ppma/io/file.hpp"
 
@@ -91,7 +90,8 @@ class RunFolder {
   PPMA_API std::vector<std::string> mend_best(const WriteBest& write_best) const;
 
   /// Saves an epoch. Returns whether it is the best one so far.
-  PPMA_API bool save(const Record& record, const WriteLast& write_last, const WriteBest& write_best);
+  PPMA_API bool save(const Record& record, const WriteLast& write_last,
+                     const WriteBest& write_best);
 
   /// Replaces train.json of a run that is resumed.
   void replace_options(const std::string& text) const { write_file(path("train.json"), text); }
@@ -135,7 +135,7 @@ class RunFolder {
   PPMA_API static std::vector<Record> read_lines(const std::string& path, std::string& text);
   // A last line without its end is one that a full disk or a crash cut off, where it may be cut.
   PPMA_API static std::vector<Record> parse_lines(const std::string& text, const std::string& where,
-                                         bool may_be_cut);
+                                                  bool may_be_cut);
 
   std::string out_;
   Start start_;
@@ -153,13 +153,13 @@ class RunFolder {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
-#include <nlohmann/json.hpp>
-
 #include <fcntl.h>
-#include <string_view>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "ppma/io/safetensors.hpp"
 
@@ -198,12 +198,14 @@ bool FolderLock::take(const std::string& folder) {
       const std::string digits = n > 0 ? std::string(owner, static_cast<std::size_t>(n)) : "";
       check(error != EWOULDBLOCK, folder, ": another process",
             digits.find_first_not_of("0123456789") == std::string::npos && !digits.empty()
-                ? " (number " + digits + ")" : std::string(),
+                ? " (number " + digits + ")"
+                : std::string(),
             " trains in this run folder; wait until it has ended, or choose another folder");
       ::unlink(path_.c_str());
       return false;
     }
-    struct stat mine {}, there {};
+    struct stat mine {
+    }, there{};
     if (::fstat(fd, &mine) == 0 && ::stat(path_.c_str(), &there) == 0 &&
         mine.st_ino == there.st_ino && mine.st_dev == there.st_dev) {
       fd_ = fd;
@@ -212,8 +214,7 @@ bool FolderLock::take(const std::string& folder) {
     ::close(fd);  // its owner removed it between our two calls
   }
   const std::string number = std::to_string(::getpid());  // for the message alone
-  if (::ftruncate(fd_, 0) == 0)
-    static_cast<void>(!::pwrite(fd_, number.data(), number.size(), 0));
+  if (::ftruncate(fd_, 0) == 0) static_cast<void>(!::pwrite(fd_, number.data(), number.size(), 0));
   return true;
 }
 
@@ -305,13 +306,16 @@ std::vector<std::string> RunFolder::mend_best(const WriteBest& write_best) const
     return {};
   }
   if (said == "unknown") return {};  // of a run that began before it was written down
-  return {str(best, said.empty() ? ": is missing" : said == "damaged" ? ": is damaged"
-                                                  : ": is of another epoch",
+  return {str(best,
+              said.empty()        ? ": is missing"
+              : said == "damaged" ? ": is damaged"
+                                  : ": is of another epoch",
               "; the best weights were those of epoch ", best_epoch_ + 1,
               ", and are written again when others are better")};
 }
 
-bool RunFolder::save(const Record& record, const WriteLast& write_last, const WriteBest& write_best) {
+bool RunFolder::save(const Record& record, const WriteLast& write_last,
+                     const WriteBest& write_best) {
   for (const auto& [name, text] : texts_) write_file(path(name), std::string_view(text));
   records_.push_back(record);
   const bool is_best = take_if_best(record);
@@ -435,8 +439,8 @@ std::vector<RunFolder::Record> RunFolder::read_lines(const std::string& path, st
   return parse_lines(text, path, true);
 }
 
-std::vector<RunFolder::Record> RunFolder::parse_lines(const std::string& text, const std::string& where,
-                                       bool may_be_cut) {
+std::vector<RunFolder::Record> RunFolder::parse_lines(const std::string& text,
+                                                      const std::string& where, bool may_be_cut) {
   std::vector<Record> records;
   std::size_t begin = 0;
   for (i64 line = 1; begin < text.size(); ++line) {

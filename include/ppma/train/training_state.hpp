@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What the training loops of detection and segmentation share: a network's tensors, AdamW over those that are trained,
-// where the run is, and all of it in one file. How such a file is read, the classifier's loop (trainer.hpp) shares too.
+// What the training loops of detection and segmentation share: a network's tensors, AdamW over
+// those that are trained, where the run is, and all of it in one file. How such a file is read, the
+// classifier's loop (trainer.hpp) shares too.
 
 #include <map>
 #include <string>
@@ -19,7 +20,8 @@ namespace ppma::inline PPMA_ABI {
 namespace detail {
 
 /// An entry that every training checkpoint has in its metadata: "epoch", "seed".
-PPMA_API const std::string& position_of(const Safetensors& file, const std::string& path, const char* key);
+PPMA_API const std::string& position_of(const Safetensors& file, const std::string& path,
+                                        const char* key);
 
 /// The same of one that is a whole number from 0.
 PPMA_API u64 whole_of(const Safetensors& file, const std::string& path, const char* key);
@@ -33,7 +35,10 @@ class TrainingState {
 
   /// Names with `norm` are not decayed; frozen parameters are left out.
   TrainingState(Model& model, double weight_decay, const AdamWOptions& adamw, u64 seed)
-      : model_(model), seed_(seed), tensors_(as_tensors(state_dict(model))), optimizer_(trained(model, weight_decay), adamw) {}
+      : model_(model),
+        seed_(seed),
+        tensors_(as_tensors(state_dict(model))),
+        optimizer_(trained(model, weight_decay), adamw) {}
 
   const TensorMap& tensors() const { return tensors_; }
 
@@ -41,8 +46,8 @@ class TrainingState {
   /// Error: a norm that is not finite.
   void step(double rate, double clip) {
     const double norm = clip > 0 ? gradient_norm(optimizer_.parameters()) : 0;
-    check(is_finite(norm), "training: the gradient's norm is ", norm,
-          " in epoch ", epoch, ", iteration ", iteration, "; lower the learning rate or clip the gradients");
+    check(is_finite(norm), "training: the gradient's norm is ", norm, " in epoch ", epoch,
+          ", iteration ", iteration, "; lower the learning rate or clip the gradients");
     optimizer_.step(rate, clip_factor(norm, clip));
     optimizer_.zero_grad();
     ++iteration;
@@ -58,13 +63,15 @@ class TrainingState {
   void save(const std::string& path, std::map<std::string, std::string> metadata) const {
     TensorMap all;
     for (const auto& entry : tensors_) all.emplace_back("model." + entry.first, entry.second);
-    for (const auto& entry : optimizer_.state()) all.emplace_back("optimizer." + entry.first, entry.second);
+    for (const auto& entry : optimizer_.state())
+      all.emplace_back("optimizer." + entry.first, entry.second);
     metadata["epoch"] = std::to_string(epoch), metadata["iteration"] = std::to_string(iteration);
     metadata["seed"] = std::to_string(seed_);
     require_finite(all, path + ": not written");
     write_safetensors(path, all, metadata);
   }
-  /// Continues where save() was called; returns the metadata. Errors: another network, another seed.
+  /// Continues where save() was called; returns the metadata. Errors: another network, another
+  /// seed.
   std::map<std::string, std::string> resume(const std::string& path) {
     Safetensors file = read_safetensors(path);
     const auto number = [&](const char* key) { return detail::whole_of(file, path, key); };
@@ -116,8 +123,9 @@ u64 whole_of(const Safetensors& file, const std::string& path, const char* key) 
   const std::string& text = position_of(file, path, key);
   u64 n = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-  check(error == std::errc() && end == text.data() + text.size() && n >> 63 == 0, path, ": its ", key,
-        " is not a whole number but \"", text, "\"; it is not a training checkpoint, or damaged");
+  check(error == std::errc() && end == text.data() + text.size() && n >> 63 == 0, path, ": its ",
+        key, " is not a whole number but \"", text,
+        "\"; it is not a training checkpoint, or damaged");
   return n;
 }
 

@@ -1,8 +1,10 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What goes to the GPU and what comes back while it computes: the host never waits for a kernel that runs now.
+// What goes to the GPU and what comes back while it computes: the host never waits for a kernel
+// that runs now.
 //
-//   Upload     tensors of the host -> tensors of the GPU, through pinned memory and a stream of its own
+//   Upload     tensors of the host -> tensors of the GPU, through pinned memory and a stream of its
+//              own
 //   Readback   a few numbers of the GPU -> the host, taken one step later
 //
 // On the CPU both are plain copies.
@@ -16,7 +18,8 @@ namespace ppma::inline PPMA_ABI {
 
 /// Copies of tensors to `device`, sent together:
 ///
-///   upload.add(images, batch.images);  // the elements are taken at once: the source may change afterwards
+///   upload.add(images, batch.images);  // the elements are taken at once: the source may
+///                                      // change afterwards
 ///   upload.add(labels, batch.targets);
 ///   upload.send();                     // kernels that are launched from now on see them
 class Upload {
@@ -32,7 +35,8 @@ class Upload {
 
  private:
 #if PPMA_CUDA
-  static constexpr i64 unit = 16;  // where a tensor begins in the staging memory, and its memory ends, is a multiple of it
+  // where a tensor begins in the staging memory, and its memory ends, is a multiple of it
+  static constexpr i64 unit = 16;
   struct Slot {
     char* host = nullptr;  // pinned
     void* staging = nullptr;
@@ -46,7 +50,8 @@ class Upload {
 
   void stage(Tensor& to, const Tensor& from) {
     Slot& s = slots_[turn_];
-    if (waiting_.empty()) cuda::require(cudaEventSynchronize(s.copied), "upload");  // of two steps before: long done
+    // of two steps before: long done
+    if (waiting_.empty()) cuda::require(cudaEventSynchronize(s.copied), "upload");
     const i64 bytes = (from.bytes() + unit - 1) / unit * unit;
     if (s.filled + bytes > s.room) grow(s, s.filled + bytes);
     std::memcpy(s.host + s.filled, from.raw(), static_cast<std::size_t>(from.bytes()));
@@ -56,7 +61,8 @@ class Upload {
   static void grow(Slot& s, i64 bytes) {
     bytes += bytes / 2;
     char* more = nullptr;
-    cuda::require(cudaMallocHost(&more, static_cast<std::size_t>(bytes)), "pinned memory for an upload");
+    cuda::require(cudaMallocHost(&more, static_cast<std::size_t>(bytes)),
+                  "pinned memory for an upload");
     if (s.filled > 0) std::memcpy(more, s.host, static_cast<std::size_t>(s.filled));
     cuda::require(cudaEventSynchronize(s.used), "upload");
     cudaFreeHost(s.host), cudaFree(s.staging);
@@ -71,7 +77,8 @@ class Upload {
 #endif
 };
 
-/// Numbers that a step leaves in memory of the device: asked for after the step, taken after the next one was launched.
+/// Numbers that a step leaves in memory of the device: asked for after the step, taken after the
+/// next one was launched.
 class Readback {
  public:
   PPMA_API explicit Readback([[maybe_unused]] Device device);
@@ -130,8 +137,9 @@ Upload::~Upload() {
 }
 
 void Upload::add(Tensor& to, const Tensor& from) {
-  check(to.shape() == from.shape() && to.dtype() == from.dtype() && from.device() == Device::cpu, "upload: ", from.shape(), " ", from.dtype(), " on ",
-        from.device(), " into ", to.shape(), " ", to.dtype());
+  check(to.shape() == from.shape() && to.dtype() == from.dtype() && from.device() == Device::cpu,
+        "upload: ", from.shape(), " ", from.dtype(), " on ", from.device(), " into ", to.shape(),
+        " ", to.dtype());
 #if PPMA_CUDA
   if (to.device() == Device::cuda) return stage(to, from);
 #endif
@@ -142,13 +150,17 @@ void Upload::send() {
 #if PPMA_CUDA
   if (waiting_.empty()) return;
   Slot& s = slots_[turn_];
-  // The copy overlaps kernels of the step before; it may not overwrite what those of two steps before still read.
+  // The copy overlaps kernels of the step before; it may not overwrite what those of two steps
+  // before still read.
   cuda::require(cudaStreamWaitEvent(stream_, s.used, 0), "upload");
-  cuda::require(cudaMemcpyAsync(s.staging, s.host, static_cast<std::size_t>(s.filled), cudaMemcpyHostToDevice, stream_), "upload");
+  cuda::require(cudaMemcpyAsync(s.staging, s.host, static_cast<std::size_t>(s.filled),
+                                cudaMemcpyHostToDevice, stream_),
+                "upload");
   cuda::require(cudaEventRecord(s.copied, stream_), "upload");
   cuda::require(cudaStreamWaitEvent(cuda::stream(), s.copied, 0), "upload");
   std::vector<CopyPiece> pieces;
-  for (const Part& p : waiting_) pieces.push_back({p.to, static_cast<const char*>(s.staging) + p.first, p.bytes});
+  for (const Part& p : waiting_)
+    pieces.push_back({p.to, static_cast<const char*>(s.staging) + p.first, p.bytes});
   copy_many(Device::cuda, pieces);
   cuda::require(cudaEventRecord(s.used, cuda::stream()), "upload");
   waiting_.clear();
@@ -161,7 +173,8 @@ Readback::Readback([[maybe_unused]] Device device) {
 #if PPMA_CUDA
   if (device != Device::cuda) return;
   cuda::require(cudaMallocHost(&pinned_, most * 2 * sizeof(double)), "pinned memory");
-  for (cudaEvent_t& e : done_) cuda::require(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "event");
+  for (cudaEvent_t& e : done_)
+    cuda::require(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "event");
 #endif
 }
 
@@ -180,12 +193,14 @@ void Readback::ask(const std::vector<Tensor>& scalars) {
   Asked& a = what_[slot];
   a = {};
   for (std::size_t i = 0; i < scalars.size(); ++i) {
-    check(scalars[i].numel() == 1 && (scalars[i].dtype() == DType::f32 || scalars[i].dtype() == DType::f64), "readback: needs f32 or f64 scalars, got ",
-          scalars[i].shape(), " ", scalars[i].dtype());
+    check(scalars[i].numel() == 1 &&
+              (scalars[i].dtype() == DType::f32 || scalars[i].dtype() == DType::f64),
+          "readback: needs f32 or f64 scalars, got ", scalars[i].shape(), " ", scalars[i].dtype());
     a.dtypes.push_back(scalars[i].dtype());
 #if PPMA_CUDA
     if (scalars[i].device() == Device::cuda) {
-      cuda::require(cudaMemcpyAsync(pinned_ + (static_cast<std::size_t>(slot) * most + i), scalars[i].raw(), static_cast<std::size_t>(scalars[i].bytes()),
+      cuda::require(cudaMemcpyAsync(pinned_ + (static_cast<std::size_t>(slot) * most + i),
+                                    scalars[i].raw(), static_cast<std::size_t>(scalars[i].bytes()),
                                     cudaMemcpyDeviceToHost, cuda::stream()),
                     "readback");
       a.pending = true;

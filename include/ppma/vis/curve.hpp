@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Curves: training curves and the like as a line chart. Axes with round numbers, a faint grid, and each line's name at
-// its end instead of a legend to look up.
+// Curves: training curves and the like as a line chart. Axes with round numbers, a faint grid, and
+// each line's name at its end instead of a legend to look up.
 
 #include <optional>
 #include <string>
@@ -59,7 +59,8 @@ std::vector<double> round_ticks(double low, double high, int count) {
                                                          : fraction < 7.5 ? 5
                                                                           : 10);
   std::vector<double> ticks;
-  for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k) ticks.push_back(k * step + 0.0);
+  for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k)
+    ticks.push_back(k * step + 0.0);
   return ticks;
 }
 
@@ -73,7 +74,8 @@ Color series_color(std::size_t k) {
 
 std::string tick_label(double v, double step) {
   if (std::abs(v) >= 1e5 || (step < 1e-4 && step > 0)) return short_number(v);
-  const int decimals = step > 0 ? std::max(0, static_cast<int>(std::ceil(-std::log10(step) - 1e-6))) : 2;
+  const int decimals =
+      step > 0 ? std::max(0, static_cast<int>(std::ceil(-std::log10(step) - 1e-6))) : 2;
   char buffer[48];
   const int n = std::snprintf(buffer, sizeof buffer, "%.*f", decimals, v);
   std::string s(buffer, buffer + n);
@@ -86,7 +88,8 @@ std::string tick_label(double v, double step) {
 Picture curves(const std::vector<Series>& series, const CurveOptions& options) {
   Range xs{positive_infinity<double>(), negative_infinity<double>()}, ys = xs;
   for (const Series& s : series) {
-    check(s.x.size() == s.y.size(), "curves: \"", s.name, "\" has ", s.x.size(), " x and ", s.y.size(), " y");
+    check(s.x.size() == s.y.size(), "curves: \"", s.name, "\" has ", s.x.size(), " x and ",
+          s.y.size(), " y");
     for (std::size_t i = 0; i < s.x.size(); ++i)
       if (is_finite(s.x[i]) && is_finite(s.y[i])) {
         xs = {std::min(xs.low, s.x[i]), std::max(xs.high, s.x[i])};
@@ -98,20 +101,26 @@ Picture curves(const std::vector<Series>& series, const CurveOptions& options) {
   if (ys.low == ys.high) ys = {ys.low - 0.5, ys.high + 0.5};
   const double slack = 0.05 * (ys.high - ys.low);
   // Lines stay off the frame, but what is never negative begins at zero if it comes near.
-  ys = options.y_range.value_or(Range{ys.low >= 0 && ys.low < 6 * slack ? 0.0 : ys.low - slack, ys.high + slack});
+  ys = options.y_range.value_or(
+      Range{ys.low >= 0 && ys.low < 6 * slack ? 0.0 : ys.low - slack, ys.high + slack});
 
   Picture sheet(options.width, options.height);
   const double W = static_cast<double>(options.width), H = static_cast<double>(options.height);
   const double label_size = 9, number_size = 8, title_size = 12;
-  const std::vector<double> y_ticks = round_ticks(ys.low, ys.high, std::max(2, static_cast<int>(H / 75)));
-  const std::vector<double> x_ticks = round_ticks(xs.low, xs.high, std::max(2, static_cast<int>(W / 100)));
+  const std::vector<double> y_ticks =
+      round_ticks(ys.low, ys.high, std::max(2, static_cast<int>(H / 75)));
+  const std::vector<double> x_ticks =
+      round_ticks(xs.low, xs.high, std::max(2, static_cast<int>(W / 100)));
   const double y_step = y_ticks.size() > 1 ? y_ticks[1] - y_ticks[0] : 0,
                x_step = x_ticks.size() > 1 ? x_ticks[1] - x_ticks[0] : 0;
   double numbers = 0, names = 0;
-  for (const double v : y_ticks) numbers = std::max(numbers, text_width(detail::tick_label(v, y_step), number_size));
+  for (const double v : y_ticks)
+    numbers = std::max(numbers, text_width(detail::tick_label(v, y_step), number_size));
   for (const Series& s : series) names = std::max(names, text_width(s.name, label_size));
-  const double left = 22 + numbers + (options.y_label.empty() ? 4 : 26), right = W - 24 - (names > 0 ? names + 10 : 0);
-  const double top = options.title.empty() ? 24 : 54, bottom = H - 34 - (options.x_label.empty() ? 0 : 24);
+  const double left = 22 + numbers + (options.y_label.empty() ? 4 : 26),
+               right = W - 24 - (names > 0 ? names + 10 : 0);
+  const double top = options.title.empty() ? 24 : 54,
+               bottom = H - 34 - (options.x_label.empty() ? 0 : 24);
   check(right > left + 20 && bottom > top + 20, "curves: ", options.width, " x ", options.height,
         " pixels are too few");
   const auto px = [&](double x) { return left + xs.place(x) * (right - left); };
@@ -120,15 +129,19 @@ Picture curves(const std::vector<Series>& series, const CurveOptions& options) {
   if (!options.title.empty()) sheet.text(left, 32, options.title, title_size);
   for (const double v : y_ticks) {
     sheet.fill(left, std::round(py(v)), right, std::round(py(v)) + 1, faint_ink, 0.8);
-    sheet.text(left - 8, py(v) + number_size / 2, detail::tick_label(v, y_step), number_size, pale_ink, Align::right);
+    sheet.text(left - 8, py(v) + number_size / 2, detail::tick_label(v, y_step), number_size,
+               pale_ink, Align::right);
   }
   for (const double v : x_ticks) {
     sheet.fill(std::round(px(v)), bottom, std::round(px(v)) + 1, bottom + 5, pale_ink);
-    sheet.text(px(v), bottom + 11 + number_size, detail::tick_label(v, x_step), number_size, pale_ink, Align::center);
+    sheet.text(px(v), bottom + 11 + number_size, detail::tick_label(v, x_step), number_size,
+               pale_ink, Align::center);
   }
   sheet.fill(left, bottom, right, bottom + 1, pale_ink);
-  if (!options.x_label.empty()) sheet.text((left + right) / 2, H - 14, options.x_label, label_size, ink, Align::center);
-  if (!options.y_label.empty()) sheet.text_upwards(24, (top + bottom) / 2, options.y_label, label_size);
+  if (!options.x_label.empty())
+    sheet.text((left + right) / 2, H - 14, options.x_label, label_size, ink, Align::center);
+  if (!options.y_label.empty())
+    sheet.text_upwards(24, (top + bottom) / 2, options.y_label, label_size);
 
   struct Name {
     double y;
@@ -153,19 +166,22 @@ Picture curves(const std::vector<Series>& series, const CurveOptions& options) {
       run.push_back(px(s.x[i]));
       run.push_back(last);
     }
-    if (run.size() >= 2) sheet.dot(run[run.size() - 2], run[run.size() - 1], 3.2, detail::series_color(k));
+    if (run.size() >= 2)
+      sheet.dot(run[run.size() - 2], run[run.size() - 1], 3.2, detail::series_color(k));
     finish();
     if (is_finite(last) && !s.name.empty()) labels.push_back({last, k});
   }
   // Names stand beside the ends of their lines, pushed apart where they would touch.
-  std::stable_sort(labels.begin(), labels.end(), [](const Name& a, const Name& b) { return a.y < b.y; });
+  std::stable_sort(labels.begin(), labels.end(),
+                   [](const Name& a, const Name& b) { return a.y < b.y; });
   const double spacing = 1.9 * label_size;
   for (int round = 0; round < 50; ++round)
     for (std::size_t i = 0; i + 1 < labels.size(); ++i)
       if (const double lack = spacing - (labels[i + 1].y - labels[i].y); lack > 0)
         labels[i].y -= lack / 2, labels[i + 1].y += lack / 2;
   for (const Name& n : labels)
-    sheet.text(right + 12, n.y + label_size / 2, series[n.series].name, label_size, detail::series_color(n.series));
+    sheet.text(right + 12, n.y + label_size / 2, series[n.series].name, label_size,
+               detail::series_color(n.series));
   return sheet;
 }
 

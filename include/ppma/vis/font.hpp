@@ -1,11 +1,13 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// A typeface of our own, drawn with strokes: any size is sharp and anti-aliased, and a letter is a line of text below.
+// A typeface of our own, drawn with strokes: any size is sharp and anti-aliased, and a letter is a
+// line of text below.
 //
-// Units: capitals are 14 high, small letters 10, descenders reach -4; y points up from the baseline. A glyph is its
-// width and its strokes, separated by ';'. A stroke is a list of points x,y joined by straight lines; after '~' the
-// inner points are control points of a smooth curve between the ends (quadratic, through the middles, as in TrueType),
-// and after 'o' of a closed one. To add a glyph: one line in detail::glyph_sources.
+// Units: capitals are 14 high, small letters 10, descenders reach -4; y points up from the
+// baseline. A glyph is its width and its strokes, separated by ';'. A stroke is a list of points
+// x,y joined by straight lines; after '~' the inner points are control points of a smooth curve
+// between the ends (quadratic, through the middles, as in TrueType), and after 'o' of a closed one.
+// To add a glyph: one line in detail::glyph_sources.
 
 #include <string_view>
 #include <vector>
@@ -116,14 +118,22 @@ inline constexpr GlyphSource glyph_sources[] = {
     {'y', 7.8, "0,10 3.9,0.3;~7.8,10 3.9,0.3 2.4,-4.4 0,-3.9"}, {'z', 7, "0.2,10 6.8,10 0,0 7,0"},
     {'{', 4, "~4,16 1.6,16 1.6,6.5 0,6.5;~4,-3 1.6,-3 1.6,6.5 0,6.5"}, {'|', 0, "0,16 0,-3"},
     {'}', 4, "~0,16 2.4,16 2.4,6.5 4,6.5;~0,-3 2.4,-3 2.4,6.5 4,6.5"}, {'~', 8, "~0,5 1.4,8.4 6.6,3.6 8,7"},
-    {0xb1, 8, "0,7.4 8,7.4;4,11.4 4,3.4;0,0.4 8,0.4"},                                                  // plus or minus
-    {0xb7, 0, "0,6 0,6.1"},                                                                            // centred dot
-    {0xd7, 6.4, "0,9 6.4,2.6;0,2.6 6.4,9"},                                                              // times
-    {0x3b1, 8.6, "~8.4,10 6.8,0 0,0 0,10 6.8,10 8.8,0"},                                                 // alpha
-    {0x3b2, 8, "~0,-4 0,8 0,14 7,14 7,7.6 2.8,7.6;~2.8,7.6 8,7.6 8,0 4,0 0,1.4"},                        // beta
-    {0x3bb, 8, "~0.6,14 3,13.6 8,0;4.4,8 0,0"},                                                          // lambda
-    {0x2013, 7.6, "0,5.6 7.6,5.6"}, {0x2212, 8, "0,6 8,6"},                                              // dash, minus
-    {0x2207, 10.4, "0,14 10.4,14 5.2,0 0,14"},                                                           // nabla
+    // plus or minus
+    {0xb1, 8, "0,7.4 8,7.4;4,11.4 4,3.4;0,0.4 8,0.4"},
+    // centred dot
+    {0xb7, 0, "0,6 0,6.1"},
+    // times
+    {0xd7, 6.4, "0,9 6.4,2.6;0,2.6 6.4,9"},
+    // alpha
+    {0x3b1, 8.6, "~8.4,10 6.8,0 0,0 0,10 6.8,10 8.8,0"},
+    // beta
+    {0x3b2, 8, "~0,-4 0,8 0,14 7,14 7,7.6 2.8,7.6;~2.8,7.6 8,7.6 8,0 4,0 0,1.4"},
+    // lambda
+    {0x3bb, 8, "~0.6,14 3,13.6 8,0;4.4,8 0,0"},
+    // dash, minus
+    {0x2013, 7.6, "0,5.6 7.6,5.6"}, {0x2212, 8, "0,6 8,6"},
+    // nabla
+    {0x2207, 10.4, "0,14 10.4,14 5.2,0 0,14"},
 };
 
 inline Glyph make_glyph(const GlyphSource& source) {

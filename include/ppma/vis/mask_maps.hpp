@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What one block of a network sees from one token of an image: decays, attention without mask, mask, masked attention
-// (spec 9), for mask_picture(). Whole attention is computed for the figure also where the stage itself uses
-// criss-cross.
+// What one block of a network sees from one token of an image: decays, attention without mask,
+// mask, masked attention (spec 9), for mask_picture(). Whole attention is computed for the figure
+// also where the stage itself uses criss-cross.
 //
 // Legend: h w token grid, N = h w, G heads, C channels; query token u = (i,j), key token (k,l).
 
@@ -12,9 +12,10 @@
 namespace ppma::inline PPMA_ABI {
 
 struct MaskView {
-  std::size_t stage = 0, block = 1;  // the paper's: second block of the first stage; the last one if there are fewer
-  i64 head = -1;                     // -1: mean over the heads
-  double row = 0.5, column = 0.5;    // of the query, as fractions of the image's height and width
+  // the paper's: second block of the first stage; the last one if there are fewer
+  std::size_t stage = 0, block = 1;
+  i64 head = -1;                   // -1: mean over the heads
+  double row = 0.5, column = 0.5;  // of the query, as fractions of the image's height and width
 };
 
 namespace detail {
@@ -25,14 +26,17 @@ struct BlockTokens {
   LogDecay decay;  // (1,G,h,w)
 };
 
-PPMA_API BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage, std::size_t block);
+PPMA_API BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage,
+                                   std::size_t block);
 
 }  // namespace detail
 
-/// The maps of one query. `image` uint8 (H,W,3) is what is shown, `input` (1,3,H,W) what the network gets. Of a
-/// polyline mask, both paths are averaged: the mask shown is L2D / 2, between 0 and 1. Errors: a network without path
-/// mask (none, cross_scan, hilbert); no such stage, block or head.
-PPMA_API MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const MaskView& view = {});
+/// The maps of one query. `image` uint8 (H,W,3) is what is shown, `input` (1,3,H,W) what the
+/// network gets. Of a polyline mask, both paths are averaged: the mask shown is L2D / 2, between 0
+/// and 1. Errors: a network without path mask (none, cross_scan, hilbert); no such stage, block or
+/// head.
+PPMA_API MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input,
+                            const MaskView& view = {});
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -54,7 +58,8 @@ BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage, s
   Context ctx;
   Backbone& net = model.backbone;
   Tensor x = net.patch_embed.forward(permute(input, {0, 2, 3, 1}), ctx);  // (1,h,w,C)
-  for (std::size_t s = 0; s < stage; ++s) x = net.layers[s].downsample->forward(net.layers[s].forward(x, ctx), ctx);
+  for (std::size_t s = 0; s < stage; ++s)
+    x = net.layers[s].downsample->forward(net.layers[s].forward(x, ctx), ctx);
   Stage& here = net.layers[stage];
   for (std::size_t n = 0; n < block; ++n) x = here.blocks[n].forward(x, here.Relpos, ctx);
   const Block& b = here.blocks[block];
@@ -68,19 +73,23 @@ BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage, s
 
 // Row u of the log masks of one head, from running sums of its log decays (spec 1.4): V2H and H2V.
 inline std::array<std::vector<double>, 2> log_mask_rows(const std::vector<double>& log_alpha,
-                                                        const std::vector<double>& log_beta, i64 h, i64 w, i64 i,
-                                                        i64 j) {
-  std::vector<double> a = log_alpha, b = log_beta;  // a[i,j] = sum over t <= j of ln alpha[i,t];  b[i,j] over rows
+                                                        const std::vector<double>& log_beta, i64 h,
+                                                        i64 w, i64 i, i64 j) {
+  // a[i,j] = sum over t <= j of ln alpha[i,t];  b[i,j] over rows
+  std::vector<double> a = log_alpha, b = log_beta;
   const auto at = [w](i64 y, i64 x) { return static_cast<std::size_t>(y * w + x); };
   for (i64 y = 0; y < h; ++y)
     for (i64 x = 1; x < w; ++x) a[at(y, x)] += a[at(y, x - 1)];
   for (i64 y = 1; y < h; ++y)
     for (i64 x = 0; x < w; ++x) b[at(y, x)] += b[at(y - 1, x)];
-  std::array<std::vector<double>, 2> rows{std::vector<double>(a.size()), std::vector<double>(a.size())};
+  std::array<std::vector<double>, 2> rows{std::vector<double>(a.size()),
+                                          std::vector<double>(a.size())};
   for (i64 k = 0; k < h; ++k)
     for (i64 l = 0; l < w; ++l) {
-      rows[0][at(k, l)] = -std::abs(a[at(i, j)] - a[at(i, l)]) - std::abs(b[at(i, l)] - b[at(k, l)]);
-      rows[1][at(k, l)] = -std::abs(a[at(k, j)] - a[at(k, l)]) - std::abs(b[at(i, j)] - b[at(k, j)]);
+      rows[0][at(k, l)] =
+          -std::abs(a[at(i, j)] - a[at(i, l)]) - std::abs(b[at(i, l)] - b[at(k, l)]);
+      rows[1][at(k, l)] =
+          -std::abs(a[at(k, j)] - a[at(k, l)]) - std::abs(b[at(i, j)] - b[at(k, j)]);
     }
   return rows;
 }
@@ -97,16 +106,19 @@ inline std::vector<double> softmax_of(std::vector<double> scores) {
 
 MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const MaskView& view) {
   const MaskKind kind = model.config.mask;
-  check(kind == MaskKind::polyline || kind == MaskKind::shared || kind == MaskKind::v2h || kind == MaskKind::rmt,
+  check(kind == MaskKind::polyline || kind == MaskKind::shared || kind == MaskKind::v2h ||
+            kind == MaskKind::rmt,
         "mask_maps: the network's mask is ", kind,
         "; only masks along paths (polyline, shared, v2h, rmt) can be shown");
-  check(view.stage < 4 && !model.backbone.layers[view.stage].blocks.empty(), "mask_maps: stage ", view.stage,
-        " does not exist or has no blocks; stages are 0 to 3");
-  const std::size_t block = std::min(view.block, model.backbone.layers[view.stage].blocks.size() - 1);
+  check(view.stage < 4 && !model.backbone.layers[view.stage].blocks.empty(), "mask_maps: stage ",
+        view.stage, " does not exist or has no blocks; stages are 0 to 3");
+  const std::size_t block =
+      std::min(view.block, model.backbone.layers[view.stage].blocks.size() - 1);
   const detail::BlockTokens tokens = detail::tokens_before(model, input, view.stage, block);
-  const i64 h = tokens.q.dim(1), w = tokens.q.dim(2), n = h * w, heads = tokens.decay.log_alpha.dim(1),
-            d = tokens.q.dim(3) / heads;
-  check(view.head >= -1 && view.head < heads, "mask_maps: head ", view.head, " of ", heads, "; -1 is their mean");
+  const i64 h = tokens.q.dim(1), w = tokens.q.dim(2), n = h * w,
+            heads = tokens.decay.log_alpha.dim(1), d = tokens.q.dim(3) / heads;
+  check(view.head >= -1 && view.head < heads, "mask_maps: head ", view.head, " of ", heads,
+        "; -1 is their mean");
   const auto place = [](double fraction, i64 cells) {
     return std::clamp(static_cast<i64>(fraction * static_cast<double>(cells)), i64{0}, cells - 1);
   };
@@ -115,7 +127,8 @@ MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const 
   const std::vector<double> q = tokens.q.to_vector<double>(), k = tokens.k.to_vector<double>(),
                             log_alpha = tokens.decay.log_alpha.to_vector<double>(),
                             log_beta = tokens.decay.log_beta.to_vector<double>();
-  std::vector<double> alpha(static_cast<std::size_t>(n)), beta = alpha, unmasked = alpha, mask = alpha, masked = alpha;
+  std::vector<double> alpha(static_cast<std::size_t>(n)), beta = alpha, unmasked = alpha,
+                                                          mask = alpha, masked = alpha;
   const i64 first = view.head < 0 ? 0 : view.head, last = view.head < 0 ? heads : view.head + 1;
   const double part = 1 / static_cast<double>(last - first);
   const std::size_t paths = kind == MaskKind::polyline || kind == MaskKind::shared ? 2 : 1;
@@ -128,7 +141,8 @@ MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const 
     for (i64 t = 0; t < n; ++t)
       for (i64 c = g * d; c < (g + 1) * d; ++c)
         scores[static_cast<std::size_t>(t)] +=
-            q[static_cast<std::size_t>((i * w + j) * heads * d + c)] * k[static_cast<std::size_t>(t * heads * d + c)];
+            q[static_cast<std::size_t>((i * w + j) * heads * d + c)] *
+            k[static_cast<std::size_t>(t * heads * d + c)];
     const std::array<std::vector<double>, 2> rows = detail::log_mask_rows(la, lb, h, w, i, j);
     const std::vector<double> plain = detail::softmax_of(scores);
     for (std::size_t t = 0; t < plain.size(); ++t) {

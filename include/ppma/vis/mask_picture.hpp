@@ -1,8 +1,9 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The paper's figure of what the mask has learnt (its Figures 7 and 12): for an image and a query token in a red frame,
-// the decays alpha and beta, the attention without mask, the polyline mask, and the masked attention. Beside it,
-// numbers: do the decays fall at contours, how far does the mask reach, does attention stay within the query's object?
+// The paper's figure of what the mask has learnt (its Figures 7 and 12): for an image and a query
+// token in a red frame, the decays alpha and beta, the attention without mask, the polyline mask,
+// and the masked attention. Beside it, numbers: do the decays fall at contours, how far does the
+// mask reach, does attention stay within the query's object?
 //
 // Legend: H W the image's pixels; h w the token grid.
 
@@ -13,7 +14,8 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// What is seen from one query token, in one head or in the mean over heads. Maps are floating (h,w).
+/// What is seen from one query token, in one head or in the mean over heads. Maps are floating
+/// (h,w).
 struct MaskMaps {
   Tensor image;             // uint8 (H,W,3)
   Tensor alpha, beta;       // decays in (0, 1]: between horizontal and between vertical neighbours
@@ -24,31 +26,37 @@ struct MaskMaps {
 };
 
 /// The figure: one row of six panels for each query. Every map has its own range, as in the paper.
-PPMA_API Picture mask_picture(const std::vector<MaskMaps>& queries, const PanelOptions& options = {});
+PPMA_API Picture mask_picture(const std::vector<MaskMaps>& queries,
+                              const PanelOptions& options = {});
 
 /// Pearson's correlation of two equally long lists; NaN if one of them is constant.
 PPMA_API double correlation(const std::vector<double>& a, const std::vector<double>& b);
 
-/// How much the image changes across each token: |right - left| / 2 and |below - above| / 2 of the image averaged over
-/// tokens, as the Euclidean norm over red, green and blue of levels 0 to 1; (h,w) each, in row-major order. At the
-/// border the token itself stands for the missing neighbour.
+/// How much the image changes across each token: |right - left| / 2 and |below - above| / 2 of the
+/// image averaged over tokens, as the Euclidean norm over red, green and blue of levels 0 to 1;
+/// (h,w) each, in row-major order. At the border the token itself stands for the missing neighbour.
 PPMA_API std::array<std::vector<double>, 2> image_gradients(const Tensor& image, i64 h, i64 w);
 
 /// Mean distance from (row, column), in cells, of a weight map (h,w) with a positive sum.
 PPMA_API double mean_radius(const Tensor& weights, i64 row, i64 column);
 
-/// The part of a weight map (h,w) that lies on an object, uint8 (H,W), not 0 on it; a cell counts by its covered share.
+/// The part of a weight map (h,w) that lies on an object, uint8 (H,W), not 0 on it; a cell counts
+/// by its covered share.
 PPMA_API double share_inside(const Tensor& weights, const Tensor& object);
 
 struct MaskStatistics {
-  double alpha_at_contours;               // correlation of 1 - alpha with the horizontal change of the image
-  double beta_at_contours;                // correlation of 1 - beta with the vertical change
-  double mask_radius;                     // mean distance from the query that the mask reaches, in tokens
+  // correlation of 1 - alpha with the horizontal change of the image
+  double alpha_at_contours;
+  double beta_at_contours;  // correlation of 1 - beta with the vertical change
+  // mean distance from the query that the mask reaches, in tokens
+  double mask_radius;
   double unmasked_radius, masked_radius;  // the same of the two attentions
-  double unmasked_inside, masked_inside;  // share of the attention within the query's object; NaN without one
+  // share of the attention within the query's object; NaN without one
+  double unmasked_inside, masked_inside;
 };
 
-/// The numbers that go with the figure. `object`, uint8 (H,W), is not 0 on the query's object; it may be undefined.
+/// The numbers that go with the figure. `object`, uint8 (H,W), is not 0 on the query's object; it
+/// may be undefined.
 PPMA_API MaskStatistics mask_statistics(const MaskMaps& m, const Tensor& object = {});
 
 }  // namespace ppma::inline PPMA_ABI
@@ -72,11 +80,13 @@ inline void check_maps(const MaskMaps& m) {
   const char* const names[] = {"alpha", "beta", "unmasked", "mask", "masked"};
   const Tensor* const maps[] = {&m.alpha, &m.beta, &m.unmasked, &m.mask, &m.masked};
   for (std::size_t k = 0; k < 5; ++k)
-    check(maps[k]->defined() && maps[k]->shape() == m.alpha.shape() && is_floating(maps[k]->dtype()),
-          "mask_picture: ", names[k], " must be floating ", m.alpha.shape(), " like alpha, got ",
-          maps[k]->defined() ? maps[k]->shape().str() : std::string("nothing"));
-  check(m.row >= 0 && m.row < m.alpha.dim(0) && m.column >= 0 && m.column < m.alpha.dim(1), "mask_picture: query (",
-        m.row, ", ", m.column, ") is outside of the grid ", m.alpha.shape());
+    check(
+        maps[k]->defined() && maps[k]->shape() == m.alpha.shape() && is_floating(maps[k]->dtype()),
+        "mask_picture: ", names[k], " must be floating ", m.alpha.shape(), " like alpha, got ",
+        maps[k]->defined() ? maps[k]->shape().str() : std::string("nothing"));
+  check(m.row >= 0 && m.row < m.alpha.dim(0) && m.column >= 0 && m.column < m.alpha.dim(1),
+        "mask_picture: query (", m.row, ", ", m.column, ") is outside of the grid ",
+        m.alpha.shape());
 }
 
 }  // namespace detail
@@ -86,11 +96,15 @@ Picture mask_picture(const std::vector<MaskMaps>& queries, const PanelOptions& o
   for (const MaskMaps& m : queries) {
     detail::check_maps(m);
     const bool first = rows.empty();
-    const auto title = [first](const char* words) { return first ? std::string(words) : std::string(); };
-    std::vector<Panel> row{
-        image_panel(title("(a) image"), m.image),      map_panel(title("(b) decay \u03b1"), m.alpha),
-        map_panel(title("(c) decay \u03b2"), m.beta),  map_panel(title("(d) attention, no mask"), m.unmasked),
-        map_panel(title("(e) polyline mask"), m.mask), map_panel(title("(f) masked attention"), m.masked)};
+    const auto title = [first](const char* words) {
+      return first ? std::string(words) : std::string();
+    };
+    std::vector<Panel> row{image_panel(title("(a) image"), m.image),
+                           map_panel(title("(b) decay \u03b1"), m.alpha),
+                           map_panel(title("(c) decay \u03b2"), m.beta),
+                           map_panel(title("(d) attention, no mask"), m.unmasked),
+                           map_panel(title("(e) polyline mask"), m.mask),
+                           map_panel(title("(f) masked attention"), m.masked)};
     for (Panel& p : row) p.marked = GridCell{m.row, m.column, m.alpha.dim(0), m.alpha.dim(1)};
     rows.push_back(std::move(row));
   }
@@ -98,7 +112,8 @@ Picture mask_picture(const std::vector<MaskMaps>& queries, const PanelOptions& o
 }
 
 double correlation(const std::vector<double>& a, const std::vector<double>& b) {
-  check(a.size() == b.size() && !a.empty(), "correlation: ", a.size(), " and ", b.size(), " values");
+  check(a.size() == b.size() && !a.empty(), "correlation: ", a.size(), " and ", b.size(),
+        " values");
   const double n = static_cast<double>(a.size());
   double mean_a = 0, mean_b = 0, ab = 0, aa = 0, bb = 0;
   for (std::size_t i = 0; i < a.size(); ++i) mean_a += a[i] / n, mean_b += b[i] / n;
@@ -120,14 +135,15 @@ std::array<std::vector<double>, 2> image_gradients(const Tensor& image, i64 h, i
         for (i64 x = x0; x < x1; ++x)
           for (i64 c = 0; c < 3; ++c)
             mean[static_cast<std::size_t>((i * w + j) * 3 + c)] +=
-                image.data<u8>()[(y * W + x) * 3 + c] / (255.0 * static_cast<double>((y1 - y0) * (x1 - x0)));
+                image.data<u8>()[(y * W + x) * 3 + c] /
+                (255.0 * static_cast<double>((y1 - y0) * (x1 - x0)));
     }
   std::array<std::vector<double>, 2> gradients;
   const auto change = [&](i64 i0, i64 j0, i64 i1, i64 j1) {
     double sum = 0;
     for (i64 c = 0; c < 3; ++c) {
-      const double d =
-          mean[static_cast<std::size_t>((i1 * w + j1) * 3 + c)] - mean[static_cast<std::size_t>((i0 * w + j0) * 3 + c)];
+      const double d = mean[static_cast<std::size_t>((i1 * w + j1) * 3 + c)] -
+                       mean[static_cast<std::size_t>((i0 * w + j0) * 3 + c)];
       sum += d * d;
     }
     return std::sqrt(sum) / 2;

@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Found objects over a photograph: masks as a veil with an outline, boxes, names and scores on tags.
+// Found objects over a photograph: masks as a veil with an outline, boxes, names and scores on
+// tags.
 
 #include <optional>
 #include <string>
@@ -20,7 +21,8 @@ struct Shown {
   std::optional<Rle> mask{};
 };
 
-/// The image, enlarged to at least `least` pixels on its longer side, with the objects over it; the first lie on top.
+/// The image, enlarged to at least `least` pixels on its longer side, with the objects over it; the
+/// first lie on top.
 PPMA_API Picture overlay(const Tensor& image, const std::vector<Shown>& objects, i64 least = 720);
 
 }  // namespace ppma::inline PPMA_ABI
@@ -36,15 +38,19 @@ PPMA_API Picture overlay(const Tensor& image, const std::vector<Shown>& objects,
 namespace ppma::inline PPMA_ABI {
 
 Picture overlay(const Tensor& image, const std::vector<Shown>& objects, i64 least) {
-  const i64 H = image.dim(0), W = image.dim(1), factor = std::max(i64{1}, (least + std::max(H, W) - 1) / std::max(H, W));
+  const i64 H = image.dim(0), W = image.dim(1),
+            factor = std::max(i64{1}, (least + std::max(H, W) - 1) / std::max(H, W));
   const double f = static_cast<double>(factor);
   Picture p(W * factor, H * factor);
   p.paste(0, 0, factor == 1 ? image : resize_bilinear(image, H * factor, W * factor));
-  const double unit = static_cast<double>(std::max(p.width(), p.height())) / 720, line = std::max(1.6, 2.0 * unit);
+  const double unit = static_cast<double>(std::max(p.width(), p.height())) / 720,
+               line = std::max(1.6, 2.0 * unit);
   for (auto o = objects.rbegin(); o != objects.rend(); ++o) {
     if (!o->mask) continue;
-    check(o->mask->height == H && o->mask->width == W, "overlay: a mask of ", o->mask->height, " x ", o->mask->width, " pixels on an image of ", H, " x ", W);
-    // Interpolated, so that an enlarged mask has a smooth edge; the outline is where it passes one half.
+    check(o->mask->height == H && o->mask->width == W, "overlay: a mask of ", o->mask->height,
+          " x ", o->mask->width, " pixels on an image of ", H, " x ", W);
+    // Interpolated, so that an enlarged mask has a smooth edge; the outline is where it passes one
+    // half.
     Tensor levels = rle_decode(*o->mask).viewed_as({H, W, 1});
     i64 top = H, bottom = 0, left = W, right = 0;  // around the mask
     u8* level = levels.data<u8>();
@@ -63,11 +69,14 @@ Picture overlay(const Tensor& image, const std::vector<Shown>& objects, i64 leas
     };
     const i64 reach = std::max(i64{1}, static_cast<i64>(line / 2 + 0.5));
     // Enlarging reaches less than a pixel of the image beyond the mask.
-    for (i64 i = std::max(i64{0}, (top - 1) * factor); i < std::min(height, (bottom + 1) * factor); ++i)
-      for (i64 j = std::max(i64{0}, (left - 1) * factor); j < std::min(width, (right + 1) * factor); ++j) {
+    for (i64 i = std::max(i64{0}, (top - 1) * factor); i < std::min(height, (bottom + 1) * factor);
+         ++i)
+      for (i64 j = std::max(i64{0}, (left - 1) * factor); j < std::min(width, (right + 1) * factor);
+           ++j) {
         if (!inside(i, j)) continue;
         bool rim = false;
-        for (i64 d = 1; d <= reach && !rim; ++d) rim = !inside(i - d, j) || !inside(i + d, j) || !inside(i, j - d) || !inside(i, j + d);
+        for (i64 d = 1; d <= reach && !rim; ++d)
+          rim = !inside(i - d, j) || !inside(i + d, j) || !inside(i, j - d) || !inside(i, j + d);
         p.blend(i, j, class_color(o->label), rim ? 0.95 : 0.42);
       }
   }
@@ -83,7 +92,8 @@ Picture overlay(const Tensor& image, const std::vector<Shown>& objects, i64 leas
     }
     if (words.empty()) continue;
     const double w = text_width(words, size) + 2 * pad, h = size + 2 * pad;
-    const double x = std::clamp(o->x1 * f - line, 0.0, std::max(0.0, static_cast<double>(p.width()) - w));
+    const double x =
+        std::clamp(o->x1 * f - line, 0.0, std::max(0.0, static_cast<double>(p.width()) - w));
     double y = o->y1 * f - line - h;  // above the box, or within it at the upper border
     if (y < 0) y = std::max(0.0, o->y1 * f);
     const Color c = class_color(o->label);

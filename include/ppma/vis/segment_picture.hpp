@@ -9,10 +9,12 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// The image, enlarged by a whole factor to at least `least` pixels on its longer side, under a veil of the classes'
-/// colours with thin borders between them; a strip below names the classes that cover at least a thousandth, largest
-/// first, and is wider than a narrow image where a name needs it. labels uint8 (H,W), 255 stays clear.
-PPMA_API Picture segment_picture(const Tensor& image, const Tensor& labels, const std::vector<std::string>& names, i64 least = 720);
+/// The image, enlarged by a whole factor to at least `least` pixels on its longer side, under a
+/// veil of the classes' colours with thin borders between them; a strip below names the classes
+/// that cover at least a thousandth, largest first, and is wider than a narrow image where a name
+/// needs it. labels uint8 (H,W), 255 stays clear.
+PPMA_API Picture segment_picture(const Tensor& image, const Tensor& labels,
+                                 const std::vector<std::string>& names, i64 least = 720);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -26,9 +28,12 @@ PPMA_API Picture segment_picture(const Tensor& image, const Tensor& labels, cons
 
 namespace ppma::inline PPMA_ABI {
 
-Picture segment_picture(const Tensor& image, const Tensor& labels, const std::vector<std::string>& names, i64 least) {
-  const i64 H = image.dim(0), W = image.dim(1), factor = std::max(i64{1}, (least + std::max(H, W) - 1) / std::max(H, W));
-  check(labels.rank() == 2 && labels.dim(0) == H && labels.dim(1) == W, "segment_picture: labels ", labels.shape(), " for an image ", image.shape());
+Picture segment_picture(const Tensor& image, const Tensor& labels,
+                        const std::vector<std::string>& names, i64 least) {
+  const i64 H = image.dim(0), W = image.dim(1),
+            factor = std::max(i64{1}, (least + std::max(H, W) - 1) / std::max(H, W));
+  check(labels.rank() == 2 && labels.dim(0) == H && labels.dim(1) == W, "segment_picture: labels ",
+        labels.shape(), " for an image ", image.shape());
   const i64 width = W * factor, height = H * factor;
   std::vector<i64> count(256, 0);
   const u8* const l = labels.data<u8>();
@@ -36,10 +41,16 @@ Picture segment_picture(const Tensor& image, const Tensor& labels, const std::ve
   std::vector<i64> shown;
   for (i64 c = 0; c < 255; ++c)
     if (count[static_cast<std::size_t>(c)] * 1000 >= labels.numel()) shown.push_back(c);
-  std::stable_sort(shown.begin(), shown.end(), [&](i64 a, i64 b) { return count[static_cast<std::size_t>(a)] > count[static_cast<std::size_t>(b)]; });
+  std::stable_sort(shown.begin(), shown.end(), [&](i64 a, i64 b) {
+    return count[static_cast<std::size_t>(a)] > count[static_cast<std::size_t>(b)];
+  });
 
-  const double unit = static_cast<double>(std::max(width, height)) / 720, size = 10 * std::clamp(unit, 0.9, 2.0), line = 2.4 * size;
-  const auto name_of = [&](i64 c) { return c < static_cast<i64>(names.size()) ? names[static_cast<std::size_t>(c)] : str("class ", c); };
+  const double unit = static_cast<double>(std::max(width, height)) / 720,
+               size = 10 * std::clamp(unit, 0.9, 2.0), line = 2.4 * size;
+  const auto name_of = [&](i64 c) {
+    return c < static_cast<i64>(names.size()) ? names[static_cast<std::size_t>(c)]
+                                              : str("class ", c);
+  };
   struct Entry {
     double x, y;
   };
@@ -58,7 +69,8 @@ Picture segment_picture(const Tensor& image, const Tensor& labels, const std::ve
     for (i64 j = 0; j < width; ++j) {
       const u8 c = l[i / factor * W + j / factor];
       if (c == 255) continue;
-      const bool rim = (i + 1 < height && l[(i + 1) / factor * W + j / factor] != c) || (j + 1 < width && l[i / factor * W + (j + 1) / factor] != c);
+      const bool rim = (i + 1 < height && l[(i + 1) / factor * W + j / factor] != c) ||
+                       (j + 1 < width && l[i / factor * W + (j + 1) / factor] != c);
       p.blend(i, j, rim ? paper_white : class_color(c), rim ? 0.75 : 0.5);
     }
   for (std::size_t k = 0; k < shown.size(); ++k) {

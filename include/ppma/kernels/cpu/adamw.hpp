@@ -13,9 +13,10 @@ template <class T>
 struct AdamWStep {
   T keep;  // 1 - r d
   T beta1, beta2;
-  T rate;                  // r / (1 - b1^t)
-  T root_correction;       // 1 / sqrt(1 - b2^t)
-  T eps, gradient_factor;  // g is multiplied by it: clipping and accumulation cost no pass of their own
+  T rate;             // r / (1 - b1^t)
+  T root_correction;  // 1 / sqrt(1 - b2^t)
+  // g is multiplied by it: clipping and accumulation cost no pass of their own
+  T eps, gradient_factor;
 };
 
 /// sqrt of every lane.

@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Sums over the rows of a matrix in the accumulator's type: the gradient of a bias, whatever dtype activations have.
+// Sums over the rows of a matrix in the accumulator's type: the gradient of a bias, whatever dtype
+// activations have.
 
 #include "ppma/core/device.hpp"
 #include "ppma/kernels/cpu/reduce.hpp"

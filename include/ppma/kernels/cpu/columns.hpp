@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// A loop over the channels of a row: whole vectors first, then single elements, with one body for both.
+// A loop over the channels of a row: whole vectors first, then single elements, with one body for
+// both.
 //
 //   columns<T>(n, [&](i64 c, auto lane) { using V = decltype(lane);  // Vec<T> or T
 //     put(y + c, get<V>(x + c) * get<V>(w + c)); });

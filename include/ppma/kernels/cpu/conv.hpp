@@ -2,13 +2,15 @@
 #include "ppma/core/names_begin.hpp"
 // Convolution of channels-last images as matrix products that never hold an im2col.
 //
-// In the (H,W,C) layout the inputs of one output pixel and one kernel row, kw pixels of C channels, lie in one piece,
-// and those of the next output pixel start stride*C further on: they are already a matrix with overlapping rows. So a
-// register tile of output pixels x output channels walks along one such piece per kernel row, over a copy of a few
-// image rows with their zero padding (it stays in L2), with weights packed as (panel, tap, C, panel width).
+// In the (H,W,C) layout the inputs of one output pixel and one kernel row, kw pixels of C channels,
+// lie in one piece, and those of the next output pixel start stride*C further on: they are already
+// a matrix with overlapping rows. So a register tile of output pixels x output channels walks along
+// one such piece per kernel row, over a copy of a few image rows with their zero padding (it stays
+// in L2), with weights packed as (panel, tap, C, panel width).
 //
-// The gradient of the input is the same operation on dy, once for each remainder of the pixel's position by the stride
-// (each sees a fixed subset of the taps). Legend: B batch, H W input, OH OW output, CI CO channels, g groups.
+// The gradient of the input is the same operation on dy, once for each remainder of the pixel's
+// position by the stride (each sees a fixed subset of the taps). Legend: B batch, H W input, OH OW
+// output, CI CO channels, g groups.
 
 #include <algorithm>
 #include <type_traits>
@@ -21,16 +23,18 @@
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-/// Output pixel (oy, ox) sums over taps (ty, tx) input pixel (oy*stride + y0 + ty, ox*stride + x0 + tx); outside is 0.
+/// Output pixel (oy, ox) sums over taps (ty, tx) input pixel (oy*stride + y0 + ty, ox*stride + x0 +
+/// tx); outside is 0.
 struct ConvMap {
-  i64 batch, h, w, ci;      // input (B,H,W,CI)
-  i64 oh, ow, co;           // output pixels to compute, channels of the output tensor
+  i64 batch, h, w, ci;  // input (B,H,W,CI)
+  i64 oh, ow, co;       // output pixels to compute, channels of the output tensor
   i64 stride, y0, x0, th, tw, groups;
   i64 out_batch, out_row, out_col;  // distances in the output tensor, in elements
 };
 
-/// Which weights the taps of a map use: element w[n*n_step + c*c_step + (ky + ty*ky_step)*kw + kx + tx*kx_step] for the
-/// n-th output and c-th input channel of a group; group g starts at g*group_step.
+/// Which weights the taps of a map use: element w[n*n_step + c*c_step + (ky + ty*ky_step)*kw + kx +
+/// tx*kx_step] for the n-th output and c-th input channel of a group; group g starts at
+/// g*group_step.
 template <class T>
 struct ConvWeights {
   const T* w;
@@ -39,7 +43,8 @@ struct ConvWeights {
 
 namespace detail {
 
-// Pixels of a register tile: a count that the usual widths 7, 14, 28, 56, 112 are multiples of, where registers allow.
+// Pixels of a register tile: a count that the usual widths 7, 14, 28, 56, 112 are multiples of,
+// where registers allow.
 inline constexpr i64 pixel_tile = PPMA_SIMD_BYTES == 64 ? 14 : 6;
 
 // Calls f(first, size constant) for tiles that cover [0, n).
@@ -59,8 +64,8 @@ PPMA_INLINE void pixel_tiles(i64 n, F&& f) {
   if (n - i >= 1) step(std::integral_constant<std::size_t, 1>{});
 }
 
-// The taps of a pixel, cut into pieces whose inputs are contiguous: whole kernel rows, or single taps where a group
-// is only a part of the channels.
+// The taps of a pixel, cut into pieces whose inputs are contiguous: whole kernel rows, or single
+// taps where a group is only a part of the channels.
 struct Pieces {
   i64 count, length, per_row;  // pieces, elements a piece, pieces a kernel row
 };
@@ -69,7 +74,8 @@ inline Pieces pieces_of(const ConvMap& m) {
   return {m.th * m.tw, m.ci / m.groups, m.tw};
 }
 
-// A few input rows as the taps see them: `data` is the input itself where no tap falls outside, else a padded copy.
+// A few input rows as the taps see them: `data` is the input itself where no tap falls outside,
+// else a padded copy.
 template <class T>
 struct Band {
   const T* data;
@@ -103,11 +109,13 @@ inline i64 piece_offset(const ConvMap& m, const Pieces& p, i64 piece, i64 band_r
   return piece / p.per_row * band_row + piece % p.per_row * m.ci + group * (m.ci / m.groups);
 }
 
-// acc (pixels, panel width) = sum over `count` pieces, `next` apart, of A(pixel, p) * panel(p, :), or += unless `first`.
-// A function of its own, so that the compiler has nothing else to keep in registers: inlined, it spills.
+// acc (pixels, panel width) = sum over `count` pieces, `next` apart, of A(pixel, p) * panel(p, :),
+// or += unless `first`.
+// A function of its own, so that the compiler has nothing else to keep in registers: inlined, it
+// spills.
 template <class T, std::size_t pixels>
-__attribute__((noinline)) void walk_pieces(i64 count, i64 next, i64 length, const T* a, i64 pixel, const T* panel, bool first,
-                                           T* acc) {
+__attribute__((noinline)) void walk_pieces(i64 count, i64 next, i64 length, const T* a, i64 pixel,
+                                           const T* panel, bool first, T* acc) {
   constexpr i64 w = lanes<T>;
   Vec<T> sum[pixels][2] = {};
   for (i64 s = 0; s < count; ++s) {
@@ -123,9 +131,11 @@ __attribute__((noinline)) void walk_pieces(i64 count, i64 next, i64 length, cons
     }
 }
 
-// out[pixel, 0..cols) = sum over the taps, plus bias, for one tile of pixels of one output row and one panel.
+// out[pixel, 0..cols) = sum over the taps, plus bias, for one tile of pixels of one output row and
+// one panel.
 template <class T, std::size_t pixels>
-void conv_tile(const ConvMap& m, const Pieces& p, const T* a, i64 band_row, const T* panel, const T* bias, T* out, i64 cols) {
+void conv_tile(const ConvMap& m, const Pieces& p, const T* a, i64 band_row, const T* panel,
+               const T* bias, T* out, i64 cols) {
   constexpr i64 w = lanes<T>;
   alignas(64) T acc[pixels * 2 * static_cast<std::size_t>(w)];
   const i64 pixel = m.stride * m.ci;
@@ -133,8 +143,8 @@ void conv_tile(const ConvMap& m, const Pieces& p, const T* a, i64 band_row, cons
     walk_pieces<T, pixels>(p.count, band_row, p.length, a, pixel, panel, true, acc);
   else
     for (i64 ky = 0; ky < m.th; ++ky)
-      walk_pieces<T, pixels>(m.tw, m.ci, p.length, a + ky * band_row, pixel, panel + ky * m.tw * p.length * panel_width<T>,
-                             ky == 0, acc);
+      walk_pieces<T, pixels>(m.tw, m.ci, p.length, a + ky * band_row, pixel,
+                             panel + ky * m.tw * p.length * panel_width<T>, ky == 0, acc);
   if (cols == 2 * w) {
     const Vec<T> b0 = bias ? load(bias) : Vec<T>{}, b1 = bias ? load(bias + w) : Vec<T>{};
     for (i64 i = 0; i < static_cast<i64>(pixels); ++i) {
@@ -144,7 +154,8 @@ void conv_tile(const ConvMap& m, const Pieces& p, const T* a, i64 band_row, cons
     return;
   }
   for (i64 i = 0; i < static_cast<i64>(pixels); ++i)
-    for (i64 j = 0; j < cols; ++j) out[i * m.out_col + j] = acc[2 * i * w + j] + (bias ? bias[j] : T(0));
+    for (i64 j = 0; j < cols; ++j)
+      out[i * m.out_col + j] = acc[2 * i * w + j] + (bias ? bias[j] : T(0));
 }
 
 // The map's tap for each element of the kernel, -1: none.
@@ -152,14 +163,16 @@ template <class T>
 std::vector<i64> taps_of(const ConvMap& m, const ConvWeights<T>& weights) {
   std::vector<i64> tap(static_cast<std::size_t>(weights.kh * weights.kw), -1);
   for (i64 t = 0; t < m.th * m.tw; ++t)
-    tap[static_cast<std::size_t>((weights.ky + t / m.tw * weights.ky_step) * weights.kw + weights.kx + t % m.tw * weights.kx_step)] = t;
+    tap[static_cast<std::size_t>((weights.ky + t / m.tw * weights.ky_step) * weights.kw +
+                                 weights.kx + t % m.tw * weights.kx_step)] = t;
   return tap;
 }
 
-// Panel q (counted through all groups) of the packed weights: (tap, channel, panel width), zero-padded. `n`: output
-// channels a group.
+// Panel q (counted through all groups) of the packed weights: (tap, channel, panel width),
+// zero-padded. `n`: output channels a group.
 template <class T>
-void conv_pack(const ConvMap& m, const ConvWeights<T>& weights, const i64* tap_of, i64 n, i64 q, T* to) {
+void conv_pack(const ConvMap& m, const ConvWeights<T>& weights, const i64* tap_of, i64 n, i64 q,
+               T* to) {
   constexpr i64 w = panel_width<T>;
   const i64 panels = (n + w - 1) / w, c = m.ci / m.groups, all_taps = weights.kh * weights.kw;
   const i64 n0 = q % panels * w, rows = std::min(w, n - n0);
@@ -189,7 +202,8 @@ inline i64 conv_rows(const ConvMap& m, i64 element_bytes) {
   return std::clamp<i64>((i64{1} << 18) / std::max<i64>(1, row_bytes), 1, m.oh);
 }
 
-// Units that are worth a thread when `units` share the multiplications of a convolution with k terms a group's sum.
+// Units that are worth a thread when `units` share the multiplications of a convolution with k
+// terms a group's sum.
 inline i64 conv_grain(const ConvMap& m, i64 k, i64 units) {
   const i64 all = std::max<i64>(1, m.batch * m.oh * m.ow * m.co * k);
   return std::max<i64>(1, (i64{1} << 20) * units / all);
@@ -199,7 +213,8 @@ inline i64 conv_grain(const ConvMap& m, i64 k, i64 units) {
 
 /// The convolution of map `m`: out = sum of taps + bias (CO, or null).
 template <class T>
-void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias, T* out) {
+void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias,
+              T* out) {
   constexpr i64 w = detail::panel_width<T>;
   const detail::Pieces p = detail::pieces_of(m);
   const i64 n = m.co / m.groups, panels = (n + w - 1) / w, k = p.count * p.length;
@@ -211,33 +226,40 @@ void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, 
   const i64 block_rows = by_panel ? detail::conv_rows(m, sizeof(T)) : rows;
   const i64 blocks = (m.oh + block_rows - 1) / block_rows;
   const i64 splits = by_panel ? std::min<i64>(m.groups * panels, 2 * threads()) : 1;
-  // Large weights that meet few pixels are packed panel by panel when their turn comes, and stay in cache; others once.
+  // Large weights that meet few pixels are packed panel by panel when their turn comes, and stay in
+  // cache; others once.
   const bool pack_late = by_panel && m.batch * blocks <= 2;
   const std::vector<i64> taps = detail::taps_of(m, weights);
   const Workspace<T> packed_weights(pack_late ? 1 : m.groups * panels * k * w);
   T* const packed = packed_weights.data();
   if (!pack_late)
     parallel_for(m.groups * panels, std::max<i64>(1, 65536 / (k * w)), [&](i64 begin, i64 end) {
-      for (i64 q = begin; q < end; ++q) detail::conv_pack(m, weights, taps.data(), n, q, packed + q * k * w);
+      for (i64 q = begin; q < end; ++q)
+        detail::conv_pack(m, weights, taps.data(), n, q, packed + q * k * w);
     });
   const i64 units = m.batch * blocks * splits;
   parallel_for(units, detail::conv_grain(m, k, units), [&](i64 begin, i64 end) {
-    const Workspace<T> scratch(detail::inside(m) ? 1 : detail::band_rows(m, block_rows) * detail::band_cols(m) * m.ci);
+    const Workspace<T> scratch(
+        detail::inside(m) ? 1 : detail::band_rows(m, block_rows) * detail::band_cols(m) * m.ci);
     const Workspace<T> late(pack_late ? k * w : 1);
     for (i64 unit = begin; unit < end; ++unit) {
       const i64 split = unit / (m.batch * blocks), image = unit % (m.batch * blocks) / blocks;
       const i64 oy0 = unit % blocks * block_rows, oy1 = std::min(m.oh, oy0 + block_rows);
-      const detail::Band<T> band = detail::band_of(m, x + image * m.h * m.w * m.ci, oy0, oy1 - oy0, scratch.data());
-      for (i64 q = m.groups * panels * split / splits; q < m.groups * panels * (split + 1) / splits; ++q) {
+      const detail::Band<T> band =
+          detail::band_of(m, x + image * m.h * m.w * m.ci, oy0, oy1 - oy0, scratch.data());
+      for (i64 q = m.groups * panels * split / splits; q < m.groups * panels * (split + 1) / splits;
+           ++q) {
         const i64 group = q / panels, c0 = q % panels * w, cols = std::min(w, n - c0);
         if (pack_late) detail::conv_pack(m, weights, taps.data(), n, q, late.data());
         const T* const panel = pack_late ? late.data() : packed + q * k * w;
         for (i64 oy = oy0; oy < oy1; ++oy) {
-          const T* const a = band.data + (oy - oy0) * m.stride * band.row + group * (m.ci / m.groups);
+          const T* const a =
+              band.data + (oy - oy0) * m.stride * band.row + group * (m.ci / m.groups);
           T* const o = out + image * m.out_batch + oy * m.out_row + group * n + c0;
           detail::pixel_tiles(m.ow, [&](i64 ox, auto size) {
             detail::conv_tile<T, size()>(m, p, a + ox * m.stride * m.ci, band.row, panel,
-                                         bias ? bias + group * n + c0 : nullptr, o + ox * m.out_col, cols);
+                                         bias ? bias + group * n + c0 : nullptr, o + ox * m.out_col,
+                                         cols);
           });
         }
       }
@@ -245,7 +267,8 @@ void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, 
   });
 }
 
-/// dw (CO, CI/g, th, tw) of the map's convolution with out (B,OH,OW,CO) dense: sum over pixels of dy times input.
+/// dw (CO, CI/g, th, tw) of the map's convolution with out (B,OH,OW,CO) dense: sum over pixels of
+/// dy times input.
 template <class T>
 void convolve_dw(Cpu, const ConvMap& m, const T* x, const T* dy, T* dw) {
   constexpr i64 w = detail::panel_width<T>;
@@ -254,53 +277,62 @@ void convolve_dw(Cpu, const ConvMap& m, const T* x, const T* dy, T* dw) {
   const i64 size = m.groups * panels * k * w;  // of one partial sum: (group, panel, k, panel width)
   const i64 rows = std::max<i64>(1, std::min(detail::conv_rows(m, sizeof(T)), (m.oh + 3) / 4));
   const i64 blocks = (m.oh + rows - 1) / rows, all = m.batch * blocks;
-  // Partial sums over fixed groups of row blocks (at most 8 MB of them); panels are split where there are few.
+  // Partial sums over fixed groups of row blocks (at most 8 MB of them); panels are split where
+  // there are few.
   const i64 partials = std::clamp<i64>((i64{1} << 21) / size, 1, std::min<i64>(all, 16));
   const i64 splits = std::clamp<i64>(16 / partials, 1, m.groups * panels);
   const Workspace<T> sums(partials * size);
   T* const partial = sums.data();
-  parallel_for(partials * splits, detail::conv_grain(m, k, partials * splits), [&](i64 begin, i64 end) {
-    const Workspace<T> scratch(detail::inside(m) ? 1 : detail::band_rows(m, rows) * detail::band_cols(m) * m.ci);
-    const Workspace<T> narrow(n % w == 0 ? 1 : rows * m.ow * w);  // dy of a panel that is not full
-    for (i64 unit = begin; unit < end; ++unit) {
-      const i64 part = unit / splits, split = unit % splits;
-      const i64 q0 = m.groups * panels * split / splits, q1 = m.groups * panels * (split + 1) / splits;
-      T* const to = partial + part * size;
-      std::fill_n(to + q0 * k * w, (q1 - q0) * k * w, T(0));
-      for (i64 block = all * part / partials; block < all * (part + 1) / partials; ++block) {
-        const i64 image = block / blocks, oy0 = block % blocks * rows, count = std::min(m.oh - oy0, rows);
-        const detail::Band<T> band = detail::band_of(m, x + image * m.h * m.w * m.ci, oy0, count, scratch.data());
-        const T* const dy0 = dy + (image * m.oh + oy0) * m.ow * m.co;
-        for (i64 q = q0; q < q1; ++q) {
-          const i64 group = q / panels, c0 = q % panels * w, cols = std::min(w, n - c0);
-          const T* b = dy0 + group * n + c0;
-          i64 ldb = m.co;
-          if (cols < w) {
-            for (i64 i = 0; i < count * m.ow; ++i)
-              for (i64 j = 0; j < w; ++j) narrow.data()[i * w + j] = j < cols ? b[i * ldb + j] : T(0);
-            b = narrow.data(), ldb = w;
-          }
-          for (i64 s = 0; s < p.count; ++s) {
-            const T* const a = band.data + detail::piece_offset(m, p, s, band.row, group);
-            detail::pixel_tiles(p.length, [&](i64 i, auto tile) {
-              constexpr std::size_t tile_size = tile();
-              Vec<T> acc[tile_size][2] = {};
-              for (i64 r = 0; r < count; ++r)
-                detail::multiply_tile<T, tile_size, 2>(m.ow, a + r * m.stride * band.row + i, 1, m.stride * m.ci,
-                                                       b + r * m.ow * ldb, ldb, acc);
-              T* const c = to + ((q * k) + s * p.length + i) * w;
-              PPMA_UNROLL
-              for (std::size_t j = 0; j < tile_size; ++j) {
-                T* const line = c + static_cast<i64>(j) * w;
-                store(line, load(line) + acc[j][0]);
-                store(line + w / 2, load(line + w / 2) + acc[j][1]);
+  parallel_for(
+      partials * splits, detail::conv_grain(m, k, partials * splits), [&](i64 begin, i64 end) {
+        const Workspace<T> scratch(
+            detail::inside(m) ? 1 : detail::band_rows(m, rows) * detail::band_cols(m) * m.ci);
+        const Workspace<T> narrow(n % w == 0 ? 1
+                                             : rows * m.ow * w);  // dy of a panel that is not full
+        for (i64 unit = begin; unit < end; ++unit) {
+          const i64 part = unit / splits, split = unit % splits;
+          const i64 q0 = m.groups * panels * split / splits,
+                    q1 = m.groups * panels * (split + 1) / splits;
+          T* const to = partial + part * size;
+          std::fill_n(to + q0 * k * w, (q1 - q0) * k * w, T(0));
+          for (i64 block = all * part / partials; block < all * (part + 1) / partials; ++block) {
+            const i64 image = block / blocks, oy0 = block % blocks * rows,
+                      count = std::min(m.oh - oy0, rows);
+            const detail::Band<T> band =
+                detail::band_of(m, x + image * m.h * m.w * m.ci, oy0, count, scratch.data());
+            const T* const dy0 = dy + (image * m.oh + oy0) * m.ow * m.co;
+            for (i64 q = q0; q < q1; ++q) {
+              const i64 group = q / panels, c0 = q % panels * w, cols = std::min(w, n - c0);
+              const T* b = dy0 + group * n + c0;
+              i64 ldb = m.co;
+              if (cols < w) {
+                for (i64 i = 0; i < count * m.ow; ++i)
+                  for (i64 j = 0; j < w; ++j)
+                    narrow.data()[i * w + j] = j < cols ? b[i * ldb + j] : T(0);
+                b = narrow.data(), ldb = w;
               }
-            });
+              for (i64 s = 0; s < p.count; ++s) {
+                const T* const a = band.data + detail::piece_offset(m, p, s, band.row, group);
+                detail::pixel_tiles(p.length, [&](i64 i, auto tile) {
+                  constexpr std::size_t tile_size = tile();
+                  Vec<T> acc[tile_size][2] = {};
+                  for (i64 r = 0; r < count; ++r)
+                    detail::multiply_tile<T, tile_size, 2>(m.ow, a + r * m.stride * band.row + i, 1,
+                                                           m.stride * m.ci, b + r * m.ow * ldb, ldb,
+                                                           acc);
+                  T* const c = to + ((q * k) + s * p.length + i) * w;
+                  PPMA_UNROLL
+                  for (std::size_t j = 0; j < tile_size; ++j) {
+                    T* const line = c + static_cast<i64>(j) * w;
+                    store(line, load(line) + acc[j][0]);
+                    store(line + w / 2, load(line + w / 2) + acc[j][1]);
+                  }
+                });
+              }
+            }
           }
         }
-      }
-    }
-  });
+      });
   parallel_for(size, 1 << 14, [=](i64 begin, i64 end) {
     for (i64 part = 1; part < partials; ++part)
       for (i64 i = begin; i < end; ++i) partial[i] += partial[part * size + i];

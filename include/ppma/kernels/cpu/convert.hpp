@@ -11,9 +11,12 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 template <class To, class From>
 PPMA_HD To converted(From x) {
-  if constexpr (std::is_same_v<To, bf16>) return bf16(static_cast<float>(x));
-  else if constexpr (std::is_same_v<From, bf16>) return static_cast<To>(static_cast<float>(x));
-  else return static_cast<To>(x);
+  if constexpr (std::is_same_v<To, bf16>)
+    return bf16(static_cast<float>(x));
+  else if constexpr (std::is_same_v<From, bf16>)
+    return static_cast<To>(static_cast<float>(x));
+  else
+    return static_cast<To>(x);
 }
 
 template <class From, class To>

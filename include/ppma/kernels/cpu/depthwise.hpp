@@ -2,11 +2,13 @@
 #include "ppma/core/names_begin.hpp"
 // Depthwise convolution, channels last, stride 1, "same" zero padding, odd k:
 //
-//   y[i, j, c] = bias[c] + add[i, j, c] + sum over ky, kx of x[i + ky - k/2, j + kx - k/2, c] w[ky, kx, c]
+//   y[i, j, c] = bias[c] + add[i, j, c] + sum over ky, kx of x[i + ky - k/2, j + kx - k/2, c]
+//   w[ky, kx, c]
 //
-// A register tile is P neighbouring pixels of one row x one vector of channels: each loaded input serves up to k of
-// them. 3x3 and 5x5 have tiles of their own; other k take a plain loop. Channels are walked in blocks so narrow that k
-// rows of a block stay in L1. Tiles that reach over the image's side check each column; the others do not.
+// A register tile is P neighbouring pixels of one row x one vector of channels: each loaded input
+// serves up to k of them. 3x3 and 5x5 have tiles of their own; other k take a plain loop. Channels
+// are walked in blocks so narrow that k rows of a block stay in L1. Tiles that reach over the
+// image's side check each column; the others do not.
 
 #include <algorithm>
 #include <limits>
@@ -34,10 +36,11 @@ void depthwise_pack(Cpu, i64 c, i64 k, const T* w, bool turned, T* packed) {
 
 namespace detail {
 
-// One tile of pixels x0..x0+P of row y; all pointers are at the tile's first channel, `x`, `add`, `out` at the image.
+// One tile of pixels x0..x0+P of row y; all pointers are at the tile's first channel, `x`, `add`,
+// `out` at the image.
 template <class V, i64 K, i64 P, bool edge, class T>
-PPMA_INLINE void depthwise_tile(const DepthwiseShape& s, i64 y, i64 x0, const T* x, const T* w, const T* bias, const T* add,
-                                T* out) {
+PPMA_INLINE void depthwise_tile(const DepthwiseShape& s, i64 y, i64 x0, const T* x, const T* w,
+                                const T* bias, const T* add, T* out) {
   constexpr i64 r = K / 2;
   const i64 at = (y * s.w + x0) * s.c;
   const V b = bias ? get<V>(bias) : V{};
@@ -64,9 +67,11 @@ PPMA_INLINE void depthwise_tile(const DepthwiseShape& s, i64 y, i64 x0, const T*
   for (i64 p = 0; p < P; ++p) put(out + at + p * s.c, acc[p]);
 }
 
-// One row of one vector of channels. The last tile moves back to end at the side: it computes some pixels twice.
+// One row of one vector of channels. The last tile moves back to end at the side: it computes some
+// pixels twice.
 template <class V, i64 K, i64 P, class T>
-void depthwise_row(const DepthwiseShape& s, i64 y, const T* x, const T* w, const T* bias, const T* add, T* out) {
+void depthwise_row(const DepthwiseShape& s, i64 y, const T* x, const T* w, const T* bias,
+                   const T* add, T* out) {
   for (i64 j = 0; j < s.w; j += P) {
     const i64 x0 = std::min(j, s.w - P);
     if (x0 < K / 2 || x0 + P + K / 2 > s.w)
@@ -77,10 +82,11 @@ void depthwise_row(const DepthwiseShape& s, i64 y, const T* x, const T* w, const
 }
 
 template <class T, i64 K, i64 P>
-void depthwise_rows(const DepthwiseShape& s, i64 y0, i64 y1, const T* x, const T* w, const T* bias, const T* add, T* out) {
+void depthwise_rows(const DepthwiseShape& s, i64 y0, i64 y1, const T* x, const T* w, const T* bias,
+                    const T* add, T* out) {
   const auto row = [&](i64 y, i64 c, auto lane, auto pixels) {
-    depthwise_row<decltype(lane), K, static_cast<i64>(pixels())>(s, y, x + c, w + c, bias ? bias + c : nullptr,
-                                                                 add ? add + c : nullptr, out + c);
+    depthwise_row<decltype(lane), K, static_cast<i64>(pixels())>(
+        s, y, x + c, w + c, bias ? bias + c : nullptr, add ? add + c : nullptr, out + c);
   };
   using One = std::integral_constant<i64, 1>;
   if (s.c < lanes<T>) {
@@ -98,7 +104,8 @@ void depthwise_rows(const DepthwiseShape& s, i64 y0, i64 y1, const T* x, const T
 
 // Any odd k.
 template <class T>
-void depthwise_rows_any(const DepthwiseShape& s, i64 y0, i64 y1, const T* x, const T* w, const T* bias, const T* add, T* out) {
+void depthwise_rows_any(const DepthwiseShape& s, i64 y0, i64 y1, const T* x, const T* w,
+                        const T* bias, const T* add, T* out) {
   const i64 r = s.k / 2;
   for (i64 y = y0; y < y1; ++y)
     for (i64 j = 0; j < s.w; ++j)
@@ -109,7 +116,8 @@ void depthwise_rows_any(const DepthwiseShape& s, i64 y0, i64 y1, const T* x, con
         if (add) acc += get<V>(add + at);
         for (i64 ky = std::max<i64>(0, r - y); ky < std::min(s.k, s.h + r - y); ++ky)
           for (i64 kx = std::max<i64>(0, r - j); kx < std::min(s.k, s.w + r - j); ++kx)
-            acc += get<V>(x + at + ((ky - r) * s.w + kx - r) * s.c) * get<V>(w + (ky * s.k + kx) * s.c + c);
+            acc += get<V>(x + at + ((ky - r) * s.w + kx - r) * s.c) *
+                   get<V>(w + (ky * s.k + kx) * s.c + c);
         put(out + at, acc);
       });
 }
@@ -117,17 +125,20 @@ void depthwise_rows_any(const DepthwiseShape& s, i64 y0, i64 y1, const T* x, con
 // Calls f(constant P) with the number of pixels a tile that wastes least on a row of w.
 template <class T, class F>
 void with_tile_width(i64 w, F&& f) {
-  const auto cost = [w](i64 p) { return w < p ? std::numeric_limits<i64>::max() : (w + p - 1) / p * (p + 1); };
+  const auto cost = [w](i64 p) {
+    return w < p ? std::numeric_limits<i64>::max() : (w + p - 1) / p * (p + 1);
+  };
   if constexpr (std::is_same_v<T, float>) {
-    if (cost(8) <= cost(7) && cost(8) <= cost(4) && w >= 8) return f(std::integral_constant<i64, 8>{});
+    if (cost(8) <= cost(7) && cost(8) <= cost(4) && w >= 8)
+      return f(std::integral_constant<i64, 8>{});
     if (cost(7) <= cost(4) && w >= 7) return f(std::integral_constant<i64, 7>{});
   }
   if (w >= 4) return f(std::integral_constant<i64, 4>{});
   f(std::integral_constant<i64, 1>{});
 }
 
-// Gradients of weights and bias from P pixels of row y: acc[ky*K + kx] += x dy, acc[K*K] += dy. Pixels beyond the side
-// count as dy = 0.
+// Gradients of weights and bias from P pixels of row y: acc[ky*K + kx] += x dy, acc[K*K] += dy.
+// Pixels beyond the side count as dy = 0.
 template <class V, i64 K, i64 P, bool edge, class T>
 PPMA_INLINE void depthwise_dw_tile(const DepthwiseShape& s, i64 y, i64 x0, const T* x, const T* dy,
                                    V (&acc)[static_cast<std::size_t>(K * K + 1)]) {
@@ -156,7 +167,8 @@ PPMA_INLINE void depthwise_dw_tile(const DepthwiseShape& s, i64 y, i64 x0, const
 
 // sums (K*K + 1, C) += the gradients from row y of an image.
 template <class T, i64 K>
-void depthwise_dw_row(const DepthwiseShape& s, i64 y, i64 c0, i64 c1, const T* x, const T* dy, T* sums) {
+void depthwise_dw_row(const DepthwiseShape& s, i64 y, i64 c0, i64 c1, const T* x, const T* dy,
+                      T* sums) {
   constexpr i64 P = K == 3 ? 7 : 4;
   const auto channels = [&](i64 c, auto lane) {
     using V = decltype(lane);
@@ -168,7 +180,8 @@ void depthwise_dw_row(const DepthwiseShape& s, i64 y, i64 c0, i64 c1, const T* x
         depthwise_dw_tile<V, K, P, false>(s, y, x0, x + c, dy + c, acc);
     }
     PPMA_UNROLL
-    for (i64 t = 0; t < K * K + 1; ++t) put(sums + t * s.c + c, V(get<V>(sums + t * s.c + c) + acc[t]));
+    for (i64 t = 0; t < K * K + 1; ++t)
+      put(sums + t * s.c + c, V(get<V>(sums + t * s.c + c) + acc[t]));
   };
   i64 c = c0;
   for (; c + lanes<T> <= c1; c += lanes<T>) channels(c, Vec<T>{});
@@ -176,14 +189,17 @@ void depthwise_dw_row(const DepthwiseShape& s, i64 y, i64 c0, i64 c1, const T* x
 }
 
 template <class T>
-void depthwise_dw_row_any(const DepthwiseShape& s, i64 y, i64 c0, i64 c1, const T* x, const T* dy, T* sums) {
+void depthwise_dw_row_any(const DepthwiseShape& s, i64 y, i64 c0, i64 c1, const T* x, const T* dy,
+                          T* sums) {
   const i64 r = s.k / 2;
   for (i64 j = 0; j < s.w; ++j)
     columns<T>(c1 - c0, [&](i64 offset, auto lane) {
       using V = decltype(lane);
       const i64 c = c0 + offset, at = (y * s.w + j) * s.c + c;
       const V g = get<V>(dy + at);
-      const auto add = [&](i64 t, V v) { put(sums + t * s.c + c, V(get<V>(sums + t * s.c + c) + v)); };
+      const auto add = [&](i64 t, V v) {
+        put(sums + t * s.c + c, V(get<V>(sums + t * s.c + c) + v));
+      };
       add(s.k * s.k, g);
       for (i64 ky = std::max<i64>(0, r - y); ky < std::min(s.k, s.h + r - y); ++ky)
         for (i64 kx = std::max<i64>(0, r - j); kx < std::min(s.k, s.w + r - j); ++kx)
@@ -191,7 +207,8 @@ void depthwise_dw_row_any(const DepthwiseShape& s, i64 y, i64 c0, i64 c1, const 
     });
 }
 
-// Calls f(image, y0, y1) for the rows begin..end of a batch, numbered through, at most `most` rows at once.
+// Calls f(image, y0, y1) for the rows begin..end of a batch, numbered through, at most `most` rows
+// at once.
 template <class F>
 void image_rows(i64 h, i64 begin, i64 end, i64 most, F&& f) {
   for (i64 row = begin; row < end;) {
@@ -203,30 +220,37 @@ void image_rows(i64 h, i64 begin, i64 end, i64 most, F&& f) {
 
 }  // namespace detail
 
-/// y = depthwise convolution of x with weights w (C,1,k,k), `turned` by half a turn or not, + bias (C) and add (B,H,W,C)
-/// where they are not null.
+/// y = depthwise convolution of x with weights w (C,1,k,k), `turned` by half a turn or not, + bias
+/// (C) and add (B,H,W,C) where they are not null.
 template <class T>
-void depthwise(Cpu, const DepthwiseShape& s, const T* x, const T* w, bool turned, const T* bias, const T* add, T* y) {
+void depthwise(Cpu, const DepthwiseShape& s, const T* x, const T* w, bool turned, const T* bias,
+               const T* add, T* y) {
   const Workspace<T> storage(s.c * s.k * s.k);
   T* const packed = storage.data();
   depthwise_pack(Cpu{}, s.c, s.k, w, turned, packed);
   const i64 image = s.h * s.w * s.c;
-  parallel_for(s.batch * s.h, std::max<i64>(1, (i64{1} << 18) / std::max<i64>(1, s.w * s.c * s.k * s.k)), [&](i64 begin, i64 end) {
-    detail::image_rows(s.h, begin, end, 16, [&](i64 b, i64 y0, i64 y1) {
-      const auto run = [&](auto rows) {
-        rows(s, y0, y1, x + b * image, packed, bias, add ? add + b * image : nullptr, y + b * image);
-      };
-      if (s.k == 3)
-        detail::with_tile_width<T>(s.w, [&](auto p) { run(detail::depthwise_rows<T, 3, static_cast<i64>(p())>); });
-      else if (s.k == 5)
-        detail::with_tile_width<T>(s.w, [&](auto p) { run(detail::depthwise_rows<T, 5, static_cast<i64>(p())>); });
-      else
-        run(detail::depthwise_rows_any<T>);
-    });
-  });
+  parallel_for(
+      s.batch * s.h, std::max<i64>(1, (i64{1} << 18) / std::max<i64>(1, s.w * s.c * s.k * s.k)),
+      [&](i64 begin, i64 end) {
+        detail::image_rows(s.h, begin, end, 16, [&](i64 b, i64 y0, i64 y1) {
+          const auto run = [&](auto rows) {
+            rows(s, y0, y1, x + b * image, packed, bias, add ? add + b * image : nullptr,
+                 y + b * image);
+          };
+          if (s.k == 3)
+            detail::with_tile_width<T>(
+                s.w, [&](auto p) { run(detail::depthwise_rows<T, 3, static_cast<i64>(p())>); });
+          else if (s.k == 5)
+            detail::with_tile_width<T>(
+                s.w, [&](auto p) { run(detail::depthwise_rows<T, 5, static_cast<i64>(p())>); });
+          else
+            run(detail::depthwise_rows_any<T>);
+        });
+      });
 }
 
-/// dw (C,1,k,k) and db (C, or null) from x and dy, by partial sums over at most 32 fixed groups of rows.
+/// dw (C,1,k,k) and db (C, or null) from x and dy, by partial sums over at most 32 fixed groups of
+/// rows.
 template <class T>
 void depthwise_dw(Cpu, const DepthwiseShape& s, const T* x, const T* dy, T* dw, T* db) {
   const i64 rows = s.batch * s.h, image = s.h * s.w * s.c, taps = s.k * s.k;
@@ -235,22 +259,28 @@ void depthwise_dw(Cpu, const DepthwiseShape& s, const T* x, const T* dy, T* dw, 
   T* const p = partial.data();
   const i64 fit = 24576 / ((s.k + 1) * s.w * static_cast<i64>(sizeof(T))) / lanes<T> * lanes<T>;
   const i64 block = std::max(fit, lanes<T>);
-  parallel_for(parts, std::max<i64>(1, (i64{1} << 18) * parts / std::max<i64>(1, rows * s.w * s.c * taps)), [&](i64 begin, i64 end) {
-    for (i64 part = begin; part < end; ++part) {
-      T* const sums = p + part * size;
-      std::fill_n(sums, size, T(0));
-      detail::image_rows(s.h, rows * part / parts, rows * (part + 1) / parts, 16, [&](i64 b, i64 y0, i64 y1) {
-        const T *const xb = x + b * image, *const gb = dy + b * image;
-        for (i64 c = 0; c < s.c; c += block)
-          for (i64 y = y0; y < y1; ++y) {
-            const i64 end_c = std::min(s.c, c + block);
-            if (s.k == 3) detail::depthwise_dw_row<T, 3>(s, y, c, end_c, xb, gb, sums);
-            else if (s.k == 5) detail::depthwise_dw_row<T, 5>(s, y, c, end_c, xb, gb, sums);
-            else detail::depthwise_dw_row_any(s, y, c, end_c, xb, gb, sums);
-          }
+  parallel_for(
+      parts, std::max<i64>(1, (i64{1} << 18) * parts / std::max<i64>(1, rows * s.w * s.c * taps)),
+      [&](i64 begin, i64 end) {
+        for (i64 part = begin; part < end; ++part) {
+          T* const sums = p + part * size;
+          std::fill_n(sums, size, T(0));
+          detail::image_rows(s.h, rows * part / parts, rows * (part + 1) / parts, 16,
+                             [&](i64 b, i64 y0, i64 y1) {
+                               const T *const xb = x + b * image, *const gb = dy + b * image;
+                               for (i64 c = 0; c < s.c; c += block)
+                                 for (i64 y = y0; y < y1; ++y) {
+                                   const i64 end_c = std::min(s.c, c + block);
+                                   if (s.k == 3)
+                                     detail::depthwise_dw_row<T, 3>(s, y, c, end_c, xb, gb, sums);
+                                   else if (s.k == 5)
+                                     detail::depthwise_dw_row<T, 5>(s, y, c, end_c, xb, gb, sums);
+                                   else
+                                     detail::depthwise_dw_row_any(s, y, c, end_c, xb, gb, sums);
+                                 }
+                             });
+        }
       });
-    }
-  });
   T* const total = p + parts * size;
   sum_rows(Cpu{}, parts, size, p, total);
   for (i64 c = 0; c < s.c; ++c)

@@ -10,7 +10,8 @@
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-/// y = x / (1 - p) where kept, else 0: element i is dropped if word i % 4 of block `first + i / 4` is below p 2^32.
+/// y = x / (1 - p) where kept, else 0: element i is dropped if word i % 4 of block `first + i / 4`
+/// is below p 2^32.
 template <class T>
 void dropout(Cpu, i64 n, double p, const Rng& rng, u64 first, const T* x, T* y) {
   const u64 bound = static_cast<u64>(std::llround(p * 4294967296.0));
@@ -19,7 +20,8 @@ void dropout(Cpu, i64 n, double p, const Rng& rng, u64 first, const T* x, T* y) 
     for (i64 block = begin; block < end; ++block) {
       const PhiloxBlock draw = rng.at(first + static_cast<u64>(block));
       const i64 count = std::min<i64>(4, n - 4 * block);
-      for (i64 i = 0; i < count; ++i) y[4 * block + i] = draw.word[i] < bound ? T(0) : x[4 * block + i] * factor;
+      for (i64 i = 0; i < count; ++i)
+        y[4 * block + i] = draw.word[i] < bound ? T(0) : x[4 * block + i] * factor;
     }
   });
 }

@@ -1,12 +1,14 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Matrix product C (+)= op(A) op(B) + bias on raw row-major arrays with leading dimensions, so that heads, rows and
-// columns of a (B,H,W,G,d) tensor are multiplied where they lie.
+// Matrix product C (+)= op(A) op(B) + bias on raw row-major arrays with leading dimensions, so that
+// heads, rows and columns of a (B,H,W,G,d) tensor are multiplied where they lie.
 //
-// How it is fast (the scheme of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008):
-// a micro-kernel holds a tile of C, rows x 2 vectors, in registers and walks along k. B is packed into panels two
-// vectors wide, so that the walk reads one line after the other; A is read where it is, whichever way it lies (its
-// elements are only broadcast). A panel of B of 256 steps stays in L1, the rows of A that meet it in L2.
+// How it is fast (the scheme of Goto and van de Geijn, "Anatomy of high-performance matrix
+// multiplication", 2008):
+// a micro-kernel holds a tile of C, rows x 2 vectors, in registers and walks along k. B is packed
+// into panels two vectors wide, so that the walk reads one line after the other; A is read where it
+// is, whichever way it lies (its elements are only broadcast). A panel of B of 256 steps stays in
+// L1, the rows of A that meet it in L2.
 //
 // The order of additions of one element of C depends on k alone, never on the tiles or the threads.
 
@@ -21,8 +23,8 @@
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-/// One product, or `batch` of them at fixed distances. Sizes in elements. R: the result's type, where it differs from
-/// the factors' (a weight gradient in f32 from bf16 activations).
+/// One product, or `batch` of them at fixed distances. Sizes in elements. R: the result's type,
+/// where it differs from the factors' (a weight gradient in f32 from bf16 activations).
 template <class T, class R = T>
 struct Gemm {
   i64 m = 0, n = 0, k = 0;
@@ -36,20 +38,25 @@ struct Gemm {
   i64 ldc = 0;
   bool accumulate = false;  // add to C instead of overwriting it
   const T* bias = nullptr;  // (n), added to every row
-  const R* add = nullptr;   // (m,n) with leading dimension ldc, added: on the GPU alone, without `accumulate`
+  // (m,n) with leading dimension ldc, added: on the GPU alone, without `accumulate`
+  const R* add = nullptr;
   i64 batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
 };
 
 namespace detail {
 
-// The register tile: 32 vector registers hold 12 x 2 accumulators, 16 hold 6 x 2, each with room for B and A.
+// The register tile: 32 vector registers hold 12 x 2 accumulators, 16 hold 6 x 2, each with room
+// for B and A.
 inline constexpr int tile_rows = PPMA_SIMD_BYTES == 64 ? 12 : 6;
-template <class T> inline constexpr i64 panel_width = 2 * lanes<T>;
+template <class T>
+inline constexpr i64 panel_width = 2 * lanes<T>;
 inline constexpr i64 k_block = 256;
 
-// acc[i][v] += sum over p < k of A(i,p) * B(p,v): A(i,p) = a[i*row + p*step], B(p,:) = b[p*ldb ...].
+// acc[i][v] += sum over p < k of A(i,p) * B(p,v): A(i,p) = a[i*row + p*step], B(p,:) = b[p*ldb
+// ...].
 template <class T, std::size_t rows, std::size_t vectors>
-PPMA_INLINE void multiply_tile(i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, Vec<T> (&acc)[rows][vectors]) {
+PPMA_INLINE void multiply_tile(i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb,
+                               Vec<T> (&acc)[rows][vectors]) {
   for (i64 p = 0; p < k; ++p) {
     Vec<T> bv[vectors];
     PPMA_UNROLL
@@ -65,9 +72,11 @@ PPMA_INLINE void multiply_tile(i64 k, const T* a, i64 row, i64 step, const T* b,
   }
 }
 
-// A tile of C: rows x `cols`, which are at most `vectors` vectors. Rows of B are ldb apart and readable to whole vectors.
+// A tile of C: rows x `cols`, which are at most `vectors` vectors. Rows of B are ldb apart and
+// readable to whole vectors.
 template <class T, std::size_t rows, std::size_t vectors>
-void tile(i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 ldc, i64 cols, bool accumulate, const T* bias) {
+void tile(i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 ldc, i64 cols,
+          bool accumulate, const T* bias) {
   constexpr i64 w = lanes<T>;
   Vec<T> acc[rows][vectors] = {};
   multiply_tile<T, rows, vectors>(k, a, row, step, b, ldb, acc);
@@ -77,7 +86,9 @@ void tile(i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 l
       PPMA_UNROLL
       for (std::size_t v = 0; v < vectors; ++v) {
         T* p = c + static_cast<i64>(i) * ldc + static_cast<i64>(v) * w;
-        store(p, acc[i][v] + (accumulate ? load(p) : bias ? load(bias + static_cast<i64>(v) * w) : Vec<T>{}));
+        store(p, acc[i][v] + (accumulate ? load(p)
+                              : bias     ? load(bias + static_cast<i64>(v) * w)
+                                         : Vec<T>{}));
       }
     }
     return;
@@ -94,11 +105,12 @@ void tile(i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 l
 
 // The tile with `count` <= rows rows.
 template <class T, int rows, std::size_t vectors>
-void tile_of(i64 count, i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 ldc, i64 cols, bool accumulate,
-             const T* bias) {
+void tile_of(i64 count, i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 ldc,
+             i64 cols, bool accumulate, const T* bias) {
   if constexpr (rows > 0) {
     if (count == rows)
-      tile<T, static_cast<std::size_t>(rows), vectors>(k, a, row, step, b, ldb, c, ldc, cols, accumulate, bias);
+      tile<T, static_cast<std::size_t>(rows), vectors>(k, a, row, step, b, ldb, c, ldc, cols,
+                                                       accumulate, bias);
     else
       tile_of<T, rows - 1, vectors>(count, k, a, row, step, b, ldb, c, ldc, cols, accumulate, bias);
   }
@@ -123,8 +135,8 @@ void pack_panel(const T* b, i64 ldb, bool tb, i64 p0, i64 k, i64 j0, i64 cols, T
   pack_rows(b + j0 * ldb + p0, ldb, cols, k, panel, [](i64 p) { return p; });
 }
 
-// Rows m0..m1, columns n0..n1 of one product. `packed`: all of B, k-block after k-block, panel after panel; or null,
-// then this packs what it needs into `scratch` (k_block * columns).
+// Rows m0..m1, columns n0..n1 of one product. `packed`: all of B, k-block after k-block, panel
+// after panel; or null, then this packs what it needs into `scratch` (k_block * columns).
 template <class T>
 void gemm_part(const Gemm<T>& g, i64 m0, i64 m1, i64 n0, i64 n1, const T* packed, T* scratch) {
   constexpr i64 w = panel_width<T>;
@@ -140,7 +152,8 @@ void gemm_part(const Gemm<T>& g, i64 m0, i64 m1, i64 n0, i64 n1, const T* packed
     if (packed) {
       panels = packed + p0 * n_padded + n0 * k;
     } else {
-      for (i64 j = n0; j < n1; j += w) pack_panel(g.b, g.ldb, g.tb, p0, k, j, std::min(w, n1 - j), scratch + (j - n0) * k);
+      for (i64 j = n0; j < n1; j += w)
+        pack_panel(g.b, g.ldb, g.tb, p0, k, j, std::min(w, n1 - j), scratch + (j - n0) * k);
       panels = scratch;
     }
     const bool accumulate = g.accumulate || p0 > 0;
@@ -150,8 +163,9 @@ void gemm_part(const Gemm<T>& g, i64 m0, i64 m1, i64 n0, i64 n1, const T* packed
         const i64 cols = std::min(w, n1 - j);
         for (i64 t = t0; t < std::min(t0 + block_tiles, tiles); ++t) {
           const i64 i = first_row(t);
-          tile_of<T, tile_rows, 2>(first_row(t + 1) - i, k, g.a + i * row + p0 * step, row, step, panel, w,
-                                   g.c + i * g.ldc + j, g.ldc, cols, accumulate, g.bias && p0 == 0 ? g.bias + j : nullptr);
+          tile_of<T, tile_rows, 2>(first_row(t + 1) - i, k, g.a + i * row + p0 * step, row, step,
+                                   panel, w, g.c + i * g.ldc + j, g.ldc, cols, accumulate,
+                                   g.bias && p0 == 0 ? g.bias + j : nullptr);
         }
       }
   }
@@ -163,9 +177,12 @@ void gemm_one(const Gemm<T>& g) {
   constexpr i64 w = panel_width<T>;
   const i64 panels = (g.n + w - 1) / w, row_tiles = (g.m + tile_rows - 1) / tile_rows;
   const i64 flops = 2 * g.m * g.n * g.k;
-  const auto grain = [flops](i64 parts) { return std::max<i64>(1, (i64{1} << 21) / std::max<i64>(1, flops / parts)); };
-  // B is packed once for all when it is small beside the work on it (weights, many tokens); else each thread packs its
-  // own columns block by block (few tokens; a weight gradient, where k is the number of tokens).
+  const auto grain = [flops](i64 parts) {
+    return std::max<i64>(1, (i64{1} << 21) / std::max<i64>(1, flops / parts));
+  };
+  // B is packed once for all when it is small beside the work on it (weights, many tokens); else
+  // each thread packs its own columns block by block (few tokens; a weight gradient, where k is the
+  // number of tokens).
   if (g.k * panels * w <= (i64{1} << 20) && (row_tiles >= 4 * threads() || panels < threads())) {
     const Workspace<T> packed(g.k * panels * w);
     T* all = packed.data();
@@ -173,36 +190,43 @@ void gemm_one(const Gemm<T>& g) {
       for (i64 p0 = 0; p0 < g.k; p0 += k_block) {
         const i64 k = std::min(k_block, g.k - p0);
         for (i64 j = begin * w; j < end * w; j += w)
-          pack_panel(g.b, g.ldb, g.tb, p0, k, j, std::min(w, g.n - j), all + p0 * panels * w + j * k);
+          pack_panel(g.b, g.ldb, g.tb, p0, k, j, std::min(w, g.n - j),
+                     all + p0 * panels * w + j * k);
       }
     });
     parallel_for(row_tiles, grain(row_tiles), [&](i64 begin, i64 end) {
-      gemm_part(g, begin * tile_rows, std::min(end * tile_rows, g.m), 0, g.n, all, static_cast<T*>(nullptr));
+      gemm_part(g, begin * tile_rows, std::min(end * tile_rows, g.m), 0, g.n, all,
+                static_cast<T*>(nullptr));
     });
     return;
   }
   if (panels >= threads() || panels * 2 > row_tiles) {
     // At most 16 panels at a time: k_block x 16 panels stay in L2.
-    const i64 group = std::clamp<i64>((panels + threads() - 1) / threads(), 1, 16), groups = (panels + group - 1) / group;
+    const i64 group = std::clamp<i64>((panels + threads() - 1) / threads(), 1, 16),
+              groups = (panels + group - 1) / group;
     parallel_for(groups, grain(groups), [&](i64 begin, i64 end) {
       const Workspace<T> scratch(k_block * group * w);
       for (i64 t = begin; t < end; ++t)
-        gemm_part(g, 0, g.m, t * group * w, std::min((t + 1) * group * w, g.n), static_cast<const T*>(nullptr), scratch.data());
+        gemm_part(g, 0, g.m, t * group * w, std::min((t + 1) * group * w, g.n),
+                  static_cast<const T*>(nullptr), scratch.data());
     });
   } else {
     parallel_for(row_tiles, grain(row_tiles), [&](i64 begin, i64 end) {
       const Workspace<T> scratch(k_block * panels * w);
-      gemm_part(g, begin * tile_rows, std::min(end * tile_rows, g.m), 0, g.n, static_cast<const T*>(nullptr), scratch.data());
+      gemm_part(g, begin * tile_rows, std::min(end * tile_rows, g.m), 0, g.n,
+                static_cast<const T*>(nullptr), scratch.data());
     });
   }
 }
 
 }  // namespace detail
 
-/// C(m,n) (+)= A(m,k) B(k,n) for matrices that lie in cache, on the calling thread, without packing: the products inside
-/// an attention head. A(i,p) = a[i*row + p*step]. Rows of B must be readable up to a whole number of vectors.
+/// C(m,n) (+)= A(m,k) B(k,n) for matrices that lie in cache, on the calling thread, without
+/// packing: the products inside an attention head. A(i,p) = a[i*row + p*step]. Rows of B must be
+/// readable up to a whole number of vectors.
 template <class T>
-void multiply_small(i64 m, i64 n, i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 ldc, bool accumulate) {
+void multiply_small(i64 m, i64 n, i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c,
+                    i64 ldc, bool accumulate) {
   constexpr i64 w = lanes<T>;
   constexpr const T* no_bias = nullptr;
   for (i64 j = 0; j < n; j += 2 * w) {
@@ -210,11 +234,11 @@ void multiply_small(i64 m, i64 n, i64 k, const T* a, i64 row, i64 step, const T*
     for (i64 i = 0; i < m; i += detail::tile_rows) {
       const i64 rows = std::min<i64>(detail::tile_rows, m - i);
       if (cols > w)
-        detail::tile_of<T, detail::tile_rows, 2>(rows, k, a + i * row, row, step, b + j, ldb, c + i * ldc + j, ldc, cols,
-                                                 accumulate, no_bias);
+        detail::tile_of<T, detail::tile_rows, 2>(rows, k, a + i * row, row, step, b + j, ldb,
+                                                 c + i * ldc + j, ldc, cols, accumulate, no_bias);
       else
-        detail::tile_of<T, detail::tile_rows, 1>(rows, k, a + i * row, row, step, b + j, ldb, c + i * ldc + j, ldc, cols,
-                                                 accumulate, no_bias);
+        detail::tile_of<T, detail::tile_rows, 1>(rows, k, a + i * row, row, step, b + j, ldb,
+                                                 c + i * ldc + j, ldc, cols, accumulate, no_bias);
     }
   }
 }

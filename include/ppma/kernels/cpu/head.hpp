@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// One attention head copied out of a (B,H,W,C) tensor, for the fused attentions: the layouts that their small products
-// need. Legend: n tokens of the head (all of them, a row or a column), d head width, w lanes of a vector.
+// One attention head copied out of a (B,H,W,C) tensor, for the fused attentions: the layouts that
+// their small products need. Legend: n tokens of the head (all of them, a row or a column), d head
+// width, w lanes of a vector.
 
 #include <algorithm>
 #include <type_traits>
@@ -18,11 +19,11 @@ constexpr i64 round_to_lanes(i64 n) {
   return (n + lanes<T> - 1) / lanes<T> * lanes<T>;
 }
 
-/// Distance between the rows of a transposed head (d, n): whole vector pairs, and an odd number of vectors, since rows
-/// at a multiple of 4 KiB would fall into the same few sets of the cache.
+/// Distance between the rows of a transposed head (d, n): whole vector pairs, and an odd number of
+/// vectors, since rows at a multiple of 4 KiB would fall into the same few sets of the cache.
 template <class T>
 constexpr i64 transposed_stride(i64 n) {
-  return (n + 2 * lanes<T> - 1) / (2 * lanes<T>) * (2 * lanes<T>) + lanes<T>;
+  return (n + 2 * lanes<T> - 1) / (2 * lanes<T>)*(2 * lanes<T>)+lanes<T>;
 }
 
 /// to (d, n; rows `ld` apart) = transpose of from (n, d; rows `stride` apart).
@@ -51,15 +52,16 @@ class ZeroedWorkspace : public Workspace<T> {
   explicit ZeroedWorkspace(i64 n) : Workspace<T>(n) { std::fill_n(this->data(), n, T(0)); }
 };
 
-/// Sends the gradients t[l] of the log masks -|c[j] - c[l]|, l < n, to the ends of each difference; c are the running
-/// sums of the log decays. c falls along its line, so the term is c[j] - c[l] for l < j and c[l] - c[j] for l > j. t and
-/// dc must be readable to a whole number of vectors.
+/// Sends the gradients t[l] of the log masks -|c[j] - c[l]|, l < n, to the ends of each difference;
+/// c are the running sums of the log decays. c falls along its line, so the term is c[j] - c[l] for
+/// l < j and c[l] - c[j] for l > j. t and dc must be readable to a whole number of vectors.
 template <class T>
 void scatter_line(i64 n, i64 j, const T* t, T* dc) {
   constexpr i64 w = lanes<T>;
   Vec<T> total{};
   for (i64 l = 0; l < n; l += w) {
-    const Vec<T> x = keep_first<T>(load(t + l), n - l), before = keep_first<T>(x, j - l), up_to = keep_first<T>(x, j + 1 - l);
+    const Vec<T> x = keep_first<T>(load(t + l), n - l), before = keep_first<T>(x, j - l),
+                 up_to = keep_first<T>(x, j + 1 - l);
     const Vec<T> signed_x = x - up_to - before;  // -x before j, 0 at j, +x behind
     store(dc + l, load(dc + l) + signed_x);
     total += signed_x;
@@ -77,9 +79,10 @@ PPMA_INLINE Vec<T> drop_first(Vec<T> v, i64 n) {
   return lane < static_cast<Lane>(n) ? Vec<T>{} : v;
 }
 
-/// Calls f(t, log mask between `from` and t) for the n tokens of a line, whose log decays are `step` apart: first `from`
-/// itself with 0, then walking away from it. Sums only grow, so that no closed edge (-1e9, -infinity) takes away what
-/// lies behind it, as the difference of two running sums would. The first log decay of the line is not read.
+/// Calls f(t, log mask between `from` and t) for the n tokens of a line, whose log decays are
+/// `step` apart: first `from` itself with 0, then walking away from it. Sums only grow, so that no
+/// closed edge (-1e9, -infinity) takes away what lies behind it, as the difference of two running
+/// sums would. The first log decay of the line is not read.
 template <class T, class F>
 void outward(i64 n, i64 from, const T* log_decay, i64 step, F f) {
   f(from, T(0));
@@ -89,17 +92,19 @@ void outward(i64 n, i64 from, const T* log_decay, i64 step, F f) {
   for (i64 t = from; t > 0; --t) f(t - 1, sum += log_decay[t * step]);
 }
 
-/// Whether nothing at all passes an edge: its gradient is then exactly 0, also where rounding left something.
+/// Whether nothing at all passes an edge: its gradient is then exactly 0, also where rounding left
+/// something.
 template <class T>
 PPMA_HD PPMA_INLINE bool is_closed(T log_decay) {
   return log_decay <= T(-1e30);
 }
 
-/// From the gradient dc of running sums to that of the log decays that were summed: a reverse running sum along each of
-/// `lines` lines of n elements `step` apart. The first element of a line belongs to no edge: exactly 0, as is the
-/// gradient of a closed edge.
+/// From the gradient dc of running sums to that of the log decays that were summed: a reverse
+/// running sum along each of `lines` lines of n elements `step` apart. The first element of a line
+/// belongs to no edge: exactly 0, as is the gradient of a closed edge.
 template <class T>
-void sums_to_decays(i64 line_count, i64 n, i64 line_step, i64 step, const T* log_decay, const T* dc, T* dlog) {
+void sums_to_decays(i64 line_count, i64 n, i64 line_step, i64 step, const T* log_decay, const T* dc,
+                    T* dlog) {
   for (i64 line = 0; line < line_count; ++line) {
     T sum = 0;
     for (i64 t = n - 1; t > 0; --t) {

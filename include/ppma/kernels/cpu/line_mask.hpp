@@ -9,8 +9,8 @@
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-/// out (lines,n,n): out[order[i], order[j]] = log L1[i,j] of the log decays x (lines,n) in visiting order; a null order
-/// visits 0, 1, ..., n-1.
+/// out (lines,n,n): out[order[i], order[j]] = log L1[i,j] of the log decays x (lines,n) in visiting
+/// order; a null order visits 0, 1, ..., n-1.
 template <class T>
 void line_log_mask(Cpu, i64 lines, i64 n, const i64* order, const T* x, T* out) {
   constexpr i64 block = 16;
@@ -20,8 +20,8 @@ void line_log_mask(Cpu, i64 lines, i64 n, const i64* order, const T* x, T* out) 
     for (i64 i = 0; i < n; ++i) rank[order != nullptr ? order[i] : i] = i;
     for (i64 line = begin; line < end; ++line) {
       T* const m = out + line * n * n;
-      // Rows in visiting order: to those visited before it is one step more than from the row before. What a row has for
-      // later ones is overwritten below.
+      // Rows in visiting order: to those visited before it is one step more than from the row
+      // before. What a row has for later ones is overwritten below.
       for (i64 i = 0; i < n; ++i) {
         const i64 u = order != nullptr ? order[i] : i;
         T* const row = m + u * n;
@@ -29,7 +29,8 @@ void line_log_mask(Cpu, i64 lines, i64 n, const i64* order, const T* x, T* out) 
           std::fill_n(row, n, T(0));
           continue;
         }
-        const T *const before = m + (order != nullptr ? order[i - 1] : i - 1) * n, step = x[line * n + u];
+        const T *const before = m + (order != nullptr ? order[i - 1] : i - 1) * n,
+                       step = x[line * n + u];
         for (i64 v = 0; v < n; ++v) row[v] = before[v] + step;
         row[u] = T(0);
       }
@@ -44,7 +45,8 @@ void line_log_mask(Cpu, i64 lines, i64 n, const i64* order, const T* x, T* out) 
 
 /// dx (lines,n) from the gradient g (lines,n,n) of line_log_mask of the log decays x.
 template <class T>
-void line_log_mask_backward(Cpu, i64 lines, i64 n, const i64* order, const T* x, const T* g, T* dx) {
+void line_log_mask_backward(Cpu, i64 lines, i64 n, const i64* order, const T* x, const T* g,
+                            T* dx) {
   parallel_for(lines, 1 + 16384 / (n * n), [=](i64 begin, i64 end) {
     const Workspace<T> room(2 * n);
     T *const dc = room.data(), *const rank = room.data() + n;  // both by token

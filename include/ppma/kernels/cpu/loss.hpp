@@ -10,7 +10,8 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 /// loss[r], log_sum[r] = m + ln sum e^(x - m) of rows x (rows, k) with labels.
 template <class T>
-void label_loss(Cpu on, i64 rows, i64 k, const T* x, const i64* label, T smoothing, i64 ignore, T* log_sum, T* loss) {
+void label_loss(Cpu on, i64 rows, i64 k, const T* x, const i64* label, T smoothing, i64 ignore,
+                T* log_sum, T* loss) {
   for_rows(on, rows, k, [=](i64 r) {
     loss[r] = log_sum[r] = 0;
     if (label[r] == ignore) return;
@@ -24,8 +25,8 @@ void label_loss(Cpu on, i64 rows, i64 k, const T* x, const i64* label, T smoothi
 
 /// dx = factor * (softmax(x) - t).
 template <class T>
-void label_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const i64* label, T smoothing, i64 ignore,
-                         const T* log_sum, T factor, T* dx) {
+void label_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const i64* label, T smoothing,
+                         i64 ignore, const T* log_sum, T factor, T* dx) {
   const T even = smoothing / static_cast<T>(k);
   for_rows(on, rows, k, [=](i64 r) {
     T* row = dx + r * k;
@@ -34,14 +35,16 @@ void label_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const i64* label, 
       return;
     }
     const T shift = log_sum[r];
-    row_map(k, x + r * k, row, [=](Vec<T> v) { return factor * (exp_of<Vec<T>>(v - shift) - even); });
+    row_map(k, x + r * k, row,
+            [=](Vec<T> v) { return factor * (exp_of<Vec<T>>(v - shift) - even); });
     row[label[r]] -= factor * (1 - smoothing);
   });
 }
 
 /// The same with targets t (rows, k).
 template <class T>
-void target_loss(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smoothing, T* log_sum, T* loss) {
+void target_loss(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smoothing, T* log_sum,
+                 T* loss) {
   for_rows(on, rows, k, [=](i64 r) {
     const T *row = x + r * k, *target = t + r * k;
     const T m = row_max(k, row), s = std::log(row_exp(k, row, m, static_cast<T*>(nullptr)));
@@ -49,13 +52,14 @@ void target_loss(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smoothing, T
     // sum t (s - (x - m)), and the same with t = 1 / k.
     const T total = sum_contiguous(target, k);
     loss[r] = (1 - smoothing) * (total * log_sum[r] - row_dot(k, target, row));
-    if (smoothing != 0) loss[r] += smoothing * (log_sum[r] - sum_contiguous(row, k) / static_cast<T>(k));
+    if (smoothing != 0)
+      loss[r] += smoothing * (log_sum[r] - sum_contiguous(row, k) / static_cast<T>(k));
   });
 }
 
 template <class T>
-void target_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smoothing, const T* log_sum, T factor,
-                          T* dx, T* dt) {
+void target_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smoothing,
+                          const T* log_sum, T factor, T* dx, T* dt) {
   const T even = smoothing / static_cast<T>(k);
   for_rows(on, rows, k, [=](i64 r) {
     const T shift = log_sum[r], total = (1 - smoothing) * sum_contiguous(t + r * k, k) + smoothing;
@@ -64,7 +68,8 @@ void target_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smo
         return factor * (total * exp_of<Vec<T>>(v - shift) - ((1 - smoothing) * p + even));
       });
     if (dt != nullptr)
-      row_map(k, x + r * k, dt + r * k, [=](Vec<T> v) { return factor * (1 - smoothing) * (shift - v); });
+      row_map(k, x + r * k, dt + r * k,
+              [=](Vec<T> v) { return factor * (1 - smoothing) * (shift - v); });
   });
 }
 

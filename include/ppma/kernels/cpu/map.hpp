@@ -1,9 +1,11 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Elementwise loops: y = f(x), y = f(a, b), with or without broadcasting, for any f that takes and returns a Vec<T>.
+// Elementwise loops: y = f(x), y = f(a, b), with or without broadcasting, for any f that takes and
+// returns a Vec<T>.
 //
-// Broadcasting costs nothing per element: neighbouring axes that both operands walk in the same way become one, so
-// what is left is a few outer axes and one inner row in which an operand is either contiguous or a single value.
+// Broadcasting costs nothing per element: neighbouring axes that both operands walk in the same way
+// become one, so what is left is a few outer axes and one inner row in which an operand is either
+// contiguous or a single value.
 // Work is cut into pieces at fixed places, so that no result depends on the threads.
 
 #include <algorithm>
@@ -42,8 +44,9 @@ inline constexpr i64 least_work = 2 * map_piece;  // elements that are worth a t
 
 namespace detail {
 
-// nvcc knows no Vec in a function that is __device__ too: in its translation units an f that takes scalars is called
-// lane by lane, and the host compiler behind it puts the loop back into registers.
+// nvcc knows no Vec in a function that is __device__ too: in its translation units an f that takes
+// scalars is called lane by lane, and the host compiler behind it puts the loop back into
+// registers.
 template <class T, class F>
 struct ByLane {
   F f;
@@ -79,8 +82,9 @@ void map(Cpu, i64 n, const T* x, T* y, F function) {
 
 namespace detail {
 
-// One row of y = f(a, b): an operand is n values, or one value for all of them. The end of a row of at least one vector
-// is a vector that overlaps the one before; it is read first, since y may be an operand.
+// One row of y = f(a, b): an operand is n values, or one value for all of them. The end of a row of
+// at least one vector is a vector that overlaps the one before; it is read first, since y may be an
+// operand.
 template <bool many_a, bool many_b, class T, class F>
 PPMA_INLINE void map_row(i64 n, const T* a, const T* b, T* y, F f) {
   const Vec<T> a0 = splat(*a), b0 = splat(*b);
@@ -90,7 +94,8 @@ PPMA_INLINE void map_row(i64 n, const T* a, const T* b, T* y, F f) {
   }
   const i64 last = n - lanes<T>;
   const Vec<T> end = f(many_a ? load(a + last) : a0, many_b ? load(b + last) : b0);
-  for (i64 i = 0; i < last; i += lanes<T>) store<T>(y + i, f(many_a ? load(a + i) : a0, many_b ? load(b + i) : b0));
+  for (i64 i = 0; i < last; i += lanes<T>)
+    store<T>(y + i, f(many_a ? load(a + i) : a0, many_b ? load(b + i) : b0));
   store<T>(y + last, end);
 }
 
@@ -129,7 +134,8 @@ inline Walk walk(const Shape& out, const Shape& a, const Shape& b) {
 
 /// y (shape `out`) = f(a, b), where a and b broadcast to `out`. y may be an operand of shape `out`.
 template <class T, class F>
-void map(Cpu, const Shape& out, const Shape& shape_a, const T* a, const Shape& shape_b, const T* b, T* y, F function) {
+void map(Cpu, const Shape& out, const Shape& shape_a, const T* a, const Shape& shape_b, const T* b,
+         T* y, F function) {
   if (out.numel() == 0) return;
   const auto f = detail::on_registers<T>(function);
   const detail::Walk w = detail::walk(out, shape_a, shape_b);
@@ -137,33 +143,39 @@ void map(Cpu, const Shape& out, const Shape& shape_a, const T* a, const Shape& s
   const i64 n = w.rank == 0 ? 1 : w.size[outer];
   const bool many_a = w.rank > 0 && w.a[outer] != 0, many_b = w.rank > 0 && w.b[outer] != 0;
   const i64 pieces = (n + map_piece - 1) / map_piece, rows = out.numel() / n;
-  parallel_for(rows * pieces, std::max<i64>(1, least_work / std::min(n, map_piece)), [=](i64 begin, i64 end) {
-    // Where row begin / pieces starts in a and b; from there on only steps are added.
-    i64 at[Shape::max_rank] = {}, row = begin / pieces, from_a = 0, from_b = 0;
-    for (int k = outer - 1; k >= 0; --k) {
-      at[k] = row % w.size[k];
-      row /= w.size[k];
-      from_a += at[k] * w.a[k];
-      from_b += at[k] * w.b[k];
-    }
-    for (i64 unit = begin; unit < end; ++unit) {
-      const i64 start = unit % pieces * map_piece, count = std::min(map_piece, n - start);
-      const T* pa = a + from_a + (many_a ? start : 0);
-      const T* pb = b + from_b + (many_b ? start : 0);
-      T* py = y + unit / pieces * n + start;
-      if (many_a && many_b) detail::map_row<true, true>(count, pa, pb, py, f);
-      else if (many_a) detail::map_row<true, false>(count, pa, pb, py, f);
-      else if (many_b) detail::map_row<false, true>(count, pa, pb, py, f);
-      else detail::map_row<false, false>(count, pa, pb, py, f);
-      if (start + count < n) continue;
-      for (int k = outer - 1; k >= 0; --k) {
-        from_a += w.a[k], from_b += w.b[k];
-        if (++at[k] < w.size[k]) break;
-        from_a -= at[k] * w.a[k], from_b -= at[k] * w.b[k];
-        at[k] = 0;
-      }
-    }
-  });
+  parallel_for(rows * pieces, std::max<i64>(1, least_work / std::min(n, map_piece)),
+               [=](i64 begin, i64 end) {
+                 // Where row begin / pieces starts in a and b; from there on only steps are added.
+                 i64 at[Shape::max_rank] = {}, row = begin / pieces, from_a = 0, from_b = 0;
+                 for (int k = outer - 1; k >= 0; --k) {
+                   at[k] = row % w.size[k];
+                   row /= w.size[k];
+                   from_a += at[k] * w.a[k];
+                   from_b += at[k] * w.b[k];
+                 }
+                 for (i64 unit = begin; unit < end; ++unit) {
+                   const i64 start = unit % pieces * map_piece,
+                             count = std::min(map_piece, n - start);
+                   const T* pa = a + from_a + (many_a ? start : 0);
+                   const T* pb = b + from_b + (many_b ? start : 0);
+                   T* py = y + unit / pieces * n + start;
+                   if (many_a && many_b)
+                     detail::map_row<true, true>(count, pa, pb, py, f);
+                   else if (many_a)
+                     detail::map_row<true, false>(count, pa, pb, py, f);
+                   else if (many_b)
+                     detail::map_row<false, true>(count, pa, pb, py, f);
+                   else
+                     detail::map_row<false, false>(count, pa, pb, py, f);
+                   if (start + count < n) continue;
+                   for (int k = outer - 1; k >= 0; --k) {
+                     from_a += w.a[k], from_b += w.b[k];
+                     if (++at[k] < w.size[k]) break;
+                     from_a -= at[k] * w.a[k], from_b -= at[k] * w.b[k];
+                     at[k] = 0;
+                   }
+                 }
+               });
 }
 
 }  // namespace kernels

@@ -2,8 +2,9 @@
 #include "ppma/core/names_begin.hpp"
 // Layer norm (statistics of a row) and batch norm (statistics of a column) of x (rows, cols).
 //
-// Sums over rows are taken over row blocks whose size depends on the shape alone, then over the blocks in order: the
-// result does not depend on the threads. Variances are sums of squared distances from a mean, never E[x^2] - E[x]^2.
+// Sums over rows are taken over row blocks whose size depends on the shape alone, then over the
+// blocks in order: the result does not depend on the threads. Variances are sums of squared
+// distances from a mean, never E[x^2] - E[x]^2.
 
 #include <algorithm>
 #include <cmath>
@@ -18,18 +19,24 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 // ---- layer norm ----
 
-/// y = (x - mean) * rstd * w + b with each row's mean and rstd = 1 / sqrt(var + eps), both kept (null: not kept).
+/// y = (x - mean) * rstd * w + b with each row's mean and rstd = 1 / sqrt(var + eps), both kept
+/// (null: not kept).
 template <class T>
-void layer_norm(Cpu, i64 rows, i64 cols, const T* x, const T* w, const T* b, T eps, T* y, T* mean, T* rstd) {
+void layer_norm(Cpu, i64 rows, i64 cols, const T* x, const T* w, const T* b, T eps, T* y, T* mean,
+                T* rstd) {
   parallel_for(rows, std::max<i64>(1, 32768 / cols), [=](i64 begin, i64 end) {
     for (i64 r = begin; r < end; ++r) {
       const T* xr = x + r * cols;
       T* yr = y + r * cols;
-      const T m = sum_columns<T>(cols, [=](i64 c, auto lane) { return get<decltype(lane)>(xr + c); }) / static_cast<T>(cols);
-      const T var = sum_columns<T>(cols, [=](i64 c, auto lane) {
-                      const auto d = get<decltype(lane)>(xr + c) - m;
-                      return d * d;
-                    }) / static_cast<T>(cols);
+      const T m =
+          sum_columns<T>(cols, [=](i64 c, auto lane) { return get<decltype(lane)>(xr + c); }) /
+          static_cast<T>(cols);
+      const T var = sum_columns<T>(cols,
+                                   [=](i64 c, auto lane) {
+                                     const auto d = get<decltype(lane)>(xr + c) - m;
+                                     return d * d;
+                                   }) /
+                    static_cast<T>(cols);
       const T s = T(1) / std::sqrt(var + eps);
       columns<T>(cols, [=](i64 c, auto lane) {
         using V = decltype(lane);
@@ -40,10 +47,11 @@ void layer_norm(Cpu, i64 rows, i64 cols, const T* x, const T* w, const T* b, T e
   });
 }
 
-/// dx (null: not wanted; `accumulate`: added to what is there), dw and db from dy and what the forward pass kept.
+/// dx (null: not wanted; `accumulate`: added to what is there), dw and db from dy and what the
+/// forward pass kept.
 template <class T>
-void layer_norm_backward(Cpu, i64 rows, i64 cols, const T* x, const T* w, const T* mean, const T* rstd, const T* dy, T* dx,
-                         bool accumulate, T* dw, T* db) {
+void layer_norm_backward(Cpu, i64 rows, i64 cols, const T* x, const T* w, const T* mean,
+                         const T* rstd, const T* dy, T* dx, bool accumulate, T* dw, T* db) {
   constexpr i64 block = 128;
   const i64 blocks = (rows + block - 1) / block;
   const Workspace<T> partial(2 * blocks * cols);  // (2, blocks, cols): dw, db of each row block
@@ -110,9 +118,10 @@ PPMA_INLINE V sum_down(i64 n, F&& term) {
 }
 }  // namespace detail
 
-/// Mean and biased variance of each column. Each block has a mean and a sum of squared distances of its own; blocks are
-/// joined as in Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983. All are measured from the
-/// first row, so that a mean much larger than the deviation costs no digits.
+/// Mean and biased variance of each column. Each block has a mean and a sum of squared distances of
+/// its own; blocks are joined as in Chan, Golub and LeVeque, "Algorithms for computing the sample
+/// variance", 1983. All are measured from the first row, so that a mean much larger than the
+/// deviation costs no digits.
 template <class T>
 void column_statistics(Cpu, i64 rows, i64 cols, const T* x, T* mean, T* var) {
   const i64 block = detail::norm_block(cols), blocks = (rows + block - 1) / block;
@@ -126,7 +135,9 @@ void column_statistics(Cpu, i64 rows, i64 cols, const T* x, T* mean, T* var) {
       columns<T>(cols, [=](i64 c, auto lane) {
         using V = decltype(lane);
         const V first = get<V>(x + c);
-        const V m = detail::sum_down<V>(n, [=](i64 r) { return V(get<V>(xk + r * cols + c) - first); }) / static_cast<T>(n);
+        const V m =
+            detail::sum_down<V>(n, [=](i64 r) { return V(get<V>(xk + r * cols + c) - first); }) /
+            static_cast<T>(n);
         put(out + c, m);
         put(out + cols + c, detail::sum_down<V>(n, [=](i64 r) {
               const V d = get<V>(xk + r * cols + c) - first - m;
@@ -141,7 +152,8 @@ void column_statistics(Cpu, i64 rows, i64 cols, const T* x, T* mean, T* var) {
       for (i64 k = 0; k < blocks; ++k) {
         const double n = static_cast<double>(std::min(block, rows - k * block));
         const double gap = static_cast<double>(p[2 * k * cols + c]) - m;
-        squares += static_cast<double>(p[(2 * k + 1) * cols + c]) + gap * gap * count * n / (count + n);
+        squares +=
+            static_cast<double>(p[(2 * k + 1) * cols + c]) + gap * gap * count * n / (count + n);
         m += gap * n / (count + n);
         count += n;
       }
@@ -151,9 +163,13 @@ void column_statistics(Cpu, i64 rows, i64 cols, const T* x, T* mean, T* var) {
   });
 }
 
-/// What batch norm's passes apply to its result on their way: nothing, or a function with a slope, f and df.
+/// What batch norm's passes apply to its result on their way: nothing, or a function with a slope,
+/// f and df.
 struct NoActivation {
-  template <class V> PPMA_HD PPMA_INLINE V f(V z) const { return z; }
+  template <class V>
+  PPMA_HD PPMA_INLINE V f(V z) const {
+    return z;
+  }
 };
 template <class F>
 inline constexpr bool activates = !std::is_same_v<F, NoActivation>;
@@ -173,18 +189,25 @@ PPMA_INLINE V on_lanes(F f, V v) {
 template <class F>
 struct ValueOf {
   F function;
-  template <class V> PPMA_HD PPMA_INLINE V operator()(V z) const { return function.f(z); }
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V z) const {
+    return function.f(z);
+  }
 };
 template <class F>
 struct SlopeOf {
   F function;
-  template <class V> PPMA_HD PPMA_INLINE V operator()(V z) const { return function.df(z); }
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V z) const {
+    return function.df(z);
+  }
 };
 }  // namespace detail
 
 /// y = act((x - mean) * scale + shift), one value of each a column.
 template <class T, class F = NoActivation>
-void normalize_columns(Cpu, i64 rows, i64 cols, const T* x, const T* mean, const T* scale, const T* shift, T* y, F act = {}) {
+void normalize_columns(Cpu, i64 rows, i64 cols, const T* x, const T* mean, const T* scale,
+                       const T* shift, T* y, F act = {}) {
   parallel_for(rows, std::max<i64>(1, 32768 / cols), [=](i64 begin, i64 end) {
     for (i64 r = begin; r < end; ++r) {
       const T* xr = x + r * cols;
@@ -192,18 +215,22 @@ void normalize_columns(Cpu, i64 rows, i64 cols, const T* x, const T* mean, const
       columns<T>(cols, [=](i64 c, auto lane) {
         using V = decltype(lane);
         const V z = (get<V>(xr + c) - get<V>(mean + c)) * get<V>(scale + c) + get<V>(shift + c);
-        if constexpr (activates<F>) put(yr + c, detail::on_lanes<T>(detail::ValueOf<F>{act}, z));
-        else put(yr + c, z);
+        if constexpr (activates<F>)
+          put(yr + c, detail::on_lanes<T>(detail::ValueOf<F>{act}, z));
+        else
+          put(yr + c, z);
       });
     }
   });
 }
 
-/// The two sums over rows that batch norm's backward is made of: sum dz and sum dz (x - mean), where dz = dy, or with an
-/// activation dy act'((x - mean) * scale + shift), which is kept in dz (may be dy).
+/// The two sums over rows that batch norm's backward is made of: sum dz and sum dz (x - mean),
+/// where dz = dy, or with an activation dy act'((x - mean) * scale + shift), which is kept in dz
+/// (may be dy).
 template <class T, class F = NoActivation>
-void column_gradient_sums(Cpu, i64 rows, i64 cols, const T* x, const T* mean, const T* dy, T* sum_dz, T* sum_dzx,
-                          const T* scale = nullptr, const T* shift = nullptr, T* dz = nullptr, F act = {}) {
+void column_gradient_sums(Cpu, i64 rows, i64 cols, const T* x, const T* mean, const T* dy,
+                          T* sum_dz, T* sum_dzx, const T* scale = nullptr, const T* shift = nullptr,
+                          T* dz = nullptr, F act = {}) {
   const i64 block = detail::norm_block(cols), blocks = (rows + block - 1) / block;
   const Workspace<T> partial(2 * blocks * cols);  // (2, blocks, cols)
   T* const p1 = partial.data();
@@ -231,7 +258,8 @@ void column_gradient_sums(Cpu, i64 rows, i64 cols, const T* x, const T* mean, co
         for (; r + 2 <= n; r += 2) {
           const V ga = gradient(r), gb = gradient(r + 1);
           s1a += ga, s1b += gb;
-          s2a += ga * (get<V>(xk + r * cols + c) - m), s2b += gb * (get<V>(xk + (r + 1) * cols + c) - m);
+          s2a += ga * (get<V>(xk + r * cols + c) - m),
+              s2b += gb * (get<V>(xk + (r + 1) * cols + c) - m);
         }
         if (r < n) {
           const V g = gradient(r);
@@ -248,15 +276,16 @@ void column_gradient_sums(Cpu, i64 rows, i64 cols, const T* x, const T* mean, co
 
 /// dx = a dy + b (x - mean) + c, one a, b, mean, c a column.
 template <class T>
-void batch_norm_dx(Cpu, i64 rows, i64 cols, const T* dy, const T* x, const T* mean, const T* a, const T* b, const T* c,
-                   T* dx) {
+void batch_norm_dx(Cpu, i64 rows, i64 cols, const T* dy, const T* x, const T* mean, const T* a,
+                   const T* b, const T* c, T* dx) {
   parallel_for(rows, std::max<i64>(1, 32768 / cols), [=](i64 begin, i64 end) {
     for (i64 r = begin; r < end; ++r) {
       const T *gr = dy + r * cols, *xr = x + r * cols;
       T* out = dx + r * cols;
       columns<T>(cols, [=](i64 j, auto lane) {
         using V = decltype(lane);
-        put(out + j, V(get<V>(a + j) * get<V>(gr + j) + get<V>(b + j) * (get<V>(xr + j) - get<V>(mean + j)) + get<V>(c + j)));
+        put(out + j, V(get<V>(a + j) * get<V>(gr + j) +
+                       get<V>(b + j) * (get<V>(xr + j) - get<V>(mean + j)) + get<V>(c + j)));
       });
     }
   });
@@ -268,19 +297,22 @@ void channels(Cpu, i64 n, F f) {
   for (i64 c = 0; c < n; ++c) f(c);
 }
 
-/// From a channel's batch statistics, or in evaluation its running ones: rstd and the factor rstd w; training moves the
-/// running ones.
+/// From a channel's batch statistics, or in evaluation its running ones: rstd and the factor rstd
+/// w; training moves the running ones.
 template <class A>
 struct BatchNormFactors {
   bool training;
   A rate, unbiased, eps;  // how far running statistics move; n / (n - 1)
   const A* w;
-  A *running_mean, *running_var, *mean, *rstd, *scale;  // rstd: the biased variance on entry, if training
-  const A* total = nullptr;                             // n, where other processes have a part of the batch
+  // rstd: the biased variance on entry, if training
+  A *running_mean, *running_var, *mean, *rstd, *scale;
+  // n, where other processes have a part of the batch
+  const A* total = nullptr;
   PPMA_HD void operator()(i64 c) const {
     if (training) {
       running_mean[c] += rate * (mean[c] - running_mean[c]);
-      running_var[c] += rate * (rstd[c] * (total ? *total / (*total - 1) : unbiased) - running_var[c]);
+      running_var[c] +=
+          rate * (rstd[c] * (total ? *total / (*total - 1) : unbiased) - running_var[c]);
     } else {
       mean[c] = running_mean[c];
       rstd[c] = running_var[c];
@@ -291,14 +323,15 @@ struct BatchNormFactors {
   }
 };
 
-/// dw = rstd sum dy (x - mean), which dw holds on entry, and the factors of dx = a dy + k (x - mean) + shift: in
-/// evaluation dx = rstd w dy; in training, with xhat = (x - mean) rstd, dx = rstd w (dy - db / n - xhat dw / n).
+/// dw = rstd sum dy (x - mean), which dw holds on entry, and the factors of dx = a dy + k (x -
+/// mean) + shift: in evaluation dx = rstd w dy; in training, with xhat = (x - mean) rstd, dx = rstd
+/// w (dy - db / n - xhat dw / n).
 template <class A>
 struct BatchNormBack {
   bool training;
   A n;
   const A *w, *rstd, *db;
-  A *dw, *a, *k, *shift;  // a, k, shift: null where dx is not wanted
+  A *dw, *a, *k, *shift;     // a, k, shift: null where dx is not wanted
   const A* total = nullptr;  // n, where other processes have a part of the batch
   PPMA_HD void operator()(i64 c) const {
     const A s = rstd[c];
@@ -311,8 +344,8 @@ struct BatchNormBack {
   }
 };
 
-/// Statistics of a batch that lies in `parts` processes, from those of the parts: (parts, 2 cols + 1), mean, biased variance,
-/// number of rows. Joined in their order as in column_statistics.
+/// Statistics of a batch that lies in `parts` processes, from those of the parts: (parts, 2 cols +
+/// 1), mean, biased variance, number of rows. Joined in their order as in column_statistics.
 template <class A>
 struct JoinParts {
   i64 parts, cols;

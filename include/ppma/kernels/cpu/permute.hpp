@@ -15,25 +15,28 @@
 namespace ppma::inline PPMA_ABI::kernels {
 
 /// `rows` times `bytes` bytes, from rows at distance `from_step` to rows at distance `to_step`.
-inline void copy_rows(Cpu, i64 rows, i64 bytes, const void* from, i64 from_step, void* to, i64 to_step) {
+inline void copy_rows(Cpu, i64 rows, i64 bytes, const void* from, i64 from_step, void* to,
+                      i64 to_step) {
   if (bytes == 0) return;
   if (bytes == from_step && bytes == to_step) bytes *= rows, rows = std::min<i64>(rows, 1);
   const char* source = static_cast<const char*>(from);
   char* target = static_cast<char*>(to);
   constexpr i64 piece = i64{1} << 16;
   const i64 pieces = (bytes + piece - 1) / piece;
-  parallel_for(rows * pieces, std::max<i64>(1, 2 * piece / std::min(bytes, piece)), [=](i64 begin, i64 end) {
-    for (i64 unit = begin; unit < end; ++unit) {
-      const i64 row = unit / pieces, start = unit % pieces * piece;
-      std::memcpy(target + row * to_step + start, source + row * from_step + start,
-                  static_cast<std::size_t>(std::min(piece, bytes - start)));
-    }
-  });
+  parallel_for(rows * pieces, std::max<i64>(1, 2 * piece / std::min(bytes, piece)),
+               [=](i64 begin, i64 end) {
+                 for (i64 unit = begin; unit < end; ++unit) {
+                   const i64 row = unit / pieces, start = unit % pieces * piece;
+                   std::memcpy(target + row * to_step + start, source + row * from_step + start,
+                               static_cast<std::size_t>(std::min(piece, bytes - start)));
+                 }
+               });
 }
 
 namespace detail {
 
-// The output's axes, neighbours that stay neighbours joined: sizes, and the distance of one step in the input.
+// The output's axes, neighbours that stay neighbours joined: sizes, and the distance of one step in
+// the input.
 struct Moved {
   int rank = 0;
   i64 size[Shape::max_rank] = {}, step[Shape::max_rank] = {};
@@ -46,8 +49,10 @@ inline Moved moved(const Shape& shape, const int* axes) {
   for (int k = 0; k < shape.rank(); ++k) {
     const i64 size = shape[axes[k]], s = step[axes[k]];
     if (size == 1) continue;
-    if (m.rank > 0 && m.step[m.rank - 1] == s * size) m.size[m.rank - 1] *= size, m.step[m.rank - 1] = s;
-    else m.size[m.rank] = size, m.step[m.rank] = s, ++m.rank;
+    if (m.rank > 0 && m.step[m.rank - 1] == s * size)
+      m.size[m.rank - 1] *= size, m.step[m.rank - 1] = s;
+    else
+      m.size[m.rank] = size, m.step[m.rank] = s, ++m.rank;
   }
   return m;
 }
@@ -60,8 +65,8 @@ PPMA_INLINE void copy_run(i64 n, const T* x, T* y) {
   if (n > 0) std::memcpy(y, x, static_cast<std::size_t>(n) * sizeof(T));
 }
 
-// y (cols, rows) = the transpose of x (rows, cols), with leading dimensions; 16 x 16 elements at a time, so that the
-// 16 lines that are read and the 16 that are written stay in L1.
+// y (cols, rows) = the transpose of x (rows, cols), with leading dimensions; 16 x 16 elements at a
+// time, so that the 16 lines that are read and the 16 that are written stay in L1.
 template <class T>
 void transpose_tiles(i64 rows, i64 cols, const T* x, i64 ldx, T* y, i64 ldy) {
   constexpr i64 tile = 16;
@@ -95,20 +100,25 @@ void permute(Cpu, const Shape& shape, const int* axes, const T* x, T* y) {
     copy_rows(Cpu{}, 1, bytes, x, bytes, y, bytes);
     return;
   }
-  // Each output axis but two is walked by an odometer. The two are the last one and, where the last axis stays last,
-  // the one before (rows are copied), else the axis that was the last one (a matrix is transposed).
+  // Each output axis but two is walked by an odometer. The two are the last one and, where the last
+  // axis stays last, the one before (rows are copied), else the axis that was the last one (a
+  // matrix is transposed).
   int other = last - 1;
   if (m.step[last] != 1)
     while (m.step[other] != 1) --other;
-  i64 size[Shape::max_rank] = {}, in[Shape::max_rank] = {}, out[Shape::max_rank] = {}, other_out = 1, next = 1,
-      count = 1;
+  i64 size[Shape::max_rank] = {}, in[Shape::max_rank] = {}, out[Shape::max_rank] = {},
+      other_out = 1, next = 1, count = 1;
   int outer = 0;
   for (int k = last; k >= 0; --k) {
-    if (k == other) other_out = next;
-    else if (k != last) size[outer] = m.size[k], in[outer] = m.step[k], out[outer] = next, count *= m.size[k], ++outer;
+    if (k == other)
+      other_out = next;
+    else if (k != last)
+      size[outer] = m.size[k], in[outer] = m.step[k], out[outer] = next, count *= m.size[k],
+      ++outer;
     next *= m.size[k];
   }
-  // Neighbours in the input follow each other, so that what one unit brings into the cache the next one finds there.
+  // Neighbours in the input follow each other, so that what one unit brings into the cache the next
+  // one finds there.
   for (int k = 1; k < outer; ++k)
     for (int j = k; j > 0 && in[j] < in[j - 1]; --j)
       std::swap(size[j], size[j - 1]), std::swap(in[j], in[j - 1]), std::swap(out[j], out[j - 1]);
@@ -126,8 +136,10 @@ void permute(Cpu, const Shape& shape, const int* axes, const T* x, T* y) {
         to += at * out[k];
       }
       if (step == 1)
-        for (i64 r = 0; r < rows; ++r) detail::copy_run(n, x + from + r * other_in, y + to + r * other_out);
-      else detail::transpose_tiles(n, rows, x + from, step, y + to, other_out);
+        for (i64 r = 0; r < rows; ++r)
+          detail::copy_run(n, x + from + r * other_in, y + to + r * other_out);
+      else
+        detail::transpose_tiles(n, rows, x + from, step, y + to, other_out);
     }
   });
 }

@@ -11,8 +11,9 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 inline constexpr i64 update_piece = 16384;  // elements
 
-/// Calls f(i, begin, end) for pieces of at most update_piece elements that cover tensors of the given sizes, in
-/// parallel. A network has hundreds of small tensors and a few large ones: pieces of all of them share the threads.
+/// Calls f(i, begin, end) for pieces of at most update_piece elements that cover tensors of the
+/// given sizes, in parallel. A network has hundreds of small tensors and a few large ones: pieces
+/// of all of them share the threads.
 template <class F>
 void for_pieces(const std::vector<i64>& sizes, F&& f) {
   std::vector<i64> first{0};  // piece number at which each tensor begins

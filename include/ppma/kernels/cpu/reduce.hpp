@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Sums and extremes over axes, on raw pointers. Long sums are cut into pieces of fixed length whose partial sums are
-// added in order: rounding grows with the number of pieces' logarithm instead of the length, and the result does not
-// depend on the threads.
+// Sums and extremes over axes, on raw pointers. Long sums are cut into pieces of fixed length whose
+// partial sums are added in order: rounding grows with the number of pieces' logarithm instead of
+// the length, and the result does not depend on the threads.
 
 #include <algorithm>
 #include <vector>
@@ -30,10 +30,12 @@ PPMA_INLINE void add_row(i64 n, const T* x, T* y) {
 /// y += x, n elements.
 template <class T>
 void add_to(Cpu, i64 n, const T* x, T* y) {
-  parallel_for(n, 1 << 15, [=](i64 begin, i64 end) { detail::add_row(end - begin, x + begin, y + begin); });
+  parallel_for(n, 1 << 15,
+               [=](i64 begin, i64 end) { detail::add_row(end - begin, x + begin, y + begin); });
 }
 
-/// Sum of n contiguous elements: four vectors of running sums, pairwise over pieces of at most 4096.
+/// Sum of n contiguous elements: four vectors of running sums, pairwise over pieces of at most
+/// 4096.
 template <class T>
 T sum_contiguous(const T* x, i64 n) {
   if (n > 4096) {
@@ -55,7 +57,8 @@ T sum_contiguous(const T* x, i64 n) {
   return total;
 }
 
-/// y[c] = sum over rows of x[r, c]; x is (rows, cols). Rows are summed in blocks of 256, then the blocks.
+/// y[c] = sum over rows of x[r, c]; x is (rows, cols). Rows are summed in blocks of 256, then the
+/// blocks.
 template <class T>
 void sum_rows(Cpu, i64 rows, i64 cols, const T* x, T* y) {
   constexpr i64 block = 256;
@@ -74,10 +77,12 @@ void sum_rows(Cpu, i64 rows, i64 cols, const T* x, T* y) {
   sum_rows(Cpu{}, blocks, cols, p, y);
 }
 
-/// y (shape `to`) = x (shape `from`) summed over the axes where `to` is 1 (or absent, in front) and `from` is not.
+/// y (shape `to`) = x (shape `from`) summed over the axes where `to` is 1 (or absent, in front) and
+/// `from` is not.
 template <class T>
 void sum_to(Cpu, const Shape& from, const T* x, const Shape& to, T* y) {
-  // Neighbouring axes of one kind (kept or summed) are one axis: kind[a], size[a] from the outermost.
+  // Neighbouring axes of one kind (kept or summed) are one axis: kind[a], size[a] from the
+  // outermost.
   std::vector<i64> size;
   std::vector<bool> summed;
   for (int a = 0; a < from.rank(); ++a) {
@@ -85,8 +90,10 @@ void sum_to(Cpu, const Shape& from, const T* x, const Shape& to, T* y) {
     const i64 n = from[a];
     if (n == 1) continue;
     const bool s = b < 0 || to[b] == 1;
-    if (!size.empty() && summed.back() == s) size.back() *= n;
-    else size.push_back(n), summed.push_back(s);
+    if (!size.empty() && summed.back() == s)
+      size.back() *= n;
+    else
+      size.push_back(n), summed.push_back(s);
   }
   const i64 n = from.numel();
   if (n == 0) {
@@ -100,7 +107,8 @@ void sum_to(Cpu, const Shape& from, const T* x, const Shape& to, T* y) {
     const Workspace<T> partial(pieces);
     T* p = partial.data();
     parallel_for(pieces, 4, [=](i64 begin, i64 end) {
-      for (i64 i = begin; i < end; ++i) p[i] = sum_contiguous(x + i * piece, std::min(piece, n - i * piece));
+      for (i64 i = begin; i < end; ++i)
+        p[i] = sum_contiguous(x + i * piece, std::min(piece, n - i * piece));
     });
     *y = sum_contiguous(p, pieces);
   } else if (size.size() == 2 && summed[1]) {  // (kept, summed)
@@ -111,7 +119,8 @@ void sum_to(Cpu, const Shape& from, const T* x, const Shape& to, T* y) {
   } else if (size.size() == 2) {  // (summed, kept)
     sum_rows(Cpu{}, size[0], size[1], x, y);
   } else {
-    // Sum the innermost summed axis away and go on with what is left: kept axes outside of it are a batch.
+    // Sum the innermost summed axis away and go on with what is left: kept axes outside of it are a
+    // batch.
     const bool inner = summed.back();
     const i64 kept = inner ? 1 : size.back();
     const i64 count = inner ? size.back() : size[size.size() - 2];
@@ -120,8 +129,10 @@ void sum_to(Cpu, const Shape& from, const T* x, const Shape& to, T* y) {
     T* p = left.data();
     parallel_for(batch, std::max<i64>(1, 32768 / (count * kept)), [=](i64 begin, i64 end) {
       for (i64 b = begin; b < end; ++b) {
-        if (inner) p[b] = sum_contiguous(x + b * count, count);
-        else sum_rows(Cpu{}, count, kept, x + b * count * kept, p + b * kept);
+        if (inner)
+          p[b] = sum_contiguous(x + b * count, count);
+        else
+          sum_rows(Cpu{}, count, kept, x + b * count * kept, p + b * kept);
       }
     });
     Shape rest, target;
@@ -132,7 +143,8 @@ void sum_to(Cpu, const Shape& from, const T* x, const Shape& to, T* y) {
   }
 }
 
-/// Running extreme of one vector of lines, or of one line: v at step k. A NaN wins, and the first of equals.
+/// Running extreme of one vector of lines, or of one line: v at step k. A NaN wins, and the first
+/// of equals.
 template <class V, class B, class T>
 PPMA_INLINE void take_extreme(V v, B k, T sign, V& best, B& at) {
   auto take = sign * v > sign * best;
@@ -142,8 +154,8 @@ PPMA_INLINE void take_extreme(V v, B k, T sign, V& best, B& at) {
   at = take ? k : at;
 }
 
-/// Largest (sign = 1) or smallest (sign = -1) element along the middle axis of x (outer, n, inner), n >= 1, and its
-/// first index; a NaN wins.
+/// Largest (sign = 1) or smallest (sign = -1) element along the middle axis of x (outer, n, inner),
+/// n >= 1, and its first index; a NaN wins.
 template <class T>
 void extreme(Cpu, i64 outer, i64 n, i64 inner, T sign, const T* x, T* best, i64* index) {
   using Int = typename ppma::detail::BitsOf<T>::type;
@@ -158,7 +170,8 @@ void extreme(Cpu, i64 outer, i64 n, i64 inner, T sign, const T* x, T* best, i64*
         VecBits<T> where{};
         i64 k = lanes<T>;
         for (; k + lanes<T> <= n; k += lanes<T>)
-          take_extreme(load(p + k), VecBits<T>{} + static_cast<Int>(k / lanes<T>), sign, most, where);
+          take_extreme(load(p + k), VecBits<T>{} + static_cast<Int>(k / lanes<T>), sign, most,
+                       where);
         i64 first = 0;
         T value = most[0];
         const auto better = [&](T v, i64 position) {
@@ -178,7 +191,8 @@ void extreme(Cpu, i64 outer, i64 n, i64 inner, T sign, const T* x, T* best, i64*
         Vec<T> most = load(p + i);
         VecBits<T> where{};
         for (i64 k = 1; k < n; ++k)
-          take_extreme(load(p + k * inner + i), VecBits<T>{} + static_cast<Int>(k), sign, most, where);
+          take_extreme(load(p + k * inner + i), VecBits<T>{} + static_cast<Int>(k), sign, most,
+                       where);
         store<T>(b + i, most);
         for (i64 l = 0; l < lanes<T>; ++l) at[i + l] = where[l];
       }
@@ -190,10 +204,12 @@ void extreme(Cpu, i64 outer, i64 n, i64 inner, T sign, const T* x, T* best, i64*
   });
 }
 
-/// dx (outer, n, inner), zeros before, gets dy (outer, inner) at each line's index: the gradient of extreme.
+/// dx (outer, n, inner), zeros before, gets dy (outer, inner) at each line's index: the gradient of
+/// extreme.
 template <class T>
 void scatter_extreme(Cpu, i64 outer, i64 n, i64 inner, const i64* index, const T* dy, T* dx) {
-  for (i64 i = 0; i < outer * inner; ++i) dx[(i / inner * n + index[i]) * inner + i % inner] = dy[i];
+  for (i64 i = 0; i < outer * inner; ++i)
+    dx[(i / inner * n + index[i]) * inner + i % inner] = dy[i];
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

@@ -11,9 +11,11 @@
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-/// y = x + keep * gamma * a for (batch, rows, cols); x, gamma (cols) and keep (batch) may be null: 0, ones, ones.
+/// y = x + keep * gamma * a for (batch, rows, cols); x, gamma (cols) and keep (batch) may be null:
+/// 0, ones, ones.
 template <class T>
-void residual(Cpu, i64 batch, i64 rows, i64 cols, const T* x, const T* a, const T* gamma, const T* keep, T* y) {
+void residual(Cpu, i64 batch, i64 rows, i64 cols, const T* x, const T* a, const T* gamma,
+              const T* keep, T* y) {
   parallel_for(batch * rows, std::max<i64>(1, 32768 / cols), [=](i64 begin, i64 end) {
     for (i64 r = begin; r < end; ++r) {
       const T k = keep ? keep[r / rows] : T(1);
@@ -29,7 +31,8 @@ void residual(Cpu, i64 batch, i64 rows, i64 cols, const T* x, const T* a, const 
 
 /// dgamma[c] = sum over rows of keep * a * dy, by blocks of 128 rows.
 template <class T>
-void residual_dgamma(Cpu, i64 batch, i64 rows, i64 cols, const T* a, const T* keep, const T* dy, T* dgamma) {
+void residual_dgamma(Cpu, i64 batch, i64 rows, i64 cols, const T* a, const T* keep, const T* dy,
+                     T* dgamma) {
   constexpr i64 block = 128;
   const i64 all = batch * rows, blocks = (all + block - 1) / block;
   const Workspace<T> partial(blocks * cols);
@@ -42,7 +45,8 @@ void residual_dgamma(Cpu, i64 batch, i64 rows, i64 cols, const T* a, const T* ke
         const T factor = keep ? keep[r / rows] : T(1);
         columns<T>(cols, [=](i64 c, auto lane) {
           using V = decltype(lane);
-          put(sum + c, V(get<V>(sum + c) + factor * get<V>(a + r * cols + c) * get<V>(dy + r * cols + c)));
+          put(sum + c,
+              V(get<V>(sum + c) + factor * get<V>(a + r * cols + c) * get<V>(dy + r * cols + c)));
         });
       }
     }

@@ -15,7 +15,9 @@ struct Axis {
   struct Tap {
     i64 low, high;
     double f;  // the share of `high`
-    PPMA_HD double share(i64 input) const { return (low == input ? 1 - f : 0) + (high == input ? f : 0); }
+    PPMA_HD double share(i64 input) const {
+      return (low == input ? 1 - f : 0) + (high == input ? f : 0);
+    }
   };
   struct Range {
     i64 begin, end;
@@ -26,14 +28,17 @@ struct Axis {
   PPMA_HD i64 outputs() const { return n; }
   PPMA_HD i64 inputs() const { return size; }
   PPMA_HD double step() const {  // inputs an output
-    return how != Resize::bilinear_align_corners ? static_cast<double>(size) / static_cast<double>(n)
-           : n > 1                               ? static_cast<double>(size - 1) / static_cast<double>(n - 1)
-                                                 : 0;
+    return how != Resize::bilinear_align_corners
+               ? static_cast<double>(size) / static_cast<double>(n)
+           : n > 1 ? static_cast<double>(size - 1) / static_cast<double>(n - 1)
+                   : 0;
   }
   PPMA_HD Tap out(i64 o) const {
     if (how == Resize::nearest) return {o * size / n, o * size / n, 0};
     double source = static_cast<double>(o) * step();
-    if (how == Resize::bilinear) source = (static_cast<double>(o) + 0.5) * static_cast<double>(size) / static_cast<double>(n) - 0.5;
+    if (how == Resize::bilinear)
+      source =
+          (static_cast<double>(o) + 0.5) * static_cast<double>(size) / static_cast<double>(n) - 0.5;
     if (source < 0) source = 0;
     i64 low = static_cast<i64>(source);
     if (low > size - 1) low = size - 1;
@@ -45,7 +50,8 @@ struct Axis {
     const double s = step(), shift = how == Resize::bilinear ? 0.5 : 0;
     Range r{0, n};
     if (s > 0) {
-      const double first = (static_cast<double>(i - 1) + shift) / s - shift, last = (static_cast<double>(i + 1) + shift) / s - shift;
+      const double first = (static_cast<double>(i - 1) + shift) / s - shift,
+                   last = (static_cast<double>(i + 1) + shift) / s - shift;
       if (i > 0 && first >= 1) r.begin = static_cast<i64>(first);
       if (i < size - 1 && last + 2 < static_cast<double>(n)) r.end = static_cast<i64>(last) + 2;
     }
@@ -59,7 +65,8 @@ void resize(Cpu, i64 batch, i64 channels, const Axis& rows, const Axis& cols, co
   parallel_for(batch * h, 1, [&, x, y](i64 begin, i64 end) {
     for (i64 unit = begin; unit < end; ++unit) {
       const Axis::Tap r = rows.out(unit % h);
-      const T *top = x + (unit / h * height + r.low) * width * channels, *bottom = top + (r.high - r.low) * width * channels;
+      const T *top = x + (unit / h * height + r.low) * width * channels,
+              *bottom = top + (r.high - r.low) * width * channels;
       const T fr = static_cast<T>(r.f);
       for (i64 j = 0; j < w; ++j) {
         const Axis::Tap c = cols.out(j);
@@ -75,7 +82,8 @@ void resize(Cpu, i64 batch, i64 channels, const Axis& rows, const Axis& cols, co
 }
 
 template <class T>
-void resize_backward(Cpu, i64 batch, i64 channels, const Axis& rows, const Axis& cols, const T* dy, T* dx) {
+void resize_backward(Cpu, i64 batch, i64 channels, const Axis& rows, const Axis& cols, const T* dy,
+                     T* dx) {
   const i64 height = rows.inputs(), width = cols.inputs(), h = rows.outputs(), w = cols.outputs();
   parallel_for(batch * height, 1, [&, dy, dx](i64 begin, i64 end) {
     for (i64 unit = begin; unit < end; ++unit)

@@ -12,7 +12,8 @@
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-/// Calls f(cell of the output in [0, h w), input row, input column, weight) for each tap of one box x1 y1 x2 y2.
+/// Calls f(cell of the output in [0, h w), input row, input column, weight) for each tap of one box
+/// x1 y1 x2 y2.
 template <class T, class F>
 void for_roi_taps(const T* box, const RoiAlign& o, i64 height, i64 width, F f) {
   struct AxisTaps {
@@ -27,20 +28,29 @@ void for_roi_taps(const T* box, const RoiAlign& o, i64 height, i64 width, F f) {
     if (low >= size - 1) return AxisTaps{size - 1, size - 1, 0, true};
     return AxisTaps{low, low + 1, at - static_cast<double>(low), true};
   };
-  const double left = static_cast<double>(box[0]) * o.scale - 0.5, top = static_cast<double>(box[1]) * o.scale - 0.5;
-  const double cell_w = (static_cast<double>(box[2]) * o.scale - 0.5 - left) / static_cast<double>(o.width);
-  const double cell_h = (static_cast<double>(box[3]) * o.scale - 0.5 - top) / static_cast<double>(o.height);
+  const double left = static_cast<double>(box[0]) * o.scale - 0.5,
+               top = static_cast<double>(box[1]) * o.scale - 0.5;
+  const double cell_w =
+      (static_cast<double>(box[2]) * o.scale - 0.5 - left) / static_cast<double>(o.width);
+  const double cell_h =
+      (static_cast<double>(box[3]) * o.scale - 0.5 - top) / static_cast<double>(o.height);
   const i64 down = o.sampling_ratio > 0 ? o.sampling_ratio : static_cast<i64>(std::ceil(cell_h));
   const i64 across = o.sampling_ratio > 0 ? o.sampling_ratio : static_cast<i64>(std::ceil(cell_w));
   if (down <= 0 || across <= 0) return;
   const double share = 1 / static_cast<double>(down * across);
   for (i64 i = 0; i < o.height; ++i)
     for (i64 a = 0; a < down; ++a) {
-      const AxisTaps r = taps(top + cell_h * (static_cast<double>(i) + (static_cast<double>(a) + 0.5) / static_cast<double>(down)), height);
+      const AxisTaps r =
+          taps(top + cell_h * (static_cast<double>(i) +
+                               (static_cast<double>(a) + 0.5) / static_cast<double>(down)),
+               height);
       if (!r.inside) continue;
       for (i64 j = 0; j < o.width; ++j)
         for (i64 b = 0; b < across; ++b) {
-          const AxisTaps c = taps(left + cell_w * (static_cast<double>(j) + (static_cast<double>(b) + 0.5) / static_cast<double>(across)), width);
+          const AxisTaps c =
+              taps(left + cell_w * (static_cast<double>(j) +
+                                    (static_cast<double>(b) + 0.5) / static_cast<double>(across)),
+                   width);
           if (!c.inside) continue;
           const i64 cell = i * o.width + j;
           f(cell, r.low, c.low, static_cast<T>(share * (1 - r.f) * (1 - c.f)));
@@ -52,7 +62,8 @@ void for_roi_taps(const T* box, const RoiAlign& o, i64 height, i64 width, F f) {
 }
 
 template <class T>
-void roi_align(Cpu, const Shape& shape, i64 count, const RoiAlign& o, const T* x, const T* boxes, T* y) {
+void roi_align(Cpu, const Shape& shape, i64 count, const RoiAlign& o, const T* x, const T* boxes,
+               T* y) {
   const i64 height = shape[1], width = shape[2], channels = shape[3], cells = o.height * o.width;
   parallel_for(count, 1, [=, &o](i64 begin, i64 end) {
     for (i64 r = begin; r < end; ++r) {
@@ -68,10 +79,13 @@ void roi_align(Cpu, const Shape& shape, i64 count, const RoiAlign& o, const T* x
   });
 }
 
-/// dx (zeros) += the boxes' shares. Boxes overlap, so a thread owns a strip of channels and takes the boxes in order.
+/// dx (zeros) += the boxes' shares. Boxes overlap, so a thread owns a strip of channels and takes
+/// the boxes in order.
 template <class T>
-void roi_align_backward(Cpu, const Shape& shape, i64 count, const RoiAlign& o, const T* boxes, const T* dy, T* dx) {
-  const i64 height = shape[1], width = shape[2], channels = shape[3], cells = o.height * o.width, strip = 32;
+void roi_align_backward(Cpu, const Shape& shape, i64 count, const RoiAlign& o, const T* boxes,
+                        const T* dy, T* dx) {
+  const i64 height = shape[1], width = shape[2], channels = shape[3], cells = o.height * o.width,
+            strip = 32;
   parallel_for((channels + strip - 1) / strip, 1, [=, &o](i64 begin, i64 end) {
     const i64 first = begin * strip, last = std::min(channels, end * strip);
     for (i64 r = 0; r < count; ++r) {

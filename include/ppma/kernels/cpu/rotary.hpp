@@ -10,8 +10,8 @@
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-/// cos and sin, (tokens, d) each: entry (t, i) belongs to angle[i] * t, formed in T; sine with the sign that channel i
-/// needs: - for even i, + for odd i.
+/// cos and sin, (tokens, d) each: entry (t, i) belongs to angle[i] * t, formed in T; sine with the
+/// sign that channel i needs: - for even i, + for odd i.
 template <class T>
 void rotary_tables(Cpu, i64 tokens, i64 d, const T* angle, T* cosine, T* sine) {
   parallel_for(tokens, std::max<i64>(1, 512 / d), [=](i64 begin, i64 end) {
@@ -19,7 +19,8 @@ void rotary_tables(Cpu, i64 tokens, i64 d, const T* angle, T* cosine, T* sine) {
       for (i64 i = 0; i < d; ++i) {
         const T turn = static_cast<T>(t) * angle[i];
         cosine[t * d + i] = static_cast<T>(std::cos(static_cast<double>(turn)));
-        sine[t * d + i] = static_cast<T>(std::sin(static_cast<double>(turn))) * (i % 2 == 0 ? T(-1) : T(1));
+        sine[t * d + i] =
+            static_cast<T>(std::sin(static_cast<double>(turn))) * (i % 2 == 0 ? T(-1) : T(1));
       }
   });
 }
@@ -43,9 +44,11 @@ PPMA_INLINE Vec<T> swap_pairs(Vec<T> v) {
 #endif
 }
 
-/// y = scale * (x cos + swapped x * sin) for x (batch, tokens, heads, d); `back` turns the other way.
+/// y = scale * (x cos + swapped x * sin) for x (batch, tokens, heads, d); `back` turns the other
+/// way.
 template <class T>
-void rotary(Cpu, i64 batch, i64 tokens, i64 heads, i64 d, const T* x, const T* cosine, const T* sine, T scale, bool back, T* y) {
+void rotary(Cpu, i64 batch, i64 tokens, i64 heads, i64 d, const T* x, const T* cosine,
+            const T* sine, T scale, bool back, T* y) {
   const T sine_scale = back ? -scale : scale;
   parallel_for(batch * tokens, std::max<i64>(1, 32768 / (heads * d)), [=](i64 begin, i64 end) {
     for (i64 r = begin; r < end; ++r) {
@@ -55,7 +58,8 @@ void rotary(Cpu, i64 batch, i64 tokens, i64 heads, i64 d, const T* x, const T* c
         i64 i = 0;
         for (; i + lanes<T> <= d; i += lanes<T>) {
           const Vec<T> v = load(x + at + i);
-          store(y + at + i, v * (scale * load(c + i)) + swap_pairs<T>(v) * (sine_scale * load(s + i)));
+          store(y + at + i,
+                v * (scale * load(c + i)) + swap_pairs<T>(v) * (sine_scale * load(s + i)));
         }
         for (; i < d; i += 2) {
           const T a = x[at + i], b = x[at + i + 1];

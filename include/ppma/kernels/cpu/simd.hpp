@@ -1,9 +1,10 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// One vector register and the few functions that kernels need on it, for f32 and f64, at whatever width the compiler
-// may use (PPMA_SIMD_BYTES). Built on the vector extensions of g++ and clang: +, *, <, ?: work elementwise, no
-// intrinsics, no libm. The functions at the end (exp, log1p_unit, erf, ...) take a Vec or a plain float or double, so
-// that a kernel's tail computes exactly what its body computes.
+// One vector register and the few functions that kernels need on it, for f32 and f64, at whatever
+// width the compiler may use (PPMA_SIMD_BYTES). Built on the vector extensions of g++ and clang: +,
+// *, <, ?: work elementwise, no intrinsics, no libm. The functions at the end (exp, log1p_unit,
+// erf, ...) take a Vec or a plain float or double, so that a kernel's tail computes exactly what
+// its body computes.
 
 #include <cmath>
 #include <cstring>
@@ -24,20 +25,27 @@ namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 // Dependent vector types need the attribute on a non-dependent element type.
-template <class T> struct VecType;
-template <> struct VecType<float> {
+template <class T>
+struct VecType;
+template <>
+struct VecType<float> {
   typedef float type __attribute__((vector_size(PPMA_SIMD_BYTES)));
   typedef std::int32_t bits __attribute__((vector_size(PPMA_SIMD_BYTES)));
 };
-template <> struct VecType<double> {
+template <>
+struct VecType<double> {
   typedef double type __attribute__((vector_size(PPMA_SIMD_BYTES)));
   typedef std::int64_t bits __attribute__((vector_size(PPMA_SIMD_BYTES)));
 };
 }  // namespace detail
 
-template <class T> using Vec = typename detail::VecType<T>::type;
-template <class T> using VecBits = typename detail::VecType<T>::bits;  // integers of T's size; masks are 0 or -1
-template <class T> inline constexpr i64 lanes = PPMA_SIMD_BYTES / static_cast<i64>(sizeof(T));
+template <class T>
+using Vec = typename detail::VecType<T>::type;
+// integers of T's size; masks are 0 or -1
+template <class T>
+using VecBits = typename detail::VecType<T>::bits;
+template <class T>
+inline constexpr i64 lanes = PPMA_SIMD_BYTES / static_cast<i64>(sizeof(T));
 
 template <class T>
 PPMA_INLINE Vec<T> load(const T* p) {
@@ -61,7 +69,8 @@ template <class T>
 PPMA_INLINE Vec<T> keep_first(Vec<T> v, i64 n) {
   VecBits<T> lane;
   PPMA_UNROLL
-  for (i64 i = 0; i < lanes<T>; ++i) lane[i] = static_cast<std::remove_reference_t<decltype(lane[0])>>(i);
+  for (i64 i = 0; i < lanes<T>; ++i)
+    lane[i] = static_cast<std::remove_reference_t<decltype(lane[0])>>(i);
   return lane < static_cast<std::remove_reference_t<decltype(lane[0])>>(n) ? v : Vec<T>{};
 }
 template <class T>
@@ -84,12 +93,13 @@ PPMA_INLINE Vec<T> rotate(Vec<T> v) {
   return turned;
 #else
   if constexpr (n == 16)
-    return __builtin_shufflevector(v, v, by & m, (by + 1) & m, (by + 2) & m, (by + 3) & m, (by + 4) & m, (by + 5) & m,
-                                   (by + 6) & m, (by + 7) & m, (by + 8) & m, (by + 9) & m, (by + 10) & m, (by + 11) & m,
+    return __builtin_shufflevector(v, v, by & m, (by + 1) & m, (by + 2) & m, (by + 3) & m,
+                                   (by + 4) & m, (by + 5) & m, (by + 6) & m, (by + 7) & m,
+                                   (by + 8) & m, (by + 9) & m, (by + 10) & m, (by + 11) & m,
                                    (by + 12) & m, (by + 13) & m, (by + 14) & m, (by + 15) & m);
   else if constexpr (n == 8)
-    return __builtin_shufflevector(v, v, by & m, (by + 1) & m, (by + 2) & m, (by + 3) & m, (by + 4) & m, (by + 5) & m,
-                                   (by + 6) & m, (by + 7) & m);
+    return __builtin_shufflevector(v, v, by & m, (by + 1) & m, (by + 2) & m, (by + 3) & m,
+                                   (by + 4) & m, (by + 5) & m, (by + 6) & m, (by + 7) & m);
   else if constexpr (n == 4)
     return __builtin_shufflevector(v, v, by & m, (by + 1) & m, (by + 2) & m, (by + 3) & m);
   else
@@ -109,23 +119,44 @@ PPMA_INLINE Vec<T> fold(Vec<T> v, Join join) {
 /// Sum and largest of the lanes, by halving.
 template <class T>
 PPMA_INLINE T lane_sum(Vec<T> v) {
-  return detail::fold<T, static_cast<int>(lanes<T> / 2)>(v, [](Vec<T> a, Vec<T> b) { return a + b; })[0];
+  return detail::fold<T, static_cast<int>(lanes<T> / 2)>(
+      v, [](Vec<T> a, Vec<T> b) { return a + b; })[0];
 }
 template <class T>
 PPMA_INLINE T lane_max(Vec<T> v) {
-  return detail::fold<T, static_cast<int>(lanes<T> / 2)>(v, [](Vec<T> a, Vec<T> b) { return a > b ? a : b; })[0];
+  return detail::fold<T, static_cast<int>(lanes<T> / 2)>(
+      v, [](Vec<T> a, Vec<T> b) { return a > b ? a : b; })[0];
 }
 
-// ---- functions of a Vec or of a scalar --------------------------------------------------------------------------
+// ---- functions of a Vec or of a scalar --------------------------------------------------------
 
 namespace detail {
-template <class V> struct LaneType { using type = std::remove_cv_t<std::remove_reference_t<decltype(std::declval<V>()[0])>>; };
-template <> struct LaneType<float> { using type = float; };
-template <> struct LaneType<double> { using type = double; };
-template <class V> using LaneOf = typename LaneType<V>::type;
-template <class V> struct BitsOf { using type = VecBits<LaneOf<V>>; };
-template <> struct BitsOf<float> { using type = std::int32_t; };
-template <> struct BitsOf<double> { using type = std::int64_t; };
+template <class V>
+struct LaneType {
+  using type = std::remove_cv_t<std::remove_reference_t<decltype(std::declval<V>()[0])>>;
+};
+template <>
+struct LaneType<float> {
+  using type = float;
+};
+template <>
+struct LaneType<double> {
+  using type = double;
+};
+template <class V>
+using LaneOf = typename LaneType<V>::type;
+template <class V>
+struct BitsOf {
+  using type = VecBits<LaneOf<V>>;
+};
+template <>
+struct BitsOf<float> {
+  using type = std::int32_t;
+};
+template <>
+struct BitsOf<double> {
+  using type = std::int64_t;
+};
 
 // All lanes x. (nvcc 13 crashes where the initialiser of a variable contains V{} + constant.)
 template <class V, class T>
@@ -142,7 +173,8 @@ PPMA_INLINE V polynomial(V x, const T (&c)[n]) {
 }
 }  // namespace detail
 
-/// Where v is a NaN, also under -ffast-math: true or false of a scalar, a mask of a Vec (integers 0 or -1).
+/// Where v is a NaN, also under -ffast-math: true or false of a scalar, a mask of a Vec (integers 0
+/// or -1).
 PPMA_HD PPMA_INLINE bool nan_of(float v) { return is_nan(v); }
 PPMA_HD PPMA_INLINE bool nan_of(double v) { return is_nan(v); }
 template <class V>
@@ -168,33 +200,49 @@ PPMA_INLINE V abs_of(V a) {
   return a < 0 ? -a : a;
 }
 
-/// e^x, relative error below 2 ulp. Results that would be denormal are 0; overflow is infinity, NaN stays NaN.
+/// e^x, relative error below 2 ulp. Results that would be denormal are 0; overflow is infinity, NaN
+/// stays NaN.
 template <class V>
 PPMA_INLINE V exp_of(V x) {
   using T = detail::LaneOf<V>;
   using B = typename detail::BitsOf<V>::type;
   constexpr bool single = std::is_same_v<T, float>;
-  // x = n ln 2 + r with |r| <= ln2 / 2: adding 1.5 * 2^(mantissa bits) rounds x / ln 2 to an integer in the low bits.
+  // x = n ln 2 + r with |r| <= ln2 / 2: adding 1.5 * 2^(mantissa bits) rounds x / ln 2 to an
+  // integer in the low bits.
   constexpr T low = single ? T(-87.33) : T(-708.3), high = single ? T(88.722) : T(709.78);
   constexpr T shifter = single ? T(12582912.0) : T(6755399441055744.0);
   constexpr T ln2_hi = single ? T(0.693359375) : T(6.93147180369123816490e-01);
   constexpr T ln2_lo = single ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
   const V clamped = min_of(max_of(x, detail::filled<V>(low)), detail::filled<V>(high));
-  // Each opaque() keeps a step that is exact in this order only: -ffast-math would cancel the shifter, and would sum
-  // the two parts of ln 2.
+  // Each opaque() keeps a step that is exact in this order only: -ffast-math would cancel the
+  // shifter, and would sum the two parts of ln 2.
   const V shifted = opaque(clamped * T(1.4426950408889634) + shifter);
   const V n = shifted - shifter;
   const V r = opaque(clamped - n * ln2_hi) - n * ln2_lo;
   V p;
   if constexpr (single) {  // Cephes' expf
-    constexpr T c[] = {5.0000001201e-1f, 1.6666665459e-1f, 4.1665795894e-2f, 8.3334519073e-3f, 1.3981999507e-3f, 1.9875691500e-4f};
+    constexpr T c[] = {5.0000001201e-1f, 1.6666665459e-1f, 4.1665795894e-2f,
+                       8.3334519073e-3f, 1.3981999507e-3f, 1.9875691500e-4f};
     p = r * r * detail::polynomial(r, c) + r + T(1);
   } else {  // Taylor; the next term is below 1e-17
-    constexpr T c[] = {1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880,
-                       1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
+    constexpr T c[] = {1.0,
+                       1.0,
+                       1.0 / 2,
+                       1.0 / 6,
+                       1.0 / 24,
+                       1.0 / 120,
+                       1.0 / 720,
+                       1.0 / 5040,
+                       1.0 / 40320,
+                       1.0 / 362880,
+                       1.0 / 3628800,
+                       1.0 / 39916800,
+                       1.0 / 479001600,
+                       1.0 / 6227020800.0};
     p = detail::polynomial(r, c);
   }
-  // 2^n by its exponent bits, in two factors: n reaches 128 (1024), one beyond the largest exponent.
+  // 2^n by its exponent bits, in two factors: n reaches 128 (1024), one beyond the largest
+  // exponent.
   constexpr int mantissa = single ? 23 : 52;
   B bits;
   std::memcpy(&bits, &shifted, sizeof bits);
@@ -208,7 +256,8 @@ PPMA_INLINE V exp_of(V x) {
   std::memcpy(&f1, &b1, sizeof f1);
   std::memcpy(&f2, &b2, sizeof f2);
   const V y = opaque(p * f1) * f2;  // f1 * f2 alone may be infinite
-  // Outside of the range, chosen by integers: of floats -ffast-math assumes that they are never infinite or NaN.
+  // Outside of the range, chosen by integers: of floats -ffast-math assumes that they are never
+  // infinite or NaN.
   B result;
   std::memcpy(&result, &y, sizeof result);
   using Int = std::make_signed_t<typename detail::FloatLayout<T>::Bits>;
@@ -223,7 +272,8 @@ PPMA_INLINE V exp_of(V x) {
   return chosen;
 }
 
-/// ln(1 + u) for 0 <= u <= 1, relative error a few ulp also for tiny u: 2 artanh(u / (2 + u)) by its series.
+/// ln(1 + u) for 0 <= u <= 1, relative error a few ulp also for tiny u: 2 artanh(u / (2 + u)) by
+/// its series.
 template <class V>
 PPMA_INLINE V log1p_unit(V u) {
   using T = detail::LaneOf<V>;
@@ -233,8 +283,9 @@ PPMA_INLINE V log1p_unit(V u) {
     constexpr T c[] = {2.f, 2.f / 3, 2.f / 5, 2.f / 7, 2.f / 9, 2.f / 11, 2.f / 13, 2.f / 15};
     return s * detail::polynomial(s2, c);
   } else {
-    constexpr T c[] = {2.0,      2.0 / 3,  2.0 / 5,  2.0 / 7,  2.0 / 9,  2.0 / 11, 2.0 / 13, 2.0 / 15, 2.0 / 17,
-                       2.0 / 19, 2.0 / 21, 2.0 / 23, 2.0 / 25, 2.0 / 27, 2.0 / 29, 2.0 / 31, 2.0 / 33};
+    constexpr T c[] = {2.0,      2.0 / 3,  2.0 / 5,  2.0 / 7,  2.0 / 9,  2.0 / 11,
+                       2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21, 2.0 / 23,
+                       2.0 / 25, 2.0 / 27, 2.0 / 29, 2.0 / 31, 2.0 / 33};
     return s * detail::polynomial(s2, c);
   }
 }
@@ -257,9 +308,11 @@ template <class V>
 PPMA_INLINE V tanh_of(V x) {
   using T = detail::LaneOf<V>;
   if constexpr (std::is_same_v<T, float>) {
-    // For small |x| the quotient cancels: an odd series there, (1 - e) / (1 + e) with e = exp(-2|x|) elsewhere.
+    // For small |x| the quotient cancels: an odd series there, (1 - e) / (1 + e) with e =
+    // exp(-2|x|) elsewhere.
     const V a = abs_of(x), e = exp_of(a * T(-2)), x2 = x * x;
-    constexpr T c[] = {T(1), T(-1.0 / 3), T(2.0 / 15), T(-17.0 / 315), T(62.0 / 2835), T(-1382.0 / 155925)};
+    constexpr T c[] = {T(1),           T(-1.0 / 3),    T(2.0 / 15),
+                       T(-17.0 / 315), T(62.0 / 2835), T(-1382.0 / 155925)};
     const V small = x * detail::polynomial(x2, c), big = (T(1) - e) / (T(1) + e);
     return a < T(0.35) ? small : (x < 0 ? -big : big);
   } else if constexpr (std::is_same_v<V, double>) {
@@ -271,18 +324,22 @@ PPMA_INLINE V tanh_of(V x) {
   }
 }
 
-/// The error function. f32: the rational approximation on [-4, 4] that Eigen and XLA use (a few ulp); f64: libm.
+/// The error function. f32: the rational approximation on [-4, 4] that Eigen and XLA use (a few
+/// ulp); f64: libm.
 template <class V>
 PPMA_INLINE V erf_of(V x) {
   using T = detail::LaneOf<V>;
   if constexpr (std::is_same_v<T, float>) {
-    constexpr T p[] = {-1.60960333262415e-02f, -2.95459980854025e-03f, -7.34990630326855e-04f, -5.69250639462346e-05f,
-                       -2.10102402082508e-06f, 2.77068142495902e-08f,  -2.72614225801306e-10f};
-    constexpr T q[] = {-1.42647390514189e-02f, -7.37332916720468e-03f, -1.68282697438203e-03f, -2.13374055278905e-04f,
-                       -1.45660718464996e-05f};
+    constexpr T p[] = {-1.60960333262415e-02f, -2.95459980854025e-03f, -7.34990630326855e-04f,
+                       -5.69250639462346e-05f, -2.10102402082508e-06f, 2.77068142495902e-08f,
+                       -2.72614225801306e-10f};
+    constexpr T q[] = {-1.42647390514189e-02f, -7.37332916720468e-03f, -1.68282697438203e-03f,
+                       -2.13374055278905e-04f, -1.45660718464996e-05f};
     const V c = min_of(max_of(x, detail::filled<V>(T(-4))), detail::filled<V>(T(4))), c2 = c * c;
-    const V inside = c * detail::polynomial(c2, p) / detail::polynomial(c2, q), one = detail::filled<V>(T(1));
-    // A quotient by a rounded reciprocal, as -ffast-math has it, misses 1, and GELU far below 0 is off by |x| ulp.
+    const V inside = c * detail::polynomial(c2, p) / detail::polynomial(c2, q),
+            one = detail::filled<V>(T(1));
+    // A quotient by a rounded reciprocal, as -ffast-math has it, misses 1, and GELU far below 0 is
+    // off by |x| ulp.
     return c >= T(4) ? one : (c <= T(-4) ? -one : inside);
   } else if constexpr (std::is_same_v<V, double>) {
     return std::erf(x);

@@ -27,7 +27,8 @@ T row_max(i64 n, const T* x) {
 
 namespace detail {
 
-// The last vector of a row whose length is not a multiple of it, with 0 in the lanes that an earlier vector has.
+// The last vector of a row whose length is not a multiple of it, with 0 in the lanes that an
+// earlier vector has.
 template <class T>
 PPMA_INLINE Vec<T> only_last(Vec<T> v, i64 count) {
   VecBits<T> lane;
@@ -106,7 +107,8 @@ template <class T>
 void log_softmax(Cpu on, i64 rows, i64 n, const T* x, T* y) {
   for_rows(on, rows, n, [=](i64 r) {
     const T* row = x + r * n;
-    const T m = row_max(n, row), log_sum = m + std::log(row_exp(n, row, m, static_cast<T*>(nullptr)));
+    const T m = row_max(n, row),
+            log_sum = m + std::log(row_exp(n, row, m, static_cast<T*>(nullptr)));
     row_map(n, row, y + r * n, [log_sum](Vec<T> v) { return v - log_sum; });
   });
 }
@@ -116,7 +118,8 @@ template <class T>
 void softmax_backward(Cpu on, i64 rows, i64 n, const T* y, const T* dy, T* dx) {
   for_rows(on, rows, n, [=](i64 r) {
     const T dot = row_dot(n, y + r * n, dy + r * n);
-    row_map(n, y + r * n, dy + r * n, dx + r * n, [dot](Vec<T> p, Vec<T> g) { return p * (g - dot); });
+    row_map(n, y + r * n, dy + r * n, dx + r * n,
+            [dot](Vec<T> p, Vec<T> g) { return p * (g - dot); });
   });
 }
 
@@ -124,7 +127,8 @@ template <class T>
 void log_softmax_backward(Cpu on, i64 rows, i64 n, const T* y, const T* dy, T* dx) {
   for_rows(on, rows, n, [=](i64 r) {
     const T sum = sum_contiguous(dy + r * n, n);
-    row_map(n, y + r * n, dy + r * n, dx + r * n, [sum](Vec<T> l, Vec<T> g) { return g - exp_of(l) * sum; });
+    row_map(n, y + r * n, dy + r * n, dx + r * n,
+            [sum](Vec<T> l, Vec<T> g) { return g - exp_of(l) * sum; });
   });
 }
 

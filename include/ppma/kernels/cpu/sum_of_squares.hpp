@@ -14,7 +14,8 @@ double sum_of_squares(Cpu, i64 n, const T* x) {
   constexpr i64 w = lanes<T>;
   i64 i = 0;
   for (; i + 4 * w <= n; i += 4 * w) {
-    const Vec<T> a = load(x + i), b = load(x + i + w), c = load(x + i + 2 * w), d = load(x + i + 3 * w);
+    const Vec<T> a = load(x + i), b = load(x + i + w), c = load(x + i + 2 * w),
+                 d = load(x + i + 3 * w);
     s0 += a * a, s1 += b * b, s2 += c * c, s3 += d * d;
   }
   for (; i < n; i += w) {

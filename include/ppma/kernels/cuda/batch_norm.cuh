@@ -24,7 +24,8 @@ __device__ __forceinline__ void join_statistics(A& count, A& mean, A& squares, A
 
 // partial (pieces, 2, cols): mean and sum of squared distances. Eight rows a thread are one group.
 template <class T, int V>
-__global__ void __launch_bounds__(256) statistics_pieces(i64 rows, i64 cols, i64 per_block, const T* x, acc_t<T>* partial) {
+__global__ void __launch_bounds__(256)
+    statistics_pieces(i64 rows, i64 cols, i64 per_block, const T* x, acc_t<T>* partial) {
   using A = acc_t<T>;
   constexpr int group = 8;
   __shared__ A shared[3][256];
@@ -73,22 +74,27 @@ __global__ void __launch_bounds__(256) statistics_pieces(i64 rows, i64 cols, i64
       __syncthreads();
       if (static_cast<int>(threadIdx.y) < half) {
         const int other = at + half * static_cast<int>(blockDim.x);
-        join_statistics(shared[0][at], shared[1][at], shared[2][at], shared[0][other], shared[1][other], shared[2][other]);
+        join_statistics(shared[0][at], shared[1][at], shared[2][at], shared[0][other],
+                        shared[1][other], shared[2][other]);
       }
     }
     if (threadIdx.y == 0 && c < cols)
 #pragma unroll
-      for (int k = 0; k < 2; ++k) partial[(static_cast<i64>(blockIdx.y) * 2 + k) * cols + c + i] = shared[k + 1][at];
+      for (int k = 0; k < 2; ++k)
+        partial[(static_cast<i64>(blockIdx.y) * 2 + k) * cols + c + i] = shared[k + 1][at];
   }
 }
 
 // Pieces of per_block rows, the last of what is left.
 template <class A>
 __global__ void __launch_bounds__(1024)
-    statistics_finish(i64 pieces, i64 rows, i64 per_block, i64 cols, const A* partial, A* mean, A* var) {
+    statistics_finish(i64 pieces, i64 rows, i64 per_block, i64 cols, const A* partial, A* mean,
+                      A* var) {
   __shared__ double shared[1024];
   const i64 c = static_cast<i64>(blockIdx.x) * 32 + threadIdx.x;
-  const auto count = [=](i64 i) { return static_cast<double>(::min(per_block, rows - i * per_block)); };
+  const auto count = [=](i64 i) {
+    return static_cast<double>(::min(per_block, rows - i * per_block));
+  };
   double sum = 0;
   if (c < cols) {
 #pragma unroll 4
@@ -106,19 +112,24 @@ __global__ void __launch_bounds__(1024)
     }
   }
   squares = sum_block_rows<double, 1024>(squares, shared);
-  if (threadIdx.y == 0 && c < cols) mean[c] = static_cast<A>(m), var[c] = static_cast<A>(squares / static_cast<double>(rows));
+  if (threadIdx.y == 0 && c < cols)
+    mean[c] = static_cast<A>(m), var[c] = static_cast<A>(squares / static_cast<double>(rows));
 }
 
 // What stands for an activation F where results are rounded to bf16.
-template <class F> struct Narrow { using type = F; };
+template <class F>
+struct Narrow {
+  using type = F;
+};
 template <class T, class F>
 using Activation = std::conditional_t<std::is_same_v<T, bf16>, typename Narrow<F>::type, F>;
 
-// y = a u + b (x - mean) + c a column; `u` null: y = act((x - mean) b + c). Each thread keeps its columns' numbers.
+// y = a u + b (x - mean) + c a column; `u` null: y = act((x - mean) b + c). Each thread keeps its
+// columns' numbers.
 template <class T, int V, class F>
 __global__ void __launch_bounds__(256)
-    columns_affine(i64 rows, i64 cols, i64 per_block, const T* u, const acc_t<T>* a, const T* x, const acc_t<T>* mean,
-                   const acc_t<T>* b, const acc_t<T>* shift, T* y, F act) {
+    columns_affine(i64 rows, i64 cols, i64 per_block, const T* u, const acc_t<T>* a, const T* x,
+                   const acc_t<T>* mean, const acc_t<T>* b, const acc_t<T>* shift, T* y, F act) {
   using A = acc_t<T>;
   const i64 c = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   if (c >= cols) return;
@@ -147,12 +158,14 @@ __global__ void __launch_bounds__(256)
   }
 }
 template <class T, class F = NoActivation>
-void affine_of_columns(i64 rows, i64 cols, const T* u, const acc_t<T>* a, const T* x, const acc_t<T>* mean,
-                       const acc_t<T>* b, const acc_t<T>* shift, T* y, F act = {}) {
+void affine_of_columns(i64 rows, i64 cols, const T* u, const acc_t<T>* a, const T* x,
+                       const acc_t<T>* mean, const acc_t<T>* b, const acc_t<T>* shift, T* y,
+                       F act = {}) {
   with_pack<T>(cols, [&](auto v) {
     constexpr int V = decltype(v)::value;
     const ColumnGrid g = column_grid(rows, cols, V, 132 * 32);
-    columns_affine<T, V, F><<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, u, a, x, mean, b, shift, y, act);
+    columns_affine<T, V, F><<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, u, a,
+                                                                    x, mean, b, shift, y, act);
   });
   cuda::launched("batch_norm");
 }
@@ -162,7 +175,7 @@ struct BatchNormTerms {
   const T *x, *dy;
   const acc_t<T>* mean;
   i64 cols;
-  const acc_t<T> *scale, *shift;  // with an activation: of what it is applied to
+  const acc_t<T>*scale, *shift;  // with an activation: of what it is applied to
   T* dz;
   F act;
   template <int V>
@@ -198,34 +211,38 @@ void column_statistics(Cuda, i64 rows, i64 cols, const T* x, acc_t<T>* mean, acc
     constexpr int V = decltype(v)::value;
     const detail::ColumnGrid g = detail::column_grid(rows, cols, V);
     const Workspace<A> partial(static_cast<i64>(g.grid.y) * 2 * cols, Device::cuda);
-    detail::statistics_pieces<T, V><<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, x, partial.data());
-    detail::statistics_finish<A><<<static_cast<unsigned>((cols + 31) / 32), dim3(32, 32), 0, cuda::stream()>>>(
-        g.grid.y, rows, g.per_block, cols, partial.data(), mean, var);
+    detail::statistics_pieces<T, V>
+        <<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, x, partial.data());
+    detail::statistics_finish<A>
+        <<<static_cast<unsigned>((cols + 31) / 32), dim3(32, 32), 0, cuda::stream()>>>(
+            g.grid.y, rows, g.per_block, cols, partial.data(), mean, var);
   });
   cuda::launched("batch_norm");
 }
 
 template <class T, class F = NoActivation>
-void normalize_columns(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* mean, const acc_t<T>* scale,
-                       const acc_t<T>* shift, T* y, F = {}) {
-  detail::affine_of_columns<T>(rows, cols, nullptr, nullptr, x, mean, scale, shift, y, detail::Activation<T, F>{});
+void normalize_columns(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* mean,
+                       const acc_t<T>* scale, const acc_t<T>* shift, T* y, F = {}) {
+  detail::affine_of_columns<T>(rows, cols, nullptr, nullptr, x, mean, scale, shift, y,
+                               detail::Activation<T, F>{});
 }
 
 template <class T, class F = NoActivation>
-void column_gradient_sums(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* mean, const T* dy, acc_t<T>* sum_dz,
-                          acc_t<T>* sum_dzx, const acc_t<T>* scale = nullptr, const acc_t<T>* shift = nullptr,
-                          T* dz = nullptr, F = {}) {
+void column_gradient_sums(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* mean, const T* dy,
+                          acc_t<T>* sum_dz, acc_t<T>* sum_dzx, const acc_t<T>* scale = nullptr,
+                          const acc_t<T>* shift = nullptr, T* dz = nullptr, F = {}) {
   using Act = detail::Activation<T, F>;
   using A = acc_t<T>;
   with_pack<T>(cols, [&](auto v) {
-    detail::sum_columns_of<A, decltype(v)::value, 2>(rows, cols, detail::BatchNormTerms<T, Act>{x, dy, mean, cols, scale, shift, dz, Act{}},
-                                                     detail::PutTwo<A>{sum_dz, sum_dzx, cols}, "batch_norm");
+    detail::sum_columns_of<A, decltype(v)::value, 2>(
+        rows, cols, detail::BatchNormTerms<T, Act>{x, dy, mean, cols, scale, shift, dz, Act{}},
+        detail::PutTwo<A>{sum_dz, sum_dzx, cols}, "batch_norm");
   });
 }
 
 template <class T>
-void batch_norm_dx(Cuda, i64 rows, i64 cols, const T* dy, const T* x, const acc_t<T>* mean, const acc_t<T>* a,
-                   const acc_t<T>* b, const acc_t<T>* c, T* dx) {
+void batch_norm_dx(Cuda, i64 rows, i64 cols, const T* dy, const T* x, const acc_t<T>* mean,
+                   const acc_t<T>* a, const acc_t<T>* b, const acc_t<T>* c, T* dx) {
   detail::affine_of_columns(rows, cols, dy, a, x, mean, b, c, dx);
 }
 

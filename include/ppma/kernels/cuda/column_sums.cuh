@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Sums over rows on the GPU, in two stages whose order depends on the shape alone: blocks of rows, then the blocks.
+// Sums over rows on the GPU, in two stages whose order depends on the shape alone: blocks of rows,
+// then the blocks.
 
 #include <algorithm>
 
@@ -11,7 +12,8 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
 
-// Threads over (rows, cols): `block.x` packs of columns next to each other, block.y rows at once, grid.y pieces of rows.
+// Threads over (rows, cols): `block.x` packs of columns next to each other, block.y rows at once,
+// grid.y pieces of rows.
 struct ColumnGrid {
   dim3 grid, block;
   i64 per_block;  // rows
@@ -37,14 +39,17 @@ __device__ __forceinline__ A sum_block_rows(A value, A* shared) {
   shared[at] = value;
   for (int half = static_cast<int>(blockDim.y) / 2; half > 0; half /= 2) {
     __syncthreads();
-    if (static_cast<int>(threadIdx.y) < half) shared[at] += shared[at + half * static_cast<int>(blockDim.x)];
+    if (static_cast<int>(threadIdx.y) < half)
+      shared[at] += shared[at + half * static_cast<int>(blockDim.x)];
   }
   return shared[at];
 }
 
-// partial (pieces, N, cols): N sums a column. term(r, c, sum) adds what row r has for the columns c .. c + V.
+// partial (pieces, N, cols): N sums a column. term(r, c, sum) adds what row r has for the columns c
+// .. c + V.
 template <class A, int V, int N, class F>
-__global__ void __launch_bounds__(256) column_pieces(i64 rows, i64 cols, i64 per_block, F term, A* partial) {
+__global__ void __launch_bounds__(256)
+    column_pieces(i64 rows, i64 cols, i64 per_block, F term, A* partial) {
   __shared__ A shared[256];
   const i64 c = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   const i64 end = ::min(rows, (blockIdx.y + 1) * per_block);
@@ -58,13 +63,15 @@ __global__ void __launch_bounds__(256) column_pieces(i64 rows, i64 cols, i64 per
 #pragma unroll
     for (int v = 0; v < V; ++v) {
       const A total = sum_block_rows<A, 256>(sum[n][v], shared);
-      if (threadIdx.y == 0 && c < cols) partial[(static_cast<i64>(blockIdx.y) * N + n) * cols + c + v] = total;
+      if (threadIdx.y == 0 && c < cols)
+        partial[(static_cast<i64>(blockIdx.y) * N + n) * cols + c + v] = total;
     }
 }
 
 // put(c, sum of partial (pieces, cols) over the pieces).
 template <class A, class F>
-__global__ void __launch_bounds__(1024) column_finish(i64 pieces, i64 cols, const A* partial, F put) {
+__global__ void __launch_bounds__(1024)
+    column_finish(i64 pieces, i64 cols, const A* partial, F put) {
   __shared__ A shared[1024];
   const i64 c = static_cast<i64>(blockIdx.x) * 32 + threadIdx.x;
   A sum = 0;
@@ -77,7 +84,8 @@ __global__ void __launch_bounds__(1024) column_finish(i64 pieces, i64 cols, cons
 }
 template <class A, class F>
 void finish_columns(i64 pieces, i64 cols, const A* partial, F put, const char* op) {
-  column_finish<<<static_cast<unsigned>((cols + 31) / 32), dim3(32, 32), 0, cuda::stream()>>>(pieces, cols, partial, put);
+  column_finish<<<static_cast<unsigned>((cols + 31) / 32), dim3(32, 32), 0, cuda::stream()>>>(
+      pieces, cols, partial, put);
   cuda::launched(op);
 }
 
@@ -86,7 +94,8 @@ template <class A, int V, int N, class F, class Put>
 void sum_columns_of(i64 rows, i64 cols, F term, Put put, const char* op) {
   const ColumnGrid g = column_grid(rows, cols, V);
   const Workspace<A> partial(static_cast<i64>(g.grid.y) * N * cols, Device::cuda);
-  column_pieces<A, V, N><<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, term, partial.data());
+  column_pieces<A, V, N>
+      <<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, term, partial.data());
   cuda::launched(op);
   finish_columns(g.grid.y, N * cols, static_cast<const A*>(partial.data()), put, op);
 }
@@ -117,8 +126,8 @@ void column_sums(Cuda, i64 rows, i64 cols, const T* x, acc_t<T>* y) {
   using A = acc_t<T>;
   if (cols == 0) return;
   with_pack<T>(cols, [&](auto v) {
-    detail::sum_columns_of<A, decltype(v)::value, 1>(rows, cols, detail::AddElement<T>{x, cols}, detail::PutSum<A>{y},
-                                                     "column_sums");
+    detail::sum_columns_of<A, decltype(v)::value, 1>(rows, cols, detail::AddElement<T>{x, cols},
+                                                     detail::PutSum<A>{y}, "column_sums");
   });
 }
 

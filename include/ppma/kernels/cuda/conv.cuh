@@ -1,8 +1,9 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Convolution on the GPU. bf16 goes to cuDNN where that is there (conv_cudnn.cuh), else to our own tensor core kernel where it
-// can (conv_tensor.cuh). Else the inputs of some output pixels are gathered into rows (pixels, taps * channels), and a matrix
-// product with the packed weights does the rest.
+// Convolution on the GPU. bf16 goes to cuDNN where that is there (conv_cudnn.cuh), else to our own
+// tensor core kernel where it can (conv_tensor.cuh). Else the inputs of some output pixels are
+// gathered into rows (pixels, taps * channels), and a matrix product with the packed weights does
+// the rest.
 
 #include <algorithm>
 
@@ -18,37 +19,47 @@ namespace detail {
 
 // to (pixels, taps, c) of one group: pixel p0 + i sees its taps of channels c0 .. c0 + c.
 template <class T, int V>
-__global__ void __launch_bounds__(256) gather_taps(ConvMap m, i64 p0, i64 pixels, int c0, int c, const T* x, T* to) {
+__global__ void __launch_bounds__(256)
+    gather_taps(ConvMap m, i64 p0, i64 pixels, int c0, int c, const T* x, T* to) {
   const unsigned packs = static_cast<unsigned>(c / V), taps = static_cast<unsigned>(m.th * m.tw);
   const i64 n = pixels * taps * packs;
   for (i64 at = cuda::first(); at < n; at += cuda::stride()) {
-    const unsigned inner = static_cast<unsigned>(at % (taps * packs)), pack = inner % packs, tap = inner / packs;
+    const unsigned inner = static_cast<unsigned>(at % (taps * packs)), pack = inner % packs,
+                   tap = inner / packs;
     const i64 p = p0 + at / (taps * packs);
     const int ox = static_cast<int>(p % m.ow), oy = static_cast<int>(p / m.ow % m.oh);
     const i64 image = p / (m.ow * m.oh);
-    const int iy = oy * static_cast<int>(m.stride) + static_cast<int>(m.y0) + static_cast<int>(tap / static_cast<unsigned>(m.tw));
-    const int ix = ox * static_cast<int>(m.stride) + static_cast<int>(m.x0) + static_cast<int>(tap % static_cast<unsigned>(m.tw));
+    const int iy = oy * static_cast<int>(m.stride) + static_cast<int>(m.y0) +
+                   static_cast<int>(tap / static_cast<unsigned>(m.tw));
+    const int ix = ox * static_cast<int>(m.stride) + static_cast<int>(m.x0) +
+                   static_cast<int>(tap % static_cast<unsigned>(m.tw));
     RawElements<T, V> value{};
     if (iy >= 0 && iy < m.h && ix >= 0 && ix < m.w)
-      value = *reinterpret_cast<const RawElements<T, V>*>(x + ((image * m.h + iy) * m.w + ix) * m.ci + c0 + pack * V);
+      value = *reinterpret_cast<const RawElements<T, V>*>(
+          x + ((image * m.h + iy) * m.w + ix) * m.ci + c0 + pack * V);
     *reinterpret_cast<RawElements<T, V>*>(to + at * V) = value;
   }
 }
 
-// The same element by element, for a few channels (an image's three); rows are `width` long, zeros behind the taps.
+// The same element by element, for a few channels (an image's three); rows are `width` long, zeros
+// behind the taps.
 template <class T>
-__global__ void __launch_bounds__(256) gather_elements(ConvMap m, i64 p0, i64 pixels, int c0, int c, int width, const T* x, T* to) {
+__global__ void __launch_bounds__(256)
+    gather_elements(ConvMap m, i64 p0, i64 pixels, int c0, int c, int width, const T* x, T* to) {
   const int tw = static_cast<int>(m.tw), k = static_cast<int>(m.th) * tw * c;
   for (i64 at = cuda::first(); at < pixels * width; at += cuda::stride()) {
     const int inner = static_cast<int>(at % width), tap = inner / c;
     const i64 p = p0 + at / width;
-    const i64 iy = p / m.ow % m.oh * m.stride + m.y0 + tap / tw, ix = p % m.ow * m.stride + m.x0 + tap % tw;
+    const i64 iy = p / m.ow % m.oh * m.stride + m.y0 + tap / tw,
+              ix = p % m.ow * m.stride + m.x0 + tap % tw;
     const bool inside = inner < k && iy >= 0 && iy < m.h && ix >= 0 && ix < m.w;
-    to[at] = inside ? x[((p / (m.ow * m.oh) * m.h + iy) * m.w + ix) * m.ci + c0 + inner % c] : T(0.0f);
+    to[at] =
+        inside ? x[((p / (m.ow * m.oh) * m.h + iy) * m.w + ix) * m.ci + c0 + inner % c] : T(0.0f);
   }
 }
 
-// packed (groups, width, n): weight of tap t, input channel i and output channel j of a group in row t*c + i; zeros behind.
+// packed (groups, width, n): weight of tap t, input channel i and output channel j of a group in
+// row t*c + i; zeros behind.
 template <class T>
 __global__ void pack_taps(ConvMap m, ConvWeights<T> weights, i64 c, i64 n, i64 width, T* packed) {
   for (i64 at = cuda::first(); at < m.groups * width * n; at += cuda::stride()) {
@@ -57,8 +68,10 @@ __global__ void pack_taps(ConvMap m, ConvWeights<T> weights, i64 c, i64 n, i64 w
       packed[at] = T(0.0f);
       continue;
     }
-    const i64 ky = weights.ky + t / m.tw * weights.ky_step, kx = weights.kx + t % m.tw * weights.kx_step;
-    packed[at] = weights.w[g * weights.group_step + j * weights.n_step + i * weights.c_step + ky * weights.kw + kx];
+    const i64 ky = weights.ky + t / m.tw * weights.ky_step,
+              kx = weights.kx + t % m.tw * weights.kx_step;
+    packed[at] = weights.w[g * weights.group_step + j * weights.n_step + i * weights.c_step +
+                           ky * weights.kw + kx];
   }
 }
 
@@ -67,7 +80,8 @@ template <class T>
 __global__ void scatter_pixels(ConvMap m, i64 p0, i64 pixels, i64 n, const T* from, T* out) {
   for (i64 at = cuda::first(); at < pixels * n; at += cuda::stride()) {
     const i64 p = p0 + at / n;
-    out[p / (m.ow * m.oh) * m.out_batch + p / m.ow % m.oh * m.out_row + p % m.ow * m.out_col + at % n] = from[at];
+    out[p / (m.ow * m.oh) * m.out_batch + p / m.ow % m.oh * m.out_row + p % m.ow * m.out_col +
+        at % n] = from[at];
   }
 }
 
@@ -93,35 +107,45 @@ void gather(const ConvMap& m, i64 p0, i64 pixels, i64 group, const T* x, T* to) 
   const int c = static_cast<int>(m.ci / m.groups), c0 = static_cast<int>(group) * c;
   const i64 width = row_width<T>(m), n = pixels * width;
   if (c % V == 0 && c0 % V == 0 && m.ci % V == 0)
-    gather_taps<T, V><<<cuda::blocks(n / V, 256), 256, 0, cuda::stream()>>>(m, p0, pixels, c0, c, x, to);
+    gather_taps<T, V>
+        <<<cuda::blocks(n / V, 256), 256, 0, cuda::stream()>>>(m, p0, pixels, c0, c, x, to);
   else
-    gather_elements<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(m, p0, pixels, c0, c, static_cast<int>(width), x, to);
+    gather_elements<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(
+        m, p0, pixels, c0, c, static_cast<int>(width), x, to);
   cuda::launched("conv2d");
 }
 
-// Output pixels at once: gathered rows of 24 MB stay in L2, but a product of fewer than 8192 leaves much of the GPU without
-// work (3 x 3 over 2048 channels to 512 on an H100: 17.7 ms in pieces of 681 pixels, 12.2 in pieces of 8192; the gradient of
-// its weights 26.0 and 13.1). Never more than 320 MB.
+// Output pixels at once: gathered rows of 24 MB stay in L2, but a product of fewer than 8192 leaves
+// much of the GPU without work (3 x 3 over 2048 channels to 512 on an H100: 17.7 ms in pieces of
+// 681 pixels, 12.2 in pieces of 8192; the gradient of its weights 26.0 and 13.1). Never more than
+// 320 MB.
 template <class T>
 i64 pixels_at_once(const ConvMap& m, i64 k) {
   const i64 all = m.batch * m.oh * m.ow, row = k * static_cast<i64>(sizeof(T));
-  const i64 most = std::max<i64>(1, std::clamp<i64>(8192 * row, i64{24} << 20, i64{320} << 20) / row), pieces = (all + most - 1) / most;
+  const i64 most =
+                std::max<i64>(1, std::clamp<i64>(8192 * row, i64{24} << 20, i64{320} << 20) / row),
+            pieces = (all + most - 1) / most;
   return (all + pieces - 1) / std::max<i64>(1, pieces);
 }
 
 // Nothing to gather: a 1x1 convolution of all pixels.
 inline bool is_matrix(const ConvMap& m) {
-  return m.groups == 1 && m.th == 1 && m.tw == 1 && m.stride == 1 && m.y0 == 0 && m.x0 == 0 && m.oh == m.h && m.ow == m.w;
+  return m.groups == 1 && m.th == 1 && m.tw == 1 && m.stride == 1 && m.y0 == 0 && m.x0 == 0 &&
+         m.oh == m.h && m.ow == m.w;
 }
 
 template <class T>
-void convolve_gathered(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias, T* out) {
+void convolve_gathered(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weights,
+                       const T* bias, T* out) {
   const i64 c = m.ci / m.groups, n = m.co / m.groups, all = m.batch * m.oh * m.ow;
-  const bool dense = m.out_row == m.ow * m.out_col && m.out_batch == m.oh * m.out_row, plain = is_matrix(m);
+  const bool dense = m.out_row == m.ow * m.out_col && m.out_batch == m.oh * m.out_row,
+             plain = is_matrix(m);
   const i64 k = plain ? c : row_width<T>(m), once = plain ? all : pixels_at_once<T>(m, k);
-  const Workspace<T> packed(m.groups * k * n, Device::cuda), rows(plain ? 1 : once * k, Device::cuda);
+  const Workspace<T> packed(m.groups * k * n, Device::cuda),
+      rows(plain ? 1 : once * k, Device::cuda);
   const Workspace<T> results(dense ? 1 : once * n, Device::cuda);
-  pack_taps<<<cuda::blocks(m.groups * k * n, 256), 256, 0, cuda::stream()>>>(m, weights, c, n, k, packed.data());
+  pack_taps<<<cuda::blocks(m.groups * k * n, 256), 256, 0, cuda::stream()>>>(m, weights, c, n, k,
+                                                                             packed.data());
   cuda::launched("conv2d");
   for (i64 p0 = 0; p0 < all; p0 += once)
     for (i64 group = 0; group < m.groups; ++group) {
@@ -131,11 +155,13 @@ void convolve_gathered(Cuda on, const ConvMap& m, const T* x, const ConvWeights<
       g.m = pixels, g.n = n, g.k = k;
       g.a = plain ? x + p0 * k : rows.data(), g.lda = k;
       g.b = packed.data() + group * k * n, g.ldb = n;
-      g.c = dense ? out + p0 * m.out_col + group * n : results.data(), g.ldc = dense ? m.out_col : n;
+      g.c = dense ? out + p0 * m.out_col + group * n : results.data(),
+      g.ldc = dense ? m.out_col : n;
       g.bias = bias ? bias + group * n : nullptr;
       gemm(on, g);
       if (dense) continue;
-      scatter_pixels<<<cuda::blocks(pixels * n, 256), 256, 0, cuda::stream()>>>(m, p0, pixels, n, results.data(), out + group * n);
+      scatter_pixels<<<cuda::blocks(pixels * n, 256), 256, 0, cuda::stream()>>>(
+          m, p0, pixels, n, results.data(), out + group * n);
       cuda::launched("conv2d");
     }
 }
@@ -143,7 +169,8 @@ void convolve_gathered(Cuda on, const ConvMap& m, const T* x, const ConvWeights<
 template <class T, class R>
 void convolve_dw_gathered(Cuda on, const ConvMap& m, const T* x, const T* dy, R* dw) {
   using A = acc_t<T>;
-  const i64 c = m.ci / m.groups, n = m.co / m.groups, taps = m.th * m.tw, k = taps * c, all = m.batch * m.oh * m.ow;
+  const i64 c = m.ci / m.groups, n = m.co / m.groups, taps = m.th * m.tw, k = taps * c,
+            all = m.batch * m.oh * m.ow;
   const bool plain = is_matrix(m);
   const i64 width = plain ? k : row_width<T>(m), once = plain ? all : pixels_at_once<T>(m, width);
   const Workspace<T> rows(plain ? 1 : once * width, Device::cuda);
@@ -161,7 +188,8 @@ void convolve_dw_gathered(Cuda on, const ConvMap& m, const T* x, const T* dy, R*
       gemm(on, g);
     }
   for (i64 group = 0; group < m.groups; ++group)
-    unpack_taps<<<cuda::blocks(n * k, 256), 256, 0, cuda::stream()>>>(taps, c, n, static_cast<const A*>(sums.data() + group * k * n), dw + group * n * k);
+    unpack_taps<<<cuda::blocks(n * k, 256), 256, 0, cuda::stream()>>>(
+        taps, c, n, static_cast<const A*>(sums.data() + group * k * n), dw + group * n * k);
   cuda::launched("conv2d");
 }
 
@@ -170,15 +198,19 @@ void convolve_dw_gathered(Cuda on, const ConvMap& m, const T* x, const T* dy, R*
 /// Whether convolve_gelu takes this map.
 inline bool fuses_gelu(Cuda, const ConvMap& m) { return detail::takes_tensor(m); }
 /// GELU of the convolution, in its own pass.
-inline void convolve_gelu(Cuda, const ConvMap& m, const bf16* x, const ConvWeights<bf16>& weights, const bf16* bias, bf16* out) {
+inline void convolve_gelu(Cuda, const ConvMap& m, const bf16* x, const ConvWeights<bf16>& weights,
+                          const bf16* bias, bf16* out) {
   detail::convolve_tensor(m, x, weights, bias, out, true);
 }
 
 template <class T>
-void convolve(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias, T* out) {
+void convolve(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias,
+              T* out) {
   if constexpr (std::is_same_v<T, bf16>) {
 #if PPMA_CUDNN
-    if (detail::cudnn_takes(m, x, bias, out) && detail::cudnn_pays(m) && detail::convolve_cudnn(m, x, weights, bias, out)) return;
+    if (detail::cudnn_takes(m, x, bias, out) && detail::cudnn_pays(m) &&
+        detail::convolve_cudnn(m, x, weights, bias, out))
+      return;
 #endif
     if (detail::takes_tensor(m)) return detail::convolve_tensor(m, x, weights, bias, out);
   }

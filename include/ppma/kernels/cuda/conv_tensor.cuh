@@ -2,10 +2,12 @@
 #include "ppma/core/names_begin.hpp"
 // Convolution of bf16 images on the tensor cores, without a copy of the gathered inputs.
 //
-// A block makes 128 output pixels x up to 128 channels. Along the sum over taps and channels it walks in steps of 32:
-// eight channels of one tap lie together in memory and are copied at once, straight from where the tap sees them (zeros
-// outside), three steps ahead of the products. The gradient of the weights is the same product, turned: 128 taps and
-// channels x output channels, summed over pixels; pixels are shared out among blocks whose sums are added in order.
+// A block makes 128 output pixels x up to 128 channels. Along the sum over taps and channels it
+// walks in steps of 32:
+// eight channels of one tap lie together in memory and are copied at once, straight from where the
+// tap sees them (zeros outside), three steps ahead of the products. The gradient of the weights is
+// the same product, turned: 128 taps and channels x output channels, summed over pixels; pixels are
+// shared out among blocks whose sums are added in order.
 
 #include <algorithm>
 
@@ -23,10 +25,14 @@ struct TensorConv {
 };
 
 inline constexpr int conv_rows_tile = 128, conv_step = 32, conv_stages = 3;
-template <int BN> constexpr int forward_stage = conv_rows_tile * (conv_step + 8) + conv_step * (BN + 8);  // elements
-template <int BN> constexpr int back_stage = conv_step * (conv_rows_tile + 8 + BN + 8);
+// elements
+template <int BN>
+constexpr int forward_stage = conv_rows_tile*(conv_step + 8) + conv_step*(BN + 8);
+template <int BN>
+constexpr int back_stage = conv_step*(conv_rows_tile + 8 + BN + 8);
 
-// Where eight channels of the gathered row begin: rows and columns below the pixel's first tap, and the offset.
+// Where eight channels of the gathered row begin: rows and columns below the pixel's first tap, and
+// the offset.
 struct Tap {
   int row, col, offset;
 };
@@ -57,7 +63,9 @@ __global__ void __launch_bounds__(256)
     const int p = static_cast<int>(blockIdx.x) * conv_rows_tile + tid / 4 + 64 * i;
     const int ox = p % m.ow, oy = p / m.ow % m.oh, image = p / (m.ow * m.oh);
     iy[i] = p < m.pixels ? oy * m.stride + m.y0 : -(1 << 25), ix[i] = ox * m.stride + m.x0;
-    from[i] = x + (static_cast<i64>(image) * m.h * m.w + (static_cast<i64>(oy) * m.stride + m.y0) * m.w + ix[i]) * m.ci;
+    from[i] = x + (static_cast<i64>(image) * m.h * m.w +
+                   (static_cast<i64>(oy) * m.stride + m.y0) * m.w + ix[i]) *
+                      m.ci;
   }
   __syncthreads();
   const auto fetch = [&](int step) {
@@ -69,12 +77,16 @@ __global__ void __launch_bounds__(256)
       for (int i = 0; i < 2; ++i) {
         const int y = iy[i] + tap.row, z = ix[i] + tap.col;
         const bool there = y >= 0 && y < m.h && z >= 0 && z < m.w;
-        copy_async(a + (tid / 4 + 64 * i) * SA + tid % 4 * 8, there ? from[i] + tap.offset : x, there);
+        copy_async(a + (tid / 4 + 64 * i) * SA + tid % 4 * 8, there ? from[i] + tap.offset : x,
+                   there);
       }
       for (int i = tid; i < conv_step * BN / 8; i += 256) {
         const int row = i / (BN / 8), col = i % (BN / 8) * 8;
         const bool there = n0 + col < m.n;
-        copy_async(b + row * SB + col, there ? packed + static_cast<i64>(step * conv_step + row) * m.n + n0 + col : packed, there);
+        copy_async(
+            b + row * SB + col,
+            there ? packed + static_cast<i64>(step * conv_step + row) * m.n + n0 + col : packed,
+            there);
       }
     }
     copies_issued();
@@ -93,13 +105,15 @@ __global__ void __launch_bounds__(256)
     for (int k = 0; k < conv_step; k += 16) {
       unsigned fa[2][4];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) load_matrices(fa[i], a + (warp_m + i * 16 + lane % 16) * SA + k + lane / 16 * 8);
+      for (int i = 0; i < 2; ++i)
+        load_matrices(fa[i], a + (warp_m + i * 16 + lane % 16) * SA + k + lane / 16 * 8);
 #pragma unroll
       for (int j = 0; j < tiles_n; j += 2) {
         unsigned fb[4];
         load_turned(fb, b + (k + lane % 16) * SB + warp_n + j * 8 + lane / 16 * 8);
 #pragma unroll
-        for (int i = 0; i < 2; ++i) multiply(acc[i][j], fa[i], fb[0], fb[1]), multiply(acc[i][j + 1], fa[i], fb[2], fb[3]);
+        for (int i = 0; i < 2; ++i)
+          multiply(acc[i][j], fa[i], fb[0], fb[1]), multiply(acc[i][j + 1], fa[i], fb[2], fb[3]);
       }
     }
   }
@@ -125,25 +139,31 @@ __global__ void __launch_bounds__(256)
       }
   __syncthreads();
   for (int i = tid; i < conv_rows_tile * BN / 8; i += 256) {
-    const int row = i / (BN / 8), col = i % (BN / 8) * 8, p = static_cast<int>(blockIdx.x) * conv_rows_tile + row;
+    const int row = i / (BN / 8), col = i % (BN / 8) * 8,
+              p = static_cast<int>(blockIdx.x) * conv_rows_tile + row;
     if (p >= m.pixels || n0 + col >= m.n) continue;
-    bf16* const to = out + p / (m.ow * m.oh) * m.out_batch + p / m.ow % m.oh * m.out_row + p % m.ow * m.out_col + n0 + col;
+    bf16* const to = out + p / (m.ow * m.oh) * m.out_batch + p / m.ow % m.oh * m.out_row +
+                     p % m.ow * m.out_col + n0 + col;
     *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(c + row * SB + col);
   }
 }
 
 // partial (splits, width, n) = gathered^T dy over the split's pixels.
 template <int BN>
-__global__ void __launch_bounds__(256) conv_back(TensorConv m, int per_split, const bf16* x, const bf16* dy, float* partial) {
+__global__ void __launch_bounds__(256)
+    conv_back(TensorConv m, int per_split, const bf16* x, const bf16* dy, float* partial) {
   extern __shared__ __align__(16) unsigned char memory[];
   bf16* const tiles = reinterpret_cast<bf16*>(memory);
   constexpr int SA = conv_rows_tile + 8, SB = BN + 8, tiles_n = BN / 16;
   const int tid = static_cast<int>(threadIdx.x), lane = tid % 32, warp = tid / 32;
-  const int k0 = static_cast<int>(blockIdx.x) * conv_rows_tile, n0 = static_cast<int>(blockIdx.y) * BN;
-  const int first = static_cast<int>(blockIdx.z) * per_split, last = ::min(m.pixels, first + per_split);
+  const int k0 = static_cast<int>(blockIdx.x) * conv_rows_tile,
+            n0 = static_cast<int>(blockIdx.y) * BN;
+  const int first = static_cast<int>(blockIdx.z) * per_split,
+            last = ::min(m.pixels, first + per_split);
   const int steps = ::max(0, (last - first + conv_step - 1) / conv_step);
 
-  // This thread copies eight channels of one tap for pixels tid / 16 and tid / 16 + 16 of each step.
+  // This thread copies eight channels of one tap for pixels tid / 16 and tid / 16 + 16 of each
+  // step.
   const Tap tap = tap_of(m, k0 + tid % 16 * 8);
   int ox[2], oy[2], image[2];
 #pragma unroll
@@ -159,7 +179,8 @@ __global__ void __launch_bounds__(256) conv_back(TensorConv m, int per_split, co
       for (int i = 0; i < 2; ++i) {
         const int p = first + step * conv_step + tid / 16 + 16 * i;
         const int y = oy[i] * m.stride + m.y0, z = ox[i] * m.stride + m.x0;
-        const bool there = p < last && y + tap.row >= 0 && y + tap.row < m.h && z + tap.col >= 0 && z + tap.col < m.w;
+        const bool there = p < last && y + tap.row >= 0 && y + tap.row < m.h && z + tap.col >= 0 &&
+                           z + tap.col < m.w;
         const i64 at = ((static_cast<i64>(image[i]) * m.h + y) * m.w + z) * m.ci + tap.offset;
         copy_async(a + (tid / 16 + 16 * i) * SA + tid % 16 * 8, there ? x + at : x, there);
         for (ox[i] += conv_step; ox[i] >= m.ow; ox[i] -= m.ow)
@@ -168,7 +189,8 @@ __global__ void __launch_bounds__(256) conv_back(TensorConv m, int per_split, co
       for (int i = tid; i < conv_step * BN / 8; i += 256) {
         const int row = i / (BN / 8), col = i % (BN / 8) * 8, p = first + step * conv_step + row;
         const bool there = p < last && n0 + col < m.n;
-        copy_async(b + row * SB + col, there ? dy + static_cast<i64>(p) * m.n + n0 + col : dy, there);
+        copy_async(b + row * SB + col, there ? dy + static_cast<i64>(p) * m.n + n0 + col : dy,
+                   there);
       }
     }
     copies_issued();
@@ -188,13 +210,15 @@ __global__ void __launch_bounds__(256) conv_back(TensorConv m, int per_split, co
       unsigned fa[2][4];
 #pragma unroll
       for (int i = 0; i < 2; ++i)
-        load_turned(fa[i], a + (k + lane / 16 * 8 + lane % 8) * SA + warp_m + i * 16 + lane / 8 % 2 * 8);
+        load_turned(fa[i],
+                    a + (k + lane / 16 * 8 + lane % 8) * SA + warp_m + i * 16 + lane / 8 % 2 * 8);
 #pragma unroll
       for (int j = 0; j < tiles_n; j += 2) {
         unsigned fb[4];
         load_turned(fb, b + (k + lane % 16) * SB + warp_n + j * 8 + lane / 16 * 8);
 #pragma unroll
-        for (int i = 0; i < 2; ++i) multiply(acc[i][j], fa[i], fb[0], fb[1]), multiply(acc[i][j + 1], fa[i], fb[2], fb[3]);
+        for (int i = 0; i < 2; ++i)
+          multiply(acc[i][j], fa[i], fb[0], fb[1]), multiply(acc[i][j + 1], fa[i], fb[2], fb[3]);
       }
     }
   }
@@ -205,19 +229,22 @@ __global__ void __launch_bounds__(256) conv_back(TensorConv m, int per_split, co
     for (int j = 0; j < tiles_n; ++j)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int row = k0 + warp_m + i * 16 + lane / 4 + half * 8, col = n0 + warp_n + j * 8 + lane % 4 * 2;
+        const int row = k0 + warp_m + i * 16 + lane / 4 + half * 8,
+                  col = n0 + warp_n + j * 8 + lane % 4 * 2;
         if (row >= m.width || col >= m.n) continue;
         float* const to = partial + (static_cast<i64>(blockIdx.z) * m.width + row) * m.n + col;
         *reinterpret_cast<float2*>(to) = make_float2(acc[i][j][2 * half], acc[i][j][2 * half + 1]);
       }
 }
 
-// dw (n, c, taps) = sum over splits of partial (splits, width, n); a tap has ci >= c channels in a row of partial.
+// dw (n, c, taps) = sum over splits of partial (splits, width, n); a tap has ci >= c channels in a
+// row of partial.
 template <class R>
 __global__ void sum_splits(TensorConv m, int splits, int c, const float* partial, R* dw) {
   const i64 size = static_cast<i64>(m.width) * m.n;
   for (i64 at = cuda::first(); at < static_cast<i64>(m.taps) * m.ci * m.n; at += cuda::stride()) {
-    const int j = static_cast<int>(at % m.n), row = static_cast<int>(at / m.n), i = row % m.ci, t = row / m.ci;
+    const int j = static_cast<int>(at % m.n), row = static_cast<int>(at / m.n), i = row % m.ci,
+              t = row / m.ci;
     if (i >= c) continue;
     float sum = 0;
 #pragma unroll 8
@@ -240,56 +267,75 @@ __global__ void pad_channels(i64 pixels, int c, const T* x, T* padded) {
 template <class T>
 __global__ void pack_channels(TensorConv m, ConvWeights<T> weights, int c, T* packed) {
   for (i64 at = cuda::first(); at < static_cast<i64>(m.width) * m.n; at += cuda::stride()) {
-    const int j = static_cast<int>(at % m.n), row = static_cast<int>(at / m.n), i = row % m.ci, t = row / m.ci;
-    const i64 ky = weights.ky + t / m.tw * weights.ky_step, kx = weights.kx + t % m.tw * weights.kx_step;
-    packed[at] = t < m.taps && i < c ? weights.w[j * weights.n_step + i * weights.c_step + ky * weights.kw + kx] : T(0.0f);
+    const int j = static_cast<int>(at % m.n), row = static_cast<int>(at / m.n), i = row % m.ci,
+              t = row / m.ci;
+    const i64 ky = weights.ky + t / m.tw * weights.ky_step,
+              kx = weights.kx + t % m.tw * weights.kx_step;
+    packed[at] = t < m.taps && i < c
+                     ? weights.w[j * weights.n_step + i * weights.c_step + ky * weights.kw + kx]
+                     : T(0.0f);
   }
 }
 
-/// Whether the tensor cores take this map: one group, whole packs of output channels, few or whole packs of inputs. Long
-/// sums of few pixels are faster gathered, where cuBLASLt splits them.
+/// Whether the tensor cores take this map: one group, whole packs of output channels, few or whole
+/// packs of inputs. Long sums of few pixels are faster gathered, where cuBLASLt splits them.
 inline bool takes_tensor(const ConvMap& m) {
-  return m.groups == 1 && m.co % 8 == 0 && m.out_col % 8 == 0 && m.out_row % 8 == 0 && m.out_batch % 8 == 0 &&
-         (m.ci % 8 == 0 || m.ci < 8) && m.th * m.tw * m.ci <= 2048 && m.batch * m.h * m.w < (i64{1} << 30) &&
-         m.batch * m.oh * m.ow < (i64{1} << 30) && m.w * m.h * m.ci < (i64{1} << 30);
+  return m.groups == 1 && m.co % 8 == 0 && m.out_col % 8 == 0 && m.out_row % 8 == 0 &&
+         m.out_batch % 8 == 0 && (m.ci % 8 == 0 || m.ci < 8) && m.th * m.tw * m.ci <= 2048 &&
+         m.batch * m.h * m.w < (i64{1} << 30) && m.batch * m.oh * m.ow < (i64{1} << 30) &&
+         m.w * m.h * m.ci < (i64{1} << 30);
 }
 inline TensorConv tensor_conv(const ConvMap& m) {
   TensorConv t{};
-  t.pixels = static_cast<int>(m.batch * m.oh * m.ow), t.h = static_cast<int>(m.h), t.w = static_cast<int>(m.w);
-  t.ci = static_cast<int>(m.ci < 8 ? 8 : m.ci), t.oh = static_cast<int>(m.oh), t.ow = static_cast<int>(m.ow), t.n = static_cast<int>(m.co);
-  t.stride = static_cast<int>(m.stride), t.y0 = static_cast<int>(m.y0), t.x0 = static_cast<int>(m.x0), t.tw = static_cast<int>(m.tw);
-  t.taps = static_cast<int>(m.th * m.tw), t.width = (t.taps * t.ci + conv_step - 1) / conv_step * conv_step;
+  t.pixels = static_cast<int>(m.batch * m.oh * m.ow), t.h = static_cast<int>(m.h),
+  t.w = static_cast<int>(m.w);
+  t.ci = static_cast<int>(m.ci < 8 ? 8 : m.ci), t.oh = static_cast<int>(m.oh),
+  t.ow = static_cast<int>(m.ow), t.n = static_cast<int>(m.co);
+  t.stride = static_cast<int>(m.stride), t.y0 = static_cast<int>(m.y0),
+  t.x0 = static_cast<int>(m.x0), t.tw = static_cast<int>(m.tw);
+  t.taps = static_cast<int>(m.th * m.tw),
+  t.width = (t.taps * t.ci + conv_step - 1) / conv_step * conv_step;
   t.out_batch = m.out_batch, t.out_row = m.out_row, t.out_col = m.out_col;
   return t;
 }
 template <class F>
 void with_tile(int n, F&& f) {
-  if (n <= 32) f(std::integral_constant<int, 32>{});
-  else if (n <= 64) f(std::integral_constant<int, 64>{});
-  else f(std::integral_constant<int, 128>{});
+  if (n <= 32)
+    f(std::integral_constant<int, 32>{});
+  else if (n <= 64)
+    f(std::integral_constant<int, 64>{});
+  else
+    f(std::integral_constant<int, 128>{});
 }
 // The input with at least 8 channels: x itself, or a padded copy in `storage`.
 inline const bf16* whole_packs(const ConvMap& m, const bf16* x, bf16* storage) {
   if (m.ci >= 8) return x;
   const i64 pixels = m.batch * m.h * m.w;
-  pad_channels<<<cuda::blocks(pixels, 256), 256, 0, cuda::stream()>>>(pixels, static_cast<int>(m.ci), x, storage);
+  pad_channels<<<cuda::blocks(pixels, 256), 256, 0, cuda::stream()>>>(
+      pixels, static_cast<int>(m.ci), x, storage);
   cuda::launched("conv2d");
   return storage;
 }
 
-inline void convolve_tensor(const ConvMap& m, const bf16* x, const ConvWeights<bf16>& weights, const bf16* bias, bf16* out, bool gelu = false) {
+inline void convolve_tensor(const ConvMap& m, const bf16* x, const ConvWeights<bf16>& weights,
+                            const bf16* bias, bf16* out, bool gelu = false) {
   const TensorConv t = tensor_conv(m);
-  const Workspace<bf16> packed(static_cast<i64>(t.width) * t.n, Device::cuda), padded(m.ci < 8 ? m.batch * m.h * m.w * 8 : 1, Device::cuda);
+  const Workspace<bf16> packed(static_cast<i64>(t.width) * t.n, Device::cuda),
+      padded(m.ci < 8 ? m.batch * m.h * m.w * 8 : 1, Device::cuda);
   const bf16* const from = whole_packs(m, x, padded.data());
-  pack_channels<<<cuda::blocks(static_cast<i64>(t.width) * t.n, 256), 256, 0, cuda::stream()>>>(t, weights, static_cast<int>(m.ci), packed.data());
+  pack_channels<<<cuda::blocks(static_cast<i64>(t.width) * t.n, 256), 256, 0, cuda::stream()>>>(
+      t, weights, static_cast<int>(m.ci), packed.data());
   cuda::launched("conv2d");
   with_tile(t.n, [&](auto tile) {
     constexpr int BN = decltype(tile)::value;
-    const int bytes = conv_stages * forward_stage<BN> * 2 + t.width / 8 * static_cast<int>(sizeof(Tap));
+    const int bytes =
+        conv_stages * forward_stage<BN> * 2 + t.width / 8 * static_cast<int>(sizeof(Tap));
     const auto kernel = gelu ? conv_forward<BN, FastGelu> : conv_forward<BN, AsItIs>;
     allow_shared(kernel, bytes, "conv2d");
-    const dim3 grid(static_cast<unsigned>((t.pixels + conv_rows_tile - 1) / conv_rows_tile), static_cast<unsigned>((t.n + BN - 1) / BN));
-    kernel<<<grid, 256, static_cast<std::size_t>(bytes), cuda::stream()>>>(t, from, packed.data(), bias, out);
+    const dim3 grid(static_cast<unsigned>((t.pixels + conv_rows_tile - 1) / conv_rows_tile),
+                    static_cast<unsigned>((t.n + BN - 1) / BN));
+    kernel<<<grid, 256, static_cast<std::size_t>(bytes), cuda::stream()>>>(t, from, packed.data(),
+                                                                           bias, out);
   });
   cuda::launched("conv2d");
 }
@@ -301,17 +347,22 @@ void convolve_dw_tensor(const ConvMap& m, const bf16* x, const bf16* dy, R* dw) 
   const bf16* const from = whole_packs(m, x, padded.data());
   with_tile(t.n, [&](auto tile) {
     constexpr int BN = decltype(tile)::value;
-    const int bytes = conv_stages * back_stage<BN> * 2, down = (t.width + conv_rows_tile - 1) / conv_rows_tile, across = (t.n + BN - 1) / BN;
+    const int bytes = conv_stages * back_stage<BN> * 2,
+              down = (t.width + conv_rows_tile - 1) / conv_rows_tile, across = (t.n + BN - 1) / BN;
     const int most = (t.pixels + 8 * conv_step - 1) / (8 * conv_step);
     int splits = std::clamp(528 / (down * across), 1, std::max(1, most));
-    const int per_split = ((t.pixels + splits - 1) / splits + conv_step - 1) / conv_step * conv_step;
+    const int per_split =
+        ((t.pixels + splits - 1) / splits + conv_step - 1) / conv_step * conv_step;
     splits = (t.pixels + per_split - 1) / per_split;
     const Workspace<float> partial(static_cast<i64>(splits) * t.width * t.n, Device::cuda);
     allow_shared(conv_back<BN>, bytes, "conv2d");
-    const dim3 grid(static_cast<unsigned>(down), static_cast<unsigned>(across), static_cast<unsigned>(splits));
-    conv_back<BN><<<grid, 256, static_cast<std::size_t>(bytes), cuda::stream()>>>(t, per_split, from, dy, partial.data());
+    const dim3 grid(static_cast<unsigned>(down), static_cast<unsigned>(across),
+                    static_cast<unsigned>(splits));
+    conv_back<BN><<<grid, 256, static_cast<std::size_t>(bytes), cuda::stream()>>>(
+        t, per_split, from, dy, partial.data());
     cuda::launched("conv2d");
-    sum_splits<<<cuda::blocks(static_cast<i64>(t.taps) * t.ci * t.n, 128), 128, 0, cuda::stream()>>>(t, splits, static_cast<int>(m.ci), partial.data(), dw);
+    sum_splits<<<cuda::blocks(static_cast<i64>(t.taps) * t.ci * t.n, 128), 128, 0,
+                 cuda::stream()>>>(t, splits, static_cast<int>(m.ci), partial.data(), dw);
   });
   cuda::launched("conv2d");
 }

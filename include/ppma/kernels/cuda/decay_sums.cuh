@@ -1,13 +1,15 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// On the GPU: decay sums along the lines of a grid, and back from their gradients; and how a thread of the attentions
-// holds one vector of a head.
+// On the GPU: decay sums along the lines of a grid, and back from their gradients; and how a thread
+// of the attentions holds one vector of a head.
 //
-//   a[i,j] = sum over 1 <= m <= j of ln alpha[i,m]        b[i,j] = sum over 1 <= m <= i of ln beta[m,j]
+//   a[i,j] = sum over 1 <= m <= j of ln alpha[i,m]
+//         b[i,j] = sum over 1 <= m <= i of ln beta[m,j]
 //
-// Masks are differences of two sums here: a walk outwards from every query, as on the CPU, would not be shared by
-// threads. A closed edge (-1e9, -infinity) must not make a sum so large that the decays behind it are lost: it counts for
-// a little more than a limit, and a path whose sum reaches the limit is closed, whatever the score.
+// Masks are differences of two sums here: a walk outwards from every query, as on the CPU, would
+// not be shared by threads. A closed edge (-1e9, -infinity) must not make a sum so large that the
+// decays behind it are lost: it counts for a little more than a limit, and a path whose sum reaches
+// the limit is closed, whatever the score.
 
 #include <limits>
 #include <type_traits>
@@ -19,7 +21,8 @@
 
 namespace ppma::inline PPMA_ABI::kernels::polyline_gpu {
 
-/// A path whose log decays sum to -limit or less is closed: the weight of its key is 0, and so are its gradients.
+/// A path whose log decays sum to -limit or less is closed: the weight of its key is 0, and so are
+/// its gradients.
 ///   bf16   single sums: right to 1e-3 with ten closed edges in a line, to 1e-2 with 64
 ///   float  sums of twice the digits (Sum): right to 1e-6
 inline constexpr float limit_bf16 = 1024, limit_wide = 1e6f;
@@ -33,8 +36,10 @@ template <class A>
 __device__ __forceinline__ A closing(A distance) {
   return distance >= A(limit_wide) ? positive_infinity<A>() : distance;
 }
-/// The least finite score. (A running maximum begins there: from -infinity a closed path's would be NaN.)
-template <class A> inline constexpr A lowest = -std::numeric_limits<A>::max();
+/// The least finite score. (A running maximum begins there: from -infinity a closed path's would be
+/// NaN.)
+template <class A>
+inline constexpr A lowest = -std::numeric_limits<A>::max();
 
 /// A running sum hi + lo.
 template <class A>
@@ -48,7 +53,8 @@ __device__ __forceinline__ A distance(Sum<A> x, Sum<A> y) {
 
 /// a and b (planes, h, w) of the log decays; a thread a line.
 template <class A>
-__global__ void __launch_bounds__(128) decay_sums(i64 planes, int h, int w, const A* log_alpha, const A* log_beta, Sum<A>* a, Sum<A>* b) {
+__global__ void __launch_bounds__(128) decay_sums(i64 planes, int h, int w, const A* log_alpha,
+                                                  const A* log_beta, Sum<A>* a, Sum<A>* b) {
   const i64 lines = planes * (h + w);
   for (i64 e = cuda::first(); e < lines; e += cuda::stride()) {
     const int r = static_cast<int>(e % (h + w));
@@ -69,9 +75,11 @@ __global__ void __launch_bounds__(128) decay_sums(i64 planes, int h, int w, cons
 }
 
 template <class A>
-void run_decay_sums(const AttentionShape& x, const A* log_alpha, const A* log_beta, Sum<A>* a, Sum<A>* b) {
+void run_decay_sums(const AttentionShape& x, const A* log_alpha, const A* log_beta, Sum<A>* a,
+                    Sum<A>* b) {
   const i64 planes = x.batch * x.heads, lines = planes * (x.height + x.width);
-  decay_sums<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(planes, static_cast<int>(x.height), static_cast<int>(x.width), log_alpha, log_beta, a, b);
+  decay_sums<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(
+      planes, static_cast<int>(x.height), static_cast<int>(x.width), log_alpha, log_beta, a, b);
   cuda::launched("decay sums");
 }
 
@@ -115,18 +123,25 @@ __device__ __forceinline__ void add_scaled(A (&y)[D], A s, const A* x) {
 /// e^x for x <= 0; for bf16 results the fast form (relative error 2e-6 there).
 template <class T>
 __device__ __forceinline__ acc_t<T> exp_below(acc_t<T> x) {
-  if constexpr (std::is_same_v<T, bf16>) return __expf(x);
-  else return ::exp(x);
+  if constexpr (std::is_same_v<T, bf16>)
+    return __expf(x);
+  else
+    return ::exp(x);
 }
 
 /// Calls f with the head width rounded up to what the kernels are made for.
 template <class F>
 void with_head_width(i64 d, const char* op, F&& f) {
-  if (d <= 16) f(std::integral_constant<int, 16>{});
-  else if (d <= 32) f(std::integral_constant<int, 32>{});
-  else if (d <= 64) f(std::integral_constant<int, 64>{});
-  else if (d <= 128) f(std::integral_constant<int, 128>{});
-  else fail(op, ": heads of ", d, " channels are too wide for the GPU (128 at most); use more heads");
+  if (d <= 16)
+    f(std::integral_constant<int, 16>{});
+  else if (d <= 32)
+    f(std::integral_constant<int, 32>{});
+  else if (d <= 64)
+    f(std::integral_constant<int, 64>{});
+  else if (d <= 128)
+    f(std::integral_constant<int, 128>{});
+  else
+    fail(op, ": heads of ", d, " channels are too wide for the GPU (128 at most); use more heads");
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::polyline_gpu

@@ -2,14 +2,17 @@
 #include "ppma/core/names_begin.hpp"
 // Depthwise convolution on the GPU, channels last.
 //
-// A thread owns V neighbouring channels of a strip P pixels wide and walks down its rows: each input row is read once
-// and serves the K output rows that see it, which are unfinished sums in registers. With the K*K weights in registers
-// too, memory is touched for images alone. The gradient of the weights walks the same way with K rows of dy in registers.
+// A thread owns V neighbouring channels of a strip P pixels wide and walks down its rows: each
+// input row is read once and serves the K output rows that see it, which are unfinished sums in
+// registers. With the K*K weights in registers too, memory is touched for images alone. The
+// gradient of the weights walks the same way with K rows of dy in registers.
 //
-// A GELU before the convolution needs no pass of its own: the threads that brought a piece of a row of shared memory put
-// the function's values in its place; for the gradient the results are multiplied by its slope before they are stored.
+// A GELU before the convolution needs no pass of its own: the threads that brought a piece of a row
+// of shared memory put the function's values in its place; for the gradient the results are
+// multiplied by its slope before they are stored.
 //
-// Images too few to fill the GPU this way go to depthwise_few.cuh. Where rows come from: depthwise_rows.cuh.
+// Images too few to fill the GPU this way go to depthwise_few.cuh. Where rows come from:
+// depthwise_rows.cuh.
 
 #include <algorithm>
 
@@ -44,7 +47,8 @@ struct DepthwiseWalk {
 #pragma unroll
     for (int v = 0; v < V; ++v)
 #pragma unroll
-      for (int t = 0; t < K * K; ++t) weight[t][v] = published[v * K * K + (turned ? K * K - 1 - t : t)];
+      for (int t = 0; t < K * K; ++t)
+        weight[t][v] = published[v * K * K + (turned ? K * K - 1 - t : t)];
   }
   // Begins at channels `at`; `same`: what is added is x itself, a one in the middle of the kernel.
   __device__ __forceinline__ void start(const A* b, int at, bool same) {
@@ -76,7 +80,8 @@ struct DepthwiseWalk {
       }
     }
   }
-  // Input row y0 - R + n with n mod K = J: output rows y0 + n - ky take it, y0 + n - K + 1 is done then.
+  // Input row y0 - R + n with n mod K = J: output rows y0 + n - ky take it, y0 + n - K + 1 is done
+  // then.
   template <int J, class Rows>
   __device__ __forceinline__ void step(int n, Rows& rows) {
     const int r = y0 - R + n, o = y0 + n - (K - 1);
@@ -140,19 +145,22 @@ struct DepthwiseWalk {
 
 template <class T, int V, int K, int P>
 __global__ void __launch_bounds__(128)
-    depthwise_walk(i64 units, DepthwiseCut d, const T* x, const acc_t<T>* packed, const acc_t<T>* bias, const T* add, T* y) {
+    depthwise_walk(i64 units, DepthwiseCut d, const T* x, const acc_t<T>* packed,
+                   const acc_t<T>* bias, const T* add, T* y) {
   using A = acc_t<T>;
   const i64 unit = static_cast<i64>(blockIdx.x) * 128 + threadIdx.x;
   if (unit >= units) return;
   const int packs = d.c / V, c = static_cast<int>(unit % packs) * V;
   const i64 rest = unit / packs;
-  const int strip = static_cast<int>(rest % d.strips), chunk = static_cast<int>(rest / d.strips % d.chunks);
+  const int strip = static_cast<int>(rest % d.strips),
+            chunk = static_cast<int>(rest / d.strips % d.chunks);
   const i64 image = rest / d.strips / d.chunks * d.image + c;
   DepthwiseWalk<T, V, K, P> walk;
   walk.add = add && add != x ? add + image : nullptr, walk.y = y + image;
   walk.x0 = strip * P, walk.y0 = chunk * d.rows, walk.y1 = ::min(d.h, walk.y0 + d.rows);
   walk.h = d.h, walk.w = d.w, walk.c = d.c;
-  OwnRows<T, V, P + K - 1> rows{x + image, walk.x0 - K / 2, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c, {}};
+  OwnRows<T, V, P + K - 1> rows{
+      x + image, walk.x0 - K / 2, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c, {}};
   rows.fetch(rows.first);
   walk.take_weights(packed + c);
   walk.start(bias, c, add == x);
@@ -163,23 +171,30 @@ __global__ void __launch_bounds__(128)
 // F: what is applied to x. S: results are multiplied by its slope at `slope_at`.
 template <int K, int P, class F, class S>
 __global__ void __launch_bounds__(224, K == 3 ? (S::acts ? 3 : 4) : 2)
-    depthwise_stream(DepthwiseCut d, int tiles, const bf16* x, const float* w, bool turned, const float* bias, const bf16* add,
-                     [[maybe_unused]] const bf16* slope_at, bf16* y) {
+    depthwise_stream(DepthwiseCut d, int tiles, const bf16* x, const float* w, bool turned,
+                     const float* bias, const bf16* add, [[maybe_unused]] const bf16* slope_at,
+                     bf16* y) {
   extern __shared__ __align__(16) unsigned char memory[];
   __shared__ __align__(16) float weights[64 * K * K];
-  for (int i = static_cast<int>(threadIdx.y * 32 + threadIdx.x); i < 16 * K * K; i += static_cast<int>(blockDim.y) * 32)
+  for (int i = static_cast<int>(threadIdx.y * 32 + threadIdx.x); i < 16 * K * K;
+       i += static_cast<int>(blockDim.y) * 32)
     copy_async(weights + i * 4, w + static_cast<int>(blockIdx.x) * 64 * K * K + i * 4, true);
   copies_issued();
-  const int strips = static_cast<int>(blockDim.y), c0 = static_cast<int>(blockIdx.x) * 64, c = c0 + static_cast<int>(threadIdx.x) * 2;
-  const int tile = static_cast<int>(blockIdx.y) % tiles, chunk = static_cast<int>(blockIdx.y) / tiles;
+  const int strips = static_cast<int>(blockDim.y), c0 = static_cast<int>(blockIdx.x) * 64,
+            c = c0 + static_cast<int>(threadIdx.x) * 2;
+  const int tile = static_cast<int>(blockIdx.y) % tiles,
+            chunk = static_cast<int>(blockIdx.y) / tiles;
   const i64 image = blockIdx.z * d.image;
   DepthwiseWalk<bf16, 2, K, P, S> walk;
   if constexpr (S::acts) walk.slope_at = slope_at + image + c;
   walk.add = add && add != x ? add + image + c : nullptr, walk.y = y + image + c;
-  walk.x0 = (tile * strips + static_cast<int>(threadIdx.y)) * P, walk.y0 = chunk * d.rows, walk.y1 = ::min(d.h, walk.y0 + d.rows);
+  walk.x0 = (tile * strips + static_cast<int>(threadIdx.y)) * P, walk.y0 = chunk * d.rows,
+  walk.y1 = ::min(d.h, walk.y0 + d.rows);
   walk.h = d.h, walk.w = d.w, walk.c = d.c;
-  OneRing<P + K - 1, F> rows{{x + image + c0, reinterpret_cast<bf16*>(memory), tile * strips * P - K / 2, strips * P + K - 1,
-                           walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c}, static_cast<int>(threadIdx.y) * P};
+  OneRing<P + K - 1, F> rows{
+      {x + image + c0, reinterpret_cast<bf16*>(memory), tile * strips * P - K / 2,
+       strips * P + K - 1, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c},
+      static_cast<int>(threadIdx.y) * P};
   rows.start();
   copies_done<ring_rows - 1>();  // the weights, not the rows after them
   __syncthreads();
@@ -190,14 +205,17 @@ __global__ void __launch_bounds__(224, K == 3 ? (S::acts ? 3 : 4) : 2)
 
 // Any odd k, one output element a thread.
 template <class T>
-__global__ void depthwise_any(DepthwiseShape s, const T* x, const acc_t<T>* packed, const acc_t<T>* bias, const T* add, T* y) {
+__global__ void depthwise_any(DepthwiseShape s, const T* x, const acc_t<T>* packed,
+                              const acc_t<T>* bias, const T* add, T* y) {
   const i64 n = s.batch * s.h * s.w * s.c, r = s.k / 2;
   for (i64 at = cuda::first(); at < n; at += cuda::stride()) {
     const i64 c = at % s.c, j = at / s.c % s.w, i = at / (s.c * s.w) % s.h;
-    acc_t<T> sum = (bias ? bias[c] : acc_t<T>(0)) + (add ? static_cast<acc_t<T>>(add[at]) : acc_t<T>(0));
+    acc_t<T> sum =
+        (bias ? bias[c] : acc_t<T>(0)) + (add ? static_cast<acc_t<T>>(add[at]) : acc_t<T>(0));
     for (i64 ky = ::max(i64{0}, r - i); ky < ::min(s.k, s.h + r - i); ++ky)
       for (i64 kx = ::max(i64{0}, r - j); kx < ::min(s.k, s.w + r - j); ++kx)
-        sum += static_cast<acc_t<T>>(x[at + ((ky - r) * s.w + kx - r) * s.c]) * packed[(ky * s.k + kx) * s.c + c];
+        sum += static_cast<acc_t<T>>(x[at + ((ky - r) * s.w + kx - r) * s.c]) *
+               packed[(ky * s.k + kx) * s.c + c];
     y[at] = T(sum);
   }
 }
@@ -210,7 +228,8 @@ __global__ void depthwise_pack_kernel(i64 c, i64 k, const A* w, bool turned, A* 
   }
 }
 
-// Strips of four pixels side by side in a block of the streaming kernels, at most 7; `strips`: of all blocks, at least.
+// Strips of four pixels side by side in a block of the streaming kernels, at most 7; `strips`: of
+// all blocks, at least.
 struct StreamCut {
   DepthwiseCut cut;
   int strips, tiles;
@@ -231,8 +250,10 @@ template <class T, class F>
 bool with_walk(const DepthwiseShape& s, F&& f) {
   constexpr int pair = std::is_same_v<T, double> ? 1 : 2;
   const auto k_of = [&](auto v) {
-    if (s.k == 3) return f(v, std::integral_constant<int, 3>{}, std::integral_constant<int, 4>{}), true;
-    if (s.k == 5) return f(v, std::integral_constant<int, 5>{}, std::integral_constant<int, 4>{}), true;
+    if (s.k == 3)
+      return f(v, std::integral_constant<int, 3>{}, std::integral_constant<int, 4>{}), true;
+    if (s.k == 5)
+      return f(v, std::integral_constant<int, 5>{}, std::integral_constant<int, 4>{}), true;
     return false;
   };
   if (s.h * s.w * s.c >= (i64{1} << 31)) return false;
@@ -244,7 +265,8 @@ bool with_walk(const DepthwiseShape& s, F&& f) {
 
 template <class A>
 void depthwise_pack(Cuda, i64 c, i64 k, const A* w, bool turned, A* packed) {
-  detail::depthwise_pack_kernel<<<cuda::blocks(c * k * k, 256), 256, 0, cuda::stream()>>>(c, k, w, turned, packed);
+  detail::depthwise_pack_kernel<<<cuda::blocks(c * k * k, 256), 256, 0, cuda::stream()>>>(
+      c, k, w, turned, packed);
   cuda::launched("depthwise_conv2d");
 }
 
@@ -252,57 +274,75 @@ namespace detail {
 /// Results up to which depthwise_few takes over: about where its threads fill the GPU.
 inline constexpr i64 few_results = i64{1} << 20;
 template <class F, class S>
-void run_depthwise_few(const DepthwiseShape& s, const bf16* x, const float* w, bool turned, const float* bias, const bf16* add, const bf16* slope_at, bf16* y) {
+void run_depthwise_few(const DepthwiseShape& s, const bf16* x, const float* w, bool turned,
+                       const float* bias, const bf16* add, const bf16* slope_at, bf16* y) {
   const i64 strips = s.batch * s.h * ((s.w + 1) / 2);
   const dim3 grid(static_cast<unsigned>(s.c / 64), static_cast<unsigned>((strips + 7) / 8));
   const auto run = [&](auto kernel) {
-    kernel<<<grid, dim3(32, 8), 0, cuda::stream()>>>(static_cast<int>(strips), static_cast<int>(s.h), static_cast<int>(s.w), static_cast<int>(s.c), x, w, turned,
-                                                      bias, add, slope_at, y);
+    kernel<<<grid, dim3(32, 8), 0, cuda::stream()>>>(
+        static_cast<int>(strips), static_cast<int>(s.h), static_cast<int>(s.w),
+        static_cast<int>(s.c), x, w, turned, bias, add, slope_at, y);
   };
-  if (s.k == 3) run(depthwise_few<3, F, S>);
-  else if constexpr (!F::acts && !S::acts) run(depthwise_few<5, F, S>);
+  if (s.k == 3)
+    run(depthwise_few<3, F, S>);
+  else if constexpr (!F::acts && !S::acts)
+    run(depthwise_few<5, F, S>);
   cuda::launched("depthwise_conv2d");
 }
 template <class F, class S>
-void run_depthwise_walk(const DepthwiseShape& s, const bf16* x, const float* w, bool turned, const float* bias, const bf16* add,
-                        const bf16* slope_at, bf16* y) {
+void run_depthwise_walk(const DepthwiseShape& s, const bf16* x, const float* w, bool turned,
+                        const float* bias, const bf16* add, const bf16* slope_at, bf16* y) {
   const StreamCut cut = stream_cut(s, 3500, 7);
-  const dim3 grid(static_cast<unsigned>(s.c / 64), static_cast<unsigned>(cut.tiles * cut.cut.chunks), static_cast<unsigned>(s.batch));
+  const dim3 grid(static_cast<unsigned>(s.c / 64),
+                  static_cast<unsigned>(cut.tiles * cut.cut.chunks),
+                  static_cast<unsigned>(s.batch));
   const dim3 block(32, static_cast<unsigned>(cut.strips));
   const int bytes = ring_rows * static_cast<int>(cut.strips * 4 + s.k - 1) * 128;
   const auto run = [&](auto kernel) {
     allow_shared(kernel, bytes, "depthwise_conv2d");
-    kernel<<<grid, block, static_cast<std::size_t>(bytes), cuda::stream()>>>(cut.cut, cut.tiles, x, w, turned, bias, add, slope_at, y);
+    kernel<<<grid, block, static_cast<std::size_t>(bytes), cuda::stream()>>>(
+        cut.cut, cut.tiles, x, w, turned, bias, add, slope_at, y);
   };
-  if (s.k == 3) run(depthwise_stream<3, 4, F, S>);
-  else if constexpr (!F::acts && !S::acts) run(depthwise_stream<5, 4, F, S>);
+  if (s.k == 3)
+    run(depthwise_stream<3, 4, F, S>);
+  else if constexpr (!F::acts && !S::acts)
+    run(depthwise_stream<5, 4, F, S>);
   cuda::launched("depthwise_conv2d");
 }
 template <class F, class S>
-void run_depthwise_stream(const DepthwiseShape& s, const bf16* x, const float* w, bool turned, const float* bias, const bf16* add,
-                          const bf16* slope_at, bf16* y) {
-  if (s.batch * s.h * s.w * s.c <= few_results) run_depthwise_few<F, S>(s, x, w, turned, bias, add, slope_at, y);
-  else run_depthwise_walk<F, S>(s, x, w, turned, bias, add, slope_at, y);
+void run_depthwise_stream(const DepthwiseShape& s, const bf16* x, const float* w, bool turned,
+                          const float* bias, const bf16* add, const bf16* slope_at, bf16* y) {
+  if (s.batch * s.h * s.w * s.c <= few_results)
+    run_depthwise_few<F, S>(s, x, w, turned, bias, add, slope_at, y);
+  else
+    run_depthwise_walk<F, S>(s, x, w, turned, bias, add, slope_at, y);
 }
 template <class F>
-void run_depthwise_back_stream(const DepthwiseShape& s, const bf16* x, const bf16* dy, const PutTaps<float>& put) {
+void run_depthwise_back_stream(const DepthwiseShape& s, const bf16* x, const bf16* dy,
+                               const PutTaps<float>& put) {
   const i64 taps = s.k * s.k;
   const StreamCut cut = stream_cut(s, 1700, 14);
   const i64 units = s.batch * cut.tiles * cut.cut.chunks;
   // About 16 warps a multiprocessor, each with as many units as the others.
-  const i64 most = std::max<i64>(1, 132 * 16 / (cut.strips * (s.c / 64))), rounds = (units + most - 1) / most;
+  const i64 most = std::max<i64>(1, 132 * 16 / (cut.strips * (s.c / 64))),
+            rounds = (units + most - 1) / most;
   const i64 parts = (units + rounds - 1) / rounds;
   const Workspace<float> partial(parts * (taps + 1) * s.c, Device::cuda);
-  const int bytes = std::max(ring_rows * static_cast<int>(cut.strips * 8 + s.k - 1) * 128, cut.strips * 256);
+  const int bytes =
+      std::max(ring_rows * static_cast<int>(cut.strips * 8 + s.k - 1) * 128, cut.strips * 256);
   const auto run = [&](auto kernel) {
     allow_shared(kernel, bytes, "depthwise_conv2d");
-    kernel<<<dim3(static_cast<unsigned>(s.c / 64), static_cast<unsigned>(parts)), dim3(32, static_cast<unsigned>(cut.strips)),
-             static_cast<std::size_t>(bytes), cuda::stream()>>>(static_cast<int>(units), cut.cut, cut.tiles, x, dy, partial.data());
+    kernel<<<dim3(static_cast<unsigned>(s.c / 64), static_cast<unsigned>(parts)),
+             dim3(32, static_cast<unsigned>(cut.strips)), static_cast<std::size_t>(bytes),
+             cuda::stream()>>>(static_cast<int>(units), cut.cut, cut.tiles, x, dy, partial.data());
   };
-  if (s.k == 3) run(depthwise_back_stream<3, 4, F>);
-  else if constexpr (!F::acts) run(depthwise_back_stream<5, 4, F>);
+  if (s.k == 3)
+    run(depthwise_back_stream<3, 4, F>);
+  else if constexpr (!F::acts)
+    run(depthwise_back_stream<5, 4, F>);
   cuda::launched("depthwise_conv2d");
-  finish_columns(parts, (taps + 1) * s.c, static_cast<const float*>(partial.data()), put, "depthwise_conv2d");
+  finish_columns(parts, (taps + 1) * s.c, static_cast<const float*>(partial.data()), put,
+                 "depthwise_conv2d");
 }
 }  // namespace detail
 
@@ -312,23 +352,31 @@ bool fuses_gelu(Cuda, const DepthwiseShape& s) {
   return s.k == 3 && detail::streams<T>(s);
 }
 /// y = conv(h) + bias + h, h = GELU(u), for a shape that fuses_gelu takes.
-inline void depthwise_gelu(Cuda, const DepthwiseShape& s, const bf16* u, const float* w, const float* bias, bf16* y) {
-  detail::run_depthwise_stream<detail::FastGelu, detail::AsItIs>(s, u, w, false, bias, u, nullptr, y);
+inline void depthwise_gelu(Cuda, const DepthwiseShape& s, const bf16* u, const float* w,
+                           const float* bias, bf16* y) {
+  detail::run_depthwise_stream<detail::FastGelu, detail::AsItIs>(s, u, w, false, bias, u, nullptr,
+                                                                 y);
 }
 /// du = GELU'(u) (turned conv(dy) + dy).
-inline void depthwise_gelu_du(Cuda, const DepthwiseShape& s, const bf16* u, const float* w, const bf16* dy, bf16* du) {
-  detail::run_depthwise_stream<detail::AsItIs, detail::FastGelu>(s, dy, w, true, nullptr, dy, u, du);
+inline void depthwise_gelu_du(Cuda, const DepthwiseShape& s, const bf16* u, const float* w,
+                              const bf16* dy, bf16* du) {
+  detail::run_depthwise_stream<detail::AsItIs, detail::FastGelu>(s, dy, w, true, nullptr, dy, u,
+                                                                 du);
 }
 /// dw and db from dy and h.
-inline void depthwise_gelu_dw(Cuda, const DepthwiseShape& s, const bf16* u, const bf16* dy, float* dw, float* db) {
+inline void depthwise_gelu_dw(Cuda, const DepthwiseShape& s, const bf16* u, const bf16* dy,
+                              float* dw, float* db) {
   detail::run_depthwise_back_stream<detail::FastGelu>(s, u, dy, {s.c, s.k * s.k, dw, db});
 }
 
 template <class T>
-void depthwise(Cuda on, const DepthwiseShape& s, const T* x, const acc_t<T>* w, bool turned, const acc_t<T>* bias, const T* add, T* y) {
+void depthwise(Cuda on, const DepthwiseShape& s, const T* x, const acc_t<T>* w, bool turned,
+               const acc_t<T>* bias, const T* add, T* y) {
   using A = acc_t<T>;
   if constexpr (std::is_same_v<T, bf16>)
-    if (detail::streams<T>(s)) return detail::run_depthwise_stream<detail::AsItIs, detail::AsItIs>(s, x, w, turned, bias, add, nullptr, y);
+    if (detail::streams<T>(s))
+      return detail::run_depthwise_stream<detail::AsItIs, detail::AsItIs>(s, x, w, turned, bias,
+                                                                          add, nullptr, y);
   const Workspace<A> storage(s.c * s.k * s.k, Device::cuda);
   depthwise_pack(on, s.c, s.k, w, turned, storage.data());
   const A* const packed = storage.data();
@@ -336,21 +384,25 @@ void depthwise(Cuda on, const DepthwiseShape& s, const T* x, const acc_t<T>* w, 
     constexpr int V = decltype(v)::value, K = decltype(k)::value, P = decltype(p)::value;
     const detail::DepthwiseCut d = detail::depthwise_cut(s, P, V, 200000, 7);
     const i64 units = s.batch * d.chunks * d.strips * (s.c / V);
-    detail::depthwise_walk<T, V, K, P><<<static_cast<unsigned>((units + 127) / 128), 128, 0, cuda::stream()>>>(
-        units, d, x, packed, bias, add, y);
+    detail::depthwise_walk<T, V, K, P>
+        <<<static_cast<unsigned>((units + 127) / 128), 128, 0, cuda::stream()>>>(
+            units, d, x, packed, bias, add, y);
   });
   if (!walked)
-    detail::depthwise_any<<<cuda::blocks(s.batch * s.h * s.w * s.c, 256), 256, 0, cuda::stream()>>>(s, x, packed, bias, add, y);
+    detail::depthwise_any<<<cuda::blocks(s.batch * s.h * s.w * s.c, 256), 256, 0, cuda::stream()>>>(
+        s, x, packed, bias, add, y);
   cuda::launched("depthwise_conv2d");
 }
 
 template <class T>
-void depthwise_dw(Cuda, const DepthwiseShape& s, const T* x, const T* dy, acc_t<T>* dw, acc_t<T>* db) {
+void depthwise_dw(Cuda, const DepthwiseShape& s, const T* x, const T* dy, acc_t<T>* dw,
+                  acc_t<T>* db) {
   using A = acc_t<T>;
   const i64 taps = s.k * s.k;
   const detail::PutTaps<A> put{s.c, taps, dw, db};
   if constexpr (std::is_same_v<T, bf16>)
-    if (detail::streams<T>(s)) return detail::run_depthwise_back_stream<detail::AsItIs>(s, x, dy, put);
+    if (detail::streams<T>(s))
+      return detail::run_depthwise_back_stream<detail::AsItIs>(s, x, dy, put);
   const bool walked = detail::with_walk<T>(s, [&](auto v, auto k, auto p) {
     constexpr int V = decltype(v)::value, K = decltype(k)::value, P = decltype(p)::value;
     const detail::DepthwiseCut d = detail::depthwise_cut(s, P, V, 100000, 14);
@@ -362,17 +414,21 @@ void depthwise_dw(Cuda, const DepthwiseShape& s, const T* x, const T* dy, acc_t<
     const Workspace<A> partial(parts * (taps + 1) * s.c, Device::cuda);
     detail::depthwise_back<T, V, K, P>
         <<<dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(parts)),
-           dim3(static_cast<unsigned>(across), static_cast<unsigned>(down)), 0, cuda::stream()>>>(units, d, x, dy, partial.data());
+           dim3(static_cast<unsigned>(across), static_cast<unsigned>(down)), 0, cuda::stream()>>>(
+            units, d, x, dy, partial.data());
     cuda::launched("depthwise_conv2d");
-    detail::finish_columns(parts, (taps + 1) * s.c, static_cast<const A*>(partial.data()), put, "depthwise_conv2d");
+    detail::finish_columns(parts, (taps + 1) * s.c, static_cast<const A*>(partial.data()), put,
+                           "depthwise_conv2d");
   });
   if (walked) return;
   const i64 parts = std::clamp<i64>(s.batch * s.h * s.w / 256, 1, 64);
   const Workspace<A> partial(parts * (taps + 1) * s.c, Device::cuda);
-  const dim3 grid(static_cast<unsigned>((s.c + 31) / 32), static_cast<unsigned>(taps + 1), static_cast<unsigned>(parts));
+  const dim3 grid(static_cast<unsigned>((s.c + 31) / 32), static_cast<unsigned>(taps + 1),
+                  static_cast<unsigned>(parts));
   detail::depthwise_back_any<<<grid, dim3(32, 8), 0, cuda::stream()>>>(s, x, dy, partial.data());
   cuda::launched("depthwise_conv2d");
-  detail::finish_columns(parts, (taps + 1) * s.c, static_cast<const A*>(partial.data()), put, "depthwise_conv2d");
+  detail::finish_columns(parts, (taps + 1) * s.c, static_cast<const A*>(partial.data()), put,
+                         "depthwise_conv2d");
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

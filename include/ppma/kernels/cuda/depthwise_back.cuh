@@ -1,13 +1,15 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The gradients of the weights and the bias of depthwise.cuh, as sums of each block's part of the images.
+// The gradients of the weights and the bias of depthwise.cuh, as sums of each block's part of the
+// images.
 
 #include "ppma/kernels/cuda/column_sums.cuh"
 #include "ppma/kernels/cuda/depthwise_rows.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::detail {
 
-// The same walk for the gradients of weights: K rows of dy stay in registers, every row of x meets them.
+// The same walk for the gradients of weights: K rows of dy stay in registers, every row of x meets
+// them.
 template <class T, int V, int K, int P>
 struct DepthwiseBack {
   using A = acc_t<T>;
@@ -70,7 +72,8 @@ template <class T, int V, int K, int P>
 struct OwnTwoRows {
   OwnRows<T, V, P + K - 1> x;
   OwnRows<T, V, P> dy;
-  __device__ __forceinline__ void take(int n, RawElements<T, V> (&raw)[P + K - 1], RawElements<T, V> (&raw_g)[P]) {
+  __device__ __forceinline__ void take(int n, RawElements<T, V> (&raw)[P + K - 1],
+                                       RawElements<T, V> (&raw_g)[P]) {
     x.take(n, raw);
     dy.take(n, raw_g);
     if (dy.first + n + 1 >= dy.last) dy.fetch(dy.last);  // zeros
@@ -89,7 +92,8 @@ struct TwoRings {
   __device__ __forceinline__ void start() {
     for (int n = 0; n < ring_rows - 1; ++n) fetch(n);
   }
-  __device__ __forceinline__ void take(int n, RawElements<bf16, 2> (&raw)[P + K - 1], RawElements<bf16, 2> (&raw_g)[P]) {
+  __device__ __forceinline__ void take(int n, RawElements<bf16, 2> (&raw)[P + K - 1],
+                                       RawElements<bf16, 2> (&raw_g)[P]) {
     copies_done<ring_rows - 2>();
     x.template apply<F>(n);
     __syncthreads();
@@ -98,7 +102,9 @@ struct TwoRings {
 #pragma unroll
     for (int j = 0; j < P + K - 1; ++j) raw[j] = load_raw<bf16, 2>(from + j * 64);
 #pragma unroll
-    for (int p = 0; p < P; ++p) raw_g[p] = dy.first + n < dy.last ? load_raw<bf16, 2>(from_g + p * 64) : RawElements<bf16, 2>{};
+    for (int p = 0; p < P; ++p)
+      raw_g[p] =
+          dy.first + n < dy.last ? load_raw<bf16, 2>(from_g + p * 64) : RawElements<bf16, 2>{};
   }
 };
 
@@ -115,11 +121,13 @@ __global__ void __launch_bounds__(256)
   if (c < d.c)
     for (i64 unit = static_cast<i64>(blockIdx.y) * blockDim.y + threadIdx.y; unit < units;
          unit += static_cast<i64>(gridDim.y) * blockDim.y) {
-      const int strip = static_cast<int>(unit % d.strips), chunk = static_cast<int>(unit / d.strips % d.chunks);
+      const int strip = static_cast<int>(unit % d.strips),
+                chunk = static_cast<int>(unit / d.strips % d.chunks);
       const i64 image = unit / d.strips / d.chunks * d.image + c;
       walk.y0 = chunk * d.rows, walk.y1 = ::min(d.h, walk.y0 + d.rows);
-      OwnTwoRows<T, V, K, P> rows{{x + image, strip * P - K / 2, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c, {}},
-                                  {dy + image, strip * P, walk.y0, walk.y1, d.h, d.w, d.c, {}}};
+      OwnTwoRows<T, V, K, P> rows{
+          {x + image, strip * P - K / 2, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c, {}},
+          {dy + image, strip * P, walk.y0, walk.y1, d.h, d.w, d.c, {}}};
       rows.x.fetch(rows.x.first);
       rows.dy.fetch(rows.dy.first);
       walk.run(rows);
@@ -129,17 +137,20 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
     for (int v = 0; v < V; ++v) {
       const A total = sum_block_rows<A, 256>(walk.sum[t][v], shared);
-      if (threadIdx.y == 0 && c < d.c) partial[(static_cast<i64>(blockIdx.y) * (K * K + 1) + t) * d.c + c + v] = total;
+      if (threadIdx.y == 0 && c < d.c)
+        partial[(static_cast<i64>(blockIdx.y) * (K * K + 1) + t) * d.c + c + v] = total;
     }
 }
 
 // Block (32, strips of a tile), grid (C / 64, parts): units (image, chunk, tile).
 template <int K, int P, class F>
 __global__ void __launch_bounds__(224, K == 3 ? 3 : 2)
-    depthwise_back_stream(int units, DepthwiseCut d, int tiles, const bf16* x, const bf16* dy, float* partial) {
+    depthwise_back_stream(int units, DepthwiseCut d, int tiles, const bf16* x, const bf16* dy,
+                          float* partial) {
   extern __shared__ __align__(16) unsigned char memory[];
   bf16* const ring = reinterpret_cast<bf16*>(memory);
-  const int strips = static_cast<int>(blockDim.y), c0 = static_cast<int>(blockIdx.x) * 64, cols = strips * P + K - 1;
+  const int strips = static_cast<int>(blockDim.y), c0 = static_cast<int>(blockIdx.x) * 64,
+            cols = strips * P + K - 1;
   DepthwiseBack<bf16, 2, K, P> walk;
   walk.h = d.h;
   walk.clear();
@@ -147,9 +158,10 @@ __global__ void __launch_bounds__(224, K == 3 ? 3 : 2)
     const int tile = unit % tiles, chunk = unit / tiles % d.chunks, x0 = tile * strips * P;
     const i64 image = static_cast<i64>(unit / tiles / d.chunks) * d.image + c0;
     walk.y0 = chunk * d.rows, walk.y1 = ::min(d.h, walk.y0 + d.rows);
-    TwoRings<K, P, F> rows{{x + image, ring, x0 - K / 2, cols, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c},
-                        {dy + image, ring + ring_rows * cols * 64, x0, strips * P, walk.y0, walk.y1, d.h, d.w, d.c},
-                        static_cast<int>(threadIdx.y) * P};
+    TwoRings<K, P, F> rows{
+        {x + image, ring, x0 - K / 2, cols, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c},
+        {dy + image, ring + ring_rows * cols * 64, x0, strips * P, walk.y0, walk.y1, d.h, d.w, d.c},
+        static_cast<int>(threadIdx.y) * P};
     copies_done<0>();
     __syncthreads();  // nobody reads the last unit's rows any more
     rows.start();
@@ -160,7 +172,8 @@ __global__ void __launch_bounds__(224, K == 3 ? 3 : 2)
 #pragma unroll
   for (int t = 0; t <= K * K; ++t) {
     __syncthreads();
-    *reinterpret_cast<float2*>(shared + (threadIdx.y * 32 + threadIdx.x) * 2) = make_float2(walk.sum[t][0], walk.sum[t][1]);
+    *reinterpret_cast<float2*>(shared + (threadIdx.y * 32 + threadIdx.x) * 2) =
+        make_float2(walk.sum[t][0], walk.sum[t][1]);
     __syncthreads();
     for (int c = static_cast<int>(threadIdx.y * 32 + threadIdx.x); c < 64; c += strips * 32) {
       float sum = 0;
@@ -172,24 +185,29 @@ __global__ void __launch_bounds__(224, K == 3 ? 3 : 2)
 
 // Any odd k: a block has 32 channels of one tap (or of db) and a part of the pixels.
 template <class T>
-__global__ void __launch_bounds__(256) depthwise_back_any(DepthwiseShape s, const T* x, const T* dy, acc_t<T>* partial) {
+__global__ void __launch_bounds__(256)
+    depthwise_back_any(DepthwiseShape s, const T* x, const T* dy, acc_t<T>* partial) {
   using A = acc_t<T>;
   __shared__ A shared[256];
-  const i64 taps = s.k * s.k, c = static_cast<i64>(blockIdx.x) * 32 + threadIdx.x, t = blockIdx.y, r = s.k / 2;
+  const i64 taps = s.k * s.k, c = static_cast<i64>(blockIdx.x) * 32 + threadIdx.x, t = blockIdx.y,
+            r = s.k / 2;
   const i64 pixels = s.batch * s.h * s.w;
   A sum = 0;
   if (c < s.c)
-    for (i64 p = static_cast<i64>(blockIdx.z) * 8 + threadIdx.y; p < pixels; p += static_cast<i64>(gridDim.z) * 8) {
+    for (i64 p = static_cast<i64>(blockIdx.z) * 8 + threadIdx.y; p < pixels;
+         p += static_cast<i64>(gridDim.z) * 8) {
       const A g = static_cast<A>(dy[p * s.c + c]);
       if (t == taps) {
         sum += g;
         continue;
       }
       const i64 oy = t / s.k - r, ox = t % s.k - r, i = p / s.w % s.h + oy, j = p % s.w + ox;
-      if (i >= 0 && i < s.h && j >= 0 && j < s.w) sum += g * static_cast<A>(x[(p + oy * s.w + ox) * s.c + c]);
+      if (i >= 0 && i < s.h && j >= 0 && j < s.w)
+        sum += g * static_cast<A>(x[(p + oy * s.w + ox) * s.c + c]);
     }
   sum = sum_block_rows<A, 256>(sum, shared);
-  if (threadIdx.y == 0 && c < s.c) partial[(static_cast<i64>(blockIdx.z) * (taps + 1) + t) * s.c + c] = sum;
+  if (threadIdx.y == 0 && c < s.c)
+    partial[(static_cast<i64>(blockIdx.z) * (taps + 1) + t) * s.c + c] = sum;
 }
 
 // Sums (k*k + 1, C) to dw (C, k*k) and db.
@@ -199,8 +217,10 @@ struct PutTaps {
   A *dw, *db;
   __device__ void operator()(i64 at, A sum) const {
     const i64 t = at / c, i = at % c;
-    if (t < taps) dw[i * taps + t] = sum;
-    else if (db) db[i] = sum;
+    if (t < taps)
+      dw[i * taps + t] = sum;
+    else if (db)
+      db[i] = sum;
   }
 };
 

@@ -1,9 +1,11 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Matrix products on the GPU by cuBLASLt. It thinks in columns: a row-major C is its C^T = op(B)^T op(A)^T, so that the
-// operands change places and nothing is copied. f32 is exact unless cuda::allow_tf32(); bf16 sums in float.
+// Matrix products on the GPU by cuBLASLt. It thinks in columns: a row-major C is its C^T = op(B)^T
+// op(A)^T, so that the operands change places and nothing is copied. f32 is exact unless
+// cuda::allow_tf32(); bf16 sums in float.
 //
-// Which of its kernels is best is asked once a problem and kept. Where it has none, a plain tiled kernel does the work.
+// Which of its kernels is best is asked once a problem and kept. Where it has none, a plain tiled
+// kernel does the work.
 
 #include <cublasLt.h>
 
@@ -20,12 +22,16 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
 
-template <class T> constexpr cudaDataType_t cuda_type() {
-  return std::is_same_v<T, bf16> ? CUDA_R_16BF : std::is_same_v<T, double> ? CUDA_R_64F : CUDA_R_32F;
+template <class T>
+constexpr cudaDataType_t cuda_type() {
+  return std::is_same_v<T, bf16>     ? CUDA_R_16BF
+         : std::is_same_v<T, double> ? CUDA_R_64F
+                                     : CUDA_R_32F;
 }
 
 inline void lt_require(cublasStatus_t status, const char* what) {
-  check(status == CUBLAS_STATUS_SUCCESS, "gemm: cublasLt could not ", what, " (status ", static_cast<i64>(status), ")");
+  check(status == CUBLAS_STATUS_SUCCESS, "gemm: cublasLt could not ", what, " (status ",
+        static_cast<i64>(status), ")");
 }
 
 /// What cuBLASLt needs for one problem; `found` is false where it has no kernel.
@@ -36,7 +42,8 @@ struct LtPlan {
   bool found = false;
 };
 
-/// One handle, one workspace and the plans of a process. Never destroyed: it may be used until the process ends.
+/// One handle, one workspace and the plans of a process. Never destroyed: it may be used until the
+/// process ends.
 struct Lt {
   static constexpr i64 workspace_bytes = i64{32} << 20;
   using Key = std::array<i64, 17>;
@@ -69,9 +76,11 @@ LtPlan lt_plan(const Gemm<T, R>& g, Lt& lt, const std::array<i64, 3>& alignment)
   const auto compute = std::is_same_v<T, double> ? CUBLAS_COMPUTE_64F
                        : tf32                    ? CUBLAS_COMPUTE_32F_FAST_TF32
                                                  : CUBLAS_COMPUTE_32F;
-  lt_require(cublasLtMatmulDescCreate(&p.product, compute, cuda_type<acc_t<T>>()), "describe a product");
+  lt_require(cublasLtMatmulDescCreate(&p.product, compute, cuda_type<acc_t<T>>()),
+             "describe a product");
   const auto set = [&](cublasLtMatmulDescAttributes_t name, const auto& value) {
-    lt_require(cublasLtMatmulDescSetAttribute(p.product, name, &value, sizeof value), "describe a product");
+    lt_require(cublasLtMatmulDescSetAttribute(p.product, name, &value, sizeof value),
+               "describe a product");
   };
   set(CUBLASLT_MATMUL_DESC_TRANSA, g.tb ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(CUBLASLT_MATMUL_DESC_TRANSB, g.ta ? CUBLAS_OP_T : CUBLAS_OP_N);
@@ -79,11 +88,18 @@ LtPlan lt_plan(const Gemm<T, R>& g, Lt& lt, const std::array<i64, 3>& alignment)
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
     set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
   }
-  const auto layout = [&](cublasLtMatrixLayout_t& l, cudaDataType_t type, i64 rows, i64 cols, i64 ld, i64 stride) {
-    lt_require(cublasLtMatrixLayoutCreate(&l, type, static_cast<u64>(rows), static_cast<u64>(cols), ld), "describe a matrix");
+  const auto layout = [&](cublasLtMatrixLayout_t& l, cudaDataType_t type, i64 rows, i64 cols,
+                          i64 ld, i64 stride) {
+    lt_require(
+        cublasLtMatrixLayoutCreate(&l, type, static_cast<u64>(rows), static_cast<u64>(cols), ld),
+        "describe a matrix");
     const int batch = static_cast<int>(g.batch);
-    lt_require(cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch), "describe a batch");
-    lt_require(cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride), "describe a batch");
+    lt_require(cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch,
+                                                sizeof batch),
+               "describe a batch");
+    lt_require(cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                                                &stride, sizeof stride),
+               "describe a batch");
   };
   layout(p.first, cuda_type<T>(), g.tb ? g.k : g.n, g.tb ? g.n : g.k, g.ldb, g.stride_b);
   layout(p.second, cuda_type<T>(), g.ta ? g.m : g.k, g.ta ? g.k : g.m, g.lda, g.stride_a);
@@ -92,18 +108,21 @@ LtPlan lt_plan(const Gemm<T, R>& g, Lt& lt, const std::array<i64, 3>& alignment)
   cublasLtMatmulPreference_t wish = nullptr;
   lt_require(cublasLtMatmulPreferenceCreate(&wish), "take a preference");
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t name, const auto& value) {
-    lt_require(cublasLtMatmulPreferenceSetAttribute(wish, name, &value, sizeof value), "take a preference");
+    lt_require(cublasLtMatmulPreferenceSetAttribute(wish, name, &value, sizeof value),
+               "take a preference");
   };
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::size_t>(Lt::workspace_bytes));
   // Sums that are split keep the accumulator's precision until they are joined.
-  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, static_cast<u32>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+         static_cast<u32>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<u32>(alignment[1]));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<u32>(alignment[0]));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<u32>(alignment[2]));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<u32>(alignment[2]));
   cublasLtMatmulHeuristicResult_t best{};
   int count = 0;
-  const auto status = cublasLtMatmulAlgoGetHeuristic(lt.handle, p.product, p.first, p.second, p.result, p.result, wish, 1, &best, &count);
+  const auto status = cublasLtMatmulAlgoGetHeuristic(lt.handle, p.product, p.first, p.second,
+                                                     p.result, p.result, wish, 1, &best, &count);
   cublasLtMatmulPreferenceDestroy(wish);
   p.found = status == CUBLAS_STATUS_SUCCESS && count > 0 && best.state == CUBLAS_STATUS_SUCCESS;
   p.algorithm = best.algo;
@@ -121,9 +140,12 @@ __global__ void __launch_bounds__(256) plain_gemm(Gemm<T, R> g) {
     const T *const ga = g.a + z * g.stride_a, *const gb = g.b + z * g.stride_b;
     A sum = 0;
     for (i64 p0 = 0; p0 < g.k; p0 += 16) {
-      const i64 i = i0 + (g.ta ? x : y), pa = p0 + (g.ta ? y : x), j = j0 + (g.tb ? y : x), pb = p0 + (g.tb ? x : y);
-      (g.ta ? a[x][y] : a[y][x]) = i < g.m && pa < g.k ? static_cast<A>(ga[g.ta ? pa * g.lda + i : i * g.lda + pa]) : A(0);
-      (g.tb ? b[x][y] : b[y][x]) = j < g.n && pb < g.k ? static_cast<A>(gb[g.tb ? j * g.ldb + pb : pb * g.ldb + j]) : A(0);
+      const i64 i = i0 + (g.ta ? x : y), pa = p0 + (g.ta ? y : x), j = j0 + (g.tb ? y : x),
+                pb = p0 + (g.tb ? x : y);
+      (g.ta ? a[x][y] : a[y][x]) =
+          i < g.m && pa < g.k ? static_cast<A>(ga[g.ta ? pa * g.lda + i : i * g.lda + pa]) : A(0);
+      (g.tb ? b[x][y] : b[y][x]) =
+          j < g.n && pb < g.k ? static_cast<A>(gb[g.tb ? j * g.ldb + pb : pb * g.ldb + j]) : A(0);
       __syncthreads();
 #pragma unroll
       for (int p = 0; p < 16; ++p) sum += a[y][p] * b[p][x];
@@ -131,8 +153,12 @@ __global__ void __launch_bounds__(256) plain_gemm(Gemm<T, R> g) {
     }
     if (i0 + y < g.m && j0 + x < g.n) {
       R& c = g.c[z * g.stride_c + (i0 + y) * g.ldc + j0 + x];
-      const A add = g.add ? static_cast<A>(g.add[z * g.stride_c + (i0 + y) * g.ldc + j0 + x]) : A(0);
-      c = R(sum + add + (g.accumulate ? static_cast<A>(c) : g.bias ? static_cast<A>(g.bias[j0 + x]) : A(0)));
+      const A add =
+          g.add ? static_cast<A>(g.add[z * g.stride_c + (i0 + y) * g.ldc + j0 + x]) : A(0);
+      c = R(sum + add +
+            (g.accumulate ? static_cast<A>(c)
+             : g.bias     ? static_cast<A>(g.bias[j0 + x])
+                          : A(0)));
     }
   }
 }
@@ -151,28 +177,50 @@ void gemm(Cuda, const Gemm<T, R>& g) {
     detail::Lt& lt = detail::Lt::get();
     const std::lock_guard<std::mutex> lock(lt.mutex);
     const bool with_bias = g.bias && !g.accumulate;
-    const std::array<i64, 3> alignment{detail::alignment_of(g.a), detail::alignment_of(g.b),
-                                       std::min(detail::alignment_of(g.c), g.add ? detail::alignment_of(g.add) : 256)};
-    const i64 flags = g.ta | g.tb << 1 | g.accumulate << 2 | with_bias << 3 | cuda::allow_tf32() << 4 | (g.add != nullptr) << 5;
-    const detail::Lt::Key key{g.m, g.n, g.k, g.lda, g.ldb, g.ldc, g.batch, g.stride_a, g.stride_b, g.stride_c, flags,
-                              detail::cuda_type<T>(), detail::cuda_type<R>(), alignment[0], alignment[1], alignment[2],
+    const std::array<i64, 3> alignment{
+        detail::alignment_of(g.a), detail::alignment_of(g.b),
+        std::min(detail::alignment_of(g.c), g.add ? detail::alignment_of(g.add) : 256)};
+    const i64 flags = g.ta | g.tb << 1 | g.accumulate << 2 | with_bias << 3 |
+                      cuda::allow_tf32() << 4 | (g.add != nullptr) << 5;
+    const detail::Lt::Key key{g.m,
+                              g.n,
+                              g.k,
+                              g.lda,
+                              g.ldb,
+                              g.ldc,
+                              g.batch,
+                              g.stride_a,
+                              g.stride_b,
+                              g.stride_c,
+                              flags,
+                              detail::cuda_type<T>(),
+                              detail::cuda_type<R>(),
+                              alignment[0],
+                              alignment[1],
+                              alignment[2],
                               with_bias ? detail::alignment_of(g.bias) : 0};
     auto at = lt.plans.find(key);
     if (at == lt.plans.end()) at = lt.plans.emplace(key, detail::lt_plan(g, lt, alignment)).first;
     const detail::LtPlan& plan = at->second;
     if (plan.found) {
       if (with_bias)
-        detail::lt_require(cublasLtMatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g.bias, sizeof g.bias), "take a bias");
+        detail::lt_require(
+            cublasLtMatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g.bias,
+                                           sizeof g.bias),
+            "take a bias");
       const acc_t<T> one = 1, keep = g.accumulate || g.add ? 1 : 0;
-      detail::lt_require(cublasLtMatmul(lt.handle, plan.product, &one, g.b, plan.first, g.a, plan.second, &keep, g.add ? g.add : g.c, plan.result,
-                                        g.c, plan.result, &plan.algorithm, lt.workspace.data(), detail::Lt::workspace_bytes,
-                                        cuda::stream()),
-                         "multiply");
+      detail::lt_require(
+          cublasLtMatmul(lt.handle, plan.product, &one, g.b, plan.first, g.a, plan.second, &keep,
+                         g.add ? g.add : g.c, plan.result, g.c, plan.result, &plan.algorithm,
+                         lt.workspace.data(), detail::Lt::workspace_bytes, cuda::stream()),
+          "multiply");
       return;
     }
   }
   const i64 tiles = (g.m + 15) / 16 * ((g.n + 15) / 16);
-  detail::plain_gemm<<<dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(std::min<i64>(g.batch, 65535))), 256, 0, cuda::stream()>>>(g);
+  detail::plain_gemm<<<dim3(static_cast<unsigned>(tiles),
+                            static_cast<unsigned>(std::min<i64>(g.batch, 65535))),
+                       256, 0, cuda::stream()>>>(g);
   cuda::launched("gemm");
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The 1-D structured mask on the GPU: a thread a column of the mask, which it walks outwards from the diagonal; neighbours
-// write next to each other. Floor: forward writes n x n entries a line once; backward reads them once by rows and once
-// by columns.
+// The 1-D structured mask on the GPU: a thread a column of the mask, which it walks outwards from
+// the diagonal; neighbours write next to each other. Floor: forward writes n x n entries a line
+// once; backward reads them once by rows and once by columns.
 
 #include <map>
 #include <memory>
@@ -17,11 +17,13 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
 
-/// A visiting order on the GPU, and behind it the rank of each token: sent once, kept as long as the program runs.
+/// A visiting order on the GPU, and behind it the rank of each token: sent once, kept as long as
+/// the program runs.
 inline const i64* order_on_gpu(const i64* order, i64 n) {
   if (order == nullptr) return nullptr;
   static std::mutex mutex;
-  static auto* const kept = new std::map<std::vector<i64>, std::unique_ptr<Buffer>>;  // never destroyed: the driver may end first
+  // never destroyed: the driver may end first
+  static auto* const kept = new std::map<std::vector<i64>, std::unique_ptr<Buffer>>;
   const std::lock_guard<std::mutex> lock(mutex);
   std::unique_ptr<Buffer>& there = (*kept)[std::vector<i64>(order, order + n)];
   if (there == nullptr) {
@@ -38,9 +40,11 @@ inline const i64* order_on_gpu(const i64* order, i64 n) {
 
 __device__ __forceinline__ i64 visited(const i64* order, i64 i) { return order ? order[i] : i; }
 
-// out (lines,n,n): a thread a line and token v. The threads of a warp are at the same row at a time.
+// out (lines,n,n): a thread a line and token v. The threads of a warp are at the same row at a
+// time.
 template <class T>
-__global__ void __launch_bounds__(128) line_mask_columns_of(i64 total, i64 n, const i64* order, const T* x, T* out) {
+__global__ void __launch_bounds__(128)
+    line_mask_columns_of(i64 total, i64 n, const i64* order, const T* x, T* out) {
   using A = acc_t<T>;
   for (i64 e = cuda::first(); e < total; e += cuda::stride()) {
     const i64 line = e / n, v = e - line * n, r = order ? order[n + v] : v;
@@ -60,7 +64,8 @@ __global__ void __launch_bounds__(128) line_mask_columns_of(i64 total, i64 n, co
 
 // dc (lines,n) from g (lines,n,n): a thread a token adds its column, then a warp a token its row.
 template <class T>
-__global__ void __launch_bounds__(128) line_mask_columns(i64 total, i64 n, const i64* rank, const T* g, acc_t<T>* dc) {
+__global__ void __launch_bounds__(128)
+    line_mask_columns(i64 total, i64 n, const i64* rank, const T* g, acc_t<T>* dc) {
   using A = acc_t<T>;
   for (i64 e = cuda::first(); e < total; e += cuda::stride()) {
     const i64 line = e / n, u = e - line * n, r = visited(rank, u);
@@ -74,7 +79,8 @@ __global__ void __launch_bounds__(128) line_mask_columns(i64 total, i64 n, const
   }
 }
 template <class T>
-__global__ void __launch_bounds__(128) line_mask_rows(i64 total, i64 n, const i64* rank, const T* g, acc_t<T>* dc) {
+__global__ void __launch_bounds__(128)
+    line_mask_rows(i64 total, i64 n, const i64* rank, const T* g, acc_t<T>* dc) {
   using A = acc_t<T>;
   const i64 lane = threadIdx.x % 32;
   for (i64 e = cuda::first() / 32; e < total; e += cuda::stride() / 32) {
@@ -90,10 +96,11 @@ __global__ void __launch_bounds__(128) line_mask_rows(i64 total, i64 n, const i6
   }
 }
 
-// dx of the token visited i-th = the sum of dc from there on; of the first and of closed edges 0. A warp a line, from
-// its end.
+// dx of the token visited i-th = the sum of dc from there on; of the first and of closed edges 0. A
+// warp a line, from its end.
 template <class T>
-__global__ void __launch_bounds__(128) line_mask_decays(i64 lines, i64 n, const i64* order, const T* x, const acc_t<T>* dc, T* dx) {
+__global__ void __launch_bounds__(128)
+    line_mask_decays(i64 lines, i64 n, const i64* order, const T* x, const acc_t<T>* dc, T* dx) {
   using A = acc_t<T>;
   const i64 lane = threadIdx.x % 32;
   for (i64 line = cuda::first() / 32; line < lines; line += cuda::stride() / 32) {
@@ -111,19 +118,24 @@ __global__ void __launch_bounds__(128) line_mask_decays(i64 lines, i64 n, const 
 
 template <class T>
 void line_log_mask(Cuda, i64 lines, i64 n, const i64* order, const T* x, T* out) {
-  detail::line_mask_columns_of<<<cuda::blocks(lines * n, 128), 128, 0, cuda::stream()>>>(lines * n, n, detail::order_on_gpu(order, n), x, out);
+  detail::line_mask_columns_of<<<cuda::blocks(lines * n, 128), 128, 0, cuda::stream()>>>(
+      lines * n, n, detail::order_on_gpu(order, n), x, out);
   cuda::launched("sequence_log_mask");
 }
 
 template <class T>
-void line_log_mask_backward(Cuda, i64 lines, i64 n, const i64* order, const T* x, const T* g, T* dx) {
+void line_log_mask_backward(Cuda, i64 lines, i64 n, const i64* order, const T* x, const T* g,
+                            T* dx) {
   using A = acc_t<T>;
   const i64* const there = detail::order_on_gpu(order, n);
   const i64* const rank = there ? there + n : nullptr;
   const Workspace<A> dc(lines * n, Device::cuda);
-  detail::line_mask_columns<<<cuda::blocks(lines * n, 128), 128, 0, cuda::stream()>>>(lines * n, n, rank, g, dc.data());
-  detail::line_mask_rows<<<cuda::blocks(lines * n * 32, 128), 128, 0, cuda::stream()>>>(lines * n, n, rank, g, dc.data());
-  detail::line_mask_decays<<<cuda::blocks(lines * 32, 128), 128, 0, cuda::stream()>>>(lines, n, there, x, static_cast<const A*>(dc.data()), dx);
+  detail::line_mask_columns<<<cuda::blocks(lines * n, 128), 128, 0, cuda::stream()>>>(
+      lines * n, n, rank, g, dc.data());
+  detail::line_mask_rows<<<cuda::blocks(lines * n * 32, 128), 128, 0, cuda::stream()>>>(
+      lines * n, n, rank, g, dc.data());
+  detail::line_mask_decays<<<cuda::blocks(lines * 32, 128), 128, 0, cuda::stream()>>>(
+      lines, n, there, x, static_cast<const A*>(dc.data()), dx);
   cuda::launched("sequence_log_mask");
 }
 

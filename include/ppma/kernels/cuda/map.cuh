@@ -1,7 +1,9 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Elementwise kernels: y = f(x), y = f(a, b), for an f of one or two scalars; bf16 is computed in float.
-// Floor: each operand read once, the result written once. Packs of 16 bytes where nothing is broadcast.
+// Elementwise kernels: y = f(x), y = f(a, b), for an f of one or two scalars; bf16 is computed in
+// float.
+// Floor: each operand read once, the result written once. Packs of 16 bytes where nothing is
+// broadcast.
 
 #include "ppma/kernels/cuda/pack.cuh"
 
@@ -35,12 +37,14 @@ __global__ void __launch_bounds__(256) map_binary(i64 n, const T* a, const T* b,
     for (int k = 0; k < V; ++k) va[k] = f(va[k], vb[k]);
     store_pack<V>(y + i * V, va);
   }
-  for (i64 i = packs * V + cuda::first(); i < n; i += cuda::stride()) y[i] = T(f(acc_t<T>(a[i]), acc_t<T>(b[i])));
+  for (i64 i = packs * V + cuda::first(); i < n; i += cuda::stride())
+    y[i] = T(f(acc_t<T>(a[i]), acc_t<T>(b[i])));
 }
 
 // The walk of map.hpp: which element of a and of b belongs to element i of y.
 template <class T, class F>
-__global__ void __launch_bounds__(256) map_broadcast(i64 n, Walk w, const T* a, const T* b, T* y, F f) {
+__global__ void __launch_bounds__(256)
+    map_broadcast(i64 n, Walk w, const T* a, const T* b, T* y, F f) {
   for (i64 i = cuda::first(); i < n; i += cuda::stride()) {
     i64 rest = i, at_a = 0, at_b = 0;
 #pragma unroll
@@ -62,18 +66,23 @@ inline bool packable(const void* p) { return reinterpret_cast<std::uintptr_t>(p)
 template <class T, class F>
 void map(Cuda, i64 n, const T* x, T* y, F f) {
   if (n == 0) return;
-  detail::map_unary<<<cuda::blocks(n / pack_width<T> + 1, 256), 256, 0, cuda::stream()>>>(n, x, y, f);
+  detail::map_unary<<<cuda::blocks(n / pack_width<T> + 1, 256), 256, 0, cuda::stream()>>>(n, x, y,
+                                                                                          f);
   cuda::launched("map");
 }
 
 template <class T, class F>
-void map(Cuda, const Shape& out, const Shape& shape_a, const T* a, const Shape& shape_b, const T* b, T* y, F f) {
+void map(Cuda, const Shape& out, const Shape& shape_a, const T* a, const Shape& shape_b, const T* b,
+         T* y, F f) {
   const i64 n = out.numel();
   if (n == 0) return;
   const detail::Walk w = detail::walk(out, shape_a, shape_b);
   const bool flat = w.rank == 0 || (w.rank == 1 && w.a[0] == 1 && w.b[0] == 1);
-  if (flat) detail::map_binary<<<cuda::blocks(n / pack_width<T> + 1, 256), 256, 0, cuda::stream()>>>(n, a, b, y, f);
-  else detail::map_broadcast<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(n, w, a, b, y, f);
+  if (flat)
+    detail::map_binary<<<cuda::blocks(n / pack_width<T> + 1, 256), 256, 0, cuda::stream()>>>(
+        n, a, b, y, f);
+  else
+    detail::map_broadcast<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(n, w, a, b, y, f);
   cuda::launched("map");
 }
 

@@ -1,9 +1,11 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What a warp needs to multiply bf16 matrices on the tensor cores: mma.sync m16n8k16, from sm_80 on.
+// What a warp needs to multiply bf16 matrices on the tensor cores: mma.sync m16n8k16, from sm_80
+// on.
 //
-// Lane l holds of a 16 x 8 result c the elements (l/4, 2(l%4) + {0,1}) in c[0], c[1] and those eight rows below in c[2],
-// c[3]. Two neighbouring results, rounded, are the left factor (16 x 16) of the next product: as_left().
+// Lane l holds of a 16 x 8 result c the elements (l/4, 2(l%4) + {0,1}) in c[0], c[1] and those
+// eight rows below in c[2], c[3]. Two neighbouring results, rounded, are the left factor (16 x 16)
+// of the next product: as_left().
 
 #include <cuda_bf16.h>
 
@@ -13,17 +15,29 @@ namespace ppma::inline PPMA_ABI::kernels::detail {
 
 /// Four 8 x 8 matrices of shared memory; lane l gives the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void load_matrices(unsigned (&r)[4], unsigned address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address) : "memory");
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
 }
-__device__ __forceinline__ void load_matrices(unsigned (&r)[4], const bf16* p) { load_matrices(r, shared_address(p)); }
+__device__ __forceinline__ void load_matrices(unsigned (&r)[4], const bf16* p) {
+  load_matrices(r, shared_address(p));
+}
 /// The same, each matrix transposed.
 __device__ __forceinline__ void load_turned(unsigned (&r)[4], unsigned address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address) : "memory");
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
 }
-__device__ __forceinline__ void load_turned(unsigned (&r)[4], const bf16* p) { load_turned(r, shared_address(p)); }
+__device__ __forceinline__ void load_turned(unsigned (&r)[4], const bf16* p) {
+  load_turned(r, shared_address(p));
+}
 /// c (16,8) += a (16,16) b (16,8)
-__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0,
+                                         unsigned b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -33,7 +47,8 @@ __device__ __forceinline__ unsigned rounded_pair(float low, float high) {
   return reinterpret_cast<const unsigned&>(two);
 }
 /// Results of the columns 0..7 and 8..15 as the left factor of a product over these 16 columns.
-__device__ __forceinline__ void as_left(unsigned (&a)[4], const float (&c0)[4], const float (&c1)[4]) {
+__device__ __forceinline__ void as_left(unsigned (&a)[4], const float (&c0)[4],
+                                        const float (&c1)[4]) {
   a[0] = rounded_pair(c0[0], c0[1]), a[1] = rounded_pair(c0[2], c0[3]);
   a[2] = rounded_pair(c1[0], c1[1]), a[3] = rounded_pair(c1[2], c1[3]);
 }

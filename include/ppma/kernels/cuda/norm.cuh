@@ -2,9 +2,11 @@
 #include "ppma/core/names_begin.hpp"
 // Layer norm and batch norm on the GPU. Statistics are in acc_t<T>.
 //
-// A row of a layer norm lies in the registers of up to 32 neighbouring threads, so that mean and variance cost one read.
-// Statistics of columns join small groups of rows, each with its own mean and sum of squared distances, first in a
-// thread, then in a block, then of all blocks, in an order that depends on the shape alone.
+// A row of a layer norm lies in the registers of up to 32 neighbouring threads, so that mean and
+// variance cost one read.
+// Statistics of columns join small groups of rows, each with its own mean and sum of squared
+// distances, first in a thread, then in a block, then of all blocks, in an order that depends on
+// the shape alone.
 
 #include <algorithm>
 
@@ -39,11 +41,12 @@ struct NothingMore {
   __device__ void operator()(const A&...) const {}
 };
 
-// Rows in registers: lane l of a row has the packs l, l + width, ... Of every pack after(row, column, there, y): by all lanes.
+// Rows in registers: lane l of a row has the packs l, l + width, ... Of every pack after(row,
+// column, there, y): by all lanes.
 template <class T, int V, int K, class After>
 __global__ void __launch_bounds__(256)
-    layer_norm_rows(i64 rows, int cols, int width, const T* x, const acc_t<T>* w, const acc_t<T>* b, acc_t<T> eps, T* y,
-                    acc_t<T>* mean, acc_t<T>* rstd, After after) {
+    layer_norm_rows(i64 rows, int cols, int width, const T* x, const acc_t<T>* w, const acc_t<T>* b,
+                    acc_t<T> eps, T* y, acc_t<T>* mean, acc_t<T>* rstd, After after) {
   using A = acc_t<T>;
   const int lane = static_cast<int>(threadIdx.x) & (width - 1);
   const i64 r = (static_cast<i64>(blockIdx.x) * 256 + threadIdx.x) / width;
@@ -90,25 +93,28 @@ __global__ void __launch_bounds__(256)
 
 // Launches it for cols <= 128 V, a multiple of V.
 template <class T, class After>
-void run_layer_norm_rows(i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* b, acc_t<T> eps, T* y, acc_t<T>* mean,
-                         acc_t<T>* rstd, const After& after) {
+void run_layer_norm_rows(i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* b,
+                         acc_t<T> eps, T* y, acc_t<T>* mean, acc_t<T>* rstd, const After& after) {
   constexpr int V = pack_width<T>;
   const int width = row_width(cols, V);
   const auto run = [&](auto k) {
     const unsigned blocks = static_cast<unsigned>((rows * width + 255) / 256);
-    layer_norm_rows<T, V, decltype(k)::value>
-        <<<blocks, 256, 0, cuda::stream()>>>(rows, static_cast<int>(cols), width, x, w, b, eps, y, mean, rstd, after);
+    layer_norm_rows<T, V, decltype(k)::value><<<blocks, 256, 0, cuda::stream()>>>(
+        rows, static_cast<int>(cols), width, x, w, b, eps, y, mean, rstd, after);
   };
-  if (cols <= 32 * V) run(std::integral_constant<int, 1>{});
-  else if (cols <= 64 * V) run(std::integral_constant<int, 2>{});
-  else run(std::integral_constant<int, 4>{});
+  if (cols <= 32 * V)
+    run(std::integral_constant<int, 1>{});
+  else if (cols <= 64 * V)
+    run(std::integral_constant<int, 2>{});
+  else
+    run(std::integral_constant<int, 4>{});
 }
 
 // Any width: a warp a row, element by element.
 template <class T>
 __global__ void __launch_bounds__(256)
-    layer_norm_wide(i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* b, acc_t<T> eps, T* y,
-                    acc_t<T>* mean, acc_t<T>* rstd) {
+    layer_norm_wide(i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* b,
+                    acc_t<T> eps, T* y, acc_t<T>* mean, acc_t<T>* rstd) {
   using A = acc_t<T>;
   const i64 r = static_cast<i64>(blockIdx.x) * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (r >= rows) return;
@@ -121,7 +127,8 @@ __global__ void __launch_bounds__(256)
     squares += d * d;
   }
   const A s = inverse_root(sum_lanes(squares, 32) / static_cast<A>(cols) + eps);
-  for (i64 c = lane; c < cols; c += 32) y[r * cols + c] = T((static_cast<A>(xr[c]) - m) * s * w[c] + b[c]);
+  for (i64 c = lane; c < cols; c += 32)
+    y[r * cols + c] = T((static_cast<A>(xr[c]) - m) * s * w[c] + b[c]);
   if (mean && lane == 0) mean[r] = m, rstd[r] = s;
 }
 
@@ -129,8 +136,9 @@ __global__ void __launch_bounds__(256)
 // y = xhat w + b, xhat = (x - mean) rstd, g = dy w:  dx = rstd (g - mean(g) - xhat mean(g xhat))
 template <class T, int V, int K>
 __global__ void __launch_bounds__(256)
-    layer_norm_back_rows(i64 rows, int cols, int width, const T* x, const acc_t<T>* w, const acc_t<T>* mean,
-                         const acc_t<T>* rstd, const T* dy, T* dx, bool accumulate, acc_t<T>* partial) {
+    layer_norm_back_rows(i64 rows, int cols, int width, const T* x, const acc_t<T>* w,
+                         const acc_t<T>* mean, const acc_t<T>* rstd, const T* dy, T* dx,
+                         bool accumulate, acc_t<T>* partial) {
   using A = acc_t<T>;
   __shared__ A shared[256 * V];
   const int lane = static_cast<int>(threadIdx.x) & (width - 1), in_block = 256 / width;
@@ -192,7 +200,8 @@ __global__ void __launch_bounds__(256)
     for (int k = 0; k < K; ++k) {
       __syncthreads();
 #pragma unroll
-      for (int i = 0; i < V; ++i) shared[i * 256 + static_cast<int>(threadIdx.x)] = which ? sum_b[k][i] : sum_w[k][i];
+      for (int i = 0; i < V; ++i)
+        shared[i * 256 + static_cast<int>(threadIdx.x)] = which ? sum_b[k][i] : sum_w[k][i];
       __syncthreads();
       for (int at = static_cast<int>(threadIdx.x); at < width * V; at += 256) {
         const int i = at / width, l = at % width, c = (k * width + l) * V + i;
@@ -205,8 +214,8 @@ __global__ void __launch_bounds__(256)
 
 template <class T>
 __global__ void __launch_bounds__(256)
-    layer_norm_back_wide(i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* mean, const acc_t<T>* rstd,
-                         const T* dy, T* dx, bool accumulate) {
+    layer_norm_back_wide(i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* mean,
+                         const acc_t<T>* rstd, const T* dy, T* dx, bool accumulate) {
   using A = acc_t<T>;
   const i64 r = static_cast<i64>(blockIdx.x) * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (r >= rows) return;
@@ -220,16 +229,18 @@ __global__ void __launch_bounds__(256)
   sum_g = sum_lanes(sum_g, 32) / static_cast<A>(cols);
   sum_gx = sum_lanes(sum_gx, 32) / static_cast<A>(cols);
   for (i64 c = lane; c < cols; c += 32) {
-    const A d = s * (static_cast<A>(gr[c]) * w[c] - sum_g - (static_cast<A>(xr[c]) - m) * s * sum_gx);
+    const A d =
+        s * (static_cast<A>(gr[c]) * w[c] - sum_g - (static_cast<A>(xr[c]) - m) * s * sum_gx);
     dx[r * cols + c] = T(accumulate ? static_cast<A>(dx[r * cols + c]) + d : d);
   }
 }
 
-// Terms of dw and db, or of batch norm's two sums: sum 0 += dy (x - mean) rstd, sum 1 += dy. Statistics of rows.
+// Terms of dw and db, or of batch norm's two sums: sum 0 += dy (x - mean) rstd, sum 1 += dy.
+// Statistics of rows.
 template <class T>
 struct LayerNormTerms {
   const T *x, *dy;
-  const acc_t<T> *mean, *rstd;
+  const acc_t<T>*mean, *rstd;
   i64 cols;
   template <int V>
   __device__ void operator()(i64 r, i64 c, acc_t<T> (&sum)[2][V]) const {
@@ -253,41 +264,47 @@ struct PutTwo {
 }  // namespace detail
 
 template <class T>
-void layer_norm(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* b, acc_t<T> eps, T* y,
-                acc_t<T>* mean, acc_t<T>* rstd) {
+void layer_norm(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* b,
+                acc_t<T> eps, T* y, acc_t<T>* mean, acc_t<T>* rstd) {
   constexpr int V = pack_width<T>;
   if (rows == 0) return;
-  if (cols % V == 0 && cols <= 128 * V) detail::run_layer_norm_rows<T>(rows, cols, x, w, b, eps, y, mean, rstd, detail::NothingMore{});
+  if (cols % V == 0 && cols <= 128 * V)
+    detail::run_layer_norm_rows<T>(rows, cols, x, w, b, eps, y, mean, rstd, detail::NothingMore{});
   else
-    detail::layer_norm_wide<<<static_cast<unsigned>((rows + 7) / 8), 256, 0, cuda::stream()>>>(rows, cols, x, w, b, eps, y,
-                                                                                             mean, rstd);
+    detail::layer_norm_wide<<<static_cast<unsigned>((rows + 7) / 8), 256, 0, cuda::stream()>>>(
+        rows, cols, x, w, b, eps, y, mean, rstd);
   cuda::launched("layer_norm");
 }
 
 template <class T>
-void layer_norm_backward(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* mean,
-                         const acc_t<T>* rstd, const T* dy, T* dx, bool accumulate, acc_t<T>* dw, acc_t<T>* db) {
+void layer_norm_backward(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w,
+                         const acc_t<T>* mean, const acc_t<T>* rstd, const T* dy, T* dx,
+                         bool accumulate, acc_t<T>* dw, acc_t<T>* db) {
   using A = acc_t<T>;
   constexpr int V = pack_width<T>;
   const int width = detail::row_width(cols, V);
   const auto run = [&](auto k) {
     const i64 blocks = std::clamp<i64>((rows * width + 1023) / 1024, 1, 528);
     const Workspace<A> partial(blocks * 2 * cols, Device::cuda);
-    detail::layer_norm_back_rows<T, V, decltype(k)::value><<<static_cast<unsigned>(blocks), 256, 0, cuda::stream()>>>(
-        rows, static_cast<int>(cols), width, x, w, mean, rstd, dy, dx, accumulate, partial.data());
+    detail::layer_norm_back_rows<T, V, decltype(k)::value>
+        <<<static_cast<unsigned>(blocks), 256, 0, cuda::stream()>>>(rows, static_cast<int>(cols),
+                                                                    width, x, w, mean, rstd, dy, dx,
+                                                                    accumulate, partial.data());
     cuda::launched("layer_norm");
-    detail::finish_columns(blocks, 2 * cols, static_cast<const A*>(partial.data()), detail::PutTwo<A>{dw, db, cols}, "layer_norm");
+    detail::finish_columns(blocks, 2 * cols, static_cast<const A*>(partial.data()),
+                           detail::PutTwo<A>{dw, db, cols}, "layer_norm");
   };
   if (cols % V == 0 && cols <= 32 * V) return run(std::integral_constant<int, 1>{});
   if (cols % V == 0 && cols <= 64 * V) return run(std::integral_constant<int, 2>{});
   if (dx) {
-    detail::layer_norm_back_wide<<<static_cast<unsigned>((rows + 7) / 8), 256, 0, cuda::stream()>>>(rows, cols, x, w, mean,
-                                                                                                  rstd, dy, dx, accumulate);
+    detail::layer_norm_back_wide<<<static_cast<unsigned>((rows + 7) / 8), 256, 0, cuda::stream()>>>(
+        rows, cols, x, w, mean, rstd, dy, dx, accumulate);
     cuda::launched("layer_norm");
   }
   with_pack<T>(cols, [&](auto v) {
-    detail::sum_columns_of<A, decltype(v)::value, 2>(rows, cols, detail::LayerNormTerms<T>{x, dy, mean, rstd, cols},
-                                                     detail::PutTwo<A>{dw, db, cols}, "layer_norm");
+    detail::sum_columns_of<A, decltype(v)::value, 2>(
+        rows, cols, detail::LayerNormTerms<T>{x, dy, mean, rstd, cols},
+        detail::PutTwo<A>{dw, db, cols}, "layer_norm");
   });
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Neighbouring elements that a thread of the GPU loads and stores at once, at most 16 bytes, computed in acc_t<T>.
+// Neighbouring elements that a thread of the GPU loads and stores at once, at most 16 bytes,
+// computed in acc_t<T>.
 
 #include <cuda_bf16.h>
 
@@ -13,14 +14,28 @@
 namespace ppma::inline PPMA_ABI::kernels {
 
 /// Elements in 16 bytes.
-template <class T> inline constexpr int pack_width = 16 / static_cast<int>(sizeof(T));
+template <class T>
+inline constexpr int pack_width = 16 / static_cast<int>(sizeof(T));
 
 namespace detail {
-template <int bytes> struct RawPack;
-template <> struct RawPack<16> { using type = uint4; };
-template <> struct RawPack<8> { using type = uint2; };
-template <> struct RawPack<4> { using type = unsigned; };
-template <> struct RawPack<2> { using type = unsigned short; };
+template <int bytes>
+struct RawPack;
+template <>
+struct RawPack<16> {
+  using type = uint4;
+};
+template <>
+struct RawPack<8> {
+  using type = uint2;
+};
+template <>
+struct RawPack<4> {
+  using type = unsigned;
+};
+template <>
+struct RawPack<2> {
+  using type = unsigned short;
+};
 }  // namespace detail
 
 /// v = V elements from p, which is aligned to V elements (or to 16 bytes, where they are more).
@@ -81,19 +96,25 @@ struct alignas(sizeof(T) * V) RawElements {
   typename detail::RawPack<(sizeof(T) * V)>::type bits;
 };
 
-/// Calls f(constant V) with the widest pack that divides rows of `cols` elements: 16 bytes or one element.
+/// Calls f(constant V) with the widest pack that divides rows of `cols` elements: 16 bytes or one
+/// element.
 template <class T, class F>
 void with_pack(i64 cols, F&& f) {
-  if (cols % pack_width<T> == 0) f(std::integral_constant<int, pack_width<T>>{});
-  else f(std::integral_constant<int, 1>{});
+  if (cols % pack_width<T> == 0)
+    f(std::integral_constant<int, pack_width<T>>{});
+  else
+    f(std::integral_constant<int, 1>{});
 }
 
 /// The same with the widest of 16, 8, 4 ... bytes or one element that divides the rows.
 template <class T, int V = pack_width<T>, class F>
 void with_widest_pack(i64 cols, F&& f) {
-  if constexpr (V == 1) f(std::integral_constant<int, 1>{});
-  else if (cols % V == 0) f(std::integral_constant<int, V>{});
-  else with_widest_pack<T, V / 2>(cols, f);
+  if constexpr (V == 1)
+    f(std::integral_constant<int, 1>{});
+  else if (cols % V == 0)
+    f(std::integral_constant<int, V>{});
+  else
+    with_widest_pack<T, V / 2>(cols, f);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

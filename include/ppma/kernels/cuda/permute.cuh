@@ -6,14 +6,16 @@
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-inline void copy_rows(Cuda, i64 rows, i64 bytes, const void* from, i64 from_step, void* to, i64 to_step) {
+inline void copy_rows(Cuda, i64 rows, i64 bytes, const void* from, i64 from_step, void* to,
+                      i64 to_step) {
   if (bytes == 0 || rows == 0) return;
   if (bytes == from_step && bytes == to_step) bytes *= rows, rows = 1, from_step = to_step = bytes;
   if (rows == 1) from_step = to_step = bytes;
-  cuda::require(cudaMemcpy2DAsync(to, static_cast<std::size_t>(to_step), from, static_cast<std::size_t>(from_step),
-                                  static_cast<std::size_t>(bytes), static_cast<std::size_t>(rows), cudaMemcpyDeviceToDevice,
-                                  cuda::stream()),
-                "copy of rows");
+  cuda::require(
+      cudaMemcpy2DAsync(to, static_cast<std::size_t>(to_step), from,
+                        static_cast<std::size_t>(from_step), static_cast<std::size_t>(bytes),
+                        static_cast<std::size_t>(rows), cudaMemcpyDeviceToDevice, cuda::stream()),
+      "copy of rows");
 }
 
 namespace detail {
@@ -50,12 +52,17 @@ void permute(Cuda, const Shape& shape, const int* axes, const T* x, T* y) {
     const int a = axes[k];
     const i64 size = shape[a], step = shape.product(a + 1, shape.rank());
     if (size == 1) continue;
-    if (s.rank > 0 && s.step[s.rank - 1] == step * size) s.size[s.rank - 1] *= size, s.step[s.rank - 1] = step;
-    else s.size[s.rank] = size, s.step[s.rank] = step, ++s.rank;
+    if (s.rank > 0 && s.step[s.rank - 1] == step * size)
+      s.size[s.rank - 1] *= size, s.step[s.rank - 1] = step;
+    else
+      s.size[s.rank] = size, s.step[s.rank] = step, ++s.rank;
   }
   const unsigned blocks = cuda::blocks(n, 256, 132 * 256);
-  if (n < (i64{1} << 31) - (i64{1} << 26)) detail::permute_elements<T, u32><<<blocks, 256, 0, cuda::stream()>>>(static_cast<u32>(n), s, x, y);
-  else detail::permute_elements<T, i64><<<blocks, 256, 0, cuda::stream()>>>(n, s, x, y);
+  if (n < (i64{1} << 31) - (i64{1} << 26))
+    detail::permute_elements<T, u32>
+        <<<blocks, 256, 0, cuda::stream()>>>(static_cast<u32>(n), s, x, y);
+  else
+    detail::permute_elements<T, i64><<<blocks, 256, 0, cuda::stream()>>>(n, s, x, y);
   cuda::launched("permute");
 }
 

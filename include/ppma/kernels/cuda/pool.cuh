@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Pooling on the GPU: a thread a pack of channels of one output cell; backward a thread a pack of one input cell, which
-// gathers from the windows that hold it. Floor: forward reads x once, from the cache where windows overlap.
+// Pooling on the GPU: a thread a pack of channels of one output cell; backward a thread a pack of
+// one input cell, which gathers from the windows that hold it. Floor: forward reads x once, from
+// the cache where windows overlap.
 
 #include <limits>
 
@@ -27,7 +28,8 @@ __device__ __forceinline__ PoolCell pool_cell(i64 e, i64 packs, i64 h, i64 w) {
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(256) avg_pool_cells(i64 total, PoolShape s, i64 area, const T* x, T* y) {
+__global__ void __launch_bounds__(256)
+    avg_pool_cells(i64 total, PoolShape s, i64 area, const T* x, T* y) {
   using A = acc_t<T>;
   const i64 channels = s.packs * V, h = s.rows.outputs(), w = s.cols.outputs();
   for (i64 e = cuda::first(); e < total; e += cuda::stride()) {
@@ -37,7 +39,8 @@ __global__ void __launch_bounds__(256) avg_pool_cells(i64 total, PoolShape s, i6
     for (i64 a = r.begin; a < r.end; ++a)
       for (i64 b = c.begin; b < c.end; ++b) {
         A v[V];
-        load_pack<V>(x + ((at.image * s.rows.inputs() + a) * s.cols.inputs() + b) * channels + at.c, v);
+        load_pack<V>(x + ((at.image * s.rows.inputs() + a) * s.cols.inputs() + b) * channels + at.c,
+                     v);
 #pragma unroll
         for (int k = 0; k < V; ++k) sum[k] += v[k];
       }
@@ -49,7 +52,8 @@ __global__ void __launch_bounds__(256) avg_pool_cells(i64 total, PoolShape s, i6
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(256) avg_pool_inputs(i64 total, PoolShape s, i64 area, const T* dy, T* dx) {
+__global__ void __launch_bounds__(256)
+    avg_pool_inputs(i64 total, PoolShape s, i64 area, const T* dy, T* dx) {
   using A = acc_t<T>;
   const i64 channels = s.packs * V, h = s.rows.outputs(), w = s.cols.outputs();
   for (i64 e = cuda::first(); e < total; e += cuda::stride()) {
@@ -59,7 +63,8 @@ __global__ void __launch_bounds__(256) avg_pool_inputs(i64 total, PoolShape s, i
     for (i64 a = r.begin; a < r.end; ++a)
       for (i64 b = c.begin; b < c.end; ++b) {
         const auto wr = s.rows.out(a), wc = s.cols.out(b);
-        const A scale = A(1) / static_cast<A>(area > 0 ? area : (wr.end - wr.begin) * (wc.end - wc.begin));
+        const A scale =
+            A(1) / static_cast<A>(area > 0 ? area : (wr.end - wr.begin) * (wc.end - wc.begin));
         A v[V];
         load_pack<V>(dy + ((at.image * h + a) * w + b) * channels + at.c, v);
 #pragma unroll
@@ -69,10 +74,11 @@ __global__ void __launch_bounds__(256) avg_pool_inputs(i64 total, PoolShape s, i
   }
 }
 
-// Largest of a window for V channels, and the number of the first cell that holds it; a NaN wins. x: the image's first
-// of these channels.
+// Largest of a window for V channels, and the number of the first cell that holds it; a NaN wins.
+// x: the image's first of these channels.
 template <class T, int V>
-__device__ __forceinline__ void window_most(const Windows::Range& r, const Windows::Range& c, i64 width, i64 channels, const T* x,
+__device__ __forceinline__ void window_most(const Windows::Range& r, const Windows::Range& c,
+                                            i64 width, i64 channels, const T* x,
                                             acc_t<T> (&most)[V], int (&where)[V]) {
   int cell = 0;
   for (i64 a = r.begin; a < r.end; ++a)
@@ -81,7 +87,8 @@ __device__ __forceinline__ void window_most(const Windows::Range& r, const Windo
       load_pack<V>(x + (a * width + b) * channels, v);
 #pragma unroll
       for (int k = 0; k < V; ++k)
-        if (cell == 0 || v[k] > most[k] || (v[k] != v[k] && most[k] == most[k])) most[k] = v[k], where[k] = cell;
+        if (cell == 0 || v[k] > most[k] || (v[k] != v[k] && most[k] == most[k]))
+          most[k] = v[k], where[k] = cell;
     }
 }
 
@@ -92,15 +99,18 @@ __global__ void __launch_bounds__(256) max_pool_cells(i64 total, PoolShape s, co
     const PoolCell at = pool_cell<V>(e, s.packs, s.rows.outputs(), s.cols.outputs());
     acc_t<T> most[V];
     int where[V];
-    window_most<T, V>(s.rows.out(at.i), s.cols.out(at.j), width, channels, x + at.image * height * width * channels + at.c, most, where);
+    window_most<T, V>(s.rows.out(at.i), s.cols.out(at.j), width, channels,
+                      x + at.image * height * width * channels + at.c, most, where);
     store_pack<V>(y + e * V, most);
   }
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(256) max_pool_inputs(i64 total, PoolShape s, const T* x, const T* dy, T* dx) {
+__global__ void __launch_bounds__(256)
+    max_pool_inputs(i64 total, PoolShape s, const T* x, const T* dy, T* dx) {
   using A = acc_t<T>;
-  const i64 channels = s.packs * V, height = s.rows.inputs(), width = s.cols.inputs(), h = s.rows.outputs(), w = s.cols.outputs();
+  const i64 channels = s.packs * V, height = s.rows.inputs(), width = s.cols.inputs(),
+            h = s.rows.outputs(), w = s.cols.outputs();
   for (i64 e = cuda::first(); e < total; e += cuda::stride()) {
     const PoolCell at = pool_cell<V>(e, s.packs, height, width);
     const auto r = s.rows.in(at.i), c = s.cols.in(at.j);
@@ -110,9 +120,11 @@ __global__ void __launch_bounds__(256) max_pool_inputs(i64 total, PoolShape s, c
         const auto wr = s.rows.out(a), wc = s.cols.out(b);
         A most[V], v[V];
         int where[V];
-        window_most<T, V>(wr, wc, width, channels, x + at.image * height * width * channels + at.c, most, where);
+        window_most<T, V>(wr, wc, width, channels, x + at.image * height * width * channels + at.c,
+                          most, where);
         load_pack<V>(dy + ((at.image * h + a) * w + b) * channels + at.c, v);
-        const int mine = static_cast<int>((at.i - wr.begin) * (wc.end - wc.begin) + at.j - wc.begin);
+        const int mine =
+            static_cast<int>((at.i - wr.begin) * (wc.end - wc.begin) + at.j - wc.begin);
 #pragma unroll
         for (int k = 0; k < V; ++k) sum[k] += where[k] == mine ? v[k] : A(0);
       }
@@ -132,34 +144,49 @@ void over_pool(i64 batch, i64 channels, const Windows& rows, const Windows& cols
 }  // namespace detail
 
 template <class T>
-void avg_pool(Cuda, i64 batch, i64 channels, const Windows& rows, const Windows& cols, i64 area, const T* x, T* y) {
-  detail::over_pool<T>(batch, channels, rows, cols, rows.outputs() * cols.outputs(), [&](auto v, const auto& s, i64 total) {
-    detail::avg_pool_cells<T, decltype(v)::value><<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(total, s, area, x, y);
-  });
+void avg_pool(Cuda, i64 batch, i64 channels, const Windows& rows, const Windows& cols, i64 area,
+              const T* x, T* y) {
+  detail::over_pool<T>(batch, channels, rows, cols, rows.outputs() * cols.outputs(),
+                       [&](auto v, const auto& s, i64 total) {
+                         detail::avg_pool_cells<T, decltype(v)::value>
+                             <<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(total, s, area,
+                                                                                    x, y);
+                       });
   cuda::launched("avg_pool");
 }
 
 template <class T>
-void avg_pool_backward(Cuda, i64 batch, i64 channels, const Windows& rows, const Windows& cols, i64 area, const T* dy, T* dx) {
-  detail::over_pool<T>(batch, channels, rows, cols, rows.inputs() * cols.inputs(), [&](auto v, const auto& s, i64 total) {
-    detail::avg_pool_inputs<T, decltype(v)::value><<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(total, s, area, dy, dx);
-  });
+void avg_pool_backward(Cuda, i64 batch, i64 channels, const Windows& rows, const Windows& cols,
+                       i64 area, const T* dy, T* dx) {
+  detail::over_pool<T>(batch, channels, rows, cols, rows.inputs() * cols.inputs(),
+                       [&](auto v, const auto& s, i64 total) {
+                         detail::avg_pool_inputs<T, decltype(v)::value>
+                             <<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(total, s, area,
+                                                                                    dy, dx);
+                       });
   cuda::launched("avg_pool");
 }
 
 template <class T>
-void max_pool(Cuda, i64 batch, i64 channels, const Windows& rows, const Windows& cols, const T* x, T* y) {
-  detail::over_pool<T>(batch, channels, rows, cols, rows.outputs() * cols.outputs(), [&](auto v, const auto& s, i64 total) {
-    detail::max_pool_cells<T, decltype(v)::value><<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(total, s, x, y);
-  });
+void max_pool(Cuda, i64 batch, i64 channels, const Windows& rows, const Windows& cols, const T* x,
+              T* y) {
+  detail::over_pool<T>(batch, channels, rows, cols, rows.outputs() * cols.outputs(),
+                       [&](auto v, const auto& s, i64 total) {
+                         detail::max_pool_cells<T, decltype(v)::value>
+                             <<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(total, s, x, y);
+                       });
   cuda::launched("max_pool2d");
 }
 
 template <class T>
-void max_pool_backward(Cuda, i64 batch, i64 channels, const Windows& rows, const Windows& cols, const T* x, const T* dy, T* dx) {
-  detail::over_pool<T>(batch, channels, rows, cols, rows.inputs() * cols.inputs(), [&](auto v, const auto& s, i64 total) {
-    detail::max_pool_inputs<T, decltype(v)::value><<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(total, s, x, dy, dx);
-  });
+void max_pool_backward(Cuda, i64 batch, i64 channels, const Windows& rows, const Windows& cols,
+                       const T* x, const T* dy, T* dx) {
+  detail::over_pool<T>(batch, channels, rows, cols, rows.inputs() * cols.inputs(),
+                       [&](auto v, const auto& s, i64 total) {
+                         detail::max_pool_inputs<T, decltype(v)::value>
+                             <<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(total, s, x, dy,
+                                                                                    dx);
+                       });
   cuda::launched("max_pool2d");
 }
 

@@ -14,12 +14,16 @@ namespace detail {
 
 struct Plus {
   template <class V>
-  PPMA_HD V operator()(V a, V b) const { return a + b; }
+  PPMA_HD V operator()(V a, V b) const {
+    return a + b;
+  }
 };
 
-// y (outer, pieces, inner) = sums of x (outer, n, inner) over pieces of `length` of the middle axis.
+// y (outer, pieces, inner) = sums of x (outer, n, inner) over pieces of `length` of the middle
+// axis.
 template <class From, class To>
-__global__ void __launch_bounds__(256) sum_pieces(i64 total, i64 n, i64 inner, i64 pieces, i64 length, const From* x, To* y) {
+__global__ void __launch_bounds__(256)
+    sum_pieces(i64 total, i64 n, i64 inner, i64 pieces, i64 length, const From* x, To* y) {
   for (i64 i = cuda::first(); i < total; i += cuda::stride()) {
     const i64 c = i % inner, piece = i / inner % pieces, o = i / inner / pieces;
     const i64 end = ::min(n, (piece + 1) * length);
@@ -59,14 +63,15 @@ void sum_middle(i64 outer, i64 n, i64 inner, const From* x, To* y) {
       while (n % pieces != 0 && pieces < n) ++pieces;
       if (pieces < n / 64) {
         const Workspace<A> partial(outer * pieces, Device::cuda);
-        sum_lines<<<static_cast<unsigned>(std::min<i64>(outer * pieces, 65535)), 256, 0, cuda::stream()>>>(outer * pieces, n / pieces, x,
-                                                                                                          partial.data());
+        sum_lines<<<static_cast<unsigned>(std::min<i64>(outer * pieces, 65535)), 256, 0,
+                    cuda::stream()>>>(outer * pieces, n / pieces, x, partial.data());
         cuda::launched("sum");
         sum_middle(outer, pieces, i64{1}, static_cast<const A*>(partial.data()), y);
         return;
       }
     }
-    sum_lines<<<static_cast<unsigned>(std::min<i64>(outer, 65535)), 256, 0, cuda::stream()>>>(outer, n, x, y);
+    sum_lines<<<static_cast<unsigned>(std::min<i64>(outer, 65535)), 256, 0, cuda::stream()>>>(
+        outer, n, x, y);
     cuda::launched("sum");
     return;
   }
@@ -79,13 +84,15 @@ void sum_middle(i64 outer, i64 n, i64 inner, const From* x, To* y) {
     return;
   }
   const Workspace<A> partial(out * pieces, Device::cuda);
-  sum_pieces<<<cuda::blocks(out * pieces, 256), 256, 0, cuda::stream()>>>(out * pieces, n, inner, pieces, length, x, partial.data());
+  sum_pieces<<<cuda::blocks(out * pieces, 256), 256, 0, cuda::stream()>>>(
+      out * pieces, n, inner, pieces, length, x, partial.data());
   cuda::launched("sum");
   sum_middle(outer, pieces, inner, static_cast<const A*>(partial.data()), y);
 }
 
 template <class From, class To>
-void sum_axes(const std::vector<i64>& size, const std::vector<bool>& summed, i64 n, const From* x, To* y) {
+void sum_axes(const std::vector<i64>& size, const std::vector<bool>& summed, i64 n, const From* x,
+              To* y) {
   // The innermost summed axis first; kept axes outside of it are a batch.
   std::size_t last = size.size();
   while (last > 0 && !summed[last - 1]) --last;
@@ -105,7 +112,8 @@ void sum_axes(const std::vector<i64>& size, const std::vector<bool>& summed, i64
 }
 
 template <class T>
-__global__ void __launch_bounds__(256) extreme_lines(i64 lines, i64 n, i64 inner, acc_t<T> sign, const T* x, T* best, i64* index) {
+__global__ void __launch_bounds__(256)
+    extreme_lines(i64 lines, i64 n, i64 inner, acc_t<T> sign, const T* x, T* best, i64* index) {
   for (i64 i = cuda::first(); i < lines; i += cuda::stride()) {
     const T* p = x + i / inner * n * inner + i % inner;
     acc_t<T> most = acc_t<T>(p[0]);
@@ -120,8 +128,10 @@ __global__ void __launch_bounds__(256) extreme_lines(i64 lines, i64 n, i64 inner
 }
 
 template <class T>
-__global__ void __launch_bounds__(256) scatter_lines(i64 lines, i64 n, i64 inner, const i64* index, const T* dy, T* dx) {
-  for (i64 i = cuda::first(); i < lines; i += cuda::stride()) dx[(i / inner * n + index[i]) * inner + i % inner] = dy[i];
+__global__ void __launch_bounds__(256)
+    scatter_lines(i64 lines, i64 n, i64 inner, const i64* index, const T* dy, T* dx) {
+  for (i64 i = cuda::first(); i < lines; i += cuda::stride())
+    dx[(i / inner * n + index[i]) * inner + i % inner] = dy[i];
 }
 
 }  // namespace detail
@@ -129,7 +139,8 @@ __global__ void __launch_bounds__(256) scatter_lines(i64 lines, i64 n, i64 inner
 template <class T>
 void add_to(Cuda, i64 n, const T* x, T* y) {
   if (n == 0) return;
-  detail::map_binary<<<cuda::blocks(n / pack_width<T> + 1, 256), 256, 0, cuda::stream()>>>(n, y, x, y, detail::Plus{});
+  detail::map_binary<<<cuda::blocks(n / pack_width<T> + 1, 256), 256, 0, cuda::stream()>>>(
+      n, y, x, y, detail::Plus{});
   cuda::launched("add");
 }
 
@@ -149,25 +160,32 @@ void sum_to(Cuda, const Shape& from, const T* x, const Shape& to, T* y) {
     if (n == 1) continue;
     const bool s = b < 0 || to[b] == 1;
     any = any || s;
-    if (!size.empty() && summed.back() == s) size.back() *= n;
-    else size.push_back(n), summed.push_back(s);
+    if (!size.empty() && summed.back() == s)
+      size.back() *= n;
+    else
+      size.push_back(n), summed.push_back(s);
   }
-  if (from.numel() == 0) zero_bytes(y, Device::cuda, to.numel() * static_cast<i64>(sizeof(T)));
-  else if (!any) copy_bytes(y, Device::cuda, x, Device::cuda, from.numel() * static_cast<i64>(sizeof(T)));
-  else detail::sum_axes(size, summed, from.numel(), x, y);
+  if (from.numel() == 0)
+    zero_bytes(y, Device::cuda, to.numel() * static_cast<i64>(sizeof(T)));
+  else if (!any)
+    copy_bytes(y, Device::cuda, x, Device::cuda, from.numel() * static_cast<i64>(sizeof(T)));
+  else
+    detail::sum_axes(size, summed, from.numel(), x, y);
 }
 
 template <class T>
 void extreme(Cuda, i64 outer, i64 n, i64 inner, T sign, const T* x, T* best, i64* index) {
   if (outer * inner == 0) return;
-  detail::extreme_lines<<<cuda::blocks(outer * inner, 256), 256, 0, cuda::stream()>>>(outer * inner, n, inner, acc_t<T>(sign), x, best, index);
+  detail::extreme_lines<<<cuda::blocks(outer * inner, 256), 256, 0, cuda::stream()>>>(
+      outer * inner, n, inner, acc_t<T>(sign), x, best, index);
   cuda::launched("extreme");
 }
 
 template <class T>
 void scatter_extreme(Cuda, i64 outer, i64 n, i64 inner, const i64* index, const T* dy, T* dx) {
   if (outer * inner == 0) return;
-  detail::scatter_lines<<<cuda::blocks(outer * inner, 256), 256, 0, cuda::stream()>>>(outer * inner, n, inner, index, dy, dx);
+  detail::scatter_lines<<<cuda::blocks(outer * inner, 256), 256, 0, cuda::stream()>>>(
+      outer * inner, n, inner, index, dy, dx);
   cuda::launched("extreme");
 }
 

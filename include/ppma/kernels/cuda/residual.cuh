@@ -10,7 +10,8 @@ namespace detail {
 
 template <class T, int V>
 __global__ void __launch_bounds__(256)
-    residual_packs(i64 packs, i64 row_packs, i64 sample_packs, const T* x, const T* a, const acc_t<T>* gamma, const acc_t<T>* keep, T* y) {
+    residual_packs(i64 packs, i64 row_packs, i64 sample_packs, const T* x, const T* a,
+                   const acc_t<T>* gamma, const acc_t<T>* keep, T* y) {
   using A = acc_t<T>;
   for (i64 i = cuda::first(); i < packs; i += cuda::stride()) {
     const A k = keep ? keep[i / sample_packs] : A(1);
@@ -54,20 +55,24 @@ struct GammaTerm {
 }  // namespace detail
 
 template <class T>
-void residual(Cuda, i64 batch, i64 rows, i64 cols, const T* x, const T* a, const acc_t<T>* gamma, const acc_t<T>* keep, T* y) {
+void residual(Cuda, i64 batch, i64 rows, i64 cols, const T* x, const T* a, const acc_t<T>* gamma,
+              const acc_t<T>* keep, T* y) {
   with_pack<T>(cols, [&](auto v) {
     constexpr int V = decltype(v)::value;
     const i64 packs = batch * rows * cols / V;
-    detail::residual_packs<T, V><<<cuda::blocks(packs, 256), 256, 0, cuda::stream()>>>(packs, cols / V, rows * cols / V, x, a, gamma, keep, y);
+    detail::residual_packs<T, V><<<cuda::blocks(packs, 256), 256, 0, cuda::stream()>>>(
+        packs, cols / V, rows * cols / V, x, a, gamma, keep, y);
   });
   cuda::launched("residual");
 }
 
 template <class T>
-void residual_dgamma(Cuda, i64 batch, i64 rows, i64 cols, const T* a, const acc_t<T>* keep, const T* dy, acc_t<T>* dgamma) {
+void residual_dgamma(Cuda, i64 batch, i64 rows, i64 cols, const T* a, const acc_t<T>* keep,
+                     const T* dy, acc_t<T>* dgamma) {
   using A = acc_t<T>;
   with_pack<T>(cols, [&](auto v) {
-    detail::sum_columns_of<A, decltype(v)::value, 1>(batch * rows, cols, detail::GammaTerm<T>{a, dy, keep, rows, cols},
+    detail::sum_columns_of<A, decltype(v)::value, 1>(batch * rows, cols,
+                                                     detail::GammaTerm<T>{a, dy, keep, rows, cols},
                                                      detail::PutSum<A>{dgamma}, "residual");
   });
 }

@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// RoIAlign on the GPU: a thread a pack of channels of one cell of a box; for gradients, of one cell of the map, which
-// gathers from the samples of all boxes near it, in their order. Samples of a box lie on a grid with equal steps, so those
-// near a cell are found without looking at the others.
+// RoIAlign on the GPU: a thread a pack of channels of one cell of a box; for gradients, of one cell
+// of the map, which gathers from the samples of all boxes near it, in their order. Samples of a box
+// lie on a grid with equal steps, so those near a cell are found without looking at the others.
 
 #include "ppma/kernels/cuda/pack.cuh"
 
@@ -10,15 +10,21 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
 
-// The samples of one box along one axis: sample m lies at first + m step; `per_cell` of them share a cell.
+// The samples of one box along one axis: sample m lies at first + m step; `per_cell` of them share
+// a cell.
 struct RoiAxis {
   double first, step;
   int per_cell, samples, size;
 
   template <class A>
-  __device__ __forceinline__ RoiAxis(A low, A high, double scale, i64 cells, i64 sampling_ratio, i64 map) : size(static_cast<int>(map)) {
-    const double begin = static_cast<double>(low) * scale - 0.5, cell = (static_cast<double>(high) * scale - 0.5 - begin) / static_cast<double>(cells);
-    per_cell = sampling_ratio > 0 ? static_cast<int>(sampling_ratio) : static_cast<int>(::ceil(cell));
+  __device__ __forceinline__ RoiAxis(A low, A high, double scale, i64 cells, i64 sampling_ratio,
+                                     i64 map)
+      : size(static_cast<int>(map)) {
+    const double begin = static_cast<double>(low) * scale - 0.5,
+                 cell =
+                     (static_cast<double>(high) * scale - 0.5 - begin) / static_cast<double>(cells);
+    per_cell =
+        sampling_ratio > 0 ? static_cast<int>(sampling_ratio) : static_cast<int>(::ceil(cell));
     samples = per_cell > 0 ? per_cell * static_cast<int>(cells) : 0;
     step = cell / per_cell, first = begin + step / 2;
   }
@@ -26,7 +32,9 @@ struct RoiAxis {
     int low, high;
     double f;
     bool inside;
-    __device__ __forceinline__ double share(int at) const { return inside ? (low == at ? 1 - f : 0) + (high == at ? f : 0) : 0; }
+    __device__ __forceinline__ double share(int at) const {
+      return inside ? (low == at ? 1 - f : 0) + (high == at ? f : 0) : 0;
+    }
   };
   __device__ __forceinline__ Tap tap(int m) const {
     double at = first + m * step;
@@ -40,20 +48,25 @@ struct RoiAxis {
   __device__ __forceinline__ void near(int cell, int& begin, int& end) const {
     begin = 0, end = samples;
     if (step > 0) {
-      begin = static_cast<int>(::fmin(::fmax(::floor((cell - 1 - first) / step), 0.0), static_cast<double>(samples)));
-      end = static_cast<int>(::fmin(::fmax(::ceil((cell + 1 - first) / step) + 1, 0.0), static_cast<double>(samples)));
+      begin = static_cast<int>(
+          ::fmin(::fmax(::floor((cell - 1 - first) / step), 0.0), static_cast<double>(samples)));
+      end = static_cast<int>(
+          ::fmin(::fmax(::ceil((cell + 1 - first) / step) + 1, 0.0), static_cast<double>(samples)));
     }
   }
 };
 
 template <class T, int V>
-__global__ void __launch_bounds__(256) roi_cells(i64 total, i64 packs, i64 height, i64 width, RoiAlign o, const T* x, const acc_t<T>* boxes, T* y) {
+__global__ void __launch_bounds__(256)
+    roi_cells(i64 total, i64 packs, i64 height, i64 width, RoiAlign o, const T* x,
+              const acc_t<T>* boxes, T* y) {
   using A = acc_t<T>;
   const i64 channels = packs * V;
   for (i64 e = cuda::first(); e < total; e += cuda::stride()) {
     const i64 cell = e / packs, c = (e - cell * packs) * V, r = cell / (o.height * o.width);
     const A* const box = boxes + r * 5;
-    const RoiAxis rows(box[2], box[4], o.scale, o.height, o.sampling_ratio, height), cols(box[1], box[3], o.scale, o.width, o.sampling_ratio, width);
+    const RoiAxis rows(box[2], box[4], o.scale, o.height, o.sampling_ratio, height),
+        cols(box[1], box[3], o.scale, o.width, o.sampling_ratio, width);
     const int i = static_cast<int>(cell / o.width % o.height), j = static_cast<int>(cell % o.width);
     const T* const map = x + static_cast<i64>(box[0]) * height * width * channels + c;
     A sum[V] = {};
@@ -71,8 +84,10 @@ __global__ void __launch_bounds__(256) roi_cells(i64 total, i64 packs, i64 heigh
 #pragma unroll
             for (int k = 0; k < V; ++k) sum[k] += static_cast<A>(weight) * v[k];
           };
-          add(row.low, col.low, share * (1 - row.f) * (1 - col.f)), add(row.low, col.high, share * (1 - row.f) * col.f);
-          add(row.high, col.low, share * row.f * (1 - col.f)), add(row.high, col.high, share * row.f * col.f);
+          add(row.low, col.low, share * (1 - row.f) * (1 - col.f)),
+              add(row.low, col.high, share * (1 - row.f) * col.f);
+          add(row.high, col.low, share * row.f * (1 - col.f)),
+              add(row.high, col.high, share * row.f * col.f);
         }
       }
     }
@@ -82,7 +97,8 @@ __global__ void __launch_bounds__(256) roi_cells(i64 total, i64 packs, i64 heigh
 
 template <class T, int V>
 __global__ void __launch_bounds__(256)
-    roi_inputs(i64 total, i64 packs, i64 height, i64 width, i64 count, RoiAlign o, const acc_t<T>* boxes, const T* dy, T* dx) {
+    roi_inputs(i64 total, i64 packs, i64 height, i64 width, i64 count, RoiAlign o,
+               const acc_t<T>* boxes, const T* dy, T* dx) {
   using A = acc_t<T>;
   const i64 channels = packs * V;
   for (i64 e = cuda::first(); e < total; e += cuda::stride()) {
@@ -102,10 +118,14 @@ __global__ void __launch_bounds__(256)
         const double row = rows.tap(m).share(i);
         if (row == 0) continue;
         for (int n = left; n < right; ++n) {
-          const double weight = row * cols.tap(n).share(j) / (static_cast<double>(rows.per_cell) * cols.per_cell);
+          const double weight =
+              row * cols.tap(n).share(j) / (static_cast<double>(rows.per_cell) * cols.per_cell);
           if (weight == 0) continue;
           A v[V];
-          load_pack<V>(dy + ((r * o.height + m / rows.per_cell) * o.width + n / cols.per_cell) * channels + c, v);
+          load_pack<V>(
+              dy + ((r * o.height + m / rows.per_cell) * o.width + n / cols.per_cell) * channels +
+                  c,
+              v);
 #pragma unroll
           for (int k = 0; k < V; ++k) sum[k] += static_cast<A>(weight) * v[k];
         }
@@ -118,23 +138,27 @@ __global__ void __launch_bounds__(256)
 }  // namespace detail
 
 template <class T>
-void roi_align(Cuda, const Shape& shape, i64 count, const RoiAlign& o, const T* x, const acc_t<T>* boxes, T* y) {
+void roi_align(Cuda, const Shape& shape, i64 count, const RoiAlign& o, const T* x,
+               const acc_t<T>* boxes, T* y) {
   if (count == 0) return;
   with_pack<T>(shape[3], [&](auto v) {
     constexpr int V = decltype(v)::value;
     const i64 packs = shape[3] / V, total = count * o.height * o.width * packs;
-    detail::roi_cells<T, V><<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(total, packs, shape[1], shape[2], o, x, boxes, y);
+    detail::roi_cells<T, V><<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(
+        total, packs, shape[1], shape[2], o, x, boxes, y);
   });
   cuda::launched("roi_align");
 }
 
 /// Writes all of dx.
 template <class T>
-void roi_align_backward(Cuda, const Shape& shape, i64 count, const RoiAlign& o, const acc_t<T>* boxes, const T* dy, T* dx) {
+void roi_align_backward(Cuda, const Shape& shape, i64 count, const RoiAlign& o,
+                        const acc_t<T>* boxes, const T* dy, T* dx) {
   with_pack<T>(shape[3], [&](auto v) {
     constexpr int V = decltype(v)::value;
     const i64 packs = shape[3] / V, total = shape[0] * shape[1] * shape[2] * packs;
-    detail::roi_inputs<T, V><<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(total, packs, shape[1], shape[2], count, o, boxes, dy, dx);
+    detail::roi_inputs<T, V><<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(
+        total, packs, shape[1], shape[2], count, o, boxes, dy, dx);
   });
   cuda::launched("roi_align");
 }

@@ -1,8 +1,10 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Optimiser updates on the GPU: one launch for dozens of tensors. A table of pointers travels as the kernel's argument;
-// what changes from step to step (rate, factor of the gradients, counts of steps) is read from the GPU's memory, so that
-// a captured step can be replayed with new values. Sums are added in a fixed order.
+// Optimiser updates on the GPU: one launch for dozens of tensors. A table of pointers travels as
+// the kernel's argument;
+// what changes from step to step (rate, factor of the gradients, counts of steps) is read from the
+// GPU's memory, so that a captured step can be replayed with new values. Sums are added in a fixed
+// order.
 
 #include <type_traits>
 #include <vector>
@@ -13,10 +15,11 @@
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-inline constexpr int table_room = 60;    // tensors; arguments of a kernel are at most 4 KiB
+inline constexpr int table_room = 60;     // tensors; arguments of a kernel are at most 4 KiB
 inline constexpr i64 table_piece = 8192;  // elements a block
 
-/// N arrays of each of `count` tensors, cut into pieces: tensor i owns the blocks first[i] .. first[i + 1].
+/// N arrays of each of `count` tensors, cut into pieces: tensor i owns the blocks first[i] ..
+/// first[i + 1].
 template <class T, int N>
 struct TensorTable {
   T* array[N][table_room];
@@ -32,12 +35,15 @@ struct TableEntry {
   double decay, rate_factor;
 };
 
-/// Fills tables with the entries whose arrays(index, table, slot) holds, and calls launch(table, blocks) for each.
+/// Fills tables with the entries whose arrays(index, table, slot) holds, and calls launch(table,
+/// blocks) for each.
 template <class T, int N, class Arrays, class Launch>
-void for_tables(const std::vector<TableEntry>& entries, const std::vector<i64>& sizes, Arrays arrays, Launch launch) {
+void for_tables(const std::vector<TableEntry>& entries, const std::vector<i64>& sizes,
+                Arrays arrays, Launch launch) {
   TensorTable<T, N> table{};
   const auto flush = [&] {
-    if (table.count > 0 && table.first[table.count] > 0) launch(table, static_cast<unsigned>(table.first[table.count]));
+    if (table.count > 0 && table.first[table.count] > 0)
+      launch(table, static_cast<unsigned>(table.first[table.count]));
     table.count = 0;
   };
   for (const TableEntry& e : entries) {
@@ -46,7 +52,8 @@ void for_tables(const std::vector<TableEntry>& entries, const std::vector<i64>& 
     table.size[slot] = sizes[e.index];
     table.decay[slot] = e.decay, table.rate_factor[slot] = e.rate_factor;
     table.index[slot] = static_cast<int>(e.index);
-    table.first[slot + 1] = table.first[slot] + static_cast<int>((sizes[e.index] + table_piece - 1) / table_piece);
+    table.first[slot + 1] =
+        table.first[slot] + static_cast<int>((sizes[e.index] + table_piece - 1) / table_piece);
     if (++table.count == table_room) flush();
   }
   flush();
@@ -61,8 +68,10 @@ __device__ __forceinline__ int piece_of(const TensorTable<T, N>& t, i64& begin, 
   int low = 0, high = t.count;  // first[low] <= block < first[high]
   while (high - low > 1) {
     const int middle = (low + high) / 2;
-    if (t.first[middle] <= block) low = middle;
-    else high = middle;
+    if (t.first[middle] <= block)
+      low = middle;
+    else
+      high = middle;
   }
   begin = (block - t.first[low]) * table_piece;
   end = ::min(t.size[low], begin + table_piece);
@@ -74,9 +83,12 @@ __global__ void set_step(Settings* to, Settings settings) {
   *to = settings;
 }
 
-// The factor of the gradients: what the step says, times what clips a norm (or null) of that multiple to `limit`.
-__device__ __forceinline__ double factor_of(const StepSettings& s, const double* norm, double limit) {
-  return norm ? s.gradient_factor * ::fmin(1.0, limit / (s.gradient_factor * *norm + 1e-6)) : s.gradient_factor;
+// The factor of the gradients: what the step says, times what clips a norm (or null) of that
+// multiple to `limit`.
+__device__ __forceinline__ double factor_of(const StepSettings& s, const double* norm,
+                                            double limit) {
+  return norm ? s.gradient_factor * ::fmin(1.0, limit / (s.gradient_factor * *norm + 1e-6))
+              : s.gradient_factor;
 }
 
 template <class T>
@@ -87,12 +99,14 @@ __global__ void count_steps(TensorTable<T, 4> t, i64* steps) {
 // Arrays: w, g, m, v.
 template <class T>
 __global__ void __launch_bounds__(256)
-    adamw_pieces(TensorTable<T, 4> t, const StepSettings* settings, const i64* steps, const double* norm, double limit, double beta1, double beta2, double eps) {
+    adamw_pieces(TensorTable<T, 4> t, const StepSettings* settings, const i64* steps,
+                 const double* norm, double limit, double beta1, double beta2, double eps) {
   __shared__ T shared[4];
   i64 begin, end;
   const int i = piece_of(t, begin, end);
   if (threadIdx.x == 0) {
-    const double rate = settings->rate * t.rate_factor[i], step = static_cast<double>(steps[t.index[i]]);
+    const double rate = settings->rate * t.rate_factor[i],
+                 step = static_cast<double>(steps[t.index[i]]);
     shared[0] = static_cast<T>(1 - rate * t.decay[i]);
     shared[1] = static_cast<T>(rate / (1 - ::pow(beta1, step)));
     shared[2] = static_cast<T>(1 / ::sqrt(1 - ::pow(beta2, step)));
@@ -105,7 +119,8 @@ __global__ void __launch_bounds__(256)
   const T* const g = t.array[1][i];
 #pragma unroll 4
   for (i64 k = begin + threadIdx.x; k < end; k += 256) {
-    const T gradient = g[k] * factor, mean = b1 * m[k] + (T(1) - b1) * gradient, square = b2 * v[k] + (T(1) - b2) * gradient * gradient;
+    const T gradient = g[k] * factor, mean = b1 * m[k] + (T(1) - b1) * gradient,
+            square = b2 * v[k] + (T(1) - b2) * gradient * gradient;
     m[k] = mean, v[k] = square;
     w[k] = w[k] * keep - rate * mean / (::sqrt(square) * correction + e);
   }
@@ -114,10 +129,12 @@ __global__ void __launch_bounds__(256)
 // Arrays: w, g, momentum.
 template <class T>
 __global__ void __launch_bounds__(256)
-    sgd_pieces(TensorTable<T, 3> t, const StepSettings* settings, const double* norm, double limit, double momentum, bool nesterov) {
+    sgd_pieces(TensorTable<T, 3> t, const StepSettings* settings, const double* norm, double limit,
+               double momentum, bool nesterov) {
   i64 begin, end;
   const int i = piece_of(t, begin, end);
-  const T rate = static_cast<T>(settings->rate * t.rate_factor[i]), factor = static_cast<T>(factor_of(*settings, norm, limit));
+  const T rate = static_cast<T>(settings->rate * t.rate_factor[i]),
+          factor = static_cast<T>(factor_of(*settings, norm, limit));
   const T decay = static_cast<T>(t.decay[i]), keep = static_cast<T>(momentum);
   T *const w = t.array[0][i], *const b = t.array[2][i];
   const T* const g = t.array[1][i];

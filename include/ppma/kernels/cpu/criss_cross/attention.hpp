@@ -1,20 +1,25 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The CPU kernel of criss_cross_attention.hpp, forward and backward, head by head. The mask of one line at a time is what
-// its scores are added to.
+// The CPU kernel of criss_cross_attention.hpp, forward and backward, head by head. The mask of one
+// line at a time is what its scores are added to.
 //
-// Legend: H x W grid, N = H W tokens, d head width (dp in whole vectors), PH_i the W x W probabilities of row i, PV_l the
-// H x H probabilities of column l. Products that share a matrix run as one: [x | y] are 2 dp columns side by side.
+// Legend: H x W grid, N = H W tokens, d head width (dp in whole vectors), PH_i the W x W
+// probabilities of row i, PV_l the H x H probabilities of column l. Products that share a matrix
+// run as one: [x | y] are 2 dp columns side by side.
 //
 //   forward   rows     PH_i;  U1_i = PH_i v_i
 //             columns  PV_l;  [O1 | U2]_l = PV_l [U1 | v]_l
 //             rows     O2_i = PH_i U2_i
-//   backward  rows     PH_i;  U1_i = PH_i v_i;  dU2_i = PH_i^T g_i                       (g upstream gradient)
-//             columns  PV_l;  U2_l = PV_l v_l;  [dU1 | dv]_l += PV_l^T [g | dU2]_l;  dPV_l = [g | dU2]_l [U1 | v]_l^T
+//   backward  rows     PH_i;  U1_i = PH_i v_i;  dU2_i = PH_i^T g_i
+//                      (g: upstream gradient)
+//             columns  PV_l;  U2_l = PV_l v_l;  [dU1 | dv]_l += PV_l^T [g | dU2]_l;
+//                      dPV_l = [g | dU2]_l [U1 | v]_l^T
 //             rows     dv_i += PH_i^T dU1_i;  dPH_i = [dU1 | g]_i [v | U2]_i^T
-//             each dP gives dS = P (dP - <P, dP>), and that dq = dS k, dk = dS^T q and the decays' gradients.
+//             each dP gives dS = P (dP - <P, dP>), and that dq = dS k, dk = dS^T q and the decays'
+//             gradients.
 //
-// The row probabilities are needed twice; they are kept while they fit (`keep_limit`), else computed again.
+// The row probabilities are needed twice; they are kept while they fit (`keep_limit`), else
+// computed again.
 
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/args.hpp"
@@ -34,18 +39,26 @@ struct Line {
   ZeroedWorkspace<T> kt, s, p;
 
   Line(i64 tokens, i64 head_width)
-      : n(tokens), d(head_width), lds(round_to_lanes<T>(n)), ldk(transposed_stride<T>(n)), kt(d * ldk), s(n * lds), p(n * lds) {
-    for (i64 j = 0; j < n; ++j) std::fill_n(s.data() + j * lds + n, lds - n, T(-1e30));  // exp of the padding is 0
+      : n(tokens),
+        d(head_width),
+        lds(round_to_lanes<T>(n)),
+        ldk(transposed_stride<T>(n)),
+        kt(d * ldk),
+        s(n * lds),
+        p(n * lds) {
+    // exp of the padding is 0
+    for (i64 j = 0; j < n; ++j) std::fill_n(s.data() + j * lds + n, lds - n, T(-1e30));
   }
 
-  // s = the line's log mask: at query j and key l the sum of the log decays between them. Sums for a query are those for
-  // its neighbour and one step more; walking away from the keys they only grow (see outward() in kernels/cpu/head.hpp).
+  // s = the line's log mask: at query j and key l the sum of the log decays between them. Sums for
+  // a query are those for its neighbour and one step more; walking away from the keys they only
+  // grow (see outward() in kernels/cpu/head.hpp).
   [[gnu::noinline]] void fill_mask(const T* log_decay) {
     for (i64 l = 0; l < n; l += w) {
       T* const to = s.data() + l;
       const i64 behind = std::min(l + w, n);
       Vec<T> sum = drop_first<T>(splat(T(-1e30)), n - l);  // the exponential of the padding is 0
-      for (i64 j = behind - 1; j >= l; --j) {  // queries before some of the keys
+      for (i64 j = behind - 1; j >= l; --j) {              // queries before some of the keys
         if (j + 1 < behind) sum += drop_first<T>(splat(log_decay[j + 1]), j + 1 - l);
         store(to + j * lds, sum);
       }
@@ -63,7 +76,8 @@ struct Line {
     }
   }
 
-  // out (n, n; rows lds apart) = rowsoftmax(q k^T + the mask of log_decay); q, k: rows `stride` apart.
+  // out (n, n; rows lds apart) = rowsoftmax(q k^T + the mask of log_decay); q, k: rows `stride`
+  // apart.
   void probabilities(const T* q, const T* k, i64 stride, const T* log_decay, T* out) {
     copy_transposed(n, d, k, stride, kt.data(), ldk);
     if constexpr (masked) fill_mask(log_decay);
@@ -111,15 +125,18 @@ void copy_scaled(i64 n, i64 d, const T* from, i64 from_stride, T scale, T* to, i
 }
 
 template <class T, bool masked>
-void forward(const AttentionShape& x, Order order, const T* q, const T* k, const T* v, const T* log_alpha,
-             const T* log_beta, T* y) {
-  const i64 h = x.height, wd = x.width, n = x.tokens(), d = x.head_width, channels = x.channels(), dp = round_to_lanes<T>(d);
-  const bool first = order != Order::columns_first, second = order != Order::rows_first;  // O1, O2 wanted
+void forward(const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
+             const T* log_alpha, const T* log_beta, T* y) {
+  const i64 h = x.height, wd = x.width, n = x.tokens(), d = x.head_width, channels = x.channels(),
+            dp = round_to_lanes<T>(d);
+  // O1, O2 wanted
+  const bool first = order != Order::columns_first, second = order != Order::rows_first;
   parallel_for(x.batch * x.heads, x.grain(h + wd), [&](i64 begin, i64 end) {
     Line<T, masked> row(wd, d), column(h, d);
     const i64 kept = first && second && n * row.lds <= keep_limit ? h : 0;
     const Workspace<T> ph(kept * wd * row.lds);
-    const ZeroedWorkspace<T> uv(n * 2 * dp), u2(n * dp), mixed(h * 2 * dp), of_columns(masked ? n : 0);
+    const ZeroedWorkspace<T> uv(n * 2 * dp), u2(n * dp), mixed(h * 2 * dp),
+        of_columns(masked ? n : 0);
     T *const u1 = uv.data(), *const values = uv.data() + dp;
     for (i64 which = begin; which < end; ++which) {
       const i64 base = which / x.heads * n * channels + which % x.heads * d;
@@ -128,39 +145,46 @@ void forward(const AttentionShape& x, Order order, const T* q, const T* k, const
       if constexpr (masked) turn(h, wd, log_beta + which * n, of_columns.data());
       const auto row_probabilities = [&](i64 i, T* out) {
         const i64 at = base + i * wd * channels;
-        row.probabilities(q + at, k + at, channels, masked ? log_alpha + which * n + i * wd : nullptr, out);
+        row.probabilities(q + at, k + at, channels,
+                          masked ? log_alpha + which * n + i * wd : nullptr, out);
       };
 
       if (first)
         for (i64 i = 0; i < h; ++i) {
           T* const p = kept ? ph.data() + i * wd * row.lds : row.p.data();
           row_probabilities(i, p);
-          multiply_small(wd, d, wd, p, row.lds, i64{1}, values + i * wd * 2 * dp, 2 * dp, u1 + i * wd * 2 * dp, 2 * dp, false);
+          multiply_small(wd, d, wd, p, row.lds, i64{1}, values + i * wd * 2 * dp, 2 * dp,
+                         u1 + i * wd * 2 * dp, 2 * dp, false);
         }
       for (i64 l = 0; l < wd; ++l) {
         const i64 at = base + l * channels, stride = wd * channels;
-        column.probabilities(q + at, k + at, stride, of_columns.data() + (masked ? l * h : 0), column.p.data());
-        multiply_small(h, 2 * dp, h, column.p.data(), column.lds, i64{1}, uv.data() + l * 2 * dp, wd * 2 * dp, mixed.data(),
-                       2 * dp, false);
+        column.probabilities(q + at, k + at, stride, of_columns.data() + (masked ? l * h : 0),
+                             column.p.data());
+        multiply_small(h, 2 * dp, h, column.p.data(), column.lds, i64{1}, uv.data() + l * 2 * dp,
+                       wd * 2 * dp, mixed.data(), 2 * dp, false);
         for (i64 i = 0; i < h; ++i) {
           if (first) std::copy_n(mixed.data() + i * 2 * dp, d, y + at + i * stride);
-          if (second) std::copy_n(mixed.data() + i * 2 * dp + dp, dp, u2.data() + (i * wd + l) * dp);
+          if (second)
+            std::copy_n(mixed.data() + i * 2 * dp + dp, dp, u2.data() + (i * wd + l) * dp);
         }
       }
       if (second)
         for (i64 i = 0; i < h; ++i) {
           T* const p = kept ? ph.data() + i * wd * row.lds : row.p.data();
           if (!kept) row_probabilities(i, p);
-          multiply_small(wd, d, wd, p, row.lds, i64{1}, u2.data() + i * wd * dp, dp, y + base + i * wd * channels, channels, first);
+          multiply_small(wd, d, wd, p, row.lds, i64{1}, u2.data() + i * wd * dp, dp,
+                         y + base + i * wd * channels, channels, first);
         }
     }
   });
 }
 
 template <class T, bool masked>
-void backward(const AttentionShape& x, Order order, const T* q, const T* k, const T* v, const T* log_alpha,
-              const T* log_beta, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
-  const i64 h = x.height, wd = x.width, n = x.tokens(), d = x.head_width, channels = x.channels(), dp = round_to_lanes<T>(d);
+void backward(const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
+              const T* log_alpha, const T* log_beta, const T* dy, T* dq, T* dk, T* dv,
+              T* dlog_alpha, T* dlog_beta) {
+  const i64 h = x.height, wd = x.width, n = x.tokens(), d = x.head_width, channels = x.channels(),
+            dp = round_to_lanes<T>(d);
   const bool first = order != Order::columns_first, second = order != Order::rows_first;
   const T weight = first && second ? T(0.5) : T(1);
   parallel_for(x.batch * x.heads, x.grain(h + wd), [&](i64 begin, i64 end) {
@@ -168,11 +192,12 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
     const bool keep = n * row.lds <= keep_limit;
     const Workspace<T> ph(keep ? n * row.lds : 0);
     // Pairs of 2 dp columns a token; a half that an order does not need stays 0.
-    const ZeroedWorkspace<T> u1_v(n * 2 * dp), g_du2(n * 2 * dp), v_u2(n * 2 * dp), du1_g(n * 2 * dp), keys(n * dp),
-        queries(n * dp), dqueries(n * dp), dkeys(n * dp), dvalues(n * dp), mixed(h * 2 * dp),
-        of_columns(n), dca(n + lanes<T>), dcb(n + lanes<T>);
+    const ZeroedWorkspace<T> u1_v(n * 2 * dp), g_du2(n * 2 * dp), v_u2(n * 2 * dp),
+        du1_g(n * 2 * dp), keys(n * dp), queries(n * dp), dqueries(n * dp), dkeys(n * dp),
+        dvalues(n * dp), mixed(h * 2 * dp), of_columns(n), dca(n + lanes<T>), dcb(n + lanes<T>);
     const i64 longest = std::max(h, wd);
-    const ZeroedWorkspace<T> right(2 * dp * transposed_stride<T>(longest)), dprobs(longest * round_to_lanes<T>(longest));
+    const ZeroedWorkspace<T> right(2 * dp * transposed_stride<T>(longest)),
+        dprobs(longest * round_to_lanes<T>(longest));
 
     for (i64 which = begin; which < end; ++which) {
       const i64 base = which / x.heads * n * channels + which % x.heads * d, grid = which * n;
@@ -187,19 +212,24 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
       if constexpr (masked) turn(h, wd, log_beta + grid, of_columns.data());
       const auto row_probabilities = [&](i64 i, T* out) {
         const i64 at = base + i * wd * channels;
-        row.probabilities(q + at, k + at, channels, masked ? log_alpha + grid + i * wd : nullptr, out);
+        row.probabilities(q + at, k + at, channels, masked ? log_alpha + grid + i * wd : nullptr,
+                          out);
       };
-      // The gradient of one line's probabilities, left right^T over 2 dp columns, sent on to q, k and the running sums c.
+      // The gradient of one line's probabilities, left right^T over 2 dp columns, sent on to q, k
+      // and the running sums c.
       // Token t of the line is number from + t * step of the head.
-      const auto line_backward = [&](Line<T, masked>& line, const T* p, const T* left, const T* right_rows, i64 from, i64 step, T* dc) {
+      const auto line_backward = [&](Line<T, masked>& line, const T* p, const T* left,
+                                     const T* right_rows, i64 from, i64 step, T* dc) {
         T* const g = dprobs.data();
-        copy_transposed(line.n, 2 * dp, right_rows + from * 2 * dp, step * 2 * dp, right.data(), line.ldk);
-        multiply_small(line.n, line.n, 2 * dp, left + from * 2 * dp, step * 2 * dp, i64{1}, right.data(), line.ldk, g, line.lds, false);
+        copy_transposed(line.n, 2 * dp, right_rows + from * 2 * dp, step * 2 * dp, right.data(),
+                        line.ldk);
+        multiply_small(line.n, line.n, 2 * dp, left + from * 2 * dp, step * 2 * dp, i64{1},
+                       right.data(), line.ldk, g, line.lds, false);
         line.softmax_backward(p, g, dc);
-        multiply_small(line.n, d, line.n, g, line.lds, i64{1}, keys.data() + from * dp, step * dp, dqueries.data() + from * dp,
-                       step * dp, true);
-        multiply_small(line.n, d, line.n, g, i64{1}, line.lds, queries.data() + from * dp, step * dp, dkeys.data() + from * dp,
-                       step * dp, true);
+        multiply_small(line.n, d, line.n, g, line.lds, i64{1}, keys.data() + from * dp, step * dp,
+                       dqueries.data() + from * dp, step * dp, true);
+        multiply_small(line.n, d, line.n, g, i64{1}, line.lds, queries.data() + from * dp,
+                       step * dp, dkeys.data() + from * dp, step * dp, true);
       };
 
       for (i64 i = 0; i < h; ++i) {
@@ -207,19 +237,21 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
         T* const p = keep ? ph.data() + from * row.lds : row.p.data();
         row_probabilities(i, p);
         if (first)
-          multiply_small(wd, d, wd, p, row.lds, i64{1}, v_u2.data() + from * 2 * dp, 2 * dp, u1_v.data() + from * 2 * dp, 2 * dp, false);
+          multiply_small(wd, d, wd, p, row.lds, i64{1}, v_u2.data() + from * 2 * dp, 2 * dp,
+                         u1_v.data() + from * 2 * dp, 2 * dp, false);
         if (second)
-          multiply_small(wd, d, wd, p, i64{1}, row.lds, du1_g.data() + from * 2 * dp + dp, 2 * dp, g_du2.data() + from * 2 * dp + dp,
-                         2 * dp, false);
+          multiply_small(wd, d, wd, p, i64{1}, row.lds, du1_g.data() + from * 2 * dp + dp, 2 * dp,
+                         g_du2.data() + from * 2 * dp + dp, 2 * dp, false);
       }
       for (i64 l = 0; l < wd; ++l) {
         const i64 at = base + l * channels;
         T* const p = column.p.data();
         column.probabilities(q + at, k + at, wd * channels, of_columns.data() + l * h, p);
         if (second)
-          multiply_small(h, d, h, p, column.lds, i64{1}, v_u2.data() + l * 2 * dp, wd * 2 * dp, v_u2.data() + l * 2 * dp + dp,
-                         wd * 2 * dp, false);
-        multiply_small(h, 2 * dp, h, p, i64{1}, column.lds, g_du2.data() + l * 2 * dp, wd * 2 * dp, mixed.data(), 2 * dp, false);
+          multiply_small(h, d, h, p, column.lds, i64{1}, v_u2.data() + l * 2 * dp, wd * 2 * dp,
+                         v_u2.data() + l * 2 * dp + dp, wd * 2 * dp, false);
+        multiply_small(h, 2 * dp, h, p, i64{1}, column.lds, g_du2.data() + l * 2 * dp, wd * 2 * dp,
+                       mixed.data(), 2 * dp, false);
         for (i64 i = 0; i < h; ++i) {
           const i64 u = i * wd + l;
           for (i64 c = 0; c < dp; ++c) {
@@ -233,7 +265,8 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
         const i64 from = i * wd;
         T* const p = keep ? ph.data() + from * row.lds : row.p.data();
         if (!keep) row_probabilities(i, p);
-        multiply_small(wd, d, wd, p, i64{1}, row.lds, du1_g.data() + from * 2 * dp, 2 * dp, dvalues.data() + from * dp, dp, true);
+        multiply_small(wd, d, wd, p, i64{1}, row.lds, du1_g.data() + from * 2 * dp, 2 * dp,
+                       dvalues.data() + from * dp, dp, true);
         line_backward(row, p, du1_g.data(), v_u2.data(), from, 1, dca.data() + from);
       }
       for (i64 u = 0; u < n; ++u) {
@@ -263,21 +296,23 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 // Null log decays: no mask.
 template <class T>
-void criss_cross_attention(Cpu, const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
-                           const T* log_alpha, const T* log_beta, T* y) {
+void criss_cross_attention(Cpu, const AttentionShape& x, Order order, const T* q, const T* k,
+                           const T* v, const T* log_alpha, const T* log_beta, T* y) {
   if (log_alpha)
     criss_cross::forward<T, true>(x, order, q, k, v, log_alpha, log_beta, y);
   else
     criss_cross::forward<T, false>(x, order, q, k, v, log_alpha, log_beta, y);
 }
 template <class T>
-void criss_cross_attention_backward(Cpu, const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
-                                    const T* log_alpha, const T* log_beta, const T* dy, T* dq, T* dk, T* dv,
-                                    T* dlog_alpha, T* dlog_beta) {
+void criss_cross_attention_backward(Cpu, const AttentionShape& x, Order order, const T* q,
+                                    const T* k, const T* v, const T* log_alpha, const T* log_beta,
+                                    const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
   if (log_alpha)
-    criss_cross::backward<T, true>(x, order, q, k, v, log_alpha, log_beta, dy, dq, dk, dv, dlog_alpha, dlog_beta);
+    criss_cross::backward<T, true>(x, order, q, k, v, log_alpha, log_beta, dy, dq, dk, dv,
+                                   dlog_alpha, dlog_beta);
   else
-    criss_cross::backward<T, false>(x, order, q, k, v, log_alpha, log_beta, dy, dq, dk, dv, dlog_alpha, dlog_beta);
+    criss_cross::backward<T, false>(x, order, q, k, v, log_alpha, log_beta, dy, dq, dk, dv,
+                                    dlog_alpha, dlog_beta);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

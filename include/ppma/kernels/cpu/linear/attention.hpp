@@ -30,7 +30,9 @@ struct LinearHead {
         sum(numbers),
         head{x.height, x.width, dp, alpha.data(), beta.data()} {}
 
-  i64 at(i64 which) const { return which / x.heads * x.tokens() * x.channels() + which % x.heads * x.head_width; }
+  i64 at(i64 which) const {
+    return which / x.heads * x.tokens() * x.channels() + which % x.heads * x.head_width;
+  }
   void decays(i64 which, const T* log_alpha, const T* log_beta) {
     linear_scan::edge_decays(x.height, x.width, log_alpha + which * x.tokens(), true, alpha.data());
     linear_scan::edge_decays(x.height, x.width, log_beta + which * x.tokens(), false, beta.data());
@@ -46,21 +48,22 @@ struct LinearHead {
     }
   }
   // y of head `which` = ((q k^T) * mask) v, the sum over the paths.
-  void attend(i64 which, bool v2h, bool h2v, const T* queries, const T* keys, const T* values, T* y) const {
+  void attend(i64 which, bool v2h, bool h2v, const T* queries, const T* keys, const T* values,
+              T* y) const {
     std::fill_n(sum.data(), numbers, T(0));
     if (v2h) linear_scan::forward_v2h<T>(head, queries, keys, values, sum.data());
     if (h2v) linear_scan::forward_h2v<T>(head, queries, keys, values, sum.data());
     for (i64 c = 0; c < dp; c += lanes<T>)
       for (i64 u = 0; u < x.tokens(); ++u)
-        std::copy_n(sum.data() + c * x.tokens() + u * lanes<T>, std::min(lanes<T>, x.head_width - c),
-                    y + at(which) + u * x.channels() + c);
+        std::copy_n(sum.data() + c * x.tokens() + u * lanes<T>,
+                    std::min(lanes<T>, x.head_width - c), y + at(which) + u * x.channels() + c);
   }
   static i64 grain(const AttentionShape& x) { return x.grain(12 * x.head_width); }
 };
 
 template <class T>
-void linear_attention(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k, const T* v,
-                      const T* log_alpha, const T* log_beta, T* y) {
+void linear_attention(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k,
+                      const T* v, const T* log_alpha, const T* log_beta, T* y) {
   parallel_for(x.batch * x.heads, LinearHead<T>::grain(x), [=](i64 begin, i64 end) {
     LinearHead<T> h(x, false);
     for (i64 which = begin; which < end; ++which) {
@@ -75,9 +78,9 @@ void linear_attention(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T*
 //   dq = ((dy v^T) * L) k,   dk = ((v dy^T) * L^T) q,   dv = ((k q^T) * L^T) dy
 // and for the mask L^T, with L.
 template <class T>
-void linear_attention_backward(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k, const T* v,
-                               const T* log_alpha, const T* log_beta, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha,
-                               T* dlog_beta) {
+void linear_attention_backward(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T* q,
+                               const T* k, const T* v, const T* log_alpha, const T* log_beta,
+                               const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
   parallel_for(x.batch * x.heads, LinearHead<T>::grain(x), [=](i64 begin, i64 end) {
     LinearHead<T> h(x, true);
     const i64 n = x.tokens();
@@ -92,10 +95,15 @@ void linear_attention_backward(Cpu, const AttentionShape& x, bool v2h, bool h2v,
       T *const da = dlog_alpha + which * n, *const dc = column_sums.data();
       std::fill_n(da, n, T(0));
       std::fill_n(dc, n, T(0));
-      if (v2h) linear_scan::decay_gradients_v2h<T>(h.head, h.q.data(), h.k.data(), h.v.data(), h.dy.data(), da, dc);
+      if (v2h)
+        linear_scan::decay_gradients_v2h<T>(h.head, h.q.data(), h.k.data(), h.v.data(), h.dy.data(),
+                                            da, dc);
       // L^T[u,w] = L[w,u]: queries and keys change places, and so do values and upstream gradients.
-      if (h2v) linear_scan::decay_gradients_v2h<T>(h.head, h.k.data(), h.q.data(), h.dy.data(), h.v.data(), da, dc);
-      sums_to_decays(x.width, x.height, i64{1}, x.width, log_beta + which * n, dc, dlog_beta + which * n);
+      if (h2v)
+        linear_scan::decay_gradients_v2h<T>(h.head, h.k.data(), h.q.data(), h.dy.data(), h.v.data(),
+                                            da, dc);
+      sums_to_decays(x.width, x.height, i64{1}, x.width, log_beta + which * n, dc,
+                     dlog_beta + which * n);
     }
   });
 }

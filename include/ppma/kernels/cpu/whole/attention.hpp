@@ -1,16 +1,21 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The CPU kernel of whole_attention.hpp: polyline path masked attention (PPMVA) in one pass, forward and backward; no
-// N x N array is ever made.
+// The CPU kernel of whole_attention.hpp: polyline path masked attention (PPMVA) in one pass,
+// forward and backward; no N x N array is ever made.
 //
-//   Y = ( 1/2 rowsoftmax(S + M) + 1/2 rowsoftmax(S + M^T) ) V,   S = Q K^T,   M = log L        (spec: variant `code`)
+//   Y = ( 1/2 rowsoftmax(S + M) + 1/2 rowsoftmax(S + M^T) ) V,   S = Q K^T,   M = log L
+//         (spec: variant `code`)
 //
-//   L [(i,j),(k,l)] = A(i; j,l) * B(l; i,k)     V2H: along the key's column, then along the query's row
-//   Lt[(i,j),(k,l)] = A(k; j,l) * B(j; i,k)     H2V: along the key's row, then along the query's column
-//   A(r; j,l) = exp(sum of log alpha over row r's edges between columns j and l),  B(c; i,k) likewise of log beta
+//   L [(i,j),(k,l)] = A(i; j,l) * B(l; i,k)
+//         V2H: along the key's column, then along the query's row
+//   Lt[(i,j),(k,l)] = A(k; j,l) * B(j; i,k)
+//         H2V: along the key's row, then along the query's column
+//   A(r; j,l) = exp(sum of log alpha over row r's edges between columns j and l),
+//         B(c; i,k) likewise of log beta
 //
-// (i,j) is the query, (k,l) the key. The sums are made by walking away from j and from i, never as a difference of two
-// running sums: behind a closed edge (-1e9, or -infinity) those have lost everything.
+// (i,j) is the query, (k,l) the key. The sums are made by walking away from j and from i, never as
+// a difference of two running sums: behind a closed edge (-1e9, or -infinity) those have lost
+// everything.
 //
 // How the mask becomes cheap. Both softmaxes share one exponential a score, e = exp(s - max s):
 //   p1 = e * A(i; j,l) * B(l; i,k)        p2 = e * A(k; j,l) * B(j; i,k)
@@ -18,16 +23,21 @@
 //   column table  E_j[k,l] = A(k; j,l)    for the queries of column j      (N entries)
 //   row table     F_i[k,l] = B(l; i,k)    for the queries of row i         (N entries)
 //   p1 = e * E_j[i,l] * F_i[k,l]          p2 = e * E_j[k,l] * F_i[k,j]
-// The work goes by blocks of up to twelve neighbouring columns; for each image row the block's queries are one small
-// matrix product with all keys. Scratch: some dozens of rows of N numbers a thread, whatever H and W are.
+// The work goes by blocks of up to twelve neighbouring columns; for each image row the block's
+// queries are one small matrix product with all keys. Scratch: some dozens of rows of N numbers a
+// thread, whatever H and W are.
 //
-// The raw maximum bounds e <= 1, but a row that the mask silences nearly everywhere may underflow: if a sum falls below
-// `smallest_sum`, that query is done again with each path's own masked maximum.
+// The raw maximum bounds e <= 1, but a row that the mask silences nearly everywhere may underflow:
+// if a sum falls below `smallest_sum`, that query is done again with each path's own masked
+// maximum.
 //
-// Backward recomputes the probabilities and accumulates, query by query in a fixed order within one head:
+// Backward recomputes the probabilities and accumulates, query by query in a fixed order within one
+// head:
 //   dP = dY V^T;  dS_r = c_r p_r (dP - <p_r, dP>/z_r);  dQ = dS K;  dK += dS^T Q;  dV += P^T dY
-//   dM = dS_1 for L, dS_2 for Lt; with a, b the running sums of log alpha along rows and of log beta along columns, which
-//   fall along their lines, the sign of a[r,j] - a[r,l] is that of l - j, and each -|difference| sends +-dS to its ends.
+//   dM = dS_1 for L, dS_2 for Lt; with a, b the running sums of log alpha along rows and of log
+//   beta along columns, which
+//   fall along their lines, the sign of a[r,j] - a[r,l] is that of l - j, and each -|difference|
+//   sends +-dS to its ends.
 
 #include <cmath>
 #include <limits>
@@ -43,7 +53,8 @@ namespace ppma::inline PPMA_ABI {
 
 namespace kernels::whole {
 
-template <class T> inline constexpr T smallest_sum = std::is_same_v<T, float> ? T(1e-30) : T(1e-280);
+template <class T>
+inline constexpr T smallest_sum = std::is_same_v<T, float> ? T(1e-30) : T(1e-280);
 
 constexpr bool uses_v2h(Paths p) { return p == Paths::v2h || p == Paths::both; }
 constexpr bool uses_h2v(Paths p) { return p == Paths::h2v || p == Paths::both; }
@@ -62,11 +73,26 @@ struct Head {
   i64 stride;
 
   explicit Head(const AttentionShape& x)
-      : h(x.height), wd(x.width), n(h * wd), d(x.head_width), wp(round_to_lanes<T>(wd)), dp(round_to_lanes<T>(d)),
-        ldk(transposed_stride<T>(n)), lds(round_to_lanes<T>(n) + w), block(block_width(wd)), kt(d * ldk),
-        alpha(masked ? n : 0), beta(masked ? n + w : 0), e_table(masked ? block * h * wp : 0),
-        f_table(masked ? h * wp : 0), left(masked ? wp : 0), right(masked ? wp : 0), s(block * lds),
-        p1(block * lds), p2(one && two ? block * lds : 0), stride(x.channels()) {
+      : h(x.height),
+        wd(x.width),
+        n(h * wd),
+        d(x.head_width),
+        wp(round_to_lanes<T>(wd)),
+        dp(round_to_lanes<T>(d)),
+        ldk(transposed_stride<T>(n)),
+        lds(round_to_lanes<T>(n) + w),
+        block(block_width(wd)),
+        kt(d * ldk),
+        alpha(masked ? n : 0),
+        beta(masked ? n + w : 0),
+        e_table(masked ? block * h * wp : 0),
+        f_table(masked ? h * wp : 0),
+        left(masked ? wp : 0),
+        right(masked ? wp : 0),
+        s(block * lds),
+        p1(block * lds),
+        p2(one && two ? block * lds : 0),
+        stride(x.channels()) {
     // exp of what stands behind the last score must be 0.
     for (i64 c = 0; c < block; ++c) std::fill_n(s.data() + c * lds + n, lds - n, T(-1e30));
   }
@@ -87,9 +113,10 @@ struct Head {
     }
   }
 
-  // E_j[k,l] = A(k; j,l) for the columns j0..j0+count, 0 in the padding of each line. The sums from l to column j are
-  // those to its neighbour and one step more: l left of j from column to column, then l right of it, coming back. (Not
-  // inlined, as the others below: the loops over scores need all registers.)
+  // E_j[k,l] = A(k; j,l) for the columns j0..j0+count, 0 in the padding of each line. The sums from
+  // l to column j are those to its neighbour and one step more: l left of j from column to column,
+  // then l right of it, coming back. (Not inlined, as the others below: the loops over scores need
+  // all registers.)
   [[gnu::noinline]] void fill_column_tables(i64 j0, i64 count) {
     if constexpr (!masked) return;
     const i64 last = j0 + count - 1;
@@ -121,7 +148,9 @@ struct Head {
     if constexpr (!masked) return;
     for (i64 l = 0; l < wd; l += w) {
       const T* const log_beta = beta.data() + l;
-      const auto put = [&](i64 k, Vec<T> sum) { store(f_table.data() + k * wp + l, keep_first<T>(exp_of(sum), wd - l)); };
+      const auto put = [&](i64 k, Vec<T> sum) {
+        store(f_table.data() + k * wp + l, keep_first<T>(exp_of(sum), wd - l));
+      };
       Vec<T> sum{};
       put(i, sum);
       for (i64 k = i + 1; k < h; ++k) put(k, sum += ppma::load(log_beta + k * wd));
@@ -130,9 +159,10 @@ struct Head {
     }
   }
 
-  // Unnormalised probabilities of query (i, j0+c) in p1 (and p2), their sums in z1 (and z2). The tables must be filled.
-  // Lines of W scores are read in whole vectors: what reaches into the next line meets a 0 of the tables, and the next
-  // line's own values are stored over it.
+  // Unnormalised probabilities of query (i, j0+c) in p1 (and p2), their sums in z1 (and z2). The
+  // tables must be filled.
+  // Lines of W scores are read in whole vectors: what reaches into the next line meets a 0 of the
+  // tables, and the next line's own values are stored over it.
   void probabilities(i64 i, i64 j0, i64 c, T& z1, T& z2) {
     const T* const sc = s.data() + c * lds;
     T *const q1 = p1.data() + c * lds, *const q2 = p2.data() + (one && two ? c * lds : 0);
@@ -187,7 +217,8 @@ struct Head {
       });
     else
       outward(h, i, beta.data() + j, wd, [&](i64 k, T across) {
-        outward(wd, j, alpha.data() + k * wd, 1, [&](i64 l, T along) { put(k, l, along + across); });
+        outward(wd, j, alpha.data() + k * wd, 1,
+                [&](i64 l, T along) { put(k, l, along + across); });
       });
     for (i64 u = 0; u < n; ++u) sum += p[u] = exp_of(p[u] - top);
     return sum;
@@ -195,7 +226,8 @@ struct Head {
 };
 
 template <class T, Paths paths>
-void forward(const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha, const T* log_beta, T* y) {
+void forward(const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha,
+             const T* log_beta, T* y) {
   using H = Head<T, paths>;
   const i64 n = x.tokens(), d = x.head_width, channels = x.channels();
   const i64 block = H::block_width(x.width), blocks = (x.width + block - 1) / block;
@@ -208,7 +240,8 @@ void forward(const AttentionShape& x, const T* q, const T* k, const T* v, const 
       const i64 which = task / blocks, image = which / x.heads, g = which % x.heads;
       const i64 base = image * n * channels + g * d, grid = which * n;
       if (which != loaded) {
-        head.load(q + base, k + base, log_alpha + (H::masked ? grid : 0), log_beta + (H::masked ? grid : 0));
+        head.load(q + base, k + base, log_alpha + (H::masked ? grid : 0),
+                  log_beta + (H::masked ? grid : 0));
         copy_padded(n, d, v + base, channels, values.data());
         loaded = which;
       }
@@ -218,7 +251,8 @@ void forward(const AttentionShape& x, const T* q, const T* k, const T* v, const 
       for (i64 i = 0; i < x.height; ++i) {
         head.fill_row_table(i);
         const i64 first = base + (i * x.width + j0) * channels;
-        multiply_small(count, n, d, q + first, channels, i64{1}, head.kt.data(), head.ldk, head.s.data(), head.lds, false);
+        multiply_small(count, n, d, q + first, channels, i64{1}, head.kt.data(), head.ldk,
+                       head.s.data(), head.lds, false);
         for (i64 c = 0; c < count; ++c) {
           T z1, z2;
           head.probabilities(i, j0, c, z1, z2);
@@ -226,19 +260,22 @@ void forward(const AttentionShape& x, const T* q, const T* k, const T* v, const 
           if constexpr (H::one && H::two) {
             const T* const p2 = head.p2.data() + c * head.lds;
             const T c1 = T(0.5) / z1, c2 = T(0.5) / z2;
-            for (i64 u = 0; u < n; u += lanes<T>) store(p1 + u, load(p1 + u) * c1 + load(p2 + u) * c2);
+            for (i64 u = 0; u < n; u += lanes<T>)
+              store(p1 + u, load(p1 + u) * c1 + load(p2 + u) * c2);
           } else {
             const T c1 = T(1) / z1;
             for (i64 u = 0; u < n; u += lanes<T>) store(p1 + u, load(p1 + u) * c1);
           }
         }
-        multiply_small(count, d, n, head.p1.data(), head.lds, i64{1}, values.data(), head.dp, y + first, channels, false);
+        multiply_small(count, d, n, head.p1.data(), head.lds, i64{1}, values.data(), head.dp,
+                       y + first, channels, false);
       }
     }
   });
 }
 
-// Sends the gradient of -|b[i,l] - b[k,l]| for all k and l (t, lines `ldt` apart) to the ends of each column.
+// Sends the gradient of -|b[i,l] - b[k,l]| for all k and l (t, lines `ldt` apart) to the ends of
+// each column.
 template <class T>
 void scatter_rows(i64 height, i64 width, i64 ldt, i64 i, const T* t, T* db) {
   T* const here = db + i * width;
@@ -252,22 +289,24 @@ void scatter_rows(i64 height, i64 width, i64 ldt, i64 i, const T* t, T* db) {
 }
 
 template <class T, Paths paths>
-void backward(const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha, const T* log_beta,
-              const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
+void backward(const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha,
+              const T* log_beta, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
   using H = Head<T, paths>;
   constexpr i64 w = lanes<T>;
   constexpr bool one = H::one, two = H::two;
-  const i64 n = x.tokens(), d = x.head_width, channels = x.channels(), height = x.height, width = x.width;
+  const i64 n = x.tokens(), d = x.head_width, channels = x.channels(), height = x.height,
+            width = x.width;
   parallel_for(x.batch * x.heads, x.grain(n), [&](i64 begin, i64 end) {
     H head(x);
     const i64 lds = head.lds, dp = head.dp, wp = head.wp, block = head.block;
-    const ZeroedWorkspace<T> vt(d * head.ldk), keys(n * dp), dkeys(n * dp), dvalues(n * dp), q_block(block * dp),
-        dy_block(block * dp), dp_rows(block * lds), ds_rows(block * lds), p_rows(block * lds), da(n + w), db(n),
-        db_columns(n + w), key_row_sums(block * height * wp), row_sums(height * wp), g1(wp), g2(height * w),
-        line(height + w);
+    const ZeroedWorkspace<T> vt(d * head.ldk), keys(n * dp), dkeys(n * dp), dvalues(n * dp),
+        q_block(block * dp), dy_block(block * dp), dp_rows(block * lds), ds_rows(block * lds),
+        p_rows(block * lds), da(n + w), db(n), db_columns(n + w), key_row_sums(block * height * wp),
+        row_sums(height * wp), g1(wp), g2(height * w), line(height + w);
     for (i64 which = begin; which < end; ++which) {
       const i64 base = which / x.heads * n * channels + which % x.heads * d, grid = which * n;
-      head.load(q + base, k + base, log_alpha + (H::masked ? grid : 0), log_beta + (H::masked ? grid : 0));
+      head.load(q + base, k + base, log_alpha + (H::masked ? grid : 0),
+                log_beta + (H::masked ? grid : 0));
       copy_transposed(n, d, v + base, channels, vt.data(), head.ldk);
       copy_padded(n, d, k + base, channels, keys.data());
       for (const auto* sum : {&dkeys, &dvalues}) std::fill_n(sum->data(), n * dp, T(0));
@@ -282,15 +321,18 @@ void backward(const AttentionShape& x, const T* q, const T* k, const T* v, const
           head.fill_row_table(i);
           copy_padded(count, d, q + first, channels, q_block.data());
           copy_padded(count, d, dy + first, channels, dy_block.data());
-          multiply_small(count, n, d, q_block.data(), dp, i64{1}, head.kt.data(), head.ldk, head.s.data(), lds, false);
-          multiply_small(count, n, d, dy_block.data(), dp, i64{1}, vt.data(), head.ldk, dp_rows.data(), lds, false);
+          multiply_small(count, n, d, q_block.data(), dp, i64{1}, head.kt.data(), head.ldk,
+                         head.s.data(), lds, false);
+          multiply_small(count, n, d, dy_block.data(), dp, i64{1}, vt.data(), head.ldk,
+                         dp_rows.data(), lds, false);
           if constexpr (one) std::fill_n(row_sums.data(), height * wp, T(0));
 
           for (i64 c = 0; c < count; ++c) {
             const i64 j = j0 + c;
             T z1, z2;
             head.probabilities(i, j0, c, z1, z2);
-            const T *p1 = head.p1.data() + c * lds, *p2 = head.p2.data() + (one && two ? c * lds : 0);
+            const T *p1 = head.p1.data() + c * lds,
+                    *p2 = head.p2.data() + (one && two ? c * lds : 0);
             const T* dpr = dp_rows.data() + c * lds;
             T *ds = ds_rows.data() + c * lds, *pr = p_rows.data() + c * lds;
             const T c1 = (one && two ? T(0.5) : T(1)) / z1, c2 = one && two ? T(0.5) / z2 : T(0);
@@ -322,7 +364,8 @@ void backward(const AttentionShape& x, const T* q, const T* k, const T* v, const
                     p += prob, s += ds1;
                   }
                   if constexpr (two) {
-                    const Vec<T> prob = one ? load(p2 + u) * c2 : load(p1 + u) * c1, ds2 = prob * (g - (one ? m2 : m1));
+                    const Vec<T> prob = one ? load(p2 + u) * c2 : load(p1 + u) * c1,
+                                 ds2 = prob * (g - (one ? m2 : m1));
                     store(sums_j + kk * wp + l, load(sums_j + kk * wp + l) + ds2);
                     over_line += width - l >= w ? ds2 : keep_first<T>(ds2, width - l);
                     p += prob, s += ds2;
@@ -334,20 +377,25 @@ void backward(const AttentionShape& x, const T* q, const T* k, const T* v, const
               }
               if constexpr (one) scatter_line(width, j, g1.data(), da.data() + i * width);
               if constexpr (two) {
-                for (i64 kk = 0; kk < height; ++kk) line.data()[kk] = lane_sum<T>(load(g2.data() + kk * w));
+                for (i64 kk = 0; kk < height; ++kk)
+                  line.data()[kk] = lane_sum<T>(load(g2.data() + kk * w));
                 scatter_line(height, i, line.data(), db_columns.data() + j * height);
               }
             }
           }
           if constexpr (one) scatter_rows(height, width, wp, i, row_sums.data(), db.data());
-          multiply_small(count, d, n, ds_rows.data(), lds, i64{1}, keys.data(), dp, dq + first, channels, false);
-          multiply_small(n, d, count, ds_rows.data(), i64{1}, lds, q_block.data(), dp, dkeys.data(), dp, true);
-          multiply_small(n, d, count, p_rows.data(), i64{1}, lds, dy_block.data(), dp, dvalues.data(), dp, true);
+          multiply_small(count, d, n, ds_rows.data(), lds, i64{1}, keys.data(), dp, dq + first,
+                         channels, false);
+          multiply_small(n, d, count, ds_rows.data(), i64{1}, lds, q_block.data(), dp, dkeys.data(),
+                         dp, true);
+          multiply_small(n, d, count, p_rows.data(), i64{1}, lds, dy_block.data(), dp,
+                         dvalues.data(), dp, true);
         }
         if constexpr (two)
           for (i64 c = 0; c < count; ++c)
             for (i64 kk = 0; kk < height; ++kk)
-              scatter_line(width, j0 + c, key_row_sums.data() + (c * height + kk) * wp, da.data() + kk * width);
+              scatter_line(width, j0 + c, key_row_sums.data() + (c * height + kk) * wp,
+                           da.data() + kk * width);
       }
       for (i64 u = 0; u < n; ++u) {
         std::copy_n(dkeys.data() + u * dp, d, dk + base + u * channels);
@@ -355,8 +403,10 @@ void backward(const AttentionShape& x, const T* q, const T* k, const T* v, const
       }
       if constexpr (H::masked) {
         for (i64 kk = 0; kk < height; ++kk)
-          for (i64 l = 0; l < width; ++l) db.data()[kk * width + l] += db_columns.data()[l * height + kk];
-        sums_to_decays(height, width, width, i64{1}, log_alpha + grid, da.data(), dlog_alpha + grid);
+          for (i64 l = 0; l < width; ++l)
+            db.data()[kk * width + l] += db_columns.data()[l * height + kk];
+        sums_to_decays(height, width, width, i64{1}, log_alpha + grid, da.data(),
+                       dlog_alpha + grid);
         sums_to_decays(width, height, i64{1}, width, log_beta + grid, db.data(), dlog_beta + grid);
       }
     }
@@ -374,32 +424,40 @@ namespace detail {
 template <class F>
 void visit_paths(Paths paths, F&& f) {
   switch (paths) {
-    case Paths::none: return f(std::integral_constant<Paths, Paths::none>{});
-    case Paths::v2h: return f(std::integral_constant<Paths, Paths::v2h>{});
-    case Paths::h2v: return f(std::integral_constant<Paths, Paths::h2v>{});
-    case Paths::both: return f(std::integral_constant<Paths, Paths::both>{});
+    case Paths::none:
+      return f(std::integral_constant<Paths, Paths::none>{});
+    case Paths::v2h:
+      return f(std::integral_constant<Paths, Paths::v2h>{});
+    case Paths::h2v:
+      return f(std::integral_constant<Paths, Paths::h2v>{});
+    case Paths::both:
+      return f(std::integral_constant<Paths, Paths::both>{});
   }
 }
 
 }  // namespace detail
 
-/// Whether forward leaves anything for backward: y1 (B,H,W,C), the average of the first softmax, and log_sums
-/// (B,G,H,W,2), the logs of both normalisers. The CPU computes them again.
+/// Whether forward leaves anything for backward: y1 (B,H,W,C), the average of the first softmax,
+/// and log_sums (B,G,H,W,2), the logs of both normalisers. The CPU computes them again.
 template <class T>
 bool whole_attention_saves(Cpu, Paths, const AttentionShape&) {
   return false;
 }
 template <class T>
-void whole_attention(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha,
-                     const T* log_beta, T* y, T*, T*) {
-  detail::visit_paths(paths, [&](auto p) { whole::forward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, y); });
+void whole_attention(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v,
+                     const T* log_alpha, const T* log_beta, T* y, T*, T*) {
+  detail::visit_paths(paths, [&](auto p) {
+    whole::forward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, y);
+  });
 }
 template <class T>
-void whole_attention_backward(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v,
-                              const T* log_alpha, const T* log_beta, const T*, const T*, const T*, const T* dy, T* dq,
-                              T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
+void whole_attention_backward(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k,
+                              const T* v, const T* log_alpha, const T* log_beta, const T*, const T*,
+                              const T*, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha,
+                              T* dlog_beta) {
   detail::visit_paths(paths, [&](auto p) {
-    whole::backward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, dy, dq, dk, dv, dlog_alpha, dlog_beta);
+    whole::backward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, dy, dq, dk, dv,
+                                           dlog_alpha, dlog_beta);
   });
 }
 

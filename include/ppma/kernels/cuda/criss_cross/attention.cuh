@@ -1,10 +1,11 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// criss_cross_attention.hpp on the GPU. A thread owns a query (or a key) and walks along its line; neighbouring threads
-// share the line, so that keys and values come from the L1 cache. No mask is stored, and no score. bf16 goes to the tensor
-// cores (tensor.cuh) where lines fit.
+// criss_cross_attention.hpp on the GPU. A thread owns a query (or a key) and walks along its line;
+// neighbouring threads share the line, so that keys and values come from the L1 cache. No mask is
+// stored, and no score. bf16 goes to the tensor cores (tensor.cuh) where lines fit.
 //
-//   PH = softmax along rows, PV = softmax along columns;   rows first: PV PH v,   columns first: PH PV v
+//   PH = softmax along rows, PV = softmax along columns;   rows first: PV PH v,
+//         columns first: PH PV v
 
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cuda/criss_cross/tensor.cuh"
@@ -22,8 +23,12 @@ inline constexpr int threads = 128;
 // One way of cutting a grid into lines.
 struct Lines {
   int count, length, step, line_step;  // token = line * line_step + position * step
-  static Lines rows(const AttentionShape& x) { return {static_cast<int>(x.height), static_cast<int>(x.width), 1, static_cast<int>(x.width)}; }
-  static Lines columns(const AttentionShape& x) { return {static_cast<int>(x.width), static_cast<int>(x.height), static_cast<int>(x.width), 1}; }
+  static Lines rows(const AttentionShape& x) {
+    return {static_cast<int>(x.height), static_cast<int>(x.width), 1, static_cast<int>(x.width)};
+  }
+  static Lines columns(const AttentionShape& x) {
+    return {static_cast<int>(x.width), static_cast<int>(x.height), static_cast<int>(x.width), 1};
+  }
 };
 
 // Where this thread's token is.
@@ -33,7 +38,9 @@ struct Place {
   bool active;
 
   __device__ Place(const AttentionShape& x, const Lines& s) {
-    const int tokens = s.count * s.length, n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = ::min(n, tokens - 1);
+    const int tokens = s.count * s.length,
+              n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x),
+              here = ::min(n, tokens - 1);
     const i64 head = blockIdx.y;
     active = n < tokens;
     channels = x.channels();
@@ -64,7 +71,8 @@ struct Apply {
 };
 
 template <class T, int D, bool two>
-__global__ void __launch_bounds__(threads) apply(AttentionShape x, Lines s, const T* q, const T* k, const Sum<acc_t<T>>* sums, Apply<T> to) {
+__global__ void __launch_bounds__(threads) apply(AttentionShape x, Lines s, const T* q, const T* k,
+                                                 const Sum<acc_t<T>>* sums, Apply<T> to) {
   using A = acc_t<T>;
   const Place here(x, s);
   const A infinity = static_cast<A>(__int_as_float(0x7f800000));
@@ -118,8 +126,10 @@ __global__ void __launch_bounds__(threads) apply(AttentionShape x, Lines s, cons
     polyline_gpu::load_vector<D>(to.plus0 + here.at(here.token), here.d, plus);
     add_scaled<D>(out0, A(1), plus);
   }
-  if (to.wide0) polyline_gpu::store_vector<D>(to.wide0 + here.at(here.token), here.d, out0);
-  else polyline_gpu::store_vector<D>(to.y0 + here.at(here.token), here.d, out0);
+  if (to.wide0)
+    polyline_gpu::store_vector<D>(to.wide0 + here.at(here.token), here.d, out0);
+  else
+    polyline_gpu::store_vector<D>(to.y0 + here.at(here.token), here.d, out0);
   if constexpr (two) {
 #pragma unroll
     for (int c = 0; c < D; ++c) out1[c] /= z;
@@ -139,20 +149,32 @@ struct Call {
   dim3 grid;
 
   Call(const AttentionShape& shape, const A* log_alpha, const A* log_beta)
-      : x(shape), rows(Lines::rows(shape)), columns(Lines::columns(shape)), with_mask(log_alpha != nullptr),
-        a(with_mask ? all() : 0, Device::cuda), b(with_mask ? all() : 0, Device::cuda),
-        grid(static_cast<unsigned>((shape.tokens() + threads - 1) / threads), static_cast<unsigned>(shape.batch * shape.heads)) {
-    check(x.tokens() < (i64{1} << 30) && x.batch * x.heads < 65536, "criss_cross_attention: batch ", x.batch, " times heads ", x.heads,
+      : x(shape),
+        rows(Lines::rows(shape)),
+        columns(Lines::columns(shape)),
+        with_mask(log_alpha != nullptr),
+        a(with_mask ? all() : 0, Device::cuda),
+        b(with_mask ? all() : 0, Device::cuda),
+        grid(static_cast<unsigned>((shape.tokens() + threads - 1) / threads),
+             static_cast<unsigned>(shape.batch * shape.heads)) {
+    check(x.tokens() < (i64{1} << 30) && x.batch * x.heads < 65536, "criss_cross_attention: batch ",
+          x.batch, " times heads ", x.heads,
           " is too large for one launch (65535); use a smaller batch");
     if (with_mask) polyline_gpu::run_decay_sums(x, log_alpha, log_beta, a.data(), b.data());
   }
   i64 all() const { return x.batch * x.heads * x.tokens(); }
-  const Sum<A>* sums(bool along_rows) const { return !with_mask ? nullptr : along_rows ? a.data() : b.data(); }
+  const Sum<A>* sums(bool along_rows) const {
+    return !with_mask ? nullptr : along_rows ? a.data() : b.data();
+  }
 
   template <int D>
   void run_apply(bool along_rows, const T* q, const T* k, const Apply<T>& to) const {
-    if (to.x1) apply<T, D, true><<<grid, threads, 0, cuda::stream()>>>(x, along_rows ? rows : columns, q, k, sums(along_rows), to);
-    else apply<T, D, false><<<grid, threads, 0, cuda::stream()>>>(x, along_rows ? rows : columns, q, k, sums(along_rows), to);
+    if (to.x1)
+      apply<T, D, true><<<grid, threads, 0, cuda::stream()>>>(x, along_rows ? rows : columns, q, k,
+                                                              sums(along_rows), to);
+    else
+      apply<T, D, false><<<grid, threads, 0, cuda::stream()>>>(x, along_rows ? rows : columns, q, k,
+                                                               sums(along_rows), to);
     cuda::launched("criss_cross_attention");
   }
 };
@@ -162,11 +184,12 @@ struct Call {
 namespace ppma::inline PPMA_ABI::kernels {
 
 template <class T>
-void criss_cross_attention(Cuda, const AttentionShape& x, Order order, const T* q, const T* k, const T* v, const acc_t<T>* log_alpha,
-                           const acc_t<T>* log_beta, T* y) {
+void criss_cross_attention(Cuda, const AttentionShape& x, Order order, const T* q, const T* k,
+                           const T* v, const acc_t<T>* log_alpha, const acc_t<T>* log_beta, T* y) {
   using A = acc_t<T>;
   if constexpr (std::is_same_v<T, bf16>)
-    if (cross_tensor::takes_tensor(x, 4)) return cross_tensor::forward(x, order, q, k, v, log_alpha, log_beta, y);
+    if (cross_tensor::takes_tensor(x, 4))
+      return cross_tensor::forward(x, order, q, k, v, log_alpha, log_beta, y);
   const cross_gpu::Call<T> call(x, log_alpha, log_beta);
   const bool both = order == Order::both;
   const i64 size = x.batch * x.tokens() * x.channels();
@@ -176,15 +199,18 @@ void criss_cross_attention(Cuda, const AttentionShape& x, Order order, const T* 
     constexpr int D = decltype(width)::value;
     using To = cross_gpu::Apply<T>;
     if (order == Order::columns_first) {
-      call.template run_apply<D>(false, q, k, To{.x0 = v, .y0 = t1.data()});          // PV v
-      call.template run_apply<D>(true, q, k, To{.x0 = t1.data(), .y0 = y});           // PH PV v
+      call.template run_apply<D>(false, q, k, To{.x0 = v, .y0 = t1.data()});  // PV v
+      call.template run_apply<D>(true, q, k, To{.x0 = t1.data(), .y0 = y});   // PH PV v
     } else if (order == Order::rows_first) {
-      call.template run_apply<D>(true, q, k, To{.x0 = v, .y0 = t1.data()});           // PH v
-      call.template run_apply<D>(false, q, k, To{.x0 = t1.data(), .y0 = y});          // PV PH v
+      call.template run_apply<D>(true, q, k, To{.x0 = v, .y0 = t1.data()});   // PH v
+      call.template run_apply<D>(false, q, k, To{.x0 = t1.data(), .y0 = y});  // PV PH v
     } else {
-      call.template run_apply<D>(true, q, k, To{.x0 = v, .y0 = t1.data()});           // PH v
-      call.template run_apply<D>(false, q, k, To{.x0 = t1.data(), .x1 = v, .y1 = t2.data(), .wide0 = half.data(), .scale0 = A(0.5)});
-      call.template run_apply<D>(true, q, k, To{.x0 = t2.data(), .plus0 = half.data(), .y0 = y, .scale0 = A(0.5)});
+      call.template run_apply<D>(true, q, k, To{.x0 = v, .y0 = t1.data()});  // PH v
+      call.template run_apply<D>(
+          false, q, k,
+          To{.x0 = t1.data(), .x1 = v, .y1 = t2.data(), .wide0 = half.data(), .scale0 = A(0.5)});
+      call.template run_apply<D>(
+          true, q, k, To{.x0 = t2.data(), .plus0 = half.data(), .y0 = y, .scale0 = A(0.5)});
     }
   });
 }

@@ -1,10 +1,12 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// One line (a row or a column) of criss-cross attention on the tensor cores: a block has the tokens of a few heads in shared
-// memory, a warp works for one of them: it takes 16 queries (or keys) and has their scores in registers, 64 keys at a time.
+// One line (a row or a column) of criss-cross attention on the tensor cores: a block has the tokens
+// of a few heads in shared memory, a warp works for one of them: it takes 16 queries (or keys) and
+// has their scores in registers, 64 keys at a time.
 // Sums are in float, probabilities are rounded to bf16 for the product.
 //
-// Tokens behind the end of a line have zeros for vectors and `nowhere` for their decay sum: no real query sees them.
+// Tokens behind the end of a line have zeros for vectors and `nowhere` for their decay sum: no real
+// query sees them.
 
 #include <algorithm>
 #include <type_traits>
@@ -21,19 +23,28 @@ using detail::exp2_fast;
 inline constexpr float log2_e = 1.44269504088896341f, nowhere = -1e30f;
 
 /// Heads of a block, at most: whole cache lines (64 channels), two where lines are short.
-template <int D, int NT> inline constexpr int most_group = NT >= 7 ? 64 / D : std::min(4, 128 / D);
+template <int D, int NT>
+inline constexpr int most_group = NT >= 7 ? 64 / D : std::min(4, 128 / D);
 
 /// One way of cutting a grid into lines, and a line's heads into groups of one block each.
 struct Lines {
   int count, length, step, line_step, tokens;  // token = line * line_step + position * step
   int heads, d, channels;
-  int group, groups, padded;  // heads of a block (a power of two, at most its warps), blocks of a line, positions in shared memory
-  int pack_shift;             // log2 of the 16-byte packs in a row of a tile
+  // heads of a block (a power of two, at most its warps), blocks of a line, positions in shared
+  // memory
+  int group, groups, padded;
+  int pack_shift;  // log2 of the 16-byte packs in a row of a tile
 
-  // Positions of a tile and elements between them (not a multiple of all banks); for short lines (NT < 8) these are constants,
-  // which spares most of the arithmetic of addresses.
-  template <int NT> PPMA_HD int rows() const { return NT < 8 ? (NT + 1) / 2 * 16 : padded; }
-  template <int D, int NT> PPMA_HD int stride() const { return (NT < 8 ? most_group<D, NT> : group) * D + 8; }
+  // Positions of a tile and elements between them (not a multiple of all banks); for short lines
+  // (NT < 8) these are constants, which spares most of the arithmetic of addresses.
+  template <int NT>
+  PPMA_HD int rows() const {
+    return NT < 8 ? (NT + 1) / 2 * 16 : padded;
+  }
+  template <int D, int NT>
+  PPMA_HD int stride() const {
+    return (NT < 8 ? most_group<D, NT> : group) * D + 8;
+  }
 };
 
 // Where a line and heads of it begin: in (B,N,C), and in (B,G,N).
@@ -42,7 +53,9 @@ struct Spot {
   int row_step, heads;
 
   __device__ explicit Spot(const Lines& s) {
-    const int image = static_cast<int>(blockIdx.x) / s.count, line = static_cast<int>(blockIdx.x) % s.count, first = static_cast<int>(blockIdx.y) * s.group;
+    const int image = static_cast<int>(blockIdx.x) / s.count,
+              line = static_cast<int>(blockIdx.x) % s.count,
+              first = static_cast<int>(blockIdx.y) * s.group;
     heads = ::min(s.group, s.heads - first);
     at = (static_cast<i64>(image) * s.tokens + line * s.line_step) * s.channels + first * s.d;
     plane = (static_cast<i64>(image) * s.heads + first) * s.tokens + line * s.line_step;
@@ -58,14 +71,22 @@ __device__ __forceinline__ float reciprocal(float x) {
   return y;
 }
 
-// The line's vectors of `n` tensors into tiles behind each other, head by head D wide, in the background; zeros where
-// there is nothing. A thread copies the same 16 bytes of many rows.
+// The line's vectors of `n` tensors into tiles behind each other, head by head D wide, in the
+// background; zeros where there is nothing. A thread copies the same 16 bytes of many rows.
 template <int D, int NT, int n>
-__device__ __forceinline__ void fetch(bf16* tiles, const Lines& s, const Spot& here, const bf16* const (&from)[n]) {
-  const unsigned thread = threadIdx.x, pack = thread & ((1u << s.pack_shift) - 1), head = pack / (D / 8), c = pack % (D / 8) * 8;
-  const int first = static_cast<int>(thread >> s.pack_shift), rows = static_cast<int>(blockDim.x >> s.pack_shift), stride = s.stride<D, NT>(), padded = s.rows<NT>();
-  const int tile = padded * stride, width = static_cast<int>(c) < s.d && static_cast<int>(head) < here.heads ? s.d - static_cast<int>(c) : 0;
-  const i64 at = here.at + first * here.row_step + static_cast<int>(head) * s.d + static_cast<int>(c);
+__device__ __forceinline__ void fetch(bf16* tiles, const Lines& s, const Spot& here,
+                                      const bf16* const (&from)[n]) {
+  const unsigned thread = threadIdx.x, pack = thread & ((1u << s.pack_shift) - 1),
+                 head = pack / (D / 8), c = pack % (D / 8) * 8;
+  const int first = static_cast<int>(thread >> s.pack_shift),
+            rows = static_cast<int>(blockDim.x >> s.pack_shift), stride = s.stride<D, NT>(),
+            padded = s.rows<NT>();
+  const int tile = padded * stride,
+            width = static_cast<int>(c) < s.d && static_cast<int>(head) < here.heads
+                        ? s.d - static_cast<int>(c)
+                        : 0;
+  const i64 at =
+      here.at + first * here.row_step + static_cast<int>(head) * s.d + static_cast<int>(c);
   bf16* to = tiles + first * stride + pack * 8;
   int offset = 0;
   const int step = rows * here.row_step;
@@ -75,8 +96,10 @@ __device__ __forceinline__ void fetch(bf16* tiles, const Lines& s, const Spot& h
       const bool there = row < s.length && width > 0;
 #pragma unroll
       for (int t = 0; t < n; ++t) {
-        if (there) detail::copy_async_once(to + t * tile, from[t] + at + offset);
-        else *reinterpret_cast<uint4*>(to + t * tile) = make_uint4(0, 0, 0, 0);
+        if (there)
+          detail::copy_async_once(to + t * tile, from[t] + at + offset);
+        else
+          *reinterpret_cast<uint4*>(to + t * tile) = make_uint4(0, 0, 0, 0);
       }
     }
   } else {
@@ -84,7 +107,8 @@ __device__ __forceinline__ void fetch(bf16* tiles, const Lines& s, const Spot& h
     for (int row = first; row < padded; row += rows, offset += step, to += rows * stride)
 #pragma unroll 1
       for (int t = 0; t < n; ++t)
-        for (int e = 0; e < 8; ++e) to[t * tile + e] = row < s.length && e < width ? from[t][at + offset + e] : bf16(0.0f);
+        for (int e = 0; e < 8; ++e)
+          to[t * tile + e] = row < s.length && e < width ? from[t][at + offset + e] : bf16(0.0f);
   }
 }
 // Asks for what write_rows() will add, so that it comes from the L2 cache.
@@ -92,18 +116,24 @@ template <int D>
 __device__ __forceinline__ void ask_for(const bf16* plus, const Lines& s, const Spot& here) {
   if (!plus) return;
   const int per_row = (here.heads * s.d + 63) / 64;  // 128 bytes each
-  for (int i = static_cast<int>(threadIdx.x); i < s.length * per_row; i += static_cast<int>(blockDim.x))
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(plus + here.at + i / per_row * here.row_step + i % per_row * 64));
+  for (int i = static_cast<int>(threadIdx.x); i < s.length * per_row;
+       i += static_cast<int>(blockDim.x))
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(plus + here.at + i / per_row * here.row_step +
+                                                  i % per_row * 64));
 }
 
-// sums[head][position] = the log decays' sum from the line's beginning; a warp a head, a lane two neighbouring positions.
+// sums[head][position] = the log decays' sum from the line's beginning; a warp a head, a lane two
+// neighbouring positions.
 template <int NT>
-__device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, const Lines& s, const Spot& here) {
+__device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, const Lines& s,
+                                           const Spot& here) {
   const int lane = lane_index(), head = warp_index(), padded = s.rows<NT>();
   if (head >= here.heads) return;
-  const float* const from = log_decay ? log_decay + here.plane + static_cast<i64>(head) * s.tokens : nullptr;
+  const float* const from =
+      log_decay ? log_decay + here.plane + static_cast<i64>(head) * s.tokens : nullptr;
   float before = 0;
-  for (int p = 2 * lane; p < padded + 2 * lane; p += 64) {  // the same number of rounds for all lanes
+  // the same number of rounds for all lanes
+  for (int p = 2 * lane; p < padded + 2 * lane; p += 64) {
     // Both are asked for before either is looked at.
     const float log_first = from && p > 0 && p < s.length ? from[p * s.step] : 0.0f;
     const float log_second = from && p + 1 < s.length ? from[(p + 1) * s.step] : 0.0f;
@@ -115,10 +145,12 @@ __device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, 
       const float left = __shfl_up_sync(~0u, up_to, far);
       if (lane >= far) up_to += left;
     }
-    const float left = __shfl_up_sync(~0u, up_to, 1), sum = before + (lane > 0 ? left : 0.0f) + first;
+    const float left = __shfl_up_sync(~0u, up_to, 1),
+                sum = before + (lane > 0 ? left : 0.0f) + first;
     before += __shfl_sync(~0u, up_to, 31);
     if (p < padded)
-      *reinterpret_cast<float2*>(sums + head * padded + p) = {p < s.length ? sum : nowhere, p + 1 < s.length ? sum + second : nowhere};
+      *reinterpret_cast<float2*>(sums + head * padded + p) = {
+          p < s.length ? sum : nowhere, p + 1 < s.length ? sum + second : nowhere};
   }
 }
 
@@ -127,11 +159,13 @@ template <int D>
 __device__ __forceinline__ void load_left(unsigned (&a)[D / 16][4], const bf16* tile, int stride) {
   const int lane = lane_index();
 #pragma unroll
-  for (int i = 0; i < D / 16; ++i) detail::load_matrices(a[i], tile + lane % 16 * stride + i * 16 + lane / 16 * 8);
+  for (int i = 0; i < D / 16; ++i)
+    detail::load_matrices(a[i], tile + lane % 16 * stride + i * 16 + lane / 16 * 8);
 }
 // c += a b^T with 8 NT rows b of a tile.
 template <int D, int NT>
-__device__ __forceinline__ void add_scores(float (&c)[NT][4], const unsigned (&a)[D / 16][4], const bf16* tile, int stride) {
+__device__ __forceinline__ void add_scores(float (&c)[NT][4], const unsigned (&a)[D / 16][4],
+                                           const bf16* tile, int stride) {
   const int lane = lane_index();
   const bf16* const from = tile + (lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8;
 #pragma unroll
@@ -151,13 +185,16 @@ __device__ __forceinline__ void round_left(Left<NT>& a, const float (&p)[NT][4])
   constexpr float zero[4] = {};
 #pragma unroll
   for (int n = 0; n < NT; n += 2) {
-    if (n + 1 < NT) detail::as_left(a[n / 2], p[n], p[n + 1 < NT ? n + 1 : n]);
-    else detail::as_left(a[n / 2], p[n], zero);
+    if (n + 1 < NT)
+      detail::as_left(a[n / 2], p[n], p[n + 1 < NT ? n + 1 : n]);
+    else
+      detail::as_left(a[n / 2], p[n], zero);
   }
 }
 // c += a x with 8 NT rows x of a tile.
 template <int D, int NT>
-__device__ __forceinline__ void add_mix(float (&c)[D / 8][4], const Left<NT>& a, const bf16* tile, int stride) {
+__device__ __forceinline__ void add_mix(float (&c)[D / 8][4], const Left<NT>& a, const bf16* tile,
+                                        int stride) {
   const int lane = lane_index();
   const bf16* const from = tile + lane % 16 * stride + lane / 16 * 8;
 #pragma unroll
@@ -190,7 +227,8 @@ __device__ __forceinline__ bool any_closed(const float* sums, int length) {
 }
 // t = queries keys^T - |own - sums|; the mask is where the product starts from.
 template <int D, int NT>
-__device__ __forceinline__ void masked_scores(float (&t)[NT][4], const unsigned (&query)[D / 16][4], const bf16* keys, int stride, Two own,
+__device__ __forceinline__ void masked_scores(float (&t)[NT][4], const unsigned (&query)[D / 16][4],
+                                              const bf16* keys, int stride, Two own,
                                               const float* sums, bool walls) {
   const int column = lane_index() % 4 * 2;
 #pragma unroll
@@ -213,8 +251,10 @@ __device__ __forceinline__ void exponentials(float (&t)[NT][4], Two shift) {
   const Two back{-shift.upper * log2_e, -shift.lower * log2_e};
 #pragma unroll
   for (int n = 0; n < NT; ++n) {
-    t[n][0] = exp2_fast(::fmaf(t[n][0], log2_e, back.upper)), t[n][1] = exp2_fast(::fmaf(t[n][1], log2_e, back.upper));
-    t[n][2] = exp2_fast(::fmaf(t[n][2], log2_e, back.lower)), t[n][3] = exp2_fast(::fmaf(t[n][3], log2_e, back.lower));
+    t[n][0] = exp2_fast(::fmaf(t[n][0], log2_e, back.upper)),
+    t[n][1] = exp2_fast(::fmaf(t[n][1], log2_e, back.upper));
+    t[n][2] = exp2_fast(::fmaf(t[n][2], log2_e, back.lower)),
+    t[n][3] = exp2_fast(::fmaf(t[n][3], log2_e, back.lower));
   }
 }
 // One more chunk of keys: t becomes e^(t - most); returns the factor of what was before.
@@ -227,7 +267,8 @@ __device__ __forceinline__ Two softmax_step(float (&t)[NT][4], Two& most) {
     now.lower = ::fmaxf(now.lower, ::fmaxf(t[n][2], t[n][3]));
   }
   now = {top_of_quad(now.upper), top_of_quad(now.lower)};
-  const Two factor{exp2_fast((most.upper - now.upper) * log2_e), exp2_fast((most.lower - now.lower) * log2_e)};
+  const Two factor{exp2_fast((most.upper - now.upper) * log2_e),
+                   exp2_fast((most.lower - now.lower) * log2_e)};
   most = now;
   exponentials<NT>(t, now);
   return factor;
@@ -242,14 +283,16 @@ __device__ __forceinline__ void add_sums(float (&z)[4], const Left<NT>& p) {
 template <int N>
 __device__ __forceinline__ void scale_rows(float (&c)[N][4], Two f) {
 #pragma unroll
-  for (int n = 0; n < N; ++n) c[n][0] *= f.upper, c[n][1] *= f.upper, c[n][2] *= f.lower, c[n][3] *= f.lower;
+  for (int n = 0; n < N; ++n)
+    c[n][0] *= f.upper, c[n][1] *= f.upper, c[n][2] *= f.lower, c[n][3] *= f.lower;
 }
 
-// Writes a warp's 16 rows of one head to `to` (+ plus, which may be `to`), through `stage` (rows `width` apart), so that whole sectors go out.
+// Writes a warp's 16 rows of one head to `to` (+ plus, which may be `to`), through `stage` (rows
+// `width` apart), so that whole sectors go out.
 template <int D>
-__device__ __forceinline__ void write_rows(bf16* stage, int width, const float (&c)[D / 8][4], Two f, const Lines& s, const Spot& here, int head,
-                                           int row0,
-                                           const bf16* plus, bf16* to) {
+__device__ __forceinline__ void write_rows(bf16* stage, int width, const float (&c)[D / 8][4],
+                                           Two f, const Lines& s, const Spot& here, int head,
+                                           int row0, const bf16* plus, bf16* to) {
   const int lane = lane_index(), rows = ::min(16, s.length - row0);
   const int at = row0 * here.row_step + head * s.d;
   to += here.at;
@@ -259,7 +302,8 @@ __device__ __forceinline__ void write_rows(bf16* stage, int width, const float (
   for (int j = 0; j < D / 8; ++j) {
     bf16* const p = stage + lane / 4 * width + j * 8 + lane % 4 * 2;
     *reinterpret_cast<unsigned*>(p) = detail::rounded_pair(c[j][0] * f.upper, c[j][1] * f.upper);
-    *reinterpret_cast<unsigned*>(p + 8 * width) = detail::rounded_pair(c[j][2] * f.lower, c[j][3] * f.lower);
+    *reinterpret_cast<unsigned*>(p + 8 * width) =
+        detail::rounded_pair(c[j][2] * f.lower, c[j][3] * f.lower);
   }
   __syncwarp();
   if (s.d % 8 == 0) {
@@ -291,32 +335,40 @@ __device__ __forceinline__ void write_rows(bf16* stage, int width, const float (
   }
 }
 
-/// The warp's head and every 16 of its queries (or keys) that are the warp's: f(row). All of a head's warps share them.
+/// The warp's head and every 16 of its queries (or keys) that are the warp's: f(row). All of a
+/// head's warps share them.
 template <class F>
 __device__ __forceinline__ void each_row(const Lines& s, F&& f) {
   const int step = static_cast<int>(blockDim.x) / 32 / s.group * 16;
   for (int row0 = warp_index() / s.group * 16; row0 < s.length; row0 += step) f(row0);
 }
 
-/// Bytes of shared memory: tiles of the line, `stages` of 16 rows, and floats for every position and head.
+/// Bytes of shared memory: tiles of the line, `stages` of 16 rows, and floats for every position
+/// and head.
 template <int D, int NT>
 int shared_bytes(const Lines& s, int tiles, int stages, int floats) {
-  return (tiles * s.padded * s.stride<D, NT>() + stages * 16 * (D + 8)) * 2 + floats * s.group * s.padded * 4;
+  return (tiles * s.padded * s.stride<D, NT>() + stages * 16 * (D + 8)) * 2 +
+         floats * s.group * s.padded * 4;
 }
 inline constexpr int good_shared = 99 * 1024;  // what every GPU from sm_80 on has for a block
 
-/// Lines of a pass. A block of up to `warps` warps has a head for each if there is room, but no more than make whole cache
-/// lines (64 channels) where that would leave multiprocessors without a block.
+/// Lines of a pass. A block of up to `warps` warps has a head for each if there is room, but no
+/// more than make whole cache lines (64 channels) where that would leave multiprocessors without a
+/// block.
 template <int D, int NT>
-Lines lines(const AttentionShape& x, bool along_rows, int warps, int tiles, int stages, int floats) {
+Lines lines(const AttentionShape& x, bool along_rows, int warps, int tiles, int stages,
+            int floats) {
   Lines s{};
   const int h = static_cast<int>(x.height), w = static_cast<int>(x.width);
-  s.count = along_rows ? h : w, s.length = along_rows ? w : h, s.step = along_rows ? 1 : w, s.line_step = along_rows ? w : 1;
-  s.tokens = h * w, s.heads = static_cast<int>(x.heads), s.d = static_cast<int>(x.head_width), s.channels = s.heads * s.d;
+  s.count = along_rows ? h : w, s.length = along_rows ? w : h, s.step = along_rows ? 1 : w,
+  s.line_step = along_rows ? w : 1;
+  s.tokens = h * w, s.heads = static_cast<int>(x.heads), s.d = static_cast<int>(x.head_width),
+  s.channels = s.heads * s.d;
   s.padded = NT < 8 ? s.rows<NT>() : (s.length + 63) / 64 * 64;
   constexpr i64 many_blocks = 1024;
   s.group = 1;
-  while (s.group < s.heads && s.group < std::min(warps, most_group<D, NT>) && (s.group * D < 64 || x.batch * s.count * s.heads / (2 * s.group) >= many_blocks)) {
+  while (s.group < s.heads && s.group < std::min(warps, most_group<D, NT>) &&
+         (s.group * D < 64 || x.batch * s.count * s.heads / (2 * s.group) >= many_blocks)) {
     s.group *= 2;
     if (shared_bytes<D, NT>(s, tiles, stages, floats) > good_shared) {
       s.group /= 2;
@@ -331,16 +383,22 @@ Lines lines(const AttentionShape& x, bool along_rows, int warps, int tiles, int 
 
 template <class F>
 void with_head(i64 d, F&& f) {
-  if (d <= 16) f(std::integral_constant<int, 16>{});
-  else if (d <= 32) f(std::integral_constant<int, 32>{});
-  else f(std::integral_constant<int, 64>{});
+  if (d <= 16)
+    f(std::integral_constant<int, 16>{});
+  else if (d <= 32)
+    f(std::integral_constant<int, 32>{});
+  else
+    f(std::integral_constant<int, 64>{});
 }
 /// Calls f with the 8-key tiles of a line, at most 8 at a time.
 template <class F>
 void with_length(i64 length, F&& f) {
-  if (length <= 32) f(std::integral_constant<int, 4>{});
-  else if (length <= 56) f(std::integral_constant<int, 7>{});
-  else f(std::integral_constant<int, 8>{});
+  if (length <= 32)
+    f(std::integral_constant<int, 4>{});
+  else if (length <= 56)
+    f(std::integral_constant<int, 7>{});
+  else
+    f(std::integral_constant<int, 8>{});
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::cross_tensor

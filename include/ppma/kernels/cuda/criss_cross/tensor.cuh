@@ -4,8 +4,9 @@
 //
 //   rows: T1 = PH v      columns: [O1, T2] = PV [T1, v]      rows: y = (O1 + PH T2) / 2
 //
-// Many maps of 28 x 28 or 56 x 56 stay on chip (map.cuh). Others take a launch a pass, whose floor for 56 x 56 tokens of 64
-// channels, batch 128, is 15 times 51 MB, 0.26 ms from an H100's memory. Measured there: 0.34 ms; on chip 0.23.
+// Many maps of 28 x 28 or 56 x 56 stay on chip (map.cuh). Others take a launch a pass, whose floor
+// for 56 x 56 tokens of 64 channels, batch 128, is 15 times 51 MB, 0.26 ms from an H100's memory.
+// Measured there: 0.34 ms; on chip 0.23.
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/kernels/args.hpp"
@@ -24,15 +25,19 @@ struct Apply {
 inline constexpr int apply_threads = 128;
 
 template <int D, int NT, bool two>
-__global__ void __launch_bounds__(apply_threads) apply(Lines s, const bf16* q, const bf16* k, const float* log_decay, Apply to) {
+__global__ void __launch_bounds__(apply_threads)
+    apply(Lines s, const bf16* q, const bf16* k, const float* log_decay, Apply to) {
   extern __shared__ __align__(16) unsigned char memory[];
   bf16* const queries = reinterpret_cast<bf16*>(memory);
   const Spot here(s);
-  const int stride = s.stride<D, NT>(), padded = s.rows<NT>(), tile = padded * stride, lane = lane_index();
+  const int stride = s.stride<D, NT>(), padded = s.rows<NT>(), tile = padded * stride,
+            lane = lane_index();
   bf16 *const keys = queries + tile, *const x1 = keys + tile, *const x0 = x1 + (two ? tile : 0);
   float* const sums = reinterpret_cast<float*>(x0 + tile);
-  if constexpr (two) fetch<D, NT>(queries, s, here, {q, k, to.x1, to.x0});
-  else fetch<D, NT>(queries, s, here, {q, k, to.x0});
+  if constexpr (two)
+    fetch<D, NT>(queries, s, here, {q, k, to.x1, to.x0});
+  else
+    fetch<D, NT>(queries, s, here, {q, k, to.x0});
   detail::copies_issued();
   ask_for<D>(to.plus, s, here);
   sum_decays<NT>(sums, log_decay, s, here);
@@ -46,7 +51,8 @@ __global__ void __launch_bounds__(apply_threads) apply(Lines s, const bf16* q, c
   each_row(s, [&](int row0) {
     const Two own{c[row0 + lane / 4], c[row0 + lane / 4 + 8]};
     unsigned query[D / 16][4];
-    bf16* const mine = queries + row0 * stride + head * D;  // no other warp's: the results' place in the end
+    // no other warp's: the results' place in the end
+    bf16* const mine = queries + row0 * stride + head * D;
     load_left<D>(query, mine, stride);
     float out0[D / 8][4] = {}, out1[two ? D / 8 : 1][4] = {};
     float z[4] = {};
@@ -68,13 +74,15 @@ __global__ void __launch_bounds__(apply_threads) apply(Lines s, const bf16* q, c
       if constexpr (two) add_mix<D, NT>(out1, p, x1 + from, stride);
     }
     const Two f{reciprocal(z[0]), reciprocal(z[2])};
-    write_rows<D>(mine, stride, out0, {f.upper * to.scale, f.lower * to.scale}, s, here, head, row0, to.plus, to.y0);
+    write_rows<D>(mine, stride, out0, {f.upper * to.scale, f.lower * to.scale}, s, here, head, row0,
+                  to.plus, to.y0);
     if constexpr (two) write_rows<D>(mine, stride, out1, f, s, here, head, row0, nullptr, to.y1);
   });
 }
 
 template <int D>
-void run_apply(const AttentionShape& x, bool along_rows, const bf16* q, const bf16* k, const float* log_decay, const Apply& to) {
+void run_apply(const AttentionShape& x, bool along_rows, const bf16* q, const bf16* k,
+               const float* log_decay, const Apply& to) {
   with_length(along_rows ? x.width : x.height, [&](auto length) {
     constexpr int NT = decltype(length)::value;
     const auto run = [&](auto kernel, int tiles) {
@@ -82,23 +90,32 @@ void run_apply(const AttentionShape& x, bool along_rows, const bf16* q, const bf
       const int bytes = shared_bytes<D, NT>(s, tiles, 0, 1);
       if (bytes > 48 * 1024) detail::allow_shared(kernel, bytes, "criss_cross_attention");
       const dim3 blocks(static_cast<unsigned>(x.batch * s.count), static_cast<unsigned>(s.groups));
-      kernel<<<blocks, apply_threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(s, q, k, log_decay, to);
+      kernel<<<blocks, apply_threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(
+          s, q, k, log_decay, to);
     };
-    if (to.x1) run(apply<D, NT, true>, 4);
-    else run(apply<D, NT, false>, 3);
+    if (to.x1)
+      run(apply<D, NT, true>, 4);
+    else
+      run(apply<D, NT, false>, 3);
   });
   cuda::launched("criss_cross_attention");
 }
 
-/// Whether lines of this shape fit: heads of 64 channels at most, and `tiles` tiles of a line in shared memory.
+/// Whether lines of this shape fit: heads of 64 channels at most, and `tiles` tiles of a line in
+/// shared memory.
 inline bool takes_tensor(const AttentionShape& x, int tiles) {
-  const i64 longest = (std::max(x.height, x.width) + 63) / 64 * 64, width = x.head_width <= 16 ? 16 : x.head_width <= 32 ? 32 : 64;
-  return x.head_width <= 64 && x.batch * x.heads * x.tokens() < (i64{1} << 30) && x.tokens() * x.channels() < (i64{1} << 30) &&
-         longest < 4096 && tiles * longest * (width + 8) * 2 + 8 * 16 * (width + 8) * 2 + 4 * longest * 4 <= static_cast<i64>(cuda::device().sharedMemPerBlockOptin);
+  const i64 longest = (std::max(x.height, x.width) + 63) / 64 * 64, width = x.head_width <= 16 ? 16
+                                                                            : x.head_width <= 32
+                                                                                ? 32
+                                                                                : 64;
+  return x.head_width <= 64 && x.batch * x.heads * x.tokens() < (i64{1} << 30) &&
+         x.tokens() * x.channels() < (i64{1} << 30) && longest < 4096 &&
+         tiles * longest * (width + 8) * 2 + 8 * 16 * (width + 8) * 2 + 4 * longest * 4 <=
+             static_cast<i64>(cuda::device().sharedMemPerBlockOptin);
 }
 
-inline void forward(const AttentionShape& x, Order order, const bf16* q, const bf16* k, const bf16* v, const float* log_alpha,
-                    const float* log_beta, bf16* y) {
+inline void forward(const AttentionShape& x, Order order, const bf16* q, const bf16* k,
+                    const bf16* v, const float* log_alpha, const float* log_beta, bf16* y) {
   const bool both = order == Order::both;
   with_head(x.head_width, [&](auto width) {
     constexpr int D = decltype(width)::value;
@@ -108,7 +125,8 @@ inline void forward(const AttentionShape& x, Order order, const bf16* q, const b
     const Workspace<bf16> t1(size, Device::cuda), t2(both ? size : 0, Device::cuda);
     if (both) {
       run_apply<D>(x, true, q, k, log_alpha, {.x0 = v, .y0 = t1.data()});
-      run_apply<D>(x, false, q, k, log_beta, {.x0 = t1.data(), .x1 = v, .y0 = y, .y1 = t2.data(), .scale = 0.5f});
+      run_apply<D>(x, false, q, k, log_beta,
+                   {.x0 = t1.data(), .x1 = v, .y0 = y, .y1 = t2.data(), .scale = 0.5f});
       run_apply<D>(x, true, q, k, log_alpha, {.x0 = t2.data(), .plus = y, .y0 = y, .scale = 0.5f});
     } else {
       const bool rows = order == Order::rows_first;

@@ -4,12 +4,15 @@
 //
 //   rows first:     T1 = PH v,  dT1 = PV^T g     PV sees the pair (g, T1),  PH the pair (dT1, v)
 //   columns first:  T2 = PV v,  dT2 = PH^T g     PH sees the pair (g, T2),  PV the pair (dT2, v)
-//   of each pair (G, X) along a line:  dP = G X^T,  dS = P (dP - sum P dP),  dq = s dS k,  dk = s dS^T q;   dv = s P^T G
-//   mask -|c_j - c_l|: the sums c fall along the line, so dc_j += s sign(j - l) dS, dc_l -= it (j = l cancels);
+//   of each pair (G, X) along a line:  dP = G X^T,  dS = P (dP - sum P dP),  dq = s dS k,
+//         dk = s dS^T q;   dv = s P^T G
+//   mask -|c_j - c_l|: the sums c fall along the line, so dc_j += s sign(j - l) dS, dc_l -= it (j
+//   = l cancels);
 //   a log decay's gradient is the sum of dc from its token to the end of the line
 //
-// Three passes: one direction leaves T and dT; the other works out its own T and dT with its gradients; then the first
-// direction's gradients, added. In a block warps take 16 queries each, then 16 keys each, so that no sum is shared.
+// Three passes: one direction leaves T and dT; the other works out its own T and dT with its
+// gradients; then the first direction's gradients, added. In a block warps take 16 queries each,
+// then 16 keys each, so that no sum is shared.
 
 #include "ppma/kernels/cuda/criss_cross/tensor.cuh"
 
@@ -21,40 +24,48 @@ struct Backward {
   bf16 *mixed = nullptr, *back0 = nullptr, *back1 = nullptr;  // P x0;  P^T g0;  P^T g1
   bf16 *dq = nullptr, *dk = nullptr;
   float* dlog_decay = nullptr;
-  float share = 1;        // s: of dq, dk, the decays, and back0 if it is dv
+  float share = 1;  // s: of dq, dk, the decays, and back0 if it is dv
   bool add = false, back0_is_dv = false, add_back0 = false;
 };
 
 inline constexpr int backward_threads = 256;  // at most: a warp has at least one task
 
-// log_decay's gradients from those of the sums c, from the end of the line; of closed edges 0, as c says; a warp a head, a lane two neighbouring positions.
+// log_decay's gradients from those of the sums c, from the end of the line; of closed edges 0, as c
+// says; a warp a head, a lane two neighbouring positions.
 template <int NT>
-__device__ __forceinline__ void sums_to_decays(const float* sums, const float* dsums, float share, float* dlog_decay, const Lines& s, const Spot& here) {
+__device__ __forceinline__ void sums_to_decays(const float* sums, const float* dsums, float share,
+                                               float* dlog_decay, const Lines& s,
+                                               const Spot& here) {
   const int lane = lane_index(), head = warp_index();
   if (head >= here.heads) return;
   const float* const from = dsums + head * s.rows<NT>();
   const float* const c = sums + head * s.rows<NT>();
   float* const to = dlog_decay + here.plane + static_cast<i64>(head) * s.tokens;
-  const auto open = [c](int p) { return !(c[p] - c[p - 1] <= -1.03f * polyline_gpu::limit_bf16); };  // counted(), rounded
+  // counted(), rounded
+  const auto open = [c](int p) { return !(c[p] - c[p - 1] <= -1.03f * polyline_gpu::limit_bf16); };
   float behind = 0;
   for (int p = (s.length - 1) / 64 * 64 + 2 * lane; p >= 0; p -= 64) {
-    const float first = p < s.length ? from[p] : 0.0f, second = p + 1 < s.length ? from[p + 1] : 0.0f;
+    const float first = p < s.length ? from[p] : 0.0f,
+                second = p + 1 < s.length ? from[p + 1] : 0.0f;
     float from_here = first + second;
 #pragma unroll
     for (int far = 1; far < 32; far *= 2) {
       const float right = __shfl_down_sync(~0u, from_here, far);
       if (lane + far < 32) from_here += right;
     }
-    const float right = __shfl_down_sync(~0u, from_here, 1), sum = behind + (lane < 31 ? right : 0.0f) + second;
+    const float right = __shfl_down_sync(~0u, from_here, 1),
+                sum = behind + (lane < 31 ? right : 0.0f) + second;
     behind += __shfl_sync(~0u, from_here, 0);
     if (p < s.length) to[p * s.step] = p > 0 && open(p) ? (sum + first) * share : 0.0f;
     if (p + 1 < s.length) to[(p + 1) * s.step] = open(p + 1) ? sum * share : 0.0f;
   }
 }
 
-// Scores' gradients by rows of t: those of columns up to `row` (and for the lower half row + 8) less those behind.
+// Scores' gradients by rows of t: those of columns up to `row` (and for the lower half row + 8)
+// less those behind.
 template <int NT>
-__device__ __forceinline__ void add_signed(Two& sum, const float (&t)[NT][4], int row, int first_column) {
+__device__ __forceinline__ void add_signed(Two& sum, const float (&t)[NT][4], int row,
+                                           int first_column) {
   const int before = row - first_column - lane_index() % 4 * 2;
 #pragma unroll
   for (int n = 0; n < NT; ++n) {
@@ -68,24 +79,33 @@ __device__ __forceinline__ void add_signed(Two& sum, const float (&t)[NT][4], in
 
 /// pairs: 0 for P x0 and P^T g0 alone, else how many pairs (g, x) have gradients.
 template <int D, int NT, int pairs>
-__global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16* q, const bf16* k, const float* log_decay, Backward to) {
+__global__ void __launch_bounds__(backward_threads)
+    backward(Lines s, const bf16* q, const bf16* k, const float* log_decay, Backward to) {
   extern __shared__ __align__(16) unsigned char memory[];
   const Spot here(s);
-  const int stride = s.stride<D, NT>(), padded = s.rows<NT>(), tile = padded * stride, warp = warp_index(), lane = lane_index();
-  bf16 *const queries = reinterpret_cast<bf16*>(memory), *const keys = queries + tile, *const x0 = keys + tile, *const g0 = x0 + tile;
+  const int stride = s.stride<D, NT>(), padded = s.rows<NT>(), tile = padded * stride,
+            warp = warp_index(), lane = lane_index();
+  bf16 *const queries = reinterpret_cast<bf16*>(memory), *const keys = queries + tile,
+              *const x0 = keys + tile, *const g0 = x0 + tile;
   bf16 *const x1 = g0 + (pairs == 2 ? tile : 0), *const g1 = x1 + (pairs == 2 ? tile : 0);
   bf16 *const stages = g1 + tile, *const stage = stages + warp * 16 * (D + 8);
-  float* const sums = reinterpret_cast<float*>(stages + static_cast<int>(blockDim.x) / 32 * 16 * (D + 8));
-  float *const log_sums = sums + s.group * padded, *const means = log_sums + s.group * padded, *const dsums = means + s.group * padded;
-  if constexpr (pairs == 2) fetch<D, NT>(queries, s, here, {q, k, to.x0, to.g0, to.x1, to.g1});
-  else fetch<D, NT>(queries, s, here, {q, k, to.x0, to.g0});
+  float* const sums =
+      reinterpret_cast<float*>(stages + static_cast<int>(blockDim.x) / 32 * 16 * (D + 8));
+  float *const log_sums = sums + s.group * padded, *const means = log_sums + s.group * padded,
+               *const dsums = means + s.group * padded;
+  if constexpr (pairs == 2)
+    fetch<D, NT>(queries, s, here, {q, k, to.x0, to.g0, to.x1, to.g1});
+  else
+    fetch<D, NT>(queries, s, here, {q, k, to.x0, to.g0});
   detail::copies_issued();
   if constexpr (pairs > 0) {
     if (to.add) ask_for<D>(to.dq, s, here), ask_for<D>(to.dk, s, here);
     if (to.add_back0) ask_for<D>(to.back0, s, here);
   }
   sum_decays<NT>(sums, log_decay, s, here);
-  for (int i = static_cast<int>(threadIdx.x); i < s.group * padded; i += static_cast<int>(blockDim.x)) log_sums[i] = -nowhere, means[i] = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < s.group * padded;
+       i += static_cast<int>(blockDim.x))
+    log_sums[i] = -nowhere, means[i] = 0;
   detail::copies_done<0>();
   __syncthreads();
   const int chunks = NT == 8 ? padded / 64 : 1;
@@ -116,7 +136,9 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
         if (chunk > 0) scale_rows(mixed, factor);
         add_mix<D, NT>(mixed, p, x0 + from, stride);
       }
-      if (to.mixed) write_rows<D>(stage, D + 8, mixed, {reciprocal(z[0]), reciprocal(z[2])}, s, here, head, row0, nullptr, to.mixed);
+      if (to.mixed)
+        write_rows<D>(stage, D + 8, mixed, {reciprocal(z[0]), reciprocal(z[2])}, s, here, head,
+                      row0, nullptr, to.mixed);
     }
     if (lane % 4 == 0) {
       if (row < s.length) log_sums[first + row] = most.upper * log2_e + ::log2f(z[0]);
@@ -131,7 +153,8 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
       const auto slopes = [&](int chunk) {  // t: probabilities times z, dp: their gradients
         const int from = chunk * 64 * stride + head * D;
         if (again) {
-          masked_scores<D, NT>(t, query, keys + from, stride, own, sums + first + chunk * 64, walls);
+          masked_scores<D, NT>(t, query, keys + from, stride, own, sums + first + chunk * 64,
+                               walls);
           exponentials<NT>(t, most);
         }
 #pragma unroll
@@ -144,7 +167,8 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
         slopes(chunk);
 #pragma unroll
         for (int n = 0; n < NT; ++n)
-          mean.upper += t[n][0] * dp[n][0] + t[n][1] * dp[n][1], mean.lower += t[n][2] * dp[n][2] + t[n][3] * dp[n][3];
+          mean.upper += t[n][0] * dp[n][0] + t[n][1] * dp[n][1],
+              mean.lower += t[n][2] * dp[n][2] + t[n][3] * dp[n][3];
       }
       mean = {over_quad(mean.upper) * inverse.upper, over_quad(mean.lower) * inverse.lower};
       const Two less{-mean.upper * inverse.upper, -mean.lower * inverse.lower};
@@ -153,18 +177,22 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
         if (again) slopes(chunk);
 #pragma unroll
         for (int n = 0; n < NT; ++n) {
-          t[n][0] *= ::fmaf(dp[n][0], inverse.upper, less.upper), t[n][1] *= ::fmaf(dp[n][1], inverse.upper, less.upper);
-          t[n][2] *= ::fmaf(dp[n][2], inverse.lower, less.lower), t[n][3] *= ::fmaf(dp[n][3], inverse.lower, less.lower);
+          t[n][0] *= ::fmaf(dp[n][0], inverse.upper, less.upper),
+              t[n][1] *= ::fmaf(dp[n][1], inverse.upper, less.upper);
+          t[n][2] *= ::fmaf(dp[n][2], inverse.lower, less.lower),
+              t[n][3] *= ::fmaf(dp[n][3], inverse.lower, less.lower);
         }
         if (to.dlog_decay) add_signed<NT>(dc, t, row, chunk * 64);
         Left<NT> ds;
         round_left<NT>(ds, t);
         add_mix<D, NT>(dquery, ds, keys + chunk * 64 * stride + head * D, stride);
       }
-      write_rows<D>(stage, D + 8, dquery, {to.share, to.share}, s, here, head, row0, to.add ? to.dq : nullptr, to.dq);
+      write_rows<D>(stage, D + 8, dquery, {to.share, to.share}, s, here, head, row0,
+                    to.add ? to.dq : nullptr, to.dq);
       dc = {over_quad(dc.upper), over_quad(dc.lower)};
       if (lane % 4 == 0) {
-        if (row < s.length) means[first + row] = mean.upper;  // elsewhere 0: rows behind the end may have overflowed
+        // elsewhere 0: rows behind the end may have overflowed
+        if (row < s.length) means[first + row] = mean.upper;
         if (row + 8 < s.length) means[first + row + 8] = mean.lower;
         dsums[first + row] = dc.upper, dsums[first + row + 8] = dc.lower;
       }
@@ -180,7 +208,8 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
     load_left<D>(key, keys + at, stride);
     if constexpr (pairs > 0) load_left<D>(value0, x0 + at, stride);
     if constexpr (pairs == 2) load_left<D>(value1, x1 + at, stride);
-    float out0[D / 8][4] = {}, out1[pairs == 2 ? D / 8 : 1][4] = {}, dkey[pairs > 0 ? D / 8 : 1][4] = {};
+    float out0[D / 8][4] = {}, out1[pairs == 2 ? D / 8 : 1][4] = {},
+                   dkey[pairs > 0 ? D / 8 : 1][4] = {};
     Two dc{0, 0};
     for (int chunk = 0; chunk < chunks; ++chunk) {
       const int from = chunk * 64 * stride + head * D, c = first + chunk * 64;
@@ -189,8 +218,10 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
 #pragma unroll
       for (int n = 0; n < NT; ++n) {
         const float2 shift = *reinterpret_cast<const float2*>(log_sums + c + n * 8 + column);
-        t[n][0] = exp2_fast(::fmaf(t[n][0], log2_e, -shift.x)), t[n][1] = exp2_fast(::fmaf(t[n][1], log2_e, -shift.y));
-        t[n][2] = exp2_fast(::fmaf(t[n][2], log2_e, -shift.x)), t[n][3] = exp2_fast(::fmaf(t[n][3], log2_e, -shift.y));
+        t[n][0] = exp2_fast(::fmaf(t[n][0], log2_e, -shift.x)),
+        t[n][1] = exp2_fast(::fmaf(t[n][1], log2_e, -shift.y));
+        t[n][2] = exp2_fast(::fmaf(t[n][2], log2_e, -shift.x)),
+        t[n][3] = exp2_fast(::fmaf(t[n][3], log2_e, -shift.y));
       }
       Left<NT> p;
       round_left<NT>(p, t);
@@ -210,17 +241,21 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
         for (int n = 0; n < NT; ++n)
 #pragma unroll
           for (int e = 0; e < 4; ++e) t[n][e] *= dp[n][e];
-        if (to.dlog_decay) add_signed<NT>(dc, t, row - 1, chunk * 64);  // -sign(query - key); cancels j = l above
+        // -sign(query - key); cancels j = l above
+        if (to.dlog_decay) add_signed<NT>(dc, t, row - 1, chunk * 64);
         round_left<NT>(p, t);
         add_mix<D, NT>(dkey, p, queries + from, stride);
       }
     }
     const Two one{1, 1}, share{to.share, to.share};
-    if (to.back0) write_rows<D>(stage, D + 8, out0, to.back0_is_dv ? share : one, s, here, head, row0, to.add_back0 ? to.back0 : nullptr, to.back0);
+    if (to.back0)
+      write_rows<D>(stage, D + 8, out0, to.back0_is_dv ? share : one, s, here, head, row0,
+                    to.add_back0 ? to.back0 : nullptr, to.back0);
     if constexpr (pairs == 2)
       if (to.back1) write_rows<D>(stage, D + 8, out1, one, s, here, head, row0, nullptr, to.back1);
     if constexpr (pairs > 0) {
-      write_rows<D>(stage, D + 8, dkey, share, s, here, head, row0, to.add ? to.dk : nullptr, to.dk);
+      write_rows<D>(stage, D + 8, dkey, share, s, here, head, row0, to.add ? to.dk : nullptr,
+                    to.dk);
       dc = {over_quad(dc.upper), over_quad(dc.lower)};
       if (lane % 4 == 0) dsums[first + row] += dc.upper, dsums[first + row + 8] += dc.lower;
     }
@@ -234,44 +269,84 @@ __global__ void __launch_bounds__(backward_threads) backward(Lines s, const bf16
 }
 
 template <int D, int pairs>
-void run_backward(const AttentionShape& x, bool along_rows, const bf16* q, const bf16* k, const float* log_decay, const Backward& to) {
+void run_backward(const AttentionShape& x, bool along_rows, const bf16* q, const bf16* k,
+                  const float* log_decay, const Backward& to) {
   with_length(along_rows ? x.width : x.height, [&](auto length) {
     constexpr int NT = decltype(length)::value, tiles = pairs == 2 ? 6 : 4;
     constexpr int most = backward_threads / 32;
     const Lines s = lines<D, NT>(x, along_rows, most, tiles, most, 4);
-    const int tasks = (s.length + 15) / 16, warps = s.group * std::clamp(tasks, (4 + s.group - 1) / s.group, most / s.group), bytes = shared_bytes<D, NT>(s, tiles, warps, 4);
-    if (bytes > 48 * 1024) detail::allow_shared(backward<D, NT, pairs>, bytes, "criss_cross_attention");
+    const int tasks = (s.length + 15) / 16,
+              warps = s.group * std::clamp(tasks, (4 + s.group - 1) / s.group, most / s.group),
+              bytes = shared_bytes<D, NT>(s, tiles, warps, 4);
+    if (bytes > 48 * 1024)
+      detail::allow_shared(backward<D, NT, pairs>, bytes, "criss_cross_attention");
     const dim3 blocks(static_cast<unsigned>(x.batch * s.count), static_cast<unsigned>(s.groups));
     const unsigned threads = static_cast<unsigned>(warps) * 32;
-    backward<D, NT, pairs><<<blocks, threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(s, q, k, log_decay, to);
+    backward<D, NT, pairs><<<blocks, threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(
+        s, q, k, log_decay, to);
   });
   cuda::launched("criss_cross_attention");
 }
 
-inline void backward(const AttentionShape& x, Order order, const bf16* q, const bf16* k, const bf16* v, const float* log_alpha,
-                     const float* log_beta, const bf16* dy, bf16* dq, bf16* dk, bf16* dv, float* dlog_alpha, float* dlog_beta) {
+inline void backward(const AttentionShape& x, Order order, const bf16* q, const bf16* k,
+                     const bf16* v, const float* log_alpha, const float* log_beta, const bf16* dy,
+                     bf16* dq, bf16* dk, bf16* dv, float* dlog_alpha, float* dlog_beta) {
   const bool both = order == Order::both;
   const i64 size = x.batch * x.tokens() * x.channels();
   const Workspace<bf16> work((both ? 4 : 2) * size, Device::cuda);
-  bf16 *const t1 = work.data(), *const d1 = t1 + size, *const t2 = d1 + (both ? size : 0), *const d2 = t2 + (both ? size : 0);
+  bf16 *const t1 = work.data(), *const d1 = t1 + size, *const t2 = d1 + (both ? size : 0),
+              *const d2 = t2 + (both ? size : 0);
   with_head(x.head_width, [&](auto width) {
     constexpr int D = decltype(width)::value;
     if (both) {
       run_backward<D, 0>(x, true, q, k, log_alpha, {.x0 = v, .g0 = dy, .mixed = t1, .back0 = d2});
       run_backward<D, 2>(x, false, q, k, log_beta,
-                         {.x0 = v, .g0 = d2, .x1 = t1, .g1 = dy, .mixed = t2, .back0 = dv, .back1 = d1, .dq = dq, .dk = dk,
-                          .dlog_decay = dlog_beta, .share = 0.5f, .back0_is_dv = true});
+                         {.x0 = v,
+                          .g0 = d2,
+                          .x1 = t1,
+                          .g1 = dy,
+                          .mixed = t2,
+                          .back0 = dv,
+                          .back1 = d1,
+                          .dq = dq,
+                          .dk = dk,
+                          .dlog_decay = dlog_beta,
+                          .share = 0.5f,
+                          .back0_is_dv = true});
       run_backward<D, 2>(x, true, q, k, log_alpha,
-                         {.x0 = v, .g0 = d1, .x1 = t2, .g1 = dy, .back0 = dv, .dq = dq, .dk = dk, .dlog_decay = dlog_alpha, .share = 0.5f,
-                          .add = true, .back0_is_dv = true, .add_back0 = true});
-    } else {  // T along the first direction, the pair (g, T) along the second, (dT, v) along the first
+                         {.x0 = v,
+                          .g0 = d1,
+                          .x1 = t2,
+                          .g1 = dy,
+                          .back0 = dv,
+                          .dq = dq,
+                          .dk = dk,
+                          .dlog_decay = dlog_alpha,
+                          .share = 0.5f,
+                          .add = true,
+                          .back0_is_dv = true,
+                          .add_back0 = true});
+    } else {
+      // T along the first direction, the pair (g, T) along the second, (dT, v) along the first
       const bool rows = order == Order::rows_first;
-      const float *const one = rows ? log_alpha : log_beta, *const other = rows ? log_beta : log_alpha;
+      const float *const one = rows ? log_alpha : log_beta, *const other =
+                                                                rows ? log_beta : log_alpha;
       run_apply<D>(x, rows, q, k, one, {.x0 = v, .y0 = t1});
       run_backward<D, 1>(x, !rows, q, k, other,
-                         {.x0 = t1, .g0 = dy, .back0 = d1, .dq = dq, .dk = dk, .dlog_decay = rows ? dlog_beta : dlog_alpha});
+                         {.x0 = t1,
+                          .g0 = dy,
+                          .back0 = d1,
+                          .dq = dq,
+                          .dk = dk,
+                          .dlog_decay = rows ? dlog_beta : dlog_alpha});
       run_backward<D, 1>(x, rows, q, k, one,
-                         {.x0 = v, .g0 = d1, .back0 = dv, .dq = dq, .dk = dk, .dlog_decay = rows ? dlog_alpha : dlog_beta, .add = true,
+                         {.x0 = v,
+                          .g0 = d1,
+                          .back0 = dv,
+                          .dq = dq,
+                          .dk = dk,
+                          .dlog_decay = rows ? dlog_alpha : dlog_beta,
+                          .add = true,
                           .back0_is_dv = true});
     }
   });

@@ -1,8 +1,9 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// PPMLA by scans on the GPU: the algorithm of kernels/cpu/linear/scan.hpp with a warp for each block of 8 x 32 entries
-// (a, c) of the states T: lane = column c, the 8 rows a in registers, the states of a grid row in memory. What blocks
-// add to one result goes to a layer of its own, and the layers are added in order. Time and memory O(N).
+// PPMLA by scans on the GPU: the algorithm of kernels/cpu/linear/scan.hpp with a warp for each
+// block of 8 x 32 entries (a, c) of the states T: lane = column c, the 8 rows a in registers, the
+// states of a grid row in memory. What blocks add to one result goes to a layer of its own, and the
+// layers are added in order. Time and memory O(N).
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/kernels/cpu/head.hpp"
@@ -23,7 +24,9 @@ struct Block {
   A* room;  // of this lane, entries 32 apart
 
   __device__ const A* alphas(int i) const { return alpha + i * (width + 1); }
-  __device__ const A* betas(int i, bool down) const { return beta + (down ? i : i + 1) * (width + 1); }
+  __device__ const A* betas(int i, bool down) const {
+    return beta + (down ? i : i + 1) * (width + 1);
+  }
   __device__ i64 token(int i, int l) const { return at + static_cast<i64>(i * width + l) * stride; }
   // The states of the grid row's token l, array number `which`.
   __device__ void read(int which, int l, A (&s)[group]) const {
@@ -48,7 +51,8 @@ struct Block {
     if (d % group == 0) {
       constexpr int V = pack_width<T> < group ? pack_width<T> : group;
 #pragma unroll
-      for (int k = 0; k < group; k += V) load_pack<V>(x + token + a + k, reinterpret_cast<A(&)[V]>(s[k]));
+      for (int k = 0; k < group; k += V)
+        load_pack<V>(x + token + a + k, reinterpret_cast<A(&)[V]>(s[k]));
     } else {
 #pragma unroll
       for (int k = 0; k < group; ++k) s[k] = a + k < d ? A(x[token + a + k]) : A(0);
@@ -154,10 +158,12 @@ __device__ void forward_h2v(const Block<A>& x, const T* q, const T* k, const T* 
   });
 }
 
-// da, dc (n of this head and layer) += the gradients of the horizontal decays, and of the running sums of the vertical
-// ones; see decay_gradients_v2h of kernels/cpu/linear/scan.hpp, whose names these are.
+// da, dc (n of this head and layer) += the gradients of the horizontal decays, and of the running
+// sums of the vertical ones; see decay_gradients_v2h of kernels/cpu/linear/scan.hpp, whose names
+// these are.
 template <class T, class A = acc_t<T>>
-__device__ void decay_gradients_v2h(const Block<A>& x, const T* q, const T* k, const T* v, const T* dy, A* da, A* dc) {
+__device__ void decay_gradients_v2h(const Block<A>& x, const T* q, const T* k, const T* v,
+                                    const T* dy, A* da, A* dc) {
   constexpr int states = 0, others = 1, before = 2, fs = 3, ss = 4;
   x.clear(states), x.clear(others);
   const bool leads = threadIdx.x % 32 == 0;
@@ -165,7 +171,8 @@ __device__ void decay_gradients_v2h(const Block<A>& x, const T* q, const T* k, c
     if (!down && i == x.height - 1) x.clear(states), x.clear(others);
     const A *const alpha = x.alphas(i), *const beta = x.betas(i, down);
     const A sign = down ? A(1) : A(-1);
-    A own[group], r[group], old[group], now[group], f[group] = {}, s[group] = {}, g[group] = {}, p[group] = {};
+    A own[group], r[group], old[group], now[group], f[group] = {}, s[group] = {}, g[group] = {},
+                                                    p[group] = {};
     const auto outers = [&](i64 t) {
       x.rows(k, t, own), scaled(x.column(v, t), own, own);
       x.rows(q, t, r), scaled(x.column(dy, t), r, r);
@@ -175,8 +182,10 @@ __device__ void decay_gradients_v2h(const Block<A>& x, const T* q, const T* k, c
       x.read(states, l, old);
       scaled(beta[l], old, old);
       plus(old, A(1), own, now);
-      if (down) plus(now, alpha[l], f, f);
-      else plus(old, alpha[l], f, f);
+      if (down)
+        plus(now, alpha[l], f, f);
+      else
+        plus(old, alpha[l], f, f);
       plus(r, alpha[l], s, s);
       x.write(states, l, now), x.write(before, l, old), x.write(fs, l, f), x.write(ss, l, s);
     }
@@ -185,11 +194,15 @@ __device__ void decay_gradients_v2h(const Block<A>& x, const T* q, const T* k, c
       A from_right[group], far[group], one[group], two[group];
       x.read(before, l, old);
       scaled(alpha[l + 1], p, from_right);
-      if (down) x.read(states, l, now), plus(now, alpha[l + 1], g, g);
-      else plus(old, alpha[l + 1], g, g);
+      if (down)
+        x.read(states, l, now), plus(now, alpha[l + 1], g, g);
+      else
+        plus(old, alpha[l + 1], g, g);
       plus(r, A(1), from_right, p);
       A along = 0;
-      if (l > 0) x.read(fs, l - 1, one), x.read(ss, l - 1, two), along = alpha[l] * (dot(p, one) + dot(g, two));
+      if (l > 0)
+        x.read(fs, l - 1, one), x.read(ss, l - 1, two),
+            along = alpha[l] * (dot(p, one) + dot(g, two));
       x.read(ss, l, one);
       plus(one, A(1), from_right, one);  // dX
       x.read(others, l, far);
@@ -197,7 +210,8 @@ __device__ void decay_gradients_v2h(const Block<A>& x, const T* q, const T* k, c
       A down_column = sign * (dot(one, old) + dot(own, far));
       plus(far, A(1), one, far);
       x.write(others, l, far);
-      along = kernels::detail::warp_sum(along), down_column = kernels::detail::warp_sum(down_column);
+      along = kernels::detail::warp_sum(along),
+      down_column = kernels::detail::warp_sum(down_column);
       if (leads) da[i * x.width + l] += along, dc[i * x.width + l] += down_column;
     }
   });
@@ -233,9 +247,12 @@ struct Pass {
 };
 
 template <class A>
-__global__ void __launch_bounds__(256) edge_decays(i64 total, int height, int width, const A* log_alpha, const A* log_beta, A* alpha, A* beta) {
+__global__ void __launch_bounds__(256)
+    edge_decays(i64 total, int height, int width, const A* log_alpha, const A* log_beta, A* alpha,
+                A* beta) {
   for (i64 e = cuda::first(); e < total; e += cuda::stride()) {
-    const int j = static_cast<int>(e % (width + 1)), i = static_cast<int>(e / (width + 1) % (height + 1));
+    const int j = static_cast<int>(e % (width + 1)),
+              i = static_cast<int>(e / (width + 1) % (height + 1));
     const i64 from = (e / (width + 1) / (height + 1) * height + i) * width + j;
     const bool inside = i < height && j < width;
     alpha[e] = inside && j > 0 ? ::exp(log_alpha[from]) : A(0);
@@ -245,11 +262,13 @@ __global__ void __launch_bounds__(256) edge_decays(i64 total, int height, int wi
 
 // layers (row_blocks, B,H,W,C), zeros before.
 template <class T>
-__global__ void __launch_bounds__(32) attend(Pass<acc_t<T>> pass, bool v2h, bool h2v, const T* q, const T* k, const T* v, acc_t<T>* layers) {
+__global__ void __launch_bounds__(32) attend(Pass<acc_t<T>> pass, bool v2h, bool h2v, const T* q,
+                                             const T* k, const T* v, acc_t<T>* layers) {
   i64 head;
   int number;
   const auto x = pass.block(blockIdx.x, head, number);
-  acc_t<T>* const y = layers + number / pass.column_blocks * pass.x.batch * pass.x.tokens() * pass.x.channels();
+  acc_t<T>* const y =
+      layers + number / pass.column_blocks * pass.x.batch * pass.x.tokens() * pass.x.channels();
   if (v2h) forward_v2h(x, q, k, v, y);
   if (h2v) forward_h2v(x, q, k, v, y);
 }
@@ -257,7 +276,8 @@ __global__ void __launch_bounds__(32) attend(Pass<acc_t<T>> pass, bool v2h, bool
 // layers (blocks, 2, B G, n), zeros before.
 template <class T>
 __global__ void __launch_bounds__(32)
-    decay_gradients(Pass<acc_t<T>> pass, bool v2h, bool h2v, const T* q, const T* k, const T* v, const T* dy, acc_t<T>* layers) {
+    decay_gradients(Pass<acc_t<T>> pass, bool v2h, bool h2v, const T* q, const T* k, const T* v,
+                    const T* dy, acc_t<T>* layers) {
   i64 head;
   int number;
   const auto x = pass.block(blockIdx.x, head, number);
@@ -268,7 +288,8 @@ __global__ void __launch_bounds__(32)
 }
 
 template <class A, class T>
-__global__ void __launch_bounds__(256) add_layers(i64 n, int count, i64 stride, const A* layers, T* y) {
+__global__ void __launch_bounds__(256)
+    add_layers(i64 n, int count, i64 stride, const A* layers, T* y) {
   for (i64 e = cuda::first(); e < n; e += cuda::stride()) {
     A sum = 0;
     for (int i = 0; i < count; ++i) sum += layers[i * stride + e];
@@ -278,7 +299,8 @@ __global__ void __launch_bounds__(256) add_layers(i64 n, int count, i64 stride, 
 
 // From the gradient of running sums down the columns to that of what was summed; a thread a column.
 template <class A>
-__global__ void __launch_bounds__(128) column_decays(i64 columns, int height, int width, const A* log_beta, const A* dc, A* dlog_beta) {
+__global__ void __launch_bounds__(128) column_decays(i64 columns, int height, int width,
+                                                     const A* log_beta, const A* dc, A* dlog_beta) {
   for (i64 e = cuda::first(); e < columns; e += cuda::stride()) {
     const i64 at = e / width * height * width + e % width;
     A sum = 0;
@@ -299,13 +321,20 @@ struct Run {
   Workspace<A> decays, room;
 
   Run(const AttentionShape& x, int arrays, const A* log_alpha, const A* log_beta)
-      : pass{x, static_cast<int>((x.head_width + group - 1) / group), static_cast<int>((x.head_width + 31) / 32), nullptr, nullptr, nullptr, arrays},
+      : pass{x,
+             static_cast<int>((x.head_width + group - 1) / group),
+             static_cast<int>((x.head_width + 31) / 32),
+             nullptr,
+             nullptr,
+             nullptr,
+             arrays},
         edges(x.batch * x.heads * (x.height + 1) * (x.width + 1)),
         decays(2 * edges, Device::cuda),
         room(pass.warps() * arrays * x.width * slots, Device::cuda) {
     pass.alpha = decays.data(), pass.beta = decays.data() + edges, pass.room = room.data();
-    edge_decays<<<cuda::blocks(edges, 256), 256, 0, cuda::stream()>>>(edges, static_cast<int>(x.height), static_cast<int>(x.width), log_alpha, log_beta,
-                                                                      decays.data(), decays.data() + edges);
+    edge_decays<<<cuda::blocks(edges, 256), 256, 0, cuda::stream()>>>(
+        edges, static_cast<int>(x.height), static_cast<int>(x.width), log_alpha, log_beta,
+        decays.data(), decays.data() + edges);
     cuda::launched("linear_attention");
   }
   unsigned warps() const { return static_cast<unsigned>(pass.warps()); }
@@ -315,7 +344,8 @@ struct Run {
     const Workspace<A> layers(pass.row_blocks * n, Device::cuda);
     zero_bytes(layers.data(), Device::cuda, pass.row_blocks * n * static_cast<i64>(sizeof(A)));
     attend<<<warps(), 32, 0, cuda::stream()>>>(pass, v2h, h2v, q, k, v, layers.data());
-    add_layers<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(n, pass.row_blocks, n, static_cast<const A*>(layers.data()), y);
+    add_layers<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(
+        n, pass.row_blocks, n, static_cast<const A*>(layers.data()), y);
     cuda::launched("linear_attention");
   }
 };
@@ -325,29 +355,36 @@ struct Run {
 namespace ppma::inline PPMA_ABI::kernels {
 
 template <class T>
-void linear_attention(Cuda, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k, const T* v, const acc_t<T>* log_alpha,
-                      const acc_t<T>* log_beta, T* y) {
+void linear_attention(Cuda, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k,
+                      const T* v, const acc_t<T>* log_alpha, const acc_t<T>* log_beta, T* y) {
   linear_scan_gpu::Run<T>(x, h2v ? 2 : 1, log_alpha, log_beta)(v2h, h2v, q, k, v, y);
 }
 
 template <class T>
-void linear_attention_backward(Cuda, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k, const T* v, const acc_t<T>* log_alpha,
-                               const acc_t<T>* log_beta, const T* dy, T* dq, T* dk, T* dv, acc_t<T>* dlog_alpha, acc_t<T>* dlog_beta) {
+void linear_attention_backward(Cuda, const AttentionShape& x, bool v2h, bool h2v, const T* q,
+                               const T* k, const T* v, const acc_t<T>* log_alpha,
+                               const acc_t<T>* log_beta, const T* dy, T* dq, T* dk, T* dv,
+                               acc_t<T>* dlog_alpha, acc_t<T>* dlog_beta) {
   using A = acc_t<T>;
   const linear_scan_gpu::Run<T> run(x, 5, log_alpha, log_beta);
   run(v2h, h2v, dy, v, k, dq);
   run(h2v, v2h, v, dy, q, dk);
   run(h2v, v2h, k, q, dy, dv);
   const i64 n = x.batch * x.heads * x.tokens();
-  const int blocks = run.pass.blocks(), height = static_cast<int>(x.height), width = static_cast<int>(x.width);
+  const int blocks = run.pass.blocks(), height = static_cast<int>(x.height),
+            width = static_cast<int>(x.width);
   const Workspace<A> layers(2 * blocks * n, Device::cuda), dc(n, Device::cuda);
   zero_bytes(layers.data(), Device::cuda, 2 * blocks * n * static_cast<i64>(sizeof(A)));
-  linear_scan_gpu::decay_gradients<<<run.warps(), 32, 0, cuda::stream()>>>(run.pass, v2h, h2v, q, k, v, dy, layers.data());
+  linear_scan_gpu::decay_gradients<<<run.warps(), 32, 0, cuda::stream()>>>(run.pass, v2h, h2v, q, k,
+                                                                           v, dy, layers.data());
   const A* const sums = layers.data();
-  linear_scan_gpu::add_layers<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(n, blocks, 2 * n, sums, dlog_alpha);
-  linear_scan_gpu::add_layers<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(n, blocks, 2 * n, sums + n, dc.data());
+  linear_scan_gpu::add_layers<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(n, blocks, 2 * n,
+                                                                                sums, dlog_alpha);
+  linear_scan_gpu::add_layers<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(
+      n, blocks, 2 * n, sums + n, dc.data());
   const i64 columns = x.batch * x.heads * x.width;
-  linear_scan_gpu::column_decays<<<cuda::blocks(columns, 128), 128, 0, cuda::stream()>>>(columns, height, width, log_beta, static_cast<const A*>(dc.data()), dlog_beta);
+  linear_scan_gpu::column_decays<<<cuda::blocks(columns, 128), 128, 0, cuda::stream()>>>(
+      columns, height, width, log_beta, static_cast<const A*>(dc.data()), dlog_beta);
   cuda::launched("linear_attention");
 }
 

@@ -1,14 +1,15 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// whole_attention.hpp on the GPU in float and double, without any N x N array (bf16: tensor.cuh, and here
-// where that does not suit the shape, in float): a thread owns a query (or, for the gradients of keys, a key),
-// and tiles of keys pass through shared memory. Mask and softmax as in kernels/cpu/whole/attention.hpp:
+// whole_attention.hpp on the GPU in float and double, without any N x N array (bf16: tensor.cuh,
+// and here where that does not suit the shape, in float): a thread owns a query (or, for the
+// gradients of keys, a key), and tiles of keys pass through shared memory. Mask and softmax as in
+// kernels/cpu/whole/attention.hpp:
 //
 //   s1 = q.k - |a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|       V2H: column of the key, row of the query
 //   s2 = q.k - |a[k,j] - a[k,l]| - |b[i,j] - b[k,j]|       H2V: row of the key, column of the query
 //
-// Keys come column by column (l outside, k inside), so that what depends on (i, l) changes once a column and what
-// depends on (k, j) is read by neighbouring threads next to each other.
+// Keys come column by column (l outside, k inside), so that what depends on (i, l) changes once a
+// column and what depends on (k, j) is read by neighbouring threads next to each other.
 //
 // Floor, forward: 3 d multiply-adds and two exponentials a score; on the CUDA cores here, in float.
 
@@ -28,24 +29,38 @@ using polyline_gpu::lowest;
 using polyline_gpu::Sum;
 
 inline constexpr int threads = 128, chunk = 8;
-// Blocks of forward on a multiprocessor, at least: three heads of 32 in f32 need 168 registers a thread, where left alone they take more.
-template <class A, int D> inline constexpr int blocks_of = sizeof(A) * D == 128 ? 3 : 1;
-template <class A, int D> inline constexpr int tile_of = sizeof(A) * D < 1024 ? 32 : 16;  // keys; two tiles fit in 48 KiB
+// Blocks of forward on a multiprocessor, at least: three heads of 32 in f32 need 168 registers a
+// thread, where left alone they take more.
+template <class A, int D>
+inline constexpr int blocks_of = sizeof(A) * D == 128 ? 3 : 1;
+// keys; two tiles fit in 48 KiB
+template <class A, int D>
+inline constexpr int tile_of = sizeof(A) * D < 1024 ? 32 : 16;
 
 // What each softmax counts. V2H or H2V alone weighs the other with 0: ablations may cost double.
-template <class A> constexpr A share1(Paths p) { return p == Paths::both ? A(0.5) : p == Paths::h2v ? A(0) : A(1); }
-template <class A> constexpr A share2(Paths p) { return p == Paths::both ? A(0.5) : p == Paths::h2v ? A(1) : A(0); }
+template <class A>
+constexpr A share1(Paths p) {
+  return p == Paths::both ? A(0.5) : p == Paths::h2v ? A(0) : A(1);
+}
+template <class A>
+constexpr A share2(Paths p) {
+  return p == Paths::both ? A(0.5) : p == Paths::h2v ? A(1) : A(0);
+}
 
 template <class T, int D, bool masked>
-__global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>) forward(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a, const Sum<acc_t<T>>* b, acc_t<T> share1, acc_t<T> share2, T* y) {
+__global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>)
+    forward(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a,
+            const Sum<acc_t<T>>* b, acc_t<T> share1, acc_t<T> share2, T* y) {
   using A = acc_t<T>;
   constexpr int tile = tile_of<A, D>;
   __shared__ A ks[tile][D], vs[tile][D];
   __shared__ Sum<A> as[tile], bs[tile];
-  const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w, d = static_cast<int>(x.head_width);
+  const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w,
+            d = static_cast<int>(x.head_width);
   const i64 head = blockIdx.y, channels = x.channels();
   const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
-  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = ::min(n, tokens - 1), i = here / w, j = here % w;
+  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x),
+            here = ::min(n, tokens - 1), i = here / w, j = here % w;
   const A infinity = static_cast<A>(__int_as_float(0x7f800000));
 
   A query[D], sum1[D] = {}, sum2[masked ? D : 1] = {};
@@ -53,7 +68,9 @@ __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>) forward(Atten
   A m1 = lowest<A>, m2 = lowest<A>, z1 = 0, z2 = 0;
   [[maybe_unused]] Sum<A> aij{}, bij{}, bil{};
   [[maybe_unused]] A along = 0;  // |a[i,j] - a[i,l]|: the same for the keys of a column
-  if constexpr (masked) aij = a[plane + here], bij = b[plane + here], along = distance(aij, a[plane + i * w]), bil = b[plane + i * w];
+  if constexpr (masked)
+    aij = a[plane + here], bij = b[plane + here], along = distance(aij, a[plane + i * w]),
+    bil = b[plane + i * w];
 
   int row = 0, column = 0;  // of the key
   for (int first = 0; first < tokens; first += tile) {
@@ -63,7 +80,8 @@ __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>) forward(Atten
       const bool there = m < tokens && c < d;
       ks[e / D][c] = there ? A(k[base + token * channels + c]) : A(0);
       vs[e / D][c] = there ? A(v[base + token * channels + c]) : A(0);
-      if (masked && c == 0 && m < tokens) as[e / D] = a[plane + token], bs[e / D] = b[plane + token];
+      if (masked && c == 0 && m < tokens)
+        as[e / D] = a[plane + token], bs[e / D] = b[plane + token];
     }
     __syncthreads();
     for (int at = 0; at < tile && first + at < tokens; at += chunk) {
@@ -80,7 +98,8 @@ __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>) forward(Atten
             s2[u] = score - closing(distance(akj, as[at + u]) + distance(bij, bkj));
             if (++row == h) {
               row = 0, ++column;
-              if (column < w) along = distance(aij, a[plane + i * w + column]), bil = b[plane + i * w + column];
+              if (column < w)
+                along = distance(aij, a[plane + i * w + column]), bil = b[plane + i * w + column];
             }
           } else {
             s1[u] = score;
@@ -123,7 +142,8 @@ __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>) forward(Atten
 }
 
 inline void check_launch(const AttentionShape& x) {
-  check(x.tokens() < (i64{1} << 30) && x.batch * x.heads < 65536, "whole_attention: batch ", x.batch, " times heads ", x.heads,
+  check(x.tokens() < (i64{1} << 30) && x.batch * x.heads < 65536, "whole_attention: batch ",
+        x.batch, " times heads ", x.heads,
         " is too large for one launch (65535); use a smaller batch");
 }
 
@@ -138,39 +158,49 @@ bool whole_attention_saves(Cuda, Paths paths, const AttentionShape& x) {
 }
 
 template <class T>
-void whole_attention(Cuda, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha, const T* log_beta, T* y, T*, T*) {
+void whole_attention(Cuda, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v,
+                     const T* log_alpha, const T* log_beta, T* y, T*, T*) {
   using A = T;
   const i64 all = paths == Paths::none ? 0 : x.batch * x.heads * x.tokens();
   whole_gpu::check_launch(x);
   const Workspace<polyline_gpu::Sum<A>> a(all, Device::cuda), b(all, Device::cuda);
   if (all > 0) polyline_gpu::run_decay_sums(x, log_alpha, log_beta, a.data(), b.data());
-  const dim3 grid(static_cast<unsigned>((x.tokens() + whole_gpu::threads - 1) / whole_gpu::threads), static_cast<unsigned>(x.batch * x.heads));
+  const dim3 grid(static_cast<unsigned>((x.tokens() + whole_gpu::threads - 1) / whole_gpu::threads),
+                  static_cast<unsigned>(x.batch * x.heads));
   polyline_gpu::with_head_width(x.head_width, "whole_attention", [&](auto d) {
     const auto run = [&](auto masked) {
       whole_gpu::forward<T, decltype(d)::value, decltype(masked)::value>
-          <<<grid, whole_gpu::threads, 0, cuda::stream()>>>(x, q, k, v, a.data(), b.data(), whole_gpu::share1<A>(paths), whole_gpu::share2<A>(paths), y);
+          <<<grid, whole_gpu::threads, 0, cuda::stream()>>>(x, q, k, v, a.data(), b.data(),
+                                                            whole_gpu::share1<A>(paths),
+                                                            whole_gpu::share2<A>(paths), y);
     };
-    if (paths == Paths::none) run(std::false_type{});
-    else run(std::true_type{});
+    if (paths == Paths::none)
+      run(std::false_type{});
+    else
+      run(std::true_type{});
   });
   cuda::launched("whole_attention");
 }
 
-inline void whole_attention(Cuda on, Paths paths, const AttentionShape& x, const bf16* q, const bf16* k, const bf16* v, const float* log_alpha,
+inline void whole_attention(Cuda on, Paths paths, const AttentionShape& x, const bf16* q,
+                            const bf16* k, const bf16* v, const float* log_alpha,
                             const float* log_beta, bf16* y, bf16* y1, float* log_sums) {
   whole_gpu::check_launch(x);
   const bool masked = paths != Paths::none;
   if (whole_tensor::Lines::suits(x, masked)) {
     const whole_tensor::Call call(paths, x, log_alpha, log_beta);
-    if (masked) whole_tensor::run_forward<true>(call, q, k, v, y, y1, log_sums);
-    else whole_tensor::run_forward<false>(call, q, k, v, y, y1, log_sums);
+    if (masked)
+      whole_tensor::run_forward<true>(call, q, k, v, y, y1, log_sums);
+    else
+      whole_tensor::run_forward<false>(call, q, k, v, y, y1, log_sums);
     return;
   }
   const i64 n = x.batch * x.tokens() * x.channels();
   const Workspace<float> wide(4 * n, Device::cuda);
   float* const w = wide.data();
   convert(on, n, q, w), convert(on, n, k, w + n), convert(on, n, v, w + 2 * n);
-  whole_attention<float>(on, paths, x, w, w + n, w + 2 * n, log_alpha, log_beta, w + 3 * n, nullptr, nullptr);
+  whole_attention<float>(on, paths, x, w, w + n, w + 2 * n, log_alpha, log_beta, w + 3 * n, nullptr,
+                         nullptr);
   convert(on, n, w + 3 * n, y);
 }
 

@@ -2,10 +2,11 @@
 #include "ppma/core/names_begin.hpp"
 // The backward of attention.cuh.
 //
-// Decay gradients: a and b fall along their lines, so |a[i,j] - a[i,l]| = sign(l - j) (a[i,j] - a[i,l]). Each score gives
-// to the query's own sums, to the key's own, and to two crossings: (i,l) for V2H, (k,j) for H2V. The own ones are summed
-// by the thread; a crossing is summed over the inner loop by the thread, then over the neighbours of its line in a warp,
-// and written once a warp and line: slot (line + warp) is free of collisions, since one of the two grows with each next
+// Decay gradients: a and b fall along their lines, so |a[i,j] - a[i,l]| = sign(l - j) (a[i,j] -
+// a[i,l]). Each score gives to the query's own sums, to the key's own, and to two crossings: (i,l)
+// for V2H, (k,j) for H2V. The own ones are summed by the thread; a crossing is summed over the
+// inner loop by the thread, then over the neighbours of its line in a warp, and written once a warp
+// and line: slot (line + warp) is free of collisions, since one of the two grows with each next
 // pair. What is left is summed in order. No atomics: the same bits every time.
 
 #include "ppma/kernels/cuda/whole/attention.cuh"
@@ -13,7 +14,8 @@
 
 namespace ppma::inline PPMA_ABI::kernels::whole_gpu {
 
-// What the two passes of backward leave for each other and for the decays, all (heads of all images, N) but the slots.
+// What the two passes of backward leave for each other and for the decays, all (heads of all
+// images, N) but the slots.
 template <class A>
 struct Saved {
   A *log_sum1, *log_sum2, *mean1, *mean2;  // ln z, and sum p dP
@@ -23,13 +25,16 @@ struct Saved {
 
 PPMA_HD inline i64 slots_of(const AttentionShape& x) { return (x.tokens() + 31) / 32 + x.height; }
 
-// Sums `value` over the neighbouring lanes of one line and stores it once a line, in slot (line + warp).
+// Sums `value` over the neighbouring lanes of one line and stores it once a line, in slot (line +
+// warp).
 template <class A>
-__device__ __forceinline__ void store_crossing(A value_a, A value_b, int line, int n, int column, int w, A* slot_a, A* slot_b) {
+__device__ __forceinline__ void store_crossing(A value_a, A value_b, int line, int n, int column,
+                                               int w, A* slot_a, A* slot_b) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int step = 1; step < 32; step *= 2) {
-    const A other_a = __shfl_down_sync(0xffffffffu, value_a, step), other_b = __shfl_down_sync(0xffffffffu, value_b, step);
+    const A other_a = __shfl_down_sync(0xffffffffu, value_a, step),
+            other_b = __shfl_down_sync(0xffffffffu, value_b, step);
     const int other = __shfl_down_sync(0xffffffffu, line, step);
     if (lane + step < 32 && other == line) value_a += other_a, value_b += other_b;
   }
@@ -47,16 +52,20 @@ __device__ __forceinline__ A sign_of(int x) {
 
 // Pass 0: ln z. Pass 1: sum p dP. Pass 2: dq and the decays. A thread a query.
 template <class T, int D, bool masked>
-__global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a, const Sum<acc_t<T>>* b,
-                                                            const T* dy, acc_t<T> share1, acc_t<T> share2, T* dq, Saved<acc_t<T>> saved) {
+__global__ void __launch_bounds__(threads)
+    backward_queries(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a,
+                     const Sum<acc_t<T>>* b, const T* dy, acc_t<T> share1, acc_t<T> share2, T* dq,
+                     Saved<acc_t<T>> saved) {
   using A = acc_t<T>;
   constexpr int tile = tile_of<A, D>;
   __shared__ A ks[tile][D], vs[tile][D];
   __shared__ Sum<A> as[tile], bs[tile];
-  const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w, d = static_cast<int>(x.head_width);
+  const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w,
+            d = static_cast<int>(x.head_width);
   const i64 head = blockIdx.y, channels = x.channels(), slots = slots_of(x) * w;
   const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
-  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = ::min(n, tokens - 1), i = here / w, j = here % w;
+  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x),
+            here = ::min(n, tokens - 1), i = here / w, j = here % w;
   const bool active = n < tokens;
 
   A query[D], upstream[D], out[D] = {};
@@ -78,7 +87,8 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
         const bool there = m < tokens && c < d;
         ks[e / D][c] = there ? A(k[base + token * channels + c]) : A(0);
         if (pass > 0) vs[e / D][c] = there ? A(v[base + token * channels + c]) : A(0);
-        if (masked && c == 0 && m < tokens) as[e / D] = a[plane + token], bs[e / D] = b[plane + token];
+        if (masked && c == 0 && m < tokens)
+          as[e / D] = a[plane + token], bs[e / D] = b[plane + token];
       }
       __syncthreads();
       const int count = ::min(tile, tokens - first);
@@ -87,7 +97,8 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
         A s1 = score, s2 = score;
         if constexpr (masked) {
           s1 = score - closing(along + distance(bil, bs[u]));
-          s2 = score - closing(distance(a[plane + row * w + j], as[u]) + distance(bij, b[plane + row * w + j]));
+          s2 = score - closing(distance(a[plane + row * w + j], as[u]) +
+                               distance(bij, b[plane + row * w + j]));
         }
         if (pass == 0) {
           {
@@ -99,7 +110,8 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
             z2 = z2 * exp_below<T>(m2 - most) + exp_below<T>(s2 - most), m2 = most;
           }
         } else {
-          const A p1 = exp_below<T>(s1 - m1), p2 = masked ? exp_below<T>(s2 - m2) : A(0), dp = dot<D>(upstream, vs[u]);
+          const A p1 = exp_below<T>(s1 - m1), p2 = masked ? exp_below<T>(s2 - m2) : A(0),
+                  dp = dot<D>(upstream, vs[u]);
           if (pass == 1) {
             mean1 += p1 * dp, mean2 += p2 * dp;
           } else {
@@ -114,12 +126,14 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
         }
         if (masked && ++row == h) {
           if (pass == 2) {
-            store_crossing<A>(active ? -sign_of<A>(j - column) * cross : A(0), active ? cross_signed : A(0), active ? i : -1, n, column, w,
+            store_crossing<A>(active ? -sign_of<A>(j - column) * cross : A(0),
+                              active ? cross_signed : A(0), active ? i : -1, n, column, w,
                               saved.slot_a + head * slots, saved.slot_b + head * slots);
             cross = cross_signed = 0;
           }
           row = 0, ++column;
-          if (column < w) along = distance(aij, a[plane + i * w + column]), bil = b[plane + i * w + column];
+          if (column < w)
+            along = distance(aij, a[plane + i * w + column]), bil = b[plane + i * w + column];
         }
       }
     }
@@ -134,16 +148,20 @@ __global__ void __launch_bounds__(threads) backward_queries(AttentionShape x, co
 
 // dk, dv and the decays. A thread a key; queries come column by column.
 template <class T, int D, bool masked>
-__global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a, const Sum<acc_t<T>>* b,
-                                                         const T* dy, acc_t<T> share1, acc_t<T> share2, T* dk, T* dv, Saved<acc_t<T>> of_queries, Saved<acc_t<T>> saved) {
+__global__ void __launch_bounds__(threads)
+    backward_keys(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a,
+                  const Sum<acc_t<T>>* b, const T* dy, acc_t<T> share1, acc_t<T> share2, T* dk,
+                  T* dv, Saved<acc_t<T>> of_queries, Saved<acc_t<T>> saved) {
   using A = acc_t<T>;
   constexpr int tile = tile_of<A, D>;
   __shared__ Sum<A> as[tile], bs[tile];
   __shared__ A qs[tile][D], gs[tile][D], log_sum1[tile], log_sum2[tile], mean1[tile], mean2[tile];
-  const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w, d = static_cast<int>(x.head_width);
+  const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w,
+            d = static_cast<int>(x.head_width);
   const i64 head = blockIdx.y, channels = x.channels(), slots = slots_of(x) * w;
   const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
-  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x), here = ::min(n, tokens - 1), i = here / w, j = here % w;
+  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x),
+            here = ::min(n, tokens - 1), i = here / w, j = here % w;
   const bool active = n < tokens;
 
   A key[D], value[D], dkey[D] = {}, dvalue[D] = {};
@@ -152,7 +170,9 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const
   [[maybe_unused]] Sum<A> akl{}, bkl{}, bkj{};
   [[maybe_unused]] A along = 0;
   A own_a = 0, own_b = 0, cross = 0, cross_signed = 0;
-  if constexpr (masked) akl = a[plane + here], bkl = b[plane + here], along = distance(a[plane + i * w], akl), bkj = b[plane + i * w];
+  if constexpr (masked)
+    akl = a[plane + here], bkl = b[plane + here], along = distance(a[plane + i * w], akl),
+    bkj = b[plane + i * w];
   int row = 0, column = 0;  // of the query
   for (int first = 0; first < tokens; first += tile) {
     __syncthreads();
@@ -163,8 +183,11 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const
       gs[e / D][c] = there ? A(dy[base + token * channels + c]) : A(0);
       if (c == 0 && m < tokens) {
         if (masked) as[e / D] = a[plane + token], bs[e / D] = b[plane + token];
-        log_sum1[e / D] = of_queries.log_sum1[plane + token], mean1[e / D] = of_queries.mean1[plane + token];
-        if (masked) log_sum2[e / D] = of_queries.log_sum2[plane + token], mean2[e / D] = of_queries.mean2[plane + token];
+        log_sum1[e / D] = of_queries.log_sum1[plane + token],
+                     mean1[e / D] = of_queries.mean1[plane + token];
+        if (masked)
+          log_sum2[e / D] = of_queries.log_sum2[plane + token],
+                       mean2[e / D] = of_queries.mean2[plane + token];
       }
     }
     __syncthreads();
@@ -177,7 +200,8 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const
         s1 = score - closing(distance(as[u], ail) + distance(bil, bkl));
         s2 = score - closing(along + distance(bs[u], bkj));
       }
-      const A p1 = share1 * exp_below<T>(s1 - log_sum1[u]), p2 = masked ? share2 * exp_below<T>(s2 - log_sum2[u]) : A(0);
+      const A p1 = share1 * exp_below<T>(s1 - log_sum1[u]),
+              p2 = masked ? share2 * exp_below<T>(s2 - log_sum2[u]) : A(0);
       const A ds1 = p1 * (dp - mean1[u]), ds2 = masked ? p2 * (dp - mean2[u]) : A(0);
       add_scaled<D>(dvalue, p1 + p2, gs[u]);
       add_scaled<D>(dkey, ds1 + ds2, qs[u]);
@@ -186,11 +210,13 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const
         own_b -= below * ds1, own_a -= right * ds2;
         cross += ds2, cross_signed += below * ds2;
         if (++row == h) {
-          store_crossing<A>(active ? right * cross : A(0), active ? -cross_signed : A(0), active ? i : -1, n, column, w, saved.slot_a + head * slots,
+          store_crossing<A>(active ? right * cross : A(0), active ? -cross_signed : A(0),
+                            active ? i : -1, n, column, w, saved.slot_a + head * slots,
                             saved.slot_b + head * slots);
           cross = cross_signed = 0;
           row = 0, ++column;
-          if (column < w) along = distance(a[plane + i * w + column], akl), bkj = b[plane + i * w + column];
+          if (column < w)
+            along = distance(a[plane + i * w + column], akl), bkj = b[plane + i * w + column];
         }
       }
     }
@@ -201,9 +227,12 @@ __global__ void __launch_bounds__(threads) backward_keys(AttentionShape x, const
   if constexpr (masked) saved.own_a[plane + n] = own_a, saved.own_b[plane + n] = own_b;
 }
 
-// Gradients of a and b added up, then of the log decays: sums from the far end of each line. A thread a line.
+// Gradients of a and b added up, then of the log decays: sums from the far end of each line. A
+// thread a line.
 template <class A>
-__global__ void __launch_bounds__(128) decay_gradients(AttentionShape x, Saved<A> queries, Saved<A> keys, const A* log_alpha, const A* log_beta, A* dlog_alpha, A* dlog_beta) {
+__global__ void __launch_bounds__(128)
+    decay_gradients(AttentionShape x, Saved<A> queries, Saved<A> keys, const A* log_alpha,
+                    const A* log_beta, A* dlog_alpha, A* dlog_beta) {
   const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w;
   const i64 lines = x.batch * x.heads * (h + w), slots = slots_of(x) * w;
   for (i64 e = cuda::first(); e < lines; e += cuda::stride()) {
@@ -221,7 +250,8 @@ __global__ void __launch_bounds__(128) decay_gradients(AttentionShape x, Saved<A
         sum += (row ? queries.slot_a : queries.slot_b)[slot];
         sum += (row ? keys.slot_a : keys.slot_b)[slot];
       }
-      (row ? dlog_alpha : dlog_beta)[at] = m > 0 && !((row ? log_alpha : log_beta)[at] <= A(-polyline_gpu::limit_wide)) ? sum : A(0);
+      (row ? dlog_alpha : dlog_beta)[at] =
+          m > 0 && !((row ? log_alpha : log_beta)[at] <= A(-polyline_gpu::limit_wide)) ? sum : A(0);
     }
   }
 }
@@ -231,52 +261,71 @@ __global__ void __launch_bounds__(128) decay_gradients(AttentionShape x, Saved<A
 namespace ppma::inline PPMA_ABI::kernels {
 
 template <class T>
-void whole_attention_backward(Cuda, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha, const T* log_beta, const T*,
-                              const T*, const T*, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
+void whole_attention_backward(Cuda, Paths paths, const AttentionShape& x, const T* q, const T* k,
+                              const T* v, const T* log_alpha, const T* log_beta, const T*, const T*,
+                              const T*, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha,
+                              T* dlog_beta) {
   using A = T;
   const bool masked = paths != Paths::none;
-  const i64 all = x.batch * x.heads * x.tokens(), slots = masked ? x.batch * x.heads * whole_gpu::slots_of(x) * x.width : 0;
-  const Workspace<polyline_gpu::Sum<A>> a(masked ? all : 0, Device::cuda), b(masked ? all : 0, Device::cuda);
+  const i64 all = x.batch * x.heads * x.tokens(),
+            slots = masked ? x.batch * x.heads * whole_gpu::slots_of(x) * x.width : 0;
+  const Workspace<polyline_gpu::Sum<A>> a(masked ? all : 0, Device::cuda),
+      b(masked ? all : 0, Device::cuda);
   const Workspace<A> rows(8 * all, Device::cuda), crossings(4 * slots, Device::cuda);
   if (masked) polyline_gpu::run_decay_sums(x, log_alpha, log_beta, a.data(), b.data());
   A *const r = rows.data(), *const c = crossings.data();
-  const whole_gpu::Saved<A> of_queries{r, r + all, r + 2 * all, r + 3 * all, r + 4 * all, r + 5 * all, c, c + slots};
-  const whole_gpu::Saved<A> of_keys{nullptr, nullptr, nullptr, nullptr, r + 6 * all, r + 7 * all, c + 2 * slots, c + 3 * slots};
-  const dim3 grid(static_cast<unsigned>((x.tokens() + whole_gpu::threads - 1) / whole_gpu::threads), static_cast<unsigned>(x.batch * x.heads));
+  const whole_gpu::Saved<A> of_queries{r,           r + all,     r + 2 * all, r + 3 * all,
+                                       r + 4 * all, r + 5 * all, c,           c + slots};
+  const whole_gpu::Saved<A> of_keys{nullptr,     nullptr,     nullptr,       nullptr,
+                                    r + 6 * all, r + 7 * all, c + 2 * slots, c + 3 * slots};
+  const dim3 grid(static_cast<unsigned>((x.tokens() + whole_gpu::threads - 1) / whole_gpu::threads),
+                  static_cast<unsigned>(x.batch * x.heads));
   polyline_gpu::with_head_width(x.head_width, "whole_attention", [&](auto d) {
     const auto run = [&](auto with_mask) {
       constexpr int D = decltype(d)::value;
       constexpr bool M = decltype(with_mask)::value;
       const A share1 = whole_gpu::share1<A>(paths), share2 = whole_gpu::share2<A>(paths);
-      whole_gpu::backward_queries<T, D, M><<<grid, whole_gpu::threads, 0, cuda::stream()>>>(x, q, k, v, a.data(), b.data(), dy, share1, share2, dq, of_queries);
-      whole_gpu::backward_keys<T, D, M>
-          <<<grid, whole_gpu::threads, 0, cuda::stream()>>>(x, q, k, v, a.data(), b.data(), dy, share1, share2, dk, dv, of_queries, of_keys);
+      whole_gpu::backward_queries<T, D, M><<<grid, whole_gpu::threads, 0, cuda::stream()>>>(
+          x, q, k, v, a.data(), b.data(), dy, share1, share2, dq, of_queries);
+      whole_gpu::backward_keys<T, D, M><<<grid, whole_gpu::threads, 0, cuda::stream()>>>(
+          x, q, k, v, a.data(), b.data(), dy, share1, share2, dk, dv, of_queries, of_keys);
     };
-    if (masked) run(std::true_type{});
-    else run(std::false_type{});
+    if (masked)
+      run(std::true_type{});
+    else
+      run(std::false_type{});
   });
   cuda::launched("whole_attention");
   if (!masked) return;
   const i64 lines = x.batch * x.heads * (x.height + x.width);
-  whole_gpu::decay_gradients<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(x, of_queries, of_keys, log_alpha, log_beta, dlog_alpha, dlog_beta);
+  whole_gpu::decay_gradients<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(
+      x, of_queries, of_keys, log_alpha, log_beta, dlog_alpha, dlog_beta);
   cuda::launched("whole_attention");
 }
 
-inline void whole_attention_backward(Cuda on, Paths paths, const AttentionShape& x, const bf16* q, const bf16* k, const bf16* v, const float* log_alpha,
-                                     const float* log_beta, const bf16* y, const bf16* y1, const float* log_sums, const bf16* dy, bf16* dq, bf16* dk, bf16* dv,
-                                     float* dlog_alpha, float* dlog_beta) {
+inline void whole_attention_backward(Cuda on, Paths paths, const AttentionShape& x, const bf16* q,
+                                     const bf16* k, const bf16* v, const float* log_alpha,
+                                     const float* log_beta, const bf16* y, const bf16* y1,
+                                     const float* log_sums, const bf16* dy, bf16* dq, bf16* dk,
+                                     bf16* dv, float* dlog_alpha, float* dlog_beta) {
   const bool masked = paths != Paths::none;
   if (whole_tensor::Lines::suits(x, masked)) {
     const whole_tensor::Call call(paths, x, log_alpha, log_beta);
-    if (masked) whole_tensor::run_backward<true>(call, q, k, v, y, y1, log_sums, dy, dq, dk, dv, dlog_alpha, dlog_beta);
-    else whole_tensor::run_backward<false>(call, q, k, v, y, y1, log_sums, dy, dq, dk, dv, dlog_alpha, dlog_beta);
+    if (masked)
+      whole_tensor::run_backward<true>(call, q, k, v, y, y1, log_sums, dy, dq, dk, dv, dlog_alpha,
+                                       dlog_beta);
+    else
+      whole_tensor::run_backward<false>(call, q, k, v, y, y1, log_sums, dy, dq, dk, dv, dlog_alpha,
+                                        dlog_beta);
     return;
   }
   const i64 n = x.batch * x.tokens() * x.channels();
   const Workspace<float> wide(7 * n, Device::cuda);
   float* const w = wide.data();
-  convert(on, n, q, w), convert(on, n, k, w + n), convert(on, n, v, w + 2 * n), convert(on, n, dy, w + 3 * n);
-  whole_attention_backward<float>(on, paths, x, w, w + n, w + 2 * n, log_alpha, log_beta, nullptr, nullptr, nullptr, w + 3 * n, w + 4 * n, w + 5 * n, w + 6 * n,
+  convert(on, n, q, w), convert(on, n, k, w + n), convert(on, n, v, w + 2 * n),
+      convert(on, n, dy, w + 3 * n);
+  whole_attention_backward<float>(on, paths, x, w, w + n, w + 2 * n, log_alpha, log_beta, nullptr,
+                                  nullptr, nullptr, w + 3 * n, w + 4 * n, w + 5 * n, w + 6 * n,
                                   dlog_alpha, dlog_beta);
   convert(on, n, w + 4 * n, dq), convert(on, n, w + 5 * n, dk), convert(on, n, w + 6 * n, dv);
 }

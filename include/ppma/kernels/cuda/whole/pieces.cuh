@@ -19,9 +19,10 @@ using detail::load_turned;
 using detail::multiply;
 
 inline constexpr int threads = 128, cells = 64;
-// Registers decide how many blocks a multiprocessor holds: three hide more latency than two with a few spilled values cost
-// (measured on an H200; four spill too much).
-template <int D> inline constexpr int blocks_at_once = D == 32 ? 3 : 2;
+// Registers decide how many blocks a multiprocessor holds: three hide more latency than two with a
+// few spilled values cost (measured on an H200; four spill too much).
+template <int D>
+inline constexpr int blocks_at_once = D == 32 ? 3 : 2;
 inline constexpr float log2_e = 1.4426950408889634f;
 inline constexpr float far = 1e30f;  // the sums of padding: whatever meets them has probability 0
 
@@ -29,20 +30,29 @@ inline constexpr float far = 1e30f;  // the sums of padding: whatever meets them
 struct Lines {
   int lines, length, line_step, step, tokens, heads, head_width;
   i64 channels;
-  int width;      // 8-cell pieces of a padded line: 1, 2, 4 or 8
-  bool turned;    // lines are columns
+  int width;    // 8-cell pieces of a padded line: 1, 2, 4 or 8
+  bool turned;  // lines are columns
 
   Lines(const AttentionShape& x, bool masked)
-      : lines(static_cast<int>(x.height)), length(static_cast<int>(x.width)), line_step(length), step(1),
-        tokens(static_cast<int>(x.tokens())), heads(static_cast<int>(x.heads)), head_width(static_cast<int>(x.head_width)),
-        channels(x.channels()), turned(masked && x.width > cells) {
-    if (turned) lines = static_cast<int>(x.width), length = static_cast<int>(x.height), line_step = 1, step = lines;
+      : lines(static_cast<int>(x.height)),
+        length(static_cast<int>(x.width)),
+        line_step(length),
+        step(1),
+        tokens(static_cast<int>(x.tokens())),
+        heads(static_cast<int>(x.heads)),
+        head_width(static_cast<int>(x.head_width)),
+        channels(x.channels()),
+        turned(masked && x.width > cells) {
+    if (turned)
+      lines = static_cast<int>(x.width), length = static_cast<int>(x.height), line_step = 1,
+      step = lines;
     if (!masked) lines = (tokens + cells - 1) / cells, length = cells, line_step = cells;
     width = length <= 8 ? 1 : length <= 16 ? 2 : length <= 32 ? 4 : 8;
   }
   int tiles() const { return (lines + 8 / width - 1) / (8 / width); }
   static bool suits(const AttentionShape& x, bool masked) {
-    return x.head_width % 8 == 0 && x.head_width <= 64 && (!masked || std::min(x.height, x.width) <= cells) &&
+    return x.head_width % 8 == 0 && x.head_width <= 64 &&
+           (!masked || std::min(x.height, x.width) <= cells) &&
            x.tokens() * x.channels() < (i64{1} << 30);
   }
   /// Whether small.cuh takes it.
@@ -55,26 +65,34 @@ struct Lines {
     return line < lines && at < length && t < tokens ? t : -1;
   }
   /// The first channel of a head.
-  __device__ __forceinline__ i64 base(i64 head) const { return head / heads * tokens * channels + head % heads * head_width; }
+  __device__ __forceinline__ i64 base(i64 head) const {
+    return head / heads * tokens * channels + head % heads * head_width;
+  }
 };
 
-/// Copies tiles of one head into shared memory, in the background; zeros in the padding. A thread copies the same cells
-/// of every tile: where they are is worked out once.
+/// Copies tiles of one head into shared memory, in the background; zeros in the padding. A thread
+/// copies the same cells of every tile: where they are is worked out once.
 template <int D, int WT>
 struct TileCopy {
   static constexpr int pieces = cells * D / 8 / threads;  // of 16 bytes
-  int from[pieces], lines[pieces];  // first element of the piece in tile 0; tiles' lines that hold it
+  // first element of the piece in tile 0; tiles' lines that hold it
+  int from[pieces], lines[pieces];
   int tile_step, tile_lines;
 
   __device__ __forceinline__ explicit TileCopy(const Lines& g)
       : tile_step(8 / WT * g.line_step * static_cast<int>(g.channels)), tile_lines(8 / WT) {
 #pragma unroll
     for (int u = 0; u < pieces; ++u) {
-      const int e = static_cast<int>(threadIdx.x) + u * threads, cell = e / (D / 8), c = e % (D / 8) * 8;
+      const int e = static_cast<int>(threadIdx.x) + u * threads, cell = e / (D / 8),
+                c = e % (D / 8) * 8;
       const int line = cell / (8 * WT), at = cell % (8 * WT);
       from[u] = (line * g.line_step + at * g.step) * static_cast<int>(g.channels) + c;
-      // Tile t holds the cell if t * tile_lines is below this; the last line of a grid without mask may be cut short.
-      lines[u] = at < g.length && c < g.head_width ? ::min(g.lines, (g.tokens + g.line_step - 1 - at * g.step) / g.line_step) - line : 0;
+      // Tile t holds the cell if t * tile_lines is below this; the last line of a grid without mask
+      // may be cut short.
+      lines[u] =
+          at < g.length && c < g.head_width
+              ? ::min(g.lines, (g.tokens + g.line_step - 1 - at * g.step) / g.line_step) - line
+              : 0;
     }
   }
   __device__ __forceinline__ void operator()(int tile, const bf16* head, bf16 (*to)[D + 8]) const {
@@ -82,22 +100,27 @@ struct TileCopy {
     for (int u = 0; u < pieces; ++u) {
       const int e = static_cast<int>(threadIdx.x) + u * threads;
       const bool there = tile * tile_lines < lines[u];
-      copy_async(&to[e / (D / 8)][e % (D / 8) * 8], there ? head + (tile * tile_step + from[u]) : head, there);
+      copy_async(&to[e / (D / 8)][e % (D / 8) * 8],
+                 there ? head + (tile * tile_step + from[u]) : head, there);
     }
   }
 };
 /// `bytes` (a multiple of 16) of consecutive memory, likewise.
 __device__ __forceinline__ void load_block(void* to, const void* from, int bytes) {
   for (int e = static_cast<int>(threadIdx.x) * 16; e < bytes; e += threads * 16)
-    copy_async(reinterpret_cast<bf16*>(to) + e / 2, reinterpret_cast<const bf16*>(from) + e / 2, true);
+    copy_async(reinterpret_cast<bf16*>(to) + e / 2, reinterpret_cast<const bf16*>(from) + e / 2,
+               true);
 }
 
 /// 16 tokens of a head as left factors, straight from memory.
 template <int D>
-__device__ __forceinline__ void load_left(const bf16* head, i64 channels, int width, int token0, int token1, unsigned (&left)[D / 16][4]) {
+__device__ __forceinline__ void load_left(const bf16* head, i64 channels, int width, int token0,
+                                          int token1, unsigned (&left)[D / 16][4]) {
   const int c = static_cast<int>(threadIdx.x) % 4 * 2;
   const auto pair = [&](int token, int at) {
-    return token >= 0 && at < width ? *reinterpret_cast<const unsigned*>(head + token * channels + at) : 0u;
+    return token >= 0 && at < width
+               ? *reinterpret_cast<const unsigned*>(head + token * channels + at)
+               : 0u;
   };
 #pragma unroll
   for (int s = 0; s < D / 16; ++s) {
@@ -106,18 +129,24 @@ __device__ __forceinline__ void load_left(const bf16* head, i64 channels, int wi
   }
 }
 template <int D>
-__device__ __forceinline__ void store_rows(bf16* head, i64 channels, int width, int token0, int token1, const float (&out)[D / 8][4]) {
+__device__ __forceinline__ void store_rows(bf16* head, i64 channels, int width, int token0,
+                                           int token1, const float (&out)[D / 8][4]) {
   const int c = static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
   for (int s = 0; s < D / 8; ++s) {
     if (8 * s + c >= width) continue;
-    if (token0 >= 0) *reinterpret_cast<unsigned*>(head + token0 * channels + 8 * s + c) = detail::rounded_pair(out[s][0], out[s][1]);
-    if (token1 >= 0) *reinterpret_cast<unsigned*>(head + token1 * channels + 8 * s + c) = detail::rounded_pair(out[s][2], out[s][3]);
+    if (token0 >= 0)
+      *reinterpret_cast<unsigned*>(head + token0 * channels + 8 * s + c) =
+          detail::rounded_pair(out[s][0], out[s][1]);
+    if (token1 >= 0)
+      *reinterpret_cast<unsigned*>(head + token1 * channels + 8 * s + c) =
+          detail::rounded_pair(out[s][2], out[s][3]);
   }
 }
 /// c (16, 8 rows of x) = left (16, D) x^T
 template <int D>
-__device__ __forceinline__ void times_rows(float (&c)[4], const unsigned (&left)[D / 16][4], const bf16 (*x)[D + 8]) {
+__device__ __forceinline__ void times_rows(float (&c)[4], const unsigned (&left)[D / 16][4],
+                                           const bf16 (*x)[D + 8]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   c[0] = c[1] = c[2] = c[3] = 0;
 #pragma unroll
@@ -128,7 +157,8 @@ __device__ __forceinline__ void times_rows(float (&c)[4], const unsigned (&left)
     multiply(c, left[2 * s + 1], b[2], b[3]);
   }
 }
-/// The right factor x (16 rows, 16 columns from `at`): b[0], b[1] for the first 8 columns, b[2], b[3] for the next.
+/// The right factor x (16 rows, 16 columns from `at`): b[0], b[1] for the first 8 columns, b[2],
+/// b[3] for the next.
 template <int D>
 __device__ __forceinline__ void load_columns(unsigned (&b)[4], const bf16 (*x)[D + 8], int at) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -150,28 +180,37 @@ struct Owner {
   }
 };
 
-/// Whether some path of the head may be closed; for all threads of the block. Both parts of a path fall along their lines: their
-/// last sums are the largest.
+/// Whether some path of the head may be closed; for all threads of the block. Both parts of a path
+/// fall along their lines: their last sums are the largest.
 __device__ __forceinline__ bool any_closed(const Lines& g, const float2* plane) {
   const int padded = 8 * g.width;
   bool any = false;
   for (int e = static_cast<int>(threadIdx.x); e < g.lines + g.length; e += threads)
-    any |= (e < g.lines ? -plane[e * padded + g.length - 1].x : -plane[(g.lines - 1) * padded + e - g.lines].y) >= polyline_gpu::limit_bf16 / 2;
+    any |= (e < g.lines
+                ? -plane[e * padded + g.length - 1].x
+                : -plane[(g.lines - 1) * padded + e - g.lines].y) >= polyline_gpu::limit_bf16 / 2;
   return __syncthreads_or(any) != 0;
 }
-/// Adds both log masks to the scores s of piece n of a tile. walls: some path of the head may be closed.
+/// Adds both log masks to the scores s of piece n of a tile. walls: some path of the head may be
+/// closed.
 template <int WT, bool walls>
-__device__ __forceinline__ void add_masks(const float (&s)[4], int n, const Owner& o, const float2* own, const float2* other, float (&row)[4], float (&column)[4]) {
+__device__ __forceinline__ void add_masks(const float (&s)[4], int n, const Owner& o,
+                                          const float2* own, const float2* other, float (&row)[4],
+                                          float (&column)[4]) {
   const int c = static_cast<int>(threadIdx.x) % 4 * 2, l = n % WT * 8 + c;
-  const float4 key = *reinterpret_cast<const float4*>(other + n * 8 + c);  // (a, b) at [k,l] and [k,l+1]
-  float4 line = *reinterpret_cast<const float4*>(own + (o.cell[0] - o.column[0]) + l);  // at [i,l] and [i,l+1]
+  // (a, b) at [k,l] and [k,l+1]
+  const float4 key = *reinterpret_cast<const float4*>(other + n * 8 + c);
+  // at [i,l] and [i,l+1]
+  float4 line = *reinterpret_cast<const float4*>(own + (o.cell[0] - o.column[0]) + l);
   const auto masked = [](float score, float along, float across) {
     if (walls && along + across >= polyline_gpu::limit_bf16) return negative_infinity<float>();
     return score - along - across;
   };
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    if (WT == 1 && r == 1) line = *reinterpret_cast<const float4*>(own + (o.cell[1] - o.column[1]) + l);  // else both share a line
+    // else both share a line
+    if (WT == 1 && r == 1)
+      line = *reinterpret_cast<const float4*>(own + (o.cell[1] - o.column[1]) + l);
     const float2 kj = other[n / WT * (8 * WT) + o.column[r]];
     const float across = ::fabsf(o.sums[r].y - kj.y);
     row[2 * r] = masked(s[2 * r], ::fabsf(o.sums[r].x - line.x), ::fabsf(line.y - key.y));

@@ -8,13 +8,15 @@ namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
 /// Sums over a row of the product of two left factors: for both rows of the thread.
 template <int D>
-__device__ __forceinline__ void row_products(const unsigned (&x)[D / 16][4], const unsigned (&y)[D / 16][4], float (&sum)[2]) {
+__device__ __forceinline__ void row_products(const unsigned (&x)[D / 16][4],
+                                             const unsigned (&y)[D / 16][4], float (&sum)[2]) {
   sum[0] = sum[1] = 0;
 #pragma unroll
   for (int s = 0; s < D / 16; ++s)
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const float2 a = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(x[s][e])), b = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(y[s][e]));
+      const float2 a = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(x[s][e])),
+                   b = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(y[s][e]));
       sum[e % 2] += a.x * b.x + a.y * b.y;
     }
 #pragma unroll
@@ -23,18 +25,23 @@ __device__ __forceinline__ void row_products(const unsigned (&x)[D / 16][4], con
     for (int step = 1; step < 4; step *= 2) sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], step);
 }
 
-/// See tensor_backward.cuh's backward. The queries go first: they leave `stats` (query_sums there) for
-/// the keys, by padded cells, the last bit of the first telling whether forward took the logarithms.
+/// See tensor_backward.cuh's backward. The queries go first: they leave `stats` (query_sums there)
+/// for the keys, by padded cells, the last bit of the first telling whether forward took the
+/// logarithms.
 template <int D, int WT, bool of_keys>
 __global__ void __launch_bounds__(32 * small_warps, small_blocks)
-    small_backward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a, const float* log_b, const bf16* y, const bf16* y1, const bf16* dy,
-                   const float2* log_sums, float share1, float share2, float4* stats, bf16* out1, bf16* out2, float2* dsums) {
+    small_backward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
+                   const float* log_b, const bf16* y, const bf16* y1, const bf16* dy,
+                   const float2* log_sums, float share1, float share2, float4* stats, bf16* out1,
+                   bf16* out2, float2* dsums) {
   extern __shared__ float4 whole_attention_memory[];
   const i64 head = blockIdx.y, base = g.base(head);
   const Small<D, WT, float2> map(g, whole_attention_memory);
   float4* const of_head = stats + head * map.rows;
-  // Of every query, for the keys: least log2 of its sums, means of both softmaxes; its factors in the row and the column path.
-  float *const least = map.stats(), *const row_factor = least + map.rows, *const col_factor = row_factor + map.rows;
+  // Of every query, for the keys: least log2 of its sums, means of both softmaxes; its factors in
+  // the row and the column path.
+  float *const least = map.stats(), *const row_factor = least + map.rows,
+               *const col_factor = row_factor + map.rows;
   float2* const means = reinterpret_cast<float2*>(col_factor + map.rows);
   map.copy(g, (of_keys ? q : k) + base, map.x);
   map.copy(g, (of_keys ? dy : v) + base, map.z);
@@ -45,7 +52,8 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
     for (int e = static_cast<int>(threadIdx.x); e < map.rows; e += static_cast<int>(blockDim.x)) {
       const float4 s = of_head[e];
       const float low = ::fminf(s.x, s.y);
-      least[e] = low, row_factor[e] = exp2_fast(low - s.y), col_factor[e] = exp2_fast(low - s.x), means[e] = {s.w, s.z};
+      least[e] = low, row_factor[e] = exp2_fast(low - s.y), col_factor[e] = exp2_fast(low - s.x),
+      means[e] = {s.w, s.z};
       key_logs |= (__float_as_int(s.x) & 1) != 0;
     }
     key_logs = __syncthreads_or(key_logs) != 0;
@@ -80,7 +88,9 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
           const float2 log = log_sums[head * g.tokens + token[r]];
           logs = (__float_as_int(log.x) & 1) != 0;
           if (share1 > 0) s.x = log.x - ::log2f(share1), s.z = y1 != nullptr ? one[r] : whole[r];
-          if (share2 > 0) s.y = log.y - ::log2f(share2), s.w = y1 != nullptr ? (whole[r] - share1 * one[r]) / share2 : whole[r];
+          if (share2 > 0)
+            s.y = log.y - ::log2f(share2),
+            s.w = y1 != nullptr ? (whole[r] - share1 * one[r]) / share2 : whole[r];
         }
         by_logs |= logs;
         const int bits = __float_as_int(s.x);
@@ -102,7 +112,8 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
 
     float sum1[D / 8][4] = {};
     [[maybe_unused]] float sum2[of_keys ? D / 8 : 1][4] = {};
-    // dS of the row path by columns of a line: of all lines, and of those above the owner's less those below.
+    // dS of the row path by columns of a line: of all lines, and of those above the owner's less
+    // those below.
     float along[WT][4] = {}, across[WT][4] = {}, own_b[2] = {};
     const auto pass = [&](auto with_logs) {
       constexpr bool logs = decltype(with_logs)::value;
@@ -130,14 +141,22 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
             if constexpr (of_keys) shift = *reinterpret_cast<const float2*>(least + cell);
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
-              const float2 weight{exp2_fast(::fmaf(s[2 * r], log2_e, of_keys ? -shift.x : -top[r])), exp2_fast(::fmaf(s[2 * r + 1], log2_e, of_keys ? -shift.y : -top[r]))};
-              const float2 by_row = times(weight, row[half][r]), by_col = of_keys ? times(weight, col[half][r]) : times(weight, times(col[half][r], {mine_col[r], mine_col[r]}));
-              p_row[2 * r] = by_row.x, p_row[2 * r + 1] = by_row.y, p_col[2 * r] = by_col.x, p_col[2 * r + 1] = by_col.y;
+              const float2 weight{
+                  exp2_fast(::fmaf(s[2 * r], log2_e, of_keys ? -shift.x : -top[r])),
+                  exp2_fast(::fmaf(s[2 * r + 1], log2_e, of_keys ? -shift.y : -top[r]))};
+              const float2 by_row = times(weight, row[half][r]),
+                           by_col =
+                               of_keys
+                                   ? times(weight, col[half][r])
+                                   : times(weight, times(col[half][r], {mine_col[r], mine_col[r]}));
+              p_row[2 * r] = by_row.x, p_row[2 * r + 1] = by_row.y, p_col[2 * r] = by_col.x,
+                        p_col[2 * r + 1] = by_col.y;
             }
           }
           [[maybe_unused]] float4 mean;  // of both softmaxes, of both columns
           if constexpr (of_keys) mean = *reinterpret_cast<const float4*>(means + cell);
-          const auto of_own_line = [&] {  // before and after it, so that the total taken off leaves above less below
+          // before and after it, so that the total taken off leaves above less below
+          const auto of_own_line = [&] {
             if (m != group) return;
 #pragma unroll
             for (int e = 0; e < 4; ++e)
@@ -145,11 +164,15 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
           };
           of_own_line();
 #pragma unroll
-          for (int r = 0; r < 2; ++r) below[r] = static_cast<float>((map.line(group, r) > n / WT) - (map.line(group, r) < n / WT));
+          for (int r = 0; r < 2; ++r)
+            below[r] =
+                static_cast<float>((map.line(group, r) > n / WT) - (map.line(group, r) < n / WT));
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
-            const float mean_row = of_keys ? (e % 2 == 0 ? mean.x : mean.z) : mine[e / 2].z, mean_col = of_keys ? (e % 2 == 0 ? mean.y : mean.w) : mine[e / 2].w;
-            const float ds_row = p_row[e] * (dp[e] - mean_row), ds_col = p_col[e] * (dp[e] - mean_col);
+            const float mean_row = of_keys ? (e % 2 == 0 ? mean.x : mean.z) : mine[e / 2].z,
+                        mean_col = of_keys ? (e % 2 == 0 ? mean.y : mean.w) : mine[e / 2].w;
+            const float ds_row = p_row[e] * (dp[e] - mean_row),
+                        ds_col = p_col[e] * (dp[e] - mean_col);
             along[w][e] += ds_row;
             own_b[e / 2] += below[e / 2] * ds_col;
             ds[half][e] = ds_row + ds_col, p[half][e] = p_row[e] + p_col[e];
@@ -174,13 +197,16 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
         }
       }
     };
-    if (by_logs) pass(std::true_type{});
-    else pass(std::false_type{});
+    if (by_logs)
+      pass(std::true_type{});
+    else
+      pass(std::false_type{});
     store_rows<D>(out1 + base, g.channels, g.head_width, token[0], token[1], sum1);
-    if constexpr (of_keys) store_rows<D>(out2 + base, g.channels, g.head_width, token[0], token[1], sum2);
+    if constexpr (of_keys)
+      store_rows<D>(out2 + base, g.channels, g.head_width, token[0], token[1], sum2);
 
-    // What a and b get: a falls along a line, so the sign of -(a[i,j] - a[i,l]) is that of j - l. Summed over l for the
-    // owner, over j for the others of its line.
+    // What a and b get: a falls along a line, so the sign of -(a[i,j] - a[i,l]) is that of j - l.
+    // Summed over l for the owner, over j for the others of its line.
     float own_a[2] = {};
     float2 others[2];
 #pragma unroll
@@ -191,17 +217,22 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
         float a[2], b[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          a[r] = static_cast<float>((map.column(r) > l) - (map.column(r) < l)) * along[w][2 * r + e], b[r] = across[w][2 * r + e] - along[w][2 * r + e];
+          a[r] =
+              static_cast<float>((map.column(r) > l) - (map.column(r) < l)) * along[w][2 * r + e],
+          b[r] = across[w][2 * r + e] - along[w][2 * r + e];
           own_a[r] += a[r];
         }
         if (WT == 2) a[0] += a[1], b[0] += b[1];  // one line
 #pragma unroll
         for (int r = 0; r < 2 / WT; ++r) {
 #pragma unroll
-          for (int step = 4; step < 32; step *= 2) a[r] += __shfl_xor_sync(0xffffffffu, a[r], step), b[r] += __shfl_xor_sync(0xffffffffu, b[r], step);
+          for (int step = 4; step < 32; step *= 2)
+            a[r] += __shfl_xor_sync(0xffffffffu, a[r], step),
+                b[r] += __shfl_xor_sync(0xffffffffu, b[r], step);
           // Now all lanes of a column l have it: the lane whose row is that column takes it.
           const int to = WT == 2 ? w : r, from = map.lane / 4 / 2;
-          const float2 taken{__shfl_sync(0xffffffffu, -a[r], from), __shfl_sync(0xffffffffu, b[r], from)};
+          const float2 taken{__shfl_sync(0xffffffffu, -a[r], from),
+                             __shfl_sync(0xffffffffu, b[r], from)};
           if (map.lane / 4 % 2 == e) others[to] = taken;
         }
       }
@@ -212,7 +243,8 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
         own_a[r] += __shfl_xor_sync(0xffffffffu, own_a[r], step);
         own_b[r] += __shfl_xor_sync(0xffffffffu, own_b[r], step);
       }
-      if (map.lane % 4 == 0 && token[r] >= 0) dsums[head * g.tokens + token[r]] = {own_a[r] + others[r].x, own_b[r] + others[r].y};
+      if (map.lane % 4 == 0 && token[r] >= 0)
+        dsums[head * g.tokens + token[r]] = {own_a[r] + others[r].x, own_b[r] + others[r].y};
     }
   });
 }

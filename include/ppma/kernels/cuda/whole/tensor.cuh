@@ -1,21 +1,27 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// whole_attention.hpp in bf16 on the tensor cores, float sums. Scores, masks and probabilities live in registers.
+// whole_attention.hpp in bf16 on the tensor cores, float sums. Scores, masks and probabilities live
+// in registers.
 //
-//   row path      s - |a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|       along the owner's line, then across
-//   column path   s - |a[k,j] - a[k,l]| - |b[i,j] - b[k,j]|       across in the owner's column, then along
+//   row path      s - |a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|       along the owner's line,
+//                                                                 then across
+//   column path   s - |a[k,j] - a[k,l]| - |b[i,j] - b[k,j]|       across in the owner's
+//                                                                 column, then along
 //
-// (i,j) is the owner, (k,l) the other. Seen from a query the row path is V2H, from a key it is H2V: so one kernel makes
-// the gradients of both. a and b are the running sums of the log decays.
+// (i,j) is the owner, (k,l) the other. Seen from a query the row path is V2H, from a key it is H2V:
+// so one kernel makes the gradients of both. a and b are the running sums of the log decays.
 //
-// Tokens are laid out in lines of at most 64, each padded to 8, 16, 32 or 64 cells; a tile is 64 cells: whole lines. Then
-// in every 8 x 8 piece of scores i and k are the same for all, j and l are consecutive, and the decays of a piece are a
-// handful of reads from shared memory. A block owns a tile, a warp 16 of its cells; all tiles pass by.
+// Tokens are laid out in lines of at most 64, each padded to 8, 16, 32 or 64 cells; a tile is 64
+// cells: whole lines. Then in every 8 x 8 piece of scores i and k are the same for all, j and l are
+// consecutive, and the decays of a piece are a handful of reads from shared memory. A block owns a
+// tile, a warp 16 of its cells; all tiles pass by.
 //
-// In every tile of this kernel the running maximum is kept (Average). Maps of at most 16 x 16: small.cuh.
+// In every tile of this kernel the running maximum is kept (Average). Maps of at most 16 x 16:
+// small.cuh.
 //
-// Floor, forward: two exponentials a score (16 a cycle and multiprocessor) = 0.28 ms for 537 M scores on an H200; about
-// 16 other instructions a score would take 0.29 ms more where they do not overlap. Measured there: 0.79 ms, backward 2.05.
+// Floor, forward: two exponentials a score (16 a cycle and multiprocessor) = 0.28 ms for 537 M
+// scores on an H200; about 16 other instructions a score would take 0.29 ms more where they do not
+// overlap. Measured there: 0.79 ms, backward 2.05.
 
 #include "ppma/kernels/cuda/whole/small_backward.cuh"
 #include "ppma/kernels/cuda/whole/tensor_backward.cuh"
@@ -24,7 +30,8 @@ namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
 /// (a, b) of every cell of every head, `far` in the padding. A thread a line or a column of lines.
 template <class A>
-__global__ void __launch_bounds__(128) cell_sums(Lines g, i64 heads, int tiles, const A* log_a, const A* log_b, float2* sums) {
+__global__ void __launch_bounds__(128)
+    cell_sums(Lines g, i64 heads, int tiles, const A* log_a, const A* log_b, float2* sums) {
   const int padded = 8 * g.width, all_lines = tiles * (8 / g.width);
   for (i64 e = cuda::first(); e < heads * (all_lines + padded); e += cuda::stride()) {
     const i64 head = e / (all_lines + padded);
@@ -35,14 +42,18 @@ __global__ void __launch_bounds__(128) cell_sums(Lines g, i64 heads, int tiles, 
     if (r < all_lines) {
       for (int at = 0; at < padded; ++at) {
         const bool there = r < g.lines && at < g.length;
-        if (there && at > 0) sum += polyline_gpu::counted(from_a[r * g.line_step + at * g.step], polyline_gpu::limit_bf16);
+        if (there && at > 0)
+          sum += polyline_gpu::counted(from_a[r * g.line_step + at * g.step],
+                                       polyline_gpu::limit_bf16);
         to[r * padded + at].x = there ? sum : far;
       }
     } else {
       const int at = r - all_lines;
       for (int line = 0; line < all_lines; ++line) {
         const bool there = line < g.lines && at < g.length;
-        if (there && line > 0) sum += polyline_gpu::counted(from_b[line * g.line_step + at * g.step], polyline_gpu::limit_bf16);
+        if (there && line > 0)
+          sum += polyline_gpu::counted(from_b[line * g.line_step + at * g.step],
+                                       polyline_gpu::limit_bf16);
         to[line * padded + at].y = there ? sum : far;
       }
     }
@@ -86,7 +97,8 @@ struct Average {
 #pragma unroll
     for (int s = 0; s < 4; ++s) as_left(left[s], t[2 * s], t[2 * s + 1]);
   }
-  __device__ __forceinline__ void add_values(int at, const unsigned (&left)[4], const unsigned (&b)[4]) {
+  __device__ __forceinline__ void add_values(int at, const unsigned (&left)[4],
+                                             const unsigned (&b)[4]) {
     multiply(out[at / 8], left, b[0], b[1]);
     multiply(out[at / 8 + 1], left, b[2], b[3]);
   }
@@ -104,10 +116,12 @@ struct Average {
   }
 };
 
-/// y; and for backward y1, the average of the first softmax alone, and (log2 z1, log2 z2) of every token and head.
+/// y; and for backward y1, the average of the first softmax alone, and (log2 z1, log2 z2) of every
+/// token and head.
 template <int D, int WT, bool masked>
-__global__ void __launch_bounds__(threads, blocks_at_once<D>) forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float2* sums, float share1, float share2, bf16* y, bf16* y1,
-                                                   float2* log_sums) {
+__global__ void __launch_bounds__(threads, blocks_at_once<D>)
+    forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float2* sums, float share1,
+            float share2, bf16* y, bf16* y1, float2* log_sums) {
   __shared__ alignas(16) bf16 ks[2][cells][D + 8], vs[2][cells][D + 8];
   __shared__ alignas(16) float2 own[cells], other[2][cells];
   const int tile = static_cast<int>(blockIdx.x), tiles = static_cast<int>(gridDim.x);
@@ -174,8 +188,10 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>) forward(Lines g, c
     }
   };
   // Apart, so that heads without closed paths do not look for them.
-  if (walls) pass(std::bool_constant<masked>{});
-  else pass(std::false_type{});
+  if (walls)
+    pass(std::bool_constant<masked>{});
+  else
+    pass(std::false_type{});
   float log1[2], log2[2] = {};
   first.finish(log1);
   if constexpr (masked) second.finish(log2);
@@ -205,8 +221,10 @@ void with_constants(const Lines& g, F&& f) {
     }
     return f(d, std::integral_constant<int, 8>{});
   };
-  if (g.head_width <= 32) with_width(std::integral_constant<int, 32>{});
-  else with_width(std::integral_constant<int, 64>{});
+  if (g.head_width <= 32)
+    with_width(std::integral_constant<int, 32>{});
+  else
+    with_width(std::integral_constant<int, 64>{});
 }
 
 /// What both passes share: the lines, the sums of the decays, the shares of the two paths.
@@ -221,26 +239,42 @@ struct Call {
   dim3 grid;
 
   Call(Paths paths, const AttentionShape& x, const float* log_alpha, const float* log_beta)
-      : g(x, paths != Paths::none), heads(x.batch * x.heads), tiles(g.tiles()), masked(paths != Paths::none), small(g.small(masked)),
-        share1(paths == Paths::both ? 0.5f : paths == Paths::h2v ? 0.f : 1.f), share2(masked ? 1 - share1 : 0.f),
-        log_a(log_alpha), log_b(log_beta), sums(masked && !small ? heads * tiles * cells : 0, Device::cuda), grid(static_cast<unsigned>(tiles), static_cast<unsigned>(heads)) {
+      : g(x, paths != Paths::none),
+        heads(x.batch * x.heads),
+        tiles(g.tiles()),
+        masked(paths != Paths::none),
+        small(g.small(masked)),
+        share1(paths == Paths::both  ? 0.5f
+               : paths == Paths::h2v ? 0.f
+                                     : 1.f),
+        share2(masked ? 1 - share1 : 0.f),
+        log_a(log_alpha),
+        log_b(log_beta),
+        sums(masked && !small ? heads * tiles * cells : 0, Device::cuda),
+        grid(static_cast<unsigned>(tiles), static_cast<unsigned>(heads)) {
     if (!masked || small) return;
     if (g.turned) std::swap(share1, share2), std::swap(log_a, log_b);
-    cell_sums<<<cuda::blocks(heads * (tiles * 8 / g.width + 8 * g.width), 128), 128, 0, cuda::stream()>>>(g, heads, tiles, log_a, log_b, sums.data());
+    cell_sums<<<cuda::blocks(heads * (tiles * 8 / g.width + 8 * g.width), 128), 128, 0,
+                cuda::stream()>>>(g, heads, tiles, log_a, log_b, sums.data());
     cuda::launched("whole_attention");
   }
 };
 
-/// Launches a kernel of small.cuh: kernel(head width, width of a line) gives it; Pair and `stats` as in Small.
+/// Launches a kernel of small.cuh: kernel(head width, width of a line) gives it; Pair and `stats`
+/// as in Small.
 template <class Pair, class Kernel, class... A>
 void run_small(const Lines& g, i64 heads, int stats, Kernel&& kernel, const A&... a) {
   const auto with_width = [&](auto d, auto width) {
     using Map = Small<decltype(d)::value, decltype(width)::value, Pair>;
     const auto f = kernel(d, width);
-    const int warps = Map::warps_of(g), rounds = (Map::groups_of(g) + warps - 1) / warps, bytes = Map::bytes(g, stats);
-    const bool few = heads * rounds <= small_blocks * cuda::device().multiProcessorCount;  // then a block a round: the tables twice, but sooner done
+    const int warps = Map::warps_of(g), rounds = (Map::groups_of(g) + warps - 1) / warps,
+              bytes = Map::bytes(g, stats);
+    // then a block a round: the tables twice, but sooner done
+    const bool few = heads * rounds <= small_blocks * cuda::device().multiProcessorCount;
     allow_shared(f, bytes, "whole_attention");
-    f<<<dim3(few ? static_cast<unsigned>(rounds) : 1u, static_cast<unsigned>(heads)), static_cast<unsigned>(32 * warps), static_cast<std::size_t>(bytes), cuda::stream()>>>(g, a...);
+    f<<<dim3(few ? static_cast<unsigned>(rounds) : 1u, static_cast<unsigned>(heads)),
+        static_cast<unsigned>(32 * warps), static_cast<std::size_t>(bytes), cuda::stream()>>>(g,
+                                                                                              a...);
   };
   with_constants<true>(g, [&](auto d, auto width) {
     if constexpr (decltype(width)::value <= 2) with_width(d, width);
@@ -249,46 +283,63 @@ void run_small(const Lines& g, i64 heads, int stats, Kernel&& kernel, const A&..
 }
 
 template <bool masked>
-void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v, bf16* y, bf16* y1, float* log_sums) {
+void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v, bf16* y, bf16* y1,
+                 float* log_sums) {
   if (masked && call.small)
-    return run_small<unsigned>(call.g, call.heads, 0, [](auto d, auto width) { return small_forward<decltype(d)::value, decltype(width)::value>; }, q, k, v, call.log_a,
-                     call.log_b, call.share1, call.share2, y, y1, reinterpret_cast<float2*>(log_sums));
+    return run_small<unsigned>(
+        call.g, call.heads, 0,
+        [](auto d, auto width) {
+          return small_forward<decltype(d)::value, decltype(width)::value>;
+        },
+        q, k, v, call.log_a, call.log_b, call.share1, call.share2, y, y1,
+        reinterpret_cast<float2*>(log_sums));
   with_constants<masked>(call.g, [&](auto d, auto width) {
-    forward<decltype(d)::value, decltype(width)::value, masked><<<call.grid, threads, 0, cuda::stream()>>>(
-        call.g, q, k, v, call.sums.data(), call.share1, call.share2, y, y1, reinterpret_cast<float2*>(log_sums));
+    forward<decltype(d)::value, decltype(width)::value, masked>
+        <<<call.grid, threads, 0, cuda::stream()>>>(call.g, q, k, v, call.sums.data(), call.share1,
+                                                    call.share2, y, y1,
+                                                    reinterpret_cast<float2*>(log_sums));
   });
   cuda::launched("whole_attention");
 }
 
 template <bool masked>
-void run_backward(const Call& call, const bf16* q, const bf16* k, const bf16* v, const bf16* y, const bf16* y1, const float* log_sums, const bf16* dy, bf16* dq,
-                  bf16* dk, bf16* dv, float* dlog_alpha, float* dlog_beta) {
+void run_backward(const Call& call, const bf16* q, const bf16* k, const bf16* v, const bf16* y,
+                  const bf16* y1, const float* log_sums, const bf16* dy, bf16* dq, bf16* dk,
+                  bf16* dv, float* dlog_alpha, float* dlog_beta) {
   const i64 all = call.heads * call.tiles * cells, tokens = masked ? call.heads * call.g.tokens : 0;
   const Workspace<float4> stats(all, Device::cuda);
   const Workspace<float2> dsums(2 * tokens, Device::cuda);
   if (masked && call.small) {
     const auto run = [&](auto of_keys, bf16* out1, bf16* out2, float2* to) {
-      run_small<float2>(call.g, call.heads, decltype(of_keys)::value ? 20 : 0, [](auto d, auto width) { return small_backward<decltype(d)::value, decltype(width)::value, decltype(of_keys)::value>; }, q, k, v,
-                call.log_a, call.log_b, y, y1, dy, reinterpret_cast<const float2*>(log_sums), call.share1, call.share2, stats.data(), out1, out2, to);
+      run_small<float2>(
+          call.g, call.heads, decltype(of_keys)::value ? 20 : 0,
+          [](auto d, auto width) {
+            return small_backward<decltype(d)::value, decltype(width)::value,
+                                  decltype(of_keys)::value>;
+          },
+          q, k, v, call.log_a, call.log_b, y, y1, dy, reinterpret_cast<const float2*>(log_sums),
+          call.share1, call.share2, stats.data(), out1, out2, to);
     };
     run(std::false_type{}, dq, static_cast<bf16*>(nullptr), dsums.data());
     run(std::true_type{}, dk, dv, dsums.data() + tokens);
   } else {
-    query_sums<<<cuda::blocks(all, 128), 128, 0, cuda::stream()>>>(call.g, call.heads, call.tiles, y, y1, dy, reinterpret_cast<const float2*>(log_sums),
-                                                                   call.share1, call.share2, stats.data());
+    query_sums<<<cuda::blocks(all, 128), 128, 0, cuda::stream()>>>(
+        call.g, call.heads, call.tiles, y, y1, dy, reinterpret_cast<const float2*>(log_sums),
+        call.share1, call.share2, stats.data());
     with_constants<masked>(call.g, [&](auto d, auto width) {
       constexpr int D = decltype(d)::value, WT = decltype(width)::value;
-      backward<D, WT, masked, false><<<call.grid, threads, 0, cuda::stream()>>>(call.g, q, k, v, dy, call.sums.data(), stats.data(), dq, nullptr, dsums.data());
-      backward<D, WT, masked, true><<<call.grid, threads, 0, cuda::stream()>>>(call.g, q, k, v, dy, call.sums.data(), stats.data(), dk, dv,
-                                                                              dsums.data() + tokens);
+      backward<D, WT, masked, false><<<call.grid, threads, 0, cuda::stream()>>>(
+          call.g, q, k, v, dy, call.sums.data(), stats.data(), dq, nullptr, dsums.data());
+      backward<D, WT, masked, true><<<call.grid, threads, 0, cuda::stream()>>>(
+          call.g, q, k, v, dy, call.sums.data(), stats.data(), dk, dv, dsums.data() + tokens);
     });
     cuda::launched("whole_attention");
   }
   if (!masked) return;
   if (call.g.turned) std::swap(dlog_alpha, dlog_beta);
-  decay_gradients<<<cuda::blocks(call.heads * (call.g.lines + call.g.length), 128), 128, 0, cuda::stream()>>>(call.g, call.heads, dsums.data(),
-                                                                                                          dsums.data() + tokens, call.log_a, call.log_b, dlog_alpha,
-                                                                                                          dlog_beta);
+  decay_gradients<<<cuda::blocks(call.heads * (call.g.lines + call.g.length), 128), 128, 0,
+                    cuda::stream()>>>(call.g, call.heads, dsums.data(), dsums.data() + tokens,
+                                      call.log_a, call.log_b, dlog_alpha, dlog_beta);
   cuda::launched("whole_attention");
 }
 

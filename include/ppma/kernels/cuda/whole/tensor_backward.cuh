@@ -2,23 +2,28 @@
 #include "ppma/core/names_begin.hpp"
 // Backward of whole attention in bf16 on the tensor cores (the words are tensor.cuh's).
 //
-// Gradients of the decays: the row path touches a[i,j], a[i,l], b[i,l] in the owner's own line, so the block that owns
-// the line sums them alone: T[j,l] = sum_k dS and U[j,l] = sum_k sign(i - k) dS stay in registers. No atomics, the same
-// bits every time; O(N) memory.
+// Gradients of the decays: the row path touches a[i,j], a[i,l], b[i,l] in the owner's own line, so
+// the block that owns the line sums them alone: T[j,l] = sum_k dS and U[j,l] = sum_k sign(i - k) dS
+// stay in registers. No atomics, the same bits every time; O(N) memory.
 
 #include "ppma/kernels/cuda/whole/pieces.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
-/// What the gradients need of every query, by cells: log2 of the sums, less log2 of the shares; and sum p dP of both
-/// softmaxes, which is dy times the average of each: y = share1 y1 + share2 y2. y1 null: y is the one that counts.
+/// What the gradients need of every query, by cells: log2 of the sums, less log2 of the shares; and
+/// sum p dP of both softmaxes, which is dy times the average of each: y = share1 y1 + share2 y2. y1
+/// null: y is the one that counts.
 template <class T>
 __global__ void __launch_bounds__(128)
-    query_sums(Lines g, i64 heads, int tiles, const T* y, const T* y1, const T* dy, const float2* log_sums, float share1, float share2, float4* stats) {
+    query_sums(Lines g, i64 heads, int tiles, const T* y, const T* y1, const T* dy,
+               const float2* log_sums, float share1, float share2, float4* stats) {
   for (i64 e = cuda::first(); e < heads * tiles * cells; e += cuda::stride()) {
     const i64 head = e / (tiles * cells);
     const int tile = static_cast<int>(e / cells % tiles), cell = static_cast<int>(e % cells);
-    const int token = g.width == 1 ? g.token<1>(tile, cell) : g.width == 2 ? g.token<2>(tile, cell) : g.width == 4 ? g.token<4>(tile, cell) : g.token<8>(tile, cell);
+    const int token = g.width == 1   ? g.token<1>(tile, cell)
+                      : g.width == 2 ? g.token<2>(tile, cell)
+                      : g.width == 4 ? g.token<4>(tile, cell)
+                                     : g.token<8>(tile, cell);
     float4 s = {far, far, 0, 0};
     if (token >= 0) {
       const i64 at = g.base(head) + token * g.channels;
@@ -33,21 +38,26 @@ __global__ void __launch_bounds__(128)
       }
       const float2 log = log_sums[head * g.tokens + token];
       if (share1 > 0) s.x = log.x - ::log2f(share1), s.z = y1 != nullptr ? one : whole;
-      if (share2 > 0) s.y = log.y - ::log2f(share2), s.w = y1 != nullptr ? (whole - share1 * one) / share2 : whole;
+      if (share2 > 0)
+        s.y = log.y - ::log2f(share2),
+        s.w = y1 != nullptr ? (whole - share1 * one) / share2 : whole;
     }
     stats[e] = s;
   }
 }
 
-/// of_keys: dk (out1), dv (out2) of the keys of a tile, all queries passing by; else dq (out1) of its queries. And what the
-/// sums a, b of the tile's cells get from the row path and, at the owner, from the column path.
+/// of_keys: dk (out1), dv (out2) of the keys of a tile, all queries passing by; else dq (out1) of
+/// its queries. And what the sums a, b of the tile's cells get from the row path and, at the owner,
+/// from the column path.
 template <int D, int WT, bool masked, bool of_keys>
-__global__ void __launch_bounds__(threads, blocks_at_once<D>) backward(Lines g, const bf16* q, const bf16* k, const bf16* v, const bf16* dy, const float2* sums, const float4* stats, bf16* out1,
-                                                    bf16* out2, float2* dsums) {
+__global__ void __launch_bounds__(threads, blocks_at_once<D>)
+    backward(Lines g, const bf16* q, const bf16* k, const bf16* v, const bf16* dy,
+             const float2* sums, const float4* stats, bf16* out1, bf16* out2, float2* dsums) {
   __shared__ alignas(16) bf16 xs[2][cells][D + 8], zs[2][cells][D + 8];
   __shared__ alignas(16) float2 own[cells], other[2][cells];
   __shared__ alignas(16) float4 seen[of_keys ? 2 : 1][of_keys ? cells : 1];
-  const int tile = static_cast<int>(blockIdx.x), tiles = static_cast<int>(gridDim.x), lane = static_cast<int>(threadIdx.x) % 32;
+  const int tile = static_cast<int>(blockIdx.x), tiles = static_cast<int>(gridDim.x),
+            lane = static_cast<int>(threadIdx.x) % 32;
   const i64 head = blockIdx.y, base = g.base(head);
   const float2* const plane = sums + head * tiles * cells;
   const float4* const of_head = stats + head * tiles * cells;
@@ -71,10 +81,12 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>) backward(Lines g, 
   load_left<D>((of_keys ? k : q) + base, g.channels, g.head_width, token0, token1, left_x);
   load_left<D>((of_keys ? v : dy) + base, g.channels, g.head_width, token0, token1, left_z);
   [[maybe_unused]] float4 mine[2];
-  if constexpr (!of_keys) mine[0] = of_head[tile * cells + o.cell[0]], mine[1] = of_head[tile * cells + o.cell[1]];
+  if constexpr (!of_keys)
+    mine[0] = of_head[tile * cells + o.cell[0]], mine[1] = of_head[tile * cells + o.cell[1]];
   float sum1[D / 8][4] = {};
   [[maybe_unused]] float sum2[of_keys ? D / 8 : 1][4] = {};
-  [[maybe_unused]] float along[masked ? WT : 1][4] = {}, across[masked ? WT : 1][4] = {}, own_b[2] = {};
+  [[maybe_unused]] float along[masked ? WT : 1][4] = {}, across[masked ? WT : 1][4] = {},
+                                             own_b[2] = {};
   const auto pass = [&](auto with_walls) {
     for (int t = 0; t < tiles; ++t) {
       if (t + 1 < tiles) {
@@ -100,18 +112,25 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>) backward(Lines g, 
             add_masks<WT, decltype(with_walls)::value>(s, n, o, own, other[t % 2], row, column);
             const int line = t * (8 / WT) + n / WT;
 #pragma unroll
-            for (int r = 0; r < 2; ++r) below[r] = static_cast<float>((o.line[r] > line) - (o.line[r] < line));
+            for (int r = 0; r < 2; ++r)
+              below[r] = static_cast<float>((o.line[r] > line) - (o.line[r] < line));
           }
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
             float4 of_query;
-            if constexpr (of_keys) of_query = seen[t % 2][8 * n + lane % 4 * 2 + e % 2];
-            else of_query = mine[e / 2];
+            if constexpr (of_keys)
+              of_query = seen[t % 2][8 * n + lane % 4 * 2 + e % 2];
+            else
+              of_query = mine[e / 2];
             if constexpr (masked) {
-              const float log_row = of_keys ? of_query.y : of_query.x, mean_row = of_keys ? of_query.w : of_query.z;
-              const float log_column = of_keys ? of_query.x : of_query.y, mean_column = of_keys ? of_query.z : of_query.w;
-              const float p_row = exp2_fast(::fmaf(row[e], log2_e, -log_row)), p_column = exp2_fast(::fmaf(column[e], log2_e, -log_column));
-              const float ds_row = p_row * (dp[e] - mean_row), ds_column = p_column * (dp[e] - mean_column);
+              const float log_row = of_keys ? of_query.y : of_query.x,
+                          mean_row = of_keys ? of_query.w : of_query.z;
+              const float log_column = of_keys ? of_query.x : of_query.y,
+                          mean_column = of_keys ? of_query.z : of_query.w;
+              const float p_row = exp2_fast(::fmaf(row[e], log2_e, -log_row)),
+                          p_column = exp2_fast(::fmaf(column[e], log2_e, -log_column));
+              const float ds_row = p_row * (dp[e] - mean_row),
+                          ds_column = p_column * (dp[e] - mean_column);
               along[n % WT][e] += ds_row;
               across[n % WT][e] += below[e / 2] * ds_row;
               own_b[e / 2] += below[e / 2] * ds_column;
@@ -143,14 +162,17 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>) backward(Lines g, 
       __syncthreads();
     }
   };
-  if (walls) pass(std::bool_constant<masked>{});
-  else pass(std::false_type{});
+  if (walls)
+    pass(std::bool_constant<masked>{});
+  else
+    pass(std::false_type{});
   store_rows<D>(out1 + base, g.channels, g.head_width, token0, token1, sum1);
   if constexpr (of_keys) store_rows<D>(out2 + base, g.channels, g.head_width, token0, token1, sum2);
   if constexpr (masked) {
-    // a falls along a line: the sign of -(a[i,j] - a[i,l]) is that of j - l. Summed over l for the owner; over j, eight
-    // lines of a result at a time, for the others of its line.
-    float2(*const crossing)[8 * WT] = reinterpret_cast<float2(*)[8 * WT]>(&xs[0][0][0]);  // of 8 groups of 8 cells
+    // a falls along a line: the sign of -(a[i,j] - a[i,l]) is that of j - l. Summed over l for the
+    // owner; over j, eight lines of a result at a time, for the others of its line.
+    // of 8 groups of 8 cells
+    float2(*const crossing)[8 * WT] = reinterpret_cast<float2(*)[8 * WT]>(&xs[0][0][0]);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float own_a = 0;
@@ -162,7 +184,8 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>) backward(Lines g, 
           float a = static_cast<float>(right) * along[n][2 * r + e], b = across[n][2 * r + e];
           own_a += a;
 #pragma unroll
-          for (int step = 4; step < 32; step *= 2) a += __shfl_xor_sync(0xffffffffu, a, step), b += __shfl_xor_sync(0xffffffffu, b, step);
+          for (int step = 4; step < 32; step *= 2)
+            a += __shfl_xor_sync(0xffffffffu, a, step), b += __shfl_xor_sync(0xffffffffu, b, step);
           if (lane / 4 == 0) crossing[o.cell[r] / 8][l] = {-a, b};
         }
 #pragma unroll
@@ -187,20 +210,24 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>) backward(Lines g, 
   }
 }
 
-/// Gradients of the log decays: sums of those of a along each line, of b across, from the far end. A thread a line.
+/// Gradients of the log decays: sums of those of a along each line, of b across, from the far end.
+/// A thread a line.
 template <class A>
-__global__ void __launch_bounds__(128) decay_gradients(Lines g, i64 heads, const float2* queries, const float2* keys, const A* log_a, const A* log_b, A* dlog_a,
-                                                       A* dlog_b) {
+__global__ void __launch_bounds__(128)
+    decay_gradients(Lines g, i64 heads, const float2* queries, const float2* keys, const A* log_a,
+                    const A* log_b, A* dlog_a, A* dlog_b) {
   for (i64 e = cuda::first(); e < heads * (g.lines + g.length); e += cuda::stride()) {
     const int r = static_cast<int>(e % (g.lines + g.length));
     const bool along = r < g.lines;
-    const i64 at = e / (g.lines + g.length) * g.tokens + (along ? r * g.line_step : (r - g.lines) * g.step);
+    const i64 at =
+        e / (g.lines + g.length) * g.tokens + (along ? r * g.line_step : (r - g.lines) * g.step);
     const int n = along ? g.length : g.lines, step = along ? g.step : g.line_step;
     A sum = 0;
     for (int m = n - 1; m >= 0; --m) {
       const i64 here = at + m * step;
       sum += along ? queries[here].x + keys[here].x : queries[here].y + keys[here].y;
-      (along ? dlog_a : dlog_b)[here] = m > 0 && !((along ? log_a : log_b)[here] <= A(-polyline_gpu::limit_bf16)) ? sum : A(0);
+      (along ? dlog_a : dlog_b)[here] =
+          m > 0 && !((along ? log_a : log_b)[here] <= A(-polyline_gpu::limit_bf16)) ? sum : A(0);
     }
   }
 }

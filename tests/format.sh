@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The sources are as .clang-format has them.  tests/format.sh [SOURCE]
+cd "${1:-$(dirname "$0")/..}" || exit 1
+if ! command -v clang-format-14 > /dev/null; then
+  echo "skipped: there is no clang-format-14 (apt-get install clang-format-14)"
+  echo "0 passed, 0 failed, 1 skipped"
+elif ./run format --check 2>&1 | head -40; [[ ${PIPESTATUS[0]} -eq 0 ]]; then
+  echo "1 passed, 0 failed"
+else
+  echo "run ./run format"
+  echo "0 passed, 1 failed"
+  exit 1
+fi
