@@ -120,6 +120,19 @@
 #define PPMA_ABI PPMA_ABI_NAME(cpu, PPMA_OPENMP, PPMA_SIMD_BYTES)
 #endif
 
+// What depends on the width of a register (kernels/cpu) has it in its names: a program may be
+// compiled for wider registers than the library that it links. In a header-only program PPMA_ABI
+// says it already.
+#if PPMA_HEADER_ONLY
+#define PPMA_WIDTH
+#elif PPMA_SIMD_BYTES == 64
+#define PPMA_WIDTH ::inline v64
+#elif PPMA_SIMD_BYTES == 32
+#define PPMA_WIDTH ::inline v32
+#else
+#define PPMA_WIDTH ::inline v16
+#endif
+
 namespace ppma::inline PPMA_ABI {
 
 using i64 = std::int64_t;  // sizes and indices

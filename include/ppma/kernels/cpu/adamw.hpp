@@ -7,7 +7,7 @@
 #include "ppma/core/device.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 template <class T>
 struct AdamWStep {
@@ -51,6 +51,6 @@ void adamw(Cpu, i64 n, const AdamWStep<T>& s, const T* g, T* w, T* m, T* v) {
   }
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #include "ppma/core/names_end.hpp"

@@ -6,7 +6,7 @@
 #include "ppma/core/device.hpp"
 #include "ppma/kernels/cpu/reduce.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// y[c] = sum over rows of x[r, c].
 template <class T>
@@ -14,7 +14,7 @@ void column_sums(Cpu on, i64 rows, i64 cols, const T* x, acc_t<T>* y) {
   sum_rows(on, rows, cols, x, y);
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/column_sums.cuh"

@@ -11,7 +11,7 @@
 #include "ppma/core/config.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// Reads a V (a vector or one element) from p, writes one to p.
 template <class V, class T>
@@ -51,6 +51,6 @@ PPMA_INLINE T sum_columns(i64 n, F&& term) {
   return lane_sum<T>(s0 + s1) + tail;
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #include "ppma/core/names_end.hpp"

@@ -21,7 +21,7 @@
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// Output pixel (oy, ox) sums over taps (ty, tx) input pixel (oy*stride + y0 + ty, ox*stride + x0 +
 /// tx); outside is 0.
@@ -347,7 +347,7 @@ void convolve_dw(Cpu, const ConvMap& m, const T* x, const T* dy, T* dw) {
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/conv.cuh"

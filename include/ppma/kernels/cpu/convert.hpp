@@ -7,7 +7,7 @@
 #include "ppma/core/device.hpp"
 #include "ppma/core/parallel.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 template <class To, class From>
 PPMA_HD To converted(From x) {
@@ -31,7 +31,7 @@ void fill(Cpu, i64 n, T value, T* y) {
   std::fill_n(y, n, value);
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/convert.cuh"

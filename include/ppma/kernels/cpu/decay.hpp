@@ -12,7 +12,7 @@
 #include "ppma/kernels/cpu/softmax.hpp"
 #include "ppma/kernels/cpu/transpose.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 namespace detail {
 
@@ -197,7 +197,7 @@ void log_decay_backward(Cpu on, const DecayShape& s, const T* x, const T* w, con
   std::copy_n(total.data() + s.rows * s.width + s.heads, s.heads, da_log);
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/decay.cuh"

@@ -20,7 +20,7 @@
 #include "ppma/kernels/cpu/columns.hpp"
 #include "ppma/kernels/cpu/reduce.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// Sizes of a depthwise convolution: images (B,H,W,C), kernel k x k.
 struct DepthwiseShape {
@@ -288,7 +288,7 @@ void depthwise_dw(Cpu, const DepthwiseShape& s, const T* x, const T* dy, T* dw, 
   if (db) std::copy_n(total + taps * s.c, s.c, db);
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/depthwise.cuh"

@@ -8,7 +8,7 @@
 #include "ppma/core/parallel.hpp"
 #include "ppma/core/random.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// y = x / (1 - p) where kept, else 0: element i is dropped if word i % 4 of block `first + i / 4`
 /// is below p 2^32.
@@ -26,7 +26,7 @@ void dropout(Cpu, i64 n, double p, const Rng& rng, u64 first, const T* x, T* y) 
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/dropout.cuh"

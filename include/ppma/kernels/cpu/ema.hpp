@@ -5,7 +5,7 @@
 #include "ppma/core/device.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// e <- d e + (1 - d) x, n elements, on the calling thread.
 template <class T>
@@ -17,6 +17,6 @@ void average_into(Cpu, i64 n, double d, const T* x, T* e) {
     store_some<T>(e + i, keep * load_some(e + i, n - i) + take * load_some(x + i, n - i), n - i);
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #include "ppma/core/names_end.hpp"

@@ -21,7 +21,7 @@
 #include "ppma/kernels/cpu/simd.hpp"
 #include "ppma/kernels/cpu/transpose.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// One product, or `batch` of them at fixed distances. Sizes in elements. R: the result's type,
 /// where it differs from the factors' (a weight gradient in f32 from bf16 activations).
@@ -281,7 +281,7 @@ void convert_weights(Cpu, i64 n, const From* x, To* y) {
   for (i64 i = 0; i < n; ++i) y[i] = static_cast<To>(x[i]);
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/gemm.cuh"

@@ -12,7 +12,7 @@
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 template <class T>
 constexpr i64 round_to_lanes(i64 n) {
@@ -116,6 +116,6 @@ void sums_to_decays(i64 line_count, i64 n, i64 line_step, i64 step, const T* log
   }
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #include "ppma/core/names_end.hpp"

@@ -7,7 +7,7 @@
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/cpu/head.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// out (lines,n,n): out[order[i], order[j]] = log L1[i,j] of the log decays x (lines,n) in visiting
 /// order; a null order visits 0, 1, ..., n-1.
@@ -74,7 +74,7 @@ void line_log_mask_backward(Cpu, i64 lines, i64 n, const i64* order, const T* x,
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/line_mask.cuh"

@@ -6,7 +6,7 @@
 
 #include "ppma/kernels/cpu/softmax.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// loss[r], log_sum[r] = m + ln sum e^(x - m) of rows x (rows, k) with labels.
 template <class T>
@@ -73,7 +73,7 @@ void target_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smo
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/loss.cuh"

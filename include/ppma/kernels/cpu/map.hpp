@@ -37,7 +37,7 @@ PPMA_HD PPMA_INLINE constexpr auto constant(double value) {
   return static_cast<detail::LaneOf<V>>(value);
 }
 
-namespace kernels {
+namespace kernels PPMA_WIDTH {
 
 inline constexpr i64 map_piece = 8192;            // elements that one thread takes at a time
 inline constexpr i64 least_work = 2 * map_piece;  // elements that are worth a thread
@@ -178,7 +178,7 @@ void map(Cpu, const Shape& out, const Shape& shape_a, const T* a, const Shape& s
                });
 }
 
-}  // namespace kernels
+}  // namespace kernels PPMA_WIDTH
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_CUDA

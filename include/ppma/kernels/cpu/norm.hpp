@@ -15,7 +15,7 @@
 #include "ppma/kernels/cpu/columns.hpp"
 #include "ppma/kernels/cpu/reduce.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 // ---- layer norm ----
 
@@ -377,7 +377,7 @@ struct CountUp {
   PPMA_HD void operator()(i64 c) const { ++count[c]; }
 };
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/batch_norm.cuh"

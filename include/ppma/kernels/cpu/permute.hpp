@@ -12,7 +12,7 @@
 #include "ppma/core/parallel.hpp"
 #include "ppma/core/shape.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// `rows` times `bytes` bytes, from rows at distance `from_step` to rows at distance `to_step`.
 inline void copy_rows(Cpu, i64 rows, i64 bytes, const void* from, i64 from_step, void* to,
@@ -144,7 +144,7 @@ void permute(Cpu, const Shape& shape, const int* axes, const T* x, T* y) {
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/permute.cuh"

@@ -7,7 +7,7 @@
 
 #include "ppma/core/parallel.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 inline constexpr i64 update_piece = 16384;  // elements
 
@@ -28,6 +28,6 @@ void for_pieces(const std::vector<i64>& sizes, F&& f) {
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #include "ppma/core/names_end.hpp"

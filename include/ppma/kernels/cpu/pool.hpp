@@ -9,7 +9,7 @@
 #include "ppma/kernels/cpu/map.hpp"
 #include "ppma/kernels/cpu/reduce.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// One axis of input cells cut into windows [begin, end); padding is cut off. Worked out, not
 /// stored: threads of any device carry it along.
@@ -160,7 +160,7 @@ void max_pool_backward(Cpu, i64 batch, i64 channels, const Windows& rows, const 
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/pool.cuh"

@@ -14,7 +14,7 @@
 #include "ppma/core/shape.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 namespace detail {
 
@@ -212,7 +212,7 @@ void scatter_extreme(Cpu, i64 outer, i64 n, i64 inner, const i64* index, const T
     dx[(i / inner * n + index[i]) * inner + i % inner] = dy[i];
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/reduce.cuh"

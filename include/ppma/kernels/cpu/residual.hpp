@@ -9,7 +9,7 @@
 #include "ppma/kernels/cpu/columns.hpp"
 #include "ppma/kernels/cpu/reduce.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// y = x + keep * gamma * a for (batch, rows, cols); x, gamma (cols) and keep (batch) may be null:
 /// 0, ones, ones.
@@ -54,7 +54,7 @@ void residual_dgamma(Cpu, i64 batch, i64 rows, i64 cols, const T* a, const T* ke
   sum_rows(Cpu{}, blocks, cols, p, dgamma);
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/residual.cuh"

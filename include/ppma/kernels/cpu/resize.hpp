@@ -8,7 +8,7 @@
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/args.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// One axis: which inputs each output reads, and which outputs may read each input.
 struct Axis {
@@ -103,7 +103,7 @@ void resize_backward(Cpu, i64 batch, i64 channels, const Axis& rows, const Axis&
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/resize.cuh"

@@ -4,7 +4,7 @@
 
 #include "ppma/core/device.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 namespace detail {
 
@@ -41,7 +41,7 @@ void restrict_mask_backward(Cpu, i64 heads, i64 height, i64 width, bool rows, co
                           [=](i64 to, i64 from) { dmask[to] = dlines[from]; });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/ablation.cuh"

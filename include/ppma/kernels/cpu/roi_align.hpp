@@ -10,7 +10,7 @@
 #include "ppma/core/shape.hpp"
 #include "ppma/kernels/args.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// Calls f(cell of the output in [0, h w), input row, input column, weight) for each tap of one box
 /// x1 y1 x2 y2.
@@ -99,7 +99,7 @@ void roi_align_backward(Cpu, const Shape& shape, i64 count, const RoiAlign& o, c
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/roi_align.cuh"

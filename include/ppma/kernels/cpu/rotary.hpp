@@ -8,7 +8,7 @@
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// cos and sin, (tokens, d) each: entry (t, i) belongs to angle[i] * t, formed in T; sine with the
 /// sign that channel i needs: - for even i, + for odd i.
@@ -71,7 +71,7 @@ void rotary(Cpu, i64 batch, i64 tokens, i64 heads, i64 d, const T* x, const T* c
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/rotary.cuh"

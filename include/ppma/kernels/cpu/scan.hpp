@@ -10,7 +10,7 @@
 #include "ppma/kernels/cpu/map.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 struct ExpOf {
   template <class V>
@@ -176,7 +176,7 @@ void cumsum(Cpu, i64 outer, i64 n, i64 inner, bool reverse, const T* x, T* y) {
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/scan.cuh"

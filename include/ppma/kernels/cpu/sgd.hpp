@@ -5,7 +5,7 @@
 #include "ppma/core/device.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 template <class T>
 struct SgdStep {
@@ -34,6 +34,6 @@ void sgd(Cpu, i64 n, const SgdStep<T>& s, const T* g, T* w, T* b) {
   }
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #include "ppma/core/names_end.hpp"

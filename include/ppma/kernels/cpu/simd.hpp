@@ -21,9 +21,7 @@
 #define PPMA_NO_SHUFFLE 0
 #endif
 
-namespace ppma::inline PPMA_ABI {
-
-namespace detail {
+namespace ppma::inline PPMA_ABI::detail PPMA_WIDTH {
 // Dependent vector types need the attribute on a non-dependent element type.
 template <class T>
 struct VecType;
@@ -37,7 +35,9 @@ struct VecType<double> {
   typedef double type __attribute__((vector_size(PPMA_SIMD_BYTES)));
   typedef std::int64_t bits __attribute__((vector_size(PPMA_SIMD_BYTES)));
 };
-}  // namespace detail
+}  // namespace ppma::inline PPMA_ABI::detail PPMA_WIDTH
+
+namespace ppma::inline PPMA_ABI PPMA_WIDTH {
 
 template <class T>
 using Vec = typename detail::VecType<T>::type;
@@ -82,7 +82,9 @@ PPMA_INLINE Vec<T> splat(T x) {
   return Vec<T>{} + x;
 }
 
-namespace detail {
+}  // namespace ppma::inline PPMA_ABI PPMA_WIDTH
+
+namespace ppma::inline PPMA_ABI::detail PPMA_WIDTH {
 // v with its lanes rotated by `by`: lane i becomes lane (i + by) mod lanes.
 template <class T, int by>
 PPMA_INLINE Vec<T> rotate(Vec<T> v) {
@@ -114,7 +116,9 @@ PPMA_INLINE Vec<T> fold(Vec<T> v, Join join) {
   else
     return v;
 }
-}  // namespace detail
+}  // namespace ppma::inline PPMA_ABI::detail PPMA_WIDTH
+
+namespace ppma::inline PPMA_ABI PPMA_WIDTH {
 
 /// Sum and largest of the lanes, by halving.
 template <class T>
@@ -130,7 +134,9 @@ PPMA_INLINE T lane_max(Vec<T> v) {
 
 // ---- functions of a Vec or of a scalar --------------------------------------------------------
 
-namespace detail {
+}  // namespace ppma::inline PPMA_ABI PPMA_WIDTH
+
+namespace ppma::inline PPMA_ABI::detail PPMA_WIDTH {
 template <class V>
 struct LaneType {
   using type = std::remove_cv_t<std::remove_reference_t<decltype(std::declval<V>()[0])>>;
@@ -171,7 +177,9 @@ PPMA_INLINE V polynomial(V x, const T (&c)[n]) {
   for (std::size_t i = n - 1; i-- > 0;) y = y * x + c[i];
   return y;
 }
-}  // namespace detail
+}  // namespace ppma::inline PPMA_ABI::detail PPMA_WIDTH
+
+namespace ppma::inline PPMA_ABI PPMA_WIDTH {
 
 /// Where v is a NaN, also under -ffast-math: true or false of a scalar, a mask of a Vec (integers 0
 /// or -1).
@@ -350,7 +358,7 @@ PPMA_INLINE V erf_of(V x) {
   }
 }
 
-}  // namespace ppma::inline PPMA_ABI
+}  // namespace ppma::inline PPMA_ABI PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/simd.cuh"

@@ -10,7 +10,7 @@
 #include "ppma/kernels/cpu/reduce.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// Largest of n >= 1 elements.
 template <class T>
@@ -132,7 +132,7 @@ void log_softmax_backward(Cpu on, i64 rows, i64 n, const T* y, const T* dy, T* d
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/softmax.cuh"

@@ -5,7 +5,7 @@
 #include "ppma/core/device.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 /// Sum of squares of n elements, n at most update_piece (longer sums want more care with rounding).
 template <class T>
@@ -25,6 +25,6 @@ double sum_of_squares(Cpu, i64 n, const T* x) {
   return static_cast<double>(lane_sum<T>((s0 + s1) + (s2 + s3)));
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #include "ppma/core/names_end.hpp"

@@ -4,7 +4,7 @@
 
 #include "ppma/kernels/cpu/map.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 struct Times {
   double factor;
@@ -14,6 +14,6 @@ struct Times {
   }
 };
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #include "ppma/core/names_end.hpp"

@@ -8,7 +8,7 @@
 #include "ppma/core/config.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 namespace detail {
 
@@ -71,6 +71,6 @@ void pack_rows(const T* from, i64 step, i64 rows, i64 run, T* panel, F&& to_line
     }
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #include "ppma/core/names_end.hpp"

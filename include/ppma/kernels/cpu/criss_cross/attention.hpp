@@ -27,7 +27,7 @@
 #include "ppma/kernels/cpu/head.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels::criss_cross {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH::criss_cross {
 
 inline constexpr i64 keep_limit = i64{1} << 19;  // elements of PH in one head: 2 MiB of f32
 
@@ -290,9 +290,9 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels::criss_cross
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH::criss_cross
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 // Null log decays: no mask.
 template <class T>
@@ -315,7 +315,7 @@ void criss_cross_attention_backward(Cpu, const AttentionShape& x, Order order, c
                                     dlog_alpha, dlog_beta);
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/criss_cross/attention_backward.cuh"

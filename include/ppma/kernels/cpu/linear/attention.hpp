@@ -7,7 +7,7 @@
 #include "ppma/kernels/cpu/head.hpp"
 #include "ppma/kernels/cpu/linear/scan.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 // The parts of one head in the layout of linear_scan::Head.
 template <class T>
@@ -108,7 +108,7 @@ void linear_attention_backward(Cpu, const AttentionShape& x, bool v2h, bool h2v,
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/linear/attention.cuh"

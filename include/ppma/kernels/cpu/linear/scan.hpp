@@ -30,7 +30,7 @@
 #include "ppma/kernels/cpu/head.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
 
-namespace ppma::inline PPMA_ABI::kernels::linear_scan {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH::linear_scan {
 
 // Rows of T in a block, at most a vector's lanes: with more the running sums would not fit the
 // registers.
@@ -259,6 +259,6 @@ void decay_gradients_v2h(const Head<T>& x, const T* q, const T* k, const T* v, c
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels::linear_scan
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH::linear_scan
 
 #include "ppma/core/names_end.hpp"

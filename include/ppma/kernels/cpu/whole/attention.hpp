@@ -51,7 +51,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
-namespace kernels::whole {
+namespace kernels PPMA_WIDTH::whole {
 
 template <class T>
 inline constexpr T smallest_sum = std::is_same_v<T, float> ? T(1e-30) : T(1e-280);
@@ -413,10 +413,10 @@ void backward(const AttentionShape& x, const T* q, const T* k, const T* v, const
   });
 }
 
-}  // namespace kernels::whole
+}  // namespace kernels PPMA_WIDTH::whole
 }  // namespace ppma::inline PPMA_ABI
 
-namespace ppma::inline PPMA_ABI::kernels {
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
 namespace detail {
 
@@ -461,7 +461,7 @@ void whole_attention_backward(Cpu, Paths paths, const AttentionShape& x, const T
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/whole/attention_backward.cuh"
