@@ -1,6 +1,10 @@
 #pragma once
 // A port of this machine on which nobody listens.
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "catch.hpp"
 #include "ppma/parallel/socket.hpp"
 

@@ -1,6 +1,8 @@
 // Targets, losses, proposals and pasting against torchvision and PyTorch
 // (reference/make_detection.py) and by hand.
 
+#include <nlohmann/json.hpp>
+
 #include "catch.hpp"
 #include "heads/scene.hpp"
 #include "heads/spread.hpp"

@@ -3,7 +3,7 @@
 // MaskRcnnConfig as JSON: {"backbone": {...}, "num_classes": 80, "with_mask": true, ...}; every
 // number of spec 7.1 and 7.2 has a key. An unknown key is an error.
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "ppma/heads/mask_rcnn.hpp"
 #include "ppma/models/config_json.hpp"
@@ -65,6 +65,8 @@ PPMA_API MaskRcnnConfig mask_rcnn_nano(i64 classes, bool with_mask);
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
+
+#include <nlohmann/json.hpp>
 
 namespace ppma::inline PPMA_ABI {
 

@@ -4,7 +4,7 @@
 // "num_classes": 150, ...}.
 // An unknown key is an error. Which head is in "head", upernet where it is not said.
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <type_traits>
 
@@ -35,14 +35,8 @@ void each_segmentor_value(Config& c, F f) {
   }
 }
 
-template <class Config>
-nlohmann::ordered_json segmentor_to_json(const Config& c) {
-  nlohmann::ordered_json j;
-  j["head"] = head_name(c);
-  j["backbone"] = config_to_json(c.backbone);
-  each_segmentor_value(c, [&](const char* key, const auto& value) { j[key] = value; });
-  return j;
-}
+PPMA_API nlohmann::ordered_json segmentor_to_json(const SegmentorConfig& c);
+PPMA_API nlohmann::ordered_json segmentor_to_json(const SemanticFpnConfig& c);
 
 /// The head that an object names. Errors: another kind of value, another name.
 template <class Json>
@@ -89,10 +83,32 @@ PPMA_API SemanticFpnConfig semantic_fpn_nano(i64 classes);
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
 
+#include <nlohmann/json.hpp>
+
 namespace ppma::inline PPMA_ABI {
 
 const char* head_name(const SegmentorConfig&) { return "upernet"; }
 const char* head_name(const SemanticFpnConfig&) { return "semantic_fpn"; }
+
+namespace detail {
+
+template <class Config>
+nlohmann::ordered_json segmentor_as_json(const Config& c) {
+  nlohmann::ordered_json j;
+  j["head"] = head_name(c);
+  j["backbone"] = config_to_json(c.backbone);
+  each_segmentor_value(c, [&](const char* key, const auto& value) { j[key] = value; });
+  return j;
+}
+
+}  // namespace detail
+
+nlohmann::ordered_json segmentor_to_json(const SegmentorConfig& c) {
+  return detail::segmentor_as_json(c);
+}
+nlohmann::ordered_json segmentor_to_json(const SemanticFpnConfig& c) {
+  return detail::segmentor_as_json(c);
+}
 
 SegmentorConfig segmentor_nano(i64 classes) {
   SegmentorConfig c;

@@ -3,12 +3,11 @@
 // JSON files that are long lists of small records, read as a stream: nlohmann's SAX events, one
 // record in memory at a time. COCO's annotations are 450 MB of which a record is one kilobyte.
 
+#include <cstdio>
 #include <functional>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <set>
 #include <string>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "ppma/core/error.hpp"
@@ -35,87 +34,15 @@ struct JsonRecord {
   PPMA_API static std::string described(const nlohmann::json& v);
 };
 
-namespace detail {
-
-class RecordReader : public nlohmann::json_sax<nlohmann::json> {
- public:
-  using Json = nlohmann::json;
-
-  // Without lists the file itself must be one.
-  RecordReader(std::string name, std::set<std::string> lists,
-               std::function<void(const JsonRecord&)> take)
-      : name_(std::move(name)), lists_(std::move(lists)), take_(std::move(take)) {}
-
-  bool null() override { return value(nullptr); }
-  bool boolean(bool v) override { return value(v); }
-  bool number_integer(number_integer_t v) override { return value(v); }
-  bool number_unsigned(number_unsigned_t v) override { return value(v); }
-  bool number_float(number_float_t v, const string_t&) override { return value(v); }
-  bool string(string_t& v) override { return value(std::move(v)); }
-  bool binary(binary_t&) override { return value(nullptr); }
-  bool start_object(std::size_t) override { return open(Json::object(), true); }
-  bool start_array(std::size_t) override { return open(Json::array(), false); }
-  bool end_object() override { return close(); }
-  bool end_array() override { return close(); }
-  PPMA_API bool key(string_t& v) override;
-  PPMA_API bool parse_error(std::size_t at, const std::string&,
-                            const nlohmann::detail::exception& e) override;
-
-  bool has(const std::string& list) const { return seen_.count(list) != 0; }
-
- private:
-  // How deep the list of records lies.
-  std::size_t list_depth() const { return lists_.empty() ? 1 : 2; }
-  bool in_list() const { return depth_ == list_depth() && in_list_; }
-  std::string where() const { return str(name_, ": ", list_, "[", index_, "]"); }
-
-  PPMA_API bool open(Json empty, bool object);
-
-  PPMA_API bool close();
-
-  template <class T>
-  bool value(T&& v) {
-    if (!open_.empty())
-      put(Json(std::forward<T>(v)));
-    else if (in_list())
-      fail(where(), " is ", JsonRecord::described(Json(std::forward<T>(v))),
-           "; it must be an object");
-    else
-      check(depth_ > 0 && (depth_ > 1 || lists_.count(list_) == 0), name_,
-            depth_ == 0 ? std::string() : ": \"" + list_ + "\"", " is ",
-            JsonRecord::described(Json(std::forward<T>(v))), "; it must be ",
-            depth_ == 0 ? "an object or a list" : "a list");
-    return true;
-  }
-
-  PPMA_API Json& put(Json v);
-
-  std::string name_;
-  std::set<std::string> lists_, seen_;
-  std::function<void(const JsonRecord&)> take_;
-  std::size_t depth_ = 0, index_ = 0;
-  bool in_list_ = false;
-  std::string list_, key_;
-  Json record_;
-  std::vector<Json*> open_;  // the record and what is open in it
-};
-
-}  // namespace detail
-
 /// Calls take(record) for every object in the lists of these names, in the file's order; with no
-/// names the file itself is the list. `from` is a std::FILE* or Bytes, `name` what errors call it.
-/// Errors: no JSON, a list that is missing.
-template <class Source>
-requires(!std::is_convertible_v<Source, std::string>) void read_json_records(
-    Source from, const std::string& name, const std::set<std::string>& lists,
-    std::function<void(const JsonRecord&)> take) {
-  detail::RecordReader reader(name, lists, std::move(take));
-  if constexpr (std::is_same_v<Source, Bytes>)
-    nlohmann::json::sax_parse(from.begin(), from.end(), &reader);
-  else
-    nlohmann::json::sax_parse(from, &reader);
-  for (const std::string& list : lists) check(reader.has(list), name, ": has no \"", list, "\"");
-}
+/// names the file itself is the list. `name` is what errors call it. Errors: no JSON, a list that
+/// is missing.
+PPMA_API void read_json_records(std::FILE* from, const std::string& name,
+                                const std::set<std::string>& lists,
+                                std::function<void(const JsonRecord&)> take);
+PPMA_API void read_json_records(Bytes from, const std::string& name,
+                                const std::set<std::string>& lists,
+                                std::function<void(const JsonRecord&)> take);
 
 /// The same of a file.
 PPMA_API void read_json_records(const std::string& path, const std::string&,
@@ -126,9 +53,10 @@ PPMA_API void read_json_records(const std::string& path, const std::string&,
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
-#include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string_view>
+#include <utility>
 
 #include "ppma/io/known_files.hpp"
 #include "ppma/io/utf8.hpp"
@@ -190,16 +118,77 @@ std::string JsonRecord::described(const nlohmann::json& v) {
 
 namespace detail {
 
-bool RecordReader::key(string_t& v) {
-  if (!open_.empty())
-    key_ = v;
-  else if (depth_ == 1)
-    list_ = v;
-  return true;
-}
+class RecordReader : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  using Json = nlohmann::json;
 
-bool RecordReader::parse_error(std::size_t at, const std::string&,
-                               const nlohmann::detail::exception& e) {
+  // Without lists the file itself must be one.
+  RecordReader(std::string name, std::set<std::string> lists,
+               std::function<void(const JsonRecord&)> take)
+      : name_(std::move(name)), lists_(std::move(lists)), take_(std::move(take)) {}
+
+  bool null() override { return value(nullptr); }
+  bool boolean(bool v) override { return value(v); }
+  bool number_integer(number_integer_t v) override { return value(v); }
+  bool number_unsigned(number_unsigned_t v) override { return value(v); }
+  bool number_float(number_float_t v, const string_t&) override { return value(v); }
+  bool string(string_t& v) override { return value(std::move(v)); }
+  bool binary(binary_t&) override { return value(nullptr); }
+  bool start_object(std::size_t) override { return open(Json::object(), true); }
+  bool start_array(std::size_t) override { return open(Json::array(), false); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(string_t& v) override {
+    if (!open_.empty())
+      key_ = v;
+    else if (depth_ == 1)
+      list_ = v;
+    return true;
+  }
+  bool parse_error(std::size_t at, const std::string&,
+                   const nlohmann::detail::exception& e) override;
+
+  bool has(const std::string& list) const { return seen_.count(list) != 0; }
+
+ private:
+  // How deep the list of records lies.
+  std::size_t list_depth() const { return lists_.empty() ? 1 : 2; }
+  bool in_list() const { return depth_ == list_depth() && in_list_; }
+  std::string where() const { return str(name_, ": ", list_, "[", index_, "]"); }
+
+  bool open(Json empty, bool object);
+
+  bool close();
+
+  template <class T>
+  bool value(T&& v) {
+    if (!open_.empty())
+      put(Json(std::forward<T>(v)));
+    else if (in_list())
+      fail(where(), " is ", JsonRecord::described(Json(std::forward<T>(v))),
+           "; it must be an object");
+    else
+      check(depth_ > 0 && (depth_ > 1 || lists_.count(list_) == 0), name_,
+            depth_ == 0 ? std::string() : ": \"" + list_ + "\"", " is ",
+            JsonRecord::described(Json(std::forward<T>(v))), "; it must be ",
+            depth_ == 0 ? "an object or a list" : "a list");
+    return true;
+  }
+
+  Json& put(Json v);
+
+  std::string name_;
+  std::set<std::string> lists_, seen_;
+  std::function<void(const JsonRecord&)> take_;
+  std::size_t depth_ = 0, index_ = 0;
+  bool in_list_ = false;
+  std::string list_, key_;
+  Json record_;
+  std::vector<Json*> open_;  // the record and what is open in it
+};
+
+inline bool RecordReader::parse_error(std::size_t at, const std::string&,
+                                      const nlohmann::detail::exception& e) {
   // "[json...] parse error at line 1, column 5: syntax error ..."
   const std::string_view reason = e.what();
   const bool cut = reason.find("unexpected end of input") != reason.npos ||
@@ -210,7 +199,7 @@ bool RecordReader::parse_error(std::size_t at, const std::string&,
        printable(begin == reason.npos ? reason : reason.substr(begin + 2), 160), copy_again);
 }
 
-bool RecordReader::open(Json empty, bool object) {
+inline bool RecordReader::open(Json empty, bool object) {
   if (open_.empty() && in_list()) {
     check(object, where(), " is an array; it must be an object");
     record_ = std::move(empty);
@@ -235,7 +224,7 @@ bool RecordReader::open(Json empty, bool object) {
   return true;
 }
 
-bool RecordReader::close() {
+inline bool RecordReader::close() {
   --depth_;
   if (!open_.empty()) {
     open_.pop_back();
@@ -249,14 +238,32 @@ bool RecordReader::close() {
   return true;
 }
 
-RecordReader::Json& RecordReader::put(Json v) {
+inline RecordReader::Json& RecordReader::put(Json v) {
   Json& parent = *open_.back();
   if (parent.is_object()) return parent[key_] = std::move(v);
   parent.push_back(std::move(v));
   return parent.back();
 }
 
+template <class... Range>
+void read_records(const std::string& name, const std::set<std::string>& lists,
+                  std::function<void(const JsonRecord&)> take, Range... from) {
+  RecordReader reader(name, lists, std::move(take));
+  nlohmann::json::sax_parse(from..., &reader);
+  for (const std::string& list : lists) check(reader.has(list), name, ": has no \"", list, "\"");
+}
+
 }  // namespace detail
+
+void read_json_records(std::FILE* from, const std::string& name, const std::set<std::string>& lists,
+                       std::function<void(const JsonRecord&)> take) {
+  detail::read_records(name, lists, std::move(take), from);
+}
+
+void read_json_records(Bytes from, const std::string& name, const std::set<std::string>& lists,
+                       std::function<void(const JsonRecord&)> take) {
+  detail::read_records(name, lists, std::move(take), from.begin(), from.end());
+}
 
 void read_json_records(const std::string& path, const std::string&,
                        const std::set<std::string>& lists,

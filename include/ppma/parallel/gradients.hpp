@@ -10,10 +10,7 @@
 // completes them. A bucket is sent when its gradients are complete and the buckets before it were
 // sent: so all processes send in the same order.
 
-#include <condition_variable>
-#include <exception>
-#include <mutex>
-#include <thread>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
@@ -77,26 +74,38 @@ class GradientAverage {
   std::vector<Bucket> buckets_;
   std::unordered_map<const GradInfo*, std::size_t> bucket_of_;
   i64 early_ = 0, early_now_ = 0;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::size_t sent_ = 0, done_ = 0;
-  bool stopping_ = false;
-  std::exception_ptr error_;
-  std::thread thread_;
+  std::size_t sent_ = 0, done_ = 0;  // buckets; under the sender's mutex
+  struct Sender;                     // the thread that makes the sums
+  std::unique_ptr<Sender> sender_;
 };
 
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_PARALLEL)
 
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+
 #include "ppma/kernels/cpu/map.hpp"
 #include "ppma/kernels/cpu/times.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
+struct GradientAverage::Sender {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool stopping = false;
+  std::exception_ptr error;
+  std::thread thread;
+};
+
 GradientAverage::GradientAverage(Communicator among, std::vector<Tensor> parameters,
                                  i64 bucket_bytes)
-    : among_(std::move(among)), parameters_(std::move(parameters)) {
+    : among_(std::move(among)),
+      parameters_(std::move(parameters)),
+      sender_(std::make_unique<Sender>()) {
   for (std::size_t i = parameters_.size(); i-- > 0;) {
     const Tensor& p = parameters_[i];
     if (buckets_.empty() || buckets_.back().bytes >= bucket_bytes ||
@@ -108,19 +117,19 @@ GradientAverage::GradientAverage(Communicator among, std::vector<Tensor> paramet
     bucket_of_[p.info().get()] = buckets_.size() - 1;
   }
   reset();
-  if (!among_.join) thread_ = std::thread([this] { work(); });
+  if (!among_.join) sender_->thread = std::thread([this] { work(); });
 }
 
 GradientAverage::~GradientAverage() {
   {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
+    const std::lock_guard lock(sender_->mutex);
+    sender_->stopping = true;
   }
-  if (thread_.joinable()) {
+  if (sender_->thread.joinable()) {
     // an error is on its way up: the others must not wait either
     if (sent_ > done_) among_.abort();
-    changed_.notify_all();
-    thread_.join();
+    sender_->changed.notify_all();
+    sender_->thread.join();
   }
 }
 
@@ -138,9 +147,9 @@ void GradientAverage::finish() {
   if (among_.join) {
     among_.join();
   } else {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return done_ == buckets_.size() || error_; });
-    if (error_) std::rethrow_exception(error_);
+    std::unique_lock lock(sender_->mutex);
+    sender_->changed.wait(lock, [this] { return done_ == buckets_.size() || sender_->error; });
+    if (sender_->error) std::rethrow_exception(sender_->error);
   }
   for (Bucket& b : buckets_) put_back(b);
   reset();
@@ -183,9 +192,9 @@ void GradientAverage::send() {
     ++sent_;
     return among_.all_reduce_sum(b.flat);
   }
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(sender_->mutex);
   ++sent_;
-  changed_.notify_all();
+  sender_->changed.notify_all();
 }
 
 void GradientAverage::put_back(Bucket& b) {
@@ -220,7 +229,7 @@ void GradientAverage::put_back(Bucket& b) {
 }
 
 void GradientAverage::reset() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(sender_->mutex);
   early_ = std::exchange(early_now_, 0);
   sent_ = done_ = 0;
   for (Bucket& b : buckets_) b.waiting = b.members.size();
@@ -228,10 +237,11 @@ void GradientAverage::reset() {
 
 void GradientAverage::work() {
   set_threads(1);
-  std::unique_lock lock(mutex_);
+  std::unique_lock lock(sender_->mutex);
   for (;;) {
-    changed_.wait(lock, [this] { return stopping_ || (done_ < sent_ && !error_); });
-    if (stopping_) return;
+    sender_->changed.wait(
+        lock, [this] { return sender_->stopping || (done_ < sent_ && !sender_->error); });
+    if (sender_->stopping) return;
     Bucket& b = buckets_[done_];
     lock.unlock();
     std::exception_ptr error;
@@ -242,10 +252,10 @@ void GradientAverage::work() {
     }
     lock.lock();
     if (error)
-      error_ = error;
+      sender_->error = error;
     else
       ++done_;
-    changed_.notify_all();
+    sender_->changed.notify_all();
   }
 }
 

@@ -3,20 +3,8 @@
 // TCP connections (POSIX) whose end is noticed: at once where a process dies, within half a minute
 // where its machine does.
 
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <chrono>
-#include <cstring>
 #include <string>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "ppma/core/config.hpp"
 
@@ -27,15 +15,11 @@ class Socket {
   explicit Socket(int fd = -1) : fd_(fd) {}
   Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   PPMA_API Socket& operator=(Socket&& other) noexcept;
-  ~Socket() {
-    if (fd_ >= 0) ::close(fd_);
-  }
+  PPMA_API ~Socket();
   int fd() const { return fd_; }
   explicit operator bool() const { return fd_ >= 0; }
   /// Ends the connection; other threads that wait on it return.
-  void shut() const {
-    if (fd_ >= 0) ::shutdown(fd_, SHUT_RDWR);
-  }
+  PPMA_API void shut() const;
 
   /// Messages leave at once; a machine that does not answer is given up after about 30 s.
   PPMA_API void set_up() const;
@@ -60,9 +44,30 @@ PPMA_API Socket connect_to(const std::string& host, i64 port, double seconds);
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_PARALLEL)
 
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <thread>
+#include <vector>
+
 #include "ppma/core/error.hpp"
 
 namespace ppma::inline PPMA_ABI {
+
+Socket::~Socket() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void Socket::shut() const {
+  if (fd_ >= 0) ::shutdown(fd_, SHUT_RDWR);
+}
 
 Socket& Socket::operator=(Socket&& other) noexcept {
   std::swap(fd_, other.fd_);

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "ppma/core/float_bits.hpp"
 #include "ppma/data/detection_loader.hpp"

@@ -25,10 +25,9 @@
 //
 // Files are written aside (io/file.hpp); what a dead process left of that is removed at the start.
 
-#include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -122,14 +121,10 @@ class RunFolder {
 
   PPMA_API static std::vector<std::string> names_in(const std::string& folder);
   template <class Which>
-  static void remove_in(const std::string& folder, const Which& which) {
-    std::error_code ignored;
-    for (const std::string& name : names_in(folder))
-      if (which(name)) std::filesystem::remove(folder + "/" + name, ignored);
-  }
+  static void remove_in(const std::string& folder, const Which& which);
 
   PPMA_API bool take_if_best(const Record& r);
-  static i64 epoch_of(const Record& r) { return r.at("epoch").get<i64>(); }
+  PPMA_API static i64 epoch_of(const Record& r);
   PPMA_API static Record untimed(Record r);
   PPMA_API static std::string text_of(const std::vector<Record>& records);
   PPMA_API static std::vector<Record> read_lines(const std::string& path, std::string& text);
@@ -158,6 +153,7 @@ class RunFolder {
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -360,6 +356,13 @@ void RunFolder::move(const std::string& from, const std::string& to) {
     fail(from, ": cannot be moved to ", to, " (", detail::os_reason(), ")");
 }
 
+template <class Which>
+void RunFolder::remove_in(const std::string& folder, const Which& which) {
+  std::error_code ignored;
+  for (const std::string& name : names_in(folder))
+    if (which(name)) std::filesystem::remove(folder + "/" + name, ignored);
+}
+
 void RunFolder::open() {
   can_lock_ = lock_.take(out_);
   std::error_code ignored;
@@ -414,6 +417,8 @@ std::vector<std::string> RunFolder::names_in(const std::string& folder) {
     names.push_back(it->path().filename().string());
   return names;
 }
+
+i64 RunFolder::epoch_of(const Record& r) { return r.at("epoch").get<i64>(); }
 
 bool RunFolder::take_if_best(const Record& r) {
   const double figure = figure_ ? figure_(r) : -1;

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "ppma/core/float_bits.hpp"
 #include "ppma/data/segmentation_loader.hpp"

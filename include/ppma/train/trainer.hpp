@@ -15,7 +15,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -169,7 +168,7 @@ class Trainer {
     if (ema_) add(all, "ema.", ema_->average());
     add(all, "optimizer.", optimizer_.state());
     metadata["epoch"] = std::to_string(epoch_);
-    metadata["best_acc1"] = nlohmann::json(best_acc1_).dump();
+    metadata["best_acc1"] = detail::number_text(best_acc1_);
     metadata["ema_updates"] = std::to_string(ema_ ? ema_->updates() : 0);
     metadata["seed"] = std::to_string(options_.seed);
     require_finite(all, path + ": not written");

@@ -23,6 +23,9 @@ namespace detail {
 PPMA_API const std::string& position_of(const Safetensors& file, const std::string& path,
                                         const char* key);
 
+/// A number as text from which it can be read again, bit for bit.
+PPMA_API std::string number_text(double x);
+
 /// The same of one that is a whole number from 0.
 PPMA_API u64 whole_of(const Safetensors& file, const std::string& path, const char* key);
 
@@ -117,6 +120,11 @@ const std::string& position_of(const Safetensors& file, const std::string& path,
   const auto it = file.metadata.find(key);
   check(it != file.metadata.end(), path, ": has no ", key, "; it is not a training checkpoint");
   return it->second;
+}
+
+std::string number_text(double x) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, x).ptr};
 }
 
 u64 whole_of(const Safetensors& file, const std::string& path, const char* key) {
