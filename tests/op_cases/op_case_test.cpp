@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "ppma/ops/layout.hpp"
@@ -76,13 +79,25 @@ void check_close(const std::string& what, const Tensor& got, const std::vector<d
   CHECK(std::fabs(values[worst] - expected[worst]) <= tolerance);
 }
 
+/// The same elements, read-only and in memory that is aligned for no vector register.
+Tensor elsewhere(const Tensor& t) {
+  const auto memory =
+      std::make_shared<std::vector<char>>(static_cast<std::size_t>(t.bytes()) + 128);
+  const std::size_t step = static_cast<std::size_t>(size_of(t.dtype()));
+  char* at = memory->data();
+  while (reinterpret_cast<std::uintptr_t>(at) % 64 != step) ++at;
+  if (t.numel() > 0) std::memcpy(at, t.raw(), static_cast<std::size_t>(t.bytes()));
+  return Tensor::wrap_bytes(at, t.shape(), t.dtype(), Device::cpu, memory, false);
+}
+
 /// Values and gradients of one case in one dtype against PyTorch's float64.
 void check_values(const OpCase& c, const nlohmann::json& reference, DType dtype) {
   INFO(to_string(dtype));
   std::vector<Tensor> in;
   for (const auto& spec : reference.at("inputs")) {
     const Tensor t = input(spec, in.size());
-    in.push_back(is_floating(t.dtype()) ? cast(t, dtype).detach().requires_grad(true) : t);
+    in.push_back(elsewhere(is_floating(t.dtype()) ? cast(t, dtype) : t));
+    if (is_floating(t.dtype())) in.back().requires_grad(true);
   }
   const Tensor y = c.call(in);
   CHECK(y.shape() == Shape(reference.at("shape").get<std::vector<i64>>()));

@@ -152,6 +152,9 @@ void cuda_give(void* p) { CudaPool::get().give(p); }
 MemoryStats cuda_stats() { return CudaPool::get().stats(); }
 void cuda_reset_peak() { CudaPool::get().reset_peak(); }
 void cuda_trim() { CudaPool::get().trim(); }
+void cuda_wait() {
+  cudaStreamSynchronize(cuda::stream());  // a destructor asks: must not throw
+}
 
 }  // namespace detail
 

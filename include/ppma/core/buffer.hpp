@@ -1,11 +1,13 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Buffer: the bytes under a tensor, 64-byte aligned, from a pool that keeps what is freed.
+// Buffer: the bytes under a tensor, 64-byte aligned, from a pool that keeps what is freed; or memory
+// that is somebody else's, used where it lies.
 //
 // Why a pool: a training step frees and asks for the same sizes again and again. malloc hands big
 // blocks back to the kernel each time, and the page faults of touching them anew cost a tenth to a
 // half of a step. In the steady state this pool makes no heap call and no page fault.
 
+#include <memory>
 #include <vector>
 
 #include "ppma/core/config.hpp"
@@ -44,6 +46,9 @@ PPMA_API void copy_many(Device device, const std::vector<CopyPiece>& pieces);
 class Buffer {
  public:
   PPMA_API Buffer(i64 bytes, Device device);
+  /// Foreign memory, not counted in memory_stats(): `keep_alive` dies with the buffer.
+  PPMA_API Buffer(void* data, i64 bytes, Device device, std::shared_ptr<const void> keep_alive,
+                  bool writable);
   PPMA_API ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -51,11 +56,15 @@ class Buffer {
   void* data() const { return data_; }
   i64 bytes() const { return bytes_; }
   Device device() const { return device_; }
+  bool foreign() const { return foreign_; }
+  bool writable() const { return writable_; }
 
  private:
   i64 bytes_ = 0;
   Device device_ = Device::cpu;
   void* data_ = nullptr;
+  bool foreign_ = false, writable_ = true;
+  std::shared_ptr<const void> keep_alive_;
 };
 
 /// Scratch memory of a kernel: n elements of T, 64-byte aligned, uninitialised, from the same pool.
@@ -79,6 +88,7 @@ class Workspace {
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -187,6 +197,7 @@ PPMA_API void cuda_give(void* p);
 PPMA_API MemoryStats cuda_stats();
 PPMA_API void cuda_reset_peak();
 PPMA_API void cuda_trim();
+PPMA_API void cuda_wait();  // for kernels so far; a failed one is reported by the next call
 #else
 [[noreturn]] inline void no_cuda() {
   fail(
@@ -198,6 +209,7 @@ inline void cuda_give(void*) {}
 inline MemoryStats cuda_stats() { no_cuda(); }
 inline void cuda_reset_peak() { no_cuda(); }
 inline void cuda_trim() { no_cuda(); }
+inline void cuda_wait() {}
 #endif
 
 // Few distinct sizes: multiples of 64 bytes at first, then of an eighth of the next power of two.
@@ -231,8 +243,20 @@ Buffer::Buffer(i64 bytes, Device device) : bytes_(bytes), device_(device) {
   data_ = device == Device::cpu ? detail::CpuPool::get().take(rounded) : detail::cuda_take(rounded);
 }
 
+Buffer::Buffer(void* data, i64 bytes, Device device, std::shared_ptr<const void> keep_alive,
+               bool writable)
+    : bytes_(bytes),
+      device_(device),
+      data_(data),
+      foreign_(true),
+      writable_(writable),
+      keep_alive_(std::move(keep_alive)) {}
+
 Buffer::~Buffer() {
-  if (device_ == Device::cpu)
+  if (foreign_) {
+    // Its owner may free or overwrite it as soon as keep_alive_ is gone; our kernels run later.
+    if (device_ == Device::cuda) detail::cuda_wait();
+  } else if (device_ == Device::cpu)
     detail::CpuPool::get().give(data_);
   else
     detail::cuda_give(data_);

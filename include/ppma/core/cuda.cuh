@@ -63,13 +63,18 @@ inline void synchronize() { require(cudaStreamSynchronize(stream()), "a kernel f
 /// op.
 inline void launched(const char* op) { require(cudaGetLastError(), op); }
 
+/// The number of the GPU in use, as CUDA counts them.
+inline int device_number() {
+  int id = 0;
+  require(cudaGetDevice(&id), "no GPU");
+  return id;
+}
+
 /// Properties of the GPU in use, read once.
 inline const cudaDeviceProp& device() {
   static const cudaDeviceProp properties = [] {
     cudaDeviceProp p{};
-    int id = 0;
-    require(cudaGetDevice(&id), "no GPU");
-    require(cudaGetDeviceProperties(&p, id), "properties of the GPU");
+    require(cudaGetDeviceProperties(&p, device_number()), "properties of the GPU");
     return p;
   }();
   return properties;

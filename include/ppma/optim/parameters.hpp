@@ -129,6 +129,8 @@ std::vector<Parameter> parameters_with_rules(const TensorMap& named,
     check(t.defined(), "optimizer: parameter ", name, " is undefined");
     check(t.dtype() == DType::f32 || t.dtype() == DType::f64, "optimizer: parameter ", name, " is ",
           t.dtype(), "; master weights must be f32 or f64");
+    check(t.writable(), "optimizer: parameter ", name,
+          " wraps const elements, which a step could not change; give the network a clone()");
     check(t.requires_grad(), "optimizer: parameter ", name,
           " does not require a gradient; call requires_grad(true)");
     const auto rule = std::find_if(rules.begin(), rules.end(), [&](const ParameterRule& r) {
@@ -164,6 +166,7 @@ std::vector<Tensor> zeros_like(const std::vector<Parameter>& parameters) {
 std::vector<Tensor> gradients_of(const std::vector<Parameter>& parameters) {
   std::vector<Tensor> gradients;
   for (const Parameter& p : parameters) {
+    check(p.tensor.writable(), "optimizer: parameter ", p.name, " wraps const elements");
     gradients.push_back(p.tensor.grad());
     check(!gradients.back().defined() || gradients.back().dtype() == p.tensor.dtype(),
           "optimizer: the gradient of ", p.name, " is ",

@@ -5,10 +5,14 @@
 // Copying a Tensor copies the handle; the elements are shared. There are no strided views: every
 // tensor is contiguous, so a kernel needs a pointer and sizes. Operators do not change their
 // arguments; data<T>() of a non-const handle does (for filling, optimisers and buffers).
+//
+// Elements are in 64-byte aligned memory of the library, or where somebody else has them: wrap().
 
 #include <algorithm>
 #include <memory>
+#include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "ppma/core/buffer.hpp"
@@ -51,6 +55,36 @@ class Tensor {
     std::copy(values.begin(), values.end(), t.data<T>());
     return t;
   }
+  /// A tensor on elements that are somebody else's, where they lie, row-major and without gaps: a
+  /// std::vector, an image of OpenCV, a camera's buffer, a GPU array of another library.
+  ///
+  /// `keep_alive` lives as long as any tensor shares the elements (std::make_shared<cv::Mat>(image)
+  /// or any shared_ptr with a deleter). Without it the caller must keep the elements, unmoved, until
+  /// then: until the last copy, result of reshape(), and backward() through them is gone.
+  /// Const elements are read-only: to change them through the tensor (data() of a non-const handle,
+  /// copy_from, an optimiser) is an error; clone() has elements of its own.
+  /// No operation writes into its arguments, also not where it saves memory by working in place.
+  /// Alignment: that of T; kernels ask no more on the CPU. On the GPU 256 bytes, as cudaMalloc gives
+  /// it, and whoever wrote the elements must have finished (cudaStreamSynchronize).
+  /// Errors: a null or badly aligned pointer, a span of another size than the shape.
+  template <class T>
+  static Tensor wrap(T* elements, const Shape& shape,
+                     std::shared_ptr<const void> keep_alive = nullptr,
+                     Device device = Device::cpu) {
+    return wrap_bytes(elements, shape, dtype_of<std::remove_const_t<T>>, device,
+                      std::move(keep_alive), !std::is_const_v<T>);
+  }
+  template <class T>
+  static Tensor wrap(std::span<T> elements, const Shape& shape,
+                     std::shared_ptr<const void> keep_alive = nullptr) {
+    check(static_cast<i64>(elements.size()) == shape.numel(), "Tensor::wrap: ", elements.size(),
+          " elements do not fill shape ", shape, " (", shape.numel(), " elements)");
+    return wrap(elements.data(), shape, std::move(keep_alive));
+  }
+  /// The same for a dtype that is known when the program runs.
+  PPMA_API static Tensor wrap_bytes(const void* elements, const Shape& shape, DType dtype,
+                                    Device device, std::shared_ptr<const void> keep_alive,
+                                    bool writable);
   /// Independent draws: uniform in [low, high), or normal with the given standard deviation.
   static Tensor rand(const Shape& shape, Rng& rng, double low = 0, double high = 1,
                      DType dtype = DType::f32) {
@@ -75,6 +109,7 @@ class Tensor {
   template <class T>
   T* data() {
     check_type<T>();
+    check_writable();
     return static_cast<T*>(buffer_->data());
   }
   template <class T>
@@ -82,7 +117,10 @@ class Tensor {
     check_type<T>();
     return static_cast<const T*>(buffer_->data());
   }
-  void* raw() { return buffer_->data(); }
+  void* raw() {
+    check_writable();
+    return buffer_->data();
+  }
   const void* raw() const { return buffer_->data(); }
   /// The value of a one-element tensor of any dtype.
   PPMA_API double item() const;
@@ -109,8 +147,10 @@ class Tensor {
   /// The same elements under another shape, without history; the differentiable reshape() is in
   /// ops/layout.hpp.
   PPMA_API Tensor viewed_as(const Shape& shape) const;
-  /// True if no other tensor shares the elements.
-  bool sole_owner() const { return buffer_.use_count() == 1; }
+  /// True if nobody else shares the elements: no other tensor, and no one whose memory was wrapped.
+  bool sole_owner() const { return buffer_.use_count() == 1 && !buffer_->foreign(); }
+  /// False for wrapped const elements.
+  bool writable() const { return defined() && buffer_->writable(); }
 
   // ---- gradients (tensor/autograd.hpp) ----
   /// Marks a leaf (parameter or input) for differentiation; returns *this.
@@ -153,6 +193,10 @@ class Tensor {
     check(dtype_ == dtype_of<T>, "data: the tensor of shape ", shape_, " holds ", dtype_, ", not ",
           dtype_of<T>);
   }
+  void check_writable() const {
+    check(buffer_->writable(), "data: the tensor of shape ", shape_,
+          " wraps const elements; clone() it to change them, or read them through a const Tensor");
+  }
 
   std::shared_ptr<Buffer> buffer_;
   std::shared_ptr<GradInfo> info_;
@@ -164,6 +208,7 @@ class Tensor {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TENSOR)
 
+#include <cstdint>
 #include <string>
 
 #include "ppma/kernels/cpu/convert.hpp"
@@ -191,6 +236,25 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
     visit_device(device, "full",
                  [&](auto on) { kernels::fill(on, t.numel(), cast_to<T>(value), t.data<T>()); });
   });
+  return t;
+}
+
+Tensor Tensor::wrap_bytes(const void* elements, const Shape& shape, DType dtype, Device device,
+                          std::shared_ptr<const void> keep_alive, bool writable) {
+  check(elements != nullptr || shape.numel() == 0,
+        "Tensor::wrap: a null pointer for the elements of shape ", shape);
+  check(device == Device::cpu || PPMA_CUDA,
+        "Tensor::wrap: this program was compiled without CUDA; wrap memory of the host");
+  const i64 alignment = device == Device::cpu ? size_of(dtype) : 256;
+  check(reinterpret_cast<std::uintptr_t>(elements) % static_cast<std::uintptr_t>(alignment) == 0,
+        "Tensor::wrap: the elements of shape ", shape, " must lie at a multiple of ", alignment,
+        " bytes (", dtype, " on ", device, "); copy them into a tensor instead");
+  Tensor t;
+  // const_cast: Buffer has one pointer, and `writable` says whether it is to be written through.
+  t.buffer_ = std::make_shared<Buffer>(const_cast<void*>(elements), shape.numel() * size_of(dtype),
+                                       device, std::move(keep_alive), writable);
+  t.shape_ = shape;
+  t.dtype_ = dtype;
   return t;
 }
 
