@@ -1,9 +1,11 @@
 #include "ppma/core/parallel.hpp"
 
 #include <atomic>
+#include <new>
 #include <vector>
 
-#include "catch.hpp"
+#include "ppma/core/error.hpp"
+#include "thrown.hpp"
 
 using namespace ppma;
 
@@ -39,5 +41,25 @@ TEST_CASE("work below the grain stays on one thread, and nested work does too") 
   CHECK(sum == 80);
   set_threads(0);  // at least one
   CHECK(threads() == 1);
+  set_threads(before);
+}
+
+TEST_CASE("what a range throws reaches the caller, after all ranges have ended") {
+  const int before = threads();
+  for (const int t : {1, 4}) {
+    set_threads(t);
+    std::atomic<i64> done{0};
+    const auto work = [&](i64 begin, i64 end) {
+      if (end == 100) fail("range ", begin == 0 ? "all" : "last");
+      done += end - begin;
+    };
+    CHECK(says([&] { parallel_for(100, 1, work); }, "range"));
+    CHECK(done == (threads() == 1 ? 0 : 100 - 100 / threads()));
+    const auto all_throw = [](i64, i64) { throw std::bad_alloc(); };
+    CHECK_THROWS_AS(parallel_for(100, 1, all_throw), std::bad_alloc);
+    // From inside another one.
+    const auto outer = [&](i64, i64) { parallel_for(100, 1, all_throw); };
+    CHECK_THROWS_AS(parallel_for(4, 1, outer), std::bad_alloc);
+  }
   set_threads(before);
 }

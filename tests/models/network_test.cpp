@@ -226,8 +226,9 @@ TEST_CASE("what the network refuses, and where in it an error happened", "[model
   CHECK(says([] { config_by_name("ppma_huge"); }, "no model is called \"ppma_huge\""));
 }
 
-TEST_CASE("in evaluation images do not see each other, and nothing is random", "[models]") {
-  Ppma model = filled<Ppma>(small_network());
+TEST_CASE("in evaluation the network is const, images do not see each other, nothing is random",
+          "[models]") {
+  const Ppma model = filled<Ppma>(small_network());
   const Tensor images = image({3, 3, 40, 48});
   const Tensor all = model.forward(images);
   for (i64 b = 0; b < 3; ++b)

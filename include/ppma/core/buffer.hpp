@@ -7,6 +7,7 @@
 // blocks back to the kernel each time, and the page faults of touching them anew cost a tenth to a
 // half of a step. In the steady state this pool makes no heap call and no page fault.
 
+#include <cstddef>
 #include <memory>
 #include <vector>
 
@@ -28,6 +29,24 @@ PPMA_API MemoryStats memory_stats(Device device = Device::cpu);
 PPMA_API void reset_peak_memory(Device device = Device::cpu);
 /// Gives the memory that is kept for reuse back to the system.
 PPMA_API void trim_memory(Device device = Device::cpu);
+
+/// Where the memory of tensors on the CPU comes from: a program's own allocator. The pool stands
+/// before it, so it hears of new sizes alone. Both functions may be called by several threads, one
+/// at a time, and must not throw.
+struct MemorySource {
+  /// Room for `bytes` at a multiple of `alignment` (a power of two, 64 or more), or null.
+  void* (*take)(void* self, std::size_t bytes, std::size_t alignment) = nullptr;
+  /// Takes back what `take` gave, with the same numbers.
+  void (*give)(void* self, void* p, std::size_t bytes, std::size_t alignment) = nullptr;
+  void* self = nullptr;  // handed to both
+
+  bool operator==(const MemorySource&) const = default;
+};
+
+/// New memory comes from `source` from now on, or with {} from the system again. What came from one
+/// source goes back to it: a source must live as long as its tensors, of which the library holds a
+/// few (rotary tables) to the program's end. Error: one function without the other.
+PPMA_API void set_memory_source(const MemorySource& source);
 
 /// Bytes to be copied within one device.
 struct CopyPiece {
@@ -125,7 +144,7 @@ class CpuPool {
         release(std::prev(free_.end()));
       p = system_take(bytes);
     }
-    size_[p] = bytes;
+    live_[p] = {bytes, source_};
     stats_.live_bytes += bytes;
     if (stats_.live_bytes > stats_.peak_bytes) stats_.peak_bytes = stats_.live_bytes;
     if (stats_.live_bytes > most_live_) most_live_ = stats_.live_bytes;
@@ -134,12 +153,13 @@ class CpuPool {
 
   void give(void* p) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto it = size_.find(p);
-    const i64 bytes = it->second;
-    size_.erase(it);
+    const auto it = live_.find(p);
+    const Block block = it->second;
+    const i64 bytes = block.bytes;
+    live_.erase(it);
     stats_.live_bytes -= bytes;
-    if (PPMA_SANITIZED) {
-      std::free(p);
+    if (PPMA_SANITIZED || !(block.source == source_)) {
+      system_give(block.source, p, bytes);
     } else {
       free_.emplace(bytes, p);
       stats_.cached_bytes += bytes;
@@ -158,34 +178,69 @@ class CpuPool {
     const std::lock_guard<std::mutex> lock(mutex_);
     while (!free_.empty()) release(free_.begin());
   }
+  void set_source(const MemorySource& source) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    check((source.take == nullptr) == (source.give == nullptr),
+          "memory: a source needs both functions, take and give");
+    while (!free_.empty()) release(free_.begin());
+    source_ = source;
+  }
 
  private:
   static constexpr i64 huge_page = i64{2} << 20;
 
+  struct Block {
+    i64 bytes;
+    MemorySource source;
+  };
+
+  // What the system is asked for, by the size that the pool knows.
+  struct Request {
+    std::size_t bytes, alignment;
+    explicit Request(i64 size)
+        : alignment(static_cast<std::size_t>(size >= 2 * huge_page ? huge_page : 64)) {
+      bytes = (static_cast<std::size_t>(size) + alignment - 1) / alignment * alignment;
+    }
+  };
+
   void* system_take(i64 bytes) {
-    ++stats_.heap_calls;
-    const i64 alignment = bytes >= 2 * huge_page ? huge_page : 64;
-    const i64 rounded = (bytes + alignment - 1) / alignment * alignment;
-    void* p =
-        std::aligned_alloc(static_cast<std::size_t>(alignment), static_cast<std::size_t>(rounded));
+    const Request r(bytes);
+    const auto ask = [&] {
+      ++stats_.heap_calls;
+      return source_.take != nullptr ? source_.take(source_.self, r.bytes, r.alignment)
+                                     : std::aligned_alloc(r.alignment, r.bytes);
+    };
+    void* p = ask();
+    if (p == nullptr && !free_.empty()) {
+      while (!free_.empty()) release(free_.begin());
+      p = ask();
+    }
     check(p != nullptr, "memory: no room for ", bytes, " bytes; ", stats_.live_bytes,
-          " are in use by tensors and ", stats_.cached_bytes,
-          " kept for reuse. Use a smaller batch or image");
+          " are in use by tensors. Use a smaller batch or image");
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-    if (alignment == huge_page) madvise(p, static_cast<std::size_t>(rounded), MADV_HUGEPAGE);
+    if (r.alignment == huge_page && source_.take == nullptr) madvise(p, r.bytes, MADV_HUGEPAGE);
 #endif
     return p;
   }
 
+  static void system_give(const MemorySource& source, void* p, i64 bytes) {
+    const Request r(bytes);
+    if (source.give != nullptr)
+      source.give(source.self, p, r.bytes, r.alignment);
+    else
+      std::free(p);
+  }
+
   void release(std::multimap<i64, void*>::iterator block) {
-    std::free(block->second);
+    system_give(source_, block->second, block->first);
     stats_.cached_bytes -= block->first;
     free_.erase(block);
   }
 
   std::mutex mutex_;
   std::multimap<i64, void*> free_;
-  std::map<void*, i64> size_;
+  std::map<void*, Block> live_;
+  MemorySource source_;
   MemoryStats stats_;
   i64 most_live_ = 0;  // ever
 };
@@ -236,6 +291,8 @@ void trim_memory(Device device) {
   else
     detail::cuda_trim();
 }
+
+void set_memory_source(const MemorySource& source) { detail::CpuPool::get().set_source(source); }
 
 Buffer::Buffer(i64 bytes, Device device) : bytes_(bytes), device_(device) {
   check(bytes >= 0 && bytes < (i64{1} << 46), "memory: ", bytes, " bytes asked for in one piece");

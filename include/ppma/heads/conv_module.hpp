@@ -15,7 +15,7 @@ struct ConvModule {
   BatchNorm bn;
 
   PPMA_API ConvModule(i64 in, i64 out, i64 kernel, Rng& rng);
-  PPMA_API Tensor forward(const Tensor& x, Context& ctx);
+  PPMA_API Tensor forward(const Tensor& x, Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.parameter("conv.weight", weight), v.child("bn", bn);
@@ -40,7 +40,7 @@ ConvModule::ConvModule(i64 in, i64 out, i64 kernel, Rng& rng)
                         : Tensor::zeros({out, in, kernel, kernel}))),
       bn(out) {}
 
-Tensor ConvModule::forward(const Tensor& x, Context& ctx) {
+Tensor ConvModule::forward(const Tensor& x, Context& ctx) const {
   const Tensor y = conv2d(x, weight, Tensor(), {1, weight.dim(2) / 2, 1});  // (B,H,W,O)
   const Context evaluation;
   return relu(bn.forward(y, y.numel() == y.dim(3) ? evaluation : ctx));

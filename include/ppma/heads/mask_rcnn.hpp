@@ -51,20 +51,21 @@ struct MaskRcnn {
   explicit MaskRcnn(const MaskRcnnConfig& c, u64 seed = 0) : MaskRcnn(c, Rng(seed)) {}
 
   /// P2..P6 (B,H,W,C) of images (B,3,Hin,Win).
-  std::vector<Tensor> pyramid(const Tensor& images, Context& ctx) {
+  std::vector<Tensor> pyramid(const Tensor& images, Context& ctx) const {
     return neck.forward(backbone.maps(images, ctx));
   }
 
   /// All losses of a batch; boxes are sampled by ctx.rng's stream. `images` are the batch's, where
   /// the network is.
-  PPMA_API DetectionLoss loss(const Tensor& images, const DetectionBatch& batch, Context& ctx);
+  PPMA_API DetectionLoss loss(const Tensor& images, const DetectionBatch& batch,
+                              Context& ctx) const;
 
   /// What is on each image of a batch, best first, in pixels of the originals.
   PPMA_API std::vector<std::vector<Detection>> detect(const Tensor& images,
-                                                      const std::vector<Frame>& frames);
+                                                      const std::vector<Frame>& frames) const;
   /// The same from the backbone's four maps (B,H,W,C).
   PPMA_API std::vector<std::vector<Detection>> detect_on(const std::vector<Tensor>& maps,
-                                                         const std::vector<Frame>& frames);
+                                                         const std::vector<Frame>& frames) const;
   template <class V>
   void fields(V& v) {
     v.child("backbone", backbone), v.child("neck", neck), v.child("rpn_head", rpn_head),
@@ -76,7 +77,7 @@ struct MaskRcnn {
   PPMA_API static MaskRcnnConfig same_channels(MaskRcnnConfig c);
 
   PPMA_API void find_masks(const std::vector<Tensor>& levels, const Frame& frame, i64 image,
-                           std::vector<Detection>& found);
+                           std::vector<Detection>& found) const;
 };
 
 }  // namespace ppma::inline PPMA_ABI
@@ -137,7 +138,8 @@ void check_config(const MaskRcnnConfig& c) {
   learning("rpn", c.rpn.assign, c.rpn.sample), learning("roi", c.roi.assign, c.roi.sample);
 }
 
-DetectionLoss MaskRcnn::loss(const Tensor& images, const DetectionBatch& batch, Context& ctx) {
+DetectionLoss MaskRcnn::loss(const Tensor& images, const DetectionBatch& batch,
+                             Context& ctx) const {
   const std::vector<Tensor> levels = pyramid(images, ctx);
   const RpnOutput rpn = rpn_head.forward(levels);
   const RpnLoss of_rpn = rpn_head.loss(rpn, batch.frames, batch.objects, ctx.rng.fork(0x59a));
@@ -171,14 +173,14 @@ DetectionLoss MaskRcnn::loss(const Tensor& images, const DetectionBatch& batch, 
 }
 
 std::vector<std::vector<Detection>> MaskRcnn::detect(const Tensor& images,
-                                                     const std::vector<Frame>& frames) {
+                                                     const std::vector<Frame>& frames) const {
   const NoGrad not_recorded;
   Context ctx;
   return detect_on(backbone.maps(images, ctx), frames);
 }
 
 std::vector<std::vector<Detection>> MaskRcnn::detect_on(const std::vector<Tensor>& maps,
-                                                        const std::vector<Frame>& frames) {
+                                                        const std::vector<Frame>& frames) const {
   const NoGrad not_recorded;
   const std::vector<Tensor> levels = neck.forward(maps);
   const std::vector<std::vector<Box>> proposals =
@@ -215,7 +217,7 @@ MaskRcnnConfig MaskRcnn::same_channels(MaskRcnnConfig c) {
 }
 
 void MaskRcnn::find_masks(const std::vector<Tensor>& levels, const Frame& frame, i64 image,
-                          std::vector<Detection>& found) {
+                          std::vector<Detection>& found) const {
   const float sx = static_cast<float>(frame.scale_x()), sy = static_cast<float>(frame.scale_y());
   std::vector<Roi> rois;
   for (std::size_t k = 0; k < found.size(); ++k) {

@@ -41,12 +41,12 @@ struct Segmentor {
       : Segmentor(with_widths(std::move(c)), Rng(seed)) {}
 
   /// Images (B,3,Hin,Win) -> logits (B,Hin,Win,K).
-  Tensor forward(const Tensor& images, Context& ctx) {
+  Tensor forward(const Tensor& images, Context& ctx) const {
     return resize(decode_head.forward(backbone.maps(images, ctx), ctx), images.dim(2),
                   images.dim(3));
   }
   /// labels int64 (B,Hin,Win). The mean divides by all pixels, ignored ones too.
-  PPMA_API SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx);
+  PPMA_API SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.child("backbone", backbone), v.child("decode_head", decode_head),
@@ -101,7 +101,7 @@ Tensor pixel_accuracy(const Tensor& logits, const Tensor& labels, i64 ignore_ind
   return scale(div(add_scalar(sum(right), 1e-7), add_scalar(sum(counts), 1e-7)), 100);
 }
 
-SegmentationLoss Segmentor::loss(const Tensor& images, const Tensor& labels, Context& ctx) {
+SegmentationLoss Segmentor::loss(const Tensor& images, const Tensor& labels, Context& ctx) const {
   check(labels.defined() && labels.rank() == 3, "segmentor: labels must be (B,H,W) int64");
   const std::vector<Tensor> levels = backbone.maps(images, ctx);
   const auto of = [&](const Tensor& small_logits, double weight, Tensor& accuracy) {

@@ -19,7 +19,7 @@ struct ScaleHead {
   std::vector<ConvModule> convs;
 
   PPMA_API ScaleHead(std::size_t level, i64 in, i64 out, Rng& rng);
-  PPMA_API Tensor forward(Tensor x, Context& ctx);
+  PPMA_API Tensor forward(Tensor x, Context& ctx) const;
   template <class V>
   void fields(V& v) {
     for (std::size_t k = 0; k < convs.size(); ++k) v.child(str(2 * k).c_str(), convs[k]);
@@ -46,7 +46,7 @@ struct SemanticFpnHead {
 
   PPMA_API SemanticFpnHead(i64 in, i64 channels, i64 classes, double dropout, Rng& rng);
   /// At least four maps (B,H,W,C), finest first -> logits (B,H,W,K).
-  PPMA_API Tensor forward(const std::vector<Tensor>& maps, Context& ctx);
+  PPMA_API Tensor forward(const std::vector<Tensor>& maps, Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.child("conv_seg", conv_seg), v.children("scale_heads", scale_heads);
@@ -63,11 +63,11 @@ struct SemanticFpn {
   explicit SemanticFpn(const SemanticFpnConfig& c, u64 seed = 0) : SemanticFpn(c, Rng(seed)) {}
 
   /// Images (B,3,Hin,Win) -> logits (B,Hin,Win,K).
-  Tensor forward(const Tensor& images, Context& ctx) {
+  Tensor forward(const Tensor& images, Context& ctx) const {
     return resize(logits(images, ctx), images.dim(2), images.dim(3));
   }
   /// labels int64 (B,Hin,Win). The mean divides by all pixels, ignored ones too.
-  PPMA_API SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx);
+  PPMA_API SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.child("backbone", backbone), v.child("neck", neck), v.child("decode_head", decode_head);
@@ -75,7 +75,7 @@ struct SemanticFpn {
 
  private:
   PPMA_API SemanticFpn(const SemanticFpnConfig& c, Rng rng);
-  Tensor logits(const Tensor& images, Context& ctx) {
+  Tensor logits(const Tensor& images, Context& ctx) const {
     return decode_head.forward(neck.forward(backbone.maps(images, ctx)), ctx);
   }
 };
@@ -97,8 +97,8 @@ ScaleHead::ScaleHead(std::size_t level, i64 in, i64 out, Rng& rng) : doubles(lev
     convs.emplace_back(k == 0 ? in : out, out, 3, rng);
 }
 
-Tensor ScaleHead::forward(Tensor x, Context& ctx) {
-  for (ConvModule& conv : convs) {
+Tensor ScaleHead::forward(Tensor x, Context& ctx) const {
+  for (const ConvModule& conv : convs) {
     x = conv.forward(x, ctx);
     if (doubles) x = resize(x, 2 * x.dim(1), 2 * x.dim(2));
   }
@@ -119,7 +119,7 @@ SemanticFpnHead::SemanticFpnHead(i64 in, i64 channels, i64 classes, double dropo
     scale_heads.emplace_back(level, in, channels, rng);
 }
 
-Tensor SemanticFpnHead::forward(const std::vector<Tensor>& maps, Context& ctx) {
+Tensor SemanticFpnHead::forward(const std::vector<Tensor>& maps, Context& ctx) const {
   check(maps.size() >= 4, "semantic fpn: needs four maps, got ", maps.size());
   Tensor sum = scale_heads[0].forward(maps[0], ctx);  // (B,H,W,D)
   for (std::size_t i = 1; i < 4; ++i)
@@ -127,7 +127,7 @@ Tensor SemanticFpnHead::forward(const std::vector<Tensor>& maps, Context& ctx) {
   return conv_seg.forward(detail::channel_dropout(sum, dropout_ratio, ctx));
 }
 
-SegmentationLoss SemanticFpn::loss(const Tensor& images, const Tensor& labels, Context& ctx) {
+SegmentationLoss SemanticFpn::loss(const Tensor& images, const Tensor& labels, Context& ctx) const {
   check(labels.defined() && labels.rank() == 3, "semantic fpn: labels must be (B,H,W) int64");
   CrossEntropyOptions options;
   options.ignore_index = config.ignore_index, options.count_ignored = true;

@@ -37,7 +37,7 @@ struct PoolBranch {
   ConvModule conv;
 
   PoolBranch(i64 scale_, i64 in, i64 out, Rng& rng) : scale(scale_), conv(in, out, 1, rng) {}
-  Tensor forward(const Tensor& x, Context& ctx) {
+  Tensor forward(const Tensor& x, Context& ctx) const {
     return resize(conv.forward(adaptive_avg_pool2d(x, scale, scale), ctx), x.dim(1), x.dim(2));
   }
   template <class V>
@@ -56,7 +56,7 @@ struct UperNetHead {
 
   PPMA_API UperNetHead(const UperNetConfig& c, Rng& rng);
   /// Four maps (B,H,W,C), finest first -> logits (B,H,W,K) at the finest map's size.
-  PPMA_API Tensor forward(const std::vector<Tensor>& maps, Context& ctx);
+  PPMA_API Tensor forward(const std::vector<Tensor>& maps, Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.child("conv_seg", conv_seg), v.children("psp_modules", psp_modules),
@@ -80,7 +80,7 @@ struct FcnHead {
   std::vector<ConvModule> convs;
 
   PPMA_API FcnHead(const FcnConfig& c, Rng& rng);
-  PPMA_API Tensor forward(const Tensor& map, Context& ctx);
+  PPMA_API Tensor forward(const Tensor& map, Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.child("conv_seg", conv_seg), v.children("convs", convs);
@@ -122,10 +122,10 @@ UperNetHead::UperNetHead(const UperNetConfig& c, Rng& rng)
   }
 }
 
-Tensor UperNetHead::forward(const std::vector<Tensor>& maps, Context& ctx) {
+Tensor UperNetHead::forward(const std::vector<Tensor>& maps, Context& ctx) const {
   check(maps.size() == 4, "upernet: needs four maps, got ", maps.size());
   std::vector<Tensor> pyramid{maps[3]};
-  for (PoolBranch& branch : psp_modules) pyramid.push_back(branch.forward(maps[3], ctx));
+  for (const PoolBranch& branch : psp_modules) pyramid.push_back(branch.forward(maps[3], ctx));
   std::vector<Tensor> levels;
   for (std::size_t i = 0; i < 3; ++i) levels.push_back(lateral_convs[i].forward(maps[i], ctx));
   levels.push_back(bottleneck.forward(concat(pyramid, -1), ctx));
@@ -144,7 +144,7 @@ FcnHead::FcnHead(const FcnConfig& c, Rng& rng)
   convs.emplace_back(c.in_channels, c.channels, 3, rng);
 }
 
-Tensor FcnHead::forward(const Tensor& map, Context& ctx) {  // (B,H,W,C) -> (B,H,W,K)
+Tensor FcnHead::forward(const Tensor& map, Context& ctx) const {  // (B,H,W,C) -> (B,H,W,K)
   return conv_seg.forward(
       detail::channel_dropout(convs[0].forward(map, ctx), config.dropout_ratio, ctx));
 }

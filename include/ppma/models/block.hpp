@@ -73,7 +73,7 @@ struct Stage {
   /// A block whose intermediate results are computed again in backward; the closure owns handles of
   /// its tensors.
   PPMA_API Tensor again(const Block& b, const Tensor& x, Context& ctx) const;
-  PPMA_API Tensor merge(const Tensor& x, const Context& ctx);
+  PPMA_API Tensor merge(const Tensor& x, const Context& ctx) const;
   PPMA_API static StageConfig stage_config(const PpmaConfig& c, std::size_t s);
   template <class V>
   void fields(V& v) {
@@ -158,7 +158,7 @@ Tensor Stage::again(const Block& b, const Tensor& x, Context& ctx) const {
       x, ctx);
 }
 
-Tensor Stage::merge(const Tensor& x, const Context& ctx) {
+Tensor Stage::merge(const Tensor& x, const Context& ctx) const {
   if (!downsample) return x;
   const Scope scope("downsample");
   return ctx.seen(downsample->forward(x, ctx));

@@ -26,7 +26,8 @@ struct Backbone {
 
   /// Images (B,3,Hin,Win), both sizes at least 32 -> the four maps before merging, (B,H,W,C) each.
   /// Where `maps` is given it receives the stem's output and each stage's after merging.
-  PPMA_API std::vector<Tensor> forward(const Tensor& images, Context& ctx, Maps* maps = nullptr);
+  PPMA_API std::vector<Tensor> forward(const Tensor& images, Context& ctx,
+                                       Maps* maps = nullptr) const;
   template <class V>
   void fields(V& v) {
     v.child("patch_embed", patch_embed), v.children("layers", layers);
@@ -46,9 +47,9 @@ struct Ppma {
   PPMA_API Ppma(const PpmaConfig& c, Rng rng);
 
   /// Images (B,3,Hin,Win) -> logits (B,classes).
-  PPMA_API Tensor forward(const Tensor& images, Context& ctx, Maps* maps = nullptr);
+  PPMA_API Tensor forward(const Tensor& images, Context& ctx, Maps* maps = nullptr) const;
   /// In evaluation mode, without recording.
-  PPMA_API Tensor forward(const Tensor& images);
+  PPMA_API Tensor forward(const Tensor& images) const;
   template <class V>
   void fields(V& v) {
     backbone.fields(v);  // at the top level, as published
@@ -67,9 +68,9 @@ struct DenseBackbone {
   explicit DenseBackbone(const PpmaConfig& c, u64 seed = 0) : DenseBackbone(c, Rng(seed)) {}
   PPMA_API DenseBackbone(const PpmaConfig& c, Rng rng);
   /// Images (B,3,Hin,Win) -> four maps (B,H,W,C) at strides 4, 8, 16, 32.
-  PPMA_API std::vector<Tensor> maps(const Tensor& images, Context& ctx);
+  PPMA_API std::vector<Tensor> maps(const Tensor& images, Context& ctx) const;
   /// The same, channels first: (B,C,H,W).
-  PPMA_API std::vector<Tensor> forward(const Tensor& images, Context& ctx);
+  PPMA_API std::vector<Tensor> forward(const Tensor& images, Context& ctx) const;
   template <class V>
   void fields(V& v) {
     backbone.fields(v);
@@ -96,7 +97,7 @@ Backbone::Backbone(const PpmaConfig& c, Rng& rng) : patch_embed(c.embed_dims[0],
   }
 }
 
-std::vector<Tensor> Backbone::forward(const Tensor& images, Context& ctx, Maps* maps) {
+std::vector<Tensor> Backbone::forward(const Tensor& images, Context& ctx, Maps* maps) const {
   check(images.defined() && images.rank() == 4 && images.dim(1) == 3,
         "ppma: images must be (B,3,H,W), got ", images.shape());
   check(images.dim(2) >= 32 && images.dim(3) >= 32, "ppma: images must be at least 32 x 32, got ",
@@ -126,7 +127,7 @@ Ppma::Ppma(const PpmaConfig& c, Rng rng)
       norm(c.projection),
       head(c.projection, c.num_classes, rng) {}
 
-Tensor Ppma::forward(const Tensor& images, Context& ctx, Maps* maps) {
+Tensor Ppma::forward(const Tensor& images, Context& ctx, Maps* maps) const {
   const Tensor x = backbone.forward(images, ctx, maps).back();  // (B,H,W,C)
   const Scope scope("head");
   const Tensor y = silu(norm.forward(proj.forward(x), ctx));  // (B,H,W,projection)
@@ -136,7 +137,7 @@ Tensor Ppma::forward(const Tensor& images, Context& ctx, Maps* maps) {
   return logits;
 }
 
-Tensor Ppma::forward(const Tensor& images) {
+Tensor Ppma::forward(const Tensor& images) const {
   const NoGrad off;
   Context ctx;
   return forward(images, ctx);
@@ -147,7 +148,7 @@ DenseBackbone::DenseBackbone(const PpmaConfig& c, Rng rng)
   for (i64 channels : c.embed_dims) outnorms.emplace_back(channels, 1e-5);
 }
 
-std::vector<Tensor> DenseBackbone::maps(const Tensor& images, Context& ctx) {
+std::vector<Tensor> DenseBackbone::maps(const Tensor& images, Context& ctx) const {
   Context evaluation;
   std::vector<Tensor> levels =
       backbone.forward(images, ctx.training && !is_trainable(*this) ? evaluation : ctx);
@@ -155,7 +156,7 @@ std::vector<Tensor> DenseBackbone::maps(const Tensor& images, Context& ctx) {
   return levels;
 }
 
-std::vector<Tensor> DenseBackbone::forward(const Tensor& images, Context& ctx) {
+std::vector<Tensor> DenseBackbone::forward(const Tensor& images, Context& ctx) const {
   std::vector<Tensor> levels = maps(images, ctx);
   for (Tensor& x : levels) x = permute(x, {0, 3, 1, 2});
   return levels;

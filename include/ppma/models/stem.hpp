@@ -16,7 +16,7 @@ struct Stem {
   std::vector<BatchNorm> norms;
 
   PPMA_API Stem(i64 channels, Rng& rng);
-  PPMA_API Tensor forward(Tensor x, const Context& ctx);
+  PPMA_API Tensor forward(Tensor x, const Context& ctx) const;
   template <class V>
   void fields(V& v) {  // indices of the published Sequential: convolution, norm, GELU
     for (std::size_t i = 0; i < convs.size(); ++i)
@@ -32,7 +32,7 @@ struct Merge {
   BatchNorm norm;
 
   Merge(i64 in, i64 out, Rng& rng) : reduction(in, out, 3, ConvOptions{2, 1, 1}, rng), norm(out) {}
-  Tensor forward(const Tensor& x, const Context& ctx) {
+  Tensor forward(const Tensor& x, const Context& ctx) const {
     return norm.forward(reduction.forward(x), ctx);
   }
   template <class V>
@@ -59,7 +59,7 @@ Stem::Stem(i64 channels, Rng& rng) {
   }
 }
 
-Tensor Stem::forward(Tensor x, const Context& ctx) {
+Tensor Stem::forward(Tensor x, const Context& ctx) const {
   for (std::size_t i = 0; i < convs.size(); ++i) {
     if (norms[i].folded() && !ctx.training && i + 1 < convs.size()) {
       x = conv2d_gelu(x, convs[i].weight, convs[i].bias, convs[i].options);

@@ -91,7 +91,7 @@ struct LayerNorm {
 };
 
 /// Batch norm over all axes but the last; training normalises by the batch and updates the running
-/// statistics.
+/// statistics: their elements, which the handles of a const layer share too.
 struct BatchNorm {
   Tensor weight, bias;               // (C)
   Tensor running_mean, running_var;  // (C)
@@ -101,9 +101,9 @@ struct BatchNorm {
   PPMA_API explicit BatchNorm(i64 channels);
   /// Whether the layer before it does its work (models/fold.hpp).
   bool folded() const { return !weight.defined(); }
-  PPMA_API Tensor forward(const Tensor& x, const Context& ctx);
+  PPMA_API Tensor forward(const Tensor& x, const Context& ctx) const;
   /// gelu(forward(x))
-  PPMA_API Tensor forward_gelu(const Tensor& x, const Context& ctx);
+  PPMA_API Tensor forward_gelu(const Tensor& x, const Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.parameter("weight", weight), v.parameter("bias", bias);
@@ -141,23 +141,23 @@ BatchNorm::BatchNorm(i64 channels)
       running_var(Tensor::ones({channels})),
       num_batches_tracked(Tensor::zeros({}, DType::int64)) {}
 
-Tensor BatchNorm::forward(const Tensor& x, const Context& ctx) {
+Tensor BatchNorm::forward(const Tensor& x, const Context& ctx) const {
   if (folded()) {
     check(!ctx.training,
           "batch norm: it was folded into the layer before it for inference; train the network "
           "that it was made from");
     return x;
   }
-  if (ctx.training) count_up(num_batches_tracked);
-  return batch_norm(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps,
-                    ctx.among);
+  Tensor count = num_batches_tracked, mean = running_mean, var = running_var;
+  if (ctx.training) count_up(count);
+  return batch_norm(x, weight, bias, mean, var, ctx.training, momentum, eps, ctx.among);
 }
 
-Tensor BatchNorm::forward_gelu(const Tensor& x, const Context& ctx) {
+Tensor BatchNorm::forward_gelu(const Tensor& x, const Context& ctx) const {
   if (folded()) return gelu(forward(x, ctx));
-  if (ctx.training) count_up(num_batches_tracked);
-  return batch_norm_gelu(x, weight, bias, running_mean, running_var, ctx.training, momentum, eps,
-                         ctx.among);
+  Tensor count = num_batches_tracked, mean = running_mean, var = running_var;
+  if (ctx.training) count_up(count);
+  return batch_norm_gelu(x, weight, bias, mean, var, ctx.training, momentum, eps, ctx.among);
 }
 
 }  // namespace ppma::inline PPMA_ABI

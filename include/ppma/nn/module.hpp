@@ -236,9 +236,10 @@ void set_trainable(M& module, bool on) {
 
 /// Whether a module has a parameter that is trained.
 template <class M>
-bool is_trainable(M& module) {
+bool is_trainable(const M& module) {
   bool any = false;
-  for_each_field(module, [&any](const std::string&, Tensor& t, Kind kind) {
+  // fields() hands out what may be changed; it is only looked at.
+  for_each_field(const_cast<M&>(module), [&any](const std::string&, Tensor& t, Kind kind) {
     any = any || (kind == Kind::parameter && t.requires_grad());
   });
   return any;
