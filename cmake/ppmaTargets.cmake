@@ -47,6 +47,22 @@ if(NOT DEFINED PPMA_OPENMP OR PPMA_OPENMP)
   endif()
 endif()
 
+# What the readers of files include (optional): where it lies, if the compiler does not know. stb has a package in Conan
+# alone; elsewhere it is a folder of headers.
+find_package(nlohmann_json QUIET)
+find_package(stb QUIET)
+foreach(target nlohmann_json::nlohmann_json stb::stb)
+  if(TARGET ${target})
+    target_link_libraries(${ppma_ppma_target} INTERFACE ${target})
+  endif()
+endforeach()
+if(NOT TARGET stb::stb)
+  find_path(ppma_stb NAMES stb/stb_image.h stb_image.h NO_CACHE)
+  if(ppma_stb)
+    target_include_directories(${ppma_ppma_target} INTERFACE $<BUILD_INTERFACE:${ppma_stb}>)
+  endif()
+endif()
+
 ppma_interface(native ppma_native)
 target_compile_options(${ppma_native_target} INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>
                        $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-march=native>)
