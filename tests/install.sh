@@ -6,8 +6,9 @@ root=$1 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
+# One operation brings the tensor, the tape, threads and errors along; that everything together is inline,
+# tests/compile_alone.sh tries.
 cat > a.cpp << 'CPP'
-#include <ppma/models/ppma.hpp>
 #include <ppma/ops/reduce.hpp>
 double other();  // b.cpp
 int main() {
@@ -16,7 +17,6 @@ int main() {
 }
 CPP
 cat > b.cpp << 'CPP'
-#include <ppma/models/ppma.hpp>
 #include <ppma/ops/reduce.hpp>
 double other() { return ppma::sum(ppma::Tensor::ones({3})).item(); }
 CPP
@@ -64,14 +64,40 @@ CMAKE
 }
 try "add_subdirectory" consumer sub "add_subdirectory($root ppma)"
 
+# A library beside ours in one build, installed and exported; a program that finds both.
+exported() {
+  mkdir -p beside user && cp b.cpp beside && cat > beside/CMakeLists.txt << CMAKE
+cmake_minimum_required(VERSION 3.22)
+project(other CXX)
+set(PPMA_INSTALL ON)
+add_subdirectory($root ppma)
+add_library(other STATIC b.cpp)
+target_link_libraries(other PUBLIC ppma::ppma)
+install(TARGETS other EXPORT other ARCHIVE DESTINATION lib)
+install(EXPORT other DESTINATION lib/cmake/other)
+CMAKE
+  cmake -S beside -B beside/build && cmake --build beside/build --target other &&
+    cmake --install beside/build --prefix "$work/beside_installed" || return 1
+  cp a.cpp user && cat > user/CMakeLists.txt << 'CMAKE'
+cmake_minimum_required(VERSION 3.22)
+project(app CXX)
+find_package(ppma 0.1 REQUIRED)
+include(${CMAKE_PREFIX_PATH}/lib/cmake/other/other.cmake)
+add_executable(app a.cpp)
+target_link_libraries(app PRIVATE other)
+CMAKE
+  cmake -S user -B user/build -DCMAKE_PREFIX_PATH="$work/beside_installed" && cmake --build user/build && user/build/app
+}
+try "a library that is exported from a build with ours" exported
+
 # A project above ours that compiles one of its files as CUDA: made ready to build, which needs the language in its own folder.
 cuda_consumer() {
   mkdir -p cuda && cp a.cpp b.cpp cuda &&
     printf 'cmake_minimum_required(VERSION 3.22)\nproject(app CXX)\nadd_subdirectory(%s ppma)\nadd_executable(app a.cpp)\nppma_enable_cuda(app)\nadd_executable(plain b.cpp)\ntarget_link_libraries(plain PRIVATE ppma::ppma)\n' "$root" > cuda/CMakeLists.txt &&
     CUDACXX=$nvcc cmake -S cuda -B cuda/build -DPPMA_CUDA=ON -DPPMA_BUILD_EXAMPLES=OFF
 }
-all=4
-if [[ -n ${PPMA_BUILT:-} ]]; then all=5; try "the compiled library, installed; a library that links it" compiled; fi
+all=5
+if [[ -n ${PPMA_BUILT:-} ]]; then all=$((all + 1)); try "the compiled library, installed; a library that links it" compiled; fi
 nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null || true)
 if [[ -n $nvcc ]]; then all=$((all + 1)); try "add_subdirectory with CUDA" cuda_consumer; fi
 
