@@ -7,6 +7,7 @@
 #include "bench.hpp"
 #include "evaluate.hpp"
 #include "files.hpp"
+#include "ppma/kernels/instruction_set.hpp"
 #include "run.hpp"
 #include "score.hpp"
 #include "summary.hpp"
@@ -49,8 +50,10 @@ int run_command(int argc, char** argv) {
   CLI::App app("PPMA: vision transformers with polyline path masked attention");
   app.name("ppma");
   app.require_subcommand(1);
-  app.set_version_flag(
-      "--version", ppma::str(PPMA_VERSION_MAJOR, ".", PPMA_VERSION_MINOR, ".", PPMA_VERSION_PATCH));
+  app.set_version_flag("--version", [] {
+    return ppma::str(PPMA_VERSION_MAJOR, ".", PPMA_VERSION_MINOR, ".", PPMA_VERSION_PATCH,
+                     ", CPU kernels for ", ppma::instruction_set());
+  });
   tool::add_info(app);
   tool::add_summary(app);
   tool::add_train(app);

@@ -19,6 +19,7 @@
 #include "ppma/kernels/cpu/criss_cross/attention.hpp"
 #include "ppma/kernels/cpu/linear/scan.hpp"
 #include "ppma/kernels/cpu/whole/attention.hpp"
+#include "ppma/kernels/instruction_set.hpp"
 #include "ppma/metrics/accuracy.hpp"
 #include "ppma/metrics/average_precision.hpp"
 #include "ppma/metrics/mean_iou.hpp"

@@ -56,10 +56,19 @@
 // SIMD: bytes in the widest vector register that the compiler may use.
 #if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
 #define PPMA_SIMD_BYTES 64
+#define PPMA_INSTRUCTION_SET "avx512"
 #elif defined(__AVX2__) && defined(__FMA__)
 #define PPMA_SIMD_BYTES 32
+#define PPMA_INSTRUCTION_SET "avx2"
 #else
 #define PPMA_SIMD_BYTES 16
+#if defined(__SSE2__)
+#define PPMA_INSTRUCTION_SET "sse2"
+#elif defined(__ARM_NEON)
+#define PPMA_INSTRUCTION_SET "neon"
+#else
+#define PPMA_INSTRUCTION_SET "generic"
+#endif
 #endif
 
 // How an asm names a register that holds floats and vectors of them.

@@ -1,0 +1,3 @@
+// The definitions of include/ppma/kernels/. Kernels themselves are templates, compiled where operations call them.
+#define PPMA_DEFINES_KERNELS
+#include "ppma/kernels/instruction_set.hpp"
