@@ -71,8 +71,9 @@ if(ppma_installed)
   find_library(ppma_library NAMES libppma.a HINTS ${CMAKE_CURRENT_LIST_DIR}/../.. NO_DEFAULT_PATH NO_CACHE)
   if(ppma_library)
     add_library(ppma::compiled STATIC IMPORTED)
+    include(${CMAKE_CURRENT_LIST_DIR}/ppmaBlas.cmake OPTIONAL)  # the BLAS that it was built with
     set_target_properties(ppma::compiled PROPERTIES IMPORTED_LOCATION ${ppma_library}
-                          INTERFACE_COMPILE_DEFINITIONS PPMA_HEADER_ONLY=0 INTERFACE_LINK_LIBRARIES ppma::ppma)
+                          INTERFACE_COMPILE_DEFINITIONS PPMA_HEADER_ONLY=0 INTERFACE_LINK_LIBRARIES "ppma::ppma;${ppma_blas}")
   endif()
 endif()
 

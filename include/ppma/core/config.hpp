@@ -92,6 +92,12 @@
 #define PPMA_API
 #endif
 
+// Products by Eigen beside our own (kernels/cpu/gemm_eigen.hpp). The compiled library has them; a
+// header-only program, which would compile Eigen in each file, asks for them with 1.
+#ifndef PPMA_EIGEN
+#define PPMA_EIGEN !PPMA_HEADER_ONLY
+#endif
+
 // Loops over registers must be unrolled whole, or the array of registers goes to memory.
 #if defined(__clang__)
 #define PPMA_UNROLL _Pragma("clang loop unroll(full)")
