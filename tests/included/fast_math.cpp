@@ -74,6 +74,7 @@ void functions_of(const std::string& type) {
   const double nan = not_a_number<double>(), inf = positive_infinity<double>();
   const Tensor odd = Tensor::from<T>({none, up, down, 1}, {4});
   is("exp of NaN and infinities", exp(odd), {nan, inf, 0, 2.718281828459045});
+  is("log of NaN and infinities", log(odd), {nan, inf, nan, 0});
   is("relu of a NaN", relu(odd), {nan, inf, 0, 1});
   is("clamp of a NaN", clamp(odd, 0, 1), {nan, 1, 0, 1});
   const Tensor one = Tensor::from<T>({1, 1, 1, none}, {4});

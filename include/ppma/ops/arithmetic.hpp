@@ -184,7 +184,7 @@ struct Log {
   static constexpr Keep keep = Keep::input;
   template <class V>
   PPMA_HD PPMA_INLINE V f(V x) const {
-    return each_lane(x, [](auto v) { return std::log(v); });
+    return log_of(x);
   }
   template <class V>
   PPMA_HD PPMA_INLINE V df(V x) const {

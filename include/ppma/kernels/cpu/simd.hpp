@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -278,6 +279,54 @@ PPMA_INLINE V exp_of(V x) {
   V chosen;
   std::memcpy(&chosen, &result, sizeof chosen);
   return chosen;
+}
+
+/// ln x, below 1 ulp; ln 0 is -infinity, of less than 0 NaN. f32: Cephes' logf, as Eigen has it (with
+/// AVX2 5 times as fast as libm lane by lane, and as exact); f64: libm, which Eigen's is less exact
+/// than.
+template <class V>
+PPMA_INLINE V log_of(V x) {
+  using T = detail::LaneOf<V>;
+  if constexpr (std::is_same_v<T, float>) {
+    using B = typename detail::BitsOf<V>::type;
+    B given, bits, mantissa, exponent;
+    std::memcpy(&given, &x, sizeof given);
+    // A denormal is made normal first: times 2^25.
+    const V larger = opaque(x * T(33554432));
+    std::memcpy(&bits, &larger, sizeof bits);
+    const B none{}, smallest = detail::filled<B>(0x00800000);
+    bits = given < smallest ? bits : given;
+    // x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)); n is e as a float, by 1.5 * 2^23 + e.
+    const B e = (bits - 0x3f3504f3) >> 23;
+    mantissa = bits - (e << 23);
+    exponent = e - (given < smallest ? detail::filled<B>(25) : none) + 0x4b400000;
+    V m, shifted;
+    std::memcpy(&m, &mantissa, sizeof m);
+    std::memcpy(&shifted, &exponent, sizeof shifted);
+    const V n = shifted - T(12582912), f = m - T(1), f2 = f * f;
+    constexpr T c[] = {3.3333331174e-1f,  -2.4999993993e-1f, 2.0000714765e-1f,
+                       -1.6668057665e-1f, 1.4249322787e-1f,  -1.2420140846e-1f,
+                       1.1676998740e-1f,  -1.1514610310e-1f, 7.0376836292e-2f};
+    // Each opaque() keeps the two parts of ln 2 apart under -ffast-math.
+    const V rest = opaque(f * f2 * detail::polynomial(f, c) + n * T(-2.12194440e-4)) - f2 * T(0.5);
+    const V y = opaque(f + rest) + n * T(0.693359375);
+    B result;
+    std::memcpy(&result, &y, sizeof result);
+    const B endless = detail::filled<B>(0x7f800000), magnitude = given & 0x7fffffff,
+            minus = detail::filled<B>(std::numeric_limits<std::int32_t>::min());
+    result = given < endless ? result : given;  // infinity and NaN
+    result = given < 0 ? endless + 0x00400000 : result;
+    result = magnitude == 0 ? endless | minus : result;
+    V chosen;
+    std::memcpy(&chosen, &result, sizeof chosen);
+    return chosen;
+  } else if constexpr (std::is_same_v<V, double>) {
+    return std::log(x);
+  } else {
+    V y{};
+    for (i64 i = 0; i < lanes<T>; ++i) y[i] = std::log(x[i]);
+    return y;
+  }
 }
 
 /// ln(1 + u) for 0 <= u <= 1, relative error a few ulp also for tiny u: 2 artanh(u / (2 + u)) by

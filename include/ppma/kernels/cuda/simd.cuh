@@ -26,6 +26,7 @@ PPMA_SCALAR(abs_of, ::fabs(x), PPMA_HOST(abs_of))
 PPMA_SCALAR(exp_of, ::exp(x), PPMA_HOST(exp_of))
 PPMA_SCALAR(erf_of, ::erf(x), PPMA_HOST(erf_of))
 PPMA_SCALAR(tanh_of, ::tanh(x), PPMA_HOST(tanh_of))
+PPMA_SCALAR(log_of, ::log(x), PPMA_HOST(log_of))
 PPMA_SCALAR(log1p_unit, ::log1p(x), PPMA_HOST(log1p_unit))
 PPMA_SCALAR(softplus_of, ::fmax(x, decltype(x)(0)) + ::log1p(::exp(-::fabs(x))),
             PPMA_HOST(softplus_of))
