@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds and runs the GPU tests and the table against PyTorch in one command, on a machine with a GPU, nvcc, Catch2,
-# CLI11, nlohmann-json and stb (include folders in CPLUS_INCLUDE_PATH if they are not installed). CUDNN_ROOT, a folder with
+# CLI11, nlohmann-json, stb, Eigen and DLPack (include folders in CPLUS_INCLUDE_PATH if they are not installed). CUDNN_ROOT, a folder with
 # include/cudnn.h and lib/libcudnn.so.9, builds with cuDNN. CATCH2_ROOT, a folder with Catch2 2.13's catch2/catch.hpp, is taken
 # instead of an installed Catch2 3, whose checks keep nvcc's front end busy for minutes where g++ is 13.
 #   benchmarks/gpu.sh [tests|bench|all] [arguments for compare_gpu.py]
@@ -31,7 +31,7 @@ compile_tests() {
   # What takes longest first: networks instantiate every kernel in every dtype.
   local sources running=0 failed=0
   sources=(tests/models/reference_test.cpp tests/heads/dense_cuda_test.cpp tests/train/*_cuda_test.cpp tests/polyline/*_cuda_test.cpp
-           tests/ops/*_cuda_test.cpp tests/optim/*_cuda_test.cpp tests/op_cases/*_test.cpp tests/main.cpp)
+           tests/ops/*_cuda_test.cpp tests/optim/*_cuda_test.cpp tests/interop/*_cuda_test.cpp tests/op_cases/*_test.cpp tests/main.cpp)
   for source in "${sources[@]}"; do
     (( running < $(nproc) )) || { wait -n || failed=1; running=$((running - 1)); }
     compile "$source" "${of_tests[@]}" & running=$((running + 1))

@@ -38,6 +38,10 @@ PPMA_API Tensor cross_entropy(const Tensor& logits, const Tensor& target,
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/softmax.hpp"
 
+#if PPMA_CUDA
+#include "ppma/kernels/cuda/loss.cuh"  // one launch for all of the loss: it works on tensors
+#endif
+
 namespace ppma::inline PPMA_ABI {
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& target,

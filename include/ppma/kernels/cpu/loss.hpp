@@ -75,8 +75,4 @@ void target_loss_backward(Cpu on, i64 rows, i64 k, const T* x, const T* t, T smo
 
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
-#if PPMA_CUDA
-#include "ppma/kernels/cuda/loss.cuh"
-#endif
-
 #include "ppma/core/names_end.hpp"
