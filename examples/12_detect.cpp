@@ -8,12 +8,12 @@
 
 #include <cstdio>
 
-#include "ppma/data/coco_evaluation.hpp"
 #include "ppma/data/detection_sets.hpp"
 #include "ppma/data/shapes.hpp"
 #include "ppma/heads/detector_json.hpp"
 #include "ppma/io/image.hpp"
-#include "ppma/train/detection_trainer.hpp"
+#include "ppma/train/detection.hpp"
+#include "ppma/train/trainer.hpp"
 #include "ppma/vis/overlay.hpp"
 
 using namespace ppma;
@@ -46,41 +46,32 @@ int main(int argc, char** argv) {
   // Five losses are added: two of the proposals, two of the boxes, one of the masks.
   DetectionLoading loading;
   loading.batch = 4, loading.longer = 96, loading.shorter = {96};
-  DetectionLoader loader(train, loading);
-  DetectionTraining recipe;
-  recipe.schedule = {.rate = 1e-3, .steps = {3}, .warmup = 60};
+  BatchStream<DetectionBatch> batches(detection_batches(train, loading));
+  DetectionTask task(model, test, std::make_shared<const CocoTruth>(truth_of(test)), loading);
+  if (argc > 1)
+    task.on_image = [&](const Tensor& image, const std::vector<Detection>& found, i64 index,
+                        const Testing&) {
+      std::vector<Shown> shown;
+      for (const Detection& d : found)
+        if (d.score > 0.5)
+          shown.push_back({static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
+                           static_cast<double>(d.box.x2), static_cast<double>(d.box.y2), d.label,
+                           test.class_names[0], d.score, d.mask});
+      if (index == 0) write_png(argv[1], overlay(image, shown).image());
+    };
+  TrainOptions recipe;
+  recipe.rules = norm_rules(0.05);
+  recipe.rate = StepSchedule{.rate = 1e-3, .steps = {3}, .warmup = 60};
   recipe.clip = 10;
-  DetectionTrainer<MaskRcnn> trainer(model, recipe);
-  double first = 0, last = 0;
-  for (int epoch = 0; epoch < 4; ++epoch) {
-    last = trainer.run_epoch(loader).values[0].second;  // the mean of their sum
-    if (epoch == 0) first = last;
-  }
+  recipe.epochs = recipe.evaluate_every = 4;  // on images that it never saw, at the end
+  Trainer trainer(task, recipe);
+  double first = 0, last = 0, ap50 = 0;
+  trainer.run(batches, {.on_epoch = [&](const EpochRecord<DetectionEvaluation>& r, bool) {
+                last = r.train_loss;  // the mean of their sum
+                if (r.epoch == 0) first = last;
+                if (r.test) ap50 = r.test->masks->figures[1];
+              }});
   std::printf("the loss fell by more than a third: %s\n", last < first * 2 / 3 ? "yes" : "no");
-
-  // Images that it never saw.
-  const CocoTruth truth = truth_of(test);
-  std::vector<CocoResult> results;
-  for (i64 i = 0; i < test.size; ++i) {
-    const DetectionSample sample = test.load(i);
-    const DetectionBatch batch = evaluation_batch(sample, loading);
-    const std::vector<Detection> found = model.detect(batch.images, batch.frames)[0];
-    for (const Detection& d : found) {
-      CocoResult r;
-      r.image_id = sample.image_id, r.category_id = 1, r.score = d.score, r.mask.rle = d.mask,
-      r.where = sample.name;
-      results.push_back(r);
-    }
-    if (i != 0 || argc < 2) continue;
-    std::vector<Shown> shown;
-    for (const Detection& d : found)
-      if (d.score > 0.5)
-        shown.push_back({static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
-                         static_cast<double>(d.box.x2), static_cast<double>(d.box.y2), d.label,
-                         test.class_names[0], d.score, d.mask});
-    write_png(argv[1], overlay(sample.image, shown).image());
-  }
-  const double ap50 = evaluate_coco(truth, results, CocoType::segm).figures[1];
   std::fprintf(stderr, "loss %.3f -> %.3f, mask AP50 %.3f\n", first, last, ap50);
   std::printf("masks of figures it never saw, AP50 above 0.6: %s\n", ap50 > 0.6 ? "yes" : "no");
 }

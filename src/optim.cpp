@@ -3,6 +3,7 @@
 #include "ppma/optim/adamw.hpp"
 #include "ppma/optim/clip.hpp"
 #include "ppma/optim/ema.hpp"
+#include "ppma/optim/optimizer.hpp"
 #include "ppma/optim/parameters.hpp"
 #include "ppma/optim/poly_schedule.hpp"
 #include "ppma/optim/schedule.hpp"

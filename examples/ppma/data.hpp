@@ -7,8 +7,8 @@
 #include "common.hpp"
 #include "images.hpp"
 #include "ppma/data/cifar.hpp"
+#include "ppma/data/image_batches.hpp"
 #include "ppma/data/image_folder.hpp"
-#include "ppma/data/loader.hpp"
 #include "ppma/data/shapes.hpp"
 
 namespace tool {
@@ -167,11 +167,10 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
   return d;
 }
 
-inline LoaderOptions test_loading(const Data& d, i64 batch, i64 workers) {
-  LoaderOptions o;
+inline ImageLoading test_loading(const Data& d, i64 batch) {
+  ImageLoading o;
   o.batch = batch;
   o.shuffle = o.drop_last = false;
-  o.workers = workers;
   o.transform = d.prepare;
   o.normalization = d.input.normalization;
   return o;

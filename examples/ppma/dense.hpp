@@ -1,9 +1,7 @@
 #pragma once
-// What `train` and `predict` do alike for --task segment and --task detect: options, the run
-// folder, the backbone's weights, the file that describes a trained network.
+// What `train` and `predict` do alike for --task segment and --task detect: options, the backbone's
+// weights, the file that describes a trained network. A run's folder has beside training_run.hpp's:
 //
-//   OUT/train.json, config.json, log.jsonl, last.safetensors, best.safetensors
-//         as for a classifier
 //   OUT/pictures/epoch_N.png   what the network says of a few images of the test set
 
 #include <filesystem>
@@ -12,8 +10,11 @@
 #include "dense_network.hpp"
 #include "images.hpp"
 #include "ppma/io/coco.hpp"
-#include "ppma/train/run_folder.hpp"
+#include "ppma/train/detection.hpp"
+#include "ppma/train/segmentation.hpp"
+#include "ppma/train/trainer.hpp"
 #include "ppma/vis/picture.hpp"
+#include "training_run.hpp"
 
 namespace tool {
 
@@ -23,14 +24,17 @@ struct DenseTraining {
   std::string task, data = "shapes", folder, out, resume;
   bool overwrite = false, freeze_backbone = false, checkpoint_blocks = false;
   i64 images = 1500, test_images = 200, size = 0;  // of shapes
-  i64 epochs = 0, batch = 4, stop_after = 0, evaluate_every = 1;
+  i64 epochs = 0, batch = 4, accumulate = 1, stop_after = 0, evaluate_every = 1, workers = 2;
   i64 longer = 0, shorter = 0, least_side = 0, warmup_iterations = 100;
-  double lr = 1e-3, weight_decay = 0.05, clip = 0, drop_path = -1;  // -1: the configuration's
+  double lr = 1e-3, weight_decay = 0.05, clip = 0, ema = 0,
+         drop_path = -1;  // -1: the configuration's
   u64 seed = 0;
 
-  std::string last() const { return out + "/last.safetensors"; }
-  std::string best() const { return out + "/best.safetensors"; }
   i64 stop() const { return stop_after > 0 ? std::min(stop_after, epochs) : epochs; }
+
+  /// Steps of the optimiser in an epoch of so many batches.
+  i64 steps_of(i64 batches) const { return (batches + accumulate - 1) / accumulate; }
+  i64 ahead() const { return std::max<i64>(1, workers); }  // batches: they are large
 
   /// Errors: a number that no run can have, by its option.
   void check_numbers() const {
@@ -38,6 +42,7 @@ struct DenseTraining {
       check(value >= least, option, " must be at least ", least, ", not ", value);
     };
     at_least("--epochs", epochs, i64{1}), at_least("--batch", batch, i64{1}),
+        at_least("--accumulate", accumulate, i64{1}), at_least("--ema", ema, 0.0),
         at_least("--evaluate-every", evaluate_every, i64{1});
     at_least("--stop-after", stop_after, i64{0}),
         at_least("--warmup-iterations", warmup_iterations, i64{0});
@@ -56,7 +61,7 @@ struct DenseTraining {
         f("warmup_iterations", warmup_iterations);
     f("lr", lr), f("weight_decay", weight_decay), f("clip", clip), f("seed", seed),
         f("dtype", compute.dtype);
-    f("checkpoint_blocks", checkpoint_blocks);
+    f("checkpoint_blocks", checkpoint_blocks), f("accumulate", accumulate), f("ema", ema);
   }
 };
 
@@ -66,119 +71,15 @@ inline void make_folders(const std::string& path) {
   check(!error, path, ": cannot be made (", error.message(), ")");
 }
 
-// ---- a run that is begun or resumed; the classifier's does the same ----
-
+/// Opens the run's folder and takes its options: those given, or those of the run that is resumed.
+/// Nothing is written yet.
 template <class Command>
-RunFolder::Start start_of(const Command& o) {
-  return !o.resume.empty() ? RunFolder::Start::resume
-         : o.overwrite     ? RunFolder::Start::overwrite
-                           : RunFolder::Start::fresh;
-}
-
-/// --resume with --data-dir: the run's images, which have been moved. Error: the run made them
-///  itself.
-inline void take_moved_data(const std::string& moved, std::string& folder, const std::string& out) {
-  if (moved.empty()) return;
-  check(!folder.empty(), "--data-dir: the run in ", out,
-        " has no files of images but --data shapes; leave it out");
-  folder = moved;
-}
-
-/// f(), which reads the images of a run. Where those of a resumed one cannot be read, it says what
-/// to do.
-template <class Command, class F>
-auto at_its_place(const Command& o, const std::string& folder, F f) {
-  if (o.resume.empty() || folder.empty()) return f();
-  try {
-    return f();
-  } catch (const Error& e) {
-    throw Error(str(e.what(), "; the run in ", o.resume, " was trained on ", folder,
-                    ": if its images have been moved, say where they are with --data-dir"));
-  }
-}
-
-/// f(), the evaluation after an epoch; its errors say what mostly is behind them.
-template <class F>
-auto after_training(i64 epochs, F f) {
-  try {
-    return f();
-  } catch (const Error& e) {
-    throw Error(
-        str("testing after epoch ", epochs, ": ", e.what(),
-            "; where the training has diverged, lower the learning rate or clip the gradients"));
-  }
-}
-
-/// How many images a run has, in its checkpoints.
-inline std::string image_counts(i64 training, i64 test) {
-  return Json{{"training", training}, {"test", test}}.dump();
-}
-
-/// Error: the data has not as many images as the run had.
-inline void check_same_images(const RunFolder::Metadata& saved, i64 training, i64 test,
-                              const std::string& out) {
-  const auto had = saved.find("images");
-  if (had == saved.end()) return;  // of a run before they were counted
-  const std::string where = out + "/last.safetensors: images";
-  const Json j = parse_json(had->second, where);
-  const i64 then[] = {member<i64>(j, "training", where), member<i64>(j, "test", where)};
-  check(then[0] == training && then[1] == test, out, ": was trained on ", then[0],
-        " images and tested on ", then[1], ", but there are now ", training, " and ", test,
-        "; bring the images back (--data-dir says where they are), or start a new run with "
-        "--weights ",
-        out, "/last.safetensors");
-}
-
-/// How RunFolder writes `last`.
-template <class Trainer>
-RunFolder::WriteLast saves(const Trainer& trainer, const RunFolder::Metadata& about) {
-  return [&trainer, about](const std::string& path, const RunFolder::Metadata& more) {
-    RunFolder::Metadata all = about;
-    all.insert(more.begin(), more.end());
-    trainer.save(path, all);
-  };
-}
-
-/// How RunFolder writes `best`: the weights as they are.
-template <class Trainer>
-RunFolder::WriteBest best_writer(const Trainer& trainer, const RunFolder::Metadata& about) {
-  return [&trainer, about](const std::string& path, const Json& record) {
-    RunFolder::Metadata all = about;
-    all["epoch"] = std::to_string(member<i64>(record, "epoch", path));
-    write_safetensors(path, trainer.weights(), all);
-  };
-}
-
-/// Brings the folder to where a resumed run goes on, or to where a new one begins. Says what it
-/// cannot do.
-template <class Command>
-void begin_or_resume(RunFolder& run, const Command& o, const RunFolder::Metadata& saved, i64 epoch,
-                     const Json& options, const Json& network, const RunFolder::Figure& figure,
-                     const RunFolder::WriteBest& write_best) {
-  const std::string told = options.dump(1) + "\n";
-  std::vector<std::string> notes;
-  if (o.resume.empty()) {
-    run.begin({{"train.json", told}, {"config.json", network.dump(1) + "\n"}}, figure);
-  } else {
-    notes = run.resume(saved, epoch, figure);
-    for (std::string& more : run.mend_best(write_best)) notes.push_back(std::move(more));
-    // the images have been moved
-    if (read_text(run.path("train.json")) != told) run.replace_options(told);
-  }
-  if (!run.can_lock())
-    notes.push_back(o.out + ": its file system has no locks; let no second process train in it");
-  for (const std::string& n : notes) std::fprintf(stderr, "ppma: note: %s\n", n.c_str());
-}
-
-/// The options of the run: those given, or those of the run that is resumed. Nothing is written
-/// yet.
-template <class Command>
-std::unique_ptr<RunFolder> open_run(Command& o) {
+TrainingRun open_run(Command& o, const std::vector<Communicator>& processes) {
   if (!o.resume.empty())
     o.out = o.resume;
   else
     o.check_numbers();
-  auto run = std::make_unique<RunFolder>(o.out, start_of(o));
+  TrainingRun run(o, processes);
   if (!o.resume.empty()) {
     const std::string moved = o.folder;
     const Json j = parse_json(read_text(o.out + "/train.json"), o.out + "/train.json");
@@ -204,9 +105,9 @@ Config training_config(const DenseTraining& o, const std::vector<Description>& s
 /// What images are brought to and what the classes are: `of_data`, but colours as the weights that
 /// training begins with take them, and of a resumed run as it had them. Error: the run had other
 /// classes.
-inline InputInfo training_input(const DenseTraining& o, InputInfo of_data) {
-  if (!o.resume.empty()) {
-    const auto had = InputInfo::of(read_safetensors(o.last()).metadata, o.last());
+inline InputInfo training_input(const TrainingRun& run, const DenseTraining& o, InputInfo of_data) {
+  if (run.resumed()) {
+    const auto had = InputInfo::of(read_safetensors(run.last()).metadata, run.last());
     if (!had) return of_data;
     check_classes_of_run(o.out, *had, of_data);
     return *had;
@@ -215,39 +116,38 @@ inline InputInfo training_input(const DenseTraining& o, InputInfo of_data) {
   const WeightsFile file = read_weights(o.network.weights, o.network.entry);
   if (const auto known = InputInfo::of(file.metadata, o.network.weights)) {
     of_data.normalization = known->normalization;
-    note("colours as ", o.network.weights, " says: its mean and deviation");
+    if (run.speaks()) note("colours as ", o.network.weights, " says: its mean and deviation");
   }
   return of_data;
 }
 
 /// The backbone of --weights, frozen where that is wanted; the network where and in what it is
-/// trained.
+/// trained; and how it is, but for the learning rate.
 template <class Model>
-Placement place_for_training(Model& model, const DenseTraining& o) {
+TrainOptions place_for_training(const TrainingRun& run, Model& model, const DenseTraining& o) {
   if (const std::string& weights = o.network.weights; !weights.empty()) {
     const LoadReport report =
         load_state_dict(model.backbone, read_weights(weights, o.network.entry).tensors,
                         {.strict = false, .ignore = {"proj.", "norm.", "head."}});
     check(report.loaded > 0, weights, ": nothing in it fits the backbone (", report.text(), ")");
-    std::printf("backbone: %s\n", report.text().c_str());
+    if (run.speaks()) std::printf("backbone: %s\n", report.text().c_str());
   }
   if (o.freeze_backbone) set_trainable(model.backbone, false);
-  const Placement at = o.compute.placement();
-  to(model, accumulator_dtype(at.dtype)), to(model, at.device);
-  return at;
+  TrainOptions t;
+  t.at = o.compute.placement();
+  to(model, accumulator_dtype(t.at.dtype)), to(model, t.at.device);
+  t.epochs = o.stop(), t.accumulate = o.accumulate, t.clip = o.clip, t.ema_decay = o.ema;
+  t.rules = norm_rules(o.weight_decay);
+  t.evaluate_every = o.evaluate_every, t.seed = o.seed;
+  t.checkpoint_blocks = o.checkpoint_blocks, t.processes = run.processes();
+  return t;
 }
 
-/// Puts a figure into a record. One that is not finite, as the mean over no class, has no word in
-/// JSON: it is left out.
-inline void put_figure(Json& record, const char* key, double value) {
-  if (is_finite(value)) record[key] = value;
-}
-
-/// The value of a key of a record; -1: it has none.
-inline double figure_of(const Json& record, const char* key) {
-  double value = -1;
-  read_member(record, key, "log.jsonl", value);
-  return value;
+/// An epoch's line in the log, with the keys of OpenMMLab's logs; figures follow.
+inline Json dense_record(const EpochReport& r) {
+  Json record{{"epoch", r.epoch}, {"lr", r.last_lr}, {"loss", r.train_loss}};
+  for (const auto& [name, value] : r.parts) record[name] = value;
+  return record;
 }
 
 /// All options of a run as they are kept in train.json.
@@ -258,18 +158,13 @@ Json options_of(Command& o) {
   return j;
 }
 
-/// The last lines of a run: where it goes on, and the best of `what`, in a number of `digits`; -1:
-/// there is none.
-inline void print_end(const DenseTraining& o, i64 epoch, const char* what, double best,
-                      int digits) {
-  if (epoch < o.epochs)
-    std::printf("stopped after epoch %lld; continue with --resume %s\n",
-                static_cast<long long>(epoch), o.out.c_str());
+/// The last line of a run: the best of `what`, in a number of `digits`; -1: there is none.
+inline void print_best(RunFolder& run, const char* what, double best, int digits) {
   if (best >= 0)
-    std::printf("best %s %.*f: %s\n", what, digits, best, o.best().c_str());
+    std::printf("best %s %.*f: %s\n", what, digits, best, run.path("best.safetensors").c_str());
   else
     std::printf("there is no %s yet, so no best.safetensors; the weights are in %s\n", what,
-                o.last().c_str());
+                run.path("last.safetensors").c_str());
 }
 
 /// Pictures in two columns.
@@ -284,6 +179,29 @@ inline Picture sheet_of(const std::vector<Picture>& pictures) {
               gap + static_cast<i64>(k / 2) * (height + gap), pictures[k].image());
   return all;
 }
+
+/// The pictures of a test set's first images, as many as four, in a sheet of the run.
+class FirstPictures {
+ public:
+  FirstPictures(TrainingRun& run, i64 test_images)
+      : run_(run), wanted_(std::min<i64>(4, run.part().end(test_images))) {}
+
+  /// draw() is the picture of an image of the test set.
+  template <class F>
+  void add(i64 index, F draw, const Testing& how) {
+    if (index >= wanted_) return;
+    if (index == 0) pictures_.clear();
+    pictures_.push_back(draw());
+    if (index + 1 < wanted_) return;
+    const char* const ending = how.averaged ? "_averaged.png" : ".png";
+    write_png(run_.folder().picture(str("epoch_", how.epoch, ending)), sheet_of(pictures_).image());
+  }
+
+ private:
+  TrainingRun& run_;
+  i64 wanted_;
+  std::vector<Picture> pictures_{};
+};
 
 struct DensePredictCommand {
   NetworkOptions network;

@@ -3,9 +3,7 @@
 
 #include "dense.hpp"
 #include "ppma/data/coco_evaluation.hpp"
-#include "ppma/data/detection_loader.hpp"
 #include "ppma/data/detection_sets.hpp"
-#include "ppma/train/detection_trainer.hpp"
 #include "ppma/vis/overlay.hpp"
 #include "progress.hpp"
 
@@ -96,16 +94,6 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
   return d;
 }
 
-inline CocoResult coco_result(const Detection& d, i64 image_id, i64 category_id) {
-  CocoResult r;
-  r.image_id = image_id, r.category_id = category_id, r.score = d.score;
-  r.box = CocoBox{static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
-                  static_cast<double>(d.box.width()), static_cast<double>(d.box.height())};
-  r.mask.rle = d.mask;
-  r.where = str("image ", image_id);
-  return r;
-}
-
 /// Detections over an image, those of at least a score.
 inline Picture detection_picture(const Tensor& image, const std::vector<Detection>& found,
                                  const std::vector<std::string>& names, double least_score) {
@@ -118,27 +106,6 @@ inline Picture detection_picture(const Tensor& image, const std::vector<Detectio
   return overlay(image, shown);
 }
 
-/// Results on a whole set; the pictures of its first four images go into a sheet.
-inline std::vector<CocoResult> detect_all(MaskRcnn& model, const DetectionSet& set,
-                                          const DetectionLoading& loading, const Placement& at,
-                                          const std::string& sheet) {
-  std::vector<CocoResult> results;
-  std::vector<Picture> pictures;
-  for (i64 i = 0; i < set.size; ++i) {
-    DetectionSample sample = set.load(i);
-    const Tensor image = sample.image;
-    const DetectionBatch batch = evaluation_batch(std::move(sample), loading);
-    const std::vector<Detection> found = model.detect(at(batch.images), batch.frames)[0];
-    for (const Detection& d : found)
-      results.push_back(coco_result(d, batch.frames[0].image_id,
-                                    set.category_ids[static_cast<std::size_t>(d.label)]));
-    if (pictures.size() < 4)
-      pictures.push_back(detection_picture(image, found, set.class_names, 0.5));
-  }
-  write_png(sheet, sheet_of(pictures).image());
-  return results;
-}
-
 inline void print_table(const char* what, const CocoTruth& truth, const CocoScores& s) {
   std::printf("  %-5s", what);
   for (std::size_t i = 0; i < 6; ++i) std::printf("  %s %.3f", coco_figure_names[i], s.figures[i]);
@@ -147,9 +114,8 @@ inline void print_table(const char* what, const CocoTruth& truth, const CocoScor
     std::printf("    %-20s AP %.3f\n", truth.categories[c].name.c_str(), s.class_ap[c]);
 }
 
-inline void train_detect(DetectCommand o) {
-  const std::unique_ptr<RunFolder> opened = open_run(o);
-  RunFolder& run = *opened;
+inline void train_detect(DetectCommand o, const std::vector<Communicator>& processes) {
+  TrainingRun run = open_run(o, processes);
   if (o.steps.empty()) o.steps = default_steps(o.epochs);
   const DetectionData data = at_its_place(o, o.folder, [&] { return make_detection_data(o); });
   MaskRcnnConfig config = training_config<MaskRcnnConfig>(o, descriptions(o.network, o.task));
@@ -164,12 +130,6 @@ inline void train_detect(DetectCommand o) {
         "--batch, --size or --shorter", network_options(o.task));
   }
   MaskRcnn model(config, o.seed);
-  DetectionTraining training;
-  training.at = place_for_training(model, o);
-  training.schedule = {.rate = o.lr, .steps = o.steps, .warmup = o.warmup_iterations};
-  training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed,
-  training.checkpoint_blocks = o.checkpoint_blocks;
-  DetectionTrainer<MaskRcnn> trainer(model, training);
   if (o.data == "shapes") o.longer = o.shorter = o.size;
   DetectionLoading loading;
   if (o.multi_scale)
@@ -177,74 +137,86 @@ inline void train_detect(DetectCommand o) {
   else
     loading.longer = o.longer, loading.shorter = {o.shorter};
   const InputInfo input =
-      training_input(o, InputInfo::dense(data.train.class_names, o.longer, o.shorter,
-                                         data.normalization, data.train.category_ids));
+      training_input(run, o,
+                     InputInfo::dense(data.train.class_names, o.longer, o.shorter,
+                                      data.normalization, data.train.category_ids));
   loading.batch = o.batch, loading.seed = o.seed, loading.normalization = input.normalization;
-  DetectionLoader loader(data.train, loading);
-  RunFolder::Metadata saved;
-  if (!o.resume.empty()) {
-    saved = trainer.resume(o.last());
-    check_same_images(saved, data.train.size, data.test.size, o.out);
-  }
-  const std::map<std::string, std::string> about{
-      {"detector", detector_to_json(config).dump()},
-      {"input", input.to_json().dump()},
-      {"images", image_counts(data.train.size, data.test.size)}};
-  const auto write_best = best_writer(trainer, about);
-  begin_or_resume(
-      run, o, saved, trainer.epoch(), options_of(o), detector_to_json(config),
-      [key = config.with_mask ? "segm_mAP" : "bbox_mAP"](const Json& r) {
-        return figure_of(r, key);
-      },
-      write_best);
-  std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n",
-              config.with_mask ? "Mask R-CNN" : "Faster R-CNN", config.backbone.name.c_str(),
-              grouped_digits(parameter_count(model)).c_str(), o.data.c_str(),
-              grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
-              static_cast<long long>(config.roi.num_classes));
-  if (const std::string skipped = data.skips.text(); !skipped.empty())
-    std::printf("left out: %s\n", skipped.c_str());
-  std::fflush(stdout);
-
-  const auto begin = std::chrono::steady_clock::now();
-  const auto seconds = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  };
-  while (trainer.epoch() < o.stop()) {
-    const auto print = [&](const DetectionStep& s) {
-      std::printf("epoch %lld [%lld/%lld] lr %.2e", static_cast<long long>(s.epoch + 1),
-                  static_cast<long long>(s.batch), static_cast<long long>(s.batches), s.rate);
-      for (const auto& [name, value] : s.values) std::printf("  %s %.4f", name.c_str(), value);
-      std::printf("  %s\n", clock_text(seconds()).c_str());
-      std::fflush(stdout);
+  loading.part = run.part();
+  BatchStream<DetectionBatch> batches(detection_batches(data.train, loading),
+                                      {.workers = o.workers, .ahead = o.ahead()});
+  DetectionTask task(model, data.test, data.truth, loading);
+  FirstPictures pictures(run, data.test.size);
+  if (run.speaks())
+    task.on_image = [&](const Tensor& image, const std::vector<Detection>& found, i64 index,
+                        const Testing& testing) {
+      pictures.add(
+          index, [&] { return detection_picture(image, found, data.test.class_names, 0.5); },
+          testing);
     };
-    const DetectionStep step = trainer.run_epoch(loader, [&](const DetectionStep& s) {
-      if (s.batch % 50 == 0 || s.batch == s.batches) print(s);
-    });
-    Json record;
-    record["epoch"] = step.epoch, record["lr"] = step.rate;
-    for (const auto& [name, value] : step.values) record[name] = value;
-    if (trainer.epoch() % o.evaluate_every == 0 || trainer.epoch() == o.stop()) {
-      const std::string sheet = run.picture(str("epoch_", trainer.epoch(), ".png"));
-      const std::vector<CocoResult> results = after_training(trainer.epoch(), [&] {
-        return detect_all(model, data.test, loading, training.at, sheet);
-      });
-      for (const bool masks : {false, true}) {
-        if (masks && !config.with_mask) continue;
-        const CocoScores s =
-            evaluate_coco(*data.truth, results, masks ? CocoType::segm : CocoType::bbox);
-        print_table(masks ? "masks" : "boxes", *data.truth, s);
-        const char* names[6] = {"mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"};
-        for (std::size_t i = 0; i < 6; ++i)
-          record[str(masks ? "segm_" : "bbox_", names[i])] = s.figures[i];
-        record[masks ? "segm_class_AP" : "bbox_class_AP"] = s.class_ap;
-      }
-    }
-    record["seconds"] = seconds();
-    run.save(record, saves(trainer, about), write_best);
+  TrainOptions training = place_for_training(run, model, o);
+  training.rate = StepSchedule{.rate = o.lr, .steps = o.steps, .warmup = o.warmup_iterations};
+  Trainer<DetectionTask> trainer(task, training);
+  const std::string key = config.with_mask ? "segm_mAP" : "bbox_mAP";
+  run.begin(trainer, {.about = {{"detector", detector_to_json(config).dump()},
+                                {"input", input.to_json().dump()}},
+                      .options = options_of(o),
+                      .network = detector_to_json(config),
+                      .training_images = data.train.size,
+                      .test_images = data.test.size,
+                      .epochs = o.epochs,
+                      .stop = o.stop(),
+                      .figure = key,
+                      .key = key,
+                      .averaged_key = "ema_" + key});
+  if (run.speaks()) {
+    std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n",
+                config.with_mask ? "Mask R-CNN" : "Faster R-CNN", config.backbone.name.c_str(),
+                grouped_digits(parameter_count(model)).c_str(), o.data.c_str(),
+                grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
+                static_cast<long long>(config.roi.num_classes));
+    if (const std::string skipped = data.skips.text(); !skipped.empty())
+      std::printf("left out: %s\n", skipped.c_str());
     std::fflush(stdout);
   }
-  print_end(o, trainer.epoch(), "AP", run.best(), 4);
+  using Record = EpochRecord<DetectionEvaluation>;
+  const auto each_table = [](const Record& r, auto f) {  // f(prefix, what, scores)
+    for (const auto& [prefix, e] : {std::pair{"", &r.test}, std::pair{"ema_", &r.test_ema}})
+      if (*e) {
+        f(std::string(prefix) + "bbox_", *prefix ? "boxes, averaged" : "boxes", (*e)->boxes);
+        if ((*e)->masks)
+          f(std::string(prefix) + "segm_", *prefix ? "masks, averaged" : "masks", *(*e)->masks);
+      }
+  };
+  const auto record_of = [&](const Record& r) {
+    Json record = dense_record(r);
+    each_table(r, [&](const std::string& of, const char*, const CocoScores& s) {
+      const char* names[6] = {"mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"};
+      for (std::size_t i = 0; i < 6; ++i) record[of + names[i]] = s.figures[i];
+      record[of + "class_AP"] = s.class_ap;
+    });
+    record["seconds"] = r.seconds;
+    return record;
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  Trainer<DetectionTask>::Observer observer;
+  observer.on_batch = [&](const StepReport& s) {
+    if (s.batch % 50 != 0 && s.batch != s.batches) return;
+    std::printf("epoch %lld [%lld/%lld] lr %.2e  loss %.4f", static_cast<long long>(s.epoch + 1),
+                static_cast<long long>(s.batch), static_cast<long long>(s.batches), s.rate, s.loss);
+    for (const auto& [name, value] : s.parts) std::printf("  %s %.4f", name.c_str(), value);
+    std::printf(
+        "  %s\n",
+        clock_text(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count())
+            .c_str());
+    std::fflush(stdout);
+  };
+  const auto show = [&](const Record& r, bool) {
+    each_table(r, [&](const std::string&, const char* what, const CocoScores& s) {
+      print_table(what, *data.truth, s);
+    });
+  };
+  run.train(trainer, batches, observer, record_of, show);
+  if (run.speaks()) print_best(run.folder(), "AP", run.folder().best(), 4);
 }
 
 /// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, with

@@ -46,21 +46,21 @@ inline Dataset renumbered(Dataset set, const std::vector<i64>& numbers) {
   return set;
 }
 
-/// The batches of a source without the images of unknown classes (label -1), which are counted.
-inline BatchSource known_images(BatchSource source, i64& unknown) {
-  source.next = [next = std::move(source.next), &unknown](Batch& batch) {
-    if (!next(batch)) return false;
-    std::vector<i64> rows;
-    for (i64 i = 0; i < batch.targets.numel(); ++i)
-      if (batch.targets.data<i64>()[i] >= 0) rows.push_back(i);
-    const i64 left_out = batch.targets.numel() - static_cast<i64>(rows.size());
-    if (left_out == 0) return true;
-    unknown += left_out;
-    batch.targets = chosen_rows(batch.targets, rows);
-    batch.images = rows.empty() ? Tensor() : chosen_rows(batch.images, rows);
-    return true;
+/// Batches without the images of unknown classes (label -1).
+inline BatchPlan<Batch> known_images(BatchPlan<Batch> plan) {
+  plan.of_epoch = [whole = std::move(plan.of_epoch)](i64 epoch) {
+    return [make = whole(epoch)](i64 number) {
+      Batch batch = make(number);
+      std::vector<i64> rows;
+      for (i64 i = 0; i < batch.targets.numel(); ++i)
+        if (batch.targets.data<i64>()[i] >= 0) rows.push_back(i);
+      if (static_cast<i64>(rows.size()) == batch.targets.numel()) return batch;
+      batch.targets = chosen_rows(batch.targets, rows);
+      batch.images = rows.empty() ? Tensor() : chosen_rows(batch.images, rows);
+      return batch;
+    };
   };
-  return source;
+  return plan;
 }
 
 /// The set's classes by the network's names for them. Errors: none of them is the network's; it
@@ -99,13 +99,14 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
         "--batch or --size");
   const Placement at = o.compute.placement();
   place(network.model, at, true);
-  Loader loader(renumbered(data.test, match.numbers), test_loading(data, o.batch, o.data.workers));
+  BatchStream<Batch> test(known_images(image_batches(renumbered(data.test, match.numbers),
+                                                     test_loading(data, o.batch))),
+                          {.workers = o.data.workers});
   const auto begin = std::chrono::steady_clock::now();
-  i64 unknown = 0;
-  const Evaluation e = evaluate(network.model, known_images(batches_of(loader), unknown), {}, at);
+  const Evaluation e = evaluate(network.model, test, {.at = at});
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  const i64 images = e.images + unknown;
+  const i64 images = data.test.size, unknown = images - e.images;
   const double share = static_cast<double>(e.images) / static_cast<double>(images);
   const double acc1 = unknown > 0 ? e.acc1 * share : e.acc1,
                acc5 = unknown > 0 ? e.acc5 * share : e.acc5;

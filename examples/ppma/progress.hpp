@@ -46,13 +46,12 @@ class Progress {
                   static_cast<long long>(batches));
     draw(1);
   }
-  void epoch(const EpochRecord& r, bool is_best) {
+  void epoch(const ClassifierRecord& r, bool is_best) {
     if (terminal_) std::printf("\r\033[K");
     std::printf("epoch %3lld/%lld  loss %.4f", static_cast<long long>(r.epoch + 1),
                 static_cast<long long>(epochs_), r.train_loss);
-    if (r.test.images > 0)
-      std::printf("  test loss %.4f  top-1 %5.2f %%", r.test.loss, r.test.acc1);
-    if (r.test_ema.images > 0) std::printf("  averaged %5.2f %%", r.test_ema.acc1);
+    if (r.test) std::printf("  test loss %.4f  top-1 %5.2f %%", r.test->loss, r.test->acc1);
+    if (r.test_ema) std::printf("  averaged %5.2f %%", r.test_ema->acc1);
     std::printf("  %.0f images/s  %s left%s\n", rate_,
                 clock_text(left(static_cast<double>(r.epoch + 1 - first_))).c_str(),
                 is_best ? "  best" : "");

@@ -5,7 +5,6 @@
 
 #include "dense.hpp"
 #include "ppma/heads/segment.hpp"
-#include "ppma/train/segmentation_trainer.hpp"
 #include "ppma/vis/curve.hpp"
 #include "ppma/vis/segment_picture.hpp"
 #include "progress.hpp"
@@ -45,23 +44,6 @@ void with_head(const std::string& head, F f) {
     f.template operator()<SemanticFpn>();
   else
     f.template operator()<Segmentor>();
-}
-
-/// Mean IoU of a set; the pictures of its first four images go into a sheet.
-template <class Model>
-SegmentationFigures segment_all(Model& model, const SegmentationSet& set, const SegmentOptions& how,
-                                const Placement& at, const std::string& sheet) {
-  MeanIou score(set.classes());
-  std::vector<Picture> pictures;
-  for (i64 i = 0; i < set.size; ++i) {
-    const SegmentationSample s = set.get(i);
-    const Tensor labels = segment(model, s.image, how, at);
-    score.add(labels, s.labels, s.name);
-    if (pictures.size() < 4)
-      pictures.push_back(segment_picture(s.image, labels, set.class_names, 480));
-  }
-  write_png(sheet, sheet_of(pictures).image());
-  return score.result();
 }
 
 inline void draw_segment_curves(const std::string& path, const std::vector<Json>& log) {
@@ -114,7 +96,7 @@ inline SegmentData make_segmentation_data(const SegmentCommand& o) {
 
 /// A run of which the options are complete.
 template <class Model>
-void train_segment_with(RunFolder& run, SegmentCommand o, const std::vector<Description>& said) {
+void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<Description>& said) {
   const SegmentData data = at_its_place(o, o.folder, [&] { return make_segmentation_data(o); });
   const SegmentationSet &train = data.train, &test = data.test;
   const Tensor first = train.get(0).image;
@@ -133,86 +115,94 @@ void train_segment_with(RunFolder& run, SegmentCommand o, const std::vector<Desc
   Model model(config, o.seed);
   SegmentationLoading loading;
   const InputInfo input = training_input(
-      o, InputInfo::dense(train.class_names, o.longer, o.shorter, loading.normalization));
+      run, o, InputInfo::dense(train.class_names, o.longer, o.shorter, loading.normalization));
   loading.normalization = input.normalization;
   loading.batch = o.batch, loading.longer = o.longer, loading.shorter = o.shorter,
   loading.crop_height = loading.crop_width = o.crop;
   loading.least_factor = o.least_factor, loading.most_factor = o.most_factor, loading.seed = o.seed;
-  SegmentationLoader loader(train, loading);
-  SegmentationTraining training;
-  training.at = place_for_training(model, o);
-  training.schedule = {
-      .rate = o.lr, .total = o.epochs * loader.batches(), .warmup = o.warmup_iterations};
-  training.weight_decay = o.weight_decay, training.clip = o.clip, training.seed = o.seed,
-  training.checkpoint_blocks = o.checkpoint_blocks;
-  SegmentationTrainer<Model> trainer(model, training);
-  RunFolder::Metadata saved;
-  if (!o.resume.empty()) {
-    saved = trainer.resume(o.last());
-    check_same_images(saved, train.size, test.size, o.out);
-  }
+  loading.part = run.part();
+  BatchStream<SegmentationBatch> batches(segmentation_batches(train, loading),
+                                         {.workers = o.workers, .ahead = o.ahead()});
   SegmentOptions how;
   how.longer = o.longer, how.shorter = o.shorter, how.normalization = loading.normalization;
-  const std::map<std::string, std::string> about{{"segmentor", segmentor_to_json(config).dump()},
-                                                 {"input", input.to_json().dump()},
-                                                 {"images", image_counts(train.size, test.size)}};
-  const auto write_best = best_writer(trainer, about);
-  begin_or_resume(
-      run, o, saved, trainer.epoch(), options_of(o), segmentor_to_json(config),
-      [](const Json& r) { return figure_of(r, "mIoU"); }, write_best);
-  if (!run.records().empty()) draw_segment_curves(run.path("curve.png"), run.records());
-  std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n",
-              std::is_same_v<Model, Segmentor> ? "UperNet" : "Semantic FPN",
-              config.backbone.name.c_str(), grouped_digits(parameter_count(model)).c_str(),
-              train.name.c_str(), grouped_digits(train.size).c_str(),
-              grouped_digits(test.size).c_str(), static_cast<long long>(train.classes()));
-  std::fflush(stdout);
-
-  const auto begin = std::chrono::steady_clock::now();
-  while (trainer.epoch() < o.stop()) {
-    const SegmentationStep step = trainer.run_epoch(loader);
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    std::printf("epoch %3lld/%lld  lr %.2e  loss %.4f", static_cast<long long>(step.epoch + 1),
-                static_cast<long long>(o.epochs), step.rate, step.loss);
-    Json record{{"epoch", step.epoch},
-                {"lr", step.rate},
-                {"loss", step.loss},
-                {"acc_seg", step.decode_accuracy}};
-    if (std::is_same_v<Model, Segmentor>) {
-      std::printf("  decode %.4f  auxiliary %.4f", step.decode, step.auxiliary);
-      record["loss_decode"] = step.decode, record["loss_auxiliary"] = step.auxiliary,
-      record["acc_seg_auxiliary"] = step.auxiliary_accuracy;
-    }
-    std::printf("  pixels %.2f %%", step.decode_accuracy);
-    std::printf("  %s", clock_text(seconds).c_str());
-    if (trainer.epoch() % o.evaluate_every == 0 || trainer.epoch() == o.stop()) {
-      const SegmentationFigures f = segment_all(
-          model, test, how, training.at, run.picture(str("epoch_", trainer.epoch(), ".png")));
-      put_figure(record, "mIoU", f.mean_iou), put_figure(record, "aAcc", f.all_accuracy),
-          put_figure(record, "mAcc", f.mean_accuracy);
-      record["IoU"] = f.iou;
-      std::printf("  mIoU %.2f  aAcc %.2f  mAcc %.2f\n", 100 * f.mean_iou, 100 * f.all_accuracy,
-                  100 * f.mean_accuracy);
-      for (std::size_t c = 0; c < f.iou.size(); ++c)
-        std::printf("    %-20s IoU %5.2f  accuracy %5.2f\n", train.class_names[c].c_str(),
-                    100 * f.iou[c], 100 * f.accuracy[c]);
-    } else {
-      std::printf("\n");
-    }
-    record["seconds"] = seconds;
-    run.save(record, saves(trainer, about), write_best);
-    draw_segment_curves(run.path("curve.png"), run.records());
+  SegmentationTask<Model> task(model, test, how);
+  FirstPictures pictures(run, test.size);
+  if (run.speaks())
+    task.on_image = [&](const SegmentationSample& s, const Tensor& labels, i64 index,
+                        const Testing& testing) {
+      pictures.add(
+          index, [&] { return segment_picture(s.image, labels, test.class_names, 480); }, testing);
+    };
+  TrainOptions training = place_for_training(run, model, o);
+  training.rate = PolySchedule{.rate = o.lr,
+                               .total = o.epochs * o.steps_of(batches.batches()),
+                               .warmup = o.warmup_iterations};
+  Trainer<SegmentationTask<Model>> trainer(task, training);
+  run.begin(trainer, {.about = {{"segmentor", segmentor_to_json(config).dump()},
+                                {"input", input.to_json().dump()}},
+                      .options = options_of(o),
+                      .network = segmentor_to_json(config),
+                      .training_images = train.size,
+                      .test_images = test.size,
+                      .epochs = o.epochs,
+                      .stop = o.stop(),
+                      .figure = "mIoU",
+                      .key = "mIoU",
+                      .averaged_key = "ema_mIoU"});
+  const auto draw = [&] {
+    draw_segment_curves(run.folder().path("curve.png"), run.folder().records());
+  };
+  if (run.speaks()) {
+    if (!run.folder().records().empty()) draw();
+    std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n",
+                std::is_same_v<Model, Segmentor> ? "UperNet" : "Semantic FPN",
+                config.backbone.name.c_str(), grouped_digits(parameter_count(model)).c_str(),
+                train.name.c_str(), grouped_digits(train.size).c_str(),
+                grouped_digits(test.size).c_str(), static_cast<long long>(train.classes()));
     std::fflush(stdout);
   }
-  print_end(o, trainer.epoch(), "mean IoU", 100 * run.best(), 2);
+  using Record = EpochRecord<SegmentationEvaluation>;
+  const auto record_of = [](const Record& r) {
+    Json record = dense_record(r);
+    for (const auto& [prefix, f] : {std::pair{"", &r.test}, std::pair{"ema_", &r.test_ema}})
+      if (*f) {
+        const std::string of = prefix;
+        put_figure(record, of + "mIoU", (*f)->mean_iou);
+        put_figure(record, of + "aAcc", (*f)->all_accuracy);
+        put_figure(record, of + "mAcc", (*f)->mean_accuracy);
+        record[of + "IoU"] = (*f)->iou;
+      }
+    record["seconds"] = r.seconds;
+    return record;
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  const auto show = [&](const Record& r, bool) {
+    draw();
+    std::printf("epoch %3lld/%lld  lr %.2e  loss %.4f", static_cast<long long>(r.epoch + 1),
+                static_cast<long long>(o.epochs), r.last_lr, r.train_loss);
+    for (const auto& [name, value] : r.parts) std::printf("  %s %.4f", name.c_str(), value);
+    std::printf(
+        "  %s\n",
+        clock_text(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count())
+            .c_str());
+    for (const auto& [what, f] : {std::pair{"", &r.test}, std::pair{"averaged ", &r.test_ema}})
+      if (*f) {
+        std::printf("  %smIoU %.2f  aAcc %.2f  mAcc %.2f\n", what, 100 * (*f)->mean_iou,
+                    100 * (*f)->all_accuracy, 100 * (*f)->mean_accuracy);
+        for (std::size_t c = 0; c < (*f)->iou.size(); ++c)
+          std::printf("    %-20s IoU %5.2f  accuracy %5.2f\n", train.class_names[c].c_str(),
+                      100 * (*f)->iou[c], 100 * (*f)->accuracy[c]);
+      }
+  };
+  run.train(trainer, batches, {}, record_of, show);
+  if (run.speaks()) print_best(run.folder(), "mean IoU", 100 * run.folder().best(), 2);
 }
 
-inline void train_segment(SegmentCommand o) {
-  const std::unique_ptr<RunFolder> run = open_run(o);
+inline void train_segment(SegmentCommand o, const std::vector<Communicator>& processes) {
+  TrainingRun run = open_run(o, processes);
   const std::vector<Description> said = descriptions(o.network, o.task);
   if (o.head.empty()) o.head = head_in(said);
-  with_head(o.head, [&]<class Model>() { train_segment_with<Model>(*run, o, said); });
+  with_head(o.head, [&]<class Model>() { train_segment_with<Model>(run, o, said); });
 }
 
 /// The pixels of a class as a result in COCO's form; a label map has no scores: 1.

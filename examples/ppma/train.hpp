@@ -1,13 +1,6 @@
 #pragma once
-// ppma train: a network from images to a run folder.
+// ppma train: a network from images to a run folder (training_run.hpp), which also holds
 //
-//   OUT/train.json           the run's options: --resume OUT reads them
-//   OUT/config.json          the network's configuration
-//   OUT/log.jsonl            one line an epoch; how it, last and best are kept together, whenever
-//                            the process dies: ppma/train/run_folder.hpp
-//   OUT/last.safetensors     everything that --resume needs
-//   OUT/best.safetensors     the weights (or their average) with the best accuracy, with
-//                            configuration and class names
 //   OUT/curve.png            losses and accuracies
 
 #include <sys/stat.h>
@@ -18,10 +11,12 @@
 #include "data.hpp"
 #include "detect.hpp"
 #include "ppma/io/image.hpp"
-#include "ppma/train/run_folder.hpp"
+#include "ppma/train/classification.hpp"
+#include "ppma/train/trainer.hpp"
 #include "ppma/vis/curve.hpp"
 #include "progress.hpp"
 #include "segment.hpp"
+#include "training_run.hpp"
 
 namespace tool {
 
@@ -62,26 +57,16 @@ struct TrainCommand {
   }
 };
 
-/// What a record of the log says of accuracy, in percent: the better of the weights and their
-/// average;
-/// -1: nothing was evaluated.
-inline double best_accuracy(const Json& record) {
-  double acc1 = -1, averaged = -1;
-  read_member(record, "test_acc1", "log.jsonl", acc1);
-  read_member(record, "test_ema_acc1", "log.jsonl", averaged);
-  return std::max(acc1, averaged);
-}
-
 /// Accuracies above losses, over epochs.
-inline void draw_curves(const std::string& path, const std::vector<EpochRecord>& log) {
+inline void draw_curves(const std::string& path, const std::vector<ClassifierRecord>& log) {
   Series acc1{"top-1", {}, {}}, ema1{"averaged", {}, {}}, train_loss{"training", {}, {}},
       test_loss{"test", {}, {}};
-  for (const EpochRecord& r : log) {
+  for (const ClassifierRecord& r : log) {
     const double epoch = static_cast<double>(r.epoch + 1);
     const auto add = [&](Series& s, double y) { s.x.push_back(epoch), s.y.push_back(y); };
     add(train_loss, r.train_loss);
-    if (r.test.images > 0) add(acc1, r.test.acc1), add(test_loss, r.test.loss);
-    if (r.test_ema.images > 0) add(ema1, r.test_ema.acc1);
+    if (r.test) add(acc1, r.test->acc1), add(test_loss, r.test->loss);
+    if (r.test_ema) add(ema1, r.test_ema->acc1);
   }
   std::vector<Series> accuracies, losses{train_loss};
   if (!acc1.x.empty()) accuracies.push_back(acc1), losses.push_back(test_loss);
@@ -126,27 +111,23 @@ inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo
 
 /// `processes`: those that train with this one, if any (other_processes()).
 inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
-  const i64 rank = processes.empty() ? 0 : processes[0].rank;
-  const i64 ranks = processes.empty() ? 1 : processes[0].size;
-  const bool resumed = !o.resume.empty();
-  if (resumed) o.out = o.resume;
-  std::optional<RunFolder> run;  // of rank 0, which speaks and writes for all
-  first_alone(processes, [&] { run.emplace(o.out, start_of(o)); });
-  if (resumed) {
+  if (!o.resume.empty()) o.out = o.resume;
+  TrainingRun run(o, processes);
+  const i64 ranks = run.part().ranks;
+  if (run.resumed()) {
     const std::string moved = o.data.folder;
     o.read_json(o.out + "/train.json");
     o.network = {};
     o.network.config = o.out + "/config.json";
     take_moved_data(moved, o.data.folder, o.out);
   }
-  const std::string last = o.out + "/last.safetensors";
 
   WeightsFile initial;
   if (!o.network.weights.empty()) initial = read_weights(o.network.weights, o.network.entry);
   const std::optional<InputInfo> known = InputInfo::of(initial.metadata, o.network.weights);
   const Data data = at_its_place(o, o.data.folder, [&] {
-    if (!resumed) return make_data(o.data, o.seed, true, known);
-    const auto had = InputInfo::of(read_safetensors(last).metadata, last);
+    if (!run.resumed()) return make_data(o.data, o.seed, true, known);
+    const auto had = InputInfo::of(read_safetensors(run.last()).metadata, run.last());
     Data d = make_data(o.data, o.seed, true, had);
     if (had) check_classes_of_run(o.out, *had, d.input);
     return d;
@@ -165,11 +146,11 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
                    "--batch or --size");
   Ppma model(config, o.seed);
   if (!initial.tensors.empty()) {
-    if (rank == 0 && known)
+    if (run.speaks() && known)
       note("images as ", o.network.weights, " says: ", data.input.size, " pixels, ",
            100 * data.input.crop, " % of the shorter side, its mean and deviation");
     const std::string head = take_head(initial, known, data, o.network.weights);
-    if (rank == 0) note("head: ", head);
+    if (run.speaks()) note("head: ", head);
     const bool has_head = find(initial.tensors, "head.weight") != nullptr;
     load_state_dict(
         model, initial.tensors,
@@ -183,97 +164,85 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
   options.epochs = o.epochs;
   options.accumulate = o.accumulate;
   options.clip = o.clip;
-  options.weight_decay = o.weight_decay;
-  options.label_smoothing = o.label_smoothing;
-  options.adamw.beta2 = o.beta2;
-  options.schedule = {.peak = o.lr,
-                      .warmup = o.warmup,
-                      .total = static_cast<double>(o.epochs),
-                      .start = 1e-6,
-                      .final = o.final_lr};
-  options.rate_per_epoch = o.rate_per_epoch, options.checkpoint_blocks = o.checkpoint_blocks;
+  options.rules = no_decay_rules(o.weight_decay);
+  options.optimizer = AdamWOptions{.beta2 = o.beta2};
+  const WarmupCosine schedule{.peak = o.lr,
+                              .warmup = o.warmup,
+                              .total = static_cast<double>(o.epochs),
+                              .start = 1e-6,
+                              .final = o.final_lr};
+  if (o.rate_per_epoch)
+    options.rate = [schedule](const Moment& m) { return schedule.published_epoch(m.epoch); };
+  else
+    options.rate = schedule;
+  options.checkpoint_blocks = o.checkpoint_blocks;
   options.ema_decay = o.ema;
   options.evaluate_every = o.evaluate_every;
   options.seed = o.seed;
   options.processes = processes;
-  Trainer<Ppma> trainer(model, options);
-  RunFolder::Metadata saved;
-  if (resumed) {
-    saved = trainer.resume(last);
-    check_same_images(saved, data.train.size, data.test.size, o.out);
-  }
 
-  LoaderOptions loading;
+  ImageLoading loading;
   loading.batch = std::min(o.batch, data.train.size / ranks * ranks);
-  loading.rank = rank, loading.ranks = ranks;
+  loading.part = run.part();
   loading.seed = o.seed;
-  loading.workers = o.data.workers;
   loading.transform = data.augment;
   loading.normalization = data.input.normalization;
   loading.erasing.probability = o.erasing;
   loading.mix = {.mixup = o.mixup, .cutmix = o.cutmix, .smoothing = o.label_smoothing};
-  LoaderOptions testing = test_loading(data, std::max<i64>(o.batch, 64 * ranks), o.data.workers);
-  testing.rank = rank, testing.ranks = ranks;
-  Loader train_loader(data.train, loading),
-      test_loader(o.data.kind == "shapes" ? in_memory(data.test) : data.test, testing);
+  ImageLoading testing = test_loading(data, std::max<i64>(o.batch, 64 * ranks));
+  testing.part = run.part();
+  const StreamOptions made{.workers = o.data.workers};
+  BatchStream<Batch> batches(image_batches(data.train, loading), made),
+      test(image_batches(o.data.kind == "shapes" ? in_memory(data.test) : data.test, testing),
+           made);
 
-  const i64 stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs;
-  if (rank != 0) {
-    first_alone(processes, [] {});  // rank 0 begins the run
-    while (trainer.epoch() < stop)
-      trainer.run_epoch(batches_of(train_loader), batches_of(test_loader));
-    return processes[0].barrier();
-  }
-  const std::map<std::string, std::string> about{
-      {"config", config_to_json(config).dump()},
-      {"input", data.input.to_json().dump()},
-      {"data", o.data.to_json().dump()},
-      {"images", image_counts(data.train.size, data.test.size)}};
-  const auto write_best = [&](const std::string& path, const Json& r) {
-    auto metadata = about;
-    metadata["epoch"] = std::to_string(member<i64>(r, "epoch", path));
-    metadata["acc1"] = Json(best_accuracy(r)).dump();
-    double acc1 = -1, averaged = -1;
-    read_member(r, "test_acc1", path, acc1), read_member(r, "test_ema_acc1", path, averaged);
-    write_safetensors(path, averaged >= acc1 ? trainer.average() : trainer.weights(), metadata);
+  ClassificationTask<Ppma> task(model, test, o.label_smoothing);
+  Trainer<ClassificationTask<Ppma>> trainer(task, options);
+  run.begin(trainer, {.about = {{"config", config_to_json(config).dump()},
+                                {"input", data.input.to_json().dump()},
+                                {"data", o.data.to_json().dump()}},
+                      .options = o.to_json(),
+                      .network = config_to_json(config),
+                      .training_images = data.train.size,
+                      .test_images = data.test.size,
+                      .epochs = o.epochs,
+                      .stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs,
+                      .figure = "acc1",
+                      .key = "test_acc1",
+                      .averaged_key = "test_ema_acc1"});
+  const auto draw = [&] {
+    draw_curves(run.folder().path("curve.png"), read_log(run.folder().path("log.jsonl")));
   };
-  const auto draw = [&] { draw_curves(run->path("curve.png"), read_log(run->path("log.jsonl"))); };
-  first_alone(processes, [&] {
-    begin_or_resume(*run, o, saved, trainer.epoch(), o.to_json(), config_to_json(config),
-                    best_accuracy, write_best);
-  });
-  if (!run->records().empty()) draw();
-  std::printf(
-      "%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %lld "
-      "classes\n",
-      config.name.c_str(), to_string(config.mask).c_str(),
-      grouped_digits(parameter_count(model)).c_str(), data.train.name.c_str(),
-      grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
-      static_cast<long long>(data.input.size), static_cast<long long>(config.num_classes));
-  std::printf("%s%lld threads, run folder %s%s\n",
-              ranks > 1 ? str(ranks, " processes of ").c_str() : "",
-              static_cast<long long>(threads()), o.out.c_str(),
-              resumed ? str(", resumed after epoch ", trainer.epoch()).c_str() : "");
-  std::fflush(stdout);
+  if (run.speaks()) {
+    if (!run.folder().records().empty()) draw();
+    std::printf(
+        "%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %lld "
+        "classes\n",
+        config.name.c_str(), to_string(config.mask).c_str(),
+        grouped_digits(parameter_count(model)).c_str(), data.train.name.c_str(),
+        grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
+        static_cast<long long>(data.input.size), static_cast<long long>(config.num_classes));
+    std::printf("%s%lld threads, run folder %s%s\n",
+                ranks > 1 ? str(ranks, " processes of ").c_str() : "",
+                static_cast<long long>(threads()), o.out.c_str(),
+                run.resumed() ? str(", resumed after epoch ", trainer.epoch()).c_str() : "");
+    std::fflush(stdout);
+  }
 
   Progress progress(trainer.epoch(), o.epochs);
-  Observer observer;
-  observer.on_batch = [&](const StepReport& r) { progress.batch(r); };
-  observer.on_evaluation = [&](i64 batch, i64 batches) { progress.evaluation(batch, batches); };
-  observer.on_epoch = [&](const EpochRecord& r, bool) {
-    const bool is_best = run->save(Json::parse(to_json(r)), saves(trainer, about), write_best);
-    draw();
-    progress.epoch(r, is_best);
-  };
-  while (trainer.epoch() < stop)
-    trainer.run_epoch(batches_of(train_loader), batches_of(test_loader), observer);
-  if (!processes.empty()) processes[0].barrier();
-  if (trainer.epoch() < o.epochs)
-    std::printf("stopped after epoch %lld; continue with --resume %s\n",
-                static_cast<long long>(trainer.epoch()), o.out.c_str());
-  if (run->best() < 0) return;  // nothing was evaluated yet
-  std::printf("best accuracy %.2f %% on %s test images: %s\n", run->best(),
-              grouped_digits(data.test.size).c_str(), run->path("best.safetensors").c_str());
+  run.train(
+      trainer, batches,
+      {.on_batch = [&](const StepReport& r) { progress.batch(r); },
+       .on_evaluation = [&](i64 done, i64 all) { progress.evaluation(done, all); }},
+      [](const ClassifierRecord& r) { return Json::parse(to_json(r)); },
+      [&](const ClassifierRecord& r, bool is_best) {
+        draw();
+        progress.epoch(r, is_best);
+      });
+  if (!run.speaks() || run.folder().best() < 0) return;  // nothing was evaluated yet
+  std::printf("best accuracy %.2f %% on %s test images: %s\n", run.folder().best(),
+              grouped_digits(data.test.size).c_str(),
+              run.folder().path("best.safetensors").c_str());
 }
 
 /// What --task segment and --task detect take beside the options that they share with the
@@ -283,9 +252,8 @@ inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
                                                                   SegmentCommand& segment,
                                                                   DetectCommand& detect) {
   const char* const both = "With --task segment and detect";
-  for (const char* name :
-       {"--no-exif", "--workers", "--accumulate", "--final-lr", "--warmup", "--rate-per-epoch",
-        "--beta2", "--label-smoothing", "--ema", "--mixup", "--cutmix", "--erasing"})
+  for (const char* name : {"--no-exif", "--final-lr", "--warmup", "--rate-per-epoch", "--beta2",
+                           "--label-smoothing", "--mixup", "--cutmix", "--erasing"})
     app.get_option(name)->group("With --task classify");
   const auto number = [&app](const char* group, const char* name, auto& value, const char* text,
                              CLI::Validator range) {
@@ -341,6 +309,8 @@ inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
           take("--stop-after", d->stop_after, o.stop_after);
       take("--evaluate-every", d->evaluate_every, o.evaluate_every), take("--lr", d->lr, o.lr),
           take("--clip", d->clip, o.clip);
+      take("--accumulate", d->accumulate, o.accumulate), take("--ema", d->ema, o.ema);
+      d->workers = o.data.workers;
       take("--weight-decay", d->weight_decay, o.weight_decay), take("--seed", d->seed, o.seed);
       take("--longer", d->longer, detect.longer), take("--shorter", d->shorter, detect.shorter);
       take("--warmup-iterations", d->warmup_iterations, detect.warmup_iterations);
@@ -424,16 +394,12 @@ inline void add_train(CLI::App& app) {
       read_member(parse_json(read_text(path), path), "task", path, o->task);
     check(o->task == "classify" || o->task == "segment" || o->task == "detect", o->resume,
           "/train.json: there is no task \"", o->task, "\"");
-    check(o->task == "classify" || !launch || launch->size == 1, "train: --task ", o->task,
-          " runs in one process; without a launcher (WORLD_SIZE) it can be trained");
     refuse_others(*c, o->task);
     if (o->resume.empty()) refuse_other_data(*c, o->data.kind);
-    if (o->task == "classify") {
-      if (o->resume.empty()) processes = other_processes(launch, o->compute.placement().device);
-      return train(*o, processes);
-    }
+    if (o->resume.empty()) processes = other_processes(launch, o->compute.placement().device);
+    if (o->task == "classify") return train(*o, processes);
     take_shared(*o);
-    o->task == "segment" ? train_segment(*segment) : train_detect(*detect);
+    o->task == "segment" ? train_segment(*segment, processes) : train_detect(*detect, processes);
   });
 }
 

@@ -4,7 +4,7 @@
 #include "catch.hpp"
 #include "io/help.hpp"
 #include "ppma/data/coco_evaluation.hpp"
-#include "ppma/data/detection_loader.hpp"
+#include "ppma/data/detection_batches.hpp"
 #include "ppma/data/detection_sets.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/stb.hpp"
@@ -144,7 +144,8 @@ TEST_CASE("detection data: the published multi-scale policies", "[data]") {
   b.flip(0.5);
   CHECK(a.below(1000) == b.below(1000));
   small.crop = 1, small.crop_side = {9, 8};
-  CHECK(says([&] { DetectionLoader(shapes_set({.images = 2}), small); }, "crops of 9 to 8 pixels"));
+  CHECK(
+      says([&] { detection_batches(shapes_set({.images = 2}), small); }, "crops of 9 to 8 pixels"));
 }
 
 TEST_CASE("detection data: images of one row, and images that are not there", "[data]") {
@@ -169,7 +170,8 @@ TEST_CASE("detection data: images of one row, and images that are not there", "[
   augment_detection(row, o, rng);
   CHECK(row.image.dim(0) >= 1);
   CHECK(says([&] { set.load(1); }, "gone.png: cannot be read"));
-  DetectionLoader loader(set, o);  // what goes wrong in its thread comes out of next()
+  // what goes wrong in its threads comes out of next()
+  BatchStream<DetectionBatch> loader(detection_batches(set, o));
   CHECK(says(
       [&] {
         DetectionBatch batch;
@@ -184,7 +186,8 @@ TEST_CASE("detection data: batches are padded and repeat themselves", "[data]") 
   DetectionSet set = shapes_set({.height = 40, .width = 56, .images = 5});
   DetectionLoading o;
   o.batch = 2, o.longer = 56, o.shorter = {40, 33};
-  DetectionLoader a(set, o), b(set, o);
+  const BatchPlan<DetectionBatch> plan = detection_batches(set, o);
+  BatchStream<DetectionBatch> a(plan), b(plan, {.workers = 0});
   CHECK(a.batches() == 3);
   DetectionBatch x, y;
   a.start(1);
@@ -206,6 +209,24 @@ TEST_CASE("detection data: batches are padded and repeat themselves", "[data]") 
   CHECK_FALSE(b.next(y));
 }
 
+TEST_CASE("detection data: processes share every batch that is complete", "[data]") {
+  const DetectionSet set = shapes_set({.height = 40, .width = 56, .images = 5});
+  DetectionLoading o;
+  o.batch = 2, o.longer = 56, o.shorter = {40, 33};
+  const DetectionBatch whole = detection_batches(set, o).of_epoch(1)(1);
+  for (i64 rank = 0; rank < 2; ++rank) {
+    o.part = {rank, 2};
+    const BatchPlan<DetectionBatch> plan = detection_batches(set, o);
+    CHECK(plan.batches == 2);  // one image is left
+    const DetectionBatch part = plan.of_epoch(1)(1);
+    REQUIRE(part.frames.size() == 1);
+    const std::size_t k = static_cast<std::size_t>(rank);
+    CHECK(part.frames[0].image_id == whole.frames[k].image_id);
+    CHECK(part.frames[0].height == whole.frames[k].height);
+    CHECK(part.objects[0].masks.to_vector<i64>() == whole.objects[k].masks.to_vector<i64>());
+  }
+}
+
 TEST_CASE("detection data: wide and high images do not share a batch", "[data]") {
   DetectionSet set = shapes_set({.height = 32, .width = 32, .images = 6});
   set.wide = {true, false, true, false, true, false};
@@ -217,9 +238,10 @@ TEST_CASE("detection data: wide and high images do not share a batch", "[data]")
   };
   DetectionLoading o;
   o.longer = 64, o.shorter = {32};
-  DetectionLoader loader(set, o);
+  BatchStream<DetectionBatch> loader(detection_batches(set, o));
   CHECK(loader.batches() == 4);
   DetectionBatch b;
+  loader.start(0);
   while (loader.next(b)) CHECK(b.images.dim(2) * b.images.dim(3) == 32 * 64);
 }
 
@@ -341,7 +363,7 @@ TEST_CASE("detection data: a set of which nothing is left says why", "[data]") {
     "categories": [{"id": 1, "name": "a"}], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25}]})";
   const DetectionSet set = coco_set(
       std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "notes.json")), "", false);
-  CHECK(says([&] { DetectionLoader(set, {}); },
+  CHECK(says([&] { detection_batches(set, {}); },
              "detection loader: notes.json has no images to learn from; left out: 1 images without "
              "boxes, 1 images below 32 pixels"));
 }

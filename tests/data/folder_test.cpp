@@ -5,8 +5,8 @@
 
 #include "catch.hpp"
 #include "ppma/data/cifar.hpp"
+#include "ppma/data/image_batches.hpp"
 #include "ppma/data/image_folder.hpp"
-#include "ppma/data/loader.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -134,7 +134,7 @@ TEST_CASE("a folder of images: classes are the sorted folders") {
   CHECK(d.get(2).name == f.path + "/zebra/b.ppm");
 
   f.file("zebra/c.jpg", std::string("\xff\xd8\xff\xe0 not much of a picture"));
-  Loader loader(image_folder(f.path), {.batch = 4});
+  BatchStream<Batch> loader(image_batches(image_folder(f.path), {.batch = 4}));
   loader.start(0);
   Batch batch;
   CHECK(says([&] { loader.next(batch); }, "zebra/c.jpg: cut short"));

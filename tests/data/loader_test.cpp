@@ -1,12 +1,12 @@
-// The loader's stream: the same for any number of workers, after a restart in the middle, and
+// The stream of batches: the same for any number of workers, after a restart in the middle, and
 // whatever was left lying about; and its errors.
-
-#include "ppma/data/loader.hpp"
 
 #include <atomic>
 #include <chrono>
+#include <thread>
 
 #include "catch.hpp"
+#include "ppma/data/image_batches.hpp"
 #include "ppma/data/shapes.hpp"
 #include "thrown.hpp"
 
@@ -30,23 +30,22 @@ Dataset counting(i64 size, i64 side = 6) {
 struct Stream {
   std::vector<float> images;
   std::vector<double> targets;
-  std::vector<i64> numbers;
+  i64 batches = 0;
   friend bool operator==(const Stream&, const Stream&) = default;
 };
 
-void read(Loader& loader, Stream& s, i64 most = 1000) {
+void read(BatchStream<Batch>& loader, Stream& s, i64 most = 1000) {
   Batch batch;
   while (most-- > 0 && loader.next(batch)) {
     for (const float v : batch.images.to_vector<float>()) s.images.push_back(v);
     for (const double v : batch.targets.to_vector<double>()) s.targets.push_back(v);
-    s.numbers.push_back(batch.number);
+    ++s.batches;
   }
 }
 
-LoaderOptions everything(i64 workers) {
-  LoaderOptions o;
+ImageLoading everything() {
+  ImageLoading o;
   o.batch = 4;
-  o.workers = workers;
   o.seed = 11;
   o.transform = train_transform(6);
   o.erasing.probability = 0.5;
@@ -60,15 +59,14 @@ const Normalization as_is{{0, 0, 0}, {1 / 255.0f, 1 / 255.0f, 1 / 255.0f}};
 
 TEST_CASE("the stream does not depend on the number of workers or on how much is made ahead") {
   Stream alone;
-  Loader loader(counting(50), everything(0));
+  const BatchPlan<Batch> plan = image_batches(counting(50), everything());
+  BatchStream<Batch> loader(plan, {.workers = 0});
   loader.start(3);
   read(loader, alone);
-  REQUIRE(alone.numbers.size() == 12);
+  REQUIRE(alone.batches == 12);
   for (const i64 workers : {1, 2, 5})
-    for (const i64 prefetch : {1, 3, 40}) {
-      LoaderOptions options = everything(workers);
-      options.prefetch = prefetch;
-      Loader many(counting(50), options);
+    for (const i64 ahead : {1, 3, 40}) {
+      BatchStream<Batch> many(plan, {.workers = workers, .ahead = ahead});
       Stream s;
       many.start(3);
       read(many, s);
@@ -77,7 +75,9 @@ TEST_CASE("the stream does not depend on the number of workers or on how much is
 }
 
 TEST_CASE("an epoch can be left and entered anywhere") {
-  Loader loader(counting(50), everything(2));
+  BatchStream<Batch> loader(image_batches(counting(50), everything()));
+  Batch none;
+  CHECK(says([&] { loader.next(none); }, "start(epoch) comes before next()"));
   Stream whole, parts;
   loader.start(7);
   read(loader, whole);
@@ -100,16 +100,17 @@ TEST_CASE("an epoch can be left and entered anywhere") {
 }
 
 TEST_CASE("an epoch has each sample once, in an order of its own") {
-  LoaderOptions options;
+  ImageLoading options;
   options.batch = 8, options.drop_last = false, options.normalization = as_is;
-  Loader loader(counting(30), options);
+  BatchStream<Batch> loader(image_batches(counting(30), options));
   CHECK(loader.batches() == 4);
   std::vector<std::vector<float>> orders;
   for (i64 epoch = 0; epoch < 2; ++epoch) {
     std::vector<float> order;
     Batch batch;
-    for (loader.start(epoch); loader.next(batch);) {
-      CHECK(batch.images.shape() == Shape({batch.number < 3 ? 8 : 6, 3, 6, 6}));
+    i64 number = 0;
+    for (loader.start(epoch); loader.next(batch); ++number) {
+      CHECK(batch.images.shape() == Shape({number < 3 ? 8 : 6, 3, 6, 6}));
       CHECK(batch.targets.dtype() == DType::int64);
       for (i64 b = 0; b < batch.images.dim(0); ++b) {
         order.push_back(std::round(batch.images.data<float>()[b * 108]));
@@ -122,7 +123,7 @@ TEST_CASE("an epoch has each sample once, in an order of its own") {
   }
   CHECK(orders[0] != orders[1]);
   options.shuffle = false;
-  Loader plain(counting(30), options);
+  BatchStream<Batch> plain(image_batches(counting(30), options));
   Batch batch;
   plain.start(0);
   plain.next(batch);
@@ -142,10 +143,10 @@ TEST_CASE("repeated augmentation keeps an epoch's length") {
   CHECK(epoch_order(7, 0, 0, false, 3) == std::vector<i64>{0, 0, 0, 1, 1, 1, 2});
   CHECK(epoch_order(600, 0, 0, false, 3).size() == 512);
   CHECK(epoch_order(600, 0, 0, false, 3)[511] == 170);
-  LoaderOptions options = everything(2);
+  ImageLoading options = everything();
   options.repeats = 3, options.mix = {};
   options.batch = 3;
-  Loader loader(counting(30), options);
+  BatchStream<Batch> loader(image_batches(counting(30), options));
   loader.start(0);
   Batch batch;
   REQUIRE(loader.next(batch));
@@ -162,10 +163,9 @@ TEST_CASE("what goes wrong in a worker reaches the reader with the sample's name
       check(i != 21, "train/cat/x.jpg: cut short");
       return load(i);
     };
-    LoaderOptions options;
-    options.batch = 4, options.shuffle = false, options.workers = workers,
-    options.normalization = as_is;
-    Loader loader(d, options);
+    ImageLoading options;
+    options.batch = 4, options.shuffle = false, options.normalization = as_is;
+    BatchStream<Batch> loader(image_batches(d, options), {.workers = workers});
     loader.start(0);
     Batch batch;
     for (int n = 0; n < 5; ++n) CHECK(loader.next(batch));
@@ -179,12 +179,14 @@ TEST_CASE("what goes wrong in a worker reaches the reader with the sample's name
   mixed.load = [](i64 i) {
     return Sample{Tensor::zeros({i == 2 ? 5 : 6, 6, 3}, DType::uint8), 0, str("mixed/", i)};
   };
-  Loader loader(mixed, {.batch = 4, .shuffle = false});
+  BatchStream<Batch> loader(image_batches(mixed, {.batch = 4, .shuffle = false}));
   loader.start(0);
   Batch batch;
   CHECK(says([&] { loader.next(batch); }, "mixed/2 has 5 x 6 pixels, others of its batch 6 x 6"));
-  CHECK(says([] { Loader(counting(0), {}); }, "counting is empty"));
-  CHECK(says([] { Loader(counting(3), {.batch = 0}); }, "must be at least 1"));
+  CHECK(says([] { image_batches(counting(0)); }, "counting is empty"));
+  CHECK(says([] { image_batches(counting(3), {.batch = 0}); }, "must be at least 1"));
+  CHECK(says([] { BatchStream<Batch>(image_batches(counting(3), {.batch = 1}), {.ahead = 0}); },
+             "2 workers that make 0 batches ahead"));
 }
 
 TEST_CASE(
@@ -196,9 +198,7 @@ TEST_CASE(
     return load(i);
   };
   {
-    LoaderOptions options;
-    options.batch = 2, options.workers = 3, options.prefetch = 5;
-    Loader loader(d, options);
+    BatchStream<Batch> loader(image_batches(d, {.batch = 2}), {.workers = 3, .ahead = 5});
     loader.start(0);
     Batch batch;
     REQUIRE(loader.next(batch));
@@ -212,10 +212,10 @@ TEST_CASE(
 
 TEST_CASE("processes share every batch, and every sample comes once", "[data]") {
   for (const bool mixed : {false, true}) {
-    LoaderOptions options{.batch = 6, .drop_last = mixed, .seed = 4, .workers = 0};
+    ImageLoading options{.batch = 6, .drop_last = mixed, .seed = 4};
     if (mixed) options.mix = {.mixup = 0.8, .cutmix = 1.0, .smoothing = 0.1};
     const Dataset set = shapes({.height = 64, .width = 64, .images = 21});
-    Loader whole(set, options);
+    BatchStream<Batch> whole(image_batches(set, options), {.workers = 0});
     whole.start(2);
     std::vector<std::vector<float>> want, got(static_cast<std::size_t>(whole.batches()));
     std::vector<std::vector<double>> want_targets, got_targets(got.size());
@@ -225,8 +225,8 @@ TEST_CASE("processes share every batch, and every sample comes once", "[data]") 
           want_targets.push_back(b.targets.to_vector<double>());
     REQUIRE(want.size() == got.size());
     for (i64 rank = 0; rank < 2; ++rank) {
-      options.rank = rank, options.ranks = 2;
-      Loader part(set, options);
+      options.part = {rank, 2};
+      BatchStream<Batch> part(image_batches(set, options), {.workers = 0});
       part.start(2);
       for (std::size_t n = 0; part.next(b); ++n) {
         const auto x = b.images.to_vector<float>();
@@ -239,6 +239,9 @@ TEST_CASE("processes share every batch, and every sample comes once", "[data]") 
     CHECK(got_targets == want_targets);
   }
   CHECK(says(
-      [] { Loader(shapes({.height = 64, .width = 64, .images = 8}), {.batch = 5, .ranks = 2}); },
+      [] {
+        image_batches(shapes({.height = 64, .width = 64, .images = 8}),
+                      {.batch = 5, .part = {0, 2}});
+      },
       "loader: a batch of 5 cannot be divided equally among 2 processes"));
 }

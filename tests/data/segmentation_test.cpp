@@ -3,7 +3,7 @@
 #include <filesystem>
 
 #include "catch.hpp"
-#include "ppma/data/segmentation_loader.hpp"
+#include "ppma/data/segmentation_batches.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/json_records.hpp"
 #include "ppma/io/png.hpp"
@@ -79,9 +79,10 @@ TEST_CASE("segmentation: the plain layout, and what is refused in it") {
   write_file(cut.file("classes.txt"), std::string_view("sky\nroad"));
   const std::vector<u8> whole = read_file(cut.file("img_dir/train/b.png"));
   write_file(cut.file("img_dir/train/b.png"), Bytes(whole).first(whole.size() / 2));
-  SegmentationLoader loader(
+  BatchStream<SegmentationBatch> loader(segmentation_batches(
       segmentation_folder(cut.path.string(), Split::train),
-      {.batch = 1, .longer = 8, .shorter = 8, .crop_height = 8, .crop_width = 8});
+      {.batch = 1, .longer = 8, .shorter = 8, .crop_height = 8, .crop_width = 8}));
+  loader.start(0);
   CHECK(thrown([&] {
           for (SegmentationBatch b; loader.next(b);) {
           }
@@ -231,8 +232,9 @@ TEST_CASE("segmentation: images of one row or column are augmented and padded") 
       return SegmentationSample{Tensor::full({size[0], size[1], 3}, 40, DType::uint8),
                                 Tensor::full({size[0], size[1]}, 2, DType::uint8), "thin"};
     };
-    SegmentationLoader loader(
-        set, {.batch = 3, .longer = 64, .shorter = 32, .crop_height = 32, .crop_width = 32});
+    BatchStream<SegmentationBatch> loader(segmentation_batches(
+        set, {.batch = 3, .longer = 64, .shorter = 32, .crop_height = 32, .crop_width = 32}));
+    loader.start(0);
     SegmentationBatch b;
     REQUIRE(loader.next(b));
     CHECK(b.images.shape() == Shape{3, 3, 32, 32});
@@ -284,7 +286,8 @@ TEST_CASE("segmentation: batches are a function of seed, epoch and number") {
   CHECK(set.classes() == 11);
   const SegmentationLoading o{
       .batch = 2, .longer = 24, .shorter = 24, .crop_height = 20, .crop_width = 28, .seed = 4};
-  SegmentationLoader a(set, o), b(set, o);
+  const BatchPlan<SegmentationBatch> plan = segmentation_batches(set, o);
+  BatchStream<SegmentationBatch> a(plan), b(plan, {.workers = 0});
   SegmentationBatch x, y;
   a.start(0), b.start(0);
   while (a.next(x)) CHECK(x.labels.shape() == Shape{2, 20, 28});
@@ -296,6 +299,28 @@ TEST_CASE("segmentation: batches are a function of seed, epoch and number") {
     CHECK(x.labels.to_vector<i64>() == y.labels.to_vector<i64>());
   }
   CHECK(!a.next(x));
+}
+
+TEST_CASE("segmentation: processes share every batch") {
+  const SegmentationSet set = shapes_segmentation({.height = 24, .width = 24, .images = 9});
+  SegmentationLoading o{
+      .batch = 4, .longer = 24, .shorter = 24, .crop_height = 20, .crop_width = 20, .seed = 4};
+  const SegmentationBatch whole = segmentation_batches(set, o).of_epoch(1)(1);
+  std::vector<float> images;
+  std::vector<i64> labels;
+  for (i64 rank = 0; rank < 2; ++rank) {
+    o.part = {rank, 2};
+    const BatchPlan<SegmentationBatch> plan = segmentation_batches(set, o);
+    CHECK(plan.batches == 2);
+    const SegmentationBatch part = plan.of_epoch(1)(1);
+    for (const float v : part.images.to_vector<float>()) images.push_back(v);
+    for (const i64 v : part.labels.to_vector<i64>()) labels.push_back(v);
+  }
+  CHECK(images == whole.images.to_vector<float>());
+  CHECK(labels == whole.labels.to_vector<i64>());
+  o.part = {0, 3};
+  CHECK(thrown([&] { segmentation_batches(set, o); }) ==
+        "segmentation loader: a batch of 4 cannot be divided equally among 3 processes");
 }
 
 TEST_CASE("segmentation: endings in any case, hidden files, labels of 16 bits, what is left out") {

@@ -7,15 +7,24 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "catch.hpp"
 #include "free_port.hpp"
 #include "io/help.hpp"
+#include "ppma/data/detection_sets.hpp"
+#include "ppma/heads/detector_json.hpp"
+#include "ppma/heads/segmentor_json.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/loss.hpp"
 #include "ppma/ops/reduce.hpp"
+#include "ppma/parallel/gradients.hpp"
 #include "ppma/parallel/tcp.hpp"
+#include "ppma/train/detection.hpp"
+#include "ppma/train/segmentation.hpp"
 #include "thrown.hpp"
 #include "train/toy.hpp"
 
@@ -27,18 +36,16 @@ extern char** environ;
 namespace {
 
 // Batches of which this process gets its part.
-BatchSource part_of(BatchSource whole, i64 rank, i64 ranks) {
-  const auto all = whole.next;
-  whole.next = [=](Batch& b) {
-    if (!all(b)) return false;
-    const i64 n = b.images.dim(0), low = n * rank / ranks, high = n * (rank + 1) / ranks;
-    if (low == high)
-      b.images = Tensor();
-    else
+BatchPlan<Batch> part_of(BatchPlan<Batch> whole, const BatchPart& part) {
+  whole.of_epoch = [=, all = whole.of_epoch](i64 epoch) {
+    return [=, make = all(epoch)](i64 number) {
+      Batch b = make(number);
+      const i64 n = b.images.dim(0), low = part.begin(n), high = part.end(n);
+      if (low == high) return Batch{Tensor(), Tensor::empty({0}, DType::int64)};
       b.images = narrow(b.images, 0, low, high - low);
-    b.targets =
-        high > low ? narrow(b.targets, 0, low, high - low) : Tensor::empty({0}, DType::int64);
-    return true;
+      b.targets = narrow(b.targets, 0, low, high - low);
+      return b;
+    };
   };
   return whole;
 }
@@ -101,6 +108,37 @@ Toy network() {
   return model;
 }
 
+void append(std::vector<float>& all, const ClassifierRecord& r) {
+  for (const double v : {r.train_loss, r.test->loss, r.test->acc1, r.test_ema->acc1,
+                         static_cast<double>(r.test->images)})
+    all.push_back(static_cast<float>(v));
+}
+
+// What untrained networks do on sets of 4 images.
+TensorMap test_figures(const Testing& how) {
+  SegmentorConfig s = segmentor_nano(11);
+  s.backbone.depths = {1, 1, 1, 1};
+  Segmentor segmentor(s, 1);
+  const ShapesOptions small{.height = 64, .width = 64, .images = 4, .split = Split::test};
+  SegmentationTask pixels(segmentor, shapes_segmentation(small), {.longer = 64, .shorter = 64});
+  const SegmentationEvaluation p = pixels.evaluate(how);
+  MaskRcnnConfig d = mask_rcnn_nano(figure_count, true);
+  d.backbone.depths = {1, 1, 1, 1};
+  MaskRcnn detector(d, 1);
+  const DetectionSet set = shapes_set(small);
+  DetectionLoading loading;
+  loading.longer = 64, loading.shorter = {64};
+  DetectionTask objects(detector, set, std::make_shared<const CocoTruth>(truth_of(set)), loading);
+  const DetectionEvaluation o = objects.evaluate(how);
+  const auto tensor = [](const std::vector<double>& v) {
+    return Tensor::from(v, {static_cast<i64>(v.size())});
+  };
+  return {{"pixels", tensor({p.all_accuracy, p.mean_accuracy})},
+          {"classes", tensor({o.boxes.class_ap})},
+          {"boxes", tensor({o.boxes.figures.begin(), o.boxes.figures.end()})},
+          {"masks", tensor({o.masks->figures.begin(), o.masks->figures.end()})}};
+}
+
 TrainOptions plain(i64 epochs) {
   TrainOptions options = options_for(epochs);
   options.clip = 1;
@@ -136,18 +174,23 @@ TEST_CASE("rank: trains", "[.]") {
     if (launch.rank != 0) model.first.data<float>()[0] = 99;  // rank 0's weights are everybody's
     TrainOptions options = plain(3);
     options.processes = connect_tcp(launch, 2);
-    Trainer<Toy> trainer(model, options);
+    const BatchPart part{launch.rank, launch.size};
+    ToyTrainer trainer(model, options, part_of(toy_batches(12), part),
+                       part_of(toy_batches(16, 49), part));
     std::vector<float> losses;
-    const BatchSource train = part_of(toy_batches(12), launch.rank, launch.size),
-                      test = part_of(toy_batches(16, 49), launch.rank, launch.size);
-    trainer.run(train, test, {.on_epoch = [&](const EpochRecord& r, bool) {
-                  for (const double v : {r.train_loss, r.test.loss, r.test.acc1, r.test_ema.acc1,
-                                         static_cast<double>(r.test.images)})
-                    losses.push_back(static_cast<float>(v));
-                }});
-    TensorMap all = trainer.weights();
+    trainer.run({.on_epoch = [&](const ClassifierRecord& r, bool) { append(losses, r); }});
+    TensorMap all = trainer->weights();
     all.emplace_back("record", Tensor::from(losses, {static_cast<i64>(losses.size())}));
     write_safetensors(out, all, {});
+  });
+}
+
+TEST_CASE("rank: tests", "[.]") {
+  as_rank([](const Launch& launch, const std::string& out) {
+    const std::vector<Communicator> all = connect_tcp(launch, 1);
+    Testing how;
+    how.among = all.data();
+    write_safetensors(out, test_figures(how), {});
   });
 }
 
@@ -183,14 +226,10 @@ TEST_CASE("rank: another step", "[.]") {
 
 TEST_CASE("processes train as one with the whole batch", "[parallel]") {
   Toy model = network();
-  Trainer<Toy> alone(model, plain(3));
+  ToyTrainer alone(model, plain(3), toy_batches(12), toy_batches(16, 49));
   std::vector<float> record;
-  alone.run(toy_batches(12), toy_batches(16, 49), {.on_epoch = [&](const EpochRecord& r, bool) {
-              for (const double v : {r.train_loss, r.test.loss, r.test.acc1, r.test_ema.acc1,
-                                     static_cast<double>(r.test.images)})
-                record.push_back(static_cast<float>(v));
-            }});
-  TensorMap want = alone.weights();
+  alone.run({.on_epoch = [&](const ClassifierRecord& r, bool) { append(record, r); }});
+  TensorMap want = alone->weights();
   want.emplace_back("record", Tensor::from(record, {static_cast<i64>(record.size())}));
   for (const i64 size : {2, 3}) {
     const io_test::Folder folder;
@@ -208,6 +247,20 @@ TEST_CASE("processes train as one with the whole batch", "[parallel]") {
   }
 }
 
+TEST_CASE("processes that share a test set find what one finds", "[parallel]") {
+  const auto want = values(test_figures({}));
+  REQUIRE(want[0][0] > 0);                                       // pixels
+  CHECK(*std::max_element(want[2].begin(), want[2].end()) > 0);  // boxes
+  for (const i64 size : {2, 3}) {
+    const io_test::Folder folder;
+    const i64 port = free_port();
+    std::vector<Rank> ranks;
+    for (i64 r = 0; r < size; ++r) ranks.emplace_back("rank: tests", r, size, port, folder);
+    for (const Rank& r : ranks) CHECK(r.end() == "nothing");
+    for (const Rank& r : ranks) CHECK(values(read_safetensors(r.out).tensors) == want);
+  }
+}
+
 TEST_CASE("gradients leave while backward computes, and are the mean", "[parallel]") {
   Toy model(false);
   std::vector<Tensor> parameters;
@@ -222,10 +275,7 @@ TEST_CASE("gradients leave while backward computes, and are the mean", "[paralle
   twice.abort = [] {};
   GradientAverage average(twice, parameters, 64);
   CHECK(average.buckets() == 3);
-  Batch batch;
-  BatchSource source = toy_batches(8);
-  source.start(0);
-  source.next(batch);
+  const Batch batch = toy_batches(8).of_epoch(0)(0);
   Context context;
   const auto loss = [&] {
     return cross_entropy(model.forward(batch.images, context), batch.targets);

@@ -629,9 +629,8 @@ TEST_CASE("tool: an option of another task is refused by its name", "[tool]") {
   for (const Command& c :
        {Command{"train",
                 {"segment", "detect"},
-                {"--accumulate 4", "--beta2 0.5", "--ema 0.1", "--mixup 1", "--cutmix 1",
-                 "--erasing 0.1", "--label-smoothing 0.1", "--warmup 1", "--final-lr 1e-6",
-                 "--rate-per-epoch", "--workers 1"},
+                {"--beta2 0.5", "--mixup 1", "--cutmix 1", "--erasing 0.1", "--label-smoothing 0.1",
+                 "--warmup 1", "--final-lr 1e-6", "--rate-per-epoch"},
                 "--task classify"},
         Command{"train",
                 {"classify"},

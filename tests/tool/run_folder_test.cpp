@@ -7,6 +7,8 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "free_port.hpp"
 #include "help.hpp"
@@ -52,6 +54,14 @@ std::array<Result, 2> run_two(const std::string& arguments) {
                   tool_test::text_of(from + ".err")};
   }
   return both;
+}
+
+using Json = nlohmann::ordered_json;
+std::vector<Json> records_of(const std::string& run_folder) {
+  std::vector<Json> all;
+  std::istringstream lines(tool_test::text_of(run_folder + "/log.jsonl"));
+  for (std::string line; std::getline(lines, line);) all.push_back(Json::parse(line));
+  return all;
 }
 
 bool mentions(const Result& r, const std::string& text) {
@@ -209,6 +219,34 @@ TEST_CASE(
   i64 epochs = 0;
   for (const char c : tool_test::text_of(out + "/log.jsonl")) epochs += c == '\n';
   CHECK(epochs == 3);
+}
+
+TEST_CASE("tool: two processes learn to segment and to detect, with averages, and go on",
+          "[tool]") {
+  using namespace run_folder_test;
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  for (const std::string task : {"segment", "detect"}) {
+    INFO(task);
+    const std::string begin = small_run(task) + " --epochs 2 --accumulate 1 --ema 0.5 --out '",
+                      one = folder / (task + "1"), two = folder / (task + "2");
+    REQUIRE(run(begin + one + "'").code == 0);
+    for (const std::string& arguments :
+         {begin + two + "' --stop-after 1", "train --threads 1 --resume '" + two + "'"})
+      for (const Result& r : run_two(arguments)) {
+        INFO(r.err);
+        CHECK(r.code == 0);
+      }
+    const std::vector<Json> alone = records_of(one), together = records_of(two);
+    REQUIRE((alone.size() == 2 && together.size() == 2));
+    for (std::size_t e = 0; e < 2; ++e) {
+      const double a = alone[e].at("loss"), b = together[e].at("loss");
+      // A detector's losses are means over what each process samples.
+      CHECK(b == Approx(a).epsilon(task == "segment" ? 1e-4 : 0.1));
+      CHECK(together[e].contains(task == "segment" ? "ema_aAcc" : "ema_bbox_mAP"));
+    }
+    CHECK(fs::exists(two + "/pictures/epoch_2_averaged.png"));
+  }
 }
 
 TEST_CASE("tool: --resume takes images that have been moved, and no others", "[tool]") {

@@ -1,12 +1,12 @@
 // A detector's training: the published rates, and a run that is interrupted and goes on bit for
 // bit.
 
-#include "ppma/train/detection_trainer.hpp"
-
 #include "catch.hpp"
 #include "io/help.hpp"
 #include "ppma/data/detection_sets.hpp"
 #include "ppma/heads/detector_json.hpp"
+#include "ppma/train/detection.hpp"
+#include "ppma/train/trainer.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -28,23 +28,26 @@ TEST_CASE("detection trainer: the loss falls, and a resumed run is the same run"
   DetectionLoading loading;
   loading.batch = 2, loading.longer = 64, loading.shorter = {64};
   const DetectionSet set = shapes_set({.height = 64, .width = 64, .images = 8});
-  DetectionTraining o;
-  o.schedule = {.rate = 2e-3, .steps = {2}, .warmup = 2};
+  TrainOptions o;
+  o.rules = norm_rules(0.05);
+  o.rate = StepSchedule{.rate = 2e-3, .steps = {2}, .warmup = 2};
+  o.evaluate_every = 0;
   const io_test::Folder folder;
-  const auto weights = [](const DetectionTrainer<MaskRcnn>& t) {
+  const auto weights = [](const TrainingLoop& t) {
     std::vector<float> all;
     for (const auto& entry : t.weights())
       for (const float v : entry.second.to_vector<float>()) all.push_back(v);
     return all;
   };
-  DetectionLoader loader(set, loading);
+  BatchStream<DetectionBatch> loader(detection_batches(set, loading));
   MaskRcnn whole(c, 1), first(c, 1), second(c, 2);
-  DetectionTrainer<MaskRcnn> a(whole, o), b(first, o), d(second, o);
-  const double before = a.run_epoch(loader).values[0].second;
+  DetectionTask whole_task(whole), first_task(first), second_task(second);
+  Trainer a(whole_task, o), b(first_task, o), d(second_task, o);
+  const double before = a.run_epoch(loader).train_loss;
   a.run_epoch(loader);
-  const DetectionStep end = a.run_epoch(loader);
-  CHECK(end.values[0].second < before);
-  CHECK(end.values[5].first == "loss_mask");
+  const EpochReport end = a.run_epoch(loader);
+  CHECK(end.train_loss < before);
+  CHECK(end.parts[4].first == "loss_mask");
   b.run_epoch(loader);
   b.save(folder / "last.safetensors");
   d.resume(folder / "last.safetensors");
@@ -52,6 +55,6 @@ TEST_CASE("detection trainer: the loss falls, and a resumed run is the same run"
   d.run_epoch(loader), d.run_epoch(loader);
   CHECK(weights(d) == weights(a));
   o.seed = 5;
-  DetectionTrainer<MaskRcnn> other(first, o);
+  Trainer other(first_task, o);
   CHECK(says([&] { other.resume(folder / "last.safetensors"); }, "was trained with seed 0"));
 }

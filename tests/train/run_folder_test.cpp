@@ -4,6 +4,7 @@
 #include "ppma/train/run_folder.hpp"
 
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "crashing.hpp"
 #include "ppma/io/safetensors.hpp"
@@ -27,18 +28,23 @@ void train(const std::string& out, RunFolder::Start start, u64 seed, i64 stop = 
   RunFolder run(out, start);
   Tensor w = Tensor::full({3}, static_cast<double>(seed));
   i64 epoch = 0;
-  const auto figure = [](const RunFolder::Record& r) { return r.at("figure").get<double>(); };
-  const RunFolder::WriteBest write_best = [&](const std::string& path, const RunFolder::Record& r) {
-    write_safetensors(path, {{"w", w}}, {{"epoch", r.at("epoch").dump()}});
-  };
+  const RunFolder::Training training{
+      [](const RunFolder::Record& r) { return r.at("figure").get<double>(); },
+      [&](const std::string& path, const RunFolder::Metadata& more) {
+        RunFolder::Metadata all = more;
+        all["epoch"] = std::to_string(epoch);
+        write_safetensors(path, {{"w", w}}, all);
+      },
+      [&](const std::string& path, const RunFolder::Record& r) {
+        write_safetensors(path, {{"w", w}}, {{"epoch", r.at("epoch").dump()}});
+      }};
   if (start == RunFolder::Start::resume) {
     const Safetensors last = read_safetensors(out + "/last.safetensors");
     w = last.tensors.at(0).second;
     epoch = std::stoll(last.metadata.at("epoch"));
-    CHECK(run.resume(last.metadata, epoch, figure).empty());
-    CHECK(run.mend_best(write_best).empty());
+    CHECK(run.resume(last.metadata, epoch, training).empty());
   } else {
-    run.begin({{"train.json", str("{\"seed\": ", seed, "}")}, {"config.json", "{}"}}, figure);
+    run.begin({{"train.json", str("{\"seed\": ", seed, "}")}, {"config.json", "{}"}}, training);
   }
   for (; epoch < stop;) {
     for (i64 i = 0; i < 3; ++i)
@@ -48,12 +54,7 @@ void train(const std::string& out, RunFolder::Start start, u64 seed, i64 stop = 
     const RunFolder::Record record{
         {"epoch", epoch}, {"figure", figures[epoch]}, {"seconds", ::getpid()}};
     ++epoch;
-    const auto write_last = [&](const std::string& path, const RunFolder::Metadata& more) {
-      RunFolder::Metadata all = more;
-      all["epoch"] = std::to_string(epoch);
-      write_safetensors(path, {{"w", w}}, all);
-    };
-    run.save(record, write_last, write_best);
+    run.save(record);
   }
 }
 
@@ -171,12 +172,14 @@ TEST_CASE(
   CHECK(!fs::exists(folder / "none"));
   {
     RunFolder fails(out, RunFolder::Start::overwrite);
-    fails.begin({{"train.json", "{}"}}, {});
+    fails.begin({{"train.json", "{}"}},
+                {[](const RunFolder::Record&) { return 1.0; },
+                 [](const std::string&, const RunFolder::Metadata&) { fail("not finite"); },
+                 {}});
     write_file(fails.picture("epoch_1.png"), "new");
     CHECK(says([&] { RunFolder(out, RunFolder::Start::overwrite); }, "trains in this run folder"));
     CHECK(says([&] { RunFolder(out, RunFolder::Start::resume); }, str("number ", ::getpid())));
-    const auto refuse = [](const std::string&, const RunFolder::Metadata&) { fail("not finite"); };
-    CHECK(says([&] { fails.save({{"epoch", 0}}, refuse, {}); }, "not finite"));
+    CHECK(says([&] { fails.save({{"epoch", 0}}); }, "not finite"));
   }
   CHECK((state_of(out) == before));
   // Without its log it is a run too.
@@ -214,13 +217,14 @@ TEST_CASE("run folder: a log that is gone, cut or wrong; a best file that is gon
     RunFolder run(out, RunFolder::Start::resume);
     Safetensors last = read_safetensors(out + "/last.safetensors");
     if (!keeps_log) last.metadata.erase("log");
-    std::vector<std::string> notes = run.resume(
-        last.metadata, 2, [](const RunFolder::Record& r) { return r.at("figure").get<double>(); });
+    const std::vector<std::string> notes =
+        run.resume(last.metadata, 2,
+                   {[](const RunFolder::Record& r) { return r.at("figure").get<double>(); },
+                    {},
+                    [&](const std::string& path, const RunFolder::Record& r) {
+                      write_safetensors(path, last.tensors, {{"epoch", r.at("epoch").dump()}});
+                    }});
     CHECK(run.best() == (run.records().size() == 2 ? 0.75 : 0.25));
-    for (std::string& n : run.mend_best([&](const std::string&path, const RunFolder::Record&r) {
-           write_safetensors(path, last.tensors, {{"epoch", r.at("epoch").dump()}});
-         }))
-      notes.push_back(std::move(n));
     return notes;
   };
   // Half a line at the end, or one line more than `last` knows.

@@ -1,14 +1,16 @@
 // Segmentation learns on a few generated images, a resumed run goes on bit for bit, and the
 // test-time procedures agree where they must.
 
-#include "ppma/train/segmentation_trainer.hpp"
-
 #include <unistd.h>
 
 #include <filesystem>
 
 #include "catch.hpp"
 #include "ppma/heads/segment.hpp"
+#include "ppma/heads/semantic_fpn.hpp"
+#include "ppma/io/safetensors.hpp"
+#include "ppma/train/segmentation.hpp"
+#include "ppma/train/trainer.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -35,11 +37,18 @@ SegmentationLoading loading() {
           .most_share = 1,
           .distort = false};
 }
-SegmentationTraining training() {
-  SegmentationTraining t;
-  t.schedule = {.rate = 3e-3, .total = 24, .warmup = 3};
-  t.clip = 5;
+TrainOptions training() {
+  TrainOptions t;
+  t.rules = norm_rules(0.05);
+  t.rate = PolySchedule{.rate = 3e-3, .total = 24, .warmup = 3};
+  t.clip = 5, t.evaluate_every = 0;
   return t;
+}
+double part(const EpochReport& r, const std::string& name) {
+  for (const auto& [part, value] : r.parts)
+    if (part == name) return value;
+  FAIL("the loss has no part " << name);
+  return 0;
 }
 
 }  // namespace
@@ -59,16 +68,18 @@ TEST_CASE("segmentation learns, and a resumed run goes on bit for bit") {
                                .string();
   Segmentor straight(small_segmentor(), 1), before(small_segmentor(), 1),
       after(small_segmentor(), 2);
-  SegmentationTrainer<Segmentor> whole(straight, training()), first(before, training()),
-      second(after, training());
-  SegmentationLoader loader(set, loading());
-  SegmentationStep begin, end;
+  SegmentationTask straight_task(straight), before_task(before), after_task(after);
+  Trainer whole(straight_task, training()), first(before_task, training()),
+      second(after_task, training());
+  BatchStream<SegmentationBatch> loader(segmentation_batches(set, loading()));
+  EpochReport begin, end;
   for (int e = 0; e < 6; ++e) (e == 0 ? begin : end) = whole.run_epoch(loader);
-  CHECK(end.loss < 0.9 * begin.loss);
-  CHECK(begin.decode_accuracy > 0);
-  CHECK(end.decode_accuracy > begin.decode_accuracy);
-  CHECK(end.decode_accuracy < 100);
-  CHECK(end.auxiliary_accuracy > begin.auxiliary_accuracy);
+  CHECK(end.train_loss < 0.9 * begin.train_loss);
+  CHECK(part(begin, "acc_seg") > 0);
+  CHECK(part(end, "acc_seg") > part(begin, "acc_seg"));
+  CHECK(part(end, "acc_seg") < 100);
+  CHECK(part(end, "acc_seg_auxiliary") > part(begin, "acc_seg_auxiliary"));
+  CHECK(part(end, "loss_decode") + part(end, "loss_auxiliary") == Approx(end.train_loss));
   for (int e = 0; e < 3; ++e) first.run_epoch(loader);
   first.save(path);
   second.resume(path);
@@ -76,6 +87,59 @@ TEST_CASE("segmentation learns, and a resumed run goes on bit for bit") {
   for (std::size_t i = 0; i < whole.weights().size(); ++i)
     REQUIRE(whole.weights()[i].second.to_vector<double>() ==
             second.weights()[i].second.to_vector<double>());
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("segmentation is accumulated, averaged and evaluated, and goes on bit for bit") {
+  const SegmentationSet set = shapes_segmentation({.height = 32, .width = 32, .images = 10});
+  const std::string path = (std::filesystem::temp_directory_path() /
+                            ("ppma_segment_ema_" + std::to_string(getpid()) + ".safetensors"))
+                               .string();
+  SemanticFpnConfig c;
+  c.backbone = small_segmentor().backbone, c.pyramid_channels = c.channels = 16;
+  c.num_classes = set.classes();
+  SegmentationLoading two = loading();
+  two.batch = 2;
+  TrainOptions o = training();
+  o.accumulate = 2, o.ema_decay = 0.5, o.evaluate_every = 2, o.epochs = 4;
+  SemanticFpn straight(c, 1), before(c, 1), after(c, 2);
+  const SegmentOptions how{.longer = 32, .shorter = 32};
+  const SegmentationSet tested = shapes_segmentation({.height = 32, .width = 32, .images = 3});
+  SegmentationTask a(straight, tested, how), b(before, tested, how), d(after, tested, how);
+  i64 seen = 0;
+  std::vector<double> tested_weights, tested_average;  // of the last evaluation
+  std::vector<Field> fields = state_dict(straight);
+  a.on_image = [&](const SegmentationSample& s, const Tensor& labels, i64 index, const Testing& t) {
+    CHECK(labels.shape() == s.labels.shape());
+    CHECK(index == seen % 3);
+    CHECK(t.averaged == (seen / 3 % 2 == 1));
+    (t.averaged ? tested_average : tested_weights) = fields[0].tensor.to_vector<double>();
+    ++seen;
+  };
+  Trainer whole(a, o), first(b, o), second(d, o);
+  BatchStream<SegmentationBatch> loader(segmentation_batches(set, two));
+  std::vector<EpochRecord<SegmentationEvaluation>> want, got;
+  whole.run(loader, {.on_epoch = [&](const auto& r, bool) { want.push_back(r); }});
+  CHECK(seen == 12);
+  CHECK(!want[0].test);
+  REQUIRE((want[1].test && want[1].test_ema));
+  CHECK(want[1].test->iou.size() == 11);
+  CHECK(tested_weights == whole.weights()[0].second.to_vector<double>());
+  CHECK(tested_average == whole.average()[0].second.to_vector<double>());
+  CHECK(tested_weights != tested_average);
+  CHECK(want[0].parts.size() == 1);  // one head
+  first.run_epoch(loader);
+  first.save(path);
+  // five batches, two a step
+  CHECK(read_safetensors(path).metadata.at("iteration") == "3");
+  second.resume(path);
+  second.run(loader, {.on_epoch = [&](const auto& r, bool) { got.push_back(r); }});
+  CHECK(got.back().train_loss == want.back().train_loss);
+  CHECK(got.back().test_ema->accuracy[0] == want.back().test_ema->accuracy[0]);
+  const TensorMap x = whole.average(), y = second.average();
+  REQUIRE(x.size() == y.size());
+  for (std::size_t i = 0; i < x.size(); ++i)
+    REQUIRE(x[i].second.to_vector<double>() == y[i].second.to_vector<double>());
   std::filesystem::remove(path);
 }
 

@@ -2,7 +2,7 @@
 // A network and a data set of a few lines, to train in tests.
 
 #include <algorithm>
-#include <memory>
+#include <utility>
 #include <vector>
 
 #include "ppma/nn/init.hpp"
@@ -11,6 +11,7 @@
 #include "ppma/ops/linear.hpp"
 #include "ppma/ops/norm.hpp"
 #include "ppma/ops/residual.hpp"
+#include "ppma/train/classification.hpp"
 #include "ppma/train/trainer.hpp"
 
 namespace toy {
@@ -64,51 +65,56 @@ struct Toy {
 };
 
 // The class is the largest of the first three features; 48 images, in an order that depends on the
-// epoch.
-inline BatchSource toy_batches(i64 batch_size, i64 images = 48) {
-  struct State {
-    std::vector<i64> order;
-    i64 at = 0;
-  };
-  const auto state = std::make_shared<State>();
-  BatchSource source;
-  source.batches = (images + batch_size - 1) / batch_size;
-  source.start = [=](i64 epoch) {
-    state->order.clear();
-    state->at = 0;
-    Rng rng(3, static_cast<u64>(epoch));
-    for (i64 i = 0; i < images; ++i) state->order.push_back(i);
-    for (i64 i = images - 1; i > 0; --i)
-      std::swap(state->order[static_cast<std::size_t>(i)],
-                state->order[static_cast<std::size_t>(rng.below(i + 1))]);
-  };
-  source.next = [=](Batch& batch) {
-    const i64 n = std::min(batch_size, images - state->at);
-    if (n <= 0) return false;
-    std::vector<float> x;
-    std::vector<i64> y;
-    for (i64 b = 0; b < n; ++b) {
-      Rng rng(11, static_cast<u64>(state->order[static_cast<std::size_t>(state->at + b)]));
-      const std::size_t row = x.size();
-      for (int c = 0; c < 6; ++c) x.push_back(static_cast<float>(rng.normal()));
-      y.push_back(std::max_element(&x[row], &x[row] + 3) - &x[row]);
-    }
-    state->at += n;
-    batch.images = Tensor::from(x, {n, 6}), batch.targets = Tensor::from(y, {n});
-    return true;
-  };
-  return source;
+// epoch. The last batch may be smaller.
+inline BatchPlan<Batch> toy_batches(i64 batch_size, i64 images = 48) {
+  return {(images + batch_size - 1) / batch_size, [=](i64 epoch) {
+            std::vector<i64> order;
+            Rng shuffle(3, static_cast<u64>(epoch));
+            for (i64 i = 0; i < images; ++i) order.push_back(i);
+            for (i64 i = images - 1; i > 0; --i)
+              std::swap(order[static_cast<std::size_t>(i)],
+                        order[static_cast<std::size_t>(shuffle.below(i + 1))]);
+            return [=](i64 number) {
+              const i64 first = number * batch_size, n = std::min(batch_size, images - first);
+              std::vector<float> x;
+              std::vector<i64> y;
+              for (i64 b = 0; b < n; ++b) {
+                Rng rng(11, static_cast<u64>(order[static_cast<std::size_t>(first + b)]));
+                const std::size_t row = x.size();
+                for (int c = 0; c < 6; ++c) x.push_back(static_cast<float>(rng.normal()));
+                y.push_back(std::max_element(&x[row], &x[row] + 3) - &x[row]);
+              }
+              return Batch{Tensor::from(x, {n, 6}), Tensor::from(y, {n})};
+            };
+          }};
 }
 
 inline TrainOptions options_for(i64 epochs) {
   TrainOptions options;
   options.epochs = epochs;
-  options.schedule = {.peak = 0.02, .warmup = 1, .total = 4};
+  options.rate = WarmupCosine{.peak = 0.02, .warmup = 1, .total = 4};
   options.ema_decay = 0.9;
-  options.label_smoothing = 0.05;
   options.seed = 5;
   return options;
 }
+
+// A trainer of a Toy, and what it needs.
+struct ToyTrainer {
+  BatchStream<Batch> train, test;
+  ClassificationTask<Toy> task;
+  Trainer<ClassificationTask<Toy>> trainer;
+
+  ToyTrainer(Toy& model, const TrainOptions& options, BatchPlan<Batch> train_plan = toy_batches(8),
+             BatchPlan<Batch> test_plan = toy_batches(48))
+      : train(std::move(train_plan), {.workers = 0}),
+        test(std::move(test_plan), {.workers = 0}),
+        task(model, test, 0.05),
+        trainer(task, options) {}
+  void run(const Trainer<ClassificationTask<Toy>>::Observer& observer = {}) {
+    trainer.run(train, observer);
+  }
+  Trainer<ClassificationTask<Toy>>* operator->() { return &trainer; }
+};
 
 inline std::vector<std::vector<double>> values(const TensorMap& tensors) {
   std::vector<std::vector<double>> v;

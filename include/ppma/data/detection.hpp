@@ -59,6 +59,9 @@ struct DetectionBatch {
   Tensor images;  // f32 (B,3,H,W), normalised; padding is 0
   std::vector<Frame> frames;
   std::vector<Objects> objects;
+
+  /// What a network is given of it: images.
+  std::vector<Tensor*> tensors() { return {&images}; }
 };
 
 /// The size of an image brought into long x short with its aspect kept, as mmcv rounds it. Error:

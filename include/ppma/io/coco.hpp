@@ -93,6 +93,10 @@ PPMA_API std::vector<CocoResult> parse_coco_results(Bytes json, const std::strin
 /// them first), scores or boxes that are not finite.
 PPMA_API void write_coco_results(const std::string& path, const std::vector<CocoResult>& results);
 
+/// The same text in memory; `name` is what errors call it.
+PPMA_API std::string coco_results_text(const std::vector<CocoResult>& results,
+                                       const std::string& name);
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
@@ -278,29 +282,44 @@ std::vector<CocoResult> parse_coco_results(Bytes json, const std::string& name) 
   return detail::read_coco_results_from(json, name);
 }
 
+namespace detail {
+
+/// A result as COCO has it; `where` is the list that it is in.
+inline std::string coco_result_text(const CocoResult& r, std::size_t number,
+                                    const std::string& where) {
+  nlohmann::ordered_json j;
+  j["image_id"] = r.image_id;
+  j["category_id"] = r.category_id;
+  bool finite = is_finite(r.score);
+  if (r.box) {
+    for (const double c : *r.box) finite = finite && is_finite(c);
+    j["bbox"] = *r.box;
+  }
+  check(finite, where, ": result ", number,
+        " has a score or box that is not finite; leave such results out");
+  check(r.mask.polygons.empty(), where, ": result ", number,
+        " has polygons; results hold runs, which draw() gives");
+  j["score"] = r.score;
+  if (r.mask.rle)
+    j["segmentation"] = {{"size", {r.mask.rle->height, r.mask.rle->width}},
+                         {"counts", rle_string(*r.mask.rle)}};
+  return j.dump();
+}
+
+}  // namespace detail
+
+std::string coco_results_text(const std::vector<CocoResult>& results, const std::string& name) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < results.size(); ++i)
+    text += (i == 0 ? "\n" : ",\n") + detail::coco_result_text(results[i], i, name);
+  return text + "\n]\n";
+}
+
 void write_coco_results(const std::string& path, const std::vector<CocoResult>& results) {
   FileWriter file(path);
   file.write("[");
-  for (std::size_t i = 0; i < results.size(); ++i) {
-    const CocoResult& r = results[i];
-    nlohmann::ordered_json j;
-    j["image_id"] = r.image_id;
-    j["category_id"] = r.category_id;
-    bool finite = is_finite(r.score);
-    if (r.box) {
-      for (const double c : *r.box) finite = finite && is_finite(c);
-      j["bbox"] = *r.box;
-    }
-    check(finite, path, ": result ", i,
-          " has a score or box that is not finite; leave such results out");
-    check(r.mask.polygons.empty(), path, ": result ", i,
-          " has polygons; results hold runs, which draw() gives");
-    j["score"] = r.score;
-    if (r.mask.rle)
-      j["segmentation"] = {{"size", {r.mask.rle->height, r.mask.rle->width}},
-                           {"counts", rle_string(*r.mask.rle)}};
-    file.write((i == 0 ? "\n" : ",\n") + j.dump());
-  }
+  for (std::size_t i = 0; i < results.size(); ++i)
+    file.write((i == 0 ? "\n" : ",\n") + detail::coco_result_text(results[i], i, path));
   file.write("\n]\n");
   file.commit();
 }

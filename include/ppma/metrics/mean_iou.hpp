@@ -40,6 +40,11 @@ class MeanIou {
 
   PPMA_API SegmentationFigures result() const;
 
+  /// All counts, label by label, for who adds up those of several processes; and what they are
+  /// then.
+  std::vector<double> counts() const { return {table_.begin(), table_.end()}; }
+  PPMA_API void set_counts(const std::vector<double>& counts);
+
  private:
   template <class P, class L>
   void count(const P* prediction, const L* label, const Tensor& shape, const std::string& name) {
@@ -69,6 +74,8 @@ class MeanIou {
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_METRICS)
+
+#include <algorithm>
 
 namespace ppma::inline PPMA_ABI {
 
@@ -111,6 +118,13 @@ i64 MeanIou::count(i64 label, i64 prediction) const {
   check(label >= 0 && label < classes_ && prediction >= 0 && prediction < classes_,
         "mean IoU: class ", label, " or ", prediction, " of ", classes_);
   return table_[static_cast<std::size_t>(label * classes_ + prediction)];
+}
+
+void MeanIou::set_counts(const std::vector<double>& counts) {
+  check(counts.size() == table_.size(), "mean IoU: ", counts.size(), " counts for ", classes_,
+        " classes");
+  std::transform(counts.begin(), counts.end(), table_.begin(),
+                 [](double n) { return static_cast<i64>(n); });
 }
 
 SegmentationFigures MeanIou::result() const {

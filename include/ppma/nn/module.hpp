@@ -23,13 +23,10 @@
 // Training or evaluation is not a state of the layers but an argument of forward, the Context:
 // nobody forgets eval().
 
-#include <algorithm>
-#include <deque>
 #include <functional>
 #include <optional>
 #include <string>
 #include <type_traits>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -308,54 +305,20 @@ struct LoadOptions {
   std::vector<std::string> ignore;
 };
 
+namespace detail {
+
+PPMA_API LoadReport load_into(const std::vector<Field>& fields,
+                              const std::vector<std::pair<std::string, Tensor>>& tensors,
+                              const LoadOptions& options);
+
+}  // namespace detail
+
 /// Copies tensors by name into a module (any floating dtype into any other). As strict as PyTorch,
 /// which does not insist on every buffer either: report.passed_by names those.
 template <class M>
 LoadReport load_state_dict(M& module, const std::vector<std::pair<std::string, Tensor>>& tensors,
                            const LoadOptions& options = {}) {
-  const auto ignored = [&](const std::string& name) {
-    return std::any_of(
-        options.ignore.begin(), options.ignore.end(),
-        [&](const std::string& prefix) { return name.compare(0, prefix.size(), prefix) == 0; });
-  };
-  std::unordered_map<std::string, const Tensor*> given;
-  for (const auto& entry : tensors)
-    if (!ignored(entry.first)) given[entry.first] = &entry.second;
-  LoadReport report;
-  std::vector<std::pair<Tensor, const Tensor*>> copies;
-  std::deque<Tensor> scalars;
-  for_each_field(module, [&](const std::string& name, Tensor& t, Kind) {
-    if (ignored(name)) return;
-    const auto it = given.find(name);
-    if (it == given.end()) {
-      (detail::is_optional_buffer(name) ? report.passed_by : report.missing).push_back(name);
-      return;
-    }
-    // a scalar, as PyTorch before 0.4 wrote it
-    const bool one = t.rank() == 0 && it->second->shape() == Shape{1};
-    if (one)
-      it->second = &scalars.emplace_back(Tensor::scalar(it->second->item(), it->second->dtype()));
-    if (it->second->shape() != t.shape())
-      report.misshaped.push_back(str(name, ": file ", it->second->shape(), ", module ", t.shape()));
-    else
-      copies.emplace_back(t, it->second);
-    if (const i64 n = detail::count_not_finite(*it->second); n > 0)
-      report.not_finite.push_back(str(name, " (", n, " of ", it->second->numel(), ")"));
-    given.erase(it);
-  });
-  for (const auto& entry : tensors)  // in the file's order
-    if (given.count(entry.first) != 0)
-      (detail::is_optional_buffer(entry.first) ? report.passed_by : report.unexpected)
-          .push_back(entry.first);
-  report.loaded = static_cast<i64>(copies.size());
-  check(!options.strict || report.complete(),
-        "load_state_dict: the tensors do not fit the module, nothing was loaded (", report.text(),
-        "). Load with strict = false to take what fits, or ignore a changed head by its prefix",
-        report.not_finite.empty() ? ""
-                                  : "; weights that are not finite come from a training that "
-                                    "diverged: take an earlier file");
-  for (auto& copy : copies) copy.first.copy_from(*copy.second);
-  return report;
+  return detail::load_into(state_dict(module), tensors, options);
 }
 
 /// load_state_dict's argument from another module's state_dict().
@@ -365,7 +328,10 @@ PPMA_API std::vector<std::pair<std::string, Tensor>> as_tensors(const std::vecto
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NN)
 
+#include <algorithm>
+#include <deque>
 #include <string_view>
+#include <unordered_map>
 
 #include "ppma/io/utf8.hpp"
 
@@ -441,6 +407,54 @@ i64 count_not_finite(const Tensor& t) {
   else
     count(u32{}, u32{0x7f800000});
   return n;
+}
+
+LoadReport load_into(const std::vector<Field>& fields,
+                     const std::vector<std::pair<std::string, Tensor>>& tensors,
+                     const LoadOptions& options) {
+  const auto ignored = [&](const std::string& name) {
+    return std::any_of(
+        options.ignore.begin(), options.ignore.end(),
+        [&](const std::string& prefix) { return name.compare(0, prefix.size(), prefix) == 0; });
+  };
+  std::unordered_map<std::string, const Tensor*> given;
+  for (const auto& entry : tensors)
+    if (!ignored(entry.first)) given[entry.first] = &entry.second;
+  LoadReport report;
+  std::vector<std::pair<Tensor, const Tensor*>> copies;
+  std::deque<Tensor> scalars;
+  for (const auto& [name, t, kind] : fields) {
+    if (ignored(name)) continue;
+    const auto it = given.find(name);
+    if (it == given.end()) {
+      (is_optional_buffer(name) ? report.passed_by : report.missing).push_back(name);
+      continue;
+    }
+    // a scalar, as PyTorch before 0.4 wrote it
+    const bool one = t.rank() == 0 && it->second->shape() == Shape{1};
+    if (one)
+      it->second = &scalars.emplace_back(Tensor::scalar(it->second->item(), it->second->dtype()));
+    if (it->second->shape() != t.shape())
+      report.misshaped.push_back(str(name, ": file ", it->second->shape(), ", module ", t.shape()));
+    else
+      copies.emplace_back(t, it->second);
+    if (const i64 n = count_not_finite(*it->second); n > 0)
+      report.not_finite.push_back(str(name, " (", n, " of ", it->second->numel(), ")"));
+    given.erase(it);
+  }
+  for (const auto& entry : tensors)  // in the file's order
+    if (given.count(entry.first) != 0)
+      (is_optional_buffer(entry.first) ? report.passed_by : report.unexpected)
+          .push_back(entry.first);
+  report.loaded = static_cast<i64>(copies.size());
+  check(!options.strict || report.complete(),
+        "load_state_dict: the tensors do not fit the module, nothing was loaded (", report.text(),
+        "). Load with strict = false to take what fits, or ignore a changed head by its prefix",
+        report.not_finite.empty() ? ""
+                                  : "; weights that are not finite come from a training that "
+                                    "diverged: take an earlier file");
+  for (auto& copy : copies) copy.first.copy_from(*copy.second);
+  return report;
 }
 
 }  // namespace detail

@@ -4,7 +4,7 @@
 //
 //   lr(t) = rate (1 - t / total)^power,  times 1 - (1 - t / warmup)(1 - ratio) while t < warmup
 
-#include "ppma/core/config.hpp"
+#include "ppma/optim/schedule.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -16,6 +16,7 @@ struct PolySchedule {
   double warmup_ratio = 1e-6;
 
   PPMA_API double at(i64 t) const;
+  double operator()(const Moment& m) const { return at(m.iteration); }
 };
 
 }  // namespace ppma::inline PPMA_ABI

@@ -15,6 +15,18 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// A moment of a run, as learning rates count it: a batch (from 0) of an epoch (from 0), and the
+/// steps that the optimiser has made since the run began.
+struct Moment {
+  i64 epoch = 0, batch = 0, batches = 1;
+  i64 iteration = 0;
+
+  /// Epochs, with the fraction that is done.
+  double epochs() const {
+    return static_cast<double>(epoch) + static_cast<double>(batch) / static_cast<double>(batches);
+  }
+};
+
 struct WarmupCosine {
   double peak = 1e-3;
   double warmup = 5;   // epochs
@@ -24,6 +36,7 @@ struct WarmupCosine {
 
   /// The rate at t >= 0 epochs; behind the end it stays at `final`.
   PPMA_API double at(double t) const;
+  double operator()(const Moment& m) const { return at(m.epochs()); }
   /// The rate that the published training used in an epoch (from 0).
   double published_epoch(i64 epoch) const {
     return at(static_cast<double>(epoch > 1 ? epoch - 1 : 0));

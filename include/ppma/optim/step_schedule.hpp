@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "ppma/core/config.hpp"
+#include "ppma/optim/schedule.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -19,6 +19,7 @@ struct StepSchedule {
   /// Of an iteration (from 0 over the whole run) in an epoch: the warm-up's factor is 1 - (1 - t /
   /// warmup)(1 - ratio).
   PPMA_API double at(i64 epoch, i64 iteration) const;
+  double operator()(const Moment& m) const { return at(m.epoch, m.iteration); }
 };
 
 }  // namespace ppma::inline PPMA_ABI

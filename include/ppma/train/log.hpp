@@ -1,42 +1,59 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What is known after an epoch, and its line in log.jsonl: one JSON object with the keys of the
-// published logs.
+// What is known after an epoch, and a classifier's line in log.jsonl: one JSON object with the keys
+// of the published logs.
 
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "ppma/core/config.hpp"
+#include "ppma/core/float_bits.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-/// How a network does on a test set. Accuracies in percent.
-struct Evaluation {
-  double loss = 0, acc1 = 0, acc5 = 0;
-  i64 images = 0;
-};
-
-struct EpochRecord {
+/// An epoch of training, whatever the task.
+struct EpochReport {
   i64 epoch = 0;  // from 0
   i64 n_parameters = 0;
   double train_lr = 0;    // mean over the epoch's steps
-  double train_loss = 0;  // mean over the epoch's images
-  Evaluation test;        // of the weights themselves
-  Evaluation test_ema;    // of their average; no images if there is no average
-  double seconds = 0;     // training and evaluation
+  double last_lr = 0;     // of its last step
+  double train_loss = 0;  // mean over the epoch, by the weights of its batches (Loss)
+  std::vector<std::pair<std::string, double>> parts;  // of the loss: means as well
+  double seconds = 0;                                 // training and evaluation
+};
 
-  /// The better of the two accuracies.
-  double best_acc1() const {
-    return test_ema.images > 0 && test_ema.acc1 > test.acc1 ? test_ema.acc1 : test.acc1;
+/// The same with what the task's evaluate() gave, where the epoch was evaluated.
+template <class Evaluation>
+struct EpochRecord : EpochReport {
+  std::optional<Evaluation> test;      // of the weights themselves
+  std::optional<Evaluation> test_ema;  // of their average, where there is one
+
+  /// The better of the two; -1: there is none.
+  double figure() const {
+    double best = -1;
+    for (const auto& e : {test, test_ema})
+      if (e && is_finite(e->figure()) && e->figure() > best) best = e->figure();
+    return best;
   }
 };
 
+/// How a classifier does on a test set. Accuracies in percent.
+struct Evaluation {
+  double loss = 0, acc1 = 0, acc5 = 0;
+  i64 images = 0;
+
+  double figure() const { return acc1; }
+};
+
+using ClassifierRecord = EpochRecord<Evaluation>;
+
 /// One line of JSON, without the newline. test_* are left out where nothing was evaluated.
-PPMA_API std::string to_json(const EpochRecord& r);
+PPMA_API std::string to_json(const ClassifierRecord& r);
 
 /// The records of a log; an empty list if there is no such file. Error: a line that is not a
 /// record, with its number.
-PPMA_API std::vector<EpochRecord> read_log(const std::string& path);
+PPMA_API std::vector<ClassifierRecord> read_log(const std::string& path);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -52,28 +69,28 @@ PPMA_API std::vector<EpochRecord> read_log(const std::string& path);
 
 namespace ppma::inline PPMA_ABI {
 
-std::string to_json(const EpochRecord& r) {
+std::string to_json(const ClassifierRecord& r) {
   nlohmann::ordered_json j;
   j["epoch"] = r.epoch;
   j["n_parameters"] = r.n_parameters;
   j["train_lr"] = r.train_lr;
   j["train_loss"] = r.train_loss;
-  if (r.test.images > 0) {
-    j["test_loss"] = r.test.loss;
-    j["test_acc1"] = r.test.acc1;
-    j["test_acc5"] = r.test.acc5;
+  if (r.test) {
+    j["test_loss"] = r.test->loss;
+    j["test_acc1"] = r.test->acc1;
+    j["test_acc5"] = r.test->acc5;
   }
-  if (r.test_ema.images > 0) {
-    j["test_ema_loss"] = r.test_ema.loss;
-    j["test_ema_acc1"] = r.test_ema.acc1;
-    j["test_ema_acc5"] = r.test_ema.acc5;
+  if (r.test_ema) {
+    j["test_ema_loss"] = r.test_ema->loss;
+    j["test_ema_acc1"] = r.test_ema->acc1;
+    j["test_ema_acc5"] = r.test_ema->acc5;
   }
   j["seconds"] = r.seconds;
   return j.dump();
 }
 
-std::vector<EpochRecord> read_log(const std::string& path) {
-  std::vector<EpochRecord> records;
+std::vector<ClassifierRecord> read_log(const std::string& path) {
+  std::vector<ClassifierRecord> records;
   if (::access(path.c_str(), F_OK) != 0) return records;
   const std::vector<u8> bytes = read_file(path);
   const std::string text(bytes.begin(), bytes.end());
@@ -91,19 +108,21 @@ std::vector<EpochRecord> read_log(const std::string& path) {
       into = it->get<double>();
       return true;
     };
-    EpochRecord r;
+    ClassifierRecord r;
     r.epoch = j["epoch"].get<i64>();
     double parameters = 0;
     if (number("n_parameters", parameters)) r.n_parameters = static_cast<i64>(parameters);
     number("train_lr", r.train_lr);
     number("train_loss", r.train_loss);
     number("seconds", r.seconds);
-    number("test_loss", r.test.loss);
-    number("test_acc5", r.test.acc5);
-    r.test.images = number("test_acc1", r.test.acc1) ? 1 : 0;
-    number("test_ema_loss", r.test_ema.loss);
-    number("test_ema_acc5", r.test_ema.acc5);
-    r.test_ema.images = number("test_ema_acc1", r.test_ema.acc1) ? 1 : 0;
+    const auto test = [&](const std::string& of) -> std::optional<Evaluation> {
+      Evaluation e;  // of so many images, which the log does not say
+      if (!number((of + "_acc1").c_str(), e.acc1)) return {};
+      number((of + "_loss").c_str(), e.loss);
+      number((of + "_acc5").c_str(), e.acc5);
+      return e;
+    };
+    r.test = test("test"), r.test_ema = test("test_ema");
     records.push_back(r);
     begin = end + 1;
   }

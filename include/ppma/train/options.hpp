@@ -1,11 +1,11 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What the training loop of a classifier (trainer.hpp) is told: where to compute, how long, with
-// which step.
+// What the training loop (trainer.hpp) is told: where to compute, how long, with which step.
 
+#include <functional>
 #include <vector>
 
-#include "ppma/optim/adamw.hpp"
+#include "ppma/optim/optimizer.hpp"
 #include "ppma/optim/schedule.hpp"
 #include "ppma/parallel/communicator.hpp"
 
@@ -23,23 +23,21 @@ struct Placement {
 struct TrainOptions {
   Placement at{};
   i64 epochs = 30;
-  i64 accumulate = 1;  // batches per step
-  double clip = 0;     // limit of the gradients' norm; 0 for none
-  double weight_decay = 0.05;
-  double label_smoothing = 0.1;  // of labels; soft targets are taken as they are
-  AdamWOptions adamw{};
-  WarmupCosine schedule{};      // its `total` should be `epochs`
-  bool rate_per_epoch = false;  // as published; else the rate moves with every step
-  double ema_decay = 0.9999;    // 0 for no average
-  bool ema_warm = true;         // short runs: see Ema
-  i64 evaluate_every = 1;       // epochs; the last one always is
+  i64 accumulate = 1;                           // batches per step
+  double clip = 0;                              // limit of the gradients' norm; 0 for none
+  OptimizerOptions optimizer = AdamWOptions{};  // or SgdOptions
+  std::vector<ParameterRule> rules = no_decay_rules(0.05);  // weight decay and the like
+  /// The learning rate at a batch: a schedule (optim/), or a function of one's own.
+  std::function<double(const Moment&)> rate = WarmupCosine{.total = 30};
+  double ema_decay = 0;    // of an average of the weights; 0 for none
+  bool ema_warm = true;    // short runs: see Ema
+  i64 evaluate_every = 1;  // epochs; the last one always is; 0 for never
   u64 seed = 0;
   // compute the blocks again in backward instead of keeping their results: less memory, more time
   bool checkpoint_blocks = false;
   /// Of a network that several processes train: two communicators (parallel/tcp.hpp), for the steps
-  /// and for gradients.
-  /// Sources then give each process its part of every batch (LoaderOptions::rank), equal parts in
-  /// training. One without processes stays empty.
+  /// and for gradients. Streams then give each process its part of every batch (BatchPart), equal
+  /// parts in training. One without processes stays empty.
   std::vector<Communicator> processes{};
 };
 

@@ -1,18 +1,17 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The step of a classifier's training on a GPU, which the training loop (trainer.hpp) launches and
-// does not wait for.
+// A step of training on a GPU, which the training loop (trainer.hpp) launches and does not wait
+// for.
 
+#include <functional>
 #include <vector>
 
-#include "ppma/data/loader.hpp"
 #include "ppma/nn/module.hpp"
-#include "ppma/ops/layout.hpp"
-#include "ppma/ops/loss.hpp"
-#include "ppma/optim/clip.hpp"
+#include "ppma/optim/optimizer.hpp"
 #include "ppma/parallel/gradients.hpp"
 #include "ppma/train/options.hpp"
 #include "ppma/train/replay.hpp"
+#include "ppma/train/task.hpp"
 #include "ppma/train/transfer.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -20,72 +19,117 @@ namespace ppma::inline PPMA_ABI {
 namespace detail {
 
 /// A training step on the GPU for batches of one shape: inputs go to tensors that stay, and the
-/// step is replayed as a graph;
-/// with other processes too, where their sums are work for the GPU alone.
-template <class Model>
+/// step is replayed as a graph; with other processes too, where their sums are work for the GPU
+/// alone.
 class ReplayedStep {
  public:
-  ReplayedStep(Model& model, AdamW& optimizer, const TrainOptions& options,
-               GradientAverage* gradients, const Batch& like)
-      : images_(Tensor::empty(like.images.shape(), like.images.dtype(), options.at.device)),
-        targets_(Tensor::empty(like.targets.shape(), like.targets.dtype(), options.at.device)),
-        optimizer_(optimizer),
-        gradients_(gradients),
-        step_(
-            [this, &model, &options, gradients] {
-              const Communicator* const among =
-                  gradients == nullptr ? nullptr : options.processes.data();
-              Context context{true, rng_};
-              context.host_inputs = &drawn_;
-              context.among = among, context.checkpoint_blocks = options.checkpoint_blocks;
-              // mixed: smoothed when it was mixed
-              const bool soft = targets_.dtype() != DType::int64;
-              const Tensor loss = cross_entropy(model.forward(options.at(images_), context),
-                                                targets_, {soft ? 0.0 : options.label_smoothing});
-              if (gradients != nullptr)
-                gradients->backward(loss);
-              else
-                loss.backward();
-              loss_ = cast(loss.detach(), accumulator_dtype(loss.dtype()));
-              if (among != nullptr) among->all_reduce_sum(loss_);
-              norm_ =
-                  options.clip > 0 ? gradient_norm_on_device(optimizer_.parameters()) : Tensor();
-              optimizer_.update(norm_, options.clip);
-              optimizer_.zero_grad();
-            },
-            options.at.device, gradients == nullptr || options.processes[0].capturable) {}
+  /// The task's loss of a batch of these tensors.
+  using LossOf = std::function<Loss(const std::vector<Tensor>& inputs, Context&)>;
 
-  bool takes(const Batch& b) const {
-    return b.images.shape() == images_.shape() && b.targets.shape() == targets_.shape() &&
-           b.targets.dtype() == targets_.dtype();
-  }
-  void operator()(const Batch& batch, const Rng& rng, double rate, Upload& upload) {
-    upload.add(images_, batch.images), upload.add(targets_, batch.targets);
-    rng_ = rng;
-    drawn_.refill(rng, [&](Tensor& to, const Tensor& from) { upload.add(to, from); });
-    upload.send();
-    optimizer_.set_rate(rate);
-    if (gradients_ != nullptr) gradients_->require_group();
-    step_();
-  }
-  /// Scalars on the GPU: the loss (summed over the processes), and the norm of the gradients where
-  /// they are clipped.
-  std::vector<Tensor> results() const {
-    return norm_.defined() ? std::vector<Tensor>{loss_, norm_} : std::vector<Tensor>{loss_};
-  }
+  PPMA_API ReplayedStep(LossOf loss_of, Optimizer& optimizer, const TrainOptions& options,
+                        GradientAverage* gradients, const std::vector<Tensor*>& like);
+
+  PPMA_API bool takes(const std::vector<Tensor*>& batch) const;
+  PPMA_API void operator()(const std::vector<Tensor*>& batch, const Rng& rng, double rate,
+                           Upload& upload);
+  /// Scalars on the GPU: the loss and its parts that are defined (summed over the processes), and
+  /// the norm of the gradients where they are clipped.
+  PPMA_API std::vector<Tensor> results() const;
+  /// The loss without its tensors: its parts' names and its weight.
+  const Loss& loss() const { return loss_; }
 
  private:
-  Tensor images_, targets_;  // (B,3,H,W); labels (B) or mixed (B,K)
-  Tensor loss_, norm_;       // ()
-  AdamW& optimizer_;
+  PPMA_API void step();
+
+  LossOf loss_of_;
+  Optimizer& optimizer_;
+  const TrainOptions& options_;
   GradientAverage* gradients_;  // null: no other processes
+  std::vector<Tensor> inputs_;
+  Loss loss_;
+  Tensor norm_;  // ()
   Rng rng_;
   HostInputs drawn_;
-  Replay step_;
+  Replay replay_;
 };
 
 }  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
+
+#include "ppma/ops/layout.hpp"
+#include "ppma/optim/clip.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+ReplayedStep::ReplayedStep(LossOf loss_of, Optimizer& optimizer, const TrainOptions& options,
+                           GradientAverage* gradients, const std::vector<Tensor*>& like)
+    : loss_of_(std::move(loss_of)),
+      optimizer_(optimizer),
+      options_(options),
+      gradients_(gradients),
+      replay_([this] { step(); }, options.at.device,
+              gradients == nullptr || options.processes[0].capturable) {
+  for (const Tensor* t : like)
+    inputs_.push_back(Tensor::empty(t->shape(), t->dtype(), options.at.device));
+}
+
+bool ReplayedStep::takes(const std::vector<Tensor*>& batch) const {
+  for (std::size_t i = 0; i < inputs_.size(); ++i)
+    if (batch[i]->shape() != inputs_[i].shape() || batch[i]->dtype() != inputs_[i].dtype())
+      return false;
+  return true;
+}
+
+void ReplayedStep::operator()(const std::vector<Tensor*>& batch, const Rng& rng, double rate,
+                              Upload& upload) {
+  for (std::size_t i = 0; i < inputs_.size(); ++i) upload.add(inputs_[i], *batch[i]);
+  rng_ = rng;
+  drawn_.refill(rng, [&](Tensor& to, const Tensor& from) { upload.add(to, from); });
+  upload.send();
+  optimizer_.set_rate(rate);
+  if (gradients_ != nullptr) gradients_->require_group();
+  replay_();
+}
+
+std::vector<Tensor> ReplayedStep::results() const {
+  std::vector<Tensor> all{loss_.total};
+  for (const auto& part : loss_.parts)
+    if (part.second.defined()) all.push_back(part.second);
+  if (norm_.defined()) all.push_back(norm_);
+  return all;
+}
+
+void ReplayedStep::step() {
+  const Communicator* const among = gradients_ == nullptr ? nullptr : options_.processes.data();
+  Context context{true, rng_};
+  context.host_inputs = &drawn_;
+  context.among = among, context.checkpoint_blocks = options_.checkpoint_blocks;
+  loss_ = loss_of_(inputs_, context);
+  if (gradients_ != nullptr)
+    gradients_->backward(loss_.total);
+  else
+    loss_.total.backward();
+  const auto result = [&](Tensor& t) {
+    if (!t.defined()) return;
+    t = cast(t.detach(), accumulator_dtype(t.dtype()));
+    if (among != nullptr) among->all_reduce_sum(t);
+  };
+  result(loss_.total);
+  for (auto& part : loss_.parts) result(part.second);
+  norm_ = options_.clip > 0 ? gradient_norm_on_device(optimizer_.parameters()) : Tensor();
+  optimizer_.update(norm_, options_.clip);
+  optimizer_.zero_grad();
+}
+
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

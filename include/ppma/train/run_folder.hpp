@@ -32,42 +32,25 @@
 #include <vector>
 
 #include "ppma/io/file.hpp"
+#include "ppma/train/folder_lock.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-namespace detail {
-
-/// The lock of a folder: its file `lock`, locked with flock. The system gives it up when the
-/// process ends, however it ends; what a dead process leaves is an unlocked file.
-class FolderLock {
- public:
-  FolderLock() = default;
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-  ~FolderLock() { release(); }
-
-  bool held() const { return fd_ >= 0; }
-  PPMA_API void release();
-
-  /// Error: another process holds it. False, where the file system has no locks.
-  PPMA_API bool take(const std::string& folder);
-
- private:
-  std::string path_;
-  int fd_ = -1;
-};
-
-}  // namespace detail
 
 class RunFolder {
  public:
   using Record = nlohmann::ordered_json;  // of an epoch: a line of the log, with "epoch" from 0
   using Metadata = std::map<std::string, std::string>;
-  using Figure = std::function<double(const Record&)>;  // more is better; -1: there is none
-  using WriteLast = std::function<void(const std::string& path, const Metadata& more)>;
-  /// Writes the weights that the record is about; their metadata has its "epoch".
-  using WriteBest = std::function<void(const std::string& path, const Record&)>;
   enum class Start { fresh, overwrite, resume };
+
+  /// What the folder asks of who trains.
+  struct Training {
+    /// Of an epoch: more is better; -1: there is none.
+    std::function<double(const Record&)> figure;
+    /// Writes all that resuming needs; its metadata has `more`.
+    std::function<void(const std::string& path, const Metadata& more)> write_last;
+    /// Writes the weights that the record is about; their metadata has its "epoch".
+    std::function<void(const std::string& path, const Record&)> write_best;
+  };
 
   /// Opens the folder where there is one, and finishes what a dead process began. Errors: a run is
   /// there (fresh), there is none (resume), another process trains in it.
@@ -78,19 +61,16 @@ class RunFolder {
 
   /// Of a new run, when all is there that can be wrong about it: `texts` (train.json, config.json)
   /// are written with the first epoch. Until then an old run stays as it is.
-  PPMA_API void begin(std::vector<std::pair<std::string, std::string>> texts, Figure figure);
+  PPMA_API void begin(std::vector<std::pair<std::string, std::string>> texts, Training training);
 
-  /// Of a run that goes on at `epoch`, with what its `last` says in its metadata: brings the log
-  /// there. Returns what could not be mended, for people. Error: a line of the log is no record.
-  PPMA_API std::vector<std::string> resume(const Metadata& metadata, i64 epoch, Figure figure);
-
-  /// Writes best.safetensors again where the process died before it did; to be called with the
-  /// weights that were resumed. Returns what could not be mended, for people.
-  PPMA_API std::vector<std::string> mend_best(const WriteBest& write_best) const;
+  /// Of a run whose weights are resumed and go on at `epoch`, with what its `last` says in its
+  /// metadata: brings the log there, and writes best.safetensors again where the process died
+  /// before it did. Returns what could not be mended, for people. Error: a line of the log is no
+  /// record.
+  PPMA_API std::vector<std::string> resume(const Metadata& metadata, i64 epoch, Training training);
 
   /// Saves an epoch. Returns whether it is the best one so far.
-  PPMA_API bool save(const Record& record, const WriteLast& write_last,
-                     const WriteBest& write_best);
+  PPMA_API bool save(const Record& record);
 
   /// Replaces train.json of a run that is resumed.
   void replace_options(const std::string& text) const { write_file(path("train.json"), text); }
@@ -124,6 +104,7 @@ class RunFolder {
   static void remove_in(const std::string& folder, const Which& which);
 
   PPMA_API bool take_if_best(const Record& r);
+  PPMA_API std::string mend_best() const;  // what could not be mended; ""
   PPMA_API static i64 epoch_of(const Record& r);
   PPMA_API static Record untimed(Record r);
   PPMA_API static std::string text_of(const std::vector<Record>& records);
@@ -136,7 +117,7 @@ class RunFolder {
   Start start_;
   detail::FolderLock lock_;
   std::vector<std::pair<std::string, std::string>> texts_;  // not yet written
-  Figure figure_;
+  Training training_;
   std::vector<Record> records_;
   double best_ = -1;
   i64 best_epoch_ = -1, position_ = 0;
@@ -149,8 +130,6 @@ class RunFolder {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
 #include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -170,48 +149,6 @@ inline void sync_folder(const std::string& path) {
   if (fd < 0) return;
   ::fsync(fd);
   ::close(fd);
-}
-
-void FolderLock::release() {
-  if (fd_ < 0) return;
-  ::unlink(path_.c_str());  // while it is held: who opened it meanwhile looks again
-  ::close(fd_);
-  fd_ = -1;
-}
-
-bool FolderLock::take(const std::string& folder) {
-  path_ = folder + "/lock";
-  for (;;) {
-    const int fd = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0)
-      fail(path_, ": cannot be written (", os_reason(), "); check who may write to the folder");
-    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-      const int error = errno;
-      char owner[24] = "";
-      const ssize_t n = ::pread(fd, owner, sizeof owner - 1, 0);
-      ::close(fd);
-      if (error == EINTR) continue;
-      const std::string digits = n > 0 ? std::string(owner, static_cast<std::size_t>(n)) : "";
-      check(error != EWOULDBLOCK, folder, ": another process",
-            digits.find_first_not_of("0123456789") == std::string::npos && !digits.empty()
-                ? " (number " + digits + ")"
-                : std::string(),
-            " trains in this run folder; wait until it has ended, or choose another folder");
-      ::unlink(path_.c_str());
-      return false;
-    }
-    struct stat mine {
-    }, there{};
-    if (::fstat(fd, &mine) == 0 && ::stat(path_.c_str(), &there) == 0 &&
-        mine.st_ino == there.st_ino && mine.st_dev == there.st_dev) {
-      fd_ = fd;
-      break;
-    }
-    ::close(fd);  // its owner removed it between our two calls
-  }
-  const std::string number = std::to_string(::getpid());  // for the message alone
-  if (::ftruncate(fd_, 0) == 0) static_cast<void>(!::pwrite(fd_, number.data(), number.size(), 0));
-  return true;
 }
 
 }  // namespace detail
@@ -235,8 +172,8 @@ RunFolder::~RunFolder() {
   }
 }
 
-void RunFolder::begin(std::vector<std::pair<std::string, std::string>> texts, Figure figure) {
-  texts_ = std::move(texts), figure_ = std::move(figure);
+void RunFolder::begin(std::vector<std::pair<std::string, std::string>> texts, Training training) {
+  texts_ = std::move(texts), training_ = std::move(training);
   std::error_code ignored;
   made_ = !std::filesystem::is_directory(out_, ignored);
   make(out_);
@@ -246,8 +183,8 @@ void RunFolder::begin(std::vector<std::pair<std::string, std::string>> texts, Fi
   if (staged_) make(out_ + "/.new");
 }
 
-std::vector<std::string> RunFolder::resume(const Metadata& metadata, i64 epoch, Figure figure) {
-  figure_ = std::move(figure), saved_ = true;
+std::vector<std::string> RunFolder::resume(const Metadata& metadata, i64 epoch, Training training) {
+  training_ = std::move(training), saved_ = true;
   std::vector<std::string> notes;
   std::string before;
   const std::string log = path("log.jsonl"), next = log + ".next";
@@ -279,10 +216,11 @@ std::vector<std::string> RunFolder::resume(const Metadata& metadata, i64 epoch, 
   best_ = -1, best_epoch_ = -1;
   for (const Record& r : records_) take_if_best(r);
   position_ = epoch;
+  if (std::string note = mend_best(); !note.empty()) notes.push_back(std::move(note));
   return notes;
 }
 
-std::vector<std::string> RunFolder::mend_best(const WriteBest& write_best) const {
+std::string RunFolder::mend_best() const {
   if (best_epoch_ < 0) return {};
   const std::string best = path("best.safetensors");
   std::string said;  // its epoch
@@ -297,21 +235,20 @@ std::vector<std::string> RunFolder::mend_best(const WriteBest& write_best) const
   }
   if (said == std::to_string(best_epoch_)) return {};
   if (best_epoch_ + 1 == position_ && !records_.empty()) {
-    write_best(best, records_.back());
+    training_.write_best(best, records_.back());
     detail::sync_folder(out_);
     return {};
   }
   if (said == "unknown") return {};  // of a run that began before it was written down
-  return {str(best,
-              said.empty()        ? ": is missing"
-              : said == "damaged" ? ": is damaged"
-                                  : ": is of another epoch",
-              "; the best weights were those of epoch ", best_epoch_ + 1,
-              ", and are written again when others are better")};
+  return str(best,
+             said.empty()        ? ": is missing"
+             : said == "damaged" ? ": is damaged"
+                                 : ": is of another epoch",
+             "; the best weights were those of epoch ", best_epoch_ + 1,
+             ", and are written again when others are better");
 }
 
-bool RunFolder::save(const Record& record, const WriteLast& write_last,
-                     const WriteBest& write_best) {
+bool RunFolder::save(const Record& record) {
   for (const auto& [name, text] : texts_) write_file(path(name), std::string_view(text));
   records_.push_back(record);
   const bool is_best = take_if_best(record);
@@ -320,10 +257,10 @@ bool RunFolder::save(const Record& record, const WriteLast& write_last,
   write_file(next, text_of(records_));
   std::string untimed_log;
   for (const Record& r : records_) untimed_log += untimed(r).dump() + "\n";
-  write_last(path("last.safetensors"), {{"log", untimed_log}});
+  training_.write_last(path("last.safetensors"), {{"log", untimed_log}});
   detail::sync_folder(folder());
   move(next, log);
-  if (is_best) write_best(path("best.safetensors"), record);
+  if (is_best) training_.write_best(path("best.safetensors"), record);
   detail::sync_folder(folder());
   texts_.clear();
   saved_ = true;
@@ -421,7 +358,7 @@ std::vector<std::string> RunFolder::names_in(const std::string& folder) {
 i64 RunFolder::epoch_of(const Record& r) { return r.at("epoch").get<i64>(); }
 
 bool RunFolder::take_if_best(const Record& r) {
-  const double figure = figure_ ? figure_(r) : -1;
+  const double figure = training_.figure(r);
   if (!(figure > best_)) return false;
   best_ = figure, best_epoch_ = epoch_of(r);
   return true;

@@ -86,13 +86,13 @@ class Readback {
   Readback(const Readback&) = delete;
   Readback& operator=(const Readback&) = delete;
 
-  /// Asks for scalars (f32 or f64); at most four, and two calls ahead of take().
+  /// Asks for scalars (f32 or f64); at most 16, and two calls ahead of take().
   PPMA_API void ask(const std::vector<Tensor>& scalars);
   /// The scalars of the oldest call of ask() that were not taken yet; waits for that step alone.
   PPMA_API std::vector<double> take();
 
  private:
-  static constexpr std::size_t most = 4;
+  static constexpr std::size_t most = 16;
   struct Asked {
     std::vector<DType> dtypes;
     std::vector<double> values;

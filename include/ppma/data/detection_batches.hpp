@@ -1,18 +1,19 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Batches for a detector (spec 7.3): images resized, cropped, flipped, padded and stacked. Every
-// batch is a function of (seed, epoch, its number). Legend: B batch, H W pixels.
+// Batches for a detector (spec 7.3): images resized, cropped, flipped, padded and stacked; for a
+// BatchStream. A sample's augmentation is keyed by seed, epoch and its place in the epoch. Legend:
+// B batch, H W pixels.
 
 #include <array>
 #include <vector>
 
+#include "ppma/data/batch_stream.hpp"
 #include "ppma/data/detection.hpp"
-#include "ppma/data/one_ahead.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 struct DetectionLoading {
-  i64 batch = 2;
+  i64 batch = 2;  // of all processes together
   i64 longer = 1333;
   std::vector<i64> shorter{800};  // one is drawn for each image
   double flip = 0.5;
@@ -22,6 +23,7 @@ struct DetectionLoading {
   std::array<i64, 2> crop_side{384, 600};        // of a crop, at least and at most
   i64 divisor = 32;
   u64 seed = 0;
+  BatchPart part{};  // of every batch, for this process
   Normalization normalization{};
 };
 
@@ -40,34 +42,17 @@ PPMA_API DetectionBatch stack_samples(std::vector<DetectionSample> samples,
 /// An image for evaluation.
 PPMA_API DetectionBatch evaluation_batch(DetectionSample sample, const DetectionLoading& o);
 
-/// Batches of an epoch; wide and high images do not share one.
-class DetectionLoader {
- public:
-  PPMA_API DetectionLoader(DetectionSet set, DetectionLoading options);
-
-  i64 batches() const { return static_cast<i64>(groups_.size()); }
-  PPMA_API void start(i64 epoch);
-  bool next(DetectionBatch& batch) {
-    return ahead_.next(batch, batches(), [this](i64 number) { return make(number); });
-  }
-
- private:
-  PPMA_API DetectionBatch make(i64 number) const;
-
-  DetectionSet set_;
-  DetectionLoading options_;
-  i64 epoch_ = 0;
-  std::vector<std::vector<i64>> groups_;  // samples of each batch
-  OneAhead<DetectionBatch> ahead_;        // the last member: its end waits for make()
-};
+/// Wide and high images do not share a batch; incomplete ones, which come last, are left out where
+/// several processes share them. Errors: an empty set, a batch or sizes that make none, a part that
+/// there is not.
+PPMA_API BatchPlan<DetectionBatch> detection_batches(DetectionSet set, DetectionLoading options);
 
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
 
 #include <algorithm>
-
-#include "ppma/data/loader.hpp"
+#include <memory>
 
 namespace ppma::inline PPMA_ABI {
 
@@ -142,49 +127,60 @@ DetectionBatch evaluation_batch(DetectionSample sample, const DetectionLoading& 
   return stack_samples(std::move(one), {original}, o.divisor, o.normalization);
 }
 
-DetectionLoader::DetectionLoader(DetectionSet set, DetectionLoading options)
-    : set_(std::move(set)), options_(std::move(options)) {
-  check(set_.size > 0, "detection loader: ", set_.name, " has no images",
-        set_.left_out.empty() ? "" : " to learn from; left out: ", set_.left_out);
-  check(options_.batch > 0 && !options_.shorter.empty(),
-        "detection loader: needs a batch of at least 1 and a size");
-  check(options_.crop == 0 || (!options_.crop_shorter.empty() && options_.crop_side[0] > 0 &&
-                               options_.crop_side[0] <= options_.crop_side[1]),
-        "detection loader: crops of ", options_.crop_side[0], " to ", options_.crop_side[1],
-        " pixels");
-  start(0);
-}
+namespace detail {
 
-void DetectionLoader::start(i64 epoch) {
-  ahead_.restart();
-  epoch_ = epoch;
-  groups_.clear();
+/// The samples of each batch of an epoch.
+inline std::vector<std::vector<i64>> detection_groups(const DetectionSet& set,
+                                                      const DetectionLoading& o, i64 epoch) {
+  std::vector<std::vector<i64>> groups;
   std::vector<i64> waiting[2];  // high, wide
-  for (const i64 i : epoch_order(set_.size, epoch, options_.seed, true)) {
+  for (const i64 i : epoch_order(set.size, epoch, o.seed, true)) {
     std::vector<i64>& kind =
-        waiting[!set_.wide.empty() && set_.wide[static_cast<std::size_t>(i)] ? 1 : 0];
+        waiting[!set.wide.empty() && set.wide[static_cast<std::size_t>(i)] ? 1 : 0];
     kind.push_back(i);
-    if (static_cast<i64>(kind.size()) < options_.batch) continue;
-    groups_.push_back(kind);
+    if (static_cast<i64>(kind.size()) < o.batch) continue;
+    groups.push_back(kind);
     kind.clear();
   }
-  for (std::vector<i64>& kind : waiting)
-    if (!kind.empty()) groups_.push_back(kind);
+  for (const std::vector<i64>& kind : waiting)
+    if (!kind.empty() && o.part.ranks == 1) groups.push_back(kind);
+  return groups;
 }
 
-DetectionBatch DetectionLoader::make(i64 number) const {
+inline DetectionBatch detection_batch(const DetectionSet& set, const DetectionLoading& o, i64 epoch,
+                                      const std::vector<i64>& group, i64 number) {
   std::vector<DetectionSample> samples;
   std::vector<std::array<i64, 2>> originals;
-  const std::vector<i64>& group = groups_[static_cast<std::size_t>(number)];
-  for (std::size_t k = 0; k < group.size(); ++k) {
-    Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(number * options_.batch) + k,
-            0xde7);
-    DetectionSample s = set_.load(group[k]);
+  const i64 all = static_cast<i64>(group.size());
+  for (i64 k = o.part.begin(all); k < o.part.end(all); ++k) {
+    Rng rng(o.seed, static_cast<u64>(epoch), static_cast<u64>(number * o.batch + k), 0xde7);
+    DetectionSample s = set.load(group[static_cast<std::size_t>(k)]);
     originals.push_back({s.image.dim(0), s.image.dim(1)});
-    augment_detection(s, options_, rng);
+    augment_detection(s, o, rng);
     samples.push_back(std::move(s));
   }
-  return stack_samples(std::move(samples), originals, options_.divisor, options_.normalization);
+  return stack_samples(std::move(samples), originals, o.divisor, o.normalization);
+}
+
+}  // namespace detail
+
+BatchPlan<DetectionBatch> detection_batches(DetectionSet of, DetectionLoading o) {
+  check(of.size > 0, "detection loader: ", of.name, " has no images",
+        of.left_out.empty() ? "" : " to learn from; left out: ", of.left_out);
+  check(o.batch > 0 && !o.shorter.empty(),
+        "detection loader: needs a batch of at least 1 and a size");
+  check(o.crop == 0 ||
+            (!o.crop_shorter.empty() && o.crop_side[0] > 0 && o.crop_side[0] <= o.crop_side[1]),
+        "detection loader: crops of ", o.crop_side[0], " to ", o.crop_side[1], " pixels");
+  o.part.require("detection loader", o.batch);
+  const auto set = std::make_shared<const DetectionSet>(std::move(of));
+  const auto batches = static_cast<i64>(detail::detection_groups(*set, o, 0).size());
+  return {batches, [set, o](i64 epoch) {
+            return [set, o, epoch, groups = detail::detection_groups(*set, o, epoch)](i64 number) {
+              return detail::detection_batch(*set, o, epoch,
+                                             groups[static_cast<std::size_t>(number)], number);
+            };
+          }};
 }
 
 }  // namespace ppma::inline PPMA_ABI

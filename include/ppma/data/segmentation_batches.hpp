@@ -2,19 +2,19 @@
 #include "ppma/core/names_begin.hpp"
 // The training augmentations of segmentation (spec 6.3) and batches made with them: resized by a
 // random factor with the aspect kept, cropped where no class fills the crop, flipped, colours
-// distorted, padded. Every batch is a function of (seed, epoch, its number). Legend: B batch, H W
-// pixels.
+// distorted, padded; for a BatchStream. A sample's augmentation is keyed by seed, epoch and its
+// place in the epoch's order. Legend: B batch, H W pixels.
 
 #include <vector>
 
 #include "ppma/data/augment.hpp"
-#include "ppma/data/one_ahead.hpp"
+#include "ppma/data/batch_stream.hpp"
 #include "ppma/data/segmentation.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 struct SegmentationLoading {
-  i64 batch = 2;
+  i64 batch = 2;                     // of all processes together
   i64 longer = 2048, shorter = 512;  // the size that the random factor multiplies
   double least_factor = 0.5, most_factor = 2;
   i64 crop_height = 512, crop_width = 512;
@@ -22,12 +22,16 @@ struct SegmentationLoading {
   double flip = 0.5;
   bool distort = true;
   u64 seed = 0;
+  BatchPart part{};  // of every batch, for this process
   Normalization normalization{};
 };
 
 struct SegmentationBatch {
   Tensor images;  // f32 (B,3,H,W), normalised; padding is 0
   Tensor labels;  // int64 (B,H,W), 255 in the padding
+
+  /// What a network is given of it: images, then the rest.
+  std::vector<Tensor*> tensors() { return {&images, &labels}; }
 };
 
 namespace detail {
@@ -53,27 +57,10 @@ PPMA_API PixelBox segmentation_crop(const Tensor& labels, i64 height, i64 width,
 /// One sample as training sees it.
 PPMA_API void augment_segmentation(SegmentationSample& s, const SegmentationLoading& o, Rng& rng);
 
-/// Batches of an epoch.
-class SegmentationLoader {
- public:
-  PPMA_API SegmentationLoader(SegmentationSet set, SegmentationLoading options);
-
-  i64 batches() const { return set_.size / options_.batch; }
-  PPMA_API void start(i64 epoch);
-  bool next(SegmentationBatch& batch) {
-    return ahead_.next(batch, batches(), [this](i64 number) { return make(number); });
-  }
-
- private:
-  PPMA_API SegmentationBatch make(i64 number) const;
-
-  SegmentationSet set_;
-  SegmentationLoading options_;
-  Normalizer normalize_;
-  i64 epoch_ = 0;
-  std::vector<i64> order_;
-  OneAhead<SegmentationBatch> ahead_;  // the last member: its end waits for make()
-};
+/// An incomplete batch at an epoch's end is left out. Errors: an empty set, a batch that it cannot
+/// fill, sizes that make no crop, a part that there is not.
+PPMA_API BatchPlan<SegmentationBatch> segmentation_batches(SegmentationSet set,
+                                                           SegmentationLoading options);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -81,10 +68,10 @@ class SegmentationLoader {
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "ppma/data/detection.hpp"
 #include "ppma/data/image_ops.hpp"
-#include "ppma/data/loader.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -194,37 +181,24 @@ void augment_segmentation(SegmentationSample& s, const SegmentationLoading& o, R
   if (o.distort) s.image = distort_photometric(s.image, rng);
 }
 
-SegmentationLoader::SegmentationLoader(SegmentationSet set, SegmentationLoading options)
-    : set_(std::move(set)), options_(std::move(options)), normalize_(options_.normalization) {
-  check(set_.size > 0, "segmentation loader: ", set_.name, " has no images");
-  check(options_.batch > 0 && options_.batch <= set_.size, "segmentation loader: a batch of ",
-        options_.batch, " from ", set_.size, " images");
-  check(options_.crop_height > 0 && options_.crop_width > 0 && options_.least_factor > 0 &&
-            options_.least_factor <= options_.most_factor,
-        "segmentation loader: crop ", options_.crop_height, " x ", options_.crop_width,
-        ", factors ", options_.least_factor, " to ", options_.most_factor);
-  start(0);
-}
+namespace detail {
 
-void SegmentationLoader::start(i64 epoch) {
-  ahead_.restart();
-  epoch_ = epoch;
-  order_ = epoch_order(set_.size, epoch, options_.seed, true);
-}
-
-SegmentationBatch SegmentationLoader::make(i64 number) const {
-  const i64 H = options_.crop_height, W = options_.crop_width;
-  SegmentationBatch batch{Tensor::zeros({options_.batch, 3, H, W}),
-                          Tensor::full({options_.batch, H, W}, 255, DType::int64)};
+inline SegmentationBatch segmentation_batch(const SegmentationSet& set,
+                                            const SegmentationLoading& o, i64 epoch,
+                                            const std::vector<i64>& order, i64 number) {
+  const i64 H = o.crop_height, W = o.crop_width;
+  const i64 low = o.part.begin(o.batch), B = o.part.end(o.batch) - low;
+  SegmentationBatch batch{Tensor::zeros({B, 3, H, W}), Tensor::full({B, H, W}, 255, DType::int64)};
+  const Normalizer normalize(o.normalization);
   std::vector<float> planes;
-  for (i64 b = 0; b < options_.batch; ++b) {
-    const i64 place = number * options_.batch + b;
-    Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(place), 0x5e9);
-    SegmentationSample s = set_.get(order_[static_cast<std::size_t>(place)]);
-    augment_segmentation(s, options_, rng);
+  for (i64 b = 0; b < B; ++b) {
+    const i64 place = number * o.batch + low + b;
+    Rng rng(o.seed, static_cast<u64>(epoch), static_cast<u64>(place), 0x5e9);
+    SegmentationSample s = set.get(order[static_cast<std::size_t>(place)]);
+    augment_segmentation(s, o, rng);
     const i64 h = s.image.dim(0), w = s.image.dim(1);
     planes.resize(static_cast<std::size_t>(3 * h * w));
-    normalize_(s.image, planes.data());
+    normalize(s.image, planes.data());
     for (i64 row = 0; row < 3 * h; ++row)
       std::copy_n(planes.data() + row * w, w,
                   batch.images.data<float>() + ((b * 3 + row / h) * H + row % h) * W);
@@ -233,6 +207,26 @@ SegmentationBatch SegmentationLoader::make(i64 number) const {
         batch.labels.data<i64>()[(b * H + i) * W + j] = s.labels.data<u8>()[i * w + j];
   }
   return batch;
+}
+
+}  // namespace detail
+
+BatchPlan<SegmentationBatch> segmentation_batches(SegmentationSet of, SegmentationLoading o) {
+  check(of.size > 0, "segmentation loader: ", of.name, " has no images");
+  check(o.batch > 0 && o.batch <= of.size, "segmentation loader: a batch of ", o.batch, " from ",
+        of.size, " images");
+  check(o.crop_height > 0 && o.crop_width > 0 && o.least_factor > 0 &&
+            o.least_factor <= o.most_factor,
+        "segmentation loader: crop ", o.crop_height, " x ", o.crop_width, ", factors ",
+        o.least_factor, " to ", o.most_factor);
+  o.part.require("segmentation loader", o.batch);
+  const auto set = std::make_shared<const SegmentationSet>(std::move(of));
+  return {set->size / o.batch, [set, o](i64 epoch) {
+            return
+                [set, o, epoch, order = epoch_order(set->size, epoch, o.seed, true)](i64 number) {
+                  return detail::segmentation_batch(*set, o, epoch, order, number);
+                };
+          }};
 }
 
 }  // namespace ppma::inline PPMA_ABI

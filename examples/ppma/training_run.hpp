@@ -1,0 +1,171 @@
+#pragma once
+// A run of `train`, whatever the task: its folder, which is begun or resumed, the processes that
+// share it, and the epochs.
+//
+//   OUT/train.json           the run's options: --resume OUT reads them
+//   OUT/config.json          the network's configuration
+//   OUT/log.jsonl            one line an epoch; how it, last and best are kept together, whenever
+//                            the process dies: ppma/train/run_folder.hpp
+//   OUT/last.safetensors     everything that --resume needs
+//   OUT/best.safetensors     the weights (or their average) of the best epoch, with configuration
+//                            and class names
+
+#include <memory>
+
+#include "common.hpp"
+#include "ppma/train/run_folder.hpp"
+
+namespace tool {
+
+/// --resume with --data-dir: the run's images, which have been moved. Error: the run made them
+///  itself.
+inline void take_moved_data(const std::string& moved, std::string& folder, const std::string& out) {
+  if (moved.empty()) return;
+  check(!folder.empty(), "--data-dir: the run in ", out,
+        " has no files of images but --data shapes; leave it out");
+  folder = moved;
+}
+
+/// f(), which reads the images of a run. Where those of a resumed one cannot be read, it says what
+/// to do.
+template <class Command, class F>
+auto at_its_place(const Command& o, const std::string& folder, F f) {
+  if (o.resume.empty() || folder.empty()) return f();
+  try {
+    return f();
+  } catch (const Error& e) {
+    throw Error(str(e.what(), "; the run in ", o.resume, " was trained on ", folder,
+                    ": if its images have been moved, say where they are with --data-dir"));
+  }
+}
+
+/// Puts a figure into a record. One that is not finite, as the mean over no class, has no word in
+/// JSON: it is left out.
+inline void put_figure(Json& record, const std::string& key, double value) {
+  if (is_finite(value)) record[key] = value;
+}
+
+/// The value of a key of a record; -1: it has none.
+inline double figure_of(const Json& record, const std::string& key) {
+  double value = -1;
+  read_member(record, key.c_str(), "log.jsonl", value);
+  return value;
+}
+
+/// What a run says of itself.
+struct RunFacts {
+  RunFolder::Metadata about;  // of its network, in the checkpoints
+  Json options, network;      // train.json and config.json
+  i64 training_images = 0, test_images = 0;
+  i64 epochs = 0, stop = 0;       // of the run, and after how many it rests
+  std::string figure;             // that the best epoch has most of, in the metadata of `best`
+  std::string key, averaged_key;  // the figure in the log: of the weights, and of their average
+};
+
+class TrainingRun {
+ public:
+  /// Opens the folder, on rank 0 alone, which speaks and writes for all.
+  template <class Command>
+  TrainingRun(const Command& o, std::vector<Communicator> processes)
+      : processes_(std::move(processes)), out_(o.out), resumed_(!o.resume.empty()) {
+    const auto start = resumed_      ? RunFolder::Start::resume
+                       : o.overwrite ? RunFolder::Start::overwrite
+                                     : RunFolder::Start::fresh;
+    first_alone(processes_, [&] { folder_ = std::make_unique<RunFolder>(out_, start); });
+  }
+
+  const std::vector<Communicator>& processes() const { return processes_; }
+  BatchPart part() const {
+    return processes_.empty() ? BatchPart{} : BatchPart{processes_[0].rank, processes_[0].size};
+  }
+  bool speaks() const { return folder_ != nullptr; }
+  bool resumed() const { return resumed_; }
+  /// Of rank 0.
+  RunFolder& folder() { return *folder_; }
+  std::string last() const { return out_ + "/last.safetensors"; }
+
+  /// Brings the trainer and the folder to where a resumed run goes on, or to where a new one
+  /// begins. Says what it cannot do. Error: the data has not as many images as the run had.
+  void begin(TrainingLoop& trainer, RunFacts facts) {
+    facts_ = std::move(facts);
+    facts_.about["images"] =
+        Json{{"training", facts_.training_images}, {"test", facts_.test_images}}.dump();
+    RunFolder::Metadata saved;
+    if (resumed_) saved = trainer.resume(last()), check_same_images(saved);
+    first_alone(processes_, [&] { begin_folder(trainer, saved); });
+  }
+
+  /// Trains until facts.stop epochs are done. record_of(r) is an epoch's line in the log, show(r,
+  /// is_best) shows it to people.
+  template <class Trainer, class RecordOf, class Show>
+  void train(Trainer& trainer, BatchStream<typename Trainer::Batch>& stream,
+             typename Trainer::Observer observer, RecordOf record_of, Show show) {
+    if (speaks())
+      observer.on_epoch = [&](const typename Trainer::Record& r, bool) {
+        show(r, folder_->save(record_of(r)));
+        std::fflush(stdout);
+      };
+    else
+      observer = {};
+    while (trainer.epoch() < facts_.stop) trainer.run_epoch(stream, observer);
+    if (!processes_.empty()) processes_[0].barrier();
+    if (speaks() && trainer.epoch() < facts_.epochs)
+      std::printf("stopped after epoch %lld; continue with --resume %s\n",
+                  static_cast<long long>(trainer.epoch()), out_.c_str());
+  }
+
+ private:
+  void begin_folder(TrainingLoop& trainer, const RunFolder::Metadata& saved) {
+    const std::string told = facts_.options.dump(1) + "\n";
+    // The weights are `best` or their average is, where that is as good.
+    const RunFacts& f = facts_;
+    const RunFolder::Training training{
+        [f](const Json& r) { return std::max(figure_of(r, f.key), figure_of(r, f.averaged_key)); },
+        [f, &trainer](const std::string& path, const RunFolder::Metadata& more) {
+          RunFolder::Metadata all = f.about;
+          all.insert(more.begin(), more.end());
+          trainer.save(path, all);
+        },
+        [f, &trainer](const std::string& path, const Json& record) {
+          const double own = figure_of(record, f.key), averaged = figure_of(record, f.averaged_key);
+          RunFolder::Metadata all = f.about;
+          all["epoch"] = std::to_string(member<i64>(record, "epoch", path));
+          all[f.figure] = Json(std::max(own, averaged)).dump();
+          write_safetensors(path, averaged >= own ? trainer.average() : trainer.weights(), all);
+        }};
+    std::vector<std::string> notes;
+    if (resumed_) {
+      notes = folder_->resume(saved, trainer.epoch(), training);
+      // the images have been moved
+      if (read_text(folder_->path("train.json")) != told) folder_->replace_options(told);
+    } else {
+      folder_->begin({{"train.json", told}, {"config.json", facts_.network.dump(1) + "\n"}},
+                     training);
+    }
+    if (!folder_->can_lock())
+      notes.push_back(out_ + ": its file system has no locks; let no second process train in it");
+    for (const std::string& n : notes) note(n);
+  }
+
+  void check_same_images(const RunFolder::Metadata& saved) const {
+    const auto had = saved.find("images");
+    if (had == saved.end()) return;  // of a run before they were counted
+    const std::string where = last() + ": images";
+    const Json j = parse_json(had->second, where);
+    const i64 then[] = {member<i64>(j, "training", where), member<i64>(j, "test", where)};
+    check(then[0] == facts_.training_images && then[1] == facts_.test_images, out_,
+          ": was trained on ", then[0], " images and tested on ", then[1], ", but there are now ",
+          facts_.training_images, " and ", facts_.test_images,
+          "; bring the images back (--data-dir says where they are), or start a new run with "
+          "--weights ",
+          last());
+  }
+
+  std::vector<Communicator> processes_;
+  std::string out_;
+  bool resumed_;
+  std::unique_ptr<RunFolder> folder_;
+  RunFacts facts_;
+};
+
+}  // namespace tool

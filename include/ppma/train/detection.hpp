@@ -1,0 +1,150 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// To find objects (spec 7): a detector's losses, and COCO's figures on a test set.
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "ppma/data/coco_evaluation.hpp"
+#include "ppma/data/detection_batches.hpp"
+#include "ppma/heads/mask_rcnn.hpp"
+#include "ppma/optim/step_schedule.hpp"
+#include "ppma/train/task.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct DetectionEvaluation {
+  CocoScores boxes;
+  std::optional<CocoScores> masks;  // of a network that draws them
+
+  /// AP of the masks, or else of the boxes.
+  double figure() const { return masks ? masks->figures[0] : boxes.figures[0]; }
+};
+
+/// A detection as COCO's files have it.
+PPMA_API CocoResult coco_result(const Detection& d, i64 image_id, i64 category_id);
+
+/// A Task (task.hpp).
+class DetectionTask {
+ public:
+  using Batch = DetectionBatch;
+  static constexpr u64 stream = 0xde7ec7;
+  static constexpr bool reads_back = true;  // boxes are sampled on the host
+
+  MaskRcnn& model;
+  DetectionSet test;
+  std::shared_ptr<const CocoTruth> truth;  // of test, all of whose images it has
+  DetectionLoading loading;                // sizes and colours of the images that are tested
+  /// Sees each image of the test set, uint8 (H,W,3), with what was found on it; may be empty.
+  std::function<void(const Tensor& image, const std::vector<Detection>& found, i64 index,
+                     const Testing&)>
+      on_image{};
+
+  /// The network must outlive the task.
+  explicit DetectionTask(MaskRcnn& network, DetectionSet test_set = {},
+                         std::shared_ptr<const CocoTruth> truth_of_test = nullptr,
+                         DetectionLoading how = {})
+      : model(network),
+        test(std::move(test_set)),
+        truth(std::move(truth_of_test)),
+        loading(std::move(how)) {}
+
+  PPMA_API Loss loss(const Batch& batch, Context& context);
+  /// Errors: no test set or no truth; what evaluate_coco refuses.
+  PPMA_API DetectionEvaluation evaluate(const Testing& how);
+};
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
+
+#include <algorithm>
+#include <string>
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+/// The results of all processes, in the order of their ranks. They travel as COCO's JSON: each adds
+/// its own bytes, as numbers, to the zeros of the others.
+inline std::vector<CocoResult> results_of_all(const std::vector<CocoResult>& mine,
+                                              const Communicator& among) {
+  const std::string text = coco_results_text(mine, "results");
+  std::vector<double> sizes(static_cast<std::size_t>(among.size), 0.0);
+  sizes[static_cast<std::size_t>(among.rank)] = static_cast<double>(text.size());
+  sizes = among.sums(sizes);
+  i64 total = 0;
+  std::vector<i64> first;  // byte of each process
+  for (const double size : sizes) first.push_back(total), total += static_cast<i64>(size);
+  Tensor letters = Tensor::zeros({total});
+  std::transform(text.begin(), text.end(),
+                 letters.data<float>() + first[static_cast<std::size_t>(among.rank)],
+                 [](char c) { return static_cast<float>(static_cast<u8>(c)); });
+  among.all_reduce_sum(letters);
+  std::vector<u8> bytes(static_cast<std::size_t>(total));
+  std::transform(letters.data<float>(), letters.data<float>() + total, bytes.begin(),
+                 [](float letter) { return static_cast<u8>(letter); });
+  std::vector<CocoResult> all;
+  for (std::size_t r = 0; r < sizes.size(); ++r) {
+    const Bytes heard = Bytes(bytes).subspan(static_cast<std::size_t>(first[r]),
+                                             static_cast<std::size_t>(sizes[r]));
+    for (CocoResult& result : parse_coco_results(heard, str("results of process ", r)))
+      all.push_back(std::move(result));
+  }
+  return all;
+}
+
+}  // namespace detail
+
+CocoResult coco_result(const Detection& d, i64 image_id, i64 category_id) {
+  CocoResult r;
+  r.image_id = image_id, r.category_id = category_id, r.score = d.score;
+  r.box = CocoBox{static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
+                  static_cast<double>(d.box.width()), static_cast<double>(d.box.height())};
+  r.mask.rle = d.mask;
+  r.where = str("image ", image_id);
+  return r;
+}
+
+Loss DetectionTask::loss(const Batch& batch, Context& context) {
+  const DetectionLoss l = model.loss(batch.images, batch, context);
+  return {l.total,
+          {{"loss_rpn_cls", l.rpn_cls},
+           {"loss_rpn_bbox", l.rpn_bbox},
+           {"loss_cls", l.cls},
+           {"loss_bbox", l.bbox},
+           {"loss_mask", l.mask},
+           {"acc", Tensor::scalar(l.accuracy, DType::f64)}}};
+}
+
+DetectionEvaluation DetectionTask::evaluate(const Testing& how) {
+  check(test.size > 0 && truth != nullptr, "evaluate: there is no test set, or no truth of it");
+  const BatchPart part{how.among == nullptr ? 0 : how.among->rank,
+                       how.among == nullptr ? 1 : how.among->size};
+  std::vector<CocoResult> results;
+  const i64 begin = part.begin(test.size), end = part.end(test.size);
+  for (i64 i = begin; i < end; ++i) {
+    DetectionSample sample = test.load(i);
+    const Tensor image = sample.image;
+    const DetectionBatch batch = evaluation_batch(std::move(sample), loading);
+    const std::vector<Detection> found = model.detect(how.at(batch.images), batch.frames)[0];
+    for (const Detection& d : found)
+      results.push_back(coco_result(d, batch.frames[0].image_id,
+                                    test.category_ids[static_cast<std::size_t>(d.label)]));
+    if (on_image) on_image(image, found, i, how);
+    if (how.on_progress) how.on_progress(i + 1 - begin, end - begin);
+  }
+  if (how.among != nullptr) results = detail::results_of_all(results, *how.among);
+  DetectionEvaluation e{evaluate_coco(*truth, results, CocoType::bbox), {}};
+  if (model.config.with_mask) e.masks = evaluate_coco(*truth, results, CocoType::segm);
+  return e;
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"

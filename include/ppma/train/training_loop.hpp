@@ -1,0 +1,471 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// What of the training loop (trainer.hpp) does not depend on the task: the steps and epochs, and
+// the file that a run is resumed from.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ppma/data/batch_stream.hpp"
+#include "ppma/io/element.hpp"
+#include "ppma/nn/module.hpp"
+#include "ppma/optim/ema.hpp"
+#include "ppma/optim/optimizer.hpp"
+#include "ppma/train/log.hpp"
+#include "ppma/train/options.hpp"
+#include "ppma/train/task.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+class GradientAverage;
+
+/// Means of this epoch so far, by the weights of its batches.
+struct StepReport {
+  i64 epoch = 0, batch = 0, batches = 0;  // batch counts from 1
+  i64 images = 0;                         // seen in this epoch
+  double loss = 0;
+  std::vector<std::pair<std::string, double>> parts{};  // of the loss
+  double rate = 0, gradient_norm = 0;                   // of the last step
+};
+
+/// What of a Trainer does not depend on the task.
+class TrainingLoop {
+ public:
+  TrainingLoop(const TrainingLoop&) = delete;  // replayed steps refer to its optimiser
+  TrainingLoop& operator=(const TrainingLoop&) = delete;
+
+  /// The epoch that comes next, and the best figure so far (-1 before the first evaluation).
+  i64 epoch() const { return epoch_; }
+  double best() const { return best_; }
+  const TrainOptions& options() const { return options_; }
+  const Optimizer& optimizer() const { return optimizer_; }
+  /// The network's weights as they are, and their average (empty if there is none).
+  const TensorMap& weights() const { return state_; }
+  PPMA_API TensorMap average() const;
+
+  /// All that resume() needs, in one file, written aside and renamed: model.*, ema.*, optimizer.*,
+  /// and the position in the metadata, to which `metadata` is added. Error: a tensor that is not
+  /// finite; then the file stays as it was.
+  PPMA_API void save(const std::string& path,
+                     std::map<std::string, std::string> metadata = {}) const;
+
+  /// Continues where save() was called; returns the metadata. Errors: another network, another
+  /// seed, an average on one side only.
+  PPMA_API std::map<std::string, std::string> resume(const std::string& path);
+
+ protected:
+  PPMA_API TrainingLoop(const std::vector<Field>& network, const TrainOptions& options, u64 stream,
+                        bool reads_back);
+  PPMA_API virtual ~TrainingLoop();
+
+  /// One epoch into `record`, and the evaluation after it; whether it is the best so far.
+  PPMA_API bool pass(EpochReport& record, i64 batches,
+                     const std::function<void(const StepReport&)>& on_batch,
+                     const std::function<void(i64, i64)>& on_evaluation);
+
+ private:
+  // What the task and its stream do.
+  virtual bool next_batch() = 0;                     // the next one becomes the present one
+  virtual std::vector<Tensor*> batch_tensors() = 0;  // of the present one: images, then the rest
+  virtual Loss loss_of_batch(Context& context) = 0;  // of the present one, which is used up
+  virtual double evaluate_task(const Testing& how) = 0;  // its figure
+
+  struct Progress;
+  struct Replays;
+  PPMA_API void train_epoch(EpochReport& record, i64 batches,
+                            const std::function<void(const StepReport&)>& on_batch);
+  PPMA_API double test(const Testing& how);
+  PPMA_API void take_step(const Rng& rng, double rate, Progress& done);
+  PPMA_API void launch_step(const Rng& rng, double rate, Progress& done);
+  PPMA_API void finish_step(Progress& done);
+  PPMA_API i64 rows_of_all(i64 here, i64 number) const;
+  PPMA_API void count(const Loss& loss, const std::vector<double>& values, i64 rows, double rate,
+                      bool stepped, Progress& done) const;
+  const Communicator* among() const {
+    return options_.processes.empty() ? nullptr : options_.processes.data();
+  }
+
+  TrainOptions options_;
+  TensorMap state_;  // parameters and buffers, in the published order
+  Optimizer optimizer_;
+  u64 stream_;
+  bool reads_back_;
+  std::optional<Ema> ema_;
+  std::unique_ptr<GradientAverage> gradients_;  // where there are other processes
+  std::unique_ptr<Replays> replays_;            // on a GPU
+  i64 epoch_ = 0, iteration_ = 0;
+  double best_ = -1;
+};
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
+
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+
+#include "ppma/core/float_bits.hpp"
+#include "ppma/io/safetensors.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/optim/clip.hpp"
+#include "ppma/parallel/gradients.hpp"
+#include "ppma/train/finite.hpp"
+#include "ppma/train/replayed_step.hpp"
+#include "ppma/train/transfer.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+inline void add_prefixed(TensorMap& all, const std::string& prefix, const TensorMap& more) {
+  for (const auto& entry : more) all.emplace_back(prefix + entry.first, entry.second);
+}
+
+inline TensorMap part_of(const TensorMap& all, const std::string& prefix) {
+  TensorMap out;
+  for (const auto& entry : all)
+    if (entry.first.starts_with(prefix))
+      out.emplace_back(entry.first.substr(prefix.size()), entry.second);
+  return out;
+}
+
+/// What is trained of a network.
+inline std::vector<Parameter> trained(const std::vector<Field>& network,
+                                      const std::vector<ParameterRule>& rules) {
+  TensorMap named;
+  for (const Field& f : network)
+    if (f.kind == Kind::parameter && f.tensor.requires_grad()) named.emplace_back(f.name, f.tensor);
+  return parameters_with_rules(named, rules);
+}
+
+/// An entry that every training checkpoint has in its metadata.
+inline const std::string& position_of(const Safetensors& file, const std::string& path,
+                                      const char* key) {
+  const auto it = file.metadata.find(key);
+  check(it != file.metadata.end(), path, ": has no ", key, "; it is not a training checkpoint");
+  return it->second;
+}
+
+/// The same of one that is a whole number from 0.
+inline i64 whole_of(const Safetensors& file, const std::string& path, const char* key) {
+  const std::string& text = position_of(file, path, key);
+  u64 n = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  check(error == std::errc() && end == text.data() + text.size() && n >> 63 == 0, path, ": its ",
+        key, " is not a whole number but \"", text,
+        "\"; it is not a training checkpoint, or damaged");
+  return static_cast<i64>(n);
+}
+
+/// The same of any number.
+inline double number_of(const Safetensors& file, const std::string& path, const char* key) {
+  const std::string& text = position_of(file, path, key);
+  char* end = nullptr;
+  const double x = std::strtod(text.c_str(), &end);
+  check(!text.empty() && *end == 0, path, ": its ", key, " is not a number but \"", text,
+        "\"; the file is damaged");
+  return x;
+}
+
+/// A number as text from which it can be read again, bit for bit.
+inline std::string number_text(double x) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, x).ptr};
+}
+
+}  // namespace detail
+
+// What an epoch adds up.
+struct TrainingLoop::Progress {
+  i64 epoch, batches;
+  const std::function<void(const StepReport&)>& on_batch;
+  i64 begun = 0, images = 0, number = 0, steps = 0, pending = 0;
+  double weight = 0, loss_sum = 0, rate_sum = 0, rate = 0, norm = 0;
+  std::vector<std::pair<std::string, double>> sums{};  // of the loss's parts
+
+  double mean(double sum) const { return sum / weight; }
+  std::vector<std::pair<std::string, double>> means() const {
+    auto all = sums;
+    for (auto& part : all) part.second = mean(part.second);
+    return all;
+  }
+  void require_finite(const char* what, double value) const {
+    check(is_finite(value), "training: the ", what, " is ", value, " in epoch ", epoch, ", batch ",
+          number, "; lower the learning rate or clip the gradients");
+  }
+};
+
+// Steps on a GPU: one for each shape that batches have, two where the last batch of an epoch is
+// smaller; and the one that the GPU may still be computing.
+struct TrainingLoop::Replays {
+  explicit Replays(Device device) : upload(device), readback(device) {}
+
+  std::vector<std::unique_ptr<detail::ReplayedStep>> steps{};
+  Upload upload;
+  Readback readback;
+  struct Underway {
+    const detail::ReplayedStep* step;
+    i64 rows;
+    double rate;
+  };
+  std::optional<Underway> underway{};
+};
+
+TrainingLoop::TrainingLoop(const std::vector<Field>& network, const TrainOptions& options,
+                           u64 stream, bool reads_back)
+    : options_(options),
+      state_(as_tensors(network)),
+      optimizer_(detail::trained(network, options.rules), options.optimizer),
+      stream_(stream),
+      reads_back_(reads_back) {
+  check(options.epochs > 0 && options.accumulate > 0 && options.evaluate_every >= 0,
+        "training: epochs and accumulate must be positive, evaluate_every at least 0");
+  check(options.rate != nullptr, "training: there is no learning rate; set options.rate");
+  if (!options.processes.empty()) {
+    check(options.processes.size() == 2, "training: ", options.processes.size(),
+          " communicators; two are needed");
+    for (auto& entry : state_) among()->broadcast(entry.second, 0);
+    std::vector<Tensor> parameters;
+    for (const Parameter& p : optimizer_.parameters()) parameters.push_back(p.tensor);
+    gradients_ = std::make_unique<GradientAverage>(options.processes[1], std::move(parameters));
+  }
+  if (options.ema_decay > 0) ema_.emplace(state_, options.ema_decay, options.ema_warm);
+}
+
+TrainingLoop::~TrainingLoop() = default;
+
+TensorMap TrainingLoop::average() const { return ema_ ? ema_->average() : TensorMap(); }
+
+bool TrainingLoop::pass(EpochReport& record, i64 batches,
+                        const std::function<void(const StepReport&)>& on_batch,
+                        const std::function<void(i64, i64)>& on_evaluation) {
+  const auto begin = std::chrono::steady_clock::now();
+  train_epoch(record, batches, on_batch);
+  require_finite(state_,
+                 str("training: after epoch ", epoch_ + 1, ", ", iteration_, " iterations"));
+  bool is_best = false;
+  if (options_.evaluate_every > 0 &&
+      ((epoch_ + 1) % options_.evaluate_every == 0 || epoch_ + 1 == options_.epochs)) {
+    Testing how{options_.at, among(), epoch_ + 1, false, on_evaluation};
+    double figure = test(how);
+    if (ema_) {
+      const Ema::InUse averaged(*ema_);
+      how.averaged = true;
+      figure = test(how);
+    }
+    is_best = figure > best_;
+    if (is_best) best_ = figure;
+  }
+  ++epoch_;
+  record.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return is_best;
+}
+
+double TrainingLoop::test(const Testing& how) {
+  try {
+    return evaluate_task(how);
+  } catch (const Error& e) {
+    fail("testing ", how.averaged ? "the averaged weights " : "", "after epoch ", how.epoch, ": ",
+         e.what(),
+         "; where the training has diverged, lower the learning rate, warm up longer or clip the "
+         "gradients. What was saved before stays as it is");
+  }
+}
+
+void TrainingLoop::save(const std::string& path,
+                        std::map<std::string, std::string> metadata) const {
+  TensorMap all;
+  detail::add_prefixed(all, "model.", state_);
+  if (ema_) detail::add_prefixed(all, "ema.", ema_->average());
+  detail::add_prefixed(all, "optimizer.", optimizer_.state());
+  metadata["epoch"] = std::to_string(epoch_);
+  metadata["iteration"] = std::to_string(iteration_);
+  metadata["best"] = detail::number_text(best_);
+  metadata["ema_updates"] = std::to_string(ema_ ? ema_->updates() : 0);
+  metadata["seed"] = std::to_string(options_.seed);
+  require_finite(all, path + ": not written");
+  write_safetensors(path, all, metadata);
+}
+
+std::map<std::string, std::string> TrainingLoop::resume(const std::string& path) {
+  Safetensors file = read_safetensors(path);
+  const std::string& seed = detail::position_of(file, path, "seed");
+  check(seed == std::to_string(options_.seed), path, ": was trained with seed ", seed, ", not ",
+        options_.seed, "; a resumed run must keep its seed");
+  const i64 epoch = detail::whole_of(file, path, "epoch");
+  // Of these each was missing in the files of some task before all had one loop.
+  const auto whole = [&](const char* key) {
+    return file.metadata.contains(key) ? detail::whole_of(file, path, key) : 0;
+  };
+  const i64 iteration = whole("iteration"), updates = whole("ema_updates");
+  const double best = file.metadata.contains("best") ? detail::number_of(file, path, "best") : -1;
+  require_finite(file.tensors, path);
+  const TensorMap weights = detail::part_of(file.tensors, "model."),
+                  average = detail::part_of(file.tensors, "ema.");
+  check(average.empty() == !ema_, path, ": has ", average.empty() ? "no" : "an",
+        " average of weights, this run has ", ema_ ? "one" : "none", "; keep ema_decay");
+  check(weights.size() == state_.size(), path, ": has ", static_cast<i64>(weights.size()),
+        " tensors, the network ", static_cast<i64>(state_.size()));
+  for (auto& [name, tensor] : state_) {
+    const Tensor* saved = find(weights, name);
+    check(saved != nullptr && saved->shape() == tensor.shape(), path, ": has no ", name,
+          " of shape ", tensor.shape());
+    tensor.copy_from(*saved);
+  }
+  optimizer_.load_state(detail::part_of(file.tensors, "optimizer."));
+  if (ema_) ema_->load(average, updates);
+  epoch_ = epoch, iteration_ = iteration, best_ = best;
+  return std::move(file.metadata);
+}
+
+void TrainingLoop::train_epoch(EpochReport& record, i64 batches,
+                               const std::function<void(const StepReport&)>& on_batch) {
+  check(batches > 0, "training: the training set has no full batch");
+  Progress done{epoch_, batches, on_batch};
+  optimizer_.zero_grad();
+  // On a GPU the host is a step ahead: it makes and sends the next batch, and hears of the loss,
+  // while a step runs. With other processes only where sums do not pass through the host either.
+  const bool ahead = options_.at.device == Device::cuda && options_.accumulate == 1 &&
+                     !reads_back_ && (among() == nullptr || options_.processes[1].join);
+  while (next_batch()) {
+    check(batch_tensors()[0]->defined(), "training: batch ", done.begun,
+          " has no part for this process; leave an incomplete batch out");
+    const double rate = options_.rate({epoch_, done.begun, batches, iteration_});
+    const Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(done.begun), stream_);
+    ++done.begun;
+    ahead ? launch_step(rng, rate, done) : take_step(rng, rate, done);
+  }
+  if (ahead) finish_step(done);
+  check(done.begun == batches, "training: the stream gave ", done.begun, " batches instead of ",
+        batches);
+  record.epoch = epoch_;
+  for (const Parameter& p : optimizer_.parameters()) record.n_parameters += p.tensor.numel();
+  record.train_lr = done.rate_sum / static_cast<double>(done.steps);
+  record.last_lr = done.rate;
+  record.train_loss = done.mean(done.loss_sum);
+  record.parts = done.means();
+}
+
+// One batch; with `accumulate` every so many batches make a step of the optimiser.
+void TrainingLoop::take_step(const Rng& rng, double rate, Progress& done) {
+  const std::vector<Tensor*> tensors = batch_tensors();
+  *tensors[0] = options_.at(*tensors[0]);
+  for (std::size_t i = 1; i < tensors.size(); ++i) *tensors[i] = tensors[i]->to(options_.at.device);
+  i64 rows = tensors[0]->dim(0);
+  Context context{true, rng};
+  context.among = among(), context.checkpoint_blocks = options_.checkpoint_blocks;
+  Loss loss = loss_of_batch(context);
+  const auto item = [](const Tensor& t) { return t.defined() ? t.item() : 0.0; };
+  std::vector<double> values{loss.total.item()};
+  for (const auto& part : loss.parts) values.push_back(item(part.second));
+  if (among() != nullptr) {  // of all processes: so all stop where one has no finite loss
+    rows = rows_of_all(rows, done.number);
+    values = among()->sums(values);
+    for (double& v : values) v /= static_cast<double>(among()->size);
+  }
+  done.require_finite("loss", values[0]);
+  ++done.pending;
+  const bool step = done.pending == options_.accumulate || done.begun == done.batches;
+  if (gradients_ && step)
+    gradients_->backward(loss.total);
+  else
+    loss.total.backward();
+  if (step) {
+    const double mean = 1 / static_cast<double>(done.pending);
+    done.norm = options_.clip > 0 ? gradient_norm(optimizer_.parameters()) * mean : 0;
+    done.require_finite("gradient's norm", done.norm);
+    optimizer_.step(rate, mean * clip_factor(done.norm, options_.clip));
+    optimizer_.zero_grad();
+    if (ema_) ema_->update();
+    ++iteration_, done.pending = 0;
+  }
+  count(loss, values, rows, rate, step, done);
+}
+
+// Launches the step of a batch and hears of the one before.
+void TrainingLoop::launch_step(const Rng& rng, double rate, Progress& done) {
+  if (!replays_) replays_ = std::make_unique<Replays>(options_.at.device);
+  Replays& r = *replays_;
+  const std::vector<Tensor*> tensors = batch_tensors();
+  const i64 rows = tensors[0]->dim(0);
+  detail::ReplayedStep* step = nullptr;
+  for (const auto& known : r.steps)
+    if (known->takes(tensors)) step = known.get();
+  if (step == nullptr) {
+    if (among() != nullptr) rows_of_all(rows, done.begun - 1);
+    const auto loss_of = [this](const std::vector<Tensor>& inputs, Context& context) {
+      const std::vector<Tensor*> present = batch_tensors();
+      *present[0] = options_.at(inputs[0]);
+      for (std::size_t i = 1; i < inputs.size(); ++i) *present[i] = inputs[i];
+      return loss_of_batch(context);
+    };
+    step = r.steps
+               .emplace_back(std::make_unique<detail::ReplayedStep>(loss_of, optimizer_, options_,
+                                                                    gradients_.get(), tensors))
+               .get();
+  }
+  (*step)(tensors, rng, rate, r.upload);
+  ++iteration_;
+  if (ema_) ema_->update();
+  r.readback.ask(step->results());
+  const auto before = std::exchange(r.underway, Replays::Underway{step, rows, rate});
+  if (!before) return;
+  const auto now = std::exchange(r.underway, before);
+  finish_step(done);
+  r.underway = now;
+}
+
+// Hears of the step underway.
+void TrainingLoop::finish_step(Progress& done) {
+  const auto underway = std::exchange(replays_->underway, std::nullopt);
+  if (!underway) return;
+  const std::vector<double> results = replays_->readback.take();
+  if (gradients_) gradients_->require_group();  // sums that were aborted are none
+  const i64 processes = among() == nullptr ? 1 : among()->size;
+  const Loss& loss = underway->step->loss();
+  std::size_t k = 0;
+  const auto mean = [&] { return results[k++] / static_cast<double>(processes); };
+  std::vector<double> values{mean()};
+  for (const auto& part : loss.parts) values.push_back(part.second.defined() ? mean() : 0.0);
+  done.require_finite("loss", values[0]);
+  if (k < results.size()) done.require_finite("gradient's norm", done.norm = results[k]);
+  count(loss, values, underway->rows * processes, underway->rate, true, done);
+}
+
+// The rows of a batch in all processes together, which have as many each.
+i64 TrainingLoop::rows_of_all(i64 here, i64 number) const {
+  const double rows = static_cast<double>(here), all = among()->sum(rows);
+  check(all == rows * static_cast<double>(among()->size),
+        "training: the processes have unequal parts of batch ", number, ", ", here, " of ", all,
+        " samples here; leave an incomplete batch out");
+  return static_cast<i64>(all);
+}
+
+void TrainingLoop::count(const Loss& loss, const std::vector<double>& values, i64 rows, double rate,
+                         bool stepped, Progress& done) const {
+  ++done.number, done.images += rows;
+  done.weight += loss.weight, done.loss_sum += values[0] * loss.weight;
+  if (done.sums.empty())
+    for (const auto& part : loss.parts) done.sums.emplace_back(part.first, 0.0);
+  check(done.sums.size() == loss.parts.size(), "training: the loss has ", loss.parts.size(),
+        " parts, at first it had ", done.sums.size());
+  for (std::size_t i = 0; i < done.sums.size(); ++i)
+    done.sums[i].second += values[i + 1] * loss.weight;
+  done.rate = rate;
+  if (stepped) ++done.steps, done.rate_sum += rate;
+  if (done.on_batch)
+    done.on_batch({done.epoch, done.number, done.batches, done.images, done.mean(done.loss_sum),
+                   done.means(), rate, done.norm});
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"
