@@ -90,7 +90,7 @@ inline double floor_of(const PpmaConfig& c, const Ceilings& peak, i64 batch, i64
                  heads = static_cast<double>(c.num_heads[s]);
     const double hidden = std::floor(c.mlp_ratios[s] * channels),
                  along = static_cast<double>(height + width);
-    const bool two_orders = criss_cross_order(c.mask) == Order::both;
+    const bool two_orders = mask_of(c.mask).order == Order::both;
     for (i64 block = 0; block < c.depths[s]; ++block) {
       // positions: depthwise 3 x 3
       group(0, 2 * n * channels, 9 * channels);

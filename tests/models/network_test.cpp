@@ -94,7 +94,7 @@ TEST_CASE("parameters of the ablation's masks and of the dense backbones", "[mod
                                      {MaskKind::v2h, 14335272},    {MaskKind::polyline, 14335272},
                                      {MaskKind::shared, 14334856}, {MaskKind::cross_scan, 14335272},
                                      {MaskKind::hilbert, 14335272}};
-  CHECK(want.size() == mask_kinds().size());
+  CHECK(want.size() == masks().size());
   for (const auto& entry : want) {
     INFO(to_string(entry.first));
     PpmaConfig c = ppma_tiny();
@@ -150,12 +150,12 @@ TEST_CASE("a summary tells shapes as they are, and prints a table", "[models]") 
 }
 
 TEST_CASE("configurations survive JSON; a misspelt key or value is named", "[models]") {
-  for (const auto& kind : mask_kinds()) {
-    PpmaConfig c = small_network(kind.first);
-    c.fused = kind.first != MaskKind::v2h;
+  for (const Mask& mask : masks()) {
+    PpmaConfig c = small_network(mask.kind);
+    c.fused = mask.kind != MaskKind::v2h;
     const PpmaConfig back = config_from_json(config_to_json(c));
     CHECK(config_to_json(back).dump() == config_to_json(c).dump());
-    CHECK(back.mask == kind.first);
+    CHECK(back.mask == mask.kind);
     CHECK(back.fused == c.fused);
     CHECK(back.embed_dims == c.embed_dims);
     CHECK(back.layer_init_values == c.layer_init_values);
@@ -262,11 +262,11 @@ TEST_CASE("a training step does not depend on the number of threads", "[models]"
 TEST_CASE("every mask: fused and composed agree in values and gradients, and the masks differ",
           "[models]") {
   std::vector<Tensor> all;
-  for (const auto& kind : mask_kinds()) {
+  for (const Mask& mask : masks()) {
     Tensor logits[2];
     std::map<std::string, Tensor> gradient[2];
     for (int run = 0; run < 2; ++run) {
-      PpmaConfig c = small_network(kind.first);
+      PpmaConfig c = small_network(mask.kind);
       c.chunkwise_recurrents = {true, false, true, false};
       c.fused = run == 0;
       Ppma model = filled<Ppma>(c);
@@ -275,7 +275,7 @@ TEST_CASE("every mask: fused and composed agree in values and gradients, and the
       sum(square(logits[run])).backward();
       for (const Field& f : named_parameters(model)) gradient[run][f.name] = f.tensor.grad();
     }
-    INFO(kind.second);
+    INFO(mask.name);
     CHECK(distance(logits[0], logits[1]) < 1e-12);
     for (const auto& g : gradient[0]) {
       INFO(g.first);
@@ -373,13 +373,13 @@ TEST_CASE("initial weights follow the published rules; the mask changes no other
         // stem and merging; linear layers, convolutions, decays of five blocks; head
         7 + 5 * (7 + 3 + 2) + 2);
   CHECK(different > random);  // and the biases of convolutions
-  for (const auto& kind : mask_kinds()) {
+  for (const Mask& mask : masks()) {
     PpmaConfig m = c;
-    m.mask = kind.first;
+    m.mask = mask.kind;
     Ppma masked(m, 3);
     for (const Field& f : named_parameters(masked)) {
-      INFO(kind.second << " " << f.name);
-      if (ends_with(f.name, "dt_linear.weight") && kind.first == MaskKind::shared) continue;
+      INFO(mask.name << " " << f.name);
+      if (ends_with(f.name, "dt_linear.weight") && mask.kind == MaskKind::shared) continue;
       CHECK(f.tensor.to_vector<float>() == with[f.name]);
     }
   }

@@ -72,12 +72,12 @@ TEST_CASE("every mask runs in a vision transformer, its images independent of ea
           "[models]") {
   const Tensor images = as(formula_image("vit.input", {2, 3, 32, 32}), DType::f64);
   std::vector<Tensor> all;
-  for (const auto& kind : mask_kinds()) {
-    Vit model(small_vit(kind.first));
+  for (const Mask& mask : masks()) {
+    Vit model(small_vit(mask.kind));
     fill_by_formula(model);
     to(model, DType::f64);
     const Tensor logits = model.forward(images);
-    INFO(kind.second);
+    INFO(mask.name);
     for (const Tensor& other : all) CHECK(distance(logits, other) > 1e-6);
     all.push_back(logits);
     for (i64 b = 0; b < 2; ++b)

@@ -43,31 +43,32 @@ Tensor criss_cross_by_rule(const Problem& x, MaskKind kind) {
   if (!m.empty())
     lines = {restrict_to_lines(m.front(), x.q.dim(1), x.q.dim(2), true),
              restrict_to_lines(m.back(), x.q.dim(1), x.q.dim(2), false)};
-  return criss_cross_attention_with(x.q, x.k, x.v, heads, lines, criss_cross_order(kind));
+  return criss_cross_attention_with(x.q, x.k, x.v, heads, lines, mask_of(kind).order);
 }
 
 }  // namespace
 
 TEST_CASE("masks by name", "[polyline][ablation]") {
-  for (const auto& [kind, name] : mask_kinds()) {
-    CHECK(parse_mask_kind(name) == kind);
-    CHECK(to_string(kind) == name);
+  for (const Mask& mask : masks()) {
+    CHECK(parse_mask_kind(mask.name) == mask.kind);
+    CHECK(to_string(mask.kind) == mask.name);
   }
-  CHECK(mask_kinds().size() == 7);
+  CHECK(masks().size() == 7);
   CHECK(parse_mask_kind("2d") == MaskKind::polyline);
   CHECK(says([] { parse_mask_kind("polylines"); },
              "there is no mask \"polylines\"; the masks are none, rmt, v2h, polyline, shared, "
              "cross_scan, hilbert"));
-  CHECK(decay_outputs(MaskKind::rmt) == 0);
-  CHECK(decay_outputs(MaskKind::shared) == 1);
-  CHECK(decay_outputs(MaskKind::hilbert) == 2);
+  CHECK(mask_of(MaskKind::rmt).decays == 0);
+  CHECK(mask_of(MaskKind::shared).decays == 1);
+  CHECK(mask_of(MaskKind::hilbert).decays == 2);
 }
 
 TEST_CASE("every mask follows the generic rule", "[polyline][ablation]") {
   for (const auto& [h, w] : {std::pair<i64, i64>{3, 4}, {5, 2}, {1, 4}})
-    for (const auto& [kind, name] : mask_kinds()) {
+    for (const Mask& mask : masks()) {
+      const MaskKind kind = mask.kind;
       const Problem x(h, w);
-      INFO(name << " " << h << "x" << w);
+      INFO(mask.name << " " << h << "x" << w);
       CHECK(distance(masked_whole_attention(x.q, x.k, x.v, heads, kind, x.of(kind)),
                      whole_by_rule(x, kind)) < 1e-13);
       CHECK(distance(masked_criss_cross(x.q, x.k, x.v, heads, kind, x.of(kind)),
@@ -78,11 +79,12 @@ TEST_CASE("every mask follows the generic rule", "[polyline][ablation]") {
 TEST_CASE("masks are different masks, and learn", "[polyline][ablation]") {
   const Problem x(3, 4);
   std::vector<Tensor> seen;
-  for (const auto& [kind, name] : mask_kinds()) {
+  for (const Mask& mask : masks()) {
+    const MaskKind kind = mask.kind;
     const Tensor y = masked_whole_attention(x.q, x.k, x.v, heads, kind, x.of(kind));
     for (const Tensor& other : seen) CHECK(distance(y, other) > 1e-3);
     seen.push_back(y);
-    if (decay_outputs(kind) == 0) continue;
+    if (mask.decays == 0) continue;
     const MaskKind which = kind;
     for (const bool criss : {false, true}) {
       const GradCheck g = grad_check(
@@ -94,7 +96,7 @@ TEST_CASE("masks are different masks, and learn", "[polyline][ablation]") {
           which == MaskKind::shared ? std::vector<Tensor>{x.q, x.k, x.v, x.decay.log_alpha}
                                     : x.all(),
           {.max_elements = 17});
-      INFO(name << (criss ? " criss-cross" : " whole") << "\n" << g.report);
+      INFO(mask.name << (criss ? " criss-cross" : " whole") << "\n" << g.report);
       CHECK(g.ok);
     }
   }

@@ -104,11 +104,11 @@ TEST_CASE("every mask of the ablation on the GPU", "[cuda]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   const i64 heads = 2, h = 5, w = 6;
   const Shape tokens{2, h, w, heads * 16}, grid{2, heads, h, w};
-  for (const auto& [kind, name] : mask_kinds())
+  for (const Mask& mask : masks())
     for (const bool criss : {false, true}) {
-      const MaskKind which = kind;
+      const MaskKind which = mask.kind;
       if (which == MaskKind::none || which == MaskKind::rmt || which == MaskKind::shared) continue;
-      compare(std::string(name) + (criss ? ", criss-cross" : ", whole"),
+      compare(std::string(mask.name) + (criss ? ", criss-cross" : ", whole"),
               [=](In in) {
                 const LogDecay d{in[3], in[4]};
                 const Tensor y = criss

@@ -104,7 +104,7 @@ PathEmbed::PathEmbed(i64 heads, i64 d, MaskKind mask, Rng rng) {
     a.data<float>()[g] = static_cast<float>(std::log(rng.uniform(1.0, 1.1)));
   }
   dt_bias = parameter(bias), A_log = parameter(a);
-  dt_linear_weight = parameter(truncated_normal({decay_outputs(mask), d}, rng));
+  dt_linear_weight = parameter(truncated_normal({mask_of(mask).decays, d}, rng));
 }
 
 LogDecay PathEmbed::forward(const Tensor& x, bool fused, const Tensor& values) const {
@@ -126,7 +126,7 @@ Attention::Attention(const StageConfig& c, Rng& rng)
       out_proj(c.channels, c.channels, rng) {
   // Draws of its own: networks of one seed that differ in the mask begin with the same weights
   // elsewhere.
-  if (decay_outputs(c.mask) > 0)
+  if (mask_of(c.mask).decays > 0)
     path_embed.emplace(c.heads, c.channels / c.heads, c.mask, rng.fork(rng.position()));
 }
 
@@ -155,12 +155,10 @@ LogDecay Attention::decays(const Tensor& x, const Positions& at, const Tensor& v
 
 Tensor Attention::attend(const Tensor& q, const Tensor& k, const Tensor& v,
                          const LogDecay& decay) const {
-  // has no other form
-  const bool sequence = config.mask == MaskKind::cross_scan || config.mask == MaskKind::hilbert;
-  if (config.fused || sequence)
+  if (config.fused || !mask_of(config.mask).paths)  // the latter have no other form
     return config.criss_cross ? masked_criss_cross(q, k, v, config.heads, config.mask, decay)
                               : masked_whole_attention(q, k, v, config.heads, config.mask, decay);
-  const Order order = criss_cross_order(config.mask);
+  const Order order = mask_of(config.mask).order;
   if (config.criss_cross)
     return criss_cross_attention_composed(q, k, v, config.heads, decay.log_alpha, decay.log_beta,
                                           order);

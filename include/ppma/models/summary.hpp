@@ -189,10 +189,9 @@ void SummaryWriter::path_embed(PathEmbed& l, const Shape& x) {
 
 void SummaryWriter::whole_attention(const Shape& out, i64 batch, i64 tokens, i64 masked,
                                     i64 channels, i64 heads, MaskKind mask) {
-  const bool sequence = mask == MaskKind::cross_scan || mask == MaskKind::hilbert;
-  const i64 masks = mask == MaskKind::none                           ? 0
-                    : mask == MaskKind::rmt || mask == MaskKind::v2h ? 1
-                                                                     : 2;
+  const std::optional<Paths> paths = mask_of(mask).paths;
+  const bool sequence = !paths;
+  const i64 masks = paths == Paths::none ? 0 : paths == Paths::v2h ? 1 : 2;
   const i64 scores = batch * heads * tokens * tokens,
             masked_scores = batch * heads * masked * masked;
   // + their mean
@@ -204,7 +203,7 @@ void SummaryWriter::whole_attention(const Shape& out, i64 batch, i64 tokens, i64
 void SummaryWriter::criss_cross(const Shape& x, i64 heads, MaskKind mask) {  // x (B,H,W,C)
   // one channel's or head's row and column of every token
   const i64 lines = x[0] * x[1] * x[2] * (x[1] + x[2]);
-  const bool both = criss_cross_order(mask) == Order::both;
+  const bool both = mask_of(mask).order == Order::both;
   row("attention", x, 0, (both ? 3 : 2) * lines * x[3],
       lines * heads * (softmax_ops + (mask == MaskKind::none ? 0 : line_mask_ops)) +
           (both ? 2 * x.numel() : 0));

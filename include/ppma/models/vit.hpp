@@ -169,7 +169,7 @@ Tensor with_class_token(const Tensor& log_mask) {
 
 VitAttention::VitAttention(const VitConfig& c, Rng& rng)
     : config(c), qkv(c.width, 3 * c.width, rng), proj(c.width, c.width, rng) {
-  if (decay_outputs(c.mask) > 0)
+  if (mask_of(c.mask).decays > 0)
     path_embed.emplace(c.heads, c.width / c.heads, c.mask, rng.fork(rng.position()));
 }
 

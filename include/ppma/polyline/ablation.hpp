@@ -18,12 +18,11 @@
 // Where two masks differ in their restrictions (cross_scan, hilbert) the first serves the rows, the
 // second the columns.
 //
-// To add a mask: 1. its name in MaskKind and mask_kinds(); 2. decay_outputs(); 3. its log masks in
-// ablation_log_masks(); 4. its criss-cross order in criss_cross_order(); 5. a line in
-// tests/polyline/ablation_test.cpp.
+// To add a mask: its name in MaskKind and its row in masks(), from which networks, summaries and the
+// tool know all the rest.
 
+#include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "ppma/polyline/decay.hpp"
@@ -32,18 +31,28 @@ namespace ppma::inline PPMA_ABI {
 
 enum class MaskKind { none, rmt, v2h, polyline, shared, cross_scan, hilbert };
 
-/// Every mask with its name.
-PPMA_API const std::vector<std::pair<MaskKind, const char*>>& mask_kinds();
+/// All that is asked of a mask.
+struct Mask {
+  MaskKind kind;
+  const char* name;
+  i64 decays;  // learnt for a token: 2 (alpha, beta), 1 where they are equal, 0 where they are fixed
+  // In memory O(N): the paths of whole_attention() that give it; empty: only by its log masks.
+  std::optional<Paths> paths;
+  bool polyline_lines;  // its restrictions to rows and columns are the polyline mask's
+  Order order;          // in which a criss-cross stage mixes
+  // Its log masks, (B,G,N,N) each, none, one or two, for any grid.
+  std::vector<Tensor> (*log_masks)(const LogDecay& decay);
+};
+
+/// Every mask, one row each.
+PPMA_API const std::vector<Mask>& masks();
+/// The row of a kind.
+PPMA_API const Mask& mask_of(MaskKind kind);
 
 PPMA_API std::string to_string(MaskKind kind);
 
 /// The mask of a name; "2d" is another word for polyline. Throws, naming all masks, for any other.
 PPMA_API MaskKind parse_mask_kind(const std::string& name);
-
-/// How many rows dt_weight of log_decay has: 2, 1 for shared, 0 where decays are not learnt.
-constexpr i64 decay_outputs(MaskKind kind) {
-  return kind == MaskKind::none || kind == MaskKind::rmt ? 0 : kind == MaskKind::shared ? 1 : 2;
-}
 
 // ---- RMT's constant decays (spec 2.5) ---------------------------------------------------------
 
@@ -73,13 +82,6 @@ PPMA_API std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& d
 /// (B,G,W,H,H).
 PPMA_API Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows);
 
-/// In which order a criss-cross stage mixes with this mask.
-constexpr Order criss_cross_order(MaskKind kind) {
-  return kind == MaskKind::none || kind == MaskKind::rmt ? Order::rows_first
-         : kind == MaskKind::v2h                         ? Order::columns_first
-                                                         : Order::both;
-}
-
 // ---- what a network calls ---------------------------------------------------------------------
 
 /// Whole attention with a mask of the ablation. q, k, v (B,H,W,C), k scaled, rotary applied; decay
@@ -99,6 +101,7 @@ PPMA_API Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tenso
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
 
 #include "ppma/kernels/cpu/restrict_mask.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/check.hpp"
 #include "ppma/polyline/criss_cross_attention.hpp"
@@ -108,27 +111,62 @@ PPMA_API Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tenso
 
 namespace ppma::inline PPMA_ABI {
 
-const std::vector<std::pair<MaskKind, const char*>>& mask_kinds() {
-  static const std::vector<std::pair<MaskKind, const char*>> all{
-      {MaskKind::none, "none"},      {MaskKind::rmt, "rmt"},
-      {MaskKind::v2h, "v2h"},        {MaskKind::polyline, "polyline"},
-      {MaskKind::shared, "shared"},  {MaskKind::cross_scan, "cross_scan"},
-      {MaskKind::hilbert, "hilbert"}};
+namespace detail {
+
+// M of the vertical and horizontal decays, and its transpose where both paths count.
+inline std::vector<Tensor> one_path(const LogDecay& decay) {
+  return {polyline_log_mask(decay.log_alpha, decay.log_beta)};
+}
+inline std::vector<Tensor> both_paths(const LogDecay& decay) {
+  const Tensor m = polyline_log_mask(decay.log_alpha, decay.log_beta);
+  return {m, transpose(m, 2, 3)};
+}
+// The grid's tokens as a sequence, (B,G,H,W) -> (B,G,N).
+inline Tensor in_a_row(const Tensor& t) {
+  return reshape(t, {t.dim(0), t.dim(1), t.dim(2) * t.dim(3)});
+}
+inline std::vector<Tensor> cross_scan(const LogDecay& decay) {
+  const i64 h = decay.log_alpha.dim(2), w = decay.log_alpha.dim(3);
+  return {sequence_log_mask(in_a_row(decay.log_alpha)),
+          sequence_log_mask(in_a_row(decay.log_beta), column_major_order(h, w))};
+}
+inline std::vector<Tensor> hilbert(const LogDecay& decay) {
+  const i64 h = decay.log_alpha.dim(2), w = decay.log_alpha.dim(3);
+  return {sequence_log_mask(in_a_row(decay.log_alpha), hilbert_order(h, w)),
+          sequence_log_mask(in_a_row(decay.log_beta), hilbert_order(h, w, true))};
+}
+
+}  // namespace detail
+
+const std::vector<Mask>& masks() {
+  using detail::both_paths, detail::one_path;
+  const auto none = [](const LogDecay&) { return std::vector<Tensor>(); };
+  // RMT's decays are constant: M = M^T, one softmax is enough.
+  static const std::vector<Mask> all{
+      {MaskKind::none, "none", 0, Paths::none, true, Order::rows_first, none},
+      {MaskKind::rmt, "rmt", 0, Paths::v2h, true, Order::rows_first, one_path},
+      {MaskKind::v2h, "v2h", 2, Paths::v2h, true, Order::columns_first, one_path},
+      {MaskKind::polyline, "polyline", 2, Paths::both, true, Order::both, both_paths},
+      {MaskKind::shared, "shared", 1, Paths::both, true, Order::both, both_paths},
+      {MaskKind::cross_scan, "cross_scan", 2, {}, true, Order::both, detail::cross_scan},
+      {MaskKind::hilbert, "hilbert", 2, {}, false, Order::both, detail::hilbert}};
   return all;
 }
 
-std::string to_string(MaskKind kind) {
-  for (const auto& [k, name] : mask_kinds())
-    if (k == kind) return name;
-  return "?";
+const Mask& mask_of(MaskKind kind) {
+  for (const Mask& m : masks())
+    if (m.kind == kind) return m;
+  fail("mask: there is no mask of number ", static_cast<i64>(kind), "; masks() has them all");
 }
+
+std::string to_string(MaskKind kind) { return mask_of(kind).name; }
 
 MaskKind parse_mask_kind(const std::string& name) {
   if (name == "2d") return MaskKind::polyline;
   std::string names;
-  for (const auto& [k, n] : mask_kinds()) {
-    if (name == n) return k;
-    names += (names.empty() ? "" : ", ") + std::string(n);
+  for (const Mask& m : masks()) {
+    if (name == m.name) return m.kind;
+    names += (names.empty() ? "" : ", ") + std::string(m.name);
   }
   fail("mask: there is no mask \"", name, "\"; the masks are ", names);
 }
@@ -182,30 +220,9 @@ std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed) {
 }
 
 std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& decay) {
-  if (kind == MaskKind::none) return {};
-  detail::check_decays("ablation_log_masks", decay.log_alpha, decay.log_beta);
-  const Shape& s = decay.log_alpha.shape();
-  const Shape sequence{s[0], s[1], s[2] * s[3]};
-  switch (kind) {
-    case MaskKind::none:
-      return {};
-    case MaskKind::rmt:
-    case MaskKind::v2h:
-      return {polyline_log_mask(decay.log_alpha, decay.log_beta)};
-    case MaskKind::polyline:
-    case MaskKind::shared: {
-      const Tensor m = polyline_log_mask(decay.log_alpha, decay.log_beta);
-      return {m, transpose(m, 2, 3)};
-    }
-    case MaskKind::cross_scan:
-      return {sequence_log_mask(reshape(decay.log_alpha, sequence)),
-              sequence_log_mask(reshape(decay.log_beta, sequence), column_major_order(s[2], s[3]))};
-    case MaskKind::hilbert:
-      return {
-          sequence_log_mask(reshape(decay.log_alpha, sequence), hilbert_order(s[2], s[3])),
-          sequence_log_mask(reshape(decay.log_beta, sequence), hilbert_order(s[2], s[3], true))};
-  }
-  fail("ablation_log_masks: unknown mask");
+  if (kind != MaskKind::none)
+    detail::check_decays("ablation_log_masks", decay.log_alpha, decay.log_beta);
+  return mask_of(kind).log_masks(decay);
 }
 
 Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows) {
@@ -235,37 +252,27 @@ Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool row
 
 Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                               MaskKind kind, const LogDecay& decay) {
-  switch (kind) {
-    case MaskKind::none:
-      return whole_attention(q, k, v, heads, Tensor(), Tensor(), Paths::none);
-    case MaskKind::rmt:  // constant decays: M = M^T, one softmax is enough
-    case MaskKind::v2h:
-      return whole_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, Paths::v2h);
-    case MaskKind::polyline:
-    case MaskKind::shared:
-      return whole_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, Paths::both);
-    case MaskKind::cross_scan:
-    case MaskKind::hilbert:
-      detail::check_attention("masked_whole_attention", q, k, v, heads, decay.log_alpha,
-                              decay.log_beta, true);
-      return whole_attention_with(q, k, v, heads, ablation_log_masks(kind, decay));
-  }
-  fail("masked_whole_attention: unknown mask");
+  const Mask& mask = mask_of(kind);
+  if (mask.paths)
+    return whole_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, *mask.paths);
+  detail::check_attention("masked_whole_attention", q, k, v, heads, decay.log_alpha, decay.log_beta,
+                          true);
+  return whole_attention_with(q, k, v, heads, mask.log_masks(decay));
 }
 
 Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                           MaskKind kind, const LogDecay& decay) {
-  const Order order = criss_cross_order(kind);
+  const Mask& mask = mask_of(kind);
   if (kind == MaskKind::none)
-    return criss_cross_attention(q, k, v, heads, Tensor(), Tensor(), order);
-  if (kind != MaskKind::hilbert)
-    return criss_cross_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, order);
+    return criss_cross_attention(q, k, v, heads, Tensor(), Tensor(), mask.order);
+  if (mask.polyline_lines)
+    return criss_cross_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, mask.order);
   detail::check_attention("masked_criss_cross", q, k, v, heads, decay.log_alpha, decay.log_beta,
                           true);
-  const std::vector<Tensor> m = ablation_log_masks(kind, decay);
+  const std::vector<Tensor> m = mask.log_masks(decay);
   const LineMasks lines{restrict_to_lines(m[0], q.dim(1), q.dim(2), true),
                         restrict_to_lines(m[1], q.dim(1), q.dim(2), false)};
-  return criss_cross_attention_with(q, k, v, heads, lines, order);
+  return criss_cross_attention_with(q, k, v, heads, lines, mask.order);
 }
 
 }  // namespace ppma::inline PPMA_ABI
