@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "sanitized.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -33,7 +34,7 @@ TEST_CASE("live and peak memory are counted") {
 }
 
 TEST_CASE("the steady state of a loop asks the system for nothing") {
-  if (PPMA_SANITIZED) return;  // there the memory goes back at once, so that errors show
+  if (sanitized()) return;  // there the memory goes back at once, so that errors show
   const auto step = [] {
     std::vector<std::unique_ptr<Buffer>> held;
     for (i64 k = 1; k <= 20; ++k) held.push_back(std::make_unique<Buffer>(k * 7001, Device::cpu));

@@ -9,6 +9,8 @@
 
 using namespace ppma;
 
+namespace augment_test {
+
 namespace {
 
 // Pixel (i, j) is (i, j, 7).
@@ -256,3 +258,5 @@ TEST_CASE("beta variates have their mean and variance") {
   for (int n = 0; n < 20000; ++n) skewed += draw_beta(2, 6, rng) / 20000;
   CHECK(skewed == Approx(0.25).margin(0.01));
 }
+
+}  // namespace augment_test

@@ -13,6 +13,8 @@
 
 using namespace ppma;
 
+namespace coco_evaluation_test {
+
 namespace {
 
 Bytes bytes_of(const std::string& s) { return {reinterpret_cast<const u8*>(s.data()), s.size()}; }
@@ -154,3 +156,5 @@ TEST_CASE("coco: what cannot be scored is named", "[data]") {
       says([] { AveragePrecision(2).add(2, {}, {}, [](std::size_t, std::size_t) { return 0.0; }); },
            "class 2 of 2"));
 }
+
+}  // namespace coco_evaluation_test

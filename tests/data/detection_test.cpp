@@ -14,6 +14,8 @@
 using namespace ppma;
 using io_test::Folder;
 
+namespace detection_test {
+
 namespace {
 
 Bytes bytes_of(const std::string& s) { return {reinterpret_cast<const u8*>(s.data()), s.size()}; }
@@ -383,3 +385,5 @@ TEST_CASE("detection data: the objects of shapes, found exactly, score one", "[d
   CHECK(evaluate_coco(truth, results, CocoType::bbox).figures[0] == Approx(1));
   CHECK(evaluate_coco(truth, results, CocoType::segm).figures[0] == Approx(1));
 }
+
+}  // namespace detection_test

@@ -12,6 +12,8 @@
 using namespace ppma;
 namespace fs = std::filesystem;
 
+namespace folder_test {
+
 namespace {
 
 // A folder that goes with the test case.
@@ -192,3 +194,5 @@ TEST_CASE("a folder of images: links, hidden files, and what is left out is said
   CHECK(says([&] { image_folder(set).get(4); },
              "/emu/e.jpg: a WebP image; convert it to PNG or JPEG"));
 }
+
+}  // namespace folder_test

@@ -12,6 +12,8 @@
 
 using namespace ppma;
 
+namespace loader_test {
+
 namespace {
 
 // Sample i is an image full of i, of class i % 3.
@@ -245,3 +247,5 @@ TEST_CASE("processes share every batch, and every sample comes once", "[data]") 
       },
       "loader: a batch of 5 cannot be divided equally among 2 processes"));
 }
+
+}  // namespace loader_test

@@ -8,6 +8,8 @@
 
 using namespace ppma;
 
+namespace rand_augment_test {
+
 namespace {
 
 const char* const change_names[] = {"auto_contrast", "equalize",    "invert",       "rotate",
@@ -87,3 +89,5 @@ TEST_CASE("RandAugment draws two changes, each with probability a half") {
   CHECK(rand_augment(image, rng, {.changes = 0}).to_vector<u8>() == image.to_vector<u8>());
   CHECK(published_transform(48)(image, rng).shape() == Shape({48, 48, 3}));
 }
+
+}  // namespace rand_augment_test

@@ -15,6 +15,8 @@
 using namespace ppma;
 namespace fs = std::filesystem;
 
+namespace segmentation_test {
+
 namespace {
 
 struct Folder {
@@ -378,3 +380,5 @@ TEST_CASE("segmentation: endings in any case, hidden files, labels of 16 bits, w
   CHECK(reduce_zero_label(Tensor::from<u8>({0, 2}, {2}), 65535).to_vector<i64>() ==
         std::vector<i64>{65535, 1});
 }
+
+}  // namespace segmentation_test

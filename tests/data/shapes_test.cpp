@@ -8,6 +8,8 @@
 
 using namespace ppma;
 
+namespace shapes_test {
+
 namespace {
 
 bool same(const Tensor& a, const Tensor& b) {
@@ -177,3 +179,5 @@ TEST_CASE("the set of shapes is balanced and named") {
   CHECK(says([&] { shapes(options).get(0); }, "16 x 4 pixels"));
   CHECK(says([&] { in_memory(shapes(options)); }, "16 x 4 pixels"));
 }
+
+}  // namespace shapes_test

@@ -12,6 +12,8 @@
 
 using namespace polyline_test;
 
+namespace ablation_test {
+
 namespace {
 
 constexpr i64 heads = 2;
@@ -187,3 +189,5 @@ TEST_CASE("ablation: misuse is explained", "[polyline][ablation]") {
       "the mask must be (B,G,N,N) with N = 4"));
   CHECK(says([] { rmt_decay_log(0, 2, 4); }, "needs heads"));
 }
+
+}  // namespace ablation_test

@@ -18,6 +18,8 @@
 
 using namespace polyline_test;
 
+namespace attention_test {
+
 namespace {
 
 constexpr i64 heads = 2;
@@ -244,3 +246,5 @@ TEST_CASE("attention: misuse is explained", "[polyline][attention]") {
       },
       "the variants are code and paper"));
 }
+
+}  // namespace attention_test

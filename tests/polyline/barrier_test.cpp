@@ -22,6 +22,8 @@
 
 using namespace polyline_test;
 
+namespace barrier_test {
+
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
@@ -664,3 +666,5 @@ TEST_CASE("barriers: the masks of the ablation", "[polyline][barrier]") {
     }
   }
 }
+
+}  // namespace barrier_test

@@ -16,6 +16,8 @@
 
 using namespace polyline_test;
 
+namespace decay_test {
+
 namespace {
 
 struct Case {
@@ -174,3 +176,5 @@ TEST_CASE("log_decay: misuse is explained", "[polyline][decay]") {
       },
       "the values must be (2, 1, 2, 2, 3), got (1, 1, 2, 2, 3)"));
 }
+
+}  // namespace decay_test

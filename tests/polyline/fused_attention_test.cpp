@@ -18,6 +18,8 @@
 
 using namespace ppma;
 
+namespace fused_attention_test {
+
 namespace {
 
 struct Problem {
@@ -363,3 +365,5 @@ TEST_CASE("fused attentions name what is wrong", "[polyline][attention][error]")
   CHECK_THROWS_WITH(criss_cross_attention(Tensor::zeros({2, 3, 8}), q, q, 2, la, la),
                     "criss_cross_attention: q must be (B,H,W,C), got (2, 3, 8)");
 }
+
+}  // namespace fused_attention_test

@@ -15,6 +15,8 @@
 
 using namespace polyline_test;
 
+namespace linear_attention_test {
+
 namespace {
 
 struct Case {
@@ -139,3 +141,5 @@ TEST_CASE("linear attention: misuse is explained", "[polyline][linear]") {
   CHECK(says([&] { form(2, Paths::both, LinearForm::chunked, 0)(in); },
              "block_rows must be at least 1"));
 }
+
+}  // namespace linear_attention_test

@@ -18,6 +18,8 @@
 
 using namespace polyline_test;
 
+namespace mask_test {
+
 namespace {
 
 struct Grid {
@@ -399,3 +401,5 @@ TEST_CASE("masks: misuse is explained", "[polyline][mask]") {
       },
       "must all be (B,G,H,W,D)"));
 }
+
+}  // namespace mask_test

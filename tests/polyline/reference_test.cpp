@@ -16,6 +16,8 @@
 
 using namespace polyline_test;
 
+namespace reference_test {
+
 namespace {
 
 struct Reference {
@@ -127,3 +129,5 @@ TEST_CASE("reference: log masks", "[polyline][reference]") {
           tolerance);
   }
 }
+
+}  // namespace reference_test

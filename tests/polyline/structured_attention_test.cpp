@@ -12,6 +12,8 @@
 
 using namespace polyline_test;
 
+namespace structured_attention_test {
+
 namespace {
 
 std::vector<Tensor> inputs(i64 n, i64 s, i64 p) {
@@ -123,3 +125,5 @@ TEST_CASE("structured attention: misuse is explained", "[polyline][structured]")
       },
       "chunk must be at least 1"));
 }
+
+}  // namespace structured_attention_test

@@ -10,6 +10,7 @@
 #include "ppma/io/safetensors.hpp"
 #include "ppma/train/finite.hpp"
 #include "ppma/train/log.hpp"
+#include "sanitized.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -73,7 +74,7 @@ std::string child(const std::string& out, const std::string& start, int seed) {
 
 // Of the moments to die at, every one; every seventh under sanitizers, where a process starts
 // slowly.
-constexpr i64 every = PPMA_SANITIZED ? 7 : 1;
+const i64 every = sanitized() ? 7 : 1;
 
 }  // namespace
 
