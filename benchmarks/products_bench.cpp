@@ -6,8 +6,8 @@
 // Attention's products inside a head and the convolutions have kernels of their own in the network
 // (multiply_small, kernels/cpu/conv.hpp); here they are what they would be as calls of gemm.
 //
-// Compiled once for each instruction set (products_bench_sse2, _avx2, _avx512), and for this machine
-// with -march=native, which also tunes the code for it (_native).
+// Compiled once for each instruction set (products_bench_sse2, _avx2, _avx512), and for this
+// machine with -march=native, which also tunes the code for it (_native).
 //
 //   build/release/benchmarks/products_bench_avx2 [rounds [threads]]     default: 15, all
 

@@ -7,11 +7,10 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 include="-std=c++20 -I$root/include -I$root/tests"
 
-good=0 bad=0
-try() { if "${@:2}" > log 2>&1; then echo "ok: $1"; good=$((good + 1)); else echo "FAILED: $1"; head -60 log; bad=$((bad + 1)); fi; }
+. "$root/tests/tries.sh"
 
 compilers=(g++)
-if command -v clang++ > /dev/null; then compilers+=(clang++); else echo "skipped: no clang++ here"; fi
+if command -v clang++ > /dev/null; then compilers+=(clang++); else skip "no clang++ here"; fi
 
 run() { "$1" $include -O0 "$root/tests/included/$2.cpp" -o "$2" && "./$2"; }
 try "names that are macros" run g++ macros
@@ -41,7 +40,7 @@ try "g++ -O2 -ffast-math, SSE2" fast g++ -O2 -ffast-math
 try "g++ -O3 -funsafe-math-optimizations" fast g++ -O3 -funsafe-math-optimizations
 widest=$(has avx2 && echo "$avx2")
 for compiler in "${compilers[@]}"; do
-  if has avx2; then try "$compiler -Ofast, AVX2" fast "$compiler" -Ofast $avx2; else echo "skipped: no AVX2 here"; fi
+  if has avx2; then try "$compiler -Ofast, AVX2" fast "$compiler" -Ofast $avx2; else skip "no AVX2 here"; fi
   if has avx512bw; then try "$compiler -Ofast, AVX-512" fast "$compiler" -Ofast $avx512
   else try "$compiler -O1 -ffast-math, AVX-512: compiled only, it cannot run here" only_compile "$compiler" -O1 -ffast-math $avx512; fi
 done
@@ -65,5 +64,4 @@ for compiler in "${compilers[@]}"; do
   try "the table of operations, $compiler -O1 -ffast-math" operations "$compiler" -O1 -ffast-math $widest
 done
 
-echo "$good passed, $bad failed"
-[[ $bad -eq 0 ]]
+finish

@@ -21,8 +21,7 @@ cat > b.cpp << 'CPP'
 double other() { return ppma::sum(ppma::Tensor::ones({3})).item(); }
 CPP
 
-good=0
-try() { if "${@:2}" > log 2>&1; then echo "ok: $1"; good=$((good + 1)); else echo "FAILED: $1"; cat log; fi; }
+. "$root/tests/tries.sh"
 
 plain() { g++ -std=c++20 -O0 -I"$root/include" a.cpp b.cpp -o plain && ./plain; }
 try "one plain g++ line" plain
@@ -96,10 +95,8 @@ cuda_consumer() {
     printf 'cmake_minimum_required(VERSION 3.22)\nproject(app CXX)\nadd_subdirectory(%s ppma)\nadd_executable(app a.cpp)\nppma_enable_cuda(app)\nadd_executable(plain b.cpp)\ntarget_link_libraries(plain PRIVATE ppma::ppma)\n' "$root" > cuda/CMakeLists.txt &&
     CUDACXX=$nvcc cmake -S cuda -B cuda/build -DPPMA_CUDA=ON -DPPMA_BUILD_EXAMPLES=OFF
 }
-all=5
-if [[ -n ${PPMA_BUILT:-} ]]; then all=$((all + 1)); try "the compiled library, installed; a library that links it" compiled; fi
+if [[ -n ${PPMA_BUILT:-} ]]; then try "the compiled library, installed; a library that links it" compiled; fi
 nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null || true)
-if [[ -n $nvcc ]]; then all=$((all + 1)); try "add_subdirectory with CUDA" cuda_consumer; fi
+if [[ -n $nvcc ]]; then try "add_subdirectory with CUDA" cuda_consumer; fi
 
-echo "$good passed, $((all - good)) failed"
-[[ $good -eq $all ]]
+finish

@@ -6,9 +6,7 @@ set -u
 root=$1 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
-good=0 bad=0 skipped=0
-try() { if "${@:2}" > log 2>&1; then echo "ok: $1"; good=$((good + 1)); else echo "FAILED: $1"; head -40 log; bad=$((bad + 1)); fi; }
-skip() { echo "skipped: $1"; skipped=$((skipped + 1)); }
+. "$root/tests/tries.sh"
 
 # pieces KIND: the document's pieces ```KIND, in 1.KIND, 2.KIND ...
 pieces() {
@@ -75,5 +73,4 @@ python=${PPMA_PYTHON:-python3}
 if "$python" -c 'import torch' 2> /dev/null; then try "PyTorch sees ppma's elements and the other way round" torch
 else skip "$python has no torch (PPMA_PYTHON names another)"; fi
 
-echo "$good passed, $bad failed, $skipped skipped"
-[[ $bad -eq 0 ]]
+finish

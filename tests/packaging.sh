@@ -5,11 +5,7 @@ root=$1 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 
-good=0 bad=0 skipped=0
-try() {
-  if "${@:2}" > log 2>&1; then echo "ok: $1"; good=$((good + 1)); else echo "FAILED: $1"; cat log; bad=$((bad + 1)); fi
-}
-skip() { echo "skipped: $1"; skipped=$((skipped + 1)); }
+. "$root/tests/tries.sh"
 
 packages() {
   cpack --config "$PPMA_BUILT/CPackConfig.cmake" -B "$work/packages" &&
@@ -74,5 +70,4 @@ vcpkg_port() {
 }
 if command -v vcpkg > /dev/null; then try "the vcpkg port" vcpkg_port; else skip "no vcpkg here"; fi
 
-echo "$good passed, $bad failed, $skipped skipped"
-[[ $bad -eq 0 ]]
+finish

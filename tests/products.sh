@@ -6,15 +6,13 @@ set -u
 root=$1 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
-good=0 bad=0 skipped=0
-try() { if "${@:2}" > log 2>&1; then echo "ok: $1"; good=$((good + 1)); else echo "FAILED: $1"; tail -40 log; bad=$((bad + 1)); fi; }
-skip() { echo "skipped: $1"; skipped=$((skipped + 1)); }
+. "$root/tests/tries.sh"
 include="-std=c++20 -I$root/include -I$root/tests"
 catch_library=$([[ -e /usr/include/catch2/catch_all.hpp ]] && echo -lCatch2)
 if [[ ! -e /usr/include/eigen3/Eigen/Core ]]; then
   skip "no Eigen here (Debian: libeigen3-dev)"
-  echo "0 passed, 0 failed, 1 skipped"
-  exit 0
+  finish
+  exit
 fi
 
 g++ $include -O0 -c "$root/tests/main.cpp" -o main.o || exit 1
@@ -70,5 +68,4 @@ fi
 without() { g++ $include -O0 both.cpp -o both && says eigen "compiled without Eigen's products"; }
 try "PPMA_GEMM=eigen in a header-only program without them" without
 
-echo "$good passed, $bad failed, $skipped skipped"
-[[ $bad -eq 0 ]]
+finish

@@ -65,6 +65,17 @@ struct DenseTraining {
   }
 };
 
+/// Generated images to train on, or to test on: the latter are the same for any seed.
+inline ShapesOptions shapes_of(const DenseTraining& o, Split split) {
+  const bool trains = split == Split::train;
+  return {.height = o.size,
+          .width = o.size,
+          .images = trains ? o.images : o.test_images,
+          .seed = trains ? o.seed : 0,
+          .split = split,
+          .most_extra = 3};
+}
+
 inline void make_folders(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);

@@ -56,15 +56,8 @@ struct DetectionData {
 inline DetectionData make_detection_data(const DetectCommand& o) {
   DetectionData d;
   if (o.data == "shapes") {
-    ShapesOptions s{.height = o.size,
-                    .width = o.size,
-                    .images = o.images,
-                    .seed = o.seed,
-                    .split = Split::train,
-                    .most_extra = 3};
-    d.train = shapes_set(s);
-    s.images = o.test_images, s.seed = 0, s.split = Split::test;
-    d.test = shapes_set(s);
+    d.train = shapes_set(shapes_of(o, Split::train));
+    d.test = shapes_set(shapes_of(o, Split::test));
     d.truth = std::make_shared<const CocoTruth>(truth_of(d.test));
     d.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
     return d;

@@ -72,16 +72,8 @@ struct SegmentData {
 
 inline SegmentData make_segmentation_data(const SegmentCommand& o) {
   if (o.data == "shapes") {
-    ShapesOptions s{.height = o.size,
-                    .width = o.size,
-                    .images = o.images,
-                    .seed = o.seed,
-                    .split = Split::train,
-                    .most_extra = 3};
-    SegmentData d{shapes_segmentation(s), {}};
-    s.images = o.test_images, s.seed = 0, s.split = Split::test;
-    d.test = shapes_segmentation(s);
-    return d;
+    return {shapes_segmentation(shapes_of(o, Split::train)),
+            shapes_segmentation(shapes_of(o, Split::test))};
   }
   check(o.data == "folder" && !o.folder.empty(),
         "--task segment: --data is shapes, or folder with --data-dir");

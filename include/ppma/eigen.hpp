@@ -122,8 +122,8 @@ auto as_vector(const Tensor& t) {
 template <class T = float>
 void as_vector(const Tensor&&) = delete;
 
-/// A tensor with the values of any matrix, array or expression of f32, f64, int64 or uint8, whatever
-/// its storage order: (rows, cols), or (size) of what is a vector when compiled.
+/// A tensor with the values of any matrix, array or expression of f32, f64, int64 or uint8,
+/// whatever its storage order: (rows, cols), or (size) of what is a vector when compiled.
 ///   tensor_of(a.transpose() * b)
 template <class Derived>
 Tensor tensor_of(const Eigen::DenseBase<Derived>& expression) {

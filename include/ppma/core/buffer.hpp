@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Buffer: the bytes under a tensor, 64-byte aligned, from a pool that keeps what is freed; or memory
-// that is somebody else's, used where it lies.
+// Buffer: the bytes under a tensor, 64-byte aligned, from a pool that keeps what is freed; or
+// memory that is somebody else's, used where it lies.
 //
 // Why a pool: a training step frees and asks for the same sizes again and again. malloc hands big
 // blocks back to the kernel each time, and the page faults of touching them anew cost a tenth to a

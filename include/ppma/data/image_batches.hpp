@@ -3,7 +3,8 @@
 // Batches of a Dataset, augmented, normalised and mixed; for a BatchStream. The augmentation of a
 // sample is drawn from a stream keyed by seed, epoch and its place in the epoch's order.
 //
-//   BatchStream<Batch> train(image_batches(shapes(), {.batch = 64, .transform = train_transform(32)}));
+//   const ImageLoading how{.batch = 64, .transform = train_transform(32)};
+//   BatchStream<Batch> train(image_batches(shapes(), how));
 //
 // Legend: B batch, H W pixels, K classes.
 

@@ -18,8 +18,8 @@
 // Where two masks differ in their restrictions (cross_scan, hilbert) the first serves the rows, the
 // second the columns.
 //
-// To add a mask: its name in MaskKind and its row in masks(), from which networks, summaries and the
-// tool know all the rest.
+// To add a mask: its name in MaskKind and its row in masks(), from which networks, summaries and
+// the tool know all the rest.
 
 #include <optional>
 #include <string>
@@ -35,7 +35,8 @@ enum class MaskKind { none, rmt, v2h, polyline, shared, cross_scan, hilbert };
 struct Mask {
   MaskKind kind;
   const char* name;
-  i64 decays;  // learnt for a token: 2 (alpha, beta), 1 where they are equal, 0 where they are fixed
+  // Learnt for a token: 2 (alpha, beta), 1 where they are equal, 0 where they are fixed.
+  i64 decays;
   // In memory O(N): the paths of whole_attention() that give it; empty: only by its log masks.
   std::optional<Paths> paths;
   bool polyline_lines;  // its restrictions to rows and columns are the polyline mask's

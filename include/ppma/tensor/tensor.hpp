@@ -59,13 +59,13 @@ class Tensor {
   /// std::vector, an image of OpenCV, a camera's buffer, a GPU array of another library.
   ///
   /// `keep_alive` lives as long as any tensor shares the elements (std::make_shared<cv::Mat>(image)
-  /// or any shared_ptr with a deleter). Without it the caller must keep the elements, unmoved, until
-  /// then: until the last copy, result of reshape(), and backward() through them is gone.
+  /// or any shared_ptr with a deleter). Without it the caller must keep the elements, unmoved,
+  /// until then: until the last copy, result of reshape(), and backward() through them is gone.
   /// Const elements are read-only: to change them through the tensor (data() of a non-const handle,
   /// copy_from, an optimiser) is an error; clone() has elements of its own.
   /// No operation writes into its arguments, also not where it saves memory by working in place.
-  /// Alignment: that of T; kernels ask no more on the CPU. On the GPU 256 bytes, as cudaMalloc gives
-  /// it, and whoever wrote the elements must have finished (cudaStreamSynchronize).
+  /// Alignment: that of T; kernels ask no more on the CPU. On the GPU 256 bytes, as cudaMalloc
+  /// gives it, and whoever wrote the elements must have finished (cudaStreamSynchronize).
   /// Errors: a null or badly aligned pointer, a span of another size than the shape.
   template <class T>
   static Tensor wrap(T* elements, const Shape& shape,

@@ -281,8 +281,8 @@ PPMA_INLINE V exp_of(V x) {
   return chosen;
 }
 
-/// ln x, below 1 ulp; ln 0 is -infinity, of less than 0 NaN. f32: Cephes' logf, as Eigen has it (with
-/// AVX2 5 times as fast as libm lane by lane, and as exact); f64: libm, which Eigen's is less exact
+/// ln x, below 1 ulp; ln 0 is -infinity, of less than 0 NaN. f32: Cephes' logf, as Eigen has it (a
+/// register at a time, and as exact as libm lane by lane); f64: libm, which Eigen's is less exact
 /// than.
 template <class V>
 PPMA_INLINE V log_of(V x) {
