@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The library in a stranger's program: behind macros that are everyday words, beside operators and names of its own,
-# with -ffast-math and its kind, with -fno-exceptions: included.sh ROOT
+# with -ffast-math and its kind, with -fno-exceptions, without f64 and gradients: included.sh ROOT
 set -u
 root=$1 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -19,6 +19,29 @@ if [[ ${#compilers[@]} -gt 1 ]]; then
 fi
 try "every header sets macros aside and gives them back" "$root/tests/names.sh" "$root"
 try "operators and names beside the library's" run g++ operators
+
+# What a program leaves out is an error where it is used, and its kernels are not in the program.
+opt_out() {
+  "${@:2}" $include -O0 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Werror \
+    "$root/tests/included/opt_outs.cpp" -o opt_outs && ./opt_outs || return 1
+  nm -C opt_outs > names
+  local f64 slopes
+  f64=$(grep -c 'kernels::map<double' names) slopes=$(grep -c 'kernels::map<.*Slope' names)
+  [[ "$((f64 > 0)) $((slopes > 0))" == "$1" ]] || { echo "kernels for f64: $f64, for gradients: $slopes"; return 1; }
+}
+try "all of f64 and gradients" opt_out "1 1" g++
+try "PPMA_F64=0" opt_out "0 1" g++ -DPPMA_F64=0
+try "PPMA_GRADIENTS=0" opt_out "1 0" g++ -DPPMA_GRADIENTS=0
+for compiler in "${compilers[@]}"; do
+  try "PPMA_F64=0 and PPMA_GRADIENTS=0, $compiler" opt_out "0 0" "$compiler" -DPPMA_F64=0 -DPPMA_GRADIENTS=0
+done
+compiled_is_whole() {
+  for out in PPMA_F64 PPMA_GRADIENTS; do
+    echo '#include <ppma/core/config.hpp>' | g++ $include -DPPMA_HEADER_ONLY=0 -D$out=0 -fsyntax-only -x c++ - > out 2>&1 && return 1
+    grep -q 'the compiled library is whole' out || return 1
+  done
+}
+try "with the compiled library they are refused" compiled_is_whole
 
 # One line, and it says what to do.
 no_exceptions() {

@@ -64,11 +64,11 @@ PPMA_API void copy_many(Device device, const std::vector<CopyPiece>& pieces);
 
 class Buffer {
  public:
-  PPMA_API Buffer(i64 bytes, Device device);
+  PPMA_ONCE PPMA_API Buffer(i64 bytes, Device device);
   /// Foreign memory, not counted in memory_stats(): `keep_alive` dies with the buffer.
   PPMA_API Buffer(void* data, i64 bytes, Device device, std::shared_ptr<const void> keep_alive,
                   bool writable);
-  PPMA_API ~Buffer();
+  PPMA_ONCE PPMA_API ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 

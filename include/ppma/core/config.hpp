@@ -79,6 +79,9 @@
 #endif
 
 #define PPMA_INLINE inline __attribute__((always_inline))
+// Compiled once, not wherever it is called: for what costs little to call and much to repeat.
+#define PPMA_ONCE __attribute__((noinline))
+#define PPMA_COLD __attribute__((noinline, cold))
 
 // Every header has its declarations first and the definitions behind them. PPMA_HEADER_ONLY 1, the
 // default: a program sees both. 0: declarations alone, and the program links the compiled library,
@@ -96,6 +99,23 @@
 // header-only program, which would compile Eigen in each file, asks for them with 1.
 #ifndef PPMA_EIGEN
 #define PPMA_EIGEN !PPMA_HEADER_ONLY
+#endif
+
+// What a header-only program does not need it need not compile (docs/compile-time.md). Set them
+// before the first include or with -D, the same in all files that exchange tensors: they are part
+// of the namespace's name.
+//   PPMA_F64 0: the CPU computes in f32 alone; f64 tensors are made, read and converted, in an
+//               operation they are an Error
+//   PPMA_GRADIENTS 0: nothing is recorded; requires_grad(true) and backward() are an Error
+#ifndef PPMA_F64
+#define PPMA_F64 1
+#endif
+#ifndef PPMA_GRADIENTS
+#define PPMA_GRADIENTS 1
+#endif
+#if !PPMA_HEADER_ONLY && !(PPMA_F64 && PPMA_GRADIENTS)
+#error \
+    "ppma: the compiled library is whole: PPMA_F64=0 and PPMA_GRADIENTS=0 are for PPMA_HEADER_ONLY=1"
 #endif
 
 // Loops over registers must be unrolled whole, or the array of registers goes to memory.
@@ -122,17 +142,26 @@
 
 // Everything lives in ppma::<tag>. Without the tag, objects compiled with different settings would
 // share one copy of each inline function, and the linker would silently pick either.
-#define PPMA_ABI_NAME2(cuda, omp, simd) cuda##_omp##omp##_v##simd
-#define PPMA_ABI_NAME(cuda, omp, simd) PPMA_ABI_NAME2(cuda, omp, simd)
+#define PPMA_ABI_NAME2(cuda, omp, simd, without) cuda##_omp##omp##_v##simd##without
+#define PPMA_ABI_NAME(cuda, omp, simd, without) PPMA_ABI_NAME2(cuda, omp, simd, without)
+#if PPMA_F64 && PPMA_GRADIENTS
+#define PPMA_WITHOUT
+#elif PPMA_GRADIENTS
+#define PPMA_WITHOUT _no_f64
+#elif PPMA_F64
+#define PPMA_WITHOUT _no_gradients
+#else
+#define PPMA_WITHOUT _no_f64_no_gradients
+#endif
 #if !PPMA_HEADER_ONLY
-// The library decides all three; a program that links it may be compiled with other flags.
+// The library decides all of them; a program that links it may be compiled with other flags.
 #define PPMA_ABI compiled
 #elif PPMA_CUDA && PPMA_CUDNN
-#define PPMA_ABI PPMA_ABI_NAME(cudnn, PPMA_OPENMP, PPMA_SIMD_BYTES)
+#define PPMA_ABI PPMA_ABI_NAME(cudnn, PPMA_OPENMP, PPMA_SIMD_BYTES, PPMA_WITHOUT)
 #elif PPMA_CUDA
-#define PPMA_ABI PPMA_ABI_NAME(cuda, PPMA_OPENMP, PPMA_SIMD_BYTES)
+#define PPMA_ABI PPMA_ABI_NAME(cuda, PPMA_OPENMP, PPMA_SIMD_BYTES, PPMA_WITHOUT)
 #else
-#define PPMA_ABI PPMA_ABI_NAME(cpu, PPMA_OPENMP, PPMA_SIMD_BYTES)
+#define PPMA_ABI PPMA_ABI_NAME(cpu, PPMA_OPENMP, PPMA_SIMD_BYTES, PPMA_WITHOUT)
 #endif
 
 // What depends on the width of a register (kernels/cpu) has it in its names: a program may be

@@ -48,6 +48,32 @@ template <class T>
 using acc_t = typename Accumulator<T>::type;
 constexpr DType accumulator_dtype(DType t) { return t == DType::bf16 ? DType::f32 : t; }
 
+namespace detail {
+// The errors of the functions below, which are instantiated for each call.
+PPMA_ONCE inline void check_on_cpu(Device device, DType dtype, const char* op,
+                                   const char* otherwise) {
+  check(device == Device::cpu, op, otherwise, "; move the tensors with .to(Device::cpu)");
+#if PPMA_F64
+  check(dtype == DType::f32 || dtype == DType::f64, op, ": ", dtype,
+        " is not computed on the cpu (f32 and f64 are); convert with .to(DType::f32)");
+#else
+  check(dtype == DType::f32, op, ": ", dtype,
+        " is not computed on the cpu: f32 is, this program was compiled with PPMA_F64=0");
+#endif
+}
+
+// f for the dtypes that the CPU computes in, when they were checked.
+template <class F>
+decltype(auto) visit_checked(DType dtype, F&& f) {
+#if PPMA_F64
+  if (dtype == DType::f64) return f(Cpu{}, double{});
+#endif
+  static_cast<void>(dtype);
+  return f(Cpu{}, float{});
+}
+inline constexpr const char* without_cuda = ": this program was compiled without CUDA";
+}  // namespace detail
+
 /// Calls f(tag, T{}) for a device and a floating dtype: visit(x.device(), x.dtype(), "gelu",
 /// [&](auto on, auto t) { using T = decltype(t); kernels::map(on, ...); }). `op` is named in the
 /// error.
@@ -61,21 +87,15 @@ decltype(auto) visit(Device device, DType dtype, const char* op, F&& f) {
     return dtype == DType::f64 ? f(Cuda{}, double{}) : f(Cuda{}, bf16{});
   }
 #endif
-  check(device == Device::cpu, op,
-        ": this program was compiled without CUDA; move the tensors with .to(Device::cpu)");
-  check(dtype == DType::f32 || dtype == DType::f64, op, ": ", dtype,
-        " is not computed on the cpu (f32 and f64 are);", " convert with .to(DType::f32)");
-  return dtype == DType::f32 ? f(Cpu{}, float{}) : f(Cpu{}, double{});
+  detail::check_on_cpu(device, dtype, op, detail::without_cuda);
+  return detail::visit_checked(dtype, f);
 }
 
 /// visit() for kernels that exist for the CPU only: a tensor on the GPU is an error.
 template <class F>
 decltype(auto) visit_cpu(Device device, DType dtype, const char* op, F&& f) {
-  check(device == Device::cpu, op,
-        ": has no GPU kernel yet; move the tensors with .to(Device::cpu)");
-  check(dtype == DType::f32 || dtype == DType::f64, op, ": ", dtype,
-        " is not computed on the cpu (f32 and f64 are);", " convert with .to(DType::f32)");
-  return dtype == DType::f32 ? f(Cpu{}, float{}) : f(Cpu{}, double{});
+  detail::check_on_cpu(device, dtype, op, ": has no GPU kernel yet");
+  return detail::visit_checked(dtype, f);
 }
 
 /// Calls f(tag) for a device: for kernels that move bytes, whatever they mean.
@@ -84,8 +104,7 @@ decltype(auto) visit_device(Device device, const char* op, F&& f) {
 #if PPMA_CUDA
   if (device == Device::cuda) return f(Cuda{});
 #endif
-  check(device == Device::cpu, op,
-        ": this program was compiled without CUDA; move the tensors with .to(Device::cpu)");
+  detail::check_on_cpu(device, DType::f32, op, detail::without_cuda);
   return f(Cpu{});
 }
 

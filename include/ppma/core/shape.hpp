@@ -24,9 +24,8 @@ class Shape {
 
   /// Axis number in [0, rank) from one that may count from the end: axis(-1) is the last.
   int axis(int a, const char* op = "shape") const {
-    // The shape itself, not its text: what a check is given is made text of only when it fails.
-    check(a >= -rank_ && a < rank_, op, ": axis ", a, " is outside of shape ", *this, " (", rank_,
-          " axes); use ", -rank_, " to ", rank_ - 1);
+    if (a < -rank_ || a >= rank_) [[unlikely]]
+      no_axis(a, op);
     return a < 0 ? a + rank_ : a;
   }
   i64 operator[](int a) const { return dims_[axis(a)]; }
@@ -58,6 +57,8 @@ class Shape {
 
  private:
   PPMA_API void assign(const i64* dims, std::size_t n);
+  // The message is made here, not wherever a size is read: that is everywhere.
+  [[noreturn]] PPMA_COLD PPMA_API void no_axis(int a, const char* op) const;
 
   i64 dims_[max_rank] = {};
   int rank_ = 0;
@@ -76,6 +77,11 @@ void Shape::push_back(i64 size) {
   check(rank_ < max_rank, "shape: at most ", max_rank, " axes are supported, ", *this, " is full");
   check(size >= 0, "shape: sizes must not be negative, got ", size);
   dims_[rank_++] = size;
+}
+
+void Shape::no_axis(int a, const char* op) const {
+  fail(op, ": axis ", a, " is outside of shape ", *this, " (", rank_, " axes); use ", -rank_,
+       " to ", rank_ - 1);
 }
 
 std::string Shape::str() const {

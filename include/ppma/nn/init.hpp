@@ -52,7 +52,9 @@ PPMA_API Tensor uniform_fan_in(const Shape& shape, i64 fan_in, Rng& rng);
 
 namespace ppma::inline PPMA_ABI {
 
-Tensor parameter(Tensor values) { return values.requires_grad(true); }
+Tensor parameter(Tensor values) {
+  return PPMA_GRADIENTS != 0 ? values.requires_grad(true) : values;
+}
 
 namespace detail {
 

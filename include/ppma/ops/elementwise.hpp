@@ -33,6 +33,7 @@ struct Value {
 template <class F>
 struct Slope {  // dx from what was kept and dy
   F function;
+  static constexpr bool same_shapes = true;
   template <class V>
   PPMA_HD PPMA_INLINE V operator()(V kept, V dy) const {
     return dy * function.df(kept);

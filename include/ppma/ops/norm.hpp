@@ -150,11 +150,20 @@ Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps)
 
 namespace detail {
 
-// act(batch norm of x), in the passes of the norm.
+// Calls f(activation): only what works on the elements is compiled for each.
 template <class F>
-Tensor batch_norm_with(const char* op, F act, const Tensor& x, const Tensor& w, const Tensor& b,
-                       Tensor& running_mean, Tensor& running_var, bool training, double momentum,
-                       double eps, const Communicator* among) {
+void with_activation(bool gelu, F&& f) {
+  if (gelu)
+    f(functions::Gelu{});
+  else
+    f(kernels::NoActivation{});
+}
+
+// The batch norm of x, or gelu of it, in the passes of the norm.
+inline Tensor batch_norm_with(const char* op, bool gelu, const Tensor& x, const Tensor& w,
+                              const Tensor& b, Tensor& running_mean, Tensor& running_var,
+                              bool training, double momentum, double eps,
+                              const Communicator* among) {
   check_affine(op, x, w, b);
   check(running_mean.defined() && running_var.defined() && running_mean.shape() == w.shape() &&
             running_var.shape() == w.shape(),
@@ -199,20 +208,22 @@ Tensor batch_norm_with(const char* op, F act, const Tensor& x, const Tensor& w, 
                                      static_cast<A>(n / (n - 1)), static_cast<A>(eps), w.data<A>(),
                                      running_mean.data<A>(), running_var.data<A>(), m, s,
                                      scale.data<A>(), total.defined() ? total.data<A>() : nullptr});
-    kernels::normalize_columns(on, rows, cols, x.data<T>(), m, scale.data<A>(), b.data<A>(),
-                               y.data<T>(), act);
+    with_activation(gelu, [&](auto act) {
+      kernels::normalize_columns(on, rows, cols, x.data<T>(), m, scale.data<A>(), b.data<A>(),
+                                 y.data<T>(), act);
+    });
   });
 
   const bool need_x = x.requires_grad();
   const Saved saved_x(x);
   y = record(
       y, op, {x, w, b},
-      [op, act, saved_x, w = w.detach(), b = b.detach(), scale, mean, rstd, total, among, rows,
+      [op, gelu, saved_x, w = w.detach(), b = b.detach(), scale, mean, rstd, total, among, rows,
        cols, training, need_x](const Tensor& dy) {
         const Tensor kept = saved_x.get();
         const auto like_w = [&w] { return Tensor::empty(w.shape(), w.dtype(), w.device()); };
         Tensor dx, dz = dy, dw = like_w(), db = like_w();  // y = act(z)
-        if (kernels::activates<F>) {
+        if (gelu) {
           dz = Tensor();  // one handle less on dy
           dz = room_for_gradient(dy);
         }
@@ -221,9 +232,11 @@ Tensor batch_norm_with(const char* op, F act, const Tensor& x, const Tensor& w, 
           using A = acc_t<T>;
           A *const pw = dw.data<A>(), *const pb = db.data<A>();
           // z = (x - mean) rstd w + b:  db = sum dz,  dw = rstd sum dz (x - mean)
-          kernels::column_gradient_sums(on, rows, cols, kept.data<T>(), mean.data<A>(),
-                                        dy.data<T>(), pb, pw, scale.data<A>(), b.data<A>(),
-                                        kernels::activates<F> ? dz.data<T>() : nullptr, act);
+          with_activation(gelu, [&](auto act) {
+            kernels::column_gradient_sums(on, rows, cols, kept.data<T>(), mean.data<A>(),
+                                          dy.data<T>(), pb, pw, scale.data<A>(), b.data<A>(),
+                                          gelu ? dz.data<T>() : nullptr, act);
+          });
           Tensor factors = Tensor::empty({3, cols}, w.dtype(), w.device());
           A *const a = need_x ? factors.data<A>() : nullptr, *const k = need_x ? a + cols : nullptr,
                    *const shift = need_x ? k + cols : nullptr;
@@ -246,21 +259,22 @@ Tensor batch_norm_with(const char* op, F act, const Tensor& x, const Tensor& w, 
             kernels::channels(on, cols, back);
           }
           if (!need_x) return;
-          dx =
-              kernels::activates<F> ? dz : Tensor::empty(kept.shape(), kept.dtype(), kept.device());
+          dx = gelu ? dz : Tensor::empty(kept.shape(), kept.dtype(), kept.device());
           kernels::batch_norm_dx(on, rows, cols, dz.data<T>(), kept.data<T>(), mean.data<A>(), a, k,
                                  shift, dx.data<T>());
         });
         return Grads{dx, dw, db};
       });
   if (!saved_x.kept()) return y;
-  return made_again(y, [op, act, x = x.detach(), b = b.detach(), mean, scale, rows, cols] {
+  return made_again(y, [op, gelu, x = x.detach(), b = b.detach(), mean, scale, rows, cols] {
     Tensor again = Tensor::empty(x.shape(), x.dtype(), x.device());
     visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
       using T = decltype(t);
       using A = acc_t<T>;
-      kernels::normalize_columns(on, rows, cols, x.data<T>(), mean.data<A>(), scale.data<A>(),
-                                 b.data<A>(), again.data<T>(), act);
+      with_activation(gelu, [&](auto act) {
+        kernels::normalize_columns(on, rows, cols, x.data<T>(), mean.data<A>(), scale.data<A>(),
+                                   b.data<A>(), again.data<T>(), act);
+      });
     });
     return again;
   });
@@ -271,15 +285,15 @@ Tensor batch_norm_with(const char* op, F act, const Tensor& x, const Tensor& w, 
 Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean,
                   Tensor& running_var, bool training, double momentum, double eps,
                   const Communicator* among) {
-  return detail::batch_norm_with("batch_norm", kernels::NoActivation{}, x, w, b, running_mean,
-                                 running_var, training, momentum, eps, among);
+  return detail::batch_norm_with("batch_norm", false, x, w, b, running_mean, running_var, training,
+                                 momentum, eps, among);
 }
 
 Tensor batch_norm_gelu(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean,
                        Tensor& running_var, bool training, double momentum, double eps,
                        const Communicator* among) {
-  return detail::batch_norm_with("batch_norm_gelu", functions::Gelu{}, x, w, b, running_mean,
-                                 running_var, training, momentum, eps, among);
+  return detail::batch_norm_with("batch_norm_gelu", true, x, w, b, running_mean, running_var,
+                                 training, momentum, eps, among);
 }
 
 Tensor batch_norm_gelu_composed(const Tensor& x, const Tensor& w, const Tensor& b,

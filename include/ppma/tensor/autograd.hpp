@@ -106,6 +106,7 @@ class LeafWatch {
 
 PPMA_API bool grad_enabled();
 
+#if PPMA_GRADIENTS
 /// True if an operation on `inputs` would be recorded: ask before saving something only backward
 /// needs.
 PPMA_API bool needs_grad(std::initializer_list<Tensor> inputs);
@@ -122,6 +123,20 @@ PPMA_API Tensor record(Tensor out, const char* op, const std::vector<Tensor>& in
 /// give its elements again, to the last bit, and must not own y. What make reads must not change
 /// between forward and backward. Returns y.
 PPMA_API Tensor made_again(Tensor y, std::function<Tensor()> make);
+#else
+// The same without gradients: closures are dropped when the program is compiled, and with them the
+// backward kernels.
+constexpr bool needs_grad(std::initializer_list<Tensor>) { return false; }
+constexpr bool is_recorded(const std::vector<Tensor>&) { return false; }
+template <class F>
+Tensor record(Tensor out, const char*, const std::vector<Tensor>&, F&&) {
+  return out;
+}
+template <class F>
+Tensor made_again(Tensor y, F&&) {
+  return y;
+}
+#endif
 
 /// What a closure keeps of an input that backward reads: the tensor, or how to make it again.
 class Saved {
@@ -217,7 +232,9 @@ void accumulate(Tensor& total, const Tensor& g, const char* op) {
 
 }  // namespace detail
 
-bool grad_enabled() { return detail::recording(); }
+bool grad_enabled() { return PPMA_GRADIENTS && detail::recording(); }
+
+#if PPMA_GRADIENTS
 
 bool needs_grad(std::initializer_list<Tensor> inputs) {
   return grad_enabled() && std::any_of(inputs.begin(), inputs.end(),
@@ -250,6 +267,8 @@ Tensor made_again(Tensor y, std::function<Tensor()> make) {
     y.info()->again = std::make_shared<Again>(Again{std::move(make), Tensor()});
   return y;
 }
+
+#endif
 
 Saved::Saved(const Tensor& x) {
   if (x.info() != nullptr) again_ = x.info()->again;
@@ -303,6 +322,7 @@ GradInfo::~GradInfo() {
 
 Tensor& Tensor::requires_grad(bool on) {
   check(defined(), "requires_grad: the tensor is undefined");
+  check(PPMA_GRADIENTS || !on, "requires_grad: this program was compiled with PPMA_GRADIENTS=0");
   check(!on || dtype_ == DType::f32 || dtype_ == DType::f64 || dtype_ == DType::bf16,
         "requires_grad: ", dtype_, " tensors have no gradient; only floating ones do");
   check(info_ == nullptr || info_->made_by == nullptr,
@@ -331,6 +351,11 @@ void Tensor::zero_grad() { set_grad(Tensor()); }
 
 void Tensor::backward() const { backward(Tensor()); }
 
+#if !PPMA_GRADIENTS
+void Tensor::backward(const Tensor&) const {
+  fail("backward: nothing is recorded, this program was compiled with PPMA_GRADIENTS=0");
+}
+#else
 void Tensor::backward(const Tensor& upstream) const {
   check(requires_grad(),
         "backward: nothing that made this tensor requires a gradient (a leaf needs "
@@ -428,6 +453,7 @@ void Tensor::backward(const Tensor& upstream) const {
     used(node);
   }
 }
+#endif
 
 }  // namespace ppma::inline PPMA_ABI
 

@@ -32,6 +32,13 @@ class Tensor {
  public:
   /// No tensor at all: an absent bias, "no gradient". defined() is false.
   Tensor() = default;
+  // Functions, though they do what the compiler would write: inlined into all that holds tensors,
+  // they were a third of a network's code.
+  PPMA_ONCE PPMA_API Tensor(const Tensor& other);
+  PPMA_ONCE PPMA_API Tensor(Tensor&& other) noexcept;
+  PPMA_ONCE PPMA_API Tensor& operator=(const Tensor& other);
+  PPMA_ONCE PPMA_API Tensor& operator=(Tensor&& other) noexcept;
+  PPMA_ONCE PPMA_API ~Tensor();
 
   // ---- making tensors ----
   /// Uninitialised elements.
@@ -156,7 +163,7 @@ class Tensor {
   /// Marks a leaf (parameter or input) for differentiation; returns *this.
   PPMA_API Tensor& requires_grad(bool on);
   /// True for a marked leaf and for everything computed from one while gradients are recorded.
-  bool requires_grad() const { return info_ != nullptr; }
+  bool requires_grad() const { return PPMA_GRADIENTS && info_ != nullptr; }
   /// The gradient of a leaf after backward(); undefined before.
   PPMA_API Tensor grad() const;
   PPMA_API void set_grad(const Tensor& gradient);
@@ -189,14 +196,15 @@ class Tensor {
   }
   template <class T>
   void check_type() const {
-    check(defined(), "data: the tensor is undefined");
-    check(dtype_ == dtype_of<T>, "data: the tensor of shape ", shape_, " holds ", dtype_, ", not ",
-          dtype_of<T>);
+    if (!defined() || dtype_ != dtype_of<T>) [[unlikely]]
+      wrong_type(dtype_of<T>);
   }
   void check_writable() const {
-    check(buffer_->writable(), "data: the tensor of shape ", shape_,
-          " wraps const elements; clone() it to change them, or read them through a const Tensor");
+    if (!buffer_->writable()) [[unlikely]]
+      read_only();
   }
+  [[noreturn]] PPMA_COLD PPMA_API void wrong_type(DType wanted) const;
+  [[noreturn]] PPMA_COLD PPMA_API void read_only() const;
 
   std::shared_ptr<Buffer> buffer_;
   std::shared_ptr<GradInfo> info_;
@@ -214,6 +222,44 @@ class Tensor {
 #include "ppma/kernels/cpu/convert.hpp"
 
 namespace ppma::inline PPMA_ABI {
+
+// Written out: of a defaulted function g++ 12 warns that it is both inline and not to be inlined.
+Tensor::Tensor(const Tensor& other)
+    : buffer_(other.buffer_), info_(other.info_), shape_(other.shape_), dtype_(other.dtype_) {}
+
+Tensor::Tensor(Tensor&& other) noexcept
+    : buffer_(std::move(other.buffer_)),
+      info_(std::move(other.info_)),
+      shape_(other.shape_),
+      dtype_(other.dtype_) {}
+
+Tensor& Tensor::operator=(const Tensor& other) {
+  buffer_ = other.buffer_;
+  info_ = other.info_;
+  shape_ = other.shape_;
+  dtype_ = other.dtype_;
+  return *this;
+}
+
+Tensor& Tensor::operator=(Tensor&& other) noexcept {
+  buffer_ = std::move(other.buffer_);
+  info_ = std::move(other.info_);
+  shape_ = other.shape_;
+  dtype_ = other.dtype_;
+  return *this;
+}
+
+Tensor::~Tensor() {}
+
+void Tensor::wrong_type(DType wanted) const {
+  check(defined(), "data: the tensor is undefined");
+  fail("data: the tensor of shape ", shape_, " holds ", dtype_, ", not ", wanted);
+}
+
+void Tensor::read_only() const {
+  fail("data: the tensor of shape ", shape_,
+       " wraps const elements; clone() it to change them, or read them through a const Tensor");
+}
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
   Tensor t;

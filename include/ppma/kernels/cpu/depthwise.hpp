@@ -67,6 +67,10 @@ PPMA_INLINE void depthwise_tile(const DepthwiseShape& s, i64 y, i64 x0, const T*
   for (i64 p = 0; p < P; ++p) put(out + at + p * s.c, acc[p]);
 }
 
+// Gradient checks are what f64 is for: all its tiles check each column, so there is one of a kind.
+template <class T>
+inline constexpr bool always_edge = std::is_same_v<T, double>;
+
 // One row of one vector of channels. The last tile moves back to end at the side: it computes some
 // pixels twice.
 template <class V, i64 K, i64 P, class T>
@@ -74,10 +78,10 @@ void depthwise_row(const DepthwiseShape& s, i64 y, const T* x, const T* w, const
                    const T* add, T* out) {
   for (i64 j = 0; j < s.w; j += P) {
     const i64 x0 = std::min(j, s.w - P);
-    if (x0 < K / 2 || x0 + P + K / 2 > s.w)
+    if (always_edge<T> || x0 < K / 2 || x0 + P + K / 2 > s.w)
       depthwise_tile<V, K, P, true>(s, y, x0, x, w, bias, add, out);
     else
-      depthwise_tile<V, K, P, false>(s, y, x0, x, w, bias, add, out);
+      depthwise_tile<V, K, P, always_edge<T>>(s, y, x0, x, w, bias, add, out);
   }
 }
 
@@ -165,29 +169,7 @@ PPMA_INLINE void depthwise_dw_tile(const DepthwiseShape& s, i64 y, i64 x0, const
   }
 }
 
-// sums (K*K + 1, C) += the gradients from row y of an image.
-template <class T, i64 K>
-void depthwise_dw_row(const DepthwiseShape& s, i64 y, i64 c0, i64 c1, const T* x, const T* dy,
-                      T* sums) {
-  constexpr i64 P = K == 3 ? 7 : 4;
-  const auto channels = [&](i64 c, auto lane) {
-    using V = decltype(lane);
-    V acc[static_cast<std::size_t>(K * K + 1)] = {};
-    for (i64 x0 = 0; x0 < s.w; x0 += P) {
-      if (x0 < K / 2 || x0 + P + K / 2 > s.w)
-        depthwise_dw_tile<V, K, P, true>(s, y, x0, x + c, dy + c, acc);
-      else
-        depthwise_dw_tile<V, K, P, false>(s, y, x0, x + c, dy + c, acc);
-    }
-    PPMA_UNROLL
-    for (i64 t = 0; t < K * K + 1; ++t)
-      put(sums + t * s.c + c, V(get<V>(sums + t * s.c + c) + acc[t]));
-  };
-  i64 c = c0;
-  for (; c + lanes<T> <= c1; c += lanes<T>) channels(c, Vec<T>{});
-  for (; c < c1; ++c) channels(c, T{});
-}
-
+// sums (K*K + 1, C) += the gradients from row y of an image, any odd K.
 template <class T>
 void depthwise_dw_row_any(const DepthwiseShape& s, i64 y, i64 c0, i64 c1, const T* x, const T* dy,
                           T* sums) {
@@ -205,6 +187,28 @@ void depthwise_dw_row_any(const DepthwiseShape& s, i64 y, i64 c0, i64 c1, const 
         for (i64 kx = std::max<i64>(0, r - j); kx < std::min(s.k, s.w + r - j); ++kx)
           add(ky * s.k + kx, V(g * get<V>(x + at + ((ky - r) * s.w + kx - r) * s.c)));
     });
+}
+
+// The same for K = 3 and 5, whole registers of channels by tiles.
+template <class T, i64 K>
+PPMA_ONCE void depthwise_dw_row(const DepthwiseShape& s, i64 y, i64 c0, i64 c1, const T* x,
+                                const T* dy, T* sums) {
+  constexpr i64 P = K == 3 ? 7 : 4;
+  using V = Vec<T>;
+  i64 c = c0;
+  for (; c + lanes<T> <= c1; c += lanes<T>) {
+    V acc[static_cast<std::size_t>(K * K + 1)] = {};
+    for (i64 x0 = 0; x0 < s.w; x0 += P) {
+      if (always_edge<T> || x0 < K / 2 || x0 + P + K / 2 > s.w)
+        depthwise_dw_tile<V, K, P, true>(s, y, x0, x + c, dy + c, acc);
+      else
+        depthwise_dw_tile<V, K, P, always_edge<T>>(s, y, x0, x + c, dy + c, acc);
+    }
+    PPMA_UNROLL
+    for (i64 t = 0; t < K * K + 1; ++t)
+      put(sums + t * s.c + c, V(get<V>(sums + t * s.c + c) + acc[t]));
+  }
+  if (c < c1) depthwise_dw_row_any(s, y, c, c1, x, dy, sums);
 }
 
 // Calls f(image, y0, y1) for the rows begin..end of a batch, numbered through, at most `most` rows

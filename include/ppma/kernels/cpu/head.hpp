@@ -49,7 +49,9 @@ void copy_padded(i64 n, i64 d, const T* from, i64 stride, T* to) {
 template <class T>
 class ZeroedWorkspace : public Workspace<T> {
  public:
-  explicit ZeroedWorkspace(i64 n) : Workspace<T>(n) { std::fill_n(this->data(), n, T(0)); }
+  PPMA_ONCE explicit ZeroedWorkspace(i64 n) : Workspace<T>(n) {
+    std::fill_n(this->data(), n, T(0));
+  }
 };
 
 /// Sends the gradients t[l] of the log masks -|c[j] - c[l]|, l < n, to the ends of each difference;

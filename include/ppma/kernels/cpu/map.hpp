@@ -88,16 +88,21 @@ namespace detail {
 template <bool many_a, bool many_b, class T, class F>
 PPMA_INLINE void map_row(i64 n, const T* a, const T* b, T* y, F f) {
   const Vec<T> a0 = splat(*a), b0 = splat(*b);
-  if (n < lanes<T>) {
-    store_some<T>(y, f(many_a ? load_some(a, n) : a0, many_b ? load_some(b, n) : b0), n);
-    return;
-  }
-  const i64 last = n - lanes<T>;
-  const Vec<T> end = f(many_a ? load(a + last) : a0, many_b ? load(b + last) : b0);
+  const bool whole = n >= lanes<T>;
+  const i64 last = whole ? n - lanes<T> : 0;
+  const auto ending = [&](const T* p) { return whole ? load(p + last) : load_some(p, n); };
+  const Vec<T> end = f(many_a ? ending(a) : a0, many_b ? ending(b) : b0);
+  if (!whole) return store_some<T>(y, end, n);
   for (i64 i = 0; i < last; i += lanes<T>)
     store<T>(y + i, f(many_a ? load(a + i) : a0, many_b ? load(b + i) : b0));
   store<T>(y + last, end);
 }
+
+// An f whose operands never broadcast says so: one loop is compiled for it instead of four.
+template <class F>
+inline constexpr bool same_shapes = requires {
+  F::same_shapes;
+};
 
 // Axes of the output with the distance that one step along them is in a and in b (0: broadcast).
 struct Walk {
@@ -159,7 +164,9 @@ void map(Cpu, const Shape& out, const Shape& shape_a, const T* a, const Shape& s
                    const T* pa = a + from_a + (many_a ? start : 0);
                    const T* pb = b + from_b + (many_b ? start : 0);
                    T* py = y + unit / pieces * n + start;
-                   if (many_a && many_b)
+                   if constexpr (detail::same_shapes<F>)
+                     detail::map_row<true, true>(count, pa, pb, py, f);
+                   else if (many_a && many_b)
                      detail::map_row<true, true>(count, pa, pb, py, f);
                    else if (many_a)
                      detail::map_row<true, false>(count, pa, pb, py, f);

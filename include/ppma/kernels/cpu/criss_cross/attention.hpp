@@ -32,14 +32,16 @@ namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH::criss_cross {
 inline constexpr i64 keep_limit = i64{1} << 19;  // elements of PH in one head: 2 MiB of f32
 
 // The probabilities of one line of n tokens (a row or a column), and its scratch.
-template <class T, bool masked>
+template <class T>
 struct Line {
   static constexpr i64 w = lanes<T>;
+  bool masked;
   i64 n, d, lds, ldk;
   ZeroedWorkspace<T> kt, s, p;
 
-  Line(i64 tokens, i64 head_width)
-      : n(tokens),
+  PPMA_ONCE Line(bool with_mask, i64 tokens, i64 head_width)
+      : masked(with_mask),
+        n(tokens),
         d(head_width),
         lds(round_to_lanes<T>(n)),
         ldk(transposed_stride<T>(n)),
@@ -53,7 +55,7 @@ struct Line {
   // s = the line's log mask: at query j and key l the sum of the log decays between them. Sums for
   // a query are those for its neighbour and one step more; walking away from the keys they only
   // grow (see outward() in kernels/cpu/head.hpp).
-  [[gnu::noinline]] void fill_mask(const T* log_decay) {
+  PPMA_ONCE void fill_mask(const T* log_decay) {
     for (i64 l = 0; l < n; l += w) {
       T* const to = s.data() + l;
       const i64 behind = std::min(l + w, n);
@@ -80,7 +82,7 @@ struct Line {
   // apart.
   void probabilities(const T* q, const T* k, i64 stride, const T* log_decay, T* out) {
     copy_transposed(n, d, k, stride, kt.data(), ldk);
-    if constexpr (masked) fill_mask(log_decay);
+    if (masked) fill_mask(log_decay);
     multiply_small(n, n, d, q, stride, i64{1}, kt.data(), ldk, s.data(), lds, masked);
     for (i64 j = 0; j < n; ++j) {
       T *const sj = s.data() + j * lds, *const pj = out + j * lds;
@@ -106,7 +108,7 @@ struct Line {
       for (i64 l = 0; l < n; l += w) dot += load(pj + l) * load(gj + l);
       const T mean = lane_sum<T>(dot);
       for (i64 l = 0; l < n; l += w) store(gj + l, load(pj + l) * (load(gj + l) - mean));
-      if constexpr (masked) scatter_line(n, j, gj, dc);
+      if (masked) scatter_line(n, j, gj, dc);
     }
   }
 };
@@ -124,15 +126,15 @@ void copy_scaled(i64 n, i64 d, const T* from, i64 from_stride, T scale, T* to, i
     for (i64 c = 0; c < d; ++c) to[u * to_stride + c] = scale * from[u * from_stride + c];
 }
 
-template <class T, bool masked>
-void forward(const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
+template <class T>
+void forward(bool masked, const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
              const T* log_alpha, const T* log_beta, T* y) {
   const i64 h = x.height, wd = x.width, n = x.tokens(), d = x.head_width, channels = x.channels(),
             dp = round_to_lanes<T>(d);
   // O1, O2 wanted
   const bool first = order != Order::columns_first, second = order != Order::rows_first;
   parallel_for(x.batch * x.heads, x.grain(h + wd), [&](i64 begin, i64 end) {
-    Line<T, masked> row(wd, d), column(h, d);
+    Line<T> row(masked, wd, d), column(masked, h, d);
     const i64 kept = first && second && n * row.lds <= keep_limit ? h : 0;
     const Workspace<T> ph(kept * wd * row.lds);
     const ZeroedWorkspace<T> uv(n * 2 * dp), u2(n * dp), mixed(h * 2 * dp),
@@ -142,7 +144,7 @@ void forward(const AttentionShape& x, Order order, const T* q, const T* k, const
       const i64 base = which / x.heads * n * channels + which % x.heads * d;
       // The mean of both orders: half of v into both.
       copy_scaled(n, d, v + base, channels, first && second ? T(0.5) : T(1), values, 2 * dp);
-      if constexpr (masked) turn(h, wd, log_beta + which * n, of_columns.data());
+      if (masked) turn(h, wd, log_beta + which * n, of_columns.data());
       const auto row_probabilities = [&](i64 i, T* out) {
         const i64 at = base + i * wd * channels;
         row.probabilities(q + at, k + at, channels,
@@ -179,8 +181,8 @@ void forward(const AttentionShape& x, Order order, const T* q, const T* k, const
   });
 }
 
-template <class T, bool masked>
-void backward(const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
+template <class T>
+void backward(bool masked, const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
               const T* log_alpha, const T* log_beta, const T* dy, T* dq, T* dk, T* dv,
               T* dlog_alpha, T* dlog_beta) {
   const i64 h = x.height, wd = x.width, n = x.tokens(), d = x.head_width, channels = x.channels(),
@@ -188,7 +190,7 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
   const bool first = order != Order::columns_first, second = order != Order::rows_first;
   const T weight = first && second ? T(0.5) : T(1);
   parallel_for(x.batch * x.heads, x.grain(h + wd), [&](i64 begin, i64 end) {
-    Line<T, masked> row(wd, d), column(h, d);
+    Line<T> row(masked, wd, d), column(masked, h, d);
     const bool keep = n * row.lds <= keep_limit;
     const Workspace<T> ph(keep ? n * row.lds : 0);
     // Pairs of 2 dp columns a token; a half that an order does not need stays 0.
@@ -209,7 +211,7 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
       copy_padded(n, d, q + base, channels, queries.data());
       for (const auto* sum : {&dqueries, &dkeys, &dvalues}) std::fill_n(sum->data(), n * dp, T(0));
       for (const auto* sum : {&dca, &dcb}) std::fill_n(sum->data(), n, T(0));
-      if constexpr (masked) turn(h, wd, log_beta + grid, of_columns.data());
+      if (masked) turn(h, wd, log_beta + grid, of_columns.data());
       const auto row_probabilities = [&](i64 i, T* out) {
         const i64 at = base + i * wd * channels;
         row.probabilities(q + at, k + at, channels, masked ? log_alpha + grid + i * wd : nullptr,
@@ -218,8 +220,8 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
       // The gradient of one line's probabilities, left right^T over 2 dp columns, sent on to q, k
       // and the running sums c.
       // Token t of the line is number from + t * step of the head.
-      const auto line_backward = [&](Line<T, masked>& line, const T* p, const T* left,
-                                     const T* right_rows, i64 from, i64 step, T* dc) {
+      const auto line_backward = [&](Line<T>& line, const T* p, const T* left, const T* right_rows,
+                                     i64 from, i64 step, T* dc) {
         T* const g = dprobs.data();
         copy_transposed(line.n, 2 * dp, right_rows + from * 2 * dp, step * 2 * dp, right.data(),
                         line.ldk);
@@ -274,7 +276,7 @@ void backward(const AttentionShape& x, Order order, const T* q, const T* k, cons
         std::copy_n(dkeys.data() + u * dp, d, dk + base + u * channels);
         std::copy_n(dvalues.data() + u * dp, d, dv + base + u * channels);
       }
-      if constexpr (masked) {
+      if (masked) {
         sums_to_decays(h, wd, wd, i64{1}, log_alpha + grid, dca.data(), dlog_alpha + grid);
         for (i64 l = 0; l < wd; ++l) {  // dcb is (W,H), the output (H,W)
           T sum = 0;
@@ -298,21 +300,14 @@ namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 template <class T>
 void criss_cross_attention(Cpu, const AttentionShape& x, Order order, const T* q, const T* k,
                            const T* v, const T* log_alpha, const T* log_beta, T* y) {
-  if (log_alpha)
-    criss_cross::forward<T, true>(x, order, q, k, v, log_alpha, log_beta, y);
-  else
-    criss_cross::forward<T, false>(x, order, q, k, v, log_alpha, log_beta, y);
+  criss_cross::forward(log_alpha != nullptr, x, order, q, k, v, log_alpha, log_beta, y);
 }
 template <class T>
 void criss_cross_attention_backward(Cpu, const AttentionShape& x, Order order, const T* q,
                                     const T* k, const T* v, const T* log_alpha, const T* log_beta,
                                     const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
-  if (log_alpha)
-    criss_cross::backward<T, true>(x, order, q, k, v, log_alpha, log_beta, dy, dq, dk, dv,
-                                   dlog_alpha, dlog_beta);
-  else
-    criss_cross::backward<T, false>(x, order, q, k, v, log_alpha, log_beta, dy, dq, dk, dv,
-                                    dlog_alpha, dlog_beta);
+  criss_cross::backward(log_alpha != nullptr, x, order, q, k, v, log_alpha, log_beta, dy, dq, dk,
+                        dv, dlog_alpha, dlog_beta);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH

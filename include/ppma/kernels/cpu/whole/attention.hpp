@@ -59,12 +59,13 @@ inline constexpr T smallest_sum = std::is_same_v<T, float> ? T(1e-30) : T(1e-280
 constexpr bool uses_v2h(Paths p) { return p == Paths::v2h || p == Paths::both; }
 constexpr bool uses_h2v(Paths p) { return p == Paths::h2v || p == Paths::both; }
 
-// Everything of one head that its queries share, and the scratch rows of one block of queries.
-template <class T, Paths paths>
-struct Head {
+// Everything of one head that its queries share, whatever the paths, and the scratch rows of one
+// block of queries.
+template <class T>
+struct Tables {
   static constexpr i64 w = lanes<T>;
-  static constexpr bool one = uses_v2h(paths), two = uses_h2v(paths), masked = one || two;
 
+  bool masked;
   i64 h, wd, n, d;       // grid, tokens, head width
   i64 wp, dp, ldk, lds;  // width and head width in whole vectors; strides of K^T and of a score row
   i64 block;             // most queries in a block
@@ -72,8 +73,9 @@ struct Head {
   const T* q = nullptr;  // (n, d) rows `stride` apart
   i64 stride;
 
-  explicit Head(const AttentionShape& x)
-      : h(x.height),
+  PPMA_ONCE Tables(const AttentionShape& x, Paths paths)
+      : masked(paths != Paths::none),
+        h(x.height),
         wd(x.width),
         n(h * wd),
         d(x.head_width),
@@ -91,7 +93,7 @@ struct Head {
         right(masked ? wp : 0),
         s(block * lds),
         p1(block * lds),
-        p2(one && two ? block * lds : 0),
+        p2(paths == Paths::both ? block * lds : 0),
         stride(x.channels()) {
     // exp of what stands behind the last score must be 0.
     for (i64 c = 0; c < block; ++c) std::fill_n(s.data() + c * lds + n, lds - n, T(-1e30));
@@ -107,7 +109,7 @@ struct Head {
   void load(const T* q_, const T* k, const T* log_alpha, const T* log_beta) {
     q = q_;
     copy_transposed(n, d, k, stride, kt.data(), ldk);
-    if constexpr (masked) {
+    if (masked) {
       std::copy_n(log_alpha, n, alpha.data());
       std::copy_n(log_beta, n, beta.data());
     }
@@ -117,8 +119,8 @@ struct Head {
   // l to column j are those to its neighbour and one step more: l left of j from column to column,
   // then l right of it, coming back. (Not inlined, as the others below: the loops over scores need
   // all registers.)
-  [[gnu::noinline]] void fill_column_tables(i64 j0, i64 count) {
-    if constexpr (!masked) return;
+  PPMA_ONCE void fill_column_tables(i64 j0, i64 count) {
+    if (!masked) return;
     const i64 last = j0 + count - 1;
     for (i64 k = 0; k < h; ++k) {
       const T* const line = alpha.data() + k * wd;
@@ -144,8 +146,8 @@ struct Head {
   }
 
   // F_i[k,l] = B(l; i,k), 0 in the padding of each line.
-  [[gnu::noinline]] void fill_row_table(i64 i) {
-    if constexpr (!masked) return;
+  PPMA_ONCE void fill_row_table(i64 i) {
+    if (!masked) return;
     for (i64 l = 0; l < wd; l += w) {
       const T* const log_beta = beta.data() + l;
       const auto put = [&](i64 k, Vec<T> sum) {
@@ -158,6 +160,36 @@ struct Head {
       for (i64 k = i; k > 0; --k) put(k - 1, sum += ppma::load(log_beta + k * wd));
     }
   }
+
+  // One path of one query with the mask added to the scores before their maximum is taken.
+  PPMA_ONCE T safe_probabilities(i64 i, i64 j, const T* sc, T* p, bool v2h) {
+    T top = std::numeric_limits<T>::lowest(), sum = 0;
+    const auto put = [&](i64 k, i64 l, T mask) {
+      p[k * wd + l] = sc[k * wd + l] + mask;
+      top = std::max(top, p[k * wd + l]);
+    };
+    if (v2h)
+      outward(wd, j, alpha.data() + i * wd, 1, [&](i64 l, T along) {
+        outward(h, i, beta.data() + l, wd, [&](i64 k, T across) { put(k, l, along + across); });
+      });
+    else
+      outward(h, i, beta.data() + j, wd, [&](i64 k, T across) {
+        outward(wd, j, alpha.data() + k * wd, 1,
+                [&](i64 l, T along) { put(k, l, along + across); });
+      });
+    for (i64 u = 0; u < n; ++u) sum += p[u] = exp_of(p[u] - top);
+    return sum;
+  }
+};
+
+// The probabilities of a head's queries along these paths.
+template <class T, Paths paths>
+struct Head : Tables<T> {
+  static constexpr bool one = uses_v2h(paths), two = uses_h2v(paths), masked = one || two;
+  using Tables<T>::w, Tables<T>::h, Tables<T>::wd, Tables<T>::n, Tables<T>::wp, Tables<T>::lds,
+      Tables<T>::s, Tables<T>::p1, Tables<T>::p2, Tables<T>::e_table, Tables<T>::f_table;
+
+  explicit Head(const AttentionShape& x) : Tables<T>(x, paths) {}
 
   // Unnormalised probabilities of query (i, j0+c) in p1 (and p2), their sums in z1 (and z2). The
   // tables must be filled.
@@ -199,29 +231,10 @@ struct Head {
     }
     z1 = lane_sum<T>(sum1), z2 = lane_sum<T>(sum2);
     if constexpr (masked) {
-      if (!(z1 >= smallest_sum<T>)) z1 = safe_probabilities(i, j, sc, q1, one);
-      if (one && two && !(z2 >= smallest_sum<T>)) z2 = safe_probabilities(i, j, sc, q2, false);
+      if (!(z1 >= smallest_sum<T>)) z1 = this->safe_probabilities(i, j, sc, q1, one);
+      if (one && two && !(z2 >= smallest_sum<T>))
+        z2 = this->safe_probabilities(i, j, sc, q2, false);
     }
-  }
-
-  // One path of one query with the mask added to the scores before their maximum is taken.
-  [[gnu::noinline]] T safe_probabilities(i64 i, i64 j, const T* sc, T* p, bool v2h) {
-    T top = std::numeric_limits<T>::lowest(), sum = 0;
-    const auto put = [&](i64 k, i64 l, T mask) {
-      p[k * wd + l] = sc[k * wd + l] + mask;
-      top = std::max(top, p[k * wd + l]);
-    };
-    if (v2h)
-      outward(wd, j, alpha.data() + i * wd, 1, [&](i64 l, T along) {
-        outward(h, i, beta.data() + l, wd, [&](i64 k, T across) { put(k, l, along + across); });
-      });
-    else
-      outward(h, i, beta.data() + j, wd, [&](i64 k, T across) {
-        outward(wd, j, alpha.data() + k * wd, 1,
-                [&](i64 l, T along) { put(k, l, along + across); });
-      });
-    for (i64 u = 0; u < n; ++u) sum += p[u] = exp_of(p[u] - top);
-    return sum;
   }
 };
 
