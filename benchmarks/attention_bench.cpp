@@ -28,16 +28,15 @@ using namespace ppma;
 namespace {
 
 struct Input {
-  Tensor q, k, v, la, lb;
+  Tensor q, k, v, decays;  // decays (2,B,G,H,W)
   i64 heads;
   Input(i64 batch, i64 heads_, i64 side, i64 d) : heads(heads_) {
     Rng rng(7);
-    const Shape tokens{batch, side, side, heads * d}, grid{batch, heads, side, side};
+    const Shape tokens{batch, side, side, heads * d}, grid{2, batch, heads, side, side};
     q = Tensor::randn(tokens, rng);
     k = Tensor::randn(tokens, rng, 1 / std::sqrt(static_cast<double>(d)));
     v = Tensor::randn(tokens, rng);
-    la = Tensor::rand(grid, rng, -0.2, 0);
-    lb = Tensor::rand(grid, rng, -0.2, 0);
+    decays = Tensor::rand(grid, rng, -0.2, 0);
   }
 };
 
@@ -49,7 +48,7 @@ Tensor naive_whole(const Input& x) {
   std::vector<float> a(static_cast<std::size_t>(n)), b(a), s(a), t(a);
   for (i64 head = 0; head < batch * x.heads; ++head) {
     const i64 base = head / x.heads * n * channels + head % x.heads * d;
-    const float *la = x.la.data<float>() + head * n, *lb = x.lb.data<float>() + head * n;
+    const float *la = x.decays.data<float>() + head * n, *lb = la + batch * x.heads * n;
     float *pa = a.data(), *pb = b.data(), *ps = s.data(), *pt = t.data();
     for (i64 u = 0; u < n; ++u) {
       pa[u] = u % w == 0 ? 0 : pa[u - 1] + la[u];
@@ -103,13 +102,13 @@ void whole(benchmark::State& state, Paths paths, bool backward) {
   set_threads(static_cast<int>(state.range(3)));
   Input x(1, state.range(1), side, state.range(2));
   if (side <= 28 && paths == Paths::both)
-    must_agree(whole_attention(x.q, x.k, x.v, x.heads, x.la, x.lb), naive_whole(x));
+    must_agree(whole_attention(x.q, x.k, x.v, x.heads, x.decays), naive_whole(x));
   if (backward)
-    for (Tensor* t : {&x.q, &x.k, &x.v, &x.la, &x.lb}) t->requires_grad(true);
+    for (Tensor* t : {&x.q, &x.k, &x.v, &x.decays}) t->requires_grad(true);
   reset_peak_memory();
   const i64 before = memory_stats().live_bytes;
   for (auto _ : state) {
-    const Tensor y = whole_attention(x.q, x.k, x.v, x.heads, x.la, x.lb, paths);
+    const Tensor y = whole_attention(x.q, x.k, x.v, x.heads, x.decays, paths);
     if (backward) y.backward(x.v.detach());
     benchmark::DoNotOptimize(y.raw());
   }
@@ -129,12 +128,12 @@ void criss_cross(benchmark::State& state, bool masked, bool backward) {
   const i64 side = state.range(0);
   set_threads(static_cast<int>(state.range(3)));
   Input x(1, state.range(1), side, state.range(2));
-  if (!masked) x.la = x.lb = Tensor();
+  if (!masked) x.decays = Tensor();
   if (backward)
-    for (Tensor* t : {&x.q, &x.k, &x.v, &x.la, &x.lb})
+    for (Tensor* t : {&x.q, &x.k, &x.v, &x.decays})
       if (t->defined()) t->requires_grad(true);
   for (auto _ : state) {
-    const Tensor y = criss_cross_attention(x.q, x.k, x.v, x.heads, x.la, x.lb);
+    const Tensor y = criss_cross_attention(x.q, x.k, x.v, x.heads, x.decays);
     if (backward) y.backward(x.v.detach());
     benchmark::DoNotOptimize(y.raw());
   }

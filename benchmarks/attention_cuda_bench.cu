@@ -41,21 +41,17 @@ void run(const char* kind, i64 batch, i64 side, i64 heads, i64 d, bool masked, D
     out.requires_grad(true);
     return out;
   };
-  const Shape tokens{batch, side, side, heads * d}, grid{batch, heads, side, side};
+  const Shape tokens{batch, side, side, heads * d}, grid{2, batch, heads, side, side};
   const Tensor q = on_gpu(Tensor::randn(tokens, rng), dtype),
                k = on_gpu(Tensor::randn(tokens, rng, 1 / std::sqrt(static_cast<double>(d))), dtype);
   const Tensor v = on_gpu(Tensor::randn(tokens, rng), dtype),
                dy = cast(Tensor::randn(tokens, rng), dtype).to(Device::cuda);
   const DType wide = accumulator_dtype(dtype);
-  const Tensor la = on_gpu(neg(abs(Tensor::randn(grid, rng, 0.1))), wide),
-               lb = on_gpu(neg(abs(Tensor::randn(grid, rng, 0.1))), wide);
+  const Tensor decays = masked ? on_gpu(neg(abs(Tensor::randn(grid, rng, 0.1))), wide) : Tensor();
   const auto attention = [&] {
-    const Tensor none;
     if (std::strcmp(kind, "whole") == 0)
-      return whole_attention(q, k, v, heads, masked ? la : none, masked ? lb : none,
-                             masked ? Paths::both : Paths::none);
-    return criss_cross_attention(q, k, v, heads, masked ? la : none, masked ? lb : none,
-                                 Order::both);
+      return whole_attention(q, k, v, heads, decays, masked ? Paths::both : Paths::none);
+    return criss_cross_attention(q, k, v, heads, decays, Order::both);
   };
   Tensor y;
   const double forward = median_ms([&] {
@@ -67,7 +63,8 @@ void run(const char* kind, i64 batch, i64 side, i64 heads, i64 d, bool masked, D
   const i64 before = memory_stats(Device::cuda).peak_bytes;
   const double both = median_ms([&] {
     attention().backward(dy);
-    for (const Tensor& t : {q, k, v, la, lb}) Tensor(t).zero_grad();
+    for (const Tensor& t : {q, k, v, decays})
+      if (t.defined()) Tensor(t).zero_grad();
   });
   std::printf(
       "{\"kind\": \"%s\", \"batch\": %lld, \"tokens\": %lld, \"heads\": %lld, \"head_width\": "

@@ -19,8 +19,8 @@ CPP
 cat > "$work/mask.cpp" << 'CPP'
 #include "ppma/polyline/whole_attention.hpp"
 int main() {
-  const ppma::Tensor q = ppma::Tensor::zeros({1, 7, 7, 32}), decay = ppma::Tensor::zeros({1, 1, 7, 7});
-  ppma::whole_attention(q, q, q, 1, decay, decay);
+  const ppma::Tensor q = ppma::Tensor::zeros({1, 7, 7, 32}), decays = ppma::Tensor::zeros({2, 1, 1, 7, 7});
+  ppma::whole_attention(q, q, q, 1, decays);
 }
 CPP
 cat > "$work/network.cpp" << 'CPP'

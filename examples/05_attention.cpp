@@ -60,7 +60,7 @@ int main() {
                gk = Tensor::randn(grid, rng, 0.5, DType::f64);
   const Tensor gv = Tensor::randn(grid, rng, 1, DType::f64);
   // (1,H,W,d)
-  const Tensor fused = whole_attention(gq, gk, gv, 1, Tensor(), Tensor(), Paths::none);
+  const Tensor fused = whole_attention(gq, gk, gv, 1, Tensor(), Paths::none);
   const Tensor plain = attention(reshape(gq, {n, d}), reshape(gk, {n, d}), reshape(gv, {n, d}));
   expect(largest_difference(fused, plain) < 1e-12, "the fused kernel computes the same");
 

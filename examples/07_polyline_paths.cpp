@@ -81,22 +81,23 @@ int main() {
   const double v2h = walk(key, query, Paths::v2h, alpha, beta),
                h2v = walk(key, query, Paths::h2v, alpha, beta);
   // (1,1,9,9), row: query, column: key
-  const Tensor l = exp(polyline_log_mask(logs(alpha, 3, 3), logs(beta, 3, 3)));
+  const Tensor l = exp(polyline_log_mask(join_decays(logs(alpha, 3, 3), logs(beta, 3, 3))));
   const double* entry = l.data<double>();
   expect(std::fabs(entry[2 * 9 + 6] - v2h) < 1e-15, "L[query, key] is the product along V2H");
   expect(std::fabs(entry[6 * 9 + 2] - h2v) < 1e-15,
          "H2V is the same walk backwards from the other end: L[key, query], the transpose");
 
   // A 2 x 3 grid, all 36 entries.
-  const Tensor la = logs({1, .5, .8, 1, .25, .4}, 2, 3), lb = logs({1, 1, 1, .9, .6, .3}, 2, 3);
-  const Tensor mask = exp(polyline_log_mask(la, lb));
+  const Tensor decays = join_decays(logs({1, .5, .8, 1, .25, .4}, 2, 3),
+                                    logs({1, 1, 1, .9, .6, .3}, 2, 3));  // (2,1,1,2,3)
+  const Tensor mask = exp(polyline_log_mask(decays));
   std::printf("\nalpha = (- .5 .8 / - .25 .4), beta = (- - - / .9 .6 .3): L =\n");
   for (i64 u = 0; u < 6; ++u) {
     for (i64 v = 0; v < 6; ++v) std::printf(" %5.3f", mask.data<double>()[u * 6 + v]);
     std::printf("\n");
   }
   const Tensor x = Tensor::from<double>({1, 2, 3, 4, 5, 6}, {1, 2, 3, 1});
-  const Tensor lx = apply_mask(x, la, lb, Paths::v2h), ltx = apply_mask(x, la, lb, Paths::h2v);
+  const Tensor lx = apply_mask(x, decays, Paths::v2h), ltx = apply_mask(x, decays, Paths::h2v);
   std::printf("x     =  1 2 3 4 5 6\nL x   =");
   for (const double v : lx.to_vector<double>()) std::printf(" %6.3f", v);
   std::printf("\nL^T x =");

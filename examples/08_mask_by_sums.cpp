@@ -65,22 +65,22 @@ int main() {
       log_alpha.push_back(std::log(j > 0 && object(i, j) != object(i, j - 1) ? 0.1 : 0.95));
       log_beta.push_back(std::log(i > 0 && object(i, j) != object(i - 1, j) ? 0.1 : 0.95));
     }
-  const Tensor la = Tensor::from<double>(log_alpha, {1, 1, h, w}),
-               lb = Tensor::from<double>(log_beta, {1, 1, h, w});
+  const Tensor decays = join_decays(Tensor::from<double>(log_alpha, {1, 1, h, w}),
+                                    Tensor::from<double>(log_beta, {1, 1, h, w}));  // (2,1,1,H,W)
 
-  const Tensor walked = polyline_log_mask_by_definition(la, lb, Paths::v2h);  // (1,1,N,N)
-  const Tensor summed = polyline_log_mask(la, lb, Paths::v2h);                // (1,1,N,N)
+  const Tensor walked = polyline_log_mask_by_definition(decays, Paths::v2h);  // (1,1,N,N)
+  const Tensor summed = polyline_log_mask(decays, Paths::v2h);                // (1,1,N,N)
   expect(largest_difference(walked, summed) < 1e-12, "log L by walking each path = log L by sums");
-  expect(largest_difference(polyline_log_mask_by_definition(la, lb, Paths::h2v),
+  expect(largest_difference(polyline_log_mask_by_definition(decays, Paths::h2v),
                             transpose(summed, 2, 3)) < 1e-12,
          "walking H2V gives the transpose");
 
   Rng rng(8);
   const Tensor x = Tensor::randn({1, h, w, 1}, rng, 1, DType::f64);
   const Tensor dense = reshape(matmul(exp(walked), reshape(x, {1, 1, n, 1})), x.shape());
-  expect(largest_difference(apply_mask_factored(x, la, lb, Paths::v2h), dense) < 1e-12,
+  expect(largest_difference(apply_mask_factored(x, decays, Paths::v2h), dense) < 1e-12,
          "L x by one small matrix a row and a column");
-  expect(largest_difference(apply_mask(x, la, lb, Paths::v2h), dense) < 1e-12, "L x by scans");
+  expect(largest_difference(apply_mask(x, decays, Paths::v2h), dense) < 1e-12, "L x by scans");
 
   i64 steps = 0;
   for (i64 u = 0; u < n; ++u)
@@ -98,7 +98,7 @@ int main() {
   std::printf(
       "L + L^T of a query inside the object, and of one outside: the mask knows the object's "
       "shape.\n");
-  const Tensor both = polyline_mask(la, lb, Paths::both);
+  const Tensor both = polyline_mask(decays, Paths::both);
   picture(both, h, w, 7 * w + 6);
   std::printf("\n");
   picture(both, h, w, 2 * w + 11);

@@ -81,16 +81,16 @@ int main() {
   const Tensor v = a.v_proj.forward(n);
 
   // 3. What each step to the right (alpha) and down (beta) costs, from the same normalised tokens.
-  const LogDecay decay = a.path_embed->forward(n);  // 2 x (B,G,H,W)
+  const Tensor decays = a.path_embed->forward(n);  // (2,B,G,H,W): alpha, beta
   std::printf("alpha of head 0, the decay of the step from the left neighbour:\n");
   for (i64 i = 0; i < height; ++i) {
     for (i64 j = 1; j < width; ++j)
-      std::printf("  %.3f", std::exp(decay.log_alpha.data<double>()[i * width + j]));
+      std::printf("  %.3f", std::exp(decays.data<double>()[i * width + j]));
     std::printf("\n");
   }
 
   // 4. Attention under both polyline paths, a local term on the values, the output projection.
-  const Tensor y = whole_attention(q, k, v, heads, decay.log_alpha, decay.log_beta);  // (B,H,W,C)
+  const Tensor y = whole_attention(q, k, v, heads, decays);  // (B,H,W,C)
   x = x + a.out_proj.forward(y + depthwise_conv2d(v, a.lepe.weight, a.lepe.bias));
 
   // 5. The feed-forward network, itself with a look at the neighbours.
@@ -110,10 +110,8 @@ int main() {
       if (u % width < width / 2) sum += map.data<double>()[1 * width * height * width + u];
     return sum;
   };
-  const double plain =
-      from_left(attention_map(scores, Tensor(), Tensor(), Paths::none, Variant::code));
-  const double masked =
-      from_left(attention_map(scores, decay.log_alpha, decay.log_beta, Paths::both, Variant::code));
+  const double plain = from_left(attention_map(scores, Tensor(), Paths::none, Variant::code));
+  const double masked = from_left(attention_map(scores, decays, Paths::both, Variant::code));
   std::printf("token (1,0) takes from its own half: %.2f without the mask, %.2f with it\n", plain,
               masked);
   check_that("the mask keeps attention on the token's own surface", masked > plain + 0.2);

@@ -114,12 +114,12 @@ void attention() {
     const Shape shape{1, side, side, 8};
     const Tensor q = Tensor::randn(shape, rng, 1, dtype), k = Tensor::randn(shape, rng, 1, dtype);
     const Tensor v = Tensor::rand(shape, rng, 1, 2, dtype);
-    const Tensor zero = Tensor::zeros({1, 1, side, side}, dtype);
+    const Tensor zero = Tensor::zeros({2, 1, 1, side, side}, dtype);
     const auto list = [](const Tensor& t) { return t.to_vector<double>(); };
     // With decays of 1 the mask is 1: plain attention, each order of the criss-cross alike.
-    compare(to_string(dtype) + " whole attention", whole_attention(q, k, v, 1, zero, zero),
+    compare(to_string(dtype) + " whole attention", whole_attention(q, k, v, 1, zero),
             fast_math::attention(list(q), list(k), list(v), tokens, 8), tolerance);
-    const Tensor crossed = criss_cross_attention(q, k, v, 1, zero, zero);
+    const Tensor crossed = criss_cross_attention(q, k, v, 1, zero);
     compare(to_string(dtype) + " criss-cross attention", crossed,
             fast_math::criss_cross(list(q), list(k), list(v), side, 8), tolerance);
   }

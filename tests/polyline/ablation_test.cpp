@@ -19,19 +19,20 @@ namespace {
 constexpr i64 heads = 2;
 
 struct Problem {
-  Tensor q, k, v;
-  LogDecay decay;
+  Tensor q, k, v, la, lb;
   Problem(i64 h, i64 w)
       : q(random({2, h, w, heads * 3}, 1)),
         k(random({2, h, w, heads * 3}, 2, 0.7)),
         v(random({2, h, w, heads * 3}, 3)),
-        decay{random_log_decay({2, heads, h, w}, 4), random_log_decay({2, heads, h, w}, 5)} {}
-  std::vector<Tensor> all() const { return {q, k, v, decay.log_alpha, decay.log_beta}; }
-  LogDecay of(MaskKind kind) const {
-    if (kind == MaskKind::shared) return {decay.log_alpha, decay.log_alpha};
+        la(random_log_decay({2, heads, h, w}, 4)),
+        lb(random_log_decay({2, heads, h, w}, 5)) {}
+  std::vector<Tensor> all() const { return {q, k, v, la, lb}; }
+  Tensor decays() const { return join_decays(la, lb); }
+  Tensor of(MaskKind kind) const {
+    if (kind == MaskKind::shared) return stack({la});
     if (kind == MaskKind::rmt)
       return constant_log_decay(rmt_decay_log(heads, 2, 4, DType::f64), 2, q.dim(1), q.dim(2));
-    return decay;
+    return decays();
   }
 };
 
@@ -91,12 +92,11 @@ TEST_CASE("masks are different masks, and learn", "[polyline][ablation]") {
     for (const bool criss : {false, true}) {
       const GradCheck g = grad_check(
           [which, criss](const auto& in) {
-            const LogDecay d{in[3], which == MaskKind::shared ? in[3] : in[4]};
+            const Tensor d = in.size() == 4 ? stack({in[3]}) : join_decays(in[3], in[4]);
             return criss ? masked_criss_cross(in[0], in[1], in[2], heads, which, d)
                          : masked_whole_attention(in[0], in[1], in[2], heads, which, d);
           },
-          which == MaskKind::shared ? std::vector<Tensor>{x.q, x.k, x.v, x.decay.log_alpha}
-                                    : x.all(),
+          which == MaskKind::shared ? std::vector<Tensor>{x.q, x.k, x.v, x.la} : x.all(),
           {.max_elements = 17});
       INFO(mask.name << (criss ? " criss-cross" : " whole") << "\n" << g.report);
       CHECK(g.ok);
@@ -106,12 +106,12 @@ TEST_CASE("masks are different masks, and learn", "[polyline][ablation]") {
 
 TEST_CASE("polyline masks restrict to the 1-D masks of their lines", "[polyline][ablation]") {
   const Problem x(3, 4);
-  const LineMasks lines = line_log_masks(x.decay.log_alpha, x.decay.log_beta);
-  for (const Tensor& m : ablation_log_masks(MaskKind::polyline, x.decay)) {
+  const LineMasks lines = line_log_masks(x.decays());
+  for (const Tensor& m : ablation_log_masks(MaskKind::polyline, x.decays())) {
     CHECK(distance(restrict_to_lines(m, 3, 4, true), lines.rows) < 1e-14);
     CHECK(distance(restrict_to_lines(m, 3, 4, false), lines.columns) < 1e-14);
   }
-  const auto scan = ablation_log_masks(MaskKind::cross_scan, x.decay);
+  const auto scan = ablation_log_masks(MaskKind::cross_scan, x.decays());
   CHECK(distance(restrict_to_lines(scan[0], 3, 4, true), lines.rows) < 1e-14);
   CHECK(distance(restrict_to_lines(scan[1], 3, 4, false), lines.columns) < 1e-14);
 }
@@ -119,8 +119,8 @@ TEST_CASE("polyline masks restrict to the 1-D masks of their lines", "[polyline]
 TEST_CASE("cross scan: the mask of a raster sequence wraps from row to row",
           "[polyline][ablation]") {
   const Problem x(3, 4);
-  const auto m = ablation_log_masks(MaskKind::cross_scan, x.decay);
-  const double *a = x.decay.log_alpha.data<double>(), *b = x.decay.log_beta.data<double>();
+  const auto m = ablation_log_masks(MaskKind::cross_scan, x.decays());
+  const double *a = x.la.data<double>(), *b = x.lb.data<double>();
   // Last token of row 0 and first of row 1: one edge. (2,0) and (0,1): in column order one edge.
   CHECK(m[0].data<double>()[3 * 12 + 4] == Approx(a[4]).epsilon(1e-13));
   CHECK(m[1].data<double>()[8 * 12 + 1] == Approx(b[1]).epsilon(1e-13));
@@ -160,8 +160,8 @@ TEST_CASE("RMT: decays of the spec, Manhattan mask, equality with constant decay
     CHECK(std::exp(log_gamma.to_vector<double>()[g]) == Approx(gamma[g]).epsilon(1e-14));
 
   const Problem x(3, 4);
-  const LogDecay d = x.of(MaskKind::rmt);
-  const double* l = d.log_alpha.data<double>();
+  const Tensor d = x.of(MaskKind::rmt);
+  const double* l = d.data<double>();
   const Tensor m = ablation_log_masks(MaskKind::rmt, d).at(0);
   for (i64 g = 0; g < heads; ++g)
     for (i64 u = 0; u < 12; ++u)
@@ -173,15 +173,15 @@ TEST_CASE("RMT: decays of the spec, Manhattan mask, equality with constant decay
   // Whole attention: with constant decays the polyline mask's average of two is RMT's one.
   // Criss-cross: it is not.
   CHECK(distance(masked_whole_attention(x.q, x.k, x.v, heads, MaskKind::rmt, d),
-                 whole_attention(x.q, x.k, x.v, heads, d.log_alpha, d.log_beta)) < 1e-13);
+                 whole_attention(x.q, x.k, x.v, heads, d)) < 1e-13);
   CHECK(distance(masked_criss_cross(x.q, x.k, x.v, heads, MaskKind::rmt, d),
-                 criss_cross_attention(x.q, x.k, x.v, heads, d.log_alpha, d.log_beta)) > 1e-3);
+                 criss_cross_attention(x.q, x.k, x.v, heads, d)) > 1e-3);
 }
 
 TEST_CASE("ablation: misuse is explained", "[polyline][ablation]") {
   const Problem x(2, 3);
-  CHECK(says([&] { masked_whole_attention(x.q, x.k, x.v, heads, MaskKind::hilbert, LogDecay{}); },
-             "needs log_alpha and log_beta"));
+  CHECK(says([&] { masked_whole_attention(x.q, x.k, x.v, heads, MaskKind::hilbert, Tensor()); },
+             "needs log_decays"));
   CHECK(says(
       [&] {
         restrict_to_lines(Tensor::zeros({1, 1, 6, 6}), 2, 2, true);

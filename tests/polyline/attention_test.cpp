@@ -11,6 +11,7 @@
 #include "ppma/ops/reduce.hpp"
 #include "ppma/ops/softmax.hpp"
 #include "ppma/polyline/criss_cross_attention.hpp"
+#include "ppma/polyline/linear_attention.hpp"
 #include "ppma/polyline/mask.hpp"
 #include "ppma/polyline/whole_attention.hpp"
 #include "ppma/vis/picture.hpp"
@@ -33,6 +34,7 @@ struct Problem {
         la(random_log_decay({batch, heads, h, w}, 4, low)),
         lb(random_log_decay({batch, heads, h, w}, 5, low)) {}
   std::vector<Tensor> all() const { return {q, k, v, la, lb}; }
+  Tensor decays() const { return join_decays(la, lb); }
   Tensor scores() const {
     return matmul(detail::head_tokens(q, heads), detail::head_tokens(k, heads), false, true);
   }
@@ -42,12 +44,12 @@ const std::pair<i64, i64> grids[] = {{3, 4}, {1, 6}, {5, 1}, {4, 4}, {1, 1}};
 
 Function whole(Paths p, Variant v = Variant::code) {
   return [=](const auto& x) {
-    return whole_attention_composed(x[0], x[1], x[2], heads, x[3], x[4], p, v);
+    return whole_attention_composed(x[0], x[1], x[2], heads, join_decays(x[3], x[4]), p, v);
   };
 }
 Function criss_cross(Order o, Variant v = Variant::code) {
   return [=](const auto& x) {
-    return criss_cross_attention_composed(x[0], x[1], x[2], heads, x[3], x[4], o, v);
+    return criss_cross_attention_composed(x[0], x[1], x[2], heads, join_decays(x[3], x[4]), o, v);
   };
 }
 
@@ -60,7 +62,7 @@ TEST_CASE("whole attention: the fused form equals the composed one", "[polyline]
       INFO(h << "x" << w << " " << to_string(p));
       const auto all = Problem(h, w).all();
       const Function fused = [p](const auto& x) {
-        return whole_attention(x[0], x[1], x[2], heads, x[3], x[4], p);
+        return whole_attention(x[0], x[1], x[2], heads, join_decays(x[3], x[4]), p);
       };
       if (h > 1 && w > 1) check_equal(fused, whole(p), all, 1e-12);
       CHECK(distance(fused(all), whole(p)(all)) < 1e-13);
@@ -68,13 +70,34 @@ TEST_CASE("whole attention: the fused form equals the composed one", "[polyline]
     }
   const Problem x(3, 4);
   const auto unmasked = [&](auto&& f) {
-    return [f](const auto& in) {
-      return f(in[0], in[1], in[2], heads, Tensor(), Tensor(), Paths::none);
-    };
+    return [f](const auto& in) { return f(in[0], in[1], in[2], heads, Tensor(), Paths::none); };
   };
   check_equal(unmasked([](auto... a) { return whole_attention(a...); }),
               unmasked([](auto... a) { return whole_attention_composed(a...); }), {x.q, x.k, x.v},
               1e-12);
+}
+
+TEST_CASE("attention: log decays shared by both directions are those twice",
+          "[polyline][attention]") {
+  const Problem x(3, 4);
+  const std::vector<Tensor> in{x.q, x.k, x.v, x.la};
+  const auto shared = [](const std::vector<Tensor>& t) { return stack({t[3]}); };
+  const auto twice = [](const std::vector<Tensor>& t) { return join_decays(t[3], t[3]); };
+  const auto attend = [](int which, const std::vector<Tensor>& t, const Tensor& decays) {
+    return which == 0   ? whole_attention(t[0], t[1], t[2], heads, decays)
+           : which == 1 ? whole_attention_composed(t[0], t[1], t[2], heads, decays)
+           : which == 2 ? criss_cross_attention(t[0], t[1], t[2], heads, decays)
+           : which == 3 ? criss_cross_attention_composed(t[0], t[1], t[2], heads, decays)
+           : which == 4 ? linear_attention(t[0], t[1], t[2], heads, decays)
+           : which == 5 ? linear_attention(t[0], t[1], t[2], heads, decays, Paths::both,
+                                           LinearForm::chunked, 2)
+                        : t[0] * t[1] * apply_mask(t[2], decays, Paths::both);
+  };
+  for (int which = 0; which < 7; ++which) {
+    INFO(which);
+    check_equal([&](const auto& t) { return attend(which, t, shared(t)); },
+                [&](const auto& t) { return attend(which, t, twice(t)); }, in, 1e-14);
+  }
 }
 
 TEST_CASE("criss-cross attention: fused, composed and dense are one", "[polyline][attention]") {
@@ -84,10 +107,10 @@ TEST_CASE("criss-cross attention: fused, composed and dense are one", "[polyline
       INFO(h << "x" << w << " " << to_string(o));
       const auto all = Problem(h, w).all();
       const Function fused = [o](const auto& x) {
-        return criss_cross_attention(x[0], x[1], x[2], heads, x[3], x[4], o);
+        return criss_cross_attention(x[0], x[1], x[2], heads, join_decays(x[3], x[4]), o);
       };
       const Function dense = [o](const auto& x) {
-        return criss_cross_attention_dense(x[0], x[1], x[2], heads, x[3], x[4], o);
+        return criss_cross_attention_dense(x[0], x[1], x[2], heads, join_decays(x[3], x[4]), o);
       };
       CHECK(distance(fused(all), dense(all)) < 1e-13);
       CHECK(distance(criss_cross(o)(all), dense(all)) < 1e-13);
@@ -101,10 +124,10 @@ TEST_CASE("criss-cross attention: fused, composed and dense are one", "[polyline
   for (const Order o : {Order::rows_first, Order::columns_first, Order::both})
     check_equal(
         [o](const auto& in) {
-          return criss_cross_attention(in[0], in[1], in[2], heads, Tensor(), Tensor(), o);
+          return criss_cross_attention(in[0], in[1], in[2], heads, Tensor(), o);
         },
         [o](const auto& in) {
-          return criss_cross_attention_composed(in[0], in[1], in[2], heads, Tensor(), Tensor(), o);
+          return criss_cross_attention_composed(in[0], in[1], in[2], heads, Tensor(), o);
         },
         {x.q, x.k, x.v}, 1e-12);
 }
@@ -130,15 +153,15 @@ TEST_CASE("attention: row sums", "[polyline][attention]") {
   // Attending to ones gives the row sums.
   for (const Variant v : {Variant::code, Variant::joint}) {
     const Tensor y =
-        whole_attention_composed(x.q, x.k, x.ones(), heads, x.la, x.lb, Paths::both, v);
+        whole_attention_composed(x.q, x.k, x.ones(), heads, x.decays(), Paths::both, v);
     CHECK(distance(y, x.ones()) < 1e-14);
   }
-  CHECK(distance(whole_attention(x.q, x.k, x.ones(), heads, x.la, x.lb), x.ones()) < 1e-14);
-  CHECK(distance(criss_cross_attention(x.q, x.k, x.ones(), heads, x.la, x.lb), x.ones()) < 1e-14);
-  CHECK(distance(criss_cross_attention_composed(x.q, x.k, x.ones(), heads, x.la, x.lb), x.ones()) <
+  CHECK(distance(whole_attention(x.q, x.k, x.ones(), heads, x.decays()), x.ones()) < 1e-14);
+  CHECK(distance(criss_cross_attention(x.q, x.k, x.ones(), heads, x.decays()), x.ones()) < 1e-14);
+  CHECK(distance(criss_cross_attention_composed(x.q, x.k, x.ones(), heads, x.decays()), x.ones()) <
         1e-14);
   const Tensor paper =
-      whole_attention_composed(x.q, x.k, x.ones(), heads, x.la, x.lb, Paths::both, Variant::paper);
+      whole_attention_composed(x.q, x.k, x.ones(), heads, x.decays(), Paths::both, Variant::paper);
   for (const double s : paper.to_vector<double>()) {
     CHECK(s > 0);
     CHECK(s < 2);
@@ -149,55 +172,55 @@ TEST_CASE("whole attention: `code` is the renormalised product with L", "[polyli
   const Problem x(3, 4);
   const Tensor p = softmax(x.scores());
   const auto renormalised = [&](Paths path) {
-    const Tensor masked = p * polyline_mask(x.la, x.lb, path);
+    const Tensor masked = p * polyline_mask(x.decays(), path);
     return masked / sum(masked, {-1}, true);
   };
-  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::v2h, Variant::code),
+  CHECK(distance(attention_map(x.scores(), x.decays(), Paths::v2h, Variant::code),
                  renormalised(Paths::v2h)) < 1e-13);
-  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::h2v, Variant::code),
+  CHECK(distance(attention_map(x.scores(), x.decays(), Paths::h2v, Variant::code),
                  renormalised(Paths::h2v)) < 1e-13);
-  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::code),
+  CHECK(distance(attention_map(x.scores(), x.decays(), Paths::both, Variant::code),
                  scale(renormalised(Paths::v2h) + renormalised(Paths::h2v), 0.5)) < 1e-13);
-  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::joint),
+  CHECK(distance(attention_map(x.scores(), x.decays(), Paths::both, Variant::joint),
                  renormalised(Paths::both)) < 1e-13);
-  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::paper),
-                 p * polyline_mask(x.la, x.lb)) < 1e-14);
+  CHECK(distance(attention_map(x.scores(), x.decays(), Paths::both, Variant::paper),
+                 p * polyline_mask(x.decays())) < 1e-14);
   // The three are different attentions, not three spellings of one.
-  const Tensor code = attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::code);
-  CHECK(distance(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::joint), code) > 1e-3);
-  CHECK(distance(scale(attention_map(x.scores(), x.la, x.lb, Paths::both, Variant::paper), 0.5),
+  const Tensor code = attention_map(x.scores(), x.decays(), Paths::both, Variant::code);
+  CHECK(distance(attention_map(x.scores(), x.decays(), Paths::both, Variant::joint), code) > 1e-3);
+  CHECK(distance(scale(attention_map(x.scores(), x.decays(), Paths::both, Variant::paper), 0.5),
                  code) > 1e-1);
 }
 
 TEST_CASE("attention: without decay every mask disappears", "[polyline][attention]") {
   const Problem x(4, 3);
   const Tensor zero = Tensor::zeros(x.la.shape(), DType::f64);
-  const Tensor plain =
-      whole_attention_composed(x.q, x.k, x.v, heads, Tensor(), Tensor(), Paths::none);
+  const Tensor plain = whole_attention_composed(x.q, x.k, x.v, heads, Tensor(), Paths::none);
   CHECK(distance(plain, detail::tokens_to_grid(
                             matmul(softmax(x.scores()), detail::head_tokens(x.v, heads)), x.q)) <
         1e-14);
-  CHECK(distance(whole_attention(x.q, x.k, x.v, heads, zero, zero), plain) < 1e-13);
+  CHECK(distance(whole_attention(x.q, x.k, x.v, heads, join_decays(zero, zero)), plain) < 1e-13);
   for (const Variant v : {Variant::code, Variant::joint})
-    CHECK(distance(whole_attention_composed(x.q, x.k, x.v, heads, zero, zero, Paths::both, v),
+    CHECK(distance(whole_attention_composed(x.q, x.k, x.v, heads, join_decays(zero, zero),
+                                            Paths::both, v),
                    plain) < 1e-13);
-  CHECK(distance(
-            whole_attention_composed(x.q, x.k, x.v, heads, zero, zero, Paths::both, Variant::paper),
-            scale(plain, 2)) < 1e-13);
-  CHECK(distance(criss_cross_attention(x.q, x.k, x.v, heads, zero, zero),
-                 criss_cross_attention_composed(x.q, x.k, x.v, heads, Tensor(), Tensor())) < 1e-13);
+  CHECK(distance(whole_attention_composed(x.q, x.k, x.v, heads, join_decays(zero, zero),
+                                          Paths::both, Variant::paper),
+                 scale(plain, 2)) < 1e-13);
+  CHECK(distance(criss_cross_attention(x.q, x.k, x.v, heads, join_decays(zero, zero)),
+                 criss_cross_attention_composed(x.q, x.k, x.v, heads, Tensor())) < 1e-13);
 }
 
 TEST_CASE("criss-cross attention: the paper's factorisations", "[polyline][attention]") {
   const Problem x(3, 4);
   const auto s = detail::criss_cross_scores(x.q, x.k, heads);
   const Tensor sh = row_factor(softmax(s.rows)), sv = column_factor(softmax(s.columns));
-  const Tensor l = polyline_mask(x.la, x.lb, Paths::v2h),
-               lt = polyline_mask(x.la, x.lb, Paths::h2v);
+  const Tensor l = polyline_mask(x.decays(), Paths::v2h),
+               lt = polyline_mask(x.decays(), Paths::h2v);
   const Tensor v = detail::head_tokens(x.v, heads);
   const auto paper = [&](Order o) {
     return detail::head_tokens(
-        criss_cross_attention_composed(x.q, x.k, x.v, heads, x.la, x.lb, o, Variant::paper), heads);
+        criss_cross_attention_composed(x.q, x.k, x.v, heads, x.decays(), o, Variant::paper), heads);
   };
   // ((S_H S_V) * L) V = (S_H*L_H)(S_V*L_V) V and ((S_V S_H) * L^T) V = (S_V*L_V)(S_H*L_H) V ...
   CHECK(distance(paper(Order::columns_first), matmul(matmul(sh, sv) * l, v)) < 1e-13);
@@ -211,8 +234,9 @@ TEST_CASE("criss-cross attention: the paper's factorisations", "[polyline][atten
 TEST_CASE("attention: images and heads do not see each other", "[polyline][attention]") {
   const Problem x(3, 4);
   const auto f = [](const std::vector<Tensor>& in, bool criss) {
-    return criss ? criss_cross_attention_composed(in[0], in[1], in[2], heads, in[3], in[4])
-                 : whole_attention_composed(in[0], in[1], in[2], heads, in[3], in[4]);
+    return criss ? criss_cross_attention_composed(in[0], in[1], in[2], heads,
+                                                  join_decays(in[3], in[4]))
+                 : whole_attention_composed(in[0], in[1], in[2], heads, join_decays(in[3], in[4]));
   };
   for (const bool criss : {false, true}) {
     const Tensor y = f(x.all(), criss);
@@ -235,13 +259,13 @@ TEST_CASE("attention: images and heads do not see each other", "[polyline][atten
 
 TEST_CASE("attention: misuse is explained", "[polyline][attention]") {
   const Problem x(2, 3);
-  CHECK(says([&] { whole_attention_composed(x.q, x.k, x.v, 4, x.la, x.lb); },
+  CHECK(says([&] { whole_attention_composed(x.q, x.k, x.v, 4, x.decays()); },
              "6 channels do not divide into 4 heads"));
-  CHECK(says([&] { whole_attention_composed(x.q, x.k, x.v, heads, Tensor(), Tensor()); },
-             "needs log_alpha and log_beta"));
+  CHECK(
+      says([&] { whole_attention_composed(x.q, x.k, x.v, heads, Tensor()); }, "needs log_decays"));
   CHECK(says(
       [&] {
-        criss_cross_attention_composed(x.q, x.k, x.v, heads, x.la, x.lb, Order::both,
+        criss_cross_attention_composed(x.q, x.k, x.v, heads, x.decays(), Order::both,
                                        Variant::joint);
       },
       "the variants are code and paper"));

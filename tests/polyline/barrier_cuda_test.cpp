@@ -168,7 +168,7 @@ TEST_CASE("barriers on the GPU: whole attention", "[cuda][barrier]") {
         cuda_test::compare(
             "whole_attention " + to_string(paths),
             [&](const auto& x) {
-              return whole_attention(x[0], x[1], x[2], s.heads, x[3], x[4], paths);
+              return whole_attention(x[0], x[1], x[2], s.heads, join_decays(x[3], x[4]), paths);
             },
             inputs(s, open), {3, 4}, tolerance);
       }
@@ -184,7 +184,8 @@ TEST_CASE("barriers on the GPU: criss-cross attention", "[cuda][barrier]") {
         cuda_test::compare(
             "criss_cross_attention " + to_string(order),
             [&](const auto& x) {
-              return criss_cross_attention(x[0], x[1], x[2], s.heads, x[3], x[4], order);
+              return criss_cross_attention(x[0], x[1], x[2], s.heads, join_decays(x[3], x[4]),
+                                           order);
             },
             inputs(s, open), {3, 4}, tolerance);
       }
@@ -200,12 +201,14 @@ TEST_CASE("barriers on the GPU: no score passes a closed edge", "[cuda][barrier]
       cuda_test::compare(name, f, walled_inputs(s, across), {3, 4}, tolerance);
     };
     for (const Size& s : whole_sizes)
-      check("whole_attention", s,
-            [&](const auto& x) { return whole_attention(x[0], x[1], x[2], s.heads, x[3], x[4]); });
+      check("whole_attention", s, [&](const auto& x) {
+        return whole_attention(x[0], x[1], x[2], s.heads, join_decays(x[3], x[4]));
+      });
     for (const Size& s : criss_cross_sizes) {
       if (s.batch > 1 && across != 0x1p14) continue;  // large: the CPU takes seconds
       check("criss_cross_attention", s, [&](const auto& x) {
-        return criss_cross_attention(x[0], x[1], x[2], s.heads, x[3], x[4], Order::both);
+        return criss_cross_attention(x[0], x[1], x[2], s.heads, join_decays(x[3], x[4]),
+                                     Order::both);
       });
     }
   }
@@ -222,12 +225,13 @@ TEST_CASE("barriers on the GPU: values under large scores", "[cuda][barrier]") {
       };
       for (const Size& s : whole_sizes)
         check("whole_attention", s, [&](const auto& x) {
-          return whole_attention(x[0], x[1], x[2], s.heads, x[3], x[4]);
+          return whole_attention(x[0], x[1], x[2], s.heads, join_decays(x[3], x[4]));
         });
       for (const Size& s : criss_cross_sizes) {
         if (s.batch > 1 && (open < 0.9 || most > 600)) continue;
         check("criss_cross_attention", s, [&](const auto& x) {
-          return criss_cross_attention(x[0], x[1], x[2], s.heads, x[3], x[4], Order::both);
+          return criss_cross_attention(x[0], x[1], x[2], s.heads, join_decays(x[3], x[4]),
+                                       Order::both);
         });
       }
     }
@@ -256,10 +260,10 @@ TEST_CASE("barriers on the GPU: what finite edges close", "[cuda][barrier]") {
         const double seen = edge > -limit ? 1 : 0;
         for (const bool whole : {true, false}) {
           const Tensor a = on_gpu(la, wide), b = on_gpu(Tensor::full(grid, 0, DType::f64), wide);
-          const Tensor y =
-              whole ? whole_attention(on_gpu(q, dtype), on_gpu(k, dtype), on_gpu(v, dtype), 1, a, b)
-                    : criss_cross_attention(on_gpu(q, dtype), on_gpu(k, dtype), on_gpu(v, dtype), 1,
-                                            a, b);
+          const Tensor y = whole ? whole_attention(on_gpu(q, dtype), on_gpu(k, dtype),
+                                                   on_gpu(v, dtype), 1, join_decays(a, b))
+                                 : criss_cross_attention(on_gpu(q, dtype), on_gpu(k, dtype),
+                                                         on_gpu(v, dtype), 1, join_decays(a, b));
           CHECK(y.to(Device::cpu).to_vector<double>()[0] == seen);
         }
       }
@@ -276,12 +280,13 @@ TEST_CASE("barriers on the GPU: masks and linear attention", "[cuda][barrier]") 
         cuda_test::compare(
             "linear_attention " + to_string(form),
             [&](const auto& x) {
-              return linear_attention(x[0], x[1], x[2], s.heads, x[3], x[4], Paths::both, form);
+              return linear_attention(x[0], x[1], x[2], s.heads, join_decays(x[3], x[4]),
+                                      Paths::both, form);
             },
             in, {3, 4}, tolerance);
       cuda_test::compare(
-          "polyline_mask", [](const auto& x) { return polyline_mask(x[0], x[1]); }, {in[3], in[4]},
-          {0, 1}, tolerance);
+          "polyline_mask", [](const auto& x) { return polyline_mask(join_decays(x[0], x[1])); },
+          {in[3], in[4]}, {0, 1}, tolerance);
       const std::vector<i64> order = [&] {
         std::vector<i64> o;
         for (i64 u = s.height * s.width; u > 0; --u) o.push_back(u - 1);

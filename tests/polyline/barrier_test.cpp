@@ -358,8 +358,8 @@ TEST_CASE("barriers: what each token takes from the last one behind a closed edg
            b = Tensor::zeros({1, 1, 1, 6});
     v.data<float>()[5] = 1;
     a.data<float>()[3] = static_cast<float>(closed);
-    for (const Tensor& y :
-         {whole_attention(zero, zero, v, 1, a, b), criss_cross_attention(zero, zero, v, 1, a, b)}) {
+    for (const Tensor& y : {whole_attention(zero, zero, v, 1, join_decays(a, b)),
+                            criss_cross_attention(zero, zero, v, 1, join_decays(a, b))}) {
       INFO("closed " << closed);
       CHECK(y.data<float>()[2] < 3e-9f);
       CHECK(y.data<float>()[3] == Approx(0.09003057).epsilon(1e-6));
@@ -380,13 +380,13 @@ TEST_CASE("barriers: a token behind walls on all sides keeps itself", "[polyline
         return distance(y, z) <= (dtype == DType::f64 ? 3e-16 : 2e-7);
       };
       for (const Paths paths : {Paths::v2h, Paths::h2v, Paths::both}) {
-        CHECK(kept(whole_attention(x, x, z, 2, a, a, paths)));
-        CHECK(kept(whole_attention_composed(x, x, z, 2, a, a, paths)));
+        CHECK(kept(whole_attention(x, x, z, 2, join_decays(a, a), paths)));
+        CHECK(kept(whole_attention_composed(x, x, z, 2, join_decays(a, a), paths)));
       }
       for (const Order order : {Order::rows_first, Order::columns_first, Order::both})
-        CHECK(kept(criss_cross_attention(x, x, z, 2, a, a, order)));
-      CHECK(distance(apply_mask(z, a, a, Paths::v2h), z) == 0);
-      CHECK(distance(apply_mask_factored(z, a, a, Paths::h2v), z) == 0);
+        CHECK(kept(criss_cross_attention(x, x, z, 2, join_decays(a, a), order)));
+      CHECK(distance(apply_mask(z, join_decays(a, a), Paths::v2h), z) == 0);
+      CHECK(distance(apply_mask_factored(z, join_decays(a, a), Paths::h2v), z) == 0);
     }
   }
 }
@@ -402,14 +402,14 @@ TEST_CASE("barriers: whole attention in every form", "[polyline][barrier]") {
         check_form(
             "fused",
             [&](const auto& x) {
-              return whole_attention(x[0], x[1], x[2], p.heads, x[3], x[4], paths);
+              return whole_attention(x[0], x[1], x[2], p.heads, join_decays(x[3], x[4]), paths);
             },
             p, want);
         for (const Variant v : {Variant::code, Variant::paper, Variant::joint})
           check_form(("composed " + to_string(v)).c_str(),
                      [&](const auto& x) {
-                       return whole_attention_composed(x[0], x[1], x[2], p.heads, x[3], x[4], paths,
-                                                       v);
+                       return whole_attention_composed(x[0], x[1], x[2], p.heads,
+                                                       join_decays(x[3], x[4]), paths, v);
                      },
                      p, v == Variant::code ? want : whole(p, paths, v));
       }
@@ -426,14 +426,15 @@ TEST_CASE("barriers: scores that overcome walls, and walls that overcome scores"
         check_form(
             "fused",
             [&](const auto& x) {
-              return whole_attention(x[0], x[1], x[2], p.heads, x[3], x[4], paths);
+              return whole_attention(x[0], x[1], x[2], p.heads, join_decays(x[3], x[4]), paths);
             },
             p, whole(p, paths, Variant::code), most * score);
       for (const Order order : {Order::rows_first, Order::columns_first, Order::both})
         check_form(
             "criss-cross",
             [&](const auto& x) {
-              return criss_cross_attention(x[0], x[1], x[2], p.heads, x[3], x[4], order);
+              return criss_cross_attention(x[0], x[1], x[2], p.heads, join_decays(x[3], x[4]),
+                                           order);
             },
             p, criss_cross(p, order), most * score);
     }
@@ -461,13 +462,13 @@ TEST_CASE("barriers: no score passes minus infinity", "[polyline][barrier]") {
         check_form(
             "fused",
             [&](const auto& x) {
-              return whole_attention(x[0], x[1], x[2], p.heads, x[3], x[4], paths);
+              return whole_attention(x[0], x[1], x[2], p.heads, join_decays(x[3], x[4]), paths);
             },
             p, whole(p, paths, Variant::code), most);
       check_form(
           "criss-cross",
           [&](const auto& x) {
-            return criss_cross_attention(x[0], x[1], x[2], p.heads, x[3], x[4]);
+            return criss_cross_attention(x[0], x[1], x[2], p.heads, join_decays(x[3], x[4]));
           },
           p, criss_cross(p, Order::both), most);
     }
@@ -487,20 +488,23 @@ TEST_CASE("barriers: criss-cross attention in every form", "[polyline][barrier]"
         check_form(
             "fused",
             [&](const auto& x) {
-              return criss_cross_attention(x[0], x[1], x[2], p.heads, x[3], x[4], order);
+              return criss_cross_attention(x[0], x[1], x[2], p.heads, join_decays(x[3], x[4]),
+                                           order);
             },
             p, want);
         check_form(
             "composed",
             [&](const auto& x) {
-              return criss_cross_attention_composed(x[0], x[1], x[2], p.heads, x[3], x[4], order);
+              return criss_cross_attention_composed(x[0], x[1], x[2], p.heads,
+                                                    join_decays(x[3], x[4]), order);
             },
             p, want);
         if (p.n < 60)
           check_form(
               "dense",
               [&](const auto& x) {
-                return criss_cross_attention_dense(x[0], x[1], x[2], p.heads, x[3], x[4], order);
+                return criss_cross_attention_dense(x[0], x[1], x[2], p.heads,
+                                                   join_decays(x[3], x[4]), order);
               },
               p, want);
       }
@@ -516,15 +520,21 @@ TEST_CASE("barriers: the mask applied, and linear attention, in every form",
         const Problem p(g, 40, 1, open, g.height * g.width > 100 ? 1 : 2);
         const Results plain = linear(p, paths, true), want = linear(p, paths, false);
         check_form(
-            "scans", [&](const auto& x) { return apply_mask(x[2], x[3], x[4], paths); }, p, plain);
+            "scans",
+            [&](const auto& x) { return apply_mask(x[2], join_decays(x[3], x[4]), paths); }, p,
+            plain);
         check_form(
-            "factored", [&](const auto& x) { return apply_mask_factored(x[2], x[3], x[4], paths); },
+            "factored",
+            [&](const auto& x) {
+              return apply_mask_factored(x[2], join_decays(x[3], x[4]), paths);
+            },
             p, plain);
         check_form(
             "built",
             [&](const auto& x) {
               const Tensor tokens = detail::head_tokens(x[2], p.heads);
-              return detail::tokens_to_grid(matmul(polyline_mask(x[3], x[4], paths), tokens), x[2]);
+              return detail::tokens_to_grid(
+                  matmul(polyline_mask(join_decays(x[3], x[4]), paths), tokens), x[2]);
             },
             p, plain);
         for (const LinearForm form : {LinearForm::quadratic, LinearForm::scan, LinearForm::chunked})
@@ -532,8 +542,8 @@ TEST_CASE("barriers: the mask applied, and linear attention, in every form",
             if (form != LinearForm::chunked && rows > 1) continue;
             check_form((to_string(form) + " " + std::to_string(rows)).c_str(),
                        [&](const auto& x) {
-                         return linear_attention(x[0], x[1], x[2], p.heads, x[3], x[4], paths, form,
-                                                 rows);
+                         return linear_attention(x[0], x[1], x[2], p.heads, join_decays(x[3], x[4]),
+                                                 paths, form, rows);
                        },
                        p, want);
           }
@@ -657,8 +667,8 @@ TEST_CASE("barriers: the masks of the ablation", "[polyline][barrier]") {
     std::vector<Tensor> in{p.in[0], p.in[1], p.in[2], la, lb};
     for (const bool whole : {true, false}) {
       const Function f = [&](const auto& x) {
-        return whole ? masked_whole_attention(x[0], x[1], x[2], 2, kind, {x[3], x[4]})
-                     : masked_criss_cross(x[0], x[1], x[2], 2, kind, {x[3], x[4]});
+        return whole ? masked_whole_attention(x[0], x[1], x[2], 2, kind, join_decays(x[3], x[4]))
+                     : masked_criss_cross(x[0], x[1], x[2], 2, kind, join_decays(x[3], x[4]));
       };
       const auto g64 = gradients(f, in), g32 = gradients(f, to_f32(in));
       CHECK(distance(cast(f(to_f32(in)), DType::f64), f(in)) < 1e-5);

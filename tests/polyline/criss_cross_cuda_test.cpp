@@ -26,8 +26,8 @@ std::vector<Tensor> run(const std::vector<Tensor>& host, i64 heads, Order order,
     in.back().requires_grad(true);
   }
   const bool masked = in.size() == 5;
-  const Tensor y = criss_cross_attention(in[0], in[1], in[2], heads, masked ? in[3] : Tensor(),
-                                         masked ? in[4] : Tensor(), order);
+  const Tensor y = criss_cross_attention(in[0], in[1], in[2], heads,
+                                         masked ? join_decays(in[3], in[4]) : Tensor(), order);
   Tensor dy = Tensor::empty(y.shape(), DType::f64);
   // exact in bf16
   for (i64 i = 0; i < dy.numel(); ++i)
@@ -123,7 +123,7 @@ TEST_CASE("criss-cross attention on the GPU: one token, whose decays have no edg
   for (const DType dtype : {DType::f32, DType::bf16}) {
     const Tensor x = cast(q, dtype).to(Device::cuda),
                  la = Tensor::full({2, 2, 1, 1}, -0.5, DType::f32).to(Device::cuda);
-    const Tensor y = criss_cross_attention(x, x, x, 2, la, la).to(Device::cpu);
+    const Tensor y = criss_cross_attention(x, x, x, 2, join_decays(la, la)).to(Device::cpu);
     CHECK(polyline_test::distance(cast(y, DType::f64), cast(x.to(Device::cpu), DType::f64)) < 1e-6);
   }
 }

@@ -25,6 +25,8 @@ namespace {
 struct Problem {
   i64 batch, heads, height, width, d;
   Tensor q, k, v, la, lb;  // f64
+  // undefined where la is: no mask
+  Tensor decays() const { return la.defined() ? join_decays(la, lb) : Tensor(); }
 
   Problem(i64 B, i64 G, i64 H, i64 W, i64 d_, double score_deviation, double strongest_decay,
           u64 seed)
@@ -204,10 +206,10 @@ TEST_CASE("fused whole attention equals its definition", "[polyline][attention]"
       const Problem p(2, 2, s.height, s.width, s.d, 1, -1, 3);
       INFO(to_string(paths) << " " << s.height << "x" << s.width << " d " << s.d);
       const std::vector<double> want = whole_by_definition(p, paths);
-      CHECK(distance(whole_attention(p.q, p.k, p.v, p.heads, p.la, p.lb, paths).to_vector<double>(),
+      CHECK(distance(whole_attention(p.q, p.k, p.v, p.heads, p.decays(), paths).to_vector<double>(),
                      want) < 1e-13);
-      const Tensor y = whole_attention(to_f32(p.q), to_f32(p.k), to_f32(p.v), p.heads, to_f32(p.la),
-                                       to_f32(p.lb), paths);
+      const Tensor y = whole_attention(to_f32(p.q), to_f32(p.k), to_f32(p.v), p.heads,
+                                       to_f32(p.decays()), paths);
       CHECK(distance(y.to_vector<double>(), want) < 2e-6);
     }
 }
@@ -219,10 +221,10 @@ TEST_CASE("fused whole attention survives masks that silence everything but the 
   for (const Paths paths : {Paths::v2h, Paths::h2v, Paths::both}) {
     const Problem p(1, 2, 5, 6, 4, 30, -60, 4);
     const std::vector<double> want = whole_by_definition(p, paths);
-    CHECK(distance(whole_attention(p.q, p.k, p.v, p.heads, p.la, p.lb, paths).to_vector<double>(),
+    CHECK(distance(whole_attention(p.q, p.k, p.v, p.heads, p.decays(), paths).to_vector<double>(),
                    want) < 1e-12);
-    const Tensor y = whole_attention(to_f32(p.q), to_f32(p.k), to_f32(p.v), p.heads, to_f32(p.la),
-                                     to_f32(p.lb), paths);
+    const Tensor y =
+        whole_attention(to_f32(p.q), to_f32(p.k), to_f32(p.v), p.heads, to_f32(p.decays()), paths);
     // scores of 100 have an f32 spacing of 8e-6
     CHECK(distance(y.to_vector<double>(), want) < 1e-4);
   }
@@ -235,7 +237,8 @@ TEST_CASE("fused whole attention: gradients", "[polyline][attention][gradient]")
       Problem p(1, 2, s.height, s.width, s.d, 1, -1, 5);
       const auto attention = [&](const Tensor& q, const Tensor& k, const Tensor& v,
                                  const Tensor& la, const Tensor& lb) {
-        return whole_attention(q, k, v, p.heads, la, lb, paths);
+        const bool masked = paths != Paths::none;
+        return whole_attention(q, k, v, p.heads, masked ? join_decays(la, lb) : Tensor(), paths);
       };
       CHECK(gradient_error(p, attention, paths != Paths::none) < 1e-8);
       if (paths == Paths::none) continue;
@@ -254,12 +257,12 @@ TEST_CASE("fused criss-cross attention equals its definition", "[polyline][atten
                               << masked);
         const std::vector<double> want = criss_cross_by_definition(p, order, masked);
         if (!masked) p.la = p.lb = Tensor();
-        CHECK(distance(criss_cross_attention(p.q, p.k, p.v, p.heads, p.la, p.lb, order)
+        CHECK(distance(criss_cross_attention(p.q, p.k, p.v, p.heads, p.decays(), order)
                            .to_vector<double>(),
                        want) < 1e-13);
         if (!masked) continue;
         const Tensor y = criss_cross_attention(to_f32(p.q), to_f32(p.k), to_f32(p.v), p.heads,
-                                               to_f32(p.la), to_f32(p.lb), order);
+                                               to_f32(p.decays()), order);
         CHECK(distance(y.to_vector<double>(), want) < 2e-6);
       }
 }
@@ -273,7 +276,8 @@ TEST_CASE("fused criss-cross attention: gradients", "[polyline][attention][gradi
         if (!masked) p.la = p.lb = Tensor();
         const auto attention = [&](const Tensor& q, const Tensor& k, const Tensor& v,
                                    const Tensor& la, const Tensor& lb) {
-          return criss_cross_attention(q, k, v, p.heads, la, lb, order);
+          return criss_cross_attention(q, k, v, p.heads, masked ? join_decays(la, lb) : Tensor(),
+                                       order);
         };
         CHECK(gradient_error(p, attention, masked) < 1e-8);
         if (!masked) continue;
@@ -289,7 +293,7 @@ TEST_CASE("criss-cross probabilities that do not fit are computed again, with th
   for (const i64 width : {300, 400}) {
     const Problem p(1, 1, 4, width, 2, 1, -0.01, 8);
     REQUIRE((4 * width * width > kernels::criss_cross::keep_limit) == (width == 400));
-    CHECK(distance(criss_cross_attention(p.q, p.k, p.v, 1, p.la, p.lb).to_vector<double>(),
+    CHECK(distance(criss_cross_attention(p.q, p.k, p.v, 1, p.decays()).to_vector<double>(),
                    criss_cross_by_definition(p, Order::both, true)) < 1e-13);
   }
 }
@@ -302,9 +306,9 @@ TEST_CASE("fused attentions do not depend on the number of threads",
   for (const int count : {1, 2, 3}) {
     set_threads(count);
     for (Tensor* t : {&p.q, &p.k, &p.v, &p.la, &p.lb}) t->requires_grad(true).zero_grad();
-    const Tensor y1 = whole_attention(p.q, p.k, p.v, p.heads, p.la, p.lb);
+    const Tensor y1 = whole_attention(p.q, p.k, p.v, p.heads, p.decays());
     y1.backward(p.v.detach());
-    const Tensor y2 = criss_cross_attention(p.q, p.k, p.v, p.heads, p.la, p.lb);
+    const Tensor y2 = criss_cross_attention(p.q, p.k, p.v, p.heads, p.decays());
     y2.backward(p.v.detach());
     std::vector<double> all = y1.to_vector<double>();
     for (const Tensor& t : {y2, p.q.grad(), p.k.grad(), p.v.grad(), p.la.grad(), p.lb.grad()}) {
@@ -336,7 +340,7 @@ TEST_CASE("fused whole attention needs memory in proportion to N",
     for (Tensor* t : {&q, &la}) t->requires_grad(side < 128);
     reset_peak_memory();
     const i64 start = memory_stats().live_bytes;
-    const Tensor y = whole_attention(q, k, v, 1, la, lb);
+    const Tensor y = whole_attention(q, k, v, 1, join_decays(la, lb));
     if (side < 128) y.backward(v);
     const double extra = static_cast<double>(memory_stats().peak_bytes - start);
     const double n = static_cast<double>(side * side);
@@ -349,20 +353,22 @@ TEST_CASE("fused whole attention needs memory in proportion to N",
 }
 
 TEST_CASE("fused attentions name what is wrong", "[polyline][attention][error]") {
-  const Tensor q = Tensor::zeros({1, 2, 3, 8}), la = Tensor::zeros({1, 2, 2, 3});
-  CHECK_THROWS_WITH(whole_attention(q, q, q, 3, la, la),
+  const Tensor q = Tensor::zeros({1, 2, 3, 8}), decays = Tensor::zeros({2, 1, 2, 2, 3});
+  CHECK_THROWS_WITH(whole_attention(q, q, q, 3, decays),
                     "whole_attention: 8 channels do not divide into 3 heads");
-  CHECK_THROWS_WITH(whole_attention(q, q, Tensor::zeros({1, 2, 3, 4}), 2, la, la),
+  CHECK_THROWS_WITH(whole_attention(q, q, Tensor::zeros({1, 2, 3, 4}), 2, decays),
                     "whole_attention: q, k and v must have one shape, got (1, 2, 3, 8), (1, 2, 3, "
                     "8) and (1, 2, 3, 4)");
-  CHECK_THROWS_WITH(
-      whole_attention(q, q, q, 2, Tensor(), la),
-      "whole_attention: a masked attention needs log_alpha and log_beta, (1, 2, 2, 3)");
-  CHECK_THROWS_WITH(criss_cross_attention(q, q, q, 2, la, Tensor::zeros({1, 2, 3, 2})),
-                    "criss_cross_attention: log_alpha and log_beta must be (B,G,H,W) = (1, 2, 2, "
-                    "3), got (1, 2, 2, 3) and "
-                    "(1, 2, 3, 2)");
-  CHECK_THROWS_WITH(criss_cross_attention(Tensor::zeros({2, 3, 8}), q, q, 2, la, la),
+  CHECK_THROWS_WITH(whole_attention(q, q, q, 2, Tensor()),
+                    "whole_attention: a masked attention needs log_decays, (2, 1, 2, 2, 3)");
+  CHECK_THROWS_WITH(criss_cross_attention(q, q, q, 2, Tensor::zeros({2, 1, 2, 3, 2})),
+                    "criss_cross_attention: log_decays must be (2,B,G,H,W) = (2, 1, 2, 2, 3), or "
+                    "(1, 1, 2, 2, 3) where alpha = beta, got (2, 1, 2, 3, 2)");
+  CHECK_THROWS_WITH(join_decays(Tensor(), q), "join_decays: a log decay is undefined");
+  CHECK_THROWS_WITH(log_beta_of(q),
+                    "log_beta_of: log_decays must be (2,B,G,H,W), or (1,B,G,H,W) where alpha = "
+                    "beta, got (1, 2, 3, 8); join_decays() makes them of two tensors");
+  CHECK_THROWS_WITH(criss_cross_attention(Tensor::zeros({2, 3, 8}), q, q, 2, decays),
                     "criss_cross_attention: q must be (B,H,W,C), got (2, 3, 8)");
 }
 

@@ -33,7 +33,7 @@ std::vector<Tensor> inputs(const Case& c, double low = 0.2) {
 }
 Function form(i64 heads, Paths p, LinearForm f, i64 rows = 4) {
   return [=](const auto& x) {
-    return linear_attention(x[0], x[1], x[2], heads, x[3], x[4], p, f, rows);
+    return linear_attention(x[0], x[1], x[2], heads, join_decays(x[3], x[4]), p, f, rows);
   };
 }
 

@@ -29,6 +29,7 @@ const Grid grids[] = {{3, 4}, {4, 3}, {1, 7}, {6, 1}, {1, 1}, {5, 5}, {2, 9}};
 
 struct Decays {
   Tensor la, lb;  // (2,3,H,W)
+  Tensor decays() const { return join_decays(la, lb); }
   explicit Decays(Grid g, double low = 0.2, double high = 1)
       : la(random_log_decay({2, 3, g.height, g.width}, 11, low, high)),
         lb(random_log_decay({2, 3, g.height, g.width}, 12, low, high)) {}
@@ -135,16 +136,16 @@ TEST_CASE("polyline paths turn once and are shortest", "[polyline][mask]") {
 
 TEST_CASE("polyline mask: the worked example", "[polyline][mask]") {
   const Decays& d = worked();
-  const Tensor by_definition = exp(polyline_log_mask_by_definition(d.la, d.lb, Paths::v2h));
+  const Tensor by_definition = exp(polyline_log_mask_by_definition(d.decays(), Paths::v2h));
   CHECK(distance(by_definition, worked_mask()) < 1e-15);
-  CHECK(distance(exp(polyline_log_mask(d.la, d.lb)), worked_mask()) < 1e-15);
+  CHECK(distance(exp(polyline_log_mask(d.decays())), worked_mask()) < 1e-15);
   const Tensor x = Tensor::from<double>({1, 2, 3, 4, 5, 6}, {1, 2, 3, 1});
   const Tensor lx = Tensor::from<double>({9.02, 11.14, 10.64, 7.14, 10.185, 9.87}, x.shape());
   const Tensor ltx = Tensor::from<double>({8.465, 9.94, 7.52, 8.73, 11.34, 9.9}, x.shape());
   for (const auto& apply : {apply_mask, apply_mask_factored}) {
-    CHECK(distance(apply(x, d.la, d.lb, Paths::v2h), lx) < 1e-15);
-    CHECK(distance(apply(x, d.la, d.lb, Paths::h2v), ltx) < 1e-15);
-    CHECK(distance(apply(x, d.la, d.lb, Paths::both), lx + ltx) < 1e-15);
+    CHECK(distance(apply(x, d.decays(), Paths::v2h), lx) < 1e-15);
+    CHECK(distance(apply(x, d.decays(), Paths::h2v), ltx) < 1e-15);
+    CHECK(distance(apply(x, d.decays(), Paths::both), lx + ltx) < 1e-15);
   }
 }
 
@@ -153,19 +154,19 @@ TEST_CASE("polyline mask: sums equal the walked definition, H2V is the transpose
   for (const Grid g : grids) {
     INFO(g.height << "x" << g.width);
     const Decays d(g);
-    const Tensor v2h = polyline_log_mask_by_definition(d.la, d.lb, Paths::v2h);
-    const Tensor h2v = polyline_log_mask_by_definition(d.la, d.lb, Paths::h2v);
+    const Tensor v2h = polyline_log_mask_by_definition(d.decays(), Paths::v2h);
+    const Tensor h2v = polyline_log_mask_by_definition(d.decays(), Paths::h2v);
     CHECK(distance(transpose(v2h, 2, 3), h2v) < 1e-13);
-    CHECK(distance(polyline_log_mask(d.la, d.lb, Paths::v2h), v2h) < 1e-13);
-    CHECK(distance(polyline_log_mask(d.la, d.lb, Paths::h2v), h2v) < 1e-13);
-    CHECK(distance(polyline_mask(d.la, d.lb), exp(v2h) + exp(h2v)) < 1e-13);
+    CHECK(distance(polyline_log_mask(d.decays(), Paths::v2h), v2h) < 1e-13);
+    CHECK(distance(polyline_log_mask(d.decays(), Paths::h2v), h2v) < 1e-13);
+    CHECK(distance(polyline_mask(d.decays()), exp(v2h) + exp(h2v)) < 1e-13);
   }
 }
 
 TEST_CASE("polyline mask: its properties", "[polyline][mask]") {
   const Decays d({3, 4});
-  const Tensor l = polyline_mask(d.la, d.lb, Paths::v2h),
-               l2d = polyline_mask(d.la, d.lb, Paths::both);
+  const Tensor l = polyline_mask(d.decays(), Paths::v2h),
+               l2d = polyline_mask(d.decays(), Paths::both);
   for (const double x : l.to_vector<double>()) {
     CHECK(x > 0);
     CHECK(x <= 1);
@@ -176,7 +177,7 @@ TEST_CASE("polyline mask: its properties", "[polyline][mask]") {
   }
   CHECK(distance(l2d, transpose(l2d, 2, 3)) == 0);
   CHECK(distance(l, transpose(l, 2, 3)) > 0.1);  // L itself is not symmetric
-  CHECK(polyline_mask(d.la, d.lb, Paths::none).to_vector<double>() ==
+  CHECK(polyline_mask(d.decays(), Paths::none).to_vector<double>() ==
         std::vector<double>(2 * 3 * 144, 1.0));
 }
 
@@ -184,8 +185,8 @@ TEST_CASE("theorem 1: L = L_H L_V, and log L = log A + log B", "[polyline][mask]
   for (const Grid g : grids) {
     INFO(g.height << "x" << g.width);
     const Decays d(g);
-    const Tensor l = exp(polyline_log_mask_by_definition(d.la, d.lb, Paths::v2h));
-    const LineMasks m = line_log_masks(d.la, d.lb);
+    const Tensor l = exp(polyline_log_mask_by_definition(d.decays(), Paths::v2h));
+    const LineMasks m = line_log_masks(d.decays());
     const Tensor lh = row_factor(exp(m.rows)), lv = column_factor(exp(m.columns));
     CHECK(distance(lh, transpose(lh, 2, 3)) == 0);
     CHECK(distance(lv, transpose(lv, 2, 3)) == 0);
@@ -215,9 +216,9 @@ TEST_CASE("theorem 2: scans and factors apply the dense mask", "[polyline][mask]
       INFO(g.height << "x" << g.width << " " << to_string(p));
       const Decays d(g);
       const Tensor x = random({2, g.height, g.width, 6}, 5);
-      const Tensor want = mask_times(polyline_mask(d.la, d.lb, p), x, 3);
-      CHECK(distance(apply_mask(x, d.la, d.lb, p), want) < 1e-13);
-      CHECK(distance(apply_mask_factored(x, d.la, d.lb, p), want) < 1e-13);
+      const Tensor want = mask_times(polyline_mask(d.decays(), p), x, 3);
+      CHECK(distance(apply_mask(x, d.decays(), p), want) < 1e-13);
+      CHECK(distance(apply_mask_factored(x, d.decays(), p), want) < 1e-13);
     }
 }
 
@@ -225,12 +226,14 @@ TEST_CASE("theorem 2: the three ways have the same gradients", "[polyline][mask]
   for (const Paths p : {Paths::v2h, Paths::h2v, Paths::both}) {
     const Decays d({3, 4});
     const std::vector<Tensor> in{random({2, 3, 4, 6}, 6), d.la, d.lb};
-    const Function scans = [p](const auto& x) { return apply_mask(x[0], x[1], x[2], p); };
+    const Function scans = [p](const auto& x) {
+      return apply_mask(x[0], join_decays(x[1], x[2]), p);
+    };
     const Function factors = [p](const auto& x) {
-      return apply_mask_factored(x[0], x[1], x[2], p);
+      return apply_mask_factored(x[0], join_decays(x[1], x[2]), p);
     };
     const Function dense = [p](const auto& x) {
-      return mask_times(polyline_mask(x[1], x[2], p), x[0], 3);
+      return mask_times(polyline_mask(join_decays(x[1], x[2]), p), x[0], 3);
     };
     check_equal(scans, dense, in, 1e-12);
     check_equal(factors, dense, in, 1e-12);
@@ -243,7 +246,7 @@ TEST_CASE("theorem 2: the three ways have the same gradients", "[polyline][mask]
 TEST_CASE("polyline mask: gradients, and none for edges that do not exist", "[polyline][mask]") {
   const Decays d({3, 4});
   for (const Paths p : {Paths::v2h, Paths::h2v}) {
-    const Function f = [p](const auto& x) { return polyline_log_mask(x[0], x[1], p); };
+    const Function f = [p](const auto& x) { return polyline_log_mask(join_decays(x[0], x[1]), p); };
     const GradCheck g = grad_check(f, {d.la, d.lb});
     INFO(g.report);
     CHECK(g.ok);
@@ -251,9 +254,9 @@ TEST_CASE("polyline mask: gradients, and none for edges that do not exist", "[po
     CHECK(largest(narrow(grads[0], 3, 0, 1)) == 0);  // alpha[:,0]
     CHECK(largest(narrow(grads[1], 2, 0, 1)) == 0);  // beta[0,:]
   }
-  const std::vector<Tensor> scans =
-      gradients([](const auto& x) { return apply_mask(x[0], x[1], x[2], Paths::both); },
-                {random({2, 3, 4, 3}, 1), d.la, d.lb});
+  const std::vector<Tensor> scans = gradients(
+      [](const auto& x) { return apply_mask(x[0], join_decays(x[1], x[2]), Paths::both); },
+      {random({2, 3, 4, 3}, 1), d.la, d.lb});
   CHECK(largest(narrow(scans[1], 3, 0, 1)) == 0);
   CHECK(largest(narrow(scans[2], 2, 0, 1)) == 0);
 }
@@ -265,7 +268,7 @@ TEST_CASE("polyline mask: the gradient rule of spec 1.6 written out", "[polyline
   Tensor la = random_log_decay({1, 1, h, w}, 21), lb = random_log_decay({1, 1, h, w}, 22);
   const Tensor g = random({1, 1, n, n}, 23);
   la.requires_grad(true), lb.requires_grad(true);
-  polyline_log_mask(la, lb).backward(g);
+  polyline_log_mask(join_decays(la, lb)).backward(g);
   std::vector<double> da(static_cast<std::size_t>(n)), db(da);
   for (i64 u = 0; u < n; ++u)
     for (i64 v = 0; v < n; ++v) {
@@ -285,7 +288,7 @@ TEST_CASE("polyline mask: one constant decay gives RMT's Manhattan mask", "[poly
   const i64 h = 4, w = 5, n = h * w;
   const double log_gamma = std::log(0.9);
   const Tensor d = Tensor::full({1, 1, h, w}, log_gamma, DType::f64);
-  const Tensor m = polyline_log_mask(d, d);
+  const Tensor m = polyline_log_mask(join_decays(d, d));
   for (i64 u = 0; u < n; ++u)
     for (i64 v = 0; v < n; ++v)
       CHECK(
@@ -297,21 +300,22 @@ TEST_CASE("polyline mask: one constant decay gives RMT's Manhattan mask", "[poly
 TEST_CASE("polyline mask: decays near 0 and near 1", "[polyline][mask]") {
   for (const auto& [low, high] : {std::pair<double, double>{1e-30, 1e-20}, {1 - 1e-12, 1}}) {
     const Decays d({4, 5}, low, high);
-    const Tensor want = exp(polyline_log_mask_by_definition(d.la, d.lb, Paths::v2h));
+    const Tensor want = exp(polyline_log_mask_by_definition(d.decays(), Paths::v2h));
     const Tensor x = random({2, 4, 5, 3}, 31);
-    CHECK(distance(polyline_mask(d.la, d.lb, Paths::v2h), want) < 1e-13);
-    CHECK(distance(apply_mask(x, d.la, d.lb, Paths::v2h), mask_times(want, x, 3)) < 1e-13);
+    CHECK(distance(polyline_mask(d.decays(), Paths::v2h), want) < 1e-13);
+    CHECK(distance(apply_mask(x, d.decays(), Paths::v2h), mask_times(want, x, 3)) < 1e-13);
   }
   // No decay at all: every entry 1, and L x is the sum of x. Total decay: the identity.
   const Tensor one = Tensor::zeros({1, 1, 3, 4}, DType::f64),
                zero = Tensor::full({1, 1, 3, 4}, -1e6, DType::f64);
   const Tensor x = random({1, 3, 4, 2}, 32);
-  CHECK(polyline_mask(one, one, Paths::v2h).to_vector<double>() == std::vector<double>(144, 1.0));
-  CHECK(distance(apply_mask(x, one, one, Paths::v2h),
+  CHECK(polyline_mask(join_decays(one, one), Paths::v2h).to_vector<double>() ==
+        std::vector<double>(144, 1.0));
+  CHECK(distance(apply_mask(x, join_decays(one, one), Paths::v2h),
                  broadcast_to(sum(x, {1, 2}, true), x.shape())) < 1e-14);
-  CHECK(distance(polyline_mask(zero, zero, Paths::v2h),
+  CHECK(distance(polyline_mask(join_decays(zero, zero), Paths::v2h),
                  reshape(detail::identity(12, DType::f64), {1, 1, 12, 12})) == 0);
-  CHECK(distance(apply_mask(x, zero, zero, Paths::both), scale(x, 2)) == 0);
+  CHECK(distance(apply_mask(x, join_decays(zero, zero), Paths::both), scale(x, 2)) == 0);
 }
 
 TEST_CASE("polyline mask: f32 keeps what its running sums allow", "[polyline][mask]") {
@@ -319,10 +323,10 @@ TEST_CASE("polyline mask: f32 keeps what its running sums allow", "[polyline][ma
   const Tensor la = cast(d.la, DType::f32), lb = cast(d.lb, DType::f32);
   // Compared with f64 on the same (rounded) decays. |c| < 17, so a difference of two is wrong by
   // about 14 roundings of 17 2^-24.
-  const Tensor want = polyline_mask(cast(la, DType::f64), cast(lb, DType::f64), Paths::both);
-  CHECK(distance(cast(polyline_mask(la, lb, Paths::both), DType::f64), want) < 1e-5);
+  const Tensor want = polyline_mask(cast(join_decays(la, lb), DType::f64), Paths::both);
+  CHECK(distance(cast(polyline_mask(join_decays(la, lb), Paths::both), DType::f64), want) < 1e-5);
   const Tensor x = random({2, 14, 14, 3}, 41);
-  const Tensor y = apply_mask(cast(x, DType::f32), la, lb, Paths::both);
+  const Tensor y = apply_mask(cast(x, DType::f32), join_decays(la, lb), Paths::both);
   CHECK(distance(cast(y, DType::f64), mask_times(want, cast(cast(x, DType::f32), DType::f64), 3)) <
         2e-6);
 }
@@ -330,7 +334,7 @@ TEST_CASE("polyline mask: f32 keeps what its running sums allow", "[polyline][ma
 TEST_CASE("one-way scan: the recurrence equals the causal part of H2V", "[polyline][mask]") {
   const i64 h = 3, w = 5, n = h * w;
   const Tensor d = random_log_decay({2, 3, h, w}, 51), x = random({2, h, w, 6}, 52);
-  Tensor m = polyline_mask(d, d, Paths::h2v).clone();
+  Tensor m = polyline_mask(join_decays(d, d), Paths::h2v).clone();
   for (i64 head = 0; head < 6; ++head)
     for (i64 u = 0; u < n; ++u)
       for (i64 v = 0; v < n; ++v)
@@ -377,22 +381,22 @@ TEST_CASE("masks: misuse is explained", "[polyline][mask]") {
   const auto z = [](const Shape& s) { return Tensor::zeros(s, DType::f64); };
   CHECK(says(
       [&] {
-        polyline_log_mask(z({1, 1, 2, 3}), z({1, 1, 3, 2}));
+        polyline_log_mask(join_decays(z({1, 1, 2, 3}), z({1, 1, 3, 2})));
       },
       "must both be (B,G,H,W), got (1, 1, 2, 3) and (1, 1, 3, 2)"));
   CHECK(says(
       [&] {
-        polyline_log_mask(z({1, 1, 2, 3}), z({1, 1, 2, 3}), Paths::both);
+        polyline_log_mask(join_decays(z({1, 1, 2, 3}), z({1, 1, 2, 3})), Paths::both);
       },
       "their sum is polyline_mask"));
   CHECK(says(
       [&] {
-        apply_mask(z({1, 2, 2, 1}), z({1, 1, 2, 3}), z({1, 1, 2, 3}), Paths::v2h);
+        apply_mask(z({1, 2, 2, 1}), join_decays(z({1, 1, 2, 3}), z({1, 1, 2, 3})), Paths::v2h);
       },
       "apply_mask: x must be (B,H,W,C) on the grid"));
   CHECK(says(
       [&] {
-        apply_mask(z({1, 2, 3, 1}), z({1, 1, 2, 3}), z({1, 1, 2, 3}), Paths::none);
+        apply_mask(z({1, 2, 3, 1}), join_decays(z({1, 1, 2, 3}), z({1, 1, 2, 3})), Paths::none);
       },
       "choose v2h, h2v or both"));
   CHECK(says(

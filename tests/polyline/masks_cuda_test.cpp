@@ -28,11 +28,7 @@ TEST_CASE("log decays on the GPU", "[cuda]") {
       const i64 d = s[3] / heads;
       INFO(s.str() << " heads " << heads << " rows " << rows);
       compare(
-          "log_decay",
-          [](In in) {
-            const LogDecay y = log_decay(in[0], in[1], in[2], in[3]);
-            return stack({y.log_alpha, y.log_beta}, 0);
-          },
+          "log_decay", [](In in) { return log_decay(in[0], in[1], in[2], in[3]); },
           {random(s, 1), random({rows, d}, 2, 0.5), random({heads}, 3), random({heads}, 4, 0.3)},
           {1, 2, 3}, {1e-12, 4e-6, 1e-2});
     }
@@ -59,14 +55,13 @@ TEST_CASE("log decays on the GPU: factors that overflow or vanish, and decays of
       const auto results = [&](Device device) {
         std::vector<Tensor> there;
         for (const Tensor& one : in) there.push_back(one.to(device).requires_grad(true));
-        const LogDecay y = log_decay(there[0], there[1], there[2], there[3]);
-        std::vector<Tensor> all{y.log_alpha.detach().to(Device::cpu),
-                                y.log_beta.detach().to(Device::cpu)};
+        const Tensor y = log_decay(there[0], there[1], there[2], there[3]);
+        std::vector<Tensor> all{y.detach().to(Device::cpu)};
         // 0 where the edge is closed, as the masks have it
         Tensor dy = Tensor::full(all[0].shape(), 2, DType::f32);
         for (i64 e = 0; e < dy.numel(); ++e)
           if (is_inf(all[0].data<float>()[e])) dy.data<float>()[e] = 0;
-        (y.log_alpha + y.log_beta).backward(dy.to(device));
+        y.backward(dy.to(device));
         for (const std::size_t k : {std::size_t{0}, std::size_t{2}, std::size_t{3}})
           all.push_back(there[k].grad().to(Device::cpu));
         return all;
@@ -110,7 +105,7 @@ TEST_CASE("every mask of the ablation on the GPU", "[cuda]") {
       if (which == MaskKind::none || which == MaskKind::rmt || which == MaskKind::shared) continue;
       compare(std::string(mask.name) + (criss ? ", criss-cross" : ", whole"),
               [=](In in) {
-                const LogDecay d{in[3], in[4]};
+                const Tensor d = join_decays(in[3], in[4]);
                 const Tensor y = criss
                                      ? masked_criss_cross(in[0], in[1], in[2], heads, which, d)
                                      : masked_whole_attention(in[0], in[1], in[2], heads, which, d);
@@ -140,7 +135,8 @@ TEST_CASE("linear attention on the GPU", "[cuda]") {
         const i64 heads = s.heads;
         compare("linear_attention",
                 [=](In in) {
-                  return linear_attention(in[0], in[1], in[2], heads, in[3], in[4], paths, form);
+                  return linear_attention(in[0], in[1], in[2], heads, join_decays(in[3], in[4]),
+                                          paths, form);
                 },
                 {random(tokens, 1), random(tokens, 2), random(tokens, 3), random_log_decay(grid, 4),
                  random_log_decay(grid, 5)},

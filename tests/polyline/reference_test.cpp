@@ -45,13 +45,12 @@ Tensor layer(const Reference& r, const Tensor& x, std::map<std::string, Tensor>&
   const Tensor v = project("v_proj");
   const Tensor &weight = w["path_embed.dt_linear.weight"], &bias = w["path_embed.dt_bias"],
                &a_log = w["path_embed.A_log"];
-  const LogDecay decay =
+  const Tensor decays =
       fused ? log_decay(x, weight, bias, a_log) : log_decay_composed(x, weight, bias, a_log);
-  const Tensor &la = decay.log_alpha, &lb = decay.log_beta;
-  const Tensor y = criss_cross ? (fused ? criss_cross_attention(q, k, v, r.heads, la, lb)
-                                        : criss_cross_attention_composed(q, k, v, r.heads, la, lb))
-                               : (fused ? whole_attention(q, k, v, r.heads, la, lb)
-                                        : whole_attention_composed(q, k, v, r.heads, la, lb));
+  const Tensor y = criss_cross ? (fused ? criss_cross_attention(q, k, v, r.heads, decays)
+                                        : criss_cross_attention_composed(q, k, v, r.heads, decays))
+                               : (fused ? whole_attention(q, k, v, r.heads, decays)
+                                        : whole_attention_composed(q, k, v, r.heads, decays));
   return linear(depthwise_conv2d(v, w["lepe.conv.weight"], w["lepe.conv.bias"], y),
                 w["out_proj.weight"], w["out_proj.bias"]);
 }
@@ -118,11 +117,10 @@ TEST_CASE("reference: log masks", "[polyline][reference]") {
                        w("A_log"));
     };
     const Reference full("full"), criss("criss_cross");
-    const LogDecay d = decays(full), e = decays(criss);
+    const Tensor d = decays(full), e = decays(criss);
     // "h2v" in the file's name reads the path from the query: it is log L.
-    CHECK(norm_distance(polyline_log_mask(d.log_alpha, d.log_beta, Paths::v2h),
-                        full.t.at("log_mask.h2v")) < tolerance);
-    const LineMasks lines = line_log_masks(e.log_alpha, e.log_beta);
+    CHECK(norm_distance(polyline_log_mask(d, Paths::v2h), full.t.at("log_mask.h2v")) < tolerance);
+    const LineMasks lines = line_log_masks(e);
     CHECK(norm_distance(permute(lines.rows, {0, 2, 1, 3, 4}), criss.t.at("log_mask.rows")) <
           tolerance);
     CHECK(norm_distance(permute(lines.columns, {0, 2, 1, 3, 4}), criss.t.at("log_mask.cols")) <

@@ -101,7 +101,8 @@ TEST_CASE("structured attention: one row of PPMLA is both directions of it",
   const Tensor anticausal = flip(causal(flip(q, 2), flip(k, 2), flip(v, 2), flip(shifted, 0)), 0);
   const Tensor diagonal = sum(reshape(q * k, {n, d}), {1}, true) * reshape(v, {n, d});
   const Tensor want = causal(q, k, v, la) + anticausal - diagonal;
-  CHECK(distance(reshape(linear_attention(q, k, v, 1, la, Tensor::zeros(la.shape(), DType::f64),
+  CHECK(distance(reshape(linear_attention(q, k, v, 1,
+                                          join_decays(la, Tensor::zeros(la.shape(), DType::f64)),
                                           Paths::v2h),
                          {n, d}),
                  want) < 1e-13);

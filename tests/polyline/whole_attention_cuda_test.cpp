@@ -27,7 +27,7 @@ std::vector<Tensor> run(const std::vector<Tensor>& host, i64 heads, Paths paths,
     in.push_back(cast(host[t], t < 3 ? dtype : accumulator_dtype(dtype)).to(device));
     in.back().requires_grad(true);
   }
-  const Tensor y = whole_attention(in[0], in[1], in[2], heads, in[3], in[4], paths);
+  const Tensor y = whole_attention(in[0], in[1], in[2], heads, join_decays(in[3], in[4]), paths);
   Tensor dy = Tensor::empty(y.shape(), DType::f64);
   // exact in bf16
   for (i64 i = 0; i < dy.numel(); ++i)
@@ -147,7 +147,7 @@ TEST_CASE("whole attention on the GPU: one token, whose decays have no edge", "[
   Rng rng(1);
   const Tensor q = Tensor::randn({2, 1, 1, 32}, rng, 1, DType::f32).to(Device::cuda);
   const Tensor la = Tensor::full({2, 2, 1, 1}, -0.5, DType::f32).to(Device::cuda);
-  const Tensor y = whole_attention(q, q, q, 2, la, la).to(Device::cpu);
+  const Tensor y = whole_attention(q, q, q, 2, join_decays(la, la)).to(Device::cpu);
   CHECK(polyline_test::distance(cast(y, DType::f64), cast(q.to(Device::cpu), DType::f64)) < 1e-6);
 }
 

@@ -51,7 +51,7 @@ TEST_CASE("mask maps are rows of the attention's maps", "[vis]") {
     const Tensor scores =
         // (1,G,N,N)
         matmul(detail::head_tokens(tokens.q, 2), detail::head_tokens(tokens.k, 2), false, true);
-    const LogDecay& decay = tokens.decay;
+    const Tensor& decays = tokens.log_decays;
     const Paths paths = kind == MaskKind::polyline ? Paths::both : Paths::v2h;
     const auto row_of = [&](const Tensor& all) {  // (1,G,N,N): head 1, query (5,3)
       const auto v = all.to_vector<double>();
@@ -59,14 +59,13 @@ TEST_CASE("mask maps are rows of the attention's maps", "[vis]") {
       return std::vector<double>(v.begin() + static_cast<std::ptrdiff_t>(at),
                                  v.begin() + static_cast<std::ptrdiff_t>(at + n));
     };
-    check_row(maps.unmasked, row_of(attention_map(scores, {}, {}, Paths::none, Variant::code)));
-    check_row(maps.masked,
-              row_of(attention_map(scores, decay.log_alpha, decay.log_beta, paths, Variant::code)));
-    auto mask = row_of(polyline_mask(decay.log_alpha, decay.log_beta, paths));
+    check_row(maps.unmasked, row_of(attention_map(scores, {}, Paths::none, Variant::code)));
+    check_row(maps.masked, row_of(attention_map(scores, decays, paths, Variant::code)));
+    auto mask = row_of(polyline_mask(decays, paths));
     if (paths == Paths::both)
       for (double& m : mask) m /= 2;
     check_row(maps.mask, mask);
-    const auto alpha = exp(decay.log_alpha).to_vector<double>();
+    const auto alpha = exp(log_alpha_of(decays)).to_vector<double>();
     check_row(maps.alpha, {alpha.begin() + 117, alpha.end()});
     const Picture picture =
         mask_picture({maps, mask_maps(model, image, input, {.stage = 3, .block = 0})});

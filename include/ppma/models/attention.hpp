@@ -29,9 +29,9 @@ struct PathEmbed {
   Tensor dt_linear_weight;  // (2,d); (1,d) if alpha and beta are shared
 
   PPMA_API PathEmbed(i64 heads, i64 d, MaskKind mask, Rng rng);
-  /// Log decays, (B,G,H,W) each, of normalised tokens (B,H,W,C); `values` as log_decay takes them.
-  PPMA_API LogDecay forward(const Tensor& x, bool fused = true,
-                            const Tensor& values = Tensor()) const;
+  /// Log decays (2 or 1,B,G,H,W) of normalised tokens (B,H,W,C); `values` as log_decay takes them.
+  PPMA_API Tensor forward(const Tensor& x, bool fused = true,
+                          const Tensor& values = Tensor()) const;
   template <class V>
   void fields(V& v) {
     v.parameter("dt_bias", dt_bias), v.parameter("A_log", A_log),
@@ -70,12 +70,13 @@ struct Attention {
   PPMA_API Tensor forward(const NormedTokens& normed, const Positions& at,
                           const Tensor& add = Tensor()) const;
 
-  /// The mask's log decays for tokens x (B,H,W,C): learnt, RMT's constants, or none.
-  PPMA_API LogDecay decays(const Tensor& x, const Positions& at,
-                           const Tensor& values = Tensor()) const;
+  /// The mask's log decays (2 or 1,B,G,H,W) for tokens x (B,H,W,C): learnt, RMT's constants, or
+  /// none (undefined).
+  PPMA_API Tensor decays(const Tensor& x, const Positions& at,
+                         const Tensor& values = Tensor()) const;
 
   PPMA_API Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v,
-                         const LogDecay& decay) const;
+                         const Tensor& log_decays) const;
 
   template <class V>
   void fields(V& v) {
@@ -107,7 +108,7 @@ PathEmbed::PathEmbed(i64 heads, i64 d, MaskKind mask, Rng rng) {
   dt_linear_weight = parameter(truncated_normal({mask_of(mask).decays, d}, rng));
 }
 
-LogDecay PathEmbed::forward(const Tensor& x, bool fused, const Tensor& values) const {
+Tensor PathEmbed::forward(const Tensor& x, bool fused, const Tensor& values) const {
   return fused ? log_decay(x, dt_linear_weight, dt_bias, A_log, values)
                : log_decay_composed(x, dt_linear_weight, dt_bias, A_log);
 }
@@ -147,22 +148,22 @@ Tensor Attention::forward(const NormedTokens& normed, const Positions& at,
   return out_proj.forward(lepe.forward(v, y), add);
 }
 
-LogDecay Attention::decays(const Tensor& x, const Positions& at, const Tensor& values) const {
+Tensor Attention::decays(const Tensor& x, const Positions& at, const Tensor& values) const {
   if (path_embed) return path_embed->forward(x, config.fused, values);
   if (at.decay.defined()) return constant_log_decay(at.decay, x.dim(0), x.dim(1), x.dim(2));
   return {};
 }
 
 Tensor Attention::attend(const Tensor& q, const Tensor& k, const Tensor& v,
-                         const LogDecay& decay) const {
+                         const Tensor& log_decays) const {
   if (config.fused || !mask_of(config.mask).paths)  // the latter have no other form
-    return config.criss_cross ? masked_criss_cross(q, k, v, config.heads, config.mask, decay)
-                              : masked_whole_attention(q, k, v, config.heads, config.mask, decay);
+    return config.criss_cross
+               ? masked_criss_cross(q, k, v, config.heads, config.mask, log_decays)
+               : masked_whole_attention(q, k, v, config.heads, config.mask, log_decays);
   const Order order = mask_of(config.mask).order;
   if (config.criss_cross)
-    return criss_cross_attention_composed(q, k, v, config.heads, decay.log_alpha, decay.log_beta,
-                                          order);
-  return whole_attention_with(q, k, v, config.heads, ablation_log_masks(config.mask, decay));
+    return criss_cross_attention_composed(q, k, v, config.heads, log_decays, order);
+  return whole_attention_with(q, k, v, config.heads, ablation_log_masks(config.mask, log_decays));
 }
 
 }  // namespace ppma::inline PPMA_ABI

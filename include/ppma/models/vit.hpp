@@ -191,13 +191,13 @@ std::vector<Tensor> VitAttention::log_masks(const Tensor& x) const {
   const i64 b = x.dim(0), side = config.grid();
   // (B,h,w,C)
   const Tensor patches = reshape(narrow(x, 1, 1, x.dim(1) - 1), {b, side, side, config.width});
-  const LogDecay decay = path_embed
-                             ? path_embed->forward(patches)
-                             : constant_log_decay(rmt_decay_log(config.heads, 2, config.rmt_range,
-                                                                accumulator_dtype(x.dtype()))
-                                                      .to(x.device()),
-                                                  b, side, side);
-  std::vector<Tensor> masks = ablation_log_masks(config.mask, decay);
+  const Tensor decays = path_embed
+                            ? path_embed->forward(patches)
+                            : constant_log_decay(rmt_decay_log(config.heads, 2, config.rmt_range,
+                                                               accumulator_dtype(x.dtype()))
+                                                     .to(x.device()),
+                                                 b, side, side);
+  std::vector<Tensor> masks = ablation_log_masks(config.mask, decays);
   for (Tensor& m : masks) m = with_class_token(m);
   return masks;
 }

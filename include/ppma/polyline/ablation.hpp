@@ -42,7 +42,7 @@ struct Mask {
   bool polyline_lines;  // its restrictions to rows and columns are the polyline mask's
   Order order;          // in which a criss-cross stage mixes
   // Its log masks, (B,G,N,N) each, none, one or two, for any grid.
-  std::vector<Tensor> (*log_masks)(const LogDecay& decay);
+  std::vector<Tensor> (*log_masks)(const Tensor& log_decays);
 };
 
 /// Every mask, one row each.
@@ -60,9 +60,9 @@ PPMA_API MaskKind parse_mask_kind(const std::string& name);
 /// Log decay of each head, (G): ln(1 - 2^(-initial - range n / G)) for n = 0..G-1.
 PPMA_API Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype = DType::f32);
 
-/// The same log decay on every edge, from decay_log (G): what gives the polyline mask RMT's
-/// Manhattan form.
-PPMA_API LogDecay constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width);
+/// The same log decay on every edge, (1,B,G,H,W), from decay_log (G): what gives the polyline mask
+/// RMT's Manhattan form.
+PPMA_API Tensor constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width);
 
 // ---- visiting orders of the sequence masks ----------------------------------------------------
 
@@ -76,8 +76,8 @@ PPMA_API std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed =
 // ---- masks and their restrictions -------------------------------------------------------------
 
 /// The log masks of a kind, (B,G,N,N) each, for any grid; small N (they are N x N).
-///   decay  log decays (B,G,H,W); for rmt constant ones; ignored for none
-PPMA_API std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& decay);
+///   log_decays  (2,B,G,H,W), or (1,B,G,H,W) for shared and rmt (constant ones); ignored for none
+PPMA_API std::vector<Tensor> ablation_log_masks(MaskKind kind, const Tensor& log_decays);
 
 /// The restriction of a log mask (B,G,N,N) to each row of the grid, (B,G,H,W,W), or to each column,
 /// (B,G,W,H,H).
@@ -85,17 +85,17 @@ PPMA_API Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width,
 
 // ---- what a network calls ---------------------------------------------------------------------
 
-/// Whole attention with a mask of the ablation. q, k, v (B,H,W,C), k scaled, rotary applied; decay
-/// as ablation_log_masks. The polyline masks, rmt and none run fused in memory O(N); the sequence
+/// Whole attention with a mask of the ablation. q, k, v (B,H,W,C), k scaled, rotary applied;
+/// log_decays as ablation_log_masks. The polyline masks, rmt and none run fused in memory O(N); the sequence
 /// masks are composed, O(N^2).
 PPMA_API Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                       MaskKind kind, const LogDecay& decay);
+                                       MaskKind kind, const Tensor& log_decays);
 
 /// Criss-cross attention with a mask of the ablation; arguments as masked_whole_attention. All but
 /// hilbert run fused:
 /// the restrictions of the cross scan to rows and columns are the polyline mask's.
 PPMA_API Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                   MaskKind kind, const LogDecay& decay);
+                                   MaskKind kind, const Tensor& log_decays);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -115,33 +115,33 @@ namespace ppma::inline PPMA_ABI {
 namespace detail {
 
 // M of the vertical and horizontal decays, and its transpose where both paths count.
-inline std::vector<Tensor> one_path(const LogDecay& decay) {
-  return {polyline_log_mask(decay.log_alpha, decay.log_beta)};
+inline std::vector<Tensor> one_path(const Tensor& log_decays) {
+  return {polyline_log_mask(log_decays)};
 }
-inline std::vector<Tensor> both_paths(const LogDecay& decay) {
-  const Tensor m = polyline_log_mask(decay.log_alpha, decay.log_beta);
+inline std::vector<Tensor> both_paths(const Tensor& log_decays) {
+  const Tensor m = polyline_log_mask(log_decays);
   return {m, transpose(m, 2, 3)};
 }
 // The grid's tokens as a sequence, (B,G,H,W) -> (B,G,N).
 inline Tensor in_a_row(const Tensor& t) {
   return reshape(t, {t.dim(0), t.dim(1), t.dim(2) * t.dim(3)});
 }
-inline std::vector<Tensor> cross_scan(const LogDecay& decay) {
-  const i64 h = decay.log_alpha.dim(2), w = decay.log_alpha.dim(3);
-  return {sequence_log_mask(in_a_row(decay.log_alpha)),
-          sequence_log_mask(in_a_row(decay.log_beta), column_major_order(h, w))};
+inline std::vector<Tensor> cross_scan(const Tensor& log_decays) {
+  const i64 h = log_decays.dim(3), w = log_decays.dim(4);
+  return {sequence_log_mask(in_a_row(log_alpha_of(log_decays))),
+          sequence_log_mask(in_a_row(log_beta_of(log_decays)), column_major_order(h, w))};
 }
-inline std::vector<Tensor> hilbert(const LogDecay& decay) {
-  const i64 h = decay.log_alpha.dim(2), w = decay.log_alpha.dim(3);
-  return {sequence_log_mask(in_a_row(decay.log_alpha), hilbert_order(h, w)),
-          sequence_log_mask(in_a_row(decay.log_beta), hilbert_order(h, w, true))};
+inline std::vector<Tensor> hilbert(const Tensor& log_decays) {
+  const i64 h = log_decays.dim(3), w = log_decays.dim(4);
+  return {sequence_log_mask(in_a_row(log_alpha_of(log_decays)), hilbert_order(h, w)),
+          sequence_log_mask(in_a_row(log_beta_of(log_decays)), hilbert_order(h, w, true))};
 }
 
 }  // namespace detail
 
 const std::vector<Mask>& masks() {
   using detail::both_paths, detail::one_path;
-  const auto none = [](const LogDecay&) { return std::vector<Tensor>(); };
+  const auto none = [](const Tensor&) { return std::vector<Tensor>(); };
   // RMT's decays are constant: M = M^T, one softmax is enough.
   static const std::vector<Mask> all{
       {MaskKind::none, "none", 0, Paths::none, true, Order::rows_first, none},
@@ -183,13 +183,12 @@ Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype) {
   return cast(Tensor::from<double>(log_decay, {heads}), dtype);
 }
 
-LogDecay constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width) {
+Tensor constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width) {
   check(decay_log.defined() && decay_log.rank() == 1,
         "constant_log_decay: decay_log must be (G), got ", decay_log.shape());
   const i64 heads = decay_log.dim(0);
-  const Tensor all =
-      broadcast_to(reshape(decay_log, {heads, i64{1}, i64{1}}), {batch, heads, height, width});
-  return {all, all};
+  return broadcast_to(reshape(decay_log, {heads, i64{1}, i64{1}}),
+                      {1, batch, heads, height, width});
 }
 
 std::vector<i64> column_major_order(i64 height, i64 width) {
@@ -220,10 +219,9 @@ std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed) {
   return order;
 }
 
-std::vector<Tensor> ablation_log_masks(MaskKind kind, const LogDecay& decay) {
-  if (kind != MaskKind::none)
-    detail::check_decays("ablation_log_masks", decay.log_alpha, decay.log_beta);
-  return mask_of(kind).log_masks(decay);
+std::vector<Tensor> ablation_log_masks(MaskKind kind, const Tensor& log_decays) {
+  if (kind != MaskKind::none) detail::check_decays("ablation_log_masks", log_decays);
+  return mask_of(kind).log_masks(log_decays);
 }
 
 Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows) {
@@ -252,25 +250,20 @@ Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool row
 }
 
 Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                              MaskKind kind, const LogDecay& decay) {
+                              MaskKind kind, const Tensor& log_decays) {
   const Mask& mask = mask_of(kind);
-  if (mask.paths)
-    return whole_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, *mask.paths);
-  detail::check_attention("masked_whole_attention", q, k, v, heads, decay.log_alpha, decay.log_beta,
-                          true);
-  return whole_attention_with(q, k, v, heads, mask.log_masks(decay));
+  if (mask.paths) return whole_attention(q, k, v, heads, log_decays, *mask.paths);
+  detail::check_attention("masked_whole_attention", q, k, v, heads, log_decays, true);
+  return whole_attention_with(q, k, v, heads, mask.log_masks(log_decays));
 }
 
 Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                          MaskKind kind, const LogDecay& decay) {
+                          MaskKind kind, const Tensor& log_decays) {
   const Mask& mask = mask_of(kind);
-  if (kind == MaskKind::none)
-    return criss_cross_attention(q, k, v, heads, Tensor(), Tensor(), mask.order);
-  if (mask.polyline_lines)
-    return criss_cross_attention(q, k, v, heads, decay.log_alpha, decay.log_beta, mask.order);
-  detail::check_attention("masked_criss_cross", q, k, v, heads, decay.log_alpha, decay.log_beta,
-                          true);
-  const std::vector<Tensor> m = mask.log_masks(decay);
+  if (kind == MaskKind::none) return criss_cross_attention(q, k, v, heads, Tensor(), mask.order);
+  if (mask.polyline_lines) return criss_cross_attention(q, k, v, heads, log_decays, mask.order);
+  detail::check_attention("masked_criss_cross", q, k, v, heads, log_decays, true);
+  const std::vector<Tensor> m = mask.log_masks(log_decays);
   const LineMasks lines{restrict_to_lines(m[0], q.dim(1), q.dim(2), true),
                         restrict_to_lines(m[1], q.dim(1), q.dim(2), false)};
   return criss_cross_attention_with(q, k, v, heads, lines, mask.order);

@@ -47,15 +47,15 @@ PPMA_API Tensor masked_probabilities(const Tensor& scores, const std::vector<Ten
 ///   joint  rowsoftmax(S + log(L + L^T)); rows sum to 1
 /// With one path there is one mask; code and joint are then the same. Paths::none is P for all
 /// variants.
-PPMA_API Tensor attention_map(const Tensor& scores, const Tensor& log_alpha, const Tensor& log_beta,
-                              Paths paths, Variant variant);
+PPMA_API Tensor attention_map(const Tensor& scores, const Tensor& log_decays, Paths paths,
+                              Variant variant);
 
 /// Whole attention, composed; arguments as the fused whole_attention(), whose values and gradients
 /// it has for Variant::code.
-///   q, k, v (B,H,W,C);  log_alpha, log_beta (B,G,H,W) or undefined for Paths::none;
+///   q, k, v (B,H,W,C);  log_decays (2,B,G,H,W) or undefined for Paths::none;
 ///   returns (B,H,W,C)
 PPMA_API Tensor whole_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v,
-                                         i64 heads, const Tensor& log_alpha, const Tensor& log_beta,
+                                         i64 heads, const Tensor& log_decays,
                                          Paths paths = Paths::both,
                                          Variant variant = Variant::code);
 
@@ -95,16 +95,16 @@ PPMA_API Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, con
 /// (The paper writes the second term as ((S_H S_V) * L^T) V, which does not factor; spec 2.2.)
 /// There is no joint variant.
 PPMA_API Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v,
-                                               i64 heads, const Tensor& log_alpha,
-                                               const Tensor& log_beta, Order order = Order::both,
+                                               i64 heads, const Tensor& log_decays,
+                                               Order order = Order::both,
                                                Variant variant = Variant::code);
 
 /// Criss-cross attention (variant code) by its dense N x N maps, for small N and tests:
 ///   O1 = S_V' S_H' V,  O2 = S_H' S_V' V,  S_H' block diagonal by rows (PH_i),
 ///         S_V' by columns (PV_l)
 PPMA_API Tensor criss_cross_attention_dense(const Tensor& q, const Tensor& k, const Tensor& v,
-                                            i64 heads, const Tensor& log_alpha,
-                                            const Tensor& log_beta, Order order = Order::both);
+                                            i64 heads, const Tensor& log_decays,
+                                            Order order = Order::both);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -164,12 +164,10 @@ Tensor masked_probabilities(const Tensor& scores, const std::vector<Tensor>& log
   return cast(detail::mean_of(maps), scores.dtype());
 }
 
-Tensor attention_map(const Tensor& scores, const Tensor& log_alpha, const Tensor& log_beta,
-                     Paths paths, Variant variant) {
+Tensor attention_map(const Tensor& scores, const Tensor& log_decays, Paths paths, Variant variant) {
   if (paths == Paths::none) return softmax(scores);
   std::vector<Tensor> masks;
-  if (paths != Paths::h2v) masks.push_back(polyline_log_mask(log_alpha, log_beta, Paths::v2h));
-  if (paths == Paths::h2v) masks.push_back(polyline_log_mask(log_alpha, log_beta, Paths::h2v));
+  masks.push_back(polyline_log_mask(log_decays, paths == Paths::h2v ? paths : Paths::v2h));
   if (paths == Paths::both) masks.push_back(transpose(masks[0], 2, 3));
   switch (variant) {
     case Variant::code:
@@ -186,21 +184,20 @@ Tensor attention_map(const Tensor& scores, const Tensor& log_alpha, const Tensor
 }
 
 Tensor whole_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                const Tensor& log_alpha, const Tensor& log_beta, Paths paths,
-                                Variant variant) {
-  detail::check_attention("whole_attention_composed", q, k, v, heads, log_alpha, log_beta,
+                                const Tensor& log_decays, Paths paths, Variant variant) {
+  detail::check_attention("whole_attention_composed", q, k, v, heads, log_decays,
                           paths != Paths::none);
   // (B,G,N,N)
   const Tensor scores =
       matmul(detail::head_tokens(q, heads), detail::head_tokens(k, heads), false, true);
   // (B,G,N,N)
-  const Tensor map = attention_map(scores, log_alpha, log_beta, paths, variant);
+  const Tensor map = attention_map(scores, log_decays, paths, variant);
   return detail::tokens_to_grid(matmul(map, detail::head_tokens(v, heads)), q);
 }
 
 Tensor whole_attention_with(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                             const std::vector<Tensor>& log_masks) {
-  detail::check_attention("whole_attention_with", q, k, v, heads, Tensor(), Tensor(), false);
+  detail::check_attention("whole_attention_with", q, k, v, heads, Tensor(), false);
   // (B,G,N,N)
   const Tensor scores =
       matmul(detail::head_tokens(q, heads), detail::head_tokens(k, heads), false, true);
@@ -229,7 +226,7 @@ inline std::vector<Tensor> in_orders(const CrissCross& maps, const Tensor& v, Or
 
 Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                   const LineMasks& log_masks, Order order) {
-  detail::check_attention("criss_cross_attention_with", q, k, v, heads, Tensor(), Tensor(), false);
+  detail::check_attention("criss_cross_attention_with", q, k, v, heads, Tensor(), false);
   const auto s = detail::criss_cross_scores(q, k, heads);
   const auto masked = [&v](const Tensor& scores, const Tensor& m) {
     return m.defined() ? cast(softmax(cast(scores, m.dtype()) + m), v.dtype()) : softmax(scores);
@@ -241,14 +238,12 @@ Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, const Tensor
 }
 
 Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                      const Tensor& log_alpha, const Tensor& log_beta, Order order,
-                                      Variant variant) {
+                                      const Tensor& log_decays, Order order, Variant variant) {
   check(variant != Variant::joint,
         "criss_cross_attention_composed: the variants are code and paper, not joint");
-  const bool masked = log_alpha.defined() || log_beta.defined();
-  detail::check_attention("criss_cross_attention_composed", q, k, v, heads, log_alpha, log_beta,
-                          masked);
-  const LineMasks m = masked ? line_log_masks(log_alpha, log_beta) : LineMasks{};
+  const bool masked = log_decays.defined();
+  detail::check_attention("criss_cross_attention_composed", q, k, v, heads, log_decays, masked);
+  const LineMasks m = masked ? line_log_masks(log_decays) : LineMasks{};
   if (variant == Variant::code || !masked)
     return criss_cross_attention_with(q, k, v, heads, m, order);
   const auto s = detail::criss_cross_scores(q, k, heads);
@@ -258,13 +253,12 @@ Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k, const Te
 }
 
 Tensor criss_cross_attention_dense(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                   const Tensor& log_alpha, const Tensor& log_beta, Order order) {
-  const bool masked = log_alpha.defined() || log_beta.defined();
-  detail::check_attention("criss_cross_attention_dense", q, k, v, heads, log_alpha, log_beta,
-                          masked);
+                                   const Tensor& log_decays, Order order) {
+  const bool masked = log_decays.defined();
+  detail::check_attention("criss_cross_attention_dense", q, k, v, heads, log_decays, masked);
   auto s = detail::criss_cross_scores(q, k, heads);
   if (masked) {
-    const LineMasks m = line_log_masks(log_alpha, log_beta);
+    const LineMasks m = line_log_masks(log_decays);
     s = {s.rows + m.rows, s.columns + m.columns};
   }
   // (B,G,N,N)

@@ -2,16 +2,14 @@
 #include "ppma/core/names_begin.hpp"
 // The checks that all attentions share.
 
-#include "ppma/kernels/args.hpp"
-#include "ppma/tensor/tensor.hpp"
+#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI::detail {
 
 // What every attention asks of its arguments; returns their sizes.
 PPMA_API kernels::AttentionShape check_attention(const char* op, const Tensor& q, const Tensor& k,
                                                  const Tensor& v, i64 heads,
-                                                 const Tensor& log_alpha, const Tensor& log_beta,
-                                                 bool masked);
+                                                 const Tensor& log_decays, bool masked);
 
 }  // namespace ppma::inline PPMA_ABI::detail
 
@@ -22,8 +20,8 @@ PPMA_API kernels::AttentionShape check_attention(const char* op, const Tensor& q
 namespace ppma::inline PPMA_ABI::detail {
 
 kernels::AttentionShape check_attention(const char* op, const Tensor& q, const Tensor& k,
-                                        const Tensor& v, i64 heads, const Tensor& log_alpha,
-                                        const Tensor& log_beta, bool masked) {
+                                        const Tensor& v, i64 heads, const Tensor& log_decays,
+                                        bool masked) {
   check(q.defined() && q.rank() == 4, op, ": q must be (B,H,W,C), got ", q.shape());
   check(k.shape() == q.shape() && v.shape() == q.shape(), op,
         ": q, k and v must have one shape, got ", q.shape(), ", ", k.shape(), " and ", v.shape());
@@ -33,15 +31,18 @@ kernels::AttentionShape check_attention(const char* op, const Tensor& q, const T
         heads, " heads");
   check(q.numel() > 0, op, ": q is empty, shape ", q.shape());
   if (masked) {
-    const Shape grid{q.dim(0), heads, q.dim(1), q.dim(2)};
-    check(log_alpha.defined() && log_beta.defined(), op,
-          ": a masked attention needs log_alpha and log_beta, ", grid);
-    check(log_alpha.shape() == grid && log_beta.shape() == grid, op,
-          ": log_alpha and log_beta must be (B,G,H,W) = ", grid, ", got ", log_alpha.shape(),
-          " and ", log_beta.shape());
+    const Shape want{2, q.dim(0), heads, q.dim(1), q.dim(2)}, shared = [&] {
+      Shape s = want;
+      s.set(0, 1);
+      return s;
+    }();
+    check(log_decays.defined(), op, ": a masked attention needs log_decays, ", want);
+    check(log_decays.shape() == want || log_decays.shape() == shared, op,
+          ": log_decays must be (2,B,G,H,W) = ", want, ", or ", shared, " where alpha = beta, got ",
+          log_decays.shape());
     const DType wide = accumulator_dtype(q.dtype());  // of sums and exponents
-    check(log_alpha.dtype() == wide && log_beta.dtype() == wide, op, ": the log decays are ",
-          log_alpha.dtype(), " and ", log_beta.dtype(), ", q is ", q.dtype());
+    check(log_decays.dtype() == wide, op, ": log_decays is ", log_decays.dtype(), ", q is ",
+          q.dtype(), "; needed is ", wide);
   }
   return {q.dim(0), q.dim(1), q.dim(2), heads, q.dim(3) / heads};
 }

@@ -21,16 +21,9 @@
 // A decay of 0 (ln decay = -infinity) closes its edge: nothing passes, u is 0, and 0 (-infinity)
 // counts for 0.
 
-#include "ppma/kernels/args.hpp"
-#include "ppma/tensor/tensor.hpp"
+#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-/// Logs of the decays, (B,G,H,W) each. ln alpha[:,:,:,0] and ln beta[:,:,0,:] belong to no edge and
-/// are never used.
-struct LogDecay {
-  Tensor log_alpha, log_beta;
-};
 
 namespace detail {
 
@@ -39,12 +32,11 @@ PPMA_API kernels::DecayShape check_log_decay(const char* op, const Tensor& x, co
 
 }  // namespace detail
 
-/// The decays of every edge, as logarithms (each <= 0), in one pass over x forward and one
-/// backward.
+/// The log decays of all edges, (2,B,G,H,W) or (1,B,G,H,W) (polyline/types.hpp), in one pass over x
+/// forward and one backward.
 /// Beside a bf16 x the parameters and the result are f32.
 ///   x          (B,H,W,C), the normalised input of the attention
-///   dt_weight  (2,d): row 0 for alpha, row 1 for beta; or (1,d): alpha = beta (one tensor,
-///              returned twice)
+///   dt_weight  (2,d): row 0 for alpha, row 1 for beta; or (1,d): alpha = beta
 ///   dt_bias, A_log  (G)
 ///   values     (rows,B,G,H,W), where they came with x (polyline/norm_decay.hpp): they are not
 ///              computed again
@@ -52,13 +44,13 @@ PPMA_API kernels::DecayShape check_log_decay(const char* op, const Tensor& x, co
 /// in gradients.
 /// Differentiable in all but the values. Source: the published network; Mamba2's dt and A (Dao and
 /// Gu, 2024).
-PPMA_API LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
-                            const Tensor& A_log, const Tensor& values = Tensor());
+PPMA_API Tensor log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
+                          const Tensor& A_log, const Tensor& values = Tensor());
 
 /// log_decay written with the library's operations, step by step: what the fused one is tested
 /// against.
-PPMA_API LogDecay log_decay_composed(const Tensor& x, const Tensor& dt_weight,
-                                     const Tensor& dt_bias, const Tensor& A_log);
+PPMA_API Tensor log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
+                                   const Tensor& A_log);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -100,8 +92,8 @@ kernels::DecayShape check_log_decay(const char* op, const Tensor& x, const Tenso
 
 }  // namespace detail
 
-LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
-                   const Tensor& A_log, const Tensor& values) {
+Tensor log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
+                 const Tensor& A_log, const Tensor& values) {
   const auto s = detail::check_log_decay("log_decay", x, dt_weight, dt_bias, A_log);
   const Shape shape{s.rows, s.batch, s.heads, x.dim(1), x.dim(2)};
   check(!values.defined() || values.shape() == shape, "log_decay: the values must be ", shape,
@@ -115,29 +107,27 @@ LogDecay log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bi
       kernels::log_decay(on, s, x.data<T>(), dt_weight.data<A>(), dt_bias.data<A>(),
                          A_log.data<A>(), y.data<A>());
     });
-  y = record(y, "log_decay", {x, dt_weight, dt_bias, A_log},
-             [s, saved_x = Saved(x), w = dt_weight.detach(), a = A_log.detach(),
-              y = y.detach()](const Tensor& dy) {
-               const auto like = [](const Tensor& t) {
-                 return Tensor::empty(t.shape(), t.dtype(), t.device());
-               };
-               const Tensor kept = saved_x.get();
-               Tensor dx = like(kept), dw = like(w), db = like(a), da = like(a);
-               visit(kept.device(), kept.dtype(), "log_decay", [&](auto on, auto t) {
-                 using T = decltype(t);
-                 using A = acc_t<T>;
-                 kernels::log_decay_backward(on, s, kept.data<T>(), w.data<A>(), a.data<A>(),
-                                             y.data<A>(), dy.data<A>(), dx.data<T>(), dw.data<A>(),
-                                             db.data<A>(), da.data<A>());
-               });
-               return Grads{dx, dw, db, da};
-             });
-  const Tensor log_alpha = select(y, 0, 0);  // (B,G,H,W)
-  return {log_alpha, s.rows == 2 ? select(y, 0, 1) : log_alpha};
+  return record(y, "log_decay", {x, dt_weight, dt_bias, A_log},
+                [s, saved_x = Saved(x), w = dt_weight.detach(), a = A_log.detach(),
+                 y = y.detach()](const Tensor& dy) {
+                  const auto like = [](const Tensor& t) {
+                    return Tensor::empty(t.shape(), t.dtype(), t.device());
+                  };
+                  const Tensor kept = saved_x.get();
+                  Tensor dx = like(kept), dw = like(w), db = like(a), da = like(a);
+                  visit(kept.device(), kept.dtype(), "log_decay", [&](auto on, auto t) {
+                    using T = decltype(t);
+                    using A = acc_t<T>;
+                    kernels::log_decay_backward(on, s, kept.data<T>(), w.data<A>(), a.data<A>(),
+                                                y.data<A>(), dy.data<A>(), dx.data<T>(),
+                                                dw.data<A>(), db.data<A>(), da.data<A>());
+                  });
+                  return Grads{dx, dw, db, da};
+                });
 }
 
-LogDecay log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
-                            const Tensor& A_log) {
+Tensor log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
+                          const Tensor& A_log) {
   const auto s = detail::check_log_decay("log_decay_composed", x, dt_weight, dt_bias, A_log);
   const Shape per_head{s.heads, 1};
   // (B,N,G,d)
@@ -148,10 +138,7 @@ LogDecay log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tens
   const Tensor step = softplus(z + reshape(dt_bias, per_head));
   // (rows,B,G,N)
   const Tensor y = permute(neg(exp(reshape(A_log, per_head))) * step, {3, 0, 2, 1});
-  const Shape grid{s.batch, s.heads, x.dim(1), x.dim(2)};
-  // (B,G,H,W)
-  const Tensor log_alpha = reshape(select(y, 0, 0), grid);
-  return {log_alpha, s.rows == 2 ? reshape(select(y, 0, 1), grid) : log_alpha};
+  return reshape(y, {s.rows, s.batch, s.heads, x.dim(1), x.dim(2)});
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -18,8 +18,7 @@
 
 #include <string>
 
-#include "ppma/kernels/args.hpp"
-#include "ppma/tensor/tensor.hpp"
+#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -29,18 +28,16 @@ enum class LinearForm { quadratic, scan, chunked };
 PPMA_API std::string to_string(LinearForm f);
 
 /// Polyline path masked linear attention.
-///   q, k, v              (B,H,W,C); head g owns channels [g C/G, (g+1) C/G)
-///   log_alpha, log_beta  (B,G,H,W), each <= 0; -infinity closes an edge, and the first of every
-///                        line is not read
-///   paths                v2h (mask L), h2v (L^T) or both (L + L^T); without a mask use log decays
-///                        of 0
-///   block_rows           rows of a block of the chunked form
-///   returns              (B,H,W,C)
+///   q, k, v     (B,H,W,C); head g owns channels [g C/G, (g+1) C/G)
+///   log_decays  (2,B,G,H,W), each <= 0; -infinity closes an edge, and the first of every line is
+///               not read
+///   paths       v2h (mask L), h2v (L^T) or both (L + L^T); without a mask use log decays of 0
+///   block_rows  rows of a block of the chunked form
+///   returns     (B,H,W,C)
 /// Differentiable in all tensors, in every form.
 PPMA_API Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                 const Tensor& log_alpha, const Tensor& log_beta,
-                                 Paths paths = Paths::both, LinearForm form = LinearForm::scan,
-                                 i64 block_rows = 4);
+                                 const Tensor& log_decays, Paths paths = Paths::both,
+                                 LinearForm form = LinearForm::scan, i64 block_rows = 4);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -65,72 +62,70 @@ std::string to_string(LinearForm f) {
 namespace detail {
 
 inline Tensor linear_attention_scan(const kernels::AttentionShape& x, const Tensor& q,
-                                    const Tensor& k, const Tensor& v, const Tensor& log_alpha,
-                                    const Tensor& log_beta, Paths paths) {
+                                    const Tensor& k, const Tensor& v, const Tensor& log_decays,
+                                    Paths paths) {
   const bool v2h = paths != Paths::h2v, h2v = paths != Paths::v2h;
   Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device());
   visit(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
     using T = decltype(t);
     using A = acc_t<T>;
-    kernels::linear_attention(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(),
-                              log_alpha.data<A>(), log_beta.data<A>(), y.data<T>());
+    const auto log = decay_pointers<A>(log_decays);
+    kernels::linear_attention(on, x, v2h, h2v, q.data<T>(), k.data<T>(), v.data<T>(), log.alpha,
+                              log.beta, y.data<T>());
   });
-  return record(y, "linear_attention", {q, k, v, log_alpha, log_beta},
-                [=, q = q.detach(), k = k.detach(), v = v.detach(), la = log_alpha.detach(),
-                 lb = log_beta.detach()](const Tensor& dy) {
+  return record(y, "linear_attention", {q, k, v, log_decays},
+                [x, v2h, h2v, q = q.detach(), k = k.detach(), v = v.detach(),
+                 decays = log_decays.detach()](const Tensor& dy) {
                   const auto like = [](const Tensor& t) {
                     return Tensor::empty(t.shape(), t.dtype(), t.device());
                   };
-                  Tensor dq = like(q), dk = like(k), dv = like(v), dla = like(la), dlb = like(lb);
+                  Tensor dq = like(q), dk = like(k), dv = like(v), ddecays = decay_gradient(decays);
                   visit(q.device(), q.dtype(), "linear_attention", [&](auto on, auto t) {
                     using T = decltype(t);
                     using A = acc_t<T>;
+                    const auto log = decay_pointers<A>(decays);
+                    const auto dlog = decay_pointers<A>(ddecays);
                     kernels::linear_attention_backward(on, x, v2h, h2v, q.data<T>(), k.data<T>(),
-                                                       v.data<T>(), la.data<A>(), lb.data<A>(),
+                                                       v.data<T>(), log.alpha, log.beta,
                                                        dy.data<T>(), dq.data<T>(), dk.data<T>(),
-                                                       dv.data<T>(), dla.data<A>(), dlb.data<A>());
+                                                       dv.data<T>(), dlog.alpha, dlog.beta);
                   });
-                  return Grads{dq, dk, dv, dla, dlb};
+                  return Grads{dq, dk, dv, ddecays};
                 });
 }
 
 inline Tensor linear_attention_quadratic(const Tensor& q, const Tensor& k, const Tensor& v,
-                                         i64 heads, const Tensor& log_alpha, const Tensor& log_beta,
-                                         Paths paths) {
+                                         i64 heads, const Tensor& log_decays, Paths paths) {
   // (B,G,N,N)
   const Tensor scores = matmul(head_tokens(q, heads), head_tokens(k, heads), false, true);
   // (B,G,N,N)
-  const Tensor map = scores * polyline_mask(log_alpha, log_beta, paths);
+  const Tensor map = scores * polyline_mask(log_decays, paths);
   return tokens_to_grid(matmul(map, head_tokens(v, heads)), q);
 }
 
 }  // namespace detail
 
 Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                        const Tensor& log_alpha, const Tensor& log_beta, Paths paths,
-                        LinearForm form, i64 block_rows) {
-  const auto x =
-      detail::check_attention("linear_attention", q, k, v, heads, log_alpha, log_beta, true);
+                        const Tensor& log_decays, Paths paths, LinearForm form, i64 block_rows) {
+  const auto x = detail::check_attention("linear_attention", q, k, v, heads, log_decays, true);
   check(paths != Paths::none,
         "linear_attention: paths is none; without a mask use log decays of 0");
   check(block_rows >= 1, "linear_attention: block_rows must be at least 1, got ", block_rows);
-  if (form == LinearForm::scan)
-    return detail::linear_attention_scan(x, q, k, v, log_alpha, log_beta, paths);
-  if (q.dtype() != log_alpha.dtype()) {  // bf16 beside f32 decays: products of both are f32
-    const auto wide = [&](const Tensor& t) { return cast(t, log_alpha.dtype()); };
-    return cast(linear_attention(wide(q), wide(k), wide(v), heads, log_alpha, log_beta, paths, form,
-                                 block_rows),
-                q.dtype());
+  if (form == LinearForm::scan) return detail::linear_attention_scan(x, q, k, v, log_decays, paths);
+  if (q.dtype() != log_decays.dtype()) {  // bf16 beside f32 decays: products of both are f32
+    const auto wide = [&](const Tensor& t) { return cast(t, log_decays.dtype()); };
+    return cast(
+        linear_attention(wide(q), wide(k), wide(v), heads, log_decays, paths, form, block_rows),
+        q.dtype());
   }
   if (form == LinearForm::quadratic)
-    return detail::linear_attention_quadratic(q, k, v, heads, log_alpha, log_beta, paths);
+    return detail::linear_attention_quadratic(q, k, v, heads, log_decays, paths);
   const Tensor qs = detail::split_heads(q, heads), ks = detail::split_heads(k, heads),
                vs = detail::split_heads(v, heads);
   std::vector<Tensor> terms;
   for (const Paths path : {Paths::v2h, Paths::h2v})
     if (paths == path || paths == Paths::both)
-      terms.push_back(
-          detail::linear_attention_chunked(qs, ks, vs, log_alpha, log_beta, path, block_rows));
+      terms.push_back(detail::linear_attention_chunked(qs, ks, vs, log_decays, path, block_rows));
   return detail::merge_heads(detail::sum_of(terms));
 }
 

@@ -12,17 +12,15 @@
 // the states, W d^2 numbers a block, so N d^2 / R in all. Legend: B batch, G heads, H W grid, d
 // head width, R rows of a block.
 
-#include "ppma/kernels/args.hpp"
-#include "ppma/tensor/tensor.hpp"
+#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI::detail {
 
 PPMA_API Tensor sums_behind(const Tensor& x, int axis);
 
-// One path in chunked form; everything (B,G,H,W,.).
+// One path in chunked form; q, k, v (B,G,H,W,d), log_decays (2,B,G,H,W).
 PPMA_API Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& v,
-                                         const Tensor& log_alpha, const Tensor& all_beta,
-                                         Paths path, i64 block_rows);
+                                         const Tensor& log_decays, Paths path, i64 block_rows);
 
 }  // namespace ppma::inline PPMA_ABI::detail
 
@@ -67,9 +65,10 @@ struct RowBlock {
 
   // log_beta_next (B,G,1,W): of row i1, the edge to the block below (any number where there is
   // none).
-  RowBlock(const Tensor& k_, const Tensor& v_, const Tensor& log_alpha_, const Tensor& log_beta,
+  RowBlock(const Tensor& k_, const Tensor& v_, const Tensor& log_decays,
            const Tensor& log_beta_next)
-      : k(k_), v(v_), log_alpha(log_alpha_) {
+      : k(k_), v(v_), log_alpha(log_alpha_of(log_decays)) {
+    const Tensor log_beta = log_beta_of(log_decays);
     const i64 rows = log_beta.dim(2);
     from_above = cumsum(log_beta, 2);
     to_below = sums_behind(log_beta, 2);
@@ -115,30 +114,30 @@ struct RowBlock {
 };
 
 Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& v,
-                                const Tensor& log_alpha, const Tensor& all_beta, Paths path,
-                                i64 block_rows) {
+                                const Tensor& log_decays, Paths path, i64 block_rows) {
   const i64 height = q.dim(2), blocks = (height + block_rows - 1) / block_rows;
   const auto inside = [path](const Tensor& q_, const Tensor& k_, const Tensor& v_,
-                             const Tensor& log_a, const Tensor& log_b) {
+                             const Tensor& decays) {
     const Shape s = q_.shape(), tokens{s[0], s[1], s[2] * s[3], s[4]};
     const Tensor scores = matmul(reshape(q_, tokens), reshape(k_, tokens), false, true);
-    return reshape(matmul(scores * polyline_mask(log_a, log_b, path), reshape(v_, tokens)), s);
+    return reshape(matmul(scores * polyline_mask(decays, path), reshape(v_, tokens)), s);
   };
-  if (blocks == 1) return inside(q, k, v, log_alpha, all_beta);
-  // it belongs to no edge and may be anything, also NaN
-  const Tensor log_beta = without_first(all_beta, 2);
-  const auto rows_of = [=](const Tensor& t, i64 block) {
-    return narrow(t, 2, block * block_rows, std::min(block_rows, height - block * block_rows));
+  if (blocks == 1) return inside(q, k, v, log_decays);
+  // The first log beta belongs to no edge and may be anything, also NaN.
+  const Tensor log_beta = without_first(log_beta_of(log_decays), 2),
+               decays = join_decays(log_alpha_of(log_decays), log_beta);
+  const auto rows_of = [=](const Tensor& t, i64 block, int axis = 2) {
+    return narrow(t, axis, block * block_rows, std::min(block_rows, height - block * block_rows));
   };
   const auto next_edge = [&](i64 block) {  // log beta of the row below the block
     return narrow(log_beta, 2, block + 1 < blocks ? (block + 1) * block_rows : 0, 1);
   };
   const auto arguments = [&](i64 block) {
-    return std::vector<Tensor>{rows_of(k, block), rows_of(v, block), rows_of(log_alpha, block),
-                               rows_of(log_beta, block), next_edge(block)};
+    return std::vector<Tensor>{rows_of(k, block), rows_of(v, block), rows_of(decays, block, 3),
+                               next_edge(block)};
   };
   const auto block_of = [](const std::vector<Tensor>& in) {
-    return RowBlock(in[0], in[1], in[2], in[3], in[4]);
+    return RowBlock(in[0], in[1], in[2], in[3]);
   };
 
   // States above (below) each block: sums of k v^T over all keys there, decayed to the block's
@@ -152,7 +151,7 @@ Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& 
     std::vector<Tensor> in = arguments(block);
     in.push_back(from);
     return recomputed(
-        [=](const std::vector<Tensor>& a) { return block_of(a).next(a[5], down, path); }, in);
+        [=](const std::vector<Tensor>& a) { return block_of(a).next(a[4], down, path); }, in);
   };
   for (i64 c = 0; c + 1 < blocks; ++c)
     above[static_cast<std::size_t>(c + 1)] = step(above[static_cast<std::size_t>(c)], c, true);
@@ -165,7 +164,7 @@ Tensor linear_attention_chunked(const Tensor& q, const Tensor& k, const Tensor& 
     in.insert(in.end(), {rows_of(q, static_cast<i64>(c)), above[c], below[c]});
     parts.push_back(recomputed(
         [=](const std::vector<Tensor>& a) {
-          return inside(a[5], a[0], a[1], a[2], a[3]) + block_of(a).read(a[5], a[6], a[7], path);
+          return inside(a[4], a[0], a[1], a[2]) + block_of(a).read(a[4], a[5], a[6], path);
         },
         in));
   }

@@ -14,14 +14,11 @@
 // Theorem 2:  y = L x   <=>  z[:,l] = B_l x[:,l] down every column, then y[i,:] = A_i z[i,:] along
 //             every row.
 
-#include "ppma/kernels/args.hpp"
-#include "ppma/tensor/tensor.hpp"
+#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
-
-PPMA_API void check_decays(const char* op, const Tensor& log_alpha, const Tensor& log_beta);
 
 PPMA_API Tensor identity(i64 n, DType dtype, Device device = Device::cpu);
 
@@ -35,7 +32,7 @@ struct LineMasks {
 };
 
 /// O(N (H + W)) numbers instead of N^2. Differentiable.
-PPMA_API LineMasks line_log_masks(const Tensor& log_alpha, const Tensor& log_beta);
+PPMA_API LineMasks line_log_masks(const Tensor& log_decays);
 
 /// L_H (B,G,N,N) from A (B,G,H,W,W), block diagonal by rows: A_i[j,l] where i = k, else 0. For
 /// small N.
@@ -52,27 +49,23 @@ PPMA_API Tensor column_factor(const Tensor& m);
 /// with a, b the running sums of the log decays (their differences are summed outwards: a closed
 /// edge, -infinity, gives -infinity where it is crossed and nothing else). O(N^2). Differentiable:
 /// the gradient is summed to A and B first (spec 1.6), so that nothing but itself has N^2 elements.
-PPMA_API Tensor polyline_log_mask(const Tensor& log_alpha, const Tensor& log_beta,
-                                  Paths path = Paths::v2h);
+PPMA_API Tensor polyline_log_mask(const Tensor& log_decays, Paths path = Paths::v2h);
 
 /// The mask itself, (B,G,N,N): L (v2h), L^T (h2v), L + L^T (both: the paper's L2D, diagonal 2) or
 /// ones (none).
-PPMA_API Tensor polyline_mask(const Tensor& log_alpha, const Tensor& log_beta,
-                              Paths paths = Paths::both);
+PPMA_API Tensor polyline_mask(const Tensor& log_decays, Paths paths = Paths::both);
 
 // ---- y = L x without the mask -----------------------------------------------------------------
 
 /// y = L x, L^T x, or their sum by Theorem 2 with the dense factors: O(N (H + W)) a channel.
 /// Differentiable.
-///   x (B,H,W,C); head g owns channels [g C/G, (g+1) C/G);  log_alpha, log_beta (B,G,H,W)
-PPMA_API Tensor apply_mask_factored(const Tensor& x, const Tensor& log_alpha,
-                                    const Tensor& log_beta, Paths paths);
+///   x (B,H,W,C); head g owns channels [g C/G, (g+1) C/G);  log_decays (2,B,G,H,W)
+PPMA_API Tensor apply_mask_factored(const Tensor& x, const Tensor& log_decays, Paths paths);
 
 /// y = L x, L^T x, or their sum by scans along columns and rows (spec 1.6): O(1) an element, no
 /// mask, no factors.
 /// Arguments as apply_mask_factored. Differentiable.
-PPMA_API Tensor apply_mask(const Tensor& x, const Tensor& log_alpha, const Tensor& log_beta,
-                           Paths paths);
+PPMA_API Tensor apply_mask(const Tensor& x, const Tensor& log_decays, Paths paths);
 
 /// The one-way recurrence of 2DMamba (spec 2.6): h_hor[i,j] = d[i,j] h_hor[i,j-1] + x[i,j], then
 /// h[i,j] = d[i,j] h[i-1,j] + h_hor[i,j]. One direction, one decay for both axes: L^T with alpha =
@@ -92,28 +85,16 @@ PPMA_API Tensor one_way_scan(const Tensor& x, const Tensor& log_decay);
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/scan.hpp"
 #include "ppma/polyline/line_mask.hpp"
-#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
-void check_decays(const char* op, const Tensor& log_alpha, const Tensor& log_beta) {
-  check(log_alpha.defined() && log_beta.defined(), op, ": log_alpha or log_beta is undefined");
-  check(log_alpha.rank() == 4 && log_alpha.shape() == log_beta.shape(), op,
-        ": log_alpha and log_beta must both be (B,G,H,W), got ", log_alpha.shape(), " and ",
-        log_beta.shape());
-  check(log_alpha.dtype() == log_beta.dtype(), op, ": log_alpha is ", log_alpha.dtype(),
-        ", log_beta ", log_beta.dtype());
-}
-
-inline void check_tokens(const char* op, const Tensor& x, const Tensor& log_alpha,
-                         const Tensor& log_beta) {
-  check_decays(op, log_alpha, log_beta);
-  check(x.defined() && x.rank() == 4 && x.dim(0) == log_alpha.dim(0) &&
-            x.dim(1) == log_alpha.dim(2) && x.dim(2) == log_alpha.dim(3) &&
-            x.dim(3) % log_alpha.dim(1) == 0,
-        op, ": x must be (B,H,W,C) on the grid of the decays ", log_alpha.shape(),
+// x on the grid (B,G,H,W) of a decay.
+inline void check_tokens(const char* op, const Tensor& x, const Shape& grid) {
+  check(x.defined() && x.rank() == 4 && x.dim(0) == grid[0] && x.dim(1) == grid[2] &&
+            x.dim(2) == grid[3] && x.dim(3) % grid[1] == 0,
+        op, ": x must be (B,H,W,C) on the grid of the decays ", grid,
         " with C a multiple of its heads, got ", x.shape());
 }
 
@@ -125,9 +106,10 @@ Tensor identity(i64 n, DType dtype, Device device) {
 
 }  // namespace detail
 
-LineMasks line_log_masks(const Tensor& log_alpha, const Tensor& log_beta) {
-  detail::check_decays("line_log_masks", log_alpha, log_beta);
-  return {sequence_log_mask(log_alpha), sequence_log_mask(transpose(log_beta, 2, 3))};
+LineMasks line_log_masks(const Tensor& log_decays) {
+  detail::check_decays("line_log_masks", log_decays);
+  return {sequence_log_mask(log_alpha_of(log_decays)),
+          sequence_log_mask(transpose(log_beta_of(log_decays), 2, 3))};
 }
 
 Tensor row_factor(const Tensor& a) {
@@ -143,13 +125,13 @@ Tensor column_factor(const Tensor& m) {
                  {b, g, h * w, h * w});
 }
 
-Tensor polyline_log_mask(const Tensor& log_alpha, const Tensor& log_beta, Paths path) {
+Tensor polyline_log_mask(const Tensor& log_decays, Paths path) {
   check(path == Paths::v2h || path == Paths::h2v,
         "polyline_log_mask: one log mask belongs to v2h or h2v, not to ", path,
         "; their sum is polyline_mask");
-  const LineMasks m = line_log_masks(log_alpha, log_beta);
-  const i64 b = log_alpha.dim(0), g = log_alpha.dim(1), h = log_alpha.dim(2), w = log_alpha.dim(3),
-            n = h * w;
+  const LineMasks m = line_log_masks(log_decays);
+  const i64 b = log_decays.dim(1), g = log_decays.dim(2), h = log_decays.dim(3),
+            w = log_decays.dim(4), n = h * w;
   // (B,G,i,j,1,l)
   const Tensor rows = reshape(m.rows, {b, g, h, w, 1, w});
   // (B,G,i,1,k,l)
@@ -159,22 +141,21 @@ Tensor polyline_log_mask(const Tensor& log_alpha, const Tensor& log_beta, Paths 
   return path == Paths::v2h ? log_l : transpose(log_l, 2, 3);
 }
 
-Tensor polyline_mask(const Tensor& log_alpha, const Tensor& log_beta, Paths paths) {
-  detail::check_decays("polyline_mask", log_alpha, log_beta);
-  const i64 n = log_alpha.dim(2) * log_alpha.dim(3);
+Tensor polyline_mask(const Tensor& log_decays, Paths paths) {
+  detail::check_decays("polyline_mask", log_decays);
+  const i64 n = log_decays.dim(3) * log_decays.dim(4);
   if (paths == Paths::none)
-    return Tensor::ones({log_alpha.dim(0), log_alpha.dim(1), n, n}, log_alpha.dtype(),
-                        log_alpha.device());
-  const Tensor l =
-      exp(polyline_log_mask(log_alpha, log_beta, paths == Paths::both ? Paths::v2h : paths));
+    return Tensor::ones({log_decays.dim(1), log_decays.dim(2), n, n}, log_decays.dtype(),
+                        log_decays.device());
+  const Tensor l = exp(polyline_log_mask(log_decays, paths == Paths::both ? Paths::v2h : paths));
   return paths == Paths::both ? l + transpose(l, 2, 3) : l;
 }
 
-Tensor apply_mask_factored(const Tensor& x, const Tensor& log_alpha, const Tensor& log_beta,
-                           Paths paths) {
-  detail::check_tokens("apply_mask_factored", x, log_alpha, log_beta);
+Tensor apply_mask_factored(const Tensor& x, const Tensor& log_decays, Paths paths) {
+  const Tensor log_alpha = log_alpha_of(log_decays);
+  detail::check_tokens("apply_mask_factored", x, log_alpha.shape());
   check(paths != Paths::none, "apply_mask_factored: paths is none; choose v2h, h2v or both");
-  const LineMasks m = line_log_masks(log_alpha, log_beta);
+  const LineMasks m = line_log_masks(log_decays);
   const Tensor a = exp(m.rows), b = exp(m.columns);  // (B,G,H,W,W), (B,G,W,H,H)
   const i64 heads = log_alpha.dim(1);
   const Tensor split =
@@ -195,8 +176,9 @@ Tensor apply_mask_factored(const Tensor& x, const Tensor& log_alpha, const Tenso
   return reshape(permute(y, {0, 2, 3, 1, 4}), x.shape());
 }
 
-Tensor apply_mask(const Tensor& x, const Tensor& log_alpha, const Tensor& log_beta, Paths paths) {
-  detail::check_tokens("apply_mask", x, log_alpha, log_beta);
+Tensor apply_mask(const Tensor& x, const Tensor& log_decays, Paths paths) {
+  const Tensor log_alpha = log_alpha_of(log_decays), log_beta = log_beta_of(log_decays);
+  detail::check_tokens("apply_mask", x, log_alpha.shape());
   check(paths != Paths::none, "apply_mask: paths is none; choose v2h, h2v or both");
   const i64 b = x.dim(0), h = x.dim(1), w = x.dim(2), heads = log_alpha.dim(1);
   // (B,H,W,G,d)
@@ -216,7 +198,9 @@ Tensor apply_mask(const Tensor& x, const Tensor& log_alpha, const Tensor& log_be
 }
 
 Tensor one_way_scan(const Tensor& x, const Tensor& log_decay) {
-  detail::check_tokens("one_way_scan", x, log_decay, log_decay);
+  check(log_decay.defined() && log_decay.rank() == 4,
+        "one_way_scan: log_decay must be (B,G,H,W), got ", log_decay.shape());
+  detail::check_tokens("one_way_scan", x, log_decay.shape());
   const i64 b = x.dim(0), h = x.dim(1), w = x.dim(2), heads = log_decay.dim(1);
   // (B,H,W,G,d)
   const Tensor split = reshape(x, {b, h, w, heads, x.dim(3) / heads});

@@ -18,8 +18,7 @@
 
 #include <vector>
 
-#include "ppma/kernels/args.hpp"
-#include "ppma/tensor/tensor.hpp"
+#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -33,17 +32,14 @@ struct Cell {
 PPMA_API std::vector<Cell> polyline_path(Cell key, Cell query, Paths path);
 
 /// The log mask (B,G,N,N), query first, by walking each path; not differentiable.
-///   log_alpha, log_beta (B,G,H,W);  `path` is Paths::v2h (log L) or Paths::h2v (log L^T)
-PPMA_API Tensor polyline_log_mask_by_definition(const Tensor& log_alpha, const Tensor& log_beta,
-                                                Paths path);
+///   log_decays (2,B,G,H,W);  `path` is Paths::v2h (log L) or Paths::h2v (log L^T)
+PPMA_API Tensor polyline_log_mask_by_definition(const Tensor& log_decays, Paths path);
 
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
 
 #include <algorithm>
-
-#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -60,18 +56,15 @@ std::vector<Cell> polyline_path(Cell key, Cell query, Paths path) {
   return cells;
 }
 
-Tensor polyline_log_mask_by_definition(const Tensor& log_alpha, const Tensor& log_beta,
-                                       Paths path) {
-  check(log_alpha.rank() == 4 && log_alpha.shape() == log_beta.shape(),
-        "polyline_log_mask_by_definition: log_alpha and log_beta must both be (B,G,H,W), got ",
-        log_alpha.shape(), " and ", log_beta.shape());
-  const i64 heads = log_alpha.dim(0) * log_alpha.dim(1), height = log_alpha.dim(2),
-            width = log_alpha.dim(3);
+Tensor polyline_log_mask_by_definition(const Tensor& log_decays, Paths path) {
+  detail::check_decays("polyline_log_mask_by_definition", log_decays);
+  const i64 heads = log_decays.dim(1) * log_decays.dim(2), height = log_decays.dim(3),
+            width = log_decays.dim(4);
   const i64 n = height * width;
-  Tensor mask = Tensor::empty({log_alpha.dim(0), log_alpha.dim(1), n, n}, log_alpha.dtype());
+  Tensor mask = Tensor::empty({log_decays.dim(1), log_decays.dim(2), n, n}, log_decays.dtype());
   visit_cpu(mask.device(), mask.dtype(), "polyline_log_mask_by_definition", [&](auto, auto t) {
     using T = decltype(t);
-    const T *alpha = log_alpha.data<T>(), *beta = log_beta.data<T>();
+    const auto [alpha, beta] = detail::decay_pointers<T>(log_decays);
     T* m = mask.data<T>();
     for (i64 head = 0; head < heads; ++head)
       for (i64 query = 0; query < n; ++query)

@@ -22,8 +22,8 @@ namespace detail {
 
 // What a block's attention starts from, for one image.
 struct BlockTokens {
-  Tensor q, k;     // (1,h,w,C), rotary applied, k scaled
-  LogDecay decay;  // (1,G,h,w)
+  Tensor q, k;        // (1,h,w,C), rotary applied, k scaled
+  Tensor log_decays;  // (2 or 1,1,G,h,w)
 };
 
 PPMA_API BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage,
@@ -48,6 +48,7 @@ PPMA_API MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& inpu
 #include <vector>
 
 #include "ppma/ops/layout.hpp"
+#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -115,8 +116,8 @@ MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const 
   const std::size_t block =
       std::min(view.block, model.backbone.layers[view.stage].blocks.size() - 1);
   const detail::BlockTokens tokens = detail::tokens_before(model, input, view.stage, block);
-  const i64 h = tokens.q.dim(1), w = tokens.q.dim(2), n = h * w,
-            heads = tokens.decay.log_alpha.dim(1), d = tokens.q.dim(3) / heads;
+  const i64 h = tokens.q.dim(1), w = tokens.q.dim(2), n = h * w, heads = tokens.log_decays.dim(2),
+            d = tokens.q.dim(3) / heads;
   check(view.head >= -1 && view.head < heads, "mask_maps: head ", view.head, " of ", heads,
         "; -1 is their mean");
   const auto place = [](double fraction, i64 cells) {
@@ -125,8 +126,8 @@ MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const 
   const i64 i = place(view.row, h), j = place(view.column, w);
 
   const std::vector<double> q = tokens.q.to_vector<double>(), k = tokens.k.to_vector<double>(),
-                            log_alpha = tokens.decay.log_alpha.to_vector<double>(),
-                            log_beta = tokens.decay.log_beta.to_vector<double>();
+                            log_alpha = log_alpha_of(tokens.log_decays).to_vector<double>(),
+                            log_beta = log_beta_of(tokens.log_decays).to_vector<double>();
   std::vector<double> alpha(static_cast<std::size_t>(n)), beta = alpha, unmasked = alpha,
                                                           mask = alpha, masked = alpha;
   const i64 first = view.head < 0 ? 0 : view.head, last = view.head < 0 ? heads : view.head + 1;
