@@ -8,6 +8,10 @@ if(OpenMP_CXX_FOUND)  # a program and the library use one runtime
   string(APPEND ppma_pc_cflags " ${OpenMP_CXX_FLAGS}")
   string(APPEND ppma_pc_libs " ${OpenMP_CXX_FLAGS}")
 endif()
+set(ppma_pc_blas)
+if(PPMA_BLAS)  # what links the library needs it too
+  string(REPLACE ";" " " ppma_pc_blas " ${BLAS_LIBRARIES}")
+endif()
 # From lib/pkgconfig back to the prefix, whatever the depth of lib (lib/x86_64-linux-gnu).
 file(RELATIVE_PATH ppma_pc_up /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 string(REGEX REPLACE "/$" "" ppma_pc_up "${ppma_pc_up}")

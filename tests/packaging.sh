@@ -34,6 +34,10 @@ headers() {  # the version, and that the headers are found; that such a program 
   pkg-config --exact-version="$(sed -nE 's/^project\(ppma VERSION ([0-9.]+).*/\1/p' "$root/CMakeLists.txt")" ppma &&
     echo '#include <ppma/core/shape.hpp>' | g++ $(pkg-config --cflags ppma) -fsyntax-only -x c++ -
 }
+with_blas() {  # what the library was built with, its users link
+  cmake -S "$root" -B other -DPPMA_BLAS=ON -DPPMA_BUILD_TESTS=OFF -DPPMA_BUILD_EXAMPLES=OFF && cat other/ppma-compiled.pc &&
+    pkg-config --libs other/ppma-compiled.pc | grep blas
+}
 found() {
   mkdir -p app && cp a.cpp app && cat > app/CMakeLists.txt << 'CMAKE'
 cmake_minimum_required(VERSION 3.22)
@@ -53,6 +57,8 @@ if command -v cpack dpkg-deb > /dev/null; then
   if command -v pkg-config > /dev/null; then
     try "pkg-config and the compiled library" compiled_program
     try "pkg-config and the headers" headers
+    if compgen -G '/usr/lib/*/libopenblas.so' > /dev/null; then try "pkg-config names the BLAS" with_blas
+    else skip "no OpenBLAS here (Debian: libopenblas-dev)"; fi
   else
     skip "no pkg-config here"
   fi
