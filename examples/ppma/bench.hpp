@@ -263,7 +263,7 @@ inline void bench_detector(BenchOptions o) {
   if (o.heads_only) {
     const NoGrad not_recorded;
     Context context;
-    maps = model.backbone.maps(images, context);
+    maps = model.backbone.forward(images, context);
   }
   std::size_t found = 0;
   Replay step(

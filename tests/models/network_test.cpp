@@ -189,8 +189,8 @@ TEST_CASE("odd image sizes: every stride rounds up", "[models]") {
   }
   DenseBackbone dense = filled<DenseBackbone>(small_network());
   const std::vector<Tensor> four = dense.forward(image({1, 3, 65, 97}), ctx);
-  CHECK(four[0].shape() == Shape{1, 8, 17, 25});
-  CHECK(four[3].shape() == Shape{1, 32, 3, 4});
+  CHECK(four[0].shape() == Shape{1, 17, 25, 8});
+  CHECK(four[3].shape() == Shape{1, 3, 4, 32});
   CHECK(model.forward(image({1, 3, 32, 33})).shape() == Shape{1, 5});
 }
 

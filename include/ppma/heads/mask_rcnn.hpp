@@ -52,7 +52,7 @@ struct MaskRcnn {
 
   /// P2..P6 (B,H,W,C) of images (B,3,Hin,Win).
   std::vector<Tensor> pyramid(const Tensor& images, Context& ctx) const {
-    return neck.forward(backbone.maps(images, ctx));
+    return neck.forward(backbone.forward(images, ctx));
   }
 
   /// All losses of a batch; boxes are sampled by ctx.rng's stream. `images` are the batch's, where
@@ -176,7 +176,7 @@ std::vector<std::vector<Detection>> MaskRcnn::detect(const Tensor& images,
                                                      const std::vector<Frame>& frames) const {
   const NoGrad not_recorded;
   Context ctx;
-  return detect_on(backbone.maps(images, ctx), frames);
+  return detect_on(backbone.forward(images, ctx), frames);
 }
 
 std::vector<std::vector<Detection>> MaskRcnn::detect_on(const std::vector<Tensor>& maps,

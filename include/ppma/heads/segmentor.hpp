@@ -42,7 +42,7 @@ struct Segmentor {
 
   /// Images (B,3,Hin,Win) -> logits (B,Hin,Win,K).
   Tensor forward(const Tensor& images, Context& ctx) const {
-    return resize(decode_head.forward(backbone.maps(images, ctx), ctx), images.dim(2),
+    return resize(decode_head.forward(backbone.forward(images, ctx), ctx), images.dim(2),
                   images.dim(3));
   }
   /// labels int64 (B,Hin,Win). The mean divides by all pixels, ignored ones too.
@@ -103,7 +103,7 @@ Tensor pixel_accuracy(const Tensor& logits, const Tensor& labels, i64 ignore_ind
 
 SegmentationLoss Segmentor::loss(const Tensor& images, const Tensor& labels, Context& ctx) const {
   check(labels.defined() && labels.rank() == 3, "segmentor: labels must be (B,H,W) int64");
-  const std::vector<Tensor> levels = backbone.maps(images, ctx);
+  const std::vector<Tensor> levels = backbone.forward(images, ctx);
   const auto of = [&](const Tensor& small_logits, double weight, Tensor& accuracy) {
     CrossEntropyOptions options;
     options.ignore_index = config.ignore_index, options.count_ignored = true;

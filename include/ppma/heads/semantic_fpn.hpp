@@ -76,7 +76,7 @@ struct SemanticFpn {
  private:
   PPMA_API SemanticFpn(const SemanticFpnConfig& c, Rng rng);
   Tensor logits(const Tensor& images, Context& ctx) const {
-    return decode_head.forward(neck.forward(backbone.maps(images, ctx)), ctx);
+    return decode_head.forward(neck.forward(backbone.forward(images, ctx)), ctx);
   }
 };
 

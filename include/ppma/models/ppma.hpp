@@ -68,8 +68,6 @@ struct DenseBackbone {
   explicit DenseBackbone(const PpmaConfig& c, u64 seed = 0) : DenseBackbone(c, Rng(seed)) {}
   PPMA_API DenseBackbone(const PpmaConfig& c, Rng rng);
   /// Images (B,3,Hin,Win) -> four maps (B,H,W,C) at strides 4, 8, 16, 32.
-  PPMA_API std::vector<Tensor> maps(const Tensor& images, Context& ctx) const;
-  /// The same, channels first: (B,C,H,W).
   PPMA_API std::vector<Tensor> forward(const Tensor& images, Context& ctx) const;
   template <class V>
   void fields(V& v) {
@@ -84,7 +82,6 @@ struct DenseBackbone {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
 
 #include "ppma/ops/activation.hpp"
-#include "ppma/ops/layout.hpp"
 #include "ppma/ops/reduce.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -98,11 +95,9 @@ Backbone::Backbone(const PpmaConfig& c, Rng& rng) : patch_embed(c.embed_dims[0],
 }
 
 std::vector<Tensor> Backbone::forward(const Tensor& images, Context& ctx, Maps* maps) const {
-  check(images.defined() && images.rank() == 4 && images.dim(1) == 3,
-        "ppma: images must be (B,3,H,W), got ", images.shape());
-  check(images.dim(2) >= 32 && images.dim(3) >= 32, "ppma: images must be at least 32 x 32, got ",
-        images.dim(2), " x ", images.dim(3), "; resize or pad them");
-  Tensor x = permute(images, {0, 2, 3, 1});  // (B,Hin,Win,3)
+  Tensor x = channels_last("ppma", images);  // (B,Hin,Win,3)
+  check(x.dim(1) >= 32 && x.dim(2) >= 32, "ppma: images must be at least 32 x 32, got ", x.dim(1),
+        " x ", x.dim(2), "; resize or pad them");
   {
     const Scope scope("patch_embed");
     x = ctx.seen(patch_embed.forward(std::move(x), ctx));
@@ -148,17 +143,11 @@ DenseBackbone::DenseBackbone(const PpmaConfig& c, Rng rng)
   for (i64 channels : c.embed_dims) outnorms.emplace_back(channels, 1e-5);
 }
 
-std::vector<Tensor> DenseBackbone::maps(const Tensor& images, Context& ctx) const {
+std::vector<Tensor> DenseBackbone::forward(const Tensor& images, Context& ctx) const {
   Context evaluation;
   std::vector<Tensor> levels =
       backbone.forward(images, ctx.training && !is_trainable(*this) ? evaluation : ctx);
   for (std::size_t s = 0; s < levels.size(); ++s) levels[s] = outnorms[s].forward(levels[s]);
-  return levels;
-}
-
-std::vector<Tensor> DenseBackbone::forward(const Tensor& images, Context& ctx) const {
-  std::vector<Tensor> levels = maps(images, ctx);
-  for (Tensor& x : levels) x = permute(x, {0, 3, 1, 2});
   return levels;
 }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "ppma/models/attention.hpp"
+#include "ppma/models/stem.hpp"
 #include "ppma/ops/activation.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -135,6 +136,8 @@ struct Vit {
 
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/dropout.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
 #include "ppma/ops/residual.hpp"
 #include "ppma/polyline/attention.hpp"
 
@@ -233,12 +236,11 @@ Vit::Vit(const VitConfig& c, Rng rng)
 
 Tensor Vit::forward(const Tensor& images, Context& ctx) const {
   const i64 s = config.image_size, tokens = config.grid() * config.grid();
-  check(images.defined() && images.rank() == 4 && images.dim(1) == 3 && images.dim(2) == s &&
-            images.dim(3) == s,
-        "vit: images must be (B,3,", s, ",", s, "), got ", images.shape(),
-        "; its positions are learned for that size");
+  const Tensor pixels = channels_last("vit", images);  // (B,s,s,3)
+  check(pixels.dim(1) == s && pixels.dim(2) == s, "vit: images must be (B,3,", s, ",", s, "), got ",
+        images.shape(), "; its positions are learned for that size");
   const i64 b = images.dim(0);
-  Tensor x = patch_embed.proj.forward(permute(images, {0, 2, 3, 1}));             // (B,h,w,C)
+  Tensor x = patch_embed.proj.forward(pixels);                                    // (B,h,w,C)
   x = reshape(x, {b, tokens, config.width});                                      // (B,N,C)
   x = concat({broadcast_to(cls_token, {b, 1, config.width}), x}, 1) + pos_embed;  // (B,T,C)
   for (std::size_t n = 0; n < blocks.size(); ++n) {

@@ -47,7 +47,6 @@ PPMA_API MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& inpu
 #include <cmath>
 #include <vector>
 
-#include "ppma/ops/layout.hpp"
 #include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -58,7 +57,7 @@ BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage, s
   const NoGrad not_recorded;
   Context ctx;
   Backbone& net = model.backbone;
-  Tensor x = net.patch_embed.forward(permute(input, {0, 2, 3, 1}), ctx);  // (1,h,w,C)
+  Tensor x = net.patch_embed.forward(channels_last("mask_maps", input), ctx);  // (1,h,w,C)
   for (std::size_t s = 0; s < stage; ++s)
     x = net.layers[s].downsample->forward(net.layers[s].forward(x, ctx), ctx);
   Stage& here = net.layers[stage];
