@@ -20,8 +20,7 @@
 
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
-#include "ppma/polyline/whole_attention.hpp"
+#include "ppma/polyline/fused.hpp"
 
 using namespace ppma;
 

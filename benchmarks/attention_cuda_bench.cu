@@ -11,8 +11,7 @@
 
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
-#include "ppma/polyline/whole_attention.hpp"
+#include "ppma/polyline/fused.hpp"
 #include "ppma/train/replay.hpp"
 
 using namespace ppma;

@@ -17,7 +17,7 @@ int main() {
 }
 CPP
 cat > "$work/mask.cpp" << 'CPP'
-#include "ppma/polyline/whole_attention.hpp"
+#include "ppma/polyline/fused.hpp"
 int main() {
   const ppma::Tensor q = ppma::Tensor::zeros({1, 7, 7, 32}), decays = ppma::Tensor::zeros({2, 1, 1, 7, 7});
   ppma::whole_attention(q, q, q, 1, decays);

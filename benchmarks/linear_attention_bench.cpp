@@ -20,7 +20,7 @@
 #include "ppma/core/parallel.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/polyline/decay.hpp"
-#include "ppma/polyline/linear_attention.hpp"
+#include "ppma/polyline/linear.hpp"
 
 using namespace ppma;
 

@@ -13,7 +13,7 @@
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/softmax.hpp"
-#include "ppma/polyline/whole_attention.hpp"
+#include "ppma/polyline/fused.hpp"
 
 using namespace ppma;
 

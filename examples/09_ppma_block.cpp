@@ -18,7 +18,7 @@
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/polyline/attention.hpp"
-#include "ppma/polyline/whole_attention.hpp"
+#include "ppma/polyline/fused.hpp"
 
 using namespace ppma;
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <set>
 #include <string>
@@ -78,6 +79,26 @@ TEST_CASE("no ring of includes", "[ladder]") {
     done.insert(name);
   };
   for (const auto& entry : headers) walk(entry.first);
+}
+
+TEST_CASE("the paper can be read in one sitting, in the order that the README names", "[ladder]") {
+  const fs::path root(PPMA_TEST_SOURCE_DIR);
+  std::ifstream readme(root / "README.md");
+  const std::string text{std::istreambuf_iterator<char>(readme), {}};
+  std::string::size_type last = text.find("## The paper in one sitting");
+  REQUIRE(last != std::string::npos);
+  for (const std::string name : {"types", "path", "decay", "line_mask", "mask", "attention",
+                                 "fused", "linear", "structured", "volume", "masks", "check"}) {
+    INFO(name);
+    const auto at = text.find("(include/ppma/polyline/" + name + ".hpp)", last);
+    REQUIRE(at != std::string::npos);
+    last = at;
+    std::ifstream in(root / "include" / "ppma" / "polyline" / (name + ".hpp"));
+    REQUIRE(in);
+    int lines = 0;
+    for (std::string line; std::getline(in, line);) ++lines;
+    CHECK(lines <= 180);
+  }
 }
 
 TEST_CASE("headers below io/ stay light", "[ladder]") {

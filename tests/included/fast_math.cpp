@@ -19,8 +19,7 @@
 #include "ppma/ops/norm.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/ops/softmax.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
-#include "ppma/polyline/whole_attention.hpp"
+#include "ppma/polyline/fused.hpp"
 
 using namespace ppma;
 

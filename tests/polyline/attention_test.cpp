@@ -10,10 +10,9 @@
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/ops/softmax.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
-#include "ppma/polyline/linear_attention.hpp"
+#include "ppma/polyline/fused.hpp"
+#include "ppma/polyline/linear.hpp"
 #include "ppma/polyline/mask.hpp"
-#include "ppma/polyline/whole_attention.hpp"
 #include "ppma/vis/picture.hpp"
 #include "thrown.hpp"
 
@@ -213,8 +212,10 @@ TEST_CASE("attention: without decay every mask disappears", "[polyline][attentio
 
 TEST_CASE("criss-cross attention: the paper's factorisations", "[polyline][attention]") {
   const Problem x(3, 4);
-  const auto s = detail::criss_cross_scores(x.q, x.k, heads);
-  const Tensor sh = row_factor(softmax(s.rows)), sv = column_factor(softmax(s.columns));
+  const Tensor q = detail::split_heads(x.q, heads), k = detail::split_heads(x.k, heads);
+  const Tensor sh = row_factor(softmax(matmul(q, k, false, true)));
+  const Tensor sv =
+      column_factor(softmax(matmul(transpose(q, 2, 3), transpose(k, 2, 3), false, true)));
   const Tensor l = polyline_mask(x.decays(), Paths::v2h),
                lt = polyline_mask(x.decays(), Paths::h2v);
   const Tensor v = detail::head_tokens(x.v, heads);

@@ -15,9 +15,8 @@
 
 #include "cuda_compare.hpp"
 #include "polyline/help.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
-#include "ppma/polyline/linear_attention.hpp"
-#include "ppma/polyline/whole_attention.hpp"
+#include "ppma/polyline/fused.hpp"
+#include "ppma/polyline/linear.hpp"
 
 using namespace ppma;
 

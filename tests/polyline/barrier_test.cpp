@@ -11,14 +11,13 @@
 #include "ppma/io/element.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
-#include "ppma/polyline/ablation.hpp"
 #include "ppma/polyline/attention.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
+#include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/line_mask.hpp"
-#include "ppma/polyline/linear_attention.hpp"
-#include "ppma/polyline/structured_attention.hpp"
-#include "ppma/polyline/volume_mask.hpp"
-#include "ppma/polyline/whole_attention.hpp"
+#include "ppma/polyline/linear.hpp"
+#include "ppma/polyline/masks.hpp"
+#include "ppma/polyline/structured.hpp"
+#include "ppma/polyline/volume.hpp"
 
 using namespace polyline_test;
 

@@ -10,7 +10,7 @@
 
 #include "catch.hpp"
 #include "polyline/help.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
+#include "ppma/polyline/fused.hpp"
 
 using namespace ppma;
 

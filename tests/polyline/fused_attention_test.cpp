@@ -11,9 +11,8 @@
 #include "ppma/kernels/cpu/criss_cross/attention.hpp"
 #include "ppma/kernels/cpu/whole/attention.hpp"
 #include "ppma/models/summary.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
+#include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/types.hpp"
-#include "ppma/polyline/whole_attention.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 using namespace ppma;

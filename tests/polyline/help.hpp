@@ -7,8 +7,12 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
 #include "ppma/ops/reduce.hpp"
+#include "ppma/ops/softmax.hpp"
+#include "ppma/polyline/mask.hpp"
 #include "ppma/tensor/autograd.hpp"
 #include "ppma/tensor/grad_check.hpp"
 
@@ -82,6 +86,26 @@ inline std::vector<Tensor> to_f32(const std::vector<Tensor>& ts) {
   std::vector<Tensor> out;
   for (const Tensor& t : ts) out.push_back(cast(t, DType::f32));
   return out;
+}
+
+/// Criss-cross attention (variant code) by its dense N x N maps, for small N:
+///   O1 = S_V' S_H' V,  O2 = S_H' S_V' V,  S_H' block diagonal by rows, S_V' by columns
+inline Tensor criss_cross_attention_dense(const Tensor& q, const Tensor& k, const Tensor& v,
+                                          i64 heads, const Tensor& log_decays,
+                                          Order order = Order::both) {
+  const Tensor qs = detail::split_heads(q, heads), ks = detail::split_heads(k, heads);
+  Tensor rows = matmul(qs, ks, false, true),
+         columns = matmul(transpose(qs, 2, 3), transpose(ks, 2, 3), false, true);
+  if (log_decays.defined()) {
+    const LineMasks m = line_log_masks(log_decays);
+    rows = rows + m.rows;
+    columns = columns + m.columns;
+  }
+  const Tensor sh = row_factor(softmax(rows)), sv = column_factor(softmax(columns));  // (B,G,N,N)
+  const Tensor map = order == Order::rows_first      ? matmul(sv, sh)
+                     : order == Order::columns_first ? matmul(sh, sv)
+                                                     : scale(matmul(sv, sh) + matmul(sh, sv), 0.5);
+  return detail::tokens_to_grid(matmul(map, detail::head_tokens(v, heads)), q);
 }
 
 }  // namespace polyline_test

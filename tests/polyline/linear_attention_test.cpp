@@ -1,7 +1,5 @@
 // PPMLA: its three forms are one, and the scan's cost grows with N alone.
 
-#include "ppma/polyline/linear_attention.hpp"
-
 #include "polyline/help.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/args.hpp"
@@ -10,6 +8,7 @@
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/polyline/attention.hpp"
+#include "ppma/polyline/linear.hpp"
 #include "ppma/polyline/types.hpp"
 #include "thrown.hpp"
 

@@ -11,7 +11,7 @@
 #include "ppma/polyline/line_mask.hpp"
 #include "ppma/polyline/path.hpp"
 #include "ppma/polyline/types.hpp"
-#include "ppma/polyline/volume_mask.hpp"
+#include "ppma/polyline/volume.hpp"
 #include "ppma/tensor/grad_check.hpp"
 #include "ppma/tensor/tensor.hpp"
 #include "thrown.hpp"
@@ -49,6 +49,11 @@ const Decays& worked() {
     return e;
   }();
   return d;
+}
+Tensor identity(i64 n) {
+  Tensor one = Tensor::zeros({n, n}, DType::f64);
+  for (i64 i = 0; i < n; ++i) one.data<double>()[i * n + i] = 1;
+  return one;
 }
 const Tensor& worked_mask() {
   static const Tensor l = Tensor::from<double>(
@@ -314,7 +319,7 @@ TEST_CASE("polyline mask: decays near 0 and near 1", "[polyline][mask]") {
   CHECK(distance(apply_mask(x, join_decays(one, one), Paths::v2h),
                  broadcast_to(sum(x, {1, 2}, true), x.shape())) < 1e-14);
   CHECK(distance(polyline_mask(join_decays(zero, zero), Paths::v2h),
-                 reshape(detail::identity(12, DType::f64), {1, 1, 12, 12})) == 0);
+                 reshape(identity(12), {1, 1, 12, 12})) == 0);
   CHECK(distance(apply_mask(x, join_decays(zero, zero), Paths::both), scale(x, 2)) == 0);
 }
 

@@ -2,14 +2,16 @@
 // float64.
 
 #include "ppma/core/config.hpp"
+#include "ppma/polyline/decay.hpp"
+#include "ppma/polyline/line_mask.hpp"
 
 #if PPMA_CUDA
 
 #include "cuda_compare.hpp"
 #include "polyline/help.hpp"
-#include "ppma/polyline/ablation.hpp"
-#include "ppma/polyline/linear_attention.hpp"
-#include "ppma/polyline/structured_attention.hpp"
+#include "ppma/polyline/linear.hpp"
+#include "ppma/polyline/masks.hpp"
+#include "ppma/polyline/structured.hpp"
 
 using namespace ppma;
 using cuda_test::compare;

@@ -7,7 +7,7 @@
 
 #include "catch.hpp"
 #include "polyline/help.hpp"
-#include "ppma/polyline/norm_decay.hpp"
+#include "ppma/models/attention.hpp"
 
 using namespace ppma;
 

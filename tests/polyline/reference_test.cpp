@@ -8,11 +8,11 @@
 #include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/linear.hpp"
 #include "ppma/ops/rotary.hpp"
-#include "ppma/polyline/ablation.hpp"
 #include "ppma/polyline/attention.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
+#include "ppma/polyline/decay.hpp"
+#include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/mask.hpp"
-#include "ppma/polyline/whole_attention.hpp"
+#include "ppma/polyline/masks.hpp"
 
 using namespace polyline_test;
 

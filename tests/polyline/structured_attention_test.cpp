@@ -1,13 +1,13 @@
 // Mamba2's structured masked attention: three forms, the recurrence by hand, gradients.
 
-#include "ppma/polyline/structured_attention.hpp"
-
 #include "polyline/help.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/ops/scan.hpp"
+#include "ppma/polyline/linear.hpp"
+#include "ppma/polyline/structured.hpp"
 #include "thrown.hpp"
 
 using namespace polyline_test;

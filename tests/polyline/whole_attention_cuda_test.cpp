@@ -13,7 +13,7 @@
 
 #include "catch.hpp"
 #include "polyline/help.hpp"
-#include "ppma/polyline/whole_attention.hpp"
+#include "ppma/polyline/fused.hpp"
 
 using namespace ppma;
 

@@ -4,6 +4,7 @@
 
 #include "catch.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/matmul.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/mask.hpp"
 #include "ppma/train/run_folder.hpp"

@@ -115,7 +115,7 @@
 #endif
 #if !PPMA_HEADER_ONLY && !(PPMA_F64 && PPMA_GRADIENTS)
 #error \
-    "ppma: the compiled library is whole: PPMA_F64=0 and PPMA_GRADIENTS=0 are for PPMA_HEADER_ONLY=1"
+    "ppma: the compiled library is whole; PPMA_F64=0 and PPMA_GRADIENTS=0 need PPMA_HEADER_ONLY=1"
 #endif
 
 // Loops over registers must be unrolled whole, or the array of registers goes to memory.

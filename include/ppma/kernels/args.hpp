@@ -2,7 +2,7 @@
 #include "ppma/core/names_begin.hpp"
 // What the interface of an operation and its kernels both speak of: plain values, without any loop.
 
-#include "ppma/core/config.hpp"
+#include "ppma/core/device.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -40,8 +40,49 @@ struct AttentionShape {
   i64 batch, height, width, heads, head_width;
   PPMA_HD i64 channels() const { return heads * head_width; }
   PPMA_HD i64 tokens() const { return height * width; }
+  // Where head `which` of batch x heads begins in a (B,H,W,C) tensor.
+  PPMA_HD i64 first_of(i64 which) const {
+    return which / heads * tokens() * channels() + which % heads * head_width;
+  }
   // How many heads with `keys` keys a query are enough work to wake a thread for.
   i64 grain(i64 keys) const { return 1 + (i64{1} << 18) / (tokens() * keys * head_width + 1); }
+};
+
+/// What every kernel of an attention reads: tokens (B,H,W,C), k scaled, and the log decays
+/// (B,G,H,W) of the edges to the left and above; null: no mask.
+template <class T>
+struct AttentionArgs {
+  AttentionShape shape;
+  const T *q, *k, *v;
+  const acc_t<T>* log_alpha;
+  const acc_t<T>* log_beta;
+  bool masked() const { return log_alpha != nullptr; }
+  // Those of head `which` of batch x heads, whose tokens lie channels() apart.
+  AttentionArgs head(i64 which) const {
+    const i64 first = shape.first_of(which), edge = masked() ? which * shape.tokens() : 0;
+    return {shape, q + first, k + first, v + first, log_alpha + edge, log_beta + edge};
+  }
+};
+
+/// What the kernels of its backward write, laid out alike.
+template <class T>
+struct AttentionGradients {
+  T *dq, *dk, *dv;
+  acc_t<T>* dlog_alpha;
+  acc_t<T>* dlog_beta;
+  AttentionGradients head(const AttentionShape& shape, i64 which) const {
+    const i64 first = shape.first_of(which), edge = dlog_alpha ? which * shape.tokens() : 0;
+    return {dq + first, dk + first, dv + first, dlog_alpha + edge, dlog_beta + edge};
+  }
+};
+
+/// What the forward pass of a whole attention may leave for backward, all null where it does not:
+/// its result y and the average y1 of the first softmax, (B,H,W,C), and the logs of both
+/// normalisers, (B,G,H,W,2).
+template <class T>
+struct WholeKept {
+  const T *y, *y1;
+  const acc_t<T>* log_sums;
 };
 
 /// Sizes of log_decay: rows = 2 (alpha and beta) or 1 (shared).

@@ -6,7 +6,7 @@
 #include <array>
 #include <string>
 
-#include "ppma/polyline/ablation.hpp"
+#include "ppma/polyline/masks.hpp"
 
 namespace ppma::inline PPMA_ABI {
 

@@ -26,10 +26,8 @@
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
-
 PPMA_API kernels::DecayShape check_log_decay(const char* op, const Tensor& x, const Tensor& weight,
                                              const Tensor& bias, const Tensor& a_log);
-
 }  // namespace detail
 
 /// The log decays of all edges, (2,B,G,H,W) or (1,B,G,H,W) (polyline/types.hpp), in one pass over x
@@ -38,8 +36,7 @@ PPMA_API kernels::DecayShape check_log_decay(const char* op, const Tensor& x, co
 ///   x          (B,H,W,C), the normalised input of the attention
 ///   dt_weight  (2,d): row 0 for alpha, row 1 for beta; or (1,d): alpha = beta
 ///   dt_bias, A_log  (G)
-///   values     (rows,B,G,H,W), where they came with x (polyline/norm_decay.hpp): they are not
-///              computed again
+///   values     the result, where it came with x (layer_norm_log_decay()): not computed again
 /// A decay that the dtype rounds to 0 is closed: its logarithm -infinity, and no NaN comes of that
 /// in gradients.
 /// Differentiable in all but the values. Source: the published network; Mamba2's dt and A (Dao and
@@ -52,9 +49,20 @@ PPMA_API Tensor log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor
 PPMA_API Tensor log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
                                    const Tensor& A_log);
 
+/// RMT's constant decays (spec 2.5): log decay of each head n, (G):
+/// ln(1 - 2^(-initial - range n / G)).
+PPMA_API Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype = DType::f32);
+
+/// The same log decay on every edge, (1,B,G,H,W), from decay_log (G): what gives the polyline mask
+/// RMT's Manhattan form.
+PPMA_API Tensor constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width);
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+
+#include <cmath>
+#include <vector>
 
 #include "ppma/kernels/cpu/decay.hpp"
 #include "ppma/kernels/cpu/transpose.hpp"
@@ -139,6 +147,25 @@ Tensor log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor
   // (rows,B,G,N)
   const Tensor y = permute(neg(exp(reshape(A_log, per_head))) * step, {3, 0, 2, 1});
   return reshape(y, {s.rows, s.batch, s.heads, x.dim(1), x.dim(2)});
+}
+
+Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype) {
+  check(heads > 0 && initial > 0 && range >= 0,
+        "rmt_decay_log: needs heads, initial > 0 and range >= 0, got ", heads, ", ", initial,
+        " and ", range);
+  std::vector<double> log_decay;
+  for (i64 n = 0; n < heads; ++n)
+    log_decay.push_back(std::log1p(
+        -std::exp2(-initial - range * static_cast<double>(n) / static_cast<double>(heads))));
+  return cast(Tensor::from<double>(log_decay, {heads}), dtype);
+}
+
+Tensor constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width) {
+  check(decay_log.defined() && decay_log.rank() == 1,
+        "constant_log_decay: decay_log must be (G), got ", decay_log.shape());
+  const i64 heads = decay_log.dim(0);
+  return broadcast_to(reshape(decay_log, {heads, i64{1}, i64{1}}),
+                      {1, batch, heads, height, width});
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -31,12 +31,23 @@ namespace ppma::inline PPMA_ABI {
 /// Differentiable; the gradient of an edge of -1e30 or less is 0.
 PPMA_API Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>& order = {});
 
+/// Visiting orders of a grid's tokens: column by column, and along the Hilbert curve of the
+/// smallest 2^k x 2^k square that holds the grid (cells outside it are dropped); `transposed`
+/// exchanges rows and columns of the curve.
+PPMA_API std::vector<i64> column_major_order(i64 height, i64 width);
+PPMA_API std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed = false);
+
+/// The restriction of a log mask (B,G,N,N) to each row of the grid, (B,G,H,W,W), or to each column,
+/// (B,G,W,H,H).
+PPMA_API Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows);
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
 
 #include "ppma/kernels/cpu/head.hpp"
 #include "ppma/kernels/cpu/line_mask.hpp"
+#include "ppma/kernels/cpu/restrict_mask.hpp"
 #include "ppma/ops/elementwise.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -75,6 +86,59 @@ Tensor sequence_log_mask(const Tensor& log_decay, const std::vector<i64>& order)
                         dy.data<T>(), dx.data<T>());
                   });
                   return Grads{dx};
+                });
+}
+
+std::vector<i64> column_major_order(i64 height, i64 width) {
+  std::vector<i64> order;
+  for (i64 j = 0; j < width; ++j)
+    for (i64 i = 0; i < height; ++i) order.push_back(i * width + j);
+  return order;
+}
+
+std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed) {
+  i64 side = 1;
+  while (side < height || side < width) side *= 2;
+  std::vector<i64> order;
+  for (i64 at = 0; at < side * side; ++at) {
+    // Position of step `at`: quadrant by quadrant, from the smallest, turning what lies inside.
+    i64 x = 0, y = 0, rest = at;
+    for (i64 s = 1; s < side; s *= 2, rest /= 4) {
+      const i64 right = 1 & (rest / 2), down = 1 & (rest ^ right);
+      if (down == 0) {
+        if (right == 1) x = s - 1 - x, y = s - 1 - y;
+        std::swap(x, y);
+      }
+      x += s * right, y += s * down;
+    }
+    if (transposed) std::swap(x, y);
+    if (y < height && x < width) order.push_back(y * width + x);
+  }
+  return order;
+}
+
+Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows) {
+  check(log_mask.defined() && log_mask.rank() == 4 && log_mask.dim(2) == height * width &&
+            log_mask.dim(3) == height * width,
+        "restrict_to_lines: the mask must be (B,G,N,N) with N = ", height * width, ", got ",
+        log_mask.shape());
+  const i64 b = log_mask.dim(0), g = log_mask.dim(1);
+  Tensor lines =
+      Tensor::empty(rows ? Shape{b, g, height, width, width} : Shape{b, g, width, height, height},
+                    log_mask.dtype(), log_mask.device());
+  visit(log_mask.device(), log_mask.dtype(), "restrict_to_lines", [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::restrict_mask(on, b * g, height, width, rows, log_mask.data<T>(), lines.data<T>());
+  });
+  return record(lines, "restrict_to_lines", {log_mask},
+                [=, shape = log_mask.shape()](const Tensor& dy) {
+                  Tensor dm = Tensor::zeros(shape, dy.dtype(), dy.device());
+                  visit(dy.device(), dy.dtype(), "restrict_to_lines", [&](auto on, auto t) {
+                    using T = decltype(t);
+                    kernels::restrict_mask_backward(on, b * g, height, width, rows, dy.data<T>(),
+                                                    dm.data<T>());
+                  });
+                  return Grads{dm};
                 });
 }
 

@@ -64,7 +64,8 @@ Tensor polyline_log_mask_by_definition(const Tensor& log_decays, Paths path) {
   Tensor mask = Tensor::empty({log_decays.dim(1), log_decays.dim(2), n, n}, log_decays.dtype());
   visit_cpu(mask.device(), mask.dtype(), "polyline_log_mask_by_definition", [&](auto, auto t) {
     using T = decltype(t);
-    const auto [alpha, beta] = detail::decay_pointers<T>(log_decays);
+    const T *const alpha = log_decays.data<T>(), *const beta =
+                                                     alpha + detail::beta_offset(log_decays);
     T* m = mask.data<T>();
     for (i64 head = 0; head < heads; ++head)
       for (i64 query = 0; query < n; ++query)

@@ -1,10 +1,12 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What the paper's functions hand to each other: the log decays of all edges as one tensor, and the
-// choices between its attentions as values.
+// What the paper's functions hand to each other: tokens, log decays, and the choices between its
+// attentions as values.
 //
-// Log decays are (2,B,G,H,W) (B batch, G heads, H W grid): [0] ln alpha of the edge to the left of
-// each token, [1] ln beta of the edge above it, each <= 0. Where both are the same numbers (one
+// Legend: B batch, H W grid, N = H W tokens, G heads, d head width, C = G d channels.
+// Tokens are (B,H,W,C); head g owns channels [g d, (g+1) d).
+// Log decays are (2,B,G,H,W): [0] ln alpha of the edge to the left of each token, [1] ln beta of
+// the edge above it, each <= 0; -infinity closes an edge. Where both are the same numbers (one
 // decay for both directions) they are kept once, (1,B,G,H,W). ln alpha[:,:,:,0] and
 // ln beta[:,:,0,:] belong to no edge and are never read.
 
@@ -20,6 +22,14 @@ namespace ppma::inline PPMA_ABI {
 /// renormalising, `joint` renormalises that once.
 enum class Variant { code, paper, joint };
 
+/// The forms of linear and of structured attention: same result, different cost.
+enum class LinearForm { quadratic, scan, chunked };
+
+PPMA_API std::string to_string(Paths p);
+PPMA_API std::string to_string(Order o);
+PPMA_API std::string to_string(Variant v);
+PPMA_API std::string to_string(LinearForm f);
+
 /// Log decays (2,B,G,H,W) of log_alpha and log_beta, (B,G,H,W) each. Differentiable.
 PPMA_API Tensor join_decays(const Tensor& log_alpha, const Tensor& log_beta);
 
@@ -32,35 +42,20 @@ namespace detail {
 
 PPMA_API void check_decays(const char* op, const Tensor& log_decays);
 
-// Where a kernel finds ln alpha and ln beta (or their gradients); null where there is no mask.
-template <class T>
-struct DecayPointers {
-  T *alpha = nullptr, *beta = nullptr;
-};
+// Where ln beta begins in log decays, or in their gradient.
 inline i64 beta_offset(const Tensor& log_decays) {
   return log_decays.dim(0) == 2 ? log_decays.numel() / 2 : 0;
 }
-template <class T>
-DecayPointers<const T> decay_pointers(const Tensor& log_decays) {
-  if (!log_decays.defined()) return {};
-  return {log_decays.data<T>(), log_decays.data<T>() + beta_offset(log_decays)};
-}
-template <class T>
-DecayPointers<T> decay_pointers(Tensor& log_decays) {
-  if (!log_decays.defined()) return {};
-  return {log_decays.data<T>(), log_decays.data<T>() + beta_offset(log_decays)};
-}
 
-// Room for the gradient of log decays: (2,B,G,H,W) also where they are shared (the tape sums both
-// halves); undefined for undefined ones.
-PPMA_API Tensor decay_gradient(const Tensor& log_decays);
+// Tokens by head: (B,H,W,C) -> (B,G,H,W,d) and back.
+PPMA_API Tensor split_heads(const Tensor& x, i64 heads);
+PPMA_API Tensor merge_heads(const Tensor& x);
+
+// Tokens by head in a row: (B,H,W,C) -> (B,G,N,d), and back to the grid of `like`.
+PPMA_API Tensor head_tokens(const Tensor& x, i64 heads);
+PPMA_API Tensor tokens_to_grid(const Tensor& y, const Tensor& like);
 
 }  // namespace detail
-
-PPMA_API std::string to_string(Paths p);
-PPMA_API std::string to_string(Order o);
-PPMA_API std::string to_string(Variant v);
-
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
@@ -68,6 +63,24 @@ PPMA_API std::string to_string(Variant v);
 #include "ppma/ops/layout.hpp"
 
 namespace ppma::inline PPMA_ABI {
+
+std::string to_string(Paths p) {
+  return p == Paths::none ? "none" : p == Paths::v2h ? "v2h" : p == Paths::h2v ? "h2v" : "both";
+}
+
+std::string to_string(Order o) {
+  return o == Order::rows_first      ? "rows_first"
+         : o == Order::columns_first ? "columns_first"
+                                     : "both";
+}
+
+std::string to_string(Variant v) {
+  return v == Variant::code ? "code" : v == Variant::paper ? "paper" : "joint";
+}
+
+std::string to_string(LinearForm f) {
+  return f == LinearForm::quadratic ? "quadratic" : f == LinearForm::scan ? "scan" : "chunked";
+}
 
 Tensor join_decays(const Tensor& log_alpha, const Tensor& log_beta) {
   check(log_alpha.defined() && log_beta.defined(), "join_decays: a log decay is undefined");
@@ -96,29 +109,24 @@ void check_decays(const char* op, const Tensor& log_decays) {
         log_decays.shape(), "; join_decays() makes them of two tensors");
 }
 
-Tensor decay_gradient(const Tensor& log_decays) {
-  if (!log_decays.defined()) return Tensor();
-  Shape both = log_decays.shape();
-  both.set(0, 2);
-  return Tensor::empty(both, log_decays.dtype(), log_decays.device());
+Tensor split_heads(const Tensor& x, i64 heads) {
+  return permute(reshape(x, {x.dim(0), x.dim(1), x.dim(2), heads, x.dim(3) / heads}),
+                 {0, 3, 1, 2, 4});
+}
+
+Tensor merge_heads(const Tensor& x) {
+  return reshape(permute(x, {0, 2, 3, 1, 4}), {x.dim(0), x.dim(2), x.dim(3), x.dim(1) * x.dim(4)});
+}
+
+Tensor head_tokens(const Tensor& x, i64 heads) {
+  return reshape(split_heads(x, heads), {x.dim(0), heads, x.dim(1) * x.dim(2), x.dim(3) / heads});
+}
+
+Tensor tokens_to_grid(const Tensor& y, const Tensor& like) {
+  return merge_heads(reshape(y, {like.dim(0), y.dim(1), like.dim(1), like.dim(2), y.dim(3)}));
 }
 
 }  // namespace detail
-
-std::string to_string(Paths p) {
-  return p == Paths::none ? "none" : p == Paths::v2h ? "v2h" : p == Paths::h2v ? "h2v" : "both";
-}
-
-std::string to_string(Order o) {
-  return o == Order::rows_first      ? "rows_first"
-         : o == Order::columns_first ? "columns_first"
-                                     : "both";
-}
-
-std::string to_string(Variant v) {
-  return v == Variant::code ? "code" : v == Variant::paper ? "paper" : "joint";
-}
-
 }  // namespace ppma::inline PPMA_ABI
 
 #endif  // definitions

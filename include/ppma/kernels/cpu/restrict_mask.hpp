@@ -44,7 +44,7 @@ void restrict_mask_backward(Cpu, i64 heads, i64 height, i64 width, bool rows, co
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
-#include "ppma/kernels/cuda/ablation.cuh"
+#include "ppma/kernels/cuda/restrict_mask.cuh"
 #endif
 
 #include "ppma/core/names_end.hpp"

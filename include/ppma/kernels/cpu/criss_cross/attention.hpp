@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The CPU kernel of criss_cross_attention.hpp, forward and backward, head by head. The mask of one
+// The CPU kernel of criss_cross_attention(), forward and backward, head by head. The mask of one
 // line at a time is what its scores are added to.
 //
 // Legend: H x W grid, N = H W tokens, d head width (dp in whole vectors), PH_i the W x W
@@ -99,6 +99,18 @@ struct Line {
     }
   }
 
+  // The same of row i, or of column l, of a head; log_beta is column by column.
+  void of_row(const AttentionArgs<T>& here, i64 i, T* out) {
+    const i64 at = i * here.shape.width, stride = here.shape.channels();
+    probabilities(here.q + at * stride, here.k + at * stride, stride,
+                  masked ? here.log_alpha + at : nullptr, out);
+  }
+  void of_column(const AttentionArgs<T>& here, i64 l, const T* log_beta, T* out) {
+    const i64 stride = here.shape.channels();
+    probabilities(here.q + l * stride, here.k + l * stride, here.shape.width * stride,
+                  masked ? log_beta + l * n : nullptr, out);
+  }
+
   // ds = probs * (dprobs - <probs, dprobs>) by rows, over dprobs; dc += the mask's gradient.
   void softmax_backward(const T* probs, T* dprobs, T* dc) const {
     for (i64 j = 0; j < n; ++j) {
@@ -127,10 +139,11 @@ void copy_scaled(i64 n, i64 d, const T* from, i64 from_stride, T scale, T* to, i
 }
 
 template <class T>
-void forward(bool masked, const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
-             const T* log_alpha, const T* log_beta, T* y) {
+void forward(Order order, const AttentionArgs<T>& in, T* y) {
+  const AttentionShape x = in.shape;
   const i64 h = x.height, wd = x.width, n = x.tokens(), d = x.head_width, channels = x.channels(),
             dp = round_to_lanes<T>(d);
+  const bool masked = in.masked();
   // O1, O2 wanted
   const bool first = order != Order::columns_first, second = order != Order::rows_first;
   parallel_for(x.batch * x.heads, x.grain(h + wd), [&](i64 begin, i64 end) {
@@ -141,15 +154,12 @@ void forward(bool masked, const AttentionShape& x, Order order, const T* q, cons
         of_columns(masked ? n : 0);
     T *const u1 = uv.data(), *const values = uv.data() + dp;
     for (i64 which = begin; which < end; ++which) {
-      const i64 base = which / x.heads * n * channels + which % x.heads * d;
+      const AttentionArgs<T> here = in.head(which);
+      T* const y_here = y + x.first_of(which);
       // The mean of both orders: half of v into both.
-      copy_scaled(n, d, v + base, channels, first && second ? T(0.5) : T(1), values, 2 * dp);
-      if (masked) turn(h, wd, log_beta + which * n, of_columns.data());
-      const auto row_probabilities = [&](i64 i, T* out) {
-        const i64 at = base + i * wd * channels;
-        row.probabilities(q + at, k + at, channels,
-                          masked ? log_alpha + which * n + i * wd : nullptr, out);
-      };
+      copy_scaled(n, d, here.v, channels, first && second ? T(0.5) : T(1), values, 2 * dp);
+      if (masked) turn(h, wd, here.log_beta, of_columns.data());
+      const auto row_probabilities = [&](i64 i, T* out) { row.of_row(here, i, out); };
 
       if (first)
         for (i64 i = 0; i < h; ++i) {
@@ -159,15 +169,13 @@ void forward(bool masked, const AttentionShape& x, Order order, const T* q, cons
                          u1 + i * wd * 2 * dp, 2 * dp, false);
         }
       for (i64 l = 0; l < wd; ++l) {
-        const i64 at = base + l * channels, stride = wd * channels;
-        column.probabilities(q + at, k + at, stride, of_columns.data() + (masked ? l * h : 0),
-                             column.p.data());
+        column.of_column(here, l, of_columns.data(), column.p.data());
         multiply_small(h, 2 * dp, h, column.p.data(), column.lds, i64{1}, uv.data() + l * 2 * dp,
                        wd * 2 * dp, mixed.data(), 2 * dp, false);
         for (i64 i = 0; i < h; ++i) {
-          if (first) std::copy_n(mixed.data() + i * 2 * dp, d, y + at + i * stride);
-          if (second)
-            std::copy_n(mixed.data() + i * 2 * dp + dp, dp, u2.data() + (i * wd + l) * dp);
+          const i64 u = i * wd + l;
+          if (first) std::copy_n(mixed.data() + i * 2 * dp, d, y_here + u * channels);
+          if (second) std::copy_n(mixed.data() + i * 2 * dp + dp, dp, u2.data() + u * dp);
         }
       }
       if (second)
@@ -175,119 +183,151 @@ void forward(bool masked, const AttentionShape& x, Order order, const T* q, cons
           T* const p = kept ? ph.data() + i * wd * row.lds : row.p.data();
           if (!kept) row_probabilities(i, p);
           multiply_small(wd, d, wd, p, row.lds, i64{1}, u2.data() + i * wd * dp, dp,
-                         y + base + i * wd * channels, channels, first);
+                         y_here + i * wd * channels, channels, first);
         }
     }
   });
 }
 
+// Backward of one head in its three passes. Arrays named in pairs have 2 dp columns a token; a half
+// that an order does not need stays 0.
 template <class T>
-void backward(bool masked, const AttentionShape& x, Order order, const T* q, const T* k, const T* v,
-              const T* log_alpha, const T* log_beta, const T* dy, T* dq, T* dk, T* dv,
-              T* dlog_alpha, T* dlog_beta) {
+struct Backward {
+  const AttentionShape x;
   const i64 h = x.height, wd = x.width, n = x.tokens(), d = x.head_width, channels = x.channels(),
-            dp = round_to_lanes<T>(d);
-  const bool first = order != Order::columns_first, second = order != Order::rows_first;
-  const T weight = first && second ? T(0.5) : T(1);
-  parallel_for(x.batch * x.heads, x.grain(h + wd), [&](i64 begin, i64 end) {
-    Line<T> row(masked, wd, d), column(masked, h, d);
-    const bool keep = n * row.lds <= keep_limit;
-    const Workspace<T> ph(keep ? n * row.lds : 0);
-    // Pairs of 2 dp columns a token; a half that an order does not need stays 0.
-    const ZeroedWorkspace<T> u1_v(n * 2 * dp), g_du2(n * 2 * dp), v_u2(n * 2 * dp),
-        du1_g(n * 2 * dp), keys(n * dp), queries(n * dp), dqueries(n * dp), dkeys(n * dp),
-        dvalues(n * dp), mixed(h * 2 * dp), of_columns(n), dca(n + lanes<T>), dcb(n + lanes<T>);
-    const i64 longest = std::max(h, wd);
-    const ZeroedWorkspace<T> right(2 * dp * transposed_stride<T>(longest)),
-        dprobs(longest * round_to_lanes<T>(longest));
+            dp = round_to_lanes<T>(d), pair = 2 * dp;
+  const bool masked, first, second;  // O1, O2 wanted
+  Line<T> row, column;
+  const bool keep = n * row.lds <= keep_limit;
+  Workspace<T> ph{keep ? n * row.lds : 0};
+  ZeroedWorkspace<T> u1_v{n * pair}, g_du2{n * pair}, v_u2{n * pair}, du1_g{n * pair};
+  ZeroedWorkspace<T> keys{n * dp}, queries{n * dp}, dqueries{n * dp}, dkeys{n * dp},
+      dvalues{n * dp}, mixed{h * pair}, of_columns{n};
+  ZeroedWorkspace<T> dca{n + lanes<T>}, dcb{n + lanes<T>};  // of running sums; dcb is (W,H)
+  ZeroedWorkspace<T> right{pair * transposed_stride<T>(std::max(h, wd))},
+      dprobs{std::max(h, wd) * round_to_lanes<T>(std::max(h, wd))};
 
+  PPMA_ONCE Backward(const AttentionShape& shape, Order order, bool with_mask)
+      : x(shape),
+        masked(with_mask),
+        first(order != Order::columns_first),
+        second(order != Order::rows_first),
+        row(masked, wd, d),
+        column(masked, h, d) {}
+
+  void load(const AttentionArgs<T>& here, const T* dy) {
+    const T weight = first && second ? T(0.5) : T(1);
+    copy_scaled(n, d, here.v, channels, T(1), u1_v.data() + dp, pair);
+    copy_scaled(n, d, here.v, channels, T(1), v_u2.data(), pair);
+    if (first) copy_scaled(n, d, dy, channels, weight, g_du2.data(), pair);
+    if (second) copy_scaled(n, d, dy, channels, weight, du1_g.data() + dp, pair);
+    copy_padded(n, d, here.k, channels, keys.data());
+    copy_padded(n, d, here.q, channels, queries.data());
+    for (const auto* sum : {&dqueries, &dkeys, &dvalues}) std::fill_n(sum->data(), n * dp, T(0));
+    for (const auto* sum : {&dca, &dcb}) std::fill_n(sum->data(), n, T(0));
+    if (masked) turn(h, wd, here.log_beta, of_columns.data());
+  }
+
+  // PH_i, made now or kept from the first pass over the rows.
+  T* row_probabilities(const AttentionArgs<T>& here, i64 i, bool again) {
+    T* const p = keep ? ph.data() + i * wd * row.lds : row.p.data();
+    if (!(again && keep)) row.of_row(here, i, p);
+    return p;
+  }
+
+  // The gradient of one line's probabilities p, left right^T over 2 dp columns, sent on to q, k and
+  // the running sums c. Token t of the line is number from + t * step of the head.
+  void line_backward(Line<T>& line, const T* p, const T* left, const T* right_rows, i64 from,
+                     i64 step, T* dc) {
+    T* const g = dprobs.data();
+    copy_transposed(line.n, pair, right_rows + from * pair, step * pair, right.data(), line.ldk);
+    multiply_small(line.n, line.n, pair, left + from * pair, step * pair, i64{1}, right.data(),
+                   line.ldk, g, line.lds, false);
+    line.softmax_backward(p, g, dc);
+    multiply_small(line.n, d, line.n, g, line.lds, i64{1}, keys.data() + from * dp, step * dp,
+                   dqueries.data() + from * dp, step * dp, true);
+    multiply_small(line.n, d, line.n, g, i64{1}, line.lds, queries.data() + from * dp, step * dp,
+                   dkeys.data() + from * dp, step * dp, true);
+  }
+
+  // U1_i = PH_i v_i;  dU2_i = PH_i^T g_i
+  void rows_forward(const AttentionArgs<T>& here) {
+    for (i64 i = 0; i < h; ++i) {
+      const i64 from = i * wd;
+      const T* const p = row_probabilities(here, i, false);
+      if (first)
+        multiply_small(wd, d, wd, p, row.lds, i64{1}, v_u2.data() + from * pair, pair,
+                       u1_v.data() + from * pair, pair, false);
+      if (second)
+        multiply_small(wd, d, wd, p, i64{1}, row.lds, du1_g.data() + from * pair + dp, pair,
+                       g_du2.data() + from * pair + dp, pair, false);
+    }
+  }
+
+  // U2_l = PV_l v_l;  [dU1 | dv]_l += PV_l^T [g | dU2]_l;  dPV_l = [g | dU2]_l [U1 | v]_l^T
+  void columns(const AttentionArgs<T>& here) {
+    for (i64 l = 0; l < wd; ++l) {
+      T* const p = column.p.data();
+      column.of_column(here, l, of_columns.data(), p);
+      if (second)
+        multiply_small(h, d, h, p, column.lds, i64{1}, v_u2.data() + l * pair, wd * pair,
+                       v_u2.data() + l * pair + dp, wd * pair, false);
+      multiply_small(h, pair, h, p, i64{1}, column.lds, g_du2.data() + l * pair, wd * pair,
+                     mixed.data(), pair, false);
+      for (i64 i = 0; i < h; ++i) {
+        const i64 u = i * wd + l;
+        for (i64 c = 0; c < dp; ++c) {
+          du1_g.data()[u * pair + c] = mixed.data()[i * pair + c];
+          dvalues.data()[u * dp + c] += mixed.data()[i * pair + dp + c];
+        }
+      }
+      line_backward(column, p, g_du2.data(), u1_v.data(), l, wd, dcb.data() + l * h);
+    }
+  }
+
+  // dv_i += PH_i^T dU1_i;  dPH_i = [dU1 | g]_i [v | U2]_i^T
+  void rows_backward(const AttentionArgs<T>& here) {
+    for (i64 i = 0; i < h; ++i) {
+      const i64 from = i * wd;
+      const T* const p = row_probabilities(here, i, true);
+      multiply_small(wd, d, wd, p, i64{1}, row.lds, du1_g.data() + from * pair, pair,
+                     dvalues.data() + from * dp, dp, true);
+      line_backward(row, p, du1_g.data(), v_u2.data(), from, 1, dca.data() + from);
+    }
+  }
+
+  void finish(const AttentionArgs<T>& here, const AttentionGradients<T>& to) {
+    for (i64 u = 0; u < n; ++u) {
+      std::copy_n(dqueries.data() + u * dp, d, to.dq + u * channels);
+      std::copy_n(dkeys.data() + u * dp, d, to.dk + u * channels);
+      std::copy_n(dvalues.data() + u * dp, d, to.dv + u * channels);
+    }
+    if (!masked) return;
+    sums_to_decays(h, wd, wd, i64{1}, here.log_alpha, dca.data(), to.dlog_alpha);
+    for (i64 l = 0; l < wd; ++l) {
+      T sum = 0;
+      for (i64 i = h - 1; i > 0; --i) {
+        sum += dcb.data()[l * h + i];
+        to.dlog_beta[i * wd + l] = is_closed(here.log_beta[i * wd + l]) ? T(0) : sum;
+      }
+      to.dlog_beta[l] = T(0);
+    }
+  }
+};
+
+template <class T>
+void backward(Order order, const AttentionArgs<T>& in, const T* dy,
+              const AttentionGradients<T>& d) {
+  const AttentionShape x = in.shape;
+  parallel_for(x.batch * x.heads, x.grain(x.height + x.width), [&](i64 begin, i64 end) {
+    Backward<T> head(x, order, in.masked());
     for (i64 which = begin; which < end; ++which) {
-      const i64 base = which / x.heads * n * channels + which % x.heads * d, grid = which * n;
-      copy_scaled(n, d, v + base, channels, T(1), u1_v.data() + dp, 2 * dp);
-      copy_scaled(n, d, v + base, channels, T(1), v_u2.data(), 2 * dp);
-      if (first) copy_scaled(n, d, dy + base, channels, weight, g_du2.data(), 2 * dp);
-      if (second) copy_scaled(n, d, dy + base, channels, weight, du1_g.data() + dp, 2 * dp);
-      copy_padded(n, d, k + base, channels, keys.data());
-      copy_padded(n, d, q + base, channels, queries.data());
-      for (const auto* sum : {&dqueries, &dkeys, &dvalues}) std::fill_n(sum->data(), n * dp, T(0));
-      for (const auto* sum : {&dca, &dcb}) std::fill_n(sum->data(), n, T(0));
-      if (masked) turn(h, wd, log_beta + grid, of_columns.data());
-      const auto row_probabilities = [&](i64 i, T* out) {
-        const i64 at = base + i * wd * channels;
-        row.probabilities(q + at, k + at, channels, masked ? log_alpha + grid + i * wd : nullptr,
-                          out);
-      };
-      // The gradient of one line's probabilities, left right^T over 2 dp columns, sent on to q, k
-      // and the running sums c.
-      // Token t of the line is number from + t * step of the head.
-      const auto line_backward = [&](Line<T>& line, const T* p, const T* left, const T* right_rows,
-                                     i64 from, i64 step, T* dc) {
-        T* const g = dprobs.data();
-        copy_transposed(line.n, 2 * dp, right_rows + from * 2 * dp, step * 2 * dp, right.data(),
-                        line.ldk);
-        multiply_small(line.n, line.n, 2 * dp, left + from * 2 * dp, step * 2 * dp, i64{1},
-                       right.data(), line.ldk, g, line.lds, false);
-        line.softmax_backward(p, g, dc);
-        multiply_small(line.n, d, line.n, g, line.lds, i64{1}, keys.data() + from * dp, step * dp,
-                       dqueries.data() + from * dp, step * dp, true);
-        multiply_small(line.n, d, line.n, g, i64{1}, line.lds, queries.data() + from * dp,
-                       step * dp, dkeys.data() + from * dp, step * dp, true);
-      };
-
-      for (i64 i = 0; i < h; ++i) {
-        const i64 from = i * wd;
-        T* const p = keep ? ph.data() + from * row.lds : row.p.data();
-        row_probabilities(i, p);
-        if (first)
-          multiply_small(wd, d, wd, p, row.lds, i64{1}, v_u2.data() + from * 2 * dp, 2 * dp,
-                         u1_v.data() + from * 2 * dp, 2 * dp, false);
-        if (second)
-          multiply_small(wd, d, wd, p, i64{1}, row.lds, du1_g.data() + from * 2 * dp + dp, 2 * dp,
-                         g_du2.data() + from * 2 * dp + dp, 2 * dp, false);
-      }
-      for (i64 l = 0; l < wd; ++l) {
-        const i64 at = base + l * channels;
-        T* const p = column.p.data();
-        column.probabilities(q + at, k + at, wd * channels, of_columns.data() + l * h, p);
-        if (second)
-          multiply_small(h, d, h, p, column.lds, i64{1}, v_u2.data() + l * 2 * dp, wd * 2 * dp,
-                         v_u2.data() + l * 2 * dp + dp, wd * 2 * dp, false);
-        multiply_small(h, 2 * dp, h, p, i64{1}, column.lds, g_du2.data() + l * 2 * dp, wd * 2 * dp,
-                       mixed.data(), 2 * dp, false);
-        for (i64 i = 0; i < h; ++i) {
-          const i64 u = i * wd + l;
-          for (i64 c = 0; c < dp; ++c) {
-            du1_g.data()[u * 2 * dp + c] = mixed.data()[i * 2 * dp + c];
-            dvalues.data()[u * dp + c] += mixed.data()[i * 2 * dp + dp + c];
-          }
-        }
-        line_backward(column, p, g_du2.data(), u1_v.data(), l, wd, dcb.data() + l * h);
-      }
-      for (i64 i = 0; i < h; ++i) {
-        const i64 from = i * wd;
-        T* const p = keep ? ph.data() + from * row.lds : row.p.data();
-        if (!keep) row_probabilities(i, p);
-        multiply_small(wd, d, wd, p, i64{1}, row.lds, du1_g.data() + from * 2 * dp, 2 * dp,
-                       dvalues.data() + from * dp, dp, true);
-        line_backward(row, p, du1_g.data(), v_u2.data(), from, 1, dca.data() + from);
-      }
-      for (i64 u = 0; u < n; ++u) {
-        std::copy_n(dqueries.data() + u * dp, d, dq + base + u * channels);
-        std::copy_n(dkeys.data() + u * dp, d, dk + base + u * channels);
-        std::copy_n(dvalues.data() + u * dp, d, dv + base + u * channels);
-      }
-      if (masked) {
-        sums_to_decays(h, wd, wd, i64{1}, log_alpha + grid, dca.data(), dlog_alpha + grid);
-        for (i64 l = 0; l < wd; ++l) {  // dcb is (W,H), the output (H,W)
-          T sum = 0;
-          for (i64 i = h - 1; i > 0; --i) {
-            const i64 at = grid + i * wd + l;
-            sum += dcb.data()[l * h + i];
-            dlog_beta[at] = is_closed(log_beta[at]) ? T(0) : sum;
-          }
-          dlog_beta[grid + l] = T(0);
-        }
-      }
+      const AttentionArgs<T> here = in.head(which);
+      head.load(here, dy + x.first_of(which));
+      head.rows_forward(here);
+      head.columns(here);
+      head.rows_backward(here);
+      head.finish(here, d.head(x, which));
     }
   });
 }
@@ -296,18 +336,14 @@ void backward(bool masked, const AttentionShape& x, Order order, const T* q, con
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
-// Null log decays: no mask.
 template <class T>
-void criss_cross_attention(Cpu, const AttentionShape& x, Order order, const T* q, const T* k,
-                           const T* v, const T* log_alpha, const T* log_beta, T* y) {
-  criss_cross::forward(log_alpha != nullptr, x, order, q, k, v, log_alpha, log_beta, y);
+void criss_cross_attention(Cpu, Order order, const AttentionArgs<T>& in, T* y) {
+  criss_cross::forward(order, in, y);
 }
 template <class T>
-void criss_cross_attention_backward(Cpu, const AttentionShape& x, Order order, const T* q,
-                                    const T* k, const T* v, const T* log_alpha, const T* log_beta,
-                                    const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
-  criss_cross::backward(log_alpha != nullptr, x, order, q, k, v, log_alpha, log_beta, dy, dq, dk,
-                        dv, dlog_alpha, dlog_beta);
+void criss_cross_attention_backward(Cpu, Order order, const AttentionArgs<T>& in, const T* dy,
+                                    const AttentionGradients<T>& d) {
+  criss_cross::backward(order, in, dy, d);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH

@@ -30,46 +30,47 @@ struct LinearHead {
         sum(numbers),
         head{x.height, x.width, dp, alpha.data(), beta.data()} {}
 
-  i64 at(i64 which) const {
-    return which / x.heads * x.tokens() * x.channels() + which % x.heads * x.head_width;
+  // Copies the arguments of one head in.
+  void load(const AttentionArgs<T>& here) {
+    linear_scan::edge_decays(x.height, x.width, here.log_alpha, true, alpha.data());
+    linear_scan::edge_decays(x.height, x.width, here.log_beta, false, beta.data());
+    read(here.q, q.data());
+    read(here.k, k.data());
+    read(here.v, v.data());
   }
-  void decays(i64 which, const T* log_alpha, const T* log_beta) {
-    linear_scan::edge_decays(x.height, x.width, log_alpha + which * x.tokens(), true, alpha.data());
-    linear_scan::edge_decays(x.height, x.width, log_beta + which * x.tokens(), false, beta.data());
-  }
-  // Copies head `which` (image * heads + head) of a (B,H,W,C) array in.
-  void read(i64 which, const T* from, T* to) const {
+  // Copies one head of a (B,H,W,C) array in.
+  void read(const T* from, T* to) const {
     for (i64 c = 0; c < dp; c += lanes<T>) {
       const i64 some = std::min(lanes<T>, x.head_width - c);
       for (i64 u = 0; u < x.tokens(); ++u) {
-        const T* const p = from + at(which) + u * x.channels() + c;
-        store(to + c * x.tokens() + u * lanes<T>, some == lanes<T> ? load(p) : load_some(p, some));
+        const T* const p = from + u * x.channels() + c;
+        store(to + c * x.tokens() + u * lanes<T>,
+              some == lanes<T> ? ppma::load(p) : load_some(p, some));
       }
     }
   }
-  // y of head `which` = ((q k^T) * mask) v, the sum over the paths.
-  void attend(i64 which, bool v2h, bool h2v, const T* queries, const T* keys, const T* values,
-              T* y) const {
+  // y of the head = ((q k^T) * mask) v, the sum over the paths.
+  void attend(bool v2h, bool h2v, const T* queries, const T* keys, const T* values, T* y) const {
     std::fill_n(sum.data(), numbers, T(0));
     if (v2h) linear_scan::forward_v2h<T>(head, queries, keys, values, sum.data());
     if (h2v) linear_scan::forward_h2v<T>(head, queries, keys, values, sum.data());
     for (i64 c = 0; c < dp; c += lanes<T>)
       for (i64 u = 0; u < x.tokens(); ++u)
         std::copy_n(sum.data() + c * x.tokens() + u * lanes<T>,
-                    std::min(lanes<T>, x.head_width - c), y + at(which) + u * x.channels() + c);
+                    std::min(lanes<T>, x.head_width - c), y + u * x.channels() + c);
   }
   static i64 grain(const AttentionShape& x) { return x.grain(12 * x.head_width); }
 };
 
 template <class T>
-void linear_attention(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k,
-                      const T* v, const T* log_alpha, const T* log_beta, T* y) {
+void linear_attention(Cpu, Paths paths, const AttentionArgs<T>& in, T* y) {
+  const bool v2h = paths != Paths::h2v, h2v = paths != Paths::v2h;
+  const AttentionShape x = in.shape;
   parallel_for(x.batch * x.heads, LinearHead<T>::grain(x), [=](i64 begin, i64 end) {
     LinearHead<T> h(x, false);
     for (i64 which = begin; which < end; ++which) {
-      h.decays(which, log_alpha, log_beta);
-      h.read(which, q, h.q.data()), h.read(which, k, h.k.data()), h.read(which, v, h.v.data());
-      h.attend(which, v2h, h2v, h.q.data(), h.k.data(), h.v.data(), y);
+      h.load(in.head(which));
+      h.attend(v2h, h2v, h.q.data(), h.k.data(), h.v.data(), y + x.first_of(which));
     }
   });
 }
@@ -78,21 +79,23 @@ void linear_attention(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T*
 //   dq = ((dy v^T) * L) k,   dk = ((v dy^T) * L^T) q,   dv = ((k q^T) * L^T) dy
 // and for the mask L^T, with L.
 template <class T>
-void linear_attention_backward(Cpu, const AttentionShape& x, bool v2h, bool h2v, const T* q,
-                               const T* k, const T* v, const T* log_alpha, const T* log_beta,
-                               const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
+void linear_attention_backward(Cpu, Paths paths, const AttentionArgs<T>& in, const T* dy,
+                               const AttentionGradients<T>& d) {
+  const bool v2h = paths != Paths::h2v, h2v = paths != Paths::v2h;
+  const AttentionShape x = in.shape;
   parallel_for(x.batch * x.heads, LinearHead<T>::grain(x), [=](i64 begin, i64 end) {
     LinearHead<T> h(x, true);
     const i64 n = x.tokens();
     const Workspace<T> column_sums(n);
     for (i64 which = begin; which < end; ++which) {
-      h.decays(which, log_alpha, log_beta);
-      h.read(which, q, h.q.data()), h.read(which, k, h.k.data()), h.read(which, v, h.v.data()),
-          h.read(which, dy, h.dy.data());
-      h.attend(which, v2h, h2v, h.dy.data(), h.v.data(), h.k.data(), dq);
-      h.attend(which, h2v, v2h, h.v.data(), h.dy.data(), h.q.data(), dk);
-      h.attend(which, h2v, v2h, h.k.data(), h.q.data(), h.dy.data(), dv);
-      T *const da = dlog_alpha + which * n, *const dc = column_sums.data();
+      const AttentionArgs<T> here = in.head(which);
+      const AttentionGradients<T> to = d.head(x, which);
+      h.load(here);
+      h.read(dy + x.first_of(which), h.dy.data());
+      h.attend(v2h, h2v, h.dy.data(), h.v.data(), h.k.data(), to.dq);
+      h.attend(h2v, v2h, h.v.data(), h.dy.data(), h.q.data(), to.dk);
+      h.attend(h2v, v2h, h.k.data(), h.q.data(), h.dy.data(), to.dv);
+      T *const da = to.dlog_alpha, *const dc = column_sums.data();
       std::fill_n(da, n, T(0));
       std::fill_n(dc, n, T(0));
       if (v2h)
@@ -102,8 +105,7 @@ void linear_attention_backward(Cpu, const AttentionShape& x, bool v2h, bool h2v,
       if (h2v)
         linear_scan::decay_gradients_v2h<T>(h.head, h.k.data(), h.q.data(), h.dy.data(), h.v.data(),
                                             da, dc);
-      sums_to_decays(x.width, x.height, i64{1}, x.width, log_beta + which * n, dc,
-                     dlog_beta + which * n);
+      sums_to_decays(x.width, x.height, i64{1}, x.width, here.log_beta, dc, to.dlog_beta);
     }
   });
 }

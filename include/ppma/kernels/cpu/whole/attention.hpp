@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The CPU kernel of whole_attention.hpp: polyline path masked attention (PPMVA) in one pass,
+// The CPU kernel of whole_attention(): polyline path masked attention (PPMVA) in one pass,
 // forward and backward; no N x N array is ever made.
 //
 //   Y = ( 1/2 rowsoftmax(S + M) + 1/2 rowsoftmax(S + M^T) ) V,   S = Q K^T,   M = log L
@@ -105,13 +105,13 @@ struct Tables {
     return (width + blocks - 1) / blocks;
   }
 
-  // Takes head pointers: q, k (n, d; rows `stride` apart), log decays (h, wd).
-  void load(const T* q_, const T* k, const T* log_alpha, const T* log_beta) {
-    q = q_;
-    copy_transposed(n, d, k, stride, kt.data(), ldk);
+  // Takes the arguments of one head.
+  void load(const AttentionArgs<T>& here) {
+    q = here.q;
+    copy_transposed(n, d, here.k, stride, kt.data(), ldk);
     if (masked) {
-      std::copy_n(log_alpha, n, alpha.data());
-      std::copy_n(log_beta, n, beta.data());
+      std::copy_n(here.log_alpha, n, alpha.data());
+      std::copy_n(here.log_beta, n, beta.data());
     }
   }
 
@@ -239,9 +239,9 @@ struct Head : Tables<T> {
 };
 
 template <class T, Paths paths>
-void forward(const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha,
-             const T* log_beta, T* y) {
+void forward(const AttentionArgs<T>& in, T* y) {
   using H = Head<T, paths>;
+  const AttentionShape x = in.shape;
   const i64 n = x.tokens(), d = x.head_width, channels = x.channels();
   const i64 block = H::block_width(x.width), blocks = (x.width + block - 1) / block;
   // A task is one block of columns of one head; neighbours share the head's copies.
@@ -250,12 +250,12 @@ void forward(const AttentionShape& x, const T* q, const T* k, const T* v, const 
     const ZeroedWorkspace<T> values(n * head.dp);
     i64 loaded = -1;
     for (i64 task = begin; task < end; ++task) {
-      const i64 which = task / blocks, image = which / x.heads, g = which % x.heads;
-      const i64 base = image * n * channels + g * d, grid = which * n;
+      const i64 which = task / blocks;
+      const AttentionArgs<T> here = in.head(which);
+      T* const y_here = y + x.first_of(which);
       if (which != loaded) {
-        head.load(q + base, k + base, log_alpha + (H::masked ? grid : 0),
-                  log_beta + (H::masked ? grid : 0));
-        copy_padded(n, d, v + base, channels, values.data());
+        head.load(here);
+        copy_padded(n, d, here.v, channels, values.data());
         loaded = which;
       }
       const i64 j0 = task % blocks * block, count = std::min(block, x.width - j0);
@@ -263,8 +263,8 @@ void forward(const AttentionShape& x, const T* q, const T* k, const T* v, const 
       head.fill_column_tables(j0, count);
       for (i64 i = 0; i < x.height; ++i) {
         head.fill_row_table(i);
-        const i64 first = base + (i * x.width + j0) * channels;
-        multiply_small(count, n, d, q + first, channels, i64{1}, head.kt.data(), head.ldk,
+        const i64 first = (i * x.width + j0) * channels;
+        multiply_small(count, n, d, here.q + first, channels, i64{1}, head.kt.data(), head.ldk,
                        head.s.data(), head.lds, false);
         for (i64 c = 0; c < count; ++c) {
           T z1, z2;
@@ -281,7 +281,7 @@ void forward(const AttentionShape& x, const T* q, const T* k, const T* v, const 
           }
         }
         multiply_small(count, d, n, head.p1.data(), head.lds, i64{1}, values.data(), head.dp,
-                       y + first, channels, false);
+                       y_here + first, channels, false);
       }
     }
   });
@@ -301,127 +301,170 @@ void scatter_rows(i64 height, i64 width, i64 ldt, i64 i, const T* t, T* db) {
   }
 }
 
+// Backward of one head, block of columns by block of columns. What queries send to keys, values and
+// running sums is added up here; a query's own gradient is complete when its block is done.
 template <class T, Paths paths>
-void backward(const AttentionShape& x, const T* q, const T* k, const T* v, const T* log_alpha,
-              const T* log_beta, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha, T* dlog_beta) {
+struct Backward : Head<T, paths> {
   using H = Head<T, paths>;
-  constexpr i64 w = lanes<T>;
-  constexpr bool one = H::one, two = H::two;
-  const i64 n = x.tokens(), d = x.head_width, channels = x.channels(), height = x.height,
-            width = x.width;
-  parallel_for(x.batch * x.heads, x.grain(n), [&](i64 begin, i64 end) {
-    H head(x);
-    const i64 lds = head.lds, dp = head.dp, wp = head.wp, block = head.block;
-    const ZeroedWorkspace<T> vt(d * head.ldk), keys(n * dp), dkeys(n * dp), dvalues(n * dp),
-        q_block(block * dp), dy_block(block * dp), dp_rows(block * lds), ds_rows(block * lds),
-        p_rows(block * lds), da(n + w), db(n), db_columns(n + w), key_row_sums(block * height * wp),
-        row_sums(height * wp), g1(wp), g2(height * w), line(height + w);
-    for (i64 which = begin; which < end; ++which) {
-      const i64 base = which / x.heads * n * channels + which % x.heads * d, grid = which * n;
-      head.load(q + base, k + base, log_alpha + (H::masked ? grid : 0),
-                log_beta + (H::masked ? grid : 0));
-      copy_transposed(n, d, v + base, channels, vt.data(), head.ldk);
-      copy_padded(n, d, k + base, channels, keys.data());
-      for (const auto* sum : {&dkeys, &dvalues}) std::fill_n(sum->data(), n * dp, T(0));
-      for (const auto* sum : {&da, &db, &db_columns}) std::fill_n(sum->data(), n, T(0));
+  using H::w, H::h, H::wd, H::n, H::d, H::wp, H::dp, H::lds, H::block, H::one, H::two, H::stride;
 
-      for (i64 j0 = 0; j0 < width; j0 += block) {
-        const i64 count = std::min(block, width - j0);
-        head.fill_column_tables(j0, count);
-        std::fill_n(key_row_sums.data(), count * height * wp, T(0));
-        for (i64 i = 0; i < height; ++i) {
-          const i64 first = base + (i * width + j0) * channels;
-          head.fill_row_table(i);
-          copy_padded(count, d, q + first, channels, q_block.data());
-          copy_padded(count, d, dy + first, channels, dy_block.data());
-          multiply_small(count, n, d, q_block.data(), dp, i64{1}, head.kt.data(), head.ldk,
-                         head.s.data(), lds, false);
-          multiply_small(count, n, d, dy_block.data(), dp, i64{1}, vt.data(), head.ldk,
-                         dp_rows.data(), lds, false);
-          if constexpr (one) std::fill_n(row_sums.data(), height * wp, T(0));
+  ZeroedWorkspace<T> vt, keys, dkeys, dvalues;  // V^T; K, dK and dV in whole vectors
+  ZeroedWorkspace<T> q_block, dy_block, dp_rows, ds_rows, p_rows;  // of a block of queries
+  ZeroedWorkspace<T> da, db, db_columns;  // of running sums; db of V2H by rows, of H2V by columns
+  // dM summed over queries: of V2H over those of row i, of H2V over those of column j.
+  ZeroedWorkspace<T> row_sums, key_row_sums;
+  ZeroedWorkspace<T> line_sums, lane_sums, line;  // scratch of one query
 
-          for (i64 c = 0; c < count; ++c) {
-            const i64 j = j0 + c;
-            T z1, z2;
-            head.probabilities(i, j0, c, z1, z2);
-            const T *p1 = head.p1.data() + c * lds,
-                    *p2 = head.p2.data() + (one && two ? c * lds : 0);
-            const T* dpr = dp_rows.data() + c * lds;
-            T *ds = ds_rows.data() + c * lds, *pr = p_rows.data() + c * lds;
-            const T c1 = (one && two ? T(0.5) : T(1)) / z1, c2 = one && two ? T(0.5) / z2 : T(0);
-            Vec<T> dot1{}, dot2{};
-            for (i64 u = 0; u < n; u += w) {  // padding: p is 0 there, dP finite
-              dot1 += load(p1 + u) * load(dpr + u);
-              if constexpr (one && two) dot2 += load(p2 + u) * load(dpr + u);
-            }
-            const T m1 = lane_sum<T>(dot1) / z1, m2 = one && two ? lane_sum<T>(dot2) / z2 : T(0);
-            if constexpr (!H::masked) {
-              for (i64 u = 0; u < n; u += w) {
-                const Vec<T> p = load(p1 + u) * c1;
-                store(pr + u, p);
-                store(ds + u, p * (load(dpr + u) - m1));
-              }
-            } else {
-              if constexpr (one) std::fill_n(g1.data(), wp, T(0));
-              T* const sums_j = key_row_sums.data() + c * height * wp;
-              for (i64 kk = 0; kk < height; ++kk) {
-                Vec<T> over_line{};
-                for (i64 l = 0; l < width; l += w) {
-                  const i64 u = kk * width + l;
-                  const Vec<T> g = load(dpr + u);
-                  Vec<T> p{}, s{};
-                  if constexpr (one) {
-                    const Vec<T> prob = load(p1 + u) * c1, ds1 = prob * (g - m1);
-                    store(g1.data() + l, load(g1.data() + l) + ds1);
-                    store(row_sums.data() + kk * wp + l, load(row_sums.data() + kk * wp + l) + ds1);
-                    p += prob, s += ds1;
-                  }
-                  if constexpr (two) {
-                    const Vec<T> prob = one ? load(p2 + u) * c2 : load(p1 + u) * c1,
-                                 ds2 = prob * (g - (one ? m2 : m1));
-                    store(sums_j + kk * wp + l, load(sums_j + kk * wp + l) + ds2);
-                    over_line += width - l >= w ? ds2 : keep_first<T>(ds2, width - l);
-                    p += prob, s += ds2;
-                  }
-                  store(pr + u, p);
-                  store(ds + u, s);
-                }
-                if constexpr (two) store(g2.data() + kk * w, over_line);
-              }
-              if constexpr (one) scatter_line(width, j, g1.data(), da.data() + i * width);
-              if constexpr (two) {
-                for (i64 kk = 0; kk < height; ++kk)
-                  line.data()[kk] = lane_sum<T>(load(g2.data() + kk * w));
-                scatter_line(height, i, line.data(), db_columns.data() + j * height);
-              }
-            }
-          }
-          if constexpr (one) scatter_rows(height, width, wp, i, row_sums.data(), db.data());
-          multiply_small(count, d, n, ds_rows.data(), lds, i64{1}, keys.data(), dp, dq + first,
-                         channels, false);
-          multiply_small(n, d, count, ds_rows.data(), i64{1}, lds, q_block.data(), dp, dkeys.data(),
-                         dp, true);
-          multiply_small(n, d, count, p_rows.data(), i64{1}, lds, dy_block.data(), dp,
-                         dvalues.data(), dp, true);
+  PPMA_ONCE explicit Backward(const AttentionShape& x)
+      : H(x),
+        vt(d * this->ldk),
+        keys(n * dp),
+        dkeys(n * dp),
+        dvalues(n * dp),
+        q_block(block * dp),
+        dy_block(block * dp),
+        dp_rows(block * lds),
+        ds_rows(block * lds),
+        p_rows(block * lds),
+        da(n + w),
+        db(n),
+        db_columns(n + w),
+        row_sums(h * wp),
+        key_row_sums(block * h * wp),
+        line_sums(wp),
+        lane_sums(h * w),
+        line(h + w) {}
+
+  void load(const AttentionArgs<T>& here) {
+    H::load(here);
+    copy_transposed(n, d, here.v, stride, vt.data(), this->ldk);
+    copy_padded(n, d, here.k, stride, keys.data());
+    for (const auto* sum : {&dkeys, &dvalues}) std::fill_n(sum->data(), n * dp, T(0));
+    for (const auto* sum : {&da, &db, &db_columns}) std::fill_n(sum->data(), n, T(0));
+  }
+
+  // Queries of the columns j0..j0+count; their gradients go to dq.
+  void columns(i64 j0, i64 count, const T* queries, const T* dy, T* dq) {
+    this->fill_column_tables(j0, count);
+    std::fill_n(key_row_sums.data(), count * h * wp, T(0));
+    for (i64 i = 0; i < h; ++i) {
+      const i64 first = (i * wd + j0) * stride;
+      this->fill_row_table(i);
+      copy_padded(count, d, queries + first, stride, q_block.data());
+      copy_padded(count, d, dy + first, stride, dy_block.data());
+      multiply_small(count, n, d, q_block.data(), dp, i64{1}, this->kt.data(), this->ldk,
+                     this->s.data(), lds, false);
+      multiply_small(count, n, d, dy_block.data(), dp, i64{1}, vt.data(), this->ldk, dp_rows.data(),
+                     lds, false);
+      if constexpr (one) std::fill_n(row_sums.data(), h * wp, T(0));
+      for (i64 c = 0; c < count; ++c) query(i, j0, c);
+      if constexpr (one) scatter_rows(h, wd, wp, i, row_sums.data(), db.data());
+      multiply_small(count, d, n, ds_rows.data(), lds, i64{1}, keys.data(), dp, dq + first, stride,
+                     false);
+      multiply_small(n, d, count, ds_rows.data(), i64{1}, lds, q_block.data(), dp, dkeys.data(), dp,
+                     true);
+      multiply_small(n, d, count, p_rows.data(), i64{1}, lds, dy_block.data(), dp, dvalues.data(),
+                     dp, true);
+    }
+    if constexpr (two)
+      for (i64 c = 0; c < count; ++c)
+        for (i64 k = 0; k < h; ++k)
+          scatter_line(wd, j0 + c, key_row_sums.data() + (c * h + k) * wp, da.data() + k * wd);
+  }
+
+  // Query (i, j0+c): P to p_rows, dS to ds_rows, dM to the sums over queries and to its own ends.
+  void query(i64 i, i64 j0, i64 c) {
+    T z1, z2;
+    this->probabilities(i, j0, c, z1, z2);
+    const T *const q1 = this->p1.data() + c * lds,
+                   *const q2 = this->p2.data() + (one && two ? c * lds : 0),
+                   *const g = dp_rows.data() + c * lds;
+    Vec<T> dot1{}, dot2{};
+    for (i64 u = 0; u < n; u += w) {  // padding: p is 0 there, dP finite
+      dot1 += ppma::load(q1 + u) * ppma::load(g + u);
+      if constexpr (one && two) dot2 += ppma::load(q2 + u) * ppma::load(g + u);
+    }
+    const T c1 = (one && two ? T(0.5) : T(1)) / z1, c2 = one && two ? T(0.5) / z2 : T(0);
+    const T m1 = lane_sum<T>(dot1) / z1, m2 = one && two ? lane_sum<T>(dot2) / z2 : T(0);
+    T *const ds = ds_rows.data() + c * lds, *const pr = p_rows.data() + c * lds;
+    if constexpr (!H::masked) {
+      for (i64 u = 0; u < n; u += w) {
+        const Vec<T> p = ppma::load(q1 + u) * c1;
+        store(pr + u, p);
+        store(ds + u, p * (ppma::load(g + u) - m1));
+      }
+    } else {
+      masked_query(q1, q2, g, c1, c2, m1, m2, key_row_sums.data() + c * h * wp, ds, pr);
+      if constexpr (one) scatter_line(wd, j0 + c, line_sums.data(), da.data() + i * wd);
+      if constexpr (two) {
+        for (i64 k = 0; k < h; ++k)
+          line.data()[k] = lane_sum<T>(ppma::load(lane_sums.data() + k * w));
+        scatter_line(h, i, line.data(), db_columns.data() + (j0 + c) * h);
+      }
+    }
+  }
+
+  // P and dS of a masked query, line by line of keys, and what its dM adds to the sums.
+  PPMA_INLINE void masked_query(const T* q1, const T* q2, const T* dprobs, T c1, T c2, T m1, T m2,
+                                T* sums_j, T* ds, T* pr) {
+    const i64 height = h, width = wd, ldt = wp;
+    T *const g1 = line_sums.data(), *const g2 = lane_sums.data(), *const sums_i = row_sums.data();
+    if constexpr (one) std::fill_n(g1, ldt, T(0));
+    for (i64 k = 0; k < height; ++k) {
+      Vec<T> over_line{};
+      for (i64 l = 0; l < width; l += w) {
+        const i64 u = k * width + l;
+        const Vec<T> g = ppma::load(dprobs + u);
+        Vec<T> p{}, ds_u{};
+        if constexpr (one) {
+          const Vec<T> prob = ppma::load(q1 + u) * c1, ds1 = prob * (g - m1);
+          store(g1 + l, ppma::load(g1 + l) + ds1);
+          store(sums_i + k * ldt + l, ppma::load(sums_i + k * ldt + l) + ds1);
+          p += prob;
+          ds_u += ds1;
         }
-        if constexpr (two)
-          for (i64 c = 0; c < count; ++c)
-            for (i64 kk = 0; kk < height; ++kk)
-              scatter_line(width, j0 + c, key_row_sums.data() + (c * height + kk) * wp,
-                           da.data() + kk * width);
+        if constexpr (two) {
+          const Vec<T> prob = one ? ppma::load(q2 + u) * c2 : ppma::load(q1 + u) * c1,
+                       ds2 = prob * (g - (one ? m2 : m1));
+          store(sums_j + k * ldt + l, ppma::load(sums_j + k * ldt + l) + ds2);
+          over_line += width - l >= w ? ds2 : keep_first<T>(ds2, width - l);
+          p += prob;
+          ds_u += ds2;
+        }
+        store(pr + u, p);
+        store(ds + u, ds_u);
       }
-      for (i64 u = 0; u < n; ++u) {
-        std::copy_n(dkeys.data() + u * dp, d, dk + base + u * channels);
-        std::copy_n(dvalues.data() + u * dp, d, dv + base + u * channels);
-      }
-      if constexpr (H::masked) {
-        for (i64 kk = 0; kk < height; ++kk)
-          for (i64 l = 0; l < width; ++l)
-            db.data()[kk * width + l] += db_columns.data()[l * height + kk];
-        sums_to_decays(height, width, width, i64{1}, log_alpha + grid, da.data(),
-                       dlog_alpha + grid);
-        sums_to_decays(width, height, i64{1}, width, log_beta + grid, db.data(), dlog_beta + grid);
-      }
+      if constexpr (two) store(g2 + k * w, over_line);
+    }
+  }
+
+  // What queries have sent, to the head's gradients.
+  void finish(const AttentionArgs<T>& here, const AttentionGradients<T>& to) {
+    for (i64 u = 0; u < n; ++u) {
+      std::copy_n(dkeys.data() + u * dp, d, to.dk + u * stride);
+      std::copy_n(dvalues.data() + u * dp, d, to.dv + u * stride);
+    }
+    if constexpr (H::masked) {
+      for (i64 k = 0; k < h; ++k)
+        for (i64 l = 0; l < wd; ++l) db.data()[k * wd + l] += db_columns.data()[l * h + k];
+      sums_to_decays(h, wd, wd, i64{1}, here.log_alpha, da.data(), to.dlog_alpha);
+      sums_to_decays(wd, h, i64{1}, wd, here.log_beta, db.data(), to.dlog_beta);
+    }
+  }
+};
+
+template <class T, Paths paths>
+void backward(const AttentionArgs<T>& in, const T* dy, const AttentionGradients<T>& d) {
+  const AttentionShape x = in.shape;
+  parallel_for(x.batch * x.heads, x.grain(x.tokens()), [&](i64 begin, i64 end) {
+    Backward<T, paths> head(x);
+    for (i64 which = begin; which < end; ++which) {
+      const AttentionArgs<T> here = in.head(which);
+      const AttentionGradients<T> to = d.head(x, which);
+      head.load(here);
+      for (i64 j0 = 0; j0 < x.width; j0 += head.block)
+        head.columns(j0, std::min(head.block, x.width - j0), here.q, dy + x.first_of(which), to.dq);
+      head.finish(here, to);
     }
   });
 }
@@ -457,21 +500,13 @@ bool whole_attention_saves(Cpu, Paths, const AttentionShape&) {
   return false;
 }
 template <class T>
-void whole_attention(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v,
-                     const T* log_alpha, const T* log_beta, T* y, T*, T*) {
-  detail::visit_paths(paths, [&](auto p) {
-    whole::forward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, y);
-  });
+void whole_attention(Cpu, Paths paths, const AttentionArgs<T>& in, T* y, T*, T*) {
+  detail::visit_paths(paths, [&](auto p) { whole::forward<T, decltype(p)::value>(in, y); });
 }
 template <class T>
-void whole_attention_backward(Cpu, Paths paths, const AttentionShape& x, const T* q, const T* k,
-                              const T* v, const T* log_alpha, const T* log_beta, const T*, const T*,
-                              const T*, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha,
-                              T* dlog_beta) {
-  detail::visit_paths(paths, [&](auto p) {
-    whole::backward<T, decltype(p)::value>(x, q, k, v, log_alpha, log_beta, dy, dq, dk, dv,
-                                           dlog_alpha, dlog_beta);
-  });
+void whole_attention_backward(Cpu, Paths paths, const AttentionArgs<T>& in, const WholeKept<T>&,
+                              const T* dy, const AttentionGradients<T>& d) {
+  detail::visit_paths(paths, [&](auto p) { whole::backward<T, decltype(p)::value>(in, dy, d); });
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH

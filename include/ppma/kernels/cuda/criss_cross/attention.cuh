@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// criss_cross_attention.hpp on the GPU. A thread owns a query (or a key) and walks along its line;
+// criss_cross_attention() on the GPU. A thread owns a query (or a key) and walks along its line;
 // neighbouring threads share the line, so that keys and values come from the L1 cache. No mask is
 // stored, and no score. bf16 goes to the tensor cores (tensor.cuh) where lines fit.
 //
@@ -148,19 +148,19 @@ struct Call {
   Workspace<Sum<A>> a, b;
   dim3 grid;
 
-  Call(const AttentionShape& shape, const A* log_alpha, const A* log_beta)
-      : x(shape),
-        rows(Lines::rows(shape)),
-        columns(Lines::columns(shape)),
-        with_mask(log_alpha != nullptr),
+  explicit Call(const AttentionArgs<T>& in)
+      : x(in.shape),
+        rows(Lines::rows(x)),
+        columns(Lines::columns(x)),
+        with_mask(in.masked()),
         a(with_mask ? all() : 0, Device::cuda),
         b(with_mask ? all() : 0, Device::cuda),
-        grid(static_cast<unsigned>((shape.tokens() + threads - 1) / threads),
-             static_cast<unsigned>(shape.batch * shape.heads)) {
+        grid(static_cast<unsigned>((x.tokens() + threads - 1) / threads),
+             static_cast<unsigned>(x.batch * x.heads)) {
     check(x.tokens() < (i64{1} << 30) && x.batch * x.heads < 65536, "criss_cross_attention: batch ",
           x.batch, " times heads ", x.heads,
           " is too large for one launch (65535); use a smaller batch");
-    if (with_mask) polyline_gpu::run_decay_sums(x, log_alpha, log_beta, a.data(), b.data());
+    if (with_mask) polyline_gpu::run_decay_sums(x, in.log_alpha, in.log_beta, a.data(), b.data());
   }
   i64 all() const { return x.batch * x.heads * x.tokens(); }
   const Sum<A>* sums(bool along_rows) const {
@@ -184,13 +184,13 @@ struct Call {
 namespace ppma::inline PPMA_ABI::kernels {
 
 template <class T>
-void criss_cross_attention(Cuda, const AttentionShape& x, Order order, const T* q, const T* k,
-                           const T* v, const acc_t<T>* log_alpha, const acc_t<T>* log_beta, T* y) {
+void criss_cross_attention(Cuda, Order order, const AttentionArgs<T>& in, T* y) {
   using A = acc_t<T>;
+  const AttentionShape& x = in.shape;
+  const T *const q = in.q, *const k = in.k, *const v = in.v;
   if constexpr (std::is_same_v<T, bf16>)
-    if (cross_tensor::takes_tensor(x, 4))
-      return cross_tensor::forward(x, order, q, k, v, log_alpha, log_beta, y);
-  const cross_gpu::Call<T> call(x, log_alpha, log_beta);
+    if (cross_tensor::takes_tensor(x, 4)) return cross_tensor::forward(order, in, y);
+  const cross_gpu::Call<T> call(in);
   const bool both = order == Order::both;
   const i64 size = x.batch * x.tokens() * x.channels();
   const Workspace<T> t1(size, Device::cuda), t2(both ? size : 0, Device::cuda);

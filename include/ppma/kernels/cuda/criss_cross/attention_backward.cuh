@@ -185,16 +185,14 @@ __global__ void __launch_bounds__(128)
 namespace ppma::inline PPMA_ABI::kernels {
 
 template <class T>
-void criss_cross_attention_backward(Cuda, const AttentionShape& x, Order order, const T* q,
-                                    const T* k, const T* v, const acc_t<T>* log_alpha,
-                                    const acc_t<T>* log_beta, const T* dy, T* dq, T* dk, T* dv,
-                                    acc_t<T>* dlog_alpha, acc_t<T>* dlog_beta) {
+void criss_cross_attention_backward(Cuda, Order order, const AttentionArgs<T>& in, const T* dy,
+                                    const AttentionGradients<T>& d) {
   using A = acc_t<T>;
+  const AttentionShape& x = in.shape;
+  const T *const q = in.q, *const k = in.k, *const v = in.v;
   if constexpr (std::is_same_v<T, bf16>)
-    if (cross_tensor::takes_tensor(x, 6))
-      return cross_tensor::backward(x, order, q, k, v, log_alpha, log_beta, dy, dq, dk, dv,
-                                    dlog_alpha, dlog_beta);
-  const cross_gpu::Call<T> call(x, log_alpha, log_beta);
+    if (cross_tensor::takes_tensor(x, 6)) return cross_tensor::backward(order, in, dy, d);
+  const cross_gpu::Call<T> call(in);
   const bool rows_first = order != Order::columns_first, columns_first = order != Order::rows_first;
   const A share = order == Order::both ? A(0.5) : A(1);
   const i64 size = x.batch * x.tokens() * x.channels(), all = call.all();
@@ -251,15 +249,15 @@ void criss_cross_attention_backward(Cuda, const AttentionShape& x, Order order, 
     direction(true, pairs_of(rows_first, dt1, t2, columns_first), da, Results{.wide_first = wide_q},
               Results{.wide_first = wide_k, .wide_second = wide_v});
     direction(false, pairs_of(columns_first, dt2, t1, rows_first), db,
-              Results{.plus_first = wide_q, .first = dq},
-              Results{.plus_first = wide_k, .plus_second = wide_v, .first = dk, .second = dv});
+              Results{.plus_first = wide_q, .first = d.dq},
+              Results{.plus_first = wide_k, .plus_second = wide_v, .first = d.dk, .second = d.dv});
   });
   if (!call.with_mask) return;
   const i64 planes = x.batch * x.heads;
   cross_gpu::
       decay_gradients<<<cuda::blocks(planes * (x.height + x.width), 128), 128, 0, cuda::stream()>>>(
           planes, static_cast<int>(x.height), static_cast<int>(x.width), static_cast<const A*>(da),
-          static_cast<const A*>(db), log_alpha, log_beta, dlog_alpha, dlog_beta);
+          static_cast<const A*>(db), in.log_alpha, in.log_beta, d.dlog_alpha, d.dlog_beta);
   cuda::launched("criss_cross_attention");
 }
 

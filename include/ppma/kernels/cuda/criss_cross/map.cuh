@@ -249,8 +249,8 @@ __global__ void __launch_bounds__(32 * map_warps<NT, both>, NT == 4 && !both ? 2
 /// False where maps have other sizes, or so few blocks (one a head) would leave multiprocessors
 /// without work.
 template <int D>
-bool run_map(const AttentionShape& x, Order order, const bf16* q, const bf16* k, const bf16* v,
-             const float* log_alpha, const float* log_beta, bf16* y) {
+bool run_map(Order order, const AttentionArgs<bf16>& in, bf16* y) {
+  const AttentionShape& x = in.shape;
   const i64 count = x.batch * x.heads, processors = cuda::device().multiProcessorCount,
             waves = (count + processors - 1) / processors;
   // In units of a wave, kernels of lines take 0.5 + count / (0.77 processors) (measured on an
@@ -265,7 +265,8 @@ bool run_map(const AttentionShape& x, Order order, const bf16* q, const bf16* k,
     if (bytes > static_cast<i64>(cuda::device().sharedMemPerBlockOptin)) return false;
     detail::allow_shared(kernel, static_cast<int>(bytes), "criss_cross_attention");
     kernel<<<static_cast<unsigned>(count), static_cast<unsigned>(32 * warps),
-             static_cast<std::size_t>(bytes), cuda::stream()>>>(g, q, k, v, log_alpha, log_beta, y);
+             static_cast<std::size_t>(bytes), cuda::stream()>>>(g, in.q, in.k, in.v, in.log_alpha,
+                                                                in.log_beta, y);
     cuda::launched("criss_cross_attention");
     return true;
   };

@@ -114,13 +114,15 @@ inline bool takes_tensor(const AttentionShape& x, int tiles) {
              static_cast<i64>(cuda::device().sharedMemPerBlockOptin);
 }
 
-inline void forward(const AttentionShape& x, Order order, const bf16* q, const bf16* k,
-                    const bf16* v, const float* log_alpha, const float* log_beta, bf16* y) {
+inline void forward(Order order, const AttentionArgs<bf16>& in, bf16* y) {
+  const AttentionShape& x = in.shape;
+  const bf16 *const q = in.q, *const k = in.k, *const v = in.v;
+  const float *const log_alpha = in.log_alpha, *const log_beta = in.log_beta;
   const bool both = order == Order::both;
   with_head(x.head_width, [&](auto width) {
     constexpr int D = decltype(width)::value;
     if constexpr (D <= 32)
-      if (run_map<D>(x, order, q, k, v, log_alpha, log_beta, y)) return;
+      if (run_map<D>(order, in, y)) return;
     const i64 size = x.batch * x.tokens() * x.channels();
     const Workspace<bf16> t1(size, Device::cuda), t2(both ? size : 0, Device::cuda);
     if (both) {

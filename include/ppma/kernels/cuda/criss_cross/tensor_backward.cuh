@@ -288,9 +288,11 @@ void run_backward(const AttentionShape& x, bool along_rows, const bf16* q, const
   cuda::launched("criss_cross_attention");
 }
 
-inline void backward(const AttentionShape& x, Order order, const bf16* q, const bf16* k,
-                     const bf16* v, const float* log_alpha, const float* log_beta, const bf16* dy,
-                     bf16* dq, bf16* dk, bf16* dv, float* dlog_alpha, float* dlog_beta) {
+inline void backward(Order order, const AttentionArgs<bf16>& in, const bf16* dy,
+                     const AttentionGradients<bf16>& d) {
+  const AttentionShape& x = in.shape;
+  const bf16 *const q = in.q, *const k = in.k, *const v = in.v;
+  const float *const log_alpha = in.log_alpha, *const log_beta = in.log_beta;
   const bool both = order == Order::both;
   const i64 size = x.batch * x.tokens() * x.channels();
   const Workspace<bf16> work((both ? 4 : 2) * size, Device::cuda);
@@ -306,11 +308,11 @@ inline void backward(const AttentionShape& x, Order order, const bf16* q, const 
                           .x1 = t1,
                           .g1 = dy,
                           .mixed = t2,
-                          .back0 = dv,
+                          .back0 = d.dv,
                           .back1 = d1,
-                          .dq = dq,
-                          .dk = dk,
-                          .dlog_decay = dlog_beta,
+                          .dq = d.dq,
+                          .dk = d.dk,
+                          .dlog_decay = d.dlog_beta,
                           .share = 0.5f,
                           .back0_is_dv = true});
       run_backward<D, 2>(x, true, q, k, log_alpha,
@@ -318,10 +320,10 @@ inline void backward(const AttentionShape& x, Order order, const bf16* q, const 
                           .g0 = d1,
                           .x1 = t2,
                           .g1 = dy,
-                          .back0 = dv,
-                          .dq = dq,
-                          .dk = dk,
-                          .dlog_decay = dlog_alpha,
+                          .back0 = d.dv,
+                          .dq = d.dq,
+                          .dk = d.dk,
+                          .dlog_decay = d.dlog_alpha,
                           .share = 0.5f,
                           .add = true,
                           .back0_is_dv = true,
@@ -336,16 +338,16 @@ inline void backward(const AttentionShape& x, Order order, const bf16* q, const 
                          {.x0 = t1,
                           .g0 = dy,
                           .back0 = d1,
-                          .dq = dq,
-                          .dk = dk,
-                          .dlog_decay = rows ? dlog_beta : dlog_alpha});
+                          .dq = d.dq,
+                          .dk = d.dk,
+                          .dlog_decay = rows ? d.dlog_beta : d.dlog_alpha});
       run_backward<D, 1>(x, rows, q, k, one,
                          {.x0 = v,
                           .g0 = d1,
-                          .back0 = dv,
-                          .dq = dq,
-                          .dk = dk,
-                          .dlog_decay = rows ? dlog_alpha : dlog_beta,
+                          .back0 = d.dv,
+                          .dq = d.dq,
+                          .dk = d.dk,
+                          .dlog_decay = rows ? d.dlog_alpha : d.dlog_beta,
                           .add = true,
                           .back0_is_dv = true});
     }

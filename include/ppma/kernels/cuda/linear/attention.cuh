@@ -320,21 +320,21 @@ struct Run {
   i64 edges;
   Workspace<A> decays, room;
 
-  Run(const AttentionShape& x, int arrays, const A* log_alpha, const A* log_beta)
-      : pass{x,
-             static_cast<int>((x.head_width + group - 1) / group),
-             static_cast<int>((x.head_width + 31) / 32),
+  Run(const AttentionArgs<T>& in, int arrays)
+      : pass{in.shape,
+             static_cast<int>((in.shape.head_width + group - 1) / group),
+             static_cast<int>((in.shape.head_width + 31) / 32),
              nullptr,
              nullptr,
              nullptr,
              arrays},
-        edges(x.batch * x.heads * (x.height + 1) * (x.width + 1)),
+        edges(in.shape.batch * in.shape.heads * (in.shape.height + 1) * (in.shape.width + 1)),
         decays(2 * edges, Device::cuda),
-        room(pass.warps() * arrays * x.width * slots, Device::cuda) {
+        room(pass.warps() * arrays * in.shape.width * slots, Device::cuda) {
     pass.alpha = decays.data(), pass.beta = decays.data() + edges, pass.room = room.data();
     edge_decays<<<cuda::blocks(edges, 256), 256, 0, cuda::stream()>>>(
-        edges, static_cast<int>(x.height), static_cast<int>(x.width), log_alpha, log_beta,
-        decays.data(), decays.data() + edges);
+        edges, static_cast<int>(in.shape.height), static_cast<int>(in.shape.width), in.log_alpha,
+        in.log_beta, decays.data(), decays.data() + edges);
     cuda::launched("linear_attention");
   }
   unsigned warps() const { return static_cast<unsigned>(pass.warps()); }
@@ -355,36 +355,36 @@ struct Run {
 namespace ppma::inline PPMA_ABI::kernels {
 
 template <class T>
-void linear_attention(Cuda, const AttentionShape& x, bool v2h, bool h2v, const T* q, const T* k,
-                      const T* v, const acc_t<T>* log_alpha, const acc_t<T>* log_beta, T* y) {
-  linear_scan_gpu::Run<T>(x, h2v ? 2 : 1, log_alpha, log_beta)(v2h, h2v, q, k, v, y);
+void linear_attention(Cuda, Paths paths, const AttentionArgs<T>& in, T* y) {
+  const bool v2h = paths != Paths::h2v, h2v = paths != Paths::v2h;
+  linear_scan_gpu::Run<T>(in, h2v ? 2 : 1)(v2h, h2v, in.q, in.k, in.v, y);
 }
 
 template <class T>
-void linear_attention_backward(Cuda, const AttentionShape& x, bool v2h, bool h2v, const T* q,
-                               const T* k, const T* v, const acc_t<T>* log_alpha,
-                               const acc_t<T>* log_beta, const T* dy, T* dq, T* dk, T* dv,
-                               acc_t<T>* dlog_alpha, acc_t<T>* dlog_beta) {
+void linear_attention_backward(Cuda, Paths paths, const AttentionArgs<T>& in, const T* dy,
+                               const AttentionGradients<T>& d) {
   using A = acc_t<T>;
-  const linear_scan_gpu::Run<T> run(x, 5, log_alpha, log_beta);
-  run(v2h, h2v, dy, v, k, dq);
-  run(h2v, v2h, v, dy, q, dk);
-  run(h2v, v2h, k, q, dy, dv);
+  const bool v2h = paths != Paths::h2v, h2v = paths != Paths::v2h;
+  const AttentionShape& x = in.shape;
+  const linear_scan_gpu::Run<T> run(in, 5);
+  run(v2h, h2v, dy, in.v, in.k, d.dq);
+  run(h2v, v2h, in.v, dy, in.q, d.dk);
+  run(h2v, v2h, in.k, in.q, dy, d.dv);
   const i64 n = x.batch * x.heads * x.tokens();
   const int blocks = run.pass.blocks(), height = static_cast<int>(x.height),
             width = static_cast<int>(x.width);
   const Workspace<A> layers(2 * blocks * n, Device::cuda), dc(n, Device::cuda);
   zero_bytes(layers.data(), Device::cuda, 2 * blocks * n * static_cast<i64>(sizeof(A)));
-  linear_scan_gpu::decay_gradients<<<run.warps(), 32, 0, cuda::stream()>>>(run.pass, v2h, h2v, q, k,
-                                                                           v, dy, layers.data());
+  linear_scan_gpu::decay_gradients<<<run.warps(), 32, 0, cuda::stream()>>>(
+      run.pass, v2h, h2v, in.q, in.k, in.v, dy, layers.data());
   const A* const sums = layers.data();
   linear_scan_gpu::add_layers<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(n, blocks, 2 * n,
-                                                                                sums, dlog_alpha);
+                                                                                sums, d.dlog_alpha);
   linear_scan_gpu::add_layers<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(
       n, blocks, 2 * n, sums + n, dc.data());
   const i64 columns = x.batch * x.heads * x.width;
   linear_scan_gpu::column_decays<<<cuda::blocks(columns, 128), 128, 0, cuda::stream()>>>(
-      columns, height, width, log_beta, static_cast<const A*>(dc.data()), dlog_beta);
+      columns, height, width, in.log_beta, static_cast<const A*>(dc.data()), d.dlog_beta);
   cuda::launched("linear_attention");
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// whole_attention.hpp on the GPU in float and double, without any N x N array (bf16: tensor.cuh,
+// whole_attention() on the GPU in float and double, without any N x N array (bf16: tensor.cuh,
 // and here where that does not suit the shape, in float): a thread owns a query (or, for the
 // gradients of keys, a key), and tiles of keys pass through shared memory. Mask and softmax as in
 // kernels/cpu/whole/attention.hpp:
@@ -158,19 +158,19 @@ bool whole_attention_saves(Cuda, Paths paths, const AttentionShape& x) {
 }
 
 template <class T>
-void whole_attention(Cuda, Paths paths, const AttentionShape& x, const T* q, const T* k, const T* v,
-                     const T* log_alpha, const T* log_beta, T* y, T*, T*) {
+void whole_attention(Cuda, Paths paths, const AttentionArgs<T>& in, T* y, T*, T*) {
   using A = T;
+  const AttentionShape& x = in.shape;
   const i64 all = paths == Paths::none ? 0 : x.batch * x.heads * x.tokens();
   whole_gpu::check_launch(x);
   const Workspace<polyline_gpu::Sum<A>> a(all, Device::cuda), b(all, Device::cuda);
-  if (all > 0) polyline_gpu::run_decay_sums(x, log_alpha, log_beta, a.data(), b.data());
+  if (all > 0) polyline_gpu::run_decay_sums(x, in.log_alpha, in.log_beta, a.data(), b.data());
   const dim3 grid(static_cast<unsigned>((x.tokens() + whole_gpu::threads - 1) / whole_gpu::threads),
                   static_cast<unsigned>(x.batch * x.heads));
   polyline_gpu::with_head_width(x.head_width, "whole_attention", [&](auto d) {
     const auto run = [&](auto masked) {
       whole_gpu::forward<T, decltype(d)::value, decltype(masked)::value>
-          <<<grid, whole_gpu::threads, 0, cuda::stream()>>>(x, q, k, v, a.data(), b.data(),
+          <<<grid, whole_gpu::threads, 0, cuda::stream()>>>(x, in.q, in.k, in.v, a.data(), b.data(),
                                                             whole_gpu::share1<A>(paths),
                                                             whole_gpu::share2<A>(paths), y);
     };
@@ -182,25 +182,27 @@ void whole_attention(Cuda, Paths paths, const AttentionShape& x, const T* q, con
   cuda::launched("whole_attention");
 }
 
-inline void whole_attention(Cuda on, Paths paths, const AttentionShape& x, const bf16* q,
-                            const bf16* k, const bf16* v, const float* log_alpha,
-                            const float* log_beta, bf16* y, bf16* y1, float* log_sums) {
+inline void whole_attention(Cuda on, Paths paths, const AttentionArgs<bf16>& in, bf16* y, bf16* y1,
+                            float* log_sums) {
+  const AttentionShape& x = in.shape;
   whole_gpu::check_launch(x);
   const bool masked = paths != Paths::none;
   if (whole_tensor::Lines::suits(x, masked)) {
-    const whole_tensor::Call call(paths, x, log_alpha, log_beta);
+    const whole_tensor::Call call(paths, x, in.log_alpha, in.log_beta);
     if (masked)
-      whole_tensor::run_forward<true>(call, q, k, v, y, y1, log_sums);
+      whole_tensor::run_forward<true>(call, in.q, in.k, in.v, y, y1, log_sums);
     else
-      whole_tensor::run_forward<false>(call, q, k, v, y, y1, log_sums);
+      whole_tensor::run_forward<false>(call, in.q, in.k, in.v, y, y1, log_sums);
     return;
   }
   const i64 n = x.batch * x.tokens() * x.channels();
   const Workspace<float> wide(4 * n, Device::cuda);
   float* const w = wide.data();
-  convert(on, n, q, w), convert(on, n, k, w + n), convert(on, n, v, w + 2 * n);
-  whole_attention<float>(on, paths, x, w, w + n, w + 2 * n, log_alpha, log_beta, w + 3 * n, nullptr,
-                         nullptr);
+  convert(on, n, in.q, w);
+  convert(on, n, in.k, w + n);
+  convert(on, n, in.v, w + 2 * n);
+  whole_attention<float>(on, paths, {x, w, w + n, w + 2 * n, in.log_alpha, in.log_beta}, w + 3 * n,
+                         nullptr, nullptr);
   convert(on, n, w + 3 * n, y);
 }
 

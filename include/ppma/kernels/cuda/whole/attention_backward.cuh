@@ -261,18 +261,17 @@ __global__ void __launch_bounds__(128)
 namespace ppma::inline PPMA_ABI::kernels {
 
 template <class T>
-void whole_attention_backward(Cuda, Paths paths, const AttentionShape& x, const T* q, const T* k,
-                              const T* v, const T* log_alpha, const T* log_beta, const T*, const T*,
-                              const T*, const T* dy, T* dq, T* dk, T* dv, T* dlog_alpha,
-                              T* dlog_beta) {
+void whole_attention_backward(Cuda, Paths paths, const AttentionArgs<T>& in, const WholeKept<T>&,
+                              const T* dy, const AttentionGradients<T>& to) {
   using A = T;
+  const AttentionShape& x = in.shape;
   const bool masked = paths != Paths::none;
   const i64 all = x.batch * x.heads * x.tokens(),
             slots = masked ? x.batch * x.heads * whole_gpu::slots_of(x) * x.width : 0;
   const Workspace<polyline_gpu::Sum<A>> a(masked ? all : 0, Device::cuda),
       b(masked ? all : 0, Device::cuda);
   const Workspace<A> rows(8 * all, Device::cuda), crossings(4 * slots, Device::cuda);
-  if (masked) polyline_gpu::run_decay_sums(x, log_alpha, log_beta, a.data(), b.data());
+  if (masked) polyline_gpu::run_decay_sums(x, in.log_alpha, in.log_beta, a.data(), b.data());
   A *const r = rows.data(), *const c = crossings.data();
   const whole_gpu::Saved<A> of_queries{r,           r + all,     r + 2 * all, r + 3 * all,
                                        r + 4 * all, r + 5 * all, c,           c + slots};
@@ -286,9 +285,10 @@ void whole_attention_backward(Cuda, Paths paths, const AttentionShape& x, const 
       constexpr bool M = decltype(with_mask)::value;
       const A share1 = whole_gpu::share1<A>(paths), share2 = whole_gpu::share2<A>(paths);
       whole_gpu::backward_queries<T, D, M><<<grid, whole_gpu::threads, 0, cuda::stream()>>>(
-          x, q, k, v, a.data(), b.data(), dy, share1, share2, dq, of_queries);
+          x, in.q, in.k, in.v, a.data(), b.data(), dy, share1, share2, to.dq, of_queries);
       whole_gpu::backward_keys<T, D, M><<<grid, whole_gpu::threads, 0, cuda::stream()>>>(
-          x, q, k, v, a.data(), b.data(), dy, share1, share2, dk, dv, of_queries, of_keys);
+          x, in.q, in.k, in.v, a.data(), b.data(), dy, share1, share2, to.dk, to.dv, of_queries,
+          of_keys);
     };
     if (masked)
       run(std::true_type{});
@@ -299,35 +299,36 @@ void whole_attention_backward(Cuda, Paths paths, const AttentionShape& x, const 
   if (!masked) return;
   const i64 lines = x.batch * x.heads * (x.height + x.width);
   whole_gpu::decay_gradients<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(
-      x, of_queries, of_keys, log_alpha, log_beta, dlog_alpha, dlog_beta);
+      x, of_queries, of_keys, in.log_alpha, in.log_beta, to.dlog_alpha, to.dlog_beta);
   cuda::launched("whole_attention");
 }
 
-inline void whole_attention_backward(Cuda on, Paths paths, const AttentionShape& x, const bf16* q,
-                                     const bf16* k, const bf16* v, const float* log_alpha,
-                                     const float* log_beta, const bf16* y, const bf16* y1,
-                                     const float* log_sums, const bf16* dy, bf16* dq, bf16* dk,
-                                     bf16* dv, float* dlog_alpha, float* dlog_beta) {
+inline void whole_attention_backward(Cuda on, Paths paths, const AttentionArgs<bf16>& in,
+                                     const WholeKept<bf16>& kept, const bf16* dy,
+                                     const AttentionGradients<bf16>& to) {
+  const AttentionShape& x = in.shape;
   const bool masked = paths != Paths::none;
   if (whole_tensor::Lines::suits(x, masked)) {
-    const whole_tensor::Call call(paths, x, log_alpha, log_beta);
+    const whole_tensor::Call call(paths, x, in.log_alpha, in.log_beta);
     if (masked)
-      whole_tensor::run_backward<true>(call, q, k, v, y, y1, log_sums, dy, dq, dk, dv, dlog_alpha,
-                                       dlog_beta);
+      whole_tensor::run_backward<true>(call, in, kept, dy, to);
     else
-      whole_tensor::run_backward<false>(call, q, k, v, y, y1, log_sums, dy, dq, dk, dv, dlog_alpha,
-                                        dlog_beta);
+      whole_tensor::run_backward<false>(call, in, kept, dy, to);
     return;
   }
   const i64 n = x.batch * x.tokens() * x.channels();
   const Workspace<float> wide(7 * n, Device::cuda);
   float* const w = wide.data();
-  convert(on, n, q, w), convert(on, n, k, w + n), convert(on, n, v, w + 2 * n),
-      convert(on, n, dy, w + 3 * n);
-  whole_attention_backward<float>(on, paths, x, w, w + n, w + 2 * n, log_alpha, log_beta, nullptr,
-                                  nullptr, nullptr, w + 3 * n, w + 4 * n, w + 5 * n, w + 6 * n,
-                                  dlog_alpha, dlog_beta);
-  convert(on, n, w + 4 * n, dq), convert(on, n, w + 5 * n, dk), convert(on, n, w + 6 * n, dv);
+  convert(on, n, in.q, w);
+  convert(on, n, in.k, w + n);
+  convert(on, n, in.v, w + 2 * n);
+  convert(on, n, dy, w + 3 * n);
+  whole_attention_backward<float>(on, paths, {x, w, w + n, w + 2 * n, in.log_alpha, in.log_beta},
+                                  {}, w + 3 * n,
+                                  {w + 4 * n, w + 5 * n, w + 6 * n, to.dlog_alpha, to.dlog_beta});
+  convert(on, n, w + 4 * n, to.dq);
+  convert(on, n, w + 5 * n, to.dk);
+  convert(on, n, w + 6 * n, to.dv);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

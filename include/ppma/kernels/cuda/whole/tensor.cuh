@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// whole_attention.hpp in bf16 on the tensor cores, float sums. Scores, masks and probabilities live
+// whole_attention() in bf16 on the tensor cores, float sums. Scores, masks and probabilities live
 // in registers.
 //
 //   row path      s - |a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|       along the owner's line,
@@ -303,9 +303,9 @@ void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v, 
 }
 
 template <bool masked>
-void run_backward(const Call& call, const bf16* q, const bf16* k, const bf16* v, const bf16* y,
-                  const bf16* y1, const float* log_sums, const bf16* dy, bf16* dq, bf16* dk,
-                  bf16* dv, float* dlog_alpha, float* dlog_beta) {
+void run_backward(const Call& call, const AttentionArgs<bf16>& in, const WholeKept<bf16>& kept,
+                  const bf16* dy, const AttentionGradients<bf16>& d) {
+  const float2* const log_sums = reinterpret_cast<const float2*>(kept.log_sums);
   const i64 all = call.heads * call.tiles * cells, tokens = masked ? call.heads * call.g.tokens : 0;
   const Workspace<float4> stats(all, Device::cuda);
   const Workspace<float2> dsums(2 * tokens, Device::cuda);
@@ -313,33 +313,36 @@ void run_backward(const Call& call, const bf16* q, const bf16* k, const bf16* v,
     const auto run = [&](auto of_keys, bf16* out1, bf16* out2, float2* to) {
       run_small<float2>(
           call.g, call.heads, decltype(of_keys)::value ? 20 : 0,
-          [](auto d, auto width) {
-            return small_backward<decltype(d)::value, decltype(width)::value,
+          [](auto head_width, auto width) {
+            return small_backward<decltype(head_width)::value, decltype(width)::value,
                                   decltype(of_keys)::value>;
           },
-          q, k, v, call.log_a, call.log_b, y, y1, dy, reinterpret_cast<const float2*>(log_sums),
-          call.share1, call.share2, stats.data(), out1, out2, to);
+          in.q, in.k, in.v, call.log_a, call.log_b, kept.y, kept.y1, dy, log_sums, call.share1,
+          call.share2, stats.data(), out1, out2, to);
     };
-    run(std::false_type{}, dq, static_cast<bf16*>(nullptr), dsums.data());
-    run(std::true_type{}, dk, dv, dsums.data() + tokens);
+    run(std::false_type{}, d.dq, static_cast<bf16*>(nullptr), dsums.data());
+    run(std::true_type{}, d.dk, d.dv, dsums.data() + tokens);
   } else {
     query_sums<<<cuda::blocks(all, 128), 128, 0, cuda::stream()>>>(
-        call.g, call.heads, call.tiles, y, y1, dy, reinterpret_cast<const float2*>(log_sums),
-        call.share1, call.share2, stats.data());
-    with_constants<masked>(call.g, [&](auto d, auto width) {
-      constexpr int D = decltype(d)::value, WT = decltype(width)::value;
+        call.g, call.heads, call.tiles, kept.y, kept.y1, dy, log_sums, call.share1, call.share2,
+        stats.data());
+    with_constants<masked>(call.g, [&](auto head_width, auto width) {
+      constexpr int D = decltype(head_width)::value, WT = decltype(width)::value;
       backward<D, WT, masked, false><<<call.grid, threads, 0, cuda::stream()>>>(
-          call.g, q, k, v, dy, call.sums.data(), stats.data(), dq, nullptr, dsums.data());
+          call.g, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dq, nullptr,
+          dsums.data());
       backward<D, WT, masked, true><<<call.grid, threads, 0, cuda::stream()>>>(
-          call.g, q, k, v, dy, call.sums.data(), stats.data(), dk, dv, dsums.data() + tokens);
+          call.g, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dk, d.dv,
+          dsums.data() + tokens);
     });
     cuda::launched("whole_attention");
   }
   if (!masked) return;
-  if (call.g.turned) std::swap(dlog_alpha, dlog_beta);
+  float *dlog_a = d.dlog_alpha, *dlog_b = d.dlog_beta;
+  if (call.g.turned) std::swap(dlog_a, dlog_b);
   decay_gradients<<<cuda::blocks(call.heads * (call.g.lines + call.g.length), 128), 128, 0,
                     cuda::stream()>>>(call.g, call.heads, dsums.data(), dsums.data() + tokens,
-                                      call.log_a, call.log_b, dlog_alpha, dlog_beta);
+                                      call.log_a, call.log_b, dlog_a, dlog_b);
   cuda::launched("whole_attention");
 }
 

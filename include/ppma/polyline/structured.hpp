@@ -5,8 +5,7 @@
 // the rows and columns of a grid.
 //
 //   quadratic   Y = ( (C B^T) * L1D ) X            L1D[i,j] = a_{j+1} ... a_i for i >= j, else 0
-//   scan        h_t = a_t h_{t-1} + b_t x_t^T,   y_t = c_t^T h_t
-//               (the recurrence)
+//   scan        h_t = a_t h_{t-1} + b_t x_t^T,   y_t = c_t^T h_t            (the recurrence)
 //   chunked     inside a block of Q tokens the formula, between blocks one state S; cs: running
 //               sums of ln a in a block
 //               y = [ (C B^T) * exp(cs_i - cs_j), i >= j ] x + exp(cs_i) C_i S
@@ -17,9 +16,22 @@
 // Legend: ... any batch axes, n tokens, s state width, p value width. c, b (...,n,s), x (...,n,p),
 // log_decay (...,n).
 
-#include "ppma/polyline/linear_attention.hpp"
+#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
+namespace detail {
+
+// Along an axis: x with 0 in its first place.
+PPMA_API Tensor without_first(const Tensor& x, int axis);
+
+// For each place the sum of all behind it. Not as a difference of running sums, which a closed edge
+// would make worthless.
+PPMA_API Tensor sums_behind(const Tensor& x, int axis);
+
+// e^log_weight x, where x has `behind` axes more, which share a weight.
+PPMA_API Tensor weighed(const Tensor& log_weight, const Tensor& x, int behind = 1);
+
+}  // namespace detail
 
 /// L1D (...,n,n) of log decays (...,n): lower triangular. Differentiable.
 PPMA_API Tensor causal_mask(const Tensor& log_decay);
@@ -27,12 +39,10 @@ PPMA_API Tensor causal_mask(const Tensor& log_decay);
 /// Causal structured masked attention.
 ///   c, b (...,n,s): what reads and what writes the state (queries and keys);  x (...,n,p): values
 ///   log_decay (...,n), each <= 0: ln of the decay between a token and the one before it; the
-///   first is never used,
-///   -infinity closes the edge
+///   first is never used, -infinity closes the edge
 ///   chunk: tokens of a block of the chunked form
-///   returns (...,n,p). Differentiable in all four. Time n^2 (quadratic), n s p (scan), n (chunk +
-///   s p) (chunked);
-///   memory with gradients n^2, n s p, n (chunk + s p / chunk).
+///   returns (...,n,p). Differentiable in all four. Time n^2 (quadratic), n s p (scan),
+///   n (chunk + s p) (chunked); memory with gradients n^2, n s p, n (chunk + s p / chunk).
 PPMA_API Tensor structured_attention(const Tensor& c, const Tensor& b, const Tensor& x,
                                      const Tensor& log_decay, LinearForm form = LinearForm::chunked,
                                      i64 chunk = 64);
@@ -49,7 +59,6 @@ PPMA_API Tensor structured_attention(const Tensor& c, const Tensor& b, const Ten
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/scan.hpp"
 #include "ppma/polyline/line_mask.hpp"
-#include "ppma/polyline/linear_attention_chunked.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -64,6 +73,28 @@ Tensor causal_mask(const Tensor& log_decay) {
 }
 
 namespace detail {
+
+inline Tensor one_zero(const Tensor& x, int axis) {
+  Shape s = x.shape();
+  s.set(axis, 1);
+  return Tensor::zeros(s, x.dtype(), x.device());
+}
+
+Tensor without_first(const Tensor& x, int axis) {
+  if (x.dim(axis) == 1) return one_zero(x, axis);
+  return concat({one_zero(x, axis), narrow(x, axis, 1, x.dim(axis) - 1)}, axis);
+}
+
+Tensor sums_behind(const Tensor& x, int axis) {
+  if (x.dim(axis) == 1) return one_zero(x, axis);
+  return concat({cumsum(narrow(x, axis, 1, x.dim(axis) - 1), axis, true), one_zero(x, axis)}, axis);
+}
+
+Tensor weighed(const Tensor& log_weight, const Tensor& x, int behind) {
+  Shape s = log_weight.shape();
+  for (int a = 0; a < behind; ++a) s.push_back(1);
+  return reshape(exp(log_weight), s) * x;
+}
 
 inline Tensor structured_quadratic(const Tensor& c, const Tensor& b, const Tensor& x,
                                    const Tensor& log_decay) {
@@ -92,27 +123,20 @@ inline Tensor structured_chunked(const Tensor& c, const Tensor& b, const Tensor&
                                  const Tensor& log_decay, i64 chunk) {
   const int axis = log_decay.rank() - 1;
   const i64 n = log_decay.dim(axis);
-  const auto by_token = [](const Tensor& log_weight, const Tensor& t) {
-    Shape s = log_weight.shape();
-    s.push_back(1);
-    return reshape(exp(log_weight), s) * t;
-  };
   std::vector<Tensor> parts;
   Tensor state;  // (...,s,p)
   for (i64 first = 0; first < n; first += chunk) {
     const i64 q = std::min(chunk, n - first);
     const auto block = [&](const Tensor& t) { return narrow(t, axis, first, q); };
     const Tensor ci = block(c), bi = block(b), xi = block(x), log_a = block(log_decay);
-    // (...,Q), (...,1)
-    const Tensor cs = cumsum(log_a, axis), last = narrow(cs, axis, q - 1, 1);
-    // (...,Q,p)
-    Tensor y = structured_quadratic(ci, bi, xi, log_a);
-    if (state.defined()) y = y + by_token(cs, matmul(ci, state));
+    const Tensor cs = cumsum(log_a, axis), last = narrow(cs, axis, q - 1, 1);  // (...,Q), (...,1)
+    Tensor y = structured_quadratic(ci, bi, xi, log_a);                        // (...,Q,p)
+    if (state.defined()) y = y + weighed(cs, matmul(ci, state));
     parts.push_back(y);
     if (first + q == n) break;
     // (...,s,p)
-    const Tensor update = matmul(bi, by_token(sums_behind(log_a, axis), xi), true, false);
-    state = state.defined() ? by_token(last, state) + update : update;
+    const Tensor update = matmul(bi, weighed(sums_behind(log_a, axis), xi), true, false);
+    state = state.defined() ? weighed(last, state) + update : update;
   }
   return concat(parts, axis);
 }

@@ -1,13 +1,14 @@
 // The ablation's masks: names, visiting orders, the generic rule, RMT.
 
-#include "ppma/polyline/ablation.hpp"
+#include "ppma/polyline/masks.hpp"
 
 #include "polyline/help.hpp"
 #include "ppma/polyline/attention.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
+#include "ppma/polyline/decay.hpp"
+#include "ppma/polyline/fused.hpp"
+#include "ppma/polyline/line_mask.hpp"
 #include "ppma/polyline/mask.hpp"
 #include "ppma/polyline/path.hpp"
-#include "ppma/polyline/whole_attention.hpp"
 #include "thrown.hpp"
 
 using namespace polyline_test;

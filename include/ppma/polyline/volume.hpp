@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The polyline path mask of a volume (spec 1.9): a third decay gamma along depth.
+// The polyline path mask of a volume (spec 1.9): a third decay gamma along depth; and, at the end,
+// the one-way scan of a grid that 2DMamba has in its place (spec 2.6).
 //
 // Legend: B batch, G heads, H W D volume, N = H W D tokens (depth fastest), query (i,j,k), key
 // (l,m,n).
@@ -30,6 +31,13 @@ PPMA_API Tensor volume_log_mask(const VolumeLogDecay& decay);
 /// y = L3D x by scans, x (B,H,W,D,C), head g owns channels [g C/G, (g+1) C/G): O(1) an element.
 /// Differentiable.
 PPMA_API Tensor apply_volume_mask(const Tensor& x, const VolumeLogDecay& decay);
+
+/// The one-way recurrence of 2DMamba (spec 2.6): h_hor[i,j] = d[i,j] h_hor[i,j-1] + x[i,j], then
+/// h[i,j] = d[i,j] h[i-1,j] + h_hor[i,j]. One direction, one decay for both axes: L^T with alpha =
+/// beta = d, restricted to keys above and to the left. G = C (one channel a head) is 2DMamba's own
+/// diagonal decay.
+///   x (B,H,W,C), log_decay (B,G,H,W); returns (B,H,W,C). Differentiable.
+PPMA_API Tensor one_way_scan(const Tensor& x, const Tensor& log_decay);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -125,6 +133,14 @@ Tensor apply_volume_mask(const Tensor& x, const VolumeLogDecay& decay) {
   const Tensor depth = decay_scan(split, by_token(decay.log_gamma), 3);
   const Tensor vertical = decay_scan(depth, by_token(decay.log_beta), 1);         // L_V
   return reshape(decay_scan(vertical, by_token(decay.log_alpha), 2), x.shape());  // L_H
+}
+
+Tensor one_way_scan(const Tensor& x, const Tensor& log_decay) {
+  detail::check_tokens("one_way_scan", x, log_decay);
+  const Tensor d = detail::by_token(log_decay);
+  const Tensor horizontal =
+      decay_scan(detail::heads_apart(x, log_decay.dim(1)), d, 2, ScanDirection::forward);
+  return reshape(decay_scan(horizontal, d, 1, ScanDirection::forward), x.shape());
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -25,7 +25,7 @@
 #include <string>
 #include <vector>
 
-#include "ppma/polyline/decay.hpp"
+#include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -55,45 +55,18 @@ PPMA_API std::string to_string(MaskKind kind);
 /// The mask of a name; "2d" is another word for polyline. Throws, naming all masks, for any other.
 PPMA_API MaskKind parse_mask_kind(const std::string& name);
 
-// ---- RMT's constant decays (spec 2.5) ---------------------------------------------------------
-
-/// Log decay of each head, (G): ln(1 - 2^(-initial - range n / G)) for n = 0..G-1.
-PPMA_API Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype = DType::f32);
-
-/// The same log decay on every edge, (1,B,G,H,W), from decay_log (G): what gives the polyline mask
-/// RMT's Manhattan form.
-PPMA_API Tensor constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width);
-
-// ---- visiting orders of the sequence masks ----------------------------------------------------
-
-/// Tokens column by column.
-PPMA_API std::vector<i64> column_major_order(i64 height, i64 width);
-
-/// Tokens along the Hilbert curve of the smallest 2^k x 2^k square that holds the grid; cells
-/// outside the grid are dropped. `transposed` exchanges rows and columns of the curve.
-PPMA_API std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed = false);
-
-// ---- masks and their restrictions -------------------------------------------------------------
-
 /// The log masks of a kind, (B,G,N,N) each, for any grid; small N (they are N x N).
 ///   log_decays  (2,B,G,H,W), or (1,B,G,H,W) for shared and rmt (constant ones); ignored for none
 PPMA_API std::vector<Tensor> ablation_log_masks(MaskKind kind, const Tensor& log_decays);
 
-/// The restriction of a log mask (B,G,N,N) to each row of the grid, (B,G,H,W,W), or to each column,
-/// (B,G,W,H,H).
-PPMA_API Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows);
-
-// ---- what a network calls ---------------------------------------------------------------------
-
 /// Whole attention with a mask of the ablation. q, k, v (B,H,W,C), k scaled, rotary applied;
-/// log_decays as ablation_log_masks. The polyline masks, rmt and none run fused in memory O(N); the sequence
-/// masks are composed, O(N^2).
+/// log_decays as ablation_log_masks. The polyline masks, rmt and none run fused in memory O(N), the
+/// sequence masks are composed, O(N^2).
 PPMA_API Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                        MaskKind kind, const Tensor& log_decays);
 
 /// Criss-cross attention with a mask of the ablation; arguments as masked_whole_attention. All but
-/// hilbert run fused:
-/// the restrictions of the cross scan to rows and columns are the polyline mask's.
+/// hilbert run fused: the cross scan's restrictions to rows and columns are the polyline mask's.
 PPMA_API Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                    MaskKind kind, const Tensor& log_decays);
 
@@ -101,14 +74,11 @@ PPMA_API Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tenso
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
 
-#include "ppma/kernels/cpu/restrict_mask.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/check.hpp"
-#include "ppma/polyline/criss_cross_attention.hpp"
+#include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/line_mask.hpp"
-#include "ppma/polyline/whole_attention.hpp"
-#include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -172,89 +142,17 @@ MaskKind parse_mask_kind(const std::string& name) {
   fail("mask: there is no mask \"", name, "\"; the masks are ", names);
 }
 
-Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype) {
-  check(heads > 0 && initial > 0 && range >= 0,
-        "rmt_decay_log: needs heads, initial > 0 and range >= 0, got ", heads, ", ", initial,
-        " and ", range);
-  std::vector<double> log_decay;
-  for (i64 n = 0; n < heads; ++n)
-    log_decay.push_back(std::log1p(
-        -std::exp2(-initial - range * static_cast<double>(n) / static_cast<double>(heads))));
-  return cast(Tensor::from<double>(log_decay, {heads}), dtype);
-}
-
-Tensor constant_log_decay(const Tensor& decay_log, i64 batch, i64 height, i64 width) {
-  check(decay_log.defined() && decay_log.rank() == 1,
-        "constant_log_decay: decay_log must be (G), got ", decay_log.shape());
-  const i64 heads = decay_log.dim(0);
-  return broadcast_to(reshape(decay_log, {heads, i64{1}, i64{1}}),
-                      {1, batch, heads, height, width});
-}
-
-std::vector<i64> column_major_order(i64 height, i64 width) {
-  std::vector<i64> order;
-  for (i64 j = 0; j < width; ++j)
-    for (i64 i = 0; i < height; ++i) order.push_back(i * width + j);
-  return order;
-}
-
-std::vector<i64> hilbert_order(i64 height, i64 width, bool transposed) {
-  i64 side = 1;
-  while (side < height || side < width) side *= 2;
-  std::vector<i64> order;
-  for (i64 at = 0; at < side * side; ++at) {
-    // Position of step `at`: quadrant by quadrant, from the smallest, turning what lies inside.
-    i64 x = 0, y = 0, rest = at;
-    for (i64 s = 1; s < side; s *= 2, rest /= 4) {
-      const i64 right = 1 & (rest / 2), down = 1 & (rest ^ right);
-      if (down == 0) {
-        if (right == 1) x = s - 1 - x, y = s - 1 - y;
-        std::swap(x, y);
-      }
-      x += s * right, y += s * down;
-    }
-    if (transposed) std::swap(x, y);
-    if (y < height && x < width) order.push_back(y * width + x);
-  }
-  return order;
-}
-
 std::vector<Tensor> ablation_log_masks(MaskKind kind, const Tensor& log_decays) {
   if (kind != MaskKind::none) detail::check_decays("ablation_log_masks", log_decays);
   return mask_of(kind).log_masks(log_decays);
-}
-
-Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width, bool rows) {
-  check(log_mask.defined() && log_mask.rank() == 4 && log_mask.dim(2) == height * width &&
-            log_mask.dim(3) == height * width,
-        "restrict_to_lines: the mask must be (B,G,N,N) with N = ", height * width, ", got ",
-        log_mask.shape());
-  const i64 b = log_mask.dim(0), g = log_mask.dim(1);
-  Tensor lines =
-      Tensor::empty(rows ? Shape{b, g, height, width, width} : Shape{b, g, width, height, height},
-                    log_mask.dtype(), log_mask.device());
-  visit(log_mask.device(), log_mask.dtype(), "restrict_to_lines", [&](auto on, auto t) {
-    using T = decltype(t);
-    kernels::restrict_mask(on, b * g, height, width, rows, log_mask.data<T>(), lines.data<T>());
-  });
-  return record(lines, "restrict_to_lines", {log_mask},
-                [=, shape = log_mask.shape()](const Tensor& dy) {
-                  Tensor dm = Tensor::zeros(shape, dy.dtype(), dy.device());
-                  visit(dy.device(), dy.dtype(), "restrict_to_lines", [&](auto on, auto t) {
-                    using T = decltype(t);
-                    kernels::restrict_mask_backward(on, b * g, height, width, rows, dy.data<T>(),
-                                                    dm.data<T>());
-                  });
-                  return Grads{dm};
-                });
 }
 
 Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                               MaskKind kind, const Tensor& log_decays) {
   const Mask& mask = mask_of(kind);
   if (mask.paths) return whole_attention(q, k, v, heads, log_decays, *mask.paths);
-  detail::check_attention("masked_whole_attention", q, k, v, heads, log_decays, true);
-  return whole_attention_with(q, k, v, heads, mask.log_masks(log_decays));
+  const detail::AttentionInputs in("masked_whole_attention", q, k, v, heads, log_decays, true);
+  return whole_attention_with(q, k, v, heads, mask.log_masks(in.log_decays));
 }
 
 Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
@@ -262,8 +160,8 @@ Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64
   const Mask& mask = mask_of(kind);
   if (kind == MaskKind::none) return criss_cross_attention(q, k, v, heads, Tensor(), mask.order);
   if (mask.polyline_lines) return criss_cross_attention(q, k, v, heads, log_decays, mask.order);
-  detail::check_attention("masked_criss_cross", q, k, v, heads, log_decays, true);
-  const std::vector<Tensor> m = mask.log_masks(log_decays);
+  const detail::AttentionInputs in("masked_criss_cross", q, k, v, heads, log_decays, true);
+  const std::vector<Tensor> m = mask.log_masks(in.log_decays);
   const LineMasks lines{restrict_to_lines(m[0], q.dim(1), q.dim(2), true),
                         restrict_to_lines(m[1], q.dim(1), q.dim(2), false)};
   return criss_cross_attention_with(q, k, v, heads, lines, mask.order);
