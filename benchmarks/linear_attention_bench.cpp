@@ -60,7 +60,7 @@ void linear(benchmark::State& state, LinearForm form, bool backward) {
   if (state.range(0) <= 32)
     must_agree(x.attend(form), x.attend(LinearForm::quadratic), to_string(form).c_str());
   if (backward)
-    for (Tensor* t : {&x.q, &x.k, &x.v, &x.la, &x.lb}) t->requires_grad(true);
+    for (Tensor* t : {&x.q, &x.k, &x.v, &x.decays}) t->requires_grad(true);
   trim_memory();
   reset_peak_memory();
   const i64 before = memory_stats().live_bytes;
