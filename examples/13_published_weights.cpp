@@ -20,6 +20,7 @@
 #include "ppma/io/safetensors.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/models/ppma.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/ops/softmax.hpp"
 

@@ -9,7 +9,6 @@
 #include "ppma/polyline/mask.hpp"
 #include "ppma/polyline/masks.hpp"
 #include "ppma/polyline/path.hpp"
-#include "ppma/polyline/recompute.hpp"
 #include "ppma/polyline/structured.hpp"
 #include "ppma/polyline/types.hpp"
 #include "ppma/polyline/volume.hpp"

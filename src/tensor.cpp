@@ -4,3 +4,4 @@
 
 #include "ppma/tensor/autograd.hpp"
 #include "ppma/tensor/grad_check.hpp"
+#include "ppma/tensor/recompute.hpp"

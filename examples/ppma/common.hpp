@@ -25,6 +25,7 @@
 #include "ppma/models/fold.hpp"
 #include "ppma/models/ppma.hpp"
 #include "ppma/models/summary.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/optim/adamw.hpp"
 #include "ppma/parallel/nccl.hpp"
 #include "ppma/parallel/tcp.hpp"

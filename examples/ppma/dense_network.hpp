@@ -12,6 +12,7 @@
 #include "dense_needs.hpp"
 #include "ppma/heads/detector_json.hpp"
 #include "ppma/heads/segmentor_json.hpp"
+#include "ppma/nn/state_dict.hpp"
 
 namespace tool {
 

@@ -11,6 +11,7 @@
 #include "data.hpp"
 #include "detect.hpp"
 #include "ppma/io/image.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/train/classification.hpp"
 #include "ppma/train/trainer.hpp"
 #include "ppma/vis/curve.hpp"

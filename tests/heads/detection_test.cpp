@@ -11,6 +11,7 @@
 #include "ppma/heads/detector_json.hpp"
 #include "ppma/io/file.hpp"
 #include "ppma/io/zip.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/tensor/grad_check.hpp"

@@ -1,6 +1,7 @@
 #include "ppma/heads/fpn.hpp"
 
 #include "catch.hpp"
+#include "ppma/nn/state_dict.hpp"
 
 using namespace ppma;
 

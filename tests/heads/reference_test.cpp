@@ -5,6 +5,7 @@
 #include "ppma/heads/segmentor_json.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
 #include "ppma/io/checkpoint.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/layout.hpp"
 
 using namespace ppma;

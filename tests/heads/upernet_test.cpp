@@ -3,6 +3,7 @@
 #include "heads/spread.hpp"
 #include "ppma/core/shape.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/reduce.hpp"

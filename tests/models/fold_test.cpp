@@ -4,6 +4,7 @@
 #include "ppma/models/fold.hpp"
 
 #include "help.hpp"
+#include "ppma/nn/state_dict.hpp"
 
 using namespace ppma;
 using namespace models_test;

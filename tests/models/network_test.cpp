@@ -7,6 +7,7 @@
 #include "ppma/data/shapes.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/models/summary.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"

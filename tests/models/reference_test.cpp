@@ -4,6 +4,7 @@
 #include "help.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/models/ppma.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/polyline/decay.hpp"

@@ -3,6 +3,7 @@
 
 #include "help.hpp"
 #include "ppma/models/summary.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
 

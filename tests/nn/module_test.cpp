@@ -6,6 +6,7 @@
 #include "catch.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/nn/layers.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;

@@ -17,12 +17,14 @@
 #include "ppma/heads/detector_json.hpp"
 #include "ppma/heads/segmentor_json.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/nn/checkpoint.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/parallel/gradients.hpp"
 #include "ppma/parallel/tcp.hpp"
+#include "ppma/tensor/autograd.hpp"
 #include "ppma/train/detection.hpp"
 #include "ppma/train/segmentation.hpp"
 #include "thrown.hpp"
@@ -283,11 +285,7 @@ TEST_CASE("gradients leave while backward computes, and are the mean", "[paralle
   loss().backward();
   TensorMap want;
   for (Tensor& p : parameters) want.emplace_back("", p.grad().clone()), p.zero_grad();
-  {
-    const LeafWatch sending = average.during_backward();
-    loss().backward();
-  }
-  average.finish();
+  average.backward(loss());
   CHECK(average.sent_early() == 3);
   CHECK(calls == 3);
   for (std::size_t i = 0; i < want.size(); ++i)
@@ -302,12 +300,25 @@ TEST_CASE("a leaf that is used twice is complete after both", "[parallel]") {
   Tensor a = Tensor::ones({2}, DType::f64), unused = Tensor::ones({2}, DType::f64);
   a.requires_grad(true), unused.requires_grad(true);
   std::vector<double> seen;
-  const LeafWatch watch([&](const GradInfo* leaf) {
+  const LeafDone done = [&](const GradInfo* leaf) {
     REQUIRE(leaf == a.info().get());
     seen.push_back(leaf->grad.to_vector<double>()[0]);
-  });
-  sum(add(mul(a, a), scale(a, 3))).backward();
+  };
+  backward(sum(add(mul(a, a), scale(a, 3))), Tensor(), done);
   CHECK(seen == std::vector<double>{5});
+}
+
+TEST_CASE("leaves that two checkpoints add to are complete after both, and nobody hears of them",
+          "[parallel]") {
+  Tensor x = Tensor::ones({2}), weight = Tensor::full({2}, 3);
+  x.requires_grad(true), weight.requires_grad(true);
+  const auto block = [weight](const Tensor& in, Context&) { return mul(in, weight); };
+  Context context{true, Rng(1)};
+  const Tensor y = checkpoint(block, checkpoint(block, x, context), context);
+  i64 heard = 0;
+  backward(sum(y), Tensor(), [&heard](const GradInfo*) { ++heard; });
+  CHECK(heard == 0);
+  CHECK(weight.grad().to_vector<float>() == std::vector<float>{6, 6});
 }
 
 TEST_CASE("who dies ends the others, with a reason", "[parallel]") {

@@ -7,6 +7,7 @@
 #include "io/help.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/models/ppma.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/optim/adamw.hpp"
 

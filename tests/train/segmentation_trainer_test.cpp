@@ -9,6 +9,7 @@
 #include "ppma/heads/segment.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/train/segmentation.hpp"
 #include "ppma/train/trainer.hpp"
 #include "thrown.hpp"

@@ -1,35 +1,23 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// checkpoint(f, x, context): f(x, context) of which only x is kept. Backward computes the rest
-// again (Chen et al., "Training deep nets with sublinear memory cost", 2016): time for memory, and
-// the same gradients to the last bit.
+// checkpoint(f, x, context): f(x, context) of which only x is kept; backward computes the rest again
+// (tensor/recompute.hpp).
 //
 // What is drawn in the first pass (drop path, dropout) is kept, and given again in the second. f
-// may use parameters:
-// they are leaves, and receive their gradients in the second pass. It must not change buffers
-// (batch statistics), which would be changed twice.
+// may use parameters: they are leaves, and receive their gradients in the second pass. It must not
+// change buffers (batch statistics), which would be changed twice.
 
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
-#include "ppma/nn/module.hpp"
+#include "ppma/nn/context.hpp"
+#include "ppma/nn/draws.hpp"
+#include "ppma/tensor/autograd.hpp"
+#include "ppma/tensor/recompute.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-namespace detail {
-
-// Backward runs unrecorded; the second pass is recorded.
-class RecordAgain {
- public:
-  RecordAgain() : before_(recording()) { recording() = true; }
-  ~RecordAgain() { recording() = before_; }
-  RecordAgain(const RecordAgain&) = delete;
-  RecordAgain& operator=(const RecordAgain&) = delete;
-
- private:
-  bool before_;
-};
-
-}  // namespace detail
 
 /// f(x, context) -> Tensor, a function that is kept until backward: it should own (handles of) what
 /// it uses. Where x needs no gradient, f is simply called.
@@ -46,19 +34,16 @@ Tensor checkpoint(F f, const Tensor& x, Context& context) {
   Tensor y;
   {
     const NoGrad not_recorded;
-    y = f(x.detach(), first).detach();
+    y = f(x.detach(), first);
   }
   context.rng = first.rng;
-  return record(y, "checkpoint", {x},
-                [f = std::move(f), kept = x.detach(), again, draws](const Tensor& dy) mutable {
-                  const detail::RecordAgain on;
-                  Tensor in = kept.detach();
-                  in.requires_grad(true);
-                  draws->replay();
-                  again.draws = draws.get();
-                  f(in, again).backward(dy);
-                  return Grads{in.grad()};
-                });
+  const auto second = [f = std::move(f), again, draws](const std::vector<Tensor>& in) {
+    Context replayed = again;
+    replayed.draws = draws.get();
+    draws->replay();
+    return f(in[0], replayed);
+  };
+  return record_recomputed(y, "checkpoint", {x}, second, Leaves::hidden);
 }
 
 }  // namespace ppma::inline PPMA_ABI

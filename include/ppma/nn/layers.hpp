@@ -4,6 +4,7 @@
 // arithmetic is in ops/.
 // Legend: B batch, H W grid, C channels.
 
+#include "ppma/nn/context.hpp"
 #include "ppma/nn/init.hpp"
 #include "ppma/nn/module.hpp"
 #include "ppma/ops/conv.hpp"

@@ -29,8 +29,9 @@ class GradientAverage {
   GradientAverage& operator=(const GradientAverage&) = delete;
   PPMA_API ~GradientAverage();
 
-  /// While it lives, a backward() of this thread sends each bucket as soon as it is complete.
-  PPMA_API LeafWatch during_backward();
+  /// Gradients of the loss, averaged: backward(), which sends each bucket as soon as it is
+  /// complete, and finish().
+  PPMA_API void backward(const Tensor& loss);
 
   /// Sends what is left, waits, and puts the means into the parameters. A gradient that nobody has
   /// stays undefined.
@@ -41,9 +42,6 @@ class GradientAverage {
   void require_group() const {
     if (among_.join) among_.join();
   }
-
-  /// The two together: gradients of the loss, averaged.
-  PPMA_API void backward(const Tensor& loss);
 
   /// How many buckets were sent before finish() in the last step: the overlap.
   i64 sent_early() const { return early_; }
@@ -133,13 +131,14 @@ GradientAverage::~GradientAverage() {
   }
 }
 
-LeafWatch GradientAverage::during_backward() {
-  return LeafWatch([this](const GradInfo* leaf) {
+void GradientAverage::backward(const Tensor& loss) {
+  ppma::backward(loss, Tensor(), [this](const GradInfo* leaf) {
     const auto it = bucket_of_.find(leaf);
     if (it == bucket_of_.end()) return;
     --buckets_[it->second].waiting;
     while (sent_ < buckets_.size() && buckets_[sent_].waiting == 0) send();
   });
+  finish();
 }
 
 void GradientAverage::finish() {
@@ -153,14 +152,6 @@ void GradientAverage::finish() {
   }
   for (Bucket& b : buckets_) put_back(b);
   reset();
-}
-
-void GradientAverage::backward(const Tensor& loss) {
-  {
-    const LeafWatch sending = during_backward();
-    loss.backward();
-  }
-  finish();
 }
 
 void GradientAverage::send() {

@@ -2,155 +2,30 @@
 #include "ppma/core/names_begin.hpp"
 // Reverse-mode automatic differentiation with a tape by creation order.
 //
-// An op computes its output and calls
+// Every recorded operation (tensor/tape.hpp) gets the next number. A result is always newer than
+// what it was made from, so visiting the reachable operations from the newest to the oldest is a
+// topological order: backward is a sort and a loop. Nothing here recurses, neither backward nor the
+// release of a long chain.
 //
-//   return record(out, "mul", {a, b}, [a, b](const Tensor& dy) { return Grads{mul(dy, b), mul(dy,
-//   a)}; });
-//
-// Every recorded operation gets the next number. A result is always newer than what it was made
-// from, so visiting the reachable operations from the newest to the oldest is a topological order:
-// backward is a sort and a loop.
-// Nothing here recurses, neither backward nor the release of a long chain.
-//
-// The closure returns one gradient per input, in order; an undefined Tensor means "none". A
-// gradient may have the output's broadcast shape: the engine sums it back to the input's. Capture
-// only what the formula needs, and only through detach() what is the op's own output (else it would
-// own itself).
-//
-// Two ways to need less memory. An input that backward reads is captured as Saved(x): where x is
-// cheap to compute again (made_again), that is what backward does. And a closure that can add to a
-// gradient instead of writing one asks for gradient_so_far().
+// Two ways to need less memory. An input that backward reads is captured as Saved(x)
+// (tensor/saved.hpp): where x is cheap to compute again, that is what backward does. And a closure
+// that can add to a gradient instead of writing one asks for gradient_so_far().
 
 #include <functional>
-#include <memory>
-#include <vector>
 
+#include "ppma/tensor/saved.hpp"
+#include "ppma/tensor/tape.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-using Grads = std::vector<Tensor>;
-using Backward = std::function<Grads(const Tensor& dy)>;
+/// Hears of a leaf when nothing more will be added to its gradient.
+using LeafDone = std::function<void(const GradInfo* leaf)>;
 
-struct Node;  // one recorded operation
-
-/// How a result is computed again, for operations that need it in backward, and the copy while they
-/// have use for it.
-struct Again {
-  std::function<Tensor()> make;
-  Tensor made;
-};
-
-/// What autograd knows about a tensor: a leaf has a gradient, a result has the operation that made
-/// it.
-struct GradInfo {
-  Tensor grad;
-  std::shared_ptr<Node> made_by;
-  std::shared_ptr<Again> again;  // null: the elements themselves are kept
-  Shape shape;
-  DType dtype = DType::f32;
-
-  PPMA_API ~GradInfo();
-};
-
-struct Node {
-  u64 number;
-  const char* op;
-  std::vector<std::shared_ptr<GradInfo>> inputs;  // null where the input needs no gradient
-  Shape shape;                                    // of the output
-  Backward backward;                              // empty after it ran
-};
-
-namespace detail {
-
-PPMA_API bool& recording();
-
-// Who hears of leaves in a backward() of this thread.
-PPMA_API const std::function<void(const GradInfo*)>*& leaf_watch();
-
-// total += g, in place where nobody else sees total's elements.
-PPMA_API void accumulate(Tensor& total, const Tensor& g, const char* op);
-
-}  // namespace detail
-
-/// While one is alive, operations of this thread are not recorded (evaluation, optimisers, backward
-/// itself).
-class NoGrad {
- public:
-  NoGrad() : before_(detail::recording()) { detail::recording() = false; }
-  ~NoGrad() { detail::recording() = before_; }
-  NoGrad(const NoGrad&) = delete;
-  NoGrad& operator=(const NoGrad&) = delete;
-
- private:
-  bool before_;
-};
-
-/// While one is alive, a backward() of this thread calls `done` for each leaf when nothing more
-/// will be added to its gradient. Leaves that a checkpoint computes again are not told of; where
-/// there is one, none is.
-class LeafWatch {
- public:
-  explicit LeafWatch(std::function<void(const GradInfo* leaf)> done)
-      : done_(std::move(done)), before_(detail::leaf_watch()) {
-    detail::leaf_watch() = &done_;
-  }
-  ~LeafWatch() { detail::leaf_watch() = before_; }
-  LeafWatch(const LeafWatch&) = delete;
-  LeafWatch& operator=(const LeafWatch&) = delete;
-
- private:
-  std::function<void(const GradInfo*)> done_;
-  const std::function<void(const GradInfo*)>* before_;
-};
-
-PPMA_API bool grad_enabled();
-
-#if PPMA_GRADIENTS
-/// True if an operation on `inputs` would be recorded: ask before saving something only backward
-/// needs.
-PPMA_API bool needs_grad(std::initializer_list<Tensor> inputs);
-
-/// Whether an operation on these inputs goes on the tape.
-PPMA_API bool is_recorded(const std::vector<Tensor>& inputs);
-
-/// Puts the operation that made `out` on the tape, if any input needs a gradient; returns `out`.
-/// The only way in.
-PPMA_API Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inputs,
-                       Backward backward);
-
-/// Marks `y`, an operation's result just recorded, as one that is not worth its memory: make() must
-/// give its elements again, to the last bit, and must not own y. What make reads must not change
-/// between forward and backward. Returns y.
-PPMA_API Tensor made_again(Tensor y, std::function<Tensor()> make);
-#else
-// The same without gradients: closures are dropped when the program is compiled, and with them the
-// backward kernels.
-constexpr bool needs_grad(std::initializer_list<Tensor>) { return false; }
-constexpr bool is_recorded(const std::vector<Tensor>&) { return false; }
-template <class F>
-Tensor record(Tensor out, const char*, const std::vector<Tensor>&, F&&) {
-  return out;
-}
-template <class F>
-Tensor made_again(Tensor y, F&&) {
-  return y;
-}
-#endif
-
-/// What a closure keeps of an input that backward reads: the tensor, or how to make it again.
-class Saved {
- public:
-  Saved() = default;
-  PPMA_API explicit Saved(const Tensor& x);
-  /// Whether the elements lie there all the time.
-  bool kept() const { return again_ == nullptr; }
-  PPMA_API Tensor get() const;
-
- private:
-  Tensor kept_;
-  std::shared_ptr<Again> again_;
-};
+/// of.backward(upstream), which may be undefined for a scalar, and done(leaf) for each leaf as soon
+/// as its gradient is complete. Where an operation has hidden leaves (a checkpoint), `done` hears
+/// of none: nobody knows beforehand what that operation will add to.
+PPMA_API void backward(const Tensor& of, const Tensor& upstream, const LeafDone& done);
 
 /// In a closure: what other operations have given as the gradient of input `i`, handed over to be
 /// added to in place and returned; undefined where there is nothing or where others see its
@@ -162,48 +37,14 @@ PPMA_API Tensor gradient_so_far(std::size_t i);
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TENSOR)
 
 #include <algorithm>
-#include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "ppma/kernels/cpu/reduce.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
-
-bool& recording() {
-  thread_local bool on = true;
-  return on;
-}
-
-const std::function<void(const GradInfo*)>*& leaf_watch() {
-  thread_local const std::function<void(const GradInfo*)>* watch = nullptr;
-  return watch;
-}
-
-// The operation whose closure runs, and where gradients of results are summed.
-struct Running {
-  const Node& node;
-  std::unordered_map<const GradInfo*, Tensor>& sums;
-  Running* before;
-
-  Running(const Node& n, std::unordered_map<const GradInfo*, Tensor>& s)
-      : node(n), sums(s), before(now()) {
-    now() = this;
-  }
-  ~Running() { now() = before; }
-  Running(const Running&) = delete;
-  Running& operator=(const Running&) = delete;
-  static Running*& now() {
-    thread_local Running* running = nullptr;
-    return running;
-  }
-};
-
-inline u64 next_number() {
-  thread_local u64 n = 0;
-  return ++n;
-}
 
 // Sums the axes of `g` that were broadcast from `shape`.
 inline Tensor sum_to(const Tensor& g, const Shape& shape, const char* op) {
@@ -218,7 +59,8 @@ inline Tensor sum_to(const Tensor& g, const Shape& shape, const char* op) {
   return out;
 }
 
-void accumulate(Tensor& total, const Tensor& g, const char* op) {
+// total += g, in place where nobody else sees total's elements.
+inline void accumulate(Tensor& total, const Tensor& g, const char* op) {
   if (!total.defined()) {
     total = g.detach();
     return;
@@ -230,228 +72,174 @@ void accumulate(Tensor& total, const Tensor& g, const char* op) {
   });
 }
 
-}  // namespace detail
-
-bool grad_enabled() { return PPMA_GRADIENTS && detail::recording(); }
-
-#if PPMA_GRADIENTS
-
-bool needs_grad(std::initializer_list<Tensor> inputs) {
-  return grad_enabled() && std::any_of(inputs.begin(), inputs.end(),
-                                       [](const Tensor& t) { return t.requires_grad(); });
-}
-
-bool is_recorded(const std::vector<Tensor>& inputs) {
-  return grad_enabled() && std::any_of(inputs.begin(), inputs.end(),
-                                       [](const Tensor& t) { return t.requires_grad(); });
-}
-
-Tensor record(Tensor out, const char* op, const std::vector<Tensor>& inputs, Backward backward) {
-  if (!is_recorded(inputs)) return out;
-  auto node = std::make_shared<Node>();
-  node->number = detail::next_number();
-  node->op = op;
-  for (const Tensor& t : inputs) node->inputs.push_back(t.info());
-  node->shape = out.shape();
-  node->backward = std::move(backward);
-  auto info = std::make_shared<GradInfo>();
-  info->shape = out.shape();
-  info->dtype = out.dtype();
-  info->made_by = std::move(node);
-  out.set_info(std::move(info));
-  return out;
-}
-
-Tensor made_again(Tensor y, std::function<Tensor()> make) {
-  if (y.info() != nullptr)
-    y.info()->again = std::make_shared<Again>(Again{std::move(make), Tensor()});
-  return y;
-}
-
-#endif
-
-Saved::Saved(const Tensor& x) {
-  if (x.info() != nullptr) again_ = x.info()->again;
-  if (again_ == nullptr) kept_ = x.detach();
-}
-
-Tensor Saved::get() const {
-  if (again_ == nullptr) return kept_;
-  if (!again_->made.defined()) {
-    check(static_cast<bool>(again_->make),
-          "backward: what made a saved tensor was already differentiated; compute the forward pass "
-          "again");
-    again_->made = again_->make();
+// One backward().
+class Sweep {
+ public:
+  Sweep(const Tensor& of, const LeafDone& done) : done_(done) {
+    find_operations(of.info().get());
+    count_uses();
   }
-  return again_->made;
-}
 
-Tensor gradient_so_far(std::size_t i) {
-  detail::Running* const running = detail::Running::now();
-  GradInfo* const input = running != nullptr ? running->node.inputs[i].get() : nullptr;
-  if (input == nullptr) return Tensor();
-  Tensor* sum = &input->grad;
-  if (input->made_by) {
-    const auto at = running->sums.find(input);
-    if (at == running->sums.end()) return Tensor();
-    sum = &at->second;
-  }
-  Tensor taken;
-  if (sum->defined() && sum->sole_owner()) std::swap(taken, *sum);
-  return taken;
-}
-
-// A chain of operations is owned link by link; destroying it naively would recurse once per link.
-// Each dying GradInfo hands its operation to a list instead, and the first one in empties the list.
-GradInfo::~GradInfo() {
-  if (!made_by) return;
-  thread_local std::vector<std::shared_ptr<Node>>* list = nullptr;
-  if (list != nullptr) {
-    list->push_back(std::move(made_by));
-    return;
-  }
-  std::vector<std::shared_ptr<Node>> dying;
-  list = &dying;
-  dying.push_back(std::move(made_by));
-  while (!dying.empty()) {
-    const std::shared_ptr<Node> node = std::move(dying.back());
-    dying.pop_back();
-  }  // node dies here: its closure and inputs may push more
-  list = nullptr;
-}
-
-Tensor& Tensor::requires_grad(bool on) {
-  check(defined(), "requires_grad: the tensor is undefined");
-  check(PPMA_GRADIENTS || !on, "requires_grad: this program was compiled with PPMA_GRADIENTS=0");
-  check(!on || dtype_ == DType::f32 || dtype_ == DType::f64 || dtype_ == DType::bf16,
-        "requires_grad: ", dtype_, " tensors have no gradient; only floating ones do");
-  check(info_ == nullptr || info_->made_by == nullptr,
-        "requires_grad: only a leaf can be marked, this tensor is a result; detach() it first");
-  if (!on) {
-    info_ = nullptr;
-  } else if (info_ == nullptr) {
-    info_ = std::make_shared<GradInfo>();
-    info_->shape = shape_;
-    info_->dtype = dtype_;
-  }
-  return *this;
-}
-
-Tensor Tensor::grad() const { return info_ ? info_->grad : Tensor(); }
-
-void Tensor::set_grad(const Tensor& gradient) {
-  if (info_ == nullptr && !gradient.defined()) return;
-  check(info_ != nullptr, "set_grad: the tensor of shape ", shape_, " does not require a gradient");
-  check(!gradient.defined() || gradient.shape() == shape_, "set_grad: a gradient of shape ",
-        gradient.shape(), " for a tensor of shape ", shape_);
-  info_->grad = gradient.detach();
-}
-
-void Tensor::zero_grad() { set_grad(Tensor()); }
-
-void Tensor::backward() const { backward(Tensor()); }
-
-#if !PPMA_GRADIENTS
-void Tensor::backward(const Tensor&) const {
-  fail("backward: nothing is recorded, this program was compiled with PPMA_GRADIENTS=0");
-}
-#else
-void Tensor::backward(const Tensor& upstream) const {
-  check(requires_grad(),
-        "backward: nothing that made this tensor requires a gradient (a leaf needs "
-        "requires_grad(true); "
-        "nothing is recorded under NoGrad)");
-  check(upstream.defined() || numel() == 1, "backward: a tensor of shape ", shape_,
-        " needs an upstream gradient of the same shape; only a scalar has the implied gradient 1");
-  check(!upstream.defined() || (upstream.shape() == shape_ && upstream.dtype() == dtype_),
-        "backward: the upstream gradient is ", upstream.shape(), " ", upstream.dtype(),
-        ", the tensor ", shape_, " ", dtype_);
-  const NoGrad not_recorded;
-
-  // The operations this tensor was made from, newest first.
-  // of results whose operation has not run yet
-  std::unordered_map<const GradInfo*, Tensor> gradient;
-  std::vector<GradInfo*> order, to_visit{info_.get()};
-  std::unordered_map<const GradInfo*, bool> seen{{info_.get(), true}};
-  // results die when their operation's closure does: not before its turn
-  std::vector<std::shared_ptr<GradInfo>> keep;
-  while (!to_visit.empty()) {
-    GradInfo* info = to_visit.back();
-    to_visit.pop_back();
-    if (!info->made_by) continue;
-    order.push_back(info);
-    for (const auto& input : info->made_by->inputs)
-      if (input && seen.emplace(input.get(), true).second) {
-        to_visit.push_back(input.get());
-        keep.push_back(input);
-      }
-  }
-  std::sort(order.begin(), order.end(), [](const GradInfo* a, const GradInfo* b) {
-    return a->made_by->number > b->made_by->number;
-  });
-
-  // How many operations have yet to add to each leaf, if somebody wants to know.
-  const auto* watch = detail::leaf_watch();
-  std::unordered_map<const GradInfo*, i64> uses;
-  for (const GradInfo* info : order) {
-    if (watch != nullptr && std::string_view(info->made_by->op) == "checkpoint") watch = nullptr;
-    if (watch == nullptr) break;
-    for (const auto& input : info->made_by->inputs)
-      if (input && !input->made_by) ++uses[input.get()];
-  }
-  const auto used = [&](const Node& node) {
-    if (watch == nullptr) return;
-    for (const auto& input : node.inputs)
-      if (input && !input->made_by && --uses[input.get()] == 0) (*watch)(input.get());
-  };
-
-  const auto give = [&gradient](GradInfo* to, const Tensor& g, const char* op) {
-    if (to->made_by) return detail::accumulate(gradient[to], g, op);
+  // Adds g to what `to` has so far.
+  void give(GradInfo* to, const Tensor& g, const char* op) {
+    if (to->made_by) return accumulate(gradients_[to], g, op);
     // A leaf keeps its gradient: it must own it, since optimisers and clipping change it in place.
     if (!to->grad.defined())
       to->grad = g.sole_owner() ? g.detach() : g.clone();
     else
-      detail::accumulate(to->grad, g, op);
-  };
-  // A copy of one's own: whether gradients are added in place must not depend on who else holds
-  // this one.
-  give(info_.get(), upstream.defined() ? upstream.clone() : Tensor::ones(shape_, dtype_, device()),
-       "backward");
+      accumulate(to->grad, g, op);
+  }
 
-  for (GradInfo* info : order) {
-    Node& node = *info->made_by;
-    if (info->again) info->again->made = Tensor();  // who reads it is newer and has run
-    auto pending = gradient.find(info);
-    if (pending == gradient.end()) {  // no gradient flows here
-      used(node);
-      continue;
+  void run() {
+    for (GradInfo* result : order_) {
+      if (result->again) result->again->made = Tensor();  // who reads it is newer and has run
+      const auto pending = gradients_.find(result);
+      if (pending != gradients_.end()) {  // else no gradient flows here
+        const Tensor dy = std::move(pending->second);
+        gradients_.erase(pending);
+        differentiate(*result, dy);
+      }
+      count_off(*result->made_by);
     }
-    const Tensor dy = std::move(pending->second);
-    gradient.erase(pending);
+  }
+
+  // The gradient of input i of the operation whose closure runs, if it can be handed over.
+  static Tensor taken(std::size_t i) {
+    const Sweep* const sweep = running();
+    GradInfo* const input = sweep != nullptr ? sweep->node_->inputs[i].get() : nullptr;
+    if (input == nullptr) return Tensor();
+    Tensor* sum = &input->grad;
+    if (input->made_by) {
+      const auto at = running()->gradients_.find(input);
+      if (at == running()->gradients_.end()) return Tensor();
+      sum = &at->second;
+    }
+    Tensor gradient;
+    if (sum->defined() && sum->sole_owner()) std::swap(gradient, *sum);
+    return gradient;
+  }
+
+ private:
+  // The results that `last` was made from, newest first.
+  void find_operations(GradInfo* last) {
+    std::vector<GradInfo*> to_visit{last};
+    std::unordered_map<const GradInfo*, bool> seen{{last, true}};
+    while (!to_visit.empty()) {
+      GradInfo* const info = to_visit.back();
+      to_visit.pop_back();
+      if (!info->made_by) continue;
+      order_.push_back(info);
+      for (const auto& input : info->made_by->inputs)
+        if (input && seen.emplace(input.get(), true).second) {
+          to_visit.push_back(input.get());
+          keep_.push_back(input);
+        }
+    }
+    std::sort(order_.begin(), order_.end(), [](const GradInfo* a, const GradInfo* b) {
+      return a->made_by->number > b->made_by->number;
+    });
+  }
+
+  void count_uses() {
+    told_ = static_cast<bool>(done_) &&
+            std::all_of(order_.begin(), order_.end(), [](const GradInfo* result) {
+              return result->made_by->leaves == Leaves::of_inputs;
+            });
+    if (!told_) return;
+    for (const GradInfo* result : order_)
+      for (const auto& input : result->made_by->inputs)
+        if (input && !input->made_by) ++uses_[input.get()];
+  }
+
+  void count_off(const Node& node) {
+    if (!told_) return;
+    for (const auto& input : node.inputs)
+      if (input && !input->made_by && --uses_[input.get()] == 0) done_(input.get());
+  }
+
+  void differentiate(GradInfo& result, const Tensor& dy) {
+    Node& node = *result.made_by;
     check(static_cast<bool>(node.backward), "backward: ", node.op,
           " was already differentiated and its saved tensors are freed; compute the forward pass "
           "again");
-    // The closure dies after its one use, and the activations that it holds with it.
-    const Backward run = std::move(node.backward);
-    node.backward = nullptr;
-    if (info->again) info->again->make = nullptr;
-    Grads grads = [&] {
-      const detail::Running now(node, gradient);
-      return run(dy);
-    }();
+    Grads grads = run_closure(result, dy);
     check(grads.size() == node.inputs.size(), "backward of ", node.op, ": ", grads.size(),
           " gradients for ", node.inputs.size(), " inputs");
     for (std::size_t i = 0; i < grads.size(); ++i) {
-      GradInfo* input = node.inputs[i].get();
+      GradInfo* const input = node.inputs[i].get();
       if (input == nullptr || !grads[i].defined()) continue;
       Tensor g = std::move(grads[i]);
       check(g.dtype() == input->dtype, "backward of ", node.op, ": a gradient of dtype ", g.dtype(),
             " for input ", i, " of dtype ", input->dtype);
-      g = detail::sum_to(g, input->shape, node.op);
+      g = sum_to(g, input->shape, node.op);
       give(input, g, node.op);
     }
-    used(node);
   }
+
+  Grads run_closure(GradInfo& result, const Tensor& dy) {
+    struct Running {  // a closure may have a sweep of its own
+      Sweep* before;
+      explicit Running(Sweep* now) : before(std::exchange(running(), now)) {}
+      ~Running() { running() = before; }
+      Running(const Running&) = delete;
+      Running& operator=(const Running&) = delete;
+    };
+    node_ = result.made_by.get();
+    // The closure dies after its one use, and the activations that it holds with it.
+    const Backward closure = std::exchange(result.made_by->backward, nullptr);
+    if (result.again) result.again->make = nullptr;
+    const Running now(this);
+    return closure(dy);
+  }
+
+  static Sweep*& running() {
+    thread_local Sweep* sweep = nullptr;
+    return sweep;
+  }
+
+  const LeafDone& done_;
+  bool told_ = false;  // whether done_ hears of leaves
+  std::vector<GradInfo*> order_;
+  // results die when their operation's closure does: not before its turn
+  std::vector<std::shared_ptr<GradInfo>> keep_;
+  std::unordered_map<const GradInfo*, Tensor>
+      gradients_;                                  // of results, their operation's turn to come
+  std::unordered_map<const GradInfo*, i64> uses_;  // operations that have yet to add to a leaf
+  const Node* node_ = nullptr;                     // whose closure runs
+};
+
+}  // namespace detail
+
+Tensor gradient_so_far(std::size_t i) { return detail::Sweep::taken(i); }
+
+void Tensor::backward() const { backward(Tensor()); }
+
+void Tensor::backward(const Tensor& upstream) const { ppma::backward(*this, upstream, nullptr); }
+
+#if PPMA_GRADIENTS
+void backward(const Tensor& of, const Tensor& upstream, const LeafDone& done) {
+  check(of.requires_grad(),
+        "backward: nothing that made this tensor requires a gradient (a leaf needs "
+        "requires_grad(true); "
+        "nothing is recorded under NoGrad)");
+  check(upstream.defined() || of.numel() == 1, "backward: a tensor of shape ", of.shape(),
+        " needs an upstream gradient of the same shape; only a scalar has the implied gradient 1");
+  check(!upstream.defined() || (upstream.shape() == of.shape() && upstream.dtype() == of.dtype()),
+        "backward: the upstream gradient is ", upstream.shape(), " ", upstream.dtype(),
+        ", the tensor ", of.shape(), " ", of.dtype());
+  const NoGrad not_recorded;
+  detail::Sweep sweep(of, done);
+  // A copy of one's own: whether gradients are added in place must not depend on who else holds
+  // this one.
+  sweep.give(
+      of.info().get(),
+      upstream.defined() ? upstream.clone() : Tensor::ones(of.shape(), of.dtype(), of.device()),
+      "backward");
+  sweep.run();
+}
+#else
+void backward(const Tensor&, const Tensor&, const LeafDone&) {
+  fail("backward: nothing is recorded, this program was compiled with PPMA_GRADIENTS=0");
 }
 #endif
 

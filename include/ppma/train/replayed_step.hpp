@@ -6,7 +6,8 @@
 #include <functional>
 #include <vector>
 
-#include "ppma/nn/module.hpp"
+#include "ppma/nn/context.hpp"
+#include "ppma/nn/draws.hpp"
 #include "ppma/optim/optimizer.hpp"
 #include "ppma/parallel/gradients.hpp"
 #include "ppma/train/options.hpp"

@@ -25,7 +25,7 @@
 #include <utility>
 #include <vector>
 
-#include "ppma/nn/module.hpp"
+#include "ppma/nn/context.hpp"
 #include "ppma/parallel/communicator.hpp"
 #include "ppma/train/options.hpp"
 

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "ppma/data/batch_stream.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/train/log.hpp"
 #include "ppma/train/options.hpp"
 #include "ppma/train/task.hpp"

@@ -112,6 +112,7 @@ class TrainingLoop {
 
 #include "ppma/core/float_bits.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/optim/clip.hpp"
 #include "ppma/parallel/gradients.hpp"
