@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "distance.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/tensor/autograd.hpp"
 
@@ -33,17 +34,6 @@ inline void poison(i64 bytes) {
         cudaMemsetAsync(held.back().raw(), 0xff, static_cast<std::size_t>(bytes), cuda::stream()),
         "poison");
   }
-}
-
-/// |got - want| / |want| in the Euclidean norm; infinite for NaNs.
-inline double distance(const Tensor& got, const Tensor& want) {
-  const auto g = got.to_vector<double>(), w = want.to_vector<double>();
-  REQUIRE(g.size() == w.size());
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < g.size(); ++i)
-    difference += (g[i] - w[i]) * (g[i] - w[i]), norm += w[i] * w[i];
-  if (!std::isfinite(difference)) return INFINITY;
-  return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
 }
 
 inline std::vector<Tensor> outcome(const std::function<Tensor(In)>& f, In inputs) {

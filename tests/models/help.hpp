@@ -9,9 +9,10 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "distance.hpp"
 #include "io/help.hpp"
 #include "ppma/io/safetensors.hpp"
-#include "ppma/nn/module.hpp"
+#include "ppma/nn/state_dict.hpp"
 #include "thrown.hpp"
 
 namespace models_test {
@@ -43,16 +44,6 @@ inline double norm(const Tensor& t) {
   double sum = 0;
   for (const double x : t.to_vector<double>()) sum += x * x;
   return std::sqrt(sum);
-}
-
-/// ||a - b|| / ||b||, NaN counted as infinite.
-inline double distance(const Tensor& a, const Tensor& b) {
-  REQUIRE(a.shape() == b.shape());
-  const std::vector<double> x = a.to_vector<double>(), y = b.to_vector<double>();
-  double difference = 0, size = 0;
-  for (std::size_t i = 0; i < x.size(); ++i)
-    difference += (x[i] - y[i]) * (x[i] - y[i]), size += y[i] * y[i];
-  return difference == 0 ? 0 : std::isnan(difference) ? HUGE_VAL : std::sqrt(difference / size);
 }
 
 inline bool ends_with(const std::string& text, const std::string& end) {

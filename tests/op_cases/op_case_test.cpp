@@ -12,6 +12,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "distance.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/tensor/grad_check.hpp"
 
@@ -120,18 +121,6 @@ void check_values(const OpCase& c, const nlohmann::json& reference, DType dtype)
 }
 
 #if PPMA_CUDA
-/// |got - expected| / |expected| in the Euclidean norm.
-double distance(const Tensor& got, const Tensor& expected) {
-  const std::vector<double> g = got.to_vector<double>(), e = expected.to_vector<double>();
-  REQUIRE(g.size() == e.size());
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < g.size(); ++i) {
-    difference += (g[i] - e[i]) * (g[i] - e[i]);
-    norm += e[i] * e[i];
-  }
-  return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
-}
-
 /// One run of a case: its value, and the gradients of the inputs that have one.
 std::vector<Tensor> outcome(const OpCase& c, std::vector<Tensor>& in, DType upstream,
                             Device device) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "distance.hpp"
 #include "ppma/ops/conv.hpp"
 #include "ppma/ops/depthwise_gelu.hpp"
 #include "ppma/ops/linear.hpp"
@@ -26,14 +27,6 @@ Tensor converted(const Tensor& t, DType dtype) {
   Tensor y = Tensor::empty(t.shape(), dtype);
   y.copy_from(t);
   return y;
-}
-
-double distance(const Tensor& got, const Tensor& expected) {
-  const auto g = got.to_vector<double>(), e = expected.to_vector<double>();
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < e.size(); ++i)
-    difference += (g[i] - e[i]) * (g[i] - e[i]), norm += e[i] * e[i];
-  return std::sqrt(difference / norm);
 }
 
 // The value and all gradients of f; the first input is bf16, the others are parameters in f32.

@@ -64,8 +64,8 @@ TEST_CASE("whole attention: the fused form equals the composed one", "[polyline]
         return whole_attention(x[0], x[1], x[2], heads, join_decays(x[3], x[4]), p);
       };
       if (h > 1 && w > 1) check_equal(fused, whole(p), all, 1e-12);
-      CHECK(distance(fused(all), whole(p)(all)) < 1e-13);
-      CHECK(distance(fused(to_f32(all)), whole(p)(to_f32(all))) < 1e-5);
+      CHECK(largest_difference(fused(all), whole(p)(all)) < 1e-13);
+      CHECK(largest_difference(fused(to_f32(all)), whole(p)(to_f32(all))) < 1e-5);
     }
   const Problem x(3, 4);
   const auto unmasked = [&](auto&& f) {
@@ -111,9 +111,9 @@ TEST_CASE("criss-cross attention: fused, composed and dense are one", "[polyline
       const Function dense = [o](const auto& x) {
         return criss_cross_attention_dense(x[0], x[1], x[2], heads, join_decays(x[3], x[4]), o);
       };
-      CHECK(distance(fused(all), dense(all)) < 1e-13);
-      CHECK(distance(criss_cross(o)(all), dense(all)) < 1e-13);
-      CHECK(distance(fused(to_f32(all)), criss_cross(o)(to_f32(all))) < 1e-5);
+      CHECK(largest_difference(fused(all), dense(all)) < 1e-13);
+      CHECK(largest_difference(criss_cross(o)(all), dense(all)) < 1e-13);
+      CHECK(largest_difference(fused(to_f32(all)), criss_cross(o)(to_f32(all))) < 1e-5);
       if (h > 1 && w > 1) {
         check_equal(fused, criss_cross(o), all, 1e-12);
         check_equal(dense, criss_cross(o), all, 1e-12);
@@ -153,12 +153,14 @@ TEST_CASE("attention: row sums", "[polyline][attention]") {
   for (const Variant v : {Variant::code, Variant::joint}) {
     const Tensor y =
         whole_attention_composed(x.q, x.k, x.ones(), heads, x.decays(), Paths::both, v);
-    CHECK(distance(y, x.ones()) < 1e-14);
+    CHECK(largest_difference(y, x.ones()) < 1e-14);
   }
-  CHECK(distance(whole_attention(x.q, x.k, x.ones(), heads, x.decays()), x.ones()) < 1e-14);
-  CHECK(distance(criss_cross_attention(x.q, x.k, x.ones(), heads, x.decays()), x.ones()) < 1e-14);
-  CHECK(distance(criss_cross_attention_composed(x.q, x.k, x.ones(), heads, x.decays()), x.ones()) <
+  CHECK(largest_difference(whole_attention(x.q, x.k, x.ones(), heads, x.decays()), x.ones()) <
         1e-14);
+  CHECK(largest_difference(criss_cross_attention(x.q, x.k, x.ones(), heads, x.decays()), x.ones()) <
+        1e-14);
+  CHECK(largest_difference(criss_cross_attention_composed(x.q, x.k, x.ones(), heads, x.decays()),
+                           x.ones()) < 1e-14);
   const Tensor paper =
       whole_attention_composed(x.q, x.k, x.ones(), heads, x.decays(), Paths::both, Variant::paper);
   for (const double s : paper.to_vector<double>()) {
@@ -174,40 +176,44 @@ TEST_CASE("whole attention: `code` is the renormalised product with L", "[polyli
     const Tensor masked = p * polyline_mask(x.decays(), path);
     return masked / sum(masked, {-1}, true);
   };
-  CHECK(distance(attention_map(x.scores(), x.decays(), Paths::v2h, Variant::code),
-                 renormalised(Paths::v2h)) < 1e-13);
-  CHECK(distance(attention_map(x.scores(), x.decays(), Paths::h2v, Variant::code),
-                 renormalised(Paths::h2v)) < 1e-13);
-  CHECK(distance(attention_map(x.scores(), x.decays(), Paths::both, Variant::code),
-                 scale(renormalised(Paths::v2h) + renormalised(Paths::h2v), 0.5)) < 1e-13);
-  CHECK(distance(attention_map(x.scores(), x.decays(), Paths::both, Variant::joint),
-                 renormalised(Paths::both)) < 1e-13);
-  CHECK(distance(attention_map(x.scores(), x.decays(), Paths::both, Variant::paper),
-                 p * polyline_mask(x.decays())) < 1e-14);
+  CHECK(largest_difference(attention_map(x.scores(), x.decays(), Paths::v2h, Variant::code),
+                           renormalised(Paths::v2h)) < 1e-13);
+  CHECK(largest_difference(attention_map(x.scores(), x.decays(), Paths::h2v, Variant::code),
+                           renormalised(Paths::h2v)) < 1e-13);
+  CHECK(largest_difference(attention_map(x.scores(), x.decays(), Paths::both, Variant::code),
+                           scale(renormalised(Paths::v2h) + renormalised(Paths::h2v), 0.5)) <
+        1e-13);
+  CHECK(largest_difference(attention_map(x.scores(), x.decays(), Paths::both, Variant::joint),
+                           renormalised(Paths::both)) < 1e-13);
+  CHECK(largest_difference(attention_map(x.scores(), x.decays(), Paths::both, Variant::paper),
+                           p * polyline_mask(x.decays())) < 1e-14);
   // The three are different attentions, not three spellings of one.
   const Tensor code = attention_map(x.scores(), x.decays(), Paths::both, Variant::code);
-  CHECK(distance(attention_map(x.scores(), x.decays(), Paths::both, Variant::joint), code) > 1e-3);
-  CHECK(distance(scale(attention_map(x.scores(), x.decays(), Paths::both, Variant::paper), 0.5),
-                 code) > 1e-1);
+  CHECK(largest_difference(attention_map(x.scores(), x.decays(), Paths::both, Variant::joint),
+                           code) > 1e-3);
+  CHECK(largest_difference(
+            scale(attention_map(x.scores(), x.decays(), Paths::both, Variant::paper), 0.5), code) >
+        1e-1);
 }
 
 TEST_CASE("attention: without decay every mask disappears", "[polyline][attention]") {
   const Problem x(4, 3);
   const Tensor zero = Tensor::zeros(x.la.shape(), DType::f64);
   const Tensor plain = whole_attention_composed(x.q, x.k, x.v, heads, Tensor(), Paths::none);
-  CHECK(distance(plain, detail::tokens_to_grid(
-                            matmul(softmax(x.scores()), detail::head_tokens(x.v, heads)), x.q)) <
-        1e-14);
-  CHECK(distance(whole_attention(x.q, x.k, x.v, heads, join_decays(zero, zero)), plain) < 1e-13);
+  CHECK(largest_difference(
+            plain, detail::tokens_to_grid(
+                       matmul(softmax(x.scores()), detail::head_tokens(x.v, heads)), x.q)) < 1e-14);
+  CHECK(largest_difference(whole_attention(x.q, x.k, x.v, heads, join_decays(zero, zero)), plain) <
+        1e-13);
   for (const Variant v : {Variant::code, Variant::joint})
-    CHECK(distance(whole_attention_composed(x.q, x.k, x.v, heads, join_decays(zero, zero),
-                                            Paths::both, v),
-                   plain) < 1e-13);
-  CHECK(distance(whole_attention_composed(x.q, x.k, x.v, heads, join_decays(zero, zero),
-                                          Paths::both, Variant::paper),
-                 scale(plain, 2)) < 1e-13);
-  CHECK(distance(criss_cross_attention(x.q, x.k, x.v, heads, join_decays(zero, zero)),
-                 criss_cross_attention_composed(x.q, x.k, x.v, heads, Tensor())) < 1e-13);
+    CHECK(largest_difference(whole_attention_composed(x.q, x.k, x.v, heads, join_decays(zero, zero),
+                                                      Paths::both, v),
+                             plain) < 1e-13);
+  CHECK(largest_difference(whole_attention_composed(x.q, x.k, x.v, heads, join_decays(zero, zero),
+                                                    Paths::both, Variant::paper),
+                           scale(plain, 2)) < 1e-13);
+  CHECK(largest_difference(criss_cross_attention(x.q, x.k, x.v, heads, join_decays(zero, zero)),
+                           criss_cross_attention_composed(x.q, x.k, x.v, heads, Tensor())) < 1e-13);
 }
 
 TEST_CASE("criss-cross attention: the paper's factorisations", "[polyline][attention]") {
@@ -224,12 +230,12 @@ TEST_CASE("criss-cross attention: the paper's factorisations", "[polyline][atten
         criss_cross_attention_composed(x.q, x.k, x.v, heads, x.decays(), o, Variant::paper), heads);
   };
   // ((S_H S_V) * L) V = (S_H*L_H)(S_V*L_V) V and ((S_V S_H) * L^T) V = (S_V*L_V)(S_H*L_H) V ...
-  CHECK(distance(paper(Order::columns_first), matmul(matmul(sh, sv) * l, v)) < 1e-13);
-  CHECK(distance(paper(Order::rows_first), matmul(matmul(sv, sh) * lt, v)) < 1e-13);
-  CHECK(distance(paper(Order::both), paper(Order::rows_first) + paper(Order::columns_first)) <
-        1e-13);
+  CHECK(largest_difference(paper(Order::columns_first), matmul(matmul(sh, sv) * l, v)) < 1e-13);
+  CHECK(largest_difference(paper(Order::rows_first), matmul(matmul(sv, sh) * lt, v)) < 1e-13);
+  CHECK(largest_difference(paper(Order::both),
+                           paper(Order::rows_first) + paper(Order::columns_first)) < 1e-13);
   // ... but ((S_H S_V) * L^T) V, which the paper prints, does not factor.
-  CHECK(distance(paper(Order::rows_first), matmul(matmul(sh, sv) * lt, v)) > 1e-2);
+  CHECK(largest_difference(paper(Order::rows_first), matmul(matmul(sh, sv) * lt, v)) > 1e-2);
 }
 
 TEST_CASE("attention: images and heads do not see each other", "[polyline][attention]") {
@@ -244,7 +250,7 @@ TEST_CASE("attention: images and heads do not see each other", "[polyline][atten
     // The second image alone gives the second image's result.
     std::vector<Tensor> second;
     for (const Tensor& t : x.all()) second.push_back(narrow(t, 0, 1, 1));
-    CHECK(distance(f(second, criss), narrow(y, 0, 1, 1)) < 1e-14);
+    CHECK(largest_difference(f(second, criss), narrow(y, 0, 1, 1)) < 1e-14);
     // Changing everything of head 1 leaves head 0, the first three channels, as it was.
     std::vector<Tensor> changed;
     for (std::size_t i = 0; i < 5; ++i) {
@@ -253,8 +259,8 @@ TEST_CASE("attention: images and heads do not see each other", "[polyline][atten
                    other = narrow(t, axis, t.dim(axis) / 2, t.dim(axis) / 2);
       changed.push_back(concat({first, scale(other, 0.5)}, axis));
     }
-    CHECK(distance(narrow(f(changed, criss), 3, 0, 3), narrow(y, 3, 0, 3)) == 0);
-    CHECK(distance(narrow(f(changed, criss), 3, 3, 3), narrow(y, 3, 3, 3)) > 0.1);
+    CHECK(largest_difference(narrow(f(changed, criss), 3, 0, 3), narrow(y, 3, 0, 3)) == 0);
+    CHECK(largest_difference(narrow(f(changed, criss), 3, 3, 3), narrow(y, 3, 3, 3)) > 0.1);
   }
 }
 

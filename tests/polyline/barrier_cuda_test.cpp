@@ -143,7 +143,7 @@ void compare_values(const std::string& name, const std::function<Tensor(cuda_tes
       there.push_back(rounded.to(Device::cuda));
       here.push_back(cast(rounded, DType::f64));
     }
-    CHECK(cuda_test::distance(f(there).to(Device::cpu), f(here)) <=
+    CHECK(distance(f(there).to(Device::cpu), f(here)) <=
           (dtype == DType::bf16 ? tolerance.bf16 + std::exp2(-22) * most : tolerance.f32));
   }
 }

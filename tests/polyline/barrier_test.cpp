@@ -376,7 +376,7 @@ TEST_CASE("barriers: a token behind walls on all sides keeps itself", "[polyline
       const Tensor a = cast(walls, dtype), x = cast(q, dtype), z = cast(v, dtype);
       // A probability is p (1 / p): off by a rounding.
       const auto kept = [&](const Tensor& y) {
-        return distance(y, z) <= (dtype == DType::f64 ? 3e-16 : 2e-7);
+        return largest_difference(y, z) <= (dtype == DType::f64 ? 3e-16 : 2e-7);
       };
       for (const Paths paths : {Paths::v2h, Paths::h2v, Paths::both}) {
         CHECK(kept(whole_attention(x, x, z, 2, join_decays(a, a), paths)));
@@ -384,8 +384,8 @@ TEST_CASE("barriers: a token behind walls on all sides keeps itself", "[polyline
       }
       for (const Order order : {Order::rows_first, Order::columns_first, Order::both})
         CHECK(kept(criss_cross_attention(x, x, z, 2, join_decays(a, a), order)));
-      CHECK(distance(apply_mask(z, join_decays(a, a), Paths::v2h), z) == 0);
-      CHECK(distance(apply_mask_factored(z, join_decays(a, a), Paths::h2v), z) == 0);
+      CHECK(largest_difference(apply_mask(z, join_decays(a, a), Paths::v2h), z) == 0);
+      CHECK(largest_difference(apply_mask_factored(z, join_decays(a, a), Paths::h2v), z) == 0);
     }
   }
 }
@@ -627,14 +627,14 @@ TEST_CASE("barriers: volumes", "[polyline][barrier]") {
                  tokens = permute(reshape(x, {60, 2, 3}), {1, 0, 2});
     const Tensor applied =
         permute(reshape(matmul(reshape(l, {2, 60, 60}), tokens), {2, 60, 3}), {1, 0, 2});
-    CHECK(distance(exp(volume_log_mask(decay)), l) < 1e-13);
-    CHECK(distance(reshape(apply_volume_mask(x, decay), {60, 2, 3}), applied) < 1e-13);
+    CHECK(largest_difference(exp(volume_log_mask(decay)), l) < 1e-13);
+    CHECK(largest_difference(reshape(apply_volume_mask(x, decay), {60, 2, 3}), applied) < 1e-13);
     const VolumeLogDecay f32{cast(decay.log_alpha, DType::f32), cast(decay.log_beta, DType::f32),
                              cast(decay.log_gamma, DType::f32)};
-    CHECK(distance(cast(exp(volume_log_mask(f32)), DType::f64), l) < 1e-5);
-    CHECK(
-        distance(cast(reshape(apply_volume_mask(cast(x, DType::f32), f32), {60, 2, 3}), DType::f64),
-                 applied) < 1e-5);
+    CHECK(largest_difference(cast(exp(volume_log_mask(f32)), DType::f64), l) < 1e-5);
+    CHECK(largest_difference(
+              cast(reshape(apply_volume_mask(cast(x, DType::f32), f32), {60, 2, 3}), DType::f64),
+              applied) < 1e-5);
     const std::vector<Tensor> in{decay.log_alpha, decay.log_beta, decay.log_gamma};
     const auto scans = gradients(
         [&](const auto& d) {
@@ -647,7 +647,7 @@ TEST_CASE("barriers: volumes", "[polyline][barrier]") {
           return permute(matmul(m, tokens), {1, 0, 2});
         },
         in);
-    for (Size t = 0; t < 3; ++t) CHECK(distance(built[t], scans[t]) < 1e-12);
+    for (Size t = 0; t < 3; ++t) CHECK(largest_difference(built[t], scans[t]) < 1e-12);
   }
 }
 
@@ -670,8 +670,9 @@ TEST_CASE("barriers: the masks of the ablation", "[polyline][barrier]") {
                      : masked_criss_cross(x[0], x[1], x[2], 2, kind, join_decays(x[3], x[4]));
       };
       const auto g64 = gradients(f, in), g32 = gradients(f, to_f32(in));
-      CHECK(distance(cast(f(to_f32(in)), DType::f64), f(in)) < 1e-5);
-      for (Size t = 0; t < in.size(); ++t) CHECK(distance(cast(g32[t], DType::f64), g64[t]) < 1e-5);
+      CHECK(largest_difference(cast(f(to_f32(in)), DType::f64), f(in)) < 1e-5);
+      for (Size t = 0; t < in.size(); ++t)
+        CHECK(largest_difference(cast(g32[t], DType::f64), g64[t]) < 1e-5);
     }
   }
 }

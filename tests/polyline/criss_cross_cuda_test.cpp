@@ -70,7 +70,7 @@ void compare(const Size& s, double weakest_decay, double score_deviation) {
         for (std::size_t t = 0; t < got.size(); ++t) {
           INFO("result " << t << " (y, dq, dk, dv, dlog_alpha, dlog_beta)");
           REQUIRE(polyline_test::largest(cast(got[t], DType::f64)) < 1e300);
-          CHECK(polyline_test::distance(cast(got[t], DType::f64), want[t]) <= tolerance);
+          CHECK(largest_difference(cast(got[t], DType::f64), want[t]) <= tolerance);
           const auto a = cast(got[t], DType::f64).to_vector<double>(),
                      b = cast(again[t], DType::f64).to_vector<double>();
           CHECK(std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
@@ -124,7 +124,7 @@ TEST_CASE("criss-cross attention on the GPU: one token, whose decays have no edg
     const Tensor x = cast(q, dtype).to(Device::cuda),
                  la = Tensor::full({2, 2, 1, 1}, -0.5, DType::f32).to(Device::cuda);
     const Tensor y = criss_cross_attention(x, x, x, 2, join_decays(la, la)).to(Device::cpu);
-    CHECK(polyline_test::distance(cast(y, DType::f64), cast(x.to(Device::cpu), DType::f64)) < 1e-6);
+    CHECK(largest_difference(cast(y, DType::f64), cast(x.to(Device::cpu), DType::f64)) < 1e-6);
   }
 }
 

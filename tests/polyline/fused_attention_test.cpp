@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "distance.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cpu/criss_cross/attention.hpp"
@@ -139,14 +140,6 @@ std::vector<double> criss_cross_by_definition(const Problem& p, Order order, boo
 }
 
 Tensor to_f32(const Tensor& t) { return Tensor::from<float>(t.to_vector<float>(), t.shape()); }
-
-// Relative distance in the 2-norm.
-double distance(const std::vector<double>& got, const std::vector<double>& want) {
-  double d = 0, n = 0;
-  for (std::size_t i = 0; i < want.size(); ++i)
-    d += (got[i] - want[i]) * (got[i] - want[i]), n += want[i] * want[i];
-  return std::sqrt(d / n);
-}
 
 using Attention = std::function<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                                        const Tensor&)>;

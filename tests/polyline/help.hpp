@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "distance.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
@@ -32,17 +33,6 @@ inline Tensor random(const Shape& shape, u64 seed, double deviation = 1) {
   return Tensor::randn(shape, rng, deviation, DType::f64);
 }
 
-/// Largest difference, relative to the largest number of `want`.
-inline double distance(const Tensor& got, const Tensor& want) {
-  REQUIRE(got.shape() == want.shape());
-  const std::vector<double> a = got.to_vector<double>(), b = want.to_vector<double>();
-  double most = 0, largest = 1e-300;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    if (!(std::fabs(a[i] - b[i]) <= most)) most = std::fabs(a[i] - b[i]);  // also where NaN
-    largest = std::max(largest, std::fabs(b[i]));
-  }
-  return most / largest;
-}
 inline double largest(const Tensor& t) {
   double m = 0;
   for (const double x : t.to_vector<double>()) m = std::max(m, std::fabs(x));
@@ -70,7 +60,7 @@ inline void check_equal(const Function& got, const Function& want,
                         const std::vector<Tensor>& inputs, double tolerance) {
   {
     const NoGrad off;
-    CHECK(distance(got(inputs), want(inputs)) < tolerance);
+    CHECK(largest_difference(got(inputs), want(inputs)) < tolerance);
   }
   const std::vector<Tensor> a = gradients(got, inputs), b = gradients(want, inputs);
   for (std::size_t i = 0; i < a.size(); ++i) {
@@ -78,7 +68,7 @@ inline void check_equal(const Function& got, const Function& want,
     REQUIRE(a[i].defined());
     REQUIRE(b[i].defined());
     CHECK(largest(b[i]) > 1e-6);
-    CHECK(distance(a[i], b[i]) < tolerance);
+    CHECK(largest_difference(a[i], b[i]) < tolerance);
   }
 }
 

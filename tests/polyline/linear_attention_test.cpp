@@ -46,10 +46,10 @@ TEST_CASE("linear attention: quadratic = scan = chunked", "[polyline][linear]") 
       const Function quadratic = form(c.heads, p, LinearForm::quadratic),
                      scan = form(c.heads, p, LinearForm::scan);
       const Tensor want = quadratic(in);
-      CHECK(distance(scan(in), want) < 1e-13);
+      CHECK(largest_difference(scan(in), want) < 1e-13);
       for (const i64 rows : {1, 2, 4, 100})
-        CHECK(distance(form(c.heads, p, LinearForm::chunked, rows)(in), want) < 1e-13);
-      CHECK(distance(cast(scan(to_f32(in)), DType::f64), want) < 5e-6);
+        CHECK(largest_difference(form(c.heads, p, LinearForm::chunked, rows)(in), want) < 1e-13);
+      CHECK(largest_difference(cast(scan(to_f32(in)), DType::f64), want) < 5e-6);
     }
 }
 
@@ -81,15 +81,15 @@ TEST_CASE("linear attention: edges that do not exist have no gradient; extreme d
   alone[3] = alone[4] = Tensor::full(in[3].shape(), -1e4, DType::f64);
   const Tensor self = reshape(sum(reshape(in[0] * in[1], {4, 5, 2, 3}), {3}, true), {4, 5, 2, 1}) *
                       reshape(in[2], {4, 5, 2, 3});
-  CHECK(distance(form(2, Paths::both, LinearForm::scan)(alone),
-                 reshape(scale(self, 2), in[0].shape())) < 1e-14);
+  CHECK(largest_difference(form(2, Paths::both, LinearForm::scan)(alone),
+                           reshape(scale(self, 2), in[0].shape())) < 1e-14);
   // No decay: plain linear attention q (sum of k v^T).
   alone[3] = alone[4] = Tensor::zeros(in[3].shape(), DType::f64);
   const Tensor kv =
       matmul(detail::head_tokens(in[1], 2), detail::head_tokens(in[2], 2), true, false);
   const Tensor plain = detail::tokens_to_grid(matmul(detail::head_tokens(in[0], 2), kv), in[0]);
   for (const LinearForm f : {LinearForm::scan, LinearForm::chunked})
-    CHECK(distance(form(2, Paths::v2h, f)(alone), plain) < 1e-13);
+    CHECK(largest_difference(form(2, Paths::v2h, f)(alone), plain) < 1e-13);
 }
 
 TEST_CASE("linear attention: memory grows with N, not N^2 or N d^2", "[polyline][linear]") {

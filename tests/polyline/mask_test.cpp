@@ -142,15 +142,15 @@ TEST_CASE("polyline paths turn once and are shortest", "[polyline][mask]") {
 TEST_CASE("polyline mask: the worked example", "[polyline][mask]") {
   const Decays& d = worked();
   const Tensor by_definition = exp(polyline_log_mask_by_definition(d.decays(), Paths::v2h));
-  CHECK(distance(by_definition, worked_mask()) < 1e-15);
-  CHECK(distance(exp(polyline_log_mask(d.decays())), worked_mask()) < 1e-15);
+  CHECK(largest_difference(by_definition, worked_mask()) < 1e-15);
+  CHECK(largest_difference(exp(polyline_log_mask(d.decays())), worked_mask()) < 1e-15);
   const Tensor x = Tensor::from<double>({1, 2, 3, 4, 5, 6}, {1, 2, 3, 1});
   const Tensor lx = Tensor::from<double>({9.02, 11.14, 10.64, 7.14, 10.185, 9.87}, x.shape());
   const Tensor ltx = Tensor::from<double>({8.465, 9.94, 7.52, 8.73, 11.34, 9.9}, x.shape());
   for (const auto& apply : {apply_mask, apply_mask_factored}) {
-    CHECK(distance(apply(x, d.decays(), Paths::v2h), lx) < 1e-15);
-    CHECK(distance(apply(x, d.decays(), Paths::h2v), ltx) < 1e-15);
-    CHECK(distance(apply(x, d.decays(), Paths::both), lx + ltx) < 1e-15);
+    CHECK(largest_difference(apply(x, d.decays(), Paths::v2h), lx) < 1e-15);
+    CHECK(largest_difference(apply(x, d.decays(), Paths::h2v), ltx) < 1e-15);
+    CHECK(largest_difference(apply(x, d.decays(), Paths::both), lx + ltx) < 1e-15);
   }
 }
 
@@ -161,10 +161,10 @@ TEST_CASE("polyline mask: sums equal the walked definition, H2V is the transpose
     const Decays d(g);
     const Tensor v2h = polyline_log_mask_by_definition(d.decays(), Paths::v2h);
     const Tensor h2v = polyline_log_mask_by_definition(d.decays(), Paths::h2v);
-    CHECK(distance(transpose(v2h, 2, 3), h2v) < 1e-13);
-    CHECK(distance(polyline_log_mask(d.decays(), Paths::v2h), v2h) < 1e-13);
-    CHECK(distance(polyline_log_mask(d.decays(), Paths::h2v), h2v) < 1e-13);
-    CHECK(distance(polyline_mask(d.decays()), exp(v2h) + exp(h2v)) < 1e-13);
+    CHECK(largest_difference(transpose(v2h, 2, 3), h2v) < 1e-13);
+    CHECK(largest_difference(polyline_log_mask(d.decays(), Paths::v2h), v2h) < 1e-13);
+    CHECK(largest_difference(polyline_log_mask(d.decays(), Paths::h2v), h2v) < 1e-13);
+    CHECK(largest_difference(polyline_mask(d.decays()), exp(v2h) + exp(h2v)) < 1e-13);
   }
 }
 
@@ -180,8 +180,8 @@ TEST_CASE("polyline mask: its properties", "[polyline][mask]") {
     CHECK(l.data<double>()[u * 12 + u] == 1);
     CHECK(l2d.data<double>()[u * 12 + u] == 2);
   }
-  CHECK(distance(l2d, transpose(l2d, 2, 3)) == 0);
-  CHECK(distance(l, transpose(l, 2, 3)) > 0.1);  // L itself is not symmetric
+  CHECK(largest_difference(l2d, transpose(l2d, 2, 3)) == 0);
+  CHECK(largest_difference(l, transpose(l, 2, 3)) > 0.1);  // L itself is not symmetric
   CHECK(polyline_mask(d.decays(), Paths::none).to_vector<double>() ==
         std::vector<double>(2 * 3 * 144, 1.0));
 }
@@ -193,10 +193,10 @@ TEST_CASE("theorem 1: L = L_H L_V, and log L = log A + log B", "[polyline][mask]
     const Tensor l = exp(polyline_log_mask_by_definition(d.decays(), Paths::v2h));
     const LineMasks m = line_log_masks(d.decays());
     const Tensor lh = row_factor(exp(m.rows)), lv = column_factor(exp(m.columns));
-    CHECK(distance(lh, transpose(lh, 2, 3)) == 0);
-    CHECK(distance(lv, transpose(lv, 2, 3)) == 0);
-    CHECK(distance(matmul(lh, lv), l) < 1e-14);                   // (a)
-    CHECK(distance(matmul(lv, lh), transpose(l, 2, 3)) < 1e-14);  // L^T = L_V L_H
+    CHECK(largest_difference(lh, transpose(lh, 2, 3)) == 0);
+    CHECK(largest_difference(lv, transpose(lv, 2, 3)) == 0);
+    CHECK(largest_difference(matmul(lh, lv), l) < 1e-14);                   // (a)
+    CHECK(largest_difference(matmul(lv, lh), transpose(l, 2, 3)) < 1e-14);  // L^T = L_V L_H
     // (b): entry by entry, A_i[j,l] B_l[i,k]
     const i64 h = g.height, w = g.width, n = h * w;
     const std::vector<double> a = exp(m.rows).to_vector<double>(),
@@ -222,8 +222,8 @@ TEST_CASE("theorem 2: scans and factors apply the dense mask", "[polyline][mask]
       const Decays d(g);
       const Tensor x = random({2, g.height, g.width, 6}, 5);
       const Tensor want = mask_times(polyline_mask(d.decays(), p), x, 3);
-      CHECK(distance(apply_mask(x, d.decays(), p), want) < 1e-13);
-      CHECK(distance(apply_mask_factored(x, d.decays(), p), want) < 1e-13);
+      CHECK(largest_difference(apply_mask(x, d.decays(), p), want) < 1e-13);
+      CHECK(largest_difference(apply_mask_factored(x, d.decays(), p), want) < 1e-13);
     }
 }
 
@@ -285,8 +285,8 @@ TEST_CASE("polyline mask: the gradient rule of spec 1.6 written out", "[polyline
         (a.row == b.row ? da : db)[at] += g.data<double>()[u * n + v];
       }
     }
-  CHECK(distance(la.grad(), Tensor::from<double>(da, la.shape())) < 1e-13);
-  CHECK(distance(lb.grad(), Tensor::from<double>(db, lb.shape())) < 1e-13);
+  CHECK(largest_difference(la.grad(), Tensor::from<double>(da, la.shape())) < 1e-13);
+  CHECK(largest_difference(lb.grad(), Tensor::from<double>(db, lb.shape())) < 1e-13);
 }
 
 TEST_CASE("polyline mask: one constant decay gives RMT's Manhattan mask", "[polyline][mask]") {
@@ -307,8 +307,9 @@ TEST_CASE("polyline mask: decays near 0 and near 1", "[polyline][mask]") {
     const Decays d({4, 5}, low, high);
     const Tensor want = exp(polyline_log_mask_by_definition(d.decays(), Paths::v2h));
     const Tensor x = random({2, 4, 5, 3}, 31);
-    CHECK(distance(polyline_mask(d.decays(), Paths::v2h), want) < 1e-13);
-    CHECK(distance(apply_mask(x, d.decays(), Paths::v2h), mask_times(want, x, 3)) < 1e-13);
+    CHECK(largest_difference(polyline_mask(d.decays(), Paths::v2h), want) < 1e-13);
+    CHECK(largest_difference(apply_mask(x, d.decays(), Paths::v2h), mask_times(want, x, 3)) <
+          1e-13);
   }
   // No decay at all: every entry 1, and L x is the sum of x. Total decay: the identity.
   const Tensor one = Tensor::zeros({1, 1, 3, 4}, DType::f64),
@@ -316,11 +317,11 @@ TEST_CASE("polyline mask: decays near 0 and near 1", "[polyline][mask]") {
   const Tensor x = random({1, 3, 4, 2}, 32);
   CHECK(polyline_mask(join_decays(one, one), Paths::v2h).to_vector<double>() ==
         std::vector<double>(144, 1.0));
-  CHECK(distance(apply_mask(x, join_decays(one, one), Paths::v2h),
-                 broadcast_to(sum(x, {1, 2}, true), x.shape())) < 1e-14);
-  CHECK(distance(polyline_mask(join_decays(zero, zero), Paths::v2h),
-                 reshape(identity(12), {1, 1, 12, 12})) == 0);
-  CHECK(distance(apply_mask(x, join_decays(zero, zero), Paths::both), scale(x, 2)) == 0);
+  CHECK(largest_difference(apply_mask(x, join_decays(one, one), Paths::v2h),
+                           broadcast_to(sum(x, {1, 2}, true), x.shape())) < 1e-14);
+  CHECK(largest_difference(polyline_mask(join_decays(zero, zero), Paths::v2h),
+                           reshape(identity(12), {1, 1, 12, 12})) == 0);
+  CHECK(largest_difference(apply_mask(x, join_decays(zero, zero), Paths::both), scale(x, 2)) == 0);
 }
 
 TEST_CASE("polyline mask: f32 keeps what its running sums allow", "[polyline][mask]") {
@@ -329,11 +330,12 @@ TEST_CASE("polyline mask: f32 keeps what its running sums allow", "[polyline][ma
   // Compared with f64 on the same (rounded) decays. |c| < 17, so a difference of two is wrong by
   // about 14 roundings of 17 2^-24.
   const Tensor want = polyline_mask(cast(join_decays(la, lb), DType::f64), Paths::both);
-  CHECK(distance(cast(polyline_mask(join_decays(la, lb), Paths::both), DType::f64), want) < 1e-5);
+  CHECK(largest_difference(cast(polyline_mask(join_decays(la, lb), Paths::both), DType::f64),
+                           want) < 1e-5);
   const Tensor x = random({2, 14, 14, 3}, 41);
   const Tensor y = apply_mask(cast(x, DType::f32), join_decays(la, lb), Paths::both);
-  CHECK(distance(cast(y, DType::f64), mask_times(want, cast(cast(x, DType::f32), DType::f64), 3)) <
-        2e-6);
+  CHECK(largest_difference(cast(y, DType::f64),
+                           mask_times(want, cast(cast(x, DType::f32), DType::f64), 3)) < 2e-6);
 }
 
 TEST_CASE("one-way scan: the recurrence equals the causal part of H2V", "[polyline][mask]") {
@@ -344,7 +346,7 @@ TEST_CASE("one-way scan: the recurrence equals the causal part of H2V", "[polyli
     for (i64 u = 0; u < n; ++u)
       for (i64 v = 0; v < n; ++v)
         if (v / w > u / w || v % w > u % w) m.data<double>()[(head * n + u) * n + v] = 0;
-  CHECK(distance(one_way_scan(x, d), mask_times(m, x, 3)) < 1e-13);
+  CHECK(largest_difference(one_way_scan(x, d), mask_times(m, x, 3)) < 1e-13);
   const GradCheck g = grad_check([](const auto& in) { return one_way_scan(in[0], in[1]); }, {x, d});
   INFO(g.report);
   CHECK(g.ok);
@@ -356,19 +358,19 @@ TEST_CASE("volume mask: walked, summed, multiplied and scanned", "[polyline][mas
   const VolumeLogDecay decay{random_log_decay(volume, 61), random_log_decay(volume, 62),
                              random_log_decay(volume, 63)};
   const Tensor walked = volume_log_mask_by_definition(decay);
-  CHECK(distance(volume_log_mask(decay), walked) < 1e-13);
+  CHECK(largest_difference(volume_log_mask(decay), walked) < 1e-13);
 
   // L3D = L_H L_V L_D: with the other decays 0 (1 on the diagonal only) the mask is one factor.
   const Tensor none = Tensor::full(volume, -1e6, DType::f64);
   const Tensor lh = exp(volume_log_mask({decay.log_alpha, none, none})),
                lv = exp(volume_log_mask({none, decay.log_beta, none})),
                ld = exp(volume_log_mask({none, none, decay.log_gamma}));
-  CHECK(distance(matmul(lh, matmul(lv, ld)), exp(walked)) < 1e-13);
+  CHECK(largest_difference(matmul(lh, matmul(lv, ld)), exp(walked)) < 1e-13);
 
   const Tensor x = random({2, h, w, d, 4}, 64);
   const Tensor tokens = permute(reshape(x, {2, n, 2, 2}), {0, 2, 1, 3});
   const Tensor want = reshape(permute(matmul(exp(walked), tokens), {0, 2, 1, 3}), x.shape());
-  CHECK(distance(apply_volume_mask(x, decay), want) < 1e-13);
+  CHECK(largest_difference(apply_volume_mask(x, decay), want) < 1e-13);
   for (const bool scanned : {false, true}) {
     const GradCheck g = grad_check(
         [scanned](const auto& in) {

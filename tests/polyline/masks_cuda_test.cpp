@@ -160,7 +160,7 @@ TEST_CASE("structured attention on the GPU", "[cuda]") {
       const auto want = cuda_test::outcome(f, here), got = cuda_test::outcome(f, there);
       for (std::size_t k = 0; k < want.size(); ++k) {
         INFO(to_string(form) << ", " << to_string(dtype) << ", result " << k);
-        CHECK(cuda_test::distance(got[k], want[k]) <= (dtype == DType::f64 ? 1e-11 : 1e-5));
+        CHECK(distance(got[k], want[k]) <= (dtype == DType::f64 ? 1e-11 : 1e-5));
       }
     }
   }

@@ -73,10 +73,10 @@ TEST_CASE("every mask follows the generic rule", "[polyline][ablation]") {
       const MaskKind kind = mask.kind;
       const Problem x(h, w);
       INFO(mask.name << " " << h << "x" << w);
-      CHECK(distance(masked_whole_attention(x.q, x.k, x.v, heads, kind, x.of(kind)),
-                     whole_by_rule(x, kind)) < 1e-13);
-      CHECK(distance(masked_criss_cross(x.q, x.k, x.v, heads, kind, x.of(kind)),
-                     criss_cross_by_rule(x, kind)) < 1e-13);
+      CHECK(largest_difference(masked_whole_attention(x.q, x.k, x.v, heads, kind, x.of(kind)),
+                               whole_by_rule(x, kind)) < 1e-13);
+      CHECK(largest_difference(masked_criss_cross(x.q, x.k, x.v, heads, kind, x.of(kind)),
+                               criss_cross_by_rule(x, kind)) < 1e-13);
     }
 }
 
@@ -86,7 +86,7 @@ TEST_CASE("masks are different masks, and learn", "[polyline][ablation]") {
   for (const Mask& mask : masks()) {
     const MaskKind kind = mask.kind;
     const Tensor y = masked_whole_attention(x.q, x.k, x.v, heads, kind, x.of(kind));
-    for (const Tensor& other : seen) CHECK(distance(y, other) > 1e-3);
+    for (const Tensor& other : seen) CHECK(largest_difference(y, other) > 1e-3);
     seen.push_back(y);
     if (mask.decays == 0) continue;
     const MaskKind which = kind;
@@ -109,12 +109,12 @@ TEST_CASE("polyline masks restrict to the 1-D masks of their lines", "[polyline]
   const Problem x(3, 4);
   const LineMasks lines = line_log_masks(x.decays());
   for (const Tensor& m : ablation_log_masks(MaskKind::polyline, x.decays())) {
-    CHECK(distance(restrict_to_lines(m, 3, 4, true), lines.rows) < 1e-14);
-    CHECK(distance(restrict_to_lines(m, 3, 4, false), lines.columns) < 1e-14);
+    CHECK(largest_difference(restrict_to_lines(m, 3, 4, true), lines.rows) < 1e-14);
+    CHECK(largest_difference(restrict_to_lines(m, 3, 4, false), lines.columns) < 1e-14);
   }
   const auto scan = ablation_log_masks(MaskKind::cross_scan, x.decays());
-  CHECK(distance(restrict_to_lines(scan[0], 3, 4, true), lines.rows) < 1e-14);
-  CHECK(distance(restrict_to_lines(scan[1], 3, 4, false), lines.columns) < 1e-14);
+  CHECK(largest_difference(restrict_to_lines(scan[0], 3, 4, true), lines.rows) < 1e-14);
+  CHECK(largest_difference(restrict_to_lines(scan[1], 3, 4, false), lines.columns) < 1e-14);
 }
 
 TEST_CASE("cross scan: the mask of a raster sequence wraps from row to row",
@@ -173,10 +173,10 @@ TEST_CASE("RMT: decays of the spec, Manhattan mask, equality with constant decay
                   .margin(1e-14));
   // Whole attention: with constant decays the polyline mask's average of two is RMT's one.
   // Criss-cross: it is not.
-  CHECK(distance(masked_whole_attention(x.q, x.k, x.v, heads, MaskKind::rmt, d),
-                 whole_attention(x.q, x.k, x.v, heads, d)) < 1e-13);
-  CHECK(distance(masked_criss_cross(x.q, x.k, x.v, heads, MaskKind::rmt, d),
-                 criss_cross_attention(x.q, x.k, x.v, heads, d)) > 1e-3);
+  CHECK(largest_difference(masked_whole_attention(x.q, x.k, x.v, heads, MaskKind::rmt, d),
+                           whole_attention(x.q, x.k, x.v, heads, d)) < 1e-13);
+  CHECK(largest_difference(masked_criss_cross(x.q, x.k, x.v, heads, MaskKind::rmt, d),
+                           criss_cross_attention(x.q, x.k, x.v, heads, d)) > 1e-3);
 }
 
 TEST_CASE("ablation: misuse is explained", "[polyline][ablation]") {

@@ -62,7 +62,7 @@ TEST_CASE("a layer norm with log decays on the GPU gives what the two operations
       // bf16: y is rounded alike
       const double tolerance = dtype == DType::f64 ? 1e-13 : dtype == DType::f32 ? 2e-6 : 1e-5;
       const auto distance = [](const Tensor& a, const Tensor& b) {
-        return polyline_test::distance(cast(a, DType::f64), cast(b, DType::f64));
+        return largest_difference(cast(a, DType::f64), cast(b, DType::f64));
       };
       CHECK(distance(one.y, two.y) == 0);
       CHECK(distance(one.log_decays, two.log_decays) <= tolerance);

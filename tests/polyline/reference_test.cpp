@@ -55,18 +55,6 @@ Tensor layer(const Reference& r, const Tensor& x, std::map<std::string, Tensor>&
                 w["out_proj.weight"], w["out_proj.bias"]);
 }
 
-// Relative distance in the 2-norm, as the files' description has it; their own rounding (f32) is
-// 6e-8.
-double norm_distance(const Tensor& got, const Tensor& want) {
-  REQUIRE(got.defined());
-  REQUIRE(got.shape() == want.shape());
-  const std::vector<double> a = got.to_vector<double>(), b = want.to_vector<double>();
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    difference += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
-  return std::sqrt(difference / norm);
-}
-
 void compare(const std::string& kind, DType type, bool fused, double value_tolerance,
              double gradient_tolerance) {
   const Reference r(kind);
@@ -78,13 +66,13 @@ void compare(const std::string& kind, DType type, bool fused, double value_toler
   Tensor x = cast(r.t.at("input"), type).clone();
   x.requires_grad(true);
   const Tensor y = layer(r, x, weights, kind == "criss_cross", fused);
-  CHECK(norm_distance(y, r.t.at("output")) < value_tolerance);
+  CHECK(distance(y, r.t.at("output")) < value_tolerance);
   y.backward(cast(r.t.at("grad_output"), type));
-  CHECK(norm_distance(x.grad(), r.t.at("grad_input")) < gradient_tolerance);
+  CHECK(distance(x.grad(), r.t.at("grad_input")) < gradient_tolerance);
   int compared = 0;
   for (const auto& [name, w] : weights) {
     INFO(name);
-    CHECK(norm_distance(w.grad(), r.t.at("grad." + name)) < gradient_tolerance);
+    CHECK(distance(w.grad(), r.t.at("grad." + name)) < gradient_tolerance);
     ++compared;
   }
   CHECK(compared == 13);
@@ -119,11 +107,10 @@ TEST_CASE("reference: log masks", "[polyline][reference]") {
     const Reference full("full"), criss("criss_cross");
     const Tensor d = decays(full), e = decays(criss);
     // "h2v" in the file's name reads the path from the query: it is log L.
-    CHECK(norm_distance(polyline_log_mask(d, Paths::v2h), full.t.at("log_mask.h2v")) < tolerance);
+    CHECK(distance(polyline_log_mask(d, Paths::v2h), full.t.at("log_mask.h2v")) < tolerance);
     const LineMasks lines = line_log_masks(e);
-    CHECK(norm_distance(permute(lines.rows, {0, 2, 1, 3, 4}), criss.t.at("log_mask.rows")) <
-          tolerance);
-    CHECK(norm_distance(permute(lines.columns, {0, 2, 1, 3, 4}), criss.t.at("log_mask.cols")) <
+    CHECK(distance(permute(lines.rows, {0, 2, 1, 3, 4}), criss.t.at("log_mask.rows")) < tolerance);
+    CHECK(distance(permute(lines.columns, {0, 2, 1, 3, 4}), criss.t.at("log_mask.cols")) <
           tolerance);
   }
 }

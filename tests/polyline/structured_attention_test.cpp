@@ -51,11 +51,12 @@ TEST_CASE("structured attention: quadratic = recurrent = chunked", "[polyline][s
     INFO("n " << n);
     const auto in = inputs(n, s, p);
     const Tensor want = recurrence(in);
-    CHECK(distance(form(LinearForm::quadratic)(in), want) < 1e-13);
-    CHECK(distance(form(LinearForm::scan)(in), want) < 1e-13);
+    CHECK(largest_difference(form(LinearForm::quadratic)(in), want) < 1e-13);
+    CHECK(largest_difference(form(LinearForm::scan)(in), want) < 1e-13);
     for (const i64 chunk : {1, 4, 5, 64})
-      CHECK(distance(form(LinearForm::chunked, chunk)(in), want) < 1e-13);
-    CHECK(distance(cast(form(LinearForm::chunked, 8)(to_f32(in)), DType::f64), want) < 5e-6);
+      CHECK(largest_difference(form(LinearForm::chunked, chunk)(in), want) < 1e-13);
+    CHECK(largest_difference(cast(form(LinearForm::chunked, 8)(to_f32(in)), DType::f64), want) <
+          5e-6);
   }
 }
 
@@ -78,11 +79,11 @@ TEST_CASE("structured attention: decays of 1 sum, decays of 0 forget", "[polylin
              reshape(cumsum(reshape(in[1], {2, 3, 6, 2, 1}) * reshape(in[2], {2, 3, 6, 1, 3}), 2),
                      {36, 2, 3}));
   for (const LinearForm f : {LinearForm::quadratic, LinearForm::scan, LinearForm::chunked})
-    CHECK(distance(form(f, 4)(in), reshape(sums, in[2].shape())) < 1e-13);
+    CHECK(largest_difference(form(f, 4)(in), reshape(sums, in[2].shape())) < 1e-13);
   in[3] = Tensor::full(in[3].shape(), -1e5, DType::f64);
   const Tensor own = sum(in[0] * in[1], {3}, true) * in[2];
   for (const LinearForm f : {LinearForm::quadratic, LinearForm::scan, LinearForm::chunked})
-    CHECK(distance(form(f, 4)(in), own) < 1e-14);
+    CHECK(largest_difference(form(f, 4)(in), own) < 1e-14);
 }
 
 TEST_CASE("structured attention: one row of PPMLA is both directions of it",
@@ -101,11 +102,12 @@ TEST_CASE("structured attention: one row of PPMLA is both directions of it",
   const Tensor anticausal = flip(causal(flip(q, 2), flip(k, 2), flip(v, 2), flip(shifted, 0)), 0);
   const Tensor diagonal = sum(reshape(q * k, {n, d}), {1}, true) * reshape(v, {n, d});
   const Tensor want = causal(q, k, v, la) + anticausal - diagonal;
-  CHECK(distance(reshape(linear_attention(q, k, v, 1,
-                                          join_decays(la, Tensor::zeros(la.shape(), DType::f64)),
-                                          Paths::v2h),
-                         {n, d}),
-                 want) < 1e-13);
+  CHECK(largest_difference(
+            reshape(
+                linear_attention(q, k, v, 1, join_decays(la, Tensor::zeros(la.shape(), DType::f64)),
+                                 Paths::v2h),
+                {n, d}),
+            want) < 1e-13);
 }
 
 TEST_CASE("structured attention: misuse is explained", "[polyline][structured]") {

@@ -66,7 +66,7 @@ void compare(const Size& s, double weakest_decay, double score_deviation) {
       for (std::size_t t = 0; t < got.size(); ++t) {
         INFO("result " << t << " (y, dq, dk, dv, dlog_alpha, dlog_beta)");
         REQUIRE(polyline_test::largest(cast(got[t], DType::f64)) < 1e300);
-        CHECK(polyline_test::distance(cast(got[t], DType::f64), want[t]) <= tolerance);
+        CHECK(largest_difference(cast(got[t], DType::f64), want[t]) <= tolerance);
         const auto a = cast(got[t], DType::f64).to_vector<double>(),
                    b = cast(again[t], DType::f64).to_vector<double>();
         CHECK(std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
@@ -134,10 +134,10 @@ TEST_CASE("whole attention on the GPU where the mask removes the largest score",
           // differences of equal numbers of size 1.
           const bool rounded = t != 0 && t != 3;
           const double scale = std::max(polyline_test::largest(want[t]), rounded ? 1.0 : 0.0);
-          CHECK(polyline_test::distance(cast(got[t], DType::f64), want[t]) *
+          CHECK(largest_difference(cast(got[t], DType::f64), want[t]) *
                     polyline_test::largest(want[t]) <=
                 (rounded ? 4e-2 : 1e-2) * scale);
-          CHECK(polyline_test::distance(cast(again[t], DType::f64), cast(got[t], DType::f64)) == 0);
+          CHECK(largest_difference(cast(again[t], DType::f64), cast(got[t], DType::f64)) == 0);
         }
       }
 }
@@ -148,7 +148,7 @@ TEST_CASE("whole attention on the GPU: one token, whose decays have no edge", "[
   const Tensor q = Tensor::randn({2, 1, 1, 32}, rng, 1, DType::f32).to(Device::cuda);
   const Tensor la = Tensor::full({2, 2, 1, 1}, -0.5, DType::f32).to(Device::cuda);
   const Tensor y = whole_attention(q, q, q, 2, join_decays(la, la)).to(Device::cpu);
-  CHECK(polyline_test::distance(cast(y, DType::f64), cast(q.to(Device::cpu), DType::f64)) < 1e-6);
+  CHECK(largest_difference(cast(y, DType::f64), cast(q.to(Device::cpu), DType::f64)) < 1e-6);
 }
 
 TEST_CASE("whole attention on the GPU reads nothing of the next image", "[cuda][attention]") {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "catch.hpp"
+#include "distance.hpp"
 #include "io/help.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "tool/help.hpp"
@@ -16,19 +17,6 @@ using namespace ppma;
 using io_test::Folder;
 using io_test::reference;
 using namespace tool_test;
-
-namespace {
-
-// |a - b| / |b|
-double distance(const Tensor& a, const Tensor& b) {
-  REQUIRE(a.numel() == b.numel());
-  const auto x = a.to_vector<double>(), y = b.to_vector<double>();
-  double d = 0, n = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) d += (x[i] - y[i]) * (x[i] - y[i]), n += y[i] * y[i];
-  return std::sqrt(d / n);
-}
-
-}  // namespace
 
 TEST_CASE("tool: help and errors", "[tool]") {
   NEEDS_TOOL();

@@ -45,8 +45,8 @@ PPMA_API Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor&
 #include "ppma/ops/scan.hpp"
 #include "ppma/polyline/check.hpp"
 #include "ppma/polyline/mask.hpp"
-#include "ppma/tensor/recompute.hpp"
 #include "ppma/polyline/structured.hpp"
+#include "ppma/tensor/recompute.hpp"
 
 namespace ppma::inline PPMA_ABI {
 namespace detail {
