@@ -12,6 +12,7 @@
 
 #include "ppma/data/augment.hpp"
 #include "ppma/data/shapes.hpp"
+#include "ppma/heads/segmentor.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
 #include "ppma/metrics/mean_iou.hpp"
 #include "ppma/ops/layout.hpp"
@@ -61,7 +62,7 @@ Batch make_batch(const std::vector<Labelled>& scenes, i64 first, i64 count) {
 }
 
 // Intersection over union of each class on scenes that were never learnt from, and their mean.
-SegmentationFigures test(SemanticFpn& model, i64 scenes) {
+SegmentationFigures test(Segmentor<SemanticFpn>& model, i64 scenes) {
   const NoGrad not_recorded;
   MeanIou score(classes);
   for (i64 i = 0; i < scenes; ++i) {
@@ -79,18 +80,17 @@ int main() {
   std::vector<Labelled> train;
   for (i64 i = 0; i < 480; ++i) train.push_back(scene(Split::train, i));
 
-  SemanticFpnConfig config;
+  SegmentorConfig<SemanticFpn> config;
   config.backbone = ppma_nano();
   config.backbone.embed_dims = {16, 32, 64, 64};
   config.backbone.depths = {1, 1, 1, 1};
   config.backbone.num_heads = {1, 1, 2, 2};
-  config.pyramid_channels = config.channels = 32;
-  config.num_classes = classes;
-  SemanticFpn model(config, 1);
-  std::printf(
-      "network: %lld parameters, %lld of them in the head\n",
-      static_cast<long long>(parameter_count(model)),
-      static_cast<long long>(parameter_count(model.neck) + parameter_count(model.decode_head)));
+  config.head.pyramid_channels = config.head.channels = 32;
+  config.head.num_classes = classes;
+  Segmentor<SemanticFpn> model(config, 1);
+  std::printf("network: %lld parameters, %lld of them in the head\n",
+              static_cast<long long>(parameter_count(model)),
+              static_cast<long long>(parameter_count(model.head)));
 
   constexpr i64 epochs = 12, batch_size = 16;
   AdamW optimizer(parameters_of(model, no_decay_rules(0.05)), {.beta2 = 0.98});

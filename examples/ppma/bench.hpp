@@ -209,10 +209,11 @@ inline void bench_classifier(BenchOptions o) {
          {{"mask", to_string(model.config.mask)}}, processes.empty() ? 1 : processes[0].size);
 }
 
-inline void bench_segmentor(BenchOptions o) {
+template <class Head>
+void bench_segmentor(BenchOptions o, const WeightsFile& file) {
   const Placement at = o.compute.placement();
-  Segmentor model = dense_network<Segmentor>(
-      o.network, at, !o.train, [&](const SegmentorConfig& c, const WeightsFile& file) {
+  auto model = dense_network<Segmentor<Head>>(
+      o.network, file, at, !o.train, [&](const SegmentorConfig<Head>& c) {
         o = sized(std::move(o), file);
         require_memory(o, c.backbone, head_needs(c, o.size, o.image_width()));
       });
@@ -220,7 +221,7 @@ inline void bench_segmentor(BenchOptions o) {
   Rng rng(1);
   const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.image_width()}, rng));
   const Tensor labels =
-      random_labels({o.batch, o.size, o.image_width()}, model.config.decode.num_classes, rng)
+      random_labels({o.batch, o.size, o.image_width()}, classes_of(model.config), rng)
           .to(at.device);
   Timing t;
   if (o.train) {
@@ -238,18 +239,19 @@ inline void bench_segmentor(BenchOptions o) {
         at.device, o.graph);
     t = time_step(o, at, step, nullptr, step);
   }
-  report(o, t, "upernet " + backbone.name, o.train ? "training step" : "inference",
+  report(o, t, std::string(Head::name) + " " + backbone.name,
+         o.train ? "training step" : "inference",
          {{"task", "segment"}, {"mask", to_string(backbone.mask)}});
 }
 
 inline void bench_detector(BenchOptions o) {
   check(!o.train, "bench --task detect: times inference; leave out --train");
   const Placement at = o.compute.placement();
-  MaskRcnn model = dense_network<MaskRcnn>(
-      o.network, at, true, [&](const MaskRcnnConfig& c, const WeightsFile& file) {
-        o = sized(std::move(o), file);
-        require_memory(o, c.backbone, head_needs(c, o.size, o.image_width()));
-      });
+  const WeightsFile file = dense_weights(o.network);
+  auto model = dense_network<MaskRcnn>(o.network, file, at, true, [&](const MaskRcnnConfig& c) {
+    o = sized(std::move(o), file);
+    require_memory(o, c.backbone, head_needs(c, o.size, o.image_width()));
+  });
   const PpmaConfig& backbone = model.config.backbone;
   Rng rng(1);
   const i64 height = o.size, width = o.image_width();
@@ -291,7 +293,8 @@ inline void bench(const BenchOptions& o) {
   check(!launch || launch->size == 1, "bench --task ", o.task,
         ": runs in one process; start it without a launcher");
   if (o.task == "segment")
-    bench_segmentor(o);
+    with_segmentor(o.network,
+                   [&]<class Head>(const WeightsFile& file) { bench_segmentor<Head>(o, file); });
   else
     bench_detector(o);
 }

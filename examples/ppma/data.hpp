@@ -21,21 +21,20 @@ struct DataOptions {
   i64 workers = 2;
   bool no_exif = false;  // of folder
 
-  Json to_json() const {
-    return {{"data", kind},     {"data_dir", folder},         {"size", size},
-            {"images", images}, {"test_images", test_images}, {"no_exif", no_exif}};
-  }
-  static DataOptions from_json(const Json& j, const std::string& where) {
-    DataOptions o;
-    read_member(j, "data", where, o.kind), read_member(j, "data_dir", where, o.folder),
-        read_member(j, "size", where, o.size);
-    read_member(j, "images", where, o.images), read_member(j, "test_images", where, o.test_images);
-    read_member(j, "no_exif", where, o.no_exif);
-    return o;
+  // All but workers, which change no result.
+  template <class Options, class F>
+  static void fields(Options& o, F f) {
+    f("data", o.kind), f("data_dir", o.folder), f("no_exif", o.no_exif);
+    f("size", o.size, Limits{least_size, most_size, {0}},
+      "pixels that images are brought to; 0: what the weights say, else shapes 48, cifar 32, "
+      "folder "
+      "224");
+    f("images", o.images, counts(most_images), "shapes: training images");
+    f("test_images", o.test_images, counts(most_images / 10), "shapes: test images");
   }
 };
 
-/// For `train`, and without what only training images need for `eval`.
+/// Which images, for `train` or for `eval`; how many and of what size is in DataOptions::fields.
 inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
   app.add_option("--data", o.kind,
                  trains
@@ -50,18 +49,6 @@ inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
   app.add_option("--data-dir", o.folder, "where the files are, if they are not generated")
       ->check(CLI::ExistingDirectory)
       ->check(some_text());
-  app.add_option("--size", o.size,
-                 "pixels that images are brought to; 0: what the weights say, else shapes 48, "
-                 "cifar 32, folder 224")
-      ->check(in_range(least_size, most_size, {0}))
-      ->capture_default_str();
-  if (trains)
-    app.add_option("--images", o.images, "shapes: training images")
-        ->check(in_range(i64{1}, most_images))
-        ->capture_default_str();
-  app.add_option("--test-images", o.test_images, "shapes: test images")
-      ->check(in_range(i64{1}, most_images / 10))
-      ->capture_default_str();
   add_no_exif(app, o.no_exif);
   app.add_option("--workers", o.workers,
                  "threads that prepare images; 0: none beside the network's")
@@ -78,6 +65,13 @@ inline void refuse_other_data(const CLI::App& app, const std::string& kind) {
   };
   if (kind == "shapes") return refuse("--data-dir", "folder, cifar10, cifar100 or coco");
   refuse("--images", "shapes"), refuse("--test-images", "shapes");
+}
+
+/// The data of which a run or its weights speak. Errors: as read_json_fields and check_fields.
+inline DataOptions data_of(const Json& j, const std::string& where) {
+  DataOptions o;
+  read_kept(j, where, o);
+  return o;
 }
 
 /// Both parts of a set, what a network is told about its images, and how they are brought to size.

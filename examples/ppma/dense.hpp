@@ -15,63 +15,50 @@
 #include "ppma/train/segmentation.hpp"
 #include "ppma/train/trainer.hpp"
 #include "ppma/vis/picture.hpp"
+#include "training_options.hpp"
 #include "training_run.hpp"
 
 namespace tool {
 
-struct DenseTraining {
-  NetworkOptions network;  // its weights are the backbone's
-  ComputeOptions compute;
-  std::string task, data = "shapes", folder, out, resume;
-  bool overwrite = false, freeze_backbone = false, checkpoint_blocks = false;
-  i64 images = 1500, test_images = 200, size = 0;  // of shapes
-  i64 epochs = 0, batch = 4, accumulate = 1, stop_after = 0, evaluate_every = 1, workers = 2;
-  i64 longer = 0, shorter = 0, least_side = 0, warmup_iterations = 100;
-  double lr = 1e-3, weight_decay = 0.05, clip = 0, ema = 0,
-         drop_path = -1;  // -1: the configuration's
-  u64 seed = 0;
+struct DenseTraining : TrainingOptions {  // the network's weights are the backbone's
+  bool freeze_backbone = false;
+  i64 longer = 0, shorter = 0;  // segment: 0 is the first image's
+  i64 warmup_iterations = 100;
 
-  i64 stop() const { return stop_after > 0 ? std::min(stop_after, epochs) : epochs; }
+  DenseTraining() {
+    data.images = 1500, data.test_images = 200;
+    batch = 4, lr = 1e-3;
+  }
+  /// Those that segmentation and detection share.
+  struct Shared {
+    template <class Options, class F>
+    static void fields(Options& o, F f) {
+      f("longer", o.longer, counts(most_size),
+        "images: longer side at most; segment: the first image's");
+      f("shorter", o.shorter, counts(most_size),
+        "images: shorter side, with the aspect kept; segment: the first image's");
+      f("warmup_iterations", o.warmup_iterations, Limits{0, 1000000000},
+        "iterations of linear warm-up");
+      f("freeze_backbone", o.freeze_backbone, "train the heads alone");
+    }
+  };
+  template <class Options, class F>
+  static void fields(Options& o, F f) {
+    TrainingOptions::fields(o, f);
+    Shared::fields(o, f);
+  }
 
   /// Steps of the optimiser in an epoch of so many batches.
   i64 steps_of(i64 batches) const { return (batches + accumulate - 1) / accumulate; }
-  i64 ahead() const { return std::max<i64>(1, workers); }  // batches: they are large
-
-  /// Errors: a number that no run can have, by its option.
-  void check_numbers() const {
-    const auto at_least = [](const char* option, auto value, auto least) {
-      check(value >= least, option, " must be at least ", least, ", not ", value);
-    };
-    at_least("--epochs", epochs, i64{1}), at_least("--batch", batch, i64{1}),
-        at_least("--accumulate", accumulate, i64{1}), at_least("--ema", ema, 0.0),
-        at_least("--evaluate-every", evaluate_every, i64{1});
-    at_least("--stop-after", stop_after, i64{0}),
-        at_least("--warmup-iterations", warmup_iterations, i64{0});
-    at_least("--longer", longer, least_side), at_least("--shorter", shorter, least_side);
-    at_least("--lr", lr, 0.0), at_least("--weight-decay", weight_decay, 0.0),
-        at_least("--clip", clip, 0.0);
-  }
-
-  // Calls f(key, value) for all that a resumed run must keep and both tasks have.
-  template <class F>
-  void each_shared(F f) {
-    f("task", task), f("data", data), f("data_dir", folder), f("freeze_backbone", freeze_backbone);
-    f("images", images), f("test_images", test_images), f("size", size), f("epochs", epochs),
-        f("batch", batch);
-    f("evaluate_every", evaluate_every), f("longer", longer), f("shorter", shorter),
-        f("warmup_iterations", warmup_iterations);
-    f("lr", lr), f("weight_decay", weight_decay), f("clip", clip), f("seed", seed),
-        f("dtype", compute.dtype);
-    f("checkpoint_blocks", checkpoint_blocks), f("accumulate", accumulate), f("ema", ema);
-  }
+  i64 ahead() const { return std::max<i64>(1, data.workers); }  // batches: they are large
 };
 
 /// Generated images to train on, or to test on: the latter are the same for any seed.
 inline ShapesOptions shapes_of(const DenseTraining& o, Split split) {
   const bool trains = split == Split::train;
-  return {.height = o.size,
-          .width = o.size,
-          .images = trains ? o.images : o.test_images,
+  return {.height = o.data.size,
+          .width = o.data.size,
+          .images = trains ? o.data.images : o.data.test_images,
           .seed = trains ? o.seed : 0,
           .split = split,
           .most_extra = 3};
@@ -87,21 +74,12 @@ inline void make_folders(const std::string& path) {
 /// Nothing is written yet.
 template <class Command>
 TrainingRun open_run(Command& o, const std::vector<Communicator>& processes) {
-  if (!o.resume.empty())
-    o.out = o.resume;
-  else
-    o.check_numbers();
+  if (!o.resume.empty()) o.out = o.resume;
+  if (o.resume.empty()) o.check_together();
   TrainingRun run(o, processes);
-  if (!o.resume.empty()) {
-    const std::string moved = o.folder;
-    const Json j = parse_json(read_text(o.out + "/train.json"), o.out + "/train.json");
-    o.each(
-        [&](const char* key, auto& value) { read_member(j, key, o.out + "/train.json", value); });
-    o.network = {}, o.drop_path = -1;
-    o.network.config = o.out + "/config.json";
-    take_moved_data(moved, o.folder, o.out);
-    o.check_numbers();
-  }
+  if (!run.resumed()) return run;
+  take_kept(o);
+  o.check_together();
   return run;
 }
 
@@ -160,14 +138,6 @@ inline Json dense_record(const EpochReport& r) {
   Json record{{"epoch", r.epoch}, {"lr", r.last_lr}, {"loss", r.train_loss}};
   for (const auto& [name, value] : r.parts) record[name] = value;
   return record;
-}
-
-/// All options of a run as they are kept in train.json.
-template <class Command>
-Json options_of(Command& o) {
-  Json j;
-  o.each([&](const char* key, const auto& value) { j[key] = value; });
-  return j;
 }
 
 /// The last line of a run: the best of `what`, in a number of `digits`; -1: there is none.

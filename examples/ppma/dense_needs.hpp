@@ -7,6 +7,7 @@
 #include "ppma/heads/mask_rcnn.hpp"
 #include "ppma/heads/segmentor.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
+#include "ppma/heads/upernet.hpp"
 
 namespace tool {
 
@@ -22,17 +23,24 @@ inline std::array<double, 4> map_cells(i64 height, i64 width) {
   return cells;
 }
 
+/// A head that nobody has counted: the backbone alone is what is needed at least.
+template <class Head>
+HeadNeeds head_needs(const SegmentorConfig<Head>&, i64, i64) {
+  return {};
+}
+
 /// UperNet, and the auxiliary head, whose weights are there in inference too. A convolution's
 /// result is kept for its norm, and the norm's for the ReLU or what follows it.
-inline HeadNeeds head_needs(const SegmentorConfig& c, i64 height, i64 width) {
+inline HeadNeeds head_needs(const SegmentorConfig<UperNet>& config, i64 height, i64 width) {
+  const UperNetConfig& c = config.head;
   const std::array<double, 4> n = map_cells(height, width);
   const double pixels = static_cast<double>(height) * static_cast<double>(width);
-  const double D = static_cast<double>(c.decode.channels);
-  const double K = static_cast<double>(c.decode.num_classes);
-  const double A = static_cast<double>(c.auxiliary.channels);
-  const double scales = static_cast<double>(c.decode.pool_scales.size());
+  const double D = static_cast<double>(c.channels);
+  const double K = static_cast<double>(c.num_classes);
+  const double A = static_cast<double>(c.auxiliary_channels);
+  const double scales = static_cast<double>(c.pool_scales.size());
   const auto width_of = [&](std::size_t i) {
-    return static_cast<double>(c.backbone.embed_dims[i]);
+    return static_cast<double>(config.backbone.embed_dims[i]);
   };
   HeadNeeds h;
   h.weights = D * K + A * K + scales * width_of(3) * D + 9 * (width_of(3) + scales * D) * D +
@@ -55,12 +63,13 @@ inline HeadNeeds pyramid_needs(const PpmaConfig& backbone, double P,
   return h;
 }
 
-inline HeadNeeds head_needs(const SemanticFpnConfig& c, i64 height, i64 width) {
+inline HeadNeeds head_needs(const SegmentorConfig<SemanticFpn>& config, i64 height, i64 width) {
+  const SemanticFpnConfig& c = config.head;
   const std::array<double, 4> n = map_cells(height, width);
   const double pixels = static_cast<double>(height) * static_cast<double>(width);
   const double P = static_cast<double>(c.pyramid_channels), D = static_cast<double>(c.channels);
   const double K = static_cast<double>(c.num_classes);
-  HeadNeeds h = pyramid_needs(c.backbone, P, n);
+  HeadNeeds h = pyramid_needs(config.backbone, P, n);
   h.weights += D * K, h.kept += K * pixels;
   for (std::size_t level = 0; level < 4; ++level) {
     h.weights += 9 * P * D + (level > 1 ? static_cast<double>(level - 1) * 9 * D * D : 0);

@@ -43,16 +43,20 @@ inline void refuse_others(const CLI::App& app, const std::string& task) {
   }
 }
 
-inline i64 classes_of(const SegmentorConfig& c) { return c.decode.num_classes; }
-inline i64 classes_of(const SemanticFpnConfig& c) { return c.num_classes; }
-inline i64 classes_of(const MaskRcnnConfig& c) { return c.roi.num_classes; }
-inline void set_classes(SegmentorConfig& c, i64 classes) {
-  c.decode.num_classes = c.auxiliary.num_classes = classes;
+template <class Head>
+i64 classes_of(const SegmentorConfig<Head>& c) {
+  return c.head.num_classes;
 }
-inline void set_classes(SemanticFpnConfig& c, i64 classes) { c.num_classes = classes; }
+inline i64 classes_of(const MaskRcnnConfig& c) { return c.roi.num_classes; }
+template <class Head>
+void set_classes(SegmentorConfig<Head>& c, i64 classes) {
+  c.head.num_classes = classes;
+}
 inline void set_classes(MaskRcnnConfig& c, i64 classes) { c.roi.num_classes = classes; }
-inline void small_network(SegmentorConfig& c) { c = segmentor_nano(150); }
-inline void small_network(SemanticFpnConfig& c) { c = semantic_fpn_nano(150); }
+template <class Head>
+void small_network(SegmentorConfig<Head>& c) {
+  c = segmentor_nano<Head>(150);
+}
 inline void small_network(MaskRcnnConfig& c) { c = mask_rcnn_nano(80, true); }
 
 /// A JSON object about a network, and where it stands.
@@ -81,12 +85,22 @@ inline std::vector<Description> descriptions(const NetworkOptions& o, const std:
 
 /// The head of a segmentor that they name: the last one counts.
 inline std::string head_in(const std::vector<Description>& all) {
-  std::string head = head_name(SegmentorConfig{});
+  std::string head = SegmentationHeads::names().front();
   for (const Description& d : all) {
     const std::string named = naming(d.where, [&] { return head_of(d.json); });
     if (d.json.contains("head")) head = named;
   }
   return head;
+}
+
+/// What a description says, on top of `c`.
+template <class Head>
+SegmentorConfig<Head> read_description(Json j, const SegmentorConfig<Head>& c) {
+  if (j.is_object() && !j.contains("head")) j["head"] = Head::name;
+  return segmentor_from_json(j, c);
+}
+inline MaskRcnnConfig read_description(const Json& j, const MaskRcnnConfig& c) {
+  return detector_from_json(j, c);
 }
 
 /// The network of --model, `fallback` where it is not given, with what `said` puts on top.
@@ -105,16 +119,7 @@ Config dense_config(const NetworkOptions& o, const char* fallback,
           find(weights, detects ? "roi_head.bbox_head.fc_cls.bias" : "decode_head.conv_seg.bias");
       bias != nullptr)
     set_classes(c, bias->numel() - (detects ? 1 : 0));  // a detector's last one is the background
-  for (const Description& d : said)
-    naming(d.where, [&] {
-      if constexpr (detects) {
-        c = detector_from_json(d.json, c);
-      } else {
-        Json j = d.json;
-        if (j.is_object() && !j.contains("head")) j["head"] = head_name(c);
-        c = segmentor_from_json(j, c);
-      }
-    });
+  for (const Description& d : said) naming(d.where, [&] { c = read_description(d.json, c); });
   if (!o.mask.empty()) c.backbone.mask = parse_mask_kind(o.mask);
   return c;
 }
@@ -127,18 +132,21 @@ void require_weights(const Config& c, const std::string& task) {
   require_memory(work, "--size", network_options(task));
 }
 
-/// The network of the options, by default the published one on PPMA-T; with --weights or random
-/// ones; where it computes.
-/// `look` sees its configuration, and the weights, before it is made.
+inline WeightsFile dense_weights(const NetworkOptions& o) {
+  if (o.weights.empty()) return {};
+  return read_weights(o.weights, o.entry, {"module.", "_orig_mod."});
+}
+
+/// The network of the options, by default the published one on PPMA-T; with --weights (`file`) or
+/// random ones; where it computes. `look` sees its configuration before it is made.
 template <class Model, class Look>
-Model dense_network(const NetworkOptions& o, const Placement& at, bool inference, Look look) {
-  WeightsFile file;
-  if (!o.weights.empty()) file = read_weights(o.weights, o.entry, {"module.", "_orig_mod."});
+Model dense_network(const NetworkOptions& o, const WeightsFile& file, const Placement& at,
+                    bool inference, Look look) {
   const std::string task = std::is_same_v<Model, MaskRcnn> ? "detect" : "segment";
   const auto said = descriptions(o, task, file);
   const auto config = dense_config<decltype(Model::config)>(o, "ppma_tiny", said, file.tensors);
   require_weights(config, task);
-  look(config, file);
+  look(config);
   Model model(config);
   if (!o.weights.empty()) load_state_dict(model, file.tensors);
   to(model, accumulator_dtype(at.dtype));
@@ -146,9 +154,14 @@ Model dense_network(const NetworkOptions& o, const Placement& at, bool inference
   if (inference && at.device == Device::cuda) prepare_for_inference(model.backbone, at.dtype);
   return model;
 }
-template <class Model>
-Model dense_network(const NetworkOptions& o, const Placement& at, bool inference) {
-  return dense_network<Model>(o, at, inference, [](const auto&, const WeightsFile&) {});
+
+/// Calls f.operator()<Head>(file) with the head of the segmentor that the options and the weights
+/// name.
+template <class F>
+void with_segmentor(const NetworkOptions& o, F f) {
+  const WeightsFile file = dense_weights(o);
+  with_segmentation_head(head_in(descriptions(o, "segment", file)),
+                         [&]<class Head>() { f.template operator()<Head>(file); });
 }
 
 }  // namespace tool

@@ -15,16 +15,25 @@ struct DetectCommand : DenseTraining {
 
   DetectCommand() {
     task = "detect", out = "runs/detect";
-    size = 128, epochs = 12, longer = 1333, shorter = 800, least_side = 1, clip = 10;
+    data.size = 128, epochs = 12, longer = 1333, shorter = 800, clip = 10;
   }
-  void check_numbers() const {
-    DenseTraining::check_numbers();
-    for (const i64 s : steps) check(s > 0, "--steps must be at least 1, not ", s);
-  }
-  template <class F>
-  void each(F f) {
-    each_shared(f);
-    f("boxes_only", boxes_only), f("multi_scale", multi_scale), f("steps", steps);
+  void check_together() const {}
+  struct Own {
+    template <class Options, class F>
+    static void fields(Options& o, F f) {
+      f("boxes_only", o.boxes_only, "no mask head (Faster R-CNN)");
+      f("multi_scale", o.multi_scale,
+        "the 3x schedule's augmentation: shorter sides of 0.6 to 1 --shorter, half of the images "
+        "cropped");
+      f("steps", o.steps, Limits{.least = 1, .most = most_epochs, .or_none = true},
+        "epochs after which the rate falls to a tenth; default: 8 and 11 of 12, 27 and 33 of 36, "
+        "none of fewer than 4");
+    }
+  };
+  template <class Options, class F>
+  static void fields(Options& o, F f) {
+    DenseTraining::fields(o, f);
+    Own::fields(o, f);
   }
 };
 
@@ -55,23 +64,23 @@ struct DetectionData {
 
 inline DetectionData make_detection_data(const DetectCommand& o) {
   DetectionData d;
-  if (o.data == "shapes") {
+  if (o.data.kind == "shapes") {
     d.train = shapes_set(shapes_of(o, Split::train));
     d.test = shapes_set(shapes_of(o, Split::test));
     d.truth = std::make_shared<const CocoTruth>(truth_of(d.test));
     d.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
     return d;
   }
-  check(o.data == "coco" && !o.folder.empty(),
+  check(o.data.kind == "coco" && !o.data.folder.empty(),
         "--task detect: --data is shapes, or coco with --data-dir");
   const auto part = [&](const std::string& name, bool all, CocoSkips* skips) {
-    const std::string notes = o.folder + "/annotations/instances_" + name;
+    const std::string notes = o.data.folder + "/annotations/instances_" + name;
     // the last one's stays
     d.truth = std::make_shared<const CocoTruth>(
         read_coco(existing({notes + ".json", notes + "2017.json"}), !o.boxes_only));
     return coco_set(d.truth,
-                    existing({o.folder + "/images/" + name, o.folder + "/" + name + "2017",
-                              o.folder + "/" + name}),
+                    existing({o.data.folder + "/images/" + name,
+                              o.data.folder + "/" + name + "2017", o.data.folder + "/" + name}),
                     !o.boxes_only, all, skips);
   };
   d.train = part("train", false, &d.skips);
@@ -79,10 +88,10 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
   // now, not after an epoch
   check_scorable(*d.truth, o.boxes_only ? CocoType::bbox : CocoType::segm);
   const std::string difference = class_difference(d.train.class_names, d.test.class_names);
-  check(difference.empty(), o.folder,
+  check(difference.empty(), o.data.folder,
         ": the training and validation files must have the same categories; in the latter ",
         difference);
-  check(d.train.category_ids == d.test.category_ids, o.folder,
+  check(d.train.category_ids == d.test.category_ids, o.data.folder,
         ": training and validation files number their categories differently");
   return d;
 }
@@ -110,20 +119,20 @@ inline void print_table(const char* what, const CocoTruth& truth, const CocoScor
 inline void train_detect(DetectCommand o, const std::vector<Communicator>& processes) {
   TrainingRun run = open_run(o, processes);
   if (o.steps.empty()) o.steps = default_steps(o.epochs);
-  const DetectionData data = at_its_place(o, o.folder, [&] { return make_detection_data(o); });
+  const DetectionData data = at_its_place(o, o.data.folder, [&] { return make_detection_data(o); });
   MaskRcnnConfig config = training_config<MaskRcnnConfig>(o, descriptions(o.network, o.task));
   config.roi.num_classes = data.train.classes(),
   config.with_mask = config.with_mask && !o.boxes_only;
   if (o.compute.device == "cpu") {
     // the smallest that an image may be brought to
-    const i64 side = o.data == "shapes" ? o.size : o.shorter;
+    const i64 side = o.data.kind == "shapes" ? o.data.size : o.shorter;
     require_memory(
         {config.backbone, std::min(o.batch, data.train.size), side, side, !o.freeze_backbone,
          o.checkpoint_blocks, 4, head_needs(config, side, side), true},
         "--batch, --size or --shorter", network_options(o.task));
   }
   MaskRcnn model(config, o.seed);
-  if (o.data == "shapes") o.longer = o.shorter = o.size;
+  if (o.data.kind == "shapes") o.longer = o.shorter = o.data.size;
   DetectionLoading loading;
   if (o.multi_scale)
     loading = multi_scale_loading(o.longer, o.shorter);
@@ -136,7 +145,7 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
   loading.batch = o.batch, loading.seed = o.seed, loading.normalization = input.normalization;
   loading.part = run.part();
   BatchStream<DetectionBatch> batches(detection_batches(data.train, loading),
-                                      {.workers = o.workers, .ahead = o.ahead()});
+                                      {.workers = o.data.workers, .ahead = o.ahead()});
   DetectionTask task(model, data.test, data.truth, loading);
   FirstPictures pictures(run, data.test.size);
   if (run.speaks())
@@ -164,7 +173,7 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
   if (run.speaks()) {
     std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n",
                 config.with_mask ? "Mask R-CNN" : "Faster R-CNN", config.backbone.name.c_str(),
-                grouped_digits(parameter_count(model)).c_str(), o.data.c_str(),
+                grouped_digits(parameter_count(model)).c_str(), o.data.kind.c_str(),
                 grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
                 static_cast<long long>(config.roi.num_classes));
     if (const std::string skipped = data.skips.text(); !skipped.empty())

@@ -25,7 +25,7 @@ inline DataOptions tested_data(const EvalCommand& o, const CLI::App& app, const 
   const std::string where = o.network.weights + ": data";
   DataOptions data = o.data;
   if (const auto it = file.metadata.find("data"); data.kind.empty() && it != file.metadata.end()) {
-    data = DataOptions::from_json(parse_json(it->second, where), where);
+    data = data_of(parse_json(it->second, where), where);
     data.size = o.data.size, data.workers = o.data.workers;
     if (!o.data.folder.empty()) data.folder = o.data.folder;
     data.no_exif = data.no_exif || o.data.no_exif;
@@ -134,6 +134,8 @@ inline void add_eval(CLI::App& app) {
   auto* c = app.add_subcommand("eval", "Loss and accuracy of a trained network on a test set");
   add_network(*c, o->network);
   add_data(*c, o->data, false);
+  DataOptions::fields(o->data, AddFields(*c));
+  c->remove_option(c->get_option("--images"));  // only training images
   c->get_option("--data")->description(c->get_option("--data")->get_description() +
                                        "; default: what it was trained on");
   c->add_option("--batch", o->batch, "images at a time")

@@ -3,10 +3,10 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
-#include <type_traits>
-#include <vector>
 
 #include "ppma/core/error.hpp"
+#include "ppma/core/limits.hpp"
+#include "ppma/io/json_fields.hpp"
 
 namespace tool {
 
@@ -24,54 +24,13 @@ inline Json parse_json(const std::string& text, const std::string& where) {
   }
 }
 
-template <class T>
-constexpr bool is_list = !std::is_arithmetic_v<T> && !std::is_same_v<T, std::string>;
-
-/// Whether JSON holds what a T is made of; a list of fixed length has that length.
-template <class T>
-bool holds(const Json& j) {
-  if constexpr (is_list<T>) {
-    if (!j.is_array()) return false;
-    for (const Json& entry : j)
-      if (!holds<typename T::value_type>(entry)) return false;
-    if constexpr (!std::is_same_v<T, std::vector<typename T::value_type>>)
-      return j.size() == T{}.size();
-    return true;
-  } else {
-    return std::is_same_v<T, bool> ? j.is_boolean()
-           : std::is_unsigned_v<T> ? j.is_number_unsigned()
-           : std::is_integral_v<T>
-               ? j.is_number_integer() && (!j.is_number_unsigned() || j.get<i64>() >= 0)
-           : std::is_floating_point_v<T> ? j.is_number()
-                                         : j.is_string();
-  }
-}
-
-/// What that is, for messages.
-template <class T>
-std::string kind_of() {
-  if constexpr (is_list<T>)
-    return (std::is_same_v<T, std::vector<typename T::value_type>>
-                ? "a list of "
-                : str("a list of ", T{}.size(), ", each ")) +
-           kind_of<typename T::value_type>();
-  else
-    return std::is_same_v<T, bool>       ? "true or false"
-           : std::is_unsigned_v<T>       ? "a whole number from 0"
-           : std::is_integral_v<T>       ? "a whole number"
-           : std::is_floating_point_v<T> ? "a number"
-                                         : "text";
-}
-
 /// Reads a member of one of our own files, at `where`; one that is not there, or null, leaves
 /// `into` as it is. Errors: no object; a member of another kind.
 template <class T>
 void read_member(const Json& j, const char* key, const std::string& where, T& into) {
-  check(j.is_object(), where, ": must be a JSON object, not ", j.type_name());
+  ppma::detail::check_object(j, where);
   const auto it = j.find(key);
-  if (it == j.end() || it->is_null()) return;
-  check(holds<T>(*it), where, ": \"", key, "\" must be ", kind_of<T>(), ", not ", it->dump());
-  into = it->get<T>();
+  if (it != j.end() && !it->is_null()) read_json_value(*it, where, key, into);
 }
 
 /// A member that must be there.
@@ -81,6 +40,14 @@ T member(const Json& j, const char* key, const std::string& where) {
   read_member(j, key, where, value);
   check(j.contains(key) && !j.at(key).is_null(), where, ": has no \"", key, "\"");
   return value;
+}
+
+/// The fields that one of our own files has, which others leave as they are. Errors: a member of
+/// another kind, or outside of its limits.
+template <class Options>
+void read_kept(const Json& j, const std::string& where, Options& o) {
+  read_json_fields(j, where, o);
+  check_fields(o, where);
 }
 
 /// f(), whose errors say where it was.

@@ -2,9 +2,11 @@
 // Values of options: each has a range, which --help states and with which what is given is checked
 // before anything begins.
 //
-// To add an option: ->check(in_range(least, most)) for a number, ->check(some_text()) for a name.
+// To add an option: ->check(in_range(least, most)) for a number, ->check(some_text()) for a name. One
+// that is also kept in a file is a field of its command (core/limits.hpp), with its help: add_fields.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +18,7 @@
 
 #include "ppma/core/error.hpp"
 #include "ppma/core/float_bits.hpp"
+#include "ppma/core/limits.hpp"
 #include "ppma/io/utf8.hpp"
 
 namespace tool {
@@ -65,22 +68,24 @@ bool parse_number(const std::string& text, T& into) {
   return end == text.c_str() + text.size();
 }
 
-/// A number from `least` to `most`, or `also`, which means something of its own ("0: all").
+/// A T within limits.
 template <class T>
-CLI::Validator in_range(T least, T most, std::vector<T> also = {}) {
-  std::string range;
-  for (const T value : also) range += str(value, ", or ");
-  range += str(least, " to ", most);
-  const auto fits = [=](std::string& text) -> std::string {
+CLI::Validator in_limits(const Limits& limits) {
+  const auto fits = [limits](std::string& text) -> std::string {
     T value{};
     if (!parse_number(text, value))
       return str("\"", text, "\" is not a ", std::is_integral_v<T> ? "whole " : "",
-                 "number in range ", range);
-    for (const T other : also)
-      if (value == other) return "";
-    return value >= least && value <= most ? "" : str(text, " is not in range ", range);
+                 "number in range ", limits.text());
+    return limits.holds(static_cast<double>(value)) ? ""
+                                                    : str(text, " is not in range ", limits.text());
   };
-  return CLI::Validator(fits, "[" + range + "]");
+  return CLI::Validator(fits, "[" + limits.text() + "]");
+}
+
+/// A number from `least` to `most`, or `also`, which means something of its own ("0: all").
+template <class T>
+CLI::Validator in_range(T least, T most, std::vector<double> also = {}) {
+  return in_limits<T>({static_cast<double>(least), static_cast<double>(most), std::move(also)});
 }
 
 /// A name or a path to write: not empty, and UTF-8, since it goes into JSON.
@@ -103,6 +108,75 @@ inline CLI::Validator accepted_by(std::function<void(const std::string&)> read) 
     }
   };
   return CLI::Validator(fits, "");
+}
+
+/// The option of a field: "--data-dir" of "data_dir".
+inline std::string option_of(std::string key) {
+  std::replace(key.begin(), key.end(), '_', '-');
+  return "--" + key;
+}
+
+/// Adds an option for each field that has a help text: a number with its limits, a flag, or text.
+class AddFields {
+ public:
+  explicit AddFields(CLI::App& app, std::string group = "") : app_(app), group_(std::move(group)) {}
+
+  template <class T>
+  void operator()(const char* key, T& value, const Limits& limits, const char* help) const {
+    using Number = typename NumberOf<T>::type;
+    grouped(app_.add_option(option_of(key), value, help))
+        ->capture_default_str()
+        ->check(in_limits<Number>(limits));
+  }
+  void operator()(const char* key, u64& value, const char* help) const {
+    grouped(app_.add_option(option_of(key), value, help))
+        ->capture_default_str()
+        ->check(CLI::Validator(
+            [](std::string& text) -> std::string {
+              u64 number = 0;
+              return parse_number(text, number) ? "" : str("\"", text, "\" is not a whole number");
+            },
+            str("[0 to ", ~u64{0}, "]")));
+  }
+  void operator()(const char* key, bool& value, const char* help) const {
+    grouped(app_.add_flag(option_of(key), value, help));
+  }
+  void operator()(const char* key, std::string& value, const char* help) const {
+    grouped(app_.add_option(option_of(key), value, help))
+        ->capture_default_str()
+        ->check(some_text());
+  }
+  template <class... NoHelp>
+  void operator()(const char*, const NoHelp&...) const {}
+
+ private:
+  template <class T>
+  struct NumberOf {
+    using type = T;
+  };
+  template <class T>
+  struct NumberOf<std::vector<T>> {
+    using type = T;
+  };
+  CLI::Option* grouped(CLI::Option* option) const {
+    return group_.empty() ? option : option->group(group_);
+  }
+
+  CLI::App& app_;
+  std::string group_;
+};
+
+/// Sets the fields of `into` whose options were given, to what they are in `from`.
+template <class Fields, class From, class To>
+void take_given(const CLI::App& app, const From& from, To& into) {
+  Fields::fields(from, [&](const char* key, const auto& value, const auto&...) {
+    const CLI::Option* option = app.get_option_no_throw(option_of(key));
+    if (option == nullptr || option->count() == 0) return;
+    Fields::fields(into, [&](const char* other, auto& to, const auto&...) {
+      if constexpr (std::is_same_v<decltype(value), const std::remove_reference_t<decltype(to)>&>)
+        if (std::string_view(key) == other) to = value;
+    });
+  });
 }
 
 // Limits that several subcommands have.

@@ -28,9 +28,10 @@ inline Tensor given(const RunOptions& o, const TensorMap& in, const std::string&
 }
 
 /// Images -> logits (B,H,W,K).
-inline void run_segmentor(const RunOptions& o) {
+template <class Head>
+void run_segmentor(const RunOptions& o, const WeightsFile& file) {
   const Placement at = o.compute.placement();
-  Segmentor model = dense_network<Segmentor>(o.network, at, true);
+  const auto model = dense_network<Segmentor<Head>>(o.network, file, at, true, [](const auto&) {});
   const Tensor images = at(given(o, read_safetensors(o.input).tensors, "input"));
   const NoGrad not_recorded;
   Context context;
@@ -42,7 +43,8 @@ inline void run_segmentor(const RunOptions& o) {
 /// One image, or the four maps of the backbone for it -> its objects, best first.
 inline void run_detector(const RunOptions& o) {
   const Placement at = o.compute.placement();
-  MaskRcnn model = dense_network<MaskRcnn>(o.network, at, true);
+  const auto model =
+      dense_network<MaskRcnn>(o.network, dense_weights(o.network), at, true, [](const auto&) {});
   const TensorMap in = read_safetensors(o.input).tensors;
   const bool from_maps = find(in, "map0") != nullptr;
   const Tensor first = given(o, in, from_maps ? "map0" : "input");
@@ -73,7 +75,9 @@ inline void run_detector(const RunOptions& o) {
 inline void run(const RunOptions& o) {
   check(o.task == "classify" || !o.train, "run --task ", o.task,
         ": runs inference; leave out --train");
-  if (o.task == "segment") return run_segmentor(o);
+  if (o.task == "segment")
+    return with_segmentor(
+        o.network, [&]<class Head>(const WeightsFile& file) { run_segmentor<Head>(o, file); });
   if (o.task == "detect") return run_detector(o);
   const Placement at = o.compute.placement();
   Network network = load_network(o.network);

@@ -11,40 +11,36 @@
 
 namespace tool {
 
-constexpr i64 least_crop = 32;  // pixels: what the backbone takes
-
 struct SegmentCommand : DenseTraining {
-  std::string head;  // none given: the description's, else upernet
+  std::string head;  // none given: the description's, else the first of SegmentationHeads
   i64 crop = 0;      // 0: the shorter side; longer, shorter 0: the first image's
   double least_factor = 0.5, most_factor = 2;
 
   SegmentCommand() {
     task = "segment", out = "runs/segment";
-    size = 64, epochs = 20, evaluate_every = 5, clip = 5;
+    data.size = 64, epochs = 20, evaluate_every = 5, clip = 5;
   }
-  void check_numbers() const {
-    DenseTraining::check_numbers();
-    check(crop == 0 || crop >= least_crop, "--crop must be at least ", least_crop,
-          ", or 0 for the shorter side, not ", crop);
-    check(least_factor > 0 && least_factor <= most_factor, "--least-factor ", least_factor,
-          " must be above 0 and at most --most-factor ", most_factor);
+  void check_together() const {
+    check(least_factor <= most_factor, "--least-factor ", least_factor,
+          " must be at most --most-factor, ", most_factor);
   }
-  template <class F>
-  void each(F f) {
-    each_shared(f);
-    f("head", head), f("crop", crop), f("least_factor", least_factor),
-        f("most_factor", most_factor);
+  struct Own {
+    template <class Options, class F>
+    static void fields(Options& o, F f) {
+      f("head", o.head);
+      f("crop", o.crop, Limits{least_size, most_size, {0}},
+        "side of the crops that are learnt from; 0: the shorter side");
+      f("least_factor", o.least_factor, Limits{0.01, 100},
+        "images are resized by a random factor from this");
+      f("most_factor", o.most_factor, Limits{0.01, 100}, "to this");
+    }
+  };
+  template <class Options, class F>
+  static void fields(Options& o, F f) {
+    DenseTraining::fields(o, f);
+    Own::fields(o, f);
   }
 };
-
-/// Calls f.operator()<Model>() with the network of a head.
-template <class F>
-void with_head(const std::string& head, F f) {
-  if (head == "semantic_fpn")
-    f.template operator()<SemanticFpn>();
-  else
-    f.template operator()<Segmentor>();
-}
 
 inline void draw_segment_curves(const std::string& path, const std::vector<Json>& log) {
   Series loss{"training", {}, {}}, iou{"mean IoU", {}, {}};
@@ -71,40 +67,41 @@ struct SegmentData {
 };
 
 inline SegmentData make_segmentation_data(const SegmentCommand& o) {
-  if (o.data == "shapes") {
+  if (o.data.kind == "shapes") {
     return {shapes_segmentation(shapes_of(o, Split::train)),
             shapes_segmentation(shapes_of(o, Split::test))};
   }
-  check(o.data == "folder" && !o.folder.empty(),
+  check(o.data.kind == "folder" && !o.data.folder.empty(),
         "--task segment: --data is shapes, or folder with --data-dir");
-  SegmentData d{segmentation_folder(o.folder, Split::train),
-                segmentation_folder(o.folder, Split::val)};
+  SegmentData d{segmentation_folder(o.data.folder, Split::train),
+                segmentation_folder(o.data.folder, Split::val)};
   for (const std::string& name : d.train.class_names)
-    check(is_utf8(name), o.folder, "/classes.txt: \"", name, "\" is not UTF-8");
-  warn_left_out(o.folder + " (training)", d.train.left_out),
-      warn_left_out(o.folder + " (validation)", d.test.left_out);
+    check(is_utf8(name), o.data.folder, "/classes.txt: \"", name, "\" is not UTF-8");
+  warn_left_out(o.data.folder + " (training)", d.train.left_out),
+      warn_left_out(o.data.folder + " (validation)", d.test.left_out);
   return d;
 }
 
 /// A run of which the options are complete.
-template <class Model>
+template <class Head>
 void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<Description>& said) {
-  const SegmentData data = at_its_place(o, o.folder, [&] { return make_segmentation_data(o); });
+  const SegmentData data =
+      at_its_place(o, o.data.folder, [&] { return make_segmentation_data(o); });
   const SegmentationSet &train = data.train, &test = data.test;
   const Tensor first = train.get(0).image;
   // An image may be thinner than a network takes, and crops are filled up.
-  if (o.longer == 0) o.longer = std::max({least_crop, first.dim(0), first.dim(1)});
-  if (o.shorter == 0) o.shorter = std::max(least_crop, std::min(first.dim(0), first.dim(1)));
-  if (o.crop == 0) o.crop = std::max(least_crop, o.shorter);
+  if (o.longer == 0) o.longer = std::max({least_size, first.dim(0), first.dim(1)});
+  if (o.shorter == 0) o.shorter = std::max(least_size, std::min(first.dim(0), first.dim(1)));
+  if (o.crop == 0) o.crop = std::max(least_size, o.shorter);
 
-  auto config = training_config<decltype(Model::config)>(o, said);
+  auto config = training_config<SegmentorConfig<Head>>(o, said);
   set_classes(config, train.classes());
   if (o.compute.device == "cpu")
     require_memory(
         {config.backbone, std::min(o.batch, train.size), o.crop, o.crop, !o.freeze_backbone,
          o.checkpoint_blocks, 4, head_needs(config, o.crop, o.crop), true},
         "--batch or --crop", network_options(o.task));
-  Model model(config, o.seed);
+  Segmentor<Head> model(config, o.seed);
   SegmentationLoading loading;
   const InputInfo input = training_input(
       run, o, InputInfo::dense(train.class_names, o.longer, o.shorter, loading.normalization));
@@ -114,10 +111,10 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
   loading.least_factor = o.least_factor, loading.most_factor = o.most_factor, loading.seed = o.seed;
   loading.part = run.part();
   BatchStream<SegmentationBatch> batches(segmentation_batches(train, loading),
-                                         {.workers = o.workers, .ahead = o.ahead()});
+                                         {.workers = o.data.workers, .ahead = o.ahead()});
   SegmentOptions how;
   how.longer = o.longer, how.shorter = o.shorter, how.normalization = loading.normalization;
-  SegmentationTask<Model> task(model, test, how);
+  SegmentationTask<Segmentor<Head>> task(model, test, how);
   FirstPictures pictures(run, test.size);
   if (run.speaks())
     task.on_image = [&](const SegmentationSample& s, const Tensor& labels, i64 index,
@@ -129,7 +126,7 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
   training.rate = PolySchedule{.rate = o.lr,
                                .total = o.epochs * o.steps_of(batches.batches()),
                                .warmup = o.warmup_iterations};
-  Trainer<SegmentationTask<Model>> trainer(task, training);
+  Trainer<SegmentationTask<Segmentor<Head>>> trainer(task, training);
   run.begin(trainer, {.about = {{"segmentor", segmentor_to_json(config).dump()},
                                 {"input", input.to_json().dump()}},
                       .options = options_of(o),
@@ -147,10 +144,10 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
   if (run.speaks()) {
     if (!run.folder().records().empty()) draw();
     std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n",
-                std::is_same_v<Model, Segmentor> ? "UperNet" : "Semantic FPN",
-                config.backbone.name.c_str(), grouped_digits(parameter_count(model)).c_str(),
-                train.name.c_str(), grouped_digits(train.size).c_str(),
-                grouped_digits(test.size).c_str(), static_cast<long long>(train.classes()));
+                Head::title, config.backbone.name.c_str(),
+                grouped_digits(parameter_count(model)).c_str(), train.name.c_str(),
+                grouped_digits(train.size).c_str(), grouped_digits(test.size).c_str(),
+                static_cast<long long>(train.classes()));
     std::fflush(stdout);
   }
   using Record = EpochRecord<SegmentationEvaluation>;
@@ -194,7 +191,7 @@ inline void train_segment(SegmentCommand o, const std::vector<Communicator>& pro
   TrainingRun run = open_run(o, processes);
   const std::vector<Description> said = descriptions(o.network, o.task);
   if (o.head.empty()) o.head = head_in(said);
-  with_head(o.head, [&]<class Model>() { train_segment_with<Model>(run, o, said); });
+  with_segmentation_head(o.head, [&]<class Head>() { train_segment_with<Head>(run, o, said); });
 }
 
 /// The pixels of a class as a result in COCO's form; a label map has no scores: 1.
@@ -209,10 +206,10 @@ inline CocoResult class_result(const Tensor& labels, u8 label, i64 image_id, i64
 
 /// OUT/NAME.png: the image under its classes, with a legend; OUT/NAME_labels.png: the label map;
 /// OUT/results.json: a mask for each class of each image, with OUT/images.json.
-template <class Model>
+template <class Head>
 void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
   const Placement at = o.compute.placement();
-  Model model = file.load<Model>(at);
+  auto model = file.load<Segmentor<Head>>(at);
   SegmentOptions how;
   how.longer = file.longer(2048), how.shorter = file.shorter(512);
   how.normalization = file.normalization();
@@ -258,7 +255,8 @@ void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
 
 inline void predict_segment(const DensePredictCommand& o) {
   const DenseFile file(o, "segment");
-  with_head(head_in(file.said), [&]<class Model>() { predict_segment_with<Model>(o, file); });
+  with_segmentation_head(head_in(file.said),
+                         [&]<class Head>() { predict_segment_with<Head>(o, file); });
 }
 
 }  // namespace tool

@@ -17,44 +17,37 @@
 #include "ppma/vis/curve.hpp"
 #include "progress.hpp"
 #include "segment.hpp"
+#include "training_options.hpp"
 #include "training_run.hpp"
 
 namespace tool {
 
 /// The defaults are for ppma_nano on `shapes`: about 95 % after a minute or two on two cores.
-struct TrainCommand {
-  NetworkOptions network;
-  ComputeOptions compute;
-  DataOptions data;
-  std::string task = "classify", out = "runs/train", resume;
-  bool overwrite = false;
-  i64 epochs = 6, batch = 16, accumulate = 1, evaluate_every = 1, stop_after = 0;
-  u64 seed = 0;
-  double lr = 2e-3, final_lr = 1e-5, warmup = 0.3, weight_decay = 0.05, label_smoothing = 0,
-         clip = 1, ema = 0.99, drop_path = -1, beta2 = 0.98, mixup = 0, cutmix = 0, erasing = 0;
-  bool rate_per_epoch = false, checkpoint_blocks = false;
+struct TrainCommand : TrainingOptions {
+  double final_lr = 1e-5, warmup = 0.3, beta2 = 0.98, label_smoothing = 0, mixup = 0, cutmix = 0,
+         erasing = 0;
+  bool rate_per_epoch = false;
 
-  // Calls f(key, value) for all that a resumed run must keep.
-  template <class F>
-  void each(F f) {
-    f("epochs", epochs), f("batch", batch), f("accumulate", accumulate),
-        f("evaluate_every", evaluate_every), f("seed", seed);
-    f("lr", lr), f("final_lr", final_lr), f("warmup", warmup), f("weight_decay", weight_decay);
-    f("label_smoothing", label_smoothing), f("clip", clip), f("ema", ema), f("beta2", beta2);
-    f("dtype", compute.dtype), f("mixup", mixup), f("cutmix", cutmix), f("erasing", erasing),
-        f("rate_per_epoch", rate_per_epoch), f("checkpoint_blocks", checkpoint_blocks);
-  }
-  Json to_json() {
-    Json j = data.to_json();
-    each([&](const char* key, const auto& value) { j[key] = value; });
-    return j;
-  }
-  void read_json(const std::string& path) {
-    const Json j = parse_json(read_text(path), path);
-    const i64 workers = data.workers;
-    data = DataOptions::from_json(j, path);
-    data.workers = workers;
-    each([&](const char* key, auto& value) { read_member(j, key, path, value); });
+  TrainCommand() { task = "classify", out = "runs/train", ema = 0.99; }
+  struct Own {
+    template <class Options, class F>
+    static void fields(Options& o, F f) {
+      f("final_lr", o.final_lr, rates(), "learning rate at the end of the cosine");
+      f("warmup", o.warmup, Limits{0, most_epochs}, "epochs of linear warm-up");
+      f("rate_per_epoch", o.rate_per_epoch,
+        "change the learning rate once an epoch, as the published runs");
+      f("beta2", o.beta2, below_one(), "AdamW's second momentum");
+      f("label_smoothing", o.label_smoothing, fraction(),
+        "share of the target that all classes get");
+      f("mixup", o.mixup, Limits{0, 1000}, "mixup's alpha; 0: none");
+      f("cutmix", o.cutmix, Limits{0, 1000}, "CutMix's alpha; 0: none");
+      f("erasing", o.erasing, fraction(), "probability of random erasing");
+    }
+  };
+  template <class Options, class F>
+  static void fields(Options& o, F f) {
+    TrainingOptions::fields(o, f);
+    Own::fields(o, f);
   }
 };
 
@@ -115,13 +108,7 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
   if (!o.resume.empty()) o.out = o.resume;
   TrainingRun run(o, processes);
   const i64 ranks = run.part().ranks;
-  if (run.resumed()) {
-    const std::string moved = o.data.folder;
-    o.read_json(o.out + "/train.json");
-    o.network = {};
-    o.network.config = o.out + "/config.json";
-    take_moved_data(moved, o.data.folder, o.out);
-  }
+  if (run.resumed()) take_kept(o);
 
   WeightsFile initial;
   if (!o.network.weights.empty()) initial = read_weights(o.network.weights, o.network.entry);
@@ -201,13 +188,13 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
   Trainer<ClassificationTask<Ppma>> trainer(task, options);
   run.begin(trainer, {.about = {{"config", config_to_json(config).dump()},
                                 {"input", data.input.to_json().dump()},
-                                {"data", o.data.to_json().dump()}},
-                      .options = o.to_json(),
+                                {"data", options_of(o.data).dump()}},
+                      .options = options_of(o),
                       .network = config_to_json(config),
                       .training_images = data.train.size,
                       .test_images = data.test.size,
                       .epochs = o.epochs,
-                      .stop = o.stop_after > 0 ? std::min(o.stop_after, o.epochs) : o.epochs,
+                      .stop = o.stop(),
                       .figure = "acc1",
                       .key = "test_acc1",
                       .averaged_key = "test_ema_acc1"});
@@ -252,72 +239,27 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
 inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
                                                                   SegmentCommand& segment,
                                                                   DetectCommand& detect) {
-  const char* const both = "With --task segment and detect";
-  for (const char* name : {"--no-exif", "--final-lr", "--warmup", "--rate-per-epoch", "--beta2",
-                           "--label-smoothing", "--mixup", "--cutmix", "--erasing"})
-    app.get_option(name)->group("With --task classify");
-  const auto number = [&app](const char* group, const char* name, auto& value, const char* text,
-                             CLI::Validator range) {
-    app.add_option(name, value, text)->capture_default_str()->group(group)->check(std::move(range));
-  };
-  number(both, "--longer", detect.longer, "images: longer side at most; segment: the first image's",
-         in_range(i64{1}, most_size));
-  number(both, "--shorter", detect.shorter,
-         "images: shorter side, with the aspect kept; segment: the first image's",
-         in_range(i64{1}, most_size));
-  number(both, "--warmup-iterations", detect.warmup_iterations, "iterations of linear warm-up",
-         in_range(i64{0}, i64{1000000000}));
-  app.add_flag("--freeze-backbone", detect.freeze_backbone, "train the heads alone")->group(both);
-  number("With --task detect", "--steps", detect.steps,
-         "epochs after which the rate falls to a tenth; default: 8 and 11 of 12, 27 and 33 of 36, "
-         "none of fewer than 4",
-         in_range(i64{1}, most_epochs));
-  app.add_flag("--boxes-only", detect.boxes_only, "no mask head (Faster R-CNN)")
-      ->group("With --task detect");
-  app.add_flag("--multi-scale", detect.multi_scale,
-               "the 3x schedule's augmentation: shorter sides of 0.6 to 1 --shorter, half of the "
-               "images cropped")
-      ->group("With --task detect");
+  DenseTraining::Shared::fields(detect, AddFields(app, "With --task segment and detect"));
+  DetectCommand::Own::fields(detect, AddFields(app, "With --task detect"));
   app.add_option(
          "--head", segment.head,
          "upernet, or semantic_fpn, which is light; default: what --segmentor says, else upernet")
-      ->check(CLI::IsMember({"upernet", "semantic_fpn"}))
+      ->check(CLI::IsMember(SegmentationHeads::names()))
       ->group("With --task segment");
-  number("With --task segment", "--crop", segment.crop,
-         "side of the crops that are learnt from; 0: the shorter side",
-         in_range(least_size, most_size, {0}));
-  number("With --task segment", "--least-factor", segment.least_factor,
-         "images are resized by a random factor from this", in_range(0.01, 100.0));
-  number("With --task segment", "--most-factor", segment.most_factor, "to this",
-         in_range(0.01, 100.0));
+  SegmentCommand::Own::fields(segment, AddFields(app, "With --task segment"));
   return [&app, &segment, &detect](const TrainCommand& o) {
-    const auto take = [&app](const char* name, auto& into, const auto& value) {
-      if (app.count(name) > 0) into = value;
-    };
-    const bool shapes = app.count("--data") == 0 || o.data.kind == "shapes";
+    const bool shapes = o.data.kind == "shapes";
     for (const char* name : {"--images", "--test-images", "--size"})
       check(shapes || app.count(name) == 0, name, " is for --data shapes");
     for (const char* name : {"--longer", "--shorter"})
       check(!shapes || o.task != "detect" || app.count(name) == 0, name,
             " is for --data coco; images of shapes have --size pixels");
-    for (DenseTraining* d :
-         {static_cast<DenseTraining*>(&segment), static_cast<DenseTraining*>(&detect)}) {
-      take("--data", d->data, o.data.kind), take("--data-dir", d->folder, o.data.folder),
-          take("--images", d->images, o.data.images);
-      take("--test-images", d->test_images, o.data.test_images),
-          take("--size", d->size, o.data.size), take("--out", d->out, o.out);
-      take("--epochs", d->epochs, o.epochs), take("--batch", d->batch, o.batch),
-          take("--stop-after", d->stop_after, o.stop_after);
-      take("--evaluate-every", d->evaluate_every, o.evaluate_every), take("--lr", d->lr, o.lr),
-          take("--clip", d->clip, o.clip);
-      take("--accumulate", d->accumulate, o.accumulate), take("--ema", d->ema, o.ema);
-      d->workers = o.data.workers;
-      take("--weight-decay", d->weight_decay, o.weight_decay), take("--seed", d->seed, o.seed);
-      take("--longer", d->longer, detect.longer), take("--shorter", d->shorter, detect.shorter);
-      take("--warmup-iterations", d->warmup_iterations, detect.warmup_iterations);
-      d->checkpoint_blocks = o.checkpoint_blocks, d->freeze_backbone = detect.freeze_backbone;
-      d->network = o.network, d->drop_path = o.drop_path, d->compute = o.compute,
-      d->resume = o.resume, d->overwrite = o.overwrite;
+    take_given<DenseTraining::Shared>(app, detect, segment);
+    for (DenseTraining* d : std::initializer_list<DenseTraining*>{&segment, &detect}) {
+      take_given<TrainingOptions>(app, o, *d);
+      take_given<TrainingOptions::OfCall>(app, o, *d);
+      d->data.workers = o.data.workers, d->network = o.network, d->compute = o.compute,
+      d->resume = o.resume;
     }
   };
 }
@@ -328,51 +270,19 @@ inline void add_train(CLI::App& app) {
   auto detect = std::make_shared<DetectCommand>();
   auto* c = app.add_subcommand("train", "Trains a network on images");
   add_task(*c, o->task, o->network, "what to learn: to classify, segment or detect. ");
-  o->data.kind = "shapes";
   add_data(*c, o->data, true);
+  c->get_option("--no-exif")->group("With --task classify");
   add_network(*c, o->network);
   c->get_option("--model")->description(c->get_option("--model")->get_description() +
                                         " [ppma_nano]");
-  const auto number = [c](const char* name, auto& value, const char* text, CLI::Validator range) {
-    c->add_option(name, value, text)->capture_default_str()->check(std::move(range));
-  };
-  number("--out", o->out, "run folder", some_text());
-  c->add_flag("--overwrite", o->overwrite, "start anew in a run folder that holds a run");
+  TrainingOptions::OfCall::fields(*o, AddFields(*c));
   c->add_option(
        "--resume", o->resume,
        "continue the run in this folder, with its options; --data-dir: where its data are now")
       ->check(CLI::ExistingDirectory)
       ->check(some_text());
-  const CLI::Validator a_rate = in_range(0.0, 1e6), a_share = in_range(0.0, 1.0),
-                       below_one = in_range(0.0, 0.9999999);
-  number("--epochs", o->epochs, "passes over the training images", in_range(i64{1}, most_epochs));
-  number("--stop-after", o->stop_after, "stop after so many epochs, to be resumed; 0: do all",
-         in_range(i64{0}, most_epochs));
-  number("--batch", o->batch, "images a batch", in_range(i64{1}, most_batch));
-  number("--accumulate", o->accumulate, "batches a step", in_range(i64{1}, most_batch));
-  number("--lr", o->lr, "peak learning rate", a_rate);
-  number("--final-lr", o->final_lr, "learning rate at the end of the cosine", a_rate);
-  number("--warmup", o->warmup, "epochs of linear warm-up",
-         in_range(0.0, static_cast<double>(most_epochs)));
-  c->add_flag("--rate-per-epoch", o->rate_per_epoch,
-              "change the learning rate once an epoch, as the published runs");
-  c->add_flag("--checkpoint-blocks", o->checkpoint_blocks,
-              "compute the blocks again in backward instead of keeping their results: less memory, "
-              "more time");
-  number("--weight-decay", o->weight_decay, "AdamW's weight decay", in_range(0.0, 100.0));
-  number("--beta2", o->beta2, "AdamW's second momentum", below_one);
-  number("--clip", o->clip, "limit of the gradients' norm; 0: none", in_range(0.0, 1e9));
-  number("--label-smoothing", o->label_smoothing, "share of the target that all classes get",
-         a_share);
-  number("--drop-path", o->drop_path, "drop path of the last block; -1: the configuration's",
-         in_range(0.0, 0.99, {-1}));
-  number("--ema", o->ema, "decay of the average of weights; 0: none", below_one);
-  number("--mixup", o->mixup, "mixup's alpha; 0: none", in_range(0.0, 1000.0));
-  number("--cutmix", o->cutmix, "CutMix's alpha; 0: none", in_range(0.0, 1000.0));
-  number("--erasing", o->erasing, "probability of random erasing", a_share);
-  number("--evaluate-every", o->evaluate_every, "epochs between evaluations",
-         in_range(i64{1}, most_epochs));
-  number("--seed", o->seed, "of weights, order and augmentation", in_range(u64{0}, ~u64{0}));
+  TrainingOptions::fields(*o, AddFields(*c));
+  TrainCommand::Own::fields(*o, AddFields(*c, "With --task classify"));
   add_compute(*c, o->compute);
   add_threads(*c);
   const auto take_shared = add_dense_options(*c, *segment, *detect);

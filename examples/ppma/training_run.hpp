@@ -17,15 +17,6 @@
 
 namespace tool {
 
-/// --resume with --data-dir: the run's images, which have been moved. Error: the run made them
-///  itself.
-inline void take_moved_data(const std::string& moved, std::string& folder, const std::string& out) {
-  if (moved.empty()) return;
-  check(!folder.empty(), "--data-dir: the run in ", out,
-        " has no files of images but --data shapes; leave it out");
-  folder = moved;
-}
-
 /// f(), which reads the images of a run. Where those of a resumed one cannot be read, it says what
 /// to do.
 template <class Command, class F>

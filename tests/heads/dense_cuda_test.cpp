@@ -71,14 +71,14 @@ MaskRcnn detector() {
 
 TEST_CASE("segmentor on the GPU: logits, losses and gradients are the CPU's", "[cuda][heads]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  const SegmentorConfig c = segmentor_nano(5);
+  const SegmentorConfig<UperNet> c = segmentor_nano<UperNet>(5);
   Rng rng(3);
   const Tensor images = Tensor::randn({2, 3, 64, 96}, rng);
   Tensor labels = Tensor::empty({2, 64, 96}, DType::int64);
   for (i64 i = 0; i < labels.numel(); ++i)
     labels.data<i64>()[i] = i % 7 == 0 ? c.ignore_index : rng.below(5);
   const auto run = [&](Device device, DType dtype) {
-    Segmentor model(c, 1);
+    Segmentor<UperNet> model(c, 1);
     to(model, accumulator_dtype(dtype)), to(model, device);
     const Tensor x = cast(images, dtype).to(device);
     Context evaluation;

@@ -465,9 +465,13 @@ TEST_CASE("detector: a configuration that makes no detector is refused by the va
   const auto message = [](const json& said) {
     return thrown([&] { MaskRcnn(detector_from_json(said, small())); });
   };
-  for (const char* key : {"train_candidates", "test_candidates", "proposals", "rpn_samples",
-                          "roi_samples", "detections", "finest", "anchor_scale", "fc_channels",
-                          "channels", "num_classes", "box_size", "mask_size"})
+  for (const char* key :
+       {"train_candidates", "test_candidates", "proposals", "rpn_samples", "roi_samples",
+        "detections", "fc_channels", "channels", "num_classes", "box_size", "mask_size"})
+    for (const int value : {0, -3, 65537})
+      CHECK(message({{key, value}}) ==
+            str("config: ", key, " is ", value, "; it must be 1 to 65536"));
+  for (const char* key : {"finest", "anchor_scale"})
     for (const int value : {0, -3})
       CHECK(message({{key, value}}) ==
             str("config: ", key, " is ", value, "; it must be positive"));
@@ -475,8 +479,7 @@ TEST_CASE("detector: a configuration that makes no detector is refused by the va
   for (const char* key : {"rpn_positives", "roi_positives", "least_score", "rpn_nms", "nms",
                           "rpn_positive", "roi_negative", "roi_least_positive"})
     for (const int value : {-1, 5})
-      CHECK(message({{key, value}}) ==
-            str("config: ", key, " is ", value, "; it must be between 0 and 1"));
+      CHECK(message({{key, value}}) == str("config: ", key, " is ", value, "; it must be 0 to 1"));
   CHECK(message({{"rpn_negative", 0.8}}) == "config: rpn_negative is 0.8, above rpn_positive, 0.7");
   MaskRcnnConfig none = small();
   none.rpn.anchor.ratios.clear();
@@ -550,10 +553,14 @@ TEST_CASE("detector: configuration as JSON and back", "[heads]") {
   MaskRcnnConfig c = mask_rcnn_nano(7, false);
   c.rpn.nms = 0.65, c.roi.sample.positives = 0.3;
   CHECK(detector_to_json(detector_from_json(detector_to_json(c))) == detector_to_json(c));
-  CHECK(says([] { detector_from_json(json{{"rpn_mns", 0.5}}); }, "unknown key \"rpn_mns\""));
+  CHECK(says(
+      [] {
+        detector_from_json(json{{"rpn_mns", 0.5}});
+      },
+      "unknown key \"rpn_mns\"; there are backbone, with_mask, "));
   CHECK(says(
       [] {
         detector_from_json(json{{"proposals", "many"}});
       },
-      "proposals must be an integer"));
+      "\"proposals\" must be a whole number, not \"many\""));
 }

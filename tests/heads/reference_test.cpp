@@ -51,9 +51,9 @@ TEST_CASE(
   }
   Rng rng(0);
   UperNetConfig c;
-  c.in_channels = {4, 5, 6, 7}, c.channels = 8, c.num_classes = 3, c.dropout_ratio = 0;
-  UperNetHead upernet(c, rng);
-  FcnHead fcn({6, 8, 3, 0}, rng);
+  c.channels = 8, c.num_classes = 3, c.dropout_ratio = 0;
+  UperNetHead upernet(c, {4, 5, 6, 7}, rng);
+  FcnHead fcn(6, 8, 3, 0, rng);
   Fpn fpn({4, 5, 6, 7}, 8, rng);
   SemanticFpnHead semantic(8, 6, 3, 0, rng);
   fill(upernet, "upernet."), fill(fcn, "fcn."), fill(fpn, "fpn."), fill(semantic, "semantic_fpn.");
@@ -69,12 +69,12 @@ TEST_CASE(
 }
 
 TEST_CASE("segmentor: an OpenMMLab checkpoint loads by name") {
-  SegmentorConfig c;
+  SegmentorConfig<UperNet> c;
   c.backbone.embed_dims = {8, 8, 16, 16}, c.backbone.depths = {1, 1, 1, 1},
   c.backbone.num_heads = {1, 1, 2, 2};
   c.backbone.mlp_ratios = {2, 2, 2, 2}, c.backbone.drop_path_rate = 0;
-  c.decode.channels = c.auxiliary.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3;
-  Segmentor model(c);
+  c.head.channels = c.head.auxiliary_channels = 8, c.head.num_classes = 3;
+  Segmentor<UperNet> model(c);
   const TensorMap weights =
       load_weights(reference("segmentor_mm.pth"), {.entry = "", .strip = {"module."}});
   const LoadReport report = load_state_dict(model, weights);
@@ -136,95 +136,101 @@ TEST_CASE("detector: an OpenMMLab checkpoint loads by name (tests/reference/make
 
 TEST_CASE("segmentation configurations as JSON and back") {
   using nlohmann::json;
-  SegmentorConfig upernet = segmentor_nano(5);
-  SemanticFpnConfig light = semantic_fpn_nano(7);
-  upernet.decode.channels = 24, light.pyramid_channels = 40;
-  CHECK(segmentor_to_json(segmentor_from_json(segmentor_to_json(upernet))) ==
+  SegmentorConfig<UperNet> upernet = segmentor_nano<UperNet>(5);
+  SegmentorConfig<SemanticFpn> light = segmentor_nano<SemanticFpn>(7);
+  upernet.head.channels = 24, light.head.pyramid_channels = 40;
+  CHECK(segmentor_to_json(segmentor_from_json<UperNet>(segmentor_to_json(upernet))) ==
         segmentor_to_json(upernet));
-  CHECK(segmentor_to_json(segmentor_from_json<SemanticFpnConfig>(segmentor_to_json(light))) ==
+  CHECK(segmentor_to_json(segmentor_from_json<SemanticFpn>(segmentor_to_json(light))) ==
         segmentor_to_json(light));
   CHECK(head_of(segmentor_to_json(light)) == "semantic_fpn");
   // Every value, by structured bindings, so that a new field does not compile before it is here.
   {
-    SegmentorConfig c;
-    auto& [backbone, decode, auxiliary, decode_weight, auxiliary_weight, ignore] = c;
-    backbone = ppma_small(), decode_weight = 0.9, auxiliary_weight = 0.3, ignore = 200;
-    auto& [in, channels, scales, classes, dropout] = decode;
-    in = UperNetConfig{}.in_channels;  // the backbone's, set by the network
-    channels = 24, scales = {1, 5}, classes = 9, dropout = 0.2;
-    auto& [aux_in, aux_channels, aux_classes, aux_dropout] = auxiliary;
-    aux_in = FcnConfig{}.in_channels, aux_channels = 12, aux_classes = classes, aux_dropout = 0.3;
-    CHECK(segmentor_from_json(json::parse(segmentor_to_json(c).dump())) == c);
-    const auto changed = segmentor_to_json(c), published = segmentor_to_json(SegmentorConfig{});
+    SegmentorConfig<UperNet> c;
+    auto& [backbone, head, ignore] = c;
+    backbone = ppma_small(), ignore = 200;
+    auto& [classes, channels, scales, dropout, aux_channels, aux_dropout, decode_weight,
+           auxiliary_weight] = head;
+    classes = 9, channels = 24, scales = {1, 5}, dropout = 0.2;
+    aux_channels = 12, aux_dropout = 0.3, decode_weight = 0.9, auxiliary_weight = 0.3;
+    CHECK(segmentor_from_json<UperNet>(json::parse(segmentor_to_json(c).dump())) == c);
+    const auto changed = segmentor_to_json(c),
+               published = segmentor_to_json(SegmentorConfig<UperNet>{});
     for (const auto& item : changed.items())
       CHECK((item.key() == "head" || item.value() != published.at(item.key())));
     // both heads', where it stands alone
-    CHECK(segmentor_from_json(json{{"dropout_ratio", 0.4}}).auxiliary.dropout_ratio == 0.4);
+    CHECK(segmentor_from_json<UperNet>(json{{"dropout_ratio", 0.4}}).head.auxiliary_dropout_ratio ==
+          0.4);
   }
   {
-    SemanticFpnConfig c;
-    auto& [backbone, pyramid_channels, channels, classes, dropout, ignore] = c;
+    SegmentorConfig<SemanticFpn> c;
+    auto& [backbone, head, ignore] = c;
+    auto& [classes, channels, pyramid_channels, dropout] = head;
     backbone = ppma_small(), pyramid_channels = 24, channels = 20, classes = 9, dropout = 0.2,
     ignore = 200;
-    CHECK(segmentor_from_json<SemanticFpnConfig>(json::parse(segmentor_to_json(c).dump())) == c);
+    CHECK(segmentor_from_json<SemanticFpn>(json::parse(segmentor_to_json(c).dump())) == c);
   }
   // written before there was another head
-  CHECK(segmentor_from_json(json{{"channels", 9}}).decode.channels == 9);
+  CHECK(segmentor_from_json<UperNet>(json{{"channels", 9}}).head.channels == 9);
   struct Wrong {
     json config;
     const char* message;
   };
   for (const Wrong& w : std::vector<Wrong>{
-           {json::array(), "config: must be a JSON object, got []"},
-           {{{"head", 3}}, "config: head must be text, got 3"},
-           {{{"head", "unet"}}, "there is no head \"unet\"; there are upernet and semantic_fpn"},
+           {json::array(), "config: must be a JSON object, not array"},
+           {{{"head", 3}}, "config: \"head\" must be text, not 3"},
+           {{{"head", "unet"}}, "there is no head \"unet\"; there are upernet, semantic_fpn"},
            {{{"head", "semantic_fpn"}}, "config: describes the head semantic_fpn, not upernet"},
-           {{{"chanels", 8}}, "unknown key \"chanels\""},
-           {{{"channels", "many"}}, "channels must be an integer, got \"many\""},
-           {{{"pool_scales", 3}}, "pool_scales must be a list, got 3"},
-           {{{"dropout_ratio", true}}, "dropout_ratio must be a number, got true"},
-           {{{"backbone", 5}}, "config: must be a JSON object, got 5"}}) {
+           {{{"chanels", 8}},
+            "unknown key \"chanels\"; there are head, backbone, num_classes, channels, "},
+           {{{"channels", "many"}}, "\"channels\" must be a whole number, not \"many\""},
+           {{{"pool_scales", 3}}, "\"pool_scales\" must be a list, each a whole number, not 3"},
+           {{{"dropout_ratio", true}}, "\"dropout_ratio\" must be a number, not true"},
+           {{{"backbone", 5}}, "config: must be a JSON object, not number"}}) {
     INFO(w.config.dump());
-    CHECK(says([&] { segmentor_from_json(w.config); }, w.message));
+    CHECK(says([&] { segmentor_from_json<UperNet>(w.config); }, w.message));
   }
 }
 
 TEST_CASE("segmentation: a configuration that makes no network is refused by the value's name") {
   const SkipInit skip;
-  SegmentorConfig c = segmentor_nano(3);
-  c.decode.channels = 0;
-  CHECK(thrown([&] { Segmentor{c}; }) == "config: channels is 0; it must be positive");
-  c = segmentor_nano(3), c.auxiliary.channels = -2;
-  CHECK(thrown([&] { Segmentor{c}; }) == "config: auxiliary_channels is -2; it must be positive");
-  c = segmentor_nano(3), c.decode.pool_scales = {1, 0};
-  CHECK(thrown([&] { Segmentor{c}; }) == "config: pool_scales is 0; it must be positive");
-  c = segmentor_nano(3), c.decode.dropout_ratio = 1;
-  CHECK(thrown([&] { Segmentor{c}; }) ==
+  SegmentorConfig<UperNet> c = segmentor_nano<UperNet>(3);
+  c.head.channels = 0;
+  CHECK(thrown([&] { Segmentor<UperNet>{c}; }) == "config: channels is 0; it must be 1 to 65536");
+  c = segmentor_nano<UperNet>(3), c.head.auxiliary_channels = -2;
+  CHECK(thrown([&] { Segmentor<UperNet>{c}; }) ==
+        "config: auxiliary_channels is -2; it must be 1 to 65536");
+  c = segmentor_nano<UperNet>(3), c.head.pool_scales = {1, 0};
+  CHECK(thrown([&] { Segmentor<UperNet>{c}; }) ==
+        "config: pool_scales[1] is 0; it must be 1 to 65536");
+  c = segmentor_nano<UperNet>(3), c.head.dropout_ratio = 1;
+  CHECK(thrown([&] { Segmentor<UperNet>{c}; }) ==
         "config: dropout_ratio is 1; it must be at least 0 and less than 1");
-  c = segmentor_nano(0);
-  CHECK(thrown([&] { Segmentor{c}; }) == "config: num_classes is 0; it must be positive");
-  SemanticFpnConfig light = semantic_fpn_nano(3);
-  light.pyramid_channels = 0;
-  CHECK(thrown([&] { SemanticFpn{light}; }) ==
-        "config: pyramid_channels is 0; it must be positive");
+  c = segmentor_nano<UperNet>(0);
+  CHECK(thrown([&] { Segmentor<UperNet>{c}; }) ==
+        "config: num_classes is 0; it must be 1 to 65536");
+  SegmentorConfig<SemanticFpn> light = segmentor_nano<SemanticFpn>(3);
+  light.head.pyramid_channels = 0;
+  CHECK(thrown([&] { Segmentor<SemanticFpn>{light}; }) ==
+        "config: pyramid_channels is 0; it must be 1 to 65536");
 }
 
 TEST_CASE(
     "semantic fpn: names as published; every parameter gets a gradient; ignored pixels have no "
     "loss") {
-  SemanticFpnConfig c;
+  SegmentorConfig<SemanticFpn> c;
   c.backbone = ppma_nano();
-  c.pyramid_channels = 16, c.channels = 8, c.num_classes = 3;
-  SemanticFpn model(c, 1);
+  c.head.pyramid_channels = 16, c.head.channels = 8, c.head.num_classes = 3;
+  Segmentor<SemanticFpn> model(c, 1);
   std::vector<std::string> names;
-  for (const Field& f : named_parameters(model.decode_head)) names.push_back(f.name);
+  for (const Field& f : named_parameters(model.head.decode_head)) names.push_back(f.name);
   const auto has = [&](const char* name) {
     return std::find(names.begin(), names.end(), name) != names.end();
   };
   CHECK(names[0] == "conv_seg.weight");
   CHECK((has("scale_heads.0.0.conv.weight") && has("scale_heads.1.0.bn.bias") &&
          has("scale_heads.3.4.conv.weight") && !has("scale_heads.2.4.conv.weight")));
-  CHECK(state_dict(model.neck)[0].name == "lateral_convs.0.conv.weight");
+  CHECK(state_dict(model.head.neck)[0].name == "lateral_convs.0.conv.weight");
   Rng rng(3);
   const Tensor image = Tensor::randn({2, 3, 40, 56}, rng);  // 40 / 32 is no whole number
   Tensor labels = Tensor::ones({2, 40, 56}, DType::int64);

@@ -1,6 +1,7 @@
 // The whole segmentation network: published size, and ignored pixels in the loss.
 #include "catch.hpp"
 #include "ppma/heads/segment.hpp"
+#include "ppma/heads/upernet.hpp"
 #include "ppma/optim/parameters.hpp"
 
 using namespace ppma;
@@ -20,16 +21,16 @@ TEST_CASE("segmentor: parameter counts as published") {
                                          {ppma_small(), 19, 55625790},
                                          {ppma_base(), 19, 83019866}}) {
     INFO(row.backbone.name << ", " << row.classes << " classes");
-    SegmentorConfig c;
-    c.backbone = row.backbone, c.decode.num_classes = c.auxiliary.num_classes = row.classes;
-    Segmentor model(c);
+    SegmentorConfig<UperNet> c;
+    c.backbone = row.backbone, c.head.num_classes = row.classes;
+    Segmentor<UperNet> model(c);
     CHECK(parameter_count(model) == row.parameters);
   }
 }
 
 TEST_CASE("segmentor: what is decayed goes by names, as published") {
   const SkipInit skip;
-  Segmentor tiny{SegmentorConfig{}};
+  Segmentor<UperNet> tiny{SegmentorConfig<UperNet>{}};
   i64 tensors[2] = {}, elements[2] = {};
   for (const Parameter& p : parameters_of(tiny, norm_rules(0.05))) {
     const bool decayed = p.weight_decay > 0;
@@ -45,11 +46,10 @@ TEST_CASE("segmentor: what is decayed goes by names, as published") {
 }
 
 TEST_CASE("segmentor: ignored pixels have no loss and count in its mean") {
-  SegmentorConfig c;
+  SegmentorConfig<UperNet> c;
   c.backbone = ppma_nano();
-  c.decode.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3,
-  c.auxiliary.channels = 8;
-  Segmentor s(c);
+  c.head.channels = 8, c.head.num_classes = 3, c.head.auxiliary_channels = 8;
+  Segmentor<UperNet> s(c);
   Context ctx;
   Rng rng(3);
   const Tensor image = Tensor::randn({1, 3, 32, 48}, rng);
@@ -76,17 +76,16 @@ TEST_CASE("segmentor: accuracy of pixels by hand, ignored ones aside") {
   CHECK(of({0, 2, 255, 255}, 255) == Approx(50));
   CHECK(of({0, 1, 0, 0}, 0) == Approx(100));  // an ignored label that is a class
   CHECK(of({255, 255, 255, 255}, 255) == Approx(100));
-  SegmentorConfig c;
+  SegmentorConfig<UperNet> c;
   c.backbone = ppma_nano();
-  c.decode.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3,
-  c.auxiliary.channels = 8;
-  Segmentor s(c);
-  for (Conv2d* classifier : {&s.decode_head.conv_seg, &s.auxiliary_head.conv_seg})
+  c.head.channels = 8, c.head.num_classes = 3, c.head.auxiliary_channels = 8;
+  Segmentor<UperNet> s(c);
+  for (Conv2d* classifier : {&s.head.decode_head.conv_seg, &s.head.auxiliary_head.conv_seg})
     std::fill_n(classifier->weight.data<float>(), classifier->weight.numel(), 0.0f),
         std::fill_n(classifier->bias.data<float>(), 3, 0.0f);
   // always class 0, always class 1
-  s.decode_head.conv_seg.bias.data<float>()[0] = 9,
-  s.auxiliary_head.conv_seg.bias.data<float>()[1] = 9;
+  s.head.decode_head.conv_seg.bias.data<float>()[0] = 9,
+  s.head.auxiliary_head.conv_seg.bias.data<float>()[1] = 9;
   Tensor labels = Tensor::zeros({1, 32, 32}, DType::int64);
   std::fill_n(labels.data<i64>(), 8 * 32, 1),
       std::fill_n(labels.data<i64>() + 8 * 32, 16 * 32, 255);
@@ -101,11 +100,10 @@ TEST_CASE("segmentor: accuracy of pixels by hand, ignored ones aside") {
 }
 
 TEST_CASE("segmentor: images of one row or column, however long") {
-  SegmentorConfig c;
+  SegmentorConfig<UperNet> c;
   c.backbone = ppma_nano();
-  c.decode.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3,
-  c.auxiliary.channels = 8;
-  Segmentor s(c);
+  c.head.channels = 8, c.head.num_classes = 3, c.head.auxiliary_channels = 8;
+  Segmentor<UperNet> s(c);
   for (const auto& [height, width] :
        std::vector<std::pair<i64, i64>>{{1, 1}, {1, 40}, {40, 1}, {1, 3000}}) {
     const Tensor image = Tensor::full({height, width, 3}, 90, DType::uint8);

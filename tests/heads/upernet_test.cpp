@@ -1,4 +1,6 @@
 // UperNet and FCN heads: published sizes, names, and the shapes of a small one.
+#include "ppma/heads/upernet.hpp"
+
 #include "catch.hpp"
 #include "heads/spread.hpp"
 #include "ppma/core/shape.hpp"
@@ -14,13 +16,11 @@ using namespace ppma;
 TEST_CASE("upernet: parameter counts as published") {
   const SkipInit skip;
   Rng rng(0);
-  UperNetHead tiny(UperNetConfig{}, rng);
+  UperNetHead tiny(UperNetConfig{}, {64, 128, 256, 512}, rng);
   CHECK(parameter_count(tiny) == 29678742);
-  UperNetConfig base;
-  base.in_channels = {80, 160, 320, 512};
-  UperNetHead large(base, rng);
+  UperNetHead large(UperNetConfig{}, {80, 160, 320, 512}, rng);
   CHECK(parameter_count(large) == 29736086);
-  FcnHead aux(FcnConfig{}, rng), aux_base(FcnConfig{320, 256, 150, 0.1}, rng);
+  FcnHead aux(256, 256, 150, 0.1, rng), aux_base(320, 256, 150, 0.1, rng);
   CHECK(parameter_count(aux) == 628886);
   CHECK(parameter_count(aux_base) == 776342);
   CHECK(state_dict(aux)[2].name == "convs.0.conv.weight");
@@ -32,10 +32,9 @@ TEST_CASE(
     "each kind") {
   Rng rng(5);
   UperNetConfig c;
-  c.in_channels = {2, 3, 2, 3}, c.channels = 4, c.num_classes = 3, c.dropout_ratio = 0.3,
-  c.pool_scales = {1, 2, 3};
-  UperNetHead upernet(c, rng);
-  FcnHead fcn({3, 4, 3, 0.3}, rng);
+  c.channels = 4, c.num_classes = 3, c.dropout_ratio = 0.3, c.pool_scales = {1, 2, 3};
+  UperNetHead upernet(c, {2, 3, 2, 3}, rng);
+  FcnHead fcn(3, 4, 3, 0.3, rng);
   Fpn fpn({2, 3, 2, 3}, 4, rng);
   SemanticFpnHead semantic(4, 3, 3, 0.3, rng);
   to(upernet, DType::f64), to(fcn, DType::f64), to(fpn, DType::f64), to(semantic, DType::f64);
@@ -91,8 +90,8 @@ TEST_CASE(
 TEST_CASE("segmentation heads: initial values") {
   Rng rng(1);
   UperNetConfig c;
-  c.in_channels = {40, 40, 40, 40}, c.channels = 48;
-  UperNetHead head(c, rng);
+  c.channels = 48;
+  UperNetHead head(c, {40, 40, 40, 40}, rng);
   // Kaiming, by fan-out
   CHECK(is_normal(head.bottleneck.weight, std::sqrt(2.0 / (48 * 9))));
   CHECK(is_normal(head.fpn_bottleneck.weight, std::sqrt(2.0 / (48 * 9))));
@@ -100,7 +99,7 @@ TEST_CASE("segmentation heads: initial values") {
   CHECK((is_all(head.bottleneck.bn.weight, 1) && is_all(head.bottleneck.bn.bias, 0)));
   // a convolution's default
   CHECK(is_uniform(head.conv_seg.weight, 1 / std::sqrt(48.0)));
-  FcnHead aux({40, 48, 150, 0.1}, rng);
+  FcnHead aux(40, 48, 150, 0.1, rng);
   CHECK(is_normal(aux.convs[0].weight, std::sqrt(2.0 / (48 * 9))));
   Fpn fpn({64, 64, 64, 64}, 40, rng);
   CHECK(is_uniform(fpn.lateral_convs[1].conv.weight, std::sqrt(6.0 / (64 + 40))));  // Xavier
@@ -111,8 +110,8 @@ TEST_CASE("segmentation heads: initial values") {
 TEST_CASE("upernet: logits at the finest map's size; every parameter gets a gradient") {
   Rng rng(1);
   UperNetConfig c;
-  c.in_channels = {4, 5, 6, 7}, c.channels = 8, c.num_classes = 3;
-  UperNetHead head(c, rng);
+  c.channels = 8, c.num_classes = 3;
+  UperNetHead head(c, {4, 5, 6, 7}, rng);
   std::vector<Tensor> maps;
   for (const i64 s : {13, 7, 4, 2})
     maps.push_back(Tensor::randn({2, s, s + 1, 4 + static_cast<i64>(maps.size())}, rng));
@@ -131,8 +130,8 @@ TEST_CASE("upernet: logits at the finest map's size; every parameter gets a grad
 TEST_CASE("upernet: a training step of one image, whose coarsest pool is one cell") {
   Rng rng(1);
   UperNetConfig c;
-  c.in_channels = {4, 5, 6, 7}, c.channels = 8, c.num_classes = 3, c.dropout_ratio = 0;
-  UperNetHead head(c, rng);
+  c.channels = 8, c.num_classes = 3, c.dropout_ratio = 0;
+  UperNetHead head(c, {4, 5, 6, 7}, rng);
   std::vector<Tensor> one;
   for (const i64 s : {13, 7, 4, 2})
     one.push_back(Tensor::randn({1, s, s + 1, 4 + static_cast<i64>(one.size())}, rng));

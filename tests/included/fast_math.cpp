@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "ppma/core/float_bits.hpp"
-#include "ppma/heads/config_check.hpp"
+#include "ppma/core/limits.hpp"
 #include "ppma/metrics/accuracy.hpp"
 #include "ppma/metrics/mean_iou.hpp"
 #include "ppma/ops/activation.hpp"
@@ -145,7 +145,7 @@ void measures() {
   for (const double value : {not_a_number<double>(), positive_infinity<double>()}) {
     refused = false;
     try {
-      detail::check_positive("x", value);
+      detail::check_value("config", "x", value, Limits::positive());
     } catch (const Error&) {
       refused = true;
     }

@@ -167,11 +167,12 @@ TEST_CASE("configurations survive JSON; a misspelt key or value is named", "[mod
   CHECK(c.mask == MaskKind::rmt);
   CHECK(c.num_classes == 7);
   CHECK((c.layerscales[2] && c.layerscales[3] && !c.layerscales[0]));
-  CHECK(says([] { config_from_text(R"({"depth": [1, 1, 1, 1]})", "x"); }, "unknown key \"depth\""));
+  CHECK(says([] { config_from_text(R"({"depth": [1, 1, 1, 1]})", "x"); },
+             "unknown key \"depth\"; there are model, name, embed_dims, depths, "));
   CHECK(says([] { config_from_text(R"({"depths": [1, 1, 1]})", "x"); },
-             "depths must be a list of 4 entries"));
+             "\"depths\" must be a list of 4, each a whole number, not [1,1,1]"));
   CHECK(says([] { config_from_text(R"({"depths": [1, 1, 1.5, 1]})", "x"); },
-             "depths[2] must be an integer, got 1.5"));
+             "\"depths[2]\" must be a whole number, not 1.5"));
   CHECK(says([] { config_from_text(R"({"mask": "round"})", "x"); }, "there is no mask \"round\""));
   CHECK(says([] { config_from_text("{", "the file"); }, "the file: is not JSON"));
 }

@@ -4,6 +4,7 @@
 
 #include "catch.hpp"
 #include "ppma/heads/segmentor.hpp"
+#include "ppma/heads/upernet.hpp"
 #include "ppma/io/zip.hpp"
 #include "ppma/nn/module.hpp"
 #include "ppma/ops/activation.hpp"
@@ -26,12 +27,12 @@ struct Pass {
 // A training step of a small segmentor with drop path and dropout; the second step, where a replay
 // has its inputs.
 Pass step(bool again, bool replayed) {
-  SegmentorConfig c;
+  SegmentorConfig<UperNet> c;
   c.backbone = ppma_nano();
   c.backbone.drop_path_rate = 0.4, c.backbone.depths = {1, 2, 3, 1};
   c.backbone.chunkwise_recurrents = {true, true, false, false};
-  c.decode.channels = c.auxiliary.channels = 8, c.decode.num_classes = c.auxiliary.num_classes = 3;
-  Segmentor model(c, 5);
+  c.head.channels = c.head.auxiliary_channels = 8, c.head.num_classes = 3;
+  Segmentor<UperNet> model(c, 5);
   Rng rng(2);
   const Tensor images = Tensor::randn({3, 3, 64, 64}, rng),
                labels = Tensor::ones({3, 64, 64}, DType::int64);

@@ -118,9 +118,9 @@ void append(std::vector<float>& all, const ClassifierRecord& r) {
 
 // What untrained networks do on sets of 4 images.
 TensorMap test_figures(const Testing& how) {
-  SegmentorConfig s = segmentor_nano(11);
+  SegmentorConfig<UperNet> s = segmentor_nano<UperNet>(11);
   s.backbone.depths = {1, 1, 1, 1};
-  Segmentor segmentor(s, 1);
+  Segmentor<UperNet> segmentor(s, 1);
   const ShapesOptions small{.height = 64, .width = 64, .images = 4, .split = Split::test};
   SegmentationTask pixels(segmentor, shapes_segmentation(small), {.longer = 64, .shorter = 64});
   const SegmentationEvaluation p = pixels.evaluate(how);

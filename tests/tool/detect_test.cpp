@@ -213,12 +213,13 @@ TEST_CASE("tool: bad descriptions and files of segmentation and detection are na
     const char *option, *text, *message;
   };
   for (const Wrong& w :
-       {Wrong{"detect --detector", R"({"proposals": "many"})", "proposals must be an integer"},
+       {Wrong{"detect --detector", R"({"proposals": "many"})",
+              "\"proposals\" must be a whole number, not"},
         Wrong{"detect --detector", "[1]", "must be a JSON object"},
-        Wrong{"detect --detector", R"({"channels": -8})", "must be positive"},
-        Wrong{"segment --segmentor", R"({"head": 7})", "head must be text"},
+        Wrong{"detect --detector", R"({"channels": -8})", "channels is -8; it must be 1 to 65536"},
+        Wrong{"segment --segmentor", R"({"head": 7})", "\"head\" must be text, not 7"},
         Wrong{"segment --segmentor", R"({"backbone": {"depths": [1]}})",
-              "depths must be a list of 4 entries"}}) {
+              "\"depths\" must be a list of 4, each a whole number"}}) {
     INFO(w.text);
     write_file(folder / "c.json", std::string_view(w.text));
     const std::string said =
@@ -281,7 +282,7 @@ TEST_CASE("tool: a damaged file of a trained network is named, with what is wron
     for (const Wrong& w :
          {Wrong{"classes", "[\"a\"]", "\"classes\" has 1 entries, the network tells 1"},
           Wrong{"classes", "[]", "\"classes\" has 0 entries"},
-          Wrong{"classes", "[1]", "\"classes\" must be a list of text, not [1]"},
+          Wrong{"classes", "[1]", "\"classes[0]\" must be text, not 1"},
           Wrong{"classes", "null", "has no \"classes\""},
           Wrong{"longer", "0", "\"longer\" must be at least 1, not 0"},
           Wrong{"longer", "\"64\"", "\"longer\" must be a whole number, not \"64\""},
@@ -292,7 +293,7 @@ TEST_CASE("tool: a damaged file of a trained network is named, with what is wron
     if (task == "detect") check_one({"category_ids", "[]", "\"category_ids\" has 0 entries"});
     CHECK(predict("input", "[]").find("must be a JSON object, not array") != std::string::npos);
     CHECK(predict(task == "detect" ? "detector" : "segmentor", R"({"channels": "many"})")
-              .find("channels must be an integer") != std::string::npos);
+              .find("\"channels\" must be a whole number") != std::string::npos);
 
     // The same of a run's own files.
     const auto resumed = [&](const char* name, const std::string& from, const std::string& to) {

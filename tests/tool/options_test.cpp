@@ -152,10 +152,10 @@ TEST_CASE("tool: what no machine has the memory for is refused by its option, be
                     widest = config("widest.json", R"({"projection": 18446744073709551615})");
   const Empty empty;
   for (const std::string command : {"summary", "bench", "train", "visualize"}) {
-    check_refused(command + deep, "deep.json: config: stage 0", empty);
+    check_refused(command + deep, "deep.json: config: depths[0]", empty);
     check_refused(command + wide, "--config or --model", empty);
     check_refused(command + wider, "wider.json: config: projection", empty);
-    check_refused(command + widest, "widest.json: config: projection is too large", empty);
+    check_refused(command + widest, "widest.json: config: \"projection\" is too large", empty);
   }
   for (const std::string task : {"segment", "detect"})
     check_refused("bench --task " + task + " --size 16384 --batch 65536", "--batch or --size",

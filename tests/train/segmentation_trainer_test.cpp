@@ -8,6 +8,7 @@
 #include "catch.hpp"
 #include "ppma/heads/segment.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
+#include "ppma/heads/upernet.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/train/segmentation.hpp"
@@ -18,13 +19,13 @@ using namespace ppma;
 
 namespace {
 
-SegmentorConfig small_segmentor() {
-  SegmentorConfig c;
+SegmentorConfig<UperNet> small_segmentor() {
+  SegmentorConfig<UperNet> c;
   c.backbone = ppma_nano();
   c.backbone.embed_dims = {16, 16, 32, 32}, c.backbone.num_heads = {1, 1, 2, 2},
   c.backbone.depths = {1, 1, 1, 1};
-  c.decode.channels = 16, c.auxiliary.channels = 16;
-  c.decode.num_classes = c.auxiliary.num_classes = 11;
+  c.head.channels = 16, c.head.auxiliary_channels = 16;
+  c.head.num_classes = 11;
   return c;
 }
 SegmentationLoading loading() {
@@ -67,7 +68,7 @@ TEST_CASE("segmentation learns, and a resumed run goes on bit for bit") {
   const std::string path = (std::filesystem::temp_directory_path() /
                             ("ppma_segment_" + std::to_string(getpid()) + ".safetensors"))
                                .string();
-  Segmentor straight(small_segmentor(), 1), before(small_segmentor(), 1),
+  Segmentor<UperNet> straight(small_segmentor(), 1), before(small_segmentor(), 1),
       after(small_segmentor(), 2);
   SegmentationTask straight_task(straight), before_task(before), after_task(after);
   Trainer whole(straight_task, training()), first(before_task, training()),
@@ -96,14 +97,14 @@ TEST_CASE("segmentation is accumulated, averaged and evaluated, and goes on bit 
   const std::string path = (std::filesystem::temp_directory_path() /
                             ("ppma_segment_ema_" + std::to_string(getpid()) + ".safetensors"))
                                .string();
-  SemanticFpnConfig c;
-  c.backbone = small_segmentor().backbone, c.pyramid_channels = c.channels = 16;
-  c.num_classes = set.classes();
+  SegmentorConfig<SemanticFpn> c;
+  c.backbone = small_segmentor().backbone, c.head.pyramid_channels = c.head.channels = 16;
+  c.head.num_classes = set.classes();
   SegmentationLoading two = loading();
   two.batch = 2;
   TrainOptions o = training();
   o.accumulate = 2, o.ema_decay = 0.5, o.evaluate_every = 2, o.epochs = 4;
-  SemanticFpn straight(c, 1), before(c, 1), after(c, 2);
+  Segmentor<SemanticFpn> straight(c, 1), before(c, 1), after(c, 2);
   const SegmentOptions how{.longer = 32, .shorter = 32};
   const SegmentationSet tested = shapes_segmentation({.height = 32, .width = 32, .images = 3});
   SegmentationTask a(straight, tested, how), b(before, tested, how), d(after, tested, how);
@@ -180,7 +181,7 @@ TEST_CASE("sliding windows see every pixel, and each pixel is the mean of its wi
 
 TEST_CASE("windows do not slide further than they see") {
   const SegmentationSample s = shapes_segmentation({.height = 40, .width = 56, .images = 1}).get(0);
-  Segmentor model(small_segmentor(), 3);
+  Segmentor<UperNet> model(small_segmentor(), 3);
   const auto message = [&](i64 crop, i64 stride) {
     return thrown([&] {
       segment(model, s.image, {.longer = 56, .shorter = 40, .crop = crop, .stride = stride});
@@ -196,7 +197,7 @@ TEST_CASE("windows do not slide further than they see") {
 
 TEST_CASE("windows that cover the image at once give what the whole gives; flips average") {
   const SegmentationSample s = shapes_segmentation({.height = 40, .width = 56, .images = 1}).get(0);
-  Segmentor model(small_segmentor(), 3);
+  Segmentor<UperNet> model(small_segmentor(), 3);
   const SegmentOptions whole{.longer = 56, .shorter = 40};
   SegmentOptions windows = whole, sliding = whole, both = whole;
   windows.crop = 56, windows.stride = 32, sliding.crop = 32, sliding.stride = 16, both.flip = true,

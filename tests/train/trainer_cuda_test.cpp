@@ -98,13 +98,13 @@ TEST_CASE("a smaller last batch has a step of its own, and clipped steps follow 
 TEST_CASE("segmentation on the GPU follows the CPU, step by step, and so does its average",
           "[cuda][train]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  SegmentorConfig c = segmentor_nano(11);
+  SegmentorConfig<UperNet> c = segmentor_nano<UperNet>(11);
   c.backbone.depths = {1, 1, 1, 1};
   const SegmentationSet set = shapes_segmentation({.height = 32, .width = 32, .images = 20});
   BatchStream<SegmentationBatch> batches(segmentation_batches(
       set, {.batch = 4, .longer = 32, .shorter = 32, .crop_height = 32, .crop_width = 32}));
   const auto run = [&](Device device) {
-    Segmentor model(c, 1);
+    Segmentor<UperNet> model(c, 1);
     to(model, device);
     SegmentationTask task(model);
     TrainOptions options;

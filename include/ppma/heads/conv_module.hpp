@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Convolution without a bias, batch norm, ReLU: the brick of the segmentation heads, under its
-// published names.
+// What the segmentation heads are made of: convolution without a bias, batch norm, ReLU, under its
+// published names; dropout of channels.
 
 #include "ppma/nn/layers.hpp"
 
@@ -22,6 +22,13 @@ struct ConvModule {
   }
 };
 
+namespace detail {
+
+/// Dropout of whole channels of a sample: (B,H,W,C) times a (B,1,1,C) of 0 and 1 / (1 - p).
+PPMA_API Tensor channel_dropout(const Tensor& x, double p, Context& ctx);
+
+}  // namespace detail
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
@@ -29,6 +36,9 @@ struct ConvModule {
 #include <cmath>
 
 #include "ppma/ops/activation.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/dropout.hpp"
+#include "ppma/ops/layout.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -44,6 +54,14 @@ Tensor ConvModule::forward(const Tensor& x, Context& ctx) const {
   const Tensor y = conv2d(x, weight, Tensor(), {1, weight.dim(2) / 2, 1});  // (B,H,W,O)
   const Context evaluation;
   return relu(bn.forward(y, y.numel() == y.dim(3) ? evaluation : ctx));
+}
+
+Tensor detail::channel_dropout(const Tensor& x, double p, Context& ctx) {
+  if (!ctx.training || p == 0) return x;
+  const Shape shape{x.dim(0), 1, 1, x.dim(3)};
+  const Tensor keep =
+      ctx.drawn(x.device(), [=](Rng& rng) { return dropout(Tensor::ones(shape), p, rng); });
+  return mul(x, cast(keep, x.dtype()));
 }
 
 }  // namespace ppma::inline PPMA_ABI

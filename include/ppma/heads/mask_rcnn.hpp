@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "ppma/core/limits.hpp"
 #include "ppma/heads/fpn.hpp"
 #include "ppma/heads/roi_heads.hpp"
 #include "ppma/heads/rpn.hpp"
@@ -20,10 +21,54 @@ struct MaskRcnnConfig {
   bool with_mask = true;
 
   bool operator==(const MaskRcnnConfig&) const = default;
+  /// All but the backbone's: every number of spec 7.1 and 7.2.
+  template <class Config, class F>
+  static void fields(Config& c, F f) {
+    f("with_mask", c.with_mask);
+    f("num_classes", c.roi.num_classes, counts());
+    f("channels", c.rpn.channels, counts());
+    f("anchor_scale", c.rpn.anchor.scale, Limits::positive());
+    f("anchor_ratios", c.rpn.anchor.ratios, Limits::positive());
+    f("anchor_strides", c.rpn.strides, counts());
+    f("rpn_stds", c.rpn.coder.stds, Limits::positive());
+    f("rpn_wh_ratio_clip", c.rpn.coder.wh_ratio_clip, Limits::positive(1));
+    f("rpn_cls_weight", c.rpn.cls_weight, Limits::at_least(0));
+    f("rpn_bbox_weight", c.rpn.bbox_weight, Limits::at_least(0));
+    f("rpn_positive", c.rpn.assign.positive, fraction());
+    f("rpn_negative", c.rpn.assign.negative, fraction());
+    f("rpn_least_positive", c.rpn.assign.least_positive, fraction());
+    f("rpn_low_quality", c.rpn.assign.low_quality);
+    f("rpn_samples", c.rpn.sample.count, counts());
+    f("rpn_positives", c.rpn.sample.positives, fraction());
+    f("train_candidates", c.rpn.train_candidates, counts());
+    f("test_candidates", c.rpn.test_candidates, counts());
+    f("proposals", c.rpn.proposals, counts());
+    f("rpn_nms", c.rpn.nms, fraction());
+    f("shared_fcs", c.roi.shared_fcs, counts(100));
+    f("fc_channels", c.roi.fc_channels, counts());
+    f("box_size", c.roi.box_size, counts());
+    f("mask_size", c.roi.mask_size, counts());
+    f("mask_convs", c.roi.mask_convs, Limits{0, 100});
+    f("finest", c.roi.finest, Limits::positive());
+    f("roi_positive", c.roi.assign.positive, fraction());
+    f("roi_negative", c.roi.assign.negative, fraction());
+    f("roi_least_positive", c.roi.assign.least_positive, fraction());
+    f("roi_low_quality", c.roi.assign.low_quality);
+    f("roi_samples", c.roi.sample.count, counts());
+    f("roi_positives", c.roi.sample.positives, fraction());
+    f("least_score", c.roi.least_score, fraction());
+    f("nms", c.roi.nms, fraction());
+    f("detections", c.roi.detections, counts());
+    f("roi_stds", c.roi.coder.stds, Limits::positive());
+    f("roi_wh_ratio_clip", c.roi.coder.wh_ratio_clip, Limits::positive(1));
+    f("mask_threshold", c.roi.mask_threshold, fraction());
+    f("cls_weight", c.roi.cls_weight, Limits::at_least(0));
+    f("bbox_weight", c.roi.bbox_weight, Limits::at_least(0));
+    f("mask_weight", c.roi.mask_weight, Limits::at_least(0));
+  }
 };
 
-/// Throws an Error that names the first value that makes no detector, by its key in
-/// heads/detector_json.hpp.
+/// Throws an Error that names the first value that makes no detector, by its key in JSON.
 PPMA_API void check_config(const MaskRcnnConfig& c);
 
 struct DetectionLoss {
@@ -87,7 +132,6 @@ struct MaskRcnn {
 #include <string>
 
 #include "ppma/core/parallel.hpp"
-#include "ppma/heads/config_check.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 
@@ -95,47 +139,10 @@ namespace ppma::inline PPMA_ABI {
 
 void check_config(const MaskRcnnConfig& c) {
   check_config(c.backbone);
-  detail::check_positive("num_classes", c.roi.num_classes),
-      detail::check_positive("channels", c.rpn.channels);
-  detail::check_positive("anchor_scale", c.rpn.anchor.scale);
-  detail::check_all_positive("anchor_ratios", c.rpn.anchor.ratios),
-      detail::check_all_positive("anchor_strides", c.rpn.strides);
-  detail::check_positive("train_candidates", c.rpn.train_candidates),
-      detail::check_positive("test_candidates", c.rpn.test_candidates);
-  detail::check_positive("proposals", c.rpn.proposals),
-      detail::check_fraction("rpn_nms", c.rpn.nms);
-  detail::check_positive("shared_fcs", c.roi.shared_fcs, 100),
-      detail::check_positive("fc_channels", c.roi.fc_channels),
-      detail::check_positive("box_size", c.roi.box_size);
-  detail::check_positive("mask_size", c.roi.mask_size);
-  check(c.roi.mask_convs >= 0 && c.roi.mask_convs <= 100, "config: mask_convs is ",
-        c.roi.mask_convs, "; it must be 0 to 100"),
-      detail::check_positive("finest", c.roi.finest);
-  detail::check_fraction("least_score", c.roi.least_score),
-      detail::check_fraction("nms", c.roi.nms),
-      detail::check_positive("detections", c.roi.detections);
-  detail::check_fraction("mask_threshold", c.roi.mask_threshold);
-  const auto coding = [](const std::string& of, const BoxCoder& b) {
-    detail::check_all_positive((of + "_stds").c_str(), b.stds);
-    detail::check_positive((of + "_wh_ratio_clip").c_str(), b.wh_ratio_clip),
-        detail::check_fraction((of + "_wh_ratio_clip").c_str(), b.wh_ratio_clip);
-  };
-  coding("rpn", c.rpn.coder), coding("roi", c.roi.coder);
-  detail::check_not_negative("rpn_cls_weight", c.rpn.cls_weight),
-      detail::check_not_negative("rpn_bbox_weight", c.rpn.bbox_weight);
-  detail::check_not_negative("cls_weight", c.roi.cls_weight),
-      detail::check_not_negative("bbox_weight", c.roi.bbox_weight);
-  detail::check_not_negative("mask_weight", c.roi.mask_weight);
-  const auto learning = [](const std::string& of, const AssignConfig& a, const SampleConfig& s) {
-    detail::check_fraction((of + "_positive").c_str(), a.positive),
-        detail::check_fraction((of + "_negative").c_str(), a.negative);
-    detail::check_fraction((of + "_least_positive").c_str(), a.least_positive);
-    check(a.negative <= a.positive, "config: ", of, "_negative is ", a.negative, ", above ", of,
-          "_positive, ", a.positive);
-    detail::check_positive((of + "_samples").c_str(), s.count),
-        detail::check_fraction((of + "_positives").c_str(), s.positives);
-  };
-  learning("rpn", c.rpn.assign, c.rpn.sample), learning("roi", c.roi.assign, c.roi.sample);
+  check_fields(c);
+  for (const auto& [of, a] : {std::pair{"rpn", &c.rpn.assign}, {"roi", &c.roi.assign}})
+    check(a->negative <= a->positive, "config: ", of, "_negative is ", a->negative, ", above ", of,
+          "_positive, ", a->positive);
 }
 
 DetectionLoss MaskRcnn::loss(const Tensor& images, const DetectionBatch& batch,

@@ -1,25 +1,61 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The segmentation network: backbone, UperNet, and in training the auxiliary head (spec 6.1).
+// A segmentation network: the backbone for dense prediction and a head on its four maps (spec 6.1).
+//
+// A head is a struct with
+//
+//   Config               its values: num_classes, and what it names in Config::fields
+//   name, title          for configurations and for people
+//   Head(config, in_channels, rng)   on maps of so many channels
+//   nano()               its configuration for a CPU
+//   forward(maps, ctx)   four maps (B,H,W,C), finest first -> logits (B,h,w,K) of any size
+//   fields(v)            its layers under their published names
+//
+// and perhaps auxiliary(maps, ctx), logits that training alone learns from, with the configuration's
+// decode_weight and auxiliary_weight. heads/upernet.hpp and heads/semantic_fpn.hpp are two;
+// heads/segmentation_heads.hpp is the list of them all.
 
-#include "ppma/heads/upernet.hpp"
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "ppma/core/limits.hpp"
 #include "ppma/models/ppma.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/resize.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
+template <class Head>
 struct SegmentorConfig {
   PpmaConfig backbone = ppma_tiny();
-  UperNetConfig decode;  // in_channels are the backbone's
-  FcnConfig auxiliary;   // on the map of stride 16
-  double decode_weight = 1.0, auxiliary_weight = 0.4;
+  typename Head::Config head{};
   i64 ignore_index = 255;
 
   bool operator==(const SegmentorConfig&) const = default;
+  /// All but the backbone's.
+  template <class Config, class F>
+  static void fields(Config& c, F f) {
+    Head::Config::fields(c.head, f);
+    f("ignore_index", c.ignore_index);
+  }
 };
 
-/// Throws an Error that names the first value that makes no network, by its key in
-/// heads/segmentor_json.hpp.
-PPMA_API void check_config(const SegmentorConfig& c);
+/// Throws an Error that names the first value that makes no network, by its key in JSON.
+template <class Head>
+void check_config(const SegmentorConfig<Head>& c) {
+  check_config(c.backbone);
+  check_fields(c);
+}
+
+/// A small relative of the published network for a CPU: ours.
+template <class Head>
+SegmentorConfig<Head> segmentor_nano(i64 classes) {
+  SegmentorConfig<Head> c{ppma_nano(), Head::nano()};
+  c.backbone.chunkwise_recurrents = {true, true, false, false};
+  c.head.num_classes = classes;
+  return c;
+}
 
 struct SegmentationLoss {
   Tensor total, decode, auxiliary;  // scalars; decode and auxiliary carry their weights
@@ -31,60 +67,73 @@ struct SegmentationLoss {
 /// none counts): a scalar, f64, where the logits are. logits (B,H,W,K), labels int64 (B,H,W).
 PPMA_API Tensor pixel_accuracy(const Tensor& logits, const Tensor& labels, i64 ignore_index);
 
-struct Segmentor {
-  SegmentorConfig config;
-  DenseBackbone backbone;
-  UperNetHead decode_head;
-  FcnHead auxiliary_head;
+namespace detail {
 
-  explicit Segmentor(SegmentorConfig c, u64 seed = 0)
-      : Segmentor(with_widths(std::move(c)), Rng(seed)) {}
+struct PixelLoss {
+  Tensor loss, accuracy;
+};
+// The mean divides by all pixels, ignored ones too. small_logits (B,h,w,K), labels int64 (B,H,W).
+PPMA_API PixelLoss pixel_loss(const Tensor& small_logits, const Tensor& labels, i64 ignore_index);
+
+template <class Head>
+concept HasAuxiliary = requires(const Head& h, const std::vector<Tensor>& maps, Context& ctx) {
+  h.auxiliary(maps, ctx);
+};
+
+}  // namespace detail
+
+template <class Head>
+struct Segmentor {
+  SegmentorConfig<Head> config;
+  DenseBackbone backbone;
+  Head head;
+
+  explicit Segmentor(const SegmentorConfig<Head>& c, u64 seed = 0) : Segmentor(c, Rng(seed)) {}
 
   /// Images (B,3,Hin,Win) -> logits (B,Hin,Win,K).
   Tensor forward(const Tensor& images, Context& ctx) const {
-    return resize(decode_head.forward(backbone.forward(images, ctx), ctx), images.dim(2),
-                  images.dim(3));
+    return resize(head.forward(backbone.forward(images, ctx), ctx), images.dim(2), images.dim(3));
   }
-  /// labels int64 (B,Hin,Win). The mean divides by all pixels, ignored ones too.
-  PPMA_API SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx) const;
+  /// labels int64 (B,Hin,Win).
+  SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx) const {
+    const std::vector<Tensor> maps = backbone.forward(images, ctx);
+    const detail::PixelLoss decode =
+        detail::pixel_loss(head.forward(maps, ctx), labels, config.ignore_index);
+    SegmentationLoss l;
+    l.total = l.decode = decode.loss, l.decode_accuracy = decode.accuracy;
+    if constexpr (detail::HasAuxiliary<Head>) {
+      const detail::PixelLoss auxiliary =
+          detail::pixel_loss(head.auxiliary(maps, ctx), labels, config.ignore_index);
+      l.decode = scale(decode.loss, config.head.decode_weight);
+      l.auxiliary = scale(auxiliary.loss, config.head.auxiliary_weight);
+      l.auxiliary_accuracy = auxiliary.accuracy;
+      l.total = add(l.decode, l.auxiliary);
+    }
+    return l;
+  }
   template <class V>
   void fields(V& v) {
-    v.child("backbone", backbone), v.child("decode_head", decode_head),
-        v.child("auxiliary_head", auxiliary_head);
+    v.child("backbone", backbone);
+    head.fields(v);
   }
 
  private:
-  PPMA_API Segmentor(const SegmentorConfig& c, Rng rng);
-  PPMA_API static SegmentorConfig with_widths(SegmentorConfig c);
+  Segmentor(const SegmentorConfig<Head>& c, Rng rng)
+      : config((check_config(c), c)),
+        backbone(c.backbone, rng.fork(1)),
+        head(c.head, c.backbone.embed_dims, rng) {}
 };
 
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
 
-#include <vector>
-
-#include "ppma/heads/config_check.hpp"
 #include "ppma/ops/activation.hpp"
-#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/ops/reduce.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-void check_config(const SegmentorConfig& c) {
-  check_config(c.backbone);
-  detail::check_positive("num_classes", c.decode.num_classes),
-      detail::check_positive("num_classes", c.auxiliary.num_classes);
-  detail::check_positive("channels", c.decode.channels),
-      detail::check_positive("auxiliary_channels", c.auxiliary.channels);
-  detail::check_all_positive("pool_scales", c.decode.pool_scales);
-  detail::check_dropout("dropout_ratio", c.decode.dropout_ratio),
-      detail::check_dropout("auxiliary_dropout_ratio", c.auxiliary.dropout_ratio);
-  detail::check_not_negative("decode_weight", c.decode_weight),
-      detail::check_not_negative("auxiliary_weight", c.auxiliary_weight);
-}
 
 Tensor pixel_accuracy(const Tensor& logits, const Tensor& labels, i64 ignore_index) {
   const NoGrad not_recorded;
@@ -101,35 +150,13 @@ Tensor pixel_accuracy(const Tensor& logits, const Tensor& labels, i64 ignore_ind
   return scale(div(add_scalar(sum(right), 1e-7), add_scalar(sum(counts), 1e-7)), 100);
 }
 
-SegmentationLoss Segmentor::loss(const Tensor& images, const Tensor& labels, Context& ctx) const {
+detail::PixelLoss detail::pixel_loss(const Tensor& small_logits, const Tensor& labels,
+                                     i64 ignore_index) {
   check(labels.defined() && labels.rank() == 3, "segmentor: labels must be (B,H,W) int64");
-  const std::vector<Tensor> levels = backbone.forward(images, ctx);
-  const auto of = [&](const Tensor& small_logits, double weight, Tensor& accuracy) {
-    CrossEntropyOptions options;
-    options.ignore_index = config.ignore_index, options.count_ignored = true;
-    const Tensor logits = resize(small_logits, labels.dim(1), labels.dim(2));
-    accuracy = pixel_accuracy(logits, labels, config.ignore_index);
-    return scale(cross_entropy(logits, labels, options), weight);
-  };
-  SegmentationLoss l;
-  l.decode = of(decode_head.forward(levels, ctx), config.decode_weight, l.decode_accuracy);
-  l.auxiliary =
-      of(auxiliary_head.forward(levels[2], ctx), config.auxiliary_weight, l.auxiliary_accuracy);
-  l.total = add(l.decode, l.auxiliary);
-  return l;
-}
-
-Segmentor::Segmentor(const SegmentorConfig& c, Rng rng)
-    : config(c),
-      backbone(c.backbone, rng.fork(1)),
-      decode_head(c.decode, rng),
-      auxiliary_head(c.auxiliary, rng) {}
-
-SegmentorConfig Segmentor::with_widths(SegmentorConfig c) {
-  check_config(c);
-  c.decode.in_channels = c.backbone.embed_dims;
-  c.auxiliary.in_channels = c.backbone.embed_dims[2];
-  return c;
+  CrossEntropyOptions options;
+  options.ignore_index = ignore_index, options.count_ignored = true;
+  const Tensor logits = resize(small_logits, labels.dim(1), labels.dim(2));
+  return {cross_entropy(logits, labels, options), pixel_accuracy(logits, labels, ignore_index)};
 }
 
 }  // namespace ppma::inline PPMA_ABI

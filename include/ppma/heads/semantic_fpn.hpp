@@ -5,10 +5,12 @@
 // the sum classified. Names as mmseg's (`neck`, `decode_head.scale_heads`). Legend: B batch, H W
 // grid of the finest map, C channels, D of the head, K classes.
 
+#include <array>
 #include <vector>
 
+#include "ppma/core/limits.hpp"
+#include "ppma/heads/conv_module.hpp"
 #include "ppma/heads/fpn.hpp"
-#include "ppma/heads/segmentor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -27,17 +29,18 @@ struct ScaleHead {
 };
 
 struct SemanticFpnConfig {
-  PpmaConfig backbone = ppma_tiny();
-  i64 pyramid_channels = 256, channels = 128, num_classes = 150;
+  i64 num_classes = 150, channels = 128, pyramid_channels = 256;
   double dropout_ratio = 0.1;  // of whole channels
-  i64 ignore_index = 255;
 
   bool operator==(const SemanticFpnConfig&) const = default;
+  template <class Config, class F>
+  static void fields(Config& c, F f) {
+    f("num_classes", c.num_classes, counts());
+    f("channels", c.channels, counts());
+    f("pyramid_channels", c.pyramid_channels, counts());
+    f("dropout_ratio", c.dropout_ratio, Limits::below(1));
+  }
 };
-
-/// Throws an Error that names the first value that makes no network, by its key in
-/// heads/segmentor_json.hpp.
-PPMA_API void check_config(const SemanticFpnConfig& c);
 
 struct SemanticFpnHead {
   double dropout_ratio;
@@ -53,30 +56,25 @@ struct SemanticFpnHead {
   }
 };
 
-/// The network; forward and loss as Segmentor's, without an auxiliary head.
+/// What a Segmentor (heads/segmentor.hpp) has on its backbone.
 struct SemanticFpn {
-  SemanticFpnConfig config;
-  DenseBackbone backbone;
+  using Config = SemanticFpnConfig;
+  static constexpr const char *name = "semantic_fpn", *title = "Semantic FPN";
   Fpn neck;
   SemanticFpnHead decode_head;
 
-  explicit SemanticFpn(const SemanticFpnConfig& c, u64 seed = 0) : SemanticFpn(c, Rng(seed)) {}
+  SemanticFpn(const SemanticFpnConfig& c, const std::array<i64, 4>& in_channels, Rng& rng)
+      : neck(in_channels, c.pyramid_channels, rng),
+        decode_head(c.pyramid_channels, c.channels, c.num_classes, c.dropout_ratio, rng) {}
+  /// For a CPU: ours.
+  static SemanticFpnConfig nano() { return {.channels = 64, .pyramid_channels = 64}; }
 
-  /// Images (B,3,Hin,Win) -> logits (B,Hin,Win,K).
-  Tensor forward(const Tensor& images, Context& ctx) const {
-    return resize(logits(images, ctx), images.dim(2), images.dim(3));
+  Tensor forward(const std::vector<Tensor>& maps, Context& ctx) const {
+    return decode_head.forward(neck.forward(maps), ctx);
   }
-  /// labels int64 (B,Hin,Win). The mean divides by all pixels, ignored ones too.
-  PPMA_API SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx) const;
   template <class V>
   void fields(V& v) {
-    v.child("backbone", backbone), v.child("neck", neck), v.child("decode_head", decode_head);
-  }
-
- private:
-  PPMA_API SemanticFpn(const SemanticFpnConfig& c, Rng rng);
-  Tensor logits(const Tensor& images, Context& ctx) const {
-    return decode_head.forward(neck.forward(backbone.forward(images, ctx)), ctx);
+    v.child("neck", neck), v.child("decode_head", decode_head);
   }
 };
 
@@ -86,9 +84,8 @@ struct SemanticFpn {
 
 #include <algorithm>
 
-#include "ppma/heads/config_check.hpp"
 #include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/loss.hpp"
+#include "ppma/ops/resize.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -105,14 +102,6 @@ Tensor ScaleHead::forward(Tensor x, Context& ctx) const {
   return x;
 }
 
-void check_config(const SemanticFpnConfig& c) {
-  check_config(c.backbone);
-  detail::check_positive("num_classes", c.num_classes),
-      detail::check_positive("channels", c.channels);
-  detail::check_positive("pyramid_channels", c.pyramid_channels),
-      detail::check_dropout("dropout_ratio", c.dropout_ratio);
-}
-
 SemanticFpnHead::SemanticFpnHead(i64 in, i64 channels, i64 classes, double dropout, Rng& rng)
     : dropout_ratio(dropout), conv_seg(channels, classes, 1, {}, rng) {
   for (std::size_t level = 0; level < 4; ++level)
@@ -126,24 +115,6 @@ Tensor SemanticFpnHead::forward(const std::vector<Tensor>& maps, Context& ctx) c
     sum = add(sum, resize(scale_heads[i].forward(maps[i], ctx), sum.dim(1), sum.dim(2)));
   return conv_seg.forward(detail::channel_dropout(sum, dropout_ratio, ctx));
 }
-
-SegmentationLoss SemanticFpn::loss(const Tensor& images, const Tensor& labels, Context& ctx) const {
-  check(labels.defined() && labels.rank() == 3, "semantic fpn: labels must be (B,H,W) int64");
-  CrossEntropyOptions options;
-  options.ignore_index = config.ignore_index, options.count_ignored = true;
-  SegmentationLoss l;
-  const Tensor full = resize(logits(images, ctx), labels.dim(1), labels.dim(2));
-  l.decode_accuracy = pixel_accuracy(full, labels, config.ignore_index);
-  l.decode = cross_entropy(full, labels, options);
-  l.total = l.decode;
-  return l;
-}
-
-SemanticFpn::SemanticFpn(const SemanticFpnConfig& c, Rng rng)
-    : config((check_config(c), c)),
-      backbone(c.backbone, rng.fork(1)),
-      neck(c.backbone.embed_dims, c.pyramid_channels, rng),
-      decode_head(c.pyramid_channels, c.channels, c.num_classes, c.dropout_ratio, rng) {}
 
 }  // namespace ppma::inline PPMA_ABI
 

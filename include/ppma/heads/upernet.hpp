@@ -8,6 +8,7 @@
 #include <array>
 #include <vector>
 
+#include "ppma/core/limits.hpp"
 #include "ppma/heads/conv_module.hpp"
 #include "ppma/ops/pool.hpp"
 #include "ppma/ops/resize.hpp"
@@ -15,21 +16,27 @@
 namespace ppma::inline PPMA_ABI {
 
 struct UperNetConfig {
-  std::array<i64, 4> in_channels{64, 128, 256, 512};
+  i64 num_classes = 150;
   i64 channels = 512;
   std::vector<i64> pool_scales{1, 2, 3, 6};
-  i64 num_classes = 150;
   double dropout_ratio = 0.1;  // of whole channels
+  i64 auxiliary_channels = 256;
+  double auxiliary_dropout_ratio = 0.1;
+  double decode_weight = 1.0, auxiliary_weight = 0.4;  // of the losses
 
   bool operator==(const UperNetConfig&) const = default;
+  template <class Config, class F>
+  static void fields(Config& c, F f) {
+    f("num_classes", c.num_classes, counts());
+    f("channels", c.channels, counts());
+    f("pool_scales", c.pool_scales, counts());
+    f("dropout_ratio", c.dropout_ratio, Limits::below(1));
+    f("auxiliary_channels", c.auxiliary_channels, counts());
+    f("auxiliary_dropout_ratio", c.auxiliary_dropout_ratio, Limits::below(1));
+    f("decode_weight", c.decode_weight, Limits::at_least(0));
+    f("auxiliary_weight", c.auxiliary_weight, Limits::at_least(0));
+  }
 };
-
-namespace detail {
-
-/// Dropout of whole channels of a sample: (B,H,W,C) times a (B,1,1,C) of 0 and 1 / (1 - p).
-PPMA_API Tensor channel_dropout(const Tensor& x, double p, Context& ctx);
-
-}  // namespace detail
 
 /// One scale of the pyramid; published one level down, as entry 1 behind the pooling.
 struct PoolBranch {
@@ -46,15 +53,16 @@ struct PoolBranch {
   }
 };
 
+/// The decode head of four maps of the given channels.
 struct UperNetHead {
-  UperNetConfig config;
+  double dropout_ratio;
   Conv2d conv_seg;
   std::vector<PoolBranch> psp_modules;
   ConvModule bottleneck;
   std::vector<ConvModule> lateral_convs, fpn_convs;
   ConvModule fpn_bottleneck;
 
-  PPMA_API UperNetHead(const UperNetConfig& c, Rng& rng);
+  PPMA_API UperNetHead(const UperNetConfig& c, const std::array<i64, 4>& in_channels, Rng& rng);
   /// Four maps (B,H,W,C), finest first -> logits (B,H,W,K) at the finest map's size.
   PPMA_API Tensor forward(const std::vector<Tensor>& maps, Context& ctx) const;
   template <class V>
@@ -66,24 +74,45 @@ struct UperNetHead {
   }
 };
 
-struct FcnConfig {
-  i64 in_channels = 256, channels = 256, num_classes = 150;
-  double dropout_ratio = 0.1;
-
-  bool operator==(const FcnConfig&) const = default;
-};
-
-/// The auxiliary head on the map of stride 16; only training uses it.
+/// The auxiliary head: one convolution on one map.
 struct FcnHead {
-  FcnConfig config;
+  double dropout_ratio;
   Conv2d conv_seg;
   std::vector<ConvModule> convs;
 
-  PPMA_API FcnHead(const FcnConfig& c, Rng& rng);
+  PPMA_API FcnHead(i64 in, i64 channels, i64 classes, double dropout, Rng& rng);
+  /// (B,H,W,C) -> logits (B,H,W,K).
   PPMA_API Tensor forward(const Tensor& map, Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.child("conv_seg", conv_seg), v.children("convs", convs);
+  }
+};
+
+/// What a Segmentor (heads/segmentor.hpp) has on its backbone: the decode head, and an auxiliary
+/// one on the map of stride 16, which training alone uses.
+struct UperNet {
+  using Config = UperNetConfig;
+  static constexpr const char *name = "upernet", *title = "UperNet";
+  UperNetHead decode_head;
+  FcnHead auxiliary_head;
+
+  UperNet(const UperNetConfig& c, const std::array<i64, 4>& in_channels, Rng& rng)
+      : decode_head(c, in_channels, rng),
+        auxiliary_head(in_channels[2], c.auxiliary_channels, c.num_classes,
+                       c.auxiliary_dropout_ratio, rng) {}
+  /// For a CPU: ours.
+  static UperNetConfig nano() { return {.channels = 64, .auxiliary_channels = 32}; }
+
+  Tensor forward(const std::vector<Tensor>& maps, Context& ctx) const {
+    return decode_head.forward(maps, ctx);
+  }
+  Tensor auxiliary(const std::vector<Tensor>& maps, Context& ctx) const {
+    return auxiliary_head.forward(maps[2], ctx);
+  }
+  template <class V>
+  void fields(V& v) {
+    v.child("decode_head", decode_head), v.child("auxiliary_head", auxiliary_head);
   }
 };
 
@@ -92,32 +121,19 @@ struct FcnHead {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
 
 #include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/dropout.hpp"
 #include "ppma/ops/layout.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-namespace detail {
-
-Tensor channel_dropout(const Tensor& x, double p, Context& ctx) {
-  if (!ctx.training || p == 0) return x;
-  const Shape shape{x.dim(0), 1, 1, x.dim(3)};
-  const Tensor keep =
-      ctx.drawn(x.device(), [=](Rng& rng) { return dropout(Tensor::ones(shape), p, rng); });
-  return mul(x, cast(keep, x.dtype()));
-}
-
-}  // namespace detail
-
-UperNetHead::UperNetHead(const UperNetConfig& c, Rng& rng)
-    : config(c),
+UperNetHead::UperNetHead(const UperNetConfig& c, const std::array<i64, 4>& in_channels, Rng& rng)
+    : dropout_ratio(c.dropout_ratio),
       conv_seg(c.channels, c.num_classes, 1, {}, rng),
-      bottleneck(c.in_channels[3] + static_cast<i64>(c.pool_scales.size()) * c.channels, c.channels,
+      bottleneck(in_channels[3] + static_cast<i64>(c.pool_scales.size()) * c.channels, c.channels,
                  3, rng),
       fpn_bottleneck(4 * c.channels, c.channels, 3, rng) {
-  for (const i64 s : c.pool_scales) psp_modules.emplace_back(s, c.in_channels[3], c.channels, rng);
+  for (const i64 s : c.pool_scales) psp_modules.emplace_back(s, in_channels[3], c.channels, rng);
   for (std::size_t i = 0; i < 3; ++i) {
-    lateral_convs.emplace_back(c.in_channels[i], c.channels, 1, rng);
+    lateral_convs.emplace_back(in_channels[i], c.channels, 1, rng);
     fpn_convs.emplace_back(c.channels, c.channels, 3, rng);
   }
 }
@@ -136,17 +152,16 @@ Tensor UperNetHead::forward(const std::vector<Tensor>& maps, Context& ctx) const
   for (std::size_t i = 1; i < 4; ++i)
     levels[i] = resize(levels[i], levels[0].dim(1), levels[0].dim(2));
   const Tensor fused = fpn_bottleneck.forward(concat(levels, -1), ctx);
-  return conv_seg.forward(detail::channel_dropout(fused, config.dropout_ratio, ctx));
+  return conv_seg.forward(detail::channel_dropout(fused, dropout_ratio, ctx));
 }
 
-FcnHead::FcnHead(const FcnConfig& c, Rng& rng)
-    : config(c), conv_seg(c.channels, c.num_classes, 1, {}, rng) {
-  convs.emplace_back(c.in_channels, c.channels, 3, rng);
+FcnHead::FcnHead(i64 in, i64 channels, i64 classes, double dropout, Rng& rng)
+    : dropout_ratio(dropout), conv_seg(channels, classes, 1, {}, rng) {
+  convs.emplace_back(in, channels, 3, rng);
 }
 
-Tensor FcnHead::forward(const Tensor& map, Context& ctx) const {  // (B,H,W,C) -> (B,H,W,K)
-  return conv_seg.forward(
-      detail::channel_dropout(convs[0].forward(map, ctx), config.dropout_ratio, ctx));
+Tensor FcnHead::forward(const Tensor& map, Context& ctx) const {
+  return conv_seg.forward(detail::channel_dropout(convs[0].forward(map, ctx), dropout_ratio, ctx));
 }
 
 }  // namespace ppma::inline PPMA_ABI

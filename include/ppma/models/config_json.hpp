@@ -13,96 +13,26 @@
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
-#include <type_traits>
-#include <vector>
 
+#include "ppma/io/json_fields.hpp"
 #include "ppma/models/config.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 PPMA_API nlohmann::ordered_json config_to_json(const PpmaConfig& c);
 
-namespace detail {
-
-template <class Json, class T>
-void read_config_value(const Json& value, const std::string& key, T& into) {
-  if constexpr (std::is_same_v<T, bool>) {
-    check(value.is_boolean() || (value.is_number_integer() && (value == 0 || value == 1)),
-          "config: ", key, " must be true or false, got ", value.dump());
-    into = value.is_boolean() ? value.template get<bool>() : value == 1;
-  } else if constexpr (std::is_same_v<T, i64>) {
-    check(value.is_number_integer(), "config: ", key, " must be an integer, got ", value.dump());
-    into = value.template get<i64>();
-    check(!value.is_number_unsigned() || into >= 0, "config: ", key, " is too large, ",
-          value.dump());
-  } else if constexpr (std::is_same_v<T, double>) {
-    check(value.is_number(), "config: ", key, " must be a number, got ", value.dump());
-    into = value.template get<double>();
-  } else if constexpr (std::is_same_v<T, std::string>) {
-    check(value.is_string(), "config: ", key, " must be text, got ", value.dump());
-    into = value.template get<std::string>();
-  } else {
-    // as many entries as there are
-    if constexpr (std::is_same_v<T, std::vector<typename T::value_type>>) {
-      check(value.is_array() && !value.empty(), "config: ", key, " must be a list, got ",
-            value.dump());
-      into.resize(value.size());
-    } else {  // one entry a stage, and the like
-      check(value.is_array() && value.size() == into.size(), "config: ", key, " must be a list of ",
-            static_cast<i64>(into.size()), " entries, got ", value.dump());
-    }
-    for (std::size_t s = 0; s < into.size(); ++s)
-      read_config_value(value[s], str(key, "[", s, "]"), into[s]);
-  }
-}
-
-}  // namespace detail
+inline void from_text(const std::string& text, MaskKind& kind) { kind = parse_mask_kind(text); }
 
 /// Sets what an object says and leaves the rest of `c`. Errors: an unknown key (so that a misspelt
 /// one is no silent default), a value of the wrong kind, a configuration that makes no network.
 template <class Json>
 PpmaConfig config_from_json(const Json& j, PpmaConfig c = {}) {
-  check(j.is_object(), "config: must be a JSON object, got ", j.dump());
-  std::string text;
-  if (j.contains("model")) {
-    detail::read_config_value(j["model"], "model", text);
-    c = config_by_name(text);
+  check_json_keys(j, "config", c, {"model"});
+  if (std::string name; j.contains("model")) {
+    read_json_value(j["model"], "config", "model", name);
+    c = config_by_name(name);
   }
-  for (const auto& item : j.items()) {
-    const std::string& key = item.key();
-    const auto read = [&](auto& into) { detail::read_config_value(item.value(), key, into); };
-    if (key == "model") continue;
-    if (key == "name")
-      read(c.name);
-    else if (key == "embed_dims")
-      read(c.embed_dims);
-    else if (key == "depths")
-      read(c.depths);
-    else if (key == "num_heads")
-      read(c.num_heads);
-    else if (key == "mlp_ratios")
-      read(c.mlp_ratios);
-    else if (key == "chunkwise_recurrents")
-      read(c.chunkwise_recurrents);
-    else if (key == "layerscales")
-      read(c.layerscales);
-    else if (key == "layer_init_values")
-      read(c.layer_init_values);
-    else if (key == "heads_ranges")
-      read(c.heads_ranges);
-    else if (key == "projection")
-      read(c.projection);
-    else if (key == "num_classes")
-      read(c.num_classes);
-    else if (key == "drop_path_rate")
-      read(c.drop_path_rate);
-    else if (key == "fused")
-      read(c.fused);
-    else if (key == "mask")
-      read(text), c.mask = parse_mask_kind(text);
-    else
-      fail("config: unknown key \"", key, "\"");
-  }
+  read_json_fields(j, "config", c);
   check_config(c);
   return c;
 }
@@ -120,20 +50,8 @@ namespace ppma::inline PPMA_ABI {
 
 nlohmann::ordered_json config_to_json(const PpmaConfig& c) {
   nlohmann::ordered_json j;
-  j["name"] = c.name;
-  j["embed_dims"] = c.embed_dims;
-  j["depths"] = c.depths;
-  j["num_heads"] = c.num_heads;
-  j["mlp_ratios"] = c.mlp_ratios;
-  j["chunkwise_recurrents"] = c.chunkwise_recurrents;
-  j["layerscales"] = c.layerscales;
-  j["layer_init_values"] = c.layer_init_values;
-  j["heads_ranges"] = c.heads_ranges;
-  j["projection"] = c.projection;
-  j["num_classes"] = c.num_classes;
-  j["drop_path_rate"] = c.drop_path_rate;
-  j["mask"] = to_string(c.mask);
-  if (!c.fused) j["fused"] = false;
+  write_json_fields(c, j);
+  if (c.fused) j.erase("fused");  // of interest only where it is not so
   return j;
 }
 

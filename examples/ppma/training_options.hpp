@@ -1,0 +1,95 @@
+#pragma once
+// What `train` is told whatever it trains: a task's command adds its own fields to these. A run
+// keeps its fields in train.json, where --resume reads them.
+
+#include "common.hpp"
+#include "data.hpp"
+
+namespace tool {
+
+constexpr const char* checkpoint_help =
+    "compute the blocks again in backward instead of keeping their results: less memory, more time";
+
+/// Numbers that many options are.
+inline Limits rates() { return {0, 1e6}; }
+inline Limits below_one() { return {0, 0.9999999}; }
+
+struct TrainingOptions {
+  NetworkOptions network;
+  ComputeOptions compute;
+  DataOptions data;
+  std::string task;
+  i64 epochs = 6, batch = 16, accumulate = 1, evaluate_every = 1;
+  double lr = 2e-3, weight_decay = 0.05, clip = 1, ema = 0;
+  bool checkpoint_blocks = false;
+  u64 seed = 0;
+  // Of this call alone.
+  std::string out, resume;
+  bool overwrite = false;
+  i64 stop_after = 0;
+  double drop_path = -1;  // -1: the configuration's
+
+  TrainingOptions() { data.kind = "shapes"; }
+
+  /// All that a resumed run must keep.
+  template <class Options, class F>
+  static void fields(Options& o, F f) {
+    DataOptions::fields(o.data, f);
+    f("task", o.task), f("dtype", o.compute.dtype);
+    f("epochs", o.epochs, counts(most_epochs), "passes over the training images");
+    f("batch", o.batch, counts(most_batch), "images a batch");
+    f("accumulate", o.accumulate, counts(most_batch), "batches a step");
+    f("lr", o.lr, rates(), "peak learning rate");
+    f("weight_decay", o.weight_decay, Limits{0, 100}, "AdamW's weight decay");
+    f("clip", o.clip, Limits{0, 1e9}, "limit of the gradients' norm; 0: none");
+    f("ema", o.ema, below_one(), "decay of the average of weights; 0: none");
+    f("evaluate_every", o.evaluate_every, counts(most_epochs), "epochs between evaluations");
+    f("checkpoint_blocks", o.checkpoint_blocks, checkpoint_help);
+    f("seed", o.seed, "of weights, order and augmentation");
+  }
+  /// What each call says anew.
+  struct OfCall {
+    template <class Options, class F>
+    static void fields(Options& o, F f) {
+      f("out", o.out, "run folder");
+      f("overwrite", o.overwrite, "start anew in a run folder that holds a run");
+      f("stop_after", o.stop_after, Limits{0, most_epochs},
+        "stop after so many epochs, to be resumed; 0: do all");
+      f("drop_path", o.drop_path, Limits{0, 0.99, {-1}},
+        "drop path of the last block; -1: the configuration's");
+    }
+  };
+
+  /// The epochs to do before it rests.
+  i64 stop() const { return stop_after > 0 ? std::min(stop_after, epochs) : epochs; }
+};
+
+/// All options of a run as they are kept in train.json.
+template <class Command>
+Json options_of(const Command& o) {
+  Json j;
+  write_json_fields(o, j);
+  return j;
+}
+
+/// --resume with --data-dir: the run's images, which have been moved. Error: the run made them
+///  itself.
+inline void take_moved_data(const std::string& moved, std::string& folder, const std::string& out) {
+  if (moved.empty()) return;
+  check(!folder.empty(), "--data-dir: the run in ", out,
+        " has no files of images but --data shapes; leave it out");
+  folder = moved;
+}
+
+/// Takes the options of the run in `out`, which is resumed, and its network; --data-dir says where
+/// its files are now.
+template <class Command>
+void take_kept(Command& o) {
+  const std::string path = o.out + "/train.json", moved = o.data.folder;
+  read_kept(parse_json(read_text(path), path), path, o);
+  o.network = {}, o.drop_path = -1;
+  o.network.config = o.out + "/config.json";
+  take_moved_data(moved, o.data.folder, o.out);
+}
+
+}  // namespace tool
