@@ -181,8 +181,7 @@ inline void bench_classifier(BenchOptions o) {
   check(processes.empty() || o.train,
         "bench: several processes share a training step; add --train, or start one process without "
         "a launcher");
-  const WeightsFile file =
-      o.network.weights.empty() ? WeightsFile{} : read_weights(o.network.weights, o.network.entry);
+  const WeightsFile file = read_weights(o.network);
   o = sized(std::move(o), file);
   require_memory(o, network_config(o.network, file, "ppma_tiny"));
   Network network = load_network(o.network, file, "ppma_tiny");

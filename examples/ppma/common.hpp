@@ -133,6 +133,12 @@ inline WeightsFile read_weights(const std::string& path, const std::string& entr
   return file;
 }
 
+/// Those of --weights and --entry; nothing without.
+inline WeightsFile read_weights(const NetworkOptions& o,
+                                const std::vector<std::string>& strip = WeightOptions().strip) {
+  return o.weights.empty() ? WeightsFile{} : read_weights(o.weights, o.entry, strip);
+}
+
 inline std::string read_text(const std::string& path) {
   const std::vector<u8> bytes = read_file(path);
   return {bytes.begin(), bytes.end()};
@@ -184,9 +190,7 @@ inline Network load_network(const NetworkOptions& o, const WeightsFile& file,
   return n;
 }
 inline Network load_network(const NetworkOptions& o, const char* fallback = nullptr, u64 seed = 0) {
-  WeightsFile file;
-  if (!o.weights.empty()) file = read_weights(o.weights, o.entry);
-  return load_network(o, file, fallback, seed);
+  return load_network(o, read_weights(o), fallback, seed);
 }
 
 // ---- reports ----------------------------------------------------------------------------------

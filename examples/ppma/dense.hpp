@@ -103,7 +103,7 @@ inline InputInfo training_input(const TrainingRun& run, const DenseTraining& o, 
     return *had;
   }
   if (o.network.weights.empty()) return of_data;
-  const WeightsFile file = read_weights(o.network.weights, o.network.entry);
+  const WeightsFile file = read_weights(o.network);
   if (const auto known = InputInfo::of(file.metadata, o.network.weights)) {
     of_data.normalization = known->normalization;
     if (run.speaks()) note("colours as ", o.network.weights, " says: its mean and deviation");
@@ -117,7 +117,7 @@ template <class Model>
 TrainOptions place_for_training(const TrainingRun& run, Model& model, const DenseTraining& o) {
   if (const std::string& weights = o.network.weights; !weights.empty()) {
     const LoadReport report =
-        load_state_dict(model.backbone, read_weights(weights, o.network.entry).tensors,
+        load_state_dict(model.backbone, read_weights(o.network).tensors,
                         {.strict = false, .ignore = {"proj.", "norm.", "head."}});
     check(report.loaded > 0, weights, ": nothing in it fits the backbone (", report.text(), ")");
     if (run.speaks()) std::printf("backbone: %s\n", report.text().c_str());
@@ -245,7 +245,7 @@ struct DenseFile {
   DenseFile(const DensePredictCommand& command, const std::string& task) : o(command) {
     const std::string& path = o.network.weights;
     check(!path.empty(), "predict --task ", task, ": needs --weights");
-    file = read_weights(path, o.network.entry, {"module.", "_orig_mod."});
+    file = dense_weights(o.network);
     said = descriptions(o.network, task, file);
     check(!said.empty() || !o.network.model.empty(), path, ": does not describe a ",
           task == "segment" ? "segmentor" : "detector",

@@ -132,9 +132,9 @@ void require_weights(const Config& c, const std::string& task) {
   require_memory(work, "--size", network_options(task));
 }
 
+/// Those of a whole network, whose backbone has a prefix.
 inline WeightsFile dense_weights(const NetworkOptions& o) {
-  if (o.weights.empty()) return {};
-  return read_weights(o.weights, o.entry, {"module.", "_orig_mod."});
+  return read_weights(o, {"module.", "_orig_mod."});
 }
 
 /// The network of the options, by default the published one on PPMA-T; with --weights (`file`) or

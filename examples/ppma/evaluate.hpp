@@ -82,7 +82,7 @@ inline ClassMatch tested_classes(const Network& network, const std::string& weig
 
 inline void eval(const EvalCommand& o, const CLI::App& app) {
   check(!o.network.weights.empty(), "eval: needs --weights");
-  const WeightsFile file = read_weights(o.network.weights, o.network.entry);
+  const WeightsFile file = read_weights(o.network);
   const DataOptions tested = tested_data(o, app, file);
   Network network = load_network(o.network, file);
   std::optional<InputInfo> expected;

@@ -21,9 +21,7 @@ inline void summarize(const SummaryCommand& o) {
     Vit model(deit_tiny(o.network.mask.empty() ? MaskKind::none : parse_mask_kind(o.network.mask)));
     s = summary(model, o.batch);
   } else {
-    const WeightsFile file = o.network.weights.empty()
-                                 ? WeightsFile{}
-                                 : read_weights(o.network.weights, o.network.entry);
+    const WeightsFile file = read_weights(o.network);
     const PpmaConfig config = network_config(o.network, file, "ppma_tiny");
     const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.network.weights);
     const i64 size = with_size(said.value_or(InputInfo{}), o.size, said.has_value()).size;

@@ -110,8 +110,7 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
   const i64 ranks = run.part().ranks;
   if (run.resumed()) take_kept(o);
 
-  WeightsFile initial;
-  if (!o.network.weights.empty()) initial = read_weights(o.network.weights, o.network.entry);
+  WeightsFile initial = read_weights(o.network);
   const std::optional<InputInfo> known = InputInfo::of(initial.metadata, o.network.weights);
   const Data data = at_its_place(o, o.data.folder, [&] {
     if (!run.resumed()) return make_data(o.data, o.seed, true, known);
