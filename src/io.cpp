@@ -18,6 +18,8 @@
 #include "ppma/io/png.hpp"
 #include "ppma/io/pnm.hpp"
 #include "ppma/io/pth.hpp"
+#include "ppma/io/pth_refused.hpp"
+#include "ppma/io/pth_save.hpp"
 #include "ppma/io/resize.hpp"
 #include "ppma/io/rle.hpp"
 #include "ppma/io/safetensors.hpp"

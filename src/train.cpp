@@ -2,6 +2,7 @@
 #define PPMA_DEFINES_TRAIN
 #include "ppma/train/classification.hpp"
 #include "ppma/train/detection.hpp"
+#include "ppma/train/epoch_sums.hpp"
 #include "ppma/train/finite.hpp"
 #include "ppma/train/folder_lock.hpp"
 #include "ppma/train/log.hpp"

@@ -109,8 +109,9 @@ inline void add_network(CLI::App& app, NetworkOptions& o) {
       ->check(accepted_by([](const std::string& name) {
         if (name != "deit_tiny") config_by_name(name);  // which `summary` alone knows
       }));
-  app.add_option("--mask", o.mask,
-                 "another mask: polyline, none, rmt, v2h, shared, cross_scan, hilbert")
+  std::string names;
+  for (const Mask& mask : masks()) names += (names.empty() ? "" : ", ") + std::string(mask.name);
+  app.add_option("--mask", o.mask, "another mask: " + names)
       ->check(accepted_by([](const std::string& name) { parse_mask_kind(name); }));
 }
 

@@ -22,7 +22,7 @@ struct SegmentCommand : DenseTraining {
   }
   void check_together() const {
     check(least_factor <= most_factor, "--least-factor ", least_factor,
-          " must be at most --most-factor, ", most_factor);
+          " must be at most --most-factor ", most_factor);
   }
   struct Own {
     template <class Options, class F>

@@ -127,6 +127,7 @@
 #include "ppma/io/pickle.hpp"
 #include "ppma/io/pickle_value.hpp"
 #include "ppma/io/pth.hpp"
+#include "ppma/io/pth_save.hpp"
 #include "ppma/io/resize.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/io/stb.hpp"

@@ -12,6 +12,7 @@
 #include "ppma/io/json_records.hpp"
 #include "ppma/io/pickle.hpp"
 #include "ppma/io/png.hpp"
+#include "ppma/io/pth_save.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/io/stb.hpp"
 
@@ -596,9 +597,10 @@ TEST_CASE("messages: every place in io/ that fails has been seen, and names its 
   paths(weights, folder);
   weights.all_say_what_to_do();
   json(others);
-  std::vector<const char*> sources = {"zip.hpp",     "pickle.hpp",      "pickle_value.hpp",
-                                      "pth.hpp",     "safetensors.hpp", "checkpoint.hpp",
-                                      "element.hpp", "file.hpp",        "json_records.hpp"};
+  std::vector<const char*> sources = {"zip.hpp",         "pickle.hpp",      "pickle_value.hpp",
+                                      "pth.hpp",         "pth_refused.hpp", "pth_save.hpp",
+                                      "safetensors.hpp", "checkpoint.hpp",  "element.hpp",
+                                      "file.hpp",        "json_records.hpp"};
 #if PPMA_STB
   images(pictures), made_images(pictures, folder);
   pictures.all_say_what_to_do();

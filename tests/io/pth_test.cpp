@@ -5,6 +5,7 @@
 #include "help.hpp"
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/io/pickle.hpp"
+#include "ppma/io/pth_save.hpp"
 #include "ppma/nn/state_dict.hpp"
 
 using namespace io_test;

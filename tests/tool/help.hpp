@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include <cstdlib>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,19 @@ inline Result run(const std::string& arguments) {
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder / "out"),
           text_of(folder / "err")};
+}
+
+/// The subcommands, as --help lists them: "  train                       Trains a network ...".
+inline std::vector<std::string> commands() {
+  std::vector<std::string> all;
+  std::istringstream lines(run("--help").out);
+  bool listed = false;
+  for (std::string line; std::getline(lines, line);) {
+    if (listed && line.starts_with("  ") && line[2] != ' ')
+      all.push_back(line.substr(2, line.find(' ', 2) - 2));
+    listed = listed || line.starts_with("Subcommands:");
+  }
+  return all;
 }
 
 }  // namespace tool_test

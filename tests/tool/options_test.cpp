@@ -103,8 +103,7 @@ TEST_CASE("tool: every option of every subcommand refuses values that mean nothi
   write_file(folder / "a.pth", std::string_view("there"));
   const Empty empty;
   i64 numbers = 0, texts = 0;
-  for (const std::string command : {"info", "summary", "train", "eval", "eval-coco", "eval-miou",
-                                    "predict", "visualize", "convert", "run", "bench"}) {
+  for (const std::string& command : commands()) {
     const std::vector<Option> options = options_in(run(command + " --help").out);
     CHECK(!options.empty());
     for (const Option& o : options) {

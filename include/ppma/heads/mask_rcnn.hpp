@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "ppma/core/limits.hpp"
+#include "ppma/heads/box_head.hpp"
 #include "ppma/heads/fpn.hpp"
-#include "ppma/heads/roi_heads.hpp"
+#include "ppma/heads/mask_head.hpp"
+#include "ppma/heads/regions.hpp"
 #include "ppma/heads/rpn.hpp"
 #include "ppma/models/ppma.hpp"
 

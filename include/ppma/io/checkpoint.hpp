@@ -78,6 +78,7 @@ PPMA_API void save_weights(const std::string& path, const TensorMap& tensors,
 
 #include <string_view>
 
+#include "ppma/io/pth_save.hpp"
 #include "ppma/io/safetensors.hpp"
 
 namespace ppma::inline PPMA_ABI {

@@ -75,12 +75,6 @@ class PthFile {
     return called.empty() ? "a tensor" : str("tensor \"", printable(called), "\"");
   }
 
-  PPMA_API void refuse_others() const;
-
-  // Zip archives that are something else, by their entries' names: before any entry is looked at,
-  // as theirs may be compressed.
-  PPMA_API void refuse_other_archives(const std::vector<std::string>& names) const;
-
   // Through the wrappers, to the call that rebuilds the tensor itself.
   PPMA_API static Call call_of(PickleValue value);
 
@@ -117,32 +111,22 @@ class PthFile {
 /// Opens a checkpoint written by torch.save.
 PPMA_API PthFile read_pth(const std::string& path);
 
-/// Writes tensors as torch.save would write an OrderedDict of them; torch.load(path,
-/// weights_only=True) reads it. With `under`, the file holds {under: OrderedDict} instead ("model"
-/// is what the published checkpoints have).
-///
-/// `metadata` goes into the entry extra/metadata.json, which PyTorch leaves alone and PthFile
-/// reads.
-PPMA_API void save_pth(const std::string& path, const TensorMap& tensors,
-                       const std::string& under = "",
-                       const std::map<std::string, std::string>& metadata = {});
-
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
 #include <nlohmann/json.hpp>
 
-#include "ppma/io/known_files.hpp"
 #include "ppma/io/pickle.hpp"
+#include "ppma/io/pth_refused.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 PthFile::PthFile(std::vector<u8> file, std::string name)
     : file_(std::move(file)), name_(std::move(name)) {
-  refuse_others();
+  detail::refuse_other_files(file_, name_);
   const detail::ZipReader zip(file_, name_);
-  refuse_other_archives(zip.names());
+  detail::refuse_other_archives(zip.names(), name_);
   entries_ = zip.entries();
   constexpr std::string_view pickle = "/data.pkl";
   for (const auto& entry : entries_)
@@ -198,29 +182,10 @@ i64 PthFile::tensor_bytes(const PickleValue& value, std::string_view called) con
 
 std::string PthFile::unread_reason(const PickleValue& value) const {
   if (!value.is(PickleKind::object)) return "";
-  struct Unread {
-    std::string_view piece;
-    const char* reason;
-  };
-  static constexpr Unread unread[] = {
-      {"._rebuild_qtensor", "quantised; save .dequantize() of it"},
-      {"._rebuild_sparse", "sparse; save .to_dense() of it"},
-      {"._rebuild_nested", "nested; save .to_padded_tensor(0) of it"},
-      {"._rebuild_meta_tensor",
-       "on the device \"meta\", without elements; save the network itself"},
-      {"._rebuild_device_tensor", "on another device; save .cpu() of it"},
-      {"._rebuild_wrapper_subclass",
-       "of a class of its own, without elements; save a plain tensor"},
-      {"torch.distributed",
-       "a part of one that is spread over processes; save .full_tensor() of it"},
-      {"._shard.", "a part of one that is spread over processes; save it whole"},
-      {"multiarray._reconstruct", "an array of NumPy; save torch.from_numpy() of it"},
-      {"numeric._frombuffer", "an array of NumPy; save torch.from_numpy() of it"}};
   std::string made_by = value.class_name();
   PickleValue args = value.args();
   for (int wrappers = 0; wrappers < 8; ++wrappers) {
-    for (const Unread& u : unread)  // piece by piece: modules have moved
-      if (made_by.find(u.piece) != std::string::npos) return u.reason;
+    if (const char* reason = detail::unread_function(made_by)) return reason;
     const bool typed = made_by == "torch._tensor._rebuild_from_type_v2";
     if (!typed && made_by.find("._rebuild_parameter") == std::string::npos) break;
     if (!args.is(PickleKind::tuple) || args.size() < (typed ? 3u : 1u)) break;
@@ -244,66 +209,6 @@ Tensor PthFile::tensor(const PickleValue& value, std::string_view called) const 
   const std::string where = str(name_, ": ", a_tensor(called));
   if (is_contiguous(v)) return read_elements(v.element, v.begin, v.shape, where);
   return read_elements(v.element, v.begin, v.shape, v.strides, where);
-}
-
-void PthFile::refuse_others() const {
-  check(!file_.empty(), name_, ": an empty file, not a zip archive of torch.save (0 bytes)",
-        detail::copy_again);
-  static constexpr u8 magic[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46,
-                                 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
-  const bool legacy = file_.size() >= 14 && file_[0] == 0x80 &&
-                      std::equal(magic, magic + sizeof magic, file_.begin() + 2);
-  check(!legacy, name_,
-        ": written in PyTorch's format of before 1.6, which is not read; convert it with python "
-        "-c \"",
-        "import torch; torch.save(torch.load('OLD.pth', map_location='cpu', weights_only=False), "
-        "'NEW.pth')\"",
-        " (only if you trust the file: this executes what is in it)");
-  if (file_.size() >= 4 && detail::load<u32>(file_.data()) == 0x04034b50) return;
-  const std::string what = detail::known_file(file_);
-  check(what.empty(), name_, ": not a checkpoint of torch.save, but ", what);
-  fail(name_, ": not a checkpoint of torch.save (", file_.size(), " bytes, no zip archive)",
-       detail::copy_again);
-}
-
-void PthFile::refuse_other_archives(const std::vector<std::string>& names) const {
-  std::string weights;
-  bool pickle = false, constants = false, code = false, arrays = false, keras = false,
-       package = false, exported = false;
-  for (const std::string& n : names) {
-    const auto in_folder = [&](std::string_view file) {  // NAME/file
-      return n.ends_with(file) && n.size() > file.size() &&
-             n.find('/') == n.size() - file.size() - 1;
-    };
-    pickle = pickle || in_folder("data.pkl");
-    constants = constants || in_folder("constants.pkl") || in_folder("model.json");
-    code = code || n.find("/code/") != n.npos || n.starts_with("code/");
-    arrays = arrays || n.ends_with(".npy");
-    keras = keras || n.ends_with(".weights.h5");
-    package = package || n.find(".data/extern_modules") != n.npos;
-    exported = exported || in_folder("archive_format") ||
-               in_folder("serialized_exported_program.json") ||
-               n == "serialized_exported_program.json";
-    for (const char* ending : {".pth", ".pt", ".safetensors", ".bin", ".ckpt"})
-      if (weights.empty() && n.ends_with(ending)) weights = n;
-  }
-  check(!package, name_,
-        ": a package of torch.package, not a checkpoint; load it in Python and save the module's "
-        "state_dict() with torch.save");
-  check(!exported, name_,
-        ": a program of torch.export, not a checkpoint; save torch.export.load('IN').state_dict "
-        "with torch.save");
-  check(!constants && (!code || pickle), name_,
-        ": a TorchScript program, not a checkpoint; save the module's state_dict() with "
-        "torch.save: torch.save(torch.jit.load('IN', map_location='cpu').state_dict(), 'OUT.pth')");
-  check(pickle || !arrays, name_,
-        ": arrays of NumPy (.npz), not a checkpoint of torch.save; write them with "
-        "safetensors.numpy.save_file(dict(numpy.load('IN')), 'OUT.safetensors')");
-  check(pickle || !keras, name_,
-        ": a Keras network, not a checkpoint of torch.save; write its arrays with "
-        "safetensors.numpy.save_file");
-  check(pickle || weights.empty(), name_, ": a zip archive around \"", printable(weights),
-        "\", not a checkpoint of torch.save; unpack it and give that file");
 }
 
 PthFile::Call PthFile::call_of(PickleValue value) {
@@ -441,95 +346,6 @@ Element PthFile::element_of(const std::string& type, bool dtype, const std::stri
 }
 
 PthFile read_pth(const std::string& path) { return PthFile(read_file(path), path); }
-
-namespace detail {
-
-// The pickle of an OrderedDict of tensors, optionally under a key of an outer dict, in protocol 2.
-class PthPickle {
- public:
-  std::string of(const TensorMap& tensors, const std::string& under) {
-    out_ = "\x80\x02";
-    if (!under.empty()) {
-      out_ += "}(";
-      text(under);
-    }
-    out_ += "ccollections\nOrderedDict\n)R(";
-    for (std::size_t i = 0; i < tensors.size(); ++i) {
-      text(tensors[i].first);
-      tensor(tensors[i].second, std::to_string(i));
-    }
-    out_ += under.empty() ? "u." : "uu.";
-    return std::move(out_);
-  }
-
- private:
-  void tensor(const Tensor& t, const std::string& key) {
-    static constexpr const char* storages[] = {"Float", "Double", "BFloat16", "Long",
-                                               "Byte"};  // in the order of DType
-    out_ += "ctorch._utils\n_rebuild_tensor_v2\n((";
-    text("storage");
-    out_ += str("ctorch\n", storages[static_cast<int>(t.dtype())], "Storage\n");
-    text(key);
-    text("cpu");
-    integer(t.numel());
-    out_ += "tQ";
-    integer(0);
-    out_ += '(';
-    for (const i64 n : t.shape()) integer(n);
-    out_ += "t(";
-    for (int a = 0; a < t.rank(); ++a) {
-      i64 stride = 1;
-      for (int b = a + 1; b < t.rank(); ++b) stride *= t.dim(b) > 0 ? t.dim(b) : 1;
-      integer(stride);
-    }
-    out_ +=
-        "t\x89"
-        "ccollections\nOrderedDict\n)RtR";  // requires_grad, no hooks
-  }
-  void text(const std::string& s) {
-    out_ += 'X';
-    little_endian(s.size(), 4);
-    out_ += s;
-  }
-  void integer(i64 n) {
-    const bool small = n < (i64{1} << 31);
-    out_ += small ? "J" : "\x8a\x08";
-    little_endian(static_cast<u64>(n), small ? 4 : 8);
-  }
-  void little_endian(u64 value, int bytes) {
-    for (int i = 0; i < bytes; ++i) out_ += static_cast<char>(value >> (8 * i) & 255);
-  }
-  std::string out_;
-};
-
-}  // namespace detail
-
-void save_pth(const std::string& path, const TensorMap& tensors, const std::string& under,
-              const std::map<std::string, std::string>& metadata) {
-  std::map<std::string_view, int> names;
-  for (const auto& [name, t] : tensors) {
-    check(t.defined(), path, ": tensor \"", printable(name),
-          "\" is undefined and cannot be written; leave it out");
-    check(names.emplace(name, 0).second, path, ": two tensors have the name \"", printable(name),
-          "\"; rename one");
-    check(is_utf8(std::string_view(name)), path, ": a tensor's name, \"", printable(name),
-          "\", is not valid UTF-8; rename it");
-  }
-  for (const auto& [key, value] : metadata)
-    check(is_utf8(std::string_view(key)) && is_utf8(std::string_view(value)), path, ": metadata \"",
-          printable(key), "\" is not valid UTF-8; leave it out");
-  ZipWriter zip(path);
-  zip.add("archive/data.pkl", detail::PthPickle().of(tensors, under));
-  zip.add("archive/byteorder", "little");
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const Tensor t = tensors[i].second.to(Device::cpu);
-    zip.add("archive/data/" + std::to_string(i),
-            Bytes(static_cast<const u8*>(t.raw()), static_cast<std::size_t>(t.bytes())));
-  }
-  if (!metadata.empty()) zip.add("archive/extra/metadata.json", nlohmann::json(metadata).dump());
-  zip.add("archive/version", "3\n");
-  zip.commit();
-}
 
 }  // namespace ppma::inline PPMA_ABI
 

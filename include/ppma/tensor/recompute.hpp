@@ -21,7 +21,7 @@ PPMA_API Tensor recomputed(const TensorFunction& f, const std::vector<Tensor>& i
 /// Puts y on the tape, which somebody has computed unrecorded, as the result of f(inputs): f runs
 /// in backward alone. With Leaves::hidden it may use leaves beside its inputs (parameters), and
 /// they receive their gradients too. Returns y.
-PPMA_API Tensor record_recomputed(Tensor y, const char* op, const std::vector<Tensor>& inputs,
+PPMA_API Tensor record_recomputed(const Tensor& y, const char* op, const std::vector<Tensor>& inputs,
                                   const TensorFunction& f, Leaves leaves);
 
 }  // namespace ppma::inline PPMA_ABI
@@ -57,7 +57,7 @@ inline std::vector<Tensor> detached(const std::vector<Tensor>& tensors) {
 
 }  // namespace detail
 
-Tensor record_recomputed(Tensor y, const char* op, const std::vector<Tensor>& inputs,
+Tensor record_recomputed(const Tensor& y, const char* op, const std::vector<Tensor>& inputs,
                          const TensorFunction& f, Leaves leaves) {
   std::vector<bool> needed;
   for (const Tensor& t : inputs) needed.push_back(t.requires_grad());

@@ -16,6 +16,7 @@
 #include "ppma/nn/module.hpp"
 #include "ppma/optim/ema.hpp"
 #include "ppma/optim/optimizer.hpp"
+#include "ppma/train/epoch_sums.hpp"
 #include "ppma/train/log.hpp"
 #include "ppma/train/options.hpp"
 #include "ppma/train/task.hpp"
@@ -23,15 +24,6 @@
 namespace ppma::inline PPMA_ABI {
 
 class GradientAverage;
-
-/// Means of this epoch so far, by the weights of its batches.
-struct StepReport {
-  i64 epoch = 0, batch = 0, batches = 0;  // batch counts from 1
-  i64 images = 0;                         // seen in this epoch
-  double loss = 0;
-  std::vector<std::pair<std::string, double>> parts{};  // of the loss
-  double rate = 0, gradient_norm = 0;                   // of the last step
-};
 
 /// What of a Trainer does not depend on the task.
 class TrainingLoop {
@@ -75,17 +67,14 @@ class TrainingLoop {
   virtual Loss loss_of_batch(Context& context) = 0;  // of the present one, which is used up
   virtual double evaluate_task(const Testing& how) = 0;  // its figure
 
-  struct Progress;
   struct Replays;
   PPMA_API void train_epoch(EpochReport& record, i64 batches,
                             const std::function<void(const StepReport&)>& on_batch);
   PPMA_API double test(const Testing& how);
-  PPMA_API void take_step(const Rng& rng, double rate, Progress& done);
-  PPMA_API void launch_step(const Rng& rng, double rate, Progress& done);
-  PPMA_API void finish_step(Progress& done);
+  PPMA_API void take_step(const Rng& rng, double rate, detail::EpochSums& done);
+  PPMA_API void launch_step(const Rng& rng, double rate, detail::EpochSums& done);
+  PPMA_API void finish_step(detail::EpochSums& done);
   PPMA_API i64 rows_of_all(i64 here, i64 number) const;
-  PPMA_API void count(const Loss& loss, const std::vector<double>& values, i64 rows, double rate,
-                      bool stepped, Progress& done) const;
   const Communicator* among() const {
     return options_.processes.empty() ? nullptr : options_.processes.data();
   }
@@ -106,35 +95,20 @@ class TrainingLoop {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
-#include <charconv>
 #include <chrono>
-#include <cstdlib>
 
-#include "ppma/core/float_bits.hpp"
-#include "ppma/io/safetensors.hpp"
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/optim/clip.hpp"
 #include "ppma/parallel/gradients.hpp"
 #include "ppma/train/finite.hpp"
+#include "ppma/train/position.hpp"
 #include "ppma/train/replayed_step.hpp"
 #include "ppma/train/transfer.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
-
-inline void add_prefixed(TensorMap& all, const std::string& prefix, const TensorMap& more) {
-  for (const auto& entry : more) all.emplace_back(prefix + entry.first, entry.second);
-}
-
-inline TensorMap part_of(const TensorMap& all, const std::string& prefix) {
-  TensorMap out;
-  for (const auto& entry : all)
-    if (entry.first.starts_with(prefix))
-      out.emplace_back(entry.first.substr(prefix.size()), entry.second);
-  return out;
-}
 
 /// What is trained of a network.
 inline std::vector<Parameter> trained(const std::vector<Field>& network,
@@ -145,62 +119,7 @@ inline std::vector<Parameter> trained(const std::vector<Field>& network,
   return parameters_with_rules(named, rules);
 }
 
-/// An entry that every training checkpoint has in its metadata.
-inline const std::string& position_of(const Safetensors& file, const std::string& path,
-                                      const char* key) {
-  const auto it = file.metadata.find(key);
-  check(it != file.metadata.end(), path, ": has no ", key, "; it is not a training checkpoint");
-  return it->second;
-}
-
-/// The same of one that is a whole number from 0.
-inline i64 whole_of(const Safetensors& file, const std::string& path, const char* key) {
-  const std::string& text = position_of(file, path, key);
-  u64 n = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-  check(error == std::errc() && end == text.data() + text.size() && n >> 63 == 0, path, ": its ",
-        key, " is not a whole number but \"", text,
-        "\"; it is not a training checkpoint, or damaged");
-  return static_cast<i64>(n);
-}
-
-/// The same of any number.
-inline double number_of(const Safetensors& file, const std::string& path, const char* key) {
-  const std::string& text = position_of(file, path, key);
-  char* end = nullptr;
-  const double x = std::strtod(text.c_str(), &end);
-  check(!text.empty() && *end == 0, path, ": its ", key, " is not a number but \"", text,
-        "\"; the file is damaged");
-  return x;
-}
-
-/// A number as text from which it can be read again, bit for bit.
-inline std::string number_text(double x) {
-  char text[32];
-  return {text, std::to_chars(text, text + sizeof text, x).ptr};
-}
-
 }  // namespace detail
-
-// What an epoch adds up.
-struct TrainingLoop::Progress {
-  i64 epoch, batches;
-  const std::function<void(const StepReport&)>& on_batch;
-  i64 begun = 0, images = 0, number = 0, steps = 0, pending = 0;
-  double weight = 0, loss_sum = 0, rate_sum = 0, rate = 0, norm = 0;
-  std::vector<std::pair<std::string, double>> sums{};  // of the loss's parts
-
-  double mean(double sum) const { return sum / weight; }
-  std::vector<std::pair<std::string, double>> means() const {
-    auto all = sums;
-    for (auto& part : all) part.second = mean(part.second);
-    return all;
-  }
-  void require_finite(const char* what, double value) const {
-    check(is_finite(value), "training: the ", what, " is ", value, " in epoch ", epoch, ", batch ",
-          number, "; lower the learning rate or clip the gradients");
-  }
-};
 
 // Steps on a GPU: one for each shape that batches have, two where the last batch of an epoch is
 // smaller; and the one that the GPU may still be computing.
@@ -328,7 +247,7 @@ std::map<std::string, std::string> TrainingLoop::resume(const std::string& path)
 void TrainingLoop::train_epoch(EpochReport& record, i64 batches,
                                const std::function<void(const StepReport&)>& on_batch) {
   check(batches > 0, "training: the training set has no full batch");
-  Progress done{epoch_, batches, on_batch};
+  detail::EpochSums done{epoch_, batches, on_batch};
   optimizer_.zero_grad();
   // On a GPU the host is a step ahead: it makes and sends the next batch, and hears of the loss,
   // while a step runs. With other processes only where sums do not pass through the host either.
@@ -354,7 +273,7 @@ void TrainingLoop::train_epoch(EpochReport& record, i64 batches,
 }
 
 // One batch; with `accumulate` every so many batches make a step of the optimiser.
-void TrainingLoop::take_step(const Rng& rng, double rate, Progress& done) {
+void TrainingLoop::take_step(const Rng& rng, double rate, detail::EpochSums& done) {
   const std::vector<Tensor*> tensors = batch_tensors();
   *tensors[0] = options_.at(*tensors[0]);
   for (std::size_t i = 1; i < tensors.size(); ++i) *tensors[i] = tensors[i]->to(options_.at.device);
@@ -386,11 +305,11 @@ void TrainingLoop::take_step(const Rng& rng, double rate, Progress& done) {
     if (ema_) ema_->update();
     ++iteration_, done.pending = 0;
   }
-  count(loss, values, rows, rate, step, done);
+  done.add(loss, values, rows, rate, step);
 }
 
 // Launches the step of a batch and hears of the one before.
-void TrainingLoop::launch_step(const Rng& rng, double rate, Progress& done) {
+void TrainingLoop::launch_step(const Rng& rng, double rate, detail::EpochSums& done) {
   if (!replays_) replays_ = std::make_unique<Replays>(options_.at.device);
   Replays& r = *replays_;
   const std::vector<Tensor*> tensors = batch_tensors();
@@ -423,7 +342,7 @@ void TrainingLoop::launch_step(const Rng& rng, double rate, Progress& done) {
 }
 
 // Hears of the step underway.
-void TrainingLoop::finish_step(Progress& done) {
+void TrainingLoop::finish_step(detail::EpochSums& done) {
   const auto underway = std::exchange(replays_->underway, std::nullopt);
   if (!underway) return;
   const std::vector<double> results = replays_->readback.take();
@@ -436,7 +355,7 @@ void TrainingLoop::finish_step(Progress& done) {
   for (const auto& part : loss.parts) values.push_back(part.second.defined() ? mean() : 0.0);
   done.require_finite("loss", values[0]);
   if (k < results.size()) done.require_finite("gradient's norm", done.norm = results[k]);
-  count(loss, values, underway->rows * processes, underway->rate, true, done);
+  done.add(loss, values, underway->rows * processes, underway->rate, true);
 }
 
 // The rows of a batch in all processes together, which have as many each.
@@ -446,23 +365,6 @@ i64 TrainingLoop::rows_of_all(i64 here, i64 number) const {
         "training: the processes have unequal parts of batch ", number, ", ", here, " of ", all,
         " samples here; leave an incomplete batch out");
   return static_cast<i64>(all);
-}
-
-void TrainingLoop::count(const Loss& loss, const std::vector<double>& values, i64 rows, double rate,
-                         bool stepped, Progress& done) const {
-  ++done.number, done.images += rows;
-  done.weight += loss.weight, done.loss_sum += values[0] * loss.weight;
-  if (done.sums.empty())
-    for (const auto& part : loss.parts) done.sums.emplace_back(part.first, 0.0);
-  check(done.sums.size() == loss.parts.size(), "training: the loss has ", loss.parts.size(),
-        " parts, at first it had ", done.sums.size());
-  for (std::size_t i = 0; i < done.sums.size(); ++i)
-    done.sums[i].second += values[i + 1] * loss.weight;
-  done.rate = rate;
-  if (stepped) ++done.steps, done.rate_sum += rate;
-  if (done.on_batch)
-    done.on_batch({done.epoch, done.number, done.batches, done.images, done.mean(done.loss_sum),
-                   done.means(), rate, done.norm});
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -1,0 +1,85 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// What an epoch of training adds up, batch by batch, and reports.
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ppma/train/task.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// Means of this epoch so far, by the weights of its batches.
+struct StepReport {
+  i64 epoch = 0, batch = 0, batches = 0;  // batch counts from 1
+  i64 images = 0;                         // seen in this epoch
+  double loss = 0;
+  std::vector<std::pair<std::string, double>> parts{};  // of the loss
+  double rate = 0, gradient_norm = 0;                   // of the last step
+};
+
+namespace detail {
+
+struct EpochSums {
+  i64 epoch, batches;
+  const std::function<void(const StepReport&)>& on_batch;
+  i64 begun = 0, images = 0, number = 0, steps = 0, pending = 0;
+  double weight = 0, loss_sum = 0, rate_sum = 0, rate = 0, norm = 0;
+  std::vector<std::pair<std::string, double>> sums{};  // of the loss's parts
+
+  double mean(double sum) const { return sum / weight; }
+  PPMA_API std::vector<std::pair<std::string, double>> means() const;
+  PPMA_API void require_finite(const char* what, double value) const;
+
+  /// A batch of so many rows, whose loss and its parts are `values`; `stepped`: with a step of the
+  /// optimiser. Reports it.
+  PPMA_API void add(const Loss& loss, const std::vector<double>& values, i64 rows, double its_rate,
+                    bool stepped);
+};
+
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
+
+#include "ppma/core/float_bits.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+std::vector<std::pair<std::string, double>> EpochSums::means() const {
+  auto all = sums;
+  for (auto& part : all) part.second = mean(part.second);
+  return all;
+}
+
+void EpochSums::require_finite(const char* what, double value) const {
+  check(is_finite(value), "training: the ", what, " is ", value, " in epoch ", epoch, ", batch ",
+        number, "; lower the learning rate or clip the gradients");
+}
+
+void EpochSums::add(const Loss& loss, const std::vector<double>& values, i64 rows, double its_rate,
+                    bool stepped) {
+  ++number, images += rows;
+  weight += loss.weight, loss_sum += values[0] * loss.weight;
+  if (sums.empty())
+    for (const auto& part : loss.parts) sums.emplace_back(part.first, 0.0);
+  check(sums.size() == loss.parts.size(), "training: the loss has ", loss.parts.size(),
+        " parts, at first it had ", sums.size());
+  for (std::size_t i = 0; i < sums.size(); ++i) sums[i].second += values[i + 1] * loss.weight;
+  rate = its_rate;
+  if (stepped) ++steps, rate_sum += its_rate;
+  if (on_batch) on_batch({epoch, number, batches, images, mean(loss_sum), means(), its_rate, norm});
+}
+
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"
