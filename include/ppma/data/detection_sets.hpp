@@ -37,8 +37,9 @@ PPMA_API bool is_empty(const Box& b);
 /// Errors: those of read_coco and read_image; no object with a mask where they are wanted; an image
 /// of another size than the file says; a mask of another size than its image (with the annotation's
 /// id).
-PPMA_API DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string& folder,
-                               bool masks, bool all_images = false, CocoSkips* skips = nullptr);
+PPMA_API DetectionSet coco_set(const std::shared_ptr<const CocoTruth>& truth,
+                               const std::string& folder, bool masks, bool all_images = false,
+                               CocoSkips* skips = nullptr);
 
 /// The generated set with boxes and masks. Category ids are class + 1, image ids index + 1.
 PPMA_API DetectionSet shapes_set(const ShapesOptions& options);
@@ -82,8 +83,8 @@ bool is_empty(const Box& b) { return !(b.width() > 0 && b.height() > 0); }
 
 }  // namespace detail
 
-DetectionSet coco_set(std::shared_ptr<const CocoTruth> truth, const std::string& folder, bool masks,
-                      bool all_images, CocoSkips* skips) {
+DetectionSet coco_set(const std::shared_ptr<const CocoTruth>& truth, const std::string& folder,
+                      bool masks, bool all_images, CocoSkips* skips) {
   CocoSkips unused, &skip = skips != nullptr ? *skips : unused;
   std::vector<std::vector<std::size_t>> of_image(truth->images.size());
   i64 kept = 0;

@@ -37,7 +37,7 @@ Tensor decode_label_map(Bytes file, const std::string& name) {
         "; save the class numbers as grey or as palette indices");
 #if PPMA_STB
   if (h.bits == 16) {
-    const Tensor wide = detail::decode_png_16(file, h, name);
+    Tensor wide = detail::decode_png_16(file, h, name);
     const i64* p = wide.data<i64>();
     if (std::any_of(p, p + wide.numel(), [](i64 v) { return v > 255; })) return wide;
     Tensor narrow = Tensor::empty(wide.shape(), DType::uint8);

@@ -185,7 +185,9 @@ void PickleTree::append(PickleCell to, const PickleCell* items, std::size_t n) {
     run.begin = static_cast<u32>(begin);
     run.capacity = static_cast<u32>(capacity);
   }
-  std::copy_n(items, n, cells.begin() + static_cast<std::ptrdiff_t>(run.begin + run.size));
+  std::copy_n(items, n,
+              cells.begin() + static_cast<std::ptrdiff_t>(run.begin) +
+                  static_cast<std::ptrdiff_t>(run.size));
   run.size += static_cast<u32>(n);
 }
 

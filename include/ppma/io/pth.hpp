@@ -76,7 +76,7 @@ class PthFile {
   }
 
   // Through the wrappers, to the call that rebuilds the tensor itself.
-  PPMA_API static Call call_of(PickleValue value);
+  PPMA_API static Call call_of(const PickleValue& value);
 
   PPMA_API View view_of(const PickleValue& value, std::string_view called) const;
 
@@ -211,7 +211,7 @@ Tensor PthFile::tensor(const PickleValue& value, std::string_view called) const 
   return read_elements(v.element, v.begin, v.shape, v.strides, where);
 }
 
-PthFile::Call PthFile::call_of(PickleValue value) {
+PthFile::Call PthFile::call_of(const PickleValue& value) {
   if (!value.is(PickleKind::object)) return {};
   Call call{value.class_name(), value.args()};
   for (int wrappers = 0; wrappers < 8; ++wrappers) {

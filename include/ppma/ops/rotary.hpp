@@ -94,7 +94,8 @@ Tensor rotary_angle(i64 d, DType dtype) {
   check(d >= 2 && d % 2 == 0, "rotary_angle: the head width must be even and at least 2, got ", d);
   std::vector<double> angle(static_cast<std::size_t>(d));
   for (i64 i = 0; i < d; ++i) {
-    const double e = d == 2 ? 0.0 : static_cast<double>(i / 2) / static_cast<double>(d / 2 - 1);
+    const i64 pair = i / 2, last = d / 2 - 1;
+    const double e = d == 2 ? 0.0 : static_cast<double>(pair) / static_cast<double>(last);
     angle[static_cast<std::size_t>(i)] = std::pow(10000.0, -e);
   }
   Tensor a = Tensor::empty({d}, dtype);

@@ -21,8 +21,9 @@ PPMA_API Tensor recomputed(const TensorFunction& f, const std::vector<Tensor>& i
 /// Puts y on the tape, which somebody has computed unrecorded, as the result of f(inputs): f runs
 /// in backward alone. With Leaves::hidden it may use leaves beside its inputs (parameters), and
 /// they receive their gradients too. Returns y.
-PPMA_API Tensor record_recomputed(const Tensor& y, const char* op, const std::vector<Tensor>& inputs,
-                                  const TensorFunction& f, Leaves leaves);
+PPMA_API Tensor record_recomputed(const Tensor& y, const char* op,
+                                  const std::vector<Tensor>& inputs, const TensorFunction& f,
+                                  Leaves leaves);
 
 }  // namespace ppma::inline PPMA_ABI
 

@@ -76,6 +76,7 @@ class Tensor {
   /// Errors: a null or badly aligned pointer, a span of another size than the shape.
   template <class T>
   static Tensor wrap(T* elements, const Shape& shape,
+                     // NOLINTNEXTLINE(performance-unnecessary-value-param): it is moved on
                      std::shared_ptr<const void> keep_alive = nullptr,
                      Device device = Device::cpu) {
     return wrap_bytes(elements, shape, dtype_of<std::remove_const_t<T>>, device,
@@ -233,7 +234,7 @@ Tensor::Tensor(Tensor&& other) noexcept
       shape_(other.shape_),
       dtype_(other.dtype_) {}
 
-Tensor& Tensor::operator=(const Tensor& other) {
+Tensor& Tensor::operator=(const Tensor& other) {  // NOLINT(bugprone-unhandled-self-assignment)
   buffer_ = other.buffer_;
   info_ = other.info_;
   shape_ = other.shape_;
