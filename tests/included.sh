@@ -12,13 +12,26 @@ include="-std=c++20 -I$root/include -I$root/tests"
 compilers=(g++)
 if command -v clang++ > /dev/null; then compilers+=(clang++); else skip "no clang++ here"; fi
 
-run() { "$1" $include -O0 "$root/tests/included/$2.cpp" -o "$2" && "./$2"; }
-try "names that are macros" run g++ macros
+# One program has every header, and is all of the library under g++.
+macros() { g++ $include -O0 -MMD -c "$root/tests/included/macros.cpp" && g++ macros.o -o macros && ./macros; }
+every_header() {
+  (cd "$root/include" && find ppma -name '*.hpp' | sort) > headers
+  tr ' \\' '\n\n' < macros.d | sed -nE 's,.*/include/(ppma/.*\.hpp)$,\1,p' | sort -u | diff headers - && [[ -s headers ]]
+}
+# Two sources of a program may include everything.
+all_inline() {
+  ! nm -C macros.o | grep -E ' [TDB] ' | grep -v ' main$' ||
+    { echo "defined in a header, but not inline; is PPMA_API missing where it is declared?"; return 1; }
+}
+try "names that are macros" macros
+try "that program has every header" every_header
+try "every definition is inline" all_inline
 if [[ ${#compilers[@]} -gt 1 ]]; then
   try "names that are macros, clang++" clang++ $include -fsyntax-only "$root/tests/included/macros.cpp"
 fi
 try "every header sets macros aside and gives them back" "$root/tests/names.sh" "$root"
-try "operators and names beside the library's" run g++ operators
+operators() { g++ $include -O0 "$root/tests/included/operators.cpp" -o operators && ./operators; }
+try "operators and names beside the library's" operators
 
 # What a program leaves out is an error where it is used, and its kernels are not in the program.
 opt_out() {
@@ -57,7 +70,8 @@ try "-fno-exceptions is refused in one line" no_exceptions
 avx2="-mavx2 -mfma" avx512="-mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma"
 has() { grep -qw "$1" /proc/cpuinfo; }
 g++ $include -O1 -c "$root/tests/included/fast_math_values.cpp" -o values.o || bad=$((bad + 1))
-fast() { "$@" $include "$root/tests/included/fast_math.cpp" values.o -o fast && ./fast; }
+# It goes forward only; the table of operations below goes back.
+fast() { "$@" $include -DPPMA_GRADIENTS=0 "$root/tests/included/fast_math.cpp" values.o -o fast && ./fast; }
 only_compile() { "$@" $include -c "$root/tests/included/fast_math.cpp" -o fast.o; }
 try "g++ -O2 -ffast-math, SSE2" fast g++ -O2 -ffast-math
 try "g++ -O3 -funsafe-math-optimizations" fast g++ -O3 -funsafe-math-optimizations

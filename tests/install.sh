@@ -7,7 +7,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 
 # One operation brings the tensor, the tape, threads and errors along; that everything together is inline,
-# tests/compile_alone.sh tries.
+# tests/included.sh tries.
 cat > a.cpp << 'CPP'
 #include <ppma/ops/reduce.hpp>
 double other();  // b.cpp
@@ -23,19 +23,19 @@ CPP
 
 . "$root/tests/tries.sh"
 
-plain() { g++ -std=c++20 -O0 -I"$root/include" a.cpp b.cpp -o plain && ./plain; }
+plain() { g++ -std=c++20 -O0 -save-temps=obj -I"$root/include" a.cpp b.cpp -o plain && ./plain; }
 try "one plain g++ line" plain
 
 mixed() {
-  g++ -std=c++20 -O0 -fopenmp -I"$root/include" -c a.cpp -o a.o && g++ -std=c++20 -O0 -I"$root/include" -c b.cpp -o b.o &&
-    g++ -fopenmp a.o b.o -o mixed && ./mixed
+  g++ -std=c++20 -O0 -fopenmp -I"$root/include" -c a.cpp -o a.o && g++ -fopenmp a.o plain-b.o -o mixed && ./mixed
 }
 try "a file with OpenMP and one without in one program" mixed
 
 target=ppma::ppma
+echo 'double other(); int main() { return other() == 3.0 ? 0 : 1; }' > main.cpp
 consumer() {  # name, line that finds ppma, configure arguments
-  mkdir -p "$1" && cp a.cpp b.cpp "$1" &&
-    printf 'cmake_minimum_required(VERSION 3.22)\nproject(app CXX)\n%s\nadd_executable(app a.cpp b.cpp)\ntarget_link_libraries(app PRIVATE %s)\n' "$2" "$target" > "$1/CMakeLists.txt" &&
+  mkdir -p "$1" && cp main.cpp b.cpp "$1" &&
+    printf 'cmake_minimum_required(VERSION 3.22)\nproject(app CXX)\n%s\nadd_executable(app main.cpp b.cpp)\ntarget_link_libraries(app PRIVATE %s)\n' "$2" "$target" > "$1/CMakeLists.txt" &&
     cmake -S "$1" -B "$1/build" "${@:3}" && cmake --build "$1/build" && "$1/build/app"
 }
 installed() {

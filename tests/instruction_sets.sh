@@ -27,7 +27,7 @@ for object in "${sets[@]}"; do
   # Global functions end in the set's name; weak ones and virtual tables are hidden; no code runs at load.
   only_own() { if nm --defined-only "$object" | awk -v end="[.]$set\$" '($2 == "T" && $3 !~ end) || $2 ~ /^[Wi]$/ || ($2 ~ /^[VuDBRC]$/ && $3 ~ /^_ZTV/)' | head -5 | grep .; then return 1; fi; }
   own() { nm "$object" | grep -q " T .*\.$set\$"; }
-  quiet() { if objdump -h "$object" | grep -E 'init_array|ctors'; then return 1; fi; }
+  quiet() { if objdump -h "$object" | grep -E ' \.(init_array|ctors)'; then return 1; fi; }
   check "$set: shows its own functions alone" only_own
   check "$set: has functions" own
   check "$set: runs nothing when it is loaded" quiet

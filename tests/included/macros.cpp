@@ -61,6 +61,14 @@
 #if __has_include(<nlohmann/json.hpp>)
 #include <nlohmann/json.hpp>
 #endif
+#if __has_include(<dlpack/dlpack.h>)
+#include <dlpack/dlpack.h>
+#endif
+#if __has_include(<Eigen/Core>)
+#include <Eigen/Core>
+#elif __has_include(<eigen3/Eigen/Core>)
+#include <eigen3/Eigen/Core>
+#endif
 
 // Every name of core/names_begin.hpp, as the header that it is known from has it, or as something
 // that fits nowhere.
@@ -194,8 +202,11 @@
 #define Y !
 #define Z !
 
+#include <ppma/dlpack.hpp>
+#include <ppma/eigen.hpp>
 #include <ppma/heads/mask_rcnn.hpp>
 #include <ppma/heads/segmentor.hpp>
+#include <ppma/mdspan.hpp>
 #include <ppma/ppma.hpp>
 
 #ifndef check

@@ -77,7 +77,7 @@ struct Rank {
     posix_spawn_file_actions_destroy(&quiet);
   }
   // What it wrote: "nothing" if it ended well, else its error.
-  std::string end(double seconds = 60) const {
+  std::string end(double seconds = 300) const {
     for (double waited = 0; waited < seconds; waited += 0.02) {
       int status = 0;
       if (::waitpid(pid, &status, WNOHANG) == pid) {
