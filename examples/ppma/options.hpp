@@ -2,8 +2,9 @@
 // Values of options: each has a range, which --help states and with which what is given is checked
 // before anything begins.
 //
-// To add an option: ->check(in_range(least, most)) for a number, ->check(some_text()) for a name. One
-// that is also kept in a file is a field of its command (core/limits.hpp), with its help: add_fields.
+// To add an option: ->check(in_range(least, most)) for a number, ->check(some_text()) for a name.
+// One that is also kept in a file is a field of its command (core/limits.hpp), with its help:
+// add_fields.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>

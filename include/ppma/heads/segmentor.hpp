@@ -11,9 +11,9 @@
 //   forward(maps, ctx)   four maps (B,H,W,C), finest first -> logits (B,h,w,K) of any size
 //   fields(v)            its layers under their published names
 //
-// and perhaps auxiliary(maps, ctx), logits that training alone learns from, with the configuration's
-// decode_weight and auxiliary_weight. heads/upernet.hpp and heads/semantic_fpn.hpp are two;
-// heads/segmentation_heads.hpp is the list of them all.
+// and perhaps auxiliary(maps, ctx), logits that training alone learns from, with the
+// configuration's decode_weight and auxiliary_weight. heads/upernet.hpp and
+// heads/semantic_fpn.hpp are two; heads/segmentation_heads.hpp is the list of them all.
 
 #include <array>
 #include <utility>

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// checkpoint(f, x, context): f(x, context) of which only x is kept; backward computes the rest again
-// (tensor/recompute.hpp).
+// checkpoint(f, x, context): f(x, context) of which only x is kept; backward computes the rest
+// again (tensor/recompute.hpp).
 //
 // What is drawn in the first pass (drop path, dropout) is kept, and given again in the second. f
 // may use parameters: they are leaves, and receive their gradients in the second pass. It must not

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The parts of a training checkpoint: tensors under prefixes, and in its metadata where the training
-// was.
+// The parts of a training checkpoint: tensors under prefixes, and in its metadata where the
+// training was.
 
 #include <charconv>
 #include <cstdlib>
