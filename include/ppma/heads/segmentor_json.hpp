@@ -29,7 +29,7 @@ std::string head_of(const Json& j) {
   detail::check_object(j, "config");
   std::string name = SegmentationHeads::names().front();
   if (const auto it = j.find("head"); it != j.end()) read_json_value(*it, "config", "head", name);
-  with_segmentation_head(name, []<class Head>() {});
+  with_segmentation_head(name, [&]<class Head>() { name = Head::name; });
   return name;
 }
 
