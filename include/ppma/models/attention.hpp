@@ -181,7 +181,8 @@ NormedTokens Attention::normed(const Tensor& x, const LayerNorm& norm) const {
 Tensor Attention::forward(const NormedTokens& normed, const Positions& at,
                           const Tensor& add) const {
   const Tensor& x = normed.x;
-  const double scale = 1 / std::sqrt(static_cast<double>(config.channels / config.heads));
+  const i64 width = config.channels / config.heads;
+  const double scale = 1 / std::sqrt(static_cast<double>(width));
   const Rotated turned =
       rotary(q_proj.forward(x), k_proj.forward(x), at.angle, config.heads, scale);
   const Tensor v = v_proj.forward(x);                                                // (B,H,W,C)

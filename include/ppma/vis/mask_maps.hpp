@@ -66,7 +66,8 @@ BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage, s
   const Tensor y = b.retention_layer_norm.forward(b.pos.forward(x, x));  // (1,h,w,C)
   const Attention& a = b.retention;
   const i64 heads = a.config.heads;
-  const double scale = 1 / std::sqrt(static_cast<double>(a.config.channels / heads));
+  const i64 width = a.config.channels / heads;
+  const double scale = 1 / std::sqrt(static_cast<double>(width));
   return {rotary(a.q_proj.forward(y), here.Relpos.angle, heads),
           rotary(a.k_proj.forward(y), here.Relpos.angle, heads, scale), a.decays(y, here.Relpos)};
 }
