@@ -1,7 +1,7 @@
 // 12: find objects and cut them out.
 //
 // Mask R-CNN on a small PPMA backbone: the pyramid offers boxes (proposals), one head names and
-// corrects each, another draws its mask. Here it learns on 400 generated images to find every
+// corrects each, another draws its mask. Here it learns on 160 generated images to find every
 // figure, whatever its kind, and is scored as COCO scores: AP50 counts a mask as right that
 // overlaps the true one by half. With a path, 12_detect OUT.png, it draws what it sees in an image.
 // `ppma train --task detect` is this with ten names, pictures, checkpoints and your own images.
@@ -36,7 +36,7 @@ DetectionSet figures(Split split, i64 images) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const DetectionSet train = figures(Split::train, 400), test = figures(Split::test, 60);
+  const DetectionSet train = figures(Split::train, 160), test = figures(Split::test, 60);
 
   MaskRcnn model(mask_rcnn_nano(1, true), 1);
   std::printf("network: %lld parameters, of which %lld in the mask head\n",
