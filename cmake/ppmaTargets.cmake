@@ -1,6 +1,7 @@
 # The targets, in a build tree or installed:
 #   ppma::ppma      the headers with their definitions, C++20, threads, OpenMP where it is found
 #   ppma::compiled  the same headers, declarations alone, and the library that holds the definitions
+#   ppma::compiled_cuda  with PPMA_CUDA: ppma::compiled with code for GPUs; programs are compiled as for ppma::compiled
 #   ppma::native    opt-in: compile for this machine's processor
 #   ppma::cuda      with PPMA_CUDA: the headers and the CUDA Toolkit's libraries
 #   ppma_enable_cuda(target)  compiles a target's .cpp files as CUDA
@@ -77,6 +78,21 @@ if(ppma_installed)
   endif()
 endif()
 
+if(ppma_installed)
+  find_library(ppma_cuda_library NAMES libppma_cuda.a HINTS ${CMAKE_CURRENT_LIST_DIR}/../.. NO_DEFAULT_PATH NO_CACHE)
+  if(ppma_cuda_library)
+    find_package(CUDAToolkit QUIET)
+  endif()
+  if(ppma_cuda_library AND TARGET CUDA::cudart)
+    add_library(ppma::compiled_cuda STATIC IMPORTED)
+    include(${CMAKE_CURRENT_LIST_DIR}/ppmaBlas.cmake OPTIONAL)
+    include(${CMAKE_CURRENT_LIST_DIR}/ppmaCuda.cmake)  # NCCL and cuDNN, where it was built with them
+    set_target_properties(ppma::compiled_cuda PROPERTIES IMPORTED_LOCATION ${ppma_cuda_library}
+                          INTERFACE_COMPILE_DEFINITIONS PPMA_HEADER_ONLY=0
+                          INTERFACE_LINK_LIBRARIES "ppma::ppma;${ppma_blas};CUDA::cudart;CUDA::cublasLt;${ppma_cuda_libraries}")
+  endif()
+endif()
+
 if(PPMA_CUDA)
   find_package(CUDAToolkit REQUIRED)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
@@ -94,7 +110,7 @@ if(PPMA_CUDA)
     find_library(ppma_nccl_library NAMES nccl libnccl.so.2 HINTS ${NCCL_ROOT} PATH_SUFFIXES lib REQUIRED)
     target_include_directories(${ppma_cuda_target} SYSTEM INTERFACE ${ppma_nccl_include})
     target_compile_definitions(${ppma_cuda_target} INTERFACE PPMA_NCCL=1)
-    target_link_libraries(${ppma_cuda_target} INTERFACE ${ppma_nccl_library})
+    list(APPEND ppma_cuda_libraries ${ppma_nccl_library})
   endif()
   if(PPMA_CUDNN)
     find_path(ppma_cudnn_include cudnn.h HINTS ${CUDNN_ROOT} ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include REQUIRED)
@@ -102,8 +118,9 @@ if(PPMA_CUDA)
                  PATH_SUFFIXES lib lib64 REQUIRED)
     target_include_directories(${ppma_cuda_target} SYSTEM INTERFACE ${ppma_cudnn_include})
     target_compile_definitions(${ppma_cuda_target} INTERFACE PPMA_CUDNN=1)
-    target_link_libraries(${ppma_cuda_target} INTERFACE ${ppma_cudnn_library})
+    list(APPEND ppma_cuda_libraries ${ppma_cudnn_library})
   endif()
+  target_link_libraries(${ppma_cuda_target} INTERFACE ${ppma_cuda_libraries})
   # A macro: a language is enabled for a folder and those below, and the caller may be above this one (add_subdirectory,
   # FetchContent).
   macro(ppma_enable_cuda target)

@@ -1,24 +1,18 @@
-// The definitions of include/ppma/ops/.
-#define PPMA_DEFINES_OPS
-#include "ppma/ops/activation.hpp"
-#include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/conv.hpp"
-#include "ppma/ops/conv_transpose.hpp"
-#include "ppma/ops/depthwise.hpp"
-#include "ppma/ops/depthwise_gelu.hpp"
-#include "ppma/ops/dropout.hpp"
-#include "ppma/ops/elementwise.hpp"
-#include "ppma/ops/layout.hpp"
-#include "ppma/ops/linear.hpp"
-#include "ppma/ops/loss.hpp"
-#include "ppma/ops/matmul.hpp"
-#include "ppma/ops/nms.hpp"
-#include "ppma/ops/norm.hpp"
-#include "ppma/ops/pool.hpp"
-#include "ppma/ops/reduce.hpp"
-#include "ppma/ops/residual.hpp"
-#include "ppma/ops/resize.hpp"
-#include "ppma/ops/roi_align.hpp"
-#include "ppma/ops/rotary.hpp"
-#include "ppma/ops/scan.hpp"
-#include "ppma/ops/softmax.hpp"
+// The definitions of include/ppma/ops/. Kernels for the CPU are compiled sooner in one unit; those for
+// the GPU in units side by side.
+#define PPMA_DEFINES_OPS_CONV
+#define PPMA_DEFINES_OPS_DEPTHWISE
+#define PPMA_DEFINES_OPS_PRODUCTS
+#define PPMA_DEFINES_OPS_NORM
+#define PPMA_DEFINES_OPS_ELEMENTS
+#define PPMA_DEFINES_OPS_ROWS
+#define PPMA_DEFINES_OPS_LAYOUT
+#define PPMA_DEFINES_OPS_IMAGES
+#include "ops/conv.cpp"
+#include "ops/depthwise.cpp"
+#include "ops/elements.cpp"
+#include "ops/images.cpp"
+#include "ops/layout.cpp"
+#include "ops/norm.cpp"
+#include "ops/products.cpp"
+#include "ops/rows.cpp"

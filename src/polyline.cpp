@@ -1,14 +1,10 @@
-// The definitions of include/ppma/polyline/.
-#define PPMA_DEFINES_POLYLINE
-#include "ppma/polyline/attention.hpp"
-#include "ppma/polyline/check.hpp"
-#include "ppma/polyline/decay.hpp"
-#include "ppma/polyline/fused.hpp"
-#include "ppma/polyline/line_mask.hpp"
-#include "ppma/polyline/linear.hpp"
-#include "ppma/polyline/mask.hpp"
-#include "ppma/polyline/masks.hpp"
-#include "ppma/polyline/path.hpp"
-#include "ppma/polyline/structured.hpp"
-#include "ppma/polyline/types.hpp"
-#include "ppma/polyline/volume.hpp"
+// The definitions of include/ppma/polyline/. Kernels for the CPU are compiled sooner in one unit; those
+// for the GPU in units side by side.
+#define PPMA_DEFINES_POLYLINE_WHOLE
+#define PPMA_DEFINES_POLYLINE_CRISS_CROSS
+#define PPMA_DEFINES_POLYLINE_LINEAR
+#define PPMA_DEFINES_POLYLINE_MASK
+#include "polyline/criss_cross.cpp"
+#include "polyline/linear.cpp"
+#include "polyline/mask.cpp"
+#include "polyline/whole.cpp"

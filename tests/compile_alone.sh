@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every header compiles alone, without a warning, under g++, declarations and its folder's definitions; all of them
+# Every header compiles alone, without a warning, under g++, declarations and its unit's definitions; all of them
 # together header-only under clang++, with and without OpenMP: compile_alone.sh ROOT
 #   PPMA_BUILT   a build folder, where it is kept which headers were right: one is compiled again when it or what it
 #                includes has changed
@@ -14,8 +14,8 @@ mkdir -p "$right"
 
 # Fewer processes see as much:
 # - What most headers include, the bases, is compiled beforehand. A header is compiled behind the first base that its own
-#   declarations include anyway, and which has nothing of its own folder, whose definitions are to be seen.
-# - A process has a chain of headers of one folder and base. Each is included by the next: it is compiled behind what it
+#   declarations include anyway, and which has nothing of its own unit, whose definitions are to be seen.
+# - A process has a chain of headers of one unit and base. Each is included by the next: it is compiled behind what it
 #   would have seen alone.
 bases="ppma/nn/layers.hpp ppma/tensor/autograd.hpp ppma/tensor/tensor.hpp ppma/core/error.hpp"
 precompile() {
@@ -30,39 +30,41 @@ plan() {
   { { g++ --version | head -1; echo "$flags"; cat "$1/tests/compile_alone.sh"; } | sha1sum | sed 's/ .*/ compiler/'
     find ppma -name '*.hpp' | sort | xargs sha1sum
     find ppma -name '*.hpp' | sort | xargs awk 'FNR == 1 { part = "declares" } /^#if PPMA_HEADER_ONLY/ { part = "defines" }
+      match($0, /defined\(PPMA_DEFINES_[A-Z_]+/) { print FILENAME, substr($0, RSTART + 8, RLENGTH - 8), "unit" }
       /^#include "ppma\// { split($2, quoted, "\""); print FILENAME, quoted[2], part }'
   } | awk -v bases="$bases" '
     $2 == "compiler" { compiler = $1; next }
+    $3 == "unit" { unit[$1] = unit[$1] " -D" $2; next }
     $3 { all[$1] = all[$1] " " $2; if ($3 == "declares") declares[$1] = declares[$1] " " $2; next }
     { sum[$2] = $1; name[++n] = $2 }
-    function folder(header,   part) { return split(header, part, "/") > 2 ? part[2] : "no folder" }
-    # Adds to seen and sums what a header includes; definitions of one folder, or of "every".
+    function in_folder(header,   part) { return split(header, part, "/") > 2 }  # the others are compiled with all definitions
+    # Adds to seen and sums what a header includes; definitions of one unit, or of "every".
     function visit(header, defined,   list, i, k) {
       if (header in seen) return
       seen[header] = 1; sums = sums sum[header]
-      k = split(defined == "every" || defined == folder(header) ? all[header] : declares[header], list, " ")
+      k = split(defined == "every" || defined == unit[header] ? all[header] : declares[header], list, " ")
       for (i = 1; i <= k; ++i) visit(list[i], defined)
     }
     function base_of(header,   i, chosen) {
-      if (folder(header) == "no folder") return "-"
+      if (!in_folder(header)) return "-"
       delete seen; visit(header, "none"); chosen = "-"
-      for (i = k; i >= 1; --i) if (base[i] in seen && !((base[i], folder(header)) in has)) chosen = base[i]
+      for (i = k; i >= 1; --i) if (base[i] in seen && !((base[i], unit[header]) in has)) chosen = base[i]
       return chosen
     }
     END {
       k = split(bases, base, " ")
-      for (i = 1; i <= k; ++i) { delete seen; visit(base[i], "none"); for (h in seen) has[base[i], folder(h)] = 1 }
+      for (i = 1; i <= k; ++i) { delete seen; visit(base[i], "none"); for (h in seen) if (unit[h] != "") has[base[i], unit[h]] = 1 }
       for (i = 1; i <= n; ++i) {
         h = name[i]; behind[h] = base_of(h)
-        delete seen; visit(h, folder(h)); size[h] = 0
+        delete seen; visit(h, unit[h]); size[h] = 0
         for (other in seen) { includes[h, other] = 1; ++size[h] }
         if (size[h] > most) most = size[h]
       }
       for (s = 1; s <= most; ++s) for (i = 1; i <= n; ++i) if (size[name[i]] == s) {
         h = name[i]; mine = 0
-        for (c = 1; c <= chains && folder(h) != "no folder"; ++c) {
+        for (c = 1; c <= chains && in_folder(h); ++c) {
           last = end[c]
-          if ((h, last) in includes && folder(last) == folder(h) && behind[last] == behind[h] &&
+          if ((h, last) in includes && in_folder(last) && unit[last] == unit[h] && behind[last] == behind[h] &&
               (!mine || size[last] > size[end[mine]])) mine = c
         }
         if (!mine) mine = ++chains
@@ -71,10 +73,10 @@ plan() {
       }
     }' | sort -s -n -k 1,1
 }
-# The definitions of other folders are left out: with them each header would compile most of the library.
+# The definitions of other units are left out: with them each header would compile most of the library.
 together() {  # base, then header and checksums for each of a chain
-  local folder=${2#ppma/} arguments="" header base=$1 i
-  [[ $folder == */* ]] && folder=${folder%%/*} arguments="-DPPMA_HEADER_ONLY=0 -DPPMA_DEFINES_${folder^^}"
+  local arguments="" header base=$1 i
+  [[ $2 == ppma/*/* ]] && arguments="-DPPMA_HEADER_ONLY=0$(grep -o 'defined(PPMA_DEFINES_[A-Z_]*' "$2" | sed 's/.*(/ -D/' | tr -d '\n')"
   [[ $base != - ]] && arguments+=" -include $kept/$base"
   for ((i = 2; i < $#; i += 2)); do arguments+=" -include ${!i}"; done
   g++ $flags -fsyntax-only -x c++ $arguments /dev/null || { echo "one of these does not compile alone:${arguments//-include/}"; return 1; }

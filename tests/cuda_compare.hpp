@@ -3,9 +3,7 @@
 // on the same, rounded inputs: its value and the gradients of its inputs; twice, for the same bits;
 // into memory full of NaNs.
 
-#include "ppma/core/config.hpp"
-
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 
 #include <algorithm>
 #include <cmath>
@@ -15,6 +13,7 @@
 
 #include "catch.hpp"
 #include "distance.hpp"
+#include "ppma/core/cuda.cuh"
 #include "ppma/ops/layout.hpp"
 #include "ppma/tensor/autograd.hpp"
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# The umbrella header and a training step as CUDA, where nvcc is installed; no GPU is needed, so nothing runs.
-#   tests/cuda_compiles.sh SOURCE_DIR
+# A training step with the umbrella header as CUDA, where nvcc is installed; no GPU is needed, so nothing runs. And that the
+# library for GPUs (ppma::compiled_cuda) has the functions that ppma::compiled has: tests/cuda_compiles.sh SOURCE_DIR
+#   PPMA_BUILT   a build folder; with PPMA_CUDA, a step that g++ alone has compiled is linked with its library
 cd "$1" || exit 1
+root=$PWD
 nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null)
 if [[ -z $nvcc ]]; then
   echo "skipped: no nvcc here"
@@ -9,11 +11,13 @@ if [[ -z $nvcc ]]; then
   exit 0
 fi
 out=$(mktemp -d); trap 'rm -rf "$out"' EXIT
-cat > "$out/step.cu" << 'CODE'
+. tests/tries.sh
+cat > "$out/step.cpp" << 'CODE'
 #include "ppma/ppma.hpp"
 int main() {
   using namespace ppma;
   Ppma model(config_by_name("ppma_nano"));
+  if (!cuda::available()) return cuda::compiled() ? 0 : 1;
   to(model, Device::cuda);
   AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
   Context context{true, Rng(0)};
@@ -22,11 +26,33 @@ int main() {
   optimizer.step(1e-3);
 }
 CODE
+cd "$out" || exit 1
 # Unoptimised: whether it compiles is the question, and that is ten times as quick.
-if "$nvcc" -std=c++20 -arch=sm_90 -Xcicc -O0 -Xptxas -O0 -diag-suppress 128 -Iinclude -I/usr/include/stb -c "$out/step.cu" -o "$out/step.o" 2> "$out/log"; then
-  echo "1 passed, 0 failed"
+device() { "$nvcc" -std=c++20 -arch=sm_90 -Xcicc -O0 -Xptxas -O0 -diag-suppress 128,3189 -I"$root/include" -I/usr/include/stb -x cu -c "$@"; }
+try "a training step, header-only" device step.cpp -o step.o
+
+# The library's functions (not the standard library's, nor the kernels' own) in objects or libraries.
+functions() { nm -C --defined-only "$@" 2> /dev/null | sed -nE 's/^[0-9a-f]+ T (ppma::compiled::.*)/\1/p' | grep -v '^ppma::compiled::kernels::' | sort -u; }
+# What speaks to the GPU most directly, by both compilers; the rest is compared where it has been built.
+same_functions() {
+  for unit in core transfer nccl; do
+    device -DPPMA_HEADER_ONLY=0 "$root/src/$unit.cpp" -o "cuda_$unit.o" && g++ -std=c++20 -O0 -DPPMA_HEADER_ONLY=0 -I"$root/include" -c "$root/src/$unit.cpp" -o "$unit.o" || return 1
+    functions "$unit.o" > of_cpu && functions "cuda_$unit.o" > of_cuda && [[ -s of_cpu ]] || return 1
+    ! comm -23 of_cpu of_cuda | grep . || return 1
+  done
+}
+try "the same functions with and without CUDA" same_functions
+
+library=${PPMA_BUILT:-}/src/cuda/libppma_cuda.a
+whole() {
+  functions "$PPMA_BUILT/src/libppma.a" > of_cpu && functions "$library" > of_cuda && [[ -s of_cpu ]] || return 1
+  ! comm -23 of_cpu of_cuda | grep . || return 1
+  local toolkit; toolkit=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
+  g++ -std=c++20 -O0 -DPPMA_HEADER_ONLY=0 -I"$root/include" step.cpp "$library" -fopenmp -L"$toolkit/lib64" -Wl,-rpath,"$toolkit/lib64" -lcudart -lcublasLt -o step && ./step
+}
+if [[ -f $library ]]; then
+  try "a training step by g++ alone, with the library for GPUs" whole
 else
-  grep -E -A3 'error' "$out/log" | head -40
-  echo "0 passed, 1 failed"
-  exit 1
+  skip "no library for GPUs was built (-DPPMA_CUDA=ON)"
 fi
+finish

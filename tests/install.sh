@@ -95,8 +95,15 @@ cuda_consumer() {
     printf 'cmake_minimum_required(VERSION 3.22)\nproject(app CXX)\nadd_subdirectory(%s ppma)\nadd_executable(app a.cpp)\nppma_enable_cuda(app)\nadd_executable(plain b.cpp)\ntarget_link_libraries(plain PRIVATE ppma::ppma)\n' "$root" > cuda/CMakeLists.txt &&
     CUDACXX=$nvcc cmake -S cuda -B cuda/build -DPPMA_CUDA=ON -DPPMA_BUILD_EXAMPLES=OFF
 }
+# A program that g++ alone compiles and that has code for GPUs; here it computes on the CPU.
+compiled_cuda() {
+  cmake --install "$PPMA_BUILT" --prefix "$work/with_cuda" || return 1
+  target=ppma::compiled_cuda
+  consumer compiled_cuda 'find_package(ppma 0.1 REQUIRED COMPONENTS compiled_cuda)' -DCMAKE_PREFIX_PATH="$work/with_cuda"
+}
 if [[ -n ${PPMA_BUILT:-} ]]; then try "the compiled library, installed; a library that links it" compiled; fi
 nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null || true)
 if [[ -n $nvcc ]]; then try "add_subdirectory with CUDA" cuda_consumer; fi
+if [[ -f ${PPMA_BUILT:-}/src/cuda/libppma_cuda.a ]]; then try "the library for GPUs, installed" compiled_cuda; else skip "no library for GPUs was built (-DPPMA_CUDA=ON)"; fi
 
 finish

@@ -57,7 +57,7 @@ struct ComputeOptions {
     const Device where = device == "cuda" ? Device::cuda : Device::cpu;
     if (where == Device::cuda)
       check(cuda::available(), "--device cuda: ",
-            PPMA_CUDA
+            cuda::compiled()
                 ? "no GPU is there"
                 : "this program was compiled without CUDA; build it with cmake --preset cuda");
     check(where == Device::cuda || dtype == "f32" || dtype == "f64", "--dtype ", dtype,
@@ -253,15 +253,12 @@ inline void print_json(const Json& j) {
 /// The other processes of a group that torchrun or mpirun started, and a GPU for each of this
 /// machine.
 inline std::vector<Communicator> other_processes(const std::optional<Launch>& launch,
-                                                 [[maybe_unused]] Device device) {
+                                                 Device device) {
   if (!launch || launch->size == 1) return {};
-#if PPMA_CUDA
-  if (device == Device::cuda)
-    cuda::require(cudaSetDevice(static_cast<int>(launch->local_rank)), "a GPU for each process");
-#if PPMA_NCCL
-  if (device == Device::cuda) return connect_nccl(*launch);
-#endif
-#endif
+  if (device == Device::cuda) {
+    cuda::use_device(static_cast<int>(launch->local_rank));
+    if (has_nccl()) return connect_nccl(*launch);
+  }
   return connect_tcp(*launch, 2);
 }
 

@@ -44,15 +44,10 @@ inline Ceilings measure_ceilings(const Placement& at) {
     c.bytes = 2.0 * static_cast<double>(elements * size_of(at.dtype)) /
               seconds([&] { to.copy_from(from); });
   }
-#if PPMA_CUDA
   if (gpu) {
-    int kilohertz = 0;
-    cuda::require(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, 0),
-                  "clock rate of the GPU");
-    c.exponentials = 16e3 * kilohertz * cuda::device().multiProcessorCount;
+    c.exponentials = cuda::exponentials_per_second();
     return c;
   }
-#endif
   const Tensor x = Tensor::zeros({i64{1} << 18}, at.dtype);  // stays in the caches
   c.exponentials = static_cast<double>(x.numel()) / seconds([&] { exp(x); });
   return c;

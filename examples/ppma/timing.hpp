@@ -15,7 +15,6 @@ using namespace ppma;
 template <class F>
 std::vector<double> timed(i64 repeat, Device device, F&& f) {
   std::vector<double> ms;
-#if PPMA_CUDA
   if (device == Device::cuda) {
     cuda::Timer timer;
     for (i64 i = 0; i < repeat; ++i) {
@@ -25,8 +24,6 @@ std::vector<double> timed(i64 repeat, Device device, F&& f) {
     }
     return ms;
   }
-#endif
-  (void)device;
   for (i64 i = 0; i < repeat; ++i) {
     const auto begin = std::chrono::steady_clock::now();
     f();

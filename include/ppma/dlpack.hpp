@@ -16,21 +16,10 @@
 #include <vector>
 
 #include "ppma/tensor/tensor.hpp"
-#if PPMA_CUDA
-#include "ppma/core/cuda.cuh"
-#endif
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
-
-inline int gpu_number() {
-#if PPMA_CUDA
-  return cuda::device_number();
-#else
-  return 0;
-#endif
-}
 
 inline DLDataType dlpack_type(DType t) {
   const u8 code = t == DType::bf16    ? kDLBfloat
@@ -95,9 +84,9 @@ inline Tensor from_dlpack(DLManagedTensor* managed) {
   check(on_gpu || where.device_type == kDLCPU || where.device_type == kDLCUDAHost,
         "from_dlpack: device type ", static_cast<int>(where.device_type),
         "; move the elements to the CPU or to a CUDA device first");
-  check(!on_gpu || !PPMA_CUDA || where.device_id == detail::gpu_number(),
+  check(!on_gpu || !cuda::compiled() || where.device_id == cuda::device_number(),
         "from_dlpack: the elements are on GPU ", where.device_id, ", in use is ",
-        detail::gpu_number());
+        cuda::device_number());
   const auto owner = std::make_shared<detail::Imported>();
   const Tensor tensor = Tensor::wrap_bytes(
       t.data == nullptr ? nullptr : static_cast<const char*>(t.data) + t.byte_offset, shape,
@@ -125,7 +114,7 @@ inline DLManagedTensor* to_dlpack(const Tensor& tensor) {
   if (on_gpu) cuda::synchronize();
   DLTensor& t = out->managed.dl_tensor;
   t.data = out->tensor.raw();
-  t.device = {on_gpu ? kDLCUDA : kDLCPU, on_gpu ? detail::gpu_number() : 0};
+  t.device = {on_gpu ? kDLCUDA : kDLCPU, on_gpu ? cuda::device_number() : 0};
   t.ndim = tensor.rank(), t.shape = out->sizes, t.strides = out->strides;
   t.dtype = detail::dlpack_type(tensor.dtype());
   out->managed.manager_ctx = out.get();

@@ -55,5 +55,5 @@ TEST_CASE("impossible sizes are errors") {
   CHECK(says([] { Buffer(i64{1} << 50, Device::cpu); },
              "memory: 1125899906842624 bytes asked for in one piece"));
   CHECK(says([] { Buffer(-1, Device::cpu); }, "memory: -1 bytes"));
-  CHECK(says([] { Buffer(8, Device::cuda); }, "compiled without CUDA"));
+  if (!cuda::compiled()) CHECK(says([] { Buffer(8, Device::cuda); }, "compiled without CUDA"));
 }

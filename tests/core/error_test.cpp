@@ -51,7 +51,7 @@ TEST_CASE("visit names the op and the dtype that it cannot compute") {
   CHECK(says([] { visit(Device::cpu, DType::bf16, "gelu", [](auto, auto) {}); },
              "convert with .to(DType::f32)"));
   CHECK(says([] { visit(Device::cuda, DType::f32, "gelu", [](auto, auto) {}); },
-             "gelu: this program was compiled without CUDA"));
+             "gelu: this code was compiled without CUDA"));
   CHECK(visit(Device::cpu, DType::f32, "op", [](auto, auto t) { return sizeof t; }) == 4);
   CHECK(visit(Device::cpu, DType::f64, "op", [](auto, auto t) { return sizeof t; }) == 8);
 }

@@ -1,13 +1,12 @@
 // The dense networks on the GPU: losses, gradients and what they find, against the CPU's.
 
-#include "ppma/core/config.hpp"
-
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 
 #include "catch.hpp"
 #include "heads/scene.hpp"
 #include "ppma/heads/detector_json.hpp"
 #include "ppma/heads/segmentor_json.hpp"
+#include "ppma/ops/layout.hpp"
 
 using namespace ppma;
 

@@ -86,9 +86,8 @@ TEST_CASE("from_dlpack refuses what tensors are not, and leaves it to the caller
   refused([](Other& o) { o.managed.dl_tensor.byte_offset = 2; }, "must lie at a multiple of 4");
   refused([](Other& o) { o.managed.dl_tensor.data = nullptr; }, "a null pointer");
   CHECK(says([] { from_dlpack(nullptr); }, "from_dlpack: a null pointer"));
-#if !PPMA_CUDA
-  refused([](Other& o) { o.managed.dl_tensor.device = {kDLCUDA, 0}; }, "compiled without CUDA");
-#endif
+  if (!cuda::compiled())
+    refused([](Other& o) { o.managed.dl_tensor.device = {kDLCUDA, 0}; }, "compiled without CUDA");
 }
 
 TEST_CASE("to_dlpack keeps the elements until the consumer is done") {

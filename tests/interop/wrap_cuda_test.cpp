@@ -1,8 +1,6 @@
 // Memory of the GPU that is not ours.
 
-#include "ppma/core/config.hpp"
-
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 
 #include <cuda_runtime.h>
 

@@ -65,7 +65,7 @@ TEST_CASE("wrapped memory is checked") {
   const char* const crooked = reinterpret_cast<const char*>(values.data()) + 2;
   CHECK(says([&] { Tensor::wrap_bytes(crooked, {2}, DType::f32, Device::cpu, nullptr, true); },
              "must lie at a multiple of 4 bytes (f32 on cpu)"));
-  if (!PPMA_CUDA)
+  if (!cuda::compiled())
     CHECK(says([&] { Tensor::wrap(values.data(), {6}, nullptr, Device::cuda); },
                "compiled without CUDA"));
 }

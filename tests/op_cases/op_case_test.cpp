@@ -155,7 +155,7 @@ void check_values(const OpCase& c, const nlohmann::json& reference, DType dtype)
   }
 }
 
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 /// One run of a case: its value, and the gradients of the inputs that have one.
 std::vector<Tensor> outcome(const OpCase& c, std::vector<Tensor>& in, DType upstream,
                             Device device) {
@@ -231,7 +231,7 @@ void check_op(const OpCase& c) {
     INFO(g.report);
     CHECK(g.ok);
   }
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
   if (!cuda::available()) return;
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) try {
       check_cuda(c, reference, dtype);

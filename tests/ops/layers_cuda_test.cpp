@@ -9,13 +9,17 @@
 
 #include "catch.hpp"
 #include "distance.hpp"
+#include "ppma/ops/activation.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/conv.hpp"
+#include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/depthwise_gelu.hpp"
 #include "ppma/ops/linear.hpp"
 #include "ppma/ops/norm.hpp"
 #include "ppma/ops/rotary.hpp"
+#include "ppma/tensor/autograd.hpp"
 
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 
 using namespace ppma;
 

@@ -1,14 +1,14 @@
 // Pools, scans, softmax and loss on the GPU at sizes that the op table does not reach: lines of
 // warps, odd channels, overlapping windows, many rows, labels that do not count.
 
-#include "ppma/core/config.hpp"
-
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 
 #include "cuda_compare.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/ops/pool.hpp"
 #include "ppma/ops/scan.hpp"
+#include "ppma/ops/softmax.hpp"
 
 using namespace cuda_test;
 

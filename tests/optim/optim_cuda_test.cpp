@@ -2,9 +2,7 @@
 // missing gradients, clipping by a norm that is never read back, and a captured update that is
 // replayed with other rates.
 
-#include "ppma/core/config.hpp"
-
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 
 #include "catch.hpp"
 #include "cuda_compare.hpp"

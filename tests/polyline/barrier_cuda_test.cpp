@@ -2,9 +2,7 @@
 // -infinity, against the CPU's in float64 on the same, rounded inputs
 // (tests/polyline/barrier_test.cpp holds those against the definition).
 
-#include "ppma/core/config.hpp"
-
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 
 #include <algorithm>
 #include <cmath>
@@ -15,8 +13,12 @@
 
 #include "cuda_compare.hpp"
 #include "polyline/help.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/polyline/fused.hpp"
+#include "ppma/polyline/line_mask.hpp"
 #include "ppma/polyline/linear.hpp"
+#include "ppma/polyline/mask.hpp"
+#include "ppma/polyline/types.hpp"
 
 using namespace ppma;
 

@@ -1,17 +1,19 @@
 // Decays, masks of sequences, restrictions and linear attention on the GPU against the CPU in
 // float64.
 
-#include "ppma/core/config.hpp"
-#include "ppma/polyline/decay.hpp"
-#include "ppma/polyline/line_mask.hpp"
-
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 
 #include "cuda_compare.hpp"
 #include "polyline/help.hpp"
+#include "ppma/core/float_bits.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/polyline/decay.hpp"
+#include "ppma/polyline/line_mask.hpp"
 #include "ppma/polyline/linear.hpp"
 #include "ppma/polyline/masks.hpp"
 #include "ppma/polyline/structured.hpp"
+#include "ppma/polyline/types.hpp"
 
 using namespace ppma;
 using cuda_test::compare;

@@ -1,13 +1,16 @@
 // A layer norm that leaves the log decays of its result, on the GPU: the values and gradients of
 // the two operations.
 
-#include "ppma/core/config.hpp"
-
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 
 #include "catch.hpp"
 #include "polyline/help.hpp"
 #include "ppma/models/attention.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/norm.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/polyline/decay.hpp"
 
 using namespace ppma;
 

@@ -2,9 +2,7 @@
 // path, odd grids and head widths, strong decay, and the same bits in every run. bf16 is compared
 // with float64 on the rounded inputs.
 
-#include "ppma/core/config.hpp"
-
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 
 #include <algorithm>
 #include <cmath>
@@ -13,7 +11,9 @@
 
 #include "catch.hpp"
 #include "polyline/help.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/polyline/fused.hpp"
+#include "ppma/polyline/types.hpp"
 
 using namespace ppma;
 

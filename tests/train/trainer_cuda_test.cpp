@@ -1,9 +1,7 @@
 // The training loop on the GPU: the same steps as on the CPU, and a run that is saved there
 // continues bit for bit.
 
-#include "ppma/core/config.hpp"
-
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 
 #include <unistd.h>
 

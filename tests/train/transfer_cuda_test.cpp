@@ -1,8 +1,6 @@
 // What goes to the GPU and comes back beside the kernels, and the memory of captured steps.
 
-#include "ppma/core/config.hpp"
-
-#if PPMA_CUDA
+#if PPMA_TEST_GPU
 
 #include "catch.hpp"
 #include "ppma/ops/arithmetic.hpp"

@@ -256,8 +256,8 @@ PPMA_API void cuda_wait();  // for kernels so far; a failed one is reported by t
 #else
 [[noreturn]] inline void no_cuda() {
   fail(
-      "memory: this program was compiled without CUDA; use Device::cpu, or compile it with nvcc "
-      "(ppma_enable_cuda)");
+      "memory: this program was compiled without CUDA; use Device::cpu, link ppma::compiled_cuda, "
+      "or compile it with nvcc (ppma_enable_cuda)");
 }
 inline void* cuda_take(i64) { no_cuda(); }
 inline void cuda_give(void*) {}

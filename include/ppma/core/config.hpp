@@ -166,8 +166,8 @@
 
 // What depends on the width of a register (kernels/cpu) has it in its names: a program may be
 // compiled for wider registers than the library that it links. In a header-only program PPMA_ABI
-// says it already.
-#if PPMA_HEADER_ONLY
+// says it already; what nvcc compiles of the library has one width, and names without.
+#if PPMA_HEADER_ONLY || PPMA_CUDA
 #define PPMA_WIDTH
 #elif PPMA_SIMD_BYTES == 64
 #define PPMA_WIDTH ::inline v64

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // What every CUDA kernel of the library needs: the stream it runs on, errors as ppma::Error, and
-// the size of a grid.
+// the size of a grid. What programs ask is in core/gpu.hpp.
 //
 // Everything of one thread runs on one stream, in order; so memory that a tensor gives back can be
 // taken by the next kernel at once, without any synchronisation.
@@ -20,17 +20,6 @@ inline void require(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // an error that is not sticky must not come up again in the next call
   fail("cuda: ", what, ": ", cudaGetErrorString(status));
-}
-
-/// True if a kernel can run here: a driver and a GPU are there.
-inline bool available() {
-  static const bool there = [] {
-    int count = 0;
-    const bool ok = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
-    cudaGetLastError();
-    return ok;
-  }();
-  return there;
 }
 
 namespace detail {
@@ -56,35 +45,20 @@ inline cudaStream_t stream() {
   return s;
 }
 
-/// Waits until all kernels so far have run, and reports what went wrong in them.
-inline void synchronize() { require(cudaStreamSynchronize(stream()), "a kernel failed"); }
-
 /// After a launch: an invalid grid or too much shared memory shows here. Kernels are named by their
 /// op.
 inline void launched(const char* op) { require(cudaGetLastError(), op); }
 
-/// The number of the GPU in use, as CUDA counts them.
-inline int device_number() {
-  int id = 0;
-  require(cudaGetDevice(&id), "no GPU");
-  return id;
-}
-
 /// Properties of the GPU in use, read once.
 inline const cudaDeviceProp& device() {
   static const cudaDeviceProp properties = [] {
+    int number = 0;
     cudaDeviceProp p{};
-    require(cudaGetDeviceProperties(&p, device_number()), "properties of the GPU");
+    require(cudaGetDevice(&number), "no GPU");
+    require(cudaGetDeviceProperties(&p, number), "properties of the GPU");
     return p;
   }();
   return properties;
-}
-
-/// Whether products of f32 tensors may round their factors to tf32 (10 bits of mantissa) for the
-/// tensor cores. Off: exact.
-inline bool& allow_tf32() {
-  static bool allowed = false;
-  return allowed;
 }
 
 /// Blocks of `threads` for n items with a grid-stride loop: for (i64 i = first(); i < n; i +=
@@ -92,8 +66,10 @@ inline bool& allow_tf32() {
 inline unsigned blocks(i64 n, i64 threads, i64 most = 132 * 64) {
   return static_cast<unsigned>(std::clamp<i64>((n + threads - 1) / threads, 1, most));
 }
+#if PPMA_CUDA
 __device__ inline i64 first() { return static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline i64 stride() { return static_cast<i64>(gridDim.x) * blockDim.x; }
+#endif
 
 }  // namespace ppma::inline PPMA_ABI::cuda
 

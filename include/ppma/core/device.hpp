@@ -9,6 +9,7 @@
 #include "ppma/core/config.hpp"
 #include "ppma/core/dtype.hpp"
 #include "ppma/core/error.hpp"
+#include "ppma/core/gpu.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -22,17 +23,6 @@ struct Cuda {
 };
 
 inline std::string to_string(Device d) { return d == Device::cpu ? "cpu" : "cuda"; }
-
-#if !PPMA_CUDA
-namespace cuda {  // as in core/cuda.cuh: a program asks the same questions, however it is compiled
-inline bool available() { return false; }
-inline bool& allow_tf32() {
-  static bool allowed = false;
-  return allowed;
-}
-inline void synchronize() {}
-}  // namespace cuda
-#endif
 
 /// The type and dtype that sums, statistics and softmax of T are computed in: float for bf16, T
 /// itself otherwise.
@@ -71,7 +61,7 @@ decltype(auto) visit_checked(DType dtype, F&& f) {
   static_cast<void>(dtype);
   return f(Cpu{}, float{});
 }
-inline constexpr const char* without_cuda = ": this program was compiled without CUDA";
+inline constexpr const char* without_cuda = ": this code was compiled without CUDA";
 }  // namespace detail
 
 /// Calls f(tag, T{}) for a device and a floating dtype: visit(x.device(), x.dtype(), "gelu",

@@ -75,33 +75,6 @@ class Graph {
   std::string reason_;
 };
 
-/// Milliseconds between two points of the stream.
-class Timer {
- public:
-  Timer() {
-    require(cudaEventCreate(&begin_), "event");
-    require(cudaEventCreate(&end_), "event");
-  }
-  ~Timer() {
-    cudaEventDestroy(begin_);
-    cudaEventDestroy(end_);
-  }
-  Timer(const Timer&) = delete;
-  Timer& operator=(const Timer&) = delete;
-  void start() { require(cudaEventRecord(begin_, stream()), "event"); }
-  /// Waits for the GPU.
-  double stop() {
-    require(cudaEventRecord(end_, stream()), "event");
-    require(cudaEventSynchronize(end_), "a kernel failed");
-    float ms = 0;
-    require(cudaEventElapsedTime(&ms, begin_, end_), "event");
-    return static_cast<double>(ms);
-  }
-
- private:
-  cudaEvent_t begin_ = nullptr, end_ = nullptr;
-};
-
 }  // namespace ppma::inline PPMA_ABI::cuda
 
 #include "ppma/core/names_end.hpp"

@@ -39,7 +39,7 @@ i64 count_correct(const Tensor& logits, const Tensor& labels, i64 k) {
   const i64 rows = logits.dim(0), classes = logits.dim(1);
   const i64* label = labels.data<i64>();
   i64 correct = 0;
-  visit(logits.device(), logits.dtype(), "accuracy", [&](auto, auto t) {
+  visit_cpu(logits.device(), logits.dtype(), "accuracy", [&](auto, auto t) {
     using T = decltype(t);
     const T* x = logits.data<T>();
     for (i64 r = 0; r < rows; ++r) {

@@ -101,41 +101,11 @@ struct Attention {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
 
 #include <cmath>
-#include <type_traits>
 
-#include "ppma/ops/norm.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/decay.hpp"
 
-#if PPMA_CUDA
-#include "ppma/kernels/cuda/norm_decay.cuh"
-#endif
-
 namespace ppma::inline PPMA_ABI {
-
-NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
-                                  const Tensor& dt_weight, const Tensor& dt_bias,
-                                  const Tensor& A_log) {
-  [[maybe_unused]] const auto s =
-      detail::check_log_decay("layer_norm_log_decay", x, dt_weight, dt_bias, A_log);
-  NormedTokens out;
-  if (x.device() == Device::cpu) return {layer_norm(x, w, b, eps), out.log_decays};
-#if PPMA_CUDA
-  out.x =
-      detail::layer_norm_by(x, w, b, eps, [&](auto on, auto t, auto* y, auto* mean, auto* rstd) {
-        using T = decltype(t);
-        using A = acc_t<T>;
-        if constexpr (std::is_same_v<decltype(on), Cuda>) {
-          out.log_decays =
-              Tensor::empty({s.rows, s.batch, s.heads, x.dim(1), x.dim(2)}, w.dtype(), x.device());
-          kernels::layer_norm_log_decay(on, s, x.data<T>(), w.data<A>(), b.data<A>(),
-                                        static_cast<A>(eps), dt_weight.data<A>(), dt_bias.data<A>(),
-                                        A_log.data<A>(), y, mean, rstd, out.log_decays.data<A>());
-        }
-      });
-#endif
-  return out;
-}
 
 PathEmbed::PathEmbed(i64 heads, i64 d, MaskKind mask, Rng rng) {
   Tensor bias = Tensor::empty({heads}), a = Tensor::empty({heads});
@@ -211,5 +181,49 @@ Tensor Attention::attend(const Tensor& q, const Tensor& k, const Tensor& v,
 }  // namespace ppma::inline PPMA_ABI
 
 #endif  // definitions
+
+// A kernel on the GPU alone: a source that nvcc compiles there.
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NORM_DECAY)
+
+#include <type_traits>
+
+#include "ppma/ops/norm.hpp"
+#include "ppma/polyline/decay.hpp"
+
+#if PPMA_CUDA
+#include "ppma/kernels/cuda/norm_decay.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
+
+NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
+                                  const Tensor& dt_weight, const Tensor& dt_bias,
+                                  const Tensor& A_log) {
+  [[maybe_unused]] const auto s =
+      detail::check_log_decay("layer_norm_log_decay", x, dt_weight, dt_bias, A_log);
+  NormedTokens out;
+  if (x.device() == Device::cpu) return {layer_norm(x, w, b, eps), out.log_decays};
+#if PPMA_CUDA
+  out.x = detail::layer_norm_by(x, w, b, eps, [&](Tensor& y, Tensor& mean, Tensor& rstd) {
+    visit(x.device(), x.dtype(), "layer_norm_log_decay", [&](auto on, auto t) {
+      using T = decltype(t);
+      using A = acc_t<T>;
+      if constexpr (std::is_same_v<decltype(on), Cuda>) {
+        out.log_decays =
+            Tensor::empty({s.rows, s.batch, s.heads, x.dim(1), x.dim(2)}, w.dtype(), x.device());
+        kernels::layer_norm_log_decay(on, s, x.data<T>(), w.data<A>(), b.data<A>(),
+                                      static_cast<A>(eps), dt_weight.data<A>(), dt_bias.data<A>(),
+                                      A_log.data<A>(), y.data<T>(), detail::data_or_null<A>(mean),
+                                      detail::data_or_null<A>(rstd), out.log_decays.data<A>());
+      }
+    });
+  });
+#endif
+  return out;
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions of layer_norm_log_decay
 
 #include "ppma/core/names_end.hpp"

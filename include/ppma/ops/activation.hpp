@@ -24,7 +24,7 @@ PPMA_API Tensor softplus(const Tensor& x);
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_ELEMENTS)
 
 #include "ppma/kernels/activation.hpp"
 #include "ppma/ops/elementwise.hpp"

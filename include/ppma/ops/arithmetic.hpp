@@ -82,7 +82,7 @@ PPMA_API Tensor operator/(double s, const Tensor& x);
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_ELEMENTS)
 
 #include <cmath>
 

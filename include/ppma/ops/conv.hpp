@@ -23,7 +23,7 @@ PPMA_API Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = 
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_CONV)
 
 #include "ppma/kernels/cpu/column_sums.hpp"
 #include "ppma/kernels/cpu/conv.hpp"

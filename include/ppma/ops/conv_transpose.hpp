@@ -17,7 +17,7 @@ PPMA_API Tensor conv_transpose2d(const Tensor& x, const Tensor& w, const Tensor&
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_CONV)
 
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/conv.hpp"

@@ -16,7 +16,7 @@ PPMA_API Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor&
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_DEPTHWISE)
 
 #include "ppma/kernels/cpu/depthwise.hpp"
 #include "ppma/tensor/autograd.hpp"

@@ -18,7 +18,7 @@ PPMA_API Tensor depthwise_gelu(const Tensor& u, const Tensor& w, const Tensor& b
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_DEPTHWISE)
 
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/depthwise.hpp"

@@ -20,7 +20,7 @@ PPMA_API Tensor drop_path(const Tensor& x, double p, Rng& rng);
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_ELEMENTS)
 
 #include "ppma/kernels/cpu/dropout.hpp"
 #include "ppma/ops/arithmetic.hpp"

@@ -90,7 +90,7 @@ Tensor combine(const char* op, const Tensor& a, const Tensor& b, const F& f) {
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_ELEMENTS)
 
 namespace ppma::inline PPMA_ABI {
 

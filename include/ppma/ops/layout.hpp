@@ -61,7 +61,7 @@ PPMA_API Tensor broadcast_to(const Tensor& x, const Shape& shape);
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_LAYOUT)
 
 #include "ppma/kernels/cpu/permute.hpp"
 #include "ppma/ops/elementwise.hpp"

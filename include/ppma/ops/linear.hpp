@@ -15,7 +15,7 @@ PPMA_API Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tenso
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_PRODUCTS)
 
 #include "ppma/kernels/cpu/column_sums.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"

@@ -30,7 +30,7 @@ PPMA_API Tensor cross_entropy(const Tensor& logits, const Tensor& target,
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_ROWS)
 
 #include "ppma/kernels/cpu/loss.hpp"
 #include "ppma/ops/arithmetic.hpp"

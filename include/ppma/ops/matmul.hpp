@@ -15,7 +15,7 @@ PPMA_API Tensor matmul(const Tensor& a, const Tensor& b, bool ta = false, bool t
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_PRODUCTS)
 
 #include <vector>
 

@@ -32,7 +32,7 @@ PPMA_API std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<f
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_IMAGES)
 
 #include <cmath>
 #include <numeric>

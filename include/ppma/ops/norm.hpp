@@ -7,6 +7,8 @@
 //   evaluation with the
 //   running mean and variance.
 
+#include <functional>
+
 #include "ppma/parallel/communicator.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -45,9 +47,18 @@ PPMA_API Tensor batch_norm_gelu_composed(const Tensor& x, const Tensor& w, const
 /// Adds 1 to an int64 count where it lies.
 PPMA_API void count_up(Tensor& count);
 
+namespace detail {
+
+/// A layer norm whose values y and statistics (undefined: not wanted) run(y, mean, rstd) computes.
+PPMA_API Tensor
+layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
+              const std::function<void(Tensor& y, Tensor& mean, Tensor& rstd)>& run);
+
+}  // namespace detail
+
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_NORM)
 
 #include "ppma/kernels/activation.hpp"
 #include "ppma/kernels/cpu/norm.hpp"
@@ -85,9 +96,8 @@ inline void check_affine(const char* op, const Tensor& x, const Tensor& w, const
         ", w on ", w.device(), ", b on ", b.device(), "; move them with .to()");
 }
 
-/// A layer norm whose values and statistics (null: not wanted) come from run(on, T, y, mean, rstd).
-template <class Run>
-Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double eps, Run run) {
+Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
+                     const std::function<void(Tensor&, Tensor&, Tensor&)>& run) {
   check_affine("layer_norm", x, w, b);
   const i64 cols = x.dim(-1), rows = x.numel() / cols;
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device()), mean, rstd;
@@ -95,12 +105,7 @@ Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double e
     mean = Tensor::empty({rows}, w.dtype(), x.device());
     rstd = Tensor::empty({rows}, w.dtype(), x.device());
   }
-  visit(x.device(), x.dtype(), "layer_norm", [&](auto on, auto t) {
-    using T = decltype(t);
-    using A = acc_t<T>;
-    run(on, t, y.data<T>(), mean.defined() ? mean.data<A>() : nullptr,
-        mean.defined() ? rstd.data<A>() : nullptr);
-  });
+  run(y, mean, rstd);
   const bool need_x = x.requires_grad();
   const Saved saved_x(x);
   y = record(y, "layer_norm", {x, w, b},
@@ -139,12 +144,15 @@ Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double e
 }  // namespace detail
 
 Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps) {
-  return detail::layer_norm_by(x, w, b, eps, [&](auto on, auto t, auto* y, auto* mean, auto* rstd) {
-    using T = decltype(t);
-    using A = acc_t<T>;
-    const i64 cols = x.dim(-1);
-    kernels::layer_norm(on, x.numel() / cols, cols, x.data<T>(), w.data<A>(), b.data<A>(),
-                        static_cast<A>(eps), y, mean, rstd);
+  return detail::layer_norm_by(x, w, b, eps, [&](Tensor& y, Tensor& mean, Tensor& rstd) {
+    visit(x.device(), x.dtype(), "layer_norm", [&](auto on, auto t) {
+      using T = decltype(t);
+      using A = acc_t<T>;
+      const i64 cols = x.dim(-1);
+      kernels::layer_norm(on, x.numel() / cols, cols, x.data<T>(), w.data<A>(), b.data<A>(),
+                          static_cast<A>(eps), y.data<T>(), detail::data_or_null<A>(mean),
+                          detail::data_or_null<A>(rstd));
+    });
   });
 }
 

@@ -40,7 +40,7 @@ PPMA_API Tensor max_pool2d(const Tensor& x, const Pool& p = {});
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_IMAGES)
 
 #include "ppma/ops/elementwise.hpp"
 #include "ppma/ops/reduce.hpp"

@@ -53,7 +53,7 @@ PPMA_API Tensor argmax(const Tensor& x, int axis, bool keepdim = false);
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_ROWS)
 
 #include "ppma/kernels/cpu/reduce.hpp"
 #include "ppma/ops/arithmetic.hpp"

@@ -16,7 +16,7 @@ PPMA_API Tensor residual(const Tensor& x, const Tensor& a, const Tensor& gamma =
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_PRODUCTS)
 
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/cpu/columns.hpp"

@@ -21,7 +21,7 @@ PPMA_API Tensor resize(const Tensor& x, i64 h, i64 w, Resize how = Resize::bilin
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_IMAGES)
 
 #include <string>
 

@@ -17,7 +17,7 @@ PPMA_API Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& 
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_IMAGES)
 
 #include <cmath>
 #include <string>

@@ -29,7 +29,7 @@ PPMA_API Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_LAYOUT)
 
 #include <cmath>
 #include <list>

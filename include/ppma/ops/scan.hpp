@@ -32,7 +32,7 @@ PPMA_API Tensor decay_scan(const Tensor& x, const Tensor& log_decay, int axis,
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_ROWS)
 
 #include "ppma/kernels/cpu/scan.hpp"
 #include "ppma/ops/elementwise.hpp"

@@ -25,7 +25,7 @@ PPMA_API Tensor log_softmax(const Tensor& x, int axis = -1);
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_ROWS)
 
 #include "ppma/kernels/cpu/simd.hpp"
 #include "ppma/kernels/cpu/softmax.hpp"

@@ -25,11 +25,9 @@ class StepSettings {
   PPMA_API void set(double new_rate, double new_factor);
   /// The gradients' factor with clipping, on the CPU.
   PPMA_API double factor(const Tensor& norm, double limit) const;
-#if PPMA_CUDA
   const kernels::StepSettings* on_gpu() const {
     return static_cast<const kernels::StepSettings*>(there_.raw());
   }
-#endif
 
  private:
   Tensor there_;  // (rate, gradient_factor) on the GPU

@@ -86,8 +86,7 @@ class GradientAverage {
 #include <mutex>
 #include <thread>
 
-#include "ppma/kernels/cpu/map.hpp"
-#include "ppma/kernels/cpu/times.hpp"
+#include "ppma/core/parallel.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -190,12 +189,8 @@ void GradientAverage::send() {
 
 void GradientAverage::put_back(Bucket& b) {
   const i64 item = size_of(b.flat_dtype);
+  detail::multiply(b.flat, b.elements, 1.0 / static_cast<double>(among_.size));
   const char* from = static_cast<const char*>(std::as_const(b.flat).raw());
-  visit(b.device, b.flat_dtype, "average", [&](auto on, auto t) {
-    using T = decltype(t);
-    kernels::map(on, b.elements, std::as_const(b.flat).template data<T>(), b.flat.data<T>(),
-                 kernels::Times{1.0 / static_cast<double>(among_.size)});
-  });
   // how many processes have a gradient: asked for only where this one has none
   std::vector<double> has;
   for (const std::size_t i : b.members)

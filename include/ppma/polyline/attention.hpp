@@ -59,7 +59,7 @@ PPMA_API Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k,
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"

@@ -11,15 +11,6 @@
 
 namespace ppma::inline PPMA_ABI::detail {
 
-template <class T>
-T* data_or_null(Tensor& t) {
-  return t.defined() ? t.data<T>() : nullptr;
-}
-template <class T>
-const T* data_or_null(const Tensor& t) {
-  return t.defined() ? t.data<T>() : nullptr;
-}
-
 // The arguments of an attention, checked, and their sizes: q, k, v (B,H,W,C) and, where it is
 // masked, log decays (2,B,G,H,W) or (1,B,G,H,W); else these are not looked at and undefined here.
 struct AttentionInputs {
@@ -78,7 +69,7 @@ Tensor attention_by(const char* op, const AttentionInputs& in, const Forward& fo
 
 }  // namespace ppma::inline PPMA_ABI::detail
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
 namespace ppma::inline PPMA_ABI::detail {
 

@@ -59,7 +59,7 @@ PPMA_API Tensor constant_log_decay(const Tensor& decay_log, i64 batch, i64 heigh
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
 #include <cmath>
 #include <vector>

@@ -41,9 +41,8 @@ PPMA_API Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Te
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_WHOLE)
 
-#include "ppma/kernels/cpu/criss_cross/attention.hpp"
 #include "ppma/kernels/cpu/whole/attention.hpp"
 #include "ppma/polyline/check.hpp"
 
@@ -81,6 +80,18 @@ Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 he
                 });
 }
 
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions of whole attention
+
+// Kernels of both take nvcc longest of all: each in a source of its own.
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_CRISS_CROSS)
+
+#include "ppma/kernels/cpu/criss_cross/attention.hpp"
+#include "ppma/polyline/check.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
 Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                              const Tensor& log_decays, Order order) {
   return detail::attention_by(
@@ -96,6 +107,6 @@ Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, 
 
 }  // namespace ppma::inline PPMA_ABI
 
-#endif  // definitions
+#endif  // definitions of criss-cross attention
 
 #include "ppma/core/names_end.hpp"

@@ -43,7 +43,7 @@ PPMA_API Tensor restrict_to_lines(const Tensor& log_mask, i64 height, i64 width,
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
 #include "ppma/kernels/cpu/head.hpp"
 #include "ppma/kernels/cpu/line_mask.hpp"

@@ -32,7 +32,7 @@ PPMA_API Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor&
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_LINEAR)
 
 #include <algorithm>
 #include <vector>

@@ -52,7 +52,7 @@ PPMA_API Tensor apply_mask(const Tensor& x, const Tensor& log_decays, Paths path
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
 #include <vector>
 

@@ -72,7 +72,7 @@ PPMA_API Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tenso
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
 #include "ppma/ops/layout.hpp"
 #include "ppma/polyline/attention.hpp"

@@ -37,7 +37,7 @@ PPMA_API Tensor polyline_log_mask_by_definition(const Tensor& log_decays, Paths 
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
 #include <algorithm>
 

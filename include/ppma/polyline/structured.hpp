@@ -49,7 +49,7 @@ PPMA_API Tensor structured_attention(const Tensor& c, const Tensor& b, const Ten
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
 #include <algorithm>
 #include <vector>

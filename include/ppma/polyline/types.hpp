@@ -58,7 +58,7 @@ PPMA_API Tensor tokens_to_grid(const Tensor& y, const Tensor& like);
 }  // namespace detail
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
 #include "ppma/ops/layout.hpp"
 

@@ -41,7 +41,7 @@ PPMA_API Tensor one_way_scan(const Tensor& x, const Tensor& log_decay);
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
 #include <algorithm>
 

@@ -32,6 +32,13 @@ PPMA_API void backward(const Tensor& of, const Tensor& upstream, const LeafDone&
 /// elements.
 PPMA_API Tensor gradient_so_far(std::size_t i);
 
+namespace detail {
+
+// The first n elements of t become `factor` times themselves.
+PPMA_API void multiply(Tensor& t, i64 n, double factor);
+
+}  // namespace detail
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TENSOR)
@@ -41,6 +48,7 @@ PPMA_API Tensor gradient_so_far(std::size_t i);
 #include <vector>
 
 #include "ppma/kernels/cpu/reduce.hpp"
+#include "ppma/kernels/cpu/times.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -57,6 +65,14 @@ inline Tensor sum_to(const Tensor& g, const Shape& shape, const char* op) {
     kernels::sum_to(on, g.shape(), g.data<T>(), shape, out.data<T>());
   });
   return out;
+}
+
+void multiply(Tensor& t, i64 n, double factor) {
+  visit(t.device(), t.dtype(), "multiply", [&](auto on, auto zero) {
+    using T = decltype(zero);
+    T* const x = t.data<T>();
+    kernels::map(on, n, static_cast<const T*>(x), x, kernels::Times{factor});
+  });
 }
 
 // total += g, in place where nobody else sees total's elements.

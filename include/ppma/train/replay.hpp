@@ -5,10 +5,37 @@
 // that cannot be captured, and every step on the CPU, is simply run each time.
 
 #include <functional>
+#include <memory>
 #include <string>
-#include <utility>
 
 #include "ppma/core/device.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+class Replay {
+ public:
+  /// `step` must read its inputs from tensors that stay, and must not read results back.
+  PPMA_API Replay(std::function<void()> step, Device device, bool capture = true);
+  PPMA_API ~Replay();
+
+  PPMA_API void operator()();
+
+  /// True once the step is launched as one.
+  PPMA_API bool captured() const;
+  /// Why it is not.
+  PPMA_API std::string reason() const;
+
+ private:
+  struct OnGpu;
+  std::function<void()> step_;
+  std::unique_ptr<OnGpu> gpu_;  // null: each step is run
+};
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRANSFER)
+
+#include <utility>
 
 #if PPMA_CUDA
 #include "ppma/core/graph.cuh"
@@ -16,57 +43,42 @@
 
 namespace ppma::inline PPMA_ABI {
 
-class Replay {
- public:
-  /// `step` must read its inputs from tensors that stay, and must not read results back.
-  Replay(std::function<void()> step, Device device, bool capture = true)
-      : step_(std::move(step)), may_capture_(capture && device == Device::cuda) {}
-
-  PPMA_API void operator()();
-
-  /// True once the step is launched as one.
-  bool captured() const {
 #if PPMA_CUDA
-    return graph_.captured();
-#else
-    return false;
-#endif
+struct Replay::OnGpu {
+  int runs = 0;
+  cuda::Graph graph;
+
+  // False: run it this time.
+  bool launch(const std::function<void()>& step) {
+    if (!graph.captured() && (++runs != 3 || !graph.capture(step))) return false;
+    graph.launch();
+    return true;
   }
-  /// Why it is not.
-  std::string reason() const {
-#if PPMA_CUDA
-    return graph_.reason();
-#else
-    return "compiled without CUDA";
-#endif
-  }
-
- private:
-  std::function<void()> step_;
-  [[maybe_unused]] bool may_capture_;
-#if PPMA_CUDA
-  int runs_ = 0;
-  cuda::Graph graph_;
-#endif
+  bool captured() const { return graph.captured(); }
+  std::string reason() const { return graph.reason(); }
 };
+#else
+struct Replay::OnGpu {
+  bool launch(const std::function<void()>&) { return false; }
+  bool captured() const { return false; }
+  std::string reason() const { return "compiled without CUDA"; }
+};
+#endif
 
-}  // namespace ppma::inline PPMA_ABI
+Replay::Replay(std::function<void()> step, Device device, bool capture)
+    : step_(std::move(step)),
+      gpu_(capture && device == Device::cuda ? std::make_unique<OnGpu>() : nullptr) {}
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
-
-#include "ppma/core/buffer.hpp"
-
-namespace ppma::inline PPMA_ABI {
+Replay::~Replay() = default;
 
 void Replay::operator()() {
-#if PPMA_CUDA
-  if (graph_.captured()) return graph_.launch();
-  if (may_capture_ && ++runs_ > 2) {
-    may_capture_ = false;
-    if (graph_.capture(step_)) return graph_.launch();
-  }
-#endif
-  step_();
+  if (gpu_ == nullptr || !gpu_->launch(step_)) step_();
+}
+
+bool Replay::captured() const { return gpu_ != nullptr && gpu_->captured(); }
+
+std::string Replay::reason() const {
+  return gpu_ != nullptr ? gpu_->reason() : "steps on the CPU are run, each";
 }
 
 }  // namespace ppma::inline PPMA_ABI

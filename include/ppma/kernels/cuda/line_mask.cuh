@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ppma/core/buffer.hpp"
+#include "ppma/core/cuda.cuh"
 #include "ppma/kernels/cpu/head.hpp"
 #include "ppma/kernels/cpu/scan.hpp"
 

@@ -2,6 +2,7 @@
 #include "ppma/core/names_begin.hpp"
 // Rotary embedding on the GPU: cos and sin come from the tables, a pack of channels a thread.
 
+#include "ppma/kernels/cpu/convert.hpp"
 #include "ppma/kernels/cuda/pack.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ppma/core/buffer.hpp"
+#include "ppma/core/cuda.cuh"
 #include "ppma/core/device.hpp"
 #include "ppma/kernels/args.hpp"
 

@@ -1,0 +1,3 @@
+// Of include/ppma/polyline/: linear attention.
+#define PPMA_DEFINES_POLYLINE_LINEAR
+#include "ppma/polyline/linear.hpp"
