@@ -1,5 +1,5 @@
-// The definitions of include/ppma/ops/. Kernels for the CPU are compiled sooner in one unit; those for
-// the GPU in units side by side.
+// The definitions of include/ppma/ops/. Kernels for the CPU are compiled sooner in one unit;
+// those for the GPU in units side by side.
 #define PPMA_DEFINES_OPS_CONV
 #define PPMA_DEFINES_OPS_DEPTHWISE
 #define PPMA_DEFINES_OPS_PRODUCTS

@@ -1,5 +1,5 @@
-// The definitions of include/ppma/polyline/. Kernels for the CPU are compiled sooner in one unit; those
-// for the GPU in units side by side.
+// The definitions of include/ppma/polyline/. Kernels for the CPU are compiled sooner in one unit;
+// those for the GPU in units side by side.
 #define PPMA_DEFINES_POLYLINE_WHOLE
 #define PPMA_DEFINES_POLYLINE_CRISS_CROSS
 #define PPMA_DEFINES_POLYLINE_LINEAR

@@ -2,9 +2,6 @@
 // What the subcommands share: which network, with which weights, on how many threads; and how
 // figures are reported.
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdio>
@@ -30,6 +27,7 @@
 #include "ppma/parallel/nccl.hpp"
 #include "ppma/parallel/tcp.hpp"
 #include "ppma/train/trainer.hpp"
+#include "system.hpp"
 
 namespace tool {
 
@@ -195,17 +193,6 @@ inline Network load_network(const NetworkOptions& o, const char* fallback = null
 }
 
 // ---- reports ----------------------------------------------------------------------------------
-
-/// The most memory this process has had, in MiB.
-inline double peak_memory_mib() {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-#if defined(__APPLE__)
-  return static_cast<double>(usage.ru_maxrss) / 1048576.0;
-#else
-  return static_cast<double>(usage.ru_maxrss) / 1024.0;
-#endif
-}
 
 inline double mib(i64 bytes) { return static_cast<double>(bytes) / 1048576.0; }
 

@@ -21,12 +21,12 @@ namespace {
 // slower. How long they spin is read when the runtime is loaded, before main: so the program sets
 // it and starts itself once more.
 void wait_briefly([[maybe_unused]] char** argv) {
-#if PPMA_OPENMP && defined(__linux__)
+#if PPMA_OPENMP
   for (const char* chosen : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"})
     if (std::getenv(chosen) != nullptr) return;
-  ::setenv("GOMP_SPINCOUNT", "1000", 1);  // g++: turns of the loop, some 50 microseconds
-  ::setenv("KMP_BLOCKTIME", "0", 1);      // clang: milliseconds
-  ::execv("/proc/self/exe", argv);        // where it fails, threads spin
+  // g++: turns of the loop, some 50 microseconds; clang: milliseconds. Where it fails, threads
+  // spin.
+  tool::start_again_with(argv, {{"GOMP_SPINCOUNT", "1000"}, {"KMP_BLOCKTIME", "0"}});
 #endif
 }
 

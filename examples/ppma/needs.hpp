@@ -7,8 +7,6 @@
 // training all that backward reads. So what is refused never fits; what is not may still not fit.
 // The heads of segmentors and detectors: dense_needs.hpp.
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -18,6 +16,7 @@
 
 #include "options.hpp"
 #include "ppma/models/config.hpp"
+#include "system.hpp"
 
 namespace tool {
 
@@ -93,8 +92,7 @@ inline Needs needs_of(const Work& w) {
 
 /// Bytes that this process may have: the machine's, or what its container is limited to.
 inline double machine_memory() {
-  double bytes = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
-                 static_cast<double>(::sysconf(_SC_PAGE_SIZE));
+  double bytes = installed_memory();
   for (const char* path :
        {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
     double limit = 0;

@@ -1,8 +1,6 @@
 #pragma once
 // How training shows itself: a bar that redraws on a terminal, one plain line an epoch everywhere.
 
-#include <unistd.h>
-
 #include <chrono>
 
 #include "common.hpp"
@@ -28,7 +26,7 @@ class Progress {
   Progress(i64 first, i64 epochs)
       : first_(first),
         epochs_(epochs),
-        terminal_(::isatty(STDOUT_FILENO) != 0),
+        terminal_(output_is_terminal()),
         begin_(now()),
         epoch_begin_(begin_) {}
 

@@ -3,8 +3,6 @@
 //
 //   OUT/curve.png            losses and accuracies
 
-#include <sys/stat.h>
-
 #include <functional>
 #include <memory>
 

@@ -102,11 +102,11 @@ class Workspace {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_CORE)
 
-#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #if defined(__linux__)
@@ -201,6 +201,7 @@ class CpuPool {
         : alignment(static_cast<std::size_t>(size >= 2 * huge_page ? huge_page : 64)) {
       bytes = (static_cast<std::size_t>(size) + alignment - 1) / alignment * alignment;
     }
+    std::align_val_t align() const { return static_cast<std::align_val_t>(alignment); }
   };
 
   void* system_take(i64 bytes) {
@@ -208,7 +209,7 @@ class CpuPool {
     const auto ask = [&] {
       ++stats_.heap_calls;
       return source_.take != nullptr ? source_.take(source_.self, r.bytes, r.alignment)
-                                     : std::aligned_alloc(r.alignment, r.bytes);
+                                     : ::operator new(r.bytes, r.align(), std::nothrow);
     };
     void* p = ask();
     if (p == nullptr && !free_.empty()) {
@@ -228,7 +229,7 @@ class CpuPool {
     if (source.give != nullptr)
       source.give(source.self, p, r.bytes, r.alignment);
     else
-      std::free(p);
+      ::operator delete(p, r.align());
   }
 
   void release(std::multimap<i64, void*>::iterator block) {

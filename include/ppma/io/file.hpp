@@ -16,6 +16,11 @@ namespace ppma::inline PPMA_ABI {
 /// Bytes owned by somebody else.
 using Bytes = std::span<const u8>;
 
+/// The same bytes as characters.
+inline std::string_view text_of(Bytes b) {
+  return {reinterpret_cast<const char*>(b.data()), b.size()};
+}
+
 namespace detail {
 
 // Called after the failure is known, never as an argument of check(): arguments are evaluated in
@@ -71,11 +76,16 @@ PPMA_API void write_file(const std::string& path, std::string_view text);
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
 #include <sys/stat.h>
+#if defined(_WIN32)
+#include <io.h>
+#include <process.h>
+#else
 #include <unistd.h>
+#endif
 
 #include <atomic>
 #include <cerrno>
-#include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <system_error>
 
@@ -86,6 +96,17 @@ namespace ppma::inline PPMA_ABI {
 namespace detail {
 
 std::string os_reason(int error) { return std::generic_category().message(error); }
+
+#if defined(_WIN32)
+inline bool reach_disk(std::FILE* f) { return ::_commit(::_fileno(f)) == 0; }
+inline i64 process_number() { return ::_getpid(); }
+inline constexpr const char* anew = "wb";  // its C library knows no x
+#else
+inline bool reach_disk(std::FILE* f) { return ::fsync(::fileno(f)) == 0; }
+inline i64 process_number() { return ::getpid(); }
+// x: never writes into somebody else's file.
+inline constexpr const char* anew = "wbx";
+#endif
 
 }  // namespace detail
 
@@ -121,17 +142,16 @@ FileWriter::FileWriter(std::string path) : path_(std::move(path)), target_(path_
       check_opened();
       return;
     }
-    if (char* real = ::realpath(path_.c_str(), nullptr); real != nullptr) {
-      target_ = real;
-      std::free(real);
-    }
+    std::error_code unknown;
+    const std::filesystem::path real = std::filesystem::canonical(path_, unknown);
+    if (!unknown) target_ = real.string();
   }
-  // x: never writes into somebody else's file. One that a process of the same number left behind
-  // (in containers it is often 1) is passed by.
+  // A file that a process of the same number left behind (in containers it is often 1) is passed
+  // by.
   static std::atomic<unsigned> counter{0};
   for (int tries = 0; tries < 10000 && file_ == nullptr; ++tries) {
-    temporary_ = str(target_, ".tmp.", static_cast<i64>(::getpid()), ".", counter++);
-    file_ = std::fopen(temporary_.c_str(), "wbx");
+    temporary_ = str(target_, ".tmp.", detail::process_number(), ".", counter++);
+    file_ = std::fopen(temporary_.c_str(), detail::anew);
     if (file_ == nullptr && errno != EEXIST) break;
   }
   check_opened();
@@ -153,15 +173,16 @@ void FileWriter::write(const void* data, std::size_t bytes) {
 void FileWriter::commit() {
   bool ok = std::fflush(file_) == 0;
   int error = errno;
-  if (ok && ::fsync(::fileno(file_)) != 0 && !temporary_.empty())
+  if (ok && !detail::reach_disk(file_) && !temporary_.empty())
     ok = false, error = errno;  // a pipe has none
   if (std::fclose(file_) != 0 && ok) ok = false, error = errno;
   file_ = nullptr;
   check(ok, path_, ": cannot be written (", detail::os_reason(error),
         "); make room, or choose another place");
-  committed_ = temporary_.empty() || std::rename(temporary_.c_str(), target_.c_str()) == 0;
-  if (!committed_)
-    fail(path_, ": cannot be replaced (", detail::os_reason(), "); choose another name");
+  std::error_code refused;
+  if (!temporary_.empty()) std::filesystem::rename(temporary_, target_, refused);
+  committed_ = !refused;
+  check(committed_, path_, ": cannot be replaced (", refused.message(), "); choose another name");
 }
 
 void FileWriter::check_opened() const {

@@ -262,7 +262,9 @@ void read_json_records(std::FILE* from, const std::string& name, const std::set<
 
 void read_json_records(Bytes from, const std::string& name, const std::set<std::string>& lists,
                        std::function<void(const JsonRecord&)> take) {
-  detail::read_records(name, lists, std::move(take), from.begin(), from.end());
+  // Characters: libc++ has no traits of bytes, which the parser asks for.
+  const std::string_view text = text_of(from);
+  detail::read_records(name, lists, std::move(take), text.begin(), text.end());
 }
 
 void read_json_records(const std::string& path, const std::string&,

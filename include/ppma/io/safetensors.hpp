@@ -191,7 +191,8 @@ Safetensors parse_safetensors(Bytes file, const std::string& name) {
         ": not a safetensors file: the header does not begin with {", detail::copy_again);
 
   detail::SafetensorsHeader h(name);
-  nlohmann::json::sax_parse(header.begin(), header.end(), &h);
+  const std::string_view text = text_of(header);  // characters: libc++ has no traits of bytes
+  nlohmann::json::sax_parse(text.begin(), text.end(), &h);
 
   i64 claimed = 0;  // bytes of data that the header speaks of
   for (const auto& e : h.entries)

@@ -10,7 +10,8 @@
 // communicators are aborted, so that kernels that wait for the dead end, and the next call says who
 // it was.
 //
-// CMake's PPMA_NCCL brings it; has_nccl() says whether it is here. Figures of two GPUs: benchmarks/README.md.
+// CMake's PPMA_NCCL brings it; has_nccl() says whether it is here. Figures of two GPUs:
+// benchmarks/README.md.
 
 #include <vector>
 

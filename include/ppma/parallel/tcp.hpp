@@ -67,11 +67,6 @@ class TcpGroup {
   // Ends the group: rank 0 tells the others why.
   [[noreturn]] PPMA_API void over(const std::string& why);
 
-#ifdef POLLRDHUP
-  static constexpr short gone = POLLRDHUP;
-#else
-  static constexpr short gone = 0;
-#endif
   i64 rank_, size_;
   u64 number_ = 0;
   std::vector<Socket> peers_;
@@ -151,18 +146,8 @@ void TcpGroup::hear(const Socket& from, const Frame& want, void* elements, i64 r
 }
 
 void TcpGroup::wait_for(const Socket& from) {
-  std::vector<pollfd> all;
-  for (const Socket& s : peers_)
-    all.push_back({s.fd(), static_cast<short>(&s == &from ? POLLIN | gone : gone), 0});
-  for (;;) {
-    const int n = ::poll(all.data(), all.size(), -1);
-    if (n < 0 && errno == EINTR) continue;
-    for (std::size_t i = 0; i < all.size(); ++i)
-      if (all[i].revents != 0) {
-        if (&peers_[i] == &from && (all[i].revents & POLLIN) != 0) return;
-        lost(&peers_[i]);
-      }
-  }
+  const Ready ready = first_ready(peers_, from);
+  if (!ready.readable) lost(&peers_[ready.which]);
 }
 
 void TcpGroup::refuse(const Socket& from, const Frame& got, const Frame& want, i64 r) {
@@ -188,7 +173,7 @@ void TcpGroup::over(const std::string& why) {
       if (s && s.send(&frame, sizeof frame)) s.send(why.data(), static_cast<i64>(why.size()));
     }
   for (const Socket& s : peers_)
-    if (s) ::shutdown(s.fd(), rank_ == 0 ? SHUT_WR : SHUT_RDWR);  // what was said still arrives
+    rank_ == 0 ? s.shut_sending() : s.shut();  // what was said still arrives
   fail("parallel: rank ", rank_, ": ", why);
 }
 
@@ -251,7 +236,7 @@ std::vector<Communicator> connect_tcp(const Launch& launch, i64 channels, double
           if (!peers[0][r]) ranks += str(" ", r);
         over(str("after ", seconds, " s these ranks of ", launch.size, " had not come:", ranks));
       }
-      Socket s(::accept(listening.fd(), nullptr, nullptr));
+      Socket s = listening.accepted();
       if (!s) continue;
       s.set_up();
       Hello hello;

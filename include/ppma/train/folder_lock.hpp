@@ -10,8 +10,9 @@ namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
-/// The lock of a folder: its file `lock`, locked with flock. The system gives it up when the
-/// process ends, however it ends; what a dead process leaves is an unlocked file.
+/// The lock of a folder: its file `lock`, locked with flock (on Windows: opened for one). The
+/// system gives it up when the process ends, however it ends; what a dead process leaves is an
+/// unlocked file.
 class FolderLock {
  public:
   FolderLock() = default;
@@ -37,9 +38,14 @@ class FolderLock {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
+#if defined(_WIN32)
+#include <io.h>
+#include <share.h>
+#else
+#include <sys/file.h>
 #include <unistd.h>
+#endif
 
 #include <cerrno>
 
@@ -48,6 +54,28 @@ class FolderLock {
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
+
+#if defined(_WIN32)
+
+void FolderLock::release() {
+  if (fd_ < 0) return;
+  ::_close(fd_);
+  ::_unlink(path_.c_str());  // refused where another has opened it meanwhile
+  fd_ = -1;
+}
+
+bool FolderLock::take(const std::string& folder) {
+  path_ = folder + "/lock";
+  fd_ =
+      ::_sopen(path_.c_str(), _O_RDWR | _O_CREAT | _O_NOINHERIT, _SH_DENYRW, _S_IREAD | _S_IWRITE);
+  if (fd_ >= 0) return true;
+  check(errno != EACCES, folder,
+        ": another process trains in this run folder, or nobody may write ",
+        "to it; wait until it has ended, or choose another folder");
+  fail(path_, ": cannot be written (", os_reason(), "); check who may write to the folder");
+}
+
+#else
 
 void FolderLock::release() {
   if (fd_ < 0) return;
@@ -90,6 +118,8 @@ bool FolderLock::take(const std::string& folder) {
   if (::ftruncate(fd_, 0) == 0) static_cast<void>(!::pwrite(fd_, number.data(), number.size(), 0));
   return true;
 }
+
+#endif
 
 }  // namespace detail
 

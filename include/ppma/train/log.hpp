@@ -59,9 +59,8 @@ PPMA_API std::vector<ClassifierRecord> read_log(const std::string& path);
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "ppma/core/error.hpp"
@@ -91,7 +90,8 @@ std::string to_json(const ClassifierRecord& r) {
 
 std::vector<ClassifierRecord> read_log(const std::string& path) {
   std::vector<ClassifierRecord> records;
-  if (::access(path.c_str(), F_OK) != 0) return records;
+  std::error_code unreadable;
+  if (!std::filesystem::exists(path, unreadable)) return records;
   const std::vector<u8> bytes = read_file(path);
   const std::string text(bytes.begin(), bytes.end());
   std::size_t begin = 0;

@@ -129,8 +129,10 @@ class RunFolder {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
+#if !defined(_WIN32)
 #include <fcntl.h>
 #include <unistd.h>
+#endif
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -144,11 +146,13 @@ namespace detail {
 
 /// What was renamed in a folder is on the disk. Some file systems know no such wish: then it is
 /// theirs when to write.
-inline void sync_folder(const std::string& path) {
+inline void sync_folder([[maybe_unused]] const std::string& path) {
+#if !defined(_WIN32)  // its folders cannot be opened
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return;
   ::fsync(fd);
   ::close(fd);
+#endif
 }
 
 }  // namespace detail

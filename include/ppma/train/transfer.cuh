@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "ppma/core/cuda.cuh"
-#include "ppma/train/transfer.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
