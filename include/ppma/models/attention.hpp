@@ -191,6 +191,7 @@ Tensor Attention::attend(const Tensor& q, const Tensor& k, const Tensor& v,
 #include "ppma/polyline/decay.hpp"
 
 #if PPMA_CUDA
+#include "ppma/kernels/cpu/decay.hpp"
 #include "ppma/kernels/cuda/norm_decay.cuh"
 #endif
 
