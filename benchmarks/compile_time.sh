@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a source file that includes the library costs: CPU seconds and peak memory of g++ -O2, header-only and with
 # declarations alone (docs/compile-time.md has the table). Needs GNU time.
-#   benchmarks/compile_time.sh [header-only | compiled]     default: both
+#   benchmarks/compile_time.sh [header-only | compiled]     default: both; CXXFLAGS are added (-DPPMA_F64=0)
 #   benchmarks/compile_time.sh budget      what g++'s front end allocates, which is the same on every machine, beside
 #                                          the table's column; fails where it has grown by a fifth, or a program
 #                                          does not compile, the README's among them
@@ -76,6 +76,6 @@ for program in $programs; do
   for kind in ${1:-header-only compiled}; do
     header_only=$([[ $kind = header-only ]] && echo 1 || echo 0)
     command time -f "$program, $kind: %U s, %M KiB" \
-      g++ -std=c++20 -O2 -DPPMA_HEADER_ONLY=$header_only -Iinclude -c "$work/$program.cpp" -o "$work/out.o"
+      g++ -std=c++20 -O2 ${CXXFLAGS:-} -DPPMA_HEADER_ONLY=$header_only -Iinclude -c "$work/$program.cpp" -o "$work/out.o"
   done
 done

@@ -74,8 +74,10 @@ inline void make_folders(const std::string& path) {
 /// Nothing is written yet.
 template <class Command>
 TrainingRun open_run(Command& o, const std::vector<Communicator>& processes) {
-  if (!o.resume.empty()) o.out = o.resume;
-  if (o.resume.empty()) o.check_together();
+  if (o.resume.empty())
+    o.check_together();
+  else
+    o.out = o.resume;
   TrainingRun run(o, processes);
   if (!run.resumed()) return run;
   take_kept(o);

@@ -1,6 +1,6 @@
-// What tests/platforms.sh compiles for each platform: tensors and threads, some operations and their
-// gradients, attention, a small network, files and, where there are any, sockets. Prints a number
-// for each; they are the same everywhere but for rounding.
+// What tests/platforms.sh compiles for each platform: tensors and threads, some operations and
+// their gradients, attention, a small network, files and, where there are any, sockets. Prints a
+// number for each; they are the same everywhere but for rounding.
 #include <cstdio>
 #include <string>
 #include <thread>

@@ -33,7 +33,7 @@ class Tensor {
   /// No tensor at all: an absent bias, "no gradient". defined() is false.
   Tensor() = default;
   // Functions, though they do what the compiler would write: inlined into all that holds tensors,
-  // they were a third of a network's code.
+  // they are much of what a network costs to compile.
   PPMA_ONCE PPMA_API Tensor(const Tensor& other);
   PPMA_ONCE PPMA_API Tensor(Tensor&& other) noexcept;
   PPMA_ONCE PPMA_API Tensor& operator=(const Tensor& other);

@@ -78,7 +78,7 @@ void Replay::operator()() {
 bool Replay::captured() const { return gpu_ != nullptr && gpu_->captured(); }
 
 std::string Replay::reason() const {
-  return gpu_ != nullptr ? gpu_->reason() : "steps on the CPU are run, each";
+  return gpu_ != nullptr ? gpu_->reason() : "each step is run: it is on the CPU, or capture is off";
 }
 
 }  // namespace ppma::inline PPMA_ABI
