@@ -349,7 +349,16 @@ void criss_cross_attention_backward(Cpu, Order order, const AttentionArgs<T>& in
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
+#include "ppma/kernels/cuda/criss_cross/attention.cuh"
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_CRISS_CROSS_BACKWARD)
 #include "ppma/kernels/cuda/criss_cross/attention_backward.cuh"
+#else  // its kernels take nvcc as long as all others here: a source of its own
+namespace ppma::inline PPMA_ABI::kernels {
+template <class T>
+void criss_cross_attention_backward(Cuda, Order order, const AttentionArgs<T>& in, const T* dy,
+                                    const AttentionGradients<T>& d);
+}
+#endif
 #endif
 
 #include "ppma/core/names_end.hpp"
