@@ -2,6 +2,7 @@
 #define PPMA_DEFINES_NN
 #include "ppma/nn/context.hpp"
 #include "ppma/nn/draws.hpp"
+#include "ppma/nn/image_by_image.hpp"
 #include "ppma/nn/init.hpp"
 #include "ppma/nn/layers.hpp"
 #include "ppma/nn/state_dict.hpp"

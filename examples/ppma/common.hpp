@@ -65,12 +65,12 @@ struct ComputeOptions {
   }
 };
 
-/// Converts and moves a network; optimisers are made afterwards. On the GPU, for inference, its
-/// norms are folded and its weights kept in the dtype of the activations.
+/// Converts and moves a network; optimisers are made afterwards. For inference its norms are folded
+/// and its weights kept as its kernels read them.
 inline void place(Ppma& model, const Placement& at, bool inference = false) {
   to(model, accumulator_dtype(at.dtype));
   to(model, at.device);
-  if (inference && at.device == Device::cuda) prepare_for_inference(model, at.dtype);
+  if (inference) prepare_for_inference(model, at.dtype);
 }
 
 inline void add_compute(CLI::App& app, ComputeOptions& o) {

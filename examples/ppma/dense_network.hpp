@@ -151,7 +151,7 @@ Model dense_network(const NetworkOptions& o, const WeightsFile& file, const Plac
   if (!o.weights.empty()) load_state_dict(model, file.tensors);
   to(model, accumulator_dtype(at.dtype));
   to(model, at.device);
-  if (inference && at.device == Device::cuda) prepare_for_inference(model.backbone, at.dtype);
+  if (inference) prepare_for_inference(model.backbone, at.dtype);
   return model;
 }
 

@@ -36,6 +36,7 @@
 #include "ppma/nn/checkpoint.hpp"
 #include "ppma/nn/context.hpp"
 #include "ppma/nn/draws.hpp"
+#include "ppma/nn/image_by_image.hpp"
 #include "ppma/nn/init.hpp"
 #include "ppma/nn/layers.hpp"
 #include "ppma/nn/module.hpp"

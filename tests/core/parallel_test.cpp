@@ -34,6 +34,9 @@ TEST_CASE("work below the grain stays on one thread, and nested work does too") 
   std::atomic<int> ranges{0};
   parallel_for(100, 100, [&](i64, i64) { ++ranges; });
   CHECK(ranges == 1);
+  std::atomic<int> of_nested{0};
+  parallel_for(4, 1, [&](i64, i64) { of_nested = threads(); });
+  CHECK(of_nested == 1);
   std::atomic<i64> sum{0};
   parallel_for(8, 1, [&](i64 begin, i64 end) {
     for (i64 i = begin; i < end; ++i) parallel_for(10, 1, [&](i64 b, i64 e) { sum += e - b; });

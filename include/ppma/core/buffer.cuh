@@ -26,7 +26,7 @@ class CudaPool {
   }
 
   void* take(i64 bytes) {
-    bytes = (bytes + 511) / 512 * 512;
+    bytes = round_up(bytes);
     const std::lock_guard<std::mutex> lock(mutex_);
     void* p = nullptr;
     // Best fit, at most an eighth larger than asked for.
@@ -100,6 +100,14 @@ class CudaPool {
   }
 
  private:
+  // Few distinct sizes: multiples of 512 bytes at first, then of an eighth of the next power of
+  // two.
+  static i64 round_up(i64 bytes) {
+    i64 step = 512;
+    while (step * 16 < bytes) step *= 2;
+    return bytes == 0 ? step : (bytes + step - 1) / step * step;
+  }
+
   void* device_take(i64 bytes) {
     ++stats_.heap_calls;
     void* p = nullptr;

@@ -9,7 +9,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// Threads that parallel_for uses (1 without OpenMP).
+/// Threads that parallel_for uses: 1 without OpenMP, and inside of a parallel region.
 PPMA_API int threads();
 
 /// Sets the number of threads for the calling thread's parallel work. No effect without OpenMP.
@@ -50,13 +50,13 @@ namespace ppma::inline PPMA_ABI {
 
 #if PPMA_OPENMP
 
-int threads() { return omp_get_max_threads(); }
+int threads() { return omp_in_parallel() != 0 ? 1 : omp_get_max_threads(); }
 
 void set_threads(int n) { omp_set_num_threads(n > 0 ? n : 1); }
 
 void detail::run_parts(i64 n, i64 parts, void (*call)(const void*, i64, i64), const void* work) {
   if (parts > threads()) parts = threads();
-  if (parts <= 1 || omp_in_parallel() != 0) return call(work, 0, n);
+  if (parts <= 1) return call(work, 0, n);
   // An exception that leaves a thread of OpenMP's ends the program.
   std::exception_ptr thrown;
   PPMA_OMP(parallel num_threads(static_cast<int>(parts))) {

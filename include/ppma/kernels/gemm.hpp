@@ -24,8 +24,9 @@ struct Gemm {
   i64 ldc = 0;
   bool accumulate = false;  // add to C instead of overwriting it
   const T* bias = nullptr;  // (n), added to every row; without `accumulate`
-  // (m,n) with leading dimension ldc, added: on the GPU alone, without `accumulate`
-  const R* add = nullptr;
+  const R* add = nullptr;   // (m,n) with leading dimension ldc, added; without `accumulate`
+  // All of op(B) as pack_factor() lays it out; then b is not read. On the CPU, batch 1.
+  const T* packed = nullptr;
   i64 batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
 };
 

@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // A network made ready for inference: batch norms folded into the convolutions before them, layer
-// scales into the projections before them, and dense weights in the dtype of the activations.
+// scales into the projections before them, and dense weights in the dtype of the activations; on
+// the CPU in the order that kernels read them in.
 //
 //   norm(conv(x)) = (w * x + b - mean) f + shift = (f w) * x + ((b - mean) f + shift),
 //         f = scale / sqrt(var + eps)
@@ -41,12 +42,15 @@ PPMA_API void fold_batch_norms(DenseBackbone& model);
 /// gamma b. The blocks have none afterwards.
 PPMA_API void fold_layer_scales(Backbone& backbone);
 
-/// All three: a placed network, for inference with activations of `dtype`.
+/// All of it: a placed network, for inference with activations of `dtype`. It gives what it gave
+/// before, within rounding, sooner. Its weights are there in the kernels' order alone: load,
+/// convert or move it before.
 template <class M>
 void prepare_for_inference(M& model, DType dtype) {
   fold_batch_norms(model);
   fold_layer_scales(model.backbone);
   narrow_weights(model, dtype);
+  pack_weights(model);
 }
 
 }  // namespace ppma::inline PPMA_ABI

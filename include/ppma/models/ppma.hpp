@@ -55,6 +55,9 @@ struct Ppma {
     backbone.fields(v);  // at the top level, as published
     v.child("proj", proj), v.child("norm", norm), v.child("head", head);
   }
+
+ private:
+  PPMA_API Tensor logits(const Tensor& images, Context& ctx, Maps* maps) const;
 };
 
 /// The backbone for dense prediction: each of the four maps through its own layer norm. One whose
@@ -81,6 +84,7 @@ struct DenseBackbone {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
 
+#include "ppma/nn/image_by_image.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/reduce.hpp"
 
@@ -123,13 +127,21 @@ Ppma::Ppma(const PpmaConfig& c, Rng rng)
       head(c.projection, c.num_classes, rng) {}
 
 Tensor Ppma::forward(const Tensor& images, Context& ctx, Maps* maps) const {
+  if (maps == nullptr && goes_image_by_image(images, ctx))
+    return image_by_image(images, [this](const Tensor& part, Context& own) {
+      return std::vector<Tensor>{logits(part, own, nullptr)};
+    })[0];
+  return logits(images, ctx, maps);
+}
+
+Tensor Ppma::logits(const Tensor& images, Context& ctx, Maps* maps) const {
   const Tensor x = backbone.forward(images, ctx, maps).back();  // (B,H,W,C)
   const Scope scope("head");
   const Tensor y = silu(norm.forward(proj.forward(x), ctx));  // (B,H,W,projection)
-  Tensor logits = head.forward(mean(y, {1, 2}));              // (B,classes)
-  logits = ctx.seen(cast(logits, accumulator_dtype(logits.dtype())));
-  if (maps) maps->emplace_back("logits", logits);
-  return logits;
+  Tensor out = head.forward(mean(y, {1, 2}));                 // (B,classes)
+  out = ctx.seen(cast(out, accumulator_dtype(out.dtype())));
+  if (maps) maps->emplace_back("logits", out);
+  return out;
 }
 
 Tensor Ppma::forward(const Tensor& images) const {
@@ -145,10 +157,13 @@ DenseBackbone::DenseBackbone(const PpmaConfig& c, Rng rng)
 
 std::vector<Tensor> DenseBackbone::forward(const Tensor& images, Context& ctx) const {
   Context evaluation;
-  std::vector<Tensor> levels =
-      backbone.forward(images, ctx.training && !is_trainable(*this) ? evaluation : ctx);
-  for (std::size_t s = 0; s < levels.size(); ++s) levels[s] = outnorms[s].forward(levels[s]);
-  return levels;
+  Context& as = ctx.training && !is_trainable(*this) ? evaluation : ctx;
+  const auto levels = [this](const Tensor& part, Context& own) {
+    std::vector<Tensor> maps = backbone.forward(part, own);
+    for (std::size_t s = 0; s < maps.size(); ++s) maps[s] = outnorms[s].forward(maps[s]);
+    return maps;
+  };
+  return goes_image_by_image(images, as) ? image_by_image(images, levels) : levels(images, as);
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -73,7 +73,7 @@ Stem::Stem(i64 channels, Rng& rng) {
 
 Tensor Stem::forward(Tensor x, const Context& ctx) const {
   for (std::size_t i = 0; i < convs.size(); ++i) {
-    if (norms[i].folded() && !ctx.training && i + 1 < convs.size()) {
+    if (norms[i].folded() && !ctx.training && i + 1 < convs.size() && !convs[i].packed.defined()) {
       x = conv2d_gelu(x, convs[i].weight, convs[i].bias, convs[i].options);
       continue;
     }

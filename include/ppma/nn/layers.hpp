@@ -4,6 +4,8 @@
 // arithmetic is in ops/.
 // Legend: B batch, H W grid, C channels.
 
+#include <utility>
+
 #include "ppma/nn/context.hpp"
 #include "ppma/nn/init.hpp"
 #include "ppma/nn/module.hpp"
@@ -16,13 +18,14 @@ namespace ppma::inline PPMA_ABI {
 
 /// y = x W^T + b over the last axis.
 struct Linear {
-  Tensor weight;  // (out,in)
-  Tensor bias;    // (out), or undefined
+  Tensor weight;         // (out,in)
+  Tensor bias;           // (out), or undefined
+  PackedWeights packed;  // in inference, in place of weight (pack_weights())
 
   PPMA_API Linear(i64 in, i64 out, Rng& rng, bool with_bias = true);
   /// (..,in) -> (..,out), + add
   Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const {
-    return linear(x, weight, bias, add);
+    return packed.defined() ? linear(x, packed, bias, add) : linear(x, weight, bias, add);
   }
   template <class V>
   void fields(V& v) {
@@ -35,10 +38,13 @@ struct Conv2d {
   Tensor weight;  // (O,I/groups,k,k)
   Tensor bias;    // (O)
   ConvOptions options;
+  PackedWeights packed;  // in inference, in place of weight (pack_weights())
 
   PPMA_API Conv2d(i64 in, i64 out, i64 kernel, ConvOptions options_, Rng& rng);
   // (B,H,W,I) -> (B,H',W',O)
-  Tensor forward(const Tensor& x) const { return conv2d(x, weight, bias, options); }
+  Tensor forward(const Tensor& x) const {
+    return packed.defined() ? conv2d(x, packed, bias, options) : conv2d(x, weight, bias, options);
+  }
   template <class V>
   void fields(V& v) {
     v.parameter("weight", weight), v.parameter("bias", bias);
@@ -58,6 +64,22 @@ void narrow_weights(M& module, DType dtype) {
   set_trainable(module, false);
   for_each_layer<Linear>(module, [&](Linear& l) { narrow(l.weight), narrow(l.bias); });
   for_each_layer<Conv2d>(module, [&](Conv2d& l) { narrow(l.weight), narrow(l.bias); });
+}
+
+/// For inference on the CPU: weights of all dense layers as their kernels read them, in place of
+/// the plain ones, so that no forward pass packs them. Elsewhere they stay.
+template <class M>
+void pack_weights(M& module) {
+  const auto pack = [](auto& layer, PackedWeights packed) {
+    layer.packed = std::move(packed);
+    if (layer.packed.defined()) layer.weight = Tensor();
+  };
+  for_each_layer<Linear>(module, [&](Linear& l) {
+    if (l.weight.defined()) pack(l, pack_linear(l.weight));
+  });
+  for_each_layer<Conv2d>(module, [&](Conv2d& l) {
+    if (l.weight.defined()) pack(l, pack_conv2d(l.weight, l.options.groups));
+  });
 }
 
 /// Depthwise convolution, stride 1, same size. Published one level down, as `conv`.

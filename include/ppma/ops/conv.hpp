@@ -3,6 +3,7 @@
 // Convolution of channels-last images with weights as they are published, (O, I/groups, kh, kw).
 
 #include "ppma/kernels/args.hpp"
+#include "ppma/ops/linear.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -21,6 +22,13 @@ PPMA_API Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tenso
 PPMA_API Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(),
                             const ConvOptions& options = {});
 
+/// w (O,I/groups,kh,kw) packed for conv2d's kernel; undefined on a GPU.
+PPMA_API PackedWeights pack_conv2d(const Tensor& w, i64 groups = 1);
+
+/// The same convolution with packed weights; not differentiable.
+PPMA_API Tensor conv2d(const Tensor& x, const PackedWeights& w, const Tensor& b = Tensor(),
+                       const ConvOptions& options = {});
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_CONV)
@@ -35,50 +43,91 @@ PPMA_API Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = 
 
 namespace ppma::inline PPMA_ABI {
 
-Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptions& options) {
+namespace detail {
+
+// The shape of conv2d's result; errors: what does not go together.
+inline Shape conv2d_shape(const Tensor& x, const Shape& w, const Tensor& b,
+                          const ConvOptions& options) {
   const i64 groups = options.groups, stride = options.stride, padding = options.padding;
-  check(x.defined() && w.defined(), "conv2d: x or w is undefined");
   check(x.rank() == 4, "conv2d: x must be (B,H,W,C), got ", x.shape(),
         "; images are channels-last here");
   check(x.numel() > 0, "conv2d: x must have elements, got ", x.shape());
-  check(w.rank() == 4, "conv2d: w must be (O,I/groups,kh,kw), got ", w.shape());
+  check(w.rank() == 4, "conv2d: w must be (O,I/groups,kh,kw), got ", w);
   check(stride >= 1 && padding >= 0 && groups >= 1, "conv2d: stride ", stride, ", padding ",
         padding, ", groups ", groups, "; stride and groups must be at least 1, padding at least 0");
-  check(x.dim(3) % groups == 0 && w.dim(0) % groups == 0, "conv2d: groups ", groups,
-        " must divide the ", x.dim(3), " input and ", w.dim(0), " output channels");
-  check(w.dim(1) * groups == x.dim(3), "conv2d: x ", x.shape(), " has ", x.dim(3), " channels, w ",
-        w.shape(), " with ", groups, " groups takes ", w.dim(1) * groups);
-  check(!b.defined() || b.shape() == Shape{w.dim(0)}, "conv2d: b must be (", w.dim(0), "), got ",
+  check(x.dim(3) % groups == 0 && w[0] % groups == 0, "conv2d: groups ", groups,
+        " must divide the ", x.dim(3), " input and ", w[0], " output channels");
+  check(w[1] * groups == x.dim(3), "conv2d: x ", x.shape(), " has ", x.dim(3), " channels, w ", w,
+        " with ", groups, " groups takes ", w[1] * groups);
+  check(!b.defined() || b.shape() == Shape{w[0]}, "conv2d: b must be (", w[0], "), got ",
         b.shape());
-  detail::check_weights("conv2d", x, w, b);
-  const i64 kh = w.dim(2), kw = w.dim(3), h = x.dim(1) + 2 * padding,
-            width = x.dim(2) + 2 * padding;
+  const i64 kh = w[2], kw = w[3], h = x.dim(1) + 2 * padding, width = x.dim(2) + 2 * padding;
   check(kh >= 1 && kw >= 1 && kh <= h && kw <= width, "conv2d: a ", kh, "x", kw,
         " kernel on an image of ", x.shape(), " with padding ", padding,
         "; the kernel must fit into the padded image");
+  return {x.dim(0), (h - kh) / stride + 1, (width - kw) / stride + 1, w[0]};
+}
+
+// Weights (O,I/groups,kh,kw) at `elements`, in their order.
+template <class T>
+kernels::ConvWeights<T> straight_weights(const Shape& w, i64 groups, const T* elements) {
+  const i64 taps = w[2] * w[3];
+  return {elements, w[1] * taps, taps, w[0] / groups * w[1] * taps, w[2], w[3], 0, 1, 0, 1};
+}
+
+}  // namespace detail
+
+PackedWeights pack_conv2d(const Tensor& w, i64 groups) {
+  check(w.defined() && w.rank() == 4 && groups >= 1 && w.dim(0) % groups == 0,
+        "pack_conv2d: w must be (O,I/groups,kh,kw)");
+  PackedWeights packed{w.shape(), Tensor()};
+  if (w.device() != Device::cpu || w.numel() == 0) return packed;
+  kernels::ConvMap map{};
+  map.ci = w.dim(1) * groups, map.co = w.dim(0), map.th = w.dim(2), map.tw = w.dim(3);
+  map.groups = groups;
+  visit_cpu(w.device(), w.dtype(), "pack_conv2d", [&](auto on, auto t) {
+    using T = decltype(t);
+    packed.elements = Tensor::empty(Shape{kernels::packed_conv_size<T>(map)}, w.dtype());
+    kernels::pack_conv(on, map, detail::straight_weights(w.shape(), groups, w.data<T>()),
+                       packed.elements.data<T>());
+  });
+  return packed;
+}
+
+Tensor conv2d(const Tensor& x, const PackedWeights& w, const Tensor& b,
+              const ConvOptions& options) {
+  check(x.defined() && w.defined(), "conv2d: x or w is undefined");
+  check(!needs_grad({x, b}), "conv2d: packed weights are for inference; use NoGrad");
+  detail::check_weights("conv2d", x, w.elements, b);
+  Tensor y = Tensor::empty(detail::conv2d_shape(x, w.shape, b, options), x.dtype());
+  visit_cpu(x.device(), x.dtype(), "conv2d", [&](auto on, auto t) {
+    using T = decltype(t);
+    auto weights = detail::straight_weights<T>(w.shape, options.groups, nullptr);
+    weights.packed = w.elements.data<T>();
+    kernels::convolve(on, detail::conv_map(x.shape(), w.shape, y.shape(), options), x.data<T>(),
+                      weights, detail::data_or_null<T>(b), y.data<T>());
+  });
+  return y;
+}
+
+Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptions& options) {
+  check(x.defined() && w.defined(), "conv2d: x or w is undefined");
+  const Shape shape = detail::conv2d_shape(x, w.shape(), b, options);
+  detail::check_weights("conv2d", x, w, b);
+  const i64 groups = options.groups, kh = w.dim(2), kw = w.dim(3);
 
   if (groups == x.dim(3) && groups == w.dim(0) && groups > 1 && kh == kw && kh % 2 == 1 &&
-      padding == kh / 2 && stride == 1 && w.dtype() == accumulator_dtype(x.dtype()))
+      options.padding == kh / 2 && options.stride == 1 && w.dtype() == accumulator_dtype(x.dtype()))
     return depthwise_conv2d(x, w, b);
 
-  Tensor y = Tensor::empty({x.dim(0), (h - kh) / stride + 1, (width - kw) / stride + 1, w.dim(0)},
-                           x.dtype(), x.device());
+  Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   const Tensor taps = detail::converted_weights(w, x.dtype()),
                shift = detail::converted_weights(b, x.dtype());
   visit(x.device(), x.dtype(), "conv2d", [&](auto on, auto t) {
     using T = decltype(t);
-    const kernels::ConvWeights<T> straight{taps.data<T>(),
-                                           w.dim(1) * kh * kw,
-                                           kh * kw,
-                                           w.dim(0) / groups * w.dim(1) * kh * kw,
-                                           kh,
-                                           kw,
-                                           0,
-                                           1,
-                                           0,
-                                           1};
     kernels::convolve(on, detail::conv_map(x.shape(), w.shape(), y.shape(), options), x.data<T>(),
-                      straight, shift.defined() ? shift.data<T>() : nullptr, y.data<T>());
+                      detail::straight_weights(w.shape(), groups, taps.data<T>()),
+                      detail::data_or_null<T>(shift), y.data<T>());
   });
 
   const bool need_x = x.requires_grad(), need_w = w.requires_grad(), need_b = b.requires_grad();
@@ -131,18 +180,9 @@ Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b, const Conv
           Tensor::empty({x.dim(0), h / s + 1, width / s + 1, w.dim(0)}, x.dtype(), x.device());
       const kernels::ConvMap map = detail::conv_map(x.shape(), w.shape(), y.shape(), options);
       if (kernels::fuses_gelu(Cuda{}, map)) {
-        const kernels::ConvWeights<bf16> straight{w.data<bf16>(),
-                                                  w.dim(1) * kh * kw,
-                                                  kh * kw,
-                                                  w.dim(0) * w.dim(1) * kh * kw,
-                                                  kh,
-                                                  kw,
-                                                  0,
-                                                  1,
-                                                  0,
-                                                  1};
-        kernels::convolve_gelu(Cuda{}, map, x.data<bf16>(), straight, b.data<bf16>(),
-                               y.data<bf16>());
+        kernels::convolve_gelu(Cuda{}, map, x.data<bf16>(),
+                               detail::straight_weights(w.shape(), 1, w.data<bf16>()),
+                               b.data<bf16>(), y.data<bf16>());
         return y;
       }
     }

@@ -8,14 +8,34 @@ namespace ppma::inline PPMA_ABI {
 
 /// y (..., out) = x (..., in) w^T + b for w (out, in) and b (out) or undefined. Differentiable in
 /// all three.
-/// Beside bf16 x, w may be f32 and b is f32. With `add` (..., out): y = add + x w^T + b, in the
-/// product's own pass on the GPU. Errors: widths, shapes, dtypes or devices that do not fit.
+/// Beside bf16 x, w may be f32 and b is f32. With `add` (..., out): y = add + x w^T + b, where
+/// nothing is recorded in the product's own pass. Errors: widths, shapes, dtypes or devices that do
+/// not fit.
 PPMA_API Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(),
+                       const Tensor& add = Tensor());
+
+/// Weights laid out as the kernel of their product reads them, for inference: products that are
+/// given plain ones pack them each time.
+struct PackedWeights {
+  Shape shape;      // of the plain ones
+  Tensor elements;  // in an order that only the kernel knows; undefined: not packed
+
+  bool defined() const { return elements.defined(); }
+};
+
+/// w (out, in) packed; undefined where products take weights as they are: on a GPU, and where Eigen
+/// computes them.
+PPMA_API PackedWeights pack_linear(const Tensor& w);
+
+/// The same map with packed weights; not differentiable.
+PPMA_API Tensor linear(const Tensor& x, const PackedWeights& w, const Tensor& b = Tensor(),
                        const Tensor& add = Tensor());
 
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_PRODUCTS)
+
+#include <type_traits>
 
 #include "ppma/kernels/cpu/column_sums.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"
@@ -25,39 +45,78 @@ PPMA_API Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tenso
 
 namespace ppma::inline PPMA_ABI {
 
-Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& add) {
-  if (add.defined() && (add.device() == Device::cpu || needs_grad({x, w, b, add})))
-    return residual(add, linear(x, w, b));
-  check(x.defined() && w.defined(), "linear: x or w is undefined");
-  check(w.rank() == 2, "linear: w must be (out, in), got ", w.shape());
-  check(x.rank() >= 1 && x.dim(-1) == w.dim(1), "linear: x ", x.shape(), " must end in the ",
-        w.dim(1), " inputs of w ", w.shape());
-  check(!b.defined() || b.shape() == Shape{w.dim(0)}, "linear: b must be (", w.dim(0), "), got ",
+namespace detail {
+
+// y = x w^T + b + add with w of shape (out, in); with_factor(product) tells where its elements are.
+template <class F>
+Tensor linear_values(const Tensor& x, const Shape& w, const Tensor& b, const Tensor& add,
+                     F&& with_factor) {
+  check(w.rank() == 2, "linear: w must be (out, in), got ", w);
+  check(x.rank() >= 1 && x.dim(-1) == w[1], "linear: x ", x.shape(), " must end in the ", w[1],
+        " inputs of w ", w);
+  check(!b.defined() || b.shape() == Shape{w[0]}, "linear: b must be (", w[0], "), got ",
         b.shape());
-  detail::check_weights("linear", x, w, b);
-  const i64 in = w.dim(1), out = w.dim(0),
-            rows = in > 0 ? x.numel() / in : x.shape().product(0, x.rank() - 1);
   Shape shape = x.shape();
-  shape.set(-1, out);
+  shape.set(-1, w[0]);
   check(!add.defined() ||
             (add.shape() == shape && add.dtype() == x.dtype() && add.device() == x.device()),
         "linear: add is ",
         add.defined() ? str(add.shape(), " ", add.dtype(), " on ", add.device()) : "",
         ", the result ", shape, " ", x.dtype(), " on ", x.device());
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());  // (..., out)
-  const Tensor factor = detail::converted_weights(w, x.dtype()),
-               shift = detail::converted_weights(b, x.dtype());
+  const Tensor shift = converted_weights(b, x.dtype());
   visit(x.device(), x.dtype(), "linear", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::Gemm<T> g;
-    g.m = rows, g.n = out, g.k = in;
-    g.a = x.data<T>(), g.lda = in;
-    g.b = factor.data<T>(), g.ldb = in, g.tb = true;
-    g.c = y.data<T>(), g.ldc = out;
-    g.bias = shift.defined() ? shift.data<T>() : nullptr;
-    g.add = add.defined() ? add.data<T>() : nullptr;
+    g.m = w[1] > 0 ? x.numel() / w[1] : x.shape().product(0, x.rank() - 1);
+    g.n = w[0], g.k = w[1];
+    g.a = x.data<T>(), g.lda = g.k;
+    g.c = y.data<T>(), g.ldc = g.n;
+    g.bias = data_or_null<T>(shift), g.add = data_or_null<T>(add);
+    with_factor(g);
     kernels::gemm(on, g);
   });
+  return y;
+}
+
+}  // namespace detail
+
+PackedWeights pack_linear(const Tensor& w) {
+  check(w.defined() && w.rank() == 2, "pack_linear: w must be (out, in)");
+  PackedWeights packed{w.shape(), Tensor()};
+  if (w.device() != Device::cpu || !kernels::packs_factors() || w.numel() == 0) return packed;
+  visit_cpu(w.device(), w.dtype(), "pack_linear", [&](auto, auto t) {
+    using T = decltype(t);
+    kernels::Gemm<T> g;
+    g.n = w.dim(0), g.k = w.dim(1);
+    g.b = w.data<T>(), g.ldb = g.k, g.tb = true;
+    packed.elements = Tensor::empty(Shape{kernels::packed_size<T>(g.k, g.n)}, w.dtype());
+    kernels::pack_factor(Cpu{}, g, packed.elements.data<T>());
+  });
+  return packed;
+}
+
+Tensor linear(const Tensor& x, const PackedWeights& w, const Tensor& b, const Tensor& add) {
+  check(x.defined() && w.defined(), "linear: x or w is undefined");
+  check(!needs_grad({x, b, add}), "linear: packed weights are for inference; use NoGrad");
+  detail::check_weights("linear", x, w.elements, b);
+  return detail::linear_values(x, w.shape, b, add, [&](auto& g) {
+    using T = std::remove_cvref_t<decltype(*g.c)>;
+    g.packed = w.elements.data<T>();
+  });
+}
+
+Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& add) {
+  if (add.defined() && needs_grad({x, w, b, add})) return residual(add, linear(x, w, b));
+  check(x.defined() && w.defined(), "linear: x or w is undefined");
+  detail::check_weights("linear", x, w, b);
+  const Tensor factor = detail::converted_weights(w, x.dtype());
+  const Tensor y = detail::linear_values(x, w.shape(), b, add, [&](auto& g) {
+    using T = std::remove_cvref_t<decltype(*g.c)>;
+    g.b = factor.data<T>(), g.ldb = g.k, g.tb = true;
+  });
+  const i64 in = w.dim(1), out = w.dim(0),
+            rows = in > 0 ? x.numel() / in : x.shape().product(0, x.rank() - 1);
 
   const bool need_x = x.requires_grad(), need_w = w.requires_grad(), need_b = b.requires_grad();
   const Saved saved_x = need_w ? Saved(x) : Saved();

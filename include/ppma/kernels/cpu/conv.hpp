@@ -39,6 +39,7 @@ template <class T>
 struct ConvWeights {
   const T* w;
   i64 n_step, c_step, group_step, kh, kw, ky, ky_step, kx, kx_step;
+  const T* packed = nullptr;  // all of them as pack_conv() lays them out; then w is not read
 };
 
 namespace detail {
@@ -211,6 +212,26 @@ inline i64 conv_grain(const ConvMap& m, i64 k, i64 units) {
 
 }  // namespace detail
 
+/// Elements of a convolution's weights packed.
+template <class T>
+i64 packed_conv_size(const ConvMap& m) {
+  constexpr i64 w = detail::panel_width<T>;
+  return m.groups * ((m.co / m.groups + w - 1) / w) * m.th * m.tw * (m.ci / m.groups) * w;
+}
+
+/// ConvWeights::packed of map `m`: panel after panel (tap, channel, panel width). Of the map only
+/// taps, channels and groups are looked at.
+template <class T>
+void pack_conv(Cpu, const ConvMap& m, const ConvWeights<T>& weights, T* to) {
+  constexpr i64 w = detail::panel_width<T>;
+  const i64 n = m.co / m.groups, panels = (n + w - 1) / w, k = m.th * m.tw * (m.ci / m.groups);
+  const std::vector<i64> taps = detail::taps_of(m, weights);
+  parallel_for(m.groups * panels, std::max<i64>(1, 65536 / (k * w)), [&](i64 begin, i64 end) {
+    for (i64 q = begin; q < end; ++q)
+      detail::conv_pack(m, weights, taps.data(), n, q, to + q * k * w);
+  });
+}
+
 /// The convolution of map `m`: out = sum of taps + bias (CO, or null).
 template <class T>
 void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias,
@@ -228,15 +249,12 @@ void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, 
   const i64 splits = by_panel ? std::min<i64>(m.groups * panels, 2 * threads()) : 1;
   // Large weights that meet few pixels are packed panel by panel when their turn comes, and stay in
   // cache; others once.
-  const bool pack_late = by_panel && m.batch * blocks <= 2;
+  const bool pack_late = by_panel && m.batch * blocks <= 2 && weights.packed == nullptr;
+  const bool pack_now = !pack_late && weights.packed == nullptr;
   const std::vector<i64> taps = detail::taps_of(m, weights);
-  const Workspace<T> packed_weights(pack_late ? 1 : m.groups * panels * k * w);
-  T* const packed = packed_weights.data();
-  if (!pack_late)
-    parallel_for(m.groups * panels, std::max<i64>(1, 65536 / (k * w)), [&](i64 begin, i64 end) {
-      for (i64 q = begin; q < end; ++q)
-        detail::conv_pack(m, weights, taps.data(), n, q, packed + q * k * w);
-    });
+  const Workspace<T> packed_weights(pack_now ? m.groups * panels * k * w : 1);
+  if (pack_now) pack_conv(Cpu{}, m, weights, packed_weights.data());
+  const T* const packed = pack_now ? packed_weights.data() : weights.packed;
   const i64 units = m.batch * blocks * splits;
   parallel_for(units, detail::conv_grain(m, k, units), [&](i64 begin, i64 end) {
     const Workspace<T> scratch(

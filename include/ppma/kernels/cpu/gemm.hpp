@@ -54,11 +54,18 @@ PPMA_INLINE void multiply_tile(i64 k, const T* a, i64 row, i64 step, const T* b,
   }
 }
 
+// What is added to a tile's sums when it is stored: `to` (rows ldc apart: C itself, or another
+// matrix), and `bias`, the same for every row; either may be null.
+template <class T>
+struct Addends {
+  const T *to, *bias;
+};
+
 // A tile of C: rows x `cols`, which are at most `vectors` vectors. Rows of B are ldb apart and
 // readable to whole vectors.
 template <class T, std::size_t rows, std::size_t vectors>
 void tile(i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 ldc, i64 cols,
-          bool accumulate, const T* bias) {
+          Addends<T> add) {
   constexpr i64 w = lanes<T>;
   Vec<T> acc[rows][vectors] = {};
   multiply_tile<T, rows, vectors>(k, a, row, step, b, ldb, acc);
@@ -67,10 +74,11 @@ void tile(i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 l
     for (std::size_t i = 0; i < rows; ++i) {
       PPMA_UNROLL
       for (std::size_t v = 0; v < vectors; ++v) {
-        T* p = c + static_cast<i64>(i) * ldc + static_cast<i64>(v) * w;
-        store(p, acc[i][v] + (accumulate ? load(p)
-                              : bias     ? load(bias + static_cast<i64>(v) * w)
-                                         : Vec<T>{}));
+        const i64 at = static_cast<i64>(i) * ldc + static_cast<i64>(v) * w;
+        Vec<T> sum = acc[i][v];
+        if (add.bias) sum += load(add.bias + static_cast<i64>(v) * w);
+        if (add.to) sum += load(add.to + at);
+        store(c + at, sum);
       }
     }
     return;
@@ -80,21 +88,25 @@ void tile(i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 l
     T line[vectors * PPMA_SIMD_BYTES / sizeof(T)];
     PPMA_UNROLL
     for (std::size_t v = 0; v < vectors; ++v) store(line + static_cast<i64>(v) * w, acc[i][v]);
-    T* p = c + static_cast<i64>(i) * ldc;
-    for (i64 j = 0; j < cols; ++j) p[j] = line[j] + (accumulate ? p[j] : bias ? bias[j] : T(0));
+    const i64 at = static_cast<i64>(i) * ldc;
+    for (i64 j = 0; j < cols; ++j) {
+      T sum = line[j];
+      if (add.bias) sum += add.bias[j];
+      if (add.to) sum += add.to[at + j];
+      c[at + j] = sum;
+    }
   }
 }
 
 // The tile with `count` <= rows rows.
 template <class T, int rows, std::size_t vectors>
 void tile_of(i64 count, i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c, i64 ldc,
-             i64 cols, bool accumulate, const T* bias) {
+             i64 cols, Addends<T> add) {
   if constexpr (rows > 0) {
     if (count == rows)
-      tile<T, static_cast<std::size_t>(rows), vectors>(k, a, row, step, b, ldb, c, ldc, cols,
-                                                       accumulate, bias);
+      tile<T, static_cast<std::size_t>(rows), vectors>(k, a, row, step, b, ldb, c, ldc, cols, add);
     else
-      tile_of<T, rows - 1, vectors>(count, k, a, row, step, b, ldb, c, ldc, cols, accumulate, bias);
+      tile_of<T, rows - 1, vectors>(count, k, a, row, step, b, ldb, c, ldc, cols, add);
   }
 }
 
@@ -138,7 +150,9 @@ void gemm_part(const Gemm<T>& g, i64 m0, i64 m1, i64 n0, i64 n1, const T* packed
         pack_panel(g.b, g.ldb, g.tb, p0, k, j, std::min(w, n1 - j), scratch + (j - n0) * k);
       panels = scratch;
     }
-    const bool accumulate = g.accumulate || p0 > 0;
+    // from the second block of k on the sums are in C
+    const T* const to = g.accumulate || p0 > 0 ? g.c : g.add;
+    const T* const bias = p0 > 0 ? nullptr : g.bias;
     for (i64 t0 = 0; t0 < tiles; t0 += block_tiles)
       for (i64 j = n0; j < n1; j += w) {
         const T* panel = panels + (j - n0) * k;
@@ -146,10 +160,22 @@ void gemm_part(const Gemm<T>& g, i64 m0, i64 m1, i64 n0, i64 n1, const T* packed
         for (i64 t = t0; t < std::min(t0 + block_tiles, tiles); ++t) {
           const i64 i = first_row(t);
           tile_of<T, tile_rows, 2>(first_row(t + 1) - i, k, g.a + i * row + p0 * step, row, step,
-                                   panel, w, g.c + i * g.ldc + j, g.ldc, cols, accumulate,
-                                   g.bias && p0 == 0 ? g.bias + j : nullptr);
+                                   panel, w, g.c + i * g.ldc + j, g.ldc, cols,
+                                   {to ? to + i * g.ldc + j : nullptr, bias ? bias + j : nullptr});
         }
       }
+  }
+}
+
+// Packs panels begin..end of op(B) for all of k, as gemm_part reads them: `to` is the whole.
+template <class T>
+void pack_panels(const Gemm<T>& g, i64 begin, i64 end, T* to) {
+  constexpr i64 w = panel_width<T>;
+  const i64 n_padded = (g.n + w - 1) / w * w;
+  for (i64 p0 = 0; p0 < g.k; p0 += k_block) {
+    const i64 k = std::min(k_block, g.k - p0);
+    for (i64 j = begin * w; j < end * w; j += w)
+      pack_panel(g.b, g.ldb, g.tb, p0, k, j, std::min(w, g.n - j), to + p0 * n_padded + j * k);
   }
 }
 
@@ -162,24 +188,28 @@ void gemm_one(const Gemm<T>& g) {
   const auto grain = [flops](i64 parts) {
     return std::max<i64>(1, (i64{1} << 21) / std::max<i64>(1, flops / parts));
   };
+  const bool by_rows = row_tiles >= 4 * threads() || panels < threads();
+  const auto rows_with = [&](const T* packed) {
+    parallel_for(row_tiles, grain(row_tiles), [&](i64 begin, i64 end) {
+      gemm_part(g, begin * tile_rows, std::min(end * tile_rows, g.m), 0, g.n, packed,
+                static_cast<T*>(nullptr));
+    });
+  };
+  if (g.packed) {
+    if (by_rows) return rows_with(g.packed);
+    parallel_for(panels, grain(panels), [&](i64 begin, i64 end) {
+      gemm_part(g, 0, g.m, begin * w, std::min(end * w, g.n), g.packed, static_cast<T*>(nullptr));
+    });
+    return;
+  }
   // B is packed once for all when it is small beside the work on it (weights, many tokens); else
   // each thread packs its own columns block by block (few tokens; a weight gradient, where k is the
   // number of tokens).
-  if (g.k * panels * w <= (i64{1} << 20) && (row_tiles >= 4 * threads() || panels < threads())) {
+  if (g.k * panels * w <= (i64{1} << 20) && by_rows) {
     const Workspace<T> packed(g.k * panels * w);
-    T* all = packed.data();
-    parallel_for(panels, std::max<i64>(1, 65536 / (g.k * w)), [&](i64 begin, i64 end) {
-      for (i64 p0 = 0; p0 < g.k; p0 += k_block) {
-        const i64 k = std::min(k_block, g.k - p0);
-        for (i64 j = begin * w; j < end * w; j += w)
-          pack_panel(g.b, g.ldb, g.tb, p0, k, j, std::min(w, g.n - j),
-                     all + p0 * panels * w + j * k);
-      }
-    });
-    parallel_for(row_tiles, grain(row_tiles), [&](i64 begin, i64 end) {
-      gemm_part(g, begin * tile_rows, std::min(end * tile_rows, g.m), 0, g.n, all,
-                static_cast<T*>(nullptr));
-    });
+    parallel_for(panels, std::max<i64>(1, 65536 / (g.k * w)),
+                 [&](i64 begin, i64 end) { pack_panels(g, begin, end, packed.data()); });
+    rows_with(packed.data());
     return;
   }
   if (panels >= threads() || panels * 2 > row_tiles) {
@@ -210,17 +240,17 @@ template <class T>
 void multiply_small(i64 m, i64 n, i64 k, const T* a, i64 row, i64 step, const T* b, i64 ldb, T* c,
                     i64 ldc, bool accumulate) {
   constexpr i64 w = lanes<T>;
-  constexpr const T* no_bias = nullptr;
   for (i64 j = 0; j < n; j += 2 * w) {
     const i64 cols = std::min(2 * w, n - j);
     for (i64 i = 0; i < m; i += detail::tile_rows) {
       const i64 rows = std::min<i64>(detail::tile_rows, m - i);
+      T* const to = c + i * ldc + j;
       if (cols > w)
-        detail::tile_of<T, detail::tile_rows, 2>(rows, k, a + i * row, row, step, b + j, ldb,
-                                                 c + i * ldc + j, ldc, cols, accumulate, no_bias);
+        detail::tile_of<T, detail::tile_rows, 2>(rows, k, a + i * row, row, step, b + j, ldb, to,
+                                                 ldc, cols, {accumulate ? to : nullptr, nullptr});
       else
-        detail::tile_of<T, detail::tile_rows, 1>(rows, k, a + i * row, row, step, b + j, ldb,
-                                                 c + i * ldc + j, ldc, cols, accumulate, no_bias);
+        detail::tile_of<T, detail::tile_rows, 1>(rows, k, a + i * row, row, step, b + j, ldb, to,
+                                                 ldc, cols, {accumulate ? to : nullptr, nullptr});
     }
   }
 }
@@ -237,6 +267,7 @@ void gemm_own(const Gemm<T>& g) {
   const auto product = [&g](i64 i) {
     Gemm<T> one = g;
     one.a += i * g.stride_a, one.b += i * g.stride_b, one.c += i * g.stride_c;
+    if (g.add) one.add += i * g.stride_c;
     return one;
   };
   if (g.batch == 1) return gemm_one(g);
@@ -255,7 +286,26 @@ void gemm_own(const Gemm<T>& g) {
 
 }  // namespace detail
 
-/// C (+)= op(A) op(B) + bias, `batch` times.
+/// Whether products are computed by our kernels here, which pack.
+inline bool packs_factors() {
+  const Products by = products();
+  return by == Products::own || (by == Products::measured && detail::own_is_faster);
+}
+
+/// Elements of op(B) (k,n) packed.
+template <class T>
+i64 packed_size(i64 k, i64 n) {
+  constexpr i64 w = detail::panel_width<T>;
+  return k * ((n + w - 1) / w * w);
+}
+
+/// Gemm::packed of the product g, of which n, k and B are looked at.
+template <class T>
+void pack_factor(Cpu, const Gemm<T>& g, T* to) {
+  detail::pack_panels(g, 0, (g.n + detail::panel_width<T> - 1) / detail::panel_width<T>, to);
+}
+
+/// C (+)= op(A) op(B) + bias + add, `batch` times.
 template <class T>
 void gemm(Cpu, const Gemm<T>& g) {
   if (g.m == 0 || g.n == 0 || g.batch == 0) return;
@@ -264,12 +314,12 @@ void gemm(Cpu, const Gemm<T>& g) {
       for (i64 r = 0; r < g.m; ++r)
         for (i64 j = 0; j < g.n; ++j) {
           T& c = g.c[i * g.stride_c + r * g.ldc + j];
-          c = (g.accumulate ? c : T(0)) + (g.bias && !g.accumulate ? g.bias[j] : T(0));
+          c = (g.accumulate ? c : T(0)) + (g.bias && !g.accumulate ? g.bias[j] : T(0)) +
+              (g.add ? g.add[i * g.stride_c + r * g.ldc + j] : T(0));
         }
     return;
   }
-  const Products by = products();
-  if (by == Products::own || (by == Products::measured && detail::own_is_faster))
+  if (packs_factors())
     detail::gemm_own(g);
   else
     gemm_eigen(g);

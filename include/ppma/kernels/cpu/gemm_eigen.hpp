@@ -113,11 +113,13 @@ template <class T>
 void eigen_part(Gemm<T> g, i64 m0, i64 m1, i64 n0, i64 n1, EigenBlocks<T>& blocks) {
   g.m = m1 - m0, g.n = n1 - n0;
   g.a += m0 * (g.ta ? 1 : g.lda), g.b += n0 * (g.tb ? g.ldb : 1), g.c += m0 * g.ldc + n0;
+  if (g.add) g.add += m0 * g.ldc + n0;
   for (i64 i = 0; i < g.m && !g.accumulate; ++i) {
     if (g.bias)
       std::copy_n(g.bias + n0, g.n, g.c + i * g.ldc);
     else
       std::fill_n(g.c + i * g.ldc, g.n, T(0));
+    for (i64 j = 0; g.add && j < g.n; ++j) g.c[i * g.ldc + j] += g.add[i * g.ldc + j];
   }
   const i64 rest = g.m % eigen_rows<T>;
   g.m -= rest;
@@ -162,6 +164,7 @@ void eigen_all(const Gemm<T>& g) {
   const auto product = [&g](i64 i) {
     Gemm<T> one = g;
     one.a += i * g.stride_a, one.b += i * g.stride_b, one.c += i * g.stride_c;
+    if (g.add) one.add += i * g.stride_c;
     return one;
   };
   const i64 flops = 2 * g.m * g.n * g.k;

@@ -1,0 +1,97 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// Evaluation of a batch on the CPU, depth first: each thread takes an image through the whole
+// network before it takes the next. So threads never wait for one another at the end of an
+// operation, what a block leaves for the next is still in the cache, and the activations of one
+// image a thread are all that is held, however large the batch.
+
+#include <functional>
+#include <vector>
+
+#include "ppma/nn/context.hpp"
+#include "ppma/tensor/tensor.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// Whether image_by_image() gives what forward() would and is worth it: images (B,...) on the CPU,
+/// in evaluation, with nobody watching and nothing recorded.
+PPMA_API bool goes_image_by_image(const Tensor& images, const Context& ctx);
+
+/// What forward(images, context) returns, tensors (B,...), from images (B,3,H,W) in parts of one
+/// image, or of so many small ones that products have rows enough.
+PPMA_API std::vector<Tensor> image_by_image(
+    const Tensor& images,
+    const std::function<std::vector<Tensor>(const Tensor&, Context&)>& forward);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NN)
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "ppma/core/parallel.hpp"
+#include "ppma/tensor/tape.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+// Images of a part: the last stage of 224 x 224 pixels has 49 tokens; with fewer, packing a
+// product's factors costs more than the product.
+inline i64 images_of_part(const Tensor& images) {
+  const i64 pixels = std::max<i64>(1, images.dim(2) * images.dim(3));
+  return (224 * 224 + pixels - 1) / pixels;
+}
+
+}  // namespace detail
+
+bool goes_image_by_image(const Tensor& images, const Context& ctx) {
+  return images.defined() && images.rank() == 4 && images.device() == Device::cpu &&
+         !ctx.training && !ctx.observe && !grad_enabled() &&
+         images.dim(0) >= std::max<i64>(2, detail::images_of_part(images) * threads());
+}
+
+std::vector<Tensor> image_by_image(
+    const Tensor& images,
+    const std::function<std::vector<Tensor>(const Tensor&, Context&)>& forward) {
+  const i64 count = images.dim(0), image_bytes = images.bytes() / count,
+            size = detail::images_of_part(images);
+  // As many parts for each thread; images that are left over are shared by all threads.
+  const i64 parts = count / (size * threads()) * threads();
+  std::vector<Tensor> results;
+  std::mutex mutex;
+  const auto run = [&](i64 first, i64 n) {
+    const NoGrad off;
+    Context evaluation;
+    Shape shape = images.shape();
+    shape.set(0, n);
+    const char* const at = static_cast<const char*>(images.raw()) + first * image_bytes;
+    const std::vector<Tensor> part = forward(
+        Tensor::wrap_bytes(at, shape, images.dtype(), Device::cpu, nullptr, false), evaluation);
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (results.empty())
+        for (const Tensor& t : part) {
+          Shape whole = t.shape();
+          whole.set(0, count);
+          results.push_back(Tensor::empty(whole, t.dtype()));
+        }
+    }
+    for (std::size_t i = 0; i < part.size(); ++i)
+      std::memcpy(static_cast<char*>(results[i].raw()) + part[i].bytes() / n * first, part[i].raw(),
+                  static_cast<std::size_t>(part[i].bytes()));
+  };
+  parallel_for(parts, 1, [&](i64 begin, i64 end) {
+    for (i64 p = begin; p < end; ++p) run(p * size, size);
+  });
+  if (parts * size < count) run(parts * size, count - parts * size);
+  return results;
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"
