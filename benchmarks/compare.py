@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Races `ppma bench` against the same network in PyTorch, side by side in one run, and prints the table of README.md.
+"""Races `ppma bench` against the same network in PyTorch, ONNX Runtime and OpenVINO, side by side in one run, and prints
+the table of README.md.
 
-  python benchmarks/compare.py [--model tiny] [--size 224] [--threads 2] [--rounds 5] [--compile] [--tool build/release/ppma]
+  python benchmarks/compare.py [--threads 2] [--rounds 3] [--rows infer-1,train-8] [--peers eager,onnxruntime] [--tool build/release/ppma]
 
-Needs torch and numpy. First checks that both compute the same, with the mask and without: PyTorch's random weights go
-through a .pth file into `ppma run`, and the logits must agree to 1e-5. Then, for each row, `rounds` times: PyTorch, ppma, PyTorch, ppma ...
-Times are medians over the rounds of each process's own median; memory is the peak resident size of the process, and
-in brackets what it is above a process that only loaded the library.
+Needs torch and numpy; ONNX Runtime (and onnx) and OpenVINO join where Python finds them. First checks that all compute the
+same: PyTorch's random weights go through a .pth file into `ppma run`, with the mask and without, and the logits must agree
+to 1e-5; a runtime says how far it is from PyTorch in each race. Then, for each row, `rounds` times, each in turn. Times are
+medians over the rounds of each process's own median; memory is the peak resident size of the process.
 """
 import argparse, json, os, statistics, subprocess, sys, tempfile
 
@@ -51,42 +52,76 @@ def check(a, mask):
         sys.exit("the two do not compute the same; no race")
 
 
+# What is raced: model, image size, batch, training, mask.
+rows = {
+    "infer-1": ("tiny", 224, 1, False, "polyline"), "infer-8": ("tiny", 224, 8, False, "polyline"),
+    "infer-none-8": ("tiny", 224, 8, False, "none"), "infer-512": ("tiny", 512, 1, False, "polyline"),
+    "small-8": ("small", 224, 8, False, "polyline"), "base-8": ("base", 224, 8, False, "polyline"),
+    "train-1": ("tiny", 224, 1, True, "polyline"), "train-8": ("tiny", 224, 8, True, "polyline"),
+    "train-none-8": ("tiny", 224, 8, True, "none"),
+}
+peers = {
+    "eager": [], "channels-last": ["--channels-last"], "compile": ["--compile"],
+    "onnxruntime": ["--runtime", "onnxruntime"], "openvino": ["--runtime", "openvino"],
+}
+
+
+def installed(name):
+    import importlib.util
+    needs = {"onnxruntime": ["onnxruntime", "onnx"], "openvino": ["openvino", "onnx"]}.get(name, ["torch"])
+    return all(importlib.util.find_spec(n) for n in needs)
+
+
+def race(a, name):
+    model, size, batch, train, mask = rows[name]
+    shared = ["--model", model, "--batch", str(batch), "--size", str(size), "--threads", str(a.threads), "--mask", mask,
+              "--repeat", str(a.repeat)] + ["--train"] * train
+    ours = [a.tool, "bench", "--json"] + [w if w != model else "ppma_" + model for w in shared]
+    among = [p for p in a.peers if not (train and p in ("onnxruntime", "openvino"))]
+    results = {k: [] for k in ["ppma"] + among}
+    for _ in range(a.rounds):
+        for peer_name in among:
+            result = run([sys.executable, peer] + shared + peers[peer_name])
+            if result[0].get("error", 0) > 1e-5:
+                sys.exit(f"{peer_name} is {result[0]['error']:.1e} from PyTorch; no race")
+            results[peer_name].append(result)
+        results["ppma"].append(run(ours))
+    ms = {k: statistics.median(r[0]["ms"] for r in v) for k, v in results.items()}
+    mib = {k: statistics.median(r[0].get("peak_rss_MiB", r[1]) for r in v) for k, v in results.items()}
+    best = min(among, key=lambda k: ms[k])
+    floor = statistics.median(r[0].get("share_of_floor", 0) for r in results["ppma"])
+    cells = [f"{ms['ppma']:.1f}", f"{100 * floor:.0f} %"] + [f"{ms[k]:.1f}" if k in ms else "-" for k in a.peers]
+    cells += [f"**{ms[best] / ms['ppma']:.2f}** ({best})", f"{mib['ppma']:.0f}", " / ".join(f"{mib[k]:.0f}" for k in among)]
+    print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", default="tiny")
-    p.add_argument("--size", type=int, default=224)
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--compile", action="store_true", help="race torch.compile too (minutes a process)")
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--repeat", type=int, default=9)
+    p.add_argument("--rows", default=",".join(rows), help="of " + ", ".join(rows))
+    p.add_argument("--peers", default=",".join(peers), help="of " + ", ".join(peers) + " (compile: minutes a process)")
     p.add_argument("--tool", default=os.path.join(here, "..", "build", "release", "ppma"))
-    p.add_argument("--check", action="store_true", help="only check that both compute the same")
+    p.add_argument("--check", action="store_true", help="only check that ppma and PyTorch compute the same")
     a = p.parse_args()
+    unknown = [w for w in a.rows.split(",") if w not in rows] + [w for w in a.peers.split(",") if w not in peers]
+    if unknown:
+        p.error(f"{unknown[0]} is no row and no peer")
+    a.model, a.size = "tiny", 224  # of the check
+    a.peers = [w for w in a.peers.split(",") if installed(w)]
     if a.check:
         for mask in ("polyline", "none"):
             check(a, mask)
         return print(flush=True)
     # In a process of its own: a child's peak memory counts what its parent held when it was started.
-    subprocess.run([sys.executable, os.path.abspath(__file__), "--check", "--model", a.model, "--size", str(a.size), "--tool", a.tool], check=True)
-    torch_base = run([sys.executable, "-c", "import torch"])[1]
-    print("| batch | mode | mask | ppma ms | PyTorch eager ms | ratio | compiled ms | ratio | ppma MiB | PyTorch MiB (above import) | ratio |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for batch, train, mask in [(1, 0, "polyline"), (8, 0, "polyline"), (8, 0, "none"), (1, 1, "polyline"), (8, 1, "polyline"), (8, 1, "none")]:
-        shared = ["--batch", str(batch), "--size", str(a.size), "--threads", str(a.threads), "--mask", mask] + ["--train"] * train
-        ours = [a.tool, "bench", "--model", "ppma_" + a.model, "--json"] + shared
-        theirs = [sys.executable, peer, "--model", a.model] + shared
-        rows = {"ours": [], "eager": [], "compiled": []}
-        for _ in range(a.rounds):
-            rows["eager"].append(run(theirs))
-            rows["ours"].append(run(ours))
-            if a.compile:
-                rows["compiled"].append(run(theirs + ["--compile"]))
-        ms = {k: statistics.median(r[0]["ms"] for r in v) if v else None for k, v in rows.items()}
-        mib = {k: statistics.median(r[1] for r in v) if v else None for k, v in rows.items()}
-        compiled = f"{ms['compiled']:.1f} | {ms['compiled'] / ms['ours']:.2f}" if a.compile else "- | -"
-        above = mib["eager"] - torch_base
-        print(f"| {batch} | {'training step' if train else 'inference'} | {mask} | {ms['ours']:.1f} | {ms['eager']:.1f} | "
-              f"{ms['eager'] / ms['ours']:.2f} | {compiled} | {mib['ours']:.0f} | {mib['eager']:.0f} ({above:.0f}) | "
-              f"{mib['ours'] / mib['eager']:.2f} ({mib['ours'] / above:.2f}) |", flush=True)
+    subprocess.run([sys.executable, os.path.abspath(__file__), "--check", "--tool", a.tool], check=True)
+    version = subprocess.run([a.tool, "--version"], capture_output=True, text=True).stdout.split("\n")
+    print("\n".join(line for line in version if line), flush=True)
+    print("| row | ppma ms | of its floor | " + " | ".join(a.peers) + " | best peer / ppma | ppma MiB | peers MiB |")
+    print("| --- " * (6 + len(a.peers)) + "|", flush=True)
+    for name in a.rows.split(","):
+        race(a, name)
 
 
 main()

@@ -43,10 +43,48 @@ def weights(model, mask):
     return {k: v.cpu() for k, v in model.state_dict().items() if mask != "none" or ".path_embed." not in k}
 
 
+def runtime(a):
+    """Inference by ONNX Runtime or OpenVINO of the network exported from PyTorch. Prints the time of a batch, and how far
+    the result is from PyTorch's (relative 2-norm)."""
+    import json, tempfile, time, warnings
+    import numpy, torch
+    warnings.simplefilter("ignore")
+    torch.manual_seed(1)
+    torch.set_num_threads(a.threads)
+    model, x = make(a.model, mask=a.mask).eval(), torch.randn(a.batch, 3, a.size, a.size)
+    with torch.no_grad():
+        want = model(x).numpy()
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, "network.onnx")
+        torch.onnx.export(model, (x,), file, opset_version=18, dynamo=False, input_names=["x"], output_names=["logits"])
+        images = x.numpy()
+        if a.runtime == "onnxruntime":
+            import onnxruntime
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = a.threads
+            session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            version, forward = onnxruntime.__version__, lambda: session.run(None, {"x": images})[0]
+        else:
+            import openvino
+            # its own choice would be bf16 where the processor has it
+            network = openvino.Core().compile_model(file, "CPU", {"INFERENCE_NUM_THREADS": a.threads, "PERFORMANCE_HINT": "LATENCY",
+                                                                  "INFERENCE_PRECISION_HINT": "f32"})
+            version, forward = openvino.__version__.split("-")[0], lambda: network(images)[0]
+    error = float(numpy.linalg.norm(forward() - want) / numpy.linalg.norm(want))
+    del model
+    times = []
+    for i in range(a.repeat + 3):
+        t = time.perf_counter(); forward(); times.append(time.perf_counter() - t)
+    ms = sorted(times[3:])[a.repeat // 2] * 1000
+    print(json.dumps({"peer": f"{a.runtime} {version}", "batch": a.batch, "ms": round(ms, 3), "error": error}))
+
+
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--device", default="cpu"); p.add_argument("--model", default="tiny"); p.add_argument("--batch", type=int, default=8)
     p.add_argument("--size", type=int, default=224); p.add_argument("--threads", type=int, default=2); p.add_argument("--dtype", default="float32")
     p.add_argument("--compile", action="store_true"); p.add_argument("--train", action="store_true"); p.add_argument("--mask", default="polyline", choices=["polyline", "none"])
     p.add_argument("--channels-last", action="store_true"); p.add_argument("--repeat", type=int, default=10)
-    ppma_torch.bench(p.parse_args())
+    p.add_argument("--runtime", default="torch", choices=["torch", "onnxruntime", "openvino"])
+    a = p.parse_args()
+    ppma_torch.bench(a) if a.runtime == "torch" else runtime(a)

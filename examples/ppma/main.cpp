@@ -19,14 +19,14 @@ namespace {
 // OpenMP threads that wait for work spin, for milliseconds by default, and take the cores from the
 // threads that prepare images and from other programs: on a busy machine training was four times
 // slower. How long they spin is read when the runtime is loaded, before main: so the program sets
-// it and starts itself once more.
+// it and starts itself once more. Not too soon either: a network's forward pass has some 300 parallel
+// regions, and to wake a thread for each took a quarter of a pass on one image.
 void wait_briefly([[maybe_unused]] char** argv) {
 #if PPMA_OPENMP
   for (const char* chosen : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"})
     if (std::getenv(chosen) != nullptr) return;
-  // g++: turns of the loop, some 50 microseconds; clang: milliseconds. Where it fails, threads
-  // spin.
-  tool::start_again_with(argv, {{"GOMP_SPINCOUNT", "1000"}, {"KMP_BLOCKTIME", "0"}});
+  // g++: turns of the loop, half a millisecond; clang: milliseconds. Where it fails, threads spin.
+  tool::start_again_with(argv, {{"GOMP_SPINCOUNT", "10000"}, {"KMP_BLOCKTIME", "1"}});
 #endif
 }
 

@@ -1,11 +1,19 @@
 #include "ppma/core/parallel.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <new>
+#include <thread>
 #include <vector>
 
 #include "ppma/core/error.hpp"
 #include "thrown.hpp"
+
+#if defined(__linux__)
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 using namespace ppma;
 
@@ -66,3 +74,19 @@ TEST_CASE("what a range throws reaches the caller, after all ranges have ended")
   }
   set_threads(before);
 }
+
+#if defined(__linux__)
+TEST_CASE("a thread that gives way does so alone") {
+  const auto niceness = [] {
+    return getpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)));
+  };
+  const int before = niceness();
+  int after = -100;
+  std::thread([&] {
+    give_way();
+    after = niceness();
+  }).join();
+  CHECK(after == std::max(before, 10));
+  CHECK(niceness() == before);
+}
+#endif

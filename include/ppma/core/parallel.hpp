@@ -15,6 +15,10 @@ PPMA_API int threads();
 /// Sets the number of threads for the calling thread's parallel work. No effect without OpenMP.
 PPMA_API void set_threads(int n);
 
+/// On Linux the calling thread gives way to others from now on: for what is made ahead, which must
+/// not take a core from a thread that the others of a parallel region wait for.
+PPMA_API void give_way();
+
 namespace detail {
 // call(work, begin, end) on at most `parts` ranges that cover [0, n).
 PPMA_API void run_parts(i64 n, i64 parts, void (*call)(const void*, i64, i64), const void* work);
@@ -45,8 +49,20 @@ void parallel_for(i64 n, i64 grain, F&& f) {
 
 #include <exception>
 #endif
+#if defined(__linux__)
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace ppma::inline PPMA_ABI {
+
+void give_way() {
+#if defined(__linux__)
+  // refused where the thread gives way more than that already: as well
+  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 10);
+#endif
+}
 
 #if PPMA_OPENMP
 

@@ -173,6 +173,7 @@ struct MadeAhead::State {
 
   void work() {
     set_threads(1);  // the work is divided by batches already
+    give_way();
     std::unique_lock lock(mutex);
     for (;;) {
       room.wait(lock, [&] {

@@ -60,7 +60,7 @@ Tensor elementwise(const char* op, const Tensor& x, const F& function) {
   const Saved kept = F::keep == Keep::input    ? Saved(x)
                      : F::keep == Keep::output ? Saved(y.detach())
                                                : Saved();
-  return record(y, op, {x}, [op, kept, function](const Tensor& dy) {
+  y = record(y, op, {x}, [op, kept, function](const Tensor& dy) {
     Tensor dx = detail::room_for_gradient(dy);
     const Tensor s = F::keep == Keep::nothing ? dy : kept.get();
     visit(dy.device(), dy.dtype(), op, [&](auto on, auto t) {
@@ -69,6 +69,17 @@ Tensor elementwise(const char* op, const Tensor& x, const F& function) {
                    detail::Slope<F>{function});
     });
     return Grads{dx};
+  });
+  // What reads y in backward gets it from x, which is kept: a pass over it, for the memory of y. On
+  // a GPU the pass is dearer than the memory.
+  if (F::keep != Keep::input || !kept.kept() || x.device() != Device::cpu) return y;
+  return made_again(y, [op, x = x.detach(), function] {
+    Tensor again = Tensor::empty(x.shape(), x.dtype());
+    visit_cpu(x.device(), x.dtype(), op, [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::map(on, x.numel(), x.data<T>(), again.data<T>(), detail::Value<F>{function});
+    });
+    return again;
   });
 }
 
