@@ -42,6 +42,7 @@ struct Timing {
   double ms = 0, least = 0;  // median, best
   i64 peak = 0;              // bytes in tensors
   double process = 0;        // most MiB of the process so far
+  double page_faults = 0;    // a pass: new pages are touched, and cleared, while it runs
   bool captured = false;
   std::string reason;  // why not
   double floor = 0;    // ms (floor.hpp); 0: not counted
@@ -57,11 +58,13 @@ Timing time_step(const BenchOptions& o, const Placement& at, const Replay& step,
   for (i64 i = 0; i < std::max<i64>(o.warmup, at.device == Device::cuda ? 4 : 1); ++i) once();
   cuda::synchronize();
   if (among != nullptr) among->barrier();
+  const i64 faults = page_faults();
   const std::vector<double> ms = timed(o.repeat, at.device, once);
   Timing t{median(ms),
            *std::min_element(ms.begin(), ms.end()),
            memory_stats(at.device).peak_bytes,
            peak_memory_mib(),
+           static_cast<double>(page_faults() - faults) / static_cast<double>(o.repeat),
            step.captured(),
            step.reason()};
   if (among != nullptr) among->barrier();
@@ -94,6 +97,7 @@ inline void report(const BenchOptions& o, const Timing& t, const std::string& ne
       j["floor_ms"] = rounded(t.floor, 1e-3), j["share_of_floor"] = rounded(t.floor / t.ms, 1e-3);
     j["peak_rss_MiB"] = rounded(t.process, 0.1);
     j["peak_tensors_MiB"] = rounded(mib(t.peak), 0.1);
+    if (!gpu) j["page_faults"] = rounded(t.page_faults, 0.1);
     return print_json(j);
   }
   std::printf("%s, mask %s, %s, batch %lld, %lld x %lld, %s, %s%s\n", network.c_str(),
@@ -112,8 +116,9 @@ inline void report(const BenchOptions& o, const Timing& t, const std::string& ne
         t.floor, 100 * t.floor / t.ms);
   if (gpu && o.graph && !t.captured && !t.reason.empty())
     std::printf("  not captured   %s\n", t.reason.c_str());
-  std::printf("  peak memory    %.1f MiB of the process, %.1f MiB in tensors\n", t.process,
-              mib(t.peak));
+  std::printf("  peak memory    %.1f MiB of the process, %.1f MiB in tensors%s\n", t.process,
+              mib(t.peak),
+              gpu ? "" : str(", ", rounded(t.page_faults, 0.1), " page faults a pass").c_str());
   if (extra.contains("objects"))
     std::printf("  objects found  %lld\n", extra["objects"].get<long long>());
 }

@@ -43,6 +43,17 @@ inline double peak_memory_mib() {
 #endif
 }
 
+/// How often this process has touched a page of memory that was not there yet; 0: not known.
+inline i64 page_faults() {
+#if defined(_WIN32)
+  return 0;
+#else
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<i64>(usage.ru_minflt);
+#endif
+}
+
 /// Whether somebody looks at the standard output.
 inline bool output_is_terminal() {
 #if defined(_WIN32)
