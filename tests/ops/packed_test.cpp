@@ -1,8 +1,9 @@
 // Products and convolutions with weights that were packed before: the same numbers.
 #include <array>
+#include <cstdlib>
 
 #include "distance.hpp"
-#include "ppma/kernels/cpu/gemm.hpp"
+#include "ppma/kernels/instruction_set.hpp"
 #include "ppma/nn/layers.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/conv.hpp"
@@ -38,8 +39,10 @@ TEST_CASE("packed weights give the product that plain ones give", "[ops]") {
                    b = Tensor::randn({out}, rng, 1, dtype),
                    more = Tensor::randn({rows, out}, rng, 1, dtype);
       const PackedWeights packed = pack_linear(w);
-      // where Eigen computes products, weights stay as they are
-      REQUIRE(packed.defined() == kernels::packs_factors());
+      // Where Eigen computes products, with narrow registers or because it was asked for, weights
+      // stay as they are.
+      if (instruction_set().starts_with("avx") && std::getenv("PPMA_GEMM") == nullptr)
+        REQUIRE(packed.defined());
       const double eps = dtype == DType::f32 ? 1e-5 : 1e-14;
       const Tensor plain = linear(x, w, b);
       CHECK(distance(linear(x, w, b, more), add(plain, more)) < eps);
