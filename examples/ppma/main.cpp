@@ -19,8 +19,8 @@ namespace {
 // OpenMP threads that wait for work spin, for milliseconds by default, and take the cores from the
 // threads that prepare images and from other programs: on a busy machine training was four times
 // slower. How long they spin is read when the runtime is loaded, before main: so the program sets
-// it and starts itself once more. Not too soon either: a network's forward pass has some 300 parallel
-// regions, and to wake a thread for each took a quarter of a pass on one image.
+// it and starts itself once more. Nor do they sleep at once: a network's forward pass has some 300
+// parallel regions, and to wake a thread for each took a quarter of a pass on one image.
 void wait_briefly([[maybe_unused]] char** argv) {
 #if PPMA_OPENMP
   for (const char* chosen : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"})
