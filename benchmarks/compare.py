@@ -27,19 +27,20 @@ def run(command):
 
 
 def check(a, mask):
+    """One image through PPMA-T in both: exits where the logits differ."""
     import numpy, torch
     sys.path.insert(0, here)
     import peer as reference
     torch.manual_seed(1)
-    model = reference.make(a.model, mask=mask).eval()
-    x = torch.randn(1, 3, a.size, a.size)
+    model = reference.make("tiny", mask=mask).eval()
+    x = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         want = model(x).numpy()
     with tempfile.TemporaryDirectory() as folder:
         file = lambda name: os.path.join(folder, name)
         torch.save(reference.weights(model, mask), file("weights.pth"))
         with open(file("config.json"), "w") as f:
-            json.dump({"model": "ppma_" + a.model, "mask": mask}, f)
+            json.dump({"model": "ppma_tiny", "mask": mask}, f)
         head = json.dumps({"input": {"dtype": "F32", "shape": list(x.shape), "data_offsets": [0, x.numel() * 4]}}).encode()
         with open(file("in.safetensors"), "wb") as f:
             f.write(len(head).to_bytes(8, "little") + head + x.numpy().tobytes())
@@ -74,14 +75,16 @@ def installed(name):
 
 def race(a, name):
     model, size, batch, train, mask = rows[name]
-    shared = ["--model", model, "--batch", str(batch), "--size", str(size), "--threads", str(a.threads), "--mask", mask,
+    shared = ["--batch", str(batch), "--size", str(size), "--threads", str(a.threads), "--mask", mask,
               "--repeat", str(a.repeat)] + ["--train"] * train
-    ours = [a.tool, "bench", "--json"] + [w if w != model else "ppma_" + model for w in shared]
+    ours = [a.tool, "bench", "--json", "--model", "ppma_" + model] + shared
     among = [p for p in a.peers if not (train and p in ("onnxruntime", "openvino"))]
+    if not among:
+        return print(f"(no row {name}: the peers do not train)", file=sys.stderr)
     results = {k: [] for k in ["ppma"] + among}
     for _ in range(a.rounds):
         for peer_name in among:
-            result = run([sys.executable, peer] + shared + peers[peer_name])
+            result = run([sys.executable, peer, "--model", model] + shared + peers[peer_name])
             if result[0].get("error", 0) > 1e-5:
                 sys.exit(f"{peer_name} is {result[0]['error']:.1e} from PyTorch; no race")
             results[peer_name].append(result)
@@ -108,8 +111,10 @@ def main():
     unknown = [w for w in a.rows.split(",") if w not in rows] + [w for w in a.peers.split(",") if w not in peers]
     if unknown:
         p.error(f"{unknown[0]} is no row and no peer")
-    a.model, a.size = "tiny", 224  # of the check
-    a.peers = [w for w in a.peers.split(",") if installed(w)]
+    a.peers = a.peers.split(",")
+    for missing in [w for w in a.peers if not installed(w)]:
+        print(f"without {missing}: Python does not find it", file=sys.stderr)
+        a.peers.remove(missing)
     if a.check:
         for mask in ("polyline", "none"):
             check(a, mask)

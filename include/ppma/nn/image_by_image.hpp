@@ -38,8 +38,8 @@ namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
-// Images of a part: the last stage of 224 x 224 pixels has 49 tokens; with fewer, packing a
-// product's factors costs more than the product.
+// Images of a part: together as many pixels as one of 224 x 224, of which the last stage has 49
+// tokens. Products of fewer rows would read their weights for little work.
 inline i64 images_of_part(const Tensor& images) {
   const i64 pixels = std::max<i64>(1, images.dim(2) * images.dim(3));
   return (224 * 224 + pixels - 1) / pixels;

@@ -251,7 +251,7 @@ void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, 
   // cache; others once.
   const bool pack_late = by_panel && m.batch * blocks <= 2 && weights.packed == nullptr;
   const bool pack_now = !pack_late && weights.packed == nullptr;
-  const std::vector<i64> taps = detail::taps_of(m, weights);
+  const std::vector<i64> taps = pack_late ? detail::taps_of(m, weights) : std::vector<i64>{};
   const Workspace<T> packed_weights(pack_now ? m.groups * panels * k * w : 1);
   if (pack_now) pack_conv(Cpu{}, m, weights, packed_weights.data());
   const T* const packed = pack_now ? packed_weights.data() : weights.packed;
