@@ -14,6 +14,7 @@
 #include "ppma/core/error.hpp"
 #include "ppma/core/float_bits.hpp"
 #include "ppma/core/limits.hpp"
+#include "ppma/core/memory.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/core/random.hpp"
 #include "ppma/core/shape.hpp"

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "ppma/core/cuda.cuh"
+#include "ppma/core/memory.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
