@@ -6,7 +6,7 @@ the table of README.md.
 
 Needs torch and numpy; ONNX Runtime (and onnx) and OpenVINO join where Python finds them. First checks that all compute the
 same: PyTorch's random weights go through a .pth file into `ppma run`, with the mask and without, and the logits must agree
-to 1e-5; a runtime says how far it is from PyTorch in each race. Then, for each row, `rounds` times, each in turn. Times are
+to 1e-5, with weights in bf16 to 2e-2; a runtime says how far it is from PyTorch in each race. Then, for each row, `rounds` times, each in turn. Times are
 medians over the rounds of each process's own median; memory is the peak resident size of the process.
 """
 import argparse, json, os, statistics, subprocess, sys, tempfile
@@ -44,13 +44,15 @@ def check(a, mask):
         head = json.dumps({"input": {"dtype": "F32", "shape": list(x.shape), "data_offsets": [0, x.numel() * 4]}}).encode()
         with open(file("in.safetensors"), "wb") as f:
             f.write(len(head).to_bytes(8, "little") + head + x.numpy().tobytes())
-        subprocess.run([a.tool, "run", "--config", file("config.json"), "--weights", file("weights.pth"), "--input",
-                        file("in.safetensors"), "--output", file("out.safetensors")], check=True, stdout=subprocess.DEVNULL)
-        got, _ = reference.load(file("out.safetensors"))
-    error = float(numpy.linalg.norm(got["logits"].numpy() - want) / numpy.linalg.norm(want))
-    print(f"mask {mask}, same weights, same image: logits differ by {error:.1e} (relative 2-norm)", flush=True)
-    if not error < 1e-5:
-        sys.exit("the two do not compute the same; no race")
+        for dtype, bound in ("f32", 1e-5), ("bf16", 2e-2):
+            subprocess.run([a.tool, "run", "--config", file("config.json"), "--weights", file("weights.pth"), "--input",
+                            file("in.safetensors"), "--output", file("out.safetensors"), "--dtype", dtype], check=True,
+                           stdout=subprocess.DEVNULL)
+            got, _ = reference.load(file("out.safetensors"))
+            error = float(numpy.linalg.norm(got["logits"].numpy() - want) / numpy.linalg.norm(want))
+            print(f"mask {mask}, {dtype}, same weights, same image: logits differ by {error:.1e} (relative 2-norm)", flush=True)
+            if not error < bound:
+                sys.exit("the two do not compute the same; no race")
 
 
 # What is raced: model, image size, batch, training, mask.
@@ -61,6 +63,8 @@ rows = {
     "train-1": ("tiny", 224, 1, True, "polyline"), "train-8": ("tiny", 224, 8, True, "polyline"),
     "train-none-8": ("tiny", 224, 8, True, "none"),
 }
+# Ours in bf16, against ours in f32.
+narrow_rows = {"bf16-1": ("tiny", 1), "bf16-8": ("tiny", 8), "bf16-base-8": ("base", 8)}
 peers = {
     "eager": [], "channels-last": ["--channels-last"], "compile": ["--compile"],
     "onnxruntime": ["--runtime", "onnxruntime"], "openvino": ["--runtime", "openvino"],
@@ -98,17 +102,32 @@ def race(a, name):
     print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
+def race_bf16(a, name):
+    model, batch = narrow_rows[name]
+    ours = [a.tool, "bench", "--json", "--model", "ppma_" + model, "--batch", str(batch), "--threads", str(a.threads),
+            "--repeat", str(a.repeat)]
+    results = {dtype: [] for dtype in ("f32", "bf16")}
+    for _ in range(a.rounds):
+        for dtype, so_far in results.items():
+            so_far.append(run(ours + ["--dtype", dtype])[0])
+    middle = lambda dtype, key: statistics.median(r[key] for r in results[dtype])
+    ms, tensors, process = ([middle(d, key) for d in results] for key in ("ms", "peak_tensors_MiB", "peak_rss_MiB"))
+    print(f"{name}: f32 {ms[0]:.1f} ms, bf16 {ms[1]:.1f} ms, {ms[0] / ms[1]:.2f} times as fast; tensors {tensors[0]:.0f} and "
+          f"{tensors[1]:.0f} MiB, the process {process[0]:.0f} and {process[1]:.0f}", flush=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--repeat", type=int, default=9)
-    p.add_argument("--rows", default=",".join(rows), help="of " + ", ".join(rows))
+    all_rows = list(rows) + list(narrow_rows)
+    p.add_argument("--rows", default=",".join(all_rows), help="of " + ", ".join(all_rows))
     p.add_argument("--peers", default=",".join(peers), help="of " + ", ".join(peers) + " (compile: minutes a process)")
     p.add_argument("--tool", default=os.path.join(here, "..", "build", "release", "ppma"))
     p.add_argument("--check", action="store_true", help="only check that ppma and PyTorch compute the same")
     a = p.parse_args()
-    unknown = [w for w in a.rows.split(",") if w not in rows] + [w for w in a.peers.split(",") if w not in peers]
+    unknown = [w for w in a.rows.split(",") if w not in all_rows] + [w for w in a.peers.split(",") if w not in peers]
     if unknown:
         p.error(f"{unknown[0]} is no row and no peer")
     a.peers = a.peers.split(",")
@@ -126,7 +145,7 @@ def main():
     print("| row | ppma ms | of its floor | " + " | ".join(a.peers) + " | best peer / ppma | ppma MiB | peers MiB |")
     print("| --- " * (6 + len(a.peers)) + "|", flush=True)
     for name in a.rows.split(","):
-        race(a, name)
+        race(a, name) if name in rows else race_bf16(a, name)
 
 
 main()

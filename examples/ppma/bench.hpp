@@ -180,7 +180,7 @@ inline void require_memory(const BenchOptions& o, const PpmaConfig& network,
 }
 
 inline void bench_classifier(BenchOptions o) {
-  const Placement at = o.compute.placement();
+  const Placement at = o.compute.placement(o.train);
   const std::optional<Launch> launch = launch_from_environment();
   const std::vector<Communicator> processes = other_processes(launch, at.device);
   check(processes.empty() || o.train,
@@ -208,14 +208,14 @@ inline void bench_classifier(BenchOptions o) {
   }
   if (!processes.empty() && processes[0].rank != 0) return;
   t.floor = 1000 * floor_of(model.config, measure_ceilings(at), o.batch, o.size, o.image_width(),
-                            static_cast<double>(size_of(at.dtype)), o.train);
+                            static_cast<double>(size_of(at.activations())), o.train);
   report(o, t, model.config.name, o.train ? "training step" : "inference",
          {{"mask", to_string(model.config.mask)}}, processes.empty() ? 1 : processes[0].size);
 }
 
 template <class Head>
 void bench_segmentor(BenchOptions o, const WeightsFile& file) {
-  const Placement at = o.compute.placement();
+  const Placement at = o.compute.placement(o.train);
   auto model = dense_network<Segmentor<Head>>(
       o.network, file, at, !o.train, [&](const SegmentorConfig<Head>& c) {
         o = sized(std::move(o), file);
@@ -250,7 +250,7 @@ void bench_segmentor(BenchOptions o, const WeightsFile& file) {
 
 inline void bench_detector(BenchOptions o) {
   check(!o.train, "bench --task detect: times inference; leave out --train");
-  const Placement at = o.compute.placement();
+  const Placement at = o.compute.placement(o.train);
   const WeightsFile file = dense_weights(o.network);
   auto model = dense_network<MaskRcnn>(o.network, file, at, true, [&](const MaskRcnnConfig& c) {
     o = sized(std::move(o), file);

@@ -49,17 +49,20 @@ inline void add_threads(CLI::App& app) {
 struct ComputeOptions {
   std::string device = "cpu", dtype = "f32";
 
-  /// Checks the pair, sets the mode of f32 products, and says where activations live. Weights stay
-  /// f32 under bf16.
-  Placement placement() const {
+  /// Checks the pair, sets the mode of f32 products, and says where activations live. Weights that
+  /// are trained stay f32 under bf16.
+  Placement placement(bool train = false) const {
     const Device where = device == "cuda" ? Device::cuda : Device::cpu;
     if (where == Device::cuda)
       check(cuda::available(), "--device cuda: ",
             cuda::compiled()
                 ? "no GPU is there"
                 : "this program was compiled without CUDA; build it with cmake --preset cuda");
-    check(where == Device::cuda || dtype == "f32" || dtype == "f64", "--dtype ", dtype,
-          " needs --device cuda; on the CPU it is f32 or f64");
+    check(where == Device::cuda || dtype != "tf32",
+          "--dtype tf32 needs --device cuda; on the CPU it is f32, f64 or bf16");
+    check(where == Device::cuda || dtype != "bf16" || !train,
+          "--dtype bf16 trains with --device cuda only; on the CPU networks compute in it, and "
+          "train in f32 or f64");
     cuda::allow_tf32() = dtype == "tf32";
     return {where, dtype == "f64" ? DType::f64 : dtype == "bf16" ? DType::bf16 : DType::f32};
   }
@@ -77,7 +80,9 @@ inline void add_compute(CLI::App& app, ComputeOptions& o) {
   app.add_option("--device", o.device, "where to compute")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
-  app.add_option("--dtype", o.dtype, "element type to compute in; bf16 and tf32 on the GPU")
+  app.add_option(
+         "--dtype", o.dtype,
+         "element type to compute in; tf32 on the GPU, bf16 there or, of weights, in inference")
       ->check(CLI::IsMember({"f32", "f64", "bf16", "tf32"}))
       ->capture_default_str();
 }

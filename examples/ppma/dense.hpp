@@ -126,7 +126,7 @@ TrainOptions place_for_training(const TrainingRun& run, Model& model, const Dens
   }
   if (o.freeze_backbone) set_trainable(model.backbone, false);
   TrainOptions t;
-  t.at = o.compute.placement();
+  t.at = o.compute.placement(true);
   to(model, accumulator_dtype(t.at.dtype)), to(model, t.at.device);
   t.epochs = o.stop(), t.accumulate = o.accumulate, t.clip = o.clip, t.ema_decay = o.ema;
   t.rules = norm_rules(o.weight_decay);
@@ -268,7 +268,7 @@ struct DenseFile {
       return Model(config);
     }();
     load_state_dict(model, file.tensors);
-    to(model, accumulator_dtype(at.dtype)), to(model, at.device);
+    place_dense(model, at, true);
     return model;
   }
   std::string where() const { return o.network.weights + ": input"; }

@@ -137,6 +137,17 @@ inline WeightsFile dense_weights(const NetworkOptions& o) {
   return read_weights(o, {"module.", "_orig_mod."});
 }
 
+/// Converts and moves a dense network; for inference its backbone is made ready, on the CPU the
+/// heads' weights as well.
+template <class Model>
+void place_dense(Model& model, const Placement& at, bool inference) {
+  to(model, accumulator_dtype(at.dtype));
+  to(model, at.device);
+  if (!inference) return;
+  prepare_for_inference(model.backbone, at.dtype);
+  if (at.device == Device::cpu) narrow_weights(model, at.dtype), pack_weights(model);
+}
+
 /// The network of the options, by default the published one on PPMA-T; with --weights (`file`) or
 /// random ones; where it computes. `look` sees its configuration before it is made.
 template <class Model, class Look>
@@ -149,9 +160,7 @@ Model dense_network(const NetworkOptions& o, const WeightsFile& file, const Plac
   look(config);
   Model model(config);
   if (!o.weights.empty()) load_state_dict(model, file.tensors);
-  to(model, accumulator_dtype(at.dtype));
-  to(model, at.device);
-  if (inference) prepare_for_inference(model.backbone, at.dtype);
+  place_dense(model, at, inference);
   return model;
 }
 

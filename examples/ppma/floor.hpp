@@ -21,13 +21,13 @@ struct Ceilings {
   double flops = 0, bytes = 0, exponentials = 0;
 };
 
-/// Measured with a large product and a large copy in `dtype`; a GPU's exponentials are 16 a cycle
+/// Measured with a large product and a large copy in the dtype; a GPU's exponentials are 16 a cycle
 /// and multiprocessor.
 inline Ceilings measure_ceilings(const Placement& at) {
   const NoGrad not_recorded;
   const bool gpu = at.device == Device::cuda;
   const i64 n = gpu ? 8192 : 1024,
-            elements = (gpu ? i64{1} << 30 : i64{1} << 27) / size_of(at.dtype);
+            elements = (gpu ? i64{1} << 30 : i64{1} << 27) / size_of(at.activations());
   const auto seconds = [&](auto&& f) {
     f();
     return median(timed(5, at.device, f)) / 1000;
@@ -36,19 +36,22 @@ inline Ceilings measure_ceilings(const Placement& at) {
   Ceilings c;
   {
     const Tensor a = at(Tensor::randn({n, n}, rng));
-    c.flops = 2.0 * static_cast<double>(n * n * n) / seconds([&] { matmul(a, a, false, true); });
+    const PackedWeights narrow =
+        at.activations() == at.dtype ? PackedWeights{} : pack_linear(cast(a, at.dtype));
+    c.flops = 2.0 * static_cast<double>(n * n * n) /
+              seconds([&] { narrow.defined() ? linear(a, narrow) : matmul(a, a, false, true); });
   }
   {
-    const Tensor from = Tensor::zeros({elements}, at.dtype, at.device);
-    Tensor to = Tensor::empty({elements}, at.dtype, at.device);
-    c.bytes = 2.0 * static_cast<double>(elements * size_of(at.dtype)) /
+    const Tensor from = Tensor::zeros({elements}, at.activations(), at.device);
+    Tensor to = Tensor::empty({elements}, at.activations(), at.device);
+    c.bytes = 2.0 * static_cast<double>(elements * size_of(at.activations())) /
               seconds([&] { to.copy_from(from); });
   }
   if (gpu) {
     c.exponentials = cuda::exponentials_per_second();
     return c;
   }
-  const Tensor x = Tensor::zeros({i64{1} << 18}, at.dtype);  // stays in the caches
+  const Tensor x = Tensor::zeros({i64{1} << 18}, at.activations());  // stays in the caches
   c.exponentials = static_cast<double>(x.numel()) / seconds([&] { exp(x); });
   return c;
 }

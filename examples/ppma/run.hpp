@@ -79,7 +79,7 @@ inline void run(const RunOptions& o) {
     return with_segmentor(
         o.network, [&]<class Head>(const WeightsFile& file) { run_segmentor<Head>(o, file); });
   if (o.task == "detect") return run_detector(o);
-  const Placement at = o.compute.placement();
+  const Placement at = o.compute.placement(o.train);
   Network network = load_network(o.network);
   Ppma& model = network.model;
   place(model, at, !o.train);

@@ -144,7 +144,7 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
   }
 
   TrainOptions options;
-  options.at = o.compute.placement();
+  options.at = o.compute.placement(true);
   place(model, options.at);
   options.epochs = o.epochs;
   options.accumulate = o.accumulate;
@@ -299,7 +299,7 @@ inline void add_train(CLI::App& app) {
     const std::optional<Launch> launch = launch_from_environment();
     std::vector<Communicator> processes;
     if (!o->resume.empty()) {  // so that train.json is of the run that is there
-      processes = other_processes(launch, o->compute.placement().device);
+      processes = other_processes(launch, o->compute.placement(true).device);
       first_alone(processes, [&] { RunFolder(o->resume, RunFolder::Start::resume); });
     }
     if (const std::string path = o->resume + "/train.json"; !o->resume.empty())
@@ -308,7 +308,7 @@ inline void add_train(CLI::App& app) {
           "/train.json: there is no task \"", o->task, "\"");
     refuse_others(*c, o->task);
     if (o->resume.empty()) refuse_other_data(*c, o->data.kind);
-    if (o->resume.empty()) processes = other_processes(launch, o->compute.placement().device);
+    if (o->resume.empty()) processes = other_processes(launch, o->compute.placement(true).device);
     if (o->task == "classify") return train(*o, processes);
     take_shared(*o);
     o->task == "segment" ? train_segment(*segment, processes) : train_detect(*detect, processes);

@@ -57,6 +57,36 @@ TEST_CASE("a folded network gives the same logits", "[models]") {
   }
 }
 
+TEST_CASE("on the CPU a network's weights in bf16 take half the memory", "[models]") {
+  Rng rng(1);
+  const Tensor images = Tensor::randn({3, 3, 64, 64}, rng);
+  Ppma model(small_config(), 3);
+  stir(model);
+  Ppma exact(small_config(), 3);
+  load_state_dict(exact, as_tensors(state_dict(model)));
+  to(exact, DType::f64);
+  const Tensor before = exact.forward(as(images, DType::f64, Device::cpu));
+  const auto bytes = [](Ppma& m) {
+    i64 sum = 0;
+    const auto count = [&](auto& l) {
+      for (const Tensor* t : {&l.weight, &l.packed.elements})
+        if (t->defined()) sum += t->bytes();
+    };
+    for_each_layer<Linear>(m, count), for_each_layer<Conv2d>(m, count);
+    return sum;
+  };
+  const i64 f32_bytes = bytes(model);
+  prepare_for_inference(model, DType::bf16);
+  // half, but for what fills up strips: many in so small a network
+  CHECK(bytes(model) < f32_bytes * 3 / 4);
+  const Tensor after = model.forward(images);
+  CHECK(after.dtype() == DType::f32);
+  CHECK(distance(after, before) < 2e-2);
+  CHECK(distance(after, before) > 1e-5);
+  prepare_for_inference(model, DType::bf16);  // nothing is left to do
+  CHECK(distance(model.forward(images), after) == 0);
+}
+
 TEST_CASE("a folded network refuses training and the state dicts of others", "[models]") {
   Ppma model(small_config(), 3), other(small_config(), 4);
   prepare_for_inference(model, DType::f32);

@@ -122,6 +122,11 @@ TEST_CASE("conv2d is its definition") {
            Case{{1, 16, 16, 3}, {16, 3, 4, 4}, {4, 0, 1}},
            Case{{1, 1, 1, 2}, {3, 2, 3, 3}, {2, 1, 1}},
            Case{{3, 3, 3, 4}, {4, 1, 3, 3}, {2, 1, 4}},  // depthwise, but strided
+           // tiles of 2 x 2 pixels: whole ones and halves, full and partial vectors, all paddings
+           Case{{2, 17, 19, 32}, {40, 32, 3, 3}, {1, 1, 1}},
+           Case{{1, 18, 18, 35}, {33, 35, 3, 3}, {1, 0, 1}},
+           Case{{1, 16, 15, 32}, {32, 32, 3, 3}, {1, 2, 1}},
+           Case{{1, 3, 90, 300}, {32, 300, 3, 3}, {1, 1, 1}},  // k beyond a block of 256
        })
     check_against_direct(c.x, c.w, c.options,
                          [&c](const Tensor& x, const Tensor& w, const Tensor& b) {

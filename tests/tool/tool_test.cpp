@@ -87,6 +87,14 @@ TEST_CASE("tool: run reproduces the reference, evaluation and training step", "[
     ++compared;
   }
   CHECK(compared == 184);
+  // Weights in bf16, activations in f32.
+  REQUIRE(run("run " + common + " --dtype bf16").code == 0);
+  out = read_safetensors(folder / "out.safetensors").tensors;
+  const double off = distance(*find(out, "logits"), *find(expected, "eval.logits"));
+  CHECK((off > 1e-5 && off < 2e-2));
+  CHECK(run("run --train --dtype bf16 " + common).err.find("trains with --device cuda only") !=
+        std::string::npos);
+  CHECK(run("run --dtype tf32 " + common).err.find("it is f32, f64 or bf16") != std::string::npos);
   if (!cuda::compiled())
     CHECK(run("run --device cuda " + common).err.find("compiled without CUDA") !=
           std::string::npos);

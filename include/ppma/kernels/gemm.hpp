@@ -3,7 +3,7 @@
 // What a dense product is: on the CPU kernels/cpu/gemm.hpp (ours) and kernels/cpu/gemm_eigen.hpp
 // (Eigen's) compute it, on the GPU kernels/cuda/gemm.cuh.
 
-#include "ppma/core/config.hpp"
+#include "ppma/core/dtype.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
@@ -27,6 +27,9 @@ struct Gemm {
   const R* add = nullptr;   // (m,n) with leading dimension ldc, added; without `accumulate`
   // All of op(B) as pack_factor() lays it out; then b is not read. On the CPU, batch 1.
   const T* packed = nullptr;
+  // Or all of it in bf16, in strips (kernels/cpu/strips.hpp): f32 on the CPU, batch 1, without ta
+  // and `accumulate`.
+  const bf16* strips = nullptr;
   i64 batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
 };
 

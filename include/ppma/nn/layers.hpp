@@ -52,18 +52,20 @@ struct Conv2d {
 };
 
 /// For inference: weights and biases of all dense layers in the dtype of the activations, so that
-/// no forward pass converts them. The module cannot be trained any more.
+/// no forward pass converts them. On the CPU activations, and biases with them, are f32 under bf16,
+/// and only packed weights (pack_weights()) can be bf16. The module cannot be trained any more.
 template <class M>
 void narrow_weights(M& module, DType dtype) {
-  const auto narrow = [dtype](Tensor& t) {
+  const auto narrow = [dtype](Tensor& t, bool bias) {
     if (!t.defined() || t.dtype() == dtype) return;
+    if (bias && dtype == DType::bf16 && t.device() == Device::cpu) return;
     Tensor narrowed = Tensor::empty(t.shape(), dtype, t.device());
     narrowed.copy_from(t.detach());
     t = narrowed;
   };
   set_trainable(module, false);
-  for_each_layer<Linear>(module, [&](Linear& l) { narrow(l.weight), narrow(l.bias); });
-  for_each_layer<Conv2d>(module, [&](Conv2d& l) { narrow(l.weight), narrow(l.bias); });
+  for_each_layer<Linear>(module, [&](Linear& l) { narrow(l.weight, false), narrow(l.bias, true); });
+  for_each_layer<Conv2d>(module, [&](Conv2d& l) { narrow(l.weight, false), narrow(l.bias, true); });
 }
 
 /// For inference on the CPU: weights of all dense layers as their kernels read them, in place of
@@ -78,7 +80,7 @@ void pack_weights(M& module) {
     if (l.weight.defined()) pack(l, pack_linear(l.weight));
   });
   for_each_layer<Conv2d>(module, [&](Conv2d& l) {
-    if (l.weight.defined()) pack(l, pack_conv2d(l.weight, l.options.groups));
+    if (l.weight.defined()) pack(l, pack_conv2d(l.weight, l.options));
   });
 }
 

@@ -22,10 +22,12 @@ PPMA_API Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tenso
 PPMA_API Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(),
                             const ConvOptions& options = {});
 
-/// w (O,I/groups,kh,kw) packed for conv2d's kernel; undefined on a GPU.
-PPMA_API PackedWeights pack_conv2d(const Tensor& w, i64 groups = 1);
+/// w (O,I/groups,kh,kw) packed for conv2d's kernel with these options (any padding); undefined on a
+/// GPU. A bf16 w is packed for f32 x, as pack_linear() says.
+PPMA_API PackedWeights pack_conv2d(const Tensor& w, const ConvOptions& options = {});
 
-/// The same convolution with packed weights; not differentiable.
+/// The same convolution with packed weights; not differentiable. Errors: another stride or other
+/// groups than they were packed for.
 PPMA_API Tensor conv2d(const Tensor& x, const PackedWeights& w, const Tensor& b = Tensor(),
                        const ConvOptions& options = {});
 
@@ -77,19 +79,31 @@ kernels::ConvWeights<T> straight_weights(const Shape& w, i64 groups, const T* el
 
 }  // namespace detail
 
-PackedWeights pack_conv2d(const Tensor& w, i64 groups) {
+PackedWeights pack_conv2d(const Tensor& w, const ConvOptions& options) {
+  const i64 groups = options.groups;
   check(w.defined() && w.rank() == 4 && groups >= 1 && w.dim(0) % groups == 0,
         "pack_conv2d: w must be (O,I/groups,kh,kw)");
   PackedWeights packed{w.shape(), Tensor()};
   if (w.device() != Device::cpu || w.numel() == 0) return packed;
   kernels::ConvMap map{};
   map.ci = w.dim(1) * groups, map.co = w.dim(0), map.th = w.dim(2), map.tw = w.dim(3);
-  map.groups = groups;
+  map.groups = groups, map.stride = options.stride;
+  if (w.dtype() == DType::bf16) {
+    packed.elements = Tensor::empty(Shape{kernels::conv_strips_size(map)}, DType::bf16);
+    kernels::pack_conv_strips(Cpu{}, map, w.data<bf16>(), packed.elements.data<bf16>());
+    return packed;
+  }
   visit_cpu(w.device(), w.dtype(), "pack_conv2d", [&](auto on, auto t) {
     using T = decltype(t);
-    packed.elements = Tensor::empty(Shape{kernels::packed_conv_size<T>(map)}, w.dtype());
-    kernels::pack_conv(on, map, detail::straight_weights(w.shape(), groups, w.data<T>()),
-                       packed.elements.data<T>());
+    const auto weights = detail::straight_weights(w.shape(), groups, w.data<T>());
+    packed.transformed = kernels::suits_winograd(map);
+    packed.elements = Tensor::empty(Shape{packed.transformed ? kernels::winograd_size<T>(map)
+                                                             : kernels::packed_conv_size<T>(map)},
+                                    w.dtype());
+    if (packed.transformed)
+      kernels::pack_winograd(on, map, weights, packed.elements.data<T>());
+    else
+      kernels::pack_conv(on, map, weights, packed.elements.data<T>());
   });
   return packed;
 }
@@ -98,12 +112,17 @@ Tensor conv2d(const Tensor& x, const PackedWeights& w, const Tensor& b,
               const ConvOptions& options) {
   check(x.defined() && w.defined(), "conv2d: x or w is undefined");
   check(!needs_grad({x, b}), "conv2d: packed weights are for inference; use NoGrad");
-  detail::check_weights("conv2d", x, w.elements, b);
+  detail::check_packed("conv2d", x, w.elements, b);
+  check(!w.transformed || options.stride == 1, "conv2d: w was packed for stride 1, not ",
+        options.stride);
   Tensor y = Tensor::empty(detail::conv2d_shape(x, w.shape, b, options), x.dtype());
   visit_cpu(x.device(), x.dtype(), "conv2d", [&](auto on, auto t) {
     using T = decltype(t);
     auto weights = detail::straight_weights<T>(w.shape, options.groups, nullptr);
-    weights.packed = w.elements.data<T>();
+    if (w.elements.dtype() == DType::bf16)
+      weights.strips = w.elements.data<bf16>();
+    else
+      (w.transformed ? weights.transformed : weights.packed) = w.elements.data<T>();
     kernels::convolve(on, detail::conv_map(x.shape(), w.shape, y.shape(), options), x.data<T>(),
                       weights, detail::data_or_null<T>(b), y.data<T>());
   });

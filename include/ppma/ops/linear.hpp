@@ -17,14 +17,16 @@ PPMA_API Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b = Tenso
 /// Weights laid out as the kernel of their product reads them, for inference: products that are
 /// given plain ones pack them each time.
 struct PackedWeights {
-  Shape shape;      // of the plain ones
-  Tensor elements;  // in an order that only the kernel knows; undefined: not packed
+  Shape shape;               // of the plain ones
+  Tensor elements;           // in an order that only the kernel knows; undefined: not packed
+  bool transformed = false;  // of a convolution: by Winograd (kernels/cpu/winograd.hpp)
 
   bool defined() const { return elements.defined(); }
 };
 
 /// w (out, in) packed; undefined where products take weights as they are: on a GPU, and where Eigen
-/// computes them.
+/// computes them. A bf16 w is packed for f32 x: the product reads half the bytes; it rounds x to
+/// bf16 where the processor multiplies that (AMX), and else makes w f32 as it goes.
 PPMA_API PackedWeights pack_linear(const Tensor& w);
 
 /// The same map with packed weights; not differentiable.
@@ -84,7 +86,16 @@ Tensor linear_values(const Tensor& x, const Shape& w, const Tensor& b, const Ten
 PackedWeights pack_linear(const Tensor& w) {
   check(w.defined() && w.rank() == 2, "pack_linear: w must be (out, in)");
   PackedWeights packed{w.shape(), Tensor()};
-  if (w.device() != Device::cpu || !kernels::packs_factors() || w.numel() == 0) return packed;
+  if (w.device() != Device::cpu || w.numel() == 0) return packed;
+  if (w.dtype() == DType::bf16) {
+    const i64 n = w.dim(0), k = w.dim(1);
+    packed.elements = Tensor::empty(Shape{kernels::strips_size(k, n)}, DType::bf16);
+    const bf16* const from = w.data<bf16>();
+    kernels::pack_strips(
+        k, n, [=](i64 p, i64 j) { return from[j * k + p]; }, packed.elements.data<bf16>());
+    return packed;
+  }
+  if (!kernels::packs_factors()) return packed;
   visit_cpu(w.device(), w.dtype(), "pack_linear", [&](auto, auto t) {
     using T = decltype(t);
     kernels::Gemm<T> g;
@@ -99,10 +110,13 @@ PackedWeights pack_linear(const Tensor& w) {
 Tensor linear(const Tensor& x, const PackedWeights& w, const Tensor& b, const Tensor& add) {
   check(x.defined() && w.defined(), "linear: x or w is undefined");
   check(!needs_grad({x, b, add}), "linear: packed weights are for inference; use NoGrad");
-  detail::check_weights("linear", x, w.elements, b);
+  detail::check_packed("linear", x, w.elements, b);
   return detail::linear_values(x, w.shape, b, add, [&](auto& g) {
     using T = std::remove_cvref_t<decltype(*g.c)>;
-    g.packed = w.elements.data<T>();
+    if (w.elements.dtype() == DType::bf16)
+      g.strips = w.elements.data<bf16>();
+    else
+      g.packed = w.elements.data<T>();
   });
 }
 

@@ -23,6 +23,17 @@ inline void check_weights(const char* op, const Tensor& x, const Tensor& w, cons
         x.device(), ", w or b is not; ", "move them with .to()");
 }
 
+/// The same for weights packed for inference: in bf16 they are for f32 activations.
+inline void check_packed(const char* op, const Tensor& x, const Tensor& elements, const Tensor& b) {
+  if (elements.dtype() == DType::bf16 && x.device() == Device::cpu) {
+    check(x.dtype() == DType::f32 && (!b.defined() || b.dtype() == DType::f32), op, ": x is ",
+          x.dtype(), b.defined() ? str(", b is ", b.dtype()) : "",
+          "; beside weights packed in bf16 both must be f32 on the CPU");
+    return;
+  }
+  check_weights(op, x, elements, b);
+}
+
 /// w in x's dtype, without history.
 inline Tensor converted_weights(const Tensor& w, DType dtype) {
   if (!w.defined() || w.dtype() == dtype) return w.detach();

@@ -15,8 +15,13 @@ namespace ppma::inline PPMA_ABI {
 /// as they are.
 struct Placement {
   Device device = Device::cpu;
-  DType dtype = DType::f32;  // of activations; parameters are in its accumulator's
+  DType dtype = DType::f32;  // parameters are in its accumulator's dtype
 
+  /// The dtype of activations: on the CPU bf16 is the weights' alone, in inference
+  /// (prepare_for_inference()).
+  DType activations() const {
+    return device == Device::cpu && dtype == DType::bf16 ? DType::f32 : dtype;
+  }
   PPMA_API Tensor operator()(const Tensor& images) const;
 };
 
@@ -51,7 +56,7 @@ namespace ppma::inline PPMA_ABI {
 
 Tensor Placement::operator()(const Tensor& images) const {
   const Tensor there = images.to(device);
-  return there.dtype() == dtype ? there : cast(there, dtype);
+  return there.dtype() == activations() ? there : cast(there, activations());
 }
 
 }  // namespace ppma::inline PPMA_ABI

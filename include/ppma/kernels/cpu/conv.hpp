@@ -19,28 +19,11 @@
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/device.hpp"
 #include "ppma/core/parallel.hpp"
+#include "ppma/kernels/cpu/conv_map.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"
+#include "ppma/kernels/cpu/winograd.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
-
-/// Output pixel (oy, ox) sums over taps (ty, tx) input pixel (oy*stride + y0 + ty, ox*stride + x0 +
-/// tx); outside is 0.
-struct ConvMap {
-  i64 batch, h, w, ci;  // input (B,H,W,CI)
-  i64 oh, ow, co;       // output pixels to compute, channels of the output tensor
-  i64 stride, y0, x0, th, tw, groups;
-  i64 out_batch, out_row, out_col;  // distances in the output tensor, in elements
-};
-
-/// Which weights the taps of a map use: element w[n*n_step + c*c_step + (ky + ty*ky_step)*kw + kx +
-/// tx*kx_step] for the n-th output and c-th input channel of a group; group g starts at
-/// g*group_step.
-template <class T>
-struct ConvWeights {
-  const T* w;
-  i64 n_step, c_step, group_step, kh, kw, ky, ky_step, kx, kx_step;
-  const T* packed = nullptr;  // all of them as pack_conv() lays them out; then w is not read
-};
 
 namespace detail {
 
@@ -232,11 +215,69 @@ void pack_conv(Cpu, const ConvMap& m, const ConvWeights<T>& weights, T* to) {
   });
 }
 
+/// Elements of a convolution's weights in strips.
+inline i64 conv_strips_size(const ConvMap& m) {
+  return m.groups * strips_size(m.th * m.tw * (m.ci / m.groups), m.co / m.groups);
+}
+
+/// ConvWeights::strips of weights w (CO, CI/g, th, tw).
+template <class T>
+void pack_conv_strips(Cpu, const ConvMap& m, const T* w, bf16* to) {
+  const i64 taps = m.th * m.tw, c = m.ci / m.groups, n = m.co / m.groups;
+  for (i64 g = 0; g < m.groups; ++g)
+    pack_strips(
+        taps * c, n, [=](i64 p, i64 j) { return w[((g * n + j) * c + p % c) * taps + p / c]; },
+        to + g * strips_size(taps * c, n));
+}
+
+namespace detail {
+
+// The convolution as one product of weights in strips, a row a pixel: only where tiles multiply
+// bf16, so fast that copying each input once for each tap that sees it is what is left to be paid.
+// x and `out` are dense, and there is one group.
+template <class Tiles>
+void convolve_strips(const ConvMap& m, const float* x, const bf16* strips, const float* bias,
+                     float* out) {
+  const Workspace<bf16> narrow(m.batch * m.h * m.w * m.ci);
+  parallel_for(m.batch * m.h, std::max<i64>(1, (1 << 16) / (m.w * m.ci)), [&](i64 begin, i64 end) {
+    const i64 row = m.w * m.ci;
+    Tiles::round((end - begin) * row, x + begin * row, narrow.data() + begin * row);
+  });
+  const i64 piece = m.tw * m.ci;
+  const auto fill = [&](i64 pixel, bf16* to) {
+    const i64 image = pixel / (m.oh * m.ow), oy = pixel / m.ow % m.oh, ox = pixel % m.ow;
+    const i64 x0 = ox * m.stride + m.x0, left = std::clamp<i64>(-x0, 0, m.tw),
+              right = std::clamp<i64>(m.w - x0, left, m.tw);
+    for (i64 ty = 0; ty < m.th; ++ty, to += piece) {
+      const i64 y = oy * m.stride + m.y0 + ty;
+      const bool there = y >= 0 && y < m.h;
+      const i64 from = there ? left : 0, until = there ? right : 0;
+      std::fill_n(to, from * m.ci, bf16(0.0f));
+      std::copy_n(narrow.data() + ((image * m.h + y) * m.w + x0 + from) * m.ci,
+                  (until - from) * m.ci, to + from * m.ci);
+      std::fill_n(to + until * m.ci, piece - until * m.ci, bf16(0.0f));
+    }
+  };
+  multiply_strips<Tiles>(m.batch * m.oh * m.ow, m.co, m.th * piece, strips, bias, nullptr, out,
+                         m.co, fill);
+}
+
+}  // namespace detail
+
 /// The convolution of map `m`: out = sum of taps + bias (CO, or null).
 template <class T>
 void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias,
               T* out) {
   constexpr i64 w = detail::panel_width<T>;
+  if (weights.transformed) return winograd(m, x, weights.transformed, bias, out);
+  if (!weights.packed && !weights.strips && suits_winograd(m) && m.oh * m.ow >= winograd_pixels) {
+    const Workspace<T> transformed(winograd_size<T>(m));
+    pack_winograd(Cpu{}, m, weights, transformed.data());
+    return winograd(m, x, transformed.data(), bias, out);
+  }
+  if constexpr (std::is_same_v<T, float>)
+    if (weights.strips && m.groups == 1 && multiplies_bf16())
+      return detail::convolve_strips<detail::AmxTiles>(m, x, weights.strips, bias, out);
   const detail::Pieces p = detail::pieces_of(m);
   const i64 n = m.co / m.groups, panels = (n + w - 1) / w, k = p.count * p.length;
 
@@ -248,10 +289,12 @@ void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, 
   const i64 blocks = (m.oh + block_rows - 1) / block_rows;
   const i64 splits = by_panel ? std::min<i64>(m.groups * panels, 2 * threads()) : 1;
   // Large weights that meet few pixels are packed panel by panel when their turn comes, and stay in
-  // cache; others once.
-  const bool pack_late = by_panel && m.batch * blocks <= 2 && weights.packed == nullptr;
-  const bool pack_now = !pack_late && weights.packed == nullptr;
-  const std::vector<i64> taps = pack_late ? detail::taps_of(m, weights) : std::vector<i64>{};
+  // cache; others once. Weights in bf16 are made f32 so.
+  const bool plain = weights.packed == nullptr && weights.strips == nullptr;
+  const bool pack_late = (by_panel && m.batch * blocks <= 2 && plain) || weights.strips != nullptr;
+  const bool pack_now = !pack_late && plain;
+  const std::vector<i64> taps =
+      pack_late && plain ? detail::taps_of(m, weights) : std::vector<i64>{};
   const Workspace<T> packed_weights(pack_now ? m.groups * panels * k * w : 1);
   if (pack_now) pack_conv(Cpu{}, m, weights, packed_weights.data());
   const T* const packed = pack_now ? packed_weights.data() : weights.packed;
@@ -268,7 +311,10 @@ void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, 
       for (i64 q = m.groups * panels * split / splits; q < m.groups * panels * (split + 1) / splits;
            ++q) {
         const i64 group = q / panels, c0 = q % panels * w, cols = std::min(w, n - c0);
-        if (pack_late) detail::conv_pack(m, weights, taps.data(), n, q, late.data());
+        if (pack_late && plain) detail::conv_pack(m, weights, taps.data(), n, q, late.data());
+        if constexpr (std::is_same_v<T, float>)
+          if (weights.strips)
+            unpack_panel(weights.strips + group * strips_size(k, n), k, 0, k, c0, late.data());
         const T* const panel = pack_late ? late.data() : packed + q * k * w;
         for (i64 oy = oy0; oy < oy1; ++oy) {
           const T* const a =
@@ -289,6 +335,7 @@ void convolve(Cpu, const ConvMap& m, const T* x, const ConvWeights<T>& weights, 
 /// dy times input.
 template <class T>
 void convolve_dw(Cpu, const ConvMap& m, const T* x, const T* dy, T* dw) {
+  if (suits_winograd(m) && m.oh * m.ow >= winograd_pixels) return winograd_dw(m, x, dy, dw);
   constexpr i64 w = detail::panel_width<T>;
   const detail::Pieces p = detail::pieces_of(m);
   const i64 n = m.co / m.groups, panels = (n + w - 1) / w, k = p.count * p.length;

@@ -14,13 +14,16 @@
 // The order of additions of one element of C depends on k alone, never on the tiles or the threads.
 
 #include <algorithm>
+#include <type_traits>
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/config.hpp"
 #include "ppma/core/device.hpp"
 #include "ppma/core/parallel.hpp"
+#include "ppma/kernels/cpu/amx.hpp"
 #include "ppma/kernels/cpu/gemm_eigen.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
+#include "ppma/kernels/cpu/strips.hpp"
 #include "ppma/kernels/cpu/transpose.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
@@ -130,7 +133,9 @@ void pack_panel(const T* b, i64 ldb, bool tb, i64 p0, i64 k, i64 j0, i64 cols, T
 }
 
 // Rows m0..m1, columns n0..n1 of one product. `packed`: all of B, k-block after k-block, panel
-// after panel; or null, then this packs what it needs into `scratch` (k_block * columns).
+// after panel; or null, then this packs what it needs into `scratch` (k_block * columns). Weights
+// in bf16 are made f32 panel by panel, for up to 16 tiles each time, in `scratch` (k_block *
+// panel).
 template <class T>
 void gemm_part(const Gemm<T>& g, i64 m0, i64 m1, i64 n0, i64 n1, const T* packed, T* scratch) {
   constexpr i64 w = panel_width<T>;
@@ -142,10 +147,10 @@ void gemm_part(const Gemm<T>& g, i64 m0, i64 m1, i64 n0, i64 n1, const T* packed
   const i64 n_padded = (g.n + w - 1) / w * w;
   for (i64 p0 = 0; p0 < g.k; p0 += k_block) {
     const i64 k = std::min(k_block, g.k - p0);
-    const T* panels;
+    const T* panels = nullptr;
     if (packed) {
       panels = packed + p0 * n_padded + n0 * k;
-    } else {
+    } else if (!g.strips) {
       for (i64 j = n0; j < n1; j += w)
         pack_panel(g.b, g.ldb, g.tb, p0, k, j, std::min(w, n1 - j), scratch + (j - n0) * k);
       panels = scratch;
@@ -155,7 +160,9 @@ void gemm_part(const Gemm<T>& g, i64 m0, i64 m1, i64 n0, i64 n1, const T* packed
     const T* const bias = p0 > 0 ? nullptr : g.bias;
     for (i64 t0 = 0; t0 < tiles; t0 += block_tiles)
       for (i64 j = n0; j < n1; j += w) {
-        const T* panel = panels + (j - n0) * k;
+        const T* panel = g.strips ? scratch : panels + (j - n0) * k;
+        if constexpr (std::is_same_v<T, float>)
+          if (g.strips) unpack_panel(g.strips, g.k, p0, k, j, scratch);
         const i64 cols = std::min(w, n1 - j);
         for (i64 t = t0; t < std::min(t0 + block_tiles, tiles); ++t) {
           const i64 i = first_row(t);
@@ -189,16 +196,19 @@ void gemm_one(const Gemm<T>& g) {
     return std::max<i64>(1, (i64{1} << 21) / std::max<i64>(1, flops / parts));
   };
   const bool by_rows = row_tiles >= 4 * threads() || panels < threads();
+  const i64 one_panel = g.strips ? k_block * w : 1;
   const auto rows_with = [&](const T* packed) {
     parallel_for(row_tiles, grain(row_tiles), [&](i64 begin, i64 end) {
+      const Workspace<T> scratch(one_panel);
       gemm_part(g, begin * tile_rows, std::min(end * tile_rows, g.m), 0, g.n, packed,
-                static_cast<T*>(nullptr));
+                scratch.data());
     });
   };
-  if (g.packed) {
+  if (g.packed || g.strips) {
     if (by_rows) return rows_with(g.packed);
     parallel_for(panels, grain(panels), [&](i64 begin, i64 end) {
-      gemm_part(g, 0, g.m, begin * w, std::min(end * w, g.n), g.packed, static_cast<T*>(nullptr));
+      const Workspace<T> scratch(one_panel);
+      gemm_part(g, 0, g.m, begin * w, std::min(end * w, g.n), g.packed, scratch.data());
     });
     return;
   }
@@ -319,7 +329,12 @@ void gemm(Cpu, const Gemm<T>& g) {
         }
     return;
   }
-  if (packs_factors())
+  if constexpr (std::is_same_v<T, float>)
+    if (g.strips && multiplies_bf16())
+      return multiply_strips<detail::AmxTiles>(
+          g.m, g.n, g.k, g.strips, g.bias, g.add, g.c, g.ldc,
+          [&g](i64 i, bf16* row) { detail::AmxTiles::round(g.k, g.a + i * g.lda, row); });
+  if (packs_factors() || g.strips)
     detail::gemm_own(g);
   else
     gemm_eigen(g);
