@@ -2,6 +2,7 @@
 #define PPMA_DEFINES_VIS
 #include "ppma/vis/colormap.hpp"
 #include "ppma/vis/curve.hpp"
+#include "ppma/vis/decay_places.hpp"
 #include "ppma/vis/font.hpp"
 #include "ppma/vis/mask_maps.hpp"
 #include "ppma/vis/mask_picture.hpp"

@@ -152,6 +152,7 @@
 #include "ppma/train/trainer.hpp"
 #include "ppma/vis/colormap.hpp"
 #include "ppma/vis/curve.hpp"
+#include "ppma/vis/decay_places.hpp"
 #include "ppma/vis/font.hpp"
 #include "ppma/vis/mask_maps.hpp"
 #include "ppma/vis/mask_picture.hpp"

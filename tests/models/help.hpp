@@ -102,7 +102,7 @@ void fill_by_formula(M& model) {
           by_formula(f.name, f.tensor.shape(), formula_of(f.name, f.tensor.shape())));
 }
 
-// ---- weights of golden_forward.json (spec 4.6) ----
+// ---- weights of golden_forward.json (algorithm 4.4) ----
 
 inline double golden(u64 tensor, u64 element) {
   u64 z = (tensor << 32) + element + 0x9E3779B97F4A7C15ULL;

@@ -35,7 +35,7 @@ struct Decays {
         lb(random_log_decay({2, 3, g.height, g.width}, 12, low, high)) {}
 };
 
-// The example of spec 1.4. The first column of alpha and the first row of beta are never used: 0.77
+// The example of algorithm 1.4. The first column of alpha and the first row of beta are never used: 0.77
 // stands there.
 const Decays& worked() {
   static const Decays d = [] {
@@ -266,7 +266,7 @@ TEST_CASE("polyline mask: gradients, and none for edges that do not exist", "[po
   CHECK(largest(narrow(scans[2], 2, 0, 1)) == 0);
 }
 
-TEST_CASE("polyline mask: the gradient rule of spec 1.6 written out", "[polyline][mask]") {
+TEST_CASE("polyline mask: the gradient rule of algorithm 1.6 written out", "[polyline][mask]") {
   // d ln alpha[i,t] = sum of G over the entries whose row step straddles edge t, likewise beta: by
   // walking.
   const i64 h = 3, w = 4, n = h * w;

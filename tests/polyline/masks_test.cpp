@@ -37,7 +37,7 @@ struct Problem {
   }
 };
 
-// The generic rule of spec 2.7, for any mask.
+// The generic rule of algorithm 2.7, for any mask.
 Tensor whole_by_rule(const Problem& x, MaskKind kind) {
   return whole_attention_with(x.q, x.k, x.v, heads, ablation_log_masks(kind, x.of(kind)));
 }
@@ -153,7 +153,7 @@ TEST_CASE("Hilbert order visits each cell once, neighbours in turn on a square o
         std::vector<i64>{0, 1, 5, 4, 8, 12, 13, 9, 10, 14, 15, 11, 7, 6, 2, 3});
 }
 
-TEST_CASE("RMT: decays of the spec, Manhattan mask, equality with constant decays",
+TEST_CASE("RMT: published decays, Manhattan mask, equality with constant decays",
           "[polyline][ablation]") {
   const Tensor log_gamma = rmt_decay_log(4, 2, 4, DType::f64);
   const double gamma[] = {0.75, 0.875, 0.9375, 0.96875};

@@ -32,7 +32,7 @@ struct Reference {
   i64 d() const { return t.at("input").dim(3) / heads; }
 };
 
-// The layer of spec 3.4 from operations. `fused` picks the attention.
+// The layer of algorithm 3.4 from operations. `fused` picks the attention.
 Tensor layer(const Reference& r, const Tensor& x, std::map<std::string, Tensor>& w,
              bool criss_cross, bool fused) {
   const auto project = [&](const char* name) {

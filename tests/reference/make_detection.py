@@ -4,7 +4,7 @@
 
 matches: torchvision's Matcher without low-quality matches, and which boxes are positive with them (its rule and mmdet's
 name the same boxes, not always the same truth). coder: BoxCoder((10, 10, 5, 5)). levels: LevelMapper(2..5). rpn: the
-losses of spec 7.1 with every anchor sampled, in float64. paste: mmdet's _do_paste_mask, which is grid_sample. nms:
+losses of recipes 3.1 with every anchor sampled, in float64. paste: mmdet's _do_paste_mask, which is grid_sample. nms:
 torchvision's nms and, group by group, batched_nms (the exact loop, not the one that moves groups apart), in float32."""
 import json
 import math

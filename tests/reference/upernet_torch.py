@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """UperNet, Semantic FPN and their network on PPMA in PyTorch: a readable oracle (make_heads.py) and a peer to race against.
 
-Written for this project from spec/ppma-spec.md, section 6; parameter names are those of the published checkpoints.
+Written for this project from docs/recipes.md, 2; parameter names are those of the published checkpoints.
   upernet_torch.py bench [--device cpu|cuda] [--model tiny|small|base] [--batch 16] [--size 512] [--dtype float32|tf32|bfloat16]
                          [--compile] [--train] [--threads 2] [--repeat 10]
 A training step is loss (with the auxiliary head), backward and AdamW. Images (B,3,H,W); maps (B,C,H,W).

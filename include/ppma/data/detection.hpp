@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Images with objects in them: what a detector learns from and is judged by; and their geometry
-// (spec 7.3): resizing with the aspect kept, cropping, flipping. Legend: H W pixels, n objects, B
-// batch.
+// (recipes 3.3): resizing with the aspect kept, cropping, flipping. Legend: H W pixels, n objects,
+// B batch.
 
 #include <array>
 #include <functional>

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Batches for a detector (spec 7.3): images resized, cropped, flipped, padded and stacked; for a
+// Batches for a detector (recipes 3.3): images resized, cropped, flipped, padded and stacked; for a
 // BatchStream. A sample's augmentation is keyed by seed, epoch and its place in the epoch. Legend:
 // B batch, H W pixels.
 

@@ -31,9 +31,9 @@ PPMA_API bool is_empty(const Box& b);
 
 }  // namespace detail
 
-/// The images of a COCO file that something is to be learnt from (spec 7.3); `all_images` keeps the
-/// others too, for evaluation. With `masks`, objects without a segmentation are left out; masks are
-/// drawn when an image is loaded.
+/// The images of a COCO file that something is to be learnt from (recipes 3.3); `all_images` keeps
+/// the others too, for evaluation. With `masks`, objects without a segmentation are left out; masks
+/// are drawn when an image is loaded.
 /// Errors: those of read_coco and read_image; no object with a mask where they are wanted; an image
 /// of another size than the file says; a mask of another size than its image (with the annotation's
 /// id).

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The training augmentations of segmentation (spec 6.3) and batches made with them: resized by a
+// The training augmentations of segmentation (recipes 2.3) and batches made with them: resized by a
 // random factor with the aspect kept, cropped where no class fills the crop, flipped, colours
 // distorted, padded; for a BatchStream. A sample's augmentation is keyed by seed, epoch and its
 // place in the epoch's order. Legend: B batch, H W pixels.

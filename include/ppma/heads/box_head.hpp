@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The box head: the class of a region and its box (spec 7.2), and what is detected by it.
+// The box head: the class of a region and its box (recipes 3.2), and what is detected by it.
 
 #include <optional>
 #include <vector>

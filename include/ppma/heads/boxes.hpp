@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Detection's arithmetic on boxes: anchors, delta coding (spec 7.1).
+// Detection's arithmetic on boxes: anchors, delta coding (recipes 3.1).
 
 #include <array>
 #include <vector>

@@ -7,9 +7,9 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// (B,H,W,I) -> (B,H,W,O) with an odd kernel. Initialised Kaiming-normal by fan-out (spec 6.1). A
-/// single value a channel (one image, pooled to one cell) has no variance: it is normalised by the
-/// running statistics, also in training.
+/// (B,H,W,I) -> (B,H,W,O) with an odd kernel. Initialised Kaiming-normal by fan-out (recipes 2.1).
+/// A single value a channel (one image, pooled to one cell) has no variance: it is normalised by
+/// the running statistics, also in training.
 struct ConvModule {
   Tensor weight;  // (O,I,k,k)
   BatchNorm bn;

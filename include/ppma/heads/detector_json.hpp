@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // MaskRcnnConfig as JSON: {"backbone": {...}, "num_classes": 80, "with_mask": true, ...}; every
-// number of spec 7.1 and 7.2 has a key. An unknown key is an error.
+// number of recipes 3.1 and 3.2 has a key. An unknown key is an error.
 
 #include <nlohmann/json_fwd.hpp>
 

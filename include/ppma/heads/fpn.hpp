@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Feature pyramid network (Lin et al., 2017), spec 7.1: P2..P5 from four maps, P6 every second cell
-// of P5.
+// Feature pyramid network (Lin et al., 2017), recipes 3.1: P2..P5 from four maps, P6 every second
+// cell of P5.
 
 #include <array>
 #include <vector>

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The mask head: the pixels of a region that are its object (spec 7.2), and how they are drawn into
-// the image.
+// The mask head: the pixels of a region that are its object (recipes 3.2), and how they are drawn
+// into the image.
 
 #include <vector>
 

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // The detector: backbone, feature pyramid, proposals, box head and, where it is wanted, mask head
-// (spec 7). Without the mask head it is Faster R-CNN. Names of parameters are mmdet's.
+// (recipes 3). Without the mask head it is Faster R-CNN. Names of parameters are mmdet's.
 
 #include <optional>
 #include <vector>
@@ -23,7 +23,7 @@ struct MaskRcnnConfig {
   bool with_mask = true;
 
   bool operator==(const MaskRcnnConfig&) const = default;
-  /// All but the backbone's: every number of spec 7.1 and 7.2.
+  /// All but the backbone's: every number of recipes 3.1 and 3.2.
   template <class Config, class F>
   static void fields(Config& c, F f) {
     f("with_mask", c.with_mask);

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The regions that the box head and the mask head look at (spec 7.2): which level of the pyramid,
-// the cells of it, and which regions are learnt from.
+// The regions that the box head and the mask head look at (recipes 3.2): which level of the
+// pyramid, the cells of it, and which regions are learnt from.
 
 #include <vector>
 

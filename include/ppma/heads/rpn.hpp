@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Region proposal network (Ren et al., "Faster R-CNN", 2015), spec 7.1. Dense layers stay on the
+// Region proposal network (Ren et al., "Faster R-CNN", 2015), recipes 3.1. Dense layers stay on the
 // device; anchors, targets and proposals are made on the host. Legend: B batch, H W grid of a
 // level, C channels, A anchors a cell.
 

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Labels for an image of any size (spec 6.4): the whole image at once, or windows that slide over
-// it; at one size or several, also flipped, averaging probabilities. Legend: H W the image, K
+// Labels for an image of any size (recipes 2.4): the whole image at once, or windows that slide
+// over it; at one size or several, also flipped, averaging probabilities. Legend: H W the image, K
 // classes.
 
 #include <vector>

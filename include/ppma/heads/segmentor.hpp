@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// A segmentation network: the backbone for dense prediction and a head on its four maps (spec 6.1).
+// A segmentation network: the backbone for dense prediction and a head on its four maps (recipes
+// 2.1).
 //
 // A head is a struct with
 //

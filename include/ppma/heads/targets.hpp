@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Which boxes a detector is to learn from (spec 7.1, 7.2; mmdet's MaxIoUAssigner and
+// Which boxes a detector is to learn from (recipes 3.1, 3.2; mmdet's MaxIoUAssigner and
 // RandomSampler). On the host: boxes of one image at a time.
 
 #include <vector>

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // UperNet's decode head (Xiao et al., "Unified perceptual parsing", 2018) and the FCN auxiliary
-// head, spec 6.1.
+// head, recipes 2.1.
 // Legend: B batch, H W grid of the finest map, C channels of a map, D channels of the head, K
 // classes.
 

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // COCO's masks: run lengths down the columns, beginning with a run of zeros, and their text form
-// (spec 12.3;
+// (recipes 3.5;
 // pycocotools/maskApi.c by P. Dollar and T.-Y. Lin is the definition that figures are compared by).
 //
 //   Rle mask = rle_from_polygon({10, 10, 50, 10, 30, 40}, 480, 640);   // x, y, x, y, ... in pixels

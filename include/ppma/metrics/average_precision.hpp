@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// COCO's average precision, as pycocotools' COCOeval counts it (spec 7.4): ten IoU thresholds, 101
-// recall points, four area ranges, three limits on detections. Overlaps are the caller's (boxes or
-// masks: data/coco_evaluation.hpp), so that this header knows nothing of files or shapes.
+// COCO's average precision, as pycocotools' COCOeval counts it (recipes 3.4): ten IoU thresholds,
+// 101 recall points, four area ranges, three limits on detections. Overlaps are the caller's (boxes
+// or masks: data/coco_evaluation.hpp), so that this header knows nothing of files or shapes.
 //
 //   AveragePrecision ap(classes);
 //   for each image in ascending id, for each class c:

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Segmentation's figures as mmseg counts them (spec 6.4): one table of label against prediction
+// Segmentation's figures as mmseg counts them (recipes 2.4): one table of label against prediction
 // over the whole set, and what comes of it: IoU of each class, their mean, accuracy of all pixels,
 // mean accuracy of the classes.
 

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The attention layer of a block under its published names (spec 3.4): projections, rotary
+// The attention layer of a block under its published names (algorithm 3.4): projections, rotary
 // positions, the mask's decays, polyline path masked attention, a local term. The attention itself
 // is in polyline/. Legend: B batch, H W grid, G heads, d head width, C = G d channels.
 

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// One block and one stage of the network (spec 3.3 and 3.6). Legend: B batch, H W grid, C channels,
-// F hidden channels.
+// One block and one stage of the network (algorithm 3.3 and 3.6). Legend: B batch, H W grid, C
+// channels, F hidden channels.
 
 #include <optional>
 #include <vector>

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Configurations of the four-stage network: values, not classes. T, S, B are the published sizes; L
-// puts PPMA blocks on RMT's large configuration (spec 4.1).
+// puts PPMA blocks on RMT's large configuration (algorithm 4.1).
 
 #include <array>
 #include <string>

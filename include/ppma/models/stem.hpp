@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Where the grid of tokens gets coarser: the stem, and the merging between stages (spec 3.2 and
-// 3.7).
+// Where the grid of tokens gets coarser: the stem, and the merging between stages (algorithm 3.2
+// and 3.7).
 // Legend: B batch, H W grid, C channels.
 
 #include <vector>

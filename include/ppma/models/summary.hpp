@@ -3,8 +3,8 @@
 // What a network costs, layer by layer, without running it: output shape, parameters, MACs, FLOPs,
 // activation memory.
 //
-//   MACs         multiply-accumulates of linear layers, convolutions and attention products (spec
-//                4.3)
+//   MACs         multiply-accumulates of linear layers, convolutions and attention products
+//                (algorithm 4.2)
 //   FLOPs        2 MACs + biases, norms, activations, rotary turns, softmaxes, and the mask; each
 //                addition, product, exponential, ... counts 1 (the table below)
 //   published    MACs + 5 a layer norm's element + 2 a batch norm's: the counter behind the paper's

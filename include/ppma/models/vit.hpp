@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // The plain vision transformer of DeiT, with the polyline mask plugged in or any other of the
-// ablation (spec 4.5): one resolution, whole attention, a class token and learned positions. Names
-// are those of timm's and DeiT's checkpoints;
+// ablation (algorithm 4.3): one resolution, whole attention, a class token and learned positions.
+// Names are those of timm's and DeiT's checkpoints;
 // where the mask is learnt, blocks.N.attn.path_embed is added.
 //
 // The class token has no place on the grid: its row and column of every log mask are 0 (it sees and

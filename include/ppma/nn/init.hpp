@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Initial values of parameters, as the published network has them (spec 3.8).
+// Initial values of parameters, as the published network has them (algorithm 3.8).
 
 #include "ppma/core/random.hpp"
 #include "ppma/tensor/tensor.hpp"

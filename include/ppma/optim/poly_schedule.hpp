@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The learning rate of the segmentation recipe (spec 6.2), by iterations t from 0.
+// The learning rate of the segmentation recipe (recipes 2.2), by iterations t from 0.
 //
 //   lr(t) = rate (1 - t / total)^power,  times 1 - (1 - t / warmup)(1 - ratio) while t < warmup
 

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The learning rate of the detection recipe (spec 7.3): linear warm-up over iterations, then a
+// The learning rate of the detection recipe (recipes 3.3): linear warm-up over iterations, then a
 // tenth after each step.
 
 #include <vector>

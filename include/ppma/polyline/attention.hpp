@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Polyline path masked attention, composed: the paper's and the code's formulas written with the
-// library's operations, N x N arrays and all (spec 2.1 and 2.2). The fused forms of
+// library's operations, N x N arrays and all (algorithm 2.1 and 2.2). The fused forms of
 // polyline/fused.hpp give the same values and gradients without those arrays; use these to read, to
 // compare, and for the variants.
 //
@@ -50,7 +50,7 @@ PPMA_API Tensor criss_cross_attention_with(const Tensor& q, const Tensor& k, con
 ///   code   masks inside the softmaxes, mean of both orders
 ///   paper  (Eq. 11, 12) (S_H*L_H)(S_V*L_V) V + (S_V*L_V)(S_H*L_H) V with the unmasked softmax maps
 ///          S_H, S_V, not renormalised
-/// (The paper writes the second term as ((S_H S_V) * L^T) V, which does not factor; spec 2.2.)
+/// (The paper writes the second term as ((S_H S_V) * L^T) V, which does not factor; algorithm 2.2.)
 /// Variant::joint is an error.
 PPMA_API Tensor criss_cross_attention_composed(const Tensor& q, const Tensor& k, const Tensor& v,
                                                i64 heads, const Tensor& log_decays,

@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Decay factors (spec 1.2): what each step of a polyline path costs, chosen by the image itself.
+// Decay factors (algorithm 1.2): what each step of a polyline path costs, chosen by the image
+// itself.
 //
 // Legend: B batch, H W grid, N = H W tokens, G heads, d head width, C = G d channels.
 // alpha[i,j] in (0,1] is the decay of the horizontal edge (i,j-1)-(i,j), beta[i,j] that of the
@@ -49,7 +50,7 @@ PPMA_API Tensor log_decay(const Tensor& x, const Tensor& dt_weight, const Tensor
 PPMA_API Tensor log_decay_composed(const Tensor& x, const Tensor& dt_weight, const Tensor& dt_bias,
                                    const Tensor& A_log);
 
-/// RMT's constant decays (spec 2.5): log decay of each head n, (G):
+/// RMT's constant decays (algorithm 2.5): log decay of each head n, (G):
 /// ln(1 - 2^(-initial - range n / G)).
 PPMA_API Tensor rmt_decay_log(i64 heads, double initial, double range, DType dtype = DType::f32);
 

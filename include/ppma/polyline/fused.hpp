@@ -5,11 +5,11 @@
 // kernels/cpu/whole/attention.hpp and kernels/cpu/criss_cross/attention.hpp.
 //
 //   whole (PPMVA)         Y = ( 1/2 rowsoftmax(Q K^T + M) + 1/2 rowsoftmax(Q K^T + M^T) ) V,
-//                         M = log L (spec 2.1)
+//                         M = log L (algorithm 2.1)
 //   criss-cross (PPMCCA)  PH_i = rowsoftmax_l( q[i,j].k[i,l] + log A_i[j,l] )   for every row i
 //                         PV_l = rowsoftmax_k( q[i,l].k[k,l] + log B_l[i,k] )   for every column l
 //                         O1 = rows first, then columns;  O2 = columns first, then rows;
-//                         Y = (O1 + O2) / 2 (spec 2.2)
+//                         Y = (O1 + O2) / 2 (algorithm 2.2)
 //
 // A and B are the 1-D masks that L factors into (polyline/mask.hpp).
 

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The symmetric 1-D structured mask (spec 1.3): the building block of the 2-D polyline mask, and by
-// itself the mask of a sequence, in any visiting order.
+// The symmetric 1-D structured mask (algorithm 1.3): the building block of the 2-D polyline mask,
+// and by itself the mask of a sequence, in any visiting order.
 //
 //   L1[i,j] = prod(a; i..j)  = product of a_t over min(i,j) < t <= max(i,j)
 //   log L1[i,j] = log L1[i-1,j] + ln a_i   for i > j;   0 for i = j;   log L1 is symmetric
@@ -12,7 +12,7 @@
 // Every block of L1 inside the lower (or the upper) triangle has rank <= 1: L1[i,j] = e^{c_i}
 // e^{-c_j} for i >= j. (Never compute the factors themselves: e^{-c_j} overflows.)
 //
-// Backward (spec 1.6), G = dLoss/d(log L1), S = G + G^T:
+// Backward (algorithm 1.6), G = dLoss/d(log L1), S = G + G^T:
 //   dc_i = sum_{j<i} S[i,j] - sum_{j>i} S[i,j],   d(ln a_t) = sum_{i>=t} dc_i,   d(ln a_0) = 0
 // c never rises, so which of c_i, c_j is larger follows from the indices alone, also where a decay
 // is exactly 1. A closed edge (-1e30 or less) gets exactly 0: nothing passes it.

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// PPMLA: polyline path masked linear attention (the paper's Theorem 3; spec 2.3), in three forms of
-// one result:
+// PPMLA: polyline path masked linear attention (the paper's Theorem 3; algorithm 2.3), in three
+// forms of one result:
 //
 //   Y = ( (Q K^T) * L2D ) V   no softmax, no normaliser; L2D = L + L^T, or one of the two paths
 //

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // The 2-D polyline path mask by decay sums, in factored form, and applied in O(N) without being
-// built (the paper's Theorems 1 and 2; spec 1.4 to 1.7). By definition, path by path:
+// built (the paper's Theorems 1 and 2; algorithm 1.4 to 1.7). By definition, path by path:
 // polyline/path.hpp.
 //
 // Legend: B batch, G heads, H W grid, N = H W, query (i,j), key (k,l), d head width.
@@ -35,7 +35,8 @@ PPMA_API Tensor column_factor(const Tensor& m);
 ///   log L[(i,j),(k,l)] = -|a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|
 /// with a, b the running sums of the log decays (their differences are summed outwards: a closed
 /// edge, -infinity, gives -infinity where it is crossed and nothing else). O(N^2). Differentiable:
-/// the gradient is summed to A and B first (spec 1.6), so that nothing but itself has N^2 elements.
+/// the gradient is summed to A and B first (algorithm 1.6), so that nothing but itself has N^2
+/// elements.
 PPMA_API Tensor polyline_log_mask(const Tensor& log_decays, Paths path = Paths::v2h);
 
 /// The mask itself, (B,G,N,N): L (v2h), L^T (h2v), L + L^T (both: the paper's L2D, diagonal 2) or
@@ -47,7 +48,7 @@ PPMA_API Tensor polyline_mask(const Tensor& log_decays, Paths paths = Paths::bot
 ///   x (B,H,W,C), log_decays (2,B,G,H,W)
 PPMA_API Tensor apply_mask_factored(const Tensor& x, const Tensor& log_decays, Paths paths);
 
-/// The same by scans along columns and rows (spec 1.6): O(1) an element, no mask, no factors.
+/// The same by scans along columns and rows (algorithm 1.6): O(1) an element, no mask, no factors.
 PPMA_API Tensor apply_mask(const Tensor& x, const Tensor& log_decays, Paths paths);
 
 }  // namespace ppma::inline PPMA_ABI

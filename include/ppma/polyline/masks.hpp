@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The masks of the paper's ablation (Table 4; spec 2.7), chosen by one value.
+// The masks of the paper's ablation (Table 4; algorithm 2.7), chosen by one value.
 //
 // A mask is none, one or two N x N log masks M_r. Whole attention averages rowsoftmax(S + M_r) over
 // r. Criss-cross attention uses the masks' restrictions to row i, M[(i,:),(i,:)], and to column l,

@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // The polyline path mask by definition: every path is walked, every entry is the product of the
-// decays on its way (spec 1.4). O(N^2 (H + W)) and plain: this is what every faster form is tested
-// against.
+// decays on its way (algorithm 1.4). O(N^2 (H + W)) and plain: this is what every faster form is
+// tested against.
 //
 // V2H from key (k,l) to query (i,j): along the KEY's column l from row k to row i, then along the
 // QUERY's row i from

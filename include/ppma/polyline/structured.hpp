@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Mamba2's 1-D structured masked attention (Dao and Gu, "Transformers are SSMs", 2024; spec 2.4 and
-// 1.6), in three forms of one result. The polyline mask is its mask made symmetric and laid along
-// the rows and columns of a grid.
+// Mamba2's 1-D structured masked attention (Dao and Gu, "Transformers are SSMs", 2024; algorithm
+// 2.4 and 1.6), in three forms of one result. The polyline mask is its mask made symmetric and laid
+// along the rows and columns of a grid.
 //
 //   quadratic   Y = ( (C B^T) * L1D ) X            L1D[i,j] = a_{j+1} ... a_i for i >= j, else 0
 //   scan        h_t = a_t h_{t-1} + b_t x_t^T,   y_t = c_t^T h_t            (the recurrence)

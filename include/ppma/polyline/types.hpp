@@ -17,7 +17,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// How mask and softmax meet in a whole attention (spec 2.1): `code` averages two softmaxes of
+/// How mask and softmax meet in a whole attention (algorithm 2.1): `code` averages two softmaxes of
 /// masked scores (the published network), `paper` multiplies the softmax by L + L^T without
 /// renormalising, `joint` renormalises that once.
 enum class Variant { code, paper, joint };

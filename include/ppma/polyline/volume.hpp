@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The polyline path mask of a volume (spec 1.9): a third decay gamma along depth; and, at the end,
-// the one-way scan of a grid that 2DMamba has in its place (spec 2.6).
+// The polyline path mask of a volume (algorithm 1.9): a third decay gamma along depth; and, at the
+// end, the one-way scan of a grid that 2DMamba has in its place (algorithm 2.6).
 //
 // Legend: B batch, G heads, H W D volume, N = H W D tokens (depth fastest), query (i,j,k), key
 // (l,m,n).
@@ -32,10 +32,10 @@ PPMA_API Tensor volume_log_mask(const VolumeLogDecay& decay);
 /// Differentiable.
 PPMA_API Tensor apply_volume_mask(const Tensor& x, const VolumeLogDecay& decay);
 
-/// The one-way recurrence of 2DMamba (spec 2.6): h_hor[i,j] = d[i,j] h_hor[i,j-1] + x[i,j], then
-/// h[i,j] = d[i,j] h[i-1,j] + h_hor[i,j]. One direction, one decay for both axes: L^T with alpha =
-/// beta = d, restricted to keys above and to the left. G = C (one channel a head) is 2DMamba's own
-/// diagonal decay.
+/// The one-way recurrence of 2DMamba (algorithm 2.6): h_hor[i,j] = d[i,j] h_hor[i,j-1] + x[i,j],
+/// then h[i,j] = d[i,j] h[i-1,j] + h_hor[i,j]. One direction, one decay for both axes: L^T with
+/// alpha = beta = d, restricted to keys above and to the left. G = C (one channel a head) is
+/// 2DMamba's own diagonal decay.
 ///   x (B,H,W,C), log_decay (B,G,H,W); returns (B,H,W,C). Differentiable.
 PPMA_API Tensor one_way_scan(const Tensor& x, const Tensor& log_decay);
 

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// To find objects (spec 7): a detector's losses, and COCO's figures on a test set.
+// To find objects (recipes 3): a detector's losses, and COCO's figures on a test set.
 
 #include <functional>
 #include <memory>

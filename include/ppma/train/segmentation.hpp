@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// To name every pixel (spec 6): the losses of a segmentation network's heads, and mean IoU on a
+// To name every pixel (recipes 2): the losses of a segmentation network's heads, and mean IoU on a
 // test set.
 
 #include <functional>

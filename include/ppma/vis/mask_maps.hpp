@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // What one block of a network sees from one token of an image: decays, attention without mask,
-// mask, masked attention (spec 9), for mask_picture(). Whole attention is computed for the figure
-// also where the stage itself uses criss-cross.
+// mask, masked attention (algorithm 5), for mask_picture(). Whole attention is computed for the
+// figure also where the stage itself uses criss-cross.
 //
 // Legend: h w token grid, N = h w, G heads, C channels; query token u = (i,j), key token (k,l).
 
@@ -72,7 +72,8 @@ BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage, s
           rotary(a.k_proj.forward(y), here.Relpos.angle, heads, scale), a.decays(y, here.Relpos)};
 }
 
-// Row u of the log masks of one head, from running sums of its log decays (spec 1.4): V2H and H2V.
+// Row u of the log masks of one head, from running sums of its log decays (algorithm 1.4): V2H and
+// H2V.
 inline std::array<std::vector<double>, 2> log_mask_rows(const std::vector<double>& log_alpha,
                                                         const std::vector<double>& log_beta, i64 h,
                                                         i64 w, i64 i, i64 j) {

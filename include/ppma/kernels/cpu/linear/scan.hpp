@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The CPU kernel of PPMLA by scans (spec 2.3, Theorem 3): y = ((Q K^T) * L) V, L the V2H or H2V
-// mask, in time and memory linear in the number of tokens. Legend: H W grid, n = H W tokens, d head
-// width.
+// The CPU kernel of PPMLA by scans (algorithm 2.3, Theorem 3): y = ((Q K^T) * L) V, L the V2H or
+// H2V mask, in time and memory linear in the number of tokens. Legend: H W grid, n = H W tokens, d
+// head width.
 //
 // The mask is applied to the matrices T_u = k_u v_u^T (d x d a token) by column and row scans, and
 // y_u = q_u^T (L T)_u.
@@ -206,8 +206,8 @@ void forward_h2v(const Head<T>& x, const T* q, const T* k, const T* v, T* y) {
 /// Gradients of the decays of forward_v2h for the upstream gradient dy (n,d): dlog_alpha (n) += d
 /// ln alpha, and dc (n) += the gradient of the running sums of ln beta down each column.
 ///
-/// R_u = q_u dy_u^T is the gradient of (L T)_u, dX = row scan of R that of X. In a row (spec 1.6),
-/// with f, g the scans of X to the right and to the left and s, p those of R:
+/// R_u = q_u dy_u^T is the gradient of (L T)_u, dX = row scan of R that of X. In a row (algorithm
+/// 1.6), with f, g the scans of X to the right and to the left and s, p those of R:
 ///   d ln alpha_t = alpha_t ( <p_t, f_{t-1}> + <s_{t-1}, g_t> )
 /// Along a column, dc_i is the sum of the gradients of log L over all paths with an end in row i, +
 /// where the path goes on upwards from there, - where it goes on downwards. The ends are corners,

@@ -4,7 +4,7 @@
 // forward and backward; no N x N array is ever made.
 //
 //   Y = ( 1/2 rowsoftmax(S + M) + 1/2 rowsoftmax(S + M^T) ) V,   S = Q K^T,   M = log L
-//         (spec: variant `code`)
+//         (algorithm 2.1: variant `code`)
 //
 //   L [(i,j),(k,l)] = A(i; j,l) * B(l; i,k)
 //         V2H: along the key's column, then along the query's row
