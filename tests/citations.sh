@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What sources and pages point to exists: the sections that are cited ("algorithm 1.4": docs/algorithm.md, "recipes 2.1":
-# docs/recipes.md), and the files and headings that pages link to.  tests/citations.sh [SOURCE]
+# docs/recipes.md), the files and headings that pages link to, the lines of output that docs/questions.md quotes.  tests/citations.sh [SOURCE]
 cd "${1:-$(dirname "$0")/..}" || exit 1
 failed=0
 say() { echo "$*"; failed=1; }
@@ -51,8 +51,16 @@ for page in README.md CONTRIBUTING.md benchmarks/README.md tests/reference/READM
 done
 (( linked > 100 )) || say "only $linked links were found: is this script still right?"
 
+# What docs/questions.md says that programs print, they print.
+quoted=0
+while IFS= read -r line; do
+  quoted=$((quoted + 1))
+  grep -qxF -- "$line" examples/expected/*.txt || say "docs/questions.md quotes \"$line\", which no example prints"
+done < <(awk '/^```/ { printed = !code && $0 == "```"; code = !code; next } printed && !/^\$/' docs/questions.md)
+(( quoted > 20 )) || say "only $quoted printed lines were found: is this script still right?"
+
 if [[ $failed -eq 0 ]]; then
-  echo "$cited citations and $linked links"
+  echo "$cited citations, $linked links, $quoted printed lines"
   echo "1 passed, 0 failed"
 else
   echo "0 passed, 1 failed"
