@@ -57,8 +57,8 @@ int main() {
       by_definition.data<double>()[i * n + j] = product;
     }
 
-  // By sums: with c_t = ln d_0 + ... + ln d_t the product is exp(-|c_i - c_j|). n sums instead of
-  // n^3/6 products.
+  // By sums: with c_t = ln d_0 + ... + ln d_t the product is exp(-|c_i - c_j|). n sums
+  // and a difference an entry, instead of n (n^2 - 1) / 3 factors: 112 here.
   const Tensor mask = exp(sequence_log_mask(log_decay));  // (n, n)
 
   std::printf("decays:");

@@ -1,4 +1,4 @@
-// A PPMA block, step by step: the seven lines between an image's tokens and the same tokens after
+// A PPMA block, step by step: the three sums between an image's tokens and the same tokens after
 // they looked around.
 //
 //   x += pos(x)                                        where am I: a depthwise convolution
@@ -56,8 +56,9 @@ int main() {
   Block block(config, 0, rng);
   Positions positions(config, 4);
   to(block, DType::f64), to(positions, DType::f64);
-  // Training would find out what to stop at. Here the block is told: a step onto the right surface
-  // costs a lot.
+  // Training would find out what should cost something. Here the block is told: every step on the
+  // right surface costs a lot, not only the one across the contour. A decay is a function of one
+  // token; a contour is between two, and only features that convolutions mixed can show it.
   Tensor& w = block.retention.path_embed->dt_linear_weight;  // (2,d)
   for (i64 c = 0; c < 2 * d; ++c) w.data<double>()[c] = c % 2 == 0 ? -0.7 : 0.7;
 

@@ -4,9 +4,10 @@
 // token, and attention that knows nothing of the grid but what its learnt positions tell it. Its
 // scores get one more term, the log of the mask:
 //
-//   softmax( q k^T / sqrt(d) )   becomes   softmax( q k^T / sqrt(d) + ln M(x) )
+//   softmax( q k^T / sqrt(d) )   becomes   the mean of softmax( q k^T / sqrt(d) + ln L(x) )
+//                                          and that with ln L(x)^T, both ways along the paths
 //
-// and M comes from the tokens themselves by 2 d + 2 G numbers a layer. With M = 1 (decays of one)
+// and L comes from the tokens themselves by 2 d + 2 G numbers a layer. With L = 1 (decays of one)
 // it is the network it was.
 
 #include <cstdio>
@@ -84,7 +85,7 @@ int main() {
               static_cast<long long>(parameter_count(plain)),
               static_cast<long long>(parameter_count(masked)));
 
-  // 2. Without decay nothing changes: a bias of -40 makes every step free, ln M = -A softplus(-40)
+  // 2. Without decay nothing changes: a bias of -40 makes every step free, ln L = -A softplus(-40)
   // = 0.
   const Batch few = make_batch(6, Rng(3));
   Vit free(small(MaskKind::polyline), 1);
@@ -111,8 +112,8 @@ int main() {
       all = all && f.tensor.grad().defined() && sum(abs(f.tensor.grad())).item() > 0;
   std::printf("every decay parameter has a gradient: %s\n", all ? "yes" : "NO");
 
-  // 4. Both learn a batch by heart. (What the mask is worth takes real training:
-  // benchmarks/README.md.)
+  // 4. Both learn a batch by heart. (That says that it trains, not what it is
+  // worth: docs/questions.md.)
   const Batch batch = make_batch(16, Rng(4));
   Vit first(small(MaskKind::none), 1), second(small(MaskKind::polyline), 1);
   const double without = learn(first, batch), with = learn(second, batch);

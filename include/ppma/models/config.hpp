@@ -70,8 +70,9 @@ PPMA_API PpmaConfig ppma_base();
 
 PPMA_API PpmaConfig ppma_large();
 
-/// A configuration by name: ppma_nano, the published ppma_tiny, ppma_small, ppma_base, ppma_large,
-/// and rmt_... for the same network with RMT's fixed decays.
+/// A configuration by name: ppma_nano (ours); ppma_tiny, ppma_small, ppma_base, as published;
+/// ppma_large, of which neither code nor weights are published (algorithm 4.1); and rmt_... for the
+/// same network with RMT's fixed decays.
 PPMA_API PpmaConfig config_by_name(const std::string& name);
 
 /// Throws an Error that names the first entry that makes no network.
