@@ -74,6 +74,12 @@ TEST_CASE("tool: train and predict --task segment, in windows and at several siz
     CHECK(read_label_map(folder / "p" + "/a_labels.png").shape() == Shape{50, 70});
     CHECK(read_label_map(folder / "p" + "/thin_labels.png").shape() == Shape{1, 40});
   }
+  // What its mask has learnt, of its backbone, whose stages all have decays.
+  const Result seen = run("visualize --json --size 64 --statistics 2 --samples 1 --out '" +
+                          folder / "m.png" + "' --weights '" + out + "/best.safetensors'");
+  INFO(seen.err);
+  REQUIRE(seen.code == 0);
+  CHECK(json::parse(seen.out)["decays"].size() == 2 + 2 + 3 + 4);
   CHECK(run("predict --task detect --weights '" + out + "/best.safetensors' '" + folder / "a.png" +
             "'")
             .err.find("does not describe a detector") != std::string::npos);

@@ -322,12 +322,22 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   CHECK(m["grid"] == std::vector<i64>{16, 16});
   CHECK(m["mask_radius"] > 0);
   CHECK(m["masked_inside"].is_number());
+  // Beside a network as initialised, and the decays of each head by what lies around an edge.
+  CHECK(m["as_initialised"]["masked_inside"].is_number());
+  CHECK(m["as_initialised"]["mask_radius"] != m["mask_radius"]);
+  REQUIRE(!m["decays"].empty());
+  for (const char* direction : {"alpha", "beta"})
+    for (const char* place : {"contour", "inside", "ground"}) {
+      const double decay = m["decays"][0]["decay"][direction][place];
+      CHECK((decay > 0 && decay <= 1));
+    }
   CHECK(text_of(folder / "mask.png").starts_with("\x89PNG"));
   CHECK(text_of(folder / "a/curve.png").starts_with("\x89PNG"));
   const Result file = run("visualize --query 0.2 0.8 --weights " + folder / "a/best.safetensors" +
                           " --out " + folder / "file.png --image " + folder / "image.ppm");
   CHECK(file.err.empty());
   CHECK(file.out.find("decay at contours") != std::string::npos);
+  CHECK(file.out.find("the same network as initialised") != std::string::npos);
   CHECK(run("visualize --stage 1 --weights " + folder / "a/best.safetensors")
             .err.find("has no blocks") != std::string::npos);
 }
