@@ -44,6 +44,7 @@ PPMA_API void copy_many(Device device, const std::vector<CopyPiece>& pieces);
 
 class Buffer {
  public:
+  /// From the device's pool, 64-byte aligned, uninitialised.
   PPMA_ONCE PPMA_API Buffer(i64 bytes, Device device);
   /// Foreign memory, not counted in memory_stats(): `keep_alive` dies with the buffer.
   PPMA_API Buffer(void* data, i64 bytes, Device device, std::shared_ptr<const void> keep_alive,
@@ -52,10 +53,15 @@ class Buffer {
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
+  /// The first byte, on the device.
   void* data() const { return data_; }
+  /// How many there are.
   i64 bytes() const { return bytes_; }
+  /// Where they are.
   Device device() const { return device_; }
+  /// Whether they are somebody else's memory.
   bool foreign() const { return foreign_; }
+  /// False for const memory of others.
   bool writable() const { return writable_; }
 
  private:
@@ -70,8 +76,10 @@ class Buffer {
 template <class T>
 class Workspace {
  public:
+  /// n elements on the device.
   explicit Workspace(i64 n, Device device = Device::cpu)
       : buffer_(n * static_cast<i64>(sizeof(T)), device) {}
+  /// The first element.
   T* data() const { return static_cast<T*>(buffer_.data()); }
 
  private:

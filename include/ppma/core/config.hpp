@@ -179,9 +179,13 @@
 
 namespace ppma::inline PPMA_ABI {
 
-using i64 = std::int64_t;  // sizes and indices
+/// Sizes and indices.
+using i64 = std::int64_t;
+/// Bytes, levels of images.
 using u8 = std::uint8_t;
+/// Words of random bits.
 using u32 = std::uint32_t;
+/// Seeds and positions in streams.
 using u64 = std::uint64_t;
 
 }  // namespace ppma::inline PPMA_ABI

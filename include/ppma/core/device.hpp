@@ -13,6 +13,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// Where elements are: in the host's memory, or in a GPU's.
 enum class Device : u8 { cpu, cuda };
 
 struct Cpu {
@@ -22,18 +23,21 @@ struct Cuda {
   static constexpr Device device = Device::cuda;
 };
 
+/// "cpu" or "cuda".
 inline std::string to_string(Device d) { return d == Device::cpu ? "cpu" : "cuda"; }
 
 /// The type and dtype that sums, statistics and softmax of T are computed in: float for bf16, T
 /// itself otherwise.
 template <class T>
 struct Accumulator {
+  /// T itself.
   using type = T;
 };
 template <>
 struct Accumulator<bf16> {
   using type = float;
 };
+/// The type of Accumulator.
 template <class T>
 using acc_t = typename Accumulator<T>::type;
 constexpr DType accumulator_dtype(DType t) { return t == DType::bf16 ? DType::f32 : t; }

@@ -11,13 +11,16 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// Kinds of elements: floating ones of 32, 64 and 16 bits, whole numbers of 64 and 8.
 enum class DType : u8 { f32, f64, bf16, int64, uint8 };
 
 struct bf16 {
   std::uint16_t bits;
 
   bf16() = default;
+  /// Rounded to the nearest, ties to even.
   PPMA_HD explicit bf16(float x) : bits(round(x)) {}
+  /// Exactly.
   PPMA_HD operator float() const {
     const u32 wide = static_cast<u32>(bits) << 16;
     float x;
@@ -35,6 +38,7 @@ struct bf16 {
   }
 };
 
+/// Bytes of an element.
 constexpr i64 size_of(DType t) {
   switch (t) {
     case DType::f32:
@@ -51,10 +55,12 @@ constexpr i64 size_of(DType t) {
   return 0;
 }
 
+/// True for f32, f64 and bf16.
 constexpr bool is_floating(DType t) {
   return t == DType::f32 || t == DType::f64 || t == DType::bf16;
 }
 
+/// "f32", "f64", "bf16", "int64", "uint8".
 inline std::string to_string(DType t) {
   switch (t) {
     case DType::f32:

@@ -27,6 +27,7 @@ class Error : public std::runtime_error {
 /// Names the module that is running, for the error message; nests, one list per thread.
 class Scope {
  public:
+  /// Until it dies, errors of this thread begin with this name.
   PPMA_API explicit Scope(std::string_view name);
   PPMA_API ~Scope();
   Scope(const Scope&) = delete;
@@ -91,6 +92,7 @@ std::string str(const Parts&... parts) {
   return detail::join({detail::Part(parts)...});
 }
 
+/// Throws Error with the joined message.
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
   detail::fail_with({detail::Part(parts)...});

@@ -40,6 +40,7 @@ class Timer {
   PPMA_API ~Timer();
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
+  /// The first point: after what has been launched so far.
   PPMA_API void start();
   /// Waits for the GPU.
   PPMA_API double stop();

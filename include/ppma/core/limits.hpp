@@ -36,11 +36,14 @@ struct Limits {
   bool without_least = false, without_most = false;
   bool or_none = false;  // a list may be empty
 
+  /// Above 0, up to `most`.
   static Limits positive(double most = endless) { return {0, most, {}, true, false}; }
+  /// From `least` on.
   static Limits at_least(double least) { return {least, endless}; }
   /// From 0, without `most`.
   static Limits below(double most) { return {0, most, {}, false, true}; }
 
+  /// Whether the value lies within, or is one of those allowed besides.
   PPMA_API bool holds(double value) const;
   /// What a value must be: "1 to 100", "0, or 32 to 512", "positive", "at least 0 and less than 1".
   PPMA_API std::string text() const;

@@ -33,6 +33,7 @@ PPMA_HD inline PhiloxBlock philox(PhiloxBlock counter, u32 key0, u32 key1) {
 /// A stream of random numbers, keyed by up to four numbers that say what it is for.
 class Rng {
  public:
+  /// One stream of numbers for each combination.
   explicit Rng(u64 seed = 0, u64 epoch = 0, u64 sample = 0, u64 purpose = 0)
       : key_(seed), stream_(mix(mix(mix(epoch) ^ sample) ^ purpose)) {}
 
@@ -59,9 +60,11 @@ class Rng {
     const u64 hi = bits() >> 5, lo = bits() >> 6;
     return static_cast<double>(hi * 67108864 + lo) * 0x1p-53;
   }
+  /// Uniform in [low, high).
   double uniform(double low, double high) { return low + (high - low) * uniform(); }
   /// Uniform integer in [0, n), n >= 1, without bias worth speaking of (n < 2^53).
   i64 below(i64 n) { return static_cast<i64>(uniform() * static_cast<double>(n)); }
+  /// True with the given probability.
   bool flip(double probability = 0.5) { return uniform() < probability; }
   /// Standard normal (Box-Muller; two uniforms a draw, so that a draw's position is known).
   double normal() {
@@ -78,6 +81,7 @@ class Rng {
 
   /// How many 32-bit words were drawn; with the key this is the stream's whole state.
   u64 position() const { return position_; }
+  /// Goes on from what position() gave.
   void seek(u64 position) {
     position_ = position;
     cached_block_ = ~u64{0};

@@ -17,9 +17,11 @@ class Shape {
   static constexpr int max_rank = 8;
 
   Shape() = default;  // a scalar: no axes, one element
+  /// From sizes, at most as many as the class has room for (Error).
   Shape(std::initializer_list<i64> dims) { assign(dims.begin(), dims.size()); }
   explicit Shape(const std::vector<i64>& dims) { assign(dims.data(), dims.size()); }
 
+  /// How many axes.
   int rank() const { return rank_; }
 
   /// Axis number in [0, rank) from one that may count from the end: axis(-1) is the last.
@@ -28,9 +30,12 @@ class Shape {
       no_axis(a, op);
     return a < 0 ? a + rank_ : a;
   }
+  /// The size of axis a; negative a counts from the last axis. Error: no such axis.
   i64 operator[](int a) const { return dims_[axis(a)]; }
+  /// Changes the size of axis a, as operator[] counts.
   void set(int a, i64 size) { dims_[axis(a)] = size; }
 
+  /// How many elements: the product of all sizes, 1 for a scalar.
   i64 numel() const { return product(0, rank_); }
   /// Product of the sizes of axes first..last-1.
   i64 product(int first, int last) const {
@@ -39,9 +44,12 @@ class Shape {
     return n;
   }
 
+  /// One axis more, the last. Error: too many.
   PPMA_API void push_back(i64 size);
 
+  /// The sizes, for loops.
   const i64* begin() const { return dims_; }
+  /// Behind the last size.
   const i64* end() const { return dims_ + rank_; }
 
   friend bool operator==(const Shape& a, const Shape& b) {

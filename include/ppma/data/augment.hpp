@@ -37,6 +37,7 @@ PPMA_API Tensor crop(const Tensor& image, const PixelBox& box, u8 fill = 0);
 /// Left and right exchanged.
 PPMA_API Tensor flip_horizontal(const Tensor& image);
 
+/// The image (H,W,C) mirrored left to right with the given probability.
 PPMA_API Tensor random_flip(const Tensor& image, Rng& rng, double probability = 0.5);
 
 /// A crop of height x width at a uniform place of the image with `padding` black pixels on each
@@ -79,6 +80,7 @@ struct Normalization {
 /// Turns bytes into (level / 255 - mean) / deviation, for all images of a set.
 class Normalizer {
  public:
+  /// With means and deviations a channel, in colours from 0 to 1.
   PPMA_API explicit Normalizer(const Normalization& n = {});
   /// uint8 (H,W,3) to 3 H W floats at `to`, planes of red, green and blue.
   PPMA_API void operator()(const Tensor& image, float* to) const;

@@ -37,7 +37,9 @@ struct StreamOptions {
 struct BatchPart {
   i64 rank = 0, ranks = 1;
 
+  /// The first image of a batch of so many that is this process's.
   i64 begin(i64 batch) const { return batch * rank / ranks; }
+  /// Behind the last one.
   i64 end(i64 batch) const { return batch * (rank + 1) / ranks; }
   /// Error: there is no such part, or a batch cannot be divided equally. `who` is what it begins
   /// with.

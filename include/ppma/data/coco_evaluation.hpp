@@ -11,6 +11,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// What overlaps are of: boxes or masks.
 enum class CocoType : u8 { bbox, segm };
 
 /// pycocotools' own protocol, or mmdet 2's: limits 100, 300, 1000, and a detection's area is its

@@ -29,6 +29,7 @@ struct Dataset {
   // the same sample each time; called from several threads at once
   std::function<Sample(i64)> load{};
 
+  /// How many classes there are.
   i64 classes() const { return static_cast<i64>(class_names.size()); }
 
   /// Sample number `index`. Errors: no such sample; what load() throws.

@@ -37,6 +37,7 @@ struct DetectionSet {
   std::string left_out;    // what of the files is not in the set and why, for messages
   std::function<DetectionSample(i64)> load;
 
+  /// How many classes there are.
   i64 classes() const { return static_cast<i64>(class_names.size()); }
 };
 
@@ -47,9 +48,11 @@ struct Frame {
   i64 padded_height = 0, padded_width = 0;
   i64 original_height = 0, original_width = 0;  // in the file
   i64 image_id = 0;
+  /// By how much the image was made wider.
   double scale_x() const {
     return static_cast<double>(width) / static_cast<double>(original_width);
   }
+  /// By how much it was made higher.
   double scale_y() const {
     return static_cast<double>(height) / static_cast<double>(original_height);
   }

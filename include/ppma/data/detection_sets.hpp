@@ -19,6 +19,7 @@ struct CocoSkips {
   // images: nothing left in them; a side below 32 pixels
   i64 images_without_boxes = 0, small_images = 0;
 
+  /// In a sentence; empty if nothing was left out.
   PPMA_API std::string text() const;
 };
 

@@ -20,6 +20,7 @@ struct Rgb {
   float r = 0, g = 0, b = 0;
 };
 
+/// From a (t = 0) to b (t = 1).
 PPMA_API Rgb mix(Rgb a, Rgb b, float t);
 
 /// Lightness 0 (black) to 1 (white), chroma 0 (grey) to about 0.25, hue in radians. Where the
@@ -32,9 +33,11 @@ PPMA_API u8 srgb_byte(float light);
 /// Smooth noise, 0 to 1, mean 1/2: random values on a lattice of width 1, interpolated.
 class Noise {
  public:
+  /// With the lattice's values drawn from rng.
   explicit Noise(Rng rng) {
     for (float& v : value_) v = static_cast<float>(rng.uniform());
   }
+  /// The noise at (x, y).
   PPMA_API float at(double x, double y) const;
   /// Sum of `octaves` copies, each twice as fine and half as strong.
   PPMA_API float fractal(double x, double y, int octaves) const;
@@ -53,6 +56,7 @@ class Ground {
  public:
   PPMA_API Ground(Rng rng, double lightness, double hue);
 
+  /// The colour at (x, y).
   PPMA_API Rgb at(double x, double y) const;
 
  private:

@@ -29,6 +29,7 @@ Tensor map_levels(const Tensor& image, const char* op, F&& f) {
 
 }  // namespace detail
 
+/// 255 - level.
 PPMA_API Tensor invert(const Tensor& image);
 
 /// Keeps the upper `bits` bits of each level; none is black.
@@ -58,6 +59,7 @@ PPMA_API Tensor adjust_brightness(const Tensor& image, double factor);
 /// Sharpness: 0 is smoothed by (1 1 1; 1 5 1; 1 1 1) / 13 (all but the border), 1 the image.
 PPMA_API Tensor adjust_sharpness(const Tensor& image, double factor);
 
+/// The colour, red, green, blue, of what lies outside of an image.
 using Fill = std::array<u8, 3>;
 
 /// The output's pixel (x, y) is the input at (m0 x + m1 y + m2, m3 x + m4 y + m5), both at pixel
@@ -68,12 +70,15 @@ PPMA_API Tensor affine(const Tensor& image, const std::array<double, 6>& m, cons
 /// Counter-clockwise by `degrees` about the centre; the size stays.
 PPMA_API Tensor rotate(const Tensor& image, double degrees, const Fill& fill);
 
+/// Rows moved in proportion to their height (x_in = x + factor y), columns likewise (y_in = y +
+/// factor x).
 PPMA_API Tensor shear_x(const Tensor& image, double factor, const Fill& fill);
 PPMA_API Tensor shear_y(const Tensor& image, double factor, const Fill& fill);
 
 /// By `share` of the width (height); positive moves the picture to the left (up).
 PPMA_API Tensor translate_x(const Tensor& image, double share, const Fill& fill);
 
+/// As translate_x(), up.
 PPMA_API Tensor translate_y(const Tensor& image, double share, const Fill& fill);
 
 }  // namespace ppma::inline PPMA_ABI

@@ -23,6 +23,7 @@ struct MixOptions {
   double switch_probability = 0.5;  // of CutMix, where both are on
   double smoothing = 0.1;           // of the targets
 
+  /// Whether batches are mixed at all.
   bool on() const { return mixup > 0 || cutmix > 0; }
 };
 

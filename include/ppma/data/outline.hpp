@@ -14,6 +14,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// The figures of the set `shapes`.
 enum class Figure : u8 { circle, ring, square, triangle, star, cross, heart, moon, drop, bar };
 
 inline constexpr i64 figure_count = 10;

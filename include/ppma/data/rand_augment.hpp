@@ -8,6 +8,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// What an image can suffer (recipes 1).
 enum class Change : u8 {
   auto_contrast,
   equalize,

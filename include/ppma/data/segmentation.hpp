@@ -36,7 +36,9 @@ struct SegmentationSet {
   std::string left_out;  // what of the files is not in the set and why, for messages
   std::function<SegmentationSample(i64)> load;
 
+  /// How many classes there are.
   i64 classes() const { return static_cast<i64>(class_names.size()); }
+  /// Image and labels number i. Errors: no such number; what load() refuses.
   PPMA_API SegmentationSample get(i64 i) const;
 };
 

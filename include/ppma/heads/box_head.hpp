@@ -26,6 +26,7 @@ struct BoxHead {
   std::vector<Linear> shared_fcs;
 
   PPMA_API BoxHead(const RoiConfig& c, Rng& rng);
+  /// Cells (R,size,size,C) of R regions -> their scores and deltas.
   PPMA_API BoxOutput forward(const Tensor& cells) const;
   /// Cross entropy's mean; the L1 of positive regions, in their truth's class, divided by the
   /// number of all regions; times their weights.

@@ -31,6 +31,7 @@ struct BoxCoder {
   // decoding changes a side by this factor at least, by its inverse at most
   double wh_ratio_clip = 16.0 / 1000;
 
+  /// The deviations as a delta.
   PPMA_API Delta deviations() const;
   bool operator==(const BoxCoder&) const = default;
 };

@@ -15,6 +15,7 @@ struct ConvModule {
   BatchNorm bn;
 
   PPMA_API ConvModule(i64 in, i64 out, i64 kernel, Rng& rng);
+  /// relu(norm(conv x)), (B,H,W,I) -> (B,H,W,O).
   PPMA_API Tensor forward(const Tensor& x, Context& ctx) const;
   template <class V>
   void fields(V& v) {

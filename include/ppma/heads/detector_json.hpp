@@ -11,6 +11,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// Every value, as detector_from_json() reads it.
 PPMA_API nlohmann::ordered_json detector_to_json(const MaskRcnnConfig& c);
 
 /// Sets what an object says and leaves the rest of `c`. Errors: an unknown key, a value of the

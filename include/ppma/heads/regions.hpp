@@ -38,6 +38,7 @@ struct Roi {
 /// Level 0 (P2) to 3 (P5) on which a box is looked at.
 PPMA_API std::size_t roi_level(const Box& b, double finest = 56);
 
+/// In place; regions of one level keep their order.
 PPMA_API void sort_by_level(std::vector<Roi>& rois, double finest);
 
 /// The regions' cells (R,size,size,C) from P2..P5 at strides 4..32. rois must be sorted by level

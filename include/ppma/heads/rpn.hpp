@@ -53,6 +53,7 @@ struct RpnHead {
 
   PPMA_API RpnHead(const RpnConfig& c, Rng& rng);
 
+  /// Levels (B,H,W,C), finest first -> scores and deltas of every anchor.
   PPMA_API RpnOutput forward(const std::vector<Tensor>& levels) const;
 
   /// Both losses are sums over the sampled anchors, divided by how many there are in the batch,

@@ -73,6 +73,7 @@ Tensor slide_logits(Model& model, const Tensor& image, i64 crop, i64 stride, con
 
 /// Leaves images where they are.
 struct InPlace {
+  /// x itself.
   const Tensor& operator()(const Tensor& x) const { return x; }
 };
 

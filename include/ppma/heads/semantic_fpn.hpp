@@ -21,6 +21,7 @@ struct ScaleHead {
   std::vector<ConvModule> convs;
 
   PPMA_API ScaleHead(std::size_t level, i64 in, i64 out, Rng& rng);
+  /// A level (B,H,W,I) -> (B,h,w,O), doubled as often as it is coarser than the finest.
   PPMA_API Tensor forward(Tensor x, Context& ctx) const;
   template <class V>
   void fields(V& v) {
@@ -58,6 +59,7 @@ struct SemanticFpnHead {
 
 /// What a Segmentor (heads/segmentor.hpp) has on its backbone.
 struct SemanticFpn {
+  /// Its values.
   using Config = SemanticFpnConfig;
   static constexpr const char *name = "semantic_fpn", *title = "Semantic FPN";
   Fpn neck;
@@ -69,6 +71,7 @@ struct SemanticFpn {
   /// For a CPU: ours.
   static SemanticFpnConfig nano() { return {.channels = 64, .pyramid_channels = 64}; }
 
+  /// Four maps (B,H,W,C), finest first -> logits (B,h,w,K).
   Tensor forward(const std::vector<Tensor>& maps, Context& ctx) const {
     return decode_head.forward(neck.forward(maps), ctx);
   }

@@ -44,6 +44,7 @@ struct PoolBranch {
   ConvModule conv;
 
   PoolBranch(i64 scale_, i64 in, i64 out, Rng& rng) : scale(scale_), conv(in, out, 1, rng) {}
+  /// (B,H,W,I) -> (B,H,W,O): pooled, a module, resized.
   Tensor forward(const Tensor& x, Context& ctx) const {
     return resize(conv.forward(adaptive_avg_pool2d(x, scale, scale), ctx), x.dim(1), x.dim(2));
   }
@@ -92,6 +93,7 @@ struct FcnHead {
 /// What a Segmentor (heads/segmentor.hpp) has on its backbone: the decode head, and an auxiliary
 /// one on the map of stride 16, which training alone uses.
 struct UperNet {
+  /// Its values.
   using Config = UperNetConfig;
   static constexpr const char *name = "upernet", *title = "UperNet";
   UperNetHead decode_head;
@@ -104,9 +106,11 @@ struct UperNet {
   /// For a CPU: ours.
   static UperNetConfig nano() { return {.channels = 64, .auxiliary_channels = 32}; }
 
+  /// Four maps (B,H,W,C), finest first -> logits (B,h,w,K).
   Tensor forward(const std::vector<Tensor>& maps, Context& ctx) const {
     return decode_head.forward(maps, ctx);
   }
+  /// The same maps -> the auxiliary head's logits, for training.
   Tensor auxiliary(const std::vector<Tensor>& maps, Context& ctx) const {
     return auxiliary_head.forward(maps[2], ctx);
   }

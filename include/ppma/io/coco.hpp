@@ -19,6 +19,7 @@ struct CocoMask {
   std::vector<std::vector<double>> polygons;  // x, y, x, y, ...
   std::optional<Rle> rle;
 
+  /// Whether there is no mask.
   bool empty() const { return polygons.empty() && !rle; }
 
   /// The mask drawn in an image; without polygons and runs no pixel is set. Errors: runs for
@@ -87,6 +88,7 @@ PPMA_API CocoTruth parse_coco(Bytes json, const std::string& name, bool masks = 
 /// Reads a list of detections.
 PPMA_API std::vector<CocoResult> read_coco_results(const std::string& path);
 
+/// Results from memory; `name` is what errors call them.
 PPMA_API std::vector<CocoResult> parse_coco_results(Bytes json, const std::string& name);
 
 /// Writes detections as COCO wants them, masks as text; whole or not at all. Errors: polygons (draw

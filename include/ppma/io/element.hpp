@@ -79,6 +79,7 @@ Stored load(const u8* from) {
 
 }  // namespace detail
 
+/// Bytes of an element.
 PPMA_API i64 size_of(Element e);
 
 /// The dtype that such elements have in memory.

@@ -45,16 +45,20 @@ PPMA_API std::vector<u8> read_file(const std::string& path);
 /// /dev/stdout, is written to directly; a folder is refused.
 class FileWriter {
  public:
+  /// Opens a file beside `path`. Error: it cannot be written.
   PPMA_API explicit FileWriter(std::string path);
   PPMA_API ~FileWriter();
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
 
+  /// Appends. Error: the disk is full, or the file cannot be written.
   PPMA_API void write(const void* data, std::size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
   void write(Bytes bytes) { write(bytes.data(), bytes.size()); }
+  /// Bytes so far.
   std::size_t written() const { return written_; }
 
+  /// The file takes its name; without it nothing is left. Error: it cannot.
   PPMA_API void commit();
 
  private:
@@ -69,6 +73,7 @@ class FileWriter {
 /// Replaces the file at `path` by these bytes, whole or not at all.
 PPMA_API void write_file(const std::string& path, Bytes bytes);
 
+/// Writes a file as FileWriter does.
 PPMA_API void write_file(const std::string& path, std::string_view text);
 
 }  // namespace ppma::inline PPMA_ABI

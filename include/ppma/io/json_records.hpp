@@ -23,14 +23,18 @@ struct JsonRecord {
 
   /// The member of this name, or null.
   PPMA_API const nlohmann::json* find(const char* name) const;
+  /// The member of this name. Error: there is none.
   PPMA_API const nlohmann::json& get(const char* name) const;
   /// A whole number from -2^63 to 2^63 - 1; 3.0 is one too, as for Python's dictionaries.
   PPMA_API i64 integer(const char* name) const;
+  /// A number. Error: there is none.
   PPMA_API double number(const char* name) const;
+  /// A text. Error: there is none.
   PPMA_API std::string text(const char* name) const;
   /// All numbers of a list; `name` is for the message.
   PPMA_API std::vector<double> numbers(const nlohmann::json& v, const char* name) const;
 
+  /// What kind of value it is, for messages.
   PPMA_API static std::string described(const nlohmann::json& v);
 };
 

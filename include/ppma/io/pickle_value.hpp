@@ -26,6 +26,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// Kinds of values.
 enum class PickleKind : u8 {
   absent,
   none,
@@ -44,6 +45,7 @@ enum class PickleKind : u8 {
   persistent
 };
 
+/// In Python's words, for messages.
 PPMA_API std::string to_string(PickleKind k);
 
 namespace detail {
@@ -90,28 +92,39 @@ struct PickleTree {
 class PickleValue {
  public:
   PickleValue() = default;
+  /// A value of a pickle that was read.
   PickleValue(std::shared_ptr<const detail::PickleTree> tree, detail::PickleCell cell)
       : tree_(std::move(tree)), cell_(cell) {}
 
+  /// Which kind it is.
   PickleKind kind() const { return cell_.kind(); }
+  /// Whether it is of that kind.
   bool is(PickleKind k) const { return kind() == k; }
   /// Whether both are one value, not two that are equal.
   bool same(const PickleValue& o) const {
     return tree_ == o.tree_ && kind() == o.kind() && cell_.payload == o.cell_.payload;
   }
+  /// False for what find() did not find.
   bool defined() const { return !is(PickleKind::absent); }
 
+  /// True or False.
   bool boolean() const { return expect(PickleKind::boolean), cell_.payload != 0; }
+  /// An int of 64 bits.
   PPMA_API i64 integer() const;
   /// A float, or an int as one.
   PPMA_API double real() const;
+  /// A str, as UTF-8.
   PPMA_API std::string_view text() const;
+  /// A bytes object; of an int that is too long for 64 bits, its digits.
   PPMA_API Bytes bytes() const;
 
   /// Items of a list, tuple or set; entries of a dict.
   PPMA_API std::size_t size() const;
+  /// Item i of a list, tuple or set.
   PPMA_API PickleValue item(std::size_t i) const;
+  /// The key of entry i of a dict.
   PickleValue key(std::size_t i) const { return entry(2 * i); }
+  /// The value of entry i of a dict.
   PickleValue value(std::size_t i) const { return entry(2 * i + 1); }
   /// The value under a text key (the last one, as in Python), or an undefined value: also where
   /// this is no dict.
@@ -127,6 +140,7 @@ class PickleValue {
   /// Items that were appended or set on an object that is a list or a dict of a class of its own;
   /// none without.
   PickleValue list_items() const { return member(3); }
+  /// Items that were set on an object that is a dict; none without.
   PickleValue dict_items() const { return member(4); }
 
   /// "a dict of 3", "an argparse.Namespace object": for messages.

@@ -31,7 +31,9 @@ class PthFile {
   PthFile(PthFile&&) = default;
   PthFile& operator=(PthFile&&) = default;
 
+  /// The file's name.
   const std::string& name() const { return name_; }
+  /// What was saved: mostly a dict.
   const PickleValue& root() const { return root_; }
 
   /// What save_pth was given to keep beside the tensors: names and texts.

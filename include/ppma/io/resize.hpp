@@ -15,6 +15,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// Kernels of a resize that averages where it shrinks.
 enum class Filter : u8 { bilinear, bicubic };
 
 namespace detail {

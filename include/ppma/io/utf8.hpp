@@ -13,6 +13,7 @@ namespace ppma::inline PPMA_ABI {
 /// True for well-formed UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF.
 PPMA_API bool is_utf8(Bytes text);
 
+/// Whether the bytes are well-formed UTF-8.
 PPMA_API bool is_utf8(std::string_view text);
 
 /// A text from elsewhere (a file's name, a tensor's, a class's, a piece of JSON) as a message or a

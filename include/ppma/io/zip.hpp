@@ -78,8 +78,10 @@ PPMA_API ZipEntries parse_zip(Bytes file, const std::string& name);
 /// can be mapped).
 class ZipWriter {
  public:
+  /// Opens a file. Error: it cannot be written.
   explicit ZipWriter(const std::string& path) : path_(path), file_(path) {}
 
+  /// Appends an entry, not compressed.
   PPMA_API void add(const std::string& name, Bytes contents);
   void add(const std::string& name, std::string_view text) {
     add(name, Bytes(reinterpret_cast<const u8*>(text.data()), text.size()));

@@ -15,8 +15,11 @@ PPMA_API i64 count_correct(const Tensor& logits, const Tensor& labels, i64 k);
 struct Accuracy {
   i64 images = 0, top1 = 0, top5 = 0;
 
+  /// logits (B,K), labels int64 (B).
   PPMA_API void add(const Tensor& logits, const Tensor& labels);
+  /// Percent of images whose label has the largest logit.
   double acc1() const { return percent(top1); }
+  /// Percent of images whose label is among the five largest.
   double acc5() const { return percent(top5); }
 
  private:

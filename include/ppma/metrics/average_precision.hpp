@@ -50,6 +50,7 @@ struct CocoFigures {
 
 class AveragePrecision {
  public:
+  /// Of so many classes.
   PPMA_API explicit AveragePrecision(i64 classes, ApOptions options = {});
 
   /// One class of one image; images come in ascending id, as equal scores keep their order. iou(d,
@@ -78,6 +79,7 @@ class AveragePrecision {
     for (std::size_t a = 0; a < areas; ++a) match(c, a, first, truths, detections, order, overlaps);
   }
 
+  /// The figures of all that was added.
   PPMA_API CocoFigures result() const;
 
  private:

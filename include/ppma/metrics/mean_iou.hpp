@@ -38,11 +38,13 @@ class MeanIou {
   /// Pixels of class `label` that were taken for class `prediction`.
   PPMA_API i64 count(i64 label, i64 prediction) const;
 
+  /// The figures of all that was added.
   PPMA_API SegmentationFigures result() const;
 
   /// All counts, label by label, for who adds up those of several processes; and what they are
   /// then.
   std::vector<double> counts() const { return {table_.begin(), table_.end()}; }
+  /// What counts() gave, of one process or added up over several.
   PPMA_API void set_counts(const std::vector<double>& counts);
 
  private:

@@ -43,6 +43,7 @@ struct Positions {
   Tensor angle;  // (d): rotary angle of each channel
   Tensor decay;  // (G), RMT only: log decay of each head
 
+  /// Angles of a stage, and RMT's decays of its range.
   PPMA_API Positions(const StageConfig& c, double rmt_range);
   template <class V>
   void fields(V& v) {
@@ -77,6 +78,7 @@ struct Attention {
   Tensor forward(const Tensor& x, const Positions& at, const Tensor& add = Tensor()) const {
     return forward(NormedTokens{x, Tensor()}, at, add);
   }
+  /// The same of tokens that came with their log decays.
   PPMA_API Tensor forward(const NormedTokens& normed, const Positions& at,
                           const Tensor& add = Tensor()) const;
 
@@ -85,6 +87,8 @@ struct Attention {
   PPMA_API Tensor decays(const Tensor& x, const Positions& at,
                          const Tensor& values = Tensor()) const;
 
+  /// The configuration's attention: q, k, v (B,H,W,C), k scaled, both turned; log_decays as
+  /// decays() gives them; returns (B,H,W,C).
   PPMA_API Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v,
                          const Tensor& log_decays) const;
 

@@ -73,7 +73,9 @@ struct Stage {
   /// A block whose intermediate results are computed again in backward; the closure owns handles of
   /// its tensors.
   PPMA_API Tensor again(const Block& b, const Tensor& x, Context& ctx) const;
+  /// (B,H,W,C) -> the next stage's tokens; x itself after the last stage.
   PPMA_API Tensor merge(const Tensor& x, const Context& ctx) const;
+  /// What the blocks of stage s share.
   PPMA_API static StageConfig stage_config(const PpmaConfig& c, std::size_t s);
   template <class V>
   void fields(V& v) {

@@ -55,6 +55,7 @@ struct PpmaConfig {
     f("mask", c.mask);
     f("fused", c.fused);
   }
+  /// How many blocks the network has.
   i64 blocks() const { return depths[0] + depths[1] + depths[2] + depths[3]; }
 };
 
@@ -62,12 +63,16 @@ struct PpmaConfig {
 /// tokens, so every stage can afford whole attention.
 PPMA_API PpmaConfig ppma_nano();
 
+/// PPMA-T, 14.3 M parameters (algorithm 4.1).
 PPMA_API PpmaConfig ppma_tiny();
 
+/// PPMA-S, 27.0 M parameters.
 PPMA_API PpmaConfig ppma_small();
 
+/// PPMA-B, 54.2 M parameters.
 PPMA_API PpmaConfig ppma_base();
 
+/// PPMA-L, 95.5 M parameters: blocks of PPMA on RMT-L's configuration, which is not published.
 PPMA_API PpmaConfig ppma_large();
 
 /// A configuration by name: ppma_nano (ours); ppma_tiny, ppma_small, ppma_base, as published;

@@ -19,8 +19,10 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// Every value, as config_from_json() reads it.
 PPMA_API nlohmann::ordered_json config_to_json(const PpmaConfig& c);
 
+/// A mask's name in JSON.
 inline void from_text(const std::string& text, MaskKind& kind) { kind = parse_mask_kind(text); }
 
 /// Sets what an object says and leaves the rest of `c`. Errors: an unknown key (so that a misspelt

@@ -21,6 +21,7 @@ struct Stem {
   std::vector<BatchNorm> norms;
 
   PPMA_API Stem(i64 channels, Rng& rng);
+  /// (B,Hin,Win,3) -> (B,H,W,C), stride 4.
   PPMA_API Tensor forward(Tensor x, const Context& ctx) const;
   template <class V>
   void fields(V& v) {  // indices of the published Sequential: convolution, norm, GELU
@@ -37,6 +38,7 @@ struct Merge {
   BatchNorm norm;
 
   Merge(i64 in, i64 out, Rng& rng) : reduction(in, out, 3, ConvOptions{2, 1, 1}, rng), norm(out) {}
+  /// (B,H,W,in) -> (B,ceil(H/2),ceil(W/2),out)
   Tensor forward(const Tensor& x, const Context& ctx) const {
     return norm.forward(reduction.forward(x), ctx);
   }

@@ -38,10 +38,15 @@ struct Summary {
   Shape input;
   std::vector<LayerSummary> layers;
 
+  /// Of all layers.
   i64 parameters() const { return total(&LayerSummary::parameters); }
+  /// Multiply-accumulates, algorithm 4.2.
   i64 macs() const { return total(&LayerSummary::macs); }
+  /// Floating-point operations, two a multiply-accumulate.
   i64 flops() const { return total(&LayerSummary::flops); }
+  /// As the paper counts: multiply-accumulates, 5 a layer norm's element, 2 a batch norm's.
   i64 published() const { return macs() + total(&LayerSummary::norms); }
+  /// Bytes of all outputs of layers.
   i64 activation_bytes() const { return total(&LayerSummary::activation_bytes); }
 
   /// Layers joined under the first `depth` parts of their names (4: one row a block); the output is

@@ -31,12 +31,14 @@ struct VitConfig {
   MaskKind mask = MaskKind::none;
   double rmt_range = 4;  // of the fixed decays, for MaskKind::rmt
 
+  /// Patches a side.
   i64 grid() const { return image_size / patch_size; }
 };
 
 /// DeiT-tiny, 5,717,416 parameters; with the polyline mask 5,719,024.
 PPMA_API VitConfig deit_tiny(MaskKind mask = MaskKind::none);
 
+/// Throws an Error that names the first value that makes no network.
 PPMA_API void check_config(const VitConfig& c);
 
 /// A log mask of the patches (B,G,N,N) with a row and a column of zeros for the class token in
@@ -66,6 +68,7 @@ struct Mlp {
   Linear fc1, fc2;
 
   Mlp(i64 width, i64 hidden, Rng& rng) : fc1(width, hidden, rng), fc2(hidden, width, rng) {}
+  /// x (...,C) -> (...,C)
   Tensor forward(const Tensor& x) const { return fc2.forward(gelu(fc1.forward(x))); }
   template <class V>
   void fields(V& v) {
@@ -81,6 +84,7 @@ struct VitBlock {
   double drop_path;
 
   PPMA_API VitBlock(const VitConfig& c, double drop, Rng& rng);
+  /// x (B,T,C), the class token first -> (B,T,C)
   PPMA_API Tensor forward(Tensor x, Context& ctx) const;
   template <class V>
   void fields(V& v) {

@@ -15,6 +15,7 @@ namespace ppma::inline PPMA_ABI {
 /// captured step can be replayed with new draws in the same place.
 class HostInputs {
  public:
+  /// Draws a tensor on the CPU.
   using Make = std::function<Tensor(Rng&)>;
 
   /// What `make` draws, on `device`: the first pass over a step remembers it, later ones return the
@@ -44,6 +45,7 @@ class HostInputs {
 /// (nn/checkpoint.hpp).
 class Draws {
  public:
+  /// What `draw` draws; when replaying, what it drew then.
   template <class Draw>
   Tensor get(Draw&& draw) {
     if (next_ < tensors_.size()) return tensors_[next_++];
@@ -52,6 +54,7 @@ class Draws {
     ++next_;
     return tensors_.back();
   }
+  /// From here on the draws come again, from the first.
   void replay() { next_ = 0, replaying_ = true; }
 
  private:

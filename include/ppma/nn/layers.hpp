@@ -104,10 +104,12 @@ struct LayerNorm {
   Tensor weight, bias;  // (C)
   double eps;
 
+  /// Weights 1, biases 0.
   explicit LayerNorm(i64 channels, double eps_ = 1e-5)
       : weight(parameter(Tensor::ones({channels}))),
         bias(parameter(Tensor::zeros({channels}))),
         eps(eps_) {}
+  /// x (...,C), normalised over the last axis.
   Tensor forward(const Tensor& x) const { return layer_norm(x, weight, bias, eps); }
   template <class V>
   void fields(V& v) {
@@ -123,9 +125,11 @@ struct BatchNorm {
   Tensor num_batches_tracked;        // () int64
   double momentum = 0.1, eps = 1e-5;
 
+  /// Weights 1, biases 0, running means 0, running variances 1.
   PPMA_API explicit BatchNorm(i64 channels);
   /// Whether the layer before it does its work (models/fold.hpp).
   bool folded() const { return !weight.defined(); }
+  /// x (...,C); in training by the batch's statistics, which move the running ones.
   PPMA_API Tensor forward(const Tensor& x, const Context& ctx) const;
   /// gelu(forward(x))
   PPMA_API Tensor forward_gelu(const Tensor& x, const Context& ctx) const;

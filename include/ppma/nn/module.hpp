@@ -33,6 +33,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// What is learnt, and what is kept beside it.
 enum class Kind { parameter, buffer };
 
 /// A named tensor of a module; the handle shares the module's elements.
@@ -119,6 +120,7 @@ void for_each_field(M& module, F f) {
   module.fields(walk);
 }
 
+/// The parameters of a module and its parts, with their paths.
 template <class M>
 std::vector<Field> named_parameters(M& module) {
   std::vector<Field> fields;
@@ -155,6 +157,7 @@ bool is_trainable(const M& module) {
   return any;
 }
 
+/// Forgets the gradients of all parameters.
 template <class M>
 void zero_grad(M& module) {
   for (Field& f : named_parameters(module)) f.tensor.zero_grad();

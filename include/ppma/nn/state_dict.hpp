@@ -29,9 +29,11 @@ struct LoadReport {
   std::vector<std::string> passed_by;   // on one side only, which PyTorch does not insist on either
   i64 loaded = 0;
 
+  /// Whether every tensor found its place, and every place a tensor.
   bool complete() const {
     return missing.empty() && unexpected.empty() && misshaped.empty() && not_finite.empty();
   }
+  /// In a sentence.
   PPMA_API std::string text() const;
 };
 

@@ -16,7 +16,9 @@ PPMA_API Tensor gelu(const Tensor& x);
 /// x * sigmoid(x), also called swish.
 PPMA_API Tensor silu(const Tensor& x);
 
+/// 1 / (1 + e^-x)
 PPMA_API Tensor sigmoid(const Tensor& x);
+/// Hyperbolic tangent.
 PPMA_API Tensor tanh(const Tensor& x);
 
 /// ln(1 + e^x); x itself above 20, as PyTorch has it.

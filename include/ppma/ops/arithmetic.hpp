@@ -21,6 +21,7 @@ PPMA_API Tensor scale(const Tensor& x, double s);
 /// x + s.
 PPMA_API Tensor add_scalar(const Tensor& x, double s);
 
+/// -x
 PPMA_API Tensor neg(const Tensor& x);
 
 // ---- two tensors ------------------------------------------------------------------------------
@@ -46,12 +47,15 @@ PPMA_API Tensor minimum(const Tensor& a, const Tensor& b);
 
 // ---- functions --------------------------------------------------------------------------------
 
+/// e^x
 PPMA_API Tensor exp(const Tensor& x);
 
 /// Natural logarithm; NaN below 0.
 PPMA_API Tensor log(const Tensor& x);
 
+/// Square root; NaN below 0.
 PPMA_API Tensor sqrt(const Tensor& x);
+/// x^2
 PPMA_API Tensor square(const Tensor& x);
 
 /// |x|; its gradient at 0 is 0.
@@ -65,8 +69,10 @@ PPMA_API Tensor pow(const Tensor& x, double p);
 
 // ---- operators --------------------------------------------------------------------------------
 
+/// Element by element, with NumPy's broadcasting; with a number, for every element.
 PPMA_API Tensor operator+(const Tensor& a, const Tensor& b);
 
+/// As operator+.
 PPMA_API Tensor operator-(const Tensor& a, const Tensor& b);
 PPMA_API Tensor operator*(const Tensor& a, const Tensor& b);
 PPMA_API Tensor operator/(const Tensor& a, const Tensor& b);

@@ -21,6 +21,7 @@ struct PackedWeights {
   Tensor elements;           // in an order that only the kernel knows; undefined: not packed
   bool transformed = false;  // of a convolution: by Winograd (kernels/cpu/winograd.hpp)
 
+  /// Whether weights were packed.
   bool defined() const { return elements.defined(); }
 };
 

@@ -14,8 +14,11 @@ namespace ppma::inline PPMA_ABI {
 /// Corners in pixels; the width is x2 - x1, without 1 added.
 struct Box {
   float x1 = 0, y1 = 0, x2 = 0, y2 = 0;
+  /// x2 - x1
   float width() const { return x2 - x1; }
+  /// y2 - y1
   float height() const { return y2 - y1; }
+  /// 0 for a box that is turned over.
   float area() const { return std::max(width(), 0.0f) * std::max(height(), 0.0f); }
 };
 

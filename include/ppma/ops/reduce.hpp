@@ -20,6 +20,7 @@ PPMA_API Tensor mean(const Tensor& x, const std::vector<int>& axes, bool keepdim
 /// Sum and mean of all elements: shape ().
 PPMA_API Tensor sum(const Tensor& x);
 
+/// The mean of all elements, a scalar.
 PPMA_API Tensor mean(const Tensor& x);
 
 /// The result of max and min: values, and the int64 index of each along the axis (the first of

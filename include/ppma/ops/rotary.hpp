@@ -24,6 +24,7 @@ struct Rotated {
   Tensor q, k;
 };
 
+/// q and k (B,H,W,C), as rotary() of each; k is scaled besides.
 PPMA_API Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i64 heads,
                         double k_scale);
 

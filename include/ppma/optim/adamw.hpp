@@ -32,6 +32,7 @@ struct AdamWOptions {
 /// replay.
 class AdamW {
  public:
+  /// Means begin at 0.
   PPMA_API explicit AdamW(std::vector<Parameter> parameters, const AdamWOptions& options = {});
 
   /// One step with gradients multiplied by gradient_factor (of clipping, or 1 / accumulated
@@ -41,15 +42,18 @@ class AdamW {
   /// gradient_norm_on_device gives it, gradients are also scaled down until gradient_factor * norm
   /// is at most `limit`; nothing is read back.
   void set_rate(double rate, double gradient_factor = 1) { settings_.set(rate, gradient_factor); }
+  /// See set_rate().
   PPMA_API void update(const Tensor& norm = Tensor(), double limit = 0);
   /// Forgets the gradients; their memory returns to the pool.
   void zero_grad() { detail::clear_gradients(parameters_); }
 
+  /// What it updates.
   const std::vector<Parameter>& parameters() const { return parameters_; }
 
   /// mean.NAME, square.NAME and step.NAME (int64) of every parameter; shares memory with the
   /// optimiser.
   PPMA_API TensorMap state() const;
+  /// Restores what state() gave. Error: a tensor is missing or has another shape.
   PPMA_API void load_state(const TensorMap& saved);
 
  private:

@@ -17,12 +17,15 @@ class Ema {
   /// which the initial weights must fade quickly.
   PPMA_API Ema(TensorMap state, double decay, bool warm = false);
 
+  /// The decay that the next update uses.
   PPMA_API double next_decay() const;
 
+  /// One step of the average towards the network as it is.
   PPMA_API void update();
 
   /// The averaged tensors under the network's names; shares memory with the average.
   PPMA_API TensorMap average() const;
+  /// How many there were.
   i64 updates() const { return updates_; }
   /// Restores what average() and updates() gave.
   PPMA_API void load(const TensorMap& average, i64 updates);
@@ -31,6 +34,7 @@ class Ema {
   /// place: no second network, no copy.
   class InUse {
    public:
+    /// Exchanges until it dies.
     explicit InUse(Ema& ema) : ema_(ema) { ema_.exchange(); }
     ~InUse() { ema_.exchange(); }
     InUse(const InUse&) = delete;

@@ -10,19 +10,28 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// Options of one or the other.
 using OptimizerOptions = std::variant<AdamWOptions, SgdOptions>;
 
 /// What AdamW and Sgd have in common; each says what it does.
 class Optimizer {
  public:
+  /// The optimiser that the options are of.
   PPMA_API Optimizer(std::vector<Parameter> parameters, const OptimizerOptions& options);
 
+  /// One step, as AdamW::step().
   PPMA_API void step(double rate, double gradient_factor = 1);
+  /// What the next updates use, as AdamW::set_rate().
   PPMA_API void set_rate(double rate, double gradient_factor = 1);
+  /// An update with it, as AdamW::update().
   PPMA_API void update(const Tensor& norm = Tensor(), double limit = 0);
+  /// Forgets the gradients.
   PPMA_API void zero_grad();
+  /// What it updates.
   PPMA_API const std::vector<Parameter>& parameters() const;
+  /// All that is kept between steps, by name; shares memory.
   PPMA_API TensorMap state() const;
+  /// Restores what state() gave. Error: a tensor is missing or has another shape.
   PPMA_API void load_state(const TensorMap& saved);
 
  private:

@@ -15,7 +15,9 @@ struct PolySchedule {
   i64 warmup = 1500;
   double warmup_ratio = 1e-6;
 
+  /// The rate at iteration t.
   PPMA_API double at(i64 t) const;
+  /// The rate at a moment of a run.
   double operator()(const Moment& m) const { return at(m.iteration); }
 };
 

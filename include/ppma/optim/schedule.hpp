@@ -36,6 +36,7 @@ struct WarmupCosine {
 
   /// The rate at t >= 0 epochs; behind the end it stays at `final`.
   PPMA_API double at(double t) const;
+  /// The rate at a moment of a run.
   double operator()(const Moment& m) const { return at(m.epochs()); }
   /// The rate that the published training used in an epoch (from 0).
   double published_epoch(i64 epoch) const {

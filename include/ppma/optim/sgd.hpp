@@ -20,6 +20,7 @@ struct SgdOptions {
 
 class Sgd {
  public:
+  /// Momenta begin at 0.
   PPMA_API explicit Sgd(std::vector<Parameter> parameters, const SgdOptions& options = {});
 
   /// One step with gradients multiplied by gradient_factor; a parameter without a gradient stays as
@@ -27,13 +28,17 @@ class Sgd {
   PPMA_API void step(double rate, double gradient_factor = 1);
   /// The two halves of step(), as AdamW's.
   void set_rate(double rate, double gradient_factor = 1) { settings_.set(rate, gradient_factor); }
+  /// As AdamW::update().
   PPMA_API void update(const Tensor& norm = Tensor(), double limit = 0);
+  /// Forgets the gradients.
   void zero_grad() { detail::clear_gradients(parameters_); }
 
+  /// What it updates.
   const std::vector<Parameter>& parameters() const { return parameters_; }
 
   /// momentum.NAME of every parameter; shares memory with the optimiser.
   PPMA_API TensorMap state() const;
+  /// Restores what state() gave. Error: a tensor is missing or has another shape.
   PPMA_API void load_state(const TensorMap& saved);
 
  private:

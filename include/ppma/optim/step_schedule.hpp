@@ -19,6 +19,7 @@ struct StepSchedule {
   /// Of an iteration (from 0 over the whole run) in an epoch: the warm-up's factor is 1 - (1 - t /
   /// warmup)(1 - ratio).
   PPMA_API double at(i64 epoch, i64 iteration) const;
+  /// The rate at a moment of a run.
   double operator()(const Moment& m) const { return at(m.epoch, m.iteration); }
 };
 

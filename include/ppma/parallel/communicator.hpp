@@ -31,6 +31,7 @@ struct Communicator {
 
   /// The sum of one number, and the same for several.
   double sum(double x) const { return sums({x})[0]; }
+  /// The sums of several numbers, in one message.
   PPMA_API std::vector<double> sums(const std::vector<double>& x,
                                     Device device = Device::cpu) const;
 };

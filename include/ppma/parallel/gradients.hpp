@@ -45,6 +45,7 @@ class GradientAverage {
 
   /// How many buckets were sent before finish() in the last step: the overlap.
   i64 sent_early() const { return early_; }
+  /// In how many pieces gradients travel.
   i64 buckets() const { return static_cast<i64>(buckets_.size()); }
 
  private:

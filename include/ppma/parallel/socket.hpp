@@ -14,11 +14,14 @@ namespace ppma::inline PPMA_ABI {
 
 class Socket {
  public:
+  /// Owns the descriptor; -1: none.
   explicit Socket(int fd = -1) : fd_(fd) {}
   Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   PPMA_API Socket& operator=(Socket&& other) noexcept;
   PPMA_API ~Socket();
+  /// The descriptor.
   int fd() const { return fd_; }
+  /// Whether there is one.
   explicit operator bool() const { return fd_ >= 0; }
   /// Ends the connection; other threads that wait on it return.
   PPMA_API void shut() const;
@@ -30,6 +33,7 @@ class Socket {
 
   /// False where the connection has ended.
   PPMA_API bool send(const void* from, i64 bytes) const;
+  /// Waits for so many bytes; false: the connection ended before they were there.
   PPMA_API bool receive(void* to, i64 bytes) const;
   /// True if something can be read, or the other side has ended, within so many seconds.
   PPMA_API bool readable(double seconds) const;
@@ -47,6 +51,7 @@ struct Ready {
   std::size_t which;
   bool readable;
 };
+/// See Ready.
 PPMA_API Ready first_ready(const std::vector<Socket>& sockets, const Socket& expected);
 
 /// Listens on the address that `host` has here: on 127.0.0.1, this machine alone can connect.

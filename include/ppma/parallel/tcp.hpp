@@ -26,14 +26,18 @@ class TcpGroup {
   TcpGroup& operator=(const TcpGroup&) = delete;
   ~TcpGroup() { abort(); }
 
+  /// Ends all connections: whoever waits for this process gets an error.
   void abort() const {
     for (const Socket& s : peers_) s.shut();
   }
 
+  /// The sum over all processes, in every one.
   PPMA_API void all_reduce_sum(Tensor& t);
 
+  /// What process `root` has, in every one.
   PPMA_API void broadcast(Tensor& t, i64 root);
 
+  /// Returns when every process has called it.
   PPMA_API void barrier();
 
  private:
@@ -72,6 +76,7 @@ class TcpGroup {
   std::vector<Socket> peers_;
 };
 
+/// The group's sums as what a Trainer takes.
 PPMA_API Communicator communicator_of(const std::shared_ptr<TcpGroup>& group, const Launch& launch);
 
 /// As many independent communicators as asked for, each for one thread at a time. All processes

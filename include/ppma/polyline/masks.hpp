@@ -29,6 +29,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// Those of masks(), algorithm 2.7.
 enum class MaskKind { none, rmt, v2h, polyline, shared, cross_scan, hilbert };
 
 /// All that is asked of a mask.
@@ -50,6 +51,7 @@ PPMA_API const std::vector<Mask>& masks();
 /// The row of a kind.
 PPMA_API const Mask& mask_of(MaskKind kind);
 
+/// Its name in masks().
 PPMA_API std::string to_string(MaskKind kind);
 
 /// The mask of a name; "2d" is another word for polyline. Throws, naming all masks, for any other.

@@ -25,9 +25,13 @@ enum class Variant { code, paper, joint };
 /// The forms of linear and of structured attention: same result, different cost.
 enum class LinearForm { quadratic, scan, chunked };
 
+/// "none", "v2h", "h2v", "both".
 PPMA_API std::string to_string(Paths p);
+/// "rows_first", "columns_first", "both".
 PPMA_API std::string to_string(Order o);
+/// "code", "paper", "joint".
 PPMA_API std::string to_string(Variant v);
+/// "quadratic", "scan", "chunked".
 PPMA_API std::string to_string(LinearForm f);
 
 /// Log decays (2,B,G,H,W) of log_alpha and log_beta, (B,G,H,W) each. Differentiable.

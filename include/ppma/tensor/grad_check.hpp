@@ -36,6 +36,7 @@ struct GradCheck {
   double worst = 0;    // largest error seen, as a fraction of the largest gradient
   std::string report;  // one line per input
 
+  /// Whether it is right.
   explicit operator bool() const { return ok; }
 };
 

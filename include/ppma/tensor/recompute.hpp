@@ -12,6 +12,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// One tensor of several.
 using TensorFunction = std::function<Tensor(const std::vector<Tensor>& inputs)>;
 
 /// f must depend on nothing that needs a gradient but its inputs, and must give the same result

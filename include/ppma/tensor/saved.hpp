@@ -33,9 +33,11 @@ Tensor made_again(Tensor y, F&&) {
 class Saved {
  public:
   Saved() = default;
+  /// Keeps x, or how to make it again where that is known.
   PPMA_API explicit Saved(const Tensor& x);
   /// Whether the elements lie there all the time.
   bool kept() const { return again_ == nullptr; }
+  /// The elements, made again if need be.
   PPMA_API Tensor get() const;
 
  private:

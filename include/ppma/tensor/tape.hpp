@@ -21,7 +21,9 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// Gradients of an operation's inputs, in their order; undefined: none.
 using Grads = std::vector<Tensor>;
+/// From the gradient of the result.
 using Backward = std::function<Grads(const Tensor& dy)>;
 
 struct Node;   // one recorded operation
@@ -77,6 +79,7 @@ class NoGrad : detail::Recording {
   NoGrad() : Recording(false) {}
 };
 
+/// Whether this thread records operations (NoGrad).
 PPMA_API bool grad_enabled();
 
 #if PPMA_GRADIENTS

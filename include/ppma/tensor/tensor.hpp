@@ -44,10 +44,13 @@ class Tensor {
   /// Uninitialised elements.
   PPMA_API static Tensor empty(const Shape& shape, DType dtype = DType::f32,
                                Device device = Device::cpu);
+  /// All 0.
   PPMA_API static Tensor zeros(const Shape& shape, DType dtype = DType::f32,
                                Device device = Device::cpu);
+  /// All `value`.
   PPMA_API static Tensor full(const Shape& shape, double value, DType dtype = DType::f32,
                               Device device = Device::cpu);
+  /// All 1.
   static Tensor ones(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu) {
     return full(shape, 1.0, dtype, device);
   }
@@ -93,27 +96,37 @@ class Tensor {
   PPMA_API static Tensor wrap_bytes(const void* elements, const Shape& shape, DType dtype,
                                     Device device, std::shared_ptr<const void> keep_alive,
                                     bool writable);
-  /// Independent draws: uniform in [low, high), or normal with the given standard deviation.
+  /// Independent draws, uniform in [low, high).
   static Tensor rand(const Shape& shape, Rng& rng, double low = 0, double high = 1,
                      DType dtype = DType::f32) {
     return generate(shape, dtype, [&] { return rng.uniform(low, high); });
   }
+  /// Independent normal draws around 0 with the given standard deviation.
   static Tensor randn(const Shape& shape, Rng& rng, double deviation = 1,
                       DType dtype = DType::f32) {
     return generate(shape, dtype, [&] { return deviation * rng.normal(); });
   }
 
   // ---- what it is ----
+  /// False for no tensor at all.
   bool defined() const { return buffer_ != nullptr; }
+  /// Sizes of its axes.
   const Shape& shape() const { return shape_; }
+  /// How many axes.
   int rank() const { return shape_.rank(); }
+  /// The size of an axis; -1 is the last.
   i64 dim(int axis) const { return shape_[axis]; }
+  /// How many elements.
   i64 numel() const { return shape_.numel(); }
+  /// Kind of the elements.
   DType dtype() const { return dtype_; }
+  /// Bytes of all elements.
   i64 bytes() const { return numel() * size_of(dtype_); }
+  /// Where the elements are.
   Device device() const { return buffer_ ? buffer_->device() : Device::cpu; }
 
   // ---- elements ----
+  /// The elements, row-major. Errors: another type than the dtype's; const ones were wrapped.
   template <class T>
   T* data() {
     check_type<T>();
@@ -125,6 +138,7 @@ class Tensor {
     check_type<T>();
     return static_cast<const T*>(buffer_->data());
   }
+  /// The elements without their type.
   void* raw() {
     check_writable();
     return buffer_->data();
@@ -167,14 +181,18 @@ class Tensor {
   bool requires_grad() const { return PPMA_GRADIENTS && info_ != nullptr; }
   /// The gradient of a leaf after backward(); undefined before.
   PPMA_API Tensor grad() const;
+  /// Overwrites the gradient of a leaf. Errors: another shape; the tensor requires none.
   PPMA_API void set_grad(const Tensor& gradient);
+  /// Forgets the gradient.
   PPMA_API void zero_grad();
   /// Differentiates this tensor (a scalar, or with an upstream gradient of its shape) and adds to
   /// each leaf's grad().
   PPMA_API void backward() const;
   PPMA_API void backward(const Tensor& upstream) const;
 
+  /// The tape's part, for operations.
   const std::shared_ptr<GradInfo>& info() const { return info_; }
+  /// Sets it.
   void set_info(std::shared_ptr<GradInfo> info) { info_ = std::move(info); }
 
  private:

@@ -36,6 +36,7 @@ Evaluation evaluate(Model& model, BatchStream<Batch>& test, const Testing& how =
 template <class Model>
 class ClassificationTask {
  public:
+  /// What a step is made of.
   using Batch = ppma::Batch;
 
   Model& model;
@@ -46,10 +47,12 @@ class ClassificationTask {
   ClassificationTask(Model& network, BatchStream<Batch>& test_set, double smoothing = 0.1)
       : model(network), test(test_set), label_smoothing(smoothing) {}
 
+  /// Cross entropy of the batch.
   Loss loss(const Batch& batch, Context& context) {
     return detail::classification_loss(model.forward(batch.images, context), batch.targets,
                                        label_smoothing);
   }
+  /// Accuracies on the test set.
   Evaluation evaluate(const Testing& how) { return ppma::evaluate(model, test, how); }
 };
 

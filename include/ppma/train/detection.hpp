@@ -30,6 +30,7 @@ PPMA_API CocoResult coco_result(const Detection& d, i64 image_id, i64 category_i
 /// A Task (task.hpp).
 class DetectionTask {
  public:
+  /// What a step is made of.
   using Batch = DetectionBatch;
   static constexpr u64 stream = 0xde7ec7;
   static constexpr bool reads_back = true;  // boxes are sampled on the host
@@ -52,6 +53,7 @@ class DetectionTask {
         truth(std::move(truth_of_test)),
         loading(std::move(how)) {}
 
+  /// The sum of a detector's losses, and each.
   PPMA_API Loss loss(const Batch& batch, Context& context);
   /// Errors: no test set or no truth; what evaluate_coco refuses.
   PPMA_API DetectionEvaluation evaluate(const Testing& how);

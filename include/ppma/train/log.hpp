@@ -43,9 +43,11 @@ struct Evaluation {
   double loss = 0, acc1 = 0, acc5 = 0;
   i64 images = 0;
 
+  /// What the best is chosen by.
   double figure() const { return acc1; }
 };
 
+/// A line of a classifier's log.
 using ClassifierRecord = EpochRecord<Evaluation>;
 
 /// One line of JSON, without the newline. test_* are left out where nothing was evaluated.

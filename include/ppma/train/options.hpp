@@ -22,6 +22,7 @@ struct Placement {
   DType activations() const {
     return device == Device::cpu && dtype == DType::bf16 ? DType::f32 : dtype;
   }
+  /// Images on the device, in the dtype of activations.
   PPMA_API Tensor operator()(const Tensor& images) const;
 };
 

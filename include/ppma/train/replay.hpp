@@ -18,6 +18,7 @@ class Replay {
   PPMA_API Replay(std::function<void()> step, Device device, bool capture = true);
   PPMA_API ~Replay();
 
+  /// The step: launched, captured or replayed.
   PPMA_API void operator()();
 
   /// True once the step is launched as one.

@@ -39,7 +39,9 @@ namespace ppma::inline PPMA_ABI {
 class RunFolder {
  public:
   using Record = nlohmann::ordered_json;  // of an epoch: a line of the log, with "epoch" from 0
+  /// What weights files say of themselves.
   using Metadata = std::map<std::string, std::string>;
+  /// A folder that is new, one whose run goes, one whose run goes on.
   enum class Start { fresh, overwrite, resume };
 
   /// What the folder asks of who trains.
@@ -79,7 +81,9 @@ class RunFolder {
   std::string path(const std::string& name) const { return folder() + "/" + name; }
   /// The same of a picture, in a folder of pictures that is there.
   PPMA_API std::string picture(const std::string& name) const;
+  /// Of the epochs so far.
   const std::vector<Record>& records() const { return records_; }
+  /// The best figure so far; -1: nothing had one.
   double best() const { return best_; }  // -1: nothing had a figure
   /// Whether two processes in the folder are told apart; else the file system has no locks.
   bool can_lock() const { return can_lock_; }

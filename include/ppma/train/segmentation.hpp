@@ -16,6 +16,7 @@ namespace ppma::inline PPMA_ABI {
 
 /// Mean IoU and its companions, of a whole test set.
 struct SegmentationEvaluation : SegmentationFigures {
+  /// What the best is chosen by.
   double figure() const { return mean_iou; }
 };
 
@@ -35,6 +36,7 @@ evaluate_segmentation(const std::function<Tensor(const SegmentationSample&, i64)
 template <class Model>
 class SegmentationTask {
  public:
+  /// What a step is made of.
   using Batch = SegmentationBatch;
   static constexpr u64 stream = 0x5e97;
 
@@ -49,6 +51,7 @@ class SegmentationTask {
   explicit SegmentationTask(Model& network, SegmentationSet test_set = {}, SegmentOptions how = {})
       : model(network), test(std::move(test_set)), how_to_segment(std::move(how)) {}
 
+  /// The losses of the heads, and their accuracies.
   Loss loss(const Batch& batch, Context& context) {
     return detail::segmentation_loss(model.loss(batch.images, batch.labels, context));
   }

@@ -33,8 +33,11 @@ namespace ppma::inline PPMA_ABI {
 template <class Task>
 class Trainer : public TrainingLoop {
  public:
+  /// What a step is made of.
   using Batch = typename Task::Batch;
+  /// What the task says of its test set.
   using Evaluation = decltype(std::declval<Task&>().evaluate(Testing{}));
+  /// A line of the log.
   using Record = EpochRecord<Evaluation>;
 
   struct Observer {

@@ -33,11 +33,15 @@ class TrainingLoop {
 
   /// The epoch that comes next, and the best figure so far (-1 before the first evaluation).
   i64 epoch() const { return epoch_; }
+  /// See epoch().
   double best() const { return best_; }
+  /// As they were given.
   const TrainOptions& options() const { return options_; }
+  /// What makes the steps.
   const Optimizer& optimizer() const { return optimizer_; }
   /// The network's weights as they are, and their average (empty if there is none).
   const TensorMap& weights() const { return state_; }
+  /// See weights().
   PPMA_API TensorMap average() const;
 
   /// All that resume() needs, in one file, written aside and renamed: model.*, ema.*, optimizer.*,
@@ -51,6 +55,8 @@ class TrainingLoop {
   PPMA_API std::map<std::string, std::string> resume(const std::string& path);
 
  protected:
+  /// Of a network's fields; draws from the stream of that number. With `reads_back` the task's loss
+  /// looks at numbers that are computed (train/task.hpp): its step is not replayed as a graph.
   PPMA_API TrainingLoop(const std::vector<Field>& network, const TrainOptions& options, u64 stream,
                         bool reads_back);
   PPMA_API virtual ~TrainingLoop();

@@ -24,6 +24,7 @@ namespace ppma::inline PPMA_ABI {
 ///   upload.send();                     // kernels that are launched from now on see them
 class Upload {
  public:
+  /// To this device; the CPU: copies at once.
   PPMA_API explicit Upload(Device device);
   PPMA_API ~Upload();
   Upload(const Upload&) = delete;
@@ -31,6 +32,7 @@ class Upload {
 
   /// to's elements will be from's, which is on the CPU; shapes and dtypes are the same.
   PPMA_API void add(Tensor& to, const Tensor& from);
+  /// Begins the transfer of all that was added.
   PPMA_API void send();
 
  private:
@@ -42,6 +44,7 @@ class Upload {
 /// next one was launched.
 class Readback {
  public:
+  /// From this device.
   PPMA_API explicit Readback(Device device);
   PPMA_API ~Readback();
   Readback(const Readback&) = delete;

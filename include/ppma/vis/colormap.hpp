@@ -14,6 +14,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
+/// See the head of this file.
 enum class ColorMap : u8 { viridis, magma, greens, red_blue, grey };
 
 using Color = std::array<u8, 3>;  // red, green, blue, as a screen takes them
@@ -36,6 +37,7 @@ PPMA_API Range range_of(const Tensor& map);
 /// A floating map (H,W) in colours: uint8 (H,W,3).
 PPMA_API Tensor colorize(const Tensor& map, ColorMap colors, Range range);
 
+/// Over the map's own range.
 PPMA_API Tensor colorize(const Tensor& map, ColorMap colors = ColorMap::viridis);
 
 }  // namespace ppma::inline PPMA_ABI

@@ -23,6 +23,7 @@ enum class EdgePlace : u8 { contour, inside, ground };
 struct DecayMeans {
   std::array<double, 3> sums{}, edges{};  // by EdgePlace
 
+  /// The mean over edges of that kind.
   double operator[](EdgePlace place) const {
     const auto p = static_cast<std::size_t>(place);
     return edges[p] > 0 ? sums[p] / edges[p] : not_a_number<double>();

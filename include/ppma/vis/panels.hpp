@@ -28,7 +28,9 @@ struct Panel {
 /// A map (H,W) in colours over its own range, with its colour bar.
 PPMA_API Panel map_panel(std::string title, const Tensor& map, ColorMap colors = ColorMap::viridis);
 
+/// The same over a range of yours.
 PPMA_API Panel map_panel(std::string title, const Tensor& map, ColorMap colors, Range range);
+/// A photograph uint8 (H,W,3), without a colour bar.
 PPMA_API Panel image_panel(std::string title, const Tensor& image);
 
 struct PanelOptions {

@@ -20,10 +20,12 @@ namespace ppma::inline PPMA_ABI {
 inline constexpr Color ink{34, 34, 34}, pale_ink{119, 119, 119}, faint_ink{216, 216, 216},
     paper_white{255, 255, 255}, signal_red{230, 25, 40};
 
+/// Where a text lies beside its place.
 enum class Align : u8 { left, center, right };
 
 class Picture {
  public:
+  /// A white sheet.
   Picture(i64 width, i64 height)
       : image_(Tensor::full({height, width, 3}, 255, DType::uint8)),
         width_(width),
@@ -31,12 +33,15 @@ class Picture {
 
   /// uint8 (H,W,3), for write_png.
   const Tensor& image() const { return image_; }
+  /// Pixels from left to right.
   i64 width() const { return width_; }
+  /// Pixels from top to bottom.
   i64 height() const { return height_; }
 
   /// Mixes a colour into pixel (row i, column j); outside of the picture nothing happens.
   PPMA_API void blend(i64 i, i64 j, Color color, double cover);
 
+  /// A rectangle in one colour.
   PPMA_API void fill(double x0, double y0, double x1, double y1, Color color, double strength = 1);
 
   /// A frame of the given thickness around the rectangle, outside of it.
@@ -45,6 +50,7 @@ class Picture {
   /// A polyline with round ends and joints through points x, y, x, y ...
   PPMA_API void line(const std::vector<double>& xy, double thickness, Color color,
                      double strength = 1);
+  /// A disc.
   void dot(double x, double y, double radius, Color color) {
     draw({{x, y, x, y}}, 2 * radius, color, 1);
   }
