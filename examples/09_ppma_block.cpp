@@ -1,4 +1,4 @@
-// A PPMA block, step by step: the three sums between an image's tokens and the same tokens after
+// 09: a PPMA block, step by step. Three sums lie between an image's tokens and the same tokens after
 // they looked around.
 //
 //   x += pos(x)                                        where am I: a depthwise convolution

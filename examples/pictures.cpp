@@ -90,7 +90,7 @@ Picture line_mask() {
   closed[20] = std::log(0.1);
   three[8] = three[14] = three[24] = std::log(0.3);
   const auto mask = [n](const std::vector<double>& logs) {
-    return exp(sequence_log_mask(Tensor::from<double>(logs, {n})));
+    return exp(sequence_log_mask(Tensor::from<double>(logs, Shape{n})));
   };
   const Range whole{0, 1};
   return panels({{map_panel("all decays 0.9", mask(even), ColorMap::viridis, whole),
@@ -153,7 +153,8 @@ Picture all_masks() {
     const GridScene s = grid_scene(n, index);
     const auto title = [&](const char* words) { return rows.empty() ? words : ""; };
     std::vector<Panel> row{image_panel(title("scene, query"), s.image)};
-    const Tensor fixed = constant_log_decay(Tensor::from<double>({std::log(0.9)}, {1}), 1, n, n);
+    const Tensor fixed =
+        constant_log_decay(Tensor::from<double>({std::log(0.9)}, Shape{1}), 1, n, n);
     for (const auto& [kind, name] :
          {std::pair{MaskKind::rmt, "RMT: 0.9 a step"},
           std::pair{MaskKind::cross_scan, "cross scan"},

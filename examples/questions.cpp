@@ -210,7 +210,7 @@ void accumulation() {
   const auto labels = [](i64 count) {
     std::vector<i64> classes;
     for (i64 k = 0; k < count; ++k) classes.push_back(k % 10);
-    return Tensor::from<i64>(classes, {count});
+    return Tensor::from<i64>(classes, Shape{count});
   };
   VitConfig c;
   c.image_size = 32, c.patch_size = 8, c.width = 24, c.depth = 2, c.heads = 2, c.num_classes = 10;

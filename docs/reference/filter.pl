@@ -32,7 +32,7 @@ sub by_rule {
   return 'Names tensors and parts, or values (algorithm 7: fields).' if $line =~ /void fields\(/;
   return '@private' if $line =~ /^struct \w+<\w+> \{/;
   return "See the head of \@ref $file." if $line =~ /^\s*(?:struct|class) \w+(?: : .*)? \{/;
-  return '@private' if $line =~ /\(const \w+&\) = (?:delete|default);|\(\w+&&(?: other)?\)(?: noexcept| = default);|operator=\(\w+&& other\) noexcept;|operator=\(const \w+& other\);|^\s+(?:virtual )?~/;
+  return '@private' if $line =~ /\(const \w+&\) = (?:delete|default);|\bTensor\(const Tensor& other\);|\(\w+&&(?: other)?\)(?: noexcept| = default);|operator=\(\w+&& other\) noexcept;|operator=\(const \w+& other\);|^\s+(?:PPMA_ONCE )?(?:PPMA_API )?(?:virtual )?~/;
   return 'With initial weights drawn from rng (algorithm 3.8).' if $line =~ /^\s+(?:PPMA_API )?[A-Z]\w*\(.*Rng&? rng/;
   return 'With initial weights drawn from seed (algorithm 3.8).' if $line =~ /^\s+explicit [A-Z]\w*\(.*u64 seed = 0\)/;
   return;
@@ -77,7 +77,8 @@ for (my $i = 0; $i < @lines; ++$i) {
   @shared = $line =~ /^(?:\w.*|    .*);$|^\}$|^\w.*\}$/ ? @pending : ();
   my $first = $line =~ /^\s*template/ && $i + 1 < @lines ? $lines[$i + 1] : $line;
   my $before = @out ? $out[-1] : '';
-  if ($before !~ m,^\s*//, && $before !~ /^\s*template/ && (my $rule = by_rule($first))) { push @out, "  /// $rule"; }
+  my $rule = by_rule($first);
+  if ($rule && $before !~ /^\s*template/ && ($before !~ m,^\s*//, || $rule eq '@private')) { push @out, "  /// $rule"; }
   # An overload has what is said of the one before it in the same class.
   %said = () if $line =~ /^\s*(?:struct|class) \w+.*\{/;
   if ($line =~ /^ *(?!return|if|for|check|else)[\w:<>,&\* \[\]~]*?\b(operator\W+|\w+)\(/ && $line !~ /^ {4}/) {
