@@ -1,5 +1,5 @@
-// 09: a PPMA block, step by step. Three sums lie between an image's tokens and the same tokens after
-// they looked around.
+// 09: a PPMA block, step by step. Three sums lie between an image's tokens and the same tokens
+// after they looked around.
 //
 //   x += pos(x)                                        where am I: a depthwise convolution
 //   x += out( attention(q, k, v; mask) + lepe(v) )
