@@ -24,7 +24,7 @@ while IFS= read -r file; do
     done
   done < <(sed -E 's,^ *(//+|#|\*) *,,' "$file" | tr '\n' ' ' | tr -s ' ' \
     | grep -oE '\b(algorithm|recipes) [0-9]+(\.[0-9]+)?(((,| and| to)) [0-9]+\.[0-9]+)*')
-done < <(grep -rlIE '\b(algorithm|recipes)( [0-9]|$)' include src examples tests benchmarks docs README.md CONTRIBUTING.md \
+done < <(grep -rlIE '\b(algorithm|recipes)( [0-9]|$)' include src examples tests benchmarks web docs README.md CONTRIBUTING.md \
   --exclude=citations.sh)
 (( cited > 50 )) || say "only $cited citations were found: is this script still right?"
 if grep -rnIE '\bspec [0-9]+(\.[0-9]+)?\b' include src examples tests benchmarks docs README.md --exclude=citations.sh; then

@@ -5,7 +5,7 @@ cd "${1:-$(dirname "$0")/..}" || exit 1
 if ! command -v clang-format-14 > /dev/null; then
   echo "skipped: there is no clang-format-14 (apt-get install clang-format-14)"
   echo "0 passed, 0 failed, 1 skipped"
-elif grep -rnE '.{101,}' include src examples --include='*.?pp' --include='*.cuh' | grep -v vis/font.hpp; then
+elif grep -rnE '.{101,}' include src examples web --include='*.?pp' --include='*.cuh' | grep -v vis/font.hpp; then
   echo "these lines are longer than 100 columns"
   echo "0 passed, 1 failed"
   exit 1

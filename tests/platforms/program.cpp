@@ -6,13 +6,16 @@
 #include <thread>
 
 #include "ppma/core/parallel.hpp"
+#include "ppma/heads/rpn.hpp"
 #include "ppma/io/file.hpp"
+#include "ppma/io/pickle_value.hpp"
 #include "ppma/models/ppma.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/ops/softmax.hpp"
+#include "ppma/optim/adamw.hpp"
 #include "ppma/polyline/fused.hpp"
 #include "ppma/train/folder_lock.hpp"
 #if !defined(__EMSCRIPTEN__)

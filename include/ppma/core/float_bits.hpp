@@ -52,6 +52,15 @@ PPMA_HD PPMA_INLINE T from_bits(typename FloatLayout<T>::Bits bits) {
   return x;
 }
 
+// std::bit_cast, which older standard libraries lack (emscripten 3.1.6 has libc++'s of 2021).
+template <class To, class From>
+PPMA_INLINE To bits_as(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
 }  // namespace detail
 
 /// x is a NaN, is an infinity of either sign, is neither: as std::isnan, std::isinf, std::isfinite

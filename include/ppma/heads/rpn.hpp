@@ -90,7 +90,6 @@ struct RpnHead {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
 
 #include <algorithm>
-#include <bit>
 #include <functional>
 
 #include "ppma/core/float_bits.hpp"
@@ -228,7 +227,7 @@ std::vector<RpnHead::Scored> RpnHead::best_of_level(std::span<const float> score
   // scores, equal ones in order.
   std::vector<u64> keys(scores.size());
   for (std::size_t k = 0; k < keys.size(); ++k)
-    keys[k] = (u64{std::bit_cast<u32>(scores[k])} << 32) + (0xffffffffu - k);
+    keys[k] = (u64{detail::bits_as<u32>(scores[k])} << 32) + (0xffffffffu - k);
   const auto last = keys.begin() + std::min(static_cast<std::ptrdiff_t>(candidates),
                                             static_cast<std::ptrdiff_t>(keys.size()));
   std::partial_sort(keys.begin(), last, keys.end(), std::greater<>{});

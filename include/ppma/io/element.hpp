@@ -110,6 +110,8 @@ PPMA_API Tensor read_elements(Element e, const u8* from, const Shape& shape, con
 #include <limits>
 #include <type_traits>
 
+#include "ppma/core/float_bits.hpp"
+
 namespace ppma::inline PPMA_ABI {
 
 const Tensor* find(const TensorMap& tensors, std::string_view name) {
@@ -125,7 +127,7 @@ float half_to_float(std::uint16_t half) {
     return sign != 0 ? -value : value;
   }
   const u32 exponent = magnitude >= 0x7c00u ? 0x7f800000u : ((magnitude >> 10) + 112u) << 23;
-  return std::bit_cast<float>(sign | exponent | ((magnitude & 0x3ffu) << 13));
+  return detail::bits_as<float>(sign | exponent | ((magnitude & 0x3ffu) << 13));
 }
 
 namespace detail {

@@ -162,9 +162,9 @@ class PickleValue {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
 #include <algorithm>
-#include <bit>
 
 #include "ppma/core/error.hpp"
+#include "ppma/core/float_bits.hpp"
 #include "ppma/io/utf8.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -215,7 +215,7 @@ i64 PickleValue::integer() const {
 double PickleValue::real() const {
   if (is(PickleKind::integer)) return static_cast<double>(integer());
   expect(PickleKind::real);
-  return std::bit_cast<double>(tree_->numbers[cell_.payload]);
+  return detail::bits_as<double>(tree_->numbers[cell_.payload]);
 }
 
 std::string_view PickleValue::text() const {
