@@ -206,6 +206,10 @@ TEST_CASE(
   CHECK(at(p, bar, left)[0] < 3);
   CHECK(at(p, bar, left + 119)[0] == Approx(128).margin(2));
   CHECK(at(p, bar, left + 237)[0] > 252);
+  // Titles of a later row have the same room.
+  const Picture titled =
+      panels({{image_panel("image", photo), map_panel("map", map)}, {image_panel("image", photo)}});
+  CHECK(titled.height() == p.height() + 22);
   CHECK(says([] { panels({}); }, "no panels"));
   CHECK(says(
       [&] {

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Panels: images and maps side by side in rows, as figures in papers: titles above the first row, a
+// Panels: images and maps side by side in rows, as figures in papers: titles above them, a
 // colour bar under each map, a red frame around the cell in question, equal gaps, a white ground.
 
 #include <optional>
@@ -113,18 +113,18 @@ Picture panels(const std::vector<std::vector<Panel>>& rows, const PanelOptions& 
   const double title_size = 10 * unit, number_size = 8 * unit;
 
   std::size_t columns = 0;
-  bool titled = false;
-  for (const auto& row : rows) {
-    columns = std::max(columns, row.size());
-    for (const Panel& p : row) titled = titled || !p.title.empty();
-  }
   // Titles must not run into each other.
   double widest = 0;
-  for (const Panel& p : rows[0]) widest = std::max(widest, text_width(p.title, title_size));
+  for (const auto& row : rows) {
+    columns = std::max(columns, row.size());
+    for (const Panel& p : row) widest = std::max(widest, text_width(p.title, title_size));
+  }
   const i64 step = std::max(width, static_cast<i64>(widest)) + gap;
   std::vector<i64> tops;
-  i64 y = margin + (titled ? units(22) : 0);
+  i64 y = margin;
   for (const auto& row : rows) {
+    if (std::any_of(row.begin(), row.end(), [](const Panel& p) { return !p.title.empty(); }))
+      y += units(22);
     tops.push_back(y);
     const bool bars =
         std::any_of(row.begin(), row.end(), [](const Panel& p) { return p.range.has_value(); });
