@@ -58,3 +58,7 @@ int main() {
   }
   return failures;
 }
+
+// Exercises (solutions/01_04.cpp):
+//   1. Subtract from every pixel the mean of its row, in one expression.
+//   2. Which shape has a tensor (3) plus one (2,1), and what is in it?

@@ -56,3 +56,7 @@ int main() {
          "a gradient of zero does not pass");
   return failures;
 }
+
+// Exercises (solutions/01_04.cpp):
+//   1. Record y = 1 / x with its derivative, and check it.
+//   2. Does relu pass the check at x = 0? Why not?

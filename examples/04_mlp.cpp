@@ -83,3 +83,7 @@ int main() {
   std::printf("%s: the spirals are told apart\n", accuracy > 99 ? "ok" : "FAILED");
   return accuracy > 99 ? 0 : 1;
 }
+
+// Exercises (solutions/01_04.cpp):
+//   1. Take the two gelus away. How many points can the network still tell apart?
+//   2. Take the momentum away. What happens to the loss after 300 steps?

@@ -10,6 +10,8 @@
 #include <cstdio>
 #include <vector>
 
+#include "check.hpp"
+#include "ppma/eigen.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/softmax.hpp"
@@ -19,24 +21,21 @@ using namespace ppma;
 
 namespace {
 
-int failures = 0;
-void expect(bool ok, const char* what) {
-  std::printf("%s: %s\n", ok ? "ok" : "FAILED", what);
-  if (!ok) ++failures;
-}
-
-double largest_difference(const Tensor& a, const Tensor& b) {
-  const std::vector<double> x = a.to_vector<double>(), y = b.to_vector<double>();
-  double most = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) most = std::fmax(most, std::fabs(x[i] - y[i]));
-  return most;
-}
-
 // One head: q, k, v (N,d) -> (N,d)
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v) {
   const Tensor scores = matmul(q, k, false, true);  // (N,N) how well query i and key j match
   const Tensor p = softmax(scores);                 // (N,N) rows sum to 1
   return matmul(p, v);                              // (N,d)
+}
+
+// The same in plain Eigen.
+RowMajorMatrix<double> attention_by_eigen(const RowMajorMatrix<double>& q,
+                                          const RowMajorMatrix<double>& k,
+                                          const RowMajorMatrix<double>& v) {
+  RowMajorMatrix<double> p = (q * k.transpose()).array().exp();
+  const Eigen::ArrayXd sums = p.rowwise().sum();
+  p.array().colwise() /= sums;
+  return p * v;
 }
 
 }  // namespace
@@ -61,8 +60,15 @@ int main() {
   const Tensor gv = Tensor::randn(grid, rng, 1, DType::f64);
   // (1,H,W,d)
   const Tensor fused = whole_attention(gq, gk, gv, 1, Tensor(), Paths::none);
-  const Tensor plain = attention(reshape(gq, {n, d}), reshape(gk, {n, d}), reshape(gv, {n, d}));
+  const Tensor rows_q = reshape(gq, {n, d}), rows_k = reshape(gk, {n, d}),
+               rows_v = reshape(gv, {n, d});
+  const Tensor plain = attention(rows_q, rows_k, rows_v);
   expect(largest_difference(fused, plain) < 1e-12, "the fused kernel computes the same");
+  expect(largest_difference(
+             tensor_of(attention_by_eigen(as_matrix<double>(rows_q), as_matrix<double>(rows_k),
+                                          as_matrix<double>(rows_v))),
+             plain) < 1e-12,
+         "so does Eigen, in four lines");
 
   // Without a mask, attention does not see the grid: read backwards, the tokens give the result
   // backwards.
@@ -72,3 +78,7 @@ int main() {
          "order and place of the tokens do not matter");
   return failures;
 }
+
+// Exercises (solutions/05_08.cpp):
+//   1. Multiply the scores by 1000, then by 0. What does each token take?
+//   2. Add the same vector to every key. What changes?

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "check.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/polyline/mask.hpp"
 #include "ppma/polyline/path.hpp"
@@ -19,12 +20,6 @@
 using namespace ppma;
 
 namespace {
-
-int failures = 0;
-void expect(bool ok, const char* what) {
-  std::printf("%s: %s\n", ok ? "ok" : "FAILED", what);
-  if (!ok) ++failures;
-}
 
 // Decays as a tensor of their logarithms, (B,G,H,W) = (1,1,H,W).
 Tensor logs(std::vector<double> decays, i64 h, i64 w) {
@@ -110,5 +105,9 @@ int main() {
       "every entry is the product worked out by hand");
   expect(close(lx.to_vector<double>(), {9.02, 11.14, 10.64, 7.14, 10.185, 9.87}), "L x");
   expect(close(ltx.to_vector<double>(), {8.465, 9.94, 7.52, 8.73, 11.34, 9.9}), "L^T x");
-  return failures == 0 ? 0 : 1;
+  return failures;
 }
+
+// Exercises (solutions/05_08.cpp):
+//   1. Set beta[1,0] of the 2 x 3 grid to 0.01. Which entries of L change?
+//   2. Which decays make L and its transpose the same? Check an example.

@@ -1,5 +1,6 @@
-# Runs PROGRAM and compares what it prints with the file EXPECTED.
-execute_process(COMMAND ${PROGRAM} OUTPUT_VARIABLE got RESULT_VARIABLE status)
+# Runs PROGRAM and compares what it prints with the file EXPECTED, and the picture that it draws into DRAWN, if given, with
+# RECORDED: a file of about the same size (another compiler's rounding may move a level by one).
+execute_process(COMMAND ${PROGRAM} ${DRAWN} OUTPUT_VARIABLE got RESULT_VARIABLE status)
 file(READ ${EXPECTED} want)
 if(NOT status EQUAL 0)
   message("${got}")
@@ -7,5 +8,13 @@ if(NOT status EQUAL 0)
 elseif(NOT got STREQUAL want)
   message("--- printed ---\n${got}--- recorded (${EXPECTED}) ---\n${want}")
   message(FATAL_ERROR "the output differs from the recorded one\n0 passed, 1 failed")
+endif()
+if(DRAWN)
+  file(SIZE ${DRAWN} new)
+  file(SIZE ${RECORDED} old)
+  math(EXPR difference "100 * (${new} - ${old}) / ${old}")
+  if(difference GREATER 5 OR difference LESS -5)
+    message(FATAL_ERROR "${DRAWN} is another picture than ${RECORDED}: look at it, and record it\n0 passed, 1 failed")
+  endif()
 endif()
 message("1 passed, 0 failed")

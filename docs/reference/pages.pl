@@ -50,7 +50,6 @@ sub write_file {
 sub read_file { my ($name) = @_; local $/; open(my $in, '<', $name) or die "$name: $!"; return scalar <$in>; }
 
 page($_) for grep { /\.md$/ } sort keys %label;
-my $course = "# The course {#course}\n\nOne idea a program; what each prints is recorded.\n\n";
 for my $lesson (@lessons) {
   my $source = read_file($lesson);
   my ($head) = $source =~ m,\A((?://.*\n)+),;
@@ -61,9 +60,12 @@ for my $lesson (@lessons) {
   $title =~ s/\.$//;
   $rest =~ s/^ /    /mg if $rest =~ /^  /m;  # formulas
   (my $expected = $lesson) =~ s,examples/(.*)\.cpp,examples/expected/$1.txt,;
-  write_file("$label{$lesson}.md", "# $title {#$label{$lesson}}\n\n$rest\n```{.cpp}\n" . $code . "```\n\n## What it prints\n\n```\n"
+  write_file("$label{$lesson}.md", "# $title {#$label{$lesson}}\n\n$rest\n```{.cpp}\n" . $code . "```\n\n" . (-e "docs/pictures/$label{$lesson}.png" ? "<img src=\"$label{$lesson}.png\" alt=\"what it draws\">\n\n" : '')
+             . "## What it prints\n\n```\n"
              . read_file($expected) . "```\n");
-  $course .= "- \@subpage $label{$lesson}\n";
 }
+# Lessons hang below the course in the navigation.
+my $course = read_file("$folder/course.md");
+$course =~ s/\[[^\]]*\]\(\@ref (lesson_\d\d)\)/\@subpage $1/g;
 write_file('course.md', $course);
 write_file('namespace.dox', "/** \@namespace ppma\n * All of the library. What a folder of headers is for: \@ref readme-where-things-are. */\n");

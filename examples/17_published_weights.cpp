@@ -1,19 +1,20 @@
-// 13: weights that somebody else trained.
+// 17: weights that somebody else trained.
 //
 // A checkpoint is a dict of named tensors with much around it: the optimiser's state, the arguments
 // of the run, an average of the weights. What makes it ours is that our parameters have its names.
 // So loading is: find the dict of weights, put every tensor where its name says, and report what
 // had no place or stayed empty.
 //
-//   13_published_weights
+//   17_published_weights
 //         a small file in the published format, with the logits it must give
-//   13_published_weights ppma_tiny FILE.pth IMAGE...
+//   17_published_weights ppma_tiny FILE.pth IMAGE...
 //         the real thing: a published file, and photographs
 
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
 
+#include "check.hpp"
 #include "ppma/data/augment.hpp"
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/io/image.hpp"
@@ -27,12 +28,6 @@
 using namespace ppma;
 
 namespace {
-
-bool all_right = true;
-void check_that(const char* what, bool ok) {
-  std::printf("%s %s\n", ok ? "[ok]" : "[WRONG]", what);
-  all_right = all_right && ok;
-}
 
 // A network whose weights are about to be loaded: drawing initial ones would be for nothing.
 Ppma empty_network(const PpmaConfig& config) {
@@ -83,7 +78,7 @@ int main(int argc, char** argv) try {
   Ppma model = empty_network(config_from_text(twin.metadata.at("config"), "mini_weights"));
   const LoadReport report = load_state_dict(model, weights);
   std::printf("loaded: %s\n", report.text().c_str());
-  check_that("every tensor found its place", report.complete());
+  expect(report.complete(), "every tensor found its place");
 
   // 3. They compute what they computed where they come from.
   const Safetensors io = read_safetensors(folder + "mini_io.safetensors");
@@ -95,7 +90,7 @@ int main(int argc, char** argv) try {
     const double a = logits.data<float>()[i], b = want.data<float>()[i];
     difference += (a - b) * (a - b), size += b * b;
   }
-  check_that("the logits are PyTorch's to five digits", std::sqrt(difference / size) < 1e-5);
+  expect(std::sqrt(difference / size) < 1e-5, "the logits are PyTorch's to five digits");
   std::printf("its two images are of class %lld and %lld\n",
               static_cast<long long>(argmax(logits, -1).data<i64>()[0]),
               static_cast<long long>(argmax(logits, -1).data<i64>()[1]));
@@ -112,8 +107,12 @@ int main(int argc, char** argv) try {
   // To train on classes of one's own, everything but the head is taken.
   const LoadReport part = load_state_dict(smaller, weights, {.strict = true, .ignore = {"head."}});
   std::printf("without the head: %s\n", part.text().c_str());
-  return all_right ? 0 : 1;
+  return failures;
 } catch (const Error& e) {
   std::fprintf(stderr, "%s\n", e.what());
   return 1;
 }
+
+// Exercises (solutions/13_18.cpp):
+//   1. Rename one tensor of a file. What does loading it say?
+//   2. Store weights in bf16. By how much can a number change, relative to itself?

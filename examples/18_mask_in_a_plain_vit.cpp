@@ -1,4 +1,4 @@
-// 14: the mask in somebody else's network.
+// 18: the mask in somebody else's network.
 //
 // PPMA's idea needs no network of its own. A plain vision transformer has one resolution, a class
 // token, and attention that knows nothing of the grid but what its learnt positions tell it. Its
@@ -7,11 +7,9 @@
 //   softmax( q k^T / sqrt(d) )   becomes   the mean of softmax( q k^T / sqrt(d) + ln L(x) )
 //                                          and that with ln L(x)^T, both ways along the paths
 //
-// and L comes from the tokens themselves by 2 d + 2 G numbers a layer. With L = 1 (decays of one)
-// it is the network it was.
+// and L comes from the tokens themselves by 2 d + 2 G numbers a layer. Where L = 1 nothing changes.
 
-#include <cstdio>
-
+#include "check.hpp"
 #include "ppma/models/vit.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/loss.hpp"
@@ -25,8 +23,7 @@ namespace {
 
 constexpr i64 side = 32, patch = 4;
 
-// Two dots and a wall: are the dots on the same side of it? Dots and wall lie anywhere, on a noisy
-// ground.
+// Two dots and a wall on a noisy ground: are the dots on the same side of it?
 struct Batch {
   Tensor images;  // (B,3,S,S)
   Tensor labels;  // (B): 1 if nothing stands between the dots
@@ -81,29 +78,22 @@ double learn(Vit& model, const Batch& batch) {
 int main() {
   // 1. What it costs: a handful of numbers a layer.
   Vit plain(small(MaskKind::none), 1), masked(small(MaskKind::polyline), 1);
-  std::printf("parameters: %lld plain, %lld with the mask\n",
-              static_cast<long long>(parameter_count(plain)),
-              static_cast<long long>(parameter_count(masked)));
+  const long long count = parameter_count(plain), more = parameter_count(masked);
+  std::printf("parameters: %lld plain, %lld with the mask\n", count, more);
 
-  // 2. Without decay nothing changes: a bias of -40 makes every step free, ln L = -A softplus(-40)
-  // = 0.
+  // 2. Without decay nothing changes: with a bias of -40 every step is free, as softplus(-40) = 0.
   const Batch few = make_batch(6, Rng(3));
   Vit free(small(MaskKind::polyline), 1);
   for (VitBlock& b : free.blocks)
     for (i64 g = 0; g < 3; ++g) b.attn.path_embed->dt_bias.data<float>()[g] = -40;
-  const auto differ = [&](const Vit& a, const Vit& b) {
-    const Tensor x = a.forward(few.images), y = b.forward(few.images);
-    double most = 0;
-    for (i64 i = 0; i < x.numel(); ++i)
-      most = std::max(most, std::abs(static_cast<double>(x.data<float>()[i] - y.data<float>()[i])));
-    return most;
-  };
-  std::printf("no decay gives the plain network: %s\n", differ(plain, free) < 1e-5 ? "yes" : "NO");
-  std::printf("with decay it is another: %s\n", differ(plain, masked) > 1e-6 ? "yes" : "NO");
+  const Tensor of_plain = plain.forward(few.images);
+  std::printf("no decay gives the plain network: %s\n",
+              largest_difference(of_plain, free.forward(few.images)) < 1e-5 ? "yes" : "NO");
+  std::printf("with decay it is another: %s\n",
+              largest_difference(of_plain, masked.forward(few.images)) > 1e-6 ? "yes" : "NO");
 
   // 3. The mask learns with everything else: its parameters have gradients. (All but the last
-  // layer's: there only the class token is read, which has no place on the grid, so its scores are
-  // not masked.)
+  // layer's, where only the class token is read: it has no place on the grid, and no mask.)
   Context context{true, Rng(1)};
   cross_entropy(masked.forward(few.images, context), few.labels).backward();
   bool all = true;
@@ -112,8 +102,7 @@ int main() {
       all = all && f.tensor.grad().defined() && sum(abs(f.tensor.grad())).item() > 0;
   std::printf("every decay parameter has a gradient: %s\n", all ? "yes" : "NO");
 
-  // 4. Both learn a batch by heart. (That says that it trains, not what it is
-  // worth: docs/questions.md.)
+  // 4. Both learn a batch by heart: it trains. (What it is worth: docs/questions.md.)
   const Batch batch = make_batch(16, Rng(4));
   Vit first(small(MaskKind::none), 1), second(small(MaskKind::polyline), 1);
   const double without = learn(first, batch), with = learn(second, batch);
@@ -123,3 +112,8 @@ int main() {
   std::printf("both learn sixteen images by heart: %s\n", learnt ? "yes" : "NO");
   return all && learnt ? 0 : 1;
 }
+
+// Exercises (solutions/13_18.cpp):
+//   1. DeiT-tiny has 12 layers of 3 heads of 64. How many parameters does the mask add?
+//   2. Set all learnt positions (pos_embed) to 0 and exchange two patches of the image. Does the
+//      plain network notice? Does the masked one?

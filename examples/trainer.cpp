@@ -1,10 +1,12 @@
-// 12: find objects and cut them out.
+// A trainer of one's own: find objects and cut them out. (What detection is: lesson 16.)
 //
 // Mask R-CNN on a small PPMA backbone: the pyramid offers boxes (proposals), one head names and
 // corrects each, another draws its mask. Here it learns on 160 generated images to find every
 // figure, whatever its kind, and is scored as COCO scores: AP50 counts a mask as right that
-// overlaps the true one by half. With a path, 12_detect OUT.png, it draws what it sees in an image.
+// overlaps the true one by half. With a path, trainer OUT.png, it draws what it sees in an image.
 // `ppma train --task detect` is this with ten names, pictures, checkpoints and your own images.
+
+#include "ppma/train/trainer.hpp"
 
 #include <cstdio>
 
@@ -13,7 +15,6 @@
 #include "ppma/heads/detector_json.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/train/detection.hpp"
-#include "ppma/train/trainer.hpp"
 #include "ppma/vis/overlay.hpp"
 
 using namespace ppma;
