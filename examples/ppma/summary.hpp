@@ -1,9 +1,14 @@
 #pragma once
-// ppma summary: what a network costs, layer by layer.
+// ppma summary: what a network costs, layer by layer, and the memory that a pass takes.
 
 #include <memory>
+#include <optional>
 
 #include "common.hpp"
+#include "ppma/models/fold.hpp"
+#include "ppma/models/memory_plan.hpp"
+#include "ppma/ops/loss.hpp"
+#include "ppma/optim/adamw.hpp"
 
 namespace tool {
 
@@ -11,17 +16,61 @@ struct SummaryCommand {
   NetworkOptions network;
   i64 size = 0, batch = 1;  // size 0: what the weights say
   int depth = 4;
-  bool json = false;
+  bool measure = false, json = false;
 };
+
+/// What a pass holds at most.
+struct PassMemory {
+  std::string pass;
+  i64 planned = 0;     // bytes in tensors
+  i64 measured = 0;    // bytes in tensors; 0: not measured
+  double process = 0;  // MiB of the process, of all that it did so far
+
+  template <class F>
+  void measure(F&& run) {
+    reset_peak_memory();
+    run();
+    measured = memory_stats().peak_bytes;
+    process = peak_memory_mib();
+  }
+};
+
+inline PassMemory inference_memory(const SummaryCommand& o, i64 size, Network network) {
+  Ppma& model = network.model;
+  PassMemory m{"inference", plan_inference(model.config, o.batch, size, size).bytes()};
+  if (!o.measure) return m;
+  prepare_for_inference(model, DType::f32);
+  const Tensor images = Tensor::zeros({o.batch, 3, size, size});
+  m.measure([&] { model.forward(images); });
+  return m;
+}
+
+inline PassMemory training_memory(const SummaryCommand& o, i64 size, const PpmaConfig& config) {
+  PassMemory m{"a training step", plan_training_step(config, o.batch, size, size).bytes()};
+  if (!o.measure) return m;
+  Ppma model(config);
+  AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
+  Rng rng(1);
+  const Tensor images = Tensor::randn({o.batch, 3, size, size}, rng),
+               labels = Tensor::zeros({o.batch}, DType::int64);
+  m.measure([&] {
+    Context training{true, Rng(2)};
+    cross_entropy(model.forward(images, training), labels).backward();
+    optimizer.step(1e-4);
+  });
+  return m;
+}
 
 inline void summarize(const SummaryCommand& o) {
   // DeiT is the one network of another kind.
   Summary s;
+  std::vector<PassMemory> memory;
   if (o.network.model == "deit_tiny") {
+    check(!o.measure, "summary --measure: the memory of deit_tiny is not planned; leave it out");
     Vit model(deit_tiny(o.network.mask.empty() ? MaskKind::none : parse_mask_kind(o.network.mask)));
     s = summary(model, o.batch);
   } else {
-    const WeightsFile file = read_weights(o.network);
+    WeightsFile file = read_weights(o.network);
     const PpmaConfig config = network_config(o.network, file, "ppma_tiny");
     const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.network.weights);
     const i64 size = with_size(said.value_or(InputInfo{}), o.size, said.has_value()).size;
@@ -29,11 +78,29 @@ inline void summarize(const SummaryCommand& o) {
     check(needs_of({config, o.batch, size, size}).operations < most, "a pass with ", o.batch,
           " images of ", size, " pixels takes more than ", most,
           " operations; choose a smaller --batch or --size");
+    check(!o.measure || has_memory_plan(config), "summary --measure: attention with mask ",
+          to_string(config.mask), " holds N x N arrays, and its memory is not planned");
+    if (o.measure) require_memory({config, o.batch, size, size, true}, "--batch or --size");
     Network network = load_network(o.network, file, "ppma_tiny");
+    file = {};  // what is measured holds it once
     s = summary(network.model, o.batch, size, size);
+    if (has_memory_plan(config)) {
+      memory.push_back(inference_memory(o, size, std::move(network)));
+      memory.push_back(training_memory(o, size, config));
+    }
   }
   if (!o.json) {
     std::printf("%s", s.text(o.depth).c_str());
+    for (const PassMemory& m : memory) {
+      std::printf("memory of %s, batch %lld, %d thread%s: planned %.1f MiB", m.pass.c_str(),
+                  static_cast<long long>(o.batch), threads(), threads() == 1 ? "" : "s",
+                  mib(m.planned));
+      if (m.measured > 0)
+        std::printf(", measured %.1f MiB in tensors; %.0f MiB of the process\n", mib(m.measured),
+                    m.process);
+      else
+        std::printf(" in tensors\n");
+    }
     return;
   }
   Json j, rows = Json::array();
@@ -52,13 +119,20 @@ inline void summarize(const SummaryCommand& o) {
                     {"flops", l.flops},
                     {"activation_bytes", l.activation_bytes}});
   j["layers"] = rows;
+  for (const PassMemory& m : memory) {
+    Json& pass = j["memory"][m.pass == "inference" ? "inference" : "training_step"];
+    pass["planned_bytes"] = m.planned;
+    if (m.measured > 0)
+      pass["measured_bytes"] = m.measured, pass["peak_rss_MiB"] = rounded(m.process, 0.1);
+  }
   print_json(j);
 }
 
 inline void add_summary(CLI::App& app) {
   auto o = std::make_shared<SummaryCommand>();
-  auto* c = app.add_subcommand("summary",
-                               "Parameters, MACs, FLOPs and activation memory, layer by layer");
+  auto* c = app.add_subcommand(
+      "summary",
+      "Parameters, MACs, FLOPs and activations, layer by layer, and the memory of a pass");
   add_network(*c, o->network);
   c->get_option("--model")->description(c->get_option("--model")->get_description() +
                                         ", deit_tiny [ppma_tiny]");
@@ -72,6 +146,11 @@ inline void add_summary(CLI::App& app) {
                 "how many parts of a layer's name make a row; 4: one row a block")
       ->check(in_range(1, 9))
       ->capture_default_str();
+  c->add_flag(
+      "--measure", o->measure,
+      "run a pass of inference and a training step, and say what they held of memory beside "
+      "what is planned");
+  add_threads(*c);
   c->add_flag("--json", o->json, "one JSON object instead of text");
   c->callback([o] { summarize(*o); });
 }

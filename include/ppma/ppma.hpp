@@ -30,6 +30,7 @@
 #include "ppma/models/block.hpp"
 #include "ppma/models/config.hpp"
 #include "ppma/models/fold.hpp"
+#include "ppma/models/memory_plan.hpp"
 #include "ppma/models/ppma.hpp"
 #include "ppma/models/stem.hpp"
 #include "ppma/models/summary.hpp"

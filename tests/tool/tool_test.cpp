@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -255,6 +256,21 @@ TEST_CASE("tool: summary has the published figures", "[tool]") {
   CHECK(run("summary").out.find("14,335,272") != std::string::npos);
   CHECK(nlohmann::json::parse(run("summary --model deit_tiny --json").out)["parameters"] ==
         5717416);
+}
+
+TEST_CASE("tool: summary plans memory as it is held", "[tool]") {
+  NEEDS_TOOL();
+  const std::string nano = "summary --model ppma_nano --size 48 --batch 16 --threads 1";
+  const auto j = nlohmann::json::parse(run(nano + " --measure --json").out)["memory"];
+  for (const char* pass : {"inference", "training_step"}) {
+    const double planned = j[pass]["planned_bytes"], measured = j[pass]["measured_bytes"];
+    CAPTURE(pass, planned, measured);
+    CHECK(std::abs(planned / measured - 1) < 0.05);
+  }
+  CHECK(run(nano).out.find("memory of a training step, batch 16, 1 thread: planned") !=
+        std::string::npos);
+  CHECK(run("summary --model ppma_nano --mask hilbert --measure").err.find("not planned") !=
+        std::string::npos);
 }
 
 TEST_CASE("tool: train, resume, eval and predict", "[tool]") {

@@ -17,6 +17,12 @@ namespace ppma::inline PPMA_ABI {
 /// in evaluation, with nobody watching and nothing recorded.
 PPMA_API bool goes_image_by_image(const Tensor& images, const Context& ctx);
 
+/// How image_by_image() cuts a batch into parts.
+struct ImageParts {
+  i64 images, count;  // of a part; parts that the threads share, what is left over is one more
+};
+PPMA_API ImageParts parts_of_batch(i64 batch, i64 height, i64 width);
+
 /// What forward(images, context) returns, tensors (B,...), from images (B,3,H,W) in parts of one
 /// image, or of so many small ones that products have rows enough.
 PPMA_API std::vector<Tensor> image_by_image(
@@ -36,30 +42,25 @@ PPMA_API std::vector<Tensor> image_by_image(
 
 namespace ppma::inline PPMA_ABI {
 
-namespace detail {
-
 // Images of a part: together as many pixels as one of 224 x 224, of which the last stage has 49
-// tokens. Products of fewer rows would read their weights for little work.
-inline i64 images_of_part(const Tensor& images) {
-  const i64 pixels = std::max<i64>(1, images.dim(2) * images.dim(3));
-  return (224 * 224 + pixels - 1) / pixels;
+// tokens. Products of fewer rows would read their weights for little work. Each thread has as many
+// parts.
+ImageParts parts_of_batch(i64 batch, i64 height, i64 width) {
+  const i64 pixels = std::max<i64>(1, height * width), images = (224 * 224 + pixels - 1) / pixels;
+  return {images, batch / (images * threads()) * threads()};
 }
-
-}  // namespace detail
 
 bool goes_image_by_image(const Tensor& images, const Context& ctx) {
   return images.defined() && images.rank() == 4 && images.device() == Device::cpu &&
-         !ctx.training && !ctx.observe && !grad_enabled() &&
-         images.dim(0) >= std::max<i64>(2, detail::images_of_part(images) * threads());
+         !ctx.training && !ctx.observe && !grad_enabled() && images.dim(0) >= 2 &&
+         parts_of_batch(images.dim(0), images.dim(2), images.dim(3)).count > 0;
 }
 
 std::vector<Tensor> image_by_image(
     const Tensor& images,
     const std::function<std::vector<Tensor>(const Tensor&, Context&)>& forward) {
-  const i64 count = images.dim(0), image_bytes = images.bytes() / count,
-            size = detail::images_of_part(images);
-  // As many parts for each thread; images that are left over are shared by all threads.
-  const i64 parts = count / (size * threads()) * threads();
+  const i64 count = images.dim(0), image_bytes = images.bytes() / count;
+  const ImageParts parts = parts_of_batch(count, images.dim(2), images.dim(3));
   std::vector<Tensor> results;
   std::mutex mutex;
   const auto run = [&](i64 first, i64 n) {
@@ -83,10 +84,12 @@ std::vector<Tensor> image_by_image(
       std::memcpy(static_cast<char*>(results[i].raw()) + part[i].bytes() / n * first, part[i].raw(),
                   static_cast<std::size_t>(part[i].bytes()));
   };
-  parallel_for(parts, 1, [&](i64 begin, i64 end) {
-    for (i64 p = begin; p < end; ++p) run(p * size, size);
+  parallel_for(parts.count, 1, [&](i64 begin, i64 end) {
+    for (i64 p = begin; p < end; ++p) run(p * parts.images, parts.images);
   });
-  if (parts * size < count) run(parts * size, count - parts * size);
+  // what is left over, on all threads
+  const i64 done = parts.count * parts.images;
+  if (done < count) run(done, count - done);
   return results;
 }
 
