@@ -297,9 +297,9 @@ void convolve_dw(Cpu, const ConvMap& m, const T* x, const T* dy, T* dw) {
   const i64 size = m.groups * panels * k * w;  // of one partial sum: (group, panel, k, panel width)
   const i64 rows = std::max<i64>(1, std::min(detail::conv_rows(m, sizeof(T)), (m.oh + 3) / 4));
   const i64 blocks = (m.oh + rows - 1) / rows, all = m.batch * blocks;
-  // Partial sums over fixed groups of row blocks (at most 8 MB of them); panels are split where
-  // there are few.
-  const i64 partials = std::clamp<i64>((i64{1} << 21) / size, 1, std::min<i64>(all, 16));
+  // Partial sums over fixed groups of row blocks, as many as stay in cache together; panels are
+  // split where there are few.
+  const i64 partials = std::clamp<i64>((i64{1} << 18) / size, 1, std::min<i64>(all, 16));
   const i64 splits = std::clamp<i64>(16 / partials, 1, m.groups * panels);
   const Workspace<T> sums(partials * size);
   T* const partial = sums.data();
