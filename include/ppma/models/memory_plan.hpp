@@ -15,7 +15,7 @@
 //                                              + gradients of those after it
 //                                              + what it holds while it runs backward )
 //
-// Counted in elements. Of a kernel's own room only the large counts, the partial sums of a
+// Counted in elements. Of a kernel's own room only the large counts: that of the gradient of a
 // convolution's weights.
 // Legend: B batch, N tokens of a stage, C its channels, G heads, F hidden channels;
 // tokens = B N C, hidden = B N F.
@@ -31,6 +31,7 @@ struct MemoryPlan {
   i64 tables = 0;  // that the rotary embeddings keep from the first pass on
   i64 most = 0;    // at once, of what comes and goes
 
+  /// All of it.
   i64 bytes() const { return weights + images + tables + most; }
 };
 
@@ -75,16 +76,22 @@ struct PlannedGrid {
   i64 pixels() const { return batch * height * width; }
 };
 
-// A 3x3 convolution's result (B,H,W,out) and the partial sums of its weights' gradient
-// (kernels/cpu/conv.hpp): as many as have 2^18 elements together, each of a quarter image or more.
+// A 3x3 convolution's result (B,H,W,out) and what the gradient of its weights takes: the tiles
+// of Winograd's filtering (kernels/cpu/winograd.hpp), or partial sums (kernels/cpu/conv.hpp), as
+// many as have 2^18 elements together, each of a quarter image or more.
 struct PlannedConv {
-  i64 result, parameters, sums;
+  i64 result, parameters, room;
 
-  PlannedConv(const PlannedGrid& to, i64 in, i64 out)
+  PlannedConv(const PlannedGrid& to, i64 in, i64 out, i64 stride)
       : result(to.pixels() * out), parameters(9 * in * out + out) {
+    if (stride == 1 && in >= 32 && out >= 32 && to.height * to.width >= 256) {
+      const i64 tiles = to.batch * ((to.height + 1) / 2) * ((to.width + 1) / 2);
+      room = 16 * (std::min(tiles, (i64{1} << 18) / (in + out)) * (in + out) + in * out);
+      return;
+    }
     const i64 one = 9 * in * ((out + 15) / 16 * 16), rows = (to.height + 3) / 4,
               quarters = to.batch * ((to.height + rows - 1) / rows);
-    sums = std::clamp<i64>((i64{1} << 18) / one, 1, std::min<i64>(16, quarters)) * one;
+    room = std::clamp<i64>((i64{1} << 18) / one, 1, std::min<i64>(16, quarters)) * one;
   }
 };
 
@@ -154,20 +161,20 @@ inline std::vector<PlannedOp> plan_training(const PpmaConfig& c, const PlannedGr
   std::vector<PlannedOp> ops;
   // A convolution and the norm behind it; `again`: its input is not kept but computed again.
   const auto conv = [&](i64 input, bool again, const PlannedConv& l, i64 channels) {
-    ops.push_back({again ? 0 : input, l.parameters, (again ? 2 : 1) * input + l.result + l.sums});
+    ops.push_back({again ? 0 : input, l.parameters, (again ? 2 : 1) * input + l.result + l.room});
     ops.push_back({l.result, 2 * channels, 2 * l.result});
     return l.result;
   };
   PlannedGrid half = images;
   half.halve();
   const i64 stem = c.embed_dims[0], stem_half = stem / 2;
-  i64 x = conv(3 * images.pixels(), false, PlannedConv(half, 3, stem_half), stem_half);
-  x = conv(x, true, PlannedConv(half, stem_half, stem_half), stem_half);
+  i64 x = conv(3 * images.pixels(), false, PlannedConv(half, 3, stem_half, 2), stem_half);
+  x = conv(x, true, PlannedConv(half, stem_half, stem_half, 1), stem_half);
   for_planned_stages(c, images, [&](std::size_t s, const PlannedStage& a, const PlannedGrid& grid) {
     bool again = true;  // the result of a norm
     if (s == 0) {
-      x = conv(x, true, PlannedConv(grid, stem_half, stem), stem);
-      conv(x, true, PlannedConv(grid, stem, stem), stem);
+      x = conv(x, true, PlannedConv(grid, stem_half, stem, 2), stem);
+      conv(x, true, PlannedConv(grid, stem, stem, 1), stem);
     }
     for (i64 n = 0; n < c.depths[s]; ++n, again = false)
       plan_block(a, again, c.layerscales[s], mask_of(c.mask).decays, ops);
@@ -182,7 +189,7 @@ inline std::vector<PlannedOp> plan_training(const PpmaConfig& c, const PlannedGr
     PlannedGrid next = grid;
     next.halve();
     const i64 out = c.embed_dims[s + 1];
-    conv(a.tokens, again, PlannedConv(next, a.channels, out), out);
+    conv(a.tokens, again, PlannedConv(next, a.channels, out, 2), out);
   });
   return ops;
 }

@@ -21,6 +21,7 @@ PPMA_API bool goes_image_by_image(const Tensor& images, const Context& ctx);
 struct ImageParts {
   i64 images, count;  // of a part; parts that the threads share, what is left over is one more
 };
+/// For images (batch,3,height,width); count 0: all of the batch at once.
 PPMA_API ImageParts parts_of_batch(i64 batch, i64 height, i64 width);
 
 /// What forward(images, context) returns, tensors (B,...), from images (B,3,H,W) in parts of one
