@@ -72,7 +72,7 @@ int main() {
 
   // Without a mask, attention does not see the grid: read backwards, the tokens give the result
   // backwards.
-  const auto backwards = [n, d](const Tensor& t) { return flip(reshape(t, {n, d}), 0); };
+  const auto backwards = [](const Tensor& t) { return flip(reshape(t, {n, d}), 0); };
   const Tensor turned = attention(backwards(gq), backwards(gk), backwards(gv));
   expect(largest_difference(turned, backwards(plain)) < 1e-12,
          "order and place of the tokens do not matter");

@@ -94,7 +94,7 @@ void lesson_08_1() {
 
 void lesson_08_2() {
   const i64 n = 14;
-  const auto mask = [n](bool door) {
+  const auto mask = [](bool door) {
     const auto object = [](i64 i, i64 j) { return i >= 4 && i < 11 && j >= 3 && j < 10; };
     std::vector<double> alpha, beta;
     for (i64 i = 0; i < n; ++i)
