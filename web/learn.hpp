@@ -1,7 +1,7 @@
 #pragma once
 // A small PPMA that learns to name figures of the generated set `shapes` in the page, one step at a
 // time, so that the page can look at what its decays have become in between. The loop is that of
-// lesson 10.
+// lesson 14.
 
 #include <algorithm>
 
