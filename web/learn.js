@@ -40,10 +40,10 @@ const news = {
     $('parameters').textContent = parameters.toLocaleString('en');
     $('next').disabled = false;
   },
-  step({ images, loss, time }) {
+  step({ images, loss, count, time }) {
     rates = [...rates.slice(-19), time];
     $('n-images').textContent = images.toLocaleString('en');
-    $('n-rate').textContent = Math.round(64000 / mean(rates));
+    $('n-rate').textContent = Math.round(1000 * count / mean(rates));
     $('n-loss').textContent = loss.toFixed(2);
     showTime();
   },
@@ -62,11 +62,12 @@ const news = {
     canvas.width = canvas.height = side;
     canvas.getContext('2d').putImageData(new ImageData(image, side, side), 0, 0);
     ['alpha', 'beta', 'mask', 'plain', 'masked'].forEach((name, k) => {
-      const most = Math.max(...maps[k]), least = k < 2 ? Math.min(...maps[k]) : 0;  // decays over their own range
-      colours.draw($(`l-${name}`), maps[k], n, k > 2 ? 1 : 0, k === 2 ? 1 : most, least);
+      // Decays over their own range, but no finer than 0.02: what is the same must not look different.
+      const most = Math.max(...maps[k]), least = k < 2 ? Math.min(...maps[k]) : 0;
+      colours.draw($(`l-${name}`), maps[k], n, k > 2 ? 1 : 0, k === 2 ? 1 : most, k < 2 ? Math.min(least, most - 0.02) : 0);
       if (k < 2) $(`l-${name}-note`).textContent = `${least.toFixed(3)} to ${most.toFixed(3)}`;
     });
-    $('l-name').textContent = `a ${figure}; it says ${named}`;
+    $('l-name').textContent = `a ${figure}; named ${named}`;
     for (const mark of document.querySelectorAll('#learnt .marked')) {
       mark.style.setProperty('--x', `${100 * column}%`);
       mark.style.setProperty('--y', `${100 * row}%`);

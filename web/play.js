@@ -33,10 +33,12 @@ const radio = (name) => document.querySelector(`input[name="${name}"]:checked`);
 const clamp = (x, low, high) => Math.max(low, Math.min(high, x));
 const inside = (at) => at.map((x) => clamp(x, 0, state.n - 1));
 
+// Errors of the library, of the browser and of this page, in words.
 function trouble(error) {
   $('trouble').textContent = error ? `${error.message ?? error}` : '';
-  if (error) throw error;
 }
+addEventListener('error', (event) => trouble(event.error ?? event.message));
+addEventListener('unhandledrejection', (event) => trouble(event.reason));
 
 // ---- pictures --------------------------------------------------------------------------------
 
@@ -49,14 +51,15 @@ function setTokens() {
 function showScene(number) {
   const bytes = ppma.bytes(ppma.call('scene', number, side), 4 * side * side);
   picture.getContext('2d').putImageData(new ImageData(bytes.slice(), side, side), 0, 0);
-  const starts = [[0.66, 0.69], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.5, 0.25]];
+  const starts = [[0.66, 0.69], [0.3, 0.45], [0.63, 0.41], [0.2375, 0.5], [0.3, 0.25]];
   state.query = inside(starts[number].map((x) => Math.floor(x * state.n)));
   state.key = null;
   setTokens();
 }
 async function showFile(file) {
   if (!file) return;
-  const image = await createImageBitmap(file).catch(() => trouble(`${file.name}: this browser cannot read it as an image`));
+  const image = await createImageBitmap(file).catch(() => null);
+  if (!image) return trouble(`${file.name}: this browser cannot read it as an image`);
   const edge = Math.min(image.width, image.height), context = picture.getContext('2d');
   context.fillStyle = '#fff';
   context.fillRect(0, 0, side, side);
@@ -195,10 +198,10 @@ function say(shares, most) {
   let words = `The query, row ${query[0] + 1}, column ${query[1] + 1} of ${n}, sees ${half} of ${n * n} tokens with half their weight or more. ` +
     `Its attention reaches as far as ${Math.round(under)} equal tokens; without the mask ${Math.round(without)}.`;
   if (key) {
-    const through = masks[state.view].paths.map((name, which) =>
+    const through = masks[state.view].paths.slice(0, ppma.call('paths')).map((name, which) =>
       `${name ? `<b class="${name === 'H2V' || which ? 'h2v' : 'v2h'}">${name}</b> ` : ''}${number(ppma.floats(ppma.call('path_row', which), n * n)[key[0] * n + key[1]])}`);
     if (through.length > 1 && through[0] === through[1]) through.pop();
-    if (through.length) words += ` From the key, row ${key[0] + 1}, column ${key[1] + 1}, there passes: ${through.join(', ')}.`;
+    if (through.length) words += ` What passes from the key, row ${key[0] + 1}, column ${key[1] + 1}: ${through.join(', ')}.`;
   }
   $('seen').innerHTML = words;
   $('note-mask').textContent = `of the query`;

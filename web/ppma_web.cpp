@@ -96,7 +96,13 @@ int web_look(int view, int row, int column) {
 }
 // How many paths (or sequences) the mask just looked at has, and what each lets through.
 int web_paths() { return static_cast<int>(look.rows.size()); }
-float* web_path_row(int which) { return look.rows[static_cast<std::size_t>(which)].data(); }
+float* web_path_row(int which) {
+  return guarded([&] {
+    ppma::check(which >= 0 && which < web_paths(), "the mask has ", web_paths(),
+                " rows, no number ", which);
+    return look.rows[static_cast<std::size_t>(which)].data();
+  });
+}
 // The number of tokens on a path from key to query; web_cells() are their rows and columns.
 int web_path(int view, int which, int key_row, int key_column, int row, int column) {
   return guarded([&] {

@@ -32,7 +32,7 @@ async function run() {
   while (running && !ppma.call('learn_done')) {
     const began = performance.now(), loss = ppma.call('learn_step');
     ++step;
-    postMessage({ type: 'step', images: step * images, loss, time: performance.now() - began });
+    postMessage({ type: 'step', images: step * images, loss, count: images, time: performance.now() - began });
     if (step % between_looks === 0) look();
     if (step % between_tests === 0) test();
     await others();
