@@ -82,9 +82,9 @@ class Learner {
   AdamW optimizer_;
   i64 step_ = 0;
 
-  static Dataset figures(Split split, i64 side, i64 count) {
-    return shapes({.height = side,
-                   .width = side,
+  static Dataset figures(Split split, i64 size, i64 count) {
+    return shapes({.height = size,
+                   .width = size,
                    .images = count,
                    .split = split,
                    .most_extra = 0,

@@ -220,6 +220,7 @@ function cellOf(event, canvas) {
 // A brush paints `axes` of decays; the pointer that moves takes the query along, from its ring or by a click anywhere, and
 // elsewhere shows the path from the token under it.
 function listen(canvas, axes) {
+  canvas.addEventListener('keydown', (event) => onKey(event, axes));
   let held = null, last = null;
   canvas.addEventListener('pointerdown', (event) => {
     const at = cellOf(event, canvas), near = 0.06 * state.n + 0.5;
@@ -253,7 +254,7 @@ function listen(canvas, axes) {
   canvas.addEventListener('pointercancel', () => { held = null; });
   canvas.addEventListener('pointerleave', () => { if (!held && state.key) { state.key = null; changed(); } });
 }
-function onKey(event) {
+function onKey(event, axes) {
   const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
   const brush = { '-': 'close', '+': 'open', '=': 'open' }[event.key];
   if (step) {
@@ -261,7 +262,7 @@ function onKey(event) {
     if (event.shiftKey) state.key = moved;
     else state.query = moved;
     changed();
-  } else if (brush) paint(...state.query, brush);
+  } else if (brush) paint(...state.query, brush, axes);
   else if (event.key === 'Escape') { state.key = null; changed(); }
   else return;
   event.preventDefault();
@@ -311,7 +312,6 @@ function controls() {
   addEventListener('dragover', (event) => event.preventDefault());
   addEventListener('drop', (event) => { event.preventDefault(); showFile(event.dataTransfer.files[0]); });
   $('dim').addEventListener('change', changed);
-  $('picture').addEventListener('keydown', onKey);
   listen($('picture'), [0, 1]);
   listen($('map-alpha'), [0]);
   listen($('map-beta'), [1]);

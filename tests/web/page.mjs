@@ -65,6 +65,10 @@ const checks = {
     assert.ok(await sum(0) < open, 'minus closes');
     await page.key('+');
     await page.key('Escape');
+    const upwards = await sum(1);
+    await page.value("document.getElementById('map-alpha').focus()");
+    await page.key('-');
+    assert.ok(await sum(0) < open && await sum(1) === upwards, 'on its map: alpha alone');
     await page.value("document.getElementById('reset').click()");
     assert.equal(await sum(0), open);
 
@@ -148,7 +152,7 @@ const checks = {
       assert.notEqual(outline, 'none', `focus on ${name} is not seen`);
       reached.add(name);
     }
-    for (const name of ['mask', 'picture', 'tool', 'brush', 'reset', 'grid', 'contrast', 'scene', 'file', 'dim', 'start', 'l-image']) assert.ok(reached.has(name), `${name} is not reached by Tab`);
+    for (const name of ['mask', 'picture', 'map-alpha', 'map-beta', 'tool', 'brush', 'reset', 'grid', 'contrast', 'scene', 'file', 'dim', 'start', 'l-image']) assert.ok(reached.has(name), `${name} is not reached by Tab`);
     await page.until(`${text('said')}.length > 40`, 5, 'the live text');
   },
 

@@ -136,7 +136,7 @@ MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const 
   const std::size_t paths = kind == MaskKind::polyline || kind == MaskKind::shared ? 2 : 1;
   for (i64 g = first; g < last; ++g) {
     const auto head_of = [&](const std::vector<double>& all) {
-      return std::vector<double>(all.begin() + g * n, all.begin() + (g + 1) * n);
+      return std::vector<double>(all.data() + g * n, all.data() + (g + 1) * n);
     };
     const std::vector<double> la = head_of(log_alpha), lb = head_of(log_beta);
     std::vector<double> scores(static_cast<std::size_t>(n));  // of query u: q_u . k_t
