@@ -52,9 +52,9 @@ int main() {
   line("tokens x", tokens, 0);
 
   // 1. Position: each token feels its eight neighbours.
-  const Tensor pos = depthwise_conv2d(tokens, block.pos.weight, block.pos.bias);  // (B,H,W,C)
+  const Tensor pos = depthwise_conv2d(tokens, block.pos->weight, block.pos->bias);  // (B,H,W,C)
   Tensor x = tokens + pos;
-  line("|-- pos: convolution 3 x 3 --+", pos, count(block.pos));
+  line("|-- pos: convolution 3 x 3 --+", pos, count(*block.pos));
 
   // 2. Queries, keys and values of the normalised tokens; q and k are turned by their place in the
   // raster, so that their products know how far apart two tokens are.
@@ -74,21 +74,21 @@ int main() {
 
   // 4. Attention under both polyline paths, a local term on the values, the output projection.
   const Tensor y = whole_attention(q, k, v, heads, decays);  // (B,H,W,C)
-  const Tensor lepe = depthwise_conv2d(v, a.lepe.weight, a.lepe.bias),
+  const Tensor lepe = depthwise_conv2d(v, a.lepe->weight, a.lepe->bias),
                attended = a.out_proj.forward(y + lepe);
   x = x + attended;
   line("|   |-- attention (q, k, v, decays)", y, 0);
-  line("|   |-- lepe: v, convolution 5 x 5", lepe, count(a.lepe));
+  line("|   |-- lepe: v, convolution 5 x 5", lepe, count(*a.lepe));
   line("|   +-- out: their sum, linear --+", attended, count(a.out_proj));
 
   // 5. The feed-forward network, itself with a look at the neighbours.
   FeedForward& f = block.ffn;
   const Tensor h = gelu(f.fc1.forward(block.final_layer_norm.forward(x)));  // (B,H,W,F)
-  const Tensor local = depthwise_conv2d(h, f.dwconv.weight, f.dwconv.bias),
+  const Tensor local = depthwise_conv2d(h, f.dwconv->weight, f.dwconv->bias),
                fed = f.fc2.forward(h + local);
   x = x + fed;
   line("|-- norm, linear, gelu", h, count(block.final_layer_norm, f.fc1));
-  line("|   |-- convolution 3 x 3", local, count(f.dwconv));
+  line("|   |-- convolution 3 x 3", local, count(*f.dwconv));
   line("|   +-- their sum, linear --+", fed, count(f.fc2));
   line("x", x, 0);
 

@@ -88,18 +88,19 @@ inline double floor_of(const PpmaConfig& c, const Ceilings& peak, i64 batch, i64
                  heads = static_cast<double>(c.num_heads[s]);
     const double hidden = std::floor(c.mlp_ratios[s] * channels),
                  along = static_cast<double>(height + width);
+    const double local = c.lepe ? 25 * channels : 0;  // weights of the 5 x 5
     const bool two_orders = mask_of(c.mask).order == Order::both;
     for (i64 block = 0; block < c.depths[s]; ++block) {
       // positions: depthwise 3 x 3
-      group(0, 2 * n * channels, 9 * channels);
+      if (c.depthwise) group(0, 2 * n * channels, 9 * channels);
       // q, k, v
       group(6 * n * channels * channels, 4 * n * channels, 3 * channels * channels);
       // attention and its 5 x 5
       if (c.chunkwise_recurrents[s])
-        group(2 * n * along * channels * (two_orders ? 3 : 2), 4 * n * channels, 25 * channels,
+        group(2 * n * along * channels * (two_orders ? 3 : 2), 4 * n * channels, local,
               n * along * heads, 3.5);
       else
-        group(4 * n * n * channels, 4 * n * channels, 25 * channels, n * n * heads, 3.5);
+        group(4 * n * n * channels, 4 * n * channels, local, n * n * heads, 3.5);
       // out, + x
       group(2 * n * channels * channels, 3 * n * channels, channels * channels);
       // feed forward

@@ -40,7 +40,7 @@ void lesson_13() {
   const auto zero = [](const Tensor& t) {
     Tensor(t).copy_from(Tensor::zeros(t.shape(), t.dtype()));
   };
-  zero(block.pos.weight), zero(block.pos.bias);
+  zero(block.pos->weight), zero(block.pos->bias);
   zero(block.retention.out_proj.weight), zero(block.retention.out_proj.bias);
   zero(block.ffn.fc2.weight), zero(block.ffn.fc2.bias);
   Context evaluation;

@@ -20,6 +20,7 @@ TEST_CASE("floor: the products are the summary's, but for depthwise convolutions
   for (const MaskKind mask : {MaskKind::polyline, MaskKind::none}) {
     PpmaConfig c = ppma_tiny();
     c.mask = mask;
+    c.lepe = c.depthwise = mask != MaskKind::none;
     Rng rng(1);
     Ppma model(c, rng);
     double flops = 0;

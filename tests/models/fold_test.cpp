@@ -39,9 +39,13 @@ void stir(Ppma& model) {
 TEST_CASE("a folded network gives the same logits", "[models]") {
   Rng rng(1);
   const Tensor images = Tensor::randn({2, 3, 64, 64}, rng);
-  for (const Device device : {Device::cpu, Device::cuda}) {
+  PpmaConfig bare = small_config();
+  bare.lepe = bare.rotary = bare.depthwise = false;
+  for (const auto& [c, device] :
+       {std::pair{small_config(), Device::cpu}, std::pair{bare, Device::cpu},
+        std::pair{small_config(), Device::cuda}, std::pair{bare, Device::cuda}}) {
     if (device == Device::cuda && !cuda::available()) continue;
-    Ppma model(small_config(), 3);
+    Ppma model(c, 3);
     to(model, DType::f64);
     stir(model);
     to(model, device);

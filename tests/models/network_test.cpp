@@ -318,9 +318,9 @@ TEST_CASE("drop path rises linearly to its rate, drops whole samples, and only i
   const Positions at({8, 2, 16, false, false, 1, MaskKind::polyline, true}, 4);
   Context ctx{true, Rng(1)};
   const Tensor x = image({2, 4, 5, 8}, DType::f32);
-  CHECK(block.forward(x, at, ctx).to_vector<float>() == block.pos.forward(x, x).to_vector<float>());
+  CHECK(block.forward(x, at, ctx).to_vector<float>() == block.positioned(x).to_vector<float>());
   Context eval;
-  CHECK(distance(block.forward(x, at, eval), block.pos.forward(x, x)) > 1e-3);
+  CHECK(distance(block.forward(x, at, eval), block.positioned(x)) > 1e-3);
 }
 
 TEST_CASE("training updates every batch norm's statistics, evaluation none", "[models]") {

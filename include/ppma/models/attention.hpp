@@ -18,8 +18,15 @@ struct StageConfig {
   bool criss_cross, layer_scale;
   double layer_init_value;
   MaskKind mask;
-  bool fused;  // else composed attention
+  bool fused;                                         // else composed attention
+  bool lepe = true, rotary = true, depthwise = true;  // as in PpmaConfig
 };
+
+/// A depthwise convolution where a configuration has it.
+inline std::optional<DepthwiseConv2d> depthwise_if(bool on, i64 channels, i64 kernel, Rng& rng) {
+  if (!on) return {};
+  return DepthwiseConv2d(channels, kernel, rng);
+}
 
 /// Where the decay factors come from.
 struct PathEmbed {
@@ -40,7 +47,7 @@ struct PathEmbed {
 
 /// `Relpos`: the position buffers of a stage.
 struct Positions {
-  Tensor angle;  // (d): rotary angle of each channel
+  Tensor angle;  // (d): rotary angle of each channel; undefined: tokens are not turned
   Tensor decay;  // (G), RMT only: log decay of each head
 
   /// Angles of a stage, and RMT's decays of its range.
@@ -66,7 +73,7 @@ PPMA_API NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, con
 struct Attention {
   StageConfig config;
   Linear q_proj, k_proj, v_proj;
-  DepthwiseConv2d lepe;  // 5x5 on v
+  std::optional<DepthwiseConv2d> lepe;  // 5x5 on v
   Linear out_proj;
   std::optional<PathEmbed> path_embed;  // where the mask is learnt
 
@@ -82,13 +89,16 @@ struct Attention {
   PPMA_API Tensor forward(const NormedTokens& normed, const Positions& at,
                           const Tensor& add = Tensor()) const;
 
+  /// Queries and keys (B,H,W,C) of tokens x (B,H,W,C): keys scaled by d^(-1/2), both turned.
+  PPMA_API Rotated queries_and_keys(const Tensor& x, const Positions& at) const;
+
   /// The mask's log decays (2 or 1,B,G,H,W) for tokens x (B,H,W,C): learnt, RMT's constants, or
   /// none (undefined).
   PPMA_API Tensor decays(const Tensor& x, const Positions& at,
                          const Tensor& values = Tensor()) const;
 
-  /// The configuration's attention: q, k, v (B,H,W,C), k scaled, both turned; log_decays as
-  /// decays() gives them; returns (B,H,W,C).
+  /// The configuration's attention: q, k (B,H,W,C) as queries_and_keys(), v (B,H,W,C), log_decays
+  /// as decays() gives them; returns (B,H,W,C).
   PPMA_API Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v,
                          const Tensor& log_decays) const;
 
@@ -106,6 +116,7 @@ struct Attention {
 
 #include <cmath>
 
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/decay.hpp"
 
@@ -128,8 +139,8 @@ Tensor PathEmbed::forward(const Tensor& x, bool fused, const Tensor& values) con
                : log_decay_composed(x, dt_linear_weight, dt_bias, A_log);
 }
 
-Positions::Positions(const StageConfig& c, double rmt_range)
-    : angle(rotary_angle(c.channels / c.heads)) {
+Positions::Positions(const StageConfig& c, double rmt_range) {
+  if (c.rotary) angle = rotary_angle(c.channels / c.heads);
   if (c.mask == MaskKind::rmt) decay = rmt_decay_log(c.heads, 2, rmt_range);
 }
 
@@ -138,7 +149,7 @@ Attention::Attention(const StageConfig& c, Rng& rng)
       q_proj(c.channels, c.channels, rng),
       k_proj(c.channels, c.channels, rng),
       v_proj(c.channels, c.channels, rng),
-      lepe(c.channels, 5, rng),
+      lepe(depthwise_if(c.lepe, c.channels, 5, rng)),
       out_proj(c.channels, c.channels, rng) {
   // Draws of its own: networks of one seed that differ in the mask begin with the same weights
   // elsewhere.
@@ -155,13 +166,17 @@ NormedTokens Attention::normed(const Tensor& x, const LayerNorm& norm) const {
 Tensor Attention::forward(const NormedTokens& normed, const Positions& at,
                           const Tensor& add) const {
   const Tensor& x = normed.x;
-  const i64 width = config.channels / config.heads;
-  const double scale = 1 / std::sqrt(static_cast<double>(width));
-  const Rotated turned =
-      rotary(q_proj.forward(x), k_proj.forward(x), at.angle, config.heads, scale);
+  const Rotated turned = queries_and_keys(x, at);
   const Tensor v = v_proj.forward(x);                                                // (B,H,W,C)
   const Tensor y = attend(turned.q, turned.k, v, decays(x, at, normed.log_decays));  // (B,H,W,C)
-  return out_proj.forward(lepe.forward(v, y), add);
+  return out_proj.forward(lepe ? lepe->forward(v, y) : y, add);
+}
+
+Rotated Attention::queries_and_keys(const Tensor& x, const Positions& at) const {
+  const Tensor q = q_proj.forward(x), k = k_proj.forward(x);
+  const double k_scale = 1 / std::sqrt(static_cast<double>(config.channels / config.heads));
+  if (!at.angle.defined()) return {q, scale(k, k_scale)};
+  return rotary(q, k, at.angle, config.heads, k_scale);
 }
 
 Tensor Attention::decays(const Tensor& x, const Positions& at, const Tensor& values) const {

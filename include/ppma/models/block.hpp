@@ -13,36 +13,38 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// fc2(h + dwconv(h)), h = GELU(fc1 x)
+/// fc2(h + dwconv(h)), h = GELU(fc1 x); fc2(h) without dwconv
 struct FeedForward {
   Linear fc1, fc2;
-  DepthwiseConv2d dwconv;  // 3x3
+  std::optional<DepthwiseConv2d> dwconv;  // 3x3
 
-  FeedForward(i64 channels, i64 hidden, Rng& rng)
-      : fc1(channels, hidden, rng), fc2(hidden, channels, rng), dwconv(hidden, 3, rng) {}
+  FeedForward(i64 channels, i64 hidden, bool depthwise, Rng& rng)
+      : fc1(channels, hidden, rng),
+        fc2(hidden, channels, rng),
+        dwconv(depthwise_if(depthwise, hidden, 3, rng)) {}
   /// x (B,H,W,C) -> (B,H,W,C), + add
-  Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const {
-    return fc2.forward(depthwise_gelu(fc1.forward(x), dwconv.weight, dwconv.bias), add);
-  }
+  PPMA_API Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const;
   template <class V>
   void fields(V& v) {
     v.child("fc1", fc1), v.child("fc2", fc2), v.child("dwconv", dwconv);
   }
 };
 
-/// x += pos(x);  x += DropPath(gamma_1 attention(LN x));  x += DropPath(gamma_2 ffn(LN x))
+/// x += pos(x), if any;  x += DropPath(gamma_1 attention(LN x));  x += DropPath(gamma_2 ffn(LN x))
 struct Block {
   Tensor gamma_1, gamma_2;  // (1,1,1,C), where layer scale is on
   LayerNorm retention_layer_norm;
   Attention retention;
   LayerNorm final_layer_norm;
   FeedForward ffn;
-  DepthwiseConv2d pos;  // 3x3
-  double drop_path;     // probability that a sample skips a branch in training
+  std::optional<DepthwiseConv2d> pos;  // 3x3
+  double drop_path;                    // probability that a sample skips a branch in training
 
   PPMA_API Block(const StageConfig& c, double drop, Rng& rng);
   /// x (B,H,W,C) -> (B,H,W,C)
   PPMA_API Tensor forward(Tensor x, const Positions& at, Context& ctx) const;
+  /// x + pos(x), what the attention's norm gets; x (B,H,W,C).
+  Tensor positioned(const Tensor& x) const { return pos ? pos->forward(x, x) : x; }
   template <class V>
   void fields(V& v) {
     v.parameter("gamma_1", gamma_1), v.parameter("gamma_2", gamma_2);
@@ -91,17 +93,23 @@ struct Stage {
 #include <string>
 
 #include "ppma/nn/checkpoint.hpp"
+#include "ppma/ops/activation.hpp"
 #include "ppma/ops/dropout.hpp"
 #include "ppma/ops/residual.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
+Tensor FeedForward::forward(const Tensor& x, const Tensor& add) const {
+  const Tensor h = fc1.forward(x);
+  return fc2.forward(dwconv ? depthwise_gelu(h, dwconv->weight, dwconv->bias) : gelu(h), add);
+}
+
 Block::Block(const StageConfig& c, double drop, Rng& rng)
     : retention_layer_norm(c.channels, 1e-6),
       retention(c, rng),
       final_layer_norm(c.channels, 1e-6),
-      ffn(c.channels, c.hidden, rng),
-      pos(c.channels, 3, rng),
+      ffn(c.channels, c.hidden, c.depthwise, rng),
+      pos(depthwise_if(c.depthwise, c.channels, 3, rng)),
       drop_path(drop) {
   if (!c.layer_scale) return;
   gamma_1 = parameter(Tensor::full({1, 1, 1, c.channels}, c.layer_init_value));
@@ -109,7 +117,7 @@ Block::Block(const StageConfig& c, double drop, Rng& rng)
 }
 
 Tensor Block::forward(Tensor x, const Positions& at, Context& ctx) const {
-  x = pos.forward(x, x);
+  x = positioned(x);
   if (plain_branches(ctx)) {  // the last product of a branch adds x itself
     x = retention.forward(retention.normed(x, retention_layer_norm), at, x);
     return ffn.forward(final_layer_norm.forward(x), x);
@@ -174,7 +182,10 @@ StageConfig Stage::stage_config(const PpmaConfig& c, std::size_t s) {
           c.layerscales[s],
           c.layer_init_values,
           c.mask,
-          c.fused};
+          c.fused,
+          c.lepe,
+          c.rotary,
+          c.depthwise};
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -30,6 +30,11 @@ struct PpmaConfig {
   MaskKind mask = MaskKind::polyline;
   // attention without N x N arrays; false: composed from elementary operations, to compare with
   bool fused = true;
+  // What tells a block where its tokens are, beside the mask (algorithm 3.9); off, it is not there.
+  bool lepe = true;    // 5x5 depthwise convolution of the values
+  bool rotary = true;  // queries and keys turned by their places
+  bool depthwise =
+      true;  // 3x3 depthwise convolutions, before a block and in its feed-forward layer
 
   // The most of each that is taken for meant: far above every published network.
   static constexpr i64 most_width = 16384, most_depth = 1000, most_projection = 65536,
@@ -37,7 +42,7 @@ struct PpmaConfig {
   static constexpr double most_ratio = 64;
 
   bool operator==(const PpmaConfig&) const = default;
-  /// Under the names of the published configuration files; fused is ours.
+  /// Under the names of the published configuration files; fused and what follows it are ours.
   template <class Config, class F>
   static void fields(Config& c, F f) {
     f("name", c.name);
@@ -54,6 +59,9 @@ struct PpmaConfig {
     f("drop_path_rate", c.drop_path_rate, Limits::below(1));
     f("mask", c.mask);
     f("fused", c.fused);
+    f("lepe", c.lepe);
+    f("rotary", c.rotary);
+    f("depthwise", c.depthwise);
   }
   /// How many blocks the network has.
   i64 blocks() const { return depths[0] + depths[1] + depths[2] + depths[3]; }

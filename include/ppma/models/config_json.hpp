@@ -19,7 +19,7 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// Every value, as config_from_json() reads it.
+/// Every value, as config_from_json() reads it; of those that are ours alone, what is not usual.
 PPMA_API nlohmann::ordered_json config_to_json(const PpmaConfig& c);
 
 /// A mask's name in JSON.
@@ -51,9 +51,10 @@ PPMA_API PpmaConfig config_from_text(const std::string& json, const std::string&
 namespace ppma::inline PPMA_ABI {
 
 nlohmann::ordered_json config_to_json(const PpmaConfig& c) {
-  nlohmann::ordered_json j;
-  write_json_fields(c, j);
-  if (c.fused) j.erase("fused");  // of interest only where it is not so
+  nlohmann::ordered_json j, usual;
+  write_json_fields(c, j), write_json_fields(PpmaConfig{}, usual);
+  for (const char* ours : {"fused", "lepe", "rotary", "depthwise"})
+    if (j[ours] == usual[ours]) j.erase(ours);
   return j;
 }
 

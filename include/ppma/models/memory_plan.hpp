@@ -16,7 +16,7 @@
 //                                              + what it holds while it runs backward )
 //
 // Counted in elements. Of a kernel's own room only the large counts: that of the gradient of a
-// convolution's weights.
+// convolution's weights, and what an attention's threads copy in inference.
 // Legend: B batch, N tokens of a stage, C its channels, G heads, F hidden channels;
 // tokens = B N C, hidden = B N F.
 
@@ -98,15 +98,20 @@ struct PlannedConv {
 struct PlannedStage {
   i64 channels, heads, hidden;  // channels of a token
   i64 tokens, middle, decays;   // elements of a batch: (B,N,C), (B,N,F), log decays
+  i64 copied;  // by a thread of an attention: a head, and a block's or a line's scores
 
-  PlannedStage(const PpmaConfig& c, std::size_t s, i64 pixels)
+  PlannedStage(const PpmaConfig& c, std::size_t s, const PlannedGrid& grid)
       : channels(c.embed_dims[s]),
         heads(c.num_heads[s]),
         hidden(static_cast<i64>(c.mlp_ratios[s] * static_cast<double>(channels))),
-        tokens(pixels * channels),
-        middle(pixels * hidden),
-        decays(c.mask == MaskKind::none ? 0
-                                        : pixels * heads * (mask_of(c.mask).decays == 2 ? 2 : 1)) {}
+        tokens(grid.pixels() * channels),
+        middle(grid.pixels() * hidden),
+        decays(c.mask == MaskKind::none
+                   ? 0
+                   : grid.pixels() * heads * (mask_of(c.mask).decays == 2 ? 2 : 1)),
+        copied(grid.height * grid.width *
+               (c.chunkwise_recurrents[s] ? 3 * channels / heads + grid.width
+                                          : 2 * channels / heads + 27)) {}
 };
 
 // f(s, stage, grid) for each stage: the stem halves the grid twice, each merging once.
@@ -115,12 +120,12 @@ void for_planned_stages(const PpmaConfig& c, PlannedGrid grid, F f) {
   grid.halve();
   for (std::size_t s = 0; s < 4; ++s) {
     grid.halve();
-    f(s, PlannedStage(c, s, grid.pixels()), grid);
+    f(s, PlannedStage(c, s, grid), grid);
   }
 }
 
-// Elements at most at once in a pass of inference.
-inline i64 most_of_inference(const PpmaConfig& c, const PlannedGrid& images) {
+// Elements at most at once in a pass of inference by so many threads.
+inline i64 most_of_inference(const PpmaConfig& c, const PlannedGrid& images, i64 workers) {
   i64 most = 0, stages = 0;  // the stages' results stay to the end
   const auto alive = [&](i64 elements) { most = std::max(most, stages + elements); };
   PlannedGrid half = images;
@@ -130,8 +135,12 @@ inline i64 most_of_inference(const PpmaConfig& c, const PlannedGrid& images) {
   for_planned_stages(c, images, [&](std::size_t s, const PlannedStage& a, const PlannedGrid&) {
     alive(a.tokens + (s == 0 ? first : 0));
     if (c.depths[s] > 0) {
-      alive(8 * a.tokens + a.decays);      // x, LN x, q, k, v, attention, + local, projected
-      alive(2 * a.tokens + 3 * a.middle);  // x, LN x, fc1, its GELU, what fc2 reads
+      alive(6 * a.tokens + a.decays + workers * a.copied);  // x, LN x, q, k, v, attention
+      // and + local, projected
+      alive((c.lepe ? 8 : 7) * a.tokens + a.decays);
+      // x, LN x, fc1, its GELU, what fc2 reads; without a convolution fc2 reads the GELU
+      if (c.depthwise) alive(2 * a.tokens + 3 * a.middle);
+      alive(3 * a.tokens + 2 * a.middle);
     }
     stages += a.tokens;
     if (s == 3) alive(2 * a.tokens / a.channels * c.projection);
@@ -140,21 +149,30 @@ inline i64 most_of_inference(const PpmaConfig& c, const PlannedGrid& images) {
 }
 
 // The operations of a block; `again`: its input is not kept but computed again.
-inline void plan_block(const PlannedStage& a, bool again, bool layer_scale, i64 decay_rows,
+inline void plan_block(const PpmaConfig& c, std::size_t s, const PlannedStage& a, bool again,
                        std::vector<PlannedOp>& ops) {
+  const bool layer_scale = c.layerscales[s];
+  const i64 decay_rows = mask_of(c.mask).decays;
   const i64 t = a.tokens, m = a.middle, C = a.channels, F = a.hidden, statistics = 2 * t / C,
             scaled = layer_scale ? t : 0, gamma = layer_scale ? C : 0,
+            // a branch's gradient, where it is not that of the sum
+      branch = layer_scale || c.drop_path_rate > 0 ? t : 0,
             path_embed = decay_rows > 0 ? decay_rows * (C / a.heads) + 2 * a.heads : 0;
-  ops.push_back({again ? 0 : t, 10 * C, (again ? 3 : 2) * t});          // pos
-  ops.push_back({t + statistics, 2 * C, 2 * t});                        // norm
-  ops.push_back({0, 3 * (C * C + C), 6 * t});                           // q, k, v
-  ops.push_back({3 * t + a.decays, path_embed, 6 * t + 2 * a.decays});  // attention
-  ops.push_back({0, 26 * C, 3 * t});                                    // local term
-  ops.push_back({t + scaled, C * C + C + gamma, 3 * t});                // out_proj, residual
-  ops.push_back({t + statistics, 2 * C, 2 * t});                        // norm
-  ops.push_back({0, C * F + F, 3 * t + m});                             // fc1
-  ops.push_back({m, 10 * F, t + 3 * m});  // GELU and depthwise: dy, GELU again, dx
-  ops.push_back({m + scaled, F * C + C + gamma, 2 * t + m});  // fc2, residual
+  if (c.depthwise) ops.push_back({again ? 0 : t, 10 * C, (again ? 3 : 2) * t});  // pos
+  ops.push_back({t + statistics, 2 * C, 2 * t});                                 // norm
+  ops.push_back({0, 3 * (C * C + C), 6 * t});                                    // q, k, v
+  ops.push_back({3 * t + a.decays, path_embed, 6 * t + 2 * a.decays});           // attention
+  if (c.lepe) ops.push_back({0, 26 * C, 3 * t});                                 // local term
+  ops.push_back({t + scaled, C * C + C + gamma, 3 * t});  // out_proj, residual
+  ops.push_back({t + statistics, 2 * C, 2 * t});          // norm
+  ops.push_back({0, C * F + F, 3 * t + m});               // fc1
+  if (c.depthwise) {
+    ops.push_back({m, 10 * F, t + branch + 3 * m});  // GELU and depthwise: dy, GELU again, dx
+    ops.push_back({m + scaled, F * C + C + gamma, 2 * t + m});  // fc2, residual
+  } else {
+    ops.push_back({m, 0, t + branch + 3 * m});                  // GELU: dy, what fc2 made again, dx
+    ops.push_back({scaled, F * C + C + gamma, 2 * t + 2 * m});  // fc2, residual
+  }
 }
 
 inline std::vector<PlannedOp> plan_training(const PpmaConfig& c, const PlannedGrid& images) {
@@ -176,8 +194,7 @@ inline std::vector<PlannedOp> plan_training(const PpmaConfig& c, const PlannedGr
       x = conv(x, true, PlannedConv(grid, stem_half, stem, 2), stem);
       conv(x, true, PlannedConv(grid, stem, stem, 1), stem);
     }
-    for (i64 n = 0; n < c.depths[s]; ++n, again = false)
-      plan_block(a, again, c.layerscales[s], mask_of(c.mask).decays, ops);
+    for (i64 n = 0; n < c.depths[s]; ++n, again = false) plan_block(c, s, a, again, ops);
     if (s == 3) {
       const i64 projected = a.tokens / a.channels * c.projection;
       ops.push_back({again ? 0 : a.tokens, a.channels * c.projection + c.projection,
@@ -197,6 +214,7 @@ inline std::vector<PlannedOp> plan_training(const PpmaConfig& c, const PlannedGr
 // Elements of cosines and sines that the rotary embeddings keep.
 inline i64 rotary_elements(const PpmaConfig& c, const PlannedGrid& images) {
   i64 elements = 0;
+  if (!c.rotary) return elements;
   for_planned_stages(c, images, [&](std::size_t s, const PlannedStage& a, const PlannedGrid& grid) {
     if (c.depths[s] > 0) elements += 2 * grid.height * grid.width * (a.channels / a.heads);
   });
@@ -239,8 +257,8 @@ MemoryPlan plan_inference(const PpmaConfig& c, i64 batch, i64 height, i64 width)
   const detail::PlannedGrid images = detail::planned_images(c, batch, height, width);
   const ImageParts parts = parts_of_batch(batch, height, width);
   const i64 most = batch > 1 && parts.count > 0
-                       ? threads() * detail::most_of_inference(c, {parts.images, height, width})
-                       : detail::most_of_inference(c, images);
+                       ? threads() * detail::most_of_inference(c, {parts.images, height, width}, 1)
+                       : detail::most_of_inference(c, images, threads());
   return detail::planned_bytes(c, images, detail::plan_training(c, images), 1, most);
 }
 

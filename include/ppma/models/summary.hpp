@@ -225,13 +225,16 @@ Shape describe(SummaryWriter& w, Stem& stem, Shape x) {
 
 void describe(SummaryWriter& w, Attention& a, const Shape& x) {
   w.linear("q_proj", a.q_proj, x), w.linear("k_proj", a.k_proj, x), w.linear("v_proj", a.v_proj, x);
-  w.elementwise("rotary_q", x, rotary_ops), w.elementwise("rotary_k", x, rotary_ops + 1);
+  if (a.config.rotary)
+    w.elementwise("rotary_q", x, rotary_ops), w.elementwise("rotary_k", x, rotary_ops + 1);
+  else
+    w.elementwise("scale_k", x, 1);
   if (a.path_embed) w.path_embed(*a.path_embed, x);
   if (a.config.criss_cross)
     w.criss_cross(x, a.config.heads, a.config.mask);
   else
     w.whole_attention(x, x[0], x[1] * x[2], x[1] * x[2], x[3], a.config.heads, a.config.mask);
-  w.depthwise("lepe", a.lepe, x);
+  if (a.lepe) w.depthwise("lepe", *a.lepe, x);
   w.linear("out_proj", a.out_proj, x);
 }
 
@@ -239,7 +242,7 @@ void describe(SummaryWriter& w, Block& b, const Shape& x) {
   const auto add = [&](const char* name, Tensor& gamma) {
     w.elementwise(name, x, gamma.defined() ? 2 : 1, gamma.defined() ? gamma.numel() : 0);
   };
-  w.depthwise("pos", b.pos, x);
+  if (b.pos) w.depthwise("pos", *b.pos, x);
   w.norm("retention_layer_norm", b.retention_layer_norm, x);
   w.within("retention", [&] { describe(w, b.retention, x); });
   add("residual_1", b.gamma_1);
@@ -247,7 +250,7 @@ void describe(SummaryWriter& w, Block& b, const Shape& x) {
   w.within("ffn", [&] {
     const Shape h = w.linear("fc1", b.ffn.fc1, x);
     w.elementwise("gelu", h, gelu_ops);
-    w.depthwise("dwconv", b.ffn.dwconv, h);
+    if (b.ffn.dwconv) w.depthwise("dwconv", *b.ffn.dwconv, h);
     w.linear("fc2", b.ffn.fc2, h);
   });
   add("residual_2", b.gamma_2);

@@ -63,13 +63,10 @@ BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage, s
   Stage& here = net.layers[stage];
   for (std::size_t n = 0; n < block; ++n) x = here.blocks[n].forward(x, here.Relpos, ctx);
   const Block& b = here.blocks[block];
-  const Tensor y = b.retention_layer_norm.forward(b.pos.forward(x, x));  // (1,h,w,C)
+  const Tensor y = b.retention_layer_norm.forward(b.positioned(x));  // (1,h,w,C)
   const Attention& a = b.retention;
-  const i64 heads = a.config.heads;
-  const i64 width = a.config.channels / heads;
-  const double scale = 1 / std::sqrt(static_cast<double>(width));
-  return {rotary(a.q_proj.forward(y), here.Relpos.angle, heads),
-          rotary(a.k_proj.forward(y), here.Relpos.angle, heads, scale), a.decays(y, here.Relpos)};
+  const Rotated turned = a.queries_and_keys(y, here.Relpos);
+  return {turned.q, turned.k, a.decays(y, here.Relpos)};
 }
 
 // Row u of the log masks of one head, from running sums of its log decays (algorithm 1.4): V2H and
