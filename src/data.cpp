@@ -14,6 +14,7 @@
 #include "ppma/data/image_ops.hpp"
 #include "ppma/data/mix.hpp"
 #include "ppma/data/outline.hpp"
+#include "ppma/data/paths.hpp"
 #include "ppma/data/rand_augment.hpp"
 #include "ppma/data/segmentation.hpp"
 #include "ppma/data/segmentation_batches.hpp"

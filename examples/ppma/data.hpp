@@ -1,6 +1,6 @@
 #pragma once
-// Which images: --data shapes | cifar10 | cifar100 | folder, and what a network has to be told
-// about them.
+// Which images: --data shapes | paths | cifar10 | cifar100 | folder, and what a network has to be
+// told about them.
 
 #include <filesystem>
 
@@ -9,15 +9,18 @@
 #include "ppma/data/cifar.hpp"
 #include "ppma/data/image_batches.hpp"
 #include "ppma/data/image_folder.hpp"
+#include "ppma/data/paths.hpp"
 #include "ppma/data/shapes.hpp"
 
 namespace tool {
 
 struct DataOptions {
   std::string kind, folder;
-  i64 size = 0;            // pixels; 0: what suits the set
-  i64 images = 12000;      // of shapes: training images
-  i64 test_images = 1000;  // of shapes
+  i64 size = 0;                     // pixels; 0: what suits the set
+  i64 images = 12000;               // of shapes and paths: training images
+  i64 test_images = 1000;           // of shapes and paths
+  std::string question = "region";  // of paths
+  i64 difficulty = 2;               // of paths
   i64 workers = 2;
   bool no_exif = false;  // of folder
 
@@ -26,11 +29,14 @@ struct DataOptions {
   static void fields(Options& o, F f) {
     f("data", o.kind), f("data_dir", o.folder), f("no_exif", o.no_exif);
     f("size", o.size, Limits{least_size, most_size, {0}},
-      "pixels that images are brought to; 0: what the weights say, else shapes 48, cifar 32, "
-      "folder "
-      "224");
-    f("images", o.images, counts(most_images), "shapes: training images");
-    f("test_images", o.test_images, counts(most_images / 10), "shapes: test images");
+      "pixels that images are brought to; 0: what the weights say, else shapes 48, paths 64, "
+      "cifar 32, folder 224");
+    f("images", o.images, counts(most_images), "shapes, paths: training images");
+    f("test_images", o.test_images, counts(most_images / 10), "shapes, paths: test images");
+    f("question", o.question,
+      "paths: what is asked of the two marks: region (are they in one region of the picture?), "
+      "curve (are they the ends of one curve?) or colour (have they one colour?)");
+    f("difficulty", o.difficulty, Limits{1, 5}, "paths: how winding or how many the curves are");
   }
 };
 
@@ -38,13 +44,14 @@ struct DataOptions {
 inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
   app.add_option("--data", o.kind,
                  trains
-                     ? "shapes (generated), cifar10, cifar100 (binary versions), folder "
+                     ? "shapes, paths (generated), cifar10, cifar100 (binary versions), folder "
                        "(train/CLASS/*, val/CLASS/*), or coco (annotations and images, to detect)"
-                     : "shapes (generated), cifar10, cifar100 (binary versions), or folder "
+                     : "shapes, paths (generated), cifar10, cifar100 (binary versions), or folder "
                        "(val/CLASS/*, or CLASS/*)")
       ->check(CLI::IsMember(
-          trains ? std::vector<std::string>{"shapes", "cifar10", "cifar100", "folder", "coco"}
-                 : std::vector<std::string>{"shapes", "cifar10", "cifar100", "folder"}))
+          trains
+              ? std::vector<std::string>{"shapes", "paths", "cifar10", "cifar100", "folder", "coco"}
+              : std::vector<std::string>{"shapes", "paths", "cifar10", "cifar100", "folder"}))
       ->capture_default_str();
   app.add_option("--data-dir", o.folder, "where the files are, if they are not generated")
       ->check(CLI::ExistingDirectory)
@@ -56,6 +63,9 @@ inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
       ->capture_default_str();
 }
 
+/// Whether a set is drawn, not read.
+inline bool generated(const std::string& kind) { return kind == "shapes" || kind == "paths"; }
+
 /// Error: an option was given that says nothing about data of `kind`.
 inline void refuse_other_data(const CLI::App& app, const std::string& kind) {
   const auto refuse = [&](const char* name, const char* other) {
@@ -63,8 +73,9 @@ inline void refuse_other_data(const CLI::App& app, const std::string& kind) {
     check(option == nullptr || option->count() == 0, name, " is for --data ", other, ", not ",
           kind);
   };
-  if (kind == "shapes") return refuse("--data-dir", "folder, cifar10, cifar100 or coco");
-  refuse("--images", "shapes"), refuse("--test-images", "shapes");
+  if (kind != "paths") refuse("--question", "paths"), refuse("--difficulty", "paths");
+  if (generated(kind)) return refuse("--data-dir", "folder, cifar10, cifar100 or coco");
+  refuse("--images", "shapes or paths"), refuse("--test-images", "shapes or paths");
 }
 
 /// The data of which a run or its weights speak. Errors: as read_json_fields and check_fields.
@@ -119,6 +130,16 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
           {.height = size, .width = size, .images = o.images, .seed = seed, .split = Split::train});
     d.test = shapes({.height = size, .width = size, .images = o.test_images, .split = Split::test});
     d.input.size = size;
+    d.input.crop = 1;
+    d.input.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
+    d.augment = [](const Tensor& image, Rng& rng) { return random_flip(image, rng); };
+  } else if (o.kind == "paths") {
+    PathsOptions drawn{.task = parse_paths_task(o.question), .difficulty = o.difficulty};
+    drawn.size = d.input.size = side(64);
+    drawn.images = o.images, drawn.seed = seed;
+    if (trains) d.train = paths(drawn);
+    drawn.images = o.test_images, drawn.seed = 0, drawn.split = Split::test;
+    d.test = paths(drawn);
     d.input.crop = 1;
     d.input.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
     d.augment = [](const Tensor& image, Rng& rng) { return random_flip(image, rng); };

@@ -10,6 +10,7 @@
 #include "dense_network.hpp"
 #include "images.hpp"
 #include "ppma/io/coco.hpp"
+#include "ppma/io/safetensors.hpp"
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/train/detection.hpp"
 #include "ppma/train/segmentation.hpp"

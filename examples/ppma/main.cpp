@@ -4,6 +4,7 @@
 
 #include <iostream>
 
+#include "ablate.hpp"
 #include "bench.hpp"
 #include "evaluate.hpp"
 #include "files.hpp"
@@ -57,6 +58,7 @@ int run_command(int argc, char** argv) {
   tool::add_info(app);
   tool::add_summary(app);
   tool::add_train(app);
+  tool::add_ablate(app);
   tool::add_eval(app);
   tool::add_eval_coco(app);
   tool::add_eval_miou(app);

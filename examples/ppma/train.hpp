@@ -9,6 +9,7 @@
 #include "data.hpp"
 #include "detect.hpp"
 #include "ppma/io/image.hpp"
+#include "ppma/io/safetensors.hpp"
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/train/classification.hpp"
 #include "ppma/train/trainer.hpp"
@@ -101,8 +102,10 @@ inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo
   return "taken, its rows by the classes' names";
 }
 
-/// `processes`: those that train with this one, if any (other_processes()).
-inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
+/// `processes`: those that train with this one, if any (other_processes()). `ready`: the data,
+/// where the caller has them.
+inline void train(TrainCommand o, const std::vector<Communicator>& processes,
+                  const Data* ready = nullptr) {
   if (!o.resume.empty()) o.out = o.resume;
   TrainingRun run(o, processes);
   const i64 ranks = run.part().ranks;
@@ -111,6 +114,7 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
   WeightsFile initial = read_weights(o.network);
   const std::optional<InputInfo> known = InputInfo::of(initial.metadata, o.network.weights);
   const Data data = at_its_place(o, o.data.folder, [&] {
+    if (ready != nullptr) return *ready;
     if (!run.resumed()) return make_data(o.data, o.seed, true, known);
     const auto had = InputInfo::of(read_safetensors(run.last()).metadata, run.last());
     Data d = make_data(o.data, o.seed, true, had);
@@ -120,7 +124,7 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
   PpmaConfig config = network_config(o.network, {}, "ppma_nano");
   config.num_classes = data.train.classes();
   if (o.drop_path >= 0) config.drop_path_rate = o.drop_path;
-  if (o.data.kind == "shapes")
+  if (generated(o.data.kind))
     require_bytes(3.0 * static_cast<double>(data.test.size) *
                       static_cast<double>(data.input.size * data.input.size),
                   str("a set of ", data.test.size, " test images of ", data.input.size, " pixels"),
@@ -178,12 +182,12 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes) {
   testing.part = run.part();
   const StreamOptions made{.workers = o.data.workers};
   // Generated images are drawn once where they fit: 12,000 of 48 pixels are 83 MB.
-  const bool generated = o.data.kind == "shapes",
+  const bool drawn = ready == nullptr && generated(o.data.kind),
              fit = o.data.images * 3 * data.input.size * data.input.size <= i64{1} << 28;
   const auto kept = [](const Dataset& set, bool keep) { return keep ? in_memory(set) : set; };
-  BatchStream<Batch> batches(
-      image_batches(kept(data.train, generated && fit && o.epochs > 1), loading), made),
-      test(image_batches(kept(data.test, generated), testing), made);
+  BatchStream<Batch> batches(image_batches(kept(data.train, drawn && fit && o.epochs > 1), loading),
+                             made),
+      test(image_batches(kept(data.test, drawn), testing), made);
 
   ClassificationTask<Ppma> task(model, test, o.label_smoothing);
   Trainer<ClassificationTask<Ppma>> trainer(task, options);

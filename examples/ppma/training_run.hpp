@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "common.hpp"
+#include "ppma/io/safetensors.hpp"
 #include "ppma/train/run_folder.hpp"
 
 namespace tool {
