@@ -107,7 +107,7 @@ inline void add_network(CLI::App& app, NetworkOptions& o) {
                      ->check(CLI::ExistingFile);
   app.add_option("--model", o.model,
                  "a configuration by name: ppma_nano, ppma_tiny, ppma_small, ppma_base, "
-                 "ppma_large, rmt_...")
+                 "ppma_large, ppma_nano_linear, ppma_tiny_linear, rmt_...")
       ->excludes(config)
       ->check(accepted_by([](const std::string& name) {
         if (name != "deit_tiny") config_by_name(name);  // which `summary` alone knows

@@ -95,8 +95,11 @@ inline double floor_of(const PpmaConfig& c, const Ceilings& peak, i64 batch, i64
       if (c.depthwise) group(0, 2 * n * channels, 9 * channels);
       // q, k, v
       group(6 * n * channels * channels, 4 * n * channels, 3 * channels * channels);
-      // attention and its 5 x 5
-      if (c.chunkwise_recurrents[s])
+      // attention and its 5 x 5; backward, a linear attention's gradients are three of its kind
+      if (c.linear[s])
+        group(4 * n * channels * channels / heads * (two_orders ? 2 : 1), 4 * n * channels, local,
+              0, 4);
+      else if (c.chunkwise_recurrents[s])
         group(2 * n * along * channels * (two_orders ? 3 : 2), 4 * n * channels, local,
               n * along * heads, 3.5);
       else

@@ -65,7 +65,9 @@ inline Needs needs_of(const Work& w) {
     const double hidden = std::floor(c.mlp_ratios[s] * C), block = 4 * C * C + 2 * C * hidden;
     const double scores = N * (c.chunkwise_recurrents[s] ? H + W : N);
     weights += blocks * block;
-    operations += blocks * (N * block + scores * (3 * C + 20 * G));
+    // of a linear attention, of each path: two products and four scans of d x d numbers a head
+    const double attention = c.linear[s] ? 12 * N * C * C / G : scores * (3 * C + 20 * G);
+    operations += blocks * (N * block + attention);
     if (blocks > 0) largest = std::max(largest, N * (C + hidden));
     kept += blocks * N * (w.again ? C : 6 * C + 2 * hidden);
     if (s < 3) convolution(C, static_cast<double>(c.embed_dims[s + 1]), 2);

@@ -17,10 +17,10 @@ constexpr double endless = std::numeric_limits<double>::infinity();
 
 TEST_CASE("floor: the products are the summary's, but for depthwise convolutions and decays",
           "[floor]") {
-  for (const MaskKind mask : {MaskKind::polyline, MaskKind::none}) {
-    PpmaConfig c = ppma_tiny();
-    c.mask = mask;
-    c.lepe = c.depthwise = mask != MaskKind::none;
+  PpmaConfig bare = ppma_tiny(), linear = with_linear_attention(ppma_tiny()), one_path = linear;
+  bare.mask = MaskKind::none, bare.lepe = bare.depthwise = false;
+  one_path.mask = MaskKind::v2h;
+  for (const PpmaConfig& c : {ppma_tiny(), bare, linear, one_path}) {
     Rng rng(1);
     Ppma model(c, rng);
     double flops = 0;

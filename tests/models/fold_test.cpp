@@ -41,9 +41,11 @@ TEST_CASE("a folded network gives the same logits", "[models]") {
   const Tensor images = Tensor::randn({2, 3, 64, 64}, rng);
   PpmaConfig bare = small_config();
   bare.lepe = bare.rotary = bare.depthwise = false;
+  const PpmaConfig linear = with_linear_attention(small_config());
   for (const auto& [c, device] :
        {std::pair{small_config(), Device::cpu}, std::pair{bare, Device::cpu},
-        std::pair{small_config(), Device::cuda}, std::pair{bare, Device::cuda}}) {
+        std::pair{linear, Device::cpu}, std::pair{small_config(), Device::cuda},
+        std::pair{bare, Device::cuda}, std::pair{linear, Device::cuda}}) {
     if (device == Device::cuda && !cuda::available()) continue;
     Ppma model(c, 3);
     to(model, DType::f64);

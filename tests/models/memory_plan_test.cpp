@@ -90,7 +90,11 @@ TEST_CASE("memory is planned as it is held", "[models]") {
   PpmaConfig bare = criss_cross(), wide = ppma_nano();  // without convolutions beside the attention
   bare.lepe = bare.depthwise = false;
   wide.mlp_ratios = {1, 1, 1, 1}, wide.lepe = wide.rotary = wide.depthwise = false;
-  for (const PpmaConfig& c : {ppma_nano(), criss_cross(), narrow, no_mask, bare, wide})
+  PpmaConfig linear = with_linear_attention(criss_cross()), linear_no_mask = linear;
+  linear.mlp_ratios = {1, 1, 1, 1}, linear.lepe = false;
+  linear_no_mask.mask = MaskKind::none;
+  for (const PpmaConfig& c :
+       {ppma_nano(), criss_cross(), narrow, no_mask, bare, wide, linear, linear_no_mask})
     for (const Shape& images : {Shape{1, 3, 96, 160}, Shape{9, 3, 48, 48}, Shape{64, 3, 32, 32}}) {
       CAPTURE(c.name, c.mlp_ratios[0], c.lepe, c.rotary, images.str());
       check_plan(plan_inference(c, images[0], images[2], images[3]), inference(c, images));

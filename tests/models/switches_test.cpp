@@ -23,7 +23,7 @@ const Switch switches[] = {{"lepe", ".lepe.", &PpmaConfig::lepe},
                            {"rotary", ".angle", &PpmaConfig::rotary},
                            {"depthwise", "", &PpmaConfig::depthwise}};
 
-PpmaConfig small_network() {
+PpmaConfig whole_network() {
   PpmaConfig c;
   c.embed_dims = {8, 8, 8, 16}, c.depths = {1, 1, 1, 1}, c.num_heads = {2, 2, 2, 4};
   c.mlp_ratios = {2, 2, 2, 2}, c.layerscales = {false, false, true, true};
@@ -34,9 +34,9 @@ PpmaConfig small_network() {
 // Each switch off, and all of them.
 std::vector<PpmaConfig> switched_off() {
   std::vector<PpmaConfig> all;
-  PpmaConfig bare = small_network();
+  PpmaConfig bare = whole_network();
   for (const Switch& s : switches) {
-    all.push_back(small_network());
+    all.push_back(whole_network());
     all.back().*s.of = false, bare.*s.of = false;
     all.back().name = s.name;
   }
@@ -45,7 +45,7 @@ std::vector<PpmaConfig> switched_off() {
   return all;
 }
 
-Ppma filled(const PpmaConfig& c) {
+Ppma network_of(const PpmaConfig& c) {
   const SkipInit skip;
   Ppma model(c);
   fill_by_formula(model);
@@ -55,7 +55,7 @@ Ppma filled(const PpmaConfig& c) {
   return model;
 }
 
-Tensor images() { return as(formula_image("switches", {2, 3, 32, 40}), DType::f64); }
+Tensor two_images() { return as(formula_image("switches", {2, 3, 32, 40}), DType::f64); }
 
 // Tokens (1,H,W,C) in another order: token n comes from 7 n + 3 (mod the number of tokens, 16).
 Tensor reordered(const Tensor& x) {
@@ -85,12 +85,12 @@ double reads_order(StageConfig c) {
 
 TEST_CASE("a switch that is off leaves no tensor, and the summary counts what there is",
           "[models]") {
-  Ppma whole = filled(small_network());
+  Ppma whole = network_of(whole_network());
   for (const Switch& s : switches) {
     INFO(s.name);
-    PpmaConfig c = small_network();
+    PpmaConfig c = whole_network();
     c.*s.of = false;
-    Ppma model = filled(c);
+    Ppma model = network_of(c);
     std::vector<std::string> names;
     for (const Field& f : state_dict(model)) names.push_back(f.name);
     for (const Field& f : state_dict(whole)) {
@@ -111,7 +111,7 @@ TEST_CASE("a switch that is off leaves no tensor, and the summary counts what th
         convolutions += l.macs;
     }
     CHECK(all.macs() - here.macs() == convolutions);
-    CHECK(distance(model.forward(images()), whole.forward(images())) > 1e-3);
+    CHECK(distance(model.forward(two_images()), whole.forward(two_images())) > 1e-3);
   }
 }
 
@@ -135,7 +135,7 @@ TEST_CASE("gradients of networks with switches off, against differences", "[mode
   for (PpmaConfig c : switched_off()) {
     c.depths = {1, 1, 0, 0}, c.layerscales[0] = true;
     c.chunkwise_recurrents = {true, false, false, false};
-    Ppma model = filled(c);
+    Ppma model = network_of(c);
     // A softmax does not see what all keys have in common, unless they are turned.
     const auto checked = [&](const std::string& name) {
       return c.rotary || !ends_with(name, "k_proj.bias");
@@ -159,16 +159,16 @@ TEST_CASE("gradients of networks with switches off, against differences", "[mode
 }
 
 TEST_CASE("switches are written where they are off, and weights come back", "[models]") {
-  for (const Switch& s : switches) CHECK_FALSE(config_to_json(small_network()).contains(s.name));
+  for (const Switch& s : switches) CHECK_FALSE(config_to_json(whole_network()).contains(s.name));
   for (const PpmaConfig& c : switched_off()) {
     INFO(c.name);
     const nlohmann::ordered_json j = config_to_json(c);
     for (const Switch& s : switches) CHECK(j.contains(s.name) != c.*s.of);
     CHECK(config_from_text(j.dump(), "x") == c);
-    Ppma model = filled(c), other(c, 4), whole(small_network(), 4);
+    Ppma model = network_of(c), other(c, 4), whole(whole_network(), 4);
     load_state_dict(other, as_tensors(state_dict(model)));
     to(other, DType::f64);
-    CHECK(distance(other.forward(images()), model.forward(images())) == 0);
+    CHECK(distance(other.forward(two_images()), model.forward(two_images())) == 0);
     if (c.lepe && c.depthwise) continue;  // then only a constant is missing
     CHECK_THROWS_AS(load_state_dict(whole, as_tensors(state_dict(model))), Error);
   }

@@ -18,8 +18,8 @@ struct StageConfig {
   bool criss_cross, layer_scale;
   double layer_init_value;
   MaskKind mask;
-  bool fused;                                         // else composed attention
-  bool lepe = true, rotary = true, depthwise = true;  // as in PpmaConfig
+  bool fused;                                                         // else composed attention
+  bool lepe = true, rotary = true, depthwise = true, linear = false;  // as in PpmaConfig
 };
 
 /// A depthwise convolution where a configuration has it.
@@ -70,12 +70,21 @@ PPMA_API NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, con
                                            const Tensor& dt_bias, const Tensor& A_log);
 
 /// out_proj( attention(q, k, v, mask) + lepe(v) )
+///
+/// The attention is whole, criss-cross or linear. Linear attention (PPMLA, algorithm 3.10) has no
+/// softmax, and the paper's Theorem 3 says nothing of what stands in its place. Here:
+///   y_u = LN( sum over w of (q_u . k_w) L2D[u,w] v_w ),   q, k = turned softplus(Wq x, Wk x)
+/// Softplus makes all weights positive before they are turned, which is where RoFormer (Su et al.,
+/// 2021) turns them too. LN, over the channels of a head, takes away how many tokens were summed,
+/// as the norms behind RetNet's and Mamba-2's sums do: a division by the sum of weights would need
+/// the scans once more, and turned weights can sum to 0.
 struct Attention {
   StageConfig config;
   Linear q_proj, k_proj, v_proj;
   std::optional<DepthwiseConv2d> lepe;  // 5x5 on v
   Linear out_proj;
-  std::optional<PathEmbed> path_embed;  // where the mask is learnt
+  std::optional<PathEmbed> path_embed;   // where the mask is learnt
+  std::optional<LayerNorm> linear_norm;  // (d), of each head's sums, where attention is linear
 
   PPMA_API Attention(const StageConfig& c, Rng& rng);
 
@@ -89,7 +98,8 @@ struct Attention {
   PPMA_API Tensor forward(const NormedTokens& normed, const Positions& at,
                           const Tensor& add = Tensor()) const;
 
-  /// Queries and keys (B,H,W,C) of tokens x (B,H,W,C): keys scaled by d^(-1/2), both turned.
+  /// Queries and keys (B,H,W,C) of tokens x (B,H,W,C): keys scaled by d^(-1/2), both turned; of a
+  /// linear attention their softplus.
   PPMA_API Rotated queries_and_keys(const Tensor& x, const Positions& at) const;
 
   /// The mask's log decays (2 or 1,B,G,H,W) for tokens x (B,H,W,C): learnt, RMT's constants, or
@@ -107,7 +117,12 @@ struct Attention {
     v.child("q_proj", q_proj), v.child("k_proj", k_proj), v.child("v_proj", v_proj),
         v.child("lepe", lepe);
     v.child("out_proj", out_proj), v.child("path_embed", path_embed);
+    v.child("linear_norm", linear_norm);
   }
+
+ private:
+  PPMA_API Tensor attend_linearly(const Tensor& q, const Tensor& k, const Tensor& v,
+                                  const Tensor& log_decays) const;
 };
 
 }  // namespace ppma::inline PPMA_ABI
@@ -116,9 +131,12 @@ struct Attention {
 
 #include <cmath>
 
+#include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/decay.hpp"
+#include "ppma/polyline/linear.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -155,6 +173,7 @@ Attention::Attention(const StageConfig& c, Rng& rng)
   // elsewhere.
   if (mask_of(c.mask).decays > 0)
     path_embed.emplace(c.heads, c.channels / c.heads, c.mask, rng.fork(rng.position()));
+  if (c.linear) linear_norm.emplace(c.channels / c.heads, 1e-6);
 }
 
 NormedTokens Attention::normed(const Tensor& x, const LayerNorm& norm) const {
@@ -173,7 +192,8 @@ Tensor Attention::forward(const NormedTokens& normed, const Positions& at,
 }
 
 Rotated Attention::queries_and_keys(const Tensor& x, const Positions& at) const {
-  const Tensor q = q_proj.forward(x), k = k_proj.forward(x);
+  Tensor q = q_proj.forward(x), k = k_proj.forward(x);
+  if (config.linear) q = softplus(q), k = softplus(k);
   const double k_scale = 1 / std::sqrt(static_cast<double>(config.channels / config.heads));
   if (!at.angle.defined()) return {q, scale(k, k_scale)};
   return rotary(q, k, at.angle, config.heads, k_scale);
@@ -187,6 +207,7 @@ Tensor Attention::decays(const Tensor& x, const Positions& at, const Tensor& val
 
 Tensor Attention::attend(const Tensor& q, const Tensor& k, const Tensor& v,
                          const Tensor& log_decays) const {
+  if (config.linear) return attend_linearly(q, k, v, log_decays);
   if (config.fused || !mask_of(config.mask).paths)  // the latter have no other form
     return config.criss_cross
                ? masked_criss_cross(q, k, v, config.heads, config.mask, log_decays)
@@ -195,6 +216,22 @@ Tensor Attention::attend(const Tensor& q, const Tensor& k, const Tensor& v,
   if (config.criss_cross)
     return criss_cross_attention_composed(q, k, v, config.heads, log_decays, order);
   return whole_attention_with(q, k, v, config.heads, ablation_log_masks(config.mask, log_decays));
+}
+
+Tensor Attention::attend_linearly(const Tensor& q, const Tensor& k, const Tensor& v,
+                                  const Tensor& log_decays) const {
+  const i64 heads = config.heads, batch = q.dim(0), height = q.dim(1), width = q.dim(2);
+  const Paths paths = *mask_of(config.mask).paths;
+  // Without a mask every edge is open.
+  const Tensor decays = log_decays.defined()
+                            ? log_decays
+                            : Tensor::zeros({1, batch, heads, height, width},
+                                            accumulator_dtype(q.dtype()), q.device());
+  const Tensor y =
+      linear_attention(q, k, v, heads, decays, paths == Paths::none ? Paths::v2h : paths,
+                       config.fused ? LinearForm::scan : LinearForm::quadratic);  // (B,H,W,C)
+  const Shape by_head{batch, height, width, heads, q.dim(3) / heads};
+  return reshape(linear_norm->forward(reshape(y, by_head)), q.shape());
 }
 
 }  // namespace ppma::inline PPMA_ABI

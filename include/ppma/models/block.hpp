@@ -185,7 +185,8 @@ StageConfig Stage::stage_config(const PpmaConfig& c, std::size_t s) {
           c.fused,
           c.lepe,
           c.rotary,
-          c.depthwise};
+          c.depthwise,
+          c.linear[s]};
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -18,7 +18,7 @@ struct PpmaConfig {
   std::array<i64, 4> depths{2, 2, 8, 2};
   std::array<i64, 4> num_heads{4, 4, 8, 16};
   std::array<double, 4> mlp_ratios{3, 3, 3, 3};
-  // criss-cross attention, else whole
+  // criss-cross attention, else whole or, where linear says so, linear
   std::array<bool, 4> chunkwise_recurrents{true, true, false, false};
   std::array<bool, 4> layerscales{false, false, false, false};
   double layer_init_values = 1e-6;
@@ -35,6 +35,8 @@ struct PpmaConfig {
   bool rotary = true;  // queries and keys turned by their places
   bool depthwise =
       true;  // 3x3 depthwise convolutions, before a block and in its feed-forward layer
+  // linear attention (PPMLA) in place of softmax attention (algorithm 3.10)
+  std::array<bool, 4> linear{false, false, false, false};
 
   // The most of each that is taken for meant: far above every published network.
   static constexpr i64 most_width = 16384, most_depth = 1000, most_projection = 65536,
@@ -62,6 +64,7 @@ struct PpmaConfig {
     f("lepe", c.lepe);
     f("rotary", c.rotary);
     f("depthwise", c.depthwise);
+    f("linear", c.linear);
   }
   /// How many blocks the network has.
   i64 blocks() const { return depths[0] + depths[1] + depths[2] + depths[3]; }
@@ -83,9 +86,13 @@ PPMA_API PpmaConfig ppma_base();
 /// PPMA-L, 95.5 M parameters: blocks of PPMA on RMT-L's configuration, which is not published.
 PPMA_API PpmaConfig ppma_large();
 
+/// The same network with linear attention in all four stages, called name + "_linear": its cost
+/// grows with the number of tokens.
+PPMA_API PpmaConfig with_linear_attention(PpmaConfig c);
+
 /// A configuration by name: ppma_nano (ours); ppma_tiny, ppma_small, ppma_base, as published;
-/// ppma_large, of which neither code nor weights are published (algorithm 4.1); and rmt_... for the
-/// same network with RMT's fixed decays.
+/// ppma_large, of which neither code nor weights are published (algorithm 4.1); ppma_nano_linear
+/// and ppma_tiny_linear, with linear attention (ours); rmt_... for the same with RMT's decays.
 PPMA_API PpmaConfig config_by_name(const std::string& name);
 
 /// Throws an Error that names the first entry that makes no network.
@@ -151,9 +158,17 @@ PpmaConfig ppma_large() {
   return c;
 }
 
+PpmaConfig with_linear_attention(PpmaConfig c) {
+  c.name += "_linear";
+  c.chunkwise_recurrents = {false, false, false, false};
+  c.linear = {true, true, true, true};
+  return c;
+}
+
 PpmaConfig config_by_name(const std::string& name) {
   const bool rmt = name.compare(0, 4, "rmt_") == 0;
-  for (PpmaConfig c : {ppma_nano(), ppma_tiny(), ppma_small(), ppma_base(), ppma_large()}) {
+  for (PpmaConfig c : {ppma_nano(), ppma_tiny(), ppma_small(), ppma_base(), ppma_large(),
+                       with_linear_attention(ppma_nano()), with_linear_attention(ppma_tiny())}) {
     if (name == c.name) return c;
     if (rmt && name.substr(3) == c.name.substr(4)) {
       c.name = name;
@@ -162,7 +177,8 @@ PpmaConfig config_by_name(const std::string& name) {
     }
   }
   fail("config: no model is called \"", name,
-       "\"; there are ppma_nano, ppma_tiny, ppma_small, ppma_base, ppma_large, and rmt_ for ppma_");
+       "\"; there are ppma_nano, ppma_tiny, ppma_small, ppma_base, ppma_large, ppma_nano_linear, "
+       "ppma_tiny_linear, and rmt_ for ppma_");
 }
 
 void check_config(const PpmaConfig& c) {
@@ -174,6 +190,12 @@ void check_config(const PpmaConfig& c) {
     check(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s]) >= 1,
           "config: mlp_ratios of stage ", s, " is ", c.mlp_ratios[s],
           "; it must make at least one channel");
+    if (!c.linear[s]) continue;
+    check(!c.chunkwise_recurrents[s], "config: stage ", s,
+          " is both criss-cross (chunkwise_recurrents) and linear; it can be one of them");
+    check(mask_of(c.mask).paths.has_value(), "config: stage ", s, " is linear, with mask ",
+          to_string(c.mask),
+          "; a linear attention takes none or a mask along paths (rmt, v2h, polyline, shared)");
   }
   check(c.embed_dims[0] % 2 == 0, "config: the stem needs an even embed_dims[0], got ",
         c.embed_dims[0]);

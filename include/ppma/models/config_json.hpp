@@ -53,7 +53,7 @@ namespace ppma::inline PPMA_ABI {
 nlohmann::ordered_json config_to_json(const PpmaConfig& c) {
   nlohmann::ordered_json j, usual;
   write_json_fields(c, j), write_json_fields(PpmaConfig{}, usual);
-  for (const char* ours : {"fused", "lepe", "rotary", "depthwise"})
+  for (const char* ours : {"fused", "lepe", "rotary", "depthwise", "linear"})
     if (j[ours] == usual[ours]) j.erase(ours);
   return j;
 }

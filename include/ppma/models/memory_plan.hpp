@@ -98,7 +98,9 @@ struct PlannedConv {
 struct PlannedStage {
   i64 channels, heads, hidden;  // channels of a token
   i64 tokens, middle, decays;   // elements of a batch: (B,N,C), (B,N,F), log decays
-  i64 copied;  // by a thread of an attention: a head, and a block's or a line's scores
+  // by a thread of an attention: a head, and a block's or a line's scores; backward, where linear
+  i64 copied, copied_backward = 0;
+  bool linear;
 
   PlannedStage(const PpmaConfig& c, std::size_t s, const PlannedGrid& grid)
       : channels(c.embed_dims[s]),
@@ -106,12 +108,16 @@ struct PlannedStage {
         hidden(static_cast<i64>(c.mlp_ratios[s] * static_cast<double>(channels))),
         tokens(grid.pixels() * channels),
         middle(grid.pixels() * hidden),
-        decays(c.mask == MaskKind::none
+        decays(c.mask == MaskKind::none && !c.linear[s]
                    ? 0
                    : grid.pixels() * heads * (mask_of(c.mask).decays == 2 ? 2 : 1)),
         copied(grid.height * grid.width *
-               (c.chunkwise_recurrents[s] ? 3 * channels / heads + grid.width
-                                          : 2 * channels / heads + 27)) {}
+               (c.linear[s]                 ? 4 * channels / heads + 2
+                : c.chunkwise_recurrents[s] ? 3 * channels / heads + grid.width
+                                            : 2 * channels / heads + 27)),
+        linear(c.linear[s]) {
+    if (linear) copied_backward = grid.height * grid.width * (5 * channels / heads + 3);
+  }
 };
 
 // f(s, stage, grid) for each stage: the stem halves the grid twice, each merging once.
@@ -154,18 +160,21 @@ inline void plan_block(const PpmaConfig& c, std::size_t s, const PlannedStage& a
   const bool layer_scale = c.layerscales[s];
   const i64 decay_rows = mask_of(c.mask).decays;
   const i64 t = a.tokens, m = a.middle, C = a.channels, F = a.hidden, statistics = 2 * t / C,
-            scaled = layer_scale ? t : 0, gamma = layer_scale ? C : 0,
-            // a branch's gradient, where it is not that of the sum
-      branch = layer_scale || c.drop_path_rate > 0 ? t : 0,
-            path_embed = decay_rows > 0 ? decay_rows * (C / a.heads) + 2 * a.heads : 0;
+            scaled = layer_scale ? t : 0, gamma = layer_scale ? C : 0, d = C / a.heads,
+            path_embed = decay_rows > 0 ? decay_rows * d + 2 * a.heads : 0;
+  // A branch's gradient, where it is not that of the sum.
+  const i64 branch = layer_scale || c.drop_path_rate > 0 ? t : 0;
   if (c.depthwise) ops.push_back({again ? 0 : t, 10 * C, (again ? 3 : 2) * t});  // pos
   ops.push_back({t + statistics, 2 * C, 2 * t});                                 // norm
   ops.push_back({0, 3 * (C * C + C), 6 * t});                                    // q, k, v
-  ops.push_back({3 * t + a.decays, path_embed, 6 * t + 2 * a.decays});           // attention
-  if (c.lepe) ops.push_back({0, 26 * C, 3 * t});                                 // local term
-  ops.push_back({t + scaled, C * C + C + gamma, 3 * t});  // out_proj, residual
-  ops.push_back({t + statistics, 2 * C, 2 * t});          // norm
-  ops.push_back({0, C * F + F, 3 * t + m});               // fc1
+  if (a.linear) ops.push_back({2 * t, 0, 6 * t});                                // softplus
+  ops.push_back({3 * t + a.decays, path_embed,
+                 6 * t + 2 * a.decays + threads() * a.copied_backward});  // attention
+  if (a.linear) ops.push_back({t + 2 * t / d, 2 * d, 3 * t});             // its norm
+  if (c.lepe) ops.push_back({0, 26 * C, 3 * t});                          // local term
+  ops.push_back({t + scaled, C * C + C + gamma, 3 * t});                  // out_proj, residual
+  ops.push_back({t + statistics, 2 * C, 2 * t});                          // norm
+  ops.push_back({0, C * F + F, 3 * t + m});                               // fc1
   if (c.depthwise) {
     ops.push_back({m, 10 * F, t + branch + 3 * m});  // GELU and depthwise: dy, GELU again, dx
     ops.push_back({m + scaled, F * C + C + gamma, 2 * t + m});  // fc2, residual

@@ -63,7 +63,7 @@ namespace detail {
 
 // Operations an element, beside MACs.
 inline constexpr i64 layer_norm_ops = 5, batch_norm_ops = 2, gelu_ops = 5, silu_ops = 4,
-                     softmax_ops = 5, rotary_ops = 3;
+                     softmax_ops = 5, rotary_ops = 3, softplus_ops = 3;
 
 class SummaryWriter {
  public:
@@ -106,6 +106,8 @@ class SummaryWriter {
   PPMA_API void whole_attention(const Shape& out, i64 batch, i64 tokens, i64 masked, i64 channels,
                                 i64 heads, MaskKind mask);
   PPMA_API void criss_cross(const Shape& x, i64 heads, MaskKind mask);
+  /// Of each path: the products k v^T and q^T (L k v^T), and the scans that apply the mask.
+  PPMA_API void linear_attention(const Shape& x, i64 heads, MaskKind mask);
 
  private:
   std::string prefix_;
@@ -156,6 +158,7 @@ inline constexpr i64 decay_ops = 5;       // + bias, softplus (3), times -A
 inline constexpr i64 prefix_sum_ops = 1;  // a decay
 inline constexpr i64 line_mask_ops = 3;   // a score: |c_i - c_j| (2), added (1)
 inline constexpr i64 grid_mask_ops = 6;   // a score: two such distances, their sum, added
+inline constexpr i64 scan_ops = 8;        // an element of k v^T: 4 ways, a product and a sum each
 
 SummaryWriter::SummaryWriter(std::string model, const Shape& input, DType dtype)
     : element_(size_of(dtype)) {
@@ -214,6 +217,12 @@ void SummaryWriter::criss_cross(const Shape& x, i64 heads, MaskKind mask) {  // 
           (both ? 2 * x.numel() : 0));
 }
 
+void SummaryWriter::linear_attention(const Shape& x, i64 heads, MaskKind mask) {  // x (B,H,W,C)
+  const i64 paths = mask_of(mask).paths == Paths::both ? 2 : 1;
+  const i64 products = x.numel() * (x[3] / heads);
+  row("attention", x, 0, paths * 2 * products, paths * scan_ops * products);
+}
+
 Shape describe(SummaryWriter& w, Stem& stem, Shape x) {
   for (std::size_t i = 0; i < stem.convs.size(); ++i) {
     x = w.conv(str("proj.", 3 * i), stem.convs[i], x);
@@ -225,15 +234,20 @@ Shape describe(SummaryWriter& w, Stem& stem, Shape x) {
 
 void describe(SummaryWriter& w, Attention& a, const Shape& x) {
   w.linear("q_proj", a.q_proj, x), w.linear("k_proj", a.k_proj, x), w.linear("v_proj", a.v_proj, x);
+  if (a.config.linear)
+    w.elementwise("softplus_q", x, softplus_ops), w.elementwise("softplus_k", x, softplus_ops);
   if (a.config.rotary)
     w.elementwise("rotary_q", x, rotary_ops), w.elementwise("rotary_k", x, rotary_ops + 1);
   else
     w.elementwise("scale_k", x, 1);
   if (a.path_embed) w.path_embed(*a.path_embed, x);
-  if (a.config.criss_cross)
+  if (a.config.linear)
+    w.linear_attention(x, a.config.heads, a.config.mask);
+  else if (a.config.criss_cross)
     w.criss_cross(x, a.config.heads, a.config.mask);
   else
     w.whole_attention(x, x[0], x[1] * x[2], x[1] * x[2], x[3], a.config.heads, a.config.mask);
+  if (a.linear_norm) w.norm("linear_norm", *a.linear_norm, x);
   if (a.lepe) w.depthwise("lepe", *a.lepe, x);
   w.linear("out_proj", a.out_proj, x);
 }

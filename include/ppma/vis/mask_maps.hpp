@@ -34,7 +34,7 @@ PPMA_API BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t
 /// The maps of one query. `image` uint8 (H,W,3) is what is shown, `input` (1,3,H,W) what the
 /// network gets. Of a polyline mask, both paths are averaged: the mask shown is L2D / 2, between 0
 /// and 1. Errors: a network without path mask (none, cross_scan, hilbert); no such stage, block or
-/// head.
+/// head; a stage of linear attention, which has no softmax.
 PPMA_API MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input,
                             const MaskView& view = {});
 
@@ -111,6 +111,8 @@ MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const 
         "; only masks along paths (polyline, shared, v2h, rmt) can be shown");
   check(view.stage < 4 && !model.backbone.layers[view.stage].blocks.empty(), "mask_maps: stage ",
         view.stage, " does not exist or has no blocks; stages are 0 to 3");
+  check(!model.config.linear[view.stage], "mask_maps: stage ", view.stage,
+        " has linear attention; what is shown are softmaxes: choose a stage that has them");
   const std::size_t block =
       std::min(view.block, model.backbone.layers[view.stage].blocks.size() - 1);
   const detail::BlockTokens tokens = detail::tokens_before(model, input, view.stage, block);
