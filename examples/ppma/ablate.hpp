@@ -22,6 +22,7 @@ struct AblateCommand : TrainCommand {
   std::vector<std::string> masks{"all"}, structures{"whole"};
   i64 seeds = 5;
   std::string part = "0/1";
+  bool report = false;
 
   AblateCommand() { out = "runs/ablation"; }
 };
@@ -30,7 +31,7 @@ struct AblateCommand : TrainCommand {
 struct AblationRun {
   std::string structure, mask, folder;
   u64 seed;
-  double accuracy = 0, images_per_second = 0;
+  std::optional<double> accuracy{};
 };
 
 inline std::vector<AblationRun> ablation_runs(const AblateCommand& o) {
@@ -49,6 +50,7 @@ inline TrainCommand command_of(const AblateCommand& o, const AblationRun& run) {
   TrainCommand c = o;
   PpmaConfig config = network_config(o.network, {}, "ppma_nano");
   config.chunkwise_recurrents.fill(run.structure == "criss_cross");
+  config.linear.fill(run.structure == "linear");
   config.mask = parse_mask_kind(run.mask);
   config.name = str(config.name, ", ", run.structure);
   std::filesystem::create_directories(o.out + "/networks");
@@ -60,34 +62,30 @@ inline TrainCommand command_of(const AblateCommand& o, const AblationRun& run) {
   return c;
 }
 
-/// Whether the run is trained to its end; then with its figures. Error: it was told something else.
-inline bool is_trained(const TrainCommand& c, AblationRun& run) {
-  if (!std::filesystem::exists(c.out + "/last.safetensors")) return false;
+/// A run's accuracy, if it is trained to its end. Error: it was told something else.
+inline std::optional<double> accuracy_of(const TrainCommand& c) {
   const std::string path = c.out + "/train.json";
+  if (!std::filesystem::exists(path)) return {};
   check(parse_json(read_text(path), path) == Json(options_of(c)), c.out,
         ": was trained with other options; choose another --out, or the same options");
   const std::vector<ClassifierRecord> log = read_log(c.out + "/log.jsonl");
-  if (log.empty() || log.back().epoch + 1 < c.epochs || !log.back().test) return false;
-  run.accuracy = (log.back().test_ema ? log.back().test_ema : log.back().test)->acc1;
-  double seconds = 0;
-  for (const ClassifierRecord& r : log) seconds += r.seconds;
-  run.images_per_second =
-      static_cast<double>(c.data.images) * static_cast<double>(c.epochs) / seconds;
-  return true;
+  if (log.empty() || log.back().epoch + 1 < c.epochs || !log.back().test) return {};
+  return (log.back().test_ema ? log.back().test_ema : log.back().test)->acc1;
 }
 
-/// The table, ablation.json and ablation.png of runs that are all trained.
+/// The table, ablation.json and ablation.png of the masks whose runs are all trained.
 inline void report(const AblateCommand& o, const std::vector<AblationRun>& runs) {
+  // Empty: not all are trained.
   const auto accuracies = [&](const std::string& structure, const std::string& mask) {
     std::vector<double> values;
     for (const AblationRun& r : runs)
-      if (r.structure == structure && r.mask == mask) values.push_back(r.accuracy);
-    return values;
+      if (r.structure == structure && r.mask == mask && r.accuracy) values.push_back(*r.accuracy);
+    return static_cast<i64>(values.size()) == o.seeds ? values : std::vector<double>{};
   };
   Json all{{"options", options_of(static_cast<const TrainCommand&>(o))}, {"rows", Json::array()}};
   all["options"].erase("seed");
   std::vector<IntervalRow> rows;
-  const bool against_none = std::count(o.masks.begin(), o.masks.end(), "none") > 0;
+  std::string missing;
   std::printf(
       "\n| structure | mask | accuracy, %lld seeds | deviation | minus none, paired 95 %% |\n"
       "| --- | --- | --- | --- | --- |\n",
@@ -95,13 +93,17 @@ inline void report(const AblateCommand& o, const std::vector<AblationRun>& runs)
   for (const std::string& structure : o.structures) {
     if (o.structures.size() > 1) rows.push_back({structure});
     for (const std::string& mask : o.masks) {
-      const std::vector<double> values = accuracies(structure, mask);
+      const std::vector<double> values = accuracies(structure, mask),
+                                none = accuracies(structure, "none");
+      if (values.empty()) {
+        missing += str(missing.empty() ? "" : ", ", structure, " ", mask);
+        continue;
+      }
       const Interval mean = mean_interval(values);
       Json row{
           {"structure", structure}, {"mask", mask}, {"accuracies", values}, {"mean", mean.mean}};
       std::string difference = "-";
-      if (against_none && mask != "none") {
-        const std::vector<double> none = accuracies(structure, "none");
+      if (!none.empty() && mask != "none") {
         const Interval d = paired_interval(values, none);
         std::vector<double> differences;
         for (std::size_t i = 0; i < values.size(); ++i) differences.push_back(values[i] - none[i]);
@@ -119,7 +121,7 @@ inline void report(const AblateCommand& o, const std::vector<AblationRun>& runs)
   }
   write_file(o.out + "/ablation.json", all.dump(1) + "\n");
   std::printf("\n%s/ablation.json", o.out.c_str());
-  if (against_none && o.masks.size() > 1) {
+  if (std::any_of(rows.begin(), rows.end(), [](const auto& r) { return !r.values.empty(); })) {
     write_png(
         o.out + "/ablation.png",
         intervals(rows,
@@ -130,6 +132,7 @@ inline void report(const AblateCommand& o, const std::vector<AblationRun>& runs)
     std::printf(", %s/ablation.png", o.out.c_str());
   }
   std::printf("\n");
+  if (!missing.empty()) std::printf("not all trained yet: %s\n", missing.c_str());
 }
 
 inline void ablate(AblateCommand o) {
@@ -145,29 +148,23 @@ inline void ablate(AblateCommand o) {
   std::vector<AblationRun> runs = ablation_runs(o);
   std::optional<Data> data;  // of one seed
   u64 data_seed = 0;
-  bool all = true;
   for (std::size_t k = 0; k < runs.size(); ++k) {
     TrainCommand c = command_of(o, runs[k]);
-    if (is_trained(c, runs[k])) continue;
-    if (static_cast<i64>(k) % parts != part) {
-      all = false;
-      continue;
-    }
+    runs[k].accuracy = accuracy_of(c);
+    if (runs[k].accuracy || o.report || static_cast<i64>(k) % parts != part) continue;
     if (!data || data_seed != c.seed) {
       data = make_data(c.data, c.seed);
       if (generated(c.data.kind))
         data->train = in_memory(data->train), data->test = in_memory(data->test);
       data_seed = c.seed;
     }
-    std::printf("\n-- run %zu of %zu: ", k + 1, runs.size());
-    if (std::filesystem::exists(c.out + "/last.safetensors")) c.resume = c.out;
-    train(c, {}, &*data);
-    check(is_trained(command_of(o, runs[k]), runs[k]), c.out, ": its log has no figure");
+    std::printf("\nrun %zu of %zu: ", k + 1, runs.size());
+    TrainCommand run = c;
+    if (std::filesystem::exists(c.out + "/last.safetensors")) run.resume = c.out;
+    train(run, {}, &*data);
+    runs[k].accuracy = accuracy_of(c);
   }
-  if (all) return report(o, runs);
-  std::printf(
-      "\nThis part is done. When the others are: the same command without --part shows the "
-      "table.\n");
+  report(o, runs);
 }
 
 inline void add_ablate(CLI::App& app) {
@@ -181,8 +178,8 @@ inline void add_ablate(CLI::App& app) {
       ->delimiter(',')
       ->capture_default_str();
   c->add_option("--structures", o->structures,
-                "attention of all stages: whole, criss_cross, or both")
-      ->check(CLI::IsMember({"whole", "criss_cross"}))
+                "attention of all stages: whole, criss_cross, linear")
+      ->check(CLI::IsMember({"whole", "criss_cross", "linear"}))
       ->delimiter(',')
       ->capture_default_str();
   c->add_option("--seeds", o->seeds, "runs of each, with seeds from --seed on")
@@ -192,6 +189,7 @@ inline void add_ablate(CLI::App& app) {
                 "K/N: train every N-th run, from the K-th on (from 0), beside other processes")
       ->check(some_text())
       ->capture_default_str();
+  c->add_flag("--report", o->report, "train nothing: show what is there");
   c->add_option("--out", o->out, "folder of the runs")->check(some_text())->capture_default_str();
   add_data(*c, o->data, true);
   auto* config = c->add_option("--config", o->network.config, "the network's configuration as JSON")

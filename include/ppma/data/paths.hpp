@@ -28,6 +28,7 @@ inline constexpr double mark_radius = 0.045, curve_width = 0.018;  // of the pic
 
 }  // namespace detail
 
+/// What is asked of the two marks.
 enum class PathsTask : u8 { region, curve, colour };
 
 struct PathsOptions {
