@@ -102,6 +102,9 @@ TEST_CASE("memory is planned as it is held", "[models]") {
         check_plan(plan_training_step(c, images[0], images[2], images[3]),
                    training_step(c, images));
     }
+  // So large that criss-cross attention keeps no scores of rows.
+  check_plan(plan_inference(criss_cross(), 1, 512, 512),
+             inference(criss_cross(), {1, 3, 512, 512}));
   set_threads(before);
 }
 

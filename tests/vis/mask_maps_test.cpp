@@ -76,4 +76,6 @@ TEST_CASE("mask maps are rows of the attention's maps", "[vis]") {
   CHECK(says([&] { mask_maps(plain, image, input); }, "mask is none; only masks along paths"));
   CHECK(says([&] { mask_maps(polyline, image, input, {.stage = 2}); }, "has no blocks"));
   CHECK(says([&] { mask_maps(polyline, image, input, {.head = 2}); }, "head 2 of 2"));
+  Ppma linear(with_linear_attention(small_config(MaskKind::polyline)), 5);
+  CHECK(says([&] { mask_maps(linear, image, input); }, "stage 0 has linear attention"));
 }

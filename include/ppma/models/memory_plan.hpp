@@ -98,9 +98,8 @@ struct PlannedConv {
 struct PlannedStage {
   i64 channels, heads, hidden;  // channels of a token
   i64 tokens, middle, decays;   // elements of a batch: (B,N,C), (B,N,F), log decays
-  // by a thread of an attention: a head, and a block's or a line's scores; backward, where linear
-  i64 copied, copied_backward = 0;
-  bool linear;
+  i64 image_tokens, width;      // N of one image, columns of its grid
+  bool criss_cross, linear;
 
   PlannedStage(const PpmaConfig& c, std::size_t s, const PlannedGrid& grid)
       : channels(c.embed_dims[s]),
@@ -111,13 +110,19 @@ struct PlannedStage {
         decays(c.mask == MaskKind::none && !c.linear[s]
                    ? 0
                    : grid.pixels() * heads * (mask_of(c.mask).decays == 2 ? 2 : 1)),
-        copied(grid.height * grid.width *
-               (c.linear[s]                 ? 4 * channels / heads + 2
-                : c.chunkwise_recurrents[s] ? 3 * channels / heads + grid.width
-                                            : 2 * channels / heads + 27)),
-        linear(c.linear[s]) {
-    if (linear) copied_backward = grid.height * grid.width * (5 * channels / heads + 3);
+        image_tokens(grid.height * grid.width),
+        width(grid.width),
+        criss_cross(c.chunkwise_recurrents[s]),
+        linear(c.linear[s]) {}
+
+  // Elements that each thread of the attention copies: its head, and scores of a block of columns
+  // (whole) or of all rows, while these are few (criss-cross).
+  i64 copied() const {
+    const i64 d = channels / heads, rows = image_tokens * width <= (i64{1} << 19) ? width : 0;
+    return image_tokens * (linear ? 4 * d + 2 : criss_cross ? 3 * d + rows : 2 * d + 27);
   }
+  // The same backward; a softmax attention's is less than the feed-forward layer holds.
+  i64 copied_backward() const { return linear ? image_tokens * (5 * channels / heads + 3) : 0; }
 };
 
 // f(s, stage, grid) for each stage: the stem halves the grid twice, each merging once.
@@ -141,7 +146,7 @@ inline i64 most_of_inference(const PpmaConfig& c, const PlannedGrid& images, i64
   for_planned_stages(c, images, [&](std::size_t s, const PlannedStage& a, const PlannedGrid&) {
     alive(a.tokens + (s == 0 ? first : 0));
     if (c.depths[s] > 0) {
-      alive(6 * a.tokens + a.decays + workers * a.copied);  // x, LN x, q, k, v, attention
+      alive(6 * a.tokens + a.decays + workers * a.copied());  // x, LN x, q, k, v, attention
       // and + local, projected
       alive((c.lepe ? 8 : 7) * a.tokens + a.decays);
       // x, LN x, fc1, its GELU, what fc2 reads; without a convolution fc2 reads the GELU
@@ -169,12 +174,12 @@ inline void plan_block(const PpmaConfig& c, std::size_t s, const PlannedStage& a
   ops.push_back({0, 3 * (C * C + C), 6 * t});                                    // q, k, v
   if (a.linear) ops.push_back({2 * t, 0, 6 * t});                                // softplus
   ops.push_back({3 * t + a.decays, path_embed,
-                 6 * t + 2 * a.decays + threads() * a.copied_backward});  // attention
-  if (a.linear) ops.push_back({t + 2 * t / d, 2 * d, 3 * t});             // its norm
-  if (c.lepe) ops.push_back({0, 26 * C, 3 * t});                          // local term
-  ops.push_back({t + scaled, C * C + C + gamma, 3 * t});                  // out_proj, residual
-  ops.push_back({t + statistics, 2 * C, 2 * t});                          // norm
-  ops.push_back({0, C * F + F, 3 * t + m});                               // fc1
+                 6 * t + 2 * a.decays + threads() * a.copied_backward()});  // attention
+  if (a.linear) ops.push_back({t + 2 * t / d, 2 * d, 3 * t});               // its norm
+  if (c.lepe) ops.push_back({0, 26 * C, 3 * t});                            // local term
+  ops.push_back({t + scaled, C * C + C + gamma, 3 * t});                    // out_proj, residual
+  ops.push_back({t + statistics, 2 * C, 2 * t});                            // norm
+  ops.push_back({0, C * F + F, 3 * t + m});                                 // fc1
   if (c.depthwise) {
     ops.push_back({m, 10 * F, t + branch + 3 * m});  // GELU and depthwise: dy, GELU again, dx
     ops.push_back({m + scaled, F * C + C + gamma, 2 * t + m});  // fc2, residual
