@@ -108,7 +108,7 @@ TEST_CASE("tool: eval matches classes by name, and a resumed run keeps its class
           "none of its classes \"x\", \"y\", \"z\" is one of the network's, \"a\", \"b\", \"c\"") !=
       std::string::npos);
   CHECK(run("eval --test-images 5 --weights '" + best + "'")
-            .err.find("is for --data shapes, not folder") != std::string::npos);
+            .err.find("is for --data shapes or paths, not folder") != std::string::npos);
 
   // Another run begins with these weights: the head keeps what it knows of the classes, by name.
   fs::create_directories(folder / "ca");
