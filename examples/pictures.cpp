@@ -1,4 +1,5 @@
-// The pictures of docs/algorithm.md: each from the functions it explains, at most a screen of code.
+// The pictures of docs/algorithm.md and docs/experiments.md: each from the functions it explains,
+// at most a screen of code.
 //
 //   pictures [FOLDER]        writes them there (default docs/pictures)
 
@@ -8,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "ppma/data/paths.hpp"
 #include "ppma/data/shapes.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/ops/arithmetic.hpp"
@@ -47,7 +49,7 @@ Picture decay_curve() {
 }
 
 // 2. Both paths on a grid whose edges show their decays. (paths.png)
-Picture paths() {
+Picture both_paths() {
   const i64 h = 6, w = 9;
   const Cell key{4, 1}, query{1, 7};
   const double step = 62, x0 = 50, y0 = 40;
@@ -213,6 +215,23 @@ Picture criss_cross() {
                 {.size = 224});
 }
 
+// 7. The questions of the set `paths`, each easy and hard, answered no and yes. (paths_set.png)
+Picture questions() {
+  std::vector<std::vector<Panel>> rows;
+  for (const PathsTask task : {PathsTask::region, PathsTask::curve, PathsTask::colour}) {
+    std::vector<Panel>& row = rows.emplace_back();
+    for (const i64 difficulty : {1, 4})
+      for (const i64 number : {2, 5}) {
+        const PathsScene scene =
+            draw_paths({.task = task, .difficulty = difficulty, .size = 192}, number);
+        row.push_back(image_panel(str(to_string(task), ", difficulty ", difficulty, ": ",
+                                      scene.label == 1 ? "yes" : "no"),
+                                  scene.image));
+      }
+  }
+  return panels(rows, {.size = 192});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -223,11 +242,12 @@ int main(int argc, char** argv) try {
     std::printf("%s\n", (folder / name).string().c_str());
   };
   write("decay_curve.png", decay_curve());
-  write("paths.png", paths());
+  write("paths.png", both_paths());
   write("line_mask.png", line_mask());
   write("masks.png", all_masks());
   write("scans.png", scans());
   write("criss_cross.png", criss_cross());
+  write("paths_set.png", questions());
   return 0;
 } catch (const std::exception& e) {
   std::fprintf(stderr, "%s\n", e.what());

@@ -26,7 +26,7 @@ TEST_CASE("tool: help and errors", "[tool]") {
   CHECK(help.code == 0);
   const std::vector<std::string> all = commands();
   for (const char* known : {"info", "summary", "train", "eval", "eval-coco", "eval-miou", "predict",
-                            "visualize", "convert", "run", "bench"})
+                            "visualize", "convert", "run", "bench", "ablate"})
     CHECK(std::find(all.begin(), all.end(), known) != all.end());
   for (const std::string& command : all) {
     INFO(command);
@@ -356,4 +356,58 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
   CHECK(file.out.find("the same network as initialised") != std::string::npos);
   CHECK(run("visualize --stage 1 --weights " + folder / "a/best.safetensors")
             .err.find("has no blocks") != std::string::npos);
+}
+
+TEST_CASE("tool: ablate trains each mask with each seed once, and pairs seeds", "[tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  write_file(folder / "net.json",
+             "{\"model\": \"ppma_nano\", \"embed_dims\": [8, 8, 8, 8], "
+             "\"num_heads\": [2, 2, 2, 2], \"projection\": 8, \"lepe\": false, "
+             "\"rotary\": false, \"depthwise\": false}");
+  const std::string command =
+      "ablate --data paths --question curve --difficulty 1 --images 16 "
+      "--test-images 8 --size 32 --batch 8 --epochs 1 --threads 1 "
+      "--masks none,polyline --seeds 2 --config " +
+      folder / "net.json" + " --out " + folder / "a";
+  const Result part = run(command + " --part 1/2");  // both seeds of one mask
+  INFO(part.err);
+  REQUIRE(part.code == 0);
+  CHECK(part.out.find("| whole | polyline | ") != std::string::npos);
+  CHECK(part.out.find("not all trained yet: whole none") != std::string::npos);
+  const Result whole = run(command);
+  REQUIRE(whole.code == 0);
+  CHECK(whole.out.find("run 1 of 4") != std::string::npos);
+  CHECK(whole.out.find("run 2 of 4") == std::string::npos);
+  CHECK(whole.out.find("not all trained") == std::string::npos);
+
+  const auto j = nlohmann::json::parse(text_of(folder / "a/ablation.json"));
+  REQUIRE(j["rows"].size() == 2);
+  double difference = 0;
+  for (std::size_t k = 0; k < 2; ++k) {
+    const std::string log =
+        text_of(folder / ("a/whole-polyline-" + std::to_string(k) + "/log.jsonl"));
+    const double accuracy = nlohmann::json::parse(log)["test_ema_acc1"];
+    CHECK(j["rows"][1]["accuracies"][k] == accuracy);
+    difference += (accuracy - j["rows"][0]["accuracies"][k].get<double>()) / 2;
+  }
+  CHECK(j["rows"][1]["minus_none"].get<double>() == Approx(difference));
+  CHECK(read_file(folder / "a/ablation.png").size() > 1000);
+
+  // One of the runs by `train` alone: the same.
+  REQUIRE(run("train --data paths --question curve --difficulty 1 --images 16 --test-images 8 "
+              "--size 32 --batch 8 --epochs 1 --threads 1 --seed 1 --config " +
+              folder / "a/networks/whole-polyline.json" + " --out " + folder / "one")
+              .code == 0);
+  CHECK(read_file(folder / "one/last.safetensors") ==
+        read_file(folder / "a/whole-polyline-1/last.safetensors"));
+
+  CHECK(run(command + " --lr 1").err.find("was trained with other options") != std::string::npos);
+  CHECK(run(command + " --part 2/2").err.find("must be K/N") != std::string::npos);
+  CHECK(run(command + " --masks square").err.find("there is no mask \"square\"") !=
+        std::string::npos);
+  CHECK(run("train --difficulty 2").err.find("--difficulty is for --data paths") !=
+        std::string::npos);
+  CHECK(run("train --data paths --question why").err.find("there is no question \"why\"") !=
+        std::string::npos);
 }

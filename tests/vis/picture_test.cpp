@@ -5,6 +5,7 @@
 
 #include "catch.hpp"
 #include "ppma/vis/curve.hpp"
+#include "ppma/vis/intervals.hpp"
 #include "ppma/vis/mask_picture.hpp"
 #include "ppma/vis/segment_picture.hpp"
 #include "thrown.hpp"
@@ -244,6 +245,31 @@ TEST_CASE("curves: lines are where their numbers say") {
   CHECK(says([] { curves({{"a", {1, 2}, {1}}}); }, "\"a\" has 2 x and 1 y"));
   CHECK(says([] { curves({{"a", {1}, {NAN}}}); }, "no finite point"));
   CHECK(says([&] { curves({rising}, {.width = 40, .height = 30}); }, "40 x 30 pixels are too few"));
+}
+
+TEST_CASE("intervals: estimates are where their numbers say") {
+  const std::vector<IntervalRow> rows{
+      {"heading"}, {"clear", {2, 1, 1, 3}, {1, 3}}, {"open", {0.5, 1, -1, 2}, {-0.5, 1.5}}};
+  const Picture p = intervals(rows, {.width = 400});
+  // The line at zero, the blue interval right of it, the grey one across it.
+  i64 zero = -1, blue = 0, blue_left = 0;
+  for (i64 j = 0; j < p.width(); ++j) {
+    if (at(p, 21, j) == ink) zero = j;
+    const Color c = at(p, 20 + 45, j);
+    if (c[2] > c[0] + 60) blue += 1, blue_left = blue_left == 0 ? j : blue_left;
+  }
+  REQUIRE(zero > 0);
+  CHECK(blue > 40);
+  CHECK(blue_left > zero);
+  i64 left = 0, right = 0;
+  for (i64 j = 0; j < p.width(); ++j)
+    if (const Color c = at(p, 20 + 75, j); c[0] < 140 && c[0] > 100) ++(j < zero ? left : right);
+  CHECK(left > 20);
+  CHECK(right > left);
+  // One value has no interval, and that is no error.
+  CHECK_NOTHROW(intervals({{"one", mean_interval({2}), {2}}}, {}));
+  CHECK(says([] { intervals({{"heading"}}, {}); }, "nothing to draw"));
+  CHECK(says([&] { intervals(rows, {.width = 60}); }, "60 pixels are too few"));
 }
 
 TEST_CASE("the numbers of the mask figure, by hand") {
