@@ -58,7 +58,6 @@ inline TrainCommand command_of(const AblateCommand& o, const AblationRun& run) {
   c.network.config = str(o.out, "/networks/", run.structure, "-", run.mask, ".json");
   write_file(c.network.config, config_to_json(config).dump(1) + "\n");
   c.out = run.folder, c.seed = run.seed;
-  c.evaluate_every = c.epochs;
   return c;
 }
 
@@ -71,6 +70,13 @@ inline std::optional<double> accuracy_of(const TrainCommand& c) {
   const std::vector<ClassifierRecord> log = read_log(c.out + "/log.jsonl");
   if (log.empty() || log.back().epoch + 1 < c.epochs || !log.back().test) return {};
   return (log.back().test_ema ? log.back().test_ema : log.back().test)->acc1;
+}
+
+/// A figure of the table; what is not known, as the deviation of one run, is "?".
+inline std::string fixed(const char* format, double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, format, value);
+  return is_finite(value) ? text : "?";
 }
 
 /// The table, ablation.json and ablation.png of the masks whose runs are all trained.
@@ -92,9 +98,9 @@ inline void report(const AblateCommand& o, const std::vector<AblationRun>& runs)
       static_cast<long long>(o.seeds));
   for (const std::string& structure : o.structures) {
     if (o.structures.size() > 1) rows.push_back({structure});
+    const std::vector<double> none = accuracies(structure, "none");
     for (const std::string& mask : o.masks) {
-      const std::vector<double> values = accuracies(structure, mask),
-                                none = accuracies(structure, "none");
+      const std::vector<double> values = accuracies(structure, mask);
       if (values.empty()) {
         missing += str(missing.empty() ? "" : ", ", structure, " ", mask);
         continue;
@@ -110,12 +116,11 @@ inline void report(const AblateCommand& o, const std::vector<AblationRun>& runs)
         rows.push_back({mask, d, differences});
         row["minus_none"] = d.mean;
         if (o.seeds > 1) row["interval"] = {d.low, d.high};
-        char text[80];
-        std::snprintf(text, sizeof text, "%+.2f (%+.2f to %+.2f)", d.mean, d.low, d.high);
-        difference = text;
+        difference = fixed("%+.2f", d.mean) + " (" + fixed("%+.2f", d.low) + " to " +
+                     fixed("%+.2f", d.high) + ")";
       }
-      std::printf("| %s | %s | %.2f %% | %.2f | %s |\n", structure.c_str(), mask.c_str(), mean.mean,
-                  mean.deviation, difference.c_str());
+      std::printf("| %s | %s | %.2f %% | %s | %s |\n", structure.c_str(), mask.c_str(), mean.mean,
+                  fixed("%.2f", mean.deviation).c_str(), difference.c_str());
       all["rows"].push_back(std::move(row));
     }
   }
@@ -154,8 +159,10 @@ inline void ablate(AblateCommand o) {
     if (runs[k].accuracy || o.report || static_cast<i64>(k) % parts != part) continue;
     if (!data || data_seed != c.seed) {
       data = make_data(c.data, c.seed);
-      if (generated(c.data.kind))
-        data->train = in_memory(data->train), data->test = in_memory(data->test);
+      if (generated(c.data.kind)) {
+        data->train = in_memory(data->train);
+        data->test = in_memory(data->test);
+      }
       data_seed = c.seed;
     }
     std::printf("\nrun %zu of %zu: ", k + 1, runs.size());
@@ -204,6 +211,8 @@ inline void add_ablate(CLI::App& app) {
   c->callback([o, c] {
     refuse_other_data(*c, o->data.kind);
     check(o->data.kind != "coco", "ablate: --data coco is for detection");
+    if (c->count("--evaluate-every") == 0)
+      o->evaluate_every = o->epochs;  // what counts is the last
     ablate(*o);
   });
 }

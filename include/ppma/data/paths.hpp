@@ -10,10 +10,10 @@
 //   colour  the pictures of `region`: have both marks one colour? The control: what lies between
 //           them says nothing.
 //
-// Nothing in the marks alone tells the answer: in each picture there are two marks with the one
-// answer and two with the other that are as far from each other (within 3 % of the picture's side),
-// and which are drawn is decided by the number of the image. As in `shapes` an image is a function
-// of (seed, split, index), the same scene at any size.
+// How far the marks are from each other does not tell the answer: in each picture of the first two
+// there are two marks with the one answer and two with the other that are as far apart (within 3 %
+// of the picture's side), and the number of the image decides which are drawn. As in `shapes` an
+// image is a function of (seed, split, index), the same scene at any size.
 
 #include <array>
 
@@ -90,11 +90,7 @@ class Regions {
   }
 
   /// About the distance to the nearest curve; its sign says on which side.
-  double distance(Vec2 p) const {
-    constexpr double h = 1e-3;
-    const double f = height(p), gx = height({p.x + h, p.y}) - f, gy = height({p.x, p.y + h}) - f;
-    return f * h / std::max(std::hypot(gx, gy), least_slope * scale_ * h);
-  }
+  double distance(Vec2 p) const { return height(p) * step / std::max(rise(p), least_rise()); }
 
   /// Marks in two regions and marks in one; none where this picture has no such pair, `apart` from
   /// each other.
@@ -135,17 +131,22 @@ class Regions {
     return {(static_cast<double>(cell % cells) + 0.5) / cells,
             (static_cast<double>(cell / cells) + 0.5) / cells};
   }
-  static constexpr double least_slope = 0.16;
+
+  // How much the noise changes over `step`, at its steepest; below least_rise() it is flat.
+  static constexpr double step = 1e-3;
+  double rise(Vec2 p) const {
+    const double f = height(p);
+    return std::hypot(height({p.x + step, p.y}) - f, height({p.x, p.y + step}) - f);
+  }
+  double least_rise() const { return 0.16 * scale_ * step; }
 
   // Whether curves all but touch somewhere: there the noise is flat at the level of the curves, and
   // a gap would be seen or not by a hair.
   bool curves_touch(const std::vector<double>& distances) const {
-    for (i64 i = 0; i < cells * cells; ++i) {
-      const double d = distances[static_cast<std::size_t>(i)];
-      if (std::abs(d) < 2 * curve_width &&
-          std::abs(height(centre(i)) - d * least_slope * scale_) < 1e-12)
+    for (i64 i = 0; i < cells * cells; ++i)
+      if (std::abs(distances[static_cast<std::size_t>(i)]) < 2 * curve_width &&
+          rise(centre(i)) < least_rise())
         return true;
-    }
     return false;
   }
   // Whether a mark touches neither a curve nor the picture's edge.
@@ -218,6 +219,23 @@ inline Curve draw_curve(Rng& rng, i64 points, const std::vector<Curve>& others) 
   return curve;
 }
 
+struct Question {
+  PathsTask task;
+  std::string name;
+  std::vector<std::string> answers;  // no, yes
+};
+
+inline const std::vector<Question>& questions() {
+  static const std::vector<Question> all{
+      {PathsTask::region, "region", {"apart", "together"}},
+      {PathsTask::curve, "curve", {"two curves", "one curve"}},
+      {PathsTask::colour, "colour", {"two colours", "one colour"}}};
+  return all;
+}
+inline const Question& question_of(PathsTask task) {
+  return questions()[static_cast<std::size_t>(task)];
+}
+
 struct Curves {
   std::vector<Curve> all;
   PairOfAnswers marks;
@@ -247,13 +265,11 @@ struct Curves {
 
 }  // namespace detail
 
-std::string to_string(PathsTask task) {
-  return task == PathsTask::region ? "region" : task == PathsTask::curve ? "curve" : "colour";
-}
+std::string to_string(PathsTask task) { return detail::question_of(task).name; }
 
 PathsTask parse_paths_task(const std::string& name) {
-  for (const PathsTask task : {PathsTask::region, PathsTask::curve, PathsTask::colour})
-    if (name == to_string(task)) return task;
+  for (const detail::Question& q : detail::questions())
+    if (name == q.name) return q.task;
   fail("paths: there is no question \"", name, "\"; there are region, curve, colour");
 }
 
@@ -282,10 +298,9 @@ PathsScene draw_paths(const PathsOptions& options, i64 index) {
   }
 
   detail::Canvas canvas(options.size, options.size);
-  const auto fill = [&](Rgb& p, double x, double y, i64) {
+  canvas.everywhere([&](Rgb& p, double x, double y, i64) {  // lighter at the upper left
     p = mix(ground, {1, 1, 1}, static_cast<float>(0.08 * (1 - std::hypot(x - 0.4, y - 0.35))));
-  };
-  canvas.everywhere(fill);
+  });
   const auto draw = [&](Rgb& p, double distance) {
     p = mix(p, line, canvas.coverage(distance - detail::curve_width / 2));
   };
@@ -333,14 +348,12 @@ PathsScene draw_paths(const PathsOptions& options, i64 index) {
 
 Dataset paths(const PathsOptions& options) {
   check(options.images > 0, "paths: ", options.images, " images asked for");
-  draw_paths(options, 0);
+  draw_paths(options, 0);  // refuses now what it would refuse while training
+  const detail::Question& question = detail::question_of(options.task);
   Dataset d;
-  d.name = "paths, " + to_string(options.task);
+  d.name = "paths, " + question.name;
   d.size = options.images;
-  d.class_names = options.task == PathsTask::region ? std::vector<std::string>{"apart", "together"}
-                  : options.task == PathsTask::curve
-                      ? std::vector<std::string>{"two curves", "one curve"}
-                      : std::vector<std::string>{"two colours", "one colour"};
+  d.class_names = question.answers;
   d.load = [options](i64 index) {
     PathsScene scene = draw_paths(options, index);
     return Sample{std::move(scene.image), scene.label, str("paths/", index)};

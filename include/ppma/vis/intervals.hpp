@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Intervals: estimates with their intervals, a row each, as medicine's forest plots: where an
-// interval crosses the line, nothing was shown.
+// interval crosses the line at zero, nothing was shown.
 
 #include <string>
 #include <vector>
@@ -21,8 +21,7 @@ struct IntervalRow {
 
 struct IntervalOptions {
   std::string title{}, x_label{};
-  i64 width = 720;     // pixels; the height follows from the rows
-  double line_at = 0;  // a vertical line
+  i64 width = 720;  // pixels; the height follows from the rows
 };
 
 /// Error: no row has values.
@@ -41,7 +40,7 @@ PPMA_API Picture intervals(const std::vector<IntervalRow>& rows, const IntervalO
 namespace ppma::inline PPMA_ABI {
 
 Picture intervals(const std::vector<IntervalRow>& rows, const IntervalOptions& options) {
-  Range xs{options.line_at, options.line_at};
+  Range xs{0, 0};
   double names = 0;
   bool any = false;
   const double row_height = 30, label_size = 9, number_size = 8;
@@ -49,8 +48,8 @@ Picture intervals(const std::vector<IntervalRow>& rows, const IntervalOptions& o
     names = std::max(names, text_width(r.name, label_size));
     any = any || !r.values.empty();
     std::vector<double> drawn = r.values;
-    drawn.push_back(r.values.empty() ? options.line_at : r.estimate.low);
-    drawn.push_back(r.values.empty() ? options.line_at : r.estimate.high);
+    drawn.push_back(r.values.empty() ? 0 : r.estimate.low);
+    drawn.push_back(r.values.empty() ? 0 : r.estimate.high);
     for (const double v : drawn)
       if (is_finite(v)) xs = {std::min(xs.low, v), std::max(xs.high, v)};
   }
@@ -74,8 +73,7 @@ Picture intervals(const std::vector<IntervalRow>& rows, const IntervalOptions& o
     sheet.text(px(v), bottom + 14 + number_size, detail::tick_label(v, step), number_size, pale_ink,
                Align::center);
   }
-  sheet.fill(std::round(px(options.line_at)), top, std::round(px(options.line_at)) + 1, bottom + 6,
-             ink);
+  sheet.fill(std::round(px(0)), top, std::round(px(0)) + 1, bottom + 6, ink);
   if (!options.x_label.empty())
     sheet.text((left + right) / 2, height - 12, options.x_label, label_size, ink, Align::center);
   for (std::size_t k = 0; k < rows.size(); ++k) {
@@ -87,10 +85,7 @@ Picture intervals(const std::vector<IntervalRow>& rows, const IntervalOptions& o
     }
     sheet.text(left - 12, y + label_size / 2, r.name, label_size, ink, Align::right);
     const bool known = is_finite(r.estimate.low);
-    const Color color =
-        known && (r.estimate.low > options.line_at || r.estimate.high < options.line_at)
-            ? detail::series_color(0)
-            : pale_ink;
+    const Color color = r.estimate.differs_from_zero() ? detail::series_color(0) : pale_ink;
     for (const double v : r.values)
       if (is_finite(v)) sheet.dot(px(v), y + 8, 1.8, faint_ink);
     if (known) sheet.line({px(r.estimate.low), y, px(r.estimate.high), y}, 2.4, color);
