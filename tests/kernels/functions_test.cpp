@@ -71,3 +71,32 @@ TEST_CASE("log at the edges") {
   CHECK(log_of(std::numeric_limits<float>::max()) == Approx(88.722839f).epsilon(1e-7));
   CHECK(log_of(std::numeric_limits<float>::denorm_min()) == Approx(-103.27893f).epsilon(1e-7));
 }
+
+TEST_CASE("both exponentials are exact to two units in the last place") {
+  Rng rng(2);
+  const auto exact = [](long double x) { return std::exp(x); };
+  const auto check = [&](auto f, double low, double high) {
+    CHECK(worst<float>(100000, f, exact, [&] {
+            return static_cast<float>(rng.uniform(std::max(low, -87.3), std::min(high, 88.7)));
+          }) < 2);
+    CHECK(worst<double>(10000, f, exact, [&] { return rng.uniform(low, high); }) < 2);
+  };
+  const auto any = [](auto x) { return exp_of(x); };
+  check(any, -708, 709);
+  check(any, -1, 1);
+  const auto below_zero = [](auto x) { return exp_below_zero(x); };
+  check(below_zero, -708, 0);
+  check(below_zero, -1, 0);
+}
+
+TEST_CASE("the exponential of a softmax at the edges") {
+  const auto check = [](auto below, auto none) {
+    using T = decltype(below);
+    CHECK(exp_below_zero(T(0)) == 1);
+    for (const T x : {below, T(-1000), T(-1e9), T(-1e30), -positive_infinity<T>()})
+      CHECK(exp_below_zero(x) == 0);
+    CHECK(is_nan(exp_below_zero(none)));
+  };
+  check(-87.7f, not_a_number<float>());
+  check(-708.8, not_a_number<double>());
+}

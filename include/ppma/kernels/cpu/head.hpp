@@ -11,6 +11,7 @@
 #include "ppma/core/config.hpp"
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
+#include "ppma/kernels/cpu/transpose.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
@@ -29,10 +30,17 @@ constexpr i64 transposed_stride(i64 n) {
 /// to (d, n; rows `ld` apart) = transpose of from (n, d; rows `stride` apart).
 template <class T>
 void copy_transposed(i64 n, i64 d, const T* from, i64 stride, T* to, i64 ld) {
-  constexpr i64 block = 16;
-  for (i64 t0 = 0; t0 < n; t0 += block)
-    for (i64 c = 0; c < d; ++c)
-      for (i64 t = t0; t < std::min(t0 + block, n); ++t) to[c * ld + t] = from[t * stride + c];
+  constexpr i64 w = lanes<T>;
+  const i64 tokens = n / w * w, channels = d / w * w;  // in whole blocks
+  for (i64 t = 0; t < tokens; t += w)
+    for (i64 c = 0; c < channels; c += w) {
+      Vec<T> block[static_cast<std::size_t>(w)];
+      for (i64 i = 0; i < w; ++i) block[i] = load(from + (t + i) * stride + c);
+      transpose_block<T>(block);
+      for (i64 i = 0; i < w; ++i) store(to + (c + i) * ld + t, block[i]);
+    }
+  for (i64 t = 0; t < n; ++t)
+    for (i64 c = t < tokens ? channels : 0; c < d; ++c) to[c * ld + t] = from[t * stride + c];
 }
 
 /// to (n, d; rows d rounded to lanes apart, padding 0) = from (n, d; rows `stride` apart).

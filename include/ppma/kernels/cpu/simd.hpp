@@ -209,30 +209,32 @@ PPMA_INLINE V abs_of(V a) {
   return a < 0 ? -a : a;
 }
 
-/// e^x, relative error below 2 ulp. Results that would be denormal are 0; overflow is infinity, NaN
-/// stays NaN.
+}  // namespace ppma::inline PPMA_ABI PPMA_WIDTH
+
+namespace ppma::inline PPMA_ABI::detail PPMA_WIDTH {
+
+// The reduction that both exponentials below share: e^x = 2^n e^r with |r| <= ln2 / 2. Returns e^r;
+// n stands in the low bits of `shifted`, above shifter()'s own.
 template <class V>
-PPMA_INLINE V exp_of(V x) {
-  using T = detail::LaneOf<V>;
-  using B = typename detail::BitsOf<V>::type;
+PPMA_INLINE V shifter() {  // adding 1.5 * 2^(mantissa bits) rounds to an integer
+  return filled<V>(std::is_same_v<LaneOf<V>, float> ? LaneOf<V>(12582912.0)
+                                                    : LaneOf<V>(6755399441055744.0));
+}
+template <class V>
+PPMA_INLINE V exp_reduced(V x, V& shifted) {
+  using T = LaneOf<V>;
   constexpr bool single = std::is_same_v<T, float>;
-  // x = n ln 2 + r with |r| <= ln2 / 2: adding 1.5 * 2^(mantissa bits) rounds x / ln 2 to an
-  // integer in the low bits.
-  constexpr T low = single ? T(-87.33) : T(-708.3), high = single ? T(88.722) : T(709.78);
-  constexpr T shifter = single ? T(12582912.0) : T(6755399441055744.0);
   constexpr T ln2_hi = single ? T(0.693359375) : T(6.93147180369123816490e-01);
   constexpr T ln2_lo = single ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
-  const V clamped = min_of(max_of(x, detail::filled<V>(low)), detail::filled<V>(high));
   // Each opaque() keeps a step that is exact in this order only: -ffast-math would cancel the
   // shifter, and would sum the two parts of ln 2.
-  const V shifted = opaque(clamped * T(1.4426950408889634) + shifter);
-  const V n = shifted - shifter;
-  const V r = opaque(clamped - n * ln2_hi) - n * ln2_lo;
-  V p;
+  shifted = opaque(x * T(1.4426950408889634) + shifter<V>());
+  const V n = shifted - shifter<V>();
+  const V r = opaque(x - n * ln2_hi) - n * ln2_lo;
   if constexpr (single) {  // Cephes' expf
     constexpr T c[] = {5.0000001201e-1f, 1.6666665459e-1f, 4.1665795894e-2f,
                        8.3334519073e-3f, 1.3981999507e-3f, 1.9875691500e-4f};
-    p = r * r * detail::polynomial(r, c) + r + T(1);
+    return r * r * polynomial(r, c) + r + T(1);
   } else {  // Taylor; the next term is below 1e-17
     constexpr T c[] = {1.0,
                        1.0,
@@ -248,14 +250,31 @@ PPMA_INLINE V exp_of(V x) {
                        1.0 / 39916800,
                        1.0 / 479001600,
                        1.0 / 6227020800.0};
-    p = detail::polynomial(r, c);
+    return polynomial(r, c);
   }
+}
+
+}  // namespace ppma::inline PPMA_ABI::detail PPMA_WIDTH
+
+namespace ppma::inline PPMA_ABI PPMA_WIDTH {
+
+/// e^x, relative error below 2 ulp. Results that would be denormal are 0; overflow is infinity, NaN
+/// stays NaN.
+template <class V>
+PPMA_INLINE V exp_of(V x) {
+  using T = detail::LaneOf<V>;
+  using B = typename detail::BitsOf<V>::type;
+  constexpr bool single = std::is_same_v<T, float>;
+  constexpr T low = single ? T(-87.33) : T(-708.3), high = single ? T(88.722) : T(709.78);
+  V shifted;
+  const V p = detail::exp_reduced(
+      min_of(max_of(x, detail::filled<V>(low)), detail::filled<V>(high)), shifted);
   // 2^n by its exponent bits, in two factors: n reaches 128 (1024), one beyond the largest
   // exponent.
   constexpr int mantissa = single ? 23 : 52;
   B bits;
   std::memcpy(&bits, &shifted, sizeof bits);
-  const V base = detail::filled<V>(shifter);
+  const V base = detail::shifter<V>();
   B zero;
   std::memcpy(&zero, &base, sizeof zero);
   const B whole = bits - zero, half = whole >> 1, rest = whole - half;
@@ -279,6 +298,27 @@ PPMA_INLINE V exp_of(V x) {
   V chosen;
   std::memcpy(&chosen, &result, sizeof chosen);
   return chosen;
+}
+
+/// e^x for x <= 0, in half of exp_of()'s operations: what a softmax needs once the maximum is
+/// taken off. Relative error below 2 ulp; 0 below -87.7 (-708.7), NaN stays NaN.
+template <class V>
+PPMA_INLINE V exp_below_zero(V x) {
+  using T = detail::LaneOf<V>;
+  using B = typename detail::BitsOf<V>::type;
+  // From the bound on n is -127 (-1023), whose exponent bits are those of 0.
+  const V bound = detail::filled<V>(std::is_same_v<T, float> ? T(-88) : T(-709));
+  const V clamped = bound > x ? bound : x;
+  V shifted;
+  const V p = detail::exp_reduced(clamped, shifted);
+  B bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  constexpr int mantissa = std::is_same_v<T, float> ? 23 : 52;
+  bits =
+      (bits << mantissa) + (detail::filled<B>(std::is_same_v<T, float> ? 127 : 1023) << mantissa);
+  V scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return p * scale;
 }
 
 /// ln x, below 1 ulp; ln 0 is -infinity, of less than 0 NaN. f32: Cephes' logf, as Eigen has it (a

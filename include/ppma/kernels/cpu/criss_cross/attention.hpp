@@ -38,6 +38,8 @@ struct Line {
   bool masked;
   i64 n, d, lds, ldk;
   ZeroedWorkspace<T> kt, s, p;
+  const T* queries = nullptr;  // of the line that was loaded, `step` apart
+  i64 step = 0;
 
   PPMA_ONCE Line(bool with_mask, i64 tokens, i64 head_width)
       : masked(with_mask),
@@ -72,25 +74,37 @@ struct Line {
       sum = Vec<T>{};
       for (i64 j = l + 1; j < behind; ++j) {  // behind some
         sum += keep_first<T>(splat(log_decay[j]), j - l);
-        store(to + j * lds, ppma::load(to + j * lds) + sum);
+        store(to + j * lds, load(to + j * lds) + sum);
       }
       for (i64 j = behind; j < n; ++j) store(to + j * lds, sum += log_decay[j]);  // behind all
     }
   }
 
-  // out (n, n; rows lds apart) = rowsoftmax(q k^T + the mask of log_decay); q, k: rows `stride`
-  // apart.
-  void probabilities(const T* q, const T* k, i64 stride, const T* log_decay, T* out) {
+  // Takes a line: queries and keys of tokens `stride` apart, and the mask of log_decay.
+  void take(const T* q, const T* k, i64 stride, const T* log_decay) {
+    queries = q, step = stride;
     copy_transposed(n, d, k, stride, kt.data(), ldk);
     if (masked) fill_mask(log_decay);
-    multiply_small(n, n, d, q, stride, i64{1}, kt.data(), ldk, s.data(), lds, masked);
-    for (i64 j = 0; j < n; ++j) {
-      T *const sj = s.data() + j * lds, *const pj = out + j * lds;
+  }
+  void take_row(const AttentionArgs<T>& here, i64 i) {
+    const i64 at = i * n, stride = here.shape.channels();
+    take(here.q + at * stride, here.k + at * stride, stride,
+         masked ? here.log_alpha + at : nullptr);
+  }
+
+  // out (count, n; rows lds apart) = rowsoftmax(q k^T + mask) of the queries j0 .. j0+count of the
+  // line that was loaded, each once.
+  void probabilities(i64 j0, i64 count, T* out) {
+    T* const scores = s.data() + j0 * lds;
+    multiply_small(count, n, d, queries + j0 * step, step, i64{1}, kt.data(), ldk, scores, lds,
+                   masked);
+    for (i64 j = 0; j < count; ++j) {
+      T *const sj = scores + j * lds, *const pj = out + j * lds;
       Vec<T> top = splat(T(-1e30)), sum{};
       for (i64 l = 0; l < n; l += w) top = max_of(top, load(sj + l));
       const T m = lane_max<T>(top);
       for (i64 l = 0; l < n; l += w) {
-        const Vec<T> e = exp_of<Vec<T>>(load(sj + l) - m);
+        const Vec<T> e = exp_below_zero<Vec<T>>(load(sj + l) - m);
         store(pj + l, e);
         sum += e;
       }
@@ -99,16 +113,17 @@ struct Line {
     }
   }
 
-  // The same of row i, or of column l, of a head; log_beta is column by column.
-  void of_row(const AttentionArgs<T>& here, i64 i, T* out) {
-    const i64 at = i * here.shape.width, stride = here.shape.channels();
-    probabilities(here.q + at * stride, here.k + at * stride, stride,
-                  masked ? here.log_alpha + at : nullptr, out);
-  }
-  void of_column(const AttentionArgs<T>& here, i64 l, const T* log_beta, T* out) {
-    const i64 stride = here.shape.channels();
-    probabilities(here.q + l * stride, here.k + l * stride, here.shape.width * stride,
-                  masked ? log_beta + l * n : nullptr, out);
+  // y (n, columns) (+)= P v with the probabilities of the line that was loaded, a few queries at a
+  // time, whose scores and probabilities then stay in the first cache. `kept` is where all of P
+  // goes, or null.
+  void attend(const T* v, i64 v_stride, i64 columns, T* y, i64 y_stride, bool accumulate, T* kept) {
+    for (i64 j = 0; j < n; j += detail::tile_rows) {
+      const i64 count = std::min<i64>(detail::tile_rows, n - j);
+      T* const some = kept ? kept + j * lds : p.data();
+      probabilities(j, count, some);
+      multiply_small(count, columns, n, some, lds, i64{1}, v, v_stride, y + j * y_stride, y_stride,
+                     accumulate);
+    }
   }
 
   // ds = probs * (dprobs - <probs, dprobs>) by rows, over dprobs; dc += the mask's gradient.
@@ -142,7 +157,7 @@ template <class T>
 void forward(Order order, const AttentionArgs<T>& in, T* y) {
   const AttentionShape x = in.shape;
   const i64 h = x.height, wd = x.width, n = x.tokens(), d = x.head_width, channels = x.channels(),
-            dp = round_to_lanes<T>(d);
+            dp = round_to_lanes<T>(d), pair = 2 * dp;
   const bool masked = in.masked();
   // O1, O2 wanted
   const bool first = order != Order::columns_first, second = order != Order::rows_first;
@@ -150,40 +165,54 @@ void forward(Order order, const AttentionArgs<T>& in, T* y) {
     Line<T> row(masked, wd, d), column(masked, h, d);
     const i64 kept = first && second && n * row.lds <= keep_limit ? h : 0;
     const Workspace<T> ph(kept * wd * row.lds);
-    const ZeroedWorkspace<T> uv(n * 2 * dp), u2(n * dp), mixed(h * 2 * dp),
-        of_columns(masked ? n : 0);
-    T *const u1 = uv.data(), *const values = uv.data() + dp;
+    // Column by column, so that a column's tokens are neighbours: in q, k and v they are a row
+    // apart, often a multiple of 4 KiB, and push each other out of the caches.
+    const ZeroedWorkspace<T> queries(n * d), keys(n * d), uv(n * pair), log_beta(masked ? n : 0);
+    const ZeroedWorkspace<T> v_row(wd * dp), u_row(wd * dp), mixed(h * pair), u2(n * dp);
     for (i64 which = begin; which < end; ++which) {
       const AttentionArgs<T> here = in.head(which);
       T* const y_here = y + x.first_of(which);
-      // The mean of both orders: half of v into both.
-      copy_scaled(n, d, here.v, channels, first && second ? T(0.5) : T(1), values, 2 * dp);
-      if (masked) turn(h, wd, here.log_beta, of_columns.data());
-      const auto row_probabilities = [&](i64 i, T* out) { row.of_row(here, i, out); };
-
-      if (first)
-        for (i64 i = 0; i < h; ++i) {
-          T* const p = kept ? ph.data() + i * wd * row.lds : row.p.data();
-          row_probabilities(i, p);
-          multiply_small(wd, d, wd, p, row.lds, i64{1}, values + i * wd * 2 * dp, 2 * dp,
-                         u1 + i * wd * 2 * dp, 2 * dp, false);
+      if (masked) turn(h, wd, here.log_beta, log_beta.data());
+      for (i64 i = 0; i < h; ++i) {
+        const i64 at = i * wd * channels;
+        // The mean of both orders: half of v into both.
+        copy_scaled(wd, d, here.v + at, channels, first && second ? T(0.5) : T(1), v_row.data(),
+                    dp);
+        if (first) {
+          row.take_row(here, i);
+          row.attend(v_row.data(), dp, d, u_row.data(), dp, false,
+                     kept ? ph.data() + i * wd * row.lds : nullptr);
         }
+        for (i64 l = 0; l < wd; ++l) {
+          const i64 u = l * h + i;
+          std::copy_n(here.q + at + l * channels, d, queries.data() + u * d);
+          std::copy_n(here.k + at + l * channels, d, keys.data() + u * d);
+          std::copy_n(u_row.data() + l * dp, dp, uv.data() + u * pair);
+          std::copy_n(v_row.data() + l * dp, dp, uv.data() + u * pair + dp);
+        }
+      }
       for (i64 l = 0; l < wd; ++l) {
-        column.of_column(here, l, of_columns.data(), column.p.data());
-        multiply_small(h, 2 * dp, h, column.p.data(), column.lds, i64{1}, uv.data() + l * 2 * dp,
-                       wd * 2 * dp, mixed.data(), 2 * dp, false);
+        const i64 at = l * h;
+        column.take(queries.data() + at * d, keys.data() + at * d, d,
+                    masked ? log_beta.data() + at : nullptr);
+        column.attend(uv.data() + at * pair, pair, pair, mixed.data(), pair, false, nullptr);
         for (i64 i = 0; i < h; ++i) {
           const i64 u = i * wd + l;
-          if (first) std::copy_n(mixed.data() + i * 2 * dp, d, y_here + u * channels);
-          if (second) std::copy_n(mixed.data() + i * 2 * dp + dp, dp, u2.data() + u * dp);
+          if (first) std::copy_n(mixed.data() + i * pair, d, y_here + u * channels);
+          if (second) std::copy_n(mixed.data() + i * pair + dp, dp, u2.data() + u * dp);
         }
       }
       if (second)
         for (i64 i = 0; i < h; ++i) {
-          T* const p = kept ? ph.data() + i * wd * row.lds : row.p.data();
-          if (!kept) row_probabilities(i, p);
-          multiply_small(wd, d, wd, p, row.lds, i64{1}, u2.data() + i * wd * dp, dp,
-                         y_here + i * wd * channels, channels, first);
+          T* const y_row = y_here + i * wd * channels;
+          const T* const u2_row = u2.data() + i * wd * dp;
+          if (kept) {
+            multiply_small(wd, d, wd, ph.data() + i * wd * row.lds, row.lds, i64{1}, u2_row, dp,
+                           y_row, channels, first);
+          } else {
+            row.take_row(here, i);
+            row.attend(u2_row, dp, d, y_row, channels, first, nullptr);
+          }
         }
     }
   });
@@ -231,7 +260,10 @@ struct Backward {
   // PH_i, made now or kept from the first pass over the rows.
   T* row_probabilities(const AttentionArgs<T>& here, i64 i, bool again) {
     T* const p = keep ? ph.data() + i * wd * row.lds : row.p.data();
-    if (!(again && keep)) row.of_row(here, i, p);
+    if (!(again && keep)) {
+      row.take_row(here, i);
+      row.probabilities(0, wd, p);
+    }
     return p;
   }
 
@@ -268,7 +300,9 @@ struct Backward {
   void columns(const AttentionArgs<T>& here) {
     for (i64 l = 0; l < wd; ++l) {
       T* const p = column.p.data();
-      column.of_column(here, l, of_columns.data(), p);
+      column.take(here.q + l * channels, here.k + l * channels, wd * channels,
+                  masked ? of_columns.data() + l * h : nullptr);
+      column.probabilities(0, h, p);
       if (second)
         multiply_small(h, d, h, p, column.lds, i64{1}, v_u2.data() + l * pair, wd * pair,
                        v_u2.data() + l * pair + dp, wd * pair, false);

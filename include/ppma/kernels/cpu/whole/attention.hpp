@@ -92,12 +92,14 @@ struct Tables {
         left(masked ? wp : 0),
         right(masked ? wp : 0),
         s(block * lds),
-        p1(block * lds),
-        p2(paths == Paths::both ? block * lds : 0),
+        p1(lds),
+        p2(paths == Paths::both ? lds : 0),
         stride(x.channels()) {
-    // exp of what stands behind the last score must be 0.
-    for (i64 c = 0; c < block; ++c) std::fill_n(s.data() + c * lds + n, lds - n, T(-1e30));
+    for (i64 c = 0; c < block; ++c) end_scores(c);
   }
+
+  // exp of what stands behind the last score must be 0.
+  void end_scores(i64 c) { std::fill_n(s.data() + c * lds + n, lds - n, T(-1e30)); }
 
   // Columns are cut into equal blocks of at most a register tile's rows.
   static i64 block_width(i64 width) {
@@ -192,12 +194,13 @@ struct Head : Tables<T> {
   explicit Head(const AttentionShape& x) : Tables<T>(x, paths) {}
 
   // Unnormalised probabilities of query (i, j0+c) in p1 (and p2), their sums in z1 (and z2). The
-  // tables must be filled.
+  // tables must be filled. p1, p2, the query's scores and tables are five rows of N numbers: at
+  // N = 1024 they still lie in the first cache.
   // Lines of W scores are read in whole vectors: what reaches into the next line meets a 0 of the
   // tables, and the next line's own values are stored over it.
   void probabilities(i64 i, i64 j0, i64 c, T& z1, T& z2) {
     const T* const sc = s.data() + c * lds;
-    T *const q1 = p1.data() + c * lds, *const q2 = p2.data() + (one && two ? c * lds : 0);
+    T *const q1 = p1.data(), *const q2 = p2.data();
     const i64 j = j0 + c;
     Vec<T> top = splat(sc[0]);
     for (i64 u = 0; u < n; u += w) top = max_of(top, ppma::load(sc + u));
@@ -205,7 +208,7 @@ struct Head : Tables<T> {
     Vec<T> sum1{}, sum2{};
     if constexpr (!masked) {
       for (i64 u = 0; u < n; u += w) {
-        const Vec<T> e = exp_of(ppma::load(sc + u) - m);
+        const Vec<T> e = exp_below_zero<Vec<T>>(ppma::load(sc + u) - m);
         store(q1 + u, e);
         sum1 += e;
       }
@@ -215,7 +218,7 @@ struct Head : Tables<T> {
         const T* const f = f_table.data() + k * wp;
         const T f_kj = f[j];
         for (i64 l = 0; l < wd; l += w) {
-          const Vec<T> e = exp_of(ppma::load(sc + k * wd + l) - m);
+          const Vec<T> e = exp_below_zero<Vec<T>>(ppma::load(sc + k * wd + l) - m);
           if constexpr (one) {
             const Vec<T> p = e * ppma::load(f + l) * ppma::load(e_ji + l);
             store(q1 + k * wd + l, p);
@@ -269,18 +272,19 @@ void forward(const AttentionArgs<T>& in, T* y) {
         for (i64 c = 0; c < count; ++c) {
           T z1, z2;
           head.probabilities(i, j0, c, z1, z2);
-          T* const p1 = head.p1.data() + c * head.lds;
+          const T *const p1 = head.p1.data(), *const p2 = head.p2.data();
+          T* const p = head.s.data() + c * head.lds;  // over the scores
           if constexpr (H::one && H::two) {
-            const T* const p2 = head.p2.data() + c * head.lds;
             const T c1 = T(0.5) / z1, c2 = T(0.5) / z2;
             for (i64 u = 0; u < n; u += lanes<T>)
-              store(p1 + u, load(p1 + u) * c1 + load(p2 + u) * c2);
+              store(p + u, load(p1 + u) * c1 + load(p2 + u) * c2);
           } else {
             const T c1 = T(1) / z1;
-            for (i64 u = 0; u < n; u += lanes<T>) store(p1 + u, load(p1 + u) * c1);
+            for (i64 u = 0; u < n; u += lanes<T>) store(p + u, load(p1 + u) * c1);
           }
+          head.end_scores(c);
         }
-        multiply_small(count, d, n, head.p1.data(), head.lds, i64{1}, values.data(), head.dp,
+        multiply_small(count, d, n, head.s.data(), head.lds, i64{1}, values.data(), head.dp,
                        y_here + first, channels, false);
       }
     }
@@ -376,8 +380,7 @@ struct Backward : Head<T, paths> {
   void query(i64 i, i64 j0, i64 c) {
     T z1, z2;
     this->probabilities(i, j0, c, z1, z2);
-    const T *const q1 = this->p1.data() + c * lds,
-                   *const q2 = this->p2.data() + (one && two ? c * lds : 0),
+    const T *const q1 = this->p1.data(), *const q2 = this->p2.data(),
                    *const g = dp_rows.data() + c * lds;
     Vec<T> dot1{}, dot2{};
     for (i64 u = 0; u < n; u += w) {  // padding: p is 0 there, dP finite
