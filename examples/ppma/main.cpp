@@ -89,6 +89,7 @@ int run_command(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  tool::program_arguments().assign(argv, argv + argc);
   wait_briefly(argv);
   return after_output(run_command(argc, argv));
 }

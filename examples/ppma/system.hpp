@@ -1,20 +1,33 @@
 #pragma once
 // What the tool asks of the system that it runs on: the one header with system calls.
 
+#include <csignal>
 #include <cstdlib>
+#include <cstring>
+#include <functional>
 #include <initializer_list>
+#include <string>
 #include <utility>
+#include <vector>
+
+#include "ppma/core/error.hpp"
+#include "ppma/core/parallel.hpp"
 
 #if defined(_WIN32)
 #include <io.h>
 #define NOMINMAX
 #include <windows.h>
 #else
+#include <fcntl.h>
+#include <spawn.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #endif
 
 namespace tool {
+
+using namespace ppma;
 
 /// Bytes of memory that the machine has; 0: not known.
 inline double installed_memory() {
@@ -71,6 +84,60 @@ inline void start_again_with(
 #if defined(__linux__)
   for (const auto& [name, value] : variables) ::setenv(name, value, 1);
   ::execv("/proc/self/exe", argv);
+#endif
+}
+
+/// What this program was started with; main() says.
+inline std::vector<std::string>& program_arguments() {
+  static std::vector<std::string> arguments;
+  return arguments;
+}
+
+/// One more process of this program: its own arguments and these, whose output goes to a file.
+struct Job {
+  std::vector<std::string> arguments;
+  std::string log;
+};
+
+/// Runs all jobs at the same time, which share this process's threads, and calls `meanwhile` every
+/// second. Returns which did not end well. Error: a process cannot be started.
+inline std::vector<std::size_t> run_jobs([[maybe_unused]] const std::vector<Job>& jobs,
+                                         [[maybe_unused]] const std::function<void()>& meanwhile) {
+#if defined(__linux__)
+  const int share = threads() / static_cast<int>(jobs.size());
+  ::setenv("OMP_NUM_THREADS", std::to_string(share > 1 ? share : 1).c_str(), 1);
+  std::vector<pid_t> running(jobs.size(), -1);
+  for (std::size_t k = 0; k < jobs.size(); ++k) {
+    std::vector<std::string> words = program_arguments();
+    words.insert(words.end(), jobs[k].arguments.begin(), jobs[k].arguments.end());
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    posix_spawn_file_actions_t files;
+    ::posix_spawn_file_actions_init(&files);
+    ::posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, jobs[k].log.c_str(),
+                                       O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    ::posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);
+    const int error =
+        ::posix_spawn(&running[k], "/proc/self/exe", &files, nullptr, argv.data(), environ);
+    ::posix_spawn_file_actions_destroy(&files);
+    if (error != 0) {
+      for (std::size_t j = 0; j < k; ++j) ::kill(running[j], SIGTERM);
+      fail(jobs[k].log, ": the process that writes it cannot be started (",
+           std::string(std::strerror(error)), ")");
+    }
+  }
+  std::vector<std::size_t> failed;
+  for (std::size_t left = jobs.size(); left > 0; ::sleep(1), meanwhile())
+    for (std::size_t k = 0; k < jobs.size(); ++k) {
+      int status = 0;
+      if (running[k] < 0 || ::waitpid(running[k], &status, WNOHANG) == 0) continue;
+      if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) failed.push_back(k);
+      running[k] = -1, --left;
+    }
+  return failed;
+#else
+  fail("several processes at a time need Linux; train one after another");
 #endif
 }
 

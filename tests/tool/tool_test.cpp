@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 
 #include "catch.hpp"
@@ -365,21 +366,40 @@ TEST_CASE("tool: ablate trains each mask with each seed once, and pairs seeds", 
              "{\"model\": \"ppma_nano\", \"embed_dims\": [8, 8, 8, 8], "
              "\"num_heads\": [2, 2, 2, 2], \"projection\": 8, \"lepe\": false, "
              "\"rotary\": false, \"depthwise\": false}");
-  const std::string command =
+  const std::string same =
       "ablate --data paths --question curve --difficulty 1 --images 16 "
-      "--test-images 8 --size 32 --batch 8 --epochs 1 --threads 1 "
+      "--test-images 8 --size 32 --batch 8 --threads 1 "
       "--masks none,polyline --seeds 2 --config " +
-      folder / "net.json" + " --out " + folder / "a";
-  const Result part = run(command + " --part 1/2");  // both seeds of one mask
+      folder / "net.json" + " --out " + folder / "";
+  const std::string command = same + "a" + " --epochs 1";
+  const Result part = run(command + " --part 1/2");  // both masks of one seed
   INFO(part.err);
   REQUIRE(part.code == 0);
-  CHECK(part.out.find("| whole | polyline | ") != std::string::npos);
-  CHECK(part.out.find("not all trained yet: whole none") != std::string::npos);
+  CHECK(part.out.find("run 3 of 4") != std::string::npos);
+  CHECK(part.out.find("not all trained yet: whole none, whole polyline") != std::string::npos);
   const Result whole = run(command);
   REQUIRE(whole.code == 0);
-  CHECK(whole.out.find("run 1 of 4") != std::string::npos);
-  CHECK(whole.out.find("run 2 of 4") == std::string::npos);
+  CHECK(whole.out.find("run 2 of 4") != std::string::npos);
+  CHECK(whole.out.find("run 3 of 4") == std::string::npos);
   CHECK(whole.out.find("not all trained") == std::string::npos);
+
+  // By two processes, and evaluated twice: the mean of both stands beside the last.
+  const std::string twice = same + "ab" + " --epochs 2 --evaluate-every 1 --jobs 2";
+  const Result jobs = run(twice);
+  INFO(jobs.out << jobs.err);
+  REQUIRE(jobs.code == 0);
+  CHECK(jobs.out.find("4 of 4 trained") != std::string::npos);
+  CHECK(jobs.out.find("mean of all evaluations") != std::string::npos);
+  CHECK(text_of(folder / "ab/job-1.log").find("run 4 of 4") != std::string::npos);
+  const auto both = nlohmann::json::parse(text_of(folder / "ab/ablation.json"));
+  std::istringstream lines(text_of(folder / "ab/whole-none-1/log.jsonl"));
+  double mean = 0, last = 0;
+  for (std::string line; std::getline(lines, line); mean += last / 2)
+    last = nlohmann::json::parse(line)["test_ema_acc1"];
+  CHECK(both["rows"][0]["accuracies"][1] == last);
+  CHECK(both["rows"][0]["over_epochs"]["accuracies"][1].get<double>() == Approx(mean));
+  write_file(folder / "ab/whole-none-1/train.json", "{");
+  CHECK(run(twice).err.find("whole-none-1/train.json") != std::string::npos);
 
   const auto j = nlohmann::json::parse(text_of(folder / "a/ablation.json"));
   REQUIRE(j["rows"].size() == 2);
@@ -403,6 +423,7 @@ TEST_CASE("tool: ablate trains each mask with each seed once, and pairs seeds", 
         read_file(folder / "a/whole-polyline-1/last.safetensors"));
 
   CHECK(run(command + " --lr 1").err.find("was trained with other options") != std::string::npos);
+  CHECK(run(twice + " --part 0/2").err.find("--part is for one process") != std::string::npos);
   CHECK(run(command + " --part 2/2").err.find("must be K/N") != std::string::npos);
   CHECK(run(command + " --masks square").err.find("there is no mask \"square\"") !=
         std::string::npos);

@@ -7,7 +7,7 @@
 //   curve   among dashed curves, two are marked at an end: are these the ends of one curve?
 //           (Pathfinder: Linsley et al., "Learning long-range spatial dependencies with horizontal
 //           gated recurrent units", NeurIPS 2018)
-//   colour  the pictures of `region`: have both marks one colour? The control: what lies between
+//   colour  the pictures of `region`: have both marks one colour, red or blue? What lies between
 //           them says nothing.
 //
 // How far the marks are from each other does not tell the answer: in each picture of the first two
@@ -136,7 +136,8 @@ class Regions {
   static constexpr double step = 1e-3;
   double rise(Vec2 p) const {
     const double f = height(p);
-    return std::hypot(height({p.x + step, p.y}) - f, height({p.x, p.y + step}) - f);
+    const double x = height({p.x + step, p.y}) - f, y = height({p.x, p.y + step}) - f;
+    return std::sqrt(x * x + y * y);
   }
   double least_rise() const { return 0.16 * scale_ * step; }
 
@@ -285,17 +286,14 @@ PathsScene draw_paths(const PathsOptions& options, i64 index) {
   PathsScene scene;
   scene.label = index % 2;
 
-  // A pale or a deep ground, curves far from it, marks in a colour that neither has.
+  // A pale or a deep ground, curves far from it; red or blue marks, more colourful than both.
   const bool pale = rng.flip();
-  const double hue = rng.uniform(0, turn), lightness = pale ? 0.9 : 0.25;
+  const double hue = rng.uniform(0, turn), lightness = pale ? 0.9 : 0.25, tone = pale ? 0.6 : 0.7;
   const Rgb ground = oklch(lightness, 0.03, hue),
-            line = oklch(pale ? rng.uniform(0.35, 0.5) : rng.uniform(0.7, 0.85), 0.08, hue);
-  const double tone = pale ? 0.6 : 0.7, tint = hue + rng.uniform(0.3, 0.7) * turn;
-  Rgb colours[2] = {oklch(tone, 0.2, tint), oklch(tone, 0.2, tint)};
-  if (options.task == PathsTask::colour) {
-    const double other = tint + turn * rng.uniform(0.25, 0.75);
-    if (scene.label == 0) colours[rng.below(2)] = oklch(tone, 0.2, other);
-  }
+            line = oklch(pale ? rng.uniform(0.35, 0.5) : rng.uniform(0.7, 0.85), 0.08, hue),
+            red = oklch(tone, 0.2, 0.5), blue = oklch(tone, 0.2, 4.5);
+  const bool first_red = rng.flip(), alike = options.task != PathsTask::colour || scene.label == 1;
+  const Rgb colours[2] = {first_red ? red : blue, first_red == alike ? red : blue};
 
   detail::Canvas canvas(options.size, options.size);
   canvas.everywhere([&](Rgb& p, double x, double y, i64) {  // lighter at the upper left
