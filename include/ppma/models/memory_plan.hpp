@@ -119,7 +119,7 @@ struct PlannedStage {
   // (whole) or of all rows, while these are few (criss-cross).
   i64 copied() const {
     const i64 d = channels / heads, rows = image_tokens * width <= (i64{1} << 19) ? width : 0;
-    return image_tokens * (linear ? 4 * d + 2 : criss_cross ? 3 * d + rows : 2 * d + 27);
+    return image_tokens * (linear ? 4 * d + 2 : criss_cross ? 5 * d + rows : 2 * d + 17);
   }
   // The same backward; a softmax attention's is less than the feed-forward layer holds.
   i64 copied_backward() const { return linear ? image_tokens * (5 * channels / heads + 3) : 0; }
