@@ -299,6 +299,7 @@ inline void add_ablate(CLI::App& app) {
   c->callback([o, c] {
     refuse_other_data(*c, o->data.kind);
     check(o->data.kind != "coco", "ablate: --data coco is for detection");
+    check(o->patience == 0, "ablate: runs are of one length; leave out --patience");
     if (c->count("--evaluate-every") == 0)
       o->evaluate_every = o->epochs;  // what counts is the last
     ablate(*o);

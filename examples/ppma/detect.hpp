@@ -167,6 +167,7 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
                       .test_images = data.test.size,
                       .epochs = o.epochs,
                       .stop = o.stop(),
+                      .patience = o.patience,
                       .figure = key,
                       .key = key,
                       .averaged_key = "ema_" + key});

@@ -73,6 +73,8 @@ int run_command(int argc, char** argv) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
     std::fprintf(stderr, "ppma: %s (see ppma --help)\n", tool::shown(e.what()).c_str());
     return 2;
+  } catch (const tool::Interrupted& e) {
+    return 128 + e.signal;
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "ppma: there is not enough memory; %s\n", need_less);
     return 1;

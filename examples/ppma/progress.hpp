@@ -33,7 +33,8 @@ class Progress {
   void batch(const StepReport& r) {
     done_ = static_cast<double>(r.epoch - first_) +
             0.97 * static_cast<double>(r.batch) / static_cast<double>(r.batches);
-    rate_ = static_cast<double>(r.images) / std::max(1e-9, now() - epoch_begin_);
+    if (before_ < 0) before_ = r.batch == 1 ? 0 : r.images;  // seen before the run went on
+    rate_ = static_cast<double>(r.images - before_) / std::max(1e-9, now() - epoch_begin_);
     std::snprintf(state_, sizeof state_, "epoch %lld/%lld", static_cast<long long>(r.epoch + 1),
                   static_cast<long long>(epochs_));
     std::snprintf(detail_, sizeof detail_, "loss %.3f  %.0f images/s", r.loss, rate_);
@@ -54,7 +55,7 @@ class Progress {
                 clock_text(left(static_cast<double>(r.epoch + 1 - first_))).c_str(),
                 is_best ? "  best" : "");
     std::fflush(stdout);
-    epoch_begin_ = now();
+    epoch_begin_ = now(), before_ = -1;
   }
 
  private:
@@ -80,7 +81,7 @@ class Progress {
     std::fflush(stdout);
   }
 
-  i64 first_, epochs_;
+  i64 first_, epochs_, before_ = -1;
   bool terminal_;
   double begin_, epoch_begin_, drawn_ = 0, done_ = 0, rate_ = 0;
   char state_[40] = "", detail_[80] = "";

@@ -135,6 +135,7 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
                       .test_images = test.size,
                       .epochs = o.epochs,
                       .stop = o.stop(),
+                      .patience = o.patience,
                       .figure = "mIoU",
                       .key = "mIoU",
                       .averaged_key = "ema_mIoU"});

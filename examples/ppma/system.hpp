@@ -87,6 +87,38 @@ inline void start_again_with(
 #endif
 }
 
+/// A program that was asked to stop and has: main() ends with 128 + signal.
+struct Interrupted {
+  int signal;
+};
+
+/// While it lives, SIGINT and SIGTERM are noted, once: the next one ends the program at once.
+class SignalWatch {
+ public:
+  SignalWatch() {
+    noted() = 0;
+    for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, note);
+  }
+  ~SignalWatch() {
+    for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_DFL);
+  }
+  SignalWatch(const SignalWatch&) = delete;
+  SignalWatch& operator=(const SignalWatch&) = delete;
+
+  /// The signal that came; 0: none.
+  static int signal() { return noted(); }
+
+ private:
+  static volatile std::sig_atomic_t& noted() {
+    static volatile std::sig_atomic_t signal = 0;
+    return signal;
+  }
+  static void note(int signal) {
+    noted() = signal;
+    for (const int other : {SIGINT, SIGTERM}) std::signal(other, SIG_DFL);
+  }
+};
+
 /// What this program was started with; main() says.
 inline std::vector<std::string>& program_arguments() {
   static std::vector<std::string> arguments;

@@ -200,6 +200,7 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
                       .test_images = data.test.size,
                       .epochs = o.epochs,
                       .stop = o.stop(),
+                      .patience = o.patience,
                       .figure = "acc1",
                       .key = "test_acc1",
                       .averaged_key = "test_ema_acc1"});
@@ -297,7 +298,7 @@ inline void add_train(CLI::App& app) {
         const std::string name = option->get_name();
         check(option->count() == 0 || name == "--resume" || name == "--threads" ||
                   name == "--workers" || name == "--stop-after" || name == "--device" ||
-                  name == "--data-dir",
+                  name == "--data-dir" || name == "--time-limit" || name == "--save-every-minutes",
               "--resume continues with the run's own options; leave out ", name);
       }
     const std::optional<Launch> launch = launch_from_environment();

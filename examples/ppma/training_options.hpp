@@ -19,7 +19,7 @@ struct TrainingOptions {
   ComputeOptions compute;
   DataOptions data;
   std::string task;
-  i64 epochs = 6, batch = 16, accumulate = 1, evaluate_every = 1;
+  i64 epochs = 6, batch = 16, accumulate = 1, evaluate_every = 1, patience = 0;
   double lr = 2e-3, weight_decay = 0.05, clip = 1, ema = 0;
   bool checkpoint_blocks = false;
   u64 seed = 0;
@@ -27,6 +27,8 @@ struct TrainingOptions {
   std::string out, resume;
   bool overwrite = false;
   i64 stop_after = 0;
+  double save_every_minutes = 5;
+  std::string time_limit;
   double drop_path = -1;  // -1: the configuration's
 
   TrainingOptions() { data.kind = "shapes"; }
@@ -44,6 +46,8 @@ struct TrainingOptions {
     f("clip", o.clip, Limits{0, 1e9}, "limit of the gradients' norm; 0: none");
     f("ema", o.ema, below_one(), "decay of the average of weights; 0: none");
     f("evaluate_every", o.evaluate_every, counts(most_epochs), "epochs between evaluations");
+    f("patience", o.patience, Limits{0, most_epochs},
+      "stop after so many evaluations without a better one; 0: do all epochs");
     f("checkpoint_blocks", o.checkpoint_blocks, checkpoint_help);
     f("seed", o.seed, "of weights, order and augmentation");
   }
@@ -55,11 +59,26 @@ struct TrainingOptions {
       f("overwrite", o.overwrite, "start anew in a run folder that holds a run");
       f("stop_after", o.stop_after, Limits{0, most_epochs},
         "stop after so many epochs, to be resumed; 0: do all");
+      f("save_every_minutes", o.save_every_minutes, Limits{0, 1e6},
+        "minutes between savings within an epoch; 0: only after each epoch");
+      f("time_limit", o.time_limit,
+        "stop after so long, to be resumed: 90s, 20m, 1.5h; default: no limit");
       f("drop_path", o.drop_path, Limits{0, 0.99, {-1}},
         "drop path of the last block; -1: the configuration's");
     }
   };
 
+  /// Seconds of --time-limit; 0: none. Error: it is no time.
+  double seconds() const {
+    if (time_limit.empty()) return 0;
+    double number = 0;
+    const char unit = time_limit.back();
+    const double scale = unit == 's' ? 1 : unit == 'm' ? 60 : unit == 'h' ? 3600 : 0;
+    check(scale > 0 && parse_number(time_limit.substr(0, time_limit.size() - 1), number) &&
+              number > 0 && is_finite(number),
+          "--time-limit ", time_limit, ": must be a time such as 90s, 20m or 1.5h");
+    return number * scale;
+  }
   /// The epochs to do before it rests.
   i64 stop() const { return stop_after > 0 ? std::min(stop_after, epochs) : epochs; }
 };

@@ -6,15 +6,18 @@
 //   OUT/config.json          the network's configuration
 //   OUT/log.jsonl            one line an epoch; how it, last and best are kept together, whenever
 //                            the process dies: ppma/train/run_folder.hpp
-//   OUT/last.safetensors     everything that --resume needs
+//   OUT/last.safetensors     everything that --resume needs; also written within an epoch
 //   OUT/best.safetensors     the weights (or their average) of the best epoch, with configuration
 //                            and class names
 
+#include <chrono>
 #include <memory>
 
 #include "common.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/train/run_folder.hpp"
+#include "ppma/train/training_loop.hpp"
+#include "system.hpp"
 
 namespace tool {
 
@@ -50,6 +53,7 @@ struct RunFacts {
   Json options, network;      // train.json and config.json
   i64 training_images = 0, test_images = 0;
   i64 epochs = 0, stop = 0;       // of the run, and after how many it rests
+  i64 patience = 0;               // evaluations without a better one after which it ends; 0: any
   std::string figure;             // that the best epoch has most of, in the metadata of `best`
   std::string key, averaged_key;  // the figure in the log: of the weights, and of their average
 };
@@ -59,7 +63,11 @@ class TrainingRun {
   /// Opens the folder, on rank 0 alone, which speaks and writes for all.
   template <class Command>
   TrainingRun(const Command& o, std::vector<Communicator> processes)
-      : processes_(std::move(processes)), out_(o.out), resumed_(!o.resume.empty()) {
+      : processes_(std::move(processes)),
+        out_(o.out),
+        resumed_(!o.resume.empty()),
+        save_every_(60 * o.save_every_minutes),
+        limit_(o.seconds()) {
     const auto start = resumed_      ? RunFolder::Start::resume
                        : o.overwrite ? RunFolder::Start::overwrite
                                      : RunFolder::Start::fresh;
@@ -87,8 +95,9 @@ class TrainingRun {
     first_alone(processes_, [&] { begin_folder(trainer, saved); });
   }
 
-  /// Trains until facts.stop epochs are done. record_of(r) is an epoch's line in the log, show(r,
-  /// is_best) shows it to people.
+  /// Trains until facts.stop epochs are done, time or patience is over, or a signal comes. Saves the
+  /// place where it stops; Interrupted after a signal. record_of(r) is an epoch's line in the log, show(r, is_best)
+  /// shows it to people.
   template <class Trainer, class RecordOf, class Show>
   void train(Trainer& trainer, BatchStream<typename Trainer::Batch>& stream,
              typename Trainer::Observer observer, RecordOf record_of, Show show) {
@@ -96,17 +105,62 @@ class TrainingRun {
       observer.on_epoch = [&](const typename Trainer::Record& r, bool) {
         show(r, folder_->save(record_of(r)));
         std::fflush(stdout);
+        saved_ = Clock::now();
       };
     else
       observer = {};
-    while (trainer.epoch() < facts_.stop) trainer.run_epoch(stream, observer);
+    const SignalWatch watch;
+    begin_ = saved_ = Clock::now();
+    const auto ends = [&] { return SignalWatch::signal() != 0 || over(limit_, begin_); };
+    observer.rest = [&] { return ends() || over(save_every_, saved_); };
+    if (processes_.empty())  // an evaluation is done again when the run goes on
+      observer.on_evaluation = [watched = observer.on_evaluation](i64 done, i64 all) {
+        if (watched) watched(done, all);
+        if (SignalWatch::signal() != 0) throw Interrupted{SignalWatch::signal()};
+      };
+    bool ended = false;
+    while (!ended && trainer.epoch() < facts_.stop && !impatient(trainer)) {
+      try {
+        trainer.run_epoch(stream, observer);
+      } catch (const Interrupted&) {
+      }
+      if (trainer.batch() > 0) save_place();
+      ended = processes_.empty() ? ends() : processes_[0].sum(ends() ? 1 : 0) > 0;
+    }
     if (!processes_.empty()) processes_[0].barrier();
-    if (speaks() && trainer.epoch() < facts_.epochs)
-      std::printf("stopped after epoch %lld; continue with --resume %s\n",
-                  static_cast<long long>(trainer.epoch()), out_.c_str());
+    if (speaks() && trainer.epoch() < facts_.epochs) say_end(trainer);
+    if (SignalWatch::signal() != 0) throw Interrupted{SignalWatch::signal()};
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
+  static bool over(double seconds, Clock::time_point since) {
+    return seconds > 0 && std::chrono::duration<double>(Clock::now() - since).count() > seconds;
+  }
+  bool impatient(const TrainingLoop& trainer) const {
+    return facts_.patience > 0 && trainer.since_best() >= facts_.patience;
+  }
+  void save_place() {
+    if (speaks()) folder_->save_place();
+    saved_ = Clock::now();
+  }
+  void say_end(const TrainingLoop& trainer) const {
+    const long long epochs = static_cast<long long>(trainer.epoch());
+    if (output_is_terminal()) std::printf("\r\033[K");
+    if (impatient(trainer))
+      std::printf("ended after epoch %lld: none of the last %lld evaluations was the best\n",
+                  epochs, static_cast<long long>(facts_.patience));
+    else
+      std::printf(
+          "stopped %s; continue with --resume %s\n",
+          trainer.batch() > 0
+              ? str("in epoch ", epochs + 1, ", after ", trainer.batch(), " batches").c_str()
+              : str("after epoch ", epochs).c_str(),
+          out_.c_str());
+    std::fflush(stdout);
+  }
+
   void begin_folder(TrainingLoop& trainer, const RunFolder::Metadata& saved) {
     const std::string told = facts_.options.dump(1) + "\n";
     // The weights are `best` or their average is, where that is as good.
@@ -156,8 +210,10 @@ class TrainingRun {
   std::vector<Communicator> processes_;
   std::string out_;
   bool resumed_;
+  double save_every_, limit_;  // seconds between savings within an epoch, and of this call
   std::unique_ptr<RunFolder> folder_;
   RunFacts facts_;
+  Clock::time_point begin_{}, saved_{};  // of this call's training; when the run was last saved
 };
 
 }  // namespace tool

@@ -28,11 +28,11 @@ using tool_test::tool;
 namespace fs = std::filesystem;
 
 // The smallest run of a task.
-std::string small_run(const std::string& task) {
+std::string small_run(const std::string& task, i64 batch = 4) {
   return "train --task " + task + (task == "detect" ? " --size 64 --boxes-only" : " --size 32") +
          (task == "classify" ? " --warmup 1 --ema 0.5"
                              : " --evaluate-every 1 --warmup-iterations 1 --lr 3e-3") +
-         " --images 4 --test-images 2 --batch 4 --threads 1";
+         str(" --images 4 --test-images 2 --batch ", batch, " --threads 1");
 }
 
 // Two processes with a launcher's variables, rank 0 and 1.
@@ -79,12 +79,17 @@ TEST_CASE("tool: a run that is killed anywhere while it is saved is resumed to t
   const std::string library = crash_test::crash_library(folder);
   if (library.empty()) PPMA_SKIP("no library that kills can be compiled and loaded here");
   for (const std::string task : {"classify", "segment", "detect"}) {
+    // Two batches an epoch, saved after the first as well; `whole` is saved after epochs alone.
     const std::string whole = folder / task, out = folder / "out",
-                      begin = "'" + tool() + "' " + small_run(task) + " --epochs 2 --out ";
-    REQUIRE(crash_test::run_with(library, begin + whole, 0, folder / "count") == 0);
+                      same = small_run(task, 2) + " --epochs 2 --save-every-minutes ",
+                      begin = "'" + tool() + "' " + same + "1e-9 --out ";
+    REQUIRE(run(same + "0 --out " + whole).code == 0);
+    fs::remove_all(out);
+    REQUIRE(crash_test::run_with(library, begin + out, 0, folder / "count") == 0);
     if (!fs::exists(folder / "count")) PPMA_SKIP("no library is loaded before the tool");
     const i64 events = std::stoll(crash_test::text_of(folder / "count"));
     const crash_test::State right = crash_test::state_of(whole);
+    CHECK(crash_test::state_of(out) == right);
     i64 resumed = 0;
     // The folder's own test (tests/train) tries every one.
     const i64 points = task == "classify" ? 5 : 3;
@@ -94,8 +99,8 @@ TEST_CASE("tool: a run that is killed anywhere while it is saved is resumed to t
       fs::remove_all(out);
       CHECK(crash_test::run_with(library, begin + out, at) == 128 + SIGKILL);
       const bool begun = fs::exists(out + "/last.safetensors");
-      const Result r = begun ? run("train --threads 1 --resume " + out)
-                             : run(small_run(task) + " --epochs 2 --out " + out);
+      const Result r =
+          begun ? run("train --threads 1 --resume " + out) : run(same + "0 --out " + out);
       INFO(r.err);
       CHECK(r.code == 0);
       const crash_test::State now = crash_test::state_of(out);
@@ -106,6 +111,47 @@ TEST_CASE("tool: a run that is killed anywhere while it is saved is resumed to t
     }
     CHECK(resumed >= points / 2);
   }
+}
+
+TEST_CASE("tool: a signal, the clock and patience end a run where it can go on", "[tool]") {
+  using namespace run_folder_test;
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  for (const std::string task : {"classify", "segment", "detect"}) {
+    INFO(task);
+    const std::string out = folder / task, train = small_run(task, 2) + " --epochs ";
+    for (const auto& [name, code] : {std::pair{"INT", 130}, std::pair{"TERM", 143}}) {
+      // As soon as something is saved: the tool is in the middle of its training.
+      const std::string log = folder / "log",
+                        command = "'" + tool() + "' " + train +
+                                  "100000 --save-every-minutes 1e-9 --overwrite --out '" + out +
+                                  "' > '" + log + "' 2>&1 & pid=$!; until test -e '" + out +
+                                  "/last.safetensors'; do sleep 0.05; done; kill -" + name +
+                                  " $pid; wait $pid";
+      CHECK(WEXITSTATUS(std::system(command.c_str())) == code);
+      const std::string said = tool_test::text_of(log);
+      INFO(said);
+      CHECK(said.find("continue with --resume " + out) != std::string::npos);
+    }
+    const i64 done = fs::exists(out + "/log.jsonl") ? static_cast<i64>(records_of(out).size()) : 0;
+    const Result on = run("train --threads 1 --stop-after " + str(done + 1) + " --resume " + out);
+    INFO(on.err);
+    CHECK(on.code == 0);
+    CHECK(records_of(out).size() == static_cast<std::size_t>(done + 1));
+
+    const Result timed = run(train + "100000 --time-limit 0.01s --overwrite --out " + out);
+    CHECK(timed.code == 0);
+    CHECK(timed.out.find("; continue with --resume " + out) != std::string::npos);
+    const Result patient =
+        run(train + "100000 --patience 2 --time-limit 60s --overwrite --out " + out);
+    CHECK(patient.code == 0);
+    CHECK(patient.out.find("none of the last 2 evaluations was the best") != std::string::npos);
+    const auto left = records_of(out).size();
+    CHECK(run("train --threads 1 --resume " + out).code == 0);
+    CHECK(records_of(out).size() == left);
+  }
+  CHECK(mentions(run("train --time-limit 3x --out " + folder / "x"),
+                 "--time-limit 3x: must be a time such as 90s, 20m or 1.5h"));
 }
 
 TEST_CASE("tool: an old run outlives a mistake in a new one, and training that diverges",

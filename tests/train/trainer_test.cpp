@@ -110,6 +110,78 @@ TEST_CASE("a resumed run continues bit for bit", "[train]") {
   CHECK(says([&] { second->resume(file.path); }, "not a training checkpoint"));
 }
 
+TEST_CASE("an epoch that rests after any batch goes on bit for bit", "[train]") {
+  const File file;
+  for (const i64 accumulate : {1, 2}) {
+    TrainOptions options = options_for(2);
+    options.accumulate = accumulate;
+    std::vector<ClassifierRecord> expected;
+    Toy straight_model;
+    ToyTrainer straight(straight_model, options);
+    straight.run({.on_epoch = [&](const ClassifierRecord& r, bool) { expected.push_back(r); }});
+    for (i64 at = 1; at <= 12; ++at) {
+      INFO("rests after batch " << at << ", " << accumulate << " a step");
+      std::vector<ClassifierRecord> records;
+      i64 batches = 0;
+      bool asked = false;
+      const Trainer<ClassificationTask<Toy>>::Observer observer{
+          .on_batch = [&](const StepReport&) { ++batches; },
+          .on_epoch = [&](const ClassifierRecord& r, bool) { records.push_back(r); },
+          .rest = [&] { return batches >= at && !std::exchange(asked, true); }};
+      Toy model, other;
+      ToyTrainer first(model, options), second(other, options);
+      first.run(observer);
+      // Between steps alone; at the end of an epoch there is nothing left to rest from.
+      const i64 stepped = (at + accumulate - 1) / accumulate * accumulate;
+      CHECK(first->batch() == stepped % 6);
+      first->save(file.path);
+      second->resume(file.path);
+      CHECK(second->batch() == first->batch());
+      for (ToyTrainer* t : {&first, &second}) {
+        if (t == &second) records.resize(static_cast<std::size_t>(second->epoch()));
+        t->run(observer);
+        CHECK(values((*t)->weights()) == values(straight->weights()));
+        CHECK(values((*t)->average()) == values(straight->average()));
+        CHECK(values((*t)->optimizer().state()) == values(straight->optimizer().state()));
+        REQUIRE(records.size() == 2);
+        for (std::size_t e = 0; e < 2; ++e) {
+          CHECK(records[e].seconds > 0);
+          records[e].seconds = expected[e].seconds = 0;
+          CHECK(to_json(records[e]) == to_json(expected[e]));
+          records[e].seconds = 1;
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a place within an epoch that cannot be is refused", "[train]") {
+  const File file;
+  Toy model;
+  ToyTrainer trainer(model, options_for(2));
+  trainer.run({.rest = [] { return true; }});
+  REQUIRE(trainer->batch() == 1);
+  trainer->save(file.path);
+  const Safetensors saved = read_safetensors(file.path);
+  const auto refuses = [&](const std::string& so_far, const char* why) {
+    auto metadata = saved.metadata;
+    metadata["so_far"] = so_far;
+    write_safetensors(file.path, saved.tensors, metadata);
+    return says([&] { trainer->resume(file.path); }, why);
+  };
+  const std::string right = saved.metadata.at("so_far");
+  CHECK(right.starts_with("0 6 1 8 1 "));
+  CHECK(refuses("", "the file is damaged"));
+  CHECK(refuses("0 6 1 8 one 1 1 1 1 1 1", "the file is damaged"));
+  CHECK(refuses("0 6 7 8 1 1 1 1 1 1 1", "7 of 6 batches"));
+  CHECK(refuses("1" + right.substr(1), "rests in epoch 1 after 0 epochs"));
+  auto metadata = saved.metadata;
+  metadata["so_far"] = "0 5" + right.substr(3);
+  write_safetensors(file.path, saved.tensors, metadata);
+  trainer->resume(file.path);
+  CHECK(says([&] { trainer.run({}); }, "had 5 batches and has now 6"));
+}
+
 TEST_CASE("a step that accumulates four batches is the step of one batch of the same images",
           "[train]") {
   Toy a(false), b(false);  // without batch norm, which would see batches of another size

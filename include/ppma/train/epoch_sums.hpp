@@ -23,11 +23,12 @@ struct StepReport {
 namespace detail {
 
 struct EpochSums {
-  i64 epoch, batches;
-  const std::function<void(const StepReport&)>& on_batch;
+  i64 epoch = 0, batches = 0;
   i64 begun = 0, images = 0, number = 0, steps = 0, pending = 0;
   double weight = 0, loss_sum = 0, rate_sum = 0, rate = 0, norm = 0;
+  double seconds = 0;                                  // before the epoch last rested
   std::vector<std::pair<std::string, double>> sums{};  // of the loss's parts
+  const std::function<void(const StepReport&)>* on_batch = nullptr;
 
   double mean(double sum) const { return sum / weight; }
   PPMA_API std::vector<std::pair<std::string, double>> means() const;
@@ -37,6 +38,12 @@ struct EpochSums {
   /// optimiser. Reports it.
   PPMA_API void add(const Loss& loss, const std::vector<double>& values, i64 rows, double its_rate,
                     bool stepped);
+
+  /// All of an epoch that rests between two steps, for the metadata of a file. Names of a loss's
+  /// parts have no spaces.
+  PPMA_API std::string text() const;
+  /// From that text. Error: it is none; `where` is what it begins with.
+  PPMA_API static EpochSums of_text(const std::string& text, const std::string& where);
 };
 
 }  // namespace detail
@@ -45,7 +52,11 @@ struct EpochSums {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
+#include <cstdlib>
+#include <sstream>
+
 #include "ppma/core/float_bits.hpp"
+#include "ppma/train/position.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -73,7 +84,39 @@ void EpochSums::add(const Loss& loss, const std::vector<double>& values, i64 row
   for (std::size_t i = 0; i < sums.size(); ++i) sums[i].second += values[i + 1] * loss.weight;
   rate = its_rate;
   if (stepped) ++steps, rate_sum += its_rate;
-  if (on_batch) on_batch({epoch, number, batches, images, mean(loss_sum), means(), its_rate, norm});
+  if (on_batch != nullptr && *on_batch)
+    (*on_batch)({epoch, number, batches, images, mean(loss_sum), means(), its_rate, norm});
+}
+
+std::string EpochSums::text() const {
+  std::string t = str(epoch, " ", batches, " ", begun, " ", images, " ", steps);
+  for (const double x : {weight, loss_sum, rate_sum, rate, norm, seconds})
+    t += " " + number_text(x);
+  for (const auto& [name, sum] : sums) t += " " + name + " " + number_text(sum);
+  return t;
+}
+
+EpochSums EpochSums::of_text(const std::string& text, const std::string& where) {
+  std::istringstream words(text);
+  std::string word;
+  const auto number = [&] {
+    char* end = nullptr;
+    words >> word;
+    const double x = std::strtod(word.c_str(), &end);
+    check(!words.fail() && *end == 0, where, ": the epoch so far is not told by \"", text,
+          "\"; the file is damaged");
+    return x;
+  };
+  EpochSums s;
+  for (i64* n : {&s.epoch, &s.batches, &s.begun, &s.images, &s.steps})
+    *n = static_cast<i64>(number());
+  for (double* x : {&s.weight, &s.loss_sum, &s.rate_sum, &s.rate, &s.norm, &s.seconds})
+    *x = number();
+  for (std::string name; words >> name;) s.sums.emplace_back(name, number());
+  s.number = s.begun;
+  check(s.begun > 0 && s.begun <= s.batches, where, ": the epoch so far has ", s.begun, " of ",
+        s.batches, " batches; the file is damaged");
+  return s;
 }
 
 }  // namespace detail

@@ -16,7 +16,9 @@
 //   died before: the epoch is     died here: the line is taken from log.jsonl.next, best is written
 //   trained again                 from the weights in `last`
 //
-// A new run in the place of an old one is written to OUT/.new until its first epoch is saved:
+// Within an epoch `last` alone is replaced: the log and best.safetensors stay those of whole epochs.
+//
+// A new run in the place of an old one is written to OUT/.new until it is first saved:
 //
 //   .new filled -> .new becomes .next -> what only the old run has is removed, files are moved,
 //        |              |                `last` last
@@ -74,6 +76,9 @@ class RunFolder {
   /// Saves an epoch. Returns whether it is the best one so far.
   PPMA_API bool save(const Record& record);
 
+  /// Saves the place within an epoch where the run rests: `last`, and a new run's texts.
+  PPMA_API void save_place();
+
   /// Replaces train.json of a run that is resumed.
   void replace_options(const std::string& text) const { write_file(path("train.json"), text); }
 
@@ -99,6 +104,10 @@ class RunFolder {
 
   // The folder is ours, and as if nobody had died in it.
   PPMA_API void open();
+
+  PPMA_API void write_last();
+  // The run is in its folder, whatever was there.
+  PPMA_API void settle();
 
   // OUT/.next is a whole run. While its train.json is there, nothing has been moved.
   PPMA_API void take_over();
@@ -166,8 +175,8 @@ RunFolder::RunFolder(std::string path, Start start) : out_(std::move(path)), sta
   if (std::filesystem::is_directory(out_, absent)) open();
   if (start_ == Start::resume)
     check(exists("last.safetensors"), out_,
-          ": there is no last.safetensors, so nothing to resume; the run had not ended its first"
-          " epoch: start it anew");
+          ": there is no last.safetensors, so nothing to resume; the run ended before it was first"
+          " saved: start it anew");
 }
 
 RunFolder::~RunFolder() {
@@ -223,7 +232,8 @@ std::vector<std::string> RunFolder::resume(const Metadata& metadata, i64 epoch, 
   std::filesystem::remove(next, absent);
   best_ = -1, best_epoch_ = -1;
   for (const Record& r : records_) take_if_best(r);
-  position_ = epoch;
+  // Within an epoch the weights in `last` are those of no record.
+  position_ = metadata.contains("so_far") ? -1 : epoch;
   if (std::string note = mend_best(); !note.empty()) notes.push_back(std::move(note));
   return notes;
 }
@@ -263,13 +273,28 @@ bool RunFolder::save(const Record& record) {
   position_ = epoch_of(record) + 1;
   const std::string log = path("log.jsonl"), next = log + ".next";
   write_file(next, text_of(records_));
+  write_last();
+  move(next, log);
+  if (is_best) training_.write_best(path("best.safetensors"), record);
+  detail::sync_folder(folder());
+  settle();
+  return is_best;
+}
+
+void RunFolder::save_place() {
+  for (const auto& [name, text] : texts_) write_file(path(name), std::string_view(text));
+  write_last();
+  settle();
+}
+
+void RunFolder::write_last() {
   std::string untimed_log;
   for (const Record& r : records_) untimed_log += untimed(r).dump() + "\n";
   training_.write_last(path("last.safetensors"), {{"log", untimed_log}});
   detail::sync_folder(folder());
-  move(next, log);
-  if (is_best) training_.write_best(path("best.safetensors"), record);
-  detail::sync_folder(folder());
+}
+
+void RunFolder::settle() {
   texts_.clear();
   saved_ = true;
   if (staged_) {
@@ -277,7 +302,6 @@ bool RunFolder::save(const Record& record) {
     staged_ = false;
     take_over();
   }
-  return is_best;
 }
 
 std::string RunFolder::picture(const std::string& name) const {
@@ -335,7 +359,7 @@ void RunFolder::take_over() {
   const std::string next = out_ + "/.next/";
   namespace fs = std::filesystem;
   if (fs::exists(next + "train.json")) {
-    for (const char* name : {"best.safetensors", "curve.png", "log.jsonl.next"})
+    for (const char* name : {"best.safetensors", "curve.png", "log.jsonl", "log.jsonl.next"})
       if (!fs::exists(next + name)) fs::remove(out_ + "/" + name);
     remove_in(out_ + "/pictures", [](const std::string& name) {
       return name.starts_with("epoch_") && name.ends_with(".png");

@@ -44,26 +44,32 @@ class Trainer : public TrainingLoop {
     std::function<void(const StepReport&)> on_batch{};            // after every training batch
     std::function<void(i64 done, i64 all)> on_evaluation{};       // while it is tested
     std::function<void(const Record&, bool is_best)> on_epoch{};  // after every epoch
+    std::function<bool()> rest{};  // asked between steps: whether to stop there
   };
 
   /// Errors: epochs or accumulate below 1; what the rules and the optimiser refuse.
   Trainer(Task& task, const TrainOptions& options)
       : TrainingLoop(state_dict(task.model), options, stream_of(), reads_back()), task_(task) {}
 
-  /// Trains until options().epochs epochs are done.
+  /// Trains until options().epochs epochs are done, or one rests.
   void run(BatchStream<Batch>& train, const Observer& observer = {}) {
-    while (epoch() < options().epochs) run_epoch(train, observer);
+    while (epoch() < options().epochs) {
+      run_epoch(train, observer);
+      if (batch() > 0) return;
+    }
   }
 
-  /// Trains one epoch and evaluates where that is due. Error: a loss, gradient or weight that is
-  /// not finite.
+  /// Trains one epoch, or what is left of one, and evaluates where that is due. Where the observer
+  /// has it rest, batch() is not 0 and the record is empty. Errors: a loss, gradient or weight that
+  /// is not finite; an epoch that rested has another number of batches now.
   Record run_epoch(BatchStream<Batch>& train, const Observer& observer = {}) {
     Record record;
-    train.start(epoch());
+    train.start(epoch(), batch());
     train_ = &train, record_ = &record;
-    const bool is_best = pass(record, train.batches(), observer.on_batch, observer.on_evaluation);
+    const bool is_best =
+        pass(record, train.batches(), {observer.on_batch, observer.on_evaluation, observer.rest});
     train_ = nullptr, record_ = nullptr;
-    if (observer.on_epoch) observer.on_epoch(record, is_best);
+    if (batch() == 0 && observer.on_epoch) observer.on_epoch(record, is_best);
     return record;
   }
 

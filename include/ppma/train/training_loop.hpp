@@ -35,6 +35,11 @@ class TrainingLoop {
   i64 epoch() const { return epoch_; }
   /// See epoch().
   double best() const { return best_; }
+  /// Evaluations since the one of the best figure.
+  i64 since_best() const { return since_best_; }
+  /// The batch of epoch() that comes next: not 0 where the epoch rests in the middle, or before it
+  /// is evaluated. save() keeps the place; the next run_epoch() goes on there.
+  i64 batch() const { return so_far_ ? so_far_->begun : 0; }
   /// As they were given.
   const TrainOptions& options() const { return options_; }
   /// What makes the steps.
@@ -61,10 +66,15 @@ class TrainingLoop {
                         bool reads_back);
   PPMA_API virtual ~TrainingLoop();
 
-  /// One epoch into `record`, and the evaluation after it; whether it is the best so far.
-  PPMA_API bool pass(EpochReport& record, i64 batches,
-                     const std::function<void(const StepReport&)>& on_batch,
-                     const std::function<void(i64, i64)>& on_evaluation);
+  /// What pass() calls: see Trainer::Observer.
+  struct Listeners {
+    const std::function<void(const StepReport&)>& on_batch;
+    const std::function<void(i64, i64)>& on_evaluation;
+    const std::function<bool()>& rest;
+  };
+  /// The rest of an epoch into `record`, and the evaluation after it; whether it is the best so
+  /// far.
+  PPMA_API bool pass(EpochReport& record, i64 batches, const Listeners& listeners);
 
  private:
   // What the task and its stream do.
@@ -74,8 +84,8 @@ class TrainingLoop {
   virtual double evaluate_task(const Testing& how) = 0;  // its figure
 
   struct Replays;
-  PPMA_API void train_epoch(EpochReport& record, i64 batches,
-                            const std::function<void(const StepReport&)>& on_batch);
+  PPMA_API void train_batches(detail::EpochSums& done, const std::function<bool()>& rest);
+  PPMA_API bool all_rest(const detail::EpochSums& done, const std::function<bool()>& rest) const;
   PPMA_API double test(const Testing& how);
   PPMA_API void take_step(const Rng& rng, double rate, detail::EpochSums& done);
   PPMA_API void launch_step(const Rng& rng, double rate, detail::EpochSums& done);
@@ -93,8 +103,9 @@ class TrainingLoop {
   std::optional<Ema> ema_;
   std::unique_ptr<GradientAverage> gradients_;  // where there are other processes
   std::unique_ptr<Replays> replays_;            // on a GPU
-  i64 epoch_ = 0, iteration_ = 0;
+  i64 epoch_ = 0, iteration_ = 0, since_best_ = 0;
   double best_ = -1;
+  std::optional<detail::EpochSums> so_far_;  // of an epoch that rests
 };
 
 }  // namespace ppma::inline PPMA_ABI
@@ -168,17 +179,37 @@ TrainingLoop::~TrainingLoop() = default;
 
 TensorMap TrainingLoop::average() const { return ema_ ? ema_->average() : TensorMap(); }
 
-bool TrainingLoop::pass(EpochReport& record, i64 batches,
-                        const std::function<void(const StepReport&)>& on_batch,
-                        const std::function<void(i64, i64)>& on_evaluation) {
+bool TrainingLoop::pass(EpochReport& record, i64 batches, const Listeners& listeners) {
   const auto begin = std::chrono::steady_clock::now();
-  train_epoch(record, batches, on_batch);
+  const auto seconds = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
+  check(batches > 0, "training: the training set has no full batch");
+  // Where a step fails, the epoch is as if it had not begun.
+  detail::EpochSums done =
+      std::exchange(so_far_, std::nullopt).value_or(detail::EpochSums{epoch_, batches});
+  check(done.batches == batches, "training: the epoch had ", done.batches, " batches and has now ",
+        batches, "; go on with the same images and batch size");
+  done.on_batch = &listeners.on_batch;
+  train_batches(done, listeners.rest);
+  done.on_batch = nullptr;
+  so_far_ = done;
+  if (done.begun < batches) {
+    so_far_->seconds += seconds();
+    return false;
+  }
+  record.epoch = epoch_;
+  for (const Parameter& p : optimizer_.parameters()) record.n_parameters += p.tensor.numel();
+  record.train_lr = done.rate_sum / static_cast<double>(done.steps);
+  record.last_lr = done.rate;
+  record.train_loss = done.mean(done.loss_sum);
+  record.parts = done.means();
   require_finite(state_,
                  str("training: after epoch ", epoch_ + 1, ", ", iteration_, " iterations"));
   bool is_best = false;
   if (options_.evaluate_every > 0 &&
       ((epoch_ + 1) % options_.evaluate_every == 0 || epoch_ + 1 == options_.epochs)) {
-    Testing how{options_.at, among(), epoch_ + 1, false, on_evaluation};
+    Testing how{options_.at, among(), epoch_ + 1, false, listeners.on_evaluation};
     double figure = test(how);
     if (ema_) {
       const Ema::InUse averaged(*ema_);
@@ -187,9 +218,10 @@ bool TrainingLoop::pass(EpochReport& record, i64 batches,
     }
     is_best = figure > best_;
     if (is_best) best_ = figure;
+    since_best_ = is_best ? 0 : since_best_ + 1;
   }
-  ++epoch_;
-  record.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  ++epoch_, so_far_.reset();
+  record.seconds = done.seconds + seconds();
   return is_best;
 }
 
@@ -215,6 +247,8 @@ void TrainingLoop::save(const std::string& path,
   metadata["best"] = detail::number_text(best_);
   metadata["ema_updates"] = std::to_string(ema_ ? ema_->updates() : 0);
   metadata["seed"] = std::to_string(options_.seed);
+  metadata["since_best"] = std::to_string(since_best_);
+  if (so_far_) metadata["so_far"] = so_far_->text();
   require_finite(all, path + ": not written");
   write_safetensors(path, all, metadata);
 }
@@ -231,6 +265,12 @@ std::map<std::string, std::string> TrainingLoop::resume(const std::string& path)
   };
   const i64 iteration = whole("iteration"), updates = whole("ema_updates");
   const double best = file.metadata.contains("best") ? detail::number_of(file, path, "best") : -1;
+  std::optional<detail::EpochSums> so_far;
+  if (const auto told = file.metadata.find("so_far"); told != file.metadata.end()) {
+    so_far = detail::EpochSums::of_text(told->second, path);
+    check(so_far->epoch == epoch, path, ": rests in epoch ", so_far->epoch, " after ", epoch,
+          " epochs; the file is damaged");
+  }
   require_finite(file.tensors, path);
   const TensorMap weights = detail::part_of(file.tensors, "model."),
                   average = detail::part_of(file.tensors, "ema.");
@@ -246,36 +286,40 @@ std::map<std::string, std::string> TrainingLoop::resume(const std::string& path)
   }
   optimizer_.load_state(detail::part_of(file.tensors, "optimizer."));
   if (ema_) ema_->load(average, updates);
-  epoch_ = epoch, iteration_ = iteration, best_ = best;
+  epoch_ = epoch, iteration_ = iteration, best_ = best, since_best_ = whole("since_best");
+  so_far_ = std::move(so_far);
   return std::move(file.metadata);
 }
 
-void TrainingLoop::train_epoch(EpochReport& record, i64 batches,
-                               const std::function<void(const StepReport&)>& on_batch) {
-  check(batches > 0, "training: the training set has no full batch");
-  detail::EpochSums done{epoch_, batches, on_batch};
+void TrainingLoop::train_batches(detail::EpochSums& done, const std::function<bool()>& rest) {
   optimizer_.zero_grad();
   // On a GPU the host is a step ahead: it makes and sends the next batch, and hears of the loss,
   // while a step runs. With other processes only where sums do not pass through the host either.
   const bool ahead = options_.at.device == Device::cuda && options_.accumulate == 1 &&
                      !reads_back_ && (among() == nullptr || options_.processes[1].join);
-  while (next_batch()) {
+  bool rests = false;
+  while (!rests && next_batch()) {
     check(batch_tensors()[0]->defined(), "training: batch ", done.begun,
           " has no part for this process; leave an incomplete batch out");
-    const double rate = options_.rate({epoch_, done.begun, batches, iteration_});
+    const double rate = options_.rate({epoch_, done.begun, done.batches, iteration_});
     const Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(done.begun), stream_);
     ++done.begun;
     ahead ? launch_step(rng, rate, done) : take_step(rng, rate, done);
+    rests = done.pending == 0 && all_rest(done, rest);
   }
   if (ahead) finish_step(done);
-  check(done.begun == batches, "training: the stream gave ", done.begun, " batches instead of ",
-        batches);
-  record.epoch = epoch_;
-  for (const Parameter& p : optimizer_.parameters()) record.n_parameters += p.tensor.numel();
-  record.train_lr = done.rate_sum / static_cast<double>(done.steps);
-  record.last_lr = done.rate;
-  record.train_loss = done.mean(done.loss_sum);
-  record.parts = done.means();
+  check(rests || done.begun == done.batches, "training: the stream gave ", done.begun,
+        " batches instead of ", done.batches);
+}
+
+// Whether to rest after this step: where there are several processes all or none, which they ask
+// one another now and then.
+bool TrainingLoop::all_rest(const detail::EpochSums& done,
+                            const std::function<bool()>& rest) const {
+  if (among() == nullptr) return rest && rest();
+  constexpr i64 between = 16;
+  if (done.begun % between != 0) return false;
+  return among()->sum(rest && rest() ? 1.0 : 0.0) > 0;
 }
 
 // One batch; with `accumulate` every so many batches make a step of the optimiser.
