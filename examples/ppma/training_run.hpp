@@ -95,9 +95,9 @@ class TrainingRun {
     first_alone(processes_, [&] { begin_folder(trainer, saved); });
   }
 
-  /// Trains until facts.stop epochs are done, time or patience is over, or a signal comes. Saves the
-  /// place where it stops; Interrupted after a signal. record_of(r) is an epoch's line in the log, show(r, is_best)
-  /// shows it to people.
+  /// Trains until facts.stop epochs are done, time or patience is over, or a signal comes. Saves
+  /// the place where it stops; Interrupted after a signal. record_of(r) is an epoch's line in the
+  /// log, show(r, is_best) shows it to people.
   template <class Trainer, class RecordOf, class Show>
   void train(Trainer& trainer, BatchStream<typename Trainer::Batch>& stream,
              typename Trainer::Observer observer, RecordOf record_of, Show show) {

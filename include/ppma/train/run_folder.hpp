@@ -16,7 +16,8 @@
 //   died before: the epoch is     died here: the line is taken from log.jsonl.next, best is written
 //   trained again                 from the weights in `last`
 //
-// Within an epoch `last` alone is replaced: the log and best.safetensors stay those of whole epochs.
+// Within an epoch `last` alone is replaced: the log and best.safetensors stay those of whole
+// epochs.
 //
 // A new run in the place of an old one is written to OUT/.new until it is first saved:
 //
