@@ -25,6 +25,7 @@
 #include "ppma/kernels/instruction_set.hpp"
 #include "ppma/metrics/accuracy.hpp"
 #include "ppma/metrics/average_precision.hpp"
+#include "ppma/metrics/confusion.hpp"
 #include "ppma/metrics/interval.hpp"
 #include "ppma/metrics/mean_iou.hpp"
 #include "ppma/models/attention.hpp"
