@@ -1,6 +1,7 @@
 // The definitions of include/ppma/vis/.
 #define PPMA_DEFINES_VIS
 #include "ppma/vis/colormap.hpp"
+#include "ppma/vis/confusion_picture.hpp"
 #include "ppma/vis/curve.hpp"
 #include "ppma/vis/decay_places.hpp"
 #include "ppma/vis/font.hpp"

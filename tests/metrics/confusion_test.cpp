@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "catch.hpp"
+#include "ppma/core/float_bits.hpp"
 #include "ppma/metrics/accuracy.hpp"
 #include "thrown.hpp"
 
