@@ -12,4 +12,6 @@
 #include "ppma/vis/palette.hpp"
 #include "ppma/vis/panels.hpp"
 #include "ppma/vis/picture.hpp"
+#include "ppma/vis/report.hpp"
 #include "ppma/vis/segment_picture.hpp"
+#include "ppma/vis/svg.hpp"

@@ -166,7 +166,9 @@
 #include "ppma/vis/overlay.hpp"
 #include "ppma/vis/panels.hpp"
 #include "ppma/vis/picture.hpp"
+#include "ppma/vis/report.hpp"
 #include "ppma/vis/segment_picture.hpp"
+#include "ppma/vis/svg.hpp"
 #endif
 
 #include "ppma/core/names_end.hpp"

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -14,6 +15,7 @@
 #include "distance.hpp"
 #include "io/help.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/vis/report.hpp"
 #include "tool/help.hpp"
 
 using namespace ppma;
@@ -320,6 +322,19 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
     best = std::max({best, r["test_acc1"].get<double>(), r["test_ema_acc1"].get<double>()});
   }
   CHECK(j["acc1"] == best);
+  // The page about the run; where the process died before it was written, its last test is made again.
+  const std::string page = text_of(folder / "a/report.html");
+  CHECK(report_epoch(page) == 3);
+  for (const char* part : {"after epoch 3 of 3", "<polyline", "circle", "images/s", "CPU kernels",
+                           "data:image/png;base64,", "embed_dims", "warmup"})
+    CHECK(page.find(part) != std::string::npos);
+  const auto matrix = [](const std::string& html) {
+    const std::size_t begin = html.find("aria-label=\"confusion matrix\"");
+    return html.substr(begin, html.find("</svg>", begin) - begin);
+  };
+  std::filesystem::remove(folder / "b/report.html");
+  REQUIRE(run("train --resume " + folder / "b").code == 0);
+  CHECK(matrix(text_of(folder / "b/report.html")) == matrix(page));
   // What is said of classes is of the same images.
   i64 images = 0, right = 0;
   for (const auto& pair : j["confusion"]) {
