@@ -130,7 +130,8 @@ class RunReport {
     return text;
   }
 
-  /// The twelve that it is most sure of, of the right and of the wrong ones, as the network saw them.
+  /// The twelve right ones and the twelve wrong ones that it is most sure of, as the network saw
+  /// them.
   void add_images(Report& r, std::vector<Prediction> said) const {
     std::stable_sort(said.begin(), said.end(), [](const Prediction& a, const Prediction& b) {
       return a.confidence > b.confidence;

@@ -34,7 +34,7 @@ struct ImageLoading {
 struct Batch {
   // f32 (B,3,H,W), normalised; undefined where an incomplete batch has nothing for this process
   Tensor images;
-  Tensor targets;  // int64 (B) labels, or f32 (B,K) where the batch was mixed
+  Tensor targets;              // int64 (B) labels, or f32 (B,K) where the batch was mixed
   std::vector<i64> samples{};  // their numbers in the set (B)
 
   /// What a network is given of it: images, then the rest.

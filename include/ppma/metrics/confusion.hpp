@@ -25,6 +25,7 @@ struct Prediction {
   i64 place = 1;          // of the label among all classes: 1 where it is predicted
   double confidence = 0;  // probability of the predicted class
   double of_label = 0;    // probability of the label
+  /// Whether that is its class.
   bool right() const { return predicted == label; }
 };
 

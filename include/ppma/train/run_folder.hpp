@@ -14,8 +14,8 @@
 //
 //   log.jsonl.next written -> last replaced -> log.jsonl.next becomes log.jsonl -> log.csv, best
 //        |                        |                 |                                   replaced
-//   died before: the epoch is     died here: the line is taken from log.jsonl.next, log.csv and best
-//   trained again                 are written from it and the weights in `last`
+//   died before: the epoch is     died here: the line is taken from log.jsonl.next, log.csv is
+//   trained again                 written from all lines, best from the weights in `last`
 //
 // A new run in the place of an old one is written to OUT/.new until its first epoch is saved:
 //
