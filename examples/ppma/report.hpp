@@ -139,7 +139,11 @@ class RunReport {
     Rng unused;
     for (const Prediction& p : said) {
       std::vector<ReportImage>& to = p.right() ? r.right : r.wrong;
-      if (to.size() < 12) to.push_back({data_.prepare(data_.test.get(p.sample).image, unused), p});
+      if (to.size() == 12) continue;
+      const Sample sample = data_.test.get(p.sample);
+      const std::size_t slash = sample.name.rfind('/');  // a file's name has one
+      to.push_back({data_.prepare(sample.image, unused), p,
+                    slash == std::string::npos ? "" : sample.name.substr(slash + 1)});
     }
   }
 

@@ -98,7 +98,7 @@ Report example(i64 classes) {
     }
   Tensor image = Tensor::full({200, 300, 3}, 90, DType::uint8);
   if (PPMA_STB != 0) {
-    r.wrong = {{image, {7, 1, 0, 2, 0.987, 0.011}}};
+    r.wrong = {{image, {7, 1, 0, 2, 0.987, 0.011}, "a<b>.png"}};
     for (i64 k = 0; k < 3; ++k)
       r.right.push_back({Tensor::full({32, 32, 3}, 60.0 * static_cast<double>(k), DType::uint8),
                          {k, 0, 0, 1, 0.99, 0.99}});
@@ -133,6 +133,7 @@ TEST_CASE("a report is well-formed and whole and asks nothing of the network", "
          (at = html.find("data:image/png;base64,iVBOR", at)) != std::string::npos; ++at)
       ++images;
     CHECK(images == (PPMA_STB != 0 ? 4u : 0u));
+    CHECK((PPMA_STB == 0 || html.find("a&lt;b&gt;.png") != std::string::npos));
   }
   // For a browser.
   if (const char* to = std::getenv("PPMA_REPORT_TO")) write_file(to, report_html(example(10)));

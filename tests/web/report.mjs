@@ -26,7 +26,7 @@ try {
         .map((v) => v <= 0.04 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
       const behind = (e) => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (!/, 0\\)$|transparent/.test(c)) return light(c); } };
       let worst = [99, ''];
-      for (const s of ['h1', 'header p', 'h2', '.figures b', '.figures span', 'h3', 'thead th', 'td small', '.facts th', '.facts td', 'figcaption', '.wrongly b', '.right', 'svg .tick', 'svg .name', 'text.s0', 'text.s1']) {
+      for (const s of ['h1', 'header p', 'h2', '.figures b', '.figures span', 'h3', 'thead th', 'td small', 'th[scope=row]', '.run td', 'figcaption', '.wrongly b', '.right', 'svg .tick', 'svg .name', 'text.s0', 'text.s1']) {
         const e = document.querySelector(s); if (!e || e.matches('rect')) continue;
         const style = getComputedStyle(e), a = light(e.matches('text') ? style.fill : style.color), b = behind(e);
         const c = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); if (c < worst[0]) worst = [c, s];

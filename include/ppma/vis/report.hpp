@@ -30,6 +30,7 @@ struct ReportChart {
 struct ReportImage {
   Tensor image;  // uint8 (H,W,3); one above 160 pixels is shown smaller
   Prediction said;
+  std::string name{};  // its file; "": it is shown by its number in the set
 };
 
 /// All values are text as it is: what HTML reserves is escaped.
@@ -90,6 +91,8 @@ p { margin: 4px 0 0; color: var(--pale); overflow-wrap: anywhere; }
 .cards { display: grid; gap: 16px; align-items: start;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); }
 .facts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); }
+.run { columns: 3 320px; column-gap: 16px; }
+.run .card { break-inside: avoid; margin-bottom: 16px; }
 .figures { display: grid; gap: 12px; margin-top: 20px;
   grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); }
 .figures .card { padding: 12px 16px; }
@@ -107,8 +110,10 @@ thead th { position: sticky; top: 0; background: var(--card); color: var(--pale)
   font-weight: 500; }
 td small { display: block; }
 td:first-child { overflow-wrap: anywhere; }
-.facts th { color: var(--pale); font-weight: 400; white-space: nowrap; }
-.facts td { overflow-wrap: anywhere; padding-right: 0; }
+th[scope=row] { color: var(--pale); font-weight: 400; overflow-wrap: anywhere; }
+.run th[scope=row] { white-space: nowrap; }
+th[scope=row] + td { overflow-wrap: anywhere; }
+th + td:last-child { padding-right: 0; }
 tr:last-child :is(th, td) { border-bottom: 0; }
 thead tr :is(th, td) { border-bottom: 1px solid var(--line); }
 @media (max-width: 480px) { main { padding: 20px 12px 40px; } .card { padding: 12px; }
@@ -116,7 +121,7 @@ thead tr :is(th, td) { border-bottom: 1px solid var(--line); }
 .share { background: linear-gradient(to right,
   color-mix(in srgb, var(--good) 24%, transparent) var(--p), transparent var(--p)); }
 .images { display: grid; gap: 14px;
-  grid-template-columns: repeat(auto-fill, minmax(116px, 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); }
 figure { margin: 0; min-width: 0; overflow-wrap: anywhere; line-height: 1.35; }
 figure img { display: block; width: 100%; height: auto; border-radius: 6px;
   border: 1px solid var(--line); margin-bottom: 6px; background: var(--line); }
@@ -222,7 +227,8 @@ inline std::string report_images(const std::string& title, const Report& r,
          "\" src=\"data:image/png;base64," + base64(encode_png(image, "report")) +
          "\"/><figcaption><b>" + predicted + "</b> " + report_percent(i.said.confidence) +
          (wrong ? "<br/>is " + label + ", " + report_percent(i.said.of_label) : std::string()) +
-         "<br/>image " + str(i.said.sample) + "</figcaption></figure>\n";
+         "<br/>" + (i.name.empty() ? "image " + str(i.said.sample) : escape_xml(i.name)) +
+         "</figcaption></figure>\n";
   }
   return s + "</div>\n";
 }
@@ -245,7 +251,7 @@ std::string report_html(const Report& r) {
   for (const auto& [value, what] : r.figures)
     s += "<div class=\"card\"><b>" + escape_xml(value) + "</b><span>" + escape_xml(what) +
          "</span></div>\n";
-  s += "</div>\n<section id=\"curves\"><h2>Curves</h2>\n<div class=\"cards\">\n";
+  s += "</div>\n<section id=\"curves\"><h2>Curves</h2>\n<div class=\"cards facts\">\n";
   for (const ReportChart& c : r.charts)
     s += "<div class=\"card\"><h3>" + escape_xml(c.title) + "</h3>" +
          svg_curves(c.series, {.title = c.title, .x_label = "epoch", .width = 440, .height = 260}) +
@@ -271,7 +277,7 @@ std::string report_html(const Report& r) {
   s += "<section id=\"images\">\n";
   if (!r.wrong.empty()) s += report_images("Wrong, and most sure of it", r, r.wrong, true);
   if (!r.right.empty()) s += report_images("Right, and most sure of it", r, r.right, false);
-  s += "</section>\n<section id=\"run\"><h2>The run</h2>\n<div class=\"cards facts\">\n";
+  s += "</section>\n<section id=\"run\"><h2>The run</h2>\n<div class=\"run\">\n";
   for (const ReportTable& t : r.tables) s += report_table(t);
   return s + "</div></section>\n</main>\n</body>\n</html>\n";
 }

@@ -123,8 +123,16 @@ std::string svg_curves(const std::vector<Series>& series, const CurveOptions& op
   const double slack = 0.06 * (ys.high - ys.low);
   ys = options.y_range.value_or(
       Range{ys.low >= 0 && ys.low < 6 * slack ? 0.0 : ys.low - slack, ys.high + slack});
+  const std::vector<double> y_ticks = round_ticks(ys.low, ys.high, 5);
+  std::vector<double> x_ticks = round_ticks(xs.low, xs.high, 6);
+  if (whole) std::erase_if(x_ticks, [](double v) { return std::abs(v - std::round(v)) > 1e-9; });
+  const auto step = [](const std::vector<double>& t) { return t.size() > 1 ? t[1] - t[0] : 0.0; };
+  std::size_t digits = 0;
+  for (const double v : y_ticks)
+    digits = std::max(digits, code_points(tick_label(v, step(y_ticks))).size());
   const double W = static_cast<double>(options.width), H = static_cast<double>(options.height),
-               left = 44, right = W - 14 - 6.9 * static_cast<double>(longest), top = 10,
+               left = std::max(44.0, 12 + 6.6 * static_cast<double>(digits)),
+               right = W - 14 - 6.9 * static_cast<double>(longest), top = 10,
                bottom = H - (options.x_label.empty() ? 24 : 40);
   check(right > left + 20 && bottom > top + 20, "curves: ", options.width, " x ", options.height,
         " are too few");
@@ -132,10 +140,6 @@ std::string svg_curves(const std::vector<Series>& series, const CurveOptions& op
   const auto py = [&](double y) { return bottom - ys.place(y) * (bottom - top); };
 
   std::string svg = svg_head(W, H, options.title);
-  const std::vector<double> y_ticks = round_ticks(ys.low, ys.high, 5);
-  std::vector<double> x_ticks = round_ticks(xs.low, xs.high, 6);
-  if (whole) std::erase_if(x_ticks, [](double v) { return std::abs(v - std::round(v)) > 1e-9; });
-  const auto step = [](const std::vector<double>& t) { return t.size() > 1 ? t[1] - t[0] : 0.0; };
   for (const double v : y_ticks) {
     svg += svg_line(left, py(v), right, py(v), "grid");
     svg += svg_text(left - 7, py(v) + 4, tick_label(v, step(y_ticks)), "tick", "end");
