@@ -1,6 +1,7 @@
 // The definitions of include/ppma/train/.
 #define PPMA_DEFINES_TRAIN
 #include "ppma/train/classification.hpp"
+#include "ppma/train/csv.hpp"
 #include "ppma/train/detection.hpp"
 #include "ppma/train/epoch_sums.hpp"
 #include "ppma/train/finite.hpp"

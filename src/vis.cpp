@@ -1,6 +1,7 @@
 // The definitions of include/ppma/vis/.
 #define PPMA_DEFINES_VIS
 #include "ppma/vis/colormap.hpp"
+#include "ppma/vis/confusion_picture.hpp"
 #include "ppma/vis/curve.hpp"
 #include "ppma/vis/decay_places.hpp"
 #include "ppma/vis/font.hpp"
@@ -11,4 +12,6 @@
 #include "ppma/vis/palette.hpp"
 #include "ppma/vis/panels.hpp"
 #include "ppma/vis/picture.hpp"
+#include "ppma/vis/report.hpp"
 #include "ppma/vis/segment_picture.hpp"
+#include "ppma/vis/svg.hpp"

@@ -5,8 +5,11 @@
 #include <memory>
 #include <numeric>
 
+#include "class_table.hpp"
 #include "data.hpp"
 #include "detect.hpp"
+#include "ppma/io/image.hpp"
+#include "ppma/vis/confusion_picture.hpp"
 #include "segment.hpp"
 
 namespace tool {
@@ -15,8 +18,9 @@ struct EvalCommand {
   NetworkOptions network;
   DataOptions data;
   ComputeOptions compute;
+  std::string confusion;  // file of the picture; "": none
   i64 batch = 64;
-  bool json = false;
+  bool json = false, per_class = false;
 };
 
 /// The set to test on: that of the options, or what the weights say that they were trained on, in
@@ -56,6 +60,9 @@ inline BatchPlan<Batch> known_images(BatchPlan<Batch> plan) {
         if (batch.targets.data<i64>()[i] >= 0) rows.push_back(i);
       if (static_cast<i64>(rows.size()) == batch.targets.numel()) return batch;
       batch.targets = chosen_rows(batch.targets, rows);
+      for (std::size_t i = 0; i < rows.size(); ++i)
+        batch.samples[i] = batch.samples[static_cast<std::size_t>(rows[i])];
+      batch.samples.resize(rows.size());
       batch.images = rows.empty() ? Tensor() : chosen_rows(batch.images, rows);
       return batch;
     };
@@ -103,7 +110,8 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
                                                      test_loading(data, o.batch))),
                           {.workers = o.data.workers});
   const auto begin = std::chrono::steady_clock::now();
-  const Evaluation e = evaluate(network.model, test, {.at = at});
+  std::vector<Prediction> said;
+  const Evaluation e = evaluate(network.model, test, {.at = at}, &said);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const i64 images = data.test.size, unknown = images - e.images;
@@ -113,25 +121,38 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
   if (unknown > 0)
     note(data.test.name, ": the network does not know the classes ", listed(match.unknown),
          "; their ", unknown, " images count as wrong, and not in the loss");
+  const Confusion confusion(network.model.config.num_classes, said);
+  const std::vector<std::string> names =
+      shown_classes(network.input.classes.empty() ? data.test.class_names : network.input.classes);
+  const std::string tested_on = shown_name(data.test.name);
+  if (!o.confusion.empty())
+    write_png(o.confusion, confusion_picture(
+                               confusion, names,
+                               {.title = str(tested_on, ": ", grouped_digits(e.images), " images, ",
+                                             percent(confusion.top1(), 1), " % right")})
+                               .image());
   if (o.json) {
     Json j;
-    j["data"] = shown_name(data.test.name);
+    j["data"] = tested_on;
     j["images"] = images;
     j["loss"] = e.loss;
     j["acc1"] = acc1;
     j["acc5"] = acc5;
     if (unknown > 0) j["unknown_classes"] = match.unknown, j["unknown_images"] = unknown;
     j["images_per_s"] = rounded(static_cast<double>(images) / seconds, 0.1);
+    put_confusion(j, confusion, names);
     return print_json(j);
   }
   std::printf("%s: %s images, loss %.4f, top-1 %.2f %%, top-5 %.2f %%, %.0f images/s\n",
-              shown_name(data.test.name).c_str(), grouped_digits(images).c_str(), e.loss, acc1,
-              acc5, static_cast<double>(images) / seconds);
+              tested_on.c_str(), grouped_digits(images).c_str(), e.loss, acc1, acc5,
+              static_cast<double>(images) / seconds);
+  print_confusion(confusion, names, o.per_class);
 }
 
 inline void add_eval(CLI::App& app) {
   auto o = std::make_shared<EvalCommand>();
-  auto* c = app.add_subcommand("eval", "Loss and accuracy of a trained network on a test set");
+  auto* c = app.add_subcommand(
+      "eval", "How a trained network does on a test set, and on each of its classes");
   add_network(*c, o->network);
   add_data(*c, o->data, false);
   DataOptions::fields(o->data, AddFields(*c));
@@ -143,7 +164,10 @@ inline void add_eval(CLI::App& app) {
       ->capture_default_str();
   add_compute(*c, o->compute);
   add_threads(*c);
-  c->add_flag("--json", o->json, "one JSON object instead of text");
+  c->add_flag("--per-class", o->per_class, "figures of all classes, not only of the worst ones");
+  c->add_option("--confusion", o->confusion, "PNG file for a picture of the confusion matrix")
+      ->check(some_text());
+  c->add_flag("--json", o->json, "one JSON object, with all figures, instead of text");
   c->callback([o, c] { eval(*o, *c); });
 }
 

@@ -2,6 +2,7 @@
 // ppma train: a network from images to a run folder (training_run.hpp), which also holds
 //
 //   OUT/curve.png            losses and accuracies
+//   OUT/report.html          all that is known of the last evaluation and of the run (report.hpp)
 
 #include <functional>
 #include <memory>
@@ -15,6 +16,7 @@
 #include "ppma/train/trainer.hpp"
 #include "ppma/vis/curve.hpp"
 #include "progress.hpp"
+#include "report.hpp"
 #include "segment.hpp"
 #include "training_options.hpp"
 #include "training_run.hpp"
@@ -52,23 +54,12 @@ struct TrainCommand : TrainingOptions {
 
 /// Accuracies above losses, over epochs.
 inline void draw_curves(const std::string& path, const std::vector<ClassifierRecord>& log) {
-  Series acc1{"top-1", {}, {}}, ema1{"averaged", {}, {}}, train_loss{"training", {}, {}},
-      test_loss{"test", {}, {}};
-  for (const ClassifierRecord& r : log) {
-    const double epoch = static_cast<double>(r.epoch + 1);
-    const auto add = [&](Series& s, double y) { s.x.push_back(epoch), s.y.push_back(y); };
-    add(train_loss, r.train_loss);
-    if (r.test) add(acc1, r.test->acc1), add(test_loss, r.test->loss);
-    if (r.test_ema) add(ema1, r.test_ema->acc1);
-  }
-  std::vector<Series> accuracies, losses{train_loss};
-  if (!acc1.x.empty()) accuracies.push_back(acc1), losses.push_back(test_loss);
-  if (!ema1.x.empty()) accuracies.push_back(ema1);
+  const LogCurves of(log);
   const Picture below =
-      curves(losses, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
-  if (accuracies.empty()) return write_png(path, below.image());
+      curves(of.losses, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
+  if (of.accuracies.empty()) return write_png(path, below.image());
   const Picture above = curves(
-      accuracies, {.title = "Accuracy on the test images", .x_label = "epoch", .y_label = "%"});
+      of.accuracies, {.title = "Accuracy on the test images", .x_label = "epoch", .y_label = "%"});
   Picture sheet(above.width(), above.height() + below.height());
   sheet.paste(0, 0, above.image());
   sheet.paste(0, above.height(), below.image());
@@ -207,6 +198,7 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
   const auto draw = [&] {
     draw_curves(run.folder().path("curve.png"), read_log(run.folder().path("log.jsonl")));
   };
+  RunReport report(options_of(o), config_to_json(config), data, o.compute, ranks);
   if (run.speaks()) {
     if (!run.folder().records().empty()) draw();
     std::printf(
@@ -223,20 +215,35 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
     std::fflush(stdout);
   }
 
+  if (run.speaks() && run.resumed() && trainer.epoch() >= o.stop() &&
+      RunReport::is_behind(run.folder())) {
+    // It died before that was written, and tests no more: what the report is of is tested again.
+    if (averaged_counts(read_log(run.folder().path("log.jsonl")).back()))
+      load_state_dict(model, trainer.average());
+    testing.part = {};
+    BatchStream<Batch> whole(image_batches(kept(data.test, drawn), testing), made);
+    std::vector<Prediction> said;
+    evaluate(model, whole, {.at = options.at}, &said);
+    report.write(run.folder(), said);
+  }
   Progress progress(trainer.epoch(), o.epochs);
+  report.next_epoch();
   run.train(
       trainer, batches,
-      {.on_batch = [&](const StepReport& r) { progress.batch(r); },
+      {.on_batch = [&](const StepReport& r) { progress.batch(r), report.batch(r); },
        .on_evaluation = [&](i64 done, i64 all) { progress.evaluation(done, all); }},
       [](const ClassifierRecord& r) { return Json::parse(to_json(r)); },
       [&](const ClassifierRecord& r, bool is_best) {
         draw();
+        if (r.test) report.write(run.folder(), averaged_counts(r) ? task.said_averaged : task.said);
         progress.epoch(r, is_best);
+        report.next_epoch();
       });
   if (!run.speaks() || run.folder().best() < 0) return;  // nothing was evaluated yet
   std::printf("best accuracy %.2f %% on %s test images: %s\n", run.folder().best(),
               grouped_digits(data.test.size).c_str(),
               run.folder().path("best.safetensors").c_str());
+  std::printf("report: %s\n", run.folder().path("report.html").c_str());
 }
 
 /// What --task segment and --task detect take beside the options that they share with the

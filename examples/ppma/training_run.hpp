@@ -6,6 +6,7 @@
 //   OUT/config.json          the network's configuration
 //   OUT/log.jsonl            one line an epoch; how it, last and best are kept together, whenever
 //                            the process dies: ppma/train/run_folder.hpp
+//   OUT/log.csv              the same as a table
 //   OUT/last.safetensors     everything that --resume needs; also written within an epoch
 //   OUT/best.safetensors     the weights (or their average) of the best epoch, with configuration
 //                            and class names

@@ -25,6 +25,7 @@
 #include "ppma/kernels/instruction_set.hpp"
 #include "ppma/metrics/accuracy.hpp"
 #include "ppma/metrics/average_precision.hpp"
+#include "ppma/metrics/confusion.hpp"
 #include "ppma/metrics/interval.hpp"
 #include "ppma/metrics/mean_iou.hpp"
 #include "ppma/models/attention.hpp"
@@ -146,6 +147,7 @@
 #include "ppma/parallel/socket.hpp"
 #include "ppma/parallel/tcp.hpp"
 #include "ppma/train/classification.hpp"
+#include "ppma/train/csv.hpp"
 #include "ppma/train/detection.hpp"
 #include "ppma/train/log.hpp"
 #include "ppma/train/options.hpp"
@@ -154,6 +156,7 @@
 #include "ppma/train/task.hpp"
 #include "ppma/train/trainer.hpp"
 #include "ppma/vis/colormap.hpp"
+#include "ppma/vis/confusion_picture.hpp"
 #include "ppma/vis/curve.hpp"
 #include "ppma/vis/decay_places.hpp"
 #include "ppma/vis/font.hpp"
@@ -163,7 +166,9 @@
 #include "ppma/vis/overlay.hpp"
 #include "ppma/vis/panels.hpp"
 #include "ppma/vis/picture.hpp"
+#include "ppma/vis/report.hpp"
 #include "ppma/vis/segment_picture.hpp"
+#include "ppma/vis/svg.hpp"
 #endif
 
 #include "ppma/core/names_end.hpp"

@@ -230,7 +230,7 @@ TEST_CASE("write_png and back", "[io]") {
   CHECK_THAT(error_of([&] {
                write_png(folder / "b.png", Tensor::zeros({2, 2, 3}));
              }),
-             Contains("write_png needs uint8"));
+             Contains("a PNG needs uint8"));
   CHECK_THAT(error_of([&] {
                write_png(folder / "b.png", Tensor::zeros({2, 2}, DType::uint8));
              }),

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -14,6 +15,7 @@
 #include "distance.hpp"
 #include "io/help.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/vis/report.hpp"
 #include "tool/help.hpp"
 
 using namespace ppma;
@@ -320,6 +322,40 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
     best = std::max({best, r["test_acc1"].get<double>(), r["test_ema_acc1"].get<double>()});
   }
   CHECK(j["acc1"] == best);
+  // The page about the run; where the process died before it was written, its last test is made again.
+  const std::string page = text_of(folder / "a/report.html");
+  CHECK(report_epoch(page) == 3);
+  for (const char* part : {"after epoch 3 of 3", "<polyline", "circle", "images/s", "CPU kernels",
+                           "data:image/png;base64,", "embed_dims", "warmup"})
+    CHECK(page.find(part) != std::string::npos);
+  const auto matrix = [](const std::string& html) {
+    const std::size_t begin = html.find("aria-label=\"confusion matrix\"");
+    return html.substr(begin, html.find("</svg>", begin) - begin);
+  };
+  std::filesystem::remove(folder / "b/report.html");
+  REQUIRE(run("train --resume " + folder / "b").code == 0);
+  CHECK(matrix(text_of(folder / "b/report.html")) == matrix(page));
+  // What is said of classes is of the same images.
+  i64 images = 0, right = 0;
+  for (const auto& pair : j["confusion"]) {
+    images += pair[2].get<i64>();
+    right += pair[0] == pair[1] ? pair[2].get<i64>() : 0;
+  }
+  CHECK(images == 32);
+  CHECK(j["acc1"] == 100.0 * static_cast<double>(right) / 32);
+  REQUIRE(j["classes"].size() == 10);
+  CHECK(j["classes"][0]["name"] == "circle");
+  for (const char* key : {"mean_recall", "mean_f1", "calibration_error"}) CHECK(j[key].is_number());
+  const Result told = run("eval --weights " + folder / "a/best.safetensors" + " --confusion " +
+                          folder / "confusion.png");
+  CHECK(told.out.find("worst of 10 classes") != std::string::npos);
+  CHECK(std::count(told.out.begin(), told.out.end(), '\n') == 9);
+  const Result each = run("eval --per-class --weights " + folder / "a/best.safetensors");
+  CHECK(std::count(each.out.begin(), each.out.end(), '\n') == 14);
+  if (PPMA_STB != 0)
+    CHECK(text_of(folder / "confusion.png").starts_with("\x89PNG"));
+  else
+    CHECK(told.err.find("without stb_image_write") != std::string::npos);
 
   write_file(folder / "image.ppm", "P6 2 1 255\n" + std::string("\x10\x20\x30\x40\x50\x60"));
   const Result predict = run("predict --json --top 3 --weights " + folder / "a/best.safetensors" +

@@ -10,6 +10,7 @@
 
 #include "io/help.hpp"
 #include "nlohmann/json.hpp"
+#include "ppma/train/csv.hpp"
 
 namespace crash_test {
 
@@ -55,8 +56,8 @@ inline int run_with(const std::string& library, const std::string& command, i64 
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/// What is in a run folder: `last` and `best` byte for byte, the log without the time that it took,
-/// and every name.
+/// What is in a run folder: `last` and `best` byte for byte, the log without the time that it took
+/// and whether log.csv is another, and every name.
 struct State {
   std::string last, best, log, names;
   bool operator==(const State&) const = default;
@@ -64,13 +65,16 @@ struct State {
 inline State state_of(const std::string& folder) {
   State s{text_of(folder + "/last.safetensors"), text_of(folder + "/best.safetensors"), "", ""};
   const std::string log = text_of(folder + "/log.jsonl");
+  std::vector<nlohmann::ordered_json> records;
   for (std::size_t begin = 0; begin < log.size();) {
     const std::size_t end = log.find('\n', begin);
     auto j = nlohmann::ordered_json::parse(log.substr(begin, end - begin));
+    records.push_back(j);
     s.log += j.erase("seconds") == 1 ? "" : "without its seconds: ";
     s.log += j.dump() + "\n";
     begin = end == std::string::npos ? log.size() : end + 1;
   }
+  if (text_of(folder + "/log.csv") != log_as_csv(records)) s.log += "log.csv is another\n";
   std::vector<std::string> names;
   if (fs::exists(folder))
     for (const auto& entry : fs::recursive_directory_iterator(folder))

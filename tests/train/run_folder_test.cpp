@@ -101,7 +101,8 @@ TEST_CASE(
   REQUIRE(events > 60);
   const State right = state_of(whole);
   REQUIRE(right.names ==
-          "best.safetensors config.json last.safetensors log.jsonl pictures pictures/epoch_1.png "
+          "best.safetensors config.json last.safetensors log.csv log.jsonl pictures "
+          "pictures/epoch_1.png "
           "pictures/epoch_2.png "
           "pictures/epoch_3.png pictures/epoch_4.png train.json ");
   CHECK(read_safetensors(whole + "/best.safetensors").metadata.at("epoch") == "3");
@@ -235,7 +236,13 @@ TEST_CASE("run folder: a log that is gone, cut or wrong; a best file that is gon
     CHECK(open().empty());
     CHECK(crash_test::text_of(log) == two_lines);
   }
-  fs::remove(log), fs::remove(best);
+  const std::string csv = crash_test::text_of(out + "/log.csv");
+  CHECK(csv.starts_with("epoch,figure,seconds\n0,0.25,"));
+  CHECK(std::count(csv.begin(), csv.end(), '\n') == 3);
+  write_file(out + "/log.csv", csv + "9");
+  CHECK(open().empty());
+  CHECK(crash_test::text_of(out + "/log.csv") == csv);
+  fs::remove(log), fs::remove(best), fs::remove(out + "/log.csv");
   CHECK(open().empty());
   CHECK((state_of(out).log.find("without its seconds") == 0));
   CHECK(read_log(log).size() == 2);
@@ -250,6 +257,19 @@ TEST_CASE("run folder: a log that is gone, cut or wrong; a best file that is gon
   const std::vector<std::string> notes = open(false);
   REQUIRE(notes.size() >= 1);
   CHECK(notes[0].find("has 1 lines for 2 epochs") != std::string::npos);
+}
+
+TEST_CASE("a log as a table: lists have columns, what a record lacks is empty", "[train]") {
+  using Record = RunFolder::Record;
+  CHECK(log_as_csv({}).empty());
+  CHECK(log_as_csv({Record{{"epoch", 0}, {"seconds", 1.5}},
+                    Record{{"epoch", 1},
+                           {"IoU", std::vector<Record>{0.25, nullptr}},
+                           {"note", "a, \"b\""},
+                           {"seconds", 2}}}) ==
+        "epoch,IoU[0],IoU[1],note,seconds\n"
+        "0,,,,1.5\n"
+        "1,0.25,,\"a, \"\"b\"\"\",2\n");
 }
 
 TEST_CASE("what is not finite is found in every dtype, by its name", "[train]") {

@@ -5,9 +5,14 @@
 
 #include <unistd.h>
 
+#include <array>
+#include <barrier>
+#include <cmath>
 #include <filesystem>
+#include <thread>
 
 #include "catch.hpp"
+#include "ppma/data/shapes.hpp"
 #include "ppma/io/file.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/ops/arithmetic.hpp"
@@ -331,6 +336,75 @@ TEST_CASE("weights that are not finite are not saved, and not resumed", "[train]
     CHECK(says([&] { trainer->resume(file.path); }, std::string(key) == "seed"
                                                         ? "was trained with seed x"
                                                         : std::string("its ") + key + " is not a"));
+  }
+}
+
+namespace {
+
+// The classes' logits are the first pixels.
+struct FirstPixels {
+  Tensor forward(const Tensor& images) const {
+    const i64 B = images.dim(0), pixels = images.numel() / B;
+    Tensor logits = Tensor::empty({B, 10});
+    for (i64 b = 0; b < B; ++b)
+      std::copy_n(images.data<float>() + b * pixels, 10, logits.data<float>() + b * 10);
+    return logits;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("an evaluation says what was said of each image, with all processes' parts", "[train]") {
+  const FirstPixels model;
+  const auto stream_of = [](const BatchPart& part) {
+    ImageLoading loading;
+    loading.batch = 8, loading.shuffle = loading.drop_last = false, loading.part = part;
+    return image_batches(shapes({.height = 32, .width = 32, .images = 21, .split = Split::test}),
+                         loading);
+  };
+  BatchStream<Batch> whole(stream_of({}), {.workers = 0});
+  std::vector<Prediction> said{{99, 0, 0, 1, 0, 0}};  // of before
+  const Evaluation e = evaluate(model, whole, {}, &said);
+  REQUIRE(said.size() == 21);
+  const Confusion confusion(10, said);
+  CHECK(std::abs(100 * confusion.top1() - e.acc1) < 1e-9);
+  CHECK(std::abs(100 * confusion.top5() - e.acc5) < 1e-9);
+
+  // Two processes: a sum waits for both.
+  std::barrier<> both(2);
+  std::array<Tensor*, 2> parts{};
+  std::array<std::vector<Prediction>, 2> gathered;
+  std::array<double, 2> accuracies{};
+  const auto process = [&](i64 rank) {
+    Communicator among{.rank = rank, .size = 2};
+    among.all_reduce_sum = [&, rank](Tensor& t) {
+      parts[static_cast<std::size_t>(rank)] = &t;
+      both.arrive_and_wait();
+      Tensor sum = Tensor::empty(t.shape(), t.dtype());
+      for (i64 i = 0; i < t.numel(); ++i)
+        sum.data<double>()[i] = parts[0]->data<double>()[i] + parts[1]->data<double>()[i];
+      both.arrive_and_wait();
+      t = sum;
+    };
+    BatchStream<Batch> test(stream_of({rank, 2}), {.workers = 0});
+    Testing how;
+    how.among = &among;
+    accuracies[static_cast<std::size_t>(rank)] =
+        evaluate(model, test, how, &gathered[static_cast<std::size_t>(rank)]).acc1;
+  };
+  std::thread other([&] { process(1); });
+  process(0);
+  other.join();
+  for (const double acc1 : accuracies) CHECK(acc1 == e.acc1);
+  for (const std::vector<Prediction>& g : gathered) {
+    REQUIRE(g.size() == 21);
+    for (std::size_t i = 0; i < g.size(); ++i) {
+      CHECK(g[i].sample == static_cast<i64>(i));
+      CHECK(g[i].sample == said[i].sample);
+      CHECK(g[i].predicted == said[i].predicted);
+      CHECK(g[i].place == said[i].place);
+      CHECK(g[i].confidence == said[i].confidence);
+    }
   }
 }
 

@@ -34,7 +34,8 @@ struct ImageLoading {
 struct Batch {
   // f32 (B,3,H,W), normalised; undefined where an incomplete batch has nothing for this process
   Tensor images;
-  Tensor targets;  // int64 (B) labels, or f32 (B,K) where the batch was mixed
+  Tensor targets;              // int64 (B) labels, or f32 (B,K) where the batch was mixed
+  std::vector<i64> samples{};  // their numbers in the set (B)
 
   /// What a network is given of it: images, then the rest.
   std::vector<Tensor*> tensors() { return {&images, &targets}; }
@@ -85,6 +86,7 @@ class ImageBatches {
     const bool whole = options_.mix.on();
     const i64 first = whole ? begin : begin + low, B = whole ? all : high - low;
     Batch batch;
+    batch.samples.assign(order.begin() + begin + low, order.begin() + begin + high);
     batch.targets = Tensor::empty({B}, DType::int64);
     for (i64 b = 0; b < B; ++b) {
       const i64 index = order[static_cast<std::size_t>(first + b)];

@@ -29,6 +29,10 @@ PPMA_API Tensor decode_image(Bytes file, const std::string& name, ImageReading r
 /// Reads a PNG, JPEG, BMP, PPM, PGM or PBM file: uint8 (H,W,3).
 PPMA_API Tensor read_image(const std::string& path, ImageReading reading = {});
 
+/// uint8 (H,W,C) with C = 1 (grey), 3 (RGB) or 4 (RGBA) as the bytes of a PNG file; `name` is what
+/// errors call it.
+PPMA_API std::vector<u8> encode_png(const Tensor& image, const std::string& name);
+
 /// Writes uint8 (H,W,C) with C = 1 (grey), 3 (RGB) or 4 (RGBA) as PNG, whole or not at all.
 PPMA_API void write_png(const std::string& path, const Tensor& image);
 
@@ -138,13 +142,13 @@ Tensor read_image(const std::string& path, ImageReading reading) {
   return decode_image(read_file(path), path, reading);
 }
 
-void write_png(const std::string& path, const Tensor& image) {
+std::vector<u8> encode_png(const Tensor& image, const std::string& name) {
   check(image.defined() && image.rank() == 3 && image.dtype() == DType::uint8 &&
             image.numel() > 0 && (image.dim(2) == 1 || image.dim(2) == 3 || image.dim(2) == 4),
-        path, ": write_png needs uint8 (H,W,1), (H,W,3) or (H,W,4); it got ",
+        name, ": a PNG needs uint8 (H,W,1), (H,W,3) or (H,W,4); it got ",
         image.defined() ? image.shape().str() : std::string("nothing"), " ", image.dtype());
-  check(image.numel() < (i64{1} << 30), path, ": an image of ", image.shape(),
-        " is too large for write_png; make it smaller");
+  check(image.numel() < (i64{1} << 30), name, ": an image of ", image.shape(),
+        " is too large for a PNG; make it smaller");
 #if PPMA_STB
   const detail::StbMemory memory((std::size_t{4} << 20) +
                                  16 * static_cast<std::size_t>(image.numel()));
@@ -153,13 +157,17 @@ void write_png(const std::string& path, const Tensor& image) {
   int size = 0;
   const u8* png = stb::stbi_write_png_to_mem(image.data<u8>(), width * channels, width, height,
                                              channels, &size);
-  check(png != nullptr, path, ": the image could not be encoded; end programs that take memory");
-  write_file(path, Bytes(png, static_cast<std::size_t>(size)));
+  check(png != nullptr, name, ": the image could not be encoded; end programs that take memory");
+  return {png, png + size};
 #else
-  fail(path,
+  fail(name,
        ": this program was compiled without stb_image_write, which writes PNG files; install it "
        "(Debian: libstb-dev) and compile again");
 #endif
+}
+
+void write_png(const std::string& path, const Tensor& image) {
+  write_file(path, encode_png(image, path));
 }
 
 }  // namespace ppma::inline PPMA_ABI

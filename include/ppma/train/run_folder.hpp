@@ -5,16 +5,17 @@
 //   OUT/last.safetensors   everything that resuming needs, and in its metadata the log so far: the
 //                          one truth about the run
 //   OUT/log.jsonl          a line for each epoch                      | follow from `last`, and are
-//   OUT/best.safetensors   the weights of the epoch of best figure    | mended when it is resumed
+//   OUT/log.csv            the same as a table                        | mended when it is resumed
+//   OUT/best.safetensors   the weights of the epoch of best figure    |
 //   OUT/train.json, config.json   what the run was told
 //   OUT/lock               locked while a process trains here; a dead process holds no lock
 //
-// An epoch is saved in four steps, each of which replaces a file as a whole:
+// An epoch is saved in five steps, each of which replaces a file as a whole:
 //
-//   log.jsonl.next written -> last replaced -> log.jsonl.next becomes log.jsonl -> best replaced
-//        |                        |                 |                               |
-//   died before: the epoch is     died here: the line is taken from log.jsonl.next, best is written
-//   trained again                 from the weights in `last`
+//   log.jsonl.next written -> last replaced -> log.jsonl.next becomes log.jsonl -> log.csv, best
+//        |                        |                 |                                   replaced
+//   died before: the epoch is     died here: the line is taken from log.jsonl.next, log.csv is
+//   trained again                 written from all lines, best from the weights in `last`
 //
 // Within an epoch `last` alone is replaced: the log and best.safetensors stay those of whole
 // epochs.
@@ -117,6 +118,7 @@ class RunFolder {
   template <class Which>
   static void remove_in(const std::string& folder, const Which& which);
 
+  PPMA_API void write_csv() const;
   PPMA_API bool take_if_best(const Record& r);
   PPMA_API std::string mend_best() const;  // what could not be mended; ""
   PPMA_API static i64 epoch_of(const Record& r);
@@ -153,6 +155,7 @@ class RunFolder {
 #include <string_view>
 
 #include "ppma/io/safetensors.hpp"
+#include "ppma/train/csv.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -229,6 +232,7 @@ std::vector<std::string> RunFolder::resume(const Metadata& metadata, i64 epoch, 
                           " epochs; the others are lost, the weights are not"));
   }
   if (const std::string now = text_of(records_); now != before) write_file(log, now);
+  write_csv();
   std::error_code absent;
   std::filesystem::remove(next, absent);
   best_ = -1, best_epoch_ = -1;
@@ -276,6 +280,7 @@ bool RunFolder::save(const Record& record) {
   write_file(next, text_of(records_));
   write_last();
   move(next, log);
+  write_csv();
   if (is_best) training_.write_best(path("best.safetensors"), record);
   detail::sync_folder(folder());
   settle();
@@ -340,7 +345,7 @@ void RunFolder::open() {
   std::filesystem::remove_all(out_ + "/.new", ignored);
   const std::vector<std::string> ours{"train.json",     "config.json",      "log.jsonl",
                                       "log.jsonl.next", "last.safetensors", "best.safetensors",
-                                      "curve.png"};
+                                      "curve.png",      "log.csv",          "report.html"};
   remove_in(out_, [&](const std::string& name) {
     const std::size_t end = name.find(".tmp.");
     if (end == std::string::npos) return false;
@@ -360,13 +365,14 @@ void RunFolder::take_over() {
   const std::string next = out_ + "/.next/";
   namespace fs = std::filesystem;
   if (fs::exists(next + "train.json")) {
-    for (const char* name : {"best.safetensors", "curve.png", "log.jsonl", "log.jsonl.next"})
+    for (const char* name :
+         {"best.safetensors", "curve.png", "report.html", "log.csv", "log.jsonl", "log.jsonl.next"})
       if (!fs::exists(next + name)) fs::remove(out_ + "/" + name);
     remove_in(out_ + "/pictures", [](const std::string& name) {
       return name.starts_with("epoch_") && name.ends_with(".png");
     });
   }
-  for (const char* name : {"train.json", "config.json", "log.jsonl", "best.safetensors"})
+  for (const char* name : {"train.json", "config.json", "log.jsonl", "log.csv", "best.safetensors"})
     if (fs::exists(next + name)) move(next + name, out_ + "/" + name);
   if (fs::exists(next + "pictures")) {
     make(out_ + "/pictures");
@@ -386,6 +392,10 @@ std::vector<std::string> RunFolder::names_in(const std::string& folder) {
   for (; !absent && it != std::filesystem::directory_iterator(); it.increment(absent))
     names.push_back(it->path().filename().string());
   return names;
+}
+
+void RunFolder::write_csv() const {
+  write_file(path("log.csv"), std::string_view(log_as_csv(records_)));
 }
 
 i64 RunFolder::epoch_of(const Record& r) { return r.at("epoch").get<i64>(); }

@@ -1,0 +1,278 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// Drawings as SVG, to stand in a page: curves and a confusion matrix. Their colours are classes of
+// the page's style (vis/report.hpp), so that they follow its light and dark.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ppma/metrics/confusion.hpp"
+#include "ppma/vis/curve.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+/// Text as HTML, SVG and XML take it, in quotes too: & < > " ' escaped, what is no UTF-8 or a
+/// control character as printable() writes it.
+PPMA_API std::string escape_xml(std::string_view text);
+
+/// Lines over common axes, as curves() draws them; classes s0, s1, ... of series, "axis", "grid",
+/// "tick". `options.width` and `height` are the units of the view. Errors: as curves() has them.
+PPMA_API std::string svg_curves(const std::vector<Series>& series,
+                                const CurveOptions& options = {.width = 440, .height = 260});
+
+/// The matrix as confusion_picture() draws it: cells of classes "right" and "wrong" whose opacity
+/// is the square root of their share of the row; counts where there is room. A cell's title says
+/// what it counts. Error: not a name for each class.
+PPMA_API std::string svg_confusion(const Confusion& confusion,
+                                   const std::vector<std::string>& names);
+
+/// Accuracy over confidence: a bar for each bin of the calibration, and the line where both are
+/// equal.
+PPMA_API std::string svg_calibration(const Confusion& confusion);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_VIS)
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "ppma/io/utf8.hpp"
+#include "ppma/vis/confusion_picture.hpp"
+#include "ppma/vis/font.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+/// A coordinate, with as few digits as it needs.
+inline std::string svg_number(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2f", v);
+  std::string s = text;
+  s.erase(s.find_last_not_of('0') + 1);
+  if (s.back() == '.') s.pop_back();
+  return s == "-0" ? "0" : s;
+}
+
+inline std::string svg_text(double x, double y, const std::string& words, const char* kind,
+                            const char* anchor = "start") {
+  return "<text class=\"" + std::string(kind) + "\" x=\"" + svg_number(x) + "\" y=\"" +
+         svg_number(y) + "\" text-anchor=\"" + anchor + "\">" + escape_xml(words) + "</text>\n";
+}
+
+inline std::string svg_line(double x0, double y0, double x1, double y1, const char* kind) {
+  return "<line class=\"" + std::string(kind) + "\" x1=\"" + svg_number(x0) + "\" y1=\"" +
+         svg_number(y0) + "\" x2=\"" + svg_number(x1) + "\" y2=\"" + svg_number(y1) + "\"/>\n";
+}
+
+/// The element's head; `label` says what is drawn to who does not see it.
+inline std::string svg_head(double width, double height, const std::string& label) {
+  const std::string w = svg_number(width), h = svg_number(height);
+  return "<svg viewBox=\"0 0 " + w + " " + h + "\" style=\"--w:" + w +
+         "px\" role=\"img\" aria-label=\"" + escape_xml(label) + "\">\n";
+}
+
+}  // namespace detail
+
+std::string escape_xml(std::string_view text) {
+  std::string s;
+  for (const char c : printable(text, text.size())) switch (c) {
+      case '&':
+        s += "&amp;";
+        break;
+      case '<':
+        s += "&lt;";
+        break;
+      case '>':
+        s += "&gt;";
+        break;
+      case '"':
+        s += "&quot;";
+        break;
+      case '\'':
+        s += "&#39;";
+        break;
+      default:
+        s += c;
+    }
+  return s;
+}
+
+std::string svg_curves(const std::vector<Series>& series, const CurveOptions& options) {
+  using namespace detail;
+  Range xs{positive_infinity<double>(), negative_infinity<double>()}, ys = xs;
+  std::size_t longest = 0;
+  bool whole = true;  // as epochs are: so are the ticks
+  for (const Series& s : series) {
+    check(s.x.size() == s.y.size(), "curves: \"", s.name, "\" has ", s.x.size(), " x and ",
+          s.y.size(), " y");
+    longest = std::max(longest, code_points(s.name).size());
+    for (std::size_t i = 0; i < s.x.size(); ++i)
+      if (is_finite(s.x[i]) && is_finite(s.y[i])) {
+        whole = whole && s.x[i] == std::floor(s.x[i]);
+        xs = {std::min(xs.low, s.x[i]), std::max(xs.high, s.x[i])};
+        ys = {std::min(ys.low, s.y[i]), std::max(ys.high, s.y[i])};
+      }
+  }
+  check(xs.low <= xs.high, "curves: there is no finite point to draw");
+  if (xs.low == xs.high) xs = {xs.low - 0.5, xs.high + 0.5};
+  if (ys.low == ys.high) ys = {ys.low - 0.5, ys.high + 0.5};
+  const double slack = 0.06 * (ys.high - ys.low);
+  ys = options.y_range.value_or(
+      Range{ys.low >= 0 && ys.low < 6 * slack ? 0.0 : ys.low - slack, ys.high + slack});
+  const std::vector<double> y_ticks = round_ticks(ys.low, ys.high, 5);
+  std::vector<double> x_ticks = round_ticks(xs.low, xs.high, 6);
+  if (whole) std::erase_if(x_ticks, [](double v) { return std::abs(v - std::round(v)) > 1e-9; });
+  const auto step = [](const std::vector<double>& t) { return t.size() > 1 ? t[1] - t[0] : 0.0; };
+  std::size_t digits = 0;
+  for (const double v : y_ticks)
+    digits = std::max(digits, code_points(tick_label(v, step(y_ticks))).size());
+  const double W = static_cast<double>(options.width), H = static_cast<double>(options.height),
+               left = std::max(44.0, 12 + 6.6 * static_cast<double>(digits)),
+               right = W - 14 - 6.9 * static_cast<double>(longest), top = 10,
+               bottom = H - (options.x_label.empty() ? 24 : 40);
+  check(right > left + 20 && bottom > top + 20, "curves: ", options.width, " x ", options.height,
+        " are too few");
+  const auto px = [&](double x) { return left + xs.place(x) * (right - left); };
+  const auto py = [&](double y) { return bottom - ys.place(y) * (bottom - top); };
+
+  std::string svg = svg_head(W, H, options.title);
+  for (const double v : y_ticks) {
+    svg += svg_line(left, py(v), right, py(v), "grid");
+    svg += svg_text(left - 7, py(v) + 4, tick_label(v, step(y_ticks)), "tick", "end");
+  }
+  for (const double v : x_ticks)
+    svg += svg_text(px(v), bottom + 17, tick_label(v, step(x_ticks)), "tick", "middle");
+  svg += svg_line(left, bottom, right, bottom, "axis");
+  if (!options.x_label.empty())
+    svg += svg_text((left + right) / 2, H - 6, options.x_label, "tick", "middle");
+
+  struct Name {
+    double y;
+    std::size_t series;
+  };
+  std::vector<Name> labels;
+  for (std::size_t k = 0; k < series.size(); ++k) {
+    const Series& s = series[k];
+    const std::string kind = "s" + std::to_string(k % 6);
+    std::string run;
+    double x = 0, y = not_a_number<double>();
+    const auto finish = [&] {
+      if (!run.empty()) svg += "<polyline class=\"" + kind + "\" points=\"" + run + "\"/>\n";
+      run.clear();
+    };
+    for (std::size_t i = 0; i < s.x.size(); ++i) {
+      if (!is_finite(s.x[i]) || !is_finite(s.y[i])) {
+        finish();
+        continue;
+      }
+      x = px(s.x[i]), y = std::clamp(py(s.y[i]), top, bottom);
+      run += (run.empty() ? "" : " ") + svg_number(x) + "," + svg_number(y);
+    }
+    finish();
+    if (!is_finite(y)) continue;
+    svg += "<circle class=\"" + kind + "\" cx=\"" + svg_number(x) + "\" cy=\"" + svg_number(y) +
+           "\" r=\"3\"/>\n";
+    if (!s.name.empty()) labels.push_back({y, k});
+  }
+  // Names stand beside the ends of their lines, pushed apart where they would touch.
+  std::stable_sort(labels.begin(), labels.end(),
+                   [](const Name& a, const Name& b) { return a.y < b.y; });
+  for (int round = 0; round < 50; ++round)
+    for (std::size_t i = 0; i + 1 < labels.size(); ++i)
+      if (const double lack = 14 - (labels[i + 1].y - labels[i].y); lack > 0)
+        labels[i].y -= lack / 2, labels[i + 1].y += lack / 2;
+  for (const Name& n : labels)
+    svg += svg_text(right + 8, n.y + 4, series[n.series].name,
+                    ("s" + std::to_string(n.series % 6)).c_str());
+  return svg + "</svg>\n";
+}
+
+std::string svg_confusion(const Confusion& confusion, const std::vector<std::string>& names) {
+  using namespace detail;
+  const i64 n = confusion.classes();
+  check(static_cast<i64>(names.size()) == n, "confusion: ", names.size(), " names for ", n,
+        " classes");
+  const double classes = static_cast<double>(n),
+               cell = std::min((n > 24 ? 560 : 300) / classes, 44.0);
+  const i64 every = std::max(i64{1}, static_cast<i64>(std::ceil(12 / cell)));
+  std::vector<std::string> shown;
+  std::size_t longest = 0;
+  for (const std::string& name : names) {
+    shown.push_back(shortened(printable(name, name.size()), 16));
+    longest = std::max(longest, code_points(shown.back()).size());
+  }
+  const double room = 14 + 5.8 * static_cast<double>(longest), left = room, top = room + 12,
+               side = cell * classes;
+  std::string svg = svg_head(left + side + 8, top + side + 8, "confusion matrix");
+  svg += svg_text(left, 11, "taken for", "tick");
+  svg += "<rect class=\"ground\" x=\"" + svg_number(left) + "\" y=\"" + svg_number(top) +
+         "\" width=\"" + svg_number(side) + "\" height=\"" + svg_number(side) + "\"/>\n";
+  const double gap = cell >= 10 ? 0.5 : 0;
+  for (const auto& [pair, images] : confusion.counts()) {
+    const auto [label, predicted] = pair;
+    const double share =
+        static_cast<double>(images) / static_cast<double>(confusion.of_class(label).images);
+    const double x = left + cell * static_cast<double>(predicted),
+                 y = top + cell * static_cast<double>(label);
+    const std::string count = std::to_string(images);
+    svg += "<rect class=\"" + std::string(label == predicted ? "right" : "wrong") + "\" x=\"" +
+           svg_number(x + gap) + "\" y=\"" + svg_number(y + gap) + "\" width=\"" +
+           svg_number(cell - 2 * gap) + "\" height=\"" + svg_number(cell - 2 * gap) +
+           "\" fill-opacity=\"" + svg_number(0.06 + 0.94 * std::sqrt(share)) + "\"><title>" +
+           escape_xml(names[static_cast<std::size_t>(label)]) + ": " + count +
+           (label == predicted
+                ? " right"
+                : " taken for " + escape_xml(names[static_cast<std::size_t>(predicted)])) +
+           "</title></rect>\n";
+    if (5.8 * static_cast<double>(count.size()) < cell - 3 && cell >= 12)
+      svg += svg_text(x + cell / 2, y + cell / 2 + 3.5, count, share > 0.35 ? "count on" : "count",
+                      "middle");
+  }
+  for (i64 k = 0; k < n; k += every) {
+    const std::string& name = shown[static_cast<std::size_t>(k)];
+    const double middle = cell * (static_cast<double>(k) + 0.5) + 3.5;
+    svg += svg_text(left - 6, top + middle, name, "name", "end");
+    svg += "<text class=\"name\" transform=\"translate(" + svg_number(left + middle) + " " +
+           svg_number(top - 6) + ") rotate(-90)\">" + escape_xml(name) + "</text>\n";
+  }
+  return svg + "</svg>\n";
+}
+
+std::string svg_calibration(const Confusion& confusion) {
+  using namespace detail;
+  const double left = 40, top = 10, side = 220, bottom = top + side,
+               bar = side / static_cast<double>(Confusion::bins);
+  std::string svg = svg_head(left + side + 12, bottom + 38, "accuracy over confidence");
+  for (const double v : {0.0, 0.25, 0.5, 0.75, 1.0}) {
+    const double y = bottom - v * side;
+    svg += svg_line(left, y, left + side, y, "grid");
+    svg += svg_text(left - 7, y + 4, svg_number(100 * v), "tick", "end");
+    svg += svg_text(left + v * side, bottom + 16, svg_number(100 * v), "tick", "middle");
+  }
+  for (std::size_t m = 0; m < Confusion::bins; ++m) {
+    const Confusion::Bin& b = confusion.calibration()[m];
+    if (b.images == 0) continue;
+    const double images = static_cast<double>(b.images),
+                 accuracy = static_cast<double>(b.right) / images,
+                 height = std::max(1.0, accuracy * side);
+    svg += "<rect class=\"bar\" x=\"" + svg_number(left + bar * static_cast<double>(m) + 1) +
+           "\" y=\"" + svg_number(bottom - height) + "\" width=\"" + svg_number(bar - 2) +
+           "\" height=\"" + svg_number(height) + "\"><title>" + std::to_string(b.images) +
+           " images: confidence " + svg_number(100 * b.confidence / images) + " %, right " +
+           svg_number(100 * accuracy) + " %</title></rect>\n";
+  }
+  svg += svg_line(left, bottom, left + side, top, "equal");
+  svg += svg_line(left, bottom, left + side, bottom, "axis");
+  svg += svg_text(left + side / 2, bottom + 33, "confidence %", "tick", "middle");
+  return svg + "</svg>\n";
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"

@@ -1,0 +1,162 @@
+// The page about a run: well-formed, all parts there, names as they are; and a page to look at, which
+// tests/report.sh opens in a browser.
+
+#include "ppma/vis/report.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <cstdlib>
+
+#include "catch.hpp"
+#include "ppma/io/file.hpp"
+#include "ppma/io/stb.hpp"
+#include "ppma/vis/svg.hpp"
+#include "thrown.hpp"
+
+using namespace ppma;
+
+namespace {
+
+// Where `text` is not well-formed XML: elements nest, attributes are quoted and are given once, & and
+// < stand for nothing else. "": nowhere.
+std::string malformed(const std::string& text) {
+  std::vector<std::string> open;
+  std::size_t i = text.find('\n') + 1;  // behind the document type
+  const auto at = [&](const char* what) { return str(what, " at: ", text.substr(i, 60)); };
+  const auto reference = [&](std::size_t k) {  // &...; from k on
+    for (const char* known : {"&amp;", "&lt;", "&gt;", "&quot;", "&#39;"})
+      if (text.compare(k, std::string(known).size(), known) == 0) return true;
+    return false;
+  };
+  const auto name_end = [&](std::size_t k) {
+    while (k < text.size() && (std::isalnum(static_cast<unsigned char>(text[k])) || text[k] == '-'))
+      ++k;
+    return k;
+  };
+  while (i < text.size()) {
+    if (text[i] == '&' && !reference(i)) return at("a bare &");
+    if (text[i] != '<') {
+      if (open.empty() && !std::isspace(static_cast<unsigned char>(text[i]))) return at("outside");
+      ++i;
+      continue;
+    }
+    const bool closes = text[i + 1] == '/';
+    const std::size_t begin = i + (closes ? 2 : 1), end = name_end(begin);
+    const std::string name = text.substr(begin, end - begin);
+    if (name.empty()) return at("no name");
+    if (closes) {
+      if (open.empty() || open.back() != name || text[end] != '>') return at("does not nest");
+      open.pop_back(), i = end + 1;
+      continue;
+    }
+    std::vector<std::string> seen;
+    std::size_t k = end;
+    while (text[k] == ' ') {
+      const std::size_t key = k + 1, equal = name_end(key);
+      seen.push_back(text.substr(key, equal - key));
+      if (std::count(seen.begin(), seen.end(), seen.back()) != 1) return at("twice an attribute");
+      if (text.compare(equal, 2, "=\"") != 0) return at("an attribute without quotes");
+      for (k = equal + 2; text[k] != '"'; ++k)
+        if (text[k] == '<' || (text[k] == '&' && !reference(k)) || k + 1 >= text.size())
+          return at("an attribute");
+      ++k;
+    }
+    if (text.compare(k, 2, "/>") == 0)
+      i = k + 2;
+    else if (text[k] == '>')
+      open.push_back(name), i = k + 1;
+    else
+      return at("a tag");
+  }
+  return open.empty() ? "" : "not closed: " + open.back();
+}
+
+// Of so many classes, with names that HTML would read as its own.
+Report example(i64 classes) {
+  Report r;
+  r.title = "ppma_nano on <b>\"shapes\" & others</b>";
+  r.subtitle = "after epoch 3 of 6, by the averaged weights";
+  r.epoch = 3;
+  r.figures = {{"90.0 %", "top-1"},
+               {"99.1 %", "top-5"},
+               {"4.1 %", "calibration error"},
+               {"1,234", "images/s in training"}};
+  r.charts = {
+      {"Accuracy %", {{"top-1", {1, 2, 3}, {30, 71, 90}}, {"averaged", {1, 2, 3}, {20, 74, 91}}}},
+      {"Loss", {{"training", {1, 2, 3}, {2.1, 1.4, 0.7}}, {"test", {1, 2, 3}, {1.9, 1.2, 0.5}}}}};
+  for (i64 k = 0; k < classes; ++k)
+    r.classes.push_back(k == 1   ? "cat's <i>&\""
+                        : k == 2 ? "a name without an end or a space_in_it"
+                                 : str("class ", k));
+  r.confusion = Confusion(classes);
+  for (i64 k = 0; k + 1 < classes; ++k)  // of the last class there is no image
+    for (i64 i = 0; i < 20; ++i) {
+      const i64 other = i < 17 ? k : (k + i) % (classes - 1);
+      r.confusion.add(
+          {k * 20 + i, k, other, other == k ? 1 : 2, 0.5 + 0.024 * static_cast<double>(i), 0.1});
+    }
+  Tensor image = Tensor::full({200, 300, 3}, 90, DType::uint8);
+  if (PPMA_STB != 0) {
+    r.wrong = {{image, {7, 1, 0, 2, 0.987, 0.011}, "a<b>.png"}};
+    for (i64 k = 0; k < 3; ++k)
+      r.right.push_back({Tensor::full({32, 32, 3}, 60.0 * static_cast<double>(k), DType::uint8),
+                         {k, 0, 0, 1, 0.99, 0.99}});
+  }
+  r.tables = {{"Configuration", {{"name", "ppma_nano"}, {"depths", "[2,2,8,2]"}}},
+              {"Options", {{"data", "a & b <c>"}}},
+              {"Environment", {{"threads", "2"}}}};
+  return r;
+}
+
+}  // namespace
+
+TEST_CASE("a report is well-formed and whole and asks nothing of the network", "[vis]") {
+  for (const i64 classes : {2, 10, 130}) {
+    const Report r = example(classes);
+    const std::string html = report_html(r);
+    INFO(classes);
+    CHECK(malformed(html) == "");
+    CHECK(report_epoch(html) == 3);
+    for (const char* part :
+         {"id=\"curves\"", "id=\"classes\"", "id=\"calibration\"", "id=\"run\"",
+          "prefers-color-scheme: dark",
+          "ppma_nano on &lt;b&gt;&quot;shapes&quot; "
+          "&amp; others&lt;/b&gt;",
+          "a &amp; b &lt;c&gt;", "Environment", "cat&#39;s &lt;i&gt;&amp;&quot;"})
+      CHECK(html.find(part) != std::string::npos);
+    for (const char* never :
+         {"<i>", "<b>\"", "http:", "https:", "<script", "<link", "url(", ">nan", "nan\"", "inf\""})
+      CHECK(html.find(never) == std::string::npos);
+    std::size_t images = 0;
+    for (std::size_t at = 0;
+         (at = html.find("data:image/png;base64,iVBOR", at)) != std::string::npos; ++at)
+      ++images;
+    CHECK(images == (PPMA_STB != 0 ? 4u : 0u));
+    CHECK((PPMA_STB == 0 || html.find("a&lt;b&gt;.png") != std::string::npos));
+  }
+  // For a browser.
+  if (const char* to = std::getenv("PPMA_REPORT_TO")) write_file(to, report_html(example(10)));
+  CHECK(malformed("<!DOCTYPE html>\n<a><b></a></b>").find("does not nest") == 0);
+  CHECK(malformed("<!DOCTYPE html>\n<a>x & y</a>").find("a bare &") == 0);
+  CHECK(report_epoch("something else") == -1);
+  Report r = example(3);
+  r.classes.pop_back();
+  CHECK(says([&] { report_html(r); }, "2 names for 3 classes"));
+}
+
+TEST_CASE("drawings for a page: what they count, and where lines are interrupted", "[vis]") {
+  CHECK(escape_xml("<a href='x'>&\"\x1b\xff") == "&lt;a href=&#39;x&#39;&gt;&amp;&quot;\\x1b\\xff");
+  Confusion c(3);
+  for (const i64 predicted : {0, 0, 0, 1}) c.add({0, 0, predicted, 1, 0.5, 0.5});
+  const std::string matrix = svg_confusion(c, {"a", "b", "c"});
+  CHECK(matrix.find("a: 3 right") != std::string::npos);
+  CHECK(matrix.find("a: 1 taken for b") != std::string::npos);
+  CHECK(matrix.find("fill-opacity=\"0.53\"") != std::string::npos);  // 0.06 + 0.94 sqrt(1 / 4)
+  const double nan = std::nan("");
+  const std::string lines = svg_curves({{"x", {1, 2, 3, 4, 5}, {1, 2, nan, 4, 5}}});
+  std::size_t runs = 0;
+  for (std::size_t at = 0; (at = lines.find("<polyline", at)) != std::string::npos; ++at) ++runs;
+  CHECK(runs == 2);
+  CHECK(says([&] { svg_curves({{"x", {1}, {nan}}}); }, "no finite point"));
+}
