@@ -9,6 +9,7 @@
 #include "ppma/data/detection_batches.hpp"
 #include "ppma/data/detection_sets.hpp"
 #include "ppma/data/ground.hpp"
+#include "ppma/data/idx_folder.hpp"
 #include "ppma/data/image_batches.hpp"
 #include "ppma/data/image_folder.hpp"
 #include "ppma/data/image_ops.hpp"

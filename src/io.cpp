@@ -7,6 +7,8 @@
 #include "ppma/io/exif.hpp"
 #include "ppma/io/file.hpp"
 #include "ppma/io/folder.hpp"
+#include "ppma/io/gzip.hpp"
+#include "ppma/io/idx.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/image_size.hpp"
 #include "ppma/io/jpeg.hpp"

@@ -1,5 +1,5 @@
 #pragma once
-// Which images: --data shapes | paths | cifar10 | cifar100 | folder, and what a network has to be
+// Which images: --data shapes | paths | cifar10 | cifar100 | idx | folder, and what a network has to be
 // told about them.
 
 #include <filesystem>
@@ -7,6 +7,7 @@
 #include "common.hpp"
 #include "images.hpp"
 #include "ppma/data/cifar.hpp"
+#include "ppma/data/idx_folder.hpp"
 #include "ppma/data/image_batches.hpp"
 #include "ppma/data/image_folder.hpp"
 #include "ppma/data/paths.hpp"
@@ -30,7 +31,7 @@ struct DataOptions {
     f("data", o.kind), f("data_dir", o.folder), f("no_exif", o.no_exif);
     f("size", o.size, Limits{least_size, most_size, {0}},
       "pixels that images are brought to; 0: what the weights say, else shapes 48, paths 64, "
-      "cifar 32, folder 224");
+      "cifar and idx 32, folder 224");
     f("images", o.images, counts(most_images), "shapes, paths: training images");
     f("test_images", o.test_images, counts(most_images / 10), "shapes, paths: test images");
     f("question", o.question,
@@ -44,14 +45,15 @@ struct DataOptions {
 inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
   app.add_option("--data", o.kind,
                  trains
-                     ? "shapes, paths (generated), cifar10, cifar100 (binary versions), folder "
-                       "(train/CLASS/*, val/CLASS/*), or coco (annotations and images, to detect)"
-                     : "shapes, paths (generated), cifar10, cifar100 (binary versions), or folder "
-                       "(val/CLASS/*, or CLASS/*)")
-      ->check(CLI::IsMember(
-          trains
-              ? std::vector<std::string>{"shapes", "paths", "cifar10", "cifar100", "folder", "coco"}
-              : std::vector<std::string>{"shapes", "paths", "cifar10", "cifar100", "folder"}))
+                     ? "shapes, paths (generated), cifar10, cifar100 (binary versions), idx "
+                       "(MNIST's files), folder (train/CLASS/*, val/CLASS/*), or coco (annotations "
+                       "and images, to detect)"
+                     : "shapes, paths (generated), cifar10, cifar100 (binary versions), idx "
+                       "(MNIST's files), or folder (val/CLASS/*, or CLASS/*)")
+      ->check(CLI::IsMember(trains ? std::vector<std::string>{"shapes", "paths", "cifar10",
+                                                              "cifar100", "idx", "folder", "coco"}
+                                   : std::vector<std::string>{"shapes", "paths", "cifar10",
+                                                              "cifar100", "idx", "folder"}))
       ->capture_default_str();
   app.add_option("--data-dir", o.folder, "where the files are, if they are not generated")
       ->check(CLI::ExistingDirectory)
@@ -74,7 +76,7 @@ inline void refuse_other_data(const CLI::App& app, const std::string& kind) {
           kind);
   };
   if (kind != "paths") refuse("--question", "paths"), refuse("--difficulty", "paths");
-  if (generated(kind)) return refuse("--data-dir", "folder, cifar10, cifar100 or coco");
+  if (generated(kind)) return refuse("--data-dir", "folder, cifar10, cifar100, idx or coco");
   refuse("--images", "shapes or paths"), refuse("--test-images", "shapes or paths");
 }
 
@@ -154,6 +156,17 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {
       const Tensor moved = random_flip(random_crop(image, 32, 32, 4, rng), rng);
       return size == 32 ? moved : resize_shorter(moved, size);
+    };
+  } else if (o.kind == "idx") {
+    file_backed();
+    if (trains) d.train = idx_folder(o.folder, Split::train);
+    d.test = idx_folder(o.folder, Split::test);
+    d.input.size = side(32);
+    d.input.crop = 1;
+    // MNIST's; no flips, which would change what letters and digits are.
+    d.input.normalization = {{0.1307f, 0.1307f, 0.1307f}, {0.3081f, 0.3081f, 0.3081f}};
+    d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {
+      return random_crop(resize_shorter(image, size), size, size, size / 8, rng);
     };
   } else {
     check(o.kind == "folder", "--data ", o.kind, " is for --task detect");

@@ -15,7 +15,8 @@ namespace tool {
 
 /// What find_set knows.
 constexpr const char* known_layouts =
-    "a folder for each class, alone or below train and val; CIFAR's binary files; COCO's "
+    "a folder for each class, alone or below train and val; CIFAR's binary files; MNIST's (IDX); "
+    "COCO's "
     "annotations "
     "and images; img_dir and ann_dir, or as ADE20K or Cityscapes";
 
@@ -192,6 +193,15 @@ inline FoundSet find_cifar(const std::string& root, const Listing& list) {
   return found;
 }
 
+inline FoundSet find_idx(const std::string& root) {
+  FoundSet found{"grey images in MNIST's form (IDX)", "train --data idx"};
+  for (const auto& [name, split] : {std::pair{"train", Split::train}, {"test", Split::test}})
+    if (split == Split::test || has_idx(root, split))
+      found.parts.push_back(
+          part_of(name, [&, &n = name, &s = split] { return classified(n, idx_folder(root, s)); }));
+  return found;
+}
+
 inline FoundSet find_coco(const std::string& root, const Listing& annotations) {
   FoundSet found{"images with objects, in COCO's files", "train --task detect --data coco"};
   bool masks = false;
@@ -236,6 +246,8 @@ inline FoundSet find_set(const std::string& root) {
   if (list.file("train.bin", "") || list.file("test.bin", "") || list.file("data_batch_", ".bin") ||
       list.file("test_batch.bin", ""))
     found = find_cifar(root, list);
+  else if (has_idx(root, Split::train) || has_idx(root, Split::test))
+    found = find_idx(root);
   else if (const Listing annotations(root + "/annotations");
            annotations.file("instances_", ".json"))
     found = find_coco(root, annotations);

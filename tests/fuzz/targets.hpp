@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "ppma/io/checkpoint.hpp"
+#include "ppma/io/gzip.hpp"
+#include "ppma/io/idx.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/label_map.hpp"
 #include "ppma/io/pickle.hpp"
@@ -143,6 +145,20 @@ inline bool label_map(Bytes raw) {
   // The image, or eight bytes a pixel, a copy of the file with another palette, and a byte a pixel.
   return survives([&] { decode_label_map(file, "fuzzed"); },
                   9 * 9000 * (static_cast<i64>(file.size()) + 780) + 4096);
+}
+
+/// An IDX file, packed by gzip or not. Its elements fill it.
+inline bool idx(Bytes raw) {
+  return survives(
+      [&] {
+        std::vector<u8> file(raw.begin(), raw.end());
+        if (is_gzip(file)) file = gunzip(file, "fuzzed");
+        const IdxArray array = parse_idx(file, "fuzzed");
+        i64 elements = 1;
+        for (const i64 n : array.shape) elements *= n;
+        if (array.begin + static_cast<std::size_t>(elements) != file.size()) std::abort();
+      },
+      0);
 }
 
 }  // namespace fuzz

@@ -153,6 +153,43 @@ TEST_CASE("tool: data counts pixels and objects, and draws samples", "[tool]") {
   has(run("data '" + dense + "'").out, "label 9 at row 0, column 2");
 }
 
+TEST_CASE("tool: a set in MNIST's form is looked at, trained on and tested on", "[tool]") {
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  const std::string set = folder / "set", out = folder / "run";
+  for (const auto& [part, n] : {std::pair{"train", 64}, {"t10k", 16}}) {
+    const std::string count{'\0', '\0', '\0', static_cast<char>(n)}, side("\0\0\0\x1c", 4);
+    std::string images = std::string("\0\0\x08\3", 4) + count + side + side,
+                labels = std::string("\0\0\x08\1", 4) + count;
+    for (int i = 0; i < n; ++i) {
+      labels += static_cast<char>(i % 2);
+      images += std::string(784, i % 2 == 0 ? '\0' : '\xff');  // dark and light
+    }
+    put(set + "/" + part + "-images-idx3-ubyte", images);
+    put(set + "/" + part + "-labels-idx1-ubyte", labels);
+  }
+  write_file(set + "/classes.txt", std::string_view("dark\nlight\n"));
+  const json j = looked(set + "/train-labels-idx1-ubyte");
+  CHECK(j["command"] == "ppma train --data idx --data-dir " + set);
+  CHECK(j["parts"][0]["classes"][1] == json{{"name", "light"}, {"images", 32}});
+  write_file(folder / "small.json",
+             std::string_view(R"({"embed_dims": [8, 8, 8, 8], "num_heads": [1, 1, 1, 1],
+                                  "depths": [1, 1, 1, 1], "projection": 16})"));
+  const Result r =
+      run("train --data idx --data-dir '" + set + "' --config '" + (folder / "small.json") +
+          "' --batch 16 --epochs 2 --lr 1e-2 --threads 1 --out '" + out + "'");
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  has(r.out, "64 training and 16 test images of 32 pixels, 2 classes");
+  const Result e = run("eval --json --weights '" + out + "/best.safetensors'");
+  INFO(e.err);
+  REQUIRE(e.code == 0);
+  CHECK(json::parse(e.out)["images"] == 16);
+  has(run("train --data idx --no-exif --data-dir '" + set + "'").err, "--no-exif is for --data");
+  put(set + "/t10k-labels-idx1-ubyte", "nothing of the kind");
+  has(run("data '" + set + "'").out, "broken: " + set + "/t10k-labels-idx1-ubyte: not an IDX file");
+}
+
 TEST_CASE("tool: data of the real sets", "[tool]") {
   NEEDS_TOOL_AND_PNG();
   const std::string data = std::string(PPMA_TEST_SOURCE_DIR) + "/../shared/data";
