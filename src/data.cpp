@@ -12,6 +12,7 @@
 #include "ppma/data/idx_folder.hpp"
 #include "ppma/data/image_batches.hpp"
 #include "ppma/data/image_folder.hpp"
+#include "ppma/data/image_list.hpp"
 #include "ppma/data/image_ops.hpp"
 #include "ppma/data/mix.hpp"
 #include "ppma/data/outline.hpp"

@@ -3,6 +3,7 @@
 #include "ppma/io/bmp.hpp"
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/io/coco.hpp"
+#include "ppma/io/csv.hpp"
 #include "ppma/io/element.hpp"
 #include "ppma/io/exif.hpp"
 #include "ppma/io/file.hpp"

@@ -15,7 +15,8 @@ namespace tool {
 
 /// What find_set knows.
 constexpr const char* known_layouts =
-    "a folder for each class, alone or below train and val; CIFAR's binary files; MNIST's (IDX); "
+    "a folder for each class, alone or below train and val; a list (.csv); CIFAR's binary files; "
+    "MNIST's (IDX); "
     "COCO's "
     "annotations "
     "and images; img_dir and ann_dir, or as ADE20K or Cityscapes";
@@ -239,6 +240,27 @@ inline FoundSet find_classes(const std::string& root, const Listing& list) {
   return found;
 }
 
+inline FoundSet find_list(const std::string& path) {
+  FoundSet found{"a list of images (CSV)", "train --data csv"};
+  ImageList list;
+  Part whole = part_of("", [&] {
+    list = read_image_list(path);
+    return Part{};
+  });
+  if (list.has_splits() && !list.has(Split::val) && !list.has(Split::test))
+    whole.broken.push_back(path + ": no image has the split val or test, to test on");
+  for (const Split split : {Split::train, Split::val, Split::test})
+    if (list.has(split) || (split == Split::test && !list.images.empty() && !list.has_splits())) {
+      const std::string name = list.has_splits() ? to_string(split) : "";
+      found.parts.push_back(classified(name, image_list(list, split, {}, false)));
+      // What is not tested is no fault.
+      found.parts.back().all_classes = split == Split::train || !list.has_splits();
+    }
+  if (!list.has(Split::train)) found.command = "eval --data csv";
+  if (!whole.broken.empty()) found.parts.push_back(whole);
+  return found;
+}
+
 /// What a folder is. Error: nothing that is known.
 inline FoundSet find_set(const std::string& root) {
   const Listing list(root);
@@ -285,11 +307,13 @@ inline std::string shell_word(const std::string& path) {
 
 inline void describe(const DataCommand& o) {
   namespace fs = std::filesystem;
-  std::string root = fs::is_directory(o.path) ? o.path : fs::path(o.path).parent_path().string();
+  const bool is_list = !fs::is_directory(o.path) && ending_of(o.path) == ".csv";
+  std::string root =
+      is_list || fs::is_directory(o.path) ? o.path : fs::path(o.path).parent_path().string();
   if (root.empty()) root = ".";
-  if (!fs::is_directory(o.path) && fs::path(root).filename() == "annotations")
+  if (!is_list && !fs::is_directory(o.path) && fs::path(root).filename() == "annotations")
     root += "/..";  // COCO's
-  FoundSet found = find_set(root);
+  FoundSet found = is_list ? find_list(root) : find_set(root);
   add_difference(found.parts, root);
   const std::string command =
       found.command.empty() ? "" : "ppma " + found.command + " --data-dir " + shell_word(root);

@@ -89,6 +89,8 @@ TEST_CASE("mutation: damaged files are accepted or refused, nothing else", "[io]
   }
   run(read_file(reference("images/rgb.ppm")), fuzz::image, 300);
   run({0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6}, fuzz::idx, 3000);
+  const std::string list = "label,path,split\r\nant,a.png,train\r\n\"b\"\"\nb\",\"b,b\",val\r\n";
+  run({list.begin(), list.end()}, fuzz::image_list, 3000);
 #if PPMA_STB
   // Labels, packed by Python's gzip.
   run({0x1f, 0x8b, 8,    0,    0,    0, 0, 0,    2,    3,    0x63, 0x60, 0xe0, 0x60, 0x64,

@@ -190,6 +190,68 @@ TEST_CASE("tool: a set in MNIST's form is looked at, trained on and tested on", 
   has(run("data '" + set + "'").out, "broken: " + set + "/t10k-labels-idx1-ubyte: not an IDX file");
 }
 
+TEST_CASE("tool: a list of images is looked at, trained on and tested on", "[tool]") {
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  const std::string list = folder / "set/list.csv", out = folder / "run";
+  std::string text = "path,label,split\n";
+  for (int i = 0; i < 40; ++i) {
+    const std::string name = str("im, ", i, ".pgm");
+    put(folder / "set/" + name, picture(40, 36));
+    text += "\"" + name + "\"," + (i % 2 == 0 ? "even" : "odd") +
+            (i < 32   ? ",train\n"
+             : i < 36 ? ",val\n"
+                      : ",test\n");
+  }
+  put(list, text);
+  const Result well = run("data '" + list + "'");
+  CHECK(well.code == 0);
+  has(well.out, "list.csv: a list of images (CSV); ppma train --data csv --data-dir " + list);
+  has(well.out, "train: 32 images, all of 40 x 36 pixels\n");
+  has(well.out, "test: 4 images");
+  write_file(folder / "small.json",
+             std::string_view(R"({"embed_dims": [8, 8, 8, 8], "num_heads": [1, 1, 1, 1],
+                                  "depths": [1, 1, 1, 1], "projection": 16})"));
+  const Result r =
+      run("train --data csv --data-dir '" + list + "' --size 32 --config '" +
+          (folder / "small.json") + "' --batch 16 --epochs 1 --threads 1 --out '" + out + "'");
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  has(r.out, "list.csv: 32 training and 4 test images of 32 pixels, 2 classes");
+  const std::string best = "eval --json --weights '" + out + "/best.safetensors' ";
+  CHECK(json::parse(run(best).out)["images"] == 4);
+  // All of a list without parts.
+  put(folder / "set/plain.csv", "label,path\nodd,\"im, 1.pgm\"\neven,\"im, 0.pgm\"\n");
+  CHECK(json::parse(run(best + "--data-dir '" + (folder / "set/plain.csv") + "'").out)["images"] ==
+        2);
+  CHECK(looked(folder / "set/plain.csv")["command"] ==
+        "ppma eval --data csv --data-dir " + (folder / "set/plain.csv"));
+
+  const auto refused = [&](const std::string& arguments, const std::string& piece) {
+    const Result bad = run(arguments + " --out '" + (folder / "none") + "'");
+    CHECK(bad.code == 1);
+    has(bad.err, piece);
+    CHECK(!fs::exists(folder / "none"));
+  };
+  refused("train --data csv --data-dir '" + (folder / "set/plain.csv") + "'",
+          "plain.csv: has no column split");
+  refused("train --data csv --data-dir '" + (folder / "set") + "'", "set is a folder; --data csv");
+  refused("train --data folder --data-dir '" + list + "'", "list.csv is a file; --data folder");
+  refused("train --task segment --data folder --data-dir '" + list + "'", "list.csv: has neither");
+  refused("train --task segment --data csv --data-dir '" + list + "'", "--data is shapes, or");
+  put(list, "path,label,split\n\"im, 0.pgm\",even,train\n");
+  refused("train --data csv --data-dir '" + list + "'", "no image has the split val or test");
+  has(run("data '" + list + "'").out, "broken: " + list + ": no image has the split val or test");
+  put(list, "path,label,split\ngone.pgm,a,train\nlist.csv,b,val\nim,b,val\n");
+  refused("train --data csv --data-dir '" + list + "'",
+          "list.csv: line 2: " + (folder / "set/gone.pgm is not there"));
+  const json broken = looked(list, 1);              // all of them, not the first
+  CHECK(broken["parts"][0]["broken"].size() == 3);  // and no image of either class is read
+  CHECK(broken["parts"][1]["broken"].size() == 2);
+  put(list, "path,label\nx,\n");
+  has(run("data '" + list + "'").out, "broken: " + list + ": line 2: the label is empty");
+}
+
 TEST_CASE("tool: data of the real sets", "[tool]") {
   NEEDS_TOOL_AND_PNG();
   const std::string data = std::string(PPMA_TEST_SOURCE_DIR) + "/../shared/data";
