@@ -256,7 +256,10 @@ inline FoundSet find_list(const std::string& path) {
       // What is not tested is no fault.
       found.parts.back().all_classes = split == Split::train || !list.has_splits();
     }
-  if (!list.has(Split::train)) found.command = "eval --data csv";
+  if (list.images.empty())
+    found.command = "";  // it could not be read
+  else if (!list.has(Split::train))
+    found.command = "eval --data csv";
   if (!whole.broken.empty()) found.parts.push_back(whole);
   return found;
 }
@@ -330,7 +333,11 @@ inline void describe(const DataCommand& o) {
     else
       print_part(part, look);
     std::fflush(stdout);
-    if (!o.out.empty() && &part == found.parts.data()) write_png(o.out, sample_sheet(part, look));
+    if (o.out.empty() || &part != found.parts.data()) continue;
+    if (look.readable > 0)
+      write_png(o.out, sample_sheet(part, look));
+    else
+      note("--out: there is no image to show, so ", o.out, " is not written");
   }
   if (o.json)
     print_json({{"path", shown_name(root)},

@@ -181,19 +181,14 @@ inline std::string fitting_title(const std::string& name, i64 width, double size
 }
 
 /// Samples with their labels: of up to ten classes six each, of more one each of up to 48; of
-/// objects and pixels nine images. Error: no image can be read.
+/// objects and pixels nine images. There must be one that can be read.
 inline Tensor sample_sheet(const Part& part, const Look& look) {
-  std::vector<std::vector<i64>> groups;  // images to choose from
-  if (part.unit.empty()) {
-    groups.resize(part.classes.size());
-  } else {
-    groups.resize(1);
-  }
+  // images to choose from
+  std::vector<std::vector<i64>> groups(part.unit.empty() ? part.classes.size() : 1);
   for (i64 i = 0; i < part.size; ++i)
     if (const ImageFacts& s = look.seen[static_cast<std::size_t>(i)]; s.wrong.empty())
       groups[part.unit.empty() ? static_cast<std::size_t>(s.counts[0].first) : 0].push_back(i);
   std::erase_if(groups, [](const std::vector<i64>& g) { return g.empty(); });
-  check(!groups.empty(), "--out: there is no image to show");
   const bool few = groups.size() <= 10;
   const std::size_t most_groups = std::min<std::size_t>(groups.size(), 48),
                     of_each = !part.unit.empty() ? 9

@@ -63,6 +63,13 @@ TEST_CASE("tool: data counts a folder of classes and names what is broken in it"
   has(well.out, "val: 2 images, all of 20 x 10 pixels\n");
   has(well.out, "nothing is broken\n");
 
+  // Training says so too, in letters that a terminal may show.
+  put(folder / "odd/train/a/x.pgm", picture(8, 8)), put(folder / "odd/val/a/x.pgm", picture(8, 8));
+  put(folder / "odd/train/a/\x1b[2J\xe9.txt", "no image");
+  has(run("train --size 16384 --batch 65536 --data folder --data-dir '" + (folder / "odd") + "'")
+          .err,
+      "such as a/\\x1b[2J\\xe9.txt)\n");
+
   put(set + "/train/dog/cut.jpg", "\xff\xd8\xff\xe0 not much of a picture");
   fs::create_directories(set + "/train/emu");
   const Result broken = run("data '" + set + "'");
@@ -249,6 +256,10 @@ TEST_CASE("tool: a list of images is looked at, trained on and tested on", "[too
   CHECK(broken["parts"][0]["broken"].size() == 3);  // and no image of either class is read
   CHECK(broken["parts"][1]["broken"].size() == 2);
   put(list, "path,label\nx,\n");
+  const Result none = run("data --json '" + list + "' --out '" + (folder / "none.png") + "'");
+  CHECK(json::parse(none.out)["command"] == "");
+  has(none.err, "there is no image to show");
+  CHECK(!fs::exists(folder / "none.png"));
   has(run("data '" + list + "'").out, "broken: " + list + ": line 2: the label is empty");
 }
 
