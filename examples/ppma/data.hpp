@@ -1,6 +1,6 @@
 #pragma once
-// Which images: --data shapes | paths | cifar10 | cifar100 | idx | folder | csv, and what a network has to be
-// told about them.
+// Which images: --data shapes | paths | cifar10 | cifar100 | idx | folder | csv, and what a network
+// has to be told about them.
 
 #include <filesystem>
 
@@ -116,8 +116,8 @@ inline Dataset class_folders(const std::string& root, Split split, const ImageRe
   return image_folder(has("val") || has("train") ? root + "/val" : root, reading);
 }
 
-/// Which part of a list is tested on: while a network is trained `val`, so that `test` stays unseen,
-/// and then `test`; the other where there is none.
+/// Which part of a list is tested on: while a network is trained `val`, so that `test` stays
+/// unseen, and then `test`; the other where there is none.
 inline Split tested_split(const ImageList& list, bool trains) {
   const Split first = trains ? Split::val : Split::test, other = trains ? Split::test : Split::val;
   check(!list.has_splits() || list.has(first) || list.has(other), list.name,

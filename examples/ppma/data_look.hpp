@@ -1,6 +1,6 @@
 #pragma once
-// A look at every image of a set: how many of each class, which sizes, what cannot be read; as text,
-// as JSON and as a sheet of samples.
+// A look at every image of a set: how many of each class, which sizes, what cannot be read; as
+// text, as JSON and as a sheet of samples.
 
 #include <algorithm>
 #include <functional>

@@ -2,7 +2,8 @@
 #include "ppma/core/names_begin.hpp"
 // MNIST and sets in its form (Fashion-MNIST, KMNIST, EMNIST): IDX files of grey images and labels,
 // packed by gzip or not. A folder holds one set:
-//   train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte
+//   train-images-idx3-ubyte, train-labels-idx1-ubyte,
+//   t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte
 //   emnist-NAME-train-images-idx3-ubyte ... emnist-NAME-test-labels-idx1-ubyte,
 //   emnist-NAME-mapping.txt
 // with a dot before idx as well, and .gz at the end.

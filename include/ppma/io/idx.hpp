@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // IDX files, MNIST's form (LeCun, http://yann.lecun.com/exdb/mnist/): two zero bytes, the elements'
-// type, the number of axes, the axes as big-endian u32, then the elements. Of types, bytes are read.
+// type, the number of axes, the axes as big-endian u32, then the elements. Of the types bytes are
+// read.
 
 #include <string>
 #include <vector>
