@@ -1,14 +1,16 @@
 #pragma once
-// Which images: --data shapes | paths | cifar10 | cifar100 | folder, and what a network has to be
-// told about them.
+// Which images: --data shapes | paths | cifar10 | cifar100 | idx | folder | csv, and what a network
+// has to be told about them.
 
 #include <filesystem>
 
 #include "common.hpp"
 #include "images.hpp"
 #include "ppma/data/cifar.hpp"
+#include "ppma/data/idx_folder.hpp"
 #include "ppma/data/image_batches.hpp"
 #include "ppma/data/image_folder.hpp"
+#include "ppma/data/image_list.hpp"
 #include "ppma/data/paths.hpp"
 #include "ppma/data/shapes.hpp"
 
@@ -22,7 +24,7 @@ struct DataOptions {
   std::string question = "region";  // of paths
   i64 difficulty = 2;               // of paths
   i64 workers = 2;
-  bool no_exif = false;  // of folder
+  bool no_exif = false;  // of folder and csv
 
   // All but workers, which change no result.
   template <class Options, class F>
@@ -30,7 +32,7 @@ struct DataOptions {
     f("data", o.kind), f("data_dir", o.folder), f("no_exif", o.no_exif);
     f("size", o.size, Limits{least_size, most_size, {0}},
       "pixels that images are brought to; 0: what the weights say, else shapes 48, paths 64, "
-      "cifar 32, folder 224");
+      "cifar and idx 32, folder and csv 224");
     f("images", o.images, counts(most_images), "shapes, paths: training images");
     f("test_images", o.test_images, counts(most_images / 10), "shapes, paths: test images");
     f("question", o.question,
@@ -42,19 +44,22 @@ struct DataOptions {
 
 /// Which images, for `train` or for `eval`; how many and of what size is in DataOptions::fields.
 inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
+  std::vector<std::string> kinds{"shapes", "paths", "cifar10", "cifar100", "idx", "folder", "csv"};
+  const std::string read =
+      "shapes, paths (generated), cifar10, cifar100 (binary versions), idx "
+      "(MNIST's files), ";
+  if (trains) kinds.emplace_back("coco");
   app.add_option("--data", o.kind,
-                 trains
-                     ? "shapes, paths (generated), cifar10, cifar100 (binary versions), folder "
-                       "(train/CLASS/*, val/CLASS/*), or coco (annotations and images, to detect)"
-                     : "shapes, paths (generated), cifar10, cifar100 (binary versions), or folder "
-                       "(val/CLASS/*, or CLASS/*)")
-      ->check(CLI::IsMember(
-          trains
-              ? std::vector<std::string>{"shapes", "paths", "cifar10", "cifar100", "folder", "coco"}
-              : std::vector<std::string>{"shapes", "paths", "cifar10", "cifar100", "folder"}))
+                 read + (trains ? "folder (train/CLASS/*, val/CLASS/*), csv (a list with the "
+                                  "columns path, label and split: train, and val or test), or coco "
+                                  "(annotations and images, to detect)"
+                                : "folder (val/CLASS/*, or CLASS/*), or csv (a list with the "
+                                  "columns path, label and split: test, or val; or without split)"))
+      ->check(CLI::IsMember(kinds))
       ->capture_default_str();
-  app.add_option("--data-dir", o.folder, "where the files are, if they are not generated")
-      ->check(CLI::ExistingDirectory)
+  app.add_option("--data-dir", o.folder,
+                 "the folder of the files, if they are not generated; of csv: the list")
+      ->check(CLI::ExistingPath)
       ->check(some_text());
   add_no_exif(app, o.no_exif);
   app.add_option("--workers", o.workers,
@@ -74,7 +79,7 @@ inline void refuse_other_data(const CLI::App& app, const std::string& kind) {
           kind);
   };
   if (kind != "paths") refuse("--question", "paths"), refuse("--difficulty", "paths");
-  if (generated(kind)) return refuse("--data-dir", "folder, cifar10, cifar100 or coco");
+  if (generated(kind)) return refuse("--data-dir", "folder, csv, cifar10, cifar100, idx or coco");
   refuse("--images", "shapes or paths"), refuse("--test-images", "shapes or paths");
 }
 
@@ -111,17 +116,33 @@ inline Dataset class_folders(const std::string& root, Split split, const ImageRe
   return image_folder(has("val") || has("train") ? root + "/val" : root, reading);
 }
 
+/// Which part of a list is tested on: while a network is trained `val`, so that `test` stays
+/// unseen, and then `test`; the other where there is none.
+inline Split tested_split(const ImageList& list, bool trains) {
+  const Split first = trains ? Split::val : Split::test, other = trains ? Split::test : Split::val;
+  check(!list.has_splits() || list.has(first) || list.has(other), list.name,
+        ": no image has the split val or test, to test on");
+  return list.has(first) || !list.has_splits() ? first : other;
+}
+
 /// The images, as `expected` says that a network takes them; where it says nothing, as suits the
 /// set. --size counts more.
 inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
                       const std::optional<InputInfo>& expected = {}) {
   Data d;
-  check(!o.no_exif || o.kind == "folder", "--no-exif is for --data folder, not ", o.kind);
+  check(!o.no_exif || o.kind == "folder" || o.kind == "csv",
+        "--no-exif is for --data folder and csv, not ", o.kind);
   const auto side = [&](i64 usual) {
     return o.size > 0 ? o.size : expected && expected->size > 0 ? expected->size : usual;
   };
   const auto file_backed = [&] {
     check(!o.folder.empty(), "--data ", o.kind, " needs --data-dir");
+    const bool is_list = std::filesystem::is_regular_file(o.folder),
+               is_folder = std::filesystem::is_directory(o.folder);
+    if (o.kind == "csv")
+      check(!is_folder, "--data-dir: ", o.folder, " is a folder; --data csv reads a list, a file");
+    else
+      check(!is_list, "--data-dir: ", o.folder, " is a file; --data ", o.kind, " reads a folder");
   };
   if (o.kind == "shapes") {
     const i64 size = side(48);
@@ -155,16 +176,33 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
       const Tensor moved = random_flip(random_crop(image, 32, 32, 4, rng), rng);
       return size == 32 ? moved : resize_shorter(moved, size);
     };
+  } else if (o.kind == "idx") {
+    file_backed();
+    if (trains) d.train = idx_folder(o.folder, Split::train);
+    d.test = idx_folder(o.folder, Split::test);
+    d.input.size = side(32);
+    d.input.crop = 1;
+    // MNIST's; no flips, which would change what letters and digits are.
+    d.input.normalization = {{0.1307f, 0.1307f, 0.1307f}, {0.3081f, 0.3081f, 0.3081f}};
+    d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {
+      return random_crop(resize_shorter(image, size), size, size, size / 8, rng);
+    };
   } else {
-    check(o.kind == "folder", "--data ", o.kind, " is for --task detect");
+    check(o.kind == "folder" || o.kind == "csv", "--data ", o.kind, " is for --task detect");
     file_backed();
     const ImageReading reading{.orient = !o.no_exif};
-    if (trains) d.train = class_folders(o.folder, Split::train, reading);
-    d.test = class_folders(o.folder, Split::test, reading);
-    const std::string difference =
-        trains ? class_difference(d.train.class_names, d.test.class_names) : "";
-    check(difference.empty(), o.folder, ": train and val must have the same classes; in val ",
-          difference);
+    if (o.kind == "csv") {
+      const ImageList list = read_image_list(o.folder);
+      if (trains) d.train = image_list(list, Split::train, reading);
+      d.test = image_list(list, tested_split(list, trains), reading);
+    } else {
+      if (trains) d.train = class_folders(o.folder, Split::train, reading);
+      d.test = class_folders(o.folder, Split::test, reading);
+      const std::string difference =
+          trains ? class_difference(d.train.class_names, d.test.class_names) : "";
+      check(difference.empty(), o.folder, ": train and val must have the same classes; in val ",
+            difference);
+    }
     d.input.size = side(224);
     d.input.crop = 0.875;
     d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {

@@ -55,6 +55,17 @@ inline std::string existing(const std::vector<std::string>& paths) {
   fail("there is none of ", all);
 }
 
+/// Where a part of a set in COCO's layout lies: "train" or "val".
+struct CocoPlaces {
+  std::string annotations, images;  // a file, a folder
+};
+
+inline CocoPlaces coco_places(const std::string& root, const std::string& part) {
+  const std::string notes = root + "/annotations/instances_" + part;
+  return {existing({notes + ".json", notes + "2017.json"}),
+          existing({root + "/images/" + part, root + "/" + part + "2017", root + "/" + part})};
+}
+
 struct DetectionData {
   DetectionSet train, test;
   std::shared_ptr<const CocoTruth> truth;  // of test
@@ -74,14 +85,10 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
   check(o.data.kind == "coco" && !o.data.folder.empty(),
         "--task detect: --data is shapes, or coco with --data-dir");
   const auto part = [&](const std::string& name, bool all, CocoSkips* skips) {
-    const std::string notes = o.data.folder + "/annotations/instances_" + name;
+    const CocoPlaces at = coco_places(o.data.folder, name);
     // the last one's stays
-    d.truth = std::make_shared<const CocoTruth>(
-        read_coco(existing({notes + ".json", notes + "2017.json"}), !o.boxes_only));
-    return coco_set(d.truth,
-                    existing({o.data.folder + "/images/" + name,
-                              o.data.folder + "/" + name + "2017", o.data.folder + "/" + name}),
-                    !o.boxes_only, all, skips);
+    d.truth = std::make_shared<const CocoTruth>(read_coco(at.annotations, !o.boxes_only));
+    return coco_set(d.truth, at.images, !o.boxes_only, all, skips);
   };
   d.train = part("train", false, &d.skips);
   d.test = part("val", true, nullptr);

@@ -2,9 +2,9 @@
 // How the tool reads image files, and what it says of those that a set leaves out.
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <string>
 
+#include "options.hpp"
 #include "ppma/io/image.hpp"
 
 namespace tool {
@@ -19,7 +19,7 @@ inline CLI::Option* add_no_exif(CLI::App& app, bool& no_exif) {
 
 /// One line on stderr, or none.
 inline void warn_left_out(const std::string& set, const std::string& what) {
-  if (!what.empty()) std::fprintf(stderr, "ppma: %s: left out: %s\n", set.c_str(), what.c_str());
+  if (!what.empty()) note(set, ": left out: ", what);
 }
 
 }  // namespace tool

@@ -6,6 +6,7 @@
 
 #include "ablate.hpp"
 #include "bench.hpp"
+#include "data_command.hpp"
 #include "evaluate.hpp"
 #include "files.hpp"
 #include "ppma/kernels/instruction_set.hpp"
@@ -57,6 +58,7 @@ int run_command(int argc, char** argv) {
   });
   tool::add_info(app);
   tool::add_summary(app);
+  tool::add_data_command(app);
   tool::add_train(app);
   tool::add_ablate(app);
   tool::add_eval(app);

@@ -195,4 +195,31 @@ TEST_CASE("a folder of images: links, hidden files, and what is left out is said
              "/emu/e.jpg: a WebP image; convert it to PNG or JPEG"));
 }
 
+TEST_CASE("a folder of images: all classes without images are named, names are bytes") {
+  const Folder f;
+  const std::string picture = "P5 1 1 255\n\x07", latin = "caf\xe9";  // not UTF-8
+  f.file("b/x.pgm", picture);
+  f.file("B/x.pgm", picture);
+  f.file("\xc3\xa9/\xe9t\xe9.PGM", picture);
+  f.file(latin + "/x.Pgm", picture);
+  const Dataset d = image_folder(f.path);
+  // sorted by bytes, as Python sorts by code points
+  CHECK(d.class_names == std::vector<std::string>{"B", "b", latin, "\xc3\xa9"});
+  REQUIRE(d.size == 4);
+  for (i64 i = 0; i < 4; ++i) CHECK(d.get(i).label == i);
+  CHECK(d.get(3).name == f.path + "/\xc3\xa9/\xe9t\xe9.PGM");
+
+  fs::create_directories(f.path + "/a");
+  f.file("c/notes.txt", std::string("no image"));
+  f.file("d/.hidden.pgm", picture);
+  CHECK(says([&] { image_folder(f.path); }, ": 3 classes have no images (.jpg, "));
+  CHECK(says([&] { image_folder(f.path); }, "): a, c, d"));
+  const ClassFolders all = list_classes(f.path);
+  CHECK(all.names.size() == 7);
+  CHECK(all.files.size() == 4);
+  REQUIRE(all.empty.size() == 3);
+  CHECK(all.empty[1].first == "c");
+  CHECK(all.empty[1].second.starts_with("1 file that is not .jpg"));
+}
+
 }  // namespace folder_test

@@ -7,7 +7,11 @@
 #include <cstdlib>
 #include <vector>
 
+#include "ppma/data/image_list.hpp"
 #include "ppma/io/checkpoint.hpp"
+#include "ppma/io/csv.hpp"
+#include "ppma/io/gzip.hpp"
+#include "ppma/io/idx.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/label_map.hpp"
 #include "ppma/io/pickle.hpp"
@@ -143,6 +147,44 @@ inline bool label_map(Bytes raw) {
   // The image, or eight bytes a pixel, a copy of the file with another palette, and a byte a pixel.
   return survives([&] { decode_label_map(file, "fuzzed"); },
                   9 * 9000 * (static_cast<i64>(file.size()) + 780) + 4096);
+}
+
+/// An IDX file, packed by gzip or not. Its elements fill it.
+inline bool idx(Bytes raw) {
+  return survives(
+      [&] {
+        std::vector<u8> file(raw.begin(), raw.end());
+        if (is_gzip(file)) file = gunzip(file, "fuzzed");
+        const IdxArray array = parse_idx(file, "fuzzed");
+        i64 elements = 1;
+        for (const i64 n : array.shape) elements *= n;
+        if (array.begin + static_cast<std::size_t>(elements) != file.size()) std::abort();
+      },
+      0);
+}
+
+/// A list of images; what was read of it, written again with every field in quotes, is the same.
+inline bool image_list(Bytes csv) {
+  survives(
+      [&] {
+        std::string again;
+        const std::vector<CsvRecord> records = parse_csv(csv, "fuzzed");
+        for (const CsvRecord& r : records) {
+          for (std::size_t i = 0; i < r.fields.size(); ++i) {
+            again += i == 0 ? "\"" : ",\"";
+            for (const char c : r.fields[i]) again += c == '"' ? "\"\"" : std::string(1, c);
+            again += '"';
+          }
+          again += "\r\n";
+        }
+        const std::vector<CsvRecord> second =
+            parse_csv({reinterpret_cast<const u8*>(again.data()), again.size()}, "written");
+        if (second.size() != records.size()) std::abort();
+        for (std::size_t i = 0; i < records.size(); ++i)
+          if (second[i].fields != records[i].fields) std::abort();
+      },
+      0);
+  return survives([&] { parse_image_list(csv, "fuzzed"); }, 0);
 }
 
 }  // namespace fuzz

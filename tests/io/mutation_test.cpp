@@ -88,7 +88,14 @@ TEST_CASE("mutation: damaged files are accepted or refused, nothing else", "[io]
     run(read_file(reference("pth/" + std::string(name) + ".pth")), fuzz::pth, 1500);
   }
   run(read_file(reference("images/rgb.ppm")), fuzz::image, 300);
+  run({0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6}, fuzz::idx, 3000);
+  const std::string list = "label,path,split\r\nant,a.png,train\r\n\"b\"\"\nb\",\"b,b\",val\r\n";
+  run({list.begin(), list.end()}, fuzz::image_list, 3000);
 #if PPMA_STB
+  // Labels, packed by Python's gzip.
+  run({0x1f, 0x8b, 8,    0,    0,    0, 0, 0,    2,    3,    0x63, 0x60, 0xe0, 0x60, 0x64,
+       0x60, 0x60, 0x60, 0x62, 0x66, 4, 0, 0x4c, 0xcf, 0xb6, 0xc9, 10,   0,    0,    0},
+      fuzz::idx, 3000);
   for (const char* name : {"rgb.png", "palette.png", "rgb.jpg", "progressive.jpg", "subsampled.jpg",
                            "rgb.bmp", "grey.bmp"})
     run(read_file(reference("images/" + std::string(name))), fuzz::image, 300);

@@ -14,6 +14,9 @@ namespace ppma::inline PPMA_ABI {
 /// Which part of a set: one to learn from, one to choose by, one to be judged by.
 enum class Split : u8 { train, val, test };
 
+/// "train", "val" or "test".
+PPMA_API std::string to_string(Split split);
+
 /// An image with what is in it.
 struct Sample {
   Tensor image;      // uint8 (H,W,3)
@@ -54,6 +57,10 @@ PPMA_API Dataset in_memory(const Dataset& source);
 #include "ppma/core/parallel.hpp"
 
 namespace ppma::inline PPMA_ABI {
+
+std::string to_string(Split split) {
+  return split == Split::train ? "train" : split == Split::val ? "val" : "test";
+}
 
 Sample Dataset::get(i64 index) const {
   check(index >= 0 && index < size, name, ": sample ", index, " of ", size, " asked for");

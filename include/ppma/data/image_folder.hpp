@@ -5,6 +5,7 @@
 // folder's name; hidden files and folders are none, linked ones are as if they lay there.
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ppma/data/dataset.hpp"
@@ -19,10 +20,26 @@ constexpr const char* image_kinds = ".jpg, .jpeg, .png, .bmp, .ppm or .pgm";
 
 }  // namespace detail
 
+/// What lies in a folder of classes.
+struct ClassFolders {
+  std::string root;
+  std::vector<std::string> names;                          // the classes, sorted
+  std::vector<std::pair<std::string, i64>> files;          // path and class, sorted by class
+  std::vector<std::pair<std::string, std::string>> empty;  // classes without images, what they hold
+  std::string left_out;  // what of the files is no image of a class, for messages
+};
+
+/// Lists the images under `root`, and which classes have none. Errors: no such folder, no class
+/// folders, a link to nothing.
+PPMA_API ClassFolders list_classes(const std::string& root);
+
+/// The listed images, classes without any among them.
+PPMA_API Dataset image_folder(ClassFolders found, ImageReading reading = {});
+
 /// The images under `root` in the order of their paths, turned as their EXIF data say unless
 /// `reading` leaves that out. They are decoded when they are asked for; a file that cannot be is
 /// named then. Files of other endings are counted in `left_out`. Errors: no such folder, no class
-/// folders, a class without images, a link to nothing.
+/// folders, classes without images (all of them by name), a link to nothing.
 PPMA_API Dataset image_folder(const std::string& root, ImageReading reading = {});
 
 }  // namespace ppma::inline PPMA_ABI
@@ -34,6 +51,7 @@ PPMA_API Dataset image_folder(const std::string& root, ImageReading reading = {}
 #include <memory>
 
 #include "ppma/io/folder.hpp"
+#include "ppma/io/utf8.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -46,12 +64,12 @@ const std::vector<std::string>& image_endings() {
 
 }  // namespace detail
 
-Dataset image_folder(const std::string& root, ImageReading reading) {
+ClassFolders list_classes(const std::string& root) {
   namespace fs = std::filesystem;
   std::error_code failed;
   check(fs::is_directory(root, failed), root, ": is not a folder");
-  Dataset d;
-  d.name = root;
+  ClassFolders found;
+  found.root = root;
   i64 beside = 0;  // images that are in no class
   fs::directory_iterator it(root, failed);
   for (; !failed && it != fs::directory_iterator(); it.increment(failed)) {
@@ -61,41 +79,61 @@ Dataset image_folder(const std::string& root, ImageReading reading) {
     const fs::file_status status = it->status(absent);  // of what a link leads to
     check(fs::exists(status), root, "/", name, ": a link to what is not there; mend or remove it");
     if (fs::is_directory(status)) {
-      d.class_names.push_back(name);
+      found.names.push_back(name);
       continue;
     }
     const auto& known = detail::image_endings();
     if (std::find(known.begin(), known.end(), ending_of(name)) != known.end()) ++beside;
   }
   check(!failed, root, ": cannot be read (", failed.message(), ")");
-  check(!d.class_names.empty(), root, ": has no folders; one for each class is needed, such as ",
+  check(!found.names.empty(), root, ": has no folders; one for each class is needed, such as ",
         root, "/cat");
-  std::sort(d.class_names.begin(), d.class_names.end());
+  std::sort(found.names.begin(), found.names.end());
 
-  auto files = std::make_shared<std::vector<std::pair<std::string, i64>>>();  // path, class
   FolderList others;
-  for (i64 label = 0; label < d.classes(); ++label) {
-    const std::string& name = d.class_names[static_cast<std::size_t>(label)];
-    const std::string folder = root + "/" + name;
+  for (std::size_t label = 0; label < found.names.size(); ++label) {
+    const std::string &name = found.names[label], folder = root + "/" + name;
     const FolderList list = files_below(folder, detail::image_endings());
-    const std::string left_out = list.left_out(detail::image_kinds);
-    check(!list.files.empty(), folder, ": has no images (", detail::image_kinds, ")",
-          left_out.empty() ? "" : ", but ", left_out);
-    for (const std::string& file : list.files) files->emplace_back(folder + "/" + file, label);
+    if (list.files.empty()) found.empty.emplace_back(name, list.left_out(detail::image_kinds));
+    for (const std::string& file : list.files)
+      found.files.emplace_back(folder + "/" + file, static_cast<i64>(label));
     for (const auto& [ending, n] : list.others) others.others[ending] += n;
     if (others.first_other.empty() && !list.others.empty())
       others.first_other = name + "/" + list.first_other;
   }
-  d.left_out = others.left_out(detail::image_kinds);
+  found.left_out = others.left_out(detail::image_kinds);
   if (beside > 0)
-    d.left_out += str(d.left_out.empty() ? "" : ", ", beside, beside == 1 ? " image" : " images",
-                      " beside the class folders");
-  d.size = static_cast<i64>(files->size());
+    found.left_out += str(found.left_out.empty() ? "" : ", ", beside,
+                          beside == 1 ? " image" : " images", " beside the class folders");
+  return found;
+}
+
+Dataset image_folder(ClassFolders found, ImageReading reading) {
+  Dataset d;
+  d.name = found.root, d.class_names = found.names, d.left_out = found.left_out;
+  d.size = static_cast<i64>(found.files.size());
+  const auto files = std::make_shared<const decltype(found.files)>(std::move(found.files));
   d.load = [files, reading](i64 index) {
     const auto& [path, label] = (*files)[static_cast<std::size_t>(index)];
     return Sample{read_image(path, reading), label, path};
   };
   return d;
+}
+
+Dataset image_folder(const std::string& root, ImageReading reading) {
+  ClassFolders found = list_classes(root);
+  if (found.empty.size() == 1) {
+    const auto& [name, others] = found.empty[0];
+    fail(root, "/", name, ": has no images (", detail::image_kinds, ")",
+         others.empty() ? "" : ", but ", others);
+  }
+  constexpr std::size_t most = 20;
+  std::string names;
+  for (std::size_t i = 0; i < std::min(most, found.empty.size()); ++i)
+    names += (i == 0 ? "" : ", ") + printable(found.empty[i].first);
+  check(found.empty.empty(), root, ": ", found.empty.size(), " classes have no images (",
+        detail::image_kinds, "): ", names, found.empty.size() > most ? ", ..." : "");
+  return image_folder(std::move(found), reading);
 }
 
 }  // namespace ppma::inline PPMA_ABI
