@@ -205,7 +205,7 @@ std::string svg_confusion(const Confusion& confusion, const std::vector<std::str
     shown.push_back(shortened(printable(name, name.size()), 16));
     longest = std::max(longest, code_points(shown.back()).size());
   }
-  const double room = 14 + 5.8 * static_cast<double>(longest), left = room, top = room + 12,
+  const double room = 16 + 6.4 * static_cast<double>(longest), left = room, top = room + 14,
                side = cell * classes;
   std::string svg = svg_head(left + side + 8, top + side + 8, "confusion matrix");
   svg += svg_text(left, 11, "taken for", "tick");
