@@ -120,17 +120,21 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
                acc5 = unknown > 0 ? e.acc5 * share : e.acc5;
   if (unknown > 0)
     note(data.test.name, ": the network does not know the classes ", listed(match.unknown),
-         "; their ", unknown, " images count as wrong, and not in the loss");
+         "; their ", unknown,
+         " images count as wrong, and not in the loss and the classes' figures");
   const Confusion confusion(network.model.config.num_classes, said);
   const std::vector<std::string> names =
       shown_classes(network.input.classes.empty() ? data.test.class_names : network.input.classes);
   const std::string tested_on = shown_name(data.test.name);
-  if (!o.confusion.empty())
-    write_png(o.confusion, confusion_picture(
-                               confusion, names,
-                               {.title = str(tested_on, ": ", grouped_digits(e.images), " images, ",
-                                             percent(confusion.top1(), 1), " % right")})
-                               .image());
+  const auto draw = [&] {  // last: the figures are there where it cannot be written
+    if (!o.confusion.empty())
+      write_png(
+          o.confusion,
+          confusion_picture(confusion, names,
+                            {.title = str(tested_on, ": ", grouped_digits(e.images), " images, ",
+                                          percent(confusion.top1(), 1), " % right")})
+              .image());
+  };
   if (o.json) {
     Json j;
     j["data"] = tested_on;
@@ -141,12 +145,14 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
     if (unknown > 0) j["unknown_classes"] = match.unknown, j["unknown_images"] = unknown;
     j["images_per_s"] = rounded(static_cast<double>(images) / seconds, 0.1);
     put_confusion(j, confusion, names);
-    return print_json(j);
+    print_json(j);
+    return draw();
   }
   std::printf("%s: %s images, loss %.4f, top-1 %.2f %%, top-5 %.2f %%, %.0f images/s\n",
               tested_on.c_str(), grouped_digits(images).c_str(), e.loss, acc1, acc5,
               static_cast<double>(images) / seconds);
   print_confusion(confusion, names, o.per_class);
+  draw();
 }
 
 inline void add_eval(CLI::App& app) {

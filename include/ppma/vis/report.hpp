@@ -285,7 +285,7 @@ std::string report_html(const Report& r) {
 i64 report_epoch(const std::string& html) {
   constexpr std::string_view mark = "<meta name=\"ppma-epoch\" content=\"";
   const std::size_t at = html.find(mark);
-  return at == std::string::npos ? -1 : std::atoll(html.c_str() + at + mark.size());
+  return at == std::string::npos ? -1 : std::strtoll(html.c_str() + at + mark.size(), nullptr, 10);
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -22,8 +22,8 @@ PPMA_API std::string svg_curves(const std::vector<Series>& series,
                                 const CurveOptions& options = {.width = 440, .height = 260});
 
 /// The matrix as confusion_picture() draws it: cells of classes "right" and "wrong" whose opacity
-/// is the square root of their share of the row; counts where there is room. A cell's title says
-/// what it counts. Error: not a name for each class.
+/// is the square root of their share of the row; counts where there is room. Of up to 200 classes a
+/// cell's title says what it counts. Error: not a name for each class.
 PPMA_API std::string svg_confusion(const Confusion& confusion,
                                    const std::vector<std::string>& names);
 
@@ -145,7 +145,7 @@ std::string svg_curves(const std::vector<Series>& series, const CurveOptions& op
     svg += svg_text(left - 7, py(v) + 4, tick_label(v, step(y_ticks)), "tick", "end");
   }
   for (const double v : x_ticks)
-    svg += svg_text(px(v), bottom + 17, tick_label(v, step(x_ticks)), "tick", "middle");
+    svg += svg_text(px(v), bottom + 17, tick_label(v, whole ? 1 : step(x_ticks)), "tick", "middle");
   svg += svg_line(left, bottom, right, bottom, "axis");
   if (!options.x_label.empty())
     svg += svg_text((left + right) / 2, H - 6, options.x_label, "tick", "middle");
@@ -205,13 +205,15 @@ std::string svg_confusion(const Confusion& confusion, const std::vector<std::str
     shown.push_back(shortened(printable(name, name.size()), 16));
     longest = std::max(longest, code_points(shown.back()).size());
   }
-  const double room = 14 + 5.8 * static_cast<double>(longest), left = room, top = room + 12,
+  const double room = 16 + 6.4 * static_cast<double>(longest), left = room, top = room + 14,
                side = cell * classes;
   std::string svg = svg_head(left + side + 8, top + side + 8, "confusion matrix");
   svg += svg_text(left, 11, "taken for", "tick");
   svg += "<rect class=\"ground\" x=\"" + svg_number(left) + "\" y=\"" + svg_number(top) +
          "\" width=\"" + svg_number(side) + "\" height=\"" + svg_number(side) + "\"/>\n";
-  const double gap = cell >= 10 ? 0.5 : 0;
+  // Of many classes a cell is hardly a pixel: marks stay as large as can be seen.
+  const double gap = cell >= 10 ? 0.5 : 0, mark = std::max(cell - 2 * gap, 1.8);
+  const double faintest = n > 200 ? 0.3 : 0.06;
   for (const auto& [pair, images] : confusion.counts()) {
     const auto [label, predicted] = pair;
     const double share =
@@ -221,13 +223,16 @@ std::string svg_confusion(const Confusion& confusion, const std::vector<std::str
     const std::string count = std::to_string(images);
     svg += "<rect class=\"" + std::string(label == predicted ? "right" : "wrong") + "\" x=\"" +
            svg_number(x + gap) + "\" y=\"" + svg_number(y + gap) + "\" width=\"" +
-           svg_number(cell - 2 * gap) + "\" height=\"" + svg_number(cell - 2 * gap) +
-           "\" fill-opacity=\"" + svg_number(0.06 + 0.94 * std::sqrt(share)) + "\"><title>" +
-           escape_xml(names[static_cast<std::size_t>(label)]) + ": " + count +
-           (label == predicted
-                ? " right"
-                : " taken for " + escape_xml(names[static_cast<std::size_t>(predicted)])) +
-           "</title></rect>\n";
+           svg_number(mark) + "\" height=\"" + svg_number(mark) + "\" fill-opacity=\"" +
+           svg_number(faintest + (1 - faintest) * std::sqrt(share)) + "\"";
+    if (n > 200)
+      svg += "/>\n";
+    else
+      svg += "><title>" + escape_xml(names[static_cast<std::size_t>(label)]) + ": " + count +
+             (label == predicted
+                  ? " right"
+                  : " taken for " + escape_xml(names[static_cast<std::size_t>(predicted)])) +
+             "</title></rect>\n";
     if (5.8 * static_cast<double>(count.size()) < cell - 3 && cell >= 12)
       svg += svg_text(x + cell / 2, y + cell / 2 + 3.5, count, share > 0.35 ? "count on" : "count",
                       "middle");
