@@ -4,6 +4,7 @@
 //   OUT/curve.png            losses and accuracies
 //   OUT/report.html          all that is known of the last evaluation and of the run (report.hpp)
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 
@@ -288,6 +289,11 @@ inline void add_train(CLI::App& app) {
   add_network(*c, o->network);
   c->get_option("--model")->description(c->get_option("--model")->get_description() +
                                         " [ppma_nano]");
+  c->get_option("--config")
+      ->description(
+          "a network's configuration as JSON; or a run's options, as its train.json, which repeats "
+          "the "
+          "run: other options count more");
   TrainingOptions::OfCall::fields(*o, AddFields(*c));
   c->add_option(
        "--resume", o->resume,
@@ -318,11 +324,26 @@ inline void add_train(CLI::App& app) {
       read_member(parse_json(read_text(path), path), "task", path, o->task);
     check(o->task == "classify" || o->task == "segment" || o->task == "detect", o->resume,
           "/train.json: there is no task \"", o->task, "\"");
+    const std::string file = o->network.config;
+    const std::optional<Json> told = run_options(file);
+    if (told) {  // the network of that run lies beside it
+      std::string task = o->task;
+      read_member(*told, "task", file, task);
+      check(c->count("--task") == 0 || task == o->task, file, ": its task is ", task, ", not ",
+            o->task);
+      o->task = task;
+      const std::string beside =
+          (std::filesystem::path(file).parent_path() / "config.json").string();
+      o->network.config = std::filesystem::exists(beside) ? beside : "";
+    }
     refuse_others(*c, o->task);
-    if (o->resume.empty()) refuse_other_data(*c, o->data.kind);
+    if (told && o->task == "classify") take_run(*c, *told, file, *o);
+    if (o->resume.empty() && !told) refuse_other_data(*c, o->data.kind);
     if (o->resume.empty()) processes = other_processes(launch, o->compute.placement(true).device);
     if (o->task == "classify") return train(*o, processes);
     take_shared(*o);
+    if (told && o->task == "segment") take_run(*c, *told, file, *segment);
+    if (told && o->task == "detect") take_run(*c, *told, file, *detect);
     o->task == "segment" ? train_segment(*segment, processes) : train_detect(*detect, processes);
   });
 }

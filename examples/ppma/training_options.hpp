@@ -111,4 +111,23 @@ void take_kept(Command& o) {
   take_moved_data(moved, o.data.folder, o.out);
 }
 
+/// What --config of `train` names: a run's options, as train.json holds them (a file with
+/// "epochs"), or nothing where it is a network's configuration.
+inline std::optional<Json> run_options(const std::string& path) {
+  if (path.empty()) return {};
+  Json j = parse_json(read_text(path), path);
+  if (!j.is_object() || !j.contains("epochs")) return {};
+  return j;
+}
+
+/// Takes a run's options from a file; those that were given beside it count more. Error: the file
+/// has a key that this task does not know.
+template <class Command>
+void take_run(const CLI::App& app, const Json& file, const std::string& path, Command& o) {
+  Command told = o;
+  read_kept(file, path, told);
+  take_given<Command>(app, o, told);
+  o = told;
+}
+
 }  // namespace tool

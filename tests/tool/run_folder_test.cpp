@@ -122,12 +122,14 @@ TEST_CASE("tool: a signal, the clock and patience end a run where it can go on",
     const std::string out = folder / task, train = small_run(task, 2) + " --epochs ";
     for (const auto& [name, code] : {std::pair{"INT", 130}, std::pair{"TERM", 143}}) {
       // As soon as something is saved: the tool is in the middle of its training.
+      fs::remove_all(out);
       const std::string log = folder / "log",
-                        command = "'" + tool() + "' " + train +
-                                  "100000 --save-every-minutes 1e-9 --overwrite --out '" + out +
-                                  "' > '" + log + "' 2>&1 & pid=$!; until test -e '" + out +
-                                  "/last.safetensors'; do sleep 0.05; done; kill -" + name +
-                                  " $pid; wait $pid";
+                        command =
+                            "'" + tool() + "' " + train +
+                            "100000 --save-every-minutes 1e-9 --out '" + out + "' > '" + log +
+                            "' 2>&1 & pid=$!; until test -e '" + out +
+                            "/last.safetensors' || ! kill -0 $pid; do sleep 0.05; done; kill -" +
+                            name + " $pid; wait $pid";
       CHECK(WEXITSTATUS(std::system(command.c_str())) == code);
       const std::string said = tool_test::text_of(log);
       INFO(said);
@@ -152,6 +154,38 @@ TEST_CASE("tool: a signal, the clock and patience end a run where it can go on",
   }
   CHECK(mentions(run("train --time-limit 3x --out " + folder / "x"),
                  "--time-limit 3x: must be a time such as 90s, 20m or 1.5h"));
+}
+
+TEST_CASE("tool: a run's options repeat it bit for bit, and others count more", "[tool]") {
+  using namespace run_folder_test;
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  for (const std::string task : {"classify", "segment", "detect"}) {
+    INFO(task);
+    const std::string a = folder / task, b = a + "-again", c = a + "-longer",
+                      own = task == "classify"  ? " --mixup 0.3 --lr 1e-3 --mask rmt"
+                            : task == "segment" ? " --head semantic_fpn --most-factor 1.5"
+                                                : " --multi-scale";
+    REQUIRE(run(small_run(task, 2) + own + " --epochs 2 --seed 3 --out " + a).code == 0);
+    const std::string again = "train --threads 1 --config " + a + "/train.json --out ";
+    const Result r = run(again + b);
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    const auto left = crash_test::state_of(a), right = crash_test::state_of(b);
+    CHECK((left.last == right.last && left.best == right.best && left.log == right.log));
+    CHECK(tool_test::text_of(a + "/train.json") == tool_test::text_of(b + "/train.json"));
+    REQUIRE(run(again + c + " --epochs 3").code == 0);
+    CHECK(records_of(c).size() == 3);
+    Json told = Json::parse(tool_test::text_of(c + "/train.json"));
+    CHECK(told["seed"] == 3);
+    told["mixupp"] = 1;
+    write_file(folder / "wrong.json", told.dump());
+    CHECK(mentions(run("train --config " + folder / "wrong.json" + " --out " + folder / "x"),
+                   "mixupp"));
+    CHECK(mentions(run(again + b + " --task " + (task == "detect" ? "segment" : "detect")),
+                   "its task is " + task));
+    CHECK(mentions(run(again + b), "already holds a run"));
+  }
 }
 
 TEST_CASE("tool: an old run outlives a mistake in a new one, and training that diverges",

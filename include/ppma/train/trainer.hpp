@@ -66,8 +66,8 @@ class Trainer : public TrainingLoop {
     Record record;
     train.start(epoch(), batch());
     train_ = &train, record_ = &record;
-    const bool is_best =
-        pass(record, train.batches(), {observer.on_batch, observer.on_evaluation, observer.rest});
+    const Listeners listeners{observer.on_batch, observer.on_evaluation, observer.rest};
+    const bool is_best = pass(record, train.batches(), listeners);
     train_ = nullptr, record_ = nullptr;
     if (batch() == 0 && observer.on_epoch) observer.on_epoch(record, is_best);
     return record;
