@@ -125,6 +125,7 @@ inline std::optional<Json> run_options(const std::string& path) {
 template <class Command>
 void take_run(const CLI::App& app, const Json& file, const std::string& path, Command& o) {
   Command told = o;
+  check_json_keys(file, path, told);
   read_kept(file, path, told);
   take_given<Command>(app, o, told);
   o = told;
