@@ -195,12 +195,14 @@ inline void train_by_jobs(const AblateCommand& o, std::vector<AblationRun>& runs
         {{"--jobs", "1", "--part", str(k, "/", o.jobs)}, str(o.out, "/job-", k, ".log")});
   std::printf("%zu runs by %zu processes, which write %s/job-0.log to job-%zu.log\n", runs.size(),
               jobs.size(), o.out.c_str(), jobs.size() - 1);
+  std::vector<TrainCommand> commands;
+  for (const AblationRun& r : runs) commands.push_back(command_of(o, r));
   std::size_t known = 0;
   const auto count = [&] {
     std::size_t trained = 0;
-    for (AblationRun& r : runs) {
-      if (!r.accuracy) r.accuracy = accuracy_of(command_of(o, r));
-      trained += r.accuracy.has_value();
+    for (std::size_t k = 0; k < runs.size(); ++k) {
+      if (!runs[k].accuracy) runs[k].accuracy = accuracy_of(commands[k]);
+      trained += runs[k].accuracy.has_value();
     }
     if (trained > std::exchange(known, trained)) {
       std::printf("%zu of %zu trained\n", trained, runs.size());

@@ -307,7 +307,7 @@ void TrainingLoop::train_batches(detail::EpochSums& done, const std::function<bo
     ahead ? launch_step(rng, rate, done) : take_step(rng, rate, done);
     rests = done.pending == 0 && all_rest(done, rest);
   }
-  if (ahead) finish_step(done);
+  if (replays_) finish_step(done);  // none where only the evaluation was left
   check(rests || done.begun == done.batches, "training: the stream gave ", done.begun,
         " batches instead of ", done.batches);
 }
