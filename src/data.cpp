@@ -21,3 +21,5 @@
 #include "ppma/data/segmentation.hpp"
 #include "ppma/data/segmentation_batches.hpp"
 #include "ppma/data/shapes.hpp"
+#include "ppma/data/voc.hpp"
+#include "ppma/data/yolo.hpp"

@@ -1,6 +1,6 @@
 #pragma once
-// Which images: --data shapes | paths | cifar10 | cifar100 | idx | folder | csv, and what a network
-// has to be told about them.
+// Which images: --data, and what a network has to be told about them. The layouts of sets on disk:
+// docs/data-sets.md.
 
 #include <filesystem>
 
@@ -42,17 +42,25 @@ struct DataOptions {
   }
 };
 
+/// The task that a kind of data is for alone; "": for classification, or for several.
+inline std::string task_of_data(const std::string& kind) {
+  for (const char* set : {"coco", "voc", "yolo"})
+    if (kind == set) return "detect";
+  return "";
+}
+
 /// Which images, for `train` or for `eval`; how many and of what size is in DataOptions::fields.
 inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
   std::vector<std::string> kinds{"shapes", "paths", "cifar10", "cifar100", "idx", "folder", "csv"};
   const std::string read =
       "shapes, paths (generated), cifar10, cifar100 (binary versions), idx "
       "(MNIST's files), ";
-  if (trains) kinds.emplace_back("coco");
+  if (trains) kinds.insert(kinds.end(), {"coco", "voc", "yolo"});
   app.add_option("--data", o.kind,
                  read + (trains ? "folder (train/CLASS/*, val/CLASS/*), csv (a list with the "
-                                  "columns path, label and split: train, and val or test), or coco "
-                                  "(annotations and images, to detect)"
+                                  "columns path, label and split: train, and val or test); with "
+                                  "--task detect coco (annotations and images), voc (Pascal's "
+                                  "XML: boxes) or yolo (text files of boxes or outlines)"
                                 : "folder (val/CLASS/*, or CLASS/*), or csv (a list with the "
                                   "columns path, label and split: test, or val; or without split)"))
       ->check(CLI::IsMember(kinds))
@@ -79,7 +87,8 @@ inline void refuse_other_data(const CLI::App& app, const std::string& kind) {
           kind);
   };
   if (kind != "paths") refuse("--question", "paths"), refuse("--difficulty", "paths");
-  if (generated(kind)) return refuse("--data-dir", "folder, csv, cifar10, cifar100, idx or coco");
+  if (generated(kind))
+    return refuse("--data-dir", "folder, csv, cifar10, cifar100, idx, coco, voc or yolo");
   refuse("--images", "shapes or paths"), refuse("--test-images", "shapes or paths");
 }
 
@@ -188,7 +197,7 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
       return random_crop(resize_shorter(image, size), size, size, size / 8, rng);
     };
   } else {
-    check(o.kind == "folder" || o.kind == "csv", "--data ", o.kind, " is for --task detect");
+    check(task_of_data(o.kind).empty(), "--data ", o.kind, " is for --task ", task_of_data(o.kind));
     file_backed();
     const ImageReading reading{.orient = !o.no_exif};
     if (o.kind == "csv") {

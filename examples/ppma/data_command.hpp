@@ -17,9 +17,8 @@ namespace tool {
 constexpr const char* known_layouts =
     "a folder for each class, alone or below train and val; a list (.csv); CIFAR's binary files; "
     "MNIST's (IDX); "
-    "COCO's "
-    "annotations "
-    "and images; img_dir and ann_dir, or as ADE20K or Cityscapes";
+    "COCO's annotations and images; PASCAL VOC's; YOLO's; img_dir and ann_dir, or as ADE20K or "
+    "Cityscapes";
 
 struct DataCommand {
   std::string path, out;
@@ -142,14 +141,16 @@ inline Part class_part(const std::string& name, const std::string& root) {
   });
 }
 
-inline Part coco_part(const std::string& name, const std::string& root, bool& any_mask) {
+inline Part detection_part(const std::string& kind, const std::string& name,
+                           const std::string& root, bool& any_mask) {
   return part_of(name, [&] {
-    const CocoPlaces at = coco_places(root, name);
-    const auto truth = std::make_shared<const CocoTruth>(read_coco(at.annotations));
-    const bool masks = std::any_of(truth->annotations.begin(), truth->annotations.end(),
-                                   [](const CocoAnnotation& a) { return !a.mask.empty(); });
+    std::vector<std::string> broken;
+    const DetectionFiles files = detection_files(kind, root, name, true, &broken);
+    const bool masks = files.any_mask();
     any_mask = any_mask || masks;
-    return detected(name, coco_set(truth, at.images, masks, true));
+    Part p = detected(name, detection_set(files, masks, true));
+    p.broken = std::move(broken);
+    return p;
   });
 }
 
@@ -203,12 +204,16 @@ inline FoundSet find_idx(const std::string& root) {
   return found;
 }
 
-inline FoundSet find_coco(const std::string& root, const Listing& annotations) {
-  FoundSet found{"images with objects, in COCO's files", "train --task detect --data coco"};
+/// Images with objects, in the layout `kind`.
+inline FoundSet find_objects(const std::string& kind, const std::string& root, bool has_train) {
+  FoundSet found{"images with objects, in " + std::string(kind == "coco"  ? "COCO's files"
+                                                          : kind == "voc" ? "PASCAL VOC's layout"
+                                                                          : "YOLO's layout"),
+                 "train --task detect --data " + kind};
   bool masks = false;
   for (const char* name : {"train", "val"})
-    if (std::string_view(name) == "val" || annotations.file("instances_train", ".json"))
-      found.parts.push_back(coco_part(name, root, masks));
+    if (std::string_view(name) == "val" || has_train)
+      found.parts.push_back(detection_part(kind, name, root, masks));
   if (!masks) found.command += " --boxes-only";
   return found;
 }
@@ -275,7 +280,11 @@ inline FoundSet find_set(const std::string& root) {
     found = find_idx(root);
   else if (const Listing annotations(root + "/annotations");
            annotations.file("instances_", ".json"))
-    found = find_coco(root, annotations);
+    found = find_objects("coco", root, annotations.file("instances_train", ".json"));
+  else if (list.folder("Annotations") && list.folder("JPEGImages"))
+    found = find_objects("voc", root, Listing(root + "/ImageSets/Main").file("train.txt", ""));
+  else if (list.folder("labels") || list.folder("train/labels") || list.folder("valid/labels"))
+    found = find_objects("yolo", root, list.folder("images/train") || list.folder("train/images"));
   else if (list.folder("img_dir") || list.folder("gtFine") ||
            (list.folder("images") && list.folder("annotations")))
     found = find_segmentation(root, list);

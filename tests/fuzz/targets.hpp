@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "ppma/data/image_list.hpp"
+#include "ppma/data/voc.hpp"
+#include "ppma/data/yolo.hpp"
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/io/csv.hpp"
 #include "ppma/io/gzip.hpp"
@@ -185,6 +187,36 @@ inline bool image_list(Bytes csv) {
       },
       0);
   return survives([&] { parse_image_list(csv, "fuzzed"); }, 0);
+}
+
+/// An annotation of PASCAL VOC; its boxes have a size.
+inline bool voc(Bytes xml) {
+  return survives(
+      [&] {
+        for (const VocObject& o : parse_voc(xml, "fuzzed").objects)
+          if (o.name.empty() || !(o.box[2] >= 0 && o.box[3] >= 0)) std::abort();
+      },
+      0);
+}
+
+/// A file of YOLO's labels; what is accepted lies within the image, up to half a box.
+inline bool yolo(Bytes labels) {
+  return survives(
+      [&] {
+        for (const YoloObject& o : parse_yolo(labels, "fuzzed"))
+          for (const double v : o.box)
+            if (o.label < 0 || !(v >= -0.5 && v <= 1)) std::abort();
+      },
+      0);
+}
+
+/// The names of a data.yaml.
+inline bool yolo_names(Bytes yaml) {
+  return survives(
+      [&] {
+        if (parse_yolo_names(yaml, "fuzzed").empty()) std::abort();
+      },
+      0);
 }
 
 }  // namespace fuzz

@@ -39,6 +39,9 @@ PPMA_API std::size_t size_of_file(const std::string& path);
 /// The bytes of a regular file.
 PPMA_API std::vector<u8> read_file(const std::string& path);
 
+/// So many of its bytes from byte `begin` on. Error: it has less.
+PPMA_API std::vector<u8> read_part(const std::string& path, std::size_t begin, std::size_t bytes);
+
 /// Writes `path` through a temporary file in the same folder. Only commit() puts it in place;
 /// without it (an exception between) the temporary file is removed and what was at `path` stays as
 /// it was. A link is followed, to replace the file that it names. What is no regular file, such as
@@ -104,10 +107,16 @@ std::string os_reason(int error) { return std::generic_category().message(error)
 
 #if defined(_WIN32)
 inline bool reach_disk(std::FILE* f) { return ::_commit(::_fileno(f)) == 0; }
+inline bool go_to(std::FILE* f, std::size_t at) {
+  return ::_fseeki64(f, static_cast<i64>(at), SEEK_SET) == 0;
+}
 inline i64 process_number() { return ::_getpid(); }
 inline constexpr const char* anew = "wb";  // its C library knows no x
 #else
 inline bool reach_disk(std::FILE* f) { return ::fsync(::fileno(f)) == 0; }
+inline bool go_to(std::FILE* f, std::size_t at) {
+  return ::fseeko(f, static_cast<off_t>(at), SEEK_SET) == 0;
+}
 inline i64 process_number() { return ::getpid(); }
 // x: never writes into somebody else's file.
 inline constexpr const char* anew = "wbx";
@@ -125,9 +134,12 @@ std::size_t size_of_file(const std::string& path) {
 }
 
 std::vector<u8> read_file(const std::string& path) {
-  const std::size_t size = size_of_file(path);
+  return read_part(path, 0, size_of_file(path));
+}
+
+std::vector<u8> read_part(const std::string& path, std::size_t begin, std::size_t size) {
   const std::unique_ptr<std::FILE, detail::CloseFile> f(std::fopen(path.c_str(), "rb"));
-  if (f == nullptr)
+  if (f == nullptr || (begin > 0 && !detail::go_to(f.get(), begin)))
     fail(path, ": cannot be read (", detail::os_reason(), "); check who may read it");
   std::vector<u8> bytes(size);
   const std::size_t got = bytes.empty() ? 0 : std::fread(bytes.data(), 1, bytes.size(), f.get());
