@@ -46,6 +46,8 @@ struct DataOptions {
 inline std::string task_of_data(const std::string& kind) {
   for (const char* set : {"coco", "voc", "yolo"})
     if (kind == set) return "detect";
+  for (const char* set : {"cityscapes", "ade20k", "camvid"})
+    if (kind == set) return "segment";
   return "";
 }
 
@@ -55,14 +57,16 @@ inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
   const std::string read =
       "shapes, paths (generated), cifar10, cifar100 (binary versions), idx "
       "(MNIST's files), ";
-  if (trains) kinds.insert(kinds.end(), {"coco", "voc", "yolo"});
-  app.add_option("--data", o.kind,
-                 read + (trains ? "folder (train/CLASS/*, val/CLASS/*), csv (a list with the "
-                                  "columns path, label and split: train, and val or test); with "
-                                  "--task detect coco (annotations and images), voc (Pascal's "
-                                  "XML: boxes) or yolo (text files of boxes or outlines)"
-                                : "folder (val/CLASS/*, or CLASS/*), or csv (a list with the "
-                                  "columns path, label and split: test, or val; or without split)"))
+  if (trains) kinds.insert(kinds.end(), {"coco", "voc", "yolo", "cityscapes", "ade20k", "camvid"});
+  app.add_option(
+         "--data", o.kind,
+         read + (trains ? "folder (train/CLASS/*, val/CLASS/*), csv (a list with the "
+                          "columns path, label and split: train, and val or test); with "
+                          "--task detect coco (annotations and images), voc (Pascal's "
+                          "XML: boxes) or yolo (text files of boxes or outlines); with "
+                          "--task segment cityscapes, ade20k, camvid or folder (img_dir, ann_dir)"
+                        : "folder (val/CLASS/*, or CLASS/*), or csv (a list with the "
+                          "columns path, label and split: test, or val; or without split)"))
       ->check(CLI::IsMember(kinds))
       ->capture_default_str();
   app.add_option("--data-dir", o.folder,
@@ -87,8 +91,7 @@ inline void refuse_other_data(const CLI::App& app, const std::string& kind) {
           kind);
   };
   if (kind != "paths") refuse("--question", "paths"), refuse("--difficulty", "paths");
-  if (generated(kind))
-    return refuse("--data-dir", "folder, csv, cifar10, cifar100, idx, coco, voc or yolo");
+  if (generated(kind)) return refuse("--data-dir", "a set on disk");
   refuse("--images", "shapes or paths"), refuse("--test-images", "shapes or paths");
 }
 

@@ -16,9 +16,8 @@ namespace tool {
 /// What find_set knows.
 constexpr const char* known_layouts =
     "a folder for each class, alone or below train and val; a list (.csv); CIFAR's binary files; "
-    "MNIST's (IDX); "
-    "COCO's annotations and images; PASCAL VOC's; YOLO's; img_dir and ann_dir, or as ADE20K or "
-    "Cityscapes";
+    "MNIST's (IDX); COCO's annotations and images; PASCAL VOC's; YOLO's; img_dir and ann_dir; "
+    "ADE20K's, Cityscapes' and CamVid's";
 
 struct DataCommand {
   std::string path, out;
@@ -218,14 +217,13 @@ inline FoundSet find_objects(const std::string& kind, const std::string& root, b
   return found;
 }
 
-inline FoundSet find_segmentation(const std::string& root, const Listing& list) {
-  FoundSet found{"images with a class for every pixel", "train --task segment --data folder"};
-  const char* const images = list.folder("gtFine")    ? "leftImg8bit"
-                             : list.folder("img_dir") ? "img_dir"
-                                                      : "images";
-  const Listing of_images(root + "/" + images);
+inline FoundSet find_segmentation(const std::string& root, SegmentationLayout layout) {
+  const std::string kind = to_string(layout);
+  FoundSet found{"images with a class for every pixel" + (kind == "folder" ? "" : ", as " + kind),
+                 "train --task segment --data " + kind};
+  const Listing list(root);
   for (const auto& [name, split] : {std::pair{"train", Split::train}, {"val", Split::val}})
-    if (split == Split::val || of_images.folder("train") || of_images.folder("training"))
+    if (split == Split::val || list.folder(ppma::detail::segmentation_places(layout, split).first))
       found.parts.push_back(part_of(
           name, [&, &n = name, &s = split] { return segmented(n, segmentation_folder(root, s)); }));
   return found;
@@ -285,9 +283,8 @@ inline FoundSet find_set(const std::string& root) {
     found = find_objects("voc", root, Listing(root + "/ImageSets/Main").file("train.txt", ""));
   else if (list.folder("labels") || list.folder("train/labels") || list.folder("valid/labels"))
     found = find_objects("yolo", root, list.folder("images/train") || list.folder("train/images"));
-  else if (list.folder("img_dir") || list.folder("gtFine") ||
-           (list.folder("images") && list.folder("annotations")))
-    found = find_segmentation(root, list);
+  else if (const auto layout = segmentation_layout(root))
+    found = find_segmentation(root, *layout);
   else
     found = find_classes(root, list);
   if (found.parts.size() == 1 && found.parts[0].name != "train") {

@@ -116,6 +116,7 @@
 #include "ppma/data/rand_augment.hpp"
 #include "ppma/data/segmentation.hpp"
 #include "ppma/data/segmentation_batches.hpp"
+#include "ppma/data/segmentation_names.hpp"
 #include "ppma/data/shapes.hpp"
 #include "ppma/data/voc.hpp"
 #include "ppma/data/yolo.hpp"

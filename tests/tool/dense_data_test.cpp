@@ -96,4 +96,47 @@ TEST_CASE("tool: PASCAL VOC's and YOLO's layouts are looked at and trained on", 
   has(run(of_voc + " --boxes-only" + quick + " --overwrite").err, "train1.xml: line 1");
 }
 
+TEST_CASE("tool: Cityscapes', ADE20K's and CamVid's layouts are looked at and trained on",
+          "[tool]") {
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  struct Kind {
+    std::string name, train_image, train_labels, val_image, val_labels, read;
+    u8 nothing, second;  // labels: what does not count, and the second class
+  };
+  for (const Kind& k :
+       {Kind{"cityscapes", "leftImg8bit/train/ulm/a_leftImg8bit",
+             "gtFine/train/ulm/a_gtFine_labelIds", "leftImg8bit/val/bonn/b_leftImg8bit",
+             "gtFine/val/bonn/b_gtFine_labelIds", "  sidewalk               1", 3, 8},
+        Kind{"ade20k", "images/training/a", "annotations/training/a", "images/validation/b",
+             "annotations/validation/b", "  building                     1", 0, 2},
+        Kind{"camvid", "train/a", "trainannot/a", "val/b", "valannot/b", "  building             1",
+             11, 1}}) {
+    const std::string root = folder / k.name;
+    for (const auto& [image, labels] :
+         {std::pair{k.train_image, k.train_labels}, {k.val_image, k.val_labels}}) {
+      put_image(root + "/" + image + ".png", 1);
+      Tensor map = Tensor::zeros({64, 64, 1}, DType::uint8);
+      std::fill_n(map.data<u8>(), 2048, k.second),
+          std::fill_n(map.data<u8>() + 2048, 2048, k.nothing);
+      fs::create_directories(fs::path(root + "/" + labels).parent_path());
+      write_png(root + "/" + labels + ".png", map);
+    }
+    const std::string command = "train --task segment --data " + k.name + " --data-dir " + root;
+    const Result looked = run("data '" + root + "'");
+    has(looked.out, ", as " + k.name + "; ppma " + command + "\n");
+    has(looked.out, k.read);
+    const Result r =
+        run(command + " --head semantic_fpn --epochs 1 --batch 1 --crop 64 --threads 1 --out '" +
+            root + "/run'");
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    has(r.out, ": 1 training and 1 test images");
+    if (k.name == "camvid")
+      has(run("train --data camvid --data-dir " + root).err, "--data camvid is for --task segment");
+  }
+  has(run("train --task segment --data ade20k --data-dir " + folder / "camvid").err,
+      "has no folders images/training and annotations/training");
+}
+
 }  // namespace dense_data_test
