@@ -101,6 +101,8 @@ TEST_CASE("mutation: damaged files are accepted or refused, nothing else", "[io]
   for (const std::string yaml : {"nc: 2 # two\nnames: ['a''b', \"c\\u00e9\"]\n",
                                  "names:\n  0: cat # one\n  1: dog\nval: x\n"})
     run({yaml.begin(), yaml.end()}, fuzz::yolo_names, 3000);
+  for (const char* name : {"ustar", "gnu", "pax", "tar_v7", "tar_posix"})
+    run(read_file(reference("tar/" + std::string(name) + ".tar")), fuzz::tar, 500);
 #if PPMA_STB
   // Labels, packed by Python's gzip.
   run({0x1f, 0x8b, 8,    0,    0,    0, 0, 0,    2,    3,    0x63, 0x60, 0xe0, 0x60, 0x64,

@@ -4,6 +4,7 @@
 // half a file. Every error names the path and the system's reason.
 
 #include <cstdio>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,7 +40,20 @@ PPMA_API std::size_t size_of_file(const std::string& path);
 /// The bytes of a regular file.
 PPMA_API std::vector<u8> read_file(const std::string& path);
 
-/// So many of its bytes from byte `begin` on. Error: it has less.
+/// Reads a file here and there.
+class PartReader {
+ public:
+  /// Error: it cannot be read.
+  PPMA_API explicit PartReader(std::string path);
+  /// Copies `bytes` from byte `begin` on. Error: there are less.
+  PPMA_API void read(std::size_t begin, std::size_t bytes, u8* to) const;
+
+ private:
+  std::string path_;
+  std::unique_ptr<std::FILE, detail::CloseFile> file_;
+};
+
+/// So many bytes of a file from byte `begin` on. Error: it has less.
 PPMA_API std::vector<u8> read_part(const std::string& path, std::size_t begin, std::size_t bytes);
 
 /// Writes `path` through a temporary file in the same folder. Only commit() puts it in place;
@@ -94,7 +108,6 @@ PPMA_API void write_file(const std::string& path, std::string_view text);
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
-#include <memory>
 #include <system_error>
 
 #include "ppma/core/error.hpp"
@@ -137,17 +150,26 @@ std::vector<u8> read_file(const std::string& path) {
   return read_part(path, 0, size_of_file(path));
 }
 
-std::vector<u8> read_part(const std::string& path, std::size_t begin, std::size_t size) {
-  const std::unique_ptr<std::FILE, detail::CloseFile> f(std::fopen(path.c_str(), "rb"));
-  if (f == nullptr || (begin > 0 && !detail::go_to(f.get(), begin)))
-    fail(path, ": cannot be read (", detail::os_reason(), "); check who may read it");
-  std::vector<u8> bytes(size);
-  const std::size_t got = bytes.empty() ? 0 : std::fread(bytes.data(), 1, bytes.size(), f.get());
-  if (got != bytes.size())
-    fail(path, ": only ", got, " of ", bytes.size(), " bytes could be read (",
-         std::ferror(f.get()) ? detail::os_reason() : std::string("the file shrank meanwhile"),
+PartReader::PartReader(std::string path)
+    : path_(std::move(path)), file_(std::fopen(path_.c_str(), "rb")) {
+  if (file_ == nullptr)
+    fail(path_, ": cannot be read (", detail::os_reason(), "); check who may read it");
+}
+
+void PartReader::read(std::size_t begin, std::size_t bytes, u8* to) const {
+  if (!detail::go_to(file_.get(), begin))
+    fail(path_, ": cannot be read (", detail::os_reason(), "); copy it into a file first");
+  const std::size_t got = bytes == 0 ? 0 : std::fread(to, 1, bytes, file_.get());
+  if (got != bytes)
+    fail(path_, ": only ", got, " of ", bytes, " bytes could be read (",
+         std::ferror(file_.get()) ? detail::os_reason() : std::string("the file shrank meanwhile"),
          "); try again");
-  return bytes;
+}
+
+std::vector<u8> read_part(const std::string& path, std::size_t begin, std::size_t bytes) {
+  std::vector<u8> part(bytes);
+  PartReader(path).read(begin, bytes, part.data());
+  return part;
 }
 
 FileWriter::FileWriter(std::string path) : path_(std::move(path)), target_(path_) {
