@@ -143,6 +143,12 @@ inline Json dense_record(const EpochReport& r) {
   return record;
 }
 
+/// What an epoch's line in the log ends with.
+inline void put_times(Json& record, const EpochReport& r) {
+  if (r.skipped > 0) record["skipped_steps"] = r.skipped;
+  record["data_seconds"] = r.data_seconds, record["seconds"] = r.seconds;
+}
+
 /// The last line of a run: the best of `what`, in a number of `digits`; -1: there is none.
 inline void print_best(RunFolder& run, const char* what, double best, int digits) {
   if (best >= 0)

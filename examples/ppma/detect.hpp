@@ -204,7 +204,7 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
       for (std::size_t i = 0; i < 6; ++i) record[of + names[i]] = s.figures[i];
       record[of + "class_AP"] = s.class_ap;
     });
-    record["seconds"] = r.seconds;
+    put_times(record, r);
     return record;
   };
   const auto begin = std::chrono::steady_clock::now();

@@ -162,7 +162,7 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
         put_figure(record, of + "mAcc", (*f)->mean_accuracy);
         record[of + "IoU"] = (*f)->iou;
       }
-    record["seconds"] = r.seconds;
+    put_times(record, r);
     return record;
   };
   const auto begin = std::chrono::steady_clock::now();
