@@ -125,10 +125,15 @@ inline Split tested_split(const ImageList& list, bool trains) {
   return list.has(first) || !list.has_splits() ? first : other;
 }
 
+/// What is drawn of a training image, whatever the set.
+struct Crops {
+  double flip = 0.5, least_area = 0.08;
+};
+
 /// The images, as `expected` says that a network takes them; where it says nothing, as suits the
 /// set. --size counts more.
 inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
-                      const std::optional<InputInfo>& expected = {}) {
+                      const std::optional<InputInfo>& expected = {}, const Crops& crops = {}) {
   Data d;
   check(!o.no_exif || o.kind == "folder" || o.kind == "csv",
         "--no-exif is for --data folder and csv, not ", o.kind);
@@ -153,7 +158,9 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     d.input.size = size;
     d.input.crop = 1;
     d.input.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
-    d.augment = [](const Tensor& image, Rng& rng) { return random_flip(image, rng); };
+    d.augment = [flip = crops.flip](const Tensor& image, Rng& rng) {
+      return random_flip(image, rng, flip);
+    };
   } else if (o.kind == "paths") {
     PathsOptions drawn{.task = parse_paths_task(o.question), .difficulty = o.difficulty};
     drawn.size = d.input.size = side(64);
@@ -163,7 +170,9 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     d.test = paths(drawn);
     d.input.crop = 1;
     d.input.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
-    d.augment = [](const Tensor& image, Rng& rng) { return random_flip(image, rng); };
+    d.augment = [flip = crops.flip](const Tensor& image, Rng& rng) {
+      return random_flip(image, rng, flip);
+    };
   } else if (o.kind == "cifar10" || o.kind == "cifar100") {
     file_backed();
     if (trains) d.train = cifar(o.folder, Split::train);
@@ -172,8 +181,8 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     d.input.size = side(32);
     d.input.crop = 1;
     d.input.normalization = {{0.4914f, 0.4822f, 0.4465f}, {0.2470f, 0.2435f, 0.2616f}};
-    d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {
-      const Tensor moved = random_flip(random_crop(image, 32, 32, 4, rng), rng);
+    d.augment = [size = d.input.size, flip = crops.flip](const Tensor& image, Rng& rng) {
+      const Tensor moved = random_flip(random_crop(image, 32, 32, 4, rng), rng, flip);
       return size == 32 ? moved : resize_shorter(moved, size);
     };
   } else if (o.kind == "idx") {
@@ -205,8 +214,9 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     }
     d.input.size = side(224);
     d.input.crop = 0.875;
-    d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {
-      return random_flip(random_resized_crop(image, size, size, rng), rng);
+    d.augment = [size = d.input.size, crops](const Tensor& image, Rng& rng) {
+      const ResizedCrop area{.least_area = crops.least_area};
+      return random_flip(random_resized_crop(image, size, size, rng, area), rng, crops.flip);
     };
   }
   d.input.classes = d.test.class_names;

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Which samples of a set an epoch sees: a share of the set, the same for a seed, and orders in which
-// every class comes equally often.
+// Which samples of a set an epoch sees: a share of the set, the same for a seed, and orders in
+// which every class comes equally often.
 
 #include <vector>
 
@@ -17,7 +17,8 @@ PPMA_API std::vector<i64> share_of(i64 size, double share, u64 seed);
 /// known without loading (Dataset::label), of the set as a whole.
 PPMA_API std::vector<i64> share_of(const Dataset& set, double share, u64 seed);
 
-/// The samples `which` of a set (Dataset, SegmentationSet, DetectionSet), in that order. Error: a number that it does not have.
+/// The samples `which` of a set (Dataset, SegmentationSet, DetectionSet), in that order. Error: a
+/// number that it does not have.
 template <class Set>
 Set chosen(Set set, std::vector<i64> which) {
   for (const i64 i : which)
