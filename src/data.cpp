@@ -18,6 +18,7 @@
 #include "ppma/data/outline.hpp"
 #include "ppma/data/paths.hpp"
 #include "ppma/data/rand_augment.hpp"
+#include "ppma/data/sampling.hpp"
 #include "ppma/data/segmentation.hpp"
 #include "ppma/data/segmentation_batches.hpp"
 #include "ppma/data/segmentation_names.hpp"

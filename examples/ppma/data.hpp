@@ -176,10 +176,15 @@ inline void take_shards(Data& d, const std::string& path, bool trains,
   d.train = tar_set(train, classes, reading), d.test = tar_set(test, classes, reading);
 }
 
+/// What is drawn of a training image, whatever the set.
+struct Crops {
+  double flip = 0.5, least_area = 0.08;
+};
+
 /// The images, as `expected` says that a network takes them; where it says nothing, as suits the
 /// set. --size counts more.
 inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
-                      const std::optional<InputInfo>& expected = {}) {
+                      const std::optional<InputInfo>& expected = {}, const Crops& crops = {}) {
   Data d;
   check(!o.no_exif || o.kind == "folder" || o.kind == "csv" || o.kind == "tar",
         "--no-exif is for --data folder, csv and tar, not ", o.kind);
@@ -205,7 +210,9 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     d.input.size = size;
     d.input.crop = 1;
     d.input.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
-    d.augment = [](const Tensor& image, Rng& rng) { return random_flip(image, rng); };
+    d.augment = [flip = crops.flip](const Tensor& image, Rng& rng) {
+      return random_flip(image, rng, flip);
+    };
   } else if (o.kind == "paths") {
     PathsOptions drawn{.task = parse_paths_task(o.question), .difficulty = o.difficulty};
     drawn.size = d.input.size = side(64);
@@ -215,7 +222,9 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     d.test = paths(drawn);
     d.input.crop = 1;
     d.input.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
-    d.augment = [](const Tensor& image, Rng& rng) { return random_flip(image, rng); };
+    d.augment = [flip = crops.flip](const Tensor& image, Rng& rng) {
+      return random_flip(image, rng, flip);
+    };
   } else if (o.kind == "cifar10" || o.kind == "cifar100") {
     file_backed();
     if (trains) d.train = cifar(o.folder, Split::train);
@@ -224,8 +233,8 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     d.input.size = side(32);
     d.input.crop = 1;
     d.input.normalization = {{0.4914f, 0.4822f, 0.4465f}, {0.2470f, 0.2435f, 0.2616f}};
-    d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {
-      const Tensor moved = random_flip(random_crop(image, 32, 32, 4, rng), rng);
+    d.augment = [size = d.input.size, flip = crops.flip](const Tensor& image, Rng& rng) {
+      const Tensor moved = random_flip(random_crop(image, 32, 32, 4, rng), rng, flip);
       return size == 32 ? moved : resize_shorter(moved, size);
     };
   } else if (o.kind == "idx") {
@@ -259,8 +268,9 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     }
     d.input.size = side(224);
     d.input.crop = 0.875;
-    d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {
-      return random_flip(random_resized_crop(image, size, size, rng), rng);
+    d.augment = [size = d.input.size, crops](const Tensor& image, Rng& rng) {
+      const ResizedCrop area{.least_area = crops.least_area};
+      return random_flip(random_resized_crop(image, size, size, rng, area), rng, crops.flip);
     };
   }
   d.input.classes = d.test.class_names;

@@ -13,13 +13,12 @@ namespace tool {
 
 struct DetectCommand : DenseTraining {
   bool boxes_only = false, multi_scale = false;
-  std::vector<i64> steps;  // epochs; none given: default_steps
 
   DetectCommand() {
     task = "detect", out = "runs/detect";
     data.size = 128, epochs = 12, longer = 1333, shorter = 800, clip = 10;
   }
-  void check_together() const {}
+  void check_together() const { check_words(); }
   struct Own {
     template <class Options, class F>
     static void fields(Options& o, F f) {
@@ -27,9 +26,6 @@ struct DetectCommand : DenseTraining {
       f("multi_scale", o.multi_scale,
         "the 3x schedule's augmentation: shorter sides of 0.6 to 1 --shorter, half of the images "
         "cropped");
-      f("steps", o.steps, Limits{.least = 1, .most = most_epochs, .or_none = true},
-        "epochs after which the rate falls to a tenth; default: 8 and 11 of 12, 27 and 33 of 36, "
-        "none of fewer than 4");
     }
   };
   template <class Options, class F>
@@ -38,15 +34,6 @@ struct DetectCommand : DenseTraining {
     Own::fields(o, f);
   }
 };
-
-/// The epochs after which the rate falls: the published 8 and 11 of 12, 27 and 33 of 36; else in
-/// proportion to the former.
-/// Fewer than four epochs are too short to fall twice: none.
-inline std::vector<i64> default_steps(i64 epochs) {
-  if (epochs < 4) return {};
-  if (epochs == 36) return {27, 33};
-  return {epochs * 2 / 3, epochs * 11 / 12};
-}
 
 /// The first of some paths that exists.
 inline std::string existing(const std::vector<std::string>& paths) {
@@ -142,8 +129,10 @@ inline void print_table(const char* what, const CocoTruth& truth, const CocoScor
 
 inline void train_detect(DetectCommand o, const std::vector<Communicator>& processes) {
   TrainingRun run = open_run(o, processes);
-  if (o.steps.empty()) o.steps = default_steps(o.epochs);
-  const DetectionData data = at_its_place(o, o.data.folder, [&] { return make_detection_data(o); });
+  if (o.steps.empty() && (o.schedule.empty() || o.schedule == "step"))
+    o.steps = default_steps(o.epochs);
+  DetectionData data = at_its_place(o, o.data.folder, [&] { return make_detection_data(o); });
+  data.train = o.share(std::move(data.train));
   MaskRcnnConfig config = training_config<MaskRcnnConfig>(o, descriptions(o.network, o.task));
   config.roi.num_classes = data.train.classes(),
   config.with_mask = config.with_mask && !o.boxes_only;
@@ -168,6 +157,7 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
                                       data.normalization, data.train.category_ids));
   loading.batch = o.batch, loading.seed = o.seed, loading.normalization = input.normalization;
   loading.part = run.part();
+  if (o.no_flip) loading.flip = 0;
   BatchStream<DetectionBatch> batches(detection_batches(data.train, loading),
                                       {.workers = o.data.workers, .ahead = o.ahead()});
   DetectionTask task(model, data.test, data.truth, loading);
@@ -180,7 +170,8 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
           testing);
     };
   TrainOptions training = place_for_training(run, model, o);
-  training.rate = StepSchedule{.rate = o.lr, .steps = o.steps, .warmup = o.warmup_iterations};
+  training.rate =
+      schedule_of(o, "step", o.steps_of(batches.batches()), o.warmup_epochs(batches.batches()));
   Trainer<DetectionTask> trainer(task, training);
   const std::string key = config.with_mask ? "segm_mAP" : "bbox_mAP";
   run.begin(trainer, {.about = {{"detector", detector_to_json(config).dump()},
@@ -221,7 +212,7 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
       for (std::size_t i = 0; i < 6; ++i) record[of + names[i]] = s.figures[i];
       record[of + "class_AP"] = s.class_ap;
     });
-    record["seconds"] = r.seconds;
+    put_times(record, r);
     return record;
   };
   const auto begin = std::chrono::steady_clock::now();
