@@ -21,4 +21,8 @@
 #include "ppma/data/sampling.hpp"
 #include "ppma/data/segmentation.hpp"
 #include "ppma/data/segmentation_batches.hpp"
+#include "ppma/data/segmentation_names.hpp"
 #include "ppma/data/shapes.hpp"
+#include "ppma/data/tar_shards.hpp"
+#include "ppma/data/voc.hpp"
+#include "ppma/data/yolo.hpp"

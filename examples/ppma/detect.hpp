@@ -4,6 +4,8 @@
 #include "dense.hpp"
 #include "ppma/data/coco_evaluation.hpp"
 #include "ppma/data/detection_sets.hpp"
+#include "ppma/data/voc.hpp"
+#include "ppma/data/yolo.hpp"
 #include "ppma/vis/overlay.hpp"
 #include "progress.hpp"
 
@@ -53,6 +55,19 @@ inline CocoPlaces coco_places(const std::string& root, const std::string& part) 
           existing({root + "/images/" + part, root + "/" + part + "2017", root + "/" + part})};
 }
 
+/// The files of a part ("train" or "val") of a set in one of the layouts: coco, voc, yolo. Without
+/// `masks` those of COCO are not looked at. With `broken` what is wrong with single images goes
+/// there, where the layout has files for each.
+inline DetectionFiles detection_files(const std::string& kind, const std::string& root,
+                                      const std::string& part, bool masks,
+                                      std::vector<std::string>* broken = nullptr) {
+  const Split split = part == "train" ? Split::train : Split::val;
+  if (kind == "voc") return voc_files(root, split, broken);
+  if (kind == "yolo") return yolo_files(root, split, broken);
+  const CocoPlaces at = coco_places(root, part);
+  return {std::make_shared<const CocoTruth>(read_coco(at.annotations, masks)), at.images};
+}
+
 struct DetectionData {
   DetectionSet train, test;
   std::shared_ptr<const CocoTruth> truth;  // of test
@@ -69,13 +84,15 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
     d.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
     return d;
   }
-  check(o.data.kind == "coco" && !o.data.folder.empty(),
-        "--task detect: --data is shapes, or coco with --data-dir");
+  check(task_of_data(o.data.kind) == "detect" && !o.data.folder.empty(),
+        "--task detect: --data is shapes, or coco, voc or yolo with --data-dir");
+  check(o.boxes_only || o.data.kind != "voc",
+        "--data voc has boxes and no masks, which a mask head learns from; give --boxes-only");
   const auto part = [&](const std::string& name, bool all, CocoSkips* skips) {
-    const CocoPlaces at = coco_places(o.data.folder, name);
-    // the last one's stays
-    d.truth = std::make_shared<const CocoTruth>(read_coco(at.annotations, !o.boxes_only));
-    return coco_set(d.truth, at.images, !o.boxes_only, all, skips);
+    const DetectionFiles files = detection_files(o.data.kind, o.data.folder, name, !o.boxes_only);
+    d.truth = files.truth;  // the last one's stays
+    warn_left_out(o.data.folder + " (" + name + ")", files.left_out);
+    return detection_set(files, !o.boxes_only, all, skips);
   };
   d.train = part("train", false, &d.skips);
   d.test = part("val", true, nullptr);

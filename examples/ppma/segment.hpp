@@ -74,10 +74,16 @@ inline SegmentData make_segmentation_data(const SegmentCommand& o) {
     return {shapes_segmentation(shapes_of(o, Split::train)),
             shapes_segmentation(shapes_of(o, Split::test))};
   }
-  check(o.data.kind == "folder" && !o.data.folder.empty(),
-        "--task segment: --data is shapes, or folder with --data-dir");
-  SegmentData d{segmentation_folder(o.data.folder, Split::train),
-                segmentation_folder(o.data.folder, Split::val)};
+  check(
+      (o.data.kind == "folder" || task_of_data(o.data.kind) == "segment") && !o.data.folder.empty(),
+      "--task segment: --data is shapes, or folder, cityscapes, ade20k or camvid with "
+      "--data-dir");
+  std::optional<SegmentationLayout> layout;  // folder: whichever it has
+  for (const auto known :
+       {SegmentationLayout::cityscapes, SegmentationLayout::ade20k, SegmentationLayout::camvid})
+    if (o.data.kind == to_string(known)) layout = known;
+  SegmentData d{segmentation_folder(o.data.folder, Split::train, layout),
+                segmentation_folder(o.data.folder, Split::val, layout)};
   for (const std::string& name : d.train.class_names)
     check(is_utf8(name), o.data.folder, "/classes.txt: \"", name, "\" is not UTF-8");
   warn_left_out(o.data.folder + " (training)", d.train.left_out),

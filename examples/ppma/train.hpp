@@ -294,7 +294,7 @@ inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
       check(shapes || app.count(name) == 0, name, " is for --data shapes");
     for (const char* name : {"--longer", "--shorter"})
       check(!shapes || o.task != "detect" || app.count(name) == 0, name,
-            " is for --data coco; images of shapes have --size pixels");
+            " is for --data coco, voc and yolo; images of shapes have --size pixels");
     take_given<DenseTraining::Shared>(app, detect, segment);
     for (DenseTraining* d : std::initializer_list<DenseTraining*>{&segment, &detect}) {
       take_given<TrainingOptions>(app, o, *d);
