@@ -13,5 +13,8 @@
 #include "ppma/vis/panels.hpp"
 #include "ppma/vis/picture.hpp"
 #include "ppma/vis/report.hpp"
+#include "ppma/vis/report_parts.hpp"
+#include "ppma/vis/report_style.hpp"
 #include "ppma/vis/segment_picture.hpp"
 #include "ppma/vis/svg.hpp"
+#include "ppma/vis/svg_file.hpp"

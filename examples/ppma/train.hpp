@@ -1,7 +1,8 @@
 #pragma once
 // ppma train: a network from images to a run folder (training_run.hpp), which also holds
 //
-//   OUT/curve.png            losses and accuracies
+//   OUT/curve.png, .svg      losses and accuracies
+//   OUT/confusion.png, .svg  what is taken for what
 //   OUT/report.html          all that is known of the last evaluation and of the run (report.hpp)
 
 #include <filesystem>
@@ -15,9 +16,8 @@
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/train/classification.hpp"
 #include "ppma/train/trainer.hpp"
-#include "ppma/vis/curve.hpp"
 #include "progress.hpp"
-#include "report.hpp"
+#include "report_classify.hpp"
 #include "segment.hpp"
 #include "training_options.hpp"
 #include "training_run.hpp"
@@ -52,20 +52,6 @@ struct TrainCommand : TrainingOptions {
     Own::fields(o, f);
   }
 };
-
-/// Accuracies above losses, over epochs.
-inline void draw_curves(const std::string& path, const std::vector<ClassifierRecord>& log) {
-  const LogCurves of(log);
-  const Picture below =
-      curves(of.losses, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
-  if (of.accuracies.empty()) return write_png(path, below.image());
-  const Picture above = curves(
-      of.accuracies, {.title = "Accuracy on the test images", .x_label = "epoch", .y_label = "%"});
-  Picture sheet(above.width(), above.height() + below.height());
-  sheet.paste(0, 0, above.image());
-  sheet.paste(0, above.height(), below.image());
-  write_png(path, sheet.image());
-}
 
 /// Brings the head of `initial`, which knows what `known` says, to the classes of `data`: its rows
 /// by the classes' names, or none, so that training begins with a new head. Says which it was.
@@ -196,10 +182,8 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
                       .figure = "acc1",
                       .key = "test_acc1",
                       .averaged_key = "test_ema_acc1"});
-  const auto draw = [&] {
-    draw_curves(run.folder().path("curve.png"), read_log(run.folder().path("log.jsonl")));
-  };
-  RunReport report(options_of(o), config_to_json(config), data, o.compute, ranks);
+  const auto draw = [&] { draw_curves(run.folder(), classifier_charts(run.folder().records())); };
+  RunReport report(classifier_facts(options_of(o), config_to_json(config), data, o.compute, ranks));
   if (run.speaks()) {
     if (!run.folder().records().empty()) draw();
     std::printf(
@@ -217,15 +201,14 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
   }
 
   if (run.speaks() && run.resumed() && trainer.epoch() >= o.stop() &&
-      RunReport::is_behind(run.folder())) {
+      report.is_behind(run.folder())) {
     // It died before that was written, and tests no more: what the report is of is tested again.
-    if (averaged_counts(read_log(run.folder().path("log.jsonl")).back()))
-      load_state_dict(model, trainer.average());
+    if (report.averaged(run.folder())) load_state_dict(model, trainer.average());
     testing.part = {};
     BatchStream<Batch> whole(image_batches(kept(data.test, drawn), testing), made);
     std::vector<Prediction> said;
     evaluate(model, whole, {.at = options.at}, &said);
-    report.write(run.folder(), said);
+    report_classifier(report, run.folder(), data, said);
   }
   Progress progress(trainer.epoch(), o.epochs);
   report.next_epoch();
@@ -236,7 +219,9 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
       [](const ClassifierRecord& r) { return Json::parse(to_json(r)); },
       [&](const ClassifierRecord& r, bool is_best) {
         draw();
-        if (r.test) report.write(run.folder(), averaged_counts(r) ? task.said_averaged : task.said);
+        if (r.test)
+          report_classifier(report, run.folder(), data,
+                            report.averaged(run.folder()) ? task.said_averaged : task.said);
         progress.epoch(r, is_best);
         report.next_epoch();
       });

@@ -172,8 +172,11 @@
 #include "ppma/vis/panels.hpp"
 #include "ppma/vis/picture.hpp"
 #include "ppma/vis/report.hpp"
+#include "ppma/vis/report_parts.hpp"
+#include "ppma/vis/report_style.hpp"
 #include "ppma/vis/segment_picture.hpp"
 #include "ppma/vis/svg.hpp"
+#include "ppma/vis/svg_file.hpp"
 #endif
 
 #include "ppma/core/names_end.hpp"

@@ -385,7 +385,14 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
       CHECK((decay > 0 && decay <= 1));
     }
   CHECK(text_of(folder / "mask.png").starts_with("\x89PNG"));
-  CHECK(text_of(folder / "a/curve.png").starts_with("\x89PNG"));
+  for (const char* picture : {"a/curve", "a/confusion"}) {
+    CHECK(text_of(folder / picture + ".png").starts_with("\x89PNG"));
+    CHECK(text_of(folder / picture + ".svg").starts_with("<svg xmlns="));
+  }
+  REQUIRE(run("eval --weights " + folder / "a/best.safetensors" + " --confusion " +
+              folder / "confusion.svg")
+              .code == 0);
+  CHECK(text_of(folder / "confusion.svg").starts_with("<svg xmlns="));
   const Result file = run("visualize --query 0.2 0.8 --weights " + folder / "a/best.safetensors" +
                           " --out " + folder / "file.png --image " + folder / "image.ppm");
   CHECK(file.err.empty());

@@ -345,7 +345,8 @@ void RunFolder::open() {
   std::filesystem::remove_all(out_ + "/.new", ignored);
   const std::vector<std::string> ours{"train.json",     "config.json",      "log.jsonl",
                                       "log.jsonl.next", "last.safetensors", "best.safetensors",
-                                      "curve.png",      "log.csv",          "report.html"};
+                                      "curve.png",      "curve.svg",        "confusion.png",
+                                      "confusion.svg",  "log.csv",          "report.html"};
   remove_in(out_, [&](const std::string& name) {
     const std::size_t end = name.find(".tmp.");
     if (end == std::string::npos) return false;
@@ -366,7 +367,8 @@ void RunFolder::take_over() {
   namespace fs = std::filesystem;
   if (fs::exists(next + "train.json")) {
     for (const char* name :
-         {"best.safetensors", "curve.png", "report.html", "log.csv", "log.jsonl", "log.jsonl.next"})
+         {"best.safetensors", "curve.png", "curve.svg", "confusion.png", "confusion.svg",
+          "report.html", "log.csv", "log.jsonl", "log.jsonl.next"})
       if (!fs::exists(next + name)) fs::remove(out_ + "/" + name);
     remove_in(out_ + "/pictures", [](const std::string& name) {
       return name.starts_with("epoch_") && name.ends_with(".png");
