@@ -110,12 +110,12 @@ inline Picture detection_picture(const Tensor& image, const std::vector<Detectio
   return overlay(image, shown_of(found, names, least_score));
 }
 
-inline void print_table(const char* what, const CocoTruth& truth, const CocoScores& s) {
+inline void print_table(const char* what, const std::vector<std::string>& names,
+                        const CocoScores& s, bool all) {
   std::printf("  %-5s", what);
   for (std::size_t i = 0; i < 6; ++i) std::printf("  %s %.3f", coco_figure_names[i], s.figures[i]);
   std::printf("\n");
-  for (std::size_t c = 0; c < truth.categories.size(); ++c)
-    std::printf("    %-20s AP %.3f\n", truth.categories[c].name.c_str(), s.class_ap[c]);
+  print_ap(s, names, all, 4);
 }
 
 inline void train_detect(DetectCommand o, const std::vector<Communicator>& processes) {
@@ -241,7 +241,7 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
                        &e == &r.test ? scenes.own : scenes.averaged);
     report.next_epoch();
     each_table(r, [&](const std::string&, const char* what, const CocoScores& s) {
-      print_table(what, *data.truth, s);
+      print_table(what, shown_classes(names), s, o.per_class);
     });
   };
   if (run.speaks() && run.resumed()) {

@@ -175,9 +175,7 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
       if (*f) {
         std::printf("  %smIoU %.2f  aAcc %.2f  mAcc %.2f\n", what, 100 * (*f)->mean_iou,
                     100 * (*f)->all_accuracy, 100 * (*f)->mean_accuracy);
-        for (std::size_t c = 0; c < (*f)->iou.size(); ++c)
-          std::printf("    %-20s IoU %5.2f  accuracy %5.2f\n", train.class_names[c].c_str(),
-                      100 * (*f)->iou[c], 100 * (*f)->accuracy[c]);
+        print_pixels(confusion_of((*f)->pixels), shown_classes(train.class_names), o.per_class, 4);
       }
   };
   if (run.speaks() && run.resumed() && trainer.epoch() >= o.stop() &&

@@ -80,6 +80,24 @@ inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo
   return "taken, its rows by the classes' names";
 }
 
+/// An epoch's line in the log; of few classes with what share of each is recognised, in percent.
+inline Json record_of(const ClassifierRecord& r, const ClassificationTask<Ppma>& task,
+                      i64 classes) {
+  Json j = Json::parse(to_json(r));
+  j.erase("seconds");
+  const auto put = [&](const char* key, const std::vector<Prediction>& said) {
+    const Confusion confusion(classes, said);
+    for (i64 k = 0; k < classes; ++k) {
+      const double recall = confusion.of_class(k).recall();
+      j[key].push_back(is_nan(recall) ? Json() : Json(100 * recall));
+    }
+  };
+  if (classes <= ClassTable::few && r.test) put("test_class_acc1", task.said);
+  if (classes <= ClassTable::few && r.test_ema) put("test_ema_class_acc1", task.said_averaged);
+  j["seconds"] = r.seconds;
+  return j;
+}
+
 /// `processes`: those that train with this one, if any (other_processes()). `ready`: the data,
 /// where the caller has them.
 inline void train(TrainCommand o, const std::vector<Communicator>& processes,
@@ -216,7 +234,7 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
       trainer, batches,
       {.on_batch = [&](const StepReport& r) { progress.batch(r), report.batch(r); },
        .on_evaluation = [&](i64 done, i64 all) { progress.evaluation(done, all); }},
-      [](const ClassifierRecord& r) { return Json::parse(to_json(r)); },
+      [&](const ClassifierRecord& r) { return record_of(r, task, data.test.classes()); },
       [&](const ClassifierRecord& r, bool is_best) {
         draw();
         if (r.test)
@@ -230,6 +248,13 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
               grouped_digits(data.test.size).c_str(),
               run.folder().path("best.safetensors").c_str());
   std::printf("report: %s\n", run.folder().path("report.html").c_str());
+  const Json& last = run.folder().records().back();
+  const std::vector<Prediction>& said =
+      report.averaged(run.folder()) ? task.said_averaged : task.said;
+  if (ready != nullptr || said.empty() || !last.contains("test_acc1")) return;
+  std::printf("after the last epoch: ");
+  print_confusion(Confusion(data.test.classes(), said), shown_classes(data.test.class_names),
+                  o.per_class);
 }
 
 /// What --task segment and --task detect take beside the options that they share with the
@@ -296,7 +321,8 @@ inline void add_train(CLI::App& app) {
         const std::string name = option->get_name();
         check(option->count() == 0 || name == "--resume" || name == "--threads" ||
                   name == "--workers" || name == "--stop-after" || name == "--device" ||
-                  name == "--data-dir" || name == "--time-limit" || name == "--save-every-minutes",
+                  name == "--data-dir" || name == "--per-class" || name == "--time-limit" ||
+                  name == "--save-every-minutes",
               "--resume continues with the run's own options; leave out ", name);
       }
     const std::optional<Launch> launch = launch_from_environment();
