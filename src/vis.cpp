@@ -3,6 +3,7 @@
 #include "ppma/vis/colormap.hpp"
 #include "ppma/vis/confusion_picture.hpp"
 #include "ppma/vis/curve.hpp"
+#include "ppma/vis/decay_history.hpp"
 #include "ppma/vis/decay_places.hpp"
 #include "ppma/vis/font.hpp"
 #include "ppma/vis/intervals.hpp"

@@ -207,6 +207,10 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
     record["seconds"] = r.seconds;
     return record;
   };
+  const DecayHistory history(model.backbone.backbone, config.backbone.mask, input.normalization,
+                             training.at, data.test.size, [&](i64 i) {
+                               return dense_sized(data.test.load(i).image, o.longer, o.shorter);
+                             });
   RunReport report({.options = options_of(o),
                     .network = detector_to_json(config),
                     .network_name = str(title, " (", config.backbone.name, ")"),
@@ -236,6 +240,7 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
   const auto draw = [&] { draw_curves(run.folder(), detection_charts(run.folder().records())); };
   const auto show = [&](const Record& r, bool) {
     draw();
+    if (r.test) history.add(run.folder(), r.epoch + 1);
     if (const auto& e = r.test_ema && report.averaged(run.folder()) ? r.test_ema : r.test; e)
       report_detection(report, run.folder(), *e, *data.truth,
                        &e == &r.test ? scenes.own : scenes.averaged);

@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "class_table.hpp"
+#include "decay_history.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/kernels/instruction_set.hpp"
 #include "ppma/vis/report.hpp"
@@ -180,6 +181,7 @@ class RunReport {
                      grouped_digits(facts_.test_images), " test images");
     r.classes = facts_.classes;
     r.charts = drawn_charts(std::move(r.charts));
+    r.decays = DecayHistory::kept(folder);
     r.tables = tables_of("Options", told_options(facts_.options));
     for (ReportTable& t : tables_of("Configuration", facts_.network))
       r.tables.push_back(std::move(t));

@@ -123,6 +123,9 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
                       .key = "mIoU",
                       .averaged_key = "ema_mIoU"});
   const auto draw = [&] { draw_curves(run.folder(), segmentation_charts(run.folder().records())); };
+  const DecayHistory history(
+      model.backbone.backbone, config.backbone.mask, input.normalization, training.at, test.size,
+      [&](i64 i) { return dense_sized(test.get(i).image, o.longer, o.shorter); });
   RunReport report({.options = options_of(o),
                     .network = segmentor_to_json(config),
                     .network_name = str(Head::title, " (", config.backbone.name, ")"),
@@ -161,6 +164,7 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
   const auto begin = std::chrono::steady_clock::now();
   const auto show = [&](const Record& r, bool) {
     draw();
+    if (r.test) history.add(run.folder(), r.epoch + 1);
     if (const auto& e = r.test_ema && report.averaged(run.folder()) ? r.test_ema : r.test; e)
       report_segmentation(report, run.folder(), *e, &e == &r.test ? scenes.own : scenes.averaged);
     report.next_epoch();

@@ -3,6 +3,7 @@
 //
 //   OUT/curve.png, .svg      losses and accuracies
 //   OUT/confusion.png, .svg  what is taken for what
+//   OUT/history/             decays over training (decay_history.hpp)
 //   OUT/report.html          all that is known of the last evaluation and of the run (report.hpp)
 
 #include <filesystem>
@@ -202,6 +203,11 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
                       .averaged_key = "test_ema_acc1"});
   const auto draw = [&] { draw_curves(run.folder(), classifier_charts(run.folder().records())); };
   RunReport report(classifier_facts(options_of(o), config_to_json(config), data, o.compute, ranks));
+  const DecayHistory history(model.backbone, config.mask, data.input.normalization, options.at,
+                             data.test.size, [&](i64 i) {
+                               Rng unused;
+                               return data.prepare(data.test.get(i).image, unused);
+                             });
   if (run.speaks()) {
     if (!run.folder().records().empty()) draw();
     std::printf(
@@ -237,9 +243,11 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
       [&](const ClassifierRecord& r) { return record_of(r, task, data.test.classes()); },
       [&](const ClassifierRecord& r, bool is_best) {
         draw();
-        if (r.test)
+        if (r.test) {
+          history.add(run.folder(), r.epoch + 1);
           report_classifier(report, run.folder(), data,
                             report.averaged(run.folder()) ? task.said_averaged : task.said);
+        }
         progress.epoch(r, is_best);
         report.next_epoch();
       });

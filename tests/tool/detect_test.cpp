@@ -46,6 +46,10 @@ TEST_CASE("tool: a detector is trained, resumed, and finds things in a picture",
   // Of options that say nothing of generated images, or of a detector, there is no word.
   for (const char* none : {"no_exif", "difficulty", "longer", "mixup"})
     CHECK(page.find(none) == std::string::npos);
+  // Decays over training, of the part before it was resumed too.
+  for (const char* part : {"<img data-epoch=\"1\"", "<img data-epoch=\"2\""})
+    CHECK(page.find(part) != std::string::npos);
+  CHECK(read_image(out + "/history/epoch_2.png").shape() == Shape{4 * 114, 3 * 114, 3});
   CHECK(text_of(out + "/curve.svg").starts_with("<svg xmlns="));
   CHECK(text_of(out + "/curve.png").starts_with("\x89PNG"));
 

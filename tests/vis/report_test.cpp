@@ -10,6 +10,7 @@
 
 #include "catch.hpp"
 #include "ppma/io/file.hpp"
+#include "ppma/io/image.hpp"
 #include "ppma/io/stb.hpp"
 #include "ppma/vis/svg_file.hpp"
 #include "thrown.hpp"
@@ -104,6 +105,14 @@ Report example(i64 classes) {
           {Tensor::full({32, 32, 3}, 60.0 * static_cast<double>(k), DType::uint8),
            {k, 0, 0, 1, 0.99, 0.99}});
   }
+  if (PPMA_STB != 0)
+    for (const i64 epoch : {1, 3})
+      r.decays.epochs.emplace_back(
+          epoch,
+          encode_png(Tensor::full({40, 120, 3}, 80.0 * static_cast<double>(epoch), DType::uint8),
+                     "decays"));
+  if (PPMA_STB != 0)
+    r.decays.images = encode_png(Tensor::full({40, 40, 3}, 90, DType::uint8), "images");
   r.results = std::move(results);
   r.tables = {{"Configuration", {{"name", "ppma_nano"}, {"depths", "[2,2,8,2]"}}},
               {"Options", {{"data", "a & b <c>"}}},
@@ -155,14 +164,21 @@ TEST_CASE("a report is well-formed and whole and asks nothing of the network", "
           "&amp; others&lt;/b&gt;",
           "a &amp; b &lt;c&gt;", "Environment", "cat&#39;s &lt;i&gt;&amp;&quot;"})
       CHECK(html.find(part) != std::string::npos);
-    for (const char* never :
-         {"<i>", "<b>\"", "http:", "https:", "<script", "<link", "url(", ">nan", "nan\"", "inf\""})
+    for (const char* never : {"<i>\"", "<b>\"", "http:", "https:", "<script ", "<link", "url(",
+                              ">nan", "nan\"", "inf\""})
       CHECK(html.find(never) == std::string::npos);
     std::size_t images = 0;
     for (std::size_t at = 0;
          (at = html.find("data:image/png;base64,iVBOR", at)) != std::string::npos; ++at)
       ++images;
-    CHECK(images == (PPMA_STB != 0 ? 4u : 0u));
+    CHECK(images == (PPMA_STB != 0 ? 7u : 0u));
+    // Of the decays the last are shown, and the slider is there where scripts are.
+    if (PPMA_STB != 0)
+      for (const char* part :
+           {"<img data-epoch=\"1\" alt=\"decays and masks after epoch 1\" hidden=\"\"",
+            "<img data-epoch=\"3\" alt=\"decays and masks after epoch 3\" src=", "max=\"1\"",
+            ">after epoch 3</output>", "<label for=\"decay-slider\">"})
+        CHECK(html.find(part) != std::string::npos);
     CHECK((PPMA_STB == 0 || html.find("a&lt;b&gt;.png") != std::string::npos));
   }
   // For a browser.
@@ -212,9 +228,13 @@ TEST_CASE("reports of segmentors and detectors say what was counted", "[vis]") {
     for (std::size_t at = 0; (at = html.find("src=\"data:image/png", at)) != std::string::npos;
          ++at)
       ++images;
-    CHECK(images == (PPMA_STB != 0 ? 12u : 0u));
+    CHECK(images == (PPMA_STB != 0 ? 15u : 0u));
   }
   Report r = detection_example();
+  r.decays = {};
+  const std::string without = report_html(r);
+  for (const char* none : {"<script", "script-src", "id=\"decays\""})
+    CHECK(without.find(none) == std::string::npos);
   r.classes.pop_back();
   CHECK(says([&] { report_html(r); }, "2 names for 3 classes"));
 }

@@ -41,6 +41,14 @@ try {
       return [...s.querySelectorAll('text')].filter((t) => { const r = t.getBoundingClientRect(); return r.left < b.left - 1 || r.right > b.right + 1 || r.top < b.top - 1 || r.bottom > b.bottom + 1; })
         .map((t) => t.textContent); })`);
     assert.deepEqual(out, [], at);
+    // The decays' slider, by its keys: the last is shown first, then the one before.
+    const seen = () => page.value(`[document.querySelector('#decay-epoch').textContent, [...document.querySelectorAll('img[data-epoch]')]
+      .filter((i) => i.getBoundingClientRect().height > 0).map((i) => i.dataset.epoch).join(), document.querySelector('#decay-slider').offsetWidth > 60]`);
+    assert.deepEqual(await seen(), ['after epoch 3', '3', true], at);
+    await page.value('document.querySelector("#decay-slider").focus()');
+    for (const type of ['keyDown', 'keyUp']) await page.send('Input.dispatchKeyEvent', { type, key: 'ArrowLeft', code: 'ArrowLeft', windowsVirtualKeyCode: 37 });
+    await page.until('document.querySelector("#decay-epoch").textContent === "after epoch 1"', 5, 'the slider');
+    assert.deepEqual(await seen(), ['after epoch 1', '1', true], at);
   }
   assert.deepEqual(page.errors, []);
   assert.ok(asked.length >= 4 * files.length && asked.every((url) => /^(file|data):/.test(url)), `asked for ${asked}`);

@@ -75,20 +75,21 @@ figure b { color: var(--good); font-size: 14px; }
 .legend i { display: inline-block; width: 12px; height: 12px; border-radius: 3px;
   margin-right: 6px; vertical-align: -1px; }
 .decays { max-width: 720px; }
-.maps { display: grid; gap: 0 2px; grid-template-columns: 1fr 3fr; margin-top: 10px;
-  background: var(--line); }
+.maps { display: grid; grid-template-columns: 1fr 3fr; margin-top: 6px; }
 .maps img { display: block; width: 100%; height: auto; image-rendering: pixelated; }
 .heads { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); font-size: 13px;
   color: var(--pale); margin-top: 12px; }
 .slide { display: flex; gap: 12px; align-items: center; }
 .slide input { flex: 1; min-width: 0; accent-color: var(--s0); }
 .slide output { min-width: 9em; font-variant-numeric: tabular-nums; }
-.scale { display: grid; grid-template-columns: 1fr 3fr; gap: 0 2px; font-size: 12px;
-  color: var(--pale); }
-.scale div { display: grid; grid-template-columns: 2fr 1fr; gap: 0 2px; }
-.scale b { display: block; height: 8px; margin-top: 6px; background: linear-gradient(to right,
+.scale, .scale div div { font-size: 12px; color: var(--pale); }
+.scale { display: grid; grid-template-columns: 1fr 3fr; }
+.scale div { display: grid; grid-template-columns: 2fr 1fr; gap: 0 12px; }
+.scale div div { display: block; }
+.scale b { display: block; height: 8px; margin-top: 8px; background: linear-gradient(to right,
   #440154, #414487, #2a788e, #22a884, #7ad151, #fde725); }
 .scale span { display: flex; justify-content: space-between; }
+.scale i { font-style: normal; }
 [hidden] { display: none !important; }
 svg { display: block; width: 100%; height: auto; font: 11px var(--font);
   max-width: calc(1.5 * var(--w)); min-width: min(calc(0.68 * var(--w)), 520px); }
