@@ -1,7 +1,9 @@
 #pragma once
 // ppma train: a network from images to a run folder (training_run.hpp), which also holds
 //
-//   OUT/curve.png            losses and accuracies
+//   OUT/curve.png, .svg      losses and accuracies
+//   OUT/confusion.png, .svg  what is taken for what
+//   OUT/history/             decays over training (decay_history.hpp)
 //   OUT/report.html          all that is known of the last evaluation and of the run (report.hpp)
 
 #include <filesystem>
@@ -16,10 +18,9 @@
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/train/classification.hpp"
 #include "ppma/train/trainer.hpp"
-#include "ppma/vis/curve.hpp"
 #include "progress.hpp"
 #include "recipes.hpp"
-#include "report.hpp"
+#include "report_classify.hpp"
 #include "segment.hpp"
 #include "short_help.hpp"
 #include "training_options.hpp"
@@ -77,20 +78,6 @@ inline Transform augmentation(const TrainCommand& o, const Transform& usual) {
              const Tensor& image, Rng& rng) { return rand_augment(usual(image, rng), rng, how); };
 }
 
-/// Accuracies above losses, over epochs.
-inline void draw_curves(const std::string& path, const std::vector<ClassifierRecord>& log) {
-  const LogCurves of(log);
-  const Picture below =
-      curves(of.losses, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
-  if (of.accuracies.empty()) return write_png(path, below.image());
-  const Picture above = curves(
-      of.accuracies, {.title = "Accuracy on the test images", .x_label = "epoch", .y_label = "%"});
-  Picture sheet(above.width(), above.height() + below.height());
-  sheet.paste(0, 0, above.image());
-  sheet.paste(0, above.height(), below.image());
-  write_png(path, sheet.image());
-}
-
 /// Brings the head of `initial`, which knows what `known` says, to the classes of `data`: its rows
 /// by the classes' names, or none, so that training begins with a new head. Says which it was.
 inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo>& known,
@@ -116,6 +103,24 @@ inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo
   for (auto& [name, tensor] : initial.tensors)
     if (name.starts_with("head.")) tensor = chosen_rows(tensor, match.numbers);
   return "taken, its rows by the classes' names";
+}
+
+/// An epoch's line in the log; of few classes with what share of each is recognised, in percent.
+inline Json record_of(const ClassifierRecord& r, const ClassificationTask<Ppma>& task,
+                      i64 classes) {
+  Json j = Json::parse(to_json(r));
+  j.erase("seconds");
+  const auto put = [&](const char* key, const std::vector<Prediction>& said) {
+    const Confusion confusion(classes, said);
+    for (i64 k = 0; k < classes; ++k) {
+      const double recall = confusion.of_class(k).recall();
+      j[key].push_back(is_nan(recall) ? Json() : Json(100 * recall));
+    }
+  };
+  if (classes <= ClassTable::few && r.test) put("test_class_acc1", task.said);
+  if (classes <= ClassTable::few && r.test_ema) put("test_ema_class_acc1", task.said_averaged);
+  j["seconds"] = r.seconds;
+  return j;
 }
 
 /// `processes`: those that train with this one, if any (other_processes()). `ready`: the data,
@@ -223,10 +228,13 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
                       .figure = "acc1",
                       .key = "test_acc1",
                       .averaged_key = "test_ema_acc1"});
-  const auto draw = [&] {
-    draw_curves(run.folder().path("curve.png"), read_log(run.folder().path("log.jsonl")));
-  };
-  RunReport report(options_of(o), config_to_json(config), data, o.compute, ranks);
+  const auto draw = [&] { draw_curves(run.folder(), classifier_charts(run.folder().records())); };
+  RunReport report(classifier_facts(options_of(o), config_to_json(config), data, o.compute, ranks));
+  const DecayHistory history(model.backbone, config.mask, data.input.normalization, options.at,
+                             data.test.size, [&](i64 i) {
+                               Rng unused;
+                               return data.prepare(data.test.get(i).image, unused);
+                             });
   if (run.speaks()) {
     if (!run.folder().records().empty()) draw();
     std::printf(
@@ -244,15 +252,14 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
   }
 
   if (run.speaks() && run.resumed() && trainer.epoch() >= o.stop() &&
-      RunReport::is_behind(run.folder())) {
+      report.is_behind(run.folder())) {
     // It died before that was written, and tests no more: what the report is of is tested again.
-    if (averaged_counts(read_log(run.folder().path("log.jsonl")).back()))
-      load_state_dict(model, trainer.average());
+    if (report.averaged(run.folder())) load_state_dict(model, trainer.average());
     testing.part = {};
     BatchStream<Batch> whole(image_batches(kept(data.test, drawn), testing), made);
     std::vector<Prediction> said;
     evaluate(model, whole, {.at = options.at}, &said);
-    report.write(run.folder(), said);
+    report_classifier(report, run.folder(), data, said);
   }
   Progress progress(trainer.epoch(), o.epochs);
   report.next_epoch();
@@ -260,10 +267,14 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
       trainer, batches,
       {.on_batch = [&](const StepReport& r) { progress.batch(r), report.batch(r); },
        .on_evaluation = [&](i64 done, i64 all) { progress.evaluation(done, all); }},
-      [](const ClassifierRecord& r) { return Json::parse(to_json(r)); },
+      [&](const ClassifierRecord& r) { return record_of(r, task, data.test.classes()); },
       [&](const ClassifierRecord& r, bool is_best) {
         draw();
-        if (r.test) report.write(run.folder(), averaged_counts(r) ? task.said_averaged : task.said);
+        if (r.test) {
+          history.add(run.folder(), r.epoch + 1);
+          report_classifier(report, run.folder(), data,
+                            report.averaged(run.folder()) ? task.said_averaged : task.said);
+        }
         progress.epoch(r, is_best);
         report.next_epoch();
       });
@@ -272,6 +283,13 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
               grouped_digits(data.test.size).c_str(),
               run.folder().path("best.safetensors").c_str());
   std::printf("report: %s\n", run.folder().path("report.html").c_str());
+  const Json& last = run.folder().records().back();
+  const std::vector<Prediction>& said =
+      report.averaged(run.folder()) ? task.said_averaged : task.said;
+  if (ready != nullptr || said.empty() || !last.contains("test_acc1")) return;
+  std::printf("after the last epoch: ");
+  print_confusion(Confusion(data.test.classes(), said), shown_classes(data.test.class_names),
+                  o.per_class);
 }
 
 /// What --task segment and --task detect take beside the options that they share with the
@@ -353,7 +371,8 @@ inline void add_train(CLI::App& app) {
         const std::string name = option->get_name();
         check(option->count() == 0 || name == "--resume" || name == "--threads" ||
                   name == "--workers" || name == "--stop-after" || name == "--device" ||
-                  name == "--data-dir" || name == "--time-limit" || name == "--save-every-minutes",
+                  name == "--data-dir" || name == "--per-class" || name == "--time-limit" ||
+                  name == "--save-every-minutes",
               "--resume continues with the run's own options; leave out ", name);
       }
     const std::optional<Launch> launch = launch_from_environment();

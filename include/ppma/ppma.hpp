@@ -172,6 +172,7 @@
 #include "ppma/vis/colormap.hpp"
 #include "ppma/vis/confusion_picture.hpp"
 #include "ppma/vis/curve.hpp"
+#include "ppma/vis/decay_history.hpp"
 #include "ppma/vis/decay_places.hpp"
 #include "ppma/vis/font.hpp"
 #include "ppma/vis/intervals.hpp"
@@ -181,8 +182,11 @@
 #include "ppma/vis/panels.hpp"
 #include "ppma/vis/picture.hpp"
 #include "ppma/vis/report.hpp"
+#include "ppma/vis/report_parts.hpp"
+#include "ppma/vis/report_style.hpp"
 #include "ppma/vis/segment_picture.hpp"
 #include "ppma/vis/svg.hpp"
+#include "ppma/vis/svg_file.hpp"
 #endif
 
 #include "ppma/core/names_end.hpp"
