@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "interop/onnx_file.hpp"
 #include "interop/python.hpp"
 #include "io/help.hpp"
 #include "models/help.hpp"
@@ -19,70 +20,10 @@
 
 using namespace ppma;
 using namespace models_test;
+using onnx_test::described;
+using onnx_test::Message;
 
 namespace {
-
-// ---- reading a protocol buffer back, from its definition ----
-
-struct Message {
-  std::multimap<int, u64> numbers;
-  std::multimap<int, std::string> texts;
-
-  explicit Message(std::string_view bytes) {
-    const auto varint = [&bytes] {
-      u64 value = 0;
-      for (int shift = 0;; shift += 7) {
-        REQUIRE((!bytes.empty() && shift < 64));
-        const u8 byte = static_cast<u8>(bytes[0]);
-        bytes.remove_prefix(1);
-        value |= static_cast<u64>(byte & 127) << shift;
-        if (byte < 128) return value;
-      }
-    };
-    const auto take = [&bytes](u64 n) {
-      REQUIRE(n <= bytes.size());
-      const std::string_view taken = bytes.substr(0, n);
-      bytes.remove_prefix(n);
-      return taken;
-    };
-    while (!bytes.empty()) {
-      const u64 key = varint();
-      const int field = static_cast<int>(key >> 3);
-      if ((key & 7) == 0)
-        numbers.emplace(field, varint());
-      else
-        texts.emplace(field, take((key & 7) == 5 ? 4 : varint()));
-    }
-  }
-  i64 number(int field) const {
-    REQUIRE(numbers.count(field) == 1);
-    return static_cast<i64>(numbers.find(field)->second);
-  }
-  std::string text(int field) const {
-    REQUIRE(texts.count(field) == 1);
-    return texts.find(field)->second;
-  }
-  std::vector<std::string> all(int field) const {
-    std::vector<std::string> v;
-    for (auto [at, end] = texts.equal_range(field); at != end; ++at) v.emplace_back(at->second);
-    return v;
-  }
-  std::vector<Message> messages(int field) const {
-    std::vector<Message> v;
-    for (auto [at, end] = texts.equal_range(field); at != end; ++at) v.emplace_back(at->second);
-    return v;
-  }
-};
-
-// "images (batch,3,32,32) f32"
-std::string described(const Message& value) {
-  const Message type = Message(value.text(2)).messages(1).at(0);
-  std::string s = value.text(1) + " (";
-  for (const Message& size : Message(type.text(2)).messages(1))
-    s += (s.back() == '(' ? "" : ",") +
-         (size.numbers.empty() ? size.text(2) : std::to_string(size.number(1)));
-  return s + (type.number(1) == 1 ? ") f32" : ") of another type");
-}
 
 // ---- networks to export ----
 

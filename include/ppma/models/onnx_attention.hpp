@@ -127,6 +127,8 @@ std::vector<OnnxValue> ablation_log_masks(MaskKind kind, const OnnxDecays& d) {
   if (kind == MaskKind::hilbert)
     return {sequence_log_mask(in_a_row(d.alpha), hilbert_order(h, w)),
             sequence_log_mask(in_a_row(d.beta), hilbert_order(h, w, true))};
+  check(mask_of(kind).paths.has_value(), "onnx: the mask ", to_string(kind),
+        " is not known here; its log masks belong into ablation_log_masks()");
   const OnnxValue m = detail::polyline_log_mask(d);
   if (mask_of(kind).paths == Paths::both) return {m, transpose(m)};
   return {m};
