@@ -8,6 +8,7 @@
 #include "bench.hpp"
 #include "data_command.hpp"
 #include "evaluate.hpp"
+#include "export.hpp"
 #include "files.hpp"
 #include "ppma/core/closest.hpp"
 #include "ppma/kernels/instruction_set.hpp"
@@ -82,6 +83,7 @@ int run_command(int argc, char** argv) {
   tool::add_predict(app);
   tool::add_visualize(app);
   tool::add_convert(app);
+  tool::add_export(app);
   tool::add_run(app);
   tool::add_bench(app);
   try {

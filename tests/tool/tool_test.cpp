@@ -14,6 +14,7 @@
 #include "catch.hpp"
 #include "distance.hpp"
 #include "io/help.hpp"
+#include "ppma/io/pth.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/vis/report.hpp"
 #include "tool/help.hpp"
@@ -150,6 +151,19 @@ TEST_CASE("tool: convert and info name what they leave out, and lose nothing els
   CHECK(to_pth.err.find("config kept in its entry extra/metadata.json") != std::string::npos);
   CHECK(run("convert " + folder / "b.pth" + " " + folder / "c.safetensors").err.empty());
   CHECK(read_safetensors(folder / "c.safetensors").metadata == read_safetensors(named).metadata);
+  // A training checkpoint's average as the published files have theirs.
+  write_safetensors(folder / "last.safetensors", {{"model.w", Tensor::zeros({1})},
+                                                  {"ema.w", Tensor::ones({1})},
+                                                  {"optimizer.w.first", Tensor::zeros({1})}});
+  REQUIRE(run("convert --entry ema --under model " + folder / "last.safetensors" + " " +
+              folder / "published.pth")
+              .code == 0);
+  const PthFile published(read_file(folder / "published.pth"), "published.pth");
+  CHECK(published.root().size() == 1);
+  CHECK(published.tensor(published.root().find("model").find("w")).item() == 1);
+  CHECK(run("convert --under model " + folder / "last.safetensors" + " " +
+            folder / "published.safetensors")
+            .err.find("has no dicts within it") != std::string::npos);
   // Wrappers' prefixes go, the network's own stay.
   write_safetensors(folder / "d.safetensors", {{"module._orig_mod.backbone.w", Tensor::ones({1})}});
   REQUIRE(run("convert " + folder / "d.safetensors" + " " + folder / "e.safetensors").code == 0);
