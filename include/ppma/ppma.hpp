@@ -169,6 +169,7 @@
 #include "ppma/vis/mask_maps.hpp"
 #include "ppma/vis/mask_picture.hpp"
 #include "ppma/vis/overlay.hpp"
+#include "ppma/vis/page.hpp"
 #include "ppma/vis/panels.hpp"
 #include "ppma/vis/picture.hpp"
 #include "ppma/vis/report.hpp"
