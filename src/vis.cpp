@@ -5,6 +5,7 @@
 #include "ppma/vis/curve.hpp"
 #include "ppma/vis/decay_places.hpp"
 #include "ppma/vis/font.hpp"
+#include "ppma/vis/heat_map.hpp"
 #include "ppma/vis/intervals.hpp"
 #include "ppma/vis/mask_maps.hpp"
 #include "ppma/vis/mask_picture.hpp"

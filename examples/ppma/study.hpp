@@ -203,11 +203,13 @@ inline StudySays study_says(const Study& s) {
   return says;
 }
 
-/// The mean of several runs' series of equal places.
+/// The mean of several runs' series of the same places, as far as all go.
 inline Series mean_series(const std::string& name, const std::vector<const Series*>& all) {
-  Series mean{name, all.front()->x, std::vector<double>(all.front()->y.size(), 0)};
+  Series mean{name, all.front()->x, {}};
+  for (const Series* s : all) mean.x.resize(std::min(mean.x.size(), s->x.size()));
+  mean.y.assign(mean.x.size(), 0);
   for (const Series* s : all)
-    for (std::size_t i = 0; i < std::min(mean.y.size(), s->y.size()); ++i)
+    for (std::size_t i = 0; i < mean.y.size(); ++i)
       mean.y[i] += s->y[i] / static_cast<double>(all.size());
   return mean;
 }

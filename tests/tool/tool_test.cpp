@@ -28,8 +28,9 @@ TEST_CASE("tool: help and errors", "[tool]") {
   const Result help = run("--help");
   CHECK(help.code == 0);
   const std::vector<std::string> all = commands();
-  for (const char* known : {"info", "summary", "train", "eval", "eval-coco", "eval-miou", "predict",
-                            "visualize", "convert", "run", "bench", "ablate"})
+  for (const char* known :
+       {"info", "summary", "train", "eval", "eval-coco", "eval-miou", "predict", "visualize",
+        "convert", "run", "bench", "ablate", "sweep", "lr-find", "compare"})
     CHECK(std::find(all.begin(), all.end(), known) != all.end());
   for (const std::string& command : all) {
     INFO(command);
