@@ -3,6 +3,10 @@
 // weights, the file that describes a trained network. A run's folder has beside training_run.hpp's:
 //
 //   OUT/pictures/epoch_N.png   what the network says of a few images of the test set
+//   OUT/curve.png, curve.svg   losses and figures
+//   OUT/confusion.png, .svg    segmentation: what pixels are taken for what
+//   OUT/history/               decays over training (decay_history.hpp)
+//   OUT/report.html            all that is known of the last evaluation and of the run
 
 #include <filesystem>
 #include <sstream>

@@ -8,6 +8,7 @@
 #include "ppma/data/yolo.hpp"
 #include "ppma/vis/overlay.hpp"
 #include "progress.hpp"
+#include "report_dense.hpp"
 
 namespace tool {
 
@@ -110,21 +111,15 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
 /// Detections over an image, those of at least a score.
 inline Picture detection_picture(const Tensor& image, const std::vector<Detection>& found,
                                  const std::vector<std::string>& names, double least_score) {
-  std::vector<Shown> shown;
-  for (const Detection& d : found)
-    if (d.score >= least_score)
-      shown.push_back({static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
-                       static_cast<double>(d.box.x2), static_cast<double>(d.box.y2), d.label,
-                       names[static_cast<std::size_t>(d.label)], d.score, d.mask});
-  return overlay(image, shown);
+  return overlay(image, shown_of(found, names, least_score));
 }
 
-inline void print_table(const char* what, const CocoTruth& truth, const CocoScores& s) {
+inline void print_table(const char* what, const std::vector<std::string>& names,
+                        const CocoScores& s, bool all) {
   std::printf("  %-5s", what);
   for (std::size_t i = 0; i < 6; ++i) std::printf("  %s %.3f", coco_figure_names[i], s.figures[i]);
   std::printf("\n");
-  for (std::size_t c = 0; c < truth.categories.size(); ++c)
-    std::printf("    %-20s AP %.3f\n", truth.categories[c].name.c_str(), s.class_ap[c]);
+  print_ap(s, names, all, 4);
 }
 
 inline void train_detect(DetectCommand o, const std::vector<Communicator>& processes) {
@@ -162,12 +157,16 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
                                       {.workers = o.data.workers, .ahead = o.ahead()});
   DetectionTask task(model, data.test, data.truth, loading);
   FirstPictures pictures(run, data.test.size);
+  EvaluationScenes scenes;
+  const std::vector<std::string>& names = data.test.class_names;
   if (run.speaks())
-    task.on_image = [&](const Tensor& image, const std::vector<Detection>& found, i64 index,
+    task.on_image = [&](const DetectionSample& s, const std::vector<Detection>& found, i64 index,
                         const Testing& testing) {
+      const double quality = panoptic_quality(s.objects, found);
+      scenes.of(testing).add(index, quality,
+                             [&] { return detection_scene(s, found, index, names, quality); });
       pictures.add(
-          index, [&] { return detection_picture(image, found, data.test.class_names, 0.5); },
-          testing);
+          index, [&] { return detection_picture(s.image, found, names, 0.5); }, testing);
     };
   TrainOptions training = place_for_training(run, model, o);
   training.rate =
@@ -186,11 +185,12 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
                       .figure = key,
                       .key = key,
                       .averaged_key = "ema_" + key});
+  const char* const title = config.with_mask ? "Mask R-CNN" : "Faster R-CNN";
   if (run.speaks()) {
     std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n",
-                config.with_mask ? "Mask R-CNN" : "Faster R-CNN", config.backbone.name.c_str(),
-                grouped_digits(parameter_count(model)).c_str(), o.data.kind.c_str(),
-                grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
+                title, config.backbone.name.c_str(), grouped_digits(parameter_count(model)).c_str(),
+                o.data.kind.c_str(), grouped_digits(data.train.size).c_str(),
+                grouped_digits(data.test.size).c_str(),
                 static_cast<long long>(config.roi.num_classes));
     if (const std::string skipped = data.skips.text(); !skipped.empty())
       std::printf("left out: %s\n", skipped.c_str());
@@ -208,16 +208,33 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
   const auto record_of = [&](const Record& r) {
     Json record = dense_record(r);
     each_table(r, [&](const std::string& of, const char*, const CocoScores& s) {
-      const char* names[6] = {"mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"};
-      for (std::size_t i = 0; i < 6; ++i) record[of + names[i]] = s.figures[i];
+      const char* keys[6] = {"mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"};
+      for (std::size_t i = 0; i < 6; ++i) record[of + keys[i]] = s.figures[i];
       record[of + "class_AP"] = s.class_ap;
     });
     put_times(record, r);
     return record;
   };
+  const DecayHistory history(model.backbone.backbone, config.backbone.mask, input.normalization,
+                             training.at, data.test.size, [&](i64 i) {
+                               return dense_sized(data.test.load(i).image, o.longer, o.shorter);
+                             });
+  RunReport report({.options = options_of(o),
+                    .network = detector_to_json(config),
+                    .network_name = str(title, " (", config.backbone.name, ")"),
+                    .set = data.test.name,
+                    .classes = names,
+                    .training_images = data.train.size,
+                    .test_images = data.test.size,
+                    .data = {{"left out of training", data.skips.text()}},
+                    .compute = o.compute,
+                    .processes = run.part().ranks,
+                    .key = key,
+                    .averaged_key = "ema_" + key});
   const auto begin = std::chrono::steady_clock::now();
   Trainer<DetectionTask>::Observer observer;
   observer.on_batch = [&](const StepReport& s) {
+    report.batch(s);
     if (s.batch % 50 != 0 && s.batch != s.batches) return;
     std::printf("epoch %lld [%lld/%lld] lr %.2e  loss %.4f", static_cast<long long>(s.epoch + 1),
                 static_cast<long long>(s.batch), static_cast<long long>(s.batches), s.rate, s.loss);
@@ -228,11 +245,27 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
             .c_str());
     std::fflush(stdout);
   };
+  const auto draw = [&] { draw_curves(run.folder(), detection_charts(run.folder().records())); };
   const auto show = [&](const Record& r, bool) {
+    draw();
+    if (r.test) history.add(run.folder(), r.epoch + 1);
+    if (const auto& e = r.test_ema && report.averaged(run.folder()) ? r.test_ema : r.test; e)
+      report_detection(report, run.folder(), *e, *data.truth,
+                       &e == &r.test ? scenes.own : scenes.averaged);
+    report.next_epoch();
     each_table(r, [&](const std::string&, const char* what, const CocoScores& s) {
-      print_table(what, *data.truth, s);
+      print_table(what, shown_classes(names), s, o.per_class);
     });
   };
+  if (run.speaks() && run.resumed()) {
+    if (!run.folder().records().empty()) draw();
+    if (trainer.epoch() >= o.stop() && report.is_behind(run.folder())) {
+      const bool averaged = report.averaged(run.folder());
+      report_detection(report, run.folder(), test_again(task, model, trainer, averaged),
+                       *data.truth, averaged ? scenes.averaged : scenes.own);
+    }
+  }
+  report.next_epoch();
   run.train(trainer, batches, observer, record_of, show);
   if (run.speaks()) print_best(run.folder(), "AP", run.folder().best(), 4);
 }

@@ -10,6 +10,7 @@
 #include "detect.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/vis/confusion_picture.hpp"
+#include "ppma/vis/svg_file.hpp"
 #include "segment.hpp"
 
 namespace tool {
@@ -72,11 +73,12 @@ inline BatchPlan<Batch> known_images(BatchPlan<Batch> plan) {
 
 /// The set's classes by the network's names for them. Errors: none of them is the network's; it
 /// names none, and there are more or less of them.
-inline ClassMatch tested_classes(const Network& network, const std::string& weights,
+inline ClassMatch tested_classes(const NetworkOf<Classifier>& network, const std::string& weights,
                                  const Dataset& set) {
   if (network.input.classes.empty()) {
-    check(set.classes() == network.model.config.num_classes, "eval: the network tells ",
-          network.model.config.num_classes, " classes apart, ", set.name, " has ", set.classes());
+    const i64 known = classes_of(network.model.config());
+    check(set.classes() == known, "eval: the network tells ", known, " classes apart, ", set.name,
+          " has ", set.classes());
     note(weights, ": does not name its classes; those of ", set.name, " are taken in their order");
     return match_classes(set.class_names, weights, set.class_names, set.name);
   }
@@ -91,7 +93,7 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
   check(!o.network.weights.empty(), "eval: needs --weights");
   const WeightsFile file = read_weights(o.network);
   const DataOptions tested = tested_data(o, app, file);
-  Network network = load_network(o.network, file);
+  NetworkOf<Classifier> network = load_classifier(o.network, file);
   std::optional<InputInfo> expected;
   if (network.says_input) expected = with_size(network.input, o.data.size, true);
   const Data data = make_data(tested, 0, false, expected);
@@ -101,9 +103,8 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
          " % of the shorter side");
   const ClassMatch match = tested_classes(network, o.network.weights, data.test);
   if (o.compute.device == "cpu")
-    require_memory(
-        {network.model.config, std::min(o.batch, data.test.size), data.input.size, data.input.size},
-        "--batch or --size");
+    require_memory_of(network.model.config(), std::min(o.batch, data.test.size), data.input.size,
+                      "--batch or --size");
   const Placement at = o.compute.placement();
   place(network.model, at, true);
   BatchStream<Batch> test(known_images(image_batches(renumbered(data.test, match.numbers),
@@ -122,18 +123,17 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
     note(data.test.name, ": the network does not know the classes ", listed(match.unknown),
          "; their ", unknown,
          " images count as wrong, and not in the loss and the classes' figures");
-  const Confusion confusion(network.model.config.num_classes, said);
+  const Confusion confusion(classes_of(network.model.config()), said);
   const std::vector<std::string> names =
       shown_classes(network.input.classes.empty() ? data.test.class_names : network.input.classes);
   const std::string tested_on = shown_name(data.test.name);
   const auto draw = [&] {  // last: the figures are there where it cannot be written
-    if (!o.confusion.empty())
-      write_png(
-          o.confusion,
-          confusion_picture(confusion, names,
-                            {.title = str(tested_on, ": ", grouped_digits(e.images), " images, ",
-                                          percent(confusion.top1(), 1), " % right")})
-              .image());
+    const ConfusionOptions how{.title = str(tested_on, ": ", grouped_digits(e.images), " images, ",
+                                            percent(confusion.top1(), 1), " % right")};
+    if (o.confusion.ends_with(".svg"))
+      write_file(o.confusion, std::string_view(svg_file({svg_confusion(confusion, names, how)})));
+    else if (!o.confusion.empty())
+      write_png(o.confusion, confusion_picture(confusion, names, how).image());
   };
   if (o.json) {
     Json j;
@@ -171,7 +171,8 @@ inline void add_eval(CLI::App& app) {
   add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--per-class", o->per_class, "figures of all classes, not only of the worst ones");
-  c->add_option("--confusion", o->confusion, "PNG file for a picture of the confusion matrix")
+  c->add_option("--confusion", o->confusion,
+                "file for a picture of the confusion matrix: .svg, else PNG")
       ->check(some_text());
   c->add_flag("--json", o->json, "one JSON object, with all figures, instead of text");
   c->callback([o, c] { eval(*o, *c); });
@@ -187,16 +188,16 @@ struct PredictCommand {
 
 inline void predict(const PredictCommand& o, const PredictFormats& formats) {
   check(!o.network.weights.empty(), "predict: needs --weights");
-  Network network = load_network(o.network);
+  NetworkOf<Classifier> network = load_classifier(o.network, read_weights(o.network));
   if (!network.says_input)
     note(o.network.weights, ": does not say how it takes images; they are brought to ",
          network.input.size, " pixels with ImageNet's mean and deviation");
   if (o.compute.device == "cpu")
-    require_memory({network.model.config, 1, network.input.size, network.input.size},
-                   "\"size\" in the weights' \"input\"");
+    require_memory_of(network.model.config(), 1, network.input.size,
+                      "\"size\" in the weights' \"input\"");
   const Placement at = o.compute.placement();
   place(network.model, at, true);
-  const i64 classes = network.model.config.num_classes, top = std::min(o.top, classes);
+  const i64 classes = classes_of(network.model.config()), top = std::min(o.top, classes);
   const NoGrad not_recorded;
   Json all = Json::array();
   EachImage each("predict");

@@ -1,13 +1,11 @@
 #pragma once
 // ppma train --task segment and ppma predict --task segment.
-//
-//   OUT/curve.png   losses, and mean IoU on the test images
 
 #include "dense.hpp"
 #include "ppma/heads/segment.hpp"
-#include "ppma/vis/curve.hpp"
 #include "ppma/vis/segment_picture.hpp"
 #include "progress.hpp"
+#include "report_dense.hpp"
 
 namespace tool {
 
@@ -44,26 +42,6 @@ struct SegmentCommand : DenseTraining {
     Own::fields(o, f);
   }
 };
-
-inline void draw_segment_curves(const std::string& path, const std::vector<Json>& log) {
-  Series loss{"training", {}, {}}, iou{"mean IoU", {}, {}};
-  for (const Json& r : log) {
-    const double epoch = member<double>(r, "epoch", path) + 1;
-    loss.x.push_back(epoch), loss.y.push_back(member<double>(r, "loss", path));
-    double mean_iou = -1;  // not evaluated
-    read_member(r, "mIoU", path, mean_iou);
-    if (mean_iou >= 0) iou.x.push_back(epoch), iou.y.push_back(100 * mean_iou);
-  }
-  const Picture below =
-      curves({loss}, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
-  if (iou.x.empty()) return write_png(path, below.image());
-  const Picture above =
-      curves({iou}, {.title = "Mean IoU on the test images", .x_label = "epoch", .y_label = "%"});
-  Picture both(above.width(), above.height() + below.height());
-  both.paste(0, 0, above.image());
-  both.paste(0, above.height(), below.image());
-  write_png(path, both.image());
-}
 
 struct SegmentData {
   SegmentationSet train, test;
@@ -126,9 +104,14 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
   how.longer = o.longer, how.shorter = o.shorter, how.normalization = loading.normalization;
   SegmentationTask<Segmentor<Head>> task(model, test, how);
   FirstPictures pictures(run, test.size);
+  EvaluationScenes scenes;
   if (run.speaks())
     task.on_image = [&](const SegmentationSample& s, const Tensor& labels, i64 index,
                         const Testing& testing) {
+      MeanIou one(test.classes());
+      one.add(labels, s.labels, s.name);
+      const double iou = one.result().mean_iou;
+      scenes.of(testing).add(index, iou, [&] { return segment_scene(s, labels, index, iou); });
       pictures.add(
           index, [&] { return segment_picture(s.image, labels, test.class_names, 480); }, testing);
     };
@@ -148,9 +131,22 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
                       .figure = "mIoU",
                       .key = "mIoU",
                       .averaged_key = "ema_mIoU"});
-  const auto draw = [&] {
-    draw_segment_curves(run.folder().path("curve.png"), run.folder().records());
-  };
+  const auto draw = [&] { draw_curves(run.folder(), segmentation_charts(run.folder().records())); };
+  const DecayHistory history(
+      model.backbone.backbone, config.backbone.mask, input.normalization, training.at, test.size,
+      [&](i64 i) { return dense_sized(test.get(i).image, o.longer, o.shorter); });
+  RunReport report({.options = options_of(o),
+                    .network = segmentor_to_json(config),
+                    .network_name = str(Head::title, " (", config.backbone.name, ")"),
+                    .set = test.name,
+                    .classes = test.class_names,
+                    .training_images = train.size,
+                    .test_images = test.size,
+                    .data = {{"training crops", str(o.crop, " x ", o.crop, " pixels")}},
+                    .compute = o.compute,
+                    .processes = run.part().ranks,
+                    .key = "mIoU",
+                    .averaged_key = "ema_mIoU"});
   if (run.speaks()) {
     if (!run.folder().records().empty()) draw();
     std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n",
@@ -177,6 +173,10 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
   const auto begin = std::chrono::steady_clock::now();
   const auto show = [&](const Record& r, bool) {
     draw();
+    if (r.test) history.add(run.folder(), r.epoch + 1);
+    if (const auto& e = r.test_ema && report.averaged(run.folder()) ? r.test_ema : r.test; e)
+      report_segmentation(report, run.folder(), *e, &e == &r.test ? scenes.own : scenes.averaged);
+    report.next_epoch();
     std::printf("epoch %3lld/%lld  lr %.2e  loss %.4f", static_cast<long long>(r.epoch + 1),
                 static_cast<long long>(o.epochs), r.last_lr, r.train_loss);
     for (const auto& [name, value] : r.parts) std::printf("  %s %.4f", name.c_str(), value);
@@ -188,12 +188,18 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
       if (*f) {
         std::printf("  %smIoU %.2f  aAcc %.2f  mAcc %.2f\n", what, 100 * (*f)->mean_iou,
                     100 * (*f)->all_accuracy, 100 * (*f)->mean_accuracy);
-        for (std::size_t c = 0; c < (*f)->iou.size(); ++c)
-          std::printf("    %-20s IoU %5.2f  accuracy %5.2f\n", train.class_names[c].c_str(),
-                      100 * (*f)->iou[c], 100 * (*f)->accuracy[c]);
+        print_pixels(confusion_of((*f)->pixels), shown_classes(train.class_names), o.per_class, 4);
       }
   };
-  run.train(trainer, batches, {}, record_of, show);
+  if (run.speaks() && run.resumed() && trainer.epoch() >= o.stop() &&
+      report.is_behind(run.folder())) {
+    const bool averaged = report.averaged(run.folder());
+    report_segmentation(report, run.folder(), test_again(task, model, trainer, averaged),
+                        averaged ? scenes.averaged : scenes.own);
+  }
+  report.next_epoch();
+  run.train(trainer, batches, {.on_batch = [&](const StepReport& r) { report.batch(r); }},
+            record_of, show);
   if (run.speaks()) print_best(run.folder(), "mean IoU", 100 * run.folder().best(), 2);
 }
 

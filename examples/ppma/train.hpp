@@ -1,7 +1,9 @@
 #pragma once
 // ppma train: a network from images to a run folder (training_run.hpp), which also holds
 //
-//   OUT/curve.png            losses and accuracies
+//   OUT/curve.png, .svg      losses and accuracies
+//   OUT/confusion.png, .svg  what is taken for what
+//   OUT/history/             decays over training (decay_history.hpp)
 //   OUT/report.html          all that is known of the last evaluation and of the run (report.hpp)
 
 #include <filesystem>
@@ -16,10 +18,9 @@
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/train/classification.hpp"
 #include "ppma/train/trainer.hpp"
-#include "ppma/vis/curve.hpp"
 #include "progress.hpp"
 #include "recipes.hpp"
-#include "report.hpp"
+#include "report_classify.hpp"
 #include "segment.hpp"
 #include "short_help.hpp"
 #include "training_options.hpp"
@@ -77,20 +78,6 @@ inline Transform augmentation(const TrainCommand& o, const Transform& usual) {
              const Tensor& image, Rng& rng) { return rand_augment(usual(image, rng), rng, how); };
 }
 
-/// Accuracies above losses, over epochs.
-inline void draw_curves(const std::string& path, const std::vector<ClassifierRecord>& log) {
-  const LogCurves of(log);
-  const Picture below =
-      curves(of.losses, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
-  if (of.accuracies.empty()) return write_png(path, below.image());
-  const Picture above = curves(
-      of.accuracies, {.title = "Accuracy on the test images", .x_label = "epoch", .y_label = "%"});
-  Picture sheet(above.width(), above.height() + below.height());
-  sheet.paste(0, 0, above.image());
-  sheet.paste(0, above.height(), below.image());
-  write_png(path, sheet.image());
-}
-
 /// Brings the head of `initial`, which knows what `known` says, to the classes of `data`: its rows
 /// by the classes' names, or none, so that training begins with a new head. Says which it was.
 inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo>& known,
@@ -118,6 +105,36 @@ inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo
   return "taken, its rows by the classes' names";
 }
 
+/// An epoch's line in the log; of few classes with what share of each is recognised, in percent.
+inline Json record_of(const ClassifierRecord& r, const ClassificationTask<Classifier>& task,
+                      i64 classes) {
+  Json j = Json::parse(to_json(r));
+  j.erase("seconds");
+  const auto put = [&](const char* key, const std::vector<Prediction>& said) {
+    const Confusion confusion(classes, said);
+    for (i64 k = 0; k < classes; ++k) {
+      const double recall = confusion.of_class(k).recall();
+      j[key].push_back(is_nan(recall) ? Json() : Json(100 * recall));
+    }
+  };
+  if (classes <= ClassTable::few && r.test) put("test_class_acc1", task.said);
+  if (classes <= ClassTable::few && r.test_ema) put("test_ema_class_acc1", task.said_averaged);
+  j["seconds"] = r.seconds;
+  return j;
+}
+
+/// The network that is trained on a set: with its classes; a plain transformer, which takes images
+/// of one size, with theirs.
+inline ClassifierConfig training_config(const TrainCommand& o, const Data& data) {
+  ClassifierConfig c = classifier_config(o.network, {}, "ppma_nano");
+  if (auto* vit = std::get_if<VitConfig>(&c)) vit->image_size = data.input.size;
+  each_config(c, [&](auto& of) {
+    of.num_classes = data.train.classes();
+    if (o.drop_path >= 0) of.drop_path_rate = o.drop_path;
+  });
+  return c;
+}
+
 /// `processes`: those that train with this one, if any (other_processes()). `ready`: the data,
 /// where the caller has them.
 inline void train(TrainCommand o, const std::vector<Communicator>& processes,
@@ -139,19 +156,16 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
     std::vector<i64> which = share_of(data.train, o.data_fraction, o.seed);
     data.train = chosen(std::move(data.train), std::move(which));
   }
-  PpmaConfig config = network_config(o.network, {}, "ppma_nano");
-  config.num_classes = data.train.classes();
-  if (o.drop_path >= 0) config.drop_path_rate = o.drop_path;
+  ClassifierConfig config = training_config(o, data);
   if (generated(o.data.kind))
     require_bytes(3.0 * static_cast<double>(data.test.size) *
                       static_cast<double>(data.input.size * data.input.size),
                   str("a set of ", data.test.size, " test images of ", data.input.size, " pixels"),
                   "choose a smaller --test-images or --size");
   if (o.compute.device == "cpu")
-    require_memory({config, (std::min(o.batch, data.train.size) + ranks - 1) / ranks,
-                    data.input.size, data.input.size, true, o.checkpoint_blocks},
-                   "--batch or --size");
-  Ppma model(config, o.seed);
+    require_memory_of(config, (std::min(o.batch, data.train.size) + ranks - 1) / ranks,
+                      data.input.size, "--batch or --size", true, o.checkpoint_blocks);
+  Classifier model(config, o.seed);
   if (!initial.tensors.empty()) {
     if (run.speaks() && known)
       note("images as ", o.network.weights, " says: ", data.input.size, " pixels, ",
@@ -208,13 +222,14 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
     options.rate = [rate = options.rate](const Moment& m) {
       return rate({std::max<i64>(0, m.epoch - 1)});
     };
-  ClassificationTask<Ppma> task(model, test, o.label_smoothing);
-  Trainer<ClassificationTask<Ppma>> trainer(task, options);
-  run.begin(trainer, {.about = {{"config", config_to_json(config).dump()},
+  ClassificationTask<Classifier> task(model, test, o.label_smoothing);
+  Trainer<ClassificationTask<Classifier>> trainer(task, options);
+  const Json told = classifier_config_to_json(config);
+  run.begin(trainer, {.about = {{"config", told.dump()},
                                 {"input", data.input.to_json().dump()},
                                 {"data", options_of(o.data).dump()}},
                       .options = options_of(o),
-                      .network = config_to_json(config),
+                      .network = told,
                       .training_images = data.train.size,
                       .test_images = data.test.size,
                       .epochs = o.epochs,
@@ -223,19 +238,24 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
                       .figure = "acc1",
                       .key = "test_acc1",
                       .averaged_key = "test_ema_acc1"});
-  const auto draw = [&] {
-    draw_curves(run.folder().path("curve.png"), read_log(run.folder().path("log.jsonl")));
-  };
-  RunReport report(options_of(o), config_to_json(config), data, o.compute, ranks);
+  const auto draw = [&] { draw_curves(run.folder(), classifier_charts(run.folder().records())); };
+  RunReport report(classifier_facts(options_of(o), told, data, o.compute, ranks));
+  std::optional<DecayHistory> history;  // of stages, which a plain transformer has not
+  if (const auto* staged = std::get_if<Ppma>(&model.network))
+    history.emplace(staged->backbone, staged->config.mask, data.input.normalization, options.at,
+                    data.test.size, [&](i64 i) {
+                      Rng unused;
+                      return data.prepare(data.test.get(i).image, unused);
+                    });
   if (run.speaks()) {
     if (!run.folder().records().empty()) draw();
     std::printf(
         "%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %lld "
         "classes\n",
-        config.name.c_str(), to_string(config.mask).c_str(),
+        told["name"].get<std::string>().c_str(), told["mask"].get<std::string>().c_str(),
         grouped_digits(parameter_count(model)).c_str(), data.train.name.c_str(),
         grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
-        static_cast<long long>(data.input.size), static_cast<long long>(config.num_classes));
+        static_cast<long long>(data.input.size), static_cast<long long>(data.train.classes()));
     std::printf("%s%lld threads, run folder %s%s\n",
                 ranks > 1 ? str(ranks, " processes of ").c_str() : "",
                 static_cast<long long>(threads()), o.out.c_str(),
@@ -244,15 +264,14 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
   }
 
   if (run.speaks() && run.resumed() && trainer.epoch() >= o.stop() &&
-      RunReport::is_behind(run.folder())) {
+      report.is_behind(run.folder())) {
     // It died before that was written, and tests no more: what the report is of is tested again.
-    if (averaged_counts(read_log(run.folder().path("log.jsonl")).back()))
-      load_state_dict(model, trainer.average());
+    if (report.averaged(run.folder())) load_state_dict(model, trainer.average());
     testing.part = {};
     BatchStream<Batch> whole(image_batches(kept(data.test, drawn), testing), made);
     std::vector<Prediction> said;
     evaluate(model, whole, {.at = options.at}, &said);
-    report.write(run.folder(), said);
+    report_classifier(report, run.folder(), data, said);
   }
   Progress progress(trainer.epoch(), o.epochs);
   report.next_epoch();
@@ -260,10 +279,14 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
       trainer, batches,
       {.on_batch = [&](const StepReport& r) { progress.batch(r), report.batch(r); },
        .on_evaluation = [&](i64 done, i64 all) { progress.evaluation(done, all); }},
-      [](const ClassifierRecord& r) { return Json::parse(to_json(r)); },
+      [&](const ClassifierRecord& r) { return record_of(r, task, data.test.classes()); },
       [&](const ClassifierRecord& r, bool is_best) {
         draw();
-        if (r.test) report.write(run.folder(), averaged_counts(r) ? task.said_averaged : task.said);
+        if (r.test) {
+          if (history) history->add(run.folder(), r.epoch + 1);
+          report_classifier(report, run.folder(), data,
+                            report.averaged(run.folder()) ? task.said_averaged : task.said);
+        }
         progress.epoch(r, is_best);
         report.next_epoch();
       });
@@ -272,6 +295,13 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
               grouped_digits(data.test.size).c_str(),
               run.folder().path("best.safetensors").c_str());
   std::printf("report: %s\n", run.folder().path("report.html").c_str());
+  const Json& last = run.folder().records().back();
+  const std::vector<Prediction>& said =
+      report.averaged(run.folder()) ? task.said_averaged : task.said;
+  if (ready != nullptr || said.empty() || !last.contains("test_acc1")) return;
+  std::printf("after the last epoch: ");
+  print_confusion(Confusion(data.test.classes(), said), shown_classes(data.test.class_names),
+                  o.per_class);
 }
 
 /// What --task segment and --task detect take beside the options that they share with the
@@ -353,7 +383,8 @@ inline void add_train(CLI::App& app) {
         const std::string name = option->get_name();
         check(option->count() == 0 || name == "--resume" || name == "--threads" ||
                   name == "--workers" || name == "--stop-after" || name == "--device" ||
-                  name == "--data-dir" || name == "--time-limit" || name == "--save-every-minutes",
+                  name == "--data-dir" || name == "--per-class" || name == "--time-limit" ||
+                  name == "--save-every-minutes",
               "--resume continues with the run's own options; leave out ", name);
       }
     const std::optional<Launch> launch = launch_from_environment();

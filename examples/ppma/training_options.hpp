@@ -37,7 +37,7 @@ struct TrainingOptions {
   u64 seed = 0;
   // Of this call alone.
   std::string out, resume, recipe;
-  bool overwrite = false;
+  bool overwrite = false, per_class = false;
   i64 stop_after = 0;
   double save_every_minutes = 5;
   std::string time_limit;
@@ -95,6 +95,10 @@ struct TrainingOptions {
         "minutes between savings within an epoch; 0: only after each epoch");
       f("time_limit", o.time_limit,
         "stop after so long, to be resumed: 90s, 20m, 1.5h; default: no limit");
+      f("per_class", o.per_class,
+        "print figures of all classes, not of the five worst; to segment and detect up to 20 "
+        "always "
+        "are");
       f("drop_path", o.drop_path, Limits{0, 0.99, {-1}},
         "drop path of the last block; -1: the configuration's");
     }
