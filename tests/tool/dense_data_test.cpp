@@ -133,9 +133,12 @@ TEST_CASE("tool: Cityscapes', ADE20K's and CamVid's layouts are looked at and tr
     REQUIRE(r.code == 0);
     has(r.out, ": 1 training and 1 test images");
     if (k.name == "camvid")
-      has(run("train --data camvid --data-dir " + root).err, "--data camvid is for --task segment");
+      has(run("train --data camvid --data-dir " + root + " --out '" + root + "/none'").err,
+          "--data camvid is for --task segment");
   }
-  has(run("train --task segment --data ade20k --data-dir " + folder / "camvid").err,
+  has(run("train --task segment --data ade20k --data-dir " + folder / "camvid" + " --out '" +
+          folder / "none" + "'")
+          .err,
       "has no folders images/training and annotations/training");
 }
 
