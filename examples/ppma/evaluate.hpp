@@ -181,12 +181,12 @@ inline void add_eval(CLI::App& app) {
 struct PredictCommand {
   NetworkOptions network;
   ComputeOptions compute;
-  std::vector<std::string> images;
+  std::vector<std::string> images, formats;
   i64 top = 5;
   bool json = false, no_exif = false;
 };
 
-inline void predict(const PredictCommand& o) {
+inline void predict(const PredictCommand& o, const PredictFormats& formats) {
   check(!o.network.weights.empty(), "predict: needs --weights");
   NetworkOf<Classifier> network = load_classifier(o.network, read_weights(o.network));
   if (!network.says_input)
@@ -201,7 +201,8 @@ inline void predict(const PredictCommand& o) {
   const NoGrad not_recorded;
   Json all = Json::array();
   EachImage each("predict");
-  for (const std::string& path : o.images) {
+  if (formats.csv) print_csv({"image", "rank", "class", "name", "probability"});
+  for (const auto& [path, unused] : predict_inputs(o.images)) {
     Tensor input;
     if (!each.read(path, all, [&] {
           input = network_input(read_image(path, {.orient = !o.no_exif}), network.input);
@@ -215,21 +216,24 @@ inline void predict(const PredictCommand& o) {
       return probability[static_cast<std::size_t>(a)] > probability[static_cast<std::size_t>(b)];
     });
     Json best = Json::array();
-    if (!o.json) std::printf("%s\n", shown_name(path).c_str());
+    if (formats.text()) std::printf("%s\n", shown_name(path).c_str());
     for (i64 k = 0; k < top; ++k) {
       const i64 c = order[static_cast<std::size_t>(k)];
       const std::string name = shown_name(network.input.class_name(c));
-      if (o.json)
+      if (formats.json)
         best.push_back({{"class", c},
                         {"name", name},
                         {"probability", probability[static_cast<std::size_t>(c)]}});
-      else
+      if (formats.csv)
+        print_csv({shown_name(path), str(k + 1), str(c), name,
+                   csv_number(probability[static_cast<std::size_t>(c)])});
+      if (formats.text())
         std::printf("  %6.2f %%  %s\n", 100 * probability[static_cast<std::size_t>(c)],
                     name.c_str());
     }
     all.push_back({{"image", shown_name(path)}, {"top", best}});
   }
-  if (o.json) print_json(all);
+  if (formats.json) print_json(all);
   each.end();
 }
 
@@ -278,13 +282,16 @@ inline void add_predict(CLI::App& app) {
       ->group(segment);
   c->add_option("--scales", detect->scales, "sizes whose results are averaged, such as 0.75,1,1.25")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(in_range(0.1, 4.0))
       ->group(segment);
   c->add_flag("--flip", detect->flip, "each size also flipped")->group(segment);
   add_no_exif(*c, o->no_exif);
   c->add_option(
        "IMAGE", o->images,
-       "PNG, JPEG, BMP, PPM or PGM files; one that cannot be read is named, and the others go on")
+       "PNG, JPEG, BMP, PPM or PGM files, folders with all images below them (such as a video's "
+       "frames), or patterns in quotes: 'DIR/**/*.jpg', 'a{1..9}.png'; one that cannot be read is "
+       "named, and the others go on")
       ->required();
   add_network(*c, o->network);
   c->add_option("--top", o->top, "how many classes to name")
@@ -294,11 +301,14 @@ inline void add_predict(CLI::App& app) {
   add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--json", o->json, "a JSON list instead of text");
+  add_format(*c, o->formats);
   c->callback([o, detect, task, c] {
     refuse_others(*c, *task);
-    if (*task == "classify") return predict(*o);
-    detect->compute = o->compute, detect->network = o->network, detect->images = o->images,
-    detect->json = o->json, detect->no_exif = o->no_exif;
+    const PredictFormats formats = PredictFormats::of(o->formats, o->json, *task);
+    if (*task == "classify") return predict(*o, formats);
+    detect->compute = o->compute, detect->network = o->network,
+    detect->images = predict_inputs(o->images), detect->formats = formats,
+    detect->no_exif = o->no_exif;
     *task == "segment" ? predict_segment(*detect) : predict_detect(*detect);
   });
 }
