@@ -241,7 +241,7 @@ inline void ablate(AblateCommand o) {
     const bool other_part = static_cast<i64>(k) * parts / static_cast<i64>(runs.size()) != part;
     if (runs[k].accuracy || o.report || other_part) continue;
     if (!data || data_seed != c.seed) {
-      data = make_data(c.data, c.seed);
+      data = make_data(c.data, c.seed, true, {}, c.crops());
       if (generated(c.data.kind)) {
         data->train = in_memory(data->train);
         data->test = in_memory(data->test);

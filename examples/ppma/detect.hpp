@@ -4,6 +4,8 @@
 #include "dense.hpp"
 #include "ppma/data/coco_evaluation.hpp"
 #include "ppma/data/detection_sets.hpp"
+#include "ppma/data/voc.hpp"
+#include "ppma/data/yolo.hpp"
 #include "ppma/vis/overlay.hpp"
 #include "progress.hpp"
 #include "report_dense.hpp"
@@ -12,13 +14,12 @@ namespace tool {
 
 struct DetectCommand : DenseTraining {
   bool boxes_only = false, multi_scale = false;
-  std::vector<i64> steps;  // epochs; none given: default_steps
 
   DetectCommand() {
     task = "detect", out = "runs/detect";
     data.size = 128, epochs = 12, longer = 1333, shorter = 800, clip = 10;
   }
-  void check_together() const {}
+  void check_together() const { check_words(); }
   struct Own {
     template <class Options, class F>
     static void fields(Options& o, F f) {
@@ -26,9 +27,6 @@ struct DetectCommand : DenseTraining {
       f("multi_scale", o.multi_scale,
         "the 3x schedule's augmentation: shorter sides of 0.6 to 1 --shorter, half of the images "
         "cropped");
-      f("steps", o.steps, Limits{.least = 1, .most = most_epochs, .or_none = true},
-        "epochs after which the rate falls to a tenth; default: 8 and 11 of 12, 27 and 33 of 36, "
-        "none of fewer than 4");
     }
   };
   template <class Options, class F>
@@ -37,15 +35,6 @@ struct DetectCommand : DenseTraining {
     Own::fields(o, f);
   }
 };
-
-/// The epochs after which the rate falls: the published 8 and 11 of 12, 27 and 33 of 36; else in
-/// proportion to the former.
-/// Fewer than four epochs are too short to fall twice: none.
-inline std::vector<i64> default_steps(i64 epochs) {
-  if (epochs < 4) return {};
-  if (epochs == 36) return {27, 33};
-  return {epochs * 2 / 3, epochs * 11 / 12};
-}
 
 /// The first of some paths that exists.
 inline std::string existing(const std::vector<std::string>& paths) {
@@ -67,6 +56,19 @@ inline CocoPlaces coco_places(const std::string& root, const std::string& part) 
           existing({root + "/images/" + part, root + "/" + part + "2017", root + "/" + part})};
 }
 
+/// The files of a part ("train" or "val") of a set in one of the layouts: coco, voc, yolo. Without
+/// `masks` those of COCO are not looked at. With `broken` what is wrong with single images goes
+/// there, where the layout has files for each.
+inline DetectionFiles detection_files(const std::string& kind, const std::string& root,
+                                      const std::string& part, bool masks,
+                                      std::vector<std::string>* broken = nullptr) {
+  const Split split = part == "train" ? Split::train : Split::val;
+  if (kind == "voc") return voc_files(root, split, broken);
+  if (kind == "yolo") return yolo_files(root, split, broken);
+  const CocoPlaces at = coco_places(root, part);
+  return {std::make_shared<const CocoTruth>(read_coco(at.annotations, masks)), at.images};
+}
+
 struct DetectionData {
   DetectionSet train, test;
   std::shared_ptr<const CocoTruth> truth;  // of test
@@ -83,13 +85,15 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
     d.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
     return d;
   }
-  check(o.data.kind == "coco" && !o.data.folder.empty(),
-        "--task detect: --data is shapes, or coco with --data-dir");
+  check(task_of_data(o.data.kind) == "detect" && !o.data.folder.empty(),
+        "--task detect: --data is shapes, or coco, voc or yolo with --data-dir");
+  check(o.boxes_only || o.data.kind != "voc",
+        "--data voc has boxes and no masks, which a mask head learns from; give --boxes-only");
   const auto part = [&](const std::string& name, bool all, CocoSkips* skips) {
-    const CocoPlaces at = coco_places(o.data.folder, name);
-    // the last one's stays
-    d.truth = std::make_shared<const CocoTruth>(read_coco(at.annotations, !o.boxes_only));
-    return coco_set(d.truth, at.images, !o.boxes_only, all, skips);
+    const DetectionFiles files = detection_files(o.data.kind, o.data.folder, name, !o.boxes_only);
+    d.truth = files.truth;  // the last one's stays
+    warn_left_out(o.data.folder + " (" + name + ")", files.left_out);
+    return detection_set(files, !o.boxes_only, all, skips);
   };
   d.train = part("train", false, &d.skips);
   d.test = part("val", true, nullptr);
@@ -120,8 +124,10 @@ inline void print_table(const char* what, const std::vector<std::string>& names,
 
 inline void train_detect(DetectCommand o, const std::vector<Communicator>& processes) {
   TrainingRun run = open_run(o, processes);
-  if (o.steps.empty()) o.steps = default_steps(o.epochs);
-  const DetectionData data = at_its_place(o, o.data.folder, [&] { return make_detection_data(o); });
+  if (o.steps.empty() && (o.schedule.empty() || o.schedule == "step"))
+    o.steps = default_steps(o.epochs);
+  DetectionData data = at_its_place(o, o.data.folder, [&] { return make_detection_data(o); });
+  data.train = o.share(std::move(data.train));
   MaskRcnnConfig config = training_config<MaskRcnnConfig>(o, descriptions(o.network, o.task));
   config.roi.num_classes = data.train.classes(),
   config.with_mask = config.with_mask && !o.boxes_only;
@@ -146,6 +152,7 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
                                       data.normalization, data.train.category_ids));
   loading.batch = o.batch, loading.seed = o.seed, loading.normalization = input.normalization;
   loading.part = run.part();
+  if (o.no_flip) loading.flip = 0;
   BatchStream<DetectionBatch> batches(detection_batches(data.train, loading),
                                       {.workers = o.data.workers, .ahead = o.ahead()});
   DetectionTask task(model, data.test, data.truth, loading);
@@ -162,7 +169,8 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
           index, [&] { return detection_picture(s.image, found, names, 0.5); }, testing);
     };
   TrainOptions training = place_for_training(run, model, o);
-  training.rate = StepSchedule{.rate = o.lr, .steps = o.steps, .warmup = o.warmup_iterations};
+  training.rate =
+      schedule_of(o, "step", o.steps_of(batches.batches()), o.warmup_epochs(batches.batches()));
   Trainer<DetectionTask> trainer(task, training);
   const std::string key = config.with_mask ? "segm_mAP" : "bbox_mAP";
   run.begin(trainer, {.about = {{"detector", detector_to_json(config).dump()},
@@ -204,7 +212,7 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
       for (std::size_t i = 0; i < 6; ++i) record[of + keys[i]] = s.figures[i];
       record[of + "class_AP"] = s.class_ap;
     });
-    record["seconds"] = r.seconds;
+    put_times(record, r);
     return record;
   };
   const DecayHistory history(model.backbone.backbone, config.backbone.mask, input.normalization,

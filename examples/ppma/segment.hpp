@@ -13,12 +13,14 @@ struct SegmentCommand : DenseTraining {
   std::string head;  // none given: the description's, else the first of SegmentationHeads
   i64 crop = 0;      // 0: the shorter side; longer, shorter 0: the first image's
   double least_factor = 0.5, most_factor = 2;
+  bool no_distort = false;
 
   SegmentCommand() {
     task = "segment", out = "runs/segment";
     data.size = 64, epochs = 20, evaluate_every = 5, clip = 5;
   }
   void check_together() const {
+    check_words();
     check(least_factor <= most_factor, "--least-factor ", least_factor,
           " must be at most --most-factor ", most_factor);
   }
@@ -31,6 +33,7 @@ struct SegmentCommand : DenseTraining {
       f("least_factor", o.least_factor, Limits{0.01, 100},
         "images are resized by a random factor from this");
       f("most_factor", o.most_factor, Limits{0.01, 100}, "to this");
+      f("no_distort", o.no_distort, "colours are not changed at random");
     }
   };
   template <class Options, class F>
@@ -49,10 +52,16 @@ inline SegmentData make_segmentation_data(const SegmentCommand& o) {
     return {shapes_segmentation(shapes_of(o, Split::train)),
             shapes_segmentation(shapes_of(o, Split::test))};
   }
-  check(o.data.kind == "folder" && !o.data.folder.empty(),
-        "--task segment: --data is shapes, or folder with --data-dir");
-  SegmentData d{segmentation_folder(o.data.folder, Split::train),
-                segmentation_folder(o.data.folder, Split::val)};
+  check(
+      (o.data.kind == "folder" || task_of_data(o.data.kind) == "segment") && !o.data.folder.empty(),
+      "--task segment: --data is shapes, or folder, cityscapes, ade20k or camvid with "
+      "--data-dir");
+  std::optional<SegmentationLayout> layout;  // folder: whichever it has
+  for (const auto known :
+       {SegmentationLayout::cityscapes, SegmentationLayout::ade20k, SegmentationLayout::camvid})
+    if (o.data.kind == to_string(known)) layout = known;
+  SegmentData d{segmentation_folder(o.data.folder, Split::train, layout),
+                segmentation_folder(o.data.folder, Split::val, layout)};
   for (const std::string& name : d.train.class_names)
     check(is_utf8(name), o.data.folder, "/classes.txt: \"", name, "\" is not UTF-8");
   warn_left_out(o.data.folder + " (training)", d.train.left_out),
@@ -65,7 +74,7 @@ template <class Head>
 void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<Description>& said) {
   const SegmentData data =
       at_its_place(o, o.data.folder, [&] { return make_segmentation_data(o); });
-  const SegmentationSet &train = data.train, &test = data.test;
+  const SegmentationSet train = o.share(data.train), &test = data.test;
   const Tensor first = train.get(0).image;
   // An image may be thinner than a network takes, and crops are filled up.
   if (o.longer == 0) o.longer = std::max({least_size, first.dim(0), first.dim(1)});
@@ -88,6 +97,7 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
   loading.crop_height = loading.crop_width = o.crop;
   loading.least_factor = o.least_factor, loading.most_factor = o.most_factor, loading.seed = o.seed;
   loading.part = run.part();
+  loading.flip = o.no_flip ? 0 : 0.5, loading.distort = !o.no_distort;
   BatchStream<SegmentationBatch> batches(segmentation_batches(train, loading),
                                          {.workers = o.data.workers, .ahead = o.ahead()});
   SegmentOptions how;
@@ -106,9 +116,8 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
           index, [&] { return segment_picture(s.image, labels, test.class_names, 480); }, testing);
     };
   TrainOptions training = place_for_training(run, model, o);
-  training.rate = PolySchedule{.rate = o.lr,
-                               .total = o.epochs * o.steps_of(batches.batches()),
-                               .warmup = o.warmup_iterations};
+  training.rate =
+      schedule_of(o, "poly", o.steps_of(batches.batches()), o.warmup_epochs(batches.batches()));
   Trainer<SegmentationTask<Segmentor<Head>>> trainer(task, training);
   run.begin(trainer, {.about = {{"segmentor", segmentor_to_json(config).dump()},
                                 {"input", input.to_json().dump()}},
@@ -158,7 +167,7 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
         put_figure(record, of + "mAcc", (*f)->mean_accuracy);
         record[of + "IoU"] = (*f)->iou;
       }
-    record["seconds"] = r.seconds;
+    put_times(record, r);
     return record;
   };
   const auto begin = std::chrono::steady_clock::now();

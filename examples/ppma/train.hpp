@@ -12,14 +12,17 @@
 
 #include "data.hpp"
 #include "detect.hpp"
+#include "ppma/data/rand_augment.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/train/classification.hpp"
 #include "ppma/train/trainer.hpp"
 #include "progress.hpp"
+#include "recipes.hpp"
 #include "report_classify.hpp"
 #include "segment.hpp"
+#include "short_help.hpp"
 #include "training_options.hpp"
 #include "training_run.hpp"
 
@@ -27,24 +30,31 @@ namespace tool {
 
 /// The defaults are for ppma_nano on `shapes`: about 95 % after two or three minutes on two cores.
 struct TrainCommand : TrainingOptions {
-  double final_lr = 1e-5, warmup = 0.3, beta2 = 0.98, label_smoothing = 0, mixup = 0, cutmix = 0,
-         erasing = 0;
-  bool rate_per_epoch = false;
+  double warmup = 0.3, label_smoothing = 0, mixup = 0, cutmix = 0, erasing = 0, rand_augment = 0,
+         least_area = 0.08;
+  i64 rand_changes = 2, repeats = 1;
+  bool rate_per_epoch = false, balanced = false;
 
-  TrainCommand() { task = "classify", out = "runs/train", ema = 0.99; }
+  TrainCommand() { task = "classify", out = "runs/train", ema = 0.99, beta2 = 0.98; }
   struct Own {
     template <class Options, class F>
     static void fields(Options& o, F f) {
-      f("final_lr", o.final_lr, rates(), "learning rate at the end of the cosine");
       f("warmup", o.warmup, Limits{0, most_epochs}, "epochs of linear warm-up");
       f("rate_per_epoch", o.rate_per_epoch,
-        "change the learning rate once an epoch, as the published runs");
-      f("beta2", o.beta2, below_one(), "AdamW's second momentum");
+        "change the cosine's learning rate once an epoch, as the published runs");
       f("label_smoothing", o.label_smoothing, fraction(),
         "share of the target that all classes get");
       f("mixup", o.mixup, Limits{0, 1000}, "mixup's alpha; 0: none");
       f("cutmix", o.cutmix, Limits{0, 1000}, "CutMix's alpha; 0: none");
       f("erasing", o.erasing, fraction(), "probability of random erasing");
+      f("rand_augment", o.rand_augment, Limits{0, 10},
+        "RandAugment's magnitude, published 9; 0: none");
+      f("rand_changes", o.rand_changes, counts(100), "changes of RandAugment an image");
+      f("least_area", o.least_area, Limits{0.001, 1},
+        "folder, csv: random crops have at least this share of an image's area");
+      f("repeats", o.repeats, counts(100),
+        "repeated augmentation: each image so often in a row, published 3; an epoch sees fewer");
+      f("balanced", o.balanced, "every class equally often, however many images it has");
     }
   };
   template <class Options, class F>
@@ -52,7 +62,21 @@ struct TrainCommand : TrainingOptions {
     TrainingOptions::fields(o, f);
     Own::fields(o, f);
   }
+  Crops crops() const { return {.flip = no_flip ? 0 : 0.5, .least_area = least_area}; }
+  void check_together() const {
+    check_words();
+    check(!balanced || repeats == 1, "--balanced and --repeats are two orders; leave one out");
+    check(!rate_per_epoch || schedule.empty() || schedule == "cosine",
+          "--rate-per-epoch is for --schedule cosine");
+  }
 };
+
+/// How training images are changed at random: as suits the set, and what the options add.
+inline Transform augmentation(const TrainCommand& o, const Transform& usual) {
+  if (o.rand_augment == 0) return usual;
+  return [usual, how = RandAugment{.changes = o.rand_changes, .magnitude = o.rand_augment}](
+             const Tensor& image, Rng& rng) { return rand_augment(usual(image, rng), rng, how); };
+}
 
 /// Brings the head of `initial`, which knows what `known` says, to the classes of `data`: its rows
 /// by the classes' names, or none, so that training begins with a new head. Says which it was.
@@ -103,21 +127,23 @@ inline Json record_of(const ClassifierRecord& r, const ClassificationTask<Ppma>&
 /// where the caller has them.
 inline void train(TrainCommand o, const std::vector<Communicator>& processes,
                   const Data* ready = nullptr) {
-  if (!o.resume.empty()) o.out = o.resume;
-  TrainingRun run(o, processes);
+  TrainingRun run = open_run(o, processes);
   const i64 ranks = run.part().ranks;
-  if (run.resumed()) take_kept(o);
 
   WeightsFile initial = read_weights(o.network);
   const std::optional<InputInfo> known = InputInfo::of(initial.metadata, o.network.weights);
-  const Data data = at_its_place(o, o.data.folder, [&] {
+  Data data = at_its_place(o, o.data.folder, [&] {
     if (ready != nullptr) return *ready;
-    if (!run.resumed()) return make_data(o.data, o.seed, true, known);
+    if (!run.resumed()) return make_data(o.data, o.seed, true, known, o.crops());
     const auto had = InputInfo::of(read_safetensors(run.last()).metadata, run.last());
-    Data d = make_data(o.data, o.seed, true, had);
+    Data d = make_data(o.data, o.seed, true, had, o.crops());
     if (had) check_classes_of_run(o.out, *had, d.input);
     return d;
   });
+  if (o.data_fraction < 1) {
+    std::vector<i64> which = share_of(data.train, o.data_fraction, o.seed);
+    data.train = chosen(std::move(data.train), std::move(which));
+  }
   PpmaConfig config = network_config(o.network, {}, "ppma_nano");
   config.num_classes = data.train.classes();
   if (o.drop_path >= 0) config.drop_path_rate = o.drop_path;
@@ -147,20 +173,14 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
   TrainOptions options;
   options.at = o.compute.placement(true);
   place(model, options.at);
+  const i64 frozen = freeze(model, o.freeze);
+  if (run.speaks() && frozen > 0) note(frozen, " tensors of the network are not trained");
   options.epochs = o.epochs;
   options.accumulate = o.accumulate;
   options.clip = o.clip;
   options.rules = no_decay_rules(o.weight_decay);
-  options.optimizer = AdamWOptions{.beta2 = o.beta2};
-  const WarmupCosine schedule{.peak = o.lr,
-                              .warmup = o.warmup,
-                              .total = static_cast<double>(o.epochs),
-                              .start = 1e-6,
-                              .final = o.final_lr};
-  if (o.rate_per_epoch)
-    options.rate = [schedule](const Moment& m) { return schedule.published_epoch(m.epoch); };
-  else
-    options.rate = schedule;
+  options.optimizer = o.optimizer_options();
+  options.ema_warm = !o.ema_plain;
   options.checkpoint_blocks = o.checkpoint_blocks;
   options.ema_decay = o.ema;
   options.evaluate_every = o.evaluate_every;
@@ -171,7 +191,8 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
   loading.batch = std::min(o.batch, data.train.size / ranks * ranks);
   loading.part = run.part();
   loading.seed = o.seed;
-  loading.transform = data.augment;
+  loading.transform = augmentation(o, data.augment);
+  loading.repeats = o.repeats, loading.balanced = o.balanced;
   loading.normalization = data.input.normalization;
   loading.erasing.probability = o.erasing;
   loading.mix = {.mixup = o.mixup, .cutmix = o.cutmix, .smoothing = o.label_smoothing};
@@ -186,6 +207,12 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
                              made),
       test(image_batches(kept(data.test, drawn), testing), made);
 
+  const i64 steps = (batches.batches() + o.accumulate - 1) / o.accumulate;
+  options.rate = schedule_of(o, "cosine", steps, o.warmup);
+  if (o.rate_per_epoch)
+    options.rate = [rate = options.rate](const Moment& m) {
+      return rate({std::max<i64>(0, m.epoch - 1)});
+    };
   ClassificationTask<Ppma> task(model, test, o.label_smoothing);
   Trainer<ClassificationTask<Ppma>> trainer(task, options);
   run.begin(trainer, {.about = {{"config", config_to_json(config).dump()},
@@ -285,7 +312,7 @@ inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
       check(shapes || app.count(name) == 0, name, " is for --data shapes");
     for (const char* name : {"--longer", "--shorter"})
       check(!shapes || o.task != "detect" || app.count(name) == 0, name,
-            " is for --data coco; images of shapes have --size pixels");
+            " is for --data coco, voc and yolo; images of shapes have --size pixels");
     take_given<DenseTraining::Shared>(app, detect, segment);
     for (DenseTraining* d : std::initializer_list<DenseTraining*>{&segment, &detect}) {
       take_given<TrainingOptions>(app, o, *d);
@@ -310,8 +337,10 @@ inline void add_train(CLI::App& app) {
   c->get_option("--config")
       ->description(
           "a network's configuration as JSON; or a run's options, as its train.json, which repeats "
-          "the "
-          "run: other options count more");
+          "the run: other options count more");
+  c->add_option("--recipe", o->recipe,
+                "options under one name, beside which others count more; " + recipes_help())
+      ->check(accepted_by([](const std::string& name) { recipe(name); }));
   TrainingOptions::OfCall::fields(*o, AddFields(*c));
   c->add_option(
        "--resume", o->resume,
@@ -323,6 +352,19 @@ inline void add_train(CLI::App& app) {
   add_compute(*c, o->compute);
   add_threads(*c);
   const auto take_shared = add_dense_options(*c, *segment, *detect);
+  group_options(*c, "Images",
+                {"--data", "--data-dir", "--workers", "--size", "--images", "--test-images",
+                 "--question", "--difficulty", "--fraction", "--no-flip"});
+  group_options(*c, "Network",
+                {"--weights", "--entry", "--config", "--model", "--mask", "--drop-path",
+                 "--checkpoint-blocks", "--freeze"});
+  group_options(
+      *c, "Optimiser",
+      {"--batch", "--accumulate", "--lr", "--schedule", "--steps", "--final-lr", "--optimizer",
+       "--beta2", "--momentum", "--nesterov", "--weight-decay", "--clip", "--ema", "--ema-plain"});
+  shorten_help(*c, {"--task", "--data", "--data-dir", "--weights", "--model", "--config",
+                    "--recipe", "--mask", "--out", "--resume", "--size", "--epochs", "--batch",
+                    "--lr", "--seed", "--device", "--threads"});
   c->callback([o, c, detect, segment, take_shared] {
     if (!o->resume.empty())
       for (const CLI::Option* option : c->get_options()) {
@@ -343,21 +385,36 @@ inline void add_train(CLI::App& app) {
       read_member(parse_json(read_text(path), path), "task", path, o->task);
     check(o->task == "classify" || o->task == "segment" || o->task == "detect", o->resume,
           "/train.json: there is no task \"", o->task, "\"");
-    const std::string file = o->network.config;
-    const std::optional<Json> told = run_options(file);
-    if (told) {  // the network of that run lies beside it
+    std::string file = o->network.config;
+    std::optional<Json> told = run_options(file);
+    const bool of_a_run = told.has_value();
+    if (!o->recipe.empty()) {
+      const Recipe& named = recipe(o->recipe);
+      check(!of_a_run, "--recipe ", o->recipe, ": ", file,
+            " has a run's options already; leave one out");
+      check(named.model != nullptr || !o->network.weights.empty(), "--recipe ", o->recipe,
+            " is for --weights, with which training begins");
+      if (o->network.config.empty() && o->network.model.empty() && o->network.weights.empty())
+        o->network.model = named.model;
+      file = "--recipe " + o->recipe;
+      told = named.options;
+      (*told)["task"] = named.task;
+    }
+    if (of_a_run) {  // the network of that run lies beside it
+      const std::string beside =
+          (std::filesystem::path(file).parent_path() / "config.json").string();
+      o->network.config = std::filesystem::exists(beside) ? beside : "";
+    }
+    if (told) {
       std::string task = o->task;
       read_member(*told, "task", file, task);
       check(c->count("--task") == 0 || task == o->task, file, ": its task is ", task, ", not ",
             o->task);
       o->task = task;
-      const std::string beside =
-          (std::filesystem::path(file).parent_path() / "config.json").string();
-      o->network.config = std::filesystem::exists(beside) ? beside : "";
     }
     refuse_others(*c, o->task);
     if (told && o->task == "classify") take_run(*c, *told, file, *o);
-    if (o->resume.empty() && !told) refuse_other_data(*c, o->data.kind);
+    if (o->resume.empty() && !of_a_run) refuse_other_data(*c, o->data.kind);
     if (o->resume.empty()) processes = other_processes(launch, o->compute.placement(true).device);
     if (o->task == "classify") return train(*o, processes);
     take_shared(*o);

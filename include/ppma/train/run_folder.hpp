@@ -413,7 +413,7 @@ bool RunFolder::take_if_best(const Record& r) {
 }
 
 RunFolder::Record RunFolder::untimed(Record r) {
-  r.erase("seconds");
+  r.erase("seconds"), r.erase("data_seconds");
   return r;
 }
 
