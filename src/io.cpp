@@ -24,6 +24,7 @@
 #include "ppma/io/pnm.hpp"
 #include "ppma/io/pth.hpp"
 #include "ppma/io/pth_refused.hpp"
+#include "ppma/io/protobuf.hpp"
 #include "ppma/io/pth_save.hpp"
 #include "ppma/io/resize.hpp"
 #include "ppma/io/rle.hpp"
