@@ -6,14 +6,18 @@
 
 #include "ablate.hpp"
 #include "bench.hpp"
+#include "compare.hpp"
 #include "data_command.hpp"
 #include "evaluate.hpp"
+#include "export.hpp"
 #include "files.hpp"
+#include "lr_find.hpp"
 #include "ppma/core/closest.hpp"
 #include "ppma/kernels/instruction_set.hpp"
 #include "run.hpp"
 #include "score.hpp"
 #include "summary.hpp"
+#include "sweep.hpp"
 #include "train.hpp"
 #include "visualize.hpp"
 
@@ -76,12 +80,16 @@ int run_command(int argc, char** argv) {
   tool::add_data_command(app);
   tool::add_train(app);
   tool::add_ablate(app);
+  tool::add_sweep(app);
+  tool::add_lr_find(app);
+  tool::add_compare(app);
   tool::add_eval(app);
   tool::add_eval_coco(app);
   tool::add_eval_miou(app);
   tool::add_predict(app);
   tool::add_visualize(app);
   tool::add_convert(app);
+  tool::add_export(app);
   tool::add_run(app);
   tool::add_bench(app);
   try {

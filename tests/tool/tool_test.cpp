@@ -14,6 +14,7 @@
 #include "catch.hpp"
 #include "distance.hpp"
 #include "io/help.hpp"
+#include "ppma/io/pth.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/vis/report.hpp"
 #include "tool/help.hpp"
@@ -28,8 +29,9 @@ TEST_CASE("tool: help and errors", "[tool]") {
   const Result help = run("--help");
   CHECK(help.code == 0);
   const std::vector<std::string> all = commands();
-  for (const char* known : {"info", "summary", "train", "eval", "eval-coco", "eval-miou", "predict",
-                            "visualize", "convert", "run", "bench", "ablate"})
+  for (const char* known :
+       {"info", "summary", "train", "eval", "eval-coco", "eval-miou", "predict", "visualize",
+        "convert", "run", "bench", "ablate", "sweep", "lr-find", "compare"})
     CHECK(std::find(all.begin(), all.end(), known) != all.end());
   for (const std::string& command : all) {
     INFO(command);
@@ -150,6 +152,19 @@ TEST_CASE("tool: convert and info name what they leave out, and lose nothing els
   CHECK(to_pth.err.find("config kept in its entry extra/metadata.json") != std::string::npos);
   CHECK(run("convert " + folder / "b.pth" + " " + folder / "c.safetensors").err.empty());
   CHECK(read_safetensors(folder / "c.safetensors").metadata == read_safetensors(named).metadata);
+  // A training checkpoint's average as the published files have theirs.
+  write_safetensors(folder / "last.safetensors", {{"model.w", Tensor::zeros({1})},
+                                                  {"ema.w", Tensor::ones({1})},
+                                                  {"optimizer.w.first", Tensor::zeros({1})}});
+  REQUIRE(run("convert --entry ema --under model " + folder / "last.safetensors" + " " +
+              folder / "published.pth")
+              .code == 0);
+  const PthFile published(read_file(folder / "published.pth"), "published.pth");
+  CHECK(published.root().size() == 1);
+  CHECK(published.tensor(published.root().find("model").find("w")).item() == 1);
+  CHECK(run("convert --under model " + folder / "last.safetensors" + " " +
+            folder / "published.safetensors")
+            .err.find("has no dicts within it") != std::string::npos);
   // Wrappers' prefixes go, the network's own stay.
   write_safetensors(folder / "d.safetensors", {{"module._orig_mod.backbone.w", Tensor::ones({1})}});
   REQUIRE(run("convert " + folder / "d.safetensors" + " " + folder / "e.safetensors").code == 0);
@@ -445,8 +460,8 @@ TEST_CASE("tool: ablate trains each mask with each seed once, and pairs seeds", 
   double mean = 0, last = 0;
   for (std::string line; std::getline(lines, line); mean += last / 2)
     last = nlohmann::json::parse(line)["test_ema_acc1"];
-  CHECK(both["rows"][0]["accuracies"][1] == last);
-  CHECK(both["rows"][0]["over_epochs"]["accuracies"][1].get<double>() == Approx(mean));
+  CHECK(both["rows"][0]["values"][1] == last);
+  CHECK(both["rows"][0]["over_epochs"]["values"][1].get<double>() == Approx(mean));
   write_file(folder / "ab/whole-none-1/train.json", "{");
   CHECK(run(twice).err.find("whole-none-1/train.json") != std::string::npos);
 
@@ -457,11 +472,22 @@ TEST_CASE("tool: ablate trains each mask with each seed once, and pairs seeds", 
     const std::string log =
         text_of(folder / ("a/whole-polyline-" + std::to_string(k) + "/log.jsonl"));
     const double accuracy = nlohmann::json::parse(log)["test_ema_acc1"];
-    CHECK(j["rows"][1]["accuracies"][k] == accuracy);
-    difference += (accuracy - j["rows"][0]["accuracies"][k].get<double>()) / 2;
+    CHECK(j["rows"][1]["values"][k] == accuracy);
+    difference += (accuracy - j["rows"][0]["values"][k].get<double>()) / 2;
   }
   CHECK(j["rows"][1]["minus_none"].get<double>() == Approx(difference));
   CHECK(read_file(folder / "a/ablation.png").size() > 1000);
+  CHECK(j["figure"] == "accuracy");
+  CHECK(whole.out.find("timing 2 networks in turns") != std::string::npos);
+  for (const char* cost : {"parameters", "backbone_macs", "training_images_per_s",
+                           "inference_images_per_s", "training_peak_bytes"})
+    CHECK(j["rows"][1]["costs"][cost].get<double>() > 0);
+  CHECK(j["rows"][1]["costs"]["parameters"] > j["rows"][0]["costs"]["parameters"]);
+  // What was measured stays, and is not measured again.
+  const Result shown = run(command + " --report");
+  CHECK(shown.out.find("timing") == std::string::npos);
+  CHECK(nlohmann::json::parse(text_of(folder / "a/ablation.json")) == j);
+  CHECK(text_of(folder / "a/ablation.html").find("Learning curves") != std::string::npos);
 
   // One of the runs by `train` alone: the same.
   REQUIRE(run("train --data paths --question curve --difficulty 1 --images 16 --test-images 8 "
@@ -480,4 +506,34 @@ TEST_CASE("tool: ablate trains each mask with each seed once, and pairs seeds", 
         std::string::npos);
   CHECK(run("train --data paths --question why").err.find("there is no question \"why\"") !=
         std::string::npos);
+}
+
+TEST_CASE("tool: ablate on segmentation: mIoU of the same runs as train's", "[tool]") {
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  const std::string how =
+      " --task segment --head semantic_fpn --images 8 --test-images 4 --size 48 --batch 4 --epochs "
+      "2 --ema 0.5 --threads 1 --evaluate-every 1 --out " +
+      folder / "";
+  const std::string command = "ablate --masks none,polyline --seeds 1 --no-bench" + how + "a";
+  const Result first = run(command);
+  INFO(first.err);
+  REQUIRE(first.code == 0);
+  const auto j = nlohmann::json::parse(text_of(folder / "a/ablation.json"));
+  CHECK(j["figure"] == "mIoU");
+  CHECK(!j["rows"][0].contains("costs"));
+  std::istringstream lines(text_of(folder / "a/whole-polyline-0/log.jsonl"));
+  double mean = 0, last = 0;
+  for (std::string line; std::getline(lines, line); mean += last / 2)
+    last = 100 * nlohmann::json::parse(line)["ema_mIoU"].get<double>();
+  CHECK(j["rows"][1]["values"][0].get<double>() == Approx(last));
+  CHECK(j["rows"][1]["over_epochs"]["values"][0].get<double>() == Approx(mean));
+  CHECK(run(command).out.find("run 1 of 2") == std::string::npos);  // they are there
+  CHECK(run(command + " --crop 32").err.find("was trained with other options") !=
+        std::string::npos);
+  REQUIRE(run("train --config " + folder / "a/networks/whole-polyline.json" + how + "one").code ==
+          0);
+  CHECK(read_file(folder / "one/last.safetensors") ==
+        read_file(folder / "a/whole-polyline-0/last.safetensors"));
+  CHECK(run("ablate --head upernet").err.find("--head is for --task segment") != std::string::npos);
 }

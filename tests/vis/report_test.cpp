@@ -12,6 +12,8 @@
 #include "ppma/io/file.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/stb.hpp"
+#include "ppma/vis/page.hpp"
+#include "ppma/vis/svg.hpp"
 #include "ppma/vis/svg_file.hpp"
 #include "thrown.hpp"
 
@@ -273,4 +275,34 @@ TEST_CASE("drawings for a page: what they count, and where lines are interrupted
   for (std::size_t at = 0; (at = lines.find("<polyline", at)) != std::string::npos; ++at) ++runs;
   CHECK(runs == 2);
   CHECK(says([&] { svg_curves({{"x", {1}, {nan}}}); }, "no finite point"));
+}
+
+TEST_CASE("a page of cards: tables, intervals, well-formed", "[vis]") {
+  const std::string table =
+      html_table({"mask", "accuracy"}, {{"a & b", "93.2 %"}, {"<none>", "?"}});
+  CHECK(table.find("<td class=\"word\">a &amp; b</td><td>93.2 %</td>") != std::string::npos);
+  CHECK(says([] { html_table({"a"}, {{"b", "c"}}); }, "a row of 2 cells under a head of 1"));
+  const double nan = std::nan("");
+  const std::vector<IntervalRow> rows{{"whole"},
+                                      {"polyline", {1, 0.2, 0.5, 1.5}, {0.8, 1.2}},
+                                      {"rmt", {0.1, 0.5, -0.4, 0.6}, {-0.2, 0.4}},
+                                      {"one run", {0.3, nan, nan, nan}, {0.3}}};
+  const std::string drawing =
+      svg_intervals(rows, {.title = "a \"title\"", .x_label = "points"}).in_page();
+  const auto count = [&](const std::string& what) {
+    std::size_t n = 0;
+    for (std::size_t at = 0; (at = drawing.find(what, at)) != std::string::npos; ++at) ++n;
+    return n;
+  };
+  CHECK(count("<line class=\"s0\"") == 1);    // it does not hold zero
+  CHECK(count("<line class=\"tick\"") == 1);  // it does; of one run there is none
+  CHECK(count("<circle class=\"single\"") == 5);
+  CHECK(count("nan") == 0);
+  CHECK(says([] { svg_intervals({{"whole"}}, {}); }, "there is nothing to draw"));
+  const std::string html = page_html(
+      {"masks < others", "3 seeds", {{"Figures", {{"", table, true}, {"differences", drawing}}}}});
+  CHECK(malformed(html) == "");
+  CHECK(html.find("masks &lt; others") != std::string::npos);
+  for (const char* never : {"http:", "https:", "<script", "url("})
+    CHECK(html.find(never) == std::string::npos);
 }

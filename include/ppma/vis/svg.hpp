@@ -195,6 +195,8 @@ Svg svg_curves(const std::vector<Series>& series, const CurveOptions& options) {
     for (std::size_t i = 0; i + 1 < labels.size(); ++i)
       if (const double lack = 14 - (labels[i + 1].y - labels[i].y); lack > 0)
         labels[i].y -= lack / 2, labels[i + 1].y += lack / 2;
+  const double above = labels.empty() ? 0 : std::max(0.0, 8 - labels.front().y);
+  for (Name& n : labels) n.y += above;
   for (const Name& n : labels)
     svg += svg_text(right + 8, n.y + 4, series[n.series].name,
                     ("s" + std::to_string(n.series % 6)).c_str());
