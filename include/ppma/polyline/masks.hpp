@@ -81,7 +81,6 @@ PPMA_API Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tenso
 
 #include <numeric>
 
-#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/check.hpp"
@@ -182,9 +181,7 @@ Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v,
   if (q.device() != Device::cpu)
     return whole_attention_with(q, k, v, heads, mask.log_masks(in.log_decays));
   const auto orders = mask.orders(q.dim(1), q.dim(2));
-  return scale(sequence_attention(q, k, v, heads, log_alpha_of(log_decays), orders[0]) +
-                   sequence_attention(q, k, v, heads, log_beta_of(log_decays), orders[1]),
-               0.5);
+  return sequence_attention(q, k, v, heads, log_decays, orders[0], orders[1]);
 }
 
 Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,

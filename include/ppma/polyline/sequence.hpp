@@ -4,8 +4,7 @@
 // row, along a Hilbert curve), and what lies between two of them decays along that order (algorithm
 // 1.3, 2.7). Without any N x N array:
 //
-//   whole        Tokens in the order of their visits are a grid of one row, whose polyline mask is
-//                the sequence's: whole_attention() of Paths::v2h.
+//   whole        A mask's entry is the distance of two running sums: kernels/cpu/whole/scans.hpp.
 //   criss-cross  The tokens of a line, in the order in which the curve visits them, are a sequence
 //                again: between one and the next decays what the curve passes in between, which is
 //                the sum of those log decays. So a line has its 1-D mask of n sums, as the
@@ -17,12 +16,15 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// rowsoftmax(Q K^T + M) V with the log mask M of sequence_log_mask(log_decay, order).
-///   q, k, v    (B,H,W,C), k scaled
-///   log_decay  (B,G,H,W), by token, each <= 0: the decay between it and the one visited before
-///   order      of the N tokens, row-major
+/// Whole attention with two sequence masks, ( 1/2 rowsoftmax(Q K^T + M1) + 1/2 rowsoftmax(Q K^T +
+/// M2) ) V with M1 = sequence_log_mask(log alpha, along_alpha), M2 likewise of beta; on the CPU, in
+/// memory O(B C N).
+///   q, k, v     (B,H,W,C), k scaled
+///   log_decays  (2,B,G,H,W) or (1,B,G,H,W), each <= 0: between a token and the one visited before
+///   along_alpha, along_beta   orders of the N tokens, which count row by row
 PPMA_API Tensor sequence_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                   const Tensor& log_decay, const std::vector<i64>& order);
+                                   const Tensor& log_decays, const std::vector<i64>& along_alpha,
+                                   const std::vector<i64>& along_beta);
 
 /// Criss-cross attention, the mean of both orders, with the restrictions of two sequence masks: to
 /// the rows that of log_decays[0] and `along_rows`, to the columns that of log_decays[1] and
@@ -37,13 +39,25 @@ PPMA_API Tensor sequence_criss_cross(const Tensor& q, const Tensor& k, const Ten
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
 #include "ppma/kernels/cpu/curve_sums.hpp"
-#include "ppma/ops/layout.hpp"
+#include "ppma/kernels/cpu/whole/scans.hpp"
 #include "ppma/polyline/check.hpp"
 #include "ppma/polyline/fused.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
+
+inline void check_order(const char* op, const std::vector<i64>& order, i64 tokens) {
+  std::vector<bool> seen(static_cast<std::size_t>(tokens), false);
+  check(static_cast<i64>(order.size()) == tokens, op, ": an order of ", order.size(),
+        " tokens for ", tokens);
+  for (const i64 u : order) {
+    check(u >= 0 && u < tokens && !seen[static_cast<std::size_t>(u)], op,
+          ": the order must name each of 0..", tokens - 1, " once; ", u,
+          " is out of range or named twice");
+    seen[static_cast<std::size_t>(u)] = true;
+  }
+}
 
 // How a curve visits the lines of a grid.
 struct Visits {
@@ -92,27 +106,36 @@ inline Tensor decays_within_lines(const Tensor& log_decay, const Visits& visits)
 }  // namespace detail
 
 Tensor sequence_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                          const Tensor& log_decay, const std::vector<i64>& order) {
-  check(q.defined() && q.rank() == 4, "sequence_attention: q must be (B,H,W,C), got ", q.shape());
-  const i64 b = q.dim(0), n = q.dim(1) * q.dim(2), c = q.dim(3);
-  check(log_decay.defined() && log_decay.shape() == Shape{b, heads, q.dim(1), q.dim(2)},
-        "sequence_attention: log_decay must be ", Shape{b, heads, q.dim(1), q.dim(2)});
-  std::vector<i64> back(order.size());
-  const auto in_turn = [&](const Tensor& t) {
-    return reshape(reorder(reshape(t, {b, n, c}), 1, order), {b, 1, n, c});
-  };
-  const Tensor decays =
-      reshape(reorder(reshape(log_decay, {b, heads, n}), 2, order), {1, b, heads, 1, n});
-  const Tensor y = whole_attention(in_turn(q), in_turn(k), in_turn(v), heads, decays, Paths::v2h);
-  for (std::size_t t = 0; t < order.size(); ++t)
-    back[static_cast<std::size_t>(order[t])] = static_cast<i64>(t);
-  return reshape(reorder(reshape(y, {b, n, c}), 1, back), q.shape());
+                          const Tensor& log_decays, const std::vector<i64>& along_alpha,
+                          const std::vector<i64>& along_beta) {
+  const detail::AttentionInputs in("sequence_attention", q, k, v, heads, log_decays, true);
+  detail::check_order("sequence_attention", along_alpha, in.shape.tokens());
+  detail::check_order("sequence_attention", along_beta, in.shape.tokens());
+  check(q.device() == Device::cpu, "sequence_attention: on the CPU alone");
+  std::vector<i64> orders = along_alpha;
+  orders.insert(orders.end(), along_beta.begin(), along_beta.end());
+  Tensor y = Tensor::empty(q.shape(), q.dtype());
+  visit_cpu(q.device(), q.dtype(), "sequence_attention", [&](auto, auto t) {
+    using T = decltype(t);
+    kernels::scans::forward(in.args<T>(), orders.data(), y.data<T>());
+  });
+  return record(
+      y, "sequence_attention", in.tensors(), [in = in.detached(), orders](const Tensor& dy) {
+        detail::AttentionResults d(in);
+        visit_cpu(dy.device(), dy.dtype(), "sequence_attention", [&](auto, auto t) {
+          using T = decltype(t);
+          kernels::scans::backward(in.args<T>(), orders.data(), dy.data<T>(), d.pointers<T>());
+        });
+        return d.tensors();
+      });
 }
 
 Tensor sequence_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                             const Tensor& log_decays, const std::vector<i64>& along_rows,
                             const std::vector<i64>& along_columns) {
   const detail::AttentionInputs in("sequence_criss_cross", q, k, v, heads, log_decays, true);
+  detail::check_order("sequence_criss_cross", along_rows, in.shape.tokens());
+  detail::check_order("sequence_criss_cross", along_columns, in.shape.tokens());
   const detail::Visits rows(along_rows, q.dim(1), q.dim(2), true),
       columns(along_columns, q.dim(1), q.dim(2), false);
   return detail::criss_cross_in_orders(
