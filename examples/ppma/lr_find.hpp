@@ -67,6 +67,8 @@ inline void draw_rates(const std::string& path, const RateRange& range) {
   }
   // What lies above the first losses is divergence.
   const double top = std::min(*high, loss.y.front() + 0.25 * (loss.y.front() - *low) + 1e-3);
+  for (double& y : series.front().y)
+    if (y > top) y = not_a_number<double>();
   write_png(path, curves(series, {.title = "Loss in a learning-rate range test",
                                   .x_label = "log10 of the learning rate",
                                   .y_label = "smoothed loss",

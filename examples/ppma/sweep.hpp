@@ -178,9 +178,11 @@ inline void sweep(const std::vector<std::string>& over, const TrialOptions& tria
   const TrainingOptions& common = common_of(base);
   Study s = sweep_of(axes, trials, base, common.evaluate_every < common.epochs);
   run_trials(trials, s.out, s.trials);
-  write_study(s, {.title = str(s.figure.name, " minus that of the first"),
-                  .x_label = str("percentage points, ", s.seeds, s.seeds == 1 ? " seed" : " seeds",
-                                 ", paired 95 % intervals")});
+  write_study(s,
+              {.title = str(s.figure.name, " minus that of the first"),
+               .x_label = str("percentage points, ", s.seeds, s.seeds == 1 ? " seed" : " seeds",
+                              ", paired 95 % intervals")},
+              axes.size() == 1);
   if (axes.size() == 2 && s.variants.size() > study_says(s).missing.size()) draw_heat_map(s, axes);
   print_best_point(s);
 }
