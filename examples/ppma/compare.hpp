@@ -132,7 +132,8 @@ inline void compare_runs(const std::vector<std::string>& runs, const std::string
                                       std::pair{std::string("loss in training"), &losses}})
     curves.cards.push_back(
         {title,
-         svg_curves(*series, {.title = title, .x_label = "epoch", .width = 500, .height = 320})});
+         svg_curves(*series, {.title = title, .x_label = "epoch", .width = 500, .height = 320})
+             .in_page()});
   page.sections.push_back(curves);
   std::vector<std::vector<std::string>> folders;
   for (const RunGroup& g : groups)

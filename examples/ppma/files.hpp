@@ -74,14 +74,14 @@ inline void add_info(CLI::App& app) {
 }
 
 struct ConvertOptions {
-  std::string in, out, entry;
+  std::string in, out, entry, under;
 };
 
 // Names lose the wrappers' prefixes alone: what stays is the network's own. Whatever is not copied
 // is named on stderr.
 inline void convert(const ConvertOptions& o) {
   const WeightsFile file = read_weights(o.in, o.entry, {"module.", "_orig_mod."});
-  save_weights(o.out, file.tensors, file.metadata);
+  save_weights(o.out, file.tensors, file.metadata, o.under);
   if (!file.beside.empty())
     std::fprintf(stderr, "ppma: %s: not copied, beside the weights: %s\n", o.in.c_str(),
                  listed(file.beside).c_str());
@@ -102,6 +102,10 @@ inline void add_convert(CLI::App& app) {
   c->add_option(
        "--entry", o->entry,
        "entry of a .pth (such as model_ema), or part of a training checkpoint (model, ema)")
+      ->check(some_text());
+  c->add_option("--under", o->under,
+                "key of a dict that a .pth then holds the weights under, as published ones have "
+                "model; default: the weights alone")
       ->check(some_text());
   c->callback([o] { convert(*o); });
 }

@@ -79,7 +79,11 @@ inline void draw_rates(const std::string& path, const RateRange& range) {
 inline RateRange test_rates(const LrFindCommand& o) {
   WeightsFile initial = read_weights(o.network);
   const std::optional<InputInfo> known = InputInfo::of(initial.metadata, o.network.weights);
-  const Data data = make_data(o.data, o.seed, true, known);
+  Data data = make_data(o.data, o.seed, true, known, o.crops());
+  if (o.data_fraction < 1) {
+    std::vector<i64> which = share_of(data.train, o.data_fraction, o.seed);
+    data.train = chosen(std::move(data.train), std::move(which));
+  }
   PpmaConfig config = network_config(o.network, {}, "ppma_nano");
   config.num_classes = data.train.classes();
   if (o.compute.device == "cpu")
@@ -98,11 +102,12 @@ inline RateRange test_rates(const LrFindCommand& o) {
   TrainOptions options;
   options.at = o.compute.placement(true);
   place(model, options.at);
+  freeze(model, o.freeze);
   options.epochs = most_epochs;
   options.accumulate = o.accumulate;
   options.clip = o.clip;
   options.rules = no_decay_rules(o.weight_decay);
-  options.optimizer = AdamWOptions{.beta2 = o.beta2};
+  options.optimizer = o.optimizer_options();
   i64 steps = 0;
   options.rate = [&](const Moment& m) {
     const double part = static_cast<double>(m.iteration) / static_cast<double>(o.find_steps - 1);
@@ -115,7 +120,8 @@ inline RateRange test_rates(const LrFindCommand& o) {
   ImageLoading loading;
   loading.batch = std::min(o.batch, data.train.size);
   loading.seed = o.seed;
-  loading.transform = data.augment;
+  loading.transform = augmentation(o, data.augment);
+  loading.repeats = o.repeats, loading.balanced = o.balanced;
   loading.normalization = data.input.normalization;
   loading.erasing.probability = o.erasing;
   loading.mix = {.mixup = o.mixup, .cutmix = o.cutmix, .smoothing = o.label_smoothing};
@@ -156,6 +162,7 @@ inline RateRange test_rates(const LrFindCommand& o) {
 }
 
 inline void lr_find(const LrFindCommand& o) {
+  o.check_together();
   check(o.least < o.most, "lr-find: --least ", o.least, " must be less than --most ", o.most);
   const RateRange range = test_rates(o);
   const std::size_t n = range.smoothed.size();
@@ -194,9 +201,13 @@ inline void add_lr_find(CLI::App& app) {
   // What a step depends on.
   const AddFields add_field(*c);
   const auto add = [&add_field](const char* key, auto&&... field) {
-    for (const char* known :
-         {"size", "images", "question", "difficulty", "batch", "accumulate", "weight_decay", "clip",
-          "checkpoint_blocks", "seed", "beta2", "label_smoothing", "mixup", "cutmix", "erasing"})
+    for (const char* known : {"size",     "images",          "question",     "difficulty",
+                              "batch",    "accumulate",      "optimizer",    "beta2",
+                              "momentum", "nesterov",        "weight_decay", "clip",
+                              "freeze",   "fraction",        "no_flip",      "checkpoint_blocks",
+                              "seed",     "label_smoothing", "mixup",        "cutmix",
+                              "erasing",  "rand_augment",    "rand_changes", "least_area",
+                              "repeats",  "balanced"})
       if (std::string_view(key) == known) add_field(key, field...);
   };
   TrainCommand::fields(*o, add);
@@ -204,7 +215,8 @@ inline void add_lr_find(CLI::App& app) {
   add_threads(*c);
   c->callback([o, c] {
     refuse_other_data(*c, o->data.kind);
-    check(o->data.kind != "coco", "lr-find: --data coco is for detection");
+    check(task_of_data(o->data.kind).empty(), "lr-find: --data ", o->data.kind, " is to ",
+          task_of_data(o->data.kind), ", lr-find is for classifiers");
     lr_find(*o);
   });
 }

@@ -9,8 +9,10 @@
 #include "compare.hpp"
 #include "data_command.hpp"
 #include "evaluate.hpp"
+#include "export.hpp"
 #include "files.hpp"
 #include "lr_find.hpp"
+#include "ppma/core/closest.hpp"
 #include "ppma/kernels/instruction_set.hpp"
 #include "run.hpp"
 #include "score.hpp"
@@ -51,6 +53,20 @@ int after_output(int status) {
   return status != 0 ? status : 1;
 }
 
+// "did you mean --epochs? ", of the first word that no command or option is.
+std::string meant_instead(const CLI::App& app) {
+  std::vector<std::string> known;
+  const CLI::App* at = &app;
+  for (const CLI::App* sub : app.get_subcommands()) at = sub;
+  for (const CLI::App* sub : at->get_subcommands([](const CLI::App*) { return true; }))
+    known.push_back(sub->get_name());
+  for (const CLI::Option* option : at->get_options()) known.push_back(option->get_name());
+  for (const std::string& word : at->remaining(true))
+    if (const std::string meant = ppma::closest(word, known); !meant.empty())
+      return "did you mean " + meant + "? ";
+  return "";
+}
+
 int run_command(int argc, char** argv) {
   CLI::App app("PPMA: vision transformers with polyline path masked attention");
   app.name("ppma");
@@ -73,13 +89,15 @@ int run_command(int argc, char** argv) {
   tool::add_predict(app);
   tool::add_visualize(app);
   tool::add_convert(app);
+  tool::add_export(app);
   tool::add_run(app);
   tool::add_bench(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    std::fprintf(stderr, "ppma: %s (see ppma --help)\n", tool::shown(e.what()).c_str());
+    std::fprintf(stderr, "ppma: %s (%ssee ppma --help)\n", tool::shown(e.what()).c_str(),
+                 meant_instead(app).c_str());
     return 2;
   } catch (const tool::Interrupted& e) {
     return 128 + e.signal;

@@ -223,7 +223,8 @@ inline std::string study_page(const Study& s, const StudySays& says, const Inter
   page.sections.push_back(
       {"Figures", {{"", html_table(says.table.head, says.table.rows, s.columns.size()), true}}});
   if (says.compares())
-    page.sections.back().cards.push_back({drawn.title, svg_intervals(says.intervals, drawn)});
+    page.sections.back().cards.push_back(
+        {drawn.title, svg_intervals(says.intervals, drawn).in_page()});
   PageSection curves{"Learning curves, means of the seeds", {}};
   const auto chart = [&](const std::string& title, Series Score::*of) {
     std::vector<Series> series;
@@ -235,7 +236,8 @@ inline std::string study_page(const Study& s, const StudySays& says, const Inter
     if (!series.empty())
       curves.cards.push_back(
           {title,
-           svg_curves(series, {.title = title, .x_label = "epoch", .width = 500, .height = 320})});
+           svg_curves(series, {.title = title, .x_label = "epoch", .width = 500, .height = 320})
+               .in_page()});
   };
   if (s.over_epochs) chart(s.figure.name + " on the test images, %", &Score::figure);
   chart("loss in training", &Score::loss);

@@ -126,6 +126,7 @@ inline Study sweep_of(const std::vector<Axis>& axes, const TrialOptions& trials,
       Trial t{v, base};
       const bool at_the_end = common.evaluate_every == common.epochs;
       for (std::size_t a = 0; a < axes.size(); ++a) set_option(t.command, axes[a], points[v][a]);
+      std::visit([](const auto& command) { command.check_together(); }, t.command);
       TrainingOptions& run = common_of(t.command);
       if (at_the_end) run.evaluate_every = run.epochs;  // of a sweep over epochs too
       run.seed = common.seed + static_cast<u64>(k);

@@ -121,8 +121,9 @@ class TrialBase {
     refuse_others(app, task);
     refuse_other_data(app, classify.data.kind);
     const std::string name = app.get_name();
-    check(task == "detect" || classify.data.kind != "coco", name,
-          ": --data coco is for --task detect");
+    const std::string of_data = task_of_data(classify.data.kind);
+    check(of_data.empty() || of_data == task, name, ": --data ", classify.data.kind,
+          " is for --task ", of_data);
     check(classify.patience == 0, name, ": runs are of one length; leave out --patience");
     if (task == "classify") return finished(app, classify);
     take_shared_(classify);
@@ -220,7 +221,7 @@ class SharedData {
  public:
   const Data& of(const TrainCommand& c) {
     if (data_ && seed_ == c.seed && options_ == options_of(c.data)) return *data_;
-    data_ = make_data(c.data, c.seed);
+    data_ = make_data(c.data, c.seed, true, {}, c.crops());
     if (generated(c.data.kind))
       data_->train = in_memory(data_->train), data_->test = in_memory(data_->test);
     seed_ = c.seed, options_ = options_of(c.data);

@@ -14,6 +14,7 @@
 #include "catch.hpp"
 #include "distance.hpp"
 #include "io/help.hpp"
+#include "ppma/io/pth.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/vis/report.hpp"
 #include "tool/help.hpp"
@@ -151,6 +152,19 @@ TEST_CASE("tool: convert and info name what they leave out, and lose nothing els
   CHECK(to_pth.err.find("config kept in its entry extra/metadata.json") != std::string::npos);
   CHECK(run("convert " + folder / "b.pth" + " " + folder / "c.safetensors").err.empty());
   CHECK(read_safetensors(folder / "c.safetensors").metadata == read_safetensors(named).metadata);
+  // A training checkpoint's average as the published files have theirs.
+  write_safetensors(folder / "last.safetensors", {{"model.w", Tensor::zeros({1})},
+                                                  {"ema.w", Tensor::ones({1})},
+                                                  {"optimizer.w.first", Tensor::zeros({1})}});
+  REQUIRE(run("convert --entry ema --under model " + folder / "last.safetensors" + " " +
+              folder / "published.pth")
+              .code == 0);
+  const PthFile published(read_file(folder / "published.pth"), "published.pth");
+  CHECK(published.root().size() == 1);
+  CHECK(published.tensor(published.root().find("model").find("w")).item() == 1);
+  CHECK(run("convert --under model " + folder / "last.safetensors" + " " +
+            folder / "published.safetensors")
+            .err.find("has no dicts within it") != std::string::npos);
   // Wrappers' prefixes go, the network's own stay.
   write_safetensors(folder / "d.safetensors", {{"module._orig_mod.backbone.w", Tensor::ones({1})}});
   REQUIRE(run("convert " + folder / "d.safetensors" + " " + folder / "e.safetensors").code == 0);
@@ -300,10 +314,16 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
        {"epoch", "n_parameters", "train_lr", "train_loss", "test_loss", "test_acc1", "test_acc5",
         "test_ema_loss", "test_ema_acc1", "test_ema_acc5"})
     CHECK(line.contains(key));
+  REQUIRE(line["test_class_acc1"].size() == 10);
+  CHECK(line["test_ema_class_acc1"].size() == 10);
+  CHECK(straight.out.find("worst of 10 classes") != std::string::npos);
 
   // The same run with another number of workers, in two parts.
   REQUIRE(run("train --epochs 3 --stop-after 2 --workers 1 " + options + folder / "b").code == 0);
-  REQUIRE(run("train --resume " + folder / "b").code == 0);
+  const Result rest = run("train --per-class --resume " + folder / "b");
+  REQUIRE(rest.code == 0);
+  CHECK(rest.out.find("\nclass ") != std::string::npos);  // each of them
+  CHECK(rest.out.find("\nheart ") != std::string::npos);
   CHECK(read_file(folder / "a/last.safetensors") == read_file(folder / "b/last.safetensors"));
   CHECK(read_file(folder / "a/best.safetensors") == read_file(folder / "b/best.safetensors"));
   CHECK(run("train --epochs 3 " + options + folder / "b").err.find("already holds a run") !=
@@ -386,7 +406,14 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
       CHECK((decay > 0 && decay <= 1));
     }
   CHECK(text_of(folder / "mask.png").starts_with("\x89PNG"));
-  CHECK(text_of(folder / "a/curve.png").starts_with("\x89PNG"));
+  for (const char* picture : {"a/curve", "a/confusion"}) {
+    CHECK(text_of(folder / picture + ".png").starts_with("\x89PNG"));
+    CHECK(text_of(folder / picture + ".svg").starts_with("<svg xmlns="));
+  }
+  REQUIRE(run("eval --weights " + folder / "a/best.safetensors" + " --confusion " +
+              folder / "confusion.svg")
+              .code == 0);
+  CHECK(text_of(folder / "confusion.svg").starts_with("<svg xmlns="));
   const Result file = run("visualize --query 0.2 0.8 --weights " + folder / "a/best.safetensors" +
                           " --out " + folder / "file.png --image " + folder / "image.ppm");
   CHECK(file.err.empty());

@@ -68,9 +68,11 @@ PPMA_API WeightsOfFile weights_of_file(const std::string& path, const WeightOpti
 PPMA_API TensorMap load_weights(const std::string& path, const WeightOptions& options = {});
 
 /// Writes .safetensors, or .pth / .pt as a bare state dict. Metadata goes into both: into a .pth as
-/// an entry of the archive that PyTorch leaves alone.
+/// an entry of the archive that PyTorch leaves alone. With `under` a .pth holds {under: state
+/// dict}, as published ones hold "model". Errors: another ending, `under` in a .safetensors.
 PPMA_API void save_weights(const std::string& path, const TensorMap& tensors,
-                           const std::map<std::string, std::string>& metadata = {});
+                           const std::map<std::string, std::string>& metadata = {},
+                           const std::string& under = "");
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -279,11 +281,15 @@ TensorMap load_weights(const std::string& path, const WeightOptions& options) {
 }
 
 void save_weights(const std::string& path, const TensorMap& tensors,
-                  const std::map<std::string, std::string>& metadata) {
-  if (path.ends_with(".safetensors")) return write_safetensors(path, tensors, metadata);
+                  const std::map<std::string, std::string>& metadata, const std::string& under) {
+  if (path.ends_with(".safetensors")) {
+    check(under.empty(), path, ": a .safetensors has no dicts within it, and so no \"",
+          printable(under), "\"; write a .pth");
+    return write_safetensors(path, tensors, metadata);
+  }
   check(path.ends_with(".pth") || path.ends_with(".pt"), path,
         ": its ending should be .safetensors, .pth or .pt; choose one of these");
-  save_pth(path, tensors, "", metadata);
+  save_pth(path, tensors, under, metadata);
 }
 
 }  // namespace ppma::inline PPMA_ABI

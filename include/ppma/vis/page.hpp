@@ -7,11 +7,12 @@
 #include <vector>
 
 #include "ppma/vis/intervals.hpp"
+#include "ppma/vis/svg.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// What stands in a frame of its own: a title, which may be empty, and HTML (html_table(),
-/// svg_curves(), svg_intervals()).
+/// svg_curves(...).in_page(), svg_intervals(...).in_page()).
 struct PageCard {
   std::string title, html;
   bool wide = false;  // over the whole width of the page
@@ -42,8 +43,7 @@ PPMA_API std::string html_table(const std::vector<std::string>& head,
 /// intervals() as a drawing of the page: rows with their estimates, intervals and single values, in
 /// classes "s0" where an interval does not hold zero and "tick" where it does. Error: no row has
 /// values.
-PPMA_API std::string svg_intervals(const std::vector<IntervalRow>& rows,
-                                   const IntervalOptions& options);
+PPMA_API Svg svg_intervals(const std::vector<IntervalRow>& rows, const IntervalOptions& options);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -54,8 +54,7 @@ PPMA_API std::string svg_intervals(const std::vector<IntervalRow>& rows,
 
 #include "ppma/core/float_bits.hpp"
 #include "ppma/vis/curve.hpp"
-#include "ppma/vis/report.hpp"
-#include "ppma/vis/svg.hpp"
+#include "ppma/vis/report_style.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -120,7 +119,7 @@ std::string html_table(const std::vector<std::string>& head,
   return s + "</tbody></table></div>\n";
 }
 
-std::string svg_intervals(const std::vector<IntervalRow>& rows, const IntervalOptions& options) {
+Svg svg_intervals(const std::vector<IntervalRow>& rows, const IntervalOptions& options) {
   using namespace detail;
   Range xs{0, 0};
   std::size_t longest = 0;
@@ -144,7 +143,7 @@ std::string svg_intervals(const std::vector<IntervalRow>& rows, const IntervalOp
     return "<circle class=\"" + std::string(kind) + "\" cx=\"" + svg_number(x) + "\" cy=\"" +
            svg_number(y) + "\" r=\"" + radius + "\"/>\n";
   };
-  std::string svg = svg_head(W, bottom + 40, options.title);
+  std::string svg;
   const std::vector<double> ticks = round_ticks(xs.low, xs.high, 5);
   const double step = ticks.size() > 1 ? ticks[1] - ticks[0] : 0;
   for (const double v : ticks) {
@@ -168,7 +167,7 @@ std::string svg_intervals(const std::vector<IntervalRow>& rows, const IntervalOp
       svg += svg_line(px(r.estimate.low), y, px(r.estimate.high), y, kind);
     svg += dot(px(r.estimate.mean), y, "4.2", kind);
   }
-  return svg + "</svg>\n";
+  return {W, bottom + 40, options.title, svg};
 }
 
 }  // namespace ppma::inline PPMA_ABI

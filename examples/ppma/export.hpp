@@ -1,0 +1,135 @@
+#pragma once
+// ppma export: a network as a file for other runtimes.
+
+#include <memory>
+
+#include "dense_network.hpp"
+#include "ppma/heads/onnx.hpp"
+#include "ppma/models/vit.hpp"
+
+namespace tool {
+
+struct ExportOptions {
+  NetworkOptions network;
+  std::string task = "classify", format = "onnx", out;
+  std::vector<i64> size;  // none: what the weights say
+
+  /// Height and width of the images, where the weights say `side` pixels.
+  std::pair<i64, i64> images(i64 side) const {
+    return size.empty() ? std::pair{side, side} : std::pair{size.front(), size.back()};
+  }
+};
+
+/// What the file says about the network in its metadata: the input's entries as the weights have
+/// them, in JSON, the task, and the network's configuration.
+inline std::map<std::string, std::string> export_metadata(const ExportOptions& o,
+                                                          const InputInfo& input,
+                                                          const std::string& what,
+                                                          const std::string& config) {
+  std::map<std::string, std::string> all{{"task", o.task}, {what, config}};
+  const Json entries = input.to_json();
+  for (const auto& [key, value] : entries.items())
+    if (key != "classes" || !input.classes.empty()) all[key] = value.dump();
+  return all;
+}
+
+/// Writes the graph, and says what was written.
+inline void write_export(const ExportOptions& o, const OnnxGraph& graph, const std::string& name,
+                         const std::map<std::string, std::string>& metadata,
+                         std::pair<i64, i64> images, const std::string& outputs) {
+  if (o.network.weights.empty()) note("no --weights: the weights of this network are random");
+  save_onnx(o.out, graph, metadata);
+  std::printf("%s: %s, images (batch,3,%lld,%lld) -> %s; ONNX, opset %lld, %.1f MiB\n",
+              shown_name(o.out).c_str(), shown(name).c_str(), static_cast<long long>(images.first),
+              static_cast<long long>(images.second), outputs.c_str(),
+              static_cast<long long>(OnnxGraph::opset), mib(static_cast<i64>(size_of_file(o.out))));
+}
+
+/// DeiT, the one network of another kind: no file of the library's describes it.
+inline void export_vit(const ExportOptions& o) {
+  Vit model(deit_tiny(o.network.mask.empty() ? MaskKind::none : parse_mask_kind(o.network.mask)));
+  const i64 side = model.config.image_size;
+  check(o.images(side) == std::pair(side, side), "export --size: deit_tiny takes images of ", side,
+        " x ", side, " pixels: its positions are learnt for them");
+  if (!o.network.weights.empty()) load_state_dict(model, read_weights(o.network).tensors);
+  OnnxGraph graph(model.config.name);
+  export_onnx(model, graph);
+  InputInfo input;
+  input.size = side;
+  write_export(o, graph, model.config.name, export_metadata(o, input, "model", model.config.name),
+               {side, side}, str("logits (batch,", model.config.num_classes, ")"));
+}
+
+inline void export_classifier(const ExportOptions& o) {
+  const Network network = load_network(o.network, "ppma_tiny");
+  const PpmaConfig& config = network.model.config;
+  const auto images = o.images(network.input.size);
+  OnnxGraph graph(config.name);
+  export_onnx(network.model, graph, images.first, images.second);
+  write_export(o, graph, config.name,
+               export_metadata(o, network.input, "config", config_to_json(config).dump()), images,
+               str("logits (batch,", config.num_classes, ")"));
+}
+
+/// A segmentor or a detector; `outputs` says what comes out of one for so many classes.
+template <class Model, class Outputs>
+void export_dense(const ExportOptions& o, const WeightsFile& file, const std::string& name,
+                  const char* what, const Outputs& outputs) {
+  const auto model = dense_network<Model>(o.network, file, Placement{}, false, [](const auto&) {});
+  InputInfo input = InputInfo::dense({}, 512, 512, Normalization{});
+  if (const auto said = InputInfo::of(file.metadata, o.network.weights)) input = *said;
+  const auto images = o.images(input.shorter);
+  OnnxGraph graph(name);
+  export_onnx(model, graph, images.first, images.second);
+  const auto config = [&] {
+    if constexpr (std::is_same_v<Model, MaskRcnn>)
+      return detector_to_json(model.config);
+    else
+      return segmentor_to_json(model.config);
+  }();
+  write_export(o, graph, name + " on " + model.config.backbone.name,
+               export_metadata(o, input, what, config.dump()), images,
+               outputs(model.config, images));
+}
+
+inline void export_network(const ExportOptions& o) {
+  if (o.task == "segment")
+    return with_segmentor(o.network, [&]<class Head>(const WeightsFile& file) {
+      export_dense<Segmentor<Head>>(
+          o, file, Head::title, "segmentor", [](const auto& c, std::pair<i64, i64> images) {
+            return str("logits (batch,", classes_of(c), ",", images.first, ",", images.second, ")");
+          });
+    });
+  if (o.task == "detect")
+    return export_dense<MaskRcnn>(
+        o, dense_weights(o.network), "Mask R-CNN", "detector", [](const auto&, auto) {
+          return std::string(
+              "p2 to p6, scores2 to scores6, deltas2 to deltas6; regions are not in the graph");
+        });
+  o.network.model == "deit_tiny" ? export_vit(o) : export_classifier(o);
+}
+
+inline void add_export(CLI::App& app) {
+  auto o = std::make_shared<ExportOptions>();
+  auto* c = app.add_subcommand("export", "Writes a network as a file for other runtimes");
+  add_network(*c, o->network);
+  c->get_option("--model")->description(c->get_option("--model")->get_description() +
+                                        ", deit_tiny [ppma_tiny]");
+  add_task(*c, o->task, o->network,
+           "classify, segment or detect (of a detector what it computes of whole images). ");
+  c->add_option("--format", o->format, "of the file: onnx, of opset 18")
+      ->check(CLI::IsMember({"onnx"}))
+      ->capture_default_str();
+  c->add_option("--size", o->size,
+                "height and width of the images, one number where they are equal; default: what "
+                "the weights say (segment, detect: their shorter side), else 224 or 512")
+      ->check(in_range(least_size, most_size))
+      ->expected(1, 2);
+  c->add_option("--out", o->out, "the file to write")->required()->check(some_text());
+  c->callback([o, c] {
+    refuse_others(*c, o->task);
+    export_network(*o);
+  });
+}
+
+}  // namespace tool
