@@ -119,7 +119,7 @@ TEST_CASE("sequence masks without N x N arrays: gradients of the masks as they a
     }
   CHECK(says(
       [&] {
-        sequence_attention(x.q, x.k, x.v, heads, x.decays(), {0, 1}, {0, 1});
+        sequence_attention(x.q, x.k, x.v, heads, x.decays(), {{0, 1}, {0, 1}});
       },
       "an order of 2 tokens for 114"));
 }
