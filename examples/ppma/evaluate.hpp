@@ -73,11 +73,12 @@ inline BatchPlan<Batch> known_images(BatchPlan<Batch> plan) {
 
 /// The set's classes by the network's names for them. Errors: none of them is the network's; it
 /// names none, and there are more or less of them.
-inline ClassMatch tested_classes(const Network& network, const std::string& weights,
+inline ClassMatch tested_classes(const NetworkOf<Classifier>& network, const std::string& weights,
                                  const Dataset& set) {
   if (network.input.classes.empty()) {
-    check(set.classes() == network.model.config.num_classes, "eval: the network tells ",
-          network.model.config.num_classes, " classes apart, ", set.name, " has ", set.classes());
+    const i64 known = classes_of(network.model.config());
+    check(set.classes() == known, "eval: the network tells ", known, " classes apart, ", set.name,
+          " has ", set.classes());
     note(weights, ": does not name its classes; those of ", set.name, " are taken in their order");
     return match_classes(set.class_names, weights, set.class_names, set.name);
   }
@@ -92,7 +93,7 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
   check(!o.network.weights.empty(), "eval: needs --weights");
   const WeightsFile file = read_weights(o.network);
   const DataOptions tested = tested_data(o, app, file);
-  Network network = load_network(o.network, file);
+  NetworkOf<Classifier> network = load_classifier(o.network, file);
   std::optional<InputInfo> expected;
   if (network.says_input) expected = with_size(network.input, o.data.size, true);
   const Data data = make_data(tested, 0, false, expected);
@@ -102,9 +103,8 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
          " % of the shorter side");
   const ClassMatch match = tested_classes(network, o.network.weights, data.test);
   if (o.compute.device == "cpu")
-    require_memory(
-        {network.model.config, std::min(o.batch, data.test.size), data.input.size, data.input.size},
-        "--batch or --size");
+    require_memory_of(network.model.config(), std::min(o.batch, data.test.size), data.input.size,
+                      "--batch or --size");
   const Placement at = o.compute.placement();
   place(network.model, at, true);
   BatchStream<Batch> test(known_images(image_batches(renumbered(data.test, match.numbers),
@@ -123,7 +123,7 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
     note(data.test.name, ": the network does not know the classes ", listed(match.unknown),
          "; their ", unknown,
          " images count as wrong, and not in the loss and the classes' figures");
-  const Confusion confusion(network.model.config.num_classes, said);
+  const Confusion confusion(classes_of(network.model.config()), said);
   const std::vector<std::string> names =
       shown_classes(network.input.classes.empty() ? data.test.class_names : network.input.classes);
   const std::string tested_on = shown_name(data.test.name);
@@ -188,16 +188,16 @@ struct PredictCommand {
 
 inline void predict(const PredictCommand& o) {
   check(!o.network.weights.empty(), "predict: needs --weights");
-  Network network = load_network(o.network);
+  NetworkOf<Classifier> network = load_classifier(o.network, read_weights(o.network));
   if (!network.says_input)
     note(o.network.weights, ": does not say how it takes images; they are brought to ",
          network.input.size, " pixels with ImageNet's mean and deviation");
   if (o.compute.device == "cpu")
-    require_memory({network.model.config, 1, network.input.size, network.input.size},
-                   "\"size\" in the weights' \"input\"");
+    require_memory_of(network.model.config(), 1, network.input.size,
+                      "\"size\" in the weights' \"input\"");
   const Placement at = o.compute.placement();
   place(network.model, at, true);
-  const i64 classes = network.model.config.num_classes, top = std::min(o.top, classes);
+  const i64 classes = classes_of(network.model.config()), top = std::min(o.top, classes);
   const NoGrad not_recorded;
   Json all = Json::array();
   EachImage each("predict");

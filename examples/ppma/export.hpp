@@ -45,27 +45,30 @@ inline void write_export(const ExportOptions& o, const OnnxGraph& graph, const s
               static_cast<long long>(OnnxGraph::opset), mib(static_cast<i64>(size_of_file(o.out))));
 }
 
-/// DeiT, the one network of another kind: no file of the library's describes it.
-inline void export_vit(const ExportOptions& o) {
-  Vit model(deit_tiny(o.network.mask.empty() ? MaskKind::none : parse_mask_kind(o.network.mask)));
-  const i64 side = model.config.image_size;
-  check(o.images(side) == std::pair(side, side), "export --size: deit_tiny takes images of ", side,
-        " x ", side, " pixels: its positions are learnt for them");
-  if (!o.network.weights.empty()) load_state_dict(model, read_weights(o.network).tensors);
-  OnnxGraph graph(model.config.name);
+inline void export_vit(const ExportOptions& o, const NetworkOf<Classifier>& network) {
+  const Vit& model = std::get<Vit>(network.model.network);
+  const VitConfig& config = model.config;
+  const i64 side = config.image_size;
+  check(o.images(side) == std::pair(side, side), "export --size: ", config.name,
+        " takes images of ", side, " x ", side, " pixels: its positions are learnt for them");
+  OnnxGraph graph(config.name);
   export_onnx(model, graph);
-  InputInfo input;
+  InputInfo input = network.input;
   input.size = side;
-  write_export(o, graph, model.config.name, export_metadata(o, input, "model", model.config.name),
-               {side, side}, str("logits (batch,", model.config.num_classes, ")"));
+  write_export(o, graph, config.name,
+               export_metadata(o, input, "config", classifier_config_to_json(config).dump()),
+               {side, side}, str("logits (batch,", config.num_classes, ")"));
 }
 
 inline void export_classifier(const ExportOptions& o) {
-  const Network network = load_network(o.network, "ppma_tiny");
-  const PpmaConfig& config = network.model.config;
+  const NetworkOf<Classifier> network =
+      load_classifier(o.network, read_weights(o.network), "ppma_tiny");
+  const auto* model = std::get_if<Ppma>(&network.model.network);
+  if (model == nullptr) return export_vit(o, network);
+  const PpmaConfig& config = model->config;
   const auto images = o.images(network.input.size);
   OnnxGraph graph(config.name);
-  export_onnx(network.model, graph, images.first, images.second);
+  export_onnx(*model, graph, images.first, images.second);
   write_export(o, graph, config.name,
                export_metadata(o, network.input, "config", config_to_json(config).dump()), images,
                str("logits (batch,", config.num_classes, ")"));
@@ -106,7 +109,7 @@ inline void export_network(const ExportOptions& o) {
           return std::string(
               "p2 to p6, scores2 to scores6, deltas2 to deltas6; regions are not in the graph");
         });
-  o.network.model == "deit_tiny" ? export_vit(o) : export_classifier(o);
+  export_classifier(o);
 }
 
 inline void add_export(CLI::App& app) {
@@ -114,7 +117,7 @@ inline void add_export(CLI::App& app) {
   auto* c = app.add_subcommand("export", "Writes a network as a file for other runtimes");
   add_network(*c, o->network);
   c->get_option("--model")->description(c->get_option("--model")->get_description() +
-                                        ", deit_tiny [ppma_tiny]");
+                                        " [ppma_tiny]");
   add_task(*c, o->task, o->network,
            "classify, segment or detect (of a detector what it computes of whole images). ");
   c->add_option("--format", o->format, "of the file: onnx, of opset 18")

@@ -84,13 +84,11 @@ inline RateRange test_rates(const LrFindCommand& o) {
     std::vector<i64> which = share_of(data.train, o.data_fraction, o.seed);
     data.train = chosen(std::move(data.train), std::move(which));
   }
-  PpmaConfig config = network_config(o.network, {}, "ppma_nano");
-  config.num_classes = data.train.classes();
+  const ClassifierConfig config = training_config(o, data);
   if (o.compute.device == "cpu")
-    require_memory({config, std::min(o.batch, data.train.size), data.input.size, data.input.size,
-                    true, o.checkpoint_blocks},
-                   "--batch or --size");
-  Ppma model(config, o.seed);
+    require_memory_of(config, std::min(o.batch, data.train.size), data.input.size,
+                      "--batch or --size", true, o.checkpoint_blocks);
+  Classifier model(config, o.seed);
   if (!initial.tensors.empty()) {
     take_head(initial, known, data, o.network.weights);
     const bool has_head = find(initial.tensors, "head.weight") != nullptr;
@@ -128,11 +126,12 @@ inline RateRange test_rates(const LrFindCommand& o) {
   const StreamOptions made{.workers = o.data.workers};
   BatchStream<Batch> batches(image_batches(data.train, loading), made),
       test(image_batches(data.test, test_loading(data, o.batch)), made);
-  ClassificationTask<Ppma> task(model, test, o.label_smoothing);
-  Trainer<ClassificationTask<Ppma>> trainer(task, options);
+  ClassificationTask<Classifier> task(model, test, o.label_smoothing);
+  Trainer<ClassificationTask<Classifier>> trainer(task, options);
+  const Json told = classifier_config_to_json(config);
   std::printf("%s, mask %s; %s: %lld steps of %lld images, rates from %g to %g\n",
-              config.name.c_str(), to_string(config.mask).c_str(), data.train.name.c_str(),
-              static_cast<long long>(o.find_steps),
+              told["name"].get<std::string>().c_str(), told["mask"].get<std::string>().c_str(),
+              data.train.name.c_str(), static_cast<long long>(o.find_steps),
               static_cast<long long>(loading.batch * o.accumulate), o.least, o.most);
   std::fflush(stdout);
 

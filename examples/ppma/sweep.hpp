@@ -46,7 +46,7 @@ inline void set_option(AnyCommand& c, const Axis& axis, const std::string& value
   if (axis.key == "mask" || axis.key == "model") {
     naming(where, [&] {
       if (axis.key == "mask") parse_mask_kind(value);
-      if (axis.key == "model") config_by_name(value);
+      if (axis.key == "model") classifier_config_by_name(value);
       return 0;
     });
     (axis.key == "mask" ? o.network.mask : o.network.model) = value;
