@@ -51,6 +51,7 @@ class OnnxGraph {
   /// The size of the batch, which is not fixed; the set of operators.
   static constexpr i64 batch = -1, opset = 18;
 
+  /// An empty graph; its name is for people.
   explicit OnnxGraph(std::string name) : name_(std::move(name)) {}
   OnnxGraph(const OnnxGraph&) = delete;
   OnnxGraph& operator=(const OnnxGraph&) = delete;
