@@ -79,9 +79,14 @@ TEST_CASE("tool: export writes a classifier with all that is needed to use it", 
   CHECK(run("export --model deit_tiny --size 256 --out '" + folder / "c.onnx" + "'")
             .err.find("deit_tiny takes images of 224 x 224") != std::string::npos);
   CHECK(folder.files() == 3);
+}
 
+TEST_CASE("tool: the program of docs/onnx.md uses what export writes", "[tool]") {
+  NEEDS_TOOL();
   NEEDS_PYTHON("numpy, onnxruntime");
-  // The document's piece, beside the network.
+  const Folder folder;
+  REQUIRE(run("export --weights '" + trained_nano(folder) + "' --out '" + folder / "net.onnx" + "'")
+              .code == 0);
   std::ifstream document(std::string(PPMA_TEST_SOURCE_DIR) + "/docs/onnx.md");
   std::ofstream piece(folder / "piece.py");
   bool inside = false;
