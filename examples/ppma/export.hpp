@@ -61,7 +61,9 @@ inline void export_vit(const ExportOptions& o) {
 }
 
 inline void export_classifier(const ExportOptions& o) {
-  const Network network = load_network(o.network, "ppma_tiny");
+  // Weights say themselves what they are, or --model does.
+  const Network network =
+      load_network(o.network, o.network.weights.empty() ? "ppma_tiny" : nullptr);
   const PpmaConfig& config = network.model.config;
   const auto images = o.images(network.input.size);
   OnnxGraph graph(config.name);

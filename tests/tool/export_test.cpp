@@ -78,7 +78,12 @@ TEST_CASE("tool: export writes a classifier with all that is needed to use it", 
             .err.find("--segmentor is for") != std::string::npos);
   CHECK(run("export --model deit_tiny --size 256 --out '" + folder / "c.onnx" + "'")
             .err.find("deit_tiny takes images of 224 x 224") != std::string::npos);
-  CHECK(folder.files() == 3);
+  write_safetensors(folder / "seg.safetensors", {{"w", Tensor::zeros({1})}}, {{"segmentor", "{}"}});
+  CHECK(
+      run("export --weights '" + folder / "seg.safetensors" + "' --out '" + folder / "c.onnx" + "'")
+          .err.find("is a segmentor, not a classifier; use it with --task segment") !=
+      std::string::npos);
+  CHECK(folder.files() == 4);
 }
 
 TEST_CASE("tool: the program of docs/onnx.md uses what export writes", "[tool]") {
