@@ -50,15 +50,15 @@ int main(int argc, char** argv) {
   BatchStream<DetectionBatch> batches(detection_batches(train, loading));
   DetectionTask task(model, test, std::make_shared<const CocoTruth>(truth_of(test)), loading);
   if (argc > 1)
-    task.on_image = [&](const Tensor& image, const std::vector<Detection>& found, i64 index,
-                        const Testing&) {
+    task.on_image = [&](const DetectionSample& sample, const std::vector<Detection>& found,
+                        i64 index, const Testing&) {
       std::vector<Shown> shown;
       for (const Detection& d : found)
         if (d.score > 0.5)
           shown.push_back({static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
                            static_cast<double>(d.box.x2), static_cast<double>(d.box.y2), d.label,
                            test.class_names[0], d.score, d.mask});
-      if (index == 0) write_png(argv[1], overlay(image, shown).image());
+      if (index == 0) write_png(argv[1], overlay(sample.image, shown).image());
     };
   TrainOptions recipe;
   recipe.rules = norm_rules(0.05);

@@ -2,6 +2,7 @@
 #define PPMA_DEFINES_MODELS
 #include "ppma/models/attention.hpp"
 #include "ppma/models/block.hpp"
+#include "ppma/models/classifier.hpp"
 #include "ppma/models/config.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/models/fold.hpp"

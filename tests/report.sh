@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The page about a run in a browser: at 1280 and 400 pixels, light and dark. Needs node and chromium.
+# The pages about a run of each task in a browser: at 1280 and 400 pixels, light and dark. Needs node and chromium.
 # tests/report.sh SOURCE TESTS     TESTS: the program of all tests, one of which writes the page
 set -u
 root=$(cd "$1" && pwd) tests=$(realpath "$2")
@@ -12,8 +12,8 @@ browser=$(command -v chromium || command -v chromium-browser || command -v googl
 if [[ -z $browser ]]; then skip "a report in a browser: no chromium here (Debian: chromium)"
 elif ! command -v node > /dev/null; then skip "a report in a browser: no node here (Debian: nodejs)"
 else
-  written() { PPMA_REPORT_TO="$work/report.html" "$tests" "a report is well-formed and whole and asks nothing of the network" && [[ -s report.html ]]; }
-  try "a report is written" written
-  try "it reads at 1280 and 400 pixels, light and dark, without errors or requests" node "$root/tests/web/report.mjs" report.html "$browser"
+  written() { PPMA_REPORT_TO="$work" "$tests" "a report is well-formed and whole and asks nothing of the network" && [[ -s detect.html ]]; }
+  try "reports are written" written
+  try "they read at 1280 and 400 pixels, light and dark, without errors or requests" node "$root/tests/web/report.mjs" "$browser" classify.html segment.html detect.html
 fi
 finish

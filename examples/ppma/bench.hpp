@@ -179,6 +179,23 @@ inline void require_memory(const BenchOptions& o, const PpmaConfig& network,
   require_memory(work, "--batch or --size", network_options(o.task));
 }
 
+/// A training step of a classifier on random images, which `processes` share, or inference.
+inline Timing time_classifier(const BenchOptions& o, const Placement& at, Ppma& model,
+                              const std::vector<Communicator>& processes = {}) {
+  Rng rng(1);
+  const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.image_width()}, rng));
+  const Tensor labels = random_labels({o.batch}, model.config.num_classes, rng).to(at.device);
+  if (o.train) {
+    AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
+    return time_training(o, at, optimizer, processes, [&](Context& context) {
+      return cross_entropy(model.forward(images, context), labels);
+    });
+  }
+  Tensor result;  // stays: a captured step writes there
+  Replay step([&] { result = model.forward(images); }, at.device, o.graph);
+  return time_step(o, at, step, nullptr, step);
+}
+
 inline void bench_classifier(BenchOptions o) {
   const Placement at = o.compute.placement(o.train);
   const std::optional<Launch> launch = launch_from_environment();
@@ -192,25 +209,37 @@ inline void bench_classifier(BenchOptions o) {
   Network network = load_network(o.network, file, "ppma_tiny");
   Ppma& model = network.model;
   place(model, at, !o.train);
-  Rng rng(1);
-  const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.image_width()}, rng));
-  const Tensor labels = random_labels({o.batch}, model.config.num_classes, rng).to(at.device);
-  Timing t;
-  if (o.train) {
-    AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
-    t = time_training(o, at, optimizer, processes, [&](Context& context) {
-      return cross_entropy(model.forward(images, context), labels);
-    });
-  } else {
-    Tensor result;  // stays: a captured step writes there
-    Replay step([&] { result = model.forward(images); }, at.device, o.graph);
-    t = time_step(o, at, step, nullptr, step);
-  }
+  Timing t = time_classifier(o, at, model, processes);
   if (!processes.empty() && processes[0].rank != 0) return;
   t.floor = 1000 * floor_of(model.config, measure_ceilings(at), o.batch, o.size, o.image_width(),
                             static_cast<double>(size_of(at.activations())), o.train);
   report(o, t, model.config.name, o.train ? "training step" : "inference",
          {{"mask", to_string(model.config.mask)}}, processes.empty() ? 1 : processes[0].size);
+}
+
+/// The same of a segmentor.
+template <class Head>
+Timing time_segmentor(const BenchOptions& o, const Placement& at, Segmentor<Head>& model) {
+  Rng rng(1);
+  const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.image_width()}, rng));
+  const Tensor labels =
+      random_labels({o.batch, o.size, o.image_width()}, classes_of(model.config), rng)
+          .to(at.device);
+  if (o.train) {
+    AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
+    return time_training(o, at, optimizer, {}, [&](Context& context) {
+      return model.loss(images, labels, context).total;
+    });
+  }
+  Tensor result;
+  Replay step(
+      [&] {
+        const NoGrad not_recorded;
+        Context context;
+        result = model.forward(images, context);
+      },
+      at.device, o.graph);
+  return time_step(o, at, step, nullptr, step);
 }
 
 template <class Head>
@@ -222,27 +251,7 @@ void bench_segmentor(BenchOptions o, const WeightsFile& file) {
         require_memory(o, c.backbone, head_needs(c, o.size, o.image_width()));
       });
   const PpmaConfig& backbone = model.config.backbone;
-  Rng rng(1);
-  const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.image_width()}, rng));
-  const Tensor labels =
-      random_labels({o.batch, o.size, o.image_width()}, classes_of(model.config), rng)
-          .to(at.device);
-  Timing t;
-  if (o.train) {
-    AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
-    t = time_training(o, at, optimizer, {},
-                      [&](Context& context) { return model.loss(images, labels, context).total; });
-  } else {
-    Tensor result;
-    Replay step(
-        [&] {
-          const NoGrad not_recorded;
-          Context context;
-          result = model.forward(images, context);
-        },
-        at.device, o.graph);
-    t = time_step(o, at, step, nullptr, step);
-  }
+  const Timing t = time_segmentor(o, at, model);
   report(o, t, std::string(Head::name) + " " + backbone.name,
          o.train ? "training step" : "inference",
          {{"task", "segment"}, {"mask", to_string(backbone.mask)}});

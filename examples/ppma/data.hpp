@@ -1,6 +1,6 @@
 #pragma once
-// Which images: --data shapes | paths | cifar10 | cifar100 | idx | folder | csv, and what a network
-// has to be told about them.
+// Which images: --data, and what a network has to be told about them. The layouts of sets on disk:
+// docs/data-sets.md.
 
 #include <filesystem>
 
@@ -13,6 +13,8 @@
 #include "ppma/data/image_list.hpp"
 #include "ppma/data/paths.hpp"
 #include "ppma/data/shapes.hpp"
+#include "ppma/data/tar_shards.hpp"
+#include "ppma/io/path_pattern.hpp"
 
 namespace tool {
 
@@ -24,7 +26,7 @@ struct DataOptions {
   std::string question = "region";  // of paths
   i64 difficulty = 2;               // of paths
   i64 workers = 2;
-  bool no_exif = false;  // of folder and csv
+  bool no_exif = false;  // of folder, csv and tar
 
   // All but workers, which change no result.
   template <class Options, class F>
@@ -32,7 +34,7 @@ struct DataOptions {
     f("data", o.kind), f("data_dir", o.folder), f("no_exif", o.no_exif);
     f("size", o.size, Limits{least_size, most_size, {0}},
       "pixels that images are brought to; 0: what the weights say, else shapes 48, paths 64, "
-      "cifar and idx 32, folder and csv 224");
+      "cifar and idx 32, folder, csv and tar 224");
     f("images", o.images, counts(most_images), "shapes, paths: training images");
     f("test_images", o.test_images, counts(most_images / 10), "shapes, paths: test images");
     f("question", o.question,
@@ -42,24 +44,49 @@ struct DataOptions {
   }
 };
 
+/// A path that is there, or a pattern, whose files are looked for later.
+inline CLI::Validator path_or_pattern() {
+  const auto fits = [](std::string& path) -> std::string {
+    const bool pattern = path.find('{') != std::string::npos || has_wildcards(path);
+    return pattern ? "" : CLI::ExistingPath(path);
+  };
+  return CLI::Validator(fits, "PATH");
+}
+
+/// The task that a kind of data is for alone; "": for classification, or for several.
+inline std::string task_of_data(const std::string& kind) {
+  for (const char* set : {"coco", "voc", "yolo"})
+    if (kind == set) return "detect";
+  for (const char* set : {"cityscapes", "ade20k", "camvid"})
+    if (kind == set) return "segment";
+  return "";
+}
+
 /// Which images, for `train` or for `eval`; how many and of what size is in DataOptions::fields.
 inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
-  std::vector<std::string> kinds{"shapes", "paths", "cifar10", "cifar100", "idx", "folder", "csv"};
+  std::vector<std::string> kinds{"shapes", "paths",  "cifar10", "cifar100",
+                                 "idx",    "folder", "csv",     "tar"};
   const std::string read =
       "shapes, paths (generated), cifar10, cifar100 (binary versions), idx "
       "(MNIST's files), ";
-  if (trains) kinds.emplace_back("coco");
-  app.add_option("--data", o.kind,
-                 read + (trains ? "folder (train/CLASS/*, val/CLASS/*), csv (a list with the "
-                                  "columns path, label and split: train, and val or test), or coco "
-                                  "(annotations and images, to detect)"
-                                : "folder (val/CLASS/*, or CLASS/*), or csv (a list with the "
-                                  "columns path, label and split: test, or val; or without split)"))
+  if (trains) kinds.insert(kinds.end(), {"coco", "voc", "yolo", "cityscapes", "ade20k", "camvid"});
+  app.add_option(
+         "--data", o.kind,
+         read + (trains ? "folder (train/CLASS/*, val/CLASS/*), csv (a list with the "
+                          "columns path, label and split: train, and val or test), tar "
+                          "(shards as WebDataset has them); with "
+                          "--task detect coco (annotations and images), voc (Pascal's "
+                          "XML: boxes) or yolo (text files of boxes or outlines); with "
+                          "--task segment cityscapes, ade20k, camvid or folder (img_dir, ann_dir)"
+                        : "folder (val/CLASS/*, or CLASS/*), csv (a list with the "
+                          "columns path, label and split: test, or val; or without split), or tar "
+                          "(shards as WebDataset has them)"))
       ->check(CLI::IsMember(kinds))
       ->capture_default_str();
   app.add_option("--data-dir", o.folder,
-                 "the folder of the files, if they are not generated; of csv: the list")
-      ->check(CLI::ExistingPath)
+                 "the folder of the files, if they are not generated; of csv: the list; of tar: a "
+                 "shard, a folder of shards, or a pattern such as 'DIR/train-{000..099}.tar'")
+      ->check(path_or_pattern())
       ->check(some_text());
   add_no_exif(app, o.no_exif);
   app.add_option("--workers", o.workers,
@@ -79,7 +106,7 @@ inline void refuse_other_data(const CLI::App& app, const std::string& kind) {
           kind);
   };
   if (kind != "paths") refuse("--question", "paths"), refuse("--difficulty", "paths");
-  if (generated(kind)) return refuse("--data-dir", "folder, csv, cifar10, cifar100, idx or coco");
+  if (generated(kind)) return refuse("--data-dir", "a set on disk");
   refuse("--images", "shapes or paths"), refuse("--test-images", "shapes or paths");
 }
 
@@ -125,18 +152,48 @@ inline Split tested_split(const ImageList& list, bool trains) {
   return list.has(first) || !list.has_splits() ? first : other;
 }
 
+/// The parts of --data tar. While a network is trained it is tested on the shards val*, then on
+/// test*, or on the other where there is none; alone on all that are given, if none has such a
+/// name.
+inline void take_shards(Data& d, const std::string& path, bool trains,
+                        const ImageReading& reading) {
+  std::vector<std::string> tested = tar_paths(path, trains ? Split::val : Split::test);
+  if (tested.empty()) tested = tar_paths(path, trains ? Split::test : Split::val);
+  check(!tested.empty() || !trains, path,
+        ": there are no shards to test on; their names begin with val or test, and they lie beside "
+        "those to learn from");
+  if (tested.empty()) tested = tar_paths(path);
+  const TarShards test = read_tar_shards(tested);
+  if (!trains) {
+    d.test = tar_set(test, tar_classes({&test}), reading);
+    return;
+  }
+  const std::vector<std::string> learnt = tar_paths(path, Split::train);
+  check(!learnt.empty(), path,
+        ": there are no shards to learn from; the names of all begin with val or test");
+  const TarShards train = read_tar_shards(learnt);
+  const std::vector<std::string> classes = tar_classes({&train, &test});
+  d.train = tar_set(train, classes, reading), d.test = tar_set(test, classes, reading);
+}
+
+/// What is drawn of a training image, whatever the set.
+struct Crops {
+  double flip = 0.5, least_area = 0.08;
+};
+
 /// The images, as `expected` says that a network takes them; where it says nothing, as suits the
 /// set. --size counts more.
 inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
-                      const std::optional<InputInfo>& expected = {}) {
+                      const std::optional<InputInfo>& expected = {}, const Crops& crops = {}) {
   Data d;
-  check(!o.no_exif || o.kind == "folder" || o.kind == "csv",
-        "--no-exif is for --data folder and csv, not ", o.kind);
+  check(!o.no_exif || o.kind == "folder" || o.kind == "csv" || o.kind == "tar",
+        "--no-exif is for --data folder, csv and tar, not ", o.kind);
   const auto side = [&](i64 usual) {
     return o.size > 0 ? o.size : expected && expected->size > 0 ? expected->size : usual;
   };
   const auto file_backed = [&] {
     check(!o.folder.empty(), "--data ", o.kind, " needs --data-dir");
+    if (o.kind == "tar") return;
     const bool is_list = std::filesystem::is_regular_file(o.folder),
                is_folder = std::filesystem::is_directory(o.folder);
     if (o.kind == "csv")
@@ -153,7 +210,9 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     d.input.size = size;
     d.input.crop = 1;
     d.input.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
-    d.augment = [](const Tensor& image, Rng& rng) { return random_flip(image, rng); };
+    d.augment = [flip = crops.flip](const Tensor& image, Rng& rng) {
+      return random_flip(image, rng, flip);
+    };
   } else if (o.kind == "paths") {
     PathsOptions drawn{.task = parse_paths_task(o.question), .difficulty = o.difficulty};
     drawn.size = d.input.size = side(64);
@@ -163,7 +222,9 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     d.test = paths(drawn);
     d.input.crop = 1;
     d.input.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
-    d.augment = [](const Tensor& image, Rng& rng) { return random_flip(image, rng); };
+    d.augment = [flip = crops.flip](const Tensor& image, Rng& rng) {
+      return random_flip(image, rng, flip);
+    };
   } else if (o.kind == "cifar10" || o.kind == "cifar100") {
     file_backed();
     if (trains) d.train = cifar(o.folder, Split::train);
@@ -172,8 +233,8 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     d.input.size = side(32);
     d.input.crop = 1;
     d.input.normalization = {{0.4914f, 0.4822f, 0.4465f}, {0.2470f, 0.2435f, 0.2616f}};
-    d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {
-      const Tensor moved = random_flip(random_crop(image, 32, 32, 4, rng), rng);
+    d.augment = [size = d.input.size, flip = crops.flip](const Tensor& image, Rng& rng) {
+      const Tensor moved = random_flip(random_crop(image, 32, 32, 4, rng), rng, flip);
       return size == 32 ? moved : resize_shorter(moved, size);
     };
   } else if (o.kind == "idx") {
@@ -188,10 +249,12 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
       return random_crop(resize_shorter(image, size), size, size, size / 8, rng);
     };
   } else {
-    check(o.kind == "folder" || o.kind == "csv", "--data ", o.kind, " is for --task detect");
+    check(task_of_data(o.kind).empty(), "--data ", o.kind, " is for --task ", task_of_data(o.kind));
     file_backed();
     const ImageReading reading{.orient = !o.no_exif};
-    if (o.kind == "csv") {
+    if (o.kind == "tar") {
+      take_shards(d, o.folder, trains, reading);
+    } else if (o.kind == "csv") {
       const ImageList list = read_image_list(o.folder);
       if (trains) d.train = image_list(list, Split::train, reading);
       d.test = image_list(list, tested_split(list, trains), reading);
@@ -205,8 +268,9 @@ inline Data make_data(const DataOptions& o, u64 seed, bool trains = true,
     }
     d.input.size = side(224);
     d.input.crop = 0.875;
-    d.augment = [size = d.input.size](const Tensor& image, Rng& rng) {
-      return random_flip(random_resized_crop(image, size, size, rng), rng);
+    d.augment = [size = d.input.size, crops](const Tensor& image, Rng& rng) {
+      const ResizedCrop area{.least_area = crops.least_area};
+      return random_flip(random_resized_crop(image, size, size, rng, area), rng, crops.flip);
     };
   }
   d.input.classes = d.test.class_names;

@@ -3,6 +3,10 @@
 // weights, the file that describes a trained network. A run's folder has beside training_run.hpp's:
 //
 //   OUT/pictures/epoch_N.png   what the network says of a few images of the test set
+//   OUT/curve.png, curve.svg   losses and figures
+//   OUT/confusion.png, .svg    segmentation: what pixels are taken for what
+//   OUT/history/               decays over training (decay_history.hpp)
+//   OUT/report.html            all that is known of the last evaluation and of the run
 
 #include <filesystem>
 #include <sstream>
@@ -51,6 +55,17 @@ struct DenseTraining : TrainingOptions {  // the network's weights are the backb
 
   /// Steps of the optimiser in an epoch of so many batches.
   i64 steps_of(i64 batches) const { return (batches + accumulate - 1) / accumulate; }
+  /// The warm-up in epochs of so many batches.
+  double warmup_epochs(i64 batches) const {
+    return static_cast<double>(warmup_iterations) / static_cast<double>(steps_of(batches));
+  }
+  /// The part of a training set that --fraction says.
+  template <class Set>
+  Set share(Set set) const {
+    if (data_fraction == 1) return set;
+    std::vector<i64> which = share_of(set.size, data_fraction, seed);
+    return chosen(std::move(set), std::move(which));
+  }
   i64 ahead() const { return std::max<i64>(1, data.workers); }  // batches: they are large
 };
 
@@ -126,11 +141,13 @@ TrainOptions place_for_training(const TrainingRun& run, Model& model, const Dens
     if (run.speaks()) std::printf("backbone: %s\n", report.text().c_str());
   }
   if (o.freeze_backbone) set_trainable(model.backbone, false);
+  freeze(model, o.freeze);
   TrainOptions t;
   t.at = o.compute.placement(true);
   to(model, accumulator_dtype(t.at.dtype)), to(model, t.at.device);
   t.epochs = o.stop(), t.accumulate = o.accumulate, t.clip = o.clip, t.ema_decay = o.ema;
-  t.rules = norm_rules(o.weight_decay);
+  t.rules = norm_rules(o.weight_decay), t.optimizer = o.optimizer_options();
+  t.ema_warm = !o.ema_plain;
   t.evaluate_every = o.evaluate_every, t.seed = o.seed;
   t.checkpoint_blocks = o.checkpoint_blocks, t.processes = run.processes();
   return t;
@@ -141,6 +158,12 @@ inline Json dense_record(const EpochReport& r) {
   Json record{{"epoch", r.epoch}, {"lr", r.last_lr}, {"loss", r.train_loss}};
   for (const auto& [name, value] : r.parts) record[name] = value;
   return record;
+}
+
+/// What an epoch's line in the log ends with.
+inline void put_times(Json& record, const EpochReport& r) {
+  if (r.skipped > 0) record["skipped_steps"] = r.skipped;
+  record["data_seconds"] = r.data_seconds, record["seconds"] = r.seconds;
 }
 
 /// The last line of a run: the best of `what`, in a number of `digits`; -1: there is none.

@@ -4,20 +4,22 @@
 #include "dense.hpp"
 #include "ppma/data/coco_evaluation.hpp"
 #include "ppma/data/detection_sets.hpp"
+#include "ppma/data/voc.hpp"
+#include "ppma/data/yolo.hpp"
 #include "ppma/vis/overlay.hpp"
 #include "progress.hpp"
+#include "report_dense.hpp"
 
 namespace tool {
 
 struct DetectCommand : DenseTraining {
   bool boxes_only = false, multi_scale = false;
-  std::vector<i64> steps;  // epochs; none given: default_steps
 
   DetectCommand() {
     task = "detect", out = "runs/detect";
     data.size = 128, epochs = 12, longer = 1333, shorter = 800, clip = 10;
   }
-  void check_together() const {}
+  void check_together() const { check_words(); }
   struct Own {
     template <class Options, class F>
     static void fields(Options& o, F f) {
@@ -25,9 +27,6 @@ struct DetectCommand : DenseTraining {
       f("multi_scale", o.multi_scale,
         "the 3x schedule's augmentation: shorter sides of 0.6 to 1 --shorter, half of the images "
         "cropped");
-      f("steps", o.steps, Limits{.least = 1, .most = most_epochs, .or_none = true},
-        "epochs after which the rate falls to a tenth; default: 8 and 11 of 12, 27 and 33 of 36, "
-        "none of fewer than 4");
     }
   };
   template <class Options, class F>
@@ -36,15 +35,6 @@ struct DetectCommand : DenseTraining {
     Own::fields(o, f);
   }
 };
-
-/// The epochs after which the rate falls: the published 8 and 11 of 12, 27 and 33 of 36; else in
-/// proportion to the former.
-/// Fewer than four epochs are too short to fall twice: none.
-inline std::vector<i64> default_steps(i64 epochs) {
-  if (epochs < 4) return {};
-  if (epochs == 36) return {27, 33};
-  return {epochs * 2 / 3, epochs * 11 / 12};
-}
 
 /// The first of some paths that exists.
 inline std::string existing(const std::vector<std::string>& paths) {
@@ -66,6 +56,19 @@ inline CocoPlaces coco_places(const std::string& root, const std::string& part) 
           existing({root + "/images/" + part, root + "/" + part + "2017", root + "/" + part})};
 }
 
+/// The files of a part ("train" or "val") of a set in one of the layouts: coco, voc, yolo. Without
+/// `masks` those of COCO are not looked at. With `broken` what is wrong with single images goes
+/// there, where the layout has files for each.
+inline DetectionFiles detection_files(const std::string& kind, const std::string& root,
+                                      const std::string& part, bool masks,
+                                      std::vector<std::string>* broken = nullptr) {
+  const Split split = part == "train" ? Split::train : Split::val;
+  if (kind == "voc") return voc_files(root, split, broken);
+  if (kind == "yolo") return yolo_files(root, split, broken);
+  const CocoPlaces at = coco_places(root, part);
+  return {std::make_shared<const CocoTruth>(read_coco(at.annotations, masks)), at.images};
+}
+
 struct DetectionData {
   DetectionSet train, test;
   std::shared_ptr<const CocoTruth> truth;  // of test
@@ -82,13 +85,15 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
     d.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
     return d;
   }
-  check(o.data.kind == "coco" && !o.data.folder.empty(),
-        "--task detect: --data is shapes, or coco with --data-dir");
+  check(task_of_data(o.data.kind) == "detect" && !o.data.folder.empty(),
+        "--task detect: --data is shapes, or coco, voc or yolo with --data-dir");
+  check(o.boxes_only || o.data.kind != "voc",
+        "--data voc has boxes and no masks, which a mask head learns from; give --boxes-only");
   const auto part = [&](const std::string& name, bool all, CocoSkips* skips) {
-    const CocoPlaces at = coco_places(o.data.folder, name);
-    // the last one's stays
-    d.truth = std::make_shared<const CocoTruth>(read_coco(at.annotations, !o.boxes_only));
-    return coco_set(d.truth, at.images, !o.boxes_only, all, skips);
+    const DetectionFiles files = detection_files(o.data.kind, o.data.folder, name, !o.boxes_only);
+    d.truth = files.truth;  // the last one's stays
+    warn_left_out(o.data.folder + " (" + name + ")", files.left_out);
+    return detection_set(files, !o.boxes_only, all, skips);
   };
   d.train = part("train", false, &d.skips);
   d.test = part("val", true, nullptr);
@@ -106,27 +111,23 @@ inline DetectionData make_detection_data(const DetectCommand& o) {
 /// Detections over an image, those of at least a score.
 inline Picture detection_picture(const Tensor& image, const std::vector<Detection>& found,
                                  const std::vector<std::string>& names, double least_score) {
-  std::vector<Shown> shown;
-  for (const Detection& d : found)
-    if (d.score >= least_score)
-      shown.push_back({static_cast<double>(d.box.x1), static_cast<double>(d.box.y1),
-                       static_cast<double>(d.box.x2), static_cast<double>(d.box.y2), d.label,
-                       names[static_cast<std::size_t>(d.label)], d.score, d.mask});
-  return overlay(image, shown);
+  return overlay(image, shown_of(found, names, least_score));
 }
 
-inline void print_table(const char* what, const CocoTruth& truth, const CocoScores& s) {
+inline void print_table(const char* what, const std::vector<std::string>& names,
+                        const CocoScores& s, bool all) {
   std::printf("  %-5s", what);
   for (std::size_t i = 0; i < 6; ++i) std::printf("  %s %.3f", coco_figure_names[i], s.figures[i]);
   std::printf("\n");
-  for (std::size_t c = 0; c < truth.categories.size(); ++c)
-    std::printf("    %-20s AP %.3f\n", truth.categories[c].name.c_str(), s.class_ap[c]);
+  print_ap(s, names, all, 4);
 }
 
 inline void train_detect(DetectCommand o, const std::vector<Communicator>& processes) {
   TrainingRun run = open_run(o, processes);
-  if (o.steps.empty()) o.steps = default_steps(o.epochs);
-  const DetectionData data = at_its_place(o, o.data.folder, [&] { return make_detection_data(o); });
+  if (o.steps.empty() && (o.schedule.empty() || o.schedule == "step"))
+    o.steps = default_steps(o.epochs);
+  DetectionData data = at_its_place(o, o.data.folder, [&] { return make_detection_data(o); });
+  data.train = o.share(std::move(data.train));
   MaskRcnnConfig config = training_config<MaskRcnnConfig>(o, descriptions(o.network, o.task));
   config.roi.num_classes = data.train.classes(),
   config.with_mask = config.with_mask && !o.boxes_only;
@@ -151,19 +152,25 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
                                       data.normalization, data.train.category_ids));
   loading.batch = o.batch, loading.seed = o.seed, loading.normalization = input.normalization;
   loading.part = run.part();
+  if (o.no_flip) loading.flip = 0;
   BatchStream<DetectionBatch> batches(detection_batches(data.train, loading),
                                       {.workers = o.data.workers, .ahead = o.ahead()});
   DetectionTask task(model, data.test, data.truth, loading);
   FirstPictures pictures(run, data.test.size);
+  EvaluationScenes scenes;
+  const std::vector<std::string>& names = data.test.class_names;
   if (run.speaks())
-    task.on_image = [&](const Tensor& image, const std::vector<Detection>& found, i64 index,
+    task.on_image = [&](const DetectionSample& s, const std::vector<Detection>& found, i64 index,
                         const Testing& testing) {
+      const double quality = panoptic_quality(s.objects, found);
+      scenes.of(testing).add(index, quality,
+                             [&] { return detection_scene(s, found, index, names, quality); });
       pictures.add(
-          index, [&] { return detection_picture(image, found, data.test.class_names, 0.5); },
-          testing);
+          index, [&] { return detection_picture(s.image, found, names, 0.5); }, testing);
     };
   TrainOptions training = place_for_training(run, model, o);
-  training.rate = StepSchedule{.rate = o.lr, .steps = o.steps, .warmup = o.warmup_iterations};
+  training.rate =
+      schedule_of(o, "step", o.steps_of(batches.batches()), o.warmup_epochs(batches.batches()));
   Trainer<DetectionTask> trainer(task, training);
   const std::string key = config.with_mask ? "segm_mAP" : "bbox_mAP";
   run.begin(trainer, {.about = {{"detector", detector_to_json(config).dump()},
@@ -178,11 +185,12 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
                       .figure = key,
                       .key = key,
                       .averaged_key = "ema_" + key});
+  const char* const title = config.with_mask ? "Mask R-CNN" : "Faster R-CNN";
   if (run.speaks()) {
     std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n",
-                config.with_mask ? "Mask R-CNN" : "Faster R-CNN", config.backbone.name.c_str(),
-                grouped_digits(parameter_count(model)).c_str(), o.data.kind.c_str(),
-                grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
+                title, config.backbone.name.c_str(), grouped_digits(parameter_count(model)).c_str(),
+                o.data.kind.c_str(), grouped_digits(data.train.size).c_str(),
+                grouped_digits(data.test.size).c_str(),
                 static_cast<long long>(config.roi.num_classes));
     if (const std::string skipped = data.skips.text(); !skipped.empty())
       std::printf("left out: %s\n", skipped.c_str());
@@ -200,16 +208,33 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
   const auto record_of = [&](const Record& r) {
     Json record = dense_record(r);
     each_table(r, [&](const std::string& of, const char*, const CocoScores& s) {
-      const char* names[6] = {"mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"};
-      for (std::size_t i = 0; i < 6; ++i) record[of + names[i]] = s.figures[i];
+      const char* keys[6] = {"mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"};
+      for (std::size_t i = 0; i < 6; ++i) record[of + keys[i]] = s.figures[i];
       record[of + "class_AP"] = s.class_ap;
     });
-    record["seconds"] = r.seconds;
+    put_times(record, r);
     return record;
   };
+  const DecayHistory history(model.backbone.backbone, config.backbone.mask, input.normalization,
+                             training.at, data.test.size, [&](i64 i) {
+                               return dense_sized(data.test.load(i).image, o.longer, o.shorter);
+                             });
+  RunReport report({.options = options_of(o),
+                    .network = detector_to_json(config),
+                    .network_name = str(title, " (", config.backbone.name, ")"),
+                    .set = data.test.name,
+                    .classes = names,
+                    .training_images = data.train.size,
+                    .test_images = data.test.size,
+                    .data = {{"left out of training", data.skips.text()}},
+                    .compute = o.compute,
+                    .processes = run.part().ranks,
+                    .key = key,
+                    .averaged_key = "ema_" + key});
   const auto begin = std::chrono::steady_clock::now();
   Trainer<DetectionTask>::Observer observer;
   observer.on_batch = [&](const StepReport& s) {
+    report.batch(s);
     if (s.batch % 50 != 0 && s.batch != s.batches) return;
     std::printf("epoch %lld [%lld/%lld] lr %.2e  loss %.4f", static_cast<long long>(s.epoch + 1),
                 static_cast<long long>(s.batch), static_cast<long long>(s.batches), s.rate, s.loss);
@@ -220,11 +245,27 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
             .c_str());
     std::fflush(stdout);
   };
+  const auto draw = [&] { draw_curves(run.folder(), detection_charts(run.folder().records())); };
   const auto show = [&](const Record& r, bool) {
+    draw();
+    if (r.test) history.add(run.folder(), r.epoch + 1);
+    if (const auto& e = r.test_ema && report.averaged(run.folder()) ? r.test_ema : r.test; e)
+      report_detection(report, run.folder(), *e, *data.truth,
+                       &e == &r.test ? scenes.own : scenes.averaged);
+    report.next_epoch();
     each_table(r, [&](const std::string&, const char* what, const CocoScores& s) {
-      print_table(what, *data.truth, s);
+      print_table(what, shown_classes(names), s, o.per_class);
     });
   };
+  if (run.speaks() && run.resumed()) {
+    if (!run.folder().records().empty()) draw();
+    if (trainer.epoch() >= o.stop() && report.is_behind(run.folder())) {
+      const bool averaged = report.averaged(run.folder());
+      report_detection(report, run.folder(), test_again(task, model, trainer, averaged),
+                       *data.truth, averaged ? scenes.averaged : scenes.own);
+    }
+  }
+  report.next_epoch();
   run.train(trainer, batches, observer, record_of, show);
   if (run.speaks()) print_best(run.folder(), "AP", run.folder().best(), 4);
 }

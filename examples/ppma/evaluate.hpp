@@ -10,6 +10,7 @@
 #include "detect.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/vis/confusion_picture.hpp"
+#include "ppma/vis/svg_file.hpp"
 #include "segment.hpp"
 
 namespace tool {
@@ -127,13 +128,12 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
       shown_classes(network.input.classes.empty() ? data.test.class_names : network.input.classes);
   const std::string tested_on = shown_name(data.test.name);
   const auto draw = [&] {  // last: the figures are there where it cannot be written
-    if (!o.confusion.empty())
-      write_png(
-          o.confusion,
-          confusion_picture(confusion, names,
-                            {.title = str(tested_on, ": ", grouped_digits(e.images), " images, ",
-                                          percent(confusion.top1(), 1), " % right")})
-              .image());
+    const ConfusionOptions how{.title = str(tested_on, ": ", grouped_digits(e.images), " images, ",
+                                            percent(confusion.top1(), 1), " % right")};
+    if (o.confusion.ends_with(".svg"))
+      write_file(o.confusion, std::string_view(svg_file({svg_confusion(confusion, names, how)})));
+    else if (!o.confusion.empty())
+      write_png(o.confusion, confusion_picture(confusion, names, how).image());
   };
   if (o.json) {
     Json j;
@@ -171,7 +171,8 @@ inline void add_eval(CLI::App& app) {
   add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--per-class", o->per_class, "figures of all classes, not only of the worst ones");
-  c->add_option("--confusion", o->confusion, "PNG file for a picture of the confusion matrix")
+  c->add_option("--confusion", o->confusion,
+                "file for a picture of the confusion matrix: .svg, else PNG")
       ->check(some_text());
   c->add_flag("--json", o->json, "one JSON object, with all figures, instead of text");
   c->callback([o, c] { eval(*o, *c); });

@@ -6,14 +6,18 @@
 
 #include "ablate.hpp"
 #include "bench.hpp"
+#include "compare.hpp"
 #include "data_command.hpp"
 #include "evaluate.hpp"
 #include "export.hpp"
 #include "files.hpp"
+#include "lr_find.hpp"
+#include "ppma/core/closest.hpp"
 #include "ppma/kernels/instruction_set.hpp"
 #include "run.hpp"
 #include "score.hpp"
 #include "summary.hpp"
+#include "sweep.hpp"
 #include "train.hpp"
 #include "visualize.hpp"
 
@@ -49,6 +53,20 @@ int after_output(int status) {
   return status != 0 ? status : 1;
 }
 
+// "did you mean --epochs? ", of the first word that no command or option is.
+std::string meant_instead(const CLI::App& app) {
+  std::vector<std::string> known;
+  const CLI::App* at = &app;
+  for (const CLI::App* sub : app.get_subcommands()) at = sub;
+  for (const CLI::App* sub : at->get_subcommands([](const CLI::App*) { return true; }))
+    known.push_back(sub->get_name());
+  for (const CLI::Option* option : at->get_options()) known.push_back(option->get_name());
+  for (const std::string& word : at->remaining(true))
+    if (const std::string meant = ppma::closest(word, known); !meant.empty())
+      return "did you mean " + meant + "? ";
+  return "";
+}
+
 int run_command(int argc, char** argv) {
   CLI::App app("PPMA: vision transformers with polyline path masked attention");
   app.name("ppma");
@@ -62,6 +80,9 @@ int run_command(int argc, char** argv) {
   tool::add_data_command(app);
   tool::add_train(app);
   tool::add_ablate(app);
+  tool::add_sweep(app);
+  tool::add_lr_find(app);
+  tool::add_compare(app);
   tool::add_eval(app);
   tool::add_eval_coco(app);
   tool::add_eval_miou(app);
@@ -75,7 +96,8 @@ int run_command(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    std::fprintf(stderr, "ppma: %s (see ppma --help)\n", tool::shown(e.what()).c_str());
+    std::fprintf(stderr, "ppma: %s (%ssee ppma --help)\n", tool::shown(e.what()).c_str(),
+                 meant_instead(app).c_str());
     return 2;
   } catch (const tool::Interrupted& e) {
     return 128 + e.signal;

@@ -33,10 +33,14 @@ class Progress {
   void batch(const StepReport& r) {
     done_ = static_cast<double>(r.epoch - first_) +
             0.97 * static_cast<double>(r.batch) / static_cast<double>(r.batches);
-    if (before_ < 0) before_ = r.batch == 1 ? 0 : r.images;  // seen before the run went on
+    if (before_ < 0) {  // seen before the run went on
+      before_ = r.batch == 1 ? 0 : r.images;
+      waited_before_ = r.batch == 1 ? 0 : r.waited;
+    }
     rate_ = static_cast<double>(r.images - before_) / std::max(1e-9, now() - epoch_begin_);
     std::snprintf(state_, sizeof state_, "epoch %lld/%lld", static_cast<long long>(r.epoch + 1),
                   static_cast<long long>(epochs_));
+    waiting_ = (r.waited - waited_before_) / std::max(1e-9, now() - epoch_begin_);
     std::snprintf(detail_, sizeof detail_, "loss %.3f  %.0f images/s", r.loss, rate_);
     draw(static_cast<double>(r.batch) / static_cast<double>(r.batches));
   }
@@ -51,7 +55,8 @@ class Progress {
                 static_cast<long long>(epochs_), r.train_loss);
     if (r.test) std::printf("  test loss %.4f  top-1 %5.2f %%", r.test->loss, r.test->acc1);
     if (r.test_ema) std::printf("  averaged %5.2f %%", r.test_ema->acc1);
-    std::printf("  %.0f images/s  %s left%s\n", rate_,
+    if (r.skipped > 0) std::printf("  %lld steps skipped", static_cast<long long>(r.skipped));
+    std::printf("  %.0f images/s (%.0f %% waiting for data)  %s left%s\n", rate_, 100 * waiting_,
                 clock_text(left(static_cast<double>(r.epoch + 1 - first_))).c_str(),
                 is_best ? "  best" : "");
     std::fflush(stdout);
@@ -83,7 +88,7 @@ class Progress {
 
   i64 first_, epochs_, before_ = -1;
   bool terminal_;
-  double begin_, epoch_begin_, drawn_ = 0, done_ = 0, rate_ = 0;
+  double begin_, epoch_begin_, drawn_ = 0, done_ = 0, rate_ = 0, waited_before_ = 0, waiting_ = 0;
   char state_[40] = "", detail_[80] = "";
 };
 

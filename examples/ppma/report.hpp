@@ -1,51 +1,120 @@
 #pragma once
-// OUT/report.html of a classifier's run: made anew after every evaluation, of what that said.
+// OUT/report.html of a run, made anew after every evaluation of what that said, and its curves as
+// pictures. What is of one task: report_classify.hpp, report_dense.hpp.
 
+#include <algorithm>
 #include <chrono>
 #include <ctime>
 
 #include "class_table.hpp"
-#include "data.hpp"
+#include "decay_history.hpp"
+#include "ppma/io/image.hpp"
 #include "ppma/kernels/instruction_set.hpp"
-#include "ppma/train/classification.hpp"
 #include "ppma/vis/report.hpp"
+#include "ppma/vis/svg_file.hpp"
 #include "progress.hpp"
 #include "training_run.hpp"
 
 namespace tool {
 
-/// A classifier's log as curves over epochs.
-struct LogCurves {
-  std::vector<Series> accuracies, losses, rates;
-  explicit LogCurves(const std::vector<ClassifierRecord>& log) {
-    Series acc1{"top-1", {}, {}}, ema1{"averaged", {}, {}}, train_loss{"training", {}, {}},
-        test_loss{"test", {}, {}}, rate{"", {}, {}};
-    for (const ClassifierRecord& r : log) {
-      const double epoch = static_cast<double>(r.epoch + 1);
-      const auto add = [&](Series& s, double y) { s.x.push_back(epoch), s.y.push_back(y); };
-      add(train_loss, r.train_loss), add(rate, r.train_lr);
-      if (r.test) add(acc1, r.test->acc1), add(test_loss, r.test->loss);
-      if (r.test_ema) add(ema1, r.test_ema->acc1);
+/// A figure of a log over its epochs, times `scale`; those that lack it are left out.
+inline Series series_of(const std::vector<Json>& log, const std::string& key, std::string name,
+                        double scale = 1) {
+  Series s{std::move(name), {}, {}};
+  for (const Json& r : log)
+    if (const auto it = r.find(key); it != r.end() && it->is_number()) {
+      s.x.push_back(member<double>(r, "epoch", "log.jsonl") + 1);
+      s.y.push_back(scale * it->get<double>());
     }
-    losses.push_back(train_loss), rates.push_back(rate);
-    if (!acc1.x.empty()) accuracies.push_back(acc1), losses.push_back(test_loss);
-    if (!ema1.x.empty()) accuracies.push_back(ema1);
-  }
-};
-
-/// Whether the averaged weights are those that count.
-inline bool averaged_counts(const ClassifierRecord& r) {
-  return r.test_ema && (!r.test || r.test_ema->acc1 >= r.test->acc1);
+  return s;
 }
 
-/// The members of an object, as rows; those that say nothing are left out.
-inline ReportTable table_of(const std::string& title, const Json& j) {
-  ReportTable t{title, {}};
-  for (const auto& [key, value] : j.items()) {
-    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
-    if (!text.empty() && text != "null") t.rows.emplace_back(key, text);
+/// A chart of those that have a point.
+inline ReportChart chart_of(std::string title, std::vector<Series> series) {
+  std::erase_if(series, [](const Series& s) {
+    return std::none_of(s.y.begin(), s.y.end(), [](double y) { return is_finite(y); });
+  });
+  return {std::move(title), std::move(series)};
+}
+
+/// Charts without a line are left out.
+inline std::vector<ReportChart> drawn_charts(std::vector<ReportChart> charts) {
+  std::erase_if(charts, [](const ReportChart& c) { return c.series.empty(); });
+  return charts;
+}
+
+/// OUT/curve.png and curve.svg: the first `most` charts below each other.
+inline void draw_curves(const RunFolder& folder, std::vector<ReportChart> charts,
+                        std::size_t most = 2) {
+  charts.resize(std::min(most, charts.size()));
+  charts = drawn_charts(std::move(charts));
+  if (charts.empty()) return;
+  std::vector<Picture> pictures;
+  std::vector<Svg> drawings;
+  i64 height = 0;
+  for (const ReportChart& c : charts) {
+    pictures.push_back(curves(c.series, {.title = c.title, .x_label = "epoch"}));
+    drawings.push_back(
+        svg_curves(c.series, {.title = c.title, .x_label = "epoch", .width = 640, .height = 320}));
+    height += pictures.back().height();
   }
-  return t;
+  Picture sheet(pictures[0].width(), height);
+  height = 0;
+  for (const Picture& p : pictures) sheet.paste(0, height, p.image()), height += p.height();
+  write_png(folder.path("curve.png"), sheet.image());
+  write_file(folder.path("curve.svg"), std::string_view(svg_file(drawings)));
+}
+
+/// OUT/confusion.png and confusion.svg; of more classes than can be seen there are none.
+inline void draw_confusion(const RunFolder& folder, const Confusion& confusion,
+                           const std::vector<std::string>& classes,
+                           const ConfusionOptions& options) {
+  if (classes.size() > 4000) return;
+  write_png(folder.path("confusion.png"),
+            confusion_picture(confusion, shown_classes(classes), options).image());
+  write_file(folder.path("confusion.svg"),
+             std::string_view(svg_file({svg_confusion(confusion, classes, options)})));
+}
+
+/// Whether the average of the weights is what counts of a record.
+inline bool averaged_counts(const Json& record, const std::string& key,
+                            const std::string& averaged_key) {
+  const double averaged = figure_of(record, averaged_key);
+  return averaged >= 0 && averaged >= figure_of(record, key);
+}
+
+/// The options that say something of the run: those of other data than its own are left out.
+inline Json told_options(Json options) {
+  const std::string data = options.value("data", std::string());
+  const bool made = data == "shapes" || data == "paths", paths = data == "paths",
+             dense = options.value("task", std::string()) != "classify";
+  const auto drop = [&](bool unused, std::initializer_list<const char*> keys) {
+    for (const char* key : keys)
+      if (unused) options.erase(key);
+  };
+  drop(!paths, {"question", "difficulty"});
+  drop(!made, {"images", "test_images"});
+  drop(dense || (data != "folder" && data != "csv"), {"no_exif"});
+  drop(dense && !made, {"size"});
+  drop(dense && made, {"longer", "shorter"});
+  return options;
+}
+
+/// The members of an object as rows, those that say nothing left out; what is an object itself has
+/// a table of its own.
+inline std::vector<ReportTable> tables_of(const std::string& title, const Json& j) {
+  std::vector<ReportTable> tables{{title, {}}};
+  for (const auto& [key, value] : j.items()) {
+    if (value.is_object()) {
+      const std::vector<ReportTable> more = tables_of(title + ": " + key, value);
+      tables.insert(tables.end(), more.begin(), more.end());
+      continue;
+    }
+    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    if (!text.empty() && text != "null") tables[0].rows.emplace_back(key, text);
+  }
+  if (tables[0].rows.empty()) tables.erase(tables.begin());
+  return tables;
 }
 
 /// What made this program.
@@ -59,60 +128,64 @@ inline std::string compiler_name() {
 #endif
 }
 
+/// 0.41234 -> "0.41".
+inline std::string decimal(double value, int decimals) {
+  char text[48];
+  std::snprintf(text, sizeof text, "%.*f", decimals, value);
+  return text;
+}
+
+/// What a report says of a run besides figures.
+struct ReportFacts {
+  Json options, network;  // as in train.json and config.json
+  std::string network_name, set;
+  std::vector<std::string> classes;
+  i64 training_images = 0, test_images = 0;
+  std::vector<std::pair<std::string, std::string>> data{};  // more of the images
+  ComputeOptions compute{};
+  i64 processes = 1;
+  std::string key, averaged_key;  // of the figure in the log
+};
+
 class RunReport {
  public:
-  /// `options` and `network` as in train.json and config.json; of `processes` processes.
-  RunReport(Json options, Json network, const Data& data, const ComputeOptions& compute,
-            i64 processes)
-      : options_(std::move(options)),
-        network_(std::move(network)),
-        data_(data),
-        compute_(compute),
-        processes_(processes) {}
+  explicit RunReport(ReportFacts facts) : facts_(std::move(facts)) {}
 
   /// Hears of every batch: that is how it knows how long training took, and what testing did.
   void batch(const StepReport& r) { images_ = r.images, trained_ = seconds(); }
 
   /// Whether the page in the folder is of an epoch before the last evaluation, or there is none.
-  static bool is_behind(const RunFolder& folder) {
-    const std::vector<ClassifierRecord> log = read_log(folder.path("log.jsonl"));
+  bool is_behind(const RunFolder& folder) const {
     const std::string path = folder.path("report.html");
-    if (log.empty() || !log.back().test) return false;
+    if (folder.records().empty() || !was_tested(folder.records().back())) return false;
     std::error_code absent;
     return !std::filesystem::exists(path, absent) ||
-           report_epoch(read_text(path)) != log.back().epoch + 1;
+           report_epoch(read_text(path)) !=
+               member<i64>(folder.records().back(), "epoch", "log.jsonl") + 1;
   }
+  /// Whether the averaged weights are those that count in the last record.
+  bool averaged(const RunFolder& folder) const {
+    return averaged_counts(folder.records().back(), facts_.key, facts_.averaged_key);
+  }
+  const std::vector<std::string>& classes() const { return facts_.classes; }
 
-  /// Writes the page of the epoch that the log ends with, in which `said` was said of the test set.
-  void write(const RunFolder& folder, const std::vector<Prediction>& said) const {
-    const std::vector<ClassifierRecord> log = read_log(folder.path("log.jsonl"));
-    const ClassifierRecord& last = log.back();
-    const bool averaged = averaged_counts(last);
-    const Evaluation& e = averaged ? *last.test_ema : *last.test;
-    Report r;
-    const i64 epochs = options_.value("epochs", i64{0});
-    r.title = str(network_.value("name", std::string("network")), " on ", data_.test.name);
-    r.epoch = last.epoch + 1;
-    r.subtitle =
-        str("after epoch ", r.epoch, " of ", epochs, averaged ? ", by the average" : ", by the",
-            averaged ? " of its weights" : " weights themselves", ", on ",
-            grouped_digits(data_.test.size), " test images");
-    r.classes = data_.test.class_names;
-    r.confusion = Confusion(data_.test.classes(), said);
-    const Confusion& c = r.confusion;
-    r.figures = {{percent(c.top1(), 2) + " %", "top-1"},
-                 {percent(c.top5(), 2) + " %", "top-5"},
-                 {percent(c.mean_f1(), 2) + " %", "mean F1 of the classes"},
-                 {percent(c.calibration_error(), 2) + " %", "calibration error"},
-                 {str_of(e.loss, 4), "loss on the test images"},
-                 {str_of(folder.best(), 2) + " %", "best top-1 so far"}};
-    const LogCurves curves(log);
-    r.charts = {{"Top-1 on the test images, %", curves.accuracies},
-                {"Cross entropy", curves.losses},
-                {"Learning rate", curves.rates}};
-    add_images(r, said);
-    r.tables = {table_of("Options", options_), table_of("Configuration", network_), data_table(),
-                environment(), timings(log)};
+  /// Writes the page of the epoch that the log ends with: what `r` has of the task, and all else.
+  void write(const RunFolder& folder, Report r) const {
+    const Json& last = folder.records().back();
+    const bool average = averaged(folder);
+    r.title = str(facts_.network_name, " on ", facts_.set);
+    r.epoch = member<i64>(last, "epoch", "log.jsonl") + 1;
+    r.subtitle = str("after epoch ", r.epoch, " of ", facts_.options.value("epochs", i64{0}),
+                     average ? ", by the average" : ", by the",
+                     average ? " of its weights" : " weights themselves", ", on ",
+                     grouped_digits(facts_.test_images), " test images");
+    r.classes = facts_.classes;
+    r.charts = drawn_charts(std::move(r.charts));
+    r.decays = DecayHistory::kept(folder);
+    r.tables = tables_of("Options", told_options(facts_.options));
+    for (ReportTable& t : tables_of("Configuration", facts_.network))
+      r.tables.push_back(std::move(t));
+    r.tables.insert(r.tables.end(), {data_table(), environment(), timings(folder.records())});
     write_file(folder.path("report.html"), std::string_view(report_html(r)));
   }
 
@@ -124,38 +197,19 @@ class RunReport {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
         .count();
   }
-  static std::string str_of(double value, int decimals) {
-    char text[48];
-    std::snprintf(text, sizeof text, "%.*f", decimals, value);
-    return text;
-  }
-
-  /// The twelve right ones and the twelve wrong ones that it is most sure of, as the network saw
-  /// them.
-  void add_images(Report& r, std::vector<Prediction> said) const {
-    std::stable_sort(said.begin(), said.end(), [](const Prediction& a, const Prediction& b) {
-      return a.confidence > b.confidence;
-    });
-    Rng unused;
-    for (const Prediction& p : said) {
-      std::vector<ReportImage>& to = p.right() ? r.right : r.wrong;
-      if (to.size() == 12) continue;
-      const Sample sample = data_.test.get(p.sample);
-      const std::size_t slash = sample.name.rfind('/');  // a file's name has one
-      to.push_back({data_.prepare(sample.image, unused), p,
-                    slash == std::string::npos ? "" : sample.name.substr(slash + 1)});
-    }
+  bool was_tested(const Json& r) const {
+    return r.contains(facts_.key) || r.contains(facts_.averaged_key);
   }
 
   ReportTable data_table() const {
-    const InputInfo& in = data_.input;
-    return {"Data",
-            {{"set", data_.test.name},
-             {"classes", str(data_.test.classes())},
-             {"training images", grouped_digits(data_.train.size)},
-             {"test images", grouped_digits(data_.test.size)},
-             {"image", str(in.size, " x ", in.size, " pixels")},
-             {"of the shorter side", str_of(100 * in.crop, 1) + " %"}}};
+    ReportTable t{"Data",
+                  {{"set", facts_.set},
+                   {"classes", str(facts_.classes.size())},
+                   {"training images", grouped_digits(facts_.training_images)},
+                   {"test images", grouped_digits(facts_.test_images)}}};
+    for (const auto& row : facts_.data)
+      if (!row.second.empty()) t.rows.push_back(row);
+    return t;
   }
 
   ReportTable environment() const {
@@ -163,42 +217,43 @@ class RunReport {
     char date[40] = "";
     if (const std::tm* utc = std::gmtime(&now))
       std::strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", utc);
+    const ComputeOptions& compute = facts_.compute;
     return {"Environment",
             {{"ppma", str(PPMA_VERSION_MAJOR, ".", PPMA_VERSION_MINOR, ".", PPMA_VERSION_PATCH)},
              {"compiler", compiler_name()},
              {"CPU kernels", instruction_set()},
-             {"device", compute_.device == "cuda" ? str("cuda, GPU ", cuda::device_number())
-                                                  : compute_.device},
-             {"element type", compute_.dtype},
+             {"device",
+              compute.device == "cuda" ? str("cuda, GPU ", cuda::device_number()) : compute.device},
+             {"element type", compute.dtype},
              {"threads", str(threads())},
-             {"processes", str(processes_)},
-             {"seed", options_.contains("seed") ? options_["seed"].dump() : "0"},
+             {"processes", str(facts_.processes)},
+             {"seed", facts_.options.contains("seed") ? facts_.options["seed"].dump() : "0"},
              {"written", date}}};
   }
 
-  ReportTable timings(const std::vector<ClassifierRecord>& log) const {
+  ReportTable timings(const std::vector<Json>& log) const {
+    const auto of = [](const Json& r) { return std::max(0.0, figure_of(r, "seconds")); };
     double all = 0;
-    for (const ClassifierRecord& r : log) all += r.seconds;
-    const ClassifierRecord& last = log.back();
-    ReportTable t{
-        "Timings",
-        {{"all epochs", clock_text(all)}, {"this epoch", str_of(last.seconds, 1) + " s"}}};
-    const double training = trained_ - begin_, testing = last.seconds - training;
+    for (const Json& r : log) all += of(r);
+    const double last = of(log.back());
+    ReportTable t{"Timings",
+                  {{"all epochs", clock_text(all)}, {"this epoch", decimal(last, 1) + " s"}}};
+    const double training = trained_ - begin_, testing = last - training;
     if (images_ == 0) return t;  // it was not trained in this process
-    const double tested = static_cast<double>(data_.test.size * (last.test_ema ? 2 : 1));
-    t.rows.emplace_back(
-        "training",
-        str_of(static_cast<double>(images_) / std::max(1e-9, training), 0) + " images/s");
-    if (testing > 0) t.rows.emplace_back("testing", str_of(tested / testing, 0) + " images/s");
+    const i64 tests = log.back().contains(facts_.averaged_key) ? 2 : 1;
+    const auto rate = [](i64 images, double took) {
+      const double r = static_cast<double>(images) / std::max(1e-9, took);
+      return decimal(r, r < 10 ? 1 : 0) + " images/s";
+    };
+    t.rows.emplace_back("training", rate(images_, training));
+    if (testing > 0) t.rows.emplace_back("testing", rate(facts_.test_images * tests, testing));
     if (const double peak = peak_memory_mib(); peak > 0)
-      t.rows.emplace_back("memory at most", str_of(peak, 0) + " MiB");
+      t.rows.emplace_back("memory at most", decimal(peak, 0) + " MiB");
     return t;
   }
 
-  Json options_, network_;
-  const Data& data_;
-  ComputeOptions compute_;
-  i64 processes_, images_ = 0;
+  ReportFacts facts_;
+  i64 images_ = 0;
   double begin_ = seconds(), trained_ = begin_;
 };
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "class_table.hpp"
 #include "common.hpp"
 #include "ppma/data/coco_evaluation.hpp"
 #include "ppma/io/folder.hpp"
@@ -13,9 +14,12 @@
 
 namespace tool {
 
+constexpr const char* per_class_help =
+    "figures of all classes, not of the five worst; up to 20 always are";
+
 struct EvalCocoCommand {
   std::string gt, dt, type = "bbox", protocol = "pycocotools";
-  bool json = false;
+  bool json = false, per_class = false;
 };
 
 inline void eval_coco(const EvalCocoCommand& o) {
@@ -39,7 +43,9 @@ inline void eval_coco(const EvalCocoCommand& o) {
     for (std::size_t c = 0; c < truth.categories.size(); ++c)
       j["classes"].push_back({{"id", truth.categories[c].id},
                               {"name", truth.categories[c].name},
-                              {"AP", s.class_ap[c]}});
+                              {"AP", s.class_ap[c]},
+                              {"AP50", s.class_ap50[c]},
+                              {"AP75", s.class_ap75[c]}});
     j["warnings"] = s.warnings;
     return print_json(j);
   }
@@ -47,8 +53,9 @@ inline void eval_coco(const EvalCocoCommand& o) {
               truth.images.size(), truth.annotations.size(), results.size());
   for (std::size_t i = 0; i < names.size(); ++i)
     std::printf("  %-6s %6.4f\n", names[i].c_str(), s.figures[i]);
-  for (std::size_t c = 0; c < truth.categories.size(); ++c)
-    std::printf("  AP of %-24s %6.4f\n", truth.categories[c].name.c_str(), s.class_ap[c]);
+  std::vector<std::string> classes;
+  for (const CocoCategory& c : truth.categories) classes.push_back(shown_name(c.name));
+  print_ap(s, classes, o.per_class, 2);
 }
 
 inline void add_eval_coco(CLI::App& app) {
@@ -65,14 +72,15 @@ inline void add_eval_coco(CLI::App& app) {
                 "pycocotools' limits 1, 10, 100, or mmdet 2's 100, 300, 1000 with areas of masks")
       ->check(CLI::IsMember({"pycocotools", "mmdet2"}))
       ->capture_default_str();
-  c->add_flag("--json", o->json, "one JSON object instead of text");
+  c->add_flag("--per-class", o->per_class, per_class_help);
+  c->add_flag("--json", o->json, "one JSON object, with all figures, instead of text");
   c->callback([o] { eval_coco(*o); });
 }
 
 struct EvalMiouCommand {
   std::string prediction, gt;
   i64 classes = 0, ignore = 255;
-  bool reduce_zero = false, json = false;
+  bool reduce_zero = false, json = false, per_class = false;
 };
 
 /// Where the prediction of each label map of --gt lies: below --pred under the same name, with any
@@ -170,8 +178,9 @@ inline void eval_miou(const EvalMiouCommand& o) {
   }
   std::printf("%zu images: mIoU %.4f, aAcc %.4f, mAcc %.4f\n", pairs.size(), r.mean_iou,
               r.all_accuracy, r.mean_accuracy);
-  for (std::size_t c = 0; c < r.iou.size(); ++c)
-    std::printf("  class %3zu  IoU %6.4f  accuracy %6.4f\n", c, r.iou[c], r.accuracy[c]);
+  std::vector<std::string> names;
+  for (i64 c = 0; c < o.classes; ++c) names.push_back(str("class ", c));
+  print_pixels(confusion_of(m), names, o.per_class, 2);
 }
 
 inline void add_eval_miou(CLI::App& app) {
@@ -193,7 +202,8 @@ inline void add_eval_miou(CLI::App& app) {
       ->capture_default_str();
   c->add_flag("--reduce-zero-label", o->reduce_zero,
               "labels 1..K are the classes 0..K-1, label 0 does not count");
-  c->add_flag("--json", o->json, "one JSON object instead of text");
+  c->add_flag("--per-class", o->per_class, per_class_help);
+  c->add_flag("--json", o->json, "one JSON object, with all figures, instead of text");
   c->callback([o] { eval_miou(*o); });
 }
 

@@ -1,13 +1,11 @@
 #pragma once
 // ppma train --task segment and ppma predict --task segment.
-//
-//   OUT/curve.png   losses, and mean IoU on the test images
 
 #include "dense.hpp"
 #include "ppma/heads/segment.hpp"
-#include "ppma/vis/curve.hpp"
 #include "ppma/vis/segment_picture.hpp"
 #include "progress.hpp"
+#include "report_dense.hpp"
 
 namespace tool {
 
@@ -15,12 +13,14 @@ struct SegmentCommand : DenseTraining {
   std::string head;  // none given: the description's, else the first of SegmentationHeads
   i64 crop = 0;      // 0: the shorter side; longer, shorter 0: the first image's
   double least_factor = 0.5, most_factor = 2;
+  bool no_distort = false;
 
   SegmentCommand() {
     task = "segment", out = "runs/segment";
     data.size = 64, epochs = 20, evaluate_every = 5, clip = 5;
   }
   void check_together() const {
+    check_words();
     check(least_factor <= most_factor, "--least-factor ", least_factor,
           " must be at most --most-factor ", most_factor);
   }
@@ -33,6 +33,7 @@ struct SegmentCommand : DenseTraining {
       f("least_factor", o.least_factor, Limits{0.01, 100},
         "images are resized by a random factor from this");
       f("most_factor", o.most_factor, Limits{0.01, 100}, "to this");
+      f("no_distort", o.no_distort, "colours are not changed at random");
     }
   };
   template <class Options, class F>
@@ -41,26 +42,6 @@ struct SegmentCommand : DenseTraining {
     Own::fields(o, f);
   }
 };
-
-inline void draw_segment_curves(const std::string& path, const std::vector<Json>& log) {
-  Series loss{"training", {}, {}}, iou{"mean IoU", {}, {}};
-  for (const Json& r : log) {
-    const double epoch = member<double>(r, "epoch", path) + 1;
-    loss.x.push_back(epoch), loss.y.push_back(member<double>(r, "loss", path));
-    double mean_iou = -1;  // not evaluated
-    read_member(r, "mIoU", path, mean_iou);
-    if (mean_iou >= 0) iou.x.push_back(epoch), iou.y.push_back(100 * mean_iou);
-  }
-  const Picture below =
-      curves({loss}, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
-  if (iou.x.empty()) return write_png(path, below.image());
-  const Picture above =
-      curves({iou}, {.title = "Mean IoU on the test images", .x_label = "epoch", .y_label = "%"});
-  Picture both(above.width(), above.height() + below.height());
-  both.paste(0, 0, above.image());
-  both.paste(0, above.height(), below.image());
-  write_png(path, both.image());
-}
 
 struct SegmentData {
   SegmentationSet train, test;
@@ -71,10 +52,16 @@ inline SegmentData make_segmentation_data(const SegmentCommand& o) {
     return {shapes_segmentation(shapes_of(o, Split::train)),
             shapes_segmentation(shapes_of(o, Split::test))};
   }
-  check(o.data.kind == "folder" && !o.data.folder.empty(),
-        "--task segment: --data is shapes, or folder with --data-dir");
-  SegmentData d{segmentation_folder(o.data.folder, Split::train),
-                segmentation_folder(o.data.folder, Split::val)};
+  check(
+      (o.data.kind == "folder" || task_of_data(o.data.kind) == "segment") && !o.data.folder.empty(),
+      "--task segment: --data is shapes, or folder, cityscapes, ade20k or camvid with "
+      "--data-dir");
+  std::optional<SegmentationLayout> layout;  // folder: whichever it has
+  for (const auto known :
+       {SegmentationLayout::cityscapes, SegmentationLayout::ade20k, SegmentationLayout::camvid})
+    if (o.data.kind == to_string(known)) layout = known;
+  SegmentData d{segmentation_folder(o.data.folder, Split::train, layout),
+                segmentation_folder(o.data.folder, Split::val, layout)};
   for (const std::string& name : d.train.class_names)
     check(is_utf8(name), o.data.folder, "/classes.txt: \"", name, "\" is not UTF-8");
   warn_left_out(o.data.folder + " (training)", d.train.left_out),
@@ -87,7 +74,7 @@ template <class Head>
 void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<Description>& said) {
   const SegmentData data =
       at_its_place(o, o.data.folder, [&] { return make_segmentation_data(o); });
-  const SegmentationSet &train = data.train, &test = data.test;
+  const SegmentationSet train = o.share(data.train), &test = data.test;
   const Tensor first = train.get(0).image;
   // An image may be thinner than a network takes, and crops are filled up.
   if (o.longer == 0) o.longer = std::max({least_size, first.dim(0), first.dim(1)});
@@ -110,22 +97,27 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
   loading.crop_height = loading.crop_width = o.crop;
   loading.least_factor = o.least_factor, loading.most_factor = o.most_factor, loading.seed = o.seed;
   loading.part = run.part();
+  loading.flip = o.no_flip ? 0 : 0.5, loading.distort = !o.no_distort;
   BatchStream<SegmentationBatch> batches(segmentation_batches(train, loading),
                                          {.workers = o.data.workers, .ahead = o.ahead()});
   SegmentOptions how;
   how.longer = o.longer, how.shorter = o.shorter, how.normalization = loading.normalization;
   SegmentationTask<Segmentor<Head>> task(model, test, how);
   FirstPictures pictures(run, test.size);
+  EvaluationScenes scenes;
   if (run.speaks())
     task.on_image = [&](const SegmentationSample& s, const Tensor& labels, i64 index,
                         const Testing& testing) {
+      MeanIou one(test.classes());
+      one.add(labels, s.labels, s.name);
+      const double iou = one.result().mean_iou;
+      scenes.of(testing).add(index, iou, [&] { return segment_scene(s, labels, index, iou); });
       pictures.add(
           index, [&] { return segment_picture(s.image, labels, test.class_names, 480); }, testing);
     };
   TrainOptions training = place_for_training(run, model, o);
-  training.rate = PolySchedule{.rate = o.lr,
-                               .total = o.epochs * o.steps_of(batches.batches()),
-                               .warmup = o.warmup_iterations};
+  training.rate =
+      schedule_of(o, "poly", o.steps_of(batches.batches()), o.warmup_epochs(batches.batches()));
   Trainer<SegmentationTask<Segmentor<Head>>> trainer(task, training);
   run.begin(trainer, {.about = {{"segmentor", segmentor_to_json(config).dump()},
                                 {"input", input.to_json().dump()}},
@@ -139,9 +131,22 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
                       .figure = "mIoU",
                       .key = "mIoU",
                       .averaged_key = "ema_mIoU"});
-  const auto draw = [&] {
-    draw_segment_curves(run.folder().path("curve.png"), run.folder().records());
-  };
+  const auto draw = [&] { draw_curves(run.folder(), segmentation_charts(run.folder().records())); };
+  const DecayHistory history(
+      model.backbone.backbone, config.backbone.mask, input.normalization, training.at, test.size,
+      [&](i64 i) { return dense_sized(test.get(i).image, o.longer, o.shorter); });
+  RunReport report({.options = options_of(o),
+                    .network = segmentor_to_json(config),
+                    .network_name = str(Head::title, " (", config.backbone.name, ")"),
+                    .set = test.name,
+                    .classes = test.class_names,
+                    .training_images = train.size,
+                    .test_images = test.size,
+                    .data = {{"training crops", str(o.crop, " x ", o.crop, " pixels")}},
+                    .compute = o.compute,
+                    .processes = run.part().ranks,
+                    .key = "mIoU",
+                    .averaged_key = "ema_mIoU"});
   if (run.speaks()) {
     if (!run.folder().records().empty()) draw();
     std::printf("%s on %s, %s parameters; %s: %s training and %s test images, %lld classes\n",
@@ -162,12 +167,16 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
         put_figure(record, of + "mAcc", (*f)->mean_accuracy);
         record[of + "IoU"] = (*f)->iou;
       }
-    record["seconds"] = r.seconds;
+    put_times(record, r);
     return record;
   };
   const auto begin = std::chrono::steady_clock::now();
   const auto show = [&](const Record& r, bool) {
     draw();
+    if (r.test) history.add(run.folder(), r.epoch + 1);
+    if (const auto& e = r.test_ema && report.averaged(run.folder()) ? r.test_ema : r.test; e)
+      report_segmentation(report, run.folder(), *e, &e == &r.test ? scenes.own : scenes.averaged);
+    report.next_epoch();
     std::printf("epoch %3lld/%lld  lr %.2e  loss %.4f", static_cast<long long>(r.epoch + 1),
                 static_cast<long long>(o.epochs), r.last_lr, r.train_loss);
     for (const auto& [name, value] : r.parts) std::printf("  %s %.4f", name.c_str(), value);
@@ -179,12 +188,18 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
       if (*f) {
         std::printf("  %smIoU %.2f  aAcc %.2f  mAcc %.2f\n", what, 100 * (*f)->mean_iou,
                     100 * (*f)->all_accuracy, 100 * (*f)->mean_accuracy);
-        for (std::size_t c = 0; c < (*f)->iou.size(); ++c)
-          std::printf("    %-20s IoU %5.2f  accuracy %5.2f\n", train.class_names[c].c_str(),
-                      100 * (*f)->iou[c], 100 * (*f)->accuracy[c]);
+        print_pixels(confusion_of((*f)->pixels), shown_classes(train.class_names), o.per_class, 4);
       }
   };
-  run.train(trainer, batches, {}, record_of, show);
+  if (run.speaks() && run.resumed() && trainer.epoch() >= o.stop() &&
+      report.is_behind(run.folder())) {
+    const bool averaged = report.averaged(run.folder());
+    report_segmentation(report, run.folder(), test_again(task, model, trainer, averaged),
+                        averaged ? scenes.averaged : scenes.own);
+  }
+  report.next_epoch();
+  run.train(trainer, batches, {.on_batch = [&](const StepReport& r) { report.batch(r); }},
+            record_of, show);
   if (run.speaks()) print_best(run.folder(), "mean IoU", 100 * run.folder().best(), 2);
 }
 

@@ -79,7 +79,7 @@ inline void summarize(const SummaryCommand& o) {
           " images of ", size, " pixels takes more than ", most,
           " operations; choose a smaller --batch or --size");
     check(!o.measure || has_memory_plan(config), "summary --measure: attention with mask ",
-          to_string(config.mask), " holds N x N arrays, and its memory is not planned");
+          to_string(config.mask), " visits tokens in another order, and its memory is not planned");
     if (o.measure) require_memory({config, o.batch, size, size, true}, "--batch or --size");
     Network network = load_network(o.network, file, "ppma_tiny");
     file = {};  // what is measured holds it once

@@ -1,7 +1,9 @@
 #pragma once
 // ppma train: a network from images to a run folder (training_run.hpp), which also holds
 //
-//   OUT/curve.png            losses and accuracies
+//   OUT/curve.png, .svg      losses and accuracies
+//   OUT/confusion.png, .svg  what is taken for what
+//   OUT/history/             decays over training (decay_history.hpp)
 //   OUT/report.html          all that is known of the last evaluation and of the run (report.hpp)
 
 #include <filesystem>
@@ -10,15 +12,17 @@
 
 #include "data.hpp"
 #include "detect.hpp"
+#include "ppma/data/rand_augment.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/train/classification.hpp"
 #include "ppma/train/trainer.hpp"
-#include "ppma/vis/curve.hpp"
 #include "progress.hpp"
-#include "report.hpp"
+#include "recipes.hpp"
+#include "report_classify.hpp"
 #include "segment.hpp"
+#include "short_help.hpp"
 #include "training_options.hpp"
 #include "training_run.hpp"
 
@@ -26,24 +30,31 @@ namespace tool {
 
 /// The defaults are for ppma_nano on `shapes`: about 95 % after two or three minutes on two cores.
 struct TrainCommand : TrainingOptions {
-  double final_lr = 1e-5, warmup = 0.3, beta2 = 0.98, label_smoothing = 0, mixup = 0, cutmix = 0,
-         erasing = 0;
-  bool rate_per_epoch = false;
+  double warmup = 0.3, label_smoothing = 0, mixup = 0, cutmix = 0, erasing = 0, rand_augment = 0,
+         least_area = 0.08;
+  i64 rand_changes = 2, repeats = 1;
+  bool rate_per_epoch = false, balanced = false;
 
-  TrainCommand() { task = "classify", out = "runs/train", ema = 0.99; }
+  TrainCommand() { task = "classify", out = "runs/train", ema = 0.99, beta2 = 0.98; }
   struct Own {
     template <class Options, class F>
     static void fields(Options& o, F f) {
-      f("final_lr", o.final_lr, rates(), "learning rate at the end of the cosine");
       f("warmup", o.warmup, Limits{0, most_epochs}, "epochs of linear warm-up");
       f("rate_per_epoch", o.rate_per_epoch,
-        "change the learning rate once an epoch, as the published runs");
-      f("beta2", o.beta2, below_one(), "AdamW's second momentum");
+        "change the cosine's learning rate once an epoch, as the published runs");
       f("label_smoothing", o.label_smoothing, fraction(),
         "share of the target that all classes get");
       f("mixup", o.mixup, Limits{0, 1000}, "mixup's alpha; 0: none");
       f("cutmix", o.cutmix, Limits{0, 1000}, "CutMix's alpha; 0: none");
       f("erasing", o.erasing, fraction(), "probability of random erasing");
+      f("rand_augment", o.rand_augment, Limits{0, 10},
+        "RandAugment's magnitude, published 9; 0: none");
+      f("rand_changes", o.rand_changes, counts(100), "changes of RandAugment an image");
+      f("least_area", o.least_area, Limits{0.001, 1},
+        "folder, csv: random crops have at least this share of an image's area");
+      f("repeats", o.repeats, counts(100),
+        "repeated augmentation: each image so often in a row, published 3; an epoch sees fewer");
+      f("balanced", o.balanced, "every class equally often, however many images it has");
     }
   };
   template <class Options, class F>
@@ -51,20 +62,20 @@ struct TrainCommand : TrainingOptions {
     TrainingOptions::fields(o, f);
     Own::fields(o, f);
   }
+  Crops crops() const { return {.flip = no_flip ? 0 : 0.5, .least_area = least_area}; }
+  void check_together() const {
+    check_words();
+    check(!balanced || repeats == 1, "--balanced and --repeats are two orders; leave one out");
+    check(!rate_per_epoch || schedule.empty() || schedule == "cosine",
+          "--rate-per-epoch is for --schedule cosine");
+  }
 };
 
-/// Accuracies above losses, over epochs.
-inline void draw_curves(const std::string& path, const std::vector<ClassifierRecord>& log) {
-  const LogCurves of(log);
-  const Picture below =
-      curves(of.losses, {.title = "Loss", .x_label = "epoch", .y_label = "cross entropy"});
-  if (of.accuracies.empty()) return write_png(path, below.image());
-  const Picture above = curves(
-      of.accuracies, {.title = "Accuracy on the test images", .x_label = "epoch", .y_label = "%"});
-  Picture sheet(above.width(), above.height() + below.height());
-  sheet.paste(0, 0, above.image());
-  sheet.paste(0, above.height(), below.image());
-  write_png(path, sheet.image());
+/// How training images are changed at random: as suits the set, and what the options add.
+inline Transform augmentation(const TrainCommand& o, const Transform& usual) {
+  if (o.rand_augment == 0) return usual;
+  return [usual, how = RandAugment{.changes = o.rand_changes, .magnitude = o.rand_augment}](
+             const Tensor& image, Rng& rng) { return rand_augment(usual(image, rng), rng, how); };
 }
 
 /// Brings the head of `initial`, which knows what `known` says, to the classes of `data`: its rows
@@ -94,25 +105,45 @@ inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo
   return "taken, its rows by the classes' names";
 }
 
+/// An epoch's line in the log; of few classes with what share of each is recognised, in percent.
+inline Json record_of(const ClassifierRecord& r, const ClassificationTask<Ppma>& task,
+                      i64 classes) {
+  Json j = Json::parse(to_json(r));
+  j.erase("seconds");
+  const auto put = [&](const char* key, const std::vector<Prediction>& said) {
+    const Confusion confusion(classes, said);
+    for (i64 k = 0; k < classes; ++k) {
+      const double recall = confusion.of_class(k).recall();
+      j[key].push_back(is_nan(recall) ? Json() : Json(100 * recall));
+    }
+  };
+  if (classes <= ClassTable::few && r.test) put("test_class_acc1", task.said);
+  if (classes <= ClassTable::few && r.test_ema) put("test_ema_class_acc1", task.said_averaged);
+  j["seconds"] = r.seconds;
+  return j;
+}
+
 /// `processes`: those that train with this one, if any (other_processes()). `ready`: the data,
 /// where the caller has them.
 inline void train(TrainCommand o, const std::vector<Communicator>& processes,
                   const Data* ready = nullptr) {
-  if (!o.resume.empty()) o.out = o.resume;
-  TrainingRun run(o, processes);
+  TrainingRun run = open_run(o, processes);
   const i64 ranks = run.part().ranks;
-  if (run.resumed()) take_kept(o);
 
   WeightsFile initial = read_weights(o.network);
   const std::optional<InputInfo> known = InputInfo::of(initial.metadata, o.network.weights);
-  const Data data = at_its_place(o, o.data.folder, [&] {
+  Data data = at_its_place(o, o.data.folder, [&] {
     if (ready != nullptr) return *ready;
-    if (!run.resumed()) return make_data(o.data, o.seed, true, known);
+    if (!run.resumed()) return make_data(o.data, o.seed, true, known, o.crops());
     const auto had = InputInfo::of(read_safetensors(run.last()).metadata, run.last());
-    Data d = make_data(o.data, o.seed, true, had);
+    Data d = make_data(o.data, o.seed, true, had, o.crops());
     if (had) check_classes_of_run(o.out, *had, d.input);
     return d;
   });
+  if (o.data_fraction < 1) {
+    std::vector<i64> which = share_of(data.train, o.data_fraction, o.seed);
+    data.train = chosen(std::move(data.train), std::move(which));
+  }
   PpmaConfig config = network_config(o.network, {}, "ppma_nano");
   config.num_classes = data.train.classes();
   if (o.drop_path >= 0) config.drop_path_rate = o.drop_path;
@@ -142,20 +173,14 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
   TrainOptions options;
   options.at = o.compute.placement(true);
   place(model, options.at);
+  const i64 frozen = freeze(model, o.freeze);
+  if (run.speaks() && frozen > 0) note(frozen, " tensors of the network are not trained");
   options.epochs = o.epochs;
   options.accumulate = o.accumulate;
   options.clip = o.clip;
   options.rules = no_decay_rules(o.weight_decay);
-  options.optimizer = AdamWOptions{.beta2 = o.beta2};
-  const WarmupCosine schedule{.peak = o.lr,
-                              .warmup = o.warmup,
-                              .total = static_cast<double>(o.epochs),
-                              .start = 1e-6,
-                              .final = o.final_lr};
-  if (o.rate_per_epoch)
-    options.rate = [schedule](const Moment& m) { return schedule.published_epoch(m.epoch); };
-  else
-    options.rate = schedule;
+  options.optimizer = o.optimizer_options();
+  options.ema_warm = !o.ema_plain;
   options.checkpoint_blocks = o.checkpoint_blocks;
   options.ema_decay = o.ema;
   options.evaluate_every = o.evaluate_every;
@@ -166,7 +191,8 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
   loading.batch = std::min(o.batch, data.train.size / ranks * ranks);
   loading.part = run.part();
   loading.seed = o.seed;
-  loading.transform = data.augment;
+  loading.transform = augmentation(o, data.augment);
+  loading.repeats = o.repeats, loading.balanced = o.balanced;
   loading.normalization = data.input.normalization;
   loading.erasing.probability = o.erasing;
   loading.mix = {.mixup = o.mixup, .cutmix = o.cutmix, .smoothing = o.label_smoothing};
@@ -181,6 +207,12 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
                              made),
       test(image_batches(kept(data.test, drawn), testing), made);
 
+  const i64 steps = (batches.batches() + o.accumulate - 1) / o.accumulate;
+  options.rate = schedule_of(o, "cosine", steps, o.warmup);
+  if (o.rate_per_epoch)
+    options.rate = [rate = options.rate](const Moment& m) {
+      return rate({std::max<i64>(0, m.epoch - 1)});
+    };
   ClassificationTask<Ppma> task(model, test, o.label_smoothing);
   Trainer<ClassificationTask<Ppma>> trainer(task, options);
   run.begin(trainer, {.about = {{"config", config_to_json(config).dump()},
@@ -196,10 +228,13 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
                       .figure = "acc1",
                       .key = "test_acc1",
                       .averaged_key = "test_ema_acc1"});
-  const auto draw = [&] {
-    draw_curves(run.folder().path("curve.png"), read_log(run.folder().path("log.jsonl")));
-  };
-  RunReport report(options_of(o), config_to_json(config), data, o.compute, ranks);
+  const auto draw = [&] { draw_curves(run.folder(), classifier_charts(run.folder().records())); };
+  RunReport report(classifier_facts(options_of(o), config_to_json(config), data, o.compute, ranks));
+  const DecayHistory history(model.backbone, config.mask, data.input.normalization, options.at,
+                             data.test.size, [&](i64 i) {
+                               Rng unused;
+                               return data.prepare(data.test.get(i).image, unused);
+                             });
   if (run.speaks()) {
     if (!run.folder().records().empty()) draw();
     std::printf(
@@ -217,15 +252,14 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
   }
 
   if (run.speaks() && run.resumed() && trainer.epoch() >= o.stop() &&
-      RunReport::is_behind(run.folder())) {
+      report.is_behind(run.folder())) {
     // It died before that was written, and tests no more: what the report is of is tested again.
-    if (averaged_counts(read_log(run.folder().path("log.jsonl")).back()))
-      load_state_dict(model, trainer.average());
+    if (report.averaged(run.folder())) load_state_dict(model, trainer.average());
     testing.part = {};
     BatchStream<Batch> whole(image_batches(kept(data.test, drawn), testing), made);
     std::vector<Prediction> said;
     evaluate(model, whole, {.at = options.at}, &said);
-    report.write(run.folder(), said);
+    report_classifier(report, run.folder(), data, said);
   }
   Progress progress(trainer.epoch(), o.epochs);
   report.next_epoch();
@@ -233,10 +267,14 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
       trainer, batches,
       {.on_batch = [&](const StepReport& r) { progress.batch(r), report.batch(r); },
        .on_evaluation = [&](i64 done, i64 all) { progress.evaluation(done, all); }},
-      [](const ClassifierRecord& r) { return Json::parse(to_json(r)); },
+      [&](const ClassifierRecord& r) { return record_of(r, task, data.test.classes()); },
       [&](const ClassifierRecord& r, bool is_best) {
         draw();
-        if (r.test) report.write(run.folder(), averaged_counts(r) ? task.said_averaged : task.said);
+        if (r.test) {
+          history.add(run.folder(), r.epoch + 1);
+          report_classifier(report, run.folder(), data,
+                            report.averaged(run.folder()) ? task.said_averaged : task.said);
+        }
         progress.epoch(r, is_best);
         report.next_epoch();
       });
@@ -245,6 +283,13 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
               grouped_digits(data.test.size).c_str(),
               run.folder().path("best.safetensors").c_str());
   std::printf("report: %s\n", run.folder().path("report.html").c_str());
+  const Json& last = run.folder().records().back();
+  const std::vector<Prediction>& said =
+      report.averaged(run.folder()) ? task.said_averaged : task.said;
+  if (ready != nullptr || said.empty() || !last.contains("test_acc1")) return;
+  std::printf("after the last epoch: ");
+  print_confusion(Confusion(data.test.classes(), said), shown_classes(data.test.class_names),
+                  o.per_class);
 }
 
 /// What --task segment and --task detect take beside the options that they share with the
@@ -267,7 +312,7 @@ inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
       check(shapes || app.count(name) == 0, name, " is for --data shapes");
     for (const char* name : {"--longer", "--shorter"})
       check(!shapes || o.task != "detect" || app.count(name) == 0, name,
-            " is for --data coco; images of shapes have --size pixels");
+            " is for --data coco, voc and yolo; images of shapes have --size pixels");
     take_given<DenseTraining::Shared>(app, detect, segment);
     for (DenseTraining* d : std::initializer_list<DenseTraining*>{&segment, &detect}) {
       take_given<TrainingOptions>(app, o, *d);
@@ -292,8 +337,10 @@ inline void add_train(CLI::App& app) {
   c->get_option("--config")
       ->description(
           "a network's configuration as JSON; or a run's options, as its train.json, which repeats "
-          "the "
-          "run: other options count more");
+          "the run: other options count more");
+  c->add_option("--recipe", o->recipe,
+                "options under one name, beside which others count more; " + recipes_help())
+      ->check(accepted_by([](const std::string& name) { recipe(name); }));
   TrainingOptions::OfCall::fields(*o, AddFields(*c));
   c->add_option(
        "--resume", o->resume,
@@ -305,13 +352,27 @@ inline void add_train(CLI::App& app) {
   add_compute(*c, o->compute);
   add_threads(*c);
   const auto take_shared = add_dense_options(*c, *segment, *detect);
+  group_options(*c, "Images",
+                {"--data", "--data-dir", "--workers", "--size", "--images", "--test-images",
+                 "--question", "--difficulty", "--fraction", "--no-flip"});
+  group_options(*c, "Network",
+                {"--weights", "--entry", "--config", "--model", "--mask", "--drop-path",
+                 "--checkpoint-blocks", "--freeze"});
+  group_options(
+      *c, "Optimiser",
+      {"--batch", "--accumulate", "--lr", "--schedule", "--steps", "--final-lr", "--optimizer",
+       "--beta2", "--momentum", "--nesterov", "--weight-decay", "--clip", "--ema", "--ema-plain"});
+  shorten_help(*c, {"--task", "--data", "--data-dir", "--weights", "--model", "--config",
+                    "--recipe", "--mask", "--out", "--resume", "--size", "--epochs", "--batch",
+                    "--lr", "--seed", "--device", "--threads"});
   c->callback([o, c, detect, segment, take_shared] {
     if (!o->resume.empty())
       for (const CLI::Option* option : c->get_options()) {
         const std::string name = option->get_name();
         check(option->count() == 0 || name == "--resume" || name == "--threads" ||
                   name == "--workers" || name == "--stop-after" || name == "--device" ||
-                  name == "--data-dir" || name == "--time-limit" || name == "--save-every-minutes",
+                  name == "--data-dir" || name == "--per-class" || name == "--time-limit" ||
+                  name == "--save-every-minutes",
               "--resume continues with the run's own options; leave out ", name);
       }
     const std::optional<Launch> launch = launch_from_environment();
@@ -324,21 +385,36 @@ inline void add_train(CLI::App& app) {
       read_member(parse_json(read_text(path), path), "task", path, o->task);
     check(o->task == "classify" || o->task == "segment" || o->task == "detect", o->resume,
           "/train.json: there is no task \"", o->task, "\"");
-    const std::string file = o->network.config;
-    const std::optional<Json> told = run_options(file);
-    if (told) {  // the network of that run lies beside it
+    std::string file = o->network.config;
+    std::optional<Json> told = run_options(file);
+    const bool of_a_run = told.has_value();
+    if (!o->recipe.empty()) {
+      const Recipe& named = recipe(o->recipe);
+      check(!of_a_run, "--recipe ", o->recipe, ": ", file,
+            " has a run's options already; leave one out");
+      check(named.model != nullptr || !o->network.weights.empty(), "--recipe ", o->recipe,
+            " is for --weights, with which training begins");
+      if (o->network.config.empty() && o->network.model.empty() && o->network.weights.empty())
+        o->network.model = named.model;
+      file = "--recipe " + o->recipe;
+      told = named.options;
+      (*told)["task"] = named.task;
+    }
+    if (of_a_run) {  // the network of that run lies beside it
+      const std::string beside =
+          (std::filesystem::path(file).parent_path() / "config.json").string();
+      o->network.config = std::filesystem::exists(beside) ? beside : "";
+    }
+    if (told) {
       std::string task = o->task;
       read_member(*told, "task", file, task);
       check(c->count("--task") == 0 || task == o->task, file, ": its task is ", task, ", not ",
             o->task);
       o->task = task;
-      const std::string beside =
-          (std::filesystem::path(file).parent_path() / "config.json").string();
-      o->network.config = std::filesystem::exists(beside) ? beside : "";
     }
     refuse_others(*c, o->task);
     if (told && o->task == "classify") take_run(*c, *told, file, *o);
-    if (o->resume.empty() && !told) refuse_other_data(*c, o->data.kind);
+    if (o->resume.empty() && !of_a_run) refuse_other_data(*c, o->data.kind);
     if (o->resume.empty()) processes = other_processes(launch, o->compute.placement(true).device);
     if (o->task == "classify") return train(*o, processes);
     take_shared(*o);

@@ -2,8 +2,17 @@
 // What `train` is told whatever it trains: a task's command adds its own fields to these. A run
 // keeps its fields in train.json, where --resume reads them.
 
+#include <cmath>
+#include <functional>
+#include <sstream>
+#include <string>
+#include <vector>
+
 #include "common.hpp"
 #include "data.hpp"
+#include "ppma/data/sampling.hpp"
+#include "ppma/optim/poly_schedule.hpp"
+#include "ppma/optim/step_schedule.hpp"
 
 namespace tool {
 
@@ -20,12 +29,15 @@ struct TrainingOptions {
   DataOptions data;
   std::string task;
   i64 epochs = 6, batch = 16, accumulate = 1, evaluate_every = 1, patience = 0;
-  double lr = 2e-3, weight_decay = 0.05, clip = 1, ema = 0;
-  bool checkpoint_blocks = false;
+  double lr = 2e-3, weight_decay = 0.05, clip = 1, ema = 0, data_fraction = 1, momentum = 0.9,
+         beta2 = 0.999, final_lr = 1e-5;
+  std::string optimizer = "adamw", schedule, freeze;
+  std::vector<i64> steps;  // of the schedule: epochs; none given: default_steps
+  bool checkpoint_blocks = false, nesterov = false, ema_plain = false, no_flip = false;
   u64 seed = 0;
   // Of this call alone.
-  std::string out, resume;
-  bool overwrite = false;
+  std::string out, resume, recipe;
+  bool overwrite = false, per_class = false;
   i64 stop_after = 0;
   double save_every_minutes = 5;
   std::string time_limit;
@@ -42,9 +54,29 @@ struct TrainingOptions {
     f("batch", o.batch, counts(most_batch), "images a batch");
     f("accumulate", o.accumulate, counts(most_batch), "batches a step");
     f("lr", o.lr, rates(), "peak learning rate");
-    f("weight_decay", o.weight_decay, Limits{0, 100}, "AdamW's weight decay");
+    f("schedule", o.schedule,
+      "how the learning rate goes on: cosine, poly (a line to 0), step (a tenth after --steps) or "
+      "constant, all with a warm-up; default: classify cosine, segment poly, detect step");
+    f("steps", o.steps, Limits{.least = 1, .most = most_epochs, .or_none = true},
+      "epochs after which the rate of --schedule step falls to a tenth; default: 8 and 11 of 12, "
+      "27 and 33 of 36, none of fewer than 4");
+    f("final_lr", o.final_lr, rates(), "learning rate at the end of a cosine");
+    f("optimizer", o.optimizer, "adamw or sgd");
+    f("beta2", o.beta2, below_one(), "AdamW's second momentum");
+    f("momentum", o.momentum, below_one(), "SGD's momentum");
+    f("nesterov", o.nesterov, "SGD with Nesterov's momentum");
+    f("weight_decay", o.weight_decay, Limits{0, 100}, "the optimiser's weight decay");
     f("clip", o.clip, Limits{0, 1e9}, "limit of the gradients' norm; 0: none");
     f("ema", o.ema, below_one(), "decay of the average of weights; 0: none");
+    f("ema_plain", o.ema_plain,
+      "that decay from the first step on, as published; without: less in the first ones, so that "
+      "a short run's average forgets where it began");
+    f("freeze", o.freeze,
+      "parameters that are not trained, by their names: patterns with * and ?, separated by "
+      "commas, such as \"patch_embed.*,*.bias\"");
+    f("fraction", o.data_fraction, Limits{1e-6, 1},
+      "share of the training images to use, of each class; the same ones for a seed");
+    f("no_flip", o.no_flip, "images are not mirrored at random");
     f("evaluate_every", o.evaluate_every, counts(most_epochs), "epochs between evaluations");
     f("patience", o.patience, Limits{0, most_epochs},
       "stop after so many evaluations without a better one; 0: do all epochs");
@@ -63,6 +95,10 @@ struct TrainingOptions {
         "minutes between savings within an epoch; 0: only after each epoch");
       f("time_limit", o.time_limit,
         "stop after so long, to be resumed: 90s, 20m, 1.5h; default: no limit");
+      f("per_class", o.per_class,
+        "print figures of all classes, not of the five worst; to segment and detect up to 20 "
+        "always "
+        "are");
       f("drop_path", o.drop_path, Limits{0, 0.99, {-1}},
         "drop path of the last block; -1: the configuration's");
     }
@@ -79,9 +115,73 @@ struct TrainingOptions {
           "--time-limit ", time_limit, ": must be a time such as 90s, 20m or 1.5h");
     return number * scale;
   }
+  /// Errors: what is not one of a few words, or goes with another one.
+  void check_words() const {
+    check(optimizer == "adamw" || optimizer == "sgd", "--optimizer ", optimizer,
+          ": must be adamw or sgd");
+    check(optimizer == "sgd" || !nesterov, "--nesterov is for --optimizer sgd");
+    check(!nesterov || momentum > 0, "--nesterov needs a --momentum above 0");
+    check(schedule.empty() || schedule == "cosine" || schedule == "poly" || schedule == "step" ||
+              schedule == "constant",
+          "--schedule ", schedule, ": must be cosine, poly, step or constant");
+  }
+  OptimizerOptions optimizer_options() const {
+    if (optimizer == "sgd") return SgdOptions{momentum, nesterov};
+    return AdamWOptions{.beta2 = beta2};
+  }
   /// The epochs to do before it rests.
   i64 stop() const { return stop_after > 0 ? std::min(stop_after, epochs) : epochs; }
 };
+
+/// The epochs after which the rate falls: the published 8 and 11 of 12, 27 and 33 of 36; else in
+/// proportion to the former.
+/// Fewer than four epochs are too short to fall twice: none.
+inline std::vector<i64> default_steps(i64 epochs) {
+  if (epochs < 4) return {};
+  if (epochs == 36) return {27, 33};
+  return {epochs * 2 / 3, epochs * 11 / 12};
+}
+
+/// The learning rates of a run with so many steps an epoch, of which those of `warmup` epochs come
+/// first. `usual`: the schedule where the options name none.
+inline std::function<double(const Moment&)> schedule_of(const TrainingOptions& o,
+                                                        const std::string& usual, i64 steps,
+                                                        double warmup) {
+  const std::string kind = o.schedule.empty() ? usual : o.schedule;
+  const i64 warm_steps = std::llround(warmup * static_cast<double>(steps));
+  if (kind == "poly")
+    return PolySchedule{.rate = o.lr, .total = o.epochs * steps, .warmup = warm_steps};
+  if (kind == "cosine")
+    return WarmupCosine{.peak = o.lr,
+                        .warmup = warmup,
+                        .total = static_cast<double>(o.epochs),
+                        .start = 1e-6,
+                        .final = o.final_lr};
+  const std::vector<i64> falls = kind == "constant" ? std::vector<i64>{}
+                                 : o.steps.empty()  ? default_steps(o.epochs)
+                                                    : o.steps;
+  return StepSchedule{.rate = o.lr, .steps = falls, .warmup = warm_steps};
+}
+
+/// Marks the parameters that --freeze names; returns how many tensors. Error: a pattern that fits
+/// none.
+template <class Model>
+i64 freeze(Model& model, const std::string& patterns) {
+  i64 frozen = 0;
+  std::istringstream all(patterns);
+  for (std::string pattern; std::getline(all, pattern, ',');) {
+    const i64 before = frozen;
+    std::string example;
+    for_each_field(model, [&](const std::string& name, Tensor& t, Kind kind) {
+      if (kind != Kind::parameter) return;
+      example = name;
+      if (matches(pattern, name)) t.requires_grad(false), ++frozen;
+    });
+    check(frozen > before, "--freeze ", pattern, ": no parameter has such a name; they are called ",
+          "as ", example, " (ppma info WEIGHTS lists them)");
+  }
+  return frozen;
+}
 
 /// All options of a run as they are kept in train.json.
 template <class Command>

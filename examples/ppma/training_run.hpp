@@ -110,6 +110,11 @@ class TrainingRun {
       };
     else
       observer = {};
+    if (speaks())
+      observer.on_skip = [](const SkippedStep& s) {
+        if (output_is_terminal()) std::printf("\r\033[K"), std::fflush(stdout);
+        note(s.text(), "; this step is skipped");
+      };
     const SignalWatch watch;
     begin_ = saved_ = Clock::now();
     const auto ends = [&] { return SignalWatch::signal() != 0 || over(limit_, begin_); };

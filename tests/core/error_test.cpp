@@ -3,6 +3,7 @@
 #include <string>
 #include <thread>
 
+#include "ppma/core/closest.hpp"
 #include "ppma/core/device.hpp"
 #include "ppma/core/shape.hpp"
 #include "thrown.hpp"
@@ -54,4 +55,15 @@ TEST_CASE("visit names the op and the dtype that it cannot compute") {
              "gelu: this code was compiled without CUDA"));
   CHECK(visit(Device::cpu, DType::f32, "op", [](auto, auto t) { return sizeof t; }) == 4);
   CHECK(visit(Device::cpu, DType::f64, "op", [](auto, auto t) { return sizeof t; }) == 8);
+}
+
+TEST_CASE("the word that somebody meant: the nearest one, or none", "[core]") {
+  const std::vector<std::string> known{"epochs", "batch", "rpn_nms", "lr", "seed", "seeds"};
+  for (const auto& [word, meant] :
+       {std::pair{"epoch", "epochs"}, std::pair{"eopchs", "epochs"}, std::pair{"bacth", "batch"},
+        std::pair{"rpn_mns", "rpn_nms"}, std::pair{"seed", "seed"}, std::pair{"seedss", "seeds"},
+        std::pair{"lrr", ""}, std::pair{"x", ""}, std::pair{"", ""}, std::pair{"velocity", ""}})
+    CHECK(closest(word, known) == meant);
+  CHECK(closest(std::string(1000, 'x'), known).empty());
+  CHECK(closest("epoch", {}).empty());
 }

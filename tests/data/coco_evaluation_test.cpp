@@ -44,6 +44,14 @@ TEST_CASE("coco: the figures are pycocotools'", "[data]") {
       CHECK(furthest(s.figures.data(), c.at(key)) < 1e-9);
       REQUIRE(s.class_ap.size() == c.at(key + "_class_ap").size());
       CHECK(furthest(s.class_ap.data(), c.at(key + "_class_ap")) < 1e-9);
+      // Their means over the classes that are there are the figures of those thresholds.
+      for (const auto& [figure, of_class] :
+           {std::pair{1, &s.class_ap50}, std::pair{2, &s.class_ap75}}) {
+        double sum = 0, n = 0;
+        for (const double ap : *of_class)
+          if (ap >= 0) sum += ap, ++n;
+        CHECK((n == 0 ? -1 : sum / n) == Approx(s.figures[static_cast<std::size_t>(figure)]));
+      }
       const bool zero = c.at("name") == "annotation 0, bbox";
       CHECK(s.warnings.size() == (zero ? 1 : 0));
       CHECK(s.zero_ids == (zero ? 1 : 0));
@@ -74,6 +82,8 @@ TEST_CASE("coco: a truth's mask is drawn only where there is a detection to comp
   const CocoScores s = score(1, 1);
   CHECK(s.class_ap[0] == Approx(51.0 / 101));  // one of two found: recalls 0 to 0.5
   CHECK(s.class_ap[1] == 0);                   // it still is to be found
+  CHECK(s.class_ap50[0] == Approx(51.0 / 101));
+  CHECK(s.class_ap75[0] == Approx(51.0 / 101));
   CHECK(says([&] { score(2, 1); }, "gt.json: annotation 3: polygon: the coordinate 1e+09"));
 }
 

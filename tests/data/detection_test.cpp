@@ -273,7 +273,8 @@ TEST_CASE("detection data: COCO's crowds, empty boxes and empty images are left 
   CocoSkips skips;
   const DetectionSet set = coco_set(truth, folder / "", true, false, &skips);
   CHECK(skips.text() ==
-        "1 crowds, 1 boxes of no area, 1 boxes outside of their image, 2 objects without a mask, 1 "
+        "1 crowds or difficult objects, 1 boxes of no area, 1 boxes outside of their image, 2 "
+        "objects without a mask, 1 "
         "images without boxes, 1 images below 32 pixels");
   REQUIRE(set.size == 2);
   CHECK(set.category_ids == std::vector<i64>{2, 90});
@@ -289,9 +290,10 @@ TEST_CASE("detection data: COCO's crowds, empty boxes and empty images are left 
   CHECK(coco_set(truth, folder / "", false).load(1).objects.boxes.size() == 4);
   const auto boxes =
       std::make_shared<const CocoTruth>(parse_coco(bytes_of(text), "boxes.json", false));
-  CHECK(says([&] { coco_set(boxes, folder / "", true); },
-             "boxes.json: none of its objects has a \"segmentation\"; train on boxes alone "
-             "(--boxes-only)"));
+  CHECK(says(
+      [&] { coco_set(boxes, folder / "", true); },
+      "boxes.json: none of its objects has a \"segmentation\" or an outline; train on boxes alone "
+      "(--boxes-only)"));
 }
 
 TEST_CASE(

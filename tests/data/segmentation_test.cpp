@@ -1,9 +1,11 @@
 // Segmentation sets in their layouts, the augmentations, and bad files.
 
 #include <filesystem>
+#include <set>
 
 #include "catch.hpp"
 #include "ppma/data/segmentation_batches.hpp"
+#include "ppma/data/segmentation_names.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/io/json_records.hpp"
 #include "ppma/io/png.hpp"
@@ -52,7 +54,7 @@ TEST_CASE("segmentation: the plain layout, and what is refused in it") {
   CHECK(set.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 1, 2, 255, 0, 1});
   CHECK(thrown([&] {
           segmentation_folder(f.path.string(), Split::val);
-        }).find("with a folder for validation") != std::string::npos);
+        }).find("has no folders img_dir/val and ann_dir/val") != std::string::npos);
 
   write_labels(f.file("ann_dir/train/a.png"), 2, 3, {0, 1, 2, 255, 7, 1});
   CHECK(thrown([&] {
@@ -126,6 +128,38 @@ TEST_CASE("segmentation: ADE20K's zero is nothing, Cityscapes' ids become the tr
   CHECK(says([&] { both.get(1); },
              "ulm_2_gtFine_labelTrainIds.png: label 19 at row 0, column 1; with 19 classes it must "
              "be 0 to 18, or 255"));
+}
+
+TEST_CASE("segmentation: layouts are told apart, and have their classes' names") {
+  CHECK(ade20k_classes().size() == 150);
+  CHECK((ade20k_classes()[0] == "wall" && ade20k_classes()[20] == "car" &&
+         ade20k_classes()[127] == "bicycle" && ade20k_classes()[149] == "flag"));
+  CHECK(std::set<std::string>(ade20k_classes().begin(), ade20k_classes().end()).size() == 150);
+  // cityscapesscripts' table: trained class and label id.
+  const LabelTable ids = cityscapes_labels();
+  int trained = 0, nothing = 0, refused = 0;
+  for (const int label : ids)
+    trained += label >= 0 && label < 19, nothing += label == 255, refused += label == -1;
+  CHECK((trained == 19 && nothing == 16 && refused == 221));
+  CHECK((ids[7] == 0 && ids[17] == 5 && ids[24] == 11 && ids[28] == 15 && ids[31] == 16));
+  CHECK((cityscapes_classes()[5] == "pole" && cityscapes_classes()[11] == "person" &&
+         cityscapes_classes()[15] == "bus" && cityscapes_classes()[16] == "train"));
+
+  const Folder f;
+  const std::string root = f.path.string();
+  CHECK(!segmentation_layout(root));
+  write_image(f.file("train/a.png"), 1, 4), write_image(f.file("val/a.png"), 1, 4);
+  write_labels(f.file("trainannot/a.png"), 1, 4, {0, 10, 11, 3});
+  CHECK(segmentation_layout(root) == SegmentationLayout::camvid);
+  const SegmentationSet camvid = segmentation_folder(root, Split::train);
+  CHECK(camvid.class_names == camvid_classes());
+  CHECK(camvid.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 10, 255, 3});
+  CHECK(says([&] { segmentation_folder(root, Split::val); },
+             "has no folders val and valannot, which --data camvid has for validation"));
+  CHECK(says([&] { segmentation_folder(root, Split::train, SegmentationLayout::cityscapes); },
+             "has no folders leftImg8bit/train and gtFine/train, which --data cityscapes has"));
+  write_file(root + "/classes.txt", std::string_view("a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nvoid\n"));
+  CHECK(segmentation_folder(root, Split::train).get(0).labels.to_vector<i64>()[2] == 11);
 }
 
 TEST_CASE("segmentation: an image and its labels stay together through the augmentations") {

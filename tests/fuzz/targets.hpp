@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "ppma/data/image_list.hpp"
+#include "ppma/data/voc.hpp"
+#include "ppma/data/yolo.hpp"
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/io/csv.hpp"
 #include "ppma/io/gzip.hpp"
@@ -17,6 +19,7 @@
 #include "ppma/io/pickle.hpp"
 #include "ppma/io/png.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/io/tar.hpp"
 
 namespace fuzz {
 
@@ -185,6 +188,66 @@ inline bool image_list(Bytes csv) {
       },
       0);
   return survives([&] { parse_image_list(csv, "fuzzed"); }, 0);
+}
+
+/// An annotation of PASCAL VOC; its boxes have a size.
+inline bool voc(Bytes xml) {
+  return survives(
+      [&] {
+        for (const VocObject& o : parse_voc(xml, "fuzzed").objects)
+          if (o.name.empty() || !(o.box[2] >= 0 && o.box[3] >= 0)) std::abort();
+      },
+      0);
+}
+
+/// A file of YOLO's labels; what is accepted lies within the image, up to half a box.
+inline bool yolo(Bytes labels) {
+  return survives(
+      [&] {
+        for (const YoloObject& o : parse_yolo(labels, "fuzzed"))
+          for (const double v : o.box)
+            if (o.label < 0 || !(v >= -0.5 && v <= 1)) std::abort();
+      },
+      0);
+}
+
+/// The names of a data.yaml.
+inline bool yolo_names(Bytes yaml) {
+  return survives(
+      [&] {
+        if (parse_yolo_names(yaml, "fuzzed").empty()) std::abort();
+      },
+      0);
+}
+
+/// A tar archive whose headers have the right checksums, so that changed bytes get past them.
+inline std::vector<u8> with_tar_checksums(Bytes archive) {
+  std::vector<u8> copy(archive.begin(), archive.end());
+  for (std::size_t at = 0; at + 512 <= copy.size(); at += 512) {
+    const auto sum_field = copy.begin() + static_cast<std::ptrdiff_t>(at) + 148;
+    if (!std::all_of(sum_field, sum_field + 6, [](u8 c) { return c >= '0' && c <= '7'; })) continue;
+    unsigned sum = 0;
+    for (std::size_t i = 0; i < 512; ++i) sum += i >= 148 && i < 156 ? ' ' : copy[at + i];
+    for (std::size_t i = 0; i < 6; ++i)
+      copy[at + 153 - i] = static_cast<u8>('0' + ((sum >> (3 * i)) & 7));
+    copy[at + 154] = 0, copy[at + 155] = ' ';
+  }
+  return copy;
+}
+
+/// A tar archive; its files lie within it, one behind the other.
+inline bool tar(Bytes raw) {
+  const std::vector<u8> archive = with_tar_checksums(raw);
+  return survives(
+      [&] {
+        std::size_t last = 0;
+        for (const TarEntry& e : parse_tar(archive, "fuzzed")) {
+          if (e.name.empty() || e.begin < last + 512 || e.bytes > archive.size() - e.begin)
+            std::abort();
+          last = e.begin + e.bytes;
+        }
+      },
+      0);
 }
 
 }  // namespace fuzz

@@ -557,7 +557,7 @@ TEST_CASE("detector: configuration as JSON and back", "[heads]") {
       [] {
         detector_from_json(json{{"rpn_mns", 0.5}});
       },
-      "unknown key \"rpn_mns\"; there are backbone, with_mask, "));
+      "unknown key \"rpn_mns\"; did you mean \"rpn_nms\"? there are backbone, with_mask, "));
   CHECK(says(
       [] {
         detector_from_json(json{{"proposals", "many"}});

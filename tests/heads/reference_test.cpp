@@ -182,7 +182,8 @@ TEST_CASE("segmentation configurations as JSON and back") {
            {{{"head", "unet"}}, "there is no head \"unet\"; there are upernet, semantic_fpn"},
            {{{"head", "semantic_fpn"}}, "config: describes the head semantic_fpn, not upernet"},
            {{{"chanels", 8}},
-            "unknown key \"chanels\"; there are head, backbone, num_classes, channels, "},
+            "unknown key \"chanels\"; did you mean \"channels\"? there are head, backbone, "
+            "num_classes, channels, "},
            {{{"channels", "many"}}, "\"channels\" must be a whole number, not \"many\""},
            {{{"pool_scales", 3}}, "\"pool_scales\" must be a list, each a whole number, not 3"},
            {{{"dropout_ratio", true}}, "\"dropout_ratio\" must be a number, not true"},

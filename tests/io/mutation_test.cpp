@@ -91,6 +91,18 @@ TEST_CASE("mutation: damaged files are accepted or refused, nothing else", "[io]
   run({0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6}, fuzz::idx, 3000);
   const std::string list = "label,path,split\r\nant,a.png,train\r\n\"b\"\"\nb\",\"b,b\",val\r\n";
   run({list.begin(), list.end()}, fuzz::image_list, 3000);
+  const std::string voc =
+      "<?xml version='1.0'?><annotation><size><width>9</width><height>8</height></size>\n"
+      "<object><name>a&amp;b</name><bndbox><xmin>1</xmin><ymin>2.5</ymin><xmax>9</xmax>"
+      "<ymax>8</ymax></bndbox><difficult>1</difficult></object></annotation>\n";
+  run({voc.begin(), voc.end()}, fuzz::voc, 3000);
+  const std::string yolo = "0 0.5 0.5 0.25 1\n12 0.1 0.2 0.9 0.1 1e-1 1\n";
+  run({yolo.begin(), yolo.end()}, fuzz::yolo, 3000);
+  for (const std::string yaml : {"nc: 2 # two\nnames: ['a''b', \"c\\u00e9\"]\n",
+                                 "names:\n  0: cat # one\n  1: dog\nval: x\n"})
+    run({yaml.begin(), yaml.end()}, fuzz::yolo_names, 3000);
+  for (const char* name : {"ustar", "gnu", "pax", "tar_v7", "tar_posix"})
+    run(read_file(reference("tar/" + std::string(name) + ".tar")), fuzz::tar, 500);
 #if PPMA_STB
   // Labels, packed by Python's gzip.
   run({0x1f, 0x8b, 8,    0,    0,    0, 0, 0,    2,    3,    0x63, 0x60, 0xe0, 0x60, 0x64,

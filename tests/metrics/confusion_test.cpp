@@ -66,6 +66,27 @@ TEST_CASE("confusion, precision, recall, F1 and calibration by hand", "[metrics]
   CHECK(mistaken[0].predicted == 1);
 }
 
+TEST_CASE("pixels are counted without what is known of predictions", "[metrics]") {
+  MeanIou pixels(3);
+  pixels.add(Tensor::from<i64>({0, 0, 1, 1, 1, 2}, {2, 3}),
+             Tensor::from<i64>({0, 0, 0, 1, 255, 1}, {2, 3}), "a map");
+  const Confusion c = confusion_of(pixels);
+  CHECK(c.images() == 5);
+  CHECK(c.counts().size() == 4);
+  CHECK(c.count(0, 0) == 2);
+  CHECK(c.count(1, 2) == 1);
+  CHECK(c.top1() == 0.6);
+  CHECK(c.top5() == 0.6);
+  CHECK(is_nan(c.calibration_error()));
+  const SegmentationFigures f = pixels.result();
+  for (std::size_t k = 0; k < 3; ++k) CHECK(c.of_class(static_cast<i64>(k)).iou() == f.iou[k]);
+  CHECK(c.of_class(1).iou() == 1.0 / 3);  // one of two labelled and two predicted
+  CHECK(c.of_class(1).recall() == f.accuracy[1]);
+  Confusion more(2);
+  CHECK(says([&] { more.add(0, 2, 1); }, "class 2 of 2"));
+  CHECK(says([&] { more.add(0, 1, -1); }, "a count of -1"));
+}
+
 TEST_CASE("predictions count ties and what is no number as accuracy does", "[metrics]") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const Tensor logits = Tensor::from<float>({3, 2,   1,   0, -1, -2,  // label 0

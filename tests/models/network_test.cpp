@@ -168,7 +168,8 @@ TEST_CASE("configurations survive JSON; a misspelt key or value is named", "[mod
   CHECK(c.num_classes == 7);
   CHECK((c.layerscales[2] && c.layerscales[3] && !c.layerscales[0]));
   CHECK(says([] { config_from_text(R"({"depth": [1, 1, 1, 1]})", "x"); },
-             "unknown key \"depth\"; there are model, name, embed_dims, depths, "));
+             "unknown key \"depth\"; did you mean \"depths\"? there are model, name, embed_dims, "
+             "depths, "));
   CHECK(says([] { config_from_text(R"({"depths": [1, 1, 1]})", "x"); },
              "\"depths\" must be a list of 4, each a whole number, not [1,1,1]"));
   CHECK(says([] { config_from_text(R"({"depths": [1, 1, 1.5, 1]})", "x"); },

@@ -2,6 +2,7 @@
 // what cannot be.
 
 #include "help.hpp"
+#include "ppma/models/classifier.hpp"
 #include "ppma/models/summary.hpp"
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/layout.hpp"
@@ -104,4 +105,41 @@ TEST_CASE("what a vision transformer refuses", "[models]") {
   c = small_vit(MaskKind::none);
   c.heads = 5;
   CHECK(says([&] { Vit bad(c); }, "does not divide into 5 heads"));
+}
+
+TEST_CASE("a classifier is the network that it holds, and its configuration is kept as JSON",
+          "[models]") {
+  VitConfig c = small_vit(MaskKind::polyline);
+  Classifier any(c, 3);
+  Vit same(c, 3);
+  const std::vector<Field> here = state_dict(any), there = state_dict(same);
+  REQUIRE(here.size() == there.size());
+  for (std::size_t i = 0; i < here.size(); ++i) CHECK(here[i].name == there[i].name);
+  const Tensor images = formula_image("vit.input", {2, 3, 32, 32});
+  CHECK(distance(any.forward(images), same.forward(images)) == 0);
+  prepare_for_inference(any, DType::f32);
+  CHECK(distance(any.forward(images), same.forward(images)) == 0);
+  Classifier ours(classifier_config_by_name("ppma_nano"), 2);
+  Ppma nano(ppma_nano(), 2);
+  CHECK(distance(ours.forward(images), nano.forward(images)) == 0);
+  prepare_for_inference(ours, DType::f32);
+  CHECK(distance(ours.forward(images), nano.forward(images)) < 1e-5);
+
+  for (const ClassifierConfig& config :
+       {ClassifierConfig(c), classifier_config_by_name("rmt_tiny"), any.config()}) {
+    const std::string text = classifier_config_to_json(config).dump();
+    const ClassifierConfig again = classifier_config_from_text(text, "here");
+    CHECK(again.index() == config.index());
+    CHECK(classifier_config_to_json(again).dump() == text);
+  }
+  const auto read = [](const char* text) { return classifier_config_from_text(text, "here"); };
+  const auto vit = std::get<VitConfig>(read(R"({"model": "vit_nano", "mask": "hilbert"})"));
+  CHECK((vit.width == 64 && vit.mask == MaskKind::hilbert));
+  Classifier small(vit);
+  CHECK(parameter_count(small) == 213194 + 4 * (2 + 2 + 2 * 32));  // with the decays
+  CHECK(says([&] { read(R"({"network": "cnn"})"); }, "here: there is no network \"cnn\""));
+  CHECK(says([&] { read(R"({"network": "vit", "wdith": 3})"); }, "did you mean \"width\"?"));
+  CHECK(says([&] { read(R"({"network": "vit", "width": 0})"); }, "here: config: width"));
+  CHECK(says([&] { read(R"({"embed_dim": 3})"); }, "did you mean \"embed_dims\"?"));
+  CHECK(says([] { classifier_config_by_name("vit_huge"); }, "rmt_ for ppma_; and deit_tiny, vit"));
 }

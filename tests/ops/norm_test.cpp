@@ -45,6 +45,15 @@ TEST_CASE("batch norm's variance survives a mean ten thousand times as large") {
   }
 }
 
+TEST_CASE("a batch that is not finite does not move batch norm's running statistics") {
+  const Tensor ones = Tensor::ones({3}), zeros = Tensor::zeros({3});
+  Tensor x = Tensor::ones({4, 3}), mean = Tensor::zeros({3}), var = Tensor::ones({3});
+  x.data<float>()[1] = std::numeric_limits<float>::infinity();  // of the second channel
+  batch_norm(x, ones, zeros, mean, var, true, 0.5);
+  CHECK(mean.to_vector<float>() == std::vector<float>{0.5f, 0, 0.5f});
+  CHECK(var.to_vector<float>() == std::vector<float>{0.5f, 1, 0.5f});
+}
+
 TEST_CASE("layer norm's variance survives a large mean") {
   Rng rng(2);
   const i64 cols = 70;

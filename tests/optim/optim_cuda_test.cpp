@@ -4,6 +4,8 @@
 
 #if PPMA_TEST_GPU
 
+#include <limits>
+
 #include "catch.hpp"
 #include "cuda_compare.hpp"
 #include "ppma/optim/adamw.hpp"
@@ -77,6 +79,15 @@ void follows(Make make, DType dtype, double tolerance) {
   b.set_rate(0.01, 0.5);
   b.update(gradient_norm_on_device(b.parameters()), 2);
   CHECK(t.apart() < tolerance);
+  // Without a limit the norm only tells whether to take the step at all.
+  a.step(0.01), b.set_rate(0.01), b.update(gradient_norm_on_device(b.parameters()));
+  CHECK(t.apart() < tolerance);
+  b.update(Tensor::scalar(std::numeric_limits<double>::quiet_NaN(), DType::f64).to(Device::cuda));
+  CHECK(t.apart() < tolerance);
+  for (const auto& [name, kept] : b.state())
+    if (name.starts_with("step."))
+      for (const auto& [other, same] : a.state())
+        if (other == name) CHECK(kept.item() == same.item());
   // Saved and loaded, the update goes on with the same bits.
   TensorMap saved;
   for (const auto& entry : b.state())

@@ -187,6 +187,32 @@ TEST_CASE("gradient norm and clipping", "[optim]") {
   CHECK(says([&] { clip_factor(1, -1); }, "positive"));
 }
 
+TEST_CASE("an update by a norm: clipped, not clipped, or none where it is not finite", "[optim]") {
+  const auto moved = [](auto optimizer, const Tensor& norm, double limit) {
+    Tensor w = optimizer.parameters()[0].tensor;
+    w.copy_from(Tensor::ones({3}, DType::f64));
+    w.set_grad(Tensor::full({3}, 2, DType::f64));
+    const double before = optimizer.state().back().second.template to_vector<double>()[0];
+    optimizer.set_rate(0.1);
+    optimizer.update(norm, limit);
+    const double counted = optimizer.state().back().second.template to_vector<double>()[0] - before;
+    return std::pair(1 - w.to_vector<double>()[1], counted);
+  };
+  const auto norm = [](double n) { return Tensor::scalar(n, DType::f64); };
+  const auto parameters = [] {
+    return parameters_with_rules({{"w", Tensor::zeros({3}, DType::f64).requires_grad(true)}},
+                                 no_decay_rules(0));
+  };
+  constexpr double inf = std::numeric_limits<double>::infinity();
+  CHECK(moved(Sgd(parameters()), norm(8), 4).first == Approx(0.1).epsilon(1e-6));
+  CHECK(moved(Sgd(parameters()), norm(8), 0).first == Approx(0.2));
+  CHECK(moved(Sgd(parameters(), {0.9}), norm(inf), 0) == std::pair(0.0, 0.0));
+  CHECK(moved(AdamW(parameters()), norm(8), 0).first == Approx(0.1).epsilon(1e-6));
+  CHECK(moved(AdamW(parameters()), norm(8), 0).second == 1);
+  CHECK(moved(AdamW(parameters()), norm(inf - inf), 4) == std::pair(0.0, 0.0));
+  CHECK(says([&] { moved(AdamW(parameters()), norm(1), -1); }, "the limit of a norm is -1"));
+}
+
 TEST_CASE("the published learning rates", "[optim]") {
   const WarmupCosine schedule;
   const auto rates = expected("rates").to_vector<double>();

@@ -9,6 +9,7 @@
 #include "ppma/polyline/line_mask.hpp"
 #include "ppma/polyline/mask.hpp"
 #include "ppma/polyline/path.hpp"
+#include "ppma/polyline/sequence.hpp"
 #include "thrown.hpp"
 
 using namespace polyline_test;
@@ -68,7 +69,7 @@ TEST_CASE("masks by name", "[polyline][ablation]") {
 }
 
 TEST_CASE("every mask follows the generic rule", "[polyline][ablation]") {
-  for (const auto& [h, w] : {std::pair<i64, i64>{3, 4}, {5, 2}, {1, 4}})
+  for (const auto& [h, w] : {std::pair<i64, i64>{3, 4}, {5, 2}, {1, 4}, {9, 19}})
     for (const Mask& mask : masks()) {
       const MaskKind kind = mask.kind;
       const Problem x(h, w);
@@ -78,6 +79,49 @@ TEST_CASE("every mask follows the generic rule", "[polyline][ablation]") {
       CHECK(largest_difference(masked_criss_cross(x.q, x.k, x.v, heads, kind, x.of(kind)),
                                criss_cross_by_rule(x, kind)) < 1e-13);
     }
+}
+
+TEST_CASE("sequence masks without N x N arrays: gradients of the masks as they are built",
+          "[polyline][ablation]") {
+  // Lines of more than a vector, with an edge that is closed and one that is nearly so.
+  Problem x(6, 19);
+  x.la.data<double>()[40] = x.lb.data<double>()[77] = -1e30;
+  x.la.data<double>()[90] = -1e9;
+  const auto gradients = [&](bool by_rule, bool whole, MaskKind kind, DType dtype) {
+    std::vector<Tensor> in;
+    for (const Tensor& t : x.all()) {
+      in.push_back(cast(t, dtype).clone());
+      in.back().requires_grad(true);
+    }
+    Problem p = x;
+    p.q = in[0], p.k = in[1], p.v = in[2], p.la = in[3], p.lb = in[4];
+    const Tensor y =
+        whole ? (by_rule ? whole_by_rule(p, kind)
+                         : masked_whole_attention(p.q, p.k, p.v, heads, kind, p.decays()))
+              : (by_rule ? criss_cross_by_rule(p, kind)
+                         : masked_criss_cross(p.q, p.k, p.v, heads, kind, p.decays()));
+    sum(y * cast(random(y.shape(), 9), dtype)).backward();
+    std::vector<Tensor> all{cast(y, DType::f64)};
+    for (const Tensor& t : in) all.push_back(cast(t.grad(), DType::f64));
+    return all;
+  };
+  for (const MaskKind kind : {MaskKind::cross_scan, MaskKind::hilbert})
+    for (const bool whole : {true, false}) {
+      INFO(to_string(kind) << (whole ? " whole" : " criss-cross"));
+      const auto built = gradients(true, whole, kind, DType::f64),
+                 fused = gradients(false, whole, kind, DType::f64),
+                 f32 = gradients(false, whole, kind, DType::f32);
+      for (std::size_t t = 0; t < built.size(); ++t) {
+        CHECK(largest_difference(fused[t], built[t]) < 1e-12);
+        CHECK(largest_difference(f32[t], built[t]) < 2e-5);
+      }
+      if (whole || kind == MaskKind::hilbert) CHECK(fused[4].data<double>()[40] == 0);
+    }
+  CHECK(says(
+      [&] {
+        sequence_attention(x.q, x.k, x.v, heads, x.la, {0, 1});
+      },
+      "an order of 2 for 114 places"));
 }
 
 TEST_CASE("masks are different masks, and learn", "[polyline][ablation]") {

@@ -263,6 +263,50 @@ TEST_CASE("tool: a list of images is looked at, trained on and tested on", "[too
   has(run("data '" + list + "'").out, "broken: " + list + ": line 2: the label is empty");
 }
 
+TEST_CASE("tool: shards are looked at, trained on and tested on", "[tool]") {
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  const std::string set = folder / "set", out = folder / "run";
+  const auto shard = [&](const std::string& name, int first, int last) {
+    for (int i = first; i < last; ++i) {
+      const std::string key = folder / "files/" + str("n", i % 2, ".x/", i);
+      put(key + ".pgm", picture(40, 36));
+      put(key + ".cls", str(i % 2)), put(key + ".txt", i % 2 == 0 ? "even" : "odd");
+    }
+    fs::create_directories(set);
+    REQUIRE(std::system(("tar -C '" + (folder / "files") + "' -cf '" + set + "/" + name +
+                         "' . && rm -r '" + (folder / "files") + "'")
+                            .c_str()) == 0);
+  };
+  shard("train-00.tar", 0, 16), shard("train-01.tar", 16, 32), shard("val-00.tar", 0, 4);
+  const std::string pattern = set + "/train-{00..01}.tar";
+  const Result well = run("data '" + pattern + "'");
+  CHECK(well.code == 0);
+  has(well.out, "WebDataset has them; ppma train --data tar --data-dir '" + pattern + "'\n");
+  has(well.out, "train: 32 images, all of 40 x 36 pixels\n");
+  has(well.out, "  odd            2\n");
+  CHECK(looked(set)["parts"].size() == 2);
+  write_file(folder / "small.json",
+             std::string_view(R"({"embed_dims": [8, 8, 8, 8], "num_heads": [1, 1, 1, 1],
+                                  "depths": [1, 1, 1, 1], "projection": 16})"));
+  const Result r =
+      run("train --data tar --data-dir '" + pattern + "' --size 32 --config '" +
+          (folder / "small.json") + "' --batch 16 --epochs 1 --threads 1 --out '" + out + "'");
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  has(r.out, "train-00.tar and 1 more: 32 training and 4 test images of 32 pixels, 2 classes");
+  const std::string best = "eval --json --weights '" + out + "/best.safetensors' ";
+  CHECK(json::parse(run(best).out)["images"] == 4);
+  fs::rename(set + "/val-00.tar", folder / "alone.tar");
+  CHECK(json::parse(run(best + "--data-dir '" + (folder / "alone.tar") + "'").out)["images"] == 4);
+  has(run("train --data tar --data-dir '" + pattern + "' --out '" + out + "2'").err,
+      "there are no shards to test on; their names begin with val or test");
+  put(set + "/val-00.tar", text_of(set + "/train-00.tar").substr(0, 5000));
+  has(run("data '" + set + "'").out, "broken: " + set + "/val-00.tar: byte 4096: cut short");
+  has(run("data '" + set + "/train-7.tar'").err, "does not exist");
+  has(run("data '" + set + "/train-{7..8}.tar'").err, "train-7.tar: there is no such file");
+}
+
 TEST_CASE("tool: data of the real sets", "[tool]") {
   NEEDS_TOOL_AND_PNG();
   const std::string data = std::string(PPMA_TEST_SOURCE_DIR) + "/../shared/data";

@@ -12,6 +12,7 @@
 #include "ppma/io/label_map.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/io/stb.hpp"
+#include "ppma/vis/report.hpp"
 #include "tool/help.hpp"
 
 using namespace ppma;
@@ -36,6 +37,21 @@ TEST_CASE("tool: a detector is trained, resumed, and finds things in a picture",
   const std::string log = text_of(out + "/log.jsonl");
   CHECK(std::count(log.begin(), log.end(), '\n') == 2);
   CHECK(json::parse(log.substr(0, log.find('\n'))).contains("segm_mAP_50"));
+  const std::string page = text_of(out + "/report.html");
+  CHECK(report_epoch(page) == 2);
+  for (const char* part :
+       {"mask AP75", "of 4 images, by their panoptic quality", "images/s", "<polyline",
+        "data:image/png;base64,", "warmup_iterations", "Configuration: backbone"})
+    CHECK(page.find(part) != std::string::npos);
+  // Of options that say nothing of generated images, or of a detector, there is no word.
+  for (const char* none : {"no_exif", "difficulty", "longer", "mixup"})
+    CHECK(page.find(none) == std::string::npos);
+  // Decays over training, of the part before it was resumed too.
+  for (const char* part : {"<img data-epoch=\"1\"", "<img data-epoch=\"2\""})
+    CHECK(page.find(part) != std::string::npos);
+  CHECK(read_image(out + "/history/epoch_2.png").shape() == Shape{4 * 114, 3 * 114, 3});
+  CHECK(text_of(out + "/curve.svg").starts_with("<svg xmlns="));
+  CHECK(text_of(out + "/curve.png").starts_with("\x89PNG"));
 
   write_png(folder / "a.png", draw_shapes({.height = 50, .width = 70}, 1).image);
   const Result p =
@@ -100,6 +116,21 @@ TEST_CASE("tool: Semantic FPN is trained, resumed and predicts", "[tool]") {
   REQUIRE(run("train --resume '" + out + "'").code == 0);
   const std::string log = text_of(out + "/log.jsonl");
   CHECK(std::count(log.begin(), log.end(), '\n') == 2);
+  // The page about the run; where the process died before it was written, its test is made again.
+  const auto matrix = [](const std::string& html) {
+    const std::size_t begin = html.find("aria-label=\"confusion matrix\"");
+    return html.substr(begin, html.find("The run", begin) - begin);
+  };
+  const std::string page = text_of(out + "/report.html");
+  CHECK(report_epoch(page) == 2);
+  for (const char* part : {"mean IoU", "best of 4 images", "pyramid_channels", "</i>background"})
+    CHECK(page.find(part) != std::string::npos);
+  std::filesystem::remove(out + "/report.html");
+  REQUIRE(run("train --resume '" + out + "'").code == 0);
+  CHECK(matrix(text_of(out + "/report.html")) == matrix(page));
+  for (const char* drawing : {"/curve.svg", "/confusion.svg"})
+    CHECK(text_of(out + drawing).starts_with("<svg xmlns="));
+  CHECK(read_image(out + "/confusion.png").dim(0) > 700);
   // percent: eight images' pixels
   const double pixels = json::parse(log.substr(0, log.find('\n'))).at("acc_seg").get<double>();
   CHECK((pixels > 0 && pixels < 100));
@@ -835,7 +866,8 @@ TEST_CASE(
       std::istringstream lines(text_of(folder / run_folder + "/log.jsonl"));
       std::vector<json> all;
       for (std::string line; std::getline(lines, line);)
-        all.push_back(json::parse(line)), all.back().erase("seconds");
+        all.push_back(json::parse(line)), all.back().erase("seconds"),
+            all.back().erase("data_seconds");
       return all;
     };
     CHECK(log("a").size() == 3);

@@ -308,8 +308,10 @@ TEST_CASE("tool: two processes learn to segment and to detect, with averages, an
   const Folder folder;
   for (const std::string task : {"segment", "detect"}) {
     INFO(task);
-    const std::string begin = small_run(task) + " --epochs 2 --accumulate 1 --ema 0.5 --out '",
-                      one = folder / (task + "1"), two = folder / (task + "2");
+    std::string options = small_run(task) + " --dtype f64 --epochs 2 --accumulate 1 --ema 0.5";
+    if (const auto at = options.find(" --boxes-only"); at != options.npos) options.erase(at, 13);
+    const std::string begin = options + " --out '", one = folder / (task + "1"),
+                      two = folder / (task + "2");
     REQUIRE(run(begin + one + "'").code == 0);
     for (const std::string& arguments :
          {begin + two + "' --stop-after 1", "train --threads 1 --resume '" + two + "'"})
@@ -320,10 +322,13 @@ TEST_CASE("tool: two processes learn to segment and to detect, with averages, an
     const std::vector<Json> alone = records_of(one), together = records_of(two);
     REQUIRE((alone.size() == 2 && together.size() == 2));
     for (std::size_t e = 0; e < 2; ++e) {
-      const double a = alone[e].at("loss"), b = together[e].at("loss");
-      // A detector's losses are means over what each process samples.
-      CHECK(b == Approx(a).epsilon(task == "segment" ? 1e-4 : 0.1));
-      CHECK(together[e].contains(task == "segment" ? "ema_aAcc" : "ema_bbox_mAP"));
+      for (const auto& [key, value] : alone[e].items())
+        if (key.find("loss") != key.npos) {
+          INFO(key << " of epoch " << e);
+          // In f32 too of the first step; later roundings decide which boxes are kept.
+          CHECK(together[e].at(key) == Approx(double(value)).epsilon(1e-9));
+        }
+      CHECK(together[e].contains(task == "segment" ? "ema_aAcc" : "ema_segm_mAP"));
     }
     CHECK(fs::exists(two + "/pictures/epoch_2_averaged.png"));
   }

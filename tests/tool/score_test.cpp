@@ -52,6 +52,7 @@ TEST_CASE("tool: eval-coco prints pycocotools' figures", "[tool]") {
   const Result text = run(files);
   CHECK(text.code == 0);
   CHECK(text.out.find("  AP50   ") != std::string::npos);
+  CHECK(text.out.find("    AP    AP50    AP75\n") != std::string::npos);
   write_text(folder / "dt.json", R"([{"image_id": "7"}])");
   const Result wrong = run(files + "--json");
   CHECK(wrong.code == 1);
@@ -90,7 +91,19 @@ TEST_CASE("tool: eval-miou", "[tool]") {
   CHECK(j.at("mIoU").get<double>() == Approx((0.75 + 0.5 + 0.5) / 3));
   CHECK(j.at("aAcc").get<double>() == Approx(6.0 / 8));
   CHECK(j.at("mAcc").get<double>() == Approx((3.0 / 4 + 2.0 / 3 + 1) / 3));
-  CHECK(run(command + "--classes 4").out.find("2 images: mIoU 0.5833") == 0);
+  const std::string few = run(command + "--classes 4").out;
+  CHECK(few.find("2 images: mIoU 0.5833") == 0);
+  // 2 of 3 pixels of class 1, which is taken for 2; a class that is nowhere has no figures.
+  CHECK(few.find("  class 1            37.50   50.00       66.67        66.67  class 2\n") !=
+        std::string::npos);
+  CHECK(few.find("  class 3             0.00       -           -            -\n") !=
+        std::string::npos);
+  // Of many classes the worst, or all.
+  const std::string worst = run(command + "--classes 21").out,
+                    all = run(command + "--classes 21 --per-class").out;
+  CHECK(worst.find("\n  worst of 21 classes  ") != std::string::npos);  // three have any
+  CHECK(std::count(worst.begin(), worst.end(), '\n') == 5);
+  CHECK(std::count(all.begin(), all.end(), '\n') == 23);
   const Result range = run(command + "--classes 2 --json");
   CHECK(range.code == 1);
   CHECK(range.err.find("gt/a.png") != std::string::npos);

@@ -29,8 +29,9 @@ TEST_CASE("tool: help and errors", "[tool]") {
   const Result help = run("--help");
   CHECK(help.code == 0);
   const std::vector<std::string> all = commands();
-  for (const char* known : {"info", "summary", "train", "eval", "eval-coco", "eval-miou", "predict",
-                            "visualize", "convert", "run", "bench", "ablate"})
+  for (const char* known :
+       {"info", "summary", "train", "eval", "eval-coco", "eval-miou", "predict", "visualize",
+        "convert", "run", "bench", "ablate", "sweep", "lr-find", "compare"})
     CHECK(std::find(all.begin(), all.end(), known) != all.end());
   for (const std::string& command : all) {
     INFO(command);
@@ -313,10 +314,16 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
        {"epoch", "n_parameters", "train_lr", "train_loss", "test_loss", "test_acc1", "test_acc5",
         "test_ema_loss", "test_ema_acc1", "test_ema_acc5"})
     CHECK(line.contains(key));
+  REQUIRE(line["test_class_acc1"].size() == 10);
+  CHECK(line["test_ema_class_acc1"].size() == 10);
+  CHECK(straight.out.find("worst of 10 classes") != std::string::npos);
 
   // The same run with another number of workers, in two parts.
   REQUIRE(run("train --epochs 3 --stop-after 2 --workers 1 " + options + folder / "b").code == 0);
-  REQUIRE(run("train --resume " + folder / "b").code == 0);
+  const Result rest = run("train --per-class --resume " + folder / "b");
+  REQUIRE(rest.code == 0);
+  CHECK(rest.out.find("\nclass ") != std::string::npos);  // each of them
+  CHECK(rest.out.find("\nheart ") != std::string::npos);
   CHECK(read_file(folder / "a/last.safetensors") == read_file(folder / "b/last.safetensors"));
   CHECK(read_file(folder / "a/best.safetensors") == read_file(folder / "b/best.safetensors"));
   CHECK(run("train --epochs 3 " + options + folder / "b").err.find("already holds a run") !=
@@ -399,7 +406,14 @@ TEST_CASE("tool: train, resume, eval and predict", "[tool]") {
       CHECK((decay > 0 && decay <= 1));
     }
   CHECK(text_of(folder / "mask.png").starts_with("\x89PNG"));
-  CHECK(text_of(folder / "a/curve.png").starts_with("\x89PNG"));
+  for (const char* picture : {"a/curve", "a/confusion"}) {
+    CHECK(text_of(folder / picture + ".png").starts_with("\x89PNG"));
+    CHECK(text_of(folder / picture + ".svg").starts_with("<svg xmlns="));
+  }
+  REQUIRE(run("eval --weights " + folder / "a/best.safetensors" + " --confusion " +
+              folder / "confusion.svg")
+              .code == 0);
+  CHECK(text_of(folder / "confusion.svg").starts_with("<svg xmlns="));
   const Result file = run("visualize --query 0.2 0.8 --weights " + folder / "a/best.safetensors" +
                           " --out " + folder / "file.png --image " + folder / "image.ppm");
   CHECK(file.err.empty());
@@ -446,8 +460,8 @@ TEST_CASE("tool: ablate trains each mask with each seed once, and pairs seeds", 
   double mean = 0, last = 0;
   for (std::string line; std::getline(lines, line); mean += last / 2)
     last = nlohmann::json::parse(line)["test_ema_acc1"];
-  CHECK(both["rows"][0]["accuracies"][1] == last);
-  CHECK(both["rows"][0]["over_epochs"]["accuracies"][1].get<double>() == Approx(mean));
+  CHECK(both["rows"][0]["values"][1] == last);
+  CHECK(both["rows"][0]["over_epochs"]["values"][1].get<double>() == Approx(mean));
   write_file(folder / "ab/whole-none-1/train.json", "{");
   CHECK(run(twice).err.find("whole-none-1/train.json") != std::string::npos);
 
@@ -458,11 +472,22 @@ TEST_CASE("tool: ablate trains each mask with each seed once, and pairs seeds", 
     const std::string log =
         text_of(folder / ("a/whole-polyline-" + std::to_string(k) + "/log.jsonl"));
     const double accuracy = nlohmann::json::parse(log)["test_ema_acc1"];
-    CHECK(j["rows"][1]["accuracies"][k] == accuracy);
-    difference += (accuracy - j["rows"][0]["accuracies"][k].get<double>()) / 2;
+    CHECK(j["rows"][1]["values"][k] == accuracy);
+    difference += (accuracy - j["rows"][0]["values"][k].get<double>()) / 2;
   }
   CHECK(j["rows"][1]["minus_none"].get<double>() == Approx(difference));
   CHECK(read_file(folder / "a/ablation.png").size() > 1000);
+  CHECK(j["figure"] == "accuracy");
+  CHECK(whole.out.find("timing 2 networks in turns") != std::string::npos);
+  for (const char* cost : {"parameters", "backbone_macs", "training_images_per_s",
+                           "inference_images_per_s", "training_peak_bytes"})
+    CHECK(j["rows"][1]["costs"][cost].get<double>() > 0);
+  CHECK(j["rows"][1]["costs"]["parameters"] > j["rows"][0]["costs"]["parameters"]);
+  // What was measured stays, and is not measured again.
+  const Result shown = run(command + " --report");
+  CHECK(shown.out.find("timing") == std::string::npos);
+  CHECK(nlohmann::json::parse(text_of(folder / "a/ablation.json")) == j);
+  CHECK(text_of(folder / "a/ablation.html").find("Learning curves") != std::string::npos);
 
   // One of the runs by `train` alone: the same.
   REQUIRE(run("train --data paths --question curve --difficulty 1 --images 16 --test-images 8 "
@@ -481,4 +506,34 @@ TEST_CASE("tool: ablate trains each mask with each seed once, and pairs seeds", 
         std::string::npos);
   CHECK(run("train --data paths --question why").err.find("there is no question \"why\"") !=
         std::string::npos);
+}
+
+TEST_CASE("tool: ablate on segmentation: mIoU of the same runs as train's", "[tool]") {
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  const std::string how =
+      " --task segment --head semantic_fpn --images 8 --test-images 4 --size 48 --batch 4 --epochs "
+      "2 --ema 0.5 --threads 1 --evaluate-every 1 --out " +
+      folder / "";
+  const std::string command = "ablate --masks none,polyline --seeds 1 --no-bench" + how + "a";
+  const Result first = run(command);
+  INFO(first.err);
+  REQUIRE(first.code == 0);
+  const auto j = nlohmann::json::parse(text_of(folder / "a/ablation.json"));
+  CHECK(j["figure"] == "mIoU");
+  CHECK(!j["rows"][0].contains("costs"));
+  std::istringstream lines(text_of(folder / "a/whole-polyline-0/log.jsonl"));
+  double mean = 0, last = 0;
+  for (std::string line; std::getline(lines, line); mean += last / 2)
+    last = 100 * nlohmann::json::parse(line)["ema_mIoU"].get<double>();
+  CHECK(j["rows"][1]["values"][0].get<double>() == Approx(last));
+  CHECK(j["rows"][1]["over_epochs"]["values"][0].get<double>() == Approx(mean));
+  CHECK(run(command).out.find("run 1 of 2") == std::string::npos);  // they are there
+  CHECK(run(command + " --crop 32").err.find("was trained with other options") !=
+        std::string::npos);
+  REQUIRE(run("train --config " + folder / "a/networks/whole-polyline.json" + how + "one").code ==
+          0);
+  CHECK(read_file(folder / "one/last.safetensors") ==
+        read_file(folder / "a/whole-polyline-0/last.safetensors"));
+  CHECK(run("ablate --head upernet").err.find("--head is for --task segment") != std::string::npos);
 }

@@ -70,6 +70,7 @@ inline State state_of(const std::string& folder) {
     const std::size_t end = log.find('\n', begin);
     auto j = nlohmann::ordered_json::parse(log.substr(begin, end - begin));
     records.push_back(j);
+    j.erase("data_seconds");
     s.log += j.erase("seconds") == 1 ? "" : "without its seconds: ";
     s.log += j.dump() + "\n";
     begin = end == std::string::npos ? log.size() : end + 1;

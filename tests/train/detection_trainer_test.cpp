@@ -20,6 +20,29 @@ TEST_CASE("detection trainer: warm-up and steps as published", "[train]") {
   CHECK(s.at(11, 90000) == Approx(1e-6));
 }
 
+TEST_CASE("panoptic quality of an image by hand", "[train]") {
+  Objects truth{{{0, 0, 10, 10}, {20, 0, 30, 10}}, {3, 4}, Tensor()};
+  const auto at = [](float x1, float x2, i64 label, double score) {
+    return Detection{{x1, 0, x2, 10}, label, score, {}};
+  };
+  CHECK(panoptic_quality(truth, {at(0, 10, 3, 0.9), at(20, 30, 4, 0.9)}) == 1);
+  CHECK(panoptic_quality(truth, {}) == 0);
+  // One of two with an overlap of 0.8, one of another class, one that is not sure.
+  const std::vector<Detection> found{at(0, 8, 3, 0.6), at(20, 30, 3, 0.9), at(20, 30, 4, 0.4)};
+  CHECK(panoptic_quality(truth, found) == Approx(2 * 0.8 / 4));
+  CHECK(panoptic_quality(truth, found, 0.3) == Approx(2 * 1.8 / 5));
+  // The surer one of two takes the object; half an overlap is none.
+  CHECK(panoptic_quality(truth, {at(0, 10, 3, 0.6), at(0, 8, 3, 0.9)}) == Approx(2 * 0.8 / 4));
+  CHECK(panoptic_quality(truth, {at(0, 5, 3, 0.9)}) == 0);
+  CHECK(is_nan(panoptic_quality({}, {at(0, 10, 3, 0.1)})));
+  // Masks where both have one: the left half of the box against all of it.
+  truth = {{{0, 0, 4, 2}}, {0}, Tensor::full({1, 2, 4}, 1, DType::uint8)};
+  Detection d{{0, 0, 4, 2}, 0, 0.9, rle_encode(Tensor::from<u8>({1, 1, 1, 0, 1, 1, 1, 0}, {2, 4}))};
+  CHECK(panoptic_quality(truth, {d}) == Approx(0.75));
+  d.mask.reset();
+  CHECK(panoptic_quality(truth, {d}) == 1);
+}
+
 TEST_CASE("detection trainer: the loss falls, and a resumed run is the same run", "[train]") {
   MaskRcnnConfig c = mask_rcnn_nano(figure_count, true);
   c.backbone.embed_dims = {8, 8, 8, 8}, c.backbone.num_heads = {2, 2, 2, 2},

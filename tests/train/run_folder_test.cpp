@@ -136,6 +136,8 @@ TEST_CASE(
   train(old, RunFolder::Start::fresh, 2);
   write_file(old + "/pictures/mine.png", "kept");
   write_file(old + "/curve.png", "old");
+  fs::create_directory(old + "/history");
+  write_file(old + "/history/epoch_1.png", "old");
   fs::copy(old, whole, fs::copy_options::recursive);
   REQUIRE(crash_test::run_with(library, child(whole, "overwrite", 1), 0, folder / "count") == 0);
   if (!fs::exists(folder / "count")) PPMA_SKIP("no library is loaded before this program");
@@ -143,6 +145,7 @@ TEST_CASE(
   const State before = state_of(old), right = state_of(whole);
   CHECK(right.names.find("mine.png") != std::string::npos);
   CHECK(right.names.find("curve.png") == std::string::npos);
+  CHECK(!fs::exists(whole + "/history/epoch_1.png"));
   CHECK((right.last != before.last && right.best != before.best));
   i64 olds = 0, news = 0;
   for (i64 at = 1; at <= events; at += every) {

@@ -18,6 +18,7 @@
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/linear.hpp"
 #include "ppma/ops/reduce.hpp"
+#include "ppma/train/finite.hpp"
 #include "thrown.hpp"
 #include "train/toy.hpp"
 
@@ -97,7 +98,8 @@ TEST_CASE("a resumed run continues bit for bit", "[train]") {
   CHECK(values(second->optimizer().state()) == values(straight->optimizer().state()));
   REQUIRE(records.size() == 4);
   for (std::size_t e = 0; e < 4; ++e) {
-    records[e].seconds = expected[e].seconds = 0;
+    records[e].seconds = expected[e].seconds = records[e].data_seconds = expected[e].data_seconds =
+        0;
     CHECK(to_json(records[e]) == to_json(expected[e]));
   }
   CHECK(second->best() == straight->best());
@@ -151,7 +153,8 @@ TEST_CASE("an epoch that rests after any batch goes on bit for bit", "[train]") 
         REQUIRE(records.size() == 2);
         for (std::size_t e = 0; e < 2; ++e) {
           CHECK(records[e].seconds > 0);
-          records[e].seconds = expected[e].seconds = 0;
+          records[e].seconds = expected[e].seconds = records[e].data_seconds =
+              expected[e].data_seconds = 0;
           CHECK(to_json(records[e]) == to_json(expected[e]));
           records[e].seconds = 1;
         }
@@ -177,8 +180,8 @@ TEST_CASE("a place within an epoch that cannot be is refused", "[train]") {
   const std::string right = saved.metadata.at("so_far");
   CHECK(right.starts_with("0 6 1 8 1 "));
   CHECK(refuses("", "the file is damaged"));
-  CHECK(refuses("0 6 1 8 one 1 1 1 1 1 1", "the file is damaged"));
-  CHECK(refuses("0 6 7 8 1 1 1 1 1 1 1", "7 of 6 batches"));
+  CHECK(refuses("0 6 1 8 one 0 1 1 1 1 1 1 1", "the file is damaged"));
+  CHECK(refuses("0 6 7 8 1 0 1 1 1 1 1 1 1", "7 of 6 batches"));
   CHECK(refuses("1" + right.substr(1), "rests in epoch 1 after 0 epochs"));
   auto metadata = saved.metadata;
   metadata["so_far"] = "0 5" + right.substr(3);
@@ -306,11 +309,106 @@ TEST_CASE("a task of a program's own is trained with SGD, and its parts are repo
       says([&] { diverging.run(stream); }, "testing after epoch 2: the line is too steep; where"));
 }
 
-TEST_CASE("a loss that is not finite stops with the place", "[train]") {
+namespace {
+
+// The distance of a line from points, of which the third batch of each epoch is what is said.
+struct Distance {
+  using Batch = Line::Batch;
+  struct Model {
+    Tensor slope = parameter(Tensor::full({1, 1}, 0.5));
+    template <class V>
+    void fields(V& v) {
+      v.parameter("slope", slope);
+    }
+  } model;
+
+  Loss loss(const Batch& batch, Context& context) {
+    const Scope here("line");
+    const Tensor gap =
+        sub(context.seen(linear(batch.images, model.slope, Tensor())), batch.targets);
+    return {ppma::sqrt(mean(mul(gap, gap)))};
+  }
+  Line::Quality evaluate(const Testing&) { return {-model.slope.item()}; }
+};
+BatchPlan<Line::Batch> points_with(float x, float y, i64 batches = 5) {
+  return {batches, [x, y](i64) {
+            return [x, y](i64 n) {
+              const float a = n == 2 ? x : static_cast<float>(n + 1);
+              return Line::Batch{
+                  Tensor::from<float>({a, a}, {2, 1}),
+                  Tensor::from<float>({n == 2 ? y : 2 * a, n == 2 ? y : 3 * a}, {2, 1})};
+            };
+          }};
+}
+
+}  // namespace
+
+TEST_CASE("a step that is not finite is skipped, counted and named", "[train]") {
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN(), huge = 3e38f;
+  struct Case {
+    float x, y;
+    const char *what, *where;
+  };
+  for (const i64 accumulate : {1, 2})
+    for (const Case& c : {Case{nan, 1, "loss", "what the batch holds of images"},
+                          Case{huge, 1, "loss", "something behind the output of line"},
+                          Case{1, nan, "loss", "something behind the output of line"},
+                          Case{0, 0, "gradient's norm", "that of slope"}}) {
+      INFO(c.where << ", accumulated " << accumulate);
+      Distance task, without;
+      TrainOptions options;
+      options.rules = {{}}, options.epochs = 2, options.ema_decay = 0.5;
+      options.accumulate = accumulate;
+      options.rate = [](const Moment&) { return 0.01; };
+      BatchStream<Line::Batch> stream(points_with(c.x, c.y));
+      std::vector<SkippedStep> skipped;
+      i64 batches = 0;
+      Trainer trainer(task, options);
+      const auto record = trainer.run_epoch(
+          stream, {.on_batch = [&](const StepReport&) { ++batches; },
+                   .on_skip = [&](const SkippedStep& s) { skipped.push_back(s); }});
+      CHECK(batches == 5);
+      REQUIRE(skipped.size() == 1);
+      CHECK((skipped[0].epoch == 0 && skipped[0].batch == (accumulate == 1 ? 3
+                                                           : c.y == 0      ? 4
+                                                                           : 3)));
+      CHECK(skipped[0].what == c.what);
+      CHECK(skipped[0].where == c.where);
+      CHECK(skipped[0].in_a_row == 1);
+      CHECK(record.skipped == 1);
+      CHECK(is_finite(record.train_loss));
+      // The same as if the step's batches were not there, in weights, moments and average.
+      BatchStream<Line::Batch> fewer({accumulate == 1 ? i64{4} : i64{3}, [&](i64 epoch) {
+                                        auto all = points_with(c.x, c.y).of_epoch(epoch);
+                                        return [all, accumulate](i64 n) {
+                                          return all(n < 2 ? n : n + accumulate);
+                                        };
+                                      }});
+      Trainer clean(without, options);
+      CHECK(clean.run_epoch(fewer).skipped == 0);
+      CHECK(values(trainer.weights()) == values(clean.weights()));
+      CHECK(values(trainer.average()) == values(clean.average()));
+      CHECK(values(trainer.optimizer().state()) == values(clean.optimizer().state()));
+    }
+}
+
+TEST_CASE("five steps in a row that are not finite, or all of an epoch, end the training",
+          "[train]") {
   Toy model;
   model.second.data<float>()[0] = std::numeric_limits<float>::infinity();
+  i64 skipped = 0;
   ToyTrainer trainer(model, options_for(2));
-  CHECK(says([&] { trainer.run(); }, "epoch 0, batch 0; lower the learning rate"));
+  CHECK(says([&] { trainer.run({.on_skip = [&](const SkippedStep&) { ++skipped; }}); },
+             "epoch 1, batch 5: the loss is "));
+  CHECK(skipped == 5);
+  // Batch norm has not moved to what is not finite, nor twice where a pass was made again.
+  CHECK(all_finite(model.mean));
+  CHECK(all_finite(model.variance));
+  Distance task;
+  task.model.slope.data<float>()[0] = std::numeric_limits<float>::infinity();
+  Trainer few(task, {.rate = [](const Moment&) { return 0.01; }});
+  BatchStream<Line::Batch> stream(points_with(1, 1, 3));
+  CHECK(says([&] { few.run(stream); }, "none of the 3 steps of epoch 1"));
 }
 
 TEST_CASE("weights that are not finite are not saved, and not resumed", "[train]") {
@@ -417,13 +515,13 @@ TEST_CASE("the log: one JSON object a line", "[train]") {
   r.train_loss = 6.9142;
   r.test = Evaluation{6.5, 0.252, 1.5, 50000};
   r.test_ema = Evaluation{6.9, 0.1, 0.5, 50000};
-  r.seconds = 2.5;
+  r.seconds = 2.5, r.data_seconds = 0.5, r.skipped = 3;
   CHECK(to_json(r) ==
         "{\"epoch\":0,\"n_parameters\":14335272,\"train_lr\":1e-06,\"train_loss\":6.9142,\"test_"
         "loss\":6.5,"
         "\"test_acc1\":0.252,\"test_acc5\":1.5,\"test_ema_loss\":6.9,\"test_ema_acc1\":0.1,\"test_"
         "ema_acc5\":0.5,"
-        "\"seconds\":2.5}");
+        "\"skipped_steps\":3,\"data_seconds\":0.5,\"seconds\":2.5}");
   std::string lines;
   for (r.epoch = 0; r.epoch < 2; ++r.epoch) lines += to_json(r) + "\n";
   r.test_ema.reset();
@@ -432,6 +530,7 @@ TEST_CASE("the log: one JSON object a line", "[train]") {
   REQUIRE(records.size() == 3);
   CHECK(records[1].epoch == 1);
   CHECK(records[1].test_ema->acc1 == 0.1);
+  CHECK((records[1].skipped == 3 && records[1].data_seconds == 0.5));
   CHECK(records[1].n_parameters == 14335272);
   CHECK(records[2].test->acc1 == 0.252);
   CHECK(!records[2].test_ema);

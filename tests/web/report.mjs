@@ -1,10 +1,10 @@
-// A run's report in headless Chromium:  report.mjs FILE BROWSER
+// Runs' reports in headless Chromium:  report.mjs BROWSER FILE...
 
 import assert from 'node:assert/strict';
 import { resolve } from 'node:path';
 import { Page } from './chromium.mjs';
 
-const [file, browser] = process.argv.slice(2);
+const [browser, ...files] = process.argv.slice(2);
 const page = await Page.open(browser);
 try {
   const asked = [];
@@ -14,10 +14,10 @@ try {
     if (message.method === 'Network.requestWillBeSent') asked.push(message.params.request.url);
     hear(message);
   };
-  for (const how of [{}, { dark: true }, { width: 400, height: 860, touch: true }, { width: 400, height: 860, touch: true, dark: true }]) {
-    const at = JSON.stringify(how);
+  for (const file of files) for (const how of [{}, { dark: true }, { width: 400, height: 860, touch: true }, { width: 400, height: 860, touch: true, dark: true }]) {
+    const at = file + JSON.stringify(how);
     await page.go(`file://${resolve(file)}`, how);
-    await page.until('document.readyState === "complete" && document.querySelectorAll("svg").length >= 4', 15, 'the page');
+    await page.until('document.readyState === "complete" && document.querySelectorAll("svg").length >= 2', 15, 'the page');
     const [wide, window] = await page.value('[document.documentElement.scrollWidth, innerWidth]');
     assert.ok(wide <= window && window === (how.width ?? 1280), `${at}: ${wide} pixels wide in ${window}`);
     assert.ok(await page.value('[...document.images].length > 0 && [...document.images].every((i) => i.naturalWidth > 0)'), `${at}: all images are there`);
@@ -26,7 +26,7 @@ try {
         .map((v) => v <= 0.04 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
       const behind = (e) => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (!/, 0\\)$|transparent/.test(c)) return light(c); } };
       let worst = [99, ''];
-      for (const s of ['h1', 'header p', 'h2', '.figures b', '.figures span', 'h3', 'thead th', 'td small', 'th[scope=row]', '.run td', 'figcaption', '.wrongly b', '.right', 'svg .tick', 'svg .name', 'text.s0', 'text.s1']) {
+      for (const s of ['h1', 'header p', 'h2', '.figures b', '.figures span', 'h3', 'thead th', 'td small', 'th[scope=row]', '.run td', 'figcaption', '.wrongly b', '.views span', '.legend', '.right', 'svg .tick', 'svg .name', 'text.s0', 'text.s1']) {
         const e = document.querySelector(s); if (!e || e.matches('rect')) continue;
         const style = getComputedStyle(e), a = light(e.matches('text') ? style.fill : style.color), b = behind(e);
         const c = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); if (c < worst[0]) worst = [c, s];
@@ -41,9 +41,17 @@ try {
       return [...s.querySelectorAll('text')].filter((t) => { const r = t.getBoundingClientRect(); return r.left < b.left - 1 || r.right > b.right + 1 || r.top < b.top - 1 || r.bottom > b.bottom + 1; })
         .map((t) => t.textContent); })`);
     assert.deepEqual(out, [], at);
+    // The decays' slider, by its keys: the last is shown first, then the one before.
+    const seen = () => page.value(`[document.querySelector('#decay-epoch').textContent, [...document.querySelectorAll('img[data-epoch]')]
+      .filter((i) => i.getBoundingClientRect().height > 0).map((i) => i.dataset.epoch).join(), document.querySelector('#decay-slider').offsetWidth > 60]`);
+    assert.deepEqual(await seen(), ['after epoch 3', '3', true], at);
+    await page.value('document.querySelector("#decay-slider").focus()');
+    for (const type of ['keyDown', 'keyUp']) await page.send('Input.dispatchKeyEvent', { type, key: 'ArrowLeft', code: 'ArrowLeft', windowsVirtualKeyCode: 37 });
+    await page.until('document.querySelector("#decay-epoch").textContent === "after epoch 1"', 5, 'the slider');
+    assert.deepEqual(await seen(), ['after epoch 1', '1', true], at);
   }
   assert.deepEqual(page.errors, []);
-  assert.ok(asked.length >= 4 && asked.every((url) => /^(file|data):/.test(url)), `asked for ${asked}`);
+  assert.ok(asked.length >= 4 * files.length && asked.every((url) => /^(file|data):/.test(url)), `asked for ${asked}`);
   console.log('ok');
 } finally {
   await page.close();

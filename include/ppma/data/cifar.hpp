@@ -79,6 +79,9 @@ Dataset cifar(const std::string& folder, Split split) {
     bytes->insert(bytes->end(), file.begin(), file.end());
   }
   d.size = static_cast<i64>(bytes->size() / record);
+  d.label = [bytes, record, labels](i64 index) {
+    return (*bytes)[static_cast<std::size_t>(index) * record + labels - 1];
+  };
   d.load = [bytes, record, labels, name = d.name](i64 index) {
     const u8* from = bytes->data() + static_cast<std::size_t>(index) * record + labels;
     Sample s{Tensor::empty({32, 32, 3}, DType::uint8), from[-1], str(name, "/", index)};

@@ -31,6 +31,8 @@ struct Dataset {
   std::string left_out;  // what of the files is not in the set and why, for messages
   // the same sample each time; called from several threads at once
   std::function<Sample(i64)> load{};
+  // the class of a sample, without loading it; empty where only load() says it
+  std::function<i64(i64)> label{};
 
   /// How many classes there are.
   i64 classes() const { return static_cast<i64>(class_names.size()); }
@@ -73,6 +75,8 @@ Dataset subset(Dataset whole, i64 first, i64 count) {
   Dataset part = whole;
   part.size = count;
   part.load = [all = std::move(whole.load), first](i64 i) { return all(first + i); };
+  if (whole.label)
+    part.label = [all = std::move(whole.label), first](i64 i) { return all(first + i); };
   return part;
 }
 
@@ -92,6 +96,7 @@ Dataset in_memory(const Dataset& source) {
     if (e) std::rethrow_exception(e);
   Dataset kept = source;
   kept.load = [samples](i64 i) { return (*samples)[static_cast<std::size_t>(i)]; };
+  kept.label = [samples](i64 i) { return (*samples)[static_cast<std::size_t>(i)].label; };
   return kept;
 }
 

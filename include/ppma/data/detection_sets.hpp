@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Sets for detection: COCO's files, and the generated `shapes` with their masks.
+// Sets for detection: annotations as COCO has them (data/voc.hpp and data/yolo.hpp make such of
+// theirs), and the generated `shapes` with their masks.
 
 #include <memory>
 #include <string>
@@ -8,12 +9,13 @@
 #include "ppma/data/detection.hpp"
 #include "ppma/data/shapes.hpp"
 #include "ppma/io/coco.hpp"
+#include "ppma/io/image.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 /// What of a COCO file is not learnt from, by reason.
 struct CocoSkips {
-  // annotations: crowds; less than a pixel; beside the image
+  // annotations: crowds, and VOC's difficult objects; less than a pixel; beside the image
   i64 crowds = 0, no_area = 0, outside = 0;
   i64 without_mask = 0;  // annotations, where masks are learnt
   // images: nothing left in them; a side below 32 pixels
@@ -34,13 +36,29 @@ PPMA_API bool is_empty(const Box& b);
 
 /// The images of a COCO file that something is to be learnt from (recipes 3.3); `all_images` keeps
 /// the others too, for evaluation. With `masks`, objects without a segmentation are left out; masks
-/// are drawn when an image is loaded.
+/// are drawn when an image is loaded. Annotations of COCO count the pixels as they are stored.
 /// Errors: those of read_coco and read_image; no object with a mask where they are wanted; an image
 /// of another size than the file says; a mask of another size than its image (with the annotation's
 /// id).
 PPMA_API DetectionSet coco_set(const std::shared_ptr<const CocoTruth>& truth,
                                const std::string& folder, bool masks, bool all_images = false,
-                               CocoSkips* skips = nullptr);
+                               CocoSkips* skips = nullptr,
+                               ImageReading reading = {.orient = false});
+
+/// The annotations of a part of a set, and its images.
+struct DetectionFiles {
+  std::shared_ptr<const CocoTruth> truth;
+  std::string images;                     // the folder that file names count from
+  ImageReading reading{.orient = false};  // how annotations count pixels
+  std::string left_out{};                 // what of the files is not in it and why, for messages
+
+  /// Whether an object has a mask.
+  PPMA_API bool any_mask() const;
+};
+
+/// The same of such files.
+PPMA_API DetectionSet detection_set(const DetectionFiles& files, bool masks,
+                                    bool all_images = false, CocoSkips* skips = nullptr);
 
 /// The generated set with boxes and masks. Category ids are class + 1, image ids index + 1.
 PPMA_API DetectionSet shapes_set(const ShapesOptions& options);
@@ -55,8 +73,6 @@ PPMA_API CocoTruth truth_of(const DetectionSet& set);
 #include <algorithm>
 #include <vector>
 
-#include "ppma/io/image.hpp"
-
 namespace ppma::inline PPMA_ABI {
 
 std::string CocoSkips::text() const {
@@ -64,7 +80,7 @@ std::string CocoSkips::text() const {
   const auto add = [&s](i64 n, const char* what) {
     if (n > 0) s += str(s.empty() ? "" : ", ", n, " ", what);
   };
-  add(crowds, "crowds"), add(no_area, "boxes of no area"),
+  add(crowds, "crowds or difficult objects"), add(no_area, "boxes of no area"),
       add(outside, "boxes outside of their image");
   add(without_mask, "objects without a mask");
   add(images_without_boxes, "images without boxes"), add(small_images, "images below 32 pixels");
@@ -85,7 +101,7 @@ bool is_empty(const Box& b) { return !(b.width() > 0 && b.height() > 0); }
 }  // namespace detail
 
 DetectionSet coco_set(const std::shared_ptr<const CocoTruth>& truth, const std::string& folder,
-                      bool masks, bool all_images, CocoSkips* skips) {
+                      bool masks, bool all_images, CocoSkips* skips, ImageReading reading) {
   CocoSkips unused, &skip = skips != nullptr ? *skips : unused;
   std::vector<std::vector<std::size_t>> of_image(truth->images.size());
   i64 kept = 0;
@@ -114,7 +130,8 @@ DetectionSet coco_set(const std::shared_ptr<const CocoTruth>& truth, const std::
     of_image[static_cast<std::size_t>(a.image)].push_back(i);
   }
   check(kept > 0 || skip.without_mask == 0, truth->path,
-        ": none of its objects has a \"segmentation\"; train on boxes alone (--boxes-only)");
+        ": none of its objects has a \"segmentation\" or an outline; train on boxes alone "
+        "(--boxes-only)");
   auto chosen = std::make_shared<std::vector<std::size_t>>();
   auto objects_of = std::make_shared<std::vector<std::vector<std::size_t>>>(std::move(of_image));
   DetectionSet set;
@@ -143,7 +160,7 @@ DetectionSet coco_set(const std::shared_ptr<const CocoTruth>& truth, const std::
     const CocoImage& image = truth->images[i];
     DetectionSample s;
     s.name = folder + "/" + image.file_name;
-    s.image = read_image(s.name, {.orient = false});  // annotations count stored pixels
+    s.image = read_image(s.name, reading);
     s.image_id = image.id;
     const i64 H = s.image.dim(0), W = s.image.dim(1);
     check(image.height == 0 || (image.height == H && image.width == W), s.name, ": has ", H, " x ",
@@ -167,6 +184,20 @@ DetectionSet coco_set(const std::shared_ptr<const CocoTruth>& truth, const std::
     }
     return s;
   };
+  return set;
+}
+
+bool DetectionFiles::any_mask() const {
+  return std::any_of(truth->annotations.begin(), truth->annotations.end(),
+                     [](const CocoAnnotation& a) { return !a.mask.empty(); });
+}
+
+DetectionSet detection_set(const DetectionFiles& files, bool masks, bool all_images,
+                           CocoSkips* skips) {
+  DetectionSet set = coco_set(files.truth, files.images, masks, all_images, skips, files.reading);
+  set.left_out = set.left_out.empty() || files.left_out.empty()
+                     ? set.left_out + files.left_out
+                     : files.left_out + ", " + set.left_out;
   return set;
 }
 

@@ -218,6 +218,7 @@ Dataset idx_folder(const std::string& folder, Split split) {
           ", which is none of the ", d.class_names.size(), " classes that are named");
   }
   const bool mirrored = files.prefix.starts_with("emnist-");
+  d.label = [label](i64 index) { return (*label)[static_cast<std::size_t>(index)]; };
   d.load = [=](i64 index) {
     Sample s{Tensor::empty(mirrored ? Shape{W, H, 3} : Shape{H, W, 3}, DType::uint8),
              (*label)[static_cast<std::size_t>(index)], str(at, ": image ", index)};

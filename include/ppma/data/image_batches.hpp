@@ -14,6 +14,7 @@
 #include "ppma/data/batch_stream.hpp"
 #include "ppma/data/dataset.hpp"
 #include "ppma/data/mix.hpp"
+#include "ppma/data/sampling.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -25,6 +26,7 @@ struct ImageLoading {
   BatchPart part{};  // of every batch, for this process
   // repeated augmentation (published: 3); an epoch keeps its length and sees fewer images
   i64 repeats = 1;
+  bool balanced = false;  // every class equally often (data/sampling.hpp), shuffled
   Transform transform{};
   Normalization normalization{};
   RandomErasing erasing{};
@@ -67,6 +69,9 @@ class ImageBatches {
     check(options_.batch > 0 && options_.repeats > 0,
           "loader: batch and repeats must be at least 1");
     options_.part.require("loader", options_.batch);
+    check(!options_.balanced || options_.repeats == 1,
+          "loader: of a balanced order no sample is repeated; leave one of the two out");
+    if (options_.balanced) labels_ = labels_of(dataset_);
     samples_ = static_cast<i64>(epoch_order(dataset_.size, 0, 0, false, options_.repeats).size());
   }
 
@@ -74,6 +79,7 @@ class ImageBatches {
     return (samples_ + (options_.drop_last ? 0 : options_.batch - 1)) / options_.batch;
   }
   std::vector<i64> order(i64 epoch) const {
+    if (options_.balanced) return balanced_order(labels_, epoch, options_.seed);
     return epoch_order(dataset_.size, epoch, options_.seed, options_.shuffle, options_.repeats);
   }
 
@@ -138,7 +144,8 @@ class ImageBatches {
   Dataset dataset_;
   ImageLoading options_;
   Normalizer normalize_;
-  i64 samples_ = 0;  // of an epoch
+  std::vector<i64> labels_{};  // where the order is balanced
+  i64 samples_ = 0;            // of an epoch
 };
 
 }  // namespace detail

@@ -113,6 +113,7 @@ Dataset image_folder(ClassFolders found, ImageReading reading) {
   d.name = found.root, d.class_names = found.names, d.left_out = found.left_out;
   d.size = static_cast<i64>(found.files.size());
   const auto files = std::make_shared<const decltype(found.files)>(std::move(found.files));
+  d.label = [files](i64 index) { return (*files)[static_cast<std::size_t>(index)].second; };
   d.load = [files, reading](i64 index) {
     const auto& [path, label] = (*files)[static_cast<std::size_t>(index)];
     return Sample{read_image(path, reading), label, path};

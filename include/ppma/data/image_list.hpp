@@ -155,6 +155,7 @@ Dataset image_list(const ImageList& list, Split split, ImageReading reading, boo
   }
   Dataset d;
   d.name = list.name, d.size = static_cast<i64>(images->size()), d.class_names = list.class_names;
+  d.label = [images](i64 index) { return (*images)[static_cast<std::size_t>(index)].label; };
   d.load = [images, reading, name = list.name](i64 index) {
     const ListedImage& i = (*images)[static_cast<std::size_t>(index)];
     try {

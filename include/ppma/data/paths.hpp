@@ -352,6 +352,7 @@ Dataset paths(const PathsOptions& options) {
   d.name = "paths, " + question.name;
   d.size = options.images;
   d.class_names = question.answers;
+  d.label = [](i64 index) { return index % 2; };
   d.load = [options](i64 index) {
     PathsScene scene = draw_paths(options, index);
     return Sample{std::move(scene.image), scene.label, str("paths/", index)};

@@ -10,13 +10,17 @@
 //   Cityscapes   leftImg8bit/{train,val}/CITY/*_leftImg8bit.png,
 //                gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png, or where there is none
 //                *_gtFine_labelIds.png
+//   CamVid       {train,val}/NAME.png, {train,val}annot/NAME.png, label 11 is nothing, as
+//                SegNet's authors gave it out
 //
 // Labels are 0..K-1, and 255 for what does not count. Legend: H W pixels, K classes.
 
 #include <array>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ppma/data/shapes.hpp"
@@ -52,7 +56,14 @@ PPMA_API LabelTable plain_labels();
 /// Cityscapes' label ids 0 to 33 as the 19 classes that are trained.
 PPMA_API LabelTable cityscapes_labels();
 
+/// The layouts above.
+enum class SegmentationLayout : u8 { plain, ade20k, cityscapes, camvid };
+
 namespace detail {
+
+// Where a layout has the images and the label maps of a part.
+PPMA_API std::pair<std::string, std::string> segmentation_places(SegmentationLayout layout,
+                                                                 Split split);
 
 // Files by their path without its ending. Error: two of one name but for the ending.
 PPMA_API std::map<std::string, std::string> by_stem(const std::string& root,
@@ -66,9 +77,16 @@ PPMA_API SegmentationSample load_segmentation(const std::string& image, const st
                                               const LabelTable& table, bool zero_is_nothing,
                                               i64 classes);
 
-/// The set in a folder, whichever of the layouts above it has. Errors: none of them; an image
-/// without labels.
-PPMA_API SegmentationSet segmentation_folder(const std::string& root, Split split);
+/// "folder", "ade20k", "cityscapes" or "camvid".
+PPMA_API std::string to_string(SegmentationLayout layout);
+
+/// The layout that a folder's own folders are of; nothing where they are of none.
+PPMA_API std::optional<SegmentationLayout> segmentation_layout(const std::string& root);
+
+/// The set in a folder, of this layout, or of whichever it has. Classes are those of classes.txt, a
+/// name a line, else the set's own. Errors: another layout; an image without labels; no names.
+PPMA_API SegmentationSet segmentation_folder(const std::string& root, Split split,
+                                             std::optional<SegmentationLayout> layout = {});
 
 /// `shapes`: background is class 0, figures are 1..10, the main figure on top.
 PPMA_API SegmentationSet shapes_segmentation(const ShapesOptions& options);
@@ -82,6 +100,7 @@ PPMA_API SegmentationSet shapes_segmentation(const ShapesOptions& options);
 #include <memory>
 
 #include "ppma/data/image_folder.hpp"
+#include "ppma/data/segmentation_names.hpp"
 #include "ppma/io/folder.hpp"
 #include "ppma/io/label_map.hpp"
 #include "ppma/metrics/mean_iou.hpp"
@@ -163,45 +182,92 @@ SegmentationSample load_segmentation(const std::string& image, const std::string
   return s;
 }
 
-SegmentationSet segmentation_folder(const std::string& root, Split split) {
+std::string to_string(SegmentationLayout layout) {
+  switch (layout) {
+    case SegmentationLayout::ade20k:
+      return "ade20k";
+    case SegmentationLayout::cityscapes:
+      return "cityscapes";
+    case SegmentationLayout::camvid:
+      return "camvid";
+    default:
+      return "folder";
+  }
+}
+
+std::optional<SegmentationLayout> segmentation_layout(const std::string& root) {
+  const auto has = [&](const char* folder) {
+    std::error_code absent;
+    return std::filesystem::is_directory(root + "/" + folder, absent);
+  };
+  if (has("gtFine")) return SegmentationLayout::cityscapes;
+  if (has("trainannot") || has("valannot")) return SegmentationLayout::camvid;
+  if (has("img_dir") || has("ann_dir")) return SegmentationLayout::plain;
+  if (has("annotations") && has("images")) return SegmentationLayout::ade20k;
+  return {};
+}
+
+namespace detail {
+
+std::pair<std::string, std::string> segmentation_places(SegmentationLayout layout, Split split) {
+  const bool train = split == Split::train;
+  const std::string part = train ? "train" : "val", long_part = train ? "training" : "validation";
+  switch (layout) {
+    case SegmentationLayout::ade20k:
+      return {"images/" + long_part, "annotations/" + long_part};
+    case SegmentationLayout::cityscapes:
+      return {"leftImg8bit/" + part, "gtFine/" + part};
+    case SegmentationLayout::camvid:
+      return {part, part + "annot"};
+    default:
+      return {"img_dir/" + part, "ann_dir/" + part};
+  }
+}
+
+inline std::vector<std::string> segmentation_names(const std::string& root,
+                                                   SegmentationLayout layout) {
+  const std::string list = root + "/classes.txt";
+  if (!std::filesystem::exists(list)) {
+    if (layout == SegmentationLayout::cityscapes) return cityscapes_classes();
+    if (layout == SegmentationLayout::ade20k) return ade20k_classes();
+    if (layout == SegmentationLayout::camvid) return camvid_classes();
+    fail(root, ": has no classes.txt with the classes' names");
+  }
+  std::vector<std::string> names;
+  std::string word;
+  for (const u8 c : read_file(list)) {
+    if (c != '\n' && c != '\r')
+      word += static_cast<char>(c);
+    else if (!word.empty())
+      names.push_back(word), word.clear();
+  }
+  if (!word.empty()) names.push_back(word);
+  check(!names.empty() && names.size() <= 255, list, ": must name 1 to 255 classes, a line each");
+  return names;
+}
+
+}  // namespace detail
+
+SegmentationSet segmentation_folder(const std::string& root, Split split,
+                                    std::optional<SegmentationLayout> layout) {
   namespace fs = std::filesystem;
-  const bool train = split == Split::train, ade = fs::is_directory(root + "/annotations"),
-             city = fs::is_directory(root + "/gtFine");
-  std::string images = root + "/img_dir/" + (train ? "train" : "val"),
-              labels = root + "/ann_dir/" + (train ? "train" : "val");
-  if (ade)
-    images = root + "/images/" + (train ? "training" : "validation"),
-    labels = root + "/annotations/" + (train ? "training" : "validation");
-  if (city) {
-    images = root + "/leftImg8bit/" + (train ? "train" : "val"),
-    labels = root + "/gtFine/" + (train ? "train" : "val");
+  const char* const which = split == Split::train ? "training" : "validation";
+  if (!layout) {
+    layout = segmentation_layout(root);
+    check(layout.has_value(), root,
+          ": has neither img_dir and ann_dir, nor images and annotations (ADE20K), nor leftImg8bit "
+          "and gtFine (Cityscapes), nor train and trainannot (CamVid) with a folder for ",
+          which);
   }
-  check(fs::is_directory(images) && fs::is_directory(labels), root,
-        ": has neither img_dir and ann_dir, nor images and annotations (ADE20K), nor leftImg8bit "
-        "and gtFine (Cityscapes) with a folder for ",
-        train ? "training" : "validation");
+  const auto places = detail::segmentation_places(*layout, split);
+  const std::string images = root + "/" + places.first, labels = root + "/" + places.second;
+  check(fs::is_directory(images) && fs::is_directory(labels), root, ": has no folders ",
+        places.first, " and ", places.second, ", which --data ", to_string(*layout), " has for ",
+        which);
+  const bool ade = *layout == SegmentationLayout::ade20k,
+             city = *layout == SegmentationLayout::cityscapes;
   SegmentationSet set;
-  set.name = root;
-  if (fs::exists(root + "/classes.txt")) {
-    std::string word;
-    for (const u8 c : read_file(root + "/classes.txt")) {
-      if (c != '\n' && c != '\r')
-        word += static_cast<char>(c);
-      else if (!word.empty())
-        set.class_names.push_back(word), word.clear();
-    }
-    if (!word.empty()) set.class_names.push_back(word);
-    check(!set.class_names.empty() && set.classes() <= 255, root,
-          "/classes.txt: must name 1 to 255 classes, a line each");
-  } else if (city) {
-    set.class_names = {"road", "sidewalk",      "building",     "wall",       "fence",
-                       "pole", "traffic light", "traffic sign", "vegetation", "terrain",
-                       "sky",  "person",        "rider",        "car",        "truck",
-                       "bus",  "train",         "motorcycle",   "bicycle"};
-  } else {
-    check(ade, root, ": has no classes.txt with the classes' names");
-    for (int c = 1; c <= 150; ++c) set.class_names.push_back(str("class ", c));
-  }
+  set.name = root, set.class_names = detail::segmentation_names(root, *layout);
   struct Files {
     std::string image, labels;
     bool ids;  // Cityscapes' label ids instead of classes
@@ -241,10 +307,11 @@ SegmentationSet segmentation_folder(const std::string& root, Split split) {
         " label maps without an image" +
             (of_labels.empty() ? "" : " (such as " + of_labels.begin()->second + ")"));
   set.size = static_cast<i64>(files->size());
-  set.load = [files, ade, classes = set.classes()](i64 i) {
+  LabelTable table = plain_labels();
+  if (*layout == SegmentationLayout::camvid && set.class_names.size() == 11) table[11] = 255;
+  set.load = [files, ade, table, classes = set.classes()](i64 i) {
     const Files& f = (*files)[static_cast<std::size_t>(i)];
-    return load_segmentation(f.image, f.labels, f.ids ? cityscapes_labels() : plain_labels(), ade,
-                             classes);
+    return load_segmentation(f.image, f.labels, f.ids ? cityscapes_labels() : table, ade, classes);
   };
   return set;
 }

@@ -272,6 +272,7 @@ Dataset shapes(const ShapesOptions& options) {
   d.name = "shapes";
   d.size = options.images;
   d.class_names = figure_names();
+  d.label = [](i64 index) { return index % figure_count; };
   d.load = [options](i64 index) {
     Scene scene = draw_shapes(options, index);
     return Sample{std::move(scene.image), scene.label, str("shapes/", index)};

@@ -136,6 +136,7 @@ struct MaskRcnn {
 #include "ppma/core/parallel.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/parallel/communicator.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -151,32 +152,47 @@ DetectionLoss MaskRcnn::loss(const Tensor& images, const DetectionBatch& batch,
                              Context& ctx) const {
   const std::vector<Tensor> levels = pyramid(images, ctx);
   const RpnOutput rpn = rpn_head.forward(levels);
-  const RpnLoss of_rpn = rpn_head.loss(rpn, batch.frames, batch.objects, ctx.rng.fork(0x59a));
+  const RpnLoss of_rpn =
+      rpn_head.loss(rpn, batch.frames, batch.objects, ctx.rng.fork(0x59a), ctx.among);
   DetectionLoss l;
   l.rpn_cls = of_rpn.cls, l.rpn_bbox = of_rpn.bbox;
   l.total = add(l.rpn_cls, l.rpn_bbox);
 
   const std::vector<std::vector<Box>> proposals = rpn_head.proposals(rpn, batch.frames, true);
+  const u64 first = ctx.among == nullptr ? 0 : static_cast<u64>(ctx.among->rank) * proposals.size();
   std::vector<Roi> rois, positive;
   for (std::size_t b = 0; b < proposals.size(); ++b)
     for (const Roi& r : sample_rois(proposals[b], batch.objects[b], static_cast<i64>(b), config.roi,
-                                    ctx.rng.fork(0x501 + b))) {
+                                    ctx.rng.fork(0x501 + first + b))) {
       rois.push_back(r);
       if (r.truth >= 0) positive.push_back(r);
     }
+  // Means over the regions of all processes: their own are weighed by how many there are here.
+  double region_weight = 1, mask_weight = 1;
+  if (ctx.among != nullptr) {
+    const double here[2] = {static_cast<double>(rois.size()), static_cast<double>(positive.size())},
+                 processes = static_cast<double>(ctx.among->size);
+    const std::vector<double> all = ctx.among->sums({here[0], here[1]});
+    region_weight = here[0] * processes / std::max(all[0], 1.0);
+    mask_weight = here[1] * processes / std::max(all[1], 1.0);
+  }
   if (rois.empty()) return l;
   sort_by_level(rois, config.roi.finest);
   const BoxLoss of_box =
       roi_head.bbox_head.loss(roi_head.bbox_head.forward(roi_features(
                                   levels, rois, config.roi.box_size, config.roi.finest)),
                               rois, batch.objects);
-  l.cls = of_box.cls, l.bbox = of_box.bbox, l.accuracy = of_box.accuracy;
+  const auto weighed = [](const Tensor& loss, double w) { return w == 1 ? loss : scale(loss, w); };
+  l.cls = weighed(of_box.cls, region_weight), l.bbox = weighed(of_box.bbox, region_weight);
+  l.accuracy = of_box.accuracy * region_weight;
   l.total = add(l.total, add(l.cls, l.bbox));
   if (!roi_head.mask_head || positive.empty()) return l;
   sort_by_level(positive, config.roi.finest);
-  l.mask = roi_head.mask_head->loss(roi_head.mask_head->forward(roi_features(
-                                        levels, positive, config.roi.mask_size, config.roi.finest)),
-                                    positive, batch.objects);
+  l.mask = weighed(
+      roi_head.mask_head->loss(roi_head.mask_head->forward(roi_features(
+                                   levels, positive, config.roi.mask_size, config.roi.finest)),
+                               positive, batch.objects),
+      mask_weight);
   l.total = add(l.total, l.mask);
   return l;
 }

@@ -12,6 +12,7 @@
 #include "ppma/heads/boxes.hpp"
 #include "ppma/heads/targets.hpp"
 #include "ppma/nn/layers.hpp"
+#include "ppma/parallel/communicator.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -57,9 +58,11 @@ struct RpnHead {
   PPMA_API RpnOutput forward(const std::vector<Tensor>& levels) const;
 
   /// Both losses are sums over the sampled anchors, divided by how many there are in the batch,
-  /// times their weights.
+  /// times their weights. Of a batch in several processes each samples what one process would of
+  /// its images, and the mean of all losses is that of the whole batch.
   PPMA_API RpnLoss loss(const RpnOutput& out, const std::vector<Frame>& frames,
-                        const std::vector<Objects>& objects, const Rng& rng) const;
+                        const std::vector<Objects>& objects, const Rng& rng,
+                        const Communicator* among = nullptr) const;
 
   /// Boxes that may hold an object, best first, for each image: the best of each level, decoded,
   /// clipped to the image, suppressed within their level. Without gradients. Errors: a score that
@@ -119,7 +122,8 @@ RpnOutput RpnHead::forward(const std::vector<Tensor>& levels) const {  // (B,H,W
 }
 
 RpnLoss RpnHead::loss(const RpnOutput& out, const std::vector<Frame>& frames,
-                      const std::vector<Objects>& objects, const Rng& rng) const {
+                      const std::vector<Objects>& objects, const Rng& rng,
+                      const Communicator* among) const {
   const std::vector<std::vector<Box>> grids = grids_of(out);
   struct Level {
     std::vector<float> label, chosen, delta, positive;  // targets and weights
@@ -130,7 +134,8 @@ RpnLoss RpnHead::loss(const RpnOutput& out, const std::vector<Frame>& frames,
     levels.push_back({std::vector<float>(n), std::vector<float>(n), std::vector<float>(4 * n),
                       std::vector<float>(4 * n)});
   }
-  i64 samples = 0;
+  const u64 first = among == nullptr ? 0 : static_cast<u64>(among->rank) * frames.size();
+  double samples = 0;
   for (std::size_t b = 0; b < frames.size(); ++b) {
     std::vector<Box> inside;
     // level, number in its map of the batch
@@ -148,8 +153,8 @@ RpnLoss RpnHead::loss(const RpnOutput& out, const std::vector<Frame>& frames,
       }
     }
     const std::vector<i64> assigned = assign(inside, objects[b].boxes, config.assign);
-    const Sampled s = sample(assigned, config.sample, rng.fork(b));
-    samples += static_cast<i64>(s.positive.size() + s.negative.size());
+    const Sampled s = sample(assigned, config.sample, rng.fork(first + b));
+    samples += static_cast<double>(s.positive.size() + s.negative.size());
     for (const i64 k : s.negative) {
       const auto [l, at] = place[static_cast<std::size_t>(k)];
       levels[l].chosen[at] = 1;
@@ -165,7 +170,8 @@ RpnLoss RpnHead::loss(const RpnOutput& out, const std::vector<Frame>& frames,
         levels[l].delta[4 * at + c] = values[c], levels[l].positive[4 * at + c] = 1;
     }
   }
-  const double share = 1 / static_cast<double>(std::max(samples, i64{1}));
+  if (among != nullptr) samples = among->sum(samples) / static_cast<double>(among->size);
+  const double share = 1 / std::max(samples, 1.0);
   RpnLoss loss;
   for (std::size_t l = 0; l < levels.size(); ++l) {
     const auto flat = [](const std::vector<float>& v) {

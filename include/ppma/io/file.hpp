@@ -4,6 +4,7 @@
 // half a file. Every error names the path and the system's reason.
 
 #include <cstdio>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,6 +39,22 @@ PPMA_API std::size_t size_of_file(const std::string& path);
 
 /// The bytes of a regular file.
 PPMA_API std::vector<u8> read_file(const std::string& path);
+
+/// Reads a file here and there.
+class PartReader {
+ public:
+  /// Error: it cannot be read.
+  PPMA_API explicit PartReader(std::string path);
+  /// Copies `bytes` from byte `begin` on. Error: there are less.
+  PPMA_API void read(std::size_t begin, std::size_t bytes, u8* to) const;
+
+ private:
+  std::string path_;
+  std::unique_ptr<std::FILE, detail::CloseFile> file_;
+};
+
+/// So many bytes of a file from byte `begin` on. Error: it has less.
+PPMA_API std::vector<u8> read_part(const std::string& path, std::size_t begin, std::size_t bytes);
 
 /// Writes `path` through a temporary file in the same folder. Only commit() puts it in place;
 /// without it (an exception between) the temporary file is removed and what was at `path` stays as
@@ -91,7 +108,6 @@ PPMA_API void write_file(const std::string& path, std::string_view text);
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
-#include <memory>
 #include <system_error>
 
 #include "ppma/core/error.hpp"
@@ -104,10 +120,16 @@ std::string os_reason(int error) { return std::generic_category().message(error)
 
 #if defined(_WIN32)
 inline bool reach_disk(std::FILE* f) { return ::_commit(::_fileno(f)) == 0; }
+inline bool go_to(std::FILE* f, std::size_t at) {
+  return ::_fseeki64(f, static_cast<i64>(at), SEEK_SET) == 0;
+}
 inline i64 process_number() { return ::_getpid(); }
 inline constexpr const char* anew = "wb";  // its C library knows no x
 #else
 inline bool reach_disk(std::FILE* f) { return ::fsync(::fileno(f)) == 0; }
+inline bool go_to(std::FILE* f, std::size_t at) {
+  return ::fseeko(f, static_cast<off_t>(at), SEEK_SET) == 0;
+}
 inline i64 process_number() { return ::getpid(); }
 // x: never writes into somebody else's file.
 inline constexpr const char* anew = "wbx";
@@ -125,17 +147,29 @@ std::size_t size_of_file(const std::string& path) {
 }
 
 std::vector<u8> read_file(const std::string& path) {
-  const std::size_t size = size_of_file(path);
-  const std::unique_ptr<std::FILE, detail::CloseFile> f(std::fopen(path.c_str(), "rb"));
-  if (f == nullptr)
-    fail(path, ": cannot be read (", detail::os_reason(), "); check who may read it");
-  std::vector<u8> bytes(size);
-  const std::size_t got = bytes.empty() ? 0 : std::fread(bytes.data(), 1, bytes.size(), f.get());
-  if (got != bytes.size())
-    fail(path, ": only ", got, " of ", bytes.size(), " bytes could be read (",
-         std::ferror(f.get()) ? detail::os_reason() : std::string("the file shrank meanwhile"),
+  return read_part(path, 0, size_of_file(path));
+}
+
+PartReader::PartReader(std::string path)
+    : path_(std::move(path)), file_(std::fopen(path_.c_str(), "rb")) {
+  if (file_ == nullptr)
+    fail(path_, ": cannot be read (", detail::os_reason(), "); check who may read it");
+}
+
+void PartReader::read(std::size_t begin, std::size_t bytes, u8* to) const {
+  if (!detail::go_to(file_.get(), begin))
+    fail(path_, ": cannot be read (", detail::os_reason(), "); copy it into a file first");
+  const std::size_t got = bytes == 0 ? 0 : std::fread(to, 1, bytes, file_.get());
+  if (got != bytes)
+    fail(path_, ": only ", got, " of ", bytes, " bytes could be read (",
+         std::ferror(file_.get()) ? detail::os_reason() : std::string("the file shrank meanwhile"),
          "); try again");
-  return bytes;
+}
+
+std::vector<u8> read_part(const std::string& path, std::size_t begin, std::size_t bytes) {
+  std::vector<u8> part(bytes);
+  PartReader(path).read(begin, bytes, part.data());
+  return part;
 }
 
 FileWriter::FileWriter(std::string path) : path_(std::move(path)), target_(path_) {

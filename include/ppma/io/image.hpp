@@ -10,6 +10,7 @@
 // wrong checksum is an error, not grey. Grey of 16 bits without alpha is refused: Pillow cuts it
 // off at 255, which makes nearly all of it white.
 
+#include <array>
 #include <string>
 
 #include "ppma/io/file.hpp"
@@ -29,6 +30,10 @@ PPMA_API Tensor decode_image(Bytes file, const std::string& name, ImageReading r
 /// Reads a PNG, JPEG, BMP, PPM, PGM or PBM file: uint8 (H,W,3).
 PPMA_API Tensor read_image(const std::string& path, ImageReading reading = {});
 
+/// Height and width of the image that read_image would give, mostly without reading all of the
+/// file. Errors: what the file says before its pixels is damaged, or not read.
+PPMA_API std::array<i64, 2> read_image_size(const std::string& path, ImageReading reading = {});
+
 /// uint8 (H,W,C) with C = 1 (grey), 3 (RGB) or 4 (RGBA) as the bytes of a PNG file; `name` is what
 /// errors call it.
 PPMA_API std::vector<u8> encode_png(const Tensor& image, const std::string& name);
@@ -40,6 +45,7 @@ PPMA_API void write_png(const std::string& path, const Tensor& image);
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
+#include <algorithm>
 #include <string_view>
 
 #include "ppma/io/bmp.hpp"
@@ -140,6 +146,28 @@ Tensor decode_image(Bytes file, const std::string& name, ImageReading reading) {
 
 Tensor read_image(const std::string& path, ImageReading reading) {
   return decode_image(read_file(path), path, reading);
+}
+
+std::array<i64, 2> read_image_size(const std::string& path, ImageReading reading) {
+  constexpr std::size_t most = 1 << 16;  // a JPEG's frame header may lie behind a preview
+  const std::size_t size = size_of_file(path);
+  std::vector<u8> file = read_part(path, 0, std::min(size, most));
+  const auto size_of = [&](const auto& header) -> std::array<i64, 2> {
+    const bool sideways = reading.orient && header.orientation >= 5 && header.orientation <= 8;
+    detail::check_image_size(header.height, header.width, size, path);
+    if (sideways) return {header.width, header.height};
+    return {header.height, header.width};
+  };
+  const bool jpeg = file.size() > 2 && file[0] == 0xff && file[1] == 0xd8;
+  if (jpeg && size > most) try {
+      return size_of(detail::jpeg_header(file, path, false));
+    } catch (const Error&) {  // of the part alone, or of the file
+    }
+  if (size > most) file = read_file(path);
+  if (jpeg) return size_of(detail::jpeg_header(file, path, false));
+  if (detail::is_png(file)) return size_of(detail::png_header(file, path));
+  const Tensor image = decode_image(file, path, reading);
+  return {image.dim(0), image.dim(1)};
 }
 
 std::vector<u8> encode_png(const Tensor& image, const std::string& name) {

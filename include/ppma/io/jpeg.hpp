@@ -23,9 +23,10 @@ struct JpegHeader {
   int orientation = 0;  // 1 to 8; 0: not said
 };
 
-/// Walks a JPEG's segments to its end. Errors: what is cut off, as stb_image fills it with grey;
-/// tables that stb_image up to 2.27 would write past their end; kinds that are not read, by name.
-PPMA_API JpegHeader jpeg_header(Bytes file, const std::string& name);
+/// Walks a JPEG's segments to its end, or without `whole` to where its pixels begin. Errors: what
+/// is cut off, as stb_image fills it with grey; tables that stb_image up to 2.27 would write past
+/// their end; kinds that are not read, by name.
+PPMA_API JpegHeader jpeg_header(Bytes file, const std::string& name, bool whole = true);
 
 }  // namespace ppma::inline PPMA_ABI::detail
 
@@ -42,7 +43,7 @@ PPMA_API JpegHeader jpeg_header(Bytes file, const std::string& name);
 
 namespace ppma::inline PPMA_ABI::detail {
 
-JpegHeader jpeg_header(Bytes file, const std::string& name) {
+JpegHeader jpeg_header(Bytes file, const std::string& name, bool whole) {
   JpegHeader h;
   int xmp = 0;
   bool coded = false;
@@ -103,6 +104,10 @@ JpegHeader jpeg_header(Bytes file, const std::string& name) {
       const std::size_t size = segment[0] < 16 ? 65 : 129;
       check(segment.size() >= size, name, ": damaged JPEG: its quantisation tables", copy_again);
       segment = segment.subspan(size);
+    }
+    if (marker == 0xda && !whole) {
+      coded = true;
+      break;
     }
     while (marker == 0xda &&
            at < file.size()) {  // coded data: ends at a marker; ff 00 and restarts are part of it

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "ppma/core/closest.hpp"
 #include "ppma/core/error.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -108,7 +109,10 @@ void check_json_keys(const Json& j, const std::string& where, const Config& c,
   for (const auto& item : j.items()) {
     bool is_known = false;
     for (const std::string& key : known) is_known = is_known || key == item.key();
-    check(is_known, where, ": unknown key \"", item.key(), "\"; there are ", list);
+    if (is_known) continue;
+    const std::string meant = closest(item.key(), known);
+    fail(where, ": unknown key \"", item.key(), "\"; ",
+         meant.empty() ? "" : str("did you mean \"", meant, "\"? "), "there are ", list);
   }
 }
 

@@ -21,6 +21,9 @@ PPMA_API bool is_utf8(std::string_view text);
 /// after `most` characters it is cut, and the whole size is said: "layers.0.w... (312 bytes)".
 PPMA_API std::string printable(std::string_view text, std::size_t most = 80);
 
+/// A code point's bytes in UTF-8; "" for none (0, a surrogate, above U+10FFFF).
+PPMA_API std::string utf8_of(u32 code);
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
@@ -74,6 +77,16 @@ inline bool steers_terminal(std::string_view character) {
 }
 
 }  // namespace detail
+
+std::string utf8_of(u32 code) {
+  const auto byte = [](u32 b) { return static_cast<char>(static_cast<u8>(b)); };
+  const auto next = [&](u32 shift) { return byte(0x80 | ((code >> shift) & 0x3f)); };
+  if (code == 0 || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return "";
+  if (code < 0x80) return {byte(code)};
+  if (code < 0x800) return {byte(0xc0 | code >> 6), next(0)};
+  if (code < 0x10000) return {byte(0xe0 | code >> 12), next(6), next(0)};
+  return {byte(0xf0 | code >> 18), next(12), next(6), next(0)};
+}
 
 std::string printable(std::string_view text, std::size_t most) {
   constexpr const char* hex = "0123456789abcdef";

@@ -49,18 +49,24 @@ struct AttentionShape {
 };
 
 /// What every kernel of an attention reads: tokens (B,H,W,C), k scaled, and the log decays
-/// (B,G,H,W) of the edges to the left and above; null: no mask.
+/// (B,G,H,W) of the edges to the left and above; null: no mask. The criss-cross kernel of the CPU
+/// takes lines whose tokens are visited in another order than they lie: row_orders (H,W) and
+/// column_orders (W,H) name the places of each line in turn, and a log decay is then that between
+/// a token and the one visited before it. Null: as they lie.
 template <class T>
 struct AttentionArgs {
   AttentionShape shape;
   const T *q, *k, *v;
   const acc_t<T>* log_alpha;
   const acc_t<T>* log_beta;
+  const i64* row_orders = nullptr;
+  const i64* column_orders = nullptr;
   bool masked() const { return log_alpha != nullptr; }
   // Those of head `which` of batch x heads, whose tokens lie channels() apart.
   AttentionArgs head(i64 which) const {
     const i64 first = shape.first_of(which), edge = masked() ? which * shape.tokens() : 0;
-    return {shape, q + first, k + first, v + first, log_alpha + edge, log_beta + edge};
+    return {shape,           q + first,  k + first,    v + first, log_alpha + edge,
+            log_beta + edge, row_orders, column_orders};
   }
 };
 

@@ -42,8 +42,9 @@ inline constexpr std::array<const char*, 12> coco_figure_names{
 
 /// Fractions from 0 to 1; -1 where there is nothing to find.
 struct CocoFigures {
-  std::array<double, 12> figures{};  // coco_figure_names
-  std::vector<double> class_ap;      // all thresholds, all areas, last limit
+  std::array<double, 12> figures{};            // coco_figure_names
+  std::vector<double> class_ap;                // all thresholds, all areas, last limit
+  std::vector<double> class_ap50, class_ap75;  // the same at one threshold
   // truths with id 0: a detection matched with one counts as a mistake
   i64 zero_ids = 0;
 };
@@ -190,7 +191,11 @@ CocoFigures AveragePrecision::result() const {
                mean(recall, 1, 2, 0, all, 0, n),
                mean(recall, 2, 2, 0, all, 0, n),
                mean(recall, 3, 2, 0, all, 0, n)};
-  for (std::size_t k = 0; k < n; ++k) r.class_ap.push_back(mean(precision, 0, 2, 0, all, k, k + 1));
+  for (std::size_t k = 0; k < n; ++k) {
+    r.class_ap.push_back(mean(precision, 0, 2, 0, all, k, k + 1));
+    r.class_ap50.push_back(mean(precision, 0, 2, 0, 1, k, k + 1));
+    r.class_ap75.push_back(mean(precision, 0, 2, 5, 6, k, k + 1));
+  }
   return r;
 }
 

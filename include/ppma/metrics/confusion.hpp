@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "ppma/metrics/mean_iou.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -46,6 +47,8 @@ struct ClassFigures {
   double precision() const { return share(right, predicted); }
   /// Harmonic mean of the two; 0 where nothing was right.
   double f1() const { return share(2 * right, images + predicted); }
+  /// What is of it and was taken for it, of what is either: the IoU of a class of pixels.
+  double iou() const { return share(right, images + predicted - right); }
 
  private:
   PPMA_API static double share(i64 part, i64 all);
@@ -69,6 +72,10 @@ class Confusion {
   PPMA_API explicit Confusion(i64 classes, const std::vector<Prediction>& said = {});
   /// See the constructor.
   PPMA_API void add(const Prediction& p);
+  /// So many of class `label` that were taken for `predicted`, as pixels are counted: nothing else
+  /// is known of them. top5() then counts the right ones, and the calibration none. Errors: a class
+  /// that is none; a negative count.
+  PPMA_API void add(i64 label, i64 predicted, i64 count);
 
   /// How many there are.
   i64 classes() const { return static_cast<i64>(figures_.size()); }
@@ -94,7 +101,7 @@ class Confusion {
 
   /// How far confidence and accuracy are apart, from 0 to 1: the expected calibration error over
   /// `bins` (Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, ICML 2017,
-  /// equation 3). NaN without images, or where a probability was none.
+  /// equation 3). NaN without predictions, or where a probability was none.
   PPMA_API double calibration_error() const;
   /// Bin m has the confidences above m / bins, up to (m + 1) / bins.
   const std::array<Bin, bins>& calibration() const { return bins_; }
@@ -114,6 +121,9 @@ class Confusion {
   std::array<Bin, bins> bins_{};
   i64 images_ = 0, right_ = 0, among5_ = 0;
 };
+
+/// The pixels that were counted for mean IoU.
+PPMA_API Confusion confusion_of(const MeanIou& pixels);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -170,14 +180,22 @@ Confusion::Confusion(i64 classes, const std::vector<Prediction>& said) {
   for (const Prediction& p : said) add(p);
 }
 
-void Confusion::add(const Prediction& p) {
-  for (const i64 c : {p.label, p.predicted})
+void Confusion::add(i64 label, i64 predicted, i64 count) {
+  for (const i64 c : {label, predicted})
     check(c >= 0 && c < classes(), "confusion: class ", c, " of ", classes());
-  ++images_, right_ += p.right() ? 1 : 0, among5_ += p.place <= 5 ? 1 : 0;
-  ClassFigures& own = figures_[static_cast<std::size_t>(p.label)];
-  ++own.images, own.right += p.right() ? 1 : 0;
-  ++figures_[static_cast<std::size_t>(p.predicted)].predicted;
-  ++counts_[{p.label, p.predicted}];
+  check(count >= 0, "confusion: a count of ", count);
+  if (count == 0) return;
+  const i64 right = label == predicted ? count : 0;
+  images_ += count, right_ += right, among5_ += right;
+  ClassFigures& own = figures_[static_cast<std::size_t>(label)];
+  own.images += count, own.right += right;
+  figures_[static_cast<std::size_t>(predicted)].predicted += count;
+  counts_[{label, predicted}] += count;
+}
+
+void Confusion::add(const Prediction& p) {
+  add(p.label, p.predicted, 1);
+  among5_ += !p.right() && p.place <= 5 ? 1 : 0;
   const double at = std::ceil(p.confidence * static_cast<double>(bins)) - 1;
   // one that is none stays one in the sum
   Bin& bin = bins_[at > 0 ? std::min(static_cast<std::size_t>(at), bins - 1) : 0];
@@ -214,8 +232,18 @@ double Confusion::mean_f1() const {
 
 double Confusion::calibration_error() const {
   double apart = 0;
-  for (const Bin& b : bins_) apart += std::abs(static_cast<double>(b.right) - b.confidence);
-  return images_ > 0 ? apart / static_cast<double>(images_) : not_a_number<double>();
+  i64 images = 0;
+  for (const Bin& b : bins_)
+    apart += std::abs(static_cast<double>(b.right) - b.confidence), images += b.images;
+  return images > 0 ? apart / static_cast<double>(images) : not_a_number<double>();
+}
+
+Confusion confusion_of(const MeanIou& pixels) {
+  Confusion c(pixels.classes());
+  for (i64 label = 0; label < pixels.classes(); ++label)
+    for (i64 predicted = 0; predicted < pixels.classes(); ++predicted)
+      c.add(label, predicted, pixels.count(label, predicted));
+  return c;
 }
 
 std::vector<i64> Confusion::worst_classes() const {

@@ -35,6 +35,8 @@ class MeanIou {
   /// a label or prediction that is no class, with its value and pixel.
   PPMA_API void add(const Tensor& prediction, const Tensor& label, const std::string& name);
 
+  /// How many there are.
+  i64 classes() const { return classes_; }
   /// Pixels of class `label` that were taken for class `prediction`.
   PPMA_API i64 count(i64 label, i64 prediction) const;
 

@@ -35,7 +35,8 @@ struct MemoryPlan {
   i64 bytes() const { return weights + images + tables + most; }
 };
 
-/// Whether a network's memory is planned: one whose attention holds no N x N arrays.
+/// Whether a network's memory is planned: one whose attention holds no N x N arrays,
+/// and no copies of its tokens in another order, as those with sequence masks (cross scan, Hilbert).
 PPMA_API bool has_memory_plan(const PpmaConfig& c);
 
 /// A pass of the prepared classifier on images (batch,3,height,width), by as many threads as there
@@ -236,8 +237,9 @@ inline i64 rotary_elements(const PpmaConfig& c, const PlannedGrid& images) {
 }
 
 inline PlannedGrid planned_images(const PpmaConfig& c, i64 batch, i64 height, i64 width) {
-  check(has_memory_plan(c), "memory plan: ", c.name, " with mask ", to_string(c.mask),
-        " computes attention with N x N arrays, which is not planned");
+  check(
+      has_memory_plan(c), "memory plan: ", c.name, " with mask ", to_string(c.mask),
+      " computes attention with N x N arrays or in another order of tokens, which is not planned");
   check(batch > 0 && height >= 32 && width >= 32,
         "memory plan: needs a batch and images of at least 32 x 32, got ", batch, ", ", height,
         " x ", width);

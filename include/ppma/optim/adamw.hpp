@@ -40,7 +40,8 @@ class AdamW {
   PPMA_API void step(double rate, double gradient_factor = 1);
   /// The two halves of step(): what the next updates use, and an update with it. With `norm`, as
   /// gradient_norm_on_device gives it, gradients are also scaled down until gradient_factor * norm
-  /// is at most `limit`; nothing is read back.
+  /// is at most `limit` (0: they are not); where the norm is not finite nothing changes. Nothing is
+  /// read back.
   void set_rate(double rate, double gradient_factor = 1) { settings_.set(rate, gradient_factor); }
   /// See set_rate().
   PPMA_API void update(const Tensor& norm = Tensor(), double limit = 0);
@@ -78,6 +79,7 @@ class AdamW {
 #include <cmath>
 #include <string>
 
+#include "ppma/core/float_bits.hpp"
 #include "ppma/kernels/cpu/adamw.hpp"
 #include "ppma/kernels/cpu/pieces.hpp"
 #include "ppma/ops/arithmetic.hpp"
@@ -103,9 +105,10 @@ void AdamW::step(double rate, double gradient_factor) {
 }
 
 void AdamW::update(const Tensor& norm, double limit) {
-  check(!norm.defined() || limit > 0, "AdamW: a norm needs a limit above 0, got ", limit);
+  check(limit >= 0, "AdamW: the limit of a norm is ", limit, "; use a positive one, or 0");
   const std::vector<Tensor> gradient = detail::gradients_of(parameters_);
   if (steps_.device() == Device::cuda) return update_on_gpu(gradient, norm, limit);
+  if (norm.defined() && !is_finite(norm.item())) return;
   for (std::size_t i = 0; i < gradient.size(); ++i)
     if (gradient[i].defined()) ++steps_.data<i64>()[i];
   const double rate = settings_.rate, factor = settings_.factor(norm, limit);
@@ -158,7 +161,7 @@ void AdamW::update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient,
         },
         [&](const auto& table, unsigned blocks) {
           kernels::detail::count_steps<<<1, kernels::table_room, 0, cuda::stream()>>>(
-              table, steps_.data<i64>());
+              table, steps_.data<i64>(), there);
           kernels::detail::adamw_pieces<<<blocks, 256, 0, cuda::stream()>>>(
               table, settings_.on_gpu(), std::as_const(steps_).template data<i64>(), there, limit,
               options_.beta1, options_.beta2, options_.eps);

@@ -59,6 +59,7 @@ class Sgd {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPTIM)
 
+#include "ppma/core/float_bits.hpp"
 #include "ppma/kernels/cpu/pieces.hpp"
 #include "ppma/kernels/cpu/sgd.hpp"
 #include "ppma/ops/arithmetic.hpp"
@@ -78,9 +79,10 @@ void Sgd::step(double rate, double gradient_factor) {
 }
 
 void Sgd::update(const Tensor& norm, double limit) {
-  check(!norm.defined() || limit > 0, "Sgd: a norm needs a limit above 0, got ", limit);
+  check(limit >= 0, "Sgd: the limit of a norm is ", limit, "; use a positive one, or 0");
   const std::vector<Tensor> gradient = detail::gradients_of(parameters_);
   if (detail::device_of(parameters_) == Device::cuda) return update_on_gpu(gradient, norm, limit);
+  if (norm.defined() && !is_finite(norm.item())) return;
   const double rate = settings_.rate, gradient_factor = settings_.factor(norm, limit);
   kernels::for_pieces(sizes_, [&](std::size_t i, i64 begin, i64 end) {
     if (!gradient[i].defined()) return;

@@ -13,6 +13,8 @@
 //
 // A and B are the 1-D masks that L factors into (polyline/mask.hpp).
 
+#include <vector>
+
 #include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -38,6 +40,16 @@ PPMA_API Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& 
 /// whole_attention(); undefined log decays: no mask.
 PPMA_API Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                       const Tensor& log_decays, Order order = Order::both);
+
+namespace detail {
+
+// The mean of both orders, on the CPU, of lines whose tokens are visited in orders of their own:
+// rows (H,W), columns (W,H), as kernels::AttentionArgs has them.
+PPMA_API Tensor criss_cross_in_orders(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                      const Tensor& log_decays, const std::vector<i64>& rows,
+                                      const std::vector<i64>& columns);
+
+}  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -104,6 +116,28 @@ Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, 
         kernels::criss_cross_attention_backward(on, order, args, dy, d);
       });
 }
+
+namespace detail {
+
+Tensor criss_cross_in_orders(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                             const Tensor& log_decays, const std::vector<i64>& rows,
+                             const std::vector<i64>& columns) {
+  const auto in_orders = [rows, columns](auto args) {
+    args.row_orders = rows.data(), args.column_orders = columns.data();
+    return args;
+  };
+  check(q.device() == Device::cpu, "criss_cross_in_orders: on the CPU alone");
+  return attention_by(
+      "criss_cross_in_orders", {"criss_cross_in_orders", q, k, v, heads, log_decays, true},
+      [in_orders](auto on, const auto& args, auto* y) {
+        kernels::criss_cross_attention(on, Order::both, in_orders(args), y);
+      },
+      [in_orders](auto on, const auto& args, const auto* dy, const auto& d) {
+        kernels::criss_cross_attention_backward(on, Order::both, in_orders(args), dy, d);
+      });
+}
+
+}  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
 

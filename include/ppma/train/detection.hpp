@@ -27,6 +27,14 @@ struct DetectionEvaluation {
 /// A detection as COCO's files have it.
 PPMA_API CocoResult coco_result(const Detection& d, i64 image_id, i64 category_id);
 
+/// How well the objects of one image were found, from 0 to 1: the panoptic quality of Kirillov, He,
+/// Girshick, Rother and Dollar (Panoptic segmentation, CVPR 2019, equation 1) over its objects of
+/// all classes. Detections of at least a score are taken, best first; a pair is of one class and
+/// overlaps by more than a half, as masks where both have one, else as boxes. NaN: there is nothing
+/// to find, and nothing was found.
+PPMA_API double panoptic_quality(const Objects& truth, const std::vector<Detection>& found,
+                                 double least_score = 0.5);
+
 /// A Task (task.hpp).
 class DetectionTask {
  public:
@@ -39,8 +47,8 @@ class DetectionTask {
   DetectionSet test;
   std::shared_ptr<const CocoTruth> truth;  // of test, all of whose images it has
   DetectionLoading loading;                // sizes and colours of the images that are tested
-  /// Sees each image of the test set, uint8 (H,W,3), with what was found on it; may be empty.
-  std::function<void(const Tensor& image, const std::vector<Detection>& found, i64 index,
+  /// Sees each image of the test set with what was found on it; may be empty.
+  std::function<void(const DetectionSample&, const std::vector<Detection>& found, i64 index,
                      const Testing&)>
       on_image{};
 
@@ -111,6 +119,46 @@ CocoResult coco_result(const Detection& d, i64 image_id, i64 category_id) {
   return r;
 }
 
+double panoptic_quality(const Objects& truth, const std::vector<Detection>& found,
+                        double least_score) {
+  std::vector<const Detection*> taken;
+  for (const Detection& d : found)
+    if (d.score >= least_score) taken.push_back(&d);
+  std::stable_sort(taken.begin(), taken.end(),
+                   [](const Detection* a, const Detection* b) { return a->score > b->score; });
+  const std::size_t n = truth.boxes.size();
+  std::vector<std::optional<Rle>> masks(n);
+  if (truth.masks.defined())
+    for (std::size_t i = 0; i < n; ++i) {
+      const i64 pixels = truth.masks.dim(1) * truth.masks.dim(2);
+      Tensor one = Tensor::empty({truth.masks.dim(1), truth.masks.dim(2)}, DType::uint8);
+      std::copy_n(truth.masks.data<u8>() + static_cast<i64>(i) * pixels, pixels, one.data<u8>());
+      masks[i] = rle_encode(one);
+    }
+  const auto corners = [](const Box& b) {
+    return CocoBox{static_cast<double>(b.x1), static_cast<double>(b.y1),
+                   static_cast<double>(b.width()), static_cast<double>(b.height())};
+  };
+  std::vector<bool> matched(n, false);
+  double sum = 0;
+  for (const Detection* d : taken) {
+    double most = 0.5;
+    std::size_t best = n;
+    for (std::size_t i = 0; i < n; ++i) {
+      if (matched[i] || truth.classes[i] != d->label) continue;
+      const double overlap = masks[i] && d->mask
+                                 ? rle_iou(*d->mask, *masks[i])
+                                 : box_iou(corners(d->box), corners(truth.boxes[i]));
+      if (overlap > most) most = overlap, best = i;
+    }
+    if (best == n) continue;
+    matched[best] = true;
+    sum += most;
+  }
+  const double all = static_cast<double>(n + taken.size());
+  return all > 0 ? 2 * sum / all : not_a_number<double>();
+}
+
 Loss DetectionTask::loss(const Batch& batch, Context& context) {
   const DetectionLoss l = model.loss(batch.images, batch, context);
   return {l.total,
@@ -129,14 +177,13 @@ DetectionEvaluation DetectionTask::evaluate(const Testing& how) {
   std::vector<CocoResult> results;
   const i64 begin = part.begin(test.size), end = part.end(test.size);
   for (i64 i = begin; i < end; ++i) {
-    DetectionSample sample = test.load(i);
-    const Tensor image = sample.image;
-    const DetectionBatch batch = evaluation_batch(std::move(sample), loading);
+    const DetectionSample sample = test.load(i);
+    const DetectionBatch batch = evaluation_batch(sample, loading);
     const std::vector<Detection> found = model.detect(how.at(batch.images), batch.frames)[0];
     for (const Detection& d : found)
       results.push_back(coco_result(d, batch.frames[0].image_id,
                                     test.category_ids[static_cast<std::size_t>(d.label)]));
-    if (on_image) on_image(image, found, i, how);
+    if (on_image) on_image(sample, found, i, how);
     if (how.on_progress) how.on_progress(i + 1 - begin, end - begin);
   }
   if (how.among != nullptr) results = detail::results_of_all(results, *how.among);

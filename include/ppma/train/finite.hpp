@@ -4,8 +4,11 @@
 // and best ones, and the run could never go on. Told by their bits, which -ffast-math leaves alone.
 
 #include <cstring>
+#include <functional>
 #include <string>
+#include <vector>
 
+#include "ppma/optim/parameters.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -39,6 +42,19 @@ void require_finite(const Tensors& tensors, const std::string& where) {
           " rate, warm up longer or clip the gradients. What was saved before stays as it is");
 }
 
+namespace detail {
+
+/// The first of what a batch goes through that is not finite, in words. `pass` computes its loss
+/// once more and calls what it is given for each module's output; the network's tensors `state` are
+/// then brought back to what they were.
+PPMA_API std::string first_not_finite(
+    TensorMap& state, const Tensor& images,
+    const std::function<void(std::function<void(const std::string&, const Tensor&)>)>& pass);
+/// The first parameter with such a gradient, in words; empty: there is none.
+PPMA_API std::string gradient_not_finite(const std::vector<Parameter>& parameters);
+
+}  // namespace detail
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
@@ -53,6 +69,32 @@ bool all_finite(const Tensor& t) {
     return detail::all_finite<std::uint16_t>(here.raw(), t.numel(), std::uint16_t{0x7f80});
   return detail::all_finite<u64>(here.raw(), t.numel(), u64{0x7ff0000000000000});
 }
+
+namespace detail {
+
+std::string first_not_finite(
+    TensorMap& state, const Tensor& images,
+    const std::function<void(std::function<void(const std::string&, const Tensor&)>)>& pass) {
+  const NoGrad no_gradients;
+  std::vector<Tensor> kept;
+  for (const auto& named : state) kept.push_back(named.second.clone());
+  std::string first, last;
+  pass([&](const std::string& path, const Tensor& output) {
+    last = path.empty() ? "the network's output" : "the output of " + path;
+    if (first.empty() && !all_finite(output)) first = last;
+  });
+  for (std::size_t i = 0; i < kept.size(); ++i) state[i].second.copy_from(kept[i]);
+  if (!all_finite(images)) return "what the batch holds of images";  // all processes made the pass
+  return first.empty() && !last.empty() ? "something behind " + last : first;
+}
+
+std::string gradient_not_finite(const std::vector<Parameter>& parameters) {
+  for (const Parameter& p : parameters)
+    if (p.tensor.grad().defined() && !all_finite(p.tensor.grad())) return "that of " + p.name;
+  return "";
+}
+
+}  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
 

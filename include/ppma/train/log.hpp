@@ -21,6 +21,8 @@ struct EpochReport {
   double train_loss = 0;  // mean over the epoch, by the weights of its batches (Loss)
   std::vector<std::pair<std::string, double>> parts;  // of the loss: means as well
   double seconds = 0;                                 // training and evaluation
+  double data_seconds = 0;  // of these, those that training waited for batches
+  i64 skipped = 0;          // steps, since a loss or gradient was not finite
 };
 
 /// The same with what the task's evaluate() gave, where the epoch was evaluated.
@@ -86,6 +88,8 @@ std::string to_json(const ClassifierRecord& r) {
     j["test_ema_acc1"] = r.test_ema->acc1;
     j["test_ema_acc5"] = r.test_ema->acc5;
   }
+  if (r.skipped > 0) j["skipped_steps"] = r.skipped;
+  j["data_seconds"] = r.data_seconds;
   j["seconds"] = r.seconds;
   return j.dump();
 }
@@ -117,6 +121,9 @@ std::vector<ClassifierRecord> read_log(const std::string& path) {
     number("train_lr", r.train_lr);
     number("train_loss", r.train_loss);
     number("seconds", r.seconds);
+    number("data_seconds", r.data_seconds);
+    double skipped = 0;
+    if (number("skipped_steps", skipped)) r.skipped = static_cast<i64>(skipped);
     const auto test = [&](const std::string& of) -> std::optional<Evaluation> {
       Evaluation e;  // of so many images, which the log does not say
       if (!number((of + "_acc1").c_str(), e.acc1)) return {};

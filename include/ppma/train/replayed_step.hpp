@@ -4,6 +4,8 @@
 // for.
 
 #include <functional>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "ppma/nn/context.hpp"
@@ -34,7 +36,8 @@ class ReplayedStep {
   PPMA_API void operator()(const std::vector<Tensor*>& batch, const Rng& rng, double rate,
                            Upload& upload);
   /// Scalars on the GPU: the loss and its parts that are defined (summed over the processes), and
-  /// the norm of the gradients where they are clipped.
+  /// the norm of the gradients: where that is not finite, or the loss is not, the optimiser took no
+  /// step.
   PPMA_API std::vector<Tensor> results() const;
   /// The loss without its tensors: its parts' names and its weight.
   const Loss& loss() const { return loss_; }
@@ -54,12 +57,29 @@ class ReplayedStep {
   Replay replay_;
 };
 
+/// Steps on a GPU: one for each shape that batches have, two where the last batch of an epoch is
+/// smaller; and the one that the GPU may still be computing.
+struct Replays {
+  explicit Replays(Device device) : upload(device), readback(device) {}
+
+  std::vector<std::unique_ptr<ReplayedStep>> steps{};
+  Upload upload;
+  Readback readback;
+  struct Underway {
+    const ReplayedStep* step;
+    i64 rows;
+    double rate;
+  };
+  std::optional<Underway> underway{};
+};
+
 }  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/optim/clip.hpp"
 
@@ -101,7 +121,7 @@ std::vector<Tensor> ReplayedStep::results() const {
   std::vector<Tensor> all{loss_.total};
   for (const auto& part : loss_.parts)
     if (part.second.defined()) all.push_back(part.second);
-  if (norm_.defined()) all.push_back(norm_);
+  all.push_back(norm_);
   return all;
 }
 
@@ -122,7 +142,8 @@ void ReplayedStep::step() {
   };
   result(loss_.total);
   for (auto& part : loss_.parts) result(part.second);
-  norm_ = options_.clip > 0 ? gradient_norm_on_device(optimizer_.parameters()) : Tensor();
+  norm_ = gradient_norm_on_device(optimizer_.parameters()) +
+          scale(cast(loss_.total, DType::f64), 0);  // NaN where the loss is not finite
   optimizer_.update(norm_, options_.clip);
   optimizer_.zero_grad();
 }

@@ -86,8 +86,10 @@ class RunFolder {
 
   /// Where a file of the run is now.
   std::string path(const std::string& name) const { return folder() + "/" + name; }
-  /// The same of a picture, in a folder of pictures that is there.
-  PPMA_API std::string picture(const std::string& name) const;
+  /// The same of a file in a folder of the run, which is there then.
+  PPMA_API std::string file_in(const std::string& folder, const std::string& name) const;
+  /// The same of a picture, in the folder of pictures.
+  std::string picture(const std::string& name) const { return file_in("pictures", name); }
   /// Of the epochs so far.
   const std::vector<Record>& records() const { return records_; }
   /// The best figure so far; -1: nothing had one.
@@ -310,9 +312,9 @@ void RunFolder::settle() {
   }
 }
 
-std::string RunFolder::picture(const std::string& name) const {
-  make(folder() + "/pictures");
-  return path("pictures/" + name);
+std::string RunFolder::file_in(const std::string& folder, const std::string& name) const {
+  make(path(folder));
+  return path(folder + "/" + name);
 }
 
 bool RunFolder::exists(const std::string& name) const {
@@ -345,7 +347,8 @@ void RunFolder::open() {
   std::filesystem::remove_all(out_ + "/.new", ignored);
   const std::vector<std::string> ours{"train.json",     "config.json",      "log.jsonl",
                                       "log.jsonl.next", "last.safetensors", "best.safetensors",
-                                      "curve.png",      "log.csv",          "report.html"};
+                                      "curve.png",      "curve.svg",        "confusion.png",
+                                      "confusion.svg",  "log.csv",          "report.html"};
   remove_in(out_, [&](const std::string& name) {
     const std::size_t end = name.find(".tmp.");
     if (end == std::string::npos) return false;
@@ -353,9 +356,9 @@ void RunFolder::open() {
       if (name.compare(0, end, file) == 0) return true;
     return false;
   });
-  remove_in(out_ + "/pictures", [](const std::string& name) {
-    return name.starts_with("epoch_") && name.find(".png.tmp.") != std::string::npos;
-  });
+  for (const char* folder : {"/pictures", "/history"})
+    remove_in(out_ + folder,
+              [](const std::string& name) { return name.find(".png.tmp.") != std::string::npos; });
   check(start_ != Start::fresh || !holds_run(), out_,
         ": already holds a run; continue it with --resume ", out_,
         ", start anew with --overwrite, or choose another --out");
@@ -366,11 +369,13 @@ void RunFolder::take_over() {
   namespace fs = std::filesystem;
   if (fs::exists(next + "train.json")) {
     for (const char* name :
-         {"best.safetensors", "curve.png", "report.html", "log.csv", "log.jsonl", "log.jsonl.next"})
+         {"best.safetensors", "curve.png", "curve.svg", "confusion.png", "confusion.svg",
+          "report.html", "log.csv", "log.jsonl", "log.jsonl.next"})
       if (!fs::exists(next + name)) fs::remove(out_ + "/" + name);
-    remove_in(out_ + "/pictures", [](const std::string& name) {
-      return name.starts_with("epoch_") && name.ends_with(".png");
-    });
+    for (const char* folder : {"/pictures", "/history"})
+      remove_in(out_ + folder, [](const std::string& name) {
+        return (name.starts_with("epoch_") || name == "images.png") && name.ends_with(".png");
+      });
   }
   for (const char* name : {"train.json", "config.json", "log.jsonl", "log.csv", "best.safetensors"})
     if (fs::exists(next + name)) move(next + name, out_ + "/" + name);
@@ -408,7 +413,7 @@ bool RunFolder::take_if_best(const Record& r) {
 }
 
 RunFolder::Record RunFolder::untimed(Record r) {
-  r.erase("seconds");
+  r.erase("seconds"), r.erase("data_seconds");
   return r;
 }
 

@@ -16,6 +16,7 @@ namespace ppma::inline PPMA_ABI {
 
 /// Mean IoU and its companions, of a whole test set.
 struct SegmentationEvaluation : SegmentationFigures {
+  MeanIou pixels{1};  // what they are of: label against prediction, of all processes
   /// What the best is chosen by.
   double figure() const { return mean_iou; }
 };
@@ -98,7 +99,7 @@ SegmentationEvaluation evaluate_segmentation(
     if (how.on_progress) how.on_progress(i + 1 - begin, end - begin);
   }
   if (how.among != nullptr) score.set_counts(how.among->sums(score.counts()));
-  return {score.result()};
+  return {score.result(), score};
 }
 
 }  // namespace detail

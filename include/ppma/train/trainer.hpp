@@ -44,6 +44,7 @@ class Trainer : public TrainingLoop {
     std::function<void(const StepReport&)> on_batch{};            // after every training batch
     std::function<void(i64 done, i64 all)> on_evaluation{};       // while it is tested
     std::function<void(const Record&, bool is_best)> on_epoch{};  // after every epoch
+    std::function<void(const SkippedStep&)> on_skip{};            // after a step that was not taken
     std::function<bool()> rest{};  // asked between steps: whether to stop there
   };
 
@@ -60,13 +61,15 @@ class Trainer : public TrainingLoop {
   }
 
   /// Trains one epoch, or what is left of one, and evaluates where that is due. Where the observer
-  /// has it rest, batch() is not 0 and the record is empty. Errors: a loss, gradient or weight that
-  /// is not finite; an epoch that rested has another number of batches now.
+  /// has it rest, batch() is not 0 and the record is empty. A step whose loss or gradient is not
+  /// finite is skipped: weights stay as they were. Errors: five of these in a row, or all of an
+  /// epoch; a weight that is not finite; an epoch that rested has another number of batches now.
   Record run_epoch(BatchStream<Batch>& train, const Observer& observer = {}) {
     Record record;
     train.start(epoch(), batch());
     train_ = &train, record_ = &record;
-    const Listeners listeners{observer.on_batch, observer.on_evaluation, observer.rest};
+    const Listeners listeners{observer.on_batch, observer.on_evaluation, observer.on_skip,
+                              observer.rest};
     const bool is_best = pass(record, train.batches(), listeners);
     train_ = nullptr, record_ = nullptr;
     if (batch() == 0 && observer.on_epoch) observer.on_epoch(record, is_best);
@@ -88,10 +91,8 @@ class Trainer : public TrainingLoop {
   }
   bool next_batch() override { return train_->next(batch_); }
   std::vector<Tensor*> batch_tensors() override { return batch_.tensors(); }
-  Loss loss_of_batch(Context& context) override {
-    const Batch used = std::move(batch_);  // what lives longer than a captured step is not in it
-    return task_.loss(used, context);
-  }
+  Loss loss_of_batch(Context& context) override { return task_.loss(batch_, context); }
+  void drop_batch() override { batch_ = Batch{}; }
   double evaluate_task(const Testing& how) override {
     auto& result = how.averaged ? record_->test_ema : record_->test;
     result = task_.evaluate(how);

@@ -24,6 +24,9 @@
 namespace ppma::inline PPMA_ABI {
 
 class GradientAverage;
+namespace detail {
+struct Replays;
+}  // namespace detail
 
 /// What of a Trainer does not depend on the task.
 class TrainingLoop {
@@ -70,6 +73,7 @@ class TrainingLoop {
   struct Listeners {
     const std::function<void(const StepReport&)>& on_batch;
     const std::function<void(i64, i64)>& on_evaluation;
+    const std::function<void(const SkippedStep&)>& on_skip;
     const std::function<bool()>& rest;
   };
   /// The rest of an epoch into `record`, and the evaluation after it; whether it is the best so
@@ -80,16 +84,20 @@ class TrainingLoop {
   // What the task and its stream do.
   virtual bool next_batch() = 0;                     // the next one becomes the present one
   virtual std::vector<Tensor*> batch_tensors() = 0;  // of the present one: images, then the rest
-  virtual Loss loss_of_batch(Context& context) = 0;  // of the present one, which is used up
+  virtual Loss loss_of_batch(Context& context) = 0;  // of the present one
+  virtual void drop_batch() = 0;                     // that is
   virtual double evaluate_task(const Testing& how) = 0;  // its figure
 
-  struct Replays;
-  PPMA_API void train_batches(detail::EpochSums& done, const std::function<bool()>& rest);
+  PPMA_API void train_batches(detail::EpochSums& done, const Listeners& listeners);
   PPMA_API bool all_rest(const detail::EpochSums& done, const std::function<bool()>& rest) const;
   PPMA_API double test(const Testing& how);
-  PPMA_API void take_step(const Rng& rng, double rate, detail::EpochSums& done);
-  PPMA_API void launch_step(const Rng& rng, double rate, detail::EpochSums& done);
-  PPMA_API void finish_step(detail::EpochSums& done);
+  PPMA_API bool next_batch_timed(detail::EpochSums& done);
+  PPMA_API void take_step(const Rng& rng, double rate, const Listeners& listeners,
+                          detail::EpochSums& done);
+  PPMA_API void launch_step(const Rng& rng, double rate, const Listeners& listeners,
+                            detail::EpochSums& done);
+  PPMA_API void finish_step(const Listeners& listeners, detail::EpochSums& done);
+  PPMA_API void count_step(const Listeners& listeners, detail::EpochSums& done);
   PPMA_API i64 rows_of_all(i64 here, i64 number) const;
   const Communicator* among() const {
     return options_.processes.empty() ? nullptr : options_.processes.data();
@@ -102,8 +110,8 @@ class TrainingLoop {
   bool reads_back_;
   std::optional<Ema> ema_;
   std::unique_ptr<GradientAverage> gradients_;  // where there are other processes
-  std::unique_ptr<Replays> replays_;            // on a GPU
-  i64 epoch_ = 0, iteration_ = 0, since_best_ = 0;
+  std::unique_ptr<detail::Replays> replays_;    // on a GPU
+  i64 epoch_ = 0, iteration_ = 0, since_best_ = 0, skipped_in_a_row_ = 0;
   double best_ = -1;
   std::optional<detail::EpochSums> so_far_;  // of an epoch that rests
 };
@@ -119,7 +127,6 @@ class TrainingLoop {
 #include "ppma/optim/clip.hpp"
 #include "ppma/parallel/gradients.hpp"
 #include "ppma/train/finite.hpp"
-#include "ppma/train/position.hpp"
 #include "ppma/train/replayed_step.hpp"
 #include "ppma/train/transfer.hpp"
 
@@ -137,22 +144,6 @@ inline std::vector<Parameter> trained(const std::vector<Field>& network,
 }
 
 }  // namespace detail
-
-// Steps on a GPU: one for each shape that batches have, two where the last batch of an epoch is
-// smaller; and the one that the GPU may still be computing.
-struct TrainingLoop::Replays {
-  explicit Replays(Device device) : upload(device), readback(device) {}
-
-  std::vector<std::unique_ptr<detail::ReplayedStep>> steps{};
-  Upload upload;
-  Readback readback;
-  struct Underway {
-    const detail::ReplayedStep* step;
-    i64 rows;
-    double rate;
-  };
-  std::optional<Underway> underway{};
-};
 
 TrainingLoop::TrainingLoop(const std::vector<Field>& network, const TrainOptions& options,
                            u64 stream, bool reads_back)
@@ -190,14 +181,15 @@ bool TrainingLoop::pass(EpochReport& record, i64 batches, const Listeners& liste
       std::exchange(so_far_, std::nullopt).value_or(detail::EpochSums{epoch_, batches});
   check(done.batches == batches, "training: the epoch had ", done.batches, " batches and has now ",
         batches, "; go on with the same images and batch size");
-  done.on_batch = &listeners.on_batch;
-  train_batches(done, listeners.rest);
-  done.on_batch = nullptr;
+  train_batches(done, listeners);
   so_far_ = done;
   if (done.begun < batches) {
     so_far_->seconds += seconds();
     return false;
   }
+  check(done.skipped < done.steps, "training: none of the ", done.steps, " steps of epoch ",
+        epoch_ + 1,
+        " had a finite loss and gradient; lower the learning rate or clip the gradients");
   record.epoch = epoch_;
   for (const Parameter& p : optimizer_.parameters()) record.n_parameters += p.tensor.numel();
   record.train_lr = done.rate_sum / static_cast<double>(done.steps);
@@ -222,6 +214,7 @@ bool TrainingLoop::pass(EpochReport& record, i64 batches, const Listeners& liste
   }
   ++epoch_, so_far_.reset();
   record.seconds = done.seconds + seconds();
+  record.data_seconds = done.waited, record.skipped = done.skipped;
   return is_best;
 }
 
@@ -236,80 +229,32 @@ double TrainingLoop::test(const Testing& how) {
   }
 }
 
-void TrainingLoop::save(const std::string& path,
-                        std::map<std::string, std::string> metadata) const {
-  TensorMap all;
-  detail::add_prefixed(all, "model.", state_);
-  if (ema_) detail::add_prefixed(all, "ema.", ema_->average());
-  detail::add_prefixed(all, "optimizer.", optimizer_.state());
-  metadata["epoch"] = std::to_string(epoch_);
-  metadata["iteration"] = std::to_string(iteration_);
-  metadata["best"] = detail::number_text(best_);
-  metadata["ema_updates"] = std::to_string(ema_ ? ema_->updates() : 0);
-  metadata["seed"] = std::to_string(options_.seed);
-  metadata["since_best"] = std::to_string(since_best_);
-  if (so_far_) metadata["so_far"] = so_far_->text();
-  require_finite(all, path + ": not written");
-  write_safetensors(path, all, metadata);
-}
-
-std::map<std::string, std::string> TrainingLoop::resume(const std::string& path) {
-  Safetensors file = read_safetensors(path);
-  const std::string& seed = detail::position_of(file, path, "seed");
-  check(seed == std::to_string(options_.seed), path, ": was trained with seed ", seed, ", not ",
-        options_.seed, "; a resumed run must keep its seed");
-  const i64 epoch = detail::whole_of(file, path, "epoch");
-  // Of these each was missing in the files of some task before all had one loop.
-  const auto whole = [&](const char* key) {
-    return file.metadata.contains(key) ? detail::whole_of(file, path, key) : 0;
-  };
-  const i64 iteration = whole("iteration"), updates = whole("ema_updates");
-  const double best = file.metadata.contains("best") ? detail::number_of(file, path, "best") : -1;
-  std::optional<detail::EpochSums> so_far;
-  if (const auto told = file.metadata.find("so_far"); told != file.metadata.end()) {
-    so_far = detail::EpochSums::of_text(told->second, path);
-    check(so_far->epoch == epoch, path, ": rests in epoch ", so_far->epoch, " after ", epoch,
-          " epochs; the file is damaged");
-  }
-  require_finite(file.tensors, path);
-  const TensorMap weights = detail::part_of(file.tensors, "model."),
-                  average = detail::part_of(file.tensors, "ema.");
-  check(average.empty() == !ema_, path, ": has ", average.empty() ? "no" : "an",
-        " average of weights, this run has ", ema_ ? "one" : "none", "; keep ema_decay");
-  check(weights.size() == state_.size(), path, ": has ", static_cast<i64>(weights.size()),
-        " tensors, the network ", static_cast<i64>(state_.size()));
-  for (auto& [name, tensor] : state_) {
-    const Tensor* saved = find(weights, name);
-    check(saved != nullptr && saved->shape() == tensor.shape(), path, ": has no ", name,
-          " of shape ", tensor.shape());
-    tensor.copy_from(*saved);
-  }
-  optimizer_.load_state(detail::part_of(file.tensors, "optimizer."));
-  if (ema_) ema_->load(average, updates);
-  epoch_ = epoch, iteration_ = iteration, best_ = best, since_best_ = whole("since_best");
-  so_far_ = std::move(so_far);
-  return std::move(file.metadata);
-}
-
-void TrainingLoop::train_batches(detail::EpochSums& done, const std::function<bool()>& rest) {
+void TrainingLoop::train_batches(detail::EpochSums& done, const Listeners& listeners) {
   optimizer_.zero_grad();
   // On a GPU the host is a step ahead: it makes and sends the next batch, and hears of the loss,
   // while a step runs. With other processes only where sums do not pass through the host either.
   const bool ahead = options_.at.device == Device::cuda && options_.accumulate == 1 &&
                      !reads_back_ && (among() == nullptr || options_.processes[1].join);
   bool rests = false;
-  while (!rests && next_batch()) {
+  while (!rests && next_batch_timed(done)) {
     check(batch_tensors()[0]->defined(), "training: batch ", done.begun,
           " has no part for this process; leave an incomplete batch out");
     const double rate = options_.rate({epoch_, done.begun, done.batches, iteration_});
     const Rng rng(options_.seed, static_cast<u64>(epoch_), static_cast<u64>(done.begun), stream_);
     ++done.begun;
-    ahead ? launch_step(rng, rate, done) : take_step(rng, rate, done);
-    rests = done.pending == 0 && all_rest(done, rest);
+    ahead ? launch_step(rng, rate, listeners, done) : take_step(rng, rate, listeners, done);
+    rests = done.pending == 0 && all_rest(done, listeners.rest);
   }
-  if (replays_) finish_step(done);  // none where only the evaluation was left
+  if (replays_) finish_step(listeners, done);  // none where only the evaluation was left
   check(rests || done.begun == done.batches, "training: the stream gave ", done.begun,
         " batches instead of ", done.batches);
+}
+
+bool TrainingLoop::next_batch_timed(detail::EpochSums& done) {
+  const auto begin = std::chrono::steady_clock::now();
+  const bool there = next_batch();
+  done.waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return there;
 }
 
 // Whether to rest after this step: where there are several processes all or none, which they ask
@@ -322,8 +267,10 @@ bool TrainingLoop::all_rest(const detail::EpochSums& done,
   return among()->sum(rest && rest() ? 1.0 : 0.0) > 0;
 }
 
-// One batch; with `accumulate` every so many batches make a step of the optimiser.
-void TrainingLoop::take_step(const Rng& rng, double rate, detail::EpochSums& done) {
+// One batch; with `accumulate` every so many batches make a step of the optimiser. All processes
+// skip the same steps: their losses are added up, and so are their gradients.
+void TrainingLoop::take_step(const Rng& rng, double rate, const Listeners& listeners,
+                             detail::EpochSums& done) {
   const std::vector<Tensor*> tensors = batch_tensors();
   *tensors[0] = options_.at(*tensors[0]);
   for (std::size_t i = 1; i < tensors.size(); ++i) *tensors[i] = tensors[i]->to(options_.at.device);
@@ -334,78 +281,59 @@ void TrainingLoop::take_step(const Rng& rng, double rate, detail::EpochSums& don
   const auto item = [](const Tensor& t) { return t.defined() ? t.item() : 0.0; };
   std::vector<double> values{loss.total.item()};
   for (const auto& part : loss.parts) values.push_back(item(part.second));
-  if (among() != nullptr) {  // of all processes: so all stop where one has no finite loss
+  if (among() != nullptr) {
     rows = rows_of_all(rows, done.number);
     values = among()->sums(values);
     for (double& v : values) v /= static_cast<double>(among()->size);
   }
-  done.require_finite("loss", values[0]);
+  if (!done.bad && !is_finite(values[0]))
+    done.bad = SkippedStep{epoch_, done.begun, "loss", values[0],
+                           detail::first_not_finite(state_, *tensors[0], [&](auto observe) {
+                             Context again{true, rng, std::move(observe)};
+                             again.among = among();
+                             loss_of_batch(again);
+                           })};
+  drop_batch();
   ++done.pending;
   const bool step = done.pending == options_.accumulate || done.begun == done.batches;
-  if (gradients_ && step)
+  if (!done.bad && gradients_ && step)
     gradients_->backward(loss.total);
-  else
+  else if (!done.bad)
     loss.total.backward();
   if (step) {
     const double mean = 1 / static_cast<double>(done.pending);
-    done.norm = options_.clip > 0 ? gradient_norm(optimizer_.parameters()) * mean : 0;
-    done.require_finite("gradient's norm", done.norm);
-    optimizer_.step(rate, mean * clip_factor(done.norm, options_.clip));
+    if (!done.bad) {
+      done.norm = gradient_norm(optimizer_.parameters()) * mean;
+      if (!is_finite(done.norm))
+        done.bad = SkippedStep{epoch_, done.begun, "gradient's norm", done.norm,
+                               detail::gradient_not_finite(optimizer_.parameters())};
+    }
+    if (!done.bad) {
+      optimizer_.step(rate, mean * clip_factor(done.norm, options_.clip));
+      if (ema_) ema_->update();
+    }
     optimizer_.zero_grad();
-    if (ema_) ema_->update();
     ++iteration_, done.pending = 0;
   }
   done.add(loss, values, rows, rate, step);
+  if (step) count_step(listeners, done);
+  if (listeners.on_batch) listeners.on_batch(done.report());
 }
 
-// Launches the step of a batch and hears of the one before.
-void TrainingLoop::launch_step(const Rng& rng, double rate, detail::EpochSums& done) {
-  if (!replays_) replays_ = std::make_unique<Replays>(options_.at.device);
-  Replays& r = *replays_;
-  const std::vector<Tensor*> tensors = batch_tensors();
-  const i64 rows = tensors[0]->dim(0);
-  detail::ReplayedStep* step = nullptr;
-  for (const auto& known : r.steps)
-    if (known->takes(tensors)) step = known.get();
-  if (step == nullptr) {
-    if (among() != nullptr) rows_of_all(rows, done.begun - 1);
-    const auto loss_of = [this](const std::vector<Tensor>& inputs, Context& context) {
-      const std::vector<Tensor*> present = batch_tensors();
-      *present[0] = options_.at(inputs[0]);
-      for (std::size_t i = 1; i < inputs.size(); ++i) *present[i] = inputs[i];
-      return loss_of_batch(context);
-    };
-    step = r.steps
-               .emplace_back(std::make_unique<detail::ReplayedStep>(loss_of, optimizer_, options_,
-                                                                    gradients_.get(), tensors))
-               .get();
+// After a step that was taken, or skipped because of done.bad.
+void TrainingLoop::count_step(const Listeners& listeners, detail::EpochSums& done) {
+  constexpr i64 most_in_a_row = 5;
+  if (!done.bad) {
+    skipped_in_a_row_ = 0;
+    return;
   }
-  (*step)(tensors, rng, rate, r.upload);
-  ++iteration_;
-  if (ema_) ema_->update();
-  r.readback.ask(step->results());
-  const auto before = std::exchange(r.underway, Replays::Underway{step, rows, rate});
-  if (!before) return;
-  const auto now = std::exchange(r.underway, before);
-  finish_step(done);
-  r.underway = now;
-}
-
-// Hears of the step underway.
-void TrainingLoop::finish_step(detail::EpochSums& done) {
-  const auto underway = std::exchange(replays_->underway, std::nullopt);
-  if (!underway) return;
-  const std::vector<double> results = replays_->readback.take();
-  if (gradients_) gradients_->require_group();  // sums that were aborted are none
-  const i64 processes = among() == nullptr ? 1 : among()->size;
-  const Loss& loss = underway->step->loss();
-  std::size_t k = 0;
-  const auto mean = [&] { return results[k++] / static_cast<double>(processes); };
-  std::vector<double> values{mean()};
-  for (const auto& part : loss.parts) values.push_back(part.second.defined() ? mean() : 0.0);
-  done.require_finite("loss", values[0]);
-  if (k < results.size()) done.require_finite("gradient's norm", done.norm = results[k]);
-  done.add(loss, values, underway->rows * processes, underway->rate, true);
+  SkippedStep skipped = *std::exchange(done.bad, std::nullopt);
+  ++done.skipped, skipped.in_a_row = ++skipped_in_a_row_;
+  if (listeners.on_skip) listeners.on_skip(skipped);
+  check(skipped_in_a_row_ < most_in_a_row, "training: ", skipped.text(), "; it is step ",
+        most_in_a_row,
+        " in a row that cannot be taken: lower the learning rate, warm up longer or clip the "
+        "gradients. What was saved before stays as it is");
 }
 
 // The rows of a batch in all processes together, which have as many each.
@@ -418,6 +346,9 @@ i64 TrainingLoop::rows_of_all(i64 here, i64 number) const {
 }
 
 }  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/train/replayed_loop.hpp"
+#include "ppma/train/saved_loop.hpp"
 
 #endif  // definitions
 

@@ -14,7 +14,8 @@ namespace ppma::inline PPMA_ABI {
 
 struct ConfusionOptions {
   std::string title{};
-  i64 size = 760;  // pixels of the matrix's side, about: cells are whole pixels
+  i64 size = 760;       // pixels of the matrix's side, about: cells are whole pixels
+  bool pixels = false;  // what was counted are pixels: cells say percents of their row
 };
 
 /// Names of the classes in their order; of many classes as many names as there is room for. Counts
@@ -28,6 +29,9 @@ namespace detail {
 
 /// "a very long nam..": at most so many letters.
 PPMA_API std::string shortened(const std::string& name, std::size_t most);
+
+/// What a cell says: its count, or its percents of the row; "" where that is 0.
+PPMA_API std::string cell_text(i64 count, double share, bool pixels);
 
 }  // namespace detail
 
@@ -54,6 +58,12 @@ std::string shortened(const std::string& name, std::size_t most) {
 /// 0.9412 -> "94", NaN -> "-".
 inline std::string percent_text(double share) {
   return is_nan(share) ? "-" : std::to_string(static_cast<i64>(std::lround(100 * share)));
+}
+
+std::string cell_text(i64 count, double share, bool pixels) {
+  if (!pixels) return std::to_string(count);
+  const std::string percent = percent_text(share);
+  return percent == "0" ? "" : percent;
 }
 
 inline Color confusion_color(double share, bool right) {
@@ -90,7 +100,9 @@ Picture confusion_picture(const Confusion& confusion, const std::vector<std::str
   Picture sheet(static_cast<i64>(std::max(right + figures, left + 380)), static_cast<i64>(height));
   if (!options.title.empty()) sheet.text(24, 34, options.title, 12);
   sheet.text(left, head, "taken for", label_size, pale_ink);
-  sheet.text_upwards(24, (top + bottom) / 2, "class of the image", label_size, pale_ink);
+  sheet.text_upwards(24, (top + bottom) / 2,
+                     options.pixels ? "class of the pixels" : "class of the image", label_size,
+                     pale_ink);
 
   const auto at = [&](i64 k) { return static_cast<double>(k) * size; };
   sheet.fill(left, top, right, bottom, {247, 247, 245});
@@ -102,7 +114,7 @@ Picture confusion_picture(const Confusion& confusion, const std::vector<std::str
     const Color color = detail::confusion_color(share, label == predicted);
     const double gap = cell >= 10 ? 0.5 : 0;
     sheet.fill(x + gap, y + gap, x + size - gap, y + size - gap, color);
-    if (const std::string count = std::to_string(images);
+    if (const std::string count = detail::cell_text(images, share, options.pixels);
         counted && text_width(count, number_size) < size - 4)
       sheet.text(x + size / 2, y + (size + number_size) / 2, count, number_size,
                  color[0] + color[1] + color[2] < 360 ? paper_white : ink, Align::center);

@@ -16,6 +16,10 @@ namespace ppma::inline PPMA_ABI {
 PPMA_API Picture segment_picture(const Tensor& image, const Tensor& labels,
                                  const std::vector<std::string>& names, i64 least = 720);
 
+/// The image under that veil alone, each of its pixels `factor` x `factor` ones. Error: labels of
+/// another size than the image's.
+PPMA_API Picture label_veil(const Tensor& image, const Tensor& labels, i64 factor = 1);
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_VIS)
@@ -28,12 +32,29 @@ PPMA_API Picture segment_picture(const Tensor& image, const Tensor& labels,
 
 namespace ppma::inline PPMA_ABI {
 
+Picture label_veil(const Tensor& image, const Tensor& labels, i64 factor) {
+  const i64 H = image.dim(0), W = image.dim(1), height = H * factor, width = W * factor;
+  check(labels.rank() == 2 && labels.dim(0) == H && labels.dim(1) == W, "segment_picture: labels ",
+        labels.shape(), " for an image ", image.shape());
+  const u8* const l = labels.data<u8>();
+  Picture p(width, height);
+  p.paste(0, 0, factor == 1 ? image : resize_bilinear(image, height, width));
+  for (i64 i = 0; i < height; ++i)
+    for (i64 j = 0; j < width; ++j) {
+      const u8 c = l[i / factor * W + j / factor];
+      if (c == 255) continue;
+      const bool rim = (i + 1 < height && l[(i + 1) / factor * W + j / factor] != c) ||
+                       (j + 1 < width && l[i / factor * W + (j + 1) / factor] != c);
+      p.blend(i, j, rim ? paper_white : class_color(c), rim ? 0.75 : 0.5);
+    }
+  return p;
+}
+
 Picture segment_picture(const Tensor& image, const Tensor& labels,
                         const std::vector<std::string>& names, i64 least) {
   const i64 H = image.dim(0), W = image.dim(1),
             factor = std::max(i64{1}, (least + std::max(H, W) - 1) / std::max(H, W));
-  check(labels.rank() == 2 && labels.dim(0) == H && labels.dim(1) == W, "segment_picture: labels ",
-        labels.shape(), " for an image ", image.shape());
+  const Picture veiled = label_veil(image, labels, factor);
   const i64 width = W * factor, height = H * factor;
   std::vector<i64> count(256, 0);
   const u8* const l = labels.data<u8>();
@@ -64,15 +85,7 @@ Picture segment_picture(const Tensor& image, const Tensor& labels,
     right = std::max(right, x);
   }
   Picture p(static_cast<i64>(std::ceil(right)), height + static_cast<i64>(y + 1.2 * size));
-  p.paste(0, 0, factor == 1 ? image : resize_bilinear(image, height, width));
-  for (i64 i = 0; i < height; ++i)
-    for (i64 j = 0; j < width; ++j) {
-      const u8 c = l[i / factor * W + j / factor];
-      if (c == 255) continue;
-      const bool rim = (i + 1 < height && l[(i + 1) / factor * W + j / factor] != c) ||
-                       (j + 1 < width && l[i / factor * W + (j + 1) / factor] != c);
-      p.blend(i, j, rim ? paper_white : class_color(c), rim ? 0.75 : 0.5);
-    }
+  p.paste(0, 0, veiled.image());
   for (std::size_t k = 0; k < shown.size(); ++k) {
     const double top = static_cast<double>(height) + at[k].y - 1.15 * size;
     p.fill(at[k].x, top, at[k].x + 1.5 * size, top + 1.3 * size, class_color(shown[k]));

@@ -1,16 +1,27 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Drawings as SVG, to stand in a page: curves and a confusion matrix. Their colours are classes of
-// the page's style (vis/report.hpp), so that they follow its light and dark.
+// Drawings as SVG: curves and a confusion matrix. In a page their colours are classes of its style
+// (vis/report.hpp), so that they follow its light and dark; vis/svg_file.hpp makes files of them.
 
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "ppma/metrics/confusion.hpp"
+#include "ppma/vis/confusion_picture.hpp"
 #include "ppma/vis/curve.hpp"
 
 namespace ppma::inline PPMA_ABI {
+
+/// A drawing, whose elements have classes instead of colours.
+struct Svg {
+  double width = 0, height = 0;  // units of the view
+  std::string label;             // says what is drawn to who does not see it
+  std::string elements{};
+
+  /// The element <svg> of a page whose style has the classes.
+  PPMA_API std::string in_page() const;
+};
 
 /// Text as HTML, SVG and XML take it, in quotes too: & < > " ' escaped, what is no UTF-8 or a
 /// control character as printable() writes it.
@@ -18,18 +29,19 @@ PPMA_API std::string escape_xml(std::string_view text);
 
 /// Lines over common axes, as curves() draws them; classes s0, s1, ... of series, "axis", "grid",
 /// "tick". `options.width` and `height` are the units of the view. Errors: as curves() has them.
-PPMA_API std::string svg_curves(const std::vector<Series>& series,
-                                const CurveOptions& options = {.width = 440, .height = 260});
+PPMA_API Svg svg_curves(const std::vector<Series>& series,
+                        const CurveOptions& options = {.width = 440, .height = 260});
 
 /// The matrix as confusion_picture() draws it: cells of classes "right" and "wrong" whose opacity
 /// is the square root of their share of the row; counts where there is room. Of up to 200 classes a
-/// cell's title says what it counts. Error: not a name for each class.
-PPMA_API std::string svg_confusion(const Confusion& confusion,
-                                   const std::vector<std::string>& names);
+/// cell's title says what it counts. `options.size` is not looked at. Error: not a name for each
+/// class.
+PPMA_API Svg svg_confusion(const Confusion& confusion, const std::vector<std::string>& names,
+                           const ConfusionOptions& options = {});
 
 /// Accuracy over confidence: a bar for each bin of the calibration, and the line where both are
 /// equal.
-PPMA_API std::string svg_calibration(const Confusion& confusion);
+PPMA_API Svg svg_calibration(const Confusion& confusion);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -40,7 +52,6 @@ PPMA_API std::string svg_calibration(const Confusion& confusion);
 #include <cstdio>
 
 #include "ppma/io/utf8.hpp"
-#include "ppma/vis/confusion_picture.hpp"
 #include "ppma/vis/font.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -68,14 +79,13 @@ inline std::string svg_line(double x0, double y0, double x1, double y1, const ch
          svg_number(y0) + "\" x2=\"" + svg_number(x1) + "\" y2=\"" + svg_number(y1) + "\"/>\n";
 }
 
-/// The element's head; `label` says what is drawn to who does not see it.
-inline std::string svg_head(double width, double height, const std::string& label) {
-  const std::string w = svg_number(width), h = svg_number(height);
-  return "<svg viewBox=\"0 0 " + w + " " + h + "\" style=\"--w:" + w +
-         "px\" role=\"img\" aria-label=\"" + escape_xml(label) + "\">\n";
-}
-
 }  // namespace detail
+
+std::string Svg::in_page() const {
+  const std::string w = detail::svg_number(width), h = detail::svg_number(height);
+  return "<svg viewBox=\"0 0 " + w + " " + h + "\" style=\"--w:" + w +
+         "px\" role=\"img\" aria-label=\"" + escape_xml(label) + "\">\n" + elements + "</svg>\n";
+}
 
 std::string escape_xml(std::string_view text) {
   std::string s;
@@ -101,7 +111,7 @@ std::string escape_xml(std::string_view text) {
   return s;
 }
 
-std::string svg_curves(const std::vector<Series>& series, const CurveOptions& options) {
+Svg svg_curves(const std::vector<Series>& series, const CurveOptions& options) {
   using namespace detail;
   Range xs{positive_infinity<double>(), negative_infinity<double>()}, ys = xs;
   std::size_t longest = 0;
@@ -139,7 +149,7 @@ std::string svg_curves(const std::vector<Series>& series, const CurveOptions& op
   const auto px = [&](double x) { return left + xs.place(x) * (right - left); };
   const auto py = [&](double y) { return bottom - ys.place(y) * (bottom - top); };
 
-  std::string svg = svg_head(W, H, options.title);
+  std::string svg;
   for (const double v : y_ticks) {
     svg += svg_line(left, py(v), right, py(v), "grid");
     svg += svg_text(left - 7, py(v) + 4, tick_label(v, step(y_ticks)), "tick", "end");
@@ -185,13 +195,16 @@ std::string svg_curves(const std::vector<Series>& series, const CurveOptions& op
     for (std::size_t i = 0; i + 1 < labels.size(); ++i)
       if (const double lack = 14 - (labels[i + 1].y - labels[i].y); lack > 0)
         labels[i].y -= lack / 2, labels[i + 1].y += lack / 2;
+  const double above = labels.empty() ? 0 : std::max(0.0, 8 - labels.front().y);
+  for (Name& n : labels) n.y += above;
   for (const Name& n : labels)
     svg += svg_text(right + 8, n.y + 4, series[n.series].name,
                     ("s" + std::to_string(n.series % 6)).c_str());
-  return svg + "</svg>\n";
+  return {W, H, options.title, svg};
 }
 
-std::string svg_confusion(const Confusion& confusion, const std::vector<std::string>& names) {
+Svg svg_confusion(const Confusion& confusion, const std::vector<std::string>& names,
+                  const ConfusionOptions& options) {
   using namespace detail;
   const i64 n = confusion.classes();
   check(static_cast<i64>(names.size()) == n, "confusion: ", names.size(), " names for ", n,
@@ -207,7 +220,7 @@ std::string svg_confusion(const Confusion& confusion, const std::vector<std::str
   }
   const double room = 16 + 6.4 * static_cast<double>(longest), left = room, top = room + 14,
                side = cell * classes;
-  std::string svg = svg_head(left + side + 8, top + side + 8, "confusion matrix");
+  std::string svg;
   svg += svg_text(left, 11, "taken for", "tick");
   svg += "<rect class=\"ground\" x=\"" + svg_number(left) + "\" y=\"" + svg_number(top) +
          "\" width=\"" + svg_number(side) + "\" height=\"" + svg_number(side) + "\"/>\n";
@@ -220,7 +233,7 @@ std::string svg_confusion(const Confusion& confusion, const std::vector<std::str
         static_cast<double>(images) / static_cast<double>(confusion.of_class(label).images);
     const double x = left + cell * static_cast<double>(predicted),
                  y = top + cell * static_cast<double>(label);
-    const std::string count = std::to_string(images);
+    const std::string count = cell_text(images, share, options.pixels);
     svg += "<rect class=\"" + std::string(label == predicted ? "right" : "wrong") + "\" x=\"" +
            svg_number(x + gap) + "\" y=\"" + svg_number(y + gap) + "\" width=\"" +
            svg_number(mark) + "\" height=\"" + svg_number(mark) + "\" fill-opacity=\"" +
@@ -228,7 +241,8 @@ std::string svg_confusion(const Confusion& confusion, const std::vector<std::str
     if (n > 200)
       svg += "/>\n";
     else
-      svg += "><title>" + escape_xml(names[static_cast<std::size_t>(label)]) + ": " + count +
+      svg += "><title>" + escape_xml(names[static_cast<std::size_t>(label)]) + ": " +
+             (options.pixels ? svg_number(100 * share) + " %" : count) +
              (label == predicted
                   ? " right"
                   : " taken for " + escape_xml(names[static_cast<std::size_t>(predicted)])) +
@@ -244,14 +258,15 @@ std::string svg_confusion(const Confusion& confusion, const std::vector<std::str
     svg += "<text class=\"name\" transform=\"translate(" + svg_number(left + middle) + " " +
            svg_number(top - 6) + ") rotate(-90)\">" + escape_xml(name) + "</text>\n";
   }
-  return svg + "</svg>\n";
+  return {left + side + 8, top + side + 8,
+          options.title.empty() ? "confusion matrix" : options.title, svg};
 }
 
-std::string svg_calibration(const Confusion& confusion) {
+Svg svg_calibration(const Confusion& confusion) {
   using namespace detail;
   const double left = 40, top = 10, side = 220, bottom = top + side,
                bar = side / static_cast<double>(Confusion::bins);
-  std::string svg = svg_head(left + side + 12, bottom + 38, "accuracy over confidence");
+  std::string svg;
   for (const double v : {0.0, 0.25, 0.5, 0.75, 1.0}) {
     const double y = bottom - v * side;
     svg += svg_line(left, y, left + side, y, "grid");
@@ -273,7 +288,7 @@ std::string svg_calibration(const Confusion& confusion) {
   svg += svg_line(left, bottom, left + side, top, "equal");
   svg += svg_line(left, bottom, left + side, bottom, "axis");
   svg += svg_text(left + side / 2, bottom + 33, "confidence %", "tick", "middle");
-  return svg + "</svg>\n";
+  return {left + side + 12, bottom + 38, "accuracy over confidence", svg};
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -79,6 +79,24 @@ void scatter_line(i64 n, i64 j, const T* t, T* dc) {
   dc[j] -= lane_sum<T>(total);
 }
 
+/// The same of a line whose tokens are visited in another order than they lie: `ranks` says when
+/// each is, and is readable to a whole number of vectors.
+template <class T>
+void scatter_line(i64 n, i64 j, const T* ranks, const T* t, T* dc) {
+  constexpr i64 w = lanes<T>;
+  const Vec<T> here = splat(ranks[j]);
+  Vec<T> total{};
+  for (i64 l = 0; l < n; l += w) {
+    const Vec<T> x = keep_first<T>(load(t + l), n - l), rank = load(ranks + l),
+                 signed_x = rank > here   ? x
+                            : rank < here ? -x
+                                          : Vec<T>{};
+    store(dc + l, load(dc + l) + signed_x);
+    total += signed_x;
+  }
+  dc[j] -= lane_sum<T>(total);
+}
+
 /// v with 0 in its first n lanes.
 template <class T>
 PPMA_INLINE Vec<T> drop_first(Vec<T> v, i64 n) {
@@ -123,6 +141,19 @@ void sums_to_decays(i64 line_count, i64 n, i64 line_step, i64 step, const T* log
       dlog[at] = is_closed(log_decay[at]) ? T(0) : sum;
     }
     dlog[line * line_step] = T(0);
+  }
+}
+
+/// The same of one line of n elements that are visited in `order` (null: as they lie); log_decay,
+/// dc and dlog by place.
+template <class T>
+void line_sums_to_decays(i64 n, i64 step, const i64* order, const T* log_decay, const T* dc,
+                         T* dlog) {
+  T sum = 0;
+  for (i64 t = n - 1; t >= 0; --t) {
+    const i64 place = order != nullptr ? order[t] : t;
+    sum += dc[place];
+    dlog[place * step] = t == 0 || is_closed(log_decay[place * step]) ? T(0) : sum;
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/device.hpp"
+#include "ppma/core/float_bits.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/cpu/columns.hpp"
 #include "ppma/kernels/cpu/reduce.hpp"
@@ -298,7 +299,8 @@ void channels(Cpu, i64 n, F f) {
 }
 
 /// From a channel's batch statistics, or in evaluation its running ones: rstd and the factor rstd
-/// w; training moves the running ones.
+/// w; training moves the running ones, but not to what is not finite: a batch that overflows is
+/// forgotten once its step is skipped.
 template <class A>
 struct BatchNormFactors {
   bool training;
@@ -310,9 +312,11 @@ struct BatchNormFactors {
   const A* total = nullptr;
   PPMA_HD void operator()(i64 c) const {
     if (training) {
-      running_mean[c] += rate * (mean[c] - running_mean[c]);
-      running_var[c] +=
-          rate * (rstd[c] * (total ? *total / (*total - 1) : unbiased) - running_var[c]);
+      if (is_finite(mean[c]) && is_finite(rstd[c])) {
+        running_mean[c] += rate * (mean[c] - running_mean[c]);
+        running_var[c] +=
+            rate * (rstd[c] * (total ? *total / (*total - 1) : unbiased) - running_var[c]);
+      }
     } else {
       mean[c] = running_mean[c];
       rstd[c] = running_var[c];

@@ -12,6 +12,7 @@
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/cuda.cuh"
 #include "ppma/core/device.hpp"
+#include "ppma/core/float_bits.hpp"
 #include "ppma/kernels/args.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels {
@@ -84,16 +85,21 @@ __global__ void set_step(Settings* to, Settings settings) {
   *to = settings;
 }
 
+// Whether gradients of this norm (or null) are not to be used.
+__device__ __forceinline__ bool is_no_step(const double* norm) { return norm && !is_finite(*norm); }
+
 // The factor of the gradients: what the step says, times what clips a norm (or null) of that
-// multiple to `limit`.
+// multiple to `limit`, or to nothing where that is 0.
 __device__ __forceinline__ double factor_of(const StepSettings& s, const double* norm,
                                             double limit) {
-  return norm ? s.gradient_factor * ::fmin(1.0, limit / (s.gradient_factor * *norm + 1e-6))
-              : s.gradient_factor;
+  return norm && limit > 0
+             ? s.gradient_factor * ::fmin(1.0, limit / (s.gradient_factor * *norm + 1e-6))
+             : s.gradient_factor;
 }
 
 template <class T>
-__global__ void count_steps(TensorTable<T, 4> t, i64* steps) {
+__global__ void count_steps(TensorTable<T, 4> t, i64* steps, const double* norm) {
+  if (is_no_step(norm)) return;
   if (static_cast<int>(threadIdx.x) < t.count) ++steps[t.index[threadIdx.x]];
 }
 
@@ -102,6 +108,7 @@ template <class T>
 __global__ void __launch_bounds__(256)
     adamw_pieces(TensorTable<T, 4> t, const StepSettings* settings, const i64* steps,
                  const double* norm, double limit, double beta1, double beta2, double eps) {
+  if (is_no_step(norm)) return;
   __shared__ T shared[4];
   i64 begin, end;
   const int i = piece_of(t, begin, end);
@@ -132,6 +139,7 @@ template <class T>
 __global__ void __launch_bounds__(256)
     sgd_pieces(TensorTable<T, 3> t, const StepSettings* settings, const double* norm, double limit,
                double momentum, bool nesterov) {
+  if (is_no_step(norm)) return;
   i64 begin, end;
   const int i = piece_of(t, begin, end);
   const T rate = static_cast<T>(settings->rate * t.rate_factor[i]),

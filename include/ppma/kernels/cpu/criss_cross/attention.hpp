@@ -23,6 +23,7 @@
 
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/args.hpp"
+#include "ppma/kernels/cpu/criss_cross/line.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"
 #include "ppma/kernels/cpu/head.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
@@ -30,115 +31,6 @@
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH::criss_cross {
 
 inline constexpr i64 keep_limit = i64{1} << 19;  // elements of PH in one head: 2 MiB of f32
-
-// The probabilities of one line of n tokens (a row or a column), and its scratch.
-template <class T>
-struct Line {
-  static constexpr i64 w = lanes<T>;
-  bool masked;
-  i64 n, d, lds, ldk;
-  ZeroedWorkspace<T> kt, s, p;
-  const T* queries = nullptr;  // of the line that was loaded, `step` apart
-  i64 step = 0;
-
-  PPMA_ONCE Line(bool with_mask, i64 tokens, i64 head_width)
-      : masked(with_mask),
-        n(tokens),
-        d(head_width),
-        lds(round_to_lanes<T>(n)),
-        ldk(transposed_stride<T>(n)),
-        kt(d * ldk),
-        s(n * lds),
-        p(n * lds) {
-    // exp of the padding is 0
-    for (i64 j = 0; j < n; ++j) std::fill_n(s.data() + j * lds + n, lds - n, T(-1e30));
-  }
-
-  // s = the line's log mask: at query j and key l the sum of the log decays between them. Sums for
-  // a query are those for its neighbour and one step more; walking away from the keys they only
-  // grow (see outward() in kernels/cpu/head.hpp).
-  PPMA_ONCE void fill_mask(const T* log_decay) {
-    for (i64 l = 0; l < n; l += w) {
-      T* const to = s.data() + l;
-      const i64 behind = std::min(l + w, n);
-      Vec<T> sum = drop_first<T>(splat(T(-1e30)), n - l);  // the exponential of the padding is 0
-      for (i64 j = behind - 1; j >= l; --j) {              // queries before some of the keys
-        if (j + 1 < behind) sum += drop_first<T>(splat(log_decay[j + 1]), j + 1 - l);
-        store(to + j * lds, sum);
-      }
-      if (l > 0) sum += log_decay[l];
-      for (i64 j = l - 1; j >= 0; --j) {  // before all
-        store(to + j * lds, sum);
-        if (j > 0) sum += log_decay[j];
-      }
-      sum = Vec<T>{};
-      for (i64 j = l + 1; j < behind; ++j) {  // behind some
-        sum += keep_first<T>(splat(log_decay[j]), j - l);
-        store(to + j * lds, load(to + j * lds) + sum);
-      }
-      for (i64 j = behind; j < n; ++j) store(to + j * lds, sum += log_decay[j]);  // behind all
-    }
-  }
-
-  // Takes a line: queries and keys of tokens `stride` apart, and the mask of log_decay.
-  void take(const T* q, const T* k, i64 stride, const T* log_decay) {
-    queries = q, step = stride;
-    copy_transposed(n, d, k, stride, kt.data(), ldk);
-    if (masked) fill_mask(log_decay);
-  }
-  void take_row(const AttentionArgs<T>& here, i64 i) {
-    const i64 at = i * n, stride = here.shape.channels();
-    take(here.q + at * stride, here.k + at * stride, stride,
-         masked ? here.log_alpha + at : nullptr);
-  }
-
-  // out (count, n; rows lds apart) = rowsoftmax(q k^T + mask) of the queries j0 .. j0+count of the
-  // line that was loaded, each once.
-  void probabilities(i64 j0, i64 count, T* out) {
-    T* const scores = s.data() + j0 * lds;
-    multiply_small(count, n, d, queries + j0 * step, step, i64{1}, kt.data(), ldk, scores, lds,
-                   masked);
-    for (i64 j = 0; j < count; ++j) {
-      T *const sj = scores + j * lds, *const pj = out + j * lds;
-      Vec<T> top = splat(T(-1e30)), sum{};
-      for (i64 l = 0; l < n; l += w) top = max_of(top, load(sj + l));
-      const T m = lane_max<T>(top);
-      for (i64 l = 0; l < n; l += w) {
-        const Vec<T> e = exp_below_zero<Vec<T>>(load(sj + l) - m);
-        store(pj + l, e);
-        sum += e;
-      }
-      const T scale = T(1) / lane_sum<T>(sum);
-      for (i64 l = 0; l < n; l += w) store(pj + l, load(pj + l) * scale);
-    }
-  }
-
-  // y (n, columns) (+)= P v with the probabilities of the line that was loaded, a few queries at a
-  // time, whose scores and probabilities then stay in the first cache. `kept` is where all of P
-  // goes, or null.
-  void attend(const T* v, i64 v_stride, i64 columns, T* y, i64 y_stride, bool accumulate, T* kept) {
-    for (i64 j = 0; j < n; j += detail::tile_rows) {
-      const i64 count = std::min<i64>(detail::tile_rows, n - j);
-      T* const some = kept ? kept + j * lds : p.data();
-      probabilities(j, count, some);
-      multiply_small(count, columns, n, some, lds, i64{1}, v, v_stride, y + j * y_stride, y_stride,
-                     accumulate);
-    }
-  }
-
-  // ds = probs * (dprobs - <probs, dprobs>) by rows, over dprobs; dc += the mask's gradient.
-  void softmax_backward(const T* probs, T* dprobs, T* dc) const {
-    for (i64 j = 0; j < n; ++j) {
-      const T* const pj = probs + j * lds;
-      T* const gj = dprobs + j * lds;
-      Vec<T> dot{};
-      for (i64 l = 0; l < n; l += w) dot += load(pj + l) * load(gj + l);
-      const T mean = lane_sum<T>(dot);
-      for (i64 l = 0; l < n; l += w) store(gj + l, load(pj + l) * (load(gj + l) - mean));
-      if (masked) scatter_line(n, j, gj, dc);
-    }
-  }
-};
 
 // The log decays of the columns, column by column: (W,H) from (H,W).
 template <class T>
@@ -162,7 +54,8 @@ void forward(Order order, const AttentionArgs<T>& in, T* y) {
   // O1, O2 wanted
   const bool first = order != Order::columns_first, second = order != Order::rows_first;
   parallel_for(x.batch * x.heads, x.grain(h + wd), [&](i64 begin, i64 end) {
-    Line<T> row(masked, wd, d), column(masked, h, d);
+    Line<T> row(masked, wd, d, in.row_orders != nullptr),
+        column(masked, h, d, in.column_orders != nullptr);
     const i64 kept = first && second && n * row.lds <= keep_limit ? h : 0;
     const Workspace<T> ph(kept * wd * row.lds);
     // Column by column, so that a column's tokens are neighbours: in q, k and v they are a row
@@ -193,6 +86,7 @@ void forward(Order order, const AttentionArgs<T>& in, T* y) {
       }
       for (i64 l = 0; l < wd; ++l) {
         const i64 at = l * h;
+        column.visit_in(in.column_orders ? in.column_orders + at : nullptr);
         column.take(queries.data() + at * d, keys.data() + at * d, d,
                     masked ? log_beta.data() + at : nullptr);
         column.attend(uv.data() + at * pair, pair, pair, mixed.data(), pair, false, nullptr);
@@ -236,13 +130,13 @@ struct Backward {
   ZeroedWorkspace<T> right{pair * transposed_stride<T>(std::max(h, wd))},
       dprobs{std::max(h, wd) * round_to_lanes<T>(std::max(h, wd))};
 
-  PPMA_ONCE Backward(const AttentionShape& shape, Order order, bool with_mask)
-      : x(shape),
-        masked(with_mask),
+  PPMA_ONCE Backward(const AttentionArgs<T>& in, Order order)
+      : x(in.shape),
+        masked(in.masked()),
         first(order != Order::columns_first),
         second(order != Order::rows_first),
-        row(masked, wd, d),
-        column(masked, h, d) {}
+        row(masked, wd, d, in.row_orders != nullptr),
+        column(masked, h, d, in.column_orders != nullptr) {}
 
   void load(const AttentionArgs<T>& here, const T* dy) {
     const T weight = first && second ? T(0.5) : T(1);
@@ -300,6 +194,7 @@ struct Backward {
   void columns(const AttentionArgs<T>& here) {
     for (i64 l = 0; l < wd; ++l) {
       T* const p = column.p.data();
+      column.visit_in(here.column_orders ? here.column_orders + l * h : nullptr);
       column.take(here.q + l * channels, here.k + l * channels, wd * channels,
                   masked ? of_columns.data() + l * h : nullptr);
       column.probabilities(0, h, p);
@@ -326,6 +221,7 @@ struct Backward {
       const T* const p = row_probabilities(here, i, true);
       multiply_small(wd, d, wd, p, i64{1}, row.lds, du1_g.data() + from * pair, pair,
                      dvalues.data() + from * dp, dp, true);
+      row.visit_in(here.row_orders ? here.row_orders + from : nullptr);
       line_backward(row, p, du1_g.data(), v_u2.data(), from, 1, dca.data() + from);
     }
   }
@@ -337,15 +233,12 @@ struct Backward {
       std::copy_n(dvalues.data() + u * dp, d, to.dv + u * channels);
     }
     if (!masked) return;
-    sums_to_decays(h, wd, wd, i64{1}, here.log_alpha, dca.data(), to.dlog_alpha);
-    for (i64 l = 0; l < wd; ++l) {
-      T sum = 0;
-      for (i64 i = h - 1; i > 0; --i) {
-        sum += dcb.data()[l * h + i];
-        to.dlog_beta[i * wd + l] = is_closed(here.log_beta[i * wd + l]) ? T(0) : sum;
-      }
-      to.dlog_beta[l] = T(0);
-    }
+    for (i64 i = 0; i < h; ++i)
+      line_sums_to_decays(wd, i64{1}, here.row_orders ? here.row_orders + i * wd : nullptr,
+                          here.log_alpha + i * wd, dca.data() + i * wd, to.dlog_alpha + i * wd);
+    for (i64 l = 0; l < wd; ++l)
+      line_sums_to_decays(h, wd, here.column_orders ? here.column_orders + l * h : nullptr,
+                          here.log_beta + l, dcb.data() + l * h, to.dlog_beta + l);
   }
 };
 
@@ -354,7 +247,7 @@ void backward(Order order, const AttentionArgs<T>& in, const T* dy,
               const AttentionGradients<T>& d) {
   const AttentionShape x = in.shape;
   parallel_for(x.batch * x.heads, x.grain(x.height + x.width), [&](i64 begin, i64 end) {
-    Backward<T> head(x, order, in.masked());
+    Backward<T> head(in, order);
     for (i64 which = begin; which < end; ++which) {
       const AttentionArgs<T> here = in.head(which);
       head.load(here, dy + x.first_of(which));
