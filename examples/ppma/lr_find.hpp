@@ -67,6 +67,8 @@ inline void draw_rates(const std::string& path, const RateRange& range) {
   }
   // What lies above the first losses is divergence.
   const double top = std::min(*high, loss.y.front() + 0.25 * (loss.y.front() - *low) + 1e-3);
+  for (double& y : series.front().y)
+    if (y > top) y = not_a_number<double>();
   write_png(path, curves(series, {.title = "Loss in a learning-rate range test",
                                   .x_label = "log10 of the learning rate",
                                   .y_label = "smoothed loss",
@@ -77,7 +79,11 @@ inline void draw_rates(const std::string& path, const RateRange& range) {
 inline RateRange test_rates(const LrFindCommand& o) {
   WeightsFile initial = read_weights(o.network);
   const std::optional<InputInfo> known = InputInfo::of(initial.metadata, o.network.weights);
-  const Data data = make_data(o.data, o.seed, true, known, o.crops());
+  Data data = make_data(o.data, o.seed, true, known, o.crops());
+  if (o.data_fraction < 1) {
+    std::vector<i64> which = share_of(data.train, o.data_fraction, o.seed);
+    data.train = chosen(std::move(data.train), std::move(which));
+  }
   const ClassifierConfig config = training_config(o, data);
   if (o.compute.device == "cpu")
     require_memory_of(config, std::min(o.batch, data.train.size), data.input.size,
@@ -155,6 +161,7 @@ inline RateRange test_rates(const LrFindCommand& o) {
 }
 
 inline void lr_find(const LrFindCommand& o) {
+  o.check_together();
   check(o.least < o.most, "lr-find: --least ", o.least, " must be less than --most ", o.most);
   const RateRange range = test_rates(o);
   const std::size_t n = range.smoothed.size();
@@ -193,9 +200,13 @@ inline void add_lr_find(CLI::App& app) {
   // What a step depends on.
   const AddFields add_field(*c);
   const auto add = [&add_field](const char* key, auto&&... field) {
-    for (const char* known :
-         {"size", "images", "question", "difficulty", "batch", "accumulate", "weight_decay", "clip",
-          "checkpoint_blocks", "seed", "beta2", "label_smoothing", "mixup", "cutmix", "erasing"})
+    for (const char* known : {"size",     "images",          "question",     "difficulty",
+                              "batch",    "accumulate",      "optimizer",    "beta2",
+                              "momentum", "nesterov",        "weight_decay", "clip",
+                              "freeze",   "fraction",        "no_flip",      "checkpoint_blocks",
+                              "seed",     "label_smoothing", "mixup",        "cutmix",
+                              "erasing",  "rand_augment",    "rand_changes", "least_area",
+                              "repeats",  "balanced"})
       if (std::string_view(key) == known) add_field(key, field...);
   };
   TrainCommand::fields(*o, add);
@@ -203,7 +214,8 @@ inline void add_lr_find(CLI::App& app) {
   add_threads(*c);
   c->callback([o, c] {
     refuse_other_data(*c, o->data.kind);
-    check(o->data.kind != "coco", "lr-find: --data coco is for detection");
+    check(task_of_data(o->data.kind).empty(), "lr-find: --data ", o->data.kind, " is to ",
+          task_of_data(o->data.kind), ", lr-find is for classifiers");
     lr_find(*o);
   });
 }
