@@ -44,7 +44,7 @@ TEST_CASE("tool: a detector is trained, resumed, and finds things in a picture",
         "data:image/png;base64,", "warmup_iterations", "Configuration: backbone"})
     CHECK(page.find(part) != std::string::npos);
   // Of options that say nothing of generated images, or of a detector, there is no word.
-  for (const char* none : {"no_exif", "difficulty", "longer", "mixup"})
+  for (const char* none : {">no_exif<", ">difficulty<", ">longer<", ">momentum<", ">mixup<"})
     CHECK(page.find(none) == std::string::npos);
   // Decays over training, of the part before it was resumed too.
   for (const char* part : {"<img data-epoch=\"1\"", "<img data-epoch=\"2\""})
