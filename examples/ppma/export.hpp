@@ -5,6 +5,7 @@
 
 #include "dense_network.hpp"
 #include "ppma/heads/onnx.hpp"
+#include "ppma/heads/onnx_detector.hpp"
 #include "ppma/models/vit.hpp"
 
 namespace tool {
@@ -36,45 +37,54 @@ inline std::map<std::string, std::string> export_metadata(const ExportOptions& o
 /// Writes the graph, and says what was written.
 inline void write_export(const ExportOptions& o, const OnnxGraph& graph, const std::string& name,
                          const std::map<std::string, std::string>& metadata,
-                         std::pair<i64, i64> images, const std::string& outputs) {
+                         const std::string& ends) {
   if (o.network.weights.empty()) note("no --weights: the weights of this network are random");
   save_onnx(o.out, graph, metadata);
-  std::printf("%s: %s, images (batch,3,%lld,%lld) -> %s; ONNX, opset %lld, %.1f MiB\n",
-              shown_name(o.out).c_str(), shown(name).c_str(), static_cast<long long>(images.first),
-              static_cast<long long>(images.second), outputs.c_str(),
-              static_cast<long long>(OnnxGraph::opset), mib(static_cast<i64>(size_of_file(o.out))));
+  std::printf("%s: %s, %s; ONNX, opset %lld, %.1f MiB\n", shown_name(o.out).c_str(),
+              shown(name).c_str(), ends.c_str(), static_cast<long long>(OnnxGraph::opset),
+              mib(static_cast<i64>(size_of_file(o.out))));
 }
 
-/// DeiT, the one network of another kind: no file of the library's describes it.
-inline void export_vit(const ExportOptions& o) {
-  Vit model(deit_tiny(o.network.mask.empty() ? MaskKind::none : parse_mask_kind(o.network.mask)));
-  const i64 side = model.config.image_size;
-  check(o.images(side) == std::pair(side, side), "export --size: deit_tiny takes images of ", side,
-        " x ", side, " pixels: its positions are learnt for them");
-  if (!o.network.weights.empty()) load_state_dict(model, read_weights(o.network).tensors);
-  OnnxGraph graph(model.config.name);
+/// "images (batch,3,224,224) -> logits (batch,1000)"
+inline std::string ends_of_classifier(std::pair<i64, i64> images, i64 classes) {
+  return str("images (batch,3,", images.first, ",", images.second, ") -> logits (batch,", classes,
+             ")");
+}
+
+inline void export_vit(const ExportOptions& o, const NetworkOf<Classifier>& network) {
+  const Vit& model = std::get<Vit>(network.model.network);
+  const VitConfig& config = model.config;
+  const i64 side = config.image_size;
+  check(o.images(side) == std::pair(side, side), "export --size: ", config.name,
+        " takes images of ", side, " x ", side, " pixels: its positions are learnt for them");
+  OnnxGraph graph(config.name);
   export_onnx(model, graph);
-  InputInfo input;
+  InputInfo input = network.input;
   input.size = side;
-  write_export(o, graph, model.config.name, export_metadata(o, input, "model", model.config.name),
-               {side, side}, str("logits (batch,", model.config.num_classes, ")"));
+  write_export(o, graph, config.name,
+               export_metadata(o, input, "config", classifier_config_to_json(config).dump()),
+               ends_of_classifier({side, side}, config.num_classes));
 }
 
 inline void export_classifier(const ExportOptions& o) {
-  const Network network = load_network(o.network, "ppma_tiny");
-  const PpmaConfig& config = network.model.config;
+  // Weights say themselves what they are, or --model does.
+  const NetworkOf<Classifier> network = load_classifier(
+      o.network, read_weights(o.network), o.network.weights.empty() ? "ppma_tiny" : nullptr);
+  const auto* model = std::get_if<Ppma>(&network.model.network);
+  if (model == nullptr) return export_vit(o, network);
+  const PpmaConfig& config = model->config;
   const auto images = o.images(network.input.size);
   OnnxGraph graph(config.name);
-  export_onnx(network.model, graph, images.first, images.second);
+  export_onnx(*model, graph, images.first, images.second);
   write_export(o, graph, config.name,
-               export_metadata(o, network.input, "config", config_to_json(config).dump()), images,
-               str("logits (batch,", config.num_classes, ")"));
+               export_metadata(o, network.input, "config", config_to_json(config).dump()),
+               ends_of_classifier(images, config.num_classes));
 }
 
-/// A segmentor or a detector; `outputs` says what comes out of one for so many classes.
-template <class Model, class Outputs>
+/// A segmentor or a detector; ends_of(config, images) says what goes in and comes out.
+template <class Model, class Ends>
 void export_dense(const ExportOptions& o, const WeightsFile& file, const std::string& name,
-                  const char* what, const Outputs& outputs) {
+                  const char* what, const Ends& ends_of) {
   const auto model = dense_network<Model>(o.network, file, Placement{}, false, [](const auto&) {});
   InputInfo input = InputInfo::dense({}, 512, 512, Normalization{});
   if (const auto said = InputInfo::of(file.metadata, o.network.weights)) input = *said;
@@ -88,25 +98,31 @@ void export_dense(const ExportOptions& o, const WeightsFile& file, const std::st
       return segmentor_to_json(model.config);
   }();
   write_export(o, graph, name + " on " + model.config.backbone.name,
-               export_metadata(o, input, what, config.dump()), images,
-               outputs(model.config, images));
+               export_metadata(o, input, what, config.dump()), ends_of(model.config, images));
 }
 
 inline void export_network(const ExportOptions& o) {
+  const auto sides = [](std::pair<i64, i64> images) {
+    return str(images.first, ",", images.second, ")");
+  };
   if (o.task == "segment")
     return with_segmentor(o.network, [&]<class Head>(const WeightsFile& file) {
       export_dense<Segmentor<Head>>(
-          o, file, Head::title, "segmentor", [](const auto& c, std::pair<i64, i64> images) {
-            return str("logits (batch,", classes_of(c), ",", images.first, ",", images.second, ")");
+          o, file, Head::title, "segmentor", [&](const auto& c, std::pair<i64, i64> images) {
+            return str("images (batch,3,", sides(images), " -> logits (batch,", classes_of(c), ",",
+                       sides(images));
           });
     });
   if (o.task == "detect")
     return export_dense<MaskRcnn>(
-        o, dense_weights(o.network), "Mask R-CNN", "detector", [](const auto&, auto) {
-          return std::string(
-              "p2 to p6, scores2 to scores6, deltas2 to deltas6; regions are not in the graph");
+        o, dense_weights(o.network), "Mask R-CNN", "detector",
+        [&](const MaskRcnnConfig& c, std::pair<i64, i64> images) {
+          return str("images (1,3,", sides(images),
+                     " -> boxes (objects,4), scores (objects), labels (objects)",
+                     c.with_mask ? ", masks (objects," : "",
+                     c.with_mask ? str(2 * c.roi.mask_size, ",", 2 * c.roi.mask_size, ")") : "");
         });
-  o.network.model == "deit_tiny" ? export_vit(o) : export_classifier(o);
+  export_classifier(o);
 }
 
 inline void add_export(CLI::App& app) {
@@ -114,9 +130,8 @@ inline void add_export(CLI::App& app) {
   auto* c = app.add_subcommand("export", "Writes a network as a file for other runtimes");
   add_network(*c, o->network);
   c->get_option("--model")->description(c->get_option("--model")->get_description() +
-                                        ", deit_tiny [ppma_tiny]");
-  add_task(*c, o->task, o->network,
-           "classify, segment or detect (of a detector what it computes of whole images). ");
+                                        " [ppma_tiny]");
+  add_task(*c, o->task, o->network, "classify, segment or detect (one image at a time). ");
   c->add_option("--format", o->format, "of the file: onnx, of opset 18")
       ->check(CLI::IsMember({"onnx"}))
       ->capture_default_str();

@@ -126,6 +126,7 @@
 #include "ppma/heads/detector_json.hpp"
 #include "ppma/heads/mask_rcnn.hpp"
 #include "ppma/heads/onnx.hpp"
+#include "ppma/heads/onnx_detector.hpp"
 #include "ppma/heads/segment.hpp"
 #include "ppma/heads/segmentation_heads.hpp"
 #include "ppma/heads/segmentor.hpp"

@@ -70,7 +70,9 @@ inline std::string described(const Message& value) {
   for (const Message& size : Message(type.text(2)).messages(1))
     s += (s.back() == '(' ? "" : ",") +
          (size.numbers.empty() ? size.text(2) : std::to_string(size.number(1)));
-  return s + (type.number(1) == 1 ? ") f32" : ") of another type");
+  return s + (type.number(1) == 1   ? ") f32"
+              : type.number(1) == 7 ? ") int64"
+                                    : ") of another type");
 }
 
 // The metadata of a model.

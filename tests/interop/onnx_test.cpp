@@ -4,6 +4,7 @@
 #include "ppma/heads/onnx.hpp"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <set>
 #include <string>
@@ -15,8 +16,10 @@
 #include "io/help.hpp"
 #include "models/help.hpp"
 #include "ppma/heads/detector_json.hpp"
+#include "ppma/heads/onnx_detector.hpp"
 #include "ppma/io/protobuf.hpp"
 #include "ppma/models/fold.hpp"
+#include "ppma/ops/layout.hpp"
 
 using namespace ppma;
 using namespace models_test;
@@ -43,30 +46,30 @@ VitConfig small_vit(MaskKind mask) {
 
 constexpr i64 height = 40, width = 64;  // grids of 10 x 16, 5 x 8, 3 x 4 and 2 x 2
 
-// Weights with which attention, and so its mask, counts.
+// Weights with which attention, and so its mask, counts, and regions differ.
 template <class Model>
 void fill(Model& model) {
   fill_by_formula(model);
   for (Field& f : state_dict(model))
-    if (ends_with(f.name, "out_proj.weight") || ends_with(f.name, "attn.proj.weight"))
-      f.tensor.copy_from(scale(f.tensor.detach(), 10));
+    for (const char* end : {"out_proj.weight", "attn.proj.weight", "rpn_cls.weight",
+                            "fc_cls.weight", "fc_reg.weight", "conv_logits.weight"})
+      if (ends_with(f.name, end)) f.tensor.copy_from(scale(f.tensor.detach(), 10));
 }
 
-// NAME.onnx, and NAME.B.safetensors with images and outputs: forward(images) names them.
-template <class Model, class Forward, class... Size>
-void write_case(const io_test::Folder& folder, const std::string& name, const Model& model,
-                Forward forward, Size... size) {
-  OnnxGraph g(name);
-  export_onnx(model, g, size...);
+// NAME.onnx, and NAME.N.safetensors, N = 0 and 1, with images and outputs: forward(images) names
+// them.
+template <class Forward>
+void write_case(const io_test::Folder& folder, const OnnxGraph& g, const std::string& name,
+                Forward forward, std::array<i64, 2> batches = {1, 3}, i64 h = height,
+                i64 w = width) {
   save_onnx(folder / (name + ".onnx"), g);
-  const i64 h = sizeof...(Size) > 0 ? height : 32, w = sizeof...(Size) > 0 ? width : 32;
   const NoGrad not_recorded;
-  for (const i64 batch : {1, 3}) {
-    Rng rng(static_cast<u64>(batch));
-    const Tensor images = Tensor::randn({batch, 3, h, w}, rng);
+  Rng rng(1);
+  for (std::size_t n = 0; n < 2; ++n) {
+    const Tensor images = Tensor::randn({batches[n], 3, h, w}, rng);
     TensorMap all = forward(images);
     all.emplace_back("images", images);
-    write_safetensors(folder / (name + "." + std::to_string(batch) + ".safetensors"), all);
+    write_safetensors(folder / (name + "." + std::to_string(n) + ".safetensors"), all);
   }
 }
 
@@ -74,25 +77,84 @@ void write_classifier(const io_test::Folder& folder, const std::string& name,
                       const PpmaConfig& config) {
   Ppma model(config);
   fill(model);
-  write_case(
-      folder, name, model,
-      [&](const Tensor& images) {
-        return TensorMap{{"logits", model.forward(images)}};
-      },
-      height, width);
+  OnnxGraph g(name);
+  export_onnx(model, g, height, width);
+  write_case(folder, g, name, [&](const Tensor& images) {
+    return TensorMap{{"logits", model.forward(images)}};
+  });
 }
 
 template <class Head>
 void write_segmentor(const io_test::Folder& folder) {
   Segmentor<Head> model(segmentor_nano<Head>(5));
   fill(model);
-  write_case(
-      folder, Head::name, model,
-      [&](const Tensor& images) {
-        Context ctx;
-        return TensorMap{{"logits", permute(model.forward(images, ctx), {0, 3, 1, 2})}};
-      },
-      height, width);
+  OnnxGraph g(Head::name);
+  export_onnx(model, g, height, width);
+  write_case(folder, g, Head::name, [&](const Tensor& images) {
+    Context ctx;
+    return TensorMap{{"logits", permute(model.forward(images, ctx), {0, 3, 1, 2})}};
+  });
+}
+
+// The pyramid and what the proposals are chosen by.
+TensorMap pyramid_of(const MaskRcnn& model, const Tensor& images) {
+  Context ctx;
+  TensorMap all;
+  const std::vector<Tensor> levels = model.pyramid(images, ctx);
+  const RpnOutput rpn = model.rpn_head.forward(levels);
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    const std::string level = std::to_string(i + 2);
+    all.emplace_back("p" + level, permute(levels[i], {0, 3, 1, 2}));
+    all.emplace_back("scores" + level, permute(rpn.scores[i], {0, 3, 1, 2}));
+    all.emplace_back("deltas" + level, permute(rpn.deltas[i], {0, 3, 1, 2}));
+  }
+  return all;
+}
+
+// What is on one image, with the masks' cells, which detect() draws into the image.
+TensorMap objects_of(const MaskRcnn& model, const Tensor& images) {
+  Context ctx;
+  const i64 h = images.dim(2), w = images.dim(3);
+  const std::vector<Detection> found = model.detect(images, {{h, w, h, w, h, w, 0}})[0];
+  const i64 n = static_cast<i64>(found.size());
+  Tensor boxes = Tensor::empty({n, 4}), scores = Tensor::empty({n}),
+         labels = Tensor::empty({n}, DType::int64);
+  std::vector<Roi> rois;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const Box& b = found[i].box;
+    const float corners[] = {b.x1, b.y1, b.x2, b.y2};
+    std::copy(corners, corners + 4, boxes.data<float>() + 4 * i);
+    scores.data<float>()[i] = static_cast<float>(found[i].score);
+    labels.data<i64>()[i] = found[i].label;
+    rois.push_back({b, 0, static_cast<i64>(i), found[i].label});
+  }
+  if (rois.empty())
+    return {{"boxes", boxes},
+            {"scores", scores},
+            {"labels", labels},
+            {"masks", Tensor::zeros({0, 28, 28})}};
+  const RoiConfig& c = model.config.roi;
+  sort_by_level(rois, c.finest);
+  const MaskHead& head = *model.roi_head.mask_head;
+  const Tensor sorted = sigmoid(head.of_class(
+      head.forward(roi_features(model.pyramid(images, ctx), rois, c.mask_size, c.finest)), rois));
+  std::vector<Tensor> masks(rois.size());
+  for (std::size_t i = 0; i < rois.size(); ++i)
+    masks[static_cast<std::size_t>(rois[i].truth)] = select(sorted, 0, static_cast<i64>(i));
+  return {{"boxes", boxes}, {"scores", scores}, {"labels", labels}, {"masks", stack(masks)}};
+}
+
+void write_pyramid(const io_test::Folder& folder, const MaskRcnn& model) {
+  OnnxGraph g("pyramid");
+  export_onnx_pyramid(model, g, height, width);
+  write_case(folder, g, "pyramid", [&](const Tensor& images) { return pyramid_of(model, images); });
+}
+
+void write_detector(const io_test::Folder& folder, const std::string& name, const MaskRcnn& model) {
+  OnnxGraph g(name);
+  export_onnx(model, g, height, width);
+  write_case(folder, g, name, [&](const Tensor& images) { return objects_of(model, images); },
+             {1, 1});
 }
 
 }  // namespace
@@ -215,31 +277,27 @@ TEST_CASE("onnxruntime computes what ppma does", "[onnx]") {
   for (const Mask& mask : masks()) {
     Vit vit(small_vit(mask.kind));
     fill(vit);
-    write_case(folder, std::string("vit_") + mask.name, vit, [&](const Tensor& images) {
-      return TensorMap{{"logits", vit.forward(images)}};
-    });
+    const std::string name = std::string("vit_") + mask.name;
+    OnnxGraph g(name);
+    export_onnx(vit, g);
+    write_case(
+        folder, g, name,
+        [&](const Tensor& images) {
+          return TensorMap{{"logits", vit.forward(images)}};
+        },
+        {1, 3}, 32, 32);
   }
   write_segmentor<UperNet>(folder);
   write_segmentor<SemanticFpn>(folder);
 
-  MaskRcnn detector(mask_rcnn_nano(3, true));
+  MaskRcnnConfig config = mask_rcnn_nano(3, true);
+  config.roi.finest = 8;  // regions of small images on all levels
+  MaskRcnn detector(config);
   fill(detector);
-  write_case(
-      folder, "detector", detector,
-      [&](const Tensor& images) {
-        Context ctx;
-        TensorMap all;
-        const std::vector<Tensor> levels = detector.pyramid(images, ctx);
-        const RpnOutput rpn = detector.rpn_head.forward(levels);
-        for (std::size_t i = 0; i < levels.size(); ++i) {
-          const std::string level = std::to_string(i + 2);
-          all.emplace_back("p" + level, permute(levels[i], {0, 3, 1, 2}));
-          all.emplace_back("scores" + level, permute(rpn.scores[i], {0, 3, 1, 2}));
-          all.emplace_back("deltas" + level, permute(rpn.deltas[i], {0, 3, 1, 2}));
-        }
-        return all;
-      },
-      height, width);
+  write_pyramid(folder, detector);
+  write_detector(folder, "detector", detector);
+  detector.roi_head.bbox_head.config.least_score = detector.config.roi.least_score = 1;
+  write_detector(folder, "detector_finds_nothing", detector);
   const std::string failure = python_test::failure_of("check_onnx.py", "'" + folder / "" + "'");
   INFO(failure);
   CHECK(failure.empty());

@@ -39,9 +39,19 @@ void export_onnx(const Segmentor<Head>& model, OnnxGraph& g, i64 height, i64 wid
 /// What a detector computes of whole images: input `images` (batch,3,height,width), normalised;
 /// outputs the pyramid `p2` to `p6` (batch,C,h,w), and of each level the proposals' `scores2` to
 /// `scores6`, logits (batch,A,h,w), and `deltas2` to `deltas6` (batch,4A,h,w), of anchor a in
-/// channels 4a to 4a + 3. Choosing proposals and what follows it go from region to region, and are
-/// left to the program (heads/rpn.hpp, heads/mask_rcnn.hpp). Errors as a segmentor's.
-PPMA_API void export_onnx(const MaskRcnn& model, OnnxGraph& g, i64 height, i64 width);
+/// channels 4a to 4a + 3. For programs that choose regions themselves; export_onnx() of
+/// heads/onnx_detector.hpp does the whole. Errors as a segmentor's.
+PPMA_API void export_onnx_pyramid(const MaskRcnn& model, OnnxGraph& g, i64 height, i64 width);
+
+namespace detail {
+
+/// The same as values: levels, and of each scores and deltas.
+struct OnnxPyramid {
+  std::vector<OnnxValue> levels, scores, deltas;
+};
+PPMA_API OnnxPyramid emit(const MaskRcnn& model, const OnnxValue& images);
+
+}  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -150,24 +160,30 @@ OnnxValue detail::emit(const SemanticFpn& head, const std::vector<OnnxValue>& ma
   return emit("conv_seg", d.conv_seg, sum);
 }
 
-void export_onnx(const MaskRcnn& model, OnnxGraph& g, i64 height, i64 width) {
-  const OnnxValue images = detail::onnx_images(g, height, width);
+detail::OnnxPyramid detail::emit(const MaskRcnn& model, const OnnxValue& images) {
   std::vector<OnnxValue> maps;
   {
     const Scope scope("backbone");
-    maps = detail::emit(model.backbone, images);
+    maps = emit(model.backbone, images);
   }
-  const std::vector<OnnxValue> levels = detail::emit(model.neck, maps);
-  for (std::size_t i = 0; i < levels.size(); ++i)
-    g.output(str("p", i + 2), levels[i], str("features of stride ", 4 << i));
+  OnnxPyramid p;
+  p.levels = emit(model.neck, maps);
   const Scope scope("rpn_head");
   const RpnHead& rpn = model.rpn_head;
-  for (std::size_t i = 0; i < levels.size(); ++i) {
-    const OnnxValue y = relu(emit("rpn_conv", rpn.rpn_conv, levels[i]));
-    g.output(str("scores", i + 2), emit("rpn_cls", rpn.rpn_cls, y),
-             "a logit an anchor: whether there is an object");
-    g.output(str("deltas", i + 2), emit("rpn_reg", rpn.rpn_reg, y),
-             "four numbers an anchor: where its object is");
+  for (const OnnxValue& level : p.levels) {
+    const OnnxValue y = relu(emit("rpn_conv", rpn.rpn_conv, level));
+    p.scores.push_back(emit("rpn_cls", rpn.rpn_cls, y));
+    p.deltas.push_back(emit("rpn_reg", rpn.rpn_reg, y));
+  }
+  return p;
+}
+
+void export_onnx_pyramid(const MaskRcnn& model, OnnxGraph& g, i64 height, i64 width) {
+  const detail::OnnxPyramid p = detail::emit(model, detail::onnx_images(g, height, width));
+  for (std::size_t i = 0; i < p.levels.size(); ++i) {
+    g.output(str("p", i + 2), p.levels[i], str("features of stride ", 4 << i));
+    g.output(str("scores", i + 2), p.scores[i], "a logit an anchor: whether there is an object");
+    g.output(str("deltas", i + 2), p.deltas[i], "four numbers an anchor: where its object is");
   }
 }
 

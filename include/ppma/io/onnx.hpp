@@ -51,6 +51,7 @@ class OnnxGraph {
   /// The size of the batch, which is not fixed; the set of operators.
   static constexpr i64 batch = -1, opset = 18;
 
+  /// An empty graph; its name is for people.
   explicit OnnxGraph(std::string name) : name_(std::move(name)) {}
   OnnxGraph(const OnnxGraph&) = delete;
   OnnxGraph& operator=(const OnnxGraph&) = delete;
@@ -58,8 +59,9 @@ class OnnxGraph {
   /// An input, f32; `doc` is for people.
   PPMA_API OnnxValue input(const std::string& name, const std::vector<i64>& shape,
                            const std::string& doc);
-  /// Gives a value a name outside.
-  PPMA_API void output(const std::string& name, const OnnxValue& x, const std::string& doc);
+  /// Gives a value a name outside. `open` names the size that is not fixed, `kind` its elements.
+  PPMA_API void output(const std::string& name, const OnnxValue& x, const std::string& doc,
+                       const std::string& open = "batch", DType kind = DType::f32);
   /// A parameter or a table of the module whose Scope is alive: floating elements as f32, others as
   /// int64. Where its name is there already, it is the same one: blocks of a stage share tables.
   PPMA_API OnnxValue weight(const std::string& name, const Tensor& t);
@@ -73,6 +75,10 @@ class OnnxGraph {
   PPMA_API OnnxValue node(const std::string& op, const std::vector<OnnxValue>& inputs,
                           const std::vector<i64>& shape,
                           const std::vector<OnnxAttribute>& attributes = {});
+  /// One of several outputs.
+  PPMA_API std::vector<OnnxValue> nodes(const std::string& op, const std::vector<OnnxValue>& inputs,
+                                        const std::vector<std::vector<i64>>& shapes,
+                                        const std::vector<OnnxAttribute>& attributes = {});
 
  private:
   friend void save_onnx(const std::string& path, const OnnxGraph& graph,
@@ -127,13 +133,14 @@ inline Protobuf onnx_attribute(const OnnxAttribute& a) {
 
 // A ValueInfoProto.
 inline std::string onnx_described(const std::string& name, const std::vector<i64>& shape,
-                                  const std::string& doc) {
+                                  const std::string& doc, const std::string& open,
+                                  DType kind = DType::f32) {
   Protobuf sizes;
   for (const i64 n : shape)
-    sizes.message(1,
-                  n == OnnxGraph::batch ? Protobuf().text(2, "batch") : Protobuf().integer(1, n));
+    sizes.message(1, n == OnnxGraph::batch ? Protobuf().text(2, open) : Protobuf().integer(1, n));
   Protobuf type;
-  type.message(1, Protobuf().integer(1, onnx_f32).message(2, sizes));
+  type.message(1,
+               Protobuf().integer(1, kind == DType::f32 ? onnx_f32 : onnx_int64).message(2, sizes));
   return Protobuf().text(1, name).message(2, type).text(3, doc).bytes();
 }
 
@@ -141,12 +148,13 @@ inline std::string onnx_described(const std::string& name, const std::vector<i64
 
 OnnxValue OnnxGraph::input(const std::string& name, const std::vector<i64>& shape,
                            const std::string& doc) {
-  inputs_.push_back(detail::onnx_described(name, shape, doc));
+  inputs_.push_back(detail::onnx_described(name, shape, doc, "batch"));
   return {this, name, shape};
 }
 
-void OnnxGraph::output(const std::string& name, const OnnxValue& x, const std::string& doc) {
-  outputs_.push_back(detail::onnx_described(name, x.shape, doc));
+void OnnxGraph::output(const std::string& name, const OnnxValue& x, const std::string& doc,
+                       const std::string& open, DType kind) {
+  outputs_.push_back(detail::onnx_described(name, x.shape, doc, open, kind));
   nodes_.push_back(
       Protobuf().text(1, x.name).text(2, name).text(3, name).text(4, "Identity").bytes());
 }
@@ -185,13 +193,24 @@ OnnxValue OnnxGraph::integer(i64 value) {
 OnnxValue OnnxGraph::node(const std::string& op, const std::vector<OnnxValue>& inputs,
                           const std::vector<i64>& shape,
                           const std::vector<OnnxAttribute>& attributes) {
+  return nodes(op, inputs, {shape}, attributes)[0];
+}
+
+std::vector<OnnxValue> OnnxGraph::nodes(const std::string& op, const std::vector<OnnxValue>& inputs,
+                                        const std::vector<std::vector<i64>>& shapes,
+                                        const std::vector<OnnxAttribute>& attributes) {
   const std::string name = str(Scope::path(), "/", op, "_", nodes_.size());
+  std::vector<OnnxValue> outputs;
   Protobuf p;
   for (const OnnxValue& x : inputs) p.text(1, x.name);
-  p.text(2, name).text(3, name).text(4, op);
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    outputs.push_back({this, i == 0 ? name : str(name, ":", i), shapes[i]});
+    p.text(2, outputs.back().name);
+  }
+  p.text(3, name).text(4, op);
   for (const OnnxAttribute& a : attributes) p.message(5, detail::onnx_attribute(a));
   nodes_.push_back(p.bytes());
-  return {this, name, shape};
+  return outputs;
 }
 
 void save_onnx(const std::string& path, const OnnxGraph& graph,

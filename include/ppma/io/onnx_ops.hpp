@@ -41,6 +41,7 @@ PPMA_API OnnxValue below_diagonal(const OnnxValue& x);
 
 // ---- layout ----
 
+/// Axis a of the result is axis axes[a] of x.
 PPMA_API OnnxValue permute(const OnnxValue& x, const std::vector<i64>& axes);
 /// Exchanges the last two axes.
 PPMA_API OnnxValue transpose(const OnnxValue& x);

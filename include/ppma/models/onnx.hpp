@@ -26,7 +26,7 @@ PPMA_API void export_onnx(const Vit& model, OnnxGraph& g);
 namespace detail {
 
 /// The input of every network, channels first.
-PPMA_API OnnxValue onnx_images(OnnxGraph& g, i64 height, i64 width);
+PPMA_API OnnxValue onnx_images(OnnxGraph& g, i64 height, i64 width, i64 batch = OnnxGraph::batch);
 
 /// DenseBackbone::forward of images (B,3,H,W): four maps, (B,C,H,W) here, as heads on ONNX values
 /// take them.
@@ -108,8 +108,8 @@ inline void check_onnx_size(i64 height, i64 width) {
 
 }  // namespace detail
 
-OnnxValue detail::onnx_images(OnnxGraph& g, i64 height, i64 width) {
-  return g.input("images", {OnnxGraph::batch, 3, height, width},
+OnnxValue detail::onnx_images(OnnxGraph& g, i64 height, i64 width, i64 batch) {
+  return g.input("images", {batch, 3, height, width},
                  "RGB images, values from 0 to 1, of each channel its mean subtracted and then "
                  "divided by its deviation");
 }

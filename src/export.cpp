@@ -1,7 +1,7 @@
 // The definitions of networks as ONNX graphs, of io/, models/ and heads/.
 #define PPMA_DEFINES_ONNX
 #include "ppma/heads/onnx.hpp"
-
+#include "ppma/heads/onnx_detector.hpp"
 #include "ppma/io/onnx.hpp"
 #include "ppma/io/onnx_ops.hpp"
 #include "ppma/models/onnx.hpp"
