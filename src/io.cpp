@@ -22,6 +22,7 @@
 #include "ppma/io/pickle_value.hpp"
 #include "ppma/io/png.hpp"
 #include "ppma/io/pnm.hpp"
+#include "ppma/io/protobuf.hpp"
 #include "ppma/io/pth.hpp"
 #include "ppma/io/pth_refused.hpp"
 #include "ppma/io/pth_save.hpp"

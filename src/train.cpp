@@ -13,4 +13,5 @@
 #include "ppma/train/run_folder.hpp"
 #include "ppma/train/saved_loop.hpp"
 #include "ppma/train/segmentation.hpp"
+#include "ppma/train/tensorboard.hpp"
 #include "ppma/train/training_loop.hpp"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Every piece of docs/interop.md compiles and does what it says: interop.sh ROOT
+# Every piece of docs/interop.md compiles and does what it says; TensorBoard reads event files: interop.sh ROOT
 #   PPMA_BUILT    a build folder: its library is linked (otherwise header-only)
-#   PPMA_PYTHON   a Python with torch (otherwise python3 is tried)
+#   PPMA_PYTHON   a Python with torch and tensorboard (otherwise python3 is tried)
 set -u
 root=$1 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -72,5 +72,12 @@ torch() {
 python=${PPMA_PYTHON:-python3}
 if "$python" -c 'import torch' 2> /dev/null; then try "PyTorch sees ppma's elements and the other way round" torch
 else skip "$python has no torch (PPMA_PYTHON names another)"; fi
+
+events() {
+  g++ $include $define $openmp -O0 "$root/tests/interop/events.cpp" $library -pthread -o events && mkdir board && ./events board &&
+    "$python" "$root/tests/interop/read_events.py" board 2> board.log || { cat board.log; return 1; }
+}
+if "$python" -c 'import tensorboard' 2> /dev/null; then try "TensorBoard reads event files, and those of a run that went on" events
+else skip "$python has no tensorboard (PPMA_PYTHON names another)"; fi
 
 finish

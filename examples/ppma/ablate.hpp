@@ -27,9 +27,15 @@ inline void choose_network(AnyCommand& c, const std::string& out, const std::str
   };
   Json told;
   if (std::holds_alternative<TrainCommand>(c)) {
-    PpmaConfig config = network_config(o.network, {}, "ppma_nano");
-    changed(config);
-    told = config_to_json(config);
+    ClassifierConfig config = classifier_config(o.network, {}, "ppma_nano");
+    if (auto* vit = std::get_if<VitConfig>(&config)) {
+      check(structure == "whole", "--structures ", structure, ": ", vit->name,
+            " is a plain transformer, whose attention is whole");
+      vit->mask = parse_mask_kind(mask);
+    } else {
+      changed(std::get<PpmaConfig>(config));
+    }
+    told = classifier_config_to_json(config);
   } else {
     const auto said = descriptions(o.network, o.task);
     if (auto* segment = std::get_if<SegmentCommand>(&c)) {
@@ -161,7 +167,7 @@ inline void add_ablate(CLI::App& app) {
                      ->check(CLI::ExistingFile);
   c->add_option("--model", network.model, "a configuration by name [ppma_nano]")
       ->excludes(config)
-      ->check(accepted_by([](const std::string& name) { config_by_name(name); }));
+      ->check(accepted_by([](const std::string& name) { classifier_config_by_name(name); }));
   base->add(*c, "what to learn: to classify, segment or detect. ");
   c->callback([o, base, c] { ablate(*o, base->chosen(*c)); });
 }

@@ -180,11 +180,12 @@ inline void require_memory(const BenchOptions& o, const PpmaConfig& network,
 }
 
 /// A training step of a classifier on random images, which `processes` share, or inference.
-inline Timing time_classifier(const BenchOptions& o, const Placement& at, Ppma& model,
-                              const std::vector<Communicator>& processes = {}) {
+template <class Model>
+Timing time_classifier(const BenchOptions& o, const Placement& at, Model& model, i64 classes,
+                       const std::vector<Communicator>& processes = {}) {
   Rng rng(1);
   const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.image_width()}, rng));
-  const Tensor labels = random_labels({o.batch}, model.config.num_classes, rng).to(at.device);
+  const Tensor labels = random_labels({o.batch}, classes, rng).to(at.device);
   if (o.train) {
     AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
     return time_training(o, at, optimizer, processes, [&](Context& context) {
@@ -209,7 +210,7 @@ inline void bench_classifier(BenchOptions o) {
   Network network = load_network(o.network, file, "ppma_tiny");
   Ppma& model = network.model;
   place(model, at, !o.train);
-  Timing t = time_classifier(o, at, model, processes);
+  Timing t = time_classifier(o, at, model, model.config.num_classes, processes);
   if (!processes.empty() && processes[0].rank != 0) return;
   t.floor = 1000 * floor_of(model.config, measure_ceilings(at), o.batch, o.size, o.image_width(),
                             static_cast<double>(size_of(at.activations())), o.train);

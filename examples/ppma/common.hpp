@@ -18,7 +18,7 @@
 #include "options.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/io/checkpoint.hpp"
-#include "ppma/models/config_json.hpp"
+#include "ppma/models/classifier.hpp"
 #include "ppma/models/fold.hpp"
 #include "ppma/models/ppma.hpp"
 #include "ppma/models/summary.hpp"
@@ -70,7 +70,8 @@ struct ComputeOptions {
 
 /// Converts and moves a network; optimisers are made afterwards. For inference its norms are folded
 /// and its weights kept as its kernels read them.
-inline void place(Ppma& model, const Placement& at, bool inference = false) {
+template <class Model>
+void place(Model& model, const Placement& at, bool inference = false) {
   to(model, accumulator_dtype(at.dtype));
   to(model, at.device);
   if (inference) prepare_for_inference(model, at.dtype);
@@ -107,11 +108,10 @@ inline void add_network(CLI::App& app, NetworkOptions& o) {
                      ->check(CLI::ExistingFile);
   app.add_option("--model", o.model,
                  "a configuration by name: ppma_nano, ppma_tiny, ppma_small, ppma_base, "
-                 "ppma_large, ppma_nano_linear, ppma_tiny_linear, rmt_...")
+                 "ppma_large, ppma_nano_linear, ppma_tiny_linear, rmt_...; plain transformers: "
+                 "deit_tiny, vit_nano")
       ->excludes(config)
-      ->check(accepted_by([](const std::string& name) {
-        if (name != "deit_tiny") config_by_name(name);  // which `summary` alone knows
-      }));
+      ->check(accepted_by([](const std::string& name) { classifier_config_by_name(name); }));
   std::string names;
   try {
     for (const Mask& mask : masks()) names += (names.empty() ? "" : ", ") + std::string(mask.name);
@@ -151,25 +151,36 @@ inline std::string read_text(const std::string& path) {
   return {bytes.begin(), bytes.end()};
 }
 
-struct Network {
-  Ppma model;
+template <class Model>
+struct NetworkOf {
+  Model model;
   InputInfo input;
   bool has_weights, says_input;  // whether the weights say what `input` is
 };
+using Network = NetworkOf<Ppma>;
+
+/// What configurations of all networks have: f(config) of the one that `c` is.
+template <class F>
+auto each_config(ClassifierConfig& c, F f) {
+  return std::visit(f, c);
+}
+inline i64 classes_of(const ClassifierConfig& c) {
+  return std::visit([](const auto& of) { return of.num_classes; }, c);
+}
 
 /// The configuration that the options (or the weights file) name.
-inline PpmaConfig network_config(const NetworkOptions& o, const WeightsFile& weights,
-                                 const char* fallback = nullptr) {
-  PpmaConfig c;
+inline ClassifierConfig classifier_config(const NetworkOptions& o, const WeightsFile& weights,
+                                          const char* fallback = nullptr) {
+  ClassifierConfig c;
   const auto said = weights.metadata.find("config");
   if (!o.config.empty())
-    c = config_from_text(read_text(o.config), o.config);
+    c = classifier_config_from_text(read_text(o.config), o.config);
   else if (!o.model.empty())
-    c = config_by_name(o.model);
+    c = classifier_config_by_name(o.model);
   else if (said != weights.metadata.end())
-    c = config_from_text(said->second, o.weights);
+    c = classifier_config_from_text(said->second, o.weights);
   else if (fallback != nullptr)
-    c = config_by_name(fallback);
+    c = classifier_config_by_name(fallback);
   else {
     for (const char* other : {"segmentor", "detector"})
       check(!weights.metadata.contains(other), o.weights, ": is a ", other,
@@ -178,23 +189,53 @@ inline PpmaConfig network_config(const NetworkOptions& o, const WeightsFile& wei
     fail("which network? Give --config FILE or --model NAME",
          o.weights.empty() ? "" : "; the weights file does not say");
   }
-  if (!o.mask.empty()) c.mask = parse_mask_kind(o.mask);
-  // A checkpoint of another head size says so itself.
-  if (const Tensor* head = find(weights.tensors, "head.bias"); head != nullptr && !o.model.empty())
-    c.num_classes = head->dim(0);
+  each_config(c, [&](auto& of) {
+    if (!o.mask.empty()) of.mask = parse_mask_kind(o.mask);
+    // A checkpoint of another head size says so itself.
+    if (const Tensor* head = find(weights.tensors, "head.bias");
+        head != nullptr && !o.model.empty())
+      of.num_classes = head->dim(0);
+  });
   return c;
+}
+/// The same of a network of this paper. Error: it is a plain transformer.
+inline PpmaConfig network_config(const NetworkOptions& o, const WeightsFile& weights,
+                                 const char* fallback = nullptr) {
+  const ClassifierConfig c = classifier_config(o, weights, fallback);
+  if (const auto* vit = std::get_if<VitConfig>(&c))
+    fail(vit->name, " is a plain transformer, which train, eval, predict, ablate, summary and ",
+         "export know; this is for the networks with four stages");
+  return std::get<PpmaConfig>(c);
+}
+
+/// Error: a pass takes more memory than there is. Of plain transformers it is not known.
+inline void require_memory_of(const ClassifierConfig& c, i64 batch, i64 size, const char* less,
+                              bool trains = false, bool checkpoint_blocks = false) {
+  if (const auto* config = std::get_if<PpmaConfig>(&c))
+    require_memory({*config, batch, size, size, trains, checkpoint_blocks}, less);
+}
+
+template <class Model, class Config>
+NetworkOf<Model> load_network_of(const NetworkOptions& o, const WeightsFile& file,
+                                 const Config& config, u64 seed) {
+  const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.weights);
+  require_memory_of(config, 0, least_size, "--size");  // of the weights alone
+  NetworkOf<Model> n{Model(config, seed), said.value_or(InputInfo{}), !o.weights.empty(),
+                     said.has_value()};
+  n.input.check_outputs(classes_of(config), o.weights + ": input");
+  if (n.has_weights) load_state_dict(n.model, file.tensors);
+  return n;
 }
 
 /// The network of the options, with the weights in `file` where there are some.
 inline Network load_network(const NetworkOptions& o, const WeightsFile& file,
                             const char* fallback = nullptr, u64 seed = 0) {
-  const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.weights);
-  const PpmaConfig config = network_config(o, file, fallback);
-  require_memory({config, 0, least_size, least_size}, "--size");  // of the weights alone
-  Network n{Ppma(config, seed), said.value_or(InputInfo{}), !o.weights.empty(), said.has_value()};
-  n.input.check_outputs(n.model.config.num_classes, o.weights + ": input");
-  if (n.has_weights) load_state_dict(n.model, file.tensors);
-  return n;
+  return load_network_of<Ppma>(o, file, network_config(o, file, fallback), seed);
+}
+/// The same of any network that classifies.
+inline NetworkOf<Classifier> load_classifier(const NetworkOptions& o, const WeightsFile& file,
+                                             const char* fallback = nullptr) {
+  return load_network_of<Classifier>(o, file, classifier_config(o, file, fallback), 0);
 }
 inline Network load_network(const NetworkOptions& o, const char* fallback = nullptr, u64 seed = 0) {
   return load_network(o, read_weights(o), fallback, seed);

@@ -88,7 +88,6 @@ inline void compare_runs(const std::vector<std::string>& runs, const std::string
                                          "best", "loss in training", "epochs"}};
   differences.head.insert(differences.head.end(), keys.begin(), keys.end());
   std::vector<Series> figures, losses;
-  std::vector<IntervalRow> rows;
   for (const RunGroup& g : groups) {
     const std::string name =
         std::filesystem::path(g.runs.front()).filename().string() +
@@ -110,7 +109,8 @@ inline void compare_runs(const std::vector<std::string>& runs, const std::string
          g.runs.size() > 1 ? fixed("%.2f", mean.low) + " to " + fixed("%.2f", mean.high) : "-",
          fixed("%.2f", mean.deviation), fixed("%.2f %%", mean_interval(best).mean),
          fixed("%.4f", mean_interval(loss).mean), fixed("%.0f", g.scores.front().loss.x.back())});
-    figures.push_back(mean_series(name, of_figure)), losses.push_back(mean_series(name, of_loss));
+    figures.push_back(mean_series(ppma::detail::shortened(name, 28), of_figure));
+    losses.push_back(mean_series(ppma::detail::shortened(name, 28), of_loss));
   }
   if (!keys.empty()) {
     differences.print();

@@ -64,11 +64,14 @@ inline void take_turn(Costed& network, const BenchOptions& o) {
   const i64 before = memory_stats(at.device).live_bytes;
   Timing t;
   if (network.task == "classify") {
-    Ppma model(config_from_text(read_text(network.config), network.config));
+    Classifier model(classifier_config_from_text(read_text(network.config), network.config));
     costs.parameters = parameter_count(model);
-    costs.macs = summary(model, 1, o.size, o.size).macs();
+    if (auto* staged = std::get_if<Ppma>(&model.network))
+      costs.macs = summary(*staged, 1, o.size, o.size).macs();
+    else
+      costs.macs = summary(std::get<Vit>(model.network), 1).macs();
     place(model, at, !o.train);
-    t = time_classifier(o, at, model);
+    t = time_classifier(o, at, model, classes_of(model.config()));
   } else {
     NetworkOptions told;
     told.config = network.config;

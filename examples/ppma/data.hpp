@@ -106,7 +106,7 @@ inline void refuse_other_data(const CLI::App& app, const std::string& kind) {
           kind);
   };
   if (kind != "paths") refuse("--question", "paths"), refuse("--difficulty", "paths");
-  if (generated(kind)) return refuse("--data-dir", "a set on disk");
+  if (generated(kind)) return refuse("--data-dir", "folder, csv and other sets on disk");
   refuse("--images", "shapes or paths"), refuse("--test-images", "shapes or paths");
 }
 

@@ -302,9 +302,10 @@ inline FoundSet find_set(const std::string& root) {
     found = find_objects("coco", root, annotations.file("instances_train", ".json"));
   else if (list.folder("Annotations") && list.folder("JPEGImages"))
     found = find_objects("voc", root, Listing(root + "/ImageSets/Main").file("train.txt", ""));
-  else if (list.folder("labels") || list.folder("train/labels") || list.folder("valid/labels"))
+  else if (list.folder("labels/train") || list.folder("labels/val") ||
+           list.folder("train/labels") || list.folder("valid/labels"))
     found = find_objects("yolo", root, list.folder("images/train") || list.folder("train/images"));
-  else if (list.file("", ".tar"))
+  else if (list.file("", ".tar") && !list.folder("train") && !list.folder("val"))
     found = find_shards(root);
   else if (const auto layout = segmentation_layout(root))
     found = find_segmentation(root, *layout);

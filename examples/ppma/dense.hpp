@@ -20,6 +20,7 @@
 #include "ppma/train/segmentation.hpp"
 #include "ppma/train/trainer.hpp"
 #include "ppma/vis/picture.hpp"
+#include "predict_files.hpp"
 #include "training_options.hpp"
 #include "training_run.hpp"
 
@@ -216,18 +217,20 @@ struct DensePredictCommand {
   ComputeOptions compute;
   std::string out = "predictions", gt, classes;
   i64 longer = 0, shorter = 0;  // 0: what the weights file says
-  std::vector<std::string> images;
+  std::vector<PredictInput> images;
+  PredictFormats formats;
   double least_score = 0.5;
   i64 crop = 0, stride = 0;         // segment: windows
   std::vector<double> scales{1.0};  // segment: sizes
   bool flip = false;                // segment
-  bool json = false, no_exif = false;
+  bool no_exif = false;
 
   /// Annotations count stored pixels: results that are to be compared with those of --gt do too.
   ImageReading reading() const { return {.orient = !no_exif && gt.empty()}; }
 };
 
-/// OUT/STEM of each image, to which `endings` are put; `others` are written to OUT too. Makes OUT.
+/// OUT/STEM of each image, to which `endings` are put; `others` are written to OUT too. Makes the
+/// folders where something is written.
 /// Errors: two results in one file; a result in the place of a file that is read.
 inline std::vector<std::string> result_stems(const DensePredictCommand& o,
                                              const std::vector<std::string>& endings,
@@ -235,16 +238,18 @@ inline std::vector<std::string> result_stems(const DensePredictCommand& o,
   namespace fs = std::filesystem;
   std::map<std::string, std::string> source;  // of a file that is written
   std::vector<std::string> stems;
-  for (const std::string& name : others) source[o.out + "/" + name] = "the results";
-  for (const std::string& image : o.images) {
-    stems.push_back(o.out + "/" + fs::path(image).stem().string());
-    for (const std::string& ending : endings) {
-      const auto [at, is_new] = source.emplace(stems.back() + ending, image);
-      check(is_new, "predict: ", at->second, " and ", image, " would both be written to ",
+  if (o.formats.coco)
+    for (const std::string& name : others) source[o.out + "/" + name] = "the results";
+  for (const PredictInput& image : o.images) {
+    stems.push_back(o.out + "/" + fs::path(image.name).replace_extension().string());
+    for (std::size_t k = 0; o.formats.png && k < endings.size(); ++k) {
+      const auto [at, is_new] = source.emplace(stems.back() + endings[k], image.path);
+      check(is_new, "predict: ", at->second, " and ", image.path, " would both be written to ",
             at->first, "; predict them one after the other, with an --out for each");
     }
   }
-  std::vector<std::string> inputs = o.images;
+  std::vector<std::string> inputs;
+  for (const PredictInput& image : o.images) inputs.push_back(image.path);
   inputs.insert(inputs.end(), {o.network.weights, o.network.config, o.network.segmentor,
                                o.network.detector, o.gt, o.classes});
   for (const auto& written : source)
@@ -254,7 +259,11 @@ inline std::vector<std::string> result_stems(const DensePredictCommand& o,
             " would be overwritten by the picture of ", written.second,
             "; choose another --out than ", o.out);
     }
-  make_folders(o.out);
+  if (o.formats.files()) make_folders(o.out);
+  for (const std::string& stem : stems)
+    if (const std::string folder = fs::path(stem).parent_path().string();
+        o.formats.png && folder != o.out)
+      make_folders(folder);
   return stems;
 }
 
@@ -345,7 +354,7 @@ struct DenseFile {
   /// The images' numbers in results: those of --gt for a file of this name, else from 1.
   std::vector<i64> image_ids() const {
     std::vector<i64> ids;
-    for (const std::string& image : o.images) {
+    for (const auto& [image, name] : o.images) {
       ids.push_back(static_cast<i64>(ids.size()) + 1);
       if (!truth) continue;
       const std::string path =
@@ -367,24 +376,18 @@ struct DenseFile {
   }
 };
 
-/// OUT/results.json in COCO's form; OUT/images.json: which image and which class each of its
-/// numbers is, as in COCO's annotations.
-inline void write_results(const std::string& out, const std::vector<CocoResult>& results,
+/// With --format coco OUT/results.json in COCO's form, and OUT/images.json: which image and which
+/// class each of its numbers is, as in COCO's annotations.
+inline void write_results(const DensePredictCommand& o, const std::vector<CocoResult>& results,
                           const Json& images, const std::vector<std::string>& names,
                           const std::vector<i64>& ids) {
+  if (!o.formats.coco) return;
   Json categories = Json::array();
   for (std::size_t c = 0; c < names.size(); ++c)
     categories.push_back({{"id", ids[c]}, {"name", names[c]}});
-  write_coco_results(out + "/results.json", results);
-  write_file(out + "/images.json",
+  write_coco_results(o.out + "/results.json", results);
+  write_file(o.out + "/images.json",
              std::string_view(Json{{"images", images}, {"categories", categories}}.dump(1) + "\n"));
-}
-
-inline Json image_record(i64 id, const std::string& path, const Tensor& image) {
-  return {{"id", id},
-          {"file_name", shown_name(std::filesystem::path(path).filename().string())},
-          {"height", image.dim(0)},
-          {"width", image.dim(1)}};
 }
 
 }  // namespace tool

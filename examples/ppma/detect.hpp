@@ -271,7 +271,7 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
 }
 
 /// OUT/NAME.png with boxes, names, scores and masks; OUT/results.json in COCO's form, with
-/// OUT/images.json.
+/// OUT/images.json; on the standard output the objects of --least-score and more.
 inline void predict_detect(const DensePredictCommand& o) {
   const DenseFile file(o, "detect");
   const Placement at = o.compute.placement();
@@ -285,25 +285,31 @@ inline void predict_detect(const DensePredictCommand& o) {
   std::vector<CocoResult> results;
   Json all = Json::array(), images = Json::array();
   EachImage each("predict");
+  if (o.formats.csv)
+    print_csv({"image", "image_id", "class", "name", "score", "x1", "y1", "x2", "y2"});
   for (std::size_t n = 0; n < o.images.size(); ++n) {
+    const std::string& path = o.images[n].path;
     DetectionSample sample;
-    if (!each.read(o.images[n], all, [&] { sample.image = read_image(o.images[n], o.reading()); }))
-      continue;
-    sample.image_id = image_ids[n], sample.name = o.images[n];
+    if (!each.read(path, all, [&] { sample.image = read_image(path, o.reading()); })) continue;
+    sample.image_id = image_ids[n], sample.name = path;
     const Tensor image = sample.image;
-    images.push_back(image_record(image_ids[n], o.images[n], image));
+    images.push_back(image_record(image_ids[n], o.images[n].name, image));
     const DetectionBatch batch = evaluation_batch(std::move(sample), loading);
     const std::vector<Detection> found = model.detect(at(batch.images), batch.frames)[0];
     const std::string picture = stems[n] + ".png";
-    write_png(picture, detection_picture(image, found, names, o.least_score).image());
-    if (!o.json)
-      std::printf("%s -> %s\n", shown_name(o.images[n]).c_str(), shown_name(picture).c_str());
+    if (o.formats.png)
+      write_png(picture, detection_picture(image, found, names, o.least_score).image());
+    if (o.formats.text()) print_image(o.formats, path, picture);
     Json objects = Json::array();
     for (const Detection& d : found) {
       results.push_back(coco_result(d, image_ids[n], ids[static_cast<std::size_t>(d.label)]));
       if (d.score < o.least_score) continue;
       const std::string& name = names[static_cast<std::size_t>(d.label)];
-      if (!o.json)
+      if (o.formats.csv)
+        print_csv({shown_name(path), str(image_ids[n]), str(d.label), shown_name(name),
+                   csv_number(d.score), csv_number(d.box.x1), csv_number(d.box.y1),
+                   csv_number(d.box.x2), csv_number(d.box.y2)});
+      if (o.formats.text())
         std::printf("  %5.1f %%  %-16s %.0f %.0f %.0f %.0f\n", 100 * d.score,
                     shown_name(name).c_str(), static_cast<double>(d.box.x1),
                     static_cast<double>(d.box.y1), static_cast<double>(d.box.x2),
@@ -311,13 +317,13 @@ inline void predict_detect(const DensePredictCommand& o) {
       objects.push_back(
           {{"name", name}, {"score", d.score}, {"box", {d.box.x1, d.box.y1, d.box.x2, d.box.y2}}});
     }
-    all.push_back({{"image", shown_name(o.images[n])},
-                   {"image_id", image_ids[n]},
-                   {"picture", shown_name(picture)},
-                   {"objects", objects}});
+    Json one{{"image", shown_name(path)}, {"image_id", image_ids[n]}};
+    if (o.formats.png) one["picture"] = shown_name(picture);
+    one["objects"] = objects;
+    all.push_back(one);
   }
-  write_results(o.out, results, images, names, ids);
-  if (o.json) print_json(all);
+  write_results(o, results, images, names, ids);
+  if (o.formats.json) print_json(all);
   each.end();
 }
 

@@ -73,11 +73,12 @@ inline BatchPlan<Batch> known_images(BatchPlan<Batch> plan) {
 
 /// The set's classes by the network's names for them. Errors: none of them is the network's; it
 /// names none, and there are more or less of them.
-inline ClassMatch tested_classes(const Network& network, const std::string& weights,
+inline ClassMatch tested_classes(const NetworkOf<Classifier>& network, const std::string& weights,
                                  const Dataset& set) {
   if (network.input.classes.empty()) {
-    check(set.classes() == network.model.config.num_classes, "eval: the network tells ",
-          network.model.config.num_classes, " classes apart, ", set.name, " has ", set.classes());
+    const i64 known = classes_of(network.model.config());
+    check(set.classes() == known, "eval: the network tells ", known, " classes apart, ", set.name,
+          " has ", set.classes());
     note(weights, ": does not name its classes; those of ", set.name, " are taken in their order");
     return match_classes(set.class_names, weights, set.class_names, set.name);
   }
@@ -92,7 +93,7 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
   check(!o.network.weights.empty(), "eval: needs --weights");
   const WeightsFile file = read_weights(o.network);
   const DataOptions tested = tested_data(o, app, file);
-  Network network = load_network(o.network, file);
+  NetworkOf<Classifier> network = load_classifier(o.network, file);
   std::optional<InputInfo> expected;
   if (network.says_input) expected = with_size(network.input, o.data.size, true);
   const Data data = make_data(tested, 0, false, expected);
@@ -102,9 +103,8 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
          " % of the shorter side");
   const ClassMatch match = tested_classes(network, o.network.weights, data.test);
   if (o.compute.device == "cpu")
-    require_memory(
-        {network.model.config, std::min(o.batch, data.test.size), data.input.size, data.input.size},
-        "--batch or --size");
+    require_memory_of(network.model.config(), std::min(o.batch, data.test.size), data.input.size,
+                      "--batch or --size");
   const Placement at = o.compute.placement();
   place(network.model, at, true);
   BatchStream<Batch> test(known_images(image_batches(renumbered(data.test, match.numbers),
@@ -123,7 +123,7 @@ inline void eval(const EvalCommand& o, const CLI::App& app) {
     note(data.test.name, ": the network does not know the classes ", listed(match.unknown),
          "; their ", unknown,
          " images count as wrong, and not in the loss and the classes' figures");
-  const Confusion confusion(network.model.config.num_classes, said);
+  const Confusion confusion(classes_of(network.model.config()), said);
   const std::vector<std::string> names =
       shown_classes(network.input.classes.empty() ? data.test.class_names : network.input.classes);
   const std::string tested_on = shown_name(data.test.name);
@@ -181,27 +181,28 @@ inline void add_eval(CLI::App& app) {
 struct PredictCommand {
   NetworkOptions network;
   ComputeOptions compute;
-  std::vector<std::string> images;
+  std::vector<std::string> images, formats;
   i64 top = 5;
   bool json = false, no_exif = false;
 };
 
-inline void predict(const PredictCommand& o) {
+inline void predict(const PredictCommand& o, const PredictFormats& formats) {
   check(!o.network.weights.empty(), "predict: needs --weights");
-  Network network = load_network(o.network);
+  NetworkOf<Classifier> network = load_classifier(o.network, read_weights(o.network));
   if (!network.says_input)
     note(o.network.weights, ": does not say how it takes images; they are brought to ",
          network.input.size, " pixels with ImageNet's mean and deviation");
   if (o.compute.device == "cpu")
-    require_memory({network.model.config, 1, network.input.size, network.input.size},
-                   "\"size\" in the weights' \"input\"");
+    require_memory_of(network.model.config(), 1, network.input.size,
+                      "\"size\" in the weights' \"input\"");
   const Placement at = o.compute.placement();
   place(network.model, at, true);
-  const i64 classes = network.model.config.num_classes, top = std::min(o.top, classes);
+  const i64 classes = classes_of(network.model.config()), top = std::min(o.top, classes);
   const NoGrad not_recorded;
   Json all = Json::array();
   EachImage each("predict");
-  for (const std::string& path : o.images) {
+  if (formats.csv) print_csv({"image", "rank", "class", "name", "probability"});
+  for (const auto& [path, unused] : predict_inputs(o.images)) {
     Tensor input;
     if (!each.read(path, all, [&] {
           input = network_input(read_image(path, {.orient = !o.no_exif}), network.input);
@@ -215,21 +216,24 @@ inline void predict(const PredictCommand& o) {
       return probability[static_cast<std::size_t>(a)] > probability[static_cast<std::size_t>(b)];
     });
     Json best = Json::array();
-    if (!o.json) std::printf("%s\n", shown_name(path).c_str());
+    if (formats.text()) std::printf("%s\n", shown_name(path).c_str());
     for (i64 k = 0; k < top; ++k) {
       const i64 c = order[static_cast<std::size_t>(k)];
       const std::string name = shown_name(network.input.class_name(c));
-      if (o.json)
+      if (formats.json)
         best.push_back({{"class", c},
                         {"name", name},
                         {"probability", probability[static_cast<std::size_t>(c)]}});
-      else
+      if (formats.csv)
+        print_csv({shown_name(path), str(k + 1), str(c), name,
+                   csv_number(probability[static_cast<std::size_t>(c)])});
+      if (formats.text())
         std::printf("  %6.2f %%  %s\n", 100 * probability[static_cast<std::size_t>(c)],
                     name.c_str());
     }
     all.push_back({{"image", shown_name(path)}, {"top", best}});
   }
-  if (o.json) print_json(all);
+  if (formats.json) print_json(all);
   each.end();
 }
 
@@ -278,13 +282,16 @@ inline void add_predict(CLI::App& app) {
       ->group(segment);
   c->add_option("--scales", detect->scales, "sizes whose results are averaged, such as 0.75,1,1.25")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(in_range(0.1, 4.0))
       ->group(segment);
   c->add_flag("--flip", detect->flip, "each size also flipped")->group(segment);
   add_no_exif(*c, o->no_exif);
   c->add_option(
        "IMAGE", o->images,
-       "PNG, JPEG, BMP, PPM or PGM files; one that cannot be read is named, and the others go on")
+       "PNG, JPEG, BMP, PPM or PGM files, folders with all images below them (such as a video's "
+       "frames), or patterns in quotes: 'DIR/**/*.jpg', 'a{1..9}.png'; one that cannot be read is "
+       "named, and the others go on")
       ->required();
   add_network(*c, o->network);
   c->add_option("--top", o->top, "how many classes to name")
@@ -294,11 +301,14 @@ inline void add_predict(CLI::App& app) {
   add_compute(*c, o->compute);
   add_threads(*c);
   c->add_flag("--json", o->json, "a JSON list instead of text");
+  add_format(*c, o->formats);
   c->callback([o, detect, task, c] {
     refuse_others(*c, *task);
-    if (*task == "classify") return predict(*o);
-    detect->compute = o->compute, detect->network = o->network, detect->images = o->images,
-    detect->json = o->json, detect->no_exif = o->no_exif;
+    const PredictFormats formats = PredictFormats::of(o->formats, o->json, *task);
+    if (*task == "classify") return predict(*o, formats);
+    detect->compute = o->compute, detect->network = o->network,
+    detect->images = predict_inputs(o->images), detect->formats = formats,
+    detect->no_exif = o->no_exif;
     *task == "segment" ? predict_segment(*detect) : predict_detect(*detect);
   });
 }

@@ -51,32 +51,23 @@ inline std::string ends_of_classifier(std::pair<i64, i64> images, i64 classes) {
              ")");
 }
 
-/// DeiT, the one network of another kind: no file of the library's describes it.
-inline void export_vit(const ExportOptions& o) {
-  Vit model(deit_tiny(o.network.mask.empty() ? MaskKind::none : parse_mask_kind(o.network.mask)));
-  const i64 side = model.config.image_size;
-  check(o.images(side) == std::pair(side, side), "export --size: deit_tiny takes images of ", side,
-        " x ", side, " pixels: its positions are learnt for them");
-  if (!o.network.weights.empty()) load_state_dict(model, read_weights(o.network).tensors);
-  OnnxGraph graph(model.config.name);
-  export_onnx(model, graph);
-  InputInfo input;
-  input.size = side;
-  write_export(o, graph, model.config.name, export_metadata(o, input, "model", model.config.name),
-               ends_of_classifier({side, side}, model.config.num_classes));
-}
-
 inline void export_classifier(const ExportOptions& o) {
   // Weights say themselves what they are, or --model does.
-  const Network network =
-      load_network(o.network, o.network.weights.empty() ? "ppma_tiny" : nullptr);
-  const PpmaConfig& config = network.model.config;
-  const auto images = o.images(network.input.size);
-  OnnxGraph graph(config.name);
+  const char* const fallback = o.network.weights.empty() ? "ppma_tiny" : nullptr;
+  const NetworkOf<Classifier> network =
+      load_classifier(o.network, read_weights(o.network), fallback);
+  InputInfo input = network.input;
+  if (const auto* vit = std::get_if<Vit>(&network.model.network))
+    input.size = vit->config.image_size;
+  const auto images = o.images(input.size);
+  const ClassifierConfig config = network.model.config();
+  const auto [name, classes] =
+      std::visit([](const auto& c) { return std::pair(c.name, c.num_classes); }, config);
+  OnnxGraph graph(name);
   export_onnx(network.model, graph, images.first, images.second);
-  write_export(o, graph, config.name,
-               export_metadata(o, network.input, "config", config_to_json(config).dump()),
-               ends_of_classifier(images, config.num_classes));
+  write_export(o, graph, name,
+               export_metadata(o, input, "config", classifier_config_to_json(config).dump()),
+               ends_of_classifier(images, classes));
 }
 
 /// A segmentor or a detector; ends_of(config, images) says what goes in and comes out.
@@ -120,7 +111,7 @@ inline void export_network(const ExportOptions& o) {
                      c.with_mask ? ", masks (objects," : "",
                      c.with_mask ? str(2 * c.roi.mask_size, ",", 2 * c.roi.mask_size, ")") : "");
         });
-  o.network.model == "deit_tiny" ? export_vit(o) : export_classifier(o);
+  export_classifier(o);
 }
 
 inline void add_export(CLI::App& app) {
@@ -128,7 +119,7 @@ inline void add_export(CLI::App& app) {
   auto* c = app.add_subcommand("export", "Writes a network as a file for other runtimes");
   add_network(*c, o->network);
   c->get_option("--model")->description(c->get_option("--model")->get_description() +
-                                        ", deit_tiny [ppma_tiny]");
+                                        " [ppma_tiny]");
   add_task(*c, o->task, o->network, "classify, segment or detect (one image at a time). ");
   c->add_option("--format", o->format, "of the file: onnx, of opset 18")
       ->check(CLI::IsMember({"onnx"}))

@@ -67,6 +67,8 @@ inline void draw_rates(const std::string& path, const RateRange& range) {
   }
   // What lies above the first losses is divergence.
   const double top = std::min(*high, loss.y.front() + 0.25 * (loss.y.front() - *low) + 1e-3);
+  for (double& y : series.front().y)
+    if (y > top) y = not_a_number<double>();
   write_png(path, curves(series, {.title = "Loss in a learning-rate range test",
                                   .x_label = "log10 of the learning rate",
                                   .y_label = "smoothed loss",
@@ -77,14 +79,16 @@ inline void draw_rates(const std::string& path, const RateRange& range) {
 inline RateRange test_rates(const LrFindCommand& o) {
   WeightsFile initial = read_weights(o.network);
   const std::optional<InputInfo> known = InputInfo::of(initial.metadata, o.network.weights);
-  const Data data = make_data(o.data, o.seed, true, known, o.crops());
-  PpmaConfig config = network_config(o.network, {}, "ppma_nano");
-  config.num_classes = data.train.classes();
+  Data data = make_data(o.data, o.seed, true, known, o.crops());
+  if (o.data_fraction < 1) {
+    std::vector<i64> which = share_of(data.train, o.data_fraction, o.seed);
+    data.train = chosen(std::move(data.train), std::move(which));
+  }
+  const ClassifierConfig config = training_config(o, data);
   if (o.compute.device == "cpu")
-    require_memory({config, std::min(o.batch, data.train.size), data.input.size, data.input.size,
-                    true, o.checkpoint_blocks},
-                   "--batch or --size");
-  Ppma model(config, o.seed);
+    require_memory_of(config, std::min(o.batch, data.train.size), data.input.size,
+                      "--batch or --size", true, o.checkpoint_blocks);
+  Classifier model(config, o.seed);
   if (!initial.tensors.empty()) {
     take_head(initial, known, data, o.network.weights);
     const bool has_head = find(initial.tensors, "head.weight") != nullptr;
@@ -122,11 +126,12 @@ inline RateRange test_rates(const LrFindCommand& o) {
   const StreamOptions made{.workers = o.data.workers};
   BatchStream<Batch> batches(image_batches(data.train, loading), made),
       test(image_batches(data.test, test_loading(data, o.batch)), made);
-  ClassificationTask<Ppma> task(model, test, o.label_smoothing);
-  Trainer<ClassificationTask<Ppma>> trainer(task, options);
+  ClassificationTask<Classifier> task(model, test, o.label_smoothing);
+  Trainer<ClassificationTask<Classifier>> trainer(task, options);
+  const Json told = classifier_config_to_json(config);
   std::printf("%s, mask %s; %s: %lld steps of %lld images, rates from %g to %g\n",
-              config.name.c_str(), to_string(config.mask).c_str(), data.train.name.c_str(),
-              static_cast<long long>(o.find_steps),
+              told["name"].get<std::string>().c_str(), told["mask"].get<std::string>().c_str(),
+              data.train.name.c_str(), static_cast<long long>(o.find_steps),
               static_cast<long long>(loading.batch * o.accumulate), o.least, o.most);
   std::fflush(stdout);
 
@@ -156,6 +161,7 @@ inline RateRange test_rates(const LrFindCommand& o) {
 }
 
 inline void lr_find(const LrFindCommand& o) {
+  o.check_together();
   check(o.least < o.most, "lr-find: --least ", o.least, " must be less than --most ", o.most);
   const RateRange range = test_rates(o);
   const std::size_t n = range.smoothed.size();
@@ -194,9 +200,13 @@ inline void add_lr_find(CLI::App& app) {
   // What a step depends on.
   const AddFields add_field(*c);
   const auto add = [&add_field](const char* key, auto&&... field) {
-    for (const char* known :
-         {"size", "images", "question", "difficulty", "batch", "accumulate", "weight_decay", "clip",
-          "checkpoint_blocks", "seed", "beta2", "label_smoothing", "mixup", "cutmix", "erasing"})
+    for (const char* known : {"size",     "images",          "question",     "difficulty",
+                              "batch",    "accumulate",      "optimizer",    "beta2",
+                              "momentum", "nesterov",        "weight_decay", "clip",
+                              "freeze",   "fraction",        "no_flip",      "checkpoint_blocks",
+                              "seed",     "label_smoothing", "mixup",        "cutmix",
+                              "erasing",  "rand_augment",    "rand_changes", "least_area",
+                              "repeats",  "balanced"})
       if (std::string_view(key) == known) add_field(key, field...);
   };
   TrainCommand::fields(*o, add);
@@ -204,7 +214,8 @@ inline void add_lr_find(CLI::App& app) {
   add_threads(*c);
   c->callback([o, c] {
     refuse_other_data(*c, o->data.kind);
-    check(o->data.kind != "coco", "lr-find: --data coco is for detection");
+    check(task_of_data(o->data.kind).empty(), "lr-find: --data ", o->data.kind, " is to ",
+          task_of_data(o->data.kind), ", lr-find is for classifiers");
     lr_find(*o);
   });
 }

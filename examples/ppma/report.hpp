@@ -94,9 +94,22 @@ inline Json told_options(Json options) {
   };
   drop(!paths, {"question", "difficulty"});
   drop(!made, {"images", "test_images"});
-  drop(dense || (data != "folder" && data != "csv"), {"no_exif"});
+  drop(dense || (data != "folder" && data != "csv" && data != "tar"), {"no_exif"});
   drop(dense && !made, {"size"});
   drop(dense && made, {"longer", "shorter"});
+  const std::string task = options.value("task", std::string());
+  std::string schedule = options.value("schedule", std::string());
+  if (schedule.empty())
+    schedule = task == "segment" ? "poly" : task == "detect" ? "step" : "cosine";
+  if (options.contains("schedule")) options["schedule"] = schedule;
+  const bool sgd = options.value("optimizer", std::string()) == "sgd";
+  drop(schedule != "step", {"steps"});
+  drop(schedule != "cosine", {"final_lr"});
+  drop(sgd, {"beta2"});
+  drop(!sgd, {"momentum", "nesterov"});
+  drop(options.value("ema", 0.0) == 0, {"ema_plain"});
+  drop(options.value("rand_augment", 0.0) == 0, {"rand_changes"});
+  drop(options.value("size", i64{0}) == 0, {"size"});  // the table of data says which
   return options;
 }
 

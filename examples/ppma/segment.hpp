@@ -238,34 +238,40 @@ void predict_segment_with(const DensePredictCommand& o, const DenseFile& file) {
   std::vector<CocoResult> results;
   Json all = Json::array(), images = Json::array();
   EachImage each("predict");
+  if (o.formats.csv) print_csv({"image", "image_id", "class", "name", "pixels", "share"});
   for (std::size_t n = 0; n < stems.size(); ++n) {
-    const std::string &path = o.images[n], &stem = stems[n];
+    const std::string &path = o.images[n].path, &stem = stems[n];
     Tensor image;
     if (!each.read(path, all, [&] { image = read_image(path, o.reading()); })) continue;
     const Tensor labels = segment(model, image, how, at);
-    write_png(stem + ".png", segment_picture(image, labels, names).image());
-    write_png(stem + "_labels.png", labels.viewed_as({labels.dim(0), labels.dim(1), 1}));
-    images.push_back(image_record(image_ids[n], path, image));
+    if (o.formats.png) {
+      write_png(stem + ".png", segment_picture(image, labels, names).image());
+      write_png(stem + "_labels.png", labels.viewed_as({labels.dim(0), labels.dim(1), 1}));
+    }
+    images.push_back(image_record(image_ids[n], o.images[n].name, image));
     std::vector<i64> count(names.size(), 0);
     for (i64 i = 0; i < labels.numel(); ++i) ++count[labels.data<u8>()[i]];
-    if (!o.json) std::printf("%s -> %s.png\n", shown_name(path).c_str(), shown_name(stem).c_str());
+    if (o.formats.text()) print_image(o.formats, path, stem + ".png");
     Json shares;
     for (std::size_t c = 0; c < names.size(); ++c) {
       const double share = static_cast<double>(count[c]) / static_cast<double>(labels.numel());
       if (count[c] > 0) shares[names[c]] = share;
-      if (count[c] > 0 && !o.json)
+      if (count[c] > 0 && o.formats.csv)
+        print_csv({shown_name(path), str(image_ids[n]), str(c), shown_name(names[c]), str(count[c]),
+                   csv_number(share)});
+      if (count[c] > 0 && o.formats.text())
         std::printf("  %5.1f %%  %s\n", 100 * share, shown_name(names[c]).c_str());
-      if (count[c] > 0)
+      if (count[c] > 0 && o.formats.coco)
         results.push_back(class_result(labels, static_cast<u8>(c), image_ids[n], ids[c]));
     }
-    all.push_back({{"image", shown_name(path)},
-                   {"image_id", image_ids[n]},
-                   {"picture", shown_name(stem + ".png")},
-                   {"labels", shown_name(stem + "_labels.png")},
-                   {"shares", shares}});
+    Json one{{"image", shown_name(path)}, {"image_id", image_ids[n]}};
+    if (o.formats.png)
+      one["picture"] = shown_name(stem + ".png"), one["labels"] = shown_name(stem + "_labels.png");
+    one["shares"] = shares;
+    all.push_back(one);
   }
-  write_results(o.out, results, images, names, ids);
-  if (o.json) print_json(all);
+  write_results(o, results, images, names, ids);
+  if (o.formats.json) print_json(all);
   each.end();
 }
 

@@ -4,6 +4,7 @@
 
 #include "costs.hpp"
 #include "ppma/metrics/interval.hpp"
+#include "ppma/vis/confusion_picture.hpp"
 #include "ppma/vis/intervals.hpp"
 #include "ppma/vis/page.hpp"
 #include "trials.hpp"
@@ -46,7 +47,7 @@ struct Study {
       });
       if (differs) text += (text.empty() ? "" : " ") + variants[variant].labels[c];
     }
-    return text.empty() ? variants[variant].labels.back() : text;
+    return ppma::detail::shortened(text.empty() ? variants[variant].labels.back() : text, 28);
   }
   std::vector<double> values(std::size_t variant, double Score::*of) const {
     std::vector<double> all;
@@ -254,8 +255,8 @@ inline std::string study_page(const Study& s, const StudySays& says, const Inter
   return page_html(page);
 }
 
-/// The table on standard output, and the files.
-inline void write_study(const Study& s, const IntervalOptions& drawn) {
+/// The table on standard output, and the files; NAME.png where differences are to be drawn.
+inline void write_study(const Study& s, const IntervalOptions& drawn, bool picture = true) {
   const StudySays says = study_says(s);
   std::printf("\n");
   says.table.print();
@@ -271,7 +272,7 @@ inline void write_study(const Study& s, const IntervalOptions& drawn) {
   write_file(base + ".json", all.dump(1) + "\n");
   write_file(base + ".html", std::string_view(study_page(s, says, drawn)));
   std::printf("\n%s.json, %s.html", base.c_str(), base.c_str());
-  if (says.compares()) {
+  if (picture && says.compares()) {
     write_png(base + ".png", intervals(says.intervals, drawn).image());
     std::printf(", %s.png", base.c_str());
   }

@@ -62,16 +62,17 @@ inline PassMemory training_memory(const SummaryCommand& o, i64 size, const PpmaC
 }
 
 inline void summarize(const SummaryCommand& o) {
-  // DeiT is the one network of another kind.
   Summary s;
   std::vector<PassMemory> memory;
-  if (o.network.model == "deit_tiny") {
-    check(!o.measure, "summary --measure: the memory of deit_tiny is not planned; leave it out");
-    Vit model(deit_tiny(o.network.mask.empty() ? MaskKind::none : parse_mask_kind(o.network.mask)));
+  WeightsFile file = read_weights(o.network);
+  const ClassifierConfig any = classifier_config(o.network, file, "ppma_tiny");
+  if (const auto* vit = std::get_if<VitConfig>(&any)) {
+    check(!o.measure, "summary --measure: the memory of ", vit->name,
+          " is not planned; leave it out");
+    Vit model(*vit);
     s = summary(model, o.batch);
   } else {
-    WeightsFile file = read_weights(o.network);
-    const PpmaConfig config = network_config(o.network, file, "ppma_tiny");
+    const PpmaConfig& config = std::get<PpmaConfig>(any);
     const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.network.weights);
     const i64 size = with_size(said.value_or(InputInfo{}), o.size, said.has_value()).size;
     const double most = 4e18;  // figures are counted in 64 bits
@@ -135,7 +136,7 @@ inline void add_summary(CLI::App& app) {
       "Parameters, MACs, FLOPs and activations, layer by layer, and the memory of a pass");
   add_network(*c, o->network);
   c->get_option("--model")->description(c->get_option("--model")->get_description() +
-                                        ", deit_tiny [ppma_tiny]");
+                                        " [ppma_tiny]");
   c->add_option("--size", o->size,
                 "height and width of the images; default: what the weights say, else 224")
       ->check(in_range(least_size, most_size));

@@ -46,7 +46,7 @@ inline void set_option(AnyCommand& c, const Axis& axis, const std::string& value
   if (axis.key == "mask" || axis.key == "model") {
     naming(where, [&] {
       if (axis.key == "mask") parse_mask_kind(value);
-      if (axis.key == "model") config_by_name(value);
+      if (axis.key == "model") classifier_config_by_name(value);
       return 0;
     });
     (axis.key == "mask" ? o.network.mask : o.network.model) = value;
@@ -126,6 +126,7 @@ inline Study sweep_of(const std::vector<Axis>& axes, const TrialOptions& trials,
       Trial t{v, base};
       const bool at_the_end = common.evaluate_every == common.epochs;
       for (std::size_t a = 0; a < axes.size(); ++a) set_option(t.command, axes[a], points[v][a]);
+      std::visit([](const auto& command) { command.check_together(); }, t.command);
       TrainingOptions& run = common_of(t.command);
       if (at_the_end) run.evaluate_every = run.epochs;  // of a sweep over epochs too
       run.seed = common.seed + static_cast<u64>(k);
@@ -178,9 +179,11 @@ inline void sweep(const std::vector<std::string>& over, const TrialOptions& tria
   const TrainingOptions& common = common_of(base);
   Study s = sweep_of(axes, trials, base, common.evaluate_every < common.epochs);
   run_trials(trials, s.out, s.trials);
-  write_study(s, {.title = str(s.figure.name, " minus that of the first"),
-                  .x_label = str("percentage points, ", s.seeds, s.seeds == 1 ? " seed" : " seeds",
-                                 ", paired 95 % intervals")});
+  write_study(s,
+              {.title = str(s.figure.name, " minus that of the first"),
+               .x_label = str("percentage points, ", s.seeds, s.seeds == 1 ? " seed" : " seeds",
+                              ", paired 95 % intervals")},
+              axes.size() == 1);
   if (axes.size() == 2 && s.variants.size() > study_says(s).missing.size()) draw_heat_map(s, axes);
   print_best_point(s);
 }

@@ -106,7 +106,7 @@ inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo
 }
 
 /// An epoch's line in the log; of few classes with what share of each is recognised, in percent.
-inline Json record_of(const ClassifierRecord& r, const ClassificationTask<Ppma>& task,
+inline Json record_of(const ClassifierRecord& r, const ClassificationTask<Classifier>& task,
                       i64 classes) {
   Json j = Json::parse(to_json(r));
   j.erase("seconds");
@@ -121,6 +121,18 @@ inline Json record_of(const ClassifierRecord& r, const ClassificationTask<Ppma>&
   if (classes <= ClassTable::few && r.test_ema) put("test_ema_class_acc1", task.said_averaged);
   j["seconds"] = r.seconds;
   return j;
+}
+
+/// The network that is trained on a set: with its classes; a plain transformer, which takes images
+/// of one size, with theirs.
+inline ClassifierConfig training_config(const TrainCommand& o, const Data& data) {
+  ClassifierConfig c = classifier_config(o.network, {}, "ppma_nano");
+  if (auto* vit = std::get_if<VitConfig>(&c)) vit->image_size = data.input.size;
+  each_config(c, [&](auto& of) {
+    of.num_classes = data.train.classes();
+    if (o.drop_path >= 0) of.drop_path_rate = o.drop_path;
+  });
+  return c;
 }
 
 /// `processes`: those that train with this one, if any (other_processes()). `ready`: the data,
@@ -144,19 +156,16 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
     std::vector<i64> which = share_of(data.train, o.data_fraction, o.seed);
     data.train = chosen(std::move(data.train), std::move(which));
   }
-  PpmaConfig config = network_config(o.network, {}, "ppma_nano");
-  config.num_classes = data.train.classes();
-  if (o.drop_path >= 0) config.drop_path_rate = o.drop_path;
+  ClassifierConfig config = training_config(o, data);
   if (generated(o.data.kind))
     require_bytes(3.0 * static_cast<double>(data.test.size) *
                       static_cast<double>(data.input.size * data.input.size),
                   str("a set of ", data.test.size, " test images of ", data.input.size, " pixels"),
                   "choose a smaller --test-images or --size");
   if (o.compute.device == "cpu")
-    require_memory({config, (std::min(o.batch, data.train.size) + ranks - 1) / ranks,
-                    data.input.size, data.input.size, true, o.checkpoint_blocks},
-                   "--batch or --size");
-  Ppma model(config, o.seed);
+    require_memory_of(config, (std::min(o.batch, data.train.size) + ranks - 1) / ranks,
+                      data.input.size, "--batch or --size", true, o.checkpoint_blocks);
+  Classifier model(config, o.seed);
   if (!initial.tensors.empty()) {
     if (run.speaks() && known)
       note("images as ", o.network.weights, " says: ", data.input.size, " pixels, ",
@@ -213,13 +222,14 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
     options.rate = [rate = options.rate](const Moment& m) {
       return rate({std::max<i64>(0, m.epoch - 1)});
     };
-  ClassificationTask<Ppma> task(model, test, o.label_smoothing);
-  Trainer<ClassificationTask<Ppma>> trainer(task, options);
-  run.begin(trainer, {.about = {{"config", config_to_json(config).dump()},
+  ClassificationTask<Classifier> task(model, test, o.label_smoothing);
+  Trainer<ClassificationTask<Classifier>> trainer(task, options);
+  const Json told = classifier_config_to_json(config);
+  run.begin(trainer, {.about = {{"config", told.dump()},
                                 {"input", data.input.to_json().dump()},
                                 {"data", options_of(o.data).dump()}},
                       .options = options_of(o),
-                      .network = config_to_json(config),
+                      .network = told,
                       .training_images = data.train.size,
                       .test_images = data.test.size,
                       .epochs = o.epochs,
@@ -229,21 +239,23 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
                       .key = "test_acc1",
                       .averaged_key = "test_ema_acc1"});
   const auto draw = [&] { draw_curves(run.folder(), classifier_charts(run.folder().records())); };
-  RunReport report(classifier_facts(options_of(o), config_to_json(config), data, o.compute, ranks));
-  const DecayHistory history(model.backbone, config.mask, data.input.normalization, options.at,
-                             data.test.size, [&](i64 i) {
-                               Rng unused;
-                               return data.prepare(data.test.get(i).image, unused);
-                             });
+  RunReport report(classifier_facts(options_of(o), told, data, o.compute, ranks));
+  std::optional<DecayHistory> history;  // of stages, which a plain transformer has not
+  if (const auto* staged = std::get_if<Ppma>(&model.network))
+    history.emplace(staged->backbone, staged->config.mask, data.input.normalization, options.at,
+                    data.test.size, [&](i64 i) {
+                      Rng unused;
+                      return data.prepare(data.test.get(i).image, unused);
+                    });
   if (run.speaks()) {
     if (!run.folder().records().empty()) draw();
     std::printf(
         "%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %lld "
         "classes\n",
-        config.name.c_str(), to_string(config.mask).c_str(),
+        told["name"].get<std::string>().c_str(), told["mask"].get<std::string>().c_str(),
         grouped_digits(parameter_count(model)).c_str(), data.train.name.c_str(),
         grouped_digits(data.train.size).c_str(), grouped_digits(data.test.size).c_str(),
-        static_cast<long long>(data.input.size), static_cast<long long>(config.num_classes));
+        static_cast<long long>(data.input.size), static_cast<long long>(data.train.classes()));
     std::printf("%s%lld threads, run folder %s%s\n",
                 ranks > 1 ? str(ranks, " processes of ").c_str() : "",
                 static_cast<long long>(threads()), o.out.c_str(),
@@ -271,7 +283,7 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
       [&](const ClassifierRecord& r, bool is_best) {
         draw();
         if (r.test) {
-          history.add(run.folder(), r.epoch + 1);
+          if (history) history->add(run.folder(), r.epoch + 1);
           report_classifier(report, run.folder(), data,
                             report.averaged(run.folder()) ? task.said_averaged : task.said);
         }

@@ -33,7 +33,8 @@ struct TrainingOptions {
          beta2 = 0.999, final_lr = 1e-5;
   std::string optimizer = "adamw", schedule, freeze;
   std::vector<i64> steps;  // of the schedule: epochs; none given: default_steps
-  bool checkpoint_blocks = false, nesterov = false, ema_plain = false, no_flip = false;
+  bool tensorboard = false, checkpoint_blocks = false, nesterov = false, ema_plain = false,
+       no_flip = false;
   u64 seed = 0;
   // Of this call alone.
   std::string out, resume, recipe;
@@ -80,6 +81,7 @@ struct TrainingOptions {
     f("evaluate_every", o.evaluate_every, counts(most_epochs), "epochs between evaluations");
     f("patience", o.patience, Limits{0, most_epochs},
       "stop after so many evaluations without a better one; 0: do all epochs");
+    f("tensorboard", o.tensorboard, "write event files for TensorBoard into the run folder");
     f("checkpoint_blocks", o.checkpoint_blocks, checkpoint_help);
     f("seed", o.seed, "of weights, order and augmentation");
   }
@@ -96,9 +98,8 @@ struct TrainingOptions {
       f("time_limit", o.time_limit,
         "stop after so long, to be resumed: 90s, 20m, 1.5h; default: no limit");
       f("per_class", o.per_class,
-        "print figures of all classes, not of the five worst; to segment and detect up to 20 "
-        "always "
-        "are");
+        "print figures of all classes, not of the five worst; to segment and detect all of up "
+        "to 20 are");
       f("drop_path", o.drop_path, Limits{0, 0.99, {-1}},
         "drop path of the last block; -1: the configuration's");
     }

@@ -8,6 +8,7 @@
 //                            the process dies: ppma/train/run_folder.hpp
 //   OUT/log.csv              the same as a table
 //   OUT/last.safetensors     everything that --resume needs; also written within an epoch
+//   OUT/events.out.tfevents.*   with --tensorboard: the same for TensorBoard (tensorboard.hpp)
 //   OUT/best.safetensors     the weights (or their average) of the best epoch, with configuration
 //                            and class names
 
@@ -19,6 +20,7 @@
 #include "ppma/train/run_folder.hpp"
 #include "ppma/train/training_loop.hpp"
 #include "system.hpp"
+#include "tensorboard.hpp"
 
 namespace tool {
 
@@ -102,9 +104,20 @@ class TrainingRun {
   template <class Trainer, class RecordOf, class Show>
   void train(Trainer& trainer, BatchStream<typename Trainer::Batch>& stream,
              typename Trainer::Observer observer, RecordOf record_of, Show show) {
+    std::optional<TensorBoard> board;
+    const i64 batches = stream.batches();
+    if (speaks() && facts_.options.value("tensorboard", false))
+      board.emplace(*folder_, resumed_, trainer.epoch(), trainer.batch(), batches);
+    if (board)
+      observer.on_batch = [&, watched = observer.on_batch](const StepReport& r) {
+        if (watched) watched(r);
+        board->batch(r);
+      };
     if (speaks())
       observer.on_epoch = [&](const typename Trainer::Record& r, bool) {
-        show(r, folder_->save(record_of(r)));
+        const Json record = record_of(r);
+        show(r, folder_->save(record));
+        if (board) board->epoch(record, batches);
         std::fflush(stdout);
         saved_ = Clock::now();
       };
@@ -130,7 +143,10 @@ class TrainingRun {
         trainer.run_epoch(stream, observer);
       } catch (const Interrupted&) {
       }
-      if (trainer.batch() > 0) save_place();
+      if (trainer.batch() > 0) {
+        save_place();
+        if (board) board->write();
+      }
       ended = processes_.empty() ? ends() : processes_[0].sum(ends() ? 1 : 0) > 0;
     }
     if (!processes_.empty()) processes_[0].barrier();

@@ -179,6 +179,7 @@
 #include "ppma/train/run_folder.hpp"
 #include "ppma/train/segmentation.hpp"
 #include "ppma/train/task.hpp"
+#include "ppma/train/tensorboard.hpp"
 #include "ppma/train/trainer.hpp"
 #include "ppma/vis/colormap.hpp"
 #include "ppma/vis/confusion_picture.hpp"

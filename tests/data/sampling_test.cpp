@@ -100,7 +100,11 @@ TEST_CASE("sets say the class that their samples have", "[data]") {
   // A set of boxes keeps which of its images are wide.
   DetectionSet boxes;
   boxes.name = "boxes", boxes.size = 3, boxes.wide = {true, false, false};
-  boxes.load = [](i64 i) { return DetectionSample{.name = std::to_string(i)}; };
+  boxes.load = [](i64 i) {
+    DetectionSample s;
+    s.name = std::to_string(i);
+    return s;
+  };
   const DetectionSet two = chosen(boxes, {2, 0});
   CHECK(two.wide == std::vector<bool>{false, true});
   CHECK((two.size == 2 && two.load(0).name == "2" && two.load(1).name == "0"));

@@ -227,7 +227,7 @@ inline std::vector<u8> with_tar_checksums(Bytes archive) {
     const auto sum_field = copy.begin() + static_cast<std::ptrdiff_t>(at) + 148;
     if (!std::all_of(sum_field, sum_field + 6, [](u8 c) { return c >= '0' && c <= '7'; })) continue;
     unsigned sum = 0;
-    for (std::size_t i = 0; i < 512; ++i) sum += i >= 148 && i < 156 ? ' ' : copy[at + i];
+    for (std::size_t i = 0; i < 512; ++i) sum += i >= 148 && i < 156 ? u8{' '} : copy[at + i];
     for (std::size_t i = 0; i < 6; ++i)
       copy[at + 153 - i] = static_cast<u8>('0' + ((sum >> (3 * i)) & 7));
     copy[at + 154] = 0, copy[at + 155] = ' ';

@@ -213,6 +213,10 @@ TEST_CASE("what is no image says what it is instead", "[io]") {
   CHECK_THAT(refused("\0\0\0\x18"
                      "ftypheic\0\0\0\0"sv),
              Contains("x: a HEIC image"));
+  for (const std::string_view video : {"\0\0\0\x20"
+                                       "ftypisom\0\0\2\0"sv,
+                                       "\x1a\x45\xdf\xa3\xa3\x42\x86"sv, "RIFF\1\0\0\0AVI LIST"sv})
+    CHECK_THAT(refused(video), Contains("x: a video, of which frames are read, as a folder of"));
   CHECK_THAT(refused("MM\0*\0\0\0\x08"sv), Contains("x: a TIFF image"));
   CHECK_THAT(refused("version https://git-lfs.github.com/spec/v1\n"), Contains("git lfs pull"));
   CHECK_THAT(refused("BM"), Contains("x: cut short: a BMP without its header"));

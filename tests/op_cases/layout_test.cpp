@@ -76,22 +76,6 @@ TEST_CASE("op table: layout") {
          return stack({x[0], x[1]}, -1);
        },
        "stack: axis 2 is outside", [] { stack({zeros({2})}, 2); }},
-      {"reorder",
-       [](In x) {
-         return reorder(x[0], 1, {2, 0, 1});
-       },
-       "the order must name each of 0..2 once; 2 is out of range or named twice",
-       [] {
-         reorder(zeros({3, 2}), 0, {0, 2, 2});
-       },
-       {},
-       Plain{{{{2, 3, 2}}},
-             {2, 3, 2},
-             [](const Lists& x) {
-               const auto& a = x[0];
-               return std::vector<double>{a[4],  a[5],  a[0], a[1], a[2], a[3],
-                                          a[10], a[11], a[6], a[7], a[8], a[9]};
-             }}},
       {"flip", [](In x) { return flip(x[0], 1); }, "flip: axis 1 is outside of shape (2)",
        [] { flip(zeros({2}), 1); }},
       {"broadcast_to",

@@ -119,9 +119,9 @@ TEST_CASE("sequence masks without N x N arrays: gradients of the masks as they a
     }
   CHECK(says(
       [&] {
-        sequence_attention(x.q, x.k, x.v, heads, x.la, {0, 1});
+        sequence_attention(x.q, x.k, x.v, heads, x.decays(), {{0, 1}, {0, 1}});
       },
-      "an order of 2 for 114 places"));
+      "an order of 2 tokens for 114"));
 }
 
 TEST_CASE("masks are different masks, and learn", "[polyline][ablation]") {

@@ -106,7 +106,8 @@ TEST_CASE("tool: Semantic FPN is trained, resumed and predicts", "[tool]") {
   const Folder folder;
   const std::string out = folder / "run", all =
                                               "--images 8 --test-images 4 --size 64 --batch 4 "
-                                              "--epochs 2 --evaluate-every 1 --stop-after 1 ";
+                                              "--epochs 2 --evaluate-every 1 --stop-after 1 "
+                                              "--tensorboard ";
   const Result first =
       run("train --task segment --head semantic_fpn " + all + "--out '" + out + "'");
   INFO(first.err);
@@ -116,6 +117,27 @@ TEST_CASE("tool: Semantic FPN is trained, resumed and predicts", "[tool]") {
   REQUIRE(run("train --resume '" + out + "'").code == 0);
   const std::string log = text_of(out + "/log.jsonl");
   CHECK(std::count(log.begin(), log.end(), '\n') == 2);
+  // Event files: one of each process, the second from the step on where the first stopped.
+  std::vector<std::string> events;
+  for (const auto& entry : std::filesystem::directory_iterator(out))
+    if (entry.path().filename().string().starts_with("events.out.tfevents."))
+      events.push_back(entry.path().string());
+  std::sort(events.begin(), events.end());
+  REQUIRE(events.size() == 2);
+  const auto counted = [](const std::string& path, const std::string& word) {
+    const std::string text = text_of(path);
+    i64 n = 0;
+    for (std::size_t at = 0; (at = text.find(word, at)) != std::string::npos; ++at) ++n;
+    return n;
+  };
+  for (const std::string& file : events) {
+    CHECK(counted(file, "train/loss") == 2);  // two batches
+    CHECK(counted(file, "test/mIoU") == 1);
+    CHECK(counted(file, "\x89PNG") == 3);  // decays, confusion, predictions
+  }
+  // A start of the log at step 3 (field 2), after the version.
+  CHECK(text_of(events[0]).find("\x10\x03:\x02\x08\x01") == std::string::npos);
+  CHECK(text_of(events[1]).find("\x10\x03:\x02\x08\x01") < 100);
   // The page about the run; where the process died before it was written, its test is made again.
   const auto matrix = [](const std::string& html) {
     const std::size_t begin = html.find("aria-label=\"confusion matrix\"");

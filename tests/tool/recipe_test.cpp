@@ -107,3 +107,30 @@ TEST_CASE("tool: SGD, schedules, shares and frozen parameters by options", "[too
   CHECK(mentions(run("train --nesterov" + out), "--nesterov is for --optimizer sgd"));
   CHECK(mentions(run("train --balanced --repeats 3" + out), "leave one out"));
 }
+
+TEST_CASE("tool: a plain transformer is trained, goes on, is tested and compared", "[tool]") {
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  const std::string out = folder / "run", best = " --weights '" + out + "/best.safetensors'";
+  const Result r =
+      run("train --model vit_nano --mask polyline --size 32 --epochs 2 --stop-after 1" + small +
+          " --out '" + out + "'");
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  CHECK(r.out.starts_with("vit_nano, mask polyline, "));
+  CHECK(run("train --resume '" + out + "'").code == 0);
+  const auto network = nlohmann::json::parse(text_of(out + "/config.json"));
+  CHECK((network["network"] == "vit" && network["image_size"] == 32 && network["width"] == 64));
+  CHECK(run("eval" + best + " --test-images 16").out.find("16 images, loss ") != std::string::npos);
+  CHECK(run("summary" + best + " --json").out.find("\"vit_nano\"") != std::string::npos);
+  const Result compared =
+      run("ablate --model vit_nano --masks none,polyline --seeds 1 --size 32 "
+          "--epochs 1 --no-bench" +
+          small + " --out '" + folder / "ablation" + "'");
+  INFO(compared.err);
+  CHECK(compared.code == 0);
+  CHECK(compared.out.find("| whole     | polyline |") != std::string::npos);
+  CHECK(mentions(run("bench --model vit_nano"), "vit_nano is a plain transformer"));
+  CHECK(mentions(run("ablate --model vit_nano --structures linear --out '" + folder / "x" + "'"),
+                 "whose attention is whole"));
+}

@@ -240,6 +240,43 @@ TEST_CASE("tool: an old run outlives a mistake in a new one, and training that d
   }
 }
 
+TEST_CASE("tool: a disk that is full within an epoch, and a folder that vanishes", "[tool]") {
+  using namespace run_folder_test;
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  const std::string out = folder / "run", last = out + "/last.safetensors",
+                    begin = small_run("classify", 2) + " --epochs 2 --out '";
+  REQUIRE(run(begin + folder / "whole'").code == 0);
+  REQUIRE(run(begin + out + "' --stop-after 1").code == 0);
+  const std::string kept = tool_test::text_of(last);
+  // A limit on the size of files is a disk that has no more room than that.
+  const auto outcome = [&](const std::string& before, const std::string& arguments) {
+    const std::string err = folder / "err";
+    const int status = std::system(("bash -c \"" + before + "exec '" + tool() + "' " + arguments +
+                                    "\" > /dev/null 2> '" + err + "' < /dev/null")
+                                       .c_str());
+    return Result{WEXITSTATUS(status), "", tool_test::text_of(err)};
+  };
+  const Result full = outcome("trap '' XFSZ; ulimit -f 500; ",
+                              "train --threads 1 --save-every-minutes 1e-9 --resume '" + out + "'");
+  INFO(full.err);
+  CHECK(full.code == 1);
+  CHECK(mentions(full, "last.safetensors: cannot be written ("));
+  CHECK(tool_test::text_of(last) == kept);
+  for (const auto& entry : fs::directory_iterator(out))
+    CHECK(entry.path().filename().string().find(".tmp") == std::string::npos);
+  CHECK(run("train --threads 1 --resume '" + out + "'").code == 0);
+  CHECK(crash_test::state_of(out) == crash_test::state_of(folder / "whole"));
+
+  const Result gone = outcome(
+      "(until test -e '" + out + "2/last.safetensors'; do sleep 0.05; done; mv '" + out + "2' '" +
+          out + "3') & ",
+      small_run("classify", 2) + " --epochs 100000 --save-every-minutes 1e-9 --out '" + out + "2'");
+  INFO(gone.err);
+  CHECK(gone.code == 1);
+  CHECK(mentions(gone, "run2/"));
+}
+
 TEST_CASE("tool: a second process in a run folder is refused", "[tool]") {
   using namespace run_folder_test;
   NEEDS_TOOL();

@@ -62,6 +62,8 @@ namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
+inline constexpr const char* is_video = "a video, of which frames are read, as a folder of images";
+
 /// What a file is that is not read as an image, or nullptr.
 inline const char* other_format(Bytes file) {
   struct Known {
@@ -80,6 +82,12 @@ inline const char* other_format(Bytes file) {
                                   {4, "ftyphei", "a HEIC image"},
                                   {4, "ftyphev", "a HEIC image"},
                                   {4, "ftypmif1", "a HEIF image"},
+                                  {4, "ftypiso", is_video},
+                                  {4, "ftypmp4", is_video},
+                                  {4, "ftypM4V", is_video},
+                                  {4, "ftypqt", is_video},
+                                  {8, "AVI ", is_video},
+                                  {0, "\x1a\x45\xdf\xa3", is_video},
                                   {4, "jP  ", "a JPEG 2000 image"},
                                   {0, "\xff\x4f\xff\x51", "a JPEG 2000 image"},
                                   {4, "JXL ", "a JPEG XL image"},

@@ -17,6 +17,8 @@ class Protobuf {
   PPMA_API Protobuf& integer(int field, i64 value);
   /// A float.
   PPMA_API Protobuf& real(int field, float value);
+  /// A double.
+  PPMA_API Protobuf& real64(int field, double value);
   /// A string or bytes.
   PPMA_API Protobuf& text(int field, std::string_view value);
   /// A message within this one.
@@ -34,7 +36,7 @@ class Protobuf {
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_ONNX)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
 #include "ppma/core/float_bits.hpp"
 
@@ -56,6 +58,13 @@ Protobuf& Protobuf::real(int field, float value) {
   varint((static_cast<u64>(field) << 3) | 5);
   const u32 bits = detail::bits_as<u32>(value);
   for (int i = 0; i < 4; ++i) bytes_ += static_cast<char>((bits >> (8 * i)) & 255);
+  return *this;
+}
+
+Protobuf& Protobuf::real64(int field, double value) {
+  varint((static_cast<u64>(field) << 3) | 1);
+  const u64 bits = detail::bits_as<u64>(value);
+  for (int i = 0; i < 8; ++i) bytes_ += static_cast<char>((bits >> (8 * i)) & 255);
   return *this;
 }
 

@@ -70,7 +70,7 @@ class TarReader {
   }
 
  private:
-  static constexpr std::size_t none = ~std::size_t{0};
+  static constexpr u64 none = ~u64{0};
 
   TarReader(std::size_t size, const std::string& archive) : size_(size), archive_(archive) {}
 
@@ -79,11 +79,11 @@ class TarReader {
     if (!well) fail(archive_, ": byte ", at_, ": ", parts...);
   }
   /// A field of the header: octal digits with blanks and zeros around, or GNU's binary numbers.
-  std::size_t number(const u8* field, std::size_t length, const char* what) const {
-    std::size_t n = 0;
+  u64 number(const u8* field, std::size_t length, const char* what) const {
+    u64 n = 0;
     if (field[0] == 0x80) {
       for (std::size_t i = 1; i < length; ++i) {
-        need(n < std::size_t{1} << 52, what, " that is too large");
+        need(n < u64{1} << 52, what, " that is too large");
         n = n << 8 | field[i];
       }
       return n;
@@ -91,7 +91,7 @@ class TarReader {
     std::size_t i = 0;
     while (i < length && field[i] == ' ') ++i;
     for (; i < length && field[i] >= '0' && field[i] <= '7'; ++i)
-      n = n * 8 + static_cast<std::size_t>(field[i] - '0');
+      n = n * 8 + static_cast<u64>(field[i] - '0');
     while (i < length && (field[i] == ' ' || field[i] == 0)) ++i;
     need(i == length, what, " that is no number; damaged, or no tar archive", copy_again);
     return n;
@@ -101,15 +101,18 @@ class TarReader {
   }
   /// Checks a header and takes the size; where its contents begin.
   std::size_t contents(const u8* h) {
-    std::size_t sum = 8 * ' ';
+    u64 sum = 8 * ' ';
     for (std::size_t i = 0; i < 512; ++i) sum += i >= 148 && i < 156 ? 0 : h[i];
     need(number(h + 148, 8, "a checksum") == sum,
          "a header with a wrong checksum; damaged, or no tar archive", copy_again);
     const bool own = h[156] == 'L' || h[156] == 'K' || h[156] == 'x' || h[156] == 'g';
     const bool folder = h[156] == '5';
-    bytes_ = folder ? 0 : pax_size_ != none && !own ? pax_size_ : number(h + 124, 12, "a size");
-    need(bytes_ <= size_ - at_ - 512, "cut short: a file of ", bytes_, " bytes in an archive of ",
+    const u64 said = folder                      ? 0
+                     : pax_size_ != none && !own ? pax_size_
+                                                 : number(h + 124, 12, "a size");
+    need(said <= size_ - at_ - 512, "cut short: a file of ", said, " bytes in an archive of ",
          size_, copy_again);
+    bytes_ = static_cast<std::size_t>(said);
     return at_ + 512;
   }
   std::string name_of(const u8* h) const {
@@ -161,7 +164,7 @@ class TarReader {
                  value.find_first_not_of("0123456789") == std::string_view::npos,
              "a pax size that is no number");
         pax_size_ = 0;
-        for (const char c : value) pax_size_ = pax_size_ * 10 + static_cast<std::size_t>(c - '0');
+        for (const char c : value) pax_size_ = pax_size_ * 10 + static_cast<u64>(c - '0');
       }
     }
   }
@@ -170,7 +173,7 @@ class TarReader {
   const std::string& archive_;
   std::size_t at_ = 0, bytes_ = 0;  // of the header that is read
   std::string long_name_{};         // of the next file, or ""
-  std::size_t pax_size_ = none;
+  u64 pax_size_ = none;
 };
 
 /// Error: the archive is packed.

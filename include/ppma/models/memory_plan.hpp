@@ -35,8 +35,8 @@ struct MemoryPlan {
   i64 bytes() const { return weights + images + tables + most; }
 };
 
-/// Whether a network's memory is planned: one whose attention holds no N x N arrays,
-/// and no copies of its tokens in another order, as those with sequence masks (cross scan, Hilbert).
+/// Whether a network's memory is planned: one whose attention holds no N x N arrays, and no copies
+/// of its tokens in another order, as those with sequence masks (cross scan, Hilbert).
 PPMA_API bool has_memory_plan(const PpmaConfig& c);
 
 /// A pass of the prepared classifier on images (batch,3,height,width), by as many threads as there

@@ -52,10 +52,6 @@ PPMA_API Tensor stack(const std::vector<Tensor>& parts, int axis = 0);
 /// Reverses one axis.
 PPMA_API Tensor flip(const Tensor& x, int axis);
 
-/// x with what lies at order[t] along an axis brought to t. Error: `order` does not name each place
-/// once.
-PPMA_API Tensor reorder(const Tensor& x, int axis, const std::vector<i64>& order);
-
 /// The elements converted to another dtype (bf16 rounds to nearest even, integers truncate);
 /// differentiable between floating dtypes. Returns x itself if it has the dtype already.
 PPMA_API Tensor cast(const Tensor& x, DType dtype);
@@ -273,38 +269,6 @@ Tensor flip(const Tensor& x, int axis) {
   };
   return record(reversed(x), "flip", {x},
                 [reversed](const Tensor& dy) { return Grads{reversed(dy)}; });
-}
-
-Tensor reorder(const Tensor& x, int axis, const std::vector<i64>& order) {
-  detail::check_defined("reorder", x);
-  const int a = x.shape().axis(axis, "reorder");
-  const i64 n = x.dim(a);
-  std::vector<i64> places(static_cast<std::size_t>(n), -1);  // where each goes
-  check(static_cast<i64>(order.size()) == n, "reorder: an order of ", order.size(), " for ", n,
-        " places");
-  for (std::size_t t = 0; t < order.size(); ++t) {
-    check(order[t] >= 0 && order[t] < n && places[static_cast<std::size_t>(order[t])] < 0,
-          "reorder: the order must name each of 0..", n - 1, " once; ", order[t],
-          " is out of range or named twice");
-    places[static_cast<std::size_t>(order[t])] = static_cast<i64>(t);
-  }
-  const auto moved = [a](const Tensor& t, const std::vector<i64>& from) {
-    const detail::AroundAxis s(t, a);
-    Tensor y = Tensor::empty(t.shape(), t.dtype(), t.device());
-    const char* source = static_cast<const char*>(t.raw());
-    char* target = static_cast<char*>(y.raw());
-    visit_device(t.device(), "reorder", [&](auto on) {
-      for (std::size_t k = 0, end = 0; k < from.size(); k = end) {  // neighbours together
-        for (end = k + 1; end < from.size() && from[end] == from[end - 1] + 1;) ++end;
-        kernels::copy_rows(on, s.outer, static_cast<i64>(end - k) * s.inner,
-                           source + from[k] * s.inner, s.n * s.inner,
-                           target + static_cast<i64>(k) * s.inner, s.n * s.inner);
-      }
-    });
-    return y;
-  };
-  return record(moved(x, order), "reorder", {x},
-                [moved, places](const Tensor& dy) { return Grads{moved(dy, places)}; });
 }
 
 Tensor cast(const Tensor& x, DType dtype) {

@@ -25,6 +25,7 @@
 #include <string>
 #include <vector>
 
+#include "ppma/polyline/sequence.hpp"
 #include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -44,8 +45,7 @@ struct Mask {
   Order order;          // in which a criss-cross stage mixes
   // Its log masks, (B,G,N,N) each, none, one or two, for any grid.
   std::vector<Tensor> (*log_masks)(const Tensor& log_decays);
-  // Of sequences: the orders in which they visit the tokens of a grid, of alpha and of beta.
-  std::vector<std::vector<i64>> (*orders)(i64 height, i64 width) = nullptr;
+  SequenceOrders (*orders)(i64 height, i64 width) = nullptr;  // of the sequence masks
 };
 
 /// Every mask, one row each.
@@ -79,15 +79,10 @@ PPMA_API Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tenso
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
-#include <numeric>
-
-#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/check.hpp"
 #include "ppma/polyline/fused.hpp"
-#include "ppma/polyline/line_mask.hpp"
-#include "ppma/polyline/sequence.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -101,29 +96,15 @@ inline std::vector<Tensor> both_paths(const Tensor& log_decays) {
   const Tensor m = polyline_log_mask(log_decays);
   return {m, transpose(m, 2, 3)};
 }
-// The grid's tokens as a sequence, (B,G,H,W) -> (B,G,N).
-inline Tensor in_a_row(const Tensor& t) {
-  return reshape(t, {t.dim(0), t.dim(1), t.dim(2) * t.dim(3)});
-}
-inline std::vector<std::vector<i64>> cross_scan_orders(i64 h, i64 w) {
-  std::vector<i64> row_major(static_cast<std::size_t>(h * w));
-  std::iota(row_major.begin(), row_major.end(), i64{0});
-  return {row_major, column_major_order(h, w)};
-}
-inline std::vector<std::vector<i64>> hilbert_orders(i64 h, i64 w) {
-  return {hilbert_order(h, w), hilbert_order(h, w, true)};
-}
-template <auto orders_of>
+template <auto orders>
 std::vector<Tensor> sequences(const Tensor& log_decays) {
-  const auto orders = orders_of(log_decays.dim(3), log_decays.dim(4));
-  return {sequence_log_mask(in_a_row(log_alpha_of(log_decays)), orders[0]),
-          sequence_log_mask(in_a_row(log_beta_of(log_decays)), orders[1])};
+  return sequence_log_masks(log_decays, orders(log_decays.dim(3), log_decays.dim(4)));
 }
 
 }  // namespace detail
 
 const std::vector<Mask>& masks() {
-  using detail::both_paths, detail::one_path;
+  using detail::both_paths, detail::one_path, detail::sequences;
   const auto none = [](const Tensor&) { return std::vector<Tensor>(); };
   // RMT's decays are constant: M = M^T, one softmax is enough.
   static const std::vector<Mask> all{
@@ -132,22 +113,12 @@ const std::vector<Mask>& masks() {
       {MaskKind::v2h, "v2h", 2, Paths::v2h, true, Order::columns_first, one_path},
       {MaskKind::polyline, "polyline", 2, Paths::both, true, Order::both, both_paths},
       {MaskKind::shared, "shared", 1, Paths::both, true, Order::both, both_paths},
-      {MaskKind::cross_scan,
-       "cross_scan",
-       2,
-       {},
-       true,
-       Order::both,
-       detail::sequences<detail::cross_scan_orders>,
-       detail::cross_scan_orders},
-      {MaskKind::hilbert,
-       "hilbert",
-       2,
-       {},
-       false,
-       Order::both,
-       detail::sequences<detail::hilbert_orders>,
-       detail::hilbert_orders}};
+      // clang-format off
+      {MaskKind::cross_scan, "cross_scan", 2, {}, true, Order::both, sequences<cross_scan_orders>,
+       cross_scan_orders},
+      {MaskKind::hilbert, "hilbert", 2, {}, false, Order::both, sequences<hilbert_orders>,
+       hilbert_orders}};
+  // clang-format on
   return all;
 }
 
@@ -178,13 +149,7 @@ Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                               MaskKind kind, const Tensor& log_decays) {
   const Mask& mask = mask_of(kind);
   if (mask.paths) return whole_attention(q, k, v, heads, log_decays, *mask.paths);
-  const detail::AttentionInputs in("masked_whole_attention", q, k, v, heads, log_decays, true);
-  if (q.device() != Device::cpu)
-    return whole_attention_with(q, k, v, heads, mask.log_masks(in.log_decays));
-  const auto orders = mask.orders(q.dim(1), q.dim(2));
-  return scale(sequence_attention(q, k, v, heads, log_alpha_of(log_decays), orders[0]) +
-                   sequence_attention(q, k, v, heads, log_beta_of(log_decays), orders[1]),
-               0.5);
+  return sequence_attention(q, k, v, heads, log_decays, mask.orders(q.dim(1), q.dim(2)));
 }
 
 Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
@@ -192,15 +157,7 @@ Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64
   const Mask& mask = mask_of(kind);
   if (kind == MaskKind::none) return criss_cross_attention(q, k, v, heads, Tensor(), mask.order);
   if (mask.polyline_lines) return criss_cross_attention(q, k, v, heads, log_decays, mask.order);
-  const detail::AttentionInputs in("masked_criss_cross", q, k, v, heads, log_decays, true);
-  if (q.device() == Device::cpu) {
-    const auto orders = mask.orders(q.dim(1), q.dim(2));
-    return sequence_criss_cross(q, k, v, heads, log_decays, orders[0], orders[1]);
-  }
-  const std::vector<Tensor> m = mask.log_masks(in.log_decays);
-  const LineMasks lines{restrict_to_lines(m[0], q.dim(1), q.dim(2), true),
-                        restrict_to_lines(m[1], q.dim(1), q.dim(2), false)};
-  return criss_cross_attention_with(q, k, v, heads, lines, mask.order);
+  return sequence_criss_cross(q, k, v, heads, log_decays, mask.orders(q.dim(1), q.dim(2)));
 }
 
 }  // namespace ppma::inline PPMA_ABI

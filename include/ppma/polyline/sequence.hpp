@@ -4,8 +4,7 @@
 // row, along a Hilbert curve), and what lies between two of them decays along that order (algorithm
 // 1.3, 2.7). Without any N x N array:
 //
-//   whole        Tokens in the order of their visits are a grid of one row, whose polyline mask is
-//                the sequence's: whole_attention() of Paths::v2h.
+//   whole        A mask's entry is the distance of two running sums: kernels/cpu/whole/scans.hpp.
 //   criss-cross  The tokens of a line, in the order in which the curve visits them, are a sequence
 //                again: between one and the next decays what the curve passes in between, which is
 //                the sum of those log decays. So a line has its 1-D mask of n sums, as the
@@ -17,33 +16,63 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// rowsoftmax(Q K^T + M) V with the log mask M of sequence_log_mask(log_decay, order).
-///   q, k, v    (B,H,W,C), k scaled
-///   log_decay  (B,G,H,W), by token, each <= 0: the decay between it and the one visited before
-///   order      of the N tokens, row-major
-PPMA_API Tensor sequence_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                   const Tensor& log_decay, const std::vector<i64>& order);
+/// In which orders two sequences visit a grid's tokens, which count row by row.
+struct SequenceOrders {
+  std::vector<i64> alpha, beta;  // of the log decays [0] and [1]
+};
 
-/// Criss-cross attention, the mean of both orders, with the restrictions of two sequence masks: to
-/// the rows that of log_decays[0] and `along_rows`, to the columns that of log_decays[1] and
-/// `along_columns`. Arguments as sequence_attention(), log_decays (2,B,G,H,W) or (1,B,G,H,W); on
-/// the CPU.
+/// Row by row, and column by column.
+PPMA_API SequenceOrders cross_scan_orders(i64 height, i64 width);
+/// Along a Hilbert curve, and along its transpose.
+PPMA_API SequenceOrders hilbert_orders(i64 height, i64 width);
+
+/// The log masks (B,G,N,N) of both sequences, for small N.
+///   log_decays  (2,B,G,H,W) or (1,B,G,H,W), each <= 0: between a token and the one visited before
+PPMA_API std::vector<Tensor> sequence_log_masks(const Tensor& log_decays,
+                                                const SequenceOrders& orders);
+
+/// ( 1/2 rowsoftmax(Q K^T + M1) + 1/2 rowsoftmax(Q K^T + M2) ) V with the masks M1, M2 of
+/// sequence_log_masks(); on the CPU in memory O(B C N), on the GPU composed, O(N^2).
+///   q, k, v  (B,H,W,C), k scaled
+PPMA_API Tensor sequence_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                   const Tensor& log_decays, const SequenceOrders& orders);
+
+/// Criss-cross attention, the mean of both orders, with M1 restricted to the rows and M2 to the
+/// columns; likewise.
 PPMA_API Tensor sequence_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                     const Tensor& log_decays, const std::vector<i64>& along_rows,
-                                     const std::vector<i64>& along_columns);
+                                     const Tensor& log_decays, const SequenceOrders& orders);
 
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
 
+#include <numeric>
+
 #include "ppma/kernels/cpu/curve_sums.hpp"
+#include "ppma/kernels/cpu/whole/scans.hpp"
 #include "ppma/ops/layout.hpp"
+#include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/check.hpp"
 #include "ppma/polyline/fused.hpp"
+#include "ppma/polyline/line_mask.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
+
+inline void check_orders(const char* op, const SequenceOrders& orders, i64 tokens) {
+  for (const std::vector<i64>* order : {&orders.alpha, &orders.beta}) {
+    std::vector<bool> seen(static_cast<std::size_t>(tokens), false);
+    check(static_cast<i64>(order->size()) == tokens, op, ": an order of ", order->size(),
+          " tokens for ", tokens);
+    for (const i64 u : *order) {
+      check(u >= 0 && u < tokens && !seen[static_cast<std::size_t>(u)], op,
+            ": the order must name each of 0..", tokens - 1, " once; ", u,
+            " is out of range or named twice");
+      seen[static_cast<std::size_t>(u)] = true;
+    }
+  }
+}
 
 // How a curve visits the lines of a grid.
 struct Visits {
@@ -91,30 +120,61 @@ inline Tensor decays_within_lines(const Tensor& log_decay, const Visits& visits)
 
 }  // namespace detail
 
-Tensor sequence_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                          const Tensor& log_decay, const std::vector<i64>& order) {
-  check(q.defined() && q.rank() == 4, "sequence_attention: q must be (B,H,W,C), got ", q.shape());
-  const i64 b = q.dim(0), n = q.dim(1) * q.dim(2), c = q.dim(3);
-  check(log_decay.defined() && log_decay.shape() == Shape{b, heads, q.dim(1), q.dim(2)},
-        "sequence_attention: log_decay must be ", Shape{b, heads, q.dim(1), q.dim(2)});
-  std::vector<i64> back(order.size());
-  const auto in_turn = [&](const Tensor& t) {
-    return reshape(reorder(reshape(t, {b, n, c}), 1, order), {b, 1, n, c});
+SequenceOrders cross_scan_orders(i64 height, i64 width) {
+  std::vector<i64> row_major(static_cast<std::size_t>(height * width));
+  std::iota(row_major.begin(), row_major.end(), i64{0});
+  return {row_major, column_major_order(height, width)};
+}
+
+SequenceOrders hilbert_orders(i64 height, i64 width) {
+  return {hilbert_order(height, width), hilbert_order(height, width, true)};
+}
+
+std::vector<Tensor> sequence_log_masks(const Tensor& log_decays, const SequenceOrders& orders) {
+  const auto in_a_row = [](const Tensor& t) {  // (B,G,H,W) -> (B,G,N)
+    return reshape(t, {t.dim(0), t.dim(1), t.dim(2) * t.dim(3)});
   };
-  const Tensor decays =
-      reshape(reorder(reshape(log_decay, {b, heads, n}), 2, order), {1, b, heads, 1, n});
-  const Tensor y = whole_attention(in_turn(q), in_turn(k), in_turn(v), heads, decays, Paths::v2h);
-  for (std::size_t t = 0; t < order.size(); ++t)
-    back[static_cast<std::size_t>(order[t])] = static_cast<i64>(t);
-  return reshape(reorder(reshape(y, {b, n, c}), 1, back), q.shape());
+  return {sequence_log_mask(in_a_row(log_alpha_of(log_decays)), orders.alpha),
+          sequence_log_mask(in_a_row(log_beta_of(log_decays)), orders.beta)};
+}
+
+Tensor sequence_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                          const Tensor& log_decays, const SequenceOrders& orders) {
+  const detail::AttentionInputs in("sequence_attention", q, k, v, heads, log_decays, true);
+  detail::check_orders("sequence_attention", orders, in.shape.tokens());
+  if (q.device() != Device::cpu)
+    return whole_attention_with(q, k, v, heads, sequence_log_masks(log_decays, orders));
+  std::vector<i64> both = orders.alpha;
+  both.insert(both.end(), orders.beta.begin(), orders.beta.end());
+  Tensor y = Tensor::empty(q.shape(), q.dtype());
+  visit_cpu(q.device(), q.dtype(), "sequence_attention", [&](auto, auto t) {
+    using T = decltype(t);
+    kernels::scans::forward(in.args<T>(), both.data(), y.data<T>());
+  });
+  return record(
+      y, "sequence_attention", in.tensors(), [in = in.detached(), both](const Tensor& dy) {
+        detail::AttentionResults d(in);
+        visit_cpu(dy.device(), dy.dtype(), "sequence_attention", [&](auto, auto t) {
+          using T = decltype(t);
+          kernels::scans::backward(in.args<T>(), both.data(), dy.data<T>(), d.pointers<T>());
+        });
+        return d.tensors();
+      });
 }
 
 Tensor sequence_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                            const Tensor& log_decays, const std::vector<i64>& along_rows,
-                            const std::vector<i64>& along_columns) {
+                            const Tensor& log_decays, const SequenceOrders& orders) {
   const detail::AttentionInputs in("sequence_criss_cross", q, k, v, heads, log_decays, true);
-  const detail::Visits rows(along_rows, q.dim(1), q.dim(2), true),
-      columns(along_columns, q.dim(1), q.dim(2), false);
+  detail::check_orders("sequence_criss_cross", orders, in.shape.tokens());
+  const i64 height = q.dim(1), width = q.dim(2);
+  if (q.device() != Device::cpu) {
+    const std::vector<Tensor> m = sequence_log_masks(log_decays, orders);
+    const LineMasks lines{restrict_to_lines(m[0], height, width, true),
+                          restrict_to_lines(m[1], height, width, false)};
+    return criss_cross_attention_with(q, k, v, heads, lines, Order::both);
+  }
+  const detail::Visits rows(orders.alpha, height, width, true),
+      columns(orders.beta, height, width, false);
   return detail::criss_cross_in_orders(
       q, k, v, heads,
       join_decays(detail::decays_within_lines(log_alpha_of(log_decays), rows),

@@ -90,6 +90,10 @@ class RunFolder {
   PPMA_API std::string file_in(const std::string& folder, const std::string& name) const;
   /// The same of a picture, in the folder of pictures.
   std::string picture(const std::string& name) const { return file_in("pictures", name); }
+  /// Where the run is once it was saved.
+  const std::string& home() const { return out_; }
+  /// Whether it was.
+  bool saved() const { return saved_; }
   /// Of the epochs so far.
   const std::vector<Record>& records() const { return records_; }
   /// The best figure so far; -1: nothing had one.
@@ -372,6 +376,8 @@ void RunFolder::take_over() {
          {"best.safetensors", "curve.png", "curve.svg", "confusion.png", "confusion.svg",
           "report.html", "log.csv", "log.jsonl", "log.jsonl.next"})
       if (!fs::exists(next + name)) fs::remove(out_ + "/" + name);
+    remove_in(out_,
+              [](const std::string& name) { return name.starts_with("events.out.tfevents."); });
     for (const char* folder : {"/pictures", "/history"})
       remove_in(out_ + folder, [](const std::string& name) {
         return (name.starts_with("epoch_") || name == "images.png") && name.ends_with(".png");

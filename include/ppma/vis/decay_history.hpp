@@ -37,8 +37,8 @@ PPMA_API Picture decay_picture(const std::vector<DecayMaps>& images, i64 side = 
 PPMA_API Picture decay_images(const std::vector<Tensor>& images, const std::vector<DecayMaps>& maps,
                               i64 side = 112);
 
-/// Which of many evaluations to leave out, one by one, until at most `most` are left: first and last
-/// stay, and gaps stay as even as they can. Epochs must ascend.
+/// Which of many evaluations to leave out, one by one, until at most `most` are left: first and
+/// last stay, and gaps stay as even as they can. Epochs must ascend.
 PPMA_API std::vector<i64> thinned_epochs(const std::vector<i64>& epochs, std::size_t most);
 
 }  // namespace ppma::inline PPMA_ABI

@@ -12,7 +12,7 @@
 namespace ppma::inline PPMA_ABI {
 
 /// What stands in a frame of its own: a title, which may be empty, and HTML (html_table(),
-/// svg_curves(), svg_intervals()).
+/// svg_curves(...).in_page(), svg_intervals(...).in_page()).
 struct PageCard {
   std::string title, html;
   bool wide = false;  // over the whole width of the page
@@ -54,7 +54,7 @@ PPMA_API Svg svg_intervals(const std::vector<IntervalRow>& rows, const IntervalO
 
 #include "ppma/core/float_bits.hpp"
 #include "ppma/vis/curve.hpp"
-#include "ppma/vis/report.hpp"
+#include "ppma/vis/report_style.hpp"
 
 namespace ppma::inline PPMA_ABI {
 

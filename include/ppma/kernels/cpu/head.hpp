@@ -53,6 +53,10 @@ void copy_padded(i64 n, i64 d, const T* from, i64 stride, T* to) {
   }
 }
 
+/// A sum of exponentials below this one has lost digits: its softmax is done again.
+template <class T>
+inline constexpr T smallest_sum = std::is_same_v<T, float> ? T(1e-30) : T(1e-280);
+
 /// A zeroed workspace, so that padding that is read but never used holds finite numbers.
 template <class T>
 class ZeroedWorkspace : public Workspace<T> {

@@ -53,9 +53,6 @@ namespace ppma::inline PPMA_ABI {
 
 namespace kernels PPMA_WIDTH::whole {
 
-template <class T>
-inline constexpr T smallest_sum = std::is_same_v<T, float> ? T(1e-30) : T(1e-280);
-
 constexpr bool uses_v2h(Paths p) { return p == Paths::v2h || p == Paths::both; }
 constexpr bool uses_h2v(Paths p) { return p == Paths::h2v || p == Paths::both; }
 
