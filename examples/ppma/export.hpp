@@ -51,34 +51,23 @@ inline std::string ends_of_classifier(std::pair<i64, i64> images, i64 classes) {
              ")");
 }
 
-inline void export_vit(const ExportOptions& o, const NetworkOf<Classifier>& network) {
-  const Vit& model = std::get<Vit>(network.model.network);
-  const VitConfig& config = model.config;
-  const i64 side = config.image_size;
-  check(o.images(side) == std::pair(side, side), "export --size: ", config.name,
-        " takes images of ", side, " x ", side, " pixels: its positions are learnt for them");
-  OnnxGraph graph(config.name);
-  export_onnx(model, graph);
-  InputInfo input = network.input;
-  input.size = side;
-  write_export(o, graph, config.name,
-               export_metadata(o, input, "config", classifier_config_to_json(config).dump()),
-               ends_of_classifier({side, side}, config.num_classes));
-}
-
 inline void export_classifier(const ExportOptions& o) {
   // Weights say themselves what they are, or --model does.
-  const NetworkOf<Classifier> network = load_classifier(
-      o.network, read_weights(o.network), o.network.weights.empty() ? "ppma_tiny" : nullptr);
-  const auto* model = std::get_if<Ppma>(&network.model.network);
-  if (model == nullptr) return export_vit(o, network);
-  const PpmaConfig& config = model->config;
-  const auto images = o.images(network.input.size);
-  OnnxGraph graph(config.name);
-  export_onnx(*model, graph, images.first, images.second);
-  write_export(o, graph, config.name,
-               export_metadata(o, network.input, "config", config_to_json(config).dump()),
-               ends_of_classifier(images, config.num_classes));
+  const char* const fallback = o.network.weights.empty() ? "ppma_tiny" : nullptr;
+  const NetworkOf<Classifier> network =
+      load_classifier(o.network, read_weights(o.network), fallback);
+  InputInfo input = network.input;
+  if (const auto* vit = std::get_if<Vit>(&network.model.network))
+    input.size = vit->config.image_size;
+  const auto images = o.images(input.size);
+  const ClassifierConfig config = network.model.config();
+  const auto [name, classes] =
+      std::visit([](const auto& c) { return std::pair(c.name, c.num_classes); }, config);
+  OnnxGraph graph(name);
+  export_onnx(network.model, graph, images.first, images.second);
+  write_export(o, graph, name,
+               export_metadata(o, input, "config", classifier_config_to_json(config).dump()),
+               ends_of_classifier(images, classes));
 }
 
 /// A segmentor or a detector; ends_of(config, images) says what goes in and comes out.

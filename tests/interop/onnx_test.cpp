@@ -247,6 +247,9 @@ TEST_CASE("what cannot be an ONNX file is refused, and nothing is written", "[on
   OnnxGraph g("small");
   CHECK_THAT(io_test::error_of([&] { export_onnx(model, g, 31, 64); }),
              io_test::Contains("31 x 64"));
+  CHECK_THAT(
+      io_test::error_of([&] { export_onnx(Classifier(small_vit(MaskKind::none)), g, 64, 64); }),
+      io_test::Contains("takes images of 32 x 32 pixels"));
   prepare_for_inference(model, DType::f32);
   OnnxGraph packed("packed");
   CHECK_THAT(io_test::error_of([&] { export_onnx(model, packed, 32, 32); }),
@@ -275,11 +278,11 @@ TEST_CASE("onnxruntime computes what ppma does", "[onnx]") {
   write_classifier(folder, "layer_scales", scaled);
 
   for (const Mask& mask : masks()) {
-    Vit vit(small_vit(mask.kind));
+    Classifier vit(small_vit(mask.kind));
     fill(vit);
     const std::string name = std::string("vit_") + mask.name;
     OnnxGraph g(name);
-    export_onnx(vit, g);
+    export_onnx(vit, g, 32, 32);
     write_case(
         folder, g, name,
         [&](const Tensor& images) {

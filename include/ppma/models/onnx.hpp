@@ -11,8 +11,7 @@
 #include <vector>
 
 #include "ppma/io/onnx_ops.hpp"
-#include "ppma/models/ppma.hpp"
-#include "ppma/models/vit.hpp"
+#include "ppma/models/classifier.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -22,6 +21,9 @@ PPMA_API void export_onnx(const Ppma& model, OnnxGraph& g, i64 height, i64 width
 
 /// The same of a vision transformer, at the size of its positions.
 PPMA_API void export_onnx(const Vit& model, OnnxGraph& g);
+
+/// The same of either. Error: another size than a vision transformer's positions have.
+PPMA_API void export_onnx(const Classifier& model, OnnxGraph& g, i64 height, i64 width);
 
 namespace detail {
 
@@ -40,6 +42,7 @@ PPMA_API std::vector<OnnxValue> emit(const DenseBackbone& model, const OnnxValue
 
 #include <cmath>
 #include <string>
+#include <variant>
 
 #include "ppma/models/fold.hpp"
 #include "ppma/models/onnx_attention.hpp"
@@ -188,6 +191,15 @@ void export_onnx(const Vit& model, OnnxGraph& g) {
   }
   g.output("logits", emit("head", model.head, emit("norm", model.norm, select(x, 1, 0))),
            "a number a class, not normalised");
+}
+
+void export_onnx(const Classifier& model, OnnxGraph& g, i64 height, i64 width) {
+  const auto* vit = std::get_if<Vit>(&model.network);
+  if (vit == nullptr) return export_onnx(std::get<Ppma>(model.network), g, height, width);
+  const i64 side = vit->config.image_size;
+  check(height == side && width == side, "onnx: ", vit->config.name, " takes images of ", side,
+        " x ", side, " pixels, for which its positions are learnt, not of ", height, " x ", width);
+  export_onnx(*vit, g);
 }
 
 }  // namespace ppma::inline PPMA_ABI
