@@ -87,21 +87,6 @@ inline void make_folders(const std::string& path) {
   check(!error, path, ": cannot be made (", error.message(), ")");
 }
 
-/// Opens the run's folder and takes its options: those given, or those of the run that is resumed.
-/// Nothing is written yet.
-template <class Command>
-TrainingRun open_run(Command& o, const std::vector<Communicator>& processes) {
-  if (o.resume.empty())
-    o.check_together();
-  else
-    o.out = o.resume;
-  TrainingRun run(o, processes);
-  if (!run.resumed()) return run;
-  take_kept(o);
-  o.check_together();
-  return run;
-}
-
 /// The network that is trained: by default the small one. --drop-path is on top of what describes
 /// it.
 template <class Config>

@@ -21,6 +21,7 @@
 #include "ppma/train/training_loop.hpp"
 #include "system.hpp"
 #include "tensorboard.hpp"
+#include "training_options.hpp"
 
 namespace tool {
 
@@ -237,5 +238,20 @@ class TrainingRun {
   RunFacts facts_;
   Clock::time_point begin_{}, saved_{};  // of this call's training; when the run was last saved
 };
+
+/// Opens the run's folder and takes its options: those given, or those of the run that is resumed.
+/// Nothing is written yet.
+template <class Command>
+TrainingRun open_run(Command& o, const std::vector<Communicator>& processes) {
+  if (o.resume.empty())
+    o.check_together();
+  else
+    o.out = o.resume;
+  TrainingRun run(o, processes);
+  if (!run.resumed()) return run;
+  take_kept(o);
+  o.check_together();
+  return run;
+}
 
 }  // namespace tool
