@@ -108,7 +108,6 @@ PPMA_API void save_onnx(const std::string& path, const OnnxGraph& graph,
 #include "ppma/core/error.hpp"
 #include "ppma/io/file.hpp"
 #include "ppma/io/protobuf.hpp"
-#include "ppma/ops/layout.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -174,7 +173,9 @@ OnnxValue OnnxGraph::weight(const std::string& name, const Tensor& t) {
         " is undefined; a network that was made ready for inference has no plain weights any more: "
         "export it before");
   const Tensor plain = t.detach().to(Device::cpu);
-  return constant(full, is_floating(t.dtype()) ? cast(plain, DType::f32) : plain);
+  const bool other = is_floating(t.dtype()) && t.dtype() != DType::f32;
+  return constant(full,
+                  other ? Tensor::from<float>(plain.to_vector<float>(), plain.shape()) : plain);
 }
 
 OnnxValue OnnxGraph::scalar(double value) {

@@ -23,6 +23,8 @@
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/train/log.hpp"
 #include "ppma/train/options.hpp"
+#include "ppma/train/replayed_loop.hpp"
+#include "ppma/train/saved_loop.hpp"
 #include "ppma/train/task.hpp"
 #include "ppma/train/training_loop.hpp"
 

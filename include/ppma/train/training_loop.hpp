@@ -347,9 +347,6 @@ i64 TrainingLoop::rows_of_all(i64 here, i64 number) const {
 
 }  // namespace ppma::inline PPMA_ABI
 
-#include "ppma/train/replayed_loop.hpp"
-#include "ppma/train/saved_loop.hpp"
-
 #endif  // definitions
 
 #include "ppma/core/names_end.hpp"
