@@ -11,7 +11,7 @@ using namespace ppma;
 using namespace tool_test;
 using io_test::Folder;
 
-namespace {
+namespace recipe_test {
 
 nlohmann::json options_of(const std::string& folder) {
   return nlohmann::json::parse(text_of(folder + "/train.json"));
@@ -21,8 +21,6 @@ bool mentions(const Result& r, const char* what) {
   return r.err.find(what) != std::string::npos;
 }
 const std::string small = " --data shapes --images 48 --test-images 16 --threads 1";
-
-}  // namespace
 
 TEST_CASE("tool: a recipe's options, beside which others count more", "[tool]") {
   NEEDS_TOOL_AND_PNG();
@@ -134,3 +132,5 @@ TEST_CASE("tool: a plain transformer is trained, goes on, is tested and compared
   CHECK(mentions(run("ablate --model vit_nano --structures linear --out '" + folder / "x" + "'"),
                  "whose attention is whole"));
 }
+
+}  // namespace recipe_test
