@@ -30,7 +30,7 @@ namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
-inline constexpr i64 regions = OnnxGraph::batch;  // how many there are, as a size
+inline constexpr i64 region_count = OnnxGraph::batch;  // how many there are, as a size
 
 inline OnnxValue sub(const OnnxValue& a, const OnnxValue& b) { return a + scale(b, -1); }
 
@@ -45,7 +45,7 @@ inline OnnxValue rows_of(const OnnxValue& x, const OnnxValue& numbers) {
 inline OnnxValue best_of(const OnnxValue& x, i64 most) {
   OnnxGraph& g = *x.graph;
   const OnnxValue count = g.node("Min", {g.node("Shape", {x}, {1}), g.integers({most})}, {1});
-  const i64 n = x.dim(0) == regions ? regions : std::min(most, x.dim(0));
+  const i64 n = x.dim(0) == region_count ? region_count : std::min(most, x.dim(0));
   return g.nodes("TopK", {x, count}, {{n}, {n}})[1];
 }
 
@@ -79,7 +79,7 @@ inline OnnxValue suppressed(const OnnxValue& boxes, const OnnxValue& scores, i64
   OnnxGraph& g = *boxes.graph;
   return g.node("NonMaxSuppression",
                 {boxes, scores, g.integers({most}), g.scalar(threshold), g.scalar(least)},
-                {regions, 3});
+                {region_count, 3});
 }
 
 // RpnHead::proposals(): boxes (R,4), best first.
@@ -140,11 +140,11 @@ inline OnnxCells roi_features(const std::vector<OnnxValue>& levels, const OnnxVa
   for (i64 l = 0; l < 4; ++l) {
     const OnnxValue of_level =
         g.node("Equal", {level, g.scalar(static_cast<double>(l))}, level.shape);
-    numbers.push_back(reshape(g.node("NonZero", {of_level}, {1, regions}), {regions}));
-    const OnnxValue image = g.node("Mul", {numbers.back(), g.integer(0)}, {regions});
+    numbers.push_back(reshape(g.node("NonZero", {of_level}, {1, region_count}), {region_count}));
+    const OnnxValue image = g.node("Mul", {numbers.back(), g.integer(0)}, {region_count});
     const OnnxValue& map = levels[static_cast<std::size_t>(l)];
     cells.push_back(g.node("RoiAlign", {map, rows_of(boxes, numbers.back()), image},
-                           {regions, map.dim(1), size, size},
+                           {region_count, map.dim(1), size, size},
                            {{"coordinate_transformation_mode", std::string("half_pixel")},
                             {"output_height", size},
                             {"output_width", size},
@@ -168,22 +168,22 @@ inline OnnxDetections emit(const BoxHead& head, const std::vector<OnnxValue>& le
   const RoiConfig& c = head.config;
   OnnxGraph& g = *proposed.graph;
   const OnnxCells looked = roi_features(levels, proposed, c.box_size, c.finest);
-  OnnxValue x = reshape(looked.cells, {regions, c.channels * c.box_size * c.box_size});
+  OnnxValue x = reshape(looked.cells, {region_count, c.channels * c.box_size * c.box_size});
   for (std::size_t i = 0; i < head.shared_fcs.size(); ++i)
     x = relu(emit("shared_fcs", i, head.shared_fcs[i], x));
   const i64 k = c.num_classes;
   const OnnxValue scores = transpose(narrow(softmax(emit("fc_cls", head.fc_cls, x)), 1, 0, k));
-  const OnnxValue deltas = reshape(emit("fc_reg", head.fc_reg, x), {regions, k, 4});
-  const OnnxValue from = reshape(rows_of(proposed, looked.numbers), {regions, 1, 4});
+  const OnnxValue deltas = reshape(emit("fc_reg", head.fc_reg, x), {region_count, k, 4});
+  const OnnxValue from = reshape(rows_of(proposed, looked.numbers), {region_count, 1, 4});
   const OnnxValue boxes =  // (K,R,4): each class has its own
       permute(decoded(from, deltas, c.coder, height, width), {1, 0, 2});
   const OnnxValue kept =
-      suppressed(boxes, reshape(scores, {k, 1, regions}), c.detections, c.nms, c.least_score);
+      suppressed(boxes, reshape(scores, {k, 1, region_count}), c.detections, c.nms, c.least_score);
   const OnnxValue places = gather(kept, 1, {0, 2});  // class and region
-  const OnnxValue of_kept = g.node("GatherND", {scores, places}, {regions});
+  const OnnxValue of_kept = g.node("GatherND", {scores, places}, {region_count});
   const OnnxValue best = best_of(of_kept, c.detections);
-  return {rows_of(g.node("GatherND", {boxes, places}, {regions, 4}), best), rows_of(of_kept, best),
-          rows_of(select(kept, 1, 0), best)};
+  return {rows_of(g.node("GatherND", {boxes, places}, {region_count, 4}), best),
+          rows_of(of_kept, best), rows_of(select(kept, 1, 0), best)};
 }
 
 // MaskHead::forward() and of_class() of what was found: (R,S,S), in the order of the boxes.
@@ -200,14 +200,14 @@ inline OnnxValue emit(const MaskHead& head, const std::vector<OnnxValue>& levels
   x = relu(g.node("ConvTranspose",
                   {x, g.weight("upsample.weight", head.upsample.weight),
                    g.weight("upsample.bias", head.upsample.bias)},
-                  {regions, x.dim(1), size, size}, {{"strides", std::vector<i64>{2, 2}}}));
-  const OnnxValue own = reshape(rows_of(found.labels, looked.numbers), {regions, 1});
+                  {region_count, x.dim(1), size, size}, {{"strides", std::vector<i64>{2, 2}}}));
+  const OnnxValue own = reshape(rows_of(found.labels, looked.numbers), {region_count, 1});
   const OnnxValue masks =
       sigmoid(g.node("GatherND", {emit("conv_logits", head.conv_logits, x), own},
-                     {regions, size, size}, {{"batch_dims", i64{1}}}));
+                     {region_count, size, size}, {{"batch_dims", i64{1}}}));
   const OnnxValue count = g.node("Shape", {looked.numbers}, {1});
-  const OnnxValue back =
-      g.nodes("TopK", {looked.numbers, count}, {{regions}, {regions}}, {{"largest", i64{0}}})[1];
+  const OnnxValue back = g.nodes("TopK", {looked.numbers, count}, {{region_count}, {region_count}},
+                                 {{"largest", i64{0}}})[1];
   return rows_of(masks, back);
 }
 

@@ -74,6 +74,8 @@ class DetectionTask {
 #include <algorithm>
 #include <string>
 
+#include "ppma/core/float_bits.hpp"
+
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
