@@ -421,6 +421,9 @@ void safetensors_files(Seen& seen, const Folder& folder) {
   }
   seen.run(name, [&] { save_pth(path, {{"a", t}}, "", {{"b", "\xff"}}); });
   seen.run(name, [&] { save_weights(path, {{"a", t}}); });
+  seen.run("w.safetensors", [&] {
+    save_weights(folder / "w.safetensors", {{"a", t}}, {}, "model");
+  });
   write_safetensors(path, {{"a", t}, {"module.a", t}});
   seen.run(name, [&] { weights_of_file(path); });
   seen.run(name, [&] { weights_of_file(path, {.entry = "best", .strip = {}}); });
