@@ -276,14 +276,15 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
       trainer, batches,
       {.on_batch = [&](const StepReport& r) { progress.batch(r), report.batch(r); },
        .on_evaluation = [&](i64 done, i64 all) { progress.evaluation(done, all); }},
-      [&](const ClassifierRecord& r) { return record_of(r, task, data.test.classes()); },
+      [&](const ClassifierRecord& r) {
+        if (r.test && history) history->add(run.folder(), r.epoch + 1);
+        return record_of(r, task, data.test.classes());
+      },
       [&](const ClassifierRecord& r, bool is_best) {
         draw();
-        if (r.test) {
-          if (history) history->add(run.folder(), r.epoch + 1);
+        if (r.test)
           report_classifier(report, run.folder(), data,
                             report.averaged(run.folder()) ? task.said_averaged : task.said);
-        }
         progress.epoch(r, is_best);
         report.next_epoch();
       });

@@ -205,7 +205,12 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
           f(std::string(prefix) + "segm_", *prefix ? "masks, averaged" : "masks", *(*e)->masks);
       }
   };
+  const DecayHistory history(model.backbone.backbone, config.backbone.mask, input.normalization,
+                             training.at, data.test.size, [&](i64 i) {
+                               return dense_sized(data.test.load(i).image, o.longer, o.shorter);
+                             });
   const auto record_of = [&](const Record& r) {
+    if (r.test) history.add(run.folder(), r.epoch + 1);
     Json record = dense_record(r);
     each_table(r, [&](const std::string& of, const char*, const CocoScores& s) {
       const char* keys[6] = {"mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"};
@@ -215,10 +220,6 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
     put_times(record, r);
     return record;
   };
-  const DecayHistory history(model.backbone.backbone, config.backbone.mask, input.normalization,
-                             training.at, data.test.size, [&](i64 i) {
-                               return dense_sized(data.test.load(i).image, o.longer, o.shorter);
-                             });
   RunReport report({.options = options_of(o),
                     .network = detector_to_json(config),
                     .network_name = str(title, " (", config.backbone.name, ")"),
@@ -248,7 +249,6 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
   const auto draw = [&] { draw_curves(run.folder(), detection_charts(run.folder().records())); };
   const auto show = [&](const Record& r, bool) {
     draw();
-    if (r.test) history.add(run.folder(), r.epoch + 1);
     if (const auto& e = r.test_ema && report.averaged(run.folder()) ? r.test_ema : r.test; e)
       report_detection(report, run.folder(), *e, *data.truth,
                        &e == &r.test ? scenes.own : scenes.averaged);

@@ -157,7 +157,8 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
     std::fflush(stdout);
   }
   using Record = EpochRecord<SegmentationEvaluation>;
-  const auto record_of = [](const Record& r) {
+  const auto record_of = [&](const Record& r) {
+    if (r.test) history.add(run.folder(), r.epoch + 1);
     Json record = dense_record(r);
     for (const auto& [prefix, f] : {std::pair{"", &r.test}, std::pair{"ema_", &r.test_ema}})
       if (*f) {
@@ -173,7 +174,6 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
   const auto begin = std::chrono::steady_clock::now();
   const auto show = [&](const Record& r, bool) {
     draw();
-    if (r.test) history.add(run.folder(), r.epoch + 1);
     if (const auto& e = r.test_ema && report.averaged(run.folder()) ? r.test_ema : r.test; e)
       report_segmentation(report, run.folder(), *e, &e == &r.test ? scenes.own : scenes.averaged);
     report.next_epoch();

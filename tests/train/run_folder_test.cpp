@@ -3,6 +3,7 @@
 
 #include "ppma/train/run_folder.hpp"
 
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -267,12 +268,12 @@ TEST_CASE("a log as a table: lists have columns, what a record lacks is empty", 
   CHECK(log_as_csv({}).empty());
   CHECK(log_as_csv({Record{{"epoch", 0}, {"seconds", 1.5}},
                     Record{{"epoch", 1},
-                           {"IoU", std::vector<Record>{0.25, nullptr}},
+                           {"IoU", std::vector<Record>{0.25, nullptr, std::nan("")}},
                            {"note", "a, \"b\""},
                            {"seconds", 2}}}) ==
-        "epoch,IoU[0],IoU[1],note,seconds\n"
-        "0,,,,1.5\n"
-        "1,0.25,,\"a, \"\"b\"\"\",2\n");
+        "epoch,IoU[0],IoU[1],IoU[2],note,seconds\n"
+        "0,,,,,1.5\n"
+        "1,0.25,,,\"a, \"\"b\"\"\",2\n");
 }
 
 TEST_CASE("what is not finite is found in every dtype, by its name", "[train]") {

@@ -45,9 +45,9 @@ inline void put_cells(const nlohmann::ordered_json& value, const std::string& co
     for (std::size_t i = 0; i < value.size(); ++i)
       put_cells(value[i], column + "[" + std::to_string(i) + "]", to);
   else
-    to.emplace_back(column, value.is_null()     ? ""
-                            : value.is_string() ? value.get<std::string>()
-                                                : value.dump());
+    to.emplace_back(column, value.dump() == "null" ? ""  // a number that is not finite, too
+                            : value.is_string()    ? value.get<std::string>()
+                                                   : value.dump());
 }
 
 }  // namespace detail
