@@ -101,8 +101,8 @@ class TrainingRun {
 
   /// Trains until facts.stop epochs are done, time or patience is over, or a signal comes. Saves
   /// the place where it stops; Interrupted after a signal. record_of(r) is an epoch's line in the
-  /// log; what it writes besides, of weights that are soon gone, is there before that line: a run that
-  /// dies between tests that epoch again. show(r, is_best) shows it to people.
+  /// log; what it writes besides, of weights that are soon gone, is there before that line: a run
+  /// that dies between tests that epoch again. show(r, is_best) shows it to people.
   template <class Trainer, class RecordOf, class Show>
   void train(Trainer& trainer, BatchStream<typename Trainer::Batch>& stream,
              typename Trainer::Observer observer, RecordOf record_of, Show show) {
