@@ -252,8 +252,8 @@ TEST_CASE("tool: a disk that is full within an epoch, and a folder that vanishes
   // A limit on the size of files is a disk that has no more room than that.
   const auto outcome = [&](const std::string& before, const std::string& arguments) {
     const std::string err = folder / "err";
-    const int status = std::system(("bash -c \"" + before + "exec '" + tool() + "' " + arguments +
-                                    "\" > /dev/null 2> '" + err + "' < /dev/null")
+    const int status = std::system(("bash -c \"" + before + "exec timeout 100 '" + tool() + "' " +
+                                    arguments + "\" > /dev/null 2> '" + err + "' < /dev/null")
                                        .c_str());
     return Result{WEXITSTATUS(status), "", tool_test::text_of(err)};
   };

@@ -317,7 +317,9 @@ void RunFolder::settle() {
 }
 
 std::string RunFolder::file_in(const std::string& folder, const std::string& name) const {
-  make(path(folder));
+  std::error_code error;  // without its parents: a run's folder that vanished is not made again
+  std::filesystem::create_directory(path(folder), error);
+  check(!error, path(folder), ": cannot be made (", error.message(), "); where is ", out_, "?");
   return path(folder + "/" + name);
 }
 
