@@ -205,9 +205,16 @@
 #include <ppma/dlpack.hpp>
 #include <ppma/eigen.hpp>
 #include <ppma/heads/mask_rcnn.hpp>
+#include <ppma/heads/onnx.hpp>
+#include <ppma/heads/onnx_detector.hpp>
 #include <ppma/heads/segmentor.hpp>
 #include <ppma/mdspan.hpp>
 #include <ppma/ppma.hpp>
+#include <ppma/train/tensorboard.hpp>
+#include <ppma/vis/decay_history.hpp>
+#include <ppma/vis/heat_map.hpp>
+#include <ppma/vis/page.hpp>
+#include <ppma/vis/svg_file.hpp>
 
 #ifndef check
 #error "check is lost"
