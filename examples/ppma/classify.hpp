@@ -132,6 +132,46 @@ inline ClassifierConfig training_config(const TrainCommand& o, const Data& data)
   return c;
 }
 
+/// Leaves of the training set what --fraction says.
+inline void take_share(const TrainCommand& o, Data& data) {
+  if (o.data_fraction == 1) return;
+  std::vector<i64> which = share_of(data.train, o.data_fraction, o.seed);
+  data.train = chosen(std::move(data.train), std::move(which));
+}
+
+/// Loads what training begins with; returns which head it was, as take_head().
+inline std::string load_initial(Classifier& model, WeightsFile& initial,
+                                const std::optional<InputInfo>& known, const Data& data,
+                                const std::string& where) {
+  const std::string head = take_head(initial, known, data, where);
+  std::vector<std::string> ignore;
+  if (find(initial.tensors, "head.weight") == nullptr) ignore.emplace_back("head.");
+  load_state_dict(model, initial.tensors, {.strict = true, .ignore = ignore});
+  return head;
+}
+
+/// How a step is made, but for its learning rate.
+inline TrainOptions step_options(const TrainCommand& o) {
+  TrainOptions t;
+  t.at = o.compute.placement(true);
+  t.accumulate = o.accumulate, t.clip = o.clip;
+  t.rules = no_decay_rules(o.weight_decay), t.optimizer = o.optimizer_options();
+  t.checkpoint_blocks = o.checkpoint_blocks, t.seed = o.seed;
+  return t;
+}
+
+/// How training images become batches of --batch, or of all that there are.
+inline ImageLoading training_images(const TrainCommand& o, const Data& data) {
+  ImageLoading l;
+  l.batch = std::min(o.batch, data.train.size), l.seed = o.seed;
+  l.transform = augmentation(o, data.augment);
+  l.repeats = o.repeats, l.balanced = o.balanced;
+  l.normalization = data.input.normalization;
+  l.erasing.probability = o.erasing;
+  l.mix = {.mixup = o.mixup, .cutmix = o.cutmix, .smoothing = o.label_smoothing};
+  return l;
+}
+
 /// `processes`: those that train with this one, if any (other_processes()). `ready`: the data,
 /// where the caller has them.
 inline void train(TrainCommand o, const std::vector<Communicator>& processes,
@@ -149,10 +189,7 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
     if (had) check_classes_of_run(o.out, *had, d.input);
     return d;
   });
-  if (o.data_fraction < 1) {
-    std::vector<i64> which = share_of(data.train, o.data_fraction, o.seed);
-    data.train = chosen(std::move(data.train), std::move(which));
-  }
+  take_share(o, data);
   ClassifierConfig config = training_config(o, data);
   if (generated(o.data.kind))
     require_bytes(3.0 * static_cast<double>(data.test.size) *
@@ -167,41 +204,23 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
     if (run.speaks() && known)
       note("images as ", o.network.weights, " says: ", data.input.size, " pixels, ",
            100 * data.input.crop, " % of the shorter side, its mean and deviation");
-    const std::string head = take_head(initial, known, data, o.network.weights);
+    const std::string head = load_initial(model, initial, known, data, o.network.weights);
     if (run.speaks()) note("head: ", head);
-    const bool has_head = find(initial.tensors, "head.weight") != nullptr;
-    load_state_dict(
-        model, initial.tensors,
-        {.strict = true,
-         .ignore = has_head ? std::vector<std::string>{} : std::vector<std::string>{"head."}});
   }
 
-  TrainOptions options;
-  options.at = o.compute.placement(true);
+  TrainOptions options = step_options(o);
   place(model, options.at);
   const i64 frozen = freeze(model, o.freeze);
   if (run.speaks() && frozen > 0) note(frozen, " tensors of the network are not trained");
   options.epochs = o.epochs;
-  options.accumulate = o.accumulate;
-  options.clip = o.clip;
-  options.rules = no_decay_rules(o.weight_decay);
-  options.optimizer = o.optimizer_options();
   options.ema_warm = !o.ema_plain;
-  options.checkpoint_blocks = o.checkpoint_blocks;
   options.ema_decay = o.ema;
   options.evaluate_every = o.evaluate_every;
-  options.seed = o.seed;
   options.processes = processes;
 
-  ImageLoading loading;
+  ImageLoading loading = training_images(o, data);
   loading.batch = std::min(o.batch, data.train.size / ranks * ranks);
   loading.part = run.part();
-  loading.seed = o.seed;
-  loading.transform = augmentation(o, data.augment);
-  loading.repeats = o.repeats, loading.balanced = o.balanced;
-  loading.normalization = data.input.normalization;
-  loading.erasing.probability = o.erasing;
-  loading.mix = {.mixup = o.mixup, .cutmix = o.cutmix, .smoothing = o.label_smoothing};
   ImageLoading testing = test_loading(data, std::max<i64>(o.batch, 64 * ranks));
   testing.part = run.part();
   const StreamOptions made{.workers = o.data.workers};

@@ -80,49 +80,25 @@ inline RateRange test_rates(const LrFindCommand& o) {
   WeightsFile initial = read_weights(o.network);
   const std::optional<InputInfo> known = InputInfo::of(initial.metadata, o.network.weights);
   Data data = make_data(o.data, o.seed, true, known, o.crops());
-  if (o.data_fraction < 1) {
-    std::vector<i64> which = share_of(data.train, o.data_fraction, o.seed);
-    data.train = chosen(std::move(data.train), std::move(which));
-  }
+  take_share(o, data);
   const ClassifierConfig config = training_config(o, data);
   if (o.compute.device == "cpu")
     require_memory_of(config, std::min(o.batch, data.train.size), data.input.size,
                       "--batch or --size", true, o.checkpoint_blocks);
   Classifier model(config, o.seed);
-  if (!initial.tensors.empty()) {
-    take_head(initial, known, data, o.network.weights);
-    const bool has_head = find(initial.tensors, "head.weight") != nullptr;
-    load_state_dict(
-        model, initial.tensors,
-        {.strict = true,
-         .ignore = has_head ? std::vector<std::string>{} : std::vector<std::string>{"head."}});
-  }
-  TrainOptions options;
-  options.at = o.compute.placement(true);
+  if (!initial.tensors.empty()) load_initial(model, initial, known, data, o.network.weights);
+  TrainOptions options = step_options(o);
   place(model, options.at);
   freeze(model, o.freeze);
   options.epochs = most_epochs;
-  options.accumulate = o.accumulate;
-  options.clip = o.clip;
-  options.rules = no_decay_rules(o.weight_decay);
-  options.optimizer = o.optimizer_options();
   i64 steps = 0;
   options.rate = [&](const Moment& m) {
     const double part = static_cast<double>(m.iteration) / static_cast<double>(o.find_steps - 1);
     return o.least * std::pow(o.most / o.least, std::min(1.0, part));
   };
-  options.checkpoint_blocks = o.checkpoint_blocks;
   options.evaluate_every = 0;
-  options.seed = o.seed;
 
-  ImageLoading loading;
-  loading.batch = std::min(o.batch, data.train.size);
-  loading.seed = o.seed;
-  loading.transform = augmentation(o, data.augment);
-  loading.repeats = o.repeats, loading.balanced = o.balanced;
-  loading.normalization = data.input.normalization;
-  loading.erasing.probability = o.erasing;
-  loading.mix = {.mixup = o.mixup, .cutmix = o.cutmix, .smoothing = o.label_smoothing};
+  const ImageLoading loading = training_images(o, data);
   const StreamOptions made{.workers = o.data.workers};
   BatchStream<Batch> batches(image_batches(data.train, loading), made),
       test(image_batches(data.test, test_loading(data, o.batch)), made);
