@@ -139,6 +139,7 @@ class TrainingRun {
         if (watched) watched(done, all);
         if (SignalWatch::signal() != 0) throw Interrupted{SignalWatch::signal()};
       };
+    int signal = 0;
     bool ended = false;
     while (!ended && trainer.epoch() < facts_.stop && !impatient(trainer)) {
       try {
@@ -149,11 +150,13 @@ class TrainingRun {
         save_place();
         if (board) board->write();
       }
-      ended = processes_.empty() ? ends() : processes_[0].sum(ends() ? 1 : 0) > 0;
+      signal = signal_to_any();
+      ended = any_process(over(limit_, begin_)) || signal != 0;
     }
     if (!processes_.empty()) processes_[0].barrier();
     if (speaks() && trainer.epoch() < facts_.epochs) say_end(trainer);
-    if (SignalWatch::signal() != 0) throw Interrupted{SignalWatch::signal()};
+    if (signal == 0) signal = SignalWatch::signal();  // after the last epoch
+    if (signal != 0) throw Interrupted{signal};
   }
 
  private:
@@ -164,6 +167,16 @@ class TrainingRun {
   }
   bool impatient(const TrainingLoop& trainer) const {
     return facts_.patience > 0 && trainer.since_best() >= facts_.patience;
+  }
+  bool any_process(bool own) const {
+    return processes_.empty() ? own : processes_[0].sum(own ? 1 : 0) > 0;
+  }
+  // What came to one process ends all of them alike: who started them sees it in each.
+  int signal_to_any() const {
+    const int own = SignalWatch::signal();
+    for (const int signal : {SIGTERM, SIGINT})
+      if (any_process(own == signal)) return signal;
+    return 0;
   }
   void save_place() {
     if (speaks()) folder_->save_place();
