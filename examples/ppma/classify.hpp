@@ -59,7 +59,7 @@ struct TrainCommand : TrainingOptions {
     TrainingOptions::fields(o, f);
     Own::fields(o, f);
   }
-  Crops crops() const { return {.flip = no_flip ? 0 : 0.5, .least_area = least_area}; }
+  TrainingCrops crops() const { return {.flip = no_flip ? 0 : 0.5, .least_area = least_area}; }
   void check_together() const {
     check_words();
     check(!balanced || repeats == 1, "--balanced and --repeats are two orders; leave one out");
@@ -77,8 +77,8 @@ inline Transform augmentation(const TrainCommand& o, const Transform& usual) {
 
 /// Brings the head of `initial`, which knows what `known` says, to the classes of `data`: its rows
 /// by the classes' names, or none, so that training begins with a new head. Says which it was.
-inline std::string take_head(WeightsFile& initial, const std::optional<InputInfo>& known,
-                             const Data& data, const std::string& where) {
+inline std::string take_head(WeightsOfFile& initial, const std::optional<InputInfo>& known,
+                             const ClassifierData& data, const std::string& where) {
   const Tensor* weight = find(initial.tensors, "head.weight");
   if (weight == nullptr) return str("new, ", where, " has none");
   const std::vector<std::string>& classes = data.input.classes;
@@ -122,7 +122,7 @@ inline Json record_of(const ClassifierRecord& r, const ClassificationTask<Classi
 
 /// The network that is trained on a set: with its classes; a plain transformer, which takes images
 /// of one size, with theirs.
-inline ClassifierConfig training_config(const TrainCommand& o, const Data& data) {
+inline ClassifierConfig training_config(const TrainCommand& o, const ClassifierData& data) {
   ClassifierConfig c = classifier_config(o.network, {}, "ppma_nano");
   if (auto* vit = std::get_if<VitConfig>(&c)) vit->image_size = data.input.size;
   each_config(c, [&](auto& of) {
@@ -133,15 +133,15 @@ inline ClassifierConfig training_config(const TrainCommand& o, const Data& data)
 }
 
 /// Leaves of the training set what --fraction says.
-inline void take_share(const TrainCommand& o, Data& data) {
+inline void take_share(const TrainCommand& o, ClassifierData& data) {
   if (o.data_fraction == 1) return;
   std::vector<i64> which = share_of(data.train, o.data_fraction, o.seed);
   data.train = chosen(std::move(data.train), std::move(which));
 }
 
 /// Loads what training begins with; returns which head it was, as take_head().
-inline std::string load_initial(Classifier& model, WeightsFile& initial,
-                                const std::optional<InputInfo>& known, const Data& data,
+inline std::string load_initial(Classifier& model, WeightsOfFile& initial,
+                                const std::optional<InputInfo>& known, const ClassifierData& data,
                                 const std::string& where) {
   const std::string head = take_head(initial, known, data, where);
   std::vector<std::string> ignore;
@@ -161,7 +161,7 @@ inline TrainOptions step_options(const TrainCommand& o) {
 }
 
 /// How training images become batches of --batch, or of all that there are.
-inline ImageLoading training_images(const TrainCommand& o, const Data& data) {
+inline ImageLoading training_images(const TrainCommand& o, const ClassifierData& data) {
   ImageLoading l;
   l.batch = std::min(o.batch, data.train.size), l.seed = o.seed;
   l.transform = augmentation(o, data.augment);
@@ -175,23 +175,23 @@ inline ImageLoading training_images(const TrainCommand& o, const Data& data) {
 /// `processes`: those that train with this one, if any (other_processes()). `ready`: the data,
 /// where the caller has them.
 inline void train(TrainCommand o, const std::vector<Communicator>& processes,
-                  const Data* ready = nullptr) {
+                  const ClassifierData* ready = nullptr) {
   TrainingRun run = open_run(o, processes);
   const i64 ranks = run.part().ranks;
 
-  WeightsFile initial = read_weights(o.network);
+  WeightsOfFile initial = read_weights(o.network, notes());
   const std::optional<InputInfo> known = InputInfo::of(initial.metadata, o.network.weights);
-  Data data = at_its_place(o, o.data.folder, [&] {
+  ClassifierData data = at_its_place(o, o.data.folder, [&] {
     if (ready != nullptr) return *ready;
-    if (!run.resumed()) return make_data(o.data, o.seed, true, known, o.crops());
+    if (!run.resumed()) return make_data(o.data, o.seed, true, known, o.crops(), notes());
     const auto had = InputInfo::of(read_safetensors(run.last()).metadata, run.last());
-    Data d = make_data(o.data, o.seed, true, had, o.crops());
+    ClassifierData d = make_data(o.data, o.seed, true, had, o.crops(), notes());
     if (had) check_classes_of_run(o.out, *had, d.input);
     return d;
   });
   take_share(o, data);
   ClassifierConfig config = training_config(o, data);
-  if (generated(o.data.kind))
+  if (is_generated(o.data.kind))
     require_bytes(3.0 * static_cast<double>(data.test.size) *
                       static_cast<double>(data.input.size * data.input.size),
                   str("a set of ", data.test.size, " test images of ", data.input.size, " pixels"),
@@ -225,7 +225,7 @@ inline void train(TrainCommand o, const std::vector<Communicator>& processes,
   testing.part = run.part();
   const StreamOptions made{.workers = o.data.workers};
   // Generated images are drawn once where they fit: 12,000 of 48 pixels are 83 MB.
-  const bool drawn = ready == nullptr && generated(o.data.kind),
+  const bool drawn = ready == nullptr && is_generated(o.data.kind),
              fit = o.data.images * 3 * data.input.size * data.input.size <= i64{1} << 28;
   const auto kept = [](const Dataset& set, bool keep) { return keep ? in_memory(set) : set; };
   BatchStream<Batch> batches(image_batches(kept(data.train, drawn && fit && o.epochs > 1), loading),

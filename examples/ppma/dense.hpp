@@ -13,6 +13,7 @@
 
 #include "dense_network.hpp"
 #include "images.hpp"
+#include "ppma/commands/dense_data.hpp"
 #include "ppma/io/coco.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/nn/state_dict.hpp"
@@ -70,17 +71,6 @@ struct DenseTraining : TrainingOptions {  // the network's weights are the backb
   i64 ahead() const { return std::max<i64>(1, data.workers); }  // batches: they are large
 };
 
-/// Generated images to train on, or to test on: the latter are the same for any seed.
-inline ShapesOptions shapes_of(const DenseTraining& o, Split split) {
-  const bool trains = split == Split::train;
-  return {.height = o.data.size,
-          .width = o.data.size,
-          .images = trains ? o.data.images : o.data.test_images,
-          .seed = trains ? o.seed : 0,
-          .split = split,
-          .most_extra = 3};
-}
-
 inline void make_folders(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
@@ -90,7 +80,7 @@ inline void make_folders(const std::string& path) {
 /// The network that is trained: by default the small one. --drop-path is on top of what describes
 /// it.
 template <class Config>
-Config training_config(const DenseTraining& o, const std::vector<Description>& said) {
+Config training_config(const DenseTraining& o, const std::vector<NetworkDescription>& said) {
   Config c = dense_config<Config>(o.network, "ppma_nano", said);
   if (o.drop_path >= 0) c.backbone.drop_path_rate = o.drop_path;
   return c;
@@ -107,7 +97,7 @@ inline InputInfo training_input(const TrainingRun& run, const DenseTraining& o, 
     return *had;
   }
   if (o.network.weights.empty()) return of_data;
-  const WeightsFile file = read_weights(o.network);
+  const WeightsOfFile file = read_weights(o.network, notes());
   if (const auto known = InputInfo::of(file.metadata, o.network.weights)) {
     of_data.normalization = known->normalization;
     if (run.speaks()) note("colours as ", o.network.weights, " says: its mean and deviation");
@@ -121,7 +111,7 @@ template <class Model>
 TrainOptions place_for_training(const TrainingRun& run, Model& model, const DenseTraining& o) {
   if (const std::string& weights = o.network.weights; !weights.empty()) {
     const LoadReport report =
-        load_state_dict(model.backbone, read_weights(o.network).tensors,
+        load_state_dict(model.backbone, read_weights(o.network, notes()).tensors,
                         {.strict = false, .ignore = {"proj.", "norm.", "head."}});
     check(report.loaded > 0, weights, ": nothing in it fits the backbone (", report.text(), ")");
     if (run.speaks()) std::printf("backbone: %s\n", report.text().c_str());
@@ -257,15 +247,15 @@ inline std::vector<std::string> result_stems(const DensePredictCommand& o,
 /// network it is, sizes and colours are the published ones.
 struct DenseFile {
   const DensePredictCommand& o;
-  WeightsFile file;
-  std::vector<Description> said;
+  WeightsOfFile file;
+  std::vector<NetworkDescription> said;
   std::optional<InputInfo> input;  // nothing: the file does not say
   std::optional<CocoTruth> truth;  // --gt
 
   DenseFile(const DensePredictCommand& command, const std::string& task) : o(command) {
     const std::string& path = o.network.weights;
     check(!path.empty(), "predict --task ", task, ": needs --weights");
-    file = dense_weights(o.network);
+    file = dense_weights(o.network, notes());
     said = descriptions(o.network, task, file);
     check(!said.empty() || !o.network.model.empty(), path, ": does not describe a ",
           task == "segment" ? "segmentor" : "detector",

@@ -36,78 +36,6 @@ struct DetectCommand : DenseTraining {
   }
 };
 
-/// The first of some paths that exists.
-inline std::string existing(const std::vector<std::string>& paths) {
-  for (const std::string& p : paths)
-    if (std::filesystem::exists(p)) return p;
-  std::string all;
-  for (const std::string& p : paths) all += (all.empty() ? "" : ", ") + p;
-  fail("there is none of ", all);
-}
-
-/// Where a part of a set in COCO's layout lies: "train" or "val".
-struct CocoPlaces {
-  std::string annotations, images;  // a file, a folder
-};
-
-inline CocoPlaces coco_places(const std::string& root, const std::string& part) {
-  const std::string notes = root + "/annotations/instances_" + part;
-  return {existing({notes + ".json", notes + "2017.json"}),
-          existing({root + "/images/" + part, root + "/" + part + "2017", root + "/" + part})};
-}
-
-/// The files of a part ("train" or "val") of a set in one of the layouts: coco, voc, yolo. Without
-/// `masks` those of COCO are not looked at. With `broken` what is wrong with single images goes
-/// there, where the layout has files for each.
-inline DetectionFiles detection_files(const std::string& kind, const std::string& root,
-                                      const std::string& part, bool masks,
-                                      std::vector<std::string>* broken = nullptr) {
-  const Split split = part == "train" ? Split::train : Split::val;
-  if (kind == "voc") return voc_files(root, split, broken);
-  if (kind == "yolo") return yolo_files(root, split, broken);
-  const CocoPlaces at = coco_places(root, part);
-  return {std::make_shared<const CocoTruth>(read_coco(at.annotations, masks)), at.images};
-}
-
-struct DetectionData {
-  DetectionSet train, test;
-  std::shared_ptr<const CocoTruth> truth;  // of test
-  CocoSkips skips;                         // of train
-  Normalization normalization{};
-};
-
-inline DetectionData make_detection_data(const DetectCommand& o) {
-  DetectionData d;
-  if (o.data.kind == "shapes") {
-    d.train = shapes_set(shapes_of(o, Split::train));
-    d.test = shapes_set(shapes_of(o, Split::test));
-    d.truth = std::make_shared<const CocoTruth>(truth_of(d.test));
-    d.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
-    return d;
-  }
-  check(task_of_data(o.data.kind) == "detect" && !o.data.folder.empty(),
-        "--task detect: --data is shapes, or coco, voc or yolo with --data-dir");
-  check(o.boxes_only || o.data.kind != "voc",
-        "--data voc has boxes and no masks, which a mask head learns from; give --boxes-only");
-  const auto part = [&](const std::string& name, bool all, CocoSkips* skips) {
-    const DetectionFiles files = detection_files(o.data.kind, o.data.folder, name, !o.boxes_only);
-    d.truth = files.truth;  // the last one's stays
-    warn_left_out(o.data.folder + " (" + name + ")", files.left_out);
-    return detection_set(files, !o.boxes_only, all, skips);
-  };
-  d.train = part("train", false, &d.skips);
-  d.test = part("val", true, nullptr);
-  // now, not after an epoch
-  check_scorable(*d.truth, o.boxes_only ? CocoType::bbox : CocoType::segm);
-  const std::string difference = class_difference(d.train.class_names, d.test.class_names);
-  check(difference.empty(), o.data.folder,
-        ": the training and validation files must have the same categories; in the latter ",
-        difference);
-  check(d.train.category_ids == d.test.category_ids, o.data.folder,
-        ": training and validation files number their categories differently");
-  return d;
-}
-
 /// Detections over an image, those of at least a score.
 inline Picture detection_picture(const Tensor& image, const std::vector<Detection>& found,
                                  const std::vector<std::string>& names, double least_score) {
@@ -126,7 +54,9 @@ inline void train_detect(DetectCommand o, const std::vector<Communicator>& proce
   TrainingRun run = open_run(o, processes);
   if (o.steps.empty() && (o.schedule.empty() || o.schedule == "step"))
     o.steps = default_steps(o.epochs);
-  DetectionData data = at_its_place(o, o.data.folder, [&] { return make_detection_data(o); });
+  DetectionData data = at_its_place(o, o.data.folder, [&] {
+    return make_detection_data(o.data, o.seed, !o.boxes_only, notes());
+  });
   data.train = o.share(std::move(data.train));
   MaskRcnnConfig config = training_config<MaskRcnnConfig>(o, descriptions(o.network, o.task));
   config.roi.num_classes = data.train.classes(),

@@ -26,7 +26,8 @@ struct EvalCommand {
 
 /// The set to test on: that of the options, or what the weights say that they were trained on, in
 /// another folder or with another number of images where an option says so.
-inline DataOptions tested_data(const EvalCommand& o, const CLI::App& app, const WeightsFile& file) {
+inline DataOptions tested_data(const EvalCommand& o, const CLI::App& app,
+                               const WeightsOfFile& file) {
   const std::string where = o.network.weights + ": data";
   DataOptions data = o.data;
   if (const auto it = file.metadata.find("data"); data.kind.empty() && it != file.metadata.end()) {
@@ -73,8 +74,8 @@ inline BatchPlan<Batch> known_images(BatchPlan<Batch> plan) {
 
 /// The set's classes by the network's names for them. Errors: none of them is the network's; it
 /// names none, and there are more or less of them.
-inline ClassMatch tested_classes(const NetworkOf<Classifier>& network, const std::string& weights,
-                                 const Dataset& set) {
+inline ClassMatch tested_classes(const LoadedNetwork<Classifier>& network,
+                                 const std::string& weights, const Dataset& set) {
   if (network.input.classes.empty()) {
     const i64 known = classes_of(network.model.config());
     check(set.classes() == known, "eval: the network tells ", known, " classes apart, ", set.name,
@@ -91,12 +92,12 @@ inline ClassMatch tested_classes(const NetworkOf<Classifier>& network, const std
 
 inline void eval(const EvalCommand& o, const CLI::App& app) {
   check(!o.network.weights.empty(), "eval: needs --weights");
-  const WeightsFile file = read_weights(o.network);
+  const WeightsOfFile file = read_weights(o.network, notes());
   const DataOptions tested = tested_data(o, app, file);
-  NetworkOf<Classifier> network = load_classifier(o.network, file);
+  LoadedNetwork<Classifier> network = load_classifier(o.network, file);
   std::optional<InputInfo> expected;
-  if (network.says_input) expected = with_size(network.input, o.data.size, true);
-  const Data data = make_data(tested, 0, false, expected);
+  if (network.says_input) expected = with_size(network.input, o.data.size, true, notes());
+  const ClassifierData data = make_data(tested, 0, false, expected, {}, notes());
   if (!expected)
     note(o.network.weights, ": does not say how it takes images; as suits ", tested.kind, ": ",
          data.input.size, " pixels, ", rounded(100 * data.input.crop, 0.1),
@@ -188,7 +189,7 @@ struct PredictCommand {
 
 inline void predict(const PredictCommand& o, const PredictFormats& formats) {
   check(!o.network.weights.empty(), "predict: needs --weights");
-  NetworkOf<Classifier> network = load_classifier(o.network, read_weights(o.network));
+  LoadedNetwork<Classifier> network = load_classifier(o.network, read_weights(o.network, notes()));
   if (!network.says_input)
     note(o.network.weights, ": does not say how it takes images; they are brought to ",
          network.input.size, " pixels with ImageNet's mean and deviation");

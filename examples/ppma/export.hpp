@@ -54,8 +54,8 @@ inline std::string ends_of_classifier(std::pair<i64, i64> images, i64 classes) {
 inline void export_classifier(const ExportOptions& o) {
   // Weights say themselves what they are, or --model does.
   const char* const fallback = o.network.weights.empty() ? "ppma_tiny" : nullptr;
-  const NetworkOf<Classifier> network =
-      load_classifier(o.network, read_weights(o.network), fallback);
+  const LoadedNetwork<Classifier> network =
+      load_classifier(o.network, read_weights(o.network, notes()), fallback);
   InputInfo input = network.input;
   if (const auto* vit = std::get_if<Vit>(&network.model.network))
     input.size = vit->config.image_size;
@@ -72,7 +72,7 @@ inline void export_classifier(const ExportOptions& o) {
 
 /// A segmentor or a detector; ends_of(config, images) says what goes in and comes out.
 template <class Model, class Ends>
-void export_dense(const ExportOptions& o, const WeightsFile& file, const std::string& name,
+void export_dense(const ExportOptions& o, const WeightsOfFile& file, const std::string& name,
                   const char* what, const Ends& ends_of) {
   const auto model = dense_network<Model>(o.network, file, Placement{}, false, [](const auto&) {});
   InputInfo input = InputInfo::dense({}, 512, 512, Normalization{});
@@ -95,7 +95,7 @@ inline void export_network(const ExportOptions& o) {
     return str(images.first, ",", images.second, ")");
   };
   if (o.task == "segment")
-    return with_segmentor(o.network, [&]<class Head>(const WeightsFile& file) {
+    return with_segmentor(o.network, notes(), [&]<class Head>(const WeightsOfFile& file) {
       export_dense<Segmentor<Head>>(
           o, file, Head::title, "segmentor", [&](const auto& c, std::pair<i64, i64> images) {
             return str("images (batch,3,", sides(images), " -> logits (batch,", classes_of(c), ",",
@@ -104,7 +104,7 @@ inline void export_network(const ExportOptions& o) {
     });
   if (o.task == "detect")
     return export_dense<MaskRcnn>(
-        o, dense_weights(o.network), "Mask R-CNN", "detector",
+        o, dense_weights(o.network, notes()), "Mask R-CNN", "detector",
         [&](const MaskRcnnConfig& c, std::pair<i64, i64> images) {
           return str("images (1,3,", sides(images),
                      " -> boxes (objects,4), scores (objects), labels (objects)",

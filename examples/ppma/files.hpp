@@ -13,7 +13,7 @@ struct InfoOptions {
 };
 
 inline void info(const InfoOptions& o) {
-  WeightsFile file;
+  WeightsOfFile file;
   // as it is, with every part of a training checkpoint
   if (is_safetensors(o.file) && o.entry.empty()) {
     Safetensors all = read_safetensors(o.file);
@@ -80,7 +80,7 @@ struct ConvertOptions {
 // Names lose the wrappers' prefixes alone: what stays is the network's own. Whatever is not copied
 // is named on stderr.
 inline void convert(const ConvertOptions& o) {
-  const WeightsFile file = read_weights(o.in, o.entry, {"module.", "_orig_mod."});
+  const WeightsOfFile file = read_weights(o.in, o.entry, notes(), {"module.", "_orig_mod."});
   save_weights(o.out, file.tensors, file.metadata, o.under);
   if (!file.beside.empty())
     std::fprintf(stderr, "ppma: %s: not copied, beside the weights: %s\n", o.in.c_str(),

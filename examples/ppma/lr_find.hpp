@@ -77,9 +77,9 @@ inline void draw_rates(const std::string& path, const RateRange& range) {
 }
 
 inline RateRange test_rates(const LrFindCommand& o) {
-  WeightsFile initial = read_weights(o.network);
+  WeightsOfFile initial = read_weights(o.network, notes());
   const std::optional<InputInfo> known = InputInfo::of(initial.metadata, o.network.weights);
-  Data data = make_data(o.data, o.seed, true, known, o.crops());
+  ClassifierData data = make_data(o.data, o.seed, true, known, o.crops(), notes());
   take_share(o, data);
   const ClassifierConfig config = training_config(o, data);
   if (o.compute.device == "cpu")

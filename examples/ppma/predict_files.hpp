@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "images.hpp"
-#include "json.hpp"
+#include "ppma/commands/json.hpp"
 #include "ppma/data/image_folder.hpp"
 #include "ppma/io/folder.hpp"
 #include "ppma/io/path_pattern.hpp"
@@ -35,7 +35,7 @@ inline std::vector<PredictInput> predict_inputs(const std::vector<std::string>& 
       const std::string others = list.left_out(ppma::detail::image_kinds);
       check(!list.files.empty(), argument, ": has no images (", ppma::detail::image_kinds, ")",
             others.empty() ? "" : ", but " + others);
-      warn_left_out(argument, others);
+      ppma::detail::note_left_out(notes(), argument, others);
       for (const std::string& file : list.files)
         all.push_back({(fs::path(argument) / file).string(), file});
       continue;

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "json.hpp"
+#include "ppma/commands/json.hpp"
 
 namespace tool {
 

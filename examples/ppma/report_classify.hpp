@@ -15,7 +15,7 @@ inline std::vector<ReportChart> classifier_charts(const std::vector<Json>& log) 
           chart_of("Learning rate", {series_of(log, "train_lr", "")})};
 }
 
-inline ReportFacts classifier_facts(Json options, Json network, const Data& data,
+inline ReportFacts classifier_facts(Json options, Json network, const ClassifierData& data,
                                     const ComputeOptions& compute, i64 processes) {
   const InputInfo& in = data.input;
   const std::string name = network.value("name", std::string("network"));
@@ -36,7 +36,8 @@ inline ReportFacts classifier_facts(Json options, Json network, const Data& data
 
 /// The twelve right ones and the twelve wrong ones that it is most sure of, as the network saw
 /// them.
-inline void add_images(ClassifierResults& r, const Data& data, std::vector<Prediction> said) {
+inline void add_images(ClassifierResults& r, const ClassifierData& data,
+                       std::vector<Prediction> said) {
   std::stable_sort(said.begin(), said.end(), [](const Prediction& a, const Prediction& b) {
     return a.confidence > b.confidence;
   });
@@ -53,8 +54,8 @@ inline void add_images(ClassifierResults& r, const Data& data, std::vector<Predi
 
 /// The page and the confusion matrix of the epoch that the log ends with, in which `said` was said
 /// of the test set.
-inline void report_classifier(const RunReport& report, const RunFolder& folder, const Data& data,
-                              const std::vector<Prediction>& said) {
+inline void report_classifier(const RunReport& report, const RunFolder& folder,
+                              const ClassifierData& data, const std::vector<Prediction>& said) {
   const Json& last = folder.records().back();
   ClassifierResults results{Confusion(data.test.classes(), said)};
   const Confusion& c = results.confusion;

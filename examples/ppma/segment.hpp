@@ -43,37 +43,12 @@ struct SegmentCommand : DenseTraining {
   }
 };
 
-struct SegmentData {
-  SegmentationSet train, test;
-};
-
-inline SegmentData make_segmentation_data(const SegmentCommand& o) {
-  if (o.data.kind == "shapes") {
-    return {shapes_segmentation(shapes_of(o, Split::train)),
-            shapes_segmentation(shapes_of(o, Split::test))};
-  }
-  check(
-      (o.data.kind == "folder" || task_of_data(o.data.kind) == "segment") && !o.data.folder.empty(),
-      "--task segment: --data is shapes, or folder, cityscapes, ade20k or camvid with "
-      "--data-dir");
-  std::optional<SegmentationLayout> layout;  // folder: whichever it has
-  for (const auto known :
-       {SegmentationLayout::cityscapes, SegmentationLayout::ade20k, SegmentationLayout::camvid})
-    if (o.data.kind == to_string(known)) layout = known;
-  SegmentData d{segmentation_folder(o.data.folder, Split::train, layout),
-                segmentation_folder(o.data.folder, Split::val, layout)};
-  for (const std::string& name : d.train.class_names)
-    check(is_utf8(name), o.data.folder, "/classes.txt: \"", name, "\" is not UTF-8");
-  warn_left_out(o.data.folder + " (training)", d.train.left_out),
-      warn_left_out(o.data.folder + " (validation)", d.test.left_out);
-  return d;
-}
-
 /// A run of which the options are complete.
 template <class Head>
-void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<Description>& said) {
-  const SegmentData data =
-      at_its_place(o, o.data.folder, [&] { return make_segmentation_data(o); });
+void train_segment_with(TrainingRun& run, SegmentCommand o,
+                        const std::vector<NetworkDescription>& said) {
+  const SegmentationData data = at_its_place(
+      o, o.data.folder, [&] { return make_segmentation_data(o.data, o.seed, notes()); });
   const SegmentationSet train = o.share(data.train), &test = data.test;
   const Tensor first = train.get(0).image;
   // An image may be thinner than a network takes, and crops are filled up.
@@ -205,7 +180,7 @@ void train_segment_with(TrainingRun& run, SegmentCommand o, const std::vector<De
 
 inline void train_segment(SegmentCommand o, const std::vector<Communicator>& processes) {
   TrainingRun run = open_run(o, processes);
-  const std::vector<Description> said = descriptions(o.network, o.task);
+  const std::vector<NetworkDescription> said = descriptions(o.network, o.task);
   if (o.head.empty()) o.head = head_in(said);
   with_segmentation_head(o.head, [&]<class Head>() { train_segment_with<Head>(run, o, said); });
 }

@@ -8,7 +8,7 @@
 #include <chrono>
 #include <filesystem>
 
-#include "json.hpp"
+#include "ppma/commands/json.hpp"
 #include "ppma/train/epoch_sums.hpp"
 #include "ppma/train/run_folder.hpp"
 #include "ppma/train/tensorboard.hpp"

@@ -184,14 +184,6 @@ i64 freeze(Model& model, const std::string& patterns) {
   return frozen;
 }
 
-/// All options of a run as they are kept in train.json.
-template <class Command>
-Json options_of(const Command& o) {
-  Json j;
-  write_json_fields(o, j);
-  return j;
-}
-
 /// --resume with --data-dir: the run's images, which have been moved. Error: the run made them
 ///  itself.
 inline void take_moved_data(const std::string& moved, std::string& folder, const std::string& out) {

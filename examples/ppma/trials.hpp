@@ -29,7 +29,7 @@ inline const TrainingOptions& common_of(const AnyCommand& c) {
   return std::visit([](const auto& o) -> const TrainingOptions& { return o; }, c);
 }
 inline Json options_of(const AnyCommand& c) {
-  return std::visit([](const auto& o) { return options_of(o); }, c);
+  return std::visit([](const auto& o) { return ppma::options_of(o); }, c);
 }
 
 /// What is told of a task: the figure on the test images, and where a run's log has it.
@@ -219,17 +219,17 @@ inline void train_by_jobs(const TrialOptions& t, const std::string& out,
 /// Images that neighbouring runs of a classifier share.
 class SharedData {
  public:
-  const Data& of(const TrainCommand& c) {
+  const ClassifierData& of(const TrainCommand& c) {
     if (data_ && seed_ == c.seed && options_ == options_of(c.data)) return *data_;
-    data_ = make_data(c.data, c.seed, true, {}, c.crops());
-    if (generated(c.data.kind))
+    data_ = make_data(c.data, c.seed, true, {}, c.crops(), notes());
+    if (is_generated(c.data.kind))
       data_->train = in_memory(data_->train), data_->test = in_memory(data_->test);
     seed_ = c.seed, options_ = options_of(c.data);
     return *data_;
   }
 
  private:
-  std::optional<Data> data_{};
+  std::optional<ClassifierData> data_{};
   u64 seed_ = 0;
   Json options_{};
 };

@@ -73,9 +73,9 @@ struct Mean {
 
 // The network that is looked at: a classifier, or the backbone of a segmentor or detector (with a
 // classifier's head that nobody asks).
-inline Network network_to_look_at(const NetworkOptions& o) {
-  if (o.weights.empty()) return load_network(o, "ppma_nano");
-  WeightsFile file = read_weights(o);
+inline LoadedNetwork<Ppma> network_to_look_at(const NetworkOptions& o) {
+  if (o.weights.empty()) return load_network(o, read_weights(o, notes()), "ppma_nano");
+  WeightsOfFile file = read_weights(o, notes());
   for (const char* kind : {"segmentor", "detector"}) {
     const auto said = file.metadata.find(kind);
     if (said == file.metadata.end() || !o.config.empty() || !o.model.empty()) continue;
@@ -83,7 +83,7 @@ inline Network network_to_look_at(const NetworkOptions& o) {
     const PpmaConfig config =
         whole.contains("backbone") ? config_from_json(whole["backbone"]) : ppma_tiny();
     require_memory({config, 0, least_size, least_size}, "--size");
-    Network n{Ppma(config), InputInfo{}, true, false};
+    LoadedNetwork<Ppma> n{Ppma(config), InputInfo{}, true, false};
     if (const auto input = InputInfo::of(file.metadata, o.weights); input && input->size > 0)
       n.input = *input, n.says_input = true;
     TensorMap own;
@@ -187,10 +187,10 @@ inline void print_figures(const Figures& means) {
 }
 
 inline void visualize(const VisualizeCommand& o) {
-  Network network = network_to_look_at(o.network);
+  LoadedNetwork<Ppma> network = network_to_look_at(o.network);
   // The control: what does a figure say of the mask if random weights have it too?
   Ppma untrained(network.model.config, o.seed);
-  const InputInfo input = with_size(network.input, o.size, network.says_input);
+  const InputInfo input = with_size(network.input, o.size, network.says_input, notes());
   require_memory({network.model.config, 1, input.size, input.size}, "--size");
   std::vector<Seen> shown;
   for (const std::string& path : o.images) {
