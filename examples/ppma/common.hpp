@@ -75,38 +75,6 @@ inline void add_network(CLI::App& app, NetworkOptions& o) {
 
 using ppma::detail::grouped_digits;  // 1234567 -> "1,234,567"
 
-/// Images of a list, one after the other: one that cannot be read is named with its reason, the
-/// others go on, and at the end it is an Error that there was one.
-class EachImage {
- public:
-  explicit EachImage(std::string command) : command_(std::move(command)) {}
-
-  /// Runs read(); false, with a record in `all` and a line on the error output, where it failed.
-  template <class F>
-  bool read(const std::string& path, Json& all, F read) {
-    ++images_;
-    try {
-      read();
-      return true;
-    } catch (const std::exception& e) {
-      std::string reason = e.what();
-      if (reason.find(path) == std::string::npos) reason = path + ": " + reason;
-      note(reason);
-      all.push_back({{"image", shown_name(path)}, {"error", shown(reason)}});
-      ++failed_;
-      return false;
-    }
-  }
-  void end() const {
-    check(failed_ == 0, command_, ": ", failed_, " of ", images_,
-          " images could not be read; they are named above");
-  }
-
- private:
-  std::string command_;
-  i64 images_ = 0, failed_ = 0;
-};
-
 inline void print_json(const Json& j) {
   std::printf("%s\n", j.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
 }

@@ -28,6 +28,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <deque>
 #include <exception>
 #include <filesystem>
@@ -205,8 +206,15 @@
 #define Y !
 #define Z !
 
+#include <ppma/commands/convert.hpp>
 #include <ppma/commands/data_find.hpp>
-#include <ppma/commands/dense_network.hpp>
+#include <ppma/commands/dense_predict.hpp>
+#include <ppma/commands/evaluate.hpp>
+#include <ppma/commands/export.hpp>
+#include <ppma/commands/lr_find.hpp>
+#include <ppma/commands/score.hpp>
+#include <ppma/commands/train.hpp>
+#include <ppma/commands/visualize.hpp>
 #include <ppma/dlpack.hpp>
 #include <ppma/eigen.hpp>
 #include <ppma/heads/mask_rcnn.hpp>

@@ -119,8 +119,8 @@ void place_dense(Model& model, const Placement& at, bool inference) {
   if (at.device == Device::cpu) narrow_weights(model, at.dtype), pack_weights(model);
 }
 
-/// The network of the options, by default the published one on PPMA-T; with the weights in `file` or
-/// random ones; where it computes. `look` sees its configuration before it is made.
+/// The network of the options, by default the published one on PPMA-T; with the weights in `file`
+/// or random ones; where it computes. `look` sees its configuration before it is made.
 template <class Model, class Look>
 Model dense_network(const NetworkOptions& o, const WeightsOfFile& file, const Placement& at,
                     bool inference, Look look) {

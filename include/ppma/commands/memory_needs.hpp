@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // How much memory work needs at least, from the configuration alone, before a network is made: what
-// no machine like this can do is refused, with the field to blame, instead of filling the memory first.
+// no machine like this can do is refused, by its field, instead of filling the memory first.
 //
 // Counted is only what must be there at the same time whatever the program does: weights (in
 // training with gradients and AdamW's two moments), the batch, and of the maps the largest, in

@@ -10,6 +10,7 @@
 
 #include "ppma/commands/input_info.hpp"
 #include "ppma/commands/memory_needs.hpp"
+#include "ppma/commands/numbers.hpp"
 #include "ppma/commands/observer.hpp"
 #include "ppma/io/checkpoint.hpp"
 #include "ppma/models/classifier.hpp"

@@ -20,7 +20,7 @@ namespace ppma::inline PPMA_ABI {
 /// Hears of a command's work. What is thrown in it ends the command.
 struct Observer {
   virtual ~Observer() = default;
-  /// Something worth knowing that changes no result: what a set leaves out, whose colours are taken.
+  /// Something worth knowing that changes no result, as what a set of images leaves out.
   virtual void note(const std::string& /*text*/) {}
 };
 

@@ -1,11 +1,19 @@
 #pragma once
-// A classifier's report: report.hpp has what all tasks share.
+#include "ppma/core/names_begin.hpp"
+// A classifier's report: run_report.hpp has what all tasks share.
 
-#include "data.hpp"
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ppma/commands/data.hpp"
+#include "ppma/commands/run_report.hpp"
 #include "ppma/train/classification.hpp"
-#include "report.hpp"
 
-namespace tool {
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
 
 inline std::vector<ReportChart> classifier_charts(const std::vector<Json>& log) {
   return {chart_of("Top-1 on the test images, %", {series_of(log, "test_acc1", "top-1"),
@@ -77,4 +85,8 @@ inline void report_classifier(const RunReport& report, const RunFolder& folder,
   report.write(folder, std::move(r));
 }
 
-}  // namespace tool
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"
