@@ -26,7 +26,7 @@ inline void choose_network(AnyCommand& c, const std::string& out, const std::str
     config.name = str(config.name, ", ", structure);
   };
   Json told;
-  if (std::holds_alternative<TrainCommand>(c)) {
+  if (std::holds_alternative<ClassifierTraining>(c)) {
     ClassifierConfig config = classifier_config(o.network, {}, "ppma_nano");
     if (auto* vit = std::get_if<VitConfig>(&config)) {
       check(structure == "whole", "--structures ", structure, ": ", vit->name,
@@ -38,15 +38,15 @@ inline void choose_network(AnyCommand& c, const std::string& out, const std::str
     told = classifier_config_to_json(config);
   } else {
     const auto said = descriptions(o.network, o.task);
-    if (auto* segment = std::get_if<SegmentCommand>(&c)) {
+    if (auto* segment = std::get_if<SegmentorTraining>(&c)) {
       if (segment->head.empty()) segment->head = head_in(said);
       with_segmentation_head(segment->head, [&]<class Head>() {
-        auto config = training_config<SegmentorConfig<Head>>(*segment, said);
+        auto config = dense_config<SegmentorConfig<Head>>(o.network, "ppma_nano", said);
         changed(config.backbone);
         told = segmentor_to_json(config);
       });
     } else {
-      auto config = training_config<MaskRcnnConfig>(std::get<DetectCommand>(c), said);
+      auto config = dense_config<MaskRcnnConfig>(o.network, "ppma_nano", said);
       changed(config.backbone);
       told = detector_to_json(config);
     }
