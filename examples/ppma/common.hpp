@@ -88,10 +88,10 @@ inline void add_compute(CLI::App& app, ComputeOptions& o) {
       ->capture_default_str();
 }
 
-/// Which network: --config, --model, --mask, --weights; segmentor and detector: see
+/// Which network: --config, --model, --mask, --mixer, --weights; segmentor and detector: see
 /// dense_network.hpp.
 struct NetworkOptions {
-  std::string config, model, mask, weights, entry, segmentor, detector;
+  std::string config, model, mask, mixer, weights, entry, segmentor, detector;
 };
 
 inline void add_network(CLI::App& app, NetworkOptions& o) {
@@ -119,6 +119,11 @@ inline void add_network(CLI::App& app, NetworkOptions& o) {
   }
   app.add_option("--mask", o.mask, "another mask: " + names)
       ->check(accepted_by([](const std::string& name) { parse_mask_kind(name); }));
+  names.clear();
+  for (const std::string& name : mixer_names()) names += (names.empty() ? "" : ", ") + name;
+  app.add_option("--mixer", o.mixer,
+                 "another token mixer in all stages, or four with commas between: " + names)
+      ->check(accepted_by([](const std::string& name) { with_mixers(PpmaConfig(), name); }));
 }
 
 // ---- weights files ----------------------------------------------------------------------------
@@ -168,6 +173,16 @@ inline i64 classes_of(const ClassifierConfig& c) {
   return std::visit([](const auto& of) { return of.num_classes; }, c);
 }
 
+/// With --mixer, where it is given. Error: --mask beside it where no stage has a mask.
+inline PpmaConfig mixed(const PpmaConfig& before, const NetworkOptions& o) {
+  if (o.mixer.empty()) return before;
+  PpmaConfig c = with_mixers(before, o.mixer);
+  check(o.mask.empty() || std::find(c.mixers.begin(), c.mixers.end(), "polyline") != c.mixers.end(),
+        "--mask: with --mixer ", o.mixer, " no stage has a polyline attention, whose mask it is; ",
+        "leave it out");
+  return c;
+}
+
 /// The configuration that the options (or the weights file) name.
 inline ClassifierConfig classifier_config(const NetworkOptions& o, const WeightsFile& weights,
                                           const char* fallback = nullptr) {
@@ -188,6 +203,12 @@ inline ClassifierConfig classifier_config(const NetworkOptions& o, const Weights
             std::string(other) == "segmentor" ? "segment" : "detect", " where a command has it");
     fail("which network? Give --config FILE or --model NAME",
          o.weights.empty() ? "" : "; the weights file does not say");
+  }
+  if (!o.mixer.empty()) {
+    auto* ours = std::get_if<PpmaConfig>(&c);
+    check(ours != nullptr,
+          "--mixer: a plain transformer has attention alone; choose a network with four stages");
+    *ours = mixed(*ours, o);
   }
   each_config(c, [&](auto& of) {
     if (!o.mask.empty()) of.mask = parse_mask_kind(o.mask);
