@@ -84,7 +84,7 @@ inline void add_train(CLI::App& app) {
                 {"--data", "--data-dir", "--workers", "--size", "--images", "--test-images",
                  "--question", "--difficulty", "--fraction", "--no-flip"});
   group_options(*c, "Network",
-                {"--weights", "--entry", "--config", "--model", "--mask", "--drop-path",
+                {"--weights", "--entry", "--config", "--model", "--mask", "--mixer", "--drop-path",
                  "--checkpoint-blocks", "--freeze"});
   group_options(
       *c, "Optimiser",

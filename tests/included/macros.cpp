@@ -224,6 +224,7 @@
 #include <ppma/heads/onnx_detector.hpp>
 #include <ppma/heads/segmentor.hpp>
 #include <ppma/mdspan.hpp>
+#include <ppma/mixers/all.hpp>
 #include <ppma/ppma.hpp>
 #include <ppma/train/tensorboard.hpp>
 #include <ppma/vis/decay_history.hpp>
