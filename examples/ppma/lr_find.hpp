@@ -27,7 +27,7 @@ class ShownTest : public ShownRun<Evaluation> {
 inline void lr_find(const LearningRateTest& o) {
   ShownTest shown(o);
   const RateRange range = find_learning_rate(o, shown);
-  shown.over();
+  shown.over(range.stopped);
   const std::size_t n = range.smoothed.size();
   if (range.diverged) std::printf("diverged at %.2e, after %zu steps\n", range.rates.back(), n);
   const auto lowest = static_cast<std::size_t>(

@@ -24,9 +24,9 @@ class ShownRun : public TrainingObserver<Evaluation> {
     if (output_is_terminal()) std::printf("\r\033[K"), std::fflush(stdout);
     note(str(s.text(), "; this step is skipped"));
   }
-  bool stop() override {
+  int stop() override {
     if (!watch_) watch_.emplace();
-    return SignalWatch::signal() != 0;
+    return SignalWatch::signal();
   }
   void rest(const RunRest& r) override {
     const long long epochs = static_cast<long long>(r.epoch);
@@ -42,9 +42,10 @@ class ShownRun : public TrainingObserver<Evaluation> {
                   r.folder.c_str());
     std::fflush(stdout);
   }
-  /// Training is over. Interrupted after a signal.
-  void over() {
-    if (watch_ && SignalWatch::signal() != 0) throw Interrupted{SignalWatch::signal()};
+  /// Training is over. Interrupted after a signal, to this process or another of the run.
+  void over(int stopped) {
+    if (stopped == 0 && watch_) stopped = SignalWatch::signal();
+    if (stopped != 0) throw Interrupted{stopped};
     watch_.reset();
   }
 
@@ -163,7 +164,7 @@ inline TrainedRun train(const ClassifierTraining& o, const std::vector<Communica
                         bool per_class = false, const ClassifierData* ready = nullptr) {
   ShownClassifier shown;
   const TrainedClassifier r = train_classifier(o, shown, processes, ready);
-  shown.over();
+  shown.over(r.stopped);
   if (r.best < 0) return r;  // nothing was evaluated yet
   std::printf("best accuracy %.2f %% on %s test images: %s\n", r.best,
               grouped_digits(r.test_images).c_str(), r.weights.c_str());
@@ -188,7 +189,7 @@ inline TrainedRun train(const SegmentorTraining& o, const std::vector<Communicat
                         bool per_class = false) {
   ShownSegmentor shown(per_class);
   const TrainedSegmentor r = train_segmentor(o, shown, processes);
-  shown.over();
+  shown.over(r.stopped);
   print_best(r, "mean IoU", 100 * r.best, 2);
   return r;
 }
@@ -197,7 +198,7 @@ inline TrainedRun train(const DetectorTraining& o, const std::vector<Communicato
                         bool per_class = false) {
   ShownDetector shown(per_class);
   const TrainedDetector r = train_detector(o, shown, processes);
-  shown.over();
+  shown.over(r.stopped);
   print_best(r, "AP", r.best, 4);
   return r;
 }

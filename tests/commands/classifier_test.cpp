@@ -23,7 +23,7 @@ struct Heard : Kept<ClassifierObserver> {
   void batch(const StepReport& r) override { batches += r.batch > 0; }
   void evaluation(i64 done, i64 all) override { tested += done <= all; }
   void epoch(const ClassifierRecord& r, bool is_best) override { epochs += is_best && r.test; }
-  bool stop() override { return stop_at >= 0 && batches >= stop_at; }
+  int stop() override { return stop_at >= 0 && batches >= stop_at ? 7 : 0; }
   void rest(const RunRest& r) override { rests.push_back(r); }
 };
 
@@ -55,7 +55,7 @@ TEST_CASE("commands: a program trains a classifier as the tool does, and uses it
   CHECK(r.best ==
         std::max(record["test_acc1"].get<double>(), record["test_ema_acc1"].get<double>()));
   CHECK(r.weights == folder / "mine/best.safetensors");
-  CHECK((r.epochs == 1 && r.first && !r.stopped && r.test_images == 16));
+  CHECK((r.epochs == 1 && r.first && r.stopped == 0 && r.test_images == 16));
   REQUIRE(r.confusion);
   CHECK(r.confusion->images() == 16);
   REQUIRE(heard.starts.size() == 1);
@@ -127,14 +127,14 @@ TEST_CASE("commands: an observer stops a classifier's run, which goes on where i
   Heard heard;
   heard.stop_at = 1;
   const TrainedClassifier first = train_classifier(o, heard);
-  CHECK((first.stopped && first.best < 0 && first.weights.empty() && !first.confusion));
+  CHECK((first.stopped == 7 && first.best < 0 && first.weights.empty() && !first.confusion));
   REQUIRE(heard.rests.size() == 1);
   CHECK((heard.rests[0].epoch == 0 && heard.rests[0].batch == 1 && heard.rests[0].patience == 0));
   ClassifierTraining again;
   again.resume = o.out;
   Heard second;
   const TrainedClassifier whole = train_classifier(again, second);
-  CHECK((!whole.stopped && whole.epochs == 1 && whole.best >= 0 && second.batches == 1));
+  CHECK((whole.stopped == 0 && whole.epochs == 1 && whole.best >= 0 && second.batches == 1));
   CHECK((second.starts[0].resumed && second.starts[0].epochs == 1));
   o.out = folder / "at once";
   train_classifier(o);

@@ -1,7 +1,7 @@
 // The library behind headers that define everyday words as macros (Apple's, Unreal's, Windows',
 // X11's, Qt's, Arduino's, ncurses' ...): it compiles, works, and leaves every macro as it was. The
 // system's headers come first, as in programs:
-// they are not proof against most of these.
+// they are not proof against most of these. So does what operators.cpp has in the global namespace.
 
 #include <emmintrin.h>
 #include <limits.h>
@@ -58,6 +58,8 @@
 #include <utility>
 #include <variant>
 #include <vector>
+
+#include "included/operators.hpp"
 
 #if defined(_OPENMP)
 #include <omp.h>

@@ -25,7 +25,7 @@ struct LearningRateTest : ClassifierTraining {
 struct RateRange {
   std::vector<double> rates{}, losses{}, smoothed{};
   bool diverged = false;  // which ended it early
-  bool stopped = false;   // by the observer
+  int stopped = 0;        // the observer's reason; 0: none
 
   /// Takes a step's loss; false where the test is over. The average forgets with 0.95 and is
   /// corrected for its beginning, as Adam's moments are.
@@ -141,7 +141,10 @@ RateRange find_learning_rate(const LearningRateTest& o, ClassifierObserver& obse
     if (r.batch % o.accumulate != 0 && r.batch != r.batches) return;  // a step is not yet done
     over = !range.add(r.rate, loss) || ++steps >= o.find_steps;
   };
-  const auto ends = [&] { return over || (range.stopped = range.stopped || observer.stop()); };
+  const auto ends = [&] {
+    if (range.stopped == 0) range.stopped = observer.stop();
+    return over || range.stopped != 0;
+  };
   try {
     while (!ends()) trainer.run_epoch(batches, {.on_batch = on_batch, .rest = ends});
   } catch (const Error& e) {  // a loss or a gradient that is not finite

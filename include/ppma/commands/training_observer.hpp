@@ -49,9 +49,9 @@ struct RunObserver : Observer {
   virtual void evaluation(i64 /*done*/, i64 /*all*/) {}
   /// A step was not taken.
   virtual void skipped(const SkippedStep& /*step*/) {}
-  /// Asked before the first step and between steps: whether the run is to rest there. The place is
-  /// kept: an options' `resume` goes on.
-  virtual bool stop() { return false; }
+  /// Asked before the first step and between steps: 0, or a reason, above 0, for which the run is
+  /// to rest there, such as a signal's number. The place is kept: an options' `resume` goes on.
+  virtual int stop() { return 0; }
   /// It ends before its last epoch.
   virtual void rest(const RunRest& /*where*/) {}
 };
@@ -69,7 +69,7 @@ struct TrainedRun {
   std::string weights{};  // best.safetensors in it; "": nothing was evaluated yet
   double best = -1;       // the figure of these weights; -1: there is none
   i64 epochs = 0;         // done so far
-  bool stopped = false;   // by the observer
+  int stopped = 0;        // the observer's reason, that of any of several processes; 0: none
   bool first = true;  // of several processes the one that writes the folder: others know no best
 };
 

@@ -13,6 +13,7 @@
 //   OUT/best.safetensors     the weights (or their average) of the best epoch, with configuration
 //                            and class names
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <functional>
@@ -201,11 +202,7 @@ class TrainingRun {
       observer = {};
     if (speaks()) observer.on_skip = [&](const SkippedStep& s) { observer_.skipped(s); };
     begin_ = saved_ = Clock::now();
-    const auto ends = [&] { return stops() || over(limit_, begin_); };
-    const auto all_end = [&] {
-      return processes_.empty() ? ends() : processes_[0].sum(ends() ? 1 : 0) > 0;
-    };
-    observer.rest = [&] { return ends() || over(save_every_, saved_); };
+    observer.rest = [&] { return stops() || over(limit_, begin_) || over(save_every_, saved_); };
     observer.on_evaluation = [&](i64 done, i64 all) {
       heard().evaluation(done, all);
       // It is done again when the run goes on.
@@ -244,7 +241,25 @@ class TrainingRun {
   using Clock = std::chrono::steady_clock;
   struct EvaluationLeft {};
 
-  bool stops() { return stopped_ = stopped_ || observer_.stop(); }
+  bool stops() {
+    if (stopped_ == 0) stopped_ = observer_.stop();
+    return stopped_ != 0;
+  }
+  // Whether the run rests here. What stops one process stops all of them, for the same reason: who
+  // started them sees it in each.
+  bool all_end() {
+    stops();
+    double late = over(limit_, begin_) ? 1 : 0;
+    if (!processes_.empty()) {
+      const Communicator& all = processes_[0];
+      std::vector<double> said(static_cast<std::size_t>(all.size) + 1);
+      said[static_cast<std::size_t>(all.rank)] = stopped_, said.back() = late;
+      said = all.sums(said);
+      late = said.back();
+      stopped_ = static_cast<int>(*std::max_element(said.begin(), said.end() - 1));
+    }
+    return stopped_ != 0 || late > 0;
+  }
 
   static bool over(double seconds, Clock::time_point since) {
     return seconds > 0 && std::chrono::duration<double>(Clock::now() - since).count() > seconds;
@@ -304,7 +319,7 @@ class TrainingRun {
 
   std::vector<Communicator> processes_;
   RunObserver& observer_;
-  bool stopped_ = false;
+  int stopped_ = 0;
   std::string out_;
   bool resumed_;
   double save_every_, limit_;  // seconds between savings within an epoch, and of this call
