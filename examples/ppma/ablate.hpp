@@ -3,33 +3,38 @@
 // seeds, to a folder: runs STRUCTURE-MASK-SEED (trials.hpp) and ablation.json, .html and .png
 // (study.hpp). Networks of one seed begin with the same weights but for the mask's own. Where runs
 // are evaluated more than once, the mean of all evaluations stands beside the last: how soon a
-// network learnt. In the end all networks are timed side by side (costs.hpp).
+// network learnt. In the end all networks are timed side by side (costs.hpp). --mixers puts other
+// token mixers beside them, in all stages of the same network: runs mixer-NAME-SEED.
 
+#include "ppma/mixers/mixers.hpp"
 #include "study.hpp"
 
 namespace tool {
 
 struct AblateCommand {
-  std::vector<std::string> masks{"all"}, structures{"whole"};
+  std::vector<std::string> masks{"all"}, structures{"whole"}, mixers;
   TrialOptions trials;
   bool no_bench = false;
 };
 
-/// The network of a structure and a mask, in a file, which the run is told.
+/// The network of a structure and a mask, or of "mixer" and its name, in a file, which the run is
+/// told.
 inline void choose_network(AnyCommand& c, const std::string& out, const std::string& structure,
                            const std::string& mask) {
   TrainingOptions& o = common_of(c);
   const auto changed = [&](PpmaConfig& config) {
-    config.chunkwise_recurrents.fill(structure == "criss_cross");
-    config.linear.fill(structure == "linear");
+    for (std::size_t stage = 0; stage < 4; ++stage)
+      set_mixer(config, stage, structure == "mixer" ? mask : "polyline_" + structure);
+    config.name = str(config.name, ", ", structure == "mixer" ? mask : structure);
+    if (structure == "mixer") return;
     config.mask = parse_mask_kind(mask);
-    config.name = str(config.name, ", ", structure);
   };
   Json told;
-  if (std::holds_alternative<TrainCommand>(c)) {
+  if (std::holds_alternative<ClassifierTraining>(c)) {
     ClassifierConfig config = classifier_config(o.network, {}, "ppma_nano");
     if (auto* vit = std::get_if<VitConfig>(&config)) {
-      check(structure == "whole", "--structures ", structure, ": ", vit->name,
+      check(structure == "whole", structure == "mixer" ? "--mixers " : "--structures ",
+            structure == "mixer" ? mask : structure, ": ", vit->name,
             " is a plain transformer, whose attention is whole");
       vit->mask = parse_mask_kind(mask);
     } else {
@@ -38,15 +43,15 @@ inline void choose_network(AnyCommand& c, const std::string& out, const std::str
     told = classifier_config_to_json(config);
   } else {
     const auto said = descriptions(o.network, o.task);
-    if (auto* segment = std::get_if<SegmentCommand>(&c)) {
+    if (auto* segment = std::get_if<SegmentorTraining>(&c)) {
       if (segment->head.empty()) segment->head = head_in(said);
       with_segmentation_head(segment->head, [&]<class Head>() {
-        auto config = training_config<SegmentorConfig<Head>>(*segment, said);
+        auto config = dense_config<SegmentorConfig<Head>>(o.network, "ppma_nano", said);
         changed(config.backbone);
         told = segmentor_to_json(config);
       });
     } else {
-      auto config = training_config<MaskRcnnConfig>(std::get<DetectCommand>(c), said);
+      auto config = dense_config<MaskRcnnConfig>(o.network, "ppma_nano", said);
       changed(config.backbone);
       told = detector_to_json(config);
     }
@@ -83,7 +88,7 @@ inline Study ablation_of(const AblateCommand& o, const AnyCommand& base) {
           .title = str(
               "Ablation of the mask: ", common.task, " on ",
               common.data.kind == "paths" ? "paths, " + common.data.question : common.data.kind),
-          .columns = {"structure", "mask"},
+          .columns = {"structure", o.mixers.empty() ? "mask" : "mask or mixer"},
           .baseline = "none",
           .figure = TaskFigure::of(common.task),
           .over_epochs = common.evaluate_every < common.epochs,
@@ -98,6 +103,17 @@ inline Study ablation_of(const AblateCommand& o, const AnyCommand& base) {
     for (const std::string& mask : names) s.variants.push_back({{structure, mask}, baseline});
     if (o.structures.size() > 1) s.variants[s.variants.size() - names.size()].heading = structure;
   }
+  std::vector<std::string> others = o.mixers;
+  if (others == std::vector<std::string>{"all"}) {
+    others.clear();
+    for (const MixerKind& kind : mixers()) others.push_back(kind.name);
+  }
+  std::optional<std::size_t> unmasked;  // the first attention without a mask
+  for (std::size_t k = s.variants.size(); k-- > 0;)
+    if (s.variants[k].labels[1] == "none") unmasked = k;
+  const std::size_t first_other = s.variants.size();
+  for (const std::string& mixer : others) s.variants.push_back({{"mixer", mixer}, unmasked});
+  if (!others.empty()) s.variants[first_other].heading = "other mixers";
   for (i64 k = 0; k < o.trials.seeds; ++k)
     for (std::size_t v = 0; v < s.variants.size(); ++v) {
       const std::string &structure = s.variants[v].labels[0], &mask = s.variants[v].labels[1];
@@ -173,6 +189,12 @@ inline void add_ablate(CLI::App& app) {
       ->check(CLI::IsMember({"whole", "criss_cross", "linear"}))
       ->delimiter(',')
       ->capture_default_str();
+  c->add_option("--mixers", o->mixers,
+                "other token mixers beside them, by the names of train's --mixer, or all")
+      ->check(accepted_by([](const std::string& name) {
+        if (name != "all") mixer_of(name);
+      }))
+      ->delimiter(',');
   o->trials.add(*c);
   c->add_flag("--no-bench", o->no_bench,
               "do not time the networks in the end; those of --task detect are never timed");
