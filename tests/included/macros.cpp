@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <cctype>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -26,6 +28,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <deque>
 #include <exception>
 #include <filesystem>
@@ -49,6 +52,7 @@
 #include <string_view>
 #include <system_error>
 #include <thread>
+#include <tuple>
 #include <type_traits>
 #include <unordered_map>
 #include <utility>
@@ -204,6 +208,18 @@
 #define Y !
 #define Z !
 
+#include <ppma/commands/ablate.hpp>
+#include <ppma/commands/compare.hpp>
+#include <ppma/commands/convert.hpp>
+#include <ppma/commands/data_find.hpp>
+#include <ppma/commands/dense_predict.hpp>
+#include <ppma/commands/evaluate.hpp>
+#include <ppma/commands/export.hpp>
+#include <ppma/commands/lr_find.hpp>
+#include <ppma/commands/score.hpp>
+#include <ppma/commands/sweep.hpp>
+#include <ppma/commands/train.hpp>
+#include <ppma/commands/visualize.hpp>
 #include <ppma/dlpack.hpp>
 #include <ppma/eigen.hpp>
 #include <ppma/heads/mask_rcnn.hpp>
@@ -211,6 +227,7 @@
 #include <ppma/heads/onnx_detector.hpp>
 #include <ppma/heads/segmentor.hpp>
 #include <ppma/mdspan.hpp>
+#include <ppma/mixers/all.hpp>
 #include <ppma/ppma.hpp>
 #include <ppma/train/tensorboard.hpp>
 #include <ppma/vis/decay_history.hpp>
