@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Xiao et al., "Spatial-Mamba: Effective Visual State Space Models via Structure-aware State
-// Fusion", 2025, section 3: one scan row by row, then each token's state is a weighed sum of those
+// Fusion", 2025: one scan row by row, then each token's state is a weighed sum of those
 // around it, then the observation.
 //
 //   s_t = e^(D_t A) s_t-1 + D_t B_t u_t

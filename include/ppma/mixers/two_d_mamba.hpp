@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // The 2-D selective scan of Zhang et al., "2DMamba: Efficient State Space Model for Image
-// Representation with Applications on Giga-Pixel Whole Slide Image Classification", 2025, section
-// 3.2: states go along the rows, then down the columns.
+// Representation with Applications on Giga-Pixel Whole Slide Image Classification", 2025:
+// states go along the rows, then down the columns.
 //
 //   g_ij = e^(D_ij A) g_i,j-1 + D_ij B_ij u_ij      along row i
 //   h_ij = e^(D_ij A) h_i-1,j + g_ij                down column j

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// SS2D: Liu et al., "VMamba: Visual State Space Model", 2024, section 4.2: cross scan, a selective
+// SS2D: Liu et al., "VMamba: Visual State Space Model", 2024: cross scan, a selective
 // scan in each of four directions, cross merge.
 //
 //   u = SiLU(DWConv3x3(x W_in)),  E = 2 C channels

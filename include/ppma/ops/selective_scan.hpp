@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // The selective scan of Mamba (Gu and Dao, 2023, algorithm 2) along the rows of a grid and then
-// down its columns (Zhang et al., 2DMamba, 2025, section 3.2); a sequence is a grid of one row.
+// down its columns (Zhang et al., 2DMamba, 2025); a sequence is a grid of one row.
 //
 //   g_ij = e^(dt_ij A) g_i,j-1 + dt_ij B_ij u_ij     along row i, of each channel and state
 //   h_ij = e^(dt_ij A) h_i-1,j + g_ij                down column j
