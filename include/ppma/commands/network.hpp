@@ -131,6 +131,7 @@ PPMA_API void first_alone(const std::vector<Communicator>& processes,
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <string_view>
 
 #include "ppma/core/gpu.hpp"
