@@ -22,7 +22,7 @@ struct RoutedAttention {
   Linear out_proj;
 
   PPMA_API RoutedAttention(const MixerConfig& c, Rng& rng);
-  /// x (B,H,W,C) -> (B,H,W,C). Regions are chosen on the CPU: Error on a GPU.
+  /// x (B,H,W,C) -> (B,H,W,C)
   PPMA_API Tensor forward(const Tensor& x) const;
   /// Answers of regions, both products, means and softmaxes.
   PPMA_API MixerCost cost(const Shape& x) const;
@@ -38,10 +38,9 @@ struct RoutedAttention {
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-#include <vector>
 
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/gather.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/reduce.hpp"
@@ -58,24 +57,6 @@ inline i64 routed_parts(i64 n) {
   return parts;
 }
 
-// Rows (B,R k,R) that pick the `taken` regions with the largest answers (B,R,R), of equal ones the
-// first.
-inline Tensor routes(const Tensor& answers, i64 taken) {
-  const i64 batch = answers.dim(0), regions = answers.dim(1);
-  const std::vector<double> a = answers.detach().to_vector<double>();
-  std::vector<double> picks(static_cast<std::size_t>(batch * regions * taken * regions), 0);
-  std::vector<i64> order(static_cast<std::size_t>(regions));
-  for (i64 row = 0; row < batch * regions; ++row) {
-    const double* const of = a.data() + row * regions;
-    std::iota(order.begin(), order.end(), i64{0});
-    std::stable_sort(order.begin(), order.end(), [of](i64 x, i64 y) { return of[x] > of[y]; });
-    for (i64 k = 0; k < taken; ++k)
-      picks[static_cast<std::size_t>((row * taken + k) * regions +
-                                     order[static_cast<std::size_t>(k)])] = 1;
-  }
-  return cast(Tensor::from<double>(picks, {batch, regions * taken, regions}), answers.dtype());
-}
-
 }  // namespace detail
 
 RoutedAttention::RoutedAttention(const MixerConfig& c, Rng& rng)
@@ -89,9 +70,6 @@ RoutedAttention::RoutedAttention(const MixerConfig& c, Rng& rng)
       out_proj(c.channels, c.channels, rng) {}
 
 Tensor RoutedAttention::forward(const Tensor& x) const {
-  check(x.device() == Device::cpu,
-        "mixer biformer: regions are chosen on the CPU, and there is no kernel that does it on a "
-        "GPU; take --device cpu, or another mixer");
   const i64 batch = x.dim(0), H = x.dim(1), W = x.dim(2), C = x.dim(3), d = C / heads,
             rows = detail::routed_parts(H), columns = detail::routed_parts(W),
             regions = rows * columns, n = H * W / regions, taken = std::min(most, regions);
@@ -102,14 +80,12 @@ Tensor RoutedAttention::forward(const Tensor& x) const {
     return reshape(permute(t, {0, 1, 3, 2, 4, 5}), Shape{batch, regions, n, C});
   };
   const Tensor q = by_region(0), k = by_region(1), v = by_region(2);
-  const Tensor picks =
-      detail::routes(matmul(mean(q, {2}).detach(), mean(k, {2}).detach(), false, true), taken);
+  const Tensor answers = matmul(mean(q, {2}).detach(), mean(k, {2}).detach(), false, true),
+               routes = reshape(top_k(answers, taken).detach(), Shape{batch, regions * taken});
   const auto by_head = [&](const Tensor& t, i64 tokens) {  // (B,R,G,tokens,d)
     return permute(reshape(t, Shape{batch, regions, tokens, heads, d}), {0, 1, 3, 2, 4});
   };
-  const auto gathered = [&](const Tensor& t) {
-    return by_head(matmul(picks, reshape(t, Shape{batch, regions, n * C})), taken * n);
-  };
+  const auto gathered = [&](const Tensor& t) { return by_head(gather_rows(t, routes), taken * n); };
   const Tensor weights = softmax(matmul(scale(by_head(q, n), 1 / std::sqrt(static_cast<double>(d))),
                                         gathered(k), false, true));
   const Tensor y = permute(matmul(weights, gathered(v)), {0, 1, 3, 2, 4});  // (B,R,n,G,d)

@@ -47,6 +47,7 @@ struct VicinityAttention {
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/reduce.hpp"
+#include "ppma/tensor/constant.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -62,16 +63,17 @@ VicinityAttention::VicinityAttention(const MixerConfig& c, Rng& rng)
 
 Tensor VicinityAttention::forward(const Tensor& x) const {
   const i64 batch = x.dim(0), height = x.dim(1), columns = x.dim(2), n = height * columns;
-  std::vector<double> turns;  // (4,N): cosines and sines of rows, of columns
-  for (const bool of_rows : {true, false})
-    for (const bool sine : {false, true})
-      for (i64 t = 0; t < n; ++t) {
-        const double at =
-            of_rows ? double(t / columns) / double(height) : double(t % columns) / double(columns);
-        turns.push_back(sine ? std::sin(std::acos(0.0) * at) : std::cos(std::acos(0.0) * at));
+  // (N,4): cosines and sines of rows, of columns
+  const Tensor four = kept_constant(str("vicinity ", columns), {n, 4}, x.dtype(), x.device(), [&] {
+    std::vector<double> turns;
+    for (i64 t = 0; t < n; ++t)
+      for (const double at :
+           {double(t / columns) / double(height), double(t % columns) / double(columns)}) {
+        const double turn = std::acos(0.0) * at;
+        turns.push_back(std::cos(turn)), turns.push_back(std::sin(turn));
       }
-  const Tensor four = permute(cast(Tensor::from<double>(turns, {4, n}), x.dtype()).to(x.device()),
-                              {1, 0});         // (N,4)
+    return turns;
+  });
   const auto by_head = [&](const Linear& l) {  // (B,G,N,d)
     return permute(reshape(l.forward(x), Shape{batch, n, heads, width / heads}), {0, 2, 1, 3});
   };
