@@ -1,7 +1,7 @@
 """What the PyTorch peers of this folder share: weights by the formula of ../README.md, the files that tests read, a timer.
 
 A peer is a module `model(**config)` under its published tensor names. Each script has four commands:
-  NAME_torch.py make     writes NAME.safetensors: the small network's logits, and of a training step the loss and gradients
+  NAME_torch.py make     writes NAME.safetensors: the small network's logits, and the loss and gradients of a training step
   NAME_torch.py names    writes NAME_MODEL.json: names and shapes of the whole network
   NAME_torch.py count    parameters and multiply-accumulates of the whole network at 224 x 224
   NAME_torch.py bench    [--device cpu|cuda] [--batch 8] [--size 224] [--threads 2] [--dtype float32|tf32|bfloat16]
@@ -37,23 +37,24 @@ def by_formula(model):
     return model
 
 
-def make(name, config, model, size, largest=1024, **more):
-    """Stores logits of two images, and of a step with batch statistics the loss and the gradients of tensors up to `largest`."""
+def make(name, config, model, sizes, largest=1024):
+    """Stores logits of two images of each size, and of a training step on the first ones the loss and the gradients of tensors
+    of up to `largest` elements."""
     from safetensors.torch import save_file
-    x, target = image(name + ".input", (2, 3) + size), torch.tensor([1, 3])
+    x, target = [image(name + ".input", (2, 3) + size) for size in sizes], torch.tensor([1, 3])
     m = by_formula(model(**config)).eval()
     kept = {"target": target}
-    with torch.no_grad(): kept["logits"] = m(x)
+    with torch.no_grad():
+        for images in x: kept["logits.%dx%d" % tuple(images.shape[2:])] = m(images)
     m.train()
-    loss = F.cross_entropy(m(x), target)
+    loss = F.cross_entropy(m(x[0]), target)
     loss.backward()
     kept["loss"] = loss.detach()
     for k, p in m.named_parameters():
         if p.numel() <= largest: kept["grad." + k] = p.grad
-    kept.update({k: v.detach() for k, v in more.items()})
     kept = {k: (v.float() if v.is_floating_point() else v).contiguous() for k, v in kept.items()}
     path = os.path.join(HERE, name + ".safetensors")
-    save_file(kept, path, metadata={"config": json.dumps(config), "size": json.dumps(size)})
+    save_file(kept, path, metadata={"config": json.dumps(config)})
     print(path, os.path.getsize(path), "bytes,", len(kept), "tensors, loss", loss.item())
 
 
@@ -103,15 +104,15 @@ def bench(a, model):
                       **({"peak_MiB": round(torch.cuda.max_memory_allocated() / 2**20)} if dev == "cuda" else {})}))
 
 
-def main(doc, name, title, model, whole, small, size):
-    """The commands of a script: `whole` and `small` are configurations, `size` the small network's images (height, width)."""
+def main(doc, name, title, model, whole, small, sizes):
+    """The commands of a script: `whole` and `small` are configurations, `sizes` the small network's images, (height, width)."""
     p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("what", choices=["make", "names", "count", "bench"])
     p.add_argument("--device", default="cpu"); p.add_argument("--batch", type=int, default=8); p.add_argument("--size", type=int, default=224)
     p.add_argument("--threads", type=int, default=2); p.add_argument("--dtype", default="float32"); p.add_argument("--compile", action="store_true")
     p.add_argument("--train", action="store_true"); p.add_argument("--channels-last", action="store_true"); p.add_argument("--repeat", type=int, default=10)
     a = p.parse_args()
-    if a.what == "make": make(name, small, model, size)
+    if a.what == "make": make(name, small, model, sizes)
     elif a.what == "names": names(name, title, model(**whole))
     elif a.what == "count": count(model(**whole))
     else: bench(a, model(**whole, **({"drop_path": 0.1} if a.train else {})))

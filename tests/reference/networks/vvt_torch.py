@@ -12,8 +12,9 @@ from torch import nn
 import torch.nn.functional as F
 import peer
 
-TINY = dict(dims=[96, 160, 320, 512], depths=[2, 2, 2, 2], heads=[1, 2, 5, 8], mlp_ratios=[8, 8, 4, 4])
-SMALL = dict(dims=[8, 12, 16, 16], depths=[1, 1, 2, 1], heads=[1, 2, 2, 4], mlp_ratios=[3, 2, 2, 2], classes=5)
+TINY = dict(dims=[96, 160, 320, 512], depths=[2, 2, 2, 2], heads=[1, 2, 5, 8])
+SMALL = dict(dims=[8, 12, 16, 16], depths=[1, 1, 2, 1], heads=[1, 2, 2, 4], classes=5)
+RATIOS = [8, 8, 4, 4]  # of the feed-forward layers
 
 
 def held(t):
@@ -75,12 +76,12 @@ class Embed(nn.Module):
 
 
 class Vvt(nn.Module):
-    def __init__(self, dims, depths, heads, mlp_ratios, classes=1000, drop_path=0.0):
+    def __init__(self, dims, depths, heads, classes=1000, drop_path=0.0):
         super().__init__()
         rates = torch.linspace(0, drop_path, sum(depths)).tolist()
         for i, depth in enumerate(depths):
             setattr(self, f"patch_embed{i + 1}", Embed(dims[i - 1] if i else 3, dims[i], 3 if i else 7, 2 if i else 4))
-            setattr(self, f"block{i + 1}", nn.ModuleList(Block(dims[i], heads[i], mlp_ratios[i], rates[sum(depths[:i]) + j]) for j in range(depth)))
+            setattr(self, f"block{i + 1}", nn.ModuleList(Block(dims[i], heads[i], RATIOS[i], rates[sum(depths[:i]) + j]) for j in range(depth)))
             setattr(self, f"norm{i + 1}", nn.LayerNorm(dims[i], eps=1e-6))
         self.head = nn.Linear(dims[3], classes)
 
@@ -94,4 +95,4 @@ class Vvt(nn.Module):
 
 
 if __name__ == "__main__":
-    peer.main(__doc__, "vvt", "tiny", Vvt, TINY, SMALL, (64, 96))
+    peer.main(__doc__, "vvt", "tiny", Vvt, TINY, SMALL, [(64, 96), (112, 112)])
