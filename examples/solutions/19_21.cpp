@@ -1,0 +1,69 @@
+// Solutions of the exercises of lesson 19.
+
+#include "../check.hpp"
+#include "ppma/ops/activation.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/selective_scan.hpp"
+#include "ppma/polyline/line_mask.hpp"
+#include "ppma/polyline/mask.hpp"
+
+using namespace ppma;
+
+namespace {
+
+Tensor normal(const Shape& shape, u64 seed) {
+  Rng rng(seed);
+  return Tensor::randn(shape, rng, 1, DType::f64);
+}
+
+void lesson_19_1() {
+  const i64 n = 12, reset = 5;
+  Tensor dt = softplus(normal({n}, 1));
+  dt.data<double>()[reset] = 2000;
+  const Tensor mask = exp(sequence_log_mask(scale(dt, -0.5)));
+  bool apart = true;
+  for (i64 i = 0; i < n; ++i)
+    for (i64 j = 0; j < i; ++j)
+      apart = apart && ((mask.data<double>()[i * n + j] == 0) == (j < reset && reset <= i));
+  expect(apart, "19.1: 0 between those before it and the others");
+
+  const auto grid = [&](const Tensor& t) { return reshape(t, {1, 1, n, t.numel() / n}); };
+  const Tensor a = Tensor::full({1, 3}, -0.5, DType::f64), b = grid(normal({n, 3}, 2)),
+               c = grid(normal({n, 3}, 3));
+  Tensor u = normal({n}, 4);
+  const auto after = [&] {
+    return narrow(selective_scan(grid(u), grid(dt), a, b, c), 2, reset, n - reset);
+  };
+  const Tensor first = after();
+  for (i64 t = 0; t < reset; ++t) u.data<double>()[t] = 7;
+  expect(largest_difference(after(), first) == 0,
+         "19.1: it makes the state forget, and writes itself alone");
+}
+
+void lesson_19_2() {
+  const i64 h = 4, w = 5, n = h * w;
+  const Tensor dt = softplus(normal({1, h, w, 1}, 5)), one = Tensor::ones({1, h, w, 1}, DType::f64);
+  const Tensor decays = reshape(scale(dt, -0.5), {1, 1, h, w});
+  const Tensor both = stack({decays, decays});                        // (2,1,1,H,W)
+  const Tensor mask = reshape(exp(polyline_log_mask(both)), {n, n});  // L
+  double worst = 0;
+  for (i64 from = 0; from < n; ++from) {
+    Tensor u = Tensor::zeros({1, h, w, 1}, DType::f64);
+    u.data<double>()[from] = 1 / dt.data<double>()[from];
+    const Tensor y = selective_scan(u, dt, Tensor::full({1, 1}, -0.5, DType::f64), one, one);
+    for (i64 to = 0; to < n; ++to) {
+      const bool sees = to / w >= from / w && to % w >= from % w;
+      const double want = sees ? mask.data<double>()[from * n + to] : 0;  // L^T
+      worst = std::fmax(worst, std::fabs(y.data<double>()[to] - want));
+    }
+  }
+  expect(worst < 1e-14, "19.2: of L^T, with one decay for both directions, what is above and left");
+}
+
+}  // namespace
+
+int main() {
+  lesson_19_1(), lesson_19_2();
+  return failures;
+}
