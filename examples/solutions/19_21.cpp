@@ -1,10 +1,13 @@
-// Solutions of the exercises of lesson 19.
+// Solutions of the exercises of lessons 19 and 20.
 
 #include "../check.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
+#include "ppma/ops/reduce.hpp"
 #include "ppma/ops/selective_scan.hpp"
+#include "ppma/ops/softmax.hpp"
 #include "ppma/polyline/line_mask.hpp"
 #include "ppma/polyline/mask.hpp"
 
@@ -61,9 +64,33 @@ void lesson_19_2() {
   expect(worst < 1e-14, "19.2: of L^T, with one decay for both directions, what is above and left");
 }
 
+void lesson_20_1() {
+  const Tensor q = normal({9, 5}, 6), k = normal({9, 5}, 7), tenfold = scale(q, 10);
+  const auto soft = [&](const Tensor& t) { return softmax(matmul(t, k, false, true)); };
+  const auto linear = [&](const Tensor& t) {
+    const Tensor weights = matmul(relu(t), relu(k), false, true);
+    return weights / sum(weights, {1}, true);
+  };
+  expect(mean(max(soft(tenfold), 1).values).item() > mean(max(soft(q), 1).values).item() + 0.2,
+         "20.1: the softmax map gets sharper");
+  expect(largest_difference(linear(tenfold), linear(q)) < 1e-15,
+         "20.1: the linear one stays, a factor of a row falls out of its shares");
+}
+
+void lesson_20_2() {
+  // of d features, and of f d for vicinity's four: 2 N N d against N (f d d + d f d)
+  const auto first = [](i64 d, i64 f) {
+    i64 n = 1;
+    while (2 * n * f * d * d >= 2 * n * n * d) ++n;
+    return n;
+  };
+  expect(first(64, 1) == 65, "20.2: from 65, more than there are channels");
+  expect(first(64, 4) == 257, "20.2: from 257, as if there were four times the channels");
+}
+
 }  // namespace
 
 int main() {
-  lesson_19_1(), lesson_19_2();
+  lesson_19_1(), lesson_19_2(), lesson_20_1(), lesson_20_2();
   return failures;
 }
