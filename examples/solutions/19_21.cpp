@@ -1,6 +1,11 @@
-// Solutions of the exercises of lessons 19 and 20.
+// Solutions of the exercises of lessons 19 to 21.
+
+#include <algorithm>
 
 #include "../check.hpp"
+#include "../lesson_scene.hpp"
+#include "ppma/mixers/biformer.hpp"
+#include "ppma/mixers/mixers.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
@@ -88,9 +93,56 @@ void lesson_20_2() {
   expect(first(64, 4) == 257, "20.2: from 257, as if there were four times the channels");
 }
 
+// How many tokens of x (1,n,n,C) reach the one at (row,column) of y = f(x); the last are in `map`.
+template <class F>
+i64 reach(Tensor x, const Cell& at, std::vector<double>& map, F f) {
+  x = x.detach();
+  x.requires_grad(true);
+  sum(narrow(narrow(f(x), 1, at.row, 1), 2, at.column, 1)).backward();
+  map = sum(abs(x.grad()), {3}).to_vector<double>();
+  return std::count_if(map.begin(), map.end(), [](double v) { return v != 0; });
+}
+
+void lesson_21_1() {
+  const i64 n = 28;
+  const LessonScene scene = lesson_scene(n);
+  std::vector<double> map;
+  const auto of = [&](i64 blocks) {
+    Rng rng(8);
+    return reach(normal({1, n, n, 8}, 9), scene.query, map, [&](const Tensor& in) {
+      Tensor y = in;
+      for (i64 b = 0; b < blocks; ++b) {
+        Mixer m = mixer_of("window").make({8, 2, 0, b}, rng);
+        to(m, DType::f64);
+        y = y + m.forward(y);
+      }
+      return y;
+    });
+  };
+  expect(of(4) < n * n && of(5) == n * n, "21.1: in five");
+}
+
+void lesson_21_2() {
+  const i64 n = 28;
+  const LessonScene scene = lesson_scene(n);
+  const Tensor unit = scene.colors / sqrt(sum(square(scene.colors), {3}, true));
+  Rng rng(10);
+  RoutedAttention m({3, 1}, rng);  // of the first stage: one region
+  Tensor same = Tensor::zeros({9, 3});
+  for (i64 c = 0; c < 9; ++c) same.data<float>()[c * 3 + c % 3] = 1;
+  m.qkv.weight = same, m.lepe.weight = Tensor::zeros(m.lepe.weight.shape());
+  to(m, DType::f64);
+  std::vector<double> map;
+  const i64 tokens = reach(unit, scene.query, map, [&](const Tensor& x) { return m.forward(x); });
+  bool star = tokens == 17;  // and the query itself
+  for (std::size_t t = 0; t < map.size(); ++t)
+    star = star && (map[t] == 0 || scene.regions[t] == Region::star);
+  expect(star, "21.2: one of the star, whose colour is like its own");
+}
+
 }  // namespace
 
 int main() {
-  lesson_19_1(), lesson_19_2(), lesson_20_1(), lesson_20_2();
+  lesson_19_1(), lesson_19_2(), lesson_20_1(), lesson_20_2(), lesson_21_1(), lesson_21_2();
   return failures;
 }
