@@ -181,21 +181,28 @@ struct Owner {
   }
 };
 
-// A mask is a type: `width` of its lines in pieces of 8 cells, what a Cell holds of it, whether the
-// two softmaxes change places for who looks from the keys (`turns`), any_closed(), add(), and what
-// its decays get backward (Gradients, tensor_backward.cuh). Here: none, and both polylines; two
+// A mask is a type: `width` of its lines in pieces of 8 cells, whether these are the tokens one
+// after the other (`flat`: padding is behind the last one), what a Cell holds of it, whether the two
+// softmaxes change places for who looks from the keys (`turns`), any_closed(), add(), and what its
+// decays get backward (Gradients, tensor_backward.cuh). Here: none, and both polylines; two
 // sequences: scans.cuh.
 struct NoMask {
   static constexpr int width = 8;
-  static constexpr bool masked = false, turns = false;
+  static constexpr bool masked = false, flat = true, turns = false;
   using Cell = float2;
   struct Gradients {};
 };
 
+/// Whether no cell of the warp has a token: it helps to copy, no more.
+template <class Mask>
+__device__ __forceinline__ bool is_idle(const Lines& g, int tile) {
+  return Mask::flat && tile * cells + static_cast<int>(threadIdx.x) / 32 * 16 >= g.tokens;
+}
+
 template <int WT>
 struct Polylines {
   static constexpr int width = WT;
-  static constexpr bool masked = true, turns = true;
+  static constexpr bool masked = true, flat = false, turns = true;
   using Cell = float2;  // the running sums a and b
   struct Gradients;
 

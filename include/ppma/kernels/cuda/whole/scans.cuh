@@ -119,7 +119,7 @@ void run_gradients(const AttentionShape& x, const A* log_a, const A* log_b, cons
 /// The mask of both sequences for the kernels of tensor.cuh, whose lines are 64 tokens as they lie.
 struct Sequences {
   static constexpr int width = 8;
-  static constexpr bool masked = true, turns = false;
+  static constexpr bool masked = true, flat = true, turns = false;
   using Cell = float4;  // high and low of the first, high and low of the second
   const int2* visits;
   struct Gradients;

@@ -146,6 +146,7 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
   const int token0 = g.token<WT>(tile, o.cell[0]), token1 = g.token<WT>(tile, o.cell[1]);
   unsigned query[D / 16][4];
   load_left<D>(q + base, g.channels, g.head_width, token0, token1, query);
+  const bool idle = is_idle<Mask>(g, tile);
   Average<D> first;
   [[maybe_unused]] Average<masked ? D : 8> second;
   const auto pass = [&](auto with_walls) {
@@ -159,35 +160,37 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
       __syncthreads();
       if constexpr (masked)
         if (t == 0) o.sums[0] = own[o.cell[0]], o.sums[1] = own[o.cell[1]];
-      float s[8][4], row[8][4];
-      unsigned left1[4][4];
-      [[maybe_unused]] unsigned left2[4][4];
+      if (!idle) {
+        float s[8][4], row[8][4];
+        unsigned left1[4][4];
+        [[maybe_unused]] unsigned left2[4][4];
 #pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        times_rows<D>(s[n], query, &ks[t % 2][8 * n]);
-        if constexpr (masked) {
-          float column[4];
-          Mask::template add<decltype(with_walls)::value>(s[n], n, o, own, other[t % 2], row[n],
-                                                          column);
+        for (int n = 0; n < 8; ++n) {
+          times_rows<D>(s[n], query, &ks[t % 2][8 * n]);
+          if constexpr (masked) {
+            float column[4];
+            Mask::template add<decltype(with_walls)::value>(s[n], n, o, own, other[t % 2], row[n],
+                                                            column);
 #pragma unroll
-          for (int e = 0; e < 4; ++e) s[n][e] = column[e];
-        } else {
-          const int c = t * cells + 8 * n + static_cast<int>(threadIdx.x) % 4 * 2;
+            for (int e = 0; e < 4; ++e) s[n][e] = column[e];
+          } else {
+            const int c = t * cells + 8 * n + static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
-          for (int e = 0; e < 4; ++e) row[n][e] = c + e % 2 < g.tokens ? s[n][e] : -far;
+            for (int e = 0; e < 4; ++e) row[n][e] = c + e % 2 < g.tokens ? s[n][e] : -far;
+          }
         }
+        first.absorb(row, left1);
+        if constexpr (masked) second.absorb(s, left2);
+#pragma unroll
+        for (int m = 0; m < 4; ++m)
+#pragma unroll
+          for (int at = 0; at < D; at += 16) {
+            unsigned b[4];
+            load_columns<D>(b, &vs[t % 2][16 * m], at);
+            first.add_values(at, left1[m], b);
+            if constexpr (masked) second.add_values(at, left2[m], b);
+          }
       }
-      first.absorb(row, left1);
-      if constexpr (masked) second.absorb(s, left2);
-#pragma unroll
-      for (int m = 0; m < 4; ++m)
-#pragma unroll
-        for (int at = 0; at < D; at += 16) {
-          unsigned b[4];
-          load_columns<D>(b, &vs[t % 2][16 * m], at);
-          first.add_values(at, left1[m], b);
-          if constexpr (masked) second.add_values(at, left2[m], b);
-        }
       __syncthreads();
     }
   };

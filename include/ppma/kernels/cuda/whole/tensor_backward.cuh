@@ -144,6 +144,7 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
   Owner<Cell> o;
   o.template place<WT>(tile);
   const int token0 = g.token<WT>(tile, o.cell[0]), token1 = g.token<WT>(tile, o.cell[1]);
+  const bool idle = is_idle<Mask>(g, tile);
   unsigned left_x[D / 16][4], left_z[D / 16][4];
   load_left<D>((of_keys ? k : q) + base, g.channels, g.head_width, token0, token1, left_x);
   load_left<D>((of_keys ? v : dy) + base, g.channels, g.head_width, token0, token1, left_z);
@@ -165,60 +166,62 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
       __syncthreads();
       if constexpr (masked)
         if (t == 0) o.sums[0] = own[o.cell[0]], o.sums[1] = own[o.cell[1]];
+      if (!idle) {
 #pragma unroll
-      for (int m = 0; m < 4; ++m) {  // 16 cells of the tile
-        float ds[2][4], p[2][4];
+        for (int m = 0; m < 4; ++m) {  // 16 cells of the tile
+          float ds[2][4], p[2][4];
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int n = 2 * m + half;
-          float s[4], dp[4];
-          times_rows<D>(s, left_x, &xs[t % 2][8 * n]);
-          times_rows<D>(dp, left_z, &zs[t % 2][8 * n]);
-          [[maybe_unused]] float row[4], column[4];
-          if constexpr (masked) {
-            Mask::template add<decltype(with_walls)::value>(s, n, o, own, other[t % 2], row,
-                                                            column);
-            gradients.piece(mask, o, t, n);
-          }
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            float4 of_query;
-            if constexpr (of_keys)
-              of_query = seen[t % 2][8 * n + lane % 4 * 2 + e % 2];
-            else
-              of_query = mine[e / 2];
+          for (int half = 0; half < 2; ++half) {
+            const int n = 2 * m + half;
+            float s[4], dp[4];
+            times_rows<D>(s, left_x, &xs[t % 2][8 * n]);
+            times_rows<D>(dp, left_z, &zs[t % 2][8 * n]);
+            [[maybe_unused]] float row[4], column[4];
             if constexpr (masked) {
-              const float log_row = turned ? of_query.y : of_query.x,
-                          mean_row = turned ? of_query.w : of_query.z;
-              const float log_column = turned ? of_query.x : of_query.y,
-                          mean_column = turned ? of_query.z : of_query.w;
-              const float p_row = exp2_fast(::fmaf(row[e], log2_e, -log_row)),
-                          p_column = exp2_fast(::fmaf(column[e], log2_e, -log_column));
-              const float ds_row = p_row * (dp[e] - mean_row),
-                          ds_column = p_column * (dp[e] - mean_column);
-              gradients.add(n, e, ds_row, ds_column);
-              ds[half][e] = ds_row + ds_column, p[half][e] = p_row + p_column;
-            } else {
-              const bool there = of_keys || t * cells + 8 * n + lane % 4 * 2 + e % 2 < g.tokens;
-              p[half][e] = there ? exp2_fast(::fmaf(s[e], log2_e, -of_query.x)) : 0.f;
-              ds[half][e] = p[half][e] * (dp[e] - of_query.z);
+              Mask::template add<decltype(with_walls)::value>(s, n, o, own, other[t % 2], row,
+                                                              column);
+              gradients.piece(mask, o, t, n);
+            }
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+              float4 of_query;
+              if constexpr (of_keys)
+                of_query = seen[t % 2][8 * n + lane % 4 * 2 + e % 2];
+              else
+                of_query = mine[e / 2];
+              if constexpr (masked) {
+                const float log_row = turned ? of_query.y : of_query.x,
+                            mean_row = turned ? of_query.w : of_query.z;
+                const float log_column = turned ? of_query.x : of_query.y,
+                            mean_column = turned ? of_query.z : of_query.w;
+                const float p_row = exp2_fast(::fmaf(row[e], log2_e, -log_row)),
+                            p_column = exp2_fast(::fmaf(column[e], log2_e, -log_column));
+                const float ds_row = p_row * (dp[e] - mean_row),
+                            ds_column = p_column * (dp[e] - mean_column);
+                gradients.add(n, e, ds_row, ds_column);
+                ds[half][e] = ds_row + ds_column, p[half][e] = p_row + p_column;
+              } else {
+                const bool there = of_keys || t * cells + 8 * n + lane % 4 * 2 + e % 2 < g.tokens;
+                p[half][e] = there ? exp2_fast(::fmaf(s[e], log2_e, -of_query.x)) : 0.f;
+                ds[half][e] = p[half][e] * (dp[e] - of_query.z);
+              }
             }
           }
-        }
-        unsigned left_ds[4];
-        [[maybe_unused]] unsigned left_p[4];
-        as_left(left_ds, ds[0], ds[1]);
-        if constexpr (of_keys) as_left(left_p, p[0], p[1]);
+          unsigned left_ds[4];
+          [[maybe_unused]] unsigned left_p[4];
+          as_left(left_ds, ds[0], ds[1]);
+          if constexpr (of_keys) as_left(left_p, p[0], p[1]);
 #pragma unroll
-        for (int at = 0; at < D; at += 16) {
-          unsigned b[4];
-          load_columns<D>(b, &xs[t % 2][16 * m], at);
-          multiply(sum1[at / 8], left_ds, b[0], b[1]);
-          multiply(sum1[at / 8 + 1], left_ds, b[2], b[3]);
-          if constexpr (of_keys) {
-            load_columns<D>(b, &zs[t % 2][16 * m], at);
-            multiply(sum2[at / 8], left_p, b[0], b[1]);
-            multiply(sum2[at / 8 + 1], left_p, b[2], b[3]);
+          for (int at = 0; at < D; at += 16) {
+            unsigned b[4];
+            load_columns<D>(b, &xs[t % 2][16 * m], at);
+            multiply(sum1[at / 8], left_ds, b[0], b[1]);
+            multiply(sum1[at / 8 + 1], left_ds, b[2], b[3]);
+            if constexpr (of_keys) {
+              load_columns<D>(b, &zs[t % 2][16 * m], at);
+              multiply(sum2[at / 8], left_p, b[0], b[1]);
+              multiply(sum2[at / 8 + 1], left_p, b[2], b[3]);
+            }
           }
         }
       }
