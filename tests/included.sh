@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # The library in a stranger's program: behind macros that are everyday words, beside operators and names of its own,
 # with -ffast-math and its kind, with -fno-exceptions, without f64 and gradients: included.sh ROOT
+#   PPMA_BUILT    a build folder, whose library is linked where the question is what a call means (otherwise header-only)
 set -u
 root=$1 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 include="-std=c++20 -I$root/include -I$root/tests"
+warnings="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Werror"
 
 . "$root/tests/tries.sh"
 
@@ -27,16 +29,21 @@ try "names that are macros" macros
 try "that program has every header" every_header
 try "every definition is inline" all_inline
 if [[ ${#compilers[@]} -gt 1 ]]; then
-  try "names that are macros, clang++" clang++ $include -fsyntax-only "$root/tests/included/macros.cpp"
+  try "names that are macros, clang++, without a warning" clang++ $include $warnings -fsyntax-only "$root/tests/included/macros.cpp"
 fi
 try "every header sets macros aside and gives them back" "$root/tests/names.sh" "$root"
-operators() { g++ $include -O0 "$root/tests/included/operators.cpp" -o operators && ./operators; }
+# The definitions have been compiled behind the program's names with the macros.
+library=${PPMA_BUILT:+$PPMA_BUILT/src/libppma.a}
+openmp=$([[ -n $library ]] && nm -u "$library" 2> /dev/null | grep -q GOMP_ && echo -fopenmp)
+operators() {
+  g++ $include -O0 ${library:+-DPPMA_HEADER_ONLY=0} "$root/tests/included/operators.cpp" $library $openmp -pthread -o operators &&
+    ./operators
+}
 try "operators and names beside the library's" operators
 
 # What a program leaves out is an error where it is used, and its kernels are not in the program.
 opt_out() {
-  "${@:2}" $include -O0 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Werror \
-    "$root/tests/included/opt_outs.cpp" -o opt_outs && ./opt_outs || return 1
+  "${@:2}" $include -O0 $warnings "$root/tests/included/opt_outs.cpp" -o opt_outs && ./opt_outs || return 1
   nm -C opt_outs > names
   local f64 slopes
   f64=$(grep -c 'kernels::map<double' names) slopes=$(grep -c 'kernels::map<.*Slope' names)
@@ -74,12 +81,11 @@ g++ $include -O1 -c "$root/tests/included/fast_math_values.cpp" -o values.o || b
 fast() { "$@" $include -DPPMA_GRADIENTS=0 "$root/tests/included/fast_math.cpp" values.o -o fast && ./fast; }
 only_compile() { "$@" $include -c "$root/tests/included/fast_math.cpp" -o fast.o; }
 try "g++ -O2 -ffast-math, SSE2" fast g++ -O2 -ffast-math
-try "g++ -O3 -funsafe-math-optimizations" fast g++ -O3 -funsafe-math-optimizations
 widest=$(has avx2 && echo "$avx2")
 for compiler in "${compilers[@]}"; do
   if has avx2; then try "$compiler -Ofast, AVX2" fast "$compiler" -Ofast $avx2; else skip "no AVX2 here"; fi
   if has avx512bw; then try "$compiler -Ofast, AVX-512" fast "$compiler" -Ofast $avx512
-  else try "$compiler -O1 -ffast-math, AVX-512: compiled only, it cannot run here" only_compile "$compiler" -O1 -ffast-math $avx512; fi
+  else try "$compiler -O0 -ffast-math, AVX-512: compiled only, it cannot run here" only_compile "$compiler" -O0 -ffast-math $avx512; fi
 done
 
 # Those functions of the standard library are constants under such flags: core/float_bits.hpp has ours.

@@ -26,7 +26,7 @@ inline void choose_network(AnyCommand& c, const std::string& out, const std::str
     config.name = str(config.name, ", ", structure);
   };
   Json told;
-  if (std::holds_alternative<TrainCommand>(c)) {
+  if (std::holds_alternative<ClassifierTraining>(c)) {
     ClassifierConfig config = classifier_config(o.network, {}, "ppma_nano");
     if (auto* vit = std::get_if<VitConfig>(&config)) {
       check(structure == "whole", "--structures ", structure, ": ", vit->name,
@@ -38,15 +38,15 @@ inline void choose_network(AnyCommand& c, const std::string& out, const std::str
     told = classifier_config_to_json(config);
   } else {
     const auto said = descriptions(o.network, o.task);
-    if (auto* segment = std::get_if<SegmentCommand>(&c)) {
+    if (auto* segment = std::get_if<SegmentorTraining>(&c)) {
       if (segment->head.empty()) segment->head = head_in(said);
       with_segmentation_head(segment->head, [&]<class Head>() {
-        auto config = training_config<SegmentorConfig<Head>>(*segment, said);
+        auto config = dense_config<SegmentorConfig<Head>>(o.network, "ppma_nano", said);
         changed(config.backbone);
         told = segmentor_to_json(config);
       });
     } else {
-      auto config = training_config<MaskRcnnConfig>(std::get<DetectCommand>(c), said);
+      auto config = dense_config<MaskRcnnConfig>(o.network, "ppma_nano", said);
       changed(config.backbone);
       told = detector_to_json(config);
     }
@@ -57,6 +57,23 @@ inline void choose_network(AnyCommand& c, const std::string& out, const std::str
   if (!std::filesystem::exists(path) || read_text(path) != text) write_file(path, text);
   o.network = {};
   o.network.config = path;
+}
+
+/// The masks of --masks that a structure takes. Error: one that was named is not among them.
+inline std::vector<std::string> masks_of(const AblateCommand& o, const std::string& structure) {
+  const bool all = o.masks == std::vector<std::string>{"all"};
+  std::vector<std::string> named = o.masks, taken;
+  if (all) {
+    named.clear();
+    for (const Mask& mask : masks()) named.push_back(mask.name);
+  }
+  for (const std::string& mask : named) {
+    const bool takes = structure != "linear" || mask_of(parse_mask_kind(mask)).paths.has_value();
+    check(all || takes, "--masks ", mask, ": is not for --structures linear, ",
+          "which takes none and the masks along paths (rmt, v2h, polyline, shared)");
+    if (takes) taken.push_back(mask);
+  }
+  return taken;
 }
 
 inline Study ablation_of(const AblateCommand& o, const AnyCommand& base) {
@@ -74,11 +91,12 @@ inline Study ablation_of(const AblateCommand& o, const AnyCommand& base) {
           .options = options_of(base)};
   s.options.erase("seed");
   for (const std::string& structure : o.structures) {
+    const std::vector<std::string> names = masks_of(o, structure);
     std::optional<std::size_t> baseline;
-    for (std::size_t k = 0; k < o.masks.size(); ++k)
-      if (o.masks[k] == "none") baseline = s.variants.size() + k;
-    for (const std::string& mask : o.masks) s.variants.push_back({{structure, mask}, baseline});
-    if (o.structures.size() > 1) s.variants[s.variants.size() - o.masks.size()].heading = structure;
+    for (std::size_t k = 0; k < names.size(); ++k)
+      if (names[k] == "none") baseline = s.variants.size() + k;
+    for (const std::string& mask : names) s.variants.push_back({{structure, mask}, baseline});
+    if (o.structures.size() > 1) s.variants[s.variants.size() - names.size()].heading = structure;
   }
   for (i64 k = 0; k < o.trials.seeds; ++k)
     for (std::size_t v = 0; v < s.variants.size(); ++v) {
@@ -127,11 +145,7 @@ inline void measure(Study& s) {
           "; MACs of the backbone for an image, MiB in tensors");
 }
 
-inline void ablate(AblateCommand o, const AnyCommand& base) {
-  if (o.masks == std::vector<std::string>{"all"}) {
-    o.masks.clear();
-    for (const Mask& mask : masks()) o.masks.push_back(mask.name);
-  }
+inline void ablate(const AblateCommand& o, const AnyCommand& base) {
   Study s = ablation_of(o, base);
   run_trials(o.trials, s.out, s.trials);
   const bool part = o.trials.part != "0/1";
@@ -148,7 +162,7 @@ inline void add_ablate(CLI::App& app) {
   auto base = std::make_shared<TrialBase>("runs/ablation");
   auto* c = app.add_subcommand(
       "ablate", "Trains a network with each mask and several seeds: means, intervals and costs");
-  c->add_option("--masks", o->masks, "masks to compare, or all")
+  c->add_option("--masks", o->masks, "masks to compare, or all that a structure takes")
       ->check(accepted_by([](const std::string& name) {
         if (name != "all") parse_mask_kind(name);
       }))

@@ -26,7 +26,7 @@ struct BenchOptions {
 /// Without --size, images are as the weights say that the network takes them: of a segmentor or
 /// detector --shorter x --longer (of a detector up to the next multiple of 32), in training, which
 /// crops, --shorter squared. Where they do not say, 224 pixels a side.
-inline BenchOptions sized(BenchOptions o, const WeightsFile& file) {
+inline BenchOptions sized(BenchOptions o, const WeightsOfFile& file) {
   if (o.size > 0) return o;
   const InputInfo input = InputInfo::of(file.metadata, o.network.weights).value_or(InputInfo{});
   const auto side = [&o](i64 said) { return o.task == "detect" ? (said + 31) / 32 * 32 : said; };
@@ -170,12 +170,12 @@ inline Tensor random_labels(const Shape& shape, i64 classes, Rng& rng) {
 }
 
 /// Error: more than this machine's memory holds.
-inline void require_memory(const BenchOptions& o, const PpmaConfig& network,
-                           std::optional<HeadNeeds> head = {}) {
+inline void require_memory_for(const BenchOptions& o, const PpmaConfig& network,
+                               std::optional<HeadNeeds> head = {}) {
   if (o.compute.device != "cpu") return;
   const double element = o.compute.dtype == "f64" ? 8.0 : 4.0;
-  const Work work{network, o.batch, o.size, o.image_width(), o.train, o.checkpoint_blocks,
-                  element, head,    o.train};
+  const NetworkPass work{network, o.batch, o.size, o.image_width(), o.train, o.checkpoint_blocks,
+                         element, head,    o.train};
   require_memory(work, "--batch or --size", network_options(o.task));
 }
 
@@ -204,10 +204,10 @@ inline void bench_classifier(BenchOptions o) {
   check(processes.empty() || o.train,
         "bench: several processes share a training step; add --train, or start one process without "
         "a launcher");
-  const WeightsFile file = read_weights(o.network);
+  const WeightsOfFile file = read_weights(o.network, notes());
   o = sized(std::move(o), file);
-  require_memory(o, network_config(o.network, file, "ppma_tiny"));
-  Network network = load_network(o.network, file, "ppma_tiny");
+  require_memory_for(o, network_config(o.network, file, "ppma_tiny"));
+  LoadedNetwork<Ppma> network = load_network(o.network, file, "ppma_tiny");
   Ppma& model = network.model;
   place(model, at, !o.train);
   Timing t = time_classifier(o, at, model, model.config.num_classes, processes);
@@ -244,12 +244,12 @@ Timing time_segmentor(const BenchOptions& o, const Placement& at, Segmentor<Head
 }
 
 template <class Head>
-void bench_segmentor(BenchOptions o, const WeightsFile& file) {
+void bench_segmentor(BenchOptions o, const WeightsOfFile& file) {
   const Placement at = o.compute.placement(o.train);
   auto model = dense_network<Segmentor<Head>>(
       o.network, file, at, !o.train, [&](const SegmentorConfig<Head>& c) {
         o = sized(std::move(o), file);
-        require_memory(o, c.backbone, head_needs(c, o.size, o.image_width()));
+        require_memory_for(o, c.backbone, head_needs(c, o.size, o.image_width()));
       });
   const PpmaConfig& backbone = model.config.backbone;
   const Timing t = time_segmentor(o, at, model);
@@ -261,10 +261,10 @@ void bench_segmentor(BenchOptions o, const WeightsFile& file) {
 inline void bench_detector(BenchOptions o) {
   check(!o.train, "bench --task detect: times inference; leave out --train");
   const Placement at = o.compute.placement(o.train);
-  const WeightsFile file = dense_weights(o.network);
+  const WeightsOfFile file = dense_weights(o.network, notes());
   auto model = dense_network<MaskRcnn>(o.network, file, at, true, [&](const MaskRcnnConfig& c) {
     o = sized(std::move(o), file);
-    require_memory(o, c.backbone, head_needs(c, o.size, o.image_width()));
+    require_memory_for(o, c.backbone, head_needs(c, o.size, o.image_width()));
   });
   const PpmaConfig& backbone = model.config.backbone;
   Rng rng(1);
@@ -307,8 +307,8 @@ inline void bench(const BenchOptions& o) {
   check(!launch || launch->size == 1, "bench --task ", o.task,
         ": runs in one process; start it without a launcher");
   if (o.task == "segment")
-    with_segmentor(o.network,
-                   [&]<class Head>(const WeightsFile& file) { bench_segmentor<Head>(o, file); });
+    with_segmentor(o.network, notes(),
+                   [&]<class Head>(const WeightsOfFile& file) { bench_segmentor<Head>(o, file); });
   else
     bench_detector(o);
 }

@@ -14,18 +14,11 @@
 
 namespace tool {
 
+using ppma::detail::percent;
+
 /// Names as a terminal may show them.
 inline std::vector<std::string> shown_classes(std::vector<std::string> names) {
-  for (std::string& name : names) name = shown_name(name);
-  return names;
-}
-
-/// 0.94123 -> "94.1"; NaN -> "-".
-inline std::string percent(double share, int decimals) {
-  if (is_nan(share)) return "-";
-  char text[32];
-  std::snprintf(text, sizeof text, "%.*f", decimals, 100 * share);
-  return text;
+  return ppma::detail::printable_names(std::move(names));
 }
 
 /// The class that images of class k are most often mistaken for, and how often; "" where never.

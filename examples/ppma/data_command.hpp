@@ -1,10 +1,12 @@
 #pragma once
 // ppma data: what a folder of images is, how `train` reads it, and what is broken in it.
 
-#include <filesystem>
 #include <memory>
 
-#include "data_find.hpp"
+#include "data.hpp"
+#include "data_look.hpp"
+#include "ppma/commands/data_find.hpp"
+#include "ppma/io/image.hpp"
 
 namespace tool {
 
@@ -12,14 +14,6 @@ struct DataCommand {
   std::string path, out;
   bool json = false;
 };
-
-inline void add_difference(std::vector<Part>& parts, const std::string& root) {
-  if (parts.size() != 2 || parts[0].classes.empty() || parts[1].classes.empty()) return;
-  const std::string difference = class_difference(parts[0].classes, parts[1].classes);
-  if (!difference.empty())
-    parts[1].broken.push_back(str(root, ": ", parts[0].name, " and ", parts[1].name,
-                                  " have different classes; in ", parts[1].name, " ", difference));
-}
 
 /// A path as a shell takes it.
 inline std::string shell_word(const std::string& path) {
@@ -32,27 +26,24 @@ inline std::string shell_word(const std::string& path) {
   return s + "'";
 }
 
+/// The command that reads a set; "": none does.
+inline std::string command_of(const FoundSet& found) {
+  if (found.data.empty()) return "";
+  return str("ppma ", found.trains ? "train" : "eval",
+             found.task == "classify" ? "" : " --task " + found.task, " --data ", found.data,
+             found.boxes_only ? " --boxes-only" : "", " --data-dir ", shell_word(found.root));
+}
+
 inline void describe(const DataCommand& o) {
-  namespace fs = std::filesystem;
-  const bool folder = fs::is_directory(o.path), is_list = !folder && ending_of(o.path) == ".csv",
-             is_shards = !folder && ending_of(o.path) == ".tar";
-  check(fs::exists(o.path) || is_shards, o.path, ": there is no such file");
-  std::string root =
-      folder || is_list || is_shards ? o.path : fs::path(o.path).parent_path().string();
-  if (root.empty()) root = ".";
-  if (!folder && !is_list && !is_shards && fs::path(root).filename() == "annotations")
-    root += "/..";  // COCO's
-  FoundSet found = is_list ? find_list(root) : is_shards ? find_shards(root) : find_set(root);
-  add_difference(found.parts, root);
-  const std::string command =
-      found.command.empty() ? "" : "ppma " + found.command + " --data-dir " + shell_word(root);
+  const FoundSet found = find_set(o.path);
+  const std::string command = command_of(found);
   if (!o.json)
-    std::printf("%s: %s%s%s\n", shown_name(root).c_str(), found.is.c_str(),
+    std::printf("%s: %s%s%s\n", shown_name(found.root).c_str(), found.is.c_str(),
                 command.empty() ? "" : "; ", shown_name(command).c_str());
   Json parts = Json::array();
   std::size_t broken = 0;
-  for (const Part& part : found.parts) {
-    const Look look = look_at(part);
+  for (const SetPart& part : found.parts) {
+    const SetLook look = look_at(part);
     broken += look.broken.size();
     if (o.json)
       parts.push_back(json_of(part, look));
@@ -66,7 +57,7 @@ inline void describe(const DataCommand& o) {
       note("--out: there is no image to show, so ", o.out, " is not written");
   }
   if (o.json)
-    print_json({{"path", shown_name(root)},
+    print_json({{"path", shown_name(found.root)},
                 {"is", found.is},
                 {"command", shown_name(command)},
                 {"parts", parts}});

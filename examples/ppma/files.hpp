@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "common.hpp"
+#include "ppma/commands/convert.hpp"
 
 namespace tool {
 
@@ -13,7 +14,7 @@ struct InfoOptions {
 };
 
 inline void info(const InfoOptions& o) {
-  WeightsFile file;
+  WeightsOfFile file;
   // as it is, with every part of a training checkpoint
   if (is_safetensors(o.file) && o.entry.empty()) {
     Safetensors all = read_safetensors(o.file);
@@ -73,27 +74,6 @@ inline void add_info(CLI::App& app) {
   c->callback([o] { info(*o); });
 }
 
-struct ConvertOptions {
-  std::string in, out, entry, under;
-};
-
-// Names lose the wrappers' prefixes alone: what stays is the network's own. Whatever is not copied
-// is named on stderr.
-inline void convert(const ConvertOptions& o) {
-  const WeightsFile file = read_weights(o.in, o.entry, {"module.", "_orig_mod."});
-  save_weights(o.out, file.tensors, file.metadata, o.under);
-  if (!file.beside.empty())
-    std::fprintf(stderr, "ppma: %s: not copied, beside the weights: %s\n", o.in.c_str(),
-                 listed(file.beside).c_str());
-  if (file.metadata.empty() || is_safetensors(o.out)) return;
-  std::string names;
-  for (const auto& m : file.metadata) names += (names.empty() ? "" : ", ") + printable(m.first);
-  std::fprintf(
-      stderr,
-      "ppma: %s: %s kept in its entry extra/metadata.json, which ppma reads and PyTorch does not\n",
-      o.out.c_str(), names.c_str());
-}
-
 inline void add_convert(CLI::App& app) {
   auto o = std::make_shared<ConvertOptions>();
   auto* c = app.add_subcommand("convert", "Copies weights into the format that OUT's ending names");
@@ -107,7 +87,7 @@ inline void add_convert(CLI::App& app) {
                 "key of a dict that a .pth then holds the weights under, as published ones have "
                 "model; default: the weights alone")
       ->check(some_text());
-  c->callback([o] { convert(*o); });
+  c->callback([o] { convert_weights(*o, notes()); });
 }
 
 }  // namespace tool

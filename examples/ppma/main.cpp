@@ -14,6 +14,7 @@
 #include "lr_find.hpp"
 #include "ppma/core/closest.hpp"
 #include "ppma/kernels/instruction_set.hpp"
+#include "predict.hpp"
 #include "run.hpp"
 #include "score.hpp"
 #include "summary.hpp"

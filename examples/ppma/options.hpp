@@ -8,17 +8,16 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <vector>
 
+#include "ppma/commands/numbers.hpp"
+#include "ppma/commands/observer.hpp"
 #include "ppma/core/error.hpp"
-#include "ppma/core/float_bits.hpp"
 #include "ppma/core/limits.hpp"
 #include "ppma/io/utf8.hpp"
 
@@ -26,15 +25,37 @@ namespace tool {
 
 using namespace ppma;
 
+/// The option of a field: "--data-dir" of "data_dir".
+inline std::string option_of(std::string key) {
+  std::replace(key.begin(), key.end(), '_', '-');
+  return "--" + key;
+}
+
+/// Text of the library with its fields, `data_dir`, as options (ppma/commands/observer.hpp).
+inline std::string with_options(std::string_view text) {
+  std::string s;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const std::size_t end = text[i] == '`' ? text.find('`', i + 1) : std::string::npos;
+    const std::string_view key =
+        end == std::string::npos ? std::string_view() : text.substr(i + 1, end - i - 1);
+    if (key.empty() || key.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") < key.size())
+      s += text[i];
+    else
+      s += option_of(std::string(key)), i = end;
+  }
+  return s;
+}
+
 /// A message in one line that a terminal may show; of numbers of hundreds of digits the first ones.
-inline std::string shown(std::string_view text) {
+inline std::string shown(std::string_view message) {
+  const std::string text = with_options(message);
   constexpr std::size_t most_digits = 40, most = 4000;
   std::string s;
   for (std::size_t i = 0; i < text.size();) {
     std::size_t end = i;
     while (end < text.size() && text[end] >= '0' && text[end] <= '9') ++end;
     if (end - i > most_digits)
-      s += str(text.substr(i, 12), "... (", end - i, " digits)"), i = end;
+      s += str(std::string_view(text).substr(i, 12), "... (", end - i, " digits)"), i = end;
     else
       s += text[i++];
   }
@@ -49,24 +70,13 @@ void note(const Parts&... parts) {
   std::fprintf(stderr, "ppma: %s\n", shown(str(parts...)).c_str());
 }
 
-/// The number that all of `text` is; false where it is none, is not finite or does not fit into T.
-template <class T>
-bool parse_number(const std::string& text, T& into) {
-  if (text.empty() || std::isspace(static_cast<unsigned char>(text[0])) != 0) return false;
-  char* end = nullptr;
-  errno = 0;
-  if constexpr (std::is_floating_point_v<T>) {
-    const double value = std::strtod(text.c_str(), &end);
-    if (!is_finite(value)) return false;
-    into = static_cast<T>(value);
-  } else if constexpr (std::is_unsigned_v<T>) {
-    if (text[0] == '-') return false;
-    into = static_cast<T>(std::strtoull(text.c_str(), &end, 0));
-  } else {
-    into = static_cast<T>(std::strtoll(text.c_str(), &end, 0));
-  }
-  if (std::is_integral_v<T> && errno != 0) return false;
-  return end == text.c_str() + text.size();
+/// What commands find worth knowing is shown so.
+struct Notes : Observer {
+  void note(const std::string& text) override { tool::note(text); }
+};
+inline Observer& notes() {
+  static Notes all;
+  return all;
 }
 
 /// A T within limits.
@@ -111,12 +121,6 @@ inline CLI::Validator accepted_by(std::function<void(const std::string&)> read) 
   return CLI::Validator(fits, "");
 }
 
-/// The option of a field: "--data-dir" of "data_dir".
-inline std::string option_of(std::string key) {
-  std::replace(key.begin(), key.end(), '_', '-');
-  return "--" + key;
-}
-
 /// Adds an option for each field that has a help text: a number with its limits, a flag, or text.
 class AddFields {
  public:
@@ -125,12 +129,12 @@ class AddFields {
   template <class T>
   void operator()(const char* key, T& value, const Limits& limits, const char* help) const {
     using Number = typename NumberOf<T>::type;
-    grouped(app_.add_option(option_of(key), value, help))
+    grouped(app_.add_option(option_of(key), value, with_options(help)))
         ->capture_default_str()
         ->check(in_limits<Number>(limits));
   }
   void operator()(const char* key, u64& value, const char* help) const {
-    grouped(app_.add_option(option_of(key), value, help))
+    grouped(app_.add_option(option_of(key), value, with_options(help)))
         ->capture_default_str()
         ->check(CLI::Validator(
             [](std::string& text) -> std::string {
@@ -140,10 +144,10 @@ class AddFields {
             str("[0 to ", ~u64{0}, "]")));
   }
   void operator()(const char* key, bool& value, const char* help) const {
-    grouped(app_.add_flag(option_of(key), value, help));
+    grouped(app_.add_flag(option_of(key), value, with_options(help)));
   }
   void operator()(const char* key, std::string& value, const char* help) const {
-    grouped(app_.add_option(option_of(key), value, help))
+    grouped(app_.add_option(option_of(key), value, with_options(help)))
         ->capture_default_str()
         ->check(some_text());
   }
@@ -179,10 +183,5 @@ void take_given(const CLI::App& app, const From& from, To& into) {
     });
   });
 }
-
-// Limits that several subcommands have.
-constexpr i64 least_size = 32, most_size = 16384;  // pixels: five halvings of the network; memory
-constexpr i64 most_batch = 65536, most_epochs = 1000000;
-constexpr i64 most_images = 10000000;  // generated ones: their order is kept in memory
 
 }  // namespace tool

@@ -1,64 +1,14 @@
 #pragma once
-// What ppma predict reads and writes: images, folders of them and patterns; text, JSON, CSV, COCO's
-// results and pictures.
+// What ppma predict writes to the standard output: text, JSON or CSV.
 
-#include <algorithm>
+#include <CLI/CLI.hpp>
 #include <cstdio>
-#include <filesystem>
 #include <string>
 #include <vector>
 
-#include "images.hpp"
-#include "json.hpp"
-#include "ppma/data/image_folder.hpp"
-#include "ppma/io/folder.hpp"
-#include "ppma/io/path_pattern.hpp"
+#include "options.hpp"
 
 namespace tool {
-
-/// An image to be predicted. `name` says which it is in results, and where they lie below --out:
-/// the file's name; for one of a folder or a pattern its path below it.
-struct PredictInput {
-  std::string path, name;
-};
-
-/// The images that the arguments name: files; folders with all below them, sorted; patterns with
-/// wildcards and braces. A file's own name counts more than a pattern. Errors: a folder without
-/// images.
-inline std::vector<PredictInput> predict_inputs(const std::vector<std::string>& arguments) {
-  namespace fs = std::filesystem;
-  std::vector<PredictInput> all;
-  for (const std::string& argument : arguments) {
-    std::error_code absent;
-    if (fs::is_directory(argument, absent)) {
-      const FolderList list = files_below(argument, ppma::detail::image_endings());
-      const std::string others = list.left_out(ppma::detail::image_kinds);
-      check(!list.files.empty(), argument, ": has no images (", ppma::detail::image_kinds, ")",
-            others.empty() ? "" : ", but " + others);
-      warn_left_out(argument, others);
-      for (const std::string& file : list.files)
-        all.push_back({(fs::path(argument) / file).string(), file});
-      continue;
-    }
-    std::vector<std::string> patterns{argument};
-    if (!fs::exists(argument, absent)) patterns = expand_braces(argument);
-    for (const std::string& pattern : patterns) {
-      std::vector<std::string> found{pattern};
-      std::size_t before = std::string::npos;  // its name, if it is of wildcards
-      if (!fs::exists(pattern, absent) && has_wildcards(pattern)) {
-        found = matching_files(pattern);
-        if (found.empty())
-          found = {pattern};  // is named with the files that cannot be read
-        else                  // behind the folders without wildcards
-          before = pattern.rfind('/', pattern.find_first_of("*?[")) + 1;
-      }
-      for (const std::string& path : found)
-        all.push_back({path, before == std::string::npos ? fs::path(path).filename().string()
-                                                         : path.substr(before)});
-    }
-  }
-  return all;
-}
 
 /// What --format asks for. On the standard output text, or json or csv in its place; in --out, of
 /// segmentors and detectors, pictures (png) and COCO's results (coco).
@@ -113,14 +63,6 @@ inline void print_image(const PredictFormats& formats, const std::string& path,
                         const std::string& picture) {
   std::printf("%s%s%s\n", shown_name(path).c_str(), formats.png ? " -> " : "",
               formats.png ? shown_name(picture).c_str() : "");
-}
-
-/// An image in COCO's form.
-inline Json image_record(i64 id, const std::string& name, const Tensor& image) {
-  return {{"id", id},
-          {"file_name", shown_name(name)},
-          {"height", image.dim(0)},
-          {"width", image.dim(1)}};
 }
 
 inline void add_format(CLI::App& app, std::vector<std::string>& formats) {

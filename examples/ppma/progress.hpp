@@ -4,21 +4,11 @@
 #include <chrono>
 
 #include "common.hpp"
+#include "ppma/train/log.hpp"
 
 namespace tool {
 
-/// 75 -> "1:15", 3725 -> "1:02:05".
-inline std::string clock_text(double seconds) {
-  const i64 s = static_cast<i64>(seconds + 0.5);
-  char text[40];
-  if (s >= 3600)
-    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", static_cast<long long>(s / 3600),
-                  static_cast<long long>(s / 60 % 60), static_cast<long long>(s % 60));
-  else
-    std::snprintf(text, sizeof text, "%lld:%02lld", static_cast<long long>(s / 60),
-                  static_cast<long long>(s % 60));
-  return text;
-}
+using ppma::detail::clock_text;
 
 class Progress {
  public:

@@ -29,7 +29,7 @@ inline Tensor given(const RunOptions& o, const TensorMap& in, const std::string&
 
 /// Images -> logits (B,H,W,K).
 template <class Head>
-void run_segmentor(const RunOptions& o, const WeightsFile& file) {
+void run_segmentor(const RunOptions& o, const WeightsOfFile& file) {
   const Placement at = o.compute.placement();
   const auto model = dense_network<Segmentor<Head>>(o.network, file, at, true, [](const auto&) {});
   const Tensor images = at(given(o, read_safetensors(o.input).tensors, "input"));
@@ -43,8 +43,8 @@ void run_segmentor(const RunOptions& o, const WeightsFile& file) {
 /// One image, or the four maps of the backbone for it -> its objects, best first.
 inline void run_detector(const RunOptions& o) {
   const Placement at = o.compute.placement();
-  const auto model =
-      dense_network<MaskRcnn>(o.network, dense_weights(o.network), at, true, [](const auto&) {});
+  const auto model = dense_network<MaskRcnn>(o.network, dense_weights(o.network, notes()), at, true,
+                                             [](const auto&) {});
   const TensorMap in = read_safetensors(o.input).tensors;
   const bool from_maps = find(in, "map0") != nullptr;
   const Tensor first = given(o, in, from_maps ? "map0" : "input");
@@ -76,11 +76,12 @@ inline void run(const RunOptions& o) {
   check(o.task == "classify" || !o.train, "run --task ", o.task,
         ": runs inference; leave out --train");
   if (o.task == "segment")
-    return with_segmentor(
-        o.network, [&]<class Head>(const WeightsFile& file) { run_segmentor<Head>(o, file); });
+    return with_segmentor(o.network, notes(), [&]<class Head>(const WeightsOfFile& file) {
+      run_segmentor<Head>(o, file);
+    });
   if (o.task == "detect") return run_detector(o);
   const Placement at = o.compute.placement(o.train);
-  Network network = load_network(o.network);
+  LoadedNetwork<Ppma> network = load_network(o.network, read_weights(o.network, notes()));
   Ppma& model = network.model;
   place(model, at, !o.train);
   const TensorMap in = read_safetensors(o.input).tensors;

@@ -35,7 +35,7 @@ struct PassMemory {
   }
 };
 
-inline PassMemory inference_memory(const SummaryCommand& o, i64 size, Network network) {
+inline PassMemory inference_memory(const SummaryCommand& o, i64 size, LoadedNetwork<Ppma> network) {
   Ppma& model = network.model;
   PassMemory m{"inference", plan_inference(model.config, o.batch, size, size).bytes()};
   if (!o.measure) return m;
@@ -64,7 +64,7 @@ inline PassMemory training_memory(const SummaryCommand& o, i64 size, const PpmaC
 inline void summarize(const SummaryCommand& o) {
   Summary s;
   std::vector<PassMemory> memory;
-  WeightsFile file = read_weights(o.network);
+  WeightsOfFile file = read_weights(o.network, notes());
   const ClassifierConfig any = classifier_config(o.network, file, "ppma_tiny");
   if (const auto* vit = std::get_if<VitConfig>(&any)) {
     check(!o.measure, "summary --measure: the memory of ", vit->name,
@@ -74,7 +74,7 @@ inline void summarize(const SummaryCommand& o) {
   } else {
     const PpmaConfig& config = std::get<PpmaConfig>(any);
     const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.network.weights);
-    const i64 size = with_size(said.value_or(InputInfo{}), o.size, said.has_value()).size;
+    const i64 size = with_size(said.value_or(InputInfo{}), o.size, said.has_value(), notes()).size;
     const double most = 4e18;  // figures are counted in 64 bits
     check(needs_of({config, o.batch, size, size}).operations < most, "a pass with ", o.batch,
           " images of ", size, " pixels takes more than ", most,
@@ -82,7 +82,7 @@ inline void summarize(const SummaryCommand& o) {
     check(!o.measure || has_memory_plan(config), "summary --measure: attention with mask ",
           to_string(config.mask), " visits tokens in another order, and its memory is not planned");
     if (o.measure) require_memory({config, o.batch, size, size, true}, "--batch or --size");
-    Network network = load_network(o.network, file, "ppma_tiny");
+    LoadedNetwork<Ppma> network = load_network(o.network, file, "ppma_tiny");
     file = {};  // what is measured holds it once
     s = summary(network.model, o.batch, size, size);
     if (has_memory_plan(config)) {

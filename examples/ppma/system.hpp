@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "ppma/commands/machine.hpp"
 #include "ppma/core/error.hpp"
 #include "ppma/core/parallel.hpp"
 
@@ -28,33 +29,6 @@
 namespace tool {
 
 using namespace ppma;
-
-/// Bytes of memory that the machine has; 0: not known.
-inline double installed_memory() {
-#if defined(_WIN32)
-  MEMORYSTATUSEX status{};
-  status.dwLength = sizeof status;
-  return ::GlobalMemoryStatusEx(&status) ? static_cast<double>(status.ullTotalPhys) : 0;
-#else
-  return static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<double>(::sysconf(_SC_PAGE_SIZE));
-#endif
-}
-
-/// The most memory this process has had, in MiB; 0: not known.
-inline double peak_memory_mib() {
-#if defined(_WIN32)
-  return 0;
-#else
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-#if defined(__APPLE__)
-  return static_cast<double>(usage.ru_maxrss) / 1048576.0;
-#else
-  return static_cast<double>(usage.ru_maxrss) / 1024.0;
-#endif
-#endif
-}
 
 /// How often this process has touched a page of memory that was not there yet; 0: not known.
 inline i64 page_faults() {

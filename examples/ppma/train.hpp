@@ -1,34 +1,34 @@
 #pragma once
-// ppma train: options of all tasks, and which of them is trained (classify.hpp, segment.hpp,
-// detect.hpp).
+// ppma train: options of all tasks, and which of them is trained (training_shown.hpp).
 
 #include <filesystem>
 #include <functional>
 #include <memory>
 
-#include "classify.hpp"
-#include "detect.hpp"
+#include "data.hpp"
+#include "dense_network.hpp"
 #include "recipes.hpp"
-#include "segment.hpp"
 #include "short_help.hpp"
+#include "training_options.hpp"
+#include "training_shown.hpp"
 
 namespace tool {
 
 /// What --task segment and --task detect take beside the options that they share with the
 /// classifier; returns a function that puts the shared ones into both, which keep their own
 /// defaults where an option is not given.
-inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
-                                                                  SegmentCommand& segment,
-                                                                  DetectCommand& detect) {
+inline std::function<void(const ClassifierTraining&)> add_dense_options(CLI::App& app,
+                                                                        SegmentorTraining& segment,
+                                                                        DetectorTraining& detect) {
   DenseTraining::Shared::fields(detect, AddFields(app, "With --task segment and detect"));
-  DetectCommand::Own::fields(detect, AddFields(app, "With --task detect"));
+  DetectorTraining::Own::fields(detect, AddFields(app, "With --task detect"));
   app.add_option(
          "--head", segment.head,
          "upernet, or semantic_fpn, which is light; default: what --segmentor says, else upernet")
       ->check(CLI::IsMember(SegmentationHeads::names()))
       ->group("With --task segment");
-  SegmentCommand::Own::fields(segment, AddFields(app, "With --task segment"));
-  return [&app, &segment, &detect](const TrainCommand& o) {
+  SegmentorTraining::Own::fields(segment, AddFields(app, "With --task segment"));
+  return [&app, &segment, &detect](const ClassifierTraining& o) {
     const bool shapes = o.data.kind == "shapes";
     for (const char* name : {"--images", "--test-images", "--size"})
       check(shapes || app.count(name) == 0, name, " is for --data shapes");
@@ -46,9 +46,11 @@ inline std::function<void(const TrainCommand&)> add_dense_options(CLI::App& app,
 }
 
 inline void add_train(CLI::App& app) {
-  auto o = std::make_shared<TrainCommand>();
-  auto segment = std::make_shared<SegmentCommand>();
-  auto detect = std::make_shared<DetectCommand>();
+  auto o = std::make_shared<ClassifierTraining>();
+  auto segment = std::make_shared<SegmentorTraining>();
+  auto detect = std::make_shared<DetectorTraining>();
+  auto named = std::make_shared<std::string>();  // the recipe
+  auto per_class = std::make_shared<bool>(false);
   auto* c = app.add_subcommand("train", "Trains a network on images");
   add_task(*c, o->task, o->network, "what to learn: to classify, segment or detect. ");
   add_data(*c, o->data, true);
@@ -60,17 +62,21 @@ inline void add_train(CLI::App& app) {
       ->description(
           "a network's configuration as JSON; or a run's options, as its train.json, which repeats "
           "the run: other options count more");
-  c->add_option("--recipe", o->recipe,
+  c->add_option("--recipe", *named,
                 "options under one name, beside which others count more; " + recipes_help())
       ->check(accepted_by([](const std::string& name) { recipe(name); }));
   TrainingOptions::OfCall::fields(*o, AddFields(*c));
+  c->add_flag(
+      "--per-class", *per_class,
+      "print figures of all classes, not of the five worst; to segment and detect all of up "
+      "to 20 are");
   c->add_option(
        "--resume", o->resume,
        "continue the run in this folder, with its options; --data-dir: where its data are now")
       ->check(CLI::ExistingDirectory)
       ->check(some_text());
   TrainingOptions::fields(*o, AddFields(*c));
-  TrainCommand::Own::fields(*o, AddFields(*c, "With --task classify"));
+  ClassifierTraining::Own::fields(*o, AddFields(*c, "With --task classify"));
   add_compute(*c, o->compute);
   add_threads(*c);
   const auto take_shared = add_dense_options(*c, *segment, *detect);
@@ -87,7 +93,7 @@ inline void add_train(CLI::App& app) {
   shorten_help(*c, {"--task", "--data", "--data-dir", "--weights", "--model", "--config",
                     "--recipe", "--mask", "--out", "--resume", "--size", "--epochs", "--batch",
                     "--lr", "--seed", "--device", "--threads"});
-  c->callback([o, c, detect, segment, take_shared] {
+  c->callback([o, c, detect, segment, named, per_class, take_shared] {
     if (!o->resume.empty())
       for (const CLI::Option* option : c->get_options()) {
         const std::string name = option->get_name();
@@ -110,17 +116,17 @@ inline void add_train(CLI::App& app) {
     std::string file = o->network.config;
     std::optional<Json> told = run_options(file);
     const bool of_a_run = told.has_value();
-    if (!o->recipe.empty()) {
-      const Recipe& named = recipe(o->recipe);
-      check(!of_a_run, "--recipe ", o->recipe, ": ", file,
+    if (!named->empty()) {
+      const Recipe& taken = recipe(*named);
+      check(!of_a_run, "--recipe ", *named, ": ", file,
             " has a run's options already; leave one out");
-      check(named.model != nullptr || !o->network.weights.empty(), "--recipe ", o->recipe,
+      check(taken.model != nullptr || !o->network.weights.empty(), "--recipe ", *named,
             " is for --weights, with which training begins");
       if (o->network.config.empty() && o->network.model.empty() && o->network.weights.empty())
-        o->network.model = named.model;
-      file = "--recipe " + o->recipe;
-      told = named.options;
-      (*told)["task"] = named.task;
+        o->network.model = taken.model;
+      file = "--recipe " + *named;
+      told = taken.options;
+      (*told)["task"] = taken.task;
     }
     if (of_a_run) {  // the network of that run lies beside it
       const std::string beside =
@@ -138,11 +144,12 @@ inline void add_train(CLI::App& app) {
     if (told && o->task == "classify") take_run(*c, *told, file, *o);
     if (o->resume.empty() && !of_a_run) refuse_other_data(*c, o->data.kind);
     if (o->resume.empty()) processes = other_processes(launch, o->compute.placement(true).device);
-    if (o->task == "classify") return train(*o, processes);
+    if (o->task == "classify") return train(*o, processes, *per_class);
     take_shared(*o);
     if (told && o->task == "segment") take_run(*c, *told, file, *segment);
     if (told && o->task == "detect") take_run(*c, *told, file, *detect);
-    o->task == "segment" ? train_segment(*segment, processes) : train_detect(*detect, processes);
+    o->task == "segment" ? train(*segment, processes, *per_class)
+                         : train(*detect, processes, *per_class);
   });
 }
 

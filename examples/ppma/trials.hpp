@@ -20,7 +20,7 @@
 namespace tool {
 
 /// The options of a run of `train`, of any task.
-using AnyCommand = std::variant<TrainCommand, SegmentCommand, DetectCommand>;
+using AnyCommand = std::variant<ClassifierTraining, SegmentorTraining, DetectorTraining>;
 
 inline TrainingOptions& common_of(AnyCommand& c) {
   return std::visit([](auto& o) -> TrainingOptions& { return o; }, c);
@@ -29,7 +29,7 @@ inline const TrainingOptions& common_of(const AnyCommand& c) {
   return std::visit([](const auto& o) -> const TrainingOptions& { return o; }, c);
 }
 inline Json options_of(const AnyCommand& c) {
-  return std::visit([](const auto& o) { return options_of(o); }, c);
+  return std::visit([](const auto& o) { return ppma::options_of(o); }, c);
 }
 
 /// What is told of a task: the figure on the test images, and where a run's log has it.
@@ -49,7 +49,8 @@ struct TaskFigure {
   std::optional<double> in(const Json& record) const {
     for (const auto& [own, averaged] : keys)
       for (const std::string& key : {averaged, own})
-        if (const double value = tool::figure_of(record, key); value >= 0) return scale * value;
+        if (double value = -1; read_member(record, key.c_str(), "log.jsonl", value), value >= 0)
+          return scale * value;
     return {};
   }
 };
@@ -97,9 +98,9 @@ class TrialBase {
  public:
   explicit TrialBase(const std::string& out) { classify.out = segment.out = detect.out = out; }
 
-  TrainCommand classify;
-  SegmentCommand segment;
-  DetectCommand detect;
+  ClassifierTraining classify;
+  SegmentorTraining segment;
+  DetectorTraining detect;
 
   /// All but those of the network.
   void add(CLI::App& app, const std::string& task_help) {
@@ -110,7 +111,7 @@ class TrialBase {
     add_data(app, classify.data, true);
     app.get_option("--no-exif")->group("With --task classify");
     TrainingOptions::fields(classify, AddFields(app));
-    TrainCommand::Own::fields(classify, AddFields(app, "With --task classify"));
+    ClassifierTraining::Own::fields(classify, AddFields(app, "With --task classify"));
     add_compute(app, classify.compute);
     add_threads(app);
     take_shared_ = add_dense_options(app, segment, detect);
@@ -138,7 +139,7 @@ class TrialBase {
     return c;
   }
 
-  std::function<void(const TrainCommand&)> take_shared_{};
+  std::function<void(const ClassifierTraining&)> take_shared_{};
 };
 
 /// Objects of a file that has one a line; none where there is no file. Error: a line is no JSON.
@@ -219,17 +220,17 @@ inline void train_by_jobs(const TrialOptions& t, const std::string& out,
 /// Images that neighbouring runs of a classifier share.
 class SharedData {
  public:
-  const Data& of(const TrainCommand& c) {
+  const ClassifierData& of(const ClassifierTraining& c) {
     if (data_ && seed_ == c.seed && options_ == options_of(c.data)) return *data_;
-    data_ = make_data(c.data, c.seed, true, {}, c.crops());
-    if (generated(c.data.kind))
+    data_ = make_data(c.data, c.seed, true, {}, c.crops(), notes());
+    if (is_generated(c.data.kind))
       data_->train = in_memory(data_->train), data_->test = in_memory(data_->test);
     seed_ = c.seed, options_ = options_of(c.data);
     return *data_;
   }
 
  private:
-  std::optional<Data> data_{};
+  std::optional<ClassifierData> data_{};
   u64 seed_ = 0;
   Json options_{};
 };
@@ -237,12 +238,12 @@ class SharedData {
 inline void train_trial(AnyCommand c, SharedData& data) {
   TrainingOptions& o = common_of(c);
   if (std::filesystem::exists(o.out + "/last.safetensors")) o.resume = o.out;
-  if (const auto* classify = std::get_if<TrainCommand>(&c))
-    train(*classify, {}, &data.of(*classify));
-  else if (const auto* segment = std::get_if<SegmentCommand>(&c))
-    train_segment(*segment, {});
+  if (const auto* classify = std::get_if<ClassifierTraining>(&c))
+    train(*classify, {}, false, &data.of(*classify));
+  else if (const auto* segment = std::get_if<SegmentorTraining>(&c))
+    train(*segment, {});
   else
-    train_detect(std::get<DetectCommand>(c), {});
+    train(std::get<DetectorTraining>(c), {});
 }
 
 /// Trains those of the trials that are this process's and are not yet trained. Error: --part and

@@ -293,7 +293,7 @@ TEST_CASE("detection data: COCO's crowds, empty boxes and empty images are left 
   CHECK(says(
       [&] { coco_set(boxes, folder / "", true); },
       "boxes.json: none of its objects has a \"segmentation\" or an outline; train on boxes alone "
-      "(--boxes-only)"));
+      "(`boxes_only`)"));
 }
 
 TEST_CASE(

@@ -155,9 +155,9 @@ TEST_CASE("segmentation: layouts are told apart, and have their classes' names")
   CHECK(camvid.class_names == camvid_classes());
   CHECK(camvid.get(0).labels.to_vector<i64>() == std::vector<i64>{0, 10, 255, 3});
   CHECK(says([&] { segmentation_folder(root, Split::val); },
-             "has no folders val and valannot, which --data camvid has for validation"));
+             "has no folders val and valannot, which `data` camvid has for validation"));
   CHECK(says([&] { segmentation_folder(root, Split::train, SegmentationLayout::cityscapes); },
-             "has no folders leftImg8bit/train and gtFine/train, which --data cityscapes has"));
+             "has no folders leftImg8bit/train and gtFine/train, which `data` cityscapes has"));
   write_file(root + "/classes.txt", std::string_view("a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nvoid\n"));
   CHECK(segmentation_folder(root, Split::train).get(0).labels.to_vector<i64>()[2] == 11);
 }

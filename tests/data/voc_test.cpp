@@ -146,7 +146,7 @@ TEST_CASE("PASCAL VOC: a set in its layout") {
   CHECK(test.truth->images[0].file_name == "d.PGM");
   CHECK(test.truth->categories.size() == 3);
   CHECK(!test.any_mask());
-  CHECK(says([&] { detection_set(test, true); }, "train on boxes alone (--boxes-only)"));
+  CHECK(says([&] { detection_set(test, true); }, "train on boxes alone (`boxes_only`)"));
 
   put(root + "/classes.txt", "cat\n dog\n");
   CHECK(voc_files(root, Split::train).truth->categories[1].name == "dog");

@@ -1,7 +1,7 @@
 // The library behind headers that define everyday words as macros (Apple's, Unreal's, Windows',
 // X11's, Qt's, Arduino's, ncurses' ...): it compiles, works, and leaves every macro as it was. The
 // system's headers come first, as in programs:
-// they are not proof against most of these.
+// they are not proof against most of these. So does what operators.cpp has in the global namespace.
 
 #include <emmintrin.h>
 #include <limits.h>
@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <cctype>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -26,6 +28,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <deque>
 #include <exception>
 #include <filesystem>
@@ -49,11 +52,14 @@
 #include <string_view>
 #include <system_error>
 #include <thread>
+#include <tuple>
 #include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <variant>
 #include <vector>
+
+#include "included/operators.hpp"
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -202,6 +208,15 @@
 #define Y !
 #define Z !
 
+#include <ppma/commands/convert.hpp>
+#include <ppma/commands/data_find.hpp>
+#include <ppma/commands/dense_predict.hpp>
+#include <ppma/commands/evaluate.hpp>
+#include <ppma/commands/export.hpp>
+#include <ppma/commands/lr_find.hpp>
+#include <ppma/commands/score.hpp>
+#include <ppma/commands/train.hpp>
+#include <ppma/commands/visualize.hpp>
 #include <ppma/dlpack.hpp>
 #include <ppma/eigen.hpp>
 #include <ppma/heads/mask_rcnn.hpp>

@@ -1,40 +1,13 @@
 // A program with operators and names of its own that uses ours beside them, all in one scope: each
 // call means what it says, and none is ambiguous.
 
+#include "included/operators.hpp"
+
 #include <complex>
 #include <ostream>
+#include <ppma/ppma.hpp>
 #include <string>
 #include <vector>
-
-// Before the library, in the global namespace: names that it has too, and operators for everything.
-struct Vec3 {
-  double x = 0, y = 0, z = 0;
-};
-template <class T>
-struct Money {
-  T amount;
-};
-template <class T>
-Money<T> operator+(Money<T> a, Money<T> b) {
-  return {a.amount + b.amount};
-}
-template <class T>
-Money<T> operator*(double s, Money<T> a) {
-  return {s * a.amount};
-}
-inline Vec3 operator+(Vec3 a, Vec3 b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
-inline Vec3 operator*(double s, Vec3 a) { return {s * a.x, s * a.y, s * a.z}; }
-inline Vec3 operator-(Vec3 a) { return -1.0 * a; }
-inline double max(Vec3 a) { return a.x > a.y ? a.x : a.y; }
-inline int max(int a, int b) { return a > b ? a : b; }
-inline double exp(Vec3 a) { return a.x; }
-inline int text(int x) { return x; }
-inline int load(const char*) { return 1; }
-inline int store(int) { return 2; }
-inline int check(int x) { return x; }
-inline int row_map(int x) { return x; }
-
-#include <ppma/ppma.hpp>
 
 // The caller's own containers with operators, as templates over all iterables.
 namespace mine {

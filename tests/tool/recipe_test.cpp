@@ -131,6 +131,11 @@ TEST_CASE("tool: a plain transformer is trained, goes on, is tested and compared
   CHECK(mentions(run("bench --model vit_nano"), "vit_nano is a plain transformer"));
   CHECK(mentions(run("ablate --model vit_nano --structures linear --out '" + folder / "x" + "'"),
                  "whose attention is whole"));
+  const std::string linear = "ablate --structures linear --out '" + folder / "y" + "' --masks ";
+  CHECK(mentions(run(linear + "none,hilbert"), "--masks hilbert: is not for --structures linear"));
+  const Result all = run(linear + "all --report");  // all that it takes
+  CHECK(all.out.find("linear none, linear rmt, linear v2h, linear polyline, linear shared\n") !=
+        std::string::npos);
 }
 
 }  // namespace recipe_test

@@ -35,18 +35,22 @@ std::string small_run(const std::string& task, i64 batch = 4) {
          str(" --images 4 --test-images 2 --batch ", batch, " --threads 1");
 }
 
-// Two processes with a launcher's variables, rank 0 and 1.
-std::array<Result, 2> run_two(const std::string& arguments) {
+// Two processes with a launcher's variables, rank 0 and 1. What the shell does while they run knows
+// them as $p0 and $p1.
+std::array<Result, 2> run_two(const std::string& arguments, const std::string& meanwhile = "") {
   const Folder folder;
   const std::string group =
       str("MASTER_ADDR=127.0.0.1 MASTER_PORT=", free_port(), " WORLD_SIZE=2 OMP_NUM_THREADS=1 ");
   std::string command;
   for (const i64 rank : {0, 1}) {
     const std::string to = folder / str(rank);
-    command += str("(", group, "RANK=", rank, " '", tool(), "' ", arguments, " > '", to,
-                   ".out' 2> '", to, ".err' < /dev/null; echo $? > '", to, ".code') & ");
+    command += str(group, "RANK=", rank, " '", tool(), "' ", arguments, " > '", to, ".out' 2> '",
+                   to, ".err' < /dev/null & p", rank, "=$!; ");
   }
-  CHECK(std::system((command + "wait").c_str()) == 0);
+  command += meanwhile;
+  for (const i64 rank : {0, 1})
+    command += str("wait $p", rank, "; echo $? > '", folder / str(rank), ".code'; ");
+  CHECK(std::system(command.c_str()) == 0);
   std::array<Result, 2> both;
   for (std::size_t rank = 0; rank < 2; ++rank) {
     const std::string from = folder / str(rank);
@@ -336,6 +340,42 @@ TEST_CASE(
   i64 epochs = 0;
   for (const char c : tool_test::text_of(out + "/log.jsonl")) epochs += c == '\n';
   CHECK(epochs == 3);
+}
+
+TEST_CASE("tool: a signal to one process of a run or to all ends them alike, and once in words",
+          "[tool]") {
+  using namespace run_folder_test;
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  const std::string out = folder / "run", last = out + "/last.safetensors",
+                    begin = small_run("classify", 2) +
+                            " --epochs 100000 --save-every-minutes 1e-9 --overwrite --out '" + out +
+                            "'",
+                    on = "continue with --resume " + out;
+  for (const auto& [signal, to, code] :
+       {std::tuple{"INT", "$p0 $p1", 130}, std::tuple{"TERM", "$p1", 143}}) {
+    INFO(signal << " to " << to);
+    fs::remove_all(out);
+    std::string said;
+    for (const Result& r : run_two(begin, "until test -e '" + last +
+                                              "' || ! kill -0 $p0; do sleep 0.05; done; kill -" +
+                                              signal + " " + to + "; ")) {
+      INFO(r.err);
+      CHECK(r.code == code);
+      said += r.out + r.err;
+    }
+    const auto at = said.find(on);
+    REQUIRE(at != said.npos);
+    CHECK(said.find(on, at + 1) == said.npos);
+  }
+  CHECK(!fs::exists(out + "/lock"));
+  const i64 done = fs::exists(out + "/log.jsonl") ? static_cast<i64>(records_of(out).size()) : 0;
+  for (const Result& r :
+       run_two(str("train --threads 1 --stop-after ", done + 1, " --resume '", out, "'"))) {
+    INFO(r.err);
+    CHECK(r.code == 0);
+  }
+  CHECK(static_cast<i64>(records_of(out).size()) == done + 1);
 }
 
 TEST_CASE("tool: two processes learn to segment and to detect, with averages, and go on",

@@ -14,6 +14,7 @@
 #include "ppma/data/detection_sets.hpp"
 #include "ppma/heads/detector_json.hpp"
 #include "ppma/heads/segmentor_json.hpp"
+#include "ppma/models/vit.hpp"
 #include "ppma/train/detection.hpp"
 #include "ppma/train/segmentation.hpp"
 #include "train/toy.hpp"
@@ -93,6 +94,43 @@ TEST_CASE("a smaller last batch has a step of its own, and clipped steps follow 
   const auto want = run(Device::cpu), got = run(Device::cuda);
   REQUIRE(got.size() == want.size());
   for (std::size_t i = 0; i < want.size(); ++i) CHECK(got[i] == Approx(want[i]).epsilon(1e-4));
+}
+
+TEST_CASE("a plain transformer's steps on the GPU follow the CPU, its dropped samples too",
+          "[cuda][train]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  const BatchPlan<Batch> plan{3, [](i64 epoch) {
+                                return [epoch](i64 number) {
+                                  Rng rng(5, static_cast<u64>(epoch * 3 + number));
+                                  return Batch{Tensor::randn({4, 3, 32, 32}, rng),
+                                               Tensor::from<i64>({0, 1, 2, number}, {4})};
+                                };
+                              }};
+  for (const Mask& mask : masks()) {
+    VitConfig c;
+    c.image_size = 32, c.patch_size = 8, c.width = 24, c.depth = 2, c.heads = 3, c.num_classes = 3,
+    c.drop_path_rate = 0.5, c.mask = mask.kind;
+    const auto run = [&](Device device, DType dtype) {
+      Vit model(c, 1);
+      to(model, device);
+      BatchStream<Batch> train(plan), test(plan);
+      ClassificationTask<Vit> task(model, test);
+      TrainOptions options = placed(device, dtype, 2);
+      options.evaluate_every = 0;
+      Trainer trainer(task, options);
+      std::vector<double> seen;
+      trainer.run(train, {.on_batch = [&](const StepReport& r) { seen.push_back(r.loss); }});
+      return seen;
+    };
+    const auto want = run(Device::cpu, DType::f32), got = run(Device::cuda, DType::f32),
+               rough = run(Device::cuda, DType::bf16);
+    REQUIRE(got.size() == 6);
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      INFO(mask.name << ", step " << i);
+      CHECK(got[i] == Approx(want[i]).epsilon(1e-4));
+      CHECK(rough[i] == Approx(want[i]).epsilon(3e-2));
+    }
+  }
 }
 
 TEST_CASE("segmentation on the GPU follows the CPU, step by step, and so does its average",

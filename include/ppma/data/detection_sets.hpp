@@ -131,7 +131,7 @@ DetectionSet coco_set(const std::shared_ptr<const CocoTruth>& truth, const std::
   }
   check(kept > 0 || skip.without_mask == 0, truth->path,
         ": none of its objects has a \"segmentation\" or an outline; train on boxes alone "
-        "(--boxes-only)");
+        "(`boxes_only`)");
   auto chosen = std::make_shared<std::vector<std::size_t>>();
   auto objects_of = std::make_shared<std::vector<std::vector<std::size_t>>>(std::move(of_image));
   DetectionSet set;

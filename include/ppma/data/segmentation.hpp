@@ -262,7 +262,7 @@ SegmentationSet segmentation_folder(const std::string& root, Split split,
   const auto places = detail::segmentation_places(*layout, split);
   const std::string images = root + "/" + places.first, labels = root + "/" + places.second;
   check(fs::is_directory(images) && fs::is_directory(labels), root, ": has no folders ",
-        places.first, " and ", places.second, ", which --data ", to_string(*layout), " has for ",
+        places.first, " and ", places.second, ", which `data` ", to_string(*layout), " has for ",
         which);
   const bool ade = *layout == SegmentationLayout::ade20k,
              city = *layout == SegmentationLayout::cityscapes;

@@ -271,7 +271,7 @@ WeightsOfFile weights_of_file(const std::string& path, const WeightOptions& opti
   for (const auto& entry : result.tensors)
     check(names.emplace(entry.first, 0).second, path, ": two tensors have the name \"",
           printable(entry.first),
-          "\" (after removing prefixes); choose one with --entry, or save them under different "
+          "\" (after removing prefixes); choose one with `entry`, or save them under different "
           "names");
   return result;
 }

@@ -58,8 +58,6 @@ struct Block {
   bool plain_branches(const Context& ctx) const {
     return !ctx.training && !ctx.observe && !gamma_1.defined() && !gamma_2.defined();
   }
-  // One draw a sample and branch.
-  PPMA_API Tensor keep(const Tensor& x, Context& ctx) const;
 };
 
 /// Blocks at one resolution; the merging that follows is part of the published stage.
@@ -94,7 +92,6 @@ struct Stage {
 
 #include "ppma/nn/checkpoint.hpp"
 #include "ppma/ops/activation.hpp"
-#include "ppma/ops/dropout.hpp"
 #include "ppma/ops/residual.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -122,8 +119,8 @@ Tensor Block::forward(Tensor x, const Positions& at, Context& ctx) const {
     x = retention.forward(retention.normed(x, retention_layer_norm), at, x);
     return ffn.forward(final_layer_norm.forward(x), x);
   }
-  x = residual(x, attend(x, at, ctx), gamma_1, keep(x, ctx));
-  return residual(x, feed_forward(x, ctx), gamma_2, keep(x, ctx));
+  x = residual(x, attend(x, at, ctx), gamma_1, ctx.drop_path(x, drop_path));
+  return residual(x, feed_forward(x, ctx), gamma_2, ctx.drop_path(x, drop_path));
 }
 
 Tensor Block::attend(const Tensor& x, const Positions& at, const Context& ctx) const {
@@ -134,13 +131,6 @@ Tensor Block::attend(const Tensor& x, const Positions& at, const Context& ctx) c
 Tensor Block::feed_forward(const Tensor& x, const Context& ctx) const {
   const Scope scope("ffn");
   return ctx.seen(ffn.forward(final_layer_norm.forward(x)));
-}
-
-Tensor Block::keep(const Tensor& x, Context& ctx) const {
-  if (!ctx.training || drop_path == 0) return Tensor();
-  return ctx.drawn(x.device(),
-                   [batch = x.dim(0), p = drop_path, dtype = accumulator_dtype(x.dtype())](
-                       Rng& rng) { return drop_path_factors(batch, p, rng, dtype); });
 }
 
 Stage::Stage(const PpmaConfig& c, std::size_t s, i64 first_block, Rng& rng)

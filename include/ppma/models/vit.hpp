@@ -64,6 +64,7 @@ struct VitAttention {
   VitConfig config;
   Linear qkv, proj;
   std::optional<PathEmbed> path_embed;
+  Tensor decay;  // (G), RMT only: log decay of each head
 
   PPMA_API VitAttention(const VitConfig& c, Rng& rng);
 
@@ -75,6 +76,7 @@ struct VitAttention {
   template <class V>
   void fields(V& v) {
     v.child("qkv", qkv), v.child("proj", proj), v.child("path_embed", path_embed);
+    v.buffer("decay", decay);
   }
 };
 
@@ -105,9 +107,6 @@ struct VitBlock {
   void fields(V& v) {
     v.child("norm1", norm1), v.child("attn", attn), v.child("norm2", norm2), v.child("mlp", mlp);
   }
-
- private:
-  PPMA_API Tensor keep(const Tensor& x, Context& ctx) const;
 };
 
 /// `patch_embed`: the one convolution, P x P with stride P.
@@ -154,7 +153,6 @@ struct Vit {
 #include <cmath>
 
 #include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/dropout.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/residual.hpp"
@@ -189,6 +187,7 @@ Tensor with_class_token(const Tensor& log_mask) {
 
 VitAttention::VitAttention(const VitConfig& c, Rng& rng)
     : config(c), qkv(c.width, 3 * c.width, rng), proj(c.width, c.width, rng) {
+  if (c.mask == MaskKind::rmt) decay = rmt_decay_log(c.heads, 2, c.rmt_range);
   if (mask_of(c.mask).decays > 0)
     path_embed.emplace(c.heads, c.width / c.heads, c.mask, rng.fork(rng.position()));
 }
@@ -211,12 +210,8 @@ std::vector<Tensor> VitAttention::log_masks(const Tensor& x) const {
   const i64 b = x.dim(0), side = config.grid();
   // (B,h,w,C)
   const Tensor patches = reshape(narrow(x, 1, 1, x.dim(1) - 1), {b, side, side, config.width});
-  const Tensor decays = path_embed
-                            ? path_embed->forward(patches)
-                            : constant_log_decay(rmt_decay_log(config.heads, 2, config.rmt_range,
-                                                               accumulator_dtype(x.dtype()))
-                                                     .to(x.device()),
-                                                 b, side, side);
+  const Tensor decays =
+      path_embed ? path_embed->forward(patches) : constant_log_decay(decay, b, side, side);
   std::vector<Tensor> masks = ablation_log_masks(config.mask, decays);
   for (Tensor& m : masks) m = with_class_token(m);
   return masks;
@@ -230,13 +225,8 @@ VitBlock::VitBlock(const VitConfig& c, double drop, Rng& rng)
       drop_path(drop) {}
 
 Tensor VitBlock::forward(Tensor x, Context& ctx) const {
-  x = residual(x, attn.forward(norm1.forward(x)), Tensor(), keep(x, ctx));
-  return residual(x, mlp.forward(norm2.forward(x)), Tensor(), keep(x, ctx));
-}
-
-Tensor VitBlock::keep(const Tensor& x, Context& ctx) const {
-  if (!ctx.training || drop_path == 0) return Tensor();
-  return drop_path_factors(x.dim(0), drop_path, ctx.rng, x.dtype());
+  x = residual(x, attn.forward(norm1.forward(x)), Tensor(), ctx.drop_path(x, drop_path));
+  return residual(x, mlp.forward(norm2.forward(x)), Tensor(), ctx.drop_path(x, drop_path));
 }
 
 Vit::Vit(const VitConfig& c, Rng rng)
@@ -257,15 +247,17 @@ Tensor Vit::forward(const Tensor& images, Context& ctx) const {
   check(pixels.dim(1) == s && pixels.dim(2) == s, "vit: images must be (B,3,", s, ",", s, "), got ",
         images.shape(), "; its positions are learned for that size");
   const i64 b = images.dim(0);
-  Tensor x = patch_embed.proj.forward(pixels);                                    // (B,h,w,C)
-  x = reshape(x, {b, tokens, config.width});                                      // (B,N,C)
-  x = concat({broadcast_to(cls_token, {b, 1, config.width}), x}, 1) + pos_embed;  // (B,T,C)
+  Tensor x = patch_embed.proj.forward(pixels);  // (B,h,w,C)
+  x = reshape(x, {b, tokens, config.width});    // (B,N,C)
+  const Tensor first = broadcast_to(cast(cls_token, x.dtype()), {b, 1, config.width});
+  x = concat({first, x}, 1) + cast(pos_embed, x.dtype());  // (B,T,C)
   for (std::size_t n = 0; n < blocks.size(); ++n) {
     const std::string name = str("blocks.", n);
     const Scope scope(name);
     x = ctx.seen(blocks[n].forward(std::move(x), ctx));
   }
-  return head.forward(norm.forward(select(x, 1, 0)));  // (B,classes)
+  const Tensor logits = head.forward(norm.forward(select(x, 1, 0)));  // (B,classes)
+  return cast(logits, accumulator_dtype(logits.dtype()));
 }
 
 Tensor Vit::forward(const Tensor& images) const {

@@ -35,6 +35,10 @@ struct Context {
   /// whole.
   PPMA_API Tensor drawn(Device device, const HostInputs::Make& make_one);
 
+  /// What drop path of probability p multiplies a branch's samples with, (B), for tokens
+  /// x (B, ...); undefined where nothing is dropped: p is 0, or in evaluation.
+  PPMA_API Tensor drop_path(const Tensor& x, double p);
+
   /// Shows the output of the module whose Scope is innermost; returns it.
   PPMA_API Tensor seen(Tensor output) const;
 };
@@ -43,6 +47,7 @@ struct Context {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NN)
 
+#include "ppma/ops/dropout.hpp"
 #include "ppma/parallel/communicator.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -61,6 +66,13 @@ Tensor Context::drawn(Device device, const HostInputs::Make& make_one) {
     return host_inputs ? host_inputs->get(make, rng, device) : make(rng).to(device);
   };
   return draws ? draws->get(draw) : draw();
+}
+
+Tensor Context::drop_path(const Tensor& x, double p) {
+  if (!training || p == 0) return Tensor();
+  return drawn(x.device(), [batch = x.dim(0), p, dtype = accumulator_dtype(x.dtype())](Rng& r) {
+    return drop_path_factors(batch, p, r, dtype);
+  });
 }
 
 Tensor Context::seen(Tensor output) const {

@@ -366,8 +366,8 @@ void RunFolder::open() {
     remove_in(out_ + folder,
               [](const std::string& name) { return name.find(".png.tmp.") != std::string::npos; });
   check(start_ != Start::fresh || !holds_run(), out_,
-        ": already holds a run; continue it with --resume ", out_,
-        ", start anew with --overwrite, or choose another --out");
+        ": already holds a run; continue it with `resume` ", out_,
+        ", start anew with `overwrite`, or choose another `out`");
 }
 
 void RunFolder::take_over() {

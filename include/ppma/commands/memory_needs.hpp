@@ -1,24 +1,20 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // How much memory work needs at least, from the configuration alone, before a network is made: what
-// no machine like this can do is refused by its option instead of filling the memory first.
+// no machine like this can do is refused, by its field, instead of filling the memory first.
 //
 // Counted is only what must be there at the same time whatever the program does: weights (in
 // training with gradients and AdamW's two moments), the batch, and of the maps the largest, in
 // training all that backward reads. So what is refused never fits; what is not may still not fit.
-// The heads of segmentors and detectors: dense_needs.hpp.
+// The heads of segmentors and detectors: dense_memory_needs.hpp.
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
-#include <fstream>
 #include <optional>
 #include <string>
 
-#include "options.hpp"
 #include "ppma/models/config.hpp"
-#include "system.hpp"
 
-namespace tool {
+namespace ppma::inline PPMA_ABI {
 
 /// What a segmentor's or detector's heads add to the backbone, in elements; maps of one image.
 struct HeadNeeds {
@@ -28,7 +24,7 @@ struct HeadNeeds {
 };
 
 /// A batch through a network: images (batch,3,height,width).
-struct Work {
+struct NetworkPass {
   const PpmaConfig& config;
   i64 batch, height, width;
   bool trains = false, again = false;  // again: blocks are computed again in backward
@@ -38,15 +34,43 @@ struct Work {
 };
 
 /// As doubles, which do not overflow.
-struct Needs {
+struct MemoryNeeds {
   double weights = 0, maps = 0;  // bytes
   double gradients = 0;          // of the weights, which count them: there when the maps are not
   double operations = 0;         // multiply-accumulates, and twenty for every score of a head
 
+  /// At the same time at least.
   double bytes() const { return std::max(weights, weights - gradients + maps); }
 };
 
-inline Needs needs_of(const Work& w) {
+/// What a pass needs at least.
+PPMA_API MemoryNeeds needs_of(const NetworkPass& w);
+
+/// 2.5e10 -> "23.3 GiB".
+PPMA_API std::string bytes_text(double bytes);
+
+/// Error: more bytes than this machine has; `what` needs them, `remedy` says what to do.
+PPMA_API void require_bytes(double bytes, const std::string& what, const std::string& remedy);
+
+/// Error: `work` does not fit into this machine's memory; `fields` are those that decide how
+/// large its images and batches are, `network` those that decide its network.
+PPMA_API void require_memory(const NetworkPass& work, const std::string& fields,
+                             const std::string& network = "`config` or `model`");
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_COMMANDS)
+
+#include <cmath>
+#include <cstdio>
+
+#include "ppma/commands/machine.hpp"
+#include "ppma/core/error.hpp"
+#include "ppma/io/utf8.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+MemoryNeeds needs_of(const NetworkPass& w) {
   const PpmaConfig& c = w.config;
   double H = static_cast<double>(w.height), W = static_cast<double>(w.width), weights = 0;
   double kept = 3 * H * W, largest = 0, operations = 0;                 // elements of an image
@@ -92,20 +116,7 @@ inline Needs needs_of(const Work& w) {
           w.trains ? weights * weight : 0, images * operations};
 }
 
-/// Bytes that this process may have: the machine's, or what its container is limited to.
-inline double machine_memory() {
-  double bytes = installed_memory();
-  for (const char* path :
-       {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    double limit = 0;
-    std::ifstream file(path);
-    if (file >> limit && limit > 0) bytes = std::min(bytes, limit);  // "max" is no number
-  }
-  return bytes;
-}
-
-/// 2.5e10 -> "23.3 GiB".
-inline std::string bytes_text(double bytes) {
+std::string bytes_text(double bytes) {
   const char* const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
   std::size_t unit = 0;
   for (; bytes >= 1024 && unit < 6; ++unit) bytes /= 1024;
@@ -114,26 +125,27 @@ inline std::string bytes_text(double bytes) {
   return text;
 }
 
-/// Error: more bytes than this machine has; `what` needs them, `remedy` says which option to
-/// change.
-inline void require_bytes(double bytes, const std::string& what, const std::string& remedy) {
+void require_bytes(double bytes, const std::string& what, const std::string& remedy) {
   const double there = machine_memory();
   check(bytes <= there, what, " needs at least ", bytes_text(bytes),
         " of memory, this machine has ", bytes_text(there), "; ", remedy);
 }
 
-/// Error: `work` does not fit into this machine's memory; `options` are those that decide how large
-/// its images and batches are, `network` the one that decides its network.
-inline void require_memory(const Work& work, const std::string& options,
-                           const std::string& network = "--config or --model") {
-  const Needs n = needs_of(work);
-  require_bytes(n.weights, str("the network ", shown_name(work.config.name)),
+void require_memory(const NetworkPass& work, const std::string& fields,
+                    const std::string& network) {
+  const MemoryNeeds n = needs_of(work);
+  require_bytes(n.weights,
+                str("the network ", printable(work.config.name, work.config.name.size())),
                 "choose a smaller one with " + network);
   require_bytes(n.bytes(),
                 str(work.trains ? "a training step with " : "a pass with ", work.batch,
                     work.batch == 1 ? " image of " : " images of ", work.height, " x ", work.width,
                     " pixels"),
-                "choose a smaller " + options);
+                "choose a smaller " + fields);
 }
 
-}  // namespace tool
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"

@@ -1,21 +1,34 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // OUT/report.html of a run, made anew after every evaluation of what that said, and its curves as
-// pictures. What is of one task: report_classify.hpp, report_dense.hpp.
+// pictures. What is of one task: classifier_report.hpp, dense_report.hpp.
 
 #include <algorithm>
 #include <chrono>
 #include <ctime>
+#include <filesystem>
+#include <initializer_list>
+#include <string>
+#include <utility>
+#include <vector>
 
-#include "class_table.hpp"
-#include "decay_history.hpp"
+#include "ppma/commands/machine.hpp"
+#include "ppma/commands/run_decays.hpp"
+#include "ppma/commands/training_run.hpp"
+#include "ppma/core/gpu.hpp"
+#include "ppma/core/parallel.hpp"
 #include "ppma/io/image.hpp"
 #include "ppma/kernels/instruction_set.hpp"
+#include "ppma/metrics/confusion.hpp"
+#include "ppma/models/summary.hpp"
+#include "ppma/vis/confusion_picture.hpp"
+#include "ppma/vis/curve.hpp"
 #include "ppma/vis/report.hpp"
 #include "ppma/vis/svg_file.hpp"
-#include "progress.hpp"
-#include "training_run.hpp"
 
-namespace tool {
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
 
 /// A figure of a log over its epochs, times `scale`; those that lack it are left out.
 inline Series series_of(const std::vector<Json>& log, const std::string& key, std::string name,
@@ -71,7 +84,7 @@ inline void draw_confusion(const RunFolder& folder, const Confusion& confusion,
                            const ConfusionOptions& options) {
   if (classes.size() > 4000) return;
   write_png(folder.path("confusion.png"),
-            confusion_picture(confusion, shown_classes(classes), options).image());
+            confusion_picture(confusion, printable_names(classes), options).image());
   write_file(folder.path("confusion.svg"),
              std::string_view(svg_file({svg_confusion(confusion, classes, options)})));
 }
@@ -141,13 +154,6 @@ inline std::string compiler_name() {
 #endif
 }
 
-/// 0.41234 -> "0.41".
-inline std::string decimal(double value, int decimals) {
-  char text[48];
-  std::snprintf(text, sizeof text, "%.*f", decimals, value);
-  return text;
-}
-
 /// What a report says of a run besides figures.
 struct ReportFacts {
   Json options, network;  // as in train.json and config.json
@@ -194,7 +200,7 @@ class RunReport {
                      grouped_digits(facts_.test_images), " test images");
     r.classes = facts_.classes;
     r.charts = drawn_charts(std::move(r.charts));
-    r.decays = DecayHistory::kept(folder);
+    r.decays = RunDecays::kept(folder);
     r.tables = tables_of("Options", told_options(facts_.options));
     for (ReportTable& t : tables_of("Configuration", facts_.network))
       r.tables.push_back(std::move(t));
@@ -270,4 +276,8 @@ class RunReport {
   double begin_ = seconds(), trained_ = begin_;
 };
 
-}  // namespace tool
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

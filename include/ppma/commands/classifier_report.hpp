@@ -1,11 +1,19 @@
 #pragma once
-// A classifier's report: report.hpp has what all tasks share.
+#include "ppma/core/names_begin.hpp"
+// A classifier's report: run_report.hpp has what all tasks share.
 
-#include "data.hpp"
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ppma/commands/data.hpp"
+#include "ppma/commands/run_report.hpp"
 #include "ppma/train/classification.hpp"
-#include "report.hpp"
 
-namespace tool {
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
 
 inline std::vector<ReportChart> classifier_charts(const std::vector<Json>& log) {
   return {chart_of("Top-1 on the test images, %", {series_of(log, "test_acc1", "top-1"),
@@ -15,7 +23,7 @@ inline std::vector<ReportChart> classifier_charts(const std::vector<Json>& log) 
           chart_of("Learning rate", {series_of(log, "train_lr", "")})};
 }
 
-inline ReportFacts classifier_facts(Json options, Json network, const Data& data,
+inline ReportFacts classifier_facts(Json options, Json network, const ClassifierData& data,
                                     const ComputeOptions& compute, i64 processes) {
   const InputInfo& in = data.input;
   const std::string name = network.value("name", std::string("network"));
@@ -36,7 +44,8 @@ inline ReportFacts classifier_facts(Json options, Json network, const Data& data
 
 /// The twelve right ones and the twelve wrong ones that it is most sure of, as the network saw
 /// them.
-inline void add_images(ClassifierResults& r, const Data& data, std::vector<Prediction> said) {
+inline void add_images(ClassifierResults& r, const ClassifierData& data,
+                       std::vector<Prediction> said) {
   std::stable_sort(said.begin(), said.end(), [](const Prediction& a, const Prediction& b) {
     return a.confidence > b.confidence;
   });
@@ -53,8 +62,8 @@ inline void add_images(ClassifierResults& r, const Data& data, std::vector<Predi
 
 /// The page and the confusion matrix of the epoch that the log ends with, in which `said` was said
 /// of the test set.
-inline void report_classifier(const RunReport& report, const RunFolder& folder, const Data& data,
-                              const std::vector<Prediction>& said) {
+inline void report_classifier(const RunReport& report, const RunFolder& folder,
+                              const ClassifierData& data, const std::vector<Prediction>& said) {
   const Json& last = folder.records().back();
   ClassifierResults results{Confusion(data.test.classes(), said)};
   const Confusion& c = results.confusion;
@@ -76,4 +85,8 @@ inline void report_classifier(const RunReport& report, const RunFolder& folder, 
   report.write(folder, std::move(r));
 }
 
-}  // namespace tool
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,19 +1,26 @@
 #pragma once
-// --tensorboard: what a run says of itself as OUT/events.out.tfevents.*, which TensorBoard shows.
+#include "ppma/core/names_begin.hpp"
+// With `tensorboard`: what a run says of itself, as OUT/events.out.tfevents.* for TensorBoard.
 //
 //   train/loss, train/lr, ...   some fifty points an epoch, each the mean since the one before
 //   test/..., test_ema/...      figures after each evaluation, of the weights and of their average
 //   decays, confusion, predictions   pictures
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <string>
+#include <string_view>
+#include <utility>
 
-#include "json.hpp"
+#include "ppma/commands/json.hpp"
 #include "ppma/train/epoch_sums.hpp"
 #include "ppma/train/run_folder.hpp"
 #include "ppma/train/tensorboard.hpp"
 
-namespace tool {
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
 
 /// The curve that a figure of the log is in: test_ema_acc1 -> test_ema/acc1, ema_mIoU ->
 /// test_ema/mIoU; "": it is none of an evaluation.
@@ -26,16 +33,16 @@ inline std::string figure_tag(const std::string& key) {
   return "";
 }
 
-class TensorBoard {
+class RunEvents {
  public:
   /// Of a run that is new, or goes on after some batches of an epoch. The folder must outlive it.
-  TensorBoard(const RunFolder& folder, bool resumed, i64 epoch, i64 batch, i64 batches)
+  RunEvents(const RunFolder& folder, bool resumed, i64 epoch, i64 batch, i64 batches)
       : folder_(folder),
         // The file is made where the run is once it is saved: before, that is another folder.
         events_(folder.home(), resumed ? epoch * batches + batch + 1 : -1) {}
-  TensorBoard(const TensorBoard&) = delete;
-  TensorBoard& operator=(const TensorBoard&) = delete;
-  ~TensorBoard() {  // of training that fails, its way there is worth most
+  RunEvents(const RunEvents&) = delete;
+  RunEvents& operator=(const RunEvents&) = delete;
+  ~RunEvents() {  // of training that fails, its way there is worth most
     try {
       write();
     } catch (const Error&) {
@@ -97,4 +104,8 @@ class TensorBoard {
   std::chrono::steady_clock::time_point written_ = std::chrono::steady_clock::now();
 };
 
-}  // namespace tool
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,13 +1,27 @@
 #pragma once
-// The reports of segmentors and detectors: report.hpp has what all tasks share.
+#include "ppma/core/names_begin.hpp"
+// The reports of segmentors and detectors: run_report.hpp has what all tasks share.
 
-#include "dense.hpp"
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ppma/commands/run_report.hpp"
 #include "ppma/io/resize.hpp"
+#include "ppma/io/rle.hpp"
+#include "ppma/train/detection.hpp"
+#include "ppma/train/segmentation.hpp"
 #include "ppma/vis/overlay.hpp"
 #include "ppma/vis/segment_picture.hpp"
-#include "report.hpp"
 
-namespace tool {
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
 
 /// The images of an evaluation that have least and most of a figure from 0 to 1.
 class Extremes {
@@ -224,4 +238,8 @@ auto test_again(Task& task, Model& model, const TrainingLoop& trainer, bool aver
       {.at = trainer.options().at, .epoch = trainer.epoch(), .averaged = averaged});
 }
 
-}  // namespace tool
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

@@ -1,18 +1,50 @@
 #pragma once
-// How much memory the heads of segmentors and detectors need at least: see needs.hpp.
+#include "ppma/core/names_begin.hpp"
+// How much memory the heads of segmentors and detectors need at least: see memory_needs.hpp.
 
 #include <array>
 
-#include "needs.hpp"
+#include "ppma/commands/memory_needs.hpp"
 #include "ppma/heads/mask_rcnn.hpp"
 #include "ppma/heads/segmentor.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
 #include "ppma/heads/upernet.hpp"
 
-namespace tool {
+namespace ppma::inline PPMA_ABI {
 
 /// The cells of the backbone's four maps of an image, finest (stride 4) first.
-inline std::array<double, 4> map_cells(i64 height, i64 width) {
+PPMA_API std::array<double, 4> map_cells(i64 height, i64 width);
+
+/// A head that nobody has counted: the backbone alone is what is needed at least.
+template <class Head>
+HeadNeeds head_needs(const SegmentorConfig<Head>&, i64, i64) {
+  return {};
+}
+
+/// UperNet, and the auxiliary head, whose weights are there in inference too. A convolution's
+/// result is kept for its norm, and the norm's for the ReLU or what follows it.
+PPMA_API HeadNeeds head_needs(const SegmentorConfig<UperNet>& config, i64 height, i64 width);
+
+/// A feature pyramid of P channels: its four levels as they are added up, and convolved.
+PPMA_API HeadNeeds pyramid_needs(const PpmaConfig& backbone, double P,
+                                 const std::array<double, 4>& n);
+
+PPMA_API HeadNeeds head_needs(const SegmentorConfig<SemanticFpn>& config, i64 height, i64 width);
+
+/// What the heads make of single regions is left out: how many regions there are, the images
+/// decide.
+PPMA_API HeadNeeds head_needs(const MaskRcnnConfig& c, i64 height, i64 width);
+
+/// The fields that decide how large the network of a task is.
+PPMA_API std::string network_options(const std::string& task);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_COMMANDS)
+
+namespace ppma::inline PPMA_ABI {
+
+std::array<double, 4> map_cells(i64 height, i64 width) {
   const auto half = [](i64 n) { return (n + 1) / 2; };
   std::array<double, 4> cells{};
   i64 h = half(height), w = half(width);
@@ -23,15 +55,7 @@ inline std::array<double, 4> map_cells(i64 height, i64 width) {
   return cells;
 }
 
-/// A head that nobody has counted: the backbone alone is what is needed at least.
-template <class Head>
-HeadNeeds head_needs(const SegmentorConfig<Head>&, i64, i64) {
-  return {};
-}
-
-/// UperNet, and the auxiliary head, whose weights are there in inference too. A convolution's
-/// result is kept for its norm, and the norm's for the ReLU or what follows it.
-inline HeadNeeds head_needs(const SegmentorConfig<UperNet>& config, i64 height, i64 width) {
+HeadNeeds head_needs(const SegmentorConfig<UperNet>& config, i64 height, i64 width) {
   const UperNetConfig& c = config.head;
   const std::array<double, 4> n = map_cells(height, width);
   const double pixels = static_cast<double>(height) * static_cast<double>(width);
@@ -51,9 +75,7 @@ inline HeadNeeds head_needs(const SegmentorConfig<UperNet>& config, i64 height, 
   return h;
 }
 
-/// A feature pyramid of P channels: its four levels as they are added up, and convolved.
-inline HeadNeeds pyramid_needs(const PpmaConfig& backbone, double P,
-                               const std::array<double, 4>& n) {
+HeadNeeds pyramid_needs(const PpmaConfig& backbone, double P, const std::array<double, 4>& n) {
   HeadNeeds h;
   for (std::size_t i = 0; i < 4; ++i) {
     h.weights += static_cast<double>(backbone.embed_dims[i]) * P + 9 * P * P;
@@ -63,7 +85,7 @@ inline HeadNeeds pyramid_needs(const PpmaConfig& backbone, double P,
   return h;
 }
 
-inline HeadNeeds head_needs(const SegmentorConfig<SemanticFpn>& config, i64 height, i64 width) {
+HeadNeeds head_needs(const SegmentorConfig<SemanticFpn>& config, i64 height, i64 width) {
   const SemanticFpnConfig& c = config.head;
   const std::array<double, 4> n = map_cells(height, width);
   const double pixels = static_cast<double>(height) * static_cast<double>(width);
@@ -80,9 +102,7 @@ inline HeadNeeds head_needs(const SegmentorConfig<SemanticFpn>& config, i64 heig
   return h;
 }
 
-/// What the heads make of single regions is left out: how many regions there are, the images
-/// decide.
-inline HeadNeeds head_needs(const MaskRcnnConfig& c, i64 height, i64 width) {
+HeadNeeds head_needs(const MaskRcnnConfig& c, i64 height, i64 width) {
   const std::array<double, 4> n = map_cells(height, width);
   const double P = static_cast<double>(c.rpn.channels), F = static_cast<double>(c.roi.fc_channels);
   const double K = static_cast<double>(c.roi.num_classes);
@@ -96,11 +116,14 @@ inline HeadNeeds head_needs(const MaskRcnnConfig& c, i64 height, i64 width) {
   return h;
 }
 
-/// The options that decide how large the network of a task is.
-inline std::string network_options(const std::string& task) {
-  return task == "segment"  ? "--config, --model or --segmentor"
-         : task == "detect" ? "--config, --model or --detector"
-                            : "--config or --model";
+std::string network_options(const std::string& task) {
+  return task == "segment"  ? "`config`, `model` or `segmentor`"
+         : task == "detect" ? "`config`, `model` or `detector`"
+                            : "`config` or `model`";
 }
 
-}  // namespace tool
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"

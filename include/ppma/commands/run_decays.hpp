@@ -1,23 +1,32 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // OUT/history: a network's decays on a few test images after each evaluation, of which at most
 // thirty are kept, evenly. A run that goes on adds to them.
 //
 //   OUT/history/images.png    the images
 //   OUT/history/epoch_N.png   beside them alpha, beta and a mask, after N epochs
 
+#include <algorithm>
 #include <filesystem>
+#include <string>
+#include <system_error>
+#include <vector>
 
+#include "ppma/commands/numbers.hpp"
 #include "ppma/data/augment.hpp"
 #include "ppma/data/detection.hpp"
 #include "ppma/io/image.hpp"
+#include "ppma/io/resize.hpp"
 #include "ppma/train/options.hpp"
 #include "ppma/train/run_folder.hpp"
 #include "ppma/vis/decay_history.hpp"
 #include "ppma/vis/report.hpp"
 
-namespace tool {
+namespace ppma::inline PPMA_ABI {
 
-class DecayHistory {
+namespace detail {
+
+class RunDecays {
  public:
   static constexpr i64 most_images = 4;
   static constexpr std::size_t most_epochs = 30;
@@ -25,8 +34,8 @@ class DecayHistory {
   /// Of the network that `backbone` is of, which must outlive it. image(i) is an image of the test
   /// set, uint8 (H,W,3), as the network takes it.
   template <class F>
-  DecayHistory(const Backbone& backbone, MaskKind kind, const Normalization& normalization,
-               const Placement& at, i64 test_images, F image)
+  RunDecays(const Backbone& backbone, MaskKind kind, const Normalization& normalization,
+            const Placement& at, i64 test_images, F image)
       : backbone_(backbone), kind_(kind), normalization_(normalization), at_(at) {
     if (kind != MaskKind::polyline && kind != MaskKind::shared && kind != MaskKind::v2h) return;
     const i64 n = std::min(most_images, test_images), step = test_images / std::max(i64{1}, n);
@@ -97,4 +106,8 @@ inline Tensor dense_sized(const Tensor& image, i64 longer, i64 shorter) {
   return resize_antialiased(image, std::max(least_size, size[0]), std::max(least_size, size[1]));
 }
 
-}  // namespace tool
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#include "ppma/core/names_end.hpp"

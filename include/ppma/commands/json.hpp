@@ -1,5 +1,6 @@
 #pragma once
-// JSON of the tool's own files and of weights' metadata: members by name, with what is wrong where.
+#include "ppma/core/names_begin.hpp"
+// JSON of a run's files and of weights' metadata: members by name, with what is wrong where.
 
 #include <nlohmann/json.hpp>
 #include <string>
@@ -8,27 +9,19 @@
 #include "ppma/core/limits.hpp"
 #include "ppma/io/json_fields.hpp"
 
-namespace tool {
+namespace ppma::inline PPMA_ABI {
 
-using namespace ppma;
+/// Members keep their order.
 using Json = nlohmann::ordered_json;
 
 /// JSON that is about a network or a run. Error: where it is and what is wrong with it.
-inline Json parse_json(const std::string& text, const std::string& where) {
-  try {
-    return Json::parse(text);
-  } catch (const Json::parse_error& e) {
-    fail(where, ": not JSON, at byte ", static_cast<i64>(e.byte));
-  } catch (const Json::out_of_range&) {
-    fail(where, ": has a number that is too large");
-  }
-}
+PPMA_API Json parse_json(const std::string& text, const std::string& where);
 
 /// Reads a member of one of our own files, at `where`; one that is not there, or null, leaves
 /// `into` as it is. Errors: no object; a member of another kind.
 template <class T>
 void read_member(const Json& j, const char* key, const std::string& where, T& into) {
-  ppma::detail::check_object(j, where);
+  detail::check_object(j, where);
   const auto it = j.find(key);
   if (it != j.end() && !it->is_null()) read_json_value(*it, where, key, into);
 }
@@ -50,6 +43,14 @@ void read_kept(const Json& j, const std::string& where, Options& o) {
   check_fields(o, where);
 }
 
+/// All options as they are kept in a file.
+template <class Options>
+Json options_of(const Options& o) {
+  Json j;
+  write_json_fields(o, j);
+  return j;
+}
+
 /// f(), whose errors say where it was.
 template <class F>
 auto naming(const std::string& where, F f) {
@@ -60,4 +61,24 @@ auto naming(const std::string& where, F f) {
   }
 }
 
-}  // namespace tool
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_COMMANDS)
+
+namespace ppma::inline PPMA_ABI {
+
+Json parse_json(const std::string& text, const std::string& where) {
+  try {
+    return Json::parse(text);
+  } catch (const Json::parse_error& e) {
+    fail(where, ": not JSON, at byte ", static_cast<i64>(e.byte));
+  } catch (const Json::out_of_range&) {
+    fail(where, ": has a number that is too large");
+  }
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"
