@@ -182,9 +182,9 @@ struct Owner {
 };
 
 // A mask is a type: `width` of its lines in pieces of 8 cells, whether these are the tokens one
-// after the other (`flat`: padding is behind the last one), what a Cell holds of it, whether the two
-// softmaxes change places for who looks from the keys (`turns`), any_closed(), add(), and what its
-// decays get backward (Gradients, tensor_backward.cuh). Here: none, and both polylines; two
+// after the other (`flat`: padding is behind the last one), what a Cell holds of it, whether the
+// two softmaxes change places for who looks from the keys (`turns`), any_closed(), add(), and what
+// its decays get backward (Gradients, tensor_backward.cuh). Here: none, and both polylines; two
 // sequences: scans.cuh.
 struct NoMask {
   static constexpr int width = 8;
