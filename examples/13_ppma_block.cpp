@@ -58,7 +58,7 @@ int main() {
 
   // 2. Queries, keys and values of the normalised tokens; q and k are turned by their place in the
   // raster, so that their products know how far apart two tokens are.
-  Attention& a = block.retention;
+  Attention& a = *block.retention;
   const Tensor n = block.retention_layer_norm.forward(x);                // (B,H,W,C)
   const Tensor q = rotary(a.q_proj.forward(n), positions.angle, heads),  // (B,H,W,C)
       k = rotary(a.k_proj.forward(n), positions.angle, heads, 1 / std::sqrt(8.0)),

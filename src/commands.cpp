@@ -1,6 +1,8 @@
 // The definitions of include/ppma/commands/.
 #define PPMA_DEFINES_COMMANDS
+#include "ppma/commands/ablate.hpp"
 #include "ppma/commands/classifier_training.hpp"
+#include "ppma/commands/compare.hpp"
 #include "ppma/commands/convert.hpp"
 #include "ppma/commands/data.hpp"
 #include "ppma/commands/data_find.hpp"
@@ -19,9 +21,13 @@
 #include "ppma/commands/network.hpp"
 #include "ppma/commands/predict.hpp"
 #include "ppma/commands/recipes.hpp"
+#include "ppma/commands/run_scores.hpp"
 #include "ppma/commands/score.hpp"
+#include "ppma/commands/study.hpp"
+#include "ppma/commands/sweep.hpp"
 #include "ppma/commands/train_classifier.hpp"
 #include "ppma/commands/train_detector.hpp"
 #include "ppma/commands/train_segmentor.hpp"
 #include "ppma/commands/training_options.hpp"
+#include "ppma/commands/trials.hpp"
 #include "ppma/commands/visualize.hpp"

@@ -212,8 +212,9 @@ inline void bench_classifier(BenchOptions o) {
   place(model, at, !o.train);
   Timing t = time_classifier(o, at, model, model.config.num_classes, processes);
   if (!processes.empty() && processes[0].rank != 0) return;
-  t.floor = 1000 * floor_of(model.config, measure_ceilings(at), o.batch, o.size, o.image_width(),
-                            static_cast<double>(size_of(at.activations())), o.train);
+  if (model.config.all_polyline())  // of other mixers it is not known
+    t.floor = 1000 * floor_of(model.config, measure_ceilings(at), o.batch, o.size, o.image_width(),
+                              static_cast<double>(size_of(at.activations())), o.train);
   report(o, t, model.config.name, o.train ? "training step" : "inference",
          {{"mask", to_string(model.config.mask)}}, processes.empty() ? 1 : processes[0].size);
 }

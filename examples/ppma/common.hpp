@@ -43,7 +43,7 @@ inline void add_compute(CLI::App& app, ComputeOptions& o) {
       ->capture_default_str();
 }
 
-/// Which network: --config, --model, --mask, --weights.
+/// Which network: --config, --model, --mask, --mixer, --weights.
 inline void add_network(CLI::App& app, NetworkOptions& o) {
   auto* weights = app.add_option("--weights", o.weights,
                                  "weights: .safetensors, .pth or .pt; random ones if absent")
@@ -69,6 +69,11 @@ inline void add_network(CLI::App& app, NetworkOptions& o) {
   }
   app.add_option("--mask", o.mask, "another mask: " + names)
       ->check(accepted_by([](const std::string& name) { parse_mask_kind(name); }));
+  names.clear();
+  for (const std::string& name : mixer_names()) names += (names.empty() ? "" : ", ") + name;
+  app.add_option("--mixer", o.mixer,
+                 "another token mixer in all stages, or four with commas between: " + names)
+      ->check(accepted_by([](const std::string& name) { with_mixers(PpmaConfig(), name); }));
 }
 
 // ---- reports ----------------------------------------------------------------------------------

@@ -79,6 +79,8 @@ inline void summarize(const SummaryCommand& o) {
     check(needs_of({config, o.batch, size, size}).operations < most, "a pass with ", o.batch,
           " images of ", size, " pixels takes more than ", most,
           " operations; choose a smaller --batch or --size");
+    check(!o.measure || config.all_polyline(),
+          "summary --measure: the memory of mixers beside polyline attention is not planned");
     check(!o.measure || has_memory_plan(config), "summary --measure: attention with mask ",
           to_string(config.mask), " visits tokens in another order, and its memory is not planned");
     if (o.measure) require_memory({config, o.batch, size, size, true}, "--batch or --size");

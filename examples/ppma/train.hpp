@@ -84,7 +84,7 @@ inline void add_train(CLI::App& app) {
                 {"--data", "--data-dir", "--workers", "--size", "--images", "--test-images",
                  "--question", "--difficulty", "--fraction", "--no-flip"});
   group_options(*c, "Network",
-                {"--weights", "--entry", "--config", "--model", "--mask", "--drop-path",
+                {"--weights", "--entry", "--config", "--model", "--mask", "--mixer", "--drop-path",
                  "--checkpoint-blocks", "--freeze"});
   group_options(
       *c, "Optimiser",
@@ -144,7 +144,10 @@ inline void add_train(CLI::App& app) {
     if (told && o->task == "classify") take_run(*c, *told, file, *o);
     if (o->resume.empty() && !of_a_run) refuse_other_data(*c, o->data.kind);
     if (o->resume.empty()) processes = other_processes(launch, o->compute.placement(true).device);
-    if (o->task == "classify") return train(*o, processes, *per_class);
+    if (o->task == "classify") {
+      train(*o, processes, *per_class);
+      return;
+    }
     take_shared(*o);
     if (told && o->task == "segment") take_run(*c, *told, file, *segment);
     if (told && o->task == "detect") take_run(*c, *told, file, *detect);

@@ -160,18 +160,19 @@ class ShownDetector : public ShownDense<DetectionEvaluation> {
 
 /// Trains and shows it. `ready`: the images, where the caller has them and says himself what comes
 /// of it.
-inline void train(const ClassifierTraining& o, const std::vector<Communicator>& processes,
-                  bool per_class = false, const ClassifierData* ready = nullptr) {
+inline TrainedRun train(const ClassifierTraining& o, const std::vector<Communicator>& processes,
+                        bool per_class = false, const ClassifierData* ready = nullptr) {
   ShownClassifier shown;
   const TrainedClassifier r = train_classifier(o, shown, processes, ready);
   shown.over(r.stopped);
-  if (r.best < 0) return;  // nothing was evaluated yet
+  if (r.best < 0) return r;  // nothing was evaluated yet
   std::printf("best accuracy %.2f %% on %s test images: %s\n", r.best,
               grouped_digits(r.test_images).c_str(), r.weights.c_str());
   std::printf("report: %s/report.html\n", r.folder.c_str());
-  if (ready != nullptr || !r.confusion) return;
+  if (ready != nullptr || !r.confusion) return r;
   std::printf("after the last epoch: ");
   print_confusion(*r.confusion, shown_classes(r.classes), per_class);
+  return r;
 }
 
 /// The last line of a run: the best of `what`, in a number of `digits`.
@@ -184,20 +185,22 @@ inline void print_best(const TrainedRun& r, const char* what, double best, int d
                 r.folder.c_str(), "last.safetensors");
 }
 
-inline void train(const SegmentorTraining& o, const std::vector<Communicator>& processes,
-                  bool per_class = false) {
+inline TrainedRun train(const SegmentorTraining& o, const std::vector<Communicator>& processes,
+                        bool per_class = false) {
   ShownSegmentor shown(per_class);
   const TrainedSegmentor r = train_segmentor(o, shown, processes);
   shown.over(r.stopped);
   print_best(r, "mean IoU", 100 * r.best, 2);
+  return r;
 }
 
-inline void train(const DetectorTraining& o, const std::vector<Communicator>& processes,
-                  bool per_class = false) {
+inline TrainedRun train(const DetectorTraining& o, const std::vector<Communicator>& processes,
+                        bool per_class = false) {
   ShownDetector shown(per_class);
   const TrainedDetector r = train_detector(o, shown, processes);
   shown.over(r.stopped);
   print_best(r, "AP", r.best, 4);
+  return r;
 }
 
 }  // namespace tool

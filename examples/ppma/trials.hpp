@@ -1,75 +1,22 @@
 #pragma once
-// Trials: runs of `train` that are compared, what ablate and sweep have in common. Each of several
-// variants (a mask, a learning rate) is trained with the same seeds, to a folder
+// What ablate and sweep have in common: options of their runs (ppma/commands/trials.hpp), several
+// processes, and how what comes of it is shown.
 //
-//   OUT/VARIANT-SEED    a run of `train` each: those that are there are not trained again
 //   OUT/job-K.log       with --jobs, what process K says
-//
-// Seeds are paired: runs of one seed see the same images in the same order, and begin with the same
-// weights where their networks are the same. What counts is the last epoch's figure on the test
-// images, of the average of weights where there is one; nothing is chosen by it.
 
 #include <filesystem>
 #include <functional>
 #include <utility>
-#include <variant>
 
+#include "costs.hpp"
+#include "ppma/commands/study.hpp"
 #include "system.hpp"
 #include "train.hpp"
 
 namespace tool {
 
-/// The options of a run of `train`, of any task.
-using AnyCommand = std::variant<ClassifierTraining, SegmentorTraining, DetectorTraining>;
-
-inline TrainingOptions& common_of(AnyCommand& c) {
-  return std::visit([](auto& o) -> TrainingOptions& { return o; }, c);
-}
-inline const TrainingOptions& common_of(const AnyCommand& c) {
-  return std::visit([](const auto& o) -> const TrainingOptions& { return o; }, c);
-}
-inline Json options_of(const AnyCommand& c) {
-  return std::visit([](const auto& o) { return ppma::options_of(o); }, c);
-}
-
-/// What is told of a task: the figure on the test images, and where a run's log has it.
-struct TaskFigure {
-  std::string name;                                       // "accuracy"
-  std::vector<std::pair<std::string, std::string>> keys;  // itself, and of averaged weights
-  double scale = 1;                                       // to percent
-  std::string loss;                                       // of training
-
-  static TaskFigure of(const std::string& task) {
-    if (task == "segment") return {"mIoU", {{"mIoU", "ema_mIoU"}}, 100, "loss"};
-    if (task == "detect")
-      return {"mAP", {{"segm_mAP", "ema_segm_mAP"}, {"bbox_mAP", "ema_bbox_mAP"}}, 100, "loss"};
-    return {"accuracy", {{"test_acc1", "test_ema_acc1"}}, 1, "train_loss"};
-  }
-  /// Of a line of the log, in percent; nothing where the epoch was not evaluated.
-  std::optional<double> in(const Json& record) const {
-    for (const auto& [own, averaged] : keys)
-      for (const std::string& key : {averaged, own})
-        if (double value = -1; read_member(record, key.c_str(), "log.jsonl", value), value >= 0)
-          return scale * value;
-    return {};
-  }
-};
-
-/// How a run did: its figure in the end and as the mean of all evaluations, and both over epochs.
-struct Score {
-  double last = 0, over_epochs = 0;
-  Series figure{}, loss{};
-};
-
-/// A run of one variant.
-struct Trial {
-  std::size_t variant;
-  AnyCommand command;
-  std::optional<Score> score{};  // once it is trained
-};
-
 /// What is asked of all trials.
-struct TrialOptions {
+struct TrialArguments {
   i64 seeds = 5, jobs = 1;
   std::string part = "0/1";
   bool report = false;
@@ -90,6 +37,19 @@ struct TrialOptions {
         ->check(in_range(i64{1}, i64{1000}))
         ->capture_default_str();
     app.add_flag("--report", report, "train nothing: show what is there");
+  }
+
+  /// What they are. Error: a part that is none, or that does not go with several processes.
+  TrialOptions options() const {
+    TrialOptions o{.seeds = seeds, .report = report};
+    o.part = -1, o.parts = 0;
+    const std::size_t slash = part.find('/');
+    check(slash != std::string::npos && parse_number(part.substr(0, slash), o.part) &&
+              parse_number(part.substr(slash + 1), o.parts) && o.part >= 0 && o.part < o.parts,
+          "--part ", part, ": must be K/N, with K from 0 to N - 1");
+    check(jobs == 1 || o.parts == 1, "--part is for one process; --jobs ", jobs,
+          " cuts the runs into parts by itself");
+    return o;
   }
 };
 
@@ -117,7 +77,7 @@ class TrialBase {
     take_shared_ = add_dense_options(app, segment, detect);
   }
   /// What was given. Errors: an option of another task, or that makes runs incomparable.
-  AnyCommand chosen(const CLI::App& app) {
+  AnyTraining chosen(const CLI::App& app) {
     const std::string& task = classify.task;
     refuse_others(app, task);
     refuse_other_data(app, classify.data.kind);
@@ -133,7 +93,7 @@ class TrialBase {
 
  private:
   template <class Command>
-  AnyCommand finished(const CLI::App& app, Command c) const {
+  AnyTraining finished(const CLI::App& app, Command c) const {
     c.task = classify.task, c.out = classify.out;
     if (app.count("--evaluate-every") == 0) c.evaluate_every = c.epochs;  // the last one counts
     return c;
@@ -142,68 +102,20 @@ class TrialBase {
   std::function<void(const ClassifierTraining&)> take_shared_{};
 };
 
-/// Objects of a file that has one a line; none where there is no file. Error: a line is no JSON.
-inline std::vector<Json> json_lines(const std::string& path) {
-  std::vector<Json> all;
-  if (!std::filesystem::exists(path)) return all;
-  std::istringstream lines(read_text(path));
-  for (std::string line; std::getline(lines, line);) all.push_back(parse_json(line, path));
-  return all;
-}
-
-/// What the log of a run in `folder` says; nothing where it has fewer than `epochs`.
-inline std::optional<Score> score_of_log(const std::string& folder, const std::string& task,
-                                         i64 epochs) {
-  const std::string path = folder + "/log.jsonl";
-  const std::vector<Json> log = json_lines(path);
-  const TaskFigure figure = TaskFigure::of(task);
-  if (log.empty() || member<i64>(log.back(), "epoch", path) + 1 < epochs) return {};
-  Score s;
-  for (const Json& r : log) {
-    const double epoch = static_cast<double>(member<i64>(r, "epoch", path) + 1);
-    s.loss.x.push_back(epoch), s.loss.y.push_back(member<double>(r, figure.loss.c_str(), path));
-    const std::optional<double> value = figure.in(r);
-    if (!value) continue;
-    s.last = *value, s.over_epochs += *value;
-    s.figure.x.push_back(epoch), s.figure.y.push_back(*value);
-  }
-  check(!s.figure.y.empty(), path, ": no epoch has been evaluated");
-  s.over_epochs /= static_cast<double>(s.figure.y.size());
-  return s;
-}
-
-/// A run's score, if it is trained to its end. Error: it was told something else.
-inline std::optional<Score> score_of(const AnyCommand& c) {
-  const TrainingOptions& o = common_of(c);
-  const std::string path = o.out + "/train.json";
-  if (!std::filesystem::exists(path)) return {};
-  Json told = options_of(c), kept = parse_json(read_text(path), path);
-  // Sizes that were not given are written down as the first image had them.
-  for (const char* key : {"longer", "shorter", "crop", "head", "steps"})
-    if (const auto it = told.find(key);
-        it != told.end() && (*it == 0 || *it == "" || *it == Json::array()))
-      told.erase(key), kept.erase(key);
-  if (o.task == "detect" && o.data.kind == "shapes")
-    for (const char* key : {"longer", "shorter"}) told.erase(key), kept.erase(key);
-  check(kept == told, o.out,
-        ": was trained with other options; choose another --out, or the same options");
-  return score_of_log(o.out, o.task, o.epochs);
-}
-
 /// Trains all trials by so many processes of this program.
-inline void train_by_jobs(const TrialOptions& t, const std::string& out,
-                          std::vector<Trial>& trials) {
+inline void train_by_jobs(i64 processes, const std::string& out, std::vector<Trial>& trials) {
   std::filesystem::create_directories(out);
   std::vector<Job> jobs;
-  for (i64 k = 0; k < t.jobs; ++k)
-    jobs.push_back({{"--jobs", "1", "--part", str(k, "/", t.jobs)}, str(out, "/job-", k, ".log")});
+  for (i64 k = 0; k < processes; ++k)
+    jobs.push_back(
+        {{"--jobs", "1", "--part", str(k, "/", processes)}, str(out, "/job-", k, ".log")});
   std::printf("%zu runs by %zu processes, which write %s/job-0.log to job-%zu.log\n", trials.size(),
               jobs.size(), out.c_str(), jobs.size() - 1);
   std::size_t known = 0;
   const auto count = [&] {
     std::size_t trained = 0;
     for (Trial& trial : trials) {
-      if (!trial.score) trial.score = score_of(trial.command);
+      if (!trial.score) trial.score = score_of(trial.options);
       trained += trial.score.has_value();
     }
     if (trained > std::exchange(known, trained)) {
@@ -213,60 +125,57 @@ inline void train_by_jobs(const TrialOptions& t, const std::string& out,
   };
   count();
   const std::vector<std::size_t> failed = run_jobs(jobs, count);
-  check(failed.empty(), failed.size(), " of ", t.jobs, " processes failed; see ",
+  check(failed.empty(), failed.size(), " of ", processes, " processes failed; see ",
         failed.empty() ? "" : jobs[failed[0]].log);
 }
 
-/// Images that neighbouring runs of a classifier share.
-class SharedData {
+/// Shows runs and what they say together.
+class ShownStudy : public StudyObserver {
  public:
-  const ClassifierData& of(const ClassifierTraining& c) {
-    if (data_ && seed_ == c.seed && options_ == options_of(c.data)) return *data_;
-    data_ = make_data(c.data, c.seed, true, {}, c.crops(), notes());
-    if (is_generated(c.data.kind))
-      data_->train = in_memory(data_->train), data_->test = in_memory(data_->test);
-    seed_ = c.seed, options_ = options_of(c.data);
-    return *data_;
+  explicit ShownStudy(const TrialArguments& trials) : trials_(trials) {}
+
+  void note(const std::string& text) override { tool::note(text); }
+  bool train_all(const std::string& out, std::vector<Trial>& trials) override {
+    if (trials_.jobs == 1) return false;
+    train_by_jobs(trials_.jobs, out, trials);
+    return true;
+  }
+  void run(std::size_t number, std::size_t all) override {
+    std::printf("\nrun %zu of %zu: ", number + 1, all);
+  }
+  TrainedRun train(const ClassifierTraining& o, const ClassifierData& images) override {
+    return tool::train(o, {}, false, &images);
+  }
+  TrainedRun train(const SegmentorTraining& o) override { return tool::train(o, {}); }
+  TrainedRun train(const DetectorTraining& o) override { return tool::train(o, {}); }
+  void measure(std::vector<CostedNetwork>& networks, i64 batch, i64 size,
+               const ComputeOptions& compute) override {
+    std::printf("\ntiming %zu networks in turns\n", networks.size());
+    std::fflush(stdout);
+    BenchOptions o;
+    o.batch = batch, o.size = size, o.compute = compute;
+    measure_costs(networks, o);
+  }
+  void says(const Study& s, const StudySays& says) override {
+    std::printf("\n%s", says.table.text().c_str());
+    if (!says.costs.rows.empty())
+      std::printf("\n%s\n%s", s.how_costs.c_str(), says.costs.text().c_str());
   }
 
  private:
-  std::optional<ClassifierData> data_{};
-  u64 seed_ = 0;
-  Json options_{};
+  const TrialArguments& trials_;
 };
 
-inline void train_trial(AnyCommand c, SharedData& data) {
-  TrainingOptions& o = common_of(c);
-  if (std::filesystem::exists(o.out + "/last.safetensors")) o.resume = o.out;
-  if (const auto* classify = std::get_if<ClassifierTraining>(&c))
-    train(*classify, {}, false, &data.of(*classify));
-  else if (const auto* segment = std::get_if<SegmentorTraining>(&c))
-    train(*segment, {});
-  else
-    train(std::get<DetectorTraining>(c), {});
-}
-
-/// Trains those of the trials that are this process's and are not yet trained. Error: --part and
-/// --jobs that do not go together, or what training refuses.
-inline void run_trials(const TrialOptions& t, const std::string& out, std::vector<Trial>& trials) {
-  const std::size_t slash = t.part.find('/');
-  i64 part = -1, parts = 0;
-  check(slash != std::string::npos && parse_number(t.part.substr(0, slash), part) &&
-            parse_number(t.part.substr(slash + 1), parts) && part >= 0 && part < parts,
-        "--part ", t.part, ": must be K/N, with K from 0 to N - 1");
-  check(t.jobs == 1 || parts == 1, "--part is for one process; --jobs ", t.jobs,
-        " cuts the runs into parts by itself");
-  if (t.jobs > 1 && !t.report) return train_by_jobs(t, out, trials);
-  SharedData data;
-  for (std::size_t k = 0; k < trials.size(); ++k) {
-    trials[k].score = score_of(trials[k].command);
-    // Parts are neighbours: most of them draw the images of one seed.
-    const bool other_part = static_cast<i64>(k) * parts / static_cast<i64>(trials.size()) != part;
-    if (trials[k].score || t.report || other_part) continue;
-    std::printf("\nrun %zu of %zu: ", k + 1, trials.size());
-    train_trial(trials[k].command, data);
-    trials[k].score = score_of(trials[k].command);
-  }
+/// The files, and what is not there yet.
+inline void print_files(const MadeStudy& made) {
+  const auto joined = [](const std::vector<std::string>& words) {
+    std::string text;
+    for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+    return text;
+  };
+  std::printf("\n%s\n", joined(made.files).c_str());
+  if (!made.says.missing.empty())
+    std::printf("not all trained yet: %s\n", joined(made.says.missing).c_str());
 }
 
 }  // namespace tool

@@ -30,7 +30,7 @@ void lesson_13() {
   const NoGrad off;
 
   // Softplus of -40 is 0, so every decay is 1.
-  PathEmbed& decays = *block.retention.path_embed;
+  PathEmbed& decays = *block.retention->path_embed;
   for (i64 g = 0; g < 2; ++g) decays.dt_bias.data<double>()[g] = -40;
   expect(largest_difference(whole_attention(x, x, x, 2, decays.forward(x)),
                             whole_attention(x, x, x, 2, Tensor(), Paths::none)) < 1e-12,
@@ -41,7 +41,7 @@ void lesson_13() {
     Tensor(t).copy_from(Tensor::zeros(t.shape(), t.dtype()));
   };
   zero(block.pos->weight), zero(block.pos->bias);
-  zero(block.retention.out_proj.weight), zero(block.retention.out_proj.bias);
+  zero(block.retention->out_proj.weight), zero(block.retention->out_proj.bias);
   zero(block.ffn.fc2.weight), zero(block.ffn.fc2.bias);
   Context evaluation;
   expect(largest_difference(block.forward(x, positions, evaluation), x) == 0,

@@ -208,6 +208,8 @@
 #define Y !
 #define Z !
 
+#include <ppma/commands/ablate.hpp>
+#include <ppma/commands/compare.hpp>
 #include <ppma/commands/convert.hpp>
 #include <ppma/commands/data_find.hpp>
 #include <ppma/commands/dense_predict.hpp>
@@ -215,6 +217,7 @@
 #include <ppma/commands/export.hpp>
 #include <ppma/commands/lr_find.hpp>
 #include <ppma/commands/score.hpp>
+#include <ppma/commands/sweep.hpp>
 #include <ppma/commands/train.hpp>
 #include <ppma/commands/visualize.hpp>
 #include <ppma/dlpack.hpp>
@@ -224,6 +227,7 @@
 #include <ppma/heads/onnx_detector.hpp>
 #include <ppma/heads/segmentor.hpp>
 #include <ppma/mdspan.hpp>
+#include <ppma/mixers/all.hpp>
 #include <ppma/ppma.hpp>
 #include <ppma/train/tensorboard.hpp>
 #include <ppma/vis/decay_history.hpp>

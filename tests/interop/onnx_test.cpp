@@ -201,7 +201,7 @@ TEST_CASE("an ONNX file says what is in it", "[onnx]") {
     INFO(f.name);
     CHECK((weights.count(f.name) == 1 || weights.count(f.name + "_t") == 1));
   }
-  const Tensor lepe = model.backbone.layers[0].blocks[0].retention.lepe->weight;
+  const Tensor lepe = model.backbone.layers[0].blocks[0].retention->lepe->weight;
   const std::string& written = weights.at("layers.0.blocks.0.retention.lepe.conv.weight");
   REQUIRE(static_cast<i64>(written.size()) == lepe.bytes());
   CHECK(std::memcmp(written.data(), lepe.raw(), written.size()) == 0);
@@ -250,6 +250,9 @@ TEST_CASE("what cannot be an ONNX file is refused, and nothing is written", "[on
   CHECK_THAT(
       io_test::error_of([&] { export_onnx(Classifier(small_vit(MaskKind::none)), g, 64, 64); }),
       io_test::Contains("takes images of 32 x 32 pixels"));
+  CHECK_THAT(
+      io_test::error_of([&] { export_onnx(Ppma(with_mixers(ppma_nano(), "window")), g, 32, 32); }),
+      io_test::Contains("onnx: the stage has another token mixer than polyline attention"));
   prepare_for_inference(model, DType::f32);
   OnnxGraph packed("packed");
   CHECK_THAT(io_test::error_of([&] { export_onnx(model, packed, 32, 32); }),

@@ -128,5 +128,9 @@ TEST_CASE("memory of N x N arrays is not planned", "[models]") {
   c = ppma_nano();
   c.fused = false;
   CHECK_FALSE(has_memory_plan(c));
+  c = with_mixers(ppma_nano(), "polyline_whole,polyline_whole,polyline_whole,window");
+  CHECK_FALSE(has_memory_plan(c));
+  CHECK(says([&] { plan_inference(c, 1, 64, 64); },
+             "has token mixers beside polyline attention, whose memory is not planned"));
   CHECK(says([&] { plan_training_step(ppma_nano(), 0, 64, 64); }, "memory plan: needs a batch"));
 }

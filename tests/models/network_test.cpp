@@ -214,7 +214,7 @@ TEST_CASE("what the network refuses, and where in it an error happened", "[model
         model.forward(Tensor::zeros({1, 3, 64, 64}, DType::f64));
       },
       "(in patch_embed)"));
-  model.backbone.layers[2].blocks[1].retention.q_proj = [] {
+  model.backbone.layers[2].blocks[1].retention->q_proj = [] {
     Rng rng;
     return Linear(9, 9, rng);
   }();

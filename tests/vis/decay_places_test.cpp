@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "catch.hpp"
+#include "ppma/vis/decay_history.hpp"
 #include "ppma/vis/mask_maps.hpp"
 #include "thrown.hpp"
 
@@ -65,4 +66,11 @@ TEST_CASE("decays by place: those of each stage are what its attention has", "[v
   c.mask = MaskKind::none;
   const Ppma plain(c, 5);
   for (const Tensor& t : log_decays_of(plain.backbone, input, 1)) CHECK(!t.defined());
+  c.mask = MaskKind::polyline;
+  Ppma mixed(with_mixers(c, "window,polyline_whole,none,none"), 5);
+  const std::vector<Tensor> some = log_decays_of(mixed.backbone, input, 1);
+  CHECK((!some[0].defined() && some[1].defined() && !some[3].defined()));
+  CHECK(!decay_maps(mixed.backbone, MaskKind::polyline, input).alpha.defined());
+  CHECK(says([&] { detail::tokens_before(mixed, input, 0, 0); },
+             "block: it has another token mixer, not a polyline attention"));
 }

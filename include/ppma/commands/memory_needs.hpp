@@ -86,14 +86,18 @@ MemoryNeeds needs_of(const NetworkPass& w) {
   for (std::size_t s = 0; s < 4; ++s) {
     const double N = H * W, C = static_cast<double>(c.embed_dims[s]);
     const double G = static_cast<double>(c.num_heads[s]), blocks = static_cast<double>(c.depths[s]);
-    const double hidden = std::floor(c.mlp_ratios[s] * C), block = 4 * C * C + 2 * C * hidden;
+    const bool polyline = c.mixers[s] == "polyline";  // of other mixers nothing is counted
+    const double hidden = std::floor(c.mlp_ratios[s] * C),
+                 block = (polyline ? 4 * C * C : 0) + 2 * C * hidden;
     const double scores = N * (c.chunkwise_recurrents[s] ? H + W : N);
     weights += blocks * block;
     // of a linear attention, of each path: two products and four scans of d x d numbers a head
-    const double attention = c.linear[s] ? 12 * N * C * C / G : scores * (3 * C + 20 * G);
+    const double attention = !polyline     ? 0
+                             : c.linear[s] ? 12 * N * C * C / G
+                                           : scores * (3 * C + 20 * G);
     operations += blocks * (N * block + attention);
     if (blocks > 0) largest = std::max(largest, N * (C + hidden));
-    kept += blocks * N * (w.again ? C : 6 * C + 2 * hidden);
+    kept += blocks * N * (w.again ? C : (polyline ? 6 : 2) * C + 2 * hidden);
     if (s < 3) convolution(C, static_cast<double>(c.embed_dims[s + 1]), 2);
   }
   const double images = static_cast<double>(w.batch),

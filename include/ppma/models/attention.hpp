@@ -5,6 +5,7 @@
 // is in polyline/. Legend: B batch, H W grid, G heads, d head width, C = G d channels.
 
 #include <optional>
+#include <string>
 
 #include "ppma/nn/layers.hpp"
 #include "ppma/ops/rotary.hpp"
@@ -20,6 +21,8 @@ struct StageConfig {
   MaskKind mask;
   bool fused;                                                         // else composed attention
   bool lepe = true, rotary = true, depthwise = true, linear = false;  // as in PpmaConfig
+  std::string mixer = "polyline";                                     // as in PpmaConfig
+  i64 stage = 0, block = 0;                                           // from 0
 };
 
 /// A depthwise convolution where a configuration has it.
@@ -50,7 +53,7 @@ struct Positions {
   Tensor angle;  // (d): rotary angle of each channel; undefined: tokens are not turned
   Tensor decay;  // (G), RMT only: log decay of each head
 
-  /// Angles of a stage, and RMT's decays of its range.
+  /// Angles of a stage, and RMT's decays of its range; another mixer than ours has none of it.
   PPMA_API Positions(const StageConfig& c, double rmt_range);
   template <class V>
   void fields(V& v) {
@@ -158,6 +161,7 @@ Tensor PathEmbed::forward(const Tensor& x, bool fused, const Tensor& values) con
 }
 
 Positions::Positions(const StageConfig& c, double rmt_range) {
+  if (c.mixer != "polyline") return;
   if (c.rotary) angle = rotary_angle(c.channels / c.heads);
   if (c.mask == MaskKind::rmt) decay = rmt_decay_log(c.heads, 2, rmt_range);
 }

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "ppma/mixers/mixer.hpp"
 #include "ppma/models/attention.hpp"
 #include "ppma/models/config.hpp"
 #include "ppma/models/stem.hpp"
@@ -30,11 +31,13 @@ struct FeedForward {
   }
 };
 
-/// x += pos(x), if any;  x += DropPath(gamma_1 attention(LN x));  x += DropPath(gamma_2 ffn(LN x))
+/// x += pos(x), if any;  x += DropPath(gamma_1 mixed(LN x));  x += DropPath(gamma_2 ffn(LN x))
+/// with mixed our attention or another token mixer.
 struct Block {
   Tensor gamma_1, gamma_2;  // (1,1,1,C), where layer scale is on
   LayerNorm retention_layer_norm;
-  Attention retention;
+  std::optional<Attention> retention;  // where the stage's mixer is "polyline"
+  std::optional<Mixer> mixer;          // else
   LayerNorm final_layer_norm;
   FeedForward ffn;
   std::optional<DepthwiseConv2d> pos;  // 3x3
@@ -43,12 +46,15 @@ struct Block {
   PPMA_API Block(const StageConfig& c, double drop, Rng& rng);
   /// x (B,H,W,C) -> (B,H,W,C)
   PPMA_API Tensor forward(Tensor x, const Positions& at, Context& ctx) const;
+  /// Its attention. Error: the block has another mixer.
+  PPMA_API const Attention& attention() const;
   /// x + pos(x), what the attention's norm gets; x (B,H,W,C).
   Tensor positioned(const Tensor& x) const { return pos ? pos->forward(x, x) : x; }
   template <class V>
   void fields(V& v) {
     v.parameter("gamma_1", gamma_1), v.parameter("gamma_2", gamma_2);
     v.child("retention_layer_norm", retention_layer_norm), v.child("retention", retention);
+    v.child("mixer", mixer);
     v.child("final_layer_norm", final_layer_norm), v.child("ffn", ffn), v.child("pos", pos);
   }
 
@@ -75,8 +81,8 @@ struct Stage {
   PPMA_API Tensor again(const Block& b, const Tensor& x, Context& ctx) const;
   /// (B,H,W,C) -> the next stage's tokens; x itself after the last stage.
   PPMA_API Tensor merge(const Tensor& x, const Context& ctx) const;
-  /// What the blocks of stage s share.
-  PPMA_API static StageConfig stage_config(const PpmaConfig& c, std::size_t s);
+  /// What the blocks of stage s share; `block` is one of theirs.
+  PPMA_API static StageConfig stage_config(const PpmaConfig& c, std::size_t s, i64 block = 0);
   template <class V>
   void fields(V& v) {
     v.child("Relpos", Relpos), v.children("blocks", blocks), v.child("downsample", downsample);
@@ -90,8 +96,10 @@ struct Stage {
 #include <algorithm>
 #include <string>
 
+#include "ppma/mixers/mixers.hpp"
 #include "ppma/nn/checkpoint.hpp"
 #include "ppma/ops/activation.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/residual.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -103,7 +111,11 @@ Tensor FeedForward::forward(const Tensor& x, const Tensor& add) const {
 
 Block::Block(const StageConfig& c, double drop, Rng& rng)
     : retention_layer_norm(c.channels, 1e-6),
-      retention(c, rng),
+      retention(c.mixer == "polyline" ? std::optional<Attention>(std::in_place, c, rng)
+                                      : std::nullopt),
+      mixer(c.mixer == "polyline" ? std::nullopt
+                                  : std::optional<Mixer>(mixer_of(c.mixer).make(
+                                        {c.channels, c.heads, c.stage, c.block}, rng))),
       final_layer_norm(c.channels, 1e-6),
       ffn(c.channels, c.hidden, c.depthwise, rng),
       pos(depthwise_if(c.depthwise, c.channels, 3, rng)),
@@ -116,7 +128,8 @@ Block::Block(const StageConfig& c, double drop, Rng& rng)
 Tensor Block::forward(Tensor x, const Positions& at, Context& ctx) const {
   x = positioned(x);
   if (plain_branches(ctx)) {  // the last product of a branch adds x itself
-    x = retention.forward(retention.normed(x, retention_layer_norm), at, x);
+    x = retention ? retention->forward(retention->normed(x, retention_layer_norm), at, x)
+                  : x + attend(x, at, ctx);
     return ffn.forward(final_layer_norm.forward(x), x);
   }
   x = residual(x, attend(x, at, ctx), gamma_1, ctx.drop_path(x, drop_path));
@@ -124,8 +137,19 @@ Tensor Block::forward(Tensor x, const Positions& at, Context& ctx) const {
 }
 
 Tensor Block::attend(const Tensor& x, const Positions& at, const Context& ctx) const {
+  if (mixer) {
+    const Scope scope("mixer");
+    return ctx.seen(mixer->forward(retention_layer_norm.forward(x)));
+  }
   const Scope scope("retention");
-  return ctx.seen(retention.forward(retention.normed(x, retention_layer_norm), at));
+  return ctx.seen(retention->forward(retention->normed(x, retention_layer_norm), at));
+}
+
+const Attention& Block::attention() const {
+  check(retention.has_value(),
+        "block: it has another token mixer, not a polyline attention (mixers of the "
+        "configuration); decays and masks are an attention's");
+  return *retention;
 }
 
 Tensor Block::feed_forward(const Tensor& x, const Context& ctx) const {
@@ -137,7 +161,7 @@ Stage::Stage(const PpmaConfig& c, std::size_t s, i64 first_block, Rng& rng)
     : Relpos(stage_config(c, s), c.heads_ranges[s]) {
   const double last = static_cast<double>(std::max<i64>(1, c.blocks() - 1));
   for (i64 n = 0; n < c.depths[s]; ++n)
-    blocks.emplace_back(stage_config(c, s),
+    blocks.emplace_back(stage_config(c, s, n),
                         c.drop_path_rate * static_cast<double>(first_block + n) / last, rng);
   if (s < 3) downsample.emplace(c.embed_dims[s], c.embed_dims[s + 1], rng);
 }
@@ -164,7 +188,7 @@ Tensor Stage::merge(const Tensor& x, const Context& ctx) const {
   return ctx.seen(downsample->forward(x, ctx));
 }
 
-StageConfig Stage::stage_config(const PpmaConfig& c, std::size_t s) {
+StageConfig Stage::stage_config(const PpmaConfig& c, std::size_t s, i64 block) {
   return {c.embed_dims[s],
           c.num_heads[s],
           static_cast<i64>(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s])),
@@ -176,7 +200,10 @@ StageConfig Stage::stage_config(const PpmaConfig& c, std::size_t s) {
           c.lepe,
           c.rotary,
           c.depthwise,
-          c.linear[s]};
+          c.linear[s],
+          c.mixers[s],
+          static_cast<i64>(s),
+          block};
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <string>
+#include <vector>
 
 #include "ppma/core/limits.hpp"
 #include "ppma/polyline/masks.hpp"
@@ -37,6 +38,11 @@ struct PpmaConfig {
       true;  // 3x3 depthwise convolutions, before a block and in its feed-forward layer
   // linear attention (PPMLA) in place of softmax attention (algorithm 3.10)
   std::array<bool, 4> linear{false, false, false, false};
+  // What mixes the tokens of a stage: "polyline", the attention that the fields above describe, or
+  // a mixer by its name (mixers/mixers.hpp), for which mask, lepe, rotary, chunkwise_recurrents and
+  // linear mean nothing. set_mixer() takes those names and, for the attention, polyline_whole,
+  // polyline_criss_cross and polyline_linear; so does JSON.
+  std::array<std::string, 4> mixers{"polyline", "polyline", "polyline", "polyline"};
 
   // The most of each that is taken for meant: far above every published network.
   static constexpr i64 most_width = 16384, most_depth = 1000, most_projection = 65536,
@@ -65,9 +71,12 @@ struct PpmaConfig {
     f("rotary", c.rotary);
     f("depthwise", c.depthwise);
     f("linear", c.linear);
+    f("mixers", c.mixers);
   }
   /// How many blocks the network has.
   i64 blocks() const { return depths[0] + depths[1] + depths[2] + depths[3]; }
+  /// Whether all stages that have blocks have our attention.
+  PPMA_API bool all_polyline() const;
 };
 
 /// Ours, for images of 32 to 64 pixels: 0.67 M parameters with ten classes. Such images have few
@@ -90,6 +99,17 @@ PPMA_API PpmaConfig ppma_large();
 /// grows with the number of tokens.
 PPMA_API PpmaConfig with_linear_attention(PpmaConfig c);
 
+/// Names of all token mixers: the three of polyline attention, then those of mixers().
+PPMA_API std::vector<std::string> mixer_names();
+
+/// Gives a stage a mixer by one of those names ("polyline": the attention that is described).
+/// Error: there is no such mixer.
+PPMA_API void set_mixer(PpmaConfig& c, std::size_t stage, const std::string& name);
+
+/// Gives all stages a mixer, or each one of its own: "vmamba", or four names with commas between.
+/// The configuration is called name + "_" + the text.
+PPMA_API PpmaConfig with_mixers(PpmaConfig c, const std::string& names);
+
 /// A configuration by name: ppma_nano (ours); ppma_tiny, ppma_small, ppma_base, as published;
 /// ppma_large, of which neither code nor weights are published (algorithm 4.1); ppma_nano_linear
 /// and ppma_tiny_linear, with linear attention (ours); rmt_... for the same with RMT's decays.
@@ -102,6 +122,9 @@ PPMA_API void check_config(const PpmaConfig& c);
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
 
+#include <algorithm>
+
+#include "ppma/mixers/mixers.hpp"
 #include "ppma/polyline/types.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -165,6 +188,47 @@ PpmaConfig with_linear_attention(PpmaConfig c) {
   return c;
 }
 
+bool PpmaConfig::all_polyline() const {
+  for (std::size_t s = 0; s < 4; ++s)
+    if (depths[s] > 0 && mixers[s] != "polyline") return false;
+  return true;
+}
+
+std::vector<std::string> mixer_names() {
+  std::vector<std::string> names{"polyline_whole", "polyline_criss_cross", "polyline_linear"};
+  for (const MixerKind& kind : ppma::mixers()) names.push_back(kind.name);
+  return names;
+}
+
+void set_mixer(PpmaConfig& c, std::size_t stage, const std::string& name) {
+  if (name == "polyline") {
+    c.mixers[stage] = name;
+    return;
+  }
+  const std::vector<std::string> names = mixer_names();
+  const auto at = std::find(names.begin(), names.end(), name);
+  check(at != names.end(), "config: no mixer is called \"", name, "\"; ",
+        at != names.end() ? "" : detail::other_mixers(name, names));
+  c.chunkwise_recurrents[stage] = name == "polyline_criss_cross";
+  c.linear[stage] = name == "polyline_linear";
+  c.mixers[stage] = at - names.begin() < 3 ? "polyline" : name;
+}
+
+PpmaConfig with_mixers(PpmaConfig c, const std::string& names) {
+  std::vector<std::string> each{""};
+  for (const char letter : names) {
+    if (letter == ',')
+      each.emplace_back();
+    else
+      each.back() += letter;
+  }
+  check(each.size() == 1 || each.size() == 4, "config: mixers \"", names, "\" names ", each.size(),
+        "; it must be one for all stages, or four");
+  for (std::size_t s = 0; s < 4; ++s) set_mixer(c, s, each[each.size() == 1 ? 0 : s]);
+  c.name += "_" + names;
+  return c;
+}
+
 PpmaConfig config_by_name(const std::string& name) {
   const bool rmt = name.compare(0, 4, "rmt_") == 0;
   for (PpmaConfig c : {ppma_nano(), ppma_tiny(), ppma_small(), ppma_base(), ppma_large(),
@@ -190,7 +254,8 @@ void check_config(const PpmaConfig& c) {
     check(c.mlp_ratios[s] * static_cast<double>(c.embed_dims[s]) >= 1,
           "config: mlp_ratios of stage ", s, " is ", c.mlp_ratios[s],
           "; it must make at least one channel");
-    if (!c.linear[s]) continue;
+    if (c.mixers[s] != "polyline") mixer_of(c.mixers[s]);
+    if (!c.linear[s] || c.mixers[s] != "polyline") continue;
     check(!c.chunkwise_recurrents[s], "config: stage ", s,
           " is both criss-cross (chunkwise_recurrents) and linear; it can be one of them");
     check(mask_of(c.mask).paths.has_value(), "config: stage ", s, " is linear, with mask ",

@@ -9,7 +9,8 @@
 //    "layer_init_values": 1e-06, "projection": 1024, "num_classes": 1000, "drop_path_rate": 0.1}
 //
 // "model" names a configuration to start from, {"model": "ppma_tiny", "num_classes": 10}; "mask"
-// chooses the ablation.
+// chooses the ablation, "mixers" a token mixer for each stage: ["window", "window",
+// "polyline_whole", "polyline_whole"].
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -35,6 +36,7 @@ PpmaConfig config_from_json(const Json& j, PpmaConfig c = {}) {
     c = config_by_name(name);
   }
   read_json_fields(j, "config", c);
+  for (std::size_t s = 0; s < 4; ++s) set_mixer(c, s, std::string(c.mixers[s]));
   check_config(c);
   return c;
 }
@@ -53,7 +55,7 @@ namespace ppma::inline PPMA_ABI {
 nlohmann::ordered_json config_to_json(const PpmaConfig& c) {
   nlohmann::ordered_json j, usual;
   write_json_fields(c, j), write_json_fields(PpmaConfig{}, usual);
-  for (const char* ours : {"fused", "lepe", "rotary", "depthwise", "linear"})
+  for (const char* ours : {"fused", "lepe", "rotary", "depthwise", "linear", "mixers"})
     if (j[ours] == usual[ours]) j.erase(ours);
   return j;
 }

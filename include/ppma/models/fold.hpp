@@ -39,7 +39,7 @@ PPMA_API void fold_batch_norms(Ppma& model);
 PPMA_API void fold_batch_norms(DenseBackbone& model);
 
 /// Layer scales into the last projections of the blocks' branches: gamma (W x + b) = (gamma W) x +
-/// gamma b. The blocks have none afterwards.
+/// gamma b. The blocks have none afterwards, but for those of other mixers than ours.
 PPMA_API void fold_layer_scales(Backbone& backbone);
 
 /// All of it: a placed network, for inference with activations of `dtype`. It gives what it gave
@@ -83,7 +83,10 @@ void fold_layer_scales(Backbone& backbone) {
     gamma = Tensor();
   };
   for (Stage& s : backbone.layers)
-    for (Block& b : s.blocks) fold(b.retention.out_proj, b.gamma_1), fold(b.ffn.fc2, b.gamma_2);
+    for (Block& b : s.blocks) {
+      if (b.retention) fold(b.retention->out_proj, b.gamma_1);  // other mixers keep their scale
+      fold(b.ffn.fc2, b.gamma_2);
+    }
 }
 
 }  // namespace ppma::inline PPMA_ABI

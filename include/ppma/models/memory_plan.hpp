@@ -36,7 +36,8 @@ struct MemoryPlan {
 };
 
 /// Whether a network's memory is planned: one whose attention holds no N x N arrays, and no copies
-/// of its tokens in another order, as those with sequence masks (cross scan, Hilbert).
+/// of its tokens in another order, as those with sequence masks (cross scan, Hilbert), and that has
+/// no other mixer.
 PPMA_API bool has_memory_plan(const PpmaConfig& c);
 
 /// A pass of the prepared classifier on images (batch,3,height,width), by as many threads as there
@@ -237,6 +238,8 @@ inline i64 rotary_elements(const PpmaConfig& c, const PlannedGrid& images) {
 }
 
 inline PlannedGrid planned_images(const PpmaConfig& c, i64 batch, i64 height, i64 width) {
+  check(c.all_polyline(), "memory plan: ", c.name,
+        " has token mixers beside polyline attention, whose memory is not planned");
   check(
       has_memory_plan(c), "memory plan: ", c.name, " with mask ", to_string(c.mask),
       " computes attention with N x N arrays or in another order of tokens, which is not planned");
@@ -259,6 +262,7 @@ inline MemoryPlan planned_bytes(const PpmaConfig& c, const PlannedGrid& images,
 }  // namespace detail
 
 bool has_memory_plan(const PpmaConfig& c) {
+  if (!c.all_polyline()) return false;
   const Mask& mask = mask_of(c.mask);
   for (std::size_t s = 0; s < 4; ++s) {
     const bool lines = c.mask == MaskKind::none || mask.polyline_lines;

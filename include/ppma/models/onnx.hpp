@@ -75,7 +75,7 @@ inline OnnxValue emit(const FeedForward& ffn, const OnnxValue& x) {
 inline OnnxValue emit(const Block& b, const OnnxPositions& at, OnnxValue x) {
   if (b.pos) x = x + emit("pos", *b.pos, x);
   const OnnxValue tokens = emit("retention_layer_norm", b.retention_layer_norm, x);
-  x = x + emit("retention", b.retention, at, tokens);
+  x = x + emit("retention", b.attention(), at, tokens);
   return x + emit(b.ffn, emit("final_layer_norm", b.final_layer_norm, x));
 }
 
@@ -88,7 +88,10 @@ inline std::vector<OnnxValue> emit(const Backbone& backbone, const OnnxValue& im
     const Scope scope(stage_name);
     const Stage& stage = backbone.layers[s];
     if (!stage.blocks.empty()) {
-      const OnnxPositions at(*x.graph, stage.Relpos, stage.blocks[0].retention.config, x.dim(1),
+      check(stage.blocks[0].retention.has_value(),
+            "onnx: the stage has another token mixer than polyline attention, which cannot be "
+            "written; choose a network without (mixers of its configuration)");
+      const OnnxPositions at(*x.graph, stage.Relpos, stage.blocks[0].attention().config, x.dim(1),
                              x.dim(2));
       for (std::size_t n = 0; n < stage.blocks.size(); ++n) {
         const std::string block_name = str("blocks.", n);

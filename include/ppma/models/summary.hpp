@@ -118,6 +118,9 @@ PPMA_API Shape describe(SummaryWriter& w, Stem& stem, Shape x);
 
 PPMA_API void describe(SummaryWriter& w, Attention& a, const Shape& x);
 
+/// Its layers, each on all tokens, and what it does beside them.
+PPMA_API void describe(SummaryWriter& w, Mixer& m, const Shape& x);
+
 PPMA_API void describe(SummaryWriter& w, Block& b, const Shape& x);
 
 // Images (B,Hin,Win,3) -> the four maps before merging.
@@ -252,13 +255,42 @@ void describe(SummaryWriter& w, Attention& a, const Shape& x) {
   w.linear("out_proj", a.out_proj, x);
 }
 
+// Rows of a mixer's layers.
+class MixerRows final : public MixerVisitor {
+ public:
+  i64 parameters = 0;  // of no layer
+
+  MixerRows(SummaryWriter& w, const Shape& x) : w_(w), x_(x) {}
+  void parameter(const char*, Tensor& t) override { parameters += t.numel(); }
+  void buffer(const char*, Tensor&) override {}
+  void child(const char* name, Linear& l) override { w_.linear(name, l, of(l.weight.dim(1))); }
+  void child(const char* name, DepthwiseConv2d& l) override {
+    w_.depthwise(name, l, of(l.weight.dim(0)));
+  }
+  void child(const char* name, LayerNorm& l) override { w_.norm(name, l, of(l.weight.dim(0))); }
+
+ private:
+  Shape of(i64 channels) const { return {x_[0], x_[1], x_[2], channels}; }
+  SummaryWriter& w_;
+  Shape x_;
+};
+
+void describe(SummaryWriter& w, Mixer& m, const Shape& x) {
+  MixerRows rows(w, x);
+  MixerVisitor& visitor = rows;
+  m.fields(visitor);
+  const MixerCost cost = m.cost(x);
+  w.row("mix", x, rows.parameters, cost.macs, cost.other);
+}
+
 void describe(SummaryWriter& w, Block& b, const Shape& x) {
   const auto add = [&](const char* name, Tensor& gamma) {
     w.elementwise(name, x, gamma.defined() ? 2 : 1, gamma.defined() ? gamma.numel() : 0);
   };
   if (b.pos) w.depthwise("pos", *b.pos, x);
   w.norm("retention_layer_norm", b.retention_layer_norm, x);
-  w.within("retention", [&] { describe(w, b.retention, x); });
+  if (b.retention) w.within("retention", [&] { describe(w, *b.retention, x); });
+  if (b.mixer) w.within("mixer", [&] { describe(w, *b.mixer, x); });
   add("residual_1", b.gamma_1);
   w.norm("final_layer_norm", b.final_layer_norm, x);
   w.within("ffn", [&] {

@@ -58,7 +58,8 @@ DecayMaps decay_maps(const Backbone& network, MaskKind kind, const Tensor& input
                      std::size_t block) {
   const bool two_paths = kind == MaskKind::polyline || kind == MaskKind::shared;
   const Stage& stage = network.layers[0];
-  if ((!two_paths && kind != MaskKind::v2h) || stage.blocks.empty()) return {};
+  if ((!two_paths && kind != MaskKind::v2h) || stage.blocks.empty() || !stage.blocks[0].retention)
+    return {};
   const NoGrad not_recorded;
   Context ctx;
   Tensor x = network.patch_embed.forward(channels_last("decay_maps", input), ctx);
@@ -66,7 +67,7 @@ DecayMaps decay_maps(const Backbone& network, MaskKind kind, const Tensor& input
   for (std::size_t n = 0; n < last; ++n) x = stage.blocks[n].forward(x, stage.Relpos, ctx);
   const Block& b = stage.blocks[last];
   const Tensor decays =
-      b.retention.decays(b.retention_layer_norm.forward(b.positioned(x)), stage.Relpos);
+      b.attention().decays(b.retention_layer_norm.forward(b.positioned(x)), stage.Relpos);
   if (!decays.defined()) return {};
   const i64 heads = decays.dim(2), h = decays.dim(3), w = decays.dim(4), n = h * w;
   const std::vector<double> both = decays.to_vector<double>();  // (2 or 1,1,G,h,w)

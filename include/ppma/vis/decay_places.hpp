@@ -113,8 +113,9 @@ std::vector<Tensor> log_decays_of(const Backbone& network, const Tensor& input, 
     Tensor decays;
     for (std::size_t n = 0; n < stage.blocks.size(); ++n) {
       const Block& b = stage.blocks[n];
-      if (n == std::min(block, stage.blocks.size() - 1))
-        decays = b.retention.decays(b.retention_layer_norm.forward(b.positioned(x)), stage.Relpos);
+      if (n == std::min(block, stage.blocks.size() - 1) && b.retention)
+        decays =
+            b.attention().decays(b.retention_layer_norm.forward(b.positioned(x)), stage.Relpos);
       x = b.forward(x, stage.Relpos, ctx);
     }
     all.push_back(decays);

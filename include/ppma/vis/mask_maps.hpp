@@ -64,7 +64,7 @@ BlockTokens tokens_before(Ppma& model, const Tensor& input, std::size_t stage, s
   for (std::size_t n = 0; n < block; ++n) x = here.blocks[n].forward(x, here.Relpos, ctx);
   const Block& b = here.blocks[block];
   const Tensor y = b.retention_layer_norm.forward(b.positioned(x));  // (1,h,w,C)
-  const Attention& a = b.retention;
+  const Attention& a = b.attention();
   const Rotated turned = a.queries_and_keys(y, here.Relpos);
   return {turned.q, turned.k, a.decays(y, here.Relpos)};
 }

@@ -1,0 +1,135 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// Bi-level routing attention: Zhu et al., "BiFormer", 2023, section 3.2 and algorithm 1. The grid
+// is cut into regions; each looks for those that answer it best, and its tokens attend to all
+// tokens of these.
+//
+//   A = q_r k_r^T                    q_r, k_r: means of q and k over the tokens of a region
+//   y = softmax( q k_g^T / sqrt(d) ) v_g      k_g, v_g: of the regions with the k largest A
+//   out = ( y + DWConv5x5(v) ) W_o
+//
+// k is 1, 4, 16 and all in the four stages, as in the paper. A grid has up to 7 x 7 regions, on
+// each axis as many as divide it. Which regions are taken has no gradient.
+
+#include "ppma/mixers/mixer.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct RoutedAttention {
+  i64 heads, most;  // regions that a region attends to, at most
+  Linear qkv;       // C -> 3 C
+  DepthwiseConv2d lepe;
+  Linear out_proj;
+
+  PPMA_API RoutedAttention(const MixerConfig& c, Rng& rng);
+  /// x (B,H,W,C) -> (B,H,W,C). Regions are chosen on the CPU: Error on a GPU.
+  PPMA_API Tensor forward(const Tensor& x) const;
+  /// Answers of regions, both products, means and softmaxes.
+  PPMA_API MixerCost cost(const Shape& x) const;
+  template <class V>
+  void fields(V& v) {
+    v.child("qkv", qkv), v.child("lepe", lepe), v.child("out_proj", out_proj);
+  }
+};
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MIXERS)
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/matmul.hpp"
+#include "ppma/ops/reduce.hpp"
+#include "ppma/ops/softmax.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+// Into how many parts an axis of n tokens is cut.
+inline i64 routed_parts(i64 n) {
+  i64 parts = std::min<i64>(7, n);
+  while (n % parts != 0) --parts;
+  return parts;
+}
+
+// Rows (B,R k,R) that pick the `taken` regions with the largest answers (B,R,R), of equal ones the
+// first.
+inline Tensor routes(const Tensor& answers, i64 taken) {
+  const i64 batch = answers.dim(0), regions = answers.dim(1);
+  const std::vector<double> a = answers.detach().to_vector<double>();
+  std::vector<double> picks(static_cast<std::size_t>(batch * regions * taken * regions), 0);
+  std::vector<i64> order(static_cast<std::size_t>(regions));
+  for (i64 row = 0; row < batch * regions; ++row) {
+    const double* const of = a.data() + row * regions;
+    std::iota(order.begin(), order.end(), i64{0});
+    std::stable_sort(order.begin(), order.end(), [of](i64 x, i64 y) { return of[x] > of[y]; });
+    for (i64 k = 0; k < taken; ++k)
+      picks[static_cast<std::size_t>((row * taken + k) * regions +
+                                     order[static_cast<std::size_t>(k)])] = 1;
+  }
+  return cast(Tensor::from<double>(picks, {batch, regions * taken, regions}), answers.dtype());
+}
+
+}  // namespace detail
+
+RoutedAttention::RoutedAttention(const MixerConfig& c, Rng& rng)
+    : heads(c.heads),
+      most(c.stage == 0   ? 1
+           : c.stage == 1 ? 4
+           : c.stage == 2 ? 16
+                          : 49),
+      qkv(c.channels, 3 * c.channels, rng),
+      lepe(c.channels, 5, rng),
+      out_proj(c.channels, c.channels, rng) {}
+
+Tensor RoutedAttention::forward(const Tensor& x) const {
+  check(x.device() == Device::cpu,
+        "mixer biformer: regions are chosen on the CPU, and there is no kernel that does it on a "
+        "GPU; take --device cpu, or another mixer");
+  const i64 batch = x.dim(0), H = x.dim(1), W = x.dim(2), C = x.dim(3), d = C / heads,
+            rows = detail::routed_parts(H), columns = detail::routed_parts(W),
+            regions = rows * columns, n = H * W / regions, taken = std::min(most, regions);
+  const Tensor all = qkv.forward(x);       // (B,H,W,3C)
+  const auto by_region = [&](i64 which) {  // (B,R,n,C)
+    const Tensor t = reshape(narrow(all, -1, which * C, C),
+                             Shape{batch, rows, H / rows, columns, W / columns, C});
+    return reshape(permute(t, {0, 1, 3, 2, 4, 5}), Shape{batch, regions, n, C});
+  };
+  const Tensor q = by_region(0), k = by_region(1), v = by_region(2);
+  const Tensor picks =
+      detail::routes(matmul(mean(q, {2}).detach(), mean(k, {2}).detach(), false, true), taken);
+  const auto by_head = [&](const Tensor& t, i64 tokens) {  // (B,R,G,tokens,d)
+    return permute(reshape(t, Shape{batch, regions, tokens, heads, d}), {0, 1, 3, 2, 4});
+  };
+  const auto gathered = [&](const Tensor& t) {
+    return by_head(matmul(picks, reshape(t, Shape{batch, regions, n * C})), taken * n);
+  };
+  const Tensor weights = softmax(matmul(scale(by_head(q, n), 1 / std::sqrt(static_cast<double>(d))),
+                                        gathered(k), false, true));
+  const Tensor y = permute(matmul(weights, gathered(v)), {0, 1, 3, 2, 4});  // (B,R,n,G,d)
+  const Tensor grid =
+      reshape(permute(reshape(y, Shape{batch, rows, columns, H / rows, W / columns, C}),
+                      {0, 1, 3, 2, 4, 5}),
+              x.shape());
+  return out_proj.forward(lepe.forward(narrow(all, -1, 2 * C, C), grid));
+}
+
+MixerCost RoutedAttention::cost(const Shape& x) const {
+  const i64 regions = detail::routed_parts(x[1]) * detail::routed_parts(x[2]),
+            seen = x[1] * x[2] / regions * std::min(most, regions), tokens = x[0] * x[1] * x[2];
+  // answers, and both products; means, softmaxes
+  return {x[0] * regions * regions * x[3] + 2 * tokens * seen * x[3],
+          2 * x.numel() + tokens * seen * heads * 5};
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"
