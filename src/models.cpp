@@ -10,4 +10,5 @@
 #include "ppma/models/ppma.hpp"
 #include "ppma/models/stem.hpp"
 #include "ppma/models/summary.hpp"
+#include "ppma/models/summary_rows.hpp"
 #include "ppma/models/vit.hpp"

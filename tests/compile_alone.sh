@@ -15,19 +15,20 @@ mkdir -p "$right"
 # Fewer processes see as much:
 # - What most headers include, the bases, is compiled beforehand. A header is compiled behind the first base that its own
 #   declarations include anyway, and which has nothing of its own unit, whose definitions are to be seen.
+# - All of the standard library comes before them: that a header includes what it needs of that, std_names.sh has looked up.
 # - A process has a chain of headers of one unit and base. Each is included by the next: it is compiled behind what it
 #   would have seen alone.
 bases="ppma/nn/layers.hpp ppma/tensor/autograd.hpp ppma/tensor/tensor.hpp ppma/core/error.hpp"
 precompile() {
   mkdir -p "$kept/$(dirname "$1")"
-  echo "#include \"$1\"" > "$kept/$1"
+  { cat "$kept/standard"; [[ $1 == std ]] || echo "#include \"$1\""; } > "$kept/$1"
   g++ $flags -DPPMA_HEADER_ONLY=0 -x c++-header "$kept/$1" -o "$kept/$1.gch" || rm -f "$kept/$1.gch"
 }
 
 # A line for each header, those of a chain in order: the chain's number; the header; the checksums of all that it
 # includes, itself among them; its base, or -.
 plan() {
-  { { g++ --version | head -1; echo "$flags"; cat "$1/tests/compile_alone.sh"; } | sha1sum | sed 's/ .*/ compiler/'
+  { { g++ --version | head -1; echo "$flags"; cat "$1"/tests/compile_alone.sh "$1"/tests/std_names.txt; } | sha1sum | sed 's/ .*/ compiler/'
     find ppma -name '*.hpp' | sort | xargs sha1sum
     find ppma -name '*.hpp' | sort | xargs awk 'FNR == 1 { part = "declares" } /^#if PPMA_HEADER_ONLY/ { part = "defines" }
       match($0, /defined\(PPMA_DEFINES_[A-Z_]+/) { print FILENAME, substr($0, RSTART + 8, RLENGTH - 8), "unit" }
@@ -47,7 +48,7 @@ plan() {
     }
     function base_of(header,   i, chosen) {
       if (!in_folder(header)) return "-"
-      delete seen; visit(header, "none"); chosen = "-"
+      delete seen; visit(header, "none"); chosen = "std"
       for (i = k; i >= 1; --i) if (base[i] in seen && !((base[i], unit[header]) in has)) chosen = base[i]
       return chosen
     }
@@ -83,6 +84,7 @@ together() {  # base, then header and checksums for each of a chain
   for ((i = 2; i < $#; i += 2)); do header=${!i} sums=$((i + 1)); echo "${!sums}" > "$right/${header//\//_}"; done
 }
 export -f together precompile; export flags right kept
+awk '{ print $1 }' "$1/tests/std_names.txt" | sort -u | sed 's/.*/#if __has_include(<&>)\n#include <&>\n#endif/' > "$kept/standard"
 plan "$1" | while read -r chain header sums base; do
   file=$right/${header//\//_}
   [[ -f $file && $(< "$file") == "$sums" ]] || echo "$chain $header $sums $base"
@@ -91,6 +93,7 @@ awk '$4 != "-" { print $4 }' "$kept/to_do" | sort -u | xargs -r -P "$(nproc)" -L
 awk '$1 != chain { if (NR > 1) print line; chain = $1; line = $4 } { line = line " " $2 " " $3 } END { if (NR) print line }' \
   "$kept/to_do" > "$kept/chains"
 if xargs -r -P "$(nproc)" -L 1 bash -c 'together "$@"' together < "$kept/chains"; then good=1 bad=0; else good=0 bad=1; fi
+if "$1/tests/std_names.sh" "$1"; then good=$((good + 1)); else bad=$((bad + 1)); fi
 echo "$(find ppma -name '*.hpp' | wc -l) headers, of which $(wc -l < "$kept/to_do") had to be compiled"
 
 find ppma -name '*.hpp' | sort | sed 's/.*/#include "&"/' > "$kept/all.cpp"

@@ -2,6 +2,7 @@
 // ppma ablate: what is a mask worth? (ppma/commands/ablate.hpp; in the end costs.hpp.)
 
 #include "ppma/commands/ablate.hpp"
+#include "ppma/mixers/mixers.hpp"
 #include "trials.hpp"
 
 namespace tool {
@@ -23,6 +24,12 @@ inline void add_ablate(CLI::App& app) {
       ->check(CLI::IsMember({"whole", "criss_cross", "linear"}))
       ->delimiter(',')
       ->capture_default_str();
+  c->add_option("--mixers", o->mixers,
+                "other token mixers beside them, by the names of train's --mixer, or all")
+      ->check(accepted_by([](const std::string& name) {
+        if (name != "all") mixer_of(name);
+      }))
+      ->delimiter(',');
   trials->add(*c);
   c->add_flag("--no-bench", o->no_bench,
               "do not time the networks in the end; those of --task detect are never timed");

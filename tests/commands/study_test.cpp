@@ -13,7 +13,7 @@ namespace {
 struct HeardStudy : Kept<StudyObserver> {
   std::vector<std::size_t> runs{};
   std::size_t says_rows = 0, measured = 0;
-  bool stopped = false;  // as the observer of a run may have it
+  int stopped = 0;  // as the observer of a run may have it
   void run(std::size_t number, std::size_t all) override {
     if (number < all) runs.push_back(number);
   }
@@ -54,10 +54,10 @@ TEST_CASE("commands: a sweep from a program, in parts, and a comparison of its r
   const ClassifierTraining base = tiny(folder, "mine");
   const std::vector<SweepAxis> axes{SweepAxis::of("lr=1e-3,5e-3")};
   HeardStudy heard;
-  heard.stopped = true;  // ends after the first run
+  heard.stopped = 1;  // ends after the first run
   const MadeSweep half = sweep(axes, {.seeds = 1}, base, heard);
   CHECK((heard.runs == std::vector<std::size_t>{0} && half.says.missing.size() == 2));
-  heard.stopped = false;
+  heard.stopped = 0;
   const MadeSweep made = sweep(axes, {.seeds = 1}, base, heard);
   CHECK(heard.runs == std::vector<std::size_t>{0, 1});  // the first is not trained again
   CHECK((made.says.missing.empty() && heard.says_rows == 2 && made.best));

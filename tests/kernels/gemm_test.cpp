@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "ppma/core/random.hpp"
+#include "thread_counts.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -144,6 +145,7 @@ template <class T>
 void check_same_bits() {
   Rng rng(2);
   const int before = threads();
+  const std::vector<int> counts = thread_counts({2, 3, 7});
   for (const auto& [name, product] : all_products<T>())
     for (const auto& [n, k] : std::vector<std::pair<i64, i64>>{
              {1, 3}, {1, 600}, {5, 4}, {8, 33}, {31, 64}, {100, 700}, {192, 64}, {33, 1030}})
@@ -160,12 +162,14 @@ void check_same_bits() {
             product(row);
           }
           CHECK((one == alone));
-          for (const int t : {2, 3, 7}) {
+          for (const int t : counts) {
             set_threads(t);
             product(p.into(several));
             CHECK((one == several));
           }
-          // a batch, which is split in other ways
+          // a batch, which is split in other ways, of all rows but m % 3
+          several = one;
+          std::fill_n(several.begin(), m / 3 * 3 * n, T(-1));
           kernels::Gemm<T> thirds = p.into(several);
           thirds.batch = 3, thirds.m = m / 3, thirds.stride_b = 0;
           thirds.stride_a = thirds.m * (transposed ? 1 : thirds.lda);

@@ -13,6 +13,7 @@
 #include "ppma/ops/loss.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/optim/adamw.hpp"
+#include "sanitized.hpp"
 
 using namespace ppma;
 using namespace models_test;
@@ -64,6 +65,7 @@ TEST_CASE("parameters and costs of every published size", "[models]") {
         Cost{"ppma_base", 54158524, 10593165056, 10.6345}, Cost{"ppma_large", 95468804, 0, 0},
         Cost{"rmt_tiny", 14334216, 0, 2.6506}, Cost{"rmt_small", 26967240, 0, 4.7995},
         Cost{"rmt_base", 54154896, 0, 10.4144}, Cost{"rmt_large", 95464864, 0, 0}}) {
+    if (sanitized() && c.parameters > 20000000) continue;  // sums over shapes alone
     INFO(c.name);
     Ppma model(config_by_name(c.name));
     const Summary s = summary(model, 1, 224, 224);
@@ -75,6 +77,7 @@ TEST_CASE("parameters and costs of every published size", "[models]") {
     CHECK(s.flops() > 2 * s.macs());
     CHECK(summary(model, 3, 224, 224).macs() == 3 * s.macs());
   }
+  if (sanitized()) return;
   // Large: 19.80 and 19.49 G MACs; with 100 classes.
   const auto large = [](MaskKind mask, i64 classes) {
     PpmaConfig c = ppma_large();
@@ -411,7 +414,7 @@ TEST_CASE("a small network learns one batch by heart", "[models]") {
   const Tensor labels = Tensor::from<i64>({0, 1, 2, 3, 4, 2}, {6});
   AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
   double first = 0, last = 0;
-  for (int step = 0; step < 40; ++step) {
+  for (int step = 0; step < (sanitized() ? 2 : 40); ++step) {
     Context ctx{true, Rng(1, static_cast<u64>(step))};
     const Tensor loss = cross_entropy(model.forward(images, ctx), labels);
     loss.backward();
@@ -422,5 +425,5 @@ TEST_CASE("a small network learns one batch by heart", "[models]") {
   }
   CHECK(first == Approx(std::log(5.0)).epsilon(0.15));  // five classes, no knowledge
   INFO(last);
-  CHECK(last < 0.05);
+  CHECK(last < (sanitized() ? first : 0.05));
 }

@@ -12,6 +12,7 @@
 #include "ppma/ops/norm.hpp"
 #include "ppma/ops/residual.hpp"
 #include "ppma/ops/rotary.hpp"
+#include "thread_counts.hpp"
 
 using namespace ppma;
 
@@ -37,7 +38,7 @@ std::vector<Tensor> outcome(int count, const std::vector<Shape>& shapes, Op&& op
 template <class Op>
 void check_threads(const char* name, const std::vector<Shape>& shapes, Op&& op) {
   const std::vector<Tensor> one = outcome(1, shapes, op);
-  for (const int count : {2, 3, 7}) {
+  for (const int count : thread_counts({2, 3, 7})) {
     const std::vector<Tensor> many = outcome(count, shapes, op);
     for (std::size_t i = 0; i < one.size(); ++i) {
       INFO(name << ", " << count << " threads, " << (i == 0 ? "output" : "gradient ") << i);

@@ -383,9 +383,9 @@ TEST_CASE("tool: numbers that no run can have are refused by the option's name",
     const char* message;
   };
   const std::string coco = "detect --data coco --data-dir '" + folder / "" + "' ";
-  std::vector<Wrong> all{{coco + "--longer 0 --shorter 0", "--longer: 0 is not in range 1 to "},
-                         {coco + "--shorter 0", "--shorter: 0 is not in range 1 to "},
-                         {"segment --longer -3", "--longer: -3 is not in range 1 to "},
+  std::vector<Wrong> all{{coco + "--longer 0 --shorter 0", "--shorter must be at least 1"},
+                         {coco + "--shorter 0", "--longer and --shorter must be at least 1"},
+                         {"segment --longer -3", "--longer: -3 is not in range 0, or 1 to "},
                          {"detect --steps 0", "--steps: 0 is not in range 1 to "},
                          {"segment --crop -32", "--crop: -32 is not in range 0, or 32 to "},
                          {"segment --crop 16", "--crop: 16 is not in range 0, or 32 to "},

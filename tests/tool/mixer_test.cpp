@@ -47,3 +47,22 @@ TEST_CASE("tool: summary counts mixers, and what --mixer refuses", "[tool]") {
     CHECK(r.err.find(w.message) != std::string::npos);
   }
 }
+
+TEST_CASE("tool: ablate trains other mixers beside the masks", "[tool]") {
+  NEEDS_TOOL();
+  const io_test::Folder folder;
+  const Result r =
+      run("ablate --masks none --mixers window,none --seeds 1 --no-bench --data shapes --size 32 "
+          "--images 20 --test-images 10 --epochs 1 --batch 10 --out " +
+          folder / "a");
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  for (const char* line : {"| whole     | none          |", "| mixer     | window        |",
+                           "| mixer     | none          |"})
+    CHECK(r.out.find(line) != std::string::npos);
+  const auto config = nlohmann::json::parse(text_of(folder / "a/networks/mixer-window.json"));
+  CHECK(config["mixers"] == nlohmann::json{"window", "window", "window", "window"});
+  CHECK_FALSE(
+      nlohmann::json::parse(text_of(folder / "a/networks/whole-none.json")).contains("mixers"));
+  CHECK(run("ablate --mixers windov").err.find("did you mean \"window\"?") != std::string::npos);
+}

@@ -160,6 +160,7 @@ TEST_CASE("numbers for people") {
   CHECK(short_number(0.00012) == "1.2e\u22124");
   CHECK(short_number(1.5e-11) == "1.5e\u221211");
   CHECK(short_number(3e7) == "3.0e7");
+  CHECK(short_number(0.98431, 4) == "0.9843");
   CHECK(round_ticks(0, 10, 5) == std::vector<double>{0, 2, 4, 6, 8, 10});
   const std::vector<double> tenths = round_ticks(-0.31, 0.12, 4);
   REQUIRE(tenths.size() == 5);
@@ -168,6 +169,13 @@ TEST_CASE("numbers for people") {
   CHECK(round_ticks(12, 97, 4) == std::vector<double>{20, 40, 60, 80});
   CHECK(detail::tick_label(-0.1, 0.1) == "\u22120.1");
   CHECK(detail::tick_label(200, 50) == "200");
+  // no two ticks have one label, however close
+  CHECK(detail::tick_label(0.50001, 1e-5) == "0.50001");
+  CHECK(detail::tick_label(0.5, 1e-5) == "0.5");
+  CHECK(detail::tick_label(0, 1e-5) == "0");
+  CHECK(detail::tick_label(-1.1e-4, 1e-5) == "\u22121.1e\u22124");
+  CHECK(detail::tick_label(100001, 1) == "1.00001e5");
+  CHECK(detail::tick_label(120000, 20000) == "1.2e5");
 }
 
 TEST_CASE(

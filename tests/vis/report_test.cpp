@@ -208,7 +208,7 @@ TEST_CASE("reports of segmentors and detectors say what was counted", "[vis]") {
   // 90000 of 90000 + 10000 + 1000 + 4, and 3000 of 3000 + 1000 + 10000; the last has neither.
   for (const char* part :
        {"<td class=\"share\" style=\"--p:89.11%\">89.1</td>",
-        "<td class=\"share\" style=\"--p:21.43%\">21.4</td>", "25.0\u2009% taken for class 0",
+        "<td class=\"share\" style=\"--p:21.43%\">21.4</td>", "25.0\u202f% taken for class 0",
         "class 0: 10 % taken for cat&#39;s", "of 40 images, by their mean IoU", ">90</text>",
         "<i style=\"background:#ff574f\"></i>class 0"})
     has(pixels, part);

@@ -4,7 +4,8 @@
 // folder: runs STRUCTURE-MASK-SEED (trials.hpp) and ablation.json, .html and .png (study.hpp).
 // Networks of one seed begin with the same weights but for the mask's own. Where runs are evaluated
 // more than once, the mean of all evaluations stands beside the last: how soon a network learnt. In
-// the end what networks cost is measured side by side, by the observer.
+// the end what networks cost is measured side by side, by the observer. `mixers` puts other token
+// mixers beside them, in all stages of the same network: runs mixer-NAME-SEED.
 
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@ namespace ppma::inline PPMA_ABI {
 struct AblateOptions {
   std::vector<std::string> masks{"all"};         // or all that a structure takes
   std::vector<std::string> structures{"whole"};  // of attention: whole, criss_cross, linear
+  std::vector<std::string> mixers{};             // beside them, by name, or all
   TrialOptions trials{};
   bool no_bench = false;  // do not measure what the networks cost; a detector's never are
 };
@@ -40,27 +42,31 @@ PPMA_API MadeStudy ablate(const AblateOptions& o, const AnyTraining& base,
 #include "ppma/core/parallel.hpp"
 #include "ppma/io/file.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/mixers/mixers.hpp"
 #include "ppma/polyline/masks.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
-/// The network of a structure and a mask, in a file, which the run is told.
+/// The network of a structure and a mask, or of "mixer" and its name, in a file, which the run is
+/// told.
 inline void choose_network(AnyTraining& c, const std::string& out, const std::string& structure,
                            const std::string& mask) {
   TrainingOptions& o = common_of(c);
   const auto changed = [&](PpmaConfig& config) {
-    config.chunkwise_recurrents.fill(structure == "criss_cross");
-    config.linear.fill(structure == "linear");
-    config.mask = parse_mask_kind(mask);
-    config.name = str(config.name, ", ", structure);
+    const bool other = structure == "mixer";
+    for (std::size_t stage = 0; stage < 4; ++stage)
+      set_mixer(config, stage, other ? mask : "polyline_" + structure);
+    config.name = str(config.name, ", ", other ? mask : structure);
+    if (!other) config.mask = parse_mask_kind(mask);
   };
   Json told;
   if (std::holds_alternative<ClassifierTraining>(c)) {
     ClassifierConfig config = classifier_config(o.network, {}, "ppma_nano");
     if (auto* vit = std::get_if<VitConfig>(&config)) {
-      check(structure == "whole", "`structures` ", structure, ": ", vit->name,
+      check(structure == "whole", structure == "mixer" ? "`mixers` " : "`structures` ",
+            structure == "mixer" ? mask : structure, ": ", vit->name,
             " is a plain transformer, whose attention is whole");
       vit->mask = parse_mask_kind(mask);
     } else {
@@ -114,7 +120,7 @@ inline Study ablation_of(const AblateOptions& o, const AnyTraining& base) {
           .title = str(
               "Ablation of the mask: ", common.task, " on ",
               common.data.kind == "paths" ? "paths, " + common.data.question : common.data.kind),
-          .columns = {"structure", "mask"},
+          .columns = {"structure", o.mixers.empty() ? "mask" : "mask or mixer"},
           .baseline = "none",
           .figure = TaskFigure::of(common.task),
           .over_epochs = common.evaluate_every < common.epochs,
@@ -129,6 +135,17 @@ inline Study ablation_of(const AblateOptions& o, const AnyTraining& base) {
     for (const std::string& mask : names) s.variants.push_back({{structure, mask}, baseline});
     if (o.structures.size() > 1) s.variants[s.variants.size() - names.size()].heading = structure;
   }
+  std::vector<std::string> others = o.mixers;
+  if (others == std::vector<std::string>{"all"}) {
+    others.clear();
+    for (const MixerKind& kind : mixers()) others.push_back(kind.name);
+  }
+  std::optional<std::size_t> unmasked;  // the first attention without a mask
+  for (std::size_t k = s.variants.size(); k-- > 0;)
+    if (s.variants[k].labels[1] == "none") unmasked = k;
+  const std::size_t first_other = s.variants.size();
+  for (const std::string& mixer : others) s.variants.push_back({{"mixer", mixer}, unmasked});
+  if (!others.empty()) s.variants[first_other].heading = "other mixers";
   for (i64 k = 0; k < o.trials.seeds; ++k)
     for (std::size_t v = 0; v < s.variants.size(); ++v) {
       const std::string &structure = s.variants[v].labels[0], &mask = s.variants[v].labels[1];

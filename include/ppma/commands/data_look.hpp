@@ -61,6 +61,7 @@ PPMA_API Tensor sample_sheet(const SetPart& part, const SetLook& look);
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_COMMANDS)
 
 #include <algorithm>
+#include <exception>
 
 #include "ppma/core/parallel.hpp"
 #include "ppma/io/resize.hpp"

@@ -91,7 +91,7 @@ Config dense_config(const NetworkOptions& o, const char* fallback,
     set_classes(c, bias->numel() - (detects ? 1 : 0));  // a detector's last one is the background
   for (const NetworkDescription& d : said)
     naming(d.where, [&] { c = detail::read_description(d.json, c); });
-  c.backbone = mixed(c.backbone, o);
+  c.backbone = with_mixers_of(o, c.backbone);
   if (!o.mask.empty()) c.backbone.mask = parse_mask_kind(o.mask);
   return c;
 }

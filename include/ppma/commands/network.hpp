@@ -48,7 +48,7 @@ struct NetworkOptions {
   std::string config{};     // path: its configuration as JSON
   std::string model{};      // the name of a configuration: ppma_nano, rmt_..., deit_tiny
   std::string mask{};       // another mask, by its name
-  std::string mixer{};      // another token mixer in all stages, or four with commas between
+  std::string mixer{};      // a token mixer for all stages, or four with commas (with_mixers())
   std::string weights{};    // path: .safetensors, .pth or .pt; none: random ones
   std::string entry{};      // of a .pth, such as model_ema; or part of a checkpoint: model, ema
   std::string segmentor{};  // path: keys of a segmentor's configuration as JSON, on top
@@ -90,8 +90,8 @@ inline i64 classes_of(const ClassifierConfig& c) {
   return std::visit([](const auto& of) { return of.num_classes; }, c);
 }
 
-/// With the options' mixer, where they name one. Error: a mask beside it where no stage has one.
-PPMA_API PpmaConfig mixed(const PpmaConfig& before, const NetworkOptions& o);
+/// With the options' mixers, where they name some. Error: a mask beside them that no stage has.
+PPMA_API PpmaConfig with_mixers_of(const NetworkOptions& o, const PpmaConfig& c);
 
 /// The configuration that the options name, else the weights, else `fallback`. Error: none does.
 PPMA_API ClassifierConfig classifier_config(const NetworkOptions& o, const WeightsOfFile& weights,
@@ -131,6 +131,7 @@ PPMA_API void first_alone(const std::vector<Communicator>& processes,
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <string_view>
 
 #include "ppma/core/gpu.hpp"
@@ -176,12 +177,12 @@ std::string read_text(const std::string& path) {
   return {bytes.begin(), bytes.end()};
 }
 
-PpmaConfig mixed(const PpmaConfig& before, const NetworkOptions& o) {
+PpmaConfig with_mixers_of(const NetworkOptions& o, const PpmaConfig& before) {
   if (o.mixer.empty()) return before;
   PpmaConfig c = with_mixers(before, o.mixer);
   check(o.mask.empty() || std::find(c.mixers.begin(), c.mixers.end(), "polyline") != c.mixers.end(),
-        "`mask`: with `mixer` ", o.mixer, " no stage has a polyline attention, whose mask it is; ",
-        "leave it out");
+        "`mask` ", o.mask, ": with `mixer` ", o.mixer,
+        " no stage has a polyline attention, whose mask it is; leave it out");
   return c;
 }
 
@@ -209,7 +210,7 @@ ClassifierConfig classifier_config(const NetworkOptions& o, const WeightsOfFile&
     auto* ours = std::get_if<PpmaConfig>(&c);
     check(ours != nullptr,
           "`mixer`: a plain transformer has attention alone; choose a network with four stages");
-    *ours = mixed(*ours, o);
+    *ours = with_mixers_of(o, *ours);
   }
   each_config(c, [&](auto& of) {
     if (!o.mask.empty()) of.mask = parse_mask_kind(o.mask);

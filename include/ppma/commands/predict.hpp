@@ -60,6 +60,7 @@ PPMA_API std::vector<PredictedImage> predict_classes(
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_COMMANDS)
 
 #include <algorithm>
+#include <exception>
 #include <filesystem>
 #include <numeric>
 #include <system_error>

@@ -111,10 +111,10 @@ inline bool train_trial(AnyTraining c, SharedData& data, TrialObserver& observer
   TrainingOptions& o = common_of(c);
   if (std::filesystem::exists(o.out + "/last.safetensors")) o.resume = o.out;
   if (const auto* classify = std::get_if<ClassifierTraining>(&c))
-    return observer.train(*classify, data.of(*classify, observer)).stopped;
+    return observer.train(*classify, data.of(*classify, observer)).stopped != 0;
   if (const auto* segment = std::get_if<SegmentorTraining>(&c))
-    return observer.train(*segment).stopped;
-  return observer.train(std::get<DetectorTraining>(c)).stopped;
+    return observer.train(*segment).stopped != 0;
+  return observer.train(std::get<DetectorTraining>(c)).stopped != 0;
 }
 
 }  // namespace detail

@@ -52,6 +52,7 @@ PPMA_API BatchPlan<Batch> image_batches(Dataset dataset, ImageLoading options = 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_DATA)
 
 #include <algorithm>
+#include <exception>
 #include <memory>
 
 namespace ppma::inline PPMA_ABI {

@@ -49,6 +49,7 @@ PPMA_API Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c,
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
 
 #include <algorithm>
+#include <utility>
 
 namespace ppma::inline PPMA_ABI {
 

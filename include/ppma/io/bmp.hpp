@@ -19,6 +19,7 @@ PPMA_API Tensor decode_bmp(Bytes file, const std::string& name);
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
 #include <array>
+#include <bit>
 #include <vector>
 
 #include "ppma/io/element.hpp"

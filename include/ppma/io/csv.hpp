@@ -28,6 +28,7 @@ PPMA_API std::vector<CsvRecord> parse_csv(Bytes file, const std::string& name);
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 #include "ppma/core/error.hpp"
 

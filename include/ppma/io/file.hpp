@@ -109,6 +109,7 @@ PPMA_API void write_file(const std::string& path, std::string_view text);
 #include <cerrno>
 #include <filesystem>
 #include <system_error>
+#include <utility>
 
 #include "ppma/core/error.hpp"
 

@@ -20,6 +20,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ppma/io/file.hpp"
@@ -162,6 +163,7 @@ class PickleValue {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
 #include <algorithm>
+#include <cstddef>
 
 #include "ppma/core/error.hpp"
 #include "ppma/core/float_bits.hpp"

@@ -32,6 +32,7 @@ PPMA_API std::vector<TarEntry> parse_tar(Bytes archive, const std::string& name)
 #include <algorithm>
 #include <memory>
 #include <string_view>
+#include <tuple>
 
 #include "ppma/core/error.hpp"
 #include "ppma/io/known_files.hpp"

@@ -36,6 +36,7 @@ PPMA_API XmlElement parse_xml(Bytes file, const std::string& name);
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 #include "ppma/core/error.hpp"
 #include "ppma/io/utf8.hpp"

@@ -33,7 +33,9 @@ PPMA_API YamlNames yaml_names(Bytes yaml, const std::string& name);
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
 #include <algorithm>
+#include <cstddef>
 #include <string_view>
+#include <utility>
 
 #include "ppma/core/error.hpp"
 #include "ppma/io/utf8.hpp"

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Causal linear attention with decays along a sequence: what retention (Sun et al., 2023, equations
-// 5 and 6) and state space duality (Dao and Gu, 2024, equations 16 and 9) compute.
+// 5 and 6) and state space duality (Dao and Gu, 2024, its dual form and its recurrence) compute.
 //
 //   y_t = sum over s <= t of (q_t . k_s) e^(a_{s+1} + .. + a_t) v_s
 //

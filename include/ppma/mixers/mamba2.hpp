@@ -1,8 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Mamba-2: Dao and Gu, "Transformers are SSMs", 2024, section 7.1 and figure 6: state space duality
-// with one decay a head and token. Tokens are a sequence row by row, and each sees itself and those
-// before it.
+// Mamba-2: Dao and Gu, "Transformers are SSMs", 2024: state space duality with one decay a head
+// and token. Tokens are a sequence row by row, and each sees itself and those before it.
 //
 //   z, (u, B, C), D = x W_in;  u, B, C = SiLU(causal convolution of 4 tokens)
 //   D_t = softplus(D_t + b),  a_t = -e^(A_log) D_t                       of each head

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The gated convolution of Yu and Wang, "MambaOut: Do We Really Need Mamba for Vision?", 2025,
-// equations 6 and 7: Mamba's block without its state space model.
+// The gated CNN block of Yu and Wang, "MambaOut: Do We Really Need Mamba for Vision?", 2025:
+// Mamba's block without its state space model.
 //
 //   y = ( DWConv7x7(x W1) * GELU(x W2) ) W3
 //

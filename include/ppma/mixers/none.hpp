@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // No mixer: each token stays with itself, IdentityFormer of Yu et al., "MetaFormer Baselines for
-// Vision", 2024, section 3.1. What the block's convolutions alone are worth.
+// Vision", 2024. What the block's convolutions alone are worth.
 
 #include "ppma/mixers/mixer.hpp"
 

@@ -8,17 +8,17 @@
 //   h_t = e^(D_t A) h_before + D_t B_t u_t     of each channel and state
 //   y_t = C_t . h_t + D u_t
 //
-// Which token comes before t is the mixer's own: decay_scan() along the axes of a grid.
+// Which token comes before t is the mixer's own.
 // Legend: E channels, S states a channel, R rank of the step sizes.
 
 #include "ppma/mixers/mixer.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
-/// What a scan of tokens u (...,E) takes.
+/// What is selected by tokens u (...,E).
 struct Selected {
-  Tensor input, log_decay;  // (...,E,S): D_t B_t u_t, D_t A
-  Tensor C;                 // (...,1,S)
+  Tensor dt;    // (...,E)
+  Tensor B, C;  // (...,S)
 };
 
 struct Selection {
@@ -33,9 +33,12 @@ struct Selection {
   PPMA_API Selection(i64 channels, i64 rank_, i64 states_, Rng& rng);
   /// Of tokens (...,E).
   PPMA_API Selected select(const Tensor& u) const;
-  /// C . h + D u with states h (...,E,S) of tokens u (...,E).
-  PPMA_API Tensor observe(const Tensor& h, const Selected& s, const Tensor& u) const;
-  /// Both of tokens whose scan has `scans` products a state: a product, a sum.
+  /// A, (E,S).
+  PPMA_API Tensor A() const;
+  /// y (B,H,W,E) of tokens u (B,H,W,E) along the rows, then down the columns
+  /// (ops/selective_scan.hpp).
+  PPMA_API Tensor scan(const Tensor& u) const;
+  /// Of tokens whose scan takes `scans` products a state.
   PPMA_API MixerCost cost(i64 tokens, i64 scans) const;
   template <class V>
   void fields(V& v) {
@@ -60,7 +63,8 @@ PPMA_API Tensor step_biases(i64 n, Rng& rng);
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
-#include "ppma/ops/reduce.hpp"
+#include "ppma/ops/linear.hpp"
+#include "ppma/ops/selective_scan.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -88,19 +92,15 @@ Selection::Selection(i64 channels, i64 rank_, i64 states_, Rng& rng)
 
 Selected Selection::select(const Tensor& u) const {
   const Tensor p = linear(u, x_proj);  // (...,R + 2S)
-  const Tensor dt = softplus(linear(narrow(p, -1, 0, rank), dt_weight, dt_bias));
-  Shape per_channel = u.shape(), per_state = u.shape();
-  per_channel.push_back(1);
-  per_state.set(-1, 1), per_state.push_back(states);
-  const auto states_of = [&](i64 first) {
-    return reshape(narrow(p, -1, first, states), per_state);
-  };
-  return {reshape(dt * u, per_channel) * states_of(rank),
-          reshape(dt, per_channel) * neg(exp(A_log)), states_of(rank + states)};
+  return {softplus(linear(narrow(p, -1, 0, rank), dt_weight, dt_bias)), narrow(p, -1, rank, states),
+          narrow(p, -1, rank + states, states)};
 }
 
-Tensor Selection::observe(const Tensor& h, const Selected& s, const Tensor& u) const {
-  return sum(h * s.C, {-1}) + u * D;
+Tensor Selection::A() const { return neg(exp(A_log)); }
+
+Tensor Selection::scan(const Tensor& u) const {
+  const Selected s = select(u);
+  return selective_scan(u, s.dt, A(), s.B, s.C) + u * D;
 }
 
 MixerCost Selection::cost(i64 tokens, i64 scans) const {

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Xiao et al., "Spatial-Mamba: Effective Visual State Space Models via Structure-aware State
-// Fusion", 2025, section 3: one scan row by row, then each token's state is a weighed sum of those
+// Fusion", 2025: one scan row by row, then each token's state is a weighed sum of those
 // around it, then the observation.
 //
 //   s_t = e^(D_t A) s_t-1 + D_t B_t u_t
@@ -66,8 +66,10 @@ Tensor SpatialScan::forward(const Tensor& x) const {
   const Tensor both = in_proj.forward(x);  // (B,H,W,2E)
   const Tensor u = silu(conv.forward(narrow(both, -1, 0, width)));
   const Shape line{x.dim(0), x.dim(1) * x.dim(2), width};
-  const Selected s = scan.select(reshape(u, line));  // (B,N,E,1)
-  const Tensor states = decay_scan(s.input, s.log_decay, 1, ScanDirection::forward);
+  const Selected s = scan.select(u);
+  const Tensor decays = s.dt * reshape(scan.A(), {width});
+  const Tensor states = decay_scan(reshape(s.dt * s.B * u, line), reshape(decays, line), 1,
+                                   ScanDirection::forward);  // (B,N,E)
   // the three convolutions as one of 11 x 11, most of which is 0
   std::vector<double> places(static_cast<std::size_t>(taps * side * side), 0);
   for (i64 t = 0; t < taps; ++t) {
@@ -78,9 +80,8 @@ Tensor SpatialScan::forward(const Tensor& x) const {
   const Tensor spread = cast(Tensor::from<double>(places, {taps, side * side}), x.dtype());
   const Tensor kernel = reshape(matmul(fusion, spread.to(x.device())), Shape{width, 1, side, side});
   const Tensor fused = depthwise_conv2d(reshape(states, u.shape()), kernel);
-  const Tensor y = scan.observe(reshape(fused, s.input.shape()), s, reshape(u, line));
-  return out_proj.forward(out_norm.forward(reshape(y, u.shape())) *
-                          silu(narrow(both, -1, width, width)));
+  const Tensor y = fused * s.C + u * scan.D;
+  return out_proj.forward(out_norm.forward(y) * silu(narrow(both, -1, width, width)));
 }
 
 MixerCost SpatialScan::cost(const Shape& x) const {

@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // The 2-D selective scan of Zhang et al., "2DMamba: Efficient State Space Model for Image
-// Representation with Applications on Giga-Pixel Whole Slide Image Classification", 2025, section
-// 3.2: states go along the rows, then down the columns.
+// Representation with Applications on Giga-Pixel Whole Slide Image Classification", 2025:
+// states go along the rows, then down the columns.
 //
 //   g_ij = e^(D_ij A) g_i,j-1 + D_ij B_ij u_ij      along row i
 //   h_ij = e^(D_ij A) h_i-1,j + g_ij                down column j
@@ -44,7 +44,6 @@ struct GridScan {
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
-#include "ppma/ops/scan.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -58,10 +57,7 @@ GridScan::GridScan(const MixerConfig& c, Rng& rng)
 Tensor GridScan::forward(const Tensor& x) const {
   const Tensor both = in_proj.forward(x);  // (B,H,W,2E)
   const Tensor u = silu(conv.forward(narrow(both, -1, 0, width)));
-  const Selected s = scan.select(u);  // (B,H,W,E,S)
-  const Tensor rows = decay_scan(s.input, s.log_decay, 2, ScanDirection::forward);
-  const Tensor h = decay_scan(rows, s.log_decay, 1, ScanDirection::forward);
-  return out_proj.forward(scan.observe(h, s, u) * silu(narrow(both, -1, width, width)));
+  return out_proj.forward(scan.scan(u) * silu(narrow(both, -1, width, width)));
 }
 
 MixerCost GridScan::cost(const Shape& x) const {

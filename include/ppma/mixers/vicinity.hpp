@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Vicinity attention: Sun et al., "Vicinity Vision Transformer", 2022, section 3: linear attention
+// Vicinity attention: Sun et al., "Vicinity Vision Transformer", 2022: linear attention
 // whose weights fall with the 2-D Manhattan distance.
 //
 //   y_i = sum over j of s_ij v_j / sum over j of s_ij

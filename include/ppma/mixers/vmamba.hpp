@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// SS2D: Liu et al., "VMamba: Visual State Space Model", 2024, section 4.2: cross scan, a selective
+// SS2D: Liu et al., "VMamba: Visual State Space Model", 2024: cross scan, a selective
 // scan in each of four directions, cross merge.
 //
 //   u = SiLU(DWConv3x3(x W_in)),  E = 2 C channels
@@ -45,7 +45,6 @@ struct CrossScan {
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
-#include "ppma/ops/scan.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -65,13 +64,11 @@ Tensor CrossScan::forward(const Tensor& x) const {
   Tensor y;
   for (i64 way = 0; way < ways; ++way) {
     const bool columns = way % 2 == 1, back = way >= 2;
-    const Selection& scan = scans[static_cast<std::size_t>(way)];
-    Tensor line = reshape(columns ? transpose(u, 1, 2) : u, {batch, i64{-1}, width});  // (B,N,E)
-    if (back) line = flip(line, 1);
-    const Selected s = scan.select(line);
-    const Tensor h = decay_scan(s.input, s.log_decay, 1, ScanDirection::forward);
-    Tensor out = scan.observe(h, s, line);
-    if (back) out = flip(out, 1);
+    Tensor line =
+        reshape(columns ? transpose(u, 1, 2) : u, {batch, 1, i64{-1}, width});  // (B,1,N,E)
+    if (back) line = flip(line, 2);
+    Tensor out = scans[static_cast<std::size_t>(way)].scan(line);
+    if (back) out = flip(out, 2);
     out = columns ? transpose(reshape(out, Shape{batch, width_of_grid, height, width}), 1, 2)
                   : reshape(out, u.shape());
     y = y.defined() ? y + out : out;

@@ -64,6 +64,7 @@ PPMA_API std::vector<ClassifierRecord> read_log(const std::string& path);
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 

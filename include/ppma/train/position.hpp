@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <string>
+#include <system_error>
 
 #include "ppma/io/safetensors.hpp"
 

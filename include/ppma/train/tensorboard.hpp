@@ -61,6 +61,7 @@ PPMA_API std::string tf_record(std::string_view bytes);
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "ppma/core/error.hpp"
 #include "ppma/io/file.hpp"

@@ -73,7 +73,11 @@ Color series_color(std::size_t k) {
 }
 
 std::string tick_label(double v, double step) {
-  if (std::abs(v) >= 1e5 || (step < 1e-4 && step > 0)) return short_number(v);
+  if (std::abs(v) >= 1e5 || (step < 1e-4 && step > 0)) {
+    const auto power = [](double x) { return static_cast<int>(std::floor(std::log10(x) + 1e-6)); };
+    const int digits = step > 0 && v != 0 ? power(std::abs(v)) - power(step) + 1 : 2;
+    return short_number(v, std::clamp(digits, 2, 17));
+  }
   const int decimals =
       step > 0 ? std::max(0, static_cast<int>(std::ceil(-std::log10(step) - 1e-6))) : 2;
   char buffer[48];

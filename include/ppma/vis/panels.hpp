@@ -38,9 +38,9 @@ struct PanelOptions {
   bool smooth = false;  // interpolate what is enlarged; else cells stay squares
 };
 
-/// A number for people: three significant digits, as few characters as possible, "1.2e-5" where it
-/// must be.
-PPMA_API std::string short_number(double v);
+/// A number for people, in as few characters as possible: three significant digits, two where it
+/// must be "1.2e-5", or `digits` of them.
+PPMA_API std::string short_number(double v, int digits = 0);
 
 /// Rows of panels. All images should have one aspect ratio; each fills a box of the first map's, or
 /// else the first image's. Errors: no panels, a panel without an image.
@@ -72,16 +72,17 @@ Panel image_panel(std::string title, const Tensor& image) {
   return {std::move(title), image, {}, {}, {}};
 }
 
-std::string short_number(double v) {
-  char buffer[32];
+std::string short_number(double v, int digits) {
+  char buffer[48];
+  const bool power = v != 0 && (std::abs(v) < 1e-3 || std::abs(v) >= 1e5);
+  if (digits == 0) digits = power ? 2 : 3;
   const int n =
-      std::snprintf(buffer, sizeof buffer,
-                    v != 0 && (std::abs(v) < 1e-3 || std::abs(v) >= 1e5) ? "%.1e" : "%.3g", v);
+      std::snprintf(buffer, sizeof buffer, power ? "%.*e" : "%.*g", power ? digits - 1 : digits, v);
   std::string s(buffer, buffer + n);
   if (const std::size_t e = s.find('e'); e != std::string::npos) {  // 1.2e-05 to 1.2e-5
-    std::size_t digits = s[e + 1] == '-' ? e + 2 : e + 1;
-    if (s[digits] == '+') s.erase(digits, 1);
-    while (digits + 1 < s.size() && s[digits] == '0') s.erase(digits, 1);
+    std::size_t power_at = s[e + 1] == '-' ? e + 2 : e + 1;
+    if (s[power_at] == '+') s.erase(power_at, 1);
+    while (power_at + 1 < s.size() && s[power_at] == '0') s.erase(power_at, 1);
   }
   for (std::size_t i = 0; i < s.size(); ++i)
     // a minus, not a hyphen

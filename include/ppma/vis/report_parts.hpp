@@ -105,7 +105,7 @@ std::string png_source(const std::vector<u8>& bytes) {
 inline std::string report_percent(double share, bool unit = true) {
   if (is_nan(share)) return "\u2013";
   char text[32];
-  std::snprintf(text, sizeof text, unit ? "%.1f\u2009%%" : "%.1f", 100 * share);
+  std::snprintf(text, sizeof text, unit ? "%.1f\u202f%%" : "%.1f", 100 * share);
   return text;
 }
 

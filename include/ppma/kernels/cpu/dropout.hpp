@@ -2,6 +2,7 @@
 #include "ppma/core/names_begin.hpp"
 // Masks of dropout: which elements of a counter-based random sequence are kept.
 
+#include <algorithm>
 #include <cmath>
 
 #include "ppma/core/device.hpp"
