@@ -127,8 +127,7 @@ RateRange find_learning_rate(const LearningRateTest& o, ClassifierObserver& obse
                   .training_images = data.train.size,
                   .test_images = data.test.size,
                   .size = data.input.size,
-                  .classes = data.train.class_names,
-                  .folder = ""});
+                  .classes = data.train.class_names});
   RateRange range;
   bool over = false;
   double before = 0;  // sum of the epoch's losses, and its images

@@ -168,19 +168,12 @@ TrainedClassifier train_classifier(ClassifierTraining o, ClassifierObserver& obs
                       return data.prepare(data.test.get(i).image, unused);
                     });
   if (run.speaks() && !run.folder().records().empty()) draw();
-  run.heard().begin({.network = member<std::string>(told, "name", "config"),
-                     .mask = member<std::string>(told, "mask", "config"),
-                     .parameters = parameter_count(model),
-                     .set = data.train.name,
-                     .training_images = data.train.size,
-                     .test_images = data.test.size,
-                     .size = data.input.size,
-                     .classes = data.train.class_names,
-                     .processes = ranks,
-                     .folder = o.out,
-                     .resumed = run.resumed(),
-                     .epoch = trainer.epoch(),
-                     .epochs = o.epochs});
+  run.start(trainer, {.network = member<std::string>(told, "name", "config"),
+                      .mask = member<std::string>(told, "mask", "config"),
+                      .parameters = parameter_count(model),
+                      .set = data.train.name,
+                      .size = data.input.size,
+                      .classes = data.train.class_names});
 
   if (run.speaks() && run.resumed() && trainer.epoch() >= o.stop() &&
       report.is_behind(run.folder())) {

@@ -138,19 +138,12 @@ TrainedDetector train_detector(DetectorTraining o, DetectorObserver& observer,
                       .key = key,
                       .averaged_key = "ema_" + key});
   const char* const title = config.with_mask ? "Mask R-CNN" : "Faster R-CNN";
-  run.heard().begin({.network = str(title, " on ", config.backbone.name),
-                     .mask = to_string(config.backbone.mask),
-                     .parameters = parameter_count(model),
-                     .set = o.data.kind,
-                     .training_images = data.train.size,
-                     .test_images = data.test.size,
-                     .classes = names,
-                     .left_out = data.skips.text(),
-                     .processes = run.part().ranks,
-                     .folder = o.out,
-                     .resumed = run.resumed(),
-                     .epoch = trainer.epoch(),
-                     .epochs = o.epochs});
+  run.start(trainer, {.network = str(title, " on ", config.backbone.name),
+                      .mask = to_string(config.backbone.mask),
+                      .parameters = parameter_count(model),
+                      .set = o.data.kind,
+                      .classes = names,
+                      .left_out = data.skips.text()});
   const detail::RunDecays decays(
       model.backbone.backbone, config.backbone.mask, input.normalization, training.at,
       data.test.size,

@@ -153,18 +153,11 @@ TrainedSegmentor train_segmentor_with(TrainingRun& run, SegmentorTraining o,
                     .key = "mIoU",
                     .averaged_key = "ema_mIoU"});
   if (run.speaks() && !run.folder().records().empty()) draw();
-  run.heard().begin({.network = str(Head::title, " on ", config.backbone.name),
-                     .mask = to_string(config.backbone.mask),
-                     .parameters = parameter_count(model),
-                     .set = train.name,
-                     .training_images = train.size,
-                     .test_images = test.size,
-                     .classes = train.class_names,
-                     .processes = run.part().ranks,
-                     .folder = o.out,
-                     .resumed = run.resumed(),
-                     .epoch = trainer.epoch(),
-                     .epochs = o.epochs});
+  run.start(trainer, {.network = str(Head::title, " on ", config.backbone.name),
+                      .mask = to_string(config.backbone.mask),
+                      .parameters = parameter_count(model),
+                      .set = train.name,
+                      .classes = train.class_names});
   if (run.speaks() && run.resumed() && trainer.epoch() >= o.stop() &&
       report.is_behind(run.folder())) {
     const bool averaged = report.averaged(run.folder());

@@ -23,7 +23,7 @@ struct RunStart {
   std::vector<std::string> classes{};
   std::string left_out{};  // of a detector's training images: which, and why; "": none
   i64 processes = 1;
-  std::string folder;
+  std::string folder{};
   bool resumed = false;
   i64 epoch = 0, epochs = 0;  // done so far, and of the run
 };
@@ -33,7 +33,7 @@ struct RunRest {
   i64 epoch = 0;     // done so far
   i64 batch = 0;     // of the next epoch, so many batches
   i64 patience = 0;  // so many evaluations were none the best, which ended it; 0: it can go on
-  std::string folder;
+  std::string folder{};
 };
 
 /// Hears of a run, whatever it learns. Of several processes that train together the first one's

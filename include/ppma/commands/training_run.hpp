@@ -174,6 +174,14 @@ class TrainingRun {
     first_alone(processes_, [&] { begin_folder(trainer, saved); });
   }
 
+  /// Says that all is ready: what `r` says of the network and the images, and what is known here.
+  void start(const TrainingLoop& trainer, RunStart r) {
+    r.training_images = facts_.training_images, r.test_images = facts_.test_images;
+    r.processes = part().ranks, r.folder = out_, r.resumed = resumed_;
+    r.epoch = trainer.epoch(), r.epochs = facts_.epochs;
+    heard().begin(r);
+  }
+
   /// Trains until facts.stop epochs are done, time or patience is over, or the observer stops it.
   /// Saves the place where it stops. record_of(r) is an epoch's line in the
   /// log; what it writes besides, of weights that are soon gone, is there before that line: a run
