@@ -89,7 +89,8 @@ TEST_CASE("tool: visualize draws how far tokens reach", "[tool]") {
   CHECK(said["networks"][1]["most"].get<double>() >= said["networks"][0]["most"].get<double>());
   CHECK(read_image(folder / "r.png").dim(2) == 3);
   const Result one = run("visualize --reach --mixer window --stage 2" + out);
-  CHECK(one.out.find("| tells, % of the tokens | half of its field, pixels |") != std::string::npos);
+  CHECK(one.out.find("| tells, % of the tokens | half of its field, pixels |") !=
+        std::string::npos);
   for (const char* wrong : {"--mixers none", "--reach --mixers windov", "--reach --head 1",
                             "--reach --mixers none --mixer window", "--reach --statistics 5"}) {
     INFO(wrong);
