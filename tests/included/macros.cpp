@@ -234,6 +234,7 @@
 #include <ppma/vis/decay_history.hpp>
 #include <ppma/vis/heat_map.hpp>
 #include <ppma/vis/page.hpp>
+#include <ppma/vis/receptive_field.hpp>
 #include <ppma/vis/svg_file.hpp>
 
 #ifndef check
