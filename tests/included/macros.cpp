@@ -228,6 +228,7 @@
 #include <ppma/heads/segmentor.hpp>
 #include <ppma/mdspan.hpp>
 #include <ppma/mixers/all.hpp>
+#include <ppma/networks/all.hpp>
 #include <ppma/ppma.hpp>
 #include <ppma/train/tensorboard.hpp>
 #include <ppma/vis/decay_history.hpp>

@@ -71,6 +71,9 @@ inline void choose_network(AnyTraining& c, const std::string& out, const std::st
             " is a plain transformer, whose attention is whole");
       vit->mask = parse_mask_kind(mask);
     } else {
+      check(std::holds_alternative<PpmaConfig>(config), "`model` ", o.network.model,
+            ": a network of another paper has neither masks nor structures; ablate one of this "
+            "paper, and train the other beside it");
       changed(std::get<PpmaConfig>(config));
     }
     told = classifier_config_to_json(config);
