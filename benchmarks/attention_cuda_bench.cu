@@ -12,6 +12,7 @@
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/polyline/fused.hpp"
+#include "ppma/polyline/sequence.hpp"
 #include "ppma/train/replay.hpp"
 
 using namespace ppma;
@@ -48,6 +49,12 @@ void run(const char* kind, i64 batch, i64 side, i64 heads, i64 d, bool masked, D
   const DType wide = accumulator_dtype(dtype);
   const Tensor decays = masked ? on_gpu(neg(abs(Tensor::randn(grid, rng, 0.1))), wide) : Tensor();
   const auto attention = [&] {
+    if (std::strcmp(kind, "whole_cross_scan") == 0)
+      return sequence_attention(q, k, v, heads, decays, cross_scan_orders(side, side));
+    if (std::strcmp(kind, "whole_hilbert") == 0)
+      return sequence_attention(q, k, v, heads, decays, hilbert_orders(side, side));
+    if (std::strcmp(kind, "criss_cross_hilbert") == 0)
+      return sequence_criss_cross(q, k, v, heads, decays, hilbert_orders(side, side));
     if (std::strcmp(kind, "whole") == 0)
       return whole_attention(q, k, v, heads, decays, masked ? Paths::both : Paths::none);
     return criss_cross_attention(q, k, v, heads, decays, Order::both);
@@ -89,5 +96,12 @@ int main() {
     run("criss_cross", 128, 56, 4, 16, masked, DType::bf16);
     run("criss_cross", 128, 28, 4, 32, masked, DType::bf16);
   }
+  for (const char* kind : {"whole_cross_scan", "whole_hilbert"}) {
+    run(kind, 32, 28, 8, 32, true, DType::bf16);
+    run(kind, 128, 14, 8, 32, true, DType::bf16);
+    run(kind, 128, 7, 16, 32, true, DType::bf16);
+  }
+  run("criss_cross_hilbert", 128, 56, 4, 16, true, DType::bf16);
+  run("criss_cross_hilbert", 128, 28, 4, 32, true, DType::bf16);
   run("whole", 128, 14, 8, 32, true, DType::f32);
 }

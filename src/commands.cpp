@@ -20,6 +20,7 @@
 #include "ppma/commands/memory_needs.hpp"
 #include "ppma/commands/network.hpp"
 #include "ppma/commands/predict.hpp"
+#include "ppma/commands/reach.hpp"
 #include "ppma/commands/recipes.hpp"
 #include "ppma/commands/run_scores.hpp"
 #include "ppma/commands/score.hpp"

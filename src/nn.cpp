@@ -6,3 +6,4 @@
 #include "ppma/nn/init.hpp"
 #include "ppma/nn/layers.hpp"
 #include "ppma/nn/state_dict.hpp"
+#include "ppma/nn/summary_rows.hpp"

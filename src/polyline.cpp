@@ -4,7 +4,9 @@
 #define PPMA_DEFINES_POLYLINE_CRISS_CROSS
 #define PPMA_DEFINES_POLYLINE_LINEAR
 #define PPMA_DEFINES_POLYLINE_MASK
+#define PPMA_DEFINES_POLYLINE_SEQUENCE
 #include "polyline/criss_cross.cpp"
 #include "polyline/linear.cpp"
 #include "polyline/mask.cpp"
+#include "polyline/sequence.cpp"
 #include "polyline/whole.cpp"

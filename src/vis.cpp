@@ -15,6 +15,7 @@
 #include "ppma/vis/palette.hpp"
 #include "ppma/vis/panels.hpp"
 #include "ppma/vis/picture.hpp"
+#include "ppma/vis/receptive_field.hpp"
 #include "ppma/vis/report.hpp"
 #include "ppma/vis/report_parts.hpp"
 #include "ppma/vis/report_style.hpp"

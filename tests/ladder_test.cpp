@@ -17,9 +17,10 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::map<std::string, int> rungs{
-    {"core", 0},    {"kernels", 1},  {"tensor", 2}, {"parallel", 3}, {"ops", 4},      {"io", 4},
-    {"metrics", 4}, {"polyline", 5}, {"data", 5},   {"nn", 6},       {"optim", 7},    {"mixers", 7},
-    {"models", 8},  {"heads", 9},    {"vis", 9},    {"train", 10},   {"commands", 11}};
+    {"core", 0},  {"kernels", 1}, {"tensor", 2},   {"parallel", 3}, {"ops", 4},
+    {"io", 4},    {"metrics", 4}, {"polyline", 5}, {"data", 5},     {"nn", 6},
+    {"optim", 7}, {"mixers", 7},  {"networks", 8}, {"models", 9},   {"heads", 10},
+    {"vis", 10},  {"train", 11},  {"commands", 12}};
 
 struct Header {
   std::string folder;

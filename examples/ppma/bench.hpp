@@ -100,8 +100,9 @@ inline void report(const BenchOptions& o, const Timing& t, const std::string& ne
     if (!gpu) j["page_faults"] = rounded(t.page_faults, 0.1);
     return print_json(j);
   }
-  std::printf("%s, mask %s, %s, batch %lld, %lld x %lld, %s, %s%s\n", network.c_str(),
-              extra["mask"].get<std::string>().c_str(), what.c_str(),
+  const std::string mask = extra.value("mask", "");
+  std::printf("%s%s, %s, batch %lld, %lld x %lld, %s, %s%s\n", network.c_str(),
+              mask.empty() ? "" : (", mask " + mask).c_str(), what.c_str(),
               static_cast<long long>(o.batch * ranks), static_cast<long long>(o.size),
               static_cast<long long>(o.image_width()),
               gpu ? "GPU" : str(threads(), " threads").c_str(), o.compute.dtype.c_str(),
@@ -206,17 +207,27 @@ inline void bench_classifier(BenchOptions o) {
         "a launcher");
   const WeightsOfFile file = read_weights(o.network, notes());
   o = sized(std::move(o), file);
+  const ClassifierConfig any = classifier_config(o.network, file, "ppma_tiny");
+  const char* const what = o.train ? "training step" : "inference";
+  const i64 ranks = processes.empty() ? 1 : processes[0].size;
+  const bool speaks = processes.empty() || processes[0].rank == 0;
+  if (const auto* other = std::get_if<NetworkConfig>(&any)) {  // nobody planned it
+    Classifier model = load_classifier(o.network, file).model;
+    place(model, at, !o.train);
+    const Timing t = time_classifier(o, at, model, other->num_classes, processes);
+    if (speaks) report(o, t, other->name, what, Json::object(), ranks);
+    return;
+  }
   require_memory_for(o, network_config(o.network, file, "ppma_tiny"));
   LoadedNetwork<Ppma> network = load_network(o.network, file, "ppma_tiny");
   Ppma& model = network.model;
   place(model, at, !o.train);
   Timing t = time_classifier(o, at, model, model.config.num_classes, processes);
-  if (!processes.empty() && processes[0].rank != 0) return;
+  if (!speaks) return;
   if (model.config.all_polyline())  // of other mixers it is not known
     t.floor = 1000 * floor_of(model.config, measure_ceilings(at), o.batch, o.size, o.image_width(),
                               static_cast<double>(size_of(at.activations())), o.train);
-  report(o, t, model.config.name, o.train ? "training step" : "inference",
-         {{"mask", to_string(model.config.mask)}}, processes.empty() ? 1 : processes[0].size);
+  report(o, t, model.config.name, what, {{"mask", to_string(model.config.mask)}}, ranks);
 }
 
 /// The same of a segmentor.

@@ -56,13 +56,16 @@ inline void add_network(CLI::App& app, NetworkOptions& o) {
   auto* config = app.add_option("--config", o.config,
                                 "configuration as JSON; default: what the weights file says")
                      ->check(CLI::ExistingFile);
+  std::string names;
+  for (const std::string& name : network_names()) names += (names.empty() ? "" : ", ") + name;
   app.add_option("--model", o.model,
                  "a configuration by name: ppma_nano, ppma_tiny, ppma_small, ppma_base, "
                  "ppma_large, ppma_nano_linear, ppma_tiny_linear, rmt_...; plain transformers: "
-                 "deit_tiny, vit_nano")
+                 "deit_tiny, vit_nano; networks of other papers: " +
+                     names)
       ->excludes(config)
       ->check(accepted_by([](const std::string& name) { classifier_config_by_name(name); }));
-  std::string names;
+  names.clear();
   try {
     for (const Mask& mask : masks()) names += (names.empty() ? "" : ", ") + std::string(mask.name);
   } catch (const Error&) {  // PPMA_ISA cannot be followed: the command says so, help goes without

@@ -30,6 +30,8 @@ inline void take_turn(TimedNetwork& timed, const BenchOptions& o) {
     costs.parameters = parameter_count(model);
     if (auto* staged = std::get_if<Ppma>(&model.network))
       costs.macs = summary(*staged, 1, o.size, o.size).macs();
+    else if (auto* other = std::get_if<Network>(&model.network))
+      costs.macs = summary(*other, 1, o.size, o.size).macs();
     else
       costs.macs = summary(std::get<Vit>(model.network), 1).macs();
     place(model, at, !o.train);

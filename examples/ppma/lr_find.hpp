@@ -12,9 +12,8 @@ class ShownTest : public ShownRun<Evaluation> {
   explicit ShownTest(const LearningRateTest& o) : o_(o) {}
 
   void begin(const RunStart& r) override {
-    std::printf("%s, mask %s; %s: %lld steps of %lld images, rates from %g to %g\n",
-                r.network.c_str(), r.mask.c_str(), r.set.c_str(),
-                static_cast<long long>(o_.find_steps),
+    std::printf("%s%s; %s: %lld steps of %lld images, rates from %g to %g\n", r.network.c_str(),
+                masked(r.mask).c_str(), r.set.c_str(), static_cast<long long>(o_.find_steps),
                 static_cast<long long>(std::min(o_.batch, r.training_images) * o_.accumulate),
                 o_.least, o_.most);
     std::fflush(stdout);

@@ -71,6 +71,13 @@ inline void summarize(const SummaryCommand& o) {
           " is not planned; leave it out");
     Vit model(*vit);
     s = summary(model, o.batch);
+  } else if (const auto* other = std::get_if<NetworkConfig>(&any)) {
+    check(!o.measure, "summary --measure: the memory of ", other->name,
+          " is not planned; leave it out");
+    const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.network.weights);
+    const i64 size = with_size(said.value_or(InputInfo{}), o.size, said.has_value(), notes()).size;
+    Network model(*other);
+    s = summary(model, o.batch, size, size);
   } else {
     const PpmaConfig& config = std::get<PpmaConfig>(any);
     const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.network.weights);

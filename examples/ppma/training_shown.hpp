@@ -53,15 +53,18 @@ class ShownRun : public TrainingObserver<Evaluation> {
   std::optional<SignalWatch> watch_{};
 };
 
+/// ", mask polyline"; nothing of a network that has none.
+inline std::string masked(const std::string& mask) { return mask.empty() ? "" : ", mask " + mask; }
+
 class ShownClassifier : public ShownRun<Evaluation> {
  public:
   void begin(const RunStart& r) override {
     std::printf(
-        "%s, mask %s, %s parameters; %s: %s training and %s test images of %lld pixels, %zu "
+        "%s%s, %s parameters; %s: %s training and %s test images of %lld pixels, %zu "
         "classes\n",
-        r.network.c_str(), r.mask.c_str(), grouped_digits(r.parameters).c_str(), r.set.c_str(),
-        grouped_digits(r.training_images).c_str(), grouped_digits(r.test_images).c_str(),
-        static_cast<long long>(r.size), r.classes.size());
+        r.network.c_str(), masked(r.mask).c_str(), grouped_digits(r.parameters).c_str(),
+        r.set.c_str(), grouped_digits(r.training_images).c_str(),
+        grouped_digits(r.test_images).c_str(), static_cast<long long>(r.size), r.classes.size());
     std::printf("%s%lld threads, run folder %s%s\n",
                 r.processes > 1 ? str(r.processes, " processes of ").c_str() : "",
                 static_cast<long long>(threads()), r.folder.c_str(),

@@ -160,6 +160,8 @@ class ShownStudy : public StudyObserver {
     std::printf("\n%s", says.table.text().c_str());
     if (!says.costs.rows.empty())
       std::printf("\n%s\n%s", s.how_costs.c_str(), says.costs.text().c_str());
+    if (!s.reaches.empty())
+      std::printf("\n%s\n%s", s.how_reaches.c_str(), reach_table(s.reaches).text().c_str());
   }
 
  private:

@@ -5,7 +5,8 @@
 #include <memory>
 
 #include "data.hpp"
-#include "ppma/commands/visualize.hpp"
+#include "ppma/commands/reach.hpp"
+#include "ppma/mixers/mixers.hpp"
 
 namespace tool {
 
@@ -105,6 +106,24 @@ inline void show(const VisualizeOptions& o, bool json) {
   if (o.images.empty()) print_decays(r);
 }
 
+inline void show_reach(const VisualizeOptions& o, const std::vector<std::string>& mixers,
+                       bool json) {
+  const ReachReport r = reach(o, mixers, notes());
+  if (json) {
+    Json j{{"picture", r.picture}, {"networks", Json::array()}};
+    for (const Reach& n : r.networks) j["networks"].push_back(json_of(n));
+    return print_json(j);
+  }
+  if (!r.has_weights)
+    std::printf("random weights%s\n",
+                mixers.empty() ? ": give --weights to see what training makes of them" : "");
+  std::printf(
+      "%s: above whom a token tells something in block %lld of stage %lld, below what it "
+      "depends on\n\n%s",
+      r.picture.c_str(), static_cast<long long>(o.block), static_cast<long long>(o.stage),
+      reach_table(r.networks).text().c_str());
+}
+
 inline void add_visualize(CLI::App& app) {
   auto o = std::make_shared<VisualizeOptions>();
   auto json = std::make_shared<bool>(false);
@@ -128,18 +147,38 @@ inline void add_visualize(CLI::App& app) {
   number("--stage", o->stage, "stage to look at", in_range(i64{0}, i64{3}));
   number("--block", o->block, "block of the stage; the last one if it has fewer",
          in_range(i64{0}, PpmaConfig::most_depth - 1));
-  number("--head", o->head, "head to look at; -1: mean over the heads",
-         in_range(i64{0}, i64{1023}, {-1}));
+  auto* head = number("--head", o->head, "head to look at; -1: mean over the heads",
+                      in_range(i64{0}, i64{1023}, {-1}));
   const std::vector<CLI::Option*> of_generated{
-      number("--samples", o->samples, "generated images to draw", in_range(i64{1}, i64{64})),
+      number("--samples", o->samples,
+             "generated images to draw, or with --reach to take means over",
+             in_range(i64{1}, i64{64})),
       number("--statistics", o->statistics, "generated images that the statistics are over",
              in_range(i64{1}, i64{100000})),
       number("--seed", o->seed, "of the generated images", in_range(u64{0}, ~u64{0}))};
   for (CLI::Option* option : of_generated) option->excludes("--image");
+  auto reaches = std::make_shared<bool>(false);
+  auto* wants_reach =
+      c->add_flag("--reach", *reaches,
+                  "draw how far the token reaches: whom a block's mixer lets it tell "
+                  "something, and its effective receptive field")
+          ->excludes(head)
+          ->excludes(of_generated[1]);
+  auto mixers = std::make_shared<std::vector<std::string>>();
+  c->add_option("--mixers", *mixers,
+                "with --reach: token mixers to draw side by side, by the names of --mixer, or all")
+      ->check(accepted_by([](const std::string& name) {
+        if (name != "all") with_mixers(ppma_nano(), name);
+      }))
+      ->delimiter(',')
+      ->needs(wants_reach)
+      ->excludes("--weights")
+      ->excludes("--mixer");
   number("--panel", o->panel, "pixels of a panel", in_range(i64{32}, i64{1024}));
   add_threads(*c);
   c->add_flag("--json", *json, "one JSON object instead of text");
-  c->callback([o, json] { show(*o, *json); });
+  c->callback(
+      [o, json, mixers, reaches] { *reaches ? show_reach(*o, *mixers, *json) : show(*o, *json); });
 }
 
 }  // namespace tool

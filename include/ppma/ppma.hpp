@@ -155,7 +155,6 @@
 #include "ppma/io/xml.hpp"
 #include "ppma/io/yaml_names.hpp"
 #include "ppma/io/zip.hpp"
-#include "ppma/models/classifier.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/parallel/communicator.hpp"
 #include "ppma/parallel/gradients.hpp"

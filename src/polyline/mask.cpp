@@ -8,7 +8,6 @@
 #include "ppma/polyline/line_mask.hpp"
 #include "ppma/polyline/masks.hpp"
 #include "ppma/polyline/path.hpp"
-#include "ppma/polyline/sequence.hpp"
 #include "ppma/polyline/structured.hpp"
 #include "ppma/polyline/types.hpp"
 #include "ppma/polyline/volume.hpp"

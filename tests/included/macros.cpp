@@ -228,11 +228,13 @@
 #include <ppma/heads/segmentor.hpp>
 #include <ppma/mdspan.hpp>
 #include <ppma/mixers/all.hpp>
+#include <ppma/networks/all.hpp>
 #include <ppma/ppma.hpp>
 #include <ppma/train/tensorboard.hpp>
 #include <ppma/vis/decay_history.hpp>
 #include <ppma/vis/heat_map.hpp>
 #include <ppma/vis/page.hpp>
+#include <ppma/vis/receptive_field.hpp>
 #include <ppma/vis/svg_file.hpp>
 
 #ifndef check

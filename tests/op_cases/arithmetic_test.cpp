@@ -1,5 +1,8 @@
 #include "ppma/ops/arithmetic.hpp"
 
+#include <algorithm>
+#include <cmath>
+
 #include "op_cases/op_case.hpp"
 
 using namespace op_cases;
@@ -43,6 +46,18 @@ TEST_CASE("op table: arithmetic") {
       {"abs", [](In x) { return abs(x[0]); }, "abs: int64", [] { abs(int64s({2})); }},
       {"clamp", [](In x) { return clamp(x[0], -0.5, 1); }, "clamp: low 1 is above high 0",
        [] { clamp(zeros({2}), 1, 0); }},
+      {"clamp_magnitude",
+       [](In x) { return clamp_magnitude(x[0], 0.5, 1); },
+       "clamp_magnitude: [0, 1] must be positive",
+       [] { clamp_magnitude(zeros({2}), 0, 1); },
+       {},
+       Plain{{{{3, 7}}},
+             {3, 7},
+             [](const Lists& x) {
+               std::vector<double> y = x[0];
+               for (double& v : y) v = std::copysign(std::min(std::max(std::fabs(v), 0.5), 1.0), v);
+               return y;
+             }}},
       {"pow", [](In x) { return pow(x[0], 2.5); }, "pow: int64", [] { pow(int64s({2}), 2); }},
       {"pow/negative base", [](In x) { return pow(x[0], 3); }, "", {}},
       {"operators",

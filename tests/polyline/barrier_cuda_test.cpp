@@ -22,6 +22,8 @@
 
 using namespace ppma;
 
+namespace barrier_cuda_test {
+
 namespace {
 
 struct Size {
@@ -305,5 +307,7 @@ TEST_CASE("barriers on the GPU: masks and linear attention", "[cuda][barrier]") 
             {sequence}, {0}, tolerance);
     }
 }
+
+}  // namespace barrier_cuda_test
 
 #endif

@@ -14,6 +14,8 @@
 
 using namespace ppma;
 
+namespace criss_cross_cuda_test {
+
 namespace {
 
 // Output, then the gradients of q, k, v and the log decays (if there are any), on the host in their
@@ -127,5 +129,7 @@ TEST_CASE("criss-cross attention on the GPU: one token, whose decays have no edg
     CHECK(largest_difference(cast(y, DType::f64), cast(x.to(Device::cpu), DType::f64)) < 1e-6);
   }
 }
+
+}  // namespace criss_cross_cuda_test
 
 #endif

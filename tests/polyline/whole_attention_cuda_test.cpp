@@ -17,6 +17,8 @@
 
 using namespace ppma;
 
+namespace whole_cuda_test {
+
 namespace {
 
 // Output, then the gradients of q, k, v and the log decays, on the host in their own dtypes.
@@ -172,5 +174,7 @@ TEST_CASE("whole attention on the GPU reads nothing of the next image", "[cuda][
       }
     }
 }
+
+}  // namespace whole_cuda_test
 
 #endif

@@ -7,6 +7,8 @@
 
 #include <cmath>
 #include <filesystem>
+#include <limits>
+#include <utility>
 
 #include "catch.hpp"
 #include "ppma/data/detection_sets.hpp"
@@ -198,5 +200,84 @@ TEST_CASE("a detector's steps on the GPU, which look at what is computed, follow
   REQUIRE(got.size() == 4);
   for (std::size_t i = 0; i < want.size(); ++i) CHECK(got[i] == Approx(want[i]).epsilon(2e-2));
 }
+
+namespace skipped_cuda_test {
+
+namespace {
+
+// A Toy's batches of 8, of which one has a `bad` number; or without those that make its step.
+BatchPlan<Batch> batches_with(float bad, i64 which) {
+  return {6, [=](i64 epoch) {
+            return [=, make = toy_batches(8).of_epoch(epoch)](i64 n) {
+              Batch batch = make(n);
+              if (n == which) batch.images.data<float>()[5] = bad;
+              return batch;
+            };
+          }};
+}
+BatchPlan<Batch> batches_without(i64 first, i64 count) {
+  return {6 - count, [=](i64 epoch) {
+            return [=, make = toy_batches(8).of_epoch(epoch)](i64 n) {
+              return make(n < first ? n : n + count);
+            };
+          }};
+}
+
+struct Outcome {
+  std::vector<std::vector<double>> weights, state;
+  std::vector<SkippedStep> skipped;
+};
+Outcome trained(Device device, i64 accumulate, BatchPlan<Batch> plan) {
+  TrainOptions options = placed(device, DType::f32, 1);
+  options.rate = [](const Moment&) { return 0.02; };
+  options.accumulate = accumulate, options.ema_decay = 0;
+  Toy model(false);  // nothing is drawn: a step is the same in whichever place
+  for (i64 row = 0; row < 16; ++row) model.first.data<float>()[row * 6 + 5] = 0;
+  to(model, device);
+  ToyTrainer trainer(model, options, std::move(plan));
+  Outcome out;
+  trainer->run_epoch(trainer.train,
+                     {.on_skip = [&](const SkippedStep& s) { out.skipped.push_back(s); }});
+  out.weights = values(trainer->weights()), out.state = values(trainer->optimizer().state());
+  return out;
+}
+
+}  // namespace
+
+// The 1st and the 2nd step run by themselves, the 3rd is captured as a graph, which those behind it
+// replay; where batches are accumulated there is none.
+TEST_CASE("a step on the GPU that is not finite changes nothing, replayed or not",
+          "[cuda][train]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  struct Case {
+    float bad;
+    const char* what;
+  };
+  // The square of the second is infinite: the loss is not, since its weights are 0 at first.
+  for (const Case& c :
+       {Case{std::numeric_limits<float>::quiet_NaN(), "loss"}, Case{1e30f, "gradient's norm"}})
+    for (const i64 accumulate : {1, 2})
+      for (const i64 which : {0, 1, 2, 3, 5}) {
+        INFO("batch " << which << " with " << c.bad << ", accumulated " << accumulate);
+        const i64 first = which / accumulate * accumulate;
+        const auto here = trained(Device::cpu, accumulate, batches_with(c.bad, which)),
+                   there = trained(Device::cuda, accumulate, batches_with(c.bad, which)),
+                   without = trained(Device::cuda, accumulate, batches_without(first, accumulate));
+        REQUIRE(here.skipped.size() == 1);
+        REQUIRE(there.skipped.size() == 1);
+        CHECK(without.skipped.empty());
+        CHECK(there.skipped[0].what == c.what);
+        CHECK(there.skipped[0].what == here.skipped[0].what);
+        CHECK(there.skipped[0].batch == here.skipped[0].batch);
+        // Weights, moments and counts of steps, bit for bit.
+        CHECK(there.weights == without.weights);
+        CHECK(there.state == without.state);
+        for (std::size_t t = 0; t < here.weights.size(); ++t)
+          for (std::size_t e = 0; e < here.weights[t].size(); ++e)
+            CHECK(there.weights[t][e] == Approx(here.weights[t][e]).epsilon(1e-4).margin(1e-3));
+      }
+}
+
+}  // namespace skipped_cuda_test
 
 #endif

@@ -5,7 +5,8 @@
 // Networks of one seed begin with the same weights but for the mask's own. Where runs are evaluated
 // more than once, the mean of all evaluations stands beside the last: how soon a network learnt. In
 // the end what networks cost is measured side by side, by the observer. `mixers` puts other token
-// mixers beside them, in all stages of the same network: runs mixer-NAME-SEED.
+// mixers beside them, in all stages of the same network: runs mixer-NAME-SEED; and draws how far
+// the tokens of the trained networks reach.
 
 #include <string>
 #include <vector>
@@ -70,6 +71,9 @@ inline void choose_network(AnyTraining& c, const std::string& out, const std::st
             " is a plain transformer, whose attention is whole");
       vit->mask = parse_mask_kind(mask);
     } else {
+      check(std::holds_alternative<PpmaConfig>(config), "`model` ", o.network.model,
+            ": a network of another paper has neither masks nor structures; ablate one of this "
+            "paper, and train the other beside it");
       changed(std::get<PpmaConfig>(config));
     }
     told = classifier_config_to_json(config);
@@ -159,6 +163,40 @@ inline Study ablation_of(const AblateOptions& o, const AnyTraining& base) {
   return s;
 }
 
+/// The pixels of the images that a trained run takes.
+inline i64 pixels_of(const TrainingOptions& run) {
+  const std::string last = run.out + "/last.safetensors", told = run.out + "/train.json";
+  if (run.task == "segment") return member<i64>(parse_json(read_text(told), told), "crop", told);
+  return InputInfo::of(read_safetensors(last).metadata, last).value_or(InputInfo{}).size;
+}
+
+/// How far tokens reach in the first seed's networks of variants that are trained: those in the
+/// middle of the stage with most blocks, in its last one.
+inline void see_reaches(Study& s, Observer& observer) {
+  std::vector<bool> seen(s.variants.size(), false);
+  const i64 samples = 8;
+  for (const Trial& t : s.trials) {
+    const TrainingOptions& run = common_of(t.options);
+    if (seen[t.variant] || s.scores(t.variant).empty()) continue;
+    seen[t.variant] = true;
+    NetworkOptions weights;
+    weights.weights = run.out + "/last.safetensors";
+    const LoadedNetwork<Ppma> network = network_to_look_at(weights, observer);
+    const auto& depths = network.model.config.depths;
+    ReachView view{.seed = 1};
+    view.stage =
+        static_cast<std::size_t>(std::max_element(depths.begin(), depths.end()) - depths.begin());
+    view.block = static_cast<std::size_t>(depths[view.stage] - 1);
+    InputInfo input = network.input;
+    input.size = pixels_of(run);
+    s.reaches.push_back(reach_of(s.name_of(t.variant), network.model.backbone,
+                                 reach_images(input, samples, 1), view));
+    s.how_reaches = str("Means over ", samples, " generated pictures of ", input.size,
+                        " pixels, of the token in the middle of stage ", view.stage, ", block ",
+                        view.block, ", and of seed ", run.seed);
+  }
+}
+
 /// Has the networks measured whose runs are all trained, on images and batches such as theirs.
 inline void measure(Study& s, StudyObserver& observer) {
   std::vector<CostedNetwork> networks;
@@ -171,10 +209,7 @@ inline void measure(Study& s, StudyObserver& observer) {
       continue;
     const TrainingOptions& run = common_of(t.options);
     if (networks.empty()) {
-      const std::string last = run.out + "/last.safetensors", told = run.out + "/train.json";
-      size = run.task == "segment"
-                 ? member<i64>(parse_json(read_text(told), told), "crop", told)
-                 : InputInfo::of(read_safetensors(last).metadata, last).value_or(InputInfo{}).size;
+      size = pixels_of(run);
       compute = run.compute;
       batch = run.compute.device == "cpu" ? std::min<i64>(run.batch, 8) : run.batch;
     }
@@ -203,6 +238,8 @@ MadeStudy ablate(const AblateOptions& o, const AnyTraining& base, StudyObserver&
   if (!take_costs(s) && !o.no_bench && !o.trials.report && o.trials.parts == 1 &&
       common_of(base).task != "detect")
     detail::measure(s, observer);
+  if (!o.mixers.empty() && o.trials.parts == 1 && common_of(base).task != "detect")
+    detail::see_reaches(s, observer);
   return write_study(s,
                      {.title = str(s.figure.name, " minus that without a mask"),
                       .x_label = str("percentage points, ", s.seeds,

@@ -26,15 +26,16 @@ inline Transform augmentation(const ClassifierTraining& o, const Transform& usua
              const Tensor& image, Rng& rng) { return rand_augment(usual(image, rng), rng, how); };
 }
 
-/// Brings the head of `initial`, which knows what `known` says, to the classes of `data`: its rows
+/// Brings `head` of `initial`, which knows what `known` says, to the classes of `data`: its rows
 /// by the classes' names, or none, so that training begins with a new head. Says which it was.
 inline std::string take_head(WeightsOfFile& initial, const std::optional<InputInfo>& known,
-                             const ClassifierData& data, const std::string& where) {
-  const Tensor* weight = find(initial.tensors, "head.weight");
+                             const ClassifierData& data, const std::string& where,
+                             const std::string& head) {
+  const Tensor* weight = find(initial.tensors, head + ".weight");
   if (weight == nullptr) return str("new, ", where, " has none");
   const std::vector<std::string>& classes = data.input.classes;
   const auto begin_anew = [&](const std::string& why) {
-    std::erase_if(initial.tensors, [](const auto& t) { return t.first.starts_with("head."); });
+    std::erase_if(initial.tensors, [&](const auto& t) { return t.first.starts_with(head + "."); });
     return str("new, for ", classes.size(), " classes: ", why);
   };
   const i64 outputs = weight->dim(0);
@@ -49,7 +50,7 @@ inline std::string take_head(WeightsOfFile& initial, const std::optional<InputIn
     return begin_anew(str(where, " does not know ", listed(match.unknown)));
   if (match.same) return "taken as it is, for the same classes";
   for (auto& [name, tensor] : initial.tensors)
-    if (name.starts_with("head.")) tensor = chosen_rows(tensor, match.numbers);
+    if (name.starts_with(head + ".")) tensor = chosen_rows(tensor, match.numbers);
   return "taken, its rows by the classes' names";
 }
 
@@ -76,11 +77,11 @@ inline void take_share(const ClassifierTraining& o, ClassifierData& data) {
 inline std::string load_initial(ppma::Classifier& model, WeightsOfFile& initial,
                                 const std::optional<InputInfo>& known, const ClassifierData& data,
                                 const std::string& where) {
-  const std::string head = take_head(initial, known, data, where);
+  const std::string head = model.head(), taken = take_head(initial, known, data, where, head);
   std::vector<std::string> ignore;
-  if (find(initial.tensors, "head.weight") == nullptr) ignore.emplace_back("head.");
+  if (find(initial.tensors, head + ".weight") == nullptr) ignore.push_back(head + ".");
   load_state_dict(model, initial.tensors, {.strict = true, .ignore = ignore});
-  return head;
+  return taken;
 }
 
 /// How a step is made, but for its learning rate.

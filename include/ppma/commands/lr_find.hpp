@@ -121,7 +121,7 @@ RateRange find_learning_rate(const LearningRateTest& o, ClassifierObserver& obse
   Trainer<ClassificationTask<Classifier>> trainer(task, options);
   const Json told = classifier_config_to_json(config);
   observer.begin({.network = member<std::string>(told, "name", "config"),
-                  .mask = member<std::string>(told, "mask", "config"),
+                  .mask = told.value("mask", ""),
                   .parameters = parameter_count(model),
                   .set = data.train.name,
                   .training_images = data.train.size,

@@ -46,7 +46,7 @@ void place(Model& model, const Placement& at, bool inference = false) {
 /// Which network. Empty ones say nothing.
 struct NetworkOptions {
   std::string config{};     // path: its configuration as JSON
-  std::string model{};      // the name of a configuration: ppma_nano, rmt_..., deit_tiny
+  std::string model{};      // the name of a configuration: ppma_nano, deit_tiny, ...
   std::string mask{};       // another mask, by its name
   std::string mixer{};      // a token mixer for all stages, or four with commas (with_mixers())
   std::string weights{};    // path: .safetensors, .pth or .pt; none: random ones
@@ -97,12 +97,12 @@ PPMA_API PpmaConfig with_mixers_of(const NetworkOptions& o, const PpmaConfig& c)
 PPMA_API ClassifierConfig classifier_config(const NetworkOptions& o, const WeightsOfFile& weights,
                                             const char* fallback = nullptr);
 
-/// The same of a network of this paper. Error: it is a plain transformer.
+/// The same of a network of this paper. Error: it is a plain transformer, or another paper's.
 PPMA_API PpmaConfig network_config(const NetworkOptions& o, const WeightsOfFile& weights,
                                    const char* fallback = nullptr);
 
 /// Error: a pass takes more memory than there is; `less` are the fields that can be smaller. Of
-/// plain transformers it is not known.
+/// plain transformers and networks of other papers it is not known.
 PPMA_API void require_memory_of(const ClassifierConfig& c, i64 batch, i64 size, const char* less,
                                 bool trains = false, bool checkpoint_blocks = false);
 
@@ -133,6 +133,7 @@ PPMA_API void first_alone(const std::vector<Communicator>& processes,
 #include <cstring>
 #include <exception>
 #include <string_view>
+#include <type_traits>
 
 #include "ppma/core/gpu.hpp"
 #include "ppma/parallel/nccl.hpp"
@@ -208,15 +209,21 @@ ClassifierConfig classifier_config(const NetworkOptions& o, const WeightsOfFile&
   }
   if (!o.mixer.empty()) {
     auto* ours = std::get_if<PpmaConfig>(&c);
-    check(ours != nullptr,
-          "`mixer`: a plain transformer has attention alone; choose a network with four stages");
+    check(
+        ours != nullptr,
+        "`mixer`: a plain transformer has attention alone, and a network of another paper its own "
+        "mixer; choose a network of this one");
     *ours = with_mixers_of(o, *ours);
   }
+  const std::string head_bias = head_of(c) + ".bias";
   each_config(c, [&](auto& of) {
-    if (!o.mask.empty()) of.mask = parse_mask_kind(o.mask);
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(of)>, NetworkConfig>)
+      check(o.mask.empty(), "`mask` ", o.mask, ": ", of.name,
+            " has no polyline attention, whose mask it is; leave it out");
+    else if (!o.mask.empty())
+      of.mask = parse_mask_kind(o.mask);
     // A checkpoint of another head size says so itself.
-    if (const Tensor* head = find(weights.tensors, "head.bias");
-        head != nullptr && !o.model.empty())
+    if (const Tensor* head = find(weights.tensors, head_bias); head != nullptr && !o.model.empty())
       of.num_classes = head->dim(0);
   });
   return c;
@@ -228,6 +235,9 @@ PpmaConfig network_config(const NetworkOptions& o, const WeightsOfFile& weights,
   if (const auto* vit = std::get_if<VitConfig>(&c))
     fail(vit->name, " is a plain transformer, which train, eval, predict, ablate, summary and ",
          "export know; this is for the networks with four stages");
+  if (const auto* other = std::get_if<NetworkConfig>(&c))
+    fail(other->name, " is a network of another paper, which train, eval, predict, bench and ",
+         "summary know; this is for those of this one");
   return std::get<PpmaConfig>(c);
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "ppma/commands/reach.hpp"
 #include "ppma/commands/trials.hpp"
 #include "ppma/vis/intervals.hpp"
 
@@ -51,6 +52,8 @@ struct Study {
   std::string how_costs{};  // were measured
   std::vector<StudyVariant> variants{};
   std::vector<Trial> trials{};
+  std::vector<Reach> reaches{};  // of networks that were trained, where they are asked
+  std::string how_reaches{};     // were found
 
   /// What its runs did, seed by seed; empty: not all are trained.
   PPMA_API std::vector<const RunScore*> scores(std::size_t variant) const;
@@ -119,6 +122,7 @@ PPMA_API MadeStudy write_study(const Study& s, const IntervalOptions& drawn, boo
 #include "ppma/metrics/interval.hpp"
 #include "ppma/models/summary.hpp"
 #include "ppma/vis/page.hpp"
+#include "ppma/vis/report_parts.hpp"
 #include "ppma/vis/svg.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -222,8 +226,10 @@ inline std::string joined(const std::vector<std::string>& words, const char* bet
   return text;
 }
 
-/// NAME.html: table, intervals, learning curves (means over seeds) and costs.
-inline std::string study_page(const Study& s, const StudySays& says, const IntervalOptions& drawn) {
+/// NAME.html: table, intervals, learning curves (means over seeds), costs and, where there is a
+/// picture of it, how far tokens reach.
+inline std::string study_page(const Study& s, const StudySays& says, const IntervalOptions& drawn,
+                              const std::vector<u8>& reach_png) {
   Page page{s.title,
             str(s.figure.name, " of the last epoch, ", s.seeds, s.seeds == 1 ? " seed" : " seeds"),
             {}};
@@ -251,8 +257,18 @@ inline std::string study_page(const Study& s, const StudySays& says, const Inter
   if (!curves.cards.empty()) page.sections.push_back(curves);
   if (!says.costs.rows.empty())
     page.sections.push_back(
-        {"NetworkCosts",
+        {"Costs",
          {{s.how_costs, html_table(says.costs.head, says.costs.rows, s.columns.size()), true}}});
+  if (!s.reaches.empty()) {
+    const TextTable table = reach_table(s.reaches);
+    page.sections.push_back(
+        {"Reach",
+         {{s.how_reaches, html_table(table.head, table.rows), false},
+          {"Above whom a token tells something, below what it depends on; four decades",
+           "<img alt=\"impulse responses and receptive fields\" style=\"max-width:100%\" src=\"" +
+               png_source(reach_png) + "\"/>",
+           true}}});
+  }
   std::vector<std::vector<std::string>> options;
   for (const auto& [key, value] : s.options.items()) {
     const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
@@ -343,9 +359,17 @@ MadeStudy write_study(const Study& s, const IntervalOptions& drawn, bool picture
   if (!says.costs.rows.empty()) all["how_costs"] = s.how_costs;
   all["rows"] = says.rows;
   std::filesystem::create_directories(s.out);
+  for (const Reach& r : s.reaches) all["reach"].push_back(json_of(r));
+  if (!s.reaches.empty()) all["how_reach"] = s.how_reaches;
   write_file(base + ".json", all.dump(1) + "\n");
-  write_file(base + ".html", std::string_view(detail::study_page(s, says, drawn)));
+  std::vector<u8> reaches;
+  if (!s.reaches.empty()) {
+    reaches = encode_png(reach_picture(s.reaches, 5).image(), base + "_reach.png");
+    write_file(base + "_reach.png", reaches);
+  }
+  write_file(base + ".html", std::string_view(detail::study_page(s, says, drawn, reaches)));
   made.files = {base + ".json", base + ".html"};
+  if (!s.reaches.empty()) made.files.push_back(base + "_reach.png");
   if (picture && says.compares()) {
     write_png(base + ".png", intervals(says.intervals, drawn).image());
     made.files.push_back(base + ".png");

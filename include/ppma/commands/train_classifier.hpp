@@ -169,7 +169,7 @@ TrainedClassifier train_classifier(ClassifierTraining o, ClassifierObserver& obs
                     });
   if (run.speaks() && !run.folder().records().empty()) draw();
   run.start(trainer, {.network = member<std::string>(told, "name", "config"),
-                      .mask = member<std::string>(told, "mask", "config"),
+                      .mask = told.value("mask", ""),
                       .parameters = parameter_count(model),
                       .set = data.train.name,
                       .size = data.input.size,

@@ -49,10 +49,10 @@ struct AttentionShape {
 };
 
 /// What every kernel of an attention reads: tokens (B,H,W,C), k scaled, and the log decays
-/// (B,G,H,W) of the edges to the left and above; null: no mask. The criss-cross kernel of the CPU
-/// takes lines whose tokens are visited in another order than they lie: row_orders (H,W) and
-/// column_orders (W,H) name the places of each line in turn, and a log decay is then that between
-/// a token and the one visited before it. Null: as they lie.
+/// (B,G,H,W) of the edges to the left and above; null: no mask. Criss-cross kernels take lines
+/// whose tokens are visited in another order than they lie: row_orders (H,W) and column_orders
+/// (W,H), in the host's memory, name the places of each line in turn, and a log decay is then that
+/// between a token and the one visited before it. Null: as they lie.
 template <class T>
 struct AttentionArgs {
   AttentionShape shape;

@@ -32,6 +32,14 @@ struct RoutedAttention {
   }
 };
 
+namespace detail {
+
+// Of q, k, v (B,H,W,3C) in rows x columns regions of one size: y (B,H,W,C), q k^T times `factor`.
+PPMA_API Tensor routed_sums(const Tensor& qkv, i64 rows, i64 columns, i64 most, i64 heads,
+                            double factor);
+
+}  // namespace detail
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MIXERS)
@@ -69,13 +77,12 @@ RoutedAttention::RoutedAttention(const MixerConfig& c, Rng& rng)
       lepe(c.channels, 5, rng),
       out_proj(c.channels, c.channels, rng) {}
 
-Tensor RoutedAttention::forward(const Tensor& x) const {
-  const i64 batch = x.dim(0), H = x.dim(1), W = x.dim(2), C = x.dim(3), d = C / heads,
-            rows = detail::routed_parts(H), columns = detail::routed_parts(W),
+Tensor detail::routed_sums(const Tensor& qkv, i64 rows, i64 columns, i64 most, i64 heads,
+                           double factor) {
+  const i64 batch = qkv.dim(0), H = qkv.dim(1), W = qkv.dim(2), C = qkv.dim(3) / 3, d = C / heads,
             regions = rows * columns, n = H * W / regions, taken = std::min(most, regions);
-  const Tensor all = qkv.forward(x);       // (B,H,W,3C)
   const auto by_region = [&](i64 which) {  // (B,R,n,C)
-    const Tensor t = reshape(narrow(all, -1, which * C, C),
+    const Tensor t = reshape(narrow(qkv, -1, which * C, C),
                              Shape{batch, rows, H / rows, columns, W / columns, C});
     return reshape(permute(t, {0, 1, 3, 2, 4, 5}), Shape{batch, regions, n, C});
   };
@@ -86,14 +93,20 @@ Tensor RoutedAttention::forward(const Tensor& x) const {
     return permute(reshape(t, Shape{batch, regions, tokens, heads, d}), {0, 1, 3, 2, 4});
   };
   const auto gathered = [&](const Tensor& t) { return by_head(gather_rows(t, routes), taken * n); };
-  const Tensor weights = softmax(matmul(scale(by_head(q, n), 1 / std::sqrt(static_cast<double>(d))),
-                                        gathered(k), false, true));
+  const Tensor weights = softmax(matmul(scale(by_head(q, n), factor), gathered(k), false, true));
   const Tensor y = permute(matmul(weights, gathered(v)), {0, 1, 3, 2, 4});  // (B,R,n,G,d)
-  const Tensor grid =
-      reshape(permute(reshape(y, Shape{batch, rows, columns, H / rows, W / columns, C}),
-                      {0, 1, 3, 2, 4, 5}),
-              x.shape());
-  return out_proj.forward(lepe.forward(narrow(all, -1, 2 * C, C), grid));
+  return reshape(permute(reshape(y, Shape{batch, rows, columns, H / rows, W / columns, C}),
+                         {0, 1, 3, 2, 4, 5}),
+                 Shape{batch, H, W, C});
+}
+
+Tensor RoutedAttention::forward(const Tensor& x) const {
+  const Tensor all = qkv.forward(x);  // (B,H,W,3C)
+  const i64 C = x.dim(3);
+  const Tensor y =
+      detail::routed_sums(all, detail::routed_parts(x.dim(1)), detail::routed_parts(x.dim(2)), most,
+                          heads, 1 / std::sqrt(static_cast<double>(C / heads)));
+  return out_proj.forward(lepe.forward(narrow(all, -1, 2 * C, C), y));
 }
 
 MixerCost RoutedAttention::cost(const Shape& x) const {

@@ -21,7 +21,7 @@ namespace ppma::inline PPMA_ABI {
 /// The sums, (B,N,G,p).
 ///   q, k       (B,N,G or 1,d)
 ///   v          (B,N,G,p)
-///   log_decay  (B,N,G), each <= 0; the first is of no edge
+///   log_decay  (B,N,G), each <= 0; the first is of no edge; f32 beside bf16
 PPMA_API Tensor decayed_sums(const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay);
 
@@ -86,19 +86,19 @@ Tensor detail::decayed_sums_in(const Chunks& chunks, const Tensor& q, const Tens
                keys = turned(cut(k, k.dim(2), d));
   const Tensor since = cumsum(cut(log_decay, heads, 1), 2);  // (B,T,Q,G,1)
   const Tensor by_head = permute(since, {0, 1, 3, 2, 4});    // (B,T,G,Q,1)
-  const Tensor later = kept_constant("what no token sees", {Q, Q}, v.dtype(), v.device(), [&] {
+  const Tensor later = kept_constant("what no token sees", {Q, Q}, since.dtype(), v.device(), [&] {
     std::vector<double> far(static_cast<std::size_t>(Q * Q), 0);
     for (i64 t = 0; t < Q; ++t)
       for (i64 s = t + 1; s < Q; ++s) far[static_cast<std::size_t>(t * Q + s)] = -1e30;
     return far;
   });
   const Tensor L = exp(minimum(by_head - reshape(by_head, Shape{batch, T, heads, 1, Q}) + later,
-                               Tensor::zeros({1}, v.dtype(), v.device())));
-  const Tensor scores = matmul(queries, keys, false, true) * L;  // (B,T,G,Q,Q)
+                               Tensor::zeros({1}, since.dtype(), v.device())));
+  const Tensor scores = matmul(queries, keys, false, true) * beside(v, L);  // (B,T,G,Q,Q)
   Tensor y = permute(matmul(scores, permute(values, {0, 1, 3, 2, 4})), {0, 1, 3, 2, 4});
   if (T > 1) {
     const Tensor total = narrow(since, 2, Q - 1, 1);  // (B,T,1,G,1)
-    const Tensor weighed = values * exp(total - since);
+    const Tensor weighed = values * beside(v, exp(total - since));
     // (B,T,d,G p) of shared keys, one product for all heads; else (B,T,G,d,p)
     const i64 columns = heads * p;
     const Tensor states =
@@ -115,8 +115,9 @@ Tensor detail::decayed_sums_in(const Chunks& chunks, const Tensor& q, const Tens
                                                  reshape(before, Shape{batch, T - 1, d, columns})),
                                           Shape{batch, T - 1, Q, heads, p})
                                 : permute(matmul(asked, before), {0, 1, 3, 2, 4});
-    y = concat(
-        {narrow(y, 1, 0, 1), narrow(y, 1, 1, T - 1) + found * exp(narrow(since, 1, 1, T - 1))}, 1);
+    y = concat({narrow(y, 1, 0, 1),
+                narrow(y, 1, 1, T - 1) + found * beside(v, exp(narrow(since, 1, 1, T - 1)))},
+               1);
   }
   const Tensor all = reshape(y, Shape{batch, T * Q, heads, p});
   return T * Q == n ? all : narrow(all, 1, 0, n);

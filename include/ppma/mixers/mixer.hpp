@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "ppma/nn/layers.hpp"
+#include "ppma/nn/visitor.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -41,69 +42,12 @@ struct MixerCost {
 
 namespace detail {
 
-// Who walks over the parts of a mixer, whatever it is.
-class MixerVisitor {
- public:
-  virtual ~MixerVisitor() = default;
-  virtual void parameter(const char* name, Tensor& t) = 0;
-  virtual void buffer(const char* name, Tensor& t) = 0;
-  virtual void child(const char* name, Linear& l) = 0;
-  virtual void child(const char* name, DepthwiseConv2d& l) = 0;
-  virtual void child(const char* name, LayerNorm& l) = 0;
-  template <class M>
-  void child(const char* name, M& module);
-  template <class M>
-  void children(const char* name, std::vector<M>& modules) {
-    for (std::size_t i = 0; i < modules.size(); ++i) child(str(name, ".", i).c_str(), modules[i]);
-  }
-};
-
-// Parts of a part.
-class InnerVisitor final : public MixerVisitor {
- public:
-  InnerVisitor(MixerVisitor& outer, std::string prefix)
-      : outer_(outer), prefix_(std::move(prefix)) {}
-  void parameter(const char* name, Tensor& t) override { outer_.parameter(full(name).c_str(), t); }
-  void buffer(const char* name, Tensor& t) override { outer_.buffer(full(name).c_str(), t); }
-  void child(const char* name, Linear& l) override { outer_.child(full(name).c_str(), l); }
-  void child(const char* name, DepthwiseConv2d& l) override { outer_.child(full(name).c_str(), l); }
-  void child(const char* name, LayerNorm& l) override { outer_.child(full(name).c_str(), l); }
-  using MixerVisitor::child;
-
- private:
-  std::string full(const char* name) const { return prefix_ + name; }
-  MixerVisitor& outer_;
-  std::string prefix_;
-};
-
-template <class M>
-void MixerVisitor::child(const char* name, M& module) {
-  InnerVisitor inner(*this, std::string(name) + ".");
-  MixerVisitor& v = inner;
-  module.fields(v);
-}
-
-// A walk of nn/module.hpp.
-template <class V>
-class MixerWalk final : public MixerVisitor {
- public:
-  explicit MixerWalk(V& v) : v_(v) {}
-  void parameter(const char* name, Tensor& t) override { v_.parameter(name, t); }
-  void buffer(const char* name, Tensor& t) override { v_.buffer(name, t); }
-  void child(const char* name, Linear& l) override { v_.child(name, l); }
-  void child(const char* name, DepthwiseConv2d& l) override { v_.child(name, l); }
-  void child(const char* name, LayerNorm& l) override { v_.child(name, l); }
-
- private:
-  V& v_;
-};
-
 class AnyMixer {
  public:
   virtual ~AnyMixer() = default;
   virtual Tensor forward(const Tensor& x) const = 0;
   virtual MixerCost cost(const Shape& x) const = 0;
-  virtual void fields(MixerVisitor& v) = 0;
+  virtual void fields(ModuleVisitor& v) = 0;
   virtual std::unique_ptr<AnyMixer> copy() const = 0;
 };
 
@@ -113,7 +57,7 @@ class MixerOf final : public AnyMixer {
   explicit MixerOf(M m) : m_(std::move(m)) {}
   Tensor forward(const Tensor& x) const override { return m_.forward(x); }
   MixerCost cost(const Shape& x) const override { return m_.cost(x); }
-  void fields(MixerVisitor& v) override { m_.fields(v); }
+  void fields(ModuleVisitor& v) override { m_.fields(v); }
   std::unique_ptr<AnyMixer> copy() const override { return std::make_unique<MixerOf>(m_); }
 
  private:
@@ -143,16 +87,17 @@ class Mixer {
   Mixer& operator=(Mixer&& other) noexcept = default;
   ~Mixer() = default;
 
-  /// x (B,H,W,C), normalised -> (B,H,W,C). bf16 tokens are mixed in f32.
+  /// x (B,H,W,C), normalised -> (B,H,W,C) of its dtype. Beside bf16 tokens (on a GPU) what has the
+  /// range of a sum is f32.
   PPMA_API Tensor forward(const Tensor& x) const;
   /// For tokens of a shape (B,H,W,C).
   MixerCost cost(const Shape& x) const { return any_->cost(x); }
   template <class V>
   void fields(V& v) {
-    if constexpr (std::is_base_of_v<detail::MixerVisitor, V>) {
+    if constexpr (std::is_base_of_v<detail::ModuleVisitor, V>) {
       any_->fields(v);
     } else {
-      detail::MixerWalk<V> walk(v);
+      detail::VisitorWalk<V> walk(v);
       any_->fields(walk);
     }
   }
@@ -170,10 +115,22 @@ class Mixer {
 
 namespace ppma::inline PPMA_ABI {
 
+namespace detail {
+
+// f32 of bf16, others as they are.
+inline Tensor wide(const Tensor& x) { return cast(x, accumulator_dtype(x.dtype())); }
+
+// A parameter as tokens are.
+inline Tensor beside(const Tensor& x, const Tensor& parameter) {
+  return cast(parameter, x.dtype());
+}
+
+}  // namespace detail
+
 Tensor Mixer::forward(const Tensor& x) const {
   check(x.defined() && x.rank() == 4 && x.numel() > 0, "mixer: tokens must be (B,H,W,C), got ",
         x.defined() ? x.shape() : Shape{});
-  return cast(any_->forward(cast(x, accumulator_dtype(x.dtype()))), x.dtype());
+  return any_->forward(x);
 }
 
 }  // namespace ppma::inline PPMA_ABI

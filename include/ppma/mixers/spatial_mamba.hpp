@@ -68,12 +68,12 @@ Tensor SpatialScan::forward(const Tensor& x) const {
   const Tensor u = silu(conv.forward(narrow(both, -1, 0, width)));
   const Shape line{x.dim(0), x.dim(1) * x.dim(2), width};
   const Selected s = scan.select(u);
-  const Tensor decays = s.dt * reshape(scan.A(), {width});
+  const Tensor decays = detail::wide(s.dt) * reshape(scan.A(), {width});
   const Tensor states = decay_scan(reshape(s.dt * s.B * u, line), reshape(decays, line), 1,
                                    ScanDirection::forward);  // (B,N,E)
   // the three convolutions as one of 11 x 11, most of which is 0
   const Tensor spread =
-      kept_constant("spatial_mamba", {taps, side * side}, x.dtype(), x.device(), [&] {
+      kept_constant("spatial_mamba", {taps, side * side}, fusion.dtype(), x.device(), [&] {
         std::vector<double> places(static_cast<std::size_t>(taps * side * side), 0);
         for (i64 t = 0; t < taps; ++t) {
           const i64 distance = distances[t / 9], row = side / 2 + (t / 3 % 3 - 1) * distance,
@@ -84,7 +84,7 @@ Tensor SpatialScan::forward(const Tensor& x) const {
       });
   const Tensor kernel = reshape(matmul(fusion, spread), Shape{width, 1, side, side});
   const Tensor fused = depthwise_conv2d(reshape(states, u.shape()), kernel);
-  const Tensor y = fused * s.C + u * scan.D;
+  const Tensor y = fused * s.C + u * detail::beside(u, scan.D);
   return out_proj.forward(out_norm.forward(y) * silu(narrow(both, -1, width, width)));
 }
 

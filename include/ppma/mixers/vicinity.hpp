@@ -35,6 +35,17 @@ struct VicinityAttention {
   }
 };
 
+namespace detail {
+
+// Cosines and sines of a quarter turn over the rows, and over the columns, of a grid of so many:
+// (N,4), like what they turn.
+PPMA_API Tensor quarter_turns(i64 rows, i64 columns, DType dtype, Device device);
+
+// t (B,G,N,d) times each of them: (B,G,N,4d)
+PPMA_API Tensor turned(const Tensor& t, const Tensor& turns);
+
+}  // namespace detail
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MIXERS)
@@ -61,32 +72,38 @@ VicinityAttention::VicinityAttention(const MixerConfig& c, Rng& rng)
       squeeze(parameter(truncated_normal({width, c.channels}, rng))),
       excite(parameter(truncated_normal({c.channels, width}, rng))) {}
 
-Tensor VicinityAttention::forward(const Tensor& x) const {
-  const i64 batch = x.dim(0), height = x.dim(1), columns = x.dim(2), n = height * columns;
-  // (N,4): cosines and sines of rows, of columns
-  const Tensor four = kept_constant(str("vicinity ", columns), {n, 4}, x.dtype(), x.device(), [&] {
+Tensor detail::quarter_turns(i64 rows, i64 columns, DType dtype, Device device) {
+  return kept_constant(str("quarter turns ", columns), {rows * columns, 4}, dtype, device, [&] {
     std::vector<double> turns;
-    for (i64 t = 0; t < n; ++t)
+    for (i64 t = 0; t < rows * columns; ++t)
       for (const double at :
-           {double(t / columns) / double(height), double(t % columns) / double(columns)}) {
+           {double(t / columns) / double(rows), double(t % columns) / double(columns)}) {
         const double turn = std::acos(0.0) * at;
         turns.push_back(std::cos(turn)), turns.push_back(std::sin(turn));
       }
     return turns;
   });
+}
+
+Tensor detail::turned(const Tensor& t, const Tensor& turns) {
+  const i64 batch = t.dim(0), heads = t.dim(1), n = t.dim(2), d = t.dim(3);
+  return reshape(reshape(t, Shape{batch, heads, n, 1, d}) * reshape(turns, Shape{n, 4, 1}),
+                 Shape{batch, heads, n, 4 * d});
+}
+
+Tensor VicinityAttention::forward(const Tensor& x) const {
+  const i64 batch = x.dim(0), height = x.dim(1), columns = x.dim(2), n = height * columns;
+  const Tensor turns =
+      detail::quarter_turns(height, columns, accumulator_dtype(x.dtype()), x.device());
   const auto by_head = [&](const Linear& l) {  // (B,G,N,d)
-    return permute(reshape(l.forward(x), Shape{batch, n, heads, width / heads}), {0, 2, 1, 3});
+    return permute(reshape(detail::wide(l.forward(x)), Shape{batch, n, heads, width / heads}),
+                   {0, 2, 1, 3});
   };
-  const auto turned = [&](const Linear& l) {  // (B,G,N,4d)
-    const i64 d = width / heads;
-    return reshape(
-        reshape(relu(by_head(l)), Shape{batch, heads, n, 1, d}) * reshape(four, Shape{n, 4, 1}),
-        Shape{batch, heads, n, 4 * d});
-  };
-  const Tensor q = turned(q_proj), k = turned(k_proj);
+  const Tensor q = detail::turned(relu(by_head(q_proj)), turns),
+               k = detail::turned(relu(by_head(k_proj)), turns);
   const Tensor sums = matmul(q, matmul(k, by_head(v_proj), true, false));  // (B,G,N,d)
   const Tensor weights = matmul(q, sum(k, {2}, true), false, true);        // (B,G,N,1)
-  const Tensor y = permute(div(sums, add_scalar(weights, 1e-4)), {0, 2, 1, 3});
+  const Tensor y = detail::beside(x, permute(div(sums, add_scalar(weights, 1e-4)), {0, 2, 1, 3}));
   const Tensor z = out_proj.forward(reshape(y, Shape{batch, height, columns, width}));
   const Tensor said = sigmoid(linear(relu(linear(mean(x, {1, 2}, true), squeeze)), excite));
   return z + z * said;

@@ -104,7 +104,7 @@ Tensor WindowAttention::forward(const Tensor& x) const {
   const auto column = [&](i64 u) { return u % columns.side; };
   const auto constant = [&](const std::string& key, const Shape& shape,
                             const std::function<double(i64, i64, i64)>& f) {
-    return kept_constant(str("window ", key), shape, x.dtype(), x.device(), [&] {
+    return kept_constant(str("window ", key), shape, bias_table.dtype(), x.device(), [&] {
       std::vector<double> values;
       const i64 last = shape[-1], middle = shape[-2];
       for (i64 e = 0; e < shape.numel(); ++e)
@@ -129,7 +129,7 @@ Tensor WindowAttention::forward(const Tensor& x) const {
         return together ? 0.0 : -1e9;
       });
   const Tensor by_pair = matmul(reshape(place, Shape{n * n, places * places}), bias_table);
-  const Tensor bias = reshape(transpose(by_pair, 0, 1), Shape{heads, n, n});
+  const Tensor bias = detail::beside(x, reshape(transpose(by_pair, 0, 1), Shape{heads, n, n}));
   const Tensor t = columns.arranged(rows.arranged(qkv.forward(x), 1), 2);  // (B,H',W',3C)
   const Tensor by_window = permute(  // (B count,rows,columns of a window,3 G,d) in that order
       reshape(t, Shape{batch, rows.count, rows.side, columns.count, columns.side, 3 * heads, d}),
@@ -137,7 +137,8 @@ Tensor WindowAttention::forward(const Tensor& x) const {
   const Tensor split = reshape(by_window, Shape{batch * count, 3, heads, n, d});
   const Tensor q = scale(select(split, 1, 0), 1 / std::sqrt(static_cast<double>(d)));
   const Tensor scores = matmul(q, select(split, 1, 1), false, true) + bias;  // (B count,G,n,n)
-  const Tensor weights = softmax(reshape(scores, Shape{batch, count, heads, n, n}) + mask);
+  const Tensor weights =
+      softmax(reshape(scores, Shape{batch, count, heads, n, n}) + detail::beside(x, mask));
   const Tensor y = matmul(reshape(weights, scores.shape()), select(split, 1, 2));
   const Tensor grid = reshape(
       permute(

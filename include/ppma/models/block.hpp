@@ -50,6 +50,8 @@ struct Block {
   PPMA_API const Attention& attention() const;
   /// x + pos(x), what the attention's norm gets; x (B,H,W,C).
   Tensor positioned(const Tensor& x) const { return pos ? pos->forward(x, x) : x; }
+  /// What its attention or mixer makes of such tokens, its norm included; (B,H,W,C).
+  PPMA_API Tensor mixed(const Tensor& x, const Positions& at, const Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.parameter("gamma_1", gamma_1), v.parameter("gamma_2", gamma_2);
@@ -59,7 +61,6 @@ struct Block {
   }
 
  private:
-  PPMA_API Tensor attend(const Tensor& x, const Positions& at, const Context& ctx) const;
   PPMA_API Tensor feed_forward(const Tensor& x, const Context& ctx) const;
   bool plain_branches(const Context& ctx) const {
     return !ctx.training && !ctx.observe && !gamma_1.defined() && !gamma_2.defined();
@@ -129,14 +130,14 @@ Tensor Block::forward(Tensor x, const Positions& at, Context& ctx) const {
   x = positioned(x);
   if (plain_branches(ctx)) {  // the last product of a branch adds x itself
     x = retention ? retention->forward(retention->normed(x, retention_layer_norm), at, x)
-                  : x + attend(x, at, ctx);
+                  : x + mixed(x, at, ctx);
     return ffn.forward(final_layer_norm.forward(x), x);
   }
-  x = residual(x, attend(x, at, ctx), gamma_1, ctx.drop_path(x, drop_path));
+  x = residual(x, mixed(x, at, ctx), gamma_1, ctx.drop_path(x, drop_path));
   return residual(x, feed_forward(x, ctx), gamma_2, ctx.drop_path(x, drop_path));
 }
 
-Tensor Block::attend(const Tensor& x, const Positions& at, const Context& ctx) const {
+Tensor Block::mixed(const Tensor& x, const Positions& at, const Context& ctx) const {
   if (mixer) {
     const Scope scope("mixer");
     return ctx.seen(mixer->forward(retention_layer_norm.forward(x)));

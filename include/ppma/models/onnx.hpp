@@ -197,6 +197,9 @@ void export_onnx(const Vit& model, OnnxGraph& g) {
 }
 
 void export_onnx(const Classifier& model, OnnxGraph& g, i64 height, i64 width) {
+  if (const auto* other = std::get_if<Network>(&model.network))
+    fail("onnx: ", other->config.name, " is a network of another paper, ", other->config.network,
+         ", which is not written as ONNX");
   const auto* vit = std::get_if<Vit>(&model.network);
   if (vit == nullptr) return export_onnx(std::get<Ppma>(model.network), g, height, width);
   const i64 side = vit->config.image_size;

@@ -6,14 +6,10 @@
 
 #include <vector>
 
+#include "ppma/nn/image_by_image.hpp"
 #include "ppma/nn/layers.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-/// Images (B,3,Hin,Win), as files, loaders and other libraries have them, as everything behind sees
-/// them, (B,Hin,Win,3): where they enter a network they are turned, once, and nothing turns back.
-/// `network` is named in the error.
-PPMA_API Tensor channels_last(const char* network, const Tensor& images);
 
 /// Four 3x3 convolutions, the first and third with stride 2: (B,Hin,Win,3) -> (B,H,W,C), stride 4.
 struct Stem {
@@ -53,15 +49,8 @@ struct Merge {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
 
 #include "ppma/ops/activation.hpp"
-#include "ppma/ops/layout.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-Tensor channels_last(const char* network, const Tensor& images) {
-  check(images.defined() && images.rank() == 4 && images.dim(1) == 3, network,
-        ": images must be (B,3,H,W), got ", images.shape());
-  return permute(images, {0, 2, 3, 1});
-}
 
 Stem::Stem(i64 channels, Rng& rng) {
   i64 in = 3;

@@ -14,8 +14,8 @@
 //
 // Legend: B batch, H W grid, N = H W, G heads, C channels, R decay outputs.
 //
-// To add a layer kind: 1. a row function in SummaryWriter (models/summary_rows.hpp); 2. call it
-// where the network's describe() walks.
+// To add a layer kind: 1. a row function in LayerRows (nn/summary_rows.hpp), or in SummaryWriter
+// (models/summary_rows.hpp); 2. call it where the network's describe() walks.
 
 #include <string>
 #include <vector>
@@ -90,7 +90,7 @@ void describe(SummaryWriter& w, Attention& a, const Shape& x) {
 }
 
 // Rows of a mixer's layers.
-class MixerRows final : public MixerVisitor {
+class MixerRows final : public ModuleVisitor {
  public:
   i64 parameters = 0;  // of no layer
 
@@ -98,10 +98,14 @@ class MixerRows final : public MixerVisitor {
   void parameter(const char*, Tensor& t) override { parameters += t.numel(); }
   void buffer(const char*, Tensor&) override {}
   void child(const char* name, Linear& l) override { w_.linear(name, l, of(l.weight.dim(1))); }
+  void child(const char* name, Conv2d& l) override {
+    w_.conv(name, l, of(l.weight.dim(1) * l.options.groups));
+  }
   void child(const char* name, DepthwiseConv2d& l) override {
     w_.depthwise(name, l, of(l.weight.dim(0)));
   }
   void child(const char* name, LayerNorm& l) override { w_.norm(name, l, of(l.weight.dim(0))); }
+  void child(const char* name, BatchNorm& l) override { w_.norm(name, l, of(l.weight.dim(0))); }
 
  private:
   Shape of(i64 channels) const { return {x_[0], x_[1], x_[2], channels}; }
@@ -111,7 +115,7 @@ class MixerRows final : public MixerVisitor {
 
 void describe(SummaryWriter& w, Mixer& m, const Shape& x) {
   MixerRows rows(w, x);
-  MixerVisitor& visitor = rows;
+  ModuleVisitor& visitor = rows;
   m.fields(visitor);
   const MixerCost cost = m.cost(x);
   w.row("mix", x, rows.parameters, cost.macs, cost.other);

@@ -80,19 +80,6 @@ struct VitAttention {
   }
 };
 
-/// fc2(GELU(fc1 x))
-struct Mlp {
-  Linear fc1, fc2;
-
-  Mlp(i64 width, i64 hidden, Rng& rng) : fc1(width, hidden, rng), fc2(hidden, width, rng) {}
-  /// x (...,C) -> (...,C)
-  Tensor forward(const Tensor& x) const { return fc2.forward(gelu(fc1.forward(x))); }
-  template <class V>
-  void fields(V& v) {
-    v.child("fc1", fc1), v.child("fc2", fc2);
-  }
-};
-
 struct VitBlock {
   LayerNorm norm1;
   VitAttention attn;

@@ -1,9 +1,9 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Evaluation of a batch on the CPU, depth first: each thread takes an image through the whole
-// network before it takes the next. So threads never wait for one another at the end of an
-// operation, what a block leaves for the next is still in the cache, and the activations of one
-// image a thread are all that is held, however large the batch.
+// How images enter a network, and evaluation of a batch on the CPU, depth first: each thread takes
+// an image through the whole network before it takes the next. So threads never wait for one
+// another at the end of an operation, what a block leaves for the next is still in the cache, and
+// the activations of one image a thread are all that is held, however large the batch.
 
 #include <functional>
 #include <vector>
@@ -12,6 +12,11 @@
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
+
+/// Images (B,3,Hin,Win), as files, loaders and other libraries have them, as everything behind sees
+/// them, (B,Hin,Win,3): where they enter a network they are turned, once, and nothing turns back.
+/// `network` is named in the error.
+PPMA_API Tensor channels_last(const char* network, const Tensor& images);
 
 /// Whether image_by_image() gives what forward() would and is worth it: images (B,...) on the CPU,
 /// in evaluation, with nobody watching and nothing recorded.
@@ -39,9 +44,16 @@ PPMA_API std::vector<Tensor> image_by_image(
 #include <mutex>
 
 #include "ppma/core/parallel.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/tensor/tape.hpp"
 
 namespace ppma::inline PPMA_ABI {
+
+Tensor channels_last(const char* network, const Tensor& images) {
+  check(images.defined() && images.rank() == 4 && images.dim(1) == 3, network,
+        ": images must be (B,3,H,W), got ", images.shape());
+  return permute(images, {0, 2, 3, 1});
+}
 
 // Images of a part: together as many pixels as one of 224 x 224, of which the last stage has 49
 // tokens. Products of fewer rows would read their weights for little work. Each thread has as many

@@ -33,10 +33,10 @@ struct Linear {
   }
 };
 
-/// Channels-last convolution with a bias.
+/// Channels-last convolution.
 struct Conv2d {
   Tensor weight;  // (O,I/groups,k,k)
-  Tensor bias;    // (O)
+  Tensor bias;    // (O), or undefined
   ConvOptions options;
   PackedWeights packed;  // in inference, in place of weight (pack_weights())
 
@@ -141,6 +141,19 @@ struct BatchNorm {
   }
 };
 
+/// fc2(GELU(fc1 x))
+struct Mlp {
+  Linear fc1, fc2;
+
+  Mlp(i64 width, i64 hidden, Rng& rng) : fc1(width, hidden, rng), fc2(hidden, width, rng) {}
+  /// x (...,C) -> (...,C)
+  PPMA_API Tensor forward(const Tensor& x) const;
+  template <class V>
+  void fields(V& v) {
+    v.child("fc1", fc1), v.child("fc2", fc2);
+  }
+};
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NN)
@@ -152,6 +165,8 @@ namespace ppma::inline PPMA_ABI {
 Linear::Linear(i64 in, i64 out, Rng& rng, bool with_bias)
     : weight(parameter(truncated_normal({out, in}, rng))),
       bias(with_bias ? parameter(Tensor::zeros({out})) : Tensor()) {}
+
+Tensor Mlp::forward(const Tensor& x) const { return fc2.forward(gelu(fc1.forward(x))); }
 
 Conv2d::Conv2d(i64 in, i64 out, i64 kernel, ConvOptions options_, Rng& rng)
     : weight(parameter(uniform_fan_in({out, in / options_.groups, kernel, kernel},

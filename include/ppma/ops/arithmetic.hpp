@@ -64,6 +64,10 @@ PPMA_API Tensor abs(const Tensor& x);
 /// x limited to [low, high]; no gradient outside.
 PPMA_API Tensor clamp(const Tensor& x, double low, double high);
 
+/// x with |x| limited to [low, high], 0 < low: each element keeps its sign, and 0 stays 0; no
+/// gradient outside.
+PPMA_API Tensor clamp_magnitude(const Tensor& x, double low, double high);
+
 /// x^p for a number p.
 PPMA_API Tensor pow(const Tensor& x, double p);
 
@@ -250,6 +254,20 @@ struct Clamp {
   }
 };
 
+struct ClampMagnitude {
+  double low, high;
+  static constexpr Keep keep = Keep::input;
+  template <class V>
+  PPMA_HD PPMA_INLINE V f(V x) const {
+    const V size = Clamp{low, high}.f(abs_of(x));
+    return x > 0 ? size : (x < 0 ? -size : x);
+  }
+  template <class V>
+  PPMA_HD PPMA_INLINE V df(V x) const {
+    return Clamp{low, high}.df(abs_of(x));
+  }
+};
+
 struct Pow {
   double p;
   static constexpr Keep keep = Keep::input;
@@ -332,6 +350,12 @@ Tensor abs(const Tensor& x) { return elementwise("abs", x, functions::Abs{}); }
 Tensor clamp(const Tensor& x, double low, double high) {
   check(low <= high, "clamp: low ", low, " is above high ", high);
   return elementwise("clamp", x, functions::Clamp{low, high});
+}
+
+Tensor clamp_magnitude(const Tensor& x, double low, double high) {
+  check(0 < low && low <= high, "clamp_magnitude: [", low, ", ", high,
+        "] must be positive, low not above high");
+  return elementwise("clamp_magnitude", x, functions::ClampMagnitude{low, high});
 }
 
 Tensor pow(const Tensor& x, double p) { return elementwise("pow", x, functions::Pow{p}); }

@@ -43,8 +43,8 @@ PPMA_API Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Te
 
 namespace detail {
 
-// The mean of both orders, on the CPU, of lines whose tokens are visited in orders of their own:
-// rows (H,W), columns (W,H), as kernels::AttentionArgs has them.
+// The mean of both orders, of lines whose tokens are visited in orders of their own: rows (H,W),
+// columns (W,H), as kernels::AttentionArgs has them.
 PPMA_API Tensor criss_cross_in_orders(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                       const Tensor& log_decays, const std::vector<i64>& rows,
                                       const std::vector<i64>& columns);
@@ -126,7 +126,6 @@ Tensor criss_cross_in_orders(const Tensor& q, const Tensor& k, const Tensor& v, 
     args.row_orders = rows.data(), args.column_orders = columns.data();
     return args;
   };
-  check(q.device() == Device::cpu, "criss_cross_in_orders: on the CPU alone");
   return attention_by(
       "criss_cross_in_orders", {"criss_cross_in_orders", q, k, v, heads, log_decays, true},
       [in_orders](auto on, const auto& args, auto* y) {

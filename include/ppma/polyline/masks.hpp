@@ -64,14 +64,13 @@ PPMA_API MaskKind parse_mask_kind(const std::string& name);
 PPMA_API std::vector<Tensor> ablation_log_masks(MaskKind kind, const Tensor& log_decays);
 
 /// Whole attention with a mask of the ablation. q, k, v (B,H,W,C), k scaled, rotary applied;
-/// log_decays as ablation_log_masks. In memory O(N); on the GPU the sequence masks are composed,
-/// O(N^2).
+/// log_decays as ablation_log_masks. In memory O(N).
 PPMA_API Tensor masked_whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                        MaskKind kind, const Tensor& log_decays);
 
 /// Criss-cross attention with a mask of the ablation; arguments as masked_whole_attention. All run
-/// fused, hilbert on the CPU alone: the cross scan's restrictions to rows and columns are the
-/// polyline mask's.
+/// fused: the cross scan's restrictions to rows and columns are the polyline mask's, Hilbert's
+/// lines are visited in orders of their own.
 PPMA_API Tensor masked_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                    MaskKind kind, const Tensor& log_decays);
 

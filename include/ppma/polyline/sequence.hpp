@@ -4,7 +4,8 @@
 // row, along a Hilbert curve), and what lies between two of them decays along that order (algorithm
 // 1.3, 2.7). Without any N x N array:
 //
-//   whole        A mask's entry is the distance of two running sums: kernels/cpu/whole/scans.hpp.
+//   whole        A mask's entry is the distance of two running sums: kernels/cpu/whole/scans.hpp,
+//                kernels/cuda/whole/scans.cuh.
 //   criss-cross  The tokens of a line, in the order in which the curve visits them, are a sequence
 //                again: between one and the next decays what the curve passes in between, which is
 //                the sum of those log decays. So a line has its 1-D mask of n sums, as the
@@ -32,8 +33,9 @@ PPMA_API std::vector<Tensor> sequence_log_masks(const Tensor& log_decays,
                                                 const SequenceOrders& orders);
 
 /// ( 1/2 rowsoftmax(Q K^T + M1) + 1/2 rowsoftmax(Q K^T + M2) ) V with the masks M1, M2 of
-/// sequence_log_masks(); on the CPU in memory O(B C N), on the GPU composed, O(N^2).
+/// sequence_log_masks(), in memory O(B C N).
 ///   q, k, v  (B,H,W,C), k scaled
+/// What whole_attention() says of closed edges is true here too.
 PPMA_API Tensor sequence_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                    const Tensor& log_decays, const SequenceOrders& orders);
 
@@ -44,14 +46,13 @@ PPMA_API Tensor sequence_criss_cross(const Tensor& q, const Tensor& k, const Ten
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_MASK)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_SEQUENCE)
 
 #include <numeric>
 
 #include "ppma/kernels/cpu/curve_sums.hpp"
 #include "ppma/kernels/cpu/whole/scans.hpp"
 #include "ppma/ops/layout.hpp"
-#include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/check.hpp"
 #include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/line_mask.hpp"
@@ -99,16 +100,16 @@ struct Visits {
 // Log decays (B,G,H,W) between a token and the one of its line that a curve visits before it.
 inline Tensor decays_within_lines(const Tensor& log_decay, const Visits& visits) {
   const i64 n = static_cast<i64>(visits.order.size()), lines = log_decay.numel() / n;
-  Tensor sums = Tensor::empty(log_decay.shape(), log_decay.dtype());
-  visit_cpu(log_decay.device(), log_decay.dtype(), "sequence_criss_cross", [&](auto on, auto t) {
+  Tensor sums = Tensor::empty(log_decay.shape(), log_decay.dtype(), log_decay.device());
+  visit(log_decay.device(), log_decay.dtype(), "sequence_criss_cross", [&](auto on, auto t) {
     using T = decltype(t);
     kernels::curve_sums(on, lines, n, visits.order.data(), visits.first.data(), log_decay.data<T>(),
                         sums.data<T>());
   });
   return record(sums, "sequence_criss_cross", {log_decay},
                 [lines, n, visits, x = log_decay.detach()](const Tensor& dy) {
-                  Tensor dx = Tensor::empty(x.shape(), x.dtype());
-                  visit_cpu(x.device(), x.dtype(), "sequence_criss_cross", [&](auto on, auto t) {
+                  Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
+                  visit(x.device(), x.dtype(), "sequence_criss_cross", [&](auto on, auto t) {
                     using T = decltype(t);
                     kernels::curve_sums_backward(on, lines, n, visits.order.data(),
                                                  visits.first.data(), x.data<T>(), dy.data<T>(),
@@ -142,24 +143,34 @@ Tensor sequence_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64
                           const Tensor& log_decays, const SequenceOrders& orders) {
   const detail::AttentionInputs in("sequence_attention", q, k, v, heads, log_decays, true);
   detail::check_orders("sequence_attention", orders, in.shape.tokens());
-  if (q.device() != Device::cpu)
-    return whole_attention_with(q, k, v, heads, sequence_log_masks(log_decays, orders));
   std::vector<i64> both = orders.alpha;
   both.insert(both.end(), orders.beta.begin(), orders.beta.end());
-  Tensor y = Tensor::empty(q.shape(), q.dtype());
-  visit_cpu(q.device(), q.dtype(), "sequence_attention", [&](auto, auto t) {
+  Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device()), y1, log_sums, kept;
+  visit(q.device(), q.dtype(), "sequence_attention", [&](auto on, auto t) {
     using T = decltype(t);
-    kernels::scans::forward(in.args<T>(), both.data(), y.data<T>());
+    using A = acc_t<T>;
+    if (is_recorded(in.tensors()) && kernels::scan_attention_saves<T>(on, in.shape)) {
+      kept = y.detach();
+      y1 = Tensor::empty(q.shape(), q.dtype(), q.device());
+      log_sums = Tensor::empty({in.shape.batch, heads, q.dim(1), q.dim(2), 2},
+                               accumulator_dtype(q.dtype()), q.device());
+    }
+    kernels::scan_attention(on, in.args<T>(), both.data(), y.data<T>(), detail::data_or_null<T>(y1),
+                            detail::data_or_null<A>(log_sums));
   });
-  return record(
-      y, "sequence_attention", in.tensors(), [in = in.detached(), both](const Tensor& dy) {
-        detail::AttentionResults d(in);
-        visit_cpu(dy.device(), dy.dtype(), "sequence_attention", [&](auto, auto t) {
-          using T = decltype(t);
-          kernels::scans::backward(in.args<T>(), both.data(), dy.data<T>(), d.pointers<T>());
-        });
-        return d.tensors();
-      });
+  return record(y, "sequence_attention", in.tensors(),
+                [in = in.detached(), both, kept, y1, log_sums](const Tensor& dy) {
+                  detail::AttentionResults d(in);
+                  visit(dy.device(), dy.dtype(), "sequence_attention", [&](auto on, auto t) {
+                    using T = decltype(t);
+                    const kernels::WholeKept<T> left{detail::data_or_null<T>(kept),
+                                                     detail::data_or_null<T>(y1),
+                                                     detail::data_or_null<acc_t<T>>(log_sums)};
+                    kernels::scan_attention_backward(on, in.args<T>(), both.data(), left,
+                                                     dy.data<T>(), d.pointers<T>());
+                  });
+                  return d.tensors();
+                });
 }
 
 Tensor sequence_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
@@ -167,12 +178,6 @@ Tensor sequence_criss_cross(const Tensor& q, const Tensor& k, const Tensor& v, i
   const detail::AttentionInputs in("sequence_criss_cross", q, k, v, heads, log_decays, true);
   detail::check_orders("sequence_criss_cross", orders, in.shape.tokens());
   const i64 height = q.dim(1), width = q.dim(2);
-  if (q.device() != Device::cpu) {
-    const std::vector<Tensor> m = sequence_log_masks(log_decays, orders);
-    const LineMasks lines{restrict_to_lines(m[0], height, width, true),
-                          restrict_to_lines(m[1], height, width, false)};
-    return criss_cross_attention_with(q, k, v, heads, lines, Order::both);
-  }
   const detail::Visits rows(orders.alpha, height, width, true),
       columns(orders.beta, height, width, false);
   return detail::criss_cross_in_orders(

@@ -61,4 +61,8 @@ void curve_sums_backward(Cpu, i64 lines, i64 n, const i64* order, const i64* fir
 
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
+#if PPMA_CUDA
+#include "ppma/kernels/cuda/curve_sums.cuh"
+#endif
+
 #include "ppma/core/names_end.hpp"

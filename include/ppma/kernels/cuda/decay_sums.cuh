@@ -16,8 +16,10 @@
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/float_bits.hpp"
+#include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cpu/head.hpp"
 #include "ppma/kernels/cuda/pack.cuh"
+#include "ppma/kernels/cuda/table.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::polyline_gpu {
 
@@ -51,10 +53,22 @@ __device__ __forceinline__ A distance(Sum<A> x, Sum<A> y) {
   return ::fabs((x.hi - y.hi) + (x.lo - y.lo));
 }
 
+/// In which orders the places of each row (h,w) and column (w,h) are visited; null: as they lie.
+struct LineOrders {
+  const int *rows = nullptr, *columns = nullptr;
+
+  /// Place m of the order of line r, which are the rows and then the columns.
+  __device__ __forceinline__ int place(int r, int h, int w, int m) const {
+    const int* const order = r < h ? rows : columns;
+    return order == nullptr ? m : order[(r < h ? r * w : (r - h) * h) + m];
+  }
+};
+
 /// a and b (planes, h, w) of the log decays; a thread a line.
 template <class A>
-__global__ void __launch_bounds__(128) decay_sums(i64 planes, int h, int w, const A* log_alpha,
-                                                  const A* log_beta, Sum<A>* a, Sum<A>* b) {
+__global__ void __launch_bounds__(128)
+    decay_sums(i64 planes, int h, int w, LineOrders orders, const A* log_alpha, const A* log_beta,
+               Sum<A>* a, Sum<A>* b) {
   const i64 lines = planes * (h + w);
   for (i64 e = cuda::first(); e < lines; e += cuda::stride()) {
     const int r = static_cast<int>(e % (h + w));
@@ -65,21 +79,33 @@ __global__ void __launch_bounds__(128) decay_sums(i64 planes, int h, int w, cons
     Sum<A>* const to = row ? a : b;
     double sum = 0;
     for (int m = 0; m < n; ++m) {
-      if (m > 0) {
-        sum += static_cast<double>(counted(from[at + static_cast<i64>(m) * step], limit_wide));
-      }
+      const i64 here = at + static_cast<i64>(orders.place(r, h, w, m)) * step;
+      if (m > 0) sum += static_cast<double>(counted(from[here], limit_wide));
       const A hi = static_cast<A>(sum);
-      to[at + static_cast<i64>(m) * step] = {hi, static_cast<A>(sum - static_cast<double>(hi))};
+      to[here] = {hi, static_cast<A>(sum - static_cast<double>(hi))};
     }
   }
 }
 
+/// Those of an attention's arguments, on the GPU.
+template <class T>
+LineOrders line_orders(const AttentionArgs<T>& in) {
+  const auto sent = [&](const i64* order) -> const int* {
+    if (order == nullptr) return nullptr;
+    std::vector<int> table;
+    detail::append(table, order, in.shape.tokens());
+    return detail::table_on_gpu(table);
+  };
+  return {sent(in.row_orders), sent(in.column_orders)};
+}
+
 template <class A>
 void run_decay_sums(const AttentionShape& x, const A* log_alpha, const A* log_beta, Sum<A>* a,
-                    Sum<A>* b) {
+                    Sum<A>* b, const LineOrders& orders = {}) {
   const i64 planes = x.batch * x.heads, lines = planes * (x.height + x.width);
   decay_sums<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(
-      planes, static_cast<int>(x.height), static_cast<int>(x.width), log_alpha, log_beta, a, b);
+      planes, static_cast<int>(x.height), static_cast<int>(x.width), orders, log_alpha, log_beta, a,
+      b);
   cuda::launched("decay sums");
 }
 

@@ -4,39 +4,25 @@
 // the diagonal; neighbours write next to each other. Floor: forward writes n x n entries a line
 // once; backward reads them once by rows and once by columns.
 
-#include <map>
-#include <memory>
-#include <mutex>
 #include <vector>
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/cuda.cuh"
 #include "ppma/kernels/cpu/head.hpp"
 #include "ppma/kernels/cpu/scan.hpp"
+#include "ppma/kernels/cuda/table.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
 
-/// A visiting order on the GPU, and behind it the rank of each token: sent once, kept as long as
-/// the program runs.
+/// A visiting order on the GPU, and behind it the rank of each token.
 inline const i64* order_on_gpu(const i64* order, i64 n) {
   if (order == nullptr) return nullptr;
-  static std::mutex mutex;
-  // never destroyed: the driver may end first
-  static auto* const kept = new std::map<std::vector<i64>, std::unique_ptr<Buffer>>;
-  const std::lock_guard<std::mutex> lock(mutex);
-  std::unique_ptr<Buffer>& there = (*kept)[std::vector<i64>(order, order + n)];
-  if (there == nullptr) {
-    std::vector<i64> both(order, order + n);
-    both.resize(static_cast<std::size_t>(2 * n));
-    for (i64 i = 0; i < n; ++i) both[static_cast<std::size_t>(n + order[i])] = i;
-    const i64 bytes = 2 * n * static_cast<i64>(sizeof(i64));
-    auto sent = std::make_unique<Buffer>(bytes, Device::cuda);
-    copy_bytes(sent->data(), Device::cuda, both.data(), Device::cpu, bytes);
-    there = std::move(sent);
-  }
-  return static_cast<const i64*>(there->data());
+  std::vector<i64> both(order, order + n);
+  both.resize(static_cast<std::size_t>(2 * n));
+  for (i64 i = 0; i < n; ++i) both[static_cast<std::size_t>(n + order[i])] = i;
+  return table_on_gpu(both);
 }
 
 __device__ __forceinline__ i64 visited(const i64* order, i64 i) { return order ? order[i] : i; }

@@ -273,4 +273,28 @@ void backward(const AttentionArgs<T>& in, const i64* orders, const T* dy,
 }  // namespace kernels PPMA_WIDTH::scans
 }  // namespace ppma::inline PPMA_ABI
 
+namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
+
+/// As whole_attention_saves(), whole_attention() and its backward, with the masks of two sequences:
+/// orders (2,N) of the tokens that they visit in turn.
+template <class T>
+bool scan_attention_saves(Cpu, const AttentionShape&) {
+  return false;
+}
+template <class T>
+void scan_attention(Cpu, const AttentionArgs<T>& in, const i64* orders, T* y, T*, T*) {
+  scans::forward(in, orders, y);
+}
+template <class T>
+void scan_attention_backward(Cpu, const AttentionArgs<T>& in, const i64* orders,
+                             const WholeKept<T>&, const T* dy, const AttentionGradients<T>& d) {
+  scans::backward(in, orders, dy, d);
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
+
+#if PPMA_CUDA
+#include "ppma/kernels/cuda/whole/scans.cuh"
+#endif
+
 #include "ppma/core/names_end.hpp"

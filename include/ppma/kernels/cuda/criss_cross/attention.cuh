@@ -20,14 +20,18 @@ using polyline_gpu::Sum;
 
 inline constexpr int threads = 128;
 
-// One way of cutting a grid into lines.
+// One way of cutting a grid into lines, whose positions are places or, where there is an order
+// (count, length), visits.
 struct Lines {
-  int count, length, step, line_step;  // token = line * line_step + position * step
-  static Lines rows(const AttentionShape& x) {
-    return {static_cast<int>(x.height), static_cast<int>(x.width), 1, static_cast<int>(x.width)};
+  int count, length, step, line_step;  // token = line * line_step + place * step
+  const int* order;
+  static Lines rows(const AttentionShape& x, const int* order) {
+    return {static_cast<int>(x.height), static_cast<int>(x.width), 1, static_cast<int>(x.width),
+            order};
   }
-  static Lines columns(const AttentionShape& x) {
-    return {static_cast<int>(x.width), static_cast<int>(x.height), static_cast<int>(x.width), 1};
+  static Lines columns(const AttentionShape& x, const int* order) {
+    return {static_cast<int>(x.width), static_cast<int>(x.height), static_cast<int>(x.width), 1,
+            order};
   }
 };
 
@@ -35,6 +39,7 @@ struct Lines {
 struct Place {
   i64 base, plane, channels;  // of the head in (B,N,C); in (B,G,N)
   int d, position, token, line_token;
+  const int* order;  // of the line
   bool active;
 
   __device__ Place(const AttentionShape& x, const Lines& s) {
@@ -49,10 +54,13 @@ struct Place {
     plane = head * tokens;
     position = here % s.length;
     line_token = here / s.length * s.line_step;
-    token = line_token + position * s.step;
+    order = s.order == nullptr ? nullptr : s.order + (here - position);
+    token = other(s, position);
   }
   __device__ i64 at(int t) const { return base + t * channels; }
-  __device__ int other(const Lines& s, int p) const { return line_token + p * s.step; }
+  __device__ int other(const Lines& s, int p) const {
+    return line_token + (order == nullptr ? p : order[p]) * s.step;
+  }
 };
 
 template <class A>
@@ -143,6 +151,7 @@ template <class T>
 struct Call {
   using A = acc_t<T>;
   const AttentionShape& x;
+  polyline_gpu::LineOrders orders;
   Lines rows, columns;
   bool with_mask;
   Workspace<Sum<A>> a, b;
@@ -150,8 +159,9 @@ struct Call {
 
   explicit Call(const AttentionArgs<T>& in)
       : x(in.shape),
-        rows(Lines::rows(x)),
-        columns(Lines::columns(x)),
+        orders(polyline_gpu::line_orders(in)),
+        rows(Lines::rows(x, orders.rows)),
+        columns(Lines::columns(x, orders.columns)),
         with_mask(in.masked()),
         a(with_mask ? all() : 0, Device::cuda),
         b(with_mask ? all() : 0, Device::cuda),
@@ -160,7 +170,8 @@ struct Call {
     check(x.tokens() < (i64{1} << 30) && x.batch * x.heads < 65536, "criss_cross_attention: batch ",
           x.batch, " times heads ", x.heads,
           " is too large for one launch (65535); use a smaller batch");
-    if (with_mask) polyline_gpu::run_decay_sums(x, in.log_alpha, in.log_beta, a.data(), b.data());
+    if (with_mask)
+      polyline_gpu::run_decay_sums(x, in.log_alpha, in.log_beta, a.data(), b.data(), orders);
   }
   i64 all() const { return x.batch * x.heads * x.tokens(); }
   const Sum<A>* sums(bool along_rows) const {

@@ -161,8 +161,9 @@ __global__ void __launch_bounds__(threads)
 // The log decays' gradients: sums of da and db from the far end of each line.
 template <class A>
 __global__ void __launch_bounds__(128)
-    decay_gradients(i64 planes, int h, int w, const A* da, const A* db, const A* log_alpha,
-                    const A* log_beta, A* dlog_alpha, A* dlog_beta) {
+    decay_gradients(i64 planes, int h, int w, polyline_gpu::LineOrders orders, const A* da,
+                    const A* db, const A* log_alpha, const A* log_beta, A* dlog_alpha,
+                    A* dlog_beta) {
   const i64 lines = planes * (h + w);
   for (i64 e = cuda::first(); e < lines; e += cuda::stride()) {
     const int r = static_cast<int>(e % (h + w));
@@ -171,8 +172,8 @@ __global__ void __launch_bounds__(128)
     const int n = row ? w : h, step = row ? 1 : w;
     A sum = 0;
     for (int m = n - 1; m >= 0; --m) {
-      sum += (row ? da : db)[at + static_cast<i64>(m) * step];
-      const i64 here = at + static_cast<i64>(m) * step;
+      const i64 here = at + static_cast<i64>(orders.place(r, h, w, m)) * step;
+      sum += (row ? da : db)[here];
       (row ? dlog_alpha : dlog_beta)[here] =
           m > 0 && !((row ? log_alpha : log_beta)[here] <= A(-polyline_gpu::limit_wide)) ? sum
                                                                                          : A(0);
@@ -256,8 +257,9 @@ void criss_cross_attention_backward(Cuda, Order order, const AttentionArgs<T>& i
   const i64 planes = x.batch * x.heads;
   cross_gpu::
       decay_gradients<<<cuda::blocks(planes * (x.height + x.width), 128), 128, 0, cuda::stream()>>>(
-          planes, static_cast<int>(x.height), static_cast<int>(x.width), static_cast<const A*>(da),
-          static_cast<const A*>(db), in.log_alpha, in.log_beta, d.dlog_alpha, d.dlog_beta);
+          planes, static_cast<int>(x.height), static_cast<int>(x.width), call.orders,
+          static_cast<const A*>(da), static_cast<const A*>(db), in.log_alpha, in.log_beta,
+          d.dlog_alpha, d.dlog_beta);
   cuda::launched("criss_cross_attention");
 }
 

@@ -12,7 +12,7 @@
 #include <type_traits>
 
 #include "ppma/kernels/cpu/head.hpp"
-#include "ppma/kernels/cuda/decay_sums.cuh"
+#include "ppma/kernels/cuda/criss_cross/line_memory.cuh"
 #include "ppma/kernels/cuda/mma.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
 
@@ -20,138 +20,12 @@ namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
 
 using detail::exp2_fast;
 
-inline constexpr float log2_e = 1.44269504088896341f, nowhere = -1e30f;
+inline constexpr float log2_e = 1.44269504088896341f;
 
-/// Heads of a block, at most: whole cache lines (64 channels), two where lines are short.
-template <int D, int NT>
-inline constexpr int most_group = NT >= 7 ? 64 / D : std::min(4, 128 / D);
-
-/// One way of cutting a grid into lines, and a line's heads into groups of one block each.
-struct Lines {
-  int count, length, step, line_step, tokens;  // token = line * line_step + position * step
-  int heads, d, channels;
-  // heads of a block (a power of two, at most its warps), blocks of a line, positions in shared
-  // memory
-  int group, groups, padded;
-  int pack_shift;  // log2 of the 16-byte packs in a row of a tile
-
-  // Positions of a tile and elements between them (not a multiple of all banks); for short lines
-  // (NT < 8) these are constants, which spares most of the arithmetic of addresses.
-  template <int NT>
-  PPMA_HD int rows() const {
-    return NT < 8 ? (NT + 1) / 2 * 16 : padded;
-  }
-  template <int D, int NT>
-  PPMA_HD int stride() const {
-    return (NT < 8 ? most_group<D, NT> : group) * D + 8;
-  }
-};
-
-// Where a line and heads of it begin: in (B,N,C), and in (B,G,N).
-struct Spot {
-  i64 at, plane;
-  int row_step, heads;
-
-  __device__ explicit Spot(const Lines& s) {
-    const int image = static_cast<int>(blockIdx.x) / s.count,
-              line = static_cast<int>(blockIdx.x) % s.count,
-              first = static_cast<int>(blockIdx.y) * s.group;
-    heads = ::min(s.group, s.heads - first);
-    at = (static_cast<i64>(image) * s.tokens + line * s.line_step) * s.channels + first * s.d;
-    plane = (static_cast<i64>(image) * s.heads + first) * s.tokens + line * s.line_step;
-    row_step = s.step * s.channels;
-  }
-};
-
-__device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x % 32); }
-__device__ __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x / 32); }
 __device__ __forceinline__ float reciprocal(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
-}
-
-// The line's vectors of `n` tensors into tiles behind each other, head by head D wide, in the
-// background; zeros where there is nothing. A thread copies the same 16 bytes of many rows.
-template <int D, int NT, int n>
-__device__ __forceinline__ void fetch(bf16* tiles, const Lines& s, const Spot& here,
-                                      const bf16* const (&from)[n]) {
-  const unsigned thread = threadIdx.x, pack = thread & ((1u << s.pack_shift) - 1),
-                 head = pack / (D / 8), c = pack % (D / 8) * 8;
-  const int first = static_cast<int>(thread >> s.pack_shift),
-            rows = static_cast<int>(blockDim.x >> s.pack_shift), stride = s.stride<D, NT>(),
-            padded = s.rows<NT>();
-  const int tile = padded * stride,
-            width = static_cast<int>(c) < s.d && static_cast<int>(head) < here.heads
-                        ? s.d - static_cast<int>(c)
-                        : 0;
-  const i64 at =
-      here.at + first * here.row_step + static_cast<int>(head) * s.d + static_cast<int>(c);
-  bf16* to = tiles + first * stride + pack * 8;
-  int offset = 0;
-  const int step = rows * here.row_step;
-  if (s.d % 8 == 0) {
-#pragma unroll 2
-    for (int row = first; row < padded; row += rows, offset += step, to += rows * stride) {
-      const bool there = row < s.length && width > 0;
-#pragma unroll
-      for (int t = 0; t < n; ++t) {
-        if (there)
-          detail::copy_async_once(to + t * tile, from[t] + at + offset);
-        else
-          *reinterpret_cast<uint4*>(to + t * tile) = make_uint4(0, 0, 0, 0);
-      }
-    }
-  } else {
-#pragma unroll 1
-    for (int row = first; row < padded; row += rows, offset += step, to += rows * stride)
-#pragma unroll 1
-      for (int t = 0; t < n; ++t)
-        for (int e = 0; e < 8; ++e)
-          to[t * tile + e] = row < s.length && e < width ? from[t][at + offset + e] : bf16(0.0f);
-  }
-}
-// Asks for what write_rows() will add, so that it comes from the L2 cache.
-template <int D>
-__device__ __forceinline__ void ask_for(const bf16* plus, const Lines& s, const Spot& here) {
-  if (!plus) return;
-  const int per_row = (here.heads * s.d + 63) / 64;  // 128 bytes each
-  for (int i = static_cast<int>(threadIdx.x); i < s.length * per_row;
-       i += static_cast<int>(blockDim.x))
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(plus + here.at + i / per_row * here.row_step +
-                                                  i % per_row * 64));
-}
-
-// sums[head][position] = the log decays' sum from the line's beginning; a warp a head, a lane two
-// neighbouring positions.
-template <int NT>
-__device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, const Lines& s,
-                                           const Spot& here) {
-  const int lane = lane_index(), head = warp_index(), padded = s.rows<NT>();
-  if (head >= here.heads) return;
-  const float* const from =
-      log_decay ? log_decay + here.plane + static_cast<i64>(head) * s.tokens : nullptr;
-  float before = 0;
-  // the same number of rounds for all lanes
-  for (int p = 2 * lane; p < padded + 2 * lane; p += 64) {
-    // Both are asked for before either is looked at.
-    const float log_first = from && p > 0 && p < s.length ? from[p * s.step] : 0.0f;
-    const float log_second = from && p + 1 < s.length ? from[(p + 1) * s.step] : 0.0f;
-    const float first = polyline_gpu::counted(log_first, polyline_gpu::limit_bf16);
-    const float second = polyline_gpu::counted(log_second, polyline_gpu::limit_bf16);
-    float up_to = first + second;
-#pragma unroll
-    for (int far = 1; far < 32; far *= 2) {
-      const float left = __shfl_up_sync(~0u, up_to, far);
-      if (lane >= far) up_to += left;
-    }
-    const float left = __shfl_up_sync(~0u, up_to, 1),
-                sum = before + (lane > 0 ? left : 0.0f) + first;
-    before += __shfl_sync(~0u, up_to, 31);
-    if (p < padded)
-      *reinterpret_cast<float2*>(sums + head * padded + p) = {
-          p < s.length ? sum : nowhere, p + 1 < s.length ? sum + second : nowhere};
-  }
 }
 
 // A left factor of 16 rows (x D) from a tile, rows `stride` apart.
@@ -294,7 +168,7 @@ __device__ __forceinline__ void write_rows(bf16* stage, int width, const float (
                                            Two f, const Lines& s, const Spot& here, int head,
                                            int row0, const bf16* plus, bf16* to) {
   const int lane = lane_index(), rows = ::min(16, s.length - row0);
-  const int at = row0 * here.row_step + head * s.d;
+  const int at = head * s.d;
   to += here.at;
   if (plus) plus += here.at;
   __syncwarp();
@@ -311,7 +185,7 @@ __device__ __forceinline__ void write_rows(bf16* stage, int width, const float (
     for (int i = lane; i < 2 * D; i += 32) {
       const int row = i / (D / 8), column = i % (D / 8) * 8;
       if (row >= rows || column >= s.d) continue;
-      const int e = at + row * here.row_step + column;
+      const int e = at + here.place(row0 + row) * here.row_step + column;
       uint4 v = *reinterpret_cast<const uint4*>(stage + row * width + column);
       if (plus) {
         float a[8], b[8];
@@ -328,7 +202,7 @@ __device__ __forceinline__ void write_rows(bf16* stage, int width, const float (
     for (int i = lane; i < 16 * D; i += 32) {
       const int row = i / D, column = i % D;
       if (row >= rows || column >= s.d) continue;
-      const int e = at + row * here.row_step + column;
+      const int e = at + here.place(row0 + row) * here.row_step + column;
       const float v = stage[row * width + column];
       to[e] = bf16(plus ? v + static_cast<float>(plus[e]) : v);
     }
@@ -356,14 +230,15 @@ inline constexpr int good_shared = 99 * 1024;  // what every GPU from sm_80 on h
 /// more than make whole cache lines (64 channels) where that would leave multiprocessors without a
 /// block.
 template <int D, int NT>
-Lines lines(const AttentionShape& x, bool along_rows, int warps, int tiles, int stages,
-            int floats) {
+Lines lines(const AttentionShape& x, bool along_rows, const polyline_gpu::LineOrders& orders,
+            int warps, int tiles, int stages, int floats) {
   Lines s{};
   const int h = static_cast<int>(x.height), w = static_cast<int>(x.width);
   s.count = along_rows ? h : w, s.length = along_rows ? w : h, s.step = along_rows ? 1 : w,
   s.line_step = along_rows ? w : 1;
   s.tokens = h * w, s.heads = static_cast<int>(x.heads), s.d = static_cast<int>(x.head_width),
   s.channels = s.heads * s.d;
+  s.order = along_rows ? orders.rows : orders.columns;
   s.padded = NT < 8 ? s.rows<NT>() : (s.length + 63) / 64 * 64;
   constexpr i64 many_blocks = 1024;
   s.group = 1;

@@ -81,17 +81,18 @@ __global__ void __launch_bounds__(apply_threads)
 }
 
 template <int D>
-void run_apply(const AttentionShape& x, bool along_rows, const bf16* q, const bf16* k,
-               const float* log_decay, const Apply& to) {
+void run_apply(const AttentionArgs<bf16>& in, const polyline_gpu::LineOrders& orders,
+               bool along_rows, const Apply& to) {
+  const AttentionShape& x = in.shape;
   with_length(along_rows ? x.width : x.height, [&](auto length) {
     constexpr int NT = decltype(length)::value;
     const auto run = [&](auto kernel, int tiles) {
-      const Lines s = lines<D, NT>(x, along_rows, apply_threads / 32, tiles, 0, 1);
+      const Lines s = lines<D, NT>(x, along_rows, orders, apply_threads / 32, tiles, 0, 1);
       const int bytes = shared_bytes<D, NT>(s, tiles, 0, 1);
       if (bytes > 48 * 1024) detail::allow_shared(kernel, bytes, "criss_cross_attention");
       const dim3 blocks(static_cast<unsigned>(x.batch * s.count), static_cast<unsigned>(s.groups));
       kernel<<<blocks, apply_threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(
-          s, q, k, log_decay, to);
+          s, in.q, in.k, along_rows ? in.log_alpha : in.log_beta, to);
     };
     if (to.x1)
       run(apply<D, NT, true>, 4);
@@ -116,24 +117,24 @@ inline bool takes_tensor(const AttentionShape& x, int tiles) {
 
 inline void forward(Order order, const AttentionArgs<bf16>& in, bf16* y) {
   const AttentionShape& x = in.shape;
-  const bf16 *const q = in.q, *const k = in.k, *const v = in.v;
-  const float *const log_alpha = in.log_alpha, *const log_beta = in.log_beta;
+  const bf16* const v = in.v;
   const bool both = order == Order::both;
+  const polyline_gpu::LineOrders orders = polyline_gpu::line_orders(in);
   with_head(x.head_width, [&](auto width) {
     constexpr int D = decltype(width)::value;
     if constexpr (D <= 32)
-      if (run_map<D>(order, in, y)) return;
+      if (in.row_orders == nullptr && run_map<D>(order, in, y)) return;
     const i64 size = x.batch * x.tokens() * x.channels();
     const Workspace<bf16> t1(size, Device::cuda), t2(both ? size : 0, Device::cuda);
     if (both) {
-      run_apply<D>(x, true, q, k, log_alpha, {.x0 = v, .y0 = t1.data()});
-      run_apply<D>(x, false, q, k, log_beta,
+      run_apply<D>(in, orders, true, {.x0 = v, .y0 = t1.data()});
+      run_apply<D>(in, orders, false,
                    {.x0 = t1.data(), .x1 = v, .y0 = y, .y1 = t2.data(), .scale = 0.5f});
-      run_apply<D>(x, true, q, k, log_alpha, {.x0 = t2.data(), .plus = y, .y0 = y, .scale = 0.5f});
+      run_apply<D>(in, orders, true, {.x0 = t2.data(), .plus = y, .y0 = y, .scale = 0.5f});
     } else {
       const bool rows = order == Order::rows_first;
-      run_apply<D>(x, rows, q, k, rows ? log_alpha : log_beta, {.x0 = v, .y0 = t1.data()});
-      run_apply<D>(x, !rows, q, k, rows ? log_beta : log_alpha, {.x0 = t1.data(), .y0 = y});
+      run_apply<D>(in, orders, rows, {.x0 = v, .y0 = t1.data()});
+      run_apply<D>(in, orders, !rows, {.x0 = t1.data(), .y0 = y});
     }
   });
 }

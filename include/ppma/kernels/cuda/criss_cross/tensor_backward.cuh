@@ -56,8 +56,8 @@ __device__ __forceinline__ void sums_to_decays(const float* sums, const float* d
     const float right = __shfl_down_sync(~0u, from_here, 1),
                 sum = behind + (lane < 31 ? right : 0.0f) + second;
     behind += __shfl_sync(~0u, from_here, 0);
-    if (p < s.length) to[p * s.step] = p > 0 && open(p) ? (sum + first) * share : 0.0f;
-    if (p + 1 < s.length) to[(p + 1) * s.step] = open(p + 1) ? sum * share : 0.0f;
+    if (p < s.length) to[here.place(p) * s.step] = p > 0 && open(p) ? (sum + first) * share : 0.0f;
+    if (p + 1 < s.length) to[here.place(p + 1) * s.step] = open(p + 1) ? sum * share : 0.0f;
   }
 }
 
@@ -269,12 +269,13 @@ __global__ void __launch_bounds__(backward_threads)
 }
 
 template <int D, int pairs>
-void run_backward(const AttentionShape& x, bool along_rows, const bf16* q, const bf16* k,
-                  const float* log_decay, const Backward& to) {
+void run_backward(const AttentionArgs<bf16>& in, const polyline_gpu::LineOrders& orders,
+                  bool along_rows, const Backward& to) {
+  const AttentionShape& x = in.shape;
   with_length(along_rows ? x.width : x.height, [&](auto length) {
     constexpr int NT = decltype(length)::value, tiles = pairs == 2 ? 6 : 4;
     constexpr int most = backward_threads / 32;
-    const Lines s = lines<D, NT>(x, along_rows, most, tiles, most, 4);
+    const Lines s = lines<D, NT>(x, along_rows, orders, most, tiles, most, 4);
     const int tasks = (s.length + 15) / 16,
               warps = s.group * std::clamp(tasks, (4 + s.group - 1) / s.group, most / s.group),
               bytes = shared_bytes<D, NT>(s, tiles, warps, 4);
@@ -283,7 +284,7 @@ void run_backward(const AttentionShape& x, bool along_rows, const bf16* q, const
     const dim3 blocks(static_cast<unsigned>(x.batch * s.count), static_cast<unsigned>(s.groups));
     const unsigned threads = static_cast<unsigned>(warps) * 32;
     backward<D, NT, pairs><<<blocks, threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(
-        s, q, k, log_decay, to);
+        s, in.q, in.k, along_rows ? in.log_alpha : in.log_beta, to);
   });
   cuda::launched("criss_cross_attention");
 }
@@ -291,9 +292,9 @@ void run_backward(const AttentionShape& x, bool along_rows, const bf16* q, const
 inline void backward(Order order, const AttentionArgs<bf16>& in, const bf16* dy,
                      const AttentionGradients<bf16>& d) {
   const AttentionShape& x = in.shape;
-  const bf16 *const q = in.q, *const k = in.k, *const v = in.v;
-  const float *const log_alpha = in.log_alpha, *const log_beta = in.log_beta;
+  const bf16* const v = in.v;
   const bool both = order == Order::both;
+  const polyline_gpu::LineOrders orders = polyline_gpu::line_orders(in);
   const i64 size = x.batch * x.tokens() * x.channels();
   const Workspace<bf16> work((both ? 4 : 2) * size, Device::cuda);
   bf16 *const t1 = work.data(), *const d1 = t1 + size, *const t2 = d1 + (both ? size : 0),
@@ -301,8 +302,8 @@ inline void backward(Order order, const AttentionArgs<bf16>& in, const bf16* dy,
   with_head(x.head_width, [&](auto width) {
     constexpr int D = decltype(width)::value;
     if (both) {
-      run_backward<D, 0>(x, true, q, k, log_alpha, {.x0 = v, .g0 = dy, .mixed = t1, .back0 = d2});
-      run_backward<D, 2>(x, false, q, k, log_beta,
+      run_backward<D, 0>(in, orders, true, {.x0 = v, .g0 = dy, .mixed = t1, .back0 = d2});
+      run_backward<D, 2>(in, orders, false,
                          {.x0 = v,
                           .g0 = d2,
                           .x1 = t1,
@@ -315,7 +316,7 @@ inline void backward(Order order, const AttentionArgs<bf16>& in, const bf16* dy,
                           .dlog_decay = d.dlog_beta,
                           .share = 0.5f,
                           .back0_is_dv = true});
-      run_backward<D, 2>(x, true, q, k, log_alpha,
+      run_backward<D, 2>(in, orders, true,
                          {.x0 = v,
                           .g0 = d1,
                           .x1 = t2,
@@ -331,17 +332,15 @@ inline void backward(Order order, const AttentionArgs<bf16>& in, const bf16* dy,
     } else {
       // T along the first direction, the pair (g, T) along the second, (dT, v) along the first
       const bool rows = order == Order::rows_first;
-      const float *const one = rows ? log_alpha : log_beta, *const other =
-                                                                rows ? log_beta : log_alpha;
-      run_apply<D>(x, rows, q, k, one, {.x0 = v, .y0 = t1});
-      run_backward<D, 1>(x, !rows, q, k, other,
+      run_apply<D>(in, orders, rows, {.x0 = v, .y0 = t1});
+      run_backward<D, 1>(in, orders, !rows,
                          {.x0 = t1,
                           .g0 = dy,
                           .back0 = d1,
                           .dq = d.dq,
                           .dk = d.dk,
                           .dlog_decay = rows ? d.dlog_beta : d.dlog_alpha});
-      run_backward<D, 1>(x, rows, q, k, one,
+      run_backward<D, 1>(in, orders, rows,
                          {.x0 = v,
                           .g0 = d1,
                           .back0 = d.dv,

@@ -13,6 +13,8 @@
 //
 // Floor, forward: 3 d multiply-adds and two exponentials a score; on the CUDA cores here, in float.
 
+#include <concepts>
+
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cpu/convert.hpp"
 #include "ppma/kernels/cuda/decay_sums.cuh"
@@ -47,11 +49,16 @@ constexpr A share2(Paths p) {
   return p == Paths::both ? A(0.5) : p == Paths::h2v ? A(1) : A(0);
 }
 
-template <class T, int D, bool masked>
+/// What is taken from the scores: nothing; both polylines, of which a and b are the running sums;
+/// or two sequences, which a and b are sums of.
+enum class Masks { none, polylines, sequences };
+
+template <class T, int D, Masks masks>
 __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>)
     forward(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a,
             const Sum<acc_t<T>>* b, acc_t<T> share1, acc_t<T> share2, T* y) {
   using A = acc_t<T>;
+  constexpr bool masked = masks != Masks::none, lines = masks == Masks::polylines;
   constexpr int tile = tile_of<A, D>;
   __shared__ A ks[tile][D], vs[tile][D];
   __shared__ Sum<A> as[tile], bs[tile];
@@ -68,9 +75,8 @@ __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>)
   A m1 = lowest<A>, m2 = lowest<A>, z1 = 0, z2 = 0;
   [[maybe_unused]] Sum<A> aij{}, bij{}, bil{};
   [[maybe_unused]] A along = 0;  // |a[i,j] - a[i,l]|: the same for the keys of a column
-  if constexpr (masked)
-    aij = a[plane + here], bij = b[plane + here], along = distance(aij, a[plane + i * w]),
-    bil = b[plane + i * w];
+  if constexpr (masked) aij = a[plane + here], bij = b[plane + here];
+  if constexpr (lines) along = distance(aij, a[plane + i * w]), bil = b[plane + i * w];
 
   int row = 0, column = 0;  // of the key
   for (int first = 0; first < tokens; first += tile) {
@@ -92,7 +98,7 @@ __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>)
         s1[u] = s2[u] = -infinity;
         if (first + at + u < tokens) {
           const A score = dot<D>(query, ks[at + u]);
-          if constexpr (masked) {
+          if constexpr (lines) {
             const Sum<A> akj = a[plane + row * w + j], bkj = b[plane + row * w + j];
             s1[u] = score - closing(along + distance(bil, bs[at + u]));
             s2[u] = score - closing(distance(akj, as[at + u]) + distance(bij, bkj));
@@ -101,6 +107,9 @@ __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>)
               if (column < w)
                 along = distance(aij, a[plane + i * w + column]), bil = b[plane + i * w + column];
             }
+          } else if constexpr (masked) {
+            s1[u] = score - closing(distance(aij, as[at + u]));
+            s2[u] = score - closing(distance(bij, bs[at + u]));
           } else {
             s1[u] = score;
           }
@@ -141,10 +150,22 @@ __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>)
   if (n < tokens) polyline_gpu::store_vector<D>(y + base + here * channels, d, query);
 }
 
-inline void check_launch(const AttentionShape& x) {
-  check(x.tokens() < (i64{1} << 30) && x.batch * x.heads < 65536, "whole_attention: batch ",
-        x.batch, " times heads ", x.heads,
-        " is too large for one launch (65535); use a smaller batch");
+inline void check_launch(const char* op, const AttentionShape& x) {
+  check(x.tokens() < (i64{1} << 30) && x.batch * x.heads < 65536, op, ": batch ", x.batch,
+        " times heads ", x.heads, " is too large for one launch (65535); use a smaller batch");
+}
+
+/// f(arguments, y) in float for those in bf16.
+template <class F>
+void in_float(Cuda on, const AttentionArgs<bf16>& in, bf16* y, const F& f) {
+  const i64 n = in.shape.batch * in.shape.tokens() * in.shape.channels();
+  const Workspace<float> wide(4 * n, Device::cuda);
+  float* const w = wide.data();
+  convert(on, n, in.q, w);
+  convert(on, n, in.k, w + n);
+  convert(on, n, in.v, w + 2 * n);
+  f(AttentionArgs<float>{in.shape, w, w + n, w + 2 * n, in.log_alpha, in.log_beta}, w + 3 * n);
+  convert(on, n, w + 3 * n, y);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_gpu
@@ -162,30 +183,32 @@ void whole_attention(Cuda, Paths paths, const AttentionArgs<T>& in, T* y, T*, T*
   using A = T;
   const AttentionShape& x = in.shape;
   const i64 all = paths == Paths::none ? 0 : x.batch * x.heads * x.tokens();
-  whole_gpu::check_launch(x);
+  whole_gpu::check_launch("whole_attention", x);
   const Workspace<polyline_gpu::Sum<A>> a(all, Device::cuda), b(all, Device::cuda);
   if (all > 0) polyline_gpu::run_decay_sums(x, in.log_alpha, in.log_beta, a.data(), b.data());
   const dim3 grid(static_cast<unsigned>((x.tokens() + whole_gpu::threads - 1) / whole_gpu::threads),
                   static_cast<unsigned>(x.batch * x.heads));
   polyline_gpu::with_head_width(x.head_width, "whole_attention", [&](auto d) {
-    const auto run = [&](auto masked) {
-      whole_gpu::forward<T, decltype(d)::value, decltype(masked)::value>
+    const auto run = [&](auto masks) {
+      whole_gpu::forward<T, decltype(d)::value, decltype(masks)::value>
           <<<grid, whole_gpu::threads, 0, cuda::stream()>>>(x, in.q, in.k, in.v, a.data(), b.data(),
                                                             whole_gpu::share1<A>(paths),
                                                             whole_gpu::share2<A>(paths), y);
     };
     if (paths == Paths::none)
-      run(std::false_type{});
+      run(std::integral_constant<whole_gpu::Masks, whole_gpu::Masks::none>{});
     else
-      run(std::true_type{});
+      run(std::integral_constant<whole_gpu::Masks, whole_gpu::Masks::polylines>{});
   });
   cuda::launched("whole_attention");
 }
 
-inline void whole_attention(Cuda on, Paths paths, const AttentionArgs<bf16>& in, bf16* y, bf16* y1,
-                            float* log_sums) {
+// A template, so that its kernels are compiled where it is called.
+template <std::same_as<bf16> T>
+void whole_attention(Cuda on, Paths paths, const AttentionArgs<T>& in, T* y, T* y1,
+                     float* log_sums) {
   const AttentionShape& x = in.shape;
-  whole_gpu::check_launch(x);
+  whole_gpu::check_launch("whole_attention", x);
   const bool masked = paths != Paths::none;
   if (whole_tensor::Lines::suits(x, masked)) {
     const whole_tensor::Call call(paths, x, in.log_alpha, in.log_beta);
@@ -195,15 +218,9 @@ inline void whole_attention(Cuda on, Paths paths, const AttentionArgs<bf16>& in,
       whole_tensor::run_forward<false>(call, in.q, in.k, in.v, y, y1, log_sums);
     return;
   }
-  const i64 n = x.batch * x.tokens() * x.channels();
-  const Workspace<float> wide(4 * n, Device::cuda);
-  float* const w = wide.data();
-  convert(on, n, in.q, w);
-  convert(on, n, in.k, w + n);
-  convert(on, n, in.v, w + 2 * n);
-  whole_attention<float>(on, paths, {x, w, w + n, w + 2 * n, in.log_alpha, in.log_beta}, w + 3 * n,
-                         nullptr, nullptr);
-  convert(on, n, w + 3 * n, y);
+  whole_gpu::in_float(on, in, y, [&](const AttentionArgs<float>& wide, float* wide_y) {
+    whole_attention<float>(on, paths, wide, wide_y, nullptr, nullptr);
+  });
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

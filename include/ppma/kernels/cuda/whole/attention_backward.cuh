@@ -51,12 +51,13 @@ __device__ __forceinline__ A sign_of(int x) {
 }
 
 // Pass 0: ln z. Pass 1: sum p dP. Pass 2: dq and the decays. A thread a query.
-template <class T, int D, bool masked>
+template <class T, int D, Masks masks>
 __global__ void __launch_bounds__(threads)
     backward_queries(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a,
                      const Sum<acc_t<T>>* b, const T* dy, acc_t<T> share1, acc_t<T> share2, T* dq,
-                     Saved<acc_t<T>> saved) {
+                     Saved<acc_t<T>> saved, const int2* visits) {
   using A = acc_t<T>;
+  constexpr bool masked = masks != Masks::none, lines = masks == Masks::polylines;
   constexpr int tile = tile_of<A, D>;
   __shared__ A ks[tile][D], vs[tile][D];
   __shared__ Sum<A> as[tile], bs[tile];
@@ -73,12 +74,14 @@ __global__ void __launch_bounds__(threads)
   polyline_gpu::load_vector<D>(dy + base + here * channels, d, upstream);
   [[maybe_unused]] Sum<A> aij{}, bij{};
   if constexpr (masked) aij = a[plane + here], bij = b[plane + here];
+  [[maybe_unused]] int2 visit{};
+  if constexpr (masked && !lines) visit = visits[here];
   A m1 = lowest<A>, m2 = lowest<A>, z1 = 0, z2 = 0, mean1 = 0, mean2 = 0, own_a = 0, own_b = 0;
   for (int pass = 0; pass < 3; ++pass) {
     [[maybe_unused]] Sum<A> bil{};
     [[maybe_unused]] A along = 0;
     A cross = 0, cross_signed = 0;
-    if constexpr (masked) along = distance(aij, a[plane + i * w]), bil = b[plane + i * w];
+    if constexpr (lines) along = distance(aij, a[plane + i * w]), bil = b[plane + i * w];
     int row = 0, column = 0;
     for (int first = 0; first < tokens; first += tile) {
       __syncthreads();
@@ -95,10 +98,12 @@ __global__ void __launch_bounds__(threads)
       for (int u = 0; u < count; ++u) {
         const A score = dot<D>(query, ks[u]);
         A s1 = score, s2 = score;
-        if constexpr (masked) {
+        if constexpr (lines) {
           s1 = score - closing(along + distance(bil, bs[u]));
           s2 = score - closing(distance(a[plane + row * w + j], as[u]) +
                                distance(bij, b[plane + row * w + j]));
+        } else if constexpr (masked) {
+          s1 = score - closing(distance(aij, as[u])), s2 = score - closing(distance(bij, bs[u]));
         }
         if (pass == 0) {
           {
@@ -117,7 +122,12 @@ __global__ void __launch_bounds__(threads)
           } else {
             const A ds1 = share1 * p1 * (dp - mean1), ds2 = share2 * p2 * (dp - mean2);
             add_scaled<D>(out, ds1 + ds2, ks[u]);
-            if constexpr (masked) {
+            if constexpr (masked && !lines) {
+              const int2 other = visits[row * w + column];
+              own_a += sign_of<A>(visit.x - other.x) * ds1,
+                  own_b += sign_of<A>(visit.y - other.y) * ds2;
+            }
+            if constexpr (lines) {
               const A right = sign_of<A>(j - column), below = sign_of<A>(i - row);
               own_a += right * ds1, own_b += below * ds2;
               cross += ds1, cross_signed += below * ds1;
@@ -125,14 +135,14 @@ __global__ void __launch_bounds__(threads)
           }
         }
         if (masked && ++row == h) {
-          if (pass == 2) {
+          if (lines && pass == 2) {
             store_crossing<A>(active ? -sign_of<A>(j - column) * cross : A(0),
                               active ? cross_signed : A(0), active ? i : -1, n, column, w,
                               saved.slot_a + head * slots, saved.slot_b + head * slots);
             cross = cross_signed = 0;
           }
           row = 0, ++column;
-          if (column < w)
+          if (lines && column < w)
             along = distance(aij, a[plane + i * w + column]), bil = b[plane + i * w + column];
         }
       }
@@ -147,12 +157,13 @@ __global__ void __launch_bounds__(threads)
 }
 
 // dk, dv and the decays. A thread a key; queries come column by column.
-template <class T, int D, bool masked>
+template <class T, int D, Masks masks>
 __global__ void __launch_bounds__(threads)
     backward_keys(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a,
                   const Sum<acc_t<T>>* b, const T* dy, acc_t<T> share1, acc_t<T> share2, T* dk,
-                  T* dv, Saved<acc_t<T>> of_queries, Saved<acc_t<T>> saved) {
+                  T* dv, Saved<acc_t<T>> of_queries, Saved<acc_t<T>> saved, const int2* visits) {
   using A = acc_t<T>;
+  constexpr bool masked = masks != Masks::none, lines = masks == Masks::polylines;
   constexpr int tile = tile_of<A, D>;
   __shared__ Sum<A> as[tile], bs[tile];
   __shared__ A qs[tile][D], gs[tile][D], log_sum1[tile], log_sum2[tile], mean1[tile], mean2[tile];
@@ -170,9 +181,10 @@ __global__ void __launch_bounds__(threads)
   [[maybe_unused]] Sum<A> akl{}, bkl{}, bkj{};
   [[maybe_unused]] A along = 0;
   A own_a = 0, own_b = 0, cross = 0, cross_signed = 0;
-  if constexpr (masked)
-    akl = a[plane + here], bkl = b[plane + here], along = distance(a[plane + i * w], akl),
-    bkj = b[plane + i * w];
+  if constexpr (masked) akl = a[plane + here], bkl = b[plane + here];
+  if constexpr (lines) along = distance(a[plane + i * w], akl), bkj = b[plane + i * w];
+  [[maybe_unused]] int2 visit{};
+  if constexpr (masked && !lines) visit = visits[here];
   int row = 0, column = 0;  // of the query
   for (int first = 0; first < tokens; first += tile) {
     __syncthreads();
@@ -195,7 +207,9 @@ __global__ void __launch_bounds__(threads)
     for (int u = 0; u < count; ++u) {
       const A score = dot<D>(key, qs[u]), dp = dot<D>(value, gs[u]);
       A s1 = score, s2 = score;
-      if constexpr (masked) {
+      if constexpr (masked && !lines)
+        s1 = score - closing(distance(as[u], akl)), s2 = score - closing(distance(bs[u], bkl));
+      if constexpr (lines) {
         const Sum<A> ail = a[plane + row * w + j], bil = b[plane + row * w + j];
         s1 = score - closing(distance(as[u], ail) + distance(bil, bkl));
         s2 = score - closing(along + distance(bs[u], bkj));
@@ -205,7 +219,12 @@ __global__ void __launch_bounds__(threads)
       const A ds1 = p1 * (dp - mean1[u]), ds2 = masked ? p2 * (dp - mean2[u]) : A(0);
       add_scaled<D>(dvalue, p1 + p2, gs[u]);
       add_scaled<D>(dkey, ds1 + ds2, qs[u]);
-      if constexpr (masked) {
+      if constexpr (masked && !lines) {
+        const int2 other = visits[row * w + column];
+        own_a += sign_of<A>(visit.x - other.x) * ds1, own_b += sign_of<A>(visit.y - other.y) * ds2;
+        if (++row == h) row = 0, ++column;
+      }
+      if constexpr (lines) {
         const A right = sign_of<A>(column - j), below = sign_of<A>(row - i);
         own_b -= below * ds1, own_a -= right * ds2;
         cross += ds2, cross_signed += below * ds2;
@@ -256,6 +275,24 @@ __global__ void __launch_bounds__(128)
   }
 }
 
+/// f(arguments, dy, gradients) in float for those in bf16.
+template <class F>
+void in_float(Cuda on, const AttentionArgs<bf16>& in, const bf16* dy,
+              const AttentionGradients<bf16>& to, const F& f) {
+  const i64 n = in.shape.batch * in.shape.tokens() * in.shape.channels();
+  const Workspace<float> wide(7 * n, Device::cuda);
+  float* const w = wide.data();
+  convert(on, n, in.q, w);
+  convert(on, n, in.k, w + n);
+  convert(on, n, in.v, w + 2 * n);
+  convert(on, n, dy, w + 3 * n);
+  f(AttentionArgs<float>{in.shape, w, w + n, w + 2 * n, in.log_alpha, in.log_beta}, w + 3 * n,
+    AttentionGradients<float>{w + 4 * n, w + 5 * n, w + 6 * n, to.dlog_alpha, to.dlog_beta});
+  convert(on, n, w + 4 * n, to.dq);
+  convert(on, n, w + 5 * n, to.dk);
+  convert(on, n, w + 6 * n, to.dv);
+}
+
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_gpu
 
 namespace ppma::inline PPMA_ABI::kernels {
@@ -280,20 +317,20 @@ void whole_attention_backward(Cuda, Paths paths, const AttentionArgs<T>& in, con
   const dim3 grid(static_cast<unsigned>((x.tokens() + whole_gpu::threads - 1) / whole_gpu::threads),
                   static_cast<unsigned>(x.batch * x.heads));
   polyline_gpu::with_head_width(x.head_width, "whole_attention", [&](auto d) {
-    const auto run = [&](auto with_mask) {
+    const auto run = [&](auto masks) {
       constexpr int D = decltype(d)::value;
-      constexpr bool M = decltype(with_mask)::value;
+      constexpr whole_gpu::Masks M = decltype(masks)::value;
       const A share1 = whole_gpu::share1<A>(paths), share2 = whole_gpu::share2<A>(paths);
       whole_gpu::backward_queries<T, D, M><<<grid, whole_gpu::threads, 0, cuda::stream()>>>(
-          x, in.q, in.k, in.v, a.data(), b.data(), dy, share1, share2, to.dq, of_queries);
+          x, in.q, in.k, in.v, a.data(), b.data(), dy, share1, share2, to.dq, of_queries, nullptr);
       whole_gpu::backward_keys<T, D, M><<<grid, whole_gpu::threads, 0, cuda::stream()>>>(
           x, in.q, in.k, in.v, a.data(), b.data(), dy, share1, share2, to.dk, to.dv, of_queries,
-          of_keys);
+          of_keys, nullptr);
     };
     if (masked)
-      run(std::true_type{});
+      run(std::integral_constant<whole_gpu::Masks, whole_gpu::Masks::polylines>{});
     else
-      run(std::false_type{});
+      run(std::integral_constant<whole_gpu::Masks, whole_gpu::Masks::none>{});
   });
   cuda::launched("whole_attention");
   if (!masked) return;
@@ -303,9 +340,10 @@ void whole_attention_backward(Cuda, Paths paths, const AttentionArgs<T>& in, con
   cuda::launched("whole_attention");
 }
 
-inline void whole_attention_backward(Cuda on, Paths paths, const AttentionArgs<bf16>& in,
-                                     const WholeKept<bf16>& kept, const bf16* dy,
-                                     const AttentionGradients<bf16>& to) {
+template <std::same_as<bf16> T>
+void whole_attention_backward(Cuda on, Paths paths, const AttentionArgs<T>& in,
+                              const WholeKept<T>& kept, const T* dy,
+                              const AttentionGradients<T>& to) {
   const AttentionShape& x = in.shape;
   const bool masked = paths != Paths::none;
   if (whole_tensor::Lines::suits(x, masked)) {
@@ -316,19 +354,11 @@ inline void whole_attention_backward(Cuda on, Paths paths, const AttentionArgs<b
       whole_tensor::run_backward<false>(call, in, kept, dy, to);
     return;
   }
-  const i64 n = x.batch * x.tokens() * x.channels();
-  const Workspace<float> wide(7 * n, Device::cuda);
-  float* const w = wide.data();
-  convert(on, n, in.q, w);
-  convert(on, n, in.k, w + n);
-  convert(on, n, in.v, w + 2 * n);
-  convert(on, n, dy, w + 3 * n);
-  whole_attention_backward<float>(on, paths, {x, w, w + n, w + 2 * n, in.log_alpha, in.log_beta},
-                                  {}, w + 3 * n,
-                                  {w + 4 * n, w + 5 * n, w + 6 * n, to.dlog_alpha, to.dlog_beta});
-  convert(on, n, w + 4 * n, to.dq);
-  convert(on, n, w + 5 * n, to.dk);
-  convert(on, n, w + 6 * n, to.dv);
+  whole_gpu::in_float(on, in, dy, to,
+                      [&](const AttentionArgs<float>& wide, const float* wide_dy,
+                          const AttentionGradients<float>& wide_to) {
+                        whole_attention_backward<float>(on, paths, wide, {}, wide_dy, wide_to);
+                      });
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

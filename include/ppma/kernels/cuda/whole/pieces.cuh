@@ -165,10 +165,11 @@ __device__ __forceinline__ void load_columns(unsigned (&b)[4], const bf16 (*x)[D
   load_turned(b, &x[lane % 16][at + lane / 16 * 8]);
 }
 
-/// The thread's place: two cells, eight rows of a result apart.
+/// The thread's place: two cells, eight rows of a result apart; and what the mask has of them.
+template <class Cell>
 struct Owner {
   int cell[2], column[2], line[2];
-  float2 sums[2];
+  Cell sums[2];
   template <int WT>
   __device__ __forceinline__ void place(int tile) {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
@@ -180,45 +181,72 @@ struct Owner {
   }
 };
 
-/// Whether some path of the head may be closed; for all threads of the block. Both parts of a path
-/// fall along their lines: their last sums are the largest.
-__device__ __forceinline__ bool any_closed(const Lines& g, const float2* plane) {
-  const int padded = 8 * g.width;
-  bool any = false;
-  for (int e = static_cast<int>(threadIdx.x); e < g.lines + g.length; e += threads)
-    any |= (e < g.lines
-                ? -plane[e * padded + g.length - 1].x
-                : -plane[(g.lines - 1) * padded + e - g.lines].y) >= polyline_gpu::limit_bf16 / 2;
-  return __syncthreads_or(any) != 0;
+// A mask is a type: `width` of its lines in pieces of 8 cells, whether these are the tokens one
+// after the other (`flat`: padding is behind the last one), what a Cell holds of it, whether the
+// two softmaxes change places for who looks from the keys (`turns`), any_closed(), add(), and what
+// its decays get backward (Gradients, tensor_backward.cuh). Here: none, and both polylines; two
+// sequences: scans.cuh.
+struct NoMask {
+  static constexpr int width = 8;
+  static constexpr bool masked = false, flat = true, turns = false;
+  using Cell = float2;
+  struct Gradients {};
+};
+
+/// Whether no cell of the warp has a token: it helps to copy, no more.
+template <class Mask>
+__device__ __forceinline__ bool is_idle(const Lines& g, int tile) {
+  return Mask::flat && tile * cells + static_cast<int>(threadIdx.x) / 32 * 16 >= g.tokens;
 }
-/// Adds both log masks to the scores s of piece n of a tile. walls: some path of the head may be
-/// closed.
-template <int WT, bool walls>
-__device__ __forceinline__ void add_masks(const float (&s)[4], int n, const Owner& o,
-                                          const float2* own, const float2* other, float (&row)[4],
-                                          float (&column)[4]) {
-  const int c = static_cast<int>(threadIdx.x) % 4 * 2, l = n % WT * 8 + c;
-  // (a, b) at [k,l] and [k,l+1]
-  const float4 key = *reinterpret_cast<const float4*>(other + n * 8 + c);
-  // at [i,l] and [i,l+1]
-  float4 line = *reinterpret_cast<const float4*>(own + (o.cell[0] - o.column[0]) + l);
-  const auto masked = [](float score, float along, float across) {
-    if (walls && along + across >= polyline_gpu::limit_bf16) return negative_infinity<float>();
-    return score - along - across;
-  };
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    // else both share a line
-    if (WT == 1 && r == 1)
-      line = *reinterpret_cast<const float4*>(own + (o.cell[1] - o.column[1]) + l);
-    const float2 kj = other[n / WT * (8 * WT) + o.column[r]];
-    const float across = ::fabsf(o.sums[r].y - kj.y);
-    row[2 * r] = masked(s[2 * r], ::fabsf(o.sums[r].x - line.x), ::fabsf(line.y - key.y));
-    row[2 * r + 1] = masked(s[2 * r + 1], ::fabsf(o.sums[r].x - line.z), ::fabsf(line.w - key.w));
-    column[2 * r] = masked(s[2 * r], ::fabsf(kj.x - key.x), across);
-    column[2 * r + 1] = masked(s[2 * r + 1], ::fabsf(kj.x - key.z), across);
+
+template <int WT>
+struct Polylines {
+  static constexpr int width = WT;
+  static constexpr bool masked = true, flat = false, turns = true;
+  using Cell = float2;  // the running sums a and b
+  struct Gradients;
+
+  /// Whether some path of the head may be closed; for all threads of the block. Both parts of a
+  /// path fall along their lines: their last sums are the largest.
+  __device__ __forceinline__ static bool any_closed(const Lines& g, const float2* plane) {
+    constexpr int padded = 8 * WT;
+    bool any = false;
+    for (int e = static_cast<int>(threadIdx.x); e < g.lines + g.length; e += threads)
+      any |= (e < g.lines
+                  ? -plane[e * padded + g.length - 1].x
+                  : -plane[(g.lines - 1) * padded + e - g.lines].y) >= polyline_gpu::limit_bf16 / 2;
+    return __syncthreads_or(any) != 0;
   }
-}
+  /// Adds both log masks to the scores s of piece n of a tile. walls: some path of the head may be
+  /// closed.
+  template <bool walls>
+  __device__ __forceinline__ static void add(const float (&s)[4], int n, const Owner<float2>& o,
+                                             const float2* own, const float2* other,
+                                             float (&row)[4], float (&column)[4]) {
+    const int c = static_cast<int>(threadIdx.x) % 4 * 2, l = n % WT * 8 + c;
+    // (a, b) at [k,l] and [k,l+1]
+    const float4 key = *reinterpret_cast<const float4*>(other + n * 8 + c);
+    // at [i,l] and [i,l+1]
+    float4 line = *reinterpret_cast<const float4*>(own + (o.cell[0] - o.column[0]) + l);
+    const auto masked_by = [](float score, float along, float across) {
+      if (walls && along + across >= polyline_gpu::limit_bf16) return negative_infinity<float>();
+      return score - along - across;
+    };
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      // else both share a line
+      if (WT == 1 && r == 1)
+        line = *reinterpret_cast<const float4*>(own + (o.cell[1] - o.column[1]) + l);
+      const float2 kj = other[n / WT * (8 * WT) + o.column[r]];
+      const float across = ::fabsf(o.sums[r].y - kj.y);
+      row[2 * r] = masked_by(s[2 * r], ::fabsf(o.sums[r].x - line.x), ::fabsf(line.y - key.y));
+      row[2 * r + 1] =
+          masked_by(s[2 * r + 1], ::fabsf(o.sums[r].x - line.z), ::fabsf(line.w - key.w));
+      column[2 * r] = masked_by(s[2 * r], ::fabsf(kj.x - key.x), across);
+      column[2 * r + 1] = masked_by(s[2 * r + 1], ::fabsf(kj.x - key.z), across);
+    }
+  }
+};
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor
 

@@ -118,15 +118,18 @@ struct Average {
 
 /// y; and for backward y1, the average of the first softmax alone, and (log2 z1, log2 z2) of every
 /// token and head.
-template <int D, int WT, bool masked>
+template <int D, class Mask>
 __global__ void __launch_bounds__(threads, blocks_at_once<D>)
-    forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float2* sums, float share1,
-            float share2, bf16* y, bf16* y1, float2* log_sums) {
+    forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const typename Mask::Cell* sums,
+            float share1, float share2, bf16* y, bf16* y1, float2* log_sums) {
+  using Cell = typename Mask::Cell;
+  constexpr int WT = Mask::width;
+  constexpr bool masked = Mask::masked;
   __shared__ alignas(16) bf16 ks[2][cells][D + 8], vs[2][cells][D + 8];
-  __shared__ alignas(16) float2 own[cells], other[2][cells];
+  __shared__ alignas(16) Cell own[cells], other[2][cells];
   const int tile = static_cast<int>(blockIdx.x), tiles = static_cast<int>(gridDim.x);
   const i64 head = blockIdx.y, base = g.base(head);
-  const float2* const plane = sums + head * tiles * cells;
+  const Cell* const plane = sums + head * tiles * cells;
   const TileCopy<D, WT> copy(g);
   const auto fetch = [&](int t) {
     copy(t, k + base, ks[t % 2]);
@@ -137,12 +140,13 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
   if constexpr (masked) load_block(own, plane + tile * cells, sizeof own);
   fetch(0);
   [[maybe_unused]] bool walls = false;
-  if constexpr (masked) walls = any_closed(g, plane);
-  Owner o;
-  o.place<WT>(tile);
+  if constexpr (masked) walls = Mask::any_closed(g, plane);
+  Owner<Cell> o;
+  o.template place<WT>(tile);
   const int token0 = g.token<WT>(tile, o.cell[0]), token1 = g.token<WT>(tile, o.cell[1]);
   unsigned query[D / 16][4];
   load_left<D>(q + base, g.channels, g.head_width, token0, token1, query);
+  const bool idle = is_idle<Mask>(g, tile);
   Average<D> first;
   [[maybe_unused]] Average<masked ? D : 8> second;
   const auto pass = [&](auto with_walls) {
@@ -156,34 +160,37 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
       __syncthreads();
       if constexpr (masked)
         if (t == 0) o.sums[0] = own[o.cell[0]], o.sums[1] = own[o.cell[1]];
-      float s[8][4], row[8][4];
-      unsigned left1[4][4];
-      [[maybe_unused]] unsigned left2[4][4];
+      if (!idle) {
+        float s[8][4], row[8][4];
+        unsigned left1[4][4];
+        [[maybe_unused]] unsigned left2[4][4];
 #pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        times_rows<D>(s[n], query, &ks[t % 2][8 * n]);
-        if constexpr (masked) {
-          float column[4];
-          add_masks<WT, decltype(with_walls)::value>(s[n], n, o, own, other[t % 2], row[n], column);
+        for (int n = 0; n < 8; ++n) {
+          times_rows<D>(s[n], query, &ks[t % 2][8 * n]);
+          if constexpr (masked) {
+            float column[4];
+            Mask::template add<decltype(with_walls)::value>(s[n], n, o, own, other[t % 2], row[n],
+                                                            column);
 #pragma unroll
-          for (int e = 0; e < 4; ++e) s[n][e] = column[e];
-        } else {
-          const int c = t * cells + 8 * n + static_cast<int>(threadIdx.x) % 4 * 2;
+            for (int e = 0; e < 4; ++e) s[n][e] = column[e];
+          } else {
+            const int c = t * cells + 8 * n + static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
-          for (int e = 0; e < 4; ++e) row[n][e] = c + e % 2 < g.tokens ? s[n][e] : -far;
+            for (int e = 0; e < 4; ++e) row[n][e] = c + e % 2 < g.tokens ? s[n][e] : -far;
+          }
         }
+        first.absorb(row, left1);
+        if constexpr (masked) second.absorb(s, left2);
+#pragma unroll
+        for (int m = 0; m < 4; ++m)
+#pragma unroll
+          for (int at = 0; at < D; at += 16) {
+            unsigned b[4];
+            load_columns<D>(b, &vs[t % 2][16 * m], at);
+            first.add_values(at, left1[m], b);
+            if constexpr (masked) second.add_values(at, left2[m], b);
+          }
       }
-      first.absorb(row, left1);
-      if constexpr (masked) second.absorb(s, left2);
-#pragma unroll
-      for (int m = 0; m < 4; ++m)
-#pragma unroll
-        for (int at = 0; at < D; at += 16) {
-          unsigned b[4];
-          load_columns<D>(b, &vs[t % 2][16 * m], at);
-          first.add_values(at, left1[m], b);
-          if constexpr (masked) second.add_values(at, left2[m], b);
-        }
       __syncthreads();
     }
   };
@@ -210,21 +217,27 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
   store_rows<D>(y + base, g.channels, g.head_width, token0, token1, first.out);
 }
 
-/// Calls f with the head width rounded up to 32 or 64 and the padded line's width as constants.
+/// Calls f with the head width rounded up to 32 or 64 as a constant.
+template <class F>
+void with_head(const Lines& g, F&& f) {
+  if (g.head_width <= 32)
+    f(std::integral_constant<int, 32>{});
+  else
+    f(std::integral_constant<int, 64>{});
+}
+/// The same, and with the mask, whose lines' width is a constant too.
 template <bool masked, class F>
 void with_constants(const Lines& g, F&& f) {
-  const auto with_width = [&](auto d) {
+  with_head(g, [&](auto d) {
     if constexpr (masked) {
-      if (g.width == 1) return f(d, std::integral_constant<int, 1>{});
-      if (g.width == 2) return f(d, std::integral_constant<int, 2>{});
-      if (g.width == 4) return f(d, std::integral_constant<int, 4>{});
+      if (g.width == 1) return f(d, Polylines<1>{});
+      if (g.width == 2) return f(d, Polylines<2>{});
+      if (g.width == 4) return f(d, Polylines<4>{});
+      return f(d, Polylines<8>{});
+    } else {
+      return f(d, NoMask{});
     }
-    return f(d, std::integral_constant<int, 8>{});
-  };
-  if (g.head_width <= 32)
-    with_width(std::integral_constant<int, 32>{});
-  else
-    with_width(std::integral_constant<int, 64>{});
+  });
 }
 
 /// What both passes share: the lines, the sums of the decays, the shares of the two paths.
@@ -276,8 +289,9 @@ void run_small(const Lines& g, i64 heads, int stats, Kernel&& kernel, const A&..
         static_cast<unsigned>(32 * warps), static_cast<std::size_t>(bytes), cuda::stream()>>>(g,
                                                                                               a...);
   };
-  with_constants<true>(g, [&](auto d, auto width) {
-    if constexpr (decltype(width)::value <= 2) with_width(d, width);
+  with_constants<true>(g, [&](auto d, auto mask) {
+    constexpr int width = decltype(mask)::width;
+    if constexpr (width <= 2) with_width(d, std::integral_constant<int, width>{});
   });
   cuda::launched("whole_attention");
 }
@@ -293,11 +307,10 @@ void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v, 
         },
         q, k, v, call.log_a, call.log_b, call.share1, call.share2, y, y1,
         reinterpret_cast<float2*>(log_sums));
-  with_constants<masked>(call.g, [&](auto d, auto width) {
-    forward<decltype(d)::value, decltype(width)::value, masked>
-        <<<call.grid, threads, 0, cuda::stream()>>>(call.g, q, k, v, call.sums.data(), call.share1,
-                                                    call.share2, y, y1,
-                                                    reinterpret_cast<float2*>(log_sums));
+  with_constants<masked>(call.g, [&](auto d, auto mask) {
+    forward<decltype(d)::value, decltype(mask)><<<call.grid, threads, 0, cuda::stream()>>>(
+        call.g, q, k, v, call.sums.data(), call.share1, call.share2, y, y1,
+        reinterpret_cast<float2*>(log_sums));
   });
   cuda::launched("whole_attention");
 }
@@ -326,13 +339,14 @@ void run_backward(const Call& call, const AttentionArgs<bf16>& in, const WholeKe
     query_sums<<<cuda::blocks(all, 128), 128, 0, cuda::stream()>>>(
         call.g, call.heads, call.tiles, kept.y, kept.y1, dy, log_sums, call.share1, call.share2,
         stats.data());
-    with_constants<masked>(call.g, [&](auto head_width, auto width) {
-      constexpr int D = decltype(head_width)::value, WT = decltype(width)::value;
-      backward<D, WT, masked, false><<<call.grid, threads, 0, cuda::stream()>>>(
-          call.g, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dq, nullptr,
+    with_constants<masked>(call.g, [&](auto head_width, auto mask) {
+      constexpr int D = decltype(head_width)::value;
+      using Mask = decltype(mask);
+      backward<D, Mask, false><<<call.grid, threads, 0, cuda::stream()>>>(
+          call.g, mask, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dq, nullptr,
           dsums.data());
-      backward<D, WT, masked, true><<<call.grid, threads, 0, cuda::stream()>>>(
-          call.g, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dk, d.dv,
+      backward<D, Mask, true><<<call.grid, threads, 0, cuda::stream()>>>(
+          call.g, mask, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dk, d.dv,
           dsums.data() + tokens);
     });
     cuda::launched("whole_attention");

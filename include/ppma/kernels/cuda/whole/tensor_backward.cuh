@@ -46,133 +46,32 @@ __global__ void __launch_bounds__(128)
   }
 }
 
-/// of_keys: dk (out1), dv (out2) of the keys of a tile, all queries passing by; else dq (out1) of
-/// its queries. And what the sums a, b of the tile's cells get from the row path and, at the owner,
-/// from the column path.
-template <int D, int WT, bool masked, bool of_keys>
-__global__ void __launch_bounds__(threads, blocks_at_once<D>)
-    backward(Lines g, const bf16* q, const bf16* k, const bf16* v, const bf16* dy,
-             const float2* sums, const float4* stats, bf16* out1, bf16* out2, float2* dsums) {
-  __shared__ alignas(16) bf16 xs[2][cells][D + 8], zs[2][cells][D + 8];
-  __shared__ alignas(16) float2 own[cells], other[2][cells];
-  __shared__ alignas(16) float4 seen[of_keys ? 2 : 1][of_keys ? cells : 1];
-  const int tile = static_cast<int>(blockIdx.x), tiles = static_cast<int>(gridDim.x),
-            lane = static_cast<int>(threadIdx.x) % 32;
-  const i64 head = blockIdx.y, base = g.base(head);
-  const float2* const plane = sums + head * tiles * cells;
-  const float4* const of_head = stats + head * tiles * cells;
-  const bf16 *const x = of_keys ? q : k, *const z = of_keys ? dy : v;  // s = own x^T, dp = own z^T
-  const TileCopy<D, WT> copy(g);
-  const auto fetch = [&](int t) {
-    copy(t, x + base, xs[t % 2]);
-    copy(t, z + base, zs[t % 2]);
-    if constexpr (masked) load_block(other[t % 2], plane + t * cells, sizeof own);
-    if constexpr (of_keys) load_block(seen[t % 2], of_head + t * cells, sizeof seen[0]);
-    copies_issued();
-  };
-  if constexpr (masked) load_block(own, plane + tile * cells, sizeof own);
-  fetch(0);
-  [[maybe_unused]] bool walls = false;
-  if constexpr (masked) walls = any_closed(g, plane);
-  Owner o;
-  o.place<WT>(tile);
-  const int token0 = g.token<WT>(tile, o.cell[0]), token1 = g.token<WT>(tile, o.cell[1]);
-  unsigned left_x[D / 16][4], left_z[D / 16][4];
-  load_left<D>((of_keys ? k : q) + base, g.channels, g.head_width, token0, token1, left_x);
-  load_left<D>((of_keys ? v : dy) + base, g.channels, g.head_width, token0, token1, left_z);
-  [[maybe_unused]] float4 mine[2];
-  if constexpr (!of_keys)
-    mine[0] = of_head[tile * cells + o.cell[0]], mine[1] = of_head[tile * cells + o.cell[1]];
-  float sum1[D / 8][4] = {};
-  [[maybe_unused]] float sum2[of_keys ? D / 8 : 1][4] = {};
-  [[maybe_unused]] float along[masked ? WT : 1][4] = {}, across[masked ? WT : 1][4] = {},
-                                             own_b[2] = {};
-  const auto pass = [&](auto with_walls) {
-    for (int t = 0; t < tiles; ++t) {
-      if (t + 1 < tiles) {
-        fetch(t + 1);
-        copies_done<1>();
-      } else {
-        copies_done<0>();
-      }
-      __syncthreads();
-      if constexpr (masked)
-        if (t == 0) o.sums[0] = own[o.cell[0]], o.sums[1] = own[o.cell[1]];
+/// What a and b get, while others pass by. a falls along a line: the sign of -(a[i,j] - a[i,l]) is
+/// that of j - l. Summed over l for the owner; over j, eight lines of a result at a time, for the
+/// others of its line.
+template <int WT>
+struct Polylines<WT>::Gradients {
+  float along[WT][4] = {}, across[WT][4] = {}, own_b[2] = {}, below[2];
+
+  __device__ __forceinline__ void begin(const Polylines&, const Owner<float2>&, int) {}
+  /// Piece n of tile t comes.
+  __device__ __forceinline__ void piece(const Polylines&, const Owner<float2>& o, int t, int n) {
+    const int line = t * (8 / WT) + n / WT;
 #pragma unroll
-      for (int m = 0; m < 4; ++m) {  // 16 cells of the tile
-        float ds[2][4], p[2][4];
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int n = 2 * m + half;
-          float s[4], dp[4];
-          times_rows<D>(s, left_x, &xs[t % 2][8 * n]);
-          times_rows<D>(dp, left_z, &zs[t % 2][8 * n]);
-          [[maybe_unused]] float row[4], column[4], below[2];
-          if constexpr (masked) {
-            add_masks<WT, decltype(with_walls)::value>(s, n, o, own, other[t % 2], row, column);
-            const int line = t * (8 / WT) + n / WT;
-#pragma unroll
-            for (int r = 0; r < 2; ++r)
-              below[r] = static_cast<float>((o.line[r] > line) - (o.line[r] < line));
-          }
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            float4 of_query;
-            if constexpr (of_keys)
-              of_query = seen[t % 2][8 * n + lane % 4 * 2 + e % 2];
-            else
-              of_query = mine[e / 2];
-            if constexpr (masked) {
-              const float log_row = of_keys ? of_query.y : of_query.x,
-                          mean_row = of_keys ? of_query.w : of_query.z;
-              const float log_column = of_keys ? of_query.x : of_query.y,
-                          mean_column = of_keys ? of_query.z : of_query.w;
-              const float p_row = exp2_fast(::fmaf(row[e], log2_e, -log_row)),
-                          p_column = exp2_fast(::fmaf(column[e], log2_e, -log_column));
-              const float ds_row = p_row * (dp[e] - mean_row),
-                          ds_column = p_column * (dp[e] - mean_column);
-              along[n % WT][e] += ds_row;
-              across[n % WT][e] += below[e / 2] * ds_row;
-              own_b[e / 2] += below[e / 2] * ds_column;
-              ds[half][e] = ds_row + ds_column, p[half][e] = p_row + p_column;
-            } else {
-              const bool there = of_keys || t * cells + 8 * n + lane % 4 * 2 + e % 2 < g.tokens;
-              p[half][e] = there ? exp2_fast(::fmaf(s[e], log2_e, -of_query.x)) : 0.f;
-              ds[half][e] = p[half][e] * (dp[e] - of_query.z);
-            }
-          }
-        }
-        unsigned left_ds[4];
-        [[maybe_unused]] unsigned left_p[4];
-        as_left(left_ds, ds[0], ds[1]);
-        if constexpr (of_keys) as_left(left_p, p[0], p[1]);
-#pragma unroll
-        for (int at = 0; at < D; at += 16) {
-          unsigned b[4];
-          load_columns<D>(b, &xs[t % 2][16 * m], at);
-          multiply(sum1[at / 8], left_ds, b[0], b[1]);
-          multiply(sum1[at / 8 + 1], left_ds, b[2], b[3]);
-          if constexpr (of_keys) {
-            load_columns<D>(b, &zs[t % 2][16 * m], at);
-            multiply(sum2[at / 8], left_p, b[0], b[1]);
-            multiply(sum2[at / 8 + 1], left_p, b[2], b[3]);
-          }
-        }
-      }
-      __syncthreads();
-    }
-  };
-  if (walls)
-    pass(std::bool_constant<masked>{});
-  else
-    pass(std::false_type{});
-  store_rows<D>(out1 + base, g.channels, g.head_width, token0, token1, sum1);
-  if constexpr (of_keys) store_rows<D>(out2 + base, g.channels, g.head_width, token0, token1, sum2);
-  if constexpr (masked) {
-    // a falls along a line: the sign of -(a[i,j] - a[i,l]) is that of j - l. Summed over l for the
-    // owner; over j, eight lines of a result at a time, for the others of its line.
+    for (int r = 0; r < 2; ++r)
+      below[r] = static_cast<float>((o.line[r] > line) - (o.line[r] < line));
+  }
+  __device__ __forceinline__ void add(int n, int e, float ds_row, float ds_column) {
+    along[n % WT][e] += ds_row;
+    across[n % WT][e] += below[e / 2] * ds_row;
+    own_b[e / 2] += below[e / 2] * ds_column;
+  }
+  /// To dsums of the head; own and `room` (8 KiB) are shared memory that nobody reads any more.
+  __device__ __forceinline__ void finish(const Lines& g, const Owner<float2>& o, int tile,
+                                         float2* own, void* room, float2* dsums) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
     // of 8 groups of 8 cells
-    float2(*const crossing)[8 * WT] = reinterpret_cast<float2(*)[8 * WT]>(&xs[0][0][0]);
+    float2(*const crossing)[8 * WT] = reinterpret_cast<float2(*)[8 * WT]>(room);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float own_a = 0;
@@ -205,9 +104,137 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
         total.x += more.x, total.y += more.y;
       }
       const int token = g.token<WT>(tile, cell);
-      if (token >= 0) dsums[head * g.tokens + token] = total;
+      if (token >= 0) dsums[token] = total;
     }
   }
+};
+
+/// of_keys: dk (out1), dv (out2) of the keys of a tile, all queries passing by; else dq (out1) of
+/// its queries. And what the mask's sums get of the tile's cells: of polylines from the row path
+/// and, at the owner, from the column path.
+template <int D, class Mask, bool of_keys>
+__global__ void __launch_bounds__(threads, blocks_at_once<D>)
+    backward(Lines g, Mask mask, const bf16* q, const bf16* k, const bf16* v, const bf16* dy,
+             const typename Mask::Cell* sums, const float4* stats, bf16* out1, bf16* out2,
+             float2* dsums) {
+  using Cell = typename Mask::Cell;
+  constexpr int WT = Mask::width;
+  constexpr bool masked = Mask::masked, turned = of_keys && Mask::turns;
+  __shared__ alignas(16) bf16 xs[2][cells][D + 8], zs[2][cells][D + 8];
+  __shared__ alignas(16) Cell own[cells], other[2][cells];
+  __shared__ alignas(16) float4 seen[of_keys ? 2 : 1][of_keys ? cells : 1];
+  const int tile = static_cast<int>(blockIdx.x), tiles = static_cast<int>(gridDim.x),
+            lane = static_cast<int>(threadIdx.x) % 32;
+  const i64 head = blockIdx.y, base = g.base(head);
+  const Cell* const plane = sums + head * tiles * cells;
+  const float4* const of_head = stats + head * tiles * cells;
+  const bf16 *const x = of_keys ? q : k, *const z = of_keys ? dy : v;  // s = own x^T, dp = own z^T
+  const TileCopy<D, WT> copy(g);
+  const auto fetch = [&](int t) {
+    copy(t, x + base, xs[t % 2]);
+    copy(t, z + base, zs[t % 2]);
+    if constexpr (masked) load_block(other[t % 2], plane + t * cells, sizeof own);
+    if constexpr (of_keys) load_block(seen[t % 2], of_head + t * cells, sizeof seen[0]);
+    copies_issued();
+  };
+  if constexpr (masked) load_block(own, plane + tile * cells, sizeof own);
+  fetch(0);
+  [[maybe_unused]] bool walls = false;
+  if constexpr (masked) walls = Mask::any_closed(g, plane);
+  Owner<Cell> o;
+  o.template place<WT>(tile);
+  const int token0 = g.token<WT>(tile, o.cell[0]), token1 = g.token<WT>(tile, o.cell[1]);
+  const bool idle = is_idle<Mask>(g, tile);
+  unsigned left_x[D / 16][4], left_z[D / 16][4];
+  load_left<D>((of_keys ? k : q) + base, g.channels, g.head_width, token0, token1, left_x);
+  load_left<D>((of_keys ? v : dy) + base, g.channels, g.head_width, token0, token1, left_z);
+  [[maybe_unused]] float4 mine[2];
+  if constexpr (!of_keys)
+    mine[0] = of_head[tile * cells + o.cell[0]], mine[1] = of_head[tile * cells + o.cell[1]];
+  float sum1[D / 8][4] = {};
+  [[maybe_unused]] float sum2[of_keys ? D / 8 : 1][4] = {};
+  [[maybe_unused]] typename Mask::Gradients gradients;
+  if constexpr (masked) gradients.begin(mask, o, tile);
+  const auto pass = [&](auto with_walls) {
+    for (int t = 0; t < tiles; ++t) {
+      if (t + 1 < tiles) {
+        fetch(t + 1);
+        copies_done<1>();
+      } else {
+        copies_done<0>();
+      }
+      __syncthreads();
+      if constexpr (masked)
+        if (t == 0) o.sums[0] = own[o.cell[0]], o.sums[1] = own[o.cell[1]];
+      if (!idle) {
+#pragma unroll
+        for (int m = 0; m < 4; ++m) {  // 16 cells of the tile
+          float ds[2][4], p[2][4];
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const int n = 2 * m + half;
+            float s[4], dp[4];
+            times_rows<D>(s, left_x, &xs[t % 2][8 * n]);
+            times_rows<D>(dp, left_z, &zs[t % 2][8 * n]);
+            [[maybe_unused]] float row[4], column[4];
+            if constexpr (masked) {
+              Mask::template add<decltype(with_walls)::value>(s, n, o, own, other[t % 2], row,
+                                                              column);
+              gradients.piece(mask, o, t, n);
+            }
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+              float4 of_query;
+              if constexpr (of_keys)
+                of_query = seen[t % 2][8 * n + lane % 4 * 2 + e % 2];
+              else
+                of_query = mine[e / 2];
+              if constexpr (masked) {
+                const float log_row = turned ? of_query.y : of_query.x,
+                            mean_row = turned ? of_query.w : of_query.z;
+                const float log_column = turned ? of_query.x : of_query.y,
+                            mean_column = turned ? of_query.z : of_query.w;
+                const float p_row = exp2_fast(::fmaf(row[e], log2_e, -log_row)),
+                            p_column = exp2_fast(::fmaf(column[e], log2_e, -log_column));
+                const float ds_row = p_row * (dp[e] - mean_row),
+                            ds_column = p_column * (dp[e] - mean_column);
+                gradients.add(n, e, ds_row, ds_column);
+                ds[half][e] = ds_row + ds_column, p[half][e] = p_row + p_column;
+              } else {
+                const bool there = of_keys || t * cells + 8 * n + lane % 4 * 2 + e % 2 < g.tokens;
+                p[half][e] = there ? exp2_fast(::fmaf(s[e], log2_e, -of_query.x)) : 0.f;
+                ds[half][e] = p[half][e] * (dp[e] - of_query.z);
+              }
+            }
+          }
+          unsigned left_ds[4];
+          [[maybe_unused]] unsigned left_p[4];
+          as_left(left_ds, ds[0], ds[1]);
+          if constexpr (of_keys) as_left(left_p, p[0], p[1]);
+#pragma unroll
+          for (int at = 0; at < D; at += 16) {
+            unsigned b[4];
+            load_columns<D>(b, &xs[t % 2][16 * m], at);
+            multiply(sum1[at / 8], left_ds, b[0], b[1]);
+            multiply(sum1[at / 8 + 1], left_ds, b[2], b[3]);
+            if constexpr (of_keys) {
+              load_columns<D>(b, &zs[t % 2][16 * m], at);
+              multiply(sum2[at / 8], left_p, b[0], b[1]);
+              multiply(sum2[at / 8 + 1], left_p, b[2], b[3]);
+            }
+          }
+        }
+      }
+      __syncthreads();
+    }
+  };
+  if (walls)
+    pass(std::bool_constant<masked>{});
+  else
+    pass(std::false_type{});
+  store_rows<D>(out1 + base, g.channels, g.head_width, token0, token1, sum1);
+  if constexpr (of_keys) store_rows<D>(out2 + base, g.channels, g.head_width, token0, token1, sum2);
+  if constexpr (masked) gradients.finish(g, o, tile, own, &xs[0][0][0], dsums + head * g.tokens);
 }
 
 /// Gradients of the log decays: sums of those of a along each line, of b across, from the far end.

@@ -1,0 +1,38 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// All networks of other papers, and the lines of their table. A new one is a header in this folder
+// and a line here: docs/networks.md. A program that links the compiled library has them without
+// this header.
+
+#include "ppma/networks/mambaout.hpp"
+#include "ppma/networks/networks.hpp"
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NETWORKS)
+
+namespace ppma::inline PPMA_ABI {
+
+namespace detail {
+
+template <class N>
+Network make_network(const NetworkConfig& c, Rng& rng) {
+  return Network::of(c, N(c, rng));
+}
+
+inline bool fill_network_table() {
+  network_table() = {
+      {"mambaout", "Yu and Wang, MambaOut, 2025", "head.fc2", MambaOut::configs(),
+       make_network<MambaOut>},
+  };
+  return true;
+}
+
+// Before main() begins.
+inline const bool network_table_is_filled = fill_network_table();
+
+}  // namespace detail
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"

@@ -1,0 +1,8 @@
+// The definitions of include/ppma/networks/.
+#define PPMA_DEFINES_NETWORKS
+#include "ppma/networks/networks.hpp"
+
+#include "ppma/networks/all.hpp"
+#include "ppma/networks/mambaout.hpp"
+#include "ppma/networks/network.hpp"
+#include "ppma/networks/parts.hpp"
