@@ -50,9 +50,8 @@ TEST_CASE("mixers on the GPU give what the CPU gives, and all gradients", "[cuda
         parameters.push_back(in.size());
         in.push_back(f.tensor.detach());
       }
-      cuda_test::compare(
-          kind.name, [&](cuda_test::In x) { return mixed(kind.name, c, x); }, in, parameters,
-          {1e-10, 5e-5, 6e-2});
+      cuda_test::compare(kind.name, [&](cuda_test::In x) { return mixed(kind.name, c, x); }, in,
+                         parameters, {1e-10, 5e-5, 6e-2});
     }
 }
 

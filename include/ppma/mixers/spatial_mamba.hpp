@@ -49,7 +49,6 @@ struct SpatialScan {
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
-#include "ppma/ops/scan.hpp"
 #include "ppma/tensor/constant.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -66,11 +65,9 @@ SpatialScan::SpatialScan(const MixerConfig& c, Rng& rng)
 Tensor SpatialScan::forward(const Tensor& x) const {
   const Tensor both = in_proj.forward(x);  // (B,H,W,2E)
   const Tensor u = silu(conv.forward(narrow(both, -1, 0, width)));
-  const Shape line{x.dim(0), x.dim(1) * x.dim(2), width};
   const Selected s = scan.select(u);
-  const Tensor decays = detail::wide(s.dt) * reshape(scan.A(), {width});
-  const Tensor states = decay_scan(reshape(s.dt * s.B * u, line), reshape(decays, line), 1,
-                                   ScanDirection::forward);  // (B,N,E)
+  const Tensor states = selective_scan(
+      u, s.dt, scan.A(), s.B, Tensor::ones(s.C.shape(), x.dtype(), x.device()), TokenOrder::rows);
   // the three convolutions as one of 11 x 11, most of which is 0
   const Tensor spread =
       kept_constant("spatial_mamba", {taps, side * side}, fusion.dtype(), x.device(), [&] {
@@ -83,7 +80,7 @@ Tensor SpatialScan::forward(const Tensor& x) const {
         return places;
       });
   const Tensor kernel = reshape(matmul(fusion, spread), Shape{width, 1, side, side});
-  const Tensor fused = depthwise_conv2d(reshape(states, u.shape()), kernel);
+  const Tensor fused = depthwise_conv2d(states, kernel);
   const Tensor y = fused * s.C + u * detail::beside(u, scan.D);
   return out_proj.forward(out_norm.forward(y) * silu(narrow(both, -1, width, width)));
 }
