@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Constants of an operation (a table of places, a mask of windows) that the CPU computes: kept where
-// they are needed. A step on the GPU copies nothing from the host then, and can be captured as a
-// graph (train/replay.hpp).
+// Constants of an operation (a table of places, a mask of windows) that the CPU computes: kept
+// where they are needed. A step on the GPU copies nothing from the host then, and can be captured
+// as a graph (train/replay.hpp).
 
 #include <functional>
 #include <string>
