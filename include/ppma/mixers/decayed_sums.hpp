@@ -8,9 +8,11 @@
 // Tokens are cut into chunks: within one all pairs are summed, and what was before it comes as one
 // d x p matrix, which goes from chunk to chunk (Dao and Gu, 2024, algorithm 1).
 //
-//   within   ( q k^T * L ) v,  L_ts = e^(c_t - c_s) for s <= t     c_t: decays since the chunk began
+//   within   ( q k^T * L ) v,  L_ts = e^(c_t - c_s) for s <= t
 //   chunk    S = sum over its s of e^(c_last - c_s) k_s v_s^T,  H = e^(c_last) H_before + S
 //   before   e^(c_t) q_t^T H_before
+//
+// with c_t the sum of the log decays since the chunk began.
 //
 // Legend: B batch, N tokens, G heads, d width of q and k, p width of v, T chunks of Q tokens.
 

@@ -22,6 +22,7 @@ PPMA_API Tensor kept_constant(const std::string& key, const Shape& shape, DType 
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TENSOR)
 
+#include <iterator>
 #include <list>
 #include <mutex>
 
