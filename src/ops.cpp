@@ -6,6 +6,7 @@
 #define PPMA_DEFINES_OPS_NORM
 #define PPMA_DEFINES_OPS_ELEMENTS
 #define PPMA_DEFINES_OPS_ROWS
+#define PPMA_DEFINES_OPS_SELECTIVE
 #define PPMA_DEFINES_OPS_LAYOUT
 #define PPMA_DEFINES_OPS_IMAGES
 #include "ops/conv.cpp"
@@ -16,3 +17,4 @@
 #include "ops/norm.cpp"
 #include "ops/products.cpp"
 #include "ops/rows.cpp"
+#include "ops/selective_scan.cpp"

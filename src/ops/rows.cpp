@@ -3,5 +3,4 @@
 #include "ppma/ops/loss.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/ops/scan.hpp"
-#include "ppma/ops/selective_scan.hpp"
 #include "ppma/ops/softmax.hpp"

@@ -34,6 +34,29 @@ std::function<std::vector<double>(const Lists&)> plain_scan(int height, int widt
   };
 }
 
+// The same of one sequence: column by column, from the last token to the first.
+std::function<std::vector<double>(const Lists&)> in_other_order(int height, int width, int channels,
+                                                                int states) {
+  return [=](const Lists& x) {
+    const int n = height * width;
+    const auto place = [=](int t) { return (n - 1 - t) % height * width + (n - 1 - t) / height; };
+    const auto moved = [=](const std::vector<double>& v, bool back) {
+      std::vector<double> y(v.size());
+      const int each = static_cast<int>(v.size()) / n;
+      for (int t = 0; t < n; ++t)
+        for (int k = 0; k < each; ++k) {
+          const auto here = static_cast<std::size_t>(t * each + k),
+                     there = static_cast<std::size_t>(place(t) * each + k);
+          y[back ? there : here] = v[back ? here : there];
+        }
+      return y;
+    };
+    return moved(plain_scan(1, n, channels, states)({moved(x[0], false), moved(x[1], false), x[2],
+                                                     moved(x[3], false), moved(x[4], false)}),
+                 true);
+  };
+}
+
 }  // namespace
 
 TEST_CASE("op table: selective scan") {
@@ -51,7 +74,7 @@ TEST_CASE("op table: selective scan") {
          selective_scan(zeros({1, 2, 3, 4}), zeros({1, 2, 3, 4}), zeros({4, 5}),
                         zeros({1, 2, 3, 4}), zeros({1, 2, 3, 5}));
        },
-       {},
+       {2},
        Plain{inputs(3, 2, 3, 2), {1, 3, 2, 3}, plain_scan(3, 2, 3, 2)}},
       {"selective_scan/a sequence",
        scan,
@@ -60,7 +83,7 @@ TEST_CASE("op table: selective scan") {
          const Tensor u = int64s({1, 1, 2, 2});
          selective_scan(u, u, int64s({2, 2}), u, u);
        },
-       {},
+       {2},
        Plain{inputs(1, 7, 2, 1), {1, 1, 7, 2}, plain_scan(1, 7, 2, 1)}},
       {"selective_scan/one column",
        scan,
@@ -69,8 +92,15 @@ TEST_CASE("op table: selective scan") {
          const Tensor u = zeros({1, 1, 2, 2});
          selective_scan(u, u, zeros({3, 2}), u, u);
        },
-       {},
+       {2},
        Plain{inputs(4, 1, 2, 3), {1, 4, 1, 2}, plain_scan(4, 1, 2, 3)}},
+      {"selective_scan/down the columns and back",
+       [](In x) { return selective_scan(x[0], x[1], x[2], x[3], x[4], TokenOrder::columns_back); },
+       "selective_scan: an argument is undefined",
+       [] { selective_scan({}, {}, {}, {}, {}, TokenOrder::columns); },
+       {2},
+       // column by column from the last token: its neighbours are those of the grid on its side
+       Plain{inputs(3, 2, 2, 2), {1, 3, 2, 2}, in_other_order(3, 2, 2, 2)}},
       {"selective_scan_composed",
        composed,
        "selective_scan: u and dt must be (B,H,W,E)",
@@ -78,7 +108,7 @@ TEST_CASE("op table: selective scan") {
          const Tensor u = zeros({1, 1, 2, 2});
          selective_scan_composed(u, zeros({2, 2}), zeros({2, 2}), u, u);
        },
-       {},
+       {2},
        Plain{inputs(2, 3, 2, 2), {1, 2, 3, 2}, plain_scan(2, 3, 2, 2)}},
   });
 }
@@ -86,8 +116,9 @@ TEST_CASE("op table: selective scan") {
 TEST_CASE("selective scan: strips of channels give what is composed, and its gradients", "[ops]") {
   Rng rng(3);
   for (const i64 channels : {1, 8, 13, 37})
-    for (const i64 height : {1, 5}) {
-      const Shape tokens{2, height, 6, channels}, states{2, height, 6, 3};
+    for (const TokenOrder order : {TokenOrder::grid, TokenOrder::rows, TokenOrder::columns,
+                                   TokenOrder::rows_back, TokenOrder::columns_back}) {
+      const Shape tokens{2, 5, 6, channels}, states{2, 5, 6, 3};
       std::vector<Tensor> x{
           Tensor::randn(tokens, rng, 1, DType::f64), Tensor::rand(tokens, rng, 0, 1, DType::f64),
           Tensor::rand({channels, 3}, rng, -2, 0, DType::f64),
@@ -98,12 +129,12 @@ TEST_CASE("selective scan: strips of channels give what is composed, and its gra
       for (int way = 0; way < 2; ++way) {
         std::vector<Tensor> in;
         for (const Tensor& t : x) in.push_back(t.clone().requires_grad(true));
-        y[way] = way == 0 ? selective_scan(in[0], in[1], in[2], in[3], in[4])
-                          : selective_scan_composed(in[0], in[1], in[2], in[3], in[4]);
+        y[way] = way == 0 ? selective_scan(in[0], in[1], in[2], in[3], in[4], order)
+                          : selective_scan_composed(in[0], in[1], in[2], in[3], in[4], order);
         y[way].backward(up);
         for (const Tensor& t : in) gradients[way].push_back(t.grad());
       }
-      INFO(channels << " channels, " << height << " rows");
+      INFO(channels << " channels, order " << static_cast<int>(order));
       CHECK(distance(y[0], y[1]) < 1e-13);
       for (std::size_t i = 0; i < x.size(); ++i) {
         INFO("input " << i);

@@ -12,6 +12,7 @@
 // Legend: E channels, S states a channel, R rank of the step sizes.
 
 #include "ppma/mixers/mixer.hpp"
+#include "ppma/ops/selective_scan.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -35,9 +36,8 @@ struct Selection {
   PPMA_API Selected select(const Tensor& u) const;
   /// A, (E,S).
   PPMA_API Tensor A() const;
-  /// y (B,H,W,E) of tokens u (B,H,W,E) along the rows, then down the columns
-  /// (ops/selective_scan.hpp).
-  PPMA_API Tensor scan(const Tensor& u) const;
+  /// y (B,H,W,E) of tokens u (B,H,W,E), scanned in an order (ops/selective_scan.hpp).
+  PPMA_API Tensor scan(const Tensor& u, TokenOrder order) const;
   /// Of tokens whose scan takes `scans` products a state.
   PPMA_API MixerCost cost(i64 tokens, i64 scans) const;
   template <class V>
@@ -64,7 +64,6 @@ PPMA_API Tensor step_biases(i64 n, Rng& rng);
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/linear.hpp"
-#include "ppma/ops/selective_scan.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -98,9 +97,9 @@ Selected Selection::select(const Tensor& u) const {
 
 Tensor Selection::A() const { return neg(exp(A_log)); }
 
-Tensor Selection::scan(const Tensor& u) const {
+Tensor Selection::scan(const Tensor& u, TokenOrder order) const {
   const Selected s = select(u);
-  return selective_scan(u, s.dt, A(), s.B, s.C) + u * D;
+  return selective_scan(u, s.dt, A(), s.B, s.C, order) + u * D;
 }
 
 MixerCost Selection::cost(i64 tokens, i64 scans) const {

@@ -57,7 +57,7 @@ GridScan::GridScan(const MixerConfig& c, Rng& rng)
 Tensor GridScan::forward(const Tensor& x) const {
   const Tensor both = in_proj.forward(x);  // (B,H,W,2E)
   const Tensor u = silu(conv.forward(narrow(both, -1, 0, width)));
-  return out_proj.forward(scan.scan(u) * silu(narrow(both, -1, width, width)));
+  return out_proj.forward(scan.scan(u, TokenOrder::grid) * silu(narrow(both, -1, width, width)));
 }
 
 MixerCost GridScan::cost(const Shape& x) const {

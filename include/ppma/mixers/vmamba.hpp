@@ -60,17 +60,11 @@ CrossScan::CrossScan(const MixerConfig& c, Rng& rng)
 
 Tensor CrossScan::forward(const Tensor& x) const {
   const Tensor u = silu(conv.forward(in_proj.forward(x)));  // (B,H,W,E)
-  const i64 batch = x.dim(0), height = x.dim(1), width_of_grid = x.dim(2);
+  const TokenOrder orders[] = {TokenOrder::rows, TokenOrder::columns, TokenOrder::rows_back,
+                               TokenOrder::columns_back};
   Tensor y;
-  for (i64 way = 0; way < ways; ++way) {
-    const bool columns = way % 2 == 1, back = way >= 2;
-    Tensor line =
-        reshape(columns ? transpose(u, 1, 2) : u, {batch, 1, i64{-1}, width});  // (B,1,N,E)
-    if (back) line = flip(line, 2);
-    Tensor out = scans[static_cast<std::size_t>(way)].scan(line);
-    if (back) out = flip(out, 2);
-    out = columns ? transpose(reshape(out, Shape{batch, width_of_grid, height, width}), 1, 2)
-                  : reshape(out, u.shape());
+  for (std::size_t way = 0; way < ways; ++way) {
+    const Tensor out = scans[way].scan(u, orders[way]);
     y = y.defined() ? y + out : out;
   }
   return out_proj.forward(out_norm.forward(y));

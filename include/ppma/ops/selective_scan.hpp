@@ -13,23 +13,29 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// y (B,H,W,E), differentiable in all five; f32 or f64. On the CPU the states of E S numbers a
-/// token are not written; on a GPU composed of decay_scan(), which writes them.
+/// In which order the tokens of a grid are scanned: along the rows and then down the columns; or as
+/// one sequence, row by row or column by column, from the first token or back from the last.
+enum class TokenOrder { grid, rows, columns, rows_back, columns_back };
+
+/// y (B,H,W,E), differentiable in all five; f32, f64, and on a GPU bf16, a then f32. States of E S
+/// numbers a token are not written, but for the backward pass of a grid on a GPU. There S is up to
+/// 16, and a grid's rows are up to 128 tokens wide (S <= 8: 256, S <= 4: 512); others are composed
+/// of decay_scan(), which writes them.
 ///   u, dt  (B,H,W,E), dt >= 0
 ///   a      (E,S), below 0
 ///   b, c   (B,H,W,S)
 PPMA_API Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const Tensor& b,
-                               const Tensor& c);
+                               const Tensor& c, TokenOrder order = TokenOrder::grid);
 
 /// The same op by op, anywhere.
 PPMA_API Tensor selective_scan_composed(const Tensor& u, const Tensor& dt, const Tensor& a,
-                                        const Tensor& b, const Tensor& c);
+                                        const Tensor& b, const Tensor& c,
+                                        TokenOrder order = TokenOrder::grid);
 
 }  // namespace ppma::inline PPMA_ABI
 
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_ROWS)
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_SELECTIVE)
 
-#include <type_traits>
 #include <vector>
 
 #include "ppma/kernels/cpu/selective_scan.hpp"
@@ -44,7 +50,7 @@ namespace ppma::inline PPMA_ABI {
 namespace detail {
 
 inline kernels::SelectiveShape check_selective(const Tensor& u, const Tensor& dt, const Tensor& a,
-                                               const Tensor& b, const Tensor& c) {
+                                               const Tensor& b, const Tensor& c, TokenOrder order) {
   check(u.defined() && dt.defined() && a.defined() && b.defined() && c.defined(),
         "selective_scan: an argument is undefined");
   check(u.rank() == 4 && u.numel() > 0 && dt.shape() == u.shape(),
@@ -54,69 +60,104 @@ inline kernels::SelectiveShape check_selective(const Tensor& u, const Tensor& dt
   const Shape by_token{u.dim(0), u.dim(1), u.dim(2), a.dim(1)};
   check(b.shape() == by_token && c.shape() == by_token, "selective_scan: b and c must be ",
         by_token, ", got ", b.shape(), " and ", c.shape());
-  check(u.dtype() == DType::f32 || u.dtype() == DType::f64, "selective_scan: u is ", u.dtype(),
-        "; it must be f32 or f64, convert it with cast");
-  for (const Tensor* t : {&dt, &a, &b, &c})
-    check(t->dtype() == u.dtype() && t->device() == u.device(),
-          "selective_scan: all arguments must have u's dtype and device, ", u.dtype(), " on ",
-          u.device(), "; one is ", t->dtype(), " on ", t->device());
-  return {u.dim(0), u.dim(1), u.dim(2), u.dim(3), a.dim(1)};
+  check(is_floating(u.dtype()), "selective_scan: u is ", u.dtype(),
+        "; it must be f32 or f64 (on a GPU also bf16), convert it with cast");
+  for (const Tensor* t : {&dt, &a, &b, &c}) {
+    const DType dtype = t == &a ? accumulator_dtype(u.dtype()) : u.dtype();
+    check(t->dtype() == dtype && t->device() == u.device(),
+          "selective_scan: ", t == &a ? "a" : "an argument", " is ", t->dtype(), " on ",
+          t->device(), "; beside u it must be ", dtype, " on ", u.device());
+  }
+  const i64 height = u.dim(1), width = u.dim(2), n = height * width;
+  const bool columns = order == TokenOrder::columns || order == TokenOrder::columns_back,
+             back = order == TokenOrder::rows_back || order == TokenOrder::columns_back,
+             grid = order == TokenOrder::grid;
+  kernels::SelectiveWalk walk{0, n, 1, 0};
+  if (columns) walk = {0, height, width, 1};
+  if (back) walk = {n - 1, walk.line, -walk.step, -walk.line_step};
+  return {u.dim(0), grid ? height : 1, grid ? width : n, u.dim(3), a.dim(1), walk};
 }
 
-// f(T()) of an f32 or f64 tensor on the CPU.
-template <class F>
-void visit_selective(const Tensor& u, F f) {
-  visit_cpu(u.device(), u.dtype(), "selective_scan", [&](auto, auto t) {
-    if constexpr (std::is_same_v<decltype(t), float> || std::is_same_v<decltype(t), double>) f(t);
-  });
+struct SelectiveInputs {
+  std::vector<Tensor> all;  // u, dt, a, b, c, without history
+  template <class T>
+  kernels::SelectiveArgs<T> args(T) const {
+    return {all[0].data<T>(), all[1].data<T>(), all[3].data<T>(), all[4].data<T>(),
+            all[2].data<acc_t<T>>()};
+  }
+};
+
+// x (B,H,W,...) as one sequence (B,1,N,...) in an order, and back as it was.
+inline Tensor in_order(Tensor x, TokenOrder order) {
+  if (order == TokenOrder::columns || order == TokenOrder::columns_back) x = transpose(x, 1, 2);
+  x = reshape(x, {x.dim(0), 1, i64{-1}, x.dim(3)});
+  return order == TokenOrder::rows || order == TokenOrder::columns ? x : flip(x, 2);
+}
+inline Tensor out_of_order(Tensor x, const Shape& shape, TokenOrder order) {
+  if (order != TokenOrder::rows && order != TokenOrder::columns) x = flip(x, 2);
+  if (order == TokenOrder::rows || order == TokenOrder::rows_back) return reshape(x, shape);
+  return transpose(reshape(x, Shape{shape[0], shape[2], shape[1], shape[3]}), 1, 2);
 }
 
 }  // namespace detail
 
 Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const Tensor& b,
-                      const Tensor& c) {
-  const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c);
-  if (u.device() != Device::cpu) return selective_scan_composed(u, dt, a, b, c);
-  const auto args = [](auto t, const std::vector<Tensor>& x) {
+                      const Tensor& c, TokenOrder order) {
+  const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c, order);
+  const detail::SelectiveInputs inputs{
+      {u.detach(), dt.detach(), a.detach(), b.detach(), c.detach()}};
+  Tensor y, kept;
+  visit(u.device(), u.dtype(), "selective_scan", [&](auto on, auto t) {
     using T = decltype(t);
-    return kernels::SelectiveArgs<T>{x[0].data<T>(), x[1].data<T>(), x[2].data<T>(), x[3].data<T>(),
-                                     x[4].data<T>()};
-  };
-  const std::vector<Tensor> inputs{u.detach(), dt.detach(), a.detach(), b.detach(), c.detach()};
-  Tensor y = Tensor::empty(u.shape(), u.dtype());
-  detail::visit_selective(u, [&](auto t) {
-    kernels::selective_scan(Cpu{}, s, args(t, inputs), y.data<decltype(t)>());
+    if (!kernels::selective_scan_fits<T>(on, s)) return;
+    y = Tensor::empty(u.shape(), u.dtype(), u.device());
+    const Shape numbers{kernels::selective_scan_kept<T>(on, s)};
+    if (needs_grad({u, dt, a, b, c})) kept = Tensor::empty(numbers, a.dtype(), u.device());
+    kernels::selective_scan(on, s, inputs.args(t), y.data<T>(),
+                            kept.defined() ? kept.data<acc_t<T>>() : nullptr);
   });
-  return record(y, "selective_scan", {u, dt, a, b, c}, [s, args, inputs](const Tensor& dy) {
+  if (!y.defined()) return selective_scan_composed(u, dt, a, b, c, order);
+  return record(y, "selective_scan", {u, dt, a, b, c}, [s, inputs, kept](const Tensor& dy) {
     Grads grads;
-    detail::visit_selective(dy, [&](auto t) {
+    visit(dy.device(), dy.dtype(), "selective_scan", [&](auto on, auto t) {
       using T = decltype(t);
-      const auto room = [&](const Shape& shape) { return Tensor::empty(shape, dy.dtype()); };
-      const i64 strips = kernels::detail::SelectiveStrip<T>::strips(s.channels);
-      Tensor du = room(dy.shape()), ddt = room(dy.shape()),
-             da = room({s.batch, s.channels, s.states});
-      const Shape parts{strips, s.batch, s.height, s.width, s.states};
-      Tensor db = room(parts), dc = room(parts);
-      kernels::selective_scan_backward(
-          Cpu{}, s, args(t, inputs), dy.data<T>(),
-          kernels::SelectiveGradients<T>{du.data<T>(), ddt.data<T>(), da.data<T>(), db.data<T>(),
-                                         dc.data<T>()});
-      grads = {du, ddt, sum(da, {0}), sum(db, {0}), sum(dc, {0})};
+      using A = acc_t<T>;
+      const auto room = [&](const Shape& shape, DType dtype) {
+        return Tensor::empty(shape, dtype, dy.device());
+      };
+      const DType wide = accumulator_dtype(dy.dtype());
+      const i64 parts = kernels::selective_scan_parts<T>(on, s);
+      const Shape of_states{parts, dy.dim(0), dy.dim(1), dy.dim(2), s.states};
+      Tensor du = room(dy.shape(), dy.dtype()), ddt = room(dy.shape(), dy.dtype()),
+             da = room({s.batch, s.channels, s.states}, wide), db = room(of_states, wide),
+             dc = room(of_states, wide);
+      const kernels::SelectiveGradients<T> to{du.data<T>(), ddt.data<T>(), da.data<A>(),
+                                              db.data<A>(), dc.data<A>()};
+      kernels::selective_scan_backward(on, s, inputs.args(t), kept.data<acc_t<T>>(), dy.data<T>(),
+                                       to);
+      grads = {du, ddt, sum(da, {0}), cast(sum(db, {0}), dy.dtype()),
+               cast(sum(dc, {0}), dy.dtype())};
     });
     return grads;
   });
 }
 
 Tensor selective_scan_composed(const Tensor& u, const Tensor& dt, const Tensor& a, const Tensor& b,
-                               const Tensor& c) {
-  const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c);
+                               const Tensor& c, TokenOrder order) {
+  const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c, order);
+  if (order != TokenOrder::grid) {
+    const auto line = [&](const Tensor& t) { return detail::in_order(t, order); };
+    return detail::out_of_order(selective_scan_composed(line(u), line(dt), a, line(b), line(c)),
+                                u.shape(), order);
+  }
   const Shape by_channel{s.batch, s.height, s.width, s.channels, 1},
       by_state{s.batch, s.height, s.width, 1, s.states};
-  const Tensor decay = reshape(dt, by_channel) * a;  // (B,H,W,E,S)
-  Tensor h = decay_scan(reshape(dt * u, by_channel) * reshape(b, by_state), decay, 2,
-                        ScanDirection::forward);
+  const auto wide = [&](const Tensor& t) { return cast(t, a.dtype()); };
+  const Tensor decay = reshape(wide(dt), by_channel) * a;  // (B,H,W,E,S)
+  Tensor h = decay_scan(reshape(wide(dt) * wide(u), by_channel) * reshape(wide(b), by_state), decay,
+                        2, ScanDirection::forward);
   if (s.height > 1) h = decay_scan(h, decay, 1, ScanDirection::forward);
-  return sum(h * reshape(c, by_state), {-1});
+  return cast(sum(h * reshape(wide(c), by_state), {-1}), u.dtype());
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -13,39 +13,59 @@
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
+/// Where the tokens of an image lie that a scan visits one after the other: lines of `line` tokens
+/// `step` apart, which begin `line_step` apart.
+struct SelectiveWalk {
+  i64 first, line, step, line_step;
+};
+
 struct SelectiveShape {
   i64 batch, height, width, channels, states;
+  SelectiveWalk walk;
 };
 
 /// What a scan reads: u, dt (batch,tokens,channels), a (channels,states), b, c
 /// (batch,tokens,states).
 template <class T>
 struct SelectiveArgs {
-  const T *u, *dt, *a, *b, *c;
+  const T *u, *dt, *b, *c;
+  const acc_t<T>* a;
 };
 
 /// Where the gradients go; of a, b and c as parts, by image and by strip, to be added up.
 template <class T>
 struct SelectiveGradients {
   T *du, *ddt;
-  T* da;       // (batch,channels,states)
-  T *db, *dc;  // (strips,batch,tokens,states)
+  acc_t<T>* da;      // (batch,channels,states)
+  acc_t<T>*db, *dc;  // (strips,batch,tokens,states)
 };
 
 namespace detail {
 
 inline constexpr i64 strip_lanes = 2;  // registers of a strip
 
-// Channels first .. first + n of one image, in registers that are zero behind them.
+// Places of the tokens in the order of their visits.
+inline std::vector<i64> selective_places(const SelectiveShape& s) {
+  std::vector<i64> places;
+  for (i64 t = 0; t < s.height * s.width; ++t)
+    places.push_back(s.walk.first + t / s.walk.line * s.walk.line_step +
+                     t % s.walk.line * s.walk.step);
+  return places;
+}
+
+// Channels first .. first + n of one image, in registers that are zero behind them. Tokens t are
+// counted in the order of their visits.
 template <class T>
 class SelectiveStrip {
  public:
   static constexpr i64 w = lanes<T>, size = strip_lanes * w;
   using V = Vec<T>;
 
-  SelectiveStrip(const SelectiveShape& s, const SelectiveArgs<T>& x, i64 image, i64 strip)
+  SelectiveStrip(const SelectiveShape& s, const SelectiveArgs<T>& x, const i64* places, i64 image,
+                 i64 strip)
       : s_(s),
         x_(x),
+        places_(places),
         at_(image * s.height * s.width),
         first_(strip * size),
         n_(std::min(size, s.channels - first_)),
@@ -60,23 +80,24 @@ class SelectiveStrip {
   // Of a tensor (batch,tokens,channels): registers r of token t.
   V get(const T* p, i64 t, i64 r) const {
     const i64 left = std::min(w, n_ - r * w);
-    const T* const from = p + (at_ + t) * s_.channels + first_ + r * w;
+    const T* const from = p + token(t) * s_.channels + first_ + r * w;
     return left == w ? load(from) : left > 0 ? load_some(from, left) : V{};
   }
   void put(T* p, i64 t, i64 r, V v) const {
     const i64 left = std::min(w, n_ - r * w);
-    T* const to = p + (at_ + t) * s_.channels + first_ + r * w;
+    T* const to = p + token(t) * s_.channels + first_ + r * w;
     if (left == w)
       store(to, v);
     else if (left > 0)
       store_some(to, v, left);
   }
   V a(i64 state, i64 r) const { return load(a_.data() + state * size + r * w); }
-  T b(i64 t, i64 state) const { return x_.b[(at_ + t) * s_.states + state]; }
-  T c(i64 t, i64 state) const { return x_.c[(at_ + t) * s_.states + state]; }
-  i64 token(i64 t) const { return at_ + t; }
+  T b(i64 t, i64 state) const { return x_.b[token(t) * s_.states + state]; }
+  T c(i64 t, i64 state) const { return x_.c[token(t) * s_.states + state]; }
+  i64 token(i64 t) const { return at_ + places_[t]; }
 
-  // g and h of token t from those to its left and above it (null: none), (states,size) each.
+  // g and h of token t from those to its left and above it (null: none), (states,size) each; h is g
+  // where there is one row.
   void step(i64 t, const T* left, const T* above, T* g, T* h) const {
     for (i64 r = 0; r < strip_lanes; ++r) {
       const V dt = get(x_.dt, t, r), in = dt * get(x_.u, t, r);
@@ -86,6 +107,7 @@ class SelectiveStrip {
         V state = in * b(t, k);
         if (left) state += decay * load(left + at);
         store(g + at, state);
+        if (h == g) continue;
         if (above) state += decay * load(above + at);
         store(h + at, state);
       }
@@ -96,6 +118,7 @@ class SelectiveStrip {
   std::size_t index(i64 state, i64 e) const { return static_cast<std::size_t>(state * size + e); }
   const SelectiveShape& s_;
   const SelectiveArgs<T>& x_;
+  const i64* places_;
   i64 at_, first_, n_;
   std::vector<T> a_;
 };
@@ -111,22 +134,38 @@ void for_strips(const SelectiveShape& s, F f) {
 
 }  // namespace detail
 
-/// y (batch,tokens,channels).
+/// Whether a shape can be computed, how many numbers forward keeps for backward, and in how many
+/// parts the gradients of b and c come.
 template <class T>
-void selective_scan(Cpu, const SelectiveShape& s, const SelectiveArgs<T>& x, T* y) {
+bool selective_scan_fits(Cpu, const SelectiveShape&) {
+  return true;
+}
+template <class T>
+i64 selective_scan_kept(Cpu, const SelectiveShape&) {
+  return 0;
+}
+template <class T>
+i64 selective_scan_parts(Cpu, const SelectiveShape& s) {
+  return detail::SelectiveStrip<T>::strips(s.channels);
+}
+
+/// y (batch,tokens,channels). Nothing is kept.
+template <class T>
+void selective_scan(Cpu, const SelectiveShape& s, const SelectiveArgs<T>& x, T* y, T*) {
   using Strip = detail::SelectiveStrip<T>;
+  const std::vector<i64> places = detail::selective_places(s);
+  const bool grid = s.height > 1;
   detail::for_strips<T>(s, [&](i64 image, i64 strip) {
-    const Strip one(s, x, image, strip);
+    const Strip one(s, x, places.data(), image, strip);
     const i64 states = s.states * Strip::size;
-    // the row above; g of the token to the left and of this one
-    const Workspace<T> room((s.width + 2) * states);
-    T *const rows = room.data(), *const g = rows + s.width * states;
+    // g of the token to the left and of this one; the row above
+    const Workspace<T> room((2 + (grid ? s.width : 0)) * states);
+    T *const gs = room.data(), *const rows = gs + 2 * states;
     for (i64 i = 0; i < s.height; ++i)
       for (i64 j = 0; j < s.width; ++j) {
         const i64 t = i * s.width + j;
-        T* const h = rows + j * states;
-        one.step(t, j > 0 ? g + (j - 1) % 2 * states : nullptr, i > 0 ? h : nullptr,
-                 g + j % 2 * states, h);
+        T *const g = gs + j % 2 * states, *const h = grid ? rows + j * states : g;
+        one.step(t, j > 0 ? gs + (j - 1) % 2 * states : nullptr, i > 0 ? h : nullptr, g, h);
         for (i64 r = 0; r < detail::strip_lanes; ++r) {
           Vec<T> sum{};
           for (i64 k = 0; k < s.states; ++k)
@@ -141,18 +180,20 @@ void selective_scan(Cpu, const SelectiveShape& s, const SelectiveArgs<T>& x, T* 
 ///   p = C dy + (decay p) of the token below       of h
 ///   q = p    + (decay q) of the token to the right   of g, the input
 template <class T>
-void selective_scan_backward(Cpu, const SelectiveShape& s, const SelectiveArgs<T>& x, const T* dy,
-                             const SelectiveGradients<T>& d) {
+void selective_scan_backward(Cpu, const SelectiveShape& s, const SelectiveArgs<T>& x, const T*,
+                             const T* dy, const SelectiveGradients<T>& d) {
   using Strip = detail::SelectiveStrip<T>;
   using V = Vec<T>;
+  const std::vector<i64> places = detail::selective_places(s);
+  const bool grid = s.height > 1;
   detail::for_strips<T>(s, [&](i64 image, i64 strip) {
-    const Strip one(s, x, image, strip);
+    const Strip one(s, x, places.data(), image, strip);
     const i64 states = s.states * Strip::size, tokens = s.height * s.width;
-    // g and h of all tokens; decay p of the row below, decay q of the token to the right; da
-    const Workspace<T> room((2 * tokens + s.width + 2) * states);
-    T *const gs = room.data(), *const hs = gs + tokens * states,
-             *const below = hs + tokens * states, *const right = below + s.width * states,
-             *const da = right + states;
+    // decay q of the token to the right; da; g of all tokens, and of a grid h, and decay p of the
+    // row below
+    const Workspace<T> room((2 + tokens + (grid ? tokens + s.width : 0)) * states);
+    T *const right = room.data(), *const da = right + states, *const gs = da + states,
+             *const hs = grid ? gs + tokens * states : gs, *const below = hs + tokens * states;
     std::fill_n(da, states, T(0));
     for (i64 t = 0; t < tokens; ++t)
       one.step(t, t % s.width > 0 ? gs + (t - 1) * states : nullptr,
@@ -178,7 +219,8 @@ void selective_scan_backward(Cpu, const SelectiveShape& s, const SelectiveArgs<T
           if (t >= s.width) of_decay += p * load(hs + (t - s.width) * states + at);
           if (j > 0) of_decay += q * load(gs + (t - 1) * states + at);
           of_decay *= decay;  // now of dt a
-          store(below + j * states + at, decay * p), store(right + at, decay * q);
+          if (grid) store(below + j * states + at, decay * p);
+          store(right + at, decay * q);
           store(da + at, load(da + at) + of_decay * dt);
           ddt += of_decay * a + q * u * one.b(t, k);
           du += q * dt * one.b(t, k);
@@ -195,5 +237,9 @@ void selective_scan_backward(Cpu, const SelectiveShape& s, const SelectiveArgs<T
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
+
+#if PPMA_CUDA
+#include "ppma/kernels/cuda/selective_scan_backward.cuh"
+#endif
 
 #include "ppma/core/names_end.hpp"
