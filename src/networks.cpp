@@ -3,6 +3,8 @@
 #include "ppma/networks/networks.hpp"
 
 #include "ppma/networks/all.hpp"
+#include "ppma/networks/biformer.hpp"
 #include "ppma/networks/mambaout.hpp"
 #include "ppma/networks/network.hpp"
 #include "ppma/networks/parts.hpp"
+#include "ppma/networks/vvt.hpp"

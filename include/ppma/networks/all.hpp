@@ -4,8 +4,10 @@
 // and a line here: docs/networks.md. A program that links the compiled library has them without
 // this header.
 
+#include "ppma/networks/biformer.hpp"
 #include "ppma/networks/mambaout.hpp"
 #include "ppma/networks/networks.hpp"
+#include "ppma/networks/vvt.hpp"
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NETWORKS)
 
@@ -22,6 +24,10 @@ inline bool fill_network_table() {
   network_table() = {
       {"mambaout", "Yu and Wang, MambaOut, 2025", "head.fc2", MambaOut::configs(),
        make_network<MambaOut>},
+      {"biformer", "Zhu et al., BiFormer, 2023", "head", BiFormer::configs(),
+       make_network<BiFormer>},
+      {"vvt", "Sun et al., Vicinity Vision Transformer, 2022", "head", Vvt::configs(),
+       make_network<Vvt>},
   };
   return true;
 }
