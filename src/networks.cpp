@@ -6,3 +6,6 @@
 #include "ppma/networks/mambaout.hpp"
 #include "ppma/networks/network.hpp"
 #include "ppma/networks/parts.hpp"
+#include "ppma/networks/spatial_mamba.hpp"
+#include "ppma/networks/two_d_vmamba.hpp"
+#include "ppma/networks/vmamba.hpp"

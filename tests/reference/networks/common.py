@@ -32,18 +32,18 @@ def image(name, *shape):
     return ((2 * unit(name, n) - 1) * 1.5).float().double().view(shape)
 
 
-def make(name, small, config, published, size=(48, 40)):
+def make(name, small, config, published, size):
     """References of the module `small`, which `config` describes to ppma; names of `published` (on torch's meta device)."""
-    model = fill(small).train()
+    model = fill(small).eval()
     pixels = image(name + ".input", 2, 3, *size)
     target = torch.tensor([1, 3])
-    logits = model(pixels)
+    with torch.no_grad():
+        first = model(pixels)
+    logits = model.train()(pixels)
     F.cross_entropy(logits, target).backward()
     out = {"logits": logits.detach(), "target": target}
     out.update({"grad." + k: p.grad for k, p in model.named_parameters()})
-    model.eval()
-    with torch.no_grad():
-        out["eval.logits"] = model(pixels)
+    out["eval.logits"] = first
     out = {k: (v.float() if v.is_floating_point() else v).contiguous() for k, v in out.items()}
     save_file(out, os.path.join(HERE, name + ".safetensors"), {"config": json.dumps(config), "size": json.dumps(size)})
     state = published.state_dict()
@@ -54,8 +54,8 @@ def make(name, small, config, published, size=(48, 40)):
     print(name, logits.detach()[0].tolist(), "published:", total, "parameters in", len(state), "tensors")
 
 
-def main(name, small, config, build):
-    """The command line; small() and build() make the narrow and the published network."""
+def main(name, small, config, build, size=(48, 40)):
+    """The command line; small() and build() make the narrow and the published network, `size` is of the narrow one's images."""
     p = argparse.ArgumentParser()
     p.add_argument("what", choices=["make", "bench"])
     p.add_argument("--batch", type=int, default=8)
@@ -69,7 +69,7 @@ def main(name, small, config, build):
     if o.what == "make":
         with torch.device("meta"):
             published = build()
-        return make(name, small(), config, published)
+        return make(name, small(), config, published, size)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.dtype == "tf32"
     model = build().to(o.device).train(o.train)
     # weights stay f32, as in ppma: autocast computes products in bf16
