@@ -106,13 +106,21 @@ struct Job {
 };
 
 /// Runs all jobs at the same time, which share this process's threads, and calls `meanwhile` every
-/// second. Returns which did not end well. Error: a process cannot be started.
+/// second. Returns which did not end well. SIGINT and SIGTERM they are told, and when all have
+/// ended it throws Interrupted. Error: a process cannot be started.
 inline std::vector<std::size_t> run_jobs([[maybe_unused]] const std::vector<Job>& jobs,
                                          [[maybe_unused]] const std::function<void()>& meanwhile) {
 #if defined(__linux__)
   const int share = threads() / static_cast<int>(jobs.size());
   ::setenv("OMP_NUM_THREADS", std::to_string(share > 1 ? share : 1).c_str(), 1);
   std::vector<pid_t> running(jobs.size(), -1);
+  const SignalWatch watch;
+  // A terminal's Ctrl-C goes to a whole group, and a second signal ends a process without saving:
+  // in groups of their own they hear of it once, from here.
+  posix_spawnattr_t own_group;
+  ::posix_spawnattr_init(&own_group);
+  ::posix_spawnattr_setflags(&own_group, POSIX_SPAWN_SETPGROUP);
+  ::posix_spawnattr_setpgroup(&own_group, 0);
   for (std::size_t k = 0; k < jobs.size(); ++k) {
     std::vector<std::string> words = program_arguments();
     words.insert(words.end(), jobs[k].arguments.begin(), jobs[k].arguments.end());
@@ -125,7 +133,7 @@ inline std::vector<std::size_t> run_jobs([[maybe_unused]] const std::vector<Job>
                                        O_WRONLY | O_CREAT | O_TRUNC, 0644);
     ::posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);
     const int error =
-        ::posix_spawn(&running[k], "/proc/self/exe", &files, nullptr, argv.data(), environ);
+        ::posix_spawn(&running[k], "/proc/self/exe", &files, &own_group, argv.data(), environ);
     ::posix_spawn_file_actions_destroy(&files);
     if (error != 0) {
       for (std::size_t j = 0; j < k; ++j) ::kill(running[j], SIGTERM);
@@ -133,14 +141,23 @@ inline std::vector<std::size_t> run_jobs([[maybe_unused]] const std::vector<Job>
            std::string(std::strerror(error)), ")");
     }
   }
+  ::posix_spawnattr_destroy(&own_group);
   std::vector<std::size_t> failed;
-  for (std::size_t left = jobs.size(); left > 0; ::sleep(1), meanwhile())
+  int told = 0;
+  for (std::size_t left = jobs.size(); left > 0; ::sleep(1), meanwhile()) {
+    if (const int signal = SignalWatch::signal(); signal != 0 && told == 0) {
+      told = signal;
+      for (const pid_t process : running)
+        if (process > 0) ::kill(process, signal);
+    }
     for (std::size_t k = 0; k < jobs.size(); ++k) {
       int status = 0;
       if (running[k] < 0 || ::waitpid(running[k], &status, WNOHANG) == 0) continue;
       if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) failed.push_back(k);
       running[k] = -1, --left;
     }
+  }
+  if (told != 0) throw Interrupted{told};
   return failed;
 #else
   fail("several processes at a time need Linux; train one after another");

@@ -124,7 +124,13 @@ inline void train_by_jobs(i64 processes, const std::string& out, std::vector<Tri
     }
   };
   count();
-  const std::vector<std::size_t> failed = run_jobs(jobs, count);
+  std::vector<std::size_t> failed;
+  try {
+    failed = run_jobs(jobs, count);
+  } catch (const Interrupted&) {
+    std::printf("stopped: the same command goes on\n");
+    throw;
+  }
   check(failed.empty(), failed.size(), " of ", processes, " processes failed; see ",
         failed.empty() ? "" : jobs[failed[0]].log);
 }

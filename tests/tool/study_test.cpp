@@ -25,6 +25,28 @@ std::string small_network(const Folder& folder) {
 
 }  // namespace
 
+TEST_CASE("tool: a signal to a sweep's processes reaches each of them, once", "[tool]") {
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  const std::string arguments = "sweep --over lr=1e-3,5e-3 --seeds 1 --jobs 2 --epochs 100000" +
+                                small_network(folder) + " --out " + folder / "s";
+  // To the whole group, as a terminal's Ctrl-C: a second signal would end a run without saving.
+  const std::string runs = folder / "s/lr-";
+  write_file(folder / "script",
+             "set -m\n'" + tool() + "' " + arguments + " > '" + folder / "out" + "' & p=$!\n" +
+                 "until [ -e " + runs + "1e-3-0/last.safetensors ] && [ -e " + runs +
+                 "5e-3-0/last.safetensors ] || ! kill -0 $p; do sleep 0.05; done\n"
+                 "kill -INT -- -$p; wait $p\n");
+  const int status = std::system(("bash '" + folder / "script" + "'").c_str());
+  REQUIRE((WIFEXITED(status) && WEXITSTATUS(status) == 130));
+  for (const char* job : {"s/job-0.log", "s/job-1.log"}) {
+    const std::string said = text_of(folder / job);
+    INFO(said);
+    CHECK(said.find("continue with --resume") != std::string::npos);
+  }
+  CHECK(text_of(folder / "out").find("stopped: the same command goes on") != std::string::npos);
+}
+
 TEST_CASE("tool: sweep trains each point of a grid once; compare knows what differs", "[tool]") {
   NEEDS_TOOL_AND_PNG();
   const Folder folder;

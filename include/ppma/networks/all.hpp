@@ -4,11 +4,13 @@
 // and a line here: docs/networks.md. A program that links the compiled library has them without
 // this header.
 
+#include "ppma/networks/biformer.hpp"
 #include "ppma/networks/mambaout.hpp"
 #include "ppma/networks/networks.hpp"
 #include "ppma/networks/spatial_mamba.hpp"
 #include "ppma/networks/two_d_vmamba.hpp"
 #include "ppma/networks/vmamba.hpp"
+#include "ppma/networks/vvt.hpp"
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NETWORKS)
 
@@ -31,6 +33,10 @@ inline bool fill_network_table() {
        make_network<SpatialMamba>},
       {"two_d_vmamba", "Zhang et al., 2DMamba, 2025", "classifier.head", TwoDVMamba::configs(),
        make_network<TwoDVMamba>},
+      {"biformer", "Zhu et al., BiFormer, 2023", "head", BiFormer::configs(),
+       make_network<BiFormer>},
+      {"vvt", "Sun et al., Vicinity Vision Transformer, 2022", "head", Vvt::configs(),
+       make_network<Vvt>},
   };
   return true;
 }

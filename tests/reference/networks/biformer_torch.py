@@ -1,17 +1,15 @@
-#!/usr/bin/env python3
 """BiFormer (Zhu et al., CVPR 2023) in PyTorch, written from the paper: what tests/networks compares with, and a peer to time.
 
 Names of tensors and what the paper leaves open are those of the published checkpoint of BiFormer-T: in the first three stages
 scores are q.k C^-1/2 of all C channels, not of a head's; the last stage has whole attention in 8 heads of C/8 channels, without
-a bias of q, k and v, whose convolution is on the tokens and not on v. Commands: peer.py. Needs torch, safetensors.
+a bias of q, k and v, whose convolution is on the tokens and not on v. See common.py for `make` and `bench`.
 """
 import torch
 from torch import nn
 import torch.nn.functional as F
-import peer
 
-TINY = dict(dims=[64, 128, 256, 512], depths=[2, 2, 8, 2], heads=[2, 4, 8, 8])
-SMALL = dict(dims=[8, 12, 12, 16], depths=[1, 1, 2, 1], heads=[2, 3, 3, 2], classes=5)
+from common import DropPath, main
+
 WINDOWS, ROUTED = 7, [1, 4, 16]  # regions on each axis; those that a region attends to, in stages 0, 1, 2
 
 
@@ -59,7 +57,7 @@ class Block(nn.Module):
         self.pos_embed = nn.Conv2d(dim, dim, 3, 1, 1, groups=dim)
         self.norm1, self.attn, self.norm2 = nn.LayerNorm(dim, eps=1e-6), attn, nn.LayerNorm(dim, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), nn.Identity(), nn.GELU(), nn.Linear(3 * dim, dim))
-        self.drop_path = peer.DropPath(drop)
+        self.drop_path = DropPath(drop)
 
     def forward(self, x):  # (B,H,W,C)
         x = x + self.pos_embed(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -68,10 +66,10 @@ class Block(nn.Module):
 
 
 class BiFormer(nn.Module):
-    def __init__(self, dims, depths, heads, classes=1000, drop_path=0.0):
+    def __init__(self, dims=(64, 128, 256, 512), depths=(2, 2, 8, 2), heads=(2, 4, 8, 8), classes=1000, drop_path=0.1):
         super().__init__()
         conv = lambda i, o: [nn.Conv2d(i, o, 3, 2, 1), nn.BatchNorm2d(o)]
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        rates = torch.linspace(0, drop_path, sum(depths), device="cpu").tolist()
         self.downsample_layers = nn.ModuleList([nn.Sequential(*conv(3, dims[0] // 2), nn.GELU(), *conv(dims[0] // 2, dims[0]))])
         for i in range(3): self.downsample_layers.append(nn.Sequential(*conv(dims[i], dims[i + 1])))
         attn = lambda i: Routed(dims[i], heads[i], ROUTED[i]) if i < 3 else Whole(dims[i], heads[i])
@@ -85,4 +83,8 @@ class BiFormer(nn.Module):
 
 
 if __name__ == "__main__":
-    peer.main(__doc__, "biformer", "tiny", BiFormer, TINY, SMALL, [(64, 96), (112, 112)])
+    small = dict(dims=(8, 12, 12, 16), depths=(1, 1, 2, 1), heads=(2, 3, 3, 2), classes=5, drop_path=0)
+    # grids of 14 x 28, 7 x 14, 4 x 7: regions that fill them, and that do not
+    main("biformer", lambda: BiFormer(**small),
+         {"network": "biformer", "depths": small["depths"], "dims": small["dims"], "heads": small["heads"], "num_classes": 5, "drop_path_rate": 0},
+         BiFormer, size=(56, 112))

@@ -1,19 +1,17 @@
-#!/usr/bin/env python3
 """Vicinity Vision Transformer (Sun et al., 2022) in PyTorch, written from the paper: what tests/networks compares with, and a
 peer to time.
 
 Names of tensors and what the paper leaves open are those of the published checkpoint of VVT-tiny: the mean of the tokens is
 not squeezed (C -> C -> C), and the sums of products, the normalisers, their products, and what comes of the output layer keep
-their sign while their magnitudes are held between 1e-4 and 1e4. Commands: peer.py. Needs torch, safetensors.
+their sign while their magnitudes are held between 1e-4 and 1e4. See common.py for `make` and `bench`.
 """
 import math
 import torch
 from torch import nn
 import torch.nn.functional as F
-import peer
 
-TINY = dict(dims=[96, 160, 320, 512], depths=[2, 2, 2, 2], heads=[1, 2, 5, 8])
-SMALL = dict(dims=[8, 12, 16, 16], depths=[1, 1, 2, 1], heads=[1, 2, 2, 4], classes=5)
+from common import DropPath, main
+
 RATIOS = [8, 8, 4, 4]  # of the feed-forward layers
 
 
@@ -59,7 +57,7 @@ class Block(nn.Module):
     def __init__(self, dim, heads, ratio, drop):
         super().__init__()
         self.norm1, self.attn, self.norm2 = nn.LayerNorm(dim, eps=1e-6), Vicinity(dim, heads), nn.LayerNorm(dim, eps=1e-6)
-        self.mlp, self.drop_path = Mlp(dim, ratio * dim), peer.DropPath(drop)
+        self.mlp, self.drop_path = Mlp(dim, ratio * dim), DropPath(drop)
 
     def forward(self, x):
         x = x + self.drop_path(self.attn(self.norm1(x)))
@@ -76,9 +74,9 @@ class Embed(nn.Module):
 
 
 class Vvt(nn.Module):
-    def __init__(self, dims, depths, heads, classes=1000, drop_path=0.0):
+    def __init__(self, dims=(96, 160, 320, 512), depths=(2, 2, 2, 2), heads=(1, 2, 5, 8), classes=1000, drop_path=0.1):
         super().__init__()
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        rates = torch.linspace(0, drop_path, sum(depths), device="cpu").tolist()
         for i, depth in enumerate(depths):
             setattr(self, f"patch_embed{i + 1}", Embed(dims[i - 1] if i else 3, dims[i], 3 if i else 7, 2 if i else 4))
             setattr(self, f"block{i + 1}", nn.ModuleList(Block(dims[i], heads[i], RATIOS[i], rates[sum(depths[:i]) + j]) for j in range(depth)))
@@ -95,4 +93,8 @@ class Vvt(nn.Module):
 
 
 if __name__ == "__main__":
-    peer.main(__doc__, "vvt", "tiny", Vvt, TINY, SMALL, [(64, 96), (112, 112)])
+    # a width at which no number lies where it begins to be held, or a relu
+    small = dict(dims=(12, 12, 16, 16), depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), classes=5, drop_path=0)
+    main("vvt", lambda: Vvt(**small),
+         {"network": "vvt", "depths": small["depths"], "dims": small["dims"], "heads": small["heads"], "num_classes": 5, "drop_path_rate": 0}, Vvt,
+         size=(64, 48))
