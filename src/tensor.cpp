@@ -3,5 +3,6 @@
 #include "ppma/tensor/tensor.hpp"
 
 #include "ppma/tensor/autograd.hpp"
+#include "ppma/tensor/constant.hpp"
 #include "ppma/tensor/grad_check.hpp"
 #include "ppma/tensor/recompute.hpp"

@@ -78,15 +78,40 @@ TEST_CASE("mixers: the images of a batch do not see each other", "[mixers]") {
   }
 }
 
-TEST_CASE("mixers: decayed sums by all pairs and by the recurrence are one", "[mixers]") {
+TEST_CASE("mixers: decayed sums in chunks of any length are one, and the recurrence", "[mixers]") {
   for (const i64 shared : {1, 3}) {
     const Tensor q = tokens({2, 11, shared, 4}), k = scale(tokens({2, 11, shared, 4}), 0.7),
                  v = tokens({2, 11, 3, 5}), a = neg(square(tokens({2, 11, 3})));
-    CHECK(distance(detail::decayed_sums_of_pairs(q, k, v, a),
-                   detail::decayed_sums_by_recurrence(q, k, v, a)) < 1e-13);
+    const Numbers qs = q.to_vector<double>(), ks = k.to_vector<double>(),
+                  vs = v.to_vector<double>(), as = a.to_vector<double>();
+    Numbers want;
+    for (i64 b = 0; b < 2; ++b) {
+      Numbers state(3 * 4 * 5, 0);
+      for (i64 t = 0; t < 11; ++t)
+        for (i64 g = 0; g < 3; ++g)
+          for (i64 c = 0; c < 5; ++c) {
+            const i64 token = b * 11 + t, of = token * shared + g % shared;
+            double y = 0;
+            for (i64 i = 0; i < 4; ++i) {
+              double& s = state[static_cast<std::size_t>((g * 4 + i) * 5 + c)];
+              s = std::exp(as[static_cast<std::size_t>(token * 3 + g)]) * s +
+                  ks[static_cast<std::size_t>(of * 4 + i)] *
+                      vs[static_cast<std::size_t>((token * 3 + g) * 5 + c)];
+              y += qs[static_cast<std::size_t>(of * 4 + i)] * s;
+            }
+            want.push_back(y);
+          }
+    }
+    for (const i64 most : {1, 2, 3, 4, 6, 10, 11, 64}) {
+      INFO(shared << " heads of keys, chunks of " << most);
+      CHECK(distance_from(detail::decayed_sums_in(detail::Chunks(11, most), q, k, v, a), want) <
+            1e-13);
+    }
   }
-  CHECK(detail::sums_by_recurrence(21, 4, 5));
-  CHECK_FALSE(detail::sums_by_recurrence(20, 4, 5));
+  CHECK(detail::Chunks(196).count == 4);
+  CHECK(detail::Chunks(196).length == 49);
+  CHECK(detail::Chunks(65).length == 33);
+  CHECK(detail::Chunks(64).count == 1);
 }
 
 TEST_CASE("mixers: a copy shares the elements of its tensors", "[mixers]") {
@@ -190,6 +215,7 @@ TEST_CASE("mixers: parameters and multiply-accumulates, counted by hand", "[mixe
     i64 parameters, macs;
   };
   const i64 W = 42;  // of the gated convolution
+  const i64 Q = 49;  // tokens of a chunk, of 4
   // one selection: W_r W_B W_C, W_d, b, A, D; and a token's products with so many in its scan
   const auto selection = [&](i64 S) { return E * (R + 2 * S) + E * R + E + E * S + E; };
   const auto select = [&](i64 S, i64 scans) {
@@ -207,9 +233,9 @@ TEST_CASE("mixers: parameters and multiply-accumulates, counted by hand", "[mixe
       {"vicinity", 3 * (C * C / 2 + C / 2) + C * C / 2 + C + C * C,
        N * 2 * C * C + C * C + N * 4 * (C / 2) * (2 * d / 2 + 1)},
       // 16 x 16 numbers a head are more than 196 tokens
-      {"retnet", 5 * (C * C + C) + 2 * C, N * 5 * C * C + G * N * N * 2 * d},
+      {"retnet", 5 * (C * C + C) + 2 * C, N * 5 * C * C + G * N * (Q * 2 * d + 2 * d * d)},
       {"mamba2", C * in + 5 * (E + 2 * S) + 3 * G + E + E * C,
-       N * (C * in + 4 * (E + 2 * S) + E + E * C) + G * N * N * (S + E / G)},
+       N * (C * in + 4 * (E + 2 * S) + E + E * C) + G * N * (Q * (S + E / G) + 2 * S * E / G)},
       {"vmamba", C * E + E + 10 * E + 4 * selection(1) + 2 * E + E * C + C,
        N * (2 * C * E + 9 * E + 4 * select(1, 1))},
       {"spatial_mamba", C * 2 * E + 2 * E + 10 * E + selection(1) + 27 * E + 2 * E + E * C + C,

@@ -53,7 +53,7 @@ class CudaPool {
     size_.erase(it);
     stats_.live_bytes -= bytes;
     stats_.cached_bytes += bytes;
-    if (capturing_ == nullptr && reserved_.count(p) != 0)
+    if (reserved_.count(p) != 0 && (capturing_ == nullptr || held_.count(p) != 0))
       idle_.emplace(p, bytes);
     else
       free_.emplace(bytes, p);
@@ -82,6 +82,7 @@ class CudaPool {
   void end_capture() {
     const std::lock_guard<std::mutex> lock(mutex_);
     capturing_ = nullptr;
+    held_.clear();
     for (auto it = free_.begin(); it != free_.end();) {
       if (reserved_.count(it->second) == 0) {
         ++it;
@@ -91,10 +92,18 @@ class CudaPool {
       it = free_.erase(it);
     }
   }
+  /// A block of before that the graph which is being captured, if one is, reads: nobody else gets
+  /// it while that lives.
+  void hold(const void* read) {
+    void* const p = const_cast<void*>(read);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (capturing_ != nullptr) capturing_->push_back(p), reserved_.insert(p), held_.insert(p);
+  }
   void release(const Blocks& blocks) {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (void* p : blocks) {
-      reserved_.erase(p);
+      reserved_.erase(reserved_.find(p));
+      if (reserved_.count(p) != 0) continue;
       if (const auto it = idle_.find(p); it != idle_.end())
         free_.emplace(it->second, p), idle_.erase(it);
     }
@@ -141,8 +150,9 @@ class CudaPool {
   std::mutex mutex_;
   std::multimap<i64, void*> free_;
   std::map<void*, i64> size_;
-  std::set<void*> reserved_;   // taken while a graph was captured that is alive
-  std::map<void*, i64> idle_;  // those of them that no tensor has now
+  std::multiset<void*> reserved_;  // of graphs that are alive: taken or held while captured
+  std::set<void*> held_;           // by the graph that is being captured
+  std::map<void*, i64> idle_;      // those reserved that no tensor has now
   Blocks* capturing_ = nullptr;
   MemoryStats stats_;
 };

@@ -22,7 +22,7 @@ struct RoutedAttention {
   Linear out_proj;
 
   PPMA_API RoutedAttention(const MixerConfig& c, Rng& rng);
-  /// x (B,H,W,C) -> (B,H,W,C). Regions are chosen on the CPU: Error on a GPU.
+  /// x (B,H,W,C) -> (B,H,W,C)
   PPMA_API Tensor forward(const Tensor& x) const;
   /// Answers of regions, both products, means and softmaxes.
   PPMA_API MixerCost cost(const Shape& x) const;
@@ -35,7 +35,6 @@ struct RoutedAttention {
 namespace detail {
 
 // Of q, k, v (B,H,W,3C) in rows x columns regions of one size: y (B,H,W,C), q k^T times `factor`.
-// Error on a GPU.
 PPMA_API Tensor routed_sums(const Tensor& qkv, i64 rows, i64 columns, i64 most, i64 heads,
                             double factor);
 
@@ -47,10 +46,9 @@ PPMA_API Tensor routed_sums(const Tensor& qkv, i64 rows, i64 columns, i64 most, 
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-#include <vector>
 
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/gather.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/reduce.hpp"
@@ -67,24 +65,6 @@ inline i64 routed_parts(i64 n) {
   return parts;
 }
 
-// Rows (B,R k,R) that pick the `taken` regions with the largest answers (B,R,R), of equal ones the
-// first.
-inline Tensor routes(const Tensor& answers, i64 taken) {
-  const i64 batch = answers.dim(0), regions = answers.dim(1);
-  const std::vector<double> a = answers.detach().to_vector<double>();
-  std::vector<double> picks(static_cast<std::size_t>(batch * regions * taken * regions), 0);
-  std::vector<i64> order(static_cast<std::size_t>(regions));
-  for (i64 row = 0; row < batch * regions; ++row) {
-    const double* const of = a.data() + row * regions;
-    std::iota(order.begin(), order.end(), i64{0});
-    std::stable_sort(order.begin(), order.end(), [of](i64 x, i64 y) { return of[x] > of[y]; });
-    for (i64 k = 0; k < taken; ++k)
-      picks[static_cast<std::size_t>((row * taken + k) * regions +
-                                     order[static_cast<std::size_t>(k)])] = 1;
-  }
-  return cast(Tensor::from<double>(picks, {batch, regions * taken, regions}), answers.dtype());
-}
-
 }  // namespace detail
 
 RoutedAttention::RoutedAttention(const MixerConfig& c, Rng& rng)
@@ -99,9 +79,6 @@ RoutedAttention::RoutedAttention(const MixerConfig& c, Rng& rng)
 
 Tensor detail::routed_sums(const Tensor& qkv, i64 rows, i64 columns, i64 most, i64 heads,
                            double factor) {
-  check(qkv.device() == Device::cpu,
-        "biformer: regions are chosen on the CPU, and there is no kernel that does it on a GPU; "
-        "take --device cpu, or another mixer or network");
   const i64 batch = qkv.dim(0), H = qkv.dim(1), W = qkv.dim(2), C = qkv.dim(3) / 3, d = C / heads,
             regions = rows * columns, n = H * W / regions, taken = std::min(most, regions);
   const auto by_region = [&](i64 which) {  // (B,R,n,C)
@@ -110,14 +87,12 @@ Tensor detail::routed_sums(const Tensor& qkv, i64 rows, i64 columns, i64 most, i
     return reshape(permute(t, {0, 1, 3, 2, 4, 5}), Shape{batch, regions, n, C});
   };
   const Tensor q = by_region(0), k = by_region(1), v = by_region(2);
-  const Tensor picks =
-      routes(matmul(mean(q, {2}).detach(), mean(k, {2}).detach(), false, true), taken);
+  const Tensor answers = matmul(mean(q, {2}).detach(), mean(k, {2}).detach(), false, true),
+               routes = reshape(top_k(answers, taken).detach(), Shape{batch, regions * taken});
   const auto by_head = [&](const Tensor& t, i64 tokens) {  // (B,R,G,tokens,d)
     return permute(reshape(t, Shape{batch, regions, tokens, heads, d}), {0, 1, 3, 2, 4});
   };
-  const auto gathered = [&](const Tensor& t) {
-    return by_head(matmul(picks, reshape(t, Shape{batch, regions, n * C})), taken * n);
-  };
+  const auto gathered = [&](const Tensor& t) { return by_head(gather_rows(t, routes), taken * n); };
   const Tensor weights = softmax(matmul(scale(by_head(q, n), factor), gathered(k), false, true));
   const Tensor y = permute(matmul(weights, gathered(v)), {0, 1, 3, 2, 4});  // (B,R,n,G,d)
   return reshape(permute(reshape(y, Shape{batch, rows, columns, H / rows, W / columns, C}),

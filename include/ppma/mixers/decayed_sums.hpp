@@ -5,11 +5,16 @@
 //
 //   y_t = sum over s <= t of (q_t . k_s) e^(a_{s+1} + .. + a_t) v_s
 //
-//   all pairs   ( q k^T * L ) v   N x N scores a head
-//   recurrence  S_t = e^(a_t) S_{t-1} + k_t v_t^T,  y_t = q_t^T S_t   one d x p matrix a token
+// Tokens are cut into chunks: within one all pairs are summed, and what was before it comes as one
+// d x p matrix, which goes from chunk to chunk (Dao and Gu, 2024, algorithm 1).
 //
-// Both are the same; the one that holds fewer numbers is taken.
-// Legend: B batch, N tokens, G heads, d width of q and k, p width of v.
+//   within   ( q k^T * L ) v,  L_ts = e^(c_t - c_s) for s <= t
+//   chunk    S = sum over its s of e^(c_last - c_s) k_s v_s^T,  H = e^(c_last) H_before + S
+//   before   e^(c_t) q_t^T H_before
+//
+// with c_t the sum of the log decays since the chunk began.
+//
+// Legend: B batch, N tokens, G heads, d width of q and k, p width of v, T chunks of Q tokens.
 
 #include "ppma/mixers/mixer.hpp"
 
@@ -18,27 +23,32 @@ namespace ppma::inline PPMA_ABI {
 /// The sums, (B,N,G,p).
 ///   q, k       (B,N,G or 1,d)
 ///   v          (B,N,G,p)
-///   log_decay  (B,N,G), each <= 0; the first is of no edge
+///   log_decay  (B,N,G), each <= 0; the first is of no edge; f32 beside bf16
 PPMA_API Tensor decayed_sums(const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& log_decay);
 
 namespace detail {
 
-// Whether N tokens are summed by the recurrence.
-inline bool sums_by_recurrence(i64 tokens, i64 d, i64 p) { return d * p < tokens; }
+// N tokens in chunks of about 64, of one length but for the last.
+struct Chunks {
+  i64 count, length;
 
-PPMA_API Tensor decayed_sums_of_pairs(const Tensor& q, const Tensor& k, const Tensor& v,
-                                      const Tensor& log_decay);
-PPMA_API Tensor decayed_sums_by_recurrence(const Tensor& q, const Tensor& k, const Tensor& v,
-                                           const Tensor& log_decay);
+  explicit Chunks(i64 tokens, i64 most = 64)
+      : count((tokens + most - 1) / most), length((tokens + count - 1) / count) {}
+};
+
+PPMA_API Tensor decayed_sums_in(const Chunks& chunks, const Tensor& q, const Tensor& k,
+                                const Tensor& v, const Tensor& log_decay);
 
 }  // namespace detail
 
 /// Multiply-accumulates of those sums for a batch, and operations besides: the decays.
 inline MixerCost decayed_sums_cost(i64 batch, i64 tokens, i64 heads, i64 d, i64 p) {
-  const i64 each = batch * heads * tokens;
-  if (detail::sums_by_recurrence(tokens, d, p)) return {3 * each * d * p, each};
-  return {each * tokens * (d + p), 4 * each * tokens};
+  const detail::Chunks chunks(tokens);
+  const i64 each = batch * heads * chunks.count * chunks.length;
+  const bool one = chunks.count == 1;
+  return {each * (chunks.length * (d + p) + (one ? 0 : 2 * d * p)),
+          each * (4 * chunks.length + (one ? 0 : 2 * p))};
 }
 
 }  // namespace ppma::inline PPMA_ABI
@@ -51,39 +61,68 @@ inline MixerCost decayed_sums_cost(i64 batch, i64 tokens, i64 heads, i64 d, i64 
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/scan.hpp"
+#include "ppma/tensor/constant.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
 Tensor decayed_sums(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay) {
-  return detail::sums_by_recurrence(v.dim(1), q.dim(3), v.dim(3))
-             ? detail::decayed_sums_by_recurrence(q, k, v, log_decay)
-             : detail::decayed_sums_of_pairs(q, k, v, log_decay);
+  return detail::decayed_sums_in(detail::Chunks(v.dim(1)), q, k, v, log_decay);
 }
 
-Tensor detail::decayed_sums_of_pairs(const Tensor& q, const Tensor& k, const Tensor& v,
-                                     const Tensor& log_decay) {
-  const i64 batch = v.dim(0), n = v.dim(1), heads = v.dim(2);
-  const auto by_head = [](const Tensor& t) { return permute(t, {0, 2, 1, 3}); };
-  std::vector<double> later(static_cast<std::size_t>(n * n), 0);  // what no token sees
-  for (i64 t = 0; t < n; ++t)
-    for (i64 s = t + 1; s < n; ++s) later[static_cast<std::size_t>(t * n + s)] = -1e30;
-  const Tensor ahead = cast(Tensor::from<double>(later, {n, n}), v.dtype()).to(v.device());
-  const Tensor sums = permute(cumsum(log_decay, 1), {0, 2, 1});  // (B,G,N)
-  const Tensor L = exp(minimum(
-      reshape(sums, Shape{batch, heads, n, 1}) - reshape(sums, Shape{batch, heads, 1, n}) + ahead,
-      Tensor::zeros({1}, v.dtype(), v.device())));
-  const Tensor scores = matmul(by_head(q), by_head(k), false, true) * L;  // (B,G,N,N)
-  return by_head(matmul(scores, by_head(v)));
-}
-
-Tensor detail::decayed_sums_by_recurrence(const Tensor& q, const Tensor& k, const Tensor& v,
-                                          const Tensor& log_decay) {
-  const i64 batch = v.dim(0), n = v.dim(1), heads = v.dim(2), d = q.dim(3), p = v.dim(3);
-  const Tensor products =
-      reshape(k, Shape{batch, n, k.dim(2), d, 1}) * reshape(v, Shape{batch, n, heads, 1, p});
-  const Tensor states = decay_scan(products, reshape(log_decay, Shape{batch, n, heads, 1, 1}), 1,
-                                   ScanDirection::forward);  // (B,N,G,d,p)
-  return reshape(matmul(reshape(q, Shape{batch, n, q.dim(2), 1, d}), states), v.shape());
+Tensor detail::decayed_sums_in(const Chunks& chunks, const Tensor& q, const Tensor& k,
+                               const Tensor& v, const Tensor& log_decay) {
+  const i64 batch = v.dim(0), n = v.dim(1), heads = v.dim(2), d = q.dim(3), p = v.dim(3),
+            T = chunks.count, Q = chunks.length;
+  const bool shared = q.dim(2) == 1;                             // q and k, by all heads
+  const auto cut = [&](const Tensor& x, i64 parts, i64 width) {  // (B,T,Q,parts,width)
+    const Tensor rows = reshape(x, Shape{batch, n, parts * width});
+    const Tensor rest = Tensor::zeros({batch, T * Q - n, parts * width}, x.dtype(), x.device());
+    return reshape(T * Q == n ? rows : concat({rows, rest}, 1), Shape{batch, T, Q, parts, width});
+  };
+  // between (B,T,Q,G,.) and (B,T,G,Q,.); one head's are the same
+  const auto turned = [](const Tensor& x) {
+    return x.dim(3) == 1 ? reshape(x, Shape{x.dim(0), x.dim(1), 1, x.dim(2), x.dim(4)})
+                         : permute(x, {0, 1, 3, 2, 4});
+  };
+  const Tensor values = cut(v, heads, p), queries = turned(cut(q, q.dim(2), d)),
+               keys = turned(cut(k, k.dim(2), d));
+  const Tensor since = cumsum(cut(log_decay, heads, 1), 2);  // (B,T,Q,G,1)
+  const Tensor by_head = permute(since, {0, 1, 3, 2, 4});    // (B,T,G,Q,1)
+  const Tensor later = kept_constant("what no token sees", {Q, Q}, since.dtype(), v.device(), [&] {
+    std::vector<double> far(static_cast<std::size_t>(Q * Q), 0);
+    for (i64 t = 0; t < Q; ++t)
+      for (i64 s = t + 1; s < Q; ++s) far[static_cast<std::size_t>(t * Q + s)] = -1e30;
+    return far;
+  });
+  const Tensor L = exp(minimum(by_head - reshape(by_head, Shape{batch, T, heads, 1, Q}) + later,
+                               Tensor::zeros({1}, since.dtype(), v.device())));
+  const Tensor scores = matmul(queries, keys, false, true) * beside(v, L);  // (B,T,G,Q,Q)
+  Tensor y = permute(matmul(scores, permute(values, {0, 1, 3, 2, 4})), {0, 1, 3, 2, 4});
+  if (T > 1) {
+    const Tensor total = narrow(since, 2, Q - 1, 1);  // (B,T,1,G,1)
+    const Tensor weighed = values * beside(v, exp(total - since));
+    // (B,T,d,G p) of shared keys, one product for all heads; else (B,T,G,d,p)
+    const i64 columns = heads * p;
+    const Tensor states =
+        shared ? reshape(matmul(reshape(keys, Shape{batch, T, Q, d}),
+                                reshape(weighed, Shape{batch, T, Q, columns}), true, false),
+                         Shape{batch, T, d, heads, p})
+               : matmul(keys, permute(weighed, {0, 1, 3, 2, 4}), true, false);
+    const Tensor decays = shared ? broadcast_to(total, {batch, T, d, heads, 1})
+                                 : reshape(total, Shape{batch, T, heads, 1, 1});
+    const Tensor before =  // of the chunks behind the first
+        narrow(decay_scan(states, decays, 1, ScanDirection::forward), 1, 0, T - 1);
+    const Tensor asked = narrow(queries, 1, 1, T - 1);
+    const Tensor found = shared ? reshape(matmul(reshape(asked, Shape{batch, T - 1, Q, d}),
+                                                 reshape(before, Shape{batch, T - 1, d, columns})),
+                                          Shape{batch, T - 1, Q, heads, p})
+                                : permute(matmul(asked, before), {0, 1, 3, 2, 4});
+    y = concat({narrow(y, 1, 0, 1),
+                narrow(y, 1, 1, T - 1) + found * beside(v, exp(narrow(since, 1, 1, T - 1)))},
+               1);
+  }
+  const Tensor all = reshape(y, Shape{batch, T * Q, heads, p});
+  return T * Q == n ? all : narrow(all, 1, 0, n);
 }
 
 }  // namespace ppma::inline PPMA_ABI

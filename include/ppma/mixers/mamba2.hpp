@@ -76,21 +76,25 @@ Tensor DualScan::forward(const Tensor& x) const {
   const Tensor before = concat(  // three tokens of zeros in front
       {Tensor::zeros({batch, reach - 1, all}, x.dtype(), x.device()), narrow(p, -1, width, all)},
       1);
-  Tensor conv = broadcast_to(conv_bias, {batch, n, all});
-  for (i64 k = 0; k < reach; ++k) conv = conv + narrow(before, 1, k, n) * select(conv_weight, 0, k);
-  const Tensor seen = silu(conv);                                           // (B,N,E + 2S)
-  const Tensor dt = softplus(narrow(p, -1, width + all, heads) + dt_bias);  // (B,N,G)
+  Tensor conv = broadcast_to(detail::beside(x, conv_bias), {batch, n, all});
+  const Tensor taps = detail::beside(x, conv_weight);
+  for (i64 k = 0; k < reach; ++k) conv = conv + narrow(before, 1, k, n) * select(taps, 0, k);
+  const Tensor seen = silu(conv);  // (B,N,E + 2S)
+  const Tensor dt = softplus(detail::wide(narrow(p, -1, width + all, heads)) + dt_bias);  // (B,N,G)
   const Tensor u = reshape(narrow(seen, -1, 0, width), Shape{batch, n, heads, width / heads});
   const auto shared = [&](i64 first) {
     return reshape(narrow(seen, -1, first, states), Shape{batch, n, 1, states});
   };
   const Tensor y = decayed_sums(shared(width + states), shared(width),
-                                u * reshape(dt, Shape{batch, n, heads, 1}), dt * neg(exp(A_log))) +
-                   u * reshape(D, Shape{heads, 1});
-  const Tensor gated = reshape(y, Shape{batch, n, width}) * silu(narrow(p, -1, 0, width));
+                                u * reshape(detail::beside(u, dt), Shape{batch, n, heads, 1}),
+                                dt * neg(exp(A_log))) +
+                   u * reshape(detail::beside(u, D), Shape{heads, 1});
+  const Tensor gated =
+      detail::wide(reshape(y, Shape{batch, n, width}) * silu(narrow(p, -1, 0, width)));
   const Tensor rms = sqrt(add_scalar(mean(square(gated), {-1}, true), 1e-5));  // (B,N,1)
   const Tensor normed = div(gated, rms) * norm_weight;
-  return out_proj.forward(reshape(normed, Shape{batch, x.dim(1), x.dim(2), width}));
+  return out_proj.forward(
+      reshape(detail::beside(x, normed), Shape{batch, x.dim(1), x.dim(2), width}));
 }
 
 MixerCost DualScan::cost(const Shape& x) const {

@@ -87,7 +87,8 @@ class Mixer {
   Mixer& operator=(Mixer&& other) noexcept = default;
   ~Mixer() = default;
 
-  /// x (B,H,W,C), normalised -> (B,H,W,C). bf16 tokens are mixed in f32.
+  /// x (B,H,W,C), normalised -> (B,H,W,C) of its dtype. Beside bf16 tokens (on a GPU) what has the
+  /// range of a sum is f32.
   PPMA_API Tensor forward(const Tensor& x) const;
   /// For tokens of a shape (B,H,W,C).
   MixerCost cost(const Shape& x) const { return any_->cost(x); }
@@ -114,10 +115,22 @@ class Mixer {
 
 namespace ppma::inline PPMA_ABI {
 
+namespace detail {
+
+// f32 of bf16, others as they are.
+inline Tensor wide(const Tensor& x) { return cast(x, accumulator_dtype(x.dtype())); }
+
+// A parameter as tokens are.
+inline Tensor beside(const Tensor& x, const Tensor& parameter) {
+  return cast(parameter, x.dtype());
+}
+
+}  // namespace detail
+
 Tensor Mixer::forward(const Tensor& x) const {
   check(x.defined() && x.rank() == 4 && x.numel() > 0, "mixer: tokens must be (B,H,W,C), got ",
         x.defined() ? x.shape() : Shape{});
-  return cast(any_->forward(cast(x, accumulator_dtype(x.dtype()))), x.dtype());
+  return any_->forward(x);
 }
 
 }  // namespace ppma::inline PPMA_ABI

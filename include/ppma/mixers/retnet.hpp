@@ -78,7 +78,8 @@ Tensor Retention::forward(const Tensor& x) const {
     return Tensor::full({d}, value, like.dtype(), like.device());
   };
   const Tensor normed = layer_norm(y, each(norm_weight, 1), each(norm_bias, 0), 1e-6);
-  const Tensor affine = reshape(normed, x.shape()) * norm_weight + norm_bias;
+  const Tensor affine =
+      reshape(normed, x.shape()) * detail::beside(x, norm_weight) + detail::beside(x, norm_bias);
   return out_proj.forward(silu(g_proj.forward(x)) * affine);
 }
 

@@ -49,7 +49,7 @@ struct SpatialScan {
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
-#include "ppma/ops/scan.hpp"
+#include "ppma/tensor/constant.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -65,22 +65,23 @@ SpatialScan::SpatialScan(const MixerConfig& c, Rng& rng)
 Tensor SpatialScan::forward(const Tensor& x) const {
   const Tensor both = in_proj.forward(x);  // (B,H,W,2E)
   const Tensor u = silu(conv.forward(narrow(both, -1, 0, width)));
-  const Shape line{x.dim(0), x.dim(1) * x.dim(2), width};
   const Selected s = scan.select(u);
-  const Tensor decays = s.dt * reshape(scan.A(), {width});
-  const Tensor states = decay_scan(reshape(s.dt * s.B * u, line), reshape(decays, line), 1,
-                                   ScanDirection::forward);  // (B,N,E)
+  const Tensor states = selective_scan(
+      u, s.dt, scan.A(), s.B, Tensor::ones(s.C.shape(), x.dtype(), x.device()), TokenOrder::rows);
   // the three convolutions as one of 11 x 11, most of which is 0
-  std::vector<double> places(static_cast<std::size_t>(taps * side * side), 0);
-  for (i64 t = 0; t < taps; ++t) {
-    const i64 distance = distances[t / 9], row = side / 2 + (t / 3 % 3 - 1) * distance,
-              column = side / 2 + (t % 3 - 1) * distance;
-    places[static_cast<std::size_t>((t * side + row) * side + column)] = 1;
-  }
-  const Tensor spread = cast(Tensor::from<double>(places, {taps, side * side}), x.dtype());
-  const Tensor kernel = reshape(matmul(fusion, spread.to(x.device())), Shape{width, 1, side, side});
-  const Tensor fused = depthwise_conv2d(reshape(states, u.shape()), kernel);
-  const Tensor y = fused * s.C + u * scan.D;
+  const Tensor spread =
+      kept_constant("spatial_mamba", {taps, side * side}, fusion.dtype(), x.device(), [&] {
+        std::vector<double> places(static_cast<std::size_t>(taps * side * side), 0);
+        for (i64 t = 0; t < taps; ++t) {
+          const i64 distance = distances[t / 9], row = side / 2 + (t / 3 % 3 - 1) * distance,
+                    column = side / 2 + (t % 3 - 1) * distance;
+          places[static_cast<std::size_t>((t * side + row) * side + column)] = 1;
+        }
+        return places;
+      });
+  const Tensor kernel = reshape(matmul(fusion, spread), Shape{width, 1, side, side});
+  const Tensor fused = depthwise_conv2d(states, kernel);
+  const Tensor y = fused * s.C + u * detail::beside(u, scan.D);
   return out_proj.forward(out_norm.forward(y) * silu(narrow(both, -1, width, width)));
 }
 

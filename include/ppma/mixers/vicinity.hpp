@@ -58,6 +58,7 @@ PPMA_API Tensor turned(const Tensor& t, const Tensor& turns);
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/reduce.hpp"
+#include "ppma/tensor/constant.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -72,16 +73,16 @@ VicinityAttention::VicinityAttention(const MixerConfig& c, Rng& rng)
       excite(parameter(truncated_normal({c.channels, width}, rng))) {}
 
 Tensor detail::quarter_turns(i64 rows, i64 columns, DType dtype, Device device) {
-  const i64 n = rows * columns;
-  std::vector<double> turns;  // (4,N)
-  for (const bool of_rows : {true, false})
-    for (const bool sine : {false, true})
-      for (i64 t = 0; t < n; ++t) {
-        const double at =
-            of_rows ? double(t / columns) / double(rows) : double(t % columns) / double(columns);
-        turns.push_back(sine ? std::sin(std::acos(0.0) * at) : std::cos(std::acos(0.0) * at));
+  return kept_constant(str("quarter turns ", columns), {rows * columns, 4}, dtype, device, [&] {
+    std::vector<double> turns;
+    for (i64 t = 0; t < rows * columns; ++t)
+      for (const double at :
+           {double(t / columns) / double(rows), double(t % columns) / double(columns)}) {
+        const double turn = std::acos(0.0) * at;
+        turns.push_back(std::cos(turn)), turns.push_back(std::sin(turn));
       }
-  return permute(cast(Tensor::from<double>(turns, {4, n}), dtype).to(device), {1, 0});
+    return turns;
+  });
 }
 
 Tensor detail::turned(const Tensor& t, const Tensor& turns) {
@@ -92,15 +93,17 @@ Tensor detail::turned(const Tensor& t, const Tensor& turns) {
 
 Tensor VicinityAttention::forward(const Tensor& x) const {
   const i64 batch = x.dim(0), height = x.dim(1), columns = x.dim(2), n = height * columns;
-  const Tensor turns = detail::quarter_turns(height, columns, x.dtype(), x.device());
+  const Tensor turns =
+      detail::quarter_turns(height, columns, accumulator_dtype(x.dtype()), x.device());
   const auto by_head = [&](const Linear& l) {  // (B,G,N,d)
-    return permute(reshape(l.forward(x), Shape{batch, n, heads, width / heads}), {0, 2, 1, 3});
+    return permute(reshape(detail::wide(l.forward(x)), Shape{batch, n, heads, width / heads}),
+                   {0, 2, 1, 3});
   };
   const Tensor q = detail::turned(relu(by_head(q_proj)), turns),
                k = detail::turned(relu(by_head(k_proj)), turns);
   const Tensor sums = matmul(q, matmul(k, by_head(v_proj), true, false));  // (B,G,N,d)
   const Tensor weights = matmul(q, sum(k, {2}, true), false, true);        // (B,G,N,1)
-  const Tensor y = permute(div(sums, add_scalar(weights, 1e-4)), {0, 2, 1, 3});
+  const Tensor y = detail::beside(x, permute(div(sums, add_scalar(weights, 1e-4)), {0, 2, 1, 3}));
   const Tensor z = out_proj.forward(reshape(y, Shape{batch, height, columns, width}));
   const Tensor said = sigmoid(linear(relu(linear(mean(x, {1, 2}, true), squeeze)), excite));
   return z + z * said;

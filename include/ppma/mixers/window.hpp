@@ -38,12 +38,15 @@ struct WindowAttention {
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/softmax.hpp"
+#include "ppma/tensor/constant.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -97,27 +100,36 @@ Tensor WindowAttention::forward(const Tensor& x) const {
   const detail::Windowing rows(x.dim(1), moved), columns(x.dim(2), moved);
   const i64 batch = x.dim(0), C = x.dim(3), d = C / heads, n = rows.side * columns.side,
             count = rows.count * columns.count;
-  // numbers of the tokens of windows: relative positions, and which may see each other
-  std::vector<double> place(static_cast<std::size_t>(n * n * places * places), 0),
-      mask(static_cast<std::size_t>(count * n * n), 0);
   const auto row = [&](i64 u) { return u / columns.side; };
   const auto column = [&](i64 u) { return u % columns.side; };
-  for (i64 u = 0; u < n; ++u)
-    for (i64 w = 0; w < n; ++w) {
-      const i64 relative = (row(u) - row(w) + side - 1) * places + column(u) - column(w) + side - 1;
-      place[static_cast<std::size_t>((u * n + w) * places * places + relative)] = 1;
-      for (i64 k = 0; k < count; ++k) {
+  const auto constant = [&](const std::string& key, const Shape& shape,
+                            const std::function<double(i64, i64, i64)>& f) {
+    return kept_constant(str("window ", key), shape, bias_table.dtype(), x.device(), [&] {
+      std::vector<double> values;
+      const i64 last = shape[-1], middle = shape[-2];
+      for (i64 e = 0; e < shape.numel(); ++e)
+        values.push_back(f(e / last / middle, e / last % middle, e % last));
+      return values;
+    });
+  };
+  // the relative position of two tokens of a window, as rows that pick it from the table
+  const Tensor place =
+      constant(str("places ", columns.side), {n, n, places * places}, [&](i64 u, i64 w, i64 at) {
+        const i64 relative =
+            (row(u) - row(w) + side - 1) * places + column(u) - column(w) + side - 1;
+        return at == relative ? 1.0 : 0.0;
+      });
+  // which tokens of which window may see each other
+  const Tensor mask = constant(
+      str("mask ", x.dim(1), " ", x.dim(2), " ", moved), {count, 1, n, n},
+      [&](i64 k, i64 u, i64 w) {
         const i64 top = k / columns.count * rows.side, left = k % columns.count * columns.side;
         const bool together = rows.part(top + row(u)) == rows.part(top + row(w)) &&
                               columns.part(left + column(u)) == columns.part(left + column(w));
-        mask[static_cast<std::size_t>((k * n + u) * n + w)] = together ? 0 : -1e9;
-      }
-    }
-  const auto constant = [&](const std::vector<double>& values, const Shape& shape) {
-    return cast(Tensor::from<double>(values, shape), x.dtype()).to(x.device());
-  };
-  const Tensor by_pair = matmul(constant(place, {n * n, places * places}), bias_table);
-  const Tensor bias = reshape(transpose(by_pair, 0, 1), Shape{heads, n, n});
+        return together ? 0.0 : -1e9;
+      });
+  const Tensor by_pair = matmul(reshape(place, Shape{n * n, places * places}), bias_table);
+  const Tensor bias = detail::beside(x, reshape(transpose(by_pair, 0, 1), Shape{heads, n, n}));
   const Tensor t = columns.arranged(rows.arranged(qkv.forward(x), 1), 2);  // (B,H',W',3C)
   const Tensor by_window = permute(  // (B count,rows,columns of a window,3 G,d) in that order
       reshape(t, Shape{batch, rows.count, rows.side, columns.count, columns.side, 3 * heads, d}),
@@ -126,7 +138,7 @@ Tensor WindowAttention::forward(const Tensor& x) const {
   const Tensor q = scale(select(split, 1, 0), 1 / std::sqrt(static_cast<double>(d)));
   const Tensor scores = matmul(q, select(split, 1, 1), false, true) + bias;  // (B count,G,n,n)
   const Tensor weights =
-      softmax(reshape(scores, Shape{batch, count, heads, n, n}) + constant(mask, {count, 1, n, n}));
+      softmax(reshape(scores, Shape{batch, count, heads, n, n}) + detail::beside(x, mask));
   const Tensor y = matmul(reshape(weights, scores.shape()), select(split, 1, 2));
   const Tensor grid = reshape(
       permute(

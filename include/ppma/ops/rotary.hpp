@@ -38,6 +38,9 @@ PPMA_API Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i
 #include <type_traits>
 #include <vector>
 
+#if PPMA_CUDA
+#include "ppma/core/buffer.cuh"
+#endif
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/cpu/rotary.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
@@ -69,11 +72,22 @@ inline RotaryTables rotary_tables(const Tensor& angle, i64 tokens) {
   static std::list<Entry>* const kept = new std::list<Entry>;
   const std::vector<double> key = host ? angle.to_vector<double>() : std::vector<double>();
   const std::lock_guard<std::mutex> lock(mutex);
+  const auto held = [host](const RotaryTables& tables) {
+#if PPMA_CUDA  // a graph that is being captured will read them at each launch
+    if (!host) {
+      CudaPool::get().hold(tables.cosine.raw());
+      CudaPool::get().hold(tables.sine.raw());
+    }
+#else
+    static_cast<void>(host);
+#endif
+    return tables;
+  };
   for (auto e = kept->begin(); e != kept->end(); ++e)
     if (e->tokens == tokens && e->dtype == angle.dtype() && e->device_angle.defined() != host &&
         (host ? e->angle == key : e->device_angle.raw() == angle.raw())) {
       kept->splice(kept->begin(), *kept, e);
-      return e->tables;
+      return held(e->tables);
     }
   const auto table = [&] {
     return Tensor::empty({tokens, angle.dim(0)}, angle.dtype(), angle.device());
@@ -86,7 +100,7 @@ inline RotaryTables rotary_tables(const Tensor& angle, i64 tokens) {
   });
   kept->push_front({key, host ? Tensor() : angle.detach(), angle.dtype(), tokens, tables});
   if (kept->size() > 8) kept->pop_back();
-  return tables;
+  return held(tables);
 }
 
 }  // namespace detail

@@ -106,6 +106,17 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const 
   const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c, order);
   const detail::SelectiveInputs inputs{
       {u.detach(), dt.detach(), a.detach(), b.detach(), c.detach()}};
+  i64 states = s.states;
+  visit_device(u.device(), "selective_scan",
+               [&](auto on) { states = kernels::selective_scan_states(on, s.states); });
+  if (states > s.states) {  // more that stay 0
+    const auto filled = [&](const Tensor& t) {
+      Shape rest = t.shape();
+      rest.set(t.rank() - 1, states - s.states);
+      return concat({t, Tensor::zeros(rest, t.dtype(), t.device())}, -1);
+    };
+    return selective_scan(u, dt, filled(a), filled(b), filled(c), order);
+  }
   Tensor y, kept;
   visit(u.device(), u.dtype(), "selective_scan", [&](auto on, auto t) {
     using T = decltype(t);

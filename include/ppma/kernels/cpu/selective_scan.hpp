@@ -134,6 +134,9 @@ void for_strips(const SelectiveShape& s, F f) {
 
 }  // namespace detail
 
+/// How many states a kernel has for these.
+inline i64 selective_scan_states(Cpu, i64 states) { return states; }
+
 /// Whether a shape can be computed, how many numbers forward keeps for backward, and in how many
 /// parts the gradients of b and c come.
 template <class T>

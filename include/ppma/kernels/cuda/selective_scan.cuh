@@ -67,45 +67,58 @@ SelectivePlan selective_plan(const SelectiveShape& s) {
 __device__ __forceinline__ float selective_exp2(float x) { return exp2_fast(x); }
 __device__ __forceinline__ double selective_exp2(double x) { return ::exp2(x); }
 
+/// V numbers that nobody writes meanwhile, so that loads need not wait for stores.
+template <int V, class T>
+__device__ __forceinline__ void selective_load(const T* p, acc_t<T> (&v)[V]) {
+  constexpr int bytes = V * static_cast<int>(sizeof(T)), piece = bytes < 16 ? bytes : 16;
+  using Raw = typename RawPack<piece>::type;
+  alignas(16) T copy[V];
+#pragma unroll
+  for (int i = 0; i < bytes / piece; ++i)
+    reinterpret_cast<Raw*>(copy)[i] = __ldg(reinterpret_cast<const Raw*>(p) + i);
+  load_pack<V>(copy, v);
+}
+
 /// A thread's place: its channel, its states, its piece of each tile.
 template <class T, class Lanes>
 struct SelectivePlace {
   static constexpr int S = Lanes::states;
   using A = acc_t<T>;
-  int line, group, piece, left;  // left: states from this thread's first on
-  bool there, whole;             // has a channel; its states lie aligned
+  int line, group, piece, channels, states;
+  bool there;  // has a channel; else reads the last one's
   i64 image, block, channel;
-  const T *u, *dt, *b, *c;  // of its image, channel and first state
-  A a[S];                   // times log2 e
+  i64 of_channels, of_states;  // of its image, channel and first state
+  A a[S];                      // times log2 e
 
   __device__ __forceinline__ SelectivePlace(const SelectiveShape& s, const SelectiveArgs<T>& x,
                                             const SelectivePlan& plan) {
     const int lane = static_cast<int>(threadIdx.x % 32);
     line = lane % Lanes::lines, group = line / Lanes::channels;
     piece = static_cast<int>(threadIdx.x / 32) * Lanes::pieces + lane / Lanes::lines;
+    channels = static_cast<int>(s.channels), states = static_cast<int>(s.states);
     image = blockIdx.x / plan.blocks, block = blockIdx.x % plan.blocks;
     channel = block * Lanes::channels + line % Lanes::channels, there = channel < s.channels;
-    const int first = group * S;
-    left = static_cast<int>(s.states) - first, whole = s.states % S == 0 && left >= S;
-    const i64 tokens = s.height * s.width, of_channels = image * tokens * s.channels + channel,
-              of_states = image * tokens * s.states + first;
-    u = x.u + of_channels, dt = x.dt + of_channels, b = x.b + of_states, c = x.c + of_states;
+    channel = ::min(channel, s.channels - 1);
+    const i64 tokens = s.height * s.width;
+    of_channels = image * tokens * s.channels + channel;
+    of_states = image * tokens * s.states + group * S;
 #pragma unroll
     for (int k = 0; k < S; ++k)
-      a[k] = there && k < left ? x.a[channel * s.states + first + k] * A(1.4426950408889634) : A(0);
+      a[k] = x.a[channel * s.states + group * S + k] * A(1.4426950408889634);
   }
-  /// Of b or c at a token, zeros where there is none.
-  __device__ __forceinline__ void states_of(const T* p, bool here, i64 at, A (&v)[S]) const {
-    if (here && whole) {
-      load_pack<S>(p + at, v);
-    } else {
-#pragma unroll
-      for (int k = 0; k < S; ++k) v[k] = here && k < left ? A(p[at + k]) : A(0);
-    }
+  /// Of u, dt or dy at a token; 0 where it is not `here`.
+  __device__ __forceinline__ A channel_of(const T* p, int token, bool here) const {
+    A v[1];
+    selective_load<1>(p + of_channels + token * channels, v);
+    return here && there ? v[0] : A(0);
+  }
+  /// Of b or c.
+  __device__ __forceinline__ void states_of(const T* p, int token, A (&v)[S]) const {
+    selective_load<S>(p + of_states + token * states, v);
   }
 };
 
-/// Where the tokens of a piece lie, and how many it has.
+/// Where the tokens of a piece lie, and how many it has; those behind its last one are it again.
 struct SelectivePiece {
   int n, token[selective_piece];
 
@@ -116,11 +129,12 @@ struct SelectivePiece {
               line = static_cast<int>(s.walk.line), step = static_cast<int>(s.walk.step),
               line_step = static_cast<int>(s.walk.line_step);
     n = ::max(::min(behind - first, selective_piece), 0);
-    int outer = first / line, inner = first % line;
+    const int at = ::min(first, behind - 1);
+    int outer = at < line ? 0 : at / line, inner = at - outer * line;
 #pragma unroll
     for (int l = 0; l < selective_piece; ++l) {
       token[l] = static_cast<int>(s.walk.first) + outer * line_step + inner * step;
-      if (++inner == line) inner = 0, ++outer;
+      if (l + 1 < n && ++inner == line) inner = 0, ++outer;
     }
   }
 };
@@ -160,7 +174,7 @@ __device__ __forceinline__ void selective_run(const SelectiveShared<A, Lanes>& e
 
 /// kept: null, or for backward.
 template <class T, class Lanes, bool grid>
-__global__ void __launch_bounds__(32 * selective_warps)
+__global__ void __launch_bounds__(32 * selective_warps, Lanes::states == 1 ? 2 : 1)
     selective_scan_tiles(SelectiveShape s, SelectiveArgs<T> x, SelectivePlan plan, T* y,
                          acc_t<T>* kept) {
   using A = acc_t<T>;
@@ -168,7 +182,7 @@ __global__ void __launch_bounds__(32 * selective_warps)
   extern __shared__ __align__(16) unsigned char memory[];
   const SelectivePlace<T, Lanes> me(s, x, plan);
   const int of_all = plan.pieces * Lanes::numbers;
-  T* const out = y + (me.u - x.u);
+  T* const out = y + me.of_channels;
   A carry[S] = {}, above[grid ? L : 1][S] = {};
   for (i64 tile = 0; tile < plan.tiles; ++tile) {
     const SelectivePiece piece(s, plan, tile, me.piece);
@@ -177,10 +191,9 @@ __global__ void __launch_bounds__(32 * selective_warps)
     for (int k = 0; k < S; ++k) product[k] = A(1);
 #pragma unroll
     for (int l = 0; l < L; ++l) {
-      const bool here = l < piece.n && me.there;
-      const i64 at = piece.token[l] * s.channels;
-      const A dt = here ? A(me.dt[at]) : A(0);
-      input[l] = here ? dt * A(me.u[at]) : A(0);
+      const bool here = l < piece.n;
+      const A dt = me.channel_of(x.dt, piece.token[l], here);
+      input[l] = dt * me.channel_of(x.u, piece.token[l], here);
 #pragma unroll
       for (int k = 0; k < S; ++k) decay[l][k] = selective_exp2(dt * me.a[k]);
     }
@@ -191,7 +204,7 @@ __global__ void __launch_bounds__(32 * selective_warps)
 #pragma unroll
       for (int l = 0; l < L; ++l) {
         A b[S];
-        me.states_of(me.b, l < piece.n, piece.token[l] * s.states, b);
+        me.states_of(x.b, piece.token[l], b);
 #pragma unroll
         for (int k = 0; k < S; ++k) {
           end[k] = decay[l][k] * end[k] + input[l] * b[k];
@@ -216,8 +229,8 @@ __global__ void __launch_bounds__(32 * selective_warps)
     for (int l = 0; l < L; ++l) {
       const bool here = l < piece.n;
       A b[S], c[S], sum = 0;
-      me.states_of(me.b, here, piece.token[l] * s.states, b);
-      me.states_of(me.c, here, piece.token[l] * s.states, c);
+      me.states_of(x.b, piece.token[l], b);
+      me.states_of(x.c, piece.token[l], c);
 #pragma unroll
       for (int k = 0; k < S; ++k) {
         g[k] = decay[l][k] * g[k] + input[l] * b[k];
@@ -233,7 +246,7 @@ __global__ void __launch_bounds__(32 * selective_warps)
 #pragma unroll
       for (int step = Lanes::channels; step < Lanes::lines; step *= 2)
         sum += __shfl_xor_sync(0xffffffffu, sum, step);
-      if (here && me.there && me.group == 0) out[piece.token[l] * s.channels] = T(sum);
+      if (here && me.there && me.group == 0) out[piece.token[l] * me.channels] = T(sum);
     }
     if (!grid && plan.pieces == 1) {
 #pragma unroll
@@ -255,6 +268,11 @@ auto with_selective_lanes(const SelectiveShape& s, F f) {
 }
 
 }  // namespace detail
+
+/// How many states a kernel for these has: 1, 4, 8 or 16. Others are filled up with such as stay 0.
+inline i64 selective_scan_states(Cuda, i64 states) {
+  return states == 1 ? 1 : states <= 4 ? 4 : states <= 8 ? 8 : 16;
+}
 
 /// Whether there is a kernel for a shape; and of how many numbers what the scan keeps for backward
 /// is.

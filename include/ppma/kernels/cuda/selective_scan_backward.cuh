@@ -34,7 +34,7 @@ __device__ __forceinline__ T selective_sums(T (&v)[V], int channel) {
 }
 
 template <class T, class Lanes, bool grid>
-__global__ void __launch_bounds__(32 * selective_warps)
+__global__ void __launch_bounds__(32 * selective_warps, 1)
     selective_scan_tiles_back(SelectiveShape s, SelectiveArgs<T> x, SelectivePlan plan,
                               const acc_t<T>* kept, const T* dy, SelectiveGradients<T> d) {
   using A = acc_t<T>;
@@ -43,9 +43,8 @@ __global__ void __launch_bounds__(32 * selective_warps)
   extern __shared__ __align__(16) unsigned char memory[];
   const SelectivePlace<T, Lanes> me(s, x, plan);
   const int of_all = plan.pieces * Lanes::numbers, of_block = static_cast<int>(me.line % C);
-  const i64 tokens = s.height * s.width, own = me.u - x.u;
-  const T* const upstream = dy + own;
-  T *const du = d.du + own, *const ddt = d.ddt + own;
+  const i64 tokens = s.height * s.width;
+  T *const du = d.du + me.of_channels, *const ddt = d.ddt + me.of_channels;
   const i64 part = (me.block * s.batch + me.image) * tokens * s.states;
   A da[S] = {}, behind[S] = {}, below[grid ? L : 1][S] = {};
   for (i64 tile = plan.tiles - 1; tile >= 0; --tile) {
@@ -60,10 +59,10 @@ __global__ void __launch_bounds__(32 * selective_warps)
     for (int k = 0; k < S; ++k) product[k] = A(1);
 #pragma unroll
     for (int l = 0; l < L; ++l) {
-      const bool here = l < piece.n && me.there;
-      const i64 at = piece.token[l] * s.channels;
-      dt[l] = here ? A(me.dt[at]) : A(0), u[l] = here ? A(me.u[at]) : A(0);
-      up[l] = here ? A(upstream[at]) : A(0);
+      const bool here = l < piece.n;
+      dt[l] = me.channel_of(x.dt, piece.token[l], here);
+      u[l] = me.channel_of(x.u, piece.token[l], here);
+      up[l] = me.channel_of(dy, piece.token[l], here);
 #pragma unroll
       for (int k = 0; k < S; ++k) decay[l][k] = selective_exp2(dt[l] * me.a[k]);
     }
@@ -77,7 +76,7 @@ __global__ void __launch_bounds__(32 * selective_warps)
 #pragma unroll
       for (int l = 0; l < L; ++l) {
         A b[S];
-        me.states_of(me.b, l < piece.n, piece.token[l] * s.states, b);
+        me.states_of(x.b, piece.token[l], b);
 #pragma unroll
         for (int k = 0; k < S; ++k) {
           if (last) left[l][k] = g[k];
@@ -102,7 +101,7 @@ __global__ void __launch_bounds__(32 * selective_warps)
 #pragma unroll
       for (int l = L - 1; l >= 0; --l) {
         A c[S];
-        me.states_of(me.c, l < piece.n, piece.token[l] * s.states, c);
+        me.states_of(x.c, piece.token[l], c);
 #pragma unroll
         for (int k = 0; k < S; ++k) {
           const A p = up[l] * c[k] + (grid ? below[grid ? l : 0][k] : A(0));
@@ -125,8 +124,8 @@ __global__ void __launch_bounds__(32 * selective_warps)
     for (int l = L - 1; l >= 0; --l) {
       const bool here = l < piece.n;
       A b[S], c[S], above[S] = {}, of_u = 0, of_dt = 0;
-      me.states_of(me.b, here, piece.token[l] * s.states, b);
-      me.states_of(me.c, here, piece.token[l] * s.states, c);
+      me.states_of(x.b, piece.token[l], b);
+      me.states_of(x.c, piece.token[l], c);
       if (grid && tile > 0 && here) load_pack<S>(kept_at(tile - 1, l), above);
 #pragma unroll
       for (int k = 0; k < S; ++k) {
@@ -148,7 +147,7 @@ __global__ void __launch_bounds__(32 * selective_warps)
         of_dt += __shfl_xor_sync(0xffffffffu, of_dt, step);
       }
       if (here && me.there && me.group == 0) {
-        const i64 at = piece.token[l] * s.channels;
+        const int at = piece.token[l] * me.channels;
         du[at] = T(of_u), ddt[at] = T(of_dt);
       }
       if (l % together == 0) {
@@ -159,8 +158,8 @@ __global__ void __launch_bounds__(32 * selective_warps)
         for (int j = 1; j < together; ++j)
           if (which == j) token = piece.token[l + j];
         const int k = value % S;
-        if (of_block % (C / (2 * S * together)) == 0 && l + which < piece.n && k < me.left)
-          (value / S % 2 == 0 ? d.db : d.dc)[part + token * s.states + me.group * S + k] = sum;
+        if (of_block % (C / (2 * S * together)) == 0 && l + which < piece.n)
+          (value / S % 2 == 0 ? d.db : d.dc)[part + token * me.states + me.group * S + k] = sum;
       }
     }
     if (!grid && plan.pieces == 1) {
@@ -182,8 +181,7 @@ __global__ void __launch_bounds__(32 * selective_warps)
   }
 #pragma unroll
   for (int k = 0; k < S; ++k)
-    if (k < me.left)
-      d.da[(me.image * s.channels + me.channel) * s.states + me.group * S + k] = da[k];
+    d.da[(me.image * s.channels + me.channel) * s.states + me.group * S + k] = da[k];
 }
 
 }  // namespace detail
