@@ -92,7 +92,7 @@ struct SpatialMambaBlock {
   SpatialSelection SASSM;
   Depthwise cpe2;
   LayerNorm ln_2;
-  Mlp mlp;
+  GeluMlp mlp;
   double drop_path;
 
   PPMA_API SpatialMambaBlock(i64 channels, double drop, Rng& rng);

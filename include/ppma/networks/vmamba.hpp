@@ -55,7 +55,7 @@ struct VMambaBlock {
   Depthwise conv2d;  // without a bias
   Linear out_proj;
   LayerNorm norm2;
-  Mlp mlp;
+  GeluMlp mlp;
   double drop_path;
 
   PPMA_API VMambaBlock(i64 channels, bool grid, double drop, Rng& rng);
