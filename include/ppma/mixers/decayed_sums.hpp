@@ -94,8 +94,7 @@ Tensor detail::decayed_sums_in(const Chunks& chunks, const Tensor& q, const Tens
       for (i64 s = t + 1; s < Q; ++s) far[static_cast<std::size_t>(t * Q + s)] = -1e30;
     return far;
   });
-  const Tensor L = exp(minimum(by_head - reshape(by_head, Shape{batch, T, heads, 1, Q}) + later,
-                               Tensor::zeros({1}, since.dtype(), v.device())));
+  const Tensor L = exp(by_head - reshape(by_head, Shape{batch, T, heads, 1, Q}) + later);
   const Tensor scores = matmul(queries, keys, false, true) * beside(v, L);  // (B,T,G,Q,Q)
   Tensor y = permute(matmul(scores, permute(values, {0, 1, 3, 2, 4})), {0, 1, 3, 2, 4});
   if (T > 1) {
