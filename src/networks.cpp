@@ -7,4 +7,7 @@
 #include "ppma/networks/mambaout.hpp"
 #include "ppma/networks/network.hpp"
 #include "ppma/networks/parts.hpp"
+#include "ppma/networks/spatial_mamba.hpp"
+#include "ppma/networks/two_d_vmamba.hpp"
+#include "ppma/networks/vmamba.hpp"
 #include "ppma/networks/vvt.hpp"

@@ -241,7 +241,8 @@ MadeStudy ablate(const AblateOptions& o, const AnyTraining& base, StudyObserver&
   if (!o.mixers.empty() && o.trials.parts == 1 && common_of(base).task != "detect")
     detail::see_reaches(s, observer);
   return write_study(s,
-                     {.title = str(s.figure.name, " minus that without a mask"),
+                     {.title = str(s.figure.name, " minus that ",
+                                   o.mixers.empty() ? "" : "of attention ", "without a mask"),
                       .x_label = str("percentage points, ", s.seeds,
                                      s.seeds == 1 ? " seed" : " seeds", ", paired 95 % intervals")},
                      true, observer);

@@ -167,7 +167,7 @@ inline OnnxValue emit(const VitAttention& a, const OnnxValue& x) {
   return emit("proj", a.proj, reshape(permute(y, {0, 2, 1, 3}), {b, t, c.width}));
 }
 
-inline OnnxValue emit(const Mlp& mlp, const OnnxValue& x) {
+inline OnnxValue emit(const GeluMlp& mlp, const OnnxValue& x) {
   const Scope scope("mlp");
   return emit("fc2", mlp.fc2, gelu(emit("fc1", mlp.fc1, x)));
 }

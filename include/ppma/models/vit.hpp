@@ -84,7 +84,7 @@ struct VitBlock {
   LayerNorm norm1;
   VitAttention attn;
   LayerNorm norm2;
-  Mlp mlp;
+  GeluMlp mlp;
   double drop_path;
 
   PPMA_API VitBlock(const VitConfig& c, double drop, Rng& rng);

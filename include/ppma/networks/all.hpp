@@ -7,6 +7,9 @@
 #include "ppma/networks/biformer.hpp"
 #include "ppma/networks/mambaout.hpp"
 #include "ppma/networks/networks.hpp"
+#include "ppma/networks/spatial_mamba.hpp"
+#include "ppma/networks/two_d_vmamba.hpp"
+#include "ppma/networks/vmamba.hpp"
 #include "ppma/networks/vvt.hpp"
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NETWORKS)
@@ -24,6 +27,12 @@ inline bool fill_network_table() {
   network_table() = {
       {"mambaout", "Yu and Wang, MambaOut, 2025", "head.fc2", MambaOut::configs(),
        make_network<MambaOut>},
+      {"vmamba", "Liu et al., VMamba, 2024", "classifier.head", VMamba::configs(),
+       make_network<VMamba>},
+      {"spatial_mamba", "Xiao et al., Spatial-Mamba, 2025", "head", SpatialMamba::configs(),
+       make_network<SpatialMamba>},
+      {"two_d_vmamba", "Zhang et al., 2DMamba, 2025", "classifier.head", TwoDVMamba::configs(),
+       make_network<TwoDVMamba>},
       {"biformer", "Zhu et al., BiFormer, 2023", "head", BiFormer::configs(),
        make_network<BiFormer>},
       {"vvt", "Sun et al., Vicinity Vision Transformer, 2022", "head", Vvt::configs(),

@@ -103,7 +103,8 @@ class Network {
 
 /// What it costs on images (batch,3,height,width), layer by layer (models/summary.hpp). MACs are
 /// those of linear layers, convolutions, attention and scans: a scan's are three a state and token
-/// (its decay, its input, its output) and one a channel of D.
+/// (its decay, its input, its output) and one a channel of D. Summary::published() is what papers
+/// print as "FLOPs".
 PPMA_API Summary summary(Network& m, i64 batch, i64 height, i64 width, DType dtype = DType::f32);
 
 /// As models/fold.hpp: weights as inference with activations of `dtype` reads them.

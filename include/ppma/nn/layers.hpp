@@ -142,10 +142,10 @@ struct BatchNorm {
 };
 
 /// fc2(GELU(fc1 x))
-struct Mlp {
+struct GeluMlp {
   Linear fc1, fc2;
 
-  Mlp(i64 width, i64 hidden, Rng& rng) : fc1(width, hidden, rng), fc2(hidden, width, rng) {}
+  GeluMlp(i64 width, i64 hidden, Rng& rng) : fc1(width, hidden, rng), fc2(hidden, width, rng) {}
   /// x (...,C) -> (...,C)
   PPMA_API Tensor forward(const Tensor& x) const;
   template <class V>
@@ -166,7 +166,7 @@ Linear::Linear(i64 in, i64 out, Rng& rng, bool with_bias)
     : weight(parameter(truncated_normal({out, in}, rng))),
       bias(with_bias ? parameter(Tensor::zeros({out})) : Tensor()) {}
 
-Tensor Mlp::forward(const Tensor& x) const { return fc2.forward(gelu(fc1.forward(x))); }
+Tensor GeluMlp::forward(const Tensor& x) const { return fc2.forward(gelu(fc1.forward(x))); }
 
 Conv2d::Conv2d(i64 in, i64 out, i64 kernel, ConvOptions options_, Rng& rng)
     : weight(parameter(uniform_fan_in({out, in / options_.groups, kernel, kernel},

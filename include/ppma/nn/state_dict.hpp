@@ -64,8 +64,9 @@ PPMA_API LoadReport load_into(const std::vector<Field>& fields,
 
 }  // namespace detail
 
-/// Copies tensors by name into a module (any floating dtype into any other). As strict as PyTorch,
-/// which does not insist on every buffer either: report.passed_by names those.
+/// Copies tensors by name into a module (any floating dtype into any other; a linear layer's
+/// weights also from those of a convolution 1 x 1). As strict as PyTorch, which does not insist on
+/// every buffer either: report.passed_by names those.
 template <class M>
 LoadReport load_state_dict(M& module, const std::vector<std::pair<std::string, Tensor>>& tensors,
                            const LoadOptions& options = {}) {
@@ -145,7 +146,7 @@ LoadReport load_into(const std::vector<Field>& fields,
     if (!ignored(entry.first)) given[entry.first] = &entry.second;
   LoadReport report;
   std::vector<std::pair<Tensor, const Tensor*>> copies;
-  std::deque<Tensor> scalars;
+  std::deque<Tensor> reshaped;
   for (const auto& [name, t, kind] : fields) {
     if (ignored(name)) continue;
     const auto it = given.find(name);
@@ -156,7 +157,9 @@ LoadReport load_into(const std::vector<Field>& fields,
     // a scalar, as PyTorch before 0.4 wrote it
     const bool one = t.rank() == 0 && it->second->shape() == Shape{1};
     if (one)
-      it->second = &scalars.emplace_back(Tensor::scalar(it->second->item(), it->second->dtype()));
+      it->second = &reshaped.emplace_back(Tensor::scalar(it->second->item(), it->second->dtype()));
+    if (t.rank() == 2 && it->second->shape() == Shape{t.dim(0), t.dim(1), 1, 1})
+      it->second = &reshaped.emplace_back(it->second->viewed_as(t.shape()));
     if (it->second->shape() != t.shape())
       report.misshaped.push_back(str(name, ": file ", it->second->shape(), ", module ", t.shape()));
     else

@@ -37,8 +37,9 @@ struct Parameter {
 /// character.
 PPMA_API bool matches(std::string_view pattern, std::string_view text);
 
-/// The published recipe: no decay on tensors of one dimension (norms, biases, dt_bias, A_log) and
-/// on names that end in ".bias"; layer scales have four dimensions and are decayed.
+/// The published recipe: no decay on tensors of one dimension (norms, biases, dt_bias, A_log), on
+/// names that end in ".bias", and on the decays "A_logs" of VMamba and its descendants; layer
+/// scales have four dimensions and are decayed.
 PPMA_API std::vector<ParameterRule> no_decay_rules(double weight_decay);
 
 /// The dense recipes': names with `norm` in them are not decayed, all others are, biases and the
@@ -112,7 +113,10 @@ bool matches(std::string_view pattern, std::string_view text) {
 }
 
 std::vector<ParameterRule> no_decay_rules(double weight_decay) {
-  return {{"*.bias", Shape::max_rank, 0.0}, {"*", 1, 0.0}, {"*", Shape::max_rank, weight_decay}};
+  return {{"*.bias", Shape::max_rank, 0.0},
+          {"*.A_logs", Shape::max_rank, 0.0},
+          {"*", 1, 0.0},
+          {"*", Shape::max_rank, weight_decay}};
 }
 
 std::vector<ParameterRule> norm_rules(double weight_decay) {
