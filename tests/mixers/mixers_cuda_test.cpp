@@ -26,6 +26,22 @@ Tensor mixed(const std::string& name, const MixerConfig& c, cuda_test::In in) {
   return m.forward(in[0]);
 }
 
+/// How far the GPU may be from the CPU in f64. Most differences cancel nothing. Two do, and then the
+/// rounding of the projections alone is as much; bounds are about 1.5 times what the CPU has in f64
+/// with only q, k, v (of vicinity also its weights) rounded to bf16 where they are written:
+///   retnet    the norm takes the size of the sums out, so that the gradients of q and k are
+///             differences of large parts: 0.061 at (2,7,7,24), 0.073 at (1,30,56,8)
+///   vicinity  two channels a head are both nearly 0 behind their relu in some tokens, whose weights
+///             are divided by: 0.36 at (1,30,56,8), 0.01 elsewhere. With one token weights cancel
+///             but for the 1e-4 beside them, and the gradient of k is that rest: in f32 4e-4
+cuda_test::Tolerance bounds(const std::string& name, const Shape& shape) {
+  cuda_test::Tolerance most{1e-10, 5e-5, 6e-2};
+  if (name == "retnet") most.bf16 = 0.12;
+  if (name == "vicinity" && shape == Shape{1, 30, 56, 8}) most.bf16 = 0.5;
+  if (name == "vicinity" && shape == Shape{1, 1, 1, 8}) most.f32 = 1e-3;
+  return most;
+}
+
 PpmaConfig nano(const std::string& mixer) {
   PpmaConfig c = with_mixers(ppma_nano(), mixer);
   c.num_classes = 4, c.drop_path_rate = 0;
