@@ -198,11 +198,6 @@ TEST_CASE("networks: on a GPU in f32, bf16, and a step", "[networks]") {
     const Reference small(kind.name);
     Network n = small.network(DType::f32);
     to(n, Device::cuda);
-    if (std::string(kind.name) == "biformer") {
-      CHECK(says([&] { n.forward(small.input(DType::f32).to(Device::cuda)); },
-                 "biformer: regions are chosen on the CPU"));
-      continue;
-    }
     const Tensor want = get(small.file.tensors, "eval.logits"),
                  images = small.input(DType::f32).to(Device::cuda);
     CHECK(distance(n.forward(images).to(Device::cpu), want) < 1e-5);

@@ -94,6 +94,25 @@ TEST_CASE("op table: selective scan") {
        },
        {2},
        Plain{inputs(4, 1, 2, 3), {1, 4, 1, 2}, plain_scan(4, 1, 2, 3)}},
+      {"selective_scan/its input besides",
+       [](In x) { return selective_scan(x[0], x[1], x[2], x[3], x[4], TokenOrder::grid, x[5]); },
+       "selective_scan: d must be (2), got (3)",
+       [] {
+         const Tensor u = zeros({1, 1, 2, 2});
+         selective_scan(u, u, zeros({2, 2}), u, u, TokenOrder::grid, zeros({3}));
+       },
+       {2, 5},
+       Plain{[&] {
+               auto all = inputs(2, 3, 3, 2);
+               all.push_back({{3}});
+               return all;
+             }(),
+             {1, 2, 3, 3},
+             [](const Lists& x) {
+               std::vector<double> y = plain_scan(2, 3, 3, 2)({x[0], x[1], x[2], x[3], x[4]});
+               for (std::size_t i = 0; i < y.size(); ++i) y[i] += x[5][i % 3] * x[0][i];
+               return y;
+             }}},
       {"selective_scan/down the columns and back",
        [](In x) { return selective_scan(x[0], x[1], x[2], x[3], x[4], TokenOrder::columns_back); },
        "selective_scan: an argument is undefined",
@@ -115,22 +134,27 @@ TEST_CASE("op table: selective scan") {
 
 TEST_CASE("selective scan: strips of channels give what is composed, and its gradients", "[ops]") {
   Rng rng(3);
+  const TokenOrder orders[] = {TokenOrder::grid, TokenOrder::rows, TokenOrder::columns,
+                               TokenOrder::rows_back, TokenOrder::columns_back};
   for (const i64 channels : {1, 8, 13, 37})
-    for (const TokenOrder order : {TokenOrder::grid, TokenOrder::rows, TokenOrder::columns,
-                                   TokenOrder::rows_back, TokenOrder::columns_back}) {
+    for (const TokenOrder order : orders) {
       const Shape tokens{2, 5, 6, channels}, states{2, 5, 6, 3};
-      std::vector<Tensor> x{
-          Tensor::randn(tokens, rng, 1, DType::f64), Tensor::rand(tokens, rng, 0, 1, DType::f64),
-          Tensor::rand({channels, 3}, rng, -2, 0, DType::f64),
-          Tensor::randn(states, rng, 1, DType::f64), Tensor::randn(states, rng, 1, DType::f64)};
+      std::vector<Tensor> x{Tensor::randn(tokens, rng, 1, DType::f64),
+                            Tensor::rand(tokens, rng, 0, 1, DType::f64),
+                            Tensor::rand({channels, 3}, rng, -2, 0, DType::f64),
+                            Tensor::randn(states, rng, 1, DType::f64),
+                            Tensor::randn(states, rng, 1, DType::f64),
+                            Tensor::randn({channels}, rng, 1, DType::f64)};
       const Tensor up = Tensor::randn(tokens, rng, 1, DType::f64);
       std::vector<Tensor> gradients[2];
       Tensor y[2];
       for (int way = 0; way < 2; ++way) {
         std::vector<Tensor> in;
         for (const Tensor& t : x) in.push_back(t.clone().requires_grad(true));
-        y[way] = way == 0 ? selective_scan(in[0], in[1], in[2], in[3], in[4], order)
-                          : selective_scan_composed(in[0], in[1], in[2], in[3], in[4], order);
+        const auto scan = way == 0 ? selective_scan : selective_scan_composed;
+        // two scans of one u: the second adds to the gradient of the first
+        y[way] = scan(in[0], in[1], in[2], in[3], in[4], order, in[5]) +
+                 scan(in[0], in[1], in[2], in[4], in[3], TokenOrder::rows, Tensor());
         y[way].backward(up);
         for (const Tensor& t : in) gradients[way].push_back(t.grad());
       }

@@ -4,6 +4,7 @@
 #if PPMA_TEST_GPU
 
 #include "cuda_compare.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/selective_scan.hpp"
 
 using namespace cuda_test;

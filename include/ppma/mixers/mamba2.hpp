@@ -49,6 +49,7 @@ struct DualScan {
 #include "ppma/mixers/selective.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/reduce.hpp"
 
@@ -73,12 +74,17 @@ DualScan::DualScan(const MixerConfig& c, Rng& rng)
 Tensor DualScan::forward(const Tensor& x) const {
   const i64 batch = x.dim(0), n = x.dim(1) * x.dim(2), all = width + 2 * states;
   const Tensor p = reshape(in_proj.forward(x), {batch, n, i64{-1}});
-  const Tensor before = concat(  // three tokens of zeros in front
-      {Tensor::zeros({batch, reach - 1, all}, x.dtype(), x.device()), narrow(p, -1, width, all)},
-      1);
-  Tensor conv = broadcast_to(detail::beside(x, conv_bias), {batch, n, all});
-  const Tensor taps = detail::beside(x, conv_weight);
-  for (i64 k = 0; k < reach; ++k) conv = conv + narrow(before, 1, k, n) * select(taps, 0, k);
+  // the convolution along the sequence, as one of 7 x 7 on a grid of one column
+  const auto zeros = [&](const Shape& shape) {
+    return Tensor::zeros(shape, conv_weight.dtype(), x.device());
+  };
+  const Tensor taps = reshape(concat({conv_weight, zeros({7 - reach, all})}, 0), Shape{1, 7, all});
+  const Tensor window =
+      concat({zeros({3, 7, all}), taps, zeros({3, 7, all})}, 0);  // (across,along)
+  const Tensor conv =
+      reshape(depthwise_conv2d(reshape(narrow(p, -1, width, all), Shape{batch, n, 1, all}),
+                               reshape(permute(window, {2, 1, 0}), Shape{all, 1, 7, 7}), conv_bias),
+              Shape{batch, n, all});
   const Tensor seen = silu(conv);  // (B,N,E + 2S)
   const Tensor dt = softplus(detail::wide(narrow(p, -1, width + all, heads)) + dt_bias);  // (B,N,G)
   const Tensor u = reshape(narrow(seen, -1, 0, width), Shape{batch, n, heads, width / heads});

@@ -70,16 +70,16 @@ Tensor Retention::forward(const Tensor& x) const {
   const i64 batch = x.dim(0), n = x.dim(1) * x.dim(2), d = x.dim(3) / heads;
   const Rotated turned = rotary(q_proj.forward(x), k_proj.forward(x), angle, heads,
                                 1 / std::sqrt(static_cast<double>(d)));
-  const Shape split{batch, n, heads, d};
-  const Tensor y =
-      decayed_sums(reshape(turned.q, split), reshape(turned.k, split),
-                   reshape(v_proj.forward(x), split), broadcast_to(decay, {batch, n, heads}));
-  const auto each = [&](const Tensor& like, double value) {
-    return Tensor::full({d}, value, like.dtype(), like.device());
+  // f32 up to the norm: it takes out the size of each token's sums, so that of the gradients of q
+  // and k only what differs between large parts is left
+  const auto split = [&](const Tensor& t) {
+    return detail::wide(reshape(t, Shape{batch, n, heads, d}));
   };
-  const Tensor normed = layer_norm(y, each(norm_weight, 1), each(norm_bias, 0), 1e-6);
-  const Tensor affine =
-      reshape(normed, x.shape()) * detail::beside(x, norm_weight) + detail::beside(x, norm_bias);
+  const Tensor y = decayed_sums(split(turned.q), split(turned.k), split(v_proj.forward(x)),
+                                broadcast_to(decay, {batch, n, heads}));
+  const auto each = [&](double value) { return Tensor::full({d}, value, y.dtype(), y.device()); };
+  const Tensor normed = layer_norm(y, each(1), each(0), 1e-6);
+  const Tensor affine = detail::beside(x, reshape(normed, x.shape()) * norm_weight + norm_bias);
   return out_proj.forward(silu(g_proj.forward(x)) * affine);
 }
 

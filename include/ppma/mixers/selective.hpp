@@ -99,7 +99,7 @@ Tensor Selection::A() const { return neg(exp(A_log)); }
 
 Tensor Selection::scan(const Tensor& u, TokenOrder order) const {
   const Selected s = select(u);
-  return selective_scan(u, s.dt, A(), s.B, s.C, order) + u * detail::beside(u, D);
+  return selective_scan(u, s.dt, A(), s.B, s.C, order, D);
 }
 
 MixerCost Selection::cost(i64 tokens, i64 scans) const {

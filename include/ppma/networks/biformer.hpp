@@ -36,7 +36,7 @@ struct BiFormerRouted {
         lepe(channels, 5, rng),
         qkv(channels, 3 * channels, rng),
         wo(channels, channels, rng) {}
-  /// x (B,H,W,C), normalised -> (B,H,W,C). Error on a GPU: mixers/biformer.hpp.
+  /// x (B,H,W,C), normalised -> (B,H,W,C)
   PPMA_API Tensor forward(const Tensor& x) const;
   template <class V>
   void fields(V& v) {

@@ -17,20 +17,23 @@ namespace ppma::inline PPMA_ABI {
 /// one sequence, row by row or column by column, from the first token or back from the last.
 enum class TokenOrder { grid, rows, columns, rows_back, columns_back };
 
-/// y (B,H,W,E), differentiable in all five; f32, f64, and on a GPU bf16, a then f32. States of E S
+/// y (B,H,W,E), differentiable in all; f32, f64, and on a GPU bf16, a and d then f32. States of E S
 /// numbers a token are not written, but for the backward pass of a grid on a GPU. There S is up to
 /// 16, and a grid's rows are up to 128 tokens wide (S <= 8: 256, S <= 4: 512); others are composed
 /// of decay_scan(), which writes them.
 ///   u, dt  (B,H,W,E), dt >= 0
 ///   a      (E,S), below 0
 ///   b, c   (B,H,W,S)
+///   d      (E): y + d u; or undefined
 PPMA_API Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const Tensor& b,
-                               const Tensor& c, TokenOrder order = TokenOrder::grid);
+                               const Tensor& c, TokenOrder order = TokenOrder::grid,
+                               const Tensor& d = Tensor());
 
 /// The same op by op, anywhere.
 PPMA_API Tensor selective_scan_composed(const Tensor& u, const Tensor& dt, const Tensor& a,
                                         const Tensor& b, const Tensor& c,
-                                        TokenOrder order = TokenOrder::grid);
+                                        TokenOrder order = TokenOrder::grid,
+                                        const Tensor& d = Tensor());
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -50,7 +53,8 @@ namespace ppma::inline PPMA_ABI {
 namespace detail {
 
 inline kernels::SelectiveShape check_selective(const Tensor& u, const Tensor& dt, const Tensor& a,
-                                               const Tensor& b, const Tensor& c, TokenOrder order) {
+                                               const Tensor& b, const Tensor& c, TokenOrder order,
+                                               const Tensor& d) {
   check(u.defined() && dt.defined() && a.defined() && b.defined() && c.defined(),
         "selective_scan: an argument is undefined");
   check(u.rank() == 4 && u.numel() > 0 && dt.shape() == u.shape(),
@@ -62,11 +66,17 @@ inline kernels::SelectiveShape check_selective(const Tensor& u, const Tensor& dt
         by_token, ", got ", b.shape(), " and ", c.shape());
   check(is_floating(u.dtype()), "selective_scan: u is ", u.dtype(),
         "; it must be f32 or f64 (on a GPU also bf16), convert it with cast");
-  for (const Tensor* t : {&dt, &a, &b, &c}) {
-    const DType dtype = t == &a ? accumulator_dtype(u.dtype()) : u.dtype();
-    check(t->dtype() == dtype && t->device() == u.device(),
-          "selective_scan: ", t == &a ? "a" : "an argument", " is ", t->dtype(), " on ",
-          t->device(), "; beside u it must be ", dtype, " on ", u.device());
+  check(!d.defined() || d.shape() == Shape{u.dim(3)}, "selective_scan: d must be (", u.dim(3),
+        "), got ", d.defined() ? d.shape() : Shape{});
+  for (const Tensor* t : {&dt, &a, &b, &c, &d}) {
+    if (!t->defined()) continue;
+    const DType dtype = t == &a || t == &d ? accumulator_dtype(u.dtype()) : u.dtype();
+    check(t->dtype() == dtype && t->device() == u.device(), "selective_scan: ",
+          t == &a   ? "a"
+          : t == &d ? "d"
+                    : "an argument",
+          " is ", t->dtype(), " on ", t->device(), "; beside u it must be ", dtype, " on ",
+          u.device());
   }
   const i64 height = u.dim(1), width = u.dim(2), n = height * width;
   const bool columns = order == TokenOrder::columns || order == TokenOrder::columns_back,
@@ -79,11 +89,12 @@ inline kernels::SelectiveShape check_selective(const Tensor& u, const Tensor& dt
 }
 
 struct SelectiveInputs {
-  std::vector<Tensor> all;  // u, dt, a, b, c, without history
+  std::vector<Tensor> all;  // u, dt, a, b, c, d, without history
   template <class T>
   kernels::SelectiveArgs<T> args(T) const {
-    return {all[0].data<T>(), all[1].data<T>(), all[3].data<T>(), all[4].data<T>(),
-            all[2].data<acc_t<T>>()};
+    return {all[0].data<T>(),        all[1].data<T>(),
+            all[3].data<T>(),        all[4].data<T>(),
+            all[2].data<acc_t<T>>(), all[5].defined() ? all[5].data<acc_t<T>>() : nullptr};
   }
 };
 
@@ -102,10 +113,10 @@ inline Tensor out_of_order(Tensor x, const Shape& shape, TokenOrder order) {
 }  // namespace detail
 
 Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const Tensor& b,
-                      const Tensor& c, TokenOrder order) {
-  const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c, order);
+                      const Tensor& c, TokenOrder order, const Tensor& d) {
+  const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c, order, d);
   const detail::SelectiveInputs inputs{
-      {u.detach(), dt.detach(), a.detach(), b.detach(), c.detach()}};
+      {u.detach(), dt.detach(), a.detach(), b.detach(), c.detach(), d.detach()}};
   i64 states = s.states;
   visit_device(u.device(), "selective_scan",
                [&](auto on) { states = kernels::selective_scan_states(on, s.states); });
@@ -115,7 +126,7 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const 
       rest.set(t.rank() - 1, states - s.states);
       return concat({t, Tensor::zeros(rest, t.dtype(), t.device())}, -1);
     };
-    return selective_scan(u, dt, filled(a), filled(b), filled(c), order);
+    return selective_scan(u, dt, filled(a), filled(b), filled(c), order, d);
   }
   Tensor y, kept;
   visit(u.device(), u.dtype(), "selective_scan", [&](auto on, auto t) {
@@ -123,12 +134,12 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const 
     if (!kernels::selective_scan_fits<T>(on, s)) return;
     y = Tensor::empty(u.shape(), u.dtype(), u.device());
     const Shape numbers{kernels::selective_scan_kept<T>(on, s)};
-    if (needs_grad({u, dt, a, b, c})) kept = Tensor::empty(numbers, a.dtype(), u.device());
+    if (needs_grad({u, dt, a, b, c, d})) kept = Tensor::empty(numbers, a.dtype(), u.device());
     kernels::selective_scan(on, s, inputs.args(t), y.data<T>(),
                             kept.defined() ? kept.data<acc_t<T>>() : nullptr);
   });
-  if (!y.defined()) return selective_scan_composed(u, dt, a, b, c, order);
-  return record(y, "selective_scan", {u, dt, a, b, c}, [s, inputs, kept](const Tensor& dy) {
+  if (!y.defined()) return selective_scan_composed(u, dt, a, b, c, order, d);
+  return record(y, "selective_scan", {u, dt, a, b, c, d}, [s, inputs, kept](const Tensor& dy) {
     Grads grads;
     visit(dy.device(), dy.dtype(), "selective_scan", [&](auto on, auto t) {
       using T = decltype(t);
@@ -139,23 +150,33 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const 
       const DType wide = accumulator_dtype(dy.dtype());
       const i64 parts = kernels::selective_scan_parts<T>(on, s);
       const Shape of_states{parts, dy.dim(0), dy.dim(1), dy.dim(2), s.states};
-      Tensor du = room(dy.shape(), dy.dtype()), ddt = room(dy.shape(), dy.dtype()),
-             da = room({s.batch, s.channels, s.states}, wide), db = room(of_states, wide),
-             dc = room(of_states, wide);
-      const kernels::SelectiveGradients<T> to{du.data<T>(), ddt.data<T>(), da.data<A>(),
-                                              db.data<A>(), dc.data<A>()};
+      Tensor du = gradient_so_far(0);
+      const bool add = du.defined();  // the scans of one u in other orders
+      if (!add) du = room(dy.shape(), dy.dtype());
+      Tensor ddt = room(dy.shape(), dy.dtype()), da = room({s.batch, s.channels, s.states}, wide),
+             db = room(of_states, wide), dc = room(of_states, wide),
+             dd = room({s.batch, s.channels}, wide);
+      const kernels::SelectiveGradients<T> to{
+          du.data<T>(), ddt.data<T>(), da.data<A>(), db.data<A>(), dc.data<A>(), dd.data<A>(), add};
       kernels::selective_scan_backward(on, s, inputs.args(t), kept.data<acc_t<T>>(), dy.data<T>(),
                                        to);
-      grads = {du, ddt, sum(da, {0}), cast(sum(db, {0}), dy.dtype()),
-               cast(sum(dc, {0}), dy.dtype())};
+      grads = {du,
+               ddt,
+               sum(da, {0}),
+               cast(sum(db, {0}), dy.dtype()),
+               cast(sum(dc, {0}), dy.dtype()),
+               inputs.all[5].defined() ? sum(dd, {0}) : Tensor()};
     });
     return grads;
   });
 }
 
 Tensor selective_scan_composed(const Tensor& u, const Tensor& dt, const Tensor& a, const Tensor& b,
-                               const Tensor& c, TokenOrder order) {
-  const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c, order);
+                               const Tensor& c, TokenOrder order, const Tensor& d) {
+  const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c, order, d);
+  const auto wide = [&](const Tensor& t) { return cast(t, a.dtype()); };
+  if (d.defined())
+    return cast(wide(selective_scan_composed(u, dt, a, b, c, order)) + wide(u) * d, u.dtype());
   if (order != TokenOrder::grid) {
     const auto line = [&](const Tensor& t) { return detail::in_order(t, order); };
     return detail::out_of_order(selective_scan_composed(line(u), line(dt), a, line(b), line(c)),
@@ -163,7 +184,6 @@ Tensor selective_scan_composed(const Tensor& u, const Tensor& dt, const Tensor& 
   }
   const Shape by_channel{s.batch, s.height, s.width, s.channels, 1},
       by_state{s.batch, s.height, s.width, 1, s.states};
-  const auto wide = [&](const Tensor& t) { return cast(t, a.dtype()); };
   const Tensor decay = reshape(wide(dt), by_channel) * a;  // (B,H,W,E,S)
   Tensor h = decay_scan(reshape(wide(dt) * wide(u), by_channel) * reshape(wide(b), by_state), decay,
                         2, ScanDirection::forward);

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <vector>
 
+#include "ppma/core/device.hpp"
 #include "ppma/core/float_bits.hpp"
 #include "ppma/core/parallel.hpp"
 

@@ -25,19 +25,22 @@ struct SelectiveShape {
 };
 
 /// What a scan reads: u, dt (batch,tokens,channels), a (channels,states), b, c
-/// (batch,tokens,states).
+/// (batch,tokens,states), d (channels) or null.
 template <class T>
 struct SelectiveArgs {
   const T *u, *dt, *b, *c;
-  const acc_t<T>* a;
+  const acc_t<T>*a, *d;
 };
 
-/// Where the gradients go; of a, b and c as parts, by image and by strip, to be added up.
+/// Where the gradients go; of a, b, c and d as parts, by image and by strip, to be added up. `add`:
+/// du is added to.
 template <class T>
 struct SelectiveGradients {
   T *du, *ddt;
   acc_t<T>* da;      // (batch,channels,states)
   acc_t<T>*db, *dc;  // (strips,batch,tokens,states)
+  acc_t<T>* dd;      // (batch,channels)
+  bool add;
 };
 
 namespace detail {
@@ -69,7 +72,9 @@ class SelectiveStrip {
         at_(image * s.height * s.width),
         first_(strip * size),
         n_(std::min(size, s.channels - first_)),
-        a_(static_cast<std::size_t>(s.states * size), T(0)) {
+        a_(static_cast<std::size_t>(s.states * size), T(0)),
+        d_(static_cast<std::size_t>(size), T(0)) {
+    if (x.d != nullptr) std::copy_n(x.d + first_, n_, d_.begin());
     for (i64 k = 0; k < s.states; ++k)
       for (i64 e = 0; e < n_; ++e) a_[index(k, e)] = x.a[(first_ + e) * s.states + k];
   }
@@ -92,6 +97,7 @@ class SelectiveStrip {
       store_some(to, v, left);
   }
   V a(i64 state, i64 r) const { return load(a_.data() + state * size + r * w); }
+  V d(i64 r) const { return load(d_.data() + r * w); }
   T b(i64 t, i64 state) const { return x_.b[token(t) * s_.states + state]; }
   T c(i64 t, i64 state) const { return x_.c[token(t) * s_.states + state]; }
   i64 token(i64 t) const { return at_ + places_[t]; }
@@ -120,7 +126,7 @@ class SelectiveStrip {
   const SelectiveArgs<T>& x_;
   const i64* places_;
   i64 at_, first_, n_;
-  std::vector<T> a_;
+  std::vector<T> a_, d_;
 };
 
 // f(image, strip) for all.
@@ -170,7 +176,7 @@ void selective_scan(Cpu, const SelectiveShape& s, const SelectiveArgs<T>& x, T* 
         T *const g = gs + j % 2 * states, *const h = grid ? rows + j * states : g;
         one.step(t, j > 0 ? gs + (j - 1) % 2 * states : nullptr, i > 0 ? h : nullptr, g, h);
         for (i64 r = 0; r < detail::strip_lanes; ++r) {
-          Vec<T> sum{};
+          Vec<T> sum = x.d == nullptr ? Vec<T>{} : one.d(r) * one.get(x.u, t, r);
           for (i64 k = 0; k < s.states; ++k)
             sum += load(h + k * Strip::size + r * Strip::w) * one.c(t, k);
           one.put(y, t, r, sum);
@@ -192,12 +198,13 @@ void selective_scan_backward(Cpu, const SelectiveShape& s, const SelectiveArgs<T
   detail::for_strips<T>(s, [&](i64 image, i64 strip) {
     const Strip one(s, x, places.data(), image, strip);
     const i64 states = s.states * Strip::size, tokens = s.height * s.width;
-    // decay q of the token to the right; da; g of all tokens, and of a grid h, and decay p of the
-    // row below
-    const Workspace<T> room((2 + tokens + (grid ? tokens + s.width : 0)) * states);
-    T *const right = room.data(), *const da = right + states, *const gs = da + states,
-             *const hs = grid ? gs + tokens * states : gs, *const below = hs + tokens * states;
-    std::fill_n(da, states, T(0));
+    // decay q of the token to the right; da; dd; g of all tokens, and of a grid h, and decay p of
+    // the row below
+    const Workspace<T> room((2 + tokens + (grid ? tokens + s.width : 0)) * states + Strip::size);
+    T *const right = room.data(), *const da = right + states, *const dd = da + states,
+             *const gs = dd + Strip::size, *const hs = grid ? gs + tokens * states : gs,
+             *const below = hs + tokens * states;
+    std::fill_n(da, states + Strip::size, T(0));
     for (i64 t = 0; t < tokens; ++t)
       one.step(t, t % s.width > 0 ? gs + (t - 1) * states : nullptr,
                t >= s.width ? hs + (t - s.width) * states : nullptr, gs + t * states,
@@ -211,7 +218,9 @@ void selective_scan_backward(Cpu, const SelectiveShape& s, const SelectiveArgs<T
       std::fill_n(db_t, s.states, T(0)), std::fill_n(dc_t, s.states, T(0));
       for (i64 r = 0; r < detail::strip_lanes; ++r) {
         const V dt = one.get(x.dt, t, r), u = one.get(x.u, t, r), grad = one.get(dy, t, r);
-        V du{}, ddt{};
+        V du = grad * one.d(r), ddt{};
+        store(dd + r * Strip::w, V(load(dd + r * Strip::w) + grad * u));
+        if (d.add) du += one.get(d.du, t, r);
         for (i64 k = 0; k < s.states; ++k) {
           const i64 at = k * Strip::size + r * Strip::w;
           const V a = one.a(k, r), decay = exp_of(dt * a);
@@ -233,6 +242,7 @@ void selective_scan_backward(Cpu, const SelectiveShape& s, const SelectiveArgs<T
         one.put(d.du, t, r, du), one.put(d.ddt, t, r, ddt);
       }
     }
+    std::copy_n(dd, one.count(), d.dd + image * s.channels + one.first());
     for (i64 e = 0; e < one.count(); ++e)
       for (i64 k = 0; k < s.states; ++k)
         d.da[(image * s.channels + one.first() + e) * s.states + k] = da[k * Strip::size + e];

@@ -254,9 +254,15 @@ bool with_walk(const DepthwiseShape& s, F&& f) {
       return f(v, std::integral_constant<int, 3>{}, std::integral_constant<int, 4>{}), true;
     if (s.k == 5)
       return f(v, std::integral_constant<int, 5>{}, std::integral_constant<int, 4>{}), true;
+    if (s.k == 7)
+      return f(v, std::integral_constant<int, 7>{}, std::integral_constant<int, 4>{}), true;
     return false;
   };
   if (s.h * s.w * s.c >= (i64{1} << 31)) return false;
+  if (s.k == 11)
+    return f(std::integral_constant<int, 1>{}, std::integral_constant<int, 11>{},
+             std::integral_constant<int, 2>{}),
+           true;
   if (s.c % pair == 0) return k_of(std::integral_constant<int, pair>{});
   return k_of(std::integral_constant<int, 1>{});
 }
@@ -403,22 +409,35 @@ void depthwise_dw(Cuda, const DepthwiseShape& s, const T* x, const T* dy, acc_t<
   if constexpr (std::is_same_v<T, bf16>)
     if (detail::streams<T>(s))
       return detail::run_depthwise_back_stream<detail::AsItIs>(s, x, dy, put);
+  if (s.k == 11) {
+    const i64 parts = std::clamp<i64>(s.batch * s.h / 32, 1, 64);
+    const Workspace<A> partial(parts * (taps + 1) * s.c, Device::cuda);
+    detail::depthwise_back_rows<T, 11>
+        <<<dim3(static_cast<unsigned>((s.c + 31) / 32), 11, static_cast<unsigned>(parts)),
+           dim3(32, 8), 0, cuda::stream()>>>(s, x, dy, partial.data());
+    cuda::launched("depthwise_conv2d");
+    return detail::finish_columns(parts, (taps + 1) * s.c, static_cast<const A*>(partial.data()),
+                                  put, "depthwise_conv2d");
+  }
   const bool walked = detail::with_walk<T>(s, [&](auto v, auto k, auto p) {
     constexpr int V = decltype(v)::value, K = decltype(k)::value, P = decltype(p)::value;
-    const detail::DepthwiseCut d = detail::depthwise_cut(s, P, V, 100000, 14);
-    const i64 units = s.batch * d.chunks * d.strips, packs = s.c / V;
-    i64 across = 1;
-    while (across < packs && across < 32) across *= 2;
-    const i64 down = 256 / across, tiles = (packs + across - 1) / across;
-    const i64 parts = std::clamp<i64>((units + down - 1) / down, 1, std::max<i64>(1, 528 / tiles));
-    const Workspace<A> partial(parts * (taps + 1) * s.c, Device::cuda);
-    detail::depthwise_back<T, V, K, P>
-        <<<dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(parts)),
-           dim3(static_cast<unsigned>(across), static_cast<unsigned>(down)), 0, cuda::stream()>>>(
-            units, d, x, dy, partial.data());
-    cuda::launched("depthwise_conv2d");
-    detail::finish_columns(parts, (taps + 1) * s.c, static_cast<const A*>(partial.data()), put,
-                           "depthwise_conv2d");
+    if constexpr (K <= 7) {
+      const detail::DepthwiseCut d = detail::depthwise_cut(s, P, V, 100000, 14);
+      const i64 units = s.batch * d.chunks * d.strips, packs = s.c / V;
+      i64 across = 1;
+      while (across < packs && across < 32) across *= 2;
+      const i64 down = 256 / across, tiles = (packs + across - 1) / across;
+      const i64 parts =
+          std::clamp<i64>((units + down - 1) / down, 1, std::max<i64>(1, 528 / tiles));
+      const Workspace<A> partial(parts * (taps + 1) * s.c, Device::cuda);
+      detail::depthwise_back<T, V, K, P>
+          <<<dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(parts)),
+             dim3(static_cast<unsigned>(across), static_cast<unsigned>(down)), 0, cuda::stream()>>>(
+              units, d, x, dy, partial.data());
+      cuda::launched("depthwise_conv2d");
+      detail::finish_columns(parts, (taps + 1) * s.c, static_cast<const A*>(partial.data()), put,
+                             "depthwise_conv2d");
+    }
   });
   if (walked) return;
   const i64 parts = std::clamp<i64>(s.batch * s.h * s.w / 256, 1, 64);

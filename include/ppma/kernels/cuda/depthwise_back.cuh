@@ -210,6 +210,48 @@ __global__ void __launch_bounds__(256)
     partial[(static_cast<i64>(blockIdx.z) * (taps + 1) + t) * s.c + c] = sum;
 }
 
+// Large K: a block has 32 channels of the K taps of one row and a part of the rows of pixels, which
+// a thread walks along with K pixels of x in registers.
+template <class T, int K>
+__global__ void __launch_bounds__(256)
+    depthwise_back_rows(DepthwiseShape s, const T* x, const T* dy, acc_t<T>* partial) {
+  using A = acc_t<T>;
+  constexpr int R = K / 2;
+  __shared__ A shared[256];
+  const i64 c = static_cast<i64>(blockIdx.x) * 32 + threadIdx.x, rows = s.batch * s.h;
+  const int ky = static_cast<int>(blockIdx.y), width = static_cast<int>(s.w);
+  A sum[K + 1] = {};  // the last one of db
+  if (c < s.c)
+    for (i64 row = static_cast<i64>(blockIdx.z) * 8 + threadIdx.y; row < rows;
+         row += static_cast<i64>(gridDim.z) * 8) {
+      const i64 i = row % s.h + ky - R;
+      if (i < 0 || i >= s.h) continue;
+      const T *const from = x + (row + ky - R) * s.w * s.c + c, *const up =
+                                                                    dy + row * s.w * s.c + c;
+      const auto at = [&](int j) { return j >= 0 && j < width ? A(from[j * s.c]) : A(0); };
+      A seen[K];  // x from j - R to j + R
+#pragma unroll
+      for (int k = 0; k < K; ++k) seen[k] = at(k - R - 1);
+#pragma unroll 4
+      for (int j = 0; j < width; ++j) {
+#pragma unroll
+        for (int k = 0; k + 1 < K; ++k) seen[k] = seen[k + 1];
+        seen[K - 1] = at(j + R);
+        const A g = A(up[j * s.c]);
+#pragma unroll
+        for (int k = 0; k < K; ++k) sum[k] += g * seen[k];
+        sum[K] += g;
+      }
+    }
+#pragma unroll
+  for (int k = 0; k <= K; ++k) {
+    const A all = sum_block_rows<A, 256>(sum[k], shared);
+    const i64 tap = k < K ? ky * K + k : K * K;
+    if (threadIdx.y == 0 && c < s.c && (k < K || ky == R))
+      partial[(static_cast<i64>(blockIdx.z) * (K * K + 1) + tap) * s.c + c] = all;
+  }
+}
+
 // Sums (k*k + 1, C) to dw (C, k*k) and db.
 template <class A>
 struct PutTaps {

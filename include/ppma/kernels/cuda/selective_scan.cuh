@@ -89,6 +89,7 @@ struct SelectivePlace {
   i64 image, block, channel;
   i64 of_channels, of_states;  // of its image, channel and first state
   A a[S];                      // times log2 e
+  A d;                         // of the first group of states, else 0
 
   __device__ __forceinline__ SelectivePlace(const SelectiveShape& s, const SelectiveArgs<T>& x,
                                             const SelectivePlan& plan) {
@@ -102,6 +103,7 @@ struct SelectivePlace {
     const i64 tokens = s.height * s.width;
     of_channels = image * tokens * s.channels + channel;
     of_states = image * tokens * s.states + group * S;
+    d = x.d != nullptr && group == 0 ? x.d[channel] : A(0);
 #pragma unroll
     for (int k = 0; k < S; ++k)
       a[k] = x.a[channel * s.states + group * S + k] * A(1.4426950408889634);
@@ -174,7 +176,7 @@ __device__ __forceinline__ void selective_run(const SelectiveShared<A, Lanes>& e
 
 /// kept: null, or for backward.
 template <class T, class Lanes, bool grid>
-__global__ void __launch_bounds__(32 * selective_warps, Lanes::states == 1 ? 2 : 1)
+__global__ void __launch_bounds__(32 * selective_warps, 1)
     selective_scan_tiles(SelectiveShape s, SelectiveArgs<T> x, SelectivePlan plan, T* y,
                          acc_t<T>* kept) {
   using A = acc_t<T>;
@@ -183,20 +185,29 @@ __global__ void __launch_bounds__(32 * selective_warps, Lanes::states == 1 ? 2 :
   const SelectivePlace<T, Lanes> me(s, x, plan);
   const int of_all = plan.pieces * Lanes::numbers;
   T* const out = y + me.of_channels;
-  A carry[S] = {}, above[grid ? L : 1][S] = {};
+  A carry[S] = {}, above[grid ? L : 1][S] = {}, u[L], dt[L];
+  const auto load = [&](const SelectivePiece& piece) {
+#pragma unroll
+    for (int l = 0; l < L; ++l) {
+      dt[l] = me.channel_of(x.dt, piece.token[l], l < piece.n);
+      u[l] = me.channel_of(x.u, piece.token[l], l < piece.n);
+    }
+  };
+  constexpr bool early = S == 1;  // there are registers for the next tile
+  if (early) load(SelectivePiece(s, plan, 0, me.piece));
   for (i64 tile = 0; tile < plan.tiles; ++tile) {
     const SelectivePiece piece(s, plan, tile, me.piece);
     A input[L], decay[L][S], end[S] = {}, product[S];
 #pragma unroll
     for (int k = 0; k < S; ++k) product[k] = A(1);
+    if (!early) load(piece);
 #pragma unroll
     for (int l = 0; l < L; ++l) {
-      const bool here = l < piece.n;
-      const A dt = me.channel_of(x.dt, piece.token[l], here);
-      input[l] = dt * me.channel_of(x.u, piece.token[l], here);
+      input[l] = dt[l] * u[l];
 #pragma unroll
-      for (int k = 0; k < S; ++k) decay[l][k] = selective_exp2(dt * me.a[k]);
+      for (int k = 0; k < S; ++k) decay[l][k] = selective_exp2(dt[l] * me.a[k]);
     }
+    if (early && tile + 1 < plan.tiles) load(SelectivePiece(s, plan, tile + 1, me.piece));
     if (!grid && kept != nullptr && me.piece == 0)
       store_pack<S>(kept + ((blockIdx.x * plan.tiles + tile) * Lanes::lines + me.line) * S, carry);
     A g[S] = {};
@@ -228,7 +239,7 @@ __global__ void __launch_bounds__(32 * selective_warps, Lanes::states == 1 ? 2 :
 #pragma unroll
     for (int l = 0; l < L; ++l) {
       const bool here = l < piece.n;
-      A b[S], c[S], sum = 0;
+      A b[S], c[S], sum = me.d * me.channel_of(x.u, piece.token[l], here);
       me.states_of(x.b, piece.token[l], b);
       me.states_of(x.c, piece.token[l], c);
 #pragma unroll

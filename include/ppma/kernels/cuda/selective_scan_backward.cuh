@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(32 * selective_warps, 1)
   const i64 tokens = s.height * s.width;
   T *const du = d.du + me.of_channels, *const ddt = d.ddt + me.of_channels;
   const i64 part = (me.block * s.batch + me.image) * tokens * s.states;
-  A da[S] = {}, behind[S] = {}, below[grid ? L : 1][S] = {};
+  A da[S] = {}, dd[1] = {}, behind[S] = {}, below[grid ? L : 1][S] = {};
   for (i64 tile = plan.tiles - 1; tile >= 0; --tile) {
     const SelectivePiece piece(s, plan, tile, me.piece);
     const auto kept_at = [&](i64 row, int l) {
@@ -123,7 +123,8 @@ __global__ void __launch_bounds__(32 * selective_warps, 1)
 #pragma unroll
     for (int l = L - 1; l >= 0; --l) {
       const bool here = l < piece.n;
-      A b[S], c[S], above[S] = {}, of_u = 0, of_dt = 0;
+      A b[S], c[S], above[S] = {}, of_u = me.d * up[l], of_dt = 0;
+      dd[0] += up[l] * u[l];
       me.states_of(x.b, piece.token[l], b);
       me.states_of(x.c, piece.token[l], c);
       if (grid && tile > 0 && here) load_pack<S>(kept_at(tile - 1, l), above);
@@ -148,7 +149,7 @@ __global__ void __launch_bounds__(32 * selective_warps, 1)
       }
       if (here && me.there && me.group == 0) {
         const int at = piece.token[l] * me.channels;
-        du[at] = T(of_u), ddt[at] = T(of_dt);
+        du[at] = T(d.add ? A(du[at]) + of_u : of_u), ddt[at] = T(of_dt);
       }
       if (l % together == 0) {
         const A sum = selective_sums<2 * S * together, C>(sums, of_block);
@@ -167,18 +168,22 @@ __global__ void __launch_bounds__(32 * selective_warps, 1)
       for (int k = 0; k < S; ++k) behind[k] = right[k];
     }
   }
-  // da of all pieces, in order
+  // da and dd of all pieces, in order
+  using One = SelectiveLanes<1, Lanes::groups, C>;
   const SelectiveShared<A, Lanes> parts{reinterpret_cast<A*>(memory), me.line};
+  const SelectiveShared<A, One> more_parts{parts.room + of_all, me.line};
   __syncthreads();
-  parts.put(me.piece, da);
+  parts.put(me.piece, da), more_parts.put(me.piece, dd);
   __syncthreads();
   if (me.piece != 0 || !me.there) return;
   for (int j = 1; j < plan.pieces; ++j) {
-    A more[S];
-    parts.get(j, more);
+    A more[S], one[1];
+    parts.get(j, more), more_parts.get(j, one);
+    dd[0] += one[0];
 #pragma unroll
     for (int k = 0; k < S; ++k) da[k] += more[k];
   }
+  if (me.group == 0) d.dd[me.image * s.channels + me.channel] = dd[0];
 #pragma unroll
   for (int k = 0; k < S; ++k)
     d.da[(me.image * s.channels + me.channel) * s.states + me.group * S + k] = da[k];
