@@ -76,6 +76,7 @@ inline void summarize(const SummaryCommand& o) {
           " is not planned; leave it out");
     const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.network.weights);
     const i64 size = with_size(said.value_or(InputInfo{}), o.size, said.has_value(), notes()).size;
+    require_memory_of(any, o.batch, size, "--batch or --size");
     Network model(*other);
     s = summary(model, o.batch, size, size);
   } else {

@@ -38,6 +38,18 @@ TEST_CASE("tool: summary of networks of other papers, and what does not know the
   NEEDS_TOOL();
   CHECK(nlohmann::json::parse(run("summary --model mambaout_tiny --json").out)["macs"] ==
         4469655744);
+  const io_test::Folder folder;
+  const std::string large = folder / "large.json";
+  write_file(
+      large,
+      std::string_view(
+          R"({"network": "vmamba", "dims": [96, 192, 384, 65536], "depths": [1, 1, 1, 1000]})"));
+  for (const char* command : {"summary", "bench", "train --data shapes --out x"}) {
+    const Result r = run(std::string(command) + " --config " + large);
+    INFO(r.err);
+    CHECK(r.code != 0);
+    CHECK(r.err.find("the network custom needs at least ") != std::string::npos);
+  }
   struct Wrong {
     const char *arguments, *message;
   };

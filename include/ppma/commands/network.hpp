@@ -102,7 +102,7 @@ PPMA_API PpmaConfig network_config(const NetworkOptions& o, const WeightsOfFile&
                                    const char* fallback = nullptr);
 
 /// Error: a pass takes more memory than there is; `less` are the fields that can be smaller. Of
-/// plain transformers and networks of other papers it is not known.
+/// plain transformers it is not known, of networks of other papers their blocks' weights alone.
 PPMA_API void require_memory_of(const ClassifierConfig& c, i64 batch, i64 size, const char* less,
                                 bool trains = false, bool checkpoint_blocks = false);
 
@@ -136,6 +136,7 @@ PPMA_API void first_alone(const std::vector<Communicator>& processes,
 #include <type_traits>
 
 #include "ppma/core/gpu.hpp"
+#include "ppma/io/utf8.hpp"
 #include "ppma/parallel/nccl.hpp"
 #include "ppma/parallel/tcp.hpp"
 
@@ -245,6 +246,16 @@ void require_memory_of(const ClassifierConfig& c, i64 batch, i64 size, const cha
                        bool trains, bool checkpoint_blocks) {
   if (const auto* config = std::get_if<PpmaConfig>(&c))
     require_memory({*config, batch, size, size, trains, checkpoint_blocks}, less);
+  if (const auto* other = std::get_if<NetworkConfig>(&c)) {
+    double weights = 0;  // more than 4 C^2 in each block
+    for (std::size_t s = 0; s < std::min(other->depths.size(), other->dims.size()); ++s)
+      weights += 4.0 * static_cast<double>(other->depths[s]) * static_cast<double>(other->dims[s]) *
+                 static_cast<double>(other->dims[s]);
+    // in training with gradients and two moments
+    require_bytes((trains ? 4 : 1) * 4 * weights,
+                  str("the network ", printable(other->name, other->name.size())),
+                  "choose a smaller one with `config` or `model`");
+  }
 }
 
 namespace detail {

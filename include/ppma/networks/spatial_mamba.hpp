@@ -110,13 +110,16 @@ struct SpatialMambaBlock {
 struct SpatialMamba {
   /// Between stages: 1x1 to 4 C' channels, depthwise 3x3 with stride 2, each with ReLU, 1x1 to C'.
   struct Downsample {
-    Conv2d widen, reduce;
+    Conv2d widen;
+    Depthwise reduce;
     BatchNormedConv narrow;
 
     Downsample(i64 in, i64 out, Rng& rng)
         : widen(in, 4 * out, 1, {}, rng),
-          reduce(4 * out, 4 * out, 3, ConvOptions{2, 1, 4 * out}, rng),
+          reduce(4 * out, 3, rng),
           narrow(4 * out, out, 1, 1, true, rng) {}
+    /// (B,H,W,in) -> (B,ceil(H/2),ceil(W/2),out)
+    PPMA_API Tensor forward(const Tensor& x, const Context& ctx) const;
     template <class V>
     void fields(V& v) {
       v.child("conv.0.conv", widen), v.child("conv.1.conv", reduce), v.child("conv.2", narrow);
@@ -159,9 +162,11 @@ struct SpatialMamba {
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/linear.hpp"
 #include "ppma/ops/matmul.hpp"
+#include "ppma/ops/pool.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/ops/residual.hpp"
 #include "ppma/ops/scan.hpp"
+#include "ppma/tensor/constant.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -197,18 +202,19 @@ inline Tensor with_edges(Tensor x, i64 n) {
 Tensor StateFusion::forward(const Tensor& states, bool training) const {
   const i64 channels = states.dim(3);
   std::vector<Tensor> weighed;
-  std::vector<double> places(static_cast<std::size_t>(27 * side * side), 0);
-  for (i64 k = 0; k < 3; ++k) {
+  for (i64 k = 0; k < 3; ++k)
     weighed.push_back(reshape(kernels[k], Shape{channels, 9}) * narrow(alpha, 0, k, 1));
-    for (i64 t = 0; t < 9; ++t) {
-      const i64 row = reach + (t / 3 - 1) * distances[k],
-                column = reach + (t % 3 - 1) * distances[k];
-      places[static_cast<std::size_t>(((9 * k + t) * side + row) * side + column)] = 1;
-    }
-  }
   // one kernel of 11 x 11, most of which is 0
-  const Tensor spread =
-      cast(Tensor::from<double>(places, {27, side * side}), alpha.dtype()).to(states.device());
+  const Tensor spread = kept_constant(
+      "spatial_mamba's places", {27, side * side}, alpha.dtype(), states.device(), [] {
+        std::vector<double> places(static_cast<std::size_t>(27 * side * side), 0);
+        for (i64 t = 0; t < 27; ++t) {
+          const i64 distance = distances[t / 9], row = reach + (t / 3 % 3 - 1) * distance,
+                    column = reach + (t % 3 - 1) * distance;
+          places[static_cast<std::size_t>((t * side + row) * side + column)] = 1;
+        }
+        return places;
+      });
   const Tensor kernel = reshape(matmul(concat(weighed, 1), spread), Shape{channels, 1, side, side});
   if (!training) return depthwise_conv2d(states, kernel);
   const Tensor fused = depthwise_conv2d(detail::with_edges(states, reach), kernel);
@@ -315,15 +321,20 @@ SpatialMamba::SpatialMamba(const NetworkConfig& c, Rng& rng)
   }
 }
 
+// A depthwise kernel and every second place of its result: four times the products of a stride, in
+// one pass over all channels.
+Tensor SpatialMamba::Downsample::forward(const Tensor& x, const Context& ctx) const {
+  const Tensor reduced = avg_pool2d(reduce.forward(relu(widen.forward(x))), {1, 2, 0});
+  return narrow.forward(relu(reduced), ctx);
+}
+
 Tensor SpatialMamba::forward(const Tensor& images, Context& ctx) const {
   Tensor x = relu(conv1.forward(images, ctx));
   x = conv3.forward(relu(conv2.forward(x, ctx)), ctx) + x;
   x = conv5.forward(relu(conv4.forward(x, ctx)), ctx);  // (B,H,W,C)
   for (std::size_t s = 0; s < 4; ++s) {
     x = detail::through_blocks(stages[s], str("layers.", s, ".blocks"), std::move(x), ctx);
-    if (s == 3) continue;
-    const Downsample& d = downsample[s];
-    x = d.narrow.forward(relu(d.reduce.forward(relu(d.widen.forward(x)))), ctx);
+    if (s < 3) x = downsample[s].forward(x, ctx);
   }
   return head.forward(mean(norm.forward(x), {1, 2}));
 }
@@ -344,7 +355,8 @@ void SpatialMamba::describe(detail::LayerRows& w, const Shape& images) {
       Downsample& d = downsample[s];
       w.within("downsample.conv", [&] {
         x = w.elementwise("relu1", w.conv("0.conv", d.widen, x), 1);
-        x = w.elementwise("relu2", w.conv("1.conv", d.reduce, x), 1);
+        x = {x[0], (x[1] + 1) / 2, (x[2] + 1) / 2, x[3]};
+        w.elementwise("relu2", w.depthwise("1.conv", d.reduce, x), 1);
         x = d.narrow.describe(w, "2", x);
       });
     });

@@ -43,8 +43,9 @@ struct CrossSelection {
   }
 
  private:
+  // + d u, where d is defined
   PPMA_API Tensor scanned(i64 k, const Tensor& u, const Tensor& dt, const Tensor& a,
-                          const Tensor& b, const Tensor& c) const;
+                          const Tensor& b, const Tensor& c, const Tensor& d) const;
 };
 
 struct VMambaBlock {
@@ -142,29 +143,33 @@ Tensor CrossSelection::forward(const Tensor& tokens) const {
   // (B,H,W,K (R + 2 S)): a token's own, wherever it stands in an order
   const Tensor selected = linear(u, reshape(x_proj_weight, Shape{orders * rows, width}));
   const Tensor a = neg(exp(A_logs));
-  Tensor y = u * sum(reshape(Ds, Shape{orders, width}), {0});
+  const Tensor d = sum(reshape(Ds, Shape{orders, width}), {0});  // of all orders
+  Tensor y;
   for (i64 k = 0; k < orders; ++k) {
     const Tensor dt = softplus(linear(narrow(selected, 3, k * rows, rank),
                                       select(dt_projs_weight, 0, k), select(dt_projs_bias, 0, k)));
     const Tensor b = narrow(selected, 3, k * rows + rank, states),
                  c = narrow(selected, 3, k * rows + rank + states, states);
-    y = y + scanned(k, u, dt, narrow(a, 0, k * width, width), b, c);
+    const Tensor one =
+        scanned(k, u, dt, narrow(a, 0, k * width, width), b, c, k == 0 ? d : Tensor());
+    y = k == 0 ? one : y + one;
   }
   return cast(y, tokens.dtype());
 }
 
 Tensor CrossSelection::scanned(i64 k, const Tensor& u, const Tensor& dt, const Tensor& a,
-                               const Tensor& b, const Tensor& c) const {
+                               const Tensor& b, const Tensor& c, const Tensor& d) const {
   const bool columns = k % 2 == 1, back = k >= 2;
   if (!grid)
     return selective_scan(u, dt, a, b, c,
                           columns ? (back ? TokenOrder::columns_back : TokenOrder::columns)
-                                  : (back ? TokenOrder::rows_back : TokenOrder::rows));
+                                  : (back ? TokenOrder::rows_back : TokenOrder::rows),
+                          d);
   const auto turned = [&](Tensor t) {
     if (columns) t = transpose(t, 1, 2);
     return back ? flip(flip(t, 1), 2) : t;
   };
-  Tensor y = selective_scan(turned(u), turned(dt), a, turned(b), turned(c));
+  Tensor y = selective_scan(turned(u), turned(dt), a, turned(b), turned(c), TokenOrder::grid, d);
   if (back) y = flip(flip(y, 1), 2);
   return columns ? transpose(y, 1, 2) : y;
 }
