@@ -10,6 +10,7 @@
 #include "ppma/ops/reduce.hpp"
 #include "ppma/optim/adamw.hpp"
 #include "ppma/tensor/grad_check.hpp"
+#include "sanitized.hpp"
 
 using namespace mixers_test;
 
@@ -135,7 +136,7 @@ TEST_CASE("mixers: networks learn a batch by heart, from weights that files keep
     const Tensor labels = Tensor::from<i64>({0, 1, 2, 3}, {4});
     AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
     double last = 0;
-    for (int step = 0; step < 60; ++step) {
+    for (int step = 0; step < (sanitized() ? 2 : 60); ++step) {
       Context ctx{true, Rng(1, static_cast<u64>(step))};
       const Tensor loss = cross_entropy(model.forward(images, ctx), labels);
       loss.backward();
@@ -143,7 +144,7 @@ TEST_CASE("mixers: networks learn a batch by heart, from weights that files keep
       optimizer.zero_grad();
       last = loss.item();
     }
-    CHECK(last < 0.1);
+    if (!sanitized()) CHECK(last < 0.1);
 
     // another network of the configuration as JSON, with these weights
     Ppma other(config_from_text(config_to_json(c).dump(), "test"), 2);
