@@ -190,7 +190,7 @@ inline void see_reaches(Study& s, Observer& observer) {
     InputInfo input = network.input;
     input.size = pixels_of(run);
     s.reaches.push_back(reach_of(s.name_of(t.variant), network.model.backbone,
-                                 reach_images(input, samples, 1), view));
+                                 reach_images({.samples = samples, .seed = 1}, input), view));
     s.how_reaches = str("Means over ", samples, " generated pictures of ", input.size,
                         " pixels, of the token in the middle of stage ", view.stage, ", block ",
                         view.block, ", and of seed ", run.seed);

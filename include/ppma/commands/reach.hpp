@@ -34,8 +34,8 @@ PPMA_API ReachReport reach(const VisualizeOptions& o, const std::vector<std::str
 
 namespace detail {
 
-/// Generated pictures as a network gets them: (samples,3,size,size).
-PPMA_API Tensor reach_images(const InputInfo& input, i64 samples, u64 seed);
+/// The options' images as a network gets them: (B,3,H,W).
+PPMA_API Tensor reach_images(const VisualizeOptions& o, const InputInfo& input);
 
 }  // namespace detail
 
@@ -48,11 +48,10 @@ PPMA_API Tensor reach_images(const InputInfo& input, i64 samples, u64 seed);
 
 namespace ppma::inline PPMA_ABI {
 
-Tensor detail::reach_images(const InputInfo& input, i64 samples, u64 seed) {
+Tensor detail::reach_images(const VisualizeOptions& o, const InputInfo& input) {
   std::vector<Tensor> images;
-  for (i64 k = 0; k < samples; ++k)
-    images.push_back(
-        normalize(generated_scene(11 * k, input.size, seed).image, input.normalization));
+  for (const SeenImage& seen : images_to_draw(o, input))
+    images.push_back(normalize(seen.image, input.normalization));
   return concat(images, 0);
 }
 
@@ -78,19 +77,7 @@ ReachReport reach(const VisualizeOptions& o, const std::vector<std::string>& mix
   const LoadedNetwork<Ppma> network = detail::network_to_look_at(o.network, observer);
   const InputInfo input = with_size(network.input, o.size, network.says_input, observer);
   require_memory({network.model.config, 1, input.size, input.size}, "`size`");
-  Tensor images;
-  if (o.images.empty()) {
-    images = detail::reach_images(input, o.samples, o.seed);
-  } else {
-    std::vector<Tensor> files;
-    for (const std::string& path : o.images) {
-      Rng unused;
-      files.push_back(
-          normalize(prepare_transform(input)(read_image(path, {.orient = !o.no_exif}), unused),
-                    input.normalization));
-    }
-    images = concat(files, 0);
-  }
+  const Tensor images = detail::reach_images(o, input);
   const ReachView view{.stage = static_cast<std::size_t>(o.stage),
                        .block = static_cast<std::size_t>(o.block),
                        .row = o.query.empty() ? 0.5 : o.query[0],

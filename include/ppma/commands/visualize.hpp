@@ -150,6 +150,20 @@ inline LoadedNetwork<Ppma> network_to_look_at(const NetworkOptions& o, Observer&
   return load_network(o, file, "ppma_nano");
 }
 
+// What is drawn: the image files, or generated scenes.
+inline std::vector<SeenImage> images_to_draw(const VisualizeOptions& o, const InputInfo& input) {
+  std::vector<SeenImage> shown;
+  for (const std::string& path : o.images) {
+    Rng unused;
+    shown.push_back(
+        {path, prepare_transform(input)(read_image(path, {.orient = !o.no_exif}), unused), {}, {}});
+  }
+  if (o.images.empty())
+    for (i64 k = 0; k < o.samples; ++k)
+      shown.push_back(generated_scene(11 * k, input.size, o.seed));
+  return shown;
+}
+
 /// Adds the mean decays of an image, of the network and of one as initialised.
 inline void add_decays_of(MaskReport& view, const Ppma& network, const Ppma& untrained,
                           std::size_t block, const Tensor& input, const Tensor& regions) {
@@ -177,16 +191,7 @@ MaskReport visualize(const VisualizeOptions& o, Observer& observer) {
   Ppma untrained(network.model.config, o.seed);
   const InputInfo input = with_size(network.input, o.size, network.says_input, observer);
   require_memory({network.model.config, 1, input.size, input.size}, "`size`");
-  std::vector<detail::SeenImage> shown;
-  for (const std::string& path : o.images) {
-    Rng unused;
-    shown.push_back(
-        {path, prepare_transform(input)(read_image(path, {.orient = !o.no_exif}), unused), {}, {}});
-  }
-  if (o.images.empty()) {
-    for (i64 k = 0; k < o.samples; ++k)
-      shown.push_back(detail::generated_scene(11 * k, input.size, o.seed));
-  }
+  const std::vector<detail::SeenImage> shown = detail::images_to_draw(o, input);
   const i64 counted = o.images.empty() ? o.statistics : static_cast<i64>(shown.size());
   const auto maps_of = [&](Ppma& model, const detail::SeenImage& seen) {
     return mask_maps(model, seen.image, normalize(seen.image, input.normalization),

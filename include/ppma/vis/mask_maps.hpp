@@ -120,10 +120,7 @@ MaskMaps mask_maps(Ppma& model, const Tensor& image, const Tensor& input, const 
             d = tokens.q.dim(3) / heads;
   check(view.head >= -1 && view.head < heads, "mask_maps: head ", view.head, " of ", heads,
         "; -1 is their mean");
-  const auto place = [](double fraction, i64 cells) {
-    return std::clamp(static_cast<i64>(fraction * static_cast<double>(cells)), i64{0}, cells - 1);
-  };
-  const i64 i = place(view.row, h), j = place(view.column, w);
+  const i64 i = detail::cell_at(view.row, h), j = detail::cell_at(view.column, w);
 
   const std::vector<double> q = tokens.q.to_vector<double>(), k = tokens.k.to_vector<double>(),
                             log_alpha = log_alpha_of(tokens.log_decays).to_vector<double>(),

@@ -3,6 +3,7 @@
 // Panels: images and maps side by side in rows, as figures in papers: titles above them, a
 // colour bar under each map, a red frame around the cell in question, equal gaps, a white ground.
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -38,6 +39,15 @@ struct PanelOptions {
   bool smooth = false;  // interpolate what is enlarged; else cells stay squares
 };
 
+namespace detail {
+
+// The cell of a row of cells in which a place lies that is a fraction of its length.
+inline i64 cell_at(double fraction, i64 cells) {
+  return std::clamp(static_cast<i64>(fraction * static_cast<double>(cells)), i64{0}, cells - 1);
+}
+
+}  // namespace detail
+
 /// A number for people, in as few characters as possible: three significant digits, two where it
 /// must be "1.2e-5", or `digits` of them.
 PPMA_API std::string short_number(double v, int digits = 0);
@@ -51,7 +61,6 @@ PPMA_API Picture panels(const std::vector<std::vector<Panel>>& rows,
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_VIS)
 
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 

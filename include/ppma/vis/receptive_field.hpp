@@ -145,10 +145,7 @@ Reach reach_of(std::string name, const Backbone& network, const Tensor& images,
     for (std::size_t s = 0; s < view.stage; ++s)
       x = net.layers[s].merge(net.layers[s].forward(x, ctx), ctx);
     const i64 h = x.dim(1), w = x.dim(2);
-    const auto place = [](double fraction, i64 cells) {
-      return std::clamp(static_cast<i64>(fraction * static_cast<double>(cells)), i64{0}, cells - 1);
-    };
-    reach.row = place(view.row, h), reach.column = place(view.column, w);
+    reach.row = detail::cell_at(view.row, h), reach.column = detail::cell_at(view.column, w);
     for (std::size_t k = 0; k < here.blocks.size(); ++k) {
       if (k == block) {
         Rng ways = rng;  // the same for each image
