@@ -13,6 +13,7 @@
 #include "ppma/commands/dense_predict.hpp"
 #include "ppma/commands/evaluate.hpp"
 #include "ppma/commands/export.hpp"
+#include "ppma/commands/info.hpp"
 #include "ppma/commands/input_info.hpp"
 #include "ppma/commands/json.hpp"
 #include "ppma/commands/lr_find.hpp"

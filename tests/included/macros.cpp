@@ -215,6 +215,7 @@
 #include <ppma/commands/dense_predict.hpp>
 #include <ppma/commands/evaluate.hpp>
 #include <ppma/commands/export.hpp>
+#include <ppma/commands/info.hpp>
 #include <ppma/commands/lr_find.hpp>
 #include <ppma/commands/score.hpp>
 #include <ppma/commands/sweep.hpp>
