@@ -26,6 +26,7 @@
 #include "ppma/commands/run_scores.hpp"
 #include "ppma/commands/score.hpp"
 #include "ppma/commands/study.hpp"
+#include "ppma/commands/summarize.hpp"
 #include "ppma/commands/sweep.hpp"
 #include "ppma/commands/train_classifier.hpp"
 #include "ppma/commands/train_detector.hpp"

@@ -2,6 +2,7 @@
 
 #include "commands/help.hpp"
 #include "ppma/commands/info.hpp"
+#include "ppma/commands/summarize.hpp"
 #include "ppma/io/safetensors.hpp"
 
 using namespace commands_test;
@@ -38,4 +39,36 @@ TEST_CASE("commands: what is in a file, from a program", "[commands][tool]") {
   CHECK_THAT(run("info " + o.file).out, Contains("b: 1 of its values are inf or NaN"));
   CHECK_THAT(thrown([] { weights_info({}); }), Contains("info: needs `file`"));
   CHECK_THAT(thrown([&] { weights_info({.file = folder / "no.pth"}); }), Contains("no.pth"));
+}
+
+TEST_CASE("commands: what a network costs, from a program", "[commands][tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  SummaryOptions o;
+  o.network.config = small_network(folder), o.size = 48, o.batch = 2;
+  const NetworkSummary s = summarize_network(o);
+  const json theirs =
+      json::parse(run("summary --json --size 48 --batch 2 --config " + o.network.config).out);
+  CHECK(theirs["macs"] == s.layers.macs());
+  CHECK(theirs["parameters"] == s.layers.parameters());
+  REQUIRE((s.inference && s.training));
+  CHECK(theirs["memory"]["inference"]["planned_bytes"] == s.inference->planned);
+  CHECK(theirs["memory"]["training_step"]["planned_bytes"] == s.training->planned);
+  CHECK((s.inference->measured == 0 && s.training->measured == 0));
+  o.measure = true;
+  const NetworkSummary m = summarize_network(o);
+  CHECK((m.inference->measured > 0 && m.training->measured > m.inference->measured));
+  CHECK(m.layers.macs() == s.layers.macs());
+
+  o.network.mask = "hilbert";
+  CHECK_THAT(thrown([&] { summarize_network(o); }),
+             Contains("summary `measure`: attention with mask hilbert"));
+  o.measure = false;
+  CHECK_FALSE(summarize_network(o).inference);
+  o.batch = 0;
+  CHECK_THAT(thrown([&] { summarize_network(o); }), Contains("`batch` is 0; it must be 1 to"));
+  o.batch = 1, o.size = 8;
+  CHECK_THAT(thrown([&] { summarize_network(o); }), Contains("`size` is 8; it must be 0, or 32"));
+  o = {}, o.network.model = "vit_nano", o.measure = true;
+  CHECK_THAT(thrown([&] { summarize_network(o); }), Contains("the memory of vit_nano"));
 }

@@ -218,6 +218,7 @@
 #include <ppma/commands/info.hpp>
 #include <ppma/commands/lr_find.hpp>
 #include <ppma/commands/score.hpp>
+#include <ppma/commands/summarize.hpp>
 #include <ppma/commands/sweep.hpp>
 #include <ppma/commands/train.hpp>
 #include <ppma/commands/visualize.hpp>
