@@ -23,6 +23,7 @@
 #include "ppma/commands/predict.hpp"
 #include "ppma/commands/reach.hpp"
 #include "ppma/commands/recipes.hpp"
+#include "ppma/commands/run_network.hpp"
 #include "ppma/commands/run_scores.hpp"
 #include "ppma/commands/score.hpp"
 #include "ppma/commands/study.hpp"

@@ -1,9 +1,12 @@
 // Commands about networks and their files, called from a program: what the tool prints of the same.
 
 #include "commands/help.hpp"
+#include "distance.hpp"
 #include "ppma/commands/info.hpp"
+#include "ppma/commands/run_network.hpp"
 #include "ppma/commands/summarize.hpp"
 #include "ppma/io/safetensors.hpp"
+#include "ppma/models/config_json.hpp"
 
 using namespace commands_test;
 using io_test::Contains;
@@ -71,4 +74,47 @@ TEST_CASE("commands: what a network costs, from a program", "[commands][tool]") 
   CHECK_THAT(thrown([&] { summarize_network(o); }), Contains("`size` is 8; it must be 0, or 32"));
   o = {}, o.network.model = "vit_nano", o.measure = true;
   CHECK_THAT(thrown([&] { summarize_network(o); }), Contains("the memory of vit_nano"));
+}
+
+TEST_CASE("commands: a network on given tensors, from a program", "[commands][tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  Rng rng(1);
+  const Tensor images = Tensor::randn({2, 3, 32, 32}, rng);
+  write_safetensors(folder / "in",
+                    {{"input", images}, {"target", Tensor::zeros({2}, DType::int64)}}, {});
+  RunOptions o;
+  o.network.config = small_network(folder), o.input = folder / "in";
+  const std::string common =
+      "run --config " + o.network.config + " --input " + o.input + " --output " + folder / "theirs";
+  for (const bool train : {false, true}) {
+    o.train = train, o.output = train ? folder / "mine" : "";
+    const TensorMap mine = run_network(o);
+    REQUIRE(run(common + (train ? " --train" : "")).code == 0);
+    const TensorMap theirs = read_safetensors(folder / "theirs").tensors;
+    REQUIRE((mine.size() == theirs.size() && mine.size() >= 6));
+    for (std::size_t k = 0; k < mine.size(); ++k) {
+      INFO(mine[k].first);
+      CHECK(mine[k].first == theirs[k].first);
+      CHECK(distance(mine[k].second.viewed_as(theirs[k].second.shape()), theirs[k].second) == 0);
+    }
+    CHECK(std::filesystem::exists(folder / "mine") == train);
+  }
+  CHECK(read_file(folder / "mine") == read_file(folder / "theirs"));
+  // The same as without the command.
+  Ppma model(config_from_text(read_text(o.network.config), "config"));
+  o.train = false, o.output.clear();
+  const TensorMap out = run_network(o);
+  const NoGrad not_recorded;
+  CHECK(distance(*find(out, "logits"), model.forward(images)) < 1e-5);
+
+  o.input.clear();
+  CHECK_THAT(thrown([&] { run_network(o); }), Contains("run: needs `input`"));
+  o.input = folder / "in", o.task = "segment", o.train = true;
+  CHECK_THAT(thrown([&] { run_network(o); }),
+             Contains("run `task` segment: runs inference; leave out `train`"));
+  o.task = "dance";
+  CHECK_THAT(thrown([&] { run_network(o); }), Contains("`task` dance: must be classify"));
+  o.task = "classify", o.network = {}, o.network.model = "vit_nano";
+  CHECK_THAT(thrown([&] { run_network(o); }), Contains("vit_nano is a plain transformer"));
 }

@@ -217,6 +217,7 @@
 #include <ppma/commands/export.hpp>
 #include <ppma/commands/info.hpp>
 #include <ppma/commands/lr_find.hpp>
+#include <ppma/commands/run_network.hpp>
 #include <ppma/commands/score.hpp>
 #include <ppma/commands/summarize.hpp>
 #include <ppma/commands/sweep.hpp>
