@@ -1,9 +1,11 @@
 // The definitions of include/ppma/commands/.
 #define PPMA_DEFINES_COMMANDS
 #include "ppma/commands/ablate.hpp"
+#include "ppma/commands/bench.hpp"
 #include "ppma/commands/classifier_training.hpp"
 #include "ppma/commands/compare.hpp"
 #include "ppma/commands/convert.hpp"
+#include "ppma/commands/costs.hpp"
 #include "ppma/commands/data.hpp"
 #include "ppma/commands/data_find.hpp"
 #include "ppma/commands/data_look.hpp"
@@ -13,6 +15,7 @@
 #include "ppma/commands/dense_predict.hpp"
 #include "ppma/commands/evaluate.hpp"
 #include "ppma/commands/export.hpp"
+#include "ppma/commands/floor.hpp"
 #include "ppma/commands/info.hpp"
 #include "ppma/commands/input_info.hpp"
 #include "ppma/commands/json.hpp"
@@ -29,6 +32,7 @@
 #include "ppma/commands/study.hpp"
 #include "ppma/commands/summarize.hpp"
 #include "ppma/commands/sweep.hpp"
+#include "ppma/commands/timing.hpp"
 #include "ppma/commands/train_classifier.hpp"
 #include "ppma/commands/train_detector.hpp"
 #include "ppma/commands/train_segmentor.hpp"

@@ -8,7 +8,6 @@
 #include <functional>
 #include <utility>
 
-#include "costs.hpp"
 #include "ppma/commands/study.hpp"
 #include "system.hpp"
 #include "train.hpp"
@@ -158,9 +157,7 @@ class ShownStudy : public StudyObserver {
                const ComputeOptions& compute) override {
     std::printf("\ntiming %zu networks in turns\n", networks.size());
     std::fflush(stdout);
-    BenchOptions o;
-    o.batch = batch, o.size = size, o.compute = compute;
-    measure_costs(networks, o);
+    StudyObserver::measure(networks, batch, size, compute);
   }
   void says(const Study& s, const StudySays& says) override {
     std::printf("\n%s", says.table.text().c_str());

@@ -2,9 +2,12 @@
 
 #include "commands/help.hpp"
 #include "distance.hpp"
+#include "ppma/commands/bench.hpp"
+#include "ppma/commands/costs.hpp"
 #include "ppma/commands/info.hpp"
 #include "ppma/commands/run_network.hpp"
 #include "ppma/commands/summarize.hpp"
+#include "ppma/commands/timing.hpp"
 #include "ppma/io/safetensors.hpp"
 #include "ppma/models/config_json.hpp"
 
@@ -117,4 +120,66 @@ TEST_CASE("commands: a network on given tensors, from a program", "[commands][to
   CHECK_THAT(thrown([&] { run_network(o); }), Contains("`task` dance: must be classify"));
   o.task = "classify", o.network = {}, o.network.model = "vit_nano";
   CHECK_THAT(thrown([&] { run_network(o); }), Contains("vit_nano is a plain transformer"));
+}
+
+TEST_CASE("commands: time and memory of a pass, from a program", "[commands][tool]") {
+  NEEDS_TOOL();
+  const Folder folder;
+  BenchOptions o;
+  o.network.config = small_network(folder);
+  o.batch = 2, o.size = 64, o.width = 32, o.repeat = 3, o.warmup = 0;
+  const NetworkBench b = bench_network(o);
+  const Ppma model(config_from_text(read_text(o.network.config), "config"));
+  CHECK((b.network == model.config.name && b.mask == "polyline"));
+  CHECK((b.images == 2 && b.height == 64 && b.width == 32 && b.processes == 1 && b.rank == 0));
+  CHECK((b.timing.least > 0 && b.timing.ms >= b.timing.least && b.floor > 0));
+  CHECK(b.images_per_second() == Approx(2000 / b.timing.ms));
+  SummaryOptions s;
+  s.network = o.network, s.size = 64;
+  o.width = 0, o.train = true;
+  const NetworkBench trained = bench_network(o);
+  CHECK(trained.macs == summarize_network(s).layers.macs());
+  CHECK((trained.width == 64 && 2 * b.macs < trained.macs));  // and the head's
+  CHECK(trained.timing.peak > b.timing.peak);
+  CHECK_FALSE(trained.timing.captured);
+  const json theirs = json::parse(
+      run("bench --json --batch 2 --size 64 --repeat 1 --train --config " + o.network.config).out);
+  CHECK(theirs["peak_tensors_MiB"].get<double>() == Approx(mib(trained.timing.peak)).margin(0.3));
+
+  o = {.network = {.model = "ppma_nano"}, .task = "segment", .batch = 1, .size = 64, .repeat = 1};
+  const NetworkBench segmentor = bench_network(o);
+  CHECK((segmentor.network == "upernet ppma_nano" && segmentor.floor == 0 && segmentor.macs > 0));
+  o.task = "detect";
+  const NetworkBench detector = bench_network(o);
+  CHECK(detector.network == "mask_rcnn ppma_nano");
+  CHECK((detector.macs == segmentor.macs && detector.objects >= 0));
+
+  const auto wrong = [](BenchOptions is, const char* message) {
+    CHECK_THAT(thrown([&] { bench_network(is); }), Contains(message));
+  };
+  wrong({.task = "sing"}, "`task` sing: must be classify, segment or detect");
+  wrong({.batch = 0}, "`batch` is 0; it must be 1 to 65536");
+  wrong({.size = 8}, "`size` is 8; it must be 0, or 32 to 16384");
+  wrong({.width = -1}, "`width` is -1; it must be 0");
+  wrong({.repeat = 0}, "`repeat` is 0, `warmup` 3");
+  wrong({.checkpoint_blocks = true}, "`checkpoint_blocks` is for `train`");
+  wrong({.heads_only = true}, "`heads_only` is for `task` detect");
+  wrong({.task = "detect", .train = true}, "bench `task` detect: times inference");
+  wrong({.task = "detect", .size = 50}, "multiples of 32, not 50 x 50");
+}
+
+TEST_CASE("commands: networks side by side, from a program", "[commands]") {
+  const Folder folder;
+  std::vector<CostedNetwork> networks{{"classify", small_network(folder)}};
+  measure_costs(networks, 2, 32, {});
+  const NetworkCosts& c = networks[0].costs;
+  SummaryOptions s;
+  s.network.config = networks[0].config, s.size = 32;
+  CHECK(c.macs == summarize_network(s).layers.macs());
+  CHECK((c.known() && c.inference > 0 && c.training_peak > c.inference_peak));
+  networks[0].task = "detect";
+  CHECK_THAT(thrown([&] { measure_costs(networks, 2, 32, {}); }),
+             Contains("a network with `task` detect costs is not measured"));
+  CHECK((median({3, 1, 2}) == 2 && median({4, 1}) == 2.5));
+  CHECK_THAT(thrown([] { median({}); }), Contains("median: of no numbers"));
 }

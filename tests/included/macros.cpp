@@ -209,6 +209,7 @@
 #define Z !
 
 #include <ppma/commands/ablate.hpp>
+#include <ppma/commands/bench.hpp>
 #include <ppma/commands/compare.hpp>
 #include <ppma/commands/convert.hpp>
 #include <ppma/commands/data_find.hpp>
