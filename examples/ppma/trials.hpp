@@ -81,9 +81,9 @@ class TrialBase {
     refuse_others(app, task);
     refuse_other_data(app, classify.data.kind);
     const std::string name = app.get_name();
-    const std::string of_data = task_of_data(classify.data.kind);
-    check(of_data.empty() || of_data == task, name, ": --data ", classify.data.kind,
-          " is for --task ", of_data);
+    const std::string of_data = tasks_of_data(classify.data.kind);
+    check(of_data.empty() || of_data.find(task) != std::string::npos, name, ": --data ",
+          classify.data.kind, " is for --task ", of_data);
     check(classify.patience == 0, name, ": runs are of one length; leave out --patience");
     if (task == "classify") return finished(app, classify);
     take_shared_(classify);

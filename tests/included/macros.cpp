@@ -224,6 +224,7 @@
 #include <ppma/commands/sweep.hpp>
 #include <ppma/commands/train.hpp>
 #include <ppma/commands/visualize.hpp>
+#include <ppma/data/voc_segmentation.hpp>
 #include <ppma/dlpack.hpp>
 #include <ppma/eigen.hpp>
 #include <ppma/heads/mask_rcnn.hpp>
