@@ -11,6 +11,8 @@
 #include "ppma/io/safetensors.hpp"
 #include "ppma/models/config_json.hpp"
 
+namespace measure_test {
+
 using namespace commands_test;
 using io_test::Contains;
 
@@ -183,3 +185,5 @@ TEST_CASE("commands: networks side by side, from a program", "[commands]") {
   CHECK((median({3, 1, 2}) == 2 && median({4, 1}) == 2.5));
   CHECK_THAT(thrown([] { median({}); }), Contains("median: of no numbers"));
 }
+
+}  // namespace measure_test
