@@ -13,7 +13,7 @@ TEST_CASE("rings on the GPU: as on the CPU, zeros and edges beyond the grid", "[
   for (const Beyond beyond : {Beyond::zeros, Beyond::edges})
     for (const Shape& s : {Shape{2, 56, 56, 6}, Shape{3, 7, 7, 130}, Shape{1, 25, 1, 66},
                            Shape{2, 1, 30, 2}, Shape{1, 9, 8, 7}}) {
-      INFO(s << (beyond == Beyond::zeros ? " zeros" : " edges"));
+      INFO(s.str() << (beyond == Beyond::zeros ? " zeros" : " edges"));
       Rng rng(5);
       compare("rings_conv2d", [beyond](In in) { return rings_conv2d(in[0], in[1], beyond); },
               {Tensor::randn(s, rng, 1, DType::f64), Tensor::randn({27, s[3]}, rng, 1, DType::f64)},
