@@ -118,14 +118,24 @@ class CudaPool {
     return bytes == 0 ? step : (bytes + step - 1) / step * step;
   }
 
+  // Also while a step is captured: it takes the blocks of the run before only where those that
+  // others left fit in the same way.
+  static cudaError_t heap_take(void** p, i64 bytes) {
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    const cudaError_t status = cudaMalloc(p, static_cast<std::size_t>(bytes));
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    return status;
+  }
+
   void* device_take(i64 bytes) {
     ++stats_.heap_calls;
     void* p = nullptr;
-    cudaError_t status = cudaMalloc(&p, static_cast<std::size_t>(bytes));
-    if (status == cudaErrorMemoryAllocation) {
+    cudaError_t status = heap_take(&p, bytes);
+    if (status == cudaErrorMemoryAllocation && capturing_ == nullptr) {
       cudaGetLastError();
       release_all();
-      status = cudaMalloc(&p, static_cast<std::size_t>(bytes));
+      status = heap_take(&p, bytes);
     }
     if (status == cudaErrorMemoryAllocation) {
       cudaGetLastError();
