@@ -16,6 +16,7 @@
 #include "ppma/models/summary.hpp"
 #include "ppma/nn/draws.hpp"
 #include "ppma/nn/init.hpp"
+#include "ppma/ops/converted_weights.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/optim/adamw.hpp"
 #include "ppma/parallel/gradients.hpp"
@@ -57,9 +58,7 @@ Timing time_training(const BenchOptions& o, const Placement& at, AdamW& optimize
   const Communicator* const among = processes.empty() ? nullptr : processes.data();
   std::unique_ptr<GradientAverage> gradients;
   if (among != nullptr) {
-    std::vector<Tensor> parameters;
-    for (const Parameter& p : optimizer.parameters()) parameters.push_back(p.tensor);
-    gradients = std::make_unique<GradientAverage>(processes[1], std::move(parameters));
+    gradients = std::make_unique<GradientAverage>(processes[1], tensors_of(optimizer.parameters()));
   }
   u64 steps = 0;
   HostInputs drawn;
@@ -70,11 +69,15 @@ Timing time_training(const BenchOptions& o, const Placement& at, AdamW& optimize
         Context context{true, Rng(2)};
         context.host_inputs = &drawn, context.among = among,
         context.checkpoint_blocks = o.checkpoint_blocks;
-        const Tensor loss = loss_of(context);
-        if (gradients)
-          gradients->backward(loss);
-        else
-          loss.backward();
+        Tensor loss;
+        {
+          const ConvertedWeights once(tensors_of(optimizer.parameters()), at.activations());
+          loss = loss_of(context);
+          if (gradients)
+            gradients->backward(loss);
+          else
+            loss.backward();
+        }
         optimizer.update();
         optimizer.zero_grad();
         result = loss.detach();

@@ -19,7 +19,8 @@ __global__ inline void hash_bits(i64 n, const unsigned short* x, unsigned long l
     h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9ull, h = (h ^ h >> 27) * 0x94d049bb133111ebull;
     mine += h ^ h >> 31;
   }
-  atomicAdd(sum, mine);
+  for (int o = 16; o > 0; o /= 2) mine += __shfl_xor_sync(0xffffffffu, mine, o);
+  if (threadIdx.x % 32 == 0) atomicAdd(sum, mine);
 }
 
 inline constexpr int most_candidates = 8;
@@ -39,7 +40,7 @@ int fastest_of_equals(int count, i64 n, const bf16* results, Run&& run) {
   cuda::require(cudaEventCreate(&end), "gemm");
   for (int i = 0; i < count; ++i) {
     if (!run(i)) continue;
-    hash_bits<<<cuda::blocks(n, 256), 256, 0, stream>>>(
+    hash_bits<<<cuda::blocks(n, 256, 132 * 8), 256, 0, stream>>>(
         n, reinterpret_cast<const unsigned short*>(results),
         reinterpret_cast<unsigned long long*>(sums.data() + i));
     constexpr int times_run = 5;

@@ -23,12 +23,27 @@ __device__ __forceinline__ float softplus_fast(float t) {
   return ::fmaf(2 * u, series, ::fmaxf(t, 0.f));
 }
 
+/// Whole numbers below 2^31 divided by a number that is the same for all threads, by a product: of
+/// "Division by invariant integers using multiplication" (Granlund and Montgomery, 1994).
+struct DivideBy {
+  unsigned by, factor, shift;
+  explicit DivideBy(i64 divisor) : by(static_cast<unsigned>(divisor)), factor(0), shift(0) {
+    while ((i64{1} << shift) < divisor) ++shift;
+    factor = static_cast<unsigned>((((i64{1} << shift) - divisor) << 32) / divisor + 1);
+  }
+  __device__ __forceinline__ int operator()(int n) const {
+    return static_cast<int>(
+        (__umulhi(static_cast<unsigned>(n), factor) + static_cast<unsigned>(n)) >> shift);
+  }
+};
+
 /// The log decays of a token's pack of channels; the packs of a head are neighbouring lanes. Lanes
 /// exchange what they have of the two: even ones end with alpha's, odd ones with beta's.
 template <class T, int V>
 struct DecaysOfRow {
-  int tokens, heads, width, rows, packs_shift;  // packs of a head: 2 to the power of this
-  i64 plane;                                    // from the logs of alpha to those of beta
+  DivideBy tokens;
+  int heads, width, rows, packs_shift;  // packs of a head: 2 to the power of this
+  i64 plane;                            // from the logs of alpha to those of beta
   const acc_t<T>*w, *b, *a_log;
   acc_t<T>* y;
 
@@ -68,8 +83,8 @@ struct DecaysOfRow {
       for (int o = 2; o < packs; o *= 2) sum += __shfl_xor_sync(all_lanes, sum, o);
     }
     if (!there || p.j >= rows) return;
-    const int image = static_cast<int>(token) / tokens,
-              at = (image * heads + p.head) * tokens + static_cast<int>(token) - image * tokens;
+    const int n = static_cast<int>(token), image = tokens(n),
+              at = (image * (heads - 1) + p.head) * static_cast<int>(tokens.by) + n;
     const auto log_of = [&](A t) {
       if constexpr (std::is_same_v<T, bf16>)
         return any_log_decay(p.exponent, p.factor, t, softplus_fast(t));
@@ -86,7 +101,7 @@ template <class T>
 DecaysOfRow<T, pack_width<T>> decays_of_row(const DecayShape& s, const acc_t<T>* dt_weight,
                                             const acc_t<T>* dt_bias, const acc_t<T>* a_log,
                                             acc_t<T>* logs) {
-  DecaysOfRow<T, pack_width<T>> decays{static_cast<int>(s.tokens),
+  DecaysOfRow<T, pack_width<T>> decays{DivideBy(s.tokens),
                                        static_cast<int>(s.heads),
                                        static_cast<int>(s.width),
                                        static_cast<int>(s.rows),

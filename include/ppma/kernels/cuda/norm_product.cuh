@@ -87,15 +87,18 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
   };
   // Cosine and sine of pair m of a row, in 16-byte parts of two pairs whose banks differ from those
   // of the row below.
-  const int pairs = p.d / 2, turn_bytes = norm_product::rows * pairs * 8;
+  const int pairs = p.d / 2, pairs_shift = 31 - __clz(::max(pairs, 1)),
+            turn_bytes = norm_product::rows * pairs * 8;
   const auto turn_at = [&](int r, int m) { return r * pairs * 8 + ((m * 8) ^ (r % 2 * 16)); };
   const auto fetch_turns = [&](i64 tile, unsigned char* to) {
     if constexpr (turns) {
       const auto first = static_cast<int>(tile * norm_product::rows % p.tokens),
                  tokens = static_cast<int>(p.tokens);
       for (int i = tid; i < norm_product::rows * pairs; i += all) {
-        const int r = i / pairs, m = i % pairs;
-        const i64 from = static_cast<i64>((first + r) % tokens) * p.d + 2 * m;
+        const int r = i >> pairs_shift, m = i & (pairs - 1);
+        int token = first + r;
+        while (token >= tokens) token -= tokens;
+        const int from = token * p.d + 2 * m;
         const unsigned at = shared_address(to + turn_at(r, m));
         asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(at), "l"(p.cosine + from));
         asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(at + 4),
