@@ -35,7 +35,7 @@ Timing time_step(const BenchOptions& o, const Placement& at, const Replay& step,
   // before the step is captured: a replay takes its memory all at once
   reset_peak_memory(at.device);
   for (i64 i = 0; i < std::max<i64>(o.warmup, at.device == Device::cuda ? 4 : 1); ++i) once();
-  cuda::synchronize();
+  if (at.device == Device::cuda) cuda::synchronize();
   if (among != nullptr) among->barrier();
   const i64 faults = page_faults();
   const std::vector<double> ms = timed(o.repeat, at.device, once);

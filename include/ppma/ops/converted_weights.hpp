@@ -4,6 +4,7 @@
 // hundred layers would convert a hundred small tensors, which on a GPU costs launches, not work.
 
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "ppma/tensor/tensor.hpp"
@@ -56,7 +57,7 @@ ConvertedWeights::ConvertedWeights([[maybe_unused]] const std::vector<Tensor>& w
     for (const Tensor& w : weights)
       if (w.defined() && w.device() == Device::cuda && w.dtype() == DType::f32 && w.numel() > 0)
         taken.push_back(&w), many.add(w.numel(), w.data<float>());
-    const Tensor all = Tensor::empty({many.room()}, dtype, Device::cuda);
+    Tensor all = Tensor::empty({many.room()}, dtype, Device::cuda);
     many.run(all.data<bf16>());
     const auto kept = std::make_shared<const Tensor>(all);
     for (std::size_t i = 0; i < taken.size(); ++i)

@@ -22,7 +22,8 @@ struct ConvertTable {
   int count;
 };
 
-__global__ inline void __launch_bounds__(256) convert_pieces(ConvertTable t, bf16* to) {
+template <class To>
+__global__ void __launch_bounds__(256) convert_pieces(ConvertTable t, To* to) {
   const int block = static_cast<int>(blockIdx.x);
   int low = 0, high = t.count;  // first[low] <= block < first[high]
   while (high - low > 1) {
@@ -31,14 +32,14 @@ __global__ inline void __launch_bounds__(256) convert_pieces(ConvertTable t, bf1
   }
   const i64 begin = (block - t.first[low]) * convert_piece,
             end = ::min(static_cast<i64>(t.size[low]), begin + convert_piece);
-  bf16* const piece = to + block * convert_piece - begin;
+  To* const piece = to + block * convert_piece - begin;
   for (i64 i = begin + threadIdx.x * 4; i < end; i += 1024) {
     if (i + 4 <= end) {
       float v[4];
       load_pack<4>(t.from[low] + i, v);
       store_pack<4>(piece + i, v);
     } else {
-      for (i64 k = i; k < end; ++k) piece[k] = bf16(t.from[low][k]);
+      for (i64 k = i; k < end; ++k) piece[k] = To(t.from[low][k]);
     }
   }
 }

@@ -12,7 +12,8 @@
 namespace ppma::inline PPMA_ABI::kernels::detail {
 
 /// Adds up mixed bits of n elements and their places: whole numbers, so that order is of no matter.
-__global__ inline void hash_bits(i64 n, const unsigned short* x, unsigned long long* sum) {
+template <class Bits>
+__global__ void hash_bits(i64 n, const Bits* x, unsigned long long* sum) {
   unsigned long long mine = 0;
   for (i64 i = cuda::first(); i < n; i += cuda::stride()) {
     auto h = static_cast<unsigned long long>(i) * 0x9e3779b97f4a7c15ull + x[i] + 1;
