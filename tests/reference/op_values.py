@@ -224,6 +224,8 @@ case("depthwise_conv2d/7x7", lambda a, w: conv(a, w, None, padding=3, groups=2),
 case("depthwise_gelu", lambda a, w, b: F.gelu(a) + conv(F.gelu(a), w, b, padding=1, groups=5), x(2, 3, 4, 5), x(5, 1, 3, 3), x(5))
 case("depthwise_gelu_composed", lambda a, w, b: F.gelu(a) + conv(F.gelu(a), w, b, padding=2, groups=3), x(1, 4, 6, 3), x(3, 1, 5, 5), x(3))
 case("conv2d_gelu", lambda a, w, b: F.gelu(conv(a, w, b, stride=2, padding=1)), x(1, 5, 4, 3), x(4, 3, 3, 3), x(4))
+case("conv2d_gelu_of_images", lambda a, w, b: F.gelu(conv(a.permute(0, 2, 3, 1), w, b, stride=2, padding=1)), x(1, 3, 5, 4),
+     x(4, 3, 3, 3), x(4))
 
 # ---- rotary, residual ----
 

@@ -15,9 +15,11 @@ namespace ppma::inline PPMA_ABI {
 
 /// Images (B,3,Hin,Win), as files, loaders and other libraries have them, as everything behind sees
 /// them, (B,Hin,Win,3): where they enter a network they are turned, once, and nothing turns back.
-/// `network` is named in the error, that they are not such.
-PPMA_API void check_images(const char* network, const Tensor& images);
+/// Errors: as check_images().
 PPMA_API Tensor channels_last(const char* network, const Tensor& images);
+
+/// Errors: images that are not (B,3,Hin,Win); `network` is named.
+PPMA_API void check_images(const char* network, const Tensor& images);
 
 /// Whether image_by_image() gives what forward() would and is worth it: images (B,...) on the CPU,
 /// in evaluation, with nobody watching and nothing recorded.

@@ -1,9 +1,10 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Convolution on the GPU. bf16 goes to cuDNN where that is there (conv_cudnn.cuh), else to our own
-// tensor core kernels where they can: those of few channels (conv_columns*.cuh), of an image's three
-// (conv_image.cuh) and of any (conv_tensor.cuh). Else the inputs of some output pixels are gathered
-// into rows (pixels, taps * channels), and a matrix product with the packed weights does the rest.
+// tensor core kernels where they can: those of few channels (conv_columns_forward.cuh and its
+// likes), of an image's three (conv_image.cuh) and of any (conv_tensor.cuh). Else the inputs of
+// some output pixels are gathered into rows (pixels, taps * channels), and a matrix product with
+// the packed weights does the rest.
 
 #include <algorithm>
 

@@ -95,8 +95,8 @@ __device__ __forceinline__ void copy(float (&to)[T][2][4], const float (&from)[T
 #pragma unroll
   for (int i = 0; i < T * 8; ++i) to[i / 8][i / 4 % 2][i % 4] = from[i / 8][i / 4 % 2][i % 4];
 }
-/// The columns of images (images, h, w) under a stride, cut so that none of `walkers` warps has much
-/// more than the others.
+/// The columns of images (images, h, w) under a stride, cut so that none of `walkers` has much more
+/// than the others.
 inline Map map_of(i64 images, i64 h, i64 w, i64 n, i64 stride, i64 walkers) {
   Map m{};
   m.h = static_cast<int>(h), m.w = static_cast<int>(w), m.n = static_cast<int>(n);

@@ -5,8 +5,8 @@
 // A warp sums over the pixels of two columns of 8, row by row: the sum's index is the pixel, so a
 // lane takes neighbouring channels of two neighbouring pixels and exchanges their halves. It keeps
 // the sums of three taps, 32 input and 32 output channels in registers, for its rows of all images.
-// Other warps have the other taps and channels of the same pixels, and find them in L1; no shared memory is used. Each walker
-// writes sums of its own; they are added in order.
+// Other warps have the other taps and channels of the same pixels, and find them in L1; no shared
+// memory is used. Each walker writes sums of its own; they are added in order.
 
 #include "ppma/kernels/cuda/conv_image.cuh"
 #include "ppma/kernels/cuda/conv_tensor.cuh"
@@ -33,7 +33,8 @@ __device__ __forceinline__ void load_words(unsigned (&v)[words], const bf16* p, 
   }
 }
 
-// The pixels 2 (lane % 4) and the next of two columns of the output's gradient: W words of channels each.
+// The pixels 2 (lane % 4) and the next of two columns of the output's gradient: W words of channels
+// each.
 template <int W>
 struct Gradients {
   const bf16* from[2];
@@ -162,8 +163,8 @@ __global__ void __launch_bounds__(384, 1)
       }
 }
 
-// The same of channels-last images with three channels, stride 2: partial (walkers, 27, n). W words of
-// output channels a lane.
+// The same of channels-last images with three channels, stride 2: partial (walkers, 27, n). A lane
+// has W words of output channels.
 template <int W>
 __global__ void __launch_bounds__(256, 3)
     convolve_image_back(Map m, const bf16* x, const bf16* dy, float* partial) {

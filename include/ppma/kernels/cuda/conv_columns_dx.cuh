@@ -1,7 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The gradient of the input of a convolution of conv_columns_forward.cuh with stride 2, all four kinds
-// of pixels at once.
+// The gradient of the input of a 3 x 3 convolution with stride 2, all four kinds of pixels at once.
 //
 // A row of dy gives to three rows of dx: all that it gives to the one between them, and the rest of
 // what the one above has from the row before. Of the two pixels of dx under one of dy the left one

@@ -19,7 +19,7 @@ namespace ppma::inline PPMA_ABI::kernels::detail::columns {
 template <bool planes>
 struct ImagePairs {
   static constexpr int count = planes ? 6 : 4;
-  // of channels last: five pairs a row, the first one element early; of planes: the taps 1 and 2, then
+  // Of channels last: five pairs a row, the first one element early; of planes: taps 1 and 2, then
   // 0 with the element before it.
   static __device__ __forceinline__ int row(int q, int j) {
     return planes ? j / 2 : (4 * q + j) / 5;
