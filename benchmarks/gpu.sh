@@ -27,9 +27,9 @@ fi
 # What takes longest first.
 device=(cuda/criss_cross_backward polyline/criss_cross polyline/whole ops/conv ops/depthwise ops/norm ops/products polyline/linear polyline/mask ops/elements ops/selective_scan ops/rows
         ops/images ops/layout tensor optim core transfer nccl norm_decay)
-host=(kernels train commands data heads models mixers export io nn vis parallel metrics)
+host=(kernels train commands data heads models networks mixers export io nn vis parallel metrics)
 tests=(op_cases/op_case_test heads/dense_cuda_test models/reference_test models/fold_test tensor/constant_test)
-for test in tests/{train,polyline,ops,optim,interop,mixers}/*_cuda_test.cpp tests/op_cases/*_test.cpp tests/main.cpp; do
+for test in tests/{train,polyline,ops,optim,interop,models,mixers,networks}/*_cuda_test.cpp tests/op_cases/*_test.cpp tests/main.cpp; do
   test=${test#tests/} test=${test%.cpp}
   [[ " ${tests[*]} " == *" $test "* ]] || tests+=("$test")
 done

@@ -25,4 +25,5 @@
 #include "ppma/data/shapes.hpp"
 #include "ppma/data/tar_shards.hpp"
 #include "ppma/data/voc.hpp"
+#include "ppma/data/voc_segmentation.hpp"
 #include "ppma/data/yolo.hpp"

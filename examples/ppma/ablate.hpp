@@ -1,5 +1,5 @@
 #pragma once
-// ppma ablate: what is a mask worth? (ppma/commands/ablate.hpp; in the end costs.hpp.)
+// ppma ablate: what is a mask worth? (ppma/commands/ablate.hpp.)
 
 #include "ppma/commands/ablate.hpp"
 #include "ppma/mixers/mixers.hpp"

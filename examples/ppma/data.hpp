@@ -32,7 +32,8 @@ inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
                           "(shards as WebDataset has them); with "
                           "--task detect coco (annotations and images), voc (Pascal's "
                           "XML: boxes) or yolo (text files of boxes or outlines); with "
-                          "--task segment cityscapes, ade20k, camvid or folder (img_dir, ann_dir)"
+                          "--task segment cityscapes, ade20k, camvid, voc (SegmentationClass) or "
+                          "folder (img_dir, ann_dir)"
                         : "folder (val/CLASS/*, or CLASS/*), csv (a list with the "
                           "columns path, label and split: test, or val; or without split), or tar "
                           "(shards as WebDataset has them)"))

@@ -34,14 +34,13 @@ inline std::string command_of(const FoundSet& found) {
              found.boxes_only ? " --boxes-only" : "", " --data-dir ", shell_word(found.root));
 }
 
-inline void describe(const DataCommand& o) {
-  const FoundSet found = find_set(o.path);
+/// Prints what it is and looks at its parts; returns that as JSON, and adds to what is broken.
+inline Json describe(const DataCommand& o, const FoundSet& found, bool first, std::size_t& broken) {
   const std::string command = command_of(found);
   if (!o.json)
-    std::printf("%s: %s%s%s\n", shown_name(found.root).c_str(), found.is.c_str(),
-                command.empty() ? "" : "; ", shown_name(command).c_str());
+    std::printf("%s%s: %s%s%s\n", first ? "" : "\n", shown_name(found.root).c_str(),
+                found.is.c_str(), command.empty() ? "" : "; ", shown_name(command).c_str());
   Json parts = Json::array();
-  std::size_t broken = 0;
   for (const SetPart& part : found.parts) {
     const SetLook look = look_at(part);
     broken += look.broken.size();
@@ -50,17 +49,28 @@ inline void describe(const DataCommand& o) {
     else
       print_part(part, look);
     std::fflush(stdout);
-    if (o.out.empty() || &part != found.parts.data()) continue;
+    if (o.out.empty() || !first || &part != found.parts.data()) continue;
     if (look.readable > 0)
       write_png(o.out, sample_sheet(part, look));
     else
       note("--out: there is no image to show, so ", o.out, " is not written");
   }
-  if (o.json)
-    print_json({{"path", shown_name(found.root)},
-                {"is", found.is},
-                {"command", shown_name(command)},
-                {"parts", parts}});
+  return {{"path", shown_name(found.root)},
+          {"is", found.is},
+          {"command", shown_name(command)},
+          {"parts", parts}};
+}
+
+inline void describe(const DataCommand& o) {
+  const FoundSet found = find_set(o.path);
+  std::size_t broken = 0;
+  Json all = describe(o, found, true, broken);
+  for (const FoundSet& other : found.also) {
+    Json also = describe(o, other, false, broken);
+    also.erase("path");
+    all["also"].push_back(also);
+  }
+  if (o.json) print_json(all);
   if (!o.json && broken == 0) std::printf("nothing is broken\n");
   check(broken == 0, "data: ", broken, broken == 1 ? " thing is" : " things are",
         " broken; named above");

@@ -5,65 +5,52 @@
 
 #include "common.hpp"
 #include "ppma/commands/convert.hpp"
+#include "ppma/commands/info.hpp"
 
 namespace tool {
 
-struct InfoOptions {
-  std::string file, entry;
+struct InfoCommand : InfoOptions {
   bool json = false;
 };
 
-inline void info(const InfoOptions& o) {
-  WeightsOfFile file;
-  // as it is, with every part of a training checkpoint
-  if (is_safetensors(o.file) && o.entry.empty()) {
-    Safetensors all = read_safetensors(o.file);
-    file.tensors = std::move(all.tensors), file.metadata = std::move(all.metadata);
-  } else {
-    file = weights_of_file(o.file, {.entry = o.entry});
-  }
-  const TensorMap& tensors = file.tensors;
-  const auto& metadata = file.metadata;
-  std::vector<LeftOut> besides = file.left_out;
-  besides.insert(besides.end(), file.beside.begin(), file.beside.end());
-  i64 elements = 0, bytes = 0;
-  for (const auto& t : tensors) elements += t.second.numel(), bytes += t.second.bytes();
+inline void info(const InfoCommand& o) {
+  const WeightsInfo file = weights_info(o);
   if (o.json) {
     Json j, list = Json::array();
     j["file"] = o.file;
-    j["tensors"] = tensors.size();
-    j["elements"] = elements;
-    j["bytes"] = bytes;
-    j["metadata"] = metadata;
-    for (const auto& [name, t] : tensors)
+    j["tensors"] = file.tensors.size();
+    j["elements"] = file.elements;
+    j["bytes"] = file.bytes;
+    j["metadata"] = file.metadata;
+    for (const auto& [name, t] : file.tensors)
       list.push_back({{"name", name},
                       {"shape", std::vector<i64>(t.shape().begin(), t.shape().end())},
                       {"dtype", to_string(t.dtype())}});
     j["entries"] = list;
     Json others = Json::array();
-    for (const LeftOut& l : besides)
+    for (const LeftOut& l : file.left_out)
       others.push_back({{"name", printable(l.name)}, {"is", l.reason}});
     j["left_out"] = others;
     return print_json(j);
   }
   std::size_t width = 4;
-  for (const auto& t : tensors) width = std::max(width, printable(t.first, 200).size());
-  for (const auto& [name, t] : tensors)
+  for (const auto& t : file.tensors) width = std::max(width, printable(t.first, 200).size());
+  for (const auto& [name, t] : file.tensors)
     std::printf("%-*s  %-5s  %s\n", static_cast<int>(width), printable(name, 200).c_str(),
                 to_string(t.dtype()).c_str(), t.shape().str().c_str());
-  for (const auto& [key, value] : metadata)
+  for (const auto& [key, value] : file.metadata)
     std::printf("%s: %s\n", printable(key).c_str(), printable(value, 100000).c_str());
-  if (!besides.empty()) std::printf("not listed above: %s\n", listed(besides, 1000).c_str());
-  for (const auto& [name, t] : tensors)
-    if (const i64 n = ppma::detail::count_not_finite(t); n > 0)
-      std::printf("%s: %s of its values are inf or NaN\n", printable(name, 200).c_str(),
-                  grouped_digits(n).c_str());
-  std::printf("%zu tensors, %s elements, %.1f MiB\n", tensors.size(),
-              grouped_digits(elements).c_str(), mib(bytes));
+  if (!file.left_out.empty())
+    std::printf("not listed above: %s\n", listed(file.left_out, 1000).c_str());
+  for (const NotFinite& t : file.not_finite)
+    std::printf("%s: %s of its values are inf or NaN\n", printable(t.name, 200).c_str(),
+                grouped_digits(t.values).c_str());
+  std::printf("%zu tensors, %s elements, %.1f MiB\n", file.tensors.size(),
+              grouped_digits(file.elements).c_str(), mib(file.bytes));
 }
 
 inline void add_info(CLI::App& app) {
-  auto o = std::make_shared<InfoOptions>();
+  auto o = std::make_shared<InfoCommand>();
   auto* c = app.add_subcommand("info", "Lists the tensors of a weights file or checkpoint");
   c->add_option("FILE", o->file, ".safetensors, .pth or .pt")->required()->check(CLI::ExistingFile);
   c->add_option(

@@ -78,8 +78,8 @@ inline void add_lr_find(CLI::App& app) {
   add_threads(*c);
   c->callback([o, c] {
     refuse_other_data(*c, o->data.kind);
-    check(task_of_data(o->data.kind).empty(), "lr-find: --data ", o->data.kind, " is to ",
-          task_of_data(o->data.kind), ", lr-find is for classifiers");
+    check(tasks_of_data(o->data.kind).empty(), "lr-find: --data ", o->data.kind, " is to ",
+          tasks_of_data(o->data.kind), ", lr-find is for classifiers");
     lr_find(*o);
   });
 }

@@ -5,113 +5,41 @@
 #include <optional>
 
 #include "common.hpp"
-#include "ppma/models/fold.hpp"
-#include "ppma/models/memory_plan.hpp"
-#include "ppma/ops/loss.hpp"
-#include "ppma/optim/adamw.hpp"
+#include "ppma/commands/summarize.hpp"
 
 namespace tool {
 
-struct SummaryCommand {
-  NetworkOptions network;
-  i64 size = 0, batch = 1;  // size 0: what the weights say
+struct SummaryCommand : SummaryOptions {
   int depth = 4;
-  bool measure = false, json = false;
+  bool json = false;
 };
 
-/// What a pass holds at most.
-struct PassMemory {
-  std::string pass;
-  i64 planned = 0;     // bytes in tensors
-  i64 measured = 0;    // bytes in tensors; 0: not measured
-  double process = 0;  // MiB of the process, of all that it did so far
-
-  template <class F>
-  void measure(F&& run) {
-    reset_peak_memory();
-    run();
-    measured = memory_stats().peak_bytes;
-    process = peak_memory_mib();
-  }
-};
-
-inline PassMemory inference_memory(const SummaryCommand& o, i64 size, LoadedNetwork<Ppma> network) {
-  Ppma& model = network.model;
-  PassMemory m{"inference", plan_inference(model.config, o.batch, size, size).bytes()};
-  if (!o.measure) return m;
-  prepare_for_inference(model, DType::f32);
-  const Tensor images = Tensor::zeros({o.batch, 3, size, size});
-  m.measure([&] { model.forward(images); });
-  return m;
+inline void print_memory(const SummaryCommand& o, const char* pass,
+                         const std::optional<PassMemory>& m) {
+  if (!m) return;
+  std::printf("memory of %s, batch %lld, %d thread%s: planned %.1f MiB", pass,
+              static_cast<long long>(o.batch), threads(), threads() == 1 ? "" : "s",
+              mib(m->planned));
+  if (m->measured > 0)
+    std::printf(", measured %.1f MiB in tensors; %.0f MiB of the process\n", mib(m->measured),
+                m->process);
+  else
+    std::printf(" in tensors\n");
 }
 
-inline PassMemory training_memory(const SummaryCommand& o, i64 size, const PpmaConfig& config) {
-  PassMemory m{"a training step", plan_training_step(config, o.batch, size, size).bytes()};
-  if (!o.measure) return m;
-  Ppma model(config);
-  AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
-  Rng rng(1);
-  const Tensor images = Tensor::randn({o.batch, 3, size, size}, rng),
-               labels = Tensor::zeros({o.batch}, DType::int64);
-  m.measure([&] {
-    Context training{true, Rng(2)};
-    cross_entropy(model.forward(images, training), labels).backward();
-    optimizer.step(1e-4);
-  });
-  return m;
+inline Json json_of(const PassMemory& m) {
+  Json j{{"planned_bytes", m.planned}};
+  if (m.measured > 0) j["measured_bytes"] = m.measured, j["peak_rss_MiB"] = rounded(m.process, 0.1);
+  return j;
 }
 
 inline void summarize(const SummaryCommand& o) {
-  Summary s;
-  std::vector<PassMemory> memory;
-  WeightsOfFile file = read_weights(o.network, notes());
-  const ClassifierConfig any = classifier_config(o.network, file, "ppma_tiny");
-  if (const auto* vit = std::get_if<VitConfig>(&any)) {
-    check(!o.measure, "summary --measure: the memory of ", vit->name,
-          " is not planned; leave it out");
-    Vit model(*vit);
-    s = summary(model, o.batch);
-  } else if (const auto* other = std::get_if<NetworkConfig>(&any)) {
-    check(!o.measure, "summary --measure: the memory of ", other->name,
-          " is not planned; leave it out");
-    const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.network.weights);
-    const i64 size = with_size(said.value_or(InputInfo{}), o.size, said.has_value(), notes()).size;
-    require_memory_of(any, o.batch, size, "--batch or --size");
-    Network model(*other);
-    s = summary(model, o.batch, size, size);
-  } else {
-    const PpmaConfig& config = std::get<PpmaConfig>(any);
-    const std::optional<InputInfo> said = InputInfo::of(file.metadata, o.network.weights);
-    const i64 size = with_size(said.value_or(InputInfo{}), o.size, said.has_value(), notes()).size;
-    const double most = 4e18;  // figures are counted in 64 bits
-    check(needs_of({config, o.batch, size, size}).operations < most, "a pass with ", o.batch,
-          " images of ", size, " pixels takes more than ", most,
-          " operations; choose a smaller --batch or --size");
-    check(!o.measure || config.all_polyline(),
-          "summary --measure: the memory of mixers beside polyline attention is not planned");
-    check(!o.measure || has_memory_plan(config), "summary --measure: attention with mask ",
-          to_string(config.mask), " visits tokens in another order, and its memory is not planned");
-    if (o.measure) require_memory({config, o.batch, size, size, true}, "--batch or --size");
-    LoadedNetwork<Ppma> network = load_network(o.network, file, "ppma_tiny");
-    file = {};  // what is measured holds it once
-    s = summary(network.model, o.batch, size, size);
-    if (has_memory_plan(config)) {
-      memory.push_back(inference_memory(o, size, std::move(network)));
-      memory.push_back(training_memory(o, size, config));
-    }
-  }
+  const NetworkSummary network = summarize_network(o, notes());
+  const Summary& s = network.layers;
   if (!o.json) {
     std::printf("%s", s.text(o.depth).c_str());
-    for (const PassMemory& m : memory) {
-      std::printf("memory of %s, batch %lld, %d thread%s: planned %.1f MiB", m.pass.c_str(),
-                  static_cast<long long>(o.batch), threads(), threads() == 1 ? "" : "s",
-                  mib(m.planned));
-      if (m.measured > 0)
-        std::printf(", measured %.1f MiB in tensors; %.0f MiB of the process\n", mib(m.measured),
-                    m.process);
-      else
-        std::printf(" in tensors\n");
-    }
+    print_memory(o, "inference", network.inference);
+    print_memory(o, "a training step", network.training);
     return;
   }
   Json j, rows = Json::array();
@@ -130,12 +58,8 @@ inline void summarize(const SummaryCommand& o) {
                     {"flops", l.flops},
                     {"activation_bytes", l.activation_bytes}});
   j["layers"] = rows;
-  for (const PassMemory& m : memory) {
-    Json& pass = j["memory"][m.pass == "inference" ? "inference" : "training_step"];
-    pass["planned_bytes"] = m.planned;
-    if (m.measured > 0)
-      pass["measured_bytes"] = m.measured, pass["peak_rss_MiB"] = rounded(m.process, 0.1);
-  }
+  if (network.inference) j["memory"]["inference"] = json_of(*network.inference);
+  if (network.training) j["memory"]["training_step"] = json_of(*network.training);
   print_json(j);
 }
 

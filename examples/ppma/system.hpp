@@ -10,7 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include "ppma/commands/machine.hpp"
 #include "ppma/core/error.hpp"
 #include "ppma/core/parallel.hpp"
 
@@ -21,7 +20,6 @@
 #else
 #include <fcntl.h>
 #include <spawn.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
@@ -29,17 +27,6 @@
 namespace tool {
 
 using namespace ppma;
-
-/// How often this process has touched a page of memory that was not there yet; 0: not known.
-inline i64 page_faults() {
-#if defined(_WIN32)
-  return 0;
-#else
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<i64>(usage.ru_minflt);
-#endif
-}
 
 /// Whether somebody looks at the standard output.
 inline bool output_is_terminal() {

@@ -7,6 +7,7 @@
 
 #include "data.hpp"
 #include "dense_network.hpp"
+#include "ppma/train/run_folder.hpp"
 #include "recipes.hpp"
 #include "short_help.hpp"
 #include "training_options.hpp"

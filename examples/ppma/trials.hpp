@@ -8,7 +8,6 @@
 #include <functional>
 #include <utility>
 
-#include "costs.hpp"
 #include "ppma/commands/study.hpp"
 #include "system.hpp"
 #include "train.hpp"
@@ -82,9 +81,9 @@ class TrialBase {
     refuse_others(app, task);
     refuse_other_data(app, classify.data.kind);
     const std::string name = app.get_name();
-    const std::string of_data = task_of_data(classify.data.kind);
-    check(of_data.empty() || of_data == task, name, ": --data ", classify.data.kind,
-          " is for --task ", of_data);
+    const std::string of_data = tasks_of_data(classify.data.kind);
+    check(of_data.empty() || of_data.find(task) != std::string::npos, name, ": --data ",
+          classify.data.kind, " is for --task ", of_data);
     check(classify.patience == 0, name, ": runs are of one length; leave out --patience");
     if (task == "classify") return finished(app, classify);
     take_shared_(classify);
@@ -158,9 +157,7 @@ class ShownStudy : public StudyObserver {
                const ComputeOptions& compute) override {
     std::printf("\ntiming %zu networks in turns\n", networks.size());
     std::fflush(stdout);
-    BenchOptions o;
-    o.batch = batch, o.size = size, o.compute = compute;
-    measure_costs(networks, o);
+    StudyObserver::measure(networks, batch, size, compute);
   }
   void says(const Study& s, const StudySays& says) override {
     std::printf("\n%s", says.table.text().c_str());

@@ -209,17 +209,22 @@
 #define Z !
 
 #include <ppma/commands/ablate.hpp>
+#include <ppma/commands/bench.hpp>
 #include <ppma/commands/compare.hpp>
 #include <ppma/commands/convert.hpp>
 #include <ppma/commands/data_find.hpp>
 #include <ppma/commands/dense_predict.hpp>
 #include <ppma/commands/evaluate.hpp>
 #include <ppma/commands/export.hpp>
+#include <ppma/commands/info.hpp>
 #include <ppma/commands/lr_find.hpp>
+#include <ppma/commands/run_network.hpp>
 #include <ppma/commands/score.hpp>
+#include <ppma/commands/summarize.hpp>
 #include <ppma/commands/sweep.hpp>
 #include <ppma/commands/train.hpp>
 #include <ppma/commands/visualize.hpp>
+#include <ppma/data/voc_segmentation.hpp>
 #include <ppma/dlpack.hpp>
 #include <ppma/eigen.hpp>
 #include <ppma/heads/mask_rcnn.hpp>

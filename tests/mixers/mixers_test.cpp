@@ -1,6 +1,6 @@
 // What holds for every token mixer of the table.
 
-#include "mixers/help.hpp"
+#include "mixers/rounded.hpp"
 #include "ppma/mixers/decayed_sums.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/models/fold.hpp"
@@ -113,6 +113,21 @@ TEST_CASE("mixers: decayed sums in chunks of any length are one, and the recurre
   CHECK(detail::Chunks(196).length == 49);
   CHECK(detail::Chunks(65).length == 33);
   CHECK(detail::Chunks(64).count == 1);
+}
+
+TEST_CASE("mixers: those written once more for their rounding are the mixers", "[mixers]") {
+  for (const std::string name : {"retnet", "vicinity"}) {
+    const MixerConfig c{16, 2, 3, 1};
+    Mixer m = mixer(name, c);
+    std::vector<Tensor> in{tokens({2, 7, 9, 16})};
+    for (const Field& f : named_parameters(m)) in.push_back(f.tensor.detach());
+    INFO(name);
+    const Tensor y = m.forward(in[0]);
+    CHECK(distance(written(name, c, in, as_it_is), y) < 1e-12);
+    const double rough = distance(written(name, c, in, in_bf16), y);
+    CHECK(rough > 1e-4);
+    CHECK(rough < 2e-2);
+  }
 }
 
 TEST_CASE("mixers: a copy shares the elements of its tensors", "[mixers]") {

@@ -1,11 +1,13 @@
 // The floor that `ppma bench` reports its share of: products as the summary counts them, bytes by
 // hand.
 
-#include "../../examples/ppma/floor.hpp"
+#include "ppma/commands/floor.hpp"
 
 #include <limits>
 
 #include "catch.hpp"
+#include "ppma/models/summary.hpp"
+#include "ppma/nn/init.hpp"
 #include "sanitized.hpp"
 
 using namespace ppma;
@@ -31,7 +33,7 @@ TEST_CASE("floor: the products are the summary's, but for depthwise convolutions
         counted = counted && !l.name.ends_with(other);
       if (counted) flops += 2 * static_cast<double>(l.macs);
     }
-    CHECK(tool::floor_of(c, {1e12, endless, endless}, 2, 224, 160, 2, false) * 1e12 ==
+    CHECK(floor_of(c, {1e12, endless, endless}, 2, 224, 160, 2, false) * 1e12 ==
           Approx(flops).epsilon(1e-9));
   }
 }
@@ -41,9 +43,9 @@ TEST_CASE(
     "[floor]") {
   PpmaConfig with = ppma_tiny(), without = with;
   without.depths[2] = with.depths[2] - 1;
-  const auto difference = [&](const tool::Ceilings& peak, bool train) {
-    return tool::floor_of(with, peak, 3, 224, 224, 4, train) -
-           tool::floor_of(without, peak, 3, 224, 224, 4, train);
+  const auto difference = [&](const Ceilings& peak, bool train) {
+    return floor_of(with, peak, 3, 224, 224, 4, train) -
+           floor_of(without, peak, 3, 224, 224, 4, train);
   };
   const double channels = 256, hidden = 768, tokens = 196, heads = 8;
   const double weights = (9 + 25) * channels + 4 * channels * channels + 2 * channels * hidden;
@@ -64,7 +66,7 @@ TEST_CASE(
 
 TEST_CASE("floor: what the machine reaches is measured", "[floor]") {
   if (sanitized()) return;  // another machine's, and its loops are not the library's
-  const tool::Ceilings c = tool::measure_ceilings({});
+  const Ceilings c = measure_ceilings({});
   CHECK(c.flops > 1e8);
   CHECK(c.bytes > 1e8);
   CHECK(c.exponentials > 1e6);

@@ -113,6 +113,31 @@ TEST_CASE("op table: selective scan") {
                for (std::size_t i = 0; i < y.size(); ++i) y[i] += x[5][i % 3] * x[0][i];
                return y;
              }}},
+      {"selective_scan/softplus of the steps, added",
+       [](In x) {
+         return selective_scan(x[0], x[1], x[2], x[3], x[4], TokenOrder::rows, Tensor(), x[5],
+                               StepSizes::softplus);
+       },
+       "selective_scan: add must be (1, 1, 2, 2), got (2, 2)",
+       [] {
+         const Tensor u = zeros({1, 1, 2, 2});
+         selective_scan(u, u, zeros({2, 2}), u, u, TokenOrder::grid, Tensor(), zeros({2, 2}));
+       },
+       {2},
+       Plain{[&] {
+               auto all = inputs(1, 6, 3, 2);
+               all[1] = {{1, 1, 6, 3}, -3, 3};
+               all.push_back({{1, 1, 6, 3}});
+               return all;
+             }(),
+             {1, 1, 6, 3},
+             [](const Lists& x) {
+               std::vector<double> steps = x[1];
+               for (double& dt : steps) dt = std::log1p(std::exp(dt));
+               std::vector<double> y = plain_scan(1, 6, 3, 2)({x[0], steps, x[2], x[3], x[4]});
+               for (std::size_t i = 0; i < y.size(); ++i) y[i] += x[5][i];
+               return y;
+             }}},
       {"selective_scan/down the columns and back",
        [](In x) { return selective_scan(x[0], x[1], x[2], x[3], x[4], TokenOrder::columns_back); },
        "selective_scan: an argument is undefined",
@@ -153,8 +178,10 @@ TEST_CASE("selective scan: strips of channels give what is composed, and its gra
         for (const Tensor& t : x) in.push_back(t.clone().requires_grad(true));
         const auto scan = way == 0 ? selective_scan : selective_scan_composed;
         // two scans of one u: the second adds to the gradient of the first
-        y[way] = scan(in[0], in[1], in[2], in[3], in[4], order, in[5]) +
-                 scan(in[0], in[1], in[2], in[4], in[3], TokenOrder::rows, Tensor());
+        const Tensor first =
+            scan(in[0], in[1], in[2], in[3], in[4], order, in[5], Tensor(), StepSizes::given);
+        y[way] = scan(in[0], in[1], in[2], in[4], in[3], TokenOrder::rows, Tensor(), first,
+                      StepSizes::softplus);
         y[way].backward(up);
         for (const Tensor& t : in) gradients[way].push_back(t.grad());
       }

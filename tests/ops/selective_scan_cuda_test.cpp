@@ -34,6 +34,30 @@ void check(const Sizes& s, TokenOrder order, double least, double most,
       {2}, tolerance);
 }
 
+// Four scans of one u, each added to the one before, of steps before softplus.
+void check_sum(const Sizes& s) {
+  INFO(s.batch << " x " << s.height << " x " << s.width << ", " << s.channels << " channels");
+  Rng rng(8);
+  const Shape tokens{s.batch, s.height, s.width, s.channels},
+      states{s.batch, s.height, s.width, s.states};
+  const auto between = [&](const Shape& shape, double low, double high) {
+    return Tensor::rand(shape, rng, low, high, DType::f64);
+  };
+  compare(
+      "selective_scan",
+      [=](In in) {
+        Tensor y;
+        for (const TokenOrder order : {TokenOrder::rows, TokenOrder::columns, TokenOrder::rows_back,
+                                       TokenOrder::columns_back})
+          y = selective_scan(in[0], in[1], in[2], in[3], in[4], order,
+                             y.defined() ? Tensor() : in[5], y, StepSizes::softplus);
+        return y;
+      },
+      {between(tokens, -1, 1), between(tokens, -6, 1), between({s.channels, s.states}, -2, -0.2),
+       between(states, 0.1, 1), between(states, 0.1, 1), between({s.channels}, 0, 1)},
+      {2, 5}, {1e-11, 1e-5, 2e-2});
+}
+
 }  // namespace selective_scan_cuda_test
 
 TEST_CASE("selective scan on the GPU: every order, few and many states", "[cuda]") {
@@ -62,6 +86,15 @@ TEST_CASE("selective scan on the GPU: long sequences, wide rows, full batches", 
   check({133, 1, 9, 33, 1}, TokenOrder::rows, 0, 1);  // lanes are 32 channels
   check({40, 14, 14, 120, 1}, TokenOrder::columns_back, 0, 0.5);
   check({40, 7, 7, 64, 16}, TokenOrder::grid, 0, 0.5);
+}
+
+TEST_CASE("selective scan on the GPU: softplus of the steps, and sums of scans", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  using namespace selective_scan_cuda_test;
+  for (const i64 states : {1, 3, 16}) {
+    check_sum({2, 7, 9, 13, states});
+    check_sum({40, 14, 14, 120, states});
+  }
 }
 
 TEST_CASE("selective scan on the GPU: what is forgotten at once, and what nearly never", "[cuda]") {

@@ -44,7 +44,7 @@ def main():
     save("subsampled.jpg", image, quality=90, subsampling=2)
     save("progressive.jpg", image, quality=95, subsampling=0, progressive=True)
     save("grey.jpg", grey, quality=95)
-    # Grey of 16 bits is a label map, not an image: nothing is expected of it.
+    # Grey of 16 bits, 256 g + 200, which Pillow cuts off at 255: its upper bytes are the green of rgb.png.
     wide = rgb[..., 1].astype(np.uint16) * 256 + 200
     Image.fromarray(wide).save(os.path.join(FOLDER, "grey16.png"))
 

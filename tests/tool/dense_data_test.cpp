@@ -96,6 +96,59 @@ TEST_CASE("tool: PASCAL VOC's and YOLO's layouts are looked at and trained on", 
   has(run(of_voc + " --boxes-only" + quick + " --overwrite").err, "train1.xml: line 1");
 }
 
+TEST_CASE("tool: PASCAL VOC's label maps are looked at and trained on, beside its boxes",
+          "[tool]") {
+  NEEDS_TOOL_AND_PNG();
+  const Folder folder;
+  const std::string voc = folder / "VOC", out = folder / "run";
+  fs::copy(io_test::reference("voc"), voc, fs::copy_options::recursive);
+  const std::string of_maps = "train --task segment --data voc --data-dir " + voc,
+                    is_maps = "images with a class for every pixel, in PASCAL VOC's layout; ppma ";
+  const Result looked = run("data '" + voc + "' --out '" + folder / "sheet.png" + "'");
+  CHECK(looked.code == 0);
+  has(looked.out, voc + ": " + is_maps + of_maps + "\n");
+  has(looked.out, "train: 2 images, all of 44 x 32 pixels\n");
+  has(looked.out, "  person               2");
+  has(looked.out, "nothing is broken\n");
+  CHECK(fs::exists(folder / "sheet.png"));
+
+  const Result trained = run(of_maps +
+                             " --head semantic_fpn --longer 64 --shorter 64 --crop 64 --epochs 1 "
+                             "--batch 2 --threads 1 --out '" +
+                             out + "'");
+  INFO(trained.err);
+  REQUIRE(trained.code == 0);
+  has(trained.out, "VOC: 2 training and 1 test images");
+  has(trained.out, "21 classes");
+  has(run("train --data voc --data-dir " + voc).err, "--data voc is for --task segment and detect");
+  has(run("lr-find --data voc --data-dir " + voc).err, "--data voc is to segment and detect");
+
+  // Boxes of the same images: the set is both.
+  for (const char* name : {"a", "b", "c"})
+    put(voc + "/Annotations/" + name + ".xml",
+        "<annotation><object><name>person</name><bndbox><xmin>5</xmin><ymin>6</ymin><xmax>40</xmax>"
+        "<ymax>20</ymax></bndbox></object></annotation>");
+  put(voc + "/ImageSets/Main/train.txt", "a\nb\n"), put(voc + "/ImageSets/Main/val.txt", "c\n");
+  put(voc + "/classes.txt", "person\n");
+  const Result both = run("data '" + voc + "'");
+  CHECK(both.code == 1);
+  has(both.out,
+      ": images with objects, in PASCAL VOC's layout; ppma train --task detect --data voc");
+  has(both.out, "\n\n" + voc + ": " + is_maps);
+  has(both.out, "SegmentationClass/a.png: label 2 at row 0, column 4; with 2 classes");
+  fs::remove(voc + "/classes.txt");
+  const Result json_of_both = run("data --json '" + voc + "'");
+  const json all = json::parse(json_of_both.out);
+  CHECK((all["parts"].size() == 2 && all["parts"][0]["classes"].size() == 1));
+  REQUIRE(all["also"].size() == 1);
+  CHECK((all["also"][0]["parts"].size() == 2 && !all["also"][0].contains("path")));
+  CHECK(all["also"][0]["parts"][0]["classes"][15]["images"] == 2);
+  CHECK(json_of_both.code == 0);
+
+  put(voc + "/ImageSets/Segmentation/train.txt", "a\nz\n");
+  has(run("data '" + voc + "'").out, "train.txt: line 2: there is no image");
+}
+
 TEST_CASE("tool: Cityscapes', ADE20K's and CamVid's layouts are looked at and trained on",
           "[tool]") {
   NEEDS_TOOL_AND_PNG();

@@ -4,9 +4,9 @@
 // folder: runs STRUCTURE-MASK-SEED (trials.hpp) and ablation.json, .html and .png (study.hpp).
 // Networks of one seed begin with the same weights but for the mask's own. Where runs are evaluated
 // more than once, the mean of all evaluations stands beside the last: how soon a network learnt. In
-// the end what networks cost is measured side by side, by the observer. `mixers` puts other token
-// mixers beside them, in all stages of the same network: runs mixer-NAME-SEED; and draws how far
-// the tokens of the trained networks reach.
+// the end what networks cost is measured side by side (costs.hpp). `mixers` puts other token mixers
+// beside them, in all stages of the same network: runs mixer-NAME-SEED; and draws how far the
+// tokens of the trained networks reach.
 
 #include <string>
 #include <vector>

@@ -19,7 +19,7 @@ namespace ppma::inline PPMA_ABI {
 /// Which images.
 struct DataOptions {
   /// "data": shapes, paths (generated), cifar10, cifar100, idx, folder, csv, tar; to detect coco,
-  /// voc, yolo; to segment cityscapes, ade20k, camvid.
+  /// voc, yolo; to segment cityscapes, ade20k, camvid, voc.
   std::string kind{};
   std::string folder{};             // "data_dir": where they are; of csv: the list
   i64 size = 0;                     // pixels; 0: what suits the set
@@ -46,8 +46,9 @@ struct DataOptions {
   }
 };
 
-/// The task that a kind of data is for alone; "": for classification, or for several.
-PPMA_API std::string task_of_data(const std::string& kind);
+/// The tasks that a kind of data is for, "detect", "segment", "segment and detect"; "": sets that
+/// can be classified, and `folder`, which can be segmented too.
+PPMA_API std::string tasks_of_data(const std::string& kind);
 
 /// Whether a set is drawn, not read.
 PPMA_API bool is_generated(const std::string& kind);
@@ -104,8 +105,9 @@ PPMA_API Tensor network_input(const Tensor& image, const InputInfo& input);
 
 namespace ppma::inline PPMA_ABI {
 
-std::string task_of_data(const std::string& kind) {
-  for (const char* set : {"coco", "voc", "yolo"})
+std::string tasks_of_data(const std::string& kind) {
+  if (kind == "voc") return "segment and detect";
+  for (const char* set : {"coco", "yolo"})
     if (kind == set) return "detect";
   for (const char* set : {"cityscapes", "ade20k", "camvid"})
     if (kind == set) return "segment";
@@ -132,7 +134,7 @@ namespace detail {
 
 constexpr const char* data_kinds =
     "shapes, paths, cifar10, cifar100, idx, folder, csv and tar; coco, voc and yolo to detect; "
-    "cityscapes, ade20k and camvid to segment";
+    "cityscapes, ade20k, camvid and voc to segment";
 
 /// The class folders of `data` folder for a part of the set: DIR/val, or DIR itself where there are
 /// test images alone.
@@ -245,9 +247,11 @@ ClassifierData make_data(const DataOptions& o, u64 seed, bool trains,
       return random_crop(resize_shorter(image, size), size, size, size / 8, rng);
     };
   } else {
-    check(o.kind == "folder" || o.kind == "csv" || o.kind == "tar" || !task_of_data(o.kind).empty(),
-          "`data` ", o.kind, ": there is no such kind of data; there are ", detail::data_kinds);
-    check(task_of_data(o.kind).empty(), "`data` ", o.kind, " is for `task` ", task_of_data(o.kind));
+    check(
+        o.kind == "folder" || o.kind == "csv" || o.kind == "tar" || !tasks_of_data(o.kind).empty(),
+        "`data` ", o.kind, ": there is no such kind of data; there are ", detail::data_kinds);
+    check(tasks_of_data(o.kind).empty(), "`data` ", o.kind, " is for `task` ",
+          tasks_of_data(o.kind));
     file_backed();
     const ImageReading reading{.orient = !o.no_exif};
     if (o.kind == "tar") {

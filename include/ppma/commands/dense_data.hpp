@@ -18,7 +18,7 @@ struct SegmentationData {
   SegmentationSet train, test;
 };
 
-/// The set of the options: shapes; folder, cityscapes, ade20k or camvid. What it leaves out is
+/// The set of the options: shapes; folder, cityscapes, ade20k, camvid or voc. What it leaves out is
 /// noted. Errors: another kind; what its reader refuses.
 PPMA_API SegmentationData make_segmentation_data(const DataOptions& o, u64 seed,
                                                  Observer& observer = nobody());
@@ -53,6 +53,7 @@ PPMA_API DetectionData make_detection_data(const DataOptions& o, u64 seed, bool 
 
 #include "ppma/data/coco_evaluation.hpp"
 #include "ppma/data/voc.hpp"
+#include "ppma/data/voc_segmentation.hpp"
 #include "ppma/data/yolo.hpp"
 #include "ppma/io/utf8.hpp"
 
@@ -86,15 +87,18 @@ SegmentationData make_segmentation_data(const DataOptions& o, u64 seed, Observer
   if (o.kind == "shapes")
     return {shapes_segmentation(detail::shapes_of(o, seed, Split::train)),
             shapes_segmentation(detail::shapes_of(o, seed, Split::test))};
-  check((o.kind == "folder" || task_of_data(o.kind) == "segment") && !o.folder.empty(),
-        "`task` segment: `data` is shapes, or folder, cityscapes, ade20k or camvid with "
+  check((o.kind == "folder" || tasks_of_data(o.kind).starts_with("segment")) && !o.folder.empty(),
+        "`task` segment: `data` is shapes, or folder, cityscapes, ade20k, camvid or voc with "
         "`data_dir`");
   std::optional<SegmentationLayout> layout;  // folder: whichever it has
   for (const auto known :
        {SegmentationLayout::cityscapes, SegmentationLayout::ade20k, SegmentationLayout::camvid})
     if (o.kind == to_string(known)) layout = known;
-  SegmentationData d{segmentation_folder(o.folder, Split::train, layout),
-                     segmentation_folder(o.folder, Split::val, layout)};
+  const auto part = [&](Split split) {
+    return o.kind == "voc" ? voc_segmentation(o.folder, split)
+                           : segmentation_folder(o.folder, split, layout);
+  };
+  SegmentationData d{part(Split::train), part(Split::val)};
   for (const std::string& name : d.train.class_names)
     check(is_utf8(name), o.folder, "/classes.txt: \"", name, "\" is not UTF-8");
   detail::note_left_out(observer, o.folder + " (training)", d.train.left_out);
@@ -124,7 +128,7 @@ DetectionData make_detection_data(const DataOptions& o, u64 seed, bool masks, Ob
     d.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
     return d;
   }
-  check(task_of_data(o.kind) == "detect" && !o.folder.empty(),
+  check(tasks_of_data(o.kind).ends_with("detect") && !o.folder.empty(),
         "`task` detect: `data` is shapes, or coco, voc or yolo with `data_dir`");
   check(!masks || o.kind != "voc",
         "`data` voc has boxes and no masks, which a mask head learns from; give `boxes_only`");

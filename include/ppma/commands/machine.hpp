@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// How much memory the machine has, and what of it this process has had.
+// How much memory the machine has, and what of it this process has had and touched.
 
 #include "ppma/core/config.hpp"
 
@@ -12,6 +12,9 @@ PPMA_API double machine_memory();
 
 /// The most memory this process has had, in MiB; 0: not known.
 PPMA_API double peak_memory_mib();
+
+/// How often this process has touched a page of memory that was not there yet; 0: not known.
+PPMA_API i64 page_faults();
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -55,6 +58,16 @@ double peak_memory_mib() {
 #else
   return static_cast<double>(usage.ru_maxrss) / 1024.0;
 #endif
+#endif
+}
+
+i64 page_faults() {
+#if defined(_WIN32)
+  return 0;
+#else
+  struct rusage usage {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<i64>(usage.ru_minflt);
 #endif
 }
 

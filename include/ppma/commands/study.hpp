@@ -8,29 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "ppma/commands/costs.hpp"
 #include "ppma/commands/reach.hpp"
 #include "ppma/commands/trials.hpp"
 #include "ppma/vis/intervals.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-/// What a network costs.
-struct NetworkCosts {
-  i64 parameters = 0, macs = 0;               // of the backbone, an image
-  double training = 0, inference = 0;         // images a second, medians of the rounds
-  i64 training_peak = 0, inference_peak = 0;  // bytes in tensors
-
-  /// Whether they were measured.
-  bool known() const { return training > 0; }
-  /// Of its columns in a table.
-  PPMA_API static std::vector<std::string> names();
-  /// A row of the table.
-  PPMA_API std::vector<std::string> cells() const;
-  /// For a file.
-  PPMA_API Json json() const;
-  /// What json() wrote.
-  PPMA_API static NetworkCosts of(const Json& j, const std::string& where);
-};
 
 /// What is trained with several seeds.
 struct StudyVariant {
@@ -74,18 +57,14 @@ struct StudySays {
   PPMA_API bool compares() const;
 };
 
-/// A network whose costs are asked: the configuration that a run's config.json is.
-struct CostedNetwork {
-  std::string task, config;  // config: a path
-  NetworkCosts costs{};
-};
-
 /// Hears of a study.
 struct StudyObserver : TrialObserver {
-  /// Measures what networks cost, on so many images of `size` pixels at a time, computed as
-  /// `compute` says; without, costs are not known.
-  virtual void measure(std::vector<CostedNetwork>& /*networks*/, i64 /*batch*/, i64 /*size*/,
-                       const ComputeOptions& /*compute*/) {}
+  /// Measures what networks cost: measure_costs(), or otherwise; where nothing is measured, costs
+  /// are not known.
+  virtual void measure(std::vector<CostedNetwork>& networks, i64 batch, i64 size,
+                       const ComputeOptions& compute) {
+    measure_costs(networks, batch, size, compute);
+  }
   /// What is going to be written.
   virtual void says(const Study& /*study*/, const StudySays& /*says*/) {}
 };
@@ -126,40 +105,6 @@ PPMA_API MadeStudy write_study(const Study& s, const IntervalOptions& drawn, boo
 #include "ppma/vis/svg.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-std::vector<std::string> NetworkCosts::names() {
-  return {"parameters",         "MACs",         "training images/s",
-          "inference images/s", "training MiB", "inference MiB"};
-}
-
-std::vector<std::string> NetworkCosts::cells() const {
-  const auto number = [](const char* format, double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, format, value);
-    return std::string(text);
-  };
-  return {detail::grouped_digits(parameters), number("%.1f M", static_cast<double>(macs) / 1e6),
-          number("%.1f", training),           number("%.1f", inference),
-          number("%.1f", mib(training_peak)), number("%.1f", mib(inference_peak))};
-}
-
-Json NetworkCosts::json() const {
-  return {{"parameters", parameters},
-          {"backbone_macs", macs},
-          {"training_images_per_s", rounded(training, 1e-2)},
-          {"inference_images_per_s", rounded(inference, 1e-2)},
-          {"training_peak_bytes", training_peak},
-          {"inference_peak_bytes", inference_peak}};
-}
-
-NetworkCosts NetworkCosts::of(const Json& j, const std::string& where) {
-  return {member<i64>(j, "parameters", where),
-          member<i64>(j, "backbone_macs", where),
-          member<double>(j, "training_images_per_s", where),
-          member<double>(j, "inference_images_per_s", where),
-          member<i64>(j, "training_peak_bytes", where),
-          member<i64>(j, "inference_peak_bytes", where)};
-}
 
 std::vector<const RunScore*> Study::scores(std::size_t variant) const {
   std::vector<const RunScore*> all;

@@ -45,6 +45,13 @@ inline cudaStream_t stream() {
   return s;
 }
 
+/// Whether what is launched now becomes part of a graph instead of running.
+inline bool capturing() {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  require(cudaStreamIsCapturing(stream(), &status), "state of the stream");
+  return status != cudaStreamCaptureStatusNone;
+}
+
 /// After a launch: an invalid grid or too much shared memory shows here. Kernels are named by their
 /// op.
 inline void launched(const char* op) { require(cudaGetLastError(), op); }

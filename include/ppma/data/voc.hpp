@@ -10,6 +10,7 @@
 //
 // A box is of whole pixels that count from 1, its corners among them: xmin - 1 to xmax in pixels'
 // edges. Difficult objects are COCO's crowds: not learnt from, and no detection on them is wrong.
+// Its label maps: voc_segmentation.hpp.
 
 #include <string>
 #include <vector>
@@ -124,11 +125,9 @@ VocAnnotation parse_voc(Bytes xml, const std::string& name) {
 
 namespace detail {
 
-/// The list of a part.
-inline std::string voc_list(const std::string& root, Split split) {
-  const std::string lists = root + "/ImageSets/Main/";
-  check(std::filesystem::is_directory(root + "/Annotations"), root,
-        ": has no folder Annotations; give the folder that has, such as VOCdevkit/VOC2012");
+/// The list of a part; `task`: "Main", "Segmentation".
+inline std::string voc_list(const std::string& root, const std::string& task, Split split) {
+  const std::string lists = root + "/ImageSets/" + task + "/";
   std::error_code absent;
   const bool other = split != Split::train && !std::filesystem::exists(lists + "val.txt", absent) &&
                      std::filesystem::exists(lists + "test.txt", absent);
@@ -143,7 +142,9 @@ struct VocImage {
 };
 
 inline std::vector<VocImage> voc_images(const std::string& root, Split split) {
-  const std::string list = voc_list(root, split), folder = root + "/JPEGImages";
+  check(std::filesystem::is_directory(root + "/Annotations"), root,
+        ": has no folder Annotations; give the folder that has, such as VOCdevkit/VOC2012");
+  const std::string list = voc_list(root, "Main", split), folder = root + "/JPEGImages";
   const auto of_stem = by_stem(folder, files_below(folder, image_endings()).files);
   std::vector<VocImage> images;
   std::set<std::string> seen;
@@ -184,7 +185,7 @@ inline std::vector<std::string> voc_classes(const std::string& root,
   };
   add(images);
   const Split other = split == Split::train ? Split::val : Split::train;
-  if (std::error_code absent; std::filesystem::exists(voc_list(root, other), absent))
+  if (std::error_code absent; std::filesystem::exists(voc_list(root, "Main", other), absent))
     add(voc_images(root, other));
   check(!all.empty(), root, ": no image of its lists has an object");
   return {all.begin(), all.end()};

@@ -7,8 +7,9 @@
 // Pixels are those of Pillow's ImageOps.exif_transpose(Image.open(path)).convert("RGB"): grey
 // becomes three equal channels, alpha is dropped, 16 bits lose the lower eight, a palette is looked
 // up, a photograph is turned as its EXIF data say. A file must be whole: what is cut off or has a
-// wrong checksum is an error, not grey. Grey of 16 bits without alpha is refused: Pillow cuts it
-// off at 255, which makes nearly all of it white.
+// wrong checksum is an error, not grey. One thing is not Pillow's: grey of 16 bits without alpha it
+// cuts off at 255, which makes nearly all of it white; here it loses the lower eight bits as all
+// others do, and is an error where they are all that it has.
 
 #include <array>
 #include <string>
@@ -141,8 +142,8 @@ Tensor decode_image(Bytes file, const std::string& name, ImageReading reading) {
     return reading.orient ? turned(image, h.orientation) : image;
   }
   const detail::PngHeader h = detail::png_header(file, name);
-  detail::check_grey_bits(h.colour != 0 || h.bits <= 8, name, "PNG");
   const Tensor image = detail::decode_png(file, h, name);
+  detail::check_upper_bytes(file, h, image, name);
   return reading.orient ? turned(image, h.orientation) : image;
 #else
   static_cast<void>(reading);  // only JPEG and PNG can say that they are to be turned

@@ -11,9 +11,9 @@ namespace ppma::inline PPMA_ABI::detail {
 /// Errors: no pixels, more than 2^27, more than a file of this size can hold.
 PPMA_API void check_image_size(i64 height, i64 width, std::size_t file, const std::string& name);
 
-/// Error: grey of more than 8 bits, for which there is no one way to show it: scaled, as its maker
-/// meant it, or cut off at 255, as Pillow reads it and networks that were trained with it saw it.
-PPMA_API void check_grey_bits(bool few, const std::string& name, const char* format);
+/// Error: grey of 16 bits that was something, and of which 8 bits keep nothing: class numbers, or
+/// levels that nobody has brought to 65535.
+PPMA_API void check_grey_levels(bool kept, const std::string& name, const char* format);
 
 }  // namespace ppma::inline PPMA_ABI::detail
 
@@ -35,10 +35,10 @@ void check_image_size(i64 height, i64 width, std::size_t file, const std::string
         " x ", width, " pixels cannot come from ", file, " bytes", copy_again);
 }
 
-void check_grey_bits(bool few, const std::string& name, const char* format) {
-  check(few, name, ": a grey ", format,
-        " of 16 bits is not read as an image; save it with 8 bits, "
-        "such as with ImageMagick's -depth 8");
+void check_grey_levels(bool kept, const std::string& name, const char* format) {
+  check(kept, name, ": all of a grey ", format,
+        " of 16 bits would be black, as its levels are so low; if it is an image, save it with "
+        "levels up to the highest, such as with ImageMagick's -auto-level");
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail

@@ -186,6 +186,17 @@ inline Tensor decode_png_16(Bytes file, const PngHeader& h, const std::string& n
   return levels;
 }
 
+/// Error: grey of 16 bits whose upper bytes, as `image` has them, are all 0, and its lower are not.
+inline void check_upper_bytes(Bytes file, const PngHeader& h, const Tensor& image,
+                              const std::string& name) {
+  const auto lit = [](const auto* p, i64 n) {
+    return std::any_of(p, p + n, [](auto level) { return level > 0; });
+  };
+  if (h.colour != 0 || h.bits != 16 || lit(image.data<u8>(), image.numel())) return;
+  const Tensor levels = decode_png_16(file, h, name);
+  check_grey_levels(!lit(levels.data<i64>(), levels.numel()), name, "PNG");
+}
+
 #endif
 
 }  // namespace ppma::inline PPMA_ABI::detail

@@ -11,7 +11,8 @@
 namespace ppma::inline PPMA_ABI::detail {
 
 /// uint8 (H,W,3) of a file that begins with P1 to P6. Samples of two bytes are big-endian; levels
-/// are brought to 255; grey becomes three equal channels. Errors: a damaged file; grey above 255.
+/// are brought to 255; grey becomes three equal channels. Errors: a damaged file; grey of two bytes
+/// that is all black in one and was not.
 PPMA_API Tensor decode_pnm(Bytes file, const std::string& name);
 
 }  // namespace ppma::inline PPMA_ABI::detail
@@ -50,7 +51,6 @@ Tensor decode_pnm(Bytes file, const std::string& name) {
         ": damaged PPM header; \"P", kind, " WIDTH HEIGHT", bitmap ? "" : " HIGHEST",
         "\" must stand there");
   check_image_size(height, width, file.size(), name);
-  check_grey_bits(channels == 3 || most <= 255, name, "PGM");
   ++at;  // one space
   const i64 samples = height * width * channels, bytes = most > 255 ? 2 : 1;
   const i64 row_bytes = bitmap ? (width + 7) / 8 : width * channels * bytes;
@@ -59,6 +59,7 @@ Tensor decode_pnm(Bytes file, const std::string& name) {
         " bytes of pixels", copy_again);
   Tensor image = Tensor::empty({height, width, 3}, DType::uint8);
   u8* to = image.data<u8>();
+  bool any = false, kept = false;  // of two bytes
   for (i64 i = 0; i < samples; ++i) {
     i64 sample = 0;
     if (text) {
@@ -75,8 +76,10 @@ Tensor decode_pnm(Bytes file, const std::string& name) {
     }
     if (bitmap) sample = 1 - sample;  // 1 is black
     const u8 level = static_cast<u8>(std::min((sample * 255 + most / 2) / most, i64{255}));
+    any = any || sample > 0, kept = kept || level > 0;
     for (i64 copies = channels == 3 ? 1 : 3; copies > 0; --copies) *to++ = level;
   }
+  check_grey_levels(channels == 3 || most <= 255 || kept || !any, name, "PGM");
   return image;
 }
 

@@ -46,6 +46,8 @@ PPMA_API Tensor routed_sums(const Tensor& qkv, i64 rows, i64 columns, i64 most, 
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <vector>
 
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/gather.hpp"
@@ -81,23 +83,29 @@ Tensor detail::routed_sums(const Tensor& qkv, i64 rows, i64 columns, i64 most, i
                            double factor) {
   const i64 batch = qkv.dim(0), H = qkv.dim(1), W = qkv.dim(2), C = qkv.dim(3) / 3, d = C / heads,
             regions = rows * columns, n = H * W / regions, taken = std::min(most, regions);
-  const auto by_region = [&](i64 which) {  // (B,R,n,C)
+  // Heads in front: a region's rows of one head lie together, as they are gathered and multiplied.
+  const auto by_head = [&](i64 which) {  // (B,G,R,n,d)
     const Tensor t = reshape(narrow(qkv, -1, which * C, C),
-                             Shape{batch, rows, H / rows, columns, W / columns, C});
-    return reshape(permute(t, {0, 1, 3, 2, 4, 5}), Shape{batch, regions, n, C});
+                             Shape{batch, rows, H / rows, columns, W / columns, heads, d});
+    return reshape(permute(t, {0, 5, 1, 3, 2, 4, 6}), Shape{batch, heads, regions, n, d});
   };
-  const Tensor q = by_region(0), k = by_region(1), v = by_region(2);
-  const Tensor answers = matmul(mean(q, {2}).detach(), mean(k, {2}).detach(), false, true),
-               routes = reshape(top_k(answers, taken).detach(), Shape{batch, regions * taken});
-  const auto by_head = [&](const Tensor& t, i64 tokens) {  // (B,R,G,tokens,d)
-    return permute(reshape(t, Shape{batch, regions, tokens, heads, d}), {0, 1, 3, 2, 4});
+  const Tensor q = by_head(0), k = by_head(1), v = by_head(2);
+  const auto means = [&](const Tensor& t) {  // of the regions, (B,R,C)
+    return reshape(permute(mean(t.detach(), {3}), {0, 2, 1, 3}), Shape{batch, regions, C});
   };
-  const auto gathered = [&](const Tensor& t) { return by_head(gather_rows(t, routes), taken * n); };
-  const Tensor weights = softmax(matmul(scale(by_head(q, n), factor), gathered(k), false, true));
-  const Tensor y = permute(matmul(weights, gathered(v)), {0, 1, 3, 2, 4});  // (B,R,n,G,d)
-  return reshape(permute(reshape(y, Shape{batch, rows, columns, H / rows, W / columns, C}),
-                         {0, 1, 3, 2, 4, 5}),
-                 Shape{batch, H, W, C});
+  const Tensor answers = matmul(means(q), means(k), false, true),
+               routes = reshape(top_k(answers, taken).detach(), Shape{batch, 1, regions * taken}),
+               of_heads =
+                   reshape(concat(std::vector<Tensor>(static_cast<std::size_t>(heads), routes), 1),
+                           Shape{batch * heads, regions * taken});
+  const auto gathered = [&](const Tensor& t) {  // (B,G,R,taken n,d)
+    return reshape(gather_rows(reshape(t, Shape{batch * heads, regions, n * d}), of_heads),
+                   Shape{batch, heads, regions, taken * n, d});
+  };
+  const Tensor weights = softmax(matmul(scale(q, factor), gathered(k), false, true));
+  const Tensor y = reshape(matmul(weights, gathered(v)),
+                           Shape{batch, heads, rows, columns, H / rows, W / columns, d});
+  return reshape(permute(y, {0, 2, 4, 3, 5, 1, 6}), Shape{batch, H, W, C});
 }
 
 Tensor RoutedAttention::forward(const Tensor& x) const {

@@ -34,8 +34,7 @@ struct GatedConv {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MIXERS)
 
-#include "ppma/ops/activation.hpp"
-#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/gate.hpp"
 #include "ppma/ops/layout.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -49,7 +48,7 @@ GatedConv::GatedConv(const MixerConfig& c, Rng& rng)
 Tensor GatedConv::forward(const Tensor& x) const {
   const Tensor both = fc1.forward(x);  // (B,H,W,2E)
   const Tensor mixed = conv.forward(narrow(both, -1, 0, width));
-  return fc2.forward(mixed * gelu(narrow(both, -1, width, width)));
+  return fc2.forward(gated(both, width, width, mixed, Gate::gelu));
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -18,7 +18,7 @@ namespace ppma::inline PPMA_ABI {
 
 /// What is selected by tokens u (...,E).
 struct Selected {
-  Tensor dt;    // (...,E)
+  Tensor dt;    // (...,E), step sizes before softplus
   Tensor B, C;  // (...,S)
 };
 
@@ -60,7 +60,6 @@ PPMA_API Tensor step_biases(i64 n, Rng& rng);
 
 #include <cmath>
 
-#include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/linear.hpp"
@@ -91,7 +90,7 @@ Selection::Selection(i64 channels, i64 rank_, i64 states_, Rng& rng)
 
 Selected Selection::select(const Tensor& u) const {
   const Tensor p = linear(u, x_proj);  // (...,R + 2S)
-  return {softplus(linear(narrow(p, -1, 0, rank), dt_weight, dt_bias)), narrow(p, -1, rank, states),
+  return {linear(narrow(p, -1, 0, rank), dt_weight, dt_bias), narrow(p, -1, rank, states),
           narrow(p, -1, rank + states, states)};
 }
 
@@ -99,7 +98,7 @@ Tensor Selection::A() const { return neg(exp(A_log)); }
 
 Tensor Selection::scan(const Tensor& u, TokenOrder order) const {
   const Selected s = select(u);
-  return selective_scan(u, s.dt, A(), s.B, s.C, order, D);
+  return selective_scan(u, s.dt, A(), s.B, s.C, order, D, Tensor(), StepSizes::softplus);
 }
 
 MixerCost Selection::cost(i64 tokens, i64 scans) const {

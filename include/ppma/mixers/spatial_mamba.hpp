@@ -17,7 +17,7 @@
 namespace ppma::inline PPMA_ABI {
 
 struct SpatialScan {
-  static constexpr i64 distances[] = {1, 3, 5}, taps = 27, side = 11;
+  static constexpr i64 taps = 27;
 
   i64 width;       // E
   Linear in_proj;  // C -> 2 E
@@ -43,13 +43,11 @@ struct SpatialScan {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MIXERS)
 
-#include <vector>
-
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/gate.hpp"
 #include "ppma/ops/layout.hpp"
-#include "ppma/ops/matmul.hpp"
-#include "ppma/tensor/constant.hpp"
+#include "ppma/ops/rings.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -66,23 +64,12 @@ Tensor SpatialScan::forward(const Tensor& x) const {
   const Tensor both = in_proj.forward(x);  // (B,H,W,2E)
   const Tensor u = silu(conv.forward(narrow(both, -1, 0, width)));
   const Selected s = scan.select(u);
-  const Tensor states = selective_scan(
-      u, s.dt, scan.A(), s.B, Tensor::ones(s.C.shape(), x.dtype(), x.device()), TokenOrder::rows);
-  // the three convolutions as one of 11 x 11, most of which is 0
-  const Tensor spread =
-      kept_constant("spatial_mamba", {taps, side * side}, fusion.dtype(), x.device(), [&] {
-        std::vector<double> places(static_cast<std::size_t>(taps * side * side), 0);
-        for (i64 t = 0; t < taps; ++t) {
-          const i64 distance = distances[t / 9], row = side / 2 + (t / 3 % 3 - 1) * distance,
-                    column = side / 2 + (t % 3 - 1) * distance;
-          places[static_cast<std::size_t>((t * side + row) * side + column)] = 1;
-        }
-        return places;
-      });
-  const Tensor kernel = reshape(matmul(fusion, spread), Shape{width, 1, side, side});
-  const Tensor fused = depthwise_conv2d(states, kernel);
+  const Tensor states =
+      selective_scan(u, s.dt, scan.A(), s.B, Tensor::ones(s.C.shape(), x.dtype(), x.device()),
+                     TokenOrder::rows, Tensor(), Tensor(), StepSizes::softplus);
+  const Tensor fused = rings_conv2d(states, transpose(fusion, 0, 1), Beyond::zeros);
   const Tensor y = fused * s.C + u * detail::beside(u, scan.D);
-  return out_proj.forward(out_norm.forward(y) * silu(narrow(both, -1, width, width)));
+  return out_proj.forward(gated(both, width, width, out_norm.forward(y), Gate::silu));
 }
 
 MixerCost SpatialScan::cost(const Shape& x) const {

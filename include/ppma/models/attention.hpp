@@ -72,6 +72,15 @@ PPMA_API NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, con
                                            double eps, const Tensor& dt_weight,
                                            const Tensor& dt_bias, const Tensor& A_log);
 
+/// to(norm(x)), x (B,H,W,C). On a GPU in inference one kernel where it has one: the normalised
+/// tokens are not stored.
+PPMA_API Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to);
+
+/// What an attention makes of tokens before it attends, q, k, v (B,H,W,C).
+struct Projected {
+  Tensor q, k, v, log_decays;
+};
+
 /// out_proj( attention(q, k, v, mask) + lepe(v) )
 ///
 /// The attention is whole, criss-cross or linear. Linear attention (PPMLA, algorithm 3.10) has no
@@ -98,8 +107,17 @@ struct Attention {
     return forward(NormedTokens{x, Tensor()}, at, add);
   }
   /// The same of tokens that came with their log decays.
-  PPMA_API Tensor forward(const NormedTokens& normed, const Positions& at,
-                          const Tensor& add = Tensor()) const;
+  Tensor forward(const NormedTokens& normed, const Positions& at,
+                 const Tensor& add = Tensor()) const {
+    return forward(projected(normed, at), add);
+  }
+  /// The rest of it.
+  PPMA_API Tensor forward(const Projected& p, const Tensor& add = Tensor()) const;
+
+  /// The projections of normalised tokens.
+  PPMA_API Projected projected(const NormedTokens& normed, const Positions& at) const;
+  /// The projections of norm(x), x (B,H,W,C). On a GPU in inference one kernel where it has one.
+  PPMA_API Projected projected(const Tensor& x, const LayerNorm& norm, const Positions& at) const;
 
   /// Queries and keys (B,H,W,C) of tokens x (B,H,W,C): keys scaled by d^(-1/2), both turned; of a
   /// linear attention their softplus.
@@ -186,13 +204,15 @@ NormedTokens Attention::normed(const Tensor& x, const LayerNorm& norm) const {
                               path_embed->dt_bias, path_embed->A_log);
 }
 
-Tensor Attention::forward(const NormedTokens& normed, const Positions& at,
-                          const Tensor& add) const {
+Projected Attention::projected(const NormedTokens& normed, const Positions& at) const {
   const Tensor& x = normed.x;
   const Rotated turned = queries_and_keys(x, at);
-  const Tensor v = v_proj.forward(x);                                                // (B,H,W,C)
-  const Tensor y = attend(turned.q, turned.k, v, decays(x, at, normed.log_decays));  // (B,H,W,C)
-  return out_proj.forward(lepe ? lepe->forward(v, y) : y, add);
+  return {turned.q, turned.k, v_proj.forward(x), decays(x, at, normed.log_decays)};
+}
+
+Tensor Attention::forward(const Projected& p, const Tensor& add) const {
+  const Tensor y = attend(p.q, p.k, p.v, p.log_decays);  // (B,H,W,C)
+  return out_proj.forward(lepe ? lepe->forward(p.v, y) : y, add);
 }
 
 Rotated Attention::queries_and_keys(const Tensor& x, const Positions& at) const {
@@ -245,6 +265,8 @@ Tensor Attention::attend_linearly(const Tensor& q, const Tensor& k, const Tensor
 // A kernel on the GPU alone: a source that nvcc compiles there.
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NORM_DECAY)
 
+#include <array>
+#include <cmath>
 #include <type_traits>
 
 #include "ppma/ops/norm.hpp"
@@ -253,6 +275,7 @@ Tensor Attention::attend_linearly(const Tensor& q, const Tensor& k, const Tensor
 #if PPMA_CUDA
 #include "ppma/kernels/cpu/decay.hpp"
 #include "ppma/kernels/cuda/norm_decay.cuh"
+#include "ppma/kernels/cuda/norm_product.cuh"
 #endif
 
 namespace ppma::inline PPMA_ABI {
@@ -283,8 +306,92 @@ NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor
   return out;
 }
 
+#if PPMA_CUDA
+namespace detail {
+// Three layers of C inputs, or rows of one, beside tokens x (B,H,W,C) and their norm: for kernels
+// of inference.
+inline bool multiplies_normed(const Tensor& x, const LayerNorm& norm,
+                              const std::array<const Linear*, 3>& layers, i64 head) {
+  const auto narrow = [](const Tensor& t) {
+    return t.defined() && t.dtype() == DType::bf16 && t.device() == Device::cuda;
+  };
+  if (!narrow(x) || x.rank() != 4 ||
+      !kernels::multiplies_normed(x.numel() / x.dim(3), x.dim(3), head) ||
+      norm.weight.shape() != Shape{x.dim(3)} || norm.weight.device() != Device::cuda)
+    return false;
+  for (const Linear* l : layers)
+    if (!narrow(l->weight) || !narrow(l->bias) || l->weight.dim(1) != x.dim(3) ||
+        needs_grad({x, l->weight, l->bias, norm.weight, norm.bias}))
+      return false;
+  return true;
+}
+
+inline kernels::NormProducts norm_products(const Tensor& x, const LayerNorm& norm) {
+  kernels::NormProducts p{};
+  p.tokens = x.dim(1) * x.dim(2), p.rows = x.dim(0) * p.tokens;
+  p.x = x.data<bf16>();
+  p.gamma = norm.weight.data<float>(), p.beta = norm.bias.data<float>();
+  p.eps = static_cast<float>(norm.eps);
+  return p;
+}
+}  // namespace detail
+#endif
+
+Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to) {
+#if PPMA_CUDA
+  if (to.weight.defined() && x.rank() == 4 && to.weight.shape() == Shape{3 * x.dim(3), x.dim(3)} &&
+      detail::multiplies_normed(x, norm, {&to, &to, &to}, 8)) {
+    const i64 c = x.dim(3);
+    Tensor y = Tensor::empty({x.dim(0), x.dim(1), x.dim(2), 3 * c}, x.dtype(), x.device());
+    kernels::NormProducts p = detail::norm_products(x, norm);
+    p.pitch = 3 * c;
+    for (int i = 0; i < 3; ++i)
+      p.part[i] = {to.weight.data<bf16>() + i * c * c, to.bias.data<bf16>() + i * c,
+                   y.data<bf16>() + i * c};
+    kernels::norm_products(Cuda{}, p, c, {}, nullptr, nullptr, nullptr, nullptr);
+    return y;
+  }
+#endif
+  return to.forward(norm.forward(x));
+}
+
+Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Positions& at) const {
+#if PPMA_CUDA
+  const i64 d = config.channels / config.heads;
+  if (config.fused && !config.linear && at.angle.defined() && x.dim(-1) == config.channels &&
+      detail::multiplies_normed(x, norm, {&q_proj, &k_proj, &v_proj}, d)) {
+    const auto map = [&] { return Tensor::empty(x.shape(), x.dtype(), x.device()); };
+    Projected out{map(), map(), map(), Tensor()};
+    kernels::NormProducts p = detail::norm_products(x, norm);
+    p.pitch = config.channels;
+    p.part[0] = {q_proj.weight.data<bf16>(), q_proj.bias.data<bf16>(), out.q.data<bf16>()};
+    p.part[1] = {k_proj.weight.data<bf16>(), k_proj.bias.data<bf16>(), out.k.data<bf16>()};
+    p.part[2] = {v_proj.weight.data<bf16>(), v_proj.bias.data<bf16>(), out.v.data<bf16>()};
+    const detail::RotaryTables tables = detail::rotary_tables(at.angle, p.tokens);
+    p.cosine = tables.cosine.data<float>(), p.sine = tables.sine.data<float>();
+    p.d = static_cast<int>(d);
+    p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
+    if (path_embed) {
+      const PathEmbed& e = *path_embed;
+      const auto s =
+          detail::check_log_decay("attention", x, e.dt_linear_weight, e.dt_bias, e.A_log);
+      out.log_decays =
+          Tensor::empty({s.rows, s.batch, s.heads, x.dim(1), x.dim(2)}, DType::f32, x.device());
+      kernels::norm_products(Cuda{}, p, config.channels, s, e.dt_linear_weight.data<float>(),
+                             e.dt_bias.data<float>(), e.A_log.data<float>(),
+                             out.log_decays.data<float>());
+    } else {
+      kernels::norm_products(Cuda{}, p, config.channels, {}, nullptr, nullptr, nullptr, nullptr);
+      out.log_decays = decays(x, at);
+    }
+    return out;
+  }
+#endif
+  return projected(normed(x, norm), at);
+}
+
 }  // namespace ppma::inline PPMA_ABI
 
-#endif  // definitions of layer_norm_log_decay
+#endif  // definitions of kernels on the GPU alone
 
 #include "ppma/core/names_end.hpp"

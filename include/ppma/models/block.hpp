@@ -25,10 +25,15 @@ struct FeedForward {
         dwconv(depthwise_if(depthwise, hidden, 3, rng)) {}
   /// x (B,H,W,C) -> (B,H,W,C), + add
   PPMA_API Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const;
+  /// forward(norm(x), add)
+  PPMA_API Tensor forward(const Tensor& x, const LayerNorm& norm, const Tensor& add) const;
   template <class V>
   void fields(V& v) {
     v.child("fc1", fc1), v.child("fc2", fc2), v.child("dwconv", dwconv);
   }
+
+ private:
+  PPMA_API Tensor from_hidden(const Tensor& h, const Tensor& add) const;
 };
 
 /// x += pos(x), if any;  x += DropPath(gamma_1 mixed(LN x));  x += DropPath(gamma_2 ffn(LN x))
@@ -106,7 +111,14 @@ struct Stage {
 namespace ppma::inline PPMA_ABI {
 
 Tensor FeedForward::forward(const Tensor& x, const Tensor& add) const {
-  const Tensor h = fc1.forward(x);
+  return from_hidden(fc1.forward(x), add);
+}
+
+Tensor FeedForward::forward(const Tensor& x, const LayerNorm& norm, const Tensor& add) const {
+  return from_hidden(norm_linear(x, norm, fc1), add);
+}
+
+Tensor FeedForward::from_hidden(const Tensor& h, const Tensor& add) const {
   return fc2.forward(dwconv ? depthwise_gelu(h, dwconv->weight, dwconv->bias) : gelu(h), add);
 }
 
@@ -129,9 +141,9 @@ Block::Block(const StageConfig& c, double drop, Rng& rng)
 Tensor Block::forward(Tensor x, const Positions& at, Context& ctx) const {
   x = positioned(x);
   if (plain_branches(ctx)) {  // the last product of a branch adds x itself
-    x = retention ? retention->forward(retention->normed(x, retention_layer_norm), at, x)
+    x = retention ? retention->forward(retention->projected(x, retention_layer_norm, at), x)
                   : x + mixed(x, at, ctx);
-    return ffn.forward(final_layer_norm.forward(x), x);
+    return ffn.forward(x, final_layer_norm, x);
   }
   x = residual(x, mixed(x, at, ctx), gamma_1, ctx.drop_path(x, drop_path));
   return residual(x, feed_forward(x, ctx), gamma_2, ctx.drop_path(x, drop_path));

@@ -67,7 +67,7 @@ struct MambaOut {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NETWORKS)
 
 #include "ppma/ops/activation.hpp"
-#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/gate.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/ops/residual.hpp"
@@ -87,9 +87,8 @@ MambaOutBlock::MambaOutBlock(i64 channels, double drop, Rng& rng)
 Tensor MambaOutBlock::forward(const Tensor& x, Context& ctx) const {
   const i64 channels = x.dim(3), plain = width - channels;
   const Tensor all = fc1.forward(norm.forward(x));  // (B,H,W,2E)
-  const Tensor mixed = concat(
-      {narrow(all, 3, width, plain), conv.forward(narrow(all, 3, width + plain, channels))}, 3);
-  return residual(x, fc2.forward(gelu(narrow(all, 3, 0, width)) * mixed), Tensor(),
+  const Tensor mixed = conv.forward(narrow(all, 3, width + plain, channels));
+  return residual(x, fc2.forward(gated(all, 0, width, mixed, Gate::gelu)), Tensor(),
                   ctx.drop_path(x, drop_path));
 }
 

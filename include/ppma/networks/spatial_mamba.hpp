@@ -41,8 +41,6 @@ struct BatchNormedConv {
 };
 
 struct StateFusion {
-  static constexpr i64 distances[] = {1, 3, 5}, reach = 5, side = 11;
-
   Tensor kernels[3];  // (E,1,3,3), of each distance
   Tensor alpha;       // (3)
 
@@ -159,14 +157,14 @@ struct SpatialMamba {
 #include "ppma/mixers/selective.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/gate.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/linear.hpp"
-#include "ppma/ops/matmul.hpp"
 #include "ppma/ops/pool.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/ops/residual.hpp"
-#include "ppma/ops/scan.hpp"
-#include "ppma/tensor/constant.hpp"
+#include "ppma/ops/rings.hpp"
+#include "ppma/ops/selective_scan.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -183,42 +181,12 @@ StateFusion::StateFusion(i64 channels) : alpha(parameter(Tensor::ones({3}))) {
   for (Tensor& kernel : kernels) kernel = parameter(Tensor::ones({channels, 1, 3, 3}));
 }
 
-namespace detail {
-
-// x (B,H,W,C) with its edge repeated n times on each side.
-inline Tensor with_edges(Tensor x, i64 n) {
-  for (const int axis : {1, 2}) {
-    Shape shape = x.shape();
-    shape.set(axis, n);
-    x = concat({broadcast_to(ppma::narrow(x, axis, 0, 1), shape), x,
-                broadcast_to(ppma::narrow(x, axis, x.dim(axis) - 1, 1), shape)},
-               axis);
-  }
-  return x;
-}
-
-}  // namespace detail
-
 Tensor StateFusion::forward(const Tensor& states, bool training) const {
-  const i64 channels = states.dim(3);
   std::vector<Tensor> weighed;
   for (i64 k = 0; k < 3; ++k)
-    weighed.push_back(reshape(kernels[k], Shape{channels, 9}) * narrow(alpha, 0, k, 1));
-  // one kernel of 11 x 11, most of which is 0
-  const Tensor spread = kept_constant(
-      "spatial_mamba's places", {27, side * side}, alpha.dtype(), states.device(), [] {
-        std::vector<double> places(static_cast<std::size_t>(27 * side * side), 0);
-        for (i64 t = 0; t < 27; ++t) {
-          const i64 distance = distances[t / 9], row = reach + (t / 3 % 3 - 1) * distance,
-                    column = reach + (t % 3 - 1) * distance;
-          places[static_cast<std::size_t>((t * side + row) * side + column)] = 1;
-        }
-        return places;
-      });
-  const Tensor kernel = reshape(matmul(concat(weighed, 1), spread), Shape{channels, 1, side, side});
-  if (!training) return depthwise_conv2d(states, kernel);
-  const Tensor fused = depthwise_conv2d(detail::with_edges(states, reach), kernel);
-  return narrow(narrow(fused, 1, reach, states.dim(1)), 2, reach, states.dim(2));
+    weighed.push_back(reshape(kernels[k], Shape{states.dim(3), 9}) * narrow(alpha, 0, k, 1));
+  return rings_conv2d(states, transpose(concat(weighed, 1), 0, 1),
+                      training ? Beyond::edges : Beyond::zeros);
 }
 
 SpatialSelection::SpatialSelection(i64 channels, Rng& rng)
@@ -237,19 +205,16 @@ SpatialSelection::SpatialSelection(i64 channels, Rng& rng)
 
 Tensor SpatialSelection::forward(const Tensor& x, bool training) const {
   const Tensor both = in_proj.forward(x);  // (B,H,W,2E)
-  const Tensor u =
-      cast(silu(conv2d.forward(narrow(both, 3, 0, width))), accumulator_dtype(x.dtype()));
+  const Tensor u = silu(conv2d.forward(narrow(both, 3, 0, width)));
   const i64 rank = dt_projs_weight.dim(1);
   const Tensor selected = linear(u, x_proj_weight);  // (B,H,W,R+2)
-  const Tensor dt = softplus(linear(narrow(selected, 3, 0, rank), dt_projs_weight, dt_projs_bias));
-  const Shape line{x.dim(0), x.dim(1) * x.dim(2), width};
-  const Tensor decays = dt * reshape(neg(exp(A_logs)), Shape{width});
-  const Tensor states = decay_scan(reshape(dt * narrow(selected, 3, rank, 1) * u, line),
-                                   reshape(decays, line), 1, ScanDirection::forward);
-  const Tensor h = state_fusion.forward(reshape(states, u.shape()), training);
-  const Tensor y = h * narrow(selected, 3, rank + 1, 1) + u * Ds;
-  return out_proj.forward(out_norm.forward(cast(y, x.dtype())) *
-                          silu(narrow(both, 3, width, width)));
+  const Tensor dt = linear(narrow(selected, 3, 0, rank), dt_projs_weight, dt_projs_bias),
+               b = narrow(selected, 3, rank, 1), c = narrow(selected, 3, rank + 1, 1);
+  const Tensor states =
+      selective_scan(u, dt, neg(exp(A_logs)), b, Tensor::ones(b.shape(), b.dtype(), b.device()),
+                     TokenOrder::rows, Tensor(), Tensor(), StepSizes::softplus);
+  const Tensor y = state_fusion.forward(states, training) * c + u * cast(Ds, u.dtype());
+  return out_proj.forward(gated(both, width, width, out_norm.forward(y), Gate::silu));
 }
 
 void SpatialSelection::describe(detail::LayerRows& w, const Shape& x) {

@@ -33,7 +33,7 @@ struct CrossSelection {
   Tensor Ds;               // (K E)
 
   PPMA_API CrossSelection(i64 channels, i64 rank, bool grid_, Rng& rng);
-  /// u (B,H,W,E) -> (B,H,W,E), in f32 where u is bf16.
+  /// u (B,H,W,E) -> (B,H,W,E)
   PPMA_API Tensor forward(const Tensor& u) const;
   template <class V>
   void fields(V& v) {
@@ -43,9 +43,10 @@ struct CrossSelection {
   }
 
  private:
-  // + d u, where d is defined
+  // of step sizes softplus(dt); + d u and + add, where they are defined
   PPMA_API Tensor scanned(i64 k, const Tensor& u, const Tensor& dt, const Tensor& a,
-                          const Tensor& b, const Tensor& c, const Tensor& d) const;
+                          const Tensor& b, const Tensor& c, const Tensor& d,
+                          const Tensor& add) const;
 };
 
 struct VMambaBlock {
@@ -137,8 +138,7 @@ CrossSelection::CrossSelection(i64 channels, i64 rank, bool grid_, Rng& rng)
       A_logs(parameter(Tensor::zeros({orders * channels, states}))),  // A = -1
       Ds(parameter(Tensor::ones({orders * channels}))) {}
 
-Tensor CrossSelection::forward(const Tensor& tokens) const {
-  const Tensor u = cast(tokens, accumulator_dtype(tokens.dtype()));
+Tensor CrossSelection::forward(const Tensor& u) const {
   const i64 rows = x_proj_weight.dim(1), rank = rows - 2 * states, width = u.dim(3);
   // (B,H,W,K (R + 2 S)): a token's own, wherever it stands in an order
   const Tensor selected = linear(u, reshape(x_proj_weight, Shape{orders * rows, width}));
@@ -146,32 +146,33 @@ Tensor CrossSelection::forward(const Tensor& tokens) const {
   const Tensor d = sum(reshape(Ds, Shape{orders, width}), {0});  // of all orders
   Tensor y;
   for (i64 k = 0; k < orders; ++k) {
-    const Tensor dt = softplus(linear(narrow(selected, 3, k * rows, rank),
-                                      select(dt_projs_weight, 0, k), select(dt_projs_bias, 0, k)));
+    const Tensor dt = linear(narrow(selected, 3, k * rows, rank), select(dt_projs_weight, 0, k),
+                             select(dt_projs_bias, 0, k));
     const Tensor b = narrow(selected, 3, k * rows + rank, states),
                  c = narrow(selected, 3, k * rows + rank + states, states);
-    const Tensor one =
-        scanned(k, u, dt, narrow(a, 0, k * width, width), b, c, k == 0 ? d : Tensor());
-    y = k == 0 ? one : y + one;
+    y = scanned(k, u, dt, narrow(a, 0, k * width, width), b, c, k == 0 ? d : Tensor(), y);
   }
-  return cast(y, tokens.dtype());
+  return y;
 }
 
 Tensor CrossSelection::scanned(i64 k, const Tensor& u, const Tensor& dt, const Tensor& a,
-                               const Tensor& b, const Tensor& c, const Tensor& d) const {
+                               const Tensor& b, const Tensor& c, const Tensor& d,
+                               const Tensor& add) const {
   const bool columns = k % 2 == 1, back = k >= 2;
   if (!grid)
     return selective_scan(u, dt, a, b, c,
                           columns ? (back ? TokenOrder::columns_back : TokenOrder::columns)
                                   : (back ? TokenOrder::rows_back : TokenOrder::rows),
-                          d);
+                          d, add, StepSizes::softplus);
   const auto turned = [&](Tensor t) {
     if (columns) t = transpose(t, 1, 2);
     return back ? flip(flip(t, 1), 2) : t;
   };
-  Tensor y = selective_scan(turned(u), turned(dt), a, turned(b), turned(c), TokenOrder::grid, d);
+  Tensor y = selective_scan(turned(u), turned(dt), a, turned(b), turned(c), TokenOrder::grid, d,
+                            Tensor(), StepSizes::softplus);
   if (back) y = flip(flip(y, 1), 2);
-  return columns ? transpose(y, 1, 2) : y;
+  if (columns) y = transpose(y, 1, 2);
+  return add.defined() ? y + add : y;
 }
 
 VMambaBlock::VMambaBlock(i64 channels, bool grid, double drop, Rng& rng)

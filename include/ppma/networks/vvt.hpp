@@ -28,7 +28,7 @@ struct VvtAttention {
   Linear squeeze, excite;         // C -> C, without biases
 
   PPMA_API VvtAttention(i64 channels, i64 heads_, Rng& rng);
-  /// x (B,H,W,C), normalised -> (B,H,W,C). bf16 tokens are mixed in f32.
+  /// x (B,H,W,C), normalised -> (B,H,W,C)
   PPMA_API Tensor forward(const Tensor& x) const;
   template <class V>
   void fields(V& v) {
@@ -113,12 +113,10 @@ VvtAttention::VvtAttention(i64 channels, i64 heads_, Rng& rng)
 
 Tensor VvtAttention::forward(const Tensor& x) const {
   const i64 batch = x.dim(0), n = x.dim(1) * x.dim(2), width = x.dim(3) / 2;
-  const DType wide = accumulator_dtype(x.dtype());
   const auto held = [](const Tensor& t) { return clamp_magnitude(t, 1e-4, 1e4); };
-  const Tensor turns = detail::quarter_turns(x.dim(1), x.dim(2), wide, x.device());
+  const Tensor turns = detail::quarter_turns(x.dim(1), x.dim(2), x.dtype(), x.device());
   const auto by_head = [&](const Linear& l) {  // (B,G,N,d)
-    return permute(reshape(cast(l.forward(x), wide), Shape{batch, n, heads, width / heads}),
-                   {0, 2, 1, 3});
+    return permute(reshape(l.forward(x), Shape{batch, n, heads, width / heads}), {0, 2, 1, 3});
   };
   const Tensor q = detail::turned(relu(by_head(q_proj)), turns),
                k = detail::turned(relu(by_head(k_proj)), turns);      // (B,G,N,4d)
@@ -127,7 +125,7 @@ Tensor VvtAttention::forward(const Tensor& x) const {
   const Tensor shares = held(pow(add_scalar(weights, 1e-4), -1));
   const Tensor y = permute(held(held(matmul(q, sums)) * shares), {0, 2, 1, 3});
   const Tensor mixed = reshape(y, Shape{batch, x.dim(1), x.dim(2), width});
-  const Tensor z = held(out_proj.forward(cast(mixed, x.dtype())));
+  const Tensor z = held(out_proj.forward(mixed));
   return held(z + z * sigmoid(excite.forward(relu(squeeze.forward(mean(x, {1, 2}, true))))));
 }
 

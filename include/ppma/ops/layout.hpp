@@ -65,6 +65,7 @@ PPMA_API Tensor broadcast_to(const Tensor& x, const Shape& shape);
 
 #include "ppma/kernels/cpu/permute.hpp"
 #include "ppma/ops/elementwise.hpp"
+#include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -164,6 +165,16 @@ void paste(const Tensor& x, Tensor& y, int axis, i64 start) {
   });
 }
 
+// Adds x to what stands at `start` of one axis of y.
+inline void paste_sum(const Tensor& x, Tensor& y, int axis, i64 start) {
+  const i64 rows = x.shape().product(0, axis), inner = x.shape().product(axis + 1, x.rank()),
+            from = x.dim(axis) * inner, to = y.dim(axis) * inner;
+  visit(x.device(), x.dtype(), "narrow", [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::add_rows(on, rows, from, x.data<T>(), from, y.data<T>() + start * inner, to);
+  });
+}
+
 }  // namespace detail
 
 Tensor permute(const Tensor& x, const std::vector<int>& axes) {
@@ -196,8 +207,13 @@ Tensor narrow(const Tensor& x, int axis, i64 start, i64 length) {
         start + length, " of axis ", axis, " lie outside of shape ", x.shape());
   return record(detail::cut(x, a, start, length), "narrow", {x},
                 [shape = x.shape(), a, start](const Tensor& dy) {
-                  Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.device());
-                  detail::paste(dy, dx, a, start);
+                  Tensor dx = gradient_so_far(0);  // of other parts of x
+                  if (dx.defined()) {
+                    detail::paste_sum(dy, dx, a, start);
+                  } else {
+                    dx = Tensor::zeros(shape, dy.dtype(), dy.device());
+                    detail::paste(dy, dx, a, start);
+                  }
                   return Grads{dx};
                 });
 }

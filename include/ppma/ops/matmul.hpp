@@ -80,9 +80,11 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool ta, bool tb) {
       const auto sb = detail::batch_strides(batch, detail::batch_of(b.shape()), k * n);
       // The innermost batch axes that step evenly through both operands are one batch of products.
       int axis = batch.rank() - 1;
+      while (axis > 0 && batch[axis] == 1) --axis;  // of no stride
       std::size_t x = static_cast<std::size_t>(axis);
       g.batch = batch[axis], g.stride_a = sa[x], g.stride_b = sb[x], g.stride_c = m * n;
-      while (axis > 0 && sa[x - 1] == g.stride_a * g.batch && sb[x - 1] == g.stride_b * g.batch)
+      while (axis > 0 && (batch[axis - 1] == 1 ||
+                          (sa[x - 1] == g.stride_a * g.batch && sb[x - 1] == g.stride_b * g.batch)))
         g.batch *= batch[--axis], --x;
       const kernels::Gemm<T> first = g;
       for (i64 i = 0; i < batch.product(0, axis); ++i) {

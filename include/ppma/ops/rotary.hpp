@@ -28,6 +28,14 @@ struct Rotated {
 PPMA_API Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i64 heads,
                         double k_scale);
 
+namespace detail {
+/// cos and signed sin, (tokens, d), of an angle vector.
+struct RotaryTables {
+  Tensor cosine, sine;
+};
+PPMA_API RotaryTables rotary_tables(const Tensor& angle, i64 tokens);
+}  // namespace detail
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_LAYOUT)
@@ -50,13 +58,9 @@ namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
-// cos and signed sin, (tokens, d), of an angle vector. A network asks for the same few tables again
-// and again (one a stage) and each costs more than the rotation itself: the latest eight are kept.
-struct RotaryTables {
-  Tensor cosine, sine;
-};
-
-inline RotaryTables rotary_tables(const Tensor& angle, i64 tokens) {
+// A network asks for the same few tables again and again (one a stage) and each costs more than the
+// rotation itself: the latest eight are kept.
+RotaryTables rotary_tables(const Tensor& angle, i64 tokens) {
   struct Entry {
     std::vector<double> angle;
     Tensor device_angle;

@@ -17,23 +17,29 @@ namespace ppma::inline PPMA_ABI {
 /// one sequence, row by row or column by column, from the first token or back from the last.
 enum class TokenOrder { grid, rows, columns, rows_back, columns_back };
 
+/// What dt holds: the step sizes, or numbers of which they are ln(1 + e^dt).
+enum class StepSizes { given, softplus };
+
 /// y (B,H,W,E), differentiable in all; f32, f64, and on a GPU bf16, a and d then f32. States of E S
 /// numbers a token are not written, but for the backward pass of a grid on a GPU. There S is up to
 /// 16, and a grid's rows are up to 128 tokens wide (S <= 8: 256, S <= 4: 512); others are composed
 /// of decay_scan(), which writes them.
-///   u, dt  (B,H,W,E), dt >= 0
+///   u, dt  (B,H,W,E), step sizes >= 0
 ///   a      (E,S), below 0
 ///   b, c   (B,H,W,S)
 ///   d      (E): y + d u; or undefined
+///   add    (B,H,W,E): y + add; or undefined
 PPMA_API Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const Tensor& b,
                                const Tensor& c, TokenOrder order = TokenOrder::grid,
-                               const Tensor& d = Tensor());
+                               const Tensor& d = Tensor(), const Tensor& add = Tensor(),
+                               StepSizes steps = StepSizes::given);
 
 /// The same op by op, anywhere.
 PPMA_API Tensor selective_scan_composed(const Tensor& u, const Tensor& dt, const Tensor& a,
                                         const Tensor& b, const Tensor& c,
                                         TokenOrder order = TokenOrder::grid,
-                                        const Tensor& d = Tensor());
+                                        const Tensor& d = Tensor(), const Tensor& add = Tensor(),
+                                        StepSizes steps = StepSizes::given);
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -42,6 +48,7 @@ PPMA_API Tensor selective_scan_composed(const Tensor& u, const Tensor& dt, const
 #include <vector>
 
 #include "ppma/kernels/cpu/selective_scan.hpp"
+#include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/reduce.hpp"
@@ -54,7 +61,7 @@ namespace detail {
 
 inline kernels::SelectiveShape check_selective(const Tensor& u, const Tensor& dt, const Tensor& a,
                                                const Tensor& b, const Tensor& c, TokenOrder order,
-                                               const Tensor& d) {
+                                               const Tensor& d, const Tensor& add) {
   check(u.defined() && dt.defined() && a.defined() && b.defined() && c.defined(),
         "selective_scan: an argument is undefined");
   check(u.rank() == 4 && u.numel() > 0 && dt.shape() == u.shape(),
@@ -68,7 +75,9 @@ inline kernels::SelectiveShape check_selective(const Tensor& u, const Tensor& dt
         "; it must be f32 or f64 (on a GPU also bf16), convert it with cast");
   check(!d.defined() || d.shape() == Shape{u.dim(3)}, "selective_scan: d must be (", u.dim(3),
         "), got ", d.defined() ? d.shape() : Shape{});
-  for (const Tensor* t : {&dt, &a, &b, &c, &d}) {
+  check(!add.defined() || add.shape() == u.shape(), "selective_scan: add must be ", u.shape(),
+        ", got ", add.defined() ? add.shape() : Shape{});
+  for (const Tensor* t : {&dt, &a, &b, &c, &d, &add}) {
     if (!t->defined()) continue;
     const DType dtype = t == &a || t == &d ? accumulator_dtype(u.dtype()) : u.dtype();
     check(t->dtype() == dtype && t->device() == u.device(), "selective_scan: ",
@@ -89,12 +98,18 @@ inline kernels::SelectiveShape check_selective(const Tensor& u, const Tensor& dt
 }
 
 struct SelectiveInputs {
-  std::vector<Tensor> all;  // u, dt, a, b, c, d, without history
+  std::vector<Tensor> all;  // u, dt, a, b, c, d, without history; add in forward
+  StepSizes steps;
   template <class T>
   kernels::SelectiveArgs<T> args(T) const {
-    return {all[0].data<T>(),        all[1].data<T>(),
-            all[3].data<T>(),        all[4].data<T>(),
-            all[2].data<acc_t<T>>(), all[5].defined() ? all[5].data<acc_t<T>>() : nullptr};
+    return {all[0].data<T>(),
+            all[1].data<T>(),
+            all[3].data<T>(),
+            all[4].data<T>(),
+            all[2].data<acc_t<T>>(),
+            all[5].defined() ? all[5].data<acc_t<T>>() : nullptr,
+            all.size() > 6 && all[6].defined() ? all[6].data<T>() : nullptr,
+            steps == StepSizes::softplus};
   }
 };
 
@@ -113,10 +128,12 @@ inline Tensor out_of_order(Tensor x, const Shape& shape, TokenOrder order) {
 }  // namespace detail
 
 Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const Tensor& b,
-                      const Tensor& c, TokenOrder order, const Tensor& d) {
-  const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c, order, d);
-  const detail::SelectiveInputs inputs{
-      {u.detach(), dt.detach(), a.detach(), b.detach(), c.detach(), d.detach()}};
+                      const Tensor& c, TokenOrder order, const Tensor& d, const Tensor& add,
+                      StepSizes steps) {
+  const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c, order, d, add);
+  detail::SelectiveInputs inputs{
+      {u.detach(), dt.detach(), a.detach(), b.detach(), c.detach(), d.detach(), add.detach()},
+      steps};
   i64 states = s.states;
   visit_device(u.device(), "selective_scan",
                [&](auto on) { states = kernels::selective_scan_states(on, s.states); });
@@ -126,7 +143,7 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const 
       rest.set(t.rank() - 1, states - s.states);
       return concat({t, Tensor::zeros(rest, t.dtype(), t.device())}, -1);
     };
-    return selective_scan(u, dt, filled(a), filled(b), filled(c), order, d);
+    return selective_scan(u, dt, filled(a), filled(b), filled(c), order, d, add, steps);
   }
   Tensor y, kept;
   visit(u.device(), u.dtype(), "selective_scan", [&](auto on, auto t) {
@@ -134,12 +151,13 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const 
     if (!kernels::selective_scan_fits<T>(on, s)) return;
     y = Tensor::empty(u.shape(), u.dtype(), u.device());
     const Shape numbers{kernels::selective_scan_kept<T>(on, s)};
-    if (needs_grad({u, dt, a, b, c, d})) kept = Tensor::empty(numbers, a.dtype(), u.device());
+    if (needs_grad({u, dt, a, b, c, d, add})) kept = Tensor::empty(numbers, a.dtype(), u.device());
     kernels::selective_scan(on, s, inputs.args(t), y.data<T>(),
                             kept.defined() ? kept.data<acc_t<T>>() : nullptr);
   });
-  if (!y.defined()) return selective_scan_composed(u, dt, a, b, c, order, d);
-  return record(y, "selective_scan", {u, dt, a, b, c, d}, [s, inputs, kept](const Tensor& dy) {
+  if (!y.defined()) return selective_scan_composed(u, dt, a, b, c, order, d, add, steps);
+  inputs.all.pop_back();
+  return record(y, "selective_scan", {u, dt, a, b, c, d, add}, [s, inputs, kept](const Tensor& dy) {
     Grads grads;
     visit(dy.device(), dy.dtype(), "selective_scan", [&](auto on, auto t) {
       using T = decltype(t);
@@ -151,13 +169,14 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const 
       const i64 parts = kernels::selective_scan_parts<T>(on, s);
       const Shape of_states{parts, dy.dim(0), dy.dim(1), dy.dim(2), s.states};
       Tensor du = gradient_so_far(0);
-      const bool add = du.defined();  // the scans of one u in other orders
-      if (!add) du = room(dy.shape(), dy.dtype());
+      const bool adds = du.defined();  // the scans of one u in other orders
+      if (!adds) du = room(dy.shape(), dy.dtype());
       Tensor ddt = room(dy.shape(), dy.dtype()), da = room({s.batch, s.channels, s.states}, wide),
              db = room(of_states, wide), dc = room(of_states, wide),
              dd = room({s.batch, s.channels}, wide);
-      const kernels::SelectiveGradients<T> to{
-          du.data<T>(), ddt.data<T>(), da.data<A>(), db.data<A>(), dc.data<A>(), dd.data<A>(), add};
+      const kernels::SelectiveGradients<T> to{du.data<T>(), ddt.data<T>(), da.data<A>(),
+                                              db.data<A>(), dc.data<A>(),  dd.data<A>(),
+                                              adds};
       kernels::selective_scan_backward(on, s, inputs.args(t), kept.data<acc_t<T>>(), dy.data<T>(),
                                        to);
       grads = {du,
@@ -165,15 +184,20 @@ Tensor selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const 
                sum(da, {0}),
                cast(sum(db, {0}), dy.dtype()),
                cast(sum(dc, {0}), dy.dtype()),
-               inputs.all[5].defined() ? sum(dd, {0}) : Tensor()};
+               inputs.all[5].defined() ? sum(dd, {0}) : Tensor(),
+               dy};
     });
     return grads;
   });
 }
 
 Tensor selective_scan_composed(const Tensor& u, const Tensor& dt, const Tensor& a, const Tensor& b,
-                               const Tensor& c, TokenOrder order, const Tensor& d) {
-  const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c, order, d);
+                               const Tensor& c, TokenOrder order, const Tensor& d,
+                               const Tensor& add, StepSizes steps) {
+  const kernels::SelectiveShape s = detail::check_selective(u, dt, a, b, c, order, d, add);
+  if (steps == StepSizes::softplus)
+    return selective_scan_composed(u, softplus(dt), a, b, c, order, d, add);
+  if (add.defined()) return selective_scan_composed(u, dt, a, b, c, order, d) + add;
   const auto wide = [&](const Tensor& t) { return cast(t, a.dtype()); };
   if (d.defined())
     return cast(wide(selective_scan_composed(u, dt, a, b, c, order)) + wide(u) * d, u.dtype());

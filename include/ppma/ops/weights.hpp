@@ -5,6 +5,7 @@
 // accumulator's dtype; where nothing is recorded, also in x's.
 
 #include "ppma/kernels/cpu/gemm.hpp"
+#include "ppma/ops/converted_weights.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -37,6 +38,7 @@ inline void check_packed(const char* op, const Tensor& x, const Tensor& elements
 /// w in x's dtype, without history.
 inline Tensor converted_weights(const Tensor& w, DType dtype) {
   if (!w.defined() || w.dtype() == dtype) return w.detach();
+  if (Tensor found = ConvertedWeights::find(w, dtype); found.defined()) return found;
   Tensor y = Tensor::empty(w.shape(), dtype, w.device());
   visit(w.device(), dtype, "weights", [&](auto on, auto t) {
     using T = decltype(t);

@@ -33,6 +33,12 @@ struct Parameter {
   double rate_factor = 1;
 };
 
+inline std::vector<Tensor> tensors_of(const std::vector<Parameter>& parameters) {
+  std::vector<Tensor> tensors;
+  for (const Parameter& p : parameters) tensors.push_back(p.tensor);
+  return tensors;
+}
+
 /// True if the whole of `text` fits `pattern`, in which * stands for any text and ? for one
 /// character.
 PPMA_API bool matches(std::string_view pattern, std::string_view text);

@@ -80,6 +80,7 @@ struct Replays {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/converted_weights.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/optim/clip.hpp"
 
@@ -130,11 +131,14 @@ void ReplayedStep::step() {
   Context context{true, rng_};
   context.host_inputs = &drawn_;
   context.among = among, context.checkpoint_blocks = options_.checkpoint_blocks;
-  loss_ = loss_of_(inputs_, context);
-  if (gradients_ != nullptr)
-    gradients_->backward(loss_.total);
-  else
-    loss_.total.backward();
+  {
+    const ConvertedWeights once(tensors_of(optimizer_.parameters()), options_.at.activations());
+    loss_ = loss_of_(inputs_, context);
+    if (gradients_ != nullptr)
+      gradients_->backward(loss_.total);
+    else
+      loss_.total.backward();
+  }
   const auto result = [&](Tensor& t) {
     if (!t.defined()) return;
     t = cast(t.detach(), accumulator_dtype(t.dtype()));

@@ -123,6 +123,7 @@ class TrainingLoop {
 #include <chrono>
 
 #include "ppma/nn/state_dict.hpp"
+#include "ppma/ops/converted_weights.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/optim/clip.hpp"
 #include "ppma/parallel/gradients.hpp"
@@ -159,9 +160,8 @@ TrainingLoop::TrainingLoop(const std::vector<Field>& network, const TrainOptions
     check(options.processes.size() == 2, "training: ", options.processes.size(),
           " communicators; two are needed");
     for (auto& entry : state_) among()->broadcast(entry.second, 0);
-    std::vector<Tensor> parameters;
-    for (const Parameter& p : optimizer_.parameters()) parameters.push_back(p.tensor);
-    gradients_ = std::make_unique<GradientAverage>(options.processes[1], std::move(parameters));
+    gradients_ = std::make_unique<GradientAverage>(options.processes[1],
+                                                   tensors_of(optimizer_.parameters()));
   }
   if (options.ema_decay > 0) ema_.emplace(state_, options.ema_decay, options.ema_warm);
 }
@@ -277,6 +277,8 @@ void TrainingLoop::take_step(const Rng& rng, double rate, const Listeners& liste
   i64 rows = tensors[0]->dim(0);
   Context context{true, rng};
   context.among = among(), context.checkpoint_blocks = options_.checkpoint_blocks;
+  std::optional<ConvertedWeights> once(std::in_place, tensors_of(optimizer_.parameters()),
+                                       options_.at.activations());
   Loss loss = loss_of_batch(context);
   const auto item = [](const Tensor& t) { return t.defined() ? t.item() : 0.0; };
   std::vector<double> values{loss.total.item()};
@@ -300,6 +302,7 @@ void TrainingLoop::take_step(const Rng& rng, double rate, const Listeners& liste
     gradients_->backward(loss.total);
   else if (!done.bad)
     loss.total.backward();
+  once.reset();
   if (step) {
     const double mean = 1 / static_cast<double>(done.pending);
     if (!done.bad) {

@@ -1,6 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Moving elements without changing them: permuted axes, and blocks cut out of or put into rows.
+// Moving elements without changing them: permuted axes, and blocks cut out of or put into rows or
+// added to them.
 // Elements are moved as unsigned integers of their size, so one kernel serves every dtype.
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "ppma/core/device.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/core/shape.hpp"
+#include "ppma/kernels/cpu/columns.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 
@@ -31,6 +33,19 @@ inline void copy_rows(Cpu, i64 rows, i64 bytes, const void* from, i64 from_step,
                                static_cast<std::size_t>(std::min(piece, bytes - start)));
                  }
                });
+}
+
+/// The rows of `from` (rows, cols) added to rows of `to`, both at distances in elements.
+template <class T>
+void add_rows(Cpu, i64 rows, i64 cols, const T* from, i64 from_step, T* to, i64 to_step) {
+  parallel_for(rows, std::max<i64>(1, 32768 / std::max<i64>(1, cols)), [=](i64 begin, i64 end) {
+    for (i64 r = begin; r < end; ++r)
+      columns<T>(cols, [=](i64 c, auto lane) {
+        using V = decltype(lane);
+        T* const at = to + r * to_step + c;
+        put(at, V(get<V>(at) + get<V>(from + r * from_step + c)));
+      });
+  });
 }
 
 namespace detail {

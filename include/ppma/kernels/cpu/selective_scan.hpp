@@ -25,11 +25,14 @@ struct SelectiveShape {
 };
 
 /// What a scan reads: u, dt (batch,tokens,channels), a (channels,states), b, c
-/// (batch,tokens,states), d (channels) or null.
+/// (batch,tokens,states), d (channels) or null; add, what y is added to, or null. `softplus`: step
+/// sizes are softplus(dt).
 template <class T>
 struct SelectiveArgs {
   const T *u, *dt, *b, *c;
   const acc_t<T>*a, *d;
+  const T* add;
+  bool softplus;
 };
 
 /// Where the gradients go; of a, b, c and d as parts, by image and by strip, to be added up. `add`:
@@ -98,6 +101,10 @@ class SelectiveStrip {
   }
   V a(i64 state, i64 r) const { return load(a_.data() + state * size + r * w); }
   V d(i64 r) const { return load(d_.data() + r * w); }
+  V dt(i64 t, i64 r) const {
+    const V raw = get(x_.dt, t, r);
+    return x_.softplus ? softplus_of(raw) : raw;
+  }
   T b(i64 t, i64 state) const { return x_.b[token(t) * s_.states + state]; }
   T c(i64 t, i64 state) const { return x_.c[token(t) * s_.states + state]; }
   i64 token(i64 t) const { return at_ + places_[t]; }
@@ -106,10 +113,10 @@ class SelectiveStrip {
   // where there is one row.
   void step(i64 t, const T* left, const T* above, T* g, T* h) const {
     for (i64 r = 0; r < strip_lanes; ++r) {
-      const V dt = get(x_.dt, t, r), in = dt * get(x_.u, t, r);
+      const V delta = dt(t, r), in = delta * get(x_.u, t, r);
       for (i64 k = 0; k < s_.states; ++k) {
         const i64 at = k * size + r * w;
-        const V decay = exp_of(dt * a(k, r));
+        const V decay = exp_of(delta * a(k, r));
         V state = in * b(t, k);
         if (left) state += decay * load(left + at);
         store(g + at, state);
@@ -177,6 +184,7 @@ void selective_scan(Cpu, const SelectiveShape& s, const SelectiveArgs<T>& x, T* 
         one.step(t, j > 0 ? gs + (j - 1) % 2 * states : nullptr, i > 0 ? h : nullptr, g, h);
         for (i64 r = 0; r < detail::strip_lanes; ++r) {
           Vec<T> sum = x.d == nullptr ? Vec<T>{} : one.d(r) * one.get(x.u, t, r);
+          if (x.add != nullptr) sum += one.get(x.add, t, r);
           for (i64 k = 0; k < s.states; ++k)
             sum += load(h + k * Strip::size + r * Strip::w) * one.c(t, k);
           one.put(y, t, r, sum);
@@ -217,7 +225,7 @@ void selective_scan_backward(Cpu, const SelectiveShape& s, const SelectiveArgs<T
       T *const db_t = db + one.token(t) * s.states, *const dc_t = dc + one.token(t) * s.states;
       std::fill_n(db_t, s.states, T(0)), std::fill_n(dc_t, s.states, T(0));
       for (i64 r = 0; r < detail::strip_lanes; ++r) {
-        const V dt = one.get(x.dt, t, r), u = one.get(x.u, t, r), grad = one.get(dy, t, r);
+        const V dt = one.dt(t, r), u = one.get(x.u, t, r), grad = one.get(dy, t, r);
         V du = grad * one.d(r), ddt{};
         store(dd + r * Strip::w, V(load(dd + r * Strip::w) + grad * u));
         if (d.add) du += one.get(d.du, t, r);
@@ -239,6 +247,7 @@ void selective_scan_backward(Cpu, const SelectiveShape& s, const SelectiveArgs<T
           db_t[k] += lane_sum<T>(q * dt * u);
           dc_t[k] += lane_sum<T>(grad * load(hs + t * states + at));
         }
+        if (x.softplus) ddt *= sigmoid_of(one.get(x.dt, t, r));
         one.put(d.du, t, r, du), one.put(d.ddt, t, r, ddt);
       }
     }

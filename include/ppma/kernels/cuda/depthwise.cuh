@@ -5,14 +5,10 @@
 // A thread owns V neighbouring channels of a strip P pixels wide and walks down its rows: each
 // input row is read once and serves the K output rows that see it, which are unfinished sums in
 // registers. With the K*K weights in registers too, memory is touched for images alone. The
-// gradient of the weights walks the same way with K rows of dy in registers.
+// gradient of the weights walks the same way with K rows of dy in registers (depthwise_back.cuh).
 //
-// A GELU before the convolution needs no pass of its own: the threads that brought a piece of a row
-// of shared memory put the function's values in its place; for the gradient the results are
-// multiplied by its slope before they are stored.
-//
-// Images too few to fill the GPU this way go to depthwise_few.cuh. Where rows come from:
-// depthwise_rows.cuh.
+// bf16 has kernels of its own (depthwise_stream.cuh, depthwise_stream_back.cuh); images too few to
+// fill the GPU this way go to depthwise_few.cuh.
 
 #include <algorithm>
 
@@ -20,18 +16,17 @@
 #include "ppma/kernels/cuda/column_sums.cuh"
 #include "ppma/kernels/cuda/depthwise_back.cuh"
 #include "ppma/kernels/cuda/depthwise_few.cuh"
+#include "ppma/kernels/cuda/depthwise_stream_back.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
 
-// S: results are multiplied by its slope at `slope_at`.
-template <class T, int V, int K, int P, class S = AsItIs>
+template <class T, int V, int K, int P>
 struct DepthwiseWalk {
   using A = acc_t<T>;
   static constexpr int R = K / 2, N = P + K - 1;
-  const T* slope_at = nullptr;
   const T* add;  // at the thread's channels of its image
   T* y;
   int x0, y0, y1, h, w, c;
@@ -41,14 +36,6 @@ struct DepthwiseWalk {
   __device__ __forceinline__ void take_weights(const A* packed) {
 #pragma unroll
     for (int t = 0; t < K * K; ++t) load_pack<V>(packed + t * c, weight[t]);
-  }
-  // The same as they are published, (C, k*k).
-  __device__ __forceinline__ void take_weights(const A* published, bool turned) {
-#pragma unroll
-    for (int v = 0; v < V; ++v)
-#pragma unroll
-      for (int t = 0; t < K * K; ++t)
-        weight[t][v] = published[v * K * K + (turned ? K * K - 1 - t : t)];
   }
   // Begins at channels `at`; `same`: what is added is x itself, a one in the middle of the kernel.
   __device__ __forceinline__ void start(const A* b, int at, bool same) {
@@ -86,12 +73,6 @@ struct DepthwiseWalk {
   __device__ __forceinline__ void step(int n, Rows& rows) {
     const int r = y0 - R + n, o = y0 + n - (K - 1);
     RawElements<T, V> raw[N];
-    [[maybe_unused]] RawElements<T, V> raw_slope[P];
-    if constexpr (S::acts) {
-#pragma unroll
-      for (int p = 0; p < P; ++p)
-        if (o >= y0 && x0 + p < w) raw_slope[p] = load_raw<T, V>(slope_at + (o * w + x0 + p) * c);
-    }
     rows.take(n, raw);
     A in[N][V];
 #pragma unroll
@@ -113,15 +94,6 @@ struct DepthwiseWalk {
     }
     constexpr int done = (J + 1) % K;
     if (o >= y0) {
-      if constexpr (S::acts) {
-#pragma unroll
-        for (int p = 0; p < P; ++p) {
-          A at[V];
-          unpack<T, V>(raw_slope[p], at);
-#pragma unroll
-          for (int v = 0; v < V; ++v) acc[done][p][v] *= S::slope(at[v]);
-        }
-      }
 #pragma unroll
       for (int p = 0; p < P; ++p)
         if (x0 + p < w) store_pack<V>(y + (o * w + x0 + p) * c, acc[done][p]);
@@ -167,42 +139,6 @@ __global__ void __launch_bounds__(128)
   walk.run(rows);
 }
 
-// Block (32, strips of a tile), grid (C / 64, tiles x chunks, batch).
-// F: what is applied to x. S: results are multiplied by its slope at `slope_at`.
-template <int K, int P, class F, class S>
-__global__ void __launch_bounds__(224, K == 3 ? (S::acts ? 3 : 4) : 2)
-    depthwise_stream(DepthwiseCut d, int tiles, const bf16* x, const float* w, bool turned,
-                     const float* bias, const bf16* add, [[maybe_unused]] const bf16* slope_at,
-                     bf16* y) {
-  extern __shared__ __align__(16) unsigned char memory[];
-  __shared__ __align__(16) float weights[64 * K * K];
-  for (int i = static_cast<int>(threadIdx.y * 32 + threadIdx.x); i < 16 * K * K;
-       i += static_cast<int>(blockDim.y) * 32)
-    copy_async(weights + i * 4, w + static_cast<int>(blockIdx.x) * 64 * K * K + i * 4, true);
-  copies_issued();
-  const int strips = static_cast<int>(blockDim.y), c0 = static_cast<int>(blockIdx.x) * 64,
-            c = c0 + static_cast<int>(threadIdx.x) * 2;
-  const int tile = static_cast<int>(blockIdx.y) % tiles,
-            chunk = static_cast<int>(blockIdx.y) / tiles;
-  const i64 image = blockIdx.z * d.image;
-  DepthwiseWalk<bf16, 2, K, P, S> walk;
-  if constexpr (S::acts) walk.slope_at = slope_at + image + c;
-  walk.add = add && add != x ? add + image + c : nullptr, walk.y = y + image + c;
-  walk.x0 = (tile * strips + static_cast<int>(threadIdx.y)) * P, walk.y0 = chunk * d.rows,
-  walk.y1 = ::min(d.h, walk.y0 + d.rows);
-  walk.h = d.h, walk.w = d.w, walk.c = d.c;
-  OneRing<P + K - 1, F> rows{
-      {x + image + c0, reinterpret_cast<bf16*>(memory), tile * strips * P - K / 2,
-       strips * P + K - 1, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c},
-      static_cast<int>(threadIdx.y) * P};
-  rows.start();
-  copies_done<ring_rows - 1>();  // the weights, not the rows after them
-  __syncthreads();
-  walk.take_weights(weights + threadIdx.x * 2 * K * K, turned);
-  walk.start(bias, c, add == x);
-  walk.run(rows);
-}
-
 // Any odd k, one output element a thread.
 template <class T>
 __global__ void depthwise_any(DepthwiseShape s, const T* x, const acc_t<T>* packed,
@@ -226,23 +162,6 @@ __global__ void depthwise_pack_kernel(i64 c, i64 k, const A* w, bool turned, A* 
     const i64 t = at / c, i = at % c;
     packed[at] = w[i * k * k + (turned ? k * k - 1 - t : t)];
   }
-}
-
-// Strips of four pixels side by side in a block of the streaming kernels, at most 7; `strips`: of
-// all blocks, at least.
-struct StreamCut {
-  DepthwiseCut cut;
-  int strips, tiles;
-};
-inline StreamCut stream_cut(const DepthwiseShape& s, i64 strips, int least_rows) {
-  const int across = static_cast<int>((s.w + 3) / 4), tiles = (across + 6) / 7;
-  return {depthwise_cut(s, 4, 64, strips, least_rows), (across + tiles - 1) / tiles, tiles};
-}
-/// Whether the streaming kernels take this shape and type.
-template <class T>
-bool streams(const DepthwiseShape& s) {
-  return std::is_same_v<T, bf16> && s.c % 64 == 0 && (s.k == 3 || s.k == 5) && s.batch < 65536 &&
-         s.h * s.w * s.c < (i64{1} << 31) && s.h < (1 << 15) && s.w < (1 << 15);
 }
 
 // Calls f(V, K, P constants) with the walk for a shape; returns false where there is none.
@@ -295,60 +214,18 @@ void run_depthwise_few(const DepthwiseShape& s, const bf16* x, const float* w, b
     run(depthwise_few<5, F, S>);
   cuda::launched("depthwise_conv2d");
 }
-template <class F, class S>
-void run_depthwise_walk(const DepthwiseShape& s, const bf16* x, const float* w, bool turned,
-                        const float* bias, const bf16* add, const bf16* slope_at, bf16* y) {
-  const StreamCut cut = stream_cut(s, 3500, 7);
-  const dim3 grid(static_cast<unsigned>(s.c / 64),
-                  static_cast<unsigned>(cut.tiles * cut.cut.chunks),
-                  static_cast<unsigned>(s.batch));
-  const dim3 block(32, static_cast<unsigned>(cut.strips));
-  const int bytes = ring_rows * static_cast<int>(cut.strips * 4 + s.k - 1) * 128;
-  const auto run = [&](auto kernel) {
-    allow_shared(kernel, bytes, "depthwise_conv2d");
-    kernel<<<grid, block, static_cast<std::size_t>(bytes), cuda::stream()>>>(
-        cut.cut, cut.tiles, x, w, turned, bias, add, slope_at, y);
-  };
-  if (s.k == 3)
-    run(depthwise_stream<3, 4, F, S>);
-  else if constexpr (!F::acts && !S::acts)
-    run(depthwise_stream<5, 4, F, S>);
-  cuda::launched("depthwise_conv2d");
-}
-template <class F, class S>
-void run_depthwise_stream(const DepthwiseShape& s, const bf16* x, const float* w, bool turned,
-                          const float* bias, const bf16* add, const bf16* slope_at, bf16* y) {
-  if (s.batch * s.h * s.w * s.c <= few_results)
-    run_depthwise_few<F, S>(s, x, w, turned, bias, add, slope_at, y);
-  else
-    run_depthwise_walk<F, S>(s, x, w, turned, bias, add, slope_at, y);
-}
+/// f(constant k) for the k of a shape that streams.
 template <class F>
-void run_depthwise_back_stream(const DepthwiseShape& s, const bf16* x, const bf16* dy,
-                               const PutTaps<float>& put) {
-  const i64 taps = s.k * s.k;
-  const StreamCut cut = stream_cut(s, 1700, 14);
-  const i64 units = s.batch * cut.tiles * cut.cut.chunks;
-  // About 16 warps a multiprocessor, each with as many units as the others.
-  const i64 most = std::max<i64>(1, 132 * 16 / (cut.strips * (s.c / 64))),
-            rounds = (units + most - 1) / most;
-  const i64 parts = (units + rounds - 1) / rounds;
-  const Workspace<float> partial(parts * (taps + 1) * s.c, Device::cuda);
-  const int bytes =
-      std::max(ring_rows * static_cast<int>(cut.strips * 8 + s.k - 1) * 128, cut.strips * 256);
-  const auto run = [&](auto kernel) {
-    allow_shared(kernel, bytes, "depthwise_conv2d");
-    kernel<<<dim3(static_cast<unsigned>(s.c / 64), static_cast<unsigned>(parts)),
-             dim3(32, static_cast<unsigned>(cut.strips)), static_cast<std::size_t>(bytes),
-             cuda::stream()>>>(static_cast<int>(units), cut.cut, cut.tiles, x, dy, partial.data());
-  };
+void with_streamed_k(const DepthwiseShape& s, F&& f) {
   if (s.k == 3)
-    run(depthwise_back_stream<3, 4, F>);
-  else if constexpr (!F::acts)
-    run(depthwise_back_stream<5, 4, F>);
-  cuda::launched("depthwise_conv2d");
-  finish_columns(parts, (taps + 1) * s.c, static_cast<const float*>(partial.data()), put,
-                 "depthwise_conv2d");
+    f(std::integral_constant<int, 3>{});
+  else if (s.k == 5)
+    f(std::integral_constant<int, 5>{});
+  else
+    f(std::integral_constant<int, 7>{});
+}
+inline bool is_few(const DepthwiseShape& s) {
+  return s.k <= 5 && s.c % 64 == 0 && s.batch * s.h * s.w * s.c <= few_results;
 }
 }  // namespace detail
 
@@ -360,19 +237,25 @@ bool fuses_gelu(Cuda, const DepthwiseShape& s) {
 /// y = conv(h) + bias + h, h = GELU(u), for a shape that fuses_gelu takes.
 inline void depthwise_gelu(Cuda, const DepthwiseShape& s, const bf16* u, const float* w,
                            const float* bias, bf16* y) {
-  detail::run_depthwise_stream<detail::FastGelu, detail::AsItIs>(s, u, w, false, bias, u, nullptr,
-                                                                 y);
+  using detail::AsItIs, detail::FastGelu;
+  if (detail::is_few(s))
+    detail::run_depthwise_few<FastGelu, AsItIs>(s, u, w, false, bias, u, nullptr, y);
+  else
+    detail::run_depthwise_stream<3, FastGelu, AsItIs, false>(s, u, w, false, bias, u, nullptr, y);
 }
 /// du = GELU'(u) (turned conv(dy) + dy).
 inline void depthwise_gelu_du(Cuda, const DepthwiseShape& s, const bf16* u, const float* w,
                               const bf16* dy, bf16* du) {
-  detail::run_depthwise_stream<detail::AsItIs, detail::FastGelu>(s, dy, w, true, nullptr, dy, u,
-                                                                 du);
+  using detail::AsItIs, detail::FastGelu;
+  if (detail::is_few(s))
+    detail::run_depthwise_few<AsItIs, FastGelu>(s, dy, w, true, nullptr, dy, u, du);
+  else
+    detail::run_depthwise_stream<3, AsItIs, FastGelu, false>(s, dy, w, true, nullptr, dy, u, du);
 }
 /// dw and db from dy and h.
 inline void depthwise_gelu_dw(Cuda, const DepthwiseShape& s, const bf16* u, const bf16* dy,
                               float* dw, float* db) {
-  detail::run_depthwise_back_stream<detail::FastGelu>(s, u, dy, {s.c, s.k * s.k, dw, db});
+  detail::run_depthwise_stream_back<3, detail::FastGelu>(s, u, dy, {s.c, 9, dw, db});
 }
 
 template <class T>
@@ -380,9 +263,20 @@ void depthwise(Cuda on, const DepthwiseShape& s, const T* x, const acc_t<T>* w, 
                const acc_t<T>* bias, const T* add, T* y) {
   using A = acc_t<T>;
   if constexpr (std::is_same_v<T, bf16>)
-    if (detail::streams<T>(s))
-      return detail::run_depthwise_stream<detail::AsItIs, detail::AsItIs>(s, x, w, turned, bias,
-                                                                          add, nullptr, y);
+    if (detail::streams<T>(s)) {
+      using detail::AsItIs;
+      if (detail::is_few(s))
+        return detail::run_depthwise_few<AsItIs, AsItIs>(s, x, w, turned, bias, add, nullptr, y);
+      return detail::with_streamed_k(s, [&](auto k) {
+        constexpr int K = decltype(k)::value;
+        if (add && add != x)
+          detail::run_depthwise_stream<K, AsItIs, AsItIs, true>(s, x, w, turned, bias, add, nullptr,
+                                                                y);
+        else
+          detail::run_depthwise_stream<K, AsItIs, AsItIs, false>(s, x, w, turned, bias, add,
+                                                                 nullptr, y);
+      });
+    }
   const Workspace<A> storage(s.c * s.k * s.k, Device::cuda);
   depthwise_pack(on, s.c, s.k, w, turned, storage.data());
   const A* const packed = storage.data();
@@ -408,7 +302,9 @@ void depthwise_dw(Cuda, const DepthwiseShape& s, const T* x, const T* dy, acc_t<
   const detail::PutTaps<A> put{s.c, taps, dw, db};
   if constexpr (std::is_same_v<T, bf16>)
     if (detail::streams<T>(s))
-      return detail::run_depthwise_back_stream<detail::AsItIs>(s, x, dy, put);
+      return detail::with_streamed_k(s, [&](auto k) {
+        detail::run_depthwise_stream_back<decltype(k)::value, detail::AsItIs>(s, x, dy, put);
+      });
   if (s.k == 11) {
     const i64 parts = std::clamp<i64>(s.batch * s.h / 32, 1, 64);
     const Workspace<A> partial(parts * (taps + 1) * s.c, Device::cuda);

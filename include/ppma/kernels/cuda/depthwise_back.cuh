@@ -80,34 +80,6 @@ struct OwnTwoRows {
   }
 };
 
-template <int K, int P, class F>
-struct TwoRings {
-  RingRows x, dy;
-  int at;
-  __device__ __forceinline__ void fetch(int n) {
-    x.fetch(n);
-    dy.fetch(n);
-    copies_issued();
-  }
-  __device__ __forceinline__ void start() {
-    for (int n = 0; n < ring_rows - 1; ++n) fetch(n);
-  }
-  __device__ __forceinline__ void take(int n, RawElements<bf16, 2> (&raw)[P + K - 1],
-                                       RawElements<bf16, 2> (&raw_g)[P]) {
-    copies_done<ring_rows - 2>();
-    x.template apply<F>(n);
-    __syncthreads();
-    fetch(n + ring_rows - 1);
-    const bf16 *const from = x.row(n) + at * 64, *const from_g = dy.row(n) + at * 64;
-#pragma unroll
-    for (int j = 0; j < P + K - 1; ++j) raw[j] = load_raw<bf16, 2>(from + j * 64);
-#pragma unroll
-    for (int p = 0; p < P; ++p)
-      raw_g[p] =
-          dy.first + n < dy.last ? load_raw<bf16, 2>(from_g + p * 64) : RawElements<bf16, 2>{};
-  }
-};
-
 // partial (parts, K*K + 1, C).
 template <class T, int V, int K, int P>
 __global__ void __launch_bounds__(256)
@@ -140,47 +112,6 @@ __global__ void __launch_bounds__(256)
       if (threadIdx.y == 0 && c < d.c)
         partial[(static_cast<i64>(blockIdx.y) * (K * K + 1) + t) * d.c + c + v] = total;
     }
-}
-
-// Block (32, strips of a tile), grid (C / 64, parts): units (image, chunk, tile).
-template <int K, int P, class F>
-__global__ void __launch_bounds__(224, K == 3 ? 3 : 2)
-    depthwise_back_stream(int units, DepthwiseCut d, int tiles, const bf16* x, const bf16* dy,
-                          float* partial) {
-  extern __shared__ __align__(16) unsigned char memory[];
-  bf16* const ring = reinterpret_cast<bf16*>(memory);
-  const int strips = static_cast<int>(blockDim.y), c0 = static_cast<int>(blockIdx.x) * 64,
-            cols = strips * P + K - 1;
-  DepthwiseBack<bf16, 2, K, P> walk;
-  walk.h = d.h;
-  walk.clear();
-  for (int unit = static_cast<int>(blockIdx.y); unit < units; unit += static_cast<int>(gridDim.y)) {
-    const int tile = unit % tiles, chunk = unit / tiles % d.chunks, x0 = tile * strips * P;
-    const i64 image = static_cast<i64>(unit / tiles / d.chunks) * d.image + c0;
-    walk.y0 = chunk * d.rows, walk.y1 = ::min(d.h, walk.y0 + d.rows);
-    TwoRings<K, P, F> rows{
-        {x + image, ring, x0 - K / 2, cols, walk.y0 - K / 2, walk.y1 + K / 2, d.h, d.w, d.c},
-        {dy + image, ring + ring_rows * cols * 64, x0, strips * P, walk.y0, walk.y1, d.h, d.w, d.c},
-        static_cast<int>(threadIdx.y) * P};
-    copies_done<0>();
-    __syncthreads();  // nobody reads the last unit's rows any more
-    rows.start();
-    walk.run(rows);
-  }
-  copies_done<0>();
-  float* const shared = reinterpret_cast<float*>(memory);
-#pragma unroll
-  for (int t = 0; t <= K * K; ++t) {
-    __syncthreads();
-    *reinterpret_cast<float2*>(shared + (threadIdx.y * 32 + threadIdx.x) * 2) =
-        make_float2(walk.sum[t][0], walk.sum[t][1]);
-    __syncthreads();
-    for (int c = static_cast<int>(threadIdx.y * 32 + threadIdx.x); c < 64; c += strips * 32) {
-      float sum = 0;
-      for (int s = 0; s < strips; ++s) sum += shared[s * 64 + c];
-      partial[(static_cast<i64>(blockIdx.y) * (K * K + 1) + t) * d.c + c0 + c] = sum;
-    }
-  }
 }
 
 // Any odd k: a block has 32 channels of one tap (or of db) and a part of the pixels.

@@ -54,8 +54,7 @@ __global__ void __launch_bounds__(256)
   float sum[P][2];
 #pragma unroll
   for (int p = 0; p < P; ++p)
-    sum[p][0] = (bias ? bias[c0 + at] : 0.f) + low(plus[p]),
-    sum[p][1] = (bias ? bias[c0 + at + 1] : 0.f) + high(plus[p]);
+    sum[p][0] = bias ? bias[c0 + at] : 0.f, sum[p][1] = bias ? bias[c0 + at + 1] : 0.f;
   copies_done<0>();
   __syncthreads();
   if (strip >= strips) return;
@@ -77,6 +76,7 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
   for (int p = 0; p < P; ++p) {
     if (j + p >= w) continue;
+    sum[p][0] += low(plus[p]), sum[p][1] += high(plus[p]);
     if constexpr (S::acts)
       sum[p][0] *= S::slope(low(slope[p])), sum[p][1] *= S::slope(high(slope[p]));
     store_pack<2>(y + (first + p * c), sum[p]);

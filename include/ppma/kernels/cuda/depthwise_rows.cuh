@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Where the walks of depthwise.cuh get their rows: a thread's own loads, one row ahead; or, for
-// bf16 with whole blocks of 64 channels, a ring of rows in shared memory that the block's threads
-// fill several rows ahead. And how images are cut.
+// Where the walks over an image get their rows: a thread's own loads, one row ahead (depthwise.cuh,
+// depthwise_back.cuh); or, for bf16, a ring of rows in shared memory that the block's threads fill
+// several rows ahead (depthwise_stream.cuh). And how images are cut.
 
 #include <algorithm>
 
@@ -65,66 +65,91 @@ struct OwnRows {
   }
 };
 
-// Rows of 64 channels that a block of 32 x strips threads keeps in shared memory, `ring_rows` - 1
-// rows ahead.
-inline constexpr int ring_rows = 6;
-struct RingRows {
-  const bf16* x;  // of the image, at the block's first channel
-  bf16* ring;     // (ring_rows, cols, 64)
-  int col, cols, first, last, h, w, c;
+/// How the streaming kernels cut images: blocks of 64 channels and `strips` strips of 7 columns,
+/// `tiles` of them across; chunks of rows. Seven divides 56, 28, 14 and 7.
+inline constexpr int strip_width = 7;
+struct StreamCut {
+  int h, w, c, strips, tiles, chunks, rows;
+  i64 image;  // elements of one
+};
 
-  __device__ __forceinline__ void fetch(int n) {
-    const int r = first + n;
-    if (r < last) {
-      bf16* const to = ring + n % ring_rows * cols * 64;
-      for (int i = static_cast<int>(threadIdx.y * 32 + threadIdx.x); i < cols * 8;
-           i += static_cast<int>(blockDim.y) * 32) {
-        const int at = col + i / 8;
-        const bool there = r >= 0 && r < h && at >= 0 && at < w;
-        copy_async(to + i * 8, there ? x + (r * w + at) * c + i % 8 * 8 : x, there);
-      }
+// A ring of rows in shared memory, for a block of 32 x strips threads: `cols` columns of an image
+// from `left` on, 64 channels, 16 bytes a thread and copy. Columns and rows beside the image are
+// zeros. Offsets are 32 bits from what all threads share: what a row costs is a few instructions.
+inline constexpr int ring_rows = 4;
+struct RowRing {
+  static constexpr int most = 3;  // copies of a thread in a row
+  const unsigned char* image;
+  unsigned char* ring;
+  int h, row_bytes, pitch, next, last;  // rows next .. last are copied, the others zeros
+  unsigned from, step, at, put, own;    // bytes
+  int mine;                             // copies of this thread
+
+  __device__ __forceinline__ RowRing(const StreamCut& d, const bf16* x, unsigned char* shared,
+                                     int left, int cols, int c0, int first, int end)
+      : image(reinterpret_cast<const unsigned char*>(x)),
+        ring(shared),
+        h(d.h),
+        row_bytes(cols * 128),
+        pitch(d.w * d.c * 2),
+        next(first),
+        last(end),
+        step(static_cast<unsigned>(d.strips * 4 * d.c * 2)) {
+    const int threads = d.strips * 32, tid = static_cast<int>(threadIdx.y * 32 + threadIdx.x);
+    for (int i = tid; i < ring_rows * cols * 8; i += threads) {
+      const int col = left + i / 8 % cols;
+      if (col < 0 || col >= d.w || i % 8 * 8 >= d.c - c0)
+        *reinterpret_cast<uint4*>(ring + i * 16) = make_uint4(0, 0, 0, 0);
     }
+    const int begin = ::max(left, 0), pieces = (::min(left + cols, d.w) - begin) * 8;
+    from = static_cast<unsigned>(((begin + tid / 8) * d.c + c0 + tid % 8 * 8) * 2);
+    at = static_cast<unsigned>(((begin - left) * 8 + tid) * 16);
+    put = own = 0;
+    mine = tid % 8 * 8 < d.c - c0 ? ::max(0, (pieces - tid + threads - 1) / threads) : 0;
   }
-  // F of what this thread brought of row n, which is there for itself, not yet for others.
+  __device__ __forceinline__ void advance(unsigned& slot) const {
+    slot += static_cast<unsigned>(row_bytes);
+    if (slot == static_cast<unsigned>(ring_rows * row_bytes)) slot = 0;
+  }
+  /// Begins to copy the next row.
+  __device__ __forceinline__ void fetch(int threads) {
+    const bool there = next >= 0 && next < h && next < last;
+    const unsigned row =
+        from + (there ? static_cast<unsigned>(next) * static_cast<unsigned>(pitch) : 0u);
+    const unsigned to = shared_address(ring) + put + at;
+#pragma unroll
+    for (int k = 0; k < most; ++k)
+      if (k < mine)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                         to + static_cast<unsigned>(k * threads * 16)),
+                     "l"(image + (row + static_cast<unsigned>(k) * step)), "r"(there ? 16 : 0));
+    advance(put);
+    ++next;
+  }
+  /// F of what this thread brought of the row that is taken next: there for itself, not yet for
+  /// others.
   template <class F>
-  __device__ __forceinline__ void apply(int n) {
+  __device__ __forceinline__ void apply(int threads) {
     if constexpr (F::acts) {
-      bf16* const at = ring + n % ring_rows * cols * 64;
-      if (first + n < 0 || first + n >= h) return;
-      for (int i = static_cast<int>(threadIdx.y * 32 + threadIdx.x); i < cols * 8;
-           i += static_cast<int>(blockDim.y) * 32) {
-        float v[8];
-        load_pack<8>(at + i * 8, v);
 #pragma unroll
-        for (int k = 0; k < 8; ++k) v[k] = F::value(v[k]);
-        store_pack<8>(at + i * 8, v);
-      }
+      for (int k = 0; k < most; ++k)
+        if (k < mine) {
+          bf16* const piece = reinterpret_cast<bf16*>(ring + own + at + k * threads * 16);
+          float v[8];
+          load_pack<8>(piece, v);
+#pragma unroll
+          for (int i = 0; i < 8; ++i) v[i] = F::value(v[i]);
+          store_pack<8>(piece, v);
+        }
+      advance(own);
     }
-  }
-  __device__ __forceinline__ const bf16* row(int n) const {
-    return ring + n % ring_rows * cols * 64 + threadIdx.x * 2;
   }
 };
 
-// Pixels from `at` on of a ring's rows.
-template <int N, class F>
-struct OneRing {
-  RingRows rows;
-  int at;
-  __device__ __forceinline__ void start() {
-    for (int n = 0; n < ring_rows - 1; ++n) rows.fetch(n), copies_issued();
-  }
-  __device__ __forceinline__ void take(int n, RawElements<bf16, 2> (&raw)[N]) {
-    copies_done<ring_rows - 2>();
-    rows.template apply<F>(n);
-    __syncthreads();
-    rows.fetch(n + ring_rows - 1);
-    copies_issued();
-    const bf16* const from = rows.row(n) + at * 64;
-#pragma unroll
-    for (int j = 0; j < N; ++j) raw[j] = load_raw<bf16, 2>(from + j * 64);
-  }
-};
+__device__ __forceinline__ float low_of(unsigned pair) { return __uint_as_float(pair << 16); }
+__device__ __forceinline__ float high_of(unsigned pair) {
+  return __uint_as_float(pair & 0xffff0000u);
+}
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail
 

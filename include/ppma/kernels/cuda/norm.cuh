@@ -37,6 +37,10 @@ inline int row_width(i64 cols, int pack) {
 }
 
 struct NothingMore {
+  struct Pack {};
+  __device__ Pack pack_of(int, bool) const { return {}; }
+  template <class... A>
+  __device__ void of_pack(const A&...) const {}
   template <class... A>
   __device__ void operator()(const A&...) const {}
 };

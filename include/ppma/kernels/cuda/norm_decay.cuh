@@ -23,53 +23,97 @@ __device__ __forceinline__ float softplus_fast(float t) {
   return ::fmaf(2 * u, series, ::fmaxf(t, 0.f));
 }
 
+/// Whole numbers below 2^31 divided by a number that is the same for all threads, by a product: of
+/// "Division by invariant integers using multiplication" (Granlund and Montgomery, 1994).
+struct DivideBy {
+  unsigned by, factor, shift;
+  explicit DivideBy(i64 divisor) : by(static_cast<unsigned>(divisor)), factor(0), shift(0) {
+    while ((i64{1} << shift) < divisor) ++shift;
+    factor = static_cast<unsigned>((((i64{1} << shift) - divisor) << 32) / divisor + 1);
+  }
+  __device__ __forceinline__ int operator()(int n) const {
+    return static_cast<int>(
+        (__umulhi(static_cast<unsigned>(n), factor) + static_cast<unsigned>(n)) >> shift);
+  }
+};
+
 /// The log decays of a token's pack of channels; the packs of a head are neighbouring lanes. Lanes
 /// exchange what they have of the two: even ones end with alpha's, odd ones with beta's.
 template <class T, int V>
 struct DecaysOfRow {
-  int tokens, heads, width, rows, packs_shift;  // packs of a head: 2 to the power of this
-  i64 plane;                                    // from the logs of alpha to those of beta
+  DivideBy tokens;
+  int heads, width, rows, packs_shift;  // packs of a head: 2 to the power of this
+  i64 plane;                            // from the logs of alpha to those of beta
   const acc_t<T>*w, *b, *a_log;
   acc_t<T>* y;
 
+  /// What is the same for all tokens of a pack of channels.
+  struct Pack {
+    acc_t<T> weight[2][V], exponent, factor, bias;
+    int head, j;
+  };
+  __device__ __forceinline__ Pack pack_of(int c, bool there) const {
+    const int pack = c / V;
+    Pack p{};
+    p.j = pack & ((1 << packs_shift) - 1), p.head = pack >> packs_shift;
+    if (!there) return p;
+    load_pack<V>(w + p.j * V, p.weight[0]);
+    if (rows == 2) load_pack<V>(w + width + p.j * V, p.weight[1]);
+    p.exponent = a_log[p.head], p.factor = ::exp(p.exponent), p.bias = b[p.head];
+    return p;
+  }
   __device__ __forceinline__ void operator()(i64 token, int c, bool there,
                                              const acc_t<T> (&x)[V]) const {
+    of_pack(pack_of(c, there), token, there, x);
+  }
+  __device__ __forceinline__ void of_pack(const Pack& p, i64 token, bool there,
+                                          const acc_t<T> (&x)[V]) const {
     using A = acc_t<T>;
-    const int packs = 1 << packs_shift, pack = c / V, j = pack & (packs - 1),
-              head = pack >> packs_shift;
+    const int packs = 1 << packs_shift;
     A z[2] = {};
-    if (there) {
-      A weight[V];
-      load_pack<V>(w + j * V, weight);
 #pragma unroll
-      // as they are stored
-      for (int i = 0; i < V; ++i) z[0] += weight[i] * static_cast<A>(T(x[i]));
-      if (rows == 2) {
-        load_pack<V>(w + width + j * V, weight);
-#pragma unroll
-        for (int i = 0; i < V; ++i) z[1] += weight[i] * static_cast<A>(T(x[i]));
-      }
+    for (int i = 0; i < V; ++i) {
+      const A stored = static_cast<A>(T(x[i]));
+      z[0] += p.weight[0][i] * stored, z[1] += p.weight[1][i] * stored;
     }
     A sum = z[0];
     if (packs > 1) {
-      const bool odd = j % 2 != 0;
+      const bool odd = p.j % 2 != 0;
       sum = (odd ? z[1] : z[0]) + __shfl_xor_sync(all_lanes, odd ? z[0] : z[1], 1);
       for (int o = 2; o < packs; o *= 2) sum += __shfl_xor_sync(all_lanes, sum, o);
     }
-    if (!there || j >= rows) return;
-    const int image = static_cast<int>(token) / tokens,
-              at = (image * heads + head) * tokens + static_cast<int>(token) - image * tokens;
-    const A exponent = a_log[head], factor = ::exp(exponent), bias = b[head];
+    if (!there || p.j >= rows) return;
+    const int n = static_cast<int>(token), image = tokens(n),
+              at = (image * (heads - 1) + p.head) * static_cast<int>(tokens.by) + n;
     const auto log_of = [&](A t) {
       if constexpr (std::is_same_v<T, bf16>)
-        return any_log_decay(exponent, factor, t + bias, softplus_fast(t + bias));
+        return any_log_decay(p.exponent, p.factor, t, softplus_fast(t));
       else
-        return any_log_decay(exponent, factor, t + bias, softplus_of(t + bias));
+        return any_log_decay(p.exponent, p.factor, t, softplus_of(t));
     };
-    y[j * plane + at] = log_of(sum);
-    if (packs == 1 && rows == 2) y[plane + at] = log_of(z[1]);
+    y[p.j * plane + at] = log_of(sum + p.bias);
+    if (packs == 1 && rows == 2) y[plane + at] = log_of(z[1] + p.bias);
   }
 };
+
+/// For heads whose packs are a power of two.
+template <class T>
+DecaysOfRow<T, pack_width<T>> decays_of_row(const DecayShape& s, const acc_t<T>* dt_weight,
+                                            const acc_t<T>* dt_bias, const acc_t<T>* a_log,
+                                            acc_t<T>* logs) {
+  DecaysOfRow<T, pack_width<T>> decays{DivideBy(s.tokens),
+                                       static_cast<int>(s.heads),
+                                       static_cast<int>(s.width),
+                                       static_cast<int>(s.rows),
+                                       0,
+                                       s.batch * s.tokens * s.heads,
+                                       dt_weight,
+                                       dt_bias,
+                                       a_log,
+                                       logs};
+  while (pack_width<T> << decays.packs_shift < s.width) ++decays.packs_shift;
+  return decays;
+}
 
 }  // namespace detail
 
@@ -90,17 +134,7 @@ void layer_norm_log_decay(Cuda on, const DecayShape& s, const T* x, const acc_t<
     log_decay(on, s, static_cast<const T*>(y), dt_weight, dt_bias, a_log, logs);
     return;
   }
-  detail::DecaysOfRow<T, V> decays{static_cast<int>(s.tokens),
-                                   static_cast<int>(s.heads),
-                                   static_cast<int>(s.width),
-                                   static_cast<int>(s.rows),
-                                   0,
-                                   rows * s.heads,
-                                   dt_weight,
-                                   dt_bias,
-                                   a_log,
-                                   logs};
-  while (1 << decays.packs_shift < packs) ++decays.packs_shift;
+  const auto decays = detail::decays_of_row<T>(s, dt_weight, dt_bias, a_log, logs);
   detail::run_layer_norm_rows<T>(rows, cols, x, w, b, eps, y, mean, rstd, decays);
   cuda::launched("layer_norm_log_decay");
 }

@@ -67,6 +67,21 @@ SelectivePlan selective_plan(const SelectiveShape& s) {
 __device__ __forceinline__ float selective_exp2(float x) { return exp2_fast(x); }
 __device__ __forceinline__ double selective_exp2(double x) { return ::exp2(x); }
 
+/// ln(1 + e^x), and the slope of it where its value is y: 1 - e^-y.
+__device__ __forceinline__ float selective_softplus(float x, bf16) {
+  const float e = __expf(-fabsf(x)), near = e * fmaf(e, fmaf(e, 0.33333333f, -0.5f), 1.0f);
+  return fmaxf(x, 0.0f) + (e < 0.02f ? near : __logf(1.0f + e));
+}
+template <class A>
+__device__ __forceinline__ A selective_softplus(A x, A) {
+  return softplus_of(x);
+}
+__device__ __forceinline__ float selective_slope(float y, bf16) { return 1.0f - __expf(-y); }
+template <class A>
+__device__ __forceinline__ A selective_slope(A y, A) {
+  return -::expm1(-y);
+}
+
 /// V numbers that nobody writes meanwhile, so that loads need not wait for stores.
 template <int V, class T>
 __device__ __forceinline__ void selective_load(const T* p, acc_t<T> (&v)[V]) {
@@ -113,6 +128,11 @@ struct SelectivePlace {
     A v[1];
     selective_load<1>(p + of_channels + token * channels, v);
     return here && there ? v[0] : A(0);
+  }
+  /// A step size; 0 where the token is not `here`.
+  __device__ __forceinline__ A step_of(const SelectiveArgs<T>& x, int token, bool here) const {
+    const A dt = channel_of(x.dt, token, here);
+    return x.softplus && here && there ? selective_softplus(dt, T()) : dt;
   }
   /// Of b or c.
   __device__ __forceinline__ void states_of(const T* p, int token, A (&v)[S]) const {
@@ -189,7 +209,7 @@ __global__ void __launch_bounds__(32 * selective_warps, 1)
   const auto load = [&](const SelectivePiece& piece) {
 #pragma unroll
     for (int l = 0; l < L; ++l) {
-      dt[l] = me.channel_of(x.dt, piece.token[l], l < piece.n);
+      dt[l] = me.step_of(x, piece.token[l], l < piece.n);
       u[l] = me.channel_of(x.u, piece.token[l], l < piece.n);
     }
   };
@@ -240,6 +260,7 @@ __global__ void __launch_bounds__(32 * selective_warps, 1)
     for (int l = 0; l < L; ++l) {
       const bool here = l < piece.n;
       A b[S], c[S], sum = me.d * me.channel_of(x.u, piece.token[l], here);
+      if (x.add != nullptr && me.group == 0) sum += me.channel_of(x.add, piece.token[l], here);
       me.states_of(x.b, piece.token[l], b);
       me.states_of(x.c, piece.token[l], c);
 #pragma unroll

@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(32 * selective_warps, 1)
 #pragma unroll
     for (int l = 0; l < L; ++l) {
       const bool here = l < piece.n;
-      dt[l] = me.channel_of(x.dt, piece.token[l], here);
+      dt[l] = me.step_of(x, piece.token[l], here);
       u[l] = me.channel_of(x.u, piece.token[l], here);
       up[l] = me.channel_of(dy, piece.token[l], here);
 #pragma unroll
@@ -149,6 +149,7 @@ __global__ void __launch_bounds__(32 * selective_warps, 1)
       }
       if (here && me.there && me.group == 0) {
         const int at = piece.token[l] * me.channels;
+        if (x.softplus) of_dt *= selective_slope(dt[l], T());
         du[at] = T(d.add ? A(du[at]) + of_u : of_u), ddt[at] = T(of_dt);
       }
       if (l % together == 0) {

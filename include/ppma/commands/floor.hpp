@@ -1,4 +1,5 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // The floor under a network's time: the least that its work could take at the rates that this
 // machine reached just now.
 //
@@ -12,9 +13,10 @@
 // and its gradient made), attention's products as 3.5 times it (the scores once more), and AdamW's
 // reading and writing of four floats a weight.
 
-#include "timing.hpp"
+#include "ppma/models/config.hpp"
+#include "ppma/train/options.hpp"
 
-namespace tool {
+namespace ppma::inline PPMA_ABI {
 
 /// What the machine does in a second.
 struct Ceilings {
@@ -23,7 +25,31 @@ struct Ceilings {
 
 /// Measured with a large product and a large copy in the dtype; a GPU's exponentials are 16 a cycle
 /// and multiprocessor.
-inline Ceilings measure_ceilings(const Placement& at) {
+PPMA_API Ceilings measure_ceilings(const Placement& at);
+
+/// Seconds of a pass over `batch` images.
+PPMA_API double floor_of(const PpmaConfig& c, const Ceilings& peak, i64 batch, i64 height,
+                         i64 width, double element_bytes, bool train);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_COMMANDS)
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+#include "ppma/commands/timing.hpp"
+#include "ppma/core/gpu.hpp"
+#include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/linear.hpp"
+#include "ppma/ops/matmul.hpp"
+#include "ppma/polyline/masks.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+Ceilings measure_ceilings(const Placement& at) {
   const NoGrad not_recorded;
   const bool gpu = at.device == Device::cuda;
   const i64 n = gpu ? 8192 : 1024,
@@ -56,9 +82,8 @@ inline Ceilings measure_ceilings(const Placement& at) {
   return c;
 }
 
-/// Seconds of a pass over `batch` images.
-inline double floor_of(const PpmaConfig& c, const Ceilings& peak, i64 batch, i64 height, i64 width,
-                       double element_bytes, bool train) {
+double floor_of(const PpmaConfig& c, const Ceilings& peak, i64 batch, i64 height, i64 width,
+                double element_bytes, bool train) {
   double seconds = 0;
   const double images = static_cast<double>(batch), passes = train ? 3 : 1;
   // FLOPs, elements and exponentials of an image, elements of weights
@@ -122,4 +147,8 @@ inline double floor_of(const PpmaConfig& c, const Ceilings& peak, i64 batch, i64
   return seconds;
 }
 
-}  // namespace tool
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"

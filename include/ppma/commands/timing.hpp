@@ -1,15 +1,15 @@
 #pragma once
+#include "ppma/core/names_begin.hpp"
 // Times of repeated runs, by the host's clock or a GPU's events.
 
-#include <algorithm>
 #include <chrono>
+#include <ratio>
 #include <vector>
 
-#include "ppma/ppma.hpp"
+#include "ppma/core/device.hpp"
+#include "ppma/core/gpu.hpp"
 
-namespace tool {
-
-using namespace ppma;
+namespace ppma::inline PPMA_ABI {
 
 /// Milliseconds of each of `repeat` runs of f, by the host's clock, or on the GPU by its events.
 template <class F>
@@ -33,9 +33,27 @@ std::vector<double> timed(i64 repeat, Device device, F&& f) {
   return ms;
 }
 
-inline double median(std::vector<double> v) {
+/// The number in the middle, or the mean of the two that are. Error: there is none.
+PPMA_API double median(std::vector<double> v);
+
+}  // namespace ppma::inline PPMA_ABI
+
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_COMMANDS)
+
+#include <algorithm>
+
+#include "ppma/core/error.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+double median(std::vector<double> v) {
+  check(!v.empty(), "median: of no numbers");
   std::sort(v.begin(), v.end());
   return (v[v.size() / 2] + v[(v.size() - 1) / 2]) / 2;
 }
 
-}  // namespace tool
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"

@@ -1,0 +1,99 @@
+// The products of normalised tokens as one kernel of the GPU: what the operations that it stands
+// for give, there and on the CPU.
+
+#if PPMA_TEST_GPU
+
+#include "catch.hpp"
+#include "distance.hpp"
+#include "ppma/models/attention.hpp"
+#include "ppma/nn/state_dict.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+using namespace ppma;
+
+namespace {
+
+struct Layers {
+  Attention attention;
+  LayerNorm norm;
+  Linear fc1;
+  template <class V>
+  void fields(V& v) {
+    v.child("attention", attention), v.child("norm", norm), v.child("fc1", fc1);
+  }
+};
+
+// All parameters drawn, those of products rounded to bf16.
+Layers drawn(const StageConfig& c) {
+  Rng rng(7);
+  Layers l{Attention(c, rng), LayerNorm(c.channels, 1e-6), Linear(c.channels, c.hidden, rng)};
+  set_trainable(l, false);
+  for (const Field& field : state_dict(l)) {
+    const std::string& name = field.name;
+    Tensor t = field.tensor;
+    const double around = name == "norm.weight" ? 1 : name.find("dt_bias") < name.size() ? -3 : 0;
+    Tensor values = Tensor::randn(t.shape(), rng, t.rank() == 2 ? 0.1 : 0.3);
+    for (i64 i = 0; i < values.numel(); ++i) values.data<float>()[i] += static_cast<float>(around);
+    t.copy_from(cast(cast(values, DType::bf16), DType::f32));
+  }
+  return l;
+}
+
+}  // namespace
+
+TEST_CASE("norm and products in one kernel give what one after the other gives", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  const NoGrad off;
+  struct Size {
+    i64 batch, height, width, channels, heads;
+    MaskKind mask;
+  };
+  // Less than a tile of rows, a few tiles, more than there are blocks; heads of 8 to 64 channels;
+  // channels for which there is no such kernel.
+  for (const Size& s :
+       {Size{1, 3, 5, 64, 4, MaskKind::polyline}, Size{44, 14, 14, 128, 4, MaskKind::polyline},
+        Size{1, 190, 191, 64, 4, MaskKind::polyline}, Size{1, 190, 91, 128, 2, MaskKind::polyline},
+        Size{3, 7, 9, 64, 8, MaskKind::polyline}, Size{3, 7, 9, 64, 2, MaskKind::none},
+        Size{131, 7, 9, 128, 4, MaskKind::rmt}, Size{300, 5, 6, 128, 4, MaskKind::shared},
+        Size{2, 5, 6, 128, 4, MaskKind::polyline}, Size{2, 5, 6, 256, 8, MaskKind::polyline},
+        Size{2, 5, 6, 48, 3, MaskKind::polyline}}) {
+    INFO("batch " << s.batch << ", " << s.height << " x " << s.width << ", channels " << s.channels
+                  << ", heads " << s.heads << ", mask " << mask_of(s.mask).name);
+    StageConfig c{s.channels, s.heads, 3 * s.channels, true, false, 1e-5, s.mask, true};
+    const Positions at(c, 4);
+    Layers host = drawn(c), there = drawn(c);
+    to(there, Device::cuda);
+    narrow_weights(there, DType::bf16);
+    Positions at_there = at;
+    if (at.angle.defined()) at_there.angle = at.angle.to(Device::cuda);
+    if (at.decay.defined()) at_there.decay = at.decay.to(Device::cuda);
+    Rng rng(3);
+    const Tensor x =
+        cast(Tensor::randn({s.batch, s.height, s.width, s.channels}, rng), DType::bf16);
+
+    const Tensor xd = x.to(Device::cuda), xf = cast(x, DType::f32);
+    const Projected one = there.attention.projected(xd, there.norm, at_there),
+                    two =
+                        there.attention.projected(there.attention.normed(xd, there.norm), at_there),
+                    cpu = host.attention.projected(host.attention.normed(xf, host.norm), at);
+    const auto compare = [](const char* what, const Tensor& got, const Tensor& composed,
+                            const Tensor& on_cpu, double rounded) {
+      INFO(what);
+      REQUIRE(got.defined() == on_cpu.defined());
+      if (!got.defined()) return;
+      const auto wide = [](const Tensor& t) { return cast(t.to(Device::cpu), DType::f64); };
+      CHECK(distance(wide(got), wide(composed)) <= rounded);
+      CHECK(distance(wide(got), wide(on_cpu)) <= 6e-3);
+    };
+    compare("queries", one.q, two.q, cpu.q, 4e-3);  // turned before they are rounded, not after
+    compare("keys", one.k, two.k, cpu.k, 4e-3);
+    compare("values", one.v, two.v, cpu.v, 1e-3);
+    compare("log decays", one.log_decays, two.log_decays, cpu.log_decays, 1e-6);
+    compare("hidden", norm_linear(xd, there.norm, there.fc1),
+            there.fc1.forward(there.norm.forward(xd)), host.fc1.forward(host.norm.forward(xf)),
+            1e-3);
+  }
+}
+
+#endif
