@@ -179,6 +179,8 @@ TEST_CASE("commands: networks side by side, from a program", "[commands]") {
   s.network.config = networks[0].config, s.size = 32;
   CHECK(c.macs == summarize_network(s).layers.macs());
   CHECK((c.known() && c.inference > 0 && c.training_peak > c.inference_peak));
+  CHECK_THAT(thrown([&] { measure_costs(networks, 0, 32, {}); }),
+             Contains("costs: `batch` is 0, `size` 32; they must be at least 1 and 32"));
   networks[0].task = "detect";
   CHECK_THAT(thrown([&] { measure_costs(networks, 2, 32, {}); }),
              Contains("a network with `task` detect costs is not measured"));

@@ -26,25 +26,33 @@ Tensor mixed(const std::string& name, const MixerConfig& c, cuda_test::In in) {
   return m.forward(in[0]);
 }
 
-/// How far the GPU may be from the CPU in f64. Most differences cancel nothing. Two mixers' do, and
-/// then the rounding of what is written alone is as much: the norm of retnet takes the size of its
-/// sums out, so that the gradients of q and k are differences of large parts; vicinity divides by
-/// weights that are nearly 0 where few channels of a head are left by its relu. Of those, twice
-/// what that rounding does in f64 is the bound in bf16. With one token vicinity's weights cancel
-/// but for the 1e-4 beside them, and the gradient of k is that rest: in f32 4e-4.
+/// How far the GPU may be from the CPU in f64. Most differences cancel nothing. The norm of retnet
+/// takes the size of its sums out, so that the gradients of q and k are differences of large parts:
+/// rounding alone is as much. Its bounds in bf16 are twice what rounding each written result does
+/// in f64. With one token vicinity's weights cancel but for the 1e-4 beside them, and the gradient
+/// of k is that rest: in f32 4e-4.
 cuda_test::Tolerance bounds(const std::string& name, const MixerConfig& c, cuda_test::In in) {
   cuda_test::Tolerance most{1e-10, 5e-5, 6e-2, {}};
-  if (name != "retnet" && name != "vicinity") return most;
   if (name == "vicinity" && in[0].shape() == Shape{1, 1, 1, 8}) most.f32 = 1e-3;
+  if (name != "retnet") return most;
   std::vector<Tensor> given = in;
   given[0] = in_bf16(in[0]);
   const auto with = [&](const Written& w) {
-    return cuda_test::outcome([&](cuda_test::In x) { return written(name, c, x, w); }, given);
+    return cuda_test::outcome([&](cuda_test::In x) { return written(c, x, w); }, given);
   };
   const std::vector<Tensor> want = with(as_it_is), got = with(in_bf16);
   for (std::size_t k = 0; k < want.size(); ++k)
     most.of_each.push_back(std::max(most.bf16, 2 * static_cast<double>(distance(got[k], want[k]))));
   return most;
+}
+
+/// Parameters with which no result is a difference of large ones that another way of rounding makes
+/// another: vicinity divides by sums of what its relus leave of q and k, which with few channels a
+/// head is nearly nothing in some tokens; here something is left in each.
+Tensor drawn(const std::string& name, const Shape& tokens, const Field& f) {
+  const bool lifted = name == "vicinity" && tokens.numel() > 8 &&
+                      (f.name == "q_proj.bias" || f.name == "k_proj.bias");
+  return lifted ? f.tensor.detach() + 1 : f.tensor.detach();
 }
 
 PpmaConfig nano(const std::string& mixer) {
@@ -69,7 +77,7 @@ TEST_CASE("mixers on the GPU give what the CPU gives, and all gradients", "[cuda
       std::vector<std::size_t> parameters;
       for (const Field& f : named_parameters(m)) {
         parameters.push_back(in.size());
-        in.push_back(f.tensor.detach());
+        in.push_back(drawn(kind.name, shape, f));
       }
       cuda_test::compare(
           kind.name, [&](cuda_test::In x) { return mixed(kind.name, c, x); }, in, parameters,

@@ -115,19 +115,16 @@ TEST_CASE("mixers: decayed sums in chunks of any length are one, and the recurre
   CHECK(detail::Chunks(64).count == 1);
 }
 
-TEST_CASE("mixers: those written once more for their rounding are the mixers", "[mixers]") {
-  for (const std::string name : {"retnet", "vicinity"}) {
-    const MixerConfig c{16, 2, 3, 1};
-    Mixer m = mixer(name, c);
-    std::vector<Tensor> in{tokens({2, 7, 9, 16})};
-    for (const Field& f : named_parameters(m)) in.push_back(f.tensor.detach());
-    INFO(name);
-    const Tensor y = m.forward(in[0]);
-    CHECK(distance(written(name, c, in, as_it_is), y) < 1e-12);
-    const double rough = distance(written(name, c, in, in_bf16), y);
-    CHECK(rough > 1e-4);
-    CHECK(rough < 2e-2);
-  }
+TEST_CASE("mixers: retnet written once more for its rounding is retnet", "[mixers]") {
+  const MixerConfig c{16, 2, 3, 1};
+  Mixer m = mixer("retnet", c);
+  std::vector<Tensor> in{tokens({2, 7, 9, 16})};
+  for (const Field& f : named_parameters(m)) in.push_back(f.tensor.detach());
+  const Tensor y = m.forward(in[0]);
+  CHECK(distance(written(c, in, as_it_is), y) < 1e-12);
+  const double rough = distance(written(c, in, in_bf16), y);
+  CHECK(rough > 1e-4);
+  CHECK(rough < 2e-2);
 }
 
 TEST_CASE("mixers: a copy shares the elements of its tensors", "[mixers]") {

@@ -1,6 +1,6 @@
 #pragma once
-// retnet and vicinity once more, in f64, with each result rounded to bf16 where a network of bf16
-// tokens writes it, and its gradient likewise: what that rounding alone does to what cancels.
+// retnet once more, in f64, with each result rounded to bf16 where a network of bf16 tokens writes
+// it, and its gradient likewise: what that rounding alone does to what cancels.
 
 #include <cmath>
 #include <functional>
@@ -10,13 +10,10 @@
 #include "mixers/help.hpp"
 #include "ppma/mixers/decayed_sums.hpp"
 #include "ppma/mixers/retnet.hpp"
-#include "ppma/mixers/vicinity.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/linear.hpp"
-#include "ppma/ops/matmul.hpp"
 #include "ppma/ops/norm.hpp"
-#include "ppma/ops/reduce.hpp"
 #include "ppma/ops/rotary.hpp"
 
 namespace mixers_test {
@@ -41,42 +38,16 @@ inline Tensor written(const Retention& m, const Tensor& x, const Written& w) {
   return of(m.out_proj, w(w(silu(of(m.g_proj, x))) * affine));
 }
 
-inline Tensor written(const VicinityAttention& m, const Tensor& x, const Written& w) {
-  const i64 batch = x.dim(0), n = x.dim(1) * x.dim(2), d = m.width / m.heads;
-  const Tensor turns = detail::quarter_turns(x.dim(1), x.dim(2), x.dtype(), x.device());
-  const auto of = [&](const Tensor& weight, const Tensor& bias, const Tensor& t) {
-    return w(linear(t, w(weight), bias));
-  };
-  const auto by_head = [&](const Linear& l) {
-    return permute(reshape(of(l.weight, l.bias, x), Shape{batch, n, m.heads, d}), {0, 2, 1, 3});
-  };
-  const Tensor q = detail::turned(relu(by_head(m.q_proj)), turns),
-               k = detail::turned(relu(by_head(m.k_proj)), turns);
-  const Tensor sums = matmul(q, matmul(k, by_head(m.v_proj), true, false)),
-               weights = matmul(q, sum(k, {2}, true), false, true);
-  const Tensor y = w(permute(div(sums, add_scalar(weights, 1e-4)), {0, 2, 1, 3}));
-  const Tensor z =
-      of(m.out_proj.weight, m.out_proj.bias, reshape(y, Shape{batch, x.dim(1), x.dim(2), m.width}));
-  const Tensor said = w(
-      sigmoid(of(m.excite, Tensor(), w(relu(of(m.squeeze, Tensor(), w(mean(x, {1, 2}, true))))))));
-  return w(z + w(z * said));
-}
-
-/// The mixer M whose parameters are in[1], in[2], ... in their order, in f64, of tokens in[0].
-template <class M>
-Tensor written(const MixerConfig& c, const std::vector<Tensor>& in, const Written& w) {
+/// Of the mixer whose parameters are in[1], in[2], ... in their order, of tokens in[0].
+inline Tensor written(const MixerConfig& c, const std::vector<Tensor>& in, const Written& w) {
   Rng rng(1);
-  M m(c, rng);
+  Retention m(c, rng);
   to(m, DType::f64);
   std::size_t n = 1;
   for_each_field(m, [&](const std::string&, Tensor& t, Kind kind) {
     if (kind == Kind::parameter) t = in[n++];
   });
   return written(m, in[0], w);
-}
-inline Tensor written(const std::string& name, const MixerConfig& c, const std::vector<Tensor>& in,
-                      const Written& w) {
-  return name == "retnet" ? written<Retention>(c, in, w) : written<VicinityAttention>(c, in, w);
 }
 
 }  // namespace mixers_test

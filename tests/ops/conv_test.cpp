@@ -8,6 +8,8 @@
 
 #include "catch.hpp"
 #include "ppma/ops/depthwise.hpp"
+#include "ppma/ops/layout.hpp"
+#include "thrown.hpp"
 
 using namespace ppma;
 
@@ -172,4 +174,24 @@ TEST_CASE("depthwise convolution adds what it is given, also x itself") {
   for (std::size_t i = 0; i < dx.size(); ++i)
     worst = std::max(worst, std::fabs(dx_sum[i] - dx[i] - up[i]));
   CHECK(worst < 1e-13);
+}
+
+TEST_CASE("images are convolved as they come") {
+  Rng rng(4);
+  Tensor images = Tensor::randn({2, 3, 6, 8}, rng, 1, DType::f64),
+         w = Tensor::randn({5, 3, 3, 3}, rng, 1, DType::f64),
+         b = Tensor::randn({5}, rng, 1, DType::f64);
+  for (Tensor* t : {&images, &w, &b}) t->requires_grad(true);
+  const ConvOptions options{2, 1, 1};
+  const auto all = [&](const Tensor& y) {
+    std::vector<std::vector<double>> values{y.to_vector<double>()};
+    y.backward(Tensor::full(y.shape(), 0.7, DType::f64));
+    for (Tensor* t : {&images, &w, &b})
+      values.push_back(t->grad().to_vector<double>()), t->zero_grad();
+    return values;
+  };
+  CHECK(all(conv2d_gelu_of_images(images, w, b, options)) ==
+        all(conv2d_gelu(permute(images, {0, 2, 3, 1}), w, b, options)));
+  CHECK(says([&] { conv2d_gelu_of_images(select(images, 0, 0), w, b, options); },
+             "conv2d_gelu_of_images: images must be (B,I,H,W), got (3, 6, 8)"));
 }

@@ -14,6 +14,7 @@
 #include "ppma/ops/conv.hpp"
 #include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/depthwise_gelu.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/ops/linear.hpp"
 #include "ppma/ops/norm.hpp"
 #include "ppma/ops/rotary.hpp"
@@ -107,10 +108,16 @@ TEST_CASE("cuda: GELU and rotation in one launch give what the single operations
   const auto there = [&](const Shape& s) {
     return converted(Tensor::randn(s, rng), DType::bf16).to(Device::cuda);
   };
-  for (const i64 c : {3, 32, 136}) {
-    const Tensor x = there({2, 30, 29, c}), w = there({40, c, 3, 3}), b = there({40});
-    CHECK(distance(conv2d_gelu(x, w, b, {2, 1, 1}).to(Device::cpu),
-                   gelu(conv2d(x, w, b, {2, 1, 1})).to(Device::cpu)) < 5e-3);
+  for (const i64 c : {3, 32, 136})
+    for (const i64 out : {40, 64}) {
+      const Tensor x = there({2, 30, 28, c}), w = there({out, c, 3, 3}), b = there({out});
+      CHECK(distance(conv2d_gelu(x, w, b, {2, 1, 1}).to(Device::cpu),
+                     gelu(conv2d(x, w, b, {2, 1, 1})).to(Device::cpu)) < 5e-3);
+    }
+  for (const i64 out : {40, 48, 64}) {
+    const Tensor x = there({3, 3, 26, 18}), w = there({out, 3, 3, 3}), b = there({out});
+    CHECK(distance(conv2d_gelu_of_images(x, w, b, {2, 1, 1}).to(Device::cpu),
+                   conv2d_gelu(permute(x, {0, 2, 3, 1}), w, b, {2, 1, 1}).to(Device::cpu)) < 5e-3);
   }
   for (const DType dtype : {DType::bf16, DType::f32, DType::f64}) {
     const Tensor q = converted(Tensor::randn({2, 3, 5, 24}, rng), dtype).to(Device::cuda),
@@ -134,6 +141,36 @@ TEST_CASE("cuda: convolutions on the tensor cores") {
   // Long sums: by cuDNN, where it is there.
   check_bf16(conv({1, 1, 1}), {{2, 9, 7, 256}, {136, 256, 3, 3}, {136}});
   check_bf16(conv({2, 1, 1}), {{2, 10, 9, 256}, {136, 256, 3, 3}, {136}});
+}
+
+TEST_CASE("cuda: convolutions with their weights in registers") {
+  const auto conv = [](i64 stride) {
+    return [stride](In x) { return conv2d(x[0], x[1], x[2], {stride, 1, 1}); };
+  };
+  struct Case {
+    i64 stride, images, h, w, in, out;
+  };
+  // Columns that are not whole, an odd number of them, rows in pieces, the last row without a tap.
+  for (const Case& c :
+       {Case{1, 3, 11, 13, 32, 32}, Case{1, 1, 40, 24, 32, 96}, Case{1, 5, 7, 6, 64, 64},
+        Case{2, 2, 12, 18, 32, 64}, Case{2, 3, 11, 7, 32, 64}, Case{2, 1, 33, 30, 48, 96},
+        Case{2, 2, 9, 10, 64, 128}, Case{2, 3, 10, 9, 96, 192}, Case{2, 2, 14, 14, 128, 64},
+        Case{2, 3, 10, 14, 3, 32}, Case{2, 2, 33, 22, 3, 48}, Case{2, 300, 4, 4, 32, 64}}) {
+    INFO(c.in << " to " << c.out << " channels, " << c.h << " x " << c.w);
+    check_bf16(conv(c.stride), {{c.images, c.h, c.w, c.in}, {c.out, c.in, 3, 3}, {c.out}});
+  }
+}
+
+TEST_CASE("cuda: images to channels last") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Rng rng(8);
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const i64 width : {16, 48, 50}) {
+      const Tensor x = converted(scale(Tensor::randn({3, 3, 16, width}, rng), 20), dtype),
+                   y = permute(x.to(Device::cuda), {0, 2, 3, 1}).to(Device::cpu),
+                   z = permute(x, {0, 2, 3, 1});
+      CHECK(std::memcmp(y.raw(), z.raw(), static_cast<std::size_t>(z.bytes())) == 0);
+    }
 }
 
 TEST_CASE("cuda: products and norms of many rows") {

@@ -38,6 +38,25 @@ TEST_CASE("copies share elements, clones do not") {
   CHECK(says([&] { t.viewed_as({3}); }, "reshape: (2) has 2 elements, (3) has 3"));
 }
 
+TEST_CASE("a part shares elements of the whole, which lives on with it") {
+  Tensor part;
+  {
+    Tensor whole = Tensor::from<float>({0, 1, 2, 3, 4, 5, 6}, {7});
+    part = whole.part(2, {2, 2});
+    whole.data<float>()[3] = 30;
+    CHECK(whole.part(7, {0}).numel() == 0);
+    CHECK_THROWS_WITH(whole.part(4, {2, 2}),
+                      Catch::Matchers::Contains("elements 4 to 8 are not in (7)"));
+    CHECK_THROWS_WITH(whole.part(-1, {1}), Catch::Matchers::Contains("-1"));
+  }
+  CHECK(part.shape() == Shape{2, 2});
+  CHECK(part.to_vector<float>() == std::vector<float>{2, 30, 4, 5});
+  const i64 live = memory_stats().live_bytes;
+  part = Tensor();
+  CHECK(memory_stats().live_bytes < live);
+  CHECK_THROWS_WITH(part.part(0, {1}), Catch::Matchers::Contains("undefined"));
+}
+
 TEST_CASE("elements are typed") {
   Tensor t = Tensor::zeros({2, 2});
   CHECK(says([&] { t.data<double>(); }, "the tensor of shape (2, 2) holds f32, not f64"));

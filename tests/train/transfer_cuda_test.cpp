@@ -82,4 +82,23 @@ TEST_CASE("memory that a captured step writes to is nobody else's", "[cuda][trai
   CHECK(y.to_vector<float>() == std::vector<float>(1000, 30.f));
 }
 
+TEST_CASE("a captured step takes memory that no run before it took", "[cuda][train]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  const Tensor x = Tensor::full({100000}, 3, DType::f32, Device::cuda);
+  Tensor y;
+  std::vector<Tensor> others;  // what the run before gave back
+  Replay step(
+      [&] {
+        for (int i = 0; i < 8; ++i)
+          others.push_back(Tensor::empty(x.shape(), DType::f32, Device::cuda));
+        y = add(mul(mul(x, x), x), x);
+      },
+      Device::cuda);
+  trim_memory(Device::cuda);
+  for (int i = 0; i < 4; ++i) step();
+  INFO(step.reason());
+  CHECK(step.captured());
+  CHECK(y.to_vector<float>() == std::vector<float>(100000, 30.f));
+}
+
 #endif

@@ -66,6 +66,7 @@ Timing time_training(const BenchOptions& o, const Placement& at, AdamW& optimize
   Tensor result;  // stays: a captured step writes there
   Replay step(
       [&] {
+        optimizer.zero_grad();  // of a step that could not be captured to its end
         Context context{true, Rng(2)};
         context.host_inputs = &drawn, context.among = among,
         context.checkpoint_blocks = o.checkpoint_blocks;

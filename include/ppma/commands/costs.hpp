@@ -136,6 +136,8 @@ inline void take_turn(TimedNetwork& timed, const BenchOptions& o) {
 
 void measure_costs(std::vector<CostedNetwork>& asked, i64 batch, i64 size,
                    const ComputeOptions& compute) {
+  check(batch > 0 && size >= least_size, "costs: `batch` is ", batch, ", `size` ", size,
+        "; they must be at least 1 and ", least_size);
   std::vector<detail::TimedNetwork> networks;
   for (CostedNetwork& network : asked) {
     check(network.task == "classify" || network.task == "segment", network.config,

@@ -121,11 +121,11 @@ class CudaPool {
   void* device_take(i64 bytes) {
     ++stats_.heap_calls;
     void* p = nullptr;
-    cudaError_t status = cudaMalloc(&p, static_cast<std::size_t>(bytes));
-    if (status == cudaErrorMemoryAllocation) {
+    cudaError_t status = allocate(p, bytes);
+    if (status == cudaErrorMemoryAllocation && capturing_ == nullptr) {
       cudaGetLastError();
       release_all();
-      status = cudaMalloc(&p, static_cast<std::size_t>(bytes));
+      status = allocate(p, bytes);
     }
     if (status == cudaErrorMemoryAllocation) {
       cudaGetLastError();
@@ -138,6 +138,16 @@ class CudaPool {
     }
     cuda::require(status, "memory for a tensor");
     return p;
+  }
+
+  // Blocks of other sizes may have taken the places of those that a step had before, so one that is
+  // being captured can need more. That is no part of the graph, and allowed if one says so.
+  static cudaError_t allocate(void*& p, i64 bytes) {
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    cuda::require(cudaThreadExchangeStreamCaptureMode(&mode), "memory for a tensor");
+    const cudaError_t status = cudaMalloc(&p, static_cast<std::size_t>(bytes));
+    cuda::require(cudaThreadExchangeStreamCaptureMode(&mode), "memory for a tensor");
+    return status;
   }
 
   void release_all() {

@@ -49,6 +49,8 @@ class Buffer {
   /// Foreign memory, not counted in memory_stats(): `keep_alive` dies with the buffer.
   PPMA_API Buffer(void* data, i64 bytes, Device device, std::shared_ptr<const void> keep_alive,
                   bool writable);
+  /// Bytes begin .. begin + bytes of another buffer, which lives on with its parts.
+  PPMA_API Buffer(std::shared_ptr<const Buffer> whole, i64 begin, i64 bytes);
   PPMA_ONCE PPMA_API ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -68,7 +70,7 @@ class Buffer {
   i64 bytes_ = 0;
   Device device_ = Device::cpu;
   void* data_ = nullptr;
-  bool foreign_ = false, writable_ = true;
+  bool foreign_ = false, writable_ = true, part_ = false;
   std::shared_ptr<const void> keep_alive_;
 };
 
@@ -155,7 +157,16 @@ Buffer::Buffer(void* data, i64 bytes, Device device, std::shared_ptr<const void>
       writable_(writable),
       keep_alive_(std::move(keep_alive)) {}
 
+Buffer::Buffer(std::shared_ptr<const Buffer> whole, i64 begin, i64 bytes)
+    : bytes_(bytes), device_(whole->device_), writable_(whole->writable_), part_(true) {
+  check(begin >= 0 && bytes >= 0 && begin + bytes <= whole->bytes_, "memory: bytes ", begin, " to ",
+        begin + bytes, " are not in a buffer of ", whole->bytes_);
+  data_ = static_cast<char*>(whole->data_) + begin;
+  keep_alive_ = std::move(whole);
+}
+
 Buffer::~Buffer() {
+  if (part_) return;
   if (foreign_) {
     // Its owner may free or overwrite it as soon as keep_alive_ is gone; our kernels run later.
     if (device_ == Device::cuda) detail::cuda_wait();

@@ -21,8 +21,8 @@ class Graph {
   ~Graph() { reset(); }
 
   /// Captures what `step` launches. False if it does something that cannot be captured (it waits
-  /// for the GPU, or reads a result back): nothing has run then. Memory must have been taken by an
-  /// earlier run of the same step.
+  /// for the GPU, or reads a result back): nothing has run then. Memory
+  /// that earlier runs of the step have taken is used again.
   template <class F>
   bool capture(F&& step) {
     reset();

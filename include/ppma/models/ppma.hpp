@@ -99,12 +99,13 @@ Backbone::Backbone(const PpmaConfig& c, Rng& rng) : patch_embed(c.embed_dims[0],
 }
 
 std::vector<Tensor> Backbone::forward(const Tensor& images, Context& ctx, Maps* maps) const {
-  Tensor x = channels_last("ppma", images);  // (B,Hin,Win,3)
-  check(x.dim(1) >= 32 && x.dim(2) >= 32, "ppma: images must be at least 32 x 32, got ", x.dim(1),
-        " x ", x.dim(2), "; resize or pad them");
+  check_images("ppma", images);
+  check(images.dim(2) >= 32 && images.dim(3) >= 32, "ppma: images must be at least 32 x 32, got ",
+        images.dim(2), " x ", images.dim(3), "; resize or pad them");
+  Tensor x;
   {
     const Scope scope("patch_embed");
-    x = ctx.seen(patch_embed.forward(std::move(x), ctx));
+    x = ctx.seen(patch_embed.of_images(images, ctx));
   }
   if (maps) maps->emplace_back("patch_embed", x);
   std::vector<Tensor> stages;

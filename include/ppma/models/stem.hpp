@@ -18,12 +18,21 @@ struct Stem {
 
   PPMA_API Stem(i64 channels, Rng& rng);
   /// (B,Hin,Win,3) -> (B,H,W,C), stride 4.
-  PPMA_API Tensor forward(Tensor x, const Context& ctx) const;
+  Tensor forward(const Tensor& x, const Context& ctx) const { return layers(x, 0, ctx); }
+  /// The same of images (B,3,Hin,Win).
+  PPMA_API Tensor of_images(const Tensor& images, const Context& ctx) const;
   template <class V>
   void fields(V& v) {  // indices of the published Sequential: convolution, norm, GELU
     for (std::size_t i = 0; i < convs.size(); ++i)
       v.child(str("proj.", 3 * i).c_str(), convs[i]),
           v.child(str("proj.", 3 * i + 1).c_str(), norms[i]);
+  }
+
+ private:
+  PPMA_API Tensor layers(Tensor x, std::size_t first, const Context& ctx) const;
+  // Whether the norm is in the convolution, whose weights are plain, and GELU follows.
+  bool fused(std::size_t i, const Context& ctx) const {
+    return norms[i].folded() && !ctx.training && i + 1 < convs.size() && !convs[i].packed.defined();
   }
 };
 
@@ -62,9 +71,15 @@ Stem::Stem(i64 channels, Rng& rng) {
   }
 }
 
-Tensor Stem::forward(Tensor x, const Context& ctx) const {
-  for (std::size_t i = 0; i < convs.size(); ++i) {
-    if (norms[i].folded() && !ctx.training && i + 1 < convs.size() && !convs[i].packed.defined()) {
+Tensor Stem::of_images(const Tensor& images, const Context& ctx) const {
+  if (!fused(0, ctx)) return layers(channels_last("stem", images), 0, ctx);
+  return layers(conv2d_gelu_of_images(images, convs[0].weight, convs[0].bias, convs[0].options), 1,
+                ctx);
+}
+
+Tensor Stem::layers(Tensor x, std::size_t first, const Context& ctx) const {
+  for (std::size_t i = first; i < convs.size(); ++i) {
+    if (fused(i, ctx)) {
       x = conv2d_gelu(x, convs[i].weight, convs[i].bias, convs[i].options);
       continue;
     }

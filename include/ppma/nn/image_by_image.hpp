@@ -15,7 +15,8 @@ namespace ppma::inline PPMA_ABI {
 
 /// Images (B,3,Hin,Win), as files, loaders and other libraries have them, as everything behind sees
 /// them, (B,Hin,Win,3): where they enter a network they are turned, once, and nothing turns back.
-/// `network` is named in the error.
+/// `network` is named in the error, that they are not such.
+PPMA_API void check_images(const char* network, const Tensor& images);
 PPMA_API Tensor channels_last(const char* network, const Tensor& images);
 
 /// Whether image_by_image() gives what forward() would and is worth it: images (B,...) on the CPU,
@@ -49,9 +50,13 @@ PPMA_API std::vector<Tensor> image_by_image(
 
 namespace ppma::inline PPMA_ABI {
 
-Tensor channels_last(const char* network, const Tensor& images) {
+void check_images(const char* network, const Tensor& images) {
   check(images.defined() && images.rank() == 4 && images.dim(1) == 3, network,
         ": images must be (B,3,H,W), got ", images.shape());
+}
+
+Tensor channels_last(const char* network, const Tensor& images) {
+  check_images(network, images);
   return permute(images, {0, 2, 3, 1});
 }
 

@@ -22,6 +22,11 @@ PPMA_API Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tenso
 PPMA_API Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(),
                             const ConvOptions& options = {});
 
+/// The same of images (B,I,H,W) as they come: conv2d_gelu(permute(images, {0, 2, 3, 1}), ...),
+/// without that copy where the pass takes them, a 3x3 convolution of three channels with stride 2.
+PPMA_API Tensor conv2d_gelu_of_images(const Tensor& images, const Tensor& w, const Tensor& b,
+                                      const ConvOptions& options);
+
 /// w (O,I/groups,kh,kw) packed for conv2d's kernel with these options (any padding); undefined on a
 /// GPU. A bf16 w is packed for f32 x, as pack_linear() says.
 PPMA_API PackedWeights pack_conv2d(const Tensor& w, const ConvOptions& options = {});
@@ -40,6 +45,7 @@ PPMA_API Tensor conv2d(const Tensor& x, const PackedWeights& w, const Tensor& b 
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/conv_parts.hpp"
 #include "ppma/ops/depthwise.hpp"
+#include "ppma/ops/layout.hpp"
 #include "ppma/ops/weights.hpp"
 #include "ppma/tensor/autograd.hpp"
 
@@ -183,31 +189,54 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptio
       });
 }
 
-Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptions& options) {
+namespace detail {
+
+// GELU of the convolution of x (B,H,W,I), or (B,I,H,W) where `planes`, in one pass; undefined where
+// there is none.
+inline Tensor conv2d_gelu_at_once(const Tensor& x, bool planes, const Tensor& w, const Tensor& b,
+                                  const ConvOptions& options) {
 #if PPMA_CUDA
   const auto narrow = [&x](const Tensor& t) {
     return t.defined() && t.dtype() == DType::bf16 && t.device() == Device::cuda &&
            !needs_grad({x, t});
   };
-  if (narrow(x) && narrow(w) && narrow(b) && x.rank() == 4 && x.numel() > 0 && w.rank() == 4 &&
-      options.groups == 1 && options.stride > 0 && options.padding >= 0 && w.dim(1) == x.dim(3) &&
-      b.shape() == Shape{w.dim(0)}) {
-    const i64 kh = w.dim(2), kw = w.dim(3), s = options.stride,
-              h = x.dim(1) + 2 * options.padding - kh, width = x.dim(2) + 2 * options.padding - kw;
-    if (h >= 0 && width >= 0) {
-      Tensor y =
-          Tensor::empty({x.dim(0), h / s + 1, width / s + 1, w.dim(0)}, x.dtype(), x.device());
-      const kernels::ConvMap map = detail::conv_map(x.shape(), w.shape(), y.shape(), options);
-      if (kernels::fuses_gelu(Cuda{}, map)) {
-        kernels::convolve_gelu(Cuda{}, map, x.data<bf16>(),
-                               detail::straight_weights(w.shape(), 1, w.data<bf16>()),
-                               b.data<bf16>(), y.data<bf16>());
-        return y;
-      }
-    }
-  }
+  if (!narrow(x) || !narrow(w) || !narrow(b) || x.rank() != 4 || x.numel() == 0 || w.rank() != 4 ||
+      options.groups != 1 || options.stride <= 0 || options.padding < 0 ||
+      b.shape() != Shape{w.dim(0)})
+    return Tensor();
+  const Shape last =
+      planes ? Shape{x.dim(0), x.dim(2), x.dim(3), x.dim(1)} : x.shape();  // (B,H,W,I)
+  const i64 s = options.stride, h = last[1] + 2 * options.padding - w.dim(2),
+            width = last[2] + 2 * options.padding - w.dim(3);
+  if (w.dim(1) != last[3] || h < 0 || width < 0) return Tensor();
+  Tensor y = Tensor::empty({x.dim(0), h / s + 1, width / s + 1, w.dim(0)}, x.dtype(), x.device());
+  const kernels::ConvMap map = conv_map(last, w.shape(), y.shape(), options);
+  if (!kernels::fuses_gelu(Cuda{}, map, planes)) return Tensor();
+  kernels::convolve_gelu(Cuda{}, map, planes, x.data<bf16>(),
+                         straight_weights(w.shape(), 1, w.data<bf16>()), b.data<bf16>(),
+                         y.data<bf16>());
+  return y;
+#else
+  static_cast<void>(x), static_cast<void>(planes), static_cast<void>(w), static_cast<void>(b);
+  static_cast<void>(options);
+  return Tensor();
 #endif
-  return gelu(conv2d(x, w, b, options));
+}
+
+}  // namespace detail
+
+Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptions& options) {
+  const Tensor y = detail::conv2d_gelu_at_once(x, false, w, b, options);
+  return y.defined() ? y : gelu(conv2d(x, w, b, options));
+}
+
+Tensor conv2d_gelu_of_images(const Tensor& images, const Tensor& w, const Tensor& b,
+                             const ConvOptions& options) {
+  check(images.defined(), "conv2d_gelu_of_images: images are undefined");
+  check(images.rank() == 4, "conv2d_gelu_of_images: images must be (B,I,H,W), got ",
+        images.shape());
+  const Tensor y = detail::conv2d_gelu_at_once(images, true, w, b, options);
+  return y.defined() ? y : conv2d_gelu(permute(images, {0, 2, 3, 1}), w, b, options);
 }
 
 }  // namespace ppma::inline PPMA_ABI

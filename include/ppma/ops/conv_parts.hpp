@@ -3,6 +3,7 @@
 // What convolution and transposed convolution share: each is the other backward.
 
 #include <algorithm>
+#include <type_traits>
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/shape.hpp"
@@ -32,6 +33,10 @@ inline kernels::ConvMap conv_map(const Shape& x, const Shape& w, const Shape& y,
 template <class On, class T>
 void conv_dx(On on, const Shape& x, const Shape& w, const Shape& y, const ConvOptions& options,
              const T* weight, const T* dy, T* dx) {
+#if PPMA_CUDA
+  if constexpr (On::device == Device::cuda && std::is_same_v<T, bf16>)
+    if (kernels::convolve_dx(on, conv_map(x, w, y, options), weight, dy, dx)) return;
+#endif
   struct TapRange {
     i64 last, count, first_dy;  // the largest tap; how many; where it sees dy for j = 0
   };

@@ -4,7 +4,6 @@
 // hundred layers would convert a hundred small tensors, which on a GPU costs launches, not work.
 
 #include <map>
-#include <memory>
 #include <vector>
 
 #include "ppma/tensor/tensor.hpp"
@@ -59,11 +58,8 @@ ConvertedWeights::ConvertedWeights([[maybe_unused]] const std::vector<Tensor>& w
         taken.push_back(&w), many.add(w.numel(), w.data<float>());
     Tensor all = Tensor::empty({many.room()}, dtype, Device::cuda);
     many.run(all.data<bf16>());
-    const auto kept = std::make_shared<const Tensor>(all);
     for (std::size_t i = 0; i < taken.size(); ++i)
-      converted_.emplace(taken[i]->raw(),
-                         Tensor::wrap_bytes(all.data<bf16>() + many.place(i), taken[i]->shape(),
-                                            dtype, Device::cuda, kept, true));
+      converted_.emplace(taken[i]->raw(), all.part(many.place(i), taken[i]->shape()));
   }
 #endif
   detail::converted_weights_in_use() = this;

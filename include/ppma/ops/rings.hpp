@@ -34,7 +34,7 @@ PPMA_API Tensor rings_conv2d_composed(const Tensor& x, const Tensor& taps, Beyon
 #include "ppma/tensor/constant.hpp"
 
 #if PPMA_CUDA
-#include "ppma/kernels/cuda/rings.cuh"
+#include "ppma/kernels/cuda/rings_taps.cuh"
 #endif
 
 namespace ppma::inline PPMA_ABI {

@@ -33,6 +33,7 @@ struct Parameter {
   double rate_factor = 1;
 };
 
+/// The tensors of parameters, in their order.
 inline std::vector<Tensor> tensors_of(const std::vector<Parameter>& parameters) {
   std::vector<Tensor> tensors;
   for (const Parameter& p : parameters) tensors.push_back(p.tensor);

@@ -96,6 +96,9 @@ class Tensor {
   PPMA_API static Tensor wrap_bytes(const void* elements, const Shape& shape, DType dtype,
                                     Device device, std::shared_ptr<const void> keep_alive,
                                     bool writable);
+  /// Elements begin .. of this tensor's in their order, as many as `shape` has; shared, without
+  /// history. They keep the whole. Error: there are not so many.
+  PPMA_API Tensor part(i64 begin, const Shape& shape) const;
   /// Independent draws, uniform in [low, high).
   static Tensor rand(const Shape& shape, Rng& rng, double low = 0, double high = 1,
                      DType dtype = DType::f32) {
@@ -333,6 +336,18 @@ Tensor Tensor::wrap_bytes(const void* elements, const Shape& shape, DType dtype,
                                        device, std::move(keep_alive), writable);
   t.shape_ = shape;
   t.dtype_ = dtype;
+  return t;
+}
+
+Tensor Tensor::part(i64 begin, const Shape& shape) const {
+  check(defined() && begin >= 0 && begin + shape.numel() <= numel(), "Tensor::part: elements ",
+        begin, " to ", begin + shape.numel(), " are not in ",
+        defined() ? shape_.str() : std::string("an undefined tensor"));
+  Tensor t;
+  t.buffer_ =
+      std::make_shared<Buffer>(buffer_, begin * size_of(dtype_), shape.numel() * size_of(dtype_));
+  t.shape_ = shape;
+  t.dtype_ = dtype_;
   return t;
 }
 

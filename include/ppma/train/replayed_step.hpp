@@ -127,6 +127,7 @@ std::vector<Tensor> ReplayedStep::results() const {
 }
 
 void ReplayedStep::step() {
+  optimizer_.zero_grad();  // of a step that could not be captured to its end
   const Communicator* const among = gradients_ == nullptr ? nullptr : options_.processes.data();
   Context context{true, rng_};
   context.host_inputs = &drawn_;

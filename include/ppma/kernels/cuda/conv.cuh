@@ -1,14 +1,17 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Convolution on the GPU. bf16 goes to cuDNN where that is there (conv_cudnn.cuh), else to our own
-// tensor core kernel where it can (conv_tensor.cuh). Else the inputs of some output pixels are
-// gathered into rows (pixels, taps * channels), and a matrix product with the packed weights does
-// the rest.
+// tensor core kernels where they can: those of few channels (conv_columns*.cuh), of an image's three
+// (conv_image.cuh) and of any (conv_tensor.cuh). Else the inputs of some output pixels are gathered
+// into rows (pixels, taps * channels), and a matrix product with the packed weights does the rest.
 
 #include <algorithm>
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"
+#include "ppma/kernels/cuda/conv_columns_back.cuh"
+#include "ppma/kernels/cuda/conv_columns_dx.cuh"
+#include "ppma/kernels/cuda/conv_columns_forward.cuh"
 #include "ppma/kernels/cuda/conv_cudnn.cuh"
 #include "ppma/kernels/cuda/conv_tensor.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
@@ -17,27 +20,39 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
 
-// to (pixels, taps, c) of one group: pixel p0 + i sees its taps of channels c0 .. c0 + c.
+// to (pixels, taps, c) of one group: pixel `first` + i of the images from x on sees its taps of
+// channels c0 .. c0 + c. A block has one tap of four pixels a row of threads.
 template <class T, int V>
 __global__ void __launch_bounds__(256)
-    gather_taps(ConvMap m, i64 p0, i64 pixels, int c0, int c, const T* x, T* to) {
-  const unsigned packs = static_cast<unsigned>(c / V), taps = static_cast<unsigned>(m.th * m.tw);
-  const i64 n = pixels * taps * packs;
-  for (i64 at = cuda::first(); at < n; at += cuda::stride()) {
-    const unsigned inner = static_cast<unsigned>(at % (taps * packs)), pack = inner % packs,
-                   tap = inner / packs;
-    const i64 p = p0 + at / (taps * packs);
-    const int ox = static_cast<int>(p % m.ow), oy = static_cast<int>(p / m.ow % m.oh);
-    const i64 image = p / (m.ow * m.oh);
+    gather_taps(ConvMap m, unsigned first, unsigned pixels, int c0, int c, const T* x, T* to) {
+  const int tap = static_cast<int>(blockIdx.y), packs = c / V;
+  const unsigned p0 = blockIdx.x * blockDim.y * 4 + threadIdx.y;
+  const T* from[4];
+  bool inside[4];
+#pragma unroll
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned p = first + p0 + i * blockDim.y, row = p / static_cast<unsigned>(m.ow);
+    const int ox = static_cast<int>(p % static_cast<unsigned>(m.ow)),
+              oy = static_cast<int>(row % static_cast<unsigned>(m.oh));
     const int iy = oy * static_cast<int>(m.stride) + static_cast<int>(m.y0) +
-                   static_cast<int>(tap / static_cast<unsigned>(m.tw));
-    const int ix = ox * static_cast<int>(m.stride) + static_cast<int>(m.x0) +
-                   static_cast<int>(tap % static_cast<unsigned>(m.tw));
-    RawElements<T, V> value{};
-    if (iy >= 0 && iy < m.h && ix >= 0 && ix < m.w)
-      value = *reinterpret_cast<const RawElements<T, V>*>(
-          x + ((image * m.h + iy) * m.w + ix) * m.ci + c0 + pack * V);
-    *reinterpret_cast<RawElements<T, V>*>(to + at * V) = value;
+                   tap / static_cast<int>(m.tw),
+              ix = ox * static_cast<int>(m.stride) + static_cast<int>(m.x0) +
+                   tap % static_cast<int>(m.tw);
+    inside[i] = iy >= 0 && iy < m.h && ix >= 0 && ix < m.w && p0 + i * blockDim.y < pixels;
+    from[i] = x + ((row / static_cast<unsigned>(m.oh) * m.h + iy) * m.w + ix) * m.ci + c0;
+  }
+  for (int pack = static_cast<int>(threadIdx.x); pack < packs;
+       pack += static_cast<int>(blockDim.x)) {
+    RawElements<T, V> value[4] = {};
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      if (inside[i]) value[i] = *reinterpret_cast<const RawElements<T, V>*>(from[i] + pack * V);
+#pragma unroll
+    for (unsigned i = 0; i < 4; ++i) {
+      const i64 p = p0 + i * blockDim.y;
+      if (p < pixels)
+        *reinterpret_cast<RawElements<T, V>*>(to + (p * gridDim.y + tap) * c + pack * V) = value[i];
+    }
   }
 }
 
@@ -59,19 +74,26 @@ __global__ void __launch_bounds__(256)
 }
 
 // packed (groups, width, n): weight of tap t, input channel i and output channel j of a group in
-// row t*c + i; zeros behind.
+// row t*c + i; zeros behind. A thread has all taps of two channels.
 template <class T>
-__global__ void pack_taps(ConvMap m, ConvWeights<T> weights, i64 c, i64 n, i64 width, T* packed) {
-  for (i64 at = cuda::first(); at < m.groups * width * n; at += cuda::stride()) {
-    const i64 j = at % n, row = at / n % width, i = row % c, t = row / c, g = at / (n * width);
-    if (t >= m.th * m.tw) {
-      packed[at] = T(0.0f);
+__global__ void __launch_bounds__(256) pack_taps(ConvMap m, ConvWeights<T> weights, unsigned c,
+                                                 unsigned n, unsigned width, T* packed) {
+  const unsigned taps = static_cast<unsigned>(m.th * m.tw), tw = static_cast<unsigned>(m.tw),
+                 rest = width - taps * c, all = static_cast<unsigned>(m.groups) * n * (c + rest);
+  for (unsigned at = static_cast<unsigned>(cuda::first()); at < all;
+       at += static_cast<unsigned>(cuda::stride())) {
+    const unsigned j = at % n, i = at / n % (c + rest);
+    const i64 g = at / n / (c + rest);
+    T* const to = packed + g * width * n + j;
+    if (i >= c) {
+      to[static_cast<i64>(taps * c + i - c) * n] = T(0.0f);
       continue;
     }
-    const i64 ky = weights.ky + t / m.tw * weights.ky_step,
-              kx = weights.kx + t % m.tw * weights.kx_step;
-    packed[at] = weights.w[g * weights.group_step + j * weights.n_step + i * weights.c_step +
-                           ky * weights.kw + kx];
+    const T* const from = weights.w + g * weights.group_step + j * weights.n_step +
+                          i * weights.c_step + weights.ky * weights.kw + weights.kx;
+    for (unsigned t = 0; t < taps; ++t)
+      to[static_cast<i64>(t * c + i) * n] =
+          from[t / tw * weights.ky_step * weights.kw + t % tw * weights.kx_step];
   }
 }
 
@@ -106,10 +128,15 @@ void gather(const ConvMap& m, i64 p0, i64 pixels, i64 group, const T* x, T* to) 
   constexpr int V = pack_width<T>;
   const int c = static_cast<int>(m.ci / m.groups), c0 = static_cast<int>(group) * c;
   const i64 width = row_width<T>(m), n = pixels * width;
-  if (c % V == 0 && c0 % V == 0 && m.ci % V == 0)
-    gather_taps<T, V>
-        <<<cuda::blocks(n / V, 256), 256, 0, cuda::stream()>>>(m, p0, pixels, c0, c, x, to);
-  else
+  if (c % V == 0 && c0 % V == 0 && m.ci % V == 0) {
+    const i64 image = p0 / (m.oh * m.ow);
+    const unsigned across = static_cast<unsigned>(std::min(c / V, 256)), down = 256 / across;
+    const dim3 grid(static_cast<unsigned>((pixels + 4 * down - 1) / (4 * down)),
+                    static_cast<unsigned>(m.th * m.tw));
+    gather_taps<T, V><<<grid, dim3(across, down), 0, cuda::stream()>>>(
+        m, static_cast<unsigned>(p0 - image * m.oh * m.ow), static_cast<unsigned>(pixels), c0, c,
+        x + image * m.h * m.w * m.ci, to);
+  } else
     gather_elements<<<cuda::blocks(n, 256), 256, 0, cuda::stream()>>>(
         m, p0, pixels, c0, c, static_cast<int>(width), x, to);
   cuda::launched("conv2d");
@@ -144,8 +171,9 @@ void convolve_gathered(Cuda on, const ConvMap& m, const T* x, const ConvWeights<
   const Workspace<T> packed(m.groups * k * n, Device::cuda),
       rows(plain ? 1 : once * k, Device::cuda);
   const Workspace<T> results(dense ? 1 : once * n, Device::cuda);
-  pack_taps<<<cuda::blocks(m.groups * k * n, 256), 256, 0, cuda::stream()>>>(m, weights, c, n, k,
-                                                                             packed.data());
+  pack_taps<<<cuda::blocks(m.co * c, 256), 256, 0, cuda::stream()>>>(
+      m, weights, static_cast<unsigned>(c), static_cast<unsigned>(n), static_cast<unsigned>(k),
+      packed.data());
   cuda::launched("conv2d");
   for (i64 p0 = 0; p0 < all; p0 += once)
     for (i64 group = 0; group < m.groups; ++group) {
@@ -195,12 +223,16 @@ void convolve_dw_gathered(Cuda on, const ConvMap& m, const T* x, const T* dy, R*
 
 }  // namespace detail
 
-/// Whether convolve_gelu takes this map.
-inline bool fuses_gelu(Cuda, const ConvMap& m) { return detail::takes_tensor(m); }
+/// Whether convolve_gelu takes this map, of channels-last images or of (batch, ci, h, w).
+inline bool fuses_gelu(Cuda, const ConvMap& m, bool planes) {
+  return planes ? detail::columns::takes_image(m) : detail::takes_tensor(m);
+}
 /// GELU of the convolution, in its own pass.
-inline void convolve_gelu(Cuda, const ConvMap& m, const bf16* x, const ConvWeights<bf16>& weights,
-                          const bf16* bias, bf16* out) {
-  detail::convolve_tensor(m, x, weights, bias, out, true);
+inline void convolve_gelu(Cuda, const ConvMap& m, bool planes, const bf16* x,
+                          const ConvWeights<bf16>& weights, const bf16* bias, bf16* out) {
+  if (!detail::columns::run_image(m, planes, x, weights, bias, out, true) &&
+      !detail::columns::run(m, x, weights, bias, out, true))
+    detail::convolve_tensor(m, x, weights, bias, out, true);
 }
 
 template <class T>
@@ -212,16 +244,27 @@ void convolve(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weigh
         detail::convolve_cudnn(m, x, weights, bias, out))
       return;
 #endif
+    if (detail::columns::run(m, x, weights, bias, out, false) ||
+        detail::columns::run_image(m, false, x, weights, bias, out, false))
+      return;
     if (detail::takes_tensor(m)) return detail::convolve_tensor(m, x, weights, bias, out);
   }
   detail::convolve_gathered(on, m, x, weights, bias, out);
 }
 
+/// The gradient of the input of m with weights w (co,ci,3,3), all pixels at once. False: it is to
+/// be composed of convolutions.
+inline bool convolve_dx(Cuda, const ConvMap& m, const bf16* w, const bf16* dy, bf16* dx) {
+  return detail::columns::run_dx(m, w, dy, dx);
+}
+
 /// dw may be wider than x.
 template <class T, class R>
 void convolve_dw(Cuda on, const ConvMap& m, const T* x, const T* dy, R* dw) {
-  if constexpr (std::is_same_v<T, bf16>)
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (detail::columns::run_back(m, x, dy, dw)) return;
     if (detail::takes_tensor(m)) return detail::convolve_dw_tensor(m, x, dy, dw);
+  }
   detail::convolve_dw_gathered(on, m, x, dy, dw);
 }
 

@@ -238,19 +238,33 @@ __global__ void __launch_bounds__(256)
 }
 
 // dw (n, c, taps) = sum over splits of partial (splits, width, n); a tap has ci >= c channels in a
-// row of partial.
+// row of partial. Eight threads share an element's splits.
 template <class R>
-__global__ void sum_splits(TensorConv m, int splits, int c, const float* partial, R* dw) {
-  const i64 size = static_cast<i64>(m.width) * m.n;
-  for (i64 at = cuda::first(); at < static_cast<i64>(m.taps) * m.ci * m.n; at += cuda::stride()) {
-    const int j = static_cast<int>(at % m.n), row = static_cast<int>(at / m.n), i = row % m.ci,
-              t = row / m.ci;
-    if (i >= c) continue;
-    float sum = 0;
+__global__ void __launch_bounds__(256)
+    sum_splits(TensorConv m, int splits, int c, const float* partial, R* dw) {
+  __shared__ float sums[8][32];
+  const i64 size = static_cast<i64>(m.width) * m.n, at = blockIdx.x * i64{32} + threadIdx.x;
+  const bool there = at < static_cast<i64>(m.taps) * m.ci * m.n;
+  float sum = 0;
+  if (there) {
 #pragma unroll 8
-    for (int s = 0; s < splits; ++s) sum += partial[s * size + at];
-    dw[(static_cast<i64>(j) * c + i) * m.taps + t] = R(sum);
+    for (int s = static_cast<int>(threadIdx.y); s < splits; s += 8) sum += partial[s * size + at];
   }
+  sums[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  const int j = static_cast<int>(at % m.n), row = static_cast<int>(at / m.n), i = row % m.ci,
+            t = row / m.ci;
+  if (threadIdx.y > 0 || !there || i >= c) return;
+#pragma unroll
+  for (int s = 1; s < 8; ++s) sum += sums[s][threadIdx.x];
+  dw[(static_cast<i64>(j) * c + i) * m.taps + t] = R(sum);
+}
+template <class R>
+void add_splits(const TensorConv& m, int splits, int c, const float* partial, R* dw) {
+  const i64 elements = static_cast<i64>(m.taps) * m.ci * m.n;
+  sum_splits<<<static_cast<unsigned>((elements + 31) / 32), dim3(32, 8), 0, cuda::stream()>>>(
+      m, splits, c, partial, dw);
+  cuda::launched("conv2d");
 }
 
 // x (pixels, c) to (pixels, 8): zeros behind the channels.
@@ -266,9 +280,9 @@ __global__ void pad_channels(i64 pixels, int c, const T* x, T* padded) {
 
 template <class T>
 __global__ void pack_channels(TensorConv m, ConvWeights<T> weights, int c, T* packed) {
-  for (i64 at = cuda::first(); at < static_cast<i64>(m.width) * m.n; at += cuda::stride()) {
-    const int j = static_cast<int>(at % m.n), row = static_cast<int>(at / m.n), i = row % m.ci,
-              t = row / m.ci;
+  for (int at = static_cast<int>(cuda::first()); at < m.width * m.n;
+       at += static_cast<int>(cuda::stride())) {
+    const int j = at % m.n, row = at / m.n, i = row % m.ci, t = row / m.ci;
     const i64 ky = weights.ky + t / m.tw * weights.ky_step,
               kx = weights.kx + t % m.tw * weights.kx_step;
     packed[at] = t < m.taps && i < c
@@ -361,10 +375,8 @@ void convolve_dw_tensor(const ConvMap& m, const bf16* x, const bf16* dy, R* dw) 
     conv_back<BN><<<grid, 256, static_cast<std::size_t>(bytes), cuda::stream()>>>(
         t, per_split, from, dy, partial.data());
     cuda::launched("conv2d");
-    sum_splits<<<cuda::blocks(static_cast<i64>(t.taps) * t.ci * t.n, 128), 128, 0,
-                 cuda::stream()>>>(t, splits, static_cast<int>(m.ci), partial.data(), dw);
+    add_splits(t, splits, static_cast<int>(m.ci), partial.data(), dw);
   });
-  cuda::launched("conv2d");
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail

@@ -3,6 +3,8 @@
 // Permuted axes, and blocks of rows, copied or added, on the GPU. Floor: what is moved, read and
 // written once.
 
+#include <cstdint>
+
 #include "ppma/kernels/cuda/pack.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
@@ -130,9 +132,37 @@ __global__ void __launch_bounds__(256) permute_elements(I n, Strides s, const T*
   }
 }
 
-}  // namespace detail
-
-namespace detail {
+// Images (batch, 3, pixels) to channels last. A warp has neighbouring pixels, 16 bytes of each
+// channel a lane, and exchanges them so that it writes in order as well.
+template <class T>
+__global__ void __launch_bounds__(256) interleave_three(i64 packs, i64 pixels, const T* x, T* y) {
+  constexpr int V = 16 / static_cast<int>(sizeof(T));
+  struct Pack {
+    alignas(16) T of[V];
+  };
+  __shared__ Pack pieces[8][96];
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const i64 first = blockIdx.x * i64{256} + warp * 32, at = first + lane;
+  if (at < packs) {
+    const i64 row = pixels / V, image = at / row;
+    Pack channel[3];
+#pragma unroll
+    for (int c = 0; c < 3; ++c)
+      channel[c] = *reinterpret_cast<const Pack*>(x + (image * 3 + c) * pixels + at % row * V);
+#pragma unroll
+    for (int k = 0; k < 3; ++k) {
+      Pack mixed;
+#pragma unroll
+      for (int i = 0; i < V; ++i) mixed.of[i] = channel[(k * V + i) % 3].of[(k * V + i) / 3];
+      pieces[warp][lane * 3 + k] = mixed;
+    }
+  }
+  __syncwarp();
+#pragma unroll
+  for (int k = 0; k < 3; ++k)
+    if (first * 3 + k * 32 + lane < packs * 3)
+      reinterpret_cast<Pack*>(y)[first * 3 + k * 32 + lane] = pieces[warp][k * 32 + lane];
+}
 
 template <class T>
 void permute_by(const Strides& s, const void* x, void* y) {
@@ -169,6 +199,20 @@ void permute(Cuda, const Shape& shape, const int* axes, const T* x, T* y) {
       s.size[s.rank - 1] *= size, s.step[s.rank - 1] = step;
     else
       s.size[s.rank] = size, s.step[s.rank] = step, ++s.rank;
+  }
+  if constexpr (sizeof(T) < 8) {
+    constexpr i64 V = 16 / static_cast<i64>(sizeof(T));
+    const int last = s.rank - 1;
+    const i64 pixels = s.rank >= 2 ? s.size[last - 1] : 0, packs = shape.numel() / (3 * V);
+    const bool whole = s.rank == 2 || (s.rank == 3 && s.step[0] == 3 * pixels);
+    if (whole && s.size[last] == 3 && s.step[last] == pixels && s.step[last - 1] == 1 &&
+        pixels % V == 0 && packs < i64{256} << 31 &&
+        reinterpret_cast<std::uintptr_t>(x) % 16 == 0) {
+      detail::
+          interleave_three<<<static_cast<unsigned>((packs + 255) / 256), 256, 0, cuda::stream()>>>(
+              packs, pixels, x, y);
+      return cuda::launched("permute");
+    }
   }
   constexpr i64 size = sizeof(T);
   const auto aligned = [&](i64 bytes) {

@@ -9,13 +9,10 @@
 //
 // What lies beyond the grid is 0, or its edge again. The gradient of the second kind is computed
 // on a grid with 5 rows and columns more on each side, and what falls there is added to the edge.
-//
-// Gradients of the taps: the same walk, rows of dy in the registers of the sums. A block adds those
-// of its threads, each block writes a part of its own.
 
-#include "ppma/core/buffer.hpp"
+#include <algorithm>
+
 #include "ppma/kernels/cuda/pack.cuh"
-#include "ppma/kernels/cuda/reduce.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
@@ -46,27 +43,40 @@ __host__ __device__ constexpr int ring_tap(int j, int k) {
 }
 
 struct RingsCut {
-  int h, w, c, chunks, rows;
+  int h, w, c, columns, chunks, rows;  // columns: those that are walked
   i64 threads;
 };
 
 __device__ __forceinline__ int held_in(int v, int n) { return ::min(::max(v, 0), n - 1); }
 
-// y of x, `turned`: with the taps turned by half a turn.
-template <class T, int V, Rings rings>
-__global__ void __launch_bounds__(128, rings == Rings::folded ? 3 : 4)
+// y of x, `turned`: with the taps turned by half a turn. `rim`: of a folded gradient the first and
+// last column, into which others fall; else those between.
+template <class T, int V, Rings rings, bool rim>
+__global__ void __launch_bounds__(128, rim ? 2 : 4)
     rings_walk(RingsCut s, const T* x, const acc_t<T>* taps, bool turned, T* y) {
   using A = acc_t<T>;
   using Raw = RawElements<T, V>;
+  constexpr bool folded = rings == Rings::folded, edges = rings == Rings::edges;
   const i64 i = cuda::first();
   if (i >= s.threads) return;
   const int packs = s.c / V, c = static_cast<int>(i % packs) * V;
   i64 rest = i / packs;
-  const int column = static_cast<int>(rest % s.w);
-  rest /= s.w;
-  const int chunk = static_cast<int>(rest % s.chunks);
-  const i64 first = rest / s.chunks * s.h * s.w * s.c + c;
-  A tap[7][7][V];
+  int column = static_cast<int>(rest % s.columns);
+  if (folded) column = rim ? column * (s.w - 1) : column + 1;
+  rest /= s.columns;
+  const int chunk = static_cast<int>(rest % s.chunks), line = s.w * s.c;
+  const i64 first = rest / s.chunks * s.h * line + c;
+  // source columns of the seven places: one, none, or at the rim several
+  int from[7], to[7];
+#pragma unroll
+  for (int k = 0; k < 7; ++k) {
+    const int at = column + ring_offset(k);
+    from[k] = to[k] = edges ? held_in(at, s.w) : at;
+    if (rim && column == 0) from[k] -= rings_reach;
+    if (rim && column == s.w - 1) to[k] += rings_reach;
+    from[k] = ::max(from[k], 0), to[k] = ::min(to[k], s.w - 1);
+  }
+  A tap[7][7][V];  // 0 where the column is none
 #pragma unroll
   for (int j = 0; j < 7; ++j)
 #pragma unroll
@@ -75,134 +85,58 @@ __global__ void __launch_bounds__(128, rings == Rings::folded ? 3 : 4)
       if (t < 0) continue;
       const int at = turned ? t / 9 * 9 + 8 - t % 9 : t;
       load_pack<V>(taps + at * s.c + c, tap[j][k]);
-      if (j != 3 || k != 3) continue;
-      for (int more = 9; more < rings_taps; more += 9) {
-        A v[V];
-        load_pack<V>(taps + (at + more) * s.c + c, v);
+      if (j == 3 && k == 3)
+        for (int more = 9; more < rings_taps; more += 9) {
+          A v[V];
+          load_pack<V>(taps + (at + more) * s.c + c, v);
 #pragma unroll
-        for (int l = 0; l < V; ++l) tap[j][k][l] += v[l];
+          for (int l = 0; l < V; ++l) tap[j][k][l] += v[l];
+        }
+      if (from[k] > to[k]) {
+#pragma unroll
+        for (int l = 0; l < V; ++l) tap[j][k][l] = 0;
       }
     }
-  // source columns of the seven places: one, none, or at the edge of a folded gradient several
-  int from[7], to[7];
 #pragma unroll
-  for (int k = 0; k < 7; ++k) {
-    const int at = column + ring_offset(k);
-    from[k] = to[k] = rings == Rings::edges ? held_in(at, s.w) : at;
-    if (rings == Rings::folded && column == 0) from[k] -= rings_reach;
-    if (rings == Rings::folded && column == s.w - 1) to[k] += rings_reach;
-    from[k] = ::max(from[k], 0), to[k] = ::min(to[k], s.w - 1);
-  }
+  for (int k = 0; k < 7; ++k)
+    if (from[k] > to[k]) from[k] = to[k] = column;
   const int begin = chunk * s.rows, end = ::min(begin + s.rows, s.h),
-            top = rings == Rings::folded && begin == 0 ? -rings_reach : begin,
-            bottom = rings == Rings::folded && end == s.h ? end + rings_reach : end;
-  const auto row_of = [&](int q) { return rings == Rings::edges ? held_in(q, s.h) : q; };
-  const auto there = [&](int q) {
-    return q < bottom + rings_reach && (rings == Rings::edges || (q >= 0 && q < s.h));
-  };
+            top = folded && begin == 0 ? -rings_reach : begin,
+            bottom = folded && end == s.h ? end + rings_reach : end;
+  // rows of the source that are a part of these results
+  const int first_row = edges ? top - rings_reach : ::max(top - rings_reach, 0),
+            last_row = edges ? bottom + rings_reach : ::min(bottom + rings_reach, s.h);
+  int at[7];
+#pragma unroll
+  for (int k = 0; k < 7; ++k) at[k] = from[k] * s.c;
   Raw next[7];
   const auto fetch = [&](int q) {
-    const T* const row = x + first + static_cast<i64>(row_of(q)) * s.w * s.c;
+    const T* const row = x + first + static_cast<i64>(edges ? held_in(q, s.h) : q) * line;
 #pragma unroll
-    for (int k = 0; k < 7; ++k)
-      next[k] = there(q) && from[k] <= to[k]
-                    ? *reinterpret_cast<const Raw*>(row + static_cast<i64>(from[k]) * s.c)
-                    : Raw{};
+    for (int k = 0; k < 7; ++k) next[k] = *reinterpret_cast<const Raw*>(row + at[k]);
   };
   A sum[ring_slots][V] = {}, hold[V] = {};
-  fetch(top - rings_reach);
+  fetch(first_row);
   for (int base = top - rings_reach; base < bottom + rings_reach; base += ring_slots) {
 #pragma unroll
     for (int u = 0; u < ring_slots; ++u) {
       const int q = base + u;
-      A v[7][V];
-#pragma unroll
-      for (int k = 0; k < 7; ++k) load_pack<V>(reinterpret_cast<const T*>(&next[k]), v[k]);
-      if (rings == Rings::folded && there(q)) {
-#pragma unroll
-        for (int k = 0; k < 7; ++k)
-          for (int at = from[k] + 1; at <= to[k]; ++at) {
-            A more[V];
-            load_pack<V>(x + first + (static_cast<i64>(q) * s.w + at) * s.c, more);
-#pragma unroll
-            for (int l = 0; l < V; ++l) v[k][l] += more[l];
-          }
-      }
-      fetch(q + 1);
-      // the source's row at offset o above a result's is its tap o: rows q - o
-#pragma unroll
-      for (int j = 0; j < 7; ++j)
-#pragma unroll
-        for (int k = 0; k < 7; ++k)
-          if (ring_tap(j, k) >= 0) {
-#pragma unroll
-            for (int l = 0; l < V; ++l)
-              sum[(u - ring_offset(j) + 2 * ring_slots) % ring_slots][l] += tap[j][k][l] * v[k][l];
-          }
-      const int done = q - rings_reach, slot = (u + ring_slots - rings_reach) % ring_slots;
-      const bool within = done >= top && done < bottom;
-      if constexpr (rings == Rings::folded) {
-        if (within) {
-#pragma unroll
-          for (int l = 0; l < V; ++l) hold[l] += sum[slot][l];
-          const int row = held_in(done, s.h);
-          if (done + 1 == bottom || held_in(done + 1, s.h) != row) {
-            store_pack<V>(y + first + (static_cast<i64>(row) * s.w + column) * s.c, hold);
-#pragma unroll
-            for (int l = 0; l < V; ++l) hold[l] = 0;
-          }
-        }
-      } else if (within) {
-        store_pack<V>(y + first + (static_cast<i64>(done) * s.w + column) * s.c, sum[slot]);
-      }
-#pragma unroll
-      for (int l = 0; l < V; ++l) sum[slot][l] = 0;
-    }
-  }
-}
-
-inline constexpr int ring_lines = 4;  // columns that a block has at a time
-
-// parts (gridDim.y,27,C). A block: 32 packs of channels, `ring_lines` columns.
-template <class T, int V, bool edges>
-__global__ void __launch_bounds__(32 * ring_lines)
-    rings_taps_back(RingsCut s, i64 columns, const T* x, const T* dy, acc_t<T>* parts) {
-  using A = acc_t<T>;
-  const int c = static_cast<int>(blockIdx.x * 32 + threadIdx.x) * V;
-  const bool own = c < s.c;
-  A tap[7][7][V] = {};
-  for (i64 line = static_cast<i64>(blockIdx.y) * ring_lines + threadIdx.y; own && line < columns;
-       line += static_cast<i64>(gridDim.y) * ring_lines) {
-    const int column = static_cast<int>(line % s.w);
-    const i64 first = line / s.w * s.h * s.w * s.c + c;
-    int at[7];
-#pragma unroll
-    for (int k = 0; k < 7; ++k) {
-      at[k] = column + ring_offset(k);
-      if (edges) at[k] = held_in(at[k], s.w);
-      if (at[k] < 0 || at[k] >= s.w) at[k] = -1;
-    }
-    A up[ring_slots][V] = {};
-    for (int base = -rings_reach; base < s.h + (edges ? rings_reach : 0); base += ring_slots) {
-#pragma unroll
-      for (int u = 0; u < ring_slots; ++u) {
-        const int q = base + u, ahead = q + rings_reach, row = edges ? held_in(q, s.h) : q;
-        const bool there = edges ? q < s.h + rings_reach : q >= 0 && q < s.h;
-        // rows of dy: q + 5 comes, where q - 6 was
-        if (ahead < s.h)
-          load_pack<V>(dy + first + (static_cast<i64>(ahead) * s.w + column) * s.c, up[u]);
-        else
-#pragma unroll
-          for (int l = 0; l < V; ++l) up[u][l] = 0;
-        if (!there) continue;
+      if (q >= first_row && q < last_row) {
         A v[7][V];
 #pragma unroll
-        for (int k = 0; k < 7; ++k) {
+        for (int k = 0; k < 7; ++k) load_pack<V>(reinterpret_cast<const T*>(&next[k]), v[k]);
+        if (q + 1 < last_row) fetch(q + 1);
+        if (rim) {
 #pragma unroll
-          for (int l = 0; l < V; ++l) v[k][l] = 0;
-          if (at[k] >= 0)
-            load_pack<V>(x + first + (static_cast<i64>(row) * s.w + at[k]) * s.c, v[k]);
+          for (int k = 0; k < 7; ++k)
+            for (int beside = from[k] + 1; beside <= to[k]; ++beside) {
+              A more[V];
+              load_pack<V>(x + first + static_cast<i64>(q) * line + beside * s.c, more);
+#pragma unroll
+              for (int l = 0; l < V; ++l) v[k][l] += more[l];
+            }
         }
+        // a row's part of the result o rows above it is tap o: rows q - o
 #pragma unroll
         for (int j = 0; j < 7; ++j)
 #pragma unroll
@@ -210,38 +144,39 @@ __global__ void __launch_bounds__(32 * ring_lines)
             if (ring_tap(j, k) >= 0) {
 #pragma unroll
               for (int l = 0; l < V; ++l)
-                tap[j][k][l] +=
-                    up[(u - rings_reach - ring_offset(j) + 2 * ring_slots) % ring_slots][l] *
-                    v[k][l];
+                sum[(u - ring_offset(j) + 2 * ring_slots) % ring_slots][l] +=
+                    tap[j][k][l] * v[k][l];
             }
       }
+      const int done = q - rings_reach;
+      A(&ready)[V] = sum[(u + ring_slots - rings_reach) % ring_slots];
+      if (done >= bottom) break;
+      if (done >= top) {
+        if (folded) {
+#pragma unroll
+          for (int l = 0; l < V; ++l) ready[l] += hold[l];
+        }
+        const int row = folded ? held_in(done, s.h) : done;
+        const bool more = folded && done + 1 < bottom && held_in(done + 1, s.h) == row;
+        if (!more) store_pack<V>(y + first + static_cast<i64>(row) * line + column * s.c, ready);
+#pragma unroll
+        for (int l = 0; l < V; ++l) hold[l] = more ? ready[l] : A(0);
+      }
+#pragma unroll
+      for (int l = 0; l < V; ++l) ready[l] = 0;
     }
   }
-  __shared__ A room[ring_lines][32 * V];
-#pragma unroll
-  for (int j = 0; j < 7; ++j)
-#pragma unroll
-    for (int k = 0; k < 7; ++k) {
-      const int t = ring_tap(j, k);
-      if (t < 0) continue;
-      __syncthreads();
-#pragma unroll
-      for (int l = 0; l < V; ++l) room[threadIdx.y][threadIdx.x * V + l] = tap[j][k][l];
-      __syncthreads();
-      if (threadIdx.y != 0 || !own) continue;
-#pragma unroll
-      for (int l = 0; l < V; ++l) {
-        A total = 0;
-        for (int r = 0; r < ring_lines; ++r) total += room[r][threadIdx.x * V + l];
-        for (int more = t; more < rings_taps; more += j == 3 && k == 3 ? 9 : rings_taps)
-          parts[(static_cast<i64>(blockIdx.y) * rings_taps + more) * s.c + c + l] = total;
-      }
-    }
 }
 
-inline RingsCut rings_cut(const RingsShape& s, i64 pack) {
-  RingsCut cut{static_cast<int>(s.h), static_cast<int>(s.w), static_cast<int>(s.c), 1, 0, 0};
-  const i64 lines = s.batch * s.w * (s.c / pack);
+inline RingsCut rings_cut(const RingsShape& s, i64 columns, i64 pack) {
+  RingsCut cut{static_cast<int>(s.h),
+               static_cast<int>(s.w),
+               static_cast<int>(s.c),
+               static_cast<int>(columns),
+               1,
+               0,
+               0};
+  const i64 lines = s.batch * columns * (s.c / pack);
   while (lines * cut.chunks < 132 * 512 && cut.h > cut.chunks * 2 * ring_slots) cut.chunks *= 2;
   cut.rows = (cut.h + cut.chunks - 1) / cut.chunks;
   cut.chunks = (cut.h + cut.rows - 1) / cut.rows;
@@ -261,35 +196,17 @@ inline bool rings_fit(const RingsShape& s) {
 template <class T>
 void rings(Cuda, const RingsShape& s, const T* x, const acc_t<T>* taps, bool turned, Rings kind,
            T* y) {
-  const detail::RingsCut cut = detail::rings_cut(s, 2);
-  const auto run = [&](auto kernel) {
+  const auto run = [&](i64 columns, auto kernel) {
+    if (columns <= 0) return;
+    const detail::RingsCut cut = detail::rings_cut(s, columns, 2);
     kernel<<<static_cast<unsigned>((cut.threads + 127) / 128), 128, 0, cuda::stream()>>>(
         cut, x, taps, turned, y);
+    cuda::launched("rings");
   };
-  if (kind == Rings::zeros)
-    run(detail::rings_walk<T, 2, Rings::zeros>);
-  else if (kind == Rings::edges)
-    run(detail::rings_walk<T, 2, Rings::edges>);
-  else
-    run(detail::rings_walk<T, 2, Rings::folded>);
-  cuda::launched("rings");
-}
-
-/// Gradients of the taps, (27,C).
-template <class T>
-void rings_dtaps(Cuda, const RingsShape& s, const T* x, const T* dy, bool edges, acc_t<T>* dtaps) {
-  const detail::RingsCut cut = detail::rings_cut(s, 2);
-  const i64 across = (s.c + 63) / 64, columns = s.batch * s.w,
-            down = std::clamp<i64>(132 * 8 / across, 1,
-                                   (columns + detail::ring_lines - 1) / detail::ring_lines);
-  const Workspace<acc_t<T>> parts(down * detail::rings_taps * s.c, Device::cuda);
-  const auto kernel =
-      edges ? detail::rings_taps_back<T, 2, true> : detail::rings_taps_back<T, 2, false>;
-  kernel<<<dim3(static_cast<unsigned>(across), static_cast<unsigned>(down)),
-           dim3(32, detail::ring_lines), 0, cuda::stream()>>>(cut, columns, x, dy, parts.data());
-  cuda::launched("rings");
-  sum_rows(Cuda{}, down, detail::rings_taps * s.c, static_cast<const acc_t<T>*>(parts.data()),
-           dtaps);
+  if (kind == Rings::zeros) return run(s.w, detail::rings_walk<T, 2, Rings::zeros, false>);
+  if (kind == Rings::edges) return run(s.w, detail::rings_walk<T, 2, Rings::edges, false>);
+  run(s.w - 2, detail::rings_walk<T, 2, Rings::folded, false>);
+  run(std::min<i64>(s.w, 2), detail::rings_walk<T, 2, Rings::folded, true>);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

@@ -1,0 +1,145 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// What kernels share that convolve 3 x 3 with their weights in registers (conv_columns_forward.cuh,
+// conv_columns_dx.cuh, conv_image.cuh): columns of 8 pixels, whose rows a warp walks down, two at a
+// time.
+//
+// Weights are the left factor of the product, pixels the right one, of which a lane has two
+// neighbouring registers. A sum over channels may be in any order, so these are four neighbouring
+// channels: a lane reads eight of a pixel at once for two steps of the product, and the weights are
+// packed likewise. Likewise for the output: a lane has 2 T neighbouring channels of its pixels.
+
+#include <algorithm>
+
+#include "ppma/core/buffer.hpp"
+#include "ppma/kernels/cpu/conv_map.hpp"
+#include "ppma/kernels/cuda/mma.cuh"
+#include "ppma/kernels/cuda/pack.cuh"
+
+namespace ppma::inline PPMA_ABI::kernels::detail::columns {
+
+/// A convolution with padding 1; `columns` of 8 output pixels in all images, whose rows are cut in
+/// `pieces` of `rows`.
+struct Map {
+  int h, w, oh, ow, n, across, columns, pieces, rows, tasks;
+};
+
+/// Words of two channels that four lanes share a pixel's CI in.
+template <int CI>
+inline constexpr int words = CI / 8;
+/// Steps of the product over CI channels.
+template <int CI>
+inline constexpr int steps = CI / 16;
+
+// The first input channel of word r of lane q of four.
+template <int CI>
+__host__ __device__ constexpr int channel_of(int q, int r) {
+  return r < CI / 32 * 4 ? r / 4 * 32 + q * 8 + r % 4 * 2 : CI / 32 * 32 + q * 4 + r % 2 * 2;
+}
+
+// packed (n / (16 T), parts, 9, T, steps, 32 lanes, 4): a lane's registers of a left factor, for CI
+// channels of each part
+template <int CI, int T, int parts>
+__global__ void pack_columns(int n, ConvWeights<bf16> weights, unsigned* packed) {
+  for (int at = static_cast<int>(cuda::first()); at < n / 16 * 9 * parts * steps<CI> * 128;
+       at += static_cast<int>(cuda::stride())) {
+    const int i = at % 4, lane = at / 4 % 32, s = at / 128 % steps<CI>,
+              rest = at / (128 * steps<CI>), t = rest % T, tap = rest / T % 9,
+              c = rest / (T * 9) % parts * CI + channel_of<CI>(lane % 4, 2 * s + i / 2),
+              j = (rest / (T * 9 * parts) * 8 + lane / 4) * 2 * T + 2 * t + i % 2;
+    const bf16* const from = weights.w + j * weights.n_step +
+                             (weights.ky + tap / 3 * weights.ky_step) * weights.kw + weights.kx +
+                             tap % 3 * weights.kx_step;
+    packed[at] = rounded_pair(static_cast<float>(from[c * weights.c_step]),
+                              static_cast<float>(from[(c + 1) * weights.c_step]));
+  }
+}
+
+// Weights of nine taps and T times 16 output channels: the left factors of all products.
+template <int CI, int T>
+using LeftFactors = unsigned[9][T][steps<CI>][4];
+
+template <int CI, int T>
+__device__ __forceinline__ void load_weights(LeftFactors<CI, T>& weight, const unsigned* packed,
+                                             int slice) {
+  const uint4* const from = reinterpret_cast<const uint4*>(packed) +
+                            static_cast<i64>(slice) * 9 * T * steps<CI> * 32 + threadIdx.x % 32;
+#pragma unroll
+  for (int tap = 0; tap < 9; ++tap)
+#pragma unroll
+    for (int t = 0; t < T; ++t)
+#pragma unroll
+      for (int s = 0; s < steps<CI>; ++s) {
+        const uint4 v = from[((tap * T + t) * steps<CI> + s) * 32];
+        unsigned(&to)[4] = weight[tap][t][s];
+        to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+      }
+}
+
+// f(0), f(1) ... as constants
+template <int n, class G, int i = 0>
+__device__ __forceinline__ void each(G&& g) {
+  if constexpr (i < n) g(std::integral_constant<int, i>{}), each<n, G, i + 1>(static_cast<G&&>(g));
+}
+
+// The sums of two columns' pixels: T times 16 channels x 8 pixels each.
+template <int T>
+using Sums = float[T][2][4];
+template <int T>
+__device__ __forceinline__ void clear(float (&acc)[T][2][4]) {
+#pragma unroll
+  for (int i = 0; i < T * 8; ++i) acc[i / 8][i / 4 % 2][i % 4] = 0;
+}
+template <int T>
+__device__ __forceinline__ void copy(float (&to)[T][2][4], const float (&from)[T][2][4]) {
+#pragma unroll
+  for (int i = 0; i < T * 8; ++i) to[i / 8][i / 4 % 2][i % 4] = from[i / 8][i / 4 % 2][i % 4];
+}
+/// The columns of images (images, h, w) under a stride, cut so that none of `walkers` warps has much
+/// more than the others.
+inline Map map_of(i64 images, i64 h, i64 w, i64 n, i64 stride, i64 walkers) {
+  Map m{};
+  m.h = static_cast<int>(h), m.w = static_cast<int>(w), m.n = static_cast<int>(n);
+  m.oh = static_cast<int>((h - 1) / stride + 1), m.ow = static_cast<int>((w - 1) / stride + 1);
+  m.across = (m.ow + 7) / 8, m.columns = static_cast<int>(images) * m.across;
+  const i64 pairs = (m.columns + 1) / 2;
+  i64 least = 0;
+  for (int pieces = 1; pieces <= std::max(1, m.oh / 4); ++pieces) {
+    const int rows = (m.oh + pieces - 1) / pieces, filled = (m.oh + rows - 1) / rows;
+    const i64 tasks = pairs * filled;
+    // what a piece begins and ends with is worth about 1.5 rows
+    const i64 cost = (tasks + walkers - 1) / walkers * (2 * rows + 3);
+    if (pieces > 1 && cost >= least) continue;
+    least = cost, m.pieces = filled, m.rows = rows, m.tasks = static_cast<int>(tasks);
+  }
+  return m;
+}
+
+/// Whether it is a 3 x 3 convolution with padding 1, stride 1 or 2, and a dense output.
+inline bool fits(const ConvMap& m) {
+  return m.groups == 1 && m.th == 3 && m.tw == 3 && m.y0 == -1 && m.x0 == -1 && m.stride <= 2 &&
+         m.oh == (m.h - 1) / m.stride + 1 && m.ow == (m.w - 1) / m.stride + 1 &&
+         m.out_col == m.co && m.out_row == m.ow * m.co && m.out_batch == m.oh * m.out_row &&
+         m.batch * m.h * m.w < (i64{1} << 30) && m.w * m.ci < (i64{1} << 30);
+}
+/// How many blocks there are for `per` on each multiprocessor.
+inline unsigned grid(int per) {
+  return static_cast<unsigned>(cuda::device().multiProcessorCount * per);
+}
+
+/// Elements of the packed weights of n output channels.
+template <int CI>
+i64 packed_size(i64 n) {
+  return n / 16 * 9 * steps<CI> * 128;
+}
+template <int CI, int T, int parts = 1>
+void pack(i64 n, const ConvWeights<bf16>& weights, unsigned* packed) {
+  pack_columns<CI, T, parts>
+      <<<cuda::blocks(packed_size<CI * parts>(n), 256), 256, 0, cuda::stream()>>>(
+          static_cast<int>(n), weights, packed);
+  cuda::launched("conv2d");
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels::detail::columns
+
+#include "ppma/core/names_end.hpp"
