@@ -15,6 +15,7 @@
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/tensor/grad_check.hpp"
+#include "sanitized.hpp"
 #include "thrown.hpp"
 
 using namespace ppma;
@@ -59,6 +60,7 @@ TEST_CASE("detector: parameter counts as published", "[heads]") {
   CHECK(parameter_count(tiny.rpn_head) == 593935);
   CHECK(parameter_count(tiny.roi_head.bbox_head) == 14306705);
   CHECK(parameter_count(*tiny.roi_head.mask_head) == 2643280);
+  if (brief()) return;  // sums over shapes alone
   MaskRcnnConfig c;
   c.backbone = ppma_small();
   MaskRcnn small_one{c};

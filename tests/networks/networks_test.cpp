@@ -8,6 +8,7 @@
 #include "ppma/ops/loss.hpp"
 #include "ppma/optim/adamw.hpp"
 #include "ppma/tensor/grad_check.hpp"
+#include "sanitized.hpp"
 
 using namespace networks_test;
 
@@ -135,7 +136,7 @@ TEST_CASE("networks: steps on generated images lower the loss, with paths droppe
     Classifier model(c, 1);
     AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
     double first = 0, last = 0;
-    for (int step = 0; step < 12; ++step) {
+    for (int step = 0; step < (brief() ? 2 : 12); ++step) {
       Context ctx{true, Rng(1, static_cast<u64>(step))};
       const Tensor loss = cross_entropy(model.forward(images, ctx), target);
       loss.backward();
@@ -143,7 +144,7 @@ TEST_CASE("networks: steps on generated images lower the loss, with paths droppe
       optimizer.zero_grad();
       (step == 0 ? first : last) = loss.item();
     }
-    CHECK(last < 0.9 * first);
+    if (!brief()) CHECK(last < 0.9 * first);
   }
 }
 
