@@ -210,10 +210,12 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
 
 }  // namespace detail
 
-/// Whether norm_products takes rows of c channels in heads of d, and gains: few rows are done
-/// before the weights of 128 channels are there.
+/// Whether norm_products takes rows of c channels in heads of d, where a block can have so much
+/// shared memory, and gains: few rows are done before the weights of 128 channels are there.
 inline bool multiplies_normed(i64 rows, i64 c, i64 d) {
-  return (c == 64 || (c == 128 && rows >= 8192)) && d % 8 == 0 && d <= 64 && (d & (d - 1)) == 0;
+  return (c == 64 || (c == 128 && rows >= 8192)) && d % 8 == 0 && d <= 64 && (d & (d - 1)) == 0 &&
+         detail::norm_product::shared_bytes(static_cast<int>(c), static_cast<int>(d)) <=
+             static_cast<int>(cuda::device().sharedMemPerBlockOptin);
 }
 
 /// The products; and the log decays (s.rows, batch, heads, tokens) of the normalised tokens at
