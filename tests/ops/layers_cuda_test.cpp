@@ -69,7 +69,7 @@ void check_bf16(const std::function<Tensor(In)>& f, const std::vector<Shape>& sh
 
 }  // namespace
 
-TEST_CASE("cuda: depthwise rows streamed through shared memory") {
+TEST_CASE("cuda: depthwise rows streamed through shared memory", "[cuda]") {
   const auto plain = [](In x) { return depthwise_conv2d(x[0], x[1], x[2]); };
   const auto with_x = [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[0]); };
   check_bf16(plain, {{3, 31, 33, 64}, {64, 1, 3, 3}, {64}});
@@ -78,7 +78,7 @@ TEST_CASE("cuda: depthwise rows streamed through shared memory") {
   check_bf16(plain, {{1, 5, 3, 64}, {64, 1, 5, 5}, {64}});
 }
 
-TEST_CASE("cuda: GELU inside of the depthwise convolution") {
+TEST_CASE("cuda: GELU inside of the depthwise convolution", "[cuda]") {
   const auto f = [](In x) { return depthwise_gelu(x[0], x[1], x[2]); };
   check_bf16(f, {{3, 31, 33, 64}, {64, 1, 3, 3}, {64}});
   check_bf16(f, {{2, 14, 14, 192}, {192, 1, 3, 3}, {192}});
@@ -86,7 +86,7 @@ TEST_CASE("cuda: GELU inside of the depthwise convolution") {
   check_bf16(f, {{2, 5, 6, 72}, {72, 1, 3, 3}, {72}});  // composed
 }
 
-TEST_CASE("cuda: a product that adds") {
+TEST_CASE("cuda: a product that adds", "[cuda]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   Rng rng(3);
   const NoGrad off;
@@ -101,7 +101,7 @@ TEST_CASE("cuda: a product that adds") {
   }
 }
 
-TEST_CASE("cuda: GELU and rotation in one launch give what the single operations give") {
+TEST_CASE("cuda: GELU and rotation in one launch give what the single operations give", "[cuda]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   Rng rng(4);
   const NoGrad off;
@@ -129,7 +129,7 @@ TEST_CASE("cuda: GELU and rotation in one launch give what the single operations
   }
 }
 
-TEST_CASE("cuda: convolutions on the tensor cores") {
+TEST_CASE("cuda: convolutions on the tensor cores", "[cuda]") {
   const auto conv = [](ConvOptions options) {
     return [options](In x) { return conv2d(x[0], x[1], x[2], options); };
   };
@@ -143,7 +143,7 @@ TEST_CASE("cuda: convolutions on the tensor cores") {
   check_bf16(conv({2, 1, 1}), {{2, 10, 9, 256}, {136, 256, 3, 3}, {136}});
 }
 
-TEST_CASE("cuda: convolutions with their weights in registers") {
+TEST_CASE("cuda: convolutions with their weights in registers", "[cuda]") {
   const auto conv = [](i64 stride) {
     return [stride](In x) { return conv2d(x[0], x[1], x[2], {stride, 1, 1}); };
   };
@@ -161,7 +161,7 @@ TEST_CASE("cuda: convolutions with their weights in registers") {
   }
 }
 
-TEST_CASE("cuda: images to channels last") {
+TEST_CASE("cuda: images to channels last", "[cuda]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   Rng rng(8);
   for (const DType dtype : {DType::f32, DType::bf16})
@@ -173,7 +173,7 @@ TEST_CASE("cuda: images to channels last") {
     }
 }
 
-TEST_CASE("cuda: products and norms of many rows") {
+TEST_CASE("cuda: products and norms of many rows", "[cuda]") {
   check_bf16([](In x) { return linear(x[0], x[1], x[2]); }, {{5000, 64}, {192, 64}, {192}});
   for (const i64 cols : {64, 512, 1024, 2048})
     check_bf16([](In x) { return layer_norm(x[0], x[1], x[2]); }, {{500, cols}, {cols}, {cols}});
