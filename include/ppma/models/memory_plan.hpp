@@ -118,10 +118,13 @@ struct PlannedStage {
         linear(c.linear[s]) {}
 
   // Elements that each thread of the attention copies: its head, and scores of a block of columns
-  // (whole) or of all rows, while these are few (criss-cross).
+  // (whole) or of all rows, while these are few (criss-cross), beside those of a line.
   i64 copied() const {
     const i64 d = channels / heads, rows = image_tokens * width <= (i64{1} << 19) ? width : 0;
-    return image_tokens * (linear ? 4 * d + 2 : criss_cross ? 5 * d + rows : 2 * d + 17);
+    if (criss_cross && !linear)
+      return image_tokens * (5 * d + 1 + rows) + width * (4 * d + 2 * width) +
+             2 * d * image_tokens / width;
+    return image_tokens * (linear ? 4 * d + 2 : 2 * d + 17);
   }
   // The same backward; a softmax attention's is less than the feed-forward layer holds.
   i64 copied_backward() const { return linear ? image_tokens * (5 * channels / heads + 3) : 0; }
@@ -148,12 +151,13 @@ inline i64 most_of_inference(const PpmaConfig& c, const PlannedGrid& images, i64
   for_planned_stages(c, images, [&](std::size_t s, const PlannedStage& a, const PlannedGrid&) {
     alive(a.tokens + (s == 0 ? first : 0));
     if (c.depths[s] > 0) {
-      alive(6 * a.tokens + a.decays + workers * a.copied());  // x, LN x, q, k, v, attention
+      alive(6 * a.tokens);  // x, LN x, q and k as they are and turned
+      alive(5 * a.tokens + a.decays + workers * a.copied());  // x, q, k, v, attention
       // and + local, projected
-      alive((c.lepe ? 8 : 7) * a.tokens + a.decays);
-      // x, LN x, fc1, its GELU, what fc2 reads; without a convolution fc2 reads the GELU
-      if (c.depthwise) alive(2 * a.tokens + 3 * a.middle);
-      alive(3 * a.tokens + 2 * a.middle);
+      alive((c.lepe ? 7 : 6) * a.tokens + a.decays);
+      // x, fc1, its GELU, what fc2 reads; without a convolution fc2 reads the GELU
+      if (c.depthwise) alive(a.tokens + 3 * a.middle);
+      alive(2 * a.tokens + 2 * a.middle);
     }
     stages += a.tokens;
     if (s == 3) alive(2 * a.tokens / a.channels * c.projection);
