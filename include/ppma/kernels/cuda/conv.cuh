@@ -226,13 +226,13 @@ void convolve_dw_gathered(Cuda on, const ConvMap& m, const T* x, const T* dy, R*
 
 /// Whether convolve_gelu takes this map, of channels-last images or of (batch, ci, h, w).
 inline bool fuses_gelu(Cuda, const ConvMap& m, bool planes) {
-  return planes ? detail::columns::takes_image(m) : detail::takes_tensor(m);
+  return planes ? detail::conv_columns::takes_image(m) : detail::takes_tensor(m);
 }
 /// GELU of the convolution, in its own pass.
 inline void convolve_gelu(Cuda, const ConvMap& m, bool planes, const bf16* x,
                           const ConvWeights<bf16>& weights, const bf16* bias, bf16* out) {
-  if (!detail::columns::run_image(m, planes, x, weights, bias, out, true) &&
-      !detail::columns::run(m, x, weights, bias, out, true))
+  if (!detail::conv_columns::run_image(m, planes, x, weights, bias, out, true) &&
+      !detail::conv_columns::run(m, x, weights, bias, out, true))
     detail::convolve_tensor(m, x, weights, bias, out, true);
 }
 
@@ -245,8 +245,8 @@ void convolve(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weigh
         detail::convolve_cudnn(m, x, weights, bias, out))
       return;
 #endif
-    if (detail::columns::run(m, x, weights, bias, out, false) ||
-        detail::columns::run_image(m, false, x, weights, bias, out, false))
+    if (detail::conv_columns::run(m, x, weights, bias, out, false) ||
+        detail::conv_columns::run_image(m, false, x, weights, bias, out, false))
       return;
     if (detail::takes_tensor(m)) return detail::convolve_tensor(m, x, weights, bias, out);
   }
@@ -256,14 +256,14 @@ void convolve(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weigh
 /// The gradient of the input of m with weights w (co,ci,3,3), all pixels at once. False: it is to
 /// be composed of convolutions.
 inline bool convolve_dx(Cuda, const ConvMap& m, const bf16* w, const bf16* dy, bf16* dx) {
-  return detail::columns::run_dx(m, w, dy, dx);
+  return detail::conv_columns::run_dx(m, w, dy, dx);
 }
 
 /// dw may be wider than x.
 template <class T, class R>
 void convolve_dw(Cuda on, const ConvMap& m, const T* x, const T* dy, R* dw) {
   if constexpr (std::is_same_v<T, bf16>) {
-    if (detail::columns::run_back(m, x, dy, dw)) return;
+    if (detail::conv_columns::run_back(m, x, dy, dw)) return;
     if (detail::takes_tensor(m)) return detail::convolve_dw_tensor(m, x, dy, dw);
   }
   detail::convolve_dw_gathered(on, m, x, dy, dw);

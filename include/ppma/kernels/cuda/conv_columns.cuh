@@ -16,7 +16,7 @@
 #include "ppma/kernels/cuda/mma.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
 
-namespace ppma::inline PPMA_ABI::kernels::detail::columns {
+namespace ppma::inline PPMA_ABI::kernels::detail::conv_columns {
 
 /// A convolution with padding 1; `columns` of 8 output pixels in all images, whose rows are cut in
 /// `pieces` of `rows`.
@@ -140,6 +140,6 @@ void pack(i64 n, const ConvWeights<bf16>& weights, unsigned* packed) {
   cuda::launched("conv2d");
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels::detail::columns
+}  // namespace ppma::inline PPMA_ABI::kernels::detail::conv_columns
 
 #include "ppma/core/names_end.hpp"

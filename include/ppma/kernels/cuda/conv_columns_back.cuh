@@ -11,7 +11,7 @@
 #include "ppma/kernels/cuda/conv_image.cuh"
 #include "ppma/kernels/cuda/conv_tensor.cuh"
 
-namespace ppma::inline PPMA_ABI::kernels::detail::columns {
+namespace ppma::inline PPMA_ABI::kernels::detail::conv_columns {
 
 // Of two pixels' words, two channels each: the pair of the lower, or of the upper, channels.
 __device__ __forceinline__ unsigned lower_halves(unsigned a, unsigned b) {
@@ -277,6 +277,6 @@ bool run_back(const ConvMap& m, const bf16* x, const bf16* dy, R* dw) {
          with(integral_constant<int, 64>{}, integral_constant<int, 1>{});
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels::detail::columns
+}  // namespace ppma::inline PPMA_ABI::kernels::detail::conv_columns
 
 #include "ppma/core/names_end.hpp"

@@ -8,7 +8,7 @@
 
 #include "ppma/kernels/cuda/conv_columns.cuh"
 
-namespace ppma::inline PPMA_ABI::kernels::detail::columns {
+namespace ppma::inline PPMA_ABI::kernels::detail::conv_columns {
 
 // The left and the right pixels of a row of dx, under those of two columns of dy.
 template <int T>
@@ -129,6 +129,6 @@ inline bool run_dx(const ConvMap& m, const bf16* w, const bf16* dy, bf16* dx) {
   return true;
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels::detail::columns
+}  // namespace ppma::inline PPMA_ABI::kernels::detail::conv_columns
 
 #include "ppma/core/names_end.hpp"

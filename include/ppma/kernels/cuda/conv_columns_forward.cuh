@@ -14,7 +14,7 @@
 #include "ppma/kernels/cuda/conv_columns.cuh"
 #include "ppma/kernels/cuda/fast_gelu.cuh"
 
-namespace ppma::inline PPMA_ABI::kernels::detail::columns {
+namespace ppma::inline PPMA_ABI::kernels::detail::conv_columns {
 
 // Where the pixels of 8 columns' taps lie: those of even and of odd places in the row apart, if the
 // stride is 2, so that neighbouring output pixels see neighbouring entries of a ring's row. Of more
@@ -285,6 +285,6 @@ inline bool run(const ConvMap& m, const bf16* x, const ConvWeights<bf16>& weight
   });
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels::detail::columns
+}  // namespace ppma::inline PPMA_ABI::kernels::detail::conv_columns
 
 #include "ppma/core/names_end.hpp"

@@ -12,7 +12,7 @@
 #include "ppma/kernels/cuda/conv_columns.cuh"
 #include "ppma/kernels/cuda/fast_gelu.cuh"
 
-namespace ppma::inline PPMA_ABI::kernels::detail::columns {
+namespace ppma::inline PPMA_ABI::kernels::detail::conv_columns {
 
 /// How lane q of four sees its pixel's taps: pair j begins `offset` elements behind the first
 /// channel of the middle tap of the row above, and lies in row ky.
@@ -178,6 +178,6 @@ inline bool run_image(const ConvMap& m, bool planes, const bf16* x,
   return true;
 }
 
-}  // namespace ppma::inline PPMA_ABI::kernels::detail::columns
+}  // namespace ppma::inline PPMA_ABI::kernels::detail::conv_columns
 
 #include "ppma/core/names_end.hpp"

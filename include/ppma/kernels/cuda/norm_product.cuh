@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
   using namespace norm_product;
   constexpr int packs = C / 8, all = threads<C>, at_once = all / packs,
                 each = norm_product::rows / at_once;
-  extern __shared__ __align__(128) unsigned char memory[];
+  extern __shared__ __align__(16) unsigned char memory[];
   unsigned char *const tiles = memory + 3 * C * C * 2, *const angles =
                                                            tiles + 2 * norm_product::rows * C * 2;
   const int tid = static_cast<int>(threadIdx.x), warp = tid / 32, lane = tid % 32;
