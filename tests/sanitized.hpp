@@ -11,6 +11,6 @@ extern "C" {
 
 inline bool sanitized() { return &__asan_init != nullptr || &__tsan_init != nullptr; }
 
-/// Under a sanitizer a sweep is short where the rest of it is the same operations with other numbers;
-/// `./run test full` has all of it.
+/// Under a sanitizer a sweep is short where the rest of it is the same operations with other
+/// numbers; `./run test full` has all of it.
 inline bool brief() { return sanitized() && std::getenv("PPMA_TEST_FULL") == nullptr; }

@@ -28,7 +28,8 @@ std::string light(const Folder& folder, const std::string& task) {
   const std::string file = folder / (detects ? "detector.json" : "segmentor.json");
   write_file(file, std::string_view(
                        detects ? R"({"channels": 16, "fc_channels": 32, "backbone": {"embed_dims":
-                                  [8, 8, 16, 16], "depths": [1, 0, 0, 1], "num_heads": [1, 1, 1, 1]}})"
+                                  [8, 8, 16, 16], "depths": [1, 0, 0, 1],
+                                  "num_heads": [1, 1, 1, 1]}})"
                                : R"({"channels": 16, "backbone": {"embed_dims": [8, 8, 16, 16],
                                   "depths": [1, 0, 0, 1], "num_heads": [1, 1, 1, 1]}})"));
   return std::string(detects ? " --detector '" : " --segmentor '") + file + "'";

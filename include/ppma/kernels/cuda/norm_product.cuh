@@ -211,9 +211,11 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
 }  // namespace detail
 
 /// Whether norm_products takes rows of c channels in heads of d, where a block can have so much
-/// shared memory, and gains: few rows are done before the weights of 128 channels are there.
+/// shared memory, and gains: few rows are done before the weights of 128 channels are there. Places
+/// of log decays are 32-bit numbers.
 inline bool multiplies_normed(i64 rows, i64 c, i64 d) {
-  return (c == 64 || (c == 128 && rows >= 8192)) && d % 8 == 0 && d <= 64 && (d & (d - 1)) == 0 &&
+  return rows < (i64{1} << 27) && (c == 64 || (c == 128 && rows >= 8192)) && d % 8 == 0 &&
+         d <= 64 && (d & (d - 1)) == 0 &&
          detail::norm_product::shared_bytes(static_cast<int>(c), static_cast<int>(d)) <=
              static_cast<int>(cuda::device().sharedMemPerBlockOptin);
 }
