@@ -6,9 +6,7 @@
 //
 // Floor: a launch and one trip to memory. Each value is read K (K + 1) / 2 times, from the caches.
 
-#include "ppma/kernels/cuda/copy_async.cuh"
-#include "ppma/kernels/cuda/fast_gelu.cuh"
-#include "ppma/kernels/cuda/pack.cuh"
+#include "ppma/kernels/cuda/depthwise_rows.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::detail {
 
@@ -49,8 +47,6 @@ __global__ void __launch_bounds__(256)
     if constexpr (S::acts)
       slope[p] = *reinterpret_cast<const unsigned*>(slope_at + (first + p * c));
   }
-  const auto low = [](unsigned pair) { return __uint_as_float(pair << 16); };
-  const auto high = [](unsigned pair) { return __uint_as_float(pair & 0xffff0000u); };
   float sum[P][2];
 #pragma unroll
   for (int p = 0; p < P; ++p)
@@ -63,7 +59,7 @@ __global__ void __launch_bounds__(256)
     float in[P + K - 1][2];
 #pragma unroll
     for (int kx = 0; kx < P + K - 1; ++kx)
-      in[kx][0] = F::value(low(raw[ky][kx])), in[kx][1] = F::value(high(raw[ky][kx]));
+      in[kx][0] = F::value(low_of(raw[ky][kx])), in[kx][1] = F::value(high_of(raw[ky][kx]));
 #pragma unroll
     for (int kx = 0; kx < K; ++kx) {
       const int tap = ky * K + kx, from = at * K * K + (turned ? K * K - 1 - tap : tap);
@@ -76,9 +72,9 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
   for (int p = 0; p < P; ++p) {
     if (j + p >= w) continue;
-    sum[p][0] += low(plus[p]), sum[p][1] += high(plus[p]);
+    sum[p][0] += low_of(plus[p]), sum[p][1] += high_of(plus[p]);
     if constexpr (S::acts)
-      sum[p][0] *= S::slope(low(slope[p])), sum[p][1] *= S::slope(high(slope[p]));
+      sum[p][0] *= S::slope(low_of(slope[p])), sum[p][1] *= S::slope(high_of(slope[p]));
     store_pack<2>(y + (first + p * c), sum[p]);
   }
 }
