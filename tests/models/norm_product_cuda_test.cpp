@@ -96,4 +96,59 @@ TEST_CASE("norm and products in one kernel give what one after the other gives",
   }
 }
 
+TEST_CASE("gradients through norm and products in one kernel", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  struct Size {
+    i64 batch, height, width, channels, heads;
+    MaskKind mask;
+  };
+  for (const Size& s :
+       {Size{3, 7, 9, 64, 4, MaskKind::polyline}, Size{3, 8, 9, 64, 2, MaskKind::none},
+        Size{44, 14, 14, 128, 4, MaskKind::polyline}, Size{131, 7, 9, 128, 4, MaskKind::rmt}}) {
+    INFO("batch " << s.batch << ", " << s.height << " x " << s.width << ", channels " << s.channels
+                  << ", heads " << s.heads << ", mask " << mask_of(s.mask).name);
+    StageConfig c{s.channels, s.heads, 3 * s.channels, true, false, 1e-5, s.mask, true};
+    const Positions at(c, 4);
+    Rng rng(3);
+    const Shape shape{s.batch, s.height, s.width, s.channels};
+    const Tensor x = cast(Tensor::randn(shape, rng), DType::bf16),
+                 dy = cast(Tensor::randn(shape, rng), DType::bf16),
+                 dh = cast(Tensor::randn({s.batch, s.height, s.width, 3 * s.channels}, rng),
+                           DType::bf16);
+    // Gradients of the tokens and all parameters, one kernel or operation by operation.
+    const auto gradients = [&](Device device, bool one) {
+      Layers l = drawn(c);
+      set_trainable(l, true);
+      to(l, device);
+      Positions there = at;
+      if (at.angle.defined()) there.angle = at.angle.to(device);
+      if (at.decay.defined()) there.decay = at.decay.to(device);
+      const auto placed = [&](const Tensor& t) {
+        return device == Device::cpu ? cast(t, DType::f32) : t.to(device);
+      };
+      Tensor in = placed(x);
+      in.requires_grad(true);
+      const Tensor y =
+          l.attention.forward(one ? l.attention.projected(in, l.norm, there)
+                                  : l.attention.projected(l.attention.normed(in, l.norm), there));
+      y.backward(placed(dy));
+      const Tensor h = one ? norm_linear(in, l.norm, l.fc1) : l.fc1.forward(l.norm.forward(in));
+      h.backward(placed(dh));
+      std::vector<std::pair<std::string, Tensor>> all{{"tokens", in.grad()}};
+      for (const Field& field : state_dict(l)) all.emplace_back(field.name, field.tensor.grad());
+      return all;
+    };
+    const auto one = gradients(Device::cuda, true), two = gradients(Device::cuda, false),
+               cpu = gradients(Device::cpu, true);
+    for (std::size_t i = 0; i < cpu.size(); ++i) {
+      INFO(cpu[i].first);
+      REQUIRE(one[i].second.defined() == cpu[i].second.defined());
+      if (!cpu[i].second.defined()) continue;
+      const auto wide = [](const Tensor& t) { return cast(t.to(Device::cpu), DType::f64); };
+      const double apart = distance(wide(two[i].second), wide(cpu[i].second));
+      CHECK(distance(wide(one[i].second), wide(cpu[i].second)) <= std::max(1.5 * apart, 1e-3));
+    }
+  }
+}
+
 #endif

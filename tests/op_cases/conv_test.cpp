@@ -1,6 +1,7 @@
 #include "ppma/ops/conv.hpp"
 
 #include "op_cases/op_case.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/depthwise_gelu.hpp"
 #include "ppma/tensor/tensor.hpp"
@@ -90,6 +91,37 @@ TEST_CASE("op table: conv") {
          depthwise_conv2d(zeros({1, 3, 3, 5}), zeros({5, 1, 3, 3}), Tensor(), zeros({1, 3, 3, 4}));
        },
        {1, 2}},
+      {"depthwise_conv2d/add made on the way",
+       [](In x) { return depthwise_conv2d(x[0], x[1], x[2], [&] { return x[0] * x[0]; }) + x[0]; },
+       "depthwise_conv2d: add (1, 3, 3, 4) must have the shape of x",
+       [] {
+         Tensor w = zeros({5, 1, 3, 3});
+         depthwise_conv2d(zeros({1, 3, 3, 5}), w.requires_grad(true), Tensor(), [] {
+           return zeros({1, 3, 3, 4});
+         });
+       },
+       {1, 2},
+       Plain{{{{1, 3, 4, 2}}, {{2, 1, 3, 3}}, {{2}}},
+             {1, 3, 4, 2},
+             [](const Lists& x) {
+               std::vector<double> y;
+               for (int i = 0; i < 3; ++i)
+                 for (int j = 0; j < 4; ++j)
+                   for (int c = 0; c < 2; ++c) {
+                     const auto at = [&](int row, int col) {
+                       return row < 0 || row > 2 || col < 0 || col > 3
+                                  ? 0.0
+                                  : x[0][static_cast<std::size_t>((row * 4 + col) * 2 + c)];
+                     };
+                     const double own = at(i, j);
+                     double sum = x[2][static_cast<std::size_t>(c)] + own * own + own;
+                     for (int t = 0; t < 9; ++t)
+                       sum += at(i + t / 3 - 1, j + t % 3 - 1) *
+                              x[1][static_cast<std::size_t>(c * 9 + t)];
+                     y.push_back(sum);
+                   }
+               return y;
+             }}},
       {"depthwise_gelu",
        [](In x) { return depthwise_gelu(x[0], x[1], x[2]); },
        "depthwise_conv2d: w must be (C,1,k,k) with the 5 channels of x",

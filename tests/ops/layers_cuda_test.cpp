@@ -78,6 +78,19 @@ TEST_CASE("cuda: depthwise rows streamed through shared memory", "[cuda]") {
   check_bf16(plain, {{1, 5, 3, 64}, {64, 1, 5, 5}, {64}});
 }
 
+TEST_CASE("cuda: all gradients of a depthwise convolution in one pass", "[cuda]") {
+  const auto around = [](In x) {
+    return depthwise_conv2d(x[0], x[1], x[2], [&] { return x[0] * x[0]; });
+  };
+  const auto of_others = [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[0]) + x[0]; };
+  check_bf16(around, {{3, 31, 33, 64}, {64, 1, 3, 3}, {64}});
+  check_bf16(around, {{2, 29, 58, 72}, {72, 1, 5, 5}, {72}});
+  check_bf16(around, {{200, 7, 7, 64}, {64, 1, 5, 5}, {64}});
+  check_bf16(of_others, {{40, 14, 14, 64}, {64, 1, 3, 3}, {64}});
+  check_bf16([](In x) { return depthwise_gelu(x[0], x[1], x[2]); },
+             {{5, 20, 9, 200}, {200, 1, 3, 3}, {200}});
+}
+
 TEST_CASE("cuda: GELU inside of the depthwise convolution", "[cuda]") {
   const auto f = [](In x) { return depthwise_gelu(x[0], x[1], x[2]); };
   check_bf16(f, {{3, 31, 33, 64}, {64, 1, 3, 3}, {64}});
@@ -171,6 +184,12 @@ TEST_CASE("cuda: images to channels last", "[cuda]") {
                    z = permute(x, {0, 2, 3, 1});
       CHECK(std::memcmp(y.raw(), z.raw(), static_cast<std::size_t>(z.bytes())) == 0);
     }
+}
+
+TEST_CASE("cuda: gradients of weights and bias in one pass over many rows", "[cuda]") {
+  const auto product = [](In x) { return linear(x[0], x[1], x[2]); };
+  for (const auto& [in, out] : {std::pair<i64, i64>{64, 64}, {64, 192}, {192, 64}, {128, 384}})
+    check_bf16(product, {{32768 + 37, in}, {out, in}, {out}});
 }
 
 TEST_CASE("cuda: products and norms of many rows", "[cuda]") {

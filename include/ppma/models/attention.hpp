@@ -72,8 +72,8 @@ PPMA_API NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, con
                                            double eps, const Tensor& dt_weight,
                                            const Tensor& dt_bias, const Tensor& A_log);
 
-/// to(norm(x)), x (B,H,W,C). On a GPU in inference one kernel where it has one: the normalised
-/// tokens are not stored.
+/// to(norm(x)), x (B,H,W,C). On a GPU one kernel where it has one: the normalised tokens are not
+/// stored, and made again for backward.
 PPMA_API Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to);
 
 /// What an attention makes of tokens before it attends, q, k, v (B,H,W,C).
@@ -116,7 +116,7 @@ struct Attention {
 
   /// The projections of normalised tokens.
   PPMA_API Projected projected(const NormedTokens& normed, const Positions& at) const;
-  /// The projections of norm(x), x (B,H,W,C). On a GPU in inference one kernel where it has one.
+  /// The projections of norm(x), x (B,H,W,C). On a GPU one kernel where it has one.
   PPMA_API Projected projected(const Tensor& x, const LayerNorm& norm, const Positions& at) const;
 
   /// Queries and keys (B,H,W,C) of tokens x (B,H,W,C): keys scaled by d^(-1/2), both turned; of a
@@ -211,8 +211,8 @@ Projected Attention::projected(const NormedTokens& normed, const Positions& at) 
 }
 
 Tensor Attention::forward(const Projected& p, const Tensor& add) const {
-  const Tensor y = attend(p.q, p.k, p.v, p.log_decays);  // (B,H,W,C)
-  return out_proj.forward(lepe ? lepe->forward(p.v, y) : y, add);
+  const auto attended = [&] { return attend(p.q, p.k, p.v, p.log_decays); };  // (B,H,W,C)
+  return out_proj.forward(lepe ? lepe->forward(p.v, attended) : attended(), add);
 }
 
 Rotated Attention::queries_and_keys(const Tensor& x, const Positions& at) const {
@@ -267,10 +267,14 @@ Tensor Attention::attend_linearly(const Tensor& q, const Tensor& k, const Tensor
 
 #include <array>
 #include <cmath>
+#include <functional>
 #include <type_traits>
+#include <utility>
 
 #include "ppma/ops/norm.hpp"
+#include "ppma/ops/weights.hpp"
 #include "ppma/polyline/decay.hpp"
+#include "ppma/tensor/autograd.hpp"
 
 #if PPMA_CUDA
 #include "ppma/kernels/cpu/decay.hpp"
@@ -308,22 +312,59 @@ NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor
 
 #if PPMA_CUDA
 namespace detail {
-// Three layers of C inputs, or rows of one, beside tokens x (B,H,W,C) and their norm: for kernels
-// of inference.
+// Three layers of C inputs, or rows of one, beside tokens x (B,H,W,C) and their norm, for a kernel
+// that leaves the normalised tokens out: of which nothing is recorded, or which backward can make
+// again.
 inline bool multiplies_normed(const Tensor& x, const LayerNorm& norm,
                               const std::array<const Linear*, 3>& layers, i64 head) {
-  const auto narrow = [](const Tensor& t) {
-    return t.defined() && t.dtype() == DType::bf16 && t.device() == Device::cuda;
-  };
-  if (!narrow(x) || x.rank() != 4 ||
+  const auto on_gpu = [](const Tensor& t) { return t.defined() && t.device() == Device::cuda; };
+  if (!on_gpu(x) || x.dtype() != DType::bf16 || x.rank() != 4 ||
       !kernels::multiplies_normed(x.numel() / x.dim(3), x.dim(3), head) ||
       norm.weight.shape() != Shape{x.dim(3)} || norm.weight.device() != Device::cuda)
     return false;
-  for (const Linear* l : layers)
-    if (!narrow(l->weight) || !narrow(l->bias) || l->weight.dim(1) != x.dim(3) ||
-        needs_grad({x, l->weight, l->bias, norm.weight, norm.bias}))
-      return false;
-  return true;
+  bool recorded = false;
+  for (const Linear* l : layers) {
+    if (!on_gpu(l->weight) || !on_gpu(l->bias) || l->weight.dim(1) != x.dim(3)) return false;
+    recorded |= needs_grad({l->weight, l->bias});
+  }
+  return needs_grad({x, norm.weight, norm.bias}) ? Saved(x).kept() : !recorded;
+}
+
+// A layer's parameters beside bf16 tokens.
+struct NarrowLayer {
+  const Linear& layer;
+  Tensor weight, bias;
+
+  explicit NarrowLayer(const Linear& l)
+      : layer(l),
+        weight(converted_weights(l.weight, DType::bf16)),
+        bias(converted_weights(l.bias, DType::bf16)) {}
+  kernels::NormProducts::Part part(bf16* y, i64 first = 0) const {
+    return {weight.data<bf16>() + first * weight.dim(1), bias.data<bf16>() + first, y};
+  }
+  // y = x w^T + b, which was computed elsewhere, with what `before` makes of its gradient.
+  Tensor recorded(const Tensor& y, const Tensor& x,
+                  const std::function<Tensor(const Tensor& dy)>& before = {}) const {
+    Backward back = linear_backward(x, layer.weight, layer.bias, weight);
+    if (before)
+      back = [back = std::move(back), before](const Tensor& dy) { return back(before(dy)); };
+    return record(y, "linear", {x, layer.weight, layer.bias}, std::move(back));
+  }
+};
+
+// run(), which computes products of norm(x); returns norm(x) for what is recorded of them, its
+// elements only made where backward reads them.
+template <class F>
+Tensor run_normed(const Tensor& x, const LayerNorm& norm, kernels::NormProducts& p, F&& run) {
+  if (!needs_grad({x, norm.weight, norm.bias})) {
+    run();
+    return Tensor();
+  }
+  return layer_norm_by(x, norm.weight, norm.bias, norm.eps,
+                       [&](Tensor&, Tensor& mean, Tensor& rstd) {
+                         p.mean = mean.data<float>(), p.rstd = rstd.data<float>();
+                         run();
+                       });
 }
 
 inline kernels::NormProducts norm_products(const Tensor& x, const LayerNorm& norm) {
@@ -343,13 +384,14 @@ Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to) {
       detail::multiplies_normed(x, norm, {&to, &to, &to}, 8)) {
     const i64 c = x.dim(3);
     Tensor y = Tensor::empty({x.dim(0), x.dim(1), x.dim(2), 3 * c}, x.dtype(), x.device());
+    const detail::NarrowLayer layer(to);
     kernels::NormProducts p = detail::norm_products(x, norm);
     p.pitch = 3 * c;
-    for (int i = 0; i < 3; ++i)
-      p.part[i] = {to.weight.data<bf16>() + i * c * c, to.bias.data<bf16>() + i * c,
-                   y.data<bf16>() + i * c};
-    kernels::norm_products(Cuda{}, p, c, {}, nullptr, nullptr, nullptr, nullptr);
-    return y;
+    for (int i = 0; i < 3; ++i) p.part[i] = layer.part(y.data<bf16>() + i * c, i * c);
+    const Tensor normed = detail::run_normed(x, norm, p, [&] {
+      kernels::norm_products(Cuda{}, p, c, {}, nullptr, nullptr, nullptr, nullptr);
+    });
+    return normed.defined() ? layer.recorded(y, normed) : y;
   }
 #endif
   return to.forward(norm.forward(x));
@@ -364,14 +406,18 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
     Projected out{map(), map(), map(), Tensor()};
     kernels::NormProducts p = detail::norm_products(x, norm);
     p.pitch = config.channels;
-    p.part[0] = {q_proj.weight.data<bf16>(), q_proj.bias.data<bf16>(), out.q.data<bf16>()};
-    p.part[1] = {k_proj.weight.data<bf16>(), k_proj.bias.data<bf16>(), out.k.data<bf16>()};
-    p.part[2] = {v_proj.weight.data<bf16>(), v_proj.bias.data<bf16>(), out.v.data<bf16>()};
+    const detail::NarrowLayer q(q_proj), k(k_proj), v(v_proj);
+    p.part[0] = q.part(out.q.data<bf16>()), p.part[1] = k.part(out.k.data<bf16>()),
+    p.part[2] = v.part(out.v.data<bf16>());
     const detail::RotaryTables tables = detail::rotary_tables(at.angle, p.tokens);
     p.cosine = tables.cosine.data<float>(), p.sine = tables.sine.data<float>();
     p.d = static_cast<int>(d);
-    p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
-    if (path_embed) {
+    const double k_scale = 1 / std::sqrt(static_cast<double>(d));
+    p.scale = static_cast<float>(k_scale);
+    const Tensor normed = detail::run_normed(x, norm, p, [&] {
+      if (!path_embed)
+        return kernels::norm_products(Cuda{}, p, config.channels, {}, nullptr, nullptr, nullptr,
+                                      nullptr);
       const PathEmbed& e = *path_embed;
       const auto s =
           detail::check_log_decay("attention", x, e.dt_linear_weight, e.dt_bias, e.A_log);
@@ -380,10 +426,18 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
       kernels::norm_products(Cuda{}, p, config.channels, s, e.dt_linear_weight.data<float>(),
                              e.dt_bias.data<float>(), e.A_log.data<float>(),
                              out.log_decays.data<float>());
-    } else {
-      kernels::norm_products(Cuda{}, p, config.channels, {}, nullptr, nullptr, nullptr, nullptr);
-      out.log_decays = decays(x, at);
+    });
+    if (normed.defined()) {
+      const auto back = [&](double scale) {
+        return [tables, heads = config.heads, scale](const Tensor& dy) {
+          return detail::turned(dy, tables, heads, scale, true);
+        };
+      };
+      out.q = q.recorded(out.q, normed, back(1)), out.k = k.recorded(out.k, normed, back(k_scale));
+      out.v = v.recorded(out.v, normed);
     }
+    if (normed.defined() || !path_embed)
+      out.log_decays = decays(normed.defined() ? normed : x, at, out.log_decays);
     return out;
   }
 #endif

@@ -155,7 +155,7 @@ Tensor Block::mixed(const Tensor& x, const Positions& at, const Context& ctx) co
     return ctx.seen(mixer->forward(retention_layer_norm.forward(x)));
   }
   const Scope scope("retention");
-  return ctx.seen(retention->forward(retention->normed(x, retention_layer_norm), at));
+  return ctx.seen(retention->forward(retention->projected(x, retention_layer_norm, at)));
 }
 
 const Attention& Block::attention() const {
@@ -167,7 +167,7 @@ const Attention& Block::attention() const {
 
 Tensor Block::feed_forward(const Tensor& x, const Context& ctx) const {
   const Scope scope("ffn");
-  return ctx.seen(ffn.forward(final_layer_norm.forward(x)));
+  return ctx.seen(ffn.forward(x, final_layer_norm, Tensor()));
 }
 
 Stage::Stage(const PpmaConfig& c, std::size_t s, i64 first_block, Rng& rng)

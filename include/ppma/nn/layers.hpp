@@ -94,6 +94,10 @@ struct DepthwiseConv2d {
   Tensor forward(const Tensor& x, const Tensor& add = Tensor()) const {
     return depthwise_conv2d(x, weight, bias, add);
   }
+  /// conv(x) + add()
+  Tensor forward(const Tensor& x, const std::function<Tensor()>& add) const {
+    return depthwise_conv2d(x, weight, bias, add);
+  }
   template <class V>
   void fields(V& v) {
     v.parameter("conv.weight", weight), v.parameter("conv.bias", bias);

@@ -50,17 +50,21 @@ Tensor depthwise_gelu(const Tensor& u, const Tensor& w, const Tensor& b) {
       return record(y, "depthwise_gelu", {u, w, b},
                     [u = u.detach(), w = w.detach(), shape, need_u, need_w](const Tensor& dy) {
                       Tensor du, dw, db;
-                      if (need_u) {
-                        du = Tensor::empty(u.shape(), u.dtype(), u.device());
-                        kernels::depthwise_gelu_du(Cuda{}, shape, u.data<bf16>(), w.data<float>(),
-                                                   dy.data<bf16>(), du.data<bf16>());
-                      }
+                      if (need_u) du = Tensor::empty(u.shape(), u.dtype(), u.device());
                       if (need_w) {
                         dw = Tensor::empty(w.shape(), w.dtype(), w.device());
                         db = Tensor::empty({shape.c}, w.dtype(), w.device());
+                      }
+                      if (need_u && need_w)
+                        kernels::depthwise_gelu_gradients(
+                            Cuda{}, shape, u.data<bf16>(), dy.data<bf16>(), w.data<float>(),
+                            du.data<bf16>(), dw.data<float>(), db.data<float>());
+                      else if (need_u)
+                        kernels::depthwise_gelu_du(Cuda{}, shape, u.data<bf16>(), w.data<float>(),
+                                                   dy.data<bf16>(), du.data<bf16>());
+                      else if (need_w)
                         kernels::depthwise_gelu_dw(Cuda{}, shape, u.data<bf16>(), dy.data<bf16>(),
                                                    dw.data<float>(), db.data<float>());
-                      }
                       return Grads{du, dw, db};
                     });
     }

@@ -2,6 +2,7 @@
 #include "ppma/core/names_begin.hpp"
 // The affine map of the last axis: y = x w^T + b.
 
+#include "ppma/tensor/tape.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -34,6 +35,15 @@ PPMA_API PackedWeights pack_linear(const Tensor& w);
 PPMA_API Tensor linear(const Tensor& x, const PackedWeights& w, const Tensor& b = Tensor(),
                        const Tensor& add = Tensor());
 
+#if PPMA_CUDA
+namespace detail {
+/// The closure of linear(x, w, b), for kernels that compute it with other things; `factor`: w in
+/// x's dtype.
+PPMA_API Backward linear_backward(const Tensor& x, const Tensor& w, const Tensor& b,
+                                  const Tensor& factor);
+}  // namespace detail
+#endif
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_PRODUCTS)
@@ -42,6 +52,9 @@ PPMA_API Tensor linear(const Tensor& x, const PackedWeights& w, const Tensor& b 
 
 #include "ppma/kernels/cpu/column_sums.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"
+#if PPMA_CUDA
+#include "ppma/kernels/cuda/weight_gradient.cuh"
+#endif
 #include "ppma/ops/residual.hpp"
 #include "ppma/ops/weights.hpp"
 #include "ppma/tensor/autograd.hpp"
@@ -81,6 +94,61 @@ Tensor linear_values(const Tensor& x, const Shape& w, const Tensor& b, const Ten
   });
   return y;
 }
+
+// What linear() records; w in x's dtype is `factor`.
+inline auto linear_closure(const Tensor& x, const Tensor& w, const Tensor& b,
+                           const Tensor& factor) {
+  const i64 in = w.dim(1), out = w.dim(0),
+            rows = in > 0 ? x.numel() / in : x.shape().product(0, x.rank() - 1);
+
+  const bool need_x = x.requires_grad(), need_w = w.requires_grad(), need_b = b.requires_grad();
+  const Saved saved_x = need_w ? Saved(x) : Saved();
+  const Tensor saved_w = need_x ? factor : Tensor();
+  return [saved_x, w = saved_w, x_shape = x.shape(), w_dtype = w.dtype(), rows, in, out, need_x,
+          need_w, need_b](const Tensor& dy) {
+    Tensor dx, dw, db;
+    visit(dy.device(), dy.dtype(), "linear", [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::Gemm<T> g;
+      if (need_x) {               // y = x w^T:  dx = dy w
+        dx = gradient_so_far(0);  // of several products of one x each adds its part
+        g.accumulate = dx.defined();
+        if (!dx.defined()) dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
+        g.m = rows, g.n = in, g.k = out;
+        g.a = dy.data<T>(), g.lda = out;
+        g.b = w.data<T>(), g.ldb = in;
+        g.c = dx.data<T>(), g.ldc = in;
+        kernels::gemm(on, g);
+      }
+      // y = x w^T:  dw = dy^T x
+      if (need_w) {
+        const Tensor kept = saved_x.get();
+#if PPMA_CUDA
+        if constexpr (std::is_same_v<T, bf16> && std::is_same_v<decltype(on), Cuda>)
+          if (need_b && w_dtype == DType::f32 && kernels::has_weight_gradient(rows, out, in)) {
+            dw = Tensor::empty({out, in}, DType::f32, dy.device());
+            db = Tensor::empty({out}, DType::f32, dy.device());
+            kernels::weight_gradient(on, rows, out, in, dy.data<T>(), kept.data<T>(),
+                                     dw.data<float>(), db.data<float>());
+            return;
+          }
+#endif
+        dw = weight_gradient(on, rows, out, in, dy.data<T>(), kept.data<T>(), {out, in}, w_dtype);
+      }
+      if (need_b) {  // y = ... + b:  db = sum of dy over rows
+        db = Tensor::empty({out}, accumulator_dtype(dy.dtype()), dy.device());
+        kernels::column_sums(on, rows, out, dy.data<T>(), db.data<acc_t<T>>());
+      }
+    });
+    return Grads{dx, dw, db};
+  };
+}
+
+#if PPMA_CUDA
+Backward linear_backward(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& factor) {
+  return linear_closure(x, w, b, factor);
+}
+#endif
 
 }  // namespace detail
 
@@ -130,42 +198,7 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& a
     using T = std::remove_cvref_t<decltype(*g.c)>;
     g.b = factor.data<T>(), g.ldb = g.k, g.tb = true;
   });
-  const i64 in = w.dim(1), out = w.dim(0),
-            rows = in > 0 ? x.numel() / in : x.shape().product(0, x.rank() - 1);
-
-  const bool need_x = x.requires_grad(), need_w = w.requires_grad(), need_b = b.requires_grad();
-  const Saved saved_x = need_w ? Saved(x) : Saved();
-  const Tensor saved_w = need_x ? factor : Tensor();
-  return record(y, "linear", {x, w, b},
-                [saved_x, w = saved_w, x_shape = x.shape(), w_dtype = w.dtype(), rows, in, out,
-                 need_x, need_w, need_b](const Tensor& dy) {
-                  Tensor dx, dw, db;
-                  visit(dy.device(), dy.dtype(), "linear", [&](auto on, auto t) {
-                    using T = decltype(t);
-                    kernels::Gemm<T> g;
-                    if (need_x) {               // y = x w^T:  dx = dy w
-                      dx = gradient_so_far(0);  // of several products of one x each adds its part
-                      g.accumulate = dx.defined();
-                      if (!dx.defined()) dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
-                      g.m = rows, g.n = in, g.k = out;
-                      g.a = dy.data<T>(), g.lda = out;
-                      g.b = w.data<T>(), g.ldb = in;
-                      g.c = dx.data<T>(), g.ldc = in;
-                      kernels::gemm(on, g);
-                    }
-                    // y = x w^T:  dw = dy^T x
-                    if (need_w) {
-                      const Tensor kept = saved_x.get();
-                      dw = detail::weight_gradient(on, rows, out, in, dy.data<T>(), kept.data<T>(),
-                                                   {out, in}, w_dtype);
-                    }
-                    if (need_b) {  // y = ... + b:  db = sum of dy over rows
-                      db = Tensor::empty({out}, accumulator_dtype(dy.dtype()), dy.device());
-                      kernels::column_sums(on, rows, out, dy.data<T>(), db.data<acc_t<T>>());
-                    }
-                  });
-                  return Grads{dx, dw, db};
-                });
+  return record(y, "linear", {x, w, b}, detail::linear_closure(x, w, b, factor));
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -34,6 +34,9 @@ struct RotaryTables {
   Tensor cosine, sine;
 };
 PPMA_API RotaryTables rotary_tables(const Tensor& angle, i64 tokens);
+/// scale * (x turned), or turned back.
+PPMA_API Tensor turned(const Tensor& x, const RotaryTables& tables, i64 heads, double scale,
+                       bool back);
 }  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI
@@ -107,6 +110,17 @@ RotaryTables rotary_tables(const Tensor& angle, i64 tokens) {
   return held(tables);
 }
 
+Tensor turned(const Tensor& x, const RotaryTables& tables, i64 heads, double scale, bool back) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  visit(x.device(), x.dtype(), "rotary", [&](auto on, auto t) {
+    using T = decltype(t);
+    kernels::rotary(on, x.dim(0), x.dim(1) * x.dim(2), heads, x.dim(3) / heads, x.data<T>(),
+                    tables.cosine.data<acc_t<T>>(), tables.sine.data<acc_t<T>>(),
+                    static_cast<acc_t<T>>(scale), back, y.data<T>());
+  });
+  return y;
+}
+
 }  // namespace detail
 
 Tensor rotary_angle(i64 d, DType dtype) {
@@ -134,19 +148,11 @@ Tensor rotary(const Tensor& x, const Tensor& angle, i64 heads, double scale) {
   check(angle.dtype() == accumulator_dtype(x.dtype()), "rotary: x is ", x.dtype(), ", angle is ",
         angle.dtype(), "; convert angle");
   const detail::RotaryTables tables = detail::rotary_tables(angle, tokens);
-  const auto run = [tables, heads, d, tokens, scale](const Tensor& from, bool back) {
-    Tensor to = Tensor::empty(from.shape(), from.dtype(), from.device());
-    visit(from.device(), from.dtype(), "rotary", [&](auto on, auto t) {
-      using T = decltype(t);
-      kernels::rotary(on, from.dim(0), tokens, heads, d, from.data<T>(),
-                      tables.cosine.data<acc_t<T>>(), tables.sine.data<acc_t<T>>(),
-                      static_cast<acc_t<T>>(scale), back, to.data<T>());
-    });
-    return to;
-  };
   // y = scale R x:  dx = scale R^T dy, and R^T turns back
-  return record(run(x, false), "rotary", {x},
-                [run](const Tensor& dy) { return Grads{run(dy, true)}; });
+  return record(detail::turned(x, tables, heads, scale, false), "rotary", {x},
+                [tables, heads, scale](const Tensor& dy) {
+                  return Grads{detail::turned(dy, tables, heads, scale, true)};
+                });
 }
 
 Rotated rotary(const Tensor& q, const Tensor& k, const Tensor& angle, i64 heads, double k_scale) {

@@ -160,11 +160,13 @@ void AdamW::update_on_gpu([[maybe_unused]] const std::vector<Tensor>& gradient,
                                        mean_[i], square_[i]);
         },
         [&](const auto& table, unsigned blocks) {
-          kernels::detail::count_steps<<<1, kernels::table_room, 0, cuda::stream()>>>(
-              table, steps_.data<i64>(), there);
-          kernels::detail::adamw_pieces<<<blocks, 256, 0, cuda::stream()>>>(
-              table, settings_.on_gpu(), std::as_const(steps_).template data<i64>(), there, limit,
-              options_.beta1, options_.beta2, options_.eps);
+          const Workspace<T> factors(4 * kernels::table_room, Device::cuda);
+          kernels::detail::adamw_factors<<<1, kernels::table_room, 0, cuda::stream()>>>(
+              table, settings_.on_gpu(), steps_.data<i64>(), there, limit, options_.beta1,
+              options_.beta2, factors.data());
+          kernels::detail::adamw_pieces<<<blocks, 512, 0, cuda::stream()>>>(
+              table, static_cast<const T*>(factors.data()), there, options_.beta1, options_.beta2,
+              options_.eps);
           cuda::launched("AdamW");
         });
   });

@@ -47,6 +47,7 @@ PPMA_API void multiply(Tensor& t, i64 n, double factor);
 #include <unordered_map>
 #include <vector>
 
+#include "ppma/kernels/cpu/later_sums.hpp"
 #include "ppma/kernels/cpu/reduce.hpp"
 #include "ppma/kernels/cpu/times.hpp"
 
@@ -103,7 +104,7 @@ class Sweep {
     if (!to->grad.defined())
       to->grad = g.sole_owner() ? g.detach() : g.clone();
     else
-      accumulate(to->grad, g, op);
+      accumulate(read(to->grad), read(g), op);
   }
 
   void run() {
@@ -117,11 +118,12 @@ class Sweep {
       }
       count_off(*result->made_by);
     }
+    later_.run();
   }
 
   // The gradient of input i of the operation whose closure runs, if it can be handed over.
   static Tensor taken(std::size_t i) {
-    const Sweep* const sweep = running();
+    Sweep* const sweep = running();
     GradInfo* const input = sweep != nullptr ? sweep->node_->inputs[i].get() : nullptr;
     if (input == nullptr) return Tensor();
     Tensor* sum = &input->grad;
@@ -132,7 +134,7 @@ class Sweep {
     }
     Tensor gradient;
     if (sum->defined() && sum->sole_owner()) std::swap(gradient, *sum);
-    return gradient;
+    return gradient.defined() ? sweep->read(gradient) : gradient;
   }
 
  private:
@@ -170,7 +172,29 @@ class Sweep {
   void count_off(const Node& node) {
     if (!told_) return;
     for (const auto& input : node.inputs)
-      if (input && !input->made_by && --uses_[input.get()] == 0) done_(input.get());
+      if (input && !input->made_by && --uses_[input.get()] == 0) {
+        if (input->grad.defined()) read(input->grad);
+        done_(input.get());
+      }
+  }
+
+  // t, whose elements are there.
+  template <class T>
+  T& read(T& t) {
+    if (later_.waits(std::as_const(t).raw())) later_.run();
+    return t;
+  }
+
+  // How many of an operation's gradients a leaf takes over as they are, though they are not there.
+  std::size_t unread(const Node& node, const Grads& grads) const {
+    std::size_t n = 0;
+    for (std::size_t i = 0; i < grads.size(); ++i) {
+      const GradInfo* const leaf = node.inputs[i].get();
+      const Tensor& g = grads[i];
+      n += leaf && !leaf->made_by && !leaf->grad.defined() && g.defined() && g.sole_owner() &&
+           g.shape() == leaf->shape && later_.waits(g.raw());
+    }
+    return n;
   }
 
   void differentiate(GradInfo& result, const Tensor& dy) {
@@ -178,9 +202,11 @@ class Sweep {
     check(static_cast<bool>(node.backward), "backward: ", node.op,
           " was already differentiated and its saved tensors are freed; compute the forward pass "
           "again");
+    const std::size_t before = later_.waiting();
     Grads grads = run_closure(result, dy);
     check(grads.size() == node.inputs.size(), "backward of ", node.op, ": ", grads.size(),
           " gradients for ", node.inputs.size(), " inputs");
+    if (later_.full() || later_.waiting() - before != unread(node, grads)) later_.run();
     for (std::size_t i = 0; i < grads.size(); ++i) {
       GradInfo* const input = node.inputs[i].get();
       if (input == nullptr || !grads[i].defined()) continue;
@@ -195,8 +221,11 @@ class Sweep {
   Grads run_closure(GradInfo& result, const Tensor& dy) {
     struct Running {  // a closure may have a sweep of its own
       Sweep* before;
-      explicit Running(Sweep* now) : before(std::exchange(running(), now)) {}
-      ~Running() { running() = before; }
+      kernels::LaterSums* collecting;
+      explicit Running(Sweep* now)
+          : before(std::exchange(running(), now)),
+            collecting(std::exchange(kernels::LaterSums::in_use(), &now->later_)) {}
+      ~Running() { running() = before, kernels::LaterSums::in_use() = collecting; }
       Running(const Running&) = delete;
       Running& operator=(const Running&) = delete;
     };
@@ -222,6 +251,7 @@ class Sweep {
       gradients_;                                  // of results, their operation's turn to come
   std::unordered_map<const GradInfo*, i64> uses_;  // operations that have yet to add to a leaf
   const Node* node_ = nullptr;                     // whose closure runs
+  kernels::LaterSums later_;                       // of leaves' gradients
 };
 
 }  // namespace detail

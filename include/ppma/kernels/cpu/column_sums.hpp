@@ -17,7 +17,7 @@ void column_sums(Cpu on, i64 rows, i64 cols, const T* x, acc_t<T>* y) {
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
-#include "ppma/kernels/cuda/column_sums.cuh"
+#include "ppma/kernels/cuda/later_sums.cuh"
 #endif
 
 #include "ppma/core/names_end.hpp"

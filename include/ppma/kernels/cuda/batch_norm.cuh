@@ -236,7 +236,9 @@ void column_gradient_sums(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* 
   with_pack<T>(cols, [&](auto v) {
     detail::sum_columns_of<A, decltype(v)::value, 2>(
         rows, cols, detail::BatchNormTerms<T, Act>{x, dy, mean, cols, scale, shift, dz, Act{}},
-        detail::PutTwo<A>{sum_dz, sum_dzx, cols}, "batch_norm");
+        detail::ColumnPlaces<A>(sum_dz, cols, sum_dzx, cols), "batch_norm",
+        // where there is more to compute, more threads and each shorter
+        activates<Act> ? 792 : 528, activates<Act> ? 128 : 256);
   });
 }
 

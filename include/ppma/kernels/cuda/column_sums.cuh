@@ -4,6 +4,8 @@
 // then the blocks.
 
 #include <algorithm>
+#include <memory>
+#include <utility>
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/kernels/cuda/pack.cuh"
@@ -68,43 +70,91 @@ __global__ void __launch_bounds__(256)
     }
 }
 
-// put(c, sum of partial (pieces, cols) over the pieces).
-template <class A, class F>
-__global__ void __launch_bounds__(1024)
-    column_finish(i64 pieces, i64 cols, const A* partial, F put) {
+/// Where sums of columns go: the first end[0] to to[0], those up to end[1] to to[1], the rest to
+/// to[2]; to nowhere where that is null. The first come as (taps, channels) and go as (channels,
+/// taps).
+template <class A>
+struct ColumnPlaces {
+  A* to[3];
+  i64 end[2], taps = 1;
+
+  __host__ __device__ explicit ColumnPlaces(A* y)
+      : to{y, nullptr, nullptr}, end{i64{1} << 62, i64{1} << 62} {}
+  __host__ __device__ ColumnPlaces(A* first, i64 firsts, A* second, i64 of_second,
+                                   A* third = nullptr)
+      : to{first, second, third}, end{firsts, firsts + of_second} {}
+
+  __device__ void put(i64 c, A sum) const {
+    const int part = c < end[0] ? 0 : c < end[1] ? 1 : 2;
+    if (to[part] == nullptr) return;
+    if (part > 0) c -= end[part - 1];
+    if (part == 0 && taps > 1) c = c % (end[0] / taps) * taps + c / (end[0] / taps);
+    to[part][c] = sum;
+  }
+};
+
+/// Columns that a block of 1024 threads finishes, a power of two: the fewer pieces, the more.
+inline int columns_at_once(i64 pieces) { return pieces > 64 ? 32 : pieces > 8 ? 128 : 1024; }
+
+// Sums of partial (pieces, cols) over the pieces, of the block's columns `first` .. + at_once.
+template <class A>
+__device__ __forceinline__ void finish_block(i64 pieces, i64 cols, const A* partial, i64 first,
+                                             int at_once, const ColumnPlaces<A>& to) {
   __shared__ A shared[1024];
-  const i64 c = static_cast<i64>(blockIdx.x) * 32 + threadIdx.x;
+  const int thread = static_cast<int>(threadIdx.x), y = thread >> (__ffs(at_once) - 1),
+            rows = 1024 >> (__ffs(at_once) - 1);
+  const i64 c = first + (thread & (at_once - 1));
   A sum = 0;
   if (c < cols) {
 #pragma unroll 4
-    for (i64 i = threadIdx.y; i < pieces; i += 32) sum += partial[i * cols + c];
+    for (i64 i = y; i < pieces; i += rows) sum += partial[i * cols + c];
   }
-  sum = sum_block_rows<A, 1024>(sum, shared);
-  if (threadIdx.y == 0 && c < cols) put(c, sum);
-}
-template <class A, class F>
-void finish_columns(i64 pieces, i64 cols, const A* partial, F put, const char* op) {
-  column_finish<<<static_cast<unsigned>((cols + 31) / 32), dim3(32, 32), 0, cuda::stream()>>>(
-      pieces, cols, partial, put);
-  cuda::launched(op);
-}
-
-// N sums over rows, given to put(n * cols + c, sum).
-template <class A, int V, int N, class F, class Put>
-void sum_columns_of(i64 rows, i64 cols, F term, Put put, const char* op) {
-  const ColumnGrid g = column_grid(rows, cols, V);
-  const Workspace<A> partial(static_cast<i64>(g.grid.y) * N * cols, Device::cuda);
-  column_pieces<A, V, N>
-      <<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, term, partial.data());
-  cuda::launched(op);
-  finish_columns(g.grid.y, N * cols, static_cast<const A*>(partial.data()), put, op);
+  shared[thread] = sum;
+  for (int half = rows / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (y < half) shared[thread] += shared[thread + half * at_once];
+  }
+  if (y == 0 && c < cols) to.put(c, shared[thread]);
 }
 
 template <class A>
-struct PutSum {
-  A* y;
-  __device__ void operator()(i64 c, A sum) const { y[c] = sum; }
+__global__ void __launch_bounds__(1024)
+    column_finish(i64 pieces, i64 cols, const A* partial, int at_once, ColumnPlaces<A> to) {
+  finish_block(pieces, cols, partial, static_cast<i64>(blockIdx.x) * at_once, at_once, to);
+}
+template <class A>
+void finish_columns(i64 pieces, i64 cols, const A* partial, const ColumnPlaces<A>& to,
+                    const char* op) {
+  const int at_once = columns_at_once(pieces);
+  column_finish<<<static_cast<unsigned>((cols + at_once - 1) / at_once), 1024, 0, cuda::stream()>>>(
+      pieces, cols, partial, at_once, to);
+  cuda::launched(op);
+}
+
+/// The first stage of N sums over rows: (pieces, N, cols).
+template <class A>
+struct ColumnPieces {
+  std::unique_ptr<const Workspace<A>> partial;
+  i64 pieces;
 };
+template <class A, int V, int N, class F>
+ColumnPieces<A> sum_pieces_of(i64 rows, i64 cols, F term, const char* op, i64 blocks = 528,
+                              i64 threads = 256) {
+  const ColumnGrid g = column_grid(rows, cols, V, blocks, threads);
+  const i64 pieces = g.grid.y;
+  auto partial = std::make_unique<const Workspace<A>>(pieces * N * cols, Device::cuda);
+  column_pieces<A, V, N>
+      <<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, term, partial->data());
+  cuda::launched(op);
+  return {std::move(partial), pieces};
+}
+// Sum n of column c to place n * cols + c.
+template <class A, int V, int N, class F>
+void sum_columns_of(i64 rows, i64 cols, F term, const ColumnPlaces<A>& to, const char* op,
+                    i64 blocks = 528, i64 threads = 256) {
+  const ColumnPieces<A> sums = sum_pieces_of<A, V, N>(rows, cols, term, op, blocks, threads);
+  finish_columns(sums.pieces, N * cols, static_cast<const A*>(sums.partial->data()), to, op);
+}
 
 template <class T>
 struct AddElement {
@@ -120,16 +170,6 @@ struct AddElement {
 };
 
 }  // namespace detail
-
-template <class T>
-void column_sums(Cuda, i64 rows, i64 cols, const T* x, acc_t<T>* y) {
-  using A = acc_t<T>;
-  if (cols == 0) return;
-  with_pack<T>(cols, [&](auto v) {
-    detail::sum_columns_of<A, decltype(v)::value, 1>(rows, cols, detail::AddElement<T>{x, cols},
-                                                     detail::PutSum<A>{y}, "column_sums");
-  });
-}
 
 }  // namespace ppma::inline PPMA_ABI::kernels
 

@@ -9,11 +9,12 @@
 #include <algorithm>
 
 #include "ppma/core/buffer.hpp"
-#include "ppma/kernels/cuda/column_sums.cuh"
 #include "ppma/kernels/cuda/depthwise_back.cuh"
 #include "ppma/kernels/cuda/depthwise_few.cuh"
 #include "ppma/kernels/cuda/depthwise_stream_back.cuh"
+#include "ppma/kernels/cuda/depthwise_stream_both.cuh"
 #include "ppma/kernels/cuda/depthwise_walk.cuh"
+#include "ppma/kernels/cuda/later_sums.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
@@ -119,7 +120,27 @@ inline void depthwise_gelu_du(Cuda, const DepthwiseShape& s, const bf16* u, cons
 /// dw and db from dy and h.
 inline void depthwise_gelu_dw(Cuda, const DepthwiseShape& s, const bf16* u, const bf16* dy,
                               float* dw, float* db) {
-  detail::run_depthwise_stream_back<3, detail::FastGelu>(s, u, dy, {s.c, 9, dw, db});
+  detail::run_depthwise_stream_back<3, detail::FastGelu>(s, u, dy,
+                                                         detail::tap_places<float>(s.c, 9, dw, db));
+}
+
+/// Whether depthwise_gradients takes this shape and type.
+template <class T>
+bool differentiates_depthwise(const DepthwiseShape& s) {
+  return detail::streams<T>(s) && s.k == 3;
+}
+/// dx (+)= turned conv(dy), and dy where x itself was added (`same`); dw and db.
+inline void depthwise_gradients(Cuda, const DepthwiseShape& s, const bf16* x, const bf16* dy,
+                                const float* w, bool same, bool accumulate, bf16* dx, float* dw,
+                                float* db) {
+  detail::run_depthwise_stream_both<3, detail::AsItIs>(s, x, dy, w, same, accumulate ? dx : nullptr,
+                                                       dx, detail::tap_places(s.c, 9, dw, db));
+}
+/// du = GELU'(u) (turned conv(dy) + dy), dw and db from dy and h.
+inline void depthwise_gelu_gradients(Cuda, const DepthwiseShape& s, const bf16* u, const bf16* dy,
+                                     const float* w, bf16* du, float* dw, float* db) {
+  detail::run_depthwise_stream_both<3, detail::FastGelu>(s, u, dy, w, true, nullptr, du,
+                                                         detail::tap_places(s.c, 9, dw, db));
 }
 
 template <class T>
@@ -163,21 +184,24 @@ void depthwise_dw(Cuda, const DepthwiseShape& s, const T* x, const T* dy, acc_t<
                   acc_t<T>* db) {
   using A = acc_t<T>;
   const i64 taps = s.k * s.k;
-  const detail::PutTaps<A> put{s.c, taps, dw, db};
+  const detail::ColumnPlaces<A> to = detail::tap_places(s.c, taps, dw, db);
+  const auto finish = [&](std::unique_ptr<const Workspace<A>> partial, i64 parts) {
+    detail::finish_columns_later(std::move(partial), parts, (taps + 1) * s.c, to,
+                                 "depthwise_conv2d");
+  };
   if constexpr (std::is_same_v<T, bf16>)
     if (detail::streams<T>(s))
       return detail::with_streamed_k(s, [&](auto k) {
-        detail::run_depthwise_stream_back<decltype(k)::value, detail::AsItIs>(s, x, dy, put);
+        detail::run_depthwise_stream_back<decltype(k)::value, detail::AsItIs>(s, x, dy, to);
       });
   if (s.k == 11) {
     const i64 parts = std::clamp<i64>(s.batch * s.h / 32, 1, 64);
-    const Workspace<A> partial(parts * (taps + 1) * s.c, Device::cuda);
+    auto partial = std::make_unique<const Workspace<A>>(parts * (taps + 1) * s.c, Device::cuda);
     detail::depthwise_back_rows<T, 11>
         <<<dim3(static_cast<unsigned>((s.c + 31) / 32), 11, static_cast<unsigned>(parts)),
-           dim3(32, 8), 0, cuda::stream()>>>(s, x, dy, partial.data());
+           dim3(32, 8), 0, cuda::stream()>>>(s, x, dy, partial->data());
     cuda::launched("depthwise_conv2d");
-    return detail::finish_columns(parts, (taps + 1) * s.c, static_cast<const A*>(partial.data()),
-                                  put, "depthwise_conv2d");
+    return finish(std::move(partial), parts);
   }
   const bool walked = detail::with_walk<T>(s, [&](auto v, auto k, auto p) {
     constexpr int V = decltype(v)::value, K = decltype(k)::value, P = decltype(p)::value;
@@ -189,25 +213,23 @@ void depthwise_dw(Cuda, const DepthwiseShape& s, const T* x, const T* dy, acc_t<
       const i64 down = 256 / across, tiles = (packs + across - 1) / across;
       const i64 parts =
           std::clamp<i64>((units + down - 1) / down, 1, std::max<i64>(1, 528 / tiles));
-      const Workspace<A> partial(parts * (taps + 1) * s.c, Device::cuda);
+      auto partial = std::make_unique<const Workspace<A>>(parts * (taps + 1) * s.c, Device::cuda);
       detail::depthwise_back<T, V, K, P>
           <<<dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(parts)),
              dim3(static_cast<unsigned>(across), static_cast<unsigned>(down)), 0, cuda::stream()>>>(
-              units, d, x, dy, partial.data());
+              units, d, x, dy, partial->data());
       cuda::launched("depthwise_conv2d");
-      detail::finish_columns(parts, (taps + 1) * s.c, static_cast<const A*>(partial.data()), put,
-                             "depthwise_conv2d");
+      finish(std::move(partial), parts);
     }
   });
   if (walked) return;
   const i64 parts = std::clamp<i64>(s.batch * s.h * s.w / 256, 1, 64);
-  const Workspace<A> partial(parts * (taps + 1) * s.c, Device::cuda);
+  auto partial = std::make_unique<const Workspace<A>>(parts * (taps + 1) * s.c, Device::cuda);
   const dim3 grid(static_cast<unsigned>((s.c + 31) / 32), static_cast<unsigned>(taps + 1),
                   static_cast<unsigned>(parts));
-  detail::depthwise_back_any<<<grid, dim3(32, 8), 0, cuda::stream()>>>(s, x, dy, partial.data());
+  detail::depthwise_back_any<<<grid, dim3(32, 8), 0, cuda::stream()>>>(s, x, dy, partial->data());
   cuda::launched("depthwise_conv2d");
-  detail::finish_columns(parts, (taps + 1) * s.c, static_cast<const A*>(partial.data()), put,
-                         "depthwise_conv2d");
+  finish(std::move(partial), parts);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

@@ -3,8 +3,8 @@
 // The gradients of the weights and the bias of depthwise.cuh, as sums of each block's part of the
 // images.
 
-#include "ppma/kernels/cuda/column_sums.cuh"
 #include "ppma/kernels/cuda/depthwise_rows.cuh"
+#include "ppma/kernels/cuda/later_sums.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::detail {
 
@@ -183,19 +183,13 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-// Sums (k*k + 1, C) to dw (C, k*k) and db.
+// Where sums (k*k + 1, C) go: to dw (C, k*k) and db, which may be null.
 template <class A>
-struct PutTaps {
-  i64 c, taps;
-  A *dw, *db;
-  __device__ void operator()(i64 at, A sum) const {
-    const i64 t = at / c, i = at % c;
-    if (t < taps)
-      dw[i * taps + t] = sum;
-    else if (db)
-      db[i] = sum;
-  }
-};
+ColumnPlaces<A> tap_places(i64 c, i64 taps, A* dw, A* db) {
+  ColumnPlaces<A> to(dw, taps * c, db, c);
+  to.taps = taps;
+  return to;
+}
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail
 

@@ -102,24 +102,23 @@ __global__ void __launch_bounds__(128, stream_back_blocks(K))
 
 template <int K, class F>
 void run_depthwise_stream_back(const DepthwiseShape& s, const bf16* x, const bf16* dy,
-                               const PutTaps<float>& put) {
+                               const ColumnPlaces<float>& to) {
   StreamCut d = stream_cut(s, 4);
   const i64 sixty_fours = (s.c + 63) / 64;
   const i64 at_once = std::max<i64>(1, 132 * (4 * stream_back_blocks(K) / d.strips) / sixty_fours);
   cut_rows(d, s.batch * d.tiles, at_once, K + 1);
   const i64 units = s.batch * d.tiles * d.chunks, rounds = (units + at_once - 1) / at_once,
             parts = (units + rounds - 1) / rounds;
-  const Workspace<float> partial(parts * (K * K + 1) * s.c, Device::cuda);
+  auto partial = std::make_unique<const Workspace<float>>(parts * (K * K + 1) * s.c, Device::cuda);
   const auto kernel = depthwise_stream_back<K, F>;
   const int bytes =
       std::max(ring_rows * (2 * d.strips * strip_width + K - 1) * 128, d.strips * 256);
   allow_shared(kernel, bytes, "depthwise_conv2d");
   kernel<<<dim3(static_cast<unsigned>(sixty_fours), static_cast<unsigned>(parts)),
            dim3(32, static_cast<unsigned>(d.strips)), static_cast<std::size_t>(bytes),
-           cuda::stream()>>>(static_cast<int>(units), d, x, dy, partial.data());
+           cuda::stream()>>>(static_cast<int>(units), d, x, dy, partial->data());
   cuda::launched("depthwise_conv2d");
-  finish_columns(parts, (K * K + 1) * s.c, static_cast<const float*>(partial.data()), put,
-                 "depthwise_conv2d");
+  finish_columns_later(std::move(partial), parts, (K * K + 1) * s.c, to, "depthwise_conv2d");
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail

@@ -27,6 +27,11 @@ struct FastGelu {
   static __device__ __forceinline__ float slope(float x) {
     return fmaf(x * 0.39894228f, __expf(-0.5f * x * x), phi(x));
   }
+  static __device__ __forceinline__ void both(float x, float& value, float& slope) {
+    const float below = phi(x);
+    value = x * below;
+    slope = fmaf(x * 0.39894228f, __expf(-0.5f * x * x), below);
+  }
 };
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail

@@ -11,7 +11,7 @@
 #include <algorithm>
 
 #include "ppma/core/buffer.hpp"
-#include "ppma/kernels/cuda/column_sums.cuh"
+#include "ppma/kernels/cuda/later_sums.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
@@ -257,14 +257,6 @@ struct LayerNormTerms {
   }
 };
 
-// Sums of two, side by side, to two places.
-template <class A>
-struct PutTwo {
-  A *first, *second;
-  i64 cols;
-  __device__ void operator()(i64 c, A sum) const { (c < cols ? first[c] : second[c - cols]) = sum; }
-};
-
 }  // namespace detail
 
 template <class T>
@@ -287,16 +279,16 @@ void layer_norm_backward(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w
   using A = acc_t<T>;
   constexpr int V = pack_width<T>;
   const int width = detail::row_width(cols, V);
+  const detail::ColumnPlaces<A> to(dw, cols, db, cols);
   const auto run = [&](auto k) {
     const i64 blocks = std::clamp<i64>((rows * width + 1023) / 1024, 1, 528);
-    const Workspace<A> partial(blocks * 2 * cols, Device::cuda);
+    auto partial = std::make_unique<const Workspace<A>>(blocks * 2 * cols, Device::cuda);
     detail::layer_norm_back_rows<T, V, decltype(k)::value>
         <<<static_cast<unsigned>(blocks), 256, 0, cuda::stream()>>>(rows, static_cast<int>(cols),
                                                                     width, x, w, mean, rstd, dy, dx,
-                                                                    accumulate, partial.data());
+                                                                    accumulate, partial->data());
     cuda::launched("layer_norm");
-    detail::finish_columns(blocks, 2 * cols, static_cast<const A*>(partial.data()),
-                           detail::PutTwo<A>{dw, db, cols}, "layer_norm");
+    detail::finish_columns_later(std::move(partial), blocks, 2 * cols, to, "layer_norm");
   };
   if (cols % V == 0 && cols <= 32 * V) return run(std::integral_constant<int, 1>{});
   if (cols % V == 0 && cols <= 64 * V) return run(std::integral_constant<int, 2>{});
@@ -306,9 +298,8 @@ void layer_norm_backward(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w
     cuda::launched("layer_norm");
   }
   with_pack<T>(cols, [&](auto v) {
-    detail::sum_columns_of<A, decltype(v)::value, 2>(
-        rows, cols, detail::LayerNormTerms<T>{x, dy, mean, rstd, cols},
-        detail::PutTwo<A>{dw, db, cols}, "layer_norm");
+    detail::sum_columns_of_later<A, decltype(v)::value, 2>(
+        rows, cols, detail::LayerNormTerms<T>{x, dy, mean, rstd, cols}, to, "layer_norm");
   });
 }
 

@@ -32,7 +32,8 @@ struct NormProducts {
   } part[3];
   const float *cosine, *sine;  // (tokens, d): part 0 is turned and so is part 1; null: none
   int d;
-  float scale;  // of part 1, where it is turned
+  float scale;         // of part 1, where it is turned
+  float *mean, *rstd;  // (rows), for backward; null: not wanted
 };
 
 namespace detail {
@@ -124,6 +125,7 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
 #pragma unroll
       for (int i = 0; i < 8; ++i) squares += (v[i] - mean) * (v[i] - mean);
       const float rstd = inverse_root(sum_lanes(squares, packs) / C + p.eps);
+      if (p.mean && pack == 0 && r < p.rows) p.mean[r] = mean, p.rstd[r] = rstd;
 #pragma unroll
       for (int i = 0; i < 8; ++i) v[i] = (v[i] - mean) * rstd * g[i] + b[i];
       store_pack<8>(reinterpret_cast<bf16*>(to + place(norm_product::rows, local, pack, local % 8)),

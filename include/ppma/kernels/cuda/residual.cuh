@@ -2,7 +2,7 @@
 #include "ppma/core/names_begin.hpp"
 // The residual connection on the GPU. Floor: x and a read, y written.
 
-#include "ppma/kernels/cuda/column_sums.cuh"
+#include "ppma/kernels/cuda/later_sums.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
@@ -71,9 +71,9 @@ void residual_dgamma(Cuda, i64 batch, i64 rows, i64 cols, const T* a, const acc_
                      const T* dy, acc_t<T>* dgamma) {
   using A = acc_t<T>;
   with_pack<T>(cols, [&](auto v) {
-    detail::sum_columns_of<A, decltype(v)::value, 1>(batch * rows, cols,
-                                                     detail::GammaTerm<T>{a, dy, keep, rows, cols},
-                                                     detail::PutSum<A>{dgamma}, "residual");
+    detail::sum_columns_of_later<A, decltype(v)::value, 1>(
+        batch * rows, cols, detail::GammaTerm<T>{a, dy, keep, rows, cols},
+        detail::ColumnPlaces<A>(dgamma), "residual");
   });
 }
 

@@ -97,40 +97,53 @@ __device__ __forceinline__ double factor_of(const StepSettings& s, const double*
              : s.gradient_factor;
 }
 
+// Counts a step of each tensor and finds its four numbers: what weights keep, the rate, the
+// correction of squares, the factor of gradients.
 template <class T>
-__global__ void count_steps(TensorTable<T, 4> t, i64* steps, const double* norm) {
-  if (is_no_step(norm)) return;
-  if (static_cast<int>(threadIdx.x) < t.count) ++steps[t.index[threadIdx.x]];
+__global__ void adamw_factors(TensorTable<T, 4> t, const StepSettings* settings, i64* steps,
+                              const double* norm, double limit, double beta1, double beta2,
+                              T* factors) {
+  const int i = static_cast<int>(threadIdx.x);
+  if (i >= t.count || is_no_step(norm)) return;
+  const double rate = settings->rate * t.rate_factor[i],
+               step = static_cast<double>(++steps[t.index[i]]);
+  T* const f = factors + 4 * i;
+  f[0] = static_cast<T>(1 - rate * t.decay[i]);
+  f[1] = static_cast<T>(rate / (1 - ::pow(beta1, step)));
+  f[2] = static_cast<T>(1 / ::sqrt(1 - ::pow(beta2, step)));
+  f[3] = static_cast<T>(factor_of(*settings, norm, limit));
 }
 
-// Arrays: w, g, m, v.
+// Arrays: w, g, m, v. All that a thread reads at once it reads before it writes: the four might be
+// one, for all that the compiler knows.
 template <class T>
-__global__ void __launch_bounds__(256)
-    adamw_pieces(TensorTable<T, 4> t, const StepSettings* settings, const i64* steps,
-                 const double* norm, double limit, double beta1, double beta2, double eps) {
+__global__ void __launch_bounds__(512)
+    adamw_pieces(TensorTable<T, 4> t, const T* factors, const double* norm, double beta1,
+                 double beta2, double eps) {
   if (is_no_step(norm)) return;
-  __shared__ T shared[4];
+  constexpr int n = 8;
+  static_assert(table_piece % (512 * n) == 0);
   i64 begin, end;
   const int i = piece_of(t, begin, end);
-  if (threadIdx.x == 0) {
-    const double rate = settings->rate * t.rate_factor[i],
-                 step = static_cast<double>(steps[t.index[i]]);
-    shared[0] = static_cast<T>(1 - rate * t.decay[i]);
-    shared[1] = static_cast<T>(rate / (1 - ::pow(beta1, step)));
-    shared[2] = static_cast<T>(1 / ::sqrt(1 - ::pow(beta2, step)));
-    shared[3] = static_cast<T>(factor_of(*settings, norm, limit));
-  }
-  __syncthreads();
-  const T keep = shared[0], rate = shared[1], correction = shared[2], factor = shared[3];
+  const T keep = factors[4 * i], rate = factors[4 * i + 1], correction = factors[4 * i + 2],
+          factor = factors[4 * i + 3];
   const T b1 = static_cast<T>(beta1), b2 = static_cast<T>(beta2), e = static_cast<T>(eps);
   T *const w = t.array[0][i], *const m = t.array[2][i], *const v = t.array[3][i];
   const T* const g = t.array[1][i];
-#pragma unroll 4
-  for (i64 k = begin + threadIdx.x; k < end; k += 256) {
-    const T gradient = g[k] * factor, mean = b1 * m[k] + (T(1) - b1) * gradient,
-            square = b2 * v[k] + (T(1) - b2) * gradient * gradient;
-    m[k] = mean, v[k] = square;
-    w[k] = w[k] * keep - rate * mean / (::sqrt(square) * correction + e);
+  for (i64 first = begin + threadIdx.x; first < end; first += 512 * n) {
+    T weight[n], gradient[n], mean[n], square[n];
+#pragma unroll
+    for (int j = 0; j < n; ++j)
+      if (const i64 k = first + j * 512; k < end)
+        weight[j] = w[k], gradient[j] = g[k], mean[j] = m[k], square[j] = v[k];
+#pragma unroll
+    for (int j = 0; j < n; ++j)
+      if (const i64 k = first + j * 512; k < end) {
+        const T d = gradient[j] * factor, new_mean = b1 * mean[j] + (T(1) - b1) * d,
+                new_square = b2 * square[j] + (T(1) - b2) * d * d;
+        m[k] = new_mean, v[k] = new_square;
+        w[k] = weight[j] * keep - rate * new_mean / (::sqrt(new_square) * correction + e);
+      }
   }
 }
 
