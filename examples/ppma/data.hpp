@@ -45,10 +45,11 @@ inline void add_data(CLI::App& app, DataOptions& o, bool trains) {
       ->check(path_or_pattern())
       ->check(some_text());
   add_no_exif(app, o.no_exif);
-  app.add_option("--workers", o.workers,
-                 "threads that prepare images; 0: none beside the network's")
-      ->check(in_range(i64{0}, i64{256}))
-      ->capture_default_str();
+  app.add_option(
+         "--workers", o.workers,
+         "threads that prepare images; 0: none beside the network's; default: 2, with a GPU "
+         "all that --threads gives")
+      ->check(in_range(i64{0}, i64{256}));
 }
 
 /// Error: an option was given that says nothing about data of `kind`.

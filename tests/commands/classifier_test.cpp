@@ -7,6 +7,7 @@
 #include "ppma/commands/lr_find.hpp"
 #include "ppma/commands/predict.hpp"
 #include "ppma/commands/visualize.hpp"
+#include "ppma/core/parallel.hpp"
 #include "ppma/io/image.hpp"
 
 using namespace commands_test;
@@ -164,6 +165,21 @@ TEST_CASE("commands: a range test from a program", "[commands][tool]") {
   CHECK_THAT(thrown([&] { find_learning_rate(o); }), Contains("`least` 2 must be less than"));
   o.least = 1e-6, o.find_steps = 2;
   CHECK_THAT(thrown([&] { find_learning_rate(o); }), Contains("take 10 or more"));
+}
+
+TEST_CASE("commands: a GPU's batches are made by all threads, a processor's by two", "[commands]") {
+  DataOptions o;
+  CHECK(stream_options(o, "cpu").workers == 2);
+  CHECK(stream_options(o, "cpu").ahead == 4);
+  CHECK(stream_options(o, "cpu", 1).ahead == 2);
+  CHECK(stream_options(o, "cuda").workers == std::max(2, threads()));
+  for (const i64 workers : {0, 1, 9}) {
+    o.workers = workers;
+    for (const char* device : {"cpu", "cuda"}) {
+      CHECK(stream_options(o, device).workers == workers);
+      CHECK(stream_options(o, device).ahead == std::max<i64>(4, workers));
+    }
+  }
 }
 
 TEST_CASE("commands: what a program's options may not be", "[commands]") {

@@ -114,6 +114,95 @@ TEST_CASE("accuracy of pixels on the GPU is the CPU's", "[cuda][heads]") {
             .item() == Approx(want).epsilon(1e-12));
 }
 
+TEST_CASE("detector on the GPU: chosen boxes are the CPU's, to the last", "[cuda][heads]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Rng rng(6);
+  RpnConfig config;
+  config.channels = 4;
+  const RpnHead head(config, rng);
+  // Deltas of 0, so that boxes are the same numbers on both; scores with many equal ones.
+  const std::vector<Frame> frames{{96, 150, 96, 160, 192, 300, 1}, {90, 160, 96, 160, 90, 160, 2}};
+  for (const double step : {0.0, 0.25}) {
+    RpnOutput here, there;
+    for (const auto& [h, w] :
+         std::vector<std::pair<i64, i64>>{{24, 40}, {12, 20}, {6, 10}, {3, 5}, {2, 3}}) {
+      Tensor scores = Tensor::randn({2, h, w, 3}, rng);
+      for (i64 i = 0; i < scores.numel() && step > 0; ++i)
+        scores.data<float>()[i] =
+            static_cast<float>(step * std::round(scores.data<float>()[i] / step));
+      here.scores.push_back(scores), here.deltas.push_back(Tensor::zeros({2, h, w, 12}));
+      there.scores.push_back(scores.to(Device::cuda)),
+          there.deltas.push_back(here.deltas.back().to(Device::cuda));
+    }
+    for (const bool training : {false, true}) {
+      const auto want = head.proposals(here, frames, training),
+                 got = head.proposals(there, frames, training);
+      REQUIRE(got.size() == want.size());
+      for (std::size_t b = 0; b < want.size(); ++b) {
+        CHECK(want[b].size() > 200);
+        REQUIRE(got[b].size() == want[b].size());
+        for (std::size_t k = 0; k < want[b].size(); ++k)
+          CHECK((got[b][k].x1 == want[b][k].x1 && got[b][k].y1 == want[b][k].y1 &&
+                 got[b][k].x2 == want[b][k].x2 && got[b][k].y2 == want[b][k].y2));
+      }
+    }
+    const Tensor wrong = Tensor::full({2, 2, 3, 3}, std::nan(""));
+    there.scores[4] = wrong.to(Device::cuda);
+    CHECK_THROWS_AS(head.proposals(there, frames, false), Error);
+  }
+}
+
+TEST_CASE("detector on the GPU: boxes of classes are the CPU's", "[cuda][heads]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Rng rng(7);
+  RoiConfig c;
+  c.num_classes = 7, c.detections = 60;
+  const i64 regions = 150;
+  const Frame frame{200, 300, 224, 320, 100, 600, 1};
+  std::vector<Roi> rois;
+  std::vector<float> rows;
+  for (i64 r = 0; r < regions + 10; ++r) {  // behind the last region: nothing
+    const float x = static_cast<float>(rng.below(200)), y = static_cast<float>(rng.below(120)),
+                w = static_cast<float>(8 + rng.below(80)),
+                h = static_cast<float>(8 + rng.below(80));
+    if (r < regions) rois.push_back({{x, y, x + w, y + h}, 0, -1, 0});
+    rows.insert(rows.end(), {x, y, x + w, y + h, 0.5f, r < regions ? 0.0f : -1.0f});
+  }
+  BoxOutput all{Tensor::randn({regions + 10, 8}, rng, 2), Tensor::zeros({regions + 10, 28})};
+  const BoxOutput some{narrow(all.scores, 0, 0, regions), narrow(all.deltas, 0, 0, regions)};
+  const auto want = detections_of(some, rois, frame, c);
+  all.scores = all.scores.to(Device::cuda), all.deltas = all.deltas.to(Device::cuda);
+  const auto got = detections_of(
+      all, Tensor::from<float>(rows, {1, regions + 10, 6}).to(Device::cuda), {frame}, c);
+  REQUIRE(got.size() == 1);
+  REQUIRE(want.size() == 60);
+  REQUIRE(got[0].size() == want.size());
+  for (std::size_t k = 0; k < want.size(); ++k) {
+    INFO(k);
+    CHECK(got[0][k].label == want[k].label);
+    CHECK(got[0][k].score == Approx(want[k].score).epsilon(1e-5));
+    CHECK(got[0][k].box.x1 == Approx(want[k].box.x1).margin(1e-4));
+    CHECK(got[0][k].box.y2 == Approx(want[k].box.y2).margin(1e-4));
+  }
+}
+
+TEST_CASE("detector on the GPU: a region's cells are those of its level", "[cuda][heads]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Rng rng(8);
+  std::vector<Tensor> here, there;
+  for (const i64 n : {64, 32, 16, 8, 4}) here.push_back(Tensor::randn({2, n, n, 8}, rng));
+  for (const Tensor& t : here) there.push_back(t.to(Device::cuda));
+  std::vector<Roi> rois;
+  for (const float side : {0.0f, 10.0f, 55.9f, 56.1f, 111.0f, 113.0f, 200.0f, 240.0f})
+    rois.push_back({{3, 5, 3 + side, 5 + side}, 1, -1, 0});
+  sort_by_level(rois, 56);
+  const NoGrad not_recorded;
+  const Tensor want = roi_features(here, rois, 7, 56),
+               got = roi_features(there, rois, 7, 56).to(Device::cpu);
+  for (i64 i = 0; i < want.numel(); ++i)
+    CHECK(got.data<float>()[i] == Approx(want.data<float>()[i]).margin(1e-5));
+}
+
 TEST_CASE("detector on the GPU: losses and gradients are the CPU's", "[cuda][heads]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   const DetectionBatch b = scene(64, 96, 2);

@@ -234,6 +234,9 @@
 #include <ppma/mdspan.hpp>
 #include <ppma/mixers/all.hpp>
 #include <ppma/networks/all.hpp>
+#include <ppma/ops/best_boxes.hpp>
+#include <ppma/ops/conv_resized.hpp>
+#include <ppma/ops/resized_loss.hpp>
 #include <ppma/ppma.hpp>
 #include <ppma/train/tensorboard.hpp>
 #include <ppma/vis/decay_history.hpp>

@@ -48,11 +48,13 @@ cuda_test::Tolerance bounds(const std::string& name, const MixerConfig& c, cuda_
 
 /// Parameters with which no result is a difference of large ones that another way of rounding makes
 /// another: vicinity divides by sums of what its relus leave of q and k, which with few channels a
-/// head is nearly nothing in some tokens; here something is left in each.
+/// head is nearly nothing in some tokens; here something is left in each. And what its squeeze gives
+/// a relu is at least 6 times as far from 0 as a bf16 is precise (as drawn: 0.15 times).
 Tensor drawn(const std::string& name, const Shape& tokens, const Field& f) {
-  const bool lifted = name == "vicinity" && tokens.numel() > 8 &&
-                      (f.name == "q_proj.bias" || f.name == "k_proj.bias");
-  return lifted ? f.tensor.detach() + 1 : f.tensor.detach();
+  const Tensor t = f.tensor.detach();
+  if (name != "vicinity" || tokens.numel() <= 8) return t;
+  if (f.name == "q_proj.bias" || f.name == "k_proj.bias") return t + 1;
+  return f.name == "squeeze" ? t + 0.02 : t;
 }
 
 PpmaConfig nano(const std::string& mixer) {

@@ -33,6 +33,27 @@ Tensor batch_norm_gelu_of(In x, bool training, bool fused = true) {
                                                               0.25, 1e-3, nullptr);
 }
 
+Tensor batch_norm_relu_of(In x, bool training) {
+  Tensor mean = linspace(-0.5, 0.5, x[1].dim(0), x[1]), var = linspace(0.5, 2, x[1].dim(0), x[1]);
+  return batch_norm_relu(x[0], x[1], x[2], mean, var, training, 0.25, 1e-3);
+}
+
+// The same of x (6,3) in plain numbers.
+std::vector<double> plain_batch_norm_relu(const Lists& in, bool training) {
+  std::vector<double> y(18);
+  for (std::size_t c = 0; c < 3; ++c) {
+    double mean = 0, var = 0;
+    for (std::size_t r = 0; r < 6; ++r) mean += in[0][3 * r + c] / 6;
+    for (std::size_t r = 0; r < 6; ++r) var += std::pow(in[0][3 * r + c] - mean, 2) / 6;
+    if (!training)
+      mean = -0.5 + 0.5 * static_cast<double>(c), var = 0.5 + 0.75 * static_cast<double>(c);
+    for (std::size_t r = 0; r < 6; ++r)
+      y[3 * r + c] =
+          std::max(0.0, (in[0][3 * r + c] - mean) / std::sqrt(var + 1e-3) * in[1][c] + in[2][c]);
+  }
+  return y;
+}
+
 // One input of several products and a norm, which add to its gradient one after the other.
 Tensor several(In x) {
   const Tensor one = Tensor::ones({7}, x[1].dtype(), x[1].device()),
@@ -99,6 +120,25 @@ TEST_CASE("op table: norm") {
          batch_norm_gelu_composed(zeros({2, 3}), zeros({4}), zeros({4}), mean, var, true);
        },
        {1, 2}},
+      {"batch_norm_relu",
+       [](In x) { return batch_norm_relu_of(x, true); },
+       "batch_norm_relu: training needs more than one value per channel, x is (1, 3)",
+       [] {
+         Tensor mean = zeros({3}), var = zeros({3});
+         batch_norm_relu(zeros({1, 3}), zeros({3}), zeros({3}), mean, var, true);
+       },
+       {1, 2},
+       Plain{{{{6, 3}}, {{3}}, {{3}}},
+             {6, 3},
+             [](const Lists& in) { return plain_batch_norm_relu(in, true); }}},
+      {"batch_norm_relu/evaluate",
+       [](In x) { return batch_norm_relu_of(x, false); },
+       "",
+       {},
+       {1, 2},
+       Plain{{{{6, 3}}, {{3}}, {{3}}},
+             {6, 3},
+             [](const Lists& in) { return plain_batch_norm_relu(in, false); }}},
       {"linear/several of one input",
        several,
        "linear: w must be (out, in), got (3)",

@@ -87,9 +87,16 @@ TEST_CASE("softmax and cross entropy on the GPU", "[cuda]") {
                 {x, random(s, 6, 0, 1)}, {}, {1e-12, 4e-6, 1e-2});
       }
   }
+  for (const Shape& s :
+       {Shape{4099, 64}, Shape{4096, 96}, Shape{4097, 784}}) {  // a few lanes a line
+    INFO(s.str());
+    compare("softmax", [](In in) { return softmax(in[0], 1); }, {random(s, 5, -9, 9)}, {},
+            {1e-12, 4e-6, 1e-2});
+  }
   // A line of minus infinity only is NaN, and so is its gradient, as on the CPU; others keep their
-  // own. Of a block, of a warp, by columns.
-  for (const auto& [rows, n] : {std::pair<i64, i64>{3, 1}, {5, 37}, {2, 1000}, {5000, 37}})
+  // own. Of a block, of a warp, of a few lanes, by columns.
+  for (const auto& [rows, n] :
+       {std::pair<i64, i64>{3, 1}, {5, 37}, {2, 1000}, {5000, 37}, {5000, 40}})
     for (const DType dtype : {DType::f64, DType::f32, DType::bf16})
       for (const int axis : {0, 1})
         for (const bool logarithm : {false, true}) {

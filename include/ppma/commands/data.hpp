@@ -27,8 +27,9 @@ struct DataOptions {
   i64 test_images = 1000;           // of shapes and paths
   std::string question = "region";  // of paths
   i64 difficulty = 2;               // of paths
-  i64 workers = 2;                  // threads that prepare images; 0: none beside the network's
-  bool no_exif = false;             // of folder, csv and tar
+  i64 workers =
+      -1;  // threads that prepare images; 0: none beside the network's; -1: stream_options
+  bool no_exif = false;  // of folder, csv and tar
 
   // All but workers, which change no result.
   template <class Options, class F>
@@ -49,6 +50,12 @@ struct DataOptions {
 /// The tasks that a kind of data is for, "detect", "segment", "segment and detect"; "": sets that
 /// can be classified, and `folder`, which can be segmented too.
 PPMA_API std::string tasks_of_data(const std::string& kind);
+
+/// How batches are made beside a network on `device`, "cpu" or "cuda": where nothing else is said
+/// by two threads, which leave the cores to the network, or beside a GPU by all, for it is faster
+/// than two cores can draw or decode. `ahead`: batches made ahead at least.
+PPMA_API StreamOptions stream_options(const DataOptions& o, const std::string& device,
+                                      i64 ahead = 4);
 
 /// Whether a set is drawn, not read.
 PPMA_API bool is_generated(const std::string& kind);
@@ -94,6 +101,7 @@ PPMA_API Tensor network_input(const Tensor& image, const InputInfo& input);
 #include <algorithm>
 #include <filesystem>
 
+#include "ppma/core/parallel.hpp"
 #include "ppma/data/cifar.hpp"
 #include "ppma/data/idx_folder.hpp"
 #include "ppma/data/image_folder.hpp"
@@ -104,6 +112,13 @@ PPMA_API Tensor network_input(const Tensor& image, const InputInfo& input);
 #include "ppma/io/utf8.hpp"
 
 namespace ppma::inline PPMA_ABI {
+
+StreamOptions stream_options(const DataOptions& o, const std::string& device, i64 ahead) {
+  StreamOptions made;
+  made.workers = o.workers >= 0 ? o.workers : std::max<i64>(2, device == "cuda" ? threads() : 0);
+  made.ahead = std::max(ahead, made.workers);
+  return made;
+}
 
 std::string tasks_of_data(const std::string& kind) {
   if (kind == "voc") return "segment and detect";

@@ -109,15 +109,15 @@ inline WeightsOfFile dense_weights(const NetworkOptions& o, Observer& observer =
   return read_weights(o, observer, {"module.", "_orig_mod."});
 }
 
-/// Converts and moves a dense network; for inference its backbone is made ready, on the CPU the
-/// heads' weights as well.
+/// Converts and moves a dense network; for inference its backbone is made ready, and the heads'
+/// weights.
 template <class Model>
 void place_dense(Model& model, const Placement& at, bool inference) {
   to(model, accumulator_dtype(at.dtype));
   to(model, at.device);
   if (!inference) return;
   prepare_for_inference(model.backbone, at.dtype);
-  if (at.device == Device::cpu) narrow_weights(model, at.dtype), pack_weights(model);
+  narrow_weights(model, at.dtype), pack_weights(model);
 }
 
 /// The network of the options, by default the published one on PPMA-T; with the weights in `file`

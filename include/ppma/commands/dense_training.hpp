@@ -43,8 +43,6 @@ struct DenseTraining : TrainingOptions {
   double warmup_epochs(i64 batches) const {
     return static_cast<double>(warmup_iterations) / static_cast<double>(steps_of(batches));
   }
-  /// Batches that are prepared ahead: they are large.
-  i64 ahead() const { return data.workers > 1 ? data.workers : 1; }
 };
 
 /// To name every pixel. The defaults are for the small network on `shapes`.

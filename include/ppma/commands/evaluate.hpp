@@ -158,7 +158,7 @@ ClassifierEvaluation evaluate_classifier(const EvaluationOptions& o, EvaluationO
   BatchStream<Batch> test(
       detail::known_images(
           image_batches(detail::renumbered(data.test, match.numbers), test_loading(data, o.batch))),
-      {.workers = o.data.workers});
+      stream_options(o.data, o.compute.device));
   const auto begin = std::chrono::steady_clock::now();
   std::vector<Prediction> said;
   const Evaluation e = evaluate(network.model, test, {.at = at}, &said);

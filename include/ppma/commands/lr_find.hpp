@@ -114,7 +114,7 @@ RateRange find_learning_rate(const LearningRateTest& o, ClassifierObserver& obse
   options.evaluate_every = 0;
 
   const ImageLoading loading = detail::training_images(o, data);
-  const StreamOptions made{.workers = o.data.workers};
+  const StreamOptions made = stream_options(o.data, o.compute.device);
   BatchStream<Batch> batches(image_batches(data.train, loading), made),
       test(image_batches(data.test, test_loading(data, o.batch)), made);
   ClassificationTask<Classifier> task(model, test, o.label_smoothing);

@@ -125,7 +125,7 @@ TrainedClassifier train_classifier(ClassifierTraining o, ClassifierObserver& obs
   loading.part = run.part();
   ImageLoading testing = test_loading(data, std::max<i64>(o.batch, 64 * ranks));
   testing.part = run.part();
-  const StreamOptions made{.workers = o.data.workers};
+  const StreamOptions made = stream_options(o.data, o.compute.device);
   // Generated images are drawn once where they fit: 12,000 of 48 pixels are 83 MB.
   const bool drawn = ready == nullptr && is_generated(o.data.kind),
              fit = o.data.images * 3 * data.input.size * data.input.size <= i64{1} << 28;

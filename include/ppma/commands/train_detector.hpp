@@ -106,7 +106,7 @@ TrainedDetector train_detector(DetectorTraining o, DetectorObserver& observer,
   DetectionLoading loading = detail::loading_of(o, run.part());
   loading.normalization = input.normalization;
   BatchStream<DetectionBatch> batches(detection_batches(data.train, loading),
-                                      {.workers = o.data.workers, .ahead = o.ahead()});
+                                      stream_options(o.data, o.compute.device, 1));
   DetectionTask task(model, data.test, data.truth, loading);
   detail::FirstPictures pictures(run, data.test.size);
   detail::EvaluationScenes scenes;

@@ -104,7 +104,7 @@ TrainedSegmentor train_segmentor_with(TrainingRun& run, SegmentorTraining o,
       run, o, InputInfo::dense(train.class_names, o.longer, o.shorter, Normalization{}));
   BatchStream<SegmentationBatch> batches(
       segmentation_batches(train, loading_of(o, input, run.part())),
-      {.workers = o.data.workers, .ahead = o.ahead()});
+      stream_options(o.data, o.compute.device, 1));
   SegmentOptions how;
   how.longer = o.longer, how.shorter = o.shorter, how.normalization = input.normalization;
   SegmentationTask<Segmentor<Head>> task(model, test, how);

@@ -50,6 +50,13 @@ struct Detection {
 PPMA_API std::vector<Detection> detections_of(const BoxOutput& out, const std::vector<Roi>& rois,
                                               const Frame& frame, const RoiConfig& c);
 
+/// The same of all images of a batch, chosen on a GPU: of regions (B,N,6), as RpnHead::best() gives
+/// them, and the box head's output of their B N rows.
+PPMA_API std::vector<std::vector<Detection>> detections_of(const BoxOutput& out,
+                                                           const Tensor& regions,
+                                                           const std::vector<Frame>& frames,
+                                                           const RoiConfig& c);
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
@@ -61,6 +68,7 @@ PPMA_API std::vector<Detection> detections_of(const BoxOutput& out, const std::v
 #include "ppma/heads/rpn.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/best_boxes.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/ops/nms.hpp"
@@ -156,6 +164,28 @@ std::vector<Detection> detections_of(const BoxOutput& out, const std::vector<Roi
     found.push_back({boxes[i], labels[i], static_cast<double>(scores[i]), std::nullopt});
   }
   return found;
+}
+
+std::vector<std::vector<Detection>> detections_of(const BoxOutput& out, const Tensor& regions,
+                                                  const std::vector<Frame>& frames,
+                                                  const RoiConfig& c) {
+  check(c.nms >= 0, "nms: the threshold is ", c.nms, "; it must not be negative");
+  const Tensor best =
+      detail::best_of_classes(regions, softmax(cast(out.scores.detach(), DType::f32), -1),
+                              out.deltas.detach(), c.coder.decoder(), c.least_score,
+                              detail::sizes_of(frames).to(Device::cuda), {0, c.nms, c.detections})
+          .to(Device::cpu);  // (B,N,6)
+  std::vector<std::vector<Detection>> all(frames.size());
+  for (i64 row = 0; row < best.numel() / 6; ++row) {
+    const float* const b = best.data<float>() + row * 6;
+    check(b[5] != -2, "nms: a score is not a number");
+    if (b[5] >= 0)
+      all[static_cast<std::size_t>(row / best.dim(1))].push_back({{b[0], b[1], b[2], b[3]},
+                                                                  static_cast<i64>(b[5]),
+                                                                  static_cast<double>(b[4]),
+                                                                  std::nullopt});
+  }
+  return all;
 }
 
 }  // namespace ppma::inline PPMA_ABI

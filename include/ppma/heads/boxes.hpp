@@ -5,6 +5,7 @@
 #include <array>
 #include <vector>
 
+#include "ppma/kernels/box_choice.hpp"
 #include "ppma/ops/nms.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -33,6 +34,8 @@ struct BoxCoder {
 
   /// The deviations as a delta.
   PPMA_API Delta deviations() const;
+  /// What kernels take of it.
+  PPMA_API kernels::BoxDecoder decoder() const;
   bool operator==(const BoxCoder&) const = default;
 };
 
@@ -74,6 +77,11 @@ Delta BoxCoder::deviations() const {
           static_cast<float>(stds[3])};
 }
 
+kernels::BoxDecoder BoxCoder::decoder() const {
+  const Delta d = deviations();
+  return {{d.dx, d.dy, d.dw, d.dh}, std::abs(std::log(static_cast<float>(wh_ratio_clip)))};
+}
+
 Delta encode(const Box& p, const Box& g, const BoxCoder& c) {
   const Delta stds = c.deviations();
   return {((g.x1 + g.x2) - (p.x1 + p.x2)) / 2 / p.width() / stds.dx,
@@ -83,7 +91,7 @@ Delta encode(const Box& p, const Box& g, const BoxCoder& c) {
 
 Box decode(const Box& p, const Delta& d, float image_width, float image_height, const BoxCoder& c) {
   const Delta stds = c.deviations();
-  const float most = std::abs(std::log(static_cast<float>(c.wh_ratio_clip)));
+  const float most = c.decoder().most;
   const float x = (p.x1 + p.x2) / 2 + d.dx * stds.dx * p.width(),
               y = (p.y1 + p.y2) / 2 + d.dy * stds.dy * p.height();
   const float w = p.width() * std::exp(std::clamp(d.dw * stds.dw, -most, most)) / 2;

@@ -3,6 +3,8 @@
 // What the segmentation heads are made of: convolution without a bias, batch norm, ReLU, under its
 // published names; dropout of channels.
 
+#include <vector>
+
 #include "ppma/nn/layers.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -17,9 +19,17 @@ struct ConvModule {
   PPMA_API ConvModule(i64 in, i64 out, i64 kernel, Rng& rng);
   /// relu(norm(conv x)), (B,H,W,I) -> (B,H,W,O).
   PPMA_API Tensor forward(const Tensor& x, Context& ctx) const;
+  /// The same of maps (B,h,w,I) that are resized to the first's grid and joined; a 3x3 kernel.
+  PPMA_API Tensor forward_resized(const std::vector<Tensor>& maps, Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.parameter("conv.weight", weight), v.child("bn", bn);
+  }
+
+ private:
+  Tensor normalised(const Tensor& y, Context& ctx) const {
+    const Context evaluation;
+    return bn.forward_relu(y, y.numel() == y.dim(3) ? evaluation : ctx);
   }
 };
 
@@ -36,8 +46,8 @@ PPMA_API Tensor channel_dropout(const Tensor& x, double p, Context& ctx);
 
 #include <cmath>
 
-#include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/conv_resized.hpp"
 #include "ppma/ops/dropout.hpp"
 #include "ppma/ops/layout.hpp"
 
@@ -52,9 +62,11 @@ ConvModule::ConvModule(i64 in, i64 out, i64 kernel, Rng& rng)
       bn(out) {}
 
 Tensor ConvModule::forward(const Tensor& x, Context& ctx) const {
-  const Tensor y = conv2d(x, weight, Tensor(), {1, weight.dim(2) / 2, 1});  // (B,H,W,O)
-  const Context evaluation;
-  return relu(bn.forward(y, y.numel() == y.dim(3) ? evaluation : ctx));
+  return normalised(conv2d(x, weight, Tensor(), {1, weight.dim(2) / 2, 1}), ctx);
+}
+
+Tensor ConvModule::forward_resized(const std::vector<Tensor>& maps, Context& ctx) const {
+  return normalised(conv2d_of_resized(maps, weight), ctx);
 }
 
 Tensor detail::channel_dropout(const Tensor& x, double p, Context& ctx) {

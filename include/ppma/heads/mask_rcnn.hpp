@@ -136,6 +136,7 @@ struct MaskRcnn {
 #include "ppma/core/parallel.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/best_boxes.hpp"
 #include "ppma/parallel/communicator.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -208,9 +209,20 @@ std::vector<std::vector<Detection>> MaskRcnn::detect_on(const std::vector<Tensor
                                                         const std::vector<Frame>& frames) const {
   const NoGrad not_recorded;
   const std::vector<Tensor> levels = neck.forward(maps);
-  const std::vector<std::vector<Box>> proposals =
-      rpn_head.proposals(rpn_head.forward(levels), frames, false);
+  const RpnOutput rpn = rpn_head.forward(levels);
   std::vector<std::vector<Detection>> all;
+  if (!frames.empty() && rpn_head.chooses_on_gpu(rpn)) {
+    // the host waits for the boxes that are found, and for their masks
+    const Tensor regions = rpn_head.best(rpn, frames, false);  // (B,N,6)
+    all = detections_of(roi_head.bbox_head.forward(detail::cells_of_regions(
+                            levels, regions, 0, config.roi.box_size, config.roi.finest)),
+                        regions, frames, config.roi);
+    for (std::size_t b = 0; b < frames.size(); ++b)
+      if (roi_head.mask_head && !all[b].empty())
+        find_masks(levels, frames[b], static_cast<i64>(b), all[b]);
+    return all;
+  }
+  const std::vector<std::vector<Box>> proposals = rpn_head.proposals(rpn, frames, false);
   for (std::size_t b = 0; b < frames.size(); ++b) {
     std::vector<Roi> rois;
     for (const Box& box : proposals[b]) rois.push_back({box, static_cast<i64>(b), -1, 0});

@@ -58,8 +58,10 @@ PPMA_API std::vector<Roi> sample_rois(const std::vector<Box>& proposals, const O
 #include <array>
 #include <cmath>
 
+#include "ppma/ops/best_boxes.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/roi_align.hpp"
+#include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -77,8 +79,28 @@ void sort_by_level(std::vector<Roi>& rois, double finest) {
   for (const std::vector<Roi>& some : of_level) rois.insert(rois.end(), some.begin(), some.end());
 }
 
+namespace detail {
+
+// Whether all are of one image on a GPU and nothing is recorded: then one kernel sees all levels.
+inline bool at_once(const std::vector<Tensor>& levels, const std::vector<Roi>& rois) {
+  for (const Roi& r : rois)
+    if (r.image != rois[0].image) return false;
+  return !rois.empty() && levels.size() >= 4 && levels[0].device() == Device::cuda &&
+         !needs_grad({levels[0], levels[1], levels[2], levels[3]});
+}
+
+}  // namespace detail
+
 Tensor roi_features(const std::vector<Tensor>& levels, const std::vector<Roi>& rois, i64 size,
                     double finest) {
+  if (detail::at_once(levels, rois)) {
+    std::vector<float> boxes;
+    for (const Roi& r : rois)
+      boxes.insert(boxes.end(), {r.box.x1, r.box.y1, r.box.x2, r.box.y2, 0, 0});
+    return detail::cells_of_regions(
+        levels, Tensor::from<float>(boxes, {1, static_cast<i64>(rois.size()), 6}).to(Device::cuda),
+        rois[0].image, size, finest);
+  }
   std::vector<Tensor> parts;
   std::size_t begin = 0;
   for (std::size_t l = 0; l < 4; ++l) {

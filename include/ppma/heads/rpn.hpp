@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Region proposal network (Ren et al., "Faster R-CNN", 2015), recipes 3.1. Dense layers stay on the
-// device; anchors, targets and proposals are made on the host. Legend: B batch, H W grid of a
-// level, C channels, A anchors a cell.
+// device, and a GPU chooses its proposals; anchors and targets are made on the host. Legend: B
+// batch, H W grid of a level, C channels, A anchors a cell, N proposals.
 
 #include <array>
 #include <span>
@@ -39,6 +39,13 @@ struct RpnLoss {
   Tensor cls, bbox;  // scalars
 };
 
+namespace detail {
+
+/// f32 (B,4): each image's width and height, and by how much it was made wider and higher.
+PPMA_API Tensor sizes_of(const std::vector<Frame>& frames);
+
+}  // namespace detail
+
 /// A layer with normal weights and no bias, as the detection heads begin.
 template <class Layer>
 Layer normal_layer(Layer layer, double deviation, Rng& rng) {
@@ -70,6 +77,11 @@ struct RpnHead {
   PPMA_API std::vector<std::vector<Box>> proposals(const RpnOutput& out,
                                                    const std::vector<Frame>& frames,
                                                    bool training) const;
+  /// Whether best() chooses them: the levels are on a GPU, and not too many.
+  PPMA_API bool chooses_on_gpu(const RpnOutput& out) const;
+  /// The same on a GPU, where they stay: f32 (B,N,6), a box, its score, its level, which is -1
+  /// behind an image's last box and -2 where a score was not a number. Nothing waits for it.
+  PPMA_API Tensor best(const RpnOutput& out, const std::vector<Frame>& frames, bool training) const;
   template <class V>
   void fields(V& v) {
     v.child("rpn_conv", rpn_conv), v.child("rpn_cls", rpn_cls), v.child("rpn_reg", rpn_reg);
@@ -93,6 +105,7 @@ struct RpnHead {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 
 #include "ppma/core/float_bits.hpp"
@@ -100,8 +113,17 @@ struct RpnHead {
 #include "ppma/heads/losses.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/best_boxes.hpp"
 
 namespace ppma::inline PPMA_ABI {
+
+Tensor detail::sizes_of(const std::vector<Frame>& frames) {
+  std::vector<float> sizes;
+  for (const Frame& f : frames)
+    sizes.insert(sizes.end(), {static_cast<float>(f.width), static_cast<float>(f.height),
+                               static_cast<float>(f.scale_x()), static_cast<float>(f.scale_y())});
+  return Tensor::from<float>(sizes, {static_cast<i64>(frames.size()), 4});
+}
 
 RpnHead::RpnHead(const RpnConfig& c, Rng& rng)
     : config(c),
@@ -189,6 +211,18 @@ RpnLoss RpnHead::loss(const RpnOutput& out, const std::vector<Frame>& frames,
 std::vector<std::vector<Box>> RpnHead::proposals(const RpnOutput& out,
                                                  const std::vector<Frame>& frames,
                                                  bool training) const {
+  check(config.nms >= 0, "rpn: the threshold nms is ", config.nms, "; it must not be negative");
+  if (chooses_on_gpu(out)) {
+    const Tensor found = best(out, frames, training).to(Device::cpu);  // (B,N,6)
+    std::vector<std::vector<Box>> all(frames.size());
+    for (i64 row = 0; row < found.numel() / 6; ++row) {
+      const float* const b = found.data<float>() + row * 6;
+      check(b[5] != -2, "rpn: a score is not a number");
+      if (b[5] >= 0)
+        all[static_cast<std::size_t>(row / found.dim(1))].push_back({b[0], b[1], b[2], b[3]});
+    }
+    return all;
+  }
   const std::size_t levels = out.scores.size();
   std::vector<std::vector<float>> scores, deltas;
   for (std::size_t l = 0; l < levels; ++l) {
@@ -197,7 +231,6 @@ std::vector<std::vector<Box>> RpnHead::proposals(const RpnOutput& out,
     // both here: threads must not throw
     for (const float s : scores[l]) check(!is_nan(s), "rpn: a score is not a number");
   }
-  check(config.nms >= 0, "rpn: the threshold nms is ", config.nms, "; it must not be negative");
   std::vector<std::vector<Scored>> kept(frames.size() * levels);
   parallel_for(static_cast<i64>(kept.size()), 1, [&](i64 begin, i64 end) {
     for (i64 i = begin; i < end; ++i) {
@@ -224,6 +257,34 @@ std::vector<std::vector<Box>> RpnHead::proposals(const RpnOutput& out,
     for (const Scored& s : image) all.back().push_back(s.box);
   }
   return all;
+}
+
+bool RpnHead::chooses_on_gpu(const RpnOutput& out) const {
+  return !out.scores.empty() && out.scores[0].device() == Device::cuda &&
+         out.scores.size() <= kernels::most_levels &&
+         config.anchor.ratios.size() <= kernels::most_ratios;
+}
+
+Tensor RpnHead::best(const RpnOutput& out, const std::vector<Frame>& frames, bool training) const {
+  check(chooses_on_gpu(out), "rpn: at most ", kernels::most_levels, " levels and ",
+        kernels::most_ratios, " ratios on a GPU are chosen from there");
+  kernels::AnchorGrid grid{};
+  grid.levels = static_cast<int>(out.scores.size());
+  grid.ratios = static_cast<int>(config.anchor.ratios.size());
+  for (std::size_t l = 0; l < out.scores.size(); ++l) {
+    const Tensor& s = out.scores[l];
+    grid.first[l] = grid.all, grid.width[l] = s.dim(2), grid.stride[l] = config.strides[l];
+    grid.all += s.numel() / s.dim(0);
+    const double side = config.anchor.scale * static_cast<double>(config.strides[l]);
+    for (std::size_t r = 0; r < config.anchor.ratios.size(); ++r) {
+      const double root = std::sqrt(config.anchor.ratios[r]);
+      grid.half_width[l][r] = side / root / 2, grid.half_height[l][r] = side * root / 2;
+    }
+  }
+  return detail::best_anchors(
+      out.scores, out.deltas, grid, config.coder.decoder(),
+      detail::sizes_of(frames).to(Device::cuda),
+      {training ? config.train_candidates : config.test_candidates, config.nms, config.proposals});
 }
 
 std::vector<RpnHead::Scored> RpnHead::best_of_level(std::span<const float> scores,

@@ -24,6 +24,7 @@
 #include "ppma/models/ppma.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/resize.hpp"
+#include "ppma/ops/resized_loss.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -64,17 +65,7 @@ struct SegmentationLoss {
   Tensor decode_accuracy, auxiliary_accuracy;
 };
 
-/// Percent of the pixels that count whose label has the largest logit, as mmseg logs it (100 where
-/// none counts): a scalar, f64, where the logits are. logits (B,H,W,K), labels int64 (B,H,W).
-PPMA_API Tensor pixel_accuracy(const Tensor& logits, const Tensor& labels, i64 ignore_index);
-
 namespace detail {
-
-struct PixelLoss {
-  Tensor loss, accuracy;
-};
-// The mean divides by all pixels, ignored ones too. small_logits (B,h,w,K), labels int64 (B,H,W).
-PPMA_API PixelLoss pixel_loss(const Tensor& small_logits, const Tensor& labels, i64 ignore_index);
 
 template <class Head>
 concept HasAuxiliary = requires(const Head& h, const std::vector<Tensor>& maps, Context& ctx) {
@@ -98,13 +89,13 @@ struct Segmentor {
   /// labels int64 (B,Hin,Win).
   SegmentationLoss loss(const Tensor& images, const Tensor& labels, Context& ctx) const {
     const std::vector<Tensor> maps = backbone.forward(images, ctx);
-    const detail::PixelLoss decode =
-        detail::pixel_loss(head.forward(maps, ctx), labels, config.ignore_index);
+    const PixelLoss decode =
+        resized_cross_entropy(head.forward(maps, ctx), labels, config.ignore_index);
     SegmentationLoss l;
     l.total = l.decode = decode.loss, l.decode_accuracy = decode.accuracy;
     if constexpr (detail::HasAuxiliary<Head>) {
-      const detail::PixelLoss auxiliary =
-          detail::pixel_loss(head.auxiliary(maps, ctx), labels, config.ignore_index);
+      const PixelLoss auxiliary =
+          resized_cross_entropy(head.auxiliary(maps, ctx), labels, config.ignore_index);
       l.decode = scale(decode.loss, config.head.decode_weight);
       l.auxiliary = scale(auxiliary.loss, config.head.auxiliary_weight);
       l.auxiliary_accuracy = auxiliary.accuracy;
@@ -126,42 +117,5 @@ struct Segmentor {
 };
 
 }  // namespace ppma::inline PPMA_ABI
-
-#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
-
-#include "ppma/ops/activation.hpp"
-#include "ppma/ops/layout.hpp"
-#include "ppma/ops/loss.hpp"
-#include "ppma/ops/reduce.hpp"
-
-namespace ppma::inline PPMA_ABI {
-
-Tensor pixel_accuracy(const Tensor& logits, const Tensor& labels, i64 ignore_index) {
-  const NoGrad not_recorded;
-  // (B,H,W)
-  const Tensor chosen = cast(argmax(logits, -1), DType::f64), wanted = cast(labels, DType::f64);
-  // Of whole numbers: 1 where the difference is 0, else 0.
-  const auto is_zero = [](const Tensor& difference) {
-    return relu(add_scalar(scale(abs(difference), -1), 1));
-  };
-  const Tensor counts =
-      add_scalar(scale(is_zero(add_scalar(wanted, -static_cast<double>(ignore_index))), -1), 1);
-  const Tensor right = mul(is_zero(sub(chosen, wanted)), counts);
-  // as there: no 0 / 0
-  return scale(div(add_scalar(sum(right), 1e-7), add_scalar(sum(counts), 1e-7)), 100);
-}
-
-detail::PixelLoss detail::pixel_loss(const Tensor& small_logits, const Tensor& labels,
-                                     i64 ignore_index) {
-  check(labels.defined() && labels.rank() == 3, "segmentor: labels must be (B,H,W) int64");
-  CrossEntropyOptions options;
-  options.ignore_index = ignore_index, options.count_ignored = true;
-  const Tensor logits = resize(small_logits, labels.dim(1), labels.dim(2));
-  return {cross_entropy(logits, labels, options), pixel_accuracy(logits, labels, ignore_index)};
-}
-
-}  // namespace ppma::inline PPMA_ABI
-
-#endif  // definitions
 
 #include "ppma/core/names_end.hpp"

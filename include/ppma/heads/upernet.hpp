@@ -44,9 +44,9 @@ struct PoolBranch {
   ConvModule conv;
 
   PoolBranch(i64 scale_, i64 in, i64 out, Rng& rng) : scale(scale_), conv(in, out, 1, rng) {}
-  /// (B,H,W,I) -> (B,H,W,O): pooled, a module, resized.
+  /// (B,H,W,I) -> (B,scale,scale,O): pooled, a module.
   Tensor forward(const Tensor& x, Context& ctx) const {
-    return resize(conv.forward(adaptive_avg_pool2d(x, scale, scale), ctx), x.dim(1), x.dim(2));
+    return conv.forward(adaptive_avg_pool2d(x, scale, scale), ctx);
   }
   template <class V>
   void fields(V& v) {
@@ -125,7 +125,6 @@ struct UperNet {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
 
 #include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/layout.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -148,14 +147,12 @@ Tensor UperNetHead::forward(const std::vector<Tensor>& maps, Context& ctx) const
   for (const PoolBranch& branch : psp_modules) pyramid.push_back(branch.forward(maps[3], ctx));
   std::vector<Tensor> levels;
   for (std::size_t i = 0; i < 3; ++i) levels.push_back(lateral_convs[i].forward(maps[i], ctx));
-  levels.push_back(bottleneck.forward(concat(pyramid, -1), ctx));
+  levels.push_back(bottleneck.forward_resized(pyramid, ctx));
   for (std::size_t i = 3; i > 0; --i)
     levels[i - 1] =
         add(levels[i - 1], resize(levels[i], levels[i - 1].dim(1), levels[i - 1].dim(2)));
   for (std::size_t i = 0; i < 3; ++i) levels[i] = fpn_convs[i].forward(levels[i], ctx);
-  for (std::size_t i = 1; i < 4; ++i)
-    levels[i] = resize(levels[i], levels[0].dim(1), levels[0].dim(2));
-  const Tensor fused = fpn_bottleneck.forward(concat(levels, -1), ctx);
+  const Tensor fused = fpn_bottleneck.forward_resized(levels, ctx);
   return conv_seg.forward(detail::channel_dropout(fused, dropout_ratio, ctx));
 }
 

@@ -138,6 +138,8 @@ struct BatchNorm {
   PPMA_API Tensor forward(const Tensor& x, const Context& ctx) const;
   /// gelu(forward(x))
   PPMA_API Tensor forward_gelu(const Tensor& x, const Context& ctx) const;
+  /// relu(forward(x))
+  PPMA_API Tensor forward_relu(const Tensor& x, const Context& ctx) const;
   template <class V>
   void fields(V& v) {
     v.parameter("weight", weight), v.parameter("bias", bias);
@@ -207,6 +209,13 @@ Tensor BatchNorm::forward_gelu(const Tensor& x, const Context& ctx) const {
   Tensor count = num_batches_tracked, mean = running_mean, var = running_var;
   if (ctx.training) count_up(count);
   return batch_norm_gelu(x, weight, bias, mean, var, ctx.training, momentum, eps, ctx.among);
+}
+
+Tensor BatchNorm::forward_relu(const Tensor& x, const Context& ctx) const {
+  if (folded()) return relu(forward(x, ctx));
+  Tensor count = num_batches_tracked, mean = running_mean, var = running_var;
+  if (ctx.training) count_up(count);
+  return batch_norm_relu(x, weight, bias, mean, var, ctx.training, momentum, eps, ctx.among);
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -37,7 +37,7 @@ PPMA_API Tensor permute(const Tensor& x, const std::vector<int>& axes);
 /// Exchanges two axes.
 PPMA_API Tensor transpose(const Tensor& x, int a, int b);
 
-/// Elements start .. start + length - 1 of one axis.
+/// Elements start .. start + length - 1 of one axis; x itself, where that is all.
 PPMA_API Tensor narrow(const Tensor& x, int axis, i64 start, i64 length);
 
 /// One element of an axis; the axis goes away.
@@ -205,6 +205,7 @@ Tensor narrow(const Tensor& x, int axis, i64 start, i64 length) {
   const int a = x.shape().axis(axis, "narrow");
   check(start >= 0 && length >= 0 && start + length <= x.dim(a), "narrow: elements ", start, " to ",
         start + length, " of axis ", axis, " lie outside of shape ", x.shape());
+  if (length == x.dim(a)) return x;
   return record(detail::cut(x, a, start, length), "narrow", {x},
                 [shape = x.shape(), a, start](const Tensor& dy) {
                   Tensor dx = gradient_so_far(0);  // of other parts of x

@@ -38,7 +38,13 @@ PPMA_API Tensor batch_norm_gelu(const Tensor& x, const Tensor& w, const Tensor& 
                                 double momentum = 0.1, double eps = 1e-5,
                                 const Communicator* among = nullptr);
 
-/// The same, op by op.
+/// relu(batch_norm(...)), likewise.
+PPMA_API Tensor batch_norm_relu(const Tensor& x, const Tensor& w, const Tensor& b,
+                                Tensor& running_mean, Tensor& running_var, bool training,
+                                double momentum = 0.1, double eps = 1e-5,
+                                const Communicator* among = nullptr);
+
+/// batch_norm_gelu(), op by op.
 PPMA_API Tensor batch_norm_gelu_composed(const Tensor& x, const Tensor& w, const Tensor& b,
                                          Tensor& running_mean, Tensor& running_var, bool training,
                                          double momentum = 0.1, double eps = 1e-5,
@@ -158,17 +164,21 @@ Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps)
 
 namespace detail {
 
+enum class AfterNorm { nothing, gelu, relu };
+
 // Calls f(activation): only what works on the elements is compiled for each.
 template <class F>
-void with_activation(bool gelu, F&& f) {
-  if (gelu)
+void with_activation(AfterNorm after, F&& f) {
+  if (after == AfterNorm::gelu)
     f(functions::Gelu{});
+  else if (after == AfterNorm::relu)
+    f(functions::Relu{});
   else
     f(kernels::NoActivation{});
 }
 
-// The batch norm of x, or gelu of it, in the passes of the norm.
-inline Tensor batch_norm_with(const char* op, bool gelu, const Tensor& x, const Tensor& w,
+// The batch norm of x, or an activation of it, in the passes of the norm.
+inline Tensor batch_norm_with(const char* op, AfterNorm after, const Tensor& x, const Tensor& w,
                               const Tensor& b, Tensor& running_mean, Tensor& running_var,
                               bool training, double momentum, double eps,
                               const Communicator* among) {
@@ -216,7 +226,7 @@ inline Tensor batch_norm_with(const char* op, bool gelu, const Tensor& x, const 
                                      static_cast<A>(n / (n - 1)), static_cast<A>(eps), w.data<A>(),
                                      running_mean.data<A>(), running_var.data<A>(), m, s,
                                      scale.data<A>(), total.defined() ? total.data<A>() : nullptr});
-    with_activation(gelu, [&](auto act) {
+    with_activation(after, [&](auto act) {
       kernels::normalize_columns(on, rows, cols, x.data<T>(), m, scale.data<A>(), b.data<A>(),
                                  y.data<T>(), act);
     });
@@ -226,12 +236,13 @@ inline Tensor batch_norm_with(const char* op, bool gelu, const Tensor& x, const 
   const Saved saved_x(x);
   y = record(
       y, op, {x, w, b},
-      [op, gelu, saved_x, w = w.detach(), b = b.detach(), scale, mean, rstd, total, among, rows,
+      [op, after, saved_x, w = w.detach(), b = b.detach(), scale, mean, rstd, total, among, rows,
        cols, training, need_x](const Tensor& dy) {
         const Tensor kept = saved_x.get();
         const auto like_w = [&w] { return Tensor::empty(w.shape(), w.dtype(), w.device()); };
         Tensor dx, dz = dy, dw = like_w(), db = like_w();  // y = act(z)
-        if (gelu) {
+        const bool activated = after != AfterNorm::nothing;
+        if (activated) {
           dz = Tensor();  // one handle less on dy
           dz = room_for_gradient(dy);
         }
@@ -240,10 +251,10 @@ inline Tensor batch_norm_with(const char* op, bool gelu, const Tensor& x, const 
           using A = acc_t<T>;
           A *const pw = dw.data<A>(), *const pb = db.data<A>();
           // z = (x - mean) rstd w + b:  db = sum dz,  dw = rstd sum dz (x - mean)
-          with_activation(gelu, [&](auto act) {
+          with_activation(after, [&](auto act) {
             kernels::column_gradient_sums(on, rows, cols, kept.data<T>(), mean.data<A>(),
                                           dy.data<T>(), pb, pw, scale.data<A>(), b.data<A>(),
-                                          gelu ? dz.data<T>() : nullptr, act);
+                                          activated ? dz.data<T>() : nullptr, act);
           });
           Tensor factors = Tensor::empty({3, cols}, w.dtype(), w.device());
           A *const a = need_x ? factors.data<A>() : nullptr, *const k = need_x ? a + cols : nullptr,
@@ -267,19 +278,19 @@ inline Tensor batch_norm_with(const char* op, bool gelu, const Tensor& x, const 
             kernels::channels(on, cols, back);
           }
           if (!need_x) return;
-          dx = gelu ? dz : Tensor::empty(kept.shape(), kept.dtype(), kept.device());
+          dx = activated ? dz : Tensor::empty(kept.shape(), kept.dtype(), kept.device());
           kernels::batch_norm_dx(on, rows, cols, dz.data<T>(), kept.data<T>(), mean.data<A>(), a, k,
                                  shift, dx.data<T>());
         });
         return Grads{dx, dw, db};
       });
   if (!saved_x.kept()) return y;
-  return made_again(y, [op, gelu, x = x.detach(), b = b.detach(), mean, scale, rows, cols] {
+  return made_again(y, [op, after, x = x.detach(), b = b.detach(), mean, scale, rows, cols] {
     Tensor again = Tensor::empty(x.shape(), x.dtype(), x.device());
     visit(x.device(), x.dtype(), op, [&](auto on, auto t) {
       using T = decltype(t);
       using A = acc_t<T>;
-      with_activation(gelu, [&](auto act) {
+      with_activation(after, [&](auto act) {
         kernels::normalize_columns(on, rows, cols, x.data<T>(), mean.data<A>(), scale.data<A>(),
                                    b.data<A>(), again.data<T>(), act);
       });
@@ -293,15 +304,22 @@ inline Tensor batch_norm_with(const char* op, bool gelu, const Tensor& x, const 
 Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean,
                   Tensor& running_var, bool training, double momentum, double eps,
                   const Communicator* among) {
-  return detail::batch_norm_with("batch_norm", false, x, w, b, running_mean, running_var, training,
-                                 momentum, eps, among);
+  return detail::batch_norm_with("batch_norm", detail::AfterNorm::nothing, x, w, b, running_mean,
+                                 running_var, training, momentum, eps, among);
 }
 
 Tensor batch_norm_gelu(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean,
                        Tensor& running_var, bool training, double momentum, double eps,
                        const Communicator* among) {
-  return detail::batch_norm_with("batch_norm_gelu", true, x, w, b, running_mean, running_var,
-                                 training, momentum, eps, among);
+  return detail::batch_norm_with("batch_norm_gelu", detail::AfterNorm::gelu, x, w, b, running_mean,
+                                 running_var, training, momentum, eps, among);
+}
+
+Tensor batch_norm_relu(const Tensor& x, const Tensor& w, const Tensor& b, Tensor& running_mean,
+                       Tensor& running_var, bool training, double momentum, double eps,
+                       const Communicator* among) {
+  return detail::batch_norm_with("batch_norm_relu", detail::AfterNorm::relu, x, w, b, running_mean,
+                                 running_var, training, momentum, eps, among);
 }
 
 Tensor batch_norm_gelu_composed(const Tensor& x, const Tensor& w, const Tensor& b,

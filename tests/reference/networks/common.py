@@ -3,7 +3,7 @@
   python X_torch.py make     writes X.safetensors (a narrow, shallow network: logits and gradients, float64 stored as
                              float32, weights and images by the formula of ../README.md) and X.json (the published
                              one's names and shapes)
-  python X_torch.py bench --batch 8 --size 224 --dtype f32 --device cpu [--train] [--compile]
+  python X_torch.py bench --batch 8 --size 224 --dtype f32 --device cpu [--train] [--compile] [--stand-by]
 """
 import argparse
 import json
@@ -65,6 +65,7 @@ def main(name, small, config, build, size=(48, 40)):
     p.add_argument("--repeat", type=int, default=10)
     p.add_argument("--train", action="store_true")
     p.add_argument("--compile", action="store_true")
+    p.add_argument("--stand-by", action="store_true", help="compile, print `ready`, wait for a line, time")
     o = p.parse_args()
     if o.what == "make":
         with torch.device("meta"):
@@ -90,6 +91,14 @@ def main(name, small, config, build, size=(48, 40)):
         optimizer.zero_grad()
 
     wait = torch.cuda.synchronize if o.device == "cuda" else lambda: None
+    if o.stand_by:
+        for n in range(2):
+            step()
+        wait()
+        if o.device == "cuda":
+            torch.cuda.empty_cache()
+        print("ready", flush=True)
+        sys.stdin.readline()
     times = []
     for n in range(o.repeat + 4):
         wait()

@@ -1,8 +1,11 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Rows by index on the GPU: a thread a pack of a row; for gradients, of a row that may have been
-// taken: its block finds in order by whom. The largest numbers of a row: a warp looks for the
+// Rows by index on the GPU: a thread a pack of a row; for gradients a warp a part of a row that may
+// have been taken: it finds in order by whom. The largest numbers of a row: a warp looks for the
 // largest behind the one before, again and again.
+//
+// Floor of the gradients: what was taken is read and the rows are written; 128 images, 2 heads,
+// 49 rows of 2048 bf16 taken once each: 24 us at 4.3 TB/s.
 
 #include "ppma/kernels/cuda/pack.cuh"
 
@@ -53,39 +56,44 @@ __global__ void __launch_bounds__(256) gather_packs(GatherShape s, const RawElem
 
 inline constexpr int scatter_places = 1024;  // looked through at a time
 
-// Block (row of x, part of its width).
+// Block (8 rows of x, 32 packs of their width): a warp a row, whose takers it finds in order.
 template <class T, int V>
 __global__ void __launch_bounds__(256)
-    scatter_packs(GatherShape s, const T* dy, const i64* index, T* dx) {
-  __shared__ int takers[scatter_places];
-  __shared__ int count;
-  const i64 image = blockIdx.x / s.rows, row = blockIdx.x % s.rows,
-            at = (blockIdx.y * i64{256} + threadIdx.x) * V;
+    scatter_packs(GatherShape s, i64 groups, const T* dy, const i64* index, T* dx) {
+  __shared__ int taken[scatter_places];
+  __shared__ short takers[8][scatter_places];
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const i64 image = blockIdx.x / groups, row = blockIdx.x % groups * 8 + warp,
+            at = (blockIdx.y * i64{32} + lane) * V;
   acc_t<T> sum[V] = {};
   for (i64 first = 0; first < s.taken; first += scatter_places) {
     const int n = static_cast<int>(::min(s.taken - first, i64{scatter_places}));
-    if (threadIdx.x < 32) {
-      const int lane = static_cast<int>(threadIdx.x);
-      int found = 0;
-      for (int j = lane; j - lane < n; j += 32) {
-        const bool ours = j < n && index[image * s.taken + first + j] == row;
-        const unsigned votes = __ballot_sync(0xffffffffu, ours);
-        if (ours) takers[found + __popc(votes & ((1u << lane) - 1))] = j;
-        found += __popc(votes);
-      }
-      if (lane == 0) count = found;
+    if (first > 0) __syncthreads();  // the places before are still looked at
+    for (int j = static_cast<int>(threadIdx.x); j < n; j += 256) {
+      const i64 from = index[image * s.taken + first + j];
+      taken[j] = from >= 0 && from < s.rows ? static_cast<int>(from) : -1;
     }
     __syncthreads();
-    if (at < s.width)
-      for (int i = 0; i < count; ++i) {
+    int found = 0;
+    for (int j = lane; j - lane < n; j += 32) {
+      const bool ours = j < n && taken[j] == static_cast<int>(row);
+      const unsigned votes = __ballot_sync(0xffffffffu, ours);
+      if (ours) takers[warp][found + __popc(votes & ((1u << lane) - 1))] = static_cast<short>(j);
+      found += __popc(votes);
+    }
+    __syncwarp();
+    if (at < s.width) {
+      const T* const from = dy + (image * s.taken + first) * s.width + at;
+#pragma unroll 4
+      for (int i = 0; i < found; ++i) {
         acc_t<T> v[V];
-        load_pack<V>(dy + (image * s.taken + first + takers[i]) * s.width + at, v);
+        load_pack<V>(from + takers[warp][i] * s.width, v);
 #pragma unroll
         for (int k = 0; k < V; ++k) sum[k] += v[k];
       }
-    __syncthreads();
+    }
   }
-  if (at < s.width) store_pack<V>(dx + (image * s.rows + row) * s.width + at, sum);
+  if (at < s.width && row < s.rows) store_pack<V>(dx + (image * s.rows + row) * s.width + at, sum);
 }
 
 }  // namespace detail
@@ -116,12 +124,13 @@ void scatter_rows(Cuda, const GatherShape& s, const T* dy, const i64* index, T* 
   if (s.batch * s.rows * s.width == 0) return;
   with_pack<T>(s.width, [&](auto v) {
     constexpr int V = decltype(v)::value;
-    const i64 parts = (s.width / V + 255) / 256;
-    check(s.batch * s.rows < (i64{1} << 31) && parts < 65536, "gather_rows: ", s.batch * s.rows,
-          " rows of ", s.width, " elements are too many for one call");
+    const i64 parts = (s.width / V + 31) / 32, groups = (s.rows + 7) / 8;
+    check(s.batch * groups < (i64{1} << 31) && s.rows < (i64{1} << 31) && parts < 65536,
+          "gather_rows: ", s.batch * s.rows, " rows of ", s.width,
+          " elements are too many for one call");
     detail::scatter_packs<T, V>
-        <<<dim3(static_cast<unsigned>(s.batch * s.rows), static_cast<unsigned>(parts)), 256, 0,
-           cuda::stream()>>>(s, dy, index, dx);
+        <<<dim3(static_cast<unsigned>(s.batch * groups), static_cast<unsigned>(parts)), 256, 0,
+           cuda::stream()>>>(s, groups, dy, index, dx);
   });
   cuda::launched("gather_rows");
 }
