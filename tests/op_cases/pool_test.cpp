@@ -47,5 +47,8 @@ TEST_CASE("op table: pool") {
        [] {
          global_avg_pool(zeros({1, 0, 4, 1}));
        }},
+      {"silu_avg_pool", [](In x) { return silu_avg_pool(x[0]); },
+       "silu_avg_pool: x must be (B,H,W,C) with elements, got (4)",
+       [] { silu_avg_pool(zeros({4})); }},
   });
 }

@@ -9,6 +9,8 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstddef>
 
 #include "ppma/core/config.hpp"
 #include "ppma/core/error.hpp"
@@ -36,19 +38,29 @@ inline cudaStream_t compute_stream() {
   }();
   return stream;
 }
+inline cudaStream_t stream() {
+  cudaStream_t& s = current_stream();
+  if (s == nullptr) s = compute_stream();
+  return s;
+}
+/// The stream whose last work is a kernel of launch(); null: another's, or none is known.
+inline std::atomic<cudaStream_t>& overtaken() {
+  static std::atomic<cudaStream_t> stream{nullptr};
+  return stream;
+}
 }  // namespace detail
 
-/// The stream on which this thread's kernels run.
+/// The stream on which this thread's kernels run. Who asks may give it work of any kind: the next
+/// kernel of launch() begins after that.
 inline cudaStream_t stream() {
-  cudaStream_t& s = detail::current_stream();
-  if (s == nullptr) s = detail::compute_stream();
-  return s;
+  detail::overtaken() = nullptr;
+  return detail::stream();
 }
 
 /// Whether what is launched now becomes part of a graph instead of running.
 inline bool capturing() {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  require(cudaStreamIsCapturing(stream(), &status), "state of the stream");
+  require(cudaStreamIsCapturing(detail::stream(), &status), "state of the stream");
   return status != cudaStreamCaptureStatusNone;
 }
 
@@ -68,12 +80,38 @@ inline const cudaDeviceProp& device() {
   return properties;
 }
 
+/// Launches a kernel all of whose blocks call wait(): behind another one of
+/// these it starts before that has ended (from sm_90 on), and what it does until wait() costs no
+/// time. Until then it may read what no kernel behind the last ordinary launch has written, such as
+/// the parameters of a network, and nothing else.
+template <class... Parameters, class... Arguments>
+void launch(const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+            std::size_t shared, const Arguments&... arguments) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t how{};
+  how.gridDim = grid, how.blockDim = block, how.dynamicSmemBytes = shared;
+  how.stream = detail::stream(), how.attrs = &early;
+  const bool behind_another = detail::overtaken().exchange(how.stream) == how.stream;
+  how.numAttrs = behind_another && device().major >= 9 ? 1 : 0;
+  require(cudaLaunchKernelEx(&how, kernel, static_cast<Parameters>(arguments)...), op);
+}
+
 /// Blocks of `threads` for n items with a grid-stride loop: for (i64 i = first(); i < n; i +=
 /// stride()).
 inline unsigned blocks(i64 n, i64 threads, i64 most = 132 * 64) {
   return static_cast<unsigned>(std::clamp<i64>((n + threads - 1) / threads, 1, most));
 }
 #if PPMA_CUDA
+/// Until all kernels before this one have ended and what they wrote is there; then the next one may
+/// start where there is room.
+__device__ __forceinline__ void wait() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
 __device__ inline i64 first() { return static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline i64 stride() { return static_cast<i64>(gridDim.x) * blockDim.x; }
 #endif

@@ -381,7 +381,7 @@ inline kernels::NormProducts norm_products(const Tensor& x, const LayerNorm& nor
 Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to) {
 #if PPMA_CUDA
   if (to.weight.defined() && x.rank() == 4 && to.weight.shape() == Shape{3 * x.dim(3), x.dim(3)} &&
-      detail::multiplies_normed(x, norm, {&to, &to, &to}, 8)) {
+      detail::multiplies_normed(x, norm, {&to, &to, &to}, 0)) {
     const i64 c = x.dim(3);
     Tensor y = Tensor::empty({x.dim(0), x.dim(1), x.dim(2), 3 * c}, x.dtype(), x.device());
     const detail::NarrowLayer layer(to);

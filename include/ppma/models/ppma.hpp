@@ -85,8 +85,7 @@ struct DenseBackbone {
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
 
 #include "ppma/nn/image_by_image.hpp"
-#include "ppma/ops/activation.hpp"
-#include "ppma/ops/reduce.hpp"
+#include "ppma/ops/pool.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -138,8 +137,8 @@ Tensor Ppma::forward(const Tensor& images, Context& ctx, Maps* maps) const {
 Tensor Ppma::logits(const Tensor& images, Context& ctx, Maps* maps) const {
   const Tensor x = backbone.forward(images, ctx, maps).back();  // (B,H,W,C)
   const Scope scope("head");
-  const Tensor y = silu(norm.forward(proj.forward(x), ctx));  // (B,H,W,projection)
-  Tensor out = head.forward(mean(y, {1, 2}));                 // (B,classes)
+  const Tensor y = norm.forward(proj.forward(x), ctx);  // (B,H,W,projection)
+  Tensor out = head.forward(silu_avg_pool(y));          // (B,classes)
   out = ctx.seen(cast(out, accumulator_dtype(out.dtype())));
   if (maps) maps->emplace_back("logits", out);
   return out;

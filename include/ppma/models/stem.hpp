@@ -30,9 +30,9 @@ struct Stem {
 
  private:
   PPMA_API Tensor layers(Tensor x, std::size_t first, const Context& ctx) const;
-  // Whether the norm is in the convolution, whose weights are plain, and GELU follows.
+  // Whether the norm is in the convolution, and GELU follows.
   bool fused(std::size_t i, const Context& ctx) const {
-    return norms[i].folded() && !ctx.training && i + 1 < convs.size() && !convs[i].packed.defined();
+    return norms[i].folded() && !ctx.training && i + 1 < convs.size();
   }
 };
 
@@ -72,7 +72,8 @@ Stem::Stem(i64 channels, Rng& rng) {
 }
 
 Tensor Stem::of_images(const Tensor& images, const Context& ctx) const {
-  if (!fused(0, ctx)) return layers(channels_last("stem", images), 0, ctx);
+  if (!fused(0, ctx) || convs[0].packed.defined())
+    return layers(channels_last("stem", images), 0, ctx);
   return layers(conv2d_gelu_of_images(images, convs[0].weight, convs[0].bias, convs[0].options), 1,
                 ctx);
 }
@@ -80,7 +81,7 @@ Tensor Stem::of_images(const Tensor& images, const Context& ctx) const {
 Tensor Stem::layers(Tensor x, std::size_t first, const Context& ctx) const {
   for (std::size_t i = first; i < convs.size(); ++i) {
     if (fused(i, ctx)) {
-      x = conv2d_gelu(x, convs[i].weight, convs[i].bias, convs[i].options);
+      x = convs[i].forward_gelu(x);
       continue;
     }
     x = convs[i].forward(x);

@@ -20,7 +20,7 @@ namespace ppma::inline PPMA_ABI {
 struct Linear {
   Tensor weight;         // (out,in)
   Tensor bias;           // (out), or undefined
-  PackedWeights packed;  // in inference, in place of weight (pack_weights())
+  PackedWeights packed;  // in inference, read in place of weight (pack_weights())
 
   PPMA_API Linear(i64 in, i64 out, Rng& rng, bool with_bias = true);
   /// (..,in) -> (..,out), + add
@@ -38,12 +38,17 @@ struct Conv2d {
   Tensor weight;  // (O,I/groups,k,k)
   Tensor bias;    // (O), or undefined
   ConvOptions options;
-  PackedWeights packed;  // in inference, in place of weight (pack_weights())
+  PackedWeights packed;  // in inference, read in place of weight (pack_weights())
 
   PPMA_API Conv2d(i64 in, i64 out, i64 kernel, ConvOptions options_, Rng& rng);
   // (B,H,W,I) -> (B,H',W',O)
   Tensor forward(const Tensor& x) const {
     return packed.defined() ? conv2d(x, packed, bias, options) : conv2d(x, weight, bias, options);
+  }
+  // gelu(forward(x))
+  Tensor forward_gelu(const Tensor& x) const {
+    return packed.defined() ? conv2d_gelu(x, packed, bias, options)
+                            : conv2d_gelu(x, weight, bias, options);
   }
   template <class V>
   void fields(V& v) {
@@ -68,13 +73,13 @@ void narrow_weights(M& module, DType dtype) {
   for_each_layer<Conv2d>(module, [&](Conv2d& l) { narrow(l.weight, false), narrow(l.bias, true); });
 }
 
-/// For inference on the CPU: weights of all dense layers as their kernels read them, in place of
-/// the plain ones, so that no forward pass packs them. Elsewhere they stay.
+/// For inference: weights of all dense layers as their kernels read them, so that no forward pass
+/// packs them; on the CPU in place of the plain ones, and in bf16 on a GPU beside them.
 template <class M>
 void pack_weights(M& module) {
   const auto pack = [](auto& layer, PackedWeights packed) {
     layer.packed = std::move(packed);
-    if (layer.packed.defined()) layer.weight = Tensor();
+    if (layer.packed.defined() && layer.weight.device() == Device::cpu) layer.weight = Tensor();
   };
   for_each_layer<Linear>(module, [&](Linear& l) {
     if (l.weight.defined()) pack(l, pack_linear(l.weight));

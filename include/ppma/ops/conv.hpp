@@ -27,14 +27,19 @@ PPMA_API Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = 
 PPMA_API Tensor conv2d_gelu_of_images(const Tensor& images, const Tensor& w, const Tensor& b,
                                       const ConvOptions& options);
 
-/// w (O,I/groups,kh,kw) packed for conv2d's kernel with these options (any padding); undefined on a
-/// GPU. A bf16 w is packed for f32 x, as pack_linear() says.
+/// w (O,I/groups,kh,kw) packed for conv2d's kernel with these options (any padding). A bf16 w is
+/// packed for f32 x, as pack_linear() says; on a GPU for bf16 x, where its channels of one group
+/// make whole packs, and else there is none (undefined).
 PPMA_API PackedWeights pack_conv2d(const Tensor& w, const ConvOptions& options = {});
 
 /// The same convolution with packed weights; not differentiable. Errors: another stride or other
 /// groups than they were packed for.
 PPMA_API Tensor conv2d(const Tensor& x, const PackedWeights& w, const Tensor& b = Tensor(),
                        const ConvOptions& options = {});
+
+/// gelu(conv2d(...)) with packed weights, on a GPU in one pass.
+PPMA_API Tensor conv2d_gelu(const Tensor& x, const PackedWeights& w, const Tensor& b = Tensor(),
+                            const ConvOptions& options = {});
 
 }  // namespace ppma::inline PPMA_ABI
 
@@ -82,6 +87,11 @@ kernels::ConvWeights<T> straight_weights(const Shape& w, i64 groups, const T* el
   const i64 taps = w[2] * w[3];
   return {elements, w[1] * taps, taps, w[0] / groups * w[1] * taps, w[2], w[3], 0, 1, 0, 1};
 }
+// The same weights of one group at `elements` in the order (O,kh,kw,I), as a GPU has them packed.
+template <class T>
+kernels::ConvWeights<T> weights_by_taps(const Shape& w, const T* elements) {
+  return {elements, w[1] * w[2] * w[3], 1, 0, w[2], w[3] * w[1], 0, 1, 0, w[1]};
+}
 
 }  // namespace detail
 
@@ -90,7 +100,13 @@ PackedWeights pack_conv2d(const Tensor& w, const ConvOptions& options) {
   check(w.defined() && w.rank() == 4 && groups >= 1 && w.dim(0) % groups == 0,
         "pack_conv2d: w must be (O,I/groups,kh,kw)");
   PackedWeights packed{w.shape(), Tensor()};
-  if (w.device() != Device::cpu || w.numel() == 0) return packed;
+  if (w.numel() == 0) return packed;
+  if (w.device() != Device::cpu) {
+    const NoGrad off;
+    if (w.dtype() == DType::bf16 && groups == 1 && w.dim(1) % 8 == 0)
+      packed.elements = permute(w, {0, 2, 3, 1});
+    return packed;
+  }
   kernels::ConvMap map{};
   map.ci = w.dim(1) * groups, map.co = w.dim(0), map.th = w.dim(2), map.tw = w.dim(3);
   map.groups = groups, map.stride = options.stride;
@@ -121,16 +137,21 @@ Tensor conv2d(const Tensor& x, const PackedWeights& w, const Tensor& b,
   detail::check_packed("conv2d", x, w.elements, b);
   check(!w.transformed || options.stride == 1, "conv2d: w was packed for stride 1, not ",
         options.stride);
-  Tensor y = Tensor::empty(detail::conv2d_shape(x, w.shape, b, options), x.dtype());
-  visit_cpu(x.device(), x.dtype(), "conv2d", [&](auto on, auto t) {
+  check(w.elements.device() == Device::cpu || options.groups == 1,
+        "conv2d: w was packed for one group, not ", options.groups);
+  Tensor y = Tensor::empty(detail::conv2d_shape(x, w.shape, b, options), x.dtype(), x.device());
+  const Tensor shift = x.device() == Device::cpu ? b : detail::converted_weights(b, x.dtype());
+  visit(x.device(), x.dtype(), "conv2d", [&](auto on, auto t) {
     using T = decltype(t);
     auto weights = detail::straight_weights<T>(w.shape, options.groups, nullptr);
-    if (w.elements.dtype() == DType::bf16)
+    if (w.elements.device() != Device::cpu)
+      weights = detail::weights_by_taps(w.shape, w.elements.data<T>());
+    else if (w.elements.dtype() == DType::bf16)
       weights.strips = w.elements.data<bf16>();
     else
       (w.transformed ? weights.transformed : weights.packed) = w.elements.data<T>();
     kernels::convolve(on, detail::conv_map(x.shape(), w.shape, y.shape(), options), x.data<T>(),
-                      weights, detail::data_or_null<T>(b), y.data<T>());
+                      weights, detail::data_or_null<T>(shift), y.data<T>());
   });
   return y;
 }
@@ -192,33 +213,34 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptio
 namespace detail {
 
 // GELU of the convolution of x (B,H,W,I), or (B,I,H,W) where `planes`, in one pass; undefined where
-// there is none.
-inline Tensor conv2d_gelu_at_once(const Tensor& x, bool planes, const Tensor& w, const Tensor& b,
-                                  const ConvOptions& options) {
+// there is none. w has shape `taps`, or that many elements where it is packed.
+inline Tensor conv2d_gelu_at_once(const Tensor& x, bool planes, const Tensor& w, const Shape& taps,
+                                  bool packed, const Tensor& b, const ConvOptions& options) {
 #if PPMA_CUDA
   const auto narrow = [&x](const Tensor& t) {
     return t.defined() && t.dtype() == DType::bf16 && t.device() == Device::cuda &&
            !needs_grad({x, t});
   };
-  if (!narrow(x) || !narrow(w) || !narrow(b) || x.rank() != 4 || x.numel() == 0 || w.rank() != 4 ||
-      options.groups != 1 || options.stride <= 0 || options.padding < 0 ||
-      b.shape() != Shape{w.dim(0)})
+  if (!narrow(x) || !narrow(w) || !narrow(b) || x.rank() != 4 || x.numel() == 0 ||
+      taps.rank() != 4 || options.groups != 1 || options.stride <= 0 || options.padding < 0 ||
+      b.shape() != Shape{taps[0]})
     return Tensor();
   const Shape last =
       planes ? Shape{x.dim(0), x.dim(2), x.dim(3), x.dim(1)} : x.shape();  // (B,H,W,I)
-  const i64 s = options.stride, h = last[1] + 2 * options.padding - w.dim(2),
-            width = last[2] + 2 * options.padding - w.dim(3);
-  if (w.dim(1) != last[3] || h < 0 || width < 0) return Tensor();
-  Tensor y = Tensor::empty({x.dim(0), h / s + 1, width / s + 1, w.dim(0)}, x.dtype(), x.device());
-  const kernels::ConvMap map = conv_map(last, w.shape(), y.shape(), options);
+  const i64 s = options.stride, h = last[1] + 2 * options.padding - taps[2],
+            width = last[2] + 2 * options.padding - taps[3];
+  if (taps[1] != last[3] || h < 0 || width < 0) return Tensor();
+  Tensor y = Tensor::empty({x.dim(0), h / s + 1, width / s + 1, taps[0]}, x.dtype(), x.device());
+  const kernels::ConvMap map = conv_map(last, taps, y.shape(), options);
   if (!kernels::fuses_gelu(Cuda{}, map, planes)) return Tensor();
-  kernels::convolve_gelu(Cuda{}, map, planes, x.data<bf16>(),
-                         straight_weights(w.shape(), 1, w.data<bf16>()), b.data<bf16>(),
-                         y.data<bf16>());
+  kernels::convolve_gelu(
+      Cuda{}, map, planes, x.data<bf16>(),
+      packed ? weights_by_taps(taps, w.data<bf16>()) : straight_weights(taps, 1, w.data<bf16>()),
+      b.data<bf16>(), y.data<bf16>());
   return y;
 #else
   static_cast<void>(x), static_cast<void>(planes), static_cast<void>(w), static_cast<void>(b);
-  static_cast<void>(options);
+  static_cast<void>(options), static_cast<void>(taps), static_cast<void>(packed);
   return Tensor();
 #endif
 }
@@ -226,7 +248,13 @@ inline Tensor conv2d_gelu_at_once(const Tensor& x, bool planes, const Tensor& w,
 }  // namespace detail
 
 Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptions& options) {
-  const Tensor y = detail::conv2d_gelu_at_once(x, false, w, b, options);
+  const Tensor y = detail::conv2d_gelu_at_once(x, false, w, w.shape(), false, b, options);
+  return y.defined() ? y : gelu(conv2d(x, w, b, options));
+}
+
+Tensor conv2d_gelu(const Tensor& x, const PackedWeights& w, const Tensor& b,
+                   const ConvOptions& options) {
+  const Tensor y = detail::conv2d_gelu_at_once(x, false, w.elements, w.shape, true, b, options);
   return y.defined() ? y : gelu(conv2d(x, w, b, options));
 }
 
@@ -235,7 +263,7 @@ Tensor conv2d_gelu_of_images(const Tensor& images, const Tensor& w, const Tensor
   check(images.defined(), "conv2d_gelu_of_images: images are undefined");
   check(images.rank() == 4, "conv2d_gelu_of_images: images must be (B,I,H,W), got ",
         images.shape());
-  const Tensor y = detail::conv2d_gelu_at_once(images, true, w, b, options);
+  const Tensor y = detail::conv2d_gelu_at_once(images, true, w, w.shape(), false, b, options);
   return y.defined() ? y : conv2d_gelu(permute(images, {0, 2, 3, 1}), w, b, options);
 }
 

@@ -26,9 +26,10 @@ struct PackedWeights {
   bool defined() const { return elements.defined(); }
 };
 
-/// w (out, in) packed; undefined where products take weights as they are: on a GPU, and where Eigen
-/// computes them. A bf16 w is packed for f32 x: the product reads half the bytes; it rounds x to
-/// bf16 where the processor multiplies that (AMX), and else makes w f32 as it goes.
+/// w (out, in) packed; undefined where products take weights as they are: f32 on a GPU, and where
+/// Eigen computes them. A bf16 w is packed for f32 x: the product reads half the bytes; it rounds x
+/// to bf16 where the processor multiplies that (AMX), and else makes w f32 as it goes. On a GPU a
+/// bf16 w stays as it is, and beside bf16 x it is read while what is ahead of the product runs.
 PPMA_API PackedWeights pack_linear(const Tensor& w);
 
 /// The same map with packed weights; not differentiable.
@@ -155,7 +156,11 @@ Backward linear_backward(const Tensor& x, const Tensor& w, const Tensor& b, cons
 PackedWeights pack_linear(const Tensor& w) {
   check(w.defined() && w.rank() == 2, "pack_linear: w must be (out, in)");
   PackedWeights packed{w.shape(), Tensor()};
-  if (w.device() != Device::cpu || w.numel() == 0) return packed;
+  if (w.numel() == 0) return packed;
+  if (w.device() != Device::cpu) {
+    if (w.dtype() == DType::bf16) packed.elements = w.detach();
+    return packed;
+  }
   if (w.dtype() == DType::bf16) {
     const i64 n = w.dim(0), k = w.dim(1);
     packed.elements = Tensor::empty(Shape{kernels::strips_size(k, n)}, DType::bf16);
@@ -182,7 +187,9 @@ Tensor linear(const Tensor& x, const PackedWeights& w, const Tensor& b, const Te
   detail::check_packed("linear", x, w.elements, b);
   return detail::linear_values(x, w.shape, b, add, [&](auto& g) {
     using T = std::remove_cvref_t<decltype(*g.c)>;
-    if (w.elements.dtype() == DType::bf16)
+    if (w.elements.device() != Device::cpu)
+      g.b = w.elements.data<T>(), g.ldb = g.k, g.tb = g.lasting = true;
+    else if (w.elements.dtype() == DType::bf16)
       g.strips = w.elements.data<bf16>();
     else
       g.packed = w.elements.data<T>();

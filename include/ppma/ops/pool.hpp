@@ -34,6 +34,9 @@ PPMA_API Tensor adaptive_avg_pool2d(const Tensor& x, i64 h, i64 w);
 /// x (B,H,W,C) -> (B,C): mean over the grid.
 PPMA_API Tensor global_avg_pool(const Tensor& x);
 
+/// global_avg_pool(silu(x)); on a GPU, in bf16, one pass where nothing is recorded.
+PPMA_API Tensor silu_avg_pool(const Tensor& x);
+
 /// As avg_pool2d with the largest element; padding never wins; the gradient goes to the first of
 /// equals.
 PPMA_API Tensor max_pool2d(const Tensor& x, const Pool& p = {});
@@ -42,6 +45,7 @@ PPMA_API Tensor max_pool2d(const Tensor& x, const Pool& p = {});
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_IMAGES)
 
+#include "ppma/ops/activation.hpp"
 #include "ppma/ops/elementwise.hpp"
 #include "ppma/ops/reduce.hpp"
 
@@ -102,6 +106,20 @@ Tensor adaptive_avg_pool2d(const Tensor& x, i64 h, i64 w) {
 Tensor global_avg_pool(const Tensor& x) {
   detail::check_map("global_avg_pool", x);
   return mean(x, {1, 2});
+}
+
+Tensor silu_avg_pool(const Tensor& x) {
+  detail::check_map("silu_avg_pool", x);
+#if PPMA_CUDA
+  if (x.device() == Device::cuda && x.dtype() == DType::bf16 && x.dim(3) % 64 == 0 &&
+      x.dim(0) <= 65535 && !needs_grad({x})) {
+    Tensor y = Tensor::empty({x.dim(0), x.dim(3)}, x.dtype(), x.device());
+    kernels::silu_means(Cuda{}, x.dim(0), x.dim(1) * x.dim(2), x.dim(3), x.data<bf16>(),
+                        y.data<bf16>());
+    return y;
+  }
+#endif
+  return global_avg_pool(silu(x));
 }
 
 Tensor max_pool2d(const Tensor& x, const Pool& p) {

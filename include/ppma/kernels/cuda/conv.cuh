@@ -15,6 +15,7 @@
 #include "ppma/kernels/cuda/conv_columns_forward.cuh"
 #include "ppma/kernels/cuda/conv_cudnn.cuh"
 #include "ppma/kernels/cuda/conv_tensor.cuh"
+#include "ppma/kernels/cuda/few_rows_run.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
@@ -231,6 +232,7 @@ inline bool fuses_gelu(Cuda, const ConvMap& m, bool planes) {
 /// GELU of the convolution, in its own pass.
 inline void convolve_gelu(Cuda, const ConvMap& m, bool planes, const bf16* x,
                           const ConvWeights<bf16>& weights, const bf16* bias, bf16* out) {
+  if (!planes && detail::few_rows::run<detail::FastGelu>(m, x, weights, bias, out)) return;
   if (!detail::conv_columns::run_image(m, planes, x, weights, bias, out, true) &&
       !detail::conv_columns::run(m, x, weights, bias, out, true))
     detail::convolve_tensor(m, x, weights, bias, out, true);
@@ -240,6 +242,7 @@ template <class T>
 void convolve(Cuda on, const ConvMap& m, const T* x, const ConvWeights<T>& weights, const T* bias,
               T* out) {
   if constexpr (std::is_same_v<T, bf16>) {
+    if (detail::few_rows::run<detail::AsItIs>(m, x, weights, bias, out)) return;
 #if PPMA_CUDNN
     if (detail::cudnn_takes(m, x, bias, out) && detail::cudnn_pays(m) &&
         detail::convolve_cudnn(m, x, weights, bias, out))

@@ -80,6 +80,7 @@ __global__ void __launch_bounds__(256, blocks)
     convolve_image(Map m, const bf16* x, ConvWeights<bf16> weights, const bf16* bias, bf16* out) {
   using Pairs = ImagePairs<planes>;
   constexpr int count = Pairs::count;
+  cuda::wait();
   const int lane = static_cast<int>(threadIdx.x) % 32, q = lane % 4, slices = m.n / (8 * NT);
   const int warp = static_cast<int>(blockIdx.x) * 8 + static_cast<int>(threadIdx.x) / 32,
             slice = warp % slices, walkers = static_cast<int>(gridDim.x) * 8 / slices;
@@ -161,8 +162,8 @@ inline bool run_image(const ConvMap& m, bool planes, const bf16* x,
   const auto launch = [&](auto order, auto tiles, auto f) {
     constexpr int NT = decltype(tiles)::value, per = NT == 4 ? 2 : 4;
     const Map map = map_of(m.batch, m.h, m.w, m.co, 2, i64{grid(per)} * 8 / (m.co / (8 * NT)));
-    convolve_image<decltype(order)::value, NT, per, decltype(f)>
-        <<<grid(per), 256, 0, cuda::stream()>>>(map, x, weights, bias, out);
+    cuda::launch("conv2d", convolve_image<decltype(order)::value, NT, per, decltype(f)>, grid(per),
+                 256, 0, map, x, weights, bias, out);
   };
   const auto with_tiles = [&](auto order, auto f) {
     if (m.co % 32 == 0)
@@ -174,7 +175,6 @@ inline bool run_image(const ConvMap& m, bool planes, const bf16* x,
     planes ? with_tiles(std::true_type{}, f) : with_tiles(std::false_type{}, f);
   };
   gelu ? with_order(FastGelu{}) : with_order(AsItIs{});
-  cuda::launched("conv2d");
   return true;
 }
 

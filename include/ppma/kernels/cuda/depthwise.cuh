@@ -69,15 +69,13 @@ void run_depthwise_few(const DepthwiseShape& s, const bf16* x, const float* w, b
   const i64 strips = s.batch * s.h * ((s.w + 1) / 2);
   const dim3 grid(static_cast<unsigned>(s.c / 64), static_cast<unsigned>((strips + 7) / 8));
   const auto run = [&](auto kernel) {
-    kernel<<<grid, dim3(32, 8), 0, cuda::stream()>>>(
-        static_cast<int>(strips), static_cast<int>(s.h), static_cast<int>(s.w),
-        static_cast<int>(s.c), x, w, turned, bias, add, slope_at, y);
+    cuda::launch("depthwise_conv2d", kernel, grid, dim3(32, 8), 0, strips, s.h, s.w, s.c, x, w,
+                 turned, bias, add, slope_at, y);
   };
   if (s.k == 3)
     run(depthwise_few<3, F, S>);
   else if constexpr (!F::acts && !S::acts)
     run(depthwise_few<5, F, S>);
-  cuda::launched("depthwise_conv2d");
 }
 /// f(constant k) for the k of a shape that streams.
 template <class F>

@@ -4,6 +4,9 @@
 // threads that walk down rows, so a thread has only two pixels of two channels and reads their
 // neighbourhood at once. The sums run in the order of the walk: the same bits.
 //
+// Weights and bias are float, which no kernel of cuda::launch() writes: they are read before the
+// kernel ahead is done.
+//
 // Floor: a launch and one trip to memory. Each value is read K (K + 1) / 2 times, from the caches.
 
 #include "ppma/kernels/cuda/depthwise_rows.cuh"
@@ -28,6 +31,11 @@ __global__ void __launch_bounds__(256)
   // its first pixel
   const int j = strip % across * P, i = strip / across % h,
             first = ((strip / across) * w + j) * c + c0 + at;
+  float sum[P][2];
+#pragma unroll
+  for (int p = 0; p < P; ++p)
+    sum[p][0] = bias ? bias[c0 + at] : 0.f, sum[p][1] = bias ? bias[c0 + at + 1] : 0.f;
+  cuda::wait();
   unsigned raw[K][P + K - 1], plus[P] = {}, slope[P] = {};
 #pragma unroll
   for (int ky = 0; ky < K; ++ky)
@@ -47,10 +55,6 @@ __global__ void __launch_bounds__(256)
     if constexpr (S::acts)
       slope[p] = *reinterpret_cast<const unsigned*>(slope_at + (first + p * c));
   }
-  float sum[P][2];
-#pragma unroll
-  for (int p = 0; p < P; ++p)
-    sum[p][0] = bias ? bias[c0 + at] : 0.f, sum[p][1] = bias ? bias[c0 + at + 1] : 0.f;
   copies_done<0>();
   __syncthreads();
   if (strip >= strips) return;

@@ -7,7 +7,8 @@
 // Which of its kernels is best is asked once a problem and kept. Its first answer can take half as
 // long again as the best of its answers (100,352 x 128 x 128 bf16 on an H200: 29.8 and 18.1 us), so
 // for large bf16 products all are timed once, and one takes its place that gives the same bits.
-// Where it has none, a plain tiled kernel does the work.
+// Where it has none, a plain tiled kernel does the work; products of few rows have a kernel of ours
+// (few_rows.cuh).
 
 #include <cublasLt.h>
 
@@ -18,6 +19,7 @@
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/cuda.cuh"
 #include "ppma/core/device.hpp"
+#include "ppma/kernels/cuda/few_rows_run.cuh"
 #include "ppma/kernels/cuda/gemm_choice.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
 
@@ -185,6 +187,8 @@ __global__ void convert_kernel(i64 n, const From* x, To* y) {
 template <class T, class R>
 void gemm(Cuda, const Gemm<T, R>& g) {
   if (g.m == 0 || g.n == 0 || g.batch == 0) return;
+  if constexpr (std::is_same_v<T, bf16> && std::is_same_v<R, bf16>)
+    if (g.k > 0 && detail::few_rows::run(g)) return;
   if (g.k > 0) {
     detail::Lt& lt = detail::Lt::get();
     const std::lock_guard<std::mutex> lock(lt.mutex);

@@ -132,6 +132,37 @@ __global__ void __launch_bounds__(256)
   }
 }
 
+// y (images, channels) = means over the cells of silu(x); grid (channels / 64, images). A block's 32
+// rows of threads share the cells, and their sums are joined in one order.
+template <class T>
+__global__ void __launch_bounds__(256) silu_mean_cells(int cells, int channels, const T* x, T* y) {
+  __shared__ float sums[8][64];
+  cuda::wait();
+  const int tid = static_cast<int>(threadIdx.x), c = tid % 8 * 8,
+            at = static_cast<int>(blockIdx.x) * 64;
+  const T* const from = x + static_cast<i64>(blockIdx.y) * cells * channels + at + c;
+  float sum[8] = {};
+#pragma unroll 2
+  for (int cell = tid / 8; cell < cells; cell += 32) {
+    float v[8];
+    load_pack<8>(from + static_cast<i64>(cell) * channels, v);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) sum[k] += v[k] / (1 + __expf(-v[k]));
+  }
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
+    sum[k] += __shfl_xor_sync(0xffffffffu, sum[k], 8);
+    sum[k] += __shfl_xor_sync(0xffffffffu, sum[k], 16);
+    if (tid % 32 < 8) sums[tid / 32][c + k] = sum[k];
+  }
+  __syncthreads();
+  if (tid >= 64) return;
+  float all = 0;
+#pragma unroll
+  for (int k = 0; k < 8; ++k) all += sums[k][tid];
+  y[static_cast<i64>(blockIdx.y) * channels + at + tid] = T(all / static_cast<float>(cells));
+}
+
 // Calls f(constant V, shape, number of threads over a grid of `cells` cells).
 template <class T, class F>
 void over_pool(i64 batch, i64 channels, const Windows& rows, const Windows& cols, i64 cells, F f) {
@@ -142,6 +173,13 @@ void over_pool(i64 batch, i64 channels, const Windows& rows, const Windows& cols
 }
 
 }  // namespace detail
+
+/// Means over the cells of silu(x (images, cells, channels)); channels in 64s.
+inline void silu_means(Cuda, i64 images, i64 cells, i64 channels, const bf16* x, bf16* y) {
+  cuda::launch("silu_avg_pool", detail::silu_mean_cells<bf16>,
+               dim3(static_cast<unsigned>(channels / 64), static_cast<unsigned>(images)), 256, 0,
+               cells, channels, x, y);
+}
 
 template <class T>
 void avg_pool(Cuda, i64 batch, i64 channels, const Windows& rows, const Windows& cols, i64 area,

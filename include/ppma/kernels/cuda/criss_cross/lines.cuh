@@ -228,7 +228,7 @@ inline constexpr int good_shared = 99 * 1024;  // what every GPU from sm_80 on h
 
 /// Lines of a pass. A block of up to `warps` warps has a head for each if there is room, but no
 /// more than make whole cache lines (64 channels) where that would leave multiprocessors without a
-/// block.
+/// block, and one alone where a head a block does not fill them twice.
 template <int D, int NT>
 Lines lines(const AttentionShape& x, bool along_rows, const polyline_gpu::LineOrders& orders,
             int warps, int tiles, int stages, int floats) {
@@ -241,9 +241,11 @@ Lines lines(const AttentionShape& x, bool along_rows, const polyline_gpu::LineOr
   s.order = along_rows ? orders.rows : orders.columns;
   s.padded = NT < 8 ? s.rows<NT>() : (s.length + 63) / 64 * 64;
   constexpr i64 many_blocks = 1024;
+  const i64 heads = x.batch * s.count * s.heads;
   s.group = 1;
-  while (s.group < s.heads && s.group < std::min(warps, most_group<D, NT>) &&
-         (s.group * D < 64 || x.batch * s.count * s.heads / (2 * s.group) >= many_blocks)) {
+  while (heads > 2 * cuda::device().multiProcessorCount && s.group < s.heads &&
+         s.group < std::min(warps, most_group<D, NT>) &&
+         (s.group * D < 64 || heads / (2 * s.group) >= many_blocks)) {
     s.group *= 2;
     if (shared_bytes<D, NT>(s, tiles, stages, floats) > good_shared) {
       s.group /= 2;

@@ -34,6 +34,7 @@ __global__ void __launch_bounds__(apply_threads)
             lane = lane_index();
   bf16 *const keys = queries + tile, *const x1 = keys + tile, *const x0 = x1 + (two ? tile : 0);
   float* const sums = reinterpret_cast<float*>(x0 + tile);
+  cuda::wait();
   if constexpr (two)
     fetch<D, NT>(queries, s, here, {q, k, to.x1, to.x0});
   else
@@ -91,15 +92,15 @@ void run_apply(const AttentionArgs<bf16>& in, const polyline_gpu::LineOrders& or
       const int bytes = shared_bytes<D, NT>(s, tiles, 0, 1);
       if (bytes > 48 * 1024) detail::allow_shared(kernel, bytes, "criss_cross_attention");
       const dim3 blocks(static_cast<unsigned>(x.batch * s.count), static_cast<unsigned>(s.groups));
-      kernel<<<blocks, apply_threads, static_cast<std::size_t>(bytes), cuda::stream()>>>(
-          s, in.q, in.k, along_rows ? in.log_alpha : in.log_beta, to);
+      cuda::launch("criss_cross_attention", kernel, blocks, apply_threads,
+                   static_cast<std::size_t>(bytes), s, in.q, in.k,
+                   along_rows ? in.log_alpha : in.log_beta, to);
     };
     if (to.x1)
       run(apply<D, NT, true>, 4);
     else
       run(apply<D, NT, false>, 3);
   });
-  cuda::launched("criss_cross_attention");
 }
 
 /// Whether lines of this shape fit: heads of 64 channels at most, and `tiles` tiles of a line in

@@ -120,23 +120,32 @@ struct Small {
   }
   /// The running sums of a head; half a warp a line or a column.
   __device__ __forceinline__ void scan(const float* log_a, const float* log_b) const {
+    constexpr int ahead = 3;  // loads are under way at once
     const int all_lines = rows / padded, at = lane % 16;
-    for (int first = 2 * warp; first < all_lines + padded; first += 2 * warps) {
-      const int task = first + lane / 16, c = task - all_lines;
-      float sum = 0;
-      if (task < all_lines) {
-        if (task < lines && at > 0 && at < length)
-          sum = polyline_gpu::counted(log_a[task * length + at], polyline_gpu::limit_bf16);
-      } else if (c < length && at > 0 && at < lines) {
-        sum = polyline_gpu::counted(log_b[at * length + c], polyline_gpu::limit_bf16);
+    for (int first = 2 * warp; first < all_lines + padded; first += ahead * 2 * warps) {
+      float logs[ahead];
+#pragma unroll
+      for (int i = 0; i < ahead; ++i) {
+        const int task = first + i * 2 * warps + lane / 16, c = task - all_lines;
+        logs[i] = 0;
+        if (task < all_lines) {
+          if (task < lines && at > 0 && at < length) logs[i] = log_a[task * length + at];
+        } else if (c < length && at > 0 && at < lines) {
+          logs[i] = log_b[at * length + c];
+        }
       }
 #pragma unroll
-      for (int far_off = 1; far_off < 16; far_off *= 2) {
-        const float before = __shfl_up_sync(0xffffffffu, sum, far_off, 16);
-        if (at >= far_off) sum += before;
+      for (int i = 0; i < ahead; ++i) {
+        const int task = first + i * 2 * warps + lane / 16, c = task - all_lines;
+        float sum = polyline_gpu::counted(logs[i], polyline_gpu::limit_bf16);
+#pragma unroll
+        for (int far_off = 1; far_off < 16; far_off *= 2) {
+          const float before = __shfl_up_sync(0xffffffffu, sum, far_off, 16);
+          if (at >= far_off) sum += before;
+        }
+        if (task < all_lines && at < padded) a[task * padded + at] = sum;
+        if (task >= all_lines && c < padded && at < all_lines) b[at * padded + c] = sum;
       }
-      if (task < all_lines && at < padded) a[task * padded + at] = sum;
-      if (task >= all_lines && c < padded && at < all_lines) b[at * padded + c] = sum;
     }
   }
   __device__ __forceinline__ static float decay(float from, float to) {
@@ -258,9 +267,17 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
   extern __shared__ float4 whole_attention_memory[];
   const i64 head = blockIdx.y, base = g.base(head);
   const Small<D, WT, unsigned> map(g, whole_attention_memory);
+  cuda::wait();
   map.copy(g, k + base, map.x);
   map.copy(g, v + base, map.z);
   copies_issued();
+  unsigned query[D / 16][4];
+  const auto fetch = [&](int group) {
+    load_left<D>(q + base, g.channels, g.head_width, map.token(group, 0), map.token(group, 1),
+                 query);
+  };
+  const int first = static_cast<int>(blockIdx.x) * map.warps + map.warp;
+  fetch(first);
   map.scan(log_a + head * g.tokens, log_b + head * g.tokens);
   __syncthreads();
   map.fill_along();
@@ -268,8 +285,8 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
   __syncthreads();
   map.each_group([&](int group) {
     const int token[2] = {map.token(group, 0), map.token(group, 1)};
-    unsigned query[D / 16][4], own[2][WT];
-    load_left<D>(q + base, g.channels, g.head_width, token[0], token[1], query);
+    unsigned own[2][WT];
+    if (group != first) fetch(group);
     map.fill_across(group);
     map.own_lines(group, own);
     float out1[D / 8][4], out2[D / 8][4], sum1[4], sum2[4], top1[2], top2[2];

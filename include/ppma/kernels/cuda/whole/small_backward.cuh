@@ -37,6 +37,7 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
   extern __shared__ float4 whole_attention_memory[];
   const i64 head = blockIdx.y, base = g.base(head);
   const Small<D, WT, float2> map(g, whole_attention_memory);
+  cuda::wait();
   float4* const of_head = stats + head * map.rows;
   // Of every query, for the keys: least log2 of its sums, means of both softmaxes; its factors in
   // the row and the column path.

@@ -285,15 +285,14 @@ void run_small(const Lines& g, i64 heads, int stats, Kernel&& kernel, const A&..
     // then a block a round: the tables twice, but sooner done
     const bool few = heads * rounds <= small_blocks * cuda::device().multiProcessorCount;
     allow_shared(f, bytes, "whole_attention");
-    f<<<dim3(few ? static_cast<unsigned>(rounds) : 1u, static_cast<unsigned>(heads)),
-        static_cast<unsigned>(32 * warps), static_cast<std::size_t>(bytes), cuda::stream()>>>(g,
-                                                                                              a...);
+    cuda::launch("whole_attention", f,
+                 dim3(few ? static_cast<unsigned>(rounds) : 1u, static_cast<unsigned>(heads)),
+                 dim3(static_cast<unsigned>(32 * warps)), static_cast<std::size_t>(bytes), g, a...);
   };
   with_constants<true>(g, [&](auto d, auto mask) {
     constexpr int width = decltype(mask)::width;
     if constexpr (width <= 2) with_width(d, std::integral_constant<int, width>{});
   });
-  cuda::launched("whole_attention");
 }
 
 template <bool masked>
