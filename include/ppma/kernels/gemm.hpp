@@ -31,8 +31,8 @@ struct Gemm {
   // and `accumulate`.
   const bf16* strips = nullptr;
   i64 batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
-  // b and the bias are parameters of a network, which kernels just ahead do not write: on a GPU they
-  // may be read before those are done (core/cuda.cuh, launch()).
+  // b and the bias are parameters of a network, which kernels just ahead do not write: on a GPU
+  // they may be read before those are done (core/cuda.cuh, launch()).
   bool lasting = false;
 };
 

@@ -16,8 +16,8 @@ namespace ppma::inline PPMA_ABI {
 PPMA_API Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b = Tensor(),
                                  const Tensor& add = Tensor());
 
-/// The same with add() for `add`, called on the way: the convolution's part of x's gradient is found
-/// after what add() made of x has given its own, and is added to that in the same pass.
+/// The same with add() for `add`, called on the way: the convolution's part of x's gradient is
+/// found after what add() made of x has given its own, and is added to that in the same pass.
 PPMA_API Tensor depthwise_conv2d(const Tensor& x, const Tensor& w, const Tensor& b,
                                  const std::function<Tensor()>& add);
 
@@ -77,7 +77,7 @@ inline void convolve_depthwise(const kernels::DepthwiseShape& shape, const Tenso
   });
 }
 
-// What gives the gradients of x, w and b. `same`: x was added, so that dy is a part of its gradient.
+// What gives the gradients of x, w and b. `same`: x was added, dy is a part of its gradient too.
 inline auto depthwise_closure(const Tensor& x, const Tensor& w, const Tensor& b,
                               const kernels::DepthwiseShape& shape, bool same) {
   const bool need_x = x.requires_grad(), need_w = w.requires_grad() || b.requires_grad();

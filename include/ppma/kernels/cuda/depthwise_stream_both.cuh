@@ -20,8 +20,8 @@
 
 namespace ppma::inline PPMA_ABI::kernels::detail {
 
-// Block (32, strips), grid (C / 64, parts): units (image, chunk, tile). partial (parts, K K + 1, C),
-// the sums of dy last. `same`: the result had x, or h, added; `add`, or null, is added to dx.
+// Block (32, strips), grid (C / 64, parts): units (image, chunk, tile). partial (parts, K K + 1,
+// C), the sums of dy last. `same`: the result had x, or h, added; `add`, or null, is added to dx.
 template <int K, class F>
 __global__ void __launch_bounds__(128, 3)
     depthwise_stream_both(int units, StreamCut d, const bf16* x, const bf16* dy, const float* w,

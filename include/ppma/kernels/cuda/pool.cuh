@@ -132,8 +132,8 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-// y (images, channels) = means over the cells of silu(x); grid (channels / 64, images). A block's 32
-// rows of threads share the cells, and their sums are joined in one order.
+// y (images, channels) = means over the cells of silu(x); grid (channels / 64, images). A block's
+// 32 rows of threads share the cells, and their sums are joined in one order.
 template <class T>
 __global__ void __launch_bounds__(256) silu_mean_cells(int cells, int channels, const T* x, T* y) {
   __shared__ float sums[8][64];

@@ -1,12 +1,12 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The gradients of a linear layer's weights and bias on the GPU, bf16: dw (M,N) = dy^T x and db (M),
-// the sums of dy's columns, for dy (rows, M) and x (rows, N), rows many, M and N few.
+// The gradients of a linear layer's weights and bias on the GPU, bf16: dw (M,N) = dy^T x and db
+// (M), the sums of dy's columns, for dy (rows, M) and x (rows, N), rows many, M and N few.
 //
 // A block has a tile of dw and a part of the rows, which come through a ring in shared memory, are
 // turned as they are loaded from there (ldmatrix.trans) and multiplied on the tensor cores; sums of
-// dy's columns are one more product, with a column of ones. What each part of the rows gave is added
-// in order afterwards.
+// dy's columns are one more product, with a column of ones. What each part of the rows gave is
+// added in order afterwards.
 //
 // Floor: dy and x read once.
 
