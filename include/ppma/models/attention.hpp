@@ -211,7 +211,8 @@ Projected Attention::projected(const NormedTokens& normed, const Positions& at) 
 }
 
 Tensor Attention::forward(const Projected& p, const Tensor& add) const {
-  const auto attended = [&] { return attend(p.q, p.k, p.v, p.log_decays); };  // (B,H,W,C)
+  Tensor y;  // (B,H,W,C)
+  const auto attended = [&] { return y = attend(p.q, p.k, p.v, p.log_decays); };
   return out_proj.forward(lepe ? lepe->forward(p.v, attended) : attended(), add);
 }
 
