@@ -15,10 +15,11 @@ mkdir -p "$right"
 # Fewer processes see as much:
 # - What most headers include, the bases, is compiled beforehand. A header is compiled behind the first base that its own
 #   declarations include anyway, and which has nothing of its own unit, whose definitions are to be seen.
-# - All of the standard library comes before them: that a header includes what it needs of that, std_names.sh has looked up.
-# - A process has a chain of headers of one unit and base. Each is included by the next: it is compiled behind what it
-#   would have seen alone.
-bases="ppma/nn/layers.hpp ppma/tensor/autograd.hpp ppma/tensor/tensor.hpp ppma/core/error.hpp"
+# - All of the standard library and nlohmann's JSON come before them: that a header includes what it needs of those,
+#   std_names.sh has looked up.
+# - A process has a chain of headers. Each is included by the next: it is compiled behind what it would have seen alone. The
+#   first one's base is the chain's.
+bases="ppma/nn/layers.hpp ppma/tensor/tensor.hpp"
 precompile() {
   mkdir -p "$kept/$(dirname "$1")"
   { cat "$kept/standard"; [[ $1 == std ]] || echo "#include \"$1\""; } > "$kept/$1"
@@ -65,7 +66,7 @@ plan() {
         h = name[i]; mine = 0
         for (c = 1; c <= chains && in_folder(h); ++c) {
           last = end[c]
-          if ((h, last) in includes && in_folder(last) && unit[last] == unit[h] && behind[last] == behind[h] &&
+          if ((h, last) in includes && in_folder(last) &&
               (!mine || size[last] > size[end[mine]])) mine = c
         }
         if (!mine) mine = ++chains
@@ -74,13 +75,21 @@ plan() {
       }
     }' | sort -s -n -k 1,1
 }
-# The definitions of other units are left out: with them each header would compile most of the library.
+# A chain's definitions are switched on in copies, so that those of all other headers stay away: to compile them with each
+# chain would be most of the library. Where one calls what another has among its definitions, those of their units are there.
 together() {  # base, then header and checksums for each of a chain
-  local arguments="" header base=$1 i
-  [[ $2 == ppma/*/* || $2 == ppma/ppma.hpp ]] && arguments="-DPPMA_HEADER_ONLY=0$(grep -o 'defined(PPMA_DEFINES_[A-Z_]*' "$2" | sed 's/.*(/ -D/' | tr -d '\n')"
-  [[ $base != - ]] && arguments+=" -include $kept/$base"
-  for ((i = 2; i < $#; i += 2)); do arguments+=" -include ${!i}"; done
-  g++ $flags -fsyntax-only -x c++ $arguments /dev/null || { echo "one of these does not compile alone:${arguments//-include/}"; return 1; }
+  local base=$1 alone="" all="" units="" header copy i
+  copy=$(mktemp -d "$kept/copy.XXXXXX")
+  for ((i = 2; i < $#; i += 2)); do
+    header=${!i} alone+=" -include $copy/${!i}" all+=" -include ${!i}"
+    units+=$(grep -o 'defined(PPMA_DEFINES_[A-Z_]*' "$header" | sed 's/.*(/ -D/' | tr -d '\n')
+    mkdir -p "$copy/$(dirname "$header")"
+    sed 's/^#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_.*/#if 1/' "$header" > "$copy/$header"
+  done
+  [[ $base == - ]] && units="" || units="-DPPMA_HEADER_ONLY=0$units -include $kept/std"
+  if [[ $base == - ]] || ! g++ -I"$copy" $flags -fsyntax-only -x c++ -DPPMA_HEADER_ONLY=0 -include "$kept/$base" $alone /dev/null 2> /dev/null; then
+    g++ $flags -fsyntax-only -x c++ $units $all /dev/null || { echo "one of these does not compile alone:${all//-include/}"; return 1; }
+  fi
   for ((i = 2; i < $#; i += 2)); do header=${!i} sums=$((i + 1)); echo "${!sums}" > "$right/${header//\//_}"; done
 }
 export -f together precompile; export flags right kept
@@ -89,7 +98,7 @@ plan "$1" | while read -r chain header sums base; do
   file=$right/${header//\//_}
   [[ -f $file && $(< "$file") == "$sums" ]] || echo "$chain $header $sums $base"
 done > "$kept/to_do"
-awk '$4 != "-" { print $4 }' "$kept/to_do" | sort -u | xargs -r -P "$(nproc)" -L 1 bash -c 'precompile "$@"' precompile
+{ awk '$4 != "-" { print $4 }' "$kept/to_do"; echo std; } | sort -u | xargs -r -P "$(nproc)" -L 1 bash -c 'precompile "$@"' precompile
 awk '$1 != chain { if (NR > 1) print line; chain = $1; line = $4 } { line = line " " $2 " " $3 } END { if (NR) print line }' \
   "$kept/to_do" > "$kept/chains"
 if xargs -r -P "$(nproc)" -L 1 bash -c 'together "$@"' together < "$kept/chains"; then good=1 bad=0; else good=0 bad=1; fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every header includes what declares the names of the standard library that it uses, or a header of ours that does, whatever the
-# compiler's own headers bring along besides: std_names.sh ROOT. Which header has which name: std_names.txt, a line a header.
+# compiler's own headers bring along besides, and so for nlohmann's JSON: std_names.sh ROOT. Which header has which name:
+# std_names.txt, a line a header; a name that ends in a dot is there whole, where definitions need it.
 set -u
 cd "$1/include" || exit 1
 find ppma -name '*.hpp' | sort | xargs awk '
@@ -11,8 +12,9 @@ find ppma -name '*.hpp' | sort | xargs awk '
   /^# *include "ppma\// { split($0, quoted, "\""); ours[FILENAME, part] = ours[FILENAME, part] " " quoted[2]; next }
   {
     gsub(/"([^"\\]|\\.)*"/, "\"\""); sub(/\/\/.*/, "")
-    while (match($0, /std::[a-z_0-9]+/)) {
-      name = substr($0, RSTART + 5, RLENGTH - 5); $0 = substr($0, RSTART + RLENGTH)
+    while (match($0, /(std|nlohmann)::[a-z_0-9]+/)) {
+      name = substr($0, RSTART, RLENGTH); $0 = substr($0, RSTART + RLENGTH)
+      if (!sub(/^std::/, "", name) && part == "defines") name = name "."  # there it is more than a name
       if (!((FILENAME, part, name) in used)) uses[FILENAME, part] = uses[FILENAME, part] " " name
       used[FILENAME, part, name] = 1
     }
@@ -26,9 +28,9 @@ find ppma -name '*.hpp' | sort | xargs awk '
   function look(h, part,   list, i, k, where, found) {
     k = split(uses[h, part], list, " ")
     for (i = 1; i <= k; ++i) {
-      if (!(list[i] in known)) { print "std::" list[i] " of " h " is not in tests/std_names.txt: which header has it?"; ++bad; continue }
+      if (!(list[i] in known)) { print list[i] " of " h " is not in tests/std_names.txt: which header has it?"; ++bad; continue }
       found = 0; for (where in seen) if ((where, list[i]) in has) found = 1
-      if (!found) { print h " uses std::" list[i] " and includes no header that has it"; ++bad }
+      if (!found) { print h " uses " list[i] " and includes no header that has it"; ++bad }
     }
   }
   END {

@@ -155,6 +155,7 @@ case("max_pool2d/stride", channels_first(lambda a: F.max_pool2d(a, 1, 2)), x(1, 
 case("adaptive_avg_pool2d", channels_first(lambda a: F.adaptive_avg_pool2d(a, (3, 2))), x(1, 7, 5, 2))
 case("adaptive_avg_pool2d/larger", channels_first(lambda a: F.adaptive_avg_pool2d(a, (4, 6))), x(1, 3, 4, 2))
 case("global_avg_pool", lambda a: a.mean((1, 2)), x(2, 3, 4, 5))
+case("silu_avg_pool", lambda a: F.silu(a).mean((1, 2)), x(2, 3, 4, 5))
 
 # ---- loss ----
 case("cross_entropy", lambda a, t: F.cross_entropy(a, t), x(4, 5), ints([1, 4, 0, 2]))

@@ -105,6 +105,7 @@ PPMA_API std::string coco_results_text(const std::vector<CocoResult>& results,
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "ppma/core/float_bits.hpp"

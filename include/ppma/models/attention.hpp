@@ -319,8 +319,9 @@ namespace detail {
 inline bool multiplies_normed(const Tensor& x, const LayerNorm& norm,
                               const std::array<const Linear*, 3>& layers, i64 head) {
   const auto on_gpu = [](const Tensor& t) { return t.defined() && t.device() == Device::cuda; };
+  const bool normed_is_recorded = needs_grad({x, norm.weight, norm.bias});
   if (!on_gpu(x) || x.dtype() != DType::bf16 || x.rank() != 4 ||
-      !kernels::multiplies_normed(x.numel() / x.dim(3), x.dim(3), head) ||
+      !kernels::multiplies_normed(x.numel() / x.dim(3), x.dim(3), head, normed_is_recorded) ||
       norm.weight.shape() != Shape{x.dim(3)} || norm.weight.device() != Device::cuda)
     return false;
   bool recorded = false;
@@ -328,7 +329,7 @@ inline bool multiplies_normed(const Tensor& x, const LayerNorm& norm,
     if (!on_gpu(l->weight) || !on_gpu(l->bias) || l->weight.dim(1) != x.dim(3)) return false;
     recorded |= needs_grad({l->weight, l->bias});
   }
-  return needs_grad({x, norm.weight, norm.bias}) ? Saved(x).kept() : !recorded;
+  return normed_is_recorded ? Saved(x).kept() : !recorded;
 }
 
 // A layer's parameters beside bf16 tokens.

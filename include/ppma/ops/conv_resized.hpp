@@ -108,10 +108,10 @@ Tensor add_resized_taps(const Tensor& y, const std::vector<Tensor>& z) {
       Tensor dz;
       if (shape.rank() == 5) {
         dz = Tensor::empty(shape, dy.dtype(), dy.device());
-        const auto [rows, cols] = axes(shape);
+        const auto both = axes(shape);
         visit(dy.device(), dy.dtype(), "add_resized_taps", [&](auto on, auto t) {
           using T = decltype(t);
-          kernels::resized_taps_backward(on, batch, channels, rows, cols, dy.data<T>(),
+          kernels::resized_taps_backward(on, batch, channels, both.first, both.second, dy.data<T>(),
                                          dz.data<T>());
         });
       }

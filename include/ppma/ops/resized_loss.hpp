@@ -18,7 +18,8 @@ struct PixelLoss {
 
 /// Cross entropy of logits (B,h,w,K), resized bilinearly to the grid of int64 labels (B,H,W), and
 /// the pixels' accuracy. The mean divides by all pixels, ignored ones too. Differentiable in the
-/// logits. On a GPU up to 256 classes are resized in registers: the resized logits are not made.
+/// logits. On a GPU logits of up to 256 classes are resized in registers (to at most 32 pixels a
+/// cell): the resized ones are not made.
 /// Errors: those of resize() and cross_entropy().
 PPMA_API PixelLoss resized_cross_entropy(const Tensor& logits, const Tensor& labels,
                                          i64 ignore_index);
@@ -40,7 +41,7 @@ PPMA_API PixelLoss resized_cross_entropy_composed(const Tensor& logits, const Te
 #include "ppma/tensor/autograd.hpp"
 
 #if PPMA_CUDA
-#include "ppma/kernels/cuda/resized_loss.cuh"
+#include "ppma/kernels/cuda/resized_loss_back.cuh"
 #endif
 
 namespace ppma::inline PPMA_ABI {
@@ -82,26 +83,26 @@ inline PixelLoss resized_cross_entropy_on_gpu(const Tensor& logits, const Tensor
   PixelLoss l;
   l.loss = Tensor::empty({}, logits.dtype(), Device::cuda);
   l.accuracy = Tensor::empty({}, DType::f64, Device::cuda);
-  Tensor log_sum = Tensor::empty(labels.shape(), accumulator_dtype(logits.dtype()), Device::cuda);
+  Tensor pixels = Tensor::empty({batch, labels.dim(1), labels.dim(2), 2},
+                                accumulator_dtype(logits.dtype()), Device::cuda);
   visit(Device::cuda, logits.dtype(), "resized_cross_entropy", [&](auto on, auto t) {
     using T = decltype(t);
     if constexpr (decltype(on)::device == Device::cuda)
       kernels::resized_loss(on, batch, k, rows, cols, logits.data<T>(), labels.data<i64>(),
-                            ignore_index, log_sum.data<acc_t<T>>(), l.loss.data<T>(),
+                            ignore_index, pixels.data<acc_t<T>>(), l.loss.data<T>(),
                             l.accuracy.data<double>());
   });
-  l.loss = record(l.loss, "resized_cross_entropy", {logits},
-                  [=, logits = logits.detach(), labels = labels.detach()](const Tensor& dy) {
-                    Tensor dx = Tensor::empty(logits.shape(), logits.dtype(), Device::cuda);
-                    visit(Device::cuda, dy.dtype(), "resized_cross_entropy", [&](auto on, auto t) {
-                      using T = decltype(t);
-                      if constexpr (decltype(on)::device == Device::cuda)
-                        kernels::resized_loss_backward(
-                            on, batch, k, rows, cols, logits.data<T>(), labels.data<i64>(),
-                            ignore_index, log_sum.data<acc_t<T>>(), dy.data<T>(), dx.data<T>());
-                    });
-                    return Grads{dx};
-                  });
+  l.loss = record(
+      l.loss, "resized_cross_entropy", {logits}, [=, logits = logits.detach()](const Tensor& dy) {
+        Tensor dx = Tensor::empty(logits.shape(), logits.dtype(), Device::cuda);
+        visit(Device::cuda, dy.dtype(), "resized_cross_entropy", [&](auto on, auto t) {
+          using T = decltype(t);
+          if constexpr (decltype(on)::device == Device::cuda)
+            kernels::resized_loss_backward(on, batch, k, rows, cols, logits.data<T>(),
+                                           pixels.data<acc_t<T>>(), dy.data<T>(), dx.data<T>());
+        });
+        return Grads{dx};
+      });
   return l;
 }
 
@@ -113,7 +114,9 @@ PixelLoss resized_cross_entropy(const Tensor& logits, const Tensor& labels, i64 
   if (logits.defined() && labels.defined() && logits.rank() == 4 && labels.rank() == 3 &&
       logits.numel() > 0 && labels.numel() > 0 && labels.dtype() == DType::int64 &&
       logits.device() == Device::cuda && labels.device() == Device::cuda &&
-      labels.dim(0) == logits.dim(0) && kernels::takes_resized_loss(Cuda{}, logits.dim(3)))
+      labels.dim(0) == logits.dim(0) &&
+      kernels::takes_resized_loss(Cuda{}, logits.dim(3),
+                                  {logits.dim(2), labels.dim(2), Resize::bilinear}))
     return detail::resized_cross_entropy_on_gpu(logits, labels, ignore_index);
 #endif
   return resized_cross_entropy_composed(logits, labels, ignore_index);

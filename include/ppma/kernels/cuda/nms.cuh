@@ -28,7 +28,8 @@ __device__ __forceinline__ bool covers(const float4& a, const float4& b, float l
 
 // covered (groups, n, words): bit k of word j of box i: i covers box 64 j + k behind it.
 // Block (word of the covered, word of the covering, group).
-inline __global__ void __launch_bounds__(nms_word)
+template <int threads>  // nms_word
+__global__ void __launch_bounds__(threads)
     nms_pairs(int n, int words, const float4* boxes, const u8* there, float limit, u64* covered) {
   __shared__ float4 behind[nms_word];
   const int word = static_cast<int>(blockIdx.x), of = static_cast<int>(blockIdx.y),
@@ -50,25 +51,26 @@ inline __global__ void __launch_bounds__(nms_word)
   covered[(static_cast<i64>(blockIdx.z) * n + i) * words + word] = bits;
 }
 
+inline constexpr int nms_threads = 256;
+__device__ __forceinline__ void take_away(u64* from, u64 bits) {
+  atomicOr(reinterpret_cast<unsigned long long*>(from), static_cast<unsigned long long>(bits));
+}
+
 // kept (groups, words). Block: a group. there: boxes that count.
-inline __global__ void __launch_bounds__(128)
+template <int threads>
+__global__ void __launch_bounds__(threads)
     nms_settle(int n, int words, const u8* there, const u64* covered, u64* kept) {
   extern __shared__ u64 gone[];  // words
-  __shared__ u64 own[nms_word];
-  __shared__ u64 stay;
+  __shared__ u64 own[nms_word], stay;
   const int lane = static_cast<int>(threadIdx.x);
   const i64 group = static_cast<i64>(blockIdx.x) * n;
-  for (int word = lane; word < words; word += 128) {
-    u64 missing = 0;
-    for (int k = 0; k < nms_word; ++k) {
-      const int i = word * nms_word + k;
-      if (i >= n || there[group + i] == 0) missing |= u64{1} << k;
-    }
-    gone[word] = missing;
-  }
+  for (int word = lane; word < words; word += threads) gone[word] = 0;
+  __syncthreads();
+  for (int i = lane; i < words * nms_word; i += threads)
+    if (i >= n || there[group + i] == 0) take_away(gone + i / nms_word, u64{1} << (i % nms_word));
   __syncthreads();
   for (int word = 0; word < words; ++word) {
-    const int first = word * nms_word;
+    const int first = word * nms_word, behind = words - word - 1;
     if (lane < nms_word && (gone[word] >> lane & 1) == 0)
       own[lane] = covered[(group + first + lane) * words + word];
     __syncthreads();
@@ -83,13 +85,11 @@ inline __global__ void __launch_bounds__(128)
       kept[static_cast<i64>(blockIdx.x) * words + word] = result;
     }
     __syncthreads();
-    for (int other = word + 1 + lane; other < words; other += 128) {
-      u64 away = 0;
-      for (u64 left = stay; left != 0; left &= left - 1) {
-        const int k = __ffsll(static_cast<long long>(left)) - 1;
-        away |= covered[(group + first + k) * words + other];
-      }
-      gone[other] |= away;
+#pragma unroll 4
+    for (int e = lane; e < nms_word * behind; e += threads) {
+      const int k = e / behind, other = word + 1 + e % behind;
+      if ((stay >> k & 1) != 0)
+        take_away(gone + other, covered[(group + first + k) * words + other]);
     }
     __syncthreads();
   }
@@ -109,12 +109,13 @@ inline void nms_groups(Cuda, i64 groups, i64 n, const float* boxes, const u8* th
   const Workspace<u64> covered(groups * n * words, Device::cuda);
   const dim3 pairs(static_cast<unsigned>(words), static_cast<unsigned>(words),
                    static_cast<unsigned>(groups));
-  detail::nms_pairs<<<pairs, detail::nms_word, 0, cuda::stream()>>>(
+  detail::nms_pairs<detail::nms_word><<<pairs, detail::nms_word, 0, cuda::stream()>>>(
       static_cast<int>(n), words, reinterpret_cast<const float4*>(boxes), there, limit,
       covered.data());
-  detail::nms_settle<<<static_cast<unsigned>(groups), 128,
-                       static_cast<std::size_t>(words) * sizeof(u64), cuda::stream()>>>(
-      static_cast<int>(n), words, there, covered.data(), kept);
+  detail::nms_settle<detail::nms_threads>
+      <<<static_cast<unsigned>(groups), detail::nms_threads,
+         static_cast<std::size_t>(words) * sizeof(u64), cuda::stream()>>>(
+          static_cast<int>(n), words, there, covered.data(), kept);
   cuda::launched("nms");
 }
 

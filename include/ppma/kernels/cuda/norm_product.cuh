@@ -258,10 +258,11 @@ void run_few(const NormProducts& p, i64 c, const After& after) {
 
 /// Whether norm_products takes rows of c channels in heads of d (0: nothing is turned), where a
 /// block can have so much shared memory, and gains: few rows are done before the weights of 128
-/// channels are there. Places of log decays are 32-bit numbers.
-inline bool multiplies_normed(i64 rows, i64 c, i64 d) {
+/// channels are there. recorded: with the means and deviations that backward reads, which the
+/// kernel of few rows does not write. Places of log decays are 32-bit numbers.
+inline bool multiplies_normed(i64 rows, i64 c, i64 d, bool recorded) {
   if (d % 8 != 0 || d > 64 || (d & (d - 1)) != 0) return false;
-  return detail::norm_product::few(rows, c, d > 0) ||
+  return (!recorded && detail::norm_product::few(rows, c, d > 0)) ||
          (rows < (i64{1} << 27) && (c == 64 || (c == 128 && rows >= 8192)) &&
           detail::norm_product::shared_bytes(static_cast<int>(c), static_cast<int>(d)) <=
               static_cast<int>(cuda::device().sharedMemPerBlockOptin));
@@ -274,7 +275,7 @@ inline void norm_products(Cuda, const NormProducts& p, i64 c, const DecayShape& 
                           float* logs) {
   using namespace detail;
   if (p.rows == 0) return;
-  if (norm_product::few(p.rows, c, p.cosine != nullptr))
+  if (p.mean == nullptr && norm_product::few(p.rows, c, p.cosine != nullptr))
     return logs && p.cosine ? norm_product::run_few(
                                   p, c, decays_of_row<bf16>(s, dt_weight, dt_bias, a_log, logs))
                             : norm_product::run_few(p, c, NothingMore{});

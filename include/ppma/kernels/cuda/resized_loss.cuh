@@ -3,11 +3,11 @@
 // Cross entropy of logits on a small grid, resized to the labels' grid, on the GPU: the resized
 // logits exist in registers alone.
 //
-// Forward a warp walks along a row of pixels, a lane to every 32nd class; the two cells it is
-// between are held, resized down the column. Backward a thread has one class of a column of cells
-// and walks down the pixels that read them, so that each is met by two columns of cells.
-// Floor: instructions, not bytes (about 50 a pixel and warp forward: 16 x 512 x 512 pixels of 150
-// classes in 0.25 ms; in memory, three times 1.3 GB would be written and read).
+// A warp walks along a row of pixels, a lane to every 32nd class; the two cells it is between are
+// held, resized down the column. Four pixels are reduced over the lanes together. Backward:
+// resized_loss_back.cuh.
+// Floor: instructions, not bytes (about 85 a pixel and warp forward: 16 x 512 x 512 pixels of 150
+// classes in 0.4 ms; in memory, three times 1.3 GB would be written and read).
 
 #include "ppma/kernels/cuda/resize.cuh"
 
@@ -15,9 +15,8 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
 
-inline constexpr int loss_segment = 64;  // pixels a warp, forward
-inline constexpr int loss_strip = 8;     // cells a thread, backward
-inline constexpr i64 most_loss_classes = 256;
+inline constexpr int loss_segment = 64;  // pixels a warp
+inline constexpr i64 most_loss_classes = 256, most_pixels_a_cell = 32;
 
 /// Logits (batch, height, width, k), labels (batch, h, w).
 struct LossShape {
@@ -26,20 +25,45 @@ struct LossShape {
   i64 ignore;
 };
 
+/// What is kept of a pixel for backward: log2 of its sum of exponentials, and its label, which is
+/// -1 (the sum infinite) where it has no loss.
+template <class A>
+struct alignas(2 * sizeof(A)) LossPixel {
+  A log_sum, label;
+};
+
 template <class T>
-__device__ __forceinline__ acc_t<T> loss_exp(acc_t<T> x) {
-  if constexpr (std::is_same_v<T, bf16>)
-    return __expf(x);
-  else
-    return ::exp(x);
+__device__ __forceinline__ acc_t<T> loss_exp2(acc_t<T> x) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+  } else {
+    return ::exp2(x);
+  }
 }
 
-// log_sum of each pixel; partial (3, warps): losses, pixels that are right, pixels that count.
+// Of four numbers a lane the reduction over the warp: lanes 8 p to 8 p + 7 have that of the p-th.
+template <class A, class F>
+__device__ __forceinline__ A reduce_four(const A (&v)[4], F f) {
+  const unsigned all = 0xffffffffu;
+  const bool upper = threadIdx.x & 16, odd = threadIdx.x & 8;
+  const A a = f(upper ? v[2] : v[0], __shfl_xor_sync(all, upper ? v[0] : v[2], 16)),
+          b = f(upper ? v[3] : v[1], __shfl_xor_sync(all, upper ? v[1] : v[3], 16));
+  A r = f(odd ? b : a, __shfl_xor_sync(all, odd ? a : b, 8));
+#pragma unroll
+  for (int step = 4; step > 0; step /= 2) r = f(r, __shfl_xor_sync(all, r, step));
+  return r;
+}
+
+// partial (3, warps): losses, pixels that are right, pixels that count. Logits are in units of
+// ln 2.
 template <class T, int M>
 __global__ void __launch_bounds__(256)
     resized_loss(LossShape s, int segments, const ResizeTap<acc_t<T>>* taps, const T* x,
-                 const i64* labels, acc_t<T>* log_sum, double* partial) {
+                 const i64* labels, LossPixel<acc_t<T>>* pixels, double* partial) {
   using A = acc_t<T>;
+  constexpr A log2_e = A(1.4426950408889634074);
   const i64 piece = cuda::first() / 32, pieces = s.lines * segments, line = piece / segments;
   const int lane = static_cast<int>(threadIdx.x % 32),
             begin = static_cast<int>(piece - line * segments) * loss_segment,
@@ -51,60 +75,76 @@ __global__ void __launch_bounds__(256)
                                                                              x + (image * s.height +
                                                                                   row.high) *
                                                                                      s.width * s.k;
+  const auto logit = [&](int cell, int k) {
+    const i64 at = static_cast<i64>(cell) * s.k + k;
+    return ((1 - row.f) * A(top[at]) + row.f * A(bottom[at])) * log2_e;
+  };
   const auto load = [&](int cell, A(&v)[M]) {
 #pragma unroll
-    for (int m = 0; m < M; ++m) {
-      const i64 at = static_cast<i64>(cell) * s.k + lane + 32 * m;
-      v[m] = lane + 32 * m < s.k ? (1 - row.f) * A(top[at]) + row.f * A(bottom[at]) : A(0);
-    }
+    for (int m = 0; m < M; ++m) v[m] = lane + 32 * m < s.k ? logit(cell, lane + 32 * m) : A(0);
   };
-  A left[M], right[M];
-  int low = -2;
-  double loss = 0;
-  int hits = 0, counted = 0;
-  for (int at = begin; at < end; ++at) {
-    const ResizeTap<A> col = taps[s.h + at];
-    if (col.low != low) {
-      if (col.low == low + 1) {
+  A left[M], right[M], loss = 0;
+  int low = -2, hits = 0, counted = 0;
+  for (int at = begin; at < end; at += 4) {
+    A v[4][M], most[4], sum[4];
 #pragma unroll
-        for (int m = 0; m < M; ++m) left[m] = right[m];
-      } else {
-        load(col.low, left);
+    for (int p = 0; p < 4; ++p) {
+      const ResizeTap<A> col = taps[s.h + ::min(at + p, end - 1)];
+      if (col.low != low) {
+        if (col.low == low + 1) {
+#pragma unroll
+          for (int m = 0; m < M; ++m) left[m] = right[m];
+        } else {
+          load(col.low, left);
+        }
+        load(col.high, right);
+        low = col.low;
       }
-      load(col.high, right);
-      low = col.low;
+      most[p] = negative_infinity<A>(), sum[p] = 0;
+#pragma unroll
+      for (int m = 0; m < M; ++m) {
+        v[p][m] =
+            lane + 32 * m < s.k ? (1 - col.f) * left[m] + col.f * right[m] : negative_infinity<A>();
+        most[p] = ::max(most[p], v[p][m]);
+      }
     }
-    const i64 label = labels[line * s.w + at];
-    A v[M], most = negative_infinity<A>(), sum = 0, own = 0;
+    const A largest = reduce_four(most, [](A a, A b) { return ::max(a, b); });
+    const int own = lane / 8, pixel = at + own;  // this lane's from here on
+    unsigned found = 0;
 #pragma unroll
-    for (int m = 0; m < M; ++m) {
-      v[m] =
-          lane + 32 * m < s.k ? (1 - col.f) * left[m] + col.f * right[m] : negative_infinity<A>();
-      most = ::max(most, v[m]);
+    for (int p = 0; p < 4; ++p) {
+      const A of_pixel = __shfl_sync(0xffffffffu, largest, 8 * p);
+      unsigned first = 0xffffffffu;
+#pragma unroll
+      for (int m = M - 1; m >= 0; --m) {
+        sum[p] += loss_exp2<T>(v[p][m] - of_pixel);
+        if (v[p][m] == of_pixel) first = static_cast<unsigned>(lane + 32 * m);
+      }
+      first = __reduce_min_sync(0xffffffffu, first);
+      if (p == own) found = first;
     }
+    const A log_sum = largest + ::log2(reduce_four(sum, [](A a, A b) { return a + b; }));
+    if (pixel >= end || lane % 8 != 0) continue;
+    const i64 label = labels[line * s.w + pixel];
+    const bool counts = label != s.ignore, learns = counts && label >= 0 && label < s.k;
+    pixels[line * s.w + pixel] = {learns ? log_sum : -negative_infinity<A>(),
+                                  learns ? static_cast<A>(label) : A(-1)};
+    counted += counts ? 1 : 0;
+    if (!learns) continue;
+    const ResizeTap<A> col = taps[s.h + pixel];
+    const int k = static_cast<int>(label);
+    loss += log_sum - ((1 - col.f) * logit(col.low, k) + col.f * logit(col.high, k));
+    hits += found == static_cast<unsigned>(k) ? 1 : 0;
+  }
 #pragma unroll
-    for (int step = 16; step > 0; step /= 2)
-      most = ::max(most, __shfl_xor_sync(0xffffffffu, most, step));
-    unsigned first = 0xffffffffu;  // of the largest logits
-#pragma unroll
-    for (int m = M - 1; m >= 0; --m) {
-      sum += loss_exp<T>(v[m] - most);
-      if (v[m] == most) first = static_cast<unsigned>(lane + 32 * m);
-      if (lane + 32 * m == label) own = v[m];
-    }
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-    first = __reduce_min_sync(0xffffffffu, first);
-    own = __shfl_sync(0xffffffffu, own, static_cast<int>(label & 31));
-    const A of_pixel = most + ::log(sum);
-    if (lane == 0) log_sum[line * s.w + at] = of_pixel;
-    if (label == s.ignore) continue;
-    ++counted;
-    if (label >= 0 && label < s.k)
-      loss += static_cast<double>(of_pixel - own), hits += first == label ? 1 : 0;
+  for (int step = 16; step >= 8; step /= 2) {
+    loss += __shfl_xor_sync(0xffffffffu, loss, step);
+    hits += __shfl_xor_sync(0xffffffffu, hits, step);
+    counted += __shfl_xor_sync(0xffffffffu, counted, step);
   }
   if (lane != 0) return;
-  partial[piece] = loss, partial[pieces + piece] = hits, partial[2 * pieces + piece] = counted;
+  partial[piece] = static_cast<double>(loss) * 0.69314718055994530942;
+  partial[pieces + piece] = hits, partial[2 * pieces + piece] = counted;
 }
 
 template <class T>
@@ -131,77 +171,18 @@ __global__ void __launch_bounds__(1024)
   *accuracy = 100 * ((all[1] + 1e-7) / (all[2] + 1e-7));
 }
 
-// Block (image and strip of cells, column of cells, classes).
-template <class T>
-__global__ void __launch_bounds__(256)
-    resized_loss_backward(LossShape s, const ResizeTap<acc_t<T>>* taps, const ResizeRange* ranges,
-                          const T* x, const i64* labels, const acc_t<T>* log_sum, const T* dy,
-                          acc_t<T> share_of_pixel, T* dx) {
-  using A = acc_t<T>;
-  const int strips = (s.height + loss_strip - 1) / loss_strip,
-            image = static_cast<int>(blockIdx.x) / strips,
-            first = static_cast<int>(blockIdx.x) % strips * loss_strip,
-            last = ::min(s.height, first + loss_strip), j = static_cast<int>(blockIdx.y),
-            k = static_cast<int>(blockIdx.z * blockDim.x + threadIdx.x);
-  if (k >= s.k) return;
-  const A factor = A(*dy) * share_of_pixel;
-  const ResizeRange beside = ranges[s.height + j];
-  const i64 cell = static_cast<i64>(image) * s.height * s.width + j;  // of row 0
-  // Logits of the three columns around j, of rows `low` and `low` + 1.
-  A above[3] = {}, below[3] = {};
-  const auto load = [&](int i, A(&v)[3]) {
-    const i64 row = cell + static_cast<i64>(::max(0, ::min(i, s.height - 1))) * s.width;
-#pragma unroll
-    for (int c = 0; c < 3; ++c)
-      v[c] = A(x[(row + ::max(-j, ::min(c - 1, s.width - 1 - j))) * s.k + k]);
-  };
-  int low = first - 1;
-  A sum = 0, next = 0;  // of rows low and low + 1
-  load(low, above), load(low + 1, below);
-  const auto put = [&] {
-    if (low >= first && low < last)
-      dx[(cell + static_cast<i64>(low) * s.width) * s.k + k] = T(factor * sum);
-    sum = next, next = 0, ++low;
-  };
-  for (int a = ranges[first].begin; a < ranges[last - 1].end; ++a) {
-    const ResizeTap<A> row = taps[a];
-    if (row.low < first - 1) continue;
-    if (row.low >= last) break;
-    while (low < row.low) {
-      put();
-#pragma unroll
-      for (int c = 0; c < 3; ++c) above[c] = below[c];
-      load(low + 1, below);
-    }
-    A v[3], of_row = 0;
-#pragma unroll
-    for (int c = 0; c < 3; ++c) v[c] = (1 - row.f) * above[c] + row.f * below[c];
-    const i64 line = (static_cast<i64>(image) * s.h + a) * s.w;
-    for (int b = beside.begin; b < beside.end; ++b) {
-      const ResizeTap<A> col = taps[s.h + b];
-      const i64 label = labels[line + b];
-      if (label == s.ignore || label < 0 || label >= s.k) continue;
-      const A share = col.share(j);
-      const A logit =
-          col.low == j ? (1 - col.f) * v[1] + col.f * v[2] : (1 - col.f) * v[0] + col.f * v[1];
-      const A p = loss_exp<T>(logit - log_sum[line + b]);
-      if (share != 0) of_row += share * (label == k ? p - 1 : p);
-    }
-    sum += (1 - row.f) * of_row, next += row.f * of_row;
-  }
-  while (low < last) put();
-}
-
 }  // namespace detail
 
-/// Whether resized_loss takes so many classes.
-inline bool takes_resized_loss(Cuda, i64 k) { return k <= detail::most_loss_classes; }
+/// Whether resized_loss takes so many classes, and columns resized so.
+inline bool takes_resized_loss(Cuda, i64 k, const Axis& cols) {
+  return k <= detail::most_loss_classes && cols.n <= detail::most_pixels_a_cell * cols.size;
+}
 
 /// The mean over all pixels of the cross entropy of resized logits x (batch, height, width, k);
-/// log_sum (batch, h, w) for backward; accuracy in percent. Ignored pixels have no loss.
+/// pixels (batch, h, w, 2) for backward; accuracy in percent. Ignored pixels have no loss.
 template <class T>
 void resized_loss(Cuda, i64 batch, i64 k, const Axis& rows, const Axis& cols, const T* x,
-                  const i64* labels, i64 ignore, acc_t<T>* log_sum, T* loss, double* accuracy) {
+                  const i64* labels, i64 ignore, acc_t<T>* pixels, T* loss, double* accuracy) {
   const detail::LossShape s{batch * rows.n,
                             static_cast<int>(rows.size),
                             static_cast<int>(cols.size),
@@ -216,7 +197,8 @@ void resized_loss(Cuda, i64 batch, i64 k, const Axis& rows, const Axis& cols, co
     const auto run = [&](auto m) {
       detail::resized_loss<T, decltype(m)::value>
           <<<static_cast<unsigned>((pieces + 7) / 8), 256, 0, cuda::stream()>>>(
-              s, segments, taps, x, labels, log_sum, partial.data());
+              s, segments, taps, x, labels, reinterpret_cast<detail::LossPixel<acc_t<T>>*>(pixels),
+              partial.data());
     };
     if (k <= 32)
       run(std::integral_constant<int, 1>{});
@@ -230,30 +212,6 @@ void resized_loss(Cuda, i64 batch, i64 k, const Axis& rows, const Axis& cols, co
   detail::resized_loss_finish<<<1, 1024, 0, cuda::stream()>>>(
       pieces, static_cast<double>(s.lines) * s.w, partial.data(), loss, accuracy);
   cuda::launched("resized_cross_entropy");
-}
-
-template <class T>
-void resized_loss_backward(Cuda, i64 batch, i64 k, const Axis& rows, const Axis& cols, const T* x,
-                           const i64* labels, i64 ignore, const acc_t<T>* log_sum, const T* dy,
-                           T* dx) {
-  const detail::LossShape s{batch * rows.n,
-                            static_cast<int>(rows.size),
-                            static_cast<int>(cols.size),
-                            static_cast<int>(rows.n),
-                            static_cast<int>(cols.n),
-                            static_cast<int>(k),
-                            ignore};
-  const i64 strips = (rows.size + detail::loss_strip - 1) / detail::loss_strip;
-  const int threads = std::min(256, (s.k + 31) / 32 * 32);
-  check(cols.size < 65536, "resized_cross_entropy: a map of ", cols.size,
-        " columns is too wide for the GPU");
-  const dim3 grid(static_cast<unsigned>(batch * strips), static_cast<unsigned>(cols.size),
-                  static_cast<unsigned>((s.k + threads - 1) / threads));
-  detail::with_axes<T>(k, rows, cols, true, [&](auto, unsigned, auto* taps, auto* ranges) {
-    detail::resized_loss_backward<T><<<grid, static_cast<unsigned>(threads), 0, cuda::stream()>>>(
-        s, taps, ranges, x, labels, log_sum, dy,
-        static_cast<acc_t<T>>(1 / (static_cast<double>(s.lines) * s.w)), dx);
-  });
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
