@@ -8,7 +8,7 @@ Needs torch and safetensors. That both compute the same is tests/networks' busin
 are compiled first, all side by side, and stand by until it is their turn; for one that is not ready after --warm seconds eager runs,
 marked so. Each is timed with nothing beside it: ours, the peers, ours again. The last column takes the fastest peer, the slower of ours.
 """
-import argparse, json, os, subprocess, sys, tempfile, time
+import argparse, json, os, signal, subprocess, sys, tempfile, time
 
 here = os.path.dirname(os.path.abspath(__file__))
 references = os.path.join(here, "..", "tests", "reference", "networks")
@@ -19,7 +19,15 @@ class Racer:
 
     def __init__(self, command):
         self.out, self.errors = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self.out, stderr=self.errors, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self.out, stderr=self.errors, text=True,
+                                        start_new_session=True)
+
+    def kill(self):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)  # its compiler's processes would be beside the race
+        except ProcessLookupError:
+            pass
+        self.process.wait()
 
     def lines(self, file):
         file.seek(0)
@@ -32,7 +40,7 @@ class Racer:
         try:
             self.process.communicate("\n", timeout=limit)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.kill()
             return f"not within {limit} s"
         if self.process.returncode != 0:
             return (self.lines(self.errors) or ["failed"])[-1][:80]
@@ -47,7 +55,7 @@ def compile_all(commands, seconds):
         time.sleep(0.5)
     ready = {key: r for key, r in racers.items() if r.ready()}
     for key, r in racers.items():
-        if key not in ready: r.process.kill()
+        if key not in ready: r.kill()
     return ready
 
 
