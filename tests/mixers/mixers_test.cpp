@@ -41,7 +41,7 @@ TEST_CASE("mixers: gradients of tokens and of every parameter, against differenc
             });
             return m.forward(in[0]);
           },
-          values, {.max_elements = brief() ? 4 : 12});
+          values, {.max_elements = 12});
       INFO(g.report);
       CHECK(g.ok);
     }
