@@ -37,14 +37,14 @@ __global__ void __launch_bounds__(W::threads, W::blocks)
     weight_gradient_pieces(i64 rows, int m, int n, i64 per_part, const bf16* dy, const bf16* x,
                            float* partial) {
   constexpr int MT = W::MT, NT = W::NT, KB = W::KB;
-  extern __shared__ __align__(128) unsigned char memory[];
+  extern __shared__ __align__(128) unsigned char ring[];
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32,
             wm = warp % W::WM, wn = warp / W::WM;
   const int tiles = n / W::TN, m0 = static_cast<int>(blockIdx.x) / tiles * W::TM,
             n0 = static_cast<int>(blockIdx.x) % tiles * W::TN;
   const i64 begin = blockIdx.y * per_part, end = ::min(rows, begin + per_part);
   const int steps = static_cast<int>((end - begin + KB - 1) / KB);
-  const unsigned base = shared_address(memory);
+  const unsigned base = shared_address(ring);
 
   // A row of 16-byte pieces, of which eight neighbours are dealt anew in each of eight rows.
   const auto fetch = [&](int step, unsigned to) {
