@@ -180,6 +180,8 @@ TEST_CASE("commands: a GPU's batches are made by all threads, a processor's by t
       CHECK(stream_options(o, device).ahead == std::max<i64>(4, workers));
     }
   }
+  o.workers = -2;
+  CHECK_THAT(thrown([&] { stream_options(o, "cpu"); }), Contains("data: -2 workers"));
 }
 
 TEST_CASE("commands: what a program's options may not be", "[commands]") {

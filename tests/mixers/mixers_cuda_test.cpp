@@ -48,8 +48,8 @@ cuda_test::Tolerance bounds(const std::string& name, const MixerConfig& c, cuda_
 
 /// Parameters with which no result is a difference of large ones that another way of rounding makes
 /// another: vicinity divides by sums of what its relus leave of q and k, which with few channels a
-/// head is nearly nothing in some tokens; here something is left in each. And what its squeeze gives
-/// a relu is at least 6 times as far from 0 as a bf16 is precise (as drawn: 0.15 times).
+/// head is nearly nothing in some tokens; here something is left in each. And what its squeeze
+/// gives a relu is at least 6 times as far from 0 as a bf16 is precise (as drawn: 0.15 times).
 Tensor drawn(const std::string& name, const Shape& tokens, const Field& f) {
   const Tensor t = f.tensor.detach();
   if (name != "vicinity" || tokens.numel() <= 8) return t;

@@ -27,9 +27,8 @@ struct DataOptions {
   i64 test_images = 1000;           // of shapes and paths
   std::string question = "region";  // of paths
   i64 difficulty = 2;               // of paths
-  i64 workers =
-      -1;  // threads that prepare images; 0: none beside the network's; -1: stream_options
-  bool no_exif = false;  // of folder, csv and tar
+  i64 workers = -1;                 // threads that prepare images, see stream_options()
+  bool no_exif = false;             // of folder, csv and tar
 
   // All but workers, which change no result.
   template <class Options, class F>
@@ -51,9 +50,10 @@ struct DataOptions {
 /// can be classified, and `folder`, which can be segmented too.
 PPMA_API std::string tasks_of_data(const std::string& kind);
 
-/// How batches are made beside a network on `device`, "cpu" or "cuda": where nothing else is said
-/// by two threads, which leave the cores to the network, or beside a GPU by all, for it is faster
-/// than two cores can draw or decode. `ahead`: batches made ahead at least.
+/// How batches are made beside a network on `device`, "cpu" or "cuda": by o.workers threads, none
+/// (0) beside the network's own; where nothing is said (-1) by two, which leave the cores to the
+/// network, or beside a GPU by all, for it is faster than two cores can draw or decode. `ahead`:
+/// batches made ahead at least. Error: fewer than -1 workers.
 PPMA_API StreamOptions stream_options(const DataOptions& o, const std::string& device,
                                       i64 ahead = 4);
 
@@ -114,6 +114,7 @@ PPMA_API Tensor network_input(const Tensor& image, const InputInfo& input);
 namespace ppma::inline PPMA_ABI {
 
 StreamOptions stream_options(const DataOptions& o, const std::string& device, i64 ahead) {
+  check(o.workers >= -1, "data: ", o.workers, " workers; there must be 0 or more, or -1");
   StreamOptions made;
   made.workers = o.workers >= 0 ? o.workers : std::max<i64>(2, device == "cuda" ? threads() : 0);
   made.ahead = std::max(ahead, made.workers);

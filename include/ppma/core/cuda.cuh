@@ -80,10 +80,10 @@ inline const cudaDeviceProp& device() {
   return properties;
 }
 
-/// Launches a kernel all of whose blocks call wait(): behind another one of
-/// these it starts before that has ended (from sm_90 on), and what it does until wait() costs no
-/// time. Until then it may read what no kernel behind the last ordinary launch has written, such as
-/// the parameters of a network, and nothing else.
+/// Launches a kernel all of whose blocks call wait(): behind another one of these it starts before
+/// that has ended (from sm_90 on), and what it does until wait() costs no time. Until then it may
+/// read what no kernel behind the last ordinary launch has written, such as the parameters of a
+/// network, and nothing else.
 template <class... Parameters, class... Arguments>
 void launch(const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block,
             std::size_t shared, const Arguments&... arguments) {

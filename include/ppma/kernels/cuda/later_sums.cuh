@@ -18,8 +18,8 @@ namespace ppma::inline PPMA_ABI::kernels {
 namespace detail {
 
 inline constexpr int later_room = 60;  // sums of a launch: arguments are at most 4 KiB
-inline constexpr i64 later_bytes = i64{1}
-                                   << 24;  // that wait at most: they are still in the L2 cache
+// Bytes that wait at most: they are still in the L2 cache.
+inline constexpr i64 later_bytes = 16 << 20;
 
 template <class A>
 struct LaterTable {

@@ -217,7 +217,8 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
 namespace detail::norm_product {
 inline i64 work(i64 rows, i64 c) { return 3 * rows * c * c; }
 /// Whether there are so few rows that tiles are faster which each normalise theirs (few_rows.cuh):
-/// measured on an H200 against this kernel (64 channels) or the operations one by one.
+/// so they were on an H200, timed alone, beside this kernel (64 channels) or the operations one by
+/// one.
 inline bool few(i64 rows, i64 c, bool turns) {
   return (c == 64 || c == 128 || c == 256 || c == 512) && work(rows, c) <= (c == 64 ? i64{1} << 26
                                                                             : turns ? i64{1} << 29

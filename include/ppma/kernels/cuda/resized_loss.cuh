@@ -23,6 +23,15 @@ struct LossShape {
   i64 lines;  // of the labels, of all images
   int height, width, h, w, k;
   i64 ignore;
+
+  LossShape(i64 batch, i64 classes, const Axis& rows, const Axis& cols, i64 ignored = 0)
+      : lines(batch * rows.n),
+        height(static_cast<int>(rows.size)),
+        width(static_cast<int>(cols.size)),
+        h(static_cast<int>(rows.n)),
+        w(static_cast<int>(cols.n)),
+        k(static_cast<int>(classes)),
+        ignore(ignored) {}
 };
 
 /// What is kept of a pixel for backward: log2 of its sum of exponentials, and its label, which is
@@ -71,10 +80,8 @@ __global__ void __launch_bounds__(256)
   if (piece >= pieces) return;
   const i64 image = line / s.h;
   const ResizeTap<A> row = taps[line - image * s.h];
-  const T *const top = x + (image * s.height + row.low) * s.width * s.k, *const bottom =
-                                                                             x + (image * s.height +
-                                                                                  row.high) *
-                                                                                     s.width * s.k;
+  const T* const top = x + (image * s.height + row.low) * s.width * s.k;
+  const T* const bottom = x + (image * s.height + row.high) * s.width * s.k;
   const auto logit = [&](int cell, int k) {
     const i64 at = static_cast<i64>(cell) * s.k + k;
     return ((1 - row.f) * A(top[at]) + row.f * A(bottom[at])) * log2_e;
@@ -183,13 +190,7 @@ inline bool takes_resized_loss(Cuda, i64 k, const Axis& cols) {
 template <class T>
 void resized_loss(Cuda, i64 batch, i64 k, const Axis& rows, const Axis& cols, const T* x,
                   const i64* labels, i64 ignore, acc_t<T>* pixels, T* loss, double* accuracy) {
-  const detail::LossShape s{batch * rows.n,
-                            static_cast<int>(rows.size),
-                            static_cast<int>(cols.size),
-                            static_cast<int>(rows.n),
-                            static_cast<int>(cols.n),
-                            static_cast<int>(k),
-                            ignore};
+  const detail::LossShape s(batch, k, rows, cols, ignore);
   const int segments = (s.w + detail::loss_segment - 1) / detail::loss_segment;
   const i64 pieces = s.lines * segments;
   const Workspace<double> partial(3 * pieces, Device::cuda);

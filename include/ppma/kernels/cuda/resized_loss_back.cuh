@@ -96,13 +96,7 @@ __global__ void __launch_bounds__(256)
 template <class T>
 void resized_loss_backward(Cuda, i64 batch, i64 k, const Axis& rows, const Axis& cols, const T* x,
                            const acc_t<T>* pixels, const T* dy, T* dx) {
-  const detail::LossShape s{batch * rows.n,
-                            static_cast<int>(rows.size),
-                            static_cast<int>(cols.size),
-                            static_cast<int>(rows.n),
-                            static_cast<int>(cols.n),
-                            static_cast<int>(k),
-                            0};
+  const detail::LossShape s(batch, k, rows, cols);
   const i64 strips = (rows.size + detail::loss_strip - 1) / detail::loss_strip;
   const int threads = std::min(256, (s.k + 31) / 32 * 32);
   check(cols.size < 65536, "resized_cross_entropy: a map of ", cols.size,

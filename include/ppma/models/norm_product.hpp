@@ -1,0 +1,167 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// A layer norm with what reads its tokens, which on a GPU is one kernel where there is one: the
+// mask's log decays, or the products of linear layers; the normalised tokens need not be written,
+// or not be read again. Legend: B batch, H W grid, C channels, G heads.
+
+#include "ppma/nn/layers.hpp"
+
+namespace ppma::inline PPMA_ABI {
+
+struct NormedTokens {
+  Tensor x;           // (B,H,W,C)
+  Tensor log_decays;  // (2 or 1,B,G,H,W): what log_decay() takes as values; undefined: not computed
+};
+
+/// layer_norm(x), x (B,H,W,C). On a GPU with the values of log_decay(x, dt_weight, dt_bias, A_log),
+/// in one pass: the tokens need not be read again.
+PPMA_API NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor& b,
+                                           double eps, const Tensor& dt_weight,
+                                           const Tensor& dt_bias, const Tensor& A_log);
+
+/// to(norm(x)), x (B,H,W,C). On a GPU one kernel where it has one: the normalised tokens are not
+/// stored, and made again for backward.
+PPMA_API Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to);
+
+}  // namespace ppma::inline PPMA_ABI
+
+// Kernels on the GPU alone: a source that nvcc compiles there.
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NORM_DECAY)
+
+#include <array>
+#include <functional>
+#include <type_traits>
+#include <utility>
+
+#include "ppma/ops/norm.hpp"
+#include "ppma/ops/weights.hpp"
+#include "ppma/polyline/decay.hpp"
+#include "ppma/tensor/autograd.hpp"
+
+#if PPMA_CUDA
+#include "ppma/kernels/cpu/decay.hpp"
+#include "ppma/kernels/cuda/norm_decay.cuh"
+#include "ppma/kernels/cuda/norm_product.cuh"
+#endif
+
+namespace ppma::inline PPMA_ABI {
+
+NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
+                                  const Tensor& dt_weight, const Tensor& dt_bias,
+                                  const Tensor& A_log) {
+  [[maybe_unused]] const auto s =
+      detail::check_log_decay("layer_norm_log_decay", x, dt_weight, dt_bias, A_log);
+  NormedTokens out;
+  if (x.device() == Device::cpu) return {layer_norm(x, w, b, eps), out.log_decays};
+#if PPMA_CUDA
+  out.x = detail::layer_norm_by(x, w, b, eps, [&](Tensor& y, Tensor& mean, Tensor& rstd) {
+    visit(x.device(), x.dtype(), "layer_norm_log_decay", [&](auto on, auto t) {
+      using T = decltype(t);
+      using A = acc_t<T>;
+      if constexpr (std::is_same_v<decltype(on), Cuda>) {
+        out.log_decays =
+            Tensor::empty({s.rows, s.batch, s.heads, x.dim(1), x.dim(2)}, w.dtype(), x.device());
+        kernels::layer_norm_log_decay(on, s, x.data<T>(), w.data<A>(), b.data<A>(),
+                                      static_cast<A>(eps), dt_weight.data<A>(), dt_bias.data<A>(),
+                                      A_log.data<A>(), y.data<T>(), detail::data_or_null<A>(mean),
+                                      detail::data_or_null<A>(rstd), out.log_decays.data<A>());
+      }
+    });
+  });
+#endif
+  return out;
+}
+
+#if PPMA_CUDA
+namespace detail {
+// Three layers of C inputs, or rows of one, beside tokens x (B,H,W,C) and their norm, for a kernel
+// that leaves the normalised tokens out: of which nothing is recorded, or which backward can make
+// again.
+inline bool multiplies_normed(const Tensor& x, const LayerNorm& norm,
+                              const std::array<const Linear*, 3>& layers, i64 head) {
+  const auto on_gpu = [](const Tensor& t) { return t.defined() && t.device() == Device::cuda; };
+  const bool normed_is_recorded = needs_grad({x, norm.weight, norm.bias});
+  if (!on_gpu(x) || x.dtype() != DType::bf16 || x.rank() != 4 ||
+      !kernels::multiplies_normed(x.numel() / x.dim(3), x.dim(3), head, normed_is_recorded) ||
+      norm.weight.shape() != Shape{x.dim(3)} || norm.weight.device() != Device::cuda)
+    return false;
+  bool recorded = false;
+  for (const Linear* l : layers) {
+    if (!on_gpu(l->weight) || !on_gpu(l->bias) || l->weight.dim(1) != x.dim(3)) return false;
+    recorded |= needs_grad({l->weight, l->bias});
+  }
+  return normed_is_recorded ? Saved(x).kept() : !recorded;
+}
+
+// A layer's parameters beside bf16 tokens.
+struct NarrowLayer {
+  const Linear& layer;
+  Tensor weight, bias;
+
+  explicit NarrowLayer(const Linear& l)
+      : layer(l),
+        weight(converted_weights(l.weight, DType::bf16)),
+        bias(converted_weights(l.bias, DType::bf16)) {}
+  kernels::NormProducts::Part part(bf16* y, i64 first = 0) const {
+    return {weight.data<bf16>() + first * weight.dim(1), bias.data<bf16>() + first, y};
+  }
+  // y = x w^T + b, which was computed elsewhere, with what `before` makes of its gradient.
+  Tensor recorded(const Tensor& y, const Tensor& x,
+                  const std::function<Tensor(const Tensor& dy)>& before = {}) const {
+    Backward back = linear_backward(x, layer.weight, layer.bias, weight);
+    if (before)
+      back = [back = std::move(back), before](const Tensor& dy) { return back(before(dy)); };
+    return record(y, "linear", {x, layer.weight, layer.bias}, std::move(back));
+  }
+};
+
+// run(), which computes products of norm(x); returns norm(x) for what is recorded of them, its
+// elements only made where backward reads them.
+template <class F>
+Tensor run_normed(const Tensor& x, const LayerNorm& norm, kernels::NormProducts& p, F&& run) {
+  if (!needs_grad({x, norm.weight, norm.bias})) {
+    run();
+    return Tensor();
+  }
+  return layer_norm_by(x, norm.weight, norm.bias, norm.eps,
+                       [&](Tensor&, Tensor& mean, Tensor& rstd) {
+                         p.mean = mean.data<float>(), p.rstd = rstd.data<float>();
+                         run();
+                       });
+}
+
+inline kernels::NormProducts norm_products(const Tensor& x, const LayerNorm& norm) {
+  kernels::NormProducts p{};
+  p.tokens = x.dim(1) * x.dim(2), p.rows = x.dim(0) * p.tokens;
+  p.x = x.data<bf16>();
+  p.gamma = norm.weight.data<float>(), p.beta = norm.bias.data<float>();
+  p.eps = static_cast<float>(norm.eps);
+  return p;
+}
+}  // namespace detail
+#endif
+
+Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to) {
+#if PPMA_CUDA
+  if (to.weight.defined() && x.rank() == 4 && to.weight.shape() == Shape{3 * x.dim(3), x.dim(3)} &&
+      detail::multiplies_normed(x, norm, {&to, &to, &to}, 0)) {
+    const i64 c = x.dim(3);
+    Tensor y = Tensor::empty({x.dim(0), x.dim(1), x.dim(2), 3 * c}, x.dtype(), x.device());
+    const detail::NarrowLayer layer(to);
+    kernels::NormProducts p = detail::norm_products(x, norm);
+    p.pitch = 3 * c;
+    for (int i = 0; i < 3; ++i) p.part[i] = layer.part(y.data<bf16>() + i * c, i * c);
+    const Tensor normed = detail::run_normed(x, norm, p, [&] {
+      kernels::norm_products(Cuda{}, p, c, {}, nullptr, nullptr, nullptr, nullptr);
+    });
+    return normed.defined() ? layer.recorded(y, normed) : y;
+  }
+#endif
+  return to.forward(norm.forward(x));
+}
+
+}  // namespace ppma::inline PPMA_ABI
+
+#endif  // definitions
+
+#include "ppma/core/names_end.hpp"
