@@ -252,11 +252,82 @@ Tensor Attention::attend_linearly(const Tensor& q, const Tensor& k, const Tensor
 // A kernel on the GPU alone: a source that nvcc compiles there.
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NORM_DECAY)
 
+#include <array>
 #include <cmath>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include "ppma/tensor/autograd.hpp"
+#if PPMA_CUDA
+#include "ppma/kernels/cuda/turned_products_back.cuh"
+#endif
 
 namespace ppma::inline PPMA_ABI {
+
+#if PPMA_CUDA
+namespace detail {
+// Whether one kernel has all gradients of q, k and v, of rows in heads of d: all are wanted.
+inline bool differentiates_at_once(const std::array<const NarrowLayer*, 3>& layers, i64 rows,
+                                   i64 d) {
+  for (const NarrowLayer* l : layers)
+    if (!l->layer.weight.requires_grad() || !l->layer.bias.requires_grad() ||
+        l->layer.weight.dtype() != DType::f32)
+      return false;
+  return kernels::has_turned_products_back(rows, layers[0]->layer.weight.dim(1), d);
+}
+
+// Puts q, k and v, computed of tokens x, on the tape so that one kernel finds their gradients: each
+// leaves its own for an operation older than the three, whose turn comes when all have. What that
+// one gives and is given by them has no elements.
+inline void record_turned_products(const Tensor& x, const std::array<const NarrowLayer*, 3>& layers,
+                                   const std::array<Tensor*, 3>& results,
+                                   const RotaryTables& tables, i64 d, double k_scale) {
+  const auto left = std::make_shared<std::array<Tensor, 3>>();  // dq, dk, dv (B,H,W,C)
+  std::vector<Tensor> inputs{x};
+  std::array<Tensor, 3> weights;
+  for (std::size_t i = 0; i < 3; ++i) {
+    inputs.push_back(layers[i]->layer.weight), inputs.push_back(layers[i]->layer.bias);
+    weights[i] = layers[i]->weight;
+  }
+  const auto back = [left, weights, x = Saved(x), tables, d, k_scale](const Tensor&) {
+    const Tensor tokens = x.get();  // (B,H,W,C)
+    Tensor dx = gradient_so_far(0);
+    kernels::TurnedProductsBack p{};
+    p.tokens = tokens.dim(1) * tokens.dim(2), p.rows = tokens.dim(0) * p.tokens;
+    p.x = tokens.data<bf16>(), p.d = static_cast<int>(d), p.scale = static_cast<float>(k_scale);
+    p.cosine = tables.cosine.data<float>(), p.sine = tables.sine.data<float>();
+    p.add = dx.defined();
+    if (!dx.defined()) dx = Tensor::empty(tokens.shape(), DType::bf16, Device::cuda);
+    p.dx = dx.data<bf16>();
+    Grads grads{dx};
+    for (std::size_t i = 0; i < 3; ++i) {
+      Tensor &dy = (*left)[i], dw, db;
+      if (dy.defined()) {
+        dw = Tensor::empty(weights[i].shape(), DType::f32, Device::cuda);
+        db = Tensor::empty({weights[i].dim(0)}, DType::f32, Device::cuda);
+        p.dw[i] = dw.data<float>(), p.db[i] = db.data<float>();
+      } else {  // nothing came of that result
+        dy = Tensor::zeros(tokens.shape(), DType::bf16, Device::cuda);
+      }
+      p.dy[i] = std::as_const(dy).data<bf16>(), p.w[i] = weights[i].data<bf16>();
+      grads.push_back(dw), grads.push_back(db);
+    }
+    kernels::turned_products_back(Cuda{}, p);
+    return grads;
+  };
+  const Tensor all =
+      record(Tensor::empty({0}, DType::bf16, Device::cuda), "attention's products", inputs, back);
+  for (std::size_t i = 0; i < 3; ++i)
+    *results[i] = record(*results[i], "attention's products", {all}, [left, i](const Tensor& dy) {
+      const auto& [q, k, v] = *left;
+      const bool first = !q.defined() && !k.defined() && !v.defined();
+      (*left)[i] = dy;
+      return Grads{first ? Tensor::empty({0}, dy.dtype(), dy.device()) : Tensor()};
+    });
+}
+}  // namespace detail
+#endif
 
 Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Positions& at) const {
 #if PPMA_CUDA
@@ -288,7 +359,10 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
                              e.dt_bias.data<float>(), e.A_log.data<float>(),
                              out.log_decays.data<float>());
     });
-    if (normed.defined()) {
+    if (normed.defined() && detail::differentiates_at_once({&q, &k, &v}, p.rows, d)) {
+      detail::record_turned_products(normed, {&q, &k, &v}, {&out.q, &out.k, &out.v}, tables, d,
+                                     k_scale);
+    } else if (normed.defined()) {
       const auto back = [&](double scale) {
         return [tables, heads = config.heads, scale](const Tensor& dy) {
           return detail::turned(dy, tables, heads, scale, true);
