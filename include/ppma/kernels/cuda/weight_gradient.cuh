@@ -153,7 +153,7 @@ inline bool has_weight_gradient(i64 rows, i64 m, i64 n) {
                            (n == 128 && (m == 128 || m == 384)));
 }
 
-/// dw (M,N) = dy^T x and db (M), the sums of dy's columns; they may wait.
+/// dw (M,N) = dy^T x and db (M), the sums of dy's columns, or null; they may wait.
 inline void weight_gradient(Cuda, i64 rows, i64 m, i64 n, const bf16* dy, const bf16* x, float* dw,
                             float* db) {
   const detail::ColumnPlaces<float> to(dw, m * n, db, m);
