@@ -136,7 +136,7 @@ TEST_CASE("op table: conv") {
        [](In x) {  // the shift is in what it gets: linear's bias, detached
          return depthwise_gelu(linear(x[0], x[1], x[2].detach()), x[3], x[4], x[2]);
        },
-       "depthwise_gelu: shift must be (5) float64 on cpu, got (4)",
+       "depthwise_gelu: shift must be (5) f64 on cpu, got (4)",
        [] {
          depthwise_gelu(zeros({1, 3, 3, 5}), zeros({5, 1, 3, 3}), Tensor(), zeros({4}));
        },
