@@ -201,8 +201,12 @@ TEST_CASE("cuda: images to channels last", "[cuda]") {
 
 TEST_CASE("cuda: gradients of weights and bias in one pass over many rows", "[cuda]") {
   const auto product = [](In x) { return linear(x[0], x[1], x[2]); };
-  for (const auto& [in, out] : {std::pair<i64, i64>{64, 64}, {64, 192}, {192, 64}, {128, 384}})
+  const auto without_bias = [](In x) { return linear(x[0], x[1]); };
+  for (const auto& [in, out] :
+       {std::pair<i64, i64>{64, 64}, {64, 192}, {192, 64}, {128, 128}, {128, 384}}) {
     check_bf16(product, {{32768 + 37, in}, {out, in}, {out}});
+    check_bf16(without_bias, {{32768 + 37, in}, {out, in}});
+  }
 }
 
 TEST_CASE("cuda: products and norms of many rows", "[cuda]") {

@@ -135,8 +135,8 @@ LtPlan lt_plan(const Gemm<T, R>& g, Lt& lt, const std::array<i64, 3>& alignment)
   cublasLtMatmulPreferenceDestroy(wish);
   p.found = status == CUBLAS_STATUS_SUCCESS && count > 0 && best[0].state == CUBLAS_STATUS_SUCCESS;
   p.algorithm = best[0].algo;
-  if (std::is_same_v<T, bf16> && std::is_same_v<R, bf16> && p.found && g.batch == 1 &&
-      g.ldc == g.n && g.m * g.n * g.k >= i64{1} << 27)
+  if (std::is_same_v<T, bf16> && std::is_same_v<R, bf16> && p.found && !g.accumulate &&
+      g.add != g.c && g.batch == 1 && g.ldc == g.n && g.m * g.n * g.k >= i64{1} << 27)
     for (int i = 1; i < count; ++i)
       if (best[i].state == CUBLAS_STATUS_SUCCESS)
         p.others[static_cast<std::size_t>(p.count++)] = best[i].algo;
@@ -225,9 +225,9 @@ void gemm(Cuda, const Gemm<T, R>& g) {
                                            sizeof g.bias),
             "take a bias");
       const acc_t<T> one = 1, keep = g.accumulate || g.add ? 1 : 0;
-      const auto multiply = [&](const cublasLtMatmulAlgo_t& by, R* to) {
+      const auto multiply = [&](const cublasLtMatmulAlgo_t& by) {
         return cublasLtMatmul(lt.handle, plan.product, &one, g.b, plan.first, g.a, plan.second,
-                              &keep, g.add ? g.add : g.c, plan.result, to, plan.result, &by,
+                              &keep, g.add ? g.add : g.c, plan.result, g.c, plan.result, &by,
                               lt.workspace.data(), detail::Lt::workspace_bytes, cuda::stream());
       };
       if constexpr (std::is_same_v<R, bf16>)
@@ -235,17 +235,13 @@ void gemm(Cuda, const Gemm<T, R>& g) {
           const auto candidate = [&](int i) -> const cublasLtMatmulAlgo_t& {
             return i == 0 ? plan.algorithm : plan.others[static_cast<std::size_t>(i) - 1];
           };
-          // What adds to C where it is would add each time.
-          const bool in_place = g.accumulate || g.add == g.c;
-          const Workspace<R> elsewhere(in_place ? g.m * g.n : 0, Device::cuda);
-          R* const to = in_place ? elsewhere.data() : g.c;
           plan.algorithm =
-              candidate(detail::fastest_of_equals(plan.count + 1, g.m * g.n, to, [&](int i) {
-                return multiply(candidate(i), to) == CUBLAS_STATUS_SUCCESS;
+              candidate(detail::fastest_of_equals(plan.count + 1, g.m * g.n, g.c, [&](int i) {
+                return multiply(candidate(i)) == CUBLAS_STATUS_SUCCESS;
               }));
           plan.count = 0;
         }
-      detail::lt_require(multiply(plan.algorithm, g.c), "multiply");
+      detail::lt_require(multiply(plan.algorithm), "multiply");
       return;
     }
   }

@@ -7,8 +7,7 @@
 //
 // Blocks stay; each takes rows through two stages of shared memory, turns dq and dk back where
 // they lie, and multiplies on the tensor cores: the three parts of dx are one sum, those of dw and
-// db are in registers until its rows end. What each block has is added in order afterwards, in
-// clusters of blocks first (cluster.cuh).
+// db are in registers until its rows end. What each block has is added in order afterwards.
 //
 // Floor: dq, dk, dv, x and what dx has read and dx written: 56 x 56 tokens, batch 128: 72 us at 4.3
 // TB/s (one by one, with the rotations, they are 24 passes over such a map).
@@ -17,7 +16,6 @@
 #include <utility>
 
 #include "ppma/core/buffer.hpp"
-#include "ppma/kernels/cuda/cluster.cuh"
 #include "ppma/kernels/cuda/later_sums.cuh"
 #include "ppma/kernels/cuda/mma.cuh"
 
@@ -48,7 +46,7 @@ __device__ __forceinline__ unsigned place(int r, int part) {
 }
 }  // namespace turned_products
 
-// Of each cluster: sums (3 C C) of dw, bias_sums (3 C) of db.
+// sums (parts, 3 C C) of dw, bias_sums (parts, 3 C) of db.
 template <int unused = 0>
 __global__ void __launch_bounds__(turned_products::threads, 2)
     turned_products_back(TurnedProductsBack p, i64 per_part, float* sums, float* bias_sums) {
@@ -56,7 +54,7 @@ __global__ void __launch_bounds__(turned_products::threads, 2)
   extern __shared__ __align__(128) unsigned char squares[];
   const int tid = static_cast<int>(threadIdx.x), lane = tid % 32, warp = tid / 32, wm = warp % 4,
             wn = warp / 4;
-  const i64 begin = blockIdx.y * per_part, end = ::min(p.rows, begin + per_part);
+  const i64 begin = blockIdx.x * per_part, end = ::min(p.rows, begin + per_part);
   const int steps = static_cast<int>((end - begin + rows - 1) / rows);
   const unsigned weights = shared_address(squares), stages = weights + 3 * square;
 
@@ -192,27 +190,19 @@ __global__ void __launch_bounds__(turned_products::threads, 2)
     }
   }
 
-  __syncthreads();                                       // nobody reads a stage any more
-  float* const own = reinterpret_cast<float*>(squares);  // rows of C, eight neighbours dealt anew
+  const i64 part = blockIdx.x;
 #pragma unroll
   for (int m = 0; m < 3; ++m)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int r = m * channels + wm * 16 + h * 8 + lane / 4;
+      const int r = wm * 16 + h * 8 + lane / 4;
 #pragma unroll
       for (int j = 0; j < 4; ++j)
-        *reinterpret_cast<float2*>(own + r * channels + ((wn * 4 + j) ^ (r & 7)) * 8 +
-                                   lane % 4 * 2) =
+        *reinterpret_cast<float2*>(sums + ((part * 3 + m) * channels + r) * channels + wn * 32 +
+                                   j * 8 + lane % 4 * 2) =
             make_float2(dw[m][j][2 * h], dw[m][j][2 * h + 1]);
-      if (wn == 0 && lane % 4 == 0) own[3 * channels * channels + r] = ones[m][2 * h];
+      if (wn == 0 && lane % 4 == 0) bias_sums[(part * 3 + m) * channels + r] = ones[m][2 * h];
     }
-  const i64 part = static_cast<int>(blockIdx.y) / cluster_blocks();
-  constexpr int products = 3 * channels * channels;
-  sum_cluster<threads>(own, products + 3 * channels, [&](int i, const float4& sum) {
-    const int r = i / channels, column = (i % channels / 8 ^ (r & 7)) * 8 + i % 8;
-    *reinterpret_cast<float4*>(i < products ? sums + part * products + r * channels + column
-                                            : bias_sums + part * 3 * channels + i - products) = sum;
-  });
 }
 
 }  // namespace detail
@@ -224,24 +214,19 @@ inline bool has_turned_products_back(i64 rows, i64 c, i64 d) {
 }
 
 /// dx, dw and db; the latter may wait.
-template <int most_of_cluster = 8>
-void turned_products_back(Cuda, const TurnedProductsBack& p) {
+inline void turned_products_back(Cuda, const TurnedProductsBack& p) {
   using namespace detail::turned_products;
-  using namespace detail;
-  const auto kernel = detail::turned_products_back<>;
-  allow_shared(kernel, shared, "linear");
-  const int cluster = cluster_of(most_of_cluster);
-  static const i64 at_once = clustered_at_once(kernel, threads, shared, cluster, 2);
-  const i64 per_part = ((p.rows + at_once - 1) / at_once + rows - 1) / rows * rows,
-            parts = (p.rows + per_part * cluster - 1) / (per_part * cluster);
+  const i64 at_once = 2 * 132,
+            per_part = ((p.rows + at_once - 1) / at_once + rows - 1) / rows * rows,
+            parts = (p.rows + per_part - 1) / per_part;
   constexpr i64 c = channels;
   auto sums = std::make_unique<const Workspace<float>>(parts * 3 * c * c, Device::cuda),
        bias_sums = std::make_unique<const Workspace<float>>(parts * 3 * c, Device::cuda);
-  const ClusterLaunch launch(dim3(1, static_cast<unsigned>(parts * cluster)), threads, shared,
-                             cluster);
-  cuda::require(
-      cudaLaunchKernelEx(&launch.how, kernel, p, per_part, sums->data(), bias_sums->data()),
-      "linear");
+  const auto kernel = detail::turned_products_back<>;
+  detail::allow_shared(kernel, shared, "linear");
+  kernel<<<static_cast<unsigned>(parts), threads, shared, cuda::stream()>>>(
+      p, per_part, sums->data(), bias_sums->data());
+  cuda::launched("linear");
   detail::finish_columns_later(std::move(sums), parts, 3 * c * c,
                                detail::ColumnPlaces<float>(p.dw[0], c * c, p.dw[1], c * c, p.dw[2]),
                                "linear");
