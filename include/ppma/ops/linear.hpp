@@ -129,10 +129,8 @@ inline auto linear_closure(const Tensor& x, const Tensor& w, const Tensor& b,
           if (w_dtype == DType::f32 && kernels::has_weight_gradient(rows, out, in, need_b)) {
             dw = Tensor::empty({out, in}, DType::f32, dy.device());
             if (need_b) db = Tensor::empty({out}, DType::f32, dy.device());
-            using Places = kernels::detail::ColumnPlaces<float>;
             kernels::weight_gradient(on, rows, out, in, dy.data<T>(), kept.data<T>(),
-                                     Places(dw.data<float>()),
-                                     Places(need_b ? db.data<float>() : nullptr));
+                                     dw.data<float>(), need_b ? db.data<float>() : nullptr);
             return;
           }
 #endif

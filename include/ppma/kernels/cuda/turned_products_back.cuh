@@ -21,17 +21,17 @@
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-/// What the kernel reads and writes; channels C = 64 in heads of d.
+/// What is read and written; channels C in heads of d, here 64.
 struct TurnedProductsBack {
   i64 rows, tokens;            // of all images, of one
   const bf16 *dy[3], *x;       // (rows, C): of q, k, v
   const bf16* w[3];            // (C, C)
   const float *cosine, *sine;  // (tokens, d)
-  int d;
-  float scale;           // of k
-  bool add;              // to what dx has
-  bf16* dx;              // (rows, C)
-  float *dw[3], *db[3];  // (C, C) and (C), or null
+  int c, d;                    // C, d
+  float scale;                 // of k
+  bool add;                    // to what dx has
+  bf16* dx;                    // (rows, C)
+  float *dw[3], *db[3];        // (C, C) and (C), or null
 };
 
 namespace detail {

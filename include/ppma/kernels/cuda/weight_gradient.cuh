@@ -33,12 +33,11 @@ struct WeightTile {
                 NT % 2 == 0 && KB % 16 == 0 && shared >= (TM * TN + TM) * 4);
 };
 
-// Of each cluster: products (M, N) of dw, and column_sums (M) of db, unless null. Grid (tiles,
-// parts).
+// partial (parts / blocks of a cluster, M N + M): dw, then db. Grid (tiles, parts).
 template <class W>
 __global__ void __launch_bounds__(W::threads, W::blocks)
     weight_gradient_pieces(i64 rows, int m, int n, i64 per_part, const bf16* dy, const bf16* x,
-                           float* products, float* column_sums) {
+                           float* partial) {
   constexpr int MT = W::MT, NT = W::NT, KB = W::KB;
   extern __shared__ __align__(128) unsigned char ring[];
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32,
@@ -68,7 +67,7 @@ __global__ void __launch_bounds__(W::threads, W::blocks)
   };
 
   float c[MT][NT][4] = {}, ones[MT][4] = {};
-  const bool tile_has_sums = column_sums != nullptr && n0 == 0, sums = tile_has_sums && wn == 0;
+  const bool sums = n0 == 0 && wn == 0;
 #pragma unroll
   for (int s = 0; s < W::S - 1; ++s) {
     if (s < steps) fetch(s, base + static_cast<unsigned>(s * W::stage));
@@ -128,18 +127,20 @@ __global__ void __launch_bounds__(W::threads, W::blocks)
             make_float2(c[i][j][2 * h], c[i][j][2 * h + 1]);
       if (sums && lane % 4 == 0) own[W::TM * W::TN + r] = ones[i][2 * h];
     }
-  const i64 part = static_cast<int>(blockIdx.y) / cluster_blocks();
-  constexpr int tile = W::TM * W::TN;
-  sum_cluster<W::threads>(own, tile + (tile_has_sums ? W::TM : 0), [&](int i, const float4& sum) {
-    const int r = i / W::TN, column = (i % W::TN / 8 ^ (r & 7)) * 8 + i % 8;
-    *reinterpret_cast<float4*>(i < tile ? products + (part * m + m0 + r) * n + n0 + column
-                                        : column_sums + part * m + m0 + i - tile) = sum;
-  });
+  float* const to = partial + static_cast<i64>(static_cast<int>(blockIdx.y) / cluster_blocks()) *
+                                  (static_cast<i64>(m) * n + m);
+  sum_cluster<W::threads>(
+      own, W::TM * W::TN + (n0 == 0 ? W::TM : 0), [&](int i, const float4& sum) {
+        const int r = i / W::TN, col = (i % W::TN / 8 ^ (r & 7)) * 8 + i % 8;
+        *reinterpret_cast<float4*>(r < W::TM ? to + static_cast<i64>(m0 + r) * n + n0 + col
+                                             : to + static_cast<i64>(m) * n + m0 + i -
+                                                   W::TM * W::TN) = sum;
+      });
 }
 
 template <class W>
 void run_weight_gradient(i64 rows, i64 m, i64 n, const bf16* dy, const bf16* x,
-                         const ColumnPlaces<float>& dw, const ColumnPlaces<float>& db) {
+                         const ColumnPlaces<float>& to) {
   const auto kernel = weight_gradient_pieces<W>;
   allow_shared(kernel, W::shared, "linear");
   const int cluster = cluster_of(W::cluster);
@@ -147,20 +148,15 @@ void run_weight_gradient(i64 rows, i64 m, i64 n, const bf16* dy, const bf16* x,
   const i64 tiles = m / W::TM * (n / W::TN),
             at_once = std::max<i64>(1, room / tiles / cluster) * cluster,
             per_part = ((rows + at_once - 1) / at_once + W::KB - 1) / W::KB * W::KB,
-            clusters = (rows + per_part * cluster - 1) / (per_part * cluster);
-  const bool sums = db.to[0] || db.to[1] || db.to[2];
-  auto products = std::make_unique<const Workspace<float>>(clusters * m * n, Device::cuda),
-       column_sums =
-           std::make_unique<const Workspace<float>>(sums ? clusters * m : 0, Device::cuda);
+            clusters = (rows + per_part * cluster - 1) / (per_part * cluster), sums = m * n + m;
+  auto partial = std::make_unique<const Workspace<float>>(clusters * sums, Device::cuda);
   const ClusterLaunch launch(
       dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(clusters * cluster)), W::threads,
       W::shared, cluster);
-  cuda::require(
-      cudaLaunchKernelEx(&launch.how, kernel, rows, static_cast<int>(m), static_cast<int>(n),
-                         per_part, dy, x, products->data(), sums ? column_sums->data() : nullptr),
-      "linear");
-  finish_columns_later(std::move(products), clusters, m * n, dw, "linear");
-  if (sums) finish_columns_later(std::move(column_sums), clusters, m, db, "linear");
+  cuda::require(cudaLaunchKernelEx(&launch.how, kernel, rows, static_cast<int>(m),
+                                   static_cast<int>(n), per_part, dy, x, partial->data()),
+                "linear");
+  finish_columns_later(std::move(partial), clusters, sums, to, "linear");
 }
 
 }  // namespace detail
@@ -172,19 +168,19 @@ inline bool has_weight_gradient(i64 rows, i64 m, i64 n, bool with_sums) {
                            (with_sums && n == 128 && (m == 128 || m == 384)));
 }
 
-/// dw (M,N) = dy^T x, and db (M), the sums of dy's columns, where it has places; they may wait.
-inline void weight_gradient(Cuda, i64 rows, i64 m, i64 n, const bf16* dy, const bf16* x,
-                            const detail::ColumnPlaces<float>& dw,
-                            const detail::ColumnPlaces<float>& db) {
+/// dw (M,N) = dy^T x and db (M), the sums of dy's columns, or null; they may wait.
+inline void weight_gradient(Cuda, i64 rows, i64 m, i64 n, const bf16* dy, const bf16* x, float* dw,
+                            float* db) {
+  const detail::ColumnPlaces<float> to(dw, m * n, db, m);
   using detail::WeightTile, detail::run_weight_gradient;
   if (m == 64 && n == 64)
-    run_weight_gradient<WeightTile<64, 64, 2, 2, 64, 4, 3, 1>>(rows, m, n, dy, x, dw, db);
+    run_weight_gradient<WeightTile<64, 64, 2, 2, 64, 4, 3, 1>>(rows, m, n, dy, x, to);
   else if (n == 64)
-    run_weight_gradient<WeightTile<192, 64, 4, 2, 64, 3, 2, 4>>(rows, m, n, dy, x, dw, db);
+    run_weight_gradient<WeightTile<192, 64, 4, 2, 64, 3, 2, 4>>(rows, m, n, dy, x, to);
   else if (m == 64)
-    run_weight_gradient<WeightTile<64, 192, 2, 4, 64, 3, 2, 4>>(rows, m, n, dy, x, dw, db);
+    run_weight_gradient<WeightTile<64, 192, 2, 4, 64, 3, 2, 4>>(rows, m, n, dy, x, to);
   else
-    run_weight_gradient<WeightTile<128, 128, 4, 2, 64, 3, 2, 4>>(rows, m, n, dy, x, dw, db);
+    run_weight_gradient<WeightTile<128, 128, 4, 2, 64, 3, 2, 4>>(rows, m, n, dy, x, to);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
