@@ -22,21 +22,13 @@ struct AnchorCandidates {
   const float* sizes;  // (images, 4): width, height
 
   __device__ __forceinline__ i64 first(int level) const { return grid.first[level]; }
-  __device__ __forceinline__ i64 count(int level) const {
-    return (level + 1 < groups ? grid.first[level + 1] : all) - grid.first[level];
-  }
+  __device__ __forceinline__ i64 count(int level) const { return grid.count(level); }
   __device__ __forceinline__ float4 box(int image, int level, i64 place, bool& here) const {
-    const i64 cell = place / grid.ratios, r = place % grid.ratios;
-    const double x = static_cast<double>(cell % grid.width[level] * grid.stride[level]),
-                 y = static_cast<double>(cell / grid.width[level] * grid.stride[level]),
-                 w = grid.half_width[level][r], h = grid.half_height[level][r];
+    const Corners p = anchor_of(grid, level, place);
     const T* const from = deltas[level] + (image * count(level) + place) * 4;
     const float d[4] = {static_cast<float>(from[0]), static_cast<float>(from[1]),
                         static_cast<float>(from[2]), static_cast<float>(from[3])};
-    const float4 b = decode_box(decoder,
-                                {static_cast<float>(x - w), static_cast<float>(y - h),
-                                 static_cast<float>(x + w), static_cast<float>(y + h)},
-                                d, sizes + image * 4);
+    const float4 b = decode_box(decoder, {p.x1, p.y1, p.x2, p.y2}, d, sizes + image * 4);
     here = b.z - b.x > 0 && b.w - b.y > 0;
     return b;
   }
@@ -125,8 +117,7 @@ void best_anchors(Cuda on, const AnchorGrid& grid, const BoxDecoder& decoder, i6
   i64 largest = 0;  // level
   for (int l = 0; l < grid.levels; ++l) {
     c.scores[l] = scores[l], c.deltas[l] = deltas[l];
-    largest =
-        std::max(largest, (l + 1 < grid.levels ? grid.first[l + 1] : grid.all) - grid.first[l]);
+    largest = std::max(largest, grid.count(l));
   }
   const Workspace<u64> keys(images * c.all, Device::cuda);
   const Workspace<int> wrong(1, Device::cuda);
