@@ -281,7 +281,8 @@ TEST_CASE("detector on the GPU: losses and gradients are the CPU's", "[cuda][hea
     CHECK(once.gradients[p].second == again.gradients[p].second);
   }
   // the others depend on which proposals came out best
-  for (const std::size_t i : {std::size_t{0}, std::size_t{1}}) CHECK(once.losses[i] == Approx(want.losses[i]).epsilon(5e-2));
+  for (const std::size_t i : {std::size_t{0}, std::size_t{1}})
+    CHECK(once.losses[i] == Approx(want.losses[i]).epsilon(5e-2));
 }
 
 TEST_CASE("detector on the GPU: what is found is what the CPU finds", "[cuda][heads]") {
