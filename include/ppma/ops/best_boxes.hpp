@@ -1,9 +1,10 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // A detector's choices on the GPU, where its tensors are: its best anchors and the best boxes of
-// its regions, the cells of regions on their level, and what anchors are to learn. What comes of a choice is f32 (B,N,6): a
-// box x1 y1 x2 y2, its score, and the number of its group, a level or a class; -1 behind an image's
-// last box, -2 where a score was not a number. Legend: B images, A ratios, K classes, N boxes.
+// its regions, the cells of regions on their level, and what anchors are to learn. What comes of a
+// choice is f32 (B,N,6): a box x1 y1 x2 y2, its score, and the number of its group, a level or a
+// class; -1 behind an image's last box, -2 where a score was not a number. Legend: B images, A
+// ratios, K classes, N boxes.
 
 #include <vector>
 

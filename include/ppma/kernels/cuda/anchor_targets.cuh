@@ -26,7 +26,7 @@ struct AnchorTruths {
   __device__ __forceinline__ i64 count(i64 image) const { return sizes[3 * image + 2]; }
 };
 
-/// A level's targets and weights: of its logits (images, anchors), of its deltas (images, anchors, 4).
+/// A level's targets and weights: of its logits (images, anchors), of its deltas (.., 4).
 struct LevelMaps {
   float *label, *chosen, *delta, *positive;
 };
