@@ -78,7 +78,7 @@ struct RpnHead {
   PPMA_API std::vector<std::vector<Box>> proposals(const RpnOutput& out,
                                                    const std::vector<Frame>& frames,
                                                    bool training) const;
-  /// Whether best() chooses them: the levels are on a GPU, and not too many.
+  /// Whether best() chooses them: the levels are on a GPU, and neither they nor the boxes too many.
   PPMA_API bool chooses_on_gpu(const RpnOutput& out) const;
   /// The same on a GPU, where they stay: f32 (B,N,6), a box, its score, its level, which is -1
   /// behind an image's last box and -2 where a score was not a number. Nothing waits for it.
@@ -325,7 +325,9 @@ std::vector<std::vector<Box>> RpnHead::proposals(const RpnOutput& out,
 bool RpnHead::chooses_on_gpu(const RpnOutput& out) const {
   return !out.scores.empty() && out.scores[0].device() == Device::cuda &&
          out.scores.size() <= kernels::most_levels &&
-         config.anchor.ratios.size() <= kernels::most_ratios;
+         config.anchor.ratios.size() <= kernels::most_ratios &&
+         std::max({config.train_candidates, config.test_candidates, config.proposals}) <=
+             kernels::most_boxes;
 }
 
 kernels::AnchorGrid RpnHead::grid_of(const RpnOutput& out) const {
@@ -346,8 +348,9 @@ kernels::AnchorGrid RpnHead::grid_of(const RpnOutput& out) const {
 }
 
 Tensor RpnHead::best(const RpnOutput& out, const std::vector<Frame>& frames, bool training) const {
-  check(chooses_on_gpu(out), "rpn: at most ", kernels::most_levels, " levels and ",
-        kernels::most_ratios, " ratios on a GPU are chosen from there");
+  check(chooses_on_gpu(out), "rpn: at most ", kernels::most_boxes, " boxes of ",
+        kernels::most_levels, " levels and ", kernels::most_ratios,
+        " ratios on a GPU are chosen from there");
   return detail::best_anchors(
       out.scores, out.deltas, grid_of(out), config.coder.decoder(),
       detail::sizes_of(frames).to(Device::cuda),

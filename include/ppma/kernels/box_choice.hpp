@@ -9,6 +9,8 @@
 namespace ppma::inline PPMA_ABI::kernels {
 
 inline constexpr int most_levels = 8, most_ratios = 8;
+/// How many boxes of a group a GPU sorts at most.
+inline constexpr i64 most_boxes = 8192;
 
 /// The anchors of an image: levels of cells, each cell with anchors of several ratios.
 struct AnchorGrid {

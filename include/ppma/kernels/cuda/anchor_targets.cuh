@@ -5,15 +5,15 @@
 //
 // A truth's best overlap first (overlaps are not negative, so that their bits are in their order,
 // and a maximum of integers finds it whoever comes first). Then every anchor's truth. Then a block
-// an image draws the sample: the n least of its anchors' drawn numbers are those up to the n-th
-// least, which is found digit by digit from the top; of numbers drawn at random three of the eight
-// digits are nearly always enough. Last, what was chosen is written into the maps of the levels.
+// an image draws the sample: the n least of its anchors' drawn numbers (select.cuh; three digits of
+// eight are nearly always enough). Last, what was chosen is written into the maps of the levels.
 
 #include <algorithm>
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/cuda.cuh"
 #include "ppma/kernels/box_choice.hpp"
+#include "ppma/kernels/cuda/select.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
@@ -94,55 +94,18 @@ __global__ void __launch_bounds__(threads)
 
 __device__ __forceinline__ int kind_of(int assigned) { return assigned >= 0 ? 0 : assigned == -1; }
 
-// Of the anchors of a kind (0: with a truth, 1: background) the n-th least drawn number, all bits
-// where there are no more than n, 0 where n is 0. `taken`: how many are up to there.
+// Of the drawn numbers of the anchors of a kind (0: with a truth, 1: background) the n-th least.
 template <int threads>
-__device__ __forceinline__ u64 nth_least(const Rng& rng, i64 anchors, const int* assigned, int kind,
+__device__ __forceinline__ u64 nth_drawn(const Rng& rng, i64 anchors, const int* assigned, int kind,
                                          i64 n, i64& taken) {
-  __shared__ int bins[257];  // the last: how many there are
-  __shared__ u64 shared_digits;
-  __shared__ i64 shared_left;
-  const auto visit_numbers = [&](auto&& f) {
-    for (i64 first = 4 * static_cast<i64>(threadIdx.x); first < anchors; first += 4 * threads) {
-      bool any = false;
-      for (i64 k = first; k < first + 4 && k < anchors; ++k)
-        any = any || (assigned[k] != -2 && kind_of(assigned[k]) == kind);
-      if (!any) continue;
-      for (i64 k = first; k < first + 4 && k < anchors; ++k)
-        if (assigned[k] != -2 && kind_of(assigned[k]) == kind) f(drawn_number(rng, k));
-    }
+  const auto of_kind = [&](i64 k) {
+    return k < anchors && assigned[k] != -2 && kind_of(assigned[k]) == kind;
   };
-  u64 digits = 0;
-  i64 left = n;
-  for (int shift = 56; shift >= 0; shift -= 8) {
-    __syncthreads();
-    for (int b = static_cast<int>(threadIdx.x); b < 257; b += threads) bins[b] = 0;
-    __syncthreads();
-    int seen = 0;
-    visit_numbers([&](u64 number) {
-      ++seen;
-      if (shift == 56 || number >> (shift + 8) == digits)
-        atomicAdd(bins + (number >> shift & 255), 1);
-    });
-    if (shift == 56) atomicAdd(bins + 256, seen);
-    __syncthreads();
-    if (shift == 56 && bins[256] <= n) {
-      taken = bins[256];
-      return ~u64{0};
-    }
-    taken = n;
-    if (n <= 0) return 0;
-    if (threadIdx.x == 0) {
-      int digit = 0;
-      while (bins[digit] < left) left -= bins[digit++];
-      shared_digits = digits << 8 | static_cast<u64>(digit), shared_left = left;
-      bins[256] = bins[digit];
-    }
-    __syncthreads();
-    digits = shared_digits, left = shared_left;
-    if (bins[256] == left) return digits << shift | ((u64{1} << shift) - 1);  // all of that digit
-  }
-  return digits;
+  return nth_least<threads>(n, taken, [&](auto&& f) {
+    for (i64 k = 4 * static_cast<i64>(threadIdx.x); k < anchors; k += 4 * threads)
+      for (i64 e = k; e < k + 4; ++e)  // four of one block of the stream
+        if (of_kind(e)) f(drawn_number(rng, e));
+  });
 }
 
 // limits (images, 2): up to which drawn number anchors of either kind are chosen. chosen (images).
@@ -154,8 +117,8 @@ __global__ void __launch_bounds__(threads)
   const Rng own = rng.fork(first_image + static_cast<u64>(image));
   i64 with_truth = 0, background = 0;
   const u64 first =
-      nth_least<threads>(own, anchors, assigned + image * anchors, 0, rules.positives, with_truth);
-  const u64 second = nth_least<threads>(own, anchors, assigned + image * anchors, 1,
+      nth_drawn<threads>(own, anchors, assigned + image * anchors, 0, rules.positives, with_truth);
+  const u64 second = nth_drawn<threads>(own, anchors, assigned + image * anchors, 1,
                                         rules.count - with_truth, background);
   if (threadIdx.x != 0) return;
   limits[2 * image] = first, limits[2 * image + 1] = second;

@@ -32,7 +32,6 @@ struct AnchorCandidates {
     here = b.z - b.x > 0 && b.w - b.y > 0;
     return b;
   }
-  i64 places(i64 n) const { return groups * n; }
   __device__ __forceinline__ i64 place(int level, int rank, i64, int n) const {
     return static_cast<i64>(level) * n + rank;
   }
@@ -65,7 +64,6 @@ struct ClassCandidates {
     here = true;
     return {b.x / size[2], b.y / size[3], b.z / size[2], b.w / size[3]};
   }
-  i64 places(i64) const { return regions * groups; }
   __device__ __forceinline__ i64 place(int of_class, int, i64 region, int) const {
     return region * groups + of_class;
   }
@@ -79,29 +77,29 @@ struct ClassCandidates {
 
 template <class T>
 __global__ void __launch_bounds__(256)
-    anchor_keys(BoxKeys to, i64 images, AnchorCandidates<T> c, u64* keys, int* wrong) {
+    anchor_keys(i64 images, AnchorCandidates<T> c, u64* keys, int* wrong) {
   for (i64 e = cuda::first(); e < images * c.all; e += cuda::stride()) {
     const i64 image = e / c.all, at = e % c.all;
     int level = 0;
     while (level + 1 < c.groups && at >= c.first(level + 1)) ++level;
     const i64 place = at - c.first(level);
     const float logit = static_cast<float>(c.scores[level][image * c.count(level) + place]);
-    keys[e] =
-        to.of(image * c.groups + level, score_bits(functions::Sigmoid{}.f(logit), wrong), place);
+    keys[e] = box_key(score_bits(functions::Sigmoid{}.f(logit), wrong), place);
   }
 }
 
 template <class T>
 __global__ void __launch_bounds__(256)
-    class_keys(BoxKeys to, i64 images, ClassCandidates<T> c, const float* scores, double least,
-               u64* keys, int* wrong) {
+    class_keys(i64 images, ClassCandidates<T> c, const float* scores, double least, u64* keys,
+               int* wrong) {
   for (i64 e = cuda::first(); e < images * c.all; e += cuda::stride()) {
-    const i64 image = e / c.all, row = e / c.groups, of_class = e % c.groups;
-    const float score = scores[row * (c.groups + 1) + of_class], region = c.boxes[row * 6 + 5];
+    const i64 image = e / c.all, row = e / c.groups, of_class = e % c.groups,
+              region = row % c.regions;
+    const float score = scores[row * (c.groups + 1) + of_class], level = c.boxes[row * 6 + 5];
     unsigned bits = score_bits(score, wrong);
-    if (region == -2) *wrong = 1;
-    if (region < 0 || static_cast<double>(score) <= least) bits = 0;
-    keys[e] = to.of(image * c.groups + of_class, bits, row % c.regions);
+    if (level == -2) *wrong = 1;
+    if (level < 0 || static_cast<double>(score) <= least) bits = 0;
+    keys[image * c.all + c.first(static_cast<int>(of_class)) + region] = box_key(bits, region);
   }
 }
 
@@ -123,9 +121,8 @@ void best_anchors(Cuda on, const AnchorGrid& grid, const BoxDecoder& decoder, i6
   const Workspace<int> wrong(1, Device::cuda);
   zero_bytes(wrong.data(), Device::cuda, sizeof(int));
   detail::anchor_keys<<<cuda::blocks(images * c.all, 256), 256, 0, cuda::stream()>>>(
-      detail::BoxKeys(images * c.groups, largest), images, c, keys.data(), wrong.data());
-  choose_boxes(on, c, images, largest, std::min(n, largest), limit, most, keys.data(), wrong.data(),
-               best);
+      images, c, keys.data(), wrong.data());
+  choose_boxes(on, c, images, std::min(n, largest), limit, most, keys.data(), wrong.data(), best);
 }
 
 /// The best boxes (images, most, 6) of the classes of regions (images, count, 6): scores (images,
@@ -140,9 +137,8 @@ void best_of_classes(Cuda on, const BoxDecoder& decoder, i64 images, i64 count, 
   const Workspace<int> wrong(1, Device::cuda);
   zero_bytes(wrong.data(), Device::cuda, sizeof(int));
   detail::class_keys<<<cuda::blocks(images * c.all, 256), 256, 0, cuda::stream()>>>(
-      detail::BoxKeys(images * c.groups, count), images, c, scores, least, keys.data(),
-      wrong.data());
-  choose_boxes(on, c, images, count, count, limit, most, keys.data(), wrong.data(), best);
+      images, c, scores, least, keys.data(), wrong.data());
+  choose_boxes(on, c, images, count, limit, most, keys.data(), wrong.data(), best);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
