@@ -4,9 +4,9 @@
 // level of an image's anchors, or a class of its regions), decoded, suppressed within their group,
 // and the best of an image's groups together.
 //
-// A candidate is one number: its score's bits above, then its place, the first the greatest, so that
-// equal scores stay in order. A block a group takes the best (select.cuh). Nothing waits for the
-// host.
+// A candidate is one number: its score's bits above, then its place, the first the greatest, so
+// that equal scores stay in order. A block a group takes the best (select.cuh). Nothing waits for
+// the host.
 
 #include <algorithm>
 #include <bit>
