@@ -1,0 +1,438 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// PPMLA in bf16 on the tensor cores, sums in float.
+//
+//   y[i,j] = sum over l of A_i[j,l] ( q[i,j]^T Z[i,l] ),  Z[i,l] = sum over k of B_l[i,k] k[k,l] v[k,l]^T
+//
+// is V2H, and H2V the same with rows and columns exchanged (turned). Z is linear in the number of
+// tokens: what a block of 16 rows sees above and below are two matrices a column (states.cuh), and
+// the block's own 16 tokens are one product, 16 deep. A warp has one row i: it makes Z[i,l] for one
+// column after another, in registers, where a result is the right factor of the next product; that
+// is the one with 16 M queries of the row, which wait in registers with their y. So along rows the
+// work is 2 W d^2 a token, on the tensor cores: the price of one matrix for all 16 queries.
+//
+// The gradients of q, k and v are three more of its kind, each with the paths of its own:
+//   dq = ((dy v^T) * L) k,   dk = ((v dy^T) * L^T) q,   dv = ((k q^T) * L^T) dy
+// In the first D = A_i[j,l] (dy[i,j]^T Z[i,l]^T) q[i,j] is the gradient of ln A_i[j,l], in the second
+// that of ln B_l[i,k] in the same way. Of D go to the running sums' gradients: its sums over l, by
+// lanes, and over j, by warps. What two warps add to one number goes to layers of its own.
+//
+// Floor, forward, both paths, N = 128 x 128, 8 heads of 32: 2 N (W + 16) d^2 8 multiply-adds, ...
+
+#include <algorithm>
+#include <type_traits>
+
+#include "ppma/core/buffer.hpp"
+#include "ppma/kernels/args.hpp"
+#include "ppma/kernels/cuda/linear/states.cuh"
+
+namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
+
+/// One pass: queries p, whose result goes to y; tokens x, w of the states; `row` is what D takes.
+struct Pass {
+  const bf16 *p, *x, *w, *row;
+  const bf16* states;
+  float* y;      // layer (B,H,W,C)
+  float* dsums;  // layers (parts x blocks of queries, 2, planes, tokens), of every `layer_step`
+  bool turned;
+  bool exchanged;  // the states are those of w, x
+};
+struct Passes {
+  Pass pass[4];
+  i64 layer_step;
+};
+
+inline constexpr int mix_warps = PPMA_LAB_WARPS, stage_places = PPMA_LAB_PLACES;
+
+__device__ __forceinline__ unsigned added(unsigned f, unsigned x, unsigned y) {
+  const __nv_bfloat162 z = __hfma2(reinterpret_cast<const __nv_bfloat162&>(f),
+                                   reinterpret_cast<const __nv_bfloat162&>(x),
+                                   reinterpret_cast<const __nv_bfloat162&>(y));
+  return reinterpret_cast<const unsigned&>(z);
+}
+__device__ __forceinline__ float2 two_floats(unsigned x) {
+  return {__uint_as_float(x << 16), __uint_as_float(x & 0xffff0000u)};
+}
+/// 4 bytes to shared memory, in the background; zeros where not `there`.
+__device__ __forceinline__ void copy_async_word(float* to, const float* from, bool there) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(detail::shared_address(to)),
+               "l"(from), "r"(there ? 4 : 0));
+}
+
+/// What a block has of one place: two states' rows of its part, x and w of its lines, their sums.
+template <int D>
+struct alignas(16) Place {
+  static constexpr int R = part_of<D>;
+  bf16 states[2][R / 8][D / 8][64];
+  bf16 x[block_lines * tile_stride<D>], w[block_lines * tile_stride<R>];
+  float sums[block_lines];
+};
+
+/// A warp a line, 16 M queries. Grid (groups of lines x blocks of queries x parts, planes, passes).
+template <int D, int M, bool gradients>
+__global__ void __launch_bounds__(mix_warps * 32, PPMA_LAB_MINB)
+    mix(Grid g, const __grid_constant__ Passes passes, const float* sums) {
+  constexpr int R = part_of<D>, parts = D / R;
+  extern __shared__ __align__(16) unsigned char shared[];
+  Place<D>* const places = reinterpret_cast<Place<D>*>(shared);
+  cuda::wait();
+  const Pass pass = passes.pass[blockIdx.z];
+  const Lines s = g.lines(pass.turned);
+  const int groups = (s.count + mix_warps - 1) / mix_warps;
+  const int tiles = (s.length + 16 * M - 1) / (16 * M);
+  const int group = static_cast<int>(blockIdx.x) % groups,
+            rest = static_cast<int>(blockIdx.x) / groups;
+  const int tile = rest % tiles, part = rest / tiles;
+  if (part >= parts) return;  // turned, there may be fewer
+  const int lane = lane_index(), thread = static_cast<int>(threadIdx.x);
+  const int line = group * mix_warps + warp_index(), block = group * mix_warps / block_lines,
+            first_line = block * block_lines, last_line = ::min(first_line + 15, s.count - 1);
+  const bool active = line < s.count;
+  const i64 plane = blockIdx.y, head = g.first_of(plane);
+  const bf16 *const x = pass.x + head, *const w = pass.w + head;
+  const float *const along = sums + (pass.turned ? g.all() : 0) + plane * g.tokens(),
+                     *const across = sums + (pass.turned ? 0 : g.all()) + plane * g.tokens();
+  const bool bordered = pass.states != nullptr;
+  const bf16* const states = pass.states + (plane * s.blocks() + block) * s.length * (2 * D * D);
+
+  const auto fetch = [&](int first_place, int stage) {
+#pragma unroll 1
+    for (int n = 0; n < stage_places; ++n) {
+      const int place = first_place + n;
+      Place<D>& to = places[stage * stage_places + n];
+      if (place >= s.length) break;
+      if (bordered)
+#pragma unroll
+        for (int e = thread; e < 2 * R * D / 8; e += mix_warps * 32) {
+          const int which = e / (R * D / 8), piece = e / 8 % (R * D / 64), eighth = e % 8;
+          const int row = part * (R / 8) + piece / (D / 8), column = piece % (D / 8);
+          const int from = pass.exchanged ? column * (D / 8) + row : row * (D / 8) + column;
+          detail::copy_async_once(&to.states[which][0][piece][eighth * 8],
+                                  states + (place * 2 + which) * (D * D) + from * 64 + eighth * 8);
+        }
+      fetch_tile<D>(to.x, x, g, s, first_line, place, 0, thread, mix_warps * 32);
+      fetch_tile<R>(to.w, w, g, s, first_line, place, part * R, thread, mix_warps * 32);
+      if (thread < block_lines) {
+        const bool there = first_line + thread < s.count;
+        copy_async_word(&to.sums[thread],
+                        across + (there ? s.token(first_line + thread, place) : 0), there);
+      }
+    }
+    detail::copies_issued();
+  };
+  fetch(0, 0);
+
+  // Queries: lane's rows are lane / 4 + 8 h of each 16.
+  const int row0 = tile * 16 * M + lane / 4;
+  unsigned p[M][D / 16][4], r[gradients ? M : 1][R / 16][4];
+  float own[M][2], y[M][R / 8][4] = {};
+  [[maybe_unused]] float row_sums[M][2] = {};
+#pragma unroll
+  for (int m = 0; m < M; ++m)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int j = row0 + 16 * m + 8 * h;
+      const bool there = active && j < s.length;
+      const int token = there ? s.token(line, j) : 0;
+      const i64 at = head + static_cast<i64>(token) * g.channels();
+      own[m][h] = there ? along[token] : -1e30f;
+      const auto pair = [&](const bf16* from, int c) {
+        return there && c < g.d ? *reinterpret_cast<const unsigned*>(from + at + c) : 0u;
+      };
+#pragma unroll
+      for (int i = 0; i < D / 16; ++i)
+#pragma unroll
+        for (int f = 0; f < 2; ++f)
+          p[m][i][h + 2 * f] = pair(pass.p, i * 16 + f * 8 + lane % 4 * 2);
+      if constexpr (gradients)
+#pragma unroll
+        for (int i = 0; i < R / 16; ++i)
+#pragma unroll
+          for (int f = 0; f < 2; ++f)
+            r[m][i][h + 2 * f] = pair(pass.row, part * R + i * 16 + f * 8 + lane % 4 * 2);
+    }
+  float* const dsums = gradients ? pass.dsums + (rest * passes.layer_step) +
+                                       (pass.turned ? g.all() : 0) + plane * g.tokens()
+                                 : nullptr;
+
+  float ahead = 0;  // of the next 32 places, a lane each
+  for (int first_place = 0, stage = 0; first_place < s.length;
+       first_place += stage_places, stage ^= 1) {
+    if (first_place + stage_places < s.length)
+      fetch(first_place + stage_places, stage ^ 1);
+    else
+      detail::copies_issued();
+    if (first_place % 32 == 0 && active)
+      ahead = along[s.token(line, ::min(first_place + lane, s.length - 1))];
+    detail::copies_done<1>();
+    __syncthreads();
+    const int count = active ? ::min(stage_places, s.length - first_place) : 0;
+#pragma unroll 1
+    for (int n = 0; n < count; ++n) {
+      const Place<D>& at = places[stage * stage_places + n];
+      const int place = first_place + n;
+      // z = Z^T of this line and place, as right factors: pieces [row of w][column of x]
+      unsigned z[R / 8][D / 8];
+      {
+        const float here = at.sums[line - first_line];
+        const float2 near = *reinterpret_cast<const float2*>(at.sums + lane % 4 * 2),
+                     far = *reinterpret_cast<const float2*>(at.sums + 8 + lane % 4 * 2);
+        const float weight[4] = {decay_between(here, near.x), decay_between(here, near.y),
+                                 decay_between(here, far.x), decay_between(here, far.y)};
+        float sum[R / 16][D / 8][4] = {};
+        add_tokens<R, D>(sum, at.x, at.w, weight);
+#pragma unroll
+        for (int u = 0; u < R / 16; ++u)
+#pragma unroll
+          for (int v = 0; v < D / 8; ++v) {
+            z[2 * u][v] = detail::rounded_pair(sum[u][v][0], sum[u][v][1]);
+            z[2 * u + 1][v] = detail::rounded_pair(sum[u][v][2], sum[u][v][3]);
+          }
+        if (bordered)
+#pragma unroll
+          for (int which = 0; which < 2; ++which) {
+            const float f = decay_between(here, at.sums[which == 0 ? 0 : last_line - first_line]);
+            const unsigned factor = detail::rounded_pair(f, f);
+            const bf16* const from = &at.states[which][0][0][0] + lane * 8;
+#pragma unroll
+            for (int e = 0; e < R * D / 64; e += 4) {
+              unsigned four[4];
+              if (pass.exchanged)
+                load_turned(four, from + e * 64);
+              else
+                load_matrices(four, from + e * 64);
+#pragma unroll
+              for (int i = 0; i < 4; ++i) {
+                unsigned& to = z[(e + i) / (D / 8)][(e + i) % (D / 8)];
+                to = added(factor, four[i], to);
+              }
+            }
+          }
+      }
+      const float there = __shfl_sync(~0u, ahead, place % 32);
+      [[maybe_unused]] float column_sum = 0;
+#pragma unroll
+      for (int m = 0; m < M; ++m) {
+        if (tile * 16 * M + 16 * m >= s.length) break;
+        const float f[2] = {decay_between(own[m][0], there), decay_between(own[m][1], there)};
+        [[maybe_unused]] float dot[2] = {};
+#pragma unroll
+        for (int t = 0; t < R / 8; ++t) {
+          float c[4] = {};
+#pragma unroll
+          for (int i = 0; i < D / 16; ++i) multiply(c, p[m][i], z[t][2 * i], z[t][2 * i + 1]);
+#pragma unroll
+          for (int h = 0; h < 2; ++h) {
+            y[m][t][2 * h] += f[h] * c[2 * h], y[m][t][2 * h + 1] += f[h] * c[2 * h + 1];
+            if constexpr (gradients) {
+              const float2 two = two_floats(r[m][t / 2][h + t % 2 * 2]);
+              dot[h] += c[2 * h] * two.x + c[2 * h + 1] * two.y;
+            }
+          }
+        }
+        if constexpr (gradients)
+#pragma unroll
+          for (int h = 0; h < 2; ++h) {
+            const int j = row0 + 16 * m + 8 * h;
+            const float d = j == place ? 0.f : f[h] * (j > place ? dot[h] : -dot[h]);
+            row_sums[m][h] += d, column_sum -= d;
+          }
+      }
+      if constexpr (gradients) {
+#pragma unroll
+        for (int far = 16; far > 0; far /= 2) column_sum += __shfl_xor_sync(~0u, column_sum, far);
+        if (lane == 0) dsums[s.token(line, place)] = column_sum;
+      }
+    }
+    __syncthreads();
+  }
+  if (!active) return;
+  if constexpr (gradients) __syncwarp();
+#pragma unroll
+  for (int m = 0; m < M; ++m)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int j = row0 + 16 * m + 8 * h;
+      if constexpr (gradients) {
+        float sum = row_sums[m][h];
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+        if (lane % 4 == 0 && j < s.length) dsums[s.token(line, j)] += sum;
+      }
+      if (j >= s.length) continue;
+      float* const to = pass.y + head + static_cast<i64>(s.token(line, j)) * g.channels();
+#pragma unroll
+      for (int t = 0; t < R / 8; ++t) {
+        const int c = part * R + t * 8 + lane % 4 * 2;
+        if (c < g.d) *reinterpret_cast<float2*>(to + c) = {y[m][t][2 * h], y[m][t][2 * h + 1]};
+      }
+    }
+}
+
+/// Whether heads of this shape fit.
+inline bool suits(const AttentionShape& x) {
+  return x.head_width % 8 == 0 && x.head_width <= 64 && x.tokens() < (i64{1} << 24) &&
+         x.batch * x.heads < 65536;
+}
+
+/// One call: its decay sums, and launches.
+template <int D>
+struct Call {
+  static constexpr int parts = D / part_of<D>;
+  Grid g;
+  Workspace<float> sums;
+
+  explicit Call(const AttentionArgs<bf16>& in) : g(in.shape), sums(2 * g.all(), Device::cuda) {
+    const i64 lines = g.planes * (g.height + g.width);
+    cuda::launch("linear_attention", line_sums<float>, cuda::blocks(lines, 4), 128, 0, g,
+                 in.log_alpha, in.log_beta, sums.data());
+  }
+  unsigned planes() const { return static_cast<unsigned>(g.planes); }
+  int longest() const { return std::max(g.height, g.width); }
+  // Floats of one layer of results.
+  i64 size() const { return g.planes * g.tokens() * g.d; }
+
+  void make_states(const StateJobs& jobs, int count) const {
+    if (count == 0) return;
+    const int warps = longest() * 2 * parts;
+    const dim3 grid(static_cast<unsigned>((warps + state_warps - 1) / state_warps), planes(),
+                    static_cast<unsigned>(count));
+    cuda::launch("linear_attention", border_states<D>, grid, state_warps * 32, 0, g, jobs,
+                 static_cast<const float*>(sums.data()));
+  }
+  template <int M, bool gradients>
+  void run(const Passes& passes, int count) const {
+    const auto blocks = [&](bool turned) {
+      const Lines s = g.lines(turned);
+      return (s.count + mix_warps - 1) / mix_warps * query_blocks<M>(turned) * parts;
+    };
+    const dim3 grid(static_cast<unsigned>(std::max(blocks(false), blocks(true))), planes(),
+                    static_cast<unsigned>(count));
+    constexpr int bytes = 2 * stage_places * static_cast<int>(sizeof(Place<D>));
+    if (bytes > 48 * 1024) detail::allow_shared(mix<D, M, gradients>, bytes, "linear_attention");
+    cuda::launch("linear_attention", mix<D, M, gradients>, grid, mix_warps * 32, bytes, g, passes,
+                 static_cast<const float*>(sums.data()));
+  }
+  template <int M>
+  int query_blocks(bool turned) const {
+    return (g.lines(turned).length + 16 * M - 1) / (16 * M);
+  }
+  void add(const Sums<bf16>& all, int count) const {
+    const dim3 grid(cuda::blocks(size() / 4, 256, 1056), static_cast<unsigned>(count));
+    cuda::launch("linear_attention", add_layers<bf16>, grid, 256, 0, size(), all);
+  }
+  // Numbers of a pass's states; none where one block has all lines.
+  i64 states(bool turned) const {
+    return g.lines(turned).blocks() > 1 ? g.states(turned) * D * D : 0;
+  }
+};
+
+template <class F>
+void with_head(i64 d, F&& f) {
+  if (d <= 16)
+    f(std::integral_constant<int, 16>{});
+  else if (d <= 32)
+    f(std::integral_constant<int, 32>{});
+  else
+    f(std::integral_constant<int, 64>{});
+}
+
+template <int D, int M>
+void forward(Paths paths, const AttentionArgs<bf16>& in, bf16* y) {
+  const Call<D> call(in);
+  const Workspace<bf16> room(call.states(false) + call.states(true), Device::cuda);
+  bf16* next = room.data();
+  StateJobs jobs{};
+  Passes passes{};
+  int job = 0, pass = 0;
+  const Workspace<float> layers(2 * call.size(), Device::cuda);
+  for (const bool turned : {false, true}) {
+    if (paths == (turned ? Paths::v2h : Paths::h2v)) continue;
+    const i64 n = call.states(turned);
+    if (n > 0) jobs.job[job++] = {in.k, in.v, next, turned};
+    Pass& to = passes.pass[pass];
+    to.p = in.q, to.x = in.k, to.w = in.v, to.states = n > 0 ? next : nullptr;
+    to.y = layers.data() + pass * call.size(), to.turned = turned;
+    ++pass, next += n;
+  }
+  call.make_states(jobs, job);
+  call.template run<M, false>(passes, pass);
+  call.add({{layers.data()}, {y}, {pass}}, 1);
+}
+
+template <int D, int M>
+void backward(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
+              const AttentionGradients<bf16>& to) {
+  const Call<D> call(in);
+  const Grid& g = call.g;
+  const bool both = paths == Paths::both;
+  const i64 size = call.size();
+  const Workspace<float> layers((both ? 6 : 3) * size, Device::cuda);
+  const i64 layer_step = 2 * g.all();
+  i64 most = 0;
+  for (const bool turned : {false, true})
+    most = std::max<i64>(most, call.template query_blocks<M>(turned) * call.parts);
+  const Workspace<float> dsums((both ? 2 : 1) * most * layer_step, Device::cuda);
+  const Workspace<bf16> room((both ? 2 : 1) * (call.states(false) + call.states(true)),
+                             Device::cuda);
+  bf16* next = room.data();
+  StateJobs jobs{};
+  Passes wide{.layer_step = layer_step}, narrow{};
+  int job = 0, pass = 0, of_v = 0, of_rows[2] = {};
+  float* const result[3] = {layers.data(), layers.data() + (both ? 2 : 1) * size,
+                            layers.data() + (both ? 4 : 2) * size};
+  const auto states = [&](const bf16* x, const bf16* w, bool turned) -> const bf16* {
+    if (call.states(turned) == 0) return nullptr;
+    jobs.job[job++] = {x, w, next, turned};
+    next += call.states(turned);
+    return jobs.job[job - 1].to;
+  };
+  const auto rows = [&](bool turned) {
+    const i64 first = of_rows[turned];
+    of_rows[turned] += call.template query_blocks<M>(turned) * call.parts;
+    return dsums.data() + first * layer_step;
+  };
+  int n = 0;
+  for (const bool turned : {false, true})  // of queries
+    if (paths != (turned ? Paths::v2h : Paths::h2v))
+      wide.pass[pass++] = {.p = dy,
+                           .x = in.v,
+                           .w = in.k,
+                           .row = in.q,
+                           .states = states(in.v, in.k, turned),
+                           .y = result[0] + n++ * size,
+                           .dsums = rows(turned),
+                           .turned = turned};
+  n = 0;
+  for (const bool turned : {false, true})  // of keys: the other path's
+    if (paths != (turned ? Paths::h2v : Paths::v2h)) {
+      const bf16* const z = states(dy, in.q, turned);
+      wide.pass[pass++] = {.p = in.v,
+                           .x = dy,
+                           .w = in.q,
+                           .row = in.k,
+                           .states = z,
+                           .y = result[1] + n * size,
+                           .dsums = rows(turned),
+                           .turned = turned};
+      narrow.pass[of_v++] = {.p = in.k,
+                             .x = in.q,
+                             .w = dy,
+                             .states = z,
+                             .y = result[2] + n++ * size,
+                             .turned = turned,
+                             .exchanged = true};
+    }
+  call.make_states(jobs, job);
+  call.template run<M, true>(wide, pass);
+  call.template run<M, false>(narrow, of_v);
+  call.add({{result[0], result[1], result[2]}, {to.dq, to.dk, to.dv}, {n, n, n}}, 3);
+  const i64 lines = g.planes * (g.height + g.width);
+  cuda::launch("linear_attention", decays_back<float>, cuda::blocks(lines, 4), 128, 0, g,
+               of_rows[0], of_rows[1], static_cast<const float*>(dsums.data()), in.log_alpha,
+               in.log_beta, to.dlog_alpha, to.dlog_beta);
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels::linear_tensor
+
+#include "ppma/core/names_end.hpp"
