@@ -14,6 +14,7 @@
 // with b the running sums of the log decays along the crossing. A warp has one of these in
 // registers and walks from block to block: scaled, and a product of 16 more tokens added.
 
+#include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cuda/decay_sums.cuh"
 #include "ppma/kernels/cuda/mma.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
@@ -240,67 +241,6 @@ __global__ void __launch_bounds__(state_warps * 32)
     const bf16* const tile = tiles[warp_index()][n % 2];
     add_tokens<R, D>(z, tile, tile + block_lines * tile_stride<D>, weight);
     __syncwarp();
-  }
-}
-
-/// y (n) = the sum of `count` layers of n; both divide by 8.
-template <class T>
-struct Sums {
-  const float* layers[3];
-  T* y[3];
-  int count[3];
-};
-template <class T>
-__global__ void __launch_bounds__(256) add_layers(i64 n, const __grid_constant__ Sums<T> sums) {
-  cuda::wait();
-  const float* const layers = sums.layers[blockIdx.y];
-  T* const y = sums.y[blockIdx.y];
-  const int count = sums.count[blockIdx.y];
-  for (i64 e = cuda::first() * 4; e < n; e += cuda::stride() * 4) {
-    float a[4], b[4] = {};
-    load_pack<4>(layers + e, a);
-    if (count > 1) load_pack<4>(layers + n + e, b);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) a[i] += b[i];
-    store_pack<4>(y + e, a);
-  }
-}
-
-/// From gradients of sums, `layers` (.., 2, planes, tokens) of which rows
-/// have the first of_rows and columns of_columns, to those of the log decays. A warp
-/// a line.
-template <class A>
-__global__ void __launch_bounds__(128)
-    decays_back(Grid g, int of_rows, int of_columns, const A* layers, const A* log_alpha,
-                const A* log_beta, A* dlog_alpha, A* dlog_beta) {
-  cuda::wait();
-  const i64 lines = g.planes * (g.height + g.width);
-  for (i64 e = cuda::first() / 32; e < lines; e += cuda::stride() / 32) {
-    const int r = static_cast<int>(e % (g.height + g.width));
-    const bool turned = r >= g.height;
-    const Lines s = g.lines(turned);
-    const i64 plane = e / (g.height + g.width) * g.tokens();
-    const float *const from = layers + (turned ? g.all() : 0) + plane, *const log =
-                                                                           (turned ? log_beta
-                                                                                   : log_alpha) +
-                                                                           plane;
-    float* const to = (turned ? dlog_beta : dlog_alpha) + plane;
-    const int line = turned ? r - g.height : r, lane = lane_index();
-    float behind = 0;
-    for (int back = lane; back < s.length + lane; back += 32) {
-      const int place = s.length - 1 - back, at = s.token(line, ::max(place, 0));
-      float sum = 0;
-      if (place > 0)
-        for (int i = 0; i < (turned ? of_columns : of_rows); ++i) sum += from[2 * i * g.all() + at];
-#pragma unroll
-      for (int far = 1; far < 32; far *= 2) {
-        const float other = __shfl_up_sync(~0u, sum, far);
-        if (lane >= far) sum += other;
-      }
-      sum += behind;
-      behind = __shfl_sync(~0u, sum, 31);
-      if (place >= 0) to[at] = place > 0 && !(log[at] <= -polyline_gpu::limit_bf16) ? sum : 0.f;
-    }
   }
 }
 

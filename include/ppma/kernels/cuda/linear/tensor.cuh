@@ -1,29 +1,25 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// PPMLA in bf16 on the tensor cores, sums in float.
+// PPMLA in bf16 on the tensor cores, sums in float (algorithm 2.3).
 //
-//   y[i,j] = sum over l of A_i[j,l] ( q[i,j]^T Z[i,l] ),  Z[i,l] = sum over k of B_l[i,k] k[k,l] v[k,l]^T
+//   y[i,j] = sum over l of A_i[j,l] ( q[i,j]^T Z[i,l] )
+//   Z[i,l] = sum over k of B_l[i,k] k[k,l] v[k,l]^T
 //
 // is V2H, and H2V the same with rows and columns exchanged (turned). Z is linear in the number of
 // tokens: what a block of 16 rows sees above and below are two matrices a column (states.cuh), and
-// the block's own 16 tokens are one product, 16 deep. A warp has one row i: it makes Z[i,l] for one
-// column after another, in registers, where a result is the right factor of the next product; that
-// is the one with 16 M queries of the row, which wait in registers with their y. So along rows the
-// work is 2 W d^2 a token, on the tensor cores: the price of one matrix for all 16 queries.
+// the block's own 16 tokens are one product, 16 deep. (On sequences such a chunked form is Hua et
+// al., Transformer quality in linear time, 2022, and Dao & Gu, Transformers are SSMs, 2024.) A warp
+// has one row i: it makes Z[i,l] for one column after another, in registers, where a result is the
+// right factor of the next product; that is the one with up to 64 queries of the row, which wait in
+// registers with their y. A token costs, a path, L d^2 multiply-adds in a line of L tokens, and
+// L / 64 times 16 d^2 for Z.
 //
 // The gradients of q, k and v are three more of its kind, each with the paths of its own:
 //   dq = ((dy v^T) * L) k,   dk = ((v dy^T) * L^T) q,   dv = ((k q^T) * L^T) dy
-// In the first D = A_i[j,l] (dy[i,j]^T Z[i,l]^T) q[i,j] is the gradient of ln A_i[j,l], in the second
-// that of ln B_l[i,k] in the same way. Of D go to the running sums' gradients: its sums over l, by
-// lanes, and over j, by warps. What two warps add to one number goes to layers of its own.
-//
-// Floor, forward, both paths, N = 128 x 128, 8 heads of 32: 2 N (W + 16) d^2 8 multiply-adds, ...
+// In the first, D = A_i[j,l] (dy[i,j]^T Z[i,l]^T) q[i,j] is the gradient of ln A_i[j,l], in the
+// second that of ln B_l[i,k] in the same way. Of D go to the running sums' gradients: its sums over
+// l, by lanes, and over j, by warps. What two warps add to one number goes to layers of its own.
 
-#include <algorithm>
-#include <type_traits>
-
-#include "ppma/core/buffer.hpp"
-#include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cuda/linear/states.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
@@ -42,7 +38,12 @@ struct Passes {
   i64 layer_step;
 };
 
-inline constexpr int mix_warps = PPMA_LAB_WARPS, stage_places = PPMA_LAB_PLACES;
+inline constexpr int mix_warps = 8, stage_places = 4;
+/// Queries of a warp, in tiles of 16: as many as there are registers for.
+template <int D>
+inline constexpr int query_tiles = D <= 32 ? 4 : 2;
+template <int D>
+inline constexpr int query_block = 16 * query_tiles<D>;
 
 __device__ __forceinline__ unsigned added(unsigned f, unsigned x, unsigned y) {
   const __nv_bfloat162 z = __hfma2(reinterpret_cast<const __nv_bfloat162&>(f),
@@ -69,10 +70,10 @@ struct alignas(16) Place {
 };
 
 /// A warp a line, 16 M queries. Grid (groups of lines x blocks of queries x parts, planes, passes).
-template <int D, int M, bool gradients>
-__global__ void __launch_bounds__(mix_warps * 32, PPMA_LAB_MINB)
+template <int D, bool gradients>
+__global__ void __launch_bounds__(mix_warps * 32)
     mix(Grid g, const __grid_constant__ Passes passes, const float* sums) {
-  constexpr int R = part_of<D>, parts = D / R;
+  constexpr int R = part_of<D>, parts = D / R, M = query_tiles<D>;
   extern __shared__ __align__(16) unsigned char shared[];
   Place<D>* const places = reinterpret_cast<Place<D>*>(shared);
   cuda::wait();
@@ -267,170 +268,6 @@ __global__ void __launch_bounds__(mix_warps * 32, PPMA_LAB_MINB)
         if (c < g.d) *reinterpret_cast<float2*>(to + c) = {y[m][t][2 * h], y[m][t][2 * h + 1]};
       }
     }
-}
-
-/// Whether heads of this shape fit.
-inline bool suits(const AttentionShape& x) {
-  return x.head_width % 8 == 0 && x.head_width <= 64 && x.tokens() < (i64{1} << 24) &&
-         x.batch * x.heads < 65536;
-}
-
-/// One call: its decay sums, and launches.
-template <int D>
-struct Call {
-  static constexpr int parts = D / part_of<D>;
-  Grid g;
-  Workspace<float> sums;
-
-  explicit Call(const AttentionArgs<bf16>& in) : g(in.shape), sums(2 * g.all(), Device::cuda) {
-    const i64 lines = g.planes * (g.height + g.width);
-    cuda::launch("linear_attention", line_sums<float>, cuda::blocks(lines, 4), 128, 0, g,
-                 in.log_alpha, in.log_beta, sums.data());
-  }
-  unsigned planes() const { return static_cast<unsigned>(g.planes); }
-  int longest() const { return std::max(g.height, g.width); }
-  // Floats of one layer of results.
-  i64 size() const { return g.planes * g.tokens() * g.d; }
-
-  void make_states(const StateJobs& jobs, int count) const {
-    if (count == 0) return;
-    const int warps = longest() * 2 * parts;
-    const dim3 grid(static_cast<unsigned>((warps + state_warps - 1) / state_warps), planes(),
-                    static_cast<unsigned>(count));
-    cuda::launch("linear_attention", border_states<D>, grid, state_warps * 32, 0, g, jobs,
-                 static_cast<const float*>(sums.data()));
-  }
-  template <int M, bool gradients>
-  void run(const Passes& passes, int count) const {
-    const auto blocks = [&](bool turned) {
-      const Lines s = g.lines(turned);
-      return (s.count + mix_warps - 1) / mix_warps * query_blocks<M>(turned) * parts;
-    };
-    const dim3 grid(static_cast<unsigned>(std::max(blocks(false), blocks(true))), planes(),
-                    static_cast<unsigned>(count));
-    constexpr int bytes = 2 * stage_places * static_cast<int>(sizeof(Place<D>));
-    if (bytes > 48 * 1024) detail::allow_shared(mix<D, M, gradients>, bytes, "linear_attention");
-    cuda::launch("linear_attention", mix<D, M, gradients>, grid, mix_warps * 32, bytes, g, passes,
-                 static_cast<const float*>(sums.data()));
-  }
-  template <int M>
-  int query_blocks(bool turned) const {
-    return (g.lines(turned).length + 16 * M - 1) / (16 * M);
-  }
-  void add(const Sums<bf16>& all, int count) const {
-    const dim3 grid(cuda::blocks(size() / 4, 256, 1056), static_cast<unsigned>(count));
-    cuda::launch("linear_attention", add_layers<bf16>, grid, 256, 0, size(), all);
-  }
-  // Numbers of a pass's states; none where one block has all lines.
-  i64 states(bool turned) const {
-    return g.lines(turned).blocks() > 1 ? g.states(turned) * D * D : 0;
-  }
-};
-
-template <class F>
-void with_head(i64 d, F&& f) {
-  if (d <= 16)
-    f(std::integral_constant<int, 16>{});
-  else if (d <= 32)
-    f(std::integral_constant<int, 32>{});
-  else
-    f(std::integral_constant<int, 64>{});
-}
-
-template <int D, int M>
-void forward(Paths paths, const AttentionArgs<bf16>& in, bf16* y) {
-  const Call<D> call(in);
-  const Workspace<bf16> room(call.states(false) + call.states(true), Device::cuda);
-  bf16* next = room.data();
-  StateJobs jobs{};
-  Passes passes{};
-  int job = 0, pass = 0;
-  const Workspace<float> layers(2 * call.size(), Device::cuda);
-  for (const bool turned : {false, true}) {
-    if (paths == (turned ? Paths::v2h : Paths::h2v)) continue;
-    const i64 n = call.states(turned);
-    if (n > 0) jobs.job[job++] = {in.k, in.v, next, turned};
-    Pass& to = passes.pass[pass];
-    to.p = in.q, to.x = in.k, to.w = in.v, to.states = n > 0 ? next : nullptr;
-    to.y = layers.data() + pass * call.size(), to.turned = turned;
-    ++pass, next += n;
-  }
-  call.make_states(jobs, job);
-  call.template run<M, false>(passes, pass);
-  call.add({{layers.data()}, {y}, {pass}}, 1);
-}
-
-template <int D, int M>
-void backward(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
-              const AttentionGradients<bf16>& to) {
-  const Call<D> call(in);
-  const Grid& g = call.g;
-  const bool both = paths == Paths::both;
-  const i64 size = call.size();
-  const Workspace<float> layers((both ? 6 : 3) * size, Device::cuda);
-  const i64 layer_step = 2 * g.all();
-  i64 most = 0;
-  for (const bool turned : {false, true})
-    most = std::max<i64>(most, call.template query_blocks<M>(turned) * call.parts);
-  const Workspace<float> dsums((both ? 2 : 1) * most * layer_step, Device::cuda);
-  const Workspace<bf16> room((both ? 2 : 1) * (call.states(false) + call.states(true)),
-                             Device::cuda);
-  bf16* next = room.data();
-  StateJobs jobs{};
-  Passes wide{.layer_step = layer_step}, narrow{};
-  int job = 0, pass = 0, of_v = 0, of_rows[2] = {};
-  float* const result[3] = {layers.data(), layers.data() + (both ? 2 : 1) * size,
-                            layers.data() + (both ? 4 : 2) * size};
-  const auto states = [&](const bf16* x, const bf16* w, bool turned) -> const bf16* {
-    if (call.states(turned) == 0) return nullptr;
-    jobs.job[job++] = {x, w, next, turned};
-    next += call.states(turned);
-    return jobs.job[job - 1].to;
-  };
-  const auto rows = [&](bool turned) {
-    const i64 first = of_rows[turned];
-    of_rows[turned] += call.template query_blocks<M>(turned) * call.parts;
-    return dsums.data() + first * layer_step;
-  };
-  int n = 0;
-  for (const bool turned : {false, true})  // of queries
-    if (paths != (turned ? Paths::v2h : Paths::h2v))
-      wide.pass[pass++] = {.p = dy,
-                           .x = in.v,
-                           .w = in.k,
-                           .row = in.q,
-                           .states = states(in.v, in.k, turned),
-                           .y = result[0] + n++ * size,
-                           .dsums = rows(turned),
-                           .turned = turned};
-  n = 0;
-  for (const bool turned : {false, true})  // of keys: the other path's
-    if (paths != (turned ? Paths::h2v : Paths::v2h)) {
-      const bf16* const z = states(dy, in.q, turned);
-      wide.pass[pass++] = {.p = in.v,
-                           .x = dy,
-                           .w = in.q,
-                           .row = in.k,
-                           .states = z,
-                           .y = result[1] + n * size,
-                           .dsums = rows(turned),
-                           .turned = turned};
-      narrow.pass[of_v++] = {.p = in.k,
-                             .x = in.q,
-                             .w = dy,
-                             .states = z,
-                             .y = result[2] + n++ * size,
-                             .turned = turned,
-                             .exchanged = true};
-    }
-  call.make_states(jobs, job);
-  call.template run<M, true>(wide, pass);
-  call.template run<M, false>(narrow, of_v);
-  call.add({{result[0], result[1], result[2]}, {to.dq, to.dk, to.dv}, {n, n, n}}, 3);
-  const i64 lines = g.planes * (g.height + g.width);
-  cuda::launch("linear_attention", decays_back<float>, cuda::blocks(lines, 4), 128, 0, g,
-               of_rows[0], of_rows[1], static_cast<const float*>(dsums.data()), in.log_alpha,
-               in.log_beta, to.dlog_alpha, to.dlog_beta);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::linear_tensor
