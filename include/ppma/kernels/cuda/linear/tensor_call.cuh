@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(256) add_layers(i64 n, const __grid_constant__
   }
 }
 
-/// From gradients of sums, `layers` (.., 2, planes, tokens) of which rows have the first of_rows and
+/// From gradients of sums, `layers` (.., 2, planes, tokens) of which rows have the first of_rows,
 /// columns of_columns, to those of the log decays. A warp a line.
 template <class A>
 __global__ void __launch_bounds__(128)
