@@ -20,25 +20,10 @@
 // second that of ln B_l[i,k] in the same way. Of D go to the running sums' gradients: its sums over
 // l, by lanes, and over j, by warps. What two warps add to one number goes to layers of its own.
 
-#include "ppma/kernels/cuda/linear/states.cuh"
+#include "ppma/kernels/cuda/linear/stages.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
 
-/// One pass: queries p, whose result goes to y; tokens x, w of the states; `row` is what D takes.
-struct Pass {
-  const bf16 *p, *x, *w, *row;
-  const bf16* states;
-  float* y;      // layer (B,H,W,C)
-  float* dsums;  // layers (parts x blocks of queries, 2, planes, tokens), of every `layer_step`
-  bool turned;
-  bool exchanged;  // the states are those of w, x
-};
-struct Passes {
-  Pass pass[4];
-  i64 layer_step;
-};
-
-inline constexpr int mix_warps = 8, stage_places = 4;
 /// Queries of a warp, in tiles of 16: as many as there are registers for.
 template <int D>
 inline constexpr int query_tiles = D <= 32 ? 4 : 2;
@@ -54,28 +39,15 @@ __device__ __forceinline__ unsigned added(unsigned f, unsigned x, unsigned y) {
 __device__ __forceinline__ float2 two_floats(unsigned x) {
   return {__uint_as_float(x << 16), __uint_as_float(x & 0xffff0000u)};
 }
-/// 4 bytes to shared memory, in the background; zeros where not `there`.
-__device__ __forceinline__ void copy_async_word(float* to, const float* from, bool there) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(detail::shared_address(to)),
-               "l"(from), "r"(there ? 4 : 0));
-}
-
-/// What a block has of one place: two states' rows of its part, x and w of its lines, their sums.
-template <int D>
-struct alignas(16) Place {
-  static constexpr int R = part_of<D>;
-  bf16 states[2][R / 8][D / 8][64];
-  bf16 x[block_lines * tile_stride<D>], w[block_lines * tile_stride<R>];
-  float sums[block_lines];
-};
-
 /// A warp a line, 16 M queries. Grid (groups of lines x blocks of queries x parts, planes, passes).
 template <int D, bool gradients>
 __global__ void __launch_bounds__(mix_warps * 32)
     mix(Grid g, const __grid_constant__ Passes passes, const float* sums) {
   constexpr int R = part_of<D>, parts = D / R, M = query_tiles<D>;
+  constexpr int P = stage_places<D>, threads = 32 / P;
   extern __shared__ __align__(16) unsigned char shared[];
-  Place<D>* const places = reinterpret_cast<Place<D>*>(shared);
+  Stage<D>* const stages = reinterpret_cast<Stage<D>*>(shared);
+  [[maybe_unused]] __shared__ __align__(16) float lane_sums[gradients ? mix_warps : 1][P][32];
   cuda::wait();
   const Pass pass = passes.pass[blockIdx.z];
   const Lines s = g.lines(pass.turned);
@@ -85,43 +57,16 @@ __global__ void __launch_bounds__(mix_warps * 32)
             rest = static_cast<int>(blockIdx.x) / groups;
   const int tile = rest % tiles, part = rest / tiles;
   if (part >= parts) return;  // turned, there may be fewer
-  const int lane = lane_index(), thread = static_cast<int>(threadIdx.x);
+  const int lane = lane_index();
   const int line = group * mix_warps + warp_index(), block = group * mix_warps / block_lines,
             first_line = block * block_lines, last_line = ::min(first_line + 15, s.count - 1);
   const bool active = line < s.count;
   const i64 plane = blockIdx.y, head = g.first_of(plane);
-  const bf16 *const x = pass.x + head, *const w = pass.w + head;
-  const float *const along = sums + (pass.turned ? g.all() : 0) + plane * g.tokens(),
-                     *const across = sums + (pass.turned ? 0 : g.all()) + plane * g.tokens();
+  const float* const along = sums + (pass.turned ? g.all() : 0) + plane * g.tokens();
   const bool bordered = pass.states != nullptr;
-  const bf16* const states = pass.states + (plane * s.blocks() + block) * s.length * (2 * D * D);
-
-  const auto fetch = [&](int first_place, int stage) {
-#pragma unroll 1
-    for (int n = 0; n < stage_places; ++n) {
-      const int place = first_place + n;
-      Place<D>& to = places[stage * stage_places + n];
-      if (place >= s.length) break;
-      if (bordered)
-#pragma unroll
-        for (int e = thread; e < 2 * R * D / 8; e += mix_warps * 32) {
-          const int which = e / (R * D / 8), piece = e / 8 % (R * D / 64), eighth = e % 8;
-          const int row = part * (R / 8) + piece / (D / 8), column = piece % (D / 8);
-          const int from = pass.exchanged ? column * (D / 8) + row : row * (D / 8) + column;
-          detail::copy_async_once(&to.states[which][0][piece][eighth * 8],
-                                  states + (place * 2 + which) * (D * D) + from * 64 + eighth * 8);
-        }
-      fetch_tile<D>(to.x, x, g, s, first_line, place, 0, thread, mix_warps * 32);
-      fetch_tile<R>(to.w, w, g, s, first_line, place, part * R, thread, mix_warps * 32);
-      if (thread < block_lines) {
-        const bool there = first_line + thread < s.count;
-        copy_async_word(&to.sums[thread],
-                        across + (there ? s.token(first_line + thread, place) : 0), there);
-      }
-    }
-    detail::copies_issued();
-  };
-  fetch(0, 0);
+  const Fetch<D> fetch(g, s, pass, plane, block, part, sums);
+  fetch(stages[0], 0);
+  fetch(stages[1], P);
 
   // Queries: lane's rows are lane / 4 + 8 h of each 16.
   const int row0 = tile * 16 * M + lane / 4;
@@ -158,30 +103,28 @@ __global__ void __launch_bounds__(mix_warps * 32)
 
   float ahead = 0;  // of the next 32 places, a lane each
   for (int first_place = 0, stage = 0; first_place < s.length;
-       first_place += stage_places, stage ^= 1) {
-    if (first_place + stage_places < s.length)
-      fetch(first_place + stage_places, stage ^ 1);
-    else
-      detail::copies_issued();
+       first_place += P, stage = stage == 2 ? 0 : stage + 1) {
     if (first_place % 32 == 0 && active)
       ahead = along[s.token(line, ::min(first_place + lane, s.length - 1))];
     detail::copies_done<1>();
     __syncthreads();
-    const int count = active ? ::min(stage_places, s.length - first_place) : 0;
+    fetch(stages[stage == 0 ? 2 : stage - 1], first_place + 2 * P);
+    const Stage<D>& here = stages[stage];
+    const int count = active ? ::min(P, s.length - first_place) : 0;
 #pragma unroll 1
     for (int n = 0; n < count; ++n) {
-      const Place<D>& at = places[stage * stage_places + n];
       const int place = first_place + n;
+      const float* const line_sums = here.sums[n];
       // z = Z^T of this line and place, as right factors: pieces [row of w][column of x]
       unsigned z[R / 8][D / 8];
       {
-        const float here = at.sums[line - first_line];
-        const float2 near = *reinterpret_cast<const float2*>(at.sums + lane % 4 * 2),
-                     far = *reinterpret_cast<const float2*>(at.sums + 8 + lane % 4 * 2);
-        const float weight[4] = {decay_between(here, near.x), decay_between(here, near.y),
-                                 decay_between(here, far.x), decay_between(here, far.y)};
+        const float at = line_sums[line - first_line];
+        const float2 near = *reinterpret_cast<const float2*>(line_sums + lane % 4 * 2),
+                     far = *reinterpret_cast<const float2*>(line_sums + 8 + lane % 4 * 2);
+        const float weight[4] = {decay_between(at, near.x), decay_between(at, near.y),
+                                 decay_between(at, far.x), decay_between(at, far.y)};
         float sum[R / 16][D / 8][4] = {};
-        add_tokens<R, D>(sum, at.x, at.w, weight);
+        add_tokens<R, D>(sum, here.x[n], here.w[n], weight);
 #pragma unroll
         for (int u = 0; u < R / 16; ++u)
 #pragma unroll
@@ -192,9 +135,9 @@ __global__ void __launch_bounds__(mix_warps * 32)
         if (bordered)
 #pragma unroll
           for (int which = 0; which < 2; ++which) {
-            const float f = decay_between(here, at.sums[which == 0 ? 0 : last_line - first_line]);
+            const float f = decay_between(at, line_sums[which == 0 ? 0 : last_line - first_line]);
             const unsigned factor = detail::rounded_pair(f, f);
-            const bf16* const from = &at.states[which][0][0][0] + lane * 8;
+            const bf16* const from = here.states[n][which] + lane * 8;
 #pragma unroll
             for (int e = 0; e < R * D / 64; e += 4) {
               unsigned four[4];
@@ -213,39 +156,47 @@ __global__ void __launch_bounds__(mix_warps * 32)
       const float there = __shfl_sync(~0u, ahead, place % 32);
       [[maybe_unused]] float column_sum = 0;
 #pragma unroll
-      for (int m = 0; m < M; ++m) {
-        if (tile * 16 * M + 16 * m >= s.length) break;
-        const float f[2] = {decay_between(own[m][0], there), decay_between(own[m][1], there)};
-        [[maybe_unused]] float dot[2] = {};
+      for (int pair = 0; pair < M; pair += 2) {
+        if (tile * 16 * M + 16 * pair >= s.length) break;
 #pragma unroll
-        for (int t = 0; t < R / 8; ++t) {
-          float c[4] = {};
+        for (int m = pair; m < pair + 2; ++m) {
+          const float f[2] = {decay_between(own[m][0], there), decay_between(own[m][1], there)};
+          [[maybe_unused]] float dot[2] = {};
 #pragma unroll
-          for (int i = 0; i < D / 16; ++i) multiply(c, p[m][i], z[t][2 * i], z[t][2 * i + 1]);
+          for (int t = 0; t < R / 8; ++t) {
+            float c[4] = {};
 #pragma unroll
-          for (int h = 0; h < 2; ++h) {
-            y[m][t][2 * h] += f[h] * c[2 * h], y[m][t][2 * h + 1] += f[h] * c[2 * h + 1];
-            if constexpr (gradients) {
-              const float2 two = two_floats(r[m][t / 2][h + t % 2 * 2]);
-              dot[h] += c[2 * h] * two.x + c[2 * h + 1] * two.y;
+            for (int i = 0; i < D / 16; ++i) multiply(c, p[m][i], z[t][2 * i], z[t][2 * i + 1]);
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+              y[m][t][2 * h] += f[h] * c[2 * h], y[m][t][2 * h + 1] += f[h] * c[2 * h + 1];
+              if constexpr (gradients) {
+                const float2 two = two_floats(r[m][t / 2][h + t % 2 * 2]);
+                dot[h] += c[2 * h] * two.x + c[2 * h + 1] * two.y;
+              }
             }
           }
+          if constexpr (gradients)
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+              const int j = row0 + 16 * m + 8 * h;
+              const float d = j == place ? 0.f : f[h] * (j > place ? dot[h] : -dot[h]);
+              row_sums[m][h] += d, column_sum -= d;
+            }
         }
-        if constexpr (gradients)
-#pragma unroll
-          for (int h = 0; h < 2; ++h) {
-            const int j = row0 + 16 * m + 8 * h;
-            const float d = j == place ? 0.f : f[h] * (j > place ? dot[h] : -dot[h]);
-            row_sums[m][h] += d, column_sum -= d;
-          }
       }
-      if constexpr (gradients) {
-#pragma unroll
-        for (int far = 16; far > 0; far /= 2) column_sum += __shfl_xor_sync(~0u, column_sum, far);
-        if (lane == 0) dsums[s.token(line, place)] = column_sum;
-      }
+      if constexpr (gradients) lane_sums[warp_index()][n][lane] = column_sum;
     }
-    __syncthreads();
+    if constexpr (gradients) {  // of the stage's places, a group of lanes each
+      __syncwarp();
+      const int n = lane / threads;
+      float sum = 0;
+#pragma unroll
+      for (int i = 0; i < P; ++i) sum += lane_sums[warp_index()][n][lane % threads * P + i];
+#pragma unroll
+      for (int far = threads / 2; far > 0; far /= 2) sum += __shfl_xor_sync(~0u, sum, far);
+      if (lane % threads == 0 && n < count) dsums[s.token(line, first_place + n)] = sum;
+    }
   }
   if (!active) return;
   if constexpr (gradients) __syncwarp();

@@ -74,7 +74,8 @@ inline constexpr i64 longest_line = 4096;
 /// Whether heads of this shape fit.
 inline bool suits(const AttentionShape& x) {
   return x.head_width % 8 == 0 && x.head_width <= 64 &&
-         std::max(x.height, x.width) <= longest_line && x.batch * x.heads < 65536;
+         std::max(x.height, x.width) <= longest_line &&
+         x.tokens() * x.channels() < (i64{1} << 31) && x.batch * x.heads < 65536;
 }
 
 /// One call: its decay sums, and launches.
@@ -110,9 +111,9 @@ struct Call {
     };
     const dim3 grid(static_cast<unsigned>(std::max(blocks(false), blocks(true))), planes(),
                     static_cast<unsigned>(count));
-    constexpr int bytes = 2 * stage_places * static_cast<int>(sizeof(Place<D>));
+    constexpr int bytes = 3 * static_cast<int>(sizeof(Stage<D>));
     if (bytes > 48 * 1024) detail::allow_shared(mix<D, gradients>, bytes, "linear_attention");
-    cuda::launch("linear_attention", mix<D, gradients>, grid, mix_warps * 32, bytes, g, passes,
+    cuda::launch("linear_attention", mix<D, gradients>, grid, mix_threads, bytes, g, passes,
                  static_cast<const float*>(sums.data()));
   }
   int query_blocks(bool turned) const {
