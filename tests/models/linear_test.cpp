@@ -222,3 +222,25 @@ TEST_CASE("linear attention: a network on the GPU gives the CPU's logits and gra
     }
   }
 }
+
+TEST_CASE("linear attention: ppma_nano_linear in bf16 on the GPU gives the CPU's in f64",
+          "[cuda][models]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Tensor logits[2], gradients[2];
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    const bool gpu = device == Device::cuda;
+    Ppma model = linear_model(config_by_name("ppma_nano_linear"), gpu ? DType::f32 : DType::f64);
+    to(model, device);
+    Context ctx{true, Rng(1)};
+    const Tensor images = as(picture({2, 3, 96, 80}), gpu ? DType::bf16 : DType::f64, device),
+                 y = cast(model.forward(images, ctx), DType::f64);
+    sum(square(y)).backward();
+    logits[gpu] = y.detach().to(Device::cpu);
+    std::vector<double> all;
+    for (const Field& f : named_parameters(model))
+      for (const double g : f.tensor.grad().to(Device::cpu).to_vector<double>()) all.push_back(g);
+    gradients[gpu] = Tensor::from(all, {static_cast<i64>(all.size())});
+  }
+  CHECK(distance(logits[1], logits[0]) < 5e-2);
+  CHECK(distance(gradients[1], gradients[0]) < 1e-1);
+}
