@@ -41,7 +41,7 @@ PPMA_API Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear
 #if PPMA_CUDA
 #include "ppma/kernels/cpu/decay.hpp"
 #include "ppma/kernels/cuda/norm_decay.cuh"
-#include "ppma/kernels/cuda/norm_product.cuh"
+#include "ppma/kernels/cuda/norm_product_run.cuh"
 #endif
 
 namespace ppma::inline PPMA_ABI {
