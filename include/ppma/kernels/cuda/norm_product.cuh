@@ -53,8 +53,8 @@ __device__ __forceinline__ int place(int height, int r, int part, int dealt) {
   return part / 8 * height * 128 + r * 128 + (part % 8 ^ dealt) * 16;
 }
 
-/// The log decays of the normalised rows in a tile, rows from `first` on. The weights of alpha and
-/// beta are columns of one more right factor, two a head, each the sum of two bf16 numbers: exact to
+/// The log decays of the normalised rows in a tile, rows from `first` on. Weights of alpha and beta
+/// are columns of one more right factor, two a head, each the sum of two bf16 numbers: exact to
 /// 2^-17. A warp has 16 rows and four heads.
 template <int C, class After>
 __device__ __forceinline__ void decays(const After& of, const unsigned char* tile, i64 first,
