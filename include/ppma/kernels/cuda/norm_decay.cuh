@@ -83,20 +83,16 @@ struct DecaysOfRow {
       for (int o = 2; o < packs; o *= 2) sum += __shfl_xor_sync(all_lanes, sum, o);
     }
     if (!there || p.j >= rows) return;
-    put(p.exponent, p.factor, p.head, p.j, token, sum + p.bias);
-    if (packs == 1 && rows == 2) put(p.exponent, p.factor, p.head, 1, token, z[1] + p.bias);
-  }
-  /// Of a token's head the logarithm of alpha (row 0) or beta, for the argument t of the softplus.
-  __device__ __forceinline__ void put(acc_t<T> exponent, acc_t<T> factor, int head, int row,
-                                      i64 token, acc_t<T> t) const {
     const int n = static_cast<int>(token), image = tokens(n),
-              at = (image * (heads - 1) + head) * static_cast<int>(tokens.by) + n;
-    acc_t<T> log;
-    if constexpr (std::is_same_v<T, bf16>)
-      log = any_log_decay(exponent, factor, t, softplus_fast(t));
-    else
-      log = any_log_decay(exponent, factor, t, softplus_of(t));
-    y[row * plane + at] = log;
+              at = (image * (heads - 1) + p.head) * static_cast<int>(tokens.by) + n;
+    const auto log_of = [&](A t) {
+      if constexpr (std::is_same_v<T, bf16>)
+        return any_log_decay(p.exponent, p.factor, t, softplus_fast(t));
+      else
+        return any_log_decay(p.exponent, p.factor, t, softplus_of(t));
+    };
+    y[p.j * plane + at] = log_of(sum + p.bias);
+    if (packs == 1 && rows == 2) y[plane + at] = log_of(z[1] + p.bias);
   }
 };
 

@@ -52,52 +52,9 @@ constexpr int shared_bytes(int c, int d) {
 __device__ __forceinline__ int place(int height, int r, int part, int dealt) {
   return part / 8 * height * 128 + r * 128 + (part % 8 ^ dealt) * 16;
 }
-
-/// The log decays of the normalised rows in a tile, rows from `first` on. Weights of alpha and beta
-/// are columns of one more right factor, two a head, each the sum of two bf16 numbers: exact to
-/// 2^-17. A warp has 16 rows and four heads.
-template <int C, class After>
-__device__ __forceinline__ void decays(const After& of, const unsigned char* tile, i64 first,
-                                       i64 all_rows) {
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32,
-            shift = 3 + of.packs_shift;
-  for (int unit = warp / 4; unit < 2 * ((of.heads + 3) / 4); unit += C / 32) {
-    const int row0 = warp % 4 * 32 + unit % 2 * 16, heads0 = unit / 2 * 4,
-              of_head = heads0 + lane / 8,
-              which = lane / 4 % 2;  // this lane's column
-    float c[4] = {};
-#pragma unroll
-    for (int k = 0; k < C / 16; ++k) {
-      unsigned a[4], high[2], low[2];
-      load_matrices(
-          a, shared_address(tile + place(rows, row0 + lane % 16, 2 * k + lane / 16, lane % 8)));
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const int channel = k * 16 + h * 8 + lane % 4 * 2;
-        float2 w = {};
-        if (channel >> shift == of_head && which < of.rows)
-          w = *reinterpret_cast<const float2*>(of.w + which * of.width +
-                                               (channel & (of.width - 1)));
-        high[h] = rounded_pair(w.x, w.y);
-        low[h] = rounded_pair(w.x - __uint_as_float(high[h] << 16),
-                              w.y - __uint_as_float(high[h] & 0xffff0000u));
-      }
-      multiply(c, a, high[0], high[1]);
-      multiply(c, a, low[0], low[1]);
-    }
-    const int head = heads0 + lane % 4;
-    if (head >= of.heads) continue;
-    const float exponent = of.a_log[head], factor = ::exp(exponent), bias = of.b[head];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const i64 r = first + row0 + i / 2 * 8 + lane / 4;
-      if (r < all_rows && i % 2 < of.rows) of.put(exponent, factor, head, i % 2, r, c[i] + bias);
-    }
-  }
-}
 }  // namespace norm_product
 
-// Grid: blocks that stay. after: NothingMore, or the decays_of_row beside the products.
+// Grid: blocks that stay. after: as layer_norm_rows calls it.
 template <int C, bool turns, class After>
 __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
     norm_products(NormProducts p, After after) {
@@ -156,6 +113,7 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
     float g[8], b[8];
     load_pack<8>(p.gamma + pack * 8, g);
     load_pack<8>(p.beta + pack * 8, b);
+    const typename After::Pack of_pack = after.pack_of(pack * 8, true);
 #pragma unroll
     for (int k = 0; k < each; ++k) {
       const int local = k * at_once + row;
@@ -173,6 +131,7 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
       for (int i = 0; i < 8; ++i) v[i] = (v[i] - mean) * rstd * g[i] + b[i];
       store_pack<8>(reinterpret_cast<bf16*>(to + place(norm_product::rows, local, pack, local % 8)),
                     v);
+      after.of_pack(of_pack, r, r < p.rows, v);
     }
   };
 
@@ -249,8 +208,6 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
           if (r < p.rows) store_pack<8>(p.part[part].y + r * p.pitch + across + q, v);
         }
     }
-    if constexpr (!std::is_same_v<After, NothingMore>)
-      norm_product::decays<C>(after, mine, tile * norm_product::rows, p.rows);
   }
 }
 

@@ -10,13 +10,15 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail::norm_product {
 inline i64 work(i64 rows, i64 c) { return 3 * rows * c * c; }
+/// Rows of 128 channels from which blocks that stay pay for the weights they fetch.
+inline constexpr i64 many_rows = 4096;
 /// Whether there are so few rows that tiles are faster which each normalise theirs (few_rows.cuh):
-/// so they were on an H200, timed alone, beside this kernel (64 channels) or the operations one by
-/// one.
+/// so they were on an H200, beside the kernel of many rows (64 and 128 channels) or the operations
+/// one by one.
 inline bool few(i64 rows, i64 c, bool turns) {
-  return (c == 64 || c == 128 || c == 256 || c == 512) && work(rows, c) <= (c == 64 ? i64{1} << 26
-                                                                            : turns ? i64{1} << 29
-                                                                                    : i64{1} << 27);
+  if (c == 64) return work(rows, c) <= i64{1} << 26;
+  if (c == 128 && rows >= many_rows) return false;
+  return (c == 128 || c == 256 || c == 512) && work(rows, c) <= i64{1} << (turns ? 29 : 27);
 }
 
 template <class T, int C, class After>
@@ -58,7 +60,8 @@ void run_few(const NormProducts& p, i64 c, const After& after) {
 inline bool multiplies_normed(i64 rows, i64 c, i64 d, bool recorded) {
   if (d % 8 != 0 || d > 64 || (d & (d - 1)) != 0) return false;
   return (!recorded && detail::norm_product::few(rows, c, d > 0)) ||
-         (rows < (i64{1} << 27) && (c == 64 || (c == 128 && rows >= 8192)) &&
+         (rows < (i64{1} << 27) &&
+          (c == 64 || (c == 128 && rows >= detail::norm_product::many_rows)) &&
           detail::norm_product::shared_bytes(static_cast<int>(c), static_cast<int>(d)) <=
               static_cast<int>(cuda::device().sharedMemPerBlockOptin));
 }

@@ -59,7 +59,7 @@ inline constexpr float headroom = 43, sum_limit = 0x1p115f;  // of the weights, 
 /// See tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time. With several
 /// splits an owner has one group at most.
 template <int D, int WT, int splits>
-__global__ void __launch_bounds__(32 * (splits > 1 ? few_splits * few_owners : small_warps),
+__global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small_warps),
                                   splits > 1 ? 1 : small_blocks)
     small_forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
                   const float* log_b, float share1, float share2, bf16* y, bf16* y1,

@@ -10,8 +10,10 @@ namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 // Of a block, at most; blocks on a multiprocessor: with three (80 registers a thread) spills cost
 // more than the third hides (measured on an H100 and an H200).
 inline constexpr int small_warps = 7, small_blocks = 2;
-// Where keys are shared out: warps that share those of a group, and groups of a block.
-inline constexpr int few_splits = 4, few_owners = 2;
+// Where keys are shared out: groups of a block, and warps that share the keys of one, for lines of
+// WT pieces of eight cells (measured on an H200).
+inline constexpr int few_owners = 2;
+constexpr int few_splits(int WT) { return 2 * WT; }
 
 /// Two masks next to each other, or their product with two weights: bf16 for the left factor of a
 /// product, float for gradients.

@@ -274,8 +274,8 @@ struct Call {
 };
 
 /// Launches a kernel of small.cuh: kernel(head width, width of a line, splits) gives it; Pair and
-/// `stats` as in Small. splits: warps that share a group's keys, where there are few heads.
-template <class Pair, int splits, class Kernel, class... A>
+/// `stats` as in Small. shares: of few heads several warps share a group's keys.
+template <class Pair, bool shares, class Kernel, class... A>
 void run_small(const Lines& g, i64 heads, int stats, Kernel&& kernel, const A&... a) {
   const auto run = [&](auto d, auto width, auto shared_by) {
     using Map = Small<decltype(d)::value, decltype(width)::value, Pair>;
@@ -294,10 +294,10 @@ void run_small(const Lines& g, i64 heads, int stats, Kernel&& kernel, const A&..
   };
   const auto with_width = [&](auto d, auto width) {
     using Map = Small<decltype(d)::value, decltype(width)::value, Pair>;
-    if constexpr (splits > 1)
+    if constexpr (shares)  // where every block has a multiprocessor to itself
       if (heads * ((Map::groups_of(g) + few_owners - 1) / few_owners) <=
           cuda::device().multiProcessorCount)
-        return run(d, width, std::integral_constant<int, splits>{});
+        return run(d, width, std::integral_constant<int, few_splits(decltype(width)::value)>{});
     run(d, width, std::integral_constant<int, 1>{});
   };
   with_constants<true>(g, [&](auto d, auto mask) {
@@ -310,7 +310,7 @@ template <bool masked>
 void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v, bf16* y, bf16* y1,
                  float* log_sums) {
   if (masked && call.small)
-    return run_small<unsigned, few_splits>(
+    return run_small<unsigned, true>(
         call.g, call.heads, 0,
         [](auto d, auto width, auto splits) {
           return small_forward<decltype(d)::value, decltype(width)::value, decltype(splits)::value>;
@@ -334,7 +334,7 @@ void run_backward(const Call& call, const AttentionArgs<bf16>& in, const WholeKe
   const Workspace<float2> dsums(2 * tokens, Device::cuda);
   if (masked && call.small) {
     const auto run = [&](auto of_keys, bf16* out1, bf16* out2, float2* to) {
-      run_small<float2, 1>(
+      run_small<float2, false>(
           call.g, call.heads, decltype(of_keys)::value ? 20 : 0,
           [](auto head_width, auto width, auto) {
             return small_backward<decltype(head_width)::value, decltype(width)::value,
