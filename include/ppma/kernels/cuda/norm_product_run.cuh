@@ -21,6 +21,7 @@ inline bool few(i64 rows, i64 c, bool turns) {
   return (c == 128 || c == 256 || c == 512) && work(rows, c) <= i64{1} << (turns ? 29 : 27);
 }
 
+/// As norm_products or, where nothing is turned, norm_gelu.
 template <class T, int C, class After>
 void run_few(const NormProducts& p, const After& after) {
   few_rows::Product few{};
@@ -33,7 +34,7 @@ void run_few(const NormProducts& p, const After& after) {
   using few_rows::Rows;
   if (p.cosine) return few_rows::run<T, Rows::normed, C, true, AsItIs>("norm_products", few, after);
   if constexpr (std::is_same_v<After, NothingMore>)
-    few_rows::run<T, Rows::normed, C, false, AsItIs>("norm_products", few, after);
+    few_rows::run<T, Rows::normed, C, false, FastGelu>("norm_gelu", few, after);
 }
 template <class After>
 void run_few(const NormProducts& p, i64 c, const After& after) {
@@ -59,11 +60,18 @@ void run_few(const NormProducts& p, i64 c, const After& after) {
 /// kernel of few rows does not write. Places of log decays are 32-bit numbers.
 inline bool multiplies_normed(i64 rows, i64 c, i64 d, bool recorded) {
   if (d % 8 != 0 || d > 64 || (d & (d - 1)) != 0) return false;
-  return (!recorded && detail::norm_product::few(rows, c, d > 0)) ||
+  return (!recorded && d > 0 && detail::norm_product::few(rows, c, true)) ||
          (rows < (i64{1} << 27) &&
           (c == 64 || (c == 128 && rows >= detail::norm_product::many_rows)) &&
           detail::norm_product::shared_bytes(static_cast<int>(c), static_cast<int>(d)) <=
               static_cast<int>(cuda::device().sharedMemPerBlockOptin));
+}
+
+/// Whether norm_gelu takes rows of c channels: so few that it gains.
+inline bool gelus_normed(i64 rows, i64 c) { return detail::norm_product::few(rows, c, false); }
+/// GELU of the products, of which nothing is turned; no means or deviations.
+inline void norm_gelu(Cuda, const NormProducts& p, i64 c) {
+  if (p.rows > 0) detail::norm_product::run_few(p, c, detail::NothingMore{});
 }
 
 /// The products; and the log decays (s.rows, batch, heads, tokens) of the normalised tokens at
@@ -73,10 +81,10 @@ inline void norm_products(Cuda, const NormProducts& p, i64 c, const DecayShape& 
                           float* logs) {
   using namespace detail;
   if (p.rows == 0) return;
-  if (p.mean == nullptr && norm_product::few(p.rows, c, p.cosine != nullptr))
-    return logs && p.cosine ? norm_product::run_few(
-                                  p, c, decays_of_row<bf16>(s, dt_weight, dt_bias, a_log, logs))
-                            : norm_product::run_few(p, c, NothingMore{});
+  if (p.mean == nullptr && p.cosine && norm_product::few(p.rows, c, true))
+    return logs ? norm_product::run_few(p, c,
+                                        decays_of_row<bf16>(s, dt_weight, dt_bias, a_log, logs))
+                : norm_product::run_few(p, c, NothingMore{});
   const i64 tiles = (p.rows + norm_product::rows - 1) / norm_product::rows;
   const auto run = [&](auto cols, auto turns, const auto& after) {
     constexpr int C = decltype(cols)::value;
