@@ -14,6 +14,9 @@
 // scanned here. Of few heads a group's keys are shared out to several warps of its block; all have
 // the same r, and their sums are added in one order.
 //
+// A convolution of the values may be added, the network's local term (local_term.cuh). With several
+// warps a group each has some of its channels.
+//
 // r must not come from scores that the mask removes, or the sums might vanish: it is the owner's
 // own score less 30, which no mask weakens (both paths give it 1). A sum is then at least e^30, and
 // whatever underflows is below e^-27 of it.
@@ -62,11 +65,16 @@ template <int D, int WT, int splits>
 __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small_warps),
                                   splits > 1 ? 1 : small_blocks)
     small_forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
-                  const float* log_b, float share1, float share2, bf16* y, bf16* y1,
-                  float2* log_sums) {
+                  const float* log_b, float share1, float share2, LocalTerm local, bf16* y,
+                  bf16* y1, float2* log_sums) {
+  using Map = Small<D, WT, unsigned>;
   extern __shared__ float4 whole_attention_memory[];
   const i64 head = blockIdx.y, base = g.base(head);
-  const Small<D, WT, unsigned> map(g, whole_attention_memory, splits);
+  const Map map(g, whole_attention_memory, splits);
+  float* const taps = map.stats() + map.owners * (splits - 1) * Map::joined * 32;
+  float* const terms = taps + (LocalTerm::taps + 1) * D + map.owner * D * 16 + map.lane;
+  if (local.w != nullptr)
+    copy_taps<D>(local, static_cast<int>(head % g.heads) * g.head_width, g.head_width, taps);
   cuda::wait();
   map.copy(g, k + base, map.x);
   map.copy(g, v + base, map.z);
@@ -146,8 +154,16 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small
 #pragma unroll
     for (int r = 0; r < 2; ++r) top1[r] = top2[r] = top1[r] * log2_e - headroom;
     average(std::false_type{}, map.first_passing(), map.end_passing());
-    if constexpr (splits > 1)
+    if constexpr (splits > 1) {
+      if (local.w != nullptr)
+        for (int n = map.part; n < D / 8; n += splits) {
+          float some[1][4] = {};
+          add_local<D>(map, taps, group, n, some);
+#pragma unroll
+          for (int e = 0; e < 4; ++e) terms[(n * 4 + e) * 32] = some[0][e];
+        }
       if (!join<D, splits>(map, out1, out2, sum1, sum2)) return;
+    }
     const bool left_range =
         !(sum1[0] < sum_limit && sum1[2] < sum_limit && sum2[0] < sum_limit && sum2[2] < sum_limit);
     const bool again = __any_sync(0xffffffffu, left_range);
@@ -188,6 +204,16 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small
           out1[s][e] *= factor1, out2[s][e] = share1 * out1[s][e] + factor2 * out2[s][e];
     }
     if (y1 != nullptr) store_rows<D>(y1 + base, g.channels, g.head_width, token[0], token[1], out1);
+    if (local.w != nullptr) {
+      if constexpr (splits > 1) {
+#pragma unroll
+        for (int s = 0; s < D / 8; ++s)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) out2[s][e] += terms[(s * 4 + e) * 32];
+      } else {
+        add_local<D>(map, taps, group, 0, out2);
+      }
+    }
     store_rows<D>(y + base, g.channels, g.head_width, token[0], token[1], out2);
   });
 }

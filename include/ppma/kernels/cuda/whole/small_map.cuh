@@ -3,6 +3,7 @@
 // A map of at most 16 x 16 in the shared memory of a block, with the tables of its masks: what
 // small.cuh and small_backward.cuh work on (the words are small.cuh's).
 
+#include "ppma/kernels/cuda/whole/local_term.cuh"
 #include "ppma/kernels/cuda/whole/pieces.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
@@ -54,11 +55,13 @@ struct Small {
     const int rounds = (groups_of(g) + small_warps - 1) / small_warps;
     return (groups_of(g) + rounds - 1) / rounds;
   }
-  /// Bytes of shared memory, with `stats` more for a cell.
-  static int bytes(const Lines& g, int owners, int stats) {
-    const int n = groups_of(g), pair = static_cast<int>(sizeof(Pair));
+  /// Bytes of shared memory, with `stats` more for a cell; `splits` and `local` as in forward.
+  static int bytes(const Lines& g, int owners, int stats, int splits, bool local) {
+    const int n = groups_of(g), pair = static_cast<int>(sizeof(Pair)),
+              terms = local ? (LocalTerm::taps + 1) * D + (splits > 1 ? owners * D * 16 : 0) : 0;
     return n * (16 * (4 * (D + 8) + 8 + stats) + WT * 64 * pair +
-                owners * lines_a_group * (8 + 16) * pair);
+                owners * lines_a_group * (8 + 16) * pair) +
+           (owners * (splits - 1) * joined * 32 + terms) * 4;
   }
 
   __device__ __forceinline__ Small(const Lines& g, float4* shared, int splits = 1)

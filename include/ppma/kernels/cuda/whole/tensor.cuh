@@ -274,16 +274,17 @@ struct Call {
 };
 
 /// Launches a kernel of small.cuh: kernel(head width, width of a line, splits) gives it; Pair and
-/// `stats` as in Small. shares: of few heads several warps share a group's keys.
+/// `stats` as in Small. shares: of few heads several warps share a group's keys. local: whether a
+/// term is added.
 template <class Pair, bool shares, class Kernel, class... A>
-void run_small(const Lines& g, i64 heads, int stats, Kernel&& kernel, const A&... a) {
+void run_small(const Lines& g, i64 heads, int stats, bool local, Kernel&& kernel, const A&... a) {
   const auto run = [&](auto d, auto width, auto shared_by) {
     using Map = Small<decltype(d)::value, decltype(width)::value, Pair>;
     constexpr int by = decltype(shared_by)::value;
     const auto f = kernel(d, width, shared_by);
     const int owners = by > 1 ? few_owners : Map::warps_of(g),
               rounds = (Map::groups_of(g) + owners - 1) / owners,
-              bytes = Map::bytes(g, owners, stats) + owners * (by - 1) * Map::joined * 32 * 4;
+              bytes = Map::bytes(g, owners, stats, by, local);
     // then a block a round: the tables twice, but sooner done
     const bool few = by > 1 || heads * rounds <= small_blocks * cuda::device().multiProcessorCount;
     allow_shared(f, bytes, "whole_attention");
@@ -306,16 +307,17 @@ void run_small(const Lines& g, i64 heads, int stats, Kernel&& kernel, const A&..
   });
 }
 
+/// local: only where the call is small.
 template <bool masked>
-void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v, bf16* y, bf16* y1,
-                 float* log_sums) {
+void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v,
+                 const LocalTerm& local, bf16* y, bf16* y1, float* log_sums) {
   if (masked && call.small)
     return run_small<unsigned, true>(
-        call.g, call.heads, 0,
+        call.g, call.heads, 0, local.w != nullptr,
         [](auto d, auto width, auto splits) {
           return small_forward<decltype(d)::value, decltype(width)::value, decltype(splits)::value>;
         },
-        q, k, v, call.log_a, call.log_b, call.share1, call.share2, y, y1,
+        q, k, v, call.log_a, call.log_b, call.share1, call.share2, local, y, y1,
         reinterpret_cast<float2*>(log_sums));
   with_constants<masked>(call.g, [&](auto d, auto mask) {
     forward<decltype(d)::value, decltype(mask)><<<call.grid, threads, 0, cuda::stream()>>>(
@@ -335,7 +337,7 @@ void run_backward(const Call& call, const AttentionArgs<bf16>& in, const WholeKe
   if (masked && call.small) {
     const auto run = [&](auto of_keys, bf16* out1, bf16* out2, float2* to) {
       run_small<float2, false>(
-          call.g, call.heads, decltype(of_keys)::value ? 20 : 0,
+          call.g, call.heads, decltype(of_keys)::value ? 20 : 0, false,
           [](auto head_width, auto width, auto) {
             return small_backward<decltype(head_width)::value, decltype(width)::value,
                                   decltype(of_keys)::value>;
