@@ -12,8 +12,6 @@
 #include "ppma/kernels/cpu/criss_cross/attention.hpp"
 #include "ppma/kernels/cpu/whole/attention.hpp"
 #include "ppma/models/summary.hpp"
-#include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/depthwise.hpp"
 #include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/types.hpp"
 #include "ppma/tensor/autograd.hpp"
@@ -242,22 +240,6 @@ TEST_CASE("fused whole attention: gradients", "[polyline][attention][gradient]")
         CHECK(p.la.grad().data<double>()[line * s.width] == 0.0);
       for (i64 j = 0; j < s.width; ++j) CHECK(p.lb.grad().data<double>()[j] == 0.0);
     }
-}
-
-TEST_CASE("whole attention with a local term is the sum of both", "[polyline][attention]") {
-  const Problem p(2, 3, 5, 4, 8, 1, -0.5, 11);
-  Rng rng(12);
-  const Tensor w = Tensor::randn({24, 1, 5, 5}, rng, 0.3, DType::f64),
-               b = Tensor::randn({24}, rng, 1, DType::f64);
-  const auto local = [&](const Tensor& taps) {
-    return whole_attention_local(p.q, p.k, p.v, p.heads, p.decays(), Paths::both, taps, b);
-  };
-  const Tensor sum =
-      add(whole_attention(p.q, p.k, p.v, p.heads, p.decays()), depthwise_conv2d(p.v, w, b));
-  CHECK(largest_difference(local(w), sum) < 1e-14);
-  CHECK_THROWS_WITH(local(Tensor::zeros({23, 1, 5, 5}, DType::f64)),
-                    "depthwise_conv2d: w must be (C,1,k,k) with the 24 channels of x, got (23, 1, "
-                    "5, 5)");
 }
 
 TEST_CASE("fused criss-cross attention equals its definition", "[polyline][attention]") {

@@ -200,9 +200,10 @@ Projected Attention::projected(const NormedTokens& normed, const Positions& at) 
 Tensor Attention::forward(const Projected& p, const Tensor& add) const {
   const std::optional<Paths> paths = mask_of(config.mask).paths;
   if (lepe && paths && config.fused && !config.linear && !config.criss_cross)
-    return out_proj.forward(whole_attention_local(p.q, p.k, p.v, config.heads, p.log_decays, *paths,
-                                                  lepe->weight, lepe->bias),
-                            add);
+    if (const Tensor both = whole_attention_local(p.q, p.k, p.v, config.heads, p.log_decays, *paths,
+                                                  lepe->weight, lepe->bias);
+        both.defined())
+      return out_proj.forward(both, add);
   Tensor y;  // (B,H,W,C)
   const auto attended = [&] { return y = attend(p.q, p.k, p.v, p.log_decays); };
   return out_proj.forward(lepe ? lepe->forward(p.v, attended) : attended(), add);

@@ -36,9 +36,9 @@ namespace ppma::inline PPMA_ABI {
 PPMA_API Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                 const Tensor& log_decays, Paths paths = Paths::both);
 
-/// whole_attention() + conv(v), the depthwise convolution with w (C,1,k,k) and b (C): of maps of at
-/// most 16 x 16 on a GPU in bf16, k = 5, one kernel where nothing is recorded. Errors: those of
-/// both.
+/// whole_attention() + conv(v), the depthwise convolution with w (C,1,5,5) and b (C), where that is
+/// one kernel: of masked maps of at most 16 x 16 on a GPU in bf16, of which nothing is recorded.
+/// Undefined elsewhere.
 PPMA_API Tensor whole_attention_local(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                       const Tensor& log_decays, Paths paths, const Tensor& w,
                                       const Tensor& b);
@@ -63,7 +63,6 @@ PPMA_API Tensor criss_cross_in_orders(const Tensor& q, const Tensor& k, const Te
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_WHOLE)
 
 #include "ppma/kernels/cpu/whole/attention.hpp"
-#include "ppma/ops/depthwise.hpp"
 #include "ppma/polyline/check.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -100,11 +99,13 @@ Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 he
                 });
 }
 
-Tensor whole_attention_local(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                             const Tensor& log_decays, Paths paths, const Tensor& w,
-                             const Tensor& b) {
+Tensor whole_attention_local([[maybe_unused]] const Tensor& q, [[maybe_unused]] const Tensor& k,
+                             [[maybe_unused]] const Tensor& v, [[maybe_unused]] i64 heads,
+                             [[maybe_unused]] const Tensor& log_decays,
+                             [[maybe_unused]] Paths paths, [[maybe_unused]] const Tensor& w,
+                             [[maybe_unused]] const Tensor& b) {
 #if PPMA_CUDA
-  const auto parameter = [&](const Tensor& t, const Shape& shape) {
+  const auto parameter = [](const Tensor& t, const Shape& shape) {
     return t.defined() && t.device() == Device::cuda && t.dtype() == DType::f32 &&
            t.shape() == shape;
   };
@@ -121,8 +122,7 @@ Tensor whole_attention_local(const Tensor& q, const Tensor& k, const Tensor& v, 
     }
   }
 #endif
-  return depthwise_conv2d(v, w, b,
-                          [&] { return whole_attention(q, k, v, heads, log_decays, paths); });
+  return Tensor();
 }
 
 }  // namespace ppma::inline PPMA_ABI
