@@ -6,6 +6,7 @@
 segment  a training step of UperNet on PPMA (tests/reference/upernet_torch.py): loss with the auxiliary head, backward, AdamW
 detect   Mask R-CNN's heads on given backbone maps: pyramid, proposals, boxes, masks, pasted into the image. The peer is
          torchvision's FPN, RPN, box head and mask head with the published numbers and RoIAlign at pixel centres, as mmdet has it.
+         Then the whole network, from an image on: the backbone is tests/reference/ppma_torch.py, with --compile compiled.
 
 First the check, in float32 with the same random weights: logits to 1e-4; of the detections at least 95 of 100 with the same
 class, the same box (IoU above 0.99) and the same score (1e-3). Needs torch, and torchvision for `detect`.
@@ -167,21 +168,29 @@ def detect(a):
         share = int(same.any(1).sum())
         print(f"detect: {share} of PyTorch's {len(same)} detections are found alike, of {len(labels)}", flush=True)
         if len(same) < 50 or share < 0.95 * len(same) or len(labels) != len(same): sys.exit("the two do not compute the same; no race")
-        result = run([a.tool, "bench", "--task", "detect", "--heads-only", "--device", a.device, "--dtype", a.dtype, "--model", "ppma_" + a.model, "--weights", os.path.join(folder, "weights.pth"),
-                      "--batch", "1", "--size", str(a.height), "--width", str(a.width), "--threads", str(a.threads), "--repeat", str(a.repeat), "--json"])
+        timed = [a.tool, "bench", "--task", "detect", "--device", a.device, "--dtype", a.dtype, "--model", "ppma_" + a.model, "--weights", os.path.join(folder, "weights.pth"),
+                 "--batch", "1", "--size", str(a.height), "--width", str(a.width), "--threads", str(a.threads), "--repeat", str(a.repeat), "--json"]
+        results = [run(timed + ["--heads-only"]), run(timed)]
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = a.dtype != "f32"
     sync = torch.cuda.synchronize if a.device == "cuda" else (lambda: None)
-    times = []
-    if a.device == "cuda": torch.cuda.reset_peak_memory_stats()
-    for i in range(3 + a.repeat):
-        t = time.perf_counter()
-        with torch.autocast(a.device, dtype=torch.bfloat16, enabled=a.dtype == "bf16"): heads(maps)
-        sync()
-        if i >= 3: times.append(time.perf_counter() - t)
-    theirs = {"ms": 1e3 * sorted(times)[len(times) // 2]}
-    if a.device == "cuda": theirs["peak_MiB"] = torch.cuda.max_memory_allocated() / 2**20
+    narrow = lambda: torch.autocast(a.device, dtype=torch.bfloat16, enabled=a.dtype == "bf16")
+    image, run_backbone = torch.randn(1, 3, *size, device=a.device), torch.compile(bare, dynamic=False) if a.compile else bare
+
+    def whole():
+        with torch.no_grad(): return heads(run_backbone(image))
+
     print("| network | size | dtype | objects | ppma ms | img/s | MiB | torchvision ms | img/s | MiB |\n" + "| --- " * 10 + "|")
-    print(f"| Mask R-CNN {a.model}, heads alone | {a.height} x {a.width} | {a.dtype} | {result.get('objects')} and {len(same)} | {cells(result, 1)} | {cells(theirs, 1)} |", flush=True)
+    for name, result, theirs in [("heads alone", results[0], lambda: heads(maps)), ("whole", results[1], whole)]:
+        times = []
+        if a.device == "cuda": torch.cuda.reset_peak_memory_stats()
+        for i in range(3 + a.repeat):
+            t = time.perf_counter()
+            with narrow(): found = theirs()
+            sync()
+            if i >= 3: times.append(time.perf_counter() - t)
+        r = {"ms": 1e3 * sorted(times)[len(times) // 2]}
+        if a.device == "cuda": r["peak_MiB"] = torch.cuda.max_memory_allocated() / 2**20
+        print(f"| Mask R-CNN {a.model}, {name} | {a.height} x {a.width} | {a.dtype} | {result.get('objects')} and {len(found['boxes'])} | {cells(result, 1)} | {cells(r, 1)} |", flush=True)
 
 
 def main():

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Races `ppma bench --device cuda` against the same network in PyTorch on one GPU, side by side in one run.
 
-  python benchmarks/compare_gpu.py [--tool build/cuda/ppma] [--rows infer,train,latency,mask] [--compile] [--repeat 20]
-  python benchmarks/compare_gpu.py --rows attention --attention-bench build/attention_cuda_bench [--compile]
+  python benchmarks/compare_gpu.py [--tool build/cuda/ppma] [--rows infer,train,latency,mask] [--peers eager,compiled] [--repeat 20]
+  python benchmarks/compare_gpu.py --rows attention --attention-bench build/attention_cuda_bench [--peers eager,compiled]
 
 Needs torch with CUDA. First the check, with the mask and without: the same random weights and images must give the same
-logits, in f32 to 1e-5 and in bf16 to 5e-2 of PyTorch's own f32. Then each row: PyTorch eager, torch.compile (with --compile), ppma. Times are
-medians of event-timed runs inside each process; memory is the allocator's peak.
+logits, in f32 to 1e-5 and in bf16 to 5e-2 of PyTorch's own f32. Then each row: ppma, and the peers (eager PyTorch, torch.compile, which takes
+minutes; --peers with nothing behind it: none), one after the other. Times are medians of event-timed runs inside each process; memory is the
+allocator's peak.
 """
 import argparse, json, os, subprocess, sys, tempfile
 
@@ -55,6 +56,7 @@ ROWS = {
     "train": [("tiny", 128, 224, "bf16", 1, "polyline")],
     "latency": [("tiny", 1, 224, "bf16", 0, "polyline"), ("tiny", 1, 224, "tf32", 0, "polyline")],
     "mask": [("tiny", 128, 224, "bf16", 0, "none"), ("tiny", 128, 224, "bf16", 1, "none")],
+    "train-large": [("small", 64, 224, "bf16", 1, "polyline"), ("base", 64, 224, "bf16", 1, "polyline")],
     "large": [("small", 128, 224, "bf16", 0, "polyline"), ("base", 128, 224, "bf16", 0, "polyline")],
     "wide": [("tiny", 1, 1024, "bf16", 1, "polyline")],
 }
@@ -107,7 +109,7 @@ def attention_rows(a):
         cells = [f"{x['forward_ms']:.3f} / {x['forward_backward_ms']:.3f}" for x in (o, plain)]
         cells.append(times(whole_attention, inputs))
         torch._dynamo.reset()  # or it gives up compiling after a few shapes
-        cells.append(times(torch.compile(whole_attention, dynamic=False), inputs) if a.compile else "-")
+        cells.append(times(torch.compile(whole_attention, dynamic=False), inputs) if "compiled" in a.peers else "-")
         cells.append(times(sdpa, inputs[:3]))
         print(f"| B{o['batch']} N={o['tokens']}, {o['heads']} heads of {o['head_width']} | " + " | ".join(cells) + " |", flush=True)
 
@@ -117,11 +119,12 @@ def main():
     p.add_argument("--tool", default=os.path.join(here, "..", "build", "cuda", "ppma"))
     p.add_argument("--rows", default="infer,train,latency,mask")
     p.add_argument("--repeat", type=int, default=20)
-    p.add_argument("--compile", action="store_true", help="race torch.compile too (minutes)")
-    p.add_argument("--alone", action="store_true", help="ppma only: no PyTorch rows")
+    p.add_argument("--peers", nargs="?", const="", default="eager", help="eager,compiled")
     p.add_argument("--no-check", action="store_true")
     p.add_argument("--attention-bench", default=os.path.join(here, "..", "build", "attention_cuda_bench"))
     a = p.parse_args()
+    a.peers = [name for name in a.peers.split(",") if name]
+    if not set(a.peers) <= {"eager", "compiled"}: p.error(f"--peers {','.join(a.peers)}: eager,compiled are known")
     if a.rows == "attention":
         return attention_rows(a)
     if not a.no_check:
@@ -130,18 +133,15 @@ def main():
         import torch
         print(torch.cuda.get_device_name(), "PyTorch", torch.__version__, "\n", flush=True)
     torch_dtype = {"bf16": "bfloat16", "tf32": "tf32", "f32": "float32"}
-    print("| model | batch | size | dtype | mode | mask | ppma ms | img/s | MiB | eager ms | img/s | MiB | compiled ms | img/s | MiB |")
-    print("| --- " * 15 + "|")
+    print("| model | batch | size | dtype | mode | mask |" + "".join(f" {name} ms | img/s | MiB |" for name in ["ppma"] + a.peers))
+    print("| --- " * (9 + 3 * len(a.peers)) + "|")
     for row in [r for name in a.rows.split(",") for r in ROWS[name]]:
         model, batch, size, dtype, train, mask = row
         shared = ["--batch", str(batch), "--size", str(size), "--mask", mask] + ["--train"] * train
         theirs = [sys.executable, peer, "--device", "cuda", "--model", model, "--dtype", torch_dtype[dtype], "--channels-last"] + shared
         cells = []
         results = [run([a.tool, "bench", "--device", "cuda", "--dtype", dtype, "--model", "ppma_" + model, "--repeat", str(a.repeat), "--json"] + shared)]
-        if not a.alone:
-            results.append(run(theirs))
-            if a.compile:
-                results.append(run(theirs + ["--compile"]))
+        results += [run(theirs + ["--compile"] * (name == "compiled")) for name in a.peers]
         for r in results:
             if "error" in r:
                 cells.append(f"{r['error']} | - | -")

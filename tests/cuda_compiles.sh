@@ -18,7 +18,7 @@ cat > "$out/step.cpp" << 'CODE'
 int main() {
   using namespace ppma;
   Ppma model(config_by_name("ppma_nano"));
-  if (!ppma::cuda::available()) return ppma::cuda::compiled() ? 0 : 1;
+  if (!cuda::available()) return cuda::compiled() ? 0 : 1;
   to(model, Device::cuda);
   AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
   Context context{true, Rng(0)};

@@ -16,8 +16,16 @@ for object in *.o; do
 done
 if [[ ${#sets[@]} -eq 0 ]]; then echo "skipped: one instruction set only"; exit 0; fi
 
+# An object's code in one section each: of its thousands, one a function, objdump reads the object's symbols for each.
+mkdir code
+echo 'SECTIONS { .text : { *(.text .text.*) } }' > code/script
+for object in *.o; do
+  ld -r --force-group-allocation -T code/script "$object" -o "code/$object" || { echo "FAILED: ld of $object"; exit 1; }
+done
+
 # Instructions with a register of AVX: %ymm, %zmm, or %xmm behind a mnemonic that begins with v.
-avx() { objdump -d --no-show-raw-insn "$@" | grep -E '%[yz]mm|^ *[0-9a-f]+:[[:space:]]+v[a-z0-9]+ .*%xmm|\{%k[0-7]\}'; }
+disassembled() { (cd code && objdump -d --no-show-raw-insn "$@"); }
+avx() { disassembled "$@" | grep -E '%[yz]mm|^ *[0-9a-f]+:[[:space:]]+v[a-z0-9]+ .*%xmm|\{%k[0-7]\}'; }
 has_avx() { avx "$@" 2> /dev/null | head -1 | grep -q .; }
 no_avx() { if avx "$@" | head -5 | grep .; then return 1; fi; }
 
@@ -34,7 +42,7 @@ for object in "${sets[@]}"; do
   if [[ $set == sse2 ]]; then check "$set: no AVX" no_avx "$object"; else check "$set: AVX" has_avx "$object"; fi
 done
 if [[ " ${sets[*]} " == *" avx2.o "* ]]; then
-  no_zmm() { if objdump -d --no-show-raw-insn avx2.o | grep -m 5 -E '%zmm|\{%k'; then return 1; fi; }
+  no_zmm() { if disassembled avx2.o | grep -m 5 -E '%zmm|\{%k'; then return 1; fi; }
   check "avx2: no AVX-512" no_zmm
 fi
 

@@ -152,6 +152,63 @@ TEST_CASE("detector on the GPU: chosen boxes are the CPU's, to the last", "[cuda
   }
 }
 
+TEST_CASE("detector on the GPU: anchors learn what the CPU's do, each of them", "[cuda][heads]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Rng rng(9);
+  const std::vector<Frame> frames{{96, 150, 96, 160, 192, 300, 1},
+                                  {60, 100, 60, 100, 90, 160, 2},
+                                  {96, 160, 96, 160, 90, 160, 3}};
+  std::vector<Objects> objects(3);  // the second has none
+  for (const std::size_t b : {std::size_t{0}, std::size_t{2}})
+    for (int k = 0; k < 40; ++k) {
+      const float x = static_cast<float>(rng.uniform(0, 120)),
+                  y = static_cast<float>(rng.uniform(0, 60));
+      objects[b].boxes.push_back({x, y, x + static_cast<float>(rng.uniform(8, 60)),
+                                  y + static_cast<float>(rng.uniform(8, 60))});
+      objects[b].classes.push_back(0);
+    }
+  // with positive anchors to choose from and without, some ties, all of them, none
+  const std::vector<std::pair<AssignConfig, SampleConfig>> rules{
+      {{0.7, 0.3, 0.3, true}, {256, 0.5}},
+      {{0.3, 0.2, 0.1, true}, {64, 0.25}},
+      {{0.3, 0.3, 0.3, false}, {64, 1.0}},
+      {{0.7, 0.3, 0.0, true}, {100000, 1}},
+      {{0.5, 0.4, 0.3, true}, {32, 0}}};
+  for (const auto& [assigning, sampling] : rules) {
+    RpnConfig config;
+    config.channels = 4, config.assign = assigning, config.sample = sampling;
+    const RpnHead head(config, rng);
+    const auto run = [&](Device device) {
+      Rng same(10);
+      RpnOutput out;
+      for (const auto& [h, w] :
+           std::vector<std::pair<i64, i64>>{{24, 40}, {12, 20}, {6, 10}, {3, 5}, {2, 3}}) {
+        out.scores.push_back(Tensor::randn({3, h, w, 3}, same).to(device).requires_grad(true));
+        out.deltas.push_back(Tensor::randn({3, h, w, 12}, same).to(device).requires_grad(true));
+      }
+      const RpnLoss loss = head.loss(out, frames, objects, Rng(4));
+      std::vector<double> all{loss.cls.to(Device::cpu).item(), loss.bbox.to(Device::cpu).item()};
+      add(loss.cls, loss.bbox).backward();  // nothing but what was chosen has a gradient
+      for (const auto* of : {&out.scores, &out.deltas})
+        for (const Tensor& t : *of)
+          for (const float g : t.grad().to(Device::cpu).to_vector<float>())
+            all.push_back(static_cast<double>(g));
+      return all;
+    };
+    const std::vector<double> want = run(Device::cpu), got = run(Device::cuda);
+    REQUIRE(got.size() == want.size());
+    CHECK(want[0] > 0);
+    int chosen = 0, wrong = 0;
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      if (i > 1 && want[i] != 0) ++chosen;
+      if (!(std::fabs(got[i] - want[i]) <= 1e-5 * (1e-3 + std::fabs(want[i])))) ++wrong;
+    }
+    INFO("positive from " << assigning.positive << ", " << sampling.count << " of an image");
+    CHECK(chosen > 90);
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE("detector on the GPU: boxes of classes are the CPU's", "[cuda][heads]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   Rng rng(7);
@@ -224,7 +281,8 @@ TEST_CASE("detector on the GPU: losses and gradients are the CPU's", "[cuda][hea
     CHECK(once.gradients[p].second == again.gradients[p].second);
   }
   // the others depend on which proposals came out best
-  for (const std::size_t i : {0, 1}) CHECK(once.losses[i] == Approx(want.losses[i]).epsilon(5e-2));
+  for (const std::size_t i : {std::size_t{0}, std::size_t{1}})
+    CHECK(once.losses[i] == Approx(want.losses[i]).epsilon(5e-2));
 }
 
 TEST_CASE("detector on the GPU: what is found is what the CPU finds", "[cuda][heads]") {

@@ -159,6 +159,16 @@ TEST_CASE("detector: samples respect share and count, and repeat", "[heads]") {
   CHECK(all.negative.size() == 59);
 }
 
+TEST_CASE("detector: every box is drawn as often", "[heads]") {
+  const std::vector<i64> assigned(20, 0);
+  std::vector<int> drawn(20, 0);
+  for (u64 seed = 0; seed < 2000; ++seed)
+    for (const i64 k : sample(assigned, {5, 1}, Rng(seed)).positive)
+      ++drawn[static_cast<std::size_t>(k)];
+  // 500 times each are expected, with a deviation of 19
+  for (const int n : drawn) CHECK((n > 415 && n < 585));
+}
+
 TEST_CASE("detector: deltas and levels are torchvision's", "[heads]") {
   const json& c = stored().at("coder");
   const BoxCoder stds = RoiConfig{}.coder;

@@ -8,6 +8,7 @@
 #include "ppma/models/attention.hpp"
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/activation.hpp"
+#include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/tensor/autograd.hpp"
 
@@ -112,7 +113,14 @@ TEST_CASE("gradients through norm and products in one kernel", "[cuda]") {
   };
   for (const Size& s :
        {Size{3, 7, 9, 64, 4, MaskKind::polyline}, Size{3, 8, 9, 64, 2, MaskKind::none},
-        Size{44, 14, 14, 128, 4, MaskKind::polyline}, Size{131, 7, 9, 128, 4, MaskKind::rmt}}) {
+        Size{44, 14, 14, 128, 4, MaskKind::polyline}, Size{131, 7, 9, 128, 4, MaskKind::rmt},
+        // many rows of 64 channels: one kernel has all gradients of q, k and v
+        Size{1, 190, 191, 64, 4, MaskKind::polyline}, Size{53, 25, 25, 64, 1, MaskKind::none},
+        Size{42, 28, 28, 64, 8, MaskKind::polyline},
+        // norm and products are no one kernel, gradients are found together: fewer rows than
+        // weights have, and more
+        Size{2, 5, 6, 256, 8, MaskKind::polyline}, Size{37, 7, 9, 256, 4, MaskKind::rmt},
+        Size{40, 7, 7, 512, 16, MaskKind::none}, Size{2, 5, 6, 48, 3, MaskKind::polyline}}) {
     INFO("batch " << s.batch << ", " << s.height << " x " << s.width << ", channels " << s.channels
                   << ", heads " << s.heads << ", mask " << mask_of(s.mask).name);
     StageConfig c{s.channels, s.heads, 3 * s.channels, true, false, 1e-5, s.mask, true};
@@ -156,6 +164,56 @@ TEST_CASE("gradients through norm and products in one kernel", "[cuda]") {
       const double apart = distance(wide(two[i].second), wide(cpu[i].second));
       CHECK(distance(wide(one[i].second), wide(cpu[i].second)) <= std::max(1.5 * apart, 1e-3));
     }
+  }
+}
+
+TEST_CASE("gradients of some of an attention's products", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  // So many rows that one kernel has all gradients; others, behind one kernel of norm and products
+  // and without one.
+  for (const Shape& shape :
+       {Shape{1, 182, 181, 64}, Shape{1, 95, 91, 128}, Shape{2, 13, 17, 256}}) {
+    INFO("tokens " << str(shape));
+    const StageConfig c{shape[3], 4, 192, true, false, 1e-5, MaskKind::polyline, true};
+    const Positions at(c, 4);
+    Rng rng(3);
+    const Tensor x = cast(Tensor::randn(shape, rng), DType::bf16),
+                 dy = cast(Tensor::randn(shape, rng), DType::bf16);
+    Positions there = at;
+    there.angle = at.angle.to(Device::cuda);
+    // Of the sum of those results that `of` names, without gradients of the parameter `frozen`.
+    const auto gradients = [&](const std::string& of, const std::string& frozen, bool one) {
+      Layers l = drawn(c);
+      set_trainable(l, true);
+      to(l, Device::cuda);
+      for_each_field(l, [&](const std::string& name, Tensor& t, Kind) {
+        if (name == frozen) t.requires_grad(false);
+      });
+      Tensor in = x.to(Device::cuda);
+      in.requires_grad(true);
+      const Projected p = one ? l.attention.projected(in, l.norm, there)
+                              : l.attention.projected(l.attention.normed(in, l.norm), there);
+      Tensor y;
+      for (const auto& [name, result] : {std::pair{'q', p.q}, {'k', p.k}, {'v', p.v}})
+        if (of.find(name) < of.size()) y = y.defined() ? y + result : result;
+      y.backward(dy.to(Device::cuda));
+      std::vector<std::pair<std::string, Tensor>> all{{"tokens", in.grad()}};
+      for (const Field& field : state_dict(l)) all.emplace_back(field.name, field.tensor.grad());
+      return all;
+    };
+    for (const std::string of : {"qkv", "v", "kv", "q"})
+      for (const std::string frozen : {"", "attention.k_proj.weight", "attention.v_proj.bias"}) {
+        const auto one = gradients(of, frozen, true), two = gradients(of, frozen, false),
+                   again = gradients(of, frozen, true);
+        for (std::size_t i = 0; i < two.size(); ++i) {
+          INFO("of " << of << ", without " << frozen << ": " << two[i].first);
+          REQUIRE(one[i].second.defined() == two[i].second.defined());
+          if (!two[i].second.defined()) continue;
+          const auto wide = [](const Tensor& t) { return cast(t.to(Device::cpu), DType::f64); };
+          CHECK(distance(wide(one[i].second), wide(two[i].second)) <= 6e-3);
+          CHECK(distance(wide(one[i].second), wide(again[i].second)) == 0);
+        }
+      }
   }
 }
 

@@ -1,9 +1,12 @@
 #include "ppma/ops/conv.hpp"
 
+#include <cmath>
+
 #include "op_cases/op_case.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/depthwise_gelu.hpp"
+#include "ppma/ops/linear.hpp"
 #include "ppma/tensor/tensor.hpp"
 
 using namespace op_cases;
@@ -129,6 +132,38 @@ TEST_CASE("op table: conv") {
          depthwise_gelu(zeros({1, 3, 3, 5}), zeros({4, 1, 3, 3}));
        },
        {1, 2}},
+      {"depthwise_gelu/shift",
+       [](In x) {  // the shift is in what it gets: linear's bias, detached
+         return depthwise_gelu(linear(x[0], x[1], x[2].detach()), x[3], x[4], x[2]);
+       },
+       "depthwise_gelu: shift must be (5) f64 on cpu, got (4)",
+       [] {
+         depthwise_gelu(zeros({1, 3, 3, 5}), zeros({5, 1, 3, 3}), Tensor(), zeros({4}));
+       },
+       {2, 3, 4},
+       Plain{{{{1, 3, 4, 2}}, {{3, 2}}, {{3}}, {{3, 1, 3, 3}}, {{3}}},
+             {1, 3, 4, 3},
+             [](const Lists& x) {
+               const auto h = [&](int row, int col, int c) {
+                 if (row < 0 || row > 2 || col < 0 || col > 3) return 0.0;
+                 const auto pixel = static_cast<std::size_t>((row * 4 + col) * 2),
+                            channel = static_cast<std::size_t>(c);
+                 const double u = x[0][pixel] * x[1][2 * channel] +
+                                  x[0][pixel + 1] * x[1][2 * channel + 1] + x[2][channel];
+                 return u / 2 * (1 + std::erf(u / std::sqrt(2.0)));
+               };
+               std::vector<double> y;
+               for (int i = 0; i < 3; ++i)
+                 for (int j = 0; j < 4; ++j)
+                   for (int c = 0; c < 3; ++c) {
+                     double sum = x[4][static_cast<std::size_t>(c)] + h(i, j, c);
+                     for (int t = 0; t < 9; ++t)
+                       sum += h(i + t / 3 - 1, j + t % 3 - 1, c) *
+                              x[3][static_cast<std::size_t>(c * 9 + t)];
+                     y.push_back(sum);
+                   }
+               return y;
+             }}},
       {"depthwise_gelu_composed",
        [](In x) { return depthwise_gelu_composed(x[0], x[1], x[2]); },
        "gelu: the argument is an undefined tensor",

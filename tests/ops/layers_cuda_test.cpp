@@ -89,6 +89,19 @@ TEST_CASE("cuda: all gradients of a depthwise convolution in one pass", "[cuda]"
   check_bf16(of_others, {{40, 14, 14, 64}, {64, 1, 3, 3}, {64}});
   check_bf16([](In x) { return depthwise_gelu(x[0], x[1], x[2]); },
              {{5, 20, 9, 200}, {200, 1, 3, 3}, {200}});
+  const auto after_product = [](In x) {
+    return depthwise_gelu(linear(x[0], x[1], x[2].detach()), x[3], x[4], x[2]);
+  };
+  check_bf16(after_product, {{5, 20, 9, 16}, {200, 16}, {200}, {200, 1, 3, 3}, {200}});
+  check_bf16(after_product, {{44, 28, 28, 64}, {192, 64}, {192}, {192, 1, 3, 3}, {192}});
+  // of frozen weights, and composed
+  check_bf16(
+      [](In x) {
+        const Tensor w = Tensor::full({64, 1, 3, 3}, 0.25, x[1].dtype(), x[1].device());
+        return depthwise_gelu(x[0], w, Tensor(), x[1]);
+      },
+      {{3, 31, 33, 64}, {64}});
+  check_bf16(after_product, {{2, 5, 6, 16}, {68, 16}, {68}, {68, 1, 3, 3}, {68}});
 }
 
 TEST_CASE("cuda: GELU inside of the depthwise convolution", "[cuda]") {
@@ -188,8 +201,12 @@ TEST_CASE("cuda: images to channels last", "[cuda]") {
 
 TEST_CASE("cuda: gradients of weights and bias in one pass over many rows", "[cuda]") {
   const auto product = [](In x) { return linear(x[0], x[1], x[2]); };
-  for (const auto& [in, out] : {std::pair<i64, i64>{64, 64}, {64, 192}, {192, 64}, {128, 384}})
+  const auto without_bias = [](In x) { return linear(x[0], x[1]); };
+  for (const auto& [in, out] :
+       {std::pair<i64, i64>{64, 64}, {64, 192}, {192, 64}, {128, 128}, {128, 384}}) {
     check_bf16(product, {{32768 + 37, in}, {out, in}, {out}});
+    check_bf16(without_bias, {{32768 + 37, in}, {out, in}});
+  }
 }
 
 TEST_CASE("cuda: products and norms of many rows", "[cuda]") {

@@ -112,7 +112,7 @@ std::vector<Tensor> walled_inputs(const Size& s, double across) {
 // are not sum to less than every limit.
 std::vector<Tensor> strong_inputs(const Size& s, double open, double most) {
   std::vector<Tensor> in = inputs(s, open);
-  for (const std::size_t t : {0, 1})
+  for (const std::size_t t : {std::size_t{0}, std::size_t{1}})
     for (i64 e = 0; e < in[t].numel(); ++e) {
       double& x = in[t].data<double>()[e];
       x = std::round(x * (t == 0 ? 8 : 8 * std::sqrt(static_cast<double>(s.d))));
@@ -121,7 +121,7 @@ std::vector<Tensor> strong_inputs(const Size& s, double open, double most) {
   const double scale =
       std::exp2(std::round(std::log2(most / (256 * std::sqrt(static_cast<double>(s.d))))));
   for (i64 e = 0; e < in[0].numel(); ++e) in[0].data<double>()[e] *= scale;
-  for (const std::size_t t : {3, 4})
+  for (const std::size_t t : {std::size_t{3}, std::size_t{4}})
     for (i64 e = 0; e < in[t].numel(); ++e) {
       double& x = in[t].data<double>()[e];
       if (x <= -1e9)

@@ -95,6 +95,10 @@ TEST_CASE("criss-cross attention on the GPU equals the CPU's, any grid and head 
   compare({1, 3, 130, 2, 16}, 0.2, 1);
   compare({1, 1, 16, 33, 48}, 0.2, 1);
   compare({1, 1, 3, 5, 80}, 0.2, 1);  // too wide for the tensor cores
+  // Several threads a query: not in packs, the last of them without a channel, all full.
+  compare({1, 2, 6, 5, 45}, 0.2, 1);
+  compare({1, 3, 5, 4, 97}, 0.2, 1);
+  compare({2, 1, 7, 19, 128}, 0.2, 1);
 }
 
 // Enough maps of the sizes that stay on chip: full and ragged lines, both head widths.

@@ -24,8 +24,8 @@ using namespace toy;
 
 namespace {
 
-TrainOptions placed(Device device, DType dtype, i64 epochs) {
-  TrainOptions options = options_for(epochs);
+TrainOptions placed(Device device, DType dtype, i64 count) {
+  TrainOptions options = options_for(count);
   options.at = {device, dtype};
   options.clip = 1;
   return options;

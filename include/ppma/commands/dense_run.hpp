@@ -99,13 +99,18 @@ inline void put_times(Json& record, const EpochReport& r) {
   record["data_seconds"] = r.data_seconds, record["seconds"] = r.seconds;
 }
 
+/// Pixels of a picture's longer side in a sheet, at least. A sheet is compressed after every
+/// evaluation: of small images more would take longer than a small network's epoch, and show
+/// nothing more.
+inline constexpr i64 picture_side = 320;
+
 /// Pictures in two columns.
 inline Picture sheet_of(const std::vector<Picture>& pictures) {
   i64 width = 0, height = 0;
   for (const Picture& p : pictures)
     width = std::max(width, p.width()), height = std::max(height, p.height());
-  const i64 gap = 12;
-  Picture all(2 * width + 3 * gap, 2 * height + 3 * gap);
+  const i64 gap = 12, n = static_cast<i64>(pictures.size()), columns = std::min<i64>(n, 2);
+  Picture all(columns * (width + gap) + gap, (n + 1) / 2 * (height + gap) + gap);
   for (std::size_t k = 0; k < pictures.size(); ++k)
     all.paste(gap + static_cast<i64>(k % 2) * (width + gap),
               gap + static_cast<i64>(k / 2) * (height + gap), pictures[k].image());

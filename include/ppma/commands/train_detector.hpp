@@ -118,7 +118,11 @@ TrainedDetector train_detector(DetectorTraining o, DetectorObserver& observer,
       scenes.of(testing).add(
           index, quality, [&] { return detail::detection_scene(s, found, index, names, quality); });
       pictures.add(
-          index, [&] { return overlay(s.image, detail::shown_of(found, names, 0.5)); }, testing);
+          index,
+          [&] {
+            return overlay(s.image, detail::shown_of(found, names, 0.5), detail::picture_side);
+          },
+          testing);
     };
   TrainOptions training = detail::place_for_training(run, model, o);
   training.rate = detail::schedule_of(o, "step", o.steps_of(batches.batches()),

@@ -118,7 +118,9 @@ TrainedSegmentor train_segmentor_with(TrainingRun& run, SegmentorTraining o,
       const double iou = one.result().mean_iou;
       scenes.of(testing).add(index, iou, [&] { return segment_scene(s, labels, index, iou); });
       pictures.add(
-          index, [&] { return segment_picture(s.image, labels, test.class_names, 480); }, testing);
+          index,
+          [&] { return segment_picture(s.image, labels, test.class_names, detail::picture_side); },
+          testing);
     };
   TrainOptions training = place_for_training(run, model, o);
   training.rate =

@@ -38,7 +38,7 @@ class Rng {
       : key_(seed), stream_(mix(mix(mix(epoch) ^ sample) ^ purpose)) {}
 
   /// A stream of its own for a part of the work; does not advance this one.
-  Rng fork(u64 purpose) const {
+  PPMA_HD Rng fork(u64 purpose) const {
     Rng r = *this;
     r.stream_ = mix(stream_ ^ mix(purpose + 0x51ED270B9F3ULL));
     r.position_ = 0;
@@ -89,7 +89,7 @@ class Rng {
 
  private:
   // The finaliser of splitmix64: spreads small numbers (epoch 3, sample 17) over all bits.
-  static u64 mix(u64 x) {
+  PPMA_HD static u64 mix(u64 x) {
     x += 0x9E3779B97F4A7C15ULL;
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
     x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;

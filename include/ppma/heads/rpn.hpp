@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Region proposal network (Ren et al., "Faster R-CNN", 2015), recipes 3.1. Dense layers stay on the
-// device, and a GPU chooses its proposals; anchors and targets are made on the host. Legend: B
-// batch, H W grid of a level, C channels, A anchors a cell, N proposals.
+// device, and a GPU chooses its proposals and what its anchors learn; otherwise the host does.
+// Legend: B batch, H W grid of a level, C channels, A anchors a cell, N proposals.
 
 #include <array>
 #include <span>
@@ -12,6 +12,7 @@
 #include "ppma/heads/boxes.hpp"
 #include "ppma/heads/targets.hpp"
 #include "ppma/nn/layers.hpp"
+#include "ppma/ops/best_boxes.hpp"
 #include "ppma/parallel/communicator.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -77,7 +78,7 @@ struct RpnHead {
   PPMA_API std::vector<std::vector<Box>> proposals(const RpnOutput& out,
                                                    const std::vector<Frame>& frames,
                                                    bool training) const;
-  /// Whether best() chooses them: the levels are on a GPU, and not too many.
+  /// Whether best() chooses them: the levels are on a GPU, and neither they nor the boxes too many.
   PPMA_API bool chooses_on_gpu(const RpnOutput& out) const;
   /// The same on a GPU, where they stay: f32 (B,N,6), a box, its score, its level, which is -1
   /// behind an image's last box and -2 where a score was not a number. Nothing waits for it.
@@ -97,7 +98,15 @@ struct RpnHead {
                                              i64 stride, i64 width, const Frame& frame,
                                              i64 candidates) const;
   static i64 anchors_a_cell(const RpnConfig& c) { return static_cast<i64>(c.anchor.ratios.size()); }
-  PPMA_API std::vector<std::vector<Box>> grids_of(const RpnOutput& out) const;
+  PPMA_API kernels::AnchorGrid grid_of(const RpnOutput& out) const;
+  // Of images first, first + 1 ... of the batch of all processes: on the GPU, and on the host.
+  PPMA_API detail::AnchorTargets targets_on_gpu(const RpnOutput& out,
+                                                const std::vector<Frame>& frames,
+                                                const std::vector<Objects>& objects, const Rng& rng,
+                                                u64 first) const;
+  PPMA_API detail::AnchorTargets targets(const RpnOutput& out, const std::vector<Frame>& frames,
+                                         const std::vector<Objects>& objects, const Rng& rng,
+                                         u64 first) const;
 };
 
 }  // namespace ppma::inline PPMA_ABI
@@ -107,13 +116,15 @@ struct RpnHead {
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "ppma/core/float_bits.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/heads/losses.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
-#include "ppma/ops/best_boxes.hpp"
+#include "ppma/ops/layout.hpp"
+#include "ppma/ops/reduce.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -146,66 +157,118 @@ RpnOutput RpnHead::forward(const std::vector<Tensor>& levels) const {  // (B,H,W
 RpnLoss RpnHead::loss(const RpnOutput& out, const std::vector<Frame>& frames,
                       const std::vector<Objects>& objects, const Rng& rng,
                       const Communicator* among) const {
-  const std::vector<std::vector<Box>> grids = grids_of(out);
-  struct Level {
-    std::vector<float> label, chosen, delta, positive;  // targets and weights
-  };
-  std::vector<Level> levels;
-  for (const Tensor& s : out.scores) {
-    const auto n = static_cast<std::size_t>(s.numel());
-    levels.push_back({std::vector<float>(n), std::vector<float>(n), std::vector<float>(4 * n),
-                      std::vector<float>(4 * n)});
-  }
   const u64 first = among == nullptr ? 0 : static_cast<u64>(among->rank) * frames.size();
-  double samples = 0;
-  for (std::size_t b = 0; b < frames.size(); ++b) {
-    std::vector<Box> inside;
-    // level, number in its map of the batch
-    std::vector<std::pair<std::size_t, std::size_t>> place;
-    for (std::size_t l = 0; l < grids.size(); ++l) {
-      const i64 stride = config.strides[l], width = out.scores[l].dim(2), a = out.scores[l].dim(3);
-      const i64 rows = (frames[b].padded_height + stride - 1) / stride,
-                cols = (frames[b].padded_width + stride - 1) / stride;
-      for (std::size_t k = 0; k < grids[l].size(); ++k) {
-        const i64 cell = static_cast<i64>(k) / a;
-        // padding of a larger neighbour
-        if (cell / width >= rows || cell % width >= cols) continue;
-        inside.push_back(grids[l][k]);
-        place.emplace_back(l, b * grids[l].size() + k);
-      }
-    }
-    const std::vector<i64> assigned = assign(inside, objects[b].boxes, config.assign);
-    const Sampled s = sample(assigned, config.sample, rng.fork(first + b));
-    samples += static_cast<double>(s.positive.size() + s.negative.size());
-    for (const i64 k : s.negative) {
-      const auto [l, at] = place[static_cast<std::size_t>(k)];
-      levels[l].chosen[at] = 1;
-    }
-    for (const i64 k : s.positive) {
-      const auto [l, at] = place[static_cast<std::size_t>(k)];
-      levels[l].chosen[at] = levels[l].label[at] = 1;
-      const Box& truth =
-          objects[b].boxes[static_cast<std::size_t>(assigned[static_cast<std::size_t>(k)])];
-      const Delta d = encode(inside[static_cast<std::size_t>(k)], truth, config.coder);
-      const float values[4] = {d.dx, d.dy, d.dw, d.dh};
-      for (std::size_t c = 0; c < 4; ++c)
-        levels[l].delta[4 * at + c] = values[c], levels[l].positive[4 * at + c] = 1;
-    }
-  }
-  if (among != nullptr) samples = among->sum(samples) / static_cast<double>(among->size);
-  const double share = 1 / std::max(samples, 1.0);
+  const detail::AnchorTargets t = chooses_on_gpu(out)
+                                      ? targets_on_gpu(out, frames, objects, rng, first)
+                                      : targets(out, frames, objects, rng, first);
   RpnLoss loss;
-  for (std::size_t l = 0; l < levels.size(); ++l) {
-    const auto flat = [](const std::vector<float>& v) {
-      return Tensor::from<float>(v, {static_cast<i64>(v.size())});
-    };
-    const Tensor cls = weighted_bce(out.scores[l], flat(levels[l].label), flat(levels[l].chosen));
-    const Tensor bbox = weighted_l1(out.deltas[l], flat(levels[l].delta), flat(levels[l].positive));
+  for (std::size_t l = 0; l < t.levels.size(); ++l) {
+    const auto& [label, chosen, delta, positive] = t.levels[l];
+    const Tensor cls = weighted_bce(out.scores[l], label, chosen);
+    const Tensor bbox = weighted_l1(out.deltas[l], delta, positive);
     loss.cls = l == 0 ? cls : add(loss.cls, cls), loss.bbox = l == 0 ? bbox : add(loss.bbox, bbox);
   }
-  loss.cls = scale(loss.cls, share * config.cls_weight),
-  loss.bbox = scale(loss.bbox, share * config.bbox_weight);
+  Tensor samples = cast(sum(t.samples), loss.cls.dtype());
+  if (among != nullptr)
+    samples = Tensor::full({},
+                           among->sum(cast(samples, DType::f64).to(Device::cpu).item()) /
+                               static_cast<double>(among->size),
+                           samples.dtype())
+                  .to(loss.cls.device());
+  samples = clamp(samples, 1, std::numeric_limits<double>::infinity()).to(loss.cls.device());
+  loss.cls = scale(div(loss.cls, samples), config.cls_weight),
+  loss.bbox = scale(div(loss.bbox, samples), config.bbox_weight);
   return loss;
+}
+
+detail::AnchorTargets RpnHead::targets_on_gpu(const RpnOutput& out,
+                                              const std::vector<Frame>& frames,
+                                              const std::vector<Objects>& objects, const Rng& rng,
+                                              u64 first) const {
+  std::size_t most = 1;
+  for (const Objects& o : objects) most = std::max(most, o.boxes.size());
+  const i64 images = static_cast<i64>(frames.size());
+  Tensor boxes = Tensor::zeros({images, static_cast<i64>(most), 4});
+  Tensor sizes = Tensor::empty({images, 3}, DType::int64);
+  for (std::size_t b = 0; b < frames.size(); ++b) {
+    const std::vector<Box>& of = objects[b].boxes;
+    for (std::size_t t = 0; t < of.size(); ++t)
+      std::ranges::copy(std::array{of[t].x1, of[t].y1, of[t].x2, of[t].y2},
+                        boxes.data<float>() + (b * most + t) * 4);
+    std::ranges::copy(
+        std::array{frames[b].padded_width, frames[b].padded_height, static_cast<i64>(of.size())},
+        sizes.data<i64>() + 3 * b);
+  }
+  const i64 positives =
+      static_cast<i64>(static_cast<double>(config.sample.count) * config.sample.positives);
+  return detail::anchor_targets(
+      grid_of(out), boxes.to(Device::cuda), sizes.to(Device::cuda),
+      {config.assign.positive, config.assign.negative, config.assign.least_positive,
+       config.assign.low_quality, config.sample.count, positives},
+      config.coder.decoder(), rng, first);
+}
+
+detail::AnchorTargets RpnHead::targets(const RpnOutput& out, const std::vector<Frame>& frames,
+                                       const std::vector<Objects>& objects, const Rng& rng,
+                                       u64 first) const {
+  detail::AnchorTargets t;
+  std::vector<Box> boxes;  // of all levels
+  std::vector<std::size_t> begin;
+  for (std::size_t l = 0; l < out.scores.size(); ++l) {
+    const i64 n = out.scores[l].numel();
+    t.levels.push_back(
+        {Tensor::zeros({n}), Tensor::zeros({n}), Tensor::zeros({4 * n}), Tensor::zeros({4 * n})});
+    const std::vector<Box> level =
+        anchors(out.scores[l].dim(1), out.scores[l].dim(2), config.strides[l], config.anchor);
+    begin.push_back(boxes.size());
+    boxes.insert(boxes.end(), level.begin(), level.end());
+  }
+  begin.push_back(boxes.size());
+  t.samples = Tensor::zeros({static_cast<i64>(frames.size())});
+  const auto of_image = [&](std::size_t b) {
+    // Those of the image alone are assigned, not those of the padding beside a larger neighbour.
+    std::vector<Box> inside;
+    std::vector<std::size_t> number;
+    for (std::size_t l = 0; l + 1 < begin.size(); ++l) {
+      const i64 stride = config.strides[l], width = out.scores[l].dim(2), a = out.scores[l].dim(3);
+      for (std::size_t k = begin[l]; k < begin[l + 1]; ++k) {
+        const i64 cell = static_cast<i64>(k - begin[l]) / a;
+        if (cell / width * stride >= frames[b].padded_height ||
+            cell % width * stride >= frames[b].padded_width)
+          continue;
+        inside.push_back(boxes[k]), number.push_back(k);
+      }
+    }
+    const std::vector<i64> of_inside = assign(inside, objects[b].boxes, config.assign);
+    std::vector<i64> assigned(boxes.size(), assigned_ignored);
+    for (std::size_t k = 0; k < inside.size(); ++k) assigned[number[k]] = of_inside[k];
+    const Sampled s = sample(assigned, config.sample, rng.fork(first + b));
+    t.samples.data<float>()[b] = static_cast<float>(s.positive.size() + s.negative.size());
+    // the map of an anchor's level, and its place in it
+    const auto place = [&](i64 k, std::size_t& at) -> detail::LevelTargets& {
+      const auto n = static_cast<std::size_t>(k);
+      const std::size_t l = static_cast<std::size_t>(
+                                std::upper_bound(begin.begin(), begin.end(), n) - begin.begin()) -
+                            1;
+      at = b * (begin[l + 1] - begin[l]) + n - begin[l];
+      return t.levels[l];
+    };
+    std::size_t at = 0;
+    for (const i64 k : s.negative) place(k, at).chosen.data<float>()[at] = 1;
+    for (const i64 k : s.positive) {
+      detail::LevelTargets& to = place(k, at);
+      to.chosen.data<float>()[at] = to.label.data<float>()[at] = 1;
+      const auto n = static_cast<std::size_t>(k);
+      const Delta d =
+          encode(boxes[n], objects[b].boxes[static_cast<std::size_t>(assigned[n])], config.coder);
+      std::ranges::copy(std::array{d.dx, d.dy, d.dw, d.dh}, to.delta.data<float>() + 4 * at);
+      std::fill_n(to.positive.data<float>() + 4 * at, 4, 1.0f);
+    }
+  };
+  parallel_for(static_cast<i64>(frames.size()), 1, [&](i64 from, i64 to) {
+    for (i64 b = from; b < to; ++b) of_image(static_cast<std::size_t>(b));
+  });
+  return t;
 }
 
 std::vector<std::vector<Box>> RpnHead::proposals(const RpnOutput& out,
@@ -262,12 +325,12 @@ std::vector<std::vector<Box>> RpnHead::proposals(const RpnOutput& out,
 bool RpnHead::chooses_on_gpu(const RpnOutput& out) const {
   return !out.scores.empty() && out.scores[0].device() == Device::cuda &&
          out.scores.size() <= kernels::most_levels &&
-         config.anchor.ratios.size() <= kernels::most_ratios;
+         config.anchor.ratios.size() <= kernels::most_ratios &&
+         std::max({config.train_candidates, config.test_candidates, config.proposals}) <=
+             kernels::most_boxes;
 }
 
-Tensor RpnHead::best(const RpnOutput& out, const std::vector<Frame>& frames, bool training) const {
-  check(chooses_on_gpu(out), "rpn: at most ", kernels::most_levels, " levels and ",
-        kernels::most_ratios, " ratios on a GPU are chosen from there");
+kernels::AnchorGrid RpnHead::grid_of(const RpnOutput& out) const {
   kernels::AnchorGrid grid{};
   grid.levels = static_cast<int>(out.scores.size());
   grid.ratios = static_cast<int>(config.anchor.ratios.size());
@@ -281,8 +344,15 @@ Tensor RpnHead::best(const RpnOutput& out, const std::vector<Frame>& frames, boo
       grid.half_width[l][r] = side / root / 2, grid.half_height[l][r] = side * root / 2;
     }
   }
+  return grid;
+}
+
+Tensor RpnHead::best(const RpnOutput& out, const std::vector<Frame>& frames, bool training) const {
+  check(chooses_on_gpu(out), "rpn: at most ", kernels::most_boxes, " boxes of ",
+        kernels::most_levels, " levels and ", kernels::most_ratios,
+        " ratios on a GPU are chosen from there");
   return detail::best_anchors(
-      out.scores, out.deltas, grid, config.coder.decoder(),
+      out.scores, out.deltas, grid_of(out), config.coder.decoder(),
       detail::sizes_of(frames).to(Device::cuda),
       {training ? config.train_candidates : config.test_candidates, config.nms, config.proposals});
 }
@@ -314,14 +384,6 @@ std::vector<RpnHead::Scored> RpnHead::best_of_level(std::span<const float> score
   for (const i64 k : nms(boxes, of, {}, config.nms))
     kept.push_back({of[static_cast<std::size_t>(k)], boxes[static_cast<std::size_t>(k)]});
   return kept;
-}
-
-std::vector<std::vector<Box>> RpnHead::grids_of(const RpnOutput& out) const {
-  std::vector<std::vector<Box>> grids;
-  for (std::size_t l = 0; l < out.scores.size(); ++l)
-    grids.push_back(
-        anchors(out.scores[l].dim(1), out.scores[l].dim(2), config.strides[l], config.anchor));
-  return grids;
 }
 
 }  // namespace ppma::inline PPMA_ABI

@@ -1,7 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Which boxes a detector is to learn from (recipes 3.1, 3.2; mmdet's MaxIoUAssigner and
-// RandomSampler). On the host: boxes of one image at a time.
+// RandomSampler). On the host: boxes of one image at a time. kernels/cuda/anchor_targets.cuh has
+// the same for a batch's anchors on a GPU.
 
 #include <vector>
 
@@ -41,15 +42,15 @@ struct Sampled {
   std::vector<i64> positive, negative;
 };
 
-/// Positive boxes up to their share, drawn without replacement, then background up to `count`.
-PPMA_API Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c, Rng rng);
+/// Positive boxes up to their share, drawn without replacement, then background up to `count`:
+/// those of the least drawn numbers (kernels/box_choice.hpp), which a GPU draws too.
+PPMA_API Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c, const Rng& rng);
 
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
 
 #include <algorithm>
-#include <utility>
 
 namespace ppma::inline PPMA_ABI {
 
@@ -81,19 +82,20 @@ std::vector<i64> assign(const std::vector<Box>& boxes, const std::vector<Box>& t
   return assigned;
 }
 
-Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c, Rng rng) {
+Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c, const Rng& rng) {
   Sampled s;
   for (std::size_t i = 0; i < assigned.size(); ++i) {
     if (assigned[i] >= 0) s.positive.push_back(static_cast<i64>(i));
     if (assigned[i] == assigned_background) s.negative.push_back(static_cast<i64>(i));
   }
   const auto choose = [&rng](std::vector<i64>& from, i64 n) {
-    const i64 size = static_cast<i64>(from.size());
-    if (size <= n) return;
+    if (static_cast<i64>(from.size()) <= n) return;
+    std::vector<u64> drawn;
+    for (const i64 k : from) drawn.push_back(kernels::drawn_number(rng, k));
+    std::nth_element(drawn.begin(), drawn.begin() + n, drawn.end());
+    from.clear();
     for (i64 k = 0; k < n; ++k)
-      std::swap(from[static_cast<std::size_t>(k)],
-                from[static_cast<std::size_t>(k + rng.below(size - k))]);
-    from.resize(static_cast<std::size_t>(n));
+      from.push_back(static_cast<i64>(drawn[static_cast<std::size_t>(k)] & 0xffffffff) - 1);
     std::sort(from.begin(), from.end());
   };
   choose(s.positive, static_cast<i64>(static_cast<double>(c.count) * c.positives));

@@ -38,8 +38,6 @@ struct WindowAttention {
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <string>
 #include <vector>
 
 #include "ppma/ops/arithmetic.hpp"
@@ -54,33 +52,26 @@ namespace detail {
 
 // How windows lie on one axis of a grid.
 struct Windowing {
-  i64 size, side, count, shift;
+  i64 size;
+  bool moved;
+  i64 side = std::min(size, WindowAttention::side), count = (size + side - 1) / side;
+  i64 shift = moved && count > 1 ? side / 2 : 0;
 
-  Windowing(i64 n, bool moved)
-      : size(n),
-        side(std::min(n, WindowAttention::side)),
-        count((n + side - 1) / side),
-        shift(moved && count > 1 ? side / 2 : 0) {}
+  // x with its first n along the axis put behind the others
+  static Tensor rolled(const Tensor& x, int axis, i64 n) {
+    return n == 0 ? x : concat({narrow(x, axis, n, x.dim(axis) - n), narrow(x, axis, 0, n)}, axis);
+  }
   // x filled up to whole windows and moved back by `shift`.
   Tensor arranged(const Tensor& x, int axis) const {
     Shape rest = x.shape();
     rest.set(axis, count * side - size);
-    const Tensor full =
-        rest[axis] == 0 ? x : concat({x, Tensor::zeros(rest, x.dtype(), x.device())}, axis);
-    return shift == 0 ? full
-                      : concat({narrow(full, axis, shift, count * side - shift),
-                                narrow(full, axis, 0, shift)},
-                               axis);
+    const Tensor filling = Tensor::zeros(rest, x.dtype(), x.device());
+    return rolled(rest[axis] == 0 ? x : concat({x, filling}, axis), axis, shift);
   }
   Tensor taken_back(const Tensor& x, int axis) const {
-    const Tensor full = shift == 0 ? x
-                                   : concat({narrow(x, axis, count * side - shift, shift),
-                                             narrow(x, axis, 0, count * side - shift)},
-                                            axis);
-    return narrow(full, axis, 0, size);
+    return narrow(rolled(x, axis, shift == 0 ? 0 : count * side - shift), axis, 0, size);
   }
-  // To which part of the grid the token at `place` of the moved windows belongs: the filling is
-  // one, and what wrapped around another.
+  // The part of the grid of a token of the moved windows: the filling is one, what wrapped another.
   i64 part(i64 place) const {
     const i64 from = (place + shift) % (count * side);
     return from >= size ? 2 : place + shift >= count * side ? 1 : 0;
@@ -97,13 +88,12 @@ WindowAttention::WindowAttention(const MixerConfig& c, Rng& rng)
       proj(c.channels, c.channels, rng) {}
 
 Tensor WindowAttention::forward(const Tensor& x) const {
-  const detail::Windowing rows(x.dim(1), moved), columns(x.dim(2), moved);
+  const detail::Windowing rows{x.dim(1), moved}, columns{x.dim(2), moved};
   const i64 batch = x.dim(0), C = x.dim(3), d = C / heads, n = rows.side * columns.side,
             count = rows.count * columns.count;
   const auto row = [&](i64 u) { return u / columns.side; };
   const auto column = [&](i64 u) { return u % columns.side; };
-  const auto constant = [&](const std::string& key, const Shape& shape,
-                            const std::function<double(i64, i64, i64)>& f) {
+  const auto constant = [&](const auto& key, const Shape& shape, const auto& f) {
     return kept_constant(str("window ", key), shape, bias_table.dtype(), x.device(), [&] {
       std::vector<double> values;
       const i64 last = shape[-1], middle = shape[-2];
@@ -115,41 +105,39 @@ Tensor WindowAttention::forward(const Tensor& x) const {
   // the relative position of two tokens of a window, as rows that pick it from the table
   const Tensor place =
       constant(str("places ", columns.side), {n, n, places * places}, [&](i64 u, i64 w, i64 at) {
-        const i64 relative =
-            (row(u) - row(w) + side - 1) * places + column(u) - column(w) + side - 1;
-        return at == relative ? 1.0 : 0.0;
+        const i64 down = row(u) - row(w) + side - 1, right = column(u) - column(w) + side - 1;
+        return at == down * places + right ? 1.0 : 0.0;
       });
-  // which tokens of which window may see each other
-  const Tensor mask = constant(
-      str("mask ", x.dim(1), " ", x.dim(2), " ", moved), {count, 1, n, n},
-      [&](i64 k, i64 u, i64 w) {
-        const i64 top = k / columns.count * rows.side, left = k % columns.count * columns.side;
-        const bool together = rows.part(top + row(u)) == rows.part(top + row(w)) &&
-                              columns.part(left + column(u)) == columns.part(left + column(w));
-        return together ? 0.0 : -1e9;
-      });
+  // which tokens of which window may see each other: those of one part of the grid
+  const auto part = [&](i64 k, i64 u) {
+    return 3 * rows.part(k / columns.count * rows.side + row(u)) +
+           columns.part(k % columns.count * columns.side + column(u));
+  };
+  const Tensor mask =
+      constant(str("mask ", x.dim(1), " ", x.dim(2), " ", moved), {count, 1, n, n},
+               [&](i64 k, i64 u, i64 w) { return part(k, u) == part(k, w) ? 0.0 : -1e9; });
   const Tensor by_pair = matmul(reshape(place, Shape{n * n, places * places}), bias_table);
   const Tensor bias = detail::beside(x, reshape(transpose(by_pair, 0, 1), Shape{heads, n, n}));
   const Tensor t = columns.arranged(rows.arranged(qkv.forward(x), 1), 2);  // (B,H',W',3C)
-  const Tensor by_window = permute(  // (B count,rows,columns of a window,3 G,d) in that order
-      reshape(t, Shape{batch, rows.count, rows.side, columns.count, columns.side, 3 * heads, d}),
-      {0, 1, 3, 5, 2, 4, 6});
-  const Tensor split = reshape(by_window, Shape{batch * count, 3, heads, n, d});
+  const Tensor places_apart =
+      reshape(t, Shape{batch, rows.count, rows.side, columns.count, columns.side, 3 * heads, d});
+  const Tensor split =
+      reshape(permute(places_apart, {0, 1, 3, 5, 2, 4, 6}), Shape{batch * count, 3, heads, n, d});
   const Tensor q = scale(select(split, 1, 0), 1 / std::sqrt(static_cast<double>(d)));
   const Tensor scores = matmul(q, select(split, 1, 1), false, true) + bias;  // (B count,G,n,n)
   const Tensor weights =
       softmax(reshape(scores, Shape{batch, count, heads, n, n}) + detail::beside(x, mask));
   const Tensor y = matmul(reshape(weights, scores.shape()), select(split, 1, 2));
-  const Tensor grid = reshape(
-      permute(
-          reshape(y, Shape{batch, rows.count, columns.count, heads, rows.side, columns.side, d}),
-          {0, 1, 4, 2, 5, 3, 6}),
-      Shape{batch, rows.count * rows.side, columns.count * columns.side, C});
+  const Tensor by_window =
+      reshape(y, Shape{batch, rows.count, columns.count, heads, rows.side, columns.side, d});
+  const Tensor grid =
+      reshape(permute(by_window, {0, 1, 4, 2, 5, 3, 6}),
+              Shape{batch, rows.count * rows.side, columns.count * columns.side, C});
   return proj.forward(rows.taken_back(columns.taken_back(grid, 2), 1));
 }
 
 MixerCost WindowAttention::cost(const Shape& x) const {
-  const detail::Windowing rows(x[1], moved), columns(x[2], moved);
+  const detail::Windowing rows{x[1], moved}, columns{x[2], moved};
   const i64 n = rows.side * columns.side, pairs = x[0] * rows.count * columns.count * n * n;
   return {2 * pairs * x[3], pairs * heads * 7};  // softmax 5, bias, mask
 }

@@ -33,7 +33,14 @@ struct FeedForward {
   }
 
  private:
+  // The rest of it, of what to_hidden() made.
   PPMA_API Tensor from_hidden(const Tensor& h, const Tensor& add) const;
+  // fc1, whose bias' gradient comes with the convolution's.
+  Linear to_hidden() const {
+    Linear l = fc1;
+    if (dwconv) l.bias = l.bias.detach();
+    return l;
+  }
 };
 
 /// x += pos(x), if any;  x += DropPath(gamma_1 mixed(LN x));  x += DropPath(gamma_2 ffn(LN x))
@@ -111,17 +118,19 @@ struct Stage {
 namespace ppma::inline PPMA_ABI {
 
 Tensor FeedForward::forward(const Tensor& x, const Tensor& add) const {
-  return from_hidden(fc1.forward(x), add);
+  return from_hidden(to_hidden().forward(x), add);
 }
 
 Tensor FeedForward::forward(const Tensor& x, const LayerNorm& norm, const Tensor& add) const {
   if (const Tensor h = norm_linear_gelu(x, norm, fc1); h.defined())
     return fc2.forward(dwconv ? dwconv->forward(h, h) : h, add);
-  return from_hidden(norm_linear(x, norm, fc1), add);
+  return from_hidden(norm_linear(x, norm, to_hidden()), add);
 }
 
 Tensor FeedForward::from_hidden(const Tensor& h, const Tensor& add) const {
-  return fc2.forward(dwconv ? depthwise_gelu(h, dwconv->weight, dwconv->bias) : gelu(h), add);
+  if (!dwconv) return fc2.forward(gelu(h), add);
+  const Tensor shift = needs_grad({fc1.bias}) ? fc1.bias : Tensor();
+  return fc2.forward(depthwise_gelu(h, dwconv->weight, dwconv->bias, shift), add);
 }
 
 Block::Block(const StageConfig& c, double drop, Rng& rng)

@@ -1,12 +1,14 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // A detector's choices on the GPU, where its tensors are: its best anchors and the best boxes of
-// its regions, and the cells of regions on their level. What comes of a choice is f32 (B,N,6): a
-// box x1 y1 x2 y2, its score, and the number of its group, a level or a class; -1 behind an image's
-// last box, -2 where a score was not a number. Legend: B images, A ratios, K classes, N boxes.
+// its regions, the cells of regions on their level, and what anchors are to learn. What comes of a
+// choice is f32 (B,N,6): a box x1 y1 x2 y2, its score, and the number of its group, a level or a
+// class; -1 behind an image's last box, -2 where a score was not a number. Legend: B images, A
+// ratios, K classes, N boxes.
 
 #include <vector>
 
+#include "ppma/core/random.hpp"
 #include "ppma/kernels/box_choice.hpp"
 #include "ppma/tensor/tensor.hpp"
 
@@ -40,6 +42,25 @@ PPMA_API Tensor best_of_classes(const Tensor& regions, const Tensor& scores, con
 PPMA_API Tensor cells_of_regions(const std::vector<Tensor>& levels, const Tensor& boxes,
                                  i64 first_image, i64 size, double finest);
 
+/// What the anchors of a level are to learn, and with what weight: f32, of its logits (B,H,W,A) and
+/// of its deltas (B,H,W,4A).
+struct LevelTargets {
+  Tensor label, chosen, delta, positive;
+};
+
+struct AnchorTargets {
+  std::vector<LevelTargets> levels;
+  Tensor samples;  // f32 (B): how many anchors are chosen
+};
+
+/// Targets of a batch's anchors, as assign() and sample() choose them with rng.fork(first_image +
+/// the image's number). boxes f32 (B,T,4): truths; sizes int64 (B,3): padded width and height, and
+/// how many truths the image has. Errors: tensors that are not on the GPU.
+PPMA_API AnchorTargets anchor_targets(const kernels::AnchorGrid& grid, const Tensor& boxes,
+                                      const Tensor& sizes, const kernels::AnchorRules& rules,
+                                      const kernels::BoxDecoder& coder, const Rng& rng,
+                                      u64 first_image);
+
 }  // namespace ppma::inline PPMA_ABI::detail
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_IMAGES)
@@ -49,6 +70,7 @@ PPMA_API Tensor cells_of_regions(const std::vector<Tensor>& levels, const Tensor
 #include "ppma/tensor/autograd.hpp"
 
 #if PPMA_CUDA
+#include "ppma/kernels/cuda/anchor_targets.cuh"
 #include "ppma/kernels/cuda/box_candidates.cuh"
 #include "ppma/kernels/cuda/roi_align.cuh"
 #endif
@@ -132,6 +154,36 @@ Tensor cells_of_regions(const std::vector<Tensor>& levels, const Tensor& boxes,
   });
 #endif
   return y;
+}
+
+AnchorTargets anchor_targets(const kernels::AnchorGrid& grid, const Tensor& boxes,
+                             const Tensor& sizes,
+                             [[maybe_unused]] const kernels::AnchorRules& rules,
+                             [[maybe_unused]] const kernels::BoxDecoder& coder,
+                             [[maybe_unused]] const Rng& rng, [[maybe_unused]] u64 first_image) {
+  require_gpu(boxes), require_gpu(sizes);
+  const i64 images = sizes.dim(0);
+  const auto floats = [](i64 n) { return Tensor::empty({n}, DType::f32, Device::cuda); };
+  AnchorTargets t;
+  for (int l = 0; l < grid.levels; ++l) {
+    const i64 n = images * grid.count(l);
+    t.levels.push_back({floats(n), floats(n), floats(4 * n), floats(4 * n)});
+  }
+  t.samples = floats(images);
+#if PPMA_CUDA
+  kernels::AnchorMaps maps{};
+  for (std::size_t l = 0; l < t.levels.size(); ++l) {
+    LevelTargets& of = t.levels[l];
+    maps.level[l] = {of.label.data<float>(), of.chosen.data<float>(), of.delta.data<float>(),
+                     of.positive.data<float>()};
+  }
+  const kernels::AnchorTruths truths{images, boxes.dim(1),
+                                     reinterpret_cast<const kernels::Corners*>(boxes.data<float>()),
+                                     sizes.data<i64>()};
+  kernels::anchor_targets(Cuda{}, grid, truths, rules, coder, rng, first_image, maps,
+                          t.samples.data<float>());
+#endif
+  return t;
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail

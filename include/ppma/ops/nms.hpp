@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ppma/core/config.hpp"
+#include "ppma/kernels/box_choice.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -47,10 +48,7 @@ PPMA_API std::vector<i64> nms(const std::vector<Box>& boxes, const std::vector<f
 namespace ppma::inline PPMA_ABI {
 
 float iou(const Box& a, const Box& b) {
-  const float w = std::min(a.x2, b.x2) - std::max(a.x1, b.x1),
-              h = std::min(a.y2, b.y2) - std::max(a.y1, b.y1);
-  if (w <= 0 || h <= 0) return 0;
-  return w * h / (a.area() + b.area() - w * h);
+  return kernels::overlap({a.x1, a.y1, a.x2, a.y2}, {b.x1, b.y1, b.x2, b.y2});
 }
 
 namespace detail {

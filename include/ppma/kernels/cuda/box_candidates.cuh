@@ -22,25 +22,16 @@ struct AnchorCandidates {
   const float* sizes;  // (images, 4): width, height
 
   __device__ __forceinline__ i64 first(int level) const { return grid.first[level]; }
-  __device__ __forceinline__ i64 count(int level) const {
-    return (level + 1 < groups ? grid.first[level + 1] : all) - grid.first[level];
-  }
+  __device__ __forceinline__ i64 count(int level) const { return grid.count(level); }
   __device__ __forceinline__ float4 box(int image, int level, i64 place, bool& here) const {
-    const i64 cell = place / grid.ratios, r = place % grid.ratios;
-    const double x = static_cast<double>(cell % grid.width[level] * grid.stride[level]),
-                 y = static_cast<double>(cell / grid.width[level] * grid.stride[level]),
-                 w = grid.half_width[level][r], h = grid.half_height[level][r];
+    const Corners p = anchor_of(grid, level, place);
     const T* const from = deltas[level] + (image * count(level) + place) * 4;
     const float d[4] = {static_cast<float>(from[0]), static_cast<float>(from[1]),
                         static_cast<float>(from[2]), static_cast<float>(from[3])};
-    const float4 b = decode_box(decoder,
-                                {static_cast<float>(x - w), static_cast<float>(y - h),
-                                 static_cast<float>(x + w), static_cast<float>(y + h)},
-                                d, sizes + image * 4);
+    const float4 b = decode_box(decoder, {p.x1, p.y1, p.x2, p.y2}, d, sizes + image * 4);
     here = b.z - b.x > 0 && b.w - b.y > 0;
     return b;
   }
-  i64 places(i64 n) const { return groups * n; }
   __device__ __forceinline__ i64 place(int level, int rank, i64, int n) const {
     return static_cast<i64>(level) * n + rank;
   }
@@ -73,7 +64,6 @@ struct ClassCandidates {
     here = true;
     return {b.x / size[2], b.y / size[3], b.z / size[2], b.w / size[3]};
   }
-  i64 places(i64) const { return regions * groups; }
   __device__ __forceinline__ i64 place(int of_class, int, i64 region, int) const {
     return region * groups + of_class;
   }
@@ -87,29 +77,29 @@ struct ClassCandidates {
 
 template <class T>
 __global__ void __launch_bounds__(256)
-    anchor_keys(BoxKeys to, i64 images, AnchorCandidates<T> c, u64* keys, int* wrong) {
+    anchor_keys(i64 images, AnchorCandidates<T> c, u64* keys, int* wrong) {
   for (i64 e = cuda::first(); e < images * c.all; e += cuda::stride()) {
     const i64 image = e / c.all, at = e % c.all;
     int level = 0;
     while (level + 1 < c.groups && at >= c.first(level + 1)) ++level;
     const i64 place = at - c.first(level);
     const float logit = static_cast<float>(c.scores[level][image * c.count(level) + place]);
-    keys[e] =
-        to.of(image * c.groups + level, score_bits(functions::Sigmoid{}.f(logit), wrong), place);
+    keys[e] = box_key(score_bits(functions::Sigmoid{}.f(logit), wrong), place);
   }
 }
 
 template <class T>
 __global__ void __launch_bounds__(256)
-    class_keys(BoxKeys to, i64 images, ClassCandidates<T> c, const float* scores, double least,
-               u64* keys, int* wrong) {
+    class_keys(i64 images, ClassCandidates<T> c, const float* scores, double least, u64* keys,
+               int* wrong) {
   for (i64 e = cuda::first(); e < images * c.all; e += cuda::stride()) {
-    const i64 image = e / c.all, row = e / c.groups, of_class = e % c.groups;
-    const float score = scores[row * (c.groups + 1) + of_class], region = c.boxes[row * 6 + 5];
+    const i64 image = e / c.all, row = e / c.groups, of_class = e % c.groups,
+              region = row % c.regions;
+    const float score = scores[row * (c.groups + 1) + of_class], level = c.boxes[row * 6 + 5];
     unsigned bits = score_bits(score, wrong);
-    if (region == -2) *wrong = 1;
-    if (region < 0 || static_cast<double>(score) <= least) bits = 0;
-    keys[e] = to.of(image * c.groups + of_class, bits, row % c.regions);
+    if (level == -2) *wrong = 1;
+    if (level < 0 || static_cast<double>(score) <= least) bits = 0;
+    keys[image * c.all + c.first(static_cast<int>(of_class)) + region] = box_key(bits, region);
   }
 }
 
@@ -125,16 +115,14 @@ void best_anchors(Cuda on, const AnchorGrid& grid, const BoxDecoder& decoder, i6
   i64 largest = 0;  // level
   for (int l = 0; l < grid.levels; ++l) {
     c.scores[l] = scores[l], c.deltas[l] = deltas[l];
-    largest =
-        std::max(largest, (l + 1 < grid.levels ? grid.first[l + 1] : grid.all) - grid.first[l]);
+    largest = std::max(largest, grid.count(l));
   }
   const Workspace<u64> keys(images * c.all, Device::cuda);
   const Workspace<int> wrong(1, Device::cuda);
   zero_bytes(wrong.data(), Device::cuda, sizeof(int));
   detail::anchor_keys<<<cuda::blocks(images * c.all, 256), 256, 0, cuda::stream()>>>(
-      detail::BoxKeys(images * c.groups, largest), images, c, keys.data(), wrong.data());
-  choose_boxes(on, c, images, largest, std::min(n, largest), limit, most, keys.data(), wrong.data(),
-               best);
+      images, c, keys.data(), wrong.data());
+  choose_boxes(on, c, images, std::min(n, largest), limit, most, keys.data(), wrong.data(), best);
 }
 
 /// The best boxes (images, most, 6) of the classes of regions (images, count, 6): scores (images,
@@ -149,9 +137,8 @@ void best_of_classes(Cuda on, const BoxDecoder& decoder, i64 images, i64 count, 
   const Workspace<int> wrong(1, Device::cuda);
   zero_bytes(wrong.data(), Device::cuda, sizeof(int));
   detail::class_keys<<<cuda::blocks(images * c.all, 256), 256, 0, cuda::stream()>>>(
-      detail::BoxKeys(images * c.groups, count), images, c, scores, least, keys.data(),
-      wrong.data());
-  choose_boxes(on, c, images, count, count, limit, most, keys.data(), wrong.data(), best);
+      images, c, scores, least, keys.data(), wrong.data());
+  choose_boxes(on, c, images, count, limit, most, keys.data(), wrong.data(), best);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

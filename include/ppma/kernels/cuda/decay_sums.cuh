@@ -146,15 +146,6 @@ __device__ __forceinline__ void add_scaled(A (&y)[D], A s, const A* x) {
   for (int c = 0; c < D; ++c) y[c] += s * x[c];
 }
 
-/// e^x for x <= 0; for bf16 results the fast form (relative error 2e-6 there).
-template <class T>
-__device__ __forceinline__ acc_t<T> exp_below(acc_t<T> x) {
-  if constexpr (std::is_same_v<T, bf16>)
-    return __expf(x);
-  else
-    return ::exp(x);
-}
-
 /// Calls f with the head width rounded up to what the kernels are made for.
 template <class F>
 void with_head_width(i64 d, const char* op, F&& f) {

@@ -134,11 +134,12 @@ inline void depthwise_gradients(Cuda, const DepthwiseShape& s, const bf16* x, co
   detail::run_depthwise_stream_both<3, detail::AsItIs>(s, x, dy, w, same, accumulate ? dx : nullptr,
                                                        dx, detail::tap_places(s.c, 9, dw, db));
 }
-/// du = GELU'(u) (turned conv(dy) + dy), dw and db from dy and h.
+/// du = GELU'(u) (turned conv(dy) + dy), dw and db from dy and h; du_sums (C), or null: of du.
 inline void depthwise_gelu_gradients(Cuda, const DepthwiseShape& s, const bf16* u, const bf16* dy,
-                                     const float* w, bf16* du, float* dw, float* db) {
-  detail::run_depthwise_stream_both<3, detail::FastGelu>(s, u, dy, w, true, nullptr, du,
-                                                         detail::tap_places(s.c, 9, dw, db));
+                                     const float* w, bf16* du, float* dw, float* db,
+                                     float* du_sums) {
+  detail::run_depthwise_stream_both<3, detail::FastGelu>(
+      s, u, dy, w, true, nullptr, du, detail::tap_places(s.c, 9, dw, db, du_sums));
 }
 
 template <class T>

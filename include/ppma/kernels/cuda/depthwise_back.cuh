@@ -183,10 +183,10 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-// Where sums (k*k + 1, C) go: to dw (C, k*k) and db, which may be null.
+// Where sums (k*k + 1, C) go: to dw (C, k*k) and db, which may be null; a row more: to `more`.
 template <class A>
-ColumnPlaces<A> tap_places(i64 c, i64 taps, A* dw, A* db) {
-  ColumnPlaces<A> to(dw, taps * c, db, c);
+ColumnPlaces<A> tap_places(i64 c, i64 taps, A* dw, A* db, A* more = nullptr) {
+  ColumnPlaces<A> to(dw, taps * c, db, c, more);
   to.taps = taps;
   return to;
 }

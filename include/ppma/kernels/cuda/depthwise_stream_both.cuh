@@ -4,9 +4,10 @@
 //
 //   dx[q] = sum over o of dy[q - o] w[o],  dw[o] = sum over q of dy[q - o] h[q],  db = sum of dy
 //
-// with h = x, or GELU(x), whose slope dx is multiplied by then. Both sums see the same
-// neighbourhood of dy, whose last K rows a thread has in registers, of two channels and a strip of
-// seven pixels, as in depthwise_stream.cuh; of x it needs its own pixels alone.
+// with h = x, or GELU(x), whose slope dx is multiplied by then; there the sum of dx is found too,
+// the gradient of a bias that is in x. The sums over o and q see the same neighbourhood of dy,
+// whose last K rows a thread has in registers, of two channels and a strip of seven pixels, as in
+// depthwise_stream.cuh; of x it needs its own pixels alone.
 //
 // Floor: dy and x read and dx written once. Instructions are near it: 128 maps of 56 x 56 x 192
 // with GELU are 107 us of bytes at 4.3 TB/s and 100 of instructions. With k = 5 nothing is gained:
@@ -20,13 +21,17 @@
 
 namespace ppma::inline PPMA_ABI::kernels::detail {
 
-// Block (32, strips), grid (C / 64, parts): units (image, chunk, tile). partial (parts, K K + 1,
-// C), the sums of dy last. `same`: the result had x, or h, added; `add`, or null, is added to dx.
+/// Sums a channel: of each tap, of dy, with GELU of dx.
+template <int K, class F>
+constexpr int sums_of_both = 1 + K* K + (F::acts ? 1 : 0);
+
+// Block (32, strips), grid (C / 64, parts): units (image, chunk, tile). partial (parts,
+// sums_of_both, C). `same`: the result had x, or h, added; `add`, or null, is added to dx.
 template <int K, class F>
 __global__ void __launch_bounds__(128, 3)
     depthwise_stream_both(int units, StreamCut d, const bf16* x, const bf16* dy, const float* w,
                           bool same, const bf16* add, bf16* dx, float* partial) {
-  constexpr int P = strip_width, N = P + K - 1, R = K / 2;
+  constexpr int P = strip_width, N = P + K - 1, R = K / 2, sums = sums_of_both<K, F>;
   extern __shared__ __align__(16) unsigned char memory[];
   __shared__ __align__(16) float2 weights[K * K * 32];  // as dx sees dy: turned
   const int lane = static_cast<int>(threadIdx.x), strip = static_cast<int>(threadIdx.y),
@@ -39,7 +44,7 @@ __global__ void __launch_bounds__(128, 3)
     reinterpret_cast<float*>(weights)[t * 64 + at] = own + (same && t == K * K / 2 ? 1.f : 0.f);
   }
   const bool on = c < d.c;
-  float sum[K * K + 1][2] = {};
+  float sum[sums][2] = {};
   float g[K][N][2];
   const unsigned pixel = static_cast<unsigned>(d.c) * 2;
   for (int unit = static_cast<int>(blockIdx.y); unit < units; unit += static_cast<int>(gridDim.y)) {
@@ -122,7 +127,10 @@ __global__ void __launch_bounds__(128, 3)
       for (int p = 0; p < P; ++p) {
         if (add) acc[p][0] += low_of(raw_add[p]), acc[p][1] += high_of(raw_add[p]);
         if constexpr (F::acts) acc[p][0] *= slope[p][0], acc[p][1] *= slope[p][1];
-        if (p < there) store_pack<2>(reinterpret_cast<bf16*>(to + (out + p * pixel)), acc[p]);
+        if (p < there) {
+          store_pack<2>(reinterpret_cast<bf16*>(to + (out + p * pixel)), acc[p]);
+          if constexpr (F::acts) sum[sums - 1][0] += acc[p][0], sum[sums - 1][1] += acc[p][1];
+        }
       }
       out += static_cast<unsigned>(d.w) * pixel;
     };
@@ -135,7 +143,7 @@ __global__ void __launch_bounds__(128, 3)
   copies_done<0>();
   float* const shared = reinterpret_cast<float*>(memory);
 #pragma unroll
-  for (int t = 0; t <= K * K; ++t) {
+  for (int t = 0; t < sums; ++t) {
     __syncthreads();
     *reinterpret_cast<float2*>(shared + (strip * 32 + lane) * 2) =
         make_float2(sum[t][0], sum[t][1]);
@@ -145,7 +153,7 @@ __global__ void __launch_bounds__(128, 3)
       float total = 0;
       for (int s = 0; s < d.strips; ++s) total += shared[s * 64 + at];
       if (c0 + at < d.c)
-        partial[(static_cast<i64>(blockIdx.y) * (K * K + 1) + tap) * d.c + c0 + at] = total;
+        partial[(static_cast<i64>(blockIdx.y) * sums + tap) * d.c + c0 + at] = total;
     }
   }
 }
@@ -160,7 +168,8 @@ void run_depthwise_stream_both(const DepthwiseShape& s, const bf16* x, const bf1
   cut_rows(d, s.batch * d.tiles, at_once, K + 1);
   const i64 units = s.batch * d.tiles * d.chunks, rounds = (units + at_once - 1) / at_once,
             parts = (units + rounds - 1) / rounds;
-  auto partial = std::make_unique<const Workspace<float>>(parts * (K * K + 1) * s.c, Device::cuda);
+  auto partial =
+      std::make_unique<const Workspace<float>>(parts * sums_of_both<K, F> * s.c, Device::cuda);
   const auto kernel = depthwise_stream_both<K, F>;
   const int bytes =
       std::max(ring_rows * (2 * d.strips * strip_width + K - 1) * 128, d.strips * 256);
@@ -169,7 +178,7 @@ void run_depthwise_stream_both(const DepthwiseShape& s, const bf16* x, const bf1
            dim3(32, static_cast<unsigned>(d.strips)), static_cast<std::size_t>(bytes),
            cuda::stream()>>>(static_cast<int>(units), d, x, dy, w, same, add, dx, partial->data());
   cuda::launched("depthwise_conv2d");
-  finish_columns_later(std::move(partial), parts, (K * K + 1) * s.c, to, "depthwise_conv2d");
+  finish_columns_later(std::move(partial), parts, sums_of_both<K, F> * s.c, to, "depthwise_conv2d");
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail

@@ -53,8 +53,10 @@ void run(const char* op, const Product& p, const After& after) {
                T::threads, static_cast<std::size_t>(bytes), p, after);
 }
 
-/// The product, where it is one for these tiles. False: nothing was done.
-inline bool run(const Gemm<bf16>& g) {
+/// The product (in bf16), where it is one for these tiles. False: nothing was done. A template, so
+/// that its kernels are compiled where there are products alone.
+template <class T>
+bool run(const Gemm<T>& g) {
   if (g.m * g.n * g.k > most_work || g.ta || !g.tb || g.accumulate || g.batch != 1 ||
       g.lda != g.k || g.ldb != g.k || g.k % 16 != 0 || g.n % 4 != 0 || g.ldc % 4 != 0 ||
       !aligned(16, g.a, g.b) || !aligned(8, g.c, g.add, g.bias))

@@ -6,14 +6,16 @@
 // A block has a tile of dw and a part of the rows, which come through a ring in shared memory, are
 // turned as they are loaded from there (ldmatrix.trans) and multiplied on the tensor cores; sums of
 // dy's columns are one more product, with a column of ones. What each part of the rows gave is
-// added in order afterwards.
+// added in order, in clusters of blocks first (cluster.cuh).
 //
 // Floor: dy and x read once.
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
 #include "ppma/core/buffer.hpp"
+#include "ppma/kernels/cuda/cluster.cuh"
 #include "ppma/kernels/cuda/later_sums.cuh"
 #include "ppma/kernels/cuda/mma.cuh"
 
@@ -21,17 +23,17 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
 
-// A tile TM x TN by WM x WN warps; KB rows a stage of S; blocks a multiprocessor.
-template <int TM_, int TN_, int WM_, int WN_, int KB_, int S_, int blocks_>
+// A tile TM x TN by WM x WN warps; KB rows a stage of S; blocks a multiprocessor; of a cluster.
+template <int TM_, int TN_, int WM_, int WN_, int KB_, int S_, int blocks_, int cluster_>
 struct WeightTile {
   static constexpr int TM = TM_, TN = TN_, WM = WM_, WN = WN_, KB = KB_, S = S_, blocks = blocks_,
-                       threads = WM * WN * 32, MT = TM / WM / 16, NT = TN / WN / 8,
-                       stage = KB * (TM + TN) * 2, shared = stage * S;
+                       cluster = cluster_, threads = WM * WN * 32, MT = TM / WM / 16,
+                       NT = TN / WN / 8, stage = KB * (TM + TN) * 2, shared = stage * S;
   static_assert(TM % 64 == 0 && TN % 64 == 0 && MT * WM * 16 == TM && NT * WN * 8 == TN &&
-                NT % 2 == 0 && KB % 16 == 0);
+                NT % 2 == 0 && KB % 16 == 0 && shared >= (TM * TN + TM) * 4);
 };
 
-// partial (parts, M N + M): dw, then db. Grid (tiles, parts).
+// partial (parts / blocks of a cluster, M N + M): dw, then db. Grid (tiles, parts).
 template <class W>
 __global__ void __launch_bounds__(W::threads, W::blocks)
     weight_gradient_pieces(i64 rows, int m, int n, i64 per_part, const bf16* dy, const bf16* x,
@@ -112,60 +114,73 @@ __global__ void __launch_bounds__(W::threads, W::blocks)
   }
   copies_done<0>();
 
-  float* const to = partial + static_cast<i64>(blockIdx.y) * (static_cast<i64>(m) * n + m);
+  __syncthreads();                                    // nobody reads the ring any more
+  float* const own = reinterpret_cast<float*>(ring);  // rows of TN, eight neighbours dealt anew
 #pragma unroll
   for (int i = 0; i < MT; ++i)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int r = m0 + (wm * MT + i) * 16 + h * 8 + lane / 4;
+      const int r = (wm * MT + i) * 16 + h * 8 + lane / 4;
 #pragma unroll
-      for (int j = 0; j < NT; ++j) {
-        const int col = n0 + (wn * NT + j) * 8 + lane % 4 * 2;
-        *reinterpret_cast<float2*>(to + static_cast<i64>(r) * n + col) =
+      for (int j = 0; j < NT; ++j)
+        *reinterpret_cast<float2*>(own + r * W::TN + ((wn * NT + j) ^ (r & 7)) * 8 + lane % 4 * 2) =
             make_float2(c[i][j][2 * h], c[i][j][2 * h + 1]);
-      }
-      if (sums && lane % 4 == 0) to[static_cast<i64>(m) * n + r] = ones[i][2 * h];
+      if (sums && lane % 4 == 0) own[W::TM * W::TN + r] = ones[i][2 * h];
     }
+  float* const to = partial + static_cast<i64>(static_cast<int>(blockIdx.y) / cluster_blocks()) *
+                                  (static_cast<i64>(m) * n + m);
+  sum_cluster<W::threads>(
+      own, W::TM * W::TN + (n0 == 0 ? W::TM : 0), [&](int i, const float4& sum) {
+        const int r = i / W::TN, col = (i % W::TN / 8 ^ (r & 7)) * 8 + i % 8;
+        *reinterpret_cast<float4*>(r < W::TM ? to + static_cast<i64>(m0 + r) * n + n0 + col
+                                             : to + static_cast<i64>(m) * n + m0 + i -
+                                                   W::TM * W::TN) = sum;
+      });
 }
 
 template <class W>
 void run_weight_gradient(i64 rows, i64 m, i64 n, const bf16* dy, const bf16* x,
                          const ColumnPlaces<float>& to) {
-  const i64 tiles = m / W::TM * (n / W::TN), at_once = 132 * W::blocks / tiles,
-            per_part = ((rows + at_once - 1) / at_once + W::KB - 1) / W::KB * W::KB,
-            parts = (rows + per_part - 1) / per_part, sums = m * n + m;
-  auto partial = std::make_unique<const Workspace<float>>(parts * sums, Device::cuda);
   const auto kernel = weight_gradient_pieces<W>;
   allow_shared(kernel, W::shared, "linear");
-  kernel<<<dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(parts)), W::threads, W::shared,
-           cuda::stream()>>>(rows, static_cast<int>(m), static_cast<int>(n), per_part, dy, x,
-                             partial->data());
-  cuda::launched("linear");
-  finish_columns_later(std::move(partial), parts, sums, to, "linear");
+  const int cluster = cluster_of(W::cluster);
+  static const i64 room = clustered_at_once(kernel, W::threads, W::shared, cluster, W::blocks);
+  const i64 tiles = m / W::TM * (n / W::TN),
+            at_once = std::max<i64>(1, room / tiles / cluster) * cluster,
+            per_part = ((rows + at_once - 1) / at_once + W::KB - 1) / W::KB * W::KB,
+            clusters = (rows + per_part * cluster - 1) / (per_part * cluster), sums = m * n + m;
+  auto partial = std::make_unique<const Workspace<float>>(clusters * sums, Device::cuda);
+  const ClusterLaunch launch(
+      dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(clusters * cluster)), W::threads,
+      W::shared, cluster);
+  cuda::require(cudaLaunchKernelEx(&launch.how, kernel, rows, static_cast<int>(m),
+                                   static_cast<int>(n), per_part, dy, x, partial->data()),
+                "linear");
+  finish_columns_later(std::move(partial), clusters, sums, to, "linear");
 }
 
 }  // namespace detail
 
-/// Whether weight_gradient takes dy (rows, M) and x (rows, N), and gains on cuBLASLt's product and
-/// sums of columns one after the other: layers of 64 and 128 channels, of many rows.
-inline bool has_weight_gradient(i64 rows, i64 m, i64 n) {
+/// Whether weight_gradient takes dy (rows, M) and x (rows, N), and gains on cuBLASLt's product and,
+/// `with_sums` of dy's columns, these after it: layers of 64 channels, and of 128 that have a bias.
+inline bool has_weight_gradient(i64 rows, i64 m, i64 n, bool with_sums) {
   return rows >= 32768 && ((n == 64 && (m == 64 || m == 192)) || (n == 192 && m == 64) ||
-                           (n == 128 && (m == 128 || m == 384)));
+                           (with_sums && n == 128 && (m == 128 || m == 384)));
 }
 
-/// dw (M,N) = dy^T x and db (M), the sums of dy's columns; they may wait.
+/// dw (M,N) = dy^T x and db (M), the sums of dy's columns, or null; they may wait.
 inline void weight_gradient(Cuda, i64 rows, i64 m, i64 n, const bf16* dy, const bf16* x, float* dw,
                             float* db) {
   const detail::ColumnPlaces<float> to(dw, m * n, db, m);
   using detail::WeightTile, detail::run_weight_gradient;
   if (m == 64 && n == 64)
-    run_weight_gradient<WeightTile<64, 64, 2, 2, 64, 4, 3>>(rows, m, n, dy, x, to);
+    run_weight_gradient<WeightTile<64, 64, 2, 2, 64, 4, 3, 1>>(rows, m, n, dy, x, to);
   else if (n == 64)
-    run_weight_gradient<WeightTile<192, 64, 4, 2, 64, 3, 2>>(rows, m, n, dy, x, to);
+    run_weight_gradient<WeightTile<192, 64, 4, 2, 64, 3, 2, 4>>(rows, m, n, dy, x, to);
   else if (m == 64)
-    run_weight_gradient<WeightTile<64, 192, 2, 4, 64, 3, 2>>(rows, m, n, dy, x, to);
+    run_weight_gradient<WeightTile<64, 192, 2, 4, 64, 3, 2, 4>>(rows, m, n, dy, x, to);
   else
-    run_weight_gradient<WeightTile<128, 128, 4, 2, 64, 3, 2>>(rows, m, n, dy, x, to);
+    run_weight_gradient<WeightTile<128, 128, 4, 2, 64, 3, 2, 4>>(rows, m, n, dy, x, to);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

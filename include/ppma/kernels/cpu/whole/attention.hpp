@@ -512,7 +512,17 @@ void whole_attention_backward(Cpu, Paths paths, const AttentionArgs<T>& in, cons
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
+#include "ppma/kernels/cuda/whole/attention.cuh"
+#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_POLYLINE_WHOLE_BACKWARD)
 #include "ppma/kernels/cuda/whole/attention_backward.cuh"
+#else  // its kernels take nvcc longer than all others here: a source of its own
+namespace ppma::inline PPMA_ABI::kernels {
+template <class T>
+void whole_attention_backward(Cuda, Paths paths, const AttentionArgs<T>& in,
+                              const WholeKept<T>& kept, const T* dy,
+                              const AttentionGradients<T>& to);
+}
+#endif
 #endif
 
 #include "ppma/core/names_end.hpp"

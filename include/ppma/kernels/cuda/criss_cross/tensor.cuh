@@ -116,7 +116,9 @@ inline bool takes_tensor(const AttentionShape& x, int tiles) {
              static_cast<i64>(cuda::device().sharedMemPerBlockOptin);
 }
 
-inline void forward(Order order, const AttentionArgs<bf16>& in, bf16* y) {
+/// A template, so that its kernels are compiled where it is called, and not beside backward's.
+template <class T>
+void forward(Order order, const AttentionArgs<T>& in, T* y) {
   const AttentionShape& x = in.shape;
   const bf16* const v = in.v;
   const bool both = order == Order::both;

@@ -289,8 +289,9 @@ void run_backward(const AttentionArgs<bf16>& in, const polyline_gpu::LineOrders&
   cuda::launched("criss_cross_attention");
 }
 
-inline void backward(Order order, const AttentionArgs<bf16>& in, const bf16* dy,
-                     const AttentionGradients<bf16>& d) {
+template <class T>
+void backward(Order order, const AttentionArgs<T>& in, const T* dy,
+              const AttentionGradients<T>& d) {
   const AttentionShape& x = in.shape;
   const bf16* const v = in.v;
   const bool both = order == Order::both;

@@ -16,8 +16,8 @@
 #include <concepts>
 
 #include "ppma/kernels/args.hpp"
-#include "ppma/kernels/cpu/convert.hpp"
 #include "ppma/kernels/cuda/decay_sums.cuh"
+#include "ppma/kernels/cuda/in_float.cuh"
 #include "ppma/kernels/cuda/whole/tensor.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_gpu {
@@ -26,7 +26,6 @@ using polyline_gpu::add_scaled;
 using polyline_gpu::closing;
 using polyline_gpu::distance;
 using polyline_gpu::dot;
-using polyline_gpu::exp_below;
 using polyline_gpu::lowest;
 using polyline_gpu::Sum;
 
@@ -118,13 +117,13 @@ __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>)
         if (masked) most2 = ::max(most2, s2[u]);
       }
       {
-        const A factor = exp_below<T>(m1 - most1);
+        const A factor = ::exp(m1 - most1);
         m1 = most1, z1 *= factor;
 #pragma unroll
         for (int c = 0; c < D; ++c) sum1[c] *= factor;
       }
       if constexpr (masked) {
-        const A factor = exp_below<T>(m2 - most2);
+        const A factor = ::exp(m2 - most2);
         m2 = most2, z2 *= factor;
 #pragma unroll
         for (int c = 0; c < D; ++c) sum2[c] *= factor;
@@ -132,12 +131,12 @@ __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>)
 #pragma unroll
       for (int u = 0; u < chunk; ++u) {
         {
-          const A p = exp_below<T>(s1[u] - m1);
+          const A p = ::exp(s1[u] - m1);
           z1 += p;
           add_scaled<D>(sum1, p, vs[at + u]);
         }
         if constexpr (masked) {
-          const A p = exp_below<T>(s2[u] - m2);
+          const A p = ::exp(s2[u] - m2);
           z2 += p;
           add_scaled<D>(sum2, p, vs[at + u]);
         }
@@ -153,19 +152,6 @@ __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>)
 inline void check_launch(const char* op, const AttentionShape& x) {
   check(x.tokens() < (i64{1} << 30) && x.batch * x.heads < 65536, op, ": batch ", x.batch,
         " times heads ", x.heads, " is too large for one launch (65535); use a smaller batch");
-}
-
-/// f(arguments, y) in float for those in bf16.
-template <class F>
-void in_float(Cuda on, const AttentionArgs<bf16>& in, bf16* y, const F& f) {
-  const i64 n = in.shape.batch * in.shape.tokens() * in.shape.channels();
-  const Workspace<float> wide(4 * n, Device::cuda);
-  float* const w = wide.data();
-  convert(on, n, in.q, w);
-  convert(on, n, in.k, w + n);
-  convert(on, n, in.v, w + 2 * n);
-  f(AttentionArgs<float>{in.shape, w, w + n, w + 2 * n, in.log_alpha, in.log_beta}, w + 3 * n);
-  convert(on, n, w + 3 * n, y);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_gpu
@@ -224,7 +210,7 @@ void whole_attention(Cuda on, Paths paths, const AttentionArgs<T>& in, T* y, T* 
       whole_tensor::run_forward<false>(call, in.q, in.k, in.v, local, y, y1, log_sums);
     return;
   }
-  whole_gpu::in_float(on, in, y, [&](const AttentionArgs<float>& wide, float* wide_y) {
+  polyline_gpu::in_float(on, in, y, [&](const AttentionArgs<float>& wide, float* wide_y) {
     whole_attention<float>(on, paths, wide, wide_y, nullptr, nullptr);
   });
 }

@@ -108,14 +108,14 @@ __global__ void __launch_bounds__(threads)
         if (pass == 0) {
           {
             const A most = ::max(m1, s1);
-            z1 = z1 * exp_below<T>(m1 - most) + exp_below<T>(s1 - most), m1 = most;
+            z1 = z1 * ::exp(m1 - most) + ::exp(s1 - most), m1 = most;
           }
           if (masked) {
             const A most = ::max(m2, s2);
-            z2 = z2 * exp_below<T>(m2 - most) + exp_below<T>(s2 - most), m2 = most;
+            z2 = z2 * ::exp(m2 - most) + ::exp(s2 - most), m2 = most;
           }
         } else {
-          const A p1 = exp_below<T>(s1 - m1), p2 = masked ? exp_below<T>(s2 - m2) : A(0),
+          const A p1 = ::exp(s1 - m1), p2 = masked ? ::exp(s2 - m2) : A(0),
                   dp = dot<D>(upstream, vs[u]);
           if (pass == 1) {
             mean1 += p1 * dp, mean2 += p2 * dp;
@@ -214,8 +214,8 @@ __global__ void __launch_bounds__(threads)
         s1 = score - closing(distance(as[u], ail) + distance(bil, bkl));
         s2 = score - closing(along + distance(bs[u], bkj));
       }
-      const A p1 = share1 * exp_below<T>(s1 - log_sum1[u]),
-              p2 = masked ? share2 * exp_below<T>(s2 - log_sum2[u]) : A(0);
+      const A p1 = share1 * ::exp(s1 - log_sum1[u]),
+              p2 = masked ? share2 * ::exp(s2 - log_sum2[u]) : A(0);
       const A ds1 = p1 * (dp - mean1[u]), ds2 = masked ? p2 * (dp - mean2[u]) : A(0);
       add_scaled<D>(dvalue, p1 + p2, gs[u]);
       add_scaled<D>(dkey, ds1 + ds2, qs[u]);
@@ -275,22 +275,45 @@ __global__ void __launch_bounds__(128)
   }
 }
 
-/// f(arguments, dy, gradients) in float for those in bf16.
-template <class F>
-void in_float(Cuda on, const AttentionArgs<bf16>& in, const bf16* dy,
-              const AttentionGradients<bf16>& to, const F& f) {
-  const i64 n = in.shape.batch * in.shape.tokens() * in.shape.channels();
-  const Workspace<float> wide(7 * n, Device::cuda);
-  float* const w = wide.data();
-  convert(on, n, in.q, w);
-  convert(on, n, in.k, w + n);
-  convert(on, n, in.v, w + 2 * n);
-  convert(on, n, dy, w + 3 * n);
-  f(AttentionArgs<float>{in.shape, w, w + n, w + 2 * n, in.log_alpha, in.log_beta}, w + 3 * n,
-    AttentionGradients<float>{w + 4 * n, w + 5 * n, w + 6 * n, to.dlog_alpha, to.dlog_beta});
-  convert(on, n, w + 4 * n, to.dq);
-  convert(on, n, w + 5 * n, to.dk);
-  convert(on, n, w + 6 * n, to.dv);
+template <class T>
+void backward(Paths paths, const AttentionArgs<T>& in, const T* dy,
+              const AttentionGradients<T>& to) {
+  const AttentionShape& x = in.shape;
+  const bool masked = paths != Paths::none;
+  const i64 all = x.batch * x.heads * x.tokens(),
+            slots = masked ? x.batch * x.heads * slots_of(x) * x.width : 0;
+  const Workspace<Sum<T>> a(masked ? all : 0, Device::cuda), b(masked ? all : 0, Device::cuda);
+  const Workspace<T> rows(8 * all, Device::cuda), crossings(4 * slots, Device::cuda);
+  if (masked) polyline_gpu::run_decay_sums(x, in.log_alpha, in.log_beta, a.data(), b.data());
+  T *const r = rows.data(), *const c = crossings.data();
+  const Saved<T> of_queries{r,           r + all,     r + 2 * all, r + 3 * all,
+                            r + 4 * all, r + 5 * all, c,           c + slots};
+  const Saved<T> of_keys{nullptr,     nullptr,     nullptr,       nullptr,
+                         r + 6 * all, r + 7 * all, c + 2 * slots, c + 3 * slots};
+  const dim3 grid(static_cast<unsigned>((x.tokens() + threads - 1) / threads),
+                  static_cast<unsigned>(x.batch * x.heads));
+  polyline_gpu::with_head_width(x.head_width, "whole_attention", [&](auto d) {
+    const auto run = [&](auto masks) {
+      constexpr int D = decltype(d)::value;
+      constexpr Masks M = decltype(masks)::value;
+      const T one = share1<T>(paths), other = share2<T>(paths);
+      backward_queries<T, D, M><<<grid, threads, 0, cuda::stream()>>>(
+          x, in.q, in.k, in.v, a.data(), b.data(), dy, one, other, to.dq, of_queries, nullptr);
+      backward_keys<T, D, M>
+          <<<grid, threads, 0, cuda::stream()>>>(x, in.q, in.k, in.v, a.data(), b.data(), dy, one,
+                                                 other, to.dk, to.dv, of_queries, of_keys, nullptr);
+    };
+    if (masked)
+      run(std::integral_constant<Masks, Masks::polylines>{});
+    else
+      run(std::integral_constant<Masks, Masks::none>{});
+  });
+  cuda::launched("whole_attention");
+  if (!masked) return;
+  const i64 lines = x.batch * x.heads * (x.height + x.width);
+  decay_gradients<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(
+      x, of_queries, of_keys, in.log_alpha, in.log_beta, to.dlog_alpha, to.dlog_beta);
+  cuda::launched("whole_attention");
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_gpu
@@ -298,67 +321,26 @@ void in_float(Cuda on, const AttentionArgs<bf16>& in, const bf16* dy,
 namespace ppma::inline PPMA_ABI::kernels {
 
 template <class T>
-void whole_attention_backward(Cuda, Paths paths, const AttentionArgs<T>& in, const WholeKept<T>&,
-                              const T* dy, const AttentionGradients<T>& to) {
-  using A = T;
-  const AttentionShape& x = in.shape;
-  const bool masked = paths != Paths::none;
-  const i64 all = x.batch * x.heads * x.tokens(),
-            slots = masked ? x.batch * x.heads * whole_gpu::slots_of(x) * x.width : 0;
-  const Workspace<polyline_gpu::Sum<A>> a(masked ? all : 0, Device::cuda),
-      b(masked ? all : 0, Device::cuda);
-  const Workspace<A> rows(8 * all, Device::cuda), crossings(4 * slots, Device::cuda);
-  if (masked) polyline_gpu::run_decay_sums(x, in.log_alpha, in.log_beta, a.data(), b.data());
-  A *const r = rows.data(), *const c = crossings.data();
-  const whole_gpu::Saved<A> of_queries{r,           r + all,     r + 2 * all, r + 3 * all,
-                                       r + 4 * all, r + 5 * all, c,           c + slots};
-  const whole_gpu::Saved<A> of_keys{nullptr,     nullptr,     nullptr,       nullptr,
-                                    r + 6 * all, r + 7 * all, c + 2 * slots, c + 3 * slots};
-  const dim3 grid(static_cast<unsigned>((x.tokens() + whole_gpu::threads - 1) / whole_gpu::threads),
-                  static_cast<unsigned>(x.batch * x.heads));
-  polyline_gpu::with_head_width(x.head_width, "whole_attention", [&](auto d) {
-    const auto run = [&](auto masks) {
-      constexpr int D = decltype(d)::value;
-      constexpr whole_gpu::Masks M = decltype(masks)::value;
-      const A share1 = whole_gpu::share1<A>(paths), share2 = whole_gpu::share2<A>(paths);
-      whole_gpu::backward_queries<T, D, M><<<grid, whole_gpu::threads, 0, cuda::stream()>>>(
-          x, in.q, in.k, in.v, a.data(), b.data(), dy, share1, share2, to.dq, of_queries, nullptr);
-      whole_gpu::backward_keys<T, D, M><<<grid, whole_gpu::threads, 0, cuda::stream()>>>(
-          x, in.q, in.k, in.v, a.data(), b.data(), dy, share1, share2, to.dk, to.dv, of_queries,
-          of_keys, nullptr);
-    };
-    if (masked)
-      run(std::integral_constant<whole_gpu::Masks, whole_gpu::Masks::polylines>{});
-    else
-      run(std::integral_constant<whole_gpu::Masks, whole_gpu::Masks::none>{});
-  });
-  cuda::launched("whole_attention");
-  if (!masked) return;
-  const i64 lines = x.batch * x.heads * (x.height + x.width);
-  whole_gpu::decay_gradients<<<cuda::blocks(lines, 128), 128, 0, cuda::stream()>>>(
-      x, of_queries, of_keys, in.log_alpha, in.log_beta, to.dlog_alpha, to.dlog_beta);
-  cuda::launched("whole_attention");
-}
-
-template <std::same_as<bf16> T>
 void whole_attention_backward(Cuda on, Paths paths, const AttentionArgs<T>& in,
                               const WholeKept<T>& kept, const T* dy,
                               const AttentionGradients<T>& to) {
   const AttentionShape& x = in.shape;
   const bool masked = paths != Paths::none;
-  if (whole_tensor::Lines::suits(x, masked)) {
+  if constexpr (!std::is_same_v<T, bf16>) {
+    whole_gpu::backward(paths, in, dy, to);
+  } else if (whole_tensor::Lines::suits(x, masked)) {
     const whole_tensor::Call call(paths, x, in.log_alpha, in.log_beta);
     if (masked)
       whole_tensor::run_backward<true>(call, in, kept, dy, to);
     else
       whole_tensor::run_backward<false>(call, in, kept, dy, to);
-    return;
+  } else {
+    polyline_gpu::in_float(on, in, dy, to,
+                           [&](const AttentionArgs<float>& wide, const float* wide_dy,
+                               const AttentionGradients<float>& wide_to) {
+                             whole_gpu::backward(paths, wide, wide_dy, wide_to);
+                           });
   }
-  whole_gpu::in_float(on, in, dy, to,
-                      [&](const AttentionArgs<float>& wide, const float* wide_dy,
-                          const AttentionGradients<float>& wide_to) {
-                        whole_attention_backward<float>(on, paths, wide, {}, wide_dy, wide_to);
-                      });
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels

@@ -317,7 +317,7 @@ void scan_attention(Cuda on, const AttentionArgs<T>& in, const i64* orders, T* y
   } else if (scan_attention_saves<T>(on, in.shape)) {
     scans_gpu::Tensor(in, orders).forward(in, y, y1, log_sums);
   } else {
-    whole_gpu::in_float(on, in, y, [&](const AttentionArgs<float>& wide, float* wide_y) {
+    polyline_gpu::in_float(on, in, y, [&](const AttentionArgs<float>& wide, float* wide_y) {
       scans_gpu::Wide<float>(wide, orders).forward(wide, wide_y);
     });
   }
@@ -332,11 +332,11 @@ void scan_attention_backward(Cuda on, const AttentionArgs<T>& in, const i64* ord
   } else if (scan_attention_saves<T>(on, in.shape)) {
     scans_gpu::Tensor(in, orders).backward(in, kept, dy, to);
   } else {
-    whole_gpu::in_float(on, in, dy, to,
-                        [&](const AttentionArgs<float>& wide, const float* wide_dy,
-                            const AttentionGradients<float>& wide_to) {
-                          scans_gpu::Wide<float>(wide, orders).backward(wide, wide_dy, wide_to);
-                        });
+    polyline_gpu::in_float(on, in, dy, to,
+                           [&](const AttentionArgs<float>& wide, const float* wide_dy,
+                               const AttentionGradients<float>& wide_to) {
+                             scans_gpu::Wide<float>(wide, orders).backward(wide, wide_dy, wide_to);
+                           });
   }
 }
 
