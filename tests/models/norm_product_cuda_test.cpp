@@ -7,6 +7,7 @@
 #include "distance.hpp"
 #include "ppma/models/attention.hpp"
 #include "ppma/nn/state_dict.hpp"
+#include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/tensor/autograd.hpp"
@@ -58,7 +59,8 @@ TEST_CASE("norm and products in one kernel give what one after the other gives",
         Size{3, 7, 9, 64, 8, MaskKind::polyline}, Size{3, 7, 9, 64, 2, MaskKind::none},
         Size{131, 7, 9, 128, 4, MaskKind::rmt}, Size{300, 5, 6, 128, 4, MaskKind::shared},
         Size{2, 5, 6, 128, 4, MaskKind::polyline}, Size{2, 5, 6, 256, 8, MaskKind::polyline},
-        Size{2, 5, 6, 48, 3, MaskKind::polyline}}) {
+        Size{2, 14, 14, 256, 8, MaskKind::polyline}, Size{1, 7, 7, 512, 16, MaskKind::polyline},
+        Size{2, 7, 7, 512, 16, MaskKind::polyline}, Size{2, 5, 6, 48, 3, MaskKind::polyline}}) {
     INFO("batch " << s.batch << ", " << s.height << " x " << s.width << ", channels " << s.channels
                   << ", heads " << s.heads << ", mask " << mask_of(s.mask).name);
     StageConfig c{s.channels, s.heads, 3 * s.channels, true, false, 1e-5, s.mask, true};
@@ -94,6 +96,12 @@ TEST_CASE("norm and products in one kernel give what one after the other gives",
     compare("hidden", norm_linear(xd, there.norm, there.fc1),
             there.fc1.forward(there.norm.forward(xd)), host.fc1.forward(host.norm.forward(xf)),
             1e-3);
+    const Tensor gelued = norm_linear_gelu(xd, there.norm, there.fc1);
+    const bool few = s.batch * s.height * s.width < 1000;
+    CHECK(gelued.defined() == (few && s.channels % 64 == 0));
+    if (gelued.defined())  // GELU of numbers that are not rounded before
+      compare("GELU", gelued, gelu(there.fc1.forward(there.norm.forward(xd))),
+              gelu(host.fc1.forward(host.norm.forward(xf))), 4e-3);
   }
 }
 

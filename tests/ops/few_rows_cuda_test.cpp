@@ -49,9 +49,10 @@ TEST_CASE("cuda: products of few rows", "[cuda]") {
     i64 rows, in, out;
   };
   // All tiles; sums shorter than a block's warps; results that end within a tile, or are too many.
-  for (const Size& s : {Size{1, 1024, 1000}, Size{49, 512, 512}, Size{50, 48, 20}, Size{33, 16, 36},
-                        Size{196, 768, 256}, Size{784, 128, 384}, Size{3137, 64, 64},
-                        Size{3137, 192, 64}, Size{7, 1536, 512}, Size{13000, 64, 192}}) {
+  for (const Size& s :
+       {Size{1, 1024, 1000}, Size{49, 512, 512}, Size{50, 48, 20}, Size{33, 16, 36},
+        Size{196, 768, 256}, Size{784, 128, 384}, Size{3137, 64, 64}, Size{3137, 192, 64},
+        Size{7, 1536, 512}, Size{13000, 64, 192}, Size{1561, 256, 260}}) {
     INFO(s.rows << " rows, " << s.in << " to " << s.out);
     Rng rng(5);
     const Tensor x = drawn({s.rows, s.in}, rng, 1), w = drawn({s.out, s.in}, rng, 0.1),
@@ -81,7 +82,7 @@ TEST_CASE("cuda: convolutions of few pixels with packed weights", "[cuda]") {
                         Size{1, 57, 55, 32, 64, 3, 2, 1}, Size{3, 5, 4, 16, 36, 3, 1, 0},
                         Size{1, 9, 8, 48, 24, 5, 1, 2}, Size{2, 8, 8, 16, 32, 2, 2, 0},
                         Size{1, 6, 7, 32, 48, 1, 1, 0}, Size{9, 40, 40, 32, 64, 3, 1, 1},
-                        Size{1, 6, 7, 8, 16, 3, 1, 1}}) {
+                        Size{1, 6, 7, 8, 16, 3, 1, 1}, Size{4, 28, 28, 128, 256, 3, 2, 1}}) {
     INFO(s.batch << " x " << s.h << " x " << s.w << ", " << s.in << " to " << s.out << ", kernel "
                  << s.kernel << ", stride " << s.stride);
     Rng rng(6);

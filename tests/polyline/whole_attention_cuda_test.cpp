@@ -11,9 +11,11 @@
 
 #include "catch.hpp"
 #include "polyline/help.hpp"
+#include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/types.hpp"
+#include "ppma/tensor/autograd.hpp"
 
 using namespace ppma;
 
@@ -89,6 +91,8 @@ TEST_CASE("whole attention on the GPU equals the CPU's, any grid and head width"
   compare({1, 1, 67, 2, 9}, 0.2, 1);
   compare({1, 1, 16, 9, 48}, 0.2, 1);
   compare({2, 8, 14, 14, 32}, 0.2, 1);  // a tile of four lines
+  compare({3, 8, 14, 14, 32}, 0.2, 1);  // too many heads to share keys out
+  compare({12, 6, 7, 7, 16}, 0.2, 1);
   compare({1, 1, 21, 20, 8}, 0.2, 1);   // two
   compare({1, 2, 16, 16, 32}, 0.2, 1);  // no padding
   compare({1, 2, 15, 8, 32}, 0.2, 1);   // an odd number of short lines
@@ -97,6 +101,49 @@ TEST_CASE("whole attention on the GPU equals the CPU's, any grid and head width"
   compare({1, 2, 35, 39, 64}, 0.2, 1);  // one
   compare({1, 1, 6, 80, 16}, 0.2, 1);   // columns as lines
   compare({1, 1, 66, 65, 24}, 0.2, 1);  // neither fits
+}
+
+TEST_CASE("whole attention with a local term in one kernel of the GPU", "[cuda][attention]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  const NoGrad off;
+  // Keys shared out or not; all widths of heads and lines; a map that is too large.
+  for (const Size& s : {Size{2, 3, 7, 7, 32}, Size{1, 8, 14, 14, 32}, Size{3, 8, 14, 14, 32},
+                        Size{1, 2, 16, 16, 64}, Size{40, 4, 16, 15, 48}, Size{12, 16, 8, 3, 16},
+                        Size{1, 1, 1, 2, 8}, Size{1, 2, 17, 5, 32}}) {
+    INFO("B " << s.batch << " G " << s.heads << " H " << s.height << " W " << s.width << " d "
+              << s.d);
+    const i64 c = s.heads * s.d;
+    const Shape tokens{s.batch, s.height, s.width, c}, grid{s.batch, s.heads, s.height, s.width};
+    const auto rounded = [](const Tensor& t, DType dtype) {
+      return cast(cast(t, dtype), DType::f64);
+    };
+    const Tensor q = rounded(polyline_test::random(tokens, 1), DType::bf16),
+                 k = rounded(polyline_test::random(tokens, 2, 0.3), DType::bf16),
+                 v = rounded(polyline_test::random(tokens, 3), DType::bf16),
+                 w = rounded(polyline_test::random({c, 1, 5, 5}, 4, 0.2), DType::f32),
+                 b = rounded(polyline_test::random({c}, 5), DType::f32),
+                 decays = rounded(join_decays(polyline_test::random_log_decay(grid, 6, 0.2),
+                                              polyline_test::random_log_decay(grid, 7, 0.2)),
+                                  DType::f32);
+    const auto there = [](const Tensor& t, DType dtype) { return cast(t, dtype).to(Device::cuda); };
+    for (const Paths paths : {Paths::none, Paths::v2h, Paths::both}) {
+      INFO("paths " << to_string(paths));
+      const auto run = [&](DType narrow, DType wide) {
+        return whole_attention_local(there(q, narrow), there(k, narrow), there(v, narrow), s.heads,
+                                     there(decays, wide), paths, there(w, wide), there(b, wide));
+      };
+      CHECK(!run(DType::f32, DType::f32).defined());
+      const Tensor there_one = run(DType::bf16, DType::f32);
+      REQUIRE(there_one.defined() == (paths != Paths::none && s.height <= 16));
+      if (!there_one.defined()) continue;
+      const Tensor want =
+          depthwise_conv2d(v, w, b, whole_attention(q, k, v, s.heads, decays, paths));
+      const Tensor one = there_one.to(Device::cpu),
+                   two = run(DType::bf16, DType::f32).to(Device::cpu);
+      CHECK(largest_difference(cast(one, DType::f64), want) <= 1e-2);
+      CHECK(std::memcmp(one.raw(), two.raw(), static_cast<std::size_t>(one.bytes())) == 0);
+    }
+  }
 }
 
 TEST_CASE("whole attention on the GPU under strong decay and large scores", "[cuda][attention]") {

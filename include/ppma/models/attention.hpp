@@ -143,6 +143,7 @@ struct Attention {
 #include "ppma/ops/layout.hpp"
 #include "ppma/polyline/attention.hpp"
 #include "ppma/polyline/decay.hpp"
+#include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/linear.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -197,6 +198,12 @@ Projected Attention::projected(const NormedTokens& normed, const Positions& at) 
 }
 
 Tensor Attention::forward(const Projected& p, const Tensor& add) const {
+  const std::optional<Paths> paths = mask_of(config.mask).paths;
+  if (lepe && paths && config.fused && !config.linear && !config.criss_cross)
+    if (const Tensor both = whole_attention_local(p.q, p.k, p.v, config.heads, p.log_decays, *paths,
+                                                  lepe->weight, lepe->bias);
+        both.defined())
+      return out_proj.forward(both, add);
   Tensor y;  // (B,H,W,C)
   const auto attended = [&] { return y = attend(p.q, p.k, p.v, p.log_decays); };
   return out_proj.forward(lepe ? lepe->forward(p.v, attended) : attended(), add);

@@ -122,6 +122,8 @@ Tensor FeedForward::forward(const Tensor& x, const Tensor& add) const {
 }
 
 Tensor FeedForward::forward(const Tensor& x, const LayerNorm& norm, const Tensor& add) const {
+  if (const Tensor h = norm_linear_gelu(x, norm, fc1); h.defined())
+    return fc2.forward(dwconv ? dwconv->forward(h, h) : h, add);
   return from_hidden(norm_linear(x, norm, to_hidden()), add);
 }
 

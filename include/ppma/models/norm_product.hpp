@@ -23,6 +23,10 @@ PPMA_API NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, con
 /// stored, and made again for backward.
 PPMA_API Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to);
 
+/// gelu(norm_linear(x, norm, to)) where that is one kernel: of few tokens on a GPU that nothing is
+/// recorded of. Undefined elsewhere, where GELU is better part of what follows.
+PPMA_API Tensor norm_linear_gelu(const Tensor& x, const LayerNorm& norm, const Linear& to);
+
 }  // namespace ppma::inline PPMA_ABI
 
 // Kernels on the GPU alone: a source that nvcc compiles there.
@@ -41,7 +45,7 @@ PPMA_API Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear
 #if PPMA_CUDA
 #include "ppma/kernels/cpu/decay.hpp"
 #include "ppma/kernels/cuda/norm_decay.cuh"
-#include "ppma/kernels/cuda/norm_product.cuh"
+#include "ppma/kernels/cuda/norm_product_run.cuh"
 #endif
 
 namespace ppma::inline PPMA_ABI {
@@ -74,23 +78,34 @@ NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor
 
 #if PPMA_CUDA
 namespace detail {
-// Three layers of C inputs, or rows of one, beside tokens x (B,H,W,C) and their norm, for a kernel
-// that leaves the normalised tokens out: of which nothing is recorded, or which backward can make
-// again.
-inline bool multiplies_normed(const Tensor& x, const LayerNorm& norm,
-                              const std::array<const Linear*, 3>& layers, i64 head) {
+using ThreeLayers = std::array<const Linear*, 3>;  // of C inputs, or three times rows of one
+// Whether all are on the GPU beside bf16 tokens x (B,H,W,C).
+inline bool beside(const Tensor& x, const LayerNorm& norm, const ThreeLayers& layers) {
   const auto on_gpu = [](const Tensor& t) { return t.defined() && t.device() == Device::cuda; };
-  const bool normed_is_recorded = needs_grad({x, norm.weight, norm.bias});
   if (!on_gpu(x) || x.dtype() != DType::bf16 || x.rank() != 4 ||
-      !kernels::multiplies_normed(x.numel() / x.dim(3), x.dim(3), head, normed_is_recorded) ||
       norm.weight.shape() != Shape{x.dim(3)} || norm.weight.device() != Device::cuda)
     return false;
-  bool recorded = false;
-  for (const Linear* l : layers) {
+  for (const Linear* l : layers)
     if (!on_gpu(l->weight) || !on_gpu(l->bias) || l->weight.dim(1) != x.dim(3)) return false;
-    recorded |= needs_grad({l->weight, l->bias});
-  }
-  return normed_is_recorded ? Saved(x).kept() : !recorded;
+  return true;
+}
+inline bool recorded(const ThreeLayers& layers) {
+  bool any = false;
+  for (const Linear* l : layers) any |= needs_grad({l->weight, l->bias});
+  return any;
+}
+// Whether a kernel that leaves the normalised tokens out multiplies them: nothing is recorded of
+// them, or backward can make them again.
+inline bool multiplies_normed(const Tensor& x, const LayerNorm& norm, const ThreeLayers& layers,
+                              i64 head) {
+  const bool normed_is_recorded = needs_grad({x, norm.weight, norm.bias});
+  return beside(x, norm, layers) &&
+         kernels::multiplies_normed(x.numel() / x.dim(3), x.dim(3), head, normed_is_recorded) &&
+         (normed_is_recorded ? Saved(x).kept() : !recorded(layers));
+}
+// Whether they are the three parts of one layer.
+inline bool triples(const Tensor& x, const Linear& to) {
+  return to.weight.defined() && x.rank() == 4 && to.weight.shape() == Shape{3 * x.dim(3), x.dim(3)};
 }
 
 // A layer's parameters beside bf16 tokens.
@@ -138,19 +153,25 @@ inline kernels::NormProducts norm_products(const Tensor& x, const LayerNorm& nor
   p.eps = static_cast<float>(norm.eps);
   return p;
 }
+// Those of one layer with three times as many outputs as inputs, to y.
+inline kernels::NormProducts norm_products(const Tensor& x, const LayerNorm& norm,
+                                           const NarrowLayer& layer, bf16* y) {
+  const i64 c = x.dim(3);
+  kernels::NormProducts p = norm_products(x, norm);
+  p.pitch = 3 * c;
+  for (int i = 0; i < 3; ++i) p.part[i] = layer.part(y + i * c, i * c);
+  return p;
+}
 }  // namespace detail
 #endif
 
 Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to) {
 #if PPMA_CUDA
-  if (to.weight.defined() && x.rank() == 4 && to.weight.shape() == Shape{3 * x.dim(3), x.dim(3)} &&
-      detail::multiplies_normed(x, norm, {&to, &to, &to}, 0)) {
+  if (detail::triples(x, to) && detail::multiplies_normed(x, norm, {&to, &to, &to}, 0)) {
     const i64 c = x.dim(3);
     Tensor y = Tensor::empty({x.dim(0), x.dim(1), x.dim(2), 3 * c}, x.dtype(), x.device());
     const detail::NarrowLayer layer(to);
-    kernels::NormProducts p = detail::norm_products(x, norm);
-    p.pitch = 3 * c;
-    for (int i = 0; i < 3; ++i) p.part[i] = layer.part(y.data<bf16>() + i * c, i * c);
+    kernels::NormProducts p = detail::norm_products(x, norm, layer, y.data<bf16>());
     const Tensor normed = detail::run_normed(x, norm, p, [&] {
       kernels::norm_products(Cuda{}, p, c, {}, nullptr, nullptr, nullptr, nullptr);
     });
@@ -158,6 +179,22 @@ Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to) {
   }
 #endif
   return to.forward(norm.forward(x));
+}
+
+Tensor norm_linear_gelu([[maybe_unused]] const Tensor& x, [[maybe_unused]] const LayerNorm& norm,
+                        [[maybe_unused]] const Linear& to) {
+#if PPMA_CUDA
+  if (detail::triples(x, to) && detail::beside(x, norm, {&to, &to, &to}) &&
+      kernels::gelus_normed(x.numel() / x.dim(3), x.dim(3)) &&
+      !needs_grad({x, norm.weight, norm.bias, to.weight, to.bias})) {
+    const i64 c = x.dim(3);
+    Tensor y = Tensor::empty({x.dim(0), x.dim(1), x.dim(2), 3 * c}, x.dtype(), x.device());
+    const detail::NarrowLayer layer(to);
+    kernels::norm_gelu(Cuda{}, detail::norm_products(x, norm, layer, y.data<bf16>()), c);
+    return y;
+  }
+#endif
+  return Tensor();
 }
 
 }  // namespace ppma::inline PPMA_ABI

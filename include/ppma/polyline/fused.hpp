@@ -36,6 +36,13 @@ namespace ppma::inline PPMA_ABI {
 PPMA_API Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                 const Tensor& log_decays, Paths paths = Paths::both);
 
+/// whole_attention() + conv(v), the depthwise convolution with w (C,1,5,5) and b (C), where that is
+/// one kernel: of masked maps of at most 16 x 16 on a GPU in bf16, of which nothing is recorded.
+/// Undefined elsewhere.
+PPMA_API Tensor whole_attention_local(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                      const Tensor& log_decays, Paths paths, const Tensor& w,
+                                      const Tensor& b);
+
 /// Criss-cross attention; the composed twin is criss_cross_attention_composed(). Arguments as
 /// whole_attention(); undefined log decays: no mask.
 PPMA_API Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
@@ -90,6 +97,32 @@ Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 he
                   });
                   return d.tensors();
                 });
+}
+
+Tensor whole_attention_local([[maybe_unused]] const Tensor& q, [[maybe_unused]] const Tensor& k,
+                             [[maybe_unused]] const Tensor& v, [[maybe_unused]] i64 heads,
+                             [[maybe_unused]] const Tensor& log_decays,
+                             [[maybe_unused]] Paths paths, [[maybe_unused]] const Tensor& w,
+                             [[maybe_unused]] const Tensor& b) {
+#if PPMA_CUDA
+  const auto parameter = [](const Tensor& t, const Shape& shape) {
+    return t.defined() && t.device() == Device::cuda && t.dtype() == DType::f32 &&
+           t.shape() == shape;
+  };
+  if (v.defined() && v.rank() == 4 && v.device() == Device::cuda && v.dtype() == DType::bf16 &&
+      parameter(w, {v.dim(3), 1, 5, 5}) && parameter(b, {v.dim(3)})) {
+    const detail::AttentionInputs in("whole_attention_local", q, k, v, heads, log_decays,
+                                     paths != Paths::none);
+    if (kernels::adds_local(paths, in.shape) && !is_recorded(in.tensors()) && !needs_grad({w, b})) {
+      Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device());
+      kernels::whole_attention(Cuda{}, paths, in.args<bf16>(), y.data<bf16>(),
+                               static_cast<bf16*>(nullptr), nullptr,
+                               {w.data<float>(), b.data<float>()});
+      return y;
+    }
+  }
+#endif
+  return Tensor();
 }
 
 }  // namespace ppma::inline PPMA_ABI

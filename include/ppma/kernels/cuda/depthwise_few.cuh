@@ -4,8 +4,8 @@
 // threads that walk down rows, so a thread has only two pixels of two channels and reads their
 // neighbourhood at once. The sums run in the order of the walk: the same bits.
 //
-// Weights and bias are float, which no kernel of cuda::launch() writes: they are read before the
-// kernel ahead is done.
+// Weights and bias are float, and of those kernels of cuda::launch() write no parameters: they are
+// read before the kernel ahead is done.
 //
 // Floor: a launch and one trip to memory. Each value is read K (K + 1) / 2 times, from the caches.
 

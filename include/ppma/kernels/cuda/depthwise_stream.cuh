@@ -47,6 +47,7 @@ __global__ void __launch_bounds__(stream_threads(K), stream_blocks(K))
   for (int i = strip * 32 + lane; i < ::min(64, d.c - c0) * K * K / 4; i += threads)
     copy_async(weights + i * 4, w + static_cast<i64>(c0) * K * K + i * 4, true);
   copies_issued();
+  cuda::wait();  // weights are parameters
   const int left = tile * d.strips * P - K / 2;
   RowRing rows(d, x + image, memory, left, d.strips * P + K - 1, c0, y0 - K / 2, y1 + K / 2);
   for (int n = 0; n < ring_rows - 1; ++n) rows.fetch(threads), copies_issued();
@@ -164,11 +165,11 @@ void run_depthwise_stream(const DepthwiseShape& s, const bf16* x, const float* w
   const i64 sixty_fours = (s.c + 63) / 64,
             at_once = 132 * (stream_threads(K) * stream_blocks(K) / 32 / d.strips);
   cut_rows(d, s.batch * d.tiles * sixty_fours, at_once, K + 1);
-  kernel<<<dim3(static_cast<unsigned>(sixty_fours), static_cast<unsigned>(d.tiles * d.chunks),
-                static_cast<unsigned>(s.batch)),
-           dim3(32, static_cast<unsigned>(d.strips)), static_cast<std::size_t>(bytes),
-           cuda::stream()>>>(d, x, w, turned, bias, add == x && add, add, slope_at, y);
-  cuda::launched("depthwise_conv2d");
+  cuda::launch("depthwise_conv2d", kernel,
+               dim3(static_cast<unsigned>(sixty_fours), static_cast<unsigned>(d.tiles * d.chunks),
+                    static_cast<unsigned>(s.batch)),
+               dim3(32, static_cast<unsigned>(d.strips)), static_cast<std::size_t>(bytes), d, x, w,
+               turned, bias, add == x && add, add, slope_at, y);
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail

@@ -10,9 +10,14 @@
 
 namespace ppma::inline PPMA_ABI::kernels::detail::few_rows {
 
-/// Multiplications up to which these tiles were faster on an H200 than what stands for many rows,
-/// each timed alone.
+/// Multiplications up to which these tiles were faster on an H200 than what stands for many rows.
 inline constexpr i64 most_work = i64{1} << 27;
+
+/// The same of a convolution. What stands for many pixels (conv_tensor.cuh) has tiles of 128 x 128,
+/// and leaves most of the GPU without work where these are less than a quarter of it.
+inline i64 most_conv_work(i64 pixels, i64 n, i64 k) {
+  return k <= 2048 && (pixels + 127) / 128 * ((n + 127) / 128) <= 32 ? i64{1} << 29 : most_work;
+}
 
 /// Calls f with the first tile of a list that fits a product into shared memory and makes at least
 /// as many blocks of it as `least` says, in their order. False: none does.
@@ -60,19 +65,24 @@ bool run(const Gemm<T>& g) {
   p.rows = static_cast<int>(g.m), p.k = static_cast<int>(g.k), p.n = static_cast<int>(g.n);
   p.x = g.a, p.part[0] = {g.b, g.bias, g.c}, p.parts = 1, p.pitch = static_cast<int>(g.ldc);
   p.add = g.add, p.lasting = g.lasting;
-  constexpr int least[] = {96, 48, 48, 0};
-  return with_tile<Tile<64, 64, 4, 2, 1>, Tile<32, 64, 2, 2, 2>, Tile<16, 32, 1, 1, 8>,
-                   Tile<16, 16, 1, 1, 8>>(p, Rows::plain, least, [&](auto tile) {
+  const auto by = [&](auto tile) {
     run<decltype(tile), Rows::plain, 0, false, AsItIs>("linear", p, NothingMore{});
-  });
+  };
+  // Eight warps share a sum where each has two steps of it at least.
+  constexpr int least_long[] = {132, 48, 0}, least[] = {264, 48, 48, 0};
+  if (g.k >= 256)
+    return with_tile<Tile<32, 32, 1, 1, 8>, Tile<16, 32, 1, 1, 8>, Tile<16, 16, 1, 1, 8>>(
+        p, Rows::plain, least_long, by);
+  return with_tile<Tile<64, 64, 4, 2, 1>, Tile<32, 64, 2, 2, 2>, Tile<16, 32, 1, 1, 8>,
+                   Tile<16, 16, 1, 1, 8>>(p, Rows::plain, least, by);
 }
 
 /// The convolution with F behind it, where its weights are in the order of (n, taps, ci).
 template <class F>
 bool run(const ConvMap& m, const bf16* x, const ConvWeights<bf16>& w, const bf16* bias, bf16* out) {
   const i64 pixels = m.batch * m.oh * m.ow, k = m.th * m.tw * m.ci;
-  if (pixels * m.co * k > most_work || m.groups != 1 || m.ci % 8 != 0 || k % 16 != 0 ||
-      m.co % 4 != 0 || w.c_step != 1 || w.kx_step != m.ci || w.kw != m.tw * m.ci ||
+  if (pixels * m.co * k > most_conv_work(pixels, m.co, k) || m.groups != 1 || m.ci % 8 != 0 ||
+      k % 16 != 0 || m.co % 4 != 0 || w.c_step != 1 || w.kx_step != m.ci || w.kw != m.tw * m.ci ||
       w.ky_step != 1 || w.ky != 0 || w.kx != 0 || w.n_step != k || m.out_col != m.co ||
       m.out_row != m.ow * m.co || m.out_batch != m.oh * m.out_row ||
       m.batch * m.h * m.w * m.ci >= (i64{1} << 30) || !aligned(16, x, w.w) ||

@@ -55,6 +55,7 @@ __global__ void __launch_bounds__(256)
   const int lane = static_cast<int>(threadIdx.x) & (width - 1);
   const i64 r = (static_cast<i64>(blockIdx.x) * 256 + threadIdx.x) / width;
   const bool there = r < rows;
+  cuda::wait();
   A v[K][V];
   A sum = 0;
 #pragma unroll
@@ -103,8 +104,13 @@ void run_layer_norm_rows(i64 rows, i64 cols, const T* x, const acc_t<T>* w, cons
   const int width = row_width(cols, V);
   const auto run = [&](auto k) {
     const unsigned blocks = static_cast<unsigned>((rows * width + 255) / 256);
-    layer_norm_rows<T, V, decltype(k)::value><<<blocks, 256, 0, cuda::stream()>>>(
-        rows, static_cast<int>(cols), width, x, w, b, eps, y, mean, rstd, after);
+    const auto kernel = layer_norm_rows<T, V, decltype(k)::value, After>;
+    if constexpr (std::is_same_v<T, bf16>)
+      cuda::launch("layer_norm", kernel, blocks, 256, 0, rows, cols, width, x, w, b, eps, y, mean,
+                   rstd, after);
+    else  // float results: see depthwise_few.cuh
+      kernel<<<blocks, 256, 0, cuda::stream()>>>(rows, static_cast<int>(cols), width, x, w, b, eps,
+                                                 y, mean, rstd, after);
   };
   if (cols <= 32 * V)
     run(std::integral_constant<int, 1>{});

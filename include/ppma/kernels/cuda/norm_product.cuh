@@ -15,7 +15,6 @@
 // 4.3 TB/s (as four kernels q, k and v are 16 passes over such a map: 190 us). 10 GFLOP: 25 us at
 // what mma.sync reaches.
 
-#include "ppma/kernels/cuda/few_rows_run.cuh"
 #include "ppma/kernels/cuda/mma.cuh"
 #include "ppma/kernels/cuda/norm_decay.cuh"
 
@@ -213,97 +212,6 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
 }
 
 }  // namespace detail
-
-namespace detail::norm_product {
-inline i64 work(i64 rows, i64 c) { return 3 * rows * c * c; }
-/// Whether there are so few rows that tiles are faster which each normalise theirs (few_rows.cuh):
-/// so they were on an H200, timed alone, beside this kernel (64 channels) or the operations one by
-/// one.
-inline bool few(i64 rows, i64 c, bool turns) {
-  return (c == 64 || c == 128 || c == 256 || c == 512) && work(rows, c) <= (c == 64 ? i64{1} << 26
-                                                                            : turns ? i64{1} << 29
-                                                                                    : i64{1} << 27);
-}
-
-template <class T, int C, class After>
-void run_few(const NormProducts& p, const After& after) {
-  few_rows::Product few{};
-  few.rows = static_cast<int>(p.rows), few.k = few.n = C, few.x = p.x;
-  for (int i = 0; i < 3; ++i) few.part[i] = {p.part[i].w, p.part[i].bias, p.part[i].y};
-  few.parts = 3, few.pitch = static_cast<int>(p.pitch), few.lasting = true;
-  few.gamma = p.gamma, few.beta = p.beta, few.eps = p.eps;
-  few.cosine = p.cosine, few.sine = p.sine, few.d = p.d, few.scale = p.scale;
-  few.tokens = static_cast<int>(p.tokens);
-  using few_rows::Rows;
-  if (p.cosine) return few_rows::run<T, Rows::normed, C, true, AsItIs>("norm_products", few, after);
-  if constexpr (std::is_same_v<After, NothingMore>)
-    few_rows::run<T, Rows::normed, C, false, AsItIs>("norm_products", few, after);
-}
-template <class After>
-void run_few(const NormProducts& p, i64 c, const After& after) {
-  using few_rows::Tile;
-  const bool filled = work(p.rows, c) > i64{1} << 26;
-  if (c == 64)
-    run_few<Tile<32, 64, 2, 2, 2>, 64>(p, after);
-  else if (c == 128)
-    filled ? run_few<Tile<64, 64, 4, 2, 1>, 128>(p, after)
-           : run_few<Tile<32, 64, 2, 2, 2>, 128>(p, after);
-  else if (c == 256)
-    filled ? run_few<Tile<32, 128, 2, 4, 1>, 256>(p, after)
-           : run_few<Tile<16, 64, 1, 2, 4>, 256>(p, after);
-  else
-    filled ? run_few<Tile<32, 128, 2, 4, 1>, 512>(p, after)
-           : run_few<Tile<16, 64, 1, 2, 4>, 512>(p, after);
-}
-}  // namespace detail::norm_product
-
-/// Whether norm_products takes rows of c channels in heads of d (0: nothing is turned), where a
-/// block can have so much shared memory, and gains: few rows are done before the weights of 128
-/// channels are there. recorded: with the means and deviations that backward reads, which the
-/// kernel of few rows does not write. Places of log decays are 32-bit numbers.
-inline bool multiplies_normed(i64 rows, i64 c, i64 d, bool recorded) {
-  if (d % 8 != 0 || d > 64 || (d & (d - 1)) != 0) return false;
-  return (!recorded && detail::norm_product::few(rows, c, d > 0)) ||
-         (rows < (i64{1} << 27) && (c == 64 || (c == 128 && rows >= 8192)) &&
-          detail::norm_product::shared_bytes(static_cast<int>(c), static_cast<int>(d)) <=
-              static_cast<int>(cuda::device().sharedMemPerBlockOptin));
-}
-
-/// The products; and the log decays (s.rows, batch, heads, tokens) of the normalised tokens at
-/// `logs`, where they are wanted: as layer_norm_log_decay.
-inline void norm_products(Cuda, const NormProducts& p, i64 c, const DecayShape& s,
-                          const float* dt_weight, const float* dt_bias, const float* a_log,
-                          float* logs) {
-  using namespace detail;
-  if (p.rows == 0) return;
-  if (p.mean == nullptr && norm_product::few(p.rows, c, p.cosine != nullptr))
-    return logs && p.cosine ? norm_product::run_few(
-                                  p, c, decays_of_row<bf16>(s, dt_weight, dt_bias, a_log, logs))
-                            : norm_product::run_few(p, c, NothingMore{});
-  const i64 tiles = (p.rows + norm_product::rows - 1) / norm_product::rows;
-  const auto run = [&](auto cols, auto turns, const auto& after) {
-    constexpr int C = decltype(cols)::value;
-    const auto kernel =
-        detail::norm_products<C, decltype(turns)::value, std::remove_cvref_t<decltype(after)>>;
-    const int bytes = norm_product::shared_bytes(C, p.cosine ? p.d : 0);
-    allow_shared(kernel, bytes, "norm_products");
-    const i64 stay = std::min<i64>(tiles, 132 * (C == 64 ? 2 : 1));
-    cuda::launch("norm_products", kernel, static_cast<unsigned>(stay), norm_product::threads<C>,
-                 static_cast<std::size_t>(bytes), p, after);
-  };
-  const auto with_c = [&](auto turns, const auto& after) {
-    if (c == 64)
-      run(std::integral_constant<int, 64>{}, turns, after);
-    else
-      run(std::integral_constant<int, 128>{}, turns, after);
-  };
-  if (logs && p.cosine)
-    with_c(std::true_type{}, decays_of_row<bf16>(s, dt_weight, dt_bias, a_log, logs));
-  else if (p.cosine)
-    with_c(std::true_type{}, NothingMore{});
-  else
-    with_c(std::false_type{}, NothingMore{});
-}
 
 }  // namespace ppma::inline PPMA_ABI::kernels
 

@@ -189,19 +189,25 @@ void whole_attention(Cuda, Paths paths, const AttentionArgs<T>& in, T* y, T*, T*
   cuda::launched("whole_attention");
 }
 
+/// Whether whole_attention adds a local term.
+inline bool adds_local(Paths paths, const AttentionShape& x) {
+  const bool masked = paths != Paths::none;
+  return whole_tensor::Lines::suits(x, masked) && whole_tensor::Lines(x, masked).small(masked);
+}
+
 // A template, so that its kernels are compiled where it is called.
 template <std::same_as<bf16> T>
-void whole_attention(Cuda on, Paths paths, const AttentionArgs<T>& in, T* y, T* y1,
-                     float* log_sums) {
+void whole_attention(Cuda on, Paths paths, const AttentionArgs<T>& in, T* y, T* y1, float* log_sums,
+                     const whole_tensor::LocalTerm& local = {}) {
   const AttentionShape& x = in.shape;
   whole_gpu::check_launch("whole_attention", x);
   const bool masked = paths != Paths::none;
   if (whole_tensor::Lines::suits(x, masked)) {
     const whole_tensor::Call call(paths, x, in.log_alpha, in.log_beta);
     if (masked)
-      whole_tensor::run_forward<true>(call, in.q, in.k, in.v, y, y1, log_sums);
+      whole_tensor::run_forward<true>(call, in.q, in.k, in.v, local, y, y1, log_sums);
     else
-      whole_tensor::run_forward<false>(call, in.q, in.k, in.v, y, y1, log_sums);
+      whole_tensor::run_forward<false>(call, in.q, in.k, in.v, local, y, y1, log_sums);
     return;
   }
   polyline_gpu::in_float(on, in, y, [&](const AttentionArgs<float>& wide, float* wide_y) {

@@ -11,7 +11,11 @@
 // All A of a map are 16 x 16 numbers a line: a table in shared memory, as are B of the lines that a
 // warp works on; A_i of these lines are constants of the thread. All keys of the map lie in shared
 // memory too, so nothing but the start waits for others, and the running sums of the decays are
-// scanned here.
+// scanned here. Of few heads a group's keys are shared out to several warps of its block; all have
+// the same r, and their sums are added in one order.
+//
+// A convolution of the values may be added, the network's local term (local_term.cuh). With several
+// warps a group each has some of its channels.
 //
 // r must not come from scores that the mask removes, or the sums might vanish: it is the owner's
 // own score less 30, which no mask weakens (both paths give it 1). A sum is then at least e^30, and
@@ -21,252 +25,56 @@
 // largest masked score: any finite score is right. The last bit of the first log sum tells
 // backward, whose weights e^(s - log sum) have the same range.
 
-#include "ppma/kernels/cuda/whole/pieces.cuh"
+#include "ppma/kernels/cuda/whole/small_map.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
-// Of a block, at most; blocks on a multiprocessor: with three (80 registers a thread) spills cost
-// more than the third hides (measured on an H100 and an H200).
-inline constexpr int small_warps = 7, small_blocks = 2;
-
-/// Two masks next to each other, or their product with two weights: bf16 for the left factor of a
-/// product, float for gradients.
-__device__ __forceinline__ void set(unsigned& pair, float low, float high) {
-  pair = detail::rounded_pair(low, high);
-}
-__device__ __forceinline__ void set(float2& pair, float low, float high) { pair = {low, high}; }
-__device__ __forceinline__ unsigned times(unsigned x, unsigned y) {
-  const __nv_bfloat162 product = __hmul2(reinterpret_cast<const __nv_bfloat162&>(x),
-                                         reinterpret_cast<const __nv_bfloat162&>(y));
-  return reinterpret_cast<const unsigned&>(product);
-}
-__device__ __forceinline__ float2 times(float2 x, float2 y) { return {x.x * y.x, x.y * y.y}; }
-/// The pairs of a lane in both 16 x 8 pieces of a group's scores.
-template <class Pair>
-struct alignas(2 * sizeof(Pair)) Twin {
-  Pair half[2];
-};
-
-/// A map in the shared memory of a block. Its cells fall into groups of 16, one line of 16 or two
-/// of 8; a warp owns one group after the other, and all groups pass by it. x and z are what its
-/// products run over: keys and values, or queries and dy.
-template <int D, int WT, class Pair>
-struct Small {
-  static constexpr int padded = 8 * WT, lines_a_group = 2 / WT;
-  int groups, rows, length, lines, lane, warp, warps;
-  bf16 (*x)[D + 8], (*z)[D + 8];
-  float *a, *b;        // running sums of the decays, by cells
-  Twin<Pair>* along;   // A_k[j,l] of every group, by halves of the columns j and lanes
-  Twin<Pair>* across;  // of the warp's lines i: B_i[k,l] of every group, by pairs l
-  Pair* turn;          // B_i[k,j], the same twice, by cells
-
-  static int groups_of(const Lines& g) { return (g.lines + lines_a_group - 1) / lines_a_group; }
-  /// Warps of a block: every one has as many groups.
-  static int warps_of(const Lines& g) {
-    const int rounds = (groups_of(g) + small_warps - 1) / small_warps;
-    return (groups_of(g) + rounds - 1) / rounds;
-  }
-  /// Bytes of shared memory, with `stats` more for a cell.
-  static int bytes(const Lines& g, int stats) {
-    const int n = groups_of(g), pair = static_cast<int>(sizeof(Pair));
-    return n * (16 * (4 * (D + 8) + 8 + stats) + WT * 64 * pair +
-                warps_of(g) * lines_a_group * (8 + 16) * pair);
-  }
-
-  __device__ __forceinline__ Small(const Lines& g, float4* shared)
-      : groups((g.lines + lines_a_group - 1) / lines_a_group),
-        rows(16 * groups),
-        length(g.length),
-        lines(g.lines),
-        lane(static_cast<int>(threadIdx.x) % 32),
-        warp(static_cast<int>(threadIdx.x) / 32),
-        warps(static_cast<int>(blockDim.x) / 32) {
-    along = reinterpret_cast<Twin<Pair>*>(shared);
-    across = along + groups * WT * 32 + warp * lines_a_group * groups * 4;
-    turn = reinterpret_cast<Pair*>(along + groups * WT * 32 + warps * lines_a_group * groups * 4) +
-           warp * lines_a_group * rows;
-    x = reinterpret_cast<bf16(*)[D + 8]>(turn + (warps - warp) * lines_a_group * rows),
-    z = x + rows;
-    a = reinterpret_cast<float*>(z + rows), b = a + rows;
-  }
-  __device__ __forceinline__ float* stats() const { return b + rows; }
-
-  /// f(group) for all groups of the warp.
-  template <class F>
-  __device__ __forceinline__ void each_group(F&& f) const {
-    for (int group = static_cast<int>(blockIdx.x) * warps + warp; group < groups;
-         group += static_cast<int>(gridDim.x) * warps)
-      f(group);
-  }
-  /// Of the thread's row r (0 or 1, eight rows of a result apart) of a group: line, column, token;
-  /// -1: padding.
-  __device__ __forceinline__ int line(int group, int r) const {
-    return group * lines_a_group + (WT == 1 ? r : 0);
-  }
-  __device__ __forceinline__ int column(int r) const { return lane / 4 + (WT == 2 ? 8 * r : 0); }
-  __device__ __forceinline__ int token(int group, int r) const {
-    return line(group, r) < lines && column(r) < length ? line(group, r) * length + column(r) : -1;
-  }
-
-  /// A head's tokens into shared memory, in the background; zeros in the padding.
-  __device__ __forceinline__ void copy(const Lines& g, const bf16* head, bf16 (*to)[D + 8]) const {
-    for (int e = static_cast<int>(threadIdx.x); e < rows * (D / 8);
-         e += static_cast<int>(blockDim.x)) {
-      const int cell = e / (D / 8), c = e % (D / 8) * 8, l = cell / padded, at = cell % padded;
-      const bool there = l < lines && at < length && c < g.head_width;
-      copy_async(&to[cell][c],
-                 there ? head + (l * length + at) * static_cast<int>(g.channels) + c : head, there);
-    }
-  }
-  /// The running sums of a head; half a warp a line or a column.
-  __device__ __forceinline__ void scan(const float* log_a, const float* log_b) const {
-    constexpr int ahead = 3;  // loads are under way at once
-    const int all_lines = rows / padded, at = lane % 16;
-    for (int first = 2 * warp; first < all_lines + padded; first += ahead * 2 * warps) {
-      float logs[ahead];
+/// Adds what the warps of an owner have, for the first of them; true for that one.
+template <int D, int splits, int WT>
+__device__ __forceinline__ bool join(const Small<D, WT, unsigned>& map, float (&out1)[D / 8][4],
+                                     float (&out2)[D / 8][4], float (&sum1)[4], float (&sum2)[4]) {
+  constexpr int each = Small<D, WT, unsigned>::joined;
+  float* const all = map.stats() + map.owner * (splits - 1) * each * 32 + map.lane;
+  const auto over = [&](float* at, auto&& f) {
 #pragma unroll
-      for (int i = 0; i < ahead; ++i) {
-        const int task = first + i * 2 * warps + lane / 16, c = task - all_lines;
-        logs[i] = 0;
-        if (task < all_lines) {
-          if (task < lines && at > 0 && at < length) logs[i] = log_a[task * length + at];
-        } else if (c < length && at > 0 && at < lines) {
-          logs[i] = log_b[at * length + c];
-        }
-      }
+    for (int s = 0; s < D / 8; ++s)
 #pragma unroll
-      for (int i = 0; i < ahead; ++i) {
-        const int task = first + i * 2 * warps + lane / 16, c = task - all_lines;
-        float sum = polyline_gpu::counted(logs[i], polyline_gpu::limit_bf16);
-#pragma unroll
-        for (int far_off = 1; far_off < 16; far_off *= 2) {
-          const float before = __shfl_up_sync(0xffffffffu, sum, far_off, 16);
-          if (at >= far_off) sum += before;
-        }
-        if (task < all_lines && at < padded) a[task * padded + at] = sum;
-        if (task >= all_lines && c < padded && at < all_lines) b[at * padded + c] = sum;
-      }
-    }
-  }
-  __device__ __forceinline__ static float decay(float from, float to) {
-    return exp2_fast(-::fabsf(from - to) * log2_e);
-  }
-  /// A_k[j,l] and A_k[j,l+1], of cells that are there, times two factors.
-  __device__ __forceinline__ Pair along_line(int k, int j, int l, float2 factors = {1, 1}) const {
-    const float from = a[k * padded + j];
-    const float2 to = *reinterpret_cast<const float2*>(a + k * padded + l);
-    const bool there = k < lines && j < length;
-    Pair p;
-    set(p, there && l < length ? decay(from, to.x) * factors.x : 0.f,
-        there && l + 1 < length ? decay(from, to.y) * factors.y : 0.f);
-    return p;
-  }
-  /// A of all lines, for the block; times a factor of every cell (k,l).
-  __device__ __forceinline__ void fill_along(const float* factors = nullptr) const {
-    for (int m = warp; m < groups; m += warps)
-#pragma unroll
-      for (int r = 0; r < WT; ++r)
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int k = WT == 2 ? m : 2 * m + half, l = (WT == 2 ? 8 * half : 0) + lane % 4 * 2;
-          along[(m * WT + r) * 32 + lane].half[half] = along_line(
-              k, column(r), l,
-              factors != nullptr ? *reinterpret_cast<const float2*>(factors + k * padded + l)
-                                 : float2{1, 1});
-        }
-  }
-  /// B of the lines of a group, for the warp; the row path's times a factor of every cell (k,l).
-  __device__ __forceinline__ void fill_across(int group, const float* factors = nullptr) const {
-    __syncwarp();
-#pragma unroll
-    for (int u = 0; u < lines_a_group; ++u) {
-      // a lane stays in its column
-      const float* const from = b + (group * lines_a_group + u) * padded + lane % padded;
-      for (int cell = lane; cell < rows; cell += 32) {
-        const float v = cell / padded < lines && cell % padded < length ? decay(*from, b[cell])
-                                                                        : 0.f,
-                    f = factors != nullptr ? v * factors[cell] : v;
-        set(turn[u * rows + cell], v, v);
-        // where the pair of lane l % 8 / 2 has its place
-        if constexpr (sizeof(Pair) == 4)
-          reinterpret_cast<__nv_bfloat16*>(
-              across)[(u * groups + cell / 16) * 16 + cell % 8 / 2 * 4 + cell % 16 / 8 * 2 +
-                      cell % 2] = __float2bfloat16_rn(f);
-        else
-          reinterpret_cast<float*>(across)[(u * groups + cell / 16) * 16 + cell % 8 / 2 * 4 +
-                                           cell % 16 / 8 * 2 + cell % 2] = f;
-      }
-    }
-    __syncwarp();
-  }
-  /// A of the group's own lines, by rows and halves (of the line with WT 2, else both the same).
-  __device__ __forceinline__ void own_lines(int group, Pair (&own)[2][WT]) const {
+      for (int e = 0; e < 4; ++e)
+        f(out1[s][e], at[(s * 8 + e) * 32]), f(out2[s][e], at[(s * 8 + 4 + e) * 32]);
 #pragma unroll
     for (int r = 0; r < 2; ++r)
-#pragma unroll
-      for (int w = 0; w < WT; ++w)
-        own[r][w] = along_line(line(group, r), column(r), 8 * w + lane % 4 * 2);
-  }
-  /// Both masks of group m, by halves and rows.
-  __device__ __forceinline__ void masks(int m, const Pair (&own)[2][WT], Pair (&row)[2][2],
-                                        Pair (&col)[2][2]) const {
-    Twin<Pair> table[WT], over[lines_a_group];
-#pragma unroll
-    for (int r = 0; r < WT; ++r) table[r] = along[(m * WT + r) * 32 + lane];
-#pragma unroll
-    for (int u = 0; u < lines_a_group; ++u) over[u] = across[(u * groups + m) * 4 + lane % 4];
-#pragma unroll
-    for (int r = 0; r < 2; ++r)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        row[half][r] = times(own[r][WT == 2 ? half : 0], over[WT == 1 ? r : 0].half[half]);
-        col[half][r] =
-            times(table[WT == 2 ? r : 0].half[half],
-                  turn[(WT == 1 ? r * rows : 0) + 16 * m + (WT == 1 ? 8 * half : 0) + column(r)]);
-      }
-  }
-  /// s, the scores of piece n, with the logarithms of both masks.
-  __device__ __forceinline__ void add_logs(int group, int n, const float (&s)[4], float (&row)[4],
-                                           float (&col)[4]) const {
-    const int k = n / WT * padded;
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int l = n % WT * 8 + lane % 4 * 2 + e % 2, i = line(group, e / 2) * padded,
-                j = column(e / 2);
-      const bool there = token(group, e / 2) >= 0 && n / WT < lines && l < length;
-      const float by_row = ::fabsf(a[i + j] - a[i + l]) + ::fabsf(b[i + l] - b[k + l]),
-                  by_col = ::fabsf(a[k + j] - a[k + l]) + ::fabsf(b[i + j] - b[k + j]);
-      row[e] = there && !(by_row >= polyline_gpu::limit_bf16) ? s[e] - by_row : -far;
-      col[e] = there && !(by_col >= polyline_gpu::limit_bf16) ? s[e] - by_col : -far;
-    }
-  }
-  /// Every row's score with itself.
-  __device__ __forceinline__ void own_scores(int group, const unsigned (&left)[D / 16][4],
-                                             float (&own_score)[2]) const {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      float s[4];
-      // these eight cells are the columns, so the diagonal is in row lane / 4 = column
-      times_rows<D>(s, left, x + 16 * group + 8 * r);
-      own_score[r] = __shfl_sync(0xffffffffu, lane / 4 % 2 == 0 ? s[2 * r] : s[2 * r + 1],
-                                 lane / 4 * 4 + lane / 4 / 2);
-    }
-  }
-};
+      f(sum1[2 * r], at[(D + r) * 32]), f(sum2[2 * r], at[(D + 2 + r) * 32]);
+  };
+  if (map.part > 0)
+    over(all + (map.part - 1) * each * 32, [](float mine, float& to) { to = mine; });
+  asm volatile("bar.sync %0, %1;" ::"r"(map.owner + 1), "n"(splits * 32) : "memory");
+  if (map.part > 0) return false;
+#pragma unroll 1
+  for (int i = 0; i < splits - 1; ++i)
+    over(all + i * each * 32, [](float& mine, float other) { mine += other; });
+  return true;
+}
 
 // a column of ones, as a right factor: sums of rows
 inline constexpr unsigned two_ones = 0x3f803f80;
 inline constexpr float headroom = 43, sum_limit = 0x1p115f;  // of the weights, in powers of two
 
-/// See tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time.
-template <int D, int WT>
-__global__ void __launch_bounds__(32 * small_warps, small_blocks)
+/// See tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time. With several
+/// splits an owner has one group at most.
+template <int D, int WT, int splits>
+__global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small_warps),
+                                  splits > 1 ? 1 : small_blocks)
     small_forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
-                  const float* log_b, float share1, float share2, bf16* y, bf16* y1,
-                  float2* log_sums) {
+                  const float* log_b, float share1, float share2, LocalTerm local, bf16* y,
+                  bf16* y1, float2* log_sums) {
+  using Map = Small<D, WT, unsigned>;
   extern __shared__ float4 whole_attention_memory[];
   const i64 head = blockIdx.y, base = g.base(head);
-  const Small<D, WT, unsigned> map(g, whole_attention_memory);
+  const Map map(g, whole_attention_memory, splits);
+  float* const taps = map.stats() + map.owners * (splits - 1) * Map::joined * 32;
+  float* const terms = taps + (LocalTerm::taps + 1) * D + map.owner * D * 16 + map.lane;
+  if (local.w != nullptr)
+    copy_taps<D>(local, static_cast<int>(head % g.heads) * g.head_width, g.head_width, taps);
   cuda::wait();
   map.copy(g, k + base, map.x);
   map.copy(g, v + base, map.z);
@@ -276,7 +84,7 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
     load_left<D>(q + base, g.channels, g.head_width, map.token(group, 0), map.token(group, 1),
                  query);
   };
-  const int first = static_cast<int>(blockIdx.x) * map.warps + map.warp;
+  const int first = static_cast<int>(blockIdx.x) * map.owners + map.owner;
   fetch(first);
   map.scan(log_a + head * g.tokens, log_b + head * g.tokens);
   __syncthreads();
@@ -291,7 +99,7 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
     map.own_lines(group, own);
     float out1[D / 8][4], out2[D / 8][4], sum1[4], sum2[4], top1[2], top2[2];
     // The averages of the values with weights 2^(log2_e s - top).
-    const auto average = [&](auto by_logs) {
+    const auto average = [&](auto by_logs, int from, int to) {
       constexpr bool logs = decltype(by_logs)::value;
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
@@ -299,7 +107,7 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
 #pragma unroll
         for (int s = 0; s < D / 8; ++s) out1[s][e] = out2[s][e] = 0;
       }
-      for (int m = 0; m < map.groups; ++m) {
+      for (int m = from; m < to; ++m) {
         unsigned left1[4], left2[4];
         [[maybe_unused]] unsigned mask_row[2][2], mask_col[2][2];
         if constexpr (!logs) map.masks(m, own, mask_row, mask_col);
@@ -345,7 +153,17 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
     map.own_scores(group, query, top1);
 #pragma unroll
     for (int r = 0; r < 2; ++r) top1[r] = top2[r] = top1[r] * log2_e - headroom;
-    average(std::false_type{});
+    average(std::false_type{}, map.first_passing(), map.end_passing());
+    if constexpr (splits > 1) {
+      if (local.w != nullptr)
+        for (int n = map.part; n < D / 8; n += splits) {
+          float some[1][4] = {};
+          add_local<D>(map, taps, group, n, some);
+#pragma unroll
+          for (int e = 0; e < 4; ++e) terms[(n * 4 + e) * 32] = some[0][e];
+        }
+      if (!join<D, splits>(map, out1, out2, sum1, sum2)) return;
+    }
     const bool left_range =
         !(sum1[0] < sum_limit && sum1[2] < sum_limit && sum2[0] < sum_limit && sum2[2] < sum_limit);
     const bool again = __any_sync(0xffffffffu, left_range);
@@ -369,7 +187,7 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
         }
         top1[r] *= log2_e, top2[r] *= log2_e;
       }
-      average(std::true_type{});
+      average(std::true_type{}, 0, map.groups);
     }
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -386,6 +204,16 @@ __global__ void __launch_bounds__(32 * small_warps, small_blocks)
           out1[s][e] *= factor1, out2[s][e] = share1 * out1[s][e] + factor2 * out2[s][e];
     }
     if (y1 != nullptr) store_rows<D>(y1 + base, g.channels, g.head_width, token[0], token[1], out1);
+    if (local.w != nullptr) {
+      if constexpr (splits > 1) {
+#pragma unroll
+        for (int s = 0; s < D / 8; ++s)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) out2[s][e] += terms[(s * 4 + e) * 32];
+      } else {
+        add_local<D>(map, taps, group, 0, out2);
+      }
+    }
     store_rows<D>(y + base, g.channels, g.head_width, token[0], token[1], out2);
   });
 }

@@ -273,21 +273,33 @@ struct Call {
   }
 };
 
-/// Launches a kernel of small.cuh: kernel(head width, width of a line) gives it; Pair and `stats`
-/// as in Small.
-template <class Pair, class Kernel, class... A>
-void run_small(const Lines& g, i64 heads, int stats, Kernel&& kernel, const A&... a) {
-  const auto with_width = [&](auto d, auto width) {
+/// Launches a kernel of small.cuh: kernel(head width, width of a line, splits) gives it; Pair and
+/// `stats` as in Small. shares: of few heads several warps share a group's keys. local: whether a
+/// term is added.
+template <class Pair, bool shares, class Kernel, class... A>
+void run_small(const Lines& g, i64 heads, int stats, bool local, Kernel&& kernel, const A&... a) {
+  const auto run = [&](auto d, auto width, auto shared_by) {
     using Map = Small<decltype(d)::value, decltype(width)::value, Pair>;
-    const auto f = kernel(d, width);
-    const int warps = Map::warps_of(g), rounds = (Map::groups_of(g) + warps - 1) / warps,
-              bytes = Map::bytes(g, stats);
+    constexpr int by = decltype(shared_by)::value;
+    const auto f = kernel(d, width, shared_by);
+    const int owners = by > 1 ? few_owners : Map::warps_of(g),
+              rounds = (Map::groups_of(g) + owners - 1) / owners,
+              bytes = Map::bytes(g, owners, stats, by, local);
     // then a block a round: the tables twice, but sooner done
-    const bool few = heads * rounds <= small_blocks * cuda::device().multiProcessorCount;
+    const bool few = by > 1 || heads * rounds <= small_blocks * cuda::device().multiProcessorCount;
     allow_shared(f, bytes, "whole_attention");
     cuda::launch("whole_attention", f,
                  dim3(few ? static_cast<unsigned>(rounds) : 1u, static_cast<unsigned>(heads)),
-                 dim3(static_cast<unsigned>(32 * warps)), static_cast<std::size_t>(bytes), g, a...);
+                 dim3(static_cast<unsigned>(32 * by * owners)), static_cast<std::size_t>(bytes), g,
+                 a...);
+  };
+  const auto with_width = [&](auto d, auto width) {
+    using Map = Small<decltype(d)::value, decltype(width)::value, Pair>;
+    if constexpr (shares)  // where every block has a multiprocessor to itself
+      if (heads * ((Map::groups_of(g) + few_owners - 1) / few_owners) <=
+          cuda::device().multiProcessorCount)
+        return run(d, width, std::integral_constant<int, few_splits(decltype(width)::value)>{});
+    run(d, width, std::integral_constant<int, 1>{});
   };
   with_constants<true>(g, [&](auto d, auto mask) {
     constexpr int width = decltype(mask)::width;
@@ -295,16 +307,17 @@ void run_small(const Lines& g, i64 heads, int stats, Kernel&& kernel, const A&..
   });
 }
 
+/// local: only where the call is small.
 template <bool masked>
-void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v, bf16* y, bf16* y1,
-                 float* log_sums) {
+void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v,
+                 const LocalTerm& local, bf16* y, bf16* y1, float* log_sums) {
   if (masked && call.small)
-    return run_small<unsigned>(
-        call.g, call.heads, 0,
-        [](auto d, auto width) {
-          return small_forward<decltype(d)::value, decltype(width)::value>;
+    return run_small<unsigned, true>(
+        call.g, call.heads, 0, local.w != nullptr,
+        [](auto d, auto width, auto splits) {
+          return small_forward<decltype(d)::value, decltype(width)::value, decltype(splits)::value>;
         },
-        q, k, v, call.log_a, call.log_b, call.share1, call.share2, y, y1,
+        q, k, v, call.log_a, call.log_b, call.share1, call.share2, local, y, y1,
         reinterpret_cast<float2*>(log_sums));
   with_constants<masked>(call.g, [&](auto d, auto mask) {
     forward<decltype(d)::value, decltype(mask)><<<call.grid, threads, 0, cuda::stream()>>>(
@@ -323,9 +336,9 @@ void run_backward(const Call& call, const AttentionArgs<bf16>& in, const WholeKe
   const Workspace<float2> dsums(2 * tokens, Device::cuda);
   if (masked && call.small) {
     const auto run = [&](auto of_keys, bf16* out1, bf16* out2, float2* to) {
-      run_small<float2>(
-          call.g, call.heads, decltype(of_keys)::value ? 20 : 0,
-          [](auto head_width, auto width) {
+      run_small<float2, false>(
+          call.g, call.heads, decltype(of_keys)::value ? 20 : 0, false,
+          [](auto head_width, auto width, auto) {
             return small_backward<decltype(head_width)::value, decltype(width)::value,
                                   decltype(of_keys)::value>;
           },
