@@ -95,9 +95,8 @@ __device__ __forceinline__ void add_outer(Result<StateCut<D, P, W>::width>& h,
                                           const Tile<parts, chunk, D>& x,
                                           const Tile<parts, chunk, P>& z, int rows, F weight) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int t = 0; t < chunk; t += 16) {
-    if (t >= rows) break;
+#pragma unroll 1
+  for (int t = 0; t < rows; t += 16) {
     Square<parts> a;
     load_turned(a, x, t, cut.row);
 #pragma unroll
