@@ -7,11 +7,13 @@
 #define PPMA_DEFINES_OPS_ELEMENTS
 #define PPMA_DEFINES_OPS_ROWS
 #define PPMA_DEFINES_OPS_SELECTIVE
+#define PPMA_DEFINES_OPS_DECAYED
 #define PPMA_DEFINES_OPS_GATE
 #define PPMA_DEFINES_OPS_LAYOUT
 #define PPMA_DEFINES_OPS_IMAGES
 #define PPMA_DEFINES_OPS_RINGS
 #include "ops/conv.cpp"
+#include "ops/decayed_sums.cpp"
 #include "ops/depthwise.cpp"
 #include "ops/elements.cpp"
 #include "ops/gate.cpp"

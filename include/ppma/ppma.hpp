@@ -49,6 +49,7 @@
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/conv.hpp"
 #include "ppma/ops/conv_transpose.hpp"
+#include "ppma/ops/decayed_sums.hpp"
 #include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/depthwise_gelu.hpp"
 #include "ppma/ops/dropout.hpp"

@@ -1,7 +1,6 @@
 // What holds for every token mixer of the table.
 
 #include "mixers/rounded.hpp"
-#include "ppma/mixers/decayed_sums.hpp"
 #include "ppma/models/config_json.hpp"
 #include "ppma/models/fold.hpp"
 #include "ppma/models/summary.hpp"
@@ -77,42 +76,6 @@ TEST_CASE("mixers: the images of a batch do not see each other", "[mixers]") {
     for (i64 b = 0; b < 3; ++b)
       CHECK(distance(m.forward(narrow(x, 0, b, 1)), narrow(y, 0, b, 1)) < 1e-13);
   }
-}
-
-TEST_CASE("mixers: decayed sums in chunks of any length are one, and the recurrence", "[mixers]") {
-  for (const i64 shared : {1, 3}) {
-    const Tensor q = tokens({2, 11, shared, 4}), k = scale(tokens({2, 11, shared, 4}), 0.7),
-                 v = tokens({2, 11, 3, 5}), a = neg(square(tokens({2, 11, 3})));
-    const Numbers qs = q.to_vector<double>(), ks = k.to_vector<double>(),
-                  vs = v.to_vector<double>(), as = a.to_vector<double>();
-    Numbers want;
-    for (i64 b = 0; b < 2; ++b) {
-      Numbers state(3 * 4 * 5, 0);
-      for (i64 t = 0; t < 11; ++t)
-        for (i64 g = 0; g < 3; ++g)
-          for (i64 c = 0; c < 5; ++c) {
-            const i64 token = b * 11 + t, of = token * shared + g % shared;
-            double y = 0;
-            for (i64 i = 0; i < 4; ++i) {
-              double& s = state[static_cast<std::size_t>((g * 4 + i) * 5 + c)];
-              s = std::exp(as[static_cast<std::size_t>(token * 3 + g)]) * s +
-                  ks[static_cast<std::size_t>(of * 4 + i)] *
-                      vs[static_cast<std::size_t>((token * 3 + g) * 5 + c)];
-              y += qs[static_cast<std::size_t>(of * 4 + i)] * s;
-            }
-            want.push_back(y);
-          }
-    }
-    for (const i64 most : {1, 2, 3, 4, 6, 10, 11, 64}) {
-      INFO(shared << " heads of keys, chunks of " << most);
-      CHECK(distance_from(detail::decayed_sums_in(detail::Chunks(11, most), q, k, v, a), want) <
-            1e-13);
-    }
-  }
-  CHECK(detail::Chunks(196).count == 4);
-  CHECK(detail::Chunks(196).length == 49);
-  CHECK(detail::Chunks(65).length == 33);
-  CHECK(detail::Chunks(64).count == 1);
 }
 
 TEST_CASE("mixers: retnet written once more for its rounding is retnet", "[mixers]") {

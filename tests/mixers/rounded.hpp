@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "mixers/help.hpp"
-#include "ppma/mixers/decayed_sums.hpp"
 #include "ppma/mixers/retnet.hpp"
 #include "ppma/ops/activation.hpp"
+#include "ppma/ops/decayed_sums.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/linear.hpp"
 #include "ppma/ops/norm.hpp"
