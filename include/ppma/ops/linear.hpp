@@ -126,11 +126,11 @@ inline auto linear_closure(const Tensor& x, const Tensor& w, const Tensor& b,
         const Tensor kept = saved_x.get();
 #if PPMA_CUDA
         if constexpr (std::is_same_v<T, bf16> && std::is_same_v<decltype(on), Cuda>)
-          if (w_dtype == DType::f32 && kernels::has_weight_gradient(rows, out, in, need_b)) {
+          if (w_dtype == DType::f32 && need_b && kernels::has_weight_gradient(rows, out, in)) {
             dw = Tensor::empty({out, in}, DType::f32, dy.device());
-            if (need_b) db = Tensor::empty({out}, DType::f32, dy.device());
+            db = Tensor::empty({out}, DType::f32, dy.device());
             kernels::weight_gradient(on, rows, out, in, dy.data<T>(), kept.data<T>(),
-                                     dw.data<float>(), need_b ? db.data<float>() : nullptr);
+                                     dw.data<float>(), db.data<float>());
             return;
           }
 #endif

@@ -46,8 +46,16 @@ __global__ void __launch_bounds__(threads)
   const u64* const from = keys + image * all + groups.first(own);
   const i64 count = groups.count(own);
   const auto visit = [&](auto&& f) {  // the greatest key is the least number
-    for (i64 k = lane; k < count; k += threads)
-      if (from[k] != 0) f(~from[k]);
+    constexpr int at_once = 8;        // reads on their way
+    for (i64 k = lane; k < count; k += at_once * threads) {
+      u64 some[at_once];
+#pragma unroll
+      for (int e = 0; e < at_once; ++e)
+        some[e] = k + e * threads < count ? from[k + e * threads] : 0;
+#pragma unroll
+      for (int e = 0; e < at_once; ++e)
+        if (some[e] != 0) f(~some[e]);
+    }
   };
   i64 taken;
   const u64 last = nth_least<threads>(n, taken, visit);

@@ -16,7 +16,7 @@ inline constexpr int digit_bits = 8, digits_at_all = 1 << digit_bits;
 /// of the block must call. `taken`: how many numbers are up to there; none of them is 0.
 template <int threads, class Visit>
 __device__ u64 nth_least(i64 n, i64& taken, Visit&& visit) {
-  __shared__ int bins[digits_at_all + 1];  // the last: all numbers, then those of the digit
+  __shared__ int bins[digits_at_all], all_numbers, of_digit;
   __shared__ u64 shared_digits;
   __shared__ i64 shared_left;
   const int lane = static_cast<int>(threadIdx.x);
@@ -25,18 +25,22 @@ __device__ u64 nth_least(i64 n, i64& taken, Visit&& visit) {
   for (int shift = 64 - digit_bits; shift >= 0; shift -= digit_bits) {
     const bool first = shift == 64 - digit_bits;
     __syncthreads();
-    for (int b = lane; b <= digits_at_all; b += threads) bins[b] = 0;
+    for (int b = lane; b < digits_at_all; b += threads) bins[b] = 0;
+    if (first && lane == 0) all_numbers = 0;
     __syncthreads();
     int seen = 0;
     visit([&](u64 number) {
       ++seen;
-      if (first || number >> (shift + digit_bits) == digits)
-        atomicAdd(bins + (number >> shift & (digits_at_all - 1)), 1);
+      if (!first && number >> (shift + digit_bits) != digits) return;
+      // Many may have the same digit, as scores do: one thread of a warp counts for all of these.
+      const int digit = static_cast<int>(number >> shift & (digits_at_all - 1));
+      const unsigned same = __match_any_sync(__activemask(), digit);
+      if (__ffs(static_cast<int>(same)) - 1 == lane % 32) atomicAdd(bins + digit, __popc(same));
     });
-    if (first) atomicAdd(bins + digits_at_all, seen);
+    if (first) atomicAdd(&all_numbers, seen);
     __syncthreads();
-    if (first && bins[digits_at_all] <= n) {
-      taken = bins[digits_at_all];
+    if (first && all_numbers <= n) {
+      taken = all_numbers;
       return ~u64{0};
     }
     taken = n > 0 ? n : 0;
@@ -45,11 +49,11 @@ __device__ u64 nth_least(i64 n, i64& taken, Visit&& visit) {
       int digit = 0;
       while (bins[digit] < left) left -= bins[digit++];
       shared_digits = digits << digit_bits | static_cast<u64>(digit), shared_left = left;
-      bins[digits_at_all] = bins[digit];
+      of_digit = bins[digit];
     }
     __syncthreads();
     digits = shared_digits, left = shared_left;
-    if (bins[digits_at_all] == left)  // all that begin so: the other digits do not matter
+    if (of_digit == left)  // all that begin so: the other digits do not matter
       return digits << shift | ((u64{1} << shift) - 1);
   }
   return digits;

@@ -161,14 +161,14 @@ void run_weight_gradient(i64 rows, i64 m, i64 n, const bf16* dy, const bf16* x,
 
 }  // namespace detail
 
-/// Whether weight_gradient takes dy (rows, M) and x (rows, N), and gains on cuBLASLt's product and,
-/// `with_sums` of dy's columns, these after it: layers of 64 channels, and of 128 that have a bias.
-inline bool has_weight_gradient(i64 rows, i64 m, i64 n, bool with_sums) {
+/// Whether weight_gradient takes dy (rows, M) and x (rows, N), and gains on cuBLASLt's product with
+/// the sums after it (the product alone is faster there): layers of 64 channels, and some of 128.
+inline bool has_weight_gradient(i64 rows, i64 m, i64 n) {
   return rows >= 32768 && ((n == 64 && (m == 64 || m == 192)) || (n == 192 && m == 64) ||
-                           (with_sums && n == 128 && (m == 128 || m == 384)));
+                           (n == 128 && (m == 128 || m == 384)));
 }
 
-/// dw (M,N) = dy^T x and db (M), the sums of dy's columns, or null; they may wait.
+/// dw (M,N) = dy^T x and db (M), the sums of dy's columns; they may wait.
 inline void weight_gradient(Cuda, i64 rows, i64 m, i64 n, const bf16* dy, const bf16* x, float* dw,
                             float* db) {
   const detail::ColumnPlaces<float> to(dw, m * n, db, m);
