@@ -17,8 +17,9 @@
 // The gradients of q, k and v are three more of its kind, each with the paths of its own:
 //   dq = ((dy v^T) * L) k,   dk = ((v dy^T) * L^T) q,   dv = ((k q^T) * L^T) dy
 // In the first, D = A_i[j,l] (dy[i,j]^T Z[i,l]^T) q[i,j] is the gradient of ln A_i[j,l], in the
-// second that of ln B_l[i,k] in the same way. Of D go to the running sums' gradients: its sums over
-// l, by lanes, and over j, by warps. What two warps add to one number goes to layers of its own.
+// second that of ln B_l[i,k] in the same way. The dots of 16 queries are the diagonal of a product,
+// of dy^T Z^T, rounded to bf16, and q^T. Of D go to the running sums' gradients: its sums over l,
+// by lanes, and over j, by warps. What two warps add to one number goes to layers of its own.
 
 #include "ppma/kernels/cuda/linear/stages.cuh"
 
@@ -36,9 +37,7 @@ __device__ __forceinline__ unsigned added(unsigned f, unsigned x, unsigned y) {
                                    reinterpret_cast<const __nv_bfloat162&>(y));
   return reinterpret_cast<const unsigned&>(z);
 }
-__device__ __forceinline__ float2 two_floats(unsigned x) {
-  return {__uint_as_float(x << 16), __uint_as_float(x & 0xffff0000u)};
-}
+
 /// A warp a line, 16 M queries. Grid (groups of lines x blocks of queries x parts, planes, passes).
 template <int D, bool gradients>
 __global__ void __launch_bounds__(mix_warps * 32)
@@ -161,28 +160,41 @@ __global__ void __launch_bounds__(mix_warps * 32)
 #pragma unroll
         for (int m = pair; m < pair + 2; ++m) {
           const float f[2] = {decay_between(own[m][0], there), decay_between(own[m][1], there)};
-          [[maybe_unused]] float dot[2] = {};
+          [[maybe_unused]] float square[2][4] = {};  // c r^T, 16 x 16
 #pragma unroll
-          for (int t = 0; t < R / 8; ++t) {
-            float c[4] = {};
+          for (int t = 0; t < R / 8; t += 2) {
+            float c[2][4] = {};
 #pragma unroll
-            for (int i = 0; i < D / 16; ++i) multiply(c, p[m][i], z[t][2 * i], z[t][2 * i + 1]);
+            for (int e = 0; e < 2; ++e)
 #pragma unroll
-            for (int h = 0; h < 2; ++h) {
-              y[m][t][2 * h] += f[h] * c[2 * h], y[m][t][2 * h + 1] += f[h] * c[2 * h + 1];
-              if constexpr (gradients) {
-                const float2 two = two_floats(r[m][t / 2][h + t % 2 * 2]);
-                dot[h] += c[2 * h] * two.x + c[2 * h + 1] * two.y;
-              }
+              for (int i = 0; i < D / 16; ++i)
+                multiply(c[e], p[m][i], z[t + e][2 * i], z[t + e][2 * i + 1]);
+#pragma unroll
+            for (int e = 0; e < 2; ++e)
+#pragma unroll
+              for (int h = 0; h < 2; ++h)
+                y[m][t + e][2 * h] += f[h] * c[e][2 * h],
+                    y[m][t + e][2 * h + 1] += f[h] * c[e][2 * h + 1];
+            if constexpr (gradients) {
+              unsigned left[4];
+              detail::as_left(left, c[0], c[1]);
+              multiply(square[0], left, r[m][t / 2][0], r[m][t / 2][2]);
+              multiply(square[1], left, r[m][t / 2][1], r[m][t / 2][3]);
             }
           }
-          if constexpr (gradients)
+          if constexpr (gradients) {
+            // Of a row's four lanes one has its element of the diagonal, the others zero.
+            const bool diagonal = lane % 4 == lane / 8;
+            float dot[2];
+            dot[0] = !diagonal ? 0.f : lane / 4 % 2 == 0 ? square[0][0] : square[0][1];
+            dot[1] = !diagonal ? 0.f : lane / 4 % 2 == 0 ? square[1][2] : square[1][3];
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
               const int j = row0 + 16 * m + 8 * h;
               const float d = j == place ? 0.f : f[h] * (j > place ? dot[h] : -dot[h]);
               row_sums[m][h] += d, column_sum -= d;
             }
+          }
         }
       }
       if constexpr (gradients) lane_sums[warp_index()][n][lane] = column_sum;
