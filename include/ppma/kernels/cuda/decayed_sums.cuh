@@ -14,8 +14,9 @@
 // Four warps have 16 rows of y each, four others H in their registers, which goes on in f32 and is
 // a factor in T. The tokens of the next chunk arrive meanwhile (bf16). For the backward pass H is
 // written as each chunk saw it: as many numbers as v has where d is 64.
-// Floor: q, k, v read and y written once a head; 2 x 64 (d + p) + 4 d p operations a token, a
-// quarter of them less for what lies above the diagonal.
+// Floor: q, k, v read and y written once a head; 64 (d + p) + 4 d p operations a token.
+
+#include <algorithm>
 
 #include "ppma/kernels/cuda/decayed_parts.cuh"
 
@@ -29,11 +30,11 @@ struct DecayedShape {
   static constexpr i64 chunk = 64;
   PPMA_HD i64 chunks() const { return (tokens + chunk - 1) / chunk; }
 };
-
+/// What is summed; log_decay (batch,tokens,heads).
 template <class T>
 struct DecayedArgs {
   const T *q, *k, *v;
-  const float* log_decay;  // (batch,tokens,heads)
+  const float* log_decay;
 };
 
 namespace decayed {
@@ -53,27 +54,6 @@ struct Head {
                      : (plane / s.heads * s.tokens * s.heads + plane % s.heads) * width_),
         step(shared ? width_ : s.heads * width_),
         width(static_cast<int>(width_)) {}
-};
-
-/// The running sums of a chunk's log decays, in powers of two, by one warp: what it reads long
-/// before it needs it, two tokens a lane; and the sums.
-struct ChunkDecays {
-  float of[2];
-  __device__ void load(const float* log_decay, i64 step, int rows) {
-    const int t = static_cast<int>(threadIdx.x) % 32 * 2;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) of[i] = t + i < rows ? log2_e * log_decay[(t + i) * step] : 0.f;
-  }
-  __device__ void put(float* sums) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    float sum = of[0] + of[1];
-#pragma unroll
-    for (int far = 1; far < 32; far *= 2) {
-      const float other = __shfl_up_sync(~0u, sum, far);
-      if (lane >= far) sum += other;
-    }
-    sums[2 * lane + 1] = sum, sums[2 * lane] = sum - of[1];
-  }
 };
 
 /// How the numbers of a state (D x P) are shared by W warps: a warp has 16 rows and some columns.
@@ -276,9 +256,9 @@ void launch(const DecayedShape& s, std::size_t bytes, void (*kernel)(Parameters.
 /// to 32 in f32.
 template <class T>
 bool decayed_sums_fit(const DecayedShape& s) {
-  const i64 most = std::is_same_v<T, bf16> ? 64 : 32;
-  return s.d % 8 == 0 && s.p % 8 == 0 && s.d <= most && s.p <= most &&
-         s.batch * s.heads < (i64{1} << 31) && s.tokens < (i64{1} << 31);
+  const i64 width = std::is_same_v<T, bf16> ? 64 : 32, most = (i64{1} << 31) - 1;
+  return s.d % 8 == 0 && s.p % 8 == 0 && std::max(s.d, s.p) <= width && s.batch * s.heads <= most &&
+         s.tokens <= most;
 }
 /// How many numbers forward keeps for backward.
 template <class T>
