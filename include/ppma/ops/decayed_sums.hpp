@@ -51,7 +51,6 @@ struct Chunks {
 
 #include <vector>
 
-#include "ppma/kernels/cpu/decayed_sums.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
@@ -59,6 +58,10 @@ struct Chunks {
 #include "ppma/ops/scan.hpp"
 #include "ppma/tensor/autograd.hpp"
 #include "ppma/tensor/constant.hpp"
+
+#if PPMA_CUDA
+#include "ppma/kernels/cuda/decayed_sums_backward.cuh"
+#endif
 
 namespace ppma::inline PPMA_ABI {
 
@@ -89,44 +92,47 @@ inline void check_decayed(const Tensor& q, const Tensor& k, const Tensor& v,
   }
 }
 
+#if PPMA_CUDA
+template <class T>
+Tensor decayed_sums_on_gpu(const kernels::DecayedShape& s, const Tensor& q, const Tensor& k,
+                           const Tensor& v, const Tensor& log_decay) {
+  Tensor y = Tensor::empty(v.shape(), v.dtype(), v.device()), kept;
+  if (needs_grad({q, k, v, log_decay}) && s.chunks() > 1)
+    kept = Tensor::empty(Shape{kernels::decayed_sums_kept<T>(s)}, v.dtype(), v.device());
+  const std::vector<Tensor> in{q.detach(), k.detach(), v.detach(), log_decay.detach()};
+  const auto args = [in] {
+    return kernels::DecayedArgs<T>{in[0].data<T>(), in[1].data<T>(), in[2].data<T>(),
+                                   in[3].data<float>()};
+  };
+  kernels::decayed_sums<T>(s, args(), y.data<T>(), kept.defined() ? kept.data<T>() : nullptr);
+  return record(y, "decayed_sums", {q, k, v, log_decay}, [s, args, kept](const Tensor& dy) {
+    const auto room = [&](i64 width, DType dtype) {
+      return Tensor::empty({s.batch, s.tokens, s.heads, width}, dtype, dy.device());
+    };
+    Tensor dq = room(s.d, dy.dtype()), dk = room(s.d, dy.dtype()), dv = room(s.p, dy.dtype()),
+           da = Tensor::empty({s.batch, s.tokens, s.heads}, DType::f32, dy.device());
+    kernels::decayed_sums_backward<T>(s, args(), kept.defined() ? kept.data<T>() : nullptr,
+                                      dy.data<T>(),
+                                      {dq.data<T>(), dk.data<T>(), dv.data<T>(), da.data<float>()});
+    if (s.shared) dq = sum(dq, {2}, true), dk = sum(dk, {2}, true);
+    return Grads{dq, dk, dv, da};
+  });
+}
+#endif
+
 }  // namespace detail
 
 Tensor decayed_sums(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay) {
   detail::check_decayed(q, k, v, log_decay);
+#if PPMA_CUDA
   const kernels::DecayedShape s{v.dim(0), v.dim(1), v.dim(2),
                                 q.dim(3), v.dim(3), q.dim(2) != v.dim(2)};
-  const std::vector<Tensor> in{q.detach(), k.detach(), v.detach(), log_decay.detach()};
-  const auto args = [in](auto t) {
-    using T = decltype(t);
-    return kernels::DecayedArgs<T>{in[0].data<T>(), in[1].data<T>(), in[2].data<T>(),
-                                   in[3].data<acc_t<T>>()};
-  };
-  Tensor y, kept;
-  visit(v.device(), v.dtype(), "decayed_sums", [&](auto on, auto t) {
-    using T = decltype(t);
-    if (!kernels::decayed_sums_fit<T>(on, s)) return;
-    y = Tensor::empty(v.shape(), v.dtype(), v.device());
-    const Shape numbers{kernels::decayed_sums_kept<T>(on, s)};
-    if (needs_grad({q, k, v, log_decay})) kept = Tensor::empty(numbers, v.dtype(), v.device());
-    kernels::decayed_sums(on, s, args(t), y.data<T>(), kept.defined() ? kept.data<T>() : nullptr);
-  });
-  if (!y.defined()) return decayed_sums_composed(q, k, v, log_decay);
-  return record(y, "decayed_sums", {q, k, v, log_decay}, [s, args, kept](const Tensor& dy) {
-    const auto room = [&](i64 width) {
-      return Tensor::empty({s.batch, s.tokens, s.heads, width}, dy.dtype(), dy.device());
-    };
-    Tensor dq = room(s.d), dk = room(s.d), dv = room(s.p),
-           da = Tensor::empty({s.batch, s.tokens, s.heads}, accumulator_dtype(dy.dtype()),
-                              dy.device());
-    visit(dy.device(), dy.dtype(), "decayed_sums", [&](auto on, auto t) {
-      using T = decltype(t);
-      kernels::decayed_sums_backward<T>(
-          on, s, args(t), kept.data<T>(), dy.data<T>(),
-          {dq.data<T>(), dk.data<T>(), dv.data<T>(), da.data<acc_t<T>>()});
-    });
-    if (s.shared) dq = sum(dq, {2}, true), dk = sum(dk, {2}, true);
-    return Grads{dq, dk, dv, da};
-  });
+  if (v.device() == Device::cuda && v.dtype() == DType::bf16 && kernels::decayed_sums_fit<bf16>(s))
+    return detail::decayed_sums_on_gpu<bf16>(s, q, k, v, log_decay);
+  if (v.device() == Device::cuda && v.dtype() == DType::f32 && kernels::decayed_sums_fit<float>(s))
+    return detail::decayed_sums_on_gpu<float>(s, q, k, v, log_decay);
+#endif
+  return decayed_sums_composed(q, k, v, log_decay);
 }
 
 Tensor decayed_sums_composed(const Tensor& q, const Tensor& k, const Tensor& v,

@@ -207,6 +207,27 @@ __device__ __forceinline__ void store_rows(T* to, i64 step, const float (&c)[N][
     }
 }
 
+/// The running sums of a chunk's log decays, in powers of two, by one warp: what it reads long
+/// before it needs it, two tokens a lane; and the sums.
+struct ChunkDecays {
+  float of[2];
+  __device__ void load(const float* log_decay, i64 step, int rows) {
+    const int t = static_cast<int>(threadIdx.x) % 32 * 2;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) of[i] = t + i < rows ? log2_e * log_decay[(t + i) * step] : 0.f;
+  }
+  __device__ void put(float* sums) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    float sum = of[0] + of[1];
+#pragma unroll
+    for (int far = 1; far < 32; far *= 2) {
+      const float other = __shfl_up_sync(~0u, sum, far);
+      if (lane >= far) sum += other;
+    }
+    sums[2 * lane + 1] = sum, sums[2 * lane] = sum - of[1];
+  }
+};
+
 }  // namespace ppma::inline PPMA_ABI::kernels::decayed
 
 #include "ppma/core/names_end.hpp"
