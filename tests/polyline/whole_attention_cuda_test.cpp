@@ -106,10 +106,10 @@ TEST_CASE("whole attention on the GPU equals the CPU's, any grid and head width"
 TEST_CASE("whole attention with a local term in one kernel of the GPU", "[cuda][attention]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   const NoGrad off;
-  // Keys shared out or not; all widths of heads and lines; a map that is too large.
+  // Keys shared out or not; all widths of heads and lines; a map that is too large, too many heads.
   for (const Size& s : {Size{2, 3, 7, 7, 32}, Size{1, 8, 14, 14, 32}, Size{3, 8, 14, 14, 32},
-                        Size{1, 2, 16, 16, 64}, Size{40, 4, 16, 15, 48}, Size{12, 16, 8, 3, 16},
-                        Size{1, 1, 1, 2, 8}, Size{1, 2, 17, 5, 32}}) {
+                        Size{1, 2, 16, 16, 64}, Size{20, 4, 16, 15, 48}, Size{6, 16, 8, 3, 16},
+                        Size{1, 1, 1, 2, 8}, Size{1, 2, 17, 5, 32}, Size{40, 8, 7, 7, 32}}) {
     INFO("B " << s.batch << " G " << s.heads << " H " << s.height << " W " << s.width << " d "
               << s.d);
     const i64 c = s.heads * s.d;
@@ -134,7 +134,8 @@ TEST_CASE("whole attention with a local term in one kernel of the GPU", "[cuda][
       };
       CHECK(!run(DType::f32, DType::f32).defined());
       const Tensor there_one = run(DType::bf16, DType::f32);
-      REQUIRE(there_one.defined() == (paths != Paths::none && s.height <= 16));
+      REQUIRE(there_one.defined() ==
+              (paths != Paths::none && s.height <= 16 && s.batch * s.heads < 100));
       if (!there_one.defined()) continue;
       const Tensor want =
           depthwise_conv2d(v, w, b, whole_attention(q, k, v, s.heads, decays, paths));
