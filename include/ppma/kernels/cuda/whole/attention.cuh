@@ -189,8 +189,8 @@ void whole_attention(Cuda, Paths paths, const AttentionArgs<T>& in, T* y, T*, T*
   cuda::launched("whole_attention");
 }
 
-/// Whether whole_attention adds a local term: where a launch is what it saves. Of many heads it would
-/// leave room for fewer blocks on a multiprocessor, and cost more than a kernel of its own.
+/// Whether whole_attention adds a local term: where a launch is what it saves. Of many heads it
+/// would leave room for fewer blocks on a multiprocessor, and cost more than a kernel of its own.
 inline bool adds_local(Paths paths, const AttentionShape& x) {
   const bool masked = paths != Paths::none;
   return x.batch * x.heads <= cuda::device().multiProcessorCount &&
