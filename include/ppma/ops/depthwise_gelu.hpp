@@ -110,7 +110,7 @@ Tensor depthwise_gelu(const Tensor& u, const Tensor& w, const Tensor& b, const T
     }
   }
 #endif
-  return depthwise_gelu_composed(u, w, b);
+  return depthwise_gelu_composed(u, w, b, shift);
 }
 
 }  // namespace ppma::inline PPMA_ABI
