@@ -4,35 +4,19 @@
 //   benchmarks/attention_cuda_bench.cu -lcublasLt -o build/attention_cuda_bench
 // Prints one JSON line a case. Beside PyTorch: benchmarks/compare_gpu.py --rows attention.
 
-#include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <vector>
 
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/sequence.hpp"
-#include "ppma/train/replay.hpp"
+#include "ppma/tensor/tape.hpp"
+#include "replay_time.hpp"
 
 using namespace ppma;
 
 namespace {
-
-template <class F>
-double median_ms(F&& f) {
-  Replay step(f, Device::cuda);
-  for (int i = 0; i < 5; ++i) step();
-  std::vector<double> ms;
-  cuda::Timer timer;
-  for (int i = 0; i < 20; ++i) {
-    timer.start();
-    step();
-    ms.push_back(timer.stop());
-  }
-  std::sort(ms.begin(), ms.end());
-  return (ms[9] + ms[10]) / 2;
-}
 
 void run(const char* kind, i64 batch, i64 side, i64 heads, i64 d, bool masked, DType dtype) {
   Rng rng(1);

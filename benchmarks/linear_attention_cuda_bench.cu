@@ -18,7 +18,7 @@
 #include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/linear.hpp"
 #include "ppma/tensor/tape.hpp"
-#include "ppma/train/replay.hpp"
+#include "replay_time.hpp"
 
 using namespace ppma;
 
@@ -75,21 +75,6 @@ void must_agree(const Size& s) {
     std::fprintf(stderr, "result %zu differs by %g\n", t, std::sqrt(difference / norm));
     std::exit(1);
   }
-}
-
-template <class F>
-double median_ms(F&& f) {
-  Replay step(f, Device::cuda);
-  for (int i = 0; i < 3; ++i) step();
-  std::vector<double> ms;
-  cuda::Timer timer;
-  for (int i = 0; i < 20; ++i) {
-    timer.start();
-    step();
-    ms.push_back(timer.stop());
-  }
-  std::sort(ms.begin(), ms.end());
-  return (ms[9] + ms[10]) / 2;
 }
 
 void run(const Size& s) {

@@ -7,35 +7,18 @@
 //   backward  u, dt, b, c and dy, and the gradients of the first four
 // or, where that is more, one exponential a token, channel and state in each. One JSON line a case.
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <vector>
 
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/selective_scan.hpp"
 #include "ppma/tensor/autograd.hpp"
-#include "ppma/train/replay.hpp"
+#include "replay_time.hpp"
 
 using namespace ppma;
 
 namespace {
-
-template <class F>
-double median_ms(F&& f) {
-  Replay step(f, Device::cuda);
-  for (int i = 0; i < 5; ++i) step();
-  std::vector<double> ms;
-  cuda::Timer timer;
-  for (int i = 0; i < 20; ++i) {
-    timer.start();
-    step();
-    ms.push_back(timer.stop());
-  }
-  std::sort(ms.begin(), ms.end());
-  return (ms[9] + ms[10]) / 2;
-}
 
 void run(double terabytes, i64 batch, i64 side, i64 channels, i64 states, TokenOrder order,
          DType dtype) {
