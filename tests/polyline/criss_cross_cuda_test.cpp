@@ -44,7 +44,8 @@ struct Size {
   i64 batch, heads, height, width, d;
 };
 
-void compare(const Size& s, double weakest_decay, double score_deviation) {
+void compare(const Size& s, double weakest_decay, double score_deviation,
+             const std::vector<DType>& dtypes = {DType::f64, DType::f32, DType::bf16}) {
   const Shape tokens{s.batch, s.height, s.width, s.heads * s.d},
       grid{s.batch, s.heads, s.height, s.width};
   std::vector<Tensor> in{polyline_test::random(tokens, 1, score_deviation),
@@ -55,7 +56,7 @@ void compare(const Size& s, double weakest_decay, double score_deviation) {
   for (const bool masked : {true, false}) {
     if (!masked) in.resize(3);
     for (const Order order : {Order::rows_first, Order::columns_first, Order::both})
-      for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
+      for (const DType dtype : dtypes) {
         if (!masked && dtype != DType::bf16 && order != Order::both) continue;
         std::vector<Tensor> rounded;
         for (std::size_t t = 0; t < in.size(); ++t)
@@ -104,14 +105,15 @@ TEST_CASE("criss-cross attention on the GPU equals the CPU's, any grid and head 
 // Enough maps of the sizes that stay on chip: full and ragged lines, both head widths.
 TEST_CASE("criss-cross attention on the GPU of many maps", "[cuda][attention]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  compare({30, 2, 56, 56, 16}, 0.2, 1);
-  compare({60, 1, 49, 54, 16}, 0.2, 1);
-  compare({140, 1, 28, 28, 32}, 0.2, 1);
-  compare({20, 3, 25, 32, 32}, 0.2, 1);
-  compare({70, 1, 31, 26, 16}, 0.2, 1);
-  compare({60, 1, 28, 30, 32}, 1e-13, 1);
-  compare({60, 1, 28, 28, 32}, 0.2, 30);  // scores far above the queries' own
-  compare({60, 1, 50, 56, 16}, 1e-5, 30);
+  const std::vector<DType> narrow{DType::bf16};  // the others know no other way for many
+  compare({30, 2, 56, 56, 16}, 0.2, 1, narrow);
+  compare({60, 1, 49, 54, 16}, 0.2, 1, narrow);
+  compare({140, 1, 28, 28, 32}, 0.2, 1, narrow);
+  compare({20, 3, 25, 32, 32}, 0.2, 1, narrow);
+  compare({70, 1, 31, 26, 16}, 0.2, 1, narrow);
+  compare({60, 1, 28, 30, 32}, 1e-13, 1, narrow);
+  compare({60, 1, 28, 28, 32}, 0.2, 30, narrow);  // scores far above the queries' own
+  compare({60, 1, 50, 56, 16}, 1e-5, 30, narrow);
 }
 
 TEST_CASE("criss-cross attention on the GPU under strong decay and large scores",
