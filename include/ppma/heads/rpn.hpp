@@ -191,13 +191,14 @@ detail::AnchorTargets RpnHead::targets_on_gpu(const RpnOutput& out,
   Tensor boxes = Tensor::zeros({images, static_cast<i64>(most), 4});
   Tensor sizes = Tensor::empty({images, 3}, DType::int64);
   for (std::size_t b = 0; b < frames.size(); ++b) {
-    const std::vector<Box>& of = objects[b].boxes;
-    for (std::size_t t = 0; t < of.size(); ++t)
-      std::ranges::copy(std::array{of[t].x1, of[t].y1, of[t].x2, of[t].y2},
-                        boxes.data<float>() + (b * most + t) * 4);
-    std::ranges::copy(
-        std::array{frames[b].padded_width, frames[b].padded_height, static_cast<i64>(of.size())},
-        sizes.data<i64>() + 3 * b);
+    float* box = boxes.data<float>() + b * most * 4;
+    for (const Box& t : objects[b].boxes) {
+      box[0] = t.x1, box[1] = t.y1, box[2] = t.x2, box[3] = t.y2;
+      box += 4;
+    }
+    i64* const size = sizes.data<i64>() + 3 * b;
+    size[0] = frames[b].padded_width, size[1] = frames[b].padded_height,
+    size[2] = static_cast<i64>(objects[b].boxes.size());
   }
   const i64 positives =
       static_cast<i64>(static_cast<double>(config.sample.count) * config.sample.positives);
@@ -261,7 +262,8 @@ detail::AnchorTargets RpnHead::targets(const RpnOutput& out, const std::vector<F
       const auto n = static_cast<std::size_t>(k);
       const Delta d =
           encode(boxes[n], objects[b].boxes[static_cast<std::size_t>(assigned[n])], config.coder);
-      std::ranges::copy(std::array{d.dx, d.dy, d.dw, d.dh}, to.delta.data<float>() + 4 * at);
+      const float deltas[4] = {d.dx, d.dy, d.dw, d.dh};
+      std::copy_n(deltas, 4, to.delta.data<float>() + 4 * at);
       std::fill_n(to.positive.data<float>() + 4 * at, 4, 1.0f);
     }
   };

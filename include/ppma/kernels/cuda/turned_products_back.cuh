@@ -219,7 +219,7 @@ inline void turned_products_back(Cuda, const TurnedProductsBack& p) {
   const i64 at_once = 2 * 132,
             per_part = ((p.rows + at_once - 1) / at_once + rows - 1) / rows * rows,
             parts = (p.rows + per_part - 1) / per_part;
-  constexpr i64 c = channels;
+  constexpr i64 c = detail::turned_products::channels;  // kernels has a function of that name
   auto sums = std::make_unique<const Workspace<float>>(parts * 3 * c * c, Device::cuda),
        bias_sums = std::make_unique<const Workspace<float>>(parts * 3 * c, Device::cuda);
   const auto kernel = detail::turned_products_back<>;
