@@ -1,8 +1,7 @@
 #pragma once
-// Catch2 2.13 or 3, whichever is installed (PPMA_CATCH_2: 2.13, also where 3 is), and a way to skip
-// a test aloud.
+// Catch2 2.13 or 3, whichever is installed, and a way to skip a test aloud.
 
-#if __has_include(<catch2/catch_all.hpp>) && !defined(PPMA_CATCH_2)
+#if __has_include(<catch2/catch_all.hpp>)
 #define PPMA_CATCH 3
 #include <catch2/catch_all.hpp>
 using Catch::Approx;  // global in 2.13

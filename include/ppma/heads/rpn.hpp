@@ -168,13 +168,12 @@ RpnLoss RpnHead::loss(const RpnOutput& out, const std::vector<Frame>& frames,
     const Tensor bbox = weighted_l1(out.deltas[l], delta, positive);
     loss.cls = l == 0 ? cls : add(loss.cls, cls), loss.bbox = l == 0 ? bbox : add(loss.bbox, bbox);
   }
-  Tensor samples = cast(sum(t.samples), loss.cls.dtype());
+  Tensor samples = cast(sum(t.samples), loss.cls.dtype());  // a scalar
   if (among != nullptr)
     samples = Tensor::full({},
                            among->sum(cast(samples, DType::f64).to(Device::cpu).item()) /
                                static_cast<double>(among->size),
-                           samples.dtype())
-                  .to(loss.cls.device());
+                           samples.dtype());
   samples = clamp(samples, 1, std::numeric_limits<double>::infinity()).to(loss.cls.device());
   loss.cls = scale(div(loss.cls, samples), config.cls_weight),
   loss.bbox = scale(div(loss.bbox, samples), config.bbox_weight);
@@ -200,12 +199,10 @@ detail::AnchorTargets RpnHead::targets_on_gpu(const RpnOutput& out,
     size[0] = frames[b].padded_width, size[1] = frames[b].padded_height,
     size[2] = static_cast<i64>(objects[b].boxes.size());
   }
-  const i64 positives =
-      static_cast<i64>(static_cast<double>(config.sample.count) * config.sample.positives);
   return detail::anchor_targets(
       grid_of(out), boxes.to(Device::cuda), sizes.to(Device::cuda),
       {config.assign.positive, config.assign.negative, config.assign.least_positive,
-       config.assign.low_quality, config.sample.count, positives},
+       config.assign.low_quality, config.sample.count, config.sample.most_positive()},
       config.coder.decoder(), rng, first);
 }
 

@@ -34,6 +34,9 @@ struct SampleConfig {
   i64 count = 256;         // boxes an image
   double positives = 0.5;  // share of positive ones, at most
 
+  /// That share in boxes.
+  i64 most_positive() const { return static_cast<i64>(static_cast<double>(count) * positives); }
+
   bool operator==(const SampleConfig&) const = default;
 };
 
@@ -95,10 +98,10 @@ Sampled sample(const std::vector<i64>& assigned, const SampleConfig& c, const Rn
     std::nth_element(drawn.begin(), drawn.begin() + n, drawn.end());
     from.clear();
     for (i64 k = 0; k < n; ++k)
-      from.push_back(static_cast<i64>(drawn[static_cast<std::size_t>(k)] & 0xffffffff) - 1);
+      from.push_back(kernels::drawn_by(drawn[static_cast<std::size_t>(k)]));
     std::sort(from.begin(), from.end());
   };
-  choose(s.positive, static_cast<i64>(static_cast<double>(c.count) * c.positives));
+  choose(s.positive, c.most_positive());
   choose(s.negative, c.count - static_cast<i64>(s.positive.size()));
   return s;
 }

@@ -60,6 +60,8 @@ PPMA_HD inline float overlap(const Corners& a, const Corners& b) {
 PPMA_HD inline u64 drawn_number(const Rng& rng, i64 k) {
   return u64{rng.at(static_cast<u64>(k / 4)).word[k % 4]} << 32 | static_cast<u64>(k + 1);
 }
+/// Whose that number is: k.
+PPMA_HD inline i64 drawn_by(u64 number) { return static_cast<i64>(number & 0xffffffff) - 1; }
 
 /// What decode() of heads/boxes.hpp takes of a BoxCoder.
 struct BoxDecoder {

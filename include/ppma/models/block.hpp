@@ -33,17 +33,18 @@ struct FeedForward {
   }
 
  private:
-  // The rest of it, of what to_hidden() made.
-  PPMA_API Tensor from_hidden(const Tensor& h, const Tensor& add) const;
   // Whether the gradient of fc1's bias comes with the convolution's, which has a kernel for both.
   bool bias_by_convolution() const {
     return dwconv && fc1.bias.device() == Device::cuda && needs_grad({fc1.bias});
   }
+  // fc1, its bias not recorded where that is so.
   Linear to_hidden() const {
     Linear l = fc1;
     if (bias_by_convolution()) l.bias = l.bias.detach();
     return l;
   }
+  // What follows, of the result h (B,H,W,F) of to_hidden().
+  PPMA_API Tensor from_hidden(const Tensor& h, const Tensor& add) const;
 };
 
 /// x += pos(x), if any;  x += DropPath(gamma_1 mixed(LN x));  x += DropPath(gamma_2 ffn(LN x))

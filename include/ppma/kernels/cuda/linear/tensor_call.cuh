@@ -11,7 +11,7 @@
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
 
-/// y (n) = the sum of `count` layers of n; both divide by 8.
+/// y (n) = the sum of `count` layers of n, one or two; n divides by 8.
 template <class T>
 struct Sums {
   const float* layers[3];
