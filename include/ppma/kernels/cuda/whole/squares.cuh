@@ -25,25 +25,13 @@ inline constexpr int side = 8;  // of a square
 
 /// The grid as squares, numbered along its columns. Where rows are longer than columns, rows and
 /// columns change places: then fewer columns of squares pass.
-struct Squares {
-  int lines, length, line_step, step, tokens, heads, head_width;
-  i64 channels;
+struct Squares : Lines {
   int down, over;  // squares in a column and in a row
-  bool turned;
 
   explicit Squares(const AttentionShape& x)
-      : lines(static_cast<int>(x.height)),
-        length(static_cast<int>(x.width)),
-        line_step(length),
-        step(1),
-        tokens(static_cast<int>(x.tokens())),
-        heads(static_cast<int>(x.heads)),
-        head_width(static_cast<int>(x.head_width)),
-        channels(x.channels()),
-        turned(x.width > x.height) {
-    if (turned) std::swap(lines, length), std::swap(line_step, step);
-    down = (lines + side - 1) / side, over = (length + side - 1) / side;
-  }
+      : Lines(x, x.width > x.height),
+        down((lines + side - 1) / side),
+        over((length + side - 1) / side) {}
   PPMA_HD int tiles() const { return down * over; }
   /// Where cell (line, at) of the padded grid lies among the cells of all squares.
   __device__ __forceinline__ int cell_of(int line, int at) const {
@@ -53,10 +41,6 @@ struct Squares {
   __device__ __forceinline__ int token(int tile, int cell) const {
     const int line = tile % down * side + cell / side, at = tile / down * side + cell % side;
     return line < lines && at < length ? line * line_step + at * step : -1;
-  }
-  /// The first channel of a head.
-  __device__ __forceinline__ i64 base(i64 head) const {
-    return head / heads * tokens * channels + head % heads * head_width;
   }
 };
 
@@ -77,8 +61,8 @@ __global__ void __launch_bounds__(128)
       const int line = along ? r : m, at = along ? m : r - rows;
       const bool there = line < g.lines && at < g.length;
       if (there && m > 0)
-        sum += polyline_gpu::counted(from[line * g.line_step + at * g.step],
-                                     polyline_gpu::limit_bf16);
+        sum +=
+            polyline_gpu::counted(from[line * g.line_step + at * g.step], polyline_gpu::limit_bf16);
       to[2 * g.cell_of(line, at)] = there ? sum : far;
     }
   }
@@ -121,8 +105,9 @@ struct PassingSums {
     const int warp = static_cast<int>(threadIdx.x) / 32, i = tile % g.down;
     if (warp > (down == 0 ? 2 : 1)) return;
     float2* const to = warp == 0 ? other[t % 2] : warp == 1 ? crossing[t % 2] : line[over % 2];
-    const int square =
-        warp == 0 ? over * g.down + down : warp == 1 ? tile - i + down : over * g.down + i;
+    const int square = warp == 0   ? over * g.down + down
+                       : warp == 1 ? tile - i + down
+                                   : over * g.down + i;
     const int pair = static_cast<int>(threadIdx.x) % 32 * 2;
     copy_async(reinterpret_cast<float*>(to + pair),
                reinterpret_cast<const float*>(plane + square * cells + pair), true);
@@ -142,8 +127,10 @@ struct SquareOwner {
   float2 along[2];     // a[i,l] likewise
 
   __device__ __forceinline__ SquareOwner(const Squares& g, int at, const float2* plane)
-      : lane(static_cast<int>(threadIdx.x) % 32), warp(static_cast<int>(threadIdx.x) / 32),
-        line(at % g.down * side + 2 * warp), tile(at) {
+      : lane(static_cast<int>(threadIdx.x) % 32),
+        warp(static_cast<int>(threadIdx.x) / 32),
+        line(at % g.down * side + 2 * warp),
+        tile(at) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) sums[r] = plane[at * cells + cell(r)];
   }
@@ -153,8 +140,7 @@ struct SquareOwner {
   __device__ __forceinline__ void begin(const float2* lines) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const float4 two =
-          *reinterpret_cast<const float4*>(lines + (2 * warp + r) * side + column());
+      const float4 two = *reinterpret_cast<const float4*>(lines + (2 * warp + r) * side + column());
       along[r] = {two.x, two.z}, across[r][0] = two.y, across[r][1] = two.w;
     }
   }
@@ -190,8 +176,7 @@ struct SquareOwner {
       const int r = e / 2;
       const float by_row = ::fabsf(sums[r].x - (e % 2 == 0 ? along[r].x : along[r].y)) +
                            ::fabsf(across[r][e % 2] - (e % 2 == 0 ? key.y : key.w)),
-                  by_col = ::fabsf(kj.x - (e % 2 == 0 ? key.x : key.z)) +
-                           ::fabsf(sums[r].y - kj.y);
+                  by_col = ::fabsf(kj.x - (e % 2 == 0 ? key.x : key.z)) + ::fabsf(sums[r].y - kj.y);
       row[e] = by_row >= polyline_gpu::limit_bf16 ? -far : s[e] - by_row;
       col[e] = by_col >= polyline_gpu::limit_bf16 ? -far : s[e] - by_col;
     }

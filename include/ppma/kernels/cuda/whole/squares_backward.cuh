@@ -7,14 +7,16 @@
 // passed: it is written once a column, and summed over the squares of the line afterwards. No
 // atomics, the same bits every time; O(N min(H,W)) memory.
 
-#include "ppma/kernels/cuda/whole/small_backward.cuh"
 #include "ppma/kernels/cuda/whole/squares.cuh"
+#include "ppma/kernels/cuda/whole/tensor_backward.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
 // Blocks on a multiprocessor.
 template <int D, bool of_keys>
-inline constexpr int square_blocks_back = D == 32 ? 4 : of_keys ? 2 : 3;
+inline constexpr int square_blocks_back = D == 32   ? 4
+                                          : of_keys ? 2
+                                                    : 3;
 
 /// What the keys need of the queries of a square: the least log2 of a sum; in the row and in the
 /// column path of the key, the factor that is left of the sum, and the mean.
@@ -23,7 +25,7 @@ struct Seen {
   float2 means[cells];
 };
 
-/// stats and their Seen (query_sums in tensor_backward.cuh); logs[head]: whether forward took
+/// query_stats() of all cells, and their Seen; logs[head]: whether forward took
 /// logarithms for some query of it.
 template <class T>
 __global__ void __launch_bounds__(128)
@@ -34,25 +36,9 @@ __global__ void __launch_bounds__(128)
     const i64 head = e / (tiles * cells);
     const int tile = static_cast<int>(e / cells % tiles), cell = static_cast<int>(e % cells);
     const int token = g.token(tile, cell);
-    float4 s = {far, far, 0, 0};
-    if (token >= 0) {
-      const i64 at = g.base(head) + token * g.channels;
-      float whole = 0, one = 0;
-      for (int c = 0; c < g.head_width; c += 8) {
-        float a[8], b[8], d[8];
-        load_pack<8>(y + at + c, a);
-        load_pack<8>(dy + at + c, d);
-        if (y1 != nullptr) load_pack<8>(y1 + at + c, b);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) whole += a[i] * d[i], one += y1 != nullptr ? b[i] * d[i] : 0.f;
-      }
-      const float2 log = log_sums[head * g.tokens + token];
-      if (share1 > 0) s.x = log.x - ::log2f(share1), s.z = y1 != nullptr ? one : whole;
-      if (share2 > 0)
-        s.y = log.y - ::log2f(share2),
-        s.w = y1 != nullptr ? (whole - share1 * one) / share2 : whole;
-      if ((__float_as_int(log.x) & 1) != 0) logs[head] = 1;
-    }
+    const float4 s = query_stats(g, head, token, y, y1, dy, log_sums, share1, share2);
+    if (token >= 0 && (__float_as_int(log_sums[head * g.tokens + token].x) & 1) != 0)
+      logs[head] = 1;
     stats[e] = s;
     Seen& to = seen[e / cells];
     const float low = ::fminf(s.x, s.y);
@@ -132,8 +118,8 @@ __global__ void __launch_bounds__(threads, square_blocks_back<D, of_keys>)
       own_b[r] -= own_col[r], own_col[r] = 0;
       if (o.lane < 4)
         *reinterpret_cast<float4*>(crossings + ((head * tiles + tile) * g.over + over) * cells +
-                                   (2 * o.warp + r) * side + o.column()) = {-a[0], b[0], -a[1],
-                                                                            b[1]};
+                                   (2 * o.warp + r) * side +
+                                   o.column()) = {-a[0], b[0], -a[1], b[1]};
     }
   };
   const auto pass = [&](auto with_logs) {
@@ -146,7 +132,7 @@ __global__ void __launch_bounds__(threads, square_blocks_back<D, of_keys>)
         const bool last = down + 1 == g.down;
         if (t + 1 < tiles) fetch(last ? 0 : down + 1, last ? over + 1 : over, t + 1);
         const float2 *const other = passing.other[t % 2], *const crossing = passing.crossing[t % 2];
-        const Seen& queries = seen[of_keys ? t % 2 : 0];
+        [[maybe_unused]] const Seen& queries = seen[of_keys ? t % 2 : 0];
         if (down == 0) {
           o.begin(passing.line[over % 2]);
           if constexpr (!logs) {
@@ -165,8 +151,9 @@ __global__ void __launch_bounds__(threads, square_blocks_back<D, of_keys>)
             float2 over_line = o.along_line(line, other, crossing), row = o.across_row(r, other);
             across_col[r] = o.across_column(r, crossing);
             if constexpr (of_keys) {
-              over_line = times(
-                  over_line, *reinterpret_cast<const float2*>(queries.col + line * side + o.column()));
+              over_line =
+                  times(over_line,
+                        *reinterpret_cast<const float2*>(queries.col + line * side + o.column()));
               row = times(row, *reinterpret_cast<const float2*>(queries.row + o.lane / 4 * side +
                                                                 o.column()));
             } else {
@@ -192,8 +179,9 @@ __global__ void __launch_bounds__(threads, square_blocks_back<D, of_keys>)
 #pragma unroll
               for (int e = 0; e < 4; ++e) {
                 const float4 of_query =
-                    of_keys ? of_head[(over * g.down + down) * cells + side * n + o.column() + e % 2]
-                            : mine[e / 2];
+                    of_keys
+                        ? of_head[(over * g.down + down) * cells + side * n + o.column() + e % 2]
+                        : mine[e / 2];
                 p_row[e] = exp2_fast(::fmaf(p_row[e], log2_e, of_keys ? -of_query.y : -of_query.x));
                 p_col[e] = exp2_fast(::fmaf(p_col[e], log2_e, of_keys ? -of_query.x : -of_query.y));
               }
@@ -208,8 +196,7 @@ __global__ void __launch_bounds__(threads, square_blocks_back<D, of_keys>)
                     exp2_fast(::fmaf(s[2 * r], log2_e, of_keys ? -shift.x : -top[r])),
                     exp2_fast(::fmaf(s[2 * r + 1], log2_e, of_keys ? -shift.y : -top[r]))};
                 const float across = __shfl_sync(
-                    0xffffffffu, half == 0 ? across_col[r].x : across_col[r].y,
-                    o.lane / 4 * 4 + m);
+                    0xffffffffu, half == 0 ? across_col[r].x : across_col[r].y, o.lane / 4 * 4 + m);
                 const float2 by_row =
                                  times(weight, times(own[r], over_rows[o.warp][r][n][o.lane % 4])),
                              by_col = times(weight, times(along_line, {across, across}));
@@ -275,23 +262,22 @@ __global__ void __launch_bounds__(threads, square_blocks_back<D, of_keys>)
       own_a[r] += __shfl_xor_sync(0xffffffffu, own_a[r], step);
       own_b[r] += __shfl_xor_sync(0xffffffffu, own_b[r], step);
     }
-    if (o.lane % 4 == 0 && token[r] >= 0)
-      dsums[head * g.tokens + token[r]] = {own_a[r], own_b[r]};
+    if (o.lane % 4 == 0 && token[r] >= 0) dsums[head * g.tokens + token[r]] = {own_a[r], own_b[r]};
   }
 }
 
 /// dsums += the crossings of all squares of a line.
-__global__ inline void __launch_bounds__(128)
-    add_crossings(Squares g, i64 heads, const float2* crossings, float2* dsums) {
+template <class Pair>
+__global__ void __launch_bounds__(128)
+    add_crossings(Squares g, i64 heads, const Pair* crossings, Pair* dsums) {
   const int tiles = g.tiles();
   for (i64 e = cuda::first(); e < heads * tiles * cells; e += cuda::stride()) {
     const i64 head = e / (tiles * cells);
     const int tile = static_cast<int>(e / cells % tiles), cell = static_cast<int>(e % cells);
     const int token = g.token(tile, cell), over = tile / g.down;
     if (token < 0) continue;
-    const float2* from =
-        crossings + ((head * tiles + tile % g.down) * g.over + over) * cells + cell;
-    float2 sum = dsums[head * g.tokens + token];
+    const Pair* from = crossings + ((head * tiles + tile % g.down) * g.over + over) * cells + cell;
+    Pair sum = dsums[head * g.tokens + token];
     for (int j = 0; j < g.over; ++j, from += i64{g.down} * g.over * cells)
       sum.x += from->x, sum.y += from->y;
     dsums[head * g.tokens + token] = sum;

@@ -2,7 +2,6 @@
 #include "ppma/core/names_begin.hpp"
 // Forward of squares.cuh.
 
-#include "ppma/kernels/cuda/whole/small_backward.cuh"
 #include "ppma/kernels/cuda/whole/squares.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
@@ -85,8 +84,8 @@ __global__ void __launch_bounds__(threads, square_blocks<D>)
 #pragma unroll
           for (int r = 0; r < 2; ++r) {
             const int line = 2 * o.warp + r;
-            const float2 along = o.along_line(line, other, crossing),
-                         row = o.across_row(r, other), col = o.across_column(r, crossing);
+            const float2 along = o.along_line(line, other, crossing), row = o.across_row(r, other),
+                         col = o.across_column(r, crossing);
             set(table[line][o.lane], along.x, along.y);
             set(across_row[r], row.x, row.y), set(across_col[r], col.x, col.y);
           }
@@ -108,7 +107,7 @@ __global__ void __launch_bounds__(threads, square_blocks<D>)
               for (int e = 0; e < 4; ++e)
                 row[half][e] *= log2_e, col[half][e] *= log2_e,
                     now1[e / 2] = ::fmaxf(now1[e / 2], row[half][e]),
-                    now2[e / 2] = ::fmaxf(now2[e / 2], col[half][e]);
+                             now2[e / 2] = ::fmaxf(now2[e / 2], col[half][e]);
             }
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
@@ -148,8 +147,7 @@ __global__ void __launch_bounds__(threads, square_blocks<D>)
                 unsigned weights;
                 set(weights, exp2_fast(::fmaf(s[2 * r], log2_e, -top1[r])),
                     exp2_fast(::fmaf(s[2 * r + 1], log2_e, -top1[r])));
-                const unsigned across =
-                    __shfl_sync(0xffffffffu, across_row[r], 4 * n + o.lane % 4);
+                const unsigned across = __shfl_sync(0xffffffffu, across_row[r], 4 * n + o.lane % 4);
                 left1[2 * half + r] = times(weights, times(own[r], across));
                 left2[2 * half + r] = times(weights, times(along, twice(across_of_m[r], half)));
               }
@@ -173,9 +171,8 @@ __global__ void __launch_bounds__(threads, square_blocks<D>)
 #pragma unroll
   for (int r = 0; r < 2; ++r) top1[r] = top2[r] = top1[r] * log2_e - headroom;
   average(std::false_type{});
-  const bool again =
-      __syncthreads_or(!idle && !(sum1[0] < sum_limit && sum1[2] < sum_limit &&
-                                  sum2[0] < sum_limit && sum2[2] < sum_limit)) != 0;
+  const bool again = __syncthreads_or(!idle && !(sum1[0] < sum_limit && sum1[2] < sum_limit &&
+                                                 sum2[0] < sum_limit && sum2[2] < sum_limit)) != 0;
   if (again) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) top1[r] = top2[r] = -far;

@@ -11,6 +11,24 @@
 // (i,j) is the owner, (k,l) the other. Seen from a query the row path is V2H, from a key it is H2V:
 // so one kernel makes the gradients of both. a and b are the running sums of the log decays.
 //
+// A block owns a tile of 64 cells, a warp 16 of them; all tiles pass by. A tile is a square of the
+// grid (squares.cuh), so that in every 8 x 8 piece of scores i and k are the same for all, j and l
+// are consecutive, and a piece's decays are products of few numbers. Maps of at most 16 x 16, whose
+// tables fit in shared memory: small.cuh. Without a mask, and with that of two sequences, tiles are
+// tokens as they lie: here, where the running maximum is kept in every tile (Average).
+
+#include "ppma/core/names_begin.hpp"
+// whole_attention() in bf16 on the tensor cores, float sums. Scores, masks and probabilities live
+// in registers.
+//
+//   row path      s - |a[i,j] - a[i,l]| - |b[i,l] - b[k,l]|       along the owner's line,
+//                                                                 then across
+//   column path   s - |a[k,j] - a[k,l]| - |b[i,j] - b[k,j]|       across in the owner's
+//                                                                 column, then along
+//
+// (i,j) is the owner, (k,l) the other. Seen from a query the row path is V2H, from a key it is H2V:
+// so one kernel makes the gradients of both. a and b are the running sums of the log decays.
+//
 // Tokens are laid out in lines of at most 64, each padded to 8, 16, 32 or 64 cells; a tile is 64
 // cells: whole lines. Then in every 8 x 8 piece of scores i and k are the same for all, j and l are
 // consecutive, and the decays of a piece are a handful of reads from shared memory. A block owns a
@@ -24,41 +42,11 @@
 // overlap. Measured there: 0.79 ms, backward 2.05.
 
 #include "ppma/kernels/cuda/whole/small_backward.cuh"
+#include "ppma/kernels/cuda/whole/squares_backward.cuh"
+#include "ppma/kernels/cuda/whole/squares_forward.cuh"
 #include "ppma/kernels/cuda/whole/tensor_backward.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
-
-/// (a, b) of every cell of every head, `far` in the padding. A thread a line or a column of lines.
-template <class A>
-__global__ void __launch_bounds__(128)
-    cell_sums(Lines g, i64 heads, int tiles, const A* log_a, const A* log_b, float2* sums) {
-  const int padded = 8 * g.width, all_lines = tiles * (8 / g.width);
-  for (i64 e = cuda::first(); e < heads * (all_lines + padded); e += cuda::stride()) {
-    const i64 head = e / (all_lines + padded);
-    const int r = static_cast<int>(e % (all_lines + padded));
-    const A *const from_a = log_a + head * g.tokens, *const from_b = log_b + head * g.tokens;
-    float2* const to = sums + head * tiles * cells;
-    float sum = 0;
-    if (r < all_lines) {
-      for (int at = 0; at < padded; ++at) {
-        const bool there = r < g.lines && at < g.length;
-        if (there && at > 0)
-          sum += polyline_gpu::counted(from_a[r * g.line_step + at * g.step],
-                                       polyline_gpu::limit_bf16);
-        to[r * padded + at].x = there ? sum : far;
-      }
-    } else {
-      const int at = r - all_lines;
-      for (int line = 0; line < all_lines; ++line) {
-        const bool there = line < g.lines && at < g.length;
-        if (there && line > 0)
-          sum += polyline_gpu::counted(from_b[line * g.line_step + at * g.step],
-                                       polyline_gpu::limit_bf16);
-        to[line * padded + at].y = there ? sum : far;
-      }
-    }
-  }
-}
 
 /// One softmax and its average of values, while keys pass by.
 template <int D>
@@ -120,33 +108,32 @@ struct Average {
 /// token and head.
 template <int D, class Mask>
 __global__ void __launch_bounds__(threads, blocks_at_once<D>)
-    forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const typename Mask::Cell* sums,
+    forward(Flat g, const bf16* q, const bf16* k, const bf16* v, const typename Mask::Cell* sums,
             float share1, float share2, bf16* y, bf16* y1, float2* log_sums) {
   using Cell = typename Mask::Cell;
-  constexpr int WT = Mask::width;
   constexpr bool masked = Mask::masked;
   __shared__ alignas(16) bf16 ks[2][cells][D + 8], vs[2][cells][D + 8];
-  __shared__ alignas(16) Cell own[cells], other[2][cells];
+  __shared__ alignas(16) Cell other[2][cells];
   const int tile = static_cast<int>(blockIdx.x), tiles = static_cast<int>(gridDim.x);
   const i64 head = blockIdx.y, base = g.base(head);
   const Cell* const plane = sums + head * tiles * cells;
-  const TileCopy<D, WT> copy(g);
+  const TileCopy<D> copy(g);
   const auto fetch = [&](int t) {
     copy(t, k + base, ks[t % 2]);
     copy(t, v + base, vs[t % 2]);
-    if constexpr (masked) load_block(other[t % 2], plane + t * cells, sizeof own);
+    if constexpr (masked) load_block(other[t % 2], plane + t * cells, sizeof other[0]);
     copies_issued();
   };
-  if constexpr (masked) load_block(own, plane + tile * cells, sizeof own);
   fetch(0);
   [[maybe_unused]] bool walls = false;
   if constexpr (masked) walls = Mask::any_closed(g, plane);
   Owner<Cell> o;
-  o.template place<WT>(tile);
-  const int token0 = g.token<WT>(tile, o.cell[0]), token1 = g.token<WT>(tile, o.cell[1]);
+  if constexpr (masked)
+    o.sums[0] = plane[tile * cells + o.cell[0]], o.sums[1] = plane[tile * cells + o.cell[1]];
+  const int token0 = g.token(tile, o.cell[0]), token1 = g.token(tile, o.cell[1]);
   unsigned query[D / 16][4];
   load_left<D>(q + base, g.channels, g.head_width, token0, token1, query);
-  const bool idle = is_idle<Mask>(g, tile);
+  const bool idle = g.is_idle(tile);
   Average<D> first;
   [[maybe_unused]] Average<masked ? D : 8> second;
   const auto pass = [&](auto with_walls) {
@@ -158,8 +145,6 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
         copies_done<0>();
       }
       __syncthreads();
-      if constexpr (masked)
-        if (t == 0) o.sums[0] = own[o.cell[0]], o.sums[1] = own[o.cell[1]];
       if (!idle) {
         float s[8][4], row[8][4];
         unsigned left1[4][4];
@@ -168,11 +153,11 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
         for (int n = 0; n < 8; ++n) {
           times_rows<D>(s[n], query, &ks[t % 2][8 * n]);
           if constexpr (masked) {
-            float column[4];
-            Mask::template add<decltype(with_walls)::value>(s[n], n, o, own, other[t % 2], row[n],
-                                                            column);
+            float other_mask[4];
+            Mask::template add<decltype(with_walls)::value>(s[n], n, o, other[t % 2], row[n],
+                                                            other_mask);
 #pragma unroll
-            for (int e = 0; e < 4; ++e) s[n][e] = column[e];
+            for (int e = 0; e < 4; ++e) s[n][e] = other_mask[e];
           } else {
             const int c = t * cells + 8 * n + static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
@@ -225,51 +210,39 @@ void with_head(const Lines& g, F&& f) {
   else
     f(std::integral_constant<int, 64>{});
 }
-/// The same, and with the mask, whose lines' width is a constant too.
-template <bool masked, class F>
-void with_constants(const Lines& g, F&& f) {
-  with_head(g, [&](auto d) {
-    if constexpr (masked) {
-      if (g.width == 1) return f(d, Polylines<1>{});
-      if (g.width == 2) return f(d, Polylines<2>{});
-      if (g.width == 4) return f(d, Polylines<4>{});
-      return f(d, Polylines<8>{});
-    } else {
-      return f(d, NoMask{});
-    }
-  });
-}
 
-/// What both passes share: the lines, the sums of the decays, the shares of the two paths.
+/// What both passes share: the shares of the two paths, the decays and, on large maps, their sums.
 struct Call {
-  Lines g;
+  Flat flat;
+  Squares squares;
   i64 heads;
-  int tiles;
-  bool masked, small;
+  bool large;            // under a mask, and small.cuh does not take it
   float share1, share2;  // of the row path and the column path of a query
   const float *log_a, *log_b;
   Workspace<float2> sums;
-  dim3 grid;
 
   Call(Paths paths, const AttentionShape& x, const float* log_alpha, const float* log_beta)
-      : g(x, paths != Paths::none),
+      : flat(x),
+        squares(x),
         heads(x.batch * x.heads),
-        tiles(g.tiles()),
-        masked(paths != Paths::none),
-        small(g.small(masked)),
+        large(paths != Paths::none && !flat.small()),
         share1(paths == Paths::both  ? 0.5f
                : paths == Paths::h2v ? 0.f
                                      : 1.f),
-        share2(masked ? 1 - share1 : 0.f),
+        share2(paths == Paths::none ? 0.f : 1 - share1),
         log_a(log_alpha),
         log_b(log_beta),
-        sums(masked && !small ? heads * tiles * cells : 0, Device::cuda),
-        grid(static_cast<unsigned>(tiles), static_cast<unsigned>(heads)) {
-    if (!masked || small) return;
-    if (g.turned) std::swap(share1, share2), std::swap(log_a, log_b);
-    cell_sums<<<cuda::blocks(heads * (tiles * 8 / g.width + 8 * g.width), 128), 128, 0,
-                cuda::stream()>>>(g, heads, tiles, log_a, log_b, sums.data());
+        sums(large ? heads * squares.tiles() * cells : 0, Device::cuda) {
+    if (!large) return;
+    if (squares.turned) std::swap(share1, share2), std::swap(log_a, log_b);
+    square_sums<<<cuda::blocks(heads * side * (squares.down + squares.over), 128), 128, 0,
+                  cuda::stream()>>>(squares, heads, log_a, log_b, sums.data());
     cuda::launched("whole_attention");
+  }
+  /// Blocks of a kernel that owns a tile.
+  dim3 grid() const {
+    return dim3(static_cast<unsigned>(large ? squares.tiles() : flat.tiles()),
+                static_cast<unsigned>(heads));
   }
 };
 
@@ -301,74 +274,123 @@ void run_small(const Lines& g, i64 heads, int stats, bool local, Kernel&& kernel
         return run(d, width, std::integral_constant<int, few_splits(decltype(width)::value)>{});
     run(d, width, std::integral_constant<int, 1>{});
   };
-  with_constants<true>(g, [&](auto d, auto mask) {
-    constexpr int width = decltype(mask)::width;
-    if constexpr (width <= 2) with_width(d, std::integral_constant<int, width>{});
+  with_head(g, [&](auto d) {
+    if (g.length <= 8)
+      with_width(d, std::integral_constant<int, 1>{});
+    else
+      with_width(d, std::integral_constant<int, 2>{});
   });
 }
 
-/// local: only where the call is small.
+/// local: only where the map is small.
 template <bool masked>
 void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v,
                  const LocalTerm& local, bf16* y, bf16* y1, float* log_sums) {
-  if (masked && call.small)
+  float2* const logs = reinterpret_cast<float2*>(log_sums);
+  if (masked && !call.large)
     return run_small<unsigned, true>(
-        call.g, call.heads, 0, local.w != nullptr,
+        call.flat, call.heads, 0, local.w != nullptr,
         [](auto d, auto width, auto splits) {
           return small_forward<decltype(d)::value, decltype(width)::value, decltype(splits)::value>;
         },
-        q, k, v, call.log_a, call.log_b, call.share1, call.share2, local, y, y1,
-        reinterpret_cast<float2*>(log_sums));
-  with_constants<masked>(call.g, [&](auto d, auto mask) {
-    forward<decltype(d)::value, decltype(mask)><<<call.grid, threads, 0, cuda::stream()>>>(
-        call.g, q, k, v, call.sums.data(), call.share1, call.share2, y, y1,
-        reinterpret_cast<float2*>(log_sums));
+        q, k, v, call.log_a, call.log_b, call.share1, call.share2, local, y, y1, logs);
+  with_head(call.flat, [&](auto d) {
+    constexpr int D = decltype(d)::value;
+    if constexpr (masked)
+      square_forward<D><<<call.grid(), threads, 0, cuda::stream()>>>(
+          call.squares, q, k, v, call.sums.data(), call.share1, call.share2, y, y1, logs);
+    else
+      forward<D, NoMask><<<call.grid(), threads, 0, cuda::stream()>>>(
+          call.flat, q, k, v, nullptr, call.share1, call.share2, y, y1, logs);
   });
   cuda::launched("whole_attention");
+}
+
+/// Gradients of the log decays from those of their sums, at queries and at keys.
+inline void run_decay_gradients(const Lines& g, const Call& call, const float2* dsums,
+                                const AttentionGradients<bf16>& d) {
+  float *dlog_a = d.dlog_alpha, *dlog_b = d.dlog_beta;
+  if (g.turned) std::swap(dlog_a, dlog_b);
+  decay_gradients<<<cuda::blocks(call.heads * (g.lines + g.length), 128), 128, 0, cuda::stream()>>>(
+      g, call.heads, dsums, dsums + call.heads * g.tokens, call.log_a, call.log_b, dlog_a, dlog_b);
+  cuda::launched("whole_attention");
+}
+
+inline void run_backward_small(const Call& call, const AttentionArgs<bf16>& in,
+                               const WholeKept<bf16>& kept, const bf16* dy,
+                               const AttentionGradients<bf16>& d) {
+  const Lines& g = call.flat;
+  const i64 tokens = call.heads * g.tokens;
+  const Workspace<float4> stats(call.heads * 16 * 16, Device::cuda);  // padded cells at most
+  const Workspace<float2> dsums(2 * tokens, Device::cuda);
+  const auto run = [&](auto of_keys, bf16* out1, bf16* out2, float2* to) {
+    run_small<float2, false>(
+        g, call.heads, decltype(of_keys)::value ? 20 : 0, false,
+        [](auto head_width, auto width, auto) {
+          return small_backward<decltype(head_width)::value, decltype(width)::value,
+                                decltype(of_keys)::value>;
+        },
+        in.q, in.k, in.v, call.log_a, call.log_b, kept.y, kept.y1, dy,
+        reinterpret_cast<const float2*>(kept.log_sums), call.share1, call.share2, stats.data(),
+        out1, out2, to);
+  };
+  run(std::false_type{}, d.dq, static_cast<bf16*>(nullptr), dsums.data());
+  run(std::true_type{}, d.dk, d.dv, dsums.data() + tokens);
+  run_decay_gradients(g, call, dsums.data(), d);
+}
+
+inline void run_backward_large(const Call& call, const AttentionArgs<bf16>& in,
+                               const WholeKept<bf16>& kept, const bf16* dy,
+                               const AttentionGradients<bf16>& d) {
+  const Squares& g = call.squares;
+  const i64 all = call.heads * g.tiles(), tokens = call.heads * g.tokens;
+  const Workspace<float4> stats(all * cells, Device::cuda);
+  const Workspace<Seen> seen(all, Device::cuda);
+  const Workspace<int> logs(call.heads, Device::cuda);
+  const Workspace<float2> dsums(2 * tokens, Device::cuda),
+      crossings(all * g.over * cells, Device::cuda);
+  const auto each_cell = cuda::blocks(all * cells, 128);
+  cuda::require(cudaMemsetAsync(logs.data(), 0, static_cast<std::size_t>(call.heads) * sizeof(int),
+                                cuda::stream()),
+                "whole_attention");
+  square_stats<<<each_cell, 128, 0, cuda::stream()>>>(
+      g, call.heads, kept.y, kept.y1, dy, reinterpret_cast<const float2*>(kept.log_sums),
+      call.share1, call.share2, stats.data(), seen.data(), logs.data());
+  const auto run = [&](auto of_keys, bf16* out1, bf16* out2, float2* to) {
+    with_head(g, [&](auto head_width) {
+      square_backward<decltype(head_width)::value, decltype(of_keys)::value>
+          <<<call.grid(), threads, 0, cuda::stream()>>>(g, in.q, in.k, in.v, dy, call.sums.data(),
+                                                        stats.data(), seen.data(), logs.data(),
+                                                        out1, out2, to, crossings.data());
+    });
+    add_crossings<<<each_cell, 128, 0, cuda::stream()>>>(
+        g, call.heads, static_cast<const float2*>(crossings.data()), to);
+  };
+  run(std::false_type{}, d.dq, static_cast<bf16*>(nullptr), dsums.data());
+  run(std::true_type{}, d.dk, d.dv, dsums.data() + tokens);
+  cuda::launched("whole_attention");
+  run_decay_gradients(g, call, dsums.data(), d);
 }
 
 template <bool masked>
 void run_backward(const Call& call, const AttentionArgs<bf16>& in, const WholeKept<bf16>& kept,
                   const bf16* dy, const AttentionGradients<bf16>& d) {
-  const float2* const log_sums = reinterpret_cast<const float2*>(kept.log_sums);
-  const i64 all = call.heads * call.tiles * cells, tokens = masked ? call.heads * call.g.tokens : 0;
+  if constexpr (masked)
+    return call.large ? run_backward_large(call, in, kept, dy, d)
+                      : run_backward_small(call, in, kept, dy, d);
+  const Flat& g = call.flat;
+  const i64 all = call.heads * g.tiles() * cells;
   const Workspace<float4> stats(all, Device::cuda);
-  const Workspace<float2> dsums(2 * tokens, Device::cuda);
-  if (masked && call.small) {
-    const auto run = [&](auto of_keys, bf16* out1, bf16* out2, float2* to) {
-      run_small<float2, false>(
-          call.g, call.heads, decltype(of_keys)::value ? 20 : 0, false,
-          [](auto head_width, auto width, auto) {
-            return small_backward<decltype(head_width)::value, decltype(width)::value,
-                                  decltype(of_keys)::value>;
-          },
-          in.q, in.k, in.v, call.log_a, call.log_b, kept.y, kept.y1, dy, log_sums, call.share1,
-          call.share2, stats.data(), out1, out2, to);
-    };
-    run(std::false_type{}, d.dq, static_cast<bf16*>(nullptr), dsums.data());
-    run(std::true_type{}, d.dk, d.dv, dsums.data() + tokens);
-  } else {
-    query_sums<<<cuda::blocks(all, 128), 128, 0, cuda::stream()>>>(
-        call.g, call.heads, call.tiles, kept.y, kept.y1, dy, log_sums, call.share1, call.share2,
-        stats.data());
-    with_constants<masked>(call.g, [&](auto head_width, auto mask) {
-      constexpr int D = decltype(head_width)::value;
-      using Mask = decltype(mask);
-      backward<D, Mask, false><<<call.grid, threads, 0, cuda::stream()>>>(
-          call.g, mask, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dq, nullptr,
-          dsums.data());
-      backward<D, Mask, true><<<call.grid, threads, 0, cuda::stream()>>>(
-          call.g, mask, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dk, d.dv,
-          dsums.data() + tokens);
-    });
-    cuda::launched("whole_attention");
-  }
-  if (!masked) return;
-  float *dlog_a = d.dlog_alpha, *dlog_b = d.dlog_beta;
-  if (call.g.turned) std::swap(dlog_a, dlog_b);
-  decay_gradients<<<cuda::blocks(call.heads * (call.g.lines + call.g.length), 128), 128, 0,
-                    cuda::stream()>>>(call.g, call.heads, dsums.data(), dsums.data() + tokens,
-                                      call.log_a, call.log_b, dlog_a, dlog_b);
+  query_sums<<<cuda::blocks(all, 128), 128, 0, cuda::stream()>>>(
+      g, call.heads, kept.y, kept.y1, dy, reinterpret_cast<const float2*>(kept.log_sums),
+      call.share1, call.share2, stats.data());
+  with_head(g, [&](auto head_width) {
+    constexpr int D = decltype(head_width)::value;
+    backward<D, NoMask, false><<<call.grid(), threads, 0, cuda::stream()>>>(
+        g, NoMask{}, in.q, in.k, in.v, dy, nullptr, stats.data(), d.dq, nullptr, nullptr);
+    backward<D, NoMask, true><<<call.grid(), threads, 0, cuda::stream()>>>(
+        g, NoMask{}, in.q, in.k, in.v, dy, nullptr, stats.data(), d.dk, d.dv, nullptr);
+  });
   cuda::launched("whole_attention");
 }
 
