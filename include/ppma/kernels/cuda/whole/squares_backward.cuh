@@ -7,14 +7,6 @@
 // passed: it is written once a column, and summed over the squares of the line afterwards. No
 // atomics, the same bits every time; O(N min(H,W)) memory.
 
-#include "ppma/core/names_begin.hpp"
-// Backward of squares.cuh: queries, then keys.
-//
-// Gradients of the decays: the row path touches a[i,j], a[i,l], b[i,l] in the owner's own line. What
-// [i,l] gets from the owner's eight columns j is complete when the column of squares of l has
-// passed: it is written once a column, and summed over the squares of the line afterwards. No
-// atomics, the same bits every time; O(N min(H,W)) memory.
-
 #include "ppma/kernels/cuda/whole/squares.cuh"
 #include "ppma/kernels/cuda/whole/tensor_backward.cuh"
 
