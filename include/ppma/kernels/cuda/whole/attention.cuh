@@ -18,7 +18,7 @@
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cuda/decay_sums.cuh"
 #include "ppma/kernels/cuda/in_float.cuh"
-#include "ppma/kernels/cuda/whole/tensor.cuh"
+#include "ppma/kernels/cuda/whole/tensor_call.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_gpu {
 

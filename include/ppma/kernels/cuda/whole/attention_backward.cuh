@@ -10,7 +10,6 @@
 // pair. What is left is summed in order. No atomics: the same bits every time.
 
 #include "ppma/kernels/cuda/whole/attention.cuh"
-#include "ppma/kernels/cuda/whole/tensor_backward.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_gpu {
 

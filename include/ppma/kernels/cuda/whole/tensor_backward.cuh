@@ -2,13 +2,6 @@
 #include "ppma/core/names_begin.hpp"
 // Backward of whole attention in bf16 on the tensor cores (the words are tensor.cuh's).
 
-#include "ppma/core/names_begin.hpp"
-// Backward of whole attention in bf16 on the tensor cores (the words are tensor.cuh's).
-//
-// Gradients of the decays: the row path touches a[i,j], a[i,l], b[i,l] in the owner's own line, so
-// the block that owns the line sums them alone: T[j,l] = sum_k dS and U[j,l] = sum_k sign(i - k) dS
-// stay in registers. No atomics, the same bits every time; O(N) memory.
-
 #include "ppma/kernels/cuda/whole/pieces.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
