@@ -14,7 +14,7 @@
 #include "ppma/kernels/cuda/conv_columns_dx.cuh"
 #include "ppma/kernels/cuda/conv_columns_forward.cuh"
 #include "ppma/kernels/cuda/conv_cudnn.cuh"
-#include "ppma/kernels/cuda/conv_tensor.cuh"
+#include "ppma/kernels/cuda/conv_tensor_back.cuh"
 #include "ppma/kernels/cuda/few_rows_run.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
 
