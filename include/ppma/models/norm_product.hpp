@@ -20,8 +20,8 @@ PPMA_API NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, con
                                            const Tensor& dt_bias, const Tensor& A_log);
 
 /// to(norm(x)), x (B,H,W,C). On a GPU one kernel where it has one: the normalised tokens are not
-/// stored, and made again for backward; so are the results of 64 channels, which are three times as
-/// large as x and take that kernel little longer than to write them.
+/// stored, and made again for backward. So are its results, three times as large as x, where they
+/// are many.
 PPMA_API Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to);
 
 /// gelu(norm_linear(x, norm, to)) where that is one kernel: of few tokens on a GPU that nothing is
@@ -141,11 +141,13 @@ Tensor run_normed(const Tensor& x, const LayerNorm& norm, kernels::NormProducts&
     run();
     return Tensor();
   }
-  return layer_norm_by(x, norm.weight, norm.bias, norm.eps,
-                       [&](Tensor&, Tensor& mean, Tensor& rstd) {
-                         p.mean = mean.data<float>(), p.rstd = rstd.data<float>();
-                         run();
-                       });
+  return layer_norm_by(
+      x, norm.weight, norm.bias, norm.eps,
+      [&](Tensor&, Tensor& mean, Tensor& rstd) {
+        p.mean = mean.data<float>(), p.rstd = rstd.data<float>();
+        run();
+      },
+      false);
 }
 
 inline kernels::NormProducts norm_products(const Tensor& x, const LayerNorm& norm) {
@@ -204,7 +206,7 @@ Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to) {
     });
     if (!normed.defined()) return y;
     y = layer.recorded(y, normed);
-    return c == 64 ? detail::product_again(y, normed, x, norm, layer, p) : y;
+    return worth_making_again(y) ? detail::product_again(y, normed, x, norm, layer, p) : y;
   }
 #endif
   return to.forward(norm.forward(x));
