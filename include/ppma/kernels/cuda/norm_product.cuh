@@ -3,7 +3,8 @@
 // Products of normalised tokens of 64 or 128 channels, bf16: y = LN(x) w^T + b with three times as
 // many results as channels. They are the three of an attention, whose queries and keys are turned
 // (rotary positions) as they leave, with the log decays beside them; or the first product of a
-// feed-forward layer. The normalised tokens are never in memory.
+// feed-forward layer. The normalised tokens are never in memory, but where backward makes the
+// products again and reads the tokens too.
 //
 // The weights (24 or 98 KB) stay in shared memory, and blocks stay on the GPU: each normalises 128
 // rows at a time into one of two tiles, the left factor of all its products, and the rows that
@@ -34,6 +35,7 @@ struct NormProducts {
   int d;
   float scale;         // of part 1, where it is turned
   float *mean, *rstd;  // (rows), for backward; null: not wanted
+  bf16* normed;        // (rows, C), the normalised tokens; null: not wanted
 };
 
 namespace detail {
@@ -131,6 +133,7 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
       for (int i = 0; i < 8; ++i) v[i] = (v[i] - mean) * rstd * g[i] + b[i];
       store_pack<8>(reinterpret_cast<bf16*>(to + place(norm_product::rows, local, pack, local % 8)),
                     v);
+      if (p.normed && r < p.rows) store_pack<8>(p.normed + r * C + pack * 8, v);
       after.of_pack(of_pack, r, r < p.rows, v);
     }
   };
