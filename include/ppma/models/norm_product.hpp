@@ -100,10 +100,11 @@ inline bool recorded(const ThreeLayers& layers) {
 // Whether a kernel that leaves the normalised tokens out multiplies them: nothing is recorded of
 // them, or backward can make them again.
 inline bool multiplies_normed(const Tensor& x, const LayerNorm& norm, const ThreeLayers& layers,
-                              i64 head) {
+                              i64 head, bool logs) {
   const bool normed_is_recorded = needs_grad({x, norm.weight, norm.bias});
   return beside(x, norm, layers) &&
-         kernels::multiplies_normed(x.numel() / x.dim(3), x.dim(3), head, normed_is_recorded) &&
+         kernels::multiplies_normed(x.numel() / x.dim(3), x.dim(3), head, logs,
+                                    normed_is_recorded) &&
          (normed_is_recorded ? Saved(x).kept() : !recorded(layers));
 }
 // Whether they are the three parts of one layer.
@@ -196,7 +197,7 @@ inline Tensor product_again(const Tensor& y, const Tensor& normed, const Tensor&
 
 Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to) {
 #if PPMA_CUDA
-  if (detail::triples(x, to) && detail::multiplies_normed(x, norm, {&to, &to, &to}, 0)) {
+  if (detail::triples(x, to) && detail::multiplies_normed(x, norm, {&to, &to, &to}, 0, false)) {
     const i64 c = x.dim(3);
     Tensor y = Tensor::empty({x.dim(0), x.dim(1), x.dim(2), 3 * c}, x.dtype(), x.device());
     const detail::NarrowLayer layer(to);
