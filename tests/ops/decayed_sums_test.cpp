@@ -50,7 +50,13 @@ Results kernels_give(const Results& in, DType dtype = DType::f64, std::size_t di
   return outcome([](auto&... x) { return decayed_sums(x...); }, in, dtype, differentiated);
 }
 
-void check(const Sizes& s, double least, double most, double in_f32 = 2e-6) {
+// How far apart gradients of the log decays may be, the others' limits are fixed: composed, they are
+// differences of what tokens are to themselves, which is large where the decays are strong.
+struct OfDecays {
+  double f64 = 1e-12, f32 = 2e-6;
+};
+
+void check(const Sizes& s, double least, double most, OfDecays of_decays = {}) {
   INFO(s.batch << " x " << s.tokens << " tokens, " << s.heads << " heads, " << s.of_keys
                << " of keys, widths " << s.d << " and " << s.p << ", decays " << least << " to "
                << most);
@@ -58,13 +64,12 @@ void check(const Sizes& s, double least, double most, double in_f32 = 2e-6) {
                 single = kernels_give(in, DType::f32), fixed = kernels_give(in, DType::f64, 3);
   for (std::size_t i = 0; i < want.size(); ++i) {
     INFO("result " << i);
-    // of one token there is no decay, of tokens that forget all none that matters
-    if (i == 4 && (s.tokens == 1 || least > 100)) {
-      CHECK(largest(got[i]) < 1e-30);
+    if (i == 4 && (s.tokens == 1 || least > 100)) {  // nothing reaches another token
+      CHECK(largest_difference(got[i], Tensor::zeros(got[i].shape(), DType::f64)) == 0);
       continue;
     }
-    CHECK(distance(got[i], want[i]) < 1e-12);
-    CHECK(distance(cast(single[i], DType::f64), want[i]) < in_f32);
+    CHECK(distance(got[i], want[i]) < (i == 4 ? of_decays.f64 : 1e-12));
+    CHECK(distance(cast(single[i], DType::f64), want[i]) < (i == 4 ? of_decays.f32 : 2e-6));
     if (i < fixed.size()) CHECK(distance(fixed[i], got[i]) < 1e-14);
   }
 }
@@ -88,8 +93,8 @@ TEST_CASE("decayed sums: what is forgotten at once, and what never", "[ops]") {
   for (const Sizes& s : {Sizes{1, 150, 2, 1, 64, 64}, Sizes{1, 150, 2, 2, 16, 16}}) {
     check(s, 0, 1e-3);
     check(s, 0, 0);
-    check(s, 2, 6, 1e-4);  // the decays' gradient is a difference of numbers some fifty times as large
-    check(s, 20, 20, 1e-4);
+    check(s, 2, 6, {1e-12, 1e-5});  // sums of decays up to 192, in f32
+    check(s, 20, 20, {1e-6, 1e-6});
     check(s, 1e4, 1e5);
   }
 }

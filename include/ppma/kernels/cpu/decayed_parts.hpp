@@ -239,8 +239,10 @@ struct DecayedChunk {
     for (i64 j = 0; j < rows; j += w) {
       const Vec<T> sums = load(c + j), factor = load(inner + j);
       const i64 own = std::min(j + w, rows);
-      for (i64 t = j; t < own; ++t)
-        each(t, j, keep_first<T>(exp_below_zero(Vec<T>(c[t] - sums)), t - j + 1));
+      for (i64 t = j; t < own; ++t) {
+        const Vec<T> log = c[t] - sums;  // above 0 of later tokens, which are dropped
+        each(t, j, keep_first<T>(exp_below_zero(Vec<T>(log > 0 ? Vec<T>{} : log)), t - j + 1));
+      }
       for (i64 t = own; t < rows; ++t) each(t, j, Vec<T>(factor * outer[j / w * longest + t]));
     }
   }
