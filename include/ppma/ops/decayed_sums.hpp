@@ -13,8 +13,8 @@
 //   before   e^(c_t) q_t^T H_before
 //
 // with c_t the sum of the log decays since the chunk began. Kernels do the same
-// (kernels/cpu/decayed_sums.hpp, kernels/cuda/decayed_sums.cuh): nothing of the size of the pairs is
-// written.
+// (kernels/cpu/decayed_sums.hpp, kernels/cuda/decayed_sums.cuh): nothing of the size of the pairs
+// is written.
 //
 // Legend: B batch, N tokens, G heads, d width of q and k, p width of v, T chunks of Q tokens.
 

@@ -233,17 +233,22 @@ struct DecayedChunk {
         store(outer + t / w * longest + u, exp_below_zero(Vec<T>(load(c + u) - middle)));
     }
   }
-  // f(t, s, L) for the pairs of token t with a register of tokens from s on, up to its own.
-  template <class F>
-  PPMA_INLINE void for_pairs(F&& each) const {
+  // each(t, j, L) for the pairs of token t with a register of tokens from j on, up to its own;
+  // done(j, the sum of what `each` returned) for each j.
+  template <class F, class G>
+  PPMA_INLINE void for_pairs(F&& each, G&& done) const {
     for (i64 j = 0; j < rows; j += w) {
       const Vec<T> sums = load(c + j), factor = load(inner + j);
       const i64 own = std::min(j + w, rows);
+      Vec<T> returned{};
       for (i64 t = j; t < own; ++t) {
         const Vec<T> log = c[t] - sums;  // above 0 of later tokens, which are dropped
-        each(t, j, keep_first<T>(exp_below_zero(Vec<T>(log > 0 ? Vec<T>{} : log)), t - j + 1));
+        returned +=
+            each(t, j, keep_first<T>(exp_below_zero(Vec<T>(log > 0 ? Vec<T>{} : log)), t - j + 1));
       }
-      for (i64 t = own; t < rows; ++t) each(t, j, Vec<T>(factor * outer[j / w * longest + t]));
+      for (i64 t = own; t < rows; ++t)
+        returned += each(t, j, Vec<T>(factor * outer[j / w * longest + t]));
+      done(j, returned);
     }
   }
   // Rows of a (rows,p) times `by`.

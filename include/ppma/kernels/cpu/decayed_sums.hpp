@@ -47,9 +47,12 @@ void decayed_heads(DecayedChunk<T>& h, const DecayedArgs<T>& x, i64 image, i64 b
     for (i64 head = begin; head < end; ++head) {
       if (!h.s.shared || head == begin) h.load_keys(x, head);
       h.load_values(x, head);
-      h.for_pairs([&](i64 t, i64 s, Vec<T> L) {
-        store(h.W + t * Q + s, Vec<T>(load(h.scores + t * Q + s) * L));
-      });
+      h.for_pairs(
+          [&](i64 t, i64 j, Vec<T> L) {
+            store(h.W + t * Q + j, Vec<T>(load(h.scores + t * Q + j) * L));
+            return L;
+          },
+          [](i64, Vec<T>) {});
       T* const next =
           states + (keep ? (image * h.s.heads + head) * (h.chunks - 1) + n : head - begin) * state;
       const T* const H = n == 0 ? nullptr : keep ? next - state : next;
@@ -109,17 +112,18 @@ struct DecayedBack {
     h.turn(h.v, p, v_turned);
     h.multiply_pairs(dy, p, v_turned, products);
     const bool decays = to.dlog_decay != nullptr;
-    if (decays) std::fill_n(rows, Q * (w + 2), T(0));
-    h.for_pairs([&](i64 t, i64 s, Vec<T> L) {
-      const i64 at = t * Q + s;
-      const Vec<T> product = load(products + at), W = load(h.scores + at) * L;
-      store(h.W + at, W);
-      store(A + at, Vec<T>(add ? load(A + at) + product * L : product * L));
-      if (!decays) return;
-      const Vec<T> m = keep_first<T>(Vec<T>(product * W), t - s);
-      store(rows + t * w, Vec<T>(load(rows + t * w) + m));
-      store(columns + s, Vec<T>(load(columns + s) + m));
-    });
+    if (decays) std::fill_n(rows, Q * w, T(0)), std::fill_n(behind, Q, T(0));
+    h.for_pairs(
+        [&](i64 t, i64 j, Vec<T> L) {
+          const i64 at = t * Q + j;
+          const Vec<T> product = load(products + at), W = load(h.scores + at) * L;
+          store(h.W + at, W);
+          store(A + at, Vec<T>(add ? load(A + at) + product * L : product * L));
+          const Vec<T> m = keep_first<T>(Vec<T>(product * W), t - j);
+          if (decays) store(rows + t * w, Vec<T>(load(rows + t * w) + m));
+          return m;
+        },
+        [&](i64 j, Vec<T> sum) { store(columns + j, sum); });
   }
   // sum += f (a state^T), and each(t, row of b * row of what was added, lane by lane)
   template <class F>
@@ -150,7 +154,7 @@ struct DecayedBack {
     if (!H) da[0] = 0;  // of no edge
   }
   // The chunk's gradients of one head: `first` and `last` of those with its q and k, which have
-  // part `part` of `parts` in dq and dk. H and of_H (G): null, or what it was handed, and handed on.
+  // part `part` of `parts` in dq and dk. H: null, or what it was handed. of_H: G, or not yet set.
   void head(i64 head, bool first, bool last, i64 parts, i64 part, const T* H, T* of_H,
             bool hands_on) const {
     load_pairs(!first);
