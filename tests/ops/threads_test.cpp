@@ -11,6 +11,7 @@
 #include "ppma/io/zip.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/decayed_sums.hpp"
 #include "ppma/ops/dropout.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
@@ -64,6 +65,12 @@ TEST_CASE("results do not depend on the number of threads") {
       {"mul by sample", {big, {3, 1, 1, 1}}, [](In x) { return mul(x[0], x[1]); }},
       {"mul by column", {big, {3, 37, 41, 1}}, [](In x) { return mul(x[0], x[1]); }},
       {"mul by number", {big, {}}, [](In x) { return mul(x[0], x[1]); }},
+      {"decayed sums",
+       {{2, 99, 5, 19}, {2, 99, 5, 19}, {2, 99, 5, 21}, {2, 99, 5}},
+       [](In x) { return decayed_sums(x[0], x[1], x[2], neg(square(x[3]))); }},
+      {"decayed sums, keys of all heads",
+       {{2, 399, 1, 19}, {2, 399, 1, 19}, {2, 399, 9, 21}, {2, 399, 9}},
+       [](In x) { return decayed_sums(x[0], x[1], x[2], neg(square(x[3]))); }},
       {"sum", {{300001}}, [](In x) { return sum(x[0]); }},
       {"sum of rows", {{30001, 7}}, [](In x) { return sum(x[0], {0}); }},
       {"sum of columns", {{7, 30001}}, [](In x) { return sum(x[0], {1}); }},

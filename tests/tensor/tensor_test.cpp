@@ -45,16 +45,15 @@ TEST_CASE("a part shares elements of the whole, which lives on with it") {
     part = whole.part(2, {2, 2});
     whole.data<float>()[3] = 30;
     CHECK(whole.part(7, {0}).numel() == 0);
-    CHECK_THROWS_WITH(whole.part(4, {2, 2}),
-                      Catch::Matchers::Contains("elements 4 to 8 are not in (7)"));
-    CHECK_THROWS_WITH(whole.part(-1, {1}), Catch::Matchers::Contains("-1"));
+    CHECK(says([&] { whole.part(4, {2, 2}); }, "elements 4 to 8 are not in (7)"));
+    CHECK(says([&] { whole.part(-1, {1}); }, "-1"));
   }
   CHECK(part.shape() == Shape{2, 2});
   CHECK(part.to_vector<float>() == std::vector<float>{2, 30, 4, 5});
   const i64 live = memory_stats().live_bytes;
   part = Tensor();
   CHECK(memory_stats().live_bytes < live);
-  CHECK_THROWS_WITH(part.part(0, {1}), Catch::Matchers::Contains("undefined"));
+  CHECK(says([&] { part.part(0, {1}); }, "undefined"));
 }
 
 TEST_CASE("elements are typed") {

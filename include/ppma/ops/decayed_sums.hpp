@@ -12,8 +12,9 @@
 //   chunk    S = sum over its s of e^(c_last - c_s) k_s v_s^T,  H = e^(c_last) H_before + S
 //   before   e^(c_t) q_t^T H_before
 //
-// with c_t the sum of the log decays since the chunk began. On a GPU kernels do the same
-// (kernels/cuda/decayed_sums.cuh): nothing of the size of the pairs is written.
+// with c_t the sum of the log decays since the chunk began. Kernels do the same
+// (kernels/cpu/decayed_sums.hpp, kernels/cuda/decayed_sums.cuh): nothing of the size of the pairs
+// is written.
 //
 // Legend: B batch, N tokens, G heads, d width of q and k, p width of v, T chunks of Q tokens.
 
@@ -22,8 +23,8 @@
 namespace ppma::inline PPMA_ABI {
 
 /// The sums, (B,N,G,p), differentiable in all; f32, f64, and on a GPU bf16, log_decay then f32.
-/// There are kernels on a GPU for widths that are multiples of 8: in bf16 up to 64, in f32 up to
-/// 32; others are composed.
+/// On a GPU widths are multiples of 8, in bf16 up to 64, in f32 up to 32; others, and f64, are
+/// composed there.
 ///   q, k       (B,N,G or 1,d), both alike
 ///   v          (B,N,G,p)
 ///   log_decay  (B,N,G), each <= 0 and finite; the first is of no edge
@@ -51,6 +52,7 @@ struct Chunks {
 
 #include <vector>
 
+#include "ppma/kernels/cpu/decayed_sums.hpp"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/matmul.hpp"
@@ -58,10 +60,6 @@ struct Chunks {
 #include "ppma/ops/scan.hpp"
 #include "ppma/tensor/autograd.hpp"
 #include "ppma/tensor/constant.hpp"
-
-#if PPMA_CUDA
-#include "ppma/kernels/cuda/decayed_sums_backward.cuh"
-#endif
 
 namespace ppma::inline PPMA_ABI {
 
@@ -92,47 +90,48 @@ inline void check_decayed(const Tensor& q, const Tensor& k, const Tensor& v,
   }
 }
 
-#if PPMA_CUDA
-template <class T>
-Tensor decayed_sums_on_gpu(const kernels::DecayedShape& s, const Tensor& q, const Tensor& k,
-                           const Tensor& v, const Tensor& log_decay) {
-  Tensor y = Tensor::empty(v.shape(), v.dtype(), v.device()), kept;
-  if (needs_grad({q, k, v, log_decay}) && s.chunks() > 1)
-    kept = Tensor::empty(Shape{kernels::decayed_sums_kept<T>(s)}, v.dtype(), v.device());
-  const std::vector<Tensor> in{q.detach(), k.detach(), v.detach(), log_decay.detach()};
-  const auto args = [in] {
-    return kernels::DecayedArgs<T>{in[0].data<T>(), in[1].data<T>(), in[2].data<T>(),
-                                   in[3].data<float>()};
-  };
-  kernels::decayed_sums<T>(s, args(), y.data<T>(), kept.defined() ? kept.data<T>() : nullptr);
-  return record(y, "decayed_sums", {q, k, v, log_decay}, [s, args, kept](const Tensor& dy) {
-    const auto room = [&](i64 width, DType dtype) {
-      return Tensor::empty({s.batch, s.tokens, s.heads, width}, dtype, dy.device());
-    };
-    Tensor dq = room(s.d, dy.dtype()), dk = room(s.d, dy.dtype()), dv = room(s.p, dy.dtype()),
-           da = Tensor::empty({s.batch, s.tokens, s.heads}, DType::f32, dy.device());
-    kernels::decayed_sums_backward<T>(s, args(), kept.defined() ? kept.data<T>() : nullptr,
-                                      dy.data<T>(),
-                                      {dq.data<T>(), dk.data<T>(), dv.data<T>(), da.data<float>()});
-    if (s.shared) dq = sum(dq, {2}, true), dk = sum(dk, {2}, true);
-    return Grads{dq, dk, dv, da};
-  });
-}
-#endif
-
 }  // namespace detail
 
 Tensor decayed_sums(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay) {
   detail::check_decayed(q, k, v, log_decay);
-#if PPMA_CUDA
   const kernels::DecayedShape s{v.dim(0), v.dim(1), v.dim(2),
                                 q.dim(3), v.dim(3), q.dim(2) != v.dim(2)};
-  if (v.device() == Device::cuda && v.dtype() == DType::bf16 && kernels::decayed_sums_fit<bf16>(s))
-    return detail::decayed_sums_on_gpu<bf16>(s, q, k, v, log_decay);
-  if (v.device() == Device::cuda && v.dtype() == DType::f32 && kernels::decayed_sums_fit<float>(s))
-    return detail::decayed_sums_on_gpu<float>(s, q, k, v, log_decay);
-#endif
-  return decayed_sums_composed(q, k, v, log_decay);
+  const std::vector<Tensor> in{q.detach(), k.detach(), v.detach(), log_decay.detach()};
+  const auto args = [in](auto t) {
+    using T = decltype(t);
+    return kernels::DecayedArgs<T>{in[0].data<T>(), in[1].data<T>(), in[2].data<T>(),
+                                   in[3].data<acc_t<T>>()};
+  };
+  Tensor y, kept;
+  visit(v.device(), v.dtype(), "decayed_sums", [&](auto on, auto t) {
+    using T = decltype(t);
+    if (!kernels::decayed_sums_fit<T>(on, s)) return;
+    y = Tensor::empty(v.shape(), v.dtype(), v.device());
+    const Shape numbers{kernels::decayed_sums_kept<T>(on, s)};
+    if (needs_grad({q, k, v, log_decay})) kept = Tensor::empty(numbers, v.dtype(), v.device());
+    kernels::decayed_sums(on, s, args(t), y.data<T>(), kept.defined() ? kept.data<T>() : nullptr);
+  });
+  if (!y.defined()) return decayed_sums_composed(q, k, v, log_decay);
+  const bool of_decays = needs_grad({log_decay});  // those of retention are fixed
+  return record(y, "decayed_sums", {q, k, v, log_decay}, [=](const Tensor& dy) {
+    Grads grads;
+    visit(dy.device(), dy.dtype(), "decayed_sums", [&](auto on, auto t) {
+      using T = decltype(t);
+      const auto room = [&](const Shape& shape, DType dtype) {
+        return Tensor::empty(shape, dtype, dy.device());
+      };
+      const Shape keys{s.batch, s.tokens, kernels::decayed_sums_parts(on, s), s.d};
+      Tensor dq = room(keys, dy.dtype()), dk = room(keys, dy.dtype()),
+             dv = room(dy.shape(), dy.dtype()), da;
+      if (of_decays) da = room({s.batch, s.tokens, s.heads}, accumulator_dtype(dy.dtype()));
+      kernels::decayed_sums_backward<T>(
+          on, s, args(t), kept.data<T>(), dy.data<T>(),
+          {dq.data<T>(), dk.data<T>(), dv.data<T>(), of_decays ? da.data<acc_t<T>>() : nullptr});
+      if (s.shared && keys[2] > 1) dq = sum(dq, {2}, true), dk = sum(dk, {2}, true);
+      grads = {dq, dk, dv, da};
+    });
+    return grads;
+  });
 }
 
 Tensor decayed_sums_composed(const Tensor& q, const Tensor& k, const Tensor& v,

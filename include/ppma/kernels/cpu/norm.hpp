@@ -385,7 +385,7 @@ struct CountUp {
 
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/batch_norm.cuh"
-#include "ppma/kernels/cuda/norm.cuh"
+#include "ppma/kernels/cuda/norm_backward.cuh"
 #endif
 
 #include "ppma/core/names_end.hpp"

@@ -261,6 +261,7 @@ void selective_scan_backward(Cpu, const SelectiveShape& s, const SelectiveArgs<T
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
+#include "ppma/kernels/cuda/selective_scan.cuh"
 #include "ppma/kernels/cuda/selective_scan_backward.cuh"
 #endif
 

@@ -6,6 +6,7 @@
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/kernels/cuda/column_sums.cuh"
+#include "ppma/kernels/cuda/later_sums.cuh"
 #include "ppma/kernels/cuda/norm.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {

@@ -9,7 +9,7 @@
 // memory is used. Each walker writes sums of its own; they are added in order.
 
 #include "ppma/kernels/cuda/conv_image.cuh"
-#include "ppma/kernels/cuda/conv_tensor.cuh"
+#include "ppma/kernels/cuda/conv_tensor_back.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::detail::conv_columns {
 

@@ -18,28 +18,17 @@
 
 #include <algorithm>
 
+#include "ppma/kernels/cpu/decayed_parts.hpp"
 #include "ppma/kernels/cuda/decayed_parts.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-/// Tokens (batch,tokens,heads,width), width d of q and k, p of v; of q and k for each head, or one
-/// for all (`shared`).
-struct DecayedShape {
-  i64 batch, tokens, heads, d, p;
-  bool shared;
-  static constexpr i64 chunk = 64;
-  PPMA_HD i64 chunks() const { return (tokens + chunk - 1) / chunk; }
-};
-/// What is summed; log_decay (batch,tokens,heads).
-template <class T>
-struct DecayedArgs {
-  const T *q, *k, *v;
-  const float* log_decay;
-};
-
 namespace decayed {
 
-inline constexpr int chunk = DecayedShape::chunk, threads = 256;
+inline constexpr int chunk = 64, threads = 256;
+PPMA_HD inline int chunks_of(const DecayedShape& s) {
+  return static_cast<int>((s.tokens + chunk - 1) / chunk);
+}
 /// Chunks in shared memory: one is fetched while another is computed, where that is in the
 /// background.
 template <class T>
@@ -148,7 +137,7 @@ __global__ void __launch_bounds__(threads)
   const i64 plane = blockIdx.x;
   const Head keys(s, plane, s.d, s.shared), values(s, plane, s.p, false),
       decays(s, plane, 1, false);
-  const int chunks = static_cast<int>(s.chunks()), lane = static_cast<int>(threadIdx.x) % 32,
+  const int chunks = chunks_of(s), lane = static_cast<int>(threadIdx.x) % 32,
             warp = static_cast<int>(threadIdx.x) / 32;
   const auto rows_of = [&](int n) {
     return static_cast<int>(::min(s.tokens - i64{n} * chunk, i64{chunk}));
@@ -228,13 +217,16 @@ __global__ void __launch_bounds__(threads)
   }
 }
 
-/// f(constant D, constant P) with widths that hold those of a shape.
+/// f(constant D, constant P) with widths that hold those of a shape; nothing in f64, which has no
+/// kernels.
 template <class T, class F>
 void with_widths(const DecayedShape& s, F&& f) {
   using std::integral_constant;
   const i64 most = std::max(s.d, s.p);
-  if (most <= 16) return f(integral_constant<int, 16>{}, integral_constant<int, 16>{});
-  if (most <= 32) return f(integral_constant<int, 32>{}, integral_constant<int, 32>{});
+  if constexpr (!std::is_same_v<T, double>) {
+    if (most <= 16) return f(integral_constant<int, 16>{}, integral_constant<int, 16>{});
+    if (most <= 32) return f(integral_constant<int, 32>{}, integral_constant<int, 32>{});
+  }
   if constexpr (std::is_same_v<T, bf16>) {
     if (s.p <= 32) return f(integral_constant<int, 64>{}, integral_constant<int, 32>{});
     f(integral_constant<int, 64>{}, integral_constant<int, 64>{});
@@ -255,24 +247,31 @@ void launch(const DecayedShape& s, std::size_t bytes, void (*kernel)(Parameters.
 /// Whether there are kernels for a shape: widths that are multiples of 8, up to 64 in bf16 and up
 /// to 32 in f32.
 template <class T>
-bool decayed_sums_fit(const DecayedShape& s) {
-  const i64 width = std::is_same_v<T, bf16> ? 64 : 32, most = (i64{1} << 31) - 1;
+bool decayed_sums_fit(Cuda, const DecayedShape& s) {
+  const i64 width = std::is_same_v<T, bf16>    ? 64
+                    : std::is_same_v<T, float> ? 32
+                                               : 0,
+            most = (i64{1} << 31) - 1;
   return s.d % 8 == 0 && s.p % 8 == 0 && std::max(s.d, s.p) <= width && s.batch * s.heads <= most &&
          s.tokens <= most;
 }
 /// How many numbers forward keeps for backward.
 template <class T>
-i64 decayed_sums_kept(const DecayedShape& s) {
+i64 decayed_sums_kept(Cuda, const DecayedShape& s) {
   i64 count = 0;
   decayed::with_widths<T>(s, [&](auto d, auto p) {
-    count = s.batch * s.heads * (s.chunks() - 1) * decltype(d)::value * decltype(p)::value;
+    count =
+        s.batch * s.heads * (decayed::chunks_of(s) - 1) * decltype(d)::value * decltype(p)::value;
   });
   return count;
 }
 
+/// Gradients of q and k come head by head.
+inline i64 decayed_sums_parts(Cuda, const DecayedShape& s) { return s.heads; }
+
 /// y (batch,tokens,heads,p); kept: null, or decayed_sums_kept() numbers.
 template <class T>
-void decayed_sums(const DecayedShape& s, const DecayedArgs<T>& x, T* y, T* kept) {
+void decayed_sums(Cuda, const DecayedShape& s, const DecayedArgs<T>& x, T* y, T* kept) {
   decayed::with_widths<T>(s, [&](auto d, auto p) {
     constexpr int D = decltype(d)::value, P = decltype(p)::value;
     decayed::launch(s, sizeof(decayed::ForwardMemory<T, D, P>), decayed::forward<T, D, P>, s, x, y,

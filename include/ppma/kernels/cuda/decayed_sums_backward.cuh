@@ -23,13 +23,6 @@
 
 namespace ppma::inline PPMA_ABI::kernels {
 
-/// Where the gradients go, of q and k for each head.
-template <class T>
-struct DecayedGradients {
-  T *dq, *dk, *dv;    // (batch,tokens,heads,width)
-  float* dlog_decay;  // (batch,tokens,heads)
-};
-
 namespace decayed {
 
 template <class T, int D, int P>
@@ -182,7 +175,7 @@ __global__ void __launch_bounds__(threads)
   const i64 plane = blockIdx.x;
   const Head keys(s, plane, s.d, s.shared), by_head(s, plane, s.d, false),
       values(s, plane, s.p, false), decays(s, plane, 1, false);
-  const int chunks = static_cast<int>(s.chunks()), lane = static_cast<int>(threadIdx.x) % 32,
+  const int chunks = chunks_of(s), lane = static_cast<int>(threadIdx.x) % 32,
             warp = static_cast<int>(threadIdx.x) / 32;
   const auto rows_of = [&](int n) {
     return static_cast<int>(::min(s.tokens - i64{n} * chunk, i64{chunk}));
@@ -255,7 +248,7 @@ __global__ void __launch_bounds__(threads)
     if (lane == 0) m.through[warp] = through;
     if (warp == 0 && !first) next.put(m.c[(n + 1) % 2]);
     __syncthreads();
-    if (warp == 0)
+    if (warp == 0 && to.dlog_decay != nullptr)
       decay_gradients(m, to.dlog_decay + decays.first + n * chunk * decays.step, decays.step, rows,
                       first, total);
     if (first) break;
@@ -266,9 +259,9 @@ __global__ void __launch_bounds__(threads)
 
 }  // namespace decayed
 
-/// All gradients of decayed_sums(); of log_decay in f32.
+/// All gradients of decayed_sums().
 template <class T>
-void decayed_sums_backward(const DecayedShape& s, const DecayedArgs<T>& x, const T* kept,
+void decayed_sums_backward(Cuda, const DecayedShape& s, const DecayedArgs<T>& x, const T* kept,
                            const T* dy, const DecayedGradients<T>& to) {
   decayed::with_widths<T>(s, [&](auto d, auto p) {
     constexpr int D = decltype(d)::value, P = decltype(p)::value;

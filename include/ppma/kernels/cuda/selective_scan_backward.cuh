@@ -9,7 +9,7 @@
 // as g was. Gradients of B and C are sums over channels: lanes add those of a block, and each block
 // writes a part of its own, to be added up in order.
 
-#include "ppma/kernels/cuda/selective_scan.cuh"
+#include "ppma/kernels/cuda/selective_parts.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
