@@ -160,7 +160,7 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 /// Whether forward leaves y1 (the average of the first softmax) and the log sums for backward.
 template <class T>
-bool whole_attention_saves(Cuda, Paths paths, const AttentionShape& x) {
+bool whole_attention_saves(Cuda, Paths, const AttentionShape& x) {
   return std::is_same_v<T, bf16> && whole_tensor::Lines::suits(x);
 }
 
