@@ -55,10 +55,6 @@ __device__ __forceinline__ bool join(const Small<D, WT, unsigned>& map, float (&
   return true;
 }
 
-// a column of ones, as a right factor: sums of rows
-inline constexpr unsigned two_ones = 0x3f803f80;
-inline constexpr float headroom = 43, sum_limit = 0x1p115f;  // of the weights, in powers of two
-
 /// See tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time. With several
 /// splits an owner has one group at most.
 template <int D, int WT, int splits>

@@ -6,25 +6,6 @@
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
-/// Sums over a row of the product of two left factors: for both rows of the thread.
-template <int D>
-__device__ __forceinline__ void row_products(const unsigned (&x)[D / 16][4],
-                                             const unsigned (&y)[D / 16][4], float (&sum)[2]) {
-  sum[0] = sum[1] = 0;
-#pragma unroll
-  for (int s = 0; s < D / 16; ++s)
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const float2 a = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(x[s][e])),
-                   b = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(y[s][e]));
-      sum[e % 2] += a.x * b.x + a.y * b.y;
-    }
-#pragma unroll
-  for (int r = 0; r < 2; ++r)
-#pragma unroll
-    for (int step = 1; step < 4; step *= 2) sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], step);
-}
-
 /// See tensor_backward.cuh's backward. The queries go first: they leave `stats` (query_sums there)
 /// for the keys, by padded cells, the last bit of the first telling whether forward took the
 /// logarithms.

@@ -16,18 +16,6 @@ inline constexpr int small_warps = 7, small_blocks = 2;
 inline constexpr int few_owners = 2;
 constexpr int few_splits(int WT) { return 2 * WT; }
 
-/// Two masks next to each other, or their product with two weights: bf16 for the left factor of a
-/// product, float for gradients.
-__device__ __forceinline__ void set(unsigned& pair, float low, float high) {
-  pair = detail::rounded_pair(low, high);
-}
-__device__ __forceinline__ void set(float2& pair, float low, float high) { pair = {low, high}; }
-__device__ __forceinline__ unsigned times(unsigned x, unsigned y) {
-  const __nv_bfloat162 product = __hmul2(reinterpret_cast<const __nv_bfloat162&>(x),
-                                         reinterpret_cast<const __nv_bfloat162&>(y));
-  return reinterpret_cast<const unsigned&>(product);
-}
-__device__ __forceinline__ float2 times(float2 x, float2 y) { return {x.x * y.x, x.y * y.y}; }
 /// The pairs of a lane in both 16 x 8 pieces of a group's scores.
 template <class Pair>
 struct alignas(2 * sizeof(Pair)) Twin {
