@@ -8,11 +8,12 @@
 //
 //   row path      e^(s - r) A_i[j,l] B_i[k,l]        column path   e^(s - r) A_k[j,l] B_i[k,j]
 //
-// All A of a map are 16 x 16 numbers a line: a table in shared memory, as are B of the lines that a
-// warp works on; A_i of these lines are constants of the thread. All keys of the map lie in shared
-// memory too, so nothing but the start waits for others, and the running sums of the decays are
-// scanned here. Of few heads a group's keys are shared out to several warps of its block; all have
-// the same r, and their sums are added in one order.
+// All A and all B of a map are 16 x 16 numbers a line: tables in shared memory; A_i of the lines that
+// a warp works on are constants of the thread. All keys of the map lie in shared memory too, so
+// nothing but the start waits for others, and the running sums of the decays are scanned here.
+// While one block starts, others compute: there are as many as registers allow. Of few heads a
+// group's keys are shared out to several warps of its block; all have the same r, and their sums
+// are added in one order.
 //
 // A convolution of the values may be added, the network's local term (local_term.cuh). With several
 // warps a group each has some of its channels.
@@ -31,10 +32,10 @@ namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
 /// Adds what the warps of an owner have, for the first of them; true for that one.
 template <int D, int splits, int WT>
-__device__ __forceinline__ bool join(const Small<D, WT, unsigned>& map, float (&out1)[D / 8][4],
+__device__ __forceinline__ bool join(const Small<D, WT, 2>& map, float (&out1)[D / 8][4],
                                      float (&out2)[D / 8][4], float (&sum1)[4], float (&sum2)[4]) {
-  constexpr int each = Small<D, WT, unsigned>::joined;
-  float* const all = map.stats() + map.owner * (splits - 1) * each * 32 + map.lane;
+  constexpr int each = Small<D, WT, 2>::joined;
+  float* const all = map.rest() + map.owner * (splits - 1) * each * 32 + map.lane;
   const auto over = [&](float* at, auto&& f) {
 #pragma unroll
     for (int s = 0; s < D / 8; ++s)
@@ -59,44 +60,66 @@ __device__ __forceinline__ bool join(const Small<D, WT, unsigned>& map, float (&
 inline constexpr unsigned two_ones = 0x3f803f80;
 inline constexpr float headroom = 43, sum_limit = 0x1p115f;  // of the weights, in powers of two
 
-/// See tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time. With several
-/// splits an owner has one group at most.
-template <int D, int WT, int splits>
-__global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small_warps),
-                                  splits > 1 ? 1 : small_blocks)
+// Warps of a block at most, and blocks on a multiprocessor.
+inline constexpr int forward_warps = 5, forward_blocks = 4;
+// Of no more blocks than these a multiprocessor, each has one group a warp: tables several times,
+// but sooner done.
+inline constexpr int few_blocks = 2;
+/// Bytes of shared memory behind the map's: what warps that share an owner's keys leave for the
+/// first, and the local term's.
+template <int D, int splits>
+int join_bytes(int owners, bool local) {
+  const int joined = owners * (splits - 1) * Small<D, 1, 2>::joined * 32,
+            terms = local ? (LocalTerm::taps + 1) * D + (splits > 1 ? owners * D * 16 : 0) : 0;
+  return (joined + terms) * 4;
+}
+
+/// See tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time. A block has
+/// all groups, or of several in x a group a warp; with several splits an owner has one at most.
+template <int D, int WT, int splits, int W = forward_warps, int B = forward_blocks,
+          bool ahead = false, int unrolled = 2>
+__global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : W),
+                                  splits > 1 || D > 32 ? 1 : B)
     small_forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
                   const float* log_b, float share1, float share2, LocalTerm local, bf16* y,
                   bf16* y1, float2* log_sums) {
-  using Map = Small<D, WT, unsigned>;
-  extern __shared__ float4 whole_attention_memory[];
+  using Map = Small<D, WT, 2>;  // keys, values
+  extern __shared__ __align__(128) uint4 whole_attention_memory[];
   const i64 head = blockIdx.y, base = g.base(head);
   const Map map(g, whole_attention_memory, splits);
-  float* const taps = map.stats() + map.owners * (splits - 1) * Map::joined * 32;
+  float* const taps = map.rest() + map.owners * (splits - 1) * Map::joined * 32;
   float* const terms = taps + (LocalTerm::taps + 1) * D + map.owner * D * 16 + map.lane;
   if (local.w != nullptr)
     copy_taps<D>(local, static_cast<int>(head % g.heads) * g.head_width, g.head_width, taps);
   cuda::wait();
-  map.copy(g, k + base, map.x);
-  map.copy(g, v + base, map.z);
+  map.copy(g, {k + base, v + base});
   copies_issued();
   unsigned query[D / 16][4];
   const auto fetch = [&](int group) {
     load_left<D>(q + base, g.channels, g.head_width, map.token(group, 0), map.token(group, 1),
                  query);
   };
-  const int first = static_cast<int>(blockIdx.x) * map.owners + map.owner;
-  fetch(first);
+  const int begin = static_cast<int>(blockIdx.x) * map.owners,
+            end = gridDim.x == 1 ? map.groups : ::min(begin + map.owners, map.groups),
+            first = begin + map.owner;
+  if (first < end) fetch(first);
+  // the other queries nearer, for later
+  for (int t = static_cast<int>(threadIdx.x); gridDim.x == 1 && t < g.tokens;
+       t += static_cast<int>(blockDim.x))
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(q + base + t * g.channels));
   map.scan(log_a + head * g.tokens, log_b + head * g.tokens);
   __syncthreads();
-  map.fill_along();
+  map.fill(begin, end);
   copies_done<0>();
   __syncthreads();
-  map.each_group([&](int group) {
+  const unsigned rows = map.rows_at(), squares = map.squares_at();
+  const float zero[4] = {};
+  for (int group = first; group < end; group += map.owners) {
     const int token[2] = {map.token(group, 0), map.token(group, 1)};
     unsigned own[2][WT];
     if (group != first) fetch(group);
-    map.fill_across(group);
     map.own_lines(group, own);
+    const auto masks = map.masks_of(group, map.along, map.across);
     float out1[D / 8][4], out2[D / 8][4], sum1[4], sum2[4], top1[2], top2[2];
     // The averages of the values with weights 2^(log2_e s - top).
     const auto average = [&](auto by_logs, int from, int to) {
@@ -107,14 +130,31 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small
 #pragma unroll
         for (int s = 0; s < D / 8; ++s) out1[s][e] = out2[s][e] = 0;
       }
+      [[maybe_unused]] float next[2][4];
+      if constexpr (ahead && !logs)
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+          Map::template rows_product<0>(next[half], query, rows, from, half, zero);
+#pragma unroll unrolled
       for (int m = from; m < to; ++m) {
         unsigned left1[4], left2[4];
         [[maybe_unused]] unsigned mask_row[2][2], mask_col[2][2];
-        if constexpr (!logs) map.masks(m, own, mask_row, mask_col);
+        if constexpr (!logs) map.masks(masks, m, own, mask_row, mask_col);
+        float both[2][4];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          float s[4];
-          times_rows<D>(s, query, map.x + 16 * m + 8 * half);
+          if constexpr (ahead && !logs) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) both[half][e] = next[half][e];
+            Map::template rows_product<0>(next[half], query, rows, ::min(m + 1, to - 1), half,
+                                          zero);
+          } else {
+            Map::template rows_product<0>(both[half], query, rows, m, half, zero);
+          }
+        }
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          float(&s)[4] = both[half];
           if constexpr (logs) {
             float row[4], col[4];
             map.add_logs(group, 2 * m + half, s, row, col);
@@ -124,14 +164,15 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small
               col[e] = exp2_fast(::fmaf(col[e], log2_e, -top2[e / 2]));
 #pragma unroll
             for (int r = 0; r < 2; ++r)
-              set(left1[2 * half + r], row[2 * r], row[2 * r + 1]),
-                  set(left2[2 * half + r], col[2 * r], col[2 * r + 1]);
+              left1[2 * half + r] = detail::rounded_pair(row[2 * r], row[2 * r + 1]),
+                               left2[2 * half + r] =
+                                   detail::rounded_pair(col[2 * r], col[2 * r + 1]);
           } else {
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
-              unsigned weights;
-              set(weights, exp2_fast(::fmaf(s[2 * r], log2_e, -top1[r])),
-                  exp2_fast(::fmaf(s[2 * r + 1], log2_e, -top1[r])));
+              const unsigned weights =
+                  detail::rounded_pair(exp2_fast(::fmaf(s[2 * r], log2_e, -top1[r])),
+                                       exp2_fast(::fmaf(s[2 * r + 1], log2_e, -top1[r])));
               left1[2 * half + r] = times(weights, mask_row[half][r]),
                                left2[2 * half + r] = times(weights, mask_col[half][r]);
             }
@@ -142,7 +183,7 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small
 #pragma unroll
         for (int at = 0; at < D; at += 16) {
           unsigned right[4];
-          load_columns<D>(right, map.z + 16 * m, at);
+          Map::template load_columns<1>(right, squares, m, at);
           multiply(out1[at / 8], left1, right[0], right[1]);
           multiply(out1[at / 8 + 1], left1, right[2], right[3]);
           multiply(out2[at / 8], left2, right[0], right[1]);
@@ -150,7 +191,7 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small
         }
       }
     };
-    map.own_scores(group, query, top1);
+    map.template own_scores<0>(group, query, rows, top1);
 #pragma unroll
     for (int r = 0; r < 2; ++r) top1[r] = top2[r] = top1[r] * log2_e - headroom;
     average(std::false_type{}, map.first_passing(), map.end_passing());
@@ -172,7 +213,7 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small
       for (int r = 0; r < 2; ++r) top1[r] = top2[r] = -far;
       for (int n = 0; n < 2 * map.groups; ++n) {
         float s[4], row[4], col[4];
-        times_rows<D>(s, query, map.x + 8 * n);
+        Map::template rows_product<0>(s, query, rows, n / 2, n % 2, zero);
         map.add_logs(group, n, s, row, col);
 #pragma unroll
         for (int e = 0; e < 4; ++e)
@@ -215,7 +256,7 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small
       }
     }
     store_rows<D>(y + base, g.channels, g.head_width, token[0], token[1], out2);
-  });
+  }
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor

@@ -8,63 +8,70 @@
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
-// Of a block, at most; blocks on a multiprocessor: with three (80 registers a thread) spills cost
-// more than the third hides (measured on an H100 and an H200).
-inline constexpr int small_warps = 7, small_blocks = 2;
 // Where keys are shared out: groups of a block, and warps that share the keys of one, for lines of
 // WT pieces of eight cells (measured on an H200).
 inline constexpr int few_owners = 2;
 constexpr int few_splits(int WT) { return 2 * WT; }
 
-/// Two masks next to each other, or their product with two weights: bf16 for the left factor of a
-/// product, float for gradients.
-__device__ __forceinline__ void set(unsigned& pair, float low, float high) {
-  pair = detail::rounded_pair(low, high);
+__device__ __forceinline__ const __nv_bfloat162& as_bf16(const unsigned& pair) {
+  return reinterpret_cast<const __nv_bfloat162&>(pair);
 }
-__device__ __forceinline__ void set(float2& pair, float low, float high) { pair = {low, high}; }
+__device__ __forceinline__ unsigned as_bits(const __nv_bfloat162& pair) {
+  return reinterpret_cast<const unsigned&>(pair);
+}
+/// Of two pairs in bf16: products, sums, and x y + z with one rounding.
 __device__ __forceinline__ unsigned times(unsigned x, unsigned y) {
-  const __nv_bfloat162 product = __hmul2(reinterpret_cast<const __nv_bfloat162&>(x),
-                                         reinterpret_cast<const __nv_bfloat162&>(y));
-  return reinterpret_cast<const unsigned&>(product);
+  return as_bits(__hmul2(as_bf16(x), as_bf16(y)));
 }
-__device__ __forceinline__ float2 times(float2 x, float2 y) { return {x.x * y.x, x.y * y.y}; }
-/// The pairs of a lane in both 16 x 8 pieces of a group's scores.
-template <class Pair>
-struct alignas(2 * sizeof(Pair)) Twin {
-  Pair half[2];
+__device__ __forceinline__ unsigned plus(unsigned x, unsigned y) {
+  return as_bits(__hadd2(as_bf16(x), as_bf16(y)));
+}
+__device__ __forceinline__ unsigned times_plus(unsigned x, unsigned y, unsigned z) {
+  return as_bits(__hfma2(as_bf16(x), as_bf16(y), as_bf16(z)));
+}
+/// c (16,8) = a (16,16) b (16,8) + from (16,8)
+__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0,
+                                         unsigned b1, const float (&from)[4]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%10,%11,%12,%13};"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(from[0]), "f"(from[1]),
+        "f"(from[2]), "f"(from[3]));
+}
+/// Pairs of bf16 that a lane reads at once: its columns of both 16 x 8 pieces of a group's scores.
+struct alignas(8) Twin {
+  unsigned half[2];
 };
 
 /// A map in the shared memory of a block. Its cells fall into groups of 16, one line of 16 or two
-/// of 8; a warp, or `splits` together, owns one group after the other, and all groups pass by it. x
-/// and z are what its products run over: keys and values, or queries and dy.
-template <int D, int WT, class Pair>
+/// of 8; a warp, or `splits` together, owns one group after the other, and all groups pass by it. N
+/// arrays of tokens lie next to each other, group by group.
+template <int D, int WT, int N>
 struct Small {
-  static constexpr int padded = 8 * WT, lines_a_group = 2 / WT,
-                       joined = D + 4;  // floats that a lane gives to the others of its owner
+  static constexpr int padded = 8 * WT, lines_a_group = 2 / WT, pieces = D / 8,
+                       square = 16 * D,  // elements of a group in one array
+      joined = D + 4;                    // floats that a lane gives to the others of its owner
   int groups, rows, length, lines, lane, warp, warps;
   int owner, owners, part, parts;  // this warp's part of its owner's work
-  bf16 (*x)[D + 8], (*z)[D + 8];
-  float *a, *b;        // running sums of the decays, by cells
-  Twin<Pair>* along;   // A_k[j,l] of every group, by halves of the columns j and lanes
-  Twin<Pair>* across;  // of the owner's lines i: B_i[k,l] of every group, by pairs l
-  Pair* turn;          // B_i[k,j], the same twice, by cells
+  bf16* tokens;                    // by groups, arrays, and as place() says
+  float *a, *b;                    // running sums of the decays, by cells
+  Twin* along;                     // A_k[j,l] of every group, by halves of the columns j and lanes
+  Twin* across;     // B_i[k,l] of every line i and group, by lanes of a row of scores
+  unsigned spread;  // takes the lane's own column j from the pair that has it, twice
 
   static int groups_of(const Lines& g) { return (g.lines + lines_a_group - 1) / lines_a_group; }
-  /// Warps of a block: every one has as many groups.
-  static int warps_of(const Lines& g) {
-    const int rounds = (groups_of(g) + small_warps - 1) / small_warps;
-    return (groups_of(g) + rounds - 1) / rounds;
+  /// Warps that share `tasks` evenly, `most` at most.
+  static int warps_of(int tasks, int most) {
+    const int rounds = (tasks + most - 1) / most;
+    return (tasks + rounds - 1) / rounds;
   }
-  /// Bytes of shared memory, with `stats` more for a cell; `splits` and `local` as in forward.
-  static int bytes(const Lines& g, int owners, int stats, int splits, bool local) {
-    const int n = groups_of(g), pair = static_cast<int>(sizeof(Pair)),
-              terms = local ? (LocalTerm::taps + 1) * D + (splits > 1 ? owners * D * 16 : 0) : 0;
-    return n * (16 * (4 * (D + 8) + 8 + stats) + WT * 64 * pair +
-                owners * lines_a_group * (8 + 16) * pair) +
-           (owners * (splits - 1) * joined * 32 + terms) * 4;
+  /// Bytes of shared memory with a number of tables, of both masks each.
+  static int bytes(const Lines& g, int tables) {
+    const int n = groups_of(g);
+    return n * 16 * (N * D * 2 + 8) + tables * n * (WT * 32 + n * lines_a_group * 4) * 8;
   }
 
-  __device__ __forceinline__ Small(const Lines& g, float4* shared, int splits = 1)
+  __device__ __forceinline__ Small(const Lines& g, void* shared, int splits = 1)
       : groups((g.lines + lines_a_group - 1) / lines_a_group),
         rows(16 * groups),
         length(g.length),
@@ -75,27 +82,19 @@ struct Small {
         owner(warp / splits),
         owners(warps / splits),
         part(warp % splits),
-        parts(splits) {
-    along = reinterpret_cast<Twin<Pair>*>(shared);
-    across = along + groups * WT * 32 + owner * lines_a_group * groups * 4;
-    turn = reinterpret_cast<Pair*>(along + groups * WT * 32 + owners * lines_a_group * groups * 4) +
-           owner * lines_a_group * rows;
-    x = reinterpret_cast<bf16(*)[D + 8]>(turn + (owners - owner) * lines_a_group * rows),
-    z = x + rows;
-    a = reinterpret_cast<float*>(z + rows), b = a + rows;
+        parts(splits),
+        tokens(static_cast<bf16*>(shared)),
+        spread(lane / 4 % 2 == 0 ? 0x1010 : 0x3232) {
+    along = reinterpret_cast<Twin*>(tokens + groups * N * square);
+    across = along + groups * WT * 32;
+    a = reinterpret_cast<float*>(across + groups * lines_a_group * groups * 4), b = a + rows;
   }
-  __device__ __forceinline__ float* stats() const { return b + rows; }
+  /// What lies behind it in shared memory.
+  __device__ __forceinline__ float* rest() const { return b + rows; }
 
   /// Groups that pass by this warp: from first_passing() to end_passing().
   __device__ __forceinline__ int first_passing() const { return groups * part / parts; }
   __device__ __forceinline__ int end_passing() const { return groups * (part + 1) / parts; }
-  /// f(group) for all groups of the owner.
-  template <class F>
-  __device__ __forceinline__ void each_group(F&& f) const {
-    for (int group = static_cast<int>(blockIdx.x) * owners + owner; group < groups;
-         group += static_cast<int>(gridDim.x) * owners)
-      f(group);
-  }
   /// Of the thread's row r (0 or 1, eight rows of a result apart) of a group: line, column, token;
   /// -1: padding.
   __device__ __forceinline__ int line(int group, int r) const {
@@ -106,14 +105,82 @@ struct Small {
     return line(group, r) < lines && column(r) < length ? line(group, r) * length + column(r) : -1;
   }
 
-  /// A head's tokens into shared memory, in the background; zeros in the padding.
-  __device__ __forceinline__ void copy(const Lines& g, const bf16* head, bf16 (*to)[D + 8]) const {
-    for (int e = static_cast<int>(threadIdx.x); e < rows * (D / 8);
+  /// Where the channels from c (a multiple of 8) of a cell are in array n: rows of D, whose pieces of
+  /// 8 change places, so that eight rows of one piece lie in different banks.
+  __device__ __forceinline__ static int place(int n, int cell, int c) {
+    return (cell / 16 * N + n) * square + cell % 16 * D +
+           ((c / 8) ^ (cell / (8 / pieces) % pieces)) * 8;
+  }
+  /// Two of the values (array 1) of a cell, from channel c, which is even.
+  __device__ __forceinline__ unsigned value(int cell, int c) const {
+    return *reinterpret_cast<const unsigned*>(tokens + place(1, cell, c) + c % 8);
+  }
+  /// What a lane gives to load_matrices() for the first eight rows of array 0 ...
+  __device__ __forceinline__ unsigned rows_at() const {
+    return detail::shared_address(tokens + place(0, lane % 8, lane / 8 * 8));
+  }
+  /// ... and for 16 rows and columns, turned as a right factor or not as a left one.
+  __device__ __forceinline__ unsigned squares_at() const {
+    return detail::shared_address(tokens + place(0, lane % 16, lane / 16 * 8));
+  }
+  /// c (16, 8) = left (16, D) x^T + from (16, 8); x: half a group of array n, `at` is rows_at().
+  template <int n>
+  __device__ __forceinline__ static void rows_product(float (&c)[4],
+                                                      const unsigned (&left)[D / 16][4],
+                                                      unsigned at, int group, int half,
+                                                      const float (&from)[4]) {
+#pragma unroll
+    for (int s = 0; s < D / 32; ++s) {
+      unsigned right[4];
+      load_matrices(right, (at ^ (64u * static_cast<unsigned>(s))) +
+                               static_cast<unsigned>(((group * N + n) * 2 + half) * square));
+      if (s == 0)
+        multiply(c, left[0], right[0], right[1], from);
+      else
+        multiply(c, left[2 * s], right[0], right[1]);
+      multiply(c, left[2 * s + 1], right[2], right[3]);
+    }
+  }
+  /// The right factor of 16 columns from c: a group of array n; `at` is squares_at().
+  template <int n>
+  __device__ __forceinline__ static void load_columns(unsigned (&right)[4], unsigned at, int group,
+                                                      int c) {
+    load_turned(right, (at ^ static_cast<unsigned>(2 * c)) +
+                           static_cast<unsigned>((group * N + n) * 2 * square));
+  }
+  /// sum (16, D) += left (16, 16) x (16, D), likewise.
+  template <int n>
+  __device__ __forceinline__ static void add_columns(float (&sum)[D / 8][4],
+                                                     const unsigned (&left)[4], unsigned at,
+                                                     int group) {
+#pragma unroll
+    for (int c = 0; c < D; c += 16) {
+      unsigned right[4];
+      load_columns<n>(right, at, group, c);
+      multiply(sum[c / 8], left, right[0], right[1]);
+      multiply(sum[c / 8 + 1], left, right[2], right[3]);
+    }
+  }
+  /// A group of array n as left factors, likewise.
+  template <int n>
+  __device__ __forceinline__ static void load_group(unsigned (&left)[D / 16][4], unsigned at,
+                                                    int group) {
+#pragma unroll
+    for (int s = 0; s < D / 16; ++s)
+      load_matrices(left[s], (at ^ (32u * static_cast<unsigned>(s))) +
+                                 static_cast<unsigned>((group * N + n) * 2 * square));
+  }
+
+  /// A head's tokens into the arrays, in the background; zeros in the padding.
+  __device__ __forceinline__ void copy(const Lines& g, const bf16* const (&heads)[N]) const {
+    for (int e = static_cast<int>(threadIdx.x); e < rows * pieces;
          e += static_cast<int>(blockDim.x)) {
-      const int cell = e / (D / 8), c = e % (D / 8) * 8, l = cell / padded, at = cell % padded;
+      const int cell = e / pieces, c = e % pieces * 8, l = cell / padded, at = cell % padded;
       const bool there = l < lines && at < length && c < g.head_width;
-      copy_async(&to[cell][c],
-                 there ? head + (l * length + at) * static_cast<int>(g.channels) + c : head, there);
+      const int from = there ? (l * length + at) * static_cast<int>(g.channels) + c : 0;
+      bf16* const to = tokens + place(0, cell, c);
+#pragma unroll
+      for (int n = 0; n < N; ++n) copy_async(to + n * square, heads[n] + from, there);
     }
   }
   /// The running sums of a head; half a warp a line or a column.
@@ -149,79 +216,89 @@ struct Small {
   __device__ __forceinline__ static float decay(float from, float to) {
     return exp2_fast(-::fabsf(from - to) * log2_e);
   }
-  /// A_k[j,l] and A_k[j,l+1], of cells that are there, times two factors.
-  __device__ __forceinline__ Pair along_line(int k, int j, int l, float2 factors = {1, 1}) const {
-    const float from = a[k * padded + j];
-    const float2 to = *reinterpret_cast<const float2*>(a + k * padded + l);
-    const bool there = k < lines && j < length;
-    Pair p;
-    set(p, there && l < length ? decay(from, to.x) * factors.x : 0.f,
-        there && l + 1 < length ? decay(from, to.y) * factors.y : 0.f);
-    return p;
-  }
-  /// A of all lines, for the block; times a factor of every cell (k,l).
-  __device__ __forceinline__ void fill_along(const float* factors = nullptr) const {
+  /// f(where, A_k[j,l], A_k[j,l+1], cell (k,l)) for all of `along`, for the block; 0 in the
+  /// padding.
+  template <class F>
+  __device__ __forceinline__ void each_along(F&& f) const {
     for (int m = warp; m < groups; m += warps)
 #pragma unroll
-      for (int r = 0; r < WT; ++r)
+      for (int half = 0; half < 2; ++half) {
+        const int k = WT == 2 ? m : 2 * m + half, l = (WT == 2 ? 8 * half : 0) + lane % 4 * 2;
+        const float2 to = *reinterpret_cast<const float2*>(a + k * padded + l);
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int k = WT == 2 ? m : 2 * m + half, l = (WT == 2 ? 8 * half : 0) + lane % 4 * 2;
-          along[(m * WT + r) * 32 + lane].half[half] = along_line(
-              k, column(r), l,
-              factors != nullptr ? *reinterpret_cast<const float2*>(factors + k * padded + l)
-                                 : float2{1, 1});
+        for (int r = 0; r < WT; ++r) {
+          const float from = a[k * padded + column(r)];
+          const bool there = k < lines && column(r) < length;
+          f(((m * WT + r) * 32 + lane) * 2 + half, there && l < length ? decay(from, to.x) : 0.f,
+            there && l + 1 < length ? decay(from, to.y) : 0.f, k * padded + l);
         }
+      }
   }
-  /// B of the lines of a group and the groups that pass by the warp; the row path's times a factor
-  /// of every cell (k,l).
-  __device__ __forceinline__ void fill_across(int group, const float* factors = nullptr) const {
-    __syncwarp();
-#pragma unroll
-    for (int u = 0; u < lines_a_group; ++u) {
-      // a lane stays in its column
-      const float* const from = b + (group * lines_a_group + u) * padded + lane % padded;
-      for (int cell = 16 * first_passing() + lane; cell < 16 * end_passing(); cell += 32) {
-        const float v = cell / padded < lines && cell % padded < length ? decay(*from, b[cell])
-                                                                        : 0.f,
-                    f = factors != nullptr ? v * factors[cell] : v;
-        set(turn[u * rows + cell], v, v);
-        // where the pair of lane l % 8 / 2 has its place
-        if constexpr (sizeof(Pair) == 4)
-          reinterpret_cast<__nv_bfloat16*>(
-              across)[(u * groups + cell / 16) * 16 + cell % 8 / 2 * 4 + cell % 16 / 8 * 2 +
-                      cell % 2] = __float2bfloat16_rn(f);
-        else
-          reinterpret_cast<float*>(across)[(u * groups + cell / 16) * 16 + cell % 8 / 2 * 4 +
-                                           cell % 16 / 8 * 2 + cell % 2] = f;
+  /// f(where, B_i[k,l], B_i[k,l+1], cell (k,l)) for all of `across` of the lines i of groups `from`
+  /// to `to`, for the block; 0 in the padding of k and l.
+  template <class F>
+  __device__ __forceinline__ void each_across(int from, int to, F&& f) const {
+    // a lane stays in its column
+    const int half = lane % 2, l = (WT == 2 ? 8 * half : 0) + lane % 8 / 2 * 2;
+    for (int i = from * lines_a_group + warp; i < to * lines_a_group; i += warps) {
+      const float2 here = *reinterpret_cast<const float2*>(b + i * padded + l);
+#pragma unroll 2
+      for (int m = lane / 8; m < groups; m += 4) {
+        const int k = WT == 2 ? m : 2 * m + half;
+        const float2 there = *reinterpret_cast<const float2*>(b + k * padded + l);
+        f((i * groups + m) * 8 + lane % 8, k < lines && l < length ? decay(here.x, there.x) : 0.f,
+          k < lines && l + 1 < length ? decay(here.y, there.y) : 0.f, k * padded + l);
       }
     }
-    __syncwarp();
+  }
+  /// Both tables, `across` as in each_across(); for the block.
+  __device__ __forceinline__ void fill(int from, int to) const {
+    each_along([&](int at, float x, float y, int) {
+      reinterpret_cast<unsigned*>(along)[at] = detail::rounded_pair(x, y);
+    });
+    each_across(from, to, [&](int at, float x, float y, int) {
+      reinterpret_cast<unsigned*>(across)[at] = detail::rounded_pair(x, y);
+    });
   }
   /// A of the group's own lines, by rows and halves (of the line with WT 2, else both the same).
-  __device__ __forceinline__ void own_lines(int group, Pair (&own)[2][WT]) const {
+  __device__ __forceinline__ void own_lines(int group, unsigned (&own)[2][WT]) const {
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
-#pragma unroll
-      for (int w = 0; w < WT; ++w)
-        own[r][w] = along_line(line(group, r), column(r), 8 * w + lane % 4 * 2);
+    for (int r = 0; r < WT; ++r) {
+      const Twin line = along[(group * WT + r) * 32 + lane];
+      if constexpr (WT == 2)
+        own[r][0] = line.half[0], own[r][1] = line.half[1];
+      else
+        own[0][0] = line.half[0], own[1][0] = line.half[1];
+    }
+  }
+  /// Where a lane finds the masks of the owner of a group: a table of A and one of B for the row
+  /// path; the column path's B is that of the keys in the owner's column.
+  struct Masks {
+    const Twin *along, *over, *turn;  // of group 0
+    int line;                         // from a line of B to the next
+  };
+  __device__ __forceinline__ Masks masks_of(int group, const Twin* table_a,
+                                            const Twin* table_b) const {
+    const int first = group * lines_a_group * groups * 4;
+    return {table_a + lane, table_b + first + lane % 4, across + first + lane / 8, groups * 4};
   }
   /// Both masks of group m, by halves and rows.
-  __device__ __forceinline__ void masks(int m, const Pair (&own)[2][WT], Pair (&row)[2][2],
-                                        Pair (&col)[2][2]) const {
-    Twin<Pair> table[WT], over[lines_a_group];
+  __device__ __forceinline__ void masks(const Masks& of, int m, const unsigned (&own)[2][WT],
+                                        unsigned (&row)[2][2], unsigned (&col)[2][2]) const {
+    Twin table[WT], over[lines_a_group], turn[lines_a_group];
 #pragma unroll
-    for (int r = 0; r < WT; ++r) table[r] = along[(m * WT + r) * 32 + lane];
+    for (int r = 0; r < WT; ++r) table[r] = of.along[(m * WT + r) * 32];
 #pragma unroll
-    for (int u = 0; u < lines_a_group; ++u) over[u] = across[(u * groups + m) * 4 + lane % 4];
+    for (int u = 0; u < lines_a_group; ++u)
+      over[u] = of.over[m * 4 + u * of.line], turn[u] = of.turn[m * 4 + u * of.line];
 #pragma unroll
     for (int r = 0; r < 2; ++r)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         row[half][r] = times(own[r][WT == 2 ? half : 0], over[WT == 1 ? r : 0].half[half]);
-        col[half][r] =
-            times(table[WT == 2 ? r : 0].half[half],
-                  turn[(WT == 1 ? r * rows : 0) + 16 * m + (WT == 1 ? 8 * half : 0) + column(r)]);
+        col[half][r] = times(
+            table[WT == 2 ? r : 0].half[half],
+            __byte_perm(WT == 2 ? turn[0].half[r] : turn[WT == 1 ? r : 0].half[half], 0, spread));
       }
   }
   /// s, the scores of piece n, with the logarithms of both masks.
@@ -239,14 +316,16 @@ struct Small {
       col[e] = there && !(by_col >= polyline_gpu::limit_bf16) ? s[e] - by_col : -far;
     }
   }
-  /// Every row's score with itself.
+  /// Every query's score with its own key, in array `keys`; `at` is rows_at().
+  template <int keys>
   __device__ __forceinline__ void own_scores(int group, const unsigned (&left)[D / 16][4],
-                                             float (&own_score)[2]) const {
+                                             unsigned at, float (&own_score)[2]) const {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float s[4];
+      const float zero[4] = {};
       // these eight cells are the columns, so the diagonal is in row lane / 4 = column
-      times_rows<D>(s, left, x + 16 * group + 8 * r);
+      rows_product<keys>(s, left, at, group, r, zero);
       own_score[r] = __shfl_sync(0xffffffffu, lane / 4 % 2 == 0 ? s[2 * r] : s[2 * r + 1],
                                  lane / 4 * 4 + lane / 4 / 2);
     }

@@ -23,7 +23,7 @@
 // scores on an H200; about 16 other instructions a score would take 0.29 ms more where they do not
 // overlap. Measured there: 0.79 ms, backward 2.05.
 
-#include "ppma/kernels/cuda/whole/small_backward.cuh"
+#include "ppma/kernels/cuda/whole/small_run.cuh"
 #include "ppma/kernels/cuda/whole/tensor_backward.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
@@ -273,52 +273,13 @@ struct Call {
   }
 };
 
-/// Launches a kernel of small.cuh: kernel(head width, width of a line, splits) gives it; Pair and
-/// `stats` as in Small. shares: of few heads several warps share a group's keys. local: whether a
-/// term is added.
-template <class Pair, bool shares, class Kernel, class... A>
-void run_small(const Lines& g, i64 heads, int stats, bool local, Kernel&& kernel, const A&... a) {
-  const auto run = [&](auto d, auto width, auto shared_by) {
-    using Map = Small<decltype(d)::value, decltype(width)::value, Pair>;
-    constexpr int by = decltype(shared_by)::value;
-    const auto f = kernel(d, width, shared_by);
-    const int owners = by > 1 ? few_owners : Map::warps_of(g),
-              rounds = (Map::groups_of(g) + owners - 1) / owners,
-              bytes = Map::bytes(g, owners, stats, by, local);
-    // then a block a round: the tables twice, but sooner done
-    const bool few = by > 1 || heads * rounds <= small_blocks * cuda::device().multiProcessorCount;
-    allow_shared(f, bytes, "whole_attention");
-    cuda::launch("whole_attention", f,
-                 dim3(few ? static_cast<unsigned>(rounds) : 1u, static_cast<unsigned>(heads)),
-                 dim3(static_cast<unsigned>(32 * by * owners)), static_cast<std::size_t>(bytes), g,
-                 a...);
-  };
-  const auto with_width = [&](auto d, auto width) {
-    using Map = Small<decltype(d)::value, decltype(width)::value, Pair>;
-    if constexpr (shares)  // where every block has a multiprocessor to itself
-      if (heads * ((Map::groups_of(g) + few_owners - 1) / few_owners) <=
-          cuda::device().multiProcessorCount)
-        return run(d, width, std::integral_constant<int, few_splits(decltype(width)::value)>{});
-    run(d, width, std::integral_constant<int, 1>{});
-  };
-  with_constants<true>(g, [&](auto d, auto mask) {
-    constexpr int width = decltype(mask)::width;
-    if constexpr (width <= 2) with_width(d, std::integral_constant<int, width>{});
-  });
-}
-
 /// local: only where the call is small.
 template <bool masked>
 void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v,
                  const LocalTerm& local, bf16* y, bf16* y1, float* log_sums) {
   if (masked && call.small)
-    return run_small<unsigned, true>(
-        call.g, call.heads, 0, local.w != nullptr,
-        [](auto d, auto width, auto splits) {
-          return small_forward<decltype(d)::value, decltype(width)::value, decltype(splits)::value>;
-        },
-        q, k, v, call.log_a, call.log_b, call.share1, call.share2, local, y, y1,
-        reinterpret_cast<float2*>(log_sums));
+    return run_small_forward(call.g, call.heads, q, k, v, call.log_a, call.log_b, call.share1,
+                             call.share2, local, y, y1, reinterpret_cast<float2*>(log_sums));
   with_constants<masked>(call.g, [&](auto d, auto mask) {
     forward<decltype(d)::value, decltype(mask)><<<call.grid, threads, 0, cuda::stream()>>>(
         call.g, q, k, v, call.sums.data(), call.share1, call.share2, y, y1,
@@ -330,39 +291,26 @@ void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v,
 template <bool masked>
 void run_backward(const Call& call, const AttentionArgs<bf16>& in, const WholeKept<bf16>& kept,
                   const bf16* dy, const AttentionGradients<bf16>& d) {
+  if (masked && call.small)
+    return run_small_backward(call.g, call.heads, in, kept, dy, call.share1, call.share2, d);
   const float2* const log_sums = reinterpret_cast<const float2*>(kept.log_sums);
   const i64 all = call.heads * call.tiles * cells, tokens = masked ? call.heads * call.g.tokens : 0;
   const Workspace<float4> stats(all, Device::cuda);
   const Workspace<float2> dsums(2 * tokens, Device::cuda);
-  if (masked && call.small) {
-    const auto run = [&](auto of_keys, bf16* out1, bf16* out2, float2* to) {
-      run_small<float2, false>(
-          call.g, call.heads, decltype(of_keys)::value ? 20 : 0, false,
-          [](auto head_width, auto width, auto) {
-            return small_backward<decltype(head_width)::value, decltype(width)::value,
-                                  decltype(of_keys)::value>;
-          },
-          in.q, in.k, in.v, call.log_a, call.log_b, kept.y, kept.y1, dy, log_sums, call.share1,
-          call.share2, stats.data(), out1, out2, to);
-    };
-    run(std::false_type{}, d.dq, static_cast<bf16*>(nullptr), dsums.data());
-    run(std::true_type{}, d.dk, d.dv, dsums.data() + tokens);
-  } else {
-    query_sums<<<cuda::blocks(all, 128), 128, 0, cuda::stream()>>>(
-        call.g, call.heads, call.tiles, kept.y, kept.y1, dy, log_sums, call.share1, call.share2,
-        stats.data());
-    with_constants<masked>(call.g, [&](auto head_width, auto mask) {
-      constexpr int D = decltype(head_width)::value;
-      using Mask = decltype(mask);
-      backward<D, Mask, false><<<call.grid, threads, 0, cuda::stream()>>>(
-          call.g, mask, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dq, nullptr,
-          dsums.data());
-      backward<D, Mask, true><<<call.grid, threads, 0, cuda::stream()>>>(
-          call.g, mask, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dk, d.dv,
-          dsums.data() + tokens);
-    });
-    cuda::launched("whole_attention");
-  }
+  query_sums<<<cuda::blocks(all, 128), 128, 0, cuda::stream()>>>(
+      call.g, call.heads, call.tiles, kept.y, kept.y1, dy, log_sums, call.share1, call.share2,
+      stats.data());
+  with_constants<masked>(call.g, [&](auto head_width, auto mask) {
+    constexpr int D = decltype(head_width)::value;
+    using Mask = decltype(mask);
+    backward<D, Mask, false><<<call.grid, threads, 0, cuda::stream()>>>(
+        call.g, mask, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dq, nullptr,
+        dsums.data());
+    backward<D, Mask, true><<<call.grid, threads, 0, cuda::stream()>>>(
+        call.g, mask, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dk, d.dv,
+        dsums.data() + tokens);
+  });
+  cuda::launched("whole_attention");
   if (!masked) return;
   float *dlog_a = d.dlog_alpha, *dlog_b = d.dlog_beta;
   if (call.g.turned) std::swap(dlog_a, dlog_b);
