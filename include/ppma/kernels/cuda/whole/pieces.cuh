@@ -25,6 +25,10 @@ template <int D>
 inline constexpr int blocks_at_once = D == 32 ? 3 : 2;
 inline constexpr float log2_e = 1.4426950408889634f;
 inline constexpr float far = 1e30f;  // the sums of padding: whatever meets them has probability 0
+// Where one exponential is left of a score (small.cuh): a column of ones, as a right factor, sums
+// rows; and in powers of two, the owner's own weight and the largest sum.
+inline constexpr unsigned two_ones = 0x3f803f80;
+inline constexpr float headroom = 43, sum_limit = 0x1p115f;
 
 /// The grid as lines. Where columns are shorter than 64 and rows are not, columns are the lines.
 struct Lines {

@@ -8,12 +8,11 @@
 //
 //   row path      e^(s - r) A_i[j,l] B_i[k,l]        column path   e^(s - r) A_k[j,l] B_i[k,j]
 //
-// All A and all B of a map are 16 x 16 numbers a line: tables in shared memory; A_i of the lines that
-// a warp works on are constants of the thread. All keys of the map lie in shared memory too, so
-// nothing but the start waits for others, and the running sums of the decays are scanned here.
-// While one block starts, others compute: there are as many as registers allow. Of few heads a
-// group's keys are shared out to several warps of its block; all have the same r, and their sums
-// are added in one order.
+// All A and all B of a map are 16 x 16 numbers a line: tables in shared memory; A_i of the lines
+// that a warp works on are constants of the thread. All keys of the map lie in shared memory too,
+// so nothing but the start waits for others, and the running sums of the decays are scanned here.
+// Of few heads a group's keys are shared out to several warps of its block; all have the same r,
+// and their sums are added in one order.
 //
 // A convolution of the values may be added, the network's local term (local_term.cuh). With several
 // warps a group each has some of its channels.
@@ -29,6 +28,22 @@
 #include "ppma/kernels/cuda/whole/small_map.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
+
+/// Every query's score with its own key; `at` is map.rows_at().
+template <int D, int WT>
+__device__ __forceinline__ void own_scores(const Small<D, WT, 2>& map, int group,
+                                           const unsigned (&left)[D / 16][4], unsigned at,
+                                           float (&own_score)[2]) {
+  const int j = map.lane / 4;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float s[4];
+    const float zero[4] = {};
+    // these eight cells are the columns, so the diagonal is in row j = column
+    Small<D, WT, 2>::template rows_product<0>(s, left, at, group, r, zero);
+    own_score[r] = __shfl_sync(0xffffffffu, j % 2 == 0 ? s[2 * r] : s[2 * r + 1], j * 4 + j / 2);
+  }
+}
 
 /// Adds what the warps of an owner have, for the first of them; true for that one.
 template <int D, int splits, int WT>
@@ -56,15 +71,20 @@ __device__ __forceinline__ bool join(const Small<D, WT, 2>& map, float (&out1)[D
   return true;
 }
 
-// a column of ones, as a right factor: sums of rows
-inline constexpr unsigned two_ones = 0x3f803f80;
-inline constexpr float headroom = 43, sum_limit = 0x1p115f;  // of the weights, in powers of two
-
-// Warps of a block at most, and blocks on a multiprocessor.
-inline constexpr int forward_warps = 5, forward_blocks = 4;
+// Warps of a block at most, and how many blocks a multiprocessor is to hold, which bounds a
+// thread's registers: the fastest of those tried on an H200.
+template <int WT>
+inline constexpr int forward_warps = WT == 2 ? 7 : 5;
+template <int D, int WT>
+inline constexpr int forward_blocks = WT == 2 || D > 32 ? 2 : 4;
 // Of no more blocks than these a multiprocessor, each has one group a warp: tables several times,
 // but sooner done.
 inline constexpr int few_blocks = 2;
+// Where keys are shared out: groups of a block, and warps that share the keys of one, for lines of
+// WT pieces of eight cells (measured on an H200).
+inline constexpr int few_owners = 2;
+constexpr int few_splits(int WT) { return 2 * WT; }
+
 /// Bytes of shared memory behind the map's: what warps that share an owner's keys leave for the
 /// first, and the local term's.
 template <int D, int splits>
@@ -76,14 +96,14 @@ int join_bytes(int owners, bool local) {
 
 /// See tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time. A block has
 /// all groups, or of several in x a group a warp; with several splits an owner has one at most.
-template <int D, int WT, int splits, int W = forward_warps, int B = forward_blocks,
-          bool ahead = false, int unrolled = 2>
-__global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : W),
-                                  splits > 1 || D > 32 ? 1 : B)
+template <int D, int WT, int splits>
+__global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : forward_warps<WT>),
+                                  splits > 1 ? 1 : forward_blocks<D, WT>)
     small_forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
                   const float* log_b, float share1, float share2, LocalTerm local, bf16* y,
                   bf16* y1, float2* log_sums) {
-  using Map = Small<D, WT, 2>;  // keys, values
+  using Map = Small<D, WT, 2>;                         // keys, values
+  constexpr int at_once = D == 32 && WT == 2 ? 2 : 1;  // two more cost too many registers
   extern __shared__ __align__(128) uint4 whole_attention_memory[];
   const i64 head = blockIdx.y, base = g.base(head);
   const Map map(g, whole_attention_memory, splits);
@@ -130,28 +150,15 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : W),
 #pragma unroll
         for (int s = 0; s < D / 8; ++s) out1[s][e] = out2[s][e] = 0;
       }
-      [[maybe_unused]] float next[2][4];
-      if constexpr (ahead && !logs)
-#pragma unroll
-        for (int half = 0; half < 2; ++half)
-          Map::template rows_product<0>(next[half], query, rows, from, half, zero);
-#pragma unroll unrolled
+#pragma unroll at_once
       for (int m = from; m < to; ++m) {
         unsigned left1[4], left2[4];
         [[maybe_unused]] unsigned mask_row[2][2], mask_col[2][2];
         if constexpr (!logs) map.masks(masks, m, own, mask_row, mask_col);
         float both[2][4];
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          if constexpr (ahead && !logs) {
-#pragma unroll
-            for (int e = 0; e < 4; ++e) both[half][e] = next[half][e];
-            Map::template rows_product<0>(next[half], query, rows, ::min(m + 1, to - 1), half,
-                                          zero);
-          } else {
-            Map::template rows_product<0>(both[half], query, rows, m, half, zero);
-          }
-        }
+        for (int half = 0; half < 2; ++half)
+          Map::template rows_product<0>(both[half], query, rows, m, half, zero);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           float(&s)[4] = both[half];
@@ -191,7 +198,7 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : W),
         }
       }
     };
-    map.template own_scores<0>(group, query, rows, top1);
+    own_scores(map, group, query, rows, top1);
 #pragma unroll
     for (int r = 0; r < 2; ++r) top1[r] = top2[r] = top1[r] * log2_e - headroom;
     average(std::false_type{}, map.first_passing(), map.end_passing());

@@ -4,40 +4,10 @@
 // small.cuh and small_backward.cuh work on (the words are small.cuh's).
 
 #include "ppma/kernels/cuda/whole/local_term.cuh"
-#include "ppma/kernels/cuda/whole/pieces.cuh"
+#include "ppma/kernels/cuda/whole/pairs.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
-// Where keys are shared out: groups of a block, and warps that share the keys of one, for lines of
-// WT pieces of eight cells (measured on an H200).
-inline constexpr int few_owners = 2;
-constexpr int few_splits(int WT) { return 2 * WT; }
-
-__device__ __forceinline__ const __nv_bfloat162& as_bf16(const unsigned& pair) {
-  return reinterpret_cast<const __nv_bfloat162&>(pair);
-}
-__device__ __forceinline__ unsigned as_bits(const __nv_bfloat162& pair) {
-  return reinterpret_cast<const unsigned&>(pair);
-}
-/// Of two pairs in bf16: products, sums, and x y + z with one rounding.
-__device__ __forceinline__ unsigned times(unsigned x, unsigned y) {
-  return as_bits(__hmul2(as_bf16(x), as_bf16(y)));
-}
-__device__ __forceinline__ unsigned plus(unsigned x, unsigned y) {
-  return as_bits(__hadd2(as_bf16(x), as_bf16(y)));
-}
-__device__ __forceinline__ unsigned times_plus(unsigned x, unsigned y, unsigned z) {
-  return as_bits(__hfma2(as_bf16(x), as_bf16(y), as_bf16(z)));
-}
-/// c (16,8) = a (16,16) b (16,8) + from (16,8)
-__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0,
-                                         unsigned b1, const float (&from)[4]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%10,%11,%12,%13};"
-      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(from[0]), "f"(from[1]),
-        "f"(from[2]), "f"(from[3]));
-}
 /// Pairs of bf16 that a lane reads at once: its columns of both 16 x 8 pieces of a group's scores.
 struct alignas(8) Twin {
   unsigned half[2];
@@ -105,8 +75,8 @@ struct Small {
     return line(group, r) < lines && column(r) < length ? line(group, r) * length + column(r) : -1;
   }
 
-  /// Where the channels from c (a multiple of 8) of a cell are in array n: rows of D, whose pieces of
-  /// 8 change places, so that eight rows of one piece lie in different banks.
+  /// Where the channels from c (a multiple of 8) of a cell are in array n: rows of D, whose pieces
+  /// of 8 change places, so that eight rows of one piece lie in different banks.
   __device__ __forceinline__ static int place(int n, int cell, int c) {
     return (cell / 16 * N + n) * square + cell % 16 * D +
            ((c / 8) ^ (cell / (8 / pieces) % pieces)) * 8;
@@ -314,20 +284,6 @@ struct Small {
                   by_col = ::fabsf(a[k + j] - a[k + l]) + ::fabsf(b[i + j] - b[k + j]);
       row[e] = there && !(by_row >= polyline_gpu::limit_bf16) ? s[e] - by_row : -far;
       col[e] = there && !(by_col >= polyline_gpu::limit_bf16) ? s[e] - by_col : -far;
-    }
-  }
-  /// Every query's score with its own key, in array `keys`; `at` is rows_at().
-  template <int keys>
-  __device__ __forceinline__ void own_scores(int group, const unsigned (&left)[D / 16][4],
-                                             unsigned at, float (&own_score)[2]) const {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      float s[4];
-      const float zero[4] = {};
-      // these eight cells are the columns, so the diagonal is in row lane / 4 = column
-      rows_product<keys>(s, left, at, group, r, zero);
-      own_score[r] = __shfl_sync(0xffffffffu, lane / 4 % 2 == 0 ? s[2 * r] : s[2 * r + 1],
-                                 lane / 4 * 4 + lane / 4 / 2);
     }
   }
 };

@@ -2,11 +2,13 @@
 #include "ppma/core/names_begin.hpp"
 // Launches of small.cuh's kernels.
 
+#include "ppma/kernels/cuda/whole/small.cuh"
 #include "ppma/kernels/cuda/whole/small_backward.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
-/// Calls f with the head width rounded up to 32 or 64 and the width of a line, 1 or 2, as constants.
+/// Calls f with the head width rounded up to 32 or 64 and the width of a line, 1 or 2, as
+/// constants.
 template <class F>
 void with_small(const Lines& g, F&& f) {
   const auto with_width = [&](auto d) {
@@ -43,7 +45,7 @@ void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const 
                    dim3(static_cast<unsigned>(32 * by * owners)), static_cast<std::size_t>(bytes),
                    g, q, k, v, log_a, log_b, share1, share2, local, y, y1, log_sums);
     };
-    const int owners = Map::warps_of(groups, forward_warps);
+    const int owners = Map::warps_of(groups, forward_warps<WT>);
     if (heads * ((groups + few_owners - 1) / few_owners) <= processors)
       run(std::integral_constant<int, few_splits(WT)>{}, few_owners, true);
     else
@@ -60,7 +62,8 @@ void run_small_backward(const Lines& g, i64 heads, const AttentionArgs<T>& in,
     constexpr int D = decltype(head_width)::value, WT = decltype(width)::value;
     using Stats = SmallStats<D, WT>;
     const auto f = small_backward<D, WT>;
-    const int warps = Stats::Map::warps_of(2 * Stats::Map::groups_of(g), backward_warps),
+    const int warps = backward_warps_of<D, WT>(heads, 2 * Stats::Map::groups_of(g),
+                                               cuda::device().multiProcessorCount),
               bytes = Stats::bytes(g);
     allow_shared(f, bytes, "whole_attention");
     cuda::launch("whole_attention", f, dim3(1, static_cast<unsigned>(heads)),
