@@ -18,7 +18,7 @@
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cuda/decay_sums.cuh"
 #include "ppma/kernels/cuda/in_float.cuh"
-#include "ppma/kernels/cuda/whole/tensor.cuh"
+#include "ppma/kernels/cuda/whole/tensor_call.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_gpu {
 
@@ -161,7 +161,7 @@ namespace ppma::inline PPMA_ABI::kernels {
 /// Whether forward leaves y1 (the average of the first softmax) and the log sums for backward.
 template <class T>
 bool whole_attention_saves(Cuda, Paths paths, const AttentionShape& x) {
-  return std::is_same_v<T, bf16> && whole_tensor::Lines::suits(x, paths != Paths::none);
+  return std::is_same_v<T, bf16> && whole_tensor::Lines::suits(x);
 }
 
 template <class T>
@@ -192,9 +192,8 @@ void whole_attention(Cuda, Paths paths, const AttentionArgs<T>& in, T* y, T*, T*
 /// Whether whole_attention adds a local term: where a launch is what it saves. Of many heads it
 /// would leave room for fewer blocks on a multiprocessor, and cost more than a kernel of its own.
 inline bool adds_local(Paths paths, const AttentionShape& x) {
-  const bool masked = paths != Paths::none;
-  return x.batch * x.heads <= cuda::device().multiProcessorCount &&
-         whole_tensor::Lines::suits(x, masked) && whole_tensor::Lines(x, masked).small(masked);
+  return paths != Paths::none && x.batch * x.heads <= cuda::device().multiProcessorCount &&
+         whole_tensor::Lines::suits(x) && whole_tensor::Lines(x).small();
 }
 
 // A template, so that its kernels are compiled where it is called.
@@ -204,7 +203,7 @@ void whole_attention(Cuda on, Paths paths, const AttentionArgs<T>& in, T* y, T* 
   const AttentionShape& x = in.shape;
   whole_gpu::check_launch("whole_attention", x);
   const bool masked = paths != Paths::none;
-  if (whole_tensor::Lines::suits(x, masked)) {
+  if (whole_tensor::Lines::suits(x)) {
     const whole_tensor::Call call(paths, x, in.log_alpha, in.log_beta);
     if (masked)
       whole_tensor::run_forward<true>(call, in.q, in.k, in.v, local, y, y1, log_sums);

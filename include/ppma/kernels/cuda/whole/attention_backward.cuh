@@ -10,7 +10,6 @@
 // pair. What is left is summed in order. No atomics: the same bits every time.
 
 #include "ppma/kernels/cuda/whole/attention.cuh"
-#include "ppma/kernels/cuda/whole/tensor_backward.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_gpu {
 
@@ -328,7 +327,7 @@ void whole_attention_backward(Cuda on, Paths paths, const AttentionArgs<T>& in,
   const bool masked = paths != Paths::none;
   if constexpr (!std::is_same_v<T, bf16>) {
     whole_gpu::backward(paths, in, dy, to);
-  } else if (whole_tensor::Lines::suits(x, masked)) {
+  } else if (whole_tensor::Lines::suits(x)) {
     const whole_tensor::Call call(paths, x, in.log_alpha, in.log_beta);
     if (masked)
       whole_tensor::run_backward<true>(call, in, kept, dy, to);

@@ -1,6 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// What the kernels of tensor.cuh share: the grid as lines of padded cells, copies, products, masks.
+// What the kernels of tensor.cuh share: the grid, copies, products, weights.
 
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cuda/decay_sums.cuh"
@@ -30,14 +30,13 @@ inline constexpr float far = 1e30f;  // the sums of padding: whatever meets them
 inline constexpr unsigned two_ones = 0x3f803f80;
 inline constexpr float headroom = 43, sum_limit = 0x1p115f;
 
-/// The grid as lines. Where columns are shorter than 64 and rows are not, columns are the lines.
+/// The grid as lines, its rows or (turned) its columns, and the heads' channels.
 struct Lines {
   int lines, length, line_step, step, tokens, heads, head_width;
   i64 channels;
-  int width;    // 8-cell pieces of a padded line: 1, 2, 4 or 8
-  bool turned;  // lines are columns
+  bool turned;
 
-  Lines(const AttentionShape& x, bool masked)
+  explicit Lines(const AttentionShape& x, bool columns = false)
       : lines(static_cast<int>(x.height)),
         length(static_cast<int>(x.width)),
         line_step(length),
@@ -46,66 +45,54 @@ struct Lines {
         heads(static_cast<int>(x.heads)),
         head_width(static_cast<int>(x.head_width)),
         channels(x.channels()),
-        turned(masked && x.width > cells) {
-    if (turned)
-      lines = static_cast<int>(x.width), length = static_cast<int>(x.height), line_step = 1,
-      step = lines;
-    if (!masked) lines = (tokens + cells - 1) / cells, length = cells, line_step = cells;
-    width = length <= 8 ? 1 : length <= 16 ? 2 : length <= 32 ? 4 : 8;
+        turned(columns) {
+    if (turned) std::swap(lines, length), std::swap(line_step, step);
   }
-  int tiles() const { return (lines + 8 / width - 1) / (8 / width); }
-  static bool suits(const AttentionShape& x, bool masked) {
+  static bool suits(const AttentionShape& x) {
     return x.head_width % 8 == 0 && x.head_width <= 64 &&
-           (!masked || std::min(x.height, x.width) <= cells) &&
            x.tokens() * x.channels() < (i64{1} << 30);
   }
   /// Whether small.cuh takes it.
-  bool small(bool masked) const { return masked && lines <= 16 && length <= 16; }
-  /// The token of a cell, -1 for padding.
-  template <int WT>
-  __device__ __forceinline__ int token(int tile, int cell) const {
-    const int line = tile * (8 / WT) + cell / (8 * WT), at = cell % (8 * WT);
-    const int t = line * line_step + at * step;
-    return line < lines && at < length && t < tokens ? t : -1;
-  }
+  bool small() const { return lines <= 16 && length <= 16; }
   /// The first channel of a head.
   __device__ __forceinline__ i64 base(i64 head) const {
     return head / heads * tokens * channels + head % heads * head_width;
   }
 };
 
-/// Copies tiles of one head into shared memory, in the background; zeros in the padding. A thread
-/// copies the same cells of every tile: where they are is worked out once.
-template <int D, int WT>
-struct TileCopy {
-  static constexpr int pieces = cells * D / 8 / threads;  // of 16 bytes
-  // first element of the piece in tile 0; tiles' lines that hold it
-  int from[pieces], lines[pieces];
-  int tile_step, tile_lines;
-
-  __device__ __forceinline__ explicit TileCopy(const Lines& g)
-      : tile_step(8 / WT * g.line_step * static_cast<int>(g.channels)), tile_lines(8 / WT) {
-#pragma unroll
-    for (int u = 0; u < pieces; ++u) {
-      const int e = static_cast<int>(threadIdx.x) + u * threads, cell = e / (D / 8),
-                c = e % (D / 8) * 8;
-      const int line = cell / (8 * WT), at = cell % (8 * WT);
-      from[u] = (line * g.line_step + at * g.step) * static_cast<int>(g.channels) + c;
-      // Tile t holds the cell if t * tile_lines is below this; the last line of a grid without mask
-      // may be cut short.
-      lines[u] =
-          at < g.length && c < g.head_width
-              ? ::min(g.lines, (g.tokens + g.line_step - 1 - at * g.step) / g.line_step) - line
-              : 0;
-    }
+/// Tiles of 64 tokens as they lie.
+struct Flat : Lines {
+  using Lines::Lines;
+  PPMA_HD int tiles() const { return (tokens + cells - 1) / cells; }
+  /// The token of a cell, -1 for padding.
+  __device__ __forceinline__ int token(int tile, int cell) const {
+    const int t = tile * cells + cell;
+    return t < tokens ? t : -1;
   }
+  /// Whether no cell of the warp has a token: it helps to copy, no more.
+  __device__ __forceinline__ bool is_idle(int tile) const {
+    return tile * cells + static_cast<int>(threadIdx.x) / 32 * 16 >= tokens;
+  }
+};
+
+/// Copies tiles of one head into shared memory, in the background; zeros in the padding.
+template <int D>
+struct TileCopy {
+  // 16 bytes each; the next ones of a thread lie so many cells further
+  static constexpr int pieces = cells * D / 8 / threads, apart = cells / pieces;
+  int cell, c, tokens, channels;
+
+  __device__ __forceinline__ explicit TileCopy(const Flat& g)
+      : cell(static_cast<int>(threadIdx.x) / (D / 8)),
+        c(static_cast<int>(threadIdx.x) % (D / 8) * 8),
+        tokens(c < g.head_width ? g.tokens : 0),
+        channels(static_cast<int>(g.channels)) {}
   __device__ __forceinline__ void operator()(int tile, const bf16* head, bf16 (*to)[D + 8]) const {
 #pragma unroll
     for (int u = 0; u < pieces; ++u) {
-      const int e = static_cast<int>(threadIdx.x) + u * threads;
-      const bool there = tile * tile_lines < lines[u];
-      copy_async(&to[e / (D / 8)][e % (D / 8) * 8],
-                 there ? head + (tile * tile_step + from[u]) : head, there);
+      const int token = tile * cells + cell + u * apart;
+      copy_async(&to[cell + u * apart][c], token < tokens ? head + (token * channels + c) : head,
+                 token < tokens);
     }
   }
 };
@@ -169,88 +156,45 @@ __device__ __forceinline__ void load_columns(unsigned (&b)[4], const bf16 (*x)[D
   load_turned(b, &x[lane % 16][at + lane / 16 * 8]);
 }
 
-/// The thread's place: two cells, eight rows of a result apart; and what the mask has of them.
+/// The thread's place in a tile: two cells, eight rows of a result apart; and what the mask has of
+/// them.
 template <class Cell>
 struct Owner {
-  int cell[2], column[2], line[2];
+  int cell[2];
   Cell sums[2];
-  template <int WT>
-  __device__ __forceinline__ void place(int tile) {
+
+  __device__ __forceinline__ Owner() {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      cell[r] = 16 * warp + 8 * r + lane / 4, column[r] = cell[r] % (8 * WT);
-      line[r] = tile * (8 / WT) + (16 * warp + 8 * r) / (8 * WT);  // the same for the warp
-    }
+    cell[0] = 16 * warp + lane / 4, cell[1] = cell[0] + 8;
   }
 };
 
-// A mask is a type: `width` of its lines in pieces of 8 cells, whether these are the tokens one
-// after the other (`flat`: padding is behind the last one), what a Cell holds of it, whether the
-// two softmaxes change places for who looks from the keys (`turns`), any_closed(), add(), and what
-// its decays get backward (Gradients, tensor_backward.cuh). Here: none, and both polylines; two
-// sequences: scans.cuh.
+// A mask over flat tiles is a type: what a Cell holds of it, any_closed(), add(), and what its
+// decays get backward (Gradients). None: here; two sequences: scans.cuh.
 struct NoMask {
-  static constexpr int width = 8;
-  static constexpr bool masked = false, flat = true, turns = false;
+  static constexpr bool masked = false;
   using Cell = float2;
   struct Gradients {};
 };
 
-/// Whether no cell of the warp has a token: it helps to copy, no more.
-template <class Mask>
-__device__ __forceinline__ bool is_idle(const Lines& g, int tile) {
-  return Mask::flat && tile * cells + static_cast<int>(threadIdx.x) / 32 * 16 >= g.tokens;
-}
-
-template <int WT>
-struct Polylines {
-  static constexpr int width = WT;
-  static constexpr bool masked = true, flat = false, turns = true;
-  using Cell = float2;  // the running sums a and b
-  struct Gradients;
-
-  /// Whether some path of the head may be closed; for all threads of the block. Both parts of a
-  /// path fall along their lines: their last sums are the largest.
-  __device__ __forceinline__ static bool any_closed(const Lines& g, const float2* plane) {
-    constexpr int padded = 8 * WT;
-    bool any = false;
-    for (int e = static_cast<int>(threadIdx.x); e < g.lines + g.length; e += threads)
-      any |= (e < g.lines
-                  ? -plane[e * padded + g.length - 1].x
-                  : -plane[(g.lines - 1) * padded + e - g.lines].y) >= polyline_gpu::limit_bf16 / 2;
-    return __syncthreads_or(any) != 0;
-  }
-  /// Adds both log masks to the scores s of piece n of a tile. walls: some path of the head may be
-  /// closed.
-  template <bool walls>
-  __device__ __forceinline__ static void add(const float (&s)[4], int n, const Owner<float2>& o,
-                                             const float2* own, const float2* other,
-                                             float (&row)[4], float (&column)[4]) {
-    const int c = static_cast<int>(threadIdx.x) % 4 * 2, l = n % WT * 8 + c;
-    // (a, b) at [k,l] and [k,l+1]
-    const float4 key = *reinterpret_cast<const float4*>(other + n * 8 + c);
-    // at [i,l] and [i,l+1]
-    float4 line = *reinterpret_cast<const float4*>(own + (o.cell[0] - o.column[0]) + l);
-    const auto masked_by = [](float score, float along, float across) {
-      if (walls && along + across >= polyline_gpu::limit_bf16) return negative_infinity<float>();
-      return score - along - across;
-    };
+/// Sums over a row of the product of two left factors: for both rows of the thread.
+template <int D>
+__device__ __forceinline__ void row_products(const unsigned (&x)[D / 16][4],
+                                             const unsigned (&y)[D / 16][4], float (&sum)[2]) {
+  sum[0] = sum[1] = 0;
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      // else both share a line
-      if (WT == 1 && r == 1)
-        line = *reinterpret_cast<const float4*>(own + (o.cell[1] - o.column[1]) + l);
-      const float2 kj = other[n / WT * (8 * WT) + o.column[r]];
-      const float across = ::fabsf(o.sums[r].y - kj.y);
-      row[2 * r] = masked_by(s[2 * r], ::fabsf(o.sums[r].x - line.x), ::fabsf(line.y - key.y));
-      row[2 * r + 1] =
-          masked_by(s[2 * r + 1], ::fabsf(o.sums[r].x - line.z), ::fabsf(line.w - key.w));
-      column[2 * r] = masked_by(s[2 * r], ::fabsf(kj.x - key.x), across);
-      column[2 * r + 1] = masked_by(s[2 * r + 1], ::fabsf(kj.x - key.z), across);
+  for (int s = 0; s < D / 16; ++s)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const float2 a = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(x[s][e])),
+                   b = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(y[s][e]));
+      sum[e % 2] += a.x * b.x + a.y * b.y;
     }
-  }
-};
+#pragma unroll
+  for (int r = 0; r < 2; ++r)
+#pragma unroll
+    for (int step = 1; step < 4; step *= 2) sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], step);
+}
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor
 

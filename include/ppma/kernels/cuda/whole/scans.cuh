@@ -116,16 +116,14 @@ void run_gradients(const AttentionShape& x, const A* log_a, const A* log_b, cons
   cuda::launched("sequence_attention");
 }
 
-/// The mask of both sequences for the kernels of tensor.cuh, whose lines are 64 tokens as they lie.
+/// The mask of both sequences for the kernels of tensor.cuh.
 struct Sequences {
-  static constexpr int width = 8;
-  static constexpr bool masked = true, flat = true, turns = false;
+  static constexpr bool masked = true;
   using Cell = float4;  // high and low of the first, high and low of the second
   const int2* visits;
   struct Gradients;
 
-  /// See Polylines.
-  __device__ __forceinline__ static bool any_closed(const whole_tensor::Lines& g,
+  __device__ __forceinline__ static bool any_closed(const whole_tensor::Flat& g,
                                                     const float4* plane) {
     bool any = false;
     for (int e = static_cast<int>(threadIdx.x); e < g.tokens; e += whole_tensor::threads)
@@ -134,7 +132,7 @@ struct Sequences {
   }
   template <bool walls>
   __device__ __forceinline__ static void add(const float (&s)[4], int n,
-                                             const whole_tensor::Owner<float4>& o, const float4*,
+                                             const whole_tensor::Owner<float4>& o,
                                              const float4* other, float (&first)[4],
                                              float (&second)[4]) {
     const float4* const key = other + 8 * n + static_cast<int>(threadIdx.x) % 4 * 2;
@@ -162,27 +160,26 @@ struct Sequences::Gradients {
 #pragma unroll
     for (int r = 0; r < 2; ++r) here[r] = mask.visits[tile * whole_tensor::cells + o.cell[r]];
   }
-  __device__ __forceinline__ void piece(const Sequences& mask, const whole_tensor::Owner<float4>&,
-                                        int t, int n) {
+  __device__ __forceinline__ void piece(const Sequences& mask, int t, int n) {
     const int c = t * whole_tensor::cells + 8 * n + static_cast<int>(threadIdx.x) % 4 * 2;
     const int4 two = *reinterpret_cast<const int4*>(mask.visits + c);
     there[0] = {two.x, two.y}, there[1] = {two.z, two.w};
   }
-  __device__ __forceinline__ void add(int, int e, float ds_first, float ds_second) {
+  __device__ __forceinline__ void add(int e, float ds_first, float ds_second) {
     const int2 mine = here[e / 2], other = there[e % 2];
     own[e / 2][0] += other.x < mine.x ? ds_first : other.x > mine.x ? -ds_first : 0.f;
     own[e / 2][1] += other.y < mine.y ? ds_second : other.y > mine.y ? -ds_second : 0.f;
   }
-  __device__ __forceinline__ void finish(const whole_tensor::Lines& g,
-                                         const whole_tensor::Owner<float4>& o, int tile, float4*,
-                                         void*, float2* dsums) {
+  __device__ __forceinline__ void finish(const whole_tensor::Flat& g,
+                                         const whole_tensor::Owner<float4>& o, int tile,
+                                         float2* dsums) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
 #pragma unroll
       for (int step = 1; step < 4; step *= 2)
 #pragma unroll
         for (int s = 0; s < 2; ++s) own[r][s] += __shfl_xor_sync(0xffffffffu, own[r][s], step);
-      const int token = g.token<width>(tile, o.cell[r]);
+      const int token = g.token(tile, o.cell[r]);
       if (threadIdx.x % 4 == 0 && token >= 0) dsums[token] = {own[r][0], own[r][1]};
     }
   }
@@ -190,14 +187,14 @@ struct Sequences::Gradients {
 
 /// What both passes in bf16 share. Both softmaxes count half.
 struct Tensor {
-  whole_tensor::Lines g;
+  whole_tensor::Flat g;
   Orders orders;
   i64 heads, padded;
   Workspace<float4> sums;
   dim3 grid;
 
   Tensor(const AttentionArgs<bf16>& in, const i64* visits)
-      : g(in.shape, false),
+      : g(in.shape),
         orders(visits, in.shape.tokens()),
         heads(in.shape.batch * in.shape.heads),
         padded(i64{g.tiles()} * whole_tensor::cells),
@@ -222,8 +219,8 @@ struct Tensor {
     const Workspace<float4> stats(cells, Device::cuda);
     const Workspace<float2> dsums(2 * tokens, Device::cuda);
     whole_tensor::query_sums<<<cuda::blocks(cells, 128), 128, 0, cuda::stream()>>>(
-        g, heads, g.tiles(), kept.y, kept.y1, dy, reinterpret_cast<const float2*>(kept.log_sums),
-        0.5f, 0.5f, stats.data());
+        g, heads, kept.y, kept.y1, dy, reinterpret_cast<const float2*>(kept.log_sums), 0.5f, 0.5f,
+        stats.data());
     whole_tensor::with_head(g, [&](auto d) {
       constexpr int D = decltype(d)::value;
       const Sequences mask{orders.visits};
@@ -305,7 +302,7 @@ namespace ppma::inline PPMA_ABI::kernels {
 /// As whole_attention_saves().
 template <class T>
 bool scan_attention_saves(Cuda, const AttentionShape& x) {
-  return std::is_same_v<T, bf16> && whole_tensor::Lines::suits(x, false);
+  return std::is_same_v<T, bf16> && whole_tensor::Lines::suits(x);
 }
 
 template <class T>

@@ -7,20 +7,23 @@
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
-/// Calls f with the head width rounded up to 32 or 64 and the width of a line, 1 or 2, as
-/// constants.
+/// Calls f with the head width rounded up to 32 or 64 as a constant.
+template <class F>
+void with_head(const Lines& g, F&& f) {
+  if (g.head_width <= 32)
+    f(std::integral_constant<int, 32>{});
+  else
+    f(std::integral_constant<int, 64>{});
+}
+/// The same, and with the width of a line in pieces of eight cells, 1 or 2.
 template <class F>
 void with_small(const Lines& g, F&& f) {
-  const auto with_width = [&](auto d) {
-    if (g.width == 1)
+  with_head(g, [&](auto d) {
+    if (g.length <= 8)
       f(d, std::integral_constant<int, 1>{});
     else
       f(d, std::integral_constant<int, 2>{});
-  };
-  if (g.head_width <= 32)
-    with_width(std::integral_constant<int, 32>{});
-  else
-    with_width(std::integral_constant<int, 64>{});
+  });
 }
 
 /// Of few heads, several warps share a group's keys where every block has a multiprocessor to

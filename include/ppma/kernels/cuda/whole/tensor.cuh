@@ -11,54 +11,15 @@
 // (i,j) is the owner, (k,l) the other. Seen from a query the row path is V2H, from a key it is H2V:
 // so one kernel makes the gradients of both. a and b are the running sums of the log decays.
 //
-// Tokens are laid out in lines of at most 64, each padded to 8, 16, 32 or 64 cells; a tile is 64
-// cells: whole lines. Then in every 8 x 8 piece of scores i and k are the same for all, j and l are
-// consecutive, and the decays of a piece are a handful of reads from shared memory. A block owns a
-// tile, a warp 16 of its cells; all tiles pass by.
-//
-// In every tile of this kernel the running maximum is kept (Average). Maps of at most 16 x 16:
-// small.cuh.
-//
-// Floor, forward: two exponentials a score (16 a cycle and multiprocessor) = 0.28 ms for 537 M
-// scores on an H200; about 16 other instructions a score would take 0.29 ms more where they do not
-// overlap. Measured there: 0.79 ms, backward 2.05.
+// A block owns a tile of 64 cells, a warp 16 of them; all tiles pass by. A tile is a square of the
+// grid (squares.cuh), so that in every 8 x 8 piece of scores i and k are the same for all, j and l
+// are consecutive, and a piece's decays are products of few numbers. Maps of at most 16 x 16, whose
+// tables fit in shared memory: small.cuh. Without a mask, and with that of two sequences, tiles are
+// tokens as they lie: here, where the running maximum is kept in every tile (Average).
 
-#include "ppma/kernels/cuda/whole/small_run.cuh"
-#include "ppma/kernels/cuda/whole/tensor_backward.cuh"
+#include "ppma/kernels/cuda/whole/pieces.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
-
-/// (a, b) of every cell of every head, `far` in the padding. A thread a line or a column of lines.
-template <class A>
-__global__ void __launch_bounds__(128)
-    cell_sums(Lines g, i64 heads, int tiles, const A* log_a, const A* log_b, float2* sums) {
-  const int padded = 8 * g.width, all_lines = tiles * (8 / g.width);
-  for (i64 e = cuda::first(); e < heads * (all_lines + padded); e += cuda::stride()) {
-    const i64 head = e / (all_lines + padded);
-    const int r = static_cast<int>(e % (all_lines + padded));
-    const A *const from_a = log_a + head * g.tokens, *const from_b = log_b + head * g.tokens;
-    float2* const to = sums + head * tiles * cells;
-    float sum = 0;
-    if (r < all_lines) {
-      for (int at = 0; at < padded; ++at) {
-        const bool there = r < g.lines && at < g.length;
-        if (there && at > 0)
-          sum += polyline_gpu::counted(from_a[r * g.line_step + at * g.step],
-                                       polyline_gpu::limit_bf16);
-        to[r * padded + at].x = there ? sum : far;
-      }
-    } else {
-      const int at = r - all_lines;
-      for (int line = 0; line < all_lines; ++line) {
-        const bool there = line < g.lines && at < g.length;
-        if (there && line > 0)
-          sum += polyline_gpu::counted(from_b[line * g.line_step + at * g.step],
-                                       polyline_gpu::limit_bf16);
-        to[line * padded + at].y = there ? sum : far;
-      }
-    }
-  }
-}
 
 /// One softmax and its average of values, while keys pass by.
 template <int D>
@@ -120,33 +81,32 @@ struct Average {
 /// token and head.
 template <int D, class Mask>
 __global__ void __launch_bounds__(threads, blocks_at_once<D>)
-    forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const typename Mask::Cell* sums,
+    forward(Flat g, const bf16* q, const bf16* k, const bf16* v, const typename Mask::Cell* sums,
             float share1, float share2, bf16* y, bf16* y1, float2* log_sums) {
   using Cell = typename Mask::Cell;
-  constexpr int WT = Mask::width;
   constexpr bool masked = Mask::masked;
   __shared__ alignas(16) bf16 ks[2][cells][D + 8], vs[2][cells][D + 8];
-  __shared__ alignas(16) Cell own[cells], other[2][cells];
+  __shared__ alignas(16) Cell other[2][cells];
   const int tile = static_cast<int>(blockIdx.x), tiles = static_cast<int>(gridDim.x);
   const i64 head = blockIdx.y, base = g.base(head);
   const Cell* const plane = sums + head * tiles * cells;
-  const TileCopy<D, WT> copy(g);
+  const TileCopy<D> copy(g);
   const auto fetch = [&](int t) {
     copy(t, k + base, ks[t % 2]);
     copy(t, v + base, vs[t % 2]);
-    if constexpr (masked) load_block(other[t % 2], plane + t * cells, sizeof own);
+    if constexpr (masked) load_block(other[t % 2], plane + t * cells, sizeof other[0]);
     copies_issued();
   };
-  if constexpr (masked) load_block(own, plane + tile * cells, sizeof own);
   fetch(0);
   [[maybe_unused]] bool walls = false;
   if constexpr (masked) walls = Mask::any_closed(g, plane);
   Owner<Cell> o;
-  o.template place<WT>(tile);
-  const int token0 = g.token<WT>(tile, o.cell[0]), token1 = g.token<WT>(tile, o.cell[1]);
+  if constexpr (masked)
+    o.sums[0] = plane[tile * cells + o.cell[0]], o.sums[1] = plane[tile * cells + o.cell[1]];
+  const int token0 = g.token(tile, o.cell[0]), token1 = g.token(tile, o.cell[1]);
   unsigned query[D / 16][4];
   load_left<D>(q + base, g.channels, g.head_width, token0, token1, query);
-  const bool idle = is_idle<Mask>(g, tile);
+  const bool idle = g.is_idle(tile);
   Average<D> first;
   [[maybe_unused]] Average<masked ? D : 8> second;
   const auto pass = [&](auto with_walls) {
@@ -158,8 +118,6 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
         copies_done<0>();
       }
       __syncthreads();
-      if constexpr (masked)
-        if (t == 0) o.sums[0] = own[o.cell[0]], o.sums[1] = own[o.cell[1]];
       if (!idle) {
         float s[8][4], row[8][4];
         unsigned left1[4][4];
@@ -168,11 +126,11 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
         for (int n = 0; n < 8; ++n) {
           times_rows<D>(s[n], query, &ks[t % 2][8 * n]);
           if constexpr (masked) {
-            float column[4];
-            Mask::template add<decltype(with_walls)::value>(s[n], n, o, own, other[t % 2], row[n],
-                                                            column);
+            float other_mask[4];
+            Mask::template add<decltype(with_walls)::value>(s[n], n, o, other[t % 2], row[n],
+                                                            other_mask);
 #pragma unroll
-            for (int e = 0; e < 4; ++e) s[n][e] = column[e];
+            for (int e = 0; e < 4; ++e) s[n][e] = other_mask[e];
           } else {
             const int c = t * cells + 8 * n + static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
@@ -215,109 +173,6 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
       if constexpr (masked) first.out[s][e] += share2 * second.out[s][e];
     }
   store_rows<D>(y + base, g.channels, g.head_width, token0, token1, first.out);
-}
-
-/// Calls f with the head width rounded up to 32 or 64 as a constant.
-template <class F>
-void with_head(const Lines& g, F&& f) {
-  if (g.head_width <= 32)
-    f(std::integral_constant<int, 32>{});
-  else
-    f(std::integral_constant<int, 64>{});
-}
-/// The same, and with the mask, whose lines' width is a constant too.
-template <bool masked, class F>
-void with_constants(const Lines& g, F&& f) {
-  with_head(g, [&](auto d) {
-    if constexpr (masked) {
-      if (g.width == 1) return f(d, Polylines<1>{});
-      if (g.width == 2) return f(d, Polylines<2>{});
-      if (g.width == 4) return f(d, Polylines<4>{});
-      return f(d, Polylines<8>{});
-    } else {
-      return f(d, NoMask{});
-    }
-  });
-}
-
-/// What both passes share: the lines, the sums of the decays, the shares of the two paths.
-struct Call {
-  Lines g;
-  i64 heads;
-  int tiles;
-  bool masked, small;
-  float share1, share2;  // of the row path and the column path of a query
-  const float *log_a, *log_b;
-  Workspace<float2> sums;
-  dim3 grid;
-
-  Call(Paths paths, const AttentionShape& x, const float* log_alpha, const float* log_beta)
-      : g(x, paths != Paths::none),
-        heads(x.batch * x.heads),
-        tiles(g.tiles()),
-        masked(paths != Paths::none),
-        small(g.small(masked)),
-        share1(paths == Paths::both  ? 0.5f
-               : paths == Paths::h2v ? 0.f
-                                     : 1.f),
-        share2(masked ? 1 - share1 : 0.f),
-        log_a(log_alpha),
-        log_b(log_beta),
-        sums(masked && !small ? heads * tiles * cells : 0, Device::cuda),
-        grid(static_cast<unsigned>(tiles), static_cast<unsigned>(heads)) {
-    if (!masked || small) return;
-    if (g.turned) std::swap(share1, share2), std::swap(log_a, log_b);
-    cell_sums<<<cuda::blocks(heads * (tiles * 8 / g.width + 8 * g.width), 128), 128, 0,
-                cuda::stream()>>>(g, heads, tiles, log_a, log_b, sums.data());
-    cuda::launched("whole_attention");
-  }
-};
-
-/// local: only where the call is small.
-template <bool masked>
-void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v,
-                 const LocalTerm& local, bf16* y, bf16* y1, float* log_sums) {
-  if (masked && call.small)
-    return run_small_forward(call.g, call.heads, q, k, v, call.log_a, call.log_b, call.share1,
-                             call.share2, local, y, y1, reinterpret_cast<float2*>(log_sums));
-  with_constants<masked>(call.g, [&](auto d, auto mask) {
-    forward<decltype(d)::value, decltype(mask)><<<call.grid, threads, 0, cuda::stream()>>>(
-        call.g, q, k, v, call.sums.data(), call.share1, call.share2, y, y1,
-        reinterpret_cast<float2*>(log_sums));
-  });
-  cuda::launched("whole_attention");
-}
-
-template <bool masked>
-void run_backward(const Call& call, const AttentionArgs<bf16>& in, const WholeKept<bf16>& kept,
-                  const bf16* dy, const AttentionGradients<bf16>& d) {
-  if (masked && call.small)
-    return run_small_backward(call.g, call.heads, in, kept, dy, call.share1, call.share2, d);
-  const float2* const log_sums = reinterpret_cast<const float2*>(kept.log_sums);
-  const i64 all = call.heads * call.tiles * cells, tokens = masked ? call.heads * call.g.tokens : 0;
-  const Workspace<float4> stats(all, Device::cuda);
-  const Workspace<float2> dsums(2 * tokens, Device::cuda);
-  query_sums<<<cuda::blocks(all, 128), 128, 0, cuda::stream()>>>(
-      call.g, call.heads, call.tiles, kept.y, kept.y1, dy, log_sums, call.share1, call.share2,
-      stats.data());
-  with_constants<masked>(call.g, [&](auto head_width, auto mask) {
-    constexpr int D = decltype(head_width)::value;
-    using Mask = decltype(mask);
-    backward<D, Mask, false><<<call.grid, threads, 0, cuda::stream()>>>(
-        call.g, mask, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dq, nullptr,
-        dsums.data());
-    backward<D, Mask, true><<<call.grid, threads, 0, cuda::stream()>>>(
-        call.g, mask, in.q, in.k, in.v, dy, call.sums.data(), stats.data(), d.dk, d.dv,
-        dsums.data() + tokens);
-  });
-  cuda::launched("whole_attention");
-  if (!masked) return;
-  float *dlog_a = d.dlog_alpha, *dlog_b = d.dlog_beta;
-  if (call.g.turned) std::swap(dlog_a, dlog_b);
-  decay_gradients<<<cuda::blocks(call.heads * (call.g.lines + call.g.length), 128), 128, 0,
-                    cuda::stream()>>>(call.g, call.heads, dsums.data(), dsums.data() + tokens,
-                                      call.log_a, call.log_b, dlog_a, dlog_b);
-  cuda::launched("whole_attention");
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor

@@ -1,127 +1,61 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Backward of whole attention in bf16 on the tensor cores (the words are tensor.cuh's).
-//
-// Gradients of the decays: the row path touches a[i,j], a[i,l], b[i,l] in the owner's own line, so
-// the block that owns the line sums them alone: T[j,l] = sum_k dS and U[j,l] = sum_k sign(i - k) dS
-// stay in registers. No atomics, the same bits every time; O(N) memory.
 
 #include "ppma/kernels/cuda/whole/pieces.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
-/// What the gradients need of every query, by cells: log2 of the sums, less log2 of the shares; and
-/// sum p dP of both softmaxes, which is dy times the average of each: y = share1 y1 + share2 y2. y1
-/// null: y is the one that counts.
+/// What the gradients need of a query: log2 of the sums, less log2 of the shares; and sum p dP of
+/// both softmaxes, which is dy times the average of each: y = share1 y1 + share2 y2. y1 null: y is
+/// the one that counts. Of padding (token -1) what leaves it no weight.
 template <class T>
-__global__ void __launch_bounds__(128)
-    query_sums(Lines g, i64 heads, int tiles, const T* y, const T* y1, const T* dy,
-               const float2* log_sums, float share1, float share2, float4* stats) {
-  for (i64 e = cuda::first(); e < heads * tiles * cells; e += cuda::stride()) {
-    const i64 head = e / (tiles * cells);
-    const int tile = static_cast<int>(e / cells % tiles), cell = static_cast<int>(e % cells);
-    const int token = g.width == 1   ? g.token<1>(tile, cell)
-                      : g.width == 2 ? g.token<2>(tile, cell)
-                      : g.width == 4 ? g.token<4>(tile, cell)
-                                     : g.token<8>(tile, cell);
-    float4 s = {far, far, 0, 0};
-    if (token >= 0) {
-      const i64 at = g.base(head) + token * g.channels;
-      float whole = 0, one = 0;
-      for (int c = 0; c < g.head_width; c += 8) {
-        float a[8], b[8], d[8];
-        load_pack<8>(y + at + c, a);
-        load_pack<8>(dy + at + c, d);
-        if (y1 != nullptr) load_pack<8>(y1 + at + c, b);
+__device__ __forceinline__ float4 query_stats(const Lines& g, i64 head, int token, const T* y,
+                                              const T* y1, const T* dy, const float2* log_sums,
+                                              float share1, float share2) {
+  float4 s = {far, far, 0, 0};
+  if (token < 0) return s;
+  const i64 at = g.base(head) + token * g.channels;
+  float whole = 0, one = 0;
+  for (int c = 0; c < g.head_width; c += 8) {
+    float a[8], b[8], d[8];
+    load_pack<8>(y + at + c, a);
+    load_pack<8>(dy + at + c, d);
+    if (y1 != nullptr) load_pack<8>(y1 + at + c, b);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) whole += a[i] * d[i], one += y1 != nullptr ? b[i] * d[i] : 0.f;
-      }
-      const float2 log = log_sums[head * g.tokens + token];
-      if (share1 > 0) s.x = log.x - ::log2f(share1), s.z = y1 != nullptr ? one : whole;
-      if (share2 > 0)
-        s.y = log.y - ::log2f(share2),
-        s.w = y1 != nullptr ? (whole - share1 * one) / share2 : whole;
-    }
-    stats[e] = s;
+    for (int i = 0; i < 8; ++i) whole += a[i] * d[i], one += y1 != nullptr ? b[i] * d[i] : 0.f;
   }
+  const float2 log = log_sums[head * g.tokens + token];
+  if (share1 > 0) s.x = log.x - ::log2f(share1), s.z = y1 != nullptr ? one : whole;
+  if (share2 > 0)
+    s.y = log.y - ::log2f(share2), s.w = y1 != nullptr ? (whole - share1 * one) / share2 : whole;
+  return s;
 }
 
-/// What a and b get, while others pass by. a falls along a line: the sign of -(a[i,j] - a[i,l]) is
-/// that of j - l. Summed over l for the owner; over j, eight lines of a result at a time, for the
-/// others of its line.
-template <int WT>
-struct Polylines<WT>::Gradients {
-  float along[WT][4] = {}, across[WT][4] = {}, own_b[2] = {}, below[2];
-
-  __device__ __forceinline__ void begin(const Polylines&, const Owner<float2>&, int) {}
-  /// Piece n of tile t comes.
-  __device__ __forceinline__ void piece(const Polylines&, const Owner<float2>& o, int t, int n) {
-    const int line = t * (8 / WT) + n / WT;
-#pragma unroll
-    for (int r = 0; r < 2; ++r)
-      below[r] = static_cast<float>((o.line[r] > line) - (o.line[r] < line));
-  }
-  __device__ __forceinline__ void add(int n, int e, float ds_row, float ds_column) {
-    along[n % WT][e] += ds_row;
-    across[n % WT][e] += below[e / 2] * ds_row;
-    own_b[e / 2] += below[e / 2] * ds_column;
-  }
-  /// To dsums of the head; own and `room` (8 KiB) are shared memory that nobody reads any more.
-  __device__ __forceinline__ void finish(const Lines& g, const Owner<float2>& o, int tile,
-                                         float2* own, void* room, float2* dsums) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    // of 8 groups of 8 cells
-    float2(*const crossing)[8 * WT] = reinterpret_cast<float2(*)[8 * WT]>(room);
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      float own_a = 0;
-#pragma unroll
-      for (int n = 0; n < WT; ++n)
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const int l = 8 * n + lane % 4 * 2 + e, right = (o.column[r] > l) - (o.column[r] < l);
-          float a = static_cast<float>(right) * along[n][2 * r + e], b = across[n][2 * r + e];
-          own_a += a;
-#pragma unroll
-          for (int step = 4; step < 32; step *= 2)
-            a += __shfl_xor_sync(0xffffffffu, a, step), b += __shfl_xor_sync(0xffffffffu, b, step);
-          if (lane / 4 == 0) crossing[o.cell[r] / 8][l] = {-a, b};
-        }
-#pragma unroll
-      for (int step = 1; step < 4; step *= 2) {
-        own_a += __shfl_xor_sync(0xffffffffu, own_a, step);
-        own_b[r] += __shfl_xor_sync(0xffffffffu, own_b[r], step);
-      }
-      if (lane % 4 == 0) own[o.cell[r]] = {own_a, own_b[r]};
-    }
-    __syncthreads();
-    const int cell = static_cast<int>(threadIdx.x);
-    if (cell < cells) {
-      float2 total = own[cell];
-      const int group = cell / (8 * WT) * WT;
-      for (int n = 0; n < WT; ++n) {
-        const float2 more = crossing[group + n][cell % (8 * WT)];
-        total.x += more.x, total.y += more.y;
-      }
-      const int token = g.token<WT>(tile, cell);
-      if (token >= 0) dsums[token] = total;
-    }
-  }
-};
+/// query_stats() of all cells.
+template <class T>
+__global__ void __launch_bounds__(128)
+    query_sums(Flat g, i64 heads, const T* y, const T* y1, const T* dy, const float2* log_sums,
+               float share1, float share2, float4* stats) {
+  const int tiles = g.tiles();
+  for (i64 e = cuda::first(); e < heads * tiles * cells; e += cuda::stride())
+    stats[e] =
+        query_stats(g, e / (tiles * cells),
+                    g.token(static_cast<int>(e / cells % tiles), static_cast<int>(e % cells)), y,
+                    y1, dy, log_sums, share1, share2);
+}
 
 /// of_keys: dk (out1), dv (out2) of the keys of a tile, all queries passing by; else dq (out1) of
-/// its queries. And what the mask's sums get of the tile's cells: of polylines from the row path
-/// and, at the owner, from the column path.
+/// its queries. And what the mask's sums get of the tile's cells.
 template <int D, class Mask, bool of_keys>
 __global__ void __launch_bounds__(threads, blocks_at_once<D>)
-    backward(Lines g, Mask mask, const bf16* q, const bf16* k, const bf16* v, const bf16* dy,
+    backward(Flat g, Mask mask, const bf16* q, const bf16* k, const bf16* v, const bf16* dy,
              const typename Mask::Cell* sums, const float4* stats, bf16* out1, bf16* out2,
              float2* dsums) {
   using Cell = typename Mask::Cell;
-  constexpr int WT = Mask::width;
-  constexpr bool masked = Mask::masked, turned = of_keys && Mask::turns;
+  constexpr bool masked = Mask::masked;
   __shared__ alignas(16) bf16 xs[2][cells][D + 8], zs[2][cells][D + 8];
-  __shared__ alignas(16) Cell own[cells], other[2][cells];
+  __shared__ alignas(16) Cell other[2][cells];
   __shared__ alignas(16) float4 seen[of_keys ? 2 : 1][of_keys ? cells : 1];
   const int tile = static_cast<int>(blockIdx.x), tiles = static_cast<int>(gridDim.x),
             lane = static_cast<int>(threadIdx.x) % 32;
@@ -129,22 +63,22 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
   const Cell* const plane = sums + head * tiles * cells;
   const float4* const of_head = stats + head * tiles * cells;
   const bf16 *const x = of_keys ? q : k, *const z = of_keys ? dy : v;  // s = own x^T, dp = own z^T
-  const TileCopy<D, WT> copy(g);
+  const TileCopy<D> copy(g);
   const auto fetch = [&](int t) {
     copy(t, x + base, xs[t % 2]);
     copy(t, z + base, zs[t % 2]);
-    if constexpr (masked) load_block(other[t % 2], plane + t * cells, sizeof own);
+    if constexpr (masked) load_block(other[t % 2], plane + t * cells, sizeof other[0]);
     if constexpr (of_keys) load_block(seen[t % 2], of_head + t * cells, sizeof seen[0]);
     copies_issued();
   };
-  if constexpr (masked) load_block(own, plane + tile * cells, sizeof own);
   fetch(0);
   [[maybe_unused]] bool walls = false;
   if constexpr (masked) walls = Mask::any_closed(g, plane);
   Owner<Cell> o;
-  o.template place<WT>(tile);
-  const int token0 = g.token<WT>(tile, o.cell[0]), token1 = g.token<WT>(tile, o.cell[1]);
-  const bool idle = is_idle<Mask>(g, tile);
+  if constexpr (masked)
+    o.sums[0] = plane[tile * cells + o.cell[0]], o.sums[1] = plane[tile * cells + o.cell[1]];
+  const int token0 = g.token(tile, o.cell[0]), token1 = g.token(tile, o.cell[1]);
+  const bool idle = g.is_idle(tile);
   unsigned left_x[D / 16][4], left_z[D / 16][4];
   load_left<D>((of_keys ? k : q) + base, g.channels, g.head_width, token0, token1, left_x);
   load_left<D>((of_keys ? v : dy) + base, g.channels, g.head_width, token0, token1, left_z);
@@ -164,8 +98,6 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
         copies_done<0>();
       }
       __syncthreads();
-      if constexpr (masked)
-        if (t == 0) o.sums[0] = own[o.cell[0]], o.sums[1] = own[o.cell[1]];
       if (!idle) {
 #pragma unroll
         for (int m = 0; m < 4; ++m) {  // 16 cells of the tile
@@ -176,11 +108,10 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
             float s[4], dp[4];
             times_rows<D>(s, left_x, &xs[t % 2][8 * n]);
             times_rows<D>(dp, left_z, &zs[t % 2][8 * n]);
-            [[maybe_unused]] float row[4], column[4];
+            [[maybe_unused]] float first[4], second[4];
             if constexpr (masked) {
-              Mask::template add<decltype(with_walls)::value>(s, n, o, own, other[t % 2], row,
-                                                              column);
-              gradients.piece(mask, o, t, n);
+              Mask::template add<decltype(with_walls)::value>(s, n, o, other[t % 2], first, second);
+              gradients.piece(mask, t, n);
             }
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
@@ -190,16 +121,12 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
               else
                 of_query = mine[e / 2];
               if constexpr (masked) {
-                const float log_row = turned ? of_query.y : of_query.x,
-                            mean_row = turned ? of_query.w : of_query.z;
-                const float log_column = turned ? of_query.x : of_query.y,
-                            mean_column = turned ? of_query.z : of_query.w;
-                const float p_row = exp2_fast(::fmaf(row[e], log2_e, -log_row)),
-                            p_column = exp2_fast(::fmaf(column[e], log2_e, -log_column));
-                const float ds_row = p_row * (dp[e] - mean_row),
-                            ds_column = p_column * (dp[e] - mean_column);
-                gradients.add(n, e, ds_row, ds_column);
-                ds[half][e] = ds_row + ds_column, p[half][e] = p_row + p_column;
+                const float p_first = exp2_fast(::fmaf(first[e], log2_e, -of_query.x)),
+                            p_second = exp2_fast(::fmaf(second[e], log2_e, -of_query.y));
+                const float ds_first = p_first * (dp[e] - of_query.z),
+                            ds_second = p_second * (dp[e] - of_query.w);
+                gradients.add(e, ds_first, ds_second);
+                ds[half][e] = ds_first + ds_second, p[half][e] = p_first + p_second;
               } else {
                 const bool there = of_keys || t * cells + 8 * n + lane % 4 * 2 + e % 2 < g.tokens;
                 p[half][e] = there ? exp2_fast(::fmaf(s[e], log2_e, -of_query.x)) : 0.f;
@@ -234,7 +161,7 @@ __global__ void __launch_bounds__(threads, blocks_at_once<D>)
     pass(std::false_type{});
   store_rows<D>(out1 + base, g.channels, g.head_width, token0, token1, sum1);
   if constexpr (of_keys) store_rows<D>(out2 + base, g.channels, g.head_width, token0, token1, sum2);
-  if constexpr (masked) gradients.finish(g, o, tile, own, &xs[0][0][0], dsums + head * g.tokens);
+  if constexpr (masked) gradients.finish(g, o, tile, dsums + head * g.tokens);
 }
 
 /// Gradients of the log decays: sums of those of a along each line, of b across, from the far end.
