@@ -24,10 +24,18 @@ learn=(train --data shapes --images 512 --size 32 --epochs 2 --batch 64 --dtype 
 one=$(field train_loss "$out/one/log.jsonl"); both=$(field train_loss "$out/two/log.jsonl")
 check "loss after two epochs: $one in one process, $both in two" "(d = $one - $both) < 1e-5 && d > -1e-5"
 
-time=(bench --train --batch 128 --device cuda --dtype bf16 --repeat 40 --json)
-"$tool" "${time[@]}" > "$out/alone.json"; two "${time[@]}"
-one=$(field images_per_s "$out/alone.json"); both=$(field images_per_s "$out/0.txt")
-echo "        images/s: $one on one, $both on two: $(awk "BEGIN {printf \"%.3f\", $both / $one}") times"
+for task in "classify --batch 128" "segment --batch 16 --size 512"; do
+  time=(bench --train --model ppma_tiny --task $task --device cuda --dtype bf16 --repeat 40 --json)
+  "$tool" "${time[@]}" > "$out/alone.json"; two "${time[@]}"
+  one=$(field images_per_s "$out/alone.json"); both=$(field images_per_s "$out/0.txt")
+  echo "        $task: images/s: $one on one, $both on two: $(awk "BEGIN {printf \"%.3f\", $both / $one}") times"
+done
+# A detector trains from files and draws what it learns from: the whole of an epoch is timed.
+learn=(train --task detect --data shapes --images 512 --test-images 8 --size 320 --model ppma_tiny --epochs 3 --device cuda --dtype bf16
+       --overwrite)
+"$tool" "${learn[@]}" --batch 8 --out "$out/one" > /dev/null; two "${learn[@]}" --batch 16 --out "$out/two"
+one=$(field seconds "$out/one/log.jsonl"); both=$(field seconds "$out/two/log.jsonl")
+echo "        detect, batches of 8 each: the last epoch's seconds: $one on one, $both on two: $(awk "BEGIN {printf \"%.3f\", $one / $both}") times"
 
 for dies in 0 1; do
   start train --data shapes --images 4096 --size 64 --epochs 200 --batch 64 --dtype bf16 --device cuda --overwrite --out "$out/long"

@@ -209,6 +209,68 @@ TEST_CASE("detector on the GPU: anchors learn what the CPU's do, each of them", 
   }
 }
 
+TEST_CASE("detector on the GPU: regions to learn from are the CPU's, in its order",
+          "[cuda][heads]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Rng rng(12);
+  const auto box = [&rng] {
+    const float x = static_cast<float>(rng.uniform(0, 400)),
+                y = static_cast<float>(rng.uniform(0, 300));
+    return Box{x, y, x + static_cast<float>(rng.uniform(8, 120)),
+               y + static_cast<float>(rng.uniform(8, 120))};
+  };
+  const i64 images = 4, most = 1000;
+  const std::vector<Frame> frames(4, Frame{384, 512, 384, 512, 384, 512, 1});
+  std::vector<Objects> objects(4);  // the second has none, the last many, two of them alike
+  const std::size_t truths[4] = {30, 0, 1, 200};
+  std::vector<std::vector<Box>> proposals(4);
+  const std::size_t counts[4] = {1000, 700, 0, 1000};  // and the third no proposals
+  Tensor rows = Tensor::full({images, most, 6}, -1);
+  for (std::size_t b = 0; b < 4; ++b) {
+    for (std::size_t k = 0; k < truths[b]; ++k)
+      objects[b].boxes.push_back(k == 1 ? objects[b].boxes[0] : box()),
+          objects[b].classes.push_back(static_cast<i64>(k % 3));
+    for (std::size_t k = 0; k < counts[b]; ++k) {
+      Box p = box();
+      if (truths[b] > 0 && k % 5 == 0) {  // near one
+        p = objects[b].boxes[k / 5 % truths[b]];
+        p.x1 += static_cast<float>(k % 40) / 4, p.y2 += static_cast<float>(k % 7);
+      }
+      proposals[b].push_back(p);
+      float* const row = rows.data<float>() + (b * static_cast<std::size_t>(most) + k) * 6;
+      row[0] = p.x1, row[1] = p.y1, row[2] = p.x2, row[3] = p.y2, row[4] = 0.5f, row[5] = 1;
+    }
+  }
+  for (const auto& [assigning, sampling] :
+       std::vector<std::pair<AssignConfig, SampleConfig>>{{{0.5, 0.5, 0.5, true}, {512, 0.25}},
+                                                          {{0.5, 0.5, 0.5, false}, {128, 0.5}},
+                                                          {{0.6, 0.4, 0.2, true}, {3000, 1}},
+                                                          {{0.5, 0.5, 0.5, true}, {64, 0}}}) {
+    RoiConfig c;
+    c.assign = assigning, c.sample = sampling, c.num_classes = 3;
+    INFO("positive from " << assigning.positive << ", " << sampling.count << " of an image");
+    std::vector<Roi> want;
+    for (std::size_t b = 0; b < 4; ++b)
+      for (const Roi& r :
+           sample_rois(proposals[b], objects[b], static_cast<i64>(b), c, Rng(5).fork(0x501 + b)))
+        want.push_back(r);
+    const std::vector<Roi> got =
+        sample_rois(rows.to(Device::cuda), frames, objects, c, Rng(5), 0x501);
+    REQUIRE(got.size() == want.size());
+    CHECK(want.size() > 100);
+    int wrong = 0;
+    for (std::size_t i = 0; i < want.size(); ++i)
+      wrong += got[i].image != want[i].image || got[i].truth != want[i].truth ||
+               got[i].label != want[i].label || got[i].box.x1 != want[i].box.x1 ||
+               got[i].box.y1 != want[i].box.y1 || got[i].box.x2 != want[i].box.x2 ||
+               got[i].box.y2 != want[i].box.y2;
+    CHECK(wrong == 0);
+  }
+  rows.data<float>()[5] = -2;
+  CHECK_THROWS_AS(sample_rois(rows.to(Device::cuda), frames, objects, RoiConfig{}, Rng(5), 0),
+                  Error);
+}
+
 TEST_CASE("detector on the GPU: boxes of classes are the CPU's", "[cuda][heads]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   Rng rng(7);

@@ -9,6 +9,7 @@
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
+#include "ppma/ops/depthwise_gelu.hpp"
 #include "ppma/ops/layout.hpp"
 #include "ppma/tensor/autograd.hpp"
 
@@ -164,6 +165,54 @@ TEST_CASE("gradients through norm and products in one kernel", "[cuda]") {
       const double apart = distance(wide(two[i].second), wide(cpu[i].second));
       CHECK(distance(wide(one[i].second), wide(cpu[i].second)) <= std::max(1.5 * apart, 1e-3));
     }
+  }
+}
+
+TEST_CASE("a large hidden map is made again in backward, to the last bit", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  for (const Shape& shape : {Shape{3, 14, 13, 64}, Shape{15, 56, 55, 64}, Shape{20, 28, 28, 128},
+                             Shape{29, 28, 29, 128}}) {
+    INFO("tokens " << str(shape));
+    const i64 channels = shape[3], hidden = 3 * channels;
+    const StageConfig c{channels, 4, hidden, true, false, 1e-5, MaskKind::polyline, true};
+    const i64 bytes = 3 * shape.numel() * 2;  // of the hidden map
+    Rng rng(3);
+    const Tensor x = cast(Tensor::randn(shape, rng), DType::bf16);
+    i64 kept[2] = {};
+    std::vector<std::vector<double>> gradients[2];
+    for (const bool again : {false, true}) {
+      Layers l = drawn(c);
+      Rng of_convolution(5);
+      DepthwiseConv2d conv(hidden, 3, of_convolution);
+      set_trainable(l, true), to(l, Device::cuda), to(conv, Device::cuda);
+      Tensor in = x.to(Device::cuda);
+      in.requires_grad(true);
+      Linear fc1 = l.fc1;
+      fc1.bias = fc1.bias.detach();  // comes with the convolution's
+      const i64 before = memory_stats(Device::cuda).live_bytes;
+      Tensor y;
+      {
+        const Tensor h = norm_linear(in, l.norm, fc1);
+        REQUIRE((h.info()->again != nullptr) == (bytes > (i64{16} << 20)));
+        if (!again) h.info()->again = nullptr;
+        y = depthwise_gelu(h, conv.weight, conv.bias, l.fc1.bias);
+      }
+      kept[again] = memory_stats(Device::cuda).live_bytes - before;
+      y.backward(Tensor::full(y.shape(), 0.5, DType::bf16, Device::cuda));
+      for (const Tensor& t :
+           {in, l.norm.weight, l.norm.bias, l.fc1.weight, l.fc1.bias, conv.weight, conv.bias})
+        gradients[again].push_back(t.grad().to(Device::cpu).to_vector<double>());
+    }
+    CHECK(kept[0] - kept[1] >= (bytes > (i64{16} << 20) ? bytes : 0));
+    // what reads the normalised tokens too: the kernel's own in one case, those of the norm's
+    // kernel in the other
+    for (std::size_t i = 0; i < gradients[0].size(); ++i) {
+      INFO("gradient " << i);
+      if (i != 3) CHECK(gradients[0][i] == gradients[1][i]);
+    }
+    const Tensor w[2] = {Tensor::from<double>(gradients[0][3], {hidden, channels}),
+                         Tensor::from<double>(gradients[1][3], {hidden, channels})};
+    CHECK(distance(w[0], w[1]) <= 1e-4);
   }
 }
 

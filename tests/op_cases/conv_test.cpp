@@ -185,6 +185,13 @@ TEST_CASE("op table: conv") {
          conv2d_gelu_of_images(zeros({3, 3, 1}), zeros({2, 1, 3, 3}), Tensor(), {});
        },
        {1, 2}},
+      {"conv2d_of_images",
+       [](In x) { return conv2d_of_images(x[0], x[1], x[2], {.stride = 2, .padding = 1}); },
+       "conv2d_of_images: images must be (B,I,H,W), got (3, 3, 1)",
+       [] {
+         conv2d_of_images(zeros({3, 3, 1}), zeros({2, 1, 3, 3}));
+       },
+       {1, 2}},
       {"depthwise_conv2d/7x7",
        [](In x) { return depthwise_conv2d(x[0], x[1]); },
        "depthwise_conv2d: x must have elements, got (1, 0, 3, 5)",

@@ -127,6 +127,33 @@ TEST_CASE("cuda: a product that adds", "[cuda]") {
   }
 }
 
+TEST_CASE("cuda: the first convolution takes images as they come, in bf16", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Rng rng(4);
+  for (const i64 out : {40, 48, 64}) {
+    const Tensor images = converted(Tensor::randn({3, 3, 26, 18}, rng), DType::bf16),
+                 weights = Tensor::randn({out, 3, 3, 3}, rng), shift = Tensor::randn({out}, rng);
+    std::vector<Tensor> results[2];
+    for (const bool turned : {false, true}) {
+      const Tensor x = images.to(Device::cuda);
+      Tensor w = weights.to(Device::cuda), b = shift.to(Device::cuda);
+      w.requires_grad(true), b.requires_grad(true);
+      const i64 before = memory_stats(Device::cuda).live_bytes;
+      const Tensor y = turned ? conv2d(permute(x, {0, 2, 3, 1}), w, b, {2, 1, 1})
+                              : conv2d_of_images(x, w, b, {2, 1, 1});
+      // backward's copy of the images is not there yet, where a kernel takes these
+      const i64 more = memory_stats(Device::cuda).live_bytes - before - y.numel() * 2;
+      if (!turned && out % 16 == 0) CHECK(more < images.numel() * 2);
+      Tensor dy = Tensor::full(y.shape(), 0.5, DType::bf16, Device::cuda);
+      y.backward(dy);
+      for (const Tensor& t : {y.detach(), w.grad(), b.grad()})
+        results[turned].push_back(converted(t.to(Device::cpu), DType::f64));
+    }
+    for (std::size_t i = 0; i < 3; ++i) CHECK(distance(results[0][i], results[1][i]) < 5e-3);
+    CHECK(distance(results[0][1], results[1][1]) == 0);
+  }
+}
+
 TEST_CASE("cuda: GELU and rotation in one launch give what the single operations give", "[cuda]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   Rng rng(4);

@@ -227,6 +227,8 @@ case("depthwise_gelu_composed", lambda a, w, b: F.gelu(a) + conv(F.gelu(a), w, b
 case("conv2d_gelu", lambda a, w, b: F.gelu(conv(a, w, b, stride=2, padding=1)), x(1, 5, 4, 3), x(4, 3, 3, 3), x(4))
 case("conv2d_gelu_of_images", lambda a, w, b: F.gelu(conv(a.permute(0, 2, 3, 1), w, b, stride=2, padding=1)), x(1, 3, 5, 4),
      x(4, 3, 3, 3), x(4))
+case("conv2d_of_images", lambda a, w, b: conv(a.permute(0, 2, 3, 1), w, b, stride=2, padding=1), x(1, 3, 4, 5),
+     x(4, 3, 3, 3), x(4))
 
 # ---- rotary, residual ----
 

@@ -24,8 +24,8 @@ struct NetworkBench {
   double images_per_second() const { return 1000 * static_cast<double>(images) / timing.ms; }
 };
 
-/// Measures it. Errors: what is not timed (a detector's training, a dense network in several
-/// processes); images that the network does not take; what weights and memory refuse.
+/// Measures it. Errors: what is not timed (a detector's training, inference in several processes);
+/// images that the network does not take; what weights and memory refuse.
 PPMA_API NetworkBench bench_network(const BenchOptions& o, Observer& observer = nobody());
 
 }  // namespace ppma::inline PPMA_ABI
@@ -69,20 +69,31 @@ inline void require_memory_for(const BenchOptions& o, const PpmaConfig& network,
   require_memory(work, "`batch` or `size`", network_options(o.task));
 }
 
-inline NetworkBench bench_classifier(BenchOptions o, Observer& observer) {
-  const Placement at = o.compute.placement(o.train);
-  const std::optional<Launch> launch = launch_from_environment();
-  const std::vector<Communicator> processes = other_processes(launch, at.device);
+/// Those that a launcher started together, which share a training step.
+inline std::vector<Communicator> sharing_processes(const BenchOptions& o, const Placement& at) {
+  std::vector<Communicator> processes = other_processes(launch_from_environment(), at.device);
   check(processes.empty() || o.train,
         "bench: several processes share a training step; add `train`, or start one process without "
         "a launcher");
+  return processes;
+}
+
+/// Says in `b` who shared the step: each with a batch of its own.
+inline void count_processes(NetworkBench& b, const BenchOptions& o,
+                            const std::vector<Communicator>& processes) {
+  if (!processes.empty()) b.processes = processes[0].size, b.rank = processes[0].rank;
+  b.images = o.batch * b.processes;
+}
+
+inline NetworkBench bench_classifier(BenchOptions o, Observer& observer) {
+  const Placement at = o.compute.placement(o.train);
+  const std::vector<Communicator> processes = sharing_processes(o, at);
   const WeightsOfFile file = read_weights(o.network, observer);
   o = sized(std::move(o), file);
   const ClassifierConfig any = classifier_config(o.network, file, "ppma_tiny");
   NetworkBench b;
   b.height = o.size, b.width = o.image_width();
-  if (!processes.empty()) b.processes = processes[0].size, b.rank = processes[0].rank;
-  b.images = o.batch * b.processes;
+  count_processes(b, o, processes);
   if (const auto* other = std::get_if<NetworkConfig>(&any)) {  // nobody planned it
     b.network = other->name;
     ppma::Classifier model = load_classifier(o.network, file).model;
@@ -107,23 +118,28 @@ inline NetworkBench bench_classifier(BenchOptions o, Observer& observer) {
 template <class Head>
 NetworkBench bench_segmentor(BenchOptions o, const WeightsOfFile& file) {
   const Placement at = o.compute.placement(o.train);
+  const std::vector<Communicator> processes = sharing_processes(o, at);
   auto model = dense_network<Segmentor<Head>>(
       o.network, file, at, !o.train, [&](const SegmentorConfig<Head>& c) {
         o = sized(std::move(o), file);
         require_memory_for(o, c.backbone, head_needs(c, o.size, o.image_width()));
       });
   const PpmaConfig& backbone = model.config.backbone;
-  return {.network = std::string(Head::name) + " " + backbone.name,
-          .mask = to_string(backbone.mask),
-          .images = o.batch,
-          .height = o.size,
-          .width = o.image_width(),
-          .timing = time_segmentor(o, at, model),
-          .macs = backbone_macs(backbone, o.size, o.image_width())};
+  NetworkBench b{.network = std::string(Head::name) + " " + backbone.name,
+                 .mask = to_string(backbone.mask),
+                 .height = o.size,
+                 .width = o.image_width(),
+                 .timing = time_segmentor(o, at, model, processes),
+                 .macs = backbone_macs(backbone, o.size, o.image_width())};
+  count_processes(b, o, processes);
+  return b;
 }
 
 inline NetworkBench bench_detector(BenchOptions o, Observer& observer) {
   check(!o.train, "bench `task` detect: times inference; leave out `train`");
+  const std::optional<Launch> launch = launch_from_environment();
+  check(!launch || launch->size == 1,
+        "bench `task` detect: runs in one process; start it without a launcher");
   const Placement at = o.compute.placement(o.train);
   const WeightsOfFile file = dense_weights(o.network, observer);
   auto model = dense_network<MaskRcnn>(o.network, file, at, true, [&](const MaskRcnnConfig& c) {
@@ -179,9 +195,6 @@ NetworkBench bench_network(const BenchOptions& o, Observer& observer) {
   check(!o.checkpoint_blocks || o.train, "bench: `checkpoint_blocks` is for `train`");
   check(!o.heads_only || o.task == "detect", "bench: `heads_only` is for `task` detect");
   if (o.task == "classify") return detail::bench_classifier(o, observer);
-  const std::optional<Launch> launch = launch_from_environment();
-  check(!launch || launch->size == 1, "bench `task` ", o.task,
-        ": runs in one process; start it without a launcher");
   if (o.task == "detect") return detail::bench_detector(o, observer);
   NetworkBench b;
   with_segmentor(o.network, observer, [&]<class Head>(const WeightsOfFile& file) {

@@ -119,7 +119,8 @@ Timing time_classifier(const BenchOptions& o, const Placement& at, Model& model,
 
 /// The same of a segmentor.
 template <class Head>
-Timing time_segmentor(const BenchOptions& o, const Placement& at, Segmentor<Head>& model) {
+Timing time_segmentor(const BenchOptions& o, const Placement& at, Segmentor<Head>& model,
+                      const std::vector<Communicator>& processes = {}) {
   Rng rng(1);
   const Tensor images = at(Tensor::randn({o.batch, 3, o.size, o.image_width()}, rng));
   const Tensor labels =
@@ -127,7 +128,7 @@ Timing time_segmentor(const BenchOptions& o, const Placement& at, Segmentor<Head
           .to(at.device);
   if (o.train) {
     AdamW optimizer(parameters_of(model, no_decay_rules(0.05)));
-    return time_training(o, at, optimizer, {}, [&](Context& context) {
+    return time_training(o, at, optimizer, processes, [&](Context& context) {
       return model.loss(images, labels, context).total;
     });
   }

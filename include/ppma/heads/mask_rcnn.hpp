@@ -159,15 +159,21 @@ DetectionLoss MaskRcnn::loss(const Tensor& images, const DetectionBatch& batch,
   l.rpn_cls = of_rpn.cls, l.rpn_bbox = of_rpn.bbox;
   l.total = add(l.rpn_cls, l.rpn_bbox);
 
-  const std::vector<std::vector<Box>> proposals = rpn_head.proposals(rpn, batch.frames, true);
-  const u64 first = ctx.among == nullptr ? 0 : static_cast<u64>(ctx.among->rank) * proposals.size();
+  const std::size_t count = batch.frames.size();
+  const u64 first = ctx.among == nullptr ? 0 : static_cast<u64>(ctx.among->rank) * count;
   std::vector<Roi> rois, positive;
-  for (std::size_t b = 0; b < proposals.size(); ++b)
-    for (const Roi& r : sample_rois(proposals[b], batch.objects[b], static_cast<i64>(b), config.roi,
-                                    ctx.rng.fork(0x501 + first + b))) {
-      rois.push_back(r);
-      if (r.truth >= 0) positive.push_back(r);
-    }
+  if (count > 0 && rpn_head.chooses_on_gpu(rpn)) {
+    rois = sample_rois(rpn_head.best(rpn, batch.frames, true), batch.frames, batch.objects,
+                       config.roi, ctx.rng, 0x501 + first);
+  } else {
+    const std::vector<std::vector<Box>> proposals = rpn_head.proposals(rpn, batch.frames, true);
+    for (std::size_t b = 0; b < count; ++b)
+      for (const Roi& r : sample_rois(proposals[b], batch.objects[b], static_cast<i64>(b),
+                                      config.roi, ctx.rng.fork(0x501 + first + b)))
+        rois.push_back(r);
+  }
+  for (const Roi& r : rois)
+    if (r.truth >= 0) positive.push_back(r);
   // Means over the regions of all processes: their own are weighed by how many there are here.
   double region_weight = 1, mask_weight = 1;
   if (ctx.among != nullptr) {

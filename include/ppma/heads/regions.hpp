@@ -50,6 +50,13 @@ PPMA_API Tensor roi_features(const std::vector<Tensor>& levels, const std::vecto
 PPMA_API std::vector<Roi> sample_rois(const std::vector<Box>& proposals, const Objects& objects,
                                       i64 image, const RoiConfig& c, const Rng& rng);
 
+/// Those of all images of a batch, one after the other, chosen on a GPU from proposals (B,N,6) as
+/// RpnHead::best() gives them; image b's by rng.fork(first + b). Errors: a score that is not a
+/// number.
+PPMA_API std::vector<Roi> sample_rois(const Tensor& proposals, const std::vector<Frame>& frames,
+                                      const std::vector<Objects>& objects, const RoiConfig& c,
+                                      const Rng& rng, u64 first);
+
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
@@ -141,6 +148,30 @@ std::vector<Roi> sample_rois(const std::vector<Box>& proposals, const Objects& o
     rois.push_back({box(k), image, truth, objects.classes[static_cast<std::size_t>(truth)]});
   }
   for (const i64 k : s.negative) rois.push_back({box(k), image, -1, c.num_classes});
+  return rois;
+}
+
+std::vector<Roi> sample_rois(const Tensor& proposals, const std::vector<Frame>& frames,
+                             const std::vector<Objects>& objects, const RoiConfig& c,
+                             const Rng& rng, u64 first) {
+  const detail::Truths truths = detail::truths_of(frames, objects);
+  const Tensor drawn = detail::drawn_regions(proposals, truths.boxes, truths.sizes,
+                                             detail::rules_of(c.assign, c.sample), rng, first)
+                           .to(Device::cpu);  // (B,S,6)
+  std::vector<Roi> rois;
+  for (i64 row = 0; row < drawn.numel() / 6; ++row) {
+    const float* const b = drawn.data<float>() + row * 6;
+    check(b[5] != -2, "rpn: a score is not a number");
+    if (b[5] < 0) continue;
+    const i64 image = row / drawn.dim(1), truth = static_cast<i64>(b[4]);
+    rois.push_back(
+        {{b[0], b[1], b[2], b[3]},
+         image,
+         truth,
+         truth < 0
+             ? c.num_classes
+             : objects[static_cast<std::size_t>(image)].classes[static_cast<std::size_t>(truth)]});
+  }
   return rois;
 }
 

@@ -45,6 +45,19 @@ namespace detail {
 /// f32 (B,4): each image's width and height, and by how much it was made wider and higher.
 PPMA_API Tensor sizes_of(const std::vector<Frame>& frames);
 
+/// What a GPU's choices are told of a batch's truths, as ops/best_boxes.hpp has them.
+struct Truths {
+  Tensor boxes, sizes;  // f32 (B,T,4), int64 (B,3)
+};
+/// On the GPU.
+PPMA_API Truths truths_of(const std::vector<Frame>& frames, const std::vector<Objects>& objects);
+
+/// How boxes are told apart and drawn.
+inline kernels::AnchorRules rules_of(const AssignConfig& assign, const SampleConfig& sample) {
+  return {assign.positive,    assign.negative, assign.least_positive,
+          assign.low_quality, sample.count,    sample.most_positive()};
+}
+
 }  // namespace detail
 
 /// A layer with normal weights and no bias, as the detection heads begin.
@@ -136,6 +149,26 @@ Tensor detail::sizes_of(const std::vector<Frame>& frames) {
   return Tensor::from<float>(sizes, {static_cast<i64>(frames.size()), 4});
 }
 
+detail::Truths detail::truths_of(const std::vector<Frame>& frames,
+                                 const std::vector<Objects>& objects) {
+  std::size_t most = 1;
+  for (const Objects& o : objects) most = std::max(most, o.boxes.size());
+  const i64 images = static_cast<i64>(frames.size());
+  Tensor boxes = Tensor::zeros({images, static_cast<i64>(most), 4});
+  Tensor sizes = Tensor::empty({images, 3}, DType::int64);
+  for (std::size_t b = 0; b < frames.size(); ++b) {
+    float* box = boxes.data<float>() + b * most * 4;
+    for (const Box& t : objects[b].boxes) {
+      box[0] = t.x1, box[1] = t.y1, box[2] = t.x2, box[3] = t.y2;
+      box += 4;
+    }
+    i64* const size = sizes.data<i64>() + 3 * b;
+    size[0] = frames[b].padded_width, size[1] = frames[b].padded_height,
+    size[2] = static_cast<i64>(objects[b].boxes.size());
+  }
+  return {boxes.to(Device::cuda), sizes.to(Device::cuda)};
+}
+
 RpnHead::RpnHead(const RpnConfig& c, Rng& rng)
     : config(c),
       rpn_conv(normal_layer(Conv2d(c.channels, c.channels, 3, {1, 1, 1}, rng), 0.01, rng)),
@@ -184,26 +217,10 @@ detail::AnchorTargets RpnHead::targets_on_gpu(const RpnOutput& out,
                                               const std::vector<Frame>& frames,
                                               const std::vector<Objects>& objects, const Rng& rng,
                                               u64 first) const {
-  std::size_t most = 1;
-  for (const Objects& o : objects) most = std::max(most, o.boxes.size());
-  const i64 images = static_cast<i64>(frames.size());
-  Tensor boxes = Tensor::zeros({images, static_cast<i64>(most), 4});
-  Tensor sizes = Tensor::empty({images, 3}, DType::int64);
-  for (std::size_t b = 0; b < frames.size(); ++b) {
-    float* box = boxes.data<float>() + b * most * 4;
-    for (const Box& t : objects[b].boxes) {
-      box[0] = t.x1, box[1] = t.y1, box[2] = t.x2, box[3] = t.y2;
-      box += 4;
-    }
-    i64* const size = sizes.data<i64>() + 3 * b;
-    size[0] = frames[b].padded_width, size[1] = frames[b].padded_height,
-    size[2] = static_cast<i64>(objects[b].boxes.size());
-  }
-  return detail::anchor_targets(
-      grid_of(out), boxes.to(Device::cuda), sizes.to(Device::cuda),
-      {config.assign.positive, config.assign.negative, config.assign.least_positive,
-       config.assign.low_quality, config.sample.count, config.sample.most_positive()},
-      config.coder.decoder(), rng, first);
+  const detail::Truths truths = detail::truths_of(frames, objects);
+  return detail::anchor_targets(grid_of(out), truths.boxes, truths.sizes,
+                                detail::rules_of(config.assign, config.sample),
+                                config.coder.decoder(), rng, first);
 }
 
 detail::AnchorTargets RpnHead::targets(const RpnOutput& out, const std::vector<Frame>& frames,
@@ -273,7 +290,6 @@ detail::AnchorTargets RpnHead::targets(const RpnOutput& out, const std::vector<F
 std::vector<std::vector<Box>> RpnHead::proposals(const RpnOutput& out,
                                                  const std::vector<Frame>& frames,
                                                  bool training) const {
-  check(config.nms >= 0, "rpn: the threshold nms is ", config.nms, "; it must not be negative");
   if (chooses_on_gpu(out)) {
     const Tensor found = best(out, frames, training).to(Device::cpu);  // (B,N,6)
     std::vector<std::vector<Box>> all(frames.size());
@@ -285,6 +301,7 @@ std::vector<std::vector<Box>> RpnHead::proposals(const RpnOutput& out,
     }
     return all;
   }
+  check(config.nms >= 0, "rpn: the threshold nms is ", config.nms, "; it must not be negative");
   const std::size_t levels = out.scores.size();
   std::vector<std::vector<float>> scores, deltas;
   for (std::size_t l = 0; l < levels; ++l) {
@@ -347,6 +364,7 @@ kernels::AnchorGrid RpnHead::grid_of(const RpnOutput& out) const {
 }
 
 Tensor RpnHead::best(const RpnOutput& out, const std::vector<Frame>& frames, bool training) const {
+  check(config.nms >= 0, "rpn: the threshold nms is ", config.nms, "; it must not be negative");
   check(chooses_on_gpu(out), "rpn: at most ", kernels::most_boxes, " boxes of ",
         kernels::most_levels, " levels and ", kernels::most_ratios,
         " ratios on a GPU are chosen from there");

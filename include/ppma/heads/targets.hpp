@@ -2,7 +2,7 @@
 #include "ppma/core/names_begin.hpp"
 // Which boxes a detector is to learn from (recipes 3.1, 3.2; mmdet's MaxIoUAssigner and
 // RandomSampler). On the host: boxes of one image at a time. kernels/cuda/anchor_targets.cuh has
-// the same for a batch's anchors on a GPU.
+// the same for a batch's anchors on a GPU, drawn_regions.cuh for its regions.
 
 #include <vector>
 

@@ -273,7 +273,8 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
   const i64 d = config.channels / config.heads;
   const double k_scale = 1 / std::sqrt(static_cast<double>(d));
   const std::array<const Linear*, 3> layers{&q_proj, &k_proj, &v_proj};
-  if (turns && x.dim(-1) == config.channels && detail::multiplies_normed(x, norm, layers, d)) {
+  if (turns && x.dim(-1) == config.channels &&
+      detail::multiplies_normed(x, norm, layers, d, path_embed.has_value())) {
     const auto map = [&] { return Tensor::empty(x.shape(), x.dtype(), x.device()); };
     Projected out{map(), map(), map(), Tensor()};
     kernels::NormProducts p = detail::norm_products(x, norm);

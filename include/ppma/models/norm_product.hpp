@@ -20,7 +20,8 @@ PPMA_API NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, con
                                            const Tensor& dt_bias, const Tensor& A_log);
 
 /// to(norm(x)), x (B,H,W,C). On a GPU one kernel where it has one: the normalised tokens are not
-/// stored, and made again for backward.
+/// stored, and made again for backward. So are its results, three times as large as x, where they
+/// are many.
 PPMA_API Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to);
 
 /// gelu(norm_linear(x, norm, to)) where that is one kernel: of few tokens on a GPU that nothing is
@@ -34,8 +35,10 @@ PPMA_API Tensor norm_linear_gelu(const Tensor& x, const LayerNorm& norm, const L
 
 #include <array>
 #include <functional>
+#include <memory>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "ppma/ops/norm.hpp"
 #include "ppma/ops/weights.hpp"
@@ -97,10 +100,11 @@ inline bool recorded(const ThreeLayers& layers) {
 // Whether a kernel that leaves the normalised tokens out multiplies them: nothing is recorded of
 // them, or backward can make them again.
 inline bool multiplies_normed(const Tensor& x, const LayerNorm& norm, const ThreeLayers& layers,
-                              i64 head) {
+                              i64 head, bool logs) {
   const bool normed_is_recorded = needs_grad({x, norm.weight, norm.bias});
   return beside(x, norm, layers) &&
-         kernels::multiplies_normed(x.numel() / x.dim(3), x.dim(3), head, normed_is_recorded) &&
+         kernels::multiplies_normed(x.numel() / x.dim(3), x.dim(3), head, logs,
+                                    normed_is_recorded) &&
          (normed_is_recorded ? Saved(x).kept() : !recorded(layers));
 }
 // Whether they are the three parts of one layer.
@@ -138,11 +142,13 @@ Tensor run_normed(const Tensor& x, const LayerNorm& norm, kernels::NormProducts&
     run();
     return Tensor();
   }
-  return layer_norm_by(x, norm.weight, norm.bias, norm.eps,
-                       [&](Tensor&, Tensor& mean, Tensor& rstd) {
-                         p.mean = mean.data<float>(), p.rstd = rstd.data<float>();
-                         run();
-                       });
+  return layer_norm_by(
+      x, norm.weight, norm.bias, norm.eps,
+      [&](Tensor&, Tensor& mean, Tensor& rstd) {
+        p.mean = mean.data<float>(), p.rstd = rstd.data<float>();
+        run();
+      },
+      false);
 }
 
 inline kernels::NormProducts norm_products(const Tensor& x, const LayerNorm& norm) {
@@ -162,12 +168,36 @@ inline kernels::NormProducts norm_products(const Tensor& x, const LayerNorm& nor
   for (int i = 0; i < 3; ++i) p.part[i] = layer.part(y + i * c, i * c);
   return p;
 }
+
+// Marks y = layer(normed), normed = norm(x), which p has computed, as made again: the kernel leaves
+// the normalised tokens too, which the layer's backward reads next.
+inline Tensor product_again(const Tensor& y, const Tensor& normed, const Tensor& x,
+                            const LayerNorm& norm, const NarrowLayer& layer,
+                            kernels::NormProducts p) {
+  p.mean = p.rstd = nullptr;
+  const std::vector<Tensor> read{x.detach(), norm.weight.detach(), norm.bias.detach(), layer.weight,
+                                 layer.bias};  // where p points
+  const std::shared_ptr<Again> tokens =
+      layer.layer.weight.requires_grad() ? normed.info()->again : nullptr;
+  return made_again(y, [p, read, tokens, shape = y.shape()] {
+    Tensor again = Tensor::empty(shape, DType::bf16, Device::cuda);
+    const Tensor& in = read[0];
+    kernels::NormProducts once = p;
+    for (int i = 0; i < 3; ++i) once.part[i].y = again.data<bf16>() + i * in.dim(3);
+    if (tokens && !tokens->made.defined()) {
+      tokens->made = Tensor::empty(in.shape(), DType::bf16, Device::cuda);
+      once.normed = tokens->made.data<bf16>();
+    }
+    kernels::norm_products(Cuda{}, once, in.dim(3), {}, nullptr, nullptr, nullptr, nullptr);
+    return again;
+  });
+}
 }  // namespace detail
 #endif
 
 Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to) {
 #if PPMA_CUDA
-  if (detail::triples(x, to) && detail::multiplies_normed(x, norm, {&to, &to, &to}, 0)) {
+  if (detail::triples(x, to) && detail::multiplies_normed(x, norm, {&to, &to, &to}, 0, false)) {
     const i64 c = x.dim(3);
     Tensor y = Tensor::empty({x.dim(0), x.dim(1), x.dim(2), 3 * c}, x.dtype(), x.device());
     const detail::NarrowLayer layer(to);
@@ -175,7 +205,9 @@ Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear& to) {
     const Tensor normed = detail::run_normed(x, norm, p, [&] {
       kernels::norm_products(Cuda{}, p, c, {}, nullptr, nullptr, nullptr, nullptr);
     });
-    return normed.defined() ? layer.recorded(y, normed) : y;
+    if (!normed.defined()) return y;
+    y = layer.recorded(y, normed);
+    return worth_making_again(y) ? detail::product_again(y, normed, x, norm, layer, p) : y;
   }
 #endif
   return to.forward(norm.forward(x));

@@ -30,6 +30,10 @@ struct Stem {
 
  private:
   PPMA_API Tensor layers(Tensor x, std::size_t first, const Context& ctx) const;
+  // What follows convolution i, of its result y.
+  Tensor normed(std::size_t i, const Tensor& y, const Context& ctx) const {
+    return i + 1 < convs.size() ? norms[i].forward_gelu(y, ctx) : norms[i].forward(y, ctx);
+  }
   // Whether the norm is in the convolution, and GELU follows.
   bool fused(std::size_t i, const Context& ctx) const {
     return norms[i].folded() && !ctx.training && i + 1 < convs.size();
@@ -72,10 +76,13 @@ Stem::Stem(i64 channels, Rng& rng) {
 }
 
 Tensor Stem::of_images(const Tensor& images, const Context& ctx) const {
-  if (!fused(0, ctx) || convs[0].packed.defined())
-    return layers(channels_last("stem", images), 0, ctx);
-  return layers(conv2d_gelu_of_images(images, convs[0].weight, convs[0].bias, convs[0].options), 1,
-                ctx);
+  const Conv2d& c = convs[0];
+  if (c.packed.defined()) return layers(channels_last("stem", images), 0, ctx);
+  check_images("stem", images);
+  const Tensor x = fused(0, ctx)
+                       ? conv2d_gelu_of_images(images, c.weight, c.bias, c.options)
+                       : normed(0, conv2d_of_images(images, c.weight, c.bias, c.options), ctx);
+  return layers(x, 1, ctx);
 }
 
 Tensor Stem::layers(Tensor x, std::size_t first, const Context& ctx) const {
@@ -84,8 +91,7 @@ Tensor Stem::layers(Tensor x, std::size_t first, const Context& ctx) const {
       x = convs[i].forward_gelu(x);
       continue;
     }
-    x = convs[i].forward(x);
-    x = i + 1 < convs.size() ? norms[i].forward_gelu(x, ctx) : norms[i].forward(x, ctx);
+    x = normed(i, convs[i].forward(x), ctx);
   }
   return x;
 }

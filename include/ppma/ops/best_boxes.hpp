@@ -1,10 +1,10 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // A detector's choices on the GPU, where its tensors are: its best anchors and the best boxes of
-// its regions, the cells of regions on their level, and what anchors are to learn. What comes of a
-// choice is f32 (B,N,6): a box x1 y1 x2 y2, its score, and the number of its group, a level or a
-// class; -1 behind an image's last box, -2 where a score was not a number. Legend: B images, A
-// ratios, K classes, N boxes.
+// its regions, the cells of regions on their level, what anchors are to learn, and from which
+// regions. What comes of a choice is f32 (B,N,6): a box x1 y1 x2 y2, its score, and the number of
+// its group, a level or a class; -1 behind an image's last box, -2 where a score was not a number.
+// Legend: B images, A ratios, K classes, N boxes.
 
 #include <vector>
 
@@ -61,6 +61,13 @@ PPMA_API AnchorTargets anchor_targets(const kernels::AnchorGrid& grid, const Ten
                                       const kernels::BoxDecoder& coder, const Rng& rng,
                                       u64 first_image);
 
+/// f32 (B,S,6), S = rules.count: the regions of truths and proposals f32 (B,N,6) that sample_rois()
+/// chooses with rng.fork(first_image + the image's number), in its order: a box, the number of its
+/// truth or -1, and 0; -1 there behind an image's last, -2 in its first row where a score was not a
+/// number. boxes and sizes as for anchor_targets(). Errors: tensors that are not on the GPU.
+PPMA_API Tensor drawn_regions(const Tensor& proposals, const Tensor& boxes, const Tensor& sizes,
+                              const kernels::AnchorRules& rules, const Rng& rng, u64 first_image);
+
 }  // namespace ppma::inline PPMA_ABI::detail
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_IMAGES)
@@ -72,6 +79,7 @@ PPMA_API AnchorTargets anchor_targets(const kernels::AnchorGrid& grid, const Ten
 #if PPMA_CUDA
 #include "ppma/kernels/cuda/anchor_targets.cuh"
 #include "ppma/kernels/cuda/box_candidates.cuh"
+#include "ppma/kernels/cuda/drawn_regions.cuh"
 #include "ppma/kernels/cuda/roi_align.cuh"
 #endif
 
@@ -156,6 +164,13 @@ Tensor cells_of_regions(const std::vector<Tensor>& levels, const Tensor& boxes,
   return y;
 }
 
+#if PPMA_CUDA
+inline kernels::AnchorTruths truths_of(const Tensor& boxes, const Tensor& sizes) {
+  return {sizes.dim(0), boxes.dim(1),
+          reinterpret_cast<const kernels::Corners*>(boxes.data<float>()), sizes.data<i64>()};
+}
+#endif
+
 AnchorTargets anchor_targets(const kernels::AnchorGrid& grid, const Tensor& boxes,
                              const Tensor& sizes,
                              [[maybe_unused]] const kernels::AnchorRules& rules,
@@ -177,13 +192,22 @@ AnchorTargets anchor_targets(const kernels::AnchorGrid& grid, const Tensor& boxe
     maps.level[l] = {of.label.data<float>(), of.chosen.data<float>(), of.delta.data<float>(),
                      of.positive.data<float>()};
   }
-  const kernels::AnchorTruths truths{images, boxes.dim(1),
-                                     reinterpret_cast<const kernels::Corners*>(boxes.data<float>()),
-                                     sizes.data<i64>()};
-  kernels::anchor_targets(Cuda{}, grid, truths, rules, coder, rng, first_image, maps,
-                          t.samples.data<float>());
+  kernels::anchor_targets(Cuda{}, grid, truths_of(boxes, sizes), rules, coder, rng, first_image,
+                          maps, t.samples.data<float>());
 #endif
   return t;
+}
+
+Tensor drawn_regions(const Tensor& proposals, const Tensor& boxes, const Tensor& sizes,
+                     const kernels::AnchorRules& rules, [[maybe_unused]] const Rng& rng,
+                     [[maybe_unused]] u64 first_image) {
+  for (const Tensor& t : {proposals, boxes, sizes}) require_gpu(t);
+  Tensor regions = Tensor::empty({sizes.dim(0), rules.count, 6}, DType::f32, Device::cuda);
+#if PPMA_CUDA
+  kernels::drawn_regions(Cuda{}, proposals.data<float>(), proposals.dim(1), truths_of(boxes, sizes),
+                         rules, rng, first_image, regions.data<float>());
+#endif
+  return regions;
 }
 
 }  // namespace ppma::inline PPMA_ABI::detail

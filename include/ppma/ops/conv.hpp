@@ -27,6 +27,12 @@ PPMA_API Tensor conv2d_gelu(const Tensor& x, const Tensor& w, const Tensor& b = 
 PPMA_API Tensor conv2d_gelu_of_images(const Tensor& images, const Tensor& w, const Tensor& b,
                                       const ConvOptions& options);
 
+/// conv2d(permute(images, {0, 2, 3, 1}), w, b, options) of images (B,I,H,W) as they come. On the
+/// GPU, in bf16, a 3x3 convolution of three channels with stride 2 reads them as they are, where
+/// they need no gradient: that copy is made for the gradient of w alone, and not kept till then.
+PPMA_API Tensor conv2d_of_images(const Tensor& images, const Tensor& w, const Tensor& b = Tensor(),
+                                 const ConvOptions& options = {});
+
 /// w (O,I/groups,kh,kw) packed for conv2d's kernel with these options (any padding). A bf16 w is
 /// packed for f32 x, as pack_linear() says; on a GPU for bf16 x, where its channels of one group
 /// make whole packs, and else there is none (undefined).
@@ -91,6 +97,39 @@ kernels::ConvWeights<T> straight_weights(const Shape& w, i64 groups, const T* el
 template <class T>
 kernels::ConvWeights<T> weights_by_taps(const Shape& w, const T* elements) {
   return {elements, w[1] * w[2] * w[3], 1, 0, w[2], w[3] * w[1], 0, 1, 0, w[1]};
+}
+
+// What conv2d(x, w, b) records; w in x's dtype is `taps`, and kept() gives x for w's gradient.
+template <class Kept>
+auto conv2d_closure(const Kept& kept, const Shape& x, bool need_x, const Tensor& w, const Tensor& b,
+                    const Tensor& taps, const ConvOptions& options) {
+  return [kept, w = need_x ? taps : Tensor(), x_shape = x, w_shape = w.shape(), w_dtype = w.dtype(),
+          options, need_x, need_w = w.requires_grad(),
+          need_b = b.requires_grad()](const Tensor& dy) {
+    Tensor dx, dw, db;
+    visit(dy.device(), dy.dtype(), "conv2d", [&](auto on, auto t) {
+      using T = decltype(t);
+      if (need_x) {
+        dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
+        conv_dx(on, x_shape, w_shape, dy.shape(), options, w.data<T>(), dy.data<T>(), dx.data<T>());
+      }
+      if (need_w) {
+        const Tensor in = kept();
+        dw = Tensor::empty(w_shape, w_dtype, dy.device());
+        const kernels::ConvMap m = conv_map(x_shape, w_shape, dy.shape(), options);
+        if (w_dtype == dy.dtype())
+          kernels::convolve_dw(on, m, in.data<T>(), dy.data<T>(), dw.data<T>());
+        else
+          kernels::convolve_dw(on, m, in.data<T>(), dy.data<T>(), dw.data<acc_t<T>>());
+      }
+      if (need_b) {
+        db = Tensor::empty({w_shape[0]}, accumulator_dtype(dy.dtype()), dy.device());
+        kernels::column_sums(on, dy.numel() / w_shape[0], w_shape[0], dy.data<T>(),
+                             db.data<acc_t<T>>());
+      }
+    });
+    return Grads{dx, dw, db};
+  };
 }
 
 }  // namespace detail
@@ -176,38 +215,10 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, const ConvOptio
                       detail::data_or_null<T>(shift), y.data<T>());
   });
 
-  const bool need_x = x.requires_grad(), need_w = w.requires_grad(), need_b = b.requires_grad();
-  const Saved saved_x = need_w ? Saved(x) : Saved();
-  const Tensor saved_w = need_x ? taps : Tensor();
-  return record(
-      y, "conv2d", {x, w, b},
-      [saved_x, w = saved_w, x_shape = x.shape(), w_shape = w.shape(), w_dtype = w.dtype(), options,
-       need_x, need_w, need_b](const Tensor& dy) {
-        Tensor dx, dw, db;
-        visit(dy.device(), dy.dtype(), "conv2d", [&](auto on, auto t) {
-          using T = decltype(t);
-          if (need_x) {
-            dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
-            detail::conv_dx(on, x_shape, w_shape, dy.shape(), options, w.data<T>(), dy.data<T>(),
-                            dx.data<T>());
-          }
-          if (need_w) {
-            const Tensor kept = saved_x.get();
-            dw = Tensor::empty(w_shape, w_dtype, dy.device());
-            const kernels::ConvMap m = detail::conv_map(x_shape, w_shape, dy.shape(), options);
-            if (w_dtype == dy.dtype())
-              kernels::convolve_dw(on, m, kept.data<T>(), dy.data<T>(), dw.data<T>());
-            else
-              kernels::convolve_dw(on, m, kept.data<T>(), dy.data<T>(), dw.data<acc_t<T>>());
-          }
-          if (need_b) {
-            db = Tensor::empty({w_shape[0]}, accumulator_dtype(dy.dtype()), dy.device());
-            kernels::column_sums(on, dy.numel() / w_shape[0], w_shape[0], dy.data<T>(),
-                                 db.data<acc_t<T>>());
-          }
-        });
-        return Grads{dx, dw, db};
-      });
+  const Saved saved_x = w.requires_grad() ? Saved(x) : Saved();
+  return record(y, "conv2d", {x, w, b},
+                detail::conv2d_closure([saved_x] { return saved_x.get(); }, x.shape(),
+                                       x.requires_grad(), w, b, taps, options));
 }
 
 namespace detail {
@@ -265,6 +276,33 @@ Tensor conv2d_gelu_of_images(const Tensor& images, const Tensor& w, const Tensor
         images.shape());
   const Tensor y = detail::conv2d_gelu_at_once(images, true, w, w.shape(), false, b, options);
   return y.defined() ? y : conv2d_gelu(permute(images, {0, 2, 3, 1}), w, b, options);
+}
+
+Tensor conv2d_of_images(const Tensor& images, const Tensor& w, const Tensor& b,
+                        const ConvOptions& options) {
+  check(images.defined() && w.defined(), "conv2d_of_images: images or w is undefined");
+  check(images.rank() == 4, "conv2d_of_images: images must be (B,I,H,W), got ", images.shape());
+  const auto last = [images] { return permute(images, {0, 2, 3, 1}); };
+#if PPMA_CUDA
+  const Shape x{images.dim(0), images.dim(2), images.dim(3), images.dim(1)};
+  if (images.device() == Device::cuda && images.dtype() == DType::bf16 && images.numel() > 0 &&
+      !needs_grad({images}) && w.rank() == 4 && w.dim(1) == x[3] && options.stride == 2) {
+    const Shape shape{x[0], (x[1] - 1) / 2 + 1, (x[2] - 1) / 2 + 1, w.dim(0)};
+    const kernels::ConvMap map = detail::conv_map(x, w.shape(), shape, options);
+    if (kernels::takes_planes(Cuda{}, map) && (!b.defined() || b.shape() == Shape{w.dim(0)})) {
+      detail::check_weights("conv2d", images, w, b);
+      Tensor y = Tensor::empty(shape, DType::bf16, Device::cuda);  // (B,H',W',O)
+      const Tensor taps = detail::converted_weights(w, DType::bf16),
+                   shift = detail::converted_weights(b, DType::bf16);
+      kernels::convolve_planes(Cuda{}, map, images.data<bf16>(),
+                               detail::straight_weights(w.shape(), 1, taps.data<bf16>()),
+                               detail::data_or_null<bf16>(shift), y.data<bf16>());
+      return record(y, "conv2d", {images, w, b},
+                    detail::conv2d_closure(last, x, false, w, b, taps, options));
+    }
+  }
+#endif
+  return conv2d(last(), w, b, options);
 }
 
 }  // namespace ppma::inline PPMA_ABI

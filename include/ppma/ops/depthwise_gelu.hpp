@@ -84,29 +84,31 @@ Tensor depthwise_gelu(const Tensor& u, const Tensor& w, const Tensor& b, const T
                               b.defined() ? b.data<float>() : nullptr, y.data<bf16>());
       const bool need_shift = shift.requires_grad(), need_u = need_shift || u.requires_grad(),
                  need_w = w.requires_grad() || b.requires_grad();
-      return record(
-          y, "depthwise_gelu", {u, w, b, shift},
-          [u = u.detach(), w = w.detach(), shape, need_u, need_w, need_shift](const Tensor& dy) {
-            Tensor du, dw, db, dshift;
-            if (need_u) du = Tensor::empty(u.shape(), u.dtype(), u.device());
-            if (need_w) {
-              dw = Tensor::empty(w.shape(), w.dtype(), w.device());
-              db = Tensor::empty({shape.c}, w.dtype(), w.device());
-            }
-            if (need_u && need_w) {
-              if (need_shift) dshift = Tensor::empty({shape.c}, w.dtype(), w.device());
-              kernels::depthwise_gelu_gradients(
-                  Cuda{}, shape, u.data<bf16>(), dy.data<bf16>(), w.data<float>(), du.data<bf16>(),
-                  dw.data<float>(), db.data<float>(), need_shift ? dshift.data<float>() : nullptr);
-            } else if (need_u)
-              kernels::depthwise_gelu_du(Cuda{}, shape, u.data<bf16>(), w.data<float>(),
-                                         dy.data<bf16>(), du.data<bf16>());
-            else if (need_w)
-              kernels::depthwise_gelu_dw(Cuda{}, shape, u.data<bf16>(), dy.data<bf16>(),
-                                         dw.data<float>(), db.data<float>());
-            if (need_shift && !dshift.defined()) dshift = detail::sums_over_rows(du);
-            return Grads{du, dw, db, dshift};
-          });
+      const Saved saved(u);
+      return record(y, "depthwise_gelu", {u, w, b, shift},
+                    [saved, w = w.detach(), shape, need_u, need_w, need_shift](const Tensor& dy) {
+                      const Tensor in = saved.get();
+                      Tensor du, dw, db, dshift;
+                      if (need_u) du = Tensor::empty(in.shape(), in.dtype(), in.device());
+                      if (need_w) {
+                        dw = Tensor::empty(w.shape(), w.dtype(), w.device());
+                        db = Tensor::empty({shape.c}, w.dtype(), w.device());
+                      }
+                      if (need_u && need_w) {
+                        if (need_shift) dshift = Tensor::empty({shape.c}, w.dtype(), w.device());
+                        kernels::depthwise_gelu_gradients(
+                            Cuda{}, shape, in.data<bf16>(), dy.data<bf16>(), w.data<float>(),
+                            du.data<bf16>(), dw.data<float>(), db.data<float>(),
+                            need_shift ? dshift.data<float>() : nullptr);
+                      } else if (need_u)
+                        kernels::depthwise_gelu_du(Cuda{}, shape, in.data<bf16>(), w.data<float>(),
+                                                   dy.data<bf16>(), du.data<bf16>());
+                      else if (need_w)
+                        kernels::depthwise_gelu_dw(Cuda{}, shape, in.data<bf16>(), dy.data<bf16>(),
+                                                   dw.data<float>(), db.data<float>());
+                      if (need_shift && !dshift.defined()) dshift = detail::sums_over_rows(du);
+                      return Grads{du, dw, db, dshift};
+                    });
     }
   }
 #endif

@@ -15,7 +15,7 @@ namespace ppma::inline PPMA_ABI {
 
 /// Layer norm over the last axis: x (..., C), w (C), b (C) -> (..., C). Differentiable in all
 /// three. Keeps x and two numbers a row for backward; operations that need its result there make it
-/// from x again.
+/// from x again where that is worth it (tensor/saved.hpp).
 PPMA_API Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, double eps = 1e-5);
 
 /// Batch norm over all axes but the last: x (..., C), w (C), b (C) -> (..., C). Differentiable in
@@ -56,9 +56,10 @@ PPMA_API void count_up(Tensor& count);
 namespace detail {
 
 /// A layer norm whose values y and statistics (undefined: not wanted) run(y, mean, rstd) computes.
-PPMA_API Tensor
-layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
-              const std::function<void(Tensor& y, Tensor& mean, Tensor& rstd)>& run);
+/// Where it does not write y, backward makes y of any size again.
+PPMA_API Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
+                              const std::function<void(Tensor& y, Tensor& mean, Tensor& rstd)>& run,
+                              bool writes_y = true);
 
 }  // namespace detail
 
@@ -103,7 +104,7 @@ inline void check_affine(const char* op, const Tensor& x, const Tensor& w, const
 }
 
 Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double eps,
-                     const std::function<void(Tensor&, Tensor&, Tensor&)>& run) {
+                     const std::function<void(Tensor&, Tensor&, Tensor&)>& run, bool writes_y) {
   check_affine("layer_norm", x, w, b);
   const i64 cols = x.dim(-1), rows = x.numel() / cols;
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device()), mean, rstd;
@@ -134,6 +135,7 @@ Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b, double e
                return Grads{dx, dw, db};
              });
   if (!saved_x.kept()) return y;  // one step from what is kept, not a chain of them
+  if (writes_y && !worth_making_again(y)) return y;
   return made_again(y, [x = x.detach(), w = w.detach(), b = b.detach(), rows, cols, eps] {
     Tensor again = Tensor::empty(x.shape(), x.dtype(), x.device());
     visit(x.device(), x.dtype(), "layer_norm", [&](auto on, auto t) {

@@ -29,6 +29,12 @@ Tensor made_again(Tensor y, F&&) {
 }
 #endif
 
+/// Whether y is large enough to be made again: on a GPU a map of at most 16 MB is kept, made again
+/// it saves nothing worth its pass.
+inline bool worth_making_again(const Tensor& y) {
+  return y.device() == Device::cpu || y.bytes() > (i64{16} << 20);
+}
+
 /// What a closure keeps of an input that backward reads: the tensor, or how to make it again.
 class Saved {
  public:

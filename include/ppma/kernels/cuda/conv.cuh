@@ -225,6 +225,14 @@ void convolve_dw_gathered(Cuda on, const ConvMap& m, const T* x, const T* dy, R*
 
 }  // namespace detail
 
+/// Whether convolve_planes takes this map, of images (batch, ci, h, w).
+inline bool takes_planes(Cuda, const ConvMap& m) { return detail::conv_columns::takes_image(m); }
+/// The convolution of such images.
+inline void convolve_planes(Cuda, const ConvMap& m, const bf16* x, const ConvWeights<bf16>& weights,
+                            const bf16* bias, bf16* out) {
+  detail::conv_columns::run_image(m, true, x, weights, bias, out, false);
+}
+
 /// Whether convolve_gelu takes this map, of channels-last images or of (batch, ci, h, w).
 inline bool fuses_gelu(Cuda, const ConvMap& m, bool planes) {
   return planes ? detail::conv_columns::takes_image(m) : detail::takes_tensor(m);

@@ -25,7 +25,9 @@ __global__ void __launch_bounds__(256)
   __shared__ A shared[256 * V];
   const int lane = static_cast<int>(threadIdx.x) & (width - 1), in_block = 256 / width;
   A sum_w[K][V] = {}, sum_b[K][V] = {};
-  // A row's packs as they lie in memory, and those of the next one, on their way meanwhile.
+  // A row's packs as they lie in memory. Those of the next one are on their way meanwhile, where
+  // there are registers for them.
+  constexpr bool early = K == 1;
   struct Row {
     uint4 x[K], dy[K], before[K];
     A mean, rstd;
@@ -50,10 +52,11 @@ __global__ void __launch_bounds__(256)
     return row;
   };
   i64 r = static_cast<i64>(blockIdx.x) * in_block + static_cast<int>(threadIdx.x) / width;
-  Row next = fetch(r);
+  Row next{};
+  if (early) next = fetch(r);
   for (i64 r0 = static_cast<i64>(blockIdx.x) * in_block; r0 < rows; r0 += step, r += step) {
-    const Row row = next;
-    next = fetch(r + step);
+    const Row row = early ? next : fetch(r);
+    if (early) next = fetch(r + step);
     const bool there = r < rows;
     const A m = row.mean, s = row.rstd;
     A xhat[K][V], g[K][V];

@@ -115,6 +115,62 @@ DecaysOfRow<T, pack_width<T>> decays_of_row(const DecayShape& s, const acc_t<T>*
   return decays;
 }
 
+/// The same of a tile of tokens. What each pack has of the sums waits in shared memory, and all
+/// logs are made at once, four neighbours a thread: no token waits for another's, and they leave
+/// in whole lines.
+template <int tile>
+struct DecaysOfTile : DecaysOfRow<bf16, 8> {
+  explicit DecaysOfTile(const DecaysOfRow<bf16, 8>& of) : DecaysOfRow<bf16, 8>(of) {}
+
+  // Sums of a tile: (2, packs of all channels, apart); those of two packs begin in other banks.
+  static constexpr int apart = tile + 4;
+
+  __device__ __forceinline__ void put(const Pack& p, int token, const float (&x)[8],
+                                      float* sums) const {
+    float z[2] = {};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float stored = static_cast<float>(bf16(x[i]));
+      z[0] += p.weight[0][i] * stored, z[1] += p.weight[1][i] * stored;
+    }
+    sums += ((p.head << packs_shift) + p.j) * apart + token;
+    sums[0] = z[0], sums[(heads << packs_shift) * apart] = z[1];
+  }
+
+  /// The logs of tokens first, ..., first + tile - 1, as far as there are `all`; first is a
+  /// multiple of 4. By all threads of the block.
+  __device__ __forceinline__ void write(int first, int all, const float* sums) const {
+    constexpr int fours = tile / 4;
+    const int by = static_cast<int>(tokens.by);
+    for (int i = static_cast<int>(threadIdx.x); i < rows * heads * fours;
+         i += static_cast<int>(blockDim.x)) {
+      const int log = i / fours, local = i % fours * 4, token = first + local,
+                head = log < heads ? log : log - heads;
+      const float exponent = a_log[head], factor = ::exp(exponent);
+      float v[4] = {b[head], b[head], b[head], b[head]};
+      for (int k = 0; k < 1 << packs_shift; ++k) {
+        const float4 z =
+            *reinterpret_cast<const float4*>(sums + ((log << packs_shift) + k) * apart + local);
+        v[0] += z.x, v[1] += z.y, v[2] += z.z, v[3] += z.w;
+      }
+      const bool ordinary = ordinary_decay(factor);
+#pragma unroll
+      for (float& z : v)
+        z = ordinary ? -factor * softplus_fast(z)
+                     : any_log_decay(exponent, factor, z, softplus_fast(z));
+      float* const to = y + (log < heads ? 0 : plane);
+      const auto place = [&](int n) { return (tokens(n) * (heads - 1) + head) * by + n; };
+      if (by % 4 == 0) {  // all four are of one image
+        if (token < all) *reinterpret_cast<float4*>(to + place(token)) = {v[0], v[1], v[2], v[3]};
+      } else {
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+          if (token + k < all) to[place(token + k)] = v[k];
+      }
+    }
+  }
+};
+
 }  // namespace detail
 
 /// As layer_norm of x (s.batch s.tokens, s.channels()) and log_decay of its result.

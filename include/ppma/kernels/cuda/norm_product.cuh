@@ -3,7 +3,8 @@
 // Products of normalised tokens of 64 or 128 channels, bf16: y = LN(x) w^T + b with three times as
 // many results as channels. They are the three of an attention, whose queries and keys are turned
 // (rotary positions) as they leave, with the log decays beside them; or the first product of a
-// feed-forward layer. The normalised tokens are never in memory.
+// feed-forward layer. The normalised tokens are never in memory, but where backward makes the
+// products again and reads the tokens too.
 //
 // The weights (24 or 98 KB) stay in shared memory, and blocks stay on the GPU: each normalises 128
 // rows at a time into one of two tiles, the left factor of all its products, and the rows that
@@ -34,6 +35,7 @@ struct NormProducts {
   int d;
   float scale;         // of part 1, where it is turned
   float *mean, *rstd;  // (rows), for backward; null: not wanted
+  bf16* normed;        // (rows, C), the normalised tokens; null: not wanted
 };
 
 namespace detail {
@@ -42,9 +44,12 @@ namespace norm_product {
 inline constexpr int rows = 128;  // of a tile
 template <int C>
 inline constexpr int threads = C == 64 ? 256 : 512;  // 4 x C / 32 warps
-// The weights; two tiles; for two tiles cosine and sine of each pair of a head.
-constexpr int shared_bytes(int c, int d) {
-  return 3 * c * c * 2 + 2 * rows * c * 2 + 2 * rows * d / 2 * 8;
+using Decays = DecaysOfTile<rows>;
+// The weights; two tiles, and for each cosine and sine of each pair of a head, and what the log
+// decays are made of.
+constexpr int shared_bytes(int c, int d, bool logs) {
+  return 3 * c * c * 2 +
+         2 * (rows * c * 2 + rows * d / 2 * 8 + (logs ? 2 * c / 8 * Decays::apart * 4 : 0));
 }
 
 // The 16-byte part `part` of row r of a (.., C) matrix in shared memory, in panels of 64 columns
@@ -54,13 +59,15 @@ __device__ __forceinline__ int place(int height, int r, int part, int dealt) {
 }
 }  // namespace norm_product
 
-// Grid: blocks that stay. after: as layer_norm_rows calls it.
+// Grid: blocks that stay. after: Decays, or nothing.
 template <int C, bool turns, class After>
 __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
     norm_products(NormProducts p, After after) {
   using namespace norm_product;
   constexpr int packs = C / 8, all = threads<C>, at_once = all / packs,
                 each = norm_product::rows / at_once;
+  constexpr bool logs = !std::is_same_v<After, NothingMore>;
+  constexpr int floats = 2 * packs * Decays::apart;
   extern __shared__ __align__(16) unsigned char memory[];
   unsigned char *const tiles = memory + 3 * C * C * 2, *const angles =
                                                            tiles + 2 * norm_product::rows * C * 2;
@@ -109,7 +116,7 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
       copies_issued();
     }
   };
-  const auto normalise = [&](i64 tile, unsigned char* to) {
+  const auto normalise = [&](i64 tile, unsigned char* to, [[maybe_unused]] float* of_logs) {
     float g[8], b[8];
     load_pack<8>(p.gamma + pack * 8, g);
     load_pack<8>(p.beta + pack * 8, b);
@@ -131,10 +138,14 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
       for (int i = 0; i < 8; ++i) v[i] = (v[i] - mean) * rstd * g[i] + b[i];
       store_pack<8>(reinterpret_cast<bf16*>(to + place(norm_product::rows, local, pack, local % 8)),
                     v);
-      after.of_pack(of_pack, r, r < p.rows, v);
+      if (p.normed && r < p.rows) store_pack<8>(p.normed + r * C + pack * 8, v);
+      if constexpr (logs) after.put(of_pack, local, v, of_logs);
     }
   };
 
+  const auto sums_of = [&](int turn) {
+    return reinterpret_cast<float*>(angles + 2 * turn_bytes) + turn * floats;
+  };
   const int down = warp % 4 * 32, across = warp / 4 * 32, q = lane % 4 * 8;
   // Rows of the matrices that a lane names: of the tokens, and of the weights (column 8 (i / 2) + 2
   // t + i % 2 is the i-th of product t).
@@ -147,12 +158,15 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
   fetch_turns(tile, angles);
   for (int turn = 0; tile < end; tile += gridDim.x, turn ^= 1) {
     unsigned char* const mine = tiles + turn * norm_product::rows * C * 2;
-    normalise(tile, mine);
+    normalise(tile, mine, sums_of(turn));
     if (tile + gridDim.x < end) fetch(tile + gridDim.x);
     copies_done<0>();
     __syncthreads();  // who is behind still reads the other tile and its angles
     if (tile + gridDim.x < end) fetch_turns(tile + gridDim.x, angles + (turn ^ 1) * turn_bytes);
     const unsigned char* const turned_by = angles + turn * turn_bytes;
+    if constexpr (logs)
+      after.write(static_cast<int>(tile) * norm_product::rows, static_cast<int>(p.rows),
+                  sums_of(turn));
 #pragma unroll
     for (int part = 0; part < 3; ++part) {
       float c[2][4][4] = {};

@@ -56,14 +56,15 @@ void run_few(const NormProducts& p, i64 c, const After& after) {
 
 /// Whether norm_products takes rows of c channels in heads of d (0: nothing is turned), where a
 /// block can have so much shared memory, and gains: few rows are done before the weights of 128
-/// channels are there. recorded: with the means and deviations that backward reads, which the
-/// kernel of few rows does not write. Places of log decays are 32-bit numbers.
-inline bool multiplies_normed(i64 rows, i64 c, i64 d, bool recorded) {
+/// channels are there. logs: with log decays, for which heads of 64 of 128 channels leave no room.
+/// recorded: with the means and deviations that backward reads, which the kernel of few rows does
+/// not write. Places of log decays are 32-bit numbers.
+inline bool multiplies_normed(i64 rows, i64 c, i64 d, bool logs, bool recorded) {
   if (d % 8 != 0 || d > 64 || (d & (d - 1)) != 0) return false;
   return (!recorded && d > 0 && detail::norm_product::few(rows, c, true)) ||
          (rows < (i64{1} << 27) &&
           (c == 64 || (c == 128 && rows >= detail::norm_product::many_rows)) &&
-          detail::norm_product::shared_bytes(static_cast<int>(c), static_cast<int>(d)) <=
+          detail::norm_product::shared_bytes(static_cast<int>(c), static_cast<int>(d), logs) <=
               static_cast<int>(cuda::device().sharedMemPerBlockOptin));
 }
 
@@ -90,7 +91,7 @@ inline void norm_products(Cuda, const NormProducts& p, i64 c, const DecayShape& 
     constexpr int C = decltype(cols)::value;
     const auto kernel =
         detail::norm_products<C, decltype(turns)::value, std::remove_cvref_t<decltype(after)>>;
-    const int bytes = norm_product::shared_bytes(C, p.cosine ? p.d : 0);
+    const int bytes = norm_product::shared_bytes(C, p.cosine ? p.d : 0, logs != nullptr);
     allow_shared(kernel, bytes, "norm_products");
     const i64 stay = std::min<i64>(tiles, 132 * (C == 64 ? 2 : 1));
     cuda::launch("norm_products", kernel, static_cast<unsigned>(stay), norm_product::threads<C>,
@@ -103,7 +104,8 @@ inline void norm_products(Cuda, const NormProducts& p, i64 c, const DecayShape& 
       run(std::integral_constant<int, 128>{}, turns, after);
   };
   if (logs && p.cosine)
-    with_c(std::true_type{}, decays_of_row<bf16>(s, dt_weight, dt_bias, a_log, logs));
+    with_c(std::true_type{},
+           norm_product::Decays(decays_of_row<bf16>(s, dt_weight, dt_bias, a_log, logs)));
   else if (p.cosine)
     with_c(std::true_type{}, NothingMore{});
   else

@@ -56,7 +56,9 @@ struct Lines {
   bool small() const { return lines <= 16 && length <= 16; }
   /// The first channel of a head.
   __device__ __forceinline__ i64 base(i64 head) const {
-    return head / heads * tokens * channels + head % heads * head_width;
+    // 32 bits, as a division of 64 is a function call: a launch's heads fit
+    const unsigned at = static_cast<unsigned>(head), all = static_cast<unsigned>(heads);
+    return static_cast<i64>(at / all) * tokens * channels + static_cast<int>(at % all) * head_width;
   }
 };
 

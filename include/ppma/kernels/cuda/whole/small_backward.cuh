@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(32 * backward_warps<D>)
   cuda::wait();
   map.copy(g, {q + base, k + base, v + base, dy + base});
   copies_issued();
-  map.scan(log_a + plane, log_b + plane);
+  scan_sums(map, log_a + plane, log_b + plane);
   const bool some_logs = stats.fill(map, g, y + base, y1 != nullptr ? y1 + base : y1, dy + base,
                                     log_sums + plane, share1, share2);
   const bool by_logs = __syncthreads_or(some_logs) != 0;
@@ -137,8 +137,8 @@ __global__ void __launch_bounds__(32 * backward_warps<D>)
             if (l < map.lines && at % Map::padded < map.length) log = log_sums[plane + token];
             const float log1 = share1 > 0 ? log.x - ::log2f(share1) : far,
                         log2 = share2 > 0 ? log.y - ::log2f(share2) : far;
-            by_row[e] = exp2_fast(::fmaf(by_row[e], log2_e, of_keys ? -log2 : -log1));
-            by_col[e] = exp2_fast(::fmaf(by_col[e], log2_e, of_keys ? -log1 : -log2));
+            by_row[e] = exp2_fast(by_row[e] - (of_keys ? log2 : log1));
+            by_col[e] = exp2_fast(by_col[e] - (of_keys ? log1 : log2));
           }
         }
 #pragma unroll

@@ -24,7 +24,7 @@ struct Small {
   int groups, rows, length, lines, lane, warp, warps;
   int owner, owners, part, parts;  // this warp's part of its owner's work
   bf16* tokens;                    // by groups, arrays, and as place() says
-  float *a, *b;                    // running sums of the decays, by cells
+  float *a, *b;                    // running sums of the decays by cells, powers of two; or far
   Twin* along;                     // A_k[j,l] of every group, by halves of the columns j and lanes
   Twin* across;     // B_i[k,l] of every line i and group, by lanes of a row of scores
   unsigned spread;  // takes the lane's own column j from the pair that has it, twice
@@ -46,8 +46,8 @@ struct Small {
         rows(16 * groups),
         length(g.length),
         lines(g.lines),
-        lane(static_cast<int>(threadIdx.x) % 32),
-        warp(static_cast<int>(threadIdx.x) / 32),
+        lane(static_cast<int>(threadIdx.x % 32)),
+        warp(static_cast<int>(threadIdx.x / 32)),
         warps(static_cast<int>(blockDim.x) / 32),
         owner(warp / splits),
         owners(warps / splits),
@@ -141,94 +141,46 @@ struct Small {
                                  static_cast<unsigned>((group * N + n) * 2 * square));
   }
 
-  /// A head's tokens into the arrays, in the background; zeros in the padding.
+  /// x (16, D), rounded, into the tokens of a group of a head: by array n, whose group is the
+  /// warp's alone, as 16 bytes a lane are fewer and fuller stores than 4.
+  template <int n>
+  __device__ __forceinline__ void store_group(const Lines& g, bf16* head, int group,
+                                              const float (&x)[D / 8][4]) const {
+    bf16* const mine = tokens + group * N * square;
+#pragma unroll
+    for (int s = 0; s < D / 8; ++s)
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        *reinterpret_cast<unsigned*>(mine + place(n, 8 * r + lane / 4, 8 * s) + lane % 4 * 2) =
+            detail::rounded_pair(x[s][2 * r], x[s][2 * r + 1]);
+    __syncwarp();
+    const int c = lane % pieces * 8, channels = static_cast<int>(g.channels);
+#pragma unroll
+    for (int first = 0; first < 16; first += 32 / pieces) {
+      const int row = first + lane / pieces, l = group * lines_a_group + row / padded,
+                at = row % padded;
+      if (l < lines && at < length && c < g.head_width)
+        *reinterpret_cast<uint4*>(head + ((l * length + at) * channels + c)) =
+            *reinterpret_cast<const uint4*>(mine + place(n, row, c));
+    }
+    __syncwarp();
+  }
+
+  /// A head's tokens into the arrays, in the background; zeros in the padding. A warp has a line.
   __device__ __forceinline__ void copy(const Lines& g, const bf16* const (&heads)[N]) const {
-    for (int e = static_cast<int>(threadIdx.x); e < rows * pieces;
-         e += static_cast<int>(blockDim.x)) {
-      const int cell = e / pieces, c = e % pieces * 8, l = cell / padded, at = cell % padded;
-      const bool there = l < lines && at < length && c < g.head_width;
-      const int from = there ? (l * length + at) * static_cast<int>(g.channels) + c : 0;
-      bf16* const to = tokens + place(0, cell, c);
+    constexpr int each = 32 / pieces;  // cells at once
+    const int c = lane % pieces * 8, channels = static_cast<int>(g.channels);
+    for (int l = warp; l < rows / padded; l += warps) {
+      bf16* const to = tokens + place(0, l * padded, 0);
 #pragma unroll
-      for (int n = 0; n < N; ++n) copy_async(to + n * square, heads[n] + from, there);
-    }
-  }
-  /// The running sums of a head; half a warp a line or a column.
-  __device__ __forceinline__ void scan(const float* log_a, const float* log_b) const {
-    constexpr int ahead = 3;  // loads are under way at once
-    const int all_lines = rows / padded, at = lane % 16;
-    for (int first = 2 * warp; first < all_lines + padded; first += ahead * 2 * warps) {
-      float logs[ahead];
+      for (int first = 0; first < padded; first += each) {
+        const int at = first + lane / pieces;
+        const bool there = l < lines && at < length && c < g.head_width;
+        const int from = there ? (l * length + at) * channels + c : 0;
 #pragma unroll
-      for (int i = 0; i < ahead; ++i) {
-        const int task = first + i * 2 * warps + lane / 16, c = task - all_lines;
-        logs[i] = 0;
-        if (task < all_lines) {
-          if (task < lines && at > 0 && at < length) logs[i] = log_a[task * length + at];
-        } else if (c < length && at > 0 && at < lines) {
-          logs[i] = log_b[at * length + c];
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < ahead; ++i) {
-        const int task = first + i * 2 * warps + lane / 16, c = task - all_lines;
-        float sum = polyline_gpu::counted(logs[i], polyline_gpu::limit_bf16);
-#pragma unroll
-        for (int far_off = 1; far_off < 16; far_off *= 2) {
-          const float before = __shfl_up_sync(0xffffffffu, sum, far_off, 16);
-          if (at >= far_off) sum += before;
-        }
-        if (task < all_lines && at < padded) a[task * padded + at] = sum;
-        if (task >= all_lines && c < padded && at < all_lines) b[at * padded + c] = sum;
+        for (int n = 0; n < N; ++n) copy_async(to + place(n, at, c), heads[n] + from, there);
       }
     }
-  }
-  __device__ __forceinline__ static float decay(float from, float to) {
-    return exp2_fast(-::fabsf(from - to) * log2_e);
-  }
-  /// f(where, A_k[j,l], A_k[j,l+1], cell (k,l)) for all of `along`, for the block; 0 in the
-  /// padding.
-  template <class F>
-  __device__ __forceinline__ void each_along(F&& f) const {
-    for (int m = warp; m < groups; m += warps)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int k = WT == 2 ? m : 2 * m + half, l = (WT == 2 ? 8 * half : 0) + lane % 4 * 2;
-        const float2 to = *reinterpret_cast<const float2*>(a + k * padded + l);
-#pragma unroll
-        for (int r = 0; r < WT; ++r) {
-          const float from = a[k * padded + column(r)];
-          const bool there = k < lines && column(r) < length;
-          f(((m * WT + r) * 32 + lane) * 2 + half, there && l < length ? decay(from, to.x) : 0.f,
-            there && l + 1 < length ? decay(from, to.y) : 0.f, k * padded + l);
-        }
-      }
-  }
-  /// f(where, B_i[k,l], B_i[k,l+1], cell (k,l)) for all of `across` of the lines i of groups `from`
-  /// to `to`, for the block; 0 in the padding of k and l.
-  template <class F>
-  __device__ __forceinline__ void each_across(int from, int to, F&& f) const {
-    // a lane stays in its column
-    const int half = lane % 2, l = (WT == 2 ? 8 * half : 0) + lane % 8 / 2 * 2;
-    for (int i = from * lines_a_group + warp; i < to * lines_a_group; i += warps) {
-      const float2 here = *reinterpret_cast<const float2*>(b + i * padded + l);
-#pragma unroll 2
-      for (int m = lane / 8; m < groups; m += 4) {
-        const int k = WT == 2 ? m : 2 * m + half;
-        const float2 there = *reinterpret_cast<const float2*>(b + k * padded + l);
-        f((i * groups + m) * 8 + lane % 8, k < lines && l < length ? decay(here.x, there.x) : 0.f,
-          k < lines && l + 1 < length ? decay(here.y, there.y) : 0.f, k * padded + l);
-      }
-    }
-  }
-  /// Both tables, `across` as in each_across(); for the block.
-  __device__ __forceinline__ void fill(int from, int to) const {
-    each_along([&](int at, float x, float y, int) {
-      reinterpret_cast<unsigned*>(along)[at] = detail::rounded_pair(x, y);
-    });
-    each_across(from, to, [&](int at, float x, float y, int) {
-      reinterpret_cast<unsigned*>(across)[at] = detail::rounded_pair(x, y);
-    });
   }
   /// A of the group's own lines, by rows and halves (of the line with WT 2, else both the same).
   __device__ __forceinline__ void own_lines(int group, unsigned (&own)[2][WT]) const {
@@ -271,9 +223,10 @@ struct Small {
             __byte_perm(WT == 2 ? turn[0].half[r] : turn[WT == 1 ? r : 0].half[half], 0, spread));
       }
   }
-  /// s, the scores of piece n, with the logarithms of both masks.
+  /// s, the scores of piece n, with the logarithms of both masks, in powers of two.
   __device__ __forceinline__ void add_logs(int group, int n, const float (&s)[4], float (&row)[4],
                                            float (&col)[4]) const {
+    constexpr float limit = polyline_gpu::limit_bf16 * log2_e;
     const int k = n / WT * padded;
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
@@ -282,8 +235,8 @@ struct Small {
       const bool there = token(group, e / 2) >= 0 && n / WT < lines && l < length;
       const float by_row = ::fabsf(a[i + j] - a[i + l]) + ::fabsf(b[i + l] - b[k + l]),
                   by_col = ::fabsf(a[k + j] - a[k + l]) + ::fabsf(b[i + j] - b[k + j]);
-      row[e] = there && !(by_row >= polyline_gpu::limit_bf16) ? s[e] - by_row : -far;
-      col[e] = there && !(by_col >= polyline_gpu::limit_bf16) ? s[e] - by_col : -far;
+      row[e] = there && !(by_row >= limit) ? s[e] * log2_e - by_row : -far;
+      col[e] = there && !(by_col >= limit) ? s[e] * log2_e - by_col : -far;
     }
   }
 };

@@ -3,7 +3,7 @@
 // What the tasks of small_backward.cuh need of all queries, and what they leave for the decays'
 // gradients (the words are small.cuh's).
 
-#include "ppma/kernels/cuda/whole/small_map.cuh"
+#include "ppma/kernels/cuda/whole/small_tables.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
@@ -71,15 +71,20 @@ struct SmallStats {
   }
   /// The tables of the map and those for the keys; for the block.
   __device__ __forceinline__ void fill_tables(const Map& map) const {
-    map.each_along([&](int at, float x, float y, int cell) {
-      reinterpret_cast<unsigned*>(map.along)[at] = detail::rounded_pair(x, y);
-      reinterpret_cast<unsigned*>(along)[at] =
-          detail::rounded_pair(x * factors[cell].x, y * factors[cell + 1].x);
+    const auto weighted = [&](Decays decays, int cell, auto of) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) decays.of[half][e] *= of(factors[cell + 8 * half + e]);
+      return decays.rounded();
+    };
+    each_along(map, [&](int at, const Decays& decays, int cell) {
+      map.along[at] = decays.rounded();
+      along[at] = weighted(decays, cell, [](const float2& factor) { return factor.x; });
     });
-    map.each_across(0, map.groups, [&](int at, float x, float y, int cell) {
-      reinterpret_cast<unsigned*>(map.across)[at] = detail::rounded_pair(x, y);
-      reinterpret_cast<unsigned*>(across)[at] =
-          detail::rounded_pair(x * factors[cell].y, y * factors[cell + 1].y);
+    each_across(map, 0, map.groups, [&](int at, const Decays& decays, int cell) {
+      map.across[at] = decays.rounded();
+      across[at] = weighted(decays, cell, [](const float2& factor) { return factor.y; });
     });
   }
 };
