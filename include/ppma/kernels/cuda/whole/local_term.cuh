@@ -53,10 +53,10 @@ __device__ __forceinline__ void add_local(const Map& map, const float* taps, int
         const int line = map.line(group, r) + ky - LocalTerm::k / 2,
                   at = map.column(r) + kx - LocalTerm::k / 2;
         const bool there = line >= 0 && line < map.lines && at >= 0 && at < map.length;
-        const bf16* const cell = map.z[there ? line * Map::padded + at : 0] + c0;
+        const int cell = there ? line * Map::padded + at : 0;
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-          const unsigned pair = there ? *reinterpret_cast<const unsigned*>(cell + 8 * i) : 0u;
+          const unsigned pair = there ? map.value(cell, c0 + 8 * i) : 0u;
           const float2 w = weight(ky * LocalTerm::k + kx, i);
           v[i][2 * r] = ::fmaf(__uint_as_float(pair << 16), w.x, v[i][2 * r]);
           v[i][2 * r + 1] = ::fmaf(__uint_as_float(pair & 0xffff0000u), w.y, v[i][2 * r + 1]);

@@ -56,7 +56,9 @@ struct Lines {
   bool small() const { return lines <= 16 && length <= 16; }
   /// The first channel of a head.
   __device__ __forceinline__ i64 base(i64 head) const {
-    return head / heads * tokens * channels + head % heads * head_width;
+    // 32 bits, as a division of 64 is a function call: a launch's heads fit
+    const unsigned at = static_cast<unsigned>(head), all = static_cast<unsigned>(heads);
+    return static_cast<i64>(at / all) * tokens * channels + static_cast<int>(at % all) * head_width;
   }
 };
 
@@ -195,19 +197,6 @@ __device__ __forceinline__ void row_products(const unsigned (&x)[D / 16][4],
 #pragma unroll
     for (int step = 1; step < 4; step *= 2) sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], step);
 }
-
-/// Two masks next to each other, or their product with two weights: bf16 for the left factor of a
-/// product, float for gradients.
-__device__ __forceinline__ void set(unsigned& pair, float low, float high) {
-  pair = detail::rounded_pair(low, high);
-}
-__device__ __forceinline__ void set(float2& pair, float low, float high) { pair = {low, high}; }
-__device__ __forceinline__ unsigned times(unsigned x, unsigned y) {
-  const __nv_bfloat162 product = __hmul2(reinterpret_cast<const __nv_bfloat162&>(x),
-                                         reinterpret_cast<const __nv_bfloat162&>(y));
-  return reinterpret_cast<const unsigned&>(product);
-}
-__device__ __forceinline__ float2 times(float2 x, float2 y) { return {x.x * y.x, x.y * y.y}; }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor
 

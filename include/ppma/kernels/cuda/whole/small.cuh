@@ -8,11 +8,11 @@
 //
 //   row path      e^(s - r) A_i[j,l] B_i[k,l]        column path   e^(s - r) A_k[j,l] B_i[k,j]
 //
-// All A of a map are 16 x 16 numbers a line: a table in shared memory, as are B of the lines that a
-// warp works on; A_i of these lines are constants of the thread. All keys of the map lie in shared
-// memory too, so nothing but the start waits for others, and the running sums of the decays are
-// scanned here. Of few heads a group's keys are shared out to several warps of its block; all have
-// the same r, and their sums are added in one order.
+// All A and all B of a map are 16 x 16 numbers a line: tables in shared memory; A_i of the lines
+// that a warp works on are constants of the thread. All keys of the map lie in shared memory too,
+// so nothing but the start waits for others, and the running sums of the decays are scanned here.
+// Of few heads a group's keys are shared out to several warps of its block; all have the same r,
+// and their sums are added in one order.
 //
 // A convolution of the values may be added, the network's local term (local_term.cuh). With several
 // warps a group each has some of its channels.
@@ -25,16 +25,32 @@
 // largest masked score: any finite score is right. The last bit of the first log sum tells
 // backward, whose weights e^(s - log sum) have the same range.
 
-#include "ppma/kernels/cuda/whole/small_map.cuh"
+#include "ppma/kernels/cuda/whole/small_tables.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
+/// Every query's score with its own key; `at` is map.rows_at().
+template <int D, int WT>
+__device__ __forceinline__ void own_scores(const Small<D, WT, 3>& map, int group,
+                                           const unsigned (&left)[D / 16][4], unsigned at,
+                                           float (&own_score)[2]) {
+  const int j = map.lane / 4;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float s[4];
+    const float zero[4] = {};
+    // these eight cells are the columns, so the diagonal is in row j = column
+    Small<D, WT, 3>::template rows_product<0>(s, left, at, group, r, zero);
+    own_score[r] = __shfl_sync(0xffffffffu, j % 2 == 0 ? s[2 * r] : s[2 * r + 1], j * 4 + j / 2);
+  }
+}
+
 /// Adds what the warps of an owner have, for the first of them; true for that one.
 template <int D, int splits, int WT>
-__device__ __forceinline__ bool join(const Small<D, WT, unsigned>& map, float (&out1)[D / 8][4],
-                                     float (&out2)[D / 8][4], float (&sum1)[4], float (&sum2)[4]) {
-  constexpr int each = Small<D, WT, unsigned>::joined;
-  float* const all = map.stats() + map.owner * (splits - 1) * each * 32 + map.lane;
+__device__ __forceinline__ bool join(const Small<D, WT, 3>& map, float (&out1)[D / 8][4],
+                                     float (&out2)[D / 8][4], float (&sums)[4]) {
+  constexpr int each = Small<D, WT, 3>::joined;
+  float* const all = map.rest() + map.owner * (splits - 1) * each * 32 + map.lane;
   const auto over = [&](float* at, auto&& f) {
 #pragma unroll
     for (int s = 0; s < D / 8; ++s)
@@ -42,8 +58,7 @@ __device__ __forceinline__ bool join(const Small<D, WT, unsigned>& map, float (&
       for (int e = 0; e < 4; ++e)
         f(out1[s][e], at[(s * 8 + e) * 32]), f(out2[s][e], at[(s * 8 + 4 + e) * 32]);
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
-      f(sum1[2 * r], at[(D + r) * 32]), f(sum2[2 * r], at[(D + 2 + r) * 32]);
+    for (int e = 0; e < 4; ++e) f(sums[e], at[(D + e) * 32]);
   };
   if (map.part > 0)
     over(all + (map.part - 1) * each * 32, [](float mine, float& to) { to = mine; });
@@ -55,90 +70,115 @@ __device__ __forceinline__ bool join(const Small<D, WT, unsigned>& map, float (&
   return true;
 }
 
-/// See tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time. With several
-/// splits an owner has one group at most.
+// Warps of a block at most, and how many blocks a multiprocessor is to hold, which bounds a
+// thread's registers: the fastest of those tried on an H200.
+template <int WT>
+inline constexpr int forward_warps = WT == 2 ? 8 : 5;
+template <int D, int WT>
+inline constexpr int forward_blocks = WT == 2 || D > 32 ? 2 : 4;
+// Of no more blocks than these a multiprocessor, each has one group a warp: tables several times,
+// but sooner done.
+inline constexpr int few_blocks = 2;
+// Where keys are shared out: groups of a block, and warps that share the keys of one, for lines of
+// WT pieces of eight cells (measured on an H200).
+inline constexpr int few_owners = 2;
+constexpr int few_splits(int WT) { return 2 * WT; }
+
+/// Bytes of shared memory behind the map's: what warps that share an owner's keys leave for the
+/// first, and the local term's.
+template <int D, int splits>
+int join_bytes(int owners, bool local) {
+  const int joined = owners * (splits - 1) * Small<D, 1, 3>::joined * 32,
+            terms = local ? (LocalTerm::taps + 1) * D + (splits > 1 ? owners * D * 16 : 0) : 0;
+  return (joined + terms) * 4;
+}
+
+/// See tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time. A block has
+/// all groups, or of several in x a group a warp; with several splits an owner has one at most.
 template <int D, int WT, int splits>
-__global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small_warps),
-                                  splits > 1 ? 1 : small_blocks)
+__global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : forward_warps<WT>),
+                                  splits > 1 ? 1 : forward_blocks<D, WT>)
     small_forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
                   const float* log_b, float share1, float share2, LocalTerm local, bf16* y,
                   bf16* y1, float2* log_sums) {
-  using Map = Small<D, WT, unsigned>;
-  extern __shared__ float4 whole_attention_memory[];
+  using Map = Small<D, WT, 3>;                         // keys, values, queries
+  constexpr int at_once = D == 32 && WT == 2 ? 2 : 1;  // two more cost too many registers
+  extern __shared__ __align__(128) uint4 whole_attention_memory[];
   const i64 head = blockIdx.y, base = g.base(head);
   const Map map(g, whole_attention_memory, splits);
-  float* const taps = map.stats() + map.owners * (splits - 1) * Map::joined * 32;
+  float* const taps = map.rest() + map.owners * (splits - 1) * Map::joined * 32;
   float* const terms = taps + (LocalTerm::taps + 1) * D + map.owner * D * 16 + map.lane;
   if (local.w != nullptr)
     copy_taps<D>(local, static_cast<int>(head % g.heads) * g.head_width, g.head_width, taps);
   cuda::wait();
-  map.copy(g, k + base, map.x);
-  map.copy(g, v + base, map.z);
+  map.copy(g, {k + base, v + base, q + base});
   copies_issued();
-  unsigned query[D / 16][4];
-  const auto fetch = [&](int group) {
-    load_left<D>(q + base, g.channels, g.head_width, map.token(group, 0), map.token(group, 1),
-                 query);
-  };
-  const int first = static_cast<int>(blockIdx.x) * map.owners + map.owner;
-  fetch(first);
-  map.scan(log_a + head * g.tokens, log_b + head * g.tokens);
+  const int begin = static_cast<int>(blockIdx.x) * map.owners,
+            end = gridDim.x == 1 ? map.groups : ::min(begin + map.owners, map.groups);
+  scan_sums(map, log_a + head * g.tokens, log_b + head * g.tokens);
   __syncthreads();
-  map.fill_along();
+  fill_tables(map, begin, end);
   copies_done<0>();
   __syncthreads();
-  map.each_group([&](int group) {
-    const int token[2] = {map.token(group, 0), map.token(group, 1)};
-    unsigned own[2][WT];
-    if (group != first) fetch(group);
-    map.fill_across(group);
+  const unsigned rows = map.rows_at(), squares = map.squares_at();
+  const float zero[4] = {};
+  // Of both sums at once: the first in even columns, the second in odd ones.
+  const unsigned ones1 = map.lane / 4 % 2 == 0 ? two_ones : 0, ones2 = two_ones - ones1;
+  for (int group = begin + map.owner; group < end; group += map.owners) {
+    unsigned own[2][WT], query[D / 16][4];
+    Map::template load_group<2>(query, squares, group);
     map.own_lines(group, own);
-    float out1[D / 8][4], out2[D / 8][4], sum1[4], sum2[4], top1[2], top2[2];
+    const auto masks = map.masks_of(group, map.along, map.across);
+    float out1[D / 8][4], out2[D / 8][4], sums[4], top1[2], top2[2];
     // The averages of the values with weights 2^(log2_e s - top).
     const auto average = [&](auto by_logs, int from, int to) {
       constexpr bool logs = decltype(by_logs)::value;
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        sum1[e] = sum2[e] = 0;
+        sums[e] = 0;
 #pragma unroll
         for (int s = 0; s < D / 8; ++s) out1[s][e] = out2[s][e] = 0;
       }
+#pragma unroll at_once
       for (int m = from; m < to; ++m) {
         unsigned left1[4], left2[4];
         [[maybe_unused]] unsigned mask_row[2][2], mask_col[2][2];
-        if constexpr (!logs) map.masks(m, own, mask_row, mask_col);
+        if constexpr (!logs) map.masks(masks, m, own, mask_row, mask_col);
+        float both[2][4];
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+          Map::template rows_product<0>(both[half], query, rows, m, half, zero);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          float s[4];
-          times_rows<D>(s, query, map.x + 16 * m + 8 * half);
+          float(&s)[4] = both[half];
           if constexpr (logs) {
             float row[4], col[4];
             map.add_logs(group, 2 * m + half, s, row, col);
 #pragma unroll
             for (int e = 0; e < 4; ++e)
-              row[e] = exp2_fast(::fmaf(row[e], log2_e, -top1[e / 2])),
-              col[e] = exp2_fast(::fmaf(col[e], log2_e, -top2[e / 2]));
+              row[e] = exp2_fast(row[e] - top1[e / 2]), col[e] = exp2_fast(col[e] - top2[e / 2]);
 #pragma unroll
             for (int r = 0; r < 2; ++r)
-              set(left1[2 * half + r], row[2 * r], row[2 * r + 1]),
-                  set(left2[2 * half + r], col[2 * r], col[2 * r + 1]);
+              left1[2 * half + r] = detail::rounded_pair(row[2 * r], row[2 * r + 1]),
+                               left2[2 * half + r] =
+                                   detail::rounded_pair(col[2 * r], col[2 * r + 1]);
           } else {
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
-              unsigned weights;
-              set(weights, exp2_fast(::fmaf(s[2 * r], log2_e, -top1[r])),
-                  exp2_fast(::fmaf(s[2 * r + 1], log2_e, -top1[r])));
+              const unsigned weights =
+                  detail::rounded_pair(exp2_fast(::fmaf(s[2 * r], log2_e, -top1[r])),
+                                       exp2_fast(::fmaf(s[2 * r + 1], log2_e, -top1[r])));
               left1[2 * half + r] = times(weights, mask_row[half][r]),
                                left2[2 * half + r] = times(weights, mask_col[half][r]);
             }
           }
         }
-        multiply(sum1, left1, two_ones, two_ones);
-        multiply(sum2, left2, two_ones, two_ones);
+        multiply(sums, left1, ones1, ones1);
+        multiply(sums, left2, ones2, ones2);
 #pragma unroll
         for (int at = 0; at < D; at += 16) {
           unsigned right[4];
-          load_columns<D>(right, map.z + 16 * m, at);
+          Map::template load_columns<1>(right, squares, m, at);
           multiply(out1[at / 8], left1, right[0], right[1]);
           multiply(out1[at / 8 + 1], left1, right[2], right[3]);
           multiply(out2[at / 8], left2, right[0], right[1]);
@@ -146,7 +186,7 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small
         }
       }
     };
-    map.own_scores(group, query, top1);
+    own_scores(map, group, query, rows, top1);
 #pragma unroll
     for (int r = 0; r < 2; ++r) top1[r] = top2[r] = top1[r] * log2_e - headroom;
     average(std::false_type{}, map.first_passing(), map.end_passing());
@@ -158,17 +198,17 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small
 #pragma unroll
           for (int e = 0; e < 4; ++e) terms[(n * 4 + e) * 32] = some[0][e];
         }
-      if (!join<D, splits>(map, out1, out2, sum1, sum2)) return;
+      if (!join<D, splits>(map, out1, out2, sums)) return;
     }
     const bool left_range =
-        !(sum1[0] < sum_limit && sum1[2] < sum_limit && sum2[0] < sum_limit && sum2[2] < sum_limit);
+        !(sums[0] < sum_limit && sums[1] < sum_limit && sums[2] < sum_limit && sums[3] < sum_limit);
     const bool again = __any_sync(0xffffffffu, left_range);
     if (again) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) top1[r] = top2[r] = -far;
       for (int n = 0; n < 2 * map.groups; ++n) {
         float s[4], row[4], col[4];
-        times_rows<D>(s, query, map.x + 8 * n);
+        Map::template rows_product<0>(s, query, rows, n / 2, n % 2, zero);
         map.add_logs(group, n, s, row, col);
 #pragma unroll
         for (int e = 0; e < 4; ++e)
@@ -181,25 +221,26 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small
           top1[r] = ::fmaxf(top1[r], __shfl_xor_sync(0xffffffffu, top1[r], step));
           top2[r] = ::fmaxf(top2[r], __shfl_xor_sync(0xffffffffu, top2[r], step));
         }
-        top1[r] *= log2_e, top2[r] *= log2_e;
       }
       average(std::true_type{}, 0, map.groups);
     }
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      if (log_sums != nullptr && map.lane % 4 == 0 && token[r] >= 0) {
-        const int log1 = __float_as_int(top1[r] + ::log2f(sum1[2 * r]));
-        log_sums[head * g.tokens + token[r]] = {__int_as_float(again ? log1 | 1 : log1 & ~1),
-                                                top2[r] + ::log2f(sum2[2 * r])};
+      const float sum1 = sums[2 * r], sum2 = sums[2 * r + 1];
+      const int token = map.token(group, r);
+      if (log_sums != nullptr && map.lane % 4 == 0 && token >= 0) {
+        const int log1 = __float_as_int(top1[r] + __log2f(sum1));
+        log_sums[head * g.tokens + token] = {__int_as_float(again ? log1 | 1 : log1 & ~1),
+                                             top2[r] + __log2f(sum2)};
       }
-      const float factor1 = 1 / sum1[2 * r], factor2 = share2 / sum2[2 * r];
+      const float factor1 = __fdividef(1, sum1), factor2 = __fdividef(share2, sum2);
 #pragma unroll
       for (int s = 0; s < D / 8; ++s)
 #pragma unroll
         for (int e = 2 * r; e < 2 * r + 2; ++e)
           out1[s][e] *= factor1, out2[s][e] = share1 * out1[s][e] + factor2 * out2[s][e];
     }
-    if (y1 != nullptr) store_rows<D>(y1 + base, g.channels, g.head_width, token[0], token[1], out1);
+    if (y1 != nullptr) map.template store_group<2>(g, y1 + base, group, out1);
     if (local.w != nullptr) {
       if constexpr (splits > 1) {
 #pragma unroll
@@ -210,8 +251,8 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : small
         add_local<D>(map, taps, group, 0, out2);
       }
     }
-    store_rows<D>(y + base, g.channels, g.head_width, token[0], token[1], out2);
-  });
+    map.template store_group<2>(g, y + base, group, out2);
+  }
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor

@@ -1,234 +1,234 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The backward of small.cuh: queries first, then keys.
+// The backward of small.cuh in one kernel: a block has a head, with q, k, v, dy and the tables of
+// the masks in shared memory. A warp's task is a group of queries, whose keys pass by, or a group
+// of keys, whose queries do; so every score is computed twice, but every sum stays with one warp:
+// the same bits every time.
+//
+// With T[j,l] = sum over k of dS of the row path of line i, what a gets along that line are sums of
+// T with the sign of j - l, and what b gets in it across those of U[j,l] = sum over k of
+// sign(i - k) dS. T is a product with the unit matrix, summed by the tensor cores; U are two
+// snapshots of it, before and after the own line, less the whole. The column path gives b at the
+// owner: a product with columns of +-1. The rest of the decays' gradients are sums along the lines,
+// taken when all tasks are done.
+//
+// p, dP less its mean and dS are multiplied in bf16, two at a time, as dS is rounded for the
+// products with k and q anyway. A dS has eight such roundings in it, and forward's sum: a few
+// thousandths of it, rarely more than a hundredth.
 
-#include "ppma/kernels/cuda/whole/small.cuh"
+#include "ppma/kernels/cuda/whole/small_stats.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
-/// See tensor_backward.cuh's backward. The queries go first: they leave `stats` (query_sums there)
-/// for the keys, by padded cells, the last bit of the first telling whether forward took the
-/// logarithms.
-template <int D, int WT, bool of_keys>
-__global__ void __launch_bounds__(32 * small_warps, small_blocks)
+// Warps of a block at most: 128 registers each fill a multiprocessor, whether they are of one block
+// or of several. Wider heads need more registers.
+template <int D>
+inline constexpr int backward_warps = D > 32 ? 8 : 16;
+/// Those of a block of so many heads and tasks. Tasks of few heads go to as many warps as fit; of
+/// many, several small blocks hide each other's start (on an H200): four warps for lines of 8, and
+/// of 16 eight, as shared memory holds no more than two blocks of these.
+template <int D, int WT>
+int backward_warps_of(i64 heads, int tasks, i64 processors) {
+  const i64 heads_at_once = (heads + processors - 1) / processors;
+  const i64 warps = std::max<i64>(4 * WT, 16 / heads_at_once);
+  return Small<D, WT, 4>::warps_of(tasks,
+                                   static_cast<int>(std::min<i64>(warps, backward_warps<D>)));
+}
+
+/// See tensor_backward.cuh's backward and decay_gradients, which this one is too.
+template <int D, int WT>
+__global__ void __launch_bounds__(32 * backward_warps<D>)
     small_backward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
                    const float* log_b, const bf16* y, const bf16* y1, const bf16* dy,
-                   const float2* log_sums, float share1, float share2, float4* stats, bf16* out1,
-                   bf16* out2, float2* dsums) {
-  extern __shared__ float4 whole_attention_memory[];
-  const i64 head = blockIdx.y, base = g.base(head);
-  const Small<D, WT, float2> map(g, whole_attention_memory);
+                   const float2* log_sums, float share1, float share2, bf16* dq, bf16* dk, bf16* dv,
+                   float* dlog_a, float* dlog_b) {
+  using Map = Small<D, WT, 4>;
+  extern __shared__ __align__(128) uint4 whole_attention_memory[];
+  const i64 head = blockIdx.y, base = g.base(head), plane = head * g.tokens;
+  const Map map(g, whole_attention_memory);
+  const SmallStats<D, WT> stats(map);
   cuda::wait();
-  float4* const of_head = stats + head * map.rows;
-  // Of every query, for the keys: least log2 of its sums, means of both softmaxes; its factors in
-  // the row and the column path.
-  float *const least = map.stats(), *const row_factor = least + map.rows,
-               *const col_factor = row_factor + map.rows;
-  float2* const means = reinterpret_cast<float2*>(col_factor + map.rows);
-  map.copy(g, (of_keys ? q : k) + base, map.x);
-  map.copy(g, (of_keys ? dy : v) + base, map.z);
+  map.copy(g, {q + base, k + base, v + base, dy + base});
   copies_issued();
-  map.scan(log_a + head * g.tokens, log_b + head * g.tokens);
-  bool key_logs = false;
-  if constexpr (of_keys) {
-    for (int e = static_cast<int>(threadIdx.x); e < map.rows; e += static_cast<int>(blockDim.x)) {
-      const float4 s = of_head[e];
-      const float low = ::fminf(s.x, s.y);
-      least[e] = low, row_factor[e] = exp2_fast(low - s.y), col_factor[e] = exp2_fast(low - s.x),
-      means[e] = {s.w, s.z};
-      key_logs |= (__float_as_int(s.x) & 1) != 0;
-    }
-    key_logs = __syncthreads_or(key_logs) != 0;
-  } else {
-    __syncthreads();
-  }
-  map.fill_along(of_keys ? col_factor : nullptr);
+  scan_sums(map, log_a + plane, log_b + plane);
+  const bool some_logs = stats.fill(map, g, y + base, y1 != nullptr ? y1 + base : y1, dy + base,
+                                    log_sums + plane, share1, share2);
+  const bool by_logs = __syncthreads_or(some_logs) != 0;
+  stats.fill_tables(map);
   copies_done<0>();
   __syncthreads();
-  map.each_group([&](int group) {
-    const int token[2] = {map.token(group, 0), map.token(group, 1)};
-    unsigned left_x[D / 16][4], left_z[D / 16][4];
-    load_left<D>((of_keys ? k : q) + base, g.channels, g.head_width, token[0], token[1], left_x);
-    load_left<D>((of_keys ? v : dy) + base, g.channels, g.head_width, token[0], token[1], left_z);
-    [[maybe_unused]] float4 mine[2];
-    [[maybe_unused]] float top[2], mine_row[2], mine_col[2];
-    bool by_logs = key_logs;
+
+  const int lane = map.lane;
+  const unsigned rows = map.rows_at(), squares = map.squares_at();
+  // Columns of a right factor: the unit matrix's, which adds what it multiplies, and +-1.
+  const unsigned unit = lane % 4 == lane / 8 ? (lane / 4 % 2 == 0 ? 0x3f80u : 0x3f800000u) : 0u;
+  constexpr unsigned one = two_ones, minus_one = 0xbf80bf80;
+  const float zero[4] = {};
+
+  const auto run = [&](auto keys, auto with_logs, int group) {
+    constexpr bool of_keys = decltype(keys)::value, logs = decltype(with_logs)::value;
+    // own: k, v, and q, dy pass by; or q, dy and k, v
+    constexpr int x = of_keys ? 0 : 1, z = of_keys ? 3 : 2;
+    unsigned left_x[D / 16][4], left_z[D / 16][4], own[2][WT];
+    Map::template load_group<1 - x>(left_x, squares, group);
+    Map::template load_group<5 - z>(left_z, squares, group);
+    map.own_lines(group, own);
+    const auto masks =
+        map.masks_of(group, of_keys ? stats.along : map.along, of_keys ? stats.across : map.across);
+    // of the own queries
+    [[maybe_unused]] float top[2], other[2], mean[4];
+    [[maybe_unused]] unsigned col_factor[2];
     if constexpr (!of_keys) {
-      unsigned other[D / 16][4];
-      float whole[2], one[2] = {};
-      load_left<D>(y + base, g.channels, g.head_width, token[0], token[1], other);
-      row_products<D>(other, left_z, whole);
-      if (y1 != nullptr) {
-        load_left<D>(y1 + base, g.channels, g.head_width, token[0], token[1], other);
-        row_products<D>(other, left_z, one);
-      }
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        float4 s = {far, far, 0, 0};
-        bool logs = false;
-        if (token[r] >= 0) {
-          const float2 log = log_sums[head * g.tokens + token[r]];
-          logs = (__float_as_int(log.x) & 1) != 0;
-          if (share1 > 0) s.x = log.x - ::log2f(share1), s.z = y1 != nullptr ? one[r] : whole[r];
-          if (share2 > 0)
-            s.y = log.y - ::log2f(share2),
-            s.w = y1 != nullptr ? (whole[r] - share1 * one[r]) / share2 : whole[r];
+        const int cell = 16 * group + 8 * r + lane / 4;
+        const float* const of =
+            reinterpret_cast<const float*>(stats.of_pair + cell / 2 * 2) + cell % 2;
+        top[r] = of[4], other[r] = -of[6], mean[2 * r] = mean[2 * r + 1] = of[0] + of[6];
+        const float2 factor = stats.factors[cell];
+        col_factor[r] = detail::rounded_pair(factor.y, factor.y);
+#pragma unroll
+        for (int w = 0; w < WT; ++w) {
+          const float2 a = __bfloat1622float2(as_bf16(own[r][w]));
+          own[r][w] = detail::rounded_pair(a.x * factor.x, a.y * factor.x);
         }
-        by_logs |= logs;
-        const int bits = __float_as_int(s.x);
-        s.x = __int_as_float(logs ? bits | 1 : bits & ~1);
-        if (map.lane % 4 == 0) of_head[16 * group + 8 * r + map.lane / 4] = s;
-        mine[r] = s, top[r] = ::fminf(s.x, s.y);
-        mine_row[r] = exp2_fast(top[r] - s.x), mine_col[r] = exp2_fast(top[r] - s.y);
       }
-      by_logs = __any_sync(0xffffffffu, by_logs);
     }
-    map.fill_across(group, of_keys ? row_factor : nullptr);
-    float2 own[2][WT];
-    map.own_lines(group, own);
-    if constexpr (!of_keys)
-#pragma unroll
-      for (int r = 0; r < 2; ++r)
-#pragma unroll
-        for (int w = 0; w < WT; ++w) own[r][w] = times(own[r][w], {mine_row[r], mine_row[r]});
-
     float sum1[D / 8][4] = {};
     [[maybe_unused]] float sum2[of_keys ? D / 8 : 1][4] = {};
-    // dS of the row path by columns of a line: of all lines, and of those above the owner's less
-    // those below.
-    float along[WT][4] = {}, across[WT][4] = {}, own_b[2] = {};
-    const auto pass = [&](auto with_logs) {
-      constexpr bool logs = decltype(with_logs)::value;
-      for (int m = 0; m < map.groups; ++m) {
-        float ds[2][4], p[2][4];
-        [[maybe_unused]] float2 row[2][2], col[2][2];
-        if constexpr (!logs) map.masks(m, own, row, col);
+    float along[WT][4] = {}, across[WT][4] = {}, own_b[4] = {};
+    const auto snapshot = [&](int r) {
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int n = 2 * m + half, w = WT == 2 ? half : 0, cell = 8 * n + map.lane % 4 * 2;
-          float s[4], dp[4], below[2];
-          times_rows<D>(s, left_x, map.x + 8 * n);
-          times_rows<D>(dp, left_z, map.z + 8 * n);
-          float p_row[4], p_col[4];
-          if constexpr (logs) {
-            map.add_logs(group, n, s, p_row, p_col);
+      for (int w = 0; w < WT; ++w)
 #pragma unroll
-            for (int e = 0; e < 4; ++e) {
-              const float4 of_query = of_keys ? of_head[cell + e % 2] : mine[e / 2];
-              p_row[e] = exp2_fast(::fmaf(p_row[e], log2_e, of_keys ? -of_query.y : -of_query.x));
-              p_col[e] = exp2_fast(::fmaf(p_col[e], log2_e, of_keys ? -of_query.x : -of_query.y));
-            }
-          } else {
-            [[maybe_unused]] float2 shift;
-            if constexpr (of_keys) shift = *reinterpret_cast<const float2*>(least + cell);
+        for (int e = 2 * r; e < 2 * r + 2; ++e) across[w][e] += along[w][e];
+    };
+    const auto pass = [&](int m, unsigned sign) {
+      unsigned p[4], d_row[4], d_col[4], ds[4];
+      [[maybe_unused]] unsigned row[2][2], col[2][2];
+      if constexpr (!logs) map.masks(masks, m, own, row, col);
 #pragma unroll
-            for (int r = 0; r < 2; ++r) {
-              const float2 weight{
-                  exp2_fast(::fmaf(s[2 * r], log2_e, of_keys ? -shift.x : -top[r])),
-                  exp2_fast(::fmaf(s[2 * r + 1], log2_e, of_keys ? -shift.y : -top[r]))};
-              const float2 by_row = times(weight, row[half][r]),
-                           by_col =
-                               of_keys
-                                   ? times(weight, col[half][r])
-                                   : times(weight, times(col[half][r], {mine_col[r], mine_col[r]}));
-              p_row[2 * r] = by_row.x, p_row[2 * r + 1] = by_row.y, p_col[2 * r] = by_col.x,
-                        p_col[2 * r + 1] = by_col.y;
-            }
-          }
-          [[maybe_unused]] float4 mean;  // of both softmaxes, of both columns
-          if constexpr (of_keys) mean = *reinterpret_cast<const float4*>(means + cell);
-          // before and after it, so that the total taken off leaves above less below
-          const auto of_own_line = [&] {
-            if (m != group) return;
-#pragma unroll
-            for (int e = 0; e < 4; ++e)
-              if (WT == 2 || e / 2 == half) across[w][e] += along[w][e];
-          };
-          of_own_line();
+      for (int half = 0; half < 2; ++half) {
+        const int n = 2 * m + half, cell = 8 * n + lane % 4 * 2;
+        float s[4], dp[4], less[4], shift[4], change[4];  // dp less the row path's mean
+        if constexpr (of_keys) {
+          const float4 means = stats.of_pair[cell], more = stats.of_pair[cell + 1];
+          less[0] = means.x, less[1] = means.y, less[2] = means.z, less[3] = means.w;
 #pragma unroll
           for (int r = 0; r < 2; ++r)
-            below[r] =
-                static_cast<float>((map.line(group, r) > n / WT) - (map.line(group, r) < n / WT));
+            shift[2 * r] = more.x, shift[2 * r + 1] = more.y, change[2 * r] = more.z,
+                      change[2 * r + 1] = more.w;
+        } else {
+#pragma unroll
+          for (int e = 0; e < 4; ++e)
+            less[e] = mean[e], shift[e] = top[e / 2], change[e] = other[e / 2];
+        }
+        Map::template rows_product<x>(s, left_x, rows, m, half, zero);
+        Map::template rows_product<z>(dp, left_z, rows, m, half, less);
+        [[maybe_unused]] float by_row[4], by_col[4];
+        if constexpr (logs) {
+          map.add_logs(group, n, s, by_row, by_col);
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
-            const float mean_row = of_keys ? (e % 2 == 0 ? mean.x : mean.z) : mine[e / 2].z,
-                        mean_col = of_keys ? (e % 2 == 0 ? mean.y : mean.w) : mine[e / 2].w;
-            const float ds_row = p_row[e] * (dp[e] - mean_row),
-                        ds_col = p_col[e] * (dp[e] - mean_col);
-            along[w][e] += ds_row;
-            own_b[e / 2] += below[e / 2] * ds_col;
-            ds[half][e] = ds_row + ds_col, p[half][e] = p_row[e] + p_col[e];
-          }
-          of_own_line();
-        }
-        unsigned left_ds[4];
-        [[maybe_unused]] unsigned left_p[4];
-        as_left(left_ds, ds[0], ds[1]);
-        if constexpr (of_keys) as_left(left_p, p[0], p[1]);
-#pragma unroll
-        for (int at = 0; at < D; at += 16) {
-          unsigned right[4];
-          load_columns<D>(right, map.x + 16 * m, at);
-          multiply(sum1[at / 8], left_ds, right[0], right[1]);
-          multiply(sum1[at / 8 + 1], left_ds, right[2], right[3]);
-          if constexpr (of_keys) {
-            load_columns<D>(right, map.z + 16 * m, at);
-            multiply(sum2[at / 8], left_p, right[0], right[1]);
-            multiply(sum2[at / 8 + 1], left_p, right[2], right[3]);
+            // of the query: log2 of both sums, less that of the shares
+            const int at = of_keys ? cell + e % 2 : 16 * group + 8 * (e / 2) + lane / 4,
+                      l = at / Map::padded, token = l * map.length + at % Map::padded;
+            float2 log{far, far};
+            if (l < map.lines && at % Map::padded < map.length) log = log_sums[plane + token];
+            const float log1 = share1 > 0 ? log.x - ::log2f(share1) : far,
+                        log2 = share2 > 0 ? log.y - ::log2f(share2) : far;
+            by_row[e] = exp2_fast(by_row[e] - (of_keys ? log2 : log1));
+            by_col[e] = exp2_fast(by_col[e] - (of_keys ? log1 : log2));
           }
         }
-      }
-    };
-    if (by_logs)
-      pass(std::true_type{});
-    else
-      pass(std::false_type{});
-    store_rows<D>(out1 + base, g.channels, g.head_width, token[0], token[1], sum1);
-    if constexpr (of_keys)
-      store_rows<D>(out2 + base, g.channels, g.head_width, token[0], token[1], sum2);
-
-    // What a and b get: a falls along a line, so the sign of -(a[i,j] - a[i,l]) is that of j - l.
-    // Summed over l for the owner, over j for the others of its line.
-    float own_a[2] = {};
-    float2 others[2];
-#pragma unroll
-    for (int w = 0; w < WT; ++w)
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int l = 8 * w + map.lane % 4 * 2 + e;
-        float a[2], b[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          a[r] =
-              static_cast<float>((map.column(r) > l) - (map.column(r) < l)) * along[w][2 * r + e],
-          b[r] = across[w][2 * r + e] - along[w][2 * r + e];
-          own_a[r] += a[r];
-        }
-        if (WT == 2) a[0] += a[1], b[0] += b[1];  // one line
-#pragma unroll
-        for (int r = 0; r < 2 / WT; ++r) {
-#pragma unroll
-          for (int step = 4; step < 32; step *= 2)
-            a[r] += __shfl_xor_sync(0xffffffffu, a[r], step),
-                b[r] += __shfl_xor_sync(0xffffffffu, b[r], step);
-          // Now all lanes of a column l have it: the lane whose row is that column takes it.
-          const int to = WT == 2 ? w : r, from = map.lane / 4 / 2;
-          const float2 taken{__shfl_sync(0xffffffffu, -a[r], from),
-                             __shfl_sync(0xffffffffu, b[r], from)};
-          if (map.lane / 4 % 2 == e) others[to] = taken;
+          const int at = 2 * half + r;
+          unsigned p_row, p_col;
+          if constexpr (logs) {
+            p_row = detail::rounded_pair(by_row[2 * r], by_row[2 * r + 1]);
+            p_col = detail::rounded_pair(by_col[2 * r], by_col[2 * r + 1]);
+          } else {
+            const unsigned weights =
+                detail::rounded_pair(exp2_fast(::fmaf(s[2 * r], log2_e, -shift[2 * r])),
+                                     exp2_fast(::fmaf(s[2 * r + 1], log2_e, -shift[2 * r + 1])));
+            p_row = times(weights, row[half][r]);
+            p_col = times(weights, of_keys ? col[half][r] : times(col[half][r], col_factor[r]));
+          }
+          const unsigned dp_row = detail::rounded_pair(dp[2 * r], dp[2 * r + 1]),
+                         dp_col = detail::rounded_pair(dp[2 * r] + change[2 * r],
+                                                       dp[2 * r + 1] + change[2 * r + 1]);
+          d_row[at] = times(p_row, dp_row), d_col[at] = times(p_col, dp_col);
+          ds[at] = times_plus(p_col, dp_col, d_row[at]);
+          if constexpr (of_keys) p[at] = plus(p_row, p_col);
         }
       }
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-#pragma unroll
-      for (int step = 1; step < 4; step *= 2) {
-        own_a[r] += __shfl_xor_sync(0xffffffffu, own_a[r], step);
-        own_b[r] += __shfl_xor_sync(0xffffffffu, own_b[r], step);
+      if (WT == 2 || m != group) {
+        multiply(along[0], d_row, unit, WT == 2 ? 0 : unit);
+        if (WT == 2) multiply(along[WT - 1], d_row, 0, unit);
+        multiply(own_b, d_col, sign, sign);
+      } else {  // two lines, each the own one of a row r
+        snapshot(0);
+        multiply(along[0], d_row, unit, 0);
+        snapshot(0), snapshot(1);
+        multiply(along[0], d_row, 0, unit);
+        snapshot(1);
+        const unsigned crossed[4] = {0, d_col[1], d_col[2], 0};
+        multiply(own_b, crossed, one, minus_one);
       }
-      if (map.lane % 4 == 0 && token[r] >= 0)
-        dsums[head * g.tokens + token[r]] = {own_a[r] + others[r].x, own_b[r] + others[r].y};
+      Map::template add_columns<x>(sum1, ds, squares, m);
+      if constexpr (of_keys) Map::template add_columns<z>(sum2, p, squares, m);
+    };
+    // what lies before the own group, it, and what lies behind
+#pragma unroll 1
+    for (int m = 0, place = 0; place < 3; ++place) {
+      const int to = place == 0 ? group : place == 1 ? group + 1 : map.groups;
+      const unsigned sign = place == 0 ? one : place == 1 ? 0 : minus_one;
+#pragma unroll 1
+      for (; m < to; ++m) pass(m, sign);
+      if (WT == 2 && place < 2) snapshot(0), snapshot(1);
     }
-  });
+    const int token[2] = {map.token(group, 0), map.token(group, 1)};
+    store_rows<D>((of_keys ? dk : dq) + base, g.channels, g.head_width, token[0], token[1], sum1);
+    if constexpr (of_keys)
+      store_rows<D>(dv + base, g.channels, g.head_width, token[0], token[1], sum2);
+    decay_sums_of(map, group, along, across, own_b, stats.sums + (of_keys ? map.rows : 0));
+  };
+  for (int task = map.warp; task < 2 * map.groups; task += map.warps) {
+    const auto of = [&](auto with_logs) {
+      if (task < map.groups)
+        run(std::true_type{}, with_logs, task);
+      else
+        run(std::false_type{}, with_logs, task - map.groups);
+    };
+    if (by_logs)
+      of(std::true_type{});
+    else
+      of(std::false_type{});
+  }
+  __syncthreads();
+  // From the far end of every line and column: sums of what a and b get. Half a warp has one.
+  const int at = lane % 16;
+  for (int first = 2 * map.warp; first < g.lines + g.length; first += 2 * map.warps) {
+    const int task = first + lane / 16, c = task - g.lines;
+    const bool in_line = c < 0,
+               there = task < g.lines + g.length && at < (in_line ? g.length : g.lines);
+    const int cell = in_line ? task * Map::padded + at : at * Map::padded + c;
+    float sum = 0;
+    if (there) {
+      const float2 x = stats.sums[cell], z = stats.sums[map.rows + cell];
+      sum = in_line ? x.x + z.x : x.y + z.y;
+    }
+#pragma unroll
+    for (int far_off = 1; far_off < 16; far_off *= 2) {
+      const float behind = __shfl_down_sync(0xffffffffu, sum, far_off, 16);
+      if (at + far_off < 16) sum += behind;
+    }
+    if (!there) continue;
+    const i64 to = plane + (in_line ? task * g.length + at : at * g.length + c);
+    const bool open = at > 0 && !((in_line ? log_a : log_b)[to] <= -polyline_gpu::limit_bf16);
+    (in_line ? dlog_a : dlog_b)[to] = open ? sum : 0.f;
+  }
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor

@@ -17,7 +17,7 @@
 //
 // r and the way out by logarithms where a sum leaves the range: small.cuh.
 
-#include "ppma/kernels/cuda/whole/pieces.cuh"
+#include "ppma/kernels/cuda/whole/pairs.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 

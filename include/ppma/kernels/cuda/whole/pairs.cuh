@@ -1,0 +1,45 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// Two numbers in bf16 in a register, as factors of products on tensor cores have them; and such a
+// product with something added.
+
+#include "ppma/kernels/cuda/whole/pieces.cuh"
+
+namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
+
+__device__ __forceinline__ const __nv_bfloat162& as_bf16(const unsigned& pair) {
+  return reinterpret_cast<const __nv_bfloat162&>(pair);
+}
+__device__ __forceinline__ unsigned as_bits(const __nv_bfloat162& pair) {
+  return reinterpret_cast<const unsigned&>(pair);
+}
+/// Two numbers next to each other, and the product with two others: bf16 for the left factor of a
+/// product of matrices, float for gradients.
+__device__ __forceinline__ void set(unsigned& pair, float low, float high) {
+  pair = detail::rounded_pair(low, high);
+}
+__device__ __forceinline__ void set(float2& pair, float low, float high) { pair = {low, high}; }
+__device__ __forceinline__ float2 times(float2 x, float2 y) { return {x.x * y.x, x.y * y.y}; }
+/// Of two pairs in bf16: products, sums, and x y + z with one rounding.
+__device__ __forceinline__ unsigned times(unsigned x, unsigned y) {
+  return as_bits(__hmul2(as_bf16(x), as_bf16(y)));
+}
+__device__ __forceinline__ unsigned plus(unsigned x, unsigned y) {
+  return as_bits(__hadd2(as_bf16(x), as_bf16(y)));
+}
+__device__ __forceinline__ unsigned times_plus(unsigned x, unsigned y, unsigned z) {
+  return as_bits(__hfma2(as_bf16(x), as_bf16(y), as_bf16(z)));
+}
+/// c (16,8) = a (16,16) b (16,8) + from (16,8)
+__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0,
+                                         unsigned b1, const float (&from)[4]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%10,%11,%12,%13};"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(from[0]), "f"(from[1]),
+        "f"(from[2]), "f"(from[3]));
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor
+
+#include "ppma/core/names_end.hpp"

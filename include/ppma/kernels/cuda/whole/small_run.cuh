@@ -1,0 +1,82 @@
+#pragma once
+#include "ppma/core/names_begin.hpp"
+// Launches of small.cuh's kernels.
+
+#include "ppma/kernels/cuda/whole/small.cuh"
+#include "ppma/kernels/cuda/whole/small_backward.cuh"
+
+namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
+
+/// Calls f with the head width rounded up to 32 or 64 as a constant.
+template <class F>
+void with_head(const Lines& g, F&& f) {
+  if (g.head_width <= 32)
+    f(std::integral_constant<int, 32>{});
+  else
+    f(std::integral_constant<int, 64>{});
+}
+/// The same, and with the width of a line in pieces of eight cells, 1 or 2.
+template <class F>
+void with_small(const Lines& g, F&& f) {
+  with_head(g, [&](auto d) {
+    if (g.length <= 8)
+      f(d, std::integral_constant<int, 1>{});
+    else
+      f(d, std::integral_constant<int, 2>{});
+  });
+}
+
+/// Of few heads, several warps share a group's keys where every block has a multiprocessor to
+/// itself; of some more, a block has one group a warp. local: w may be null.
+template <std::same_as<bf16> T>
+void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const T* v,
+                       const float* log_a, const float* log_b, float share1, float share2,
+                       const LocalTerm& local, T* y, T* y1, float2* log_sums) {
+  with_small(g, [&](auto d, auto width) {
+    constexpr int D = decltype(d)::value, WT = decltype(width)::value;
+    using Map = Small<D, WT, 2>;
+    const int groups = Map::groups_of(g);
+    const i64 processors = cuda::device().multiProcessorCount;
+    const auto run = [&](auto shared_by, int owners, bool few) {
+      constexpr int by = decltype(shared_by)::value;
+      const auto f = small_forward<D, WT, by>;
+      const int bytes = Map::bytes(g, 1) + join_bytes<D, by>(owners, local.w != nullptr),
+                rounds = (groups + owners - 1) / owners;
+      allow_shared(f, bytes, "whole_attention");
+      cuda::launch("whole_attention", f,
+                   dim3(few ? static_cast<unsigned>(rounds) : 1u, static_cast<unsigned>(heads)),
+                   dim3(static_cast<unsigned>(32 * by * owners)), static_cast<std::size_t>(bytes),
+                   g, q, k, v, log_a, log_b, share1, share2, local, y, y1, log_sums);
+    };
+    const int owners = Map::warps_of(groups, forward_warps<WT>);
+    if (heads * ((groups + few_owners - 1) / few_owners) <= processors)
+      run(std::integral_constant<int, few_splits(WT)>{}, few_owners, true);
+    else
+      run(std::integral_constant<int, 1>{}, owners,
+          heads * ((groups + owners - 1) / owners) <= few_blocks * processors);
+  });
+}
+
+template <std::same_as<bf16> T>
+void run_small_backward(const Lines& g, i64 heads, const AttentionArgs<T>& in,
+                        const WholeKept<T>& kept, const T* dy, float share1, float share2,
+                        const AttentionGradients<T>& d) {
+  with_small(g, [&](auto head_width, auto width) {
+    constexpr int D = decltype(head_width)::value, WT = decltype(width)::value;
+    using Stats = SmallStats<D, WT>;
+    const auto f = small_backward<D, WT>;
+    const int warps = backward_warps_of<D, WT>(heads, 2 * Stats::Map::groups_of(g),
+                                               cuda::device().multiProcessorCount),
+              bytes = Stats::bytes(g);
+    allow_shared(f, bytes, "whole_attention");
+    cuda::launch("whole_attention", f, dim3(1, static_cast<unsigned>(heads)),
+                 dim3(static_cast<unsigned>(32 * warps)), static_cast<std::size_t>(bytes), g, in.q,
+                 in.k, in.v, in.log_alpha, in.log_beta, kept.y, kept.y1, dy,
+                 reinterpret_cast<const float2*>(kept.log_sums), share1, share2, d.dq, d.dk, d.dv,
+                 d.dlog_alpha, d.dlog_beta);
+  });
+}
+
+}  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor
+
+#include "ppma/core/names_end.hpp"
