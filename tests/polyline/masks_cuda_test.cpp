@@ -23,11 +23,20 @@ using polyline_test::random_log_decay;
 
 TEST_CASE("log decays on the GPU", "[cuda]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
+  // One to eight packs a head in each type; packs of a token that are no power of two, and 256;
+  // backward with several tiles a block. Others (12 packs a head, half of one, more than 256 of a
+  // token) take the kernels for any size.
   for (const auto& [s, heads] : {std::pair<Shape, i64>{{2, 5, 7, 12}, 3},
                                  {{1, 14, 14, 64}, 2},
                                  {{3, 9, 11, 96}, 1},
                                  {{1, 1, 1, 1}, 1},
-                                 {{8, 28, 28, 128}, 4}})
+                                 {{8, 28, 28, 128}, 4},
+                                 {{2, 9, 13, 64}, 4},
+                                 {{3, 5, 7, 40}, 5},
+                                 {{1, 6, 7, 192}, 3},
+                                 {{1, 4, 5, 510}, 255},
+                                 {{1, 3, 5, 2048}, 256},
+                                 {{1, 70, 70, 512}, 16}})
     for (const i64 rows : {1, 2}) {
       const i64 d = s[3] / heads;
       INFO(s.str() << " heads " << heads << " rows " << rows);

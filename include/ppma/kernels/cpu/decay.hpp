@@ -200,7 +200,7 @@ void log_decay_backward(Cpu on, const DecayShape& s, const T* x, const T* w, con
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 
 #if PPMA_CUDA
-#include "ppma/kernels/cuda/decay.cuh"
+#include "ppma/kernels/cuda/decay_backward.cuh"
 #endif
 
 #include "ppma/core/names_end.hpp"

@@ -23,20 +23,6 @@ __device__ __forceinline__ float softplus_fast(float t) {
   return ::fmaf(2 * u, series, ::fmaxf(t, 0.f));
 }
 
-/// Whole numbers below 2^31 divided by a number that is the same for all threads, by a product: of
-/// "Division by invariant integers using multiplication" (Granlund and Montgomery, 1994).
-struct DivideBy {
-  unsigned by, factor, shift;
-  explicit DivideBy(i64 divisor) : by(static_cast<unsigned>(divisor)), factor(0), shift(0) {
-    while ((i64{1} << shift) < divisor) ++shift;
-    factor = static_cast<unsigned>((((i64{1} << shift) - divisor) << 32) / divisor + 1);
-  }
-  __device__ __forceinline__ int operator()(int n) const {
-    return static_cast<int>(
-        (__umulhi(static_cast<unsigned>(n), factor) + static_cast<unsigned>(n)) >> shift);
-  }
-};
-
 /// The log decays of a token's pack of channels; the packs of a head are neighbouring lanes. Lanes
 /// exchange what they have of the two: even ones end with alpha's, odd ones with beta's.
 template <class T, int V>
