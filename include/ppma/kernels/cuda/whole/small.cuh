@@ -29,9 +29,13 @@
 
 namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 
+/// Keys, values and queries.
+template <int D, int WT>
+using ForwardMap = Small<D, WT, 3>;
+
 /// Every query's score with its own key; `at` is map.rows_at().
 template <int D, int WT>
-__device__ __forceinline__ void own_scores(const Small<D, WT, 3>& map, int group,
+__device__ __forceinline__ void own_scores(const ForwardMap<D, WT>& map, int group,
                                            const unsigned (&left)[D / 16][4], unsigned at,
                                            float (&own_score)[2]) {
   const int j = map.lane / 4;
@@ -40,16 +44,16 @@ __device__ __forceinline__ void own_scores(const Small<D, WT, 3>& map, int group
     float s[4];
     const float zero[4] = {};
     // these eight cells are the columns, so the diagonal is in row j = column
-    Small<D, WT, 3>::template rows_product<0>(s, left, at, group, r, zero);
+    ForwardMap<D, WT>::template rows_product<0>(s, left, at, group, r, zero);
     own_score[r] = __shfl_sync(0xffffffffu, j % 2 == 0 ? s[2 * r] : s[2 * r + 1], j * 4 + j / 2);
   }
 }
 
 /// Adds what the warps of an owner have, for the first of them; true for that one.
 template <int D, int splits, int WT>
-__device__ __forceinline__ bool join(const Small<D, WT, 3>& map, float (&out1)[D / 8][4],
+__device__ __forceinline__ bool join(const ForwardMap<D, WT>& map, float (&out1)[D / 8][4],
                                      float (&out2)[D / 8][4], float (&sums)[4]) {
-  constexpr int each = Small<D, WT, 3>::joined;
+  constexpr int each = ForwardMap<D, WT>::joined;
   float* const all = map.rest() + map.owner * (splits - 1) * each * 32 + map.lane;
   const auto over = [&](float* at, auto&& f) {
 #pragma unroll
@@ -88,7 +92,7 @@ constexpr int few_splits(int WT) { return 2 * WT; }
 /// first, and the local term's.
 template <int D, int splits>
 int join_bytes(int owners, bool local) {
-  const int joined = owners * (splits - 1) * Small<D, 1, 3>::joined * 32,
+  const int joined = owners * (splits - 1) * ForwardMap<D, 1>::joined * 32,
             terms = local ? (LocalTerm::taps + 1) * D + (splits > 1 ? owners * D * 16 : 0) : 0;
   return (joined + terms) * 4;
 }
@@ -101,7 +105,7 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : forwa
     small_forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
                   const float* log_b, float share1, float share2, LocalTerm local, bf16* y,
                   bf16* y1, float2* log_sums) {
-  using Map = Small<D, WT, 3>;                         // keys, values, queries
+  using Map = ForwardMap<D, WT>;
   constexpr int at_once = D == 32 && WT == 2 ? 2 : 1;  // two more cost too many registers
   extern __shared__ __align__(128) uint4 whole_attention_memory[];
   const i64 head = blockIdx.y, base = g.base(head);

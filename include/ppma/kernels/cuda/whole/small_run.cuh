@@ -34,7 +34,7 @@ void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const 
                        const LocalTerm& local, T* y, T* y1, float2* log_sums) {
   with_small(g, [&](auto d, auto width) {
     constexpr int D = decltype(d)::value, WT = decltype(width)::value;
-    using Map = Small<D, WT, 2>;
+    using Map = ForwardMap<D, WT>;
     const int groups = Map::groups_of(g);
     const i64 processors = cuda::device().multiProcessorCount;
     const auto run = [&](auto shared_by, int owners, bool few) {
