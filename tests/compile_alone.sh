@@ -39,7 +39,8 @@ plan() {
     $3 == "unit" { unit[$1] = unit[$1] " -D" $2; next }
     $3 { all[$1] = all[$1] " " $2; if ($3 == "declares") declares[$1] = declares[$1] " " $2; next }
     { sum[$2] = $1; name[++n] = $2 }
-    function in_folder(header,   part) { return split(header, part, "/") > 2 }  # the others are compiled with all definitions
+    # The others are compiled with all definitions; of the umbrella these are what included.sh compiles.
+    function in_folder(header,   part) { return split(header, part, "/") > 2 || header == "ppma/ppma.hpp" }
     # Adds to seen and sums what a header includes; definitions of one unit, or of "every".
     function visit(header, defined,   list, i, k) {
       if (header in seen) return
@@ -76,24 +77,47 @@ plan() {
     }' | sort -s -n -k 1,1
 }
 # A chain's definitions are switched on in copies, so that those of all other headers stay away: to compile them with each
-# chain would be most of the library. Where one calls what another has among its definitions, those of their units are there.
-together() {  # base, then header and checksums for each of a chain
-  local base=$1 alone="" all="" units="" header copy i
-  copy=$(mktemp -d "$kept/copy.XXXXXX")
-  for ((i = 2; i < $#; i += 2)); do
-    header=${!i} alone+=" -include $copy/${!i}" all+=" -include ${!i}"
-    units+=$(grep -o 'defined(PPMA_DEFINES_[A-Z_]*' "$header" | sed 's/.*(/ -D/' | tr -d '\n')
-    mkdir -p "$copy/$(dirname "$header")"
-    sed 's/^#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_.*/#if 1/' "$header" > "$copy/$header"
+# chain would be most of the library. Where one calls what another has among its definitions, those of its own folder that it
+# includes are there; where that is not enough, those of all units of the chain.
+copied() {  # folder, headers: into the folder, their definitions switched on
+  local header
+  for header in "${@:2}"; do
+    mkdir -p "$1/$(dirname "$header")"
+    sed 's/^#if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_.*/#if 1/' "$header" > "$1/$header"
   done
-  [[ $base == - ]] && units="" || units="-DPPMA_HEADER_ONLY=0$units -include $kept/std"
-  if [[ $base == - ]] || ! g++ -I"$copy" $flags -fsyntax-only -x c++ -DPPMA_HEADER_ONLY=0 -include "$kept/$base" $alone /dev/null 2> /dev/null; then
-    g++ $flags -fsyntax-only -x c++ $units $all /dev/null || { echo "one of these does not compile alone:${all//-include/}"; return 1; }
-  fi
+}
+units_of() { grep -ho 'defined(PPMA_DEFINES_[A-Z_]*' "$@" | sed 's/.*(/ -D/' | sort -u | tr -d '\n'; }
+beside() {  # headers: they and what they include of their own folder, through these
+  local header todo=("$@")
+  local -A seen
+  while [[ ${#todo[@]} -gt 0 ]]; do
+    header=${todo[0]} todo=("${todo[@]:1}")
+    [[ -z ${seen[$header]:-} ]] || continue
+    seen[$header]=1 todo+=($(sed -nE "s,^#include \"(${header%/*}/.*)\",\1,p" "$header"))
+  done
+  echo "${!seen[@]}"
+}
+together() {  # base, then header and checksums for each of a chain
+  local base=$1 alone="" all="" headers=() header copy i
+  copy=$(mktemp -d "$kept/copy.XXXXXX")
+  for ((i = 2; i < $#; i += 2)); do header=${!i} headers+=("$header") alone+=" -include $copy/$header" all+=" -include $header"; done
+  if [[ $base == - ]]; then g++ $flags -fsyntax-only -x c++ $all /dev/null
+  else
+    behind() { g++ -I"$copy" $flags -fsyntax-only -x c++ -DPPMA_HEADER_ONLY=0 -include "$kept/$1" $alone /dev/null 2> /dev/null; }
+    copied "$copy" "${headers[@]}"
+    behind "$base" || { copied "$copy" $(beside "${headers[@]}"); behind std; } ||
+      g++ $flags -fsyntax-only -x c++ -DPPMA_HEADER_ONLY=0$(units_of "${headers[@]}") -include "$kept/std" $all /dev/null
+  fi || { echo "one of these does not compile alone:${all//-include/}"; return 1; }
   for ((i = 2; i < $#; i += 2)); do header=${!i} sums=$((i + 1)); echo "${!sums}" > "$right/${header//\//_}"; done
 }
-export -f together precompile; export flags right kept
+export -f together copied units_of beside precompile; export flags right kept
 awk '{ print $1 }' "$1/tests/std_names.txt" | sort -u | sed 's/.*/#if __has_include(<&>)\n#include <&>\n#endif/' > "$kept/standard"
+# The parser behind JSON's literal, which nothing here has, would be instantiated anew by each process.
+json=$(echo '#include <nlohmann/json.hpp>' | g++ -M -x c++ - 2> /dev/null | grep -o '/[^ ]*/nlohmann/json\.hpp')
+if [[ -n $json ]]; then
+  { echo '#pragma GCC system_header'; sed 's/^ *return nlohmann::json::parse(s, s + n);/return {};/' "$json"; } > "$kept/json.hpp"
+  sed -i "s,#include <nlohmann/json.hpp>,#include \"$kept/json.hpp\"," "$kept/standard"
+fi
 plan "$1" | while read -r chain header sums base; do
   file=$right/${header//\//_}
   [[ -f $file && $(< "$file") == "$sums" ]] || echo "$chain $header $sums $base"

@@ -35,17 +35,34 @@ inline void poison(i64 bytes) {
   }
 }
 
-inline std::vector<Tensor> outcome(const std::function<Tensor(In)>& f, In inputs) {
+/// x (few,...) again and again along its first axis: (most,...), the last time perhaps in part.
+inline Tensor repeated(const Tensor& x, i64 most) {
+  const i64 few = x.dim(0);
+  std::vector<Tensor> parts(static_cast<std::size_t>(most / few), x);
+  if (most % few > 0) parts.push_back(narrow(x, 0, 0, most % few));
+  return parts.size() == 1 ? parts[0] : concat(parts, 0);
+}
+
+/// A gradient that arrives at a result of this shape, on the CPU in f64: exact in bf16.
+inline Tensor arriving(const Shape& shape) {
+  Tensor dy = Tensor::empty(shape, DType::f64);
+  for (i64 i = 0; i < dy.numel(); ++i)
+    dy.data<double>()[i] = static_cast<double>((i * 37 + 11) % 64) / 32 - 1;
+  return dy;
+}
+
+/// The value, and the gradients of the inputs. few: the inputs are so many samples again and again
+/// along their first axis, and so is the gradient that arrives; 0: all are different.
+inline std::vector<Tensor> outcome(const std::function<Tensor(In)>& f, In inputs, i64 few = 0) {
   std::vector<Tensor> in;
   for (const Tensor& t : inputs) {
     in.push_back(t.detach());
     if (is_floating(t.dtype())) in.back().requires_grad(true);
   }
   const Tensor y = f(in);
-  Tensor dy = Tensor::empty(y.shape(), DType::f64);
-  // exact in bf16
-  for (i64 i = 0; i < dy.numel(); ++i)
-    dy.data<double>()[i] = static_cast<double>((i * 37 + 11) % 64) / 32 - 1;
+  Shape different = y.shape();
+  if (few > 0) different.set(0, few);
+  const Tensor dy = few > 0 ? repeated(arriving(different), y.dim(0)) : arriving(different);
   y.backward(cast(dy, y.dtype()).to(y.device()));
   std::vector<Tensor> all{y.detach()};
   for (const Tensor& t : in) all.push_back(is_floating(t.dtype()) ? t.grad() : Tensor());
@@ -58,9 +75,13 @@ struct Tolerance {
   std::vector<double> of_each{};
 };
 
-/// inputs: f64 (or int64) on the CPU. parameters: those that stay f32 beside bf16.
+/// inputs: f64 (or int64) on the CPU. parameters: those that stay f32 beside bf16. batch: where the
+/// GPU must have many samples, so many along every input's first axis; the CPU computes those that
+/// are given, which are repeated. 0: as given.
 inline void compare(const std::string& name, const std::function<Tensor(In)>& f, In inputs,
-                    const std::vector<std::size_t>& parameters = {}, const Tolerance& most = {}) {
+                    const std::vector<std::size_t>& parameters = {}, const Tolerance& most = {},
+                    i64 batch = 0) {
+  const auto all = [batch](const Tensor& t) { return batch > 0 ? repeated(t, batch) : t; };
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
     INFO(name << ", " << to_string(dtype));
     std::vector<Tensor> here, there;
@@ -69,16 +90,18 @@ inline void compare(const std::string& name, const std::function<Tensor(In)>& f,
       const Tensor rounded = is_floating(inputs[k].dtype())
                                  ? cast(inputs[k], parameter ? accumulator_dtype(dtype) : dtype)
                                  : inputs[k];
-      there.push_back(rounded.to(Device::cuda));
+      there.push_back(all(rounded).to(Device::cuda));
       here.push_back(is_floating(inputs[k].dtype()) ? cast(rounded, DType::f64) : rounded);
     }
-    const auto want = outcome(f, here);
+    std::vector<Tensor> want = outcome(f, here);
+    for (Tensor& t : want)
+      if (t.defined()) t = all(t.detach());
     std::vector<Tensor> got[2];
     trim_memory(Device::cuda);  // few free blocks, all of which can be filled
     for (auto& run : got) {
       for (const Tensor& t : want)
         if (t.defined()) poison(t.numel() * 8), poison(t.numel() * 4), poison(t.numel() * 2);
-      for (const Tensor& t : outcome(f, there))
+      for (const Tensor& t : outcome(f, there, batch > 0 ? inputs[0].dim(0) : 0))
         run.push_back(t.defined() ? t.to(Device::cpu) : Tensor());
     }
     const double tolerance = dtype == DType::f64   ? most.f64

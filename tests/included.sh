@@ -88,10 +88,14 @@ fast() { "$@" $include -DPPMA_GRADIENTS=0 "$root/tests/included/fast_math.cpp" v
 only_compile() { "$@" $include $([[ -n $full ]] && echo -c || echo -fsyntax-only) "$root/tests/included/fast_math.cpp" -o fast.o; }
 if [[ -n $full ]] || ! has avx2; then try "g++ -O2 -ffast-math, SSE2" fast g++ -O2 -ffast-math; fi
 widest=$(has avx2 && echo "$avx2")
+# Two compilers share the two widths, but in full.
+shared=$([[ -z $full && ${#compilers[@]} -gt 1 ]] && has avx512bw && echo yes)
 for compiler in "${compilers[@]}"; do
-  if has avx2; then try "$compiler -Ofast, AVX2" fast "$compiler" -Ofast $avx2; else skip "no AVX2 here"; fi
-  if has avx512bw; then try "$compiler -Ofast, AVX-512" fast "$compiler" -Ofast $avx512
-  else try "$compiler -O0 -ffast-math, AVX-512: compiled only, it cannot run here" only_compile "$compiler" -O0 -ffast-math $avx512; fi
+  if ! has avx2; then skip "no AVX2 here"
+  elif [[ -z $shared || $compiler == clang++ ]]; then try "$compiler -Ofast, AVX2" fast "$compiler" -Ofast $avx2; fi
+  if ! has avx512bw; then
+    try "$compiler -O0 -ffast-math, AVX-512: compiled only, it cannot run here" only_compile "$compiler" -O0 -ffast-math $avx512
+  elif [[ -z $shared || $compiler == g++ ]]; then try "$compiler -Ofast, AVX-512" fast "$compiler" -Ofast $avx512; fi
 done
 
 # Those functions of the standard library are constants under such flags: core/float_bits.hpp has ours.

@@ -9,6 +9,7 @@
 #include "ppma/commands/visualize.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/io/image.hpp"
+#include "sanitized.hpp"
 
 using namespace commands_test;
 using io_test::Contains;
@@ -122,6 +123,7 @@ TEST_CASE("commands: a program trains a classifier as the tool does, and uses it
 TEST_CASE("commands: an observer stops a classifier's run, which goes on where it stopped",
           "[commands]") {
   if (PPMA_STB == 0) PPMA_SKIP("no stb_image, so no PNG");
+  if (brief()) return;  // three runs of what the others above do once
   const Folder folder;
   ClassifierTraining o = small_classifier(folder, "run");
   o.data.images = 16;

@@ -7,6 +7,7 @@ using namespace ppma;
 
 TEST_CASE("fpn: published size, names and shapes") {
   Rng rng(0);
+  const SkipInit skip;
   Fpn tiny({64, 128, 256, 512}, 256, rng), base({80, 160, 320, 512}, 256, rng);
   CHECK(parameter_count(tiny) == 2607104);
   CHECK(parameter_count(base) == 2635776);

@@ -262,7 +262,8 @@ TEST_CASE("tool: blocks that are computed again give the same weights", "[tool]"
     const auto train = [&](const char* out, const char* more) {
       const Result r = run("train --task " + task +
                            " --images 8 --test-images 4 --epochs 1 --batch 4 --overwrite --out '" +
-                           folder / out + "' " + more);
+                           folder / out + "' " + more +
+                           (task.starts_with("classify") ? "" : detect_test::light(folder, task)));
       INFO(r.err);
       REQUIRE(r.code == 0);
       return read_safetensors(folder / out + "/last.safetensors").tensors;
@@ -334,7 +335,7 @@ TEST_CASE("tool: a damaged file of a trained network is named, with what is wron
     REQUIRE(
         run("train --task " + task +
             " --images 4 --test-images 2 --size 64 --epochs 2 --batch 4 --stop-after 1 --out '" +
-            out + "'")
+            out + "'" + detect_test::light(folder, task))
             .code == 0);
     const Safetensors whole = read_safetensors(out + "/last.safetensors");
     const auto predict = [&](const char* part, const std::string& text) {
@@ -549,7 +550,9 @@ TEST_CASE("tool: --overwrite with a mistake in another option costs no run", "[t
   write_file(folder / "c.json", std::string_view(R"({"chanels": 8})"));
   for (const std::string task : {"classify", "segment", "detect"}) {
     const std::string begin = "train --overwrite --out '" + out + "' --task " + task;
-    REQUIRE(run(begin + " --images 4 --test-images 2 --size 64 --batch 2 --epochs 1").code == 0);
+    REQUIRE(run(begin + " --images 4 --test-images 2 --size 64 --batch 2 --epochs 1" +
+                (task == "classify" ? "" : detect_test::light(folder, task)))
+                .code == 0);
     std::vector<std::vector<u8>> before;
     for (const std::string& f : files) before.push_back(read_file(out + f));
     std::vector<std::string> mistakes{" --data folder --data-dir '" + folder / "" + "'",
@@ -834,7 +837,8 @@ TEST_CASE(
     INFO(task);
     const std::string out = folder / "run", name = task.substr(0, task.find(' '));
     REQUIRE(run("train --overwrite --task " + task +
-                " --images 4 --test-images 2 --size 64 --epochs 1 --batch 4 --out '" + out + "'")
+                " --images 4 --test-images 2 --size 64 --epochs 1 --batch 4 --out '" + out + "'" +
+                detect_test::light(folder, task))
                 .code == 0);
     const Safetensors trained = read_safetensors(out + "/last.safetensors");
     TensorMap bare;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <sstream>
 
@@ -116,6 +117,7 @@ TEST_CASE("tool: every option of every subcommand refuses values that mean nothi
   const Folder folder;
   write_file(folder / "a.pth", std::string_view("there"));
   const Empty empty;
+  const bool full = std::getenv("PPMA_TEST_FULL") != nullptr;
   i64 numbers = 0, texts = 0;
   for (const std::string& command : commands()) {
     const Result all = run(command + " --help-all"), usual = run(command + " --help");
@@ -126,7 +128,11 @@ TEST_CASE("tool: every option of every subcommand refuses values that mean nothi
       std::vector<std::string> wrong{"", "\xff\xfe"};  // as a shell gets them
       if (o.is_number()) {
         ++numbers;
-        wrong.insert(wrong.end(), {"nan", "inf", "-inf", "1e999", "x", "1x"});
+        // What is no number is one function's to refuse; each of these meets some dozens of options.
+        static const char* const no_numbers[] = {"nan", "x", "inf", "1x", "-inf", "1e999"};
+        for (i64 n = 0; n < 6; ++n)
+          if (full || n == numbers % 6 || (n == 0 && o.type[0] == 'F'))
+            wrong.push_back(no_numbers[n]);
         for (const char* value : {"-1", "0", "0.5", "2147483648", "1e30", "18446744073709551616"})
           if (!o.takes(std::stod(value))) wrong.push_back(value);
       } else {

@@ -144,6 +144,7 @@ struct Vit {
 #include "ppma/ops/matmul.hpp"
 #include "ppma/ops/residual.hpp"
 #include "ppma/polyline/attention.hpp"
+#include "ppma/polyline/decay.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
