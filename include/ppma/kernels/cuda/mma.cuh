@@ -9,6 +9,8 @@
 
 #include <cuda_bf16.h>
 
+#include <type_traits>
+
 #include "ppma/kernels/cuda/copy_async.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::detail {
@@ -57,6 +59,18 @@ __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+
+/// Calls f with a head's width, of up to 64, as a constant that tiles of products have: rounded up
+/// to `least` (16 or 32), 32 or 64.
+template <int least, class F>
+void with_tile_width(i64 width, F&& f) {
+  if (width <= least)
+    f(std::integral_constant<int, least>{});
+  else if (width <= 32)
+    f(std::integral_constant<int, 32>{});
+  else
+    f(std::integral_constant<int, 64>{});
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail

@@ -258,15 +258,6 @@ Lines lines(const AttentionShape& x, bool along_rows, const polyline_gpu::LineOr
   return s;
 }
 
-template <class F>
-void with_head(i64 d, F&& f) {
-  if (d <= 16)
-    f(std::integral_constant<int, 16>{});
-  else if (d <= 32)
-    f(std::integral_constant<int, 32>{});
-  else
-    f(std::integral_constant<int, 64>{});
-}
 /// Calls f with the 8-key tiles of a line, at most 8 at a time.
 template <class F>
 void with_length(i64 length, F&& f) {

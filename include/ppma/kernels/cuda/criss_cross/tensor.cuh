@@ -123,7 +123,7 @@ void forward(Order order, const AttentionArgs<T>& in, T* y) {
   const bf16* const v = in.v;
   const bool both = order == Order::both;
   const polyline_gpu::LineOrders orders = polyline_gpu::line_orders(in);
-  with_head(x.head_width, [&](auto width) {
+  detail::with_tile_width<16>(x.head_width, [&](auto width) {
     constexpr int D = decltype(width)::value;
     if constexpr (D <= 32)
       if (in.row_orders == nullptr && run_map<D>(order, in, y)) return;

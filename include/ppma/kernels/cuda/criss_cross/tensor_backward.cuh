@@ -40,7 +40,7 @@ void backward(Order order, const AttentionArgs<T>& in, const T* dy,
   const Workspace<bf16> work((both ? 4 : 2) * size, Device::cuda);
   bf16 *const t1 = work.data(), *const d1 = t1 + size, *const t2 = d1 + (both ? size : 0),
               *const d2 = t2 + (both ? size : 0);
-  with_head(x.head_width, [&](auto width) {
+  detail::with_tile_width<16>(x.head_width, [&](auto width) {
     constexpr int D = decltype(width)::value;
     if (both) {
       run_backward<D, 0>(in, orders, true, {.x0 = v, .g0 = dy, .mixed = t1, .back0 = d2});

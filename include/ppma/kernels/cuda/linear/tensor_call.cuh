@@ -129,16 +129,6 @@ struct Call {
   }
 };
 
-template <class F>
-void with_head(i64 d, F&& f) {
-  if (d <= 16)
-    f(std::integral_constant<int, 16>{});
-  else if (d <= 32)
-    f(std::integral_constant<int, 32>{});
-  else
-    f(std::integral_constant<int, 64>{});
-}
-
 template <int D>
 void forward_of(Paths paths, const AttentionArgs<bf16>& in, bf16* y) {
   const Call<D> call(in);
@@ -236,13 +226,14 @@ void backward_of(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
 }
 
 inline void forward(Paths paths, const AttentionArgs<bf16>& in, bf16* y) {
-  with_head(in.shape.head_width,
-            [&](auto width) { forward_of<decltype(width)::value>(paths, in, y); });
+  detail::with_tile_width<16>(
+      in.shape.head_width, [&](auto width) { forward_of<decltype(width)::value>(paths, in, y); });
 }
 inline void backward(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
                      const AttentionGradients<bf16>& to) {
-  with_head(in.shape.head_width,
-            [&](auto width) { backward_of<decltype(width)::value>(paths, in, dy, to); });
+  detail::with_tile_width<16>(in.shape.head_width, [&](auto width) {
+    backward_of<decltype(width)::value>(paths, in, dy, to);
+  });
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::linear_tensor

@@ -10,10 +10,7 @@ namespace ppma::inline PPMA_ABI::kernels::whole_tensor {
 /// Calls f with the head width rounded up to 32 or 64 as a constant.
 template <class F>
 void with_head(const Lines& g, F&& f) {
-  if (g.head_width <= 32)
-    f(std::integral_constant<int, 32>{});
-  else
-    f(std::integral_constant<int, 64>{});
+  detail::with_tile_width<32>(g.head_width, f);
 }
 /// The same, and with the width of a line in pieces of eight cells, 1 or 2.
 template <class F>
