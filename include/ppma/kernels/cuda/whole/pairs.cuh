@@ -13,12 +13,10 @@ __device__ __forceinline__ const __nv_bfloat162& as_bf16(const unsigned& pair) {
 __device__ __forceinline__ unsigned as_bits(const __nv_bfloat162& pair) {
   return reinterpret_cast<const unsigned&>(pair);
 }
-/// Two numbers next to each other, and the product with two others: bf16 for the left factor of a
-/// product of matrices, float for gradients.
 __device__ __forceinline__ void set(unsigned& pair, float low, float high) {
   pair = detail::rounded_pair(low, high);
 }
-__device__ __forceinline__ void set(float2& pair, float low, float high) { pair = {low, high}; }
+/// In float, for gradients.
 __device__ __forceinline__ float2 times(float2 x, float2 y) { return {x.x * y.x, x.y * y.y}; }
 /// Of two pairs in bf16: products, sums, and x y + z with one rounding.
 __device__ __forceinline__ unsigned times(unsigned x, unsigned y) {
