@@ -142,7 +142,9 @@ std::vector<Tensor> strong_inputs(const Size& s, double open, double most) {
 void compare_values(const std::string& name, const std::function<Tensor(cuda_test::In)>& f,
                     cuda_test::In inputs, i64 batch, double most) {
   const NoGrad not_recorded;
+  const i64 few = inputs[0].dim(0);
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
+    if (batch > few && dtype != DType::bf16) continue;  // no other way for many maps
     // bf16's kernels work in powers of two: a score and what is taken from it are rounded, above
     // and below the fraction, each to 2^-24 of itself. Of 2e6 nothing is left.
     if (dtype == DType::bf16 && most > 1e6) continue;
@@ -153,7 +155,9 @@ void compare_values(const std::string& name, const std::function<Tensor(cuda_tes
       there.push_back(cuda_test::repeated(rounded, batch).to(Device::cuda));
       here.push_back(cast(rounded, DType::f64));
     }
-    CHECK(distance(f(there).to(Device::cpu), cuda_test::repeated(f(here), batch)) <=
+    const Tensor got = f(there).to(Device::cpu);
+    CHECK(cuda_test::repeats(got, few));
+    CHECK(distance(narrow(got, 0, 0, few), f(here)) <=
           (dtype == DType::bf16 ? tolerance.bf16 + std::exp2(-22) * most : tolerance.f32));
   }
 }

@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "catch.hpp"
+#include "cuda_compare.hpp"
 #include "polyline/help.hpp"
 #include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/layout.hpp"
@@ -65,15 +65,19 @@ void compare(const Size& s, double weakest_decay, double score_deviation) {
                  again = run(rounded, s.heads, paths, dtype, Device::cuda);
       INFO("B " << s.batch << " G " << s.heads << " H " << s.height << " W " << s.width << " d "
                 << s.d << ", paths " << to_string(paths) << ", " << to_string(dtype));
-      const double tolerance = dtype == DType::f64 ? 1e-11 : dtype == DType::f32 ? 2e-5 : 1e-2;
+      // On small maps a weight in bf16 is a product of four factors that are rounded, as it is: each
+      // by 2^-8 of itself at most. Few elements show all five, so their norm is held to less.
+      const bool small = s.height <= 16 && s.width <= 16 && paths != Paths::none;
+      const double tolerance = dtype == DType::f64   ? 1e-11
+                               : dtype == DType::f32 ? 2e-5
+                               : small               ? 5 * std::exp2(-8)
+                                                     : 1e-2;
       REQUIRE(got.size() == want.size());
       for (std::size_t t = 0; t < got.size(); ++t) {
         INFO("result " << t << " (y, dq, dk, dv, dlog_alpha, dlog_beta)");
-        REQUIRE(polyline_test::largest(cast(got[t], DType::f64)) < 1e300);
         CHECK(largest_difference(cast(got[t], DType::f64), want[t]) <= tolerance);
-        const auto a = cast(got[t], DType::f64).to_vector<double>(),
-                   b = cast(again[t], DType::f64).to_vector<double>();
-        CHECK(std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
+        if (dtype == DType::bf16) CHECK(distance(got[t], want[t]) <= 6e-3);
+        CHECK(cuda_test::same_bits(got[t], again[t]));
       }
     }
 }
@@ -145,8 +149,7 @@ TEST_CASE("whole attention in bf16 on the GPU, large maps", "[cuda][attention]")
       REQUIRE(polyline_test::largest(cast(got[t], DType::f64)) < 1e300);
       // Of large scores few count: the rounding of dS to bf16 is left in the gradients.
       CHECK(largest_difference(cast(got[t], DType::f64), wide) <= (deviation > 1 ? 4e-2 : 1e-2));
-      CHECK(std::memcmp(got[t].raw(), again[t].raw(), static_cast<std::size_t>(got[t].bytes())) ==
-            0);
+      CHECK(cuda_test::same_bits(got[t], again[t]));
     }
   }
 }
@@ -190,7 +193,7 @@ TEST_CASE("whole attention with a local term in one kernel of the GPU", "[cuda][
       const Tensor one = there_one.to(Device::cpu),
                    two = run(DType::bf16, DType::f32).to(Device::cpu);
       CHECK(largest_difference(cast(one, DType::f64), want) <= 1e-2);
-      CHECK(std::memcmp(one.raw(), two.raw(), static_cast<std::size_t>(one.bytes())) == 0);
+      CHECK(cuda_test::same_bits(one, two));
     }
   }
 }
