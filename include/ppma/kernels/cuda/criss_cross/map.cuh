@@ -55,7 +55,7 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
     sum_line<NT>(w.sums, w.decay, way.length, lane);
     if (!largest && any_closed(w.sums, way.length)) most = positive_infinity<float>();
     float passed[NT][4];
-    load_sums<NT>(passed, w.sums, lane);
+    load_columns<NT>(passed, w.sums);
     Right<D, NT> key, right0, right1;
     load_line<rows || !stay, D, NT>(key, w.keys, stay ? line : 0, way.length,
                                     lane / 16 * 8 + lane % 8, lane / 8 % 2, straight);

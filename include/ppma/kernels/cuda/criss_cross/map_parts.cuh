@@ -115,22 +115,6 @@ __device__ __forceinline__ void sum_line(float* sums, float2 log_decay, int leng
   __syncwarp();
 }
 
-/// The keys' share of a line's masks, as products start from it: rows l / 4 and l / 4 + 8 see the
-/// same two keys. (Loaded twice and not copied: so each tile has four registers that products read
-/// as they are.)
-template <int NT>
-__device__ __forceinline__ void load_sums(float (&key)[NT][4], const float* sums, int lane) {
-  const unsigned from = detail::shared_address(sums + lane % 4 * 2);
-#pragma unroll
-  for (int n = 0; n < NT; ++n)
-#pragma unroll
-    for (int e = 0; e < 4; e += 2)
-      asm volatile("ld.volatile.shared.v2.f32 {%0,%1}, [%2];"
-                   : "=f"(key[n][e]), "=f"(key[n][e + 1])
-                   : "r"(from + 32u * static_cast<unsigned>(n))
-                   : "memory");
-}
-
 inline constexpr float headroom = 43, sum_limit = 0x1p115f;  // of the weights, in powers of two
 
 /// What the scores of 16 queries from 16 m on start from with the keys of tile n, 8 n to 8 n + 7. A

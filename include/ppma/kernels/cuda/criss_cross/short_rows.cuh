@@ -63,11 +63,11 @@ struct Rows {
     for (int t = 0; t < n; ++t) begin[t] = x[t] + from;
 #pragma unroll
     for (int i = 0; i < count; ++i) {
-      const unsigned at = there(i) ? offset(i) : 0;
+      const unsigned at = offset(i);
 #pragma unroll
       for (int t = 0; t < n; ++t)
         detail::copy_async_once(tiles + t * short_tile<D, NT> + place + i * rows * stride,
-                                length > 0 ? begin[t] + at : x[t], there(i));
+                                begin[t] + at, there(i));
     }
   }
   /// Asks for what write() will add, so that it comes from the L2 cache.

@@ -22,44 +22,29 @@ __device__ __forceinline__ unsigned turned(unsigned x) {
   return y;
 }
 
-/// dc of 16 keys (rows of t) and of all queries (columns), from the gradients of their scores: +
-/// for a key whose query is before it, - for its query, and the other way round.
+/// dc of 16 keys (rows of t) and of all queries (columns), from the gradients of their scores: + for
+/// a key whose query is before it, - for its query, and the other way round. near[e]: the sign of
+/// row lane / 4 less column lane % 4 * 2 + e, which is all that the own 16 x 16 need: others there
+/// are before or behind.
 template <int NT>
 __device__ __forceinline__ void add_both(Two& keys, float (&queries)[NT][2],
-                                         const float (&t)[NT][4], int row0) {
-  const int lane = lane_index(), behind = lane / 4 - lane % 4 * 2;  // of the own 16 x 16
+                                         const float (&t)[NT][4], int row0,
+                                         const float (&near)[2]) {
 #pragma unroll
-  for (int n = 0; n < NT; n += 2) {
-    if (8 * n == row0) {
+  for (int n = 0; n < NT; ++n) {
+    if (n / 2 * 16 == row0) {
 #pragma unroll
-      for (int k = 0; k < 2; ++k)
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          if (n + k >= NT) continue;
-          constexpr int last = NT - 1;
-          const float(&x)[4] = t[n + k < NT ? n + k : last];
-          const int upper = behind - 8 * k - e, lower = upper + 8;
-          const float a = upper > 0   ? x[e]
-                          : upper < 0 ? -x[e]
-                                      : 0.0f,
-                      b = lower > 0   ? x[2 + e]
-                          : lower < 0 ? -x[2 + e]
-                                      : 0.0f;
-          keys.upper += a, keys.lower += b;
-          queries[n + k < NT ? n + k : last][e] -= a + b;
-        }
+      for (int e = 0; e < 2; ++e) {
+        const float upper = n % 2 == 0 ? t[n][e] * near[e] : -t[n][e],
+                    lower = n % 2 == 0 ? t[n][2 + e] : t[n][2 + e] * near[e];
+        keys.upper += upper, keys.lower += lower, queries[n][e] -= upper + lower;
+      }
     } else {
       const float sign = 8 * n < row0 ? 1.0f : -1.0f;
-#pragma unroll
-      for (int k = 0; k < 2; ++k) {
-        if (n + k >= NT) continue;
-        constexpr int last = NT - 1;
-        const int m = n + k < NT ? n + k : last;
-        keys.upper = ::fmaf(sign, t[m][0] + t[m][1], keys.upper);
-        keys.lower = ::fmaf(sign, t[m][2] + t[m][3], keys.lower);
-        queries[m][0] = ::fmaf(-sign, t[m][0] + t[m][2], queries[m][0]);
-        queries[m][1] = ::fmaf(-sign, t[m][1] + t[m][3], queries[m][1]);
-      }
+      keys.upper = ::fmaf(sign, t[n][0] + t[n][1], keys.upper);
+      keys.lower = ::fmaf(sign, t[n][2] + t[n][3], keys.lower);
+      queries[n][0] = ::fmaf(-sign, t[n][0] + t[n][2], queries[n][0]);
+      queries[n][1] = ::fmaf(-sign, t[n][1] + t[n][3], queries[n][1]);
     }
   }
 }
@@ -67,11 +52,11 @@ __device__ __forceinline__ void add_both(Two& keys, float (&queries)[NT][2],
 /// What a warp works with: its head's columns of the tiles, and its sums.
 struct Own {
   bf16 *queries, *keys, *x0, *g0, *x1, *g1, *mixed;
-  float *sums, *log_sums, *means, *dsums;
+  float *sums, *log_sums, *less, *dsums;  // less: minus sum P dP
   bool walls;
 };
 
-/// log_sums, means and P x0.
+/// log_sums, less and P x0.
 template <int D, int NT, int pairs>
 __device__ __forceinline__ void by_queries(const Own& own, int length, bool mix_x0) {
   constexpr int stride = Rows<D, NT>::stride;
@@ -120,7 +105,7 @@ __device__ __forceinline__ void by_queries(const Own& own, int length, bool mix_
       const bool upper = row < length, lower = row + 8 < length;
       own.log_sums[row] = upper ? most.upper * log2_e + ::log2f(z[0]) : -nowhere;
       own.log_sums[row + 8] = lower ? most.lower * log2_e + ::log2f(z[2]) : -nowhere;
-      own.means[row] = upper ? mean.upper : 0, own.means[row + 8] = lower ? mean.lower : 0;
+      own.less[row] = upper ? -mean.upper : 0, own.less[row + 8] = lower ? -mean.lower : 0;
     }
   }
 }
@@ -129,7 +114,9 @@ __device__ __forceinline__ void by_queries(const Own& own, int length, bool mix_
 template <int D, int NT, int pairs>
 __device__ __forceinline__ void by_keys(const Own& own, int length, const Backward& to) {
   constexpr int stride = Rows<D, NT>::stride;
-  const int lane = lane_index(), column = lane % 4 * 2;
+  const int lane = lane_index(), column = lane % 4 * 2, behind = lane / 4 - column;
+  const float near[2] = {static_cast<float>(::min(::max(behind, -1), 1)),
+                         static_cast<float>(::min(::max(behind - 1, -1), 1))};
   float dquery[pairs > 0 ? (NT + 1) / 2 : 1][D / 8][4] = {}, queries_dc[NT][2] = {};
 #pragma unroll 1
   for (int row0 = 0; row0 < length; row0 += 16) {
@@ -155,11 +142,7 @@ __device__ __forceinline__ void by_keys(const Own& own, int length, const Backwa
     if (pairs == 2 && to.back1) add_mix<D, NT>(out1, p, own.g1, stride);
     if constexpr (pairs > 0) {
       float dp[NT][4], dkey[D / 8][4] = {};
-#pragma unroll
-      for (int n = 0; n < NT; ++n) {
-        const float2 mean = *reinterpret_cast<const float2*>(own.means + n * 8 + column);
-        dp[n][0] = dp[n][2] = -mean.x, dp[n][1] = dp[n][3] = -mean.y;
-      }
+      load_columns<NT>(dp, own.less);
       unsigned value[D / 16][4];
       load_left<D>(value, own.x0 + at, stride);
       add_scores<D, NT>(dp, value, own.g0, stride);
@@ -173,7 +156,7 @@ __device__ __forceinline__ void by_keys(const Own& own, int length, const Backwa
         for (int e = 0; e < 4; ++e) t[n][e] *= dp[n][e];
       if (to.dlog_decay) {
         Two dc{0, 0};
-        add_both<NT>(dc, queries_dc, t, row0);
+        add_both<NT>(dc, queries_dc, t, row0, near);
         dc = {over_quad(dc.upper), over_quad(dc.lower)};
         if (lane % 4 == 0) own.dsums[row] = dc.upper, own.dsums[row + 8] = dc.lower;
       }
@@ -237,8 +220,8 @@ __global__ void __launch_bounds__(short_threads, pairs == 0 ? 4 : 3)
   bf16 *const x1 = g0 + (pairs == 2 ? tile : 0), *const g1 = x1 + (pairs == 2 ? tile : 0),
               *const mixed = g1 + (pairs == 1 ? 0 : tile);
   float* const sums = reinterpret_cast<float*>(mixed + tile);
-  float *const log_sums = sums + 4 * padded, *const means = log_sums + 4 * padded,
-               *const dsums = means + 4 * padded;
+  float *const log_sums = sums + 4 * padded, *const less = log_sums + 4 * padded,
+               *const dsums = less + 4 * padded;
   const Rows<D, NT> rows(s, here);
   if constexpr (pairs == 2)
     rows.template fetch<6>(queries, {q, k, to.x0, to.g0, to.x1, to.g1});
@@ -254,13 +237,13 @@ __global__ void __launch_bounds__(short_threads, pairs == 0 ? 4 : 3)
   __syncthreads();
   const int head = warp_index(), c = head * D, first = head * padded;
   if (head < here.heads) {
-    const Own own{queries + c,   keys + c,      x0 + c,
-                  g0 + c,        x1 + c,        g1 + c,
-                  mixed + c,     sums + first,  log_sums + first,
-                  means + first, dsums + first, any_closed(sums + first, s.length)};
+    const Own own{queries + c,  keys + c,      x0 + c,
+                  g0 + c,       x1 + c,        g1 + c,
+                  mixed + c,    sums + first,  log_sums + first,
+                  less + first, dsums + first, any_closed(sums + first, s.length)};
 #pragma unroll
     for (int i = lane_index(); i < padded; i += 32)  // of tokens behind the last 16 queries
-      own.log_sums[i] = -nowhere, own.means[i] = 0;
+      own.log_sums[i] = -nowhere, own.less[i] = 0;
     __syncwarp();
     by_queries<D, NT, pairs>(own, s.length, to.mixed != nullptr);
     __syncwarp();
