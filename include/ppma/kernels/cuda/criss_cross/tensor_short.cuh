@@ -22,10 +22,10 @@ __device__ __forceinline__ unsigned turned(unsigned x) {
   return y;
 }
 
-/// dc of 16 keys (rows of t) and of all queries (columns), from the gradients of their scores: + for
-/// a key whose query is before it, - for its query, and the other way round. near[e]: the sign of
-/// row lane / 4 less column lane % 4 * 2 + e, which is all that the own 16 x 16 need: others there
-/// are before or behind.
+/// dc of 16 keys (rows of t) and of all queries (columns), from the gradients of their scores: +
+/// for a key whose query is before it, - for its query, and the other way round. near[e]: the
+/// sign of row lane / 4 less column lane % 4 * 2 + e, which is all that the own 16 x 16 need:
+/// others there are before or behind.
 template <int NT>
 __device__ __forceinline__ void add_both(Two& keys, float (&queries)[NT][2],
                                          const float (&t)[NT][4], int row0,
