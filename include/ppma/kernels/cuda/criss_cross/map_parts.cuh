@@ -117,10 +117,10 @@ __device__ __forceinline__ void sum_line(float* sums, float2 log_decay, int leng
 
 inline constexpr float headroom = 43, sum_limit = 0x1p115f;  // of the weights, in powers of two
 
-/// What the scores of 16 queries from 16 m on start from with the keys of tile n, 8 n to 8 n + 7. A
-/// key before its query has the mask c_query - c_key, one behind it c_key - c_query: the keys' share
-/// is here (`key` has it for keys behind; scores() turns it when they are passed), the query's in
-/// weights(). Among the query's own eight keys it is the whole mask.
+/// What the scores of 16 queries from 16 m on start from with the keys of tile n, 8 n to 8 n + 7.
+/// A key before its query has the mask c_query - c_key, one behind it c_key - c_query: the keys'
+/// share is here (`key` has it for keys behind; scores() turns it when they are passed), the
+/// query's in weights(). Among the query's own eight keys it is the whole mask.
 template <int m, int n>
 __device__ __forceinline__ void start(float (&t)[4], const float (&key)[4], Two c) {
   if constexpr (n == 2 * m) {
