@@ -115,6 +115,18 @@ TEST_CASE("criss-cross attention on the GPU of many maps", "[cuda][attention]") 
   compare({60, 1, 50, 56, 16}, 1e-5, 30, narrow);
 }
 
+// Enough lines for a block of four heads each, with which backward takes a warp a head: full and
+// ragged lines, and heads that do not fill the last block.
+TEST_CASE("criss-cross attention on the GPU of many lines of four heads", "[cuda][attention]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  const std::vector<DType> narrow{DType::bf16};
+  compare({30, 4, 56, 56, 16}, 0.2, 1, narrow);
+  compare({60, 5, 28, 27, 32}, 0.2, 1, narrow);
+  compare({40, 3, 31, 26, 16}, 0.2, 1, narrow);
+  compare({40, 7, 33, 50, 16}, 1e-13, 1, narrow);
+  compare({30, 4, 50, 56, 16}, 1e-5, 30, narrow);
+}
+
 TEST_CASE("criss-cross attention on the GPU under strong decay and large scores",
           "[cuda][attention]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");

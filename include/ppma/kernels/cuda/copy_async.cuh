@@ -23,6 +23,10 @@ __device__ __forceinline__ void copy_async_once(unsigned address, const void* fr
 __device__ __forceinline__ void copy_async_once(bf16* to, const bf16* from) {
   copy_async_once(shared_address(to), from);
 }
+__device__ __forceinline__ void copy_async_once(bf16* to, const bf16* from, bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(there ? 16 : 0));
+}
 __device__ __forceinline__ void copy_async(float* to, const float* from, bool there) {
   copy_async(reinterpret_cast<bf16*>(to), reinterpret_cast<const bf16*>(from), there);
 }

@@ -95,6 +95,20 @@ __device__ __forceinline__ float top_of_quad(float x) {
   return ::fmaxf(x, __shfl_xor_sync(~0u, x, 2));
 }
 
+// What products of scores start from: x[column], which a lane's two rows share. (Loaded twice and
+// not copied: so each tile has four registers that products read as they are.)
+template <int NT>
+__device__ __forceinline__ void load_columns(float (&t)[NT][4], const float* x) {
+  const unsigned from = detail::shared_address(x + lane_index() % 4 * 2);
+#pragma unroll
+  for (int n = 0; n < NT; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; e += 2)
+      asm volatile("ld.volatile.shared.v2.f32 {%0,%1}, [%2];"
+                   : "=f"(t[n][e]), "=f"(t[n][e + 1])
+                   : "r"(from + 32u * static_cast<unsigned>(n))
+                   : "memory");
+}
 // Whether a path along a line may be closed: its last sum is the largest.
 __device__ __forceinline__ bool any_closed(const float* sums, int length) {
   return -sums[length - 1] >= polyline_gpu::limit_bf16;

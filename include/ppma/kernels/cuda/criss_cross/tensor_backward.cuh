@@ -4,7 +4,7 @@
 // leaves T and dT; the other works out its own T and dT with its gradients; then the first
 // direction's gradients, added.
 
-#include "ppma/kernels/cuda/criss_cross/tensor_pass.cuh"
+#include "ppma/kernels/cuda/criss_cross/tensor_short.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
 
@@ -16,6 +16,7 @@ void run_backward(const AttentionArgs<bf16>& in, const polyline_gpu::LineOrders&
     constexpr int NT = decltype(length)::value, tiles = pairs == 2 ? 6 : 4;
     constexpr int most = backward_threads / 32;
     const Lines s = lines<D, NT>(x, along_rows, orders, most, tiles, most, 4);
+    if (run_short<D, NT, pairs>(in, s, along_rows, to)) return;
     const int tasks = (s.length + 15) / 16,
               warps = s.group * std::clamp(tasks, (4 + s.group - 1) / s.group, most / s.group),
               bytes = shared_bytes<D, NT>(s, tiles, warps, 4);
