@@ -99,8 +99,8 @@ int join_bytes(int owners, bool local) {
 
 /// See tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time. A block has
 /// all groups, or of several in x a group a warp; with several splits an owner has one at most.
-template <int D, int WT, int splits>
-__global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : forward_warps<WT>),
+template <int D, int WT, int splits, int most_owners = few_owners>
+__global__ void __launch_bounds__(32 * (splits > 1 ? splits * most_owners : forward_warps<WT>),
                                   splits > 1 ? 1 : forward_blocks<D, WT>)
     small_forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
                   const float* log_b, float share1, float share2, LocalTerm local, bf16* y,
