@@ -16,7 +16,8 @@ struct TwoSums {
   Sums<T> of[2];
 };
 
-// dx (images, h, w, n) of dy (images, oh, ow, CI) and w (n, 9, CI): m has the output's columns, of dy, and n of dx.
+// dx (images, h, w, n) of dy (images, oh, ow, CI) and w (n, 9, CI): m has the output's columns, of
+// dy, and n of dx.
 template <int CI, int T, int threads, int blocks>
 __global__ void __launch_bounds__(threads, blocks)
     convolve_dx(Map m, const bf16* dy, const bf16* w, bf16* dx) {
