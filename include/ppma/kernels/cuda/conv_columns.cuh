@@ -47,8 +47,8 @@ template <int CI, int T>
 using LeftFactors = unsigned[9][T][steps<CI>][4];
 
 /// Those of CI of a pixel's `channels` input channels and of a slice of 16 T output channels; w (n,
-/// 9, channels), from the first of the CI on. Lane q of four has eight of each 32 channels, and four
-/// of 16 that are left.
+/// 9, channels), from the first of the CI on. Lane q of four has eight of each 32 channels, and
+/// four of 16 that are left.
 template <int CI, int T>
 __device__ __forceinline__ void load_weights(LeftFactors<CI, T>& weight, const bf16* w,
                                              int channels, int slice) {

@@ -181,7 +181,8 @@ struct Places {
 };
 
 // out (images, oh, ow, n) = F(x (images, h, w, parts CI) * w (n, 9, parts CI) + bias); `groups` of
-// `warps` a block. Of several parts each has a warp of its own, and the first adds what the others have.
+// `warps` a block. Of several parts each has a warp of its own, and the first adds what the others
+// have.
 template <int CI, int S, int T, int warps, int groups, int blocks, int parts, class F>
 __global__ void __launch_bounds__(warps* groups * 32, blocks)
     convolve(Map m, const bf16* x, const bf16* w, const bf16* bias, bf16* out) {

@@ -33,8 +33,8 @@ __device__ __forceinline__ void copy_taps(const LocalTerm& local, int channel0, 
 template <int D>
 inline constexpr int term_pitch = D + 8;
 
-/// The local terms of a group's 16 cells into `terms`, by the `splits` warps of its owner: a lane has
-/// eight channels of `each` neighbours, which share most of what they see.
+/// The local terms of a group's 16 cells into `terms`, by the `splits` warps of its owner: a lane
+/// has eight channels of `each` neighbours, which share most of what they see.
 template <int D, int splits, class Map>
 __device__ __forceinline__ void local_terms(const Map& map, const float* taps, int group,
                                             float* terms) {
