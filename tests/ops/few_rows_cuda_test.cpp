@@ -70,6 +70,7 @@ TEST_CASE("cuda: products of few rows", "[cuda]") {
   }
 }
 
+// And of some more, in columns and gathered.
 TEST_CASE("cuda: convolutions of few pixels with packed weights", "[cuda]") {
   using namespace few_rows_test;
   if (!cuda::available()) PPMA_SKIP("no GPU");
@@ -82,7 +83,8 @@ TEST_CASE("cuda: convolutions of few pixels with packed weights", "[cuda]") {
                         Size{1, 57, 55, 32, 64, 3, 2, 1}, Size{3, 5, 4, 16, 36, 3, 1, 0},
                         Size{1, 9, 8, 48, 24, 5, 1, 2}, Size{2, 8, 8, 16, 32, 2, 2, 0},
                         Size{1, 6, 7, 32, 48, 1, 1, 0}, Size{9, 40, 40, 32, 64, 3, 1, 1},
-                        Size{1, 6, 7, 8, 16, 3, 1, 1}, Size{4, 28, 28, 128, 256, 3, 2, 1}}) {
+                        Size{1, 6, 7, 8, 16, 3, 1, 1}, Size{4, 28, 28, 128, 256, 3, 2, 1},
+                        Size{8, 13, 13, 256, 160, 3, 2, 1}, Size{12, 40, 40, 48, 96, 3, 2, 1}}) {
     INFO(s.batch << " x " << s.h << " x " << s.w << ", " << s.in << " to " << s.out << ", kernel "
                  << s.kernel << ", stride " << s.stride);
     Rng rng(6);

@@ -170,13 +170,17 @@ void convolve_gathered(Cuda on, const ConvMap& m, const T* x, const ConvWeights<
   const bool dense = m.out_row == m.ow * m.out_col && m.out_batch == m.oh * m.out_row,
              plain = is_matrix(m);
   const i64 k = plain ? c : row_width<T>(m), once = plain ? all : pixels_at_once<T>(m, k);
-  const Workspace<T> packed(m.groups * k * n, Device::cuda),
+  // Weights whose taps are neighbours are the product's factor as they lie.
+  const bool packs = m.groups != 1 || !weights.by_taps(m.th, m.tw, c) || weights.n_step != k;
+  const Workspace<T> packed(packs ? m.groups * k * n : 1, Device::cuda),
       rows(plain ? 1 : once * k, Device::cuda);
   const Workspace<T> results(dense ? 1 : once * n, Device::cuda);
-  pack_taps<<<cuda::blocks(m.co * c, 256), 256, 0, cuda::stream()>>>(
-      m, weights, static_cast<unsigned>(c), static_cast<unsigned>(n), static_cast<unsigned>(k),
-      packed.data());
-  cuda::launched("conv2d");
+  if (packs) {
+    pack_taps<<<cuda::blocks(m.co * c, 256), 256, 0, cuda::stream()>>>(
+        m, weights, static_cast<unsigned>(c), static_cast<unsigned>(n), static_cast<unsigned>(k),
+        packed.data());
+    cuda::launched("conv2d");
+  }
   for (i64 p0 = 0; p0 < all; p0 += once)
     for (i64 group = 0; group < m.groups; ++group) {
       const i64 pixels = std::min(once, all - p0);
@@ -184,7 +188,8 @@ void convolve_gathered(Cuda on, const ConvMap& m, const T* x, const ConvWeights<
       Gemm<T> g;
       g.m = pixels, g.n = n, g.k = k;
       g.a = plain ? x + p0 * k : rows.data(), g.lda = k;
-      g.b = packed.data() + group * k * n, g.ldb = n;
+      g.b = packs ? packed.data() + group * k * n : weights.w, g.ldb = packs ? n : k;
+      g.tb = !packs;
       g.c = dense ? out + p0 * m.out_col + group * n : results.data(),
       g.ldc = dense ? m.out_col : n;
       g.bias = bias ? bias + group * n : nullptr;

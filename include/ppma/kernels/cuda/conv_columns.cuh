@@ -6,8 +6,8 @@
 //
 // Weights are the left factor of the product, pixels the right one, of which a lane has two
 // neighbouring registers. A sum over channels may be in any order, so these are four neighbouring
-// channels: a lane reads eight of a pixel at once for two steps of the product, and the weights are
-// packed likewise. Likewise for the output: a lane has 2 T neighbouring channels of its pixels.
+// channels: a lane reads eight of a pixel at once for two steps of the product, and of the weights
+// likewise. Likewise for the output: a lane has 2 T neighbouring channels of its pixels.
 
 #include <algorithm>
 
@@ -31,27 +31,14 @@ inline constexpr int words = CI / 8;
 template <int CI>
 inline constexpr int steps = CI / 16;
 
-// The first input channel of word r of lane q of four.
-template <int CI>
-__host__ __device__ constexpr int channel_of(int q, int r) {
-  return r < CI / 32 * 4 ? r / 4 * 32 + q * 8 + r % 4 * 2 : CI / 32 * 32 + q * 4 + r % 2 * 2;
-}
-
-// packed (n / (16 T), parts, 9, T, steps, 32 lanes, 4): a lane's registers of a left factor, for CI
-// channels of each part
-template <int CI, int T, int parts>
-__global__ void pack_columns(int n, ConvWeights<bf16> weights, unsigned* packed) {
-  for (int at = static_cast<int>(cuda::first()); at < n / 16 * 9 * parts * steps<CI> * 128;
+// to (n, 9, ci): the weights in the order that load_weights reads.
+__global__ void order_by_taps(int n, int ci, ConvWeights<bf16> weights, bf16* to) {
+  for (int at = static_cast<int>(cuda::first()); at < n * 9 * ci;
        at += static_cast<int>(cuda::stride())) {
-    const int i = at % 4, lane = at / 4 % 32, s = at / 128 % steps<CI>,
-              rest = at / (128 * steps<CI>), t = rest % T, tap = rest / T % 9,
-              c = rest / (T * 9) % parts * CI + channel_of<CI>(lane % 4, 2 * s + i / 2),
-              j = (rest / (T * 9 * parts) * 8 + lane / 4) * 2 * T + 2 * t + i % 2;
-    const bf16* const from = weights.w + j * weights.n_step +
-                             (weights.ky + tap / 3 * weights.ky_step) * weights.kw + weights.kx +
-                             tap % 3 * weights.kx_step;
-    packed[at] = rounded_pair(static_cast<float>(from[c * weights.c_step]),
-                              static_cast<float>(from[(c + 1) * weights.c_step]));
+    const int c = at % ci, tap = at / ci % 9, j = at / ci / 9;
+    to[at] = weights.w[j * weights.n_step + c * weights.c_step +
+                       (weights.ky + tap / 3 * weights.ky_step) * weights.kw + weights.kx +
+                       tap % 3 * weights.kx_step];
   }
 }
 
@@ -59,21 +46,33 @@ __global__ void pack_columns(int n, ConvWeights<bf16> weights, unsigned* packed)
 template <int CI, int T>
 using LeftFactors = unsigned[9][T][steps<CI>][4];
 
+/// Those of CI of a pixel's `channels` input channels and of a slice of 16 T output channels; w (n,
+/// 9, channels), from the first of the CI on. Lane q of four has eight of each 32 channels, and
+/// four of 16 that are left.
 template <int CI, int T>
-__device__ __forceinline__ void load_weights(LeftFactors<CI, T>& weight, const unsigned* packed,
-                                             int slice) {
-  const uint4* const from = reinterpret_cast<const uint4*>(packed) +
-                            static_cast<i64>(slice) * 9 * T * steps<CI> * 32 + threadIdx.x % 32;
+__device__ __forceinline__ void load_weights(LeftFactors<CI, T>& weight, const bf16* w,
+                                             int channels, int slice) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, q = lane % 4;
 #pragma unroll
-  for (int tap = 0; tap < 9; ++tap)
+  for (int row = 0; row < 2 * T; ++row) {
+    const int t = row / 2, i = row % 2;
+    const bf16* const from =
+        w + static_cast<i64>((slice * 8 + lane / 4) * 2 * T + row) * 9 * channels + q * 8;
 #pragma unroll
-    for (int t = 0; t < T; ++t)
+    for (int tap = 0; tap < 9; ++tap) {
 #pragma unroll
-      for (int s = 0; s < steps<CI>; ++s) {
-        const uint4 v = from[((tap * T + t) * steps<CI> + s) * 32];
-        unsigned(&to)[4] = weight[tap][t][s];
-        to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+      for (int s = 0; s + 1 < steps<CI>; s += 2) {
+        const uint4 v = *reinterpret_cast<const uint4*>(from + tap * channels + s * 16);
+        unsigned(&first)[4] = weight[tap][t][s], (&second)[4] = weight[tap][t][s + 1];
+        first[i] = v.x, first[2 + i] = v.y, second[i] = v.z, second[2 + i] = v.w;
       }
+      if constexpr (steps<CI> % 2 == 1) {
+        const uint2 v =
+            *reinterpret_cast<const uint2*>(from + tap * channels + CI / 32 * 32 - q * 4);
+        weight[tap][t][steps<CI> - 1][i] = v.x, weight[tap][t][steps<CI> - 1][2 + i] = v.y;
+      }
+    }
+  }
 }
 
 // f(0), f(1) ... as constants
@@ -127,18 +126,26 @@ inline unsigned grid(int per) {
   return static_cast<unsigned>(cuda::device().multiProcessorCount * per);
 }
 
-/// Elements of the packed weights of n output channels.
-template <int CI>
-i64 packed_size(i64 n) {
-  return n / 16 * 9 * steps<CI> * 128;
-}
-template <int CI, int T, int parts = 1>
-void pack(i64 n, const ConvWeights<bf16>& weights, unsigned* packed) {
-  pack_columns<CI, T, parts>
-      <<<cuda::blocks(packed_size<CI * parts>(n), 256), 256, 0, cuda::stream()>>>(
-          static_cast<int>(n), weights, packed);
-  cuda::launched("conv2d");
-}
+/// The weights (n, 9, ci) of a map as these kernels read them: where they lie, or a copy.
+class ByTaps {
+ public:
+  ByTaps(i64 n, i64 ci, const ConvWeights<bf16>& weights)
+      : there_(weights.by_taps(3, 3, ci) && weights.n_step == 9 * ci &&
+               reinterpret_cast<std::uintptr_t>(weights.w) % 16 == 0),
+        copy_(there_ ? 0 : n * 9 * ci, Device::cuda),
+        first_(there_ ? weights.w : copy_.data()) {
+    if (there_) return;
+    order_by_taps<<<cuda::blocks(n * 9 * ci, 256), 256, 0, cuda::stream()>>>(
+        static_cast<int>(n), static_cast<int>(ci), weights, copy_.data());
+    cuda::launched("conv2d");
+  }
+  const bf16* data() const { return first_; }
+
+ private:
+  bool there_;
+  Workspace<bf16> copy_;
+  const bf16* first_;
+};
 
 }  // namespace ppma::inline PPMA_ABI::kernels::detail::conv_columns
 

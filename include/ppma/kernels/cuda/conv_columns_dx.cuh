@@ -16,10 +16,11 @@ struct TwoSums {
   Sums<T> of[2];
 };
 
-// dx (images, h, w, n) of dy (images, oh, ow, CI): m has the output's columns, of dy, and n of dx.
+// dx (images, h, w, n) of dy (images, oh, ow, CI) and w (n, 9, CI): m has the output's columns, of
+// dy, and n of dx.
 template <int CI, int T, int threads, int blocks>
 __global__ void __launch_bounds__(threads, blocks)
-    convolve_dx(Map m, const bf16* dy, const unsigned* packed, bf16* dx) {
+    convolve_dx(Map m, const bf16* dy, const bf16* w, bf16* dx) {
   constexpr int U = CI / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32, slices = m.n / (16 * T);
   const int warp =
@@ -27,7 +28,7 @@ __global__ void __launch_bounds__(threads, blocks)
             slice = warp % slices, walkers = static_cast<int>(gridDim.x) * (threads / 32) / slices;
   if (warp / slices >= walkers) return;
   LeftFactors<CI, T> weight;
-  load_weights<CI, T>(weight, packed, slice);
+  load_weights<CI, T>(weight, w, CI, slice);
   const int row_in = m.ow * CI, row_out = m.w * m.n;
   for (int task = warp / slices; task < m.tasks; task += walkers) {
     const int r0 = task % m.pieces * m.rows, r1 = ::min(m.oh, r0 + m.rows), y0 = ::max(r0 - 1, 0);
@@ -121,10 +122,9 @@ inline bool run_dx(const ConvMap& m, const bf16* w, const bf16* dy, bf16* dx) {
   if (!fits(m) || m.stride != 2 || m.co != CI || m.ci % 16 != 0 || m.ci > 512) return false;
   const Map map =
       map_of(m.batch, m.h, m.w, m.ci, 2, i64{grid(blocks)} * (threads / 32) / (m.ci / 16));
-  const Workspace<unsigned> packed(packed_size<CI>(m.ci), Device::cuda);
-  pack<CI, 1>(m.ci, {w, 9, m.ci * 9, 0, 3, 3, 0, 1, 0, 1}, packed.data());
+  const ByTaps turned(m.ci, CI, {w, 9, m.ci * 9, 0, 3, 3, 0, 1, 0, 1});
   convolve_dx<CI, 1, threads, blocks>
-      <<<grid(blocks), threads, 0, cuda::stream()>>>(map, dy, packed.data(), dx);
+      <<<grid(blocks), threads, 0, cuda::stream()>>>(map, dy, turned.data(), dx);
   cuda::launched("conv2d");
   return true;
 }

@@ -180,11 +180,12 @@ struct Places {
   }
 };
 
-// out (images, oh, ow, n) = F(x (images, h, w, parts CI) * packed + bias); `groups` of `warps` a
-// block. Of several parts each has a warp of its own, and the first adds what the others have.
+// out (images, oh, ow, n) = F(x (images, h, w, parts CI) * w (n, 9, parts CI) + bias); `groups` of
+// `warps` a block. Of several parts each has a warp of its own, and the first adds what the others
+// have.
 template <int CI, int S, int T, int warps, int groups, int blocks, int parts, class F>
 __global__ void __launch_bounds__(warps* groups * 32, blocks)
-    convolve(Map m, const bf16* x, const unsigned* packed, const bf16* bias, bf16* out) {
+    convolve(Map m, const bf16* x, const bf16* w, const bf16* bias, bf16* out) {
   static_assert(parts == 1 || S == 2);  // then rows lie between two that are put
   using R = Ring<CI, S, parts>;
   extern __shared__ __align__(16) unsigned char memory[];
@@ -192,11 +193,12 @@ __global__ void __launch_bounds__(warps* groups * 32, blocks)
             group = warp / warps, part = warp % parts,
             slice = static_cast<int>(blockIdx.y) * (warps / parts) + warp % warps / parts;
   Walk<CI, S, T, warps, parts> walk(memory + group * (R::rows * R::row), group, part);
-  load_weights<CI, T>(walk.weight, packed, slice * parts + part);
+  load_weights<CI, T>(walk.weight, w + part * CI, parts * CI, slice);
   const int channel = (slice * 8 + lane / 4) * 2 * T;
   float shift[2 * T];
 #pragma unroll
   for (int i = 0; i < 2 * T; ++i) shift[i] = bias ? static_cast<float>(bias[channel + i]) : 0;
+  cuda::wait();
   float* const others = reinterpret_cast<float*>(memory + groups * (R::rows * R::row)) +
                         warp / parts * (parts - 1) * T * 256 + lane;
 
@@ -274,14 +276,12 @@ inline bool run(const ConvMap& m, const bf16* x, const ConvWeights<bf16>& weight
     const unsigned down = static_cast<unsigned>(m.co / P::channels),
                    across = std::max(1U, grid(P::blocks) / down);
     const Map map = map_of(m.batch, m.h, m.w, m.co, P::S, i64{across} * P::groups);
-    const Workspace<unsigned> packed(packed_size<P::CI * P::parts>(m.co), Device::cuda);
-    pack<P::CI, P::T, P::parts>(m.co, weights, packed.data());
+    const ByTaps w(m.co, m.ci, weights);
     const auto kernel =
         gelu ? convolve<P::CI, P::S, P::T, P::warps, P::groups, P::blocks, P::parts, FastGelu>
              : convolve<P::CI, P::S, P::T, P::warps, P::groups, P::blocks, P::parts, AsItIs>;
-    kernel<<<dim3(across, down), P::threads, P::bytes, cuda::stream()>>>(map, x, packed.data(),
-                                                                         bias, out);
-    cuda::launched("conv2d");
+    cuda::launch("conv2d", kernel, dim3(across, down), P::threads, P::bytes, map, x, w.data(), bias,
+                 out);
   });
 }
 

@@ -34,7 +34,7 @@ __device__ __forceinline__ void decays_alone(const Product& p, int row0, const A
 /// Grid: lines of tiles; tiles of all parts, and blocks that do no more than call `after` as
 /// layer_norm_rows does, where C (of a norm; else 0) and After say so.
 template <class T, Rows rows, int C, bool turns, class F, class After>
-__global__ void __launch_bounds__(T::threads) multiply_rows(Product p, After after) {
+__global__ void __launch_bounds__(T::threads, T::blocks) multiply_rows(Product p, After after) {
   constexpr int MT = T::MT, NT = T::NT;
   extern __shared__ __align__(16) unsigned char memory[];
   const int tid = static_cast<int>(threadIdx.x), lane = tid % 32, warp = tid / 32, stride = p.k + 8,

@@ -35,10 +35,11 @@ struct Product {
   Taps taps;
 };
 
-/// MT rows by NT results of a block; WM x WN warps share them, WK the sum.
-template <int MT_, int NT_, int WM_, int WN_, int WK_>
+/// MT rows by NT results of a block; WM x WN warps share them, WK the sum. A multiprocessor is to
+/// hold so many blocks.
+template <int MT_, int NT_, int WM_, int WN_, int WK_, int blocks_ = 1>
 struct Tile {
-  static constexpr int MT = MT_, NT = NT_, WM = WM_, WN = WN_, WK = WK_,
+  static constexpr int MT = MT_, NT = NT_, WM = WM_, WN = WN_, WK = WK_, blocks = blocks_,
                        threads = 32 * WM * WN * WK, across = NT / 4,  // threads of a row of results
       each = (MT * across + threads - 1) / threads, pitch = NT + 8;
   /// Bytes of shared memory. Rows in it are 16 bytes longer, so that eight are in different banks.

@@ -15,7 +15,7 @@
 // and their sums are added in one order.
 //
 // A convolution of the values may be added, the network's local term (local_term.cuh). With several
-// warps a group each has some of its channels.
+// warps a group each has some of its cells.
 //
 // r must not come from scores that the mask removes, or the sums might vanish: it is the owner's
 // own score less 30, which no mask weakens (both paths give it 1). A sum is then at least e^30, and
@@ -84,24 +84,26 @@ inline constexpr int forward_blocks = WT == 2 || D > 32 ? 2 : 4;
 // but sooner done.
 inline constexpr int few_blocks = 2;
 // Where keys are shared out: groups of a block, and warps that share the keys of one, for lines of
-// WT pieces of eight cells (measured on an H200).
+// WT pieces of eight cells: of few heads, and of some more (measured on an H200).
 inline constexpr int few_owners = 2;
 constexpr int few_splits(int WT) { return 2 * WT; }
+constexpr int some_owners(int WT) { return WT == 2 ? 7 : 4; }
+inline constexpr int some_splits = 2;
 
 /// Bytes of shared memory behind the map's: what warps that share an owner's keys leave for the
 /// first, and the local term's.
 template <int D, int splits>
 int join_bytes(int owners, bool local) {
   const int joined = owners * (splits - 1) * ForwardMap<D, 1>::joined * 32,
-            terms = local ? (LocalTerm::taps + 1) * D + (splits > 1 ? owners * D * 16 : 0) : 0;
+            terms = local ? (LocalTerm::taps + 1) * D + owners * term_pitch<D> * 16 : 0;
   return (joined + terms) * 4;
 }
 
 /// See tensor.cuh's forward. Weights and masks are multiplied in bf16, two at a time. A block has
-/// all groups, or of several in x a group a warp; with several splits an owner has one at most.
-template <int D, int WT, int splits>
-__global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : forward_warps<WT>),
-                                  splits > 1 ? 1 : forward_blocks<D, WT>)
+/// all groups, or of several in x a group a warp; with several splits an owner has one at most. Of
+/// `most` owners at most.
+template <int D, int WT, int splits, int most>
+__global__ void __launch_bounds__(32 * splits * most, splits > 1 ? 1 : forward_blocks<D, WT>)
     small_forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
                   const float* log_b, float share1, float share2, LocalTerm local, bf16* y,
                   bf16* y1, float2* log_sums) {
@@ -111,7 +113,7 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : forwa
   const i64 head = blockIdx.y, base = g.base(head);
   const Map map(g, whole_attention_memory, splits);
   float* const taps = map.rest() + map.owners * (splits - 1) * Map::joined * 32;
-  float* const terms = taps + (LocalTerm::taps + 1) * D + map.owner * D * 16 + map.lane;
+  float* const terms = taps + (LocalTerm::taps + 1) * D + map.owner * term_pitch<D> * 16;
   if (local.w != nullptr)
     copy_taps<D>(local, static_cast<int>(head % g.heads) * g.head_width, g.head_width, taps);
   cuda::wait();
@@ -190,20 +192,13 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : forwa
         }
       }
     };
+    if (local.w != nullptr) local_terms<D, splits>(map, taps, group, terms);
     own_scores(map, group, query, rows, top1);
 #pragma unroll
     for (int r = 0; r < 2; ++r) top1[r] = top2[r] = top1[r] * log2_e - headroom;
     average(std::false_type{}, map.first_passing(), map.end_passing());
-    if constexpr (splits > 1) {
-      if (local.w != nullptr)
-        for (int n = map.part; n < D / 8; n += splits) {
-          float some[1][4] = {};
-          add_local<D>(map, taps, group, n, some);
-#pragma unroll
-          for (int e = 0; e < 4; ++e) terms[(n * 4 + e) * 32] = some[0][e];
-        }
+    if constexpr (splits > 1)
       if (!join<D, splits>(map, out1, out2, sums)) return;
-    }
     const bool left_range =
         !(sums[0] < sum_limit && sums[1] < sum_limit && sums[2] < sum_limit && sums[3] < sum_limit);
     const bool again = __any_sync(0xffffffffu, left_range);
@@ -246,14 +241,8 @@ __global__ void __launch_bounds__(32 * (splits > 1 ? splits * few_owners : forwa
     }
     if (y1 != nullptr) map.template store_group<2>(g, y1 + base, group, out1);
     if (local.w != nullptr) {
-      if constexpr (splits > 1) {
-#pragma unroll
-        for (int s = 0; s < D / 8; ++s)
-#pragma unroll
-          for (int e = 0; e < 4; ++e) out2[s][e] += terms[(s * 4 + e) * 32];
-      } else {
-        add_local<D>(map, taps, group, 0, out2);
-      }
+      __syncwarp();
+      add_terms<D>(terms, map.lane, out2);
     }
     map.template store_group<2>(g, y + base, group, out2);
   }

@@ -81,10 +81,6 @@ struct Small {
     return (cell / 16 * N + n) * square + cell % 16 * D +
            ((c / 8) ^ (cell / (8 / pieces) % pieces)) * 8;
   }
-  /// Two of the values (array 1) of a cell, from channel c, which is even.
-  __device__ __forceinline__ unsigned value(int cell, int c) const {
-    return *reinterpret_cast<const unsigned*>(tokens + place(1, cell, c) + c % 8);
-  }
   /// What a lane gives to load_matrices() for the first eight rows of array 0 ...
   __device__ __forceinline__ unsigned rows_at() const {
     return detail::shared_address(tokens + place(0, lane % 8, lane / 8 * 8));

@@ -24,7 +24,7 @@ void with_small(const Lines& g, F&& f) {
 }
 
 /// Of few heads, several warps share a group's keys where every block has a multiprocessor to
-/// itself; of some more, a block has one group a warp. local: w may be null.
+/// itself; of more, a block has one group a warp, or several. local: w may be null.
 template <std::same_as<bf16> T>
 void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const T* v,
                        const float* log_a, const float* log_b, float share1, float share2,
@@ -34,23 +34,32 @@ void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const 
     using Map = ForwardMap<D, WT>;
     const int groups = Map::groups_of(g);
     const i64 processors = cuda::device().multiProcessorCount;
-    const auto run = [&](auto shared_by, int owners, bool few) {
-      constexpr int by = decltype(shared_by)::value;
-      const auto f = small_forward<D, WT, by>;
-      const int bytes = Map::bytes(g, 1) + join_bytes<D, by>(owners, local.w != nullptr),
-                rounds = (groups + owners - 1) / owners;
+    const auto rounds_of = [&](int owners) { return (groups + owners - 1) / owners; };
+    const auto run = [&](auto shared_by, auto at_most, i64 blocks) {
+      constexpr int by = decltype(shared_by)::value, most = decltype(at_most)::value;
+      const int owners = Map::warps_of(groups, most);
+      const bool few = heads * rounds_of(owners) <= blocks;
+      if (by > 1 && !few) return false;
+      const auto f = small_forward<D, WT, by, most>;
+      const int bytes = Map::bytes(g, 1) + join_bytes<D, by>(owners, local.w != nullptr);
       allow_shared(f, bytes, "whole_attention");
-      cuda::launch("whole_attention", f,
-                   dim3(few ? static_cast<unsigned>(rounds) : 1u, static_cast<unsigned>(heads)),
-                   dim3(static_cast<unsigned>(32 * by * owners)), static_cast<std::size_t>(bytes),
-                   g, q, k, v, log_a, log_b, share1, share2, local, y, y1, log_sums);
+      cuda::launch(
+          "whole_attention", f,
+          dim3(few ? static_cast<unsigned>(rounds_of(owners)) : 1u, static_cast<unsigned>(heads)),
+          dim3(static_cast<unsigned>(32 * by * owners)), static_cast<std::size_t>(bytes), g, q, k,
+          v, log_a, log_b, share1, share2, local, y, y1, log_sums);
+      return true;
     };
-    const int owners = Map::warps_of(groups, forward_warps<WT>);
-    if (heads * ((groups + few_owners - 1) / few_owners) <= processors)
-      run(std::integral_constant<int, few_splits(WT)>{}, few_owners, true);
-    else
-      run(std::integral_constant<int, 1>{}, owners,
-          heads * ((groups + owners - 1) / owners) <= few_blocks * processors);
+    using std::integral_constant;
+    if (run(integral_constant<int, few_splits(WT)>{}, integral_constant<int, few_owners>{},
+            processors))
+      return;
+    if constexpr (D == 32)  // wider heads take more registers than so many warps have
+      if (run(integral_constant<int, some_splits>{}, integral_constant<int, some_owners(WT)>{},
+              processors))
+        return;
+    run(integral_constant<int, 1>{}, integral_constant<int, forward_warps<WT>>{},
+        few_blocks * processors);
   });
 }
 
