@@ -188,8 +188,8 @@ __global__ void __launch_bounds__(chunk_warps<D> * 32)
 #pragma unroll 1
     for (int pair = 0; pair < count; pair += 2) {
       unsigned of_w[4];  // 8 rows of two places
-      load_turned(of_w,
-                  here.w[pair + lane / 16] + lane % 16 * tile_stride<rows> + warp * own / 8 * 8);
+      load_turned(of_w, here.w[::min(pair + lane / 16, count - 1)] + lane % 16 * tile_stride<rows> +
+                            warp * own / 8 * 8);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int p = pair + e;

@@ -185,7 +185,7 @@ __global__ void __launch_bounds__(mix_warps * 32)
     return diagonal(square, 0) + diagonal(square, 1);
   };
   if (active && chunks > 1) {
-    if constexpr (gradients)
+    if constexpr (gradients) {
 #pragma unroll
       for (int which = 0; which < 2; ++which) {
         if (which == 0 ? at == 0 : at + 1 == chunks) continue;
@@ -206,6 +206,7 @@ __global__ void __launch_bounds__(mix_warps * 32)
             of_queries[which][u][i][lane] = {piece(0, 0), piece(1, 0), piece(0, 1), piece(1, 1)};
           }
       }
+    }
 #pragma unroll
     for (int which = 0; which < 2; ++which) {
       const int begin = which == 0 ? 0 : at + 1, end = which == 0 ? at : chunks;
