@@ -7,60 +7,35 @@
 //
 // is V2H, and H2V the same with rows and columns exchanged (turned). Z is linear in the number of
 // tokens: what a block of 16 rows sees above and below are two matrices a column (states.cuh), and
-// the block's own 16 tokens are one product, 16 deep. (On sequences such a chunked form is Hua et
-// al., Transformer quality in linear time, 2022, and Dao & Gu, Transformers are SSMs, 2024.) A warp
-// has one row i: it makes Z[i,l] for one column after another, in registers, where a result is the
-// right factor of the next product; that is the one with up to 64 queries of the row, which wait in
-// registers with their y. A token costs, a path, L d^2 multiply-adds in a line of L tokens, and
-// L / 64 times 16 d^2 for Z.
+// the block's own 16 tokens are one product, 16 deep. The sum over l is linear as well: what a
+// chunk of 64 columns sees left and right of it are two matrices a row (chunks.cuh). (On sequences
+// such a chunked form is Hua et al., Transformer quality in linear time, 2022, and Dao & Gu,
+// Transformers are SSMs, 2024.) A warp has the queries of one chunk of a row i, with their y in
+// registers (queries.cuh): it makes Z[i,l] for one of its columns after another, in registers,
+// where a result is the right factor of the product with the queries. A token costs, a path,
+// (64 + 3 x 16) d^2 multiply-adds, and 32 d^2 in longer lines.
 //
 // The gradients of q, k and v are three more of its kind, each with the paths of its own:
 //   dq = ((dy v^T) * L) k,   dk = ((v dy^T) * L^T) q,   dv = ((k q^T) * L^T) dy
 // In the first, D = A_i[j,l] (dy[i,j]^T Z[i,l]^T) q[i,j] is the gradient of ln A_i[j,l], in the
 // second that of ln B_l[i,k] in the same way. The dots of 16 queries are the diagonal of a product,
 // of dy^T Z^T, rounded to bf16, and q^T. Of D go to the running sums' gradients: its sums over l,
-// by lanes, and over j, by warps. What two warps add to one number goes to layers of its own.
+// by lanes, and over j, by warps. With l in another chunk its sums over l are a product with what
+// is seen of that, and its sums over j, for one l, the dot of Z[i,l] with what the queries of other
+// chunks are, which as a state of tokens dy, q along the row is there already: one of the other
+// kind of lines. A log decay's gradient is the sum of D over pairs j, l on two sides of it: inside
+// the chunk from running sums, and `passing` is what goes over its last column. What two warps add
+// to one number goes to layers of its own.
 
-#include "ppma/kernels/cuda/linear/stages.cuh"
+#include "ppma/kernels/cuda/linear/queries.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
 
-/// Queries of a warp, in tiles of 16: as many as there are registers for.
-template <int D>
-inline constexpr int query_tiles = D <= 32 ? 4 : 2;
-template <int D>
-inline constexpr int query_block = 16 * query_tiles<D>;
-
-__device__ __forceinline__ unsigned added(unsigned f, unsigned x, unsigned y) {
-  const __nv_bfloat162 z = __hfma2(reinterpret_cast<const __nv_bfloat162&>(f),
-                                   reinterpret_cast<const __nv_bfloat162&>(x),
-                                   reinterpret_cast<const __nv_bfloat162&>(y));
-  return reinterpret_cast<const unsigned&>(z);
-}
-
-/// Transposed: an 8 x 8 matrix of which each lane holds two elements of a row.
-__device__ __forceinline__ unsigned transposed(unsigned x) {
-  unsigned y;
-  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
-  return y;
-}
-/// The diagonal of c (16,16), of which a row's four lanes have its element or zero; h: 8 rows.
-__device__ __forceinline__ float diagonal(const float (&c)[2][4], int h) {
-  const int lane = lane_index();
-  return lane % 4 != lane / 8 ? 0.f : lane / 4 % 2 == 0 ? c[h][2 * h] : c[h][2 * h + 1];
-}
-
-/// Of a warp's line, what queries before and behind its chunk are to the places in it: left
-/// factors, of a lane each.
-template <int D>
-using QueryStates = uint4[2][part_of<D> / 16][D / 16][32];
-
-/// A warp a chunk of a line, its 16 M queries. Grid (groups of lines x chunks x parts, planes,
-/// passes).
+/// A warp a chunk of a line. Grid (groups of lines x chunks x parts, planes, passes).
 template <int D, bool gradients>
 __global__ void __launch_bounds__(mix_warps * 32)
     mix(Grid g, const __grid_constant__ Passes passes, const float* sums) {
-  constexpr int R = part_of<D>, parts = D / R, M = query_tiles<D>, chunk = query_block<D>;
+  constexpr int R = part_of<D>, parts = D / R, chunk = chunk_places<D>;
   constexpr int P = stage_places<D>, threads = 32 / P;
   extern __shared__ __align__(16) unsigned char shared[];
   Stage<D>* const stages = reinterpret_cast<Stage<D>*>(shared);
@@ -85,167 +60,34 @@ __global__ void __launch_bounds__(mix_warps * 32)
   const Fetch<D> fetch(g, s, pass, plane, block, part, last + 1, sums);
   fetch(stages[0], first);
   fetch(stages[1], first + P);
-
-  // Queries: lane's rows are lane / 4 + 8 h of each 16.
-  const int row0 = first + lane / 4;
-  unsigned p[M][D / 16][4], r[gradients ? M : 1][R / 16][4];
-  float own[M][2], y[M][R / 8][4] = {};
-  [[maybe_unused]] float row_sums[M][2] = {};
-#pragma unroll
-  for (int m = 0; m < M; ++m)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int j = row0 + 16 * m + 8 * h;
-      const bool there = active && j < s.length;
-      const int token = there ? s.token(line, j) : 0;
-      const i64 from = head + static_cast<i64>(token) * g.channels();
-      own[m][h] = there ? along[token] : -1e30f;
-      const auto pair = [&](const bf16* tokens, int c) {
-        return there && c < g.d ? *reinterpret_cast<const unsigned*>(tokens + from + c) : 0u;
-      };
-#pragma unroll
-      for (int i = 0; i < D / 16; ++i)
-#pragma unroll
-        for (int f = 0; f < 2; ++f)
-          p[m][i][h + 2 * f] = pair(pass.p, i * 16 + f * 8 + lane % 4 * 2);
-      if constexpr (gradients)
-#pragma unroll
-        for (int i = 0; i < R / 16; ++i)
-#pragma unroll
-          for (int f = 0; f < 2; ++f)
-            r[m][i][h + 2 * f] = pair(pass.row, part * R + i * 16 + f * 8 + lane % 4 * 2);
-    }
+  Queries<D, gradients> queries(g, s, pass, along, head, part, active, line, first);
   [[maybe_unused]] float* const dsums =
       gradients
           ? pass.dsums + part * passes.layer_step + (pass.turned ? g.all() : 0) + plane * g.tokens()
           : nullptr;
-  // The queries' results from z, which is Z^T at `place`, `there` of the line's sums, as right
-  // factors: pieces [row of w][column of x]. The sum over queries for the gradient at that place.
-  const auto query = [&](const unsigned(&z)[R / 8][D / 8], float there, int place) {
-    float column_sum = 0;
-#pragma unroll
-    for (int pair = 0; pair < M; pair += 2) {
-      if (first + 16 * pair >= s.length) break;
-#pragma unroll
-      for (int m = pair; m < pair + 2; ++m) {
-        const float f[2] = {decay_between(own[m][0], there), decay_between(own[m][1], there)};
-        [[maybe_unused]] float square[2][4] = {};  // c r^T, 16 x 16
-#pragma unroll
-        for (int t = 0; t < R / 8; t += 2) {
-          float c[2][4] = {};
-#pragma unroll
-          for (int e = 0; e < 2; ++e)
-#pragma unroll
-            for (int i = 0; i < D / 16; ++i)
-              multiply(c[e], p[m][i], z[t + e][2 * i], z[t + e][2 * i + 1]);
-#pragma unroll
-          for (int e = 0; e < 2; ++e)
-#pragma unroll
-            for (int h = 0; h < 2; ++h)
-              y[m][t + e][2 * h] += f[h] * c[e][2 * h],
-                  y[m][t + e][2 * h + 1] += f[h] * c[e][2 * h + 1];
-          if constexpr (gradients) {
-            unsigned left[4];
-            detail::as_left(left, c[0], c[1]);
-            multiply(square[0], left, r[m][t / 2][0], r[m][t / 2][2]);
-            multiply(square[1], left, r[m][t / 2][1], r[m][t / 2][3]);
-          }
-        }
-        if constexpr (gradients) {
-#pragma unroll
-          for (int h = 0; h < 2; ++h) {
-            const int j = row0 + 16 * m + 8 * h;
-            const float dot = diagonal(square, h);
-            const float d = j == place ? 0.f : f[h] * (j > place ? dot : -dot);
-            row_sums[m][h] += d, column_sum -= d;
-          }
-        }
-      }
-    }
-    return column_sum;
-  };
 
-  // Places of other chunks.
-  [[maybe_unused]] uint4(*const of_queries)[R / 16][D / 16][32] =
-      reinterpret_cast<QueryStates<D>*>(shared + 3 * sizeof(Stage<D>))[warp_index()];
+  [[maybe_unused]] OtherQueries<D>& others =
+      reinterpret_cast<OtherQueries<D>*>(shared + 3 * sizeof(Stage<D>))[warp_index()];
   [[maybe_unused]] float ends[2] = {}, passing = 0;
-  // This lane's part of the sum over queries of one side's chunks of their dots with z.
-  [[maybe_unused]] const auto dots = [&](int which, const unsigned(&z)[R / 8][D / 8]) {
-    float square[2][4] = {};
+  const bool sides[2] = {active && at > 0, active && at + 1 < chunks};
 #pragma unroll
-    for (int u = 0; u < R / 16; ++u)
-#pragma unroll
-      for (int i = 0; i < D / 16; ++i) {
-        const uint4 q = of_queries[which][u][i][lane];
-        const unsigned left[4] = {q.x, q.y, q.z, q.w};
-#pragma unroll
-        for (int h = 0; h < 2; ++h)
-          multiply(square[h], left, z[2 * u + h][2 * i], z[2 * u + h][2 * i + 1]);
-      }
-    return diagonal(square, 0) + diagonal(square, 1);
-  };
-  if (active && chunks > 1) {
-    if constexpr (gradients) {
-#pragma unroll
-      for (int which = 0; which < 2; ++which) {
-        if (which == 0 ? at == 0 : at + 1 == chunks) continue;
-        ends[which] = along[s.token(line, which == 0 ? first : last)];
-        const int borders = (s.length + block_lines - 1) / block_lines,
-                  c = which == 0 ? first / block_lines : last / block_lines;
-        const bf16* const from = pass.queries +
-                                 (((plane * borders + c) * s.count + line) * 2 + which) * (D * D) +
-                                 lane * 2;
-#pragma unroll
-        for (int u = 0; u < R / 16; ++u)
-#pragma unroll
-          for (int i = 0; i < D / 16; ++i) {
-            const auto piece = [&](int row, int column) {
-              return *reinterpret_cast<const unsigned*>(
-                  from + ((part * (R / 8) + 2 * u + row) * (D / 8) + 2 * i + column) * 64);
-            };
-            of_queries[which][u][i][lane] = {piece(0, 0), piece(1, 0), piece(0, 1), piece(1, 1)};
-          }
-      }
+  for (int side = 0; side < 2; ++side)
+    if (sides[side]) {
+      const int place = side == 0 ? first : last;
+      ends[side] = along[s.token(line, place)];
+      if constexpr (gradients) others.fetch(pass, s, plane, line, place, side, part);
     }
 #pragma unroll
-    for (int which = 0; which < 2; ++which) {
-      const int begin = which == 0 ? 0 : at + 1, end = which == 0 ? at : chunks;
-      if (begin == end) continue;
-      const float border = along[s.token(line, which == 0 ? first : last)];
-      float sum[R / 8][D / 8][2] = {};
-      for (int c = begin; c < end; ++c) {
-        const int edge = which == 0 ? c * chunk + chunk - 1 : c * chunk;  // next to this chunk
-        const float f = decay_between(border, along[s.token(line, edge)]);
-        const bf16* const from = pass.chunks +
-                                 (((plane * s.count + line) * chunks + c) * 2 + which) * (D * D) +
-                                 lane * 2;
-#pragma unroll
-        for (int t = 0; t < R / 8; ++t)
-#pragma unroll
-          for (int v = 0; v < D / 8; ++v) {
-            const int row = part * (R / 8) + t;
-            const unsigned two = *reinterpret_cast<const unsigned*>(
-                from + (pass.exchanged ? v * (D / 8) + row : row * (D / 8) + v) * 64);
-            sum[t][v][0] += f * __uint_as_float(two << 16);
-            sum[t][v][1] += f * __uint_as_float(two & 0xffff0000u);
-          }
-      }
-      unsigned z[R / 8][D / 8];
-#pragma unroll
-      for (int t = 0; t < R / 8; ++t)
-#pragma unroll
-        for (int v = 0; v < D / 8; ++v) {
-          z[t][v] = detail::rounded_pair(sum[t][v][0], sum[t][v][1]);
-          if (pass.exchanged) z[t][v] = transposed(z[t][v]);
-        }
-      [[maybe_unused]] const float far = query(z, border, which == 0 ? -1 : s.length);
+  for (int side = 0; side < 2; ++side)
+    if (sides[side]) {
+      Place<D> z;
+      passed<D>(z, pass, s, plane, line, at, chunks, side, part, along, ends[side]);
+      [[maybe_unused]] const float d = queries.add(z, ends[side], side == 0 ? -1 : s.length);
       if constexpr (gradients) {
-        if (which == 1) passing += far;
-        if (at > 0 && at + 1 < chunks)
-          passing += decay_between(ends[0], ends[1]) * dots(1 - which, z);
+        if (side == 1) passing += d;
+        if (sides[1 - side]) passing += decay_between(ends[0], ends[1]) * others.dots(1 - side, z);
       }
     }
-  }
 
   float ahead = 0;  // of the next 32 places, a lane each
   for (int first_place = first, stage = 0; first_place <= last;
@@ -261,7 +103,7 @@ __global__ void __launch_bounds__(mix_warps * 32)
     for (int n = 0; n < count; ++n) {
       const int place = first_place + n;
       const float* const line_sums = here.sums[n];
-      unsigned z[R / 8][D / 8];
+      Place<D> z;
       {
         const float mine = line_sums[line - first_line];
         const float2 near = *reinterpret_cast<const float2*>(line_sums + lane % 4 * 2),
@@ -299,16 +141,16 @@ __global__ void __launch_bounds__(mix_warps * 32)
           }
       }
       const float there = __shfl_sync(~0u, ahead, place % 32);
-      [[maybe_unused]] float column_sum = query(z, there, place);
+      [[maybe_unused]] float of_place = queries.add(z, there, place);
       if constexpr (gradients) {
 #pragma unroll
-        for (int which = 0; which < 2; ++which) {  // queries of other chunks
-          if (which == 0 ? at == 0 : at + 1 == chunks) continue;
-          const float d = decay_between(ends[which], there) * dots(which, z);
-          column_sum += which == 0 ? d : -d;
-          if (which == 1) passing += d;
+        for (int side = 0; side < 2; ++side) {
+          if (!sides[side]) continue;
+          const float d = decay_between(ends[side], there) * others.dots(side, z);
+          of_place += side == 0 ? d : -d;
+          if (side == 1) passing += d;
         }
-        lane_sums[warp_index()][n][lane] = column_sum;
+        lane_sums[warp_index()][n][lane] = of_place;
       }
     }
     if constexpr (gradients) {  // of the stage's places, a group of lanes each
@@ -333,12 +175,12 @@ __global__ void __launch_bounds__(mix_warps * 32)
     }
   }
 #pragma unroll
-  for (int m = 0; m < M; ++m)
+  for (int m = 0; m < query_tiles<D>; ++m)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int j = row0 + 16 * m + 8 * h;
+      const int j = queries.row0 + 16 * m + 8 * h;
       if constexpr (gradients) {
-        float sum = row_sums[m][h];
+        float sum = queries.sums[m][h];
         sum += __shfl_xor_sync(~0u, sum, 1);
         sum += __shfl_xor_sync(~0u, sum, 2);
         if (lane % 4 == 0 && j < s.length) dsums[s.token(line, j)] += sum;
@@ -348,7 +190,8 @@ __global__ void __launch_bounds__(mix_warps * 32)
 #pragma unroll
       for (int t = 0; t < R / 8; ++t) {
         const int c = part * R + t * 8 + lane % 4 * 2;
-        if (c < g.d) *reinterpret_cast<float2*>(to + c) = {y[m][t][2 * h], y[m][t][2 * h + 1]};
+        const float(&y)[4] = queries.y[m][t];
+        if (c < g.d) *reinterpret_cast<float2*>(to + c) = {y[2 * h], y[2 * h + 1]};
       }
     }
 }

@@ -133,7 +133,7 @@ struct Call {
     constexpr int bytes = static_cast<int>(sizeof(ChunkRoom<D>));
     if (bytes > 48 * 1024) detail::allow_shared(chunk_states<D>, bytes, "linear_attention");
     cuda::launch("linear_attention", chunk_states<D>, grid, chunk_warps<D> * 32, bytes, g, jobs,
-                 query_block<D>, static_cast<const float*>(sums.data()));
+                 chunk_places<D>, static_cast<const float*>(sums.data()));
   }
   template <bool gradients>
   void run(const Passes& passes, int count) const {
@@ -143,14 +143,14 @@ struct Call {
     };
     const dim3 grid(static_cast<unsigned>(std::max(blocks(false), blocks(true))), planes(),
                     static_cast<unsigned>(count));
-    constexpr int of_queries = static_cast<int>(mix_warps * sizeof(QueryStates<D>));
+    constexpr int of_queries = static_cast<int>(mix_warps * sizeof(OtherQueries<D>));
     constexpr int bytes = 3 * static_cast<int>(sizeof(Stage<D>)) + (gradients ? of_queries : 0);
     if (bytes > 48 * 1024) detail::allow_shared(mix<D, gradients>, bytes, "linear_attention");
     cuda::launch("linear_attention", mix<D, gradients>, grid, mix_threads, bytes, g, passes,
                  static_cast<const float*>(sums.data()));
   }
   int chunks(bool turned) const {
-    return (g.lines(turned).length + query_block<D> - 1) / query_block<D>;
+    return (g.lines(turned).length + chunk_places<D> - 1) / chunk_places<D>;
   }
   void add(const Sums<bf16>& all, int count) const {
     const dim3 grid(cuda::blocks(size() / 4, 256, 1056), static_cast<unsigned>(count));
@@ -272,7 +272,7 @@ void backward_of(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
   call.add({{result[0], result[1], result[2]}, {to.dq, to.dk, to.dv}, {n, n, n}}, 3);
   const i64 lines = g.planes * (g.height + g.width);
   const DecaySums decays{
-      dsums.data(), passing.data(), passing_step, {of_rows[0], of_rows[1]}, query_block<D>};
+      dsums.data(), passing.data(), passing_step, {of_rows[0], of_rows[1]}, chunk_places<D>};
   cuda::launch("linear_attention", decays_back<float>, cuda::blocks(lines, 4), 128, 0, g, decays,
                in.log_alpha, in.log_beta, to.dlog_alpha, to.dlog_beta);
 }
