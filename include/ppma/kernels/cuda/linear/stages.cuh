@@ -13,14 +13,17 @@ namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
 struct Pass {
   const bf16 *p, *x, *w, *row;
   const bf16* states;
-  float* y;      // layer (B,H,W,C)
-  float* dsums;  // layers (parts x blocks of queries, 2, planes, tokens), of every `layer_step`
+  const bf16* chunks;   // states of chunks of lines; null where a line is one chunk
+  const bf16* queries;  // states of p, row at chunks' borders: those of the other kind of lines
+  float* y;             // layer (B,H,W,C)
+  float* dsums;         // layers (parts, 2, planes, tokens), of every `layer_step`
+  float* passing;       // layers (parts, ..) of every `passing_step`: (planes, lines, chunks)
   bool turned;
-  bool exchanged;  // the states are those of w, x
+  bool exchanged;  // states and chunks are those of w, x
 };
 struct Passes {
   Pass pass[4];
-  i64 layer_step;
+  i64 layer_step, passing_step;
 };
 
 inline constexpr int mix_warps = 8, mix_threads = 32 * mix_warps;
@@ -43,25 +46,25 @@ __device__ __forceinline__ void copy_async_word(float* to, const float* from, bo
                "l"(from), "r"(there ? 4 : 0));
 }
 
-/// A block's lines, of which each thread fetches the same of each stage.
+/// A block's lines, of which each thread fetches the same of each stage, up to place `end`.
 template <int D>
 struct Fetch {
   using To = Stage<D>;
   static constexpr int R = To::R, P = To::P;
   const bf16 *states, *x, *w;
   const float* across;  // sums along the crossings
-  int length, step, channel_step, state_at;
+  int end, step, channel_step, state_at;
   int x_at, w_at, sum_at;  // of place 0; -1: zeros
 
   __device__ __forceinline__ Fetch(const Grid& g, const Lines& s, const Pass& pass, i64 plane,
-                                   int block, int part, const float* sums)
+                                   int block, int part, int end_, const float* sums)
       : states(pass.states == nullptr
                    ? nullptr
                    : pass.states + (plane * s.blocks() + block) * s.length * (2 * D * D)),
         x(pass.x + g.first_of(plane)),
         w(pass.w + g.first_of(plane)),
         across(sums + (pass.turned ? 0 : g.all()) + plane * g.tokens()),
-        length(s.length),
+        end(end_),
         step(s.step),
         channel_step(s.step * g.channels()) {
     const int thread = static_cast<int>(threadIdx.x), first_line = block * block_lines;
@@ -89,7 +92,7 @@ struct Fetch {
 #pragma unroll
       for (int i = 0; i < each; ++i) {
         const int n = thread / pieces + i * (mix_threads / pieces), state = first * 2 + n;
-        if (state < 2 * length)
+        if (state < 2 * end)
           detail::copy_async_once(&to.states[0][0][(thread + i * mix_threads) * 8],
                                   states + state * (D * D) + state_at);
       }
@@ -97,7 +100,7 @@ struct Fetch {
     fetch_tiles<D>(to.x, x, x_at, first);
     fetch_tiles<R>(to.w, w, w_at, first);
     const int n = thread / block_lines;
-    if (n < P && first + n < length)
+    if (n < P && first + n < end)
       copy_async_word(&to.sums[n][thread % block_lines],
                       across + (sum_at < 0 ? 0 : sum_at + (first + n) * step), sum_at >= 0);
     detail::copies_issued();
@@ -110,7 +113,7 @@ struct Fetch {
     constexpr int pieces = block_lines * C / 8;  // of a tile
     static_assert(P * pieces <= mix_threads);
     const int thread = static_cast<int>(threadIdx.x), n = thread / pieces;
-    if (n < P && first + n < length)
+    if (n < P && first + n < end)
       detail::copy_async(
           &to[n][thread / (C / 8) % block_lines * tile_stride<C> + thread % (C / 8) * 8],
           from + (at < 0 ? 0 : at + (first + n) * channel_step), at >= 0);

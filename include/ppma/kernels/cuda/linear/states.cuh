@@ -197,7 +197,7 @@ __global__ void __launch_bounds__(state_warps * 32)
   const int blocks = s.blocks(), way = behind ? -1 : 1;
   const auto fetch = [&](int c, int stage) {
     bf16* const tile = tiles[warp_index()][stage];
-    if (c >= 0 && c < blocks) {
+    if (behind ? c > 0 : c + 1 < blocks) {  // the last is in none
       fetch_tile<D>(tile, x, g, s, c * block_lines, place, 0, lane, 32);
       fetch_tile<R>(tile + block_lines * tile_stride<D>, w, g, s, c * block_lines, place, part,
                     lane, 32);

@@ -7,42 +7,35 @@
 //
 // is V2H, and H2V the same with rows and columns exchanged (turned). Z is linear in the number of
 // tokens: what a block of 16 rows sees above and below are two matrices a column (states.cuh), and
-// the block's own 16 tokens are one product, 16 deep. (On sequences such a chunked form is Hua et
-// al., Transformer quality in linear time, 2022, and Dao & Gu, Transformers are SSMs, 2024.) A warp
-// has one row i: it makes Z[i,l] for one column after another, in registers, where a result is the
-// right factor of the next product; that is the one with up to 64 queries of the row, which wait in
-// registers with their y. A token costs, a path, L d^2 multiply-adds in a line of L tokens, and
-// L / 64 times 16 d^2 for Z.
+// the block's own 16 tokens are one product, 16 deep. The sum over l is linear as well: what a
+// chunk of 64 columns sees left and right of it are two matrices a row (chunks.cuh). (On sequences
+// such a chunked form is Hua et al., Transformer quality in linear time, 2022, and Dao & Gu,
+// Transformers are SSMs, 2024.) A warp has the queries of one chunk of a row i, with their y in
+// registers (queries.cuh): it makes Z[i,l] for one of its columns after another, in registers,
+// where a result is the right factor of the product with the queries. A token costs, a path,
+// (64 + 3 x 16) d^2 multiply-adds, and 32 d^2 in longer lines.
 //
 // The gradients of q, k and v are three more of its kind, each with the paths of its own:
 //   dq = ((dy v^T) * L) k,   dk = ((v dy^T) * L^T) q,   dv = ((k q^T) * L^T) dy
 // In the first, D = A_i[j,l] (dy[i,j]^T Z[i,l]^T) q[i,j] is the gradient of ln A_i[j,l], in the
 // second that of ln B_l[i,k] in the same way. The dots of 16 queries are the diagonal of a product,
 // of dy^T Z^T, rounded to bf16, and q^T. Of D go to the running sums' gradients: its sums over l,
-// by lanes, and over j, by warps. What two warps add to one number goes to layers of its own.
+// by lanes, and over j, by warps. With l in another chunk its sums over l are a product with what
+// is seen of that, and its sums over j, for one l, the dot of Z[i,l] with what the queries of other
+// chunks are, which as a state of tokens dy, q along the row is there already: one of the other
+// kind of lines. A log decay's gradient is the sum of D over pairs j, l on two sides of it: inside
+// the chunk from running sums, and `passing` is what goes over its last column. What two warps add
+// to one number goes to layers of its own.
 
-#include "ppma/kernels/cuda/linear/stages.cuh"
+#include "ppma/kernels/cuda/linear/queries.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
 
-/// Queries of a warp, in tiles of 16: as many as there are registers for.
-template <int D>
-inline constexpr int query_tiles = D <= 32 ? 4 : 2;
-template <int D>
-inline constexpr int query_block = 16 * query_tiles<D>;
-
-__device__ __forceinline__ unsigned added(unsigned f, unsigned x, unsigned y) {
-  const __nv_bfloat162 z = __hfma2(reinterpret_cast<const __nv_bfloat162&>(f),
-                                   reinterpret_cast<const __nv_bfloat162&>(x),
-                                   reinterpret_cast<const __nv_bfloat162&>(y));
-  return reinterpret_cast<const unsigned&>(z);
-}
-
-/// A warp a line, 16 M queries. Grid (groups of lines x blocks of queries x parts, planes, passes).
+/// A warp a chunk of a line. Grid (groups of lines x chunks x parts, planes, passes).
 template <int D, bool gradients>
 __global__ void __launch_bounds__(mix_warps * 32)
     mix(Grid g, const __grid_constant__ Passes passes, const float* sums) {
-  constexpr int R = part_of<D>, parts = D / R, M = query_tiles<D>;
+  constexpr int R = part_of<D>, parts = D / R, chunk = chunk_places<D>;
   constexpr int P = stage_places<D>, threads = 32 / P;
   extern __shared__ __align__(16) unsigned char shared[];
   Stage<D>* const stages = reinterpret_cast<Stage<D>*>(shared);
@@ -51,57 +44,53 @@ __global__ void __launch_bounds__(mix_warps * 32)
   const Pass pass = passes.pass[blockIdx.z];
   const Lines s = g.lines(pass.turned);
   const int groups = (s.count + mix_warps - 1) / mix_warps;
-  const int tiles = (s.length + 16 * M - 1) / (16 * M);
+  const int chunks = (s.length + chunk - 1) / chunk;
   const int group = static_cast<int>(blockIdx.x) % groups,
             rest = static_cast<int>(blockIdx.x) / groups;
-  const int tile = rest % tiles, part = rest / tiles;
+  const int at = rest % chunks, part = rest / chunks;
   if (part >= parts) return;  // turned, there may be fewer
   const int lane = lane_index();
   const int line = group * mix_warps + warp_index(), block = group * mix_warps / block_lines,
             first_line = block * block_lines, last_line = ::min(first_line + 15, s.count - 1);
+  const int first = at * chunk, last = ::min(first + chunk, s.length) - 1;
   const bool active = line < s.count;
   const i64 plane = blockIdx.y, head = g.first_of(plane);
   const float* const along = sums + (pass.turned ? g.all() : 0) + plane * g.tokens();
   const bool bordered = pass.states != nullptr;
-  const Fetch<D> fetch(g, s, pass, plane, block, part, sums);
-  fetch(stages[0], 0);
-  fetch(stages[1], P);
+  const Fetch<D> fetch(g, s, pass, plane, block, part, last + 1, sums);
+  fetch(stages[0], first);
+  fetch(stages[1], first + P);
+  Queries<D, gradients> queries(g, s, pass, along, head, part, active, line, first);
+  [[maybe_unused]] float* const dsums =
+      gradients
+          ? pass.dsums + part * passes.layer_step + (pass.turned ? g.all() : 0) + plane * g.tokens()
+          : nullptr;
 
-  // Queries: lane's rows are lane / 4 + 8 h of each 16.
-  const int row0 = tile * 16 * M + lane / 4;
-  unsigned p[M][D / 16][4], r[gradients ? M : 1][R / 16][4];
-  float own[M][2], y[M][R / 8][4] = {};
-  [[maybe_unused]] float row_sums[M][2] = {};
+  [[maybe_unused]] OtherQueries<D>& others =
+      reinterpret_cast<OtherQueries<D>*>(shared + 3 * sizeof(Stage<D>))[warp_index()];
+  [[maybe_unused]] float ends[2] = {}, passing = 0;
+  const bool sides[2] = {active && at > 0, active && at + 1 < chunks};
 #pragma unroll
-  for (int m = 0; m < M; ++m)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int j = row0 + 16 * m + 8 * h;
-      const bool there = active && j < s.length;
-      const int token = there ? s.token(line, j) : 0;
-      const i64 at = head + static_cast<i64>(token) * g.channels();
-      own[m][h] = there ? along[token] : -1e30f;
-      const auto pair = [&](const bf16* from, int c) {
-        return there && c < g.d ? *reinterpret_cast<const unsigned*>(from + at + c) : 0u;
-      };
-#pragma unroll
-      for (int i = 0; i < D / 16; ++i)
-#pragma unroll
-        for (int f = 0; f < 2; ++f)
-          p[m][i][h + 2 * f] = pair(pass.p, i * 16 + f * 8 + lane % 4 * 2);
-      if constexpr (gradients)
-#pragma unroll
-        for (int i = 0; i < R / 16; ++i)
-#pragma unroll
-          for (int f = 0; f < 2; ++f)
-            r[m][i][h + 2 * f] = pair(pass.row, part * R + i * 16 + f * 8 + lane % 4 * 2);
+  for (int side = 0; side < 2; ++side)
+    if (sides[side]) {
+      const int place = side == 0 ? first : last;
+      ends[side] = along[s.token(line, place)];
+      if constexpr (gradients) others.fetch(pass, s, plane, line, place, side, part);
     }
-  float* const dsums = gradients ? pass.dsums + (rest * passes.layer_step) +
-                                       (pass.turned ? g.all() : 0) + plane * g.tokens()
-                                 : nullptr;
+#pragma unroll
+  for (int side = 0; side < 2; ++side)
+    if (sides[side]) {
+      Place<D> z;
+      passed<D>(z, pass, s, plane, line, at, chunks, side, part, along, ends[side]);
+      [[maybe_unused]] const float d = queries.add(z, ends[side], side == 0 ? -1 : s.length);
+      if constexpr (gradients) {
+        if (side == 1) passing += d;
+        if (sides[1 - side]) passing += decay_between(ends[0], ends[1]) * others.dots(1 - side, z);
+      }
+    }
 
   float ahead = 0;  // of the next 32 places, a lane each
-  for (int first_place = 0, stage = 0; first_place < s.length;
+  for (int first_place = first, stage = 0; first_place <= last;
        first_place += P, stage = stage == 2 ? 0 : stage + 1) {
     if (first_place % 32 == 0 && active)
       ahead = along[s.token(line, ::min(first_place + lane, s.length - 1))];
@@ -109,19 +98,18 @@ __global__ void __launch_bounds__(mix_warps * 32)
     __syncthreads();
     fetch(stages[stage == 0 ? 2 : stage - 1], first_place + 2 * P);
     const Stage<D>& here = stages[stage];
-    const int count = active ? ::min(P, s.length - first_place) : 0;
+    const int count = active ? ::min(P, last + 1 - first_place) : 0;
 #pragma unroll 1
     for (int n = 0; n < count; ++n) {
       const int place = first_place + n;
       const float* const line_sums = here.sums[n];
-      // z = Z^T of this line and place, as right factors: pieces [row of w][column of x]
-      unsigned z[R / 8][D / 8];
+      Place<D> z;
       {
-        const float at = line_sums[line - first_line];
+        const float mine = line_sums[line - first_line];
         const float2 near = *reinterpret_cast<const float2*>(line_sums + lane % 4 * 2),
                      far = *reinterpret_cast<const float2*>(line_sums + 8 + lane % 4 * 2);
-        const float weight[4] = {decay_between(at, near.x), decay_between(at, near.y),
-                                 decay_between(at, far.x), decay_between(at, far.y)};
+        const float weight[4] = {decay_between(mine, near.x), decay_between(mine, near.y),
+                                 decay_between(mine, far.x), decay_between(mine, far.y)};
         float sum[R / 16][D / 8][4] = {};
         add_tokens<R, D>(sum, here.x[n], here.w[n], weight);
 #pragma unroll
@@ -134,7 +122,7 @@ __global__ void __launch_bounds__(mix_warps * 32)
         if (bordered)
 #pragma unroll
           for (int which = 0; which < 2; ++which) {
-            const float f = decay_between(at, line_sums[which == 0 ? 0 : last_line - first_line]);
+            const float f = decay_between(mine, line_sums[which == 0 ? 0 : last_line - first_line]);
             const unsigned factor = detail::rounded_pair(f, f);
             const bf16* const from = here.states[n][which] + lane * 8;
 #pragma unroll
@@ -153,51 +141,17 @@ __global__ void __launch_bounds__(mix_warps * 32)
           }
       }
       const float there = __shfl_sync(~0u, ahead, place % 32);
-      [[maybe_unused]] float column_sum = 0;
+      [[maybe_unused]] float of_place = queries.add(z, there, place);
+      if constexpr (gradients) {
 #pragma unroll
-      for (int pair = 0; pair < M; pair += 2) {
-        if (tile * 16 * M + 16 * pair >= s.length) break;
-#pragma unroll
-        for (int m = pair; m < pair + 2; ++m) {
-          const float f[2] = {decay_between(own[m][0], there), decay_between(own[m][1], there)};
-          [[maybe_unused]] float square[2][4] = {};  // c r^T, 16 x 16
-#pragma unroll
-          for (int t = 0; t < R / 8; t += 2) {
-            float c[2][4] = {};
-#pragma unroll
-            for (int e = 0; e < 2; ++e)
-#pragma unroll
-              for (int i = 0; i < D / 16; ++i)
-                multiply(c[e], p[m][i], z[t + e][2 * i], z[t + e][2 * i + 1]);
-#pragma unroll
-            for (int e = 0; e < 2; ++e)
-#pragma unroll
-              for (int h = 0; h < 2; ++h)
-                y[m][t + e][2 * h] += f[h] * c[e][2 * h],
-                    y[m][t + e][2 * h + 1] += f[h] * c[e][2 * h + 1];
-            if constexpr (gradients) {
-              unsigned left[4];
-              detail::as_left(left, c[0], c[1]);
-              multiply(square[0], left, r[m][t / 2][0], r[m][t / 2][2]);
-              multiply(square[1], left, r[m][t / 2][1], r[m][t / 2][3]);
-            }
-          }
-          if constexpr (gradients) {
-            // Of a row's four lanes one has its element of the diagonal, the others zero.
-            const bool diagonal = lane % 4 == lane / 8;
-            float dot[2];
-            dot[0] = !diagonal ? 0.f : lane / 4 % 2 == 0 ? square[0][0] : square[0][1];
-            dot[1] = !diagonal ? 0.f : lane / 4 % 2 == 0 ? square[1][2] : square[1][3];
-#pragma unroll
-            for (int h = 0; h < 2; ++h) {
-              const int j = row0 + 16 * m + 8 * h;
-              const float d = j == place ? 0.f : f[h] * (j > place ? dot[h] : -dot[h]);
-              row_sums[m][h] += d, column_sum -= d;
-            }
-          }
+        for (int side = 0; side < 2; ++side) {
+          if (!sides[side]) continue;
+          const float d = decay_between(ends[side], there) * others.dots(side, z);
+          of_place += side == 0 ? d : -d;
+          if (side == 1) passing += d;
         }
+        lane_sums[warp_index()][n][lane] = of_place;
       }
-      if constexpr (gradients) lane_sums[warp_index()][n][lane] = column_sum;
     }
     if constexpr (gradients) {  // of the stage's places, a group of lanes each
       __syncwarp();
@@ -211,14 +165,22 @@ __global__ void __launch_bounds__(mix_warps * 32)
     }
   }
   if (!active) return;
-  if constexpr (gradients) __syncwarp();
+  if constexpr (gradients) {
+    __syncwarp();
+    if (chunks > 1) {
 #pragma unroll
-  for (int m = 0; m < M; ++m)
+      for (int far = 16; far > 0; far /= 2) passing += __shfl_xor_sync(~0u, passing, far);
+      if (lane == 0)
+        pass.passing[part * passes.passing_step + (plane * s.count + line) * chunks + at] = passing;
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < query_tiles<D>; ++m)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int j = row0 + 16 * m + 8 * h;
+      const int j = queries.row0 + 16 * m + 8 * h;
       if constexpr (gradients) {
-        float sum = row_sums[m][h];
+        float sum = queries.sums[m][h];
         sum += __shfl_xor_sync(~0u, sum, 1);
         sum += __shfl_xor_sync(~0u, sum, 2);
         if (lane % 4 == 0 && j < s.length) dsums[s.token(line, j)] += sum;
@@ -228,7 +190,8 @@ __global__ void __launch_bounds__(mix_warps * 32)
 #pragma unroll
       for (int t = 0; t < R / 8; ++t) {
         const int c = part * R + t * 8 + lane % 4 * 2;
-        if (c < g.d) *reinterpret_cast<float2*>(to + c) = {y[m][t][2 * h], y[m][t][2 * h + 1]};
+        const float(&y)[4] = queries.y[m][t];
+        if (c < g.d) *reinterpret_cast<float2*>(to + c) = {y[2 * h], y[2 * h + 1]};
       }
     }
 }

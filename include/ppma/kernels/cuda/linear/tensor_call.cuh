@@ -7,6 +7,7 @@
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/kernels/args.hpp"
+#include "ppma/kernels/cuda/linear/chunks.cuh"
 #include "ppma/kernels/cuda/linear/tensor.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
@@ -34,11 +35,19 @@ __global__ void __launch_bounds__(256) add_layers(i64 n, const __grid_constant__
   }
 }
 
-/// From gradients of sums, `layers` (.., 2, planes, tokens) of which rows have the first of_rows,
-/// columns of_columns, to those of the log decays. A warp a line.
+/// What a call's chunks leave for the log decays: layers (.., 2, planes, tokens) of gradients of
+/// running sums, of which rows have the first count[0], columns count[1], and for chunks of each
+/// line what passes over their last place, (.., lines x chunks of all rows, then columns).
+struct DecaySums {
+  const float *layers, *passing;
+  i64 passing_step;
+  int count[2], chunk;
+};
+/// From those to gradients of the log decays. What is behind a chunk is not summed up from all
+/// places there, of which most cancels. A warp a line.
 template <class A>
 __global__ void __launch_bounds__(128)
-    decays_back(Grid g, int of_rows, int of_columns, const A* layers, const A* log_alpha,
+    decays_back(Grid g, const __grid_constant__ DecaySums sums, const A* log_alpha,
                 const A* log_beta, A* dlog_alpha, A* dlog_beta) {
   cuda::wait();
   const i64 lines = g.planes * (g.height + g.width);
@@ -47,16 +56,26 @@ __global__ void __launch_bounds__(128)
     const bool turned = r >= g.height;
     const Lines s = g.lines(turned);
     const i64 plane = e / (g.height + g.width) * g.tokens();
-    const float* const from = layers + (turned ? g.all() : 0) + plane;
+    const float* const from = sums.layers + (turned ? g.all() : 0) + plane;
     const float* const log = (turned ? log_beta : log_alpha) + plane;
     float* const to = (turned ? dlog_beta : dlog_alpha) + plane;
-    const int line = turned ? r - g.height : r, lane = lane_index();
+    const int line = turned ? r - g.height : r, lane = lane_index(), count = sums.count[turned];
+    const auto chunks = [&](int length) { return (length + sums.chunk - 1) / sums.chunk; };
+    const int chunks_here = chunks(s.length);
+    const float* const passing = sums.passing +
+                                 (turned ? g.planes * g.height * chunks(g.width) : 0) +
+                                 (e / (g.height + g.width) * s.count + line) * chunks_here;
     float behind = 0;
-    for (int back = lane; back < s.length + lane; back += 32) {
-      const int place = s.length - 1 - back, at = s.token(line, ::max(place, 0));
+    for (int last = (s.length - 1) / 32 * 32 + 31; last > 0; last -= 32) {
+      const int place = last - lane, at = s.token(line, ::min(place, s.length - 1));
+      if ((last + 1) % sums.chunk == 0 && chunks_here > 1) {
+        behind = 0;
+        for (int i = 0; i < count; ++i)
+          behind += passing[i * sums.passing_step + last / sums.chunk];
+      }
       float sum = 0;
-      if (place > 0)
-        for (int i = 0; i < (turned ? of_columns : of_rows); ++i) sum += from[2 * i * g.all() + at];
+      if (place > 0 && place < s.length)
+        for (int i = 0; i < count; ++i) sum += from[2 * i * g.all() + at];
 #pragma unroll
       for (int far = 1; far < 32; far *= 2) {
         const float other = __shfl_up_sync(~0u, sum, far);
@@ -64,7 +83,8 @@ __global__ void __launch_bounds__(128)
       }
       sum += behind;
       behind = __shfl_sync(~0u, sum, 31);
-      if (place >= 0) to[at] = place > 0 && !(log[at] <= -polyline_gpu::limit_bf16) ? sum : 0.f;
+      if (place < s.length)
+        to[at] = place > 0 && !(log[at] <= -polyline_gpu::limit_bf16) ? sum : 0.f;
     }
   }
 }
@@ -103,21 +123,34 @@ struct Call {
     cuda::launch("linear_attention", border_states<D>, grid, state_warps * 32, 0, g, jobs,
                  static_cast<const float*>(sums.data()));
   }
+  void make_chunks(const ChunkJobs& jobs, int count) const {
+    if (count == 0) return;
+    int most = 0;
+    for (const bool turned : {false, true})
+      if (chunks(turned) > 1) most = std::max(most, g.lines(turned).blocks() * chunks(turned));
+    const dim3 grid(static_cast<unsigned>(most * (D * D / chunk_entries<D>)), planes(),
+                    static_cast<unsigned>(count));
+    constexpr int bytes = static_cast<int>(sizeof(ChunkRoom<D>));
+    if (bytes > 48 * 1024) detail::allow_shared(chunk_states<D>, bytes, "linear_attention");
+    cuda::launch("linear_attention", chunk_states<D>, grid, chunk_warps<D> * 32, bytes, g, jobs,
+                 chunk_places<D>, static_cast<const float*>(sums.data()));
+  }
   template <bool gradients>
   void run(const Passes& passes, int count) const {
     const auto blocks = [&](bool turned) {
       const Lines s = g.lines(turned);
-      return (s.count + mix_warps - 1) / mix_warps * query_blocks(turned) * parts;
+      return (s.count + mix_warps - 1) / mix_warps * chunks(turned) * parts;
     };
     const dim3 grid(static_cast<unsigned>(std::max(blocks(false), blocks(true))), planes(),
                     static_cast<unsigned>(count));
-    constexpr int bytes = 3 * static_cast<int>(sizeof(Stage<D>));
+    constexpr int of_queries = static_cast<int>(mix_warps * sizeof(OtherQueries<D>));
+    constexpr int bytes = 3 * static_cast<int>(sizeof(Stage<D>)) + (gradients ? of_queries : 0);
     if (bytes > 48 * 1024) detail::allow_shared(mix<D, gradients>, bytes, "linear_attention");
     cuda::launch("linear_attention", mix<D, gradients>, grid, mix_threads, bytes, g, passes,
                  static_cast<const float*>(sums.data()));
   }
-  int query_blocks(bool turned) const {
-    return (g.lines(turned).length + query_block<D> - 1) / query_block<D>;
+  int chunks(bool turned) const {
+    return (g.lines(turned).length + chunk_places<D> - 1) / chunk_places<D>;
   }
   void add(const Sums<bf16>& all, int count) const {
     const dim3 grid(cuda::blocks(size() / 4, 256, 1056), static_cast<unsigned>(count));
@@ -127,16 +160,23 @@ struct Call {
   i64 states(bool turned) const {
     return g.lines(turned).blocks() > 1 ? g.states(turned) * D * D : 0;
   }
+  // Numbers of its chunks' states; none where a line is one chunk.
+  i64 chunk_numbers(bool turned) const {
+    const int n = chunks(turned);
+    return n > 1 ? g.planes * g.lines(turned).count * n * 2 * D * D : 0;
+  }
+  i64 room(bool turned) const { return states(turned) + chunk_numbers(turned); }
 };
 
 template <int D>
 void forward_of(Paths paths, const AttentionArgs<bf16>& in, bf16* y) {
   const Call<D> call(in);
-  const Workspace<bf16> room(call.states(false) + call.states(true), Device::cuda);
+  const Workspace<bf16> room(call.room(false) + call.room(true), Device::cuda);
   bf16* next = room.data();
   StateJobs jobs{};
+  ChunkJobs chunk_jobs{};
   Passes passes{};
-  int job = 0, pass = 0;
+  int job = 0, chunk_job = 0, pass = 0;
   const Workspace<float> layers(2 * call.size(), Device::cuda);
   for (const bool turned : {false, true}) {
     if (paths == (turned ? Paths::v2h : Paths::h2v)) continue;
@@ -146,8 +186,13 @@ void forward_of(Paths paths, const AttentionArgs<bf16>& in, bf16* y) {
     to.p = in.q, to.x = in.k, to.w = in.v, to.states = n > 0 ? next : nullptr;
     to.y = layers.data() + pass * call.size(), to.turned = turned;
     ++pass, next += n;
+    if (const i64 of_chunks = call.chunk_numbers(turned); of_chunks > 0) {
+      chunk_jobs.job[chunk_job++] = {in.k, in.v, to.states, next, turned};
+      to.chunks = next, next += of_chunks;
+    }
   }
   call.make_states(jobs, job);
+  call.make_chunks(chunk_jobs, chunk_job);
   call.template run<false>(passes, pass);
   call.add({{layers.data()}, {y}, {pass}}, 1);
 }
@@ -161,68 +206,75 @@ void backward_of(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
   const i64 size = call.size();
   const Workspace<float> layers((both ? 6 : 3) * size, Device::cuda);
   const i64 layer_step = 2 * g.all();
-  i64 most = 0;
-  for (const bool turned : {false, true})
-    most = std::max<i64>(most, call.query_blocks(turned) * call.parts);
-  const Workspace<float> dsums((both ? 2 : 1) * most * layer_step, Device::cuda);
-  const Workspace<bf16> room((both ? 2 : 1) * (call.states(false) + call.states(true)),
-                             Device::cuda);
+  const Workspace<float> dsums((both ? 2 : 1) * call.parts * layer_step, Device::cuda);
+  const Workspace<bf16> room((both ? 2 : 1) * (call.room(false) + call.room(true)), Device::cuda);
   bf16* next = room.data();
   StateJobs jobs{};
-  Passes wide{.layer_step = layer_step}, narrow{};
-  int job = 0, pass = 0, of_v = 0, of_rows[2] = {};
+  ChunkJobs chunk_jobs{};
+  const i64 passing_step = g.planes * (g.height * call.chunks(false) + g.width * call.chunks(true));
+  const Workspace<float> passing((both ? 2 : 1) * call.parts * passing_step, Device::cuda);
+  Passes wide{.layer_step = layer_step, .passing_step = passing_step}, narrow{};
+  int job = 0, chunk_job = 0, pass = 0, of_v = 0, of_rows[2] = {};
+  const bf16* borders[2][2] = {};  // states of keys, and of queries, by `turned`
   float* const result[3] = {layers.data(), layers.data() + (both ? 2 : 1) * size,
                             layers.data() + (both ? 4 : 2) * size};
-  const auto states = [&](const bf16* x, const bf16* w, bool turned) -> const bf16* {
-    if (call.states(turned) == 0) return nullptr;
-    jobs.job[job++] = {x, w, next, turned};
-    next += call.states(turned);
-    return jobs.job[job - 1].to;
+  const auto prepare = [&](Pass& to) {
+    if (call.states(to.turned) > 0) {
+      jobs.job[job++] = {to.x, to.w, next, to.turned};
+      to.states = next, next += call.states(to.turned);
+    }
+    if (call.chunk_numbers(to.turned) > 0) {
+      chunk_jobs.job[chunk_job++] = {to.x, to.w, to.states, next, to.turned};
+      to.chunks = next, next += call.chunk_numbers(to.turned);
+    }
   };
-  const auto rows = [&](bool turned) {
-    const i64 first = of_rows[turned];
-    of_rows[turned] += call.query_blocks(turned) * call.parts;
-    return dsums.data() + first * layer_step;
+  const auto sums_of = [&](Pass& to) {
+    int& layer = of_rows[to.turned];
+    to.dsums = dsums.data() + layer * layer_step;
+    to.passing = passing.data() + layer * passing_step +
+                 (to.turned ? g.planes * g.height * call.chunks(false) : 0);
+    layer += call.parts;
   };
   int n = 0;
   for (const bool turned : {false, true})  // of queries
-    if (paths != (turned ? Paths::v2h : Paths::h2v))
-      wide.pass[pass++] = {.p = dy,
-                           .x = in.v,
-                           .w = in.k,
-                           .row = in.q,
-                           .states = states(in.v, in.k, turned),
-                           .y = result[0] + n++ * size,
-                           .dsums = rows(turned),
-                           .turned = turned};
+    if (paths != (turned ? Paths::v2h : Paths::h2v)) {
+      Pass& to_q = wide.pass[pass++];
+      to_q = Pass{.p = dy,
+                  .x = in.v,
+                  .w = in.k,
+                  .row = in.q,
+                  .y = result[0] + n++ * size,
+                  .turned = turned};
+      prepare(to_q), sums_of(to_q), borders[0][turned] = to_q.states;
+    }
   n = 0;
   for (const bool turned : {false, true})  // of keys: the other path's
     if (paths != (turned ? Paths::h2v : Paths::v2h)) {
-      const bf16* const z = states(dy, in.q, turned);
-      wide.pass[pass++] = {.p = in.v,
-                           .x = dy,
-                           .w = in.q,
-                           .row = in.k,
-                           .states = z,
-                           .y = result[1] + n * size,
-                           .dsums = rows(turned),
-                           .turned = turned};
-      narrow.pass[of_v++] = {.p = in.k,
-                             .x = in.q,
-                             .w = dy,
-                             .states = z,
-                             .y = result[2] + n++ * size,
-                             .turned = turned,
-                             .exchanged = true};
+      Pass &to_k = wide.pass[pass++], &to_v = narrow.pass[of_v++];
+      to_k = Pass{
+          .p = in.v, .x = dy, .w = in.q, .row = in.k, .y = result[1] + n * size, .turned = turned};
+      prepare(to_k), sums_of(to_k), borders[1][turned] = to_k.states;
+      to_v = Pass{.p = in.k,
+                  .x = in.q,
+                  .w = dy,
+                  .states = to_k.states,
+                  .chunks = to_k.chunks,
+                  .y = result[2] + n++ * size,
+                  .turned = turned,
+                  .exchanged = true};
     }
+  for (int i = 0; i < pass; ++i)
+    wide.pass[i].queries = borders[i < n ? 1 : 0][!wide.pass[i].turned];
   call.make_states(jobs, job);
+  call.make_chunks(chunk_jobs, chunk_job);
   call.template run<true>(wide, pass);
   call.template run<false>(narrow, of_v);
   call.add({{result[0], result[1], result[2]}, {to.dq, to.dk, to.dv}, {n, n, n}}, 3);
   const i64 lines = g.planes * (g.height + g.width);
-  cuda::launch("linear_attention", decays_back<float>, cuda::blocks(lines, 4), 128, 0, g,
-               of_rows[0], of_rows[1], static_cast<const float*>(dsums.data()), in.log_alpha,
-               in.log_beta, to.dlog_alpha, to.dlog_beta);
+  const DecaySums decays{
+      dsums.data(), passing.data(), passing_step, {of_rows[0], of_rows[1]}, chunk_places<D>};
+  cuda::launch("linear_attention", decays_back<float>, cuda::blocks(lines, 4), 128, 0, g, decays,
+               in.log_alpha, in.log_beta, to.dlog_alpha, to.dlog_beta);
 }
 
 inline void forward(Paths paths, const AttentionArgs<bf16>& in, bf16* y) {
