@@ -9,7 +9,7 @@ trap 'rm -rf "$out"' EXIT
 start() {  # arguments of the tool: two processes, whose numbers are in `process`
   port=$((port + 7))
   for rank in 0 1; do
-    RANK=$rank LOCAL_RANK=$rank WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port "$tool" "$@" > "$out/$rank.txt" 2>&1 & process[rank]=$!
+    RANK=$rank LOCAL_RANK=$rank WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port "$tool" "$@" > "$out/$rank.txt" 2>&1 & process[rank]=$!
   done
 }
 two() {

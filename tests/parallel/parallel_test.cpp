@@ -1,6 +1,8 @@
 // Several processes train as one: this program starts itself again, once a rank, as a launcher
 // would.
 
+#include "ppma/core/parallel.hpp"
+
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -302,11 +304,12 @@ TEST_CASE("a leaf that is used twice is complete after both", "[parallel]") {
   Tensor a = Tensor::ones({2}, DType::f64), unused = Tensor::ones({2}, DType::f64);
   a.requires_grad(true), unused.requires_grad(true);
   std::vector<double> seen;
-  const LeafDone done = [&](const GradInfo* leaf) {
-    REQUIRE(leaf == a.info().get());
-    seen.push_back(leaf->grad.to_vector<double>()[0]);
-  };
-  backward(sum(add(mul(a, a), scale(a, 3))), Tensor(), done);
+  const LeafListener listener{[&](const GradInfo* leaf) {
+                                REQUIRE(leaf == a.info().get());
+                                return true;
+                              },
+                              [&] { seen.push_back(a.grad().to_vector<double>()[0]); }};
+  backward(sum(add(mul(a, a), scale(a, 3))), Tensor(), &listener);
   CHECK(seen == std::vector<double>{5});
 }
 
@@ -318,7 +321,8 @@ TEST_CASE("leaves that two checkpoints add to are complete after both, and nobod
   Context context{true, Rng(1)};
   const Tensor y = checkpoint(block, checkpoint(block, x, context), context);
   i64 heard = 0;
-  backward(sum(y), Tensor(), [&heard](const GradInfo*) { ++heard; });
+  const LeafListener listener{[&heard](const GradInfo*) { return ++heard > 0; }, [] {}};
+  backward(sum(y), Tensor(), &listener);
   CHECK(heard == 0);
   CHECK(weight.grad().to_vector<float>() == std::vector<float>{6, 6});
 }
@@ -364,6 +368,18 @@ TEST_CASE("processes that do not fit together say so", "[parallel]") {
   }
 }
 
+TEST_CASE("processes of one machine share its cores, unless threads were chosen", "[parallel]") {
+  const int before = threads();
+  share_cores(1);
+  CHECK(threads() == before);
+  share_cores(2);
+  CHECK((threads() == std::max(before / 2, 1) || threads() == before));
+  set_threads(before + 1);
+  share_cores(2);
+  CHECK(threads() == before + 1);
+  set_threads(before);
+}
+
 TEST_CASE("the launcher's variables", "[parallel]") {
   for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
     ::unsetenv(name);
@@ -373,7 +389,13 @@ TEST_CASE("the launcher's variables", "[parallel]") {
         c("OMPI_COMM_WORLD_LOCAL_RANK", "1");
     const Launch l = *launch_from_environment();
     CHECK((l.rank == 3 && l.size == 4 && l.local_rank == 1 && l.host == "127.0.0.1" &&
-           l.port == 29500));
+           l.port == 29500 && l.local_size == 1));
+  }
+  {
+    const Variable a("PMI_RANK", "5"), b("PMI_SIZE", "8"), c("MPI_LOCALRANKID", "1"),
+        d("MPI_LOCALNRANKS", "4");
+    const Launch l = *launch_from_environment();
+    CHECK((l.rank == 5 && l.size == 8 && l.local_rank == 1 && l.local_size == 4));
   }
   const Variable rank("RANK", "2");
   CHECK_THAT(thrown([] { launch_from_environment(); }),

@@ -116,7 +116,7 @@ PPMA_API LoadedNetwork<Classifier> load_classifier(const NetworkOptions& o,
                                                    const char* fallback = nullptr);
 
 /// The other processes of a group that torchrun or mpirun started, and a GPU for each of this
-/// machine; none alone.
+/// machine, whose cores they share (share_cores()); none alone.
 PPMA_API std::vector<Communicator> other_processes(const std::optional<Launch>& launch,
                                                    Device device);
 
@@ -136,6 +136,7 @@ PPMA_API void first_alone(const std::vector<Communicator>& processes,
 #include <type_traits>
 
 #include "ppma/core/gpu.hpp"
+#include "ppma/core/parallel.hpp"
 #include "ppma/io/utf8.hpp"
 #include "ppma/parallel/nccl.hpp"
 #include "ppma/parallel/tcp.hpp"
@@ -286,6 +287,7 @@ LoadedNetwork<Classifier> load_classifier(const NetworkOptions& o, const Weights
 
 std::vector<Communicator> other_processes(const std::optional<Launch>& launch, Device device) {
   if (!launch || launch->size == 1) return {};
+  share_cores(launch->local_size);
   if (device == Device::cuda) {
     cuda::use_device(static_cast<int>(launch->local_rank));
     if (has_nccl()) return connect_nccl(*launch);

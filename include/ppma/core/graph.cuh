@@ -41,7 +41,8 @@ class Graph {
     const cudaError_t ended = cudaStreamEndCapture(s, &graph);
     cudaGetLastError();
     if (failure.empty() && ended == cudaSuccess) {
-      const cudaError_t made = cudaGraphInstantiate(&executable_, graph, 0);
+      const cudaError_t made =
+          cudaGraphInstantiate(&executable_, graph, cudaGraphInstantiateFlagUseNodePriority);
       if (made != cudaSuccess) executable_ = nullptr, failure = cudaGetErrorString(made);
     } else if (failure.empty()) {
       failure = cudaGetErrorString(ended);

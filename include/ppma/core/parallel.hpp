@@ -15,6 +15,11 @@ PPMA_API int threads();
 /// Sets the number of threads for the calling thread's parallel work. No effect without OpenMP.
 PPMA_API void set_threads(int n);
 
+/// Takes this process's share of the cores, which so many processes of this machine divide among
+/// themselves, for the calling thread's parallel work; unless another number of threads was set
+/// (set_threads(), OMP_NUM_THREADS).
+PPMA_API void share_cores(i64 processes);
+
 /// On Linux the calling thread gives way to others from now on: for what is made ahead, which must
 /// not take a core from a thread that the others of a parallel region wait for.
 PPMA_API void give_way();
@@ -70,6 +75,12 @@ int threads() { return omp_in_parallel() != 0 ? 1 : omp_get_max_threads(); }
 
 void set_threads(int n) { omp_set_num_threads(n > 0 ? n : 1); }
 
+void share_cores(i64 processes) {
+  const int cores = omp_get_num_procs();
+  if (processes > 1 && omp_get_max_threads() == cores)
+    set_threads(cores / static_cast<int>(processes));
+}
+
 void detail::run_parts(i64 n, i64 parts, void (*call)(const void*, i64, i64), const void* work) {
   if (parts > threads()) parts = threads();
   if (parts <= 1) return call(work, 0, n);
@@ -95,6 +106,8 @@ void detail::run_parts(i64 n, i64 parts, void (*call)(const void*, i64, i64), co
 int threads() { return 1; }
 
 void set_threads(int) {}
+
+void share_cores(i64) {}
 
 void detail::run_parts(i64 n, i64, void (*call)(const void*, i64, i64), const void* work) {
   call(work, 0, n);

@@ -208,26 +208,28 @@ inline Tensor batch_norm_with(const char* op, AfterNorm after, const Tensor& x, 
     using T = decltype(t);
     using A = acc_t<T>;
     A *const m = mean.data<A>(), *const s = rstd.data<A>();
-    if (training) kernels::column_statistics(on, rows, cols, x.data<T>(), m, s);
-    if (among != nullptr) {
-      const i64 part = 2 * cols + 1, bytes = cols * static_cast<i64>(sizeof(A));
-      Tensor all = Tensor::zeros({among->size, part}, w.dtype(), w.device());
-      A* const mine = all.data<A>() + among->rank * part;
-      copy_bytes(mine, w.device(), m, w.device(), bytes),
-          copy_bytes(mine + cols, w.device(), s, w.device(), bytes);
-      kernels::channels(on, 1, kernels::PutNumber<A>{static_cast<A>(rows), mine + 2 * cols});
+    const auto n = static_cast<double>(rows);
+    const kernels::BatchNormFactors<A> factors{
+        training,    static_cast<A>(momentum), static_cast<A>(n / (n - 1)), static_cast<A>(eps),
+        w.data<A>(), running_mean.data<A>(),   running_var.data<A>(),       m,
+        s,           scale.data<A>()};
+    if (among == nullptr) {
+      if (training) kernels::column_statistics(on, rows, cols, x.data<T>(), m, s);
+      kernels::channels(on, cols, factors);
+    } else {
+      const i64 part = 2 * cols + 1, begin = among->rank * part;
+      Tensor all = Tensor::empty({among->size, part}, w.dtype(), w.device());
+      A* const mine = all.data<A>() + begin;
+      kernels::column_statistics(on, rows, cols, x.data<T>(), mine, mine + cols);
+      kernels::channels(
+          on, all.numel(),
+          kernels::PutPart<A>{begin, begin + part, static_cast<A>(rows), all.data<A>()});
       among->all_reduce_sum(all);
       total = Tensor::empty({}, w.dtype(), w.device());
-      kernels::channels(
-          on, cols, kernels::JoinParts<A>{among->size, cols, all.data<A>(), m, s, total.data<A>()});
+      kernels::channels(on, cols,
+                        kernels::JoinParts<A>{among->size, cols, std::as_const(all).data<A>(),
+                                              total.data<A>(), factors});
     }
-    const auto n = static_cast<double>(rows);
-    kernels::channels(
-        on, cols,
-        kernels::BatchNormFactors<A>{training, static_cast<A>(momentum),
-                                     static_cast<A>(n / (n - 1)), static_cast<A>(eps), w.data<A>(),
-                                     running_mean.data<A>(), running_var.data<A>(), m, s,
-                                     scale.data<A>(), total.defined() ? total.data<A>() : nullptr});
     with_activation(after, [&](auto act) {
       kernels::normalize_columns(on, rows, cols, x.data<T>(), m, scale.data<A>(), b.data<A>(),
                                  y.data<T>(), act);
@@ -252,33 +254,28 @@ inline Tensor batch_norm_with(const char* op, AfterNorm after, const Tensor& x, 
           using T = decltype(t);
           using A = acc_t<T>;
           A *const pw = dw.data<A>(), *const pb = db.data<A>();
-          // z = (x - mean) rstd w + b:  db = sum dz,  dw = rstd sum dz (x - mean)
-          with_activation(after, [&](auto act) {
-            kernels::column_gradient_sums(on, rows, cols, kept.data<T>(), mean.data<A>(),
-                                          dy.data<T>(), pb, pw, scale.data<A>(), b.data<A>(),
-                                          activated ? dz.data<T>() : nullptr, act);
-          });
           Tensor factors = Tensor::empty({3, cols}, w.dtype(), w.device());
           A *const a = need_x ? factors.data<A>() : nullptr, *const k = need_x ? a + cols : nullptr,
                    *const shift = need_x ? k + cols : nullptr;
           const A *const pr = rstd.data<A>(), *const pt =
                                                   total.defined() ? total.data<A>() : nullptr;
-          const kernels::BatchNormBack<A> back{
-              training, static_cast<A>(rows), w.data<A>(), pr, pb, pw, a, k, shift, pt};
           // dx takes the sums over all processes, w and b those of this one
-          if (among != nullptr && need_x) {
-            const i64 bytes = cols * static_cast<i64>(sizeof(A));
-            Tensor sums = Tensor::empty({2, cols}, w.dtype(), w.device());
-            A *const all_b = sums.data<A>(), *const all_w = all_b + cols;
-            copy_bytes(all_b, w.device(), pb, w.device(), bytes),
-                copy_bytes(all_w, w.device(), pw, w.device(), bytes);
+          const bool shared = among != nullptr && need_x;
+          Tensor sums = shared ? Tensor::empty({2, cols}, w.dtype(), w.device()) : Tensor();
+          A *const sum_b = shared ? sums.data<A>() : pb, *const sum_w = shared ? sum_b + cols : pw;
+          // z = (x - mean) rstd w + b:  db = sum dz,  dw = rstd sum dz (x - mean)
+          with_activation(after, [&](auto act) {
+            kernels::column_gradient_sums(on, rows, cols, kept.data<T>(), mean.data<A>(),
+                                          dy.data<T>(), sum_b, sum_w, scale.data<A>(), b.data<A>(),
+                                          activated ? dz.data<T>() : nullptr, act);
+          });
+          if (shared) {
+            kernels::channels(on, cols, kernels::OwnSums<A>{pr, sum_b, sum_w, pb, pw});
             among->all_reduce_sum(sums);
-            kernels::BatchNormBack<A> joint = back, own = back;
-            joint.db = all_b, joint.dw = all_w, own.a = nullptr;
-            kernels::channels(on, cols, joint), kernels::channels(on, cols, own);
-          } else {
-            kernels::channels(on, cols, back);
           }
+          kernels::channels(on, cols,
+                            kernels::BatchNormBack<A>{training, static_cast<A>(rows), w.data<A>(),
+                                                      pr, sum_b, sum_w, a, k, shift, pt});
           if (!need_x) return;
           dx = activated ? dz : Tensor::empty(kept.shape(), kept.dtype(), kept.device());
           kernels::batch_norm_dx(on, rows, cols, dz.data<T>(), kept.data<T>(), mean.data<A>(), a, k,

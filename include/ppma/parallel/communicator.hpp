@@ -25,6 +25,8 @@ struct Communicator {
   /// Only where sums are made in the background of a GPU: the thread's stream waits for them.
   /// Empty: sums are there on return.
   std::function<void()> join{};
+  /// Where there is join: as all_reduce_sum, the mean.
+  std::function<void(Tensor& t)> all_reduce_mean{};
   /// Whether a step with these sums can be captured and replayed as a graph: they only queue work
   /// for the GPU.
   bool capturable = false;

@@ -8,7 +8,8 @@
 //
 // Parameters are gathered in buckets from the last to the first, the order in which backward
 // completes them. A bucket is sent when its gradients are complete and the buckets before it were
-// sent: so all processes send in the same order.
+// sent: so all processes send in the same order. Buckets become smaller towards the last, for which
+// everybody waits. Afterwards gradients are parts of the buckets: nothing is copied back.
 
 #include <memory>
 #include <unordered_map>
@@ -22,9 +23,10 @@ namespace ppma::inline PPMA_ABI {
 class GradientAverage {
  public:
   /// The communicator must be used by nobody else. Its sums are made by a thread of this object,
-  /// unless it has join.
+  /// unless it has join. A bucket has bucket_bytes, or half of what is left where that is less, but
+  /// at least a 64th of bucket_bytes.
   PPMA_API GradientAverage(Communicator among, std::vector<Tensor> parameters,
-                           i64 bucket_bytes = i64{4} << 20);
+                           i64 bucket_bytes = i64{16} << 20);
   GradientAverage(const GradientAverage&) = delete;
   GradientAverage& operator=(const GradientAverage&) = delete;
   PPMA_API ~GradientAverage();
@@ -50,14 +52,15 @@ class GradientAverage {
 
  private:
   struct Bucket {
-    std::vector<std::size_t> members;
+    std::vector<std::size_t> members;  // those of 16-byte words first: they are copied so
     DType flat_dtype;
     Device device;
     i64 bytes = 0, elements = 0;
     std::size_t waiting = 0;  // members whose gradient is not complete
     // (elements + members): the gradients, and how many processes have each
     Tensor flat{};
-    Tensor ones{};  // (members): this process has them all, as nearly always
+    Tensor ones{};         // (members): this process has them all, as nearly always
+    bool complete = true;  // it had
   };
 
   PPMA_API void send();
@@ -82,6 +85,7 @@ class GradientAverage {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_PARALLEL)
 
+#include <algorithm>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -104,16 +108,23 @@ GradientAverage::GradientAverage(Communicator among, std::vector<Tensor> paramet
     : among_(std::move(among)),
       parameters_(std::move(parameters)),
       sender_(std::make_unique<Sender>()) {
+  i64 left = 0, room = 0;  // bytes in no bucket so far; of the present bucket
+  for (const Tensor& p : parameters_) left += p.bytes();
   for (std::size_t i = parameters_.size(); i-- > 0;) {
     const Tensor& p = parameters_[i];
-    if (buckets_.empty() || buckets_.back().bytes >= bucket_bytes ||
-        buckets_.back().flat_dtype != p.dtype() || buckets_.back().device != p.device())
+    if (buckets_.empty() || buckets_.back().bytes >= room ||
+        buckets_.back().flat_dtype != p.dtype() || buckets_.back().device != p.device()) {
       buckets_.push_back({{}, p.dtype(), p.device()});
+      room = std::min(bucket_bytes, std::max(left / 2, bucket_bytes / 64));
+    }
     Bucket& b = buckets_.back();
     b.members.push_back(i);
-    b.bytes += p.bytes(), b.elements += p.numel();
+    b.bytes += p.bytes(), b.elements += p.numel(), left -= p.bytes();
     bucket_of_[p.info().get()] = buckets_.size() - 1;
   }
+  for (Bucket& b : buckets_)
+    std::stable_partition(b.members.begin(), b.members.end(),
+                          [this](std::size_t i) { return parameters_[i].bytes() % 16 == 0; });
   reset();
   if (!among_.join) sender_->thread = std::thread([this] { work(); });
 }
@@ -132,12 +143,18 @@ GradientAverage::~GradientAverage() {
 }
 
 void GradientAverage::backward(const Tensor& loss) {
-  ppma::backward(loss, Tensor(), [this](const GradInfo* leaf) {
-    const auto it = bucket_of_.find(leaf);
-    if (it == bucket_of_.end()) return;
-    --buckets_[it->second].waiting;
-    while (sent_ < buckets_.size() && buckets_[sent_].waiting == 0) send();
-  });
+  const auto next_is_complete = [this] {
+    return sent_ < buckets_.size() && buckets_[sent_].waiting == 0;
+  };
+  const LeafListener listener{[&](const GradInfo* leaf) {
+                                const auto it = bucket_of_.find(leaf);
+                                if (it != bucket_of_.end()) --buckets_[it->second].waiting;
+                                return next_is_complete();
+                              },
+                              [&] {
+                                while (next_is_complete()) send();
+                              }};
+  ppma::backward(loss, Tensor(), &listener);
   finish();
 }
 
@@ -157,7 +174,7 @@ void GradientAverage::finish() {
 void GradientAverage::send() {
   Bucket& b = buckets_[sent_];
   if (b.waiting == 0) ++early_now_;
-  const i64 item = size_of(b.flat_dtype), members = static_cast<i64>(b.members.size());
+  const i64 members = static_cast<i64>(b.members.size());
   if (!b.ones.defined()) b.ones = Tensor::ones({members}, b.flat_dtype, b.device);
   b.flat = Tensor::empty({b.elements + members}, b.flat_dtype, b.device);
   std::vector<CopyPiece> copies;
@@ -170,18 +187,20 @@ void GradientAverage::send() {
       copies.push_back({to, g.raw(), g.bytes()});
     else
       zero_bytes(to, b.device, parameters_[i].bytes());
-    to += parameters_[i].numel() * item;
+    to += parameters_[i].bytes();
   }
+  b.complete = static_cast<i64>(copies.size()) == members;
   Tensor flags = b.ones;
-  if (static_cast<i64>(copies.size()) < members) {
+  if (!b.complete) {
     flags = Tensor::empty({members}, b.flat_dtype, b.device);
     flags.copy_from(Tensor::from(has, flags.shape()));
   }
   copies.push_back({to, std::as_const(flags).raw(), flags.bytes()});
   copy_many(b.device, copies);
+  for (const std::size_t i : b.members) parameters_[i].zero_grad();  // its memory is of use again
   if (among_.join) {
     ++sent_;
-    return among_.all_reduce_sum(b.flat);
+    return among_.all_reduce_mean(b.flat);
   }
   const std::lock_guard lock(sender_->mutex);
   ++sent_;
@@ -189,29 +208,17 @@ void GradientAverage::send() {
 }
 
 void GradientAverage::put_back(Bucket& b) {
-  const i64 item = size_of(b.flat_dtype);
-  detail::multiply(b.flat, b.elements, 1.0 / static_cast<double>(among_.size));
-  const char* from = static_cast<const char*>(std::as_const(b.flat).raw());
-  // how many processes have a gradient: asked for only where this one has none
+  if (!among_.join) detail::multiply(b.flat, b.elements, 1.0 / static_cast<double>(among_.size));
+  // how many processes have a gradient: asked for only where this one has not all
   std::vector<double> has;
-  for (const std::size_t i : b.members)
-    if (has.empty() && !parameters_[i].grad().defined()) {
-      Tensor flags = Tensor::empty(b.ones.shape(), b.flat_dtype);
-      copy_bytes(flags.raw(), Device::cpu, from + b.elements * item, b.device, flags.bytes());
-      has = flags.to_vector<double>();
-    }
-  std::vector<CopyPiece> copies;
+  const i64 members = static_cast<i64>(b.members.size());
+  if (!b.complete) has = b.flat.part(b.elements, {members}).to(Device::cpu).to_vector<double>();
+  i64 first = 0;
   for (std::size_t m = 0; m < b.members.size(); ++m) {
     Tensor& p = parameters_[b.members[m]];
-    if (has.empty() || has[m] > 0) {
-      Tensor g = p.grad();
-      if (!g.defined()) g = Tensor::empty(p.shape(), p.dtype(), p.device());
-      copies.push_back({g.raw(), from, g.bytes()});
-      p.set_grad(g);
-    }
-    from += p.numel() * item;
+    if (has.empty() || has[m] > 0) p.set_grad(b.flat.part(first, p.shape()));
+    first += p.numel();
   }
-  copy_many(b.device, copies);
   b.flat = Tensor();
 }
 

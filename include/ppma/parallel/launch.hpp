@@ -2,11 +2,12 @@
 #include "ppma/core/names_begin.hpp"
 // Which process of a group this one is, from the variables that torchrun or mpirun set.
 //
-//   torchrun   RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT
+//   torchrun   RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
 //   Open MPI   OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE OMPI_COMM_WORLD_LOCAL_RANK
-//   MPICH      PMI_RANK PMI_SIZE MPI_LOCALRANKID
+//   MPICH      PMI_RANK PMI_SIZE MPI_LOCALRANKID MPI_LOCALNRANKS
 //
 // Under MPI, MASTER_ADDR (rank 0's host) is this machine and MASTER_PORT 29500 unless they are set.
+// Open MPI gives each process cores of its own: how many share a machine is not asked.
 
 #include <optional>
 #include <string>
@@ -17,6 +18,7 @@ namespace ppma::inline PPMA_ABI {
 
 struct Launch {
   i64 rank = 0, size = 1, local_rank = 0;  // local: on this machine; the number of its GPU
+  i64 local_size = 1;                      // that divide this machine's cores among themselves
   std::string host;                        // where rank 0 listens: 127.0.0.1
   i64 port = 29500;
   Launch() : host("127.0.0.1") {}  // nvcc 12.4 fails on a text as a member's default
@@ -51,12 +53,12 @@ inline std::optional<i64> environment_number(const char* name) {
 
 std::optional<Launch> launch_from_environment() {
   struct Names {
-    const char *rank, *size, *local;
+    const char *rank, *size, *local, *local_size;
   };
   for (const Names& names :
-       {Names{"RANK", "WORLD_SIZE", "LOCAL_RANK"},
-        Names{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
-        Names{"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"}}) {
+       {Names{"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"},
+        Names{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", ""},
+        Names{"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"}}) {
     const std::optional<i64> rank = detail::environment_number(names.rank),
                              size = detail::environment_number(names.size);
     if (!rank && !size) continue;
@@ -69,6 +71,7 @@ std::optional<Launch> launch_from_environment() {
     Launch launch;
     launch.rank = *rank, launch.size = *size;
     launch.local_rank = detail::environment_number(names.local).value_or(*rank);
+    launch.local_size = detail::environment_number(names.local_size).value_or(1);
     if (const char* host = std::getenv("MASTER_ADDR")) launch.host = host;
     launch.port = detail::environment_number("MASTER_PORT").value_or(launch.port);
     const char* taken =

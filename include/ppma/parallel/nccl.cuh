@@ -16,7 +16,10 @@ namespace ppma::inline PPMA_ABI {
 class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
  public:
   explicit NcclGroup(const Launch& launch) : launch_(launch), tcp_(connect_tcp(launch, 1)) {
-    require(cudaStreamCreateWithFlags(&own_, cudaStreamNonBlocking));
+    // Its kernels go first: one that has begun keeps multiprocessors until its partner begins too.
+    int low = 0, high = 0;
+    require(cudaDeviceGetStreamPriorityRange(&low, &high));
+    require(cudaStreamCreateWithPriority(&own_, cudaStreamNonBlocking, high));
     require(cudaEventCreateWithFlags(&reached_, cudaEventDisableTiming));
     for (ncclComm_t& comm : comms_) {
       ncclUniqueId id{};
@@ -49,14 +52,17 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
     Communicator c;
     c.rank = launch_.rank, c.size = launch_.size, c.capturable = true;
     const auto self = shared_from_this();
-    c.all_reduce_sum = [self, this, which](Tensor& t) {
-      through_gpu(t, [&](Tensor& there) {
-        const cudaStream_t on = stream(which);
-        require(ncclAllReduce(std::as_const(there).raw(), there.raw(),
-                              static_cast<std::size_t>(there.numel()), type_of(there.dtype()),
-                              ncclSum, alive(which), on));
-      });
+    const auto all_reduce = [self, this, which](ncclRedOp_t operation) {
+      return [self, this, which, operation](Tensor& t) {
+        through_gpu(t, [&](Tensor& there) {
+          const cudaStream_t on = stream(which);
+          require(ncclAllReduce(std::as_const(there).raw(), there.raw(),
+                                static_cast<std::size_t>(there.numel()), type_of(there.dtype()),
+                                operation, alive(which), on));
+        });
+      };
     };
+    c.all_reduce_sum = all_reduce(ncclSum);
     c.broadcast = [self, this, which](Tensor& t, i64 root) {
       through_gpu(t, [&](Tensor& there) {
         const cudaStream_t on = stream(which);
@@ -71,12 +77,14 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
       cuda::synchronize();
     };
     c.abort = [self] { self->end(); };
-    if (which == 1)
+    if (which == 1) {
+      c.all_reduce_mean = all_reduce(ncclAvg);
       c.join = [self, this] {
         alive(1);
         require(cudaEventRecord(reached_, own_));
         require(cudaStreamWaitEvent(cuda::stream(), reached_, 0));
       };
+    }
     return c;
   }
 

@@ -19,13 +19,20 @@
 
 namespace ppma::inline PPMA_ABI {
 
-/// Hears of a leaf when nothing more will be added to its gradient.
-using LeafDone = std::function<void(const GradInfo* leaf)>;
+/// Who hears of leaves while backward() still computes.
+struct LeafListener {
+  /// Nothing more will be added to this leaf's gradient, whose elements need not be there: on the
+  /// GPU the last stages of many sums are one launch. True: they are wanted now, with those of all
+  /// leaves before.
+  std::function<bool(const GradInfo* leaf)> done;
+  /// Called then, when they are there.
+  std::function<void()> there;
+};
 
-/// of.backward(upstream), which may be undefined for a scalar, and done(leaf) for each leaf as soon
-/// as its gradient is complete. Where an operation has hidden leaves (a checkpoint), `done` hears
-/// of none: nobody knows beforehand what that operation will add to.
-PPMA_API void backward(const Tensor& of, const Tensor& upstream, const LeafDone& done);
+/// of.backward(upstream), which may be undefined for a scalar, and `listener` hears of each leaf as
+/// soon as its gradient is complete; may be null. Where an operation has hidden leaves (a
+/// checkpoint), it hears of none: nobody knows beforehand what that operation will add to.
+PPMA_API void backward(const Tensor& of, const Tensor& upstream, const LeafListener* listener);
 
 /// In a closure: what other operations have given as the gradient of input `i`, handed over to be
 /// added to in place and returned; undefined where there is nothing or where others see its
@@ -92,7 +99,7 @@ inline void accumulate(Tensor& total, const Tensor& g, const char* op) {
 // One backward().
 class Sweep {
  public:
-  Sweep(const Tensor& of, const LeafDone& done) : done_(done) {
+  Sweep(const Tensor& of, const LeafListener* listener) : listener_(listener) {
     find_operations(of.info().get());
     count_uses();
   }
@@ -159,7 +166,7 @@ class Sweep {
   }
 
   void count_uses() {
-    told_ = static_cast<bool>(done_) &&
+    told_ = listener_ != nullptr &&
             std::all_of(order_.begin(), order_.end(), [](const GradInfo* result) {
               return result->made_by->leaves == Leaves::of_inputs;
             });
@@ -171,11 +178,13 @@ class Sweep {
 
   void count_off(const Node& node) {
     if (!told_) return;
+    bool wanted = false;
     for (const auto& input : node.inputs)
-      if (input && !input->made_by && --uses_[input.get()] == 0) {
-        if (input->grad.defined()) read(input->grad);
-        done_(input.get());
-      }
+      if (input && !input->made_by && --uses_[input.get()] == 0)
+        wanted = listener_->done(input.get()) || wanted;
+    if (!wanted) return;
+    later_.run();
+    listener_->there();
   }
 
   // t, whose elements are there.
@@ -242,8 +251,8 @@ class Sweep {
     return sweep;
   }
 
-  const LeafDone& done_;
-  bool told_ = false;  // whether done_ hears of leaves
+  const LeafListener* listener_;  // null: nobody
+  bool told_ = false;             // whether it hears of leaves
   std::vector<GradInfo*> order_;
   // results die when their operation's closure does: not before its turn
   std::vector<std::shared_ptr<GradInfo>> keep_;
@@ -263,7 +272,7 @@ void Tensor::backward() const { backward(Tensor()); }
 void Tensor::backward(const Tensor& upstream) const { ppma::backward(*this, upstream, nullptr); }
 
 #if PPMA_GRADIENTS
-void backward(const Tensor& of, const Tensor& upstream, const LeafDone& done) {
+void backward(const Tensor& of, const Tensor& upstream, const LeafListener* listener) {
   check(of.requires_grad(),
         "backward: nothing that made this tensor requires a gradient (a leaf needs "
         "requires_grad(true); "
@@ -274,7 +283,7 @@ void backward(const Tensor& of, const Tensor& upstream, const LeafDone& done) {
         "backward: the upstream gradient is ", upstream.shape(), " ", upstream.dtype(),
         ", the tensor ", of.shape(), " ", of.dtype());
   const NoGrad not_recorded;
-  detail::Sweep sweep(of, done);
+  detail::Sweep sweep(of, listener);
   // A copy of one's own: whether gradients are added in place must not depend on who else holds
   // this one.
   sweep.give(
@@ -284,7 +293,7 @@ void backward(const Tensor& of, const Tensor& upstream, const LeafDone& done) {
   sweep.run();
 }
 #else
-void backward(const Tensor&, const Tensor&, const LeafDone&) {
+void backward(const Tensor&, const Tensor&, const LeafListener*) {
   fail("backward: nothing is recorded, this program was compiled with PPMA_GRADIENTS=0");
 }
 #endif

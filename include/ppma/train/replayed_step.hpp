@@ -88,6 +88,20 @@ namespace ppma::inline PPMA_ABI {
 
 namespace detail {
 
+// Scalars in f64 become their sums over all processes, which travel in one message.
+inline void sum_together(const std::vector<Tensor*>& scalars, const Communicator& among) {
+  Tensor all = Tensor::empty({static_cast<i64>(scalars.size())}, DType::f64, scalars[0]->device());
+  std::vector<CopyPiece> copies;
+  char* to = static_cast<char*>(all.raw());
+  for (const Tensor* t : scalars) {
+    copies.push_back({to, t->raw(), t->bytes()});
+    to += t->bytes();
+  }
+  copy_many(all.device(), copies);
+  among.all_reduce_sum(all);
+  for (std::size_t i = 0; i < scalars.size(); ++i) *scalars[i] = all.part(static_cast<i64>(i), {});
+}
+
 ReplayedStep::ReplayedStep(LossOf loss_of, Optimizer& optimizer, const TrainOptions& options,
                            GradientAverage* gradients, const std::vector<Tensor*>& like)
     : loss_of_(std::move(loss_of)),
@@ -140,13 +154,12 @@ void ReplayedStep::step() {
     else
       loss_.total.backward();
   }
-  const auto result = [&](Tensor& t) {
-    if (!t.defined()) return;
-    t = cast(t.detach(), accumulator_dtype(t.dtype()));
-    if (among != nullptr) among->all_reduce_sum(t);
-  };
-  result(loss_.total);
-  for (auto& part : loss_.parts) result(part.second);
+  std::vector<Tensor*> said{&loss_.total};
+  for (auto& part : loss_.parts)
+    if (part.second.defined()) said.push_back(&part.second);
+  for (Tensor* t : said)
+    *t = cast(t->detach(), among == nullptr ? accumulator_dtype(t->dtype()) : DType::f64);
+  if (among != nullptr) sum_together(said, *among);
   norm_ = gradient_norm_on_device(optimizer_.parameters()) +
           scale(cast(loss_.total, DType::f64), 0);  // NaN where the loss is not finite
   optimizer_.update(norm_, options_.clip);

@@ -308,14 +308,11 @@ struct BatchNormFactors {
   const A* w;
   // rstd: the biased variance on entry, if training
   A *running_mean, *running_var, *mean, *rstd, *scale;
-  // n, where other processes have a part of the batch
-  const A* total = nullptr;
   PPMA_HD void operator()(i64 c) const {
     if (training) {
       if (is_finite(mean[c]) && is_finite(rstd[c])) {
         running_mean[c] += rate * (mean[c] - running_mean[c]);
-        running_var[c] +=
-            rate * (rstd[c] * (total ? *total / (*total - 1) : unbiased) - running_var[c]);
+        running_var[c] += rate * (rstd[c] * unbiased - running_var[c]);
       }
     } else {
       mean[c] = running_mean[c];
@@ -348,13 +345,30 @@ struct BatchNormBack {
   }
 };
 
-/// Statistics of a batch that lies in `parts` processes, from those of the parts: (parts, 2 cols +
-/// 1), mean, biased variance, number of rows. Joined in their order as in column_statistics.
+/// What a process says of its part of a batch to the others: all (parts, 2 cols + 1), of each mean,
+/// biased variance and the number of its rows. Its own mean and variance are there already, at
+/// `begin`; the others' places become 0.
+template <class A>
+struct PutPart {
+  i64 begin, end;
+  A rows;
+  A* all;
+  PPMA_HD void operator()(i64 i) const {
+    if (i < begin || i >= end)
+      all[i] = A(0);
+    else if (i == end - 1)
+      all[i] = rows;
+  }
+};
+
+/// BatchNormFactors of the parts' statistics together, joined in their order as in
+/// column_statistics; the number of all rows goes to `total`.
 template <class A>
 struct JoinParts {
   i64 parts, cols;
   const A* all;
-  A *mean, *var, *total;
+  A* total;
+  BatchNormFactors<A> factors;
   PPMA_HD void operator()(i64 c) const {
     double count = 0, m = 0, squares = 0;
     for (i64 r = 0; r < parts; ++r) {
@@ -364,16 +378,21 @@ struct JoinParts {
       m += gap * n / (count + n);
       count += n;
     }
-    mean[c] = static_cast<A>(m), var[c] = static_cast<A>(squares / count);
-    if (c == 0) *total = static_cast<A>(count);
+    BatchNormFactors<A> joined = factors;
+    joined.mean[c] = static_cast<A>(m), joined.rstd[c] = static_cast<A>(squares / count);
+    const A rows = static_cast<A>(count);
+    joined.unbiased = rows / (rows - 1);
+    joined(c);
+    if (c == 0) *total = rows;
   }
 };
 
+/// db and dw of this process's rows, from sums that are to become those of all.
 template <class A>
-struct PutNumber {
-  A value;
-  A* to;
-  PPMA_HD void operator()(i64) const { *to = value; }
+struct OwnSums {
+  const A *rstd, *sum_dz, *sum_dzx;
+  A *db, *dw;
+  PPMA_HD void operator()(i64 c) const { db[c] = sum_dz[c], dw[c] = rstd[c] * sum_dzx[c]; }
 };
 
 struct CountUp {
