@@ -13,6 +13,13 @@ struct alignas(8) Twin {
   unsigned half[2];
 };
 
+/// Tables of rotary positions (tokens, d) by which q and k are turned, and what k is scaled with,
+/// as rotary.cuh does it; null: they come turned and scaled.
+struct Turn {
+  const float *cosine, *sine;
+  float scale;
+};
+
 /// A map in the shared memory of a block. Its cells fall into groups of 16, one line of 16 or two
 /// of 8; a warp, or `splits` together, owns one group after the other, and all groups pass by it. N
 /// arrays of tokens lie next to each other, group by group.
@@ -179,6 +186,38 @@ struct Small {
         const int from = there ? (l * length + at) * channels + c : 0;
 #pragma unroll
         for (int n = 0; n < N; ++n) copy_async(to + place(n, at, c), heads[n] + from, there);
+      }
+    }
+  }
+  /// Turns arrays 0 (k, which is scaled) and n (q), each thread what it copied and has waited for:
+  /// nobody else has read it yet.
+  template <int n>
+  __device__ __forceinline__ void turn(const Lines& g, const Turn& by) const {
+    constexpr int each = 32 / pieces;
+    const int c = lane % pieces * 8;
+    if (c >= g.head_width) return;
+    for (int l = warp; l < lines; l += warps) {
+      bf16* const to = tokens + place(0, l * padded, 0);
+#pragma unroll
+      for (int first = 0; first < padded; first += each) {
+        const int at = first + lane / pieces, from = (l * length + at) * g.head_width + c;
+        if (at >= length) continue;
+        float cosine[8], sine[8];
+        load_pack<8>(by.cosine + from, cosine);
+        load_pack<8>(by.sine + from, sine);
+#pragma unroll
+        for (const int array : {0, n}) {
+          const float scale = array == 0 ? by.scale : 1.f;
+          bf16* const x = to + place(array, at, c);
+          float v[8], out[8];
+          load_pack<8>(x, v);
+#pragma unroll
+          for (int i = 0; i < 8; i += 2) {
+            out[i] = v[i] * (scale * cosine[i]) + v[i + 1] * (scale * sine[i]);
+            out[i + 1] = v[i + 1] * (scale * cosine[i + 1]) + v[i] * (scale * sine[i + 1]);
+          }
+          store_pack<8>(x, out);
+        }
       }
     }
   }

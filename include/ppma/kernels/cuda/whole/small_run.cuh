@@ -24,11 +24,12 @@ void with_small(const Lines& g, F&& f) {
 }
 
 /// Of few heads, several warps share a group's keys where every block has a multiprocessor to
-/// itself; of some more, a block has one group a warp. local: w may be null.
+/// itself; of some more, a block has one group a warp. local.w and turn.cosine may
+/// be null.
 template <std::same_as<bf16> T>
 void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const T* v,
                        const float* log_a, const float* log_b, float share1, float share2,
-                       const LocalTerm& local, T* y, T* y1, float2* log_sums) {
+                       const LocalTerm& local, const Turn& turn, T* y, T* y1, float2* log_sums) {
   with_small(g, [&](auto d, auto width) {
     constexpr int D = decltype(d)::value, WT = decltype(width)::value;
     using Map = ForwardMap<D, WT>;
@@ -43,7 +44,7 @@ void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const 
       cuda::launch("whole_attention", f,
                    dim3(few ? static_cast<unsigned>(rounds) : 1u, static_cast<unsigned>(heads)),
                    dim3(static_cast<unsigned>(32 * by * owners)), static_cast<std::size_t>(bytes),
-                   g, q, k, v, log_a, log_b, share1, share2, local, y, y1, log_sums);
+                   g, q, k, v, log_a, log_b, share1, share2, local, turn, y, y1, log_sums);
     };
     const int owners = Map::warps_of(groups, forward_warps<WT>);
     if (heads * ((groups + few_owners - 1) / few_owners) <= processors)
