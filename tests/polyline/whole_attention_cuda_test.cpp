@@ -13,6 +13,7 @@
 #include "polyline/help.hpp"
 #include "ppma/ops/depthwise.hpp"
 #include "ppma/ops/layout.hpp"
+#include "ppma/ops/rotary.hpp"
 #include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/types.hpp"
 #include "ppma/tensor/autograd.hpp"
@@ -195,6 +196,52 @@ TEST_CASE("whole attention with a local term in one kernel of the GPU", "[cuda][
       CHECK(largest_difference(cast(one, DType::f64), want) <= 1e-2);
       CHECK(cuda_test::same_bits(one, two));
     }
+  }
+}
+
+TEST_CASE("whole attention on the GPU turns queries and keys as rotary does", "[cuda][attention]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  // Keys shared out or not; all widths of heads and lines; a map that is too large.
+  for (const Size& s : {Size{2, 3, 7, 7, 32}, Size{1, 8, 14, 14, 32}, Size{40, 8, 14, 14, 32},
+                        Size{1, 2, 16, 16, 64}, Size{20, 4, 16, 15, 48}, Size{6, 16, 8, 3, 16},
+                        Size{1, 1, 1, 2, 8}, Size{1, 2, 17, 5, 32}, Size{140, 8, 7, 7, 32}}) {
+    INFO("B " << s.batch << " G " << s.heads << " H " << s.height << " W " << s.width << " d "
+              << s.d);
+    const Shape tokens{s.batch, s.height, s.width, s.heads * s.d},
+        grid{s.batch, s.heads, s.height, s.width};
+    const auto random = [&](unsigned seed) {
+      return cast(polyline_test::random(tokens, seed), DType::bf16).to(Device::cuda);
+    };
+    Tensor q = random(1), k = random(2);
+    const Tensor v = random(3), angle = rotary_angle(s.d).to(Device::cuda),
+                 decays = cast(join_decays(polyline_test::random_log_decay(grid, 6, 0.2),
+                                           polyline_test::random_log_decay(grid, 7, 0.2)),
+                               DType::f32)
+                              .to(Device::cuda);
+    const double scale = 1 / std::sqrt(static_cast<double>(s.d));
+    CHECK(!detail::turns_in_whole_attention(q, s.heads, Paths::none));
+    REQUIRE(detail::turns_in_whole_attention(q, s.heads, Paths::both) == (s.height <= 16));
+    const auto attend = [&](const Tensor& by) {
+      return detail::whole_attention_turned(q, k, v, s.heads, decays, Paths::both, by, scale);
+    };
+    if (s.height > 16) {
+      CHECK_THROWS_WITH(attend(angle), "whole_attention_turned: takes masked maps of at most");
+      continue;
+    }
+    CHECK_THROWS_WITH(attend(Tensor()), "whole_attention_turned: angle must be (");
+    const auto same = [](const Tensor& a, const Tensor& b) {
+      CHECK(largest_difference(cast(a.to(Device::cpu), DType::f64),
+                               cast(b.to(Device::cpu), DType::f64)) == 0);
+    };
+    Rotated turned = rotary(q, k, angle, s.heads, scale);
+    same(attend(angle), whole_attention(turned.q, turned.k, v, s.heads, decays, Paths::both));
+    // of the turned ones, as they are the others' inputs
+    for (Tensor* t : {&q, &k, &turned.q, &turned.k}) t->requires_grad(true);
+    const Tensor dy = random(4), one = attend(angle),
+                 two = whole_attention(turned.q, turned.k, v, s.heads, decays, Paths::both);
+    same(one.detach(), two.detach());
+    one.backward(dy), two.backward(dy);
+    same(q.grad(), turned.q.grad()), same(k.grad(), turned.k.grad());
   }
 }
 

@@ -4,6 +4,7 @@
 // positions, the mask's decays, polyline path masked attention, a local term. The attention itself
 // is in polyline/. Legend: B batch, H W grid, G heads, d head width, C = G d channels.
 
+#include <cmath>
 #include <optional>
 #include <string>
 
@@ -65,6 +66,8 @@ struct Positions {
 /// What an attention makes of tokens before it attends, q, k, v (B,H,W,C).
 struct Projected {
   Tensor q, k, v, log_decays;
+  Tensor angle =
+      {};  // (d): q and k are still to be turned by it, and k to be scaled; mostly undefined
 };
 
 /// out_proj( attention(q, k, v, mask) + lepe(v) )
@@ -99,6 +102,10 @@ struct Attention {
   }
   /// The rest of it.
   PPMA_API Tensor forward(const Projected& p, const Tensor& add = Tensor()) const;
+  /// All of it of norm(x), x (B,H,W,C). On a GPU with as few passes over the tokens as there are
+  /// kernels for.
+  PPMA_API Tensor forward(const Tensor& x, const LayerNorm& norm, const Positions& at,
+                          const Tensor& add = Tensor()) const;
 
   /// The projections of normalised tokens.
   PPMA_API Projected projected(const NormedTokens& normed, const Positions& at) const;
@@ -128,6 +135,9 @@ struct Attention {
   }
 
  private:
+  double k_scale() const {
+    return 1 / std::sqrt(static_cast<double>(config.channels / config.heads));
+  }
   PPMA_API Tensor attend_linearly(const Tensor& q, const Tensor& k, const Tensor& v,
                                   const Tensor& log_decays) const;
 };
@@ -135,8 +145,6 @@ struct Attention {
 }  // namespace ppma::inline PPMA_ABI
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_MODELS)
-
-#include <cmath>
 
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
@@ -199,22 +207,26 @@ Projected Attention::projected(const NormedTokens& normed, const Positions& at) 
 
 Tensor Attention::forward(const Projected& p, const Tensor& add) const {
   const std::optional<Paths> paths = mask_of(config.mask).paths;
-  if (lepe && paths && config.fused && !config.linear && !config.criss_cross)
+  if (lepe && paths && config.fused && !config.linear && !config.criss_cross && !p.angle.defined())
     if (const Tensor both = whole_attention_local(p.q, p.k, p.v, config.heads, p.log_decays, *paths,
                                                   lepe->weight, lepe->bias);
         both.defined())
       return out_proj.forward(both, add);
   Tensor y;  // (B,H,W,C)
-  const auto attended = [&] { return y = attend(p.q, p.k, p.v, p.log_decays); };
+  const auto attended = [&] {
+    return y = p.angle.defined()
+                   ? detail::whole_attention_turned(p.q, p.k, p.v, config.heads, p.log_decays,
+                                                    *paths, p.angle, k_scale())
+                   : attend(p.q, p.k, p.v, p.log_decays);
+  };
   return out_proj.forward(lepe ? lepe->forward(p.v, attended) : attended(), add);
 }
 
 Rotated Attention::queries_and_keys(const Tensor& x, const Positions& at) const {
   Tensor q = q_proj.forward(x), k = k_proj.forward(x);
   if (config.linear) q = softplus(q), k = softplus(k);
-  const double k_scale = 1 / std::sqrt(static_cast<double>(config.channels / config.heads));
-  if (!at.angle.defined()) return {q, scale(k, k_scale)};
-  return rotary(q, k, at.angle, config.heads, k_scale);
+  if (!at.angle.defined()) return {q, scale(k, k_scale())};
+  return rotary(q, k, at.angle, config.heads, k_scale());
 }
 
 Tensor Attention::decays(const Tensor& x, const Positions& at, const Tensor& values) const {
@@ -260,9 +272,9 @@ Tensor Attention::attend_linearly(const Tensor& q, const Tensor& k, const Tensor
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_NORM_DECAY)
 
 #include <array>
-#include <cmath>
 
 #include "ppma/models/products_together.hpp"
+#include "ppma/polyline/fused.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -271,7 +283,6 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
 #if PPMA_CUDA
   const bool turns = config.fused && !config.linear && at.angle.defined();
   const i64 d = config.channels / config.heads;
-  const double k_scale = 1 / std::sqrt(static_cast<double>(d));
   const std::array<const Linear*, 3> layers{&q_proj, &k_proj, &v_proj};
   if (turns && x.dim(-1) == config.channels &&
       detail::multiplies_normed(x, norm, layers, d, path_embed.has_value())) {
@@ -285,7 +296,7 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
     const detail::RotaryTables tables = detail::rotary_tables(at.angle, p.tokens);
     p.cosine = tables.cosine.data<float>(), p.sine = tables.sine.data<float>();
     p.d = static_cast<int>(d);
-    p.scale = static_cast<float>(k_scale);
+    p.scale = static_cast<float>(k_scale());
     const Tensor normed = detail::run_normed(x, norm, p, [&] {
       if (!path_embed)
         return kernels::norm_products(Cuda{}, p, config.channels, {}, nullptr, nullptr, nullptr,
@@ -300,14 +311,16 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
                              out.log_decays.data<float>());
     });
     if (normed.defined() && detail::differentiates_together(normed, layers, d)) {
-      detail::record_turned_products(normed, layers, {&out.q, &out.k, &out.v}, tables, d, k_scale);
+      detail::record_turned_products(normed, layers, {&out.q, &out.k, &out.v}, tables, d,
+                                     k_scale());
     } else if (normed.defined()) {
       const auto back = [&](double scale) {
         return [tables, heads = config.heads, scale](const Tensor& dy) {
           return detail::turned(dy, tables, heads, scale, true);
         };
       };
-      out.q = q.recorded(out.q, normed, back(1)), out.k = k.recorded(out.k, normed, back(k_scale));
+      out.q = q.recorded(out.q, normed, back(1)),
+      out.k = k.recorded(out.k, normed, back(k_scale()));
       out.v = v.recorded(out.v, normed);
     }
     if (normed.defined() || !path_embed)
@@ -326,12 +339,43 @@ Projected Attention::projected(const Tensor& x, const LayerNorm& norm, const Pos
     }
     detail::record_turned_products(
         tokens.x, layers, {&out.q, &out.k, &out.v},
-        detail::rotary_tables(at.angle, tokens.x.dim(1) * tokens.x.dim(2)), d, k_scale);
+        detail::rotary_tables(at.angle, tokens.x.dim(1) * tokens.x.dim(2)), d, k_scale());
     out.log_decays = decays(tokens.x, at, tokens.log_decays);
     return out;
   }
 #endif
   return projected(tokens, at);
+}
+
+Tensor Attention::forward(const Tensor& x, const LayerNorm& norm, const Positions& at,
+                          const Tensor& add) const {
+#if PPMA_CUDA
+  // Products of many rows are others' kernels, which turn nothing: the attention does, where it
+  // reads what they wrote.
+  const std::optional<Paths> paths = mask_of(config.mask).paths;
+  const std::array<const Linear*, 3> layers{&q_proj, &k_proj, &v_proj};
+  const i64 d = config.channels / config.heads;
+  if (config.fused && !config.linear && !config.criss_cross && paths && at.angle.defined() &&
+      detail::turns_in_whole_attention(x, config.heads, *paths) &&
+      !detail::multiplies_normed(x, norm, layers, d, path_embed.has_value())) {
+    const NormedTokens tokens = normed(x, norm);
+    const bool together = detail::differentiates_together(tokens.x, layers, d);
+    if (!together && grad_enabled()) return forward(projected(tokens, at), add);
+    Projected p;
+    {
+      const NoGrad off;  // what is recorded follows
+      p = {q_proj.forward(tokens.x), k_proj.forward(tokens.x), v_proj.forward(tokens.x), Tensor(),
+           at.angle};
+    }
+    if (together)
+      detail::record_turned_products(tokens.x, layers, {&p.q, &p.k, &p.v},
+                                     detail::rotary_tables(at.angle, x.dim(1) * x.dim(2)), d,
+                                     k_scale());
+    p.log_decays = decays(tokens.x, at, tokens.log_decays);
+    return forward(p, add);
+  }
+#endif
+  return forward(projected(x, norm, at), add);
 }
 
 }  // namespace ppma::inline PPMA_ABI

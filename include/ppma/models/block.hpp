@@ -156,8 +156,7 @@ Block::Block(const StageConfig& c, double drop, Rng& rng)
 Tensor Block::forward(Tensor x, const Positions& at, Context& ctx) const {
   x = positioned(x);
   if (plain_branches(ctx)) {  // the last product of a branch adds x itself
-    x = retention ? retention->forward(retention->projected(x, retention_layer_norm, at), x)
-                  : x + mixed(x, at, ctx);
+    x = retention ? retention->forward(x, retention_layer_norm, at, x) : x + mixed(x, at, ctx);
     return ffn.forward(x, final_layer_norm, x);
   }
   x = residual(x, mixed(x, at, ctx), gamma_1, ctx.drop_path(x, drop_path));
@@ -170,7 +169,7 @@ Tensor Block::mixed(const Tensor& x, const Positions& at, const Context& ctx) co
     return ctx.seen(mixer->forward(retention_layer_norm.forward(x)));
   }
   const Scope scope("retention");
-  return ctx.seen(retention->forward(retention->projected(x, retention_layer_norm, at)));
+  return ctx.seen(retention->forward(x, retention_layer_norm, at));
 }
 
 const Attention& Block::attention() const {

@@ -111,14 +111,12 @@ struct DecaysOfTile : DecaysOfRow<bf16, 8> {
   // Sums of a tile: (2, packs of all channels, apart); those of two packs begin in other banks.
   static constexpr int apart = tile + 4;
 
+  /// x: as stored.
   __device__ __forceinline__ void put(const Pack& p, int token, const float (&x)[8],
                                       float* sums) const {
     float z[2] = {};
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const float stored = static_cast<float>(bf16(x[i]));
-      z[0] += p.weight[0][i] * stored, z[1] += p.weight[1][i] * stored;
-    }
+    for (int i = 0; i < 8; ++i) z[0] += p.weight[0][i] * x[i], z[1] += p.weight[1][i] * x[i];
     sums += ((p.head << packs_shift) + p.j) * apart + token;
     sums[0] = z[0], sums[(heads << packs_shift) * apart] = z[1];
   }

@@ -136,9 +136,11 @@ __global__ void __launch_bounds__(norm_product::threads<C>, C == 64 ? 2 : 1)
       if (p.mean && pack == 0 && r < p.rows) p.mean[r] = mean, p.rstd[r] = rstd;
 #pragma unroll
       for (int i = 0; i < 8; ++i) v[i] = (v[i] - mean) * rstd * g[i] + b[i];
-      store_pack<8>(reinterpret_cast<bf16*>(to + place(norm_product::rows, local, pack, local % 8)),
-                    v);
-      if (p.normed && r < p.rows) store_pack<8>(p.normed + r * C + pack * 8, v);
+      const RawElements<bf16, 8> stored = rounded_pack<8>(v);
+      *reinterpret_cast<RawElements<bf16, 8>*>(
+          to + place(norm_product::rows, local, pack, local % 8)) = stored;
+      if (p.normed && r < p.rows)
+        *reinterpret_cast<RawElements<bf16, 8>*>(p.normed + r * C + pack * 8) = stored;
       if constexpr (logs) after.put(of_pack, local, v, of_logs);
     }
   };

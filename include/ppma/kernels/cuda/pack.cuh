@@ -96,6 +96,15 @@ struct alignas(sizeof(T) * V) RawElements {
   typename detail::RawPack<(sizeof(T) * V)>::type bits;
 };
 
+/// v as it is stored, which v then is too.
+template <int V>
+__device__ __forceinline__ RawElements<bf16, V> rounded_pack(float (&v)[V]) {
+  RawElements<bf16, V> raw;
+  store_pack<V>(reinterpret_cast<bf16*>(&raw), v);
+  load_pack<V>(reinterpret_cast<const bf16*>(&raw), v);
+  return raw;
+}
+
 /// Calls f(constant V) with the widest pack that divides rows of `cols` elements: 16 bytes or one
 /// element.
 template <class T, class F>

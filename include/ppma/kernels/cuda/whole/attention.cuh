@@ -189,11 +189,15 @@ void whole_attention(Cuda, Paths paths, const AttentionArgs<T>& in, T* y, T*, T*
   cuda::launched("whole_attention");
 }
 
+/// Whether whole_attention and its backward turn queries and keys.
+inline bool turns_tokens(Paths paths, const AttentionShape& x) {
+  return paths != Paths::none && whole_tensor::Lines::suits(x) && whole_tensor::Lines(x).small();
+}
+
 /// Whether whole_attention adds a local term: where a launch is what it saves. Of many heads it
 /// would leave room for fewer blocks on a multiprocessor, and cost more than a kernel of its own.
 inline bool adds_local(Paths paths, const AttentionShape& x) {
-  return paths != Paths::none && x.batch * x.heads <= cuda::device().multiProcessorCount &&
-         whole_tensor::Lines::suits(x) && whole_tensor::Lines(x).small();
+  return x.batch * x.heads <= cuda::device().multiProcessorCount && turns_tokens(paths, x);
 }
 
 // A template, so that its kernels are compiled where it is called.
@@ -206,9 +210,9 @@ void whole_attention(Cuda on, Paths paths, const AttentionArgs<T>& in, T* y, T* 
   if (whole_tensor::Lines::suits(x)) {
     const whole_tensor::Call call(paths, x, in.log_alpha, in.log_beta);
     if (masked)
-      whole_tensor::run_forward<true>(call, in.q, in.k, in.v, local, y, y1, log_sums);
+      whole_tensor::run_forward<true>(call, in.q, in.k, in.v, local, in.turn, y, y1, log_sums);
     else
-      whole_tensor::run_forward<false>(call, in.q, in.k, in.v, local, y, y1, log_sums);
+      whole_tensor::run_forward<false>(call, in.q, in.k, in.v, local, in.turn, y, y1, log_sums);
     return;
   }
   polyline_gpu::in_float(on, in, y, [&](const AttentionArgs<float>& wide, float* wide_y) {

@@ -14,8 +14,9 @@
 // Of few heads a group's keys are shared out to several warps of its block; all have the same r,
 // and their sums are added in one order.
 //
-// A convolution of the values may be added, the network's local term (local_term.cuh). With several
-// warps a group each has some of its cells.
+// Queries and keys may come as they leave their products: they are turned (rotary positions) where
+// they lie in shared memory. A convolution of the values may be added, the network's local term
+// (local_term.cuh). With several warps a group each has some of its cells.
 //
 // r must not come from scores that the mask removes, or the sums might vanish: it is the owner's
 // own score less 30, which no mask weakens (both paths give it 1). A sum is then at least e^30, and
@@ -105,8 +106,8 @@ int join_bytes(int owners, bool local) {
 template <int D, int WT, int splits, int most>
 __global__ void __launch_bounds__(32 * splits * most, splits > 1 ? 1 : forward_blocks<D, WT>)
     small_forward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
-                  const float* log_b, float share1, float share2, LocalTerm local, bf16* y,
-                  bf16* y1, float2* log_sums) {
+                  const float* log_b, float share1, float share2, LocalTerm local, Turn turn,
+                  bf16* y, bf16* y1, float2* log_sums) {
   using Map = ForwardMap<D, WT>;
   constexpr int at_once = D == 32 && WT == 2 ? 2 : 1;  // two more cost too many registers
   extern __shared__ __align__(128) uint4 whole_attention_memory[];
@@ -125,6 +126,7 @@ __global__ void __launch_bounds__(32 * splits * most, splits > 1 ? 1 : forward_b
   __syncthreads();
   fill_tables(map, begin, end);
   copies_done<0>();
+  if (turn.cosine != nullptr) map.template turn<2, 0>(g, turn);
   __syncthreads();
   const unsigned rows = map.rows_at(), squares = map.squares_at();
   const float zero[4] = {};

@@ -178,6 +178,38 @@ struct Small {
       }
     }
   }
+  /// Turns arrays q and k as rotary.cuh does, each thread what it copied and has waited for: nobody
+  /// else has read it yet.
+  template <int q, int k>
+  __device__ __forceinline__ void turn(const Lines& g, const Turn& by) const {
+    constexpr int each = 32 / pieces;
+    const int c = lane % pieces * 8;
+    if (c >= g.head_width) return;
+    for (int l = warp; l < lines; l += warps) {
+      bf16* const to = tokens + place(0, l * padded, 0);
+#pragma unroll
+      for (int first = 0; first < padded; first += each) {
+        const int at = first + lane / pieces, from = (l * length + at) * g.head_width + c;
+        if (at >= length) continue;
+        float cosine[8], sine[8];
+        load_pack<8>(by.cosine + from, cosine);
+        load_pack<8>(by.sine + from, sine);
+#pragma unroll
+        for (const int array : {q, k}) {
+          const float scale = array == k ? by.k_scale : 1.f;
+          bf16* const x = to + place(array, at, c);
+          float v[8], out[8];
+          load_pack<8>(x, v);
+#pragma unroll
+          for (int i = 0; i < 8; i += 2) {
+            out[i] = v[i] * (scale * cosine[i]) + v[i + 1] * (scale * sine[i]);
+            out[i + 1] = v[i + 1] * (scale * cosine[i + 1]) + v[i] * (scale * sine[i + 1]);
+          }
+          store_pack<8>(x, out);
+        }
+      }
+    }
+  }
   /// A of the group's own lines, by rows and halves (of the line with WT 2, else both the same).
   __device__ __forceinline__ void own_lines(int group, unsigned (&own)[2][WT]) const {
 #pragma unroll

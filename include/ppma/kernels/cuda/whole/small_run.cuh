@@ -24,11 +24,11 @@ void with_small(const Lines& g, F&& f) {
 }
 
 /// Of few heads, several warps share a group's keys where every block has a multiprocessor to
-/// itself; of more, a block has one group a warp, or several. local: w may be null.
+/// itself; of more, a block has one group a warp, or several. local.w and turn.cosine may be null.
 template <std::same_as<bf16> T>
 void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const T* v,
                        const float* log_a, const float* log_b, float share1, float share2,
-                       const LocalTerm& local, T* y, T* y1, float2* log_sums) {
+                       const LocalTerm& local, const Turn& turn, T* y, T* y1, float2* log_sums) {
   with_small(g, [&](auto d, auto width) {
     constexpr int D = decltype(d)::value, WT = decltype(width)::value;
     using Map = ForwardMap<D, WT>;
@@ -47,7 +47,7 @@ void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const 
           "whole_attention", f,
           dim3(few ? static_cast<unsigned>(rounds_of(owners)) : 1u, static_cast<unsigned>(heads)),
           dim3(static_cast<unsigned>(32 * by * owners)), static_cast<std::size_t>(bytes), g, q, k,
-          v, log_a, log_b, share1, share2, local, y, y1, log_sums);
+          v, log_a, log_b, share1, share2, local, turn, y, y1, log_sums);
       return true;
     };
     using std::integral_constant;
@@ -78,8 +78,8 @@ void run_small_backward(const Lines& g, i64 heads, const AttentionArgs<T>& in,
     cuda::launch("whole_attention", f, dim3(1, static_cast<unsigned>(heads)),
                  dim3(static_cast<unsigned>(32 * warps)), static_cast<std::size_t>(bytes), g, in.q,
                  in.k, in.v, in.log_alpha, in.log_beta, kept.y, kept.y1, dy,
-                 reinterpret_cast<const float2*>(kept.log_sums), share1, share2, d.dq, d.dk, d.dv,
-                 d.dlog_alpha, d.dlog_beta);
+                 reinterpret_cast<const float2*>(kept.log_sums), share1, share2, in.turn, d.dq,
+                 d.dk, d.dv, d.dlog_alpha, d.dlog_beta);
   });
 }
 

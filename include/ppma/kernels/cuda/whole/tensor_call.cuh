@@ -44,14 +44,14 @@ struct Call {
   }
 };
 
-/// local: only where the map is small.
+/// local, turn: only where the map is small.
 template <bool masked>
 void run_forward(const Call& call, const bf16* q, const bf16* k, const bf16* v,
-                 const LocalTerm& local, bf16* y, bf16* y1, float* log_sums) {
+                 const LocalTerm& local, const Turn& turn, bf16* y, bf16* y1, float* log_sums) {
   float2* const logs = reinterpret_cast<float2*>(log_sums);
   if (masked && !call.large)
     return run_small_forward(call.flat, call.heads, q, k, v, call.log_a, call.log_b, call.share1,
-                             call.share2, local, y, y1, logs);
+                             call.share2, local, turn, y, y1, logs);
   with_head(call.flat, [&](auto d) {
     constexpr int D = decltype(d)::value;
     if constexpr (masked)
