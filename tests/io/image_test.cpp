@@ -268,6 +268,30 @@ TEST_CASE("what is no image says what it is instead", "[io]") {
   CHECK_THAT(refused("P7\nWIDTH 2"), Contains("x: a PAM image"));
 }
 
+TEST_CASE("drawings and photographs of each kind come back from a PNG", "[io]") {
+  Rng rng(1);
+  for (const i64 channels : {1, 3, 4})
+    for (const i64 width : {1, 2, 700})  // of a drawing most pixels are alike, of noise hardly any
+      for (const double noise : {0.01, 0.9}) {
+        const i64 height = 90;
+        std::vector<u8> pixels, shown;
+        for (i64 k = 0; k < height * width; ++k) {
+          const bool other = rng.uniform() < noise;
+          std::array<u8, 4> p{200, 100, 7, 255};
+          for (u8& v : p)
+            if (other) v = static_cast<u8>(rng.below(256));
+          pixels.insert(pixels.end(), p.begin(), p.begin() + channels);
+          for (std::size_t c = 0; c < 3; ++c) shown.push_back(channels == 1 ? p[0] : p[c]);
+        }
+        const std::vector<u8> png =
+            encode_png(Tensor::from(pixels, {height, width, channels}), "x");
+        INFO(channels << " channels, width " << width << ", " << noise << " of it noise");
+        CHECK(png[25] == (channels == 1 ? 0 : channels == 3 ? 2 : 6));  // alpha is kept
+        CHECK(decode_image(png, "x").to_vector<u8>() == shown);
+        if (noise < 0.1 && width > 2) CHECK(png.size() < pixels.size() / 8);
+      }
+}
+
 TEST_CASE("write_png and back", "[io]") {
   const Folder folder;
   const Tensor& image = *find(expected(), "rgb.png");

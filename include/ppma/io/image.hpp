@@ -58,6 +58,7 @@ PPMA_API void write_png(const std::string& path, const Tensor& image);
 #include "ppma/io/pnm.hpp"
 #include "ppma/io/resize.hpp"
 #include "ppma/io/stb.hpp"
+#include "ppma/io/zip.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -179,6 +180,64 @@ std::array<i64, 2> read_image_size(const std::string& path, ImageReading reading
   return {image.dim(0), image.dim(1)};
 }
 
+#if PPMA_STB
+namespace detail {
+
+// Whether three of four pixels are as the one before, as in drawings (photographs: hardly any).
+inline bool is_flat(const Tensor& image) {
+  const u8* p = image.data<u8>();
+  const i64 channels = image.dim(2), pixels = image.dim(0) * image.dim(1);
+  i64 alike = 0;
+  for (i64 k = 1; k < pixels; ++k) {
+    const u8* q = p + k * channels;
+    alike += std::equal(q, q + channels, q - channels);
+  }
+  return 4 * alike > 3 * pixels;
+}
+
+// A PNG whose lines are not filtered, which takes a third of the time that the choice among five
+// filters takes; drawings become hardly larger, or smaller, and photographs a third larger.
+// Nothing where there is no memory.
+inline std::vector<u8> unfiltered_png(const Tensor& image) {
+  const i64 height = image.dim(0), row = image.dim(1) * image.dim(2);
+  std::vector<u8> lines;
+  lines.reserve(static_cast<std::size_t>(height * (1 + row)));
+  for (i64 i = 0; i < height; ++i) {
+    lines.push_back(0);  // not filtered
+    const u8* line = image.data<u8>() + i * row;
+    lines.insert(lines.end(), line, line + row);
+  }
+  int size = 0;
+  const int effort = 5;  // stb's least: drawings become a hundredth larger than by its usual 8
+  const u8* packed =
+      stb::stbi_zlib_compress(lines.data(), static_cast<int>(lines.size()), &size, effort);
+  if (packed == nullptr) return {};
+
+  std::vector<u8> png{0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+  const auto number = [&](u32 n) {
+    for (const int shift : {24, 16, 8, 0}) png.push_back(static_cast<u8>(n >> shift));
+  };
+  const auto piece = [&](std::string_view type, auto&& contents) {
+    const std::size_t begin = png.size();
+    number(0), png.insert(png.end(), type.begin(), type.end());
+    contents();
+    const std::size_t length = png.size() - begin - 8;
+    for (std::size_t k = 0; k < 4; ++k) png[begin + k] = static_cast<u8>(length >> (24 - 8 * k));
+    number(crc32(Bytes(png).subspan(begin + 4)));
+  };
+  piece("IHDR", [&] {
+    number(static_cast<u32>(image.dim(1))), number(static_cast<u32>(height));
+    const u8 colour = image.dim(2) == 1 ? 0 : image.dim(2) == 3 ? 2 : 6;
+    png.insert(png.end(), {8, colour, 0, 0, 0});
+  });
+  piece("IDAT", [&] { png.insert(png.end(), packed, packed + size); });
+  piece("IEND", [] {});
+  return png;
+}
+
+}  // namespace detail
+#endif
+
 std::vector<u8> encode_png(const Tensor& image, const std::string& name) {
   check(image.defined() && image.rank() == 3 && image.dtype() == DType::uint8 &&
             image.numel() > 0 && (image.dim(2) == 1 || image.dim(2) == 3 || image.dim(2) == 4),
@@ -187,14 +246,20 @@ std::vector<u8> encode_png(const Tensor& image, const std::string& name) {
   check(image.numel() < (i64{1} << 30), name, ": an image of ", image.shape(),
         " is too large for a PNG; make it smaller");
 #if PPMA_STB
+  const char* no_memory = ": the image could not be encoded; end programs that take memory";
   const detail::StbMemory memory((std::size_t{4} << 20) +
                                  16 * static_cast<std::size_t>(image.numel()));
   const int height = static_cast<int>(image.dim(0)), width = static_cast<int>(image.dim(1)),
             channels = static_cast<int>(image.dim(2));
+  if (detail::is_flat(image)) {
+    std::vector<u8> png = detail::unfiltered_png(image);
+    check(!png.empty(), name, no_memory);
+    return png;
+  }
   int size = 0;
   const u8* png = stb::stbi_write_png_to_mem(image.data<u8>(), width * channels, width, height,
                                              channels, &size);
-  check(png != nullptr, name, ": the image could not be encoded; end programs that take memory");
+  check(png != nullptr, name, no_memory);
   return {png, png + size};
 #else
   fail(name,
