@@ -1,7 +1,6 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Two numbers in bf16 in a register, as factors of products on tensor cores have them; and such a
-// product with something added.
+// Two numbers in bf16 in a register, as factors of products on tensor cores have them.
 
 #include "ppma/kernels/cuda/whole/pieces.cuh"
 
@@ -27,15 +26,6 @@ __device__ __forceinline__ unsigned plus(unsigned x, unsigned y) {
 }
 __device__ __forceinline__ unsigned times_plus(unsigned x, unsigned y, unsigned z) {
   return as_bits(__hfma2(as_bf16(x), as_bf16(y), as_bf16(z)));
-}
-/// c (16,8) = a (16,16) b (16,8) + from (16,8)
-__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0,
-                                         unsigned b1, const float (&from)[4]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%10,%11,%12,%13};"
-      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(from[0]), "f"(from[1]),
-        "f"(from[2]), "f"(from[3]));
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels::whole_tensor
