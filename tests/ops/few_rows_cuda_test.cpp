@@ -1,10 +1,10 @@
 // Products of few rows on a GPU, whose kernels begin before those ahead of them have ended: against
 // the CPU in float64 on the same bf16 numbers, twice for the same bits, and in long rows of them.
 
-#include <cstring>
 #include <vector>
 
 #include "catch.hpp"
+#include "cuda_compare.hpp"
 #include "distance.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
@@ -28,15 +28,12 @@ Tensor as(const Tensor& t, DType dtype) {
 Tensor drawn(const Shape& shape, Rng& rng, double width) {
   return as(Tensor::randn(shape, rng, width), DType::bf16);
 }
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return std::memcmp(a.raw(), b.raw(), static_cast<std::size_t>(a.bytes())) == 0;
-}
 // f() twice on the GPU: the same bits, and those of `expected` within rounding.
 template <class F>
 void check_against(const Tensor& expected, F&& f) {
   const Tensor one = f().to(Device::cpu), two = f().to(Device::cpu);
   CHECK(distance(one, expected) < 4e-3);
-  CHECK(same_bits(one, two));
+  CHECK(cuda_test::same_bits(one, two));
 }
 
 }  // namespace few_rows_test
@@ -149,7 +146,7 @@ TEST_CASE("cuda: kernels that begin before others have ended see what those wrot
     return x.to(Device::cpu);
   };
   const Tensor in_step = run(true);
-  for (int again = 0; again < 3; ++again) CHECK(same_bits(run(false), in_step));
+  for (int again = 0; again < 3; ++again) CHECK(cuda_test::same_bits(run(false), in_step));
 }
 
 #endif
