@@ -30,8 +30,8 @@ __device__ __forceinline__ unsigned transposed(unsigned x) {
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
   return y;
 }
-/// Of the diagonal of c (16,16) the element in row lane / 4 + 8 h: one of a row's four lanes has it,
-/// the others zero.
+/// Of the diagonal of c (16,16) the element in row lane / 4 + 8 h: one of a row's four lanes has
+/// it, the others zero.
 __device__ __forceinline__ float diagonal(const float (&c)[2][4], int h) {
   const int lane = lane_index();
   return lane % 4 != lane / 8 ? 0.f : lane / 4 % 2 == 0 ? c[h][2 * h] : c[h][2 * h + 1];
