@@ -285,7 +285,8 @@ TEST_CASE("barriers on the GPU: what finite edges close", "[cuda][barrier]") {
 
 TEST_CASE("barriers on the GPU: masks and linear attention", "[cuda][barrier]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
-  for (const Size& s : {Size{1, 2, 5, 7, 4}, Size{2, 1, 9, 40, 16}, Size{1, 2, 35, 19, 24}})
+  for (const Size& s :
+       {Size{1, 2, 5, 7, 4}, Size{2, 1, 9, 40, 16}, Size{1, 2, 35, 19, 24}, Size{1, 1, 7, 140, 32}})
     for (const double open : {0.5, 0.9}) {
       INFO(s.height << " x " << s.width << ", " << open << " open");
       const auto in = inputs(s, open);

@@ -138,10 +138,12 @@ TEST_CASE("linear attention on the GPU", "[cuda]") {
   for (const Size& s :
        {Size{2, 2, 3, 4, 3}, Size{1, 1, 1, 1, 2}, Size{1, 2, 1, 7, 4}, Size{1, 1, 6, 1, 8},
         Size{2, 2, 9, 5, 32}, Size{1, 1, 5, 17, 19}, Size{1, 1, 7, 6, 40}, Size{1, 2, 14, 14, 64},
-        // More than one block of 16 lines, of 64 queries, of 32 channels; some not full.
+        // More than one block of 16 lines, chunk of 64 places, 32 channels; some not full.
         Size{1, 1, 1, 1, 8}, Size{1, 2, 1, 7, 16}, Size{1, 3, 33, 5, 16}, Size{1, 1, 5, 17, 24},
         Size{2, 2, 21, 34, 32}, Size{1, 1, 70, 18, 16}, Size{1, 1, 18, 70, 40},
-        Size{1, 2, 18, 70, 64}, Size{1, 1, 3, 130, 8}, Size{1, 1, 130, 3, 32}})
+        Size{1, 2, 18, 70, 64}, Size{1, 1, 3, 130, 8}, Size{1, 1, 130, 3, 32},
+        // Several chunks of a line in several blocks of lines.
+        Size{1, 2, 35, 150, 32}, Size{2, 1, 200, 20, 24}, Size{1, 1, 40, 70, 56}})
     for (const Paths paths : {Paths::v2h, Paths::h2v, Paths::both})
       for (const LinearForm form : {LinearForm::scan, LinearForm::chunked, LinearForm::quadratic}) {
         if (form != LinearForm::scan && (s.d > 32 || s.height * s.width > 200)) continue;

@@ -30,8 +30,8 @@ __device__ __forceinline__ unsigned transposed(unsigned x) {
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
   return y;
 }
-/// Of the diagonal of c (16,16) the element in row lane / 4 + 8 h: one of a row's four lanes has it,
-/// the others zero.
+/// Of the diagonal of c (16,16) the element in row lane / 4 + 8 h: one of a row's four lanes has
+/// it, the others zero.
 __device__ __forceinline__ float diagonal(const float (&c)[2][4], int h) {
   const int lane = lane_index();
   return lane % 4 != lane / 8 ? 0.f : lane / 4 % 2 == 0 ? c[h][2 * h] : c[h][2 * h + 1];
@@ -88,6 +88,20 @@ struct Queries {
 #pragma unroll
       for (int m = pair; m < pair + 2; ++m) {
         const float f[2] = {decay_between(own[m][0], there), decay_between(own[m][1], there)};
+        if constexpr (!gradients) {  // decays of bf16 queries: then sums stay in y
+          const unsigned factor[2] = {detail::rounded_pair(f[0], f[0]),
+                                      detail::rounded_pair(f[1], f[1])};
+#pragma unroll
+          for (int i = 0; i < D / 16; ++i) {
+            unsigned decayed[4];
+#pragma unroll
+            for (int e = 0; e < 4; ++e) decayed[e] = times(p[m][i][e], factor[e % 2]);
+#pragma unroll
+            for (int t = 0; t < R / 8; ++t)
+              multiply(y[m][t], decayed, z[t][2 * i], z[t][2 * i + 1]);
+          }
+          continue;
+        }
         [[maybe_unused]] float square[2][4] = {};  // c r^T, 16 x 16
 #pragma unroll
         for (int t = 0; t < R / 8; t += 2) {
