@@ -16,7 +16,7 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
 
-__device__ __forceinline__ float inverse_root(float v) { return 1.0f / sqrtf(v); }
+__device__ __forceinline__ float inverse_root(float v) { return ::rsqrtf(v); }
 __device__ __forceinline__ double inverse_root(double v) { return 1.0 / ::sqrt(v); }
 
 struct NothingMore {
