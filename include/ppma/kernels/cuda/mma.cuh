@@ -52,6 +52,12 @@ __device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&a)[4], 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]),
         "f"(c[2]), "f"(c[3]));
 }
+/// An 8 x 8 matrix, of which each lane has two elements of a row, transposed.
+__device__ __forceinline__ unsigned transposed(unsigned x) {
+  unsigned y;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+  return y;
+}
 /// Two numbers, rounded to bf16, the first in the lower half.
 __device__ __forceinline__ unsigned rounded_pair(float low, float high) {
   const __nv_bfloat162 two = __floats2bfloat162_rn(low, high);

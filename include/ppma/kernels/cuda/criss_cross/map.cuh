@@ -38,11 +38,10 @@ inline constexpr bool all_stay = NT == 4 && both;
 /// P x0 is scaled. The warp's first line has been asked for; after(): what follows the last.
 /// `values`: x0 has v. Returns the largest sum of weights.
 template <bool rows, bool two, bool largest, bool values, int warps, int D, int NT, bool stay,
-          class After, class Store, class Done>
+          class After, class Store>
 __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D, NT, stay>& w,
                                            const Map<D>& x0, const Map<D>& x1, float scale,
-                                           const After& after, const Store& store,
-                                           const Done& done) {
+                                           const After& after, const Store& store) {
   // the last queries of a line
   constexpr int U = map_groups<NT>, last = (8 * NT - 1) / (16 * U) * U;
   const Way<rows> way(g);
@@ -53,9 +52,7 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
   for (int line = w.index; line < way.count; line += warps) {
     detail::copies_done<0>();  // sum_line() makes the warp wait for all its lanes
     sum_line<NT>(w.sums, w.decay, way.length, lane);
-    if (!largest && any_closed(w.sums, way.length)) most = positive_infinity<float>();
-    float passed[NT][4];
-    load_columns<NT>(passed, w.sums);
+    if (!largest && -w.sums[way.length - 1] >= closed) most = positive_infinity<float>();
     Right<D, NT> key, right0, right1;
     load_line<rows || !stay, D, NT>(key, w.keys, stay ? line : 0, way.length,
                                     lane / 16 * 8 + lane % 8, lane / 8 % 2, straight);
@@ -74,9 +71,8 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
     each_group<NT, U>([&](auto index) {
       constexpr int m = decltype(index)::value;
       float t[U][NT][4];
-      Two own[U];
-      const auto score = [&](auto which) {
-        constexpr int u = decltype(which)::value;
+#pragma unroll
+      for (int u = 0; u < U; ++u) {
         unsigned query[D / 16][4];
 #pragma unroll
         for (int i = 0; i < D / 16; ++i)
@@ -86,19 +82,17 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
                             : w.template pack<rows>(w.queries, line,
                                                     ::min(16 * (m + u) + token, way.length - 1),
                                                     2 * i + lane / 16));
-        const float* const c = w.sums + 16 * (m + u) + lane / 4;
-        own[u] = {c[0], c[8]};
-        scores<m + u, D, NT>(t[u], query, key, passed, own[u]);
-      };
-      score(std::integral_constant<int, 0>{});
-      if constexpr (U == 2) score(std::integral_constant<int, 1>{});
-      if constexpr (m == last) w.template ask_queries<rows>(next);
-      weights<NT, 2 * m, largest>(t[0], w.sums, own[0].upper, lane);
-      weights<NT, 2 * m + 1, largest>(t[0], w.sums, own[0].lower, lane);
-      if constexpr (U == 2) {
-        weights<NT, 2 * m + 2, largest>(t[U - 1], w.sums, own[U - 1].upper, lane);
-        weights<NT, 2 * m + 3, largest>(t[U - 1], w.sums, own[U - 1].lower, lane);
+#pragma unroll
+        for (int n = 0; n < NT; ++n) {
+          t[u][n][0] = t[u][n][1] = t[u][n][2] = t[u][n][3] = 0;
+#pragma unroll
+          for (int i = 0; i < D / 16; ++i)
+            detail::multiply(t[u][n], query[i], key[n / 2][i][n % 2 * 2],
+                             key[n / 2][i][n % 2 * 2 + 1]);
+        }
       }
+      if constexpr (m == last) w.template ask_queries<rows>(next);
+      all_weights<NT, m, largest>(t, w.sums, lane);
       Left<NT> p[U];
       float z[U][4] = {};
 #pragma unroll
@@ -122,13 +116,12 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
         store(line, 16 * (m + u), out0[u], out1[u]);
       }
     });
-    done(line);
   }
   return most;
 }
 
-/// 16 rows of a line to a map; `add`: to what it has.
-template <bool rows, bool add, int D>
+/// 16 rows of a line to a map.
+template <bool rows, int D>
 __device__ __forceinline__ void to_map(const Map<D>& map, int line, int first, int length, int lane,
                                        const float (&c)[D / 8][4]) {
 #pragma unroll
@@ -137,37 +130,46 @@ __device__ __forceinline__ void to_map(const Map<D>& map, int line, int first, i
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int eights = first / 8 + r;
-      const unsigned here = at + static_cast<unsigned>(eights) * map.template eight<rows>();
-      const bool there = 8 * eights + lane / 4 < length;
-      float low = c[j][2 * r], high = c[j][2 * r + 1];
-      if constexpr (add) {
-        const unsigned more = load_shared(here, there);
-        low += __uint_as_float(more << 16), high += __uint_as_float(more & 0xffff0000u);
-      }
-      store_shared(here, detail::rounded_pair(low, high), there);
+      store_shared(at + static_cast<unsigned>(eights) * map.template eight<rows>(),
+                   detail::rounded_pair(c[j][2 * r], c[j][2 * r + 1]),
+                   8 * eights + lane / 4 < length);
     }
   }
 }
-/// A warp's line of a map, which all its lanes have written, to memory: whole vectors.
-template <bool rows, int NT, int D>
-__device__ __forceinline__ void to_memory(bf16* y, const Grid& g, const Map<D>& map, int line,
-                                          int lane) {
+/// 16 rows of a line, plus those of a map, to memory: lanes exchange halves, so that each writes 8
+/// bytes in a row.
+template <bool rows, int D, bool add>
+__device__ __forceinline__ void to_memory(bf16* y, const Grid& g, int line, int first, int lane,
+                                          const float (&c)[D / 8][4], const Map<D>& plus) {
   const Way<rows> way(g);
-  constexpr int packs = D / 8, at_once = 32 / packs;
-  const int position = lane / packs;
-  const unsigned from = map.template pack<rows>(line, position, lane % packs),
-                 more = map.template pack<rows>(line, position + at_once, lane % packs) - from;
-  char* const to = reinterpret_cast<char*>(
-      y + static_cast<i64>(line * way.line_step + position * way.step) * g.channels +
-      lane % packs * 8);
-  __syncwarp();
+  const bool odd = lane % 2 == 1;
+  char* const to =
+      reinterpret_cast<char*>(y + static_cast<i64>(line * way.line_step) * g.channels) +
+      16 * (lane % 2) + lane % 4 / 2 * 8;
 #pragma unroll
-  for (int i = 0; i < (8 * NT + at_once - 1) / at_once; ++i)
-    if (position + i * at_once < way.length)
-      *reinterpret_cast<uint4*>(to + static_cast<unsigned>(i * at_once) *
-                                         static_cast<u64>(static_cast<unsigned>(way.step) *
-                                                          static_cast<unsigned>(g.channels) * 2)) =
-          load_pack_shared(from + static_cast<unsigned>(i) * more);
+  for (int r = 0; r < 2; ++r) {
+    const int position = first + 8 * r + lane / 4, clamped = ::min(position, way.length - 1);
+    char* const here = to + static_cast<u64>(static_cast<unsigned>(position)) *
+                                static_cast<unsigned>(way.step * g.channels * 2);
+#pragma unroll
+    for (int j = 0; j < D / 8; j += 2) {
+      unsigned pair[2];
+#pragma unroll
+      for (int u = 0; u < 2; ++u) {
+        float low = c[j + u][2 * r], high = c[j + u][2 * r + 1];
+        if constexpr (add) {
+          const unsigned more =
+              load_shared(plus.template pack<rows>(line, clamped, j + u) + lane % 4 * 4u);
+          low += __uint_as_float(more << 16), high += __uint_as_float(more & 0xffff0000u);
+        }
+        pair[u] = detail::rounded_pair(low, high);
+      }
+      // an even lane writes four channels of pack j, an odd one of pack j + 1
+      const unsigned other = __shfl_xor_sync(~0u, odd ? pair[0] : pair[1], 1);
+      const uint2 four = odd ? make_uint2(other, pair[1]) : make_uint2(pair[0], other);
+      if (position < way.length) *reinterpret_cast<uint2*>(here + 16 * j) = four;
+    }
+  }
 }
 
 /// both: of the first way, the second, the first again (see above); else y = P2 P1 v in one map, a
@@ -178,41 +180,35 @@ __device__ __forceinline__ float mix_passes(const Grid& g, const Head& h, Warp<D
   const Way<rows_first> first(g);
   const Way<!rows_first> second(g);
   const auto nothing_more = [] { return Source{}; };
-  const auto nothing = [](int) {};
   const Source begin = first.source(g, h, w.index, true);
   w.template ask_keys<rows_first>(begin, b), w.template ask_queries<rows_first>(begin);
   float most = mix_lines<rows_first, false, largest, true, warps>(
       g, h, w, b, b, 1.f, [&] { return second.source(g, h, w.index, false); },
       [&](int line, int position, const auto& c, const auto&) {
-        to_map<rows_first, false>(a, line, position, first.length, w.lane, c);
-      },
-      nothing);
+        to_map<rows_first>(a, line, position, first.length, w.lane, c);
+      });
   __syncthreads();
   if constexpr (both) {
     most =
         ::fmaxf(most, mix_lines<!rows_first, true, largest, false, warps>(
                           g, h, w, a, b, 0.5f, [&] { return first.source(g, h, w.index, false); },
                           [&](int line, int position, const auto& c, const auto& d) {
-                            to_map<!rows_first, false>(a, line, position, second.length, w.lane, c);
-                            to_map<!rows_first, false>(b, line, position, second.length, w.lane, d);
-                          },
-                          nothing));
+                            to_map<!rows_first>(a, line, position, second.length, w.lane, c);
+                            to_map<!rows_first>(b, line, position, second.length, w.lane, d);
+                          }));
     __syncthreads();
-    return ::fmaxf(most,
-                   mix_lines<rows_first, false, largest, false, warps>(
-                       g, h, w, b, b, 0.5f, nothing_more,
-                       [&](int line, int position, const auto& c, const auto&) {
-                         to_map<rows_first, true>(a, line, position, first.length, w.lane, c);
-                       },
-                       [&](int line) { to_memory<rows_first, NT>(h.y, g, a, line, w.lane); }));
+    return ::fmaxf(most, mix_lines<rows_first, false, largest, false, warps>(
+                             g, h, w, b, b, 0.5f, nothing_more,
+                             [&](int line, int position, const auto& c, const auto&) {
+                               to_memory<rows_first, D, true>(h.y, g, line, position, w.lane, c, a);
+                             }));
   } else {
-    return ::fmaxf(most,
-                   mix_lines<!rows_first, false, largest, false, warps>(
-                       g, h, w, a, b, 1.f, nothing_more,
-                       [&](int line, int position, const auto& c, const auto&) {
-                         to_map<!rows_first, false>(a, line, position, second.length, w.lane, c);
-                       },
-                       [&](int line) { to_memory<!rows_first, NT>(h.y, g, a, line, w.lane); }));
+    return ::fmaxf(most, mix_lines<!rows_first, false, largest, false, warps>(
+                             g, h, w, a, b, 1.f, nothing_more,
+                             [&](int line, int position, const auto& c, const auto&) {
+                               to_memory<!rows_first, D, false>(h.y, g, line, position, w.lane, c,
+                                                                a);
+                             }));
   }
 }
 

@@ -41,22 +41,9 @@ __device__ __forceinline__ void store_shared(unsigned address, unsigned x, bool 
       "r"(x), "r"(static_cast<unsigned>(there))
       : "memory");
 }
-/// 0 where nothing is there.
-__device__ __forceinline__ unsigned load_shared(unsigned address, bool there) {
+__device__ __forceinline__ unsigned load_shared(unsigned address) {
   unsigned x;
-  asm volatile(
-      "{.reg .pred there; setp.ne.u32 there, %2, 0; mov.b32 %0, 0; @there ld.shared.b32 %0, [%1];}"
-      : "=r"(x)
-      : "r"(address), "r"(static_cast<unsigned>(there))
-      : "memory");
-  return x;
-}
-__device__ __forceinline__ uint4 load_pack_shared(unsigned address) {
-  uint4 x;
-  asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
-               : "r"(address)
-               : "memory");
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(x) : "r"(address) : "memory");
   return x;
 }
 
@@ -94,8 +81,8 @@ __device__ __forceinline__ void mix(float (&c)[D / 8][4], const Left<NT>& p,
     }
 }
 
-/// sums[position] = the sum of a line's log decays, two of which a lane has; `nowhere` behind the
-/// line's end.
+/// sums[position] = log2_e times the sum of a line's log decays, two of which a lane has; `nowhere`
+/// behind the line's end.
 template <int NT>
 __device__ __forceinline__ void sum_line(float* sums, float2 log_decay, int length, int lane) {
   const int p = 2 * lane;
@@ -110,86 +97,77 @@ __device__ __forceinline__ void sum_line(float* sums, float2 log_decay, int leng
   }
   __syncwarp();  // what was there has been read
   if (p < 16 * ((NT + 1) / 2))
-    *reinterpret_cast<float2*>(sums + p) = {p < length ? up_to - log_decay.y : nowhere,
-                                            p + 1 < length ? up_to : nowhere};
+    *reinterpret_cast<float2*>(sums + p) = {p < length ? (up_to - log_decay.y) * log2_e : nowhere,
+                                            p + 1 < length ? up_to * log2_e : nowhere};
   __syncwarp();
 }
 
 inline constexpr float headroom = 43, sum_limit = 0x1p115f;  // of the weights, in powers of two
+inline constexpr float closed = polyline_gpu::limit_bf16 * log2_e;
 
-/// What the scores of 16 queries from 16 m on start from with the keys of tile n, 8 n to 8 n + 7.
-/// A key before its query has the mask c_query - c_key, one behind it c_key - c_query: the keys'
-/// share is here (`key` has it for keys behind; scores() turns it when they are passed), the
-/// query's in weights(). Among the query's own eight keys it is the whole mask.
-template <int m, int n>
-__device__ __forceinline__ void start(float (&t)[4], const float (&key)[4], Two c) {
-  if constexpr (n == 2 * m) {
-    t[0] = -::fabsf(key[0] - c.upper), t[1] = -::fabsf(key[1] - c.upper);
-    t[2] = -key[2], t[3] = -key[3];
-  } else if constexpr (n == 2 * m + 1) {
-    t[0] = key[0], t[1] = key[1];
-    t[2] = -::fabsf(key[2] - c.lower), t[3] = -::fabsf(key[3] - c.lower);
-  } else {
-    t[0] = key[0], t[1] = key[1], t[2] = key[2], t[3] = key[3];
-  }
-}
-/// What `query` scores with the line's keys, from start() on; then its keys are before all that
-/// follow.
-template <int m, int D, int NT>
-__device__ __forceinline__ void scores(float (&t)[NT][4], const unsigned (&query)[D / 16][4],
-                                       const Right<D, NT>& keys, float (&key)[NT][4], Two c) {
-  const auto tile = [&](auto index) {
-    constexpr int n = decltype(index)::value;
-    float from[4];
-    start<m, n>(from, key[n], c);
-    detail::multiply(t[n], query[0], keys[n / 2][0][n % 2 * 2], keys[n / 2][0][n % 2 * 2 + 1],
-                     from);
-#pragma unroll
-    for (int i = 1; i < D / 16; ++i)
-      detail::multiply(t[n], query[i], keys[n / 2][i][n % 2 * 2], keys[n / 2][i][n % 2 * 2 + 1]);
-    if constexpr (n / 2 == m)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) key[n][e] = -key[n][e];
-  };
-  [&]<int... n>(std::integer_sequence<int, n...>) { (tile(std::integral_constant<int, n>{}), ...); }
-  (std::make_integer_sequence<int, NT>{});
-}
-
-/// The weights of eight queries from 8 own on, rows lane / 4 (r = 0) or eight below (1) of t, which
-/// start() began: 2^(log2_e (score + mask) - shift). The shift is the query's score with itself,
-/// which no mask weakens, less the headroom; or (`largest`) the largest masked score. It alone
-/// looks for closed paths. (Every index of t must be a constant when the template is: it is to stay
-/// in registers whatever the compiler unrolls when.)
+/// The weights of eight queries from 8 own on, rows lane / 4 (r = 0) or eight below (1) of t:
+/// scores become 2^(log2_e (t + mask) - shift). A key before its query has the mask c_query -
+/// c_key, one behind it c_key - c_query: the keys' share is added to the scores, the query's to
+/// their shift. The shift is the query's score with itself, which no mask weakens, less the
+/// headroom; or (`largest`) the largest masked score. It alone looks for closed paths. (Every index
+/// of t must be a constant when the template is: it is to stay in registers whatever the compiler
+/// unrolls when.)
 template <int NT, int own, bool largest>
-__device__ __forceinline__ void weights(float (&t)[NT][4], const float* sums, float c, int lane) {
+__device__ __forceinline__ void weights(float (&t)[NT][4], const float2 (&key)[NT], float c,
+                                        int lane) {
   constexpr int r = own % 2, e = 2 * r;
   if constexpr (own >= NT) {
 #pragma unroll
     for (int n = 0; n < NT; ++n) t[n][e] = t[n][e + 1] = 0;
   } else {
-    float back;  // minus the shift
-    if constexpr (largest) {
-      float most = nowhere;
-#pragma unroll
-      for (int n = 0; n < NT; ++n) {
-        const float2 key = *reinterpret_cast<const float2*>(sums + 8 * n + lane % 4 * 2);
-        if (::fabsf(key.x - c) >= polyline_gpu::limit_bf16) t[n][e] = negative_infinity<float>();
-        if (::fabsf(key.y - c) >= polyline_gpu::limit_bf16)
-          t[n][e + 1] = negative_infinity<float>();
-        most = ::fmaxf(most, ::fmaxf(t[n][e], t[n][e + 1]) + (n < own ? c : n > own ? -c : 0.f));
-      }
-      back = -log2_e * top_of_quad(most);
-    } else {
+    float shift = nowhere;
+    if constexpr (!largest) {
       const float score = lane / 4 % 2 == 0 ? t[own][e] : t[own][e + 1];
-      back = ::fmaf(__shfl_sync(~0u, score, lane / 4 * 4 + lane / 4 / 2), -log2_e, headroom);
+      shift = ::fmaf(__shfl_sync(~0u, score, lane / 4 * 4 + lane / 4 / 2), log2_e, -headroom);
     }
-    const float before = ::fmaf(c, log2_e, back), behind = ::fmaf(c, -log2_e, back);
 #pragma unroll
     for (int n = 0; n < NT; ++n) {
-      const float more = n < own ? before : n > own ? behind : back;
-      t[n][e] = exp2_fast(::fmaf(t[n][e], log2_e, more)),
-      t[n][e + 1] = exp2_fast(::fmaf(t[n][e + 1], log2_e, more));
+      const float x = n < own   ? -key[n].x
+                      : n > own ? key[n].x
+                                : -::fabsf(key[n].x - c),
+                  y = n < own   ? -key[n].y
+                      : n > own ? key[n].y
+                                : -::fabsf(key[n].y - c);
+      t[n][e] = ::fmaf(t[n][e], log2_e, x), t[n][e + 1] = ::fmaf(t[n][e + 1], log2_e, y);
     }
+    if constexpr (largest)
+#pragma unroll
+      for (int n = 0; n < NT; ++n) {
+        if (::fabsf(key[n].x - c) >= closed) t[n][e] = negative_infinity<float>();
+        if (::fabsf(key[n].y - c) >= closed) t[n][e + 1] = negative_infinity<float>();
+      }
+    if constexpr (largest) {
+#pragma unroll
+      for (int n = 0; n < NT; ++n)
+        shift = ::fmaxf(shift, ::fmaxf(t[n][e], t[n][e + 1]) + (n < own ? c : n > own ? -c : 0.f));
+      shift = top_of_quad(shift);
+    }
+    const float before = c - shift, behind = -c - shift;
+#pragma unroll
+    for (int n = 0; n < NT; ++n) {
+      const float more = n < own ? before : n > own ? behind : -shift;
+      t[n][e] = exp2_fast(t[n][e] + more), t[n][e + 1] = exp2_fast(t[n][e + 1] + more);
+    }
+  }
+}
+/// Of n groups of 16 queries from 16 m on.
+template <int NT, int m, bool largest, int n>
+__device__ __forceinline__ void all_weights(float (&t)[n][NT][4], const float* sums, int lane) {
+  float2 key[NT];
+#pragma unroll
+  for (int i = 0; i < NT; ++i)
+    key[i] = *reinterpret_cast<const float2*>(sums + 8 * i + lane % 4 * 2);
+  const float* const c = sums + 16 * m + lane / 4;
+  weights<NT, 2 * m, largest>(t[0], key, c[0], lane);
+  weights<NT, 2 * m + 1, largest>(t[0], key, c[8], lane);
+  if constexpr (n == 2) {
+    weights<NT, 2 * m + 2, largest>(t[1], key, c[16], lane);
+    weights<NT, 2 * m + 3, largest>(t[1], key, c[24], lane);
   }
 }
 /// f(m) for m = 0, n, 2n ... : groups of 16 queries of a line.

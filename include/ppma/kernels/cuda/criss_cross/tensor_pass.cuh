@@ -11,7 +11,8 @@
 //   = l cancels);
 //   a log decay's gradient is the sum of dc from its token to the end of the line
 //
-// In a block warps take 16 queries each, then 16 keys each, so that no sum is shared.
+// In a block warps take 16 queries each, then 16 keys each, so that no sum is shared. Many short
+// lines have a kernel of their own (tensor_short.cuh).
 
 #include "ppma/kernels/cuda/criss_cross/tensor.cuh"
 

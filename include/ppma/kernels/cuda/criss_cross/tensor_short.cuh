@@ -1,12 +1,13 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// tensor_pass.cuh's passes for lines of at most 56 tokens and heads 16 or 32 wide: a block has a
-// line of four heads, a warp one of them; all that warps share is to load tiles and to write them.
+// tensor_pass.cuh's passes for lines of at most 56 tokens with heads of 16, or 32 with heads of 32,
+// if there are many: a block has a line of four heads, a warp one of them; all that warps share is
+// to load tiles and to write them.
 // What costs most, a score's gradient, is worked out once, and used for all that asks for it:
 //
 //   by queries, 16 at a time:  z, sum P dP (and P x0)
-//   by keys, 16 at a time:     dS^T;  dk = dS^T q,  P^T g,  dq += dS k (turned in registers), dc of
-//         the keys and of all queries
+//   by keys, 16 at a time:     dS^T;  dk = dS^T q,  P^T g,  dq += dS k (transposed in
+//         registers), dc of the keys and of all queries
 //
 // Results go to the tiles of what is not read any more, so that whole rows of all heads go out.
 
@@ -14,13 +15,6 @@
 #include "ppma/kernels/cuda/criss_cross/tensor_pass.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
-
-/// An 8 x 8 matrix of bf16, turned.
-__device__ __forceinline__ unsigned turned(unsigned x) {
-  unsigned y;
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
-  return y;
-}
 
 /// dc of 16 keys (rows of t) and of all queries (columns), from the gradients of their scores: +
 /// for a key whose query is before it, - for its query, and the other way round. near[e]: the
@@ -169,8 +163,9 @@ __device__ __forceinline__ void by_keys(const Own& own, int length, const Backwa
 #pragma unroll
         for (int i = 0; i < (NT + 1) / 2; ++i) {
           const bool half = 2 * i + 1 == NT;
-          const unsigned ds[4] = {turned(p[i][0]), half ? 0 : turned(p[i][2]), turned(p[i][1]),
-                                  half ? 0 : turned(p[i][3])};
+          const unsigned ds[4] = {
+              detail::transposed(p[i][0]), half ? 0 : detail::transposed(p[i][2]),
+              detail::transposed(p[i][1]), half ? 0 : detail::transposed(p[i][3])};
           detail::multiply(dquery[i][2 * j], ds, key[0], key[1]);
           detail::multiply(dquery[i][2 * j + 1], ds, key[2], key[3]);
         }
@@ -259,7 +254,8 @@ __global__ void __launch_bounds__(short_threads, pairs == 0 ? 4 : 3)
   }
 }
 
-/// False where lines are longer, or blocks would have other heads than they are made for.
+/// False where lines are longer or visited in an order, or blocks would not have four heads as wide
+/// as their tiles.
 template <int D, int NT, int pairs>
 bool run_short(const AttentionArgs<bf16>& in, const Lines& s, bool along_rows, const Backward& to) {
   if constexpr (NT < 8 && D <= 32 && most_group<D, NT> * 32 == short_threads) {

@@ -24,12 +24,6 @@ __device__ __forceinline__ unsigned added(unsigned f, unsigned x, unsigned y) {
                                    reinterpret_cast<const __nv_bfloat162&>(y));
   return reinterpret_cast<const unsigned&>(z);
 }
-/// An 8 x 8 matrix, of which each lane has two elements of a row, transposed.
-__device__ __forceinline__ unsigned transposed(unsigned x) {
-  unsigned y;
-  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
-  return y;
-}
 /// Of the diagonal of c (16,16) the element in row lane / 4 + 8 h: one of a row's four lanes has
 /// it, the others zero.
 __device__ __forceinline__ float diagonal(const float (&c)[2][4], int h) {
@@ -170,7 +164,7 @@ __device__ __forceinline__ void passed(Place<D>& z, const Pass& pass, const Line
 #pragma unroll
     for (int v = 0; v < D / 8; ++v) {
       z[t][v] = detail::rounded_pair(sum[t][v][0], sum[t][v][1]);
-      if (pass.exchanged) z[t][v] = transposed(z[t][v]);
+      if (pass.exchanged) z[t][v] = detail::transposed(z[t][v]);
     }
 }
 
