@@ -35,8 +35,8 @@ __device__ __forceinline__ float diagonal(const float (&c)[2][4], int h) {
   return lane % 4 != lane / 8 ? 0.f : lane / 4 % 2 == 0 ? c[h][2 * h] : c[h][2 * h + 1];
 }
 
-/// A warp's 16 M queries p with their results y; r is what D takes. Those of a lane are of the places
-/// row0 + 16 m + 8 h.
+/// A warp's 16 M queries p with their results y; r is what D takes. Those of a lane are of the
+/// places row0 + 16 m + 8 h.
 template <int D, int M, bool gradients>
 struct Queries {
   static constexpr int R = part_of<D>;

@@ -13,7 +13,7 @@
 // Transformers are SSMs, 2024.) A warp has the queries of one chunk of a row i, with their y in
 // registers (queries.cuh): it makes Z[i,l] for one of its columns after another, in registers,
 // where a result is the right factor of the product with the queries. A token costs, a path,
-// (64 + 3 x 16) d^2 multiply-adds, and 32 d^2 in longer lines.
+// (64 + 16) d^2 multiply-adds, and 36 d^2 for the chunks' states where a line has several.
 //
 // The gradients of q, k and v are three more of its kind, each with the paths of its own:
 //   dq = ((dy v^T) * L) k,   dk = ((v dy^T) * L^T) q,   dv = ((k q^T) * L^T) dy
@@ -31,8 +31,8 @@
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
 
-/// A warp a chunk of a line, 16 M places; not `chunked`: all of it. Grid (groups of lines x chunks x
-/// parts, planes, passes).
+/// A warp a chunk of a line, 16 M places; if not `chunked`, a line is one chunk. Grid (groups of
+/// lines x chunks x parts, planes, passes).
 template <int D, int M, bool gradients, bool chunked>
 __global__ void __launch_bounds__(mix_warps * 32)
     mix(Grid g, const __grid_constant__ Passes passes, const float* sums) {
