@@ -8,7 +8,7 @@
 // is V2H, and H2V the same with rows and columns exchanged (turned). Z is linear in the number of
 // tokens: what a block of 16 rows sees above and below are two matrices a column (states.cuh), and
 // the block's own 16 tokens are one product, 16 deep. The sum over l is linear as well: what a
-// chunk of 64 columns sees left and right of it are two matrices a row (chunks.cuh). (On sequences
+// chunk of 64 or 32 columns sees left and right are two matrices a row (chunks.cuh). (On sequences
 // such a chunked form is Hua et al., Transformer quality in linear time, 2022, and Dao & Gu,
 // Transformers are SSMs, 2024.) A warp has the queries of one chunk of a row i, with their y in
 // registers (queries.cuh): it makes Z[i,l] for one of its columns after another, in registers,
