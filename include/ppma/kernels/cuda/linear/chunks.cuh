@@ -7,7 +7,7 @@
 //
 // with l over the chunk, Z over all tokens of its crossings. For a block of 16 lines these are
 // products (16 x 16) (16 x D^2): of weights A B, and of 16 tokens' w x^T, or of 16 places' states.
-// A block of threads has up to 1024 of the D^2 entries, a warp 128 of them, which it makes in
+// A block of threads has up to 1024 of the D^2 entries, a warp 64 of them, which it makes in
 // registers: entries (a, b) of 16 tokens are the fragments of w's channel a times those of x's b.
 
 #include "ppma/kernels/cuda/linear/stages.cuh"
@@ -28,7 +28,7 @@ struct ChunkJobs {
 /// Entries of a block, of a warp, and a block's warps.
 template <int D>
 inline constexpr int chunk_entries = D* D < 1024 ? D* D : 1024;
-inline constexpr int warp_entries = 128;
+inline constexpr int warp_entries = 64;
 template <int D>
 inline constexpr int chunk_warps = chunk_entries<D> / warp_entries;
 /// Places that wait in shared memory together.

@@ -8,12 +8,10 @@
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
 
-/// Queries of a warp, in tiles of 16: as many as there are registers for.
+/// Queries of a warp, in tiles of 16: as many as there are registers for, or few.
 template <int D>
-inline constexpr int query_tiles = D <= 32 ? 4 : 2;
-/// They are a chunk of a line.
-template <int D>
-inline constexpr int chunk_places = 16 * query_tiles<D>;
+inline constexpr int most_tiles = D <= 32 ? 4 : 2;
+inline constexpr int few_tiles = 2;
 
 template <int D>
 using Place = unsigned[part_of<D> / 8][D / 8];
@@ -31,11 +29,11 @@ __device__ __forceinline__ float diagonal(const float (&c)[2][4], int h) {
   return lane % 4 != lane / 8 ? 0.f : lane / 4 % 2 == 0 ? c[h][2 * h] : c[h][2 * h + 1];
 }
 
-/// A warp's queries p with their results y; r is what D takes. Those of a lane are of the places
-/// row0 + 16 m + 8 h.
-template <int D, bool gradients>
+/// A warp's 16 M queries p with their results y; r is what D takes. Those of a lane are of the
+/// places row0 + 16 m + 8 h.
+template <int D, int M, bool gradients>
 struct Queries {
-  static constexpr int R = part_of<D>, M = query_tiles<D>;
+  static constexpr int R = part_of<D>;
   int row0, length;
   unsigned p[M][D / 16][4], r[gradients ? M : 1][R / 16][4];
   float own[M][2], y[M][R / 8][4];
@@ -133,17 +131,17 @@ struct Queries {
   }
 };
 
-/// What all chunks before (side 0) or behind (1) chunk `at` of a line are to its first or last
-/// place, where the line's sum is `border`.
+/// What all chunks before (side 0) or behind (1) place `own` of a line are to it, where the line's
+/// sum is `border`.
 template <int D>
-__device__ __forceinline__ void passed(Place<D>& z, const Pass& pass, const Lines& s, i64 plane,
-                                       int line, int at, int chunks, int side, int part,
+__device__ __forceinline__ void passed(Place<D>& z, const Pass& pass, int chunk, const Lines& s,
+                                       i64 plane, int line, int own, int side, int part,
                                        const float* along, float border) {
-  constexpr int R = part_of<D>, chunk = chunk_places<D>;
+  constexpr int R = part_of<D>;
   float sum[R / 8][D / 8][2] = {};
-  const int end = side == 0 ? at : chunks;
-  for (int c = side == 0 ? 0 : at + 1; c < end; ++c) {
-    const int edge = side == 0 ? c * chunk + chunk - 1 : c * chunk;  // the nearest to this chunk
+  const int chunks = (s.length + chunk - 1) / chunk, end = side == 0 ? own / chunk : chunks;
+  for (int c = side == 0 ? 0 : own / chunk + 1; c < end; ++c) {
+    const int edge = side == 0 ? c * chunk + chunk - 1 : c * chunk;  // the nearest
     const float f = decay_between(border, along[s.token(line, edge)]);
     const bf16* const from = pass.chunks +
                              (((plane * s.count + line) * chunks + c) * 2 + side) * (D * D) +

@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(state_warps * 32)
     border_states(Grid g, const __grid_constant__ StateJobs jobs, const float* sums) {
   constexpr int R = part_of<D>, parts = D / R;
   __shared__ __align__(16)
-      bf16 tiles[state_warps][2][block_lines * (tile_stride<D> + tile_stride<R>)];
+      bf16 tiles[state_warps][3][block_lines * (tile_stride<D> + tile_stride<R>)];
   cuda::wait();
   const StateJob job = jobs.job[blockIdx.z];
   const Lines s = g.lines(job.turned);
@@ -191,23 +191,31 @@ __global__ void __launch_bounds__(state_warps * 32)
   const bf16 *const x = job.x + g.first_of(plane), *const w = job.w + g.first_of(plane);
   // Along crossings run the sums of the other kind of lines.
   const float* const sum = sums + (job.turned ? 0 : g.all()) + plane * g.tokens();
-  const auto border = [&](int c) {
-    return sum[s.token(behind ? ::min(c * block_lines + 15, s.count - 1) : c * block_lines, place)];
-  };
   const int blocks = s.blocks(), way = behind ? -1 : 1;
+  const auto sum_at = [&](int line) {
+    return sum[s.token(::max(::min(line, s.count - 1), 0), place)];
+  };
+  const auto border = [&](int c) { return sum_at(c * block_lines + (behind ? 15 : 0)); };
+  const auto line_of = [&](int c, int i) {
+    return c * block_lines + lane % 4 * 2 + i % 2 + i / 2 * 8;
+  };
   const auto fetch = [&](int c, int stage) {
     bf16* const tile = tiles[warp_index()][stage];
-    if (behind ? c > 0 : c + 1 < blocks) {  // the last is in none
+    if (c >= (behind ? 1 : 0) && c < (behind ? blocks : blocks - 1)) {  // the last is in none
       fetch_tile<D>(tile, x, g, s, c * block_lines, place, 0, lane, 32);
       fetch_tile<R>(tile + block_lines * tile_stride<D>, w, g, s, c * block_lines, place, part,
                     lane, 32);
     }
     detail::copies_issued();
   };
+  // A block's tokens are fetched two steps ahead, sums one.
   float z[R / 16][D / 8][4] = {};
   int c = behind ? blocks - 1 : 0;
   fetch(c, 0);
-  float own = border(c);
+  fetch(c + way, 1);
+  float own = border(c), next = border(c + way), of_lines[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) of_lines[i] = sum_at(line_of(c, i));
   for (int n = 0; n < blocks; ++n, c += way) {
     bf16* const to = job.to + (((plane * blocks + c) * s.length + place) * 2 + behind) * D * D +
                      part / 8 * D * 8 + lane * 2;
@@ -221,24 +229,24 @@ __global__ void __launch_bounds__(state_warps * 32)
             detail::rounded_pair(z[u][v][2], z[u][v][3]);
       }
     if (n + 1 == blocks) return;
-    fetch(c + way, (n + 1) % 2);
-    const float next = border(c + way), factor = decay_between(own, next);
-    own = next;
+    fetch(c + 2 * way, (n + 2) % 3);
+    const float factor = decay_between(own, next);
     float weight[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int line = c * block_lines + lane % 4 * 2 + i % 2 + i / 2 * 8;
-      weight[i] = line < s.count ? decay_between(next, sum[s.token(line, place)]) : 0.f;
+      weight[i] = line_of(c, i) < s.count ? decay_between(next, of_lines[i]) : 0.f;
+      of_lines[i] = sum_at(line_of(c + way, i));
     }
+    own = next, next = border(c + 2 * way);
 #pragma unroll
     for (int u = 0; u < R / 16; ++u)
 #pragma unroll
       for (int v = 0; v < D / 8; ++v)
 #pragma unroll
         for (int i = 0; i < 4; ++i) z[u][v][i] *= factor;
-    detail::copies_done<1>();
+    detail::copies_done<2>();
     __syncwarp();
-    const bf16* const tile = tiles[warp_index()][n % 2];
+    const bf16* const tile = tiles[warp_index()][n % 3];
     add_tokens<R, D>(z, tile, tile + block_lines * tile_stride<D>, weight);
     __syncwarp();
   }

@@ -8,12 +8,12 @@
 // is V2H, and H2V the same with rows and columns exchanged (turned). Z is linear in the number of
 // tokens: what a block of 16 rows sees above and below are two matrices a column (states.cuh), and
 // the block's own 16 tokens are one product, 16 deep. The sum over l is linear as well: what a
-// chunk of 64 columns sees left and right of it are two matrices a row (chunks.cuh). (On sequences
+// chunk of 64 or 32 columns sees left and right are two matrices a row (chunks.cuh). (On sequences
 // such a chunked form is Hua et al., Transformer quality in linear time, 2022, and Dao & Gu,
 // Transformers are SSMs, 2024.) A warp has the queries of one chunk of a row i, with their y in
 // registers (queries.cuh): it makes Z[i,l] for one of its columns after another, in registers,
 // where a result is the right factor of the product with the queries. A token costs, a path,
-// (64 + 3 x 16) d^2 multiply-adds, and 32 d^2 in longer lines.
+// (64 + 16) d^2 multiply-adds, and 36 d^2 for the chunks' states where a line has several.
 //
 // The gradients of q, k and v are three more of its kind, each with the paths of its own:
 //   dq = ((dy v^T) * L) k,   dk = ((v dy^T) * L^T) q,   dv = ((k q^T) * L^T) dy
@@ -31,11 +31,12 @@
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
 
-/// A warp a chunk of a line. Grid (groups of lines x chunks x parts, planes, passes).
-template <int D, bool gradients>
+/// A warp a chunk of a line, 16 M places; if not `chunked`, a line is one chunk. Grid (groups of
+/// lines x chunks x parts, planes, passes).
+template <int D, int M, bool gradients, bool chunked>
 __global__ void __launch_bounds__(mix_warps * 32)
     mix(Grid g, const __grid_constant__ Passes passes, const float* sums) {
-  constexpr int R = part_of<D>, parts = D / R, chunk = chunk_places<D>;
+  constexpr int R = part_of<D>, parts = D / R, chunk = 16 * M;
   constexpr int P = stage_places<D>, threads = 32 / P;
   extern __shared__ __align__(16) unsigned char shared[];
   Stage<D>* const stages = reinterpret_cast<Stage<D>*>(shared);
@@ -60,7 +61,7 @@ __global__ void __launch_bounds__(mix_warps * 32)
   const Fetch<D> fetch(g, s, pass, plane, block, part, last + 1, sums);
   fetch(stages[0], first);
   fetch(stages[1], first + P);
-  Queries<D, gradients> queries(g, s, pass, along, head, part, active, line, first);
+  Queries<D, M, gradients> queries(g, s, pass, along, head, part, active, line, first);
   [[maybe_unused]] float* const dsums =
       gradients
           ? pass.dsums + part * passes.layer_step + (pass.turned ? g.all() : 0) + plane * g.tokens()
@@ -69,7 +70,7 @@ __global__ void __launch_bounds__(mix_warps * 32)
   [[maybe_unused]] OtherQueries<D>& others =
       reinterpret_cast<OtherQueries<D>*>(shared + 3 * sizeof(Stage<D>))[warp_index()];
   [[maybe_unused]] float ends[2] = {}, passing = 0;
-  const bool sides[2] = {active && at > 0, active && at + 1 < chunks};
+  const bool sides[2] = {chunked && active && at > 0, chunked && active && at + 1 < chunks};
 #pragma unroll
   for (int side = 0; side < 2; ++side)
     if (sides[side]) {
@@ -81,7 +82,8 @@ __global__ void __launch_bounds__(mix_warps * 32)
   for (int side = 0; side < 2; ++side)
     if (sides[side]) {
       Place<D> z;
-      passed<D>(z, pass, s, plane, line, at, chunks, side, part, along, ends[side]);
+      passed<D>(z, pass, passes.chunk, s, plane, line, side == 0 ? first : last, side, part, along,
+                ends[side]);
       [[maybe_unused]] const float d = queries.add(z, ends[side], side == 0 ? -1 : s.length);
       if constexpr (gradients) {
         if (side == 1) passing += d;
@@ -167,7 +169,7 @@ __global__ void __launch_bounds__(mix_warps * 32)
   if (!active) return;
   if constexpr (gradients) {
     __syncwarp();
-    if (chunks > 1) {
+    if (chunked) {
 #pragma unroll
       for (int far = 16; far > 0; far /= 2) passing += __shfl_xor_sync(~0u, passing, far);
       if (lane == 0)
@@ -175,7 +177,7 @@ __global__ void __launch_bounds__(mix_warps * 32)
     }
   }
 #pragma unroll
-  for (int m = 0; m < query_tiles<D>; ++m)
+  for (int m = 0; m < M; ++m)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int j = queries.row0 + 16 * m + 8 * h;

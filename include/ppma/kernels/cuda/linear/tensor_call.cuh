@@ -8,88 +8,12 @@
 #include "ppma/core/buffer.hpp"
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cuda/linear/chunks.cuh"
+#include "ppma/kernels/cuda/linear/results.cuh"
 #include "ppma/kernels/cuda/linear/tensor.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
 
-/// y (n) = the sum of `count` layers of n, one or two; n divides by 8.
-template <class T>
-struct Sums {
-  const float* layers[3];
-  T* y[3];
-  int count[3];
-};
-template <class T>
-__global__ void __launch_bounds__(256) add_layers(i64 n, const __grid_constant__ Sums<T> sums) {
-  cuda::wait();
-  const float* const layers = sums.layers[blockIdx.y];
-  T* const y = sums.y[blockIdx.y];
-  const int count = sums.count[blockIdx.y];
-  for (i64 e = cuda::first() * 4; e < n; e += cuda::stride() * 4) {
-    float a[4], b[4] = {};
-    load_pack<4>(layers + e, a);
-    if (count > 1) load_pack<4>(layers + n + e, b);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) a[i] += b[i];
-    store_pack<4>(y + e, a);
-  }
-}
-
-/// What a call's chunks leave for the log decays: layers (.., 2, planes, tokens) of gradients of
-/// running sums, of which rows have the first count[0], columns count[1], and for chunks of each
-/// line what passes over their last place, (.., lines x chunks of all rows, then columns).
-struct DecaySums {
-  const float *layers, *passing;
-  i64 passing_step;
-  int count[2], chunk;
-};
-/// From those to gradients of the log decays. What is behind a chunk is not summed up from all
-/// places there, of which most cancels. A warp a line.
-template <class A>
-__global__ void __launch_bounds__(128)
-    decays_back(Grid g, const __grid_constant__ DecaySums sums, const A* log_alpha,
-                const A* log_beta, A* dlog_alpha, A* dlog_beta) {
-  cuda::wait();
-  const i64 lines = g.planes * (g.height + g.width);
-  for (i64 e = cuda::first() / 32; e < lines; e += cuda::stride() / 32) {
-    const int r = static_cast<int>(e % (g.height + g.width));
-    const bool turned = r >= g.height;
-    const Lines s = g.lines(turned);
-    const i64 plane = e / (g.height + g.width) * g.tokens();
-    const float* const from = sums.layers + (turned ? g.all() : 0) + plane;
-    const float* const log = (turned ? log_beta : log_alpha) + plane;
-    float* const to = (turned ? dlog_beta : dlog_alpha) + plane;
-    const int line = turned ? r - g.height : r, lane = lane_index(), count = sums.count[turned];
-    const auto chunks = [&](int length) { return (length + sums.chunk - 1) / sums.chunk; };
-    const int chunks_here = chunks(s.length);
-    const float* const passing = sums.passing +
-                                 (turned ? g.planes * g.height * chunks(g.width) : 0) +
-                                 (e / (g.height + g.width) * s.count + line) * chunks_here;
-    float behind = 0;
-    for (int last = (s.length - 1) / 32 * 32 + 31; last > 0; last -= 32) {
-      const int place = last - lane, at = s.token(line, ::min(place, s.length - 1));
-      if ((last + 1) % sums.chunk == 0 && chunks_here > 1) {
-        behind = 0;
-        for (int i = 0; i < count; ++i)
-          behind += passing[i * sums.passing_step + last / sums.chunk];
-      }
-      float sum = 0;
-      if (place > 0 && place < s.length)
-        for (int i = 0; i < count; ++i) sum += from[2 * i * g.all() + at];
-#pragma unroll
-      for (int far = 1; far < 32; far *= 2) {
-        const float other = __shfl_up_sync(~0u, sum, far);
-        if (lane >= far) sum += other;
-      }
-      sum += behind;
-      behind = __shfl_sync(~0u, sum, 31);
-      if (place < s.length)
-        to[at] = place > 0 && !(log[at] <= -polyline_gpu::limit_bf16) ? sum : 0.f;
-    }
-  }
-}
-
-/// A line's work grows with the square of its length: a longer one's is left to scans.
+/// A chunk reads the states of all others of its line: a longer one is left to scans.
 inline constexpr i64 longest_line = 4096;
 /// Whether heads of this shape fit.
 inline bool suits(const AttentionShape& x) {
@@ -123,35 +47,36 @@ struct Call {
     cuda::launch("linear_attention", border_states<D>, grid, state_warps * 32, 0, g, jobs,
                  static_cast<const float*>(sums.data()));
   }
-  void make_chunks(const ChunkJobs& jobs, int count) const {
+  void make_chunks(const ChunkJobs& jobs, int count, int chunk) const {
     if (count == 0) return;
     int most = 0;
     for (const bool turned : {false, true})
-      if (chunks(turned) > 1) most = std::max(most, g.lines(turned).blocks() * chunks(turned));
+      if (const int n = chunks(turned, chunk); n > 1)
+        most = std::max(most, g.lines(turned).blocks() * n);
     const dim3 grid(static_cast<unsigned>(most * (D * D / chunk_entries<D>)), planes(),
                     static_cast<unsigned>(count));
     constexpr int bytes = static_cast<int>(sizeof(ChunkRoom<D>));
     if (bytes > 48 * 1024) detail::allow_shared(chunk_states<D>, bytes, "linear_attention");
     cuda::launch("linear_attention", chunk_states<D>, grid, chunk_warps<D> * 32, bytes, g, jobs,
-                 chunk_places<D>, static_cast<const float*>(sums.data()));
+                 chunk, static_cast<const float*>(sums.data()));
   }
-  template <bool gradients>
+  template <int M, bool gradients, bool chunked>
   void run(const Passes& passes, int count) const {
     const auto blocks = [&](bool turned) {
       const Lines s = g.lines(turned);
-      return (s.count + mix_warps - 1) / mix_warps * chunks(turned) * parts;
+      return (s.count + mix_warps - 1) / mix_warps * chunks(turned, 16 * M) * parts;
     };
     const dim3 grid(static_cast<unsigned>(std::max(blocks(false), blocks(true))), planes(),
                     static_cast<unsigned>(count));
     constexpr int of_queries = static_cast<int>(mix_warps * sizeof(OtherQueries<D>));
-    constexpr int bytes = 3 * static_cast<int>(sizeof(Stage<D>)) + (gradients ? of_queries : 0);
-    if (bytes > 48 * 1024) detail::allow_shared(mix<D, gradients>, bytes, "linear_attention");
-    cuda::launch("linear_attention", mix<D, gradients>, grid, mix_threads, bytes, g, passes,
-                 static_cast<const float*>(sums.data()));
+    constexpr int bytes =
+        3 * static_cast<int>(sizeof(Stage<D>)) + (gradients && chunked ? of_queries : 0);
+    if (bytes > 48 * 1024)
+      detail::allow_shared(mix<D, M, gradients, chunked>, bytes, "linear_attention");
+    cuda::launch("linear_attention", mix<D, M, gradients, chunked>, grid, mix_threads, bytes, g,
+                 passes, static_cast<const float*>(sums.data()));
   }
-  int chunks(bool turned) const {
-    return (g.lines(turned).length + chunk_places<D> - 1) / chunk_places<D>;
-  }
+  int chunks(bool turned, int chunk) const { return (g.lines(turned).length + chunk - 1) / chunk; }
   void add(const Sums<bf16>& all, int count) const {
     const dim3 grid(cuda::blocks(size() / 4, 256, 1056), static_cast<unsigned>(count));
     cuda::launch("linear_attention", add_layers<bf16>, grid, 256, 0, size(), all);
@@ -161,21 +86,22 @@ struct Call {
     return g.lines(turned).blocks() > 1 ? g.states(turned) * D * D : 0;
   }
   // Numbers of its chunks' states; none where a line is one chunk.
-  i64 chunk_numbers(bool turned) const {
-    const int n = chunks(turned);
+  i64 chunk_numbers(bool turned, int chunk) const {
+    const int n = chunks(turned, chunk);
     return n > 1 ? g.planes * g.lines(turned).count * n * 2 * D * D : 0;
   }
-  i64 room(bool turned) const { return states(turned) + chunk_numbers(turned); }
+  i64 room(bool turned, int chunk) const { return states(turned) + chunk_numbers(turned, chunk); }
 };
 
 template <int D>
 void forward_of(Paths paths, const AttentionArgs<bf16>& in, bf16* y) {
   const Call<D> call(in);
-  const Workspace<bf16> room(call.room(false) + call.room(true), Device::cuda);
+  constexpr int chunk = 16 * most_tiles<D>;
+  const Workspace<bf16> room(call.room(false, chunk) + call.room(true, chunk), Device::cuda);
   bf16* next = room.data();
   StateJobs jobs{};
   ChunkJobs chunk_jobs{};
-  Passes passes{};
+  Passes passes{.chunk = chunk};
   int job = 0, chunk_job = 0, pass = 0;
   const Workspace<float> layers(2 * call.size(), Device::cuda);
   for (const bool turned : {false, true}) {
@@ -186,14 +112,14 @@ void forward_of(Paths paths, const AttentionArgs<bf16>& in, bf16* y) {
     to.p = in.q, to.x = in.k, to.w = in.v, to.states = n > 0 ? next : nullptr;
     to.y = layers.data() + pass * call.size(), to.turned = turned;
     ++pass, next += n;
-    if (const i64 of_chunks = call.chunk_numbers(turned); of_chunks > 0) {
+    if (const i64 of_chunks = call.chunk_numbers(turned, chunk); of_chunks > 0) {
       chunk_jobs.job[chunk_job++] = {in.k, in.v, to.states, next, turned};
       to.chunks = next, next += of_chunks;
     }
   }
   call.make_states(jobs, job);
-  call.make_chunks(chunk_jobs, chunk_job);
-  call.template run<false>(passes, pass);
+  call.make_chunks(chunk_jobs, chunk_job, chunk);
+  call.template run<most_tiles<D>, false, true>(passes, pass);
   call.add({{layers.data()}, {y}, {pass}}, 1);
 }
 
@@ -203,17 +129,23 @@ void backward_of(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
   const Call<D> call(in);
   const Grid& g = call.g;
   const bool both = paths == Paths::both;
+  // Gradients of decays want registers that fewer queries leave; a short line is one chunk of many.
+  const bool chunked = call.longest() > 16 * most_tiles<D>;
+  const int chunk = chunked ? 16 * few_tiles : call.longest();
   const i64 size = call.size();
   const Workspace<float> layers((both ? 6 : 3) * size, Device::cuda);
   const i64 layer_step = 2 * g.all();
   const Workspace<float> dsums((both ? 2 : 1) * call.parts * layer_step, Device::cuda);
-  const Workspace<bf16> room((both ? 2 : 1) * (call.room(false) + call.room(true)), Device::cuda);
+  const Workspace<bf16> room((both ? 2 : 1) * (call.room(false, chunk) + call.room(true, chunk)),
+                             Device::cuda);
   bf16* next = room.data();
   StateJobs jobs{};
   ChunkJobs chunk_jobs{};
-  const i64 passing_step = g.planes * (g.height * call.chunks(false) + g.width * call.chunks(true));
+  const i64 passing_step =
+      g.planes * (g.height * call.chunks(false, chunk) + g.width * call.chunks(true, chunk));
   const Workspace<float> passing((both ? 2 : 1) * call.parts * passing_step, Device::cuda);
-  Passes wide{.layer_step = layer_step, .passing_step = passing_step}, narrow{};
+  Passes wide{.layer_step = layer_step, .passing_step = passing_step, .chunk = chunk},
+      narrow{.chunk = chunk};
   int job = 0, chunk_job = 0, pass = 0, of_v = 0, of_rows[2] = {};
   const bf16* borders[2][2] = {};  // states of keys, and of queries, by `turned`
   float* const result[3] = {layers.data(), layers.data() + (both ? 2 : 1) * size,
@@ -223,16 +155,16 @@ void backward_of(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
       jobs.job[job++] = {to.x, to.w, next, to.turned};
       to.states = next, next += call.states(to.turned);
     }
-    if (call.chunk_numbers(to.turned) > 0) {
+    if (const i64 n = call.chunk_numbers(to.turned, chunk); n > 0) {
       chunk_jobs.job[chunk_job++] = {to.x, to.w, to.states, next, to.turned};
-      to.chunks = next, next += call.chunk_numbers(to.turned);
+      to.chunks = next, next += n;
     }
   };
   const auto sums_of = [&](Pass& to) {
     int& layer = of_rows[to.turned];
     to.dsums = dsums.data() + layer * layer_step;
     to.passing = passing.data() + layer * passing_step +
-                 (to.turned ? g.planes * g.height * call.chunks(false) : 0);
+                 (to.turned ? g.planes * g.height * call.chunks(false, chunk) : 0);
     layer += call.parts;
   };
   int n = 0;
@@ -266,13 +198,16 @@ void backward_of(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
   for (int i = 0; i < pass; ++i)
     wide.pass[i].queries = borders[i < n ? 1 : 0][!wide.pass[i].turned];
   call.make_states(jobs, job);
-  call.make_chunks(chunk_jobs, chunk_job);
-  call.template run<true>(wide, pass);
-  call.template run<false>(narrow, of_v);
+  call.make_chunks(chunk_jobs, chunk_job, chunk);
+  if (chunked)
+    call.template run<few_tiles, true, true>(wide, pass);
+  else
+    call.template run<most_tiles<D>, true, false>(wide, pass);
+  call.template run<most_tiles<D>, false, true>(narrow, of_v);
   call.add({{result[0], result[1], result[2]}, {to.dq, to.dk, to.dv}, {n, n, n}}, 3);
   const i64 lines = g.planes * (g.height + g.width);
   const DecaySums decays{
-      dsums.data(), passing.data(), passing_step, {of_rows[0], of_rows[1]}, chunk_places<D>};
+      dsums.data(), passing.data(), passing_step, {of_rows[0], of_rows[1]}, chunk};
   cuda::launch("linear_attention", decays_back<float>, cuda::blocks(lines, 4), 128, 0, g, decays,
                in.log_alpha, in.log_beta, to.dlog_alpha, to.dlog_beta);
 }
