@@ -124,8 +124,7 @@ Tensor roi_features(const std::vector<Tensor>& levels, const std::vector<Roi>& r
     }
     if (rows.empty()) continue;
     const Tensor boxes = cast(Tensor::from<float>(rows, {static_cast<i64>(rows.size()) / 5, 5}),
-                              accumulator_dtype(levels[l].dtype()))
-                             .to(levels[l].device());
+                              accumulator_dtype(levels[l].dtype()));
     RoiAlign grid;
     grid.height = grid.width = size, grid.scale = 1 / static_cast<double>(4 << l);
     parts.push_back(roi_align(levels[l], boxes, grid));
