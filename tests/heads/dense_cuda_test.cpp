@@ -7,6 +7,7 @@
 #include "ppma/heads/detector_json.hpp"
 #include "ppma/heads/segmentor_json.hpp"
 #include "ppma/ops/layout.hpp"
+#include "ppma/ops/roi_align.hpp"
 
 using namespace ppma;
 
@@ -320,6 +321,48 @@ TEST_CASE("detector on the GPU: a region's cells are those of its level", "[cuda
                got = roi_features(there, rois, 7, 56).to(Device::cpu);
   for (i64 i = 0; i < want.numel(); ++i)
     CHECK(got.data<float>()[i] == Approx(want.data<float>()[i]).margin(1e-5));
+}
+
+TEST_CASE("detector on the GPU: regions are filled up to few numbers of them", "[cuda][heads]") {
+  std::vector<Roi> rois(65, Roi{{1, 2, 30, 40}, 1, 0, 3});
+  rois.back().image = 2;
+  CHECK(few_sizes(rois, Device::cpu).size() == 65);
+  const std::vector<Roi> filled = few_sizes(rois, Device::cuda);
+  REQUIRE(filled.size() == 128);
+  for (std::size_t r = 65; r < filled.size(); ++r) CHECK(filled[r].image == 2);
+  CHECK(few_sizes(filled, Device::cuda).size() == 128);
+  CHECK(few_sizes({}, Device::cuda).empty());
+}
+
+TEST_CASE("detector on the GPU: a map's gradient of thousands of regions is the CPU's",
+          "[cuda][heads]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  for (const i64 channels : {3, 16}) {
+    Rng rng(5);
+    const i64 count = 5000;  // more than a block looks through at once
+    Tensor boxes = Tensor::empty({count, 5});
+    const auto drawn = [&](double low, double high) {
+      return static_cast<float>(rng.uniform(low, high));
+    };
+    for (i64 k = 0; k < count; ++k) {
+      float* const box = boxes.data<float>() + 5 * k;
+      box[0] = static_cast<float>(rng.below(3)), box[1] = drawn(-20, 160), box[2] = drawn(-20, 180);
+      box[3] = box[1] + drawn(0, 90), box[4] = box[2] + drawn(0, 60);
+    }
+    const Tensor map = Tensor::randn({3, 23, 19, channels}, rng),
+                 dy = Tensor::randn({count, 7, 7, channels}, rng);
+    RoiAlign grid;
+    grid.scale = 1.0 / 8;
+    const auto slope = [&](Device device) {
+      Tensor x = map.to(device).clone();
+      x.requires_grad(true);
+      roi_align(x, channels == 3 ? boxes : boxes.to(device), grid).backward(dy.to(device));
+      return x.grad().to(Device::cpu);
+    };
+    const Tensor want = slope(Device::cpu), got = slope(Device::cuda);
+    for (i64 i = 0; i < want.numel(); ++i)
+      CHECK(got.data<float>()[i] == Approx(want.data<float>()[i]).margin(1e-4).epsilon(1e-4));
+  }
 }
 
 TEST_CASE("detector on the GPU: losses and gradients are the CPU's", "[cuda][heads]") {

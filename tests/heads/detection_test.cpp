@@ -1,6 +1,7 @@
 // Targets, losses, proposals and pasting against torchvision and PyTorch
 // (reference/make_detection.py) and by hand.
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "catch.hpp"
@@ -324,6 +325,16 @@ TEST_CASE("detector: a mask's target and its loss by hand", "[heads]") {
   Tensor logits = Tensor::full({1, 4, 4, 2}, 100.0);  // class 0 is not looked at
   for (i64 k = 0; k < 16; ++k) logits.data<float>()[2 * k + 1] = 0;
   CHECK(head.loss(logits, {roi}, objects).item() == Approx(std::log(2.0)).epsilon(1e-6));
+  // what stands behind the regions counts nothing
+  Tensor more = Tensor::full({3, 4, 4, 2}, 7.0);
+  std::copy_n(logits.data<float>(), logits.numel(), more.data<float>());
+  more.requires_grad(true);
+  const Tensor loss = head.loss(more, {roi}, objects);
+  CHECK(loss.item() == Approx(std::log(2.0)).epsilon(1e-6));
+  loss.backward();
+  const std::vector<float> slope = more.grad().to_vector<float>();
+  CHECK(slope[1] == Approx(-0.5 / 16));
+  CHECK(std::all_of(slope.begin() + 32, slope.end(), [](float g) { return g == 0; }));
   objects[0].masks = Tensor();
   CHECK(says([&] { head.loss(logits, {roi}, objects); }, "train without the mask head"));
 }

@@ -114,10 +114,18 @@ TEST_CASE("sums that wait are read when they are needed", "[cuda]") {
     int heard = 0;
     for (const Values* l : {&twice.here, &twice.there}) {
       const Tensor y = layer_norm(linear((*l)[0], (*l)[1], (*l)[2]), (*l)[3], (*l)[2]);
+      std::vector<const GradInfo*> complete;
       std::vector<std::pair<const GradInfo*, Tensor>> then;
-      backward(y, Tensor::ones(y.shape(), y.dtype(), y.device()), [&](const GradInfo* leaf) {
-        then.emplace_back(leaf, leaf->grad.to(Device::cpu).clone());
-      });
+      const LeafListener listener{[&](const GradInfo* leaf) {
+                                    complete.push_back(leaf);
+                                    return true;
+                                  },
+                                  [&] {
+                                    for (const GradInfo* leaf : complete)
+                                      then.emplace_back(leaf, leaf->grad.to(Device::cpu).clone());
+                                    complete.clear();
+                                  }};
+      backward(y, Tensor::ones(y.shape(), y.dtype(), y.device()), &listener);
       for (const auto& [leaf, gradient] : then) {
         CHECK(distance(gradient, leaf->grad).value == 0);
         ++heard;

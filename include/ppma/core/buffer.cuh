@@ -205,14 +205,26 @@ struct CopyTable {
   static constexpr int room = 64;
   CopyPiece piece[room];
 };
-// Block (.., n): piece n.
 template <class Word>
-__global__ void __launch_bounds__(256) copy_pieces(CopyTable table) {
-  const CopyPiece piece = table.piece[blockIdx.y];
+__device__ __forceinline__ void copy_words(const CopyPiece& piece) {
   const Word* const from = static_cast<const Word*>(piece.from);
   Word* const to = static_cast<Word*>(piece.to);
   const i64 words = piece.bytes / static_cast<i64>(sizeof(Word));
   for (i64 i = cuda::first(); i < words; i += cuda::stride()) to[i] = from[i];
+}
+// Block (.., n): piece n, in words as wide as its addresses and size allow.
+template <int threads>
+__global__ void __launch_bounds__(threads) copy_pieces(const __grid_constant__ CopyTable table) {
+  const CopyPiece& piece = table.piece[blockIdx.y];
+  const auto common = reinterpret_cast<std::uintptr_t>(piece.to) |
+                      reinterpret_cast<std::uintptr_t>(piece.from) |
+                      static_cast<std::uintptr_t>(piece.bytes);
+  if (common % 16 == 0)
+    copy_words<uint4>(piece);
+  else if (common % 4 == 0)
+    copy_words<unsigned>(piece);
+  else
+    copy_words<unsigned char>(piece);
 }
 }  // namespace detail
 
@@ -225,25 +237,15 @@ void copy_many(Device device, const std::vector<CopyPiece>& pieces) {
     const std::size_t n = std::min<std::size_t>(detail::CopyTable::room, pieces.size() - begin);
     detail::CopyTable table{};
     i64 longest = 0;
-    std::uintptr_t all = 0;  // what is common to all addresses and sizes: how wide a word may be
     for (std::size_t i = 0; i < n; ++i) {
-      const CopyPiece& c = table.piece[i] = pieces[begin + i];
-      longest = std::max(longest, c.bytes);
-      all |= reinterpret_cast<std::uintptr_t>(c.to) | reinterpret_cast<std::uintptr_t>(c.from) |
-             static_cast<std::uintptr_t>(c.bytes);
+      table.piece[i] = pieces[begin + i];
+      longest = std::max(longest, table.piece[i].bytes);
     }
-    const auto run = [&](auto word) {
-      using Word = decltype(word);
-      const dim3 grid(cuda::blocks(longest / static_cast<i64>(sizeof(Word)), 256, 1056),
-                      static_cast<unsigned>(n));
-      detail::copy_pieces<Word><<<grid, 256, 0, cuda::stream()>>>(table);
-    };
-    if (all % 16 == 0)
-      run(uint4{});
-    else if (all % 4 == 0)
-      run(0u);
-    else
-      run(static_cast<unsigned char>(0));
+    // Most pieces are shorter than the longest, and blocks that find nothing to do are not free.
+    const i64 most = std::max<i64>(1056 * 8 / static_cast<i64>(n), 132);
+    const dim3 grid(cuda::blocks(longest / 16, 256, std::min<i64>(most, 1056)),
+                    static_cast<unsigned>(n));
+    detail::copy_pieces<256><<<grid, 256, 0, cuda::stream()>>>(table);
   }
   cuda::launched("copies");
 }

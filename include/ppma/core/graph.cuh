@@ -8,10 +8,63 @@
 // are copied into the tensors of the captured step, and its outputs are held. The memory in between
 // stays the graph's own until it is destroyed.
 
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
 #include "ppma/core/buffer.cuh"
 #include "ppma/core/buffer.hpp"
 
 namespace ppma::inline PPMA_ABI::cuda {
+
+namespace detail {
+
+/// Takes those edges from a graph that others imply. NCCL puts each of its kernels behind its last
+/// one, and so behind what the stream has done anyway; but a node that two others wait for begins a
+/// branch, and to go on in another branch takes microseconds. A path through kernels of launch()
+/// counts: they wait for the one before.
+inline cudaError_t drop_implied([[maybe_unused]] cudaGraph_t graph) {
+#if CUDART_VERSION >= 13000
+  std::size_t n = 0;
+  cudaError_t status = cudaGraphGetEdges(graph, nullptr, nullptr, nullptr, &n);
+  std::vector<cudaGraphNode_t> from(n), to(n);
+  std::vector<cudaGraphEdgeData> data(n);
+  if (status == cudaSuccess && n > 0)
+    status = cudaGraphGetEdges(graph, from.data(), to.data(), data.data(), &n);
+  if (status != cudaSuccess) return status;
+  std::unordered_map<cudaGraphNode_t, std::vector<std::size_t>> edges_to;
+  for (std::size_t e = 0; e < n; ++e) edges_to[to[e]].push_back(e);
+  const auto is_before = [&](cudaGraphNode_t early, cudaGraphNode_t late) {
+    std::vector<cudaGraphNode_t> to_visit{late};
+    std::unordered_set<cudaGraphNode_t> seen{late};
+    while (!to_visit.empty()) {
+      const auto node = to_visit.back();
+      if (node == early) return true;
+      to_visit.pop_back();
+      if (const auto at = edges_to.find(node); at != edges_to.end())
+        for (const std::size_t e : at->second)
+          if (seen.insert(from[e]).second) to_visit.push_back(from[e]);
+    }
+    return false;
+  };
+  for (const auto& at : edges_to)
+    for (const std::size_t e : at.second) {
+      const cudaGraphEdgeData& kind = data[e];
+      if (kind.from_port != 0 || kind.to_port != 0 || kind.type != cudaGraphDependencyTypeDefault)
+        continue;
+      if (std::none_of(at.second.begin(), at.second.end(), [&](std::size_t other) {
+            return other != e && is_before(from[e], from[other]);
+          }))
+        continue;
+      status = cudaGraphRemoveDependencies(graph, &from[e], &to[e], &kind, 1);
+      if (status != cudaSuccess) return status;
+    }
+#endif
+  return cudaSuccess;
+}
+
+}  // namespace detail
 
 class Graph {
  public:
@@ -41,8 +94,9 @@ class Graph {
     const cudaError_t ended = cudaStreamEndCapture(s, &graph);
     cudaGetLastError();
     if (failure.empty() && ended == cudaSuccess) {
-      const cudaError_t made =
-          cudaGraphInstantiate(&executable_, graph, cudaGraphInstantiateFlagUseNodePriority);
+      cudaError_t made = detail::drop_implied(graph);
+      if (made == cudaSuccess)
+        made = cudaGraphInstantiate(&executable_, graph, cudaGraphInstantiateFlagUseNodePriority);
       if (made != cudaSuccess) executable_ = nullptr, failure = cudaGetErrorString(made);
     } else if (failure.empty()) {
       failure = cudaGetErrorString(ended);

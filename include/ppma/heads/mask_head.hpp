@@ -46,10 +46,10 @@ struct MaskHead {
   /// (R,14,14,C) -> logits (R,28,28,K).
   PPMA_API Tensor forward(Tensor x) const;
   /// The map of each region's own class, (R,28,28), of logits (R,28,28,K): chosen where the logits
-  /// are.
+  /// are. Zeros in those that no region has.
   PPMA_API Tensor of_class(const Tensor& logits, const std::vector<Roi>& rois) const;
   /// Binary cross entropy on the map of each region's class, the mean over regions and cells, times
-  /// its weight.
+  /// its weight. Logits behind those of the last region count nothing.
   PPMA_API Tensor loss(const Tensor& logits, const std::vector<Roi>& rois,
                        const std::vector<Objects>& objects) const;
   /// The truth's mask in the region: RoIAlign with as many samples as pixels, at least one half.
@@ -73,6 +73,7 @@ PPMA_API Rle paste_mask(const float* probability, i64 size, const Box& box, i64 
 #include <algorithm>
 #include <cmath>
 
+#include "ppma/core/parallel.hpp"
 #include "ppma/heads/losses.hpp"
 #include "ppma/heads/rpn.hpp"
 #include "ppma/kernels/cpu/roi_align.hpp"
@@ -116,22 +117,27 @@ Tensor MaskHead::of_class(const Tensor& logits, const std::vector<Roi>& rois) co
   const i64 R = logits.dim(0), K = logits.dim(3);
   const Tensor wide = widened(logits);
   Tensor own = Tensor::zeros({R, 1, 1, K});
-  for (i64 r = 0; r < R; ++r)
-    own.data<float>()[r * K + rois[static_cast<std::size_t>(r)].label] = 1;
+  for (std::size_t r = 0; r < rois.size(); ++r)
+    own.data<float>()[static_cast<i64>(r) * K + rois[r].label] = 1;
   return sum(mul(wide, cast(own.to(wide.device()), wide.dtype())), {3});
 }
 
 Tensor MaskHead::loss(const Tensor& logits, const std::vector<Roi>& rois,
                       const std::vector<Objects>& objects) const {
-  const i64 R = logits.dim(0), size = logits.dim(1), cells = size * size;
-  Tensor target = Tensor::empty({R, size, size});
-  for (i64 r = 0; r < R; ++r) {
-    const Roi& roi = rois[static_cast<std::size_t>(r)];
-    const std::vector<u8> mask =
-        mask_target(objects[static_cast<std::size_t>(roi.image)].masks, roi, size);
-    std::copy(mask.begin(), mask.end(), target.data<float>() + r * cells);
-  }
-  return scale(weighted_bce(of_class(logits, rois), target, Tensor::ones({R, size, size})),
+  const i64 R = static_cast<i64>(rois.size()), size = logits.dim(1), cells = size * size;
+  const Shape shape{logits.dim(0), size, size};
+  Tensor target = Tensor::zeros(shape), weight = Tensor::zeros(shape);
+  std::fill_n(weight.data<float>(), R * cells, 1.0f);
+  float* const to = target.data<float>();
+  parallel_for(R, 1, [&, to](i64 begin, i64 end) {
+    for (i64 r = begin; r < end; ++r) {
+      const Roi& roi = rois[static_cast<std::size_t>(r)];
+      const std::vector<u8> mask =
+          mask_target(objects[static_cast<std::size_t>(roi.image)].masks, roi, size);
+      std::copy(mask.begin(), mask.end(), to + r * cells);
+    }
+  });
+  return scale(weighted_bce(of_class(logits, rois), target, weight),
                config.mask_weight / static_cast<double>(R * cells));
 }
 

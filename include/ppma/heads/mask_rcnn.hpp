@@ -195,11 +195,11 @@ DetectionLoss MaskRcnn::loss(const Tensor& images, const DetectionBatch& batch,
   l.total = add(l.total, add(l.cls, l.bbox));
   if (!roi_head.mask_head || positive.empty()) return l;
   sort_by_level(positive, config.roi.finest);
-  l.mask = weighed(
-      roi_head.mask_head->loss(roi_head.mask_head->forward(roi_features(
-                                   levels, positive, config.roi.mask_size, config.roi.finest)),
-                               positive, batch.objects),
-      mask_weight);
+  l.mask = weighed(roi_head.mask_head->loss(roi_head.mask_head->forward(roi_features(
+                                                levels, few_sizes(positive, levels[0].device()),
+                                                config.roi.mask_size, config.roi.finest)),
+                                            positive, batch.objects),
+                   mask_weight);
   l.total = add(l.total, l.mask);
   return l;
 }

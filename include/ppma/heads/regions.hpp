@@ -46,6 +46,11 @@ PPMA_API void sort_by_level(std::vector<Roi>& rois, double finest);
 PPMA_API Tensor roi_features(const std::vector<Tensor>& levels, const std::vector<Roi>& rois,
                              i64 size, double finest);
 
+/// Regions that are sorted by level, with copies of the last one behind them on a GPU: products and
+/// convolutions of as many rows as there are regions would be others at each step, for which
+/// kernels are looked for, but are of few sizes so.
+PPMA_API std::vector<Roi> few_sizes(std::vector<Roi> rois, Device device);
+
 /// Truths and proposals of one image, of which some are learnt from: positive ones first.
 PPMA_API std::vector<Roi> sample_rois(const std::vector<Box>& proposals, const Objects& objects,
                                       i64 image, const RoiConfig& c, const Rng& rng);
@@ -119,8 +124,7 @@ Tensor roi_features(const std::vector<Tensor>& levels, const std::vector<Roi>& r
     }
     if (rows.empty()) continue;
     const Tensor boxes = cast(Tensor::from<float>(rows, {static_cast<i64>(rows.size()) / 5, 5}),
-                              accumulator_dtype(levels[l].dtype()))
-                             .to(levels[l].device());
+                              accumulator_dtype(levels[l].dtype()));
     RoiAlign grid;
     grid.height = grid.width = size, grid.scale = 1 / static_cast<double>(4 << l);
     parts.push_back(roi_align(levels[l], boxes, grid));
@@ -128,6 +132,13 @@ Tensor roi_features(const std::vector<Tensor>& levels, const std::vector<Roi>& r
   check(begin == rois.size() && !parts.empty(),
         "roi_features: regions must be sorted by level and not empty");
   return parts.size() == 1 ? parts[0] : concat(parts, 0);
+}
+
+std::vector<Roi> few_sizes(std::vector<Roi> rois, Device device) {
+  constexpr std::size_t step = 64;
+  if (device == Device::cuda && !rois.empty())
+    rois.resize((rois.size() + step - 1) / step * step, Roi(rois.back()));
+  return rois;
 }
 
 std::vector<Roi> sample_rois(const std::vector<Box>& proposals, const Objects& objects, i64 image,

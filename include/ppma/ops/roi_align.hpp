@@ -11,7 +11,8 @@ namespace ppma::inline PPMA_ABI {
 
 /// x (B,H,W,C), boxes (R,5) of x's dtype (f32 beside bf16): number of the image, x1, y1, x2, y2 ->
 /// (R,h,w,C). As torchvision's roi_align with aligned = true: samples outside of [-1, size] count
-/// as 0. Differentiable in x; boxes have no gradient.
+/// as 0. Differentiable in x; boxes have no gradient. They are where x is, or on the host, which
+/// looks at them and else has to wait.
 /// Errors: shapes, dtypes, an image number outside of the batch, a box that is not finite.
 PPMA_API Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& options);
 
@@ -34,8 +35,8 @@ Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& options) 
   check(boxes.defined() && boxes.rank() == 2 && boxes.dim(1) == 5,
         "roi_align: boxes must be (R,5): image, x1, y1, x2, y2, got ",
         boxes.defined() ? boxes.shape().str() : std::string("an undefined tensor"));
-  check(boxes.device() == x.device(), "roi_align: boxes are on ", boxes.device(), ", x is on ",
-        x.device(), "; move them with .to()");
+  check(boxes.device() == x.device() || boxes.device() == Device::cpu, "roi_align: boxes are on ",
+        boxes.device(), ", x is on ", x.device(), "; move them with .to()");
   check(boxes.dtype() == accumulator_dtype(x.dtype()), "roi_align: boxes are ", boxes.dtype(),
         ", x is ", x.dtype(), "; cast them");
   check(
@@ -49,22 +50,22 @@ Tensor roi_align(const Tensor& x, const Tensor& boxes, const RoiAlign& options) 
           "roi_align: box ", i / 5, " is of image ", values[i], ", the batch has ", x.dim(0));
   }
   const i64 count = boxes.dim(0);
+  const Tensor there = boxes.detach().to(x.device());
   Tensor y = Tensor::empty({count, options.height, options.width, x.dim(3)}, x.dtype(), x.device());
   visit(x.device(), x.dtype(), "roi_align", [&](auto on, auto t) {
     using T = decltype(t);
-    kernels::roi_align(on, x.shape(), count, options, x.data<T>(), boxes.data<acc_t<T>>(),
+    kernels::roi_align(on, x.shape(), count, options, x.data<T>(), there.data<acc_t<T>>(),
                        y.data<T>());
   });
-  return record(y, "roi_align", {x},
-                [=, shape = x.shape(), boxes = boxes.detach()](const Tensor& dy) {
-                  Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.device());
-                  visit(dy.device(), dy.dtype(), "roi_align", [&](auto on, auto t) {
-                    using T = decltype(t);
-                    kernels::roi_align_backward(on, shape, count, options, boxes.data<acc_t<T>>(),
-                                                dy.data<T>(), dx.data<T>());
-                  });
-                  return Grads{dx};
-                });
+  return record(y, "roi_align", {x}, [=, shape = x.shape(), boxes = there](const Tensor& dy) {
+    Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.device());
+    visit(dy.device(), dy.dtype(), "roi_align", [&](auto on, auto t) {
+      using T = decltype(t);
+      kernels::roi_align_backward(on, shape, count, options, boxes.data<acc_t<T>>(), dy.data<T>(),
+                                  dx.data<T>());
+    });
+    return Grads{dx};
+  });
 }
 
 }  // namespace ppma::inline PPMA_ABI

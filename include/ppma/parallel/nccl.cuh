@@ -5,6 +5,7 @@
 #include <nccl.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <mutex>
 #include <thread>
 
@@ -21,6 +22,9 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
     require(cudaDeviceGetStreamPriorityRange(&low, &high));
     require(cudaStreamCreateWithPriority(&own_, cudaStreamNonBlocking, high));
     require(cudaEventCreateWithFlags(&reached_, cudaEventDisableTiming));
+    // A communicator is used by one graph or stream at a time (stream()). Else NCCL adds nodes to a
+    // graph, beside each of its kernels, that order it among others.
+    setenv("NCCL_GRAPH_MIXING_SUPPORT", "0", 0);
     for (ncclComm_t& comm : comms_) {
       ncclUniqueId id{};
       if (launch.rank == 0) require(ncclGetUniqueId(&id));
@@ -88,8 +92,13 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
     return c;
   }
 
-  // The stream of a communicator; its own waits for what has been computed so far.
+  // The stream of a communicator; its own waits for what has been computed so far. Where graphs use
+  // communicators, none of them must run when something else does.
   cudaStream_t stream(int which) {
+    if (cuda::capturing())
+      in_graphs_ = true;
+    else if (in_graphs_)
+      require(cudaStreamSynchronize(cuda::stream()));
     if (which == 0) return cuda::stream();
     require(cudaEventRecord(reached_, cuda::stream()));
     require(cudaStreamWaitEvent(own_, reached_, 0));
@@ -173,6 +182,7 @@ class NcclGroup : public std::enable_shared_from_this<NcclGroup> {
   ncclComm_t comms_[2] = {nullptr, nullptr};
   cudaStream_t own_ = nullptr;
   cudaEvent_t reached_ = nullptr;
+  bool in_graphs_ = false;
   std::mutex mutex_;
   std::string why_;
   std::atomic<bool> leaving_{false};

@@ -1,8 +1,10 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // RoIAlign on the GPU: a thread a pack of channels of one cell of a box; for gradients, of one cell
-// of the map, which gathers from the samples of all boxes near it, in their order. Samples of a box
-// lie on a grid with equal steps, so those near a cell are found without looking at the others.
+// of the map, which gathers from the samples of all boxes near it, in their order. A block has a
+// tile of the map and lists the boxes near it once: a detector has thousands, of which few are.
+// Samples of a box lie on a grid with equal steps, so those near a cell are found without looking
+// at the others.
 
 #include "ppma/kernels/cuda/pack.cuh"
 
@@ -132,43 +134,92 @@ __global__ void __launch_bounds__(256)
   }
 }
 
+inline constexpr int roi_tile = 4;     // rows and columns of a block's cells
+inline constexpr int roi_list = 4096;  // boxes that are looked through together
+
+// list: those of n boxes that may reach into the tile at (i, j) of an image, ascending. Returns how
+// many. All 256 threads call it; `counts` has a place for each warp.
+template <class A>
+__device__ __forceinline__ int list_near(const A* boxes, int n, double scale, i64 image, int i,
+                                         int j, unsigned short* list, int* counts) {
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
+  const auto reaches = [scale](A low, A high, int begin) {
+    const double a = static_cast<double>(low) * scale - 0.5,
+                 b = static_cast<double>(high) * scale - 0.5;
+    return ::fmax(a, b) >= begin - 1 && ::fmin(a, b) <= begin + roi_tile;
+  };
+  int found = 0;
+  for (int from = 0; from < n; from += 256) {
+    const int k = from + thread;
+    const A* const box = boxes + static_cast<i64>(k) * 5;
+    const bool near = k < n && static_cast<i64>(box[0]) == image && reaches(box[2], box[4], i) &&
+                      reaches(box[1], box[3], j);
+    const unsigned votes = __ballot_sync(0xffffffffu, near);
+    __syncthreads();  // what was here before has been read
+    if (lane == 0) counts[warp] = __popc(votes);
+    __syncthreads();
+    int at = found;
+#pragma unroll
+    for (int w = 0; w < 8; ++w) {
+      if (w < warp) at += counts[w];
+      found += counts[w];
+    }
+    if (near) list[at + __popc(votes & ((1u << lane) - 1))] = static_cast<unsigned short>(k);
+  }
+  __syncthreads();
+  return found;
+}
+
 template <class T, int V>
 __global__ void __launch_bounds__(256)
-    roi_inputs(i64 total, i64 packs, i64 height, i64 width, i64 count, RoiAlign o,
-               const acc_t<T>* boxes, const T* dy, T* dx) {
+    roi_inputs(i64 packs, i64 height, i64 width, i64 count, RoiAlign o, const acc_t<T>* boxes,
+               const T* dy, T* dx) {
   using A = acc_t<T>;
-  const i64 channels = packs * V;
-  for (i64 e = cuda::first(); e < total; e += cuda::stride()) {
-    const i64 cell = e / packs, c = (e - cell * packs) * V, image = cell / (height * width);
-    const int i = static_cast<int>(cell / width % height), j = static_cast<int>(cell % width);
+  __shared__ unsigned short list[roi_list];
+  __shared__ int counts[8];
+  const i64 channels = packs * V, down = (height + roi_tile - 1) / roi_tile,
+            across = (width + roi_tile - 1) / roi_tile, image = blockIdx.x / (down * across);
+  const int i0 = static_cast<int>(blockIdx.x / across % down) * roi_tile,
+            j0 = static_cast<int>(blockIdx.x % across) * roi_tile;
+  int found = 0;
+  for (i64 first = 0; first < roi_tile * roi_tile * packs; first += 256) {
+    const i64 item = first + threadIdx.x, c = item % packs * V;
+    const int cell = static_cast<int>(item / packs), i = i0 + cell / roi_tile,
+              j = j0 + cell % roi_tile;
+    const bool mine = cell < roi_tile * roi_tile && i < height && j < width;
     A sum[V] = {};
-    for (i64 r = 0; r < count; ++r) {
-      const A* const box = boxes + r * 5;
-      if (static_cast<i64>(box[0]) != image) continue;
-      const RoiAxis rows(box[2], box[4], o.scale, o.height, o.sampling_ratio, height);
-      int top, bottom, left, right;
-      rows.near(i, top, bottom);
-      if (top >= bottom) continue;
-      const RoiAxis cols(box[1], box[3], o.scale, o.width, o.sampling_ratio, width);
-      cols.near(j, left, right);
-      for (int m = top; m < bottom; ++m) {
-        const double row = rows.tap(m).share(i);
-        if (row == 0) continue;
-        for (int n = left; n < right; ++n) {
-          const double weight =
-              row * cols.tap(n).share(j) / (static_cast<double>(rows.per_cell) * cols.per_cell);
-          if (weight == 0) continue;
-          A v[V];
-          load_pack<V>(
-              dy + ((r * o.height + m / rows.per_cell) * o.width + n / cols.per_cell) * channels +
-                  c,
-              v);
+    for (i64 begin = 0; begin < count; begin += roi_list) {
+      if (first == 0 || count > roi_list)
+        found = list_near(boxes + begin * 5, static_cast<int>(::min(count - begin, i64{roi_list})),
+                          o.scale, image, i0, j0, list, counts);
+      for (int n_near = 0; mine && n_near < found; ++n_near) {
+        const i64 r = begin + list[n_near];
+        const A* const box = boxes + r * 5;
+        const RoiAxis rows(box[2], box[4], o.scale, o.height, o.sampling_ratio, height);
+        int top, bottom, left, right;
+        rows.near(i, top, bottom);
+        if (top >= bottom) continue;
+        const RoiAxis cols(box[1], box[3], o.scale, o.width, o.sampling_ratio, width);
+        cols.near(j, left, right);
+        for (int m = top; m < bottom; ++m) {
+          const double row = rows.tap(m).share(i);
+          if (row == 0) continue;
+          for (int n = left; n < right; ++n) {
+            const double weight =
+                row * cols.tap(n).share(j) / (static_cast<double>(rows.per_cell) * cols.per_cell);
+            if (weight == 0) continue;
+            A v[V];
+            load_pack<V>(
+                dy + ((r * o.height + m / rows.per_cell) * o.width + n / cols.per_cell) * channels +
+                    c,
+                v);
 #pragma unroll
-          for (int k = 0; k < V; ++k) sum[k] += static_cast<A>(weight) * v[k];
+            for (int k = 0; k < V; ++k) sum[k] += static_cast<A>(weight) * v[k];
+          }
         }
       }
     }
-    store_pack<V>(dx + e * V, sum);
+    if (mine) store_pack<V>(dx + ((image * height + i) * width + j) * channels + c, sum);
   }
 }
 
@@ -210,9 +261,10 @@ void roi_align_backward(Cuda, const Shape& shape, i64 count, const RoiAlign& o,
                         const acc_t<T>* boxes, const T* dy, T* dx) {
   with_pack<T>(shape[3], [&](auto v) {
     constexpr int V = decltype(v)::value;
-    const i64 packs = shape[3] / V, total = shape[0] * shape[1] * shape[2] * packs;
-    detail::roi_inputs<T, V><<<cuda::blocks(total, 256), 256, 0, cuda::stream()>>>(
-        total, packs, shape[1], shape[2], count, o, boxes, dy, dx);
+    const i64 tiles = (shape[1] + detail::roi_tile - 1) / detail::roi_tile *
+                      ((shape[2] + detail::roi_tile - 1) / detail::roi_tile);
+    detail::roi_inputs<T, V><<<static_cast<unsigned>(shape[0] * tiles), 256, 0, cuda::stream()>>>(
+        shape[3] / V, shape[1], shape[2], count, o, boxes, dy, dx);
   });
   cuda::launched("roi_align");
 }
