@@ -152,8 +152,8 @@ TEST_CASE("gradients through norm and products in one kernel", "[cuda]") {
       Tensor in = placed(x);
       in.requires_grad(true);
       const Tensor y =
-          one ? l.attention.forward(in, l.norm, there)
-              : l.attention.forward(l.attention.projected(l.attention.normed(in, l.norm), there));
+          l.attention.forward(one ? l.attention.projected(in, l.norm, there)
+                                  : l.attention.projected(l.attention.normed(in, l.norm), there));
       y.backward(placed(dy));
       const Tensor h = one ? norm_linear(in, l.norm, l.fc1) : l.fc1.forward(l.norm.forward(in));
       h.backward(placed(dh));

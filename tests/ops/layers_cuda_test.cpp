@@ -238,7 +238,7 @@ TEST_CASE("cuda: gradients of weights and bias in one pass over many rows", "[cu
 
 TEST_CASE("cuda: products and norms of many rows", "[cuda]") {
   check_bf16([](In x) { return linear(x[0], x[1], x[2]); }, {{5000, 64}, {192, 64}, {192}});
-  for (const i64 cols : {64, 512, 1024, 2048})
+  for (const i64 cols : {64, 136, 256, 384, 512, 1024, 2048})
     check_bf16([](In x) { return layer_norm(x[0], x[1], x[2]); }, {{500, cols}, {cols}, {cols}});
   const auto norm = [](In x) {
     Tensor mean = Tensor::zeros(x[1].shape(), x[1].dtype(), x[1].device()),

@@ -355,9 +355,9 @@ TEST_CASE("fused attentions name what is wrong", "[polyline][attention][error]")
                     "8) and (1, 2, 3, 4)");
   CHECK_THROWS_WITH(whole_attention(q, q, q, 2, Tensor()),
                     "whole_attention: a masked attention needs log_decays, (2, 1, 2, 2, 3)");
-  CHECK(!detail::turns_in_whole_attention(q, 2, Paths::both));
+  CHECK(!turns_in_whole_attention(q, 2, Paths::both));
   CHECK_THROWS_WITH(
-      detail::whole_attention_turned(q, q, q, 2, decays, Paths::both, Tensor::zeros({4}), 0.5),
+      whole_attention_turned(q, q, q, 2, decays, Paths::both, Tensor::zeros({4}), 0.5),
       "whole_attention_turned: takes masked maps of at most 16 x 16 on a GPU in bf16");
   CHECK_THROWS_WITH(criss_cross_attention(q, q, q, 2, Tensor::zeros({2, 1, 2, 3, 2})),
                     "criss_cross_attention: log_decays must be (2,B,G,H,W) = (2, 1, 2, 2, 3), or "

@@ -48,19 +48,11 @@ struct AttentionShape {
   i64 grain(i64 keys) const { return 1 + (i64{1} << 18) / (tokens() * keys * head_width + 1); }
 };
 
-/// Tables of rotary positions (tokens, d) by which q and k are still to be turned, and what k is to
-/// be scaled with; null: they come turned and scaled.
-struct Turn {
-  const float *cosine = nullptr, *sine = nullptr;
-  float k_scale = 1;
-};
-
 /// What every kernel of an attention reads: tokens (B,H,W,C), k scaled, and the log decays
 /// (B,G,H,W) of the edges to the left and above; null: no mask. Criss-cross kernels take lines
 /// whose tokens are visited in another order than they lie: row_orders (H,W) and column_orders
 /// (W,H), in the host's memory, name the places of each line in turn, and a log decay is then that
-/// between a token and the one visited before it. Null: as they lie. Whole attention turns tokens
-/// where its kernels say so, and then gives the gradients of the turned ones.
+/// between a token and the one visited before it. Null: as they lie.
 template <class T>
 struct AttentionArgs {
   AttentionShape shape;
@@ -69,7 +61,6 @@ struct AttentionArgs {
   const acc_t<T>* log_beta;
   const i64* row_orders = nullptr;
   const i64* column_orders = nullptr;
-  Turn turn = {};
   bool masked() const { return log_alpha != nullptr; }
   // Those of head `which` of batch x heads, whose tokens lie channels() apart.
   AttentionArgs head(i64 which) const {

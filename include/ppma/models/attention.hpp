@@ -214,10 +214,9 @@ Tensor Attention::forward(const Projected& p, const Tensor& add) const {
       return out_proj.forward(both, add);
   Tensor y;  // (B,H,W,C)
   const auto attended = [&] {
-    return y = p.angle.defined()
-                   ? detail::whole_attention_turned(p.q, p.k, p.v, config.heads, p.log_decays,
-                                                    *paths, p.angle, k_scale())
-                   : attend(p.q, p.k, p.v, p.log_decays);
+    return y = p.angle.defined() ? whole_attention_turned(p.q, p.k, p.v, config.heads, p.log_decays,
+                                                          *paths, p.angle, k_scale())
+                                 : attend(p.q, p.k, p.v, p.log_decays);
   };
   return out_proj.forward(lepe ? lepe->forward(p.v, attended) : attended(), add);
 }
@@ -353,26 +352,15 @@ Tensor Attention::forward(const Tensor& x, const LayerNorm& norm, const Position
   // Products of many rows are others' kernels, which turn nothing: the attention does, where it
   // reads what they wrote.
   const std::optional<Paths> paths = mask_of(config.mask).paths;
-  const std::array<const Linear*, 3> layers{&q_proj, &k_proj, &v_proj};
-  const i64 d = config.channels / config.heads;
   if (config.fused && !config.linear && !config.criss_cross && paths && at.angle.defined() &&
-      detail::turns_in_whole_attention(x, config.heads, *paths) &&
-      !detail::multiplies_normed(x, norm, layers, d, path_embed.has_value())) {
+      !grad_enabled() && turns_in_whole_attention(x, config.heads, *paths) &&
+      !detail::multiplies_normed(x, norm, {&q_proj, &k_proj, &v_proj},
+                                 config.channels / config.heads, path_embed.has_value())) {
     const NormedTokens tokens = normed(x, norm);
-    const bool together = detail::differentiates_together(tokens.x, layers, d);
-    if (!together && grad_enabled()) return forward(projected(tokens, at), add);
-    Projected p;
-    {
-      const NoGrad off;  // what is recorded follows
-      p = {q_proj.forward(tokens.x), k_proj.forward(tokens.x), v_proj.forward(tokens.x), Tensor(),
-           at.angle};
-    }
-    if (together)
-      detail::record_turned_products(tokens.x, layers, {&p.q, &p.k, &p.v},
-                                     detail::rotary_tables(at.angle, x.dim(1) * x.dim(2)), d,
-                                     k_scale());
-    p.log_decays = decays(tokens.x, at, tokens.log_decays);
-    return forward(p, add);
+    return forward(
+        Projected{q_proj.forward(tokens.x), k_proj.forward(tokens.x), v_proj.forward(tokens.x),
+                  decays(tokens.x, at, tokens.log_decays), at.angle},
+        add);
   }
 #endif
   return forward(projected(x, norm, at), add);

@@ -43,25 +43,24 @@ PPMA_API Tensor whole_attention_local(const Tensor& q, const Tensor& k, const Te
                                       const Tensor& log_decays, Paths paths, const Tensor& w,
                                       const Tensor& b);
 
+/// Whether whole_attention_turned() takes tokens like x (B,H,W,C): of masked maps of at most 16 x
+/// 16 on a GPU in bf16.
+PPMA_API bool turns_in_whole_attention(const Tensor& x, i64 heads, Paths paths);
+
+/// whole_attention() of what rotary(q, k, angle, heads, k_scale) gives, in one kernel; angle (d).
+/// Not differentiable.
+/// Errors: tokens that turns_in_whole_attention() does not take, an angle that is not (d) beside
+/// them in f32, arguments of which something is recorded.
+PPMA_API Tensor whole_attention_turned(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                                       const Tensor& log_decays, Paths paths, const Tensor& angle,
+                                       double k_scale);
+
 /// Criss-cross attention; the composed twin is criss_cross_attention_composed(). Arguments as
 /// whole_attention(); undefined log decays: no mask.
 PPMA_API Tensor criss_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
                                       const Tensor& log_decays, Order order = Order::both);
 
 namespace detail {
-
-// Whether whole_attention_turned() takes tokens like x (B,H,W,C): of masked maps of at most 16 x 16
-// on a GPU in bf16.
-PPMA_API bool turns_in_whole_attention(const Tensor& x, i64 heads, Paths paths);
-
-// whole_attention() of what rotary(q, k, angle, heads, k_scale) gives, in one kernel; angle (d).
-// The gradients of q and k are those of what they become: who made them turns these back, as
-// record_turned_products() does.
-// Errors: tokens that turns_in_whole_attention() does not take, an angle that is not (d) beside
-// them in f32.
-PPMA_API Tensor whole_attention_turned(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                                       const Tensor& log_decays, Paths paths, const Tensor& angle,
-                                       double k_scale);
 
 // The mean of both orders, of lines whose tokens are visited in orders of their own: rows (H,W),
 // columns (W,H), as kernels::AttentionArgs has them.
@@ -81,80 +80,36 @@ PPMA_API Tensor criss_cross_in_orders(const Tensor& q, const Tensor& k, const Te
 
 namespace ppma::inline PPMA_ABI {
 
-namespace detail {
-
-// Whole attention that turns q and k by tables, where there are some.
-inline Tensor whole_attention_of(const AttentionInputs& in, Paths paths, const char* op,
-                                 const RotaryTables& tables = {}, double k_scale = 1) {
-  const auto args_of = [tables, k_scale](const AttentionInputs& of, auto t) {
-    auto args = of.args<decltype(t)>();
-    if (tables.cosine.defined())
-      args.turn = {tables.cosine.data<float>(), tables.sine.data<float>(),
-                   static_cast<float>(k_scale)};
-    return args;
-  };
-  const Shape shape = in.q.shape();
-  const DType dtype = in.q.dtype();
-  const Device device = in.q.device();
-  Tensor y = Tensor::empty(shape, dtype, device), y1, log_sums, kept;
-  visit(device, dtype, op, [&](auto on, auto t) {
+Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                       const Tensor& log_decays, Paths paths) {
+  const detail::AttentionInputs in("whole_attention", q, k, v, heads, log_decays,
+                                   paths != Paths::none);
+  Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device()), y1, log_sums, kept;
+  visit(q.device(), q.dtype(), "whole_attention", [&](auto on, auto t) {
     using T = decltype(t);
     using A = acc_t<T>;
     if (is_recorded(in.tensors()) && kernels::whole_attention_saves<T>(on, paths, in.shape)) {
       kept = y.detach();
-      if (paths == Paths::both) y1 = Tensor::empty(shape, dtype, device);
-      log_sums = Tensor::empty({in.shape.batch, in.shape.heads, shape[1], shape[2], 2},
-                               accumulator_dtype(dtype), device);
+      if (paths == Paths::both) y1 = Tensor::empty(q.shape(), q.dtype(), q.device());
+      log_sums = Tensor::empty({in.shape.batch, heads, q.dim(1), q.dim(2), 2},
+                               accumulator_dtype(q.dtype()), q.device());
     }
-    kernels::whole_attention(on, paths, args_of(in, t), y.data<T>(), data_or_null<T>(y1),
-                             data_or_null<A>(log_sums));
+    kernels::whole_attention(on, paths, in.args<T>(), y.data<T>(), detail::data_or_null<T>(y1),
+                             detail::data_or_null<A>(log_sums));
   });
-  return record(y, op, in.tensors(),
-                [in = in.detached(), paths, op, args_of, kept, y1, log_sums](const Tensor& dy) {
-                  AttentionResults d(in);
-                  visit(dy.device(), dy.dtype(), op, [&](auto on, auto t) {
+  return record(y, "whole_attention", in.tensors(),
+                [in = in.detached(), paths, kept, y1, log_sums](const Tensor& dy) {
+                  detail::AttentionResults d(in);
+                  visit(dy.device(), dy.dtype(), "whole_attention", [&](auto on, auto t) {
                     using T = decltype(t);
-                    const kernels::WholeKept<T> left{data_or_null<T>(kept), data_or_null<T>(y1),
-                                                     data_or_null<acc_t<T>>(log_sums)};
-                    kernels::whole_attention_backward(on, paths, args_of(in, t), left, dy.data<T>(),
+                    const kernels::WholeKept<T> left{detail::data_or_null<T>(kept),
+                                                     detail::data_or_null<T>(y1),
+                                                     detail::data_or_null<acc_t<T>>(log_sums)};
+                    kernels::whole_attention_backward(on, paths, in.args<T>(), left, dy.data<T>(),
                                                       d.pointers<T>());
                   });
                   return d.tensors();
                 });
-}
-
-bool turns_in_whole_attention([[maybe_unused]] const Tensor& x, [[maybe_unused]] i64 heads,
-                              [[maybe_unused]] Paths paths) {
-#if PPMA_CUDA
-  return x.defined() && x.rank() == 4 && x.device() == Device::cuda && x.dtype() == DType::bf16 &&
-         heads > 0 && x.dim(3) % heads == 0 &&
-         kernels::turns_tokens(paths, {x.dim(0), x.dim(1), x.dim(2), heads, x.dim(3) / heads});
-#else
-  return false;
-#endif
-}
-
-Tensor whole_attention_turned(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                              const Tensor& log_decays, Paths paths, const Tensor& angle,
-                              double k_scale) {
-  const char* const op = "whole_attention_turned";
-  const AttentionInputs in(op, q, k, v, heads, log_decays, paths != Paths::none);
-  check(turns_in_whole_attention(q, heads, paths), op,
-        ": takes masked maps of at most 16 x 16 on a ", "GPU in bf16, got ", q.shape(), " ",
-        q.dtype(), "; use rotary() and whole_attention()");
-  check(angle.defined() && angle.shape() == Shape{in.shape.head_width} &&
-            angle.dtype() == DType::f32 && angle.device() == q.device(),
-        op, ": angle must be (", in.shape.head_width, ") in f32 on the GPU");
-  return whole_attention_of(in, paths, op, rotary_tables(angle, in.shape.tokens()), k_scale);
-}
-
-}  // namespace detail
-
-Tensor whole_attention(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
-                       const Tensor& log_decays, Paths paths) {
-  return detail::whole_attention_of(
-      {"whole_attention", q, k, v, heads, log_decays, paths != Paths::none}, paths,
-      "whole_attention");
 }
 
 Tensor whole_attention_local([[maybe_unused]] const Tensor& q, [[maybe_unused]] const Tensor& k,
@@ -181,6 +136,40 @@ Tensor whole_attention_local([[maybe_unused]] const Tensor& q, [[maybe_unused]] 
   }
 #endif
   return Tensor();
+}
+
+bool turns_in_whole_attention([[maybe_unused]] const Tensor& x, [[maybe_unused]] i64 heads,
+                              [[maybe_unused]] Paths paths) {
+#if PPMA_CUDA
+  return x.defined() && x.rank() == 4 && x.device() == Device::cuda && x.dtype() == DType::bf16 &&
+         heads > 0 && x.dim(3) % heads == 0 &&
+         kernels::turns_tokens(paths, {x.dim(0), x.dim(1), x.dim(2), heads, x.dim(3) / heads});
+#else
+  return false;
+#endif
+}
+
+Tensor whole_attention_turned(const Tensor& q, const Tensor& k, const Tensor& v, i64 heads,
+                              const Tensor& log_decays, Paths paths, const Tensor& angle,
+                              [[maybe_unused]] double k_scale) {
+  const char* const op = "whole_attention_turned";
+  const detail::AttentionInputs in(op, q, k, v, heads, log_decays, paths != Paths::none);
+  check(turns_in_whole_attention(q, heads, paths), op,
+        ": takes masked maps of at most 16 x 16 on a ", "GPU in bf16, got ", q.shape(), " ",
+        q.dtype(), "; use rotary() and whole_attention()");
+  check(angle.defined() && angle.shape() == Shape{in.shape.head_width} &&
+            angle.dtype() == DType::f32 && angle.device() == q.device(),
+        op, ": angle must be (", in.shape.head_width, ") in f32 on the GPU");
+  check(!is_recorded(in.tensors()), op,
+        ": has no gradient; use rotary() and whole_attention(), or NoGrad");
+  Tensor y = Tensor::empty(q.shape(), q.dtype(), q.device());
+#if PPMA_CUDA
+  const detail::RotaryTables tables = detail::rotary_tables(angle, in.shape.tokens());
+  kernels::whole_attention(
+      Cuda{}, paths, in.args<bf16>(), y.data<bf16>(), static_cast<bf16*>(nullptr), nullptr, {},
+      {tables.cosine.data<float>(), tables.sine.data<float>(), static_cast<float>(k_scale)});
+#endif
+  return y;
 }
 
 }  // namespace ppma::inline PPMA_ABI

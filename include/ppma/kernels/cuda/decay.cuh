@@ -9,6 +9,7 @@
 // 15 us. The gradients: decay_backward.cuh.
 
 #include "ppma/core/buffer.hpp"
+#include "ppma/kernels/cuda/lanes.cuh"
 #include "ppma/kernels/cuda/later_sums.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
@@ -16,23 +17,6 @@ namespace ppma::inline PPMA_ABI::kernels {
 namespace detail {
 
 inline constexpr int decay_results = 8;  // of a group of threads at a time
-
-/// v[i], summed over the H threads of a group: afterwards thread j of it holds results j 8 / H and
-/// following.
-template <int H, class A>
-__device__ __forceinline__ void share_out_sums(A (&v)[decay_results]) {
-  int n = decay_results;
-#pragma unroll
-  for (int step = H / 2; step > 0; step /= 2) {
-    n /= 2;
-    const bool upper = (threadIdx.x & static_cast<unsigned>(step)) != 0;
-#pragma unroll
-    for (int i = 0; i < n; ++i) {
-      const A give = upper ? v[i] : v[n + i], keep = upper ? v[n + i] : v[i];
-      v[i] = keep + __shfl_xor_sync(0xffffffffu, give, step);
-    }
-  }
-}
 
 /// Whole numbers below 2^31 divided by a number that is the same for all threads, by a product: of
 /// "Division by invariant integers using multiplication" (Granlund and Montgomery, 1994).
@@ -116,7 +100,7 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
         for (int r = 0; r < rows; ++r) z[u * rows + r] += weight[r][i] * v[i];
     }
-    share_out_sums<H>(z);
+    share_out<H / 2, 1>(z);
 #pragma unroll
     for (int k = 0; k < mine; ++k) {
       const int n = j * mine + k, token = first + n / rows * d.slots;

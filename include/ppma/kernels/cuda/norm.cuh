@@ -5,23 +5,11 @@
 // A row lies in the registers of up to 32 neighbouring threads, so that mean and variance cost one
 // read.
 
-#include "ppma/core/cuda.cuh"
-#include "ppma/kernels/cuda/pack.cuh"
+#include "ppma/kernels/cuda/norm_rows.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
-
-inline constexpr unsigned all_lanes = 0xffffffffu;
-
-// Sum over `width` neighbouring lanes, a power of two; all of them get it.
-template <class A>
-__device__ __forceinline__ A sum_lanes(A v, int width) {
-  for (int o = width / 2; o > 0; o /= 2) v += __shfl_xor_sync(all_lanes, v, o);
-  return v;
-}
-__device__ __forceinline__ float inverse_root(float v) { return 1.0f / sqrtf(v); }
-__device__ __forceinline__ double inverse_root(double v) { return 1.0 / ::sqrt(v); }
 
 /// Lanes a row takes and packs a lane takes, so that width * packs * V elements hold a row of cols.
 inline int row_width(i64 cols, int pack) {
@@ -29,15 +17,6 @@ inline int row_width(i64 cols, int pack) {
   while (width < 32 && static_cast<i64>(width) * pack < cols) width *= 2;
   return width;
 }
-
-struct NothingMore {
-  struct Pack {};
-  __device__ Pack pack_of(int, bool) const { return {}; }
-  template <class... A>
-  __device__ void of_pack(const A&...) const {}
-  template <class... A>
-  __device__ void operator()(const A&...) const {}
-};
 
 // Rows in registers: lane l of a row has the packs l, l + width, ... Of every pack after(row,
 // column, there, y): by all lanes.
@@ -90,7 +69,7 @@ __global__ void __launch_bounds__(256)
   if (mean && there && lane == 0) mean[r] = m, rstd[r] = s;
 }
 
-// Launches it for cols <= 128 V, a multiple of V.
+// Launches it for cols <= 128 V, or 64 V where something is made of y; a multiple of V.
 template <class T, class After>
 void run_layer_norm_rows(i64 rows, i64 cols, const T* x, const acc_t<T>* w, const acc_t<T>* b,
                          acc_t<T> eps, T* y, acc_t<T>* mean, acc_t<T>* rstd, const After& after) {
@@ -106,12 +85,12 @@ void run_layer_norm_rows(i64 rows, i64 cols, const T* x, const acc_t<T>* w, cons
       kernel<<<blocks, 256, 0, cuda::stream()>>>(rows, static_cast<int>(cols), width, x, w, b, eps,
                                                  y, mean, rstd, after);
   };
-  if (cols <= 32 * V)
-    run(std::integral_constant<int, 1>{});
-  else if (cols <= 64 * V)
-    run(std::integral_constant<int, 2>{});
-  else
-    run(std::integral_constant<int, 4>{});
+  constexpr bool alone = std::is_same_v<After, NothingMore>;
+  if (cols <= 32 * V) return run(std::integral_constant<int, 1>{});
+  if constexpr (!alone || !std::is_same_v<T, bf16>) {  // else see layer_norm_many
+    if (cols <= 64 * V) return run(std::integral_constant<int, 2>{});
+  }
+  if constexpr (alone) run(std::integral_constant<int, 4>{});
 }
 
 // Any width: a warp a row, element by element.
@@ -143,6 +122,11 @@ void layer_norm(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w, const a
                 acc_t<T> eps, T* y, acc_t<T>* mean, acc_t<T>* rstd) {
   constexpr int V = pack_width<T>;
   if (rows == 0) return;
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (detail::suits_layer_norm_many(cols))
+      return detail::run_layer_norm_many(rows, cols, x, w, b, eps, y, mean, rstd,
+                                         detail::NothingMore{});
+  }
   if (cols % V == 0 && cols <= 128 * V)
     detail::run_layer_norm_rows<T>(rows, cols, x, w, b, eps, y, mean, rstd, detail::NothingMore{});
   else

@@ -155,6 +155,55 @@ struct DecaysOfTile : DecaysOfRow<bf16, 8> {
   }
 };
 
+/// The log decays of heads of 32 channels, four lanes each, for two or four neighbouring tokens.
+struct DecaysOfRows : DecaysOfRow<bf16, 8> {
+  explicit DecaysOfRows(const DecaysOfRow<bf16, 8>& of) : DecaysOfRow<bf16, 8>(of) {}
+
+  template <int R>
+  struct Sums {
+    float of[2 * R];  // alpha's of all tokens, beta's
+  };
+  /// x of token i: as stored.
+  template <int R>
+  __device__ __forceinline__ void add(const Pack& p, int i, const float (&x)[8],
+                                      Sums<R>& to) const {
+    float z[2] = {};
+#pragma unroll
+    for (int c = 0; c < 8; ++c) z[0] += p.weight[0][c] * x[c], z[1] += p.weight[1][c] * x[c];
+    to.of[i] = z[0], to.of[R + i] = z[1];
+  }
+  /// The logs of tokens first, ..., as far as there are `all`: a lane has one or two of them.
+  template <int R>
+  __device__ __forceinline__ void write(const Pack& p, bool there, int first, int all,
+                                        Sums<R>& sums) const {
+    constexpr int mine = R / 2;
+    static_assert(mine <= 2);
+    share_out<1, 1>(sums.of);
+    float z[R];
+#pragma unroll
+    for (int i = 0; i < R; ++i) z[i] = sums.of[i];
+    share_out<2, 2>(z);
+    first += p.j / 2 * mine;
+    if (!there || p.j % 2 >= rows) return;
+    const bool ordinary = ordinary_decay(p.factor);
+#pragma unroll
+    for (int i = 0; i < mine; ++i) {
+      const float t = z[i] + p.bias, s = softplus_fast(t);
+      z[i] = ordinary ? -p.factor * s : any_log_decay(p.exponent, p.factor, t, s);
+    }
+    const int by = static_cast<int>(tokens.by);
+    float* const to = y + p.j % 2 * plane;
+    const auto place = [&](int n) { return (tokens(n) * (heads - 1) + p.head) * by + n; };
+    if (mine == 2 && by % 2 == 0) {  // both are of one image
+      if (first < all) *reinterpret_cast<float2*>(to + place(first)) = {z[0], z[1]};
+    } else {
+#pragma unroll
+      for (int i = 0; i < mine; ++i)
+        if (first + i < all) to[place(first + i)] = z[i];
+    }
+  }
+};
+
 }  // namespace detail
 
 /// As layer_norm of x (s.batch s.tokens, s.channels()) and log_decay of its result.
@@ -175,6 +224,11 @@ void layer_norm_log_decay(Cuda on, const DecayShape& s, const T* x, const acc_t<
     return;
   }
   const auto decays = detail::decays_of_row<T>(s, dt_weight, dt_bias, a_log, logs);
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (s.width == 32 && detail::suits_layer_norm_many(cols))
+      return detail::run_layer_norm_many(rows, cols, x, w, b, eps, y, mean, rstd,
+                                         detail::DecaysOfRows(decays));
+  }
   detail::run_layer_norm_rows<T>(rows, cols, x, w, b, eps, y, mean, rstd, decays);
   cuda::launched("layer_norm_log_decay");
 }

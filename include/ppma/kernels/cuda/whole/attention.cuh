@@ -189,7 +189,7 @@ void whole_attention(Cuda, Paths paths, const AttentionArgs<T>& in, T* y, T*, T*
   cuda::launched("whole_attention");
 }
 
-/// Whether whole_attention and its backward turn queries and keys.
+/// Whether whole_attention turns queries and keys.
 inline bool turns_tokens(Paths paths, const AttentionShape& x) {
   return paths != Paths::none && whole_tensor::Lines::suits(x) && whole_tensor::Lines(x).small();
 }
@@ -203,16 +203,17 @@ inline bool adds_local(Paths paths, const AttentionShape& x) {
 // A template, so that its kernels are compiled where it is called.
 template <std::same_as<bf16> T>
 void whole_attention(Cuda on, Paths paths, const AttentionArgs<T>& in, T* y, T* y1, float* log_sums,
-                     const whole_tensor::LocalTerm& local = {}) {
+                     const whole_tensor::LocalTerm& local = {},
+                     const whole_tensor::Turn& turn = {}) {
   const AttentionShape& x = in.shape;
   whole_gpu::check_launch("whole_attention", x);
   const bool masked = paths != Paths::none;
   if (whole_tensor::Lines::suits(x)) {
     const whole_tensor::Call call(paths, x, in.log_alpha, in.log_beta);
     if (masked)
-      whole_tensor::run_forward<true>(call, in.q, in.k, in.v, local, in.turn, y, y1, log_sums);
+      whole_tensor::run_forward<true>(call, in.q, in.k, in.v, local, turn, y, y1, log_sums);
     else
-      whole_tensor::run_forward<false>(call, in.q, in.k, in.v, local, in.turn, y, y1, log_sums);
+      whole_tensor::run_forward<false>(call, in.q, in.k, in.v, local, turn, y, y1, log_sums);
     return;
   }
   polyline_gpu::in_float(on, in, y, [&](const AttentionArgs<float>& wide, float* wide_y) {

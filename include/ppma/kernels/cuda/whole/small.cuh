@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(32 * splits * most, splits > 1 ? 1 : forward_b
   __syncthreads();
   fill_tables(map, begin, end);
   copies_done<0>();
-  if (turn.cosine != nullptr) map.template turn<2, 0>(g, turn);
+  if (turn.cosine != nullptr) map.template turn<2>(g, turn);
   __syncthreads();
   const unsigned rows = map.rows_at(), squares = map.squares_at();
   const float zero[4] = {};

@@ -35,14 +35,13 @@ int backward_warps_of(i64 heads, int tasks, i64 processors) {
                                    static_cast<int>(std::min<i64>(warps, backward_warps<D>)));
 }
 
-/// See tensor_backward.cuh's backward and decay_gradients, which this one is too. Where q and k are
-/// turned here, dq and dk are of the turned ones.
+/// See tensor_backward.cuh's backward and decay_gradients, which this one is too.
 template <int D, int WT>
 __global__ void __launch_bounds__(32 * backward_warps<D>)
     small_backward(Lines g, const bf16* q, const bf16* k, const bf16* v, const float* log_a,
                    const float* log_b, const bf16* y, const bf16* y1, const bf16* dy,
-                   const float2* log_sums, float share1, float share2, Turn turn, bf16* dq,
-                   bf16* dk, bf16* dv, float* dlog_a, float* dlog_b) {
+                   const float2* log_sums, float share1, float share2, bf16* dq, bf16* dk, bf16* dv,
+                   float* dlog_a, float* dlog_b) {
   using Map = Small<D, WT, 4>;
   extern __shared__ __align__(128) uint4 whole_attention_memory[];
   const i64 head = blockIdx.y, base = g.base(head), plane = head * g.tokens;
@@ -57,7 +56,6 @@ __global__ void __launch_bounds__(32 * backward_warps<D>)
   const bool by_logs = __syncthreads_or(some_logs) != 0;
   stats.fill_tables(map);
   copies_done<0>();
-  if (turn.cosine != nullptr) map.template turn<0, 1>(g, turn);
   __syncthreads();
 
   const int lane = map.lane;

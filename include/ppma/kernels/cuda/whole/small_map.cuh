@@ -13,6 +13,13 @@ struct alignas(8) Twin {
   unsigned half[2];
 };
 
+/// Tables of rotary positions (tokens, d) by which q and k are turned, and what k is scaled with,
+/// as rotary.cuh does it; null: they come turned and scaled.
+struct Turn {
+  const float *cosine, *sine;
+  float scale;
+};
+
 /// A map in the shared memory of a block. Its cells fall into groups of 16, one line of 16 or two
 /// of 8; a warp, or `splits` together, owns one group after the other, and all groups pass by it. N
 /// arrays of tokens lie next to each other, group by group.
@@ -178,9 +185,9 @@ struct Small {
       }
     }
   }
-  /// Turns arrays q and k as rotary.cuh does, each thread what it copied and has waited for: nobody
-  /// else has read it yet.
-  template <int q, int k>
+  /// Turns arrays 0 (k, which is scaled) and n (q), each thread what it copied and has waited for:
+  /// nobody else has read it yet.
+  template <int n>
   __device__ __forceinline__ void turn(const Lines& g, const Turn& by) const {
     constexpr int each = 32 / pieces;
     const int c = lane % pieces * 8;
@@ -195,8 +202,8 @@ struct Small {
         load_pack<8>(by.cosine + from, cosine);
         load_pack<8>(by.sine + from, sine);
 #pragma unroll
-        for (const int array : {q, k}) {
-          const float scale = array == k ? by.k_scale : 1.f;
+        for (const int array : {0, n}) {
+          const float scale = array == 0 ? by.scale : 1.f;
           bf16* const x = to + place(array, at, c);
           float v[8], out[8];
           load_pack<8>(x, v);

@@ -73,8 +73,8 @@ void run_small_backward(const Lines& g, i64 heads, const AttentionArgs<T>& in,
     cuda::launch("whole_attention", f, dim3(1, static_cast<unsigned>(heads)),
                  dim3(static_cast<unsigned>(32 * warps)), static_cast<std::size_t>(bytes), g, in.q,
                  in.k, in.v, in.log_alpha, in.log_beta, kept.y, kept.y1, dy,
-                 reinterpret_cast<const float2*>(kept.log_sums), share1, share2, in.turn, d.dq,
-                 d.dk, d.dv, d.dlog_alpha, d.dlog_beta);
+                 reinterpret_cast<const float2*>(kept.log_sums), share1, share2, d.dq, d.dk, d.dv,
+                 d.dlog_alpha, d.dlog_beta);
   });
 }
 
