@@ -49,7 +49,7 @@ TEST_CASE("cuda: products of few rows", "[cuda]") {
   for (const Size& s :
        {Size{1, 1024, 1000}, Size{49, 512, 512}, Size{50, 48, 20}, Size{33, 16, 36},
         Size{196, 768, 256}, Size{784, 128, 384}, Size{3137, 64, 64}, Size{3137, 192, 64},
-        Size{7, 1536, 512}, Size{13000, 64, 192}, Size{1561, 256, 260}}) {
+        Size{7, 1536, 512}, Size{13000, 64, 192}, Size{1561, 256, 260}, Size{784, 384, 128}}) {
     INFO(s.rows << " rows, " << s.in << " to " << s.out);
     Rng rng(5);
     const Tensor x = drawn({s.rows, s.in}, rng, 1), w = drawn({s.out, s.in}, rng, 0.1),
@@ -81,7 +81,8 @@ TEST_CASE("cuda: convolutions of few pixels with packed weights", "[cuda]") {
                         Size{1, 9, 8, 48, 24, 5, 1, 2}, Size{2, 8, 8, 16, 32, 2, 2, 0},
                         Size{1, 6, 7, 32, 48, 1, 1, 0}, Size{9, 40, 40, 32, 64, 3, 1, 1},
                         Size{1, 6, 7, 8, 16, 3, 1, 1}, Size{4, 28, 28, 128, 256, 3, 2, 1},
-                        Size{8, 13, 13, 256, 160, 3, 2, 1}, Size{12, 40, 40, 48, 96, 3, 2, 1}}) {
+                        Size{8, 13, 13, 256, 160, 3, 2, 1}, Size{12, 40, 40, 48, 96, 3, 2, 1},
+                        Size{1, 41, 43, 32, 160, 3, 1, 1}, Size{1, 60, 61, 32, 32, 3, 1, 1}}) {
     INFO(s.batch << " x " << s.h << " x " << s.w << ", " << s.in << " to " << s.out << ", kernel "
                  << s.kernel << ", stride " << s.stride);
     Rng rng(6);

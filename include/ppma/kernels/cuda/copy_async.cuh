@@ -30,6 +30,11 @@ __device__ __forceinline__ void copy_async_once(bf16* to, const bf16* from, bool
 __device__ __forceinline__ void copy_async(float* to, const float* from, bool there) {
   copy_async(reinterpret_cast<bf16*>(to), reinterpret_cast<const bf16*>(from), there);
 }
+/// One number, likewise.
+__device__ __forceinline__ void copy_async_one(float* to, const float* from, bool there) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(there ? 4 : 0));
+}
 __device__ __forceinline__ void copies_issued() { asm volatile("cp.async.commit_group;"); }
 template <int left>
 __device__ __forceinline__ void copies_done() {

@@ -68,11 +68,16 @@ bool run(const Gemm<T>& g) {
   const auto by = [&](auto tile) {
     run<decltype(tile), Rows::plain, 0, false, AsItIs>("linear", p, NothingMore{});
   };
-  // Eight warps share a sum where each has two steps of it at least.
-  constexpr int least_long[] = {132, 48, 0}, least[] = {264, 48, 48, 0};
-  if (g.k >= 256)
+  // Eight warps share a sum where each has two steps of it at least; of 256 to 511 some of them
+  // share the columns.
+  constexpr int least_long[] = {132, 48, 0}, least_medium[] = {24, 48, 0},
+                least[] = {264, 48, 48, 0};
+  if (g.k >= 512)
     return with_tile<Tile<32, 32, 1, 1, 8>, Tile<16, 32, 1, 1, 8>, Tile<16, 16, 1, 1, 8>>(
         p, Rows::plain, least_long, by);
+  if (g.k >= 256)
+    return with_tile<Tile<32, 64, 1, 2, 4>, Tile<16, 32, 1, 1, 8>, Tile<16, 16, 1, 1, 8>>(
+        p, Rows::plain, least_medium, by);
   return with_tile<Tile<64, 64, 4, 2, 1>, Tile<32, 64, 2, 2, 2>, Tile<16, 32, 1, 1, 8>,
                    Tile<16, 16, 1, 1, 8>>(p, Rows::plain, least, by);
 }
@@ -94,8 +99,8 @@ bool run(const ConvMap& m, const bf16* x, const ConvWeights<bf16>& w, const bf16
             static_cast<int>(m.oh),       static_cast<int>(m.ow), static_cast<int>(m.stride),
             static_cast<int>(m.y0),       static_cast<int>(m.x0), static_cast<int>(m.tw),
             static_cast<int>(m.th * m.tw)};
-  constexpr int least[] = {96, 96, 96, 96, 0};
-  return with_tile<Tile<32, 64, 2, 2, 2>, Tile<64, 32, 4, 1, 2>, Tile<32, 32, 1, 1, 8>,
+  constexpr int least[] = {64, 96, 96, 96, 0};
+  return with_tile<Tile<48, 64, 3, 2, 2>, Tile<32, 64, 2, 2, 2>, Tile<32, 32, 1, 1, 8>,
                    Tile<16, 32, 1, 1, 8>, Tile<16, 16, 1, 1, 8>>(
       p, Rows::taps, least,
       [&](auto tile) { run<decltype(tile), Rows::taps, 0, false, F>("conv2d", p, NothingMore{}); });

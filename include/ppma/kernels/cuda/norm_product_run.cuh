@@ -17,12 +17,12 @@ inline constexpr i64 many_rows = 4096;
 /// one by one.
 inline bool few(i64 rows, i64 c, bool turns) {
   if (c == 64) return work(rows, c) <= i64{1} << 26;
-  if (c == 128 && rows >= many_rows) return false;
-  return (c == 128 || c == 256 || c == 512) && work(rows, c) <= i64{1} << (turns ? 29 : 27);
+  if (c == 128) return rows <= 2 * many_rows;
+  return (c == 256 || c == 512) && work(rows, c) <= i64{1} << (turns ? 29 : 27);
 }
 
 /// As norm_products or, where nothing is turned, norm_gelu.
-template <class T, int C, class After>
+template <class T, int C, bool turns, class After>
 void run_few(const NormProducts& p, const After& after) {
   few_rows::Product few{};
   few.rows = static_cast<int>(p.rows), few.k = few.n = C, few.x = p.x;
@@ -32,25 +32,36 @@ void run_few(const NormProducts& p, const After& after) {
   few.cosine = p.cosine, few.sine = p.sine, few.d = p.d, few.scale = p.scale;
   few.tokens = static_cast<int>(p.tokens);
   using few_rows::Rows;
-  if (p.cosine) return few_rows::run<T, Rows::normed, C, true, AsItIs>("norm_products", few, after);
-  if constexpr (std::is_same_v<After, NothingMore>)
+  if constexpr (turns)
+    few_rows::run<T, Rows::normed, C, true, AsItIs>("norm_products", few, after);
+  else
     few_rows::run<T, Rows::normed, C, false, FastGelu>("norm_gelu", few, after);
 }
-template <class After>
+/// The tiles: the fastest of those tried on an H200 between kernels of a network.
+template <bool turns, class After>
 void run_few(const NormProducts& p, i64 c, const After& after) {
   using few_rows::Tile;
   const bool filled = work(p.rows, c) > i64{1} << 26;
-  if (c == 64)
-    run_few<Tile<32, 64, 2, 2, 2>, 64>(p, after);
-  else if (c == 128)
-    filled ? run_few<Tile<64, 64, 4, 2, 1>, 128>(p, after)
-           : run_few<Tile<32, 64, 2, 2, 2>, 128>(p, after);
-  else if (c == 256)
-    filled ? run_few<Tile<32, 128, 2, 4, 1>, 256>(p, after)
-           : run_few<Tile<16, 64, 1, 2, 4>, 256>(p, after);
-  else
-    filled ? run_few<Tile<32, 128, 2, 4, 1>, 512>(p, after)
-           : run_few<Tile<16, 64, 1, 2, 4>, 512>(p, after);
+  if (c == 64) {
+    run_few<Tile<32, 64, 2, 2, 2>, 64, turns>(p, after);
+  } else if (c == 128) {
+    filled ? run_few<Tile<48, 128, 3, 4, 1, 2>, 128, turns>(p, after)
+           : run_few<Tile<32, 64, 2, 2, 2>, 128, turns>(p, after);
+  } else if (c == 512) {
+    filled ? run_few<Tile<32, 128, 2, 4, 1>, 512, turns>(p, after)
+           : run_few<Tile<16, 64, 1, 2, 4>, 512, turns>(p, after);
+  } else if constexpr (turns) {
+    // Large tiles pay where every multiprocessor has one, and of others several.
+    const i64 processors = cuda::device().multiProcessorCount,
+              alone = !std::is_same_v<After, NothingMore>, small = (p.rows + 31) / 32 * (6 + alone),
+              large = (p.rows + 47) / 48 * (3 + alone);
+    small > 2 * processors&& large <= processors
+        ? run_few<Tile<48, 256, 3, 8, 1>, 256, turns>(p, after)
+        : run_few<Tile<32, 128, 2, 4, 1>, 256, turns>(p, after);
+  } else {
+    filled ? run_few<Tile<32, 128, 2, 4, 1>, 256, turns>(p, after)
+           : run_few<Tile<16, 64, 1, 2, 4>, 256, turns>(p, after);
+  }
 }
 }  // namespace detail::norm_product
 
@@ -72,7 +83,7 @@ inline bool multiplies_normed(i64 rows, i64 c, i64 d, bool logs, bool recorded) 
 inline bool gelus_normed(i64 rows, i64 c) { return detail::norm_product::few(rows, c, false); }
 /// GELU of the products, of which nothing is turned; no means or deviations.
 inline void norm_gelu(Cuda, const NormProducts& p, i64 c) {
-  if (p.rows > 0) detail::norm_product::run_few(p, c, detail::NothingMore{});
+  if (p.rows > 0) detail::norm_product::run_few<false>(p, c, detail::NothingMore{});
 }
 
 /// The products; and the log decays (s.rows, batch, heads, tokens) of the normalised tokens at
@@ -83,9 +94,9 @@ inline void norm_products(Cuda, const NormProducts& p, i64 c, const DecayShape& 
   using namespace detail;
   if (p.rows == 0) return;
   if (p.mean == nullptr && p.cosine && norm_product::few(p.rows, c, true))
-    return logs ? norm_product::run_few(p, c,
-                                        decays_of_row<bf16>(s, dt_weight, dt_bias, a_log, logs))
-                : norm_product::run_few(p, c, NothingMore{});
+    return logs ? norm_product::run_few<true>(
+                      p, c, decays_of_row<bf16>(s, dt_weight, dt_bias, a_log, logs))
+                : norm_product::run_few<true>(p, c, NothingMore{});
   const i64 tiles = (p.rows + norm_product::rows - 1) / norm_product::rows;
   const auto run = [&](auto cols, auto turns, const auto& after) {
     constexpr int C = decltype(cols)::value;

@@ -13,19 +13,21 @@ struct LocalTerm {
   const float *w, *bias;  // (C,1,5,5), (C) or null: parameters
 };
 
-/// The taps of a head's D channels and their bias into shared memory: rows of D, the bias last.
+/// The taps of a head's D channels and their bias into shared memory, in the background: rows of D,
+/// the bias last.
 template <int D>
 __device__ __forceinline__ void copy_taps(const LocalTerm& local, int channel0, int channels,
                                           float* to) {
   constexpr int each = LocalTerm::taps + 1;
   for (int e = static_cast<int>(threadIdx.x); e < D * each; e += static_cast<int>(blockDim.x)) {
     const int c = e / each, tap = e % each;
-    float v = 0;
-    if (c < channels && tap < LocalTerm::taps)
-      v = local.w[(channel0 + c) * LocalTerm::taps + tap];
-    else if (c < channels && local.bias != nullptr)
-      v = local.bias[channel0 + c];
-    to[tap * D + c] = v;
+    const bool of_bias = tap == LocalTerm::taps;
+    const float* const from = of_bias ? local.bias : local.w;
+    const bool there = c < channels && from != nullptr;
+    detail::copy_async_one(
+        to + tap * D + c,
+        there ? from + (of_bias ? channel0 + c : (channel0 + c) * LocalTerm::taps + tap) : local.w,
+        there);
   }
 }
 

@@ -11,8 +11,8 @@
 // All A and all B of a map are 16 x 16 numbers a line: tables in shared memory; A_i of the lines
 // that a warp works on are constants of the thread. All keys of the map lie in shared memory too,
 // so nothing but the start waits for others, and the running sums of the decays are scanned here.
-// Of few heads a group's keys are shared out to several warps of its block; all have the same r,
-// and their sums are added in one order.
+// Of few heads a group's keys are shared out to two warps of its block; both have the same r, and
+// their sums are added in one order.
 //
 // Queries and keys may come as they leave their products: they are turned (rotary positions) where
 // they lie in shared memory. A convolution of the values may be added, the network's local term
@@ -84,12 +84,10 @@ inline constexpr int forward_blocks = WT == 2 || D > 32 ? 2 : 4;
 // Of no more blocks than these a multiprocessor, each has one group a warp: tables several times,
 // but sooner done.
 inline constexpr int few_blocks = 2;
-// Where keys are shared out: groups of a block, and warps that share the keys of one, for lines of
-// WT pieces of eight cells: of few heads, and of some more (measured on an H200).
-inline constexpr int few_owners = 2;
-constexpr int few_splits(int WT) { return 2 * WT; }
-constexpr int some_owners(int WT) { return WT == 2 ? 7 : 4; }
-inline constexpr int some_splits = 2;
+// Of few heads two warps share the keys of a group, where every block with so many groups, of lines
+// of WT pieces of eight cells, has a multiprocessor to itself (measured on an H200).
+inline constexpr int few_splits = 2;
+constexpr int few_owners(int WT) { return 2 * WT; }
 
 /// Bytes of shared memory behind the map's: what warps that share an owner's keys leave for the
 /// first, and the local term's.

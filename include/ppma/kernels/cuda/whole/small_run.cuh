@@ -23,8 +23,8 @@ void with_small(const Lines& g, F&& f) {
   });
 }
 
-/// Of few heads, several warps share a group's keys where every block has a multiprocessor to
-/// itself; of more, a block has one group a warp, or several. local.w and turn.cosine may be null.
+/// Of few heads two warps share a group's keys, where every block has a multiprocessor to itself;
+/// of more a block has one group a warp, or several. local.w and turn.cosine may be null.
 template <std::same_as<bf16> T>
 void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const T* v,
                        const float* log_a, const float* log_b, float share1, float share2,
@@ -51,15 +51,10 @@ void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const 
       return true;
     };
     using std::integral_constant;
-    if (run(integral_constant<int, few_splits(WT)>{}, integral_constant<int, few_owners>{},
-            processors))
-      return;
-    if constexpr (D == 32)  // wider heads take more registers than so many warps have
-      if (run(integral_constant<int, some_splits>{}, integral_constant<int, some_owners(WT)>{},
-              processors))
-        return;
-    run(integral_constant<int, 1>{}, integral_constant<int, forward_warps<WT>>{},
-        few_blocks * processors);
+    if (!run(integral_constant<int, few_splits>{}, integral_constant<int, few_owners(WT)>{},
+             processors))
+      run(integral_constant<int, 1>{}, integral_constant<int, forward_warps<WT>>{},
+          few_blocks * processors);
   });
 }
 
