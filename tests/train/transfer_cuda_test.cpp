@@ -2,7 +2,12 @@
 
 #if PPMA_TEST_GPU
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include "catch.hpp"
+#include "ppma/core/graph.cuh"
 #include "ppma/ops/arithmetic.hpp"
 #include "ppma/ops/reduce.hpp"
 #include "ppma/train/replay.hpp"
@@ -100,5 +105,35 @@ TEST_CASE("a captured step takes memory that no run before it took", "[cuda][tra
   CHECK(step.captured());
   CHECK(y.to_vector<float>() == std::vector<float>(100000, 30.f));
 }
+
+#if CUDART_VERSION >= 13000
+TEST_CASE("a captured step has no edges that others imply", "[cuda][train]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  cudaGraph_t graph = nullptr;
+  REQUIRE(cudaGraphCreate(&graph, 0) == cudaSuccess);
+  // a - b - c - d, and two branches of a, x and y, which join in z
+  cudaGraphNode_t a, b, c, d, x, y, z;
+  for (cudaGraphNode_t* node : {&a, &b, &c, &d, &x, &y, &z})
+    REQUIRE(cudaGraphAddEmptyNode(node, graph, nullptr, 0) == cudaSuccess);
+  using Edges = std::vector<std::pair<cudaGraphNode_t, cudaGraphNode_t>>;
+  Edges kept{{a, b}, {b, c}, {c, d}, {a, x}, {a, y}, {x, z}, {y, z}};
+  Edges all = kept;
+  for (const auto& implied : Edges{{a, c}, {a, d}, {b, d}, {a, z}}) all.push_back(implied);
+  for (const auto& [from, to] : all)
+    REQUIRE(cudaGraphAddDependencies(graph, &from, &to, nullptr, 1) == cudaSuccess);
+  CHECK(cuda::detail::drop_implied(graph) == cudaSuccess);
+  std::size_t n = 0;
+  REQUIRE(cudaGraphGetEdges(graph, nullptr, nullptr, nullptr, &n) == cudaSuccess);
+  REQUIRE(n == kept.size());
+  std::vector<cudaGraphNode_t> from(n), to(n);
+  REQUIRE(cudaGraphGetEdges(graph, from.data(), to.data(), nullptr, &n) == cudaSuccess);
+  Edges left;
+  for (std::size_t e = 0; e < n; ++e) left.emplace_back(from[e], to[e]);
+  std::sort(left.begin(), left.end()), std::sort(kept.begin(), kept.end());
+  CHECK(left == kept);
+  CHECK(cuda::detail::drop_implied(graph) == cudaSuccess);
+  cudaGraphDestroy(graph);
+}
+#endif
 
 #endif
