@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include "catch.hpp"
 #include "cuda_compare.hpp"
@@ -77,7 +78,7 @@ void compare(const Size& s, double weakest_decay, double score_deviation) {
       for (std::size_t t = 0; t < got.size(); ++t) {
         INFO("result " << t << " (y, dq, dk, dv, dlog_alpha, dlog_beta)");
         CHECK(largest_difference(cast(got[t], DType::f64), want[t]) <= tolerance);
-        if (dtype == DType::bf16) CHECK(distance(got[t], want[t]) <= 6e-3);
+        if (dtype == DType::bf16) CHECK(distance(got[t], want[t]) <= 1e-2);
         CHECK(cuda_test::same_bits(got[t], again[t]));
       }
     }
@@ -158,9 +159,10 @@ TEST_CASE("whole attention in bf16 on the GPU, large maps", "[cuda][attention]")
 TEST_CASE("whole attention with a local term in one kernel of the GPU", "[cuda][attention]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   const NoGrad off;
-  // Keys shared out or not; all widths of heads and lines; a map that is too large, too many heads.
+  // Keys shared out or not; all widths of heads and lines; too few heads of long lines, a map that
+  // is too large, too many heads.
   for (const Size& s : {Size{2, 3, 7, 7, 32}, Size{1, 8, 14, 14, 32}, Size{3, 8, 14, 14, 32},
-                        Size{1, 2, 16, 16, 64}, Size{20, 4, 16, 15, 48}, Size{6, 16, 8, 3, 16},
+                        Size{9, 2, 16, 16, 64}, Size{20, 4, 16, 15, 48}, Size{6, 16, 8, 3, 16},
                         Size{1, 1, 1, 2, 8}, Size{1, 2, 17, 5, 32}, Size{40, 8, 7, 7, 32}}) {
     INFO("B " << s.batch << " G " << s.heads << " H " << s.height << " W " << s.width << " d "
               << s.d);
@@ -186,8 +188,9 @@ TEST_CASE("whole attention with a local term in one kernel of the GPU", "[cuda][
       };
       CHECK(!run(DType::f32, DType::f32).defined());
       const Tensor there_one = run(DType::bf16, DType::f32);
-      REQUIRE(there_one.defined() ==
-              (paths != Paths::none && s.height <= 16 && s.batch * s.heads < 100));
+      const i64 all_heads = s.batch * s.heads;
+      REQUIRE(there_one.defined() == (paths != Paths::none && s.height <= 16 && all_heads < 100 &&
+                                      (s.width <= 8 || all_heads > 17)));
       if (!there_one.defined()) continue;
       const Tensor want =
           depthwise_conv2d(v, w, b, whole_attention(q, k, v, s.heads, decays, paths));
@@ -225,7 +228,9 @@ TEST_CASE("whole attention on the GPU turns queries and keys as rotary does", "[
       return whole_attention_turned(q, k, v, s.heads, decays, Paths::both, angle, scale);
     };
     if (s.height > 16) {
-      CHECK_THROWS_WITH(one(), "whole_attention_turned: takes masked maps of at most 16 x 16");
+      CHECK_THROWS_WITH(one(),
+                        "whole_attention_turned: takes masked maps of at most 16 x 16 on a GPU in "
+                        "bf16, got (1, 17, 5, 64) bf16; use rotary() and whole_attention()");
       continue;
     }
     const Rotated turned = rotary(q, k, angle, s.heads, scale);
@@ -234,9 +239,11 @@ TEST_CASE("whole attention on the GPU turns queries and keys as rotary does", "[
                              cast(want.to(Device::cpu), DType::f64)) == 0);
     CHECK_THROWS_WITH(
         whole_attention_turned(q, k, v, s.heads, decays, Paths::both, Tensor(), scale),
-        "whole_attention_turned: angle must be (");
+        "whole_attention_turned: angle must be (" + std::to_string(s.d) + ") in f32 on the GPU");
     q.requires_grad(true);
-    CHECK_THROWS_WITH(one(), "whole_attention_turned: has no gradient");
+    CHECK_THROWS_WITH(one(),
+                      "whole_attention_turned: has no gradient; use rotary() and "
+                      "whole_attention(), or NoGrad");
   }
 }
 

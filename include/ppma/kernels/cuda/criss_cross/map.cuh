@@ -11,11 +11,9 @@
 // or 32 at a time; the next line's vectors come meanwhile. Queries and keys are read from memory
 // once and from the L2 cache after that; v is read once, and nothing but y is written.
 //
-// Floor, 56 x 56 tokens, 4 heads of 16, batch 128: q, k, v and y move 206 MB, the decays 13: 0.07
-// ms from an H100's memory; three passes of 90 million exponentials take 0.07 ms of its units for
-// them too. Measured there: 0.23 ms (a launch a pass:
-// 0.34). The L2 cache is busy for 60 % of it: heads of 16 channels ask it for 32 bytes at a time, a
-// quarter of a line.
+// Floor, 56 x 56 tokens, 4 heads of 16, batch 128: q, k, v and y move 206 MB, the decays 13: 0.05
+// ms from an H200's memory; three passes of 90 million exponentials take 0.07 ms of its units for
+// them too. Measured there: 0.196 ms, where latency counts: two warps a scheduler.
 
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cuda/criss_cross/map_parts.cuh"
@@ -44,13 +42,14 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
                                            const After& after, const Store& store) {
   // the last queries of a line
   constexpr int U = map_groups<NT>, last = (8 * NT - 1) / (16 * U) * U;
+  static_assert(last == U, "a line's queries are asked for in two parts");  // see run_map()
   const Way<rows> way(g);
   const auto straight = [](unsigned(&x)[4], unsigned at) { detail::load_matrices(x, at); };
   const auto turned = [](unsigned(&x)[4], unsigned at) { detail::load_turned(x, at); };
   const int lane = w.lane;
   float most = 0;
   for (int line = w.index; line < way.count; line += warps) {
-    detail::copies_done<0>();  // sum_line() makes the warp wait for all its lanes
+    detail::copies_done<stay ? 0 : 2>();  // keys; sum_line() makes the warp wait for all its lanes
     sum_line<NT>(w.sums, w.decay, way.length, lane);
     if (!largest && -w.sums[way.length - 1] >= closed) most = positive_infinity<float>();
     Right<D, NT> key, right0, right1;
@@ -62,6 +61,10 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
     __syncwarp();
     const Source next = line + warps < way.count ? way.source(g, h, line + warps, values) : after();
     w.template ask_keys<rows>(next, x0);
+    if constexpr (!stay) {
+      detail::copies_done<1>();  // queries
+      __syncwarp();
+    }
     const int token = lane % 16;
     unsigned query_at[D / 16];
 #pragma unroll
@@ -91,7 +94,7 @@ __device__ __forceinline__ float mix_lines(const Grid& g, const Head& h, Warp<D,
                              key[n / 2][i][n % 2 * 2 + 1]);
         }
       }
-      if constexpr (m == last) w.template ask_queries<rows>(next);
+      w.template ask_queries<rows, m, U>(next);
       all_weights<NT, m, largest>(t, w.sums, lane);
       Left<NT> p[U];
       float z[U][4] = {};
@@ -181,7 +184,9 @@ __device__ __forceinline__ float mix_passes(const Grid& g, const Head& h, Warp<D
   const Way<!rows_first> second(g);
   const auto nothing_more = [] { return Source{}; };
   const Source begin = first.source(g, h, w.index, true);
-  w.template ask_keys<rows_first>(begin, b), w.template ask_queries<rows_first>(begin);
+  constexpr int U = map_groups<NT>;
+  w.template ask_keys<rows_first>(begin, b);
+  w.template ask_queries<rows_first, 0, U>(begin), w.template ask_queries<rows_first, U, U>(begin);
   float most = mix_lines<rows_first, false, largest, true, warps>(
       g, h, w, b, b, 1.f, [&] { return second.source(g, h, w.index, false); },
       [&](int line, int position, const auto& c, const auto&) {
@@ -283,6 +288,7 @@ bool run_map(Order order, const AttentionArgs<bf16>& in, bf16* y) {
     }
     return false;
   };
+  // Every line has a query in the second part of its own: padding reads the last one.
   const i64 shortest = std::min(x.height, x.width), longest = std::max(x.height, x.width);
   if (24 < shortest && longest <= 32) return of_length(std::integral_constant<int, 4>{});
   if constexpr (D == 16)  // wider heads would not fit twice

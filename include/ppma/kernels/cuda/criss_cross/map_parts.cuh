@@ -200,15 +200,16 @@ struct Warp {
     return stay ? m.template pack<rows>(line, position, p) : m.template pack<true>(0, position, p);
   }
 
-  /// The vectors of a line to to(position), in the background.
-  template <class To>
+  /// Vectors 16 m to 16 (m + n) of a line to to(position), in the background.
+  template <int m = 0, int n = NT, class To>
   __device__ __forceinline__ void copy(const char* from, const Source& s, const To& to) const {
     constexpr int packs = D / 8, at_once = 32 / packs;
     const int position = lane / packs;
     from += static_cast<unsigned>(position) * s.step + static_cast<unsigned>(lane % packs * 16);
     const unsigned place = to(position), more = to(position + at_once) - place;
 #pragma unroll
-    for (int i = 0; i < (8 * NT + at_once - 1) / at_once; ++i)
+    for (int i = 16 * m / at_once;
+         i < ::min((8 * NT + at_once - 1) / at_once, 16 * (m + n) / at_once); ++i)
       if (position + i * at_once < s.count)
         detail::copy_async_once(
             place + static_cast<unsigned>(i) * more,
@@ -231,12 +232,14 @@ struct Warp {
     if (lane > 0 && 2 * lane < s.count) decay.x = s.log_decay[2 * lane * s.decay_step];
     if (2 * lane + 1 < s.count) decay.y = s.log_decay[(2 * lane + 1) * s.decay_step];
   }
-  template <bool rows>
+  /// Queries 16 m to 16 (m + n) of a line, in the place of those of another one, which the warp has
+  /// read.
+  template <bool rows, int m, int n>
   __device__ __forceinline__ void ask_queries(const Source& s) const {
     if constexpr (stay) return;
-    __syncwarp();  // the line's have been read
-    copy(s.q, s,
-         [&](int position) { return pack<rows>(queries, s.line, position, lane % (D / 8)); });
+    __syncwarp();
+    copy<m, n>(s.q, s,
+               [&](int position) { return pack<rows>(queries, s.line, position, lane % (D / 8)); });
     detail::copies_issued();
   }
 };

@@ -195,9 +195,12 @@ inline bool turns_tokens(Paths paths, const AttentionShape& x) {
 }
 
 /// Whether whole_attention adds a local term: where a launch is what it saves. Of many heads it
-/// would leave room for fewer blocks on a multiprocessor, and cost more than a kernel of its own.
+/// would leave room for fewer blocks on a multiprocessor, and cost more than a kernel of its own;
+/// of few heads with long lines, whose blocks are few, it takes longer than that kernel, too.
 inline bool adds_local(Paths paths, const AttentionShape& x) {
-  return x.batch * x.heads <= cuda::device().multiProcessorCount && turns_tokens(paths, x);
+  const i64 heads = x.batch * x.heads, processors = cuda::device().multiProcessorCount;
+  return heads <= processors && turns_tokens(paths, x) &&
+         (heads > processors / 8 || whole_tensor::Lines(x).length <= 8);
 }
 
 // A template, so that its kernels are compiled where it is called.

@@ -41,13 +41,19 @@ void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const 
       const bool few = heads * rounds_of(owners) <= blocks;
       if (by > 1 && !few) return false;
       const auto f = small_forward<D, WT, by, most>;
-      const int bytes = Map::bytes(g, 1) + join_bytes<D, by>(owners, local.w != nullptr);
+      const int needed = Map::bytes(g, 1) + join_bytes<D, by>(owners, local.w != nullptr),
+                rounds = few ? rounds_of(owners) : 1;
+      // Where every block can have a multiprocessor to itself it asks for more than half of the
+      // shared memory. Else, as blocks come while the kernel ahead still has some (cuda::wait()),
+      // they share the first multiprocessors that are free: 64 heads of 14 x 14 tokens took 13 us
+      // among the kernels of a network, alone 9.
+      const auto half = static_cast<int>(cuda::device().sharedMemPerMultiprocessor / 2);
+      const int bytes = heads * rounds <= processors ? std::max(needed, half) : needed;
       allow_shared(f, bytes, "whole_attention");
-      cuda::launch(
-          "whole_attention", f,
-          dim3(few ? static_cast<unsigned>(rounds_of(owners)) : 1u, static_cast<unsigned>(heads)),
-          dim3(static_cast<unsigned>(32 * by * owners)), static_cast<std::size_t>(bytes), g, q, k,
-          v, log_a, log_b, share1, share2, local, turn, y, y1, log_sums);
+      cuda::launch("whole_attention", f,
+                   dim3(static_cast<unsigned>(rounds), static_cast<unsigned>(heads)),
+                   dim3(static_cast<unsigned>(32 * by * owners)), static_cast<std::size_t>(bytes),
+                   g, q, k, v, log_a, log_b, share1, share2, local, turn, y, y1, log_sums);
       return true;
     };
     using std::integral_constant;
