@@ -8,10 +8,10 @@
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
 
-/// Queries of a warp, in tiles of 16: as many as there are registers for, or few.
-template <int D>
-inline constexpr int most_tiles = D <= 32 ? 4 : 2;
-inline constexpr int few_tiles = 2;
+/// Queries of a warp, in tiles of 16: few, where a line is taken in chunks; else as many as there
+/// are registers for.
+template <int D, bool chunked>
+inline constexpr int query_tiles = chunked || D > 32 ? 2 : 4;
 
 template <int D>
 using Place = unsigned[part_of<D> / 8][D / 8];

@@ -24,7 +24,6 @@ struct Pass {
 struct Passes {
   Pass pass[4];
   i64 layer_step, passing_step;
-  int chunk;  // places of the chunks whose states there are
 };
 
 inline constexpr int mix_warps = 8, mix_threads = 32 * mix_warps;

@@ -8,12 +8,13 @@
 // is V2H, and H2V the same with rows and columns exchanged (turned). Z is linear in the number of
 // tokens: what a block of 16 rows sees above and below are two matrices a column (states.cuh), and
 // the block's own 16 tokens are one product, 16 deep. The sum over l is linear as well: what a
-// chunk of 64 or 32 columns sees left and right are two matrices a row (chunks.cuh). (On sequences
+// chunk of columns sees left and right are two matrices a row (chunks.cuh). (On sequences
 // such a chunked form is Hua et al., Transformer quality in linear time, 2022, and Dao & Gu,
 // Transformers are SSMs, 2024.) A warp has the queries of one chunk of a row i, with their y in
 // registers (queries.cuh): it makes Z[i,l] for one of its columns after another, in registers,
 // where a result is the right factor of the product with the queries. A token costs, a path,
-// (64 + 16) d^2 multiply-adds, and 36 d^2 for the chunks' states where a line has several.
+// (C + 16) d^2 multiply-adds in chunks of C, and 36 d^2 for the chunks' states. A line of up to 64
+// places is one chunk, a longer one is taken in chunks of 32 (with heads wider than 32: always).
 //
 // The gradients of q, k and v are three more of its kind, each with the paths of its own:
 //   dq = ((dy v^T) * L) k,   dk = ((v dy^T) * L^T) q,   dv = ((k q^T) * L^T) dy
@@ -31,12 +32,12 @@
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
 
-/// A warp a chunk of a line, 16 M places; if not `chunked`, a line is one chunk. Grid (groups of
-/// lines x chunks x parts, planes, passes).
-template <int D, int M, bool gradients, bool chunked>
-__global__ void __launch_bounds__(mix_warps * 32)
+/// A warp a chunk of a line; if not `chunked`, a line is one chunk. Grid (groups of lines x chunks x
+/// parts, planes, passes).
+template <int D, bool gradients, bool chunked>
+__global__ void __launch_bounds__(mix_warps * 32, !gradients && D <= (chunked ? 32 : 16) ? 2 : 1)
     mix(Grid g, const __grid_constant__ Passes passes, const float* sums) {
-  constexpr int R = part_of<D>, parts = D / R, chunk = 16 * M;
+  constexpr int R = part_of<D>, parts = D / R, M = query_tiles<D, chunked>, chunk = 16 * M;
   constexpr int P = stage_places<D>, threads = 32 / P;
   extern __shared__ __align__(16) unsigned char shared[];
   Stage<D>* const stages = reinterpret_cast<Stage<D>*>(shared);
@@ -82,7 +83,7 @@ __global__ void __launch_bounds__(mix_warps * 32)
   for (int side = 0; side < 2; ++side)
     if (sides[side]) {
       Place<D> z;
-      passed<D>(z, pass, passes.chunk, s, plane, line, side == 0 ? first : last, side, part, along,
+      passed<D>(z, pass, chunk, s, plane, line, side == 0 ? first : last, side, part, along,
                 ends[side]);
       [[maybe_unused]] const float d = queries.add(z, ends[side], side == 0 ? -1 : s.length);
       if constexpr (gradients) {

@@ -47,24 +47,30 @@ struct Call {
     cuda::launch("linear_attention", border_states<D>, grid, state_warps * 32, 0, g, jobs,
                  static_cast<const float*>(sums.data()));
   }
-  void make_chunks(const ChunkJobs& jobs, int count, int chunk) const {
+  void make_chunks(const ChunkJobs& jobs, int count) const {
     if (count == 0) return;
     int most = 0;
     for (const bool turned : {false, true})
-      if (const int n = chunks(turned, chunk); n > 1)
-        most = std::max(most, g.lines(turned).blocks() * n);
+      if (const int n = chunks(turned); n > 1) most = std::max(most, g.lines(turned).blocks() * n);
     const dim3 grid(static_cast<unsigned>(most * (D * D / chunk_entries<D>)), planes(),
                     static_cast<unsigned>(count));
     constexpr int bytes = static_cast<int>(sizeof(ChunkRoom<D>));
     if (bytes > 48 * 1024) detail::allow_shared(chunk_states<D>, bytes, "linear_attention");
     cuda::launch("linear_attention", chunk_states<D>, grid, chunk_warps<D> * 32, bytes, g, jobs,
-                 chunk, static_cast<const float*>(sums.data()));
+                 chunk(), static_cast<const float*>(sums.data()));
   }
-  template <int M, bool gradients, bool chunked>
+  template <bool gradients>
   void run(const Passes& passes, int count) const {
+    if (in_chunks())
+      run_as<gradients, true>(passes, count);
+    else
+      run_as<gradients, false>(passes, count);
+  }
+  template <bool gradients, bool chunked>
+  void run_as(const Passes& passes, int count) const {
     const auto blocks = [&](bool turned) {
       const Lines s = g.lines(turned);
-      return (s.count + mix_warps - 1) / mix_warps * chunks(turned, 16 * M) * parts;
+      return (s.count + mix_warps - 1) / mix_warps * chunks(turned) * parts;
     };
     const dim3 grid(static_cast<unsigned>(std::max(blocks(false), blocks(true))), planes(),
                     static_cast<unsigned>(count));
@@ -72,11 +78,14 @@ struct Call {
     constexpr int bytes =
         3 * static_cast<int>(sizeof(Stage<D>)) + (gradients && chunked ? of_queries : 0);
     if (bytes > 48 * 1024)
-      detail::allow_shared(mix<D, M, gradients, chunked>, bytes, "linear_attention");
-    cuda::launch("linear_attention", mix<D, M, gradients, chunked>, grid, mix_threads, bytes, g,
+      detail::allow_shared(mix<D, gradients, chunked>, bytes, "linear_attention");
+    cuda::launch("linear_attention", mix<D, gradients, chunked>, grid, mix_threads, bytes, g,
                  passes, static_cast<const float*>(sums.data()));
   }
-  int chunks(bool turned, int chunk) const { return (g.lines(turned).length + chunk - 1) / chunk; }
+  // Places of a chunk, and chunks of a line.
+  bool in_chunks() const { return longest() > 16 * query_tiles<D, false>; }
+  int chunk() const { return 16 * (in_chunks() ? query_tiles<D, true> : query_tiles<D, false>); }
+  int chunks(bool turned) const { return (g.lines(turned).length + chunk() - 1) / chunk(); }
   void add(const Sums<bf16>& all, int count) const {
     const dim3 grid(cuda::blocks(size() / 4, 256, 1056), static_cast<unsigned>(count));
     cuda::launch("linear_attention", add_layers<bf16>, grid, 256, 0, size(), all);
@@ -86,22 +95,21 @@ struct Call {
     return g.lines(turned).blocks() > 1 ? g.states(turned) * D * D : 0;
   }
   // Numbers of its chunks' states; none where a line is one chunk.
-  i64 chunk_numbers(bool turned, int chunk) const {
-    const int n = chunks(turned, chunk);
+  i64 chunk_numbers(bool turned) const {
+    const int n = chunks(turned);
     return n > 1 ? g.planes * g.lines(turned).count * n * 2 * D * D : 0;
   }
-  i64 room(bool turned, int chunk) const { return states(turned) + chunk_numbers(turned, chunk); }
+  i64 room(bool turned) const { return states(turned) + chunk_numbers(turned); }
 };
 
 template <int D>
 void forward_of(Paths paths, const AttentionArgs<bf16>& in, bf16* y) {
   const Call<D> call(in);
-  constexpr int chunk = 16 * most_tiles<D>;
-  const Workspace<bf16> room(call.room(false, chunk) + call.room(true, chunk), Device::cuda);
+  const Workspace<bf16> room(call.room(false) + call.room(true), Device::cuda);
   bf16* next = room.data();
   StateJobs jobs{};
   ChunkJobs chunk_jobs{};
-  Passes passes{.chunk = chunk};
+  Passes passes{};
   int job = 0, chunk_job = 0, pass = 0;
   const Workspace<float> layers(2 * call.size(), Device::cuda);
   for (const bool turned : {false, true}) {
@@ -112,14 +120,14 @@ void forward_of(Paths paths, const AttentionArgs<bf16>& in, bf16* y) {
     to.p = in.q, to.x = in.k, to.w = in.v, to.states = n > 0 ? next : nullptr;
     to.y = layers.data() + pass * call.size(), to.turned = turned;
     ++pass, next += n;
-    if (const i64 of_chunks = call.chunk_numbers(turned, chunk); of_chunks > 0) {
+    if (const i64 of_chunks = call.chunk_numbers(turned); of_chunks > 0) {
       chunk_jobs.job[chunk_job++] = {in.k, in.v, to.states, next, turned};
       to.chunks = next, next += of_chunks;
     }
   }
   call.make_states(jobs, job);
-  call.make_chunks(chunk_jobs, chunk_job, chunk);
-  call.template run<most_tiles<D>, false, true>(passes, pass);
+  call.make_chunks(chunk_jobs, chunk_job);
+  call.template run<false>(passes, pass);
   call.add({{layers.data()}, {y}, {pass}}, 1);
 }
 
@@ -129,23 +137,17 @@ void backward_of(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
   const Call<D> call(in);
   const Grid& g = call.g;
   const bool both = paths == Paths::both;
-  // Gradients of decays want registers that fewer queries leave; a short line is one chunk of many.
-  const bool chunked = call.longest() > 16 * most_tiles<D>;
-  const int chunk = chunked ? 16 * few_tiles : call.longest();
   const i64 size = call.size();
   const Workspace<float> layers((both ? 6 : 3) * size, Device::cuda);
   const i64 layer_step = 2 * g.all();
   const Workspace<float> dsums((both ? 2 : 1) * call.parts * layer_step, Device::cuda);
-  const Workspace<bf16> room((both ? 2 : 1) * (call.room(false, chunk) + call.room(true, chunk)),
-                             Device::cuda);
+  const Workspace<bf16> room((both ? 2 : 1) * (call.room(false) + call.room(true)), Device::cuda);
   bf16* next = room.data();
   StateJobs jobs{};
   ChunkJobs chunk_jobs{};
-  const i64 passing_step =
-      g.planes * (g.height * call.chunks(false, chunk) + g.width * call.chunks(true, chunk));
+  const i64 passing_step = g.planes * (g.height * call.chunks(false) + g.width * call.chunks(true));
   const Workspace<float> passing((both ? 2 : 1) * call.parts * passing_step, Device::cuda);
-  Passes wide{.layer_step = layer_step, .passing_step = passing_step, .chunk = chunk},
-      narrow{.chunk = chunk};
+  Passes wide{.layer_step = layer_step, .passing_step = passing_step}, narrow{};
   int job = 0, chunk_job = 0, pass = 0, of_v = 0, of_rows[2] = {};
   const bf16* borders[2][2] = {};  // states of keys, and of queries, by `turned`
   float* const result[3] = {layers.data(), layers.data() + (both ? 2 : 1) * size,
@@ -155,7 +157,7 @@ void backward_of(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
       jobs.job[job++] = {to.x, to.w, next, to.turned};
       to.states = next, next += call.states(to.turned);
     }
-    if (const i64 n = call.chunk_numbers(to.turned, chunk); n > 0) {
+    if (const i64 n = call.chunk_numbers(to.turned); n > 0) {
       chunk_jobs.job[chunk_job++] = {to.x, to.w, to.states, next, to.turned};
       to.chunks = next, next += n;
     }
@@ -164,7 +166,7 @@ void backward_of(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
     int& layer = of_rows[to.turned];
     to.dsums = dsums.data() + layer * layer_step;
     to.passing = passing.data() + layer * passing_step +
-                 (to.turned ? g.planes * g.height * call.chunks(false, chunk) : 0);
+                 (to.turned ? g.planes * g.height * call.chunks(false) : 0);
     layer += call.parts;
   };
   int n = 0;
@@ -198,16 +200,13 @@ void backward_of(Paths paths, const AttentionArgs<bf16>& in, const bf16* dy,
   for (int i = 0; i < pass; ++i)
     wide.pass[i].queries = borders[i < n ? 1 : 0][!wide.pass[i].turned];
   call.make_states(jobs, job);
-  call.make_chunks(chunk_jobs, chunk_job, chunk);
-  if (chunked)
-    call.template run<few_tiles, true, true>(wide, pass);
-  else
-    call.template run<most_tiles<D>, true, false>(wide, pass);
-  call.template run<most_tiles<D>, false, true>(narrow, of_v);
+  call.make_chunks(chunk_jobs, chunk_job);
+  call.template run<true>(wide, pass);
+  call.template run<false>(narrow, of_v);
   call.add({{result[0], result[1], result[2]}, {to.dq, to.dk, to.dv}, {n, n, n}}, 3);
   const i64 lines = g.planes * (g.height + g.width);
   const DecaySums decays{
-      dsums.data(), passing.data(), passing_step, {of_rows[0], of_rows[1]}, chunk};
+      dsums.data(), passing.data(), passing_step, {of_rows[0], of_rows[1]}, call.chunk()};
   cuda::launch("linear_attention", decays_back<float>, cuda::blocks(lines, 4), 128, 0, g, decays,
                in.log_alpha, in.log_beta, to.dlog_alpha, to.dlog_beta);
 }
