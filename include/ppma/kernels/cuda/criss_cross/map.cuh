@@ -23,9 +23,7 @@ namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
 /// Of lines with 8 NT tokens at most: warps of a block, and groups of 16 queries that a warp works
 /// on at once. With more warps registers spill.
 template <int NT, bool both>
-inline constexpr int map_warps = NT == 7 ? 8
-                                 : both  ? 14
-                                         : 7;
+inline constexpr int map_warps = NT == 7 ? 8 : (both ? 14 : 7);
 template <int NT>
 inline constexpr int map_groups = NT == 7 ? 2 : 1;
 /// Whether queries and keys stay on chip too: four maps.
