@@ -32,8 +32,8 @@
 
 namespace ppma::inline PPMA_ABI::kernels::linear_tensor {
 
-/// A warp a chunk of a line; if not `chunked`, a line is one chunk. Grid (groups of lines x chunks x
-/// parts, planes, passes).
+/// A warp a chunk of a line; if not `chunked`, a line is one chunk. Grid (groups of lines x chunks
+/// x parts, planes, passes).
 template <int D, bool gradients, bool chunked>
 __global__ void __launch_bounds__(mix_warps * 32, !gradients && D <= (chunked ? 32 : 16) ? 2 : 1)
     mix(Grid g, const __grid_constant__ Passes passes, const float* sums) {
