@@ -36,7 +36,7 @@ headings() {
   sed -nE 's/^#+ +(.*)$/\1/p' "$1" | tr '[:upper:]' '[:lower:]' | sed -E 's/[^[:alnum:] _-]//g; s/ /-/g'
 }
 linked=0
-for page in README.md CONTRIBUTING.md benchmarks/README.md tests/reference/README.md docs/*.md; do
+for page in README.md CHANGELOG.md CONTRIBUTING.md benchmarks/*.md tests/reference/README.md docs/*.md; do
   while IFS= read -r link; do
     linked=$((linked + 1))
     file=${link%%#*} anchor=

@@ -11,7 +11,7 @@
 // it was.
 //
 // CMake's PPMA_NCCL brings it; has_nccl() says whether it is here. Figures of two GPUs:
-// benchmarks/README.md.
+// benchmarks/gpu.md.
 
 #include <vector>
 
