@@ -90,6 +90,7 @@
 #include "ppma/polyline/structured.hpp"
 #include "ppma/polyline/types.hpp"
 #include "ppma/polyline/volume.hpp"
+#include "ppma/polyline/whole_fused.hpp"
 #include "ppma/tensor/autograd.hpp"
 #include "ppma/tensor/grad_check.hpp"
 #include "ppma/tensor/recompute.hpp"

@@ -14,6 +14,7 @@
 #include "ppma/models/summary.hpp"
 #include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/types.hpp"
+#include "ppma/polyline/whole_fused.hpp"
 #include "ppma/tensor/autograd.hpp"
 #include "sanitized.hpp"
 #include "thread_counts.hpp"
@@ -358,7 +359,9 @@ TEST_CASE("fused attentions name what is wrong", "[polyline][attention][error]")
   CHECK(!turns_in_whole_attention(q, 2, Paths::both));
   CHECK_THROWS_WITH(
       whole_attention_turned(q, q, q, 2, decays, Paths::both, Tensor::zeros({4}), 0.5),
-      "whole_attention_turned: takes masked maps of at most 16 x 16 on a GPU in bf16");
+      "whole_attention_turned: takes masked maps of at most 16 x 16 on a GPU in bf16, got (1, 2, "
+      "3, "
+      "8) f32; use rotary() and whole_attention()");
   CHECK_THROWS_WITH(criss_cross_attention(q, q, q, 2, Tensor::zeros({2, 1, 2, 3, 2})),
                     "criss_cross_attention: log_decays must be (2,B,G,H,W) = (2, 1, 2, 2, 3), or "
                     "(1, 1, 2, 2, 3) where alpha = beta, got (2, 1, 2, 3, 2)");

@@ -17,6 +17,7 @@
 #include "ppma/ops/rotary.hpp"
 #include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/types.hpp"
+#include "ppma/polyline/whole_fused.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 using namespace ppma;

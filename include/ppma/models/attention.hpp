@@ -153,6 +153,7 @@ struct Attention {
 #include "ppma/polyline/decay.hpp"
 #include "ppma/polyline/fused.hpp"
 #include "ppma/polyline/linear.hpp"
+#include "ppma/polyline/whole_fused.hpp"
 
 namespace ppma::inline PPMA_ABI {
 
@@ -273,7 +274,7 @@ Tensor Attention::attend_linearly(const Tensor& q, const Tensor& k, const Tensor
 #include <array>
 
 #include "ppma/models/products_together.hpp"
-#include "ppma/polyline/fused.hpp"
+#include "ppma/polyline/whole_fused.hpp"
 #include "ppma/tensor/autograd.hpp"
 
 namespace ppma::inline PPMA_ABI {

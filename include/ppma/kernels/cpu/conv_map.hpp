@@ -33,8 +33,8 @@ struct ConvWeights {
   const T* at(i64 ty, i64 tx, i64 n, i64 c) const {
     return w + n * n_step + c * c_step + (ky + ty * ky_step) * kw + kx + tx * kx_step;
   }
-  /// Whether those of th x tw taps of c channels of an output are neighbours: (taps, c).
-  bool by_taps(i64 th, i64 tw, i64 c) const {
+  /// Whether those of rows of tw taps of c channels of an output are neighbours: (taps, c).
+  bool by_taps(i64 tw, i64 c) const {
     return c_step == 1 && ky == 0 && kx == 0 && kx_step == c && ky_step == 1 && kw == tw * c;
   }
 };

@@ -171,7 +171,7 @@ void convolve_gathered(Cuda on, const ConvMap& m, const T* x, const ConvWeights<
              plain = is_matrix(m);
   const i64 k = plain ? c : row_width<T>(m), once = plain ? all : pixels_at_once<T>(m, k);
   // Weights whose taps are neighbours are the product's factor as they lie.
-  const bool packs = m.groups != 1 || !weights.by_taps(m.th, m.tw, c) || weights.n_step != k;
+  const bool packs = m.groups != 1 || !weights.by_taps(m.tw, c) || weights.n_step != k;
   const Workspace<T> packed(packs ? m.groups * k * n : 1, Device::cuda),
       rows(plain ? 1 : once * k, Device::cuda);
   const Workspace<T> results(dense ? 1 : once * n, Device::cuda);

@@ -130,7 +130,7 @@ inline unsigned grid(int per) {
 class ByTaps {
  public:
   ByTaps(i64 n, i64 ci, const ConvWeights<bf16>& weights)
-      : there_(weights.by_taps(3, 3, ci) && weights.n_step == 9 * ci &&
+      : there_(weights.by_taps(3, ci) && weights.n_step == 9 * ci &&
                reinterpret_cast<std::uintptr_t>(weights.w) % 16 == 0),
         copy_(there_ ? 0 : n * 9 * ci, Device::cuda),
         first_(there_ ? weights.w : copy_.data()) {

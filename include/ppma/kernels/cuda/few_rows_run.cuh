@@ -87,7 +87,7 @@ template <class F>
 bool run(const ConvMap& m, const bf16* x, const ConvWeights<bf16>& w, const bf16* bias, bf16* out) {
   const i64 pixels = m.batch * m.oh * m.ow, k = m.th * m.tw * m.ci;
   if (pixels * m.co * k > most_conv_work(pixels, m.co, k) || m.groups != 1 || m.ci % 8 != 0 ||
-      k % 16 != 0 || m.co % 4 != 0 || !w.by_taps(m.th, m.tw, m.ci) || w.n_step != k ||
+      k % 16 != 0 || m.co % 4 != 0 || !w.by_taps(m.tw, m.ci) || w.n_step != k ||
       m.out_col != m.co || m.out_row != m.ow * m.co || m.out_batch != m.oh * m.out_row ||
       m.batch * m.h * m.w * m.ci >= (i64{1} << 30) || !aligned(16, x, w.w) ||
       !aligned(8, bias, out))
