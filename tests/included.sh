@@ -35,6 +35,15 @@ if [[ ${#compilers[@]} -gt 1 ]]; then
   if [[ -n $full ]]; then try "names that are macros, clang++ without OpenMP, without a warning" "${syntax[@]}"; fi
 fi
 try "every header sets macros aside and gives them back" "$root/tests/names.sh" "$root"
+# A kernel for the GPU has a stub of its name on the host, which two sources of a header-only program must not both define.
+all_kernels_inline() {
+  find "$root/include/ppma" -name '*.cuh' -exec awk '
+    FNR == 1 { before = "" }
+    /__global__/ && !/template|inline/ && before !~ /^ *template|>$/ { print FILENAME ":" FNR ": a kernel, but no template and not inline"; bad = 1 }
+    { before = $0 }
+    END { exit bad }' {} +
+}
+try "every kernel is a template or inline" all_kernels_inline
 # The definitions have been compiled behind the program's names with the macros.
 library=${PPMA_BUILT:+$PPMA_BUILT/src/libppma.a}
 openmp=$([[ -n $library ]] && nm -u "$library" 2> /dev/null | grep -q GOMP_ && echo -fopenmp)

@@ -48,7 +48,8 @@ TEST_CASE("a layer norm with log decays on the GPU gives what the two operations
     i64 batch, height, width, heads, d, rows;
   };
   // One to eight packs a head, rows of lanes that are not full, two packs a lane; heads of 32, of
-  // which a warp has four tokens in bf16, or two above 256 channels; and sizes that take the two operations.
+  // which a warp has four tokens in bf16, or two above 256 channels; and sizes that
+  // take the two operations.
   for (const Size& s : {Size{2, 5, 7, 4, 16, 2}, Size{1, 3, 3, 8, 8, 2}, Size{3, 4, 5, 5, 16, 2},
                         Size{2, 3, 7, 16, 32, 2}, Size{2, 2, 3, 8, 64, 1}, Size{1, 1, 1, 1, 8, 1},
                         Size{3, 7, 5, 8, 32, 2}, Size{2, 4, 4, 8, 32, 1}, Size{1, 14, 14, 6, 32, 2},

@@ -77,8 +77,8 @@ Tensor whole_attention_turned(const Tensor& q, const Tensor& k, const Tensor& v,
   const char* const op = "whole_attention_turned";
   const detail::AttentionInputs in(op, q, k, v, heads, log_decays, paths != Paths::none);
   check(turns_in_whole_attention(q, heads, paths), op,
-        ": takes masked maps of at most 16 x 16 on a ", "GPU in bf16, got ", q.shape(), " ",
-        q.dtype(), "; use rotary() and whole_attention()");
+        ": takes masked maps of at most 16 x 16 on a GPU in bf16, got ", q.shape(), " ", q.dtype(),
+        "; use rotary() and whole_attention()");
   check(angle.defined() && angle.shape() == Shape{in.shape.head_width} &&
             angle.dtype() == DType::f32 && angle.device() == q.device(),
         op, ": angle must be (", in.shape.head_width, ") in f32 on the GPU");

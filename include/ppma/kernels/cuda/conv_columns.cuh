@@ -32,7 +32,8 @@ template <int CI>
 inline constexpr int steps = CI / 16;
 
 // to (n, 9, ci): the weights in the order that load_weights reads.
-__global__ void order_by_taps(int n, int ci, ConvWeights<bf16> weights, bf16* to) {
+template <class T>
+__global__ void order_by_taps(int n, int ci, ConvWeights<T> weights, T* to) {
   for (int at = static_cast<int>(cuda::first()); at < n * 9 * ci;
        at += static_cast<int>(cuda::stride())) {
     const int c = at % ci, tap = at / ci % 9, j = at / ci / 9;

@@ -55,9 +55,9 @@ void run_few(const NormProducts& p, i64 c, const After& after) {
     const i64 processors = cuda::device().multiProcessorCount,
               alone = !std::is_same_v<After, NothingMore>, small = (p.rows + 31) / 32 * (6 + alone),
               large = (p.rows + 47) / 48 * (3 + alone);
-    small > 2 * processors&& large <= processors
-        ? run_few<Tile<48, 256, 3, 8, 1>, 256, turns>(p, after)
-        : run_few<Tile<32, 128, 2, 4, 1>, 256, turns>(p, after);
+    const bool one_wave = large <= processors && small > 2 * processors;
+    one_wave ? run_few<Tile<48, 256, 3, 8, 1>, 256, turns>(p, after)
+             : run_few<Tile<32, 128, 2, 4, 1>, 256, turns>(p, after);
   } else {
     filled ? run_few<Tile<32, 128, 2, 4, 1>, 256, turns>(p, after)
            : run_few<Tile<16, 64, 1, 2, 4>, 256, turns>(p, after);

@@ -45,8 +45,7 @@ void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const 
                 rounds = few ? rounds_of(owners) : 1;
       // Where every block can have a multiprocessor to itself it asks for more than half of the
       // shared memory. Else, as blocks come while the kernel ahead still has some (cuda::wait()),
-      // they share the first multiprocessors that are free: 64 heads of 14 x 14 tokens took 13 us
-      // among the kernels of a network, alone 9.
+      // they share the first multiprocessors that are free.
       const auto half = static_cast<int>(cuda::device().sharedMemPerMultiprocessor / 2);
       const int bytes = heads * rounds <= processors ? std::max(needed, half) : needed;
       allow_shared(f, bytes, "whole_attention");
