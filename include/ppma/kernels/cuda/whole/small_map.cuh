@@ -150,6 +150,7 @@ struct Small {
   __device__ __forceinline__ void store_group(const Lines& g, bf16* head, int group,
                                               const float (&x)[D / 8][4]) const {
     bf16* const mine = tokens + group * N * square;
+    __syncwarp();  // all lanes have read what was there
 #pragma unroll
     for (int s = 0; s < D / 8; ++s)
 #pragma unroll
