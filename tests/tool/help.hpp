@@ -42,10 +42,11 @@ inline std::string text_of(const std::string& path) {
   return {bytes.begin(), bytes.end()};
 }
 
-inline Result run(const std::string& arguments) {
+// `variables`: of its environment, "A=1 B=2".
+inline Result run(const std::string& arguments, const std::string& variables = "") {
   const io_test::Folder folder;
-  const std::string command = "'" + tool() + "' " + arguments + " > '" + folder / "out" + "' 2> '" +
-                              folder / "err" + "' < /dev/null";
+  const std::string command = variables + " '" + tool() + "' " + arguments + " > '" +
+                              folder / "out" + "' 2> '" + folder / "err" + "' < /dev/null";
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder / "out"),
           text_of(folder / "err")};
