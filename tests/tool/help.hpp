@@ -52,6 +52,13 @@ inline Result run(const std::string& arguments, const std::string& variables = "
           text_of(folder / "err")};
 }
 
+/// Whether a text has this piece; else both are shown.
+inline bool has(const std::string& text, const std::string& piece) {
+  if (text.find(piece) != std::string::npos) return true;
+  FAIL_CHECK("expected: " << piece << "\nin: " << text);
+  return false;
+}
+
 /// The subcommands, as --help lists them: "  train                       Trains a network ...".
 inline std::vector<std::string> commands() {
   std::vector<std::string> all;
