@@ -1,4 +1,4 @@
-// Functions of one number: those of kernels/cpu/simd.hpp and of libm beside Eigen's arrays, on 4096
+// Functions of one number: those of kernels/cpu/functions.hpp and of libm beside Eigen's arrays, on 4096
 // elements in cache. A table in Markdown: nanoseconds an element (processor time of one thread,
 // medians of rounds that alternate) and the largest error in units of the last place against long
 // double.
@@ -21,6 +21,7 @@
 #endif
 
 #include "ppma/core/random.hpp"
+#include "ppma/kernels/cpu/functions.hpp"
 #include "ppma/kernels/cpu/map.hpp"
 
 using namespace ppma;

@@ -10,6 +10,7 @@
 #include "ppma/heads/mask_rcnn.hpp"
 #include "ppma/heads/regions.hpp"
 #include "ppma/heads/rpn.hpp"
+#include "ppma/heads/rpn_loss.hpp"
 #include "ppma/heads/segmentor.hpp"
 #include "ppma/heads/semantic_fpn.hpp"
 #include "ppma/heads/targets.hpp"

@@ -19,6 +19,7 @@
 #include "ppma/io/lines.hpp"
 #include "ppma/io/path_pattern.hpp"
 #include "ppma/io/pickle.hpp"
+#include "ppma/io/pickle_containers.hpp"
 #include "ppma/io/pickle_value.hpp"
 #include "ppma/io/png.hpp"
 #include "ppma/io/pnm.hpp"

@@ -11,6 +11,7 @@
 #include "ppma/train/replayed_loop.hpp"
 #include "ppma/train/replayed_step.hpp"
 #include "ppma/train/run_folder.hpp"
+#include "ppma/train/run_log.hpp"
 #include "ppma/train/saved_loop.hpp"
 #include "ppma/train/segmentation.hpp"
 #include "ppma/train/tensorboard.hpp"

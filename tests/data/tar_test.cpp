@@ -13,6 +13,7 @@
 
 using namespace ppma;
 using io_test::Folder;
+using io_test::put;
 using io_test::reference;
 
 namespace tar_test {
@@ -21,10 +22,6 @@ namespace {
 
 Bytes bytes(const std::string& text) {
   return {reinterpret_cast<const u8*>(text.data()), text.size()};
-}
-void put(const std::string& path, const std::string& text) {
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path());
-  write_file(path, std::string_view(text));
 }
 
 // A file in an archive, as ustar has it; `size` is what its header says.

@@ -11,6 +11,8 @@
 
 using namespace ppma;
 using io_test::Folder;
+using io_test::picture;
+using io_test::put;
 
 namespace voc_test {
 
@@ -22,14 +24,6 @@ Bytes bytes(const std::string& text) {
 XmlElement xml(const std::string& text) { return parse_xml(bytes(text), "f.xml"); }
 VocAnnotation voc(const std::string& text) { return parse_voc(bytes(text), "f.xml"); }
 
-void put(const std::string& path, const std::string& text) {
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path());
-  write_file(path, std::string_view(text));
-}
-std::string picture(i64 width, i64 height) {
-  return str("P5\n", width, " ", height, "\n255\n",
-             std::string(static_cast<std::size_t>(width * height), 'x'));
-}
 std::string object(const std::string& name, const std::string& corners,
                    const std::string& more = "") {
   std::string box, rest = corners + " ";

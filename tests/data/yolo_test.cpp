@@ -12,6 +12,8 @@
 
 using namespace ppma;
 using io_test::Folder;
+using io_test::picture;
+using io_test::put;
 using io_test::reference;
 
 namespace yolo_test {
@@ -24,15 +26,6 @@ Bytes bytes(const std::string& text) {
 std::vector<YoloObject> labels(const std::string& text) { return parse_yolo(bytes(text), "f.txt"); }
 using Names = std::vector<std::string>;
 Names names(const std::string& text) { return parse_yolo_names(bytes(text), "data.yaml"); }
-
-void put(const std::string& path, const std::string& text) {
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path());
-  write_file(path, std::string_view(text));
-}
-std::string picture(i64 width, i64 height) {
-  return str("P5\n", width, " ", height, "\n255\n",
-             std::string(static_cast<std::size_t>(width * height), 'x'));
-}
 
 }  // namespace
 

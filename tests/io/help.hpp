@@ -58,6 +58,18 @@ class Folder {
   std::string path_;
 };
 
+/// Writes a file, and the folder that it is in.
+inline void put(const std::string& path, const std::string& text) {
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+  write_file(path, std::string_view(text));
+}
+
+/// A grey image as a PGM file has it.
+inline std::string picture(i64 width, i64 height) {
+  return str("P5\n", width, " ", height, "\n255\n",
+             std::string(static_cast<std::size_t>(width * height), 'x'));
+}
+
 /// Bytes by hand: Bytes b; b.add("text").number<u64>(7).
 struct Crafted : std::vector<u8> {
   Crafted() = default;

@@ -1,4 +1,6 @@
-// The functions of kernels/cpu/simd.hpp against long double.
+// The functions of kernels/cpu/functions.hpp against long double.
+
+#include "ppma/kernels/cpu/functions.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +11,6 @@
 #include "catch.hpp"
 #include "ppma/core/float_bits.hpp"
 #include "ppma/core/random.hpp"
-#include "ppma/kernels/cpu/simd.hpp"
 
 using namespace ppma;
 

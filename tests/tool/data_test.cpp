@@ -11,29 +11,14 @@
 using namespace ppma;
 using namespace tool_test;
 using io_test::Folder;
+using io_test::picture;
+using io_test::put;
 namespace fs = std::filesystem;
 using json = nlohmann::json;
 
 namespace data_command_test {
 
 namespace {
-
-bool has(const std::string& text, const std::string& piece) {
-  if (text.find(piece) != std::string::npos) return true;
-  FAIL_CHECK("expected: " << piece << "\nin: " << text);
-  return false;
-}
-
-void put(const std::string& path, const std::string& bytes) {
-  fs::create_directories(fs::path(path).parent_path());
-  write_file(path, std::string_view(bytes));
-}
-
-// A grey PGM image.
-std::string picture(i64 width, i64 height) {
-  return str("P5\n", width, " ", height, "\n255\n",
-             std::string(static_cast<std::size_t>(width * height), 'x'));
-}
 
 // The object that --json prints of a set.
 json looked(const std::string& path, int code = 0) {

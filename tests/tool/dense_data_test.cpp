@@ -12,23 +12,13 @@
 using namespace ppma;
 using namespace tool_test;
 using io_test::Folder;
+using io_test::put;
 namespace fs = std::filesystem;
 using json = nlohmann::json;
 
 namespace dense_data_test {
 
 namespace {
-
-bool has(const std::string& text, const std::string& piece) {
-  if (text.find(piece) != std::string::npos) return true;
-  FAIL_CHECK("expected: " << piece << "\nin: " << text);
-  return false;
-}
-
-void put(const std::string& path, const std::string& bytes) {
-  fs::create_directories(fs::path(path).parent_path());
-  write_file(path, std::string_view(bytes));
-}
 
 void put_image(const std::string& path, i64 number) {
   fs::create_directories(fs::path(path).parent_path());

@@ -42,13 +42,21 @@ inline std::string text_of(const std::string& path) {
   return {bytes.begin(), bytes.end()};
 }
 
-inline Result run(const std::string& arguments) {
+// `variables`: of its environment, "A=1 B=2".
+inline Result run(const std::string& arguments, const std::string& variables = "") {
   const io_test::Folder folder;
-  const std::string command = "'" + tool() + "' " + arguments + " > '" + folder / "out" + "' 2> '" +
-                              folder / "err" + "' < /dev/null";
+  const std::string command = variables + " '" + tool() + "' " + arguments + " > '" +
+                              folder / "out" + "' 2> '" + folder / "err" + "' < /dev/null";
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder / "out"),
           text_of(folder / "err")};
+}
+
+/// Whether a text has this piece; else both are shown.
+inline bool has(const std::string& text, const std::string& piece) {
+  if (text.find(piece) != std::string::npos) return true;
+  FAIL_CHECK("expected: " << piece << "\nin: " << text);
+  return false;
 }
 
 /// The subcommands, as --help lists them: "  train                       Trains a network ...".

@@ -20,12 +20,6 @@ namespace predict_test {
 
 namespace {
 
-bool has(const std::string& text, const std::string& piece) {
-  if (text.find(piece) != std::string::npos) return true;
-  FAIL_CHECK("expected: " << piece << "\nin: " << text);
-  return false;
-}
-
 std::vector<CsvRecord> csv(const std::string& text) {
   return parse_csv({reinterpret_cast<const u8*>(text.data()), text.size()}, "stdout");
 }

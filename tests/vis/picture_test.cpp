@@ -167,6 +167,9 @@ TEST_CASE("numbers for people") {
   for (std::size_t k = 0; k < 5; ++k)
     CHECK(tenths[k] == Approx(-0.3 + 0.1 * static_cast<double>(k)).margin(1e-12));
   CHECK(round_ticks(12, 97, 4) == std::vector<double>{20, 40, 60, 80});
+  CHECK(round_ticks(1, 3, 7, true) == std::vector<double>{1, 2, 3});
+  CHECK(round_ticks(0.5, 1.5, 6, true) == std::vector<double>{1});
+  CHECK(round_ticks(1, 90, 5, true) == std::vector<double>{20, 40, 60, 80});
   CHECK(detail::tick_label(-0.1, 0.1) == "\u22120.1");
   CHECK(detail::tick_label(200, 50) == "200");
   // no two ticks have one label, however close

@@ -71,11 +71,11 @@ inline void require_memory_for(const BenchOptions& o, const PpmaConfig& network,
 
 /// Those that a launcher started together, which share a training step.
 inline std::vector<Communicator> sharing_processes(const BenchOptions& o, const Placement& at) {
-  std::vector<Communicator> processes = other_processes(launch_from_environment(), at.device);
-  check(processes.empty() || o.train,
+  const std::optional<Launch> launch = launch_from_environment();
+  check(!launch || launch->size == 1 || o.train,  // before anything waits for the others
         "bench: several processes share a training step; add `train`, or start one process without "
         "a launcher");
-  return processes;
+  return other_processes(launch, at.device);
 }
 
 /// Says in `b` who shared the step: each with a batch of its own.

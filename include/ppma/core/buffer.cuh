@@ -242,8 +242,9 @@ void copy_many(Device device, const std::vector<CopyPiece>& pieces) {
       longest = std::max(longest, table.piece[i].bytes);
     }
     // Most pieces are shorter than the longest, and blocks that find nothing to do are not free.
-    const i64 most = std::max<i64>(1056 * 8 / static_cast<i64>(n), 132);
-    const dim3 grid(cuda::blocks(longest / 16, 256, std::min<i64>(most, 1056)),
+    const i64 processors = cuda::device().multiProcessorCount,
+              most = std::max<i64>(64 * processors / static_cast<i64>(n), processors);
+    const dim3 grid(cuda::blocks(longest / 16, 256, std::min<i64>(most, 8 * processors)),
                     static_cast<unsigned>(n));
     detail::copy_pieces<256><<<grid, 256, 0, cuda::stream()>>>(table);
   }

@@ -100,7 +100,7 @@ void launch(const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block
 
 /// Blocks of `threads` for n items with a grid-stride loop: for (i64 i = first(); i < n; i +=
 /// stride()).
-inline unsigned blocks(i64 n, i64 threads, i64 most = 132 * 64) {
+inline unsigned blocks(i64 n, i64 threads, i64 most = 64 * device().multiProcessorCount) {
   return static_cast<unsigned>(std::clamp<i64>((n + threads - 1) / threads, 1, most));
 }
 #if PPMA_CUDA

@@ -12,6 +12,7 @@
 #include "ppma/heads/mask_head.hpp"
 #include "ppma/heads/regions.hpp"
 #include "ppma/heads/rpn.hpp"
+#include "ppma/heads/rpn_loss.hpp"
 #include "ppma/models/ppma.hpp"
 
 namespace ppma::inline PPMA_ABI {

@@ -28,6 +28,10 @@ namespace detail {
 // any order.
 PPMA_API std::string os_reason(int error = errno);
 
+/// What was renamed in a folder is on the disk when this returns. Some file systems know no such
+/// wish: then it is theirs when to write.
+PPMA_API void sync_folder(const std::string& path);
+
 struct CloseFile {
   void operator()(std::FILE* f) const { std::fclose(f); }
 };
@@ -102,6 +106,7 @@ PPMA_API void write_file(const std::string& path, std::string_view text);
 #include <io.h>
 #include <process.h>
 #else
+#include <fcntl.h>
 #include <unistd.h>
 #endif
 
@@ -135,6 +140,15 @@ inline i64 process_number() { return ::getpid(); }
 // x: never writes into somebody else's file.
 inline constexpr const char* anew = "wbx";
 #endif
+
+void sync_folder([[maybe_unused]] const std::string& path) {
+#if !defined(_WIN32)  // its folders cannot be opened
+  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  ::fsync(fd);
+  ::close(fd);
+#endif
+}
 
 }  // namespace detail
 

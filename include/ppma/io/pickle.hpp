@@ -19,12 +19,10 @@ PPMA_API PickleValue parse_pickle(std::vector<u8> input, const std::string& name
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_IO)
 
-#include <algorithm>
-#include <memory>
-#include <string_view>
+#include <utility>
 
 #include "ppma/io/element.hpp"
-#include "ppma/io/known_files.hpp"
+#include "ppma/io/pickle_containers.hpp"
 #include "ppma/io/utf8.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -32,20 +30,10 @@ namespace ppma::inline PPMA_ABI {
 namespace detail {
 
 // Python's stack machine. Opcodes are those of CPython's Lib/pickletools.py.
-class PickleReader {
-  using Cell = PickleCell;
-  using Kind = PickleKind;
-
+class PickleReader : PickleContainers {
  public:
   PickleReader(std::vector<u8> input, const std::string& name)
-      : tree_(std::make_shared<PickleTree>()), name_(name) {
-    // Positions and sizes have 27 bits; a checkpoint's pickle is a few hundred kilobytes.
-    check(input.size() <= (std::size_t{64} << 20), name_, ": its pickle has ", input.size(),
-          " bytes, more than 64 MiB; save the tensors alone, as a state_dict()");
-    tree_->name = name;
-    tree_->input = std::move(input);
-    in_ = tree_->input;
-  }
+      : PickleContainers(std::move(input), name) {}
 
   PickleValue read() {
     while (step()) {
@@ -56,11 +44,6 @@ class PickleReader {
   }
 
  private:
-  template <class... Parts>
-  void require(bool ok, const Parts&... what) const {
-    check(ok, name_, ": damaged pickle: ", what..., " at byte ", at_, copy_again);
-  }
-
   // ---- the input ----
   Bytes take(u64 n) {
     require(n <= in_.size() - at_, "it ends in the middle, ", n, " more bytes were expected");
@@ -112,7 +95,7 @@ class PickleReader {
   }
   std::size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
   // The values above the last mark, which goes; they stay readable until the next call.
-  std::pair<const Cell*, std::size_t> pop_to_mark() {
+  Items pop_to_mark() {
     require(!marks_.empty(), "no mark on the stack");
     const auto begin = stack_.begin() + static_cast<std::ptrdiff_t>(marks_.back());
     marked_.assign(begin, stack_.end());
@@ -122,15 +105,6 @@ class PickleReader {
   }
 
   // ---- values ----
-  Cell make(Kind kind, const Cell* items, std::size_t n) {
-    // Each costs at least two bytes in what any pickler writes; a hostile file may not make us pay
-    // more for it.
-    require(tree_->runs.size() < in_.size() / 2 + 64, "more containers than it can hold");
-    return tree_->make(kind, items, n);
-  }
-  Cell make(Kind kind, std::initializer_list<Cell> items = {}) {
-    return make(kind, items.begin(), items.size());
-  }
   void push_number(Kind kind, u64 bits) {
     tree_->numbers.push_back(bits);
     push(pickle_cell(kind, tree_->numbers.size() - 1));
@@ -148,115 +122,6 @@ class PickleReader {
     u64 value = n > 0 && (b[n - 1] & 0x80) != 0 ? ~u64{0} : 0;  // sign extension
     for (u64 i = n; i-- > 0;) value = value << 8 | b[i];
     push_number(Kind::integer, value);
-  }
-  bool named(Cell global, std::string_view module, std::string_view name) const {
-    const auto is = [&](std::size_t i, std::string_view s) {
-      const Bytes b = tree_->slice(tree_->item(global, i));
-      return std::string_view(reinterpret_cast<const char*>(b.data()), b.size()) == s;
-    };
-    return is(0, module) && is(1, name);
-  }
-
-  // callable(*args): one of a few harmless containers, or an opaque object.
-  Cell made_by(Cell callable, Cell args) {
-    if (callable.kind() == Kind::global && args.kind() == Kind::tuple) {
-      const std::size_t n = tree_->size(args);
-      const Cell first = n > 0 ? tree_->item(args, 0) : pickle_cell(Kind::none);
-      if (named(callable, "collections", "OrderedDict")) {
-        require(n == 0 || (n == 1 && (first.kind() == Kind::list || first.kind() == Kind::dict)),
-                "an OrderedDict of something else than pairs");
-        if (n == 1 && first.kind() == Kind::dict) return first;
-        const Cell dict = n == 0 ? make(Kind::dict) : dict_of_pairs(first);
-        tree_->runs[dict.payload].attributes = true;
-        return dict;
-      }
-      if (named(callable, "collections", "defaultdict") && n <= 1) {
-        const Cell dict = make(Kind::dict);
-        tree_->runs[dict.payload].attributes = true;
-        return dict;
-      }
-      if (named(callable, "collections", "Counter")) {
-        require(n == 0 || (n == 1 && first.kind() == Kind::dict),
-                "a Counter of something else than counts");
-        const Cell dict = n == 0 ? make(Kind::dict) : first;
-        tree_->runs[dict.payload].attributes = true;
-        return dict;
-      }
-      if (named(callable, "torch", "Size")) {
-        require(n == 1 && first.kind() == Kind::tuple,
-                "a torch.Size of something else than a tuple");
-        return first;
-      }
-      for (const char* module : {"builtins", "__builtin__"})
-        for (const char* type : {"set", "frozenset"})
-          if (named(callable, module, type) && n == 1 && first.kind() == Kind::list) {
-            const auto [items, count] = copy_of(first);
-            require_hashable(items, count, 1);
-            return make(Kind::set, items, count);
-          }
-    }
-    require(callable.kind() == Kind::global || callable.kind() == Kind::object,
-            "a call of something that is no function");
-    const Cell none = pickle_cell(Kind::none);
-    return make(Kind::object, {callable, args, none, none, none});
-  }
-  Cell dict_of_pairs(Cell list) {
-    const auto [items, count] = copy_of(list);
-    std::vector<Cell> entries;
-    for (std::size_t i = 0; i < count; ++i) {
-      require((items[i].kind() == Kind::list || items[i].kind() == Kind::tuple) &&
-                  tree_->size(items[i]) == 2,
-              "a dict from something else than pairs");
-      entries.push_back(tree_->item(items[i], 0));
-      entries.push_back(tree_->item(items[i], 1));
-    }
-    require_hashable(entries.data(), entries.size(), 2);
-    return make(Kind::dict, entries.data(), entries.size());
-  }
-  // Cells move when a container grows or is made: items are copied before. Copies of one list made
-  // again and again could cost the square of the input, so all of them together are limited.
-  std::pair<const Cell*, std::size_t> copy_of(Cell container) {
-    const auto& run = tree_->runs[container.payload];
-    copied_ += run.size;
-    require(copied_ <= in_.size(), "more copies of a list than it can hold");
-    scratch_.assign(tree_->cells.begin() + run.begin, tree_->cells.begin() + run.begin + run.size);
-    return {scratch_.data(), run.size};
-  }
-
-  // Keys of a dict and members of a set, every step-th item: Python takes no lists, dicts and sets.
-  void require_hashable(const Cell* items, std::size_t n, std::size_t step) const {
-    for (std::size_t i = 0; i < n; i += step) {
-      const Kind k = items[i].kind();
-      require(k != Kind::list && k != Kind::dict && k != Kind::set, "a ", k, " as a key");
-      if (k != Kind::tuple) continue;
-      for (std::size_t j = 0; j < std::min<std::size_t>(tree_->size(items[i]), 8); ++j) {
-        const Kind inner = tree_->item(items[i], j).kind();
-        require(inner != Kind::list && inner != Kind::dict && inner != Kind::set, "a ", inner,
-                " in a key");
-      }
-    }
-  }
-
-  void append(Cell to, std::pair<const Cell*, std::size_t> items, Kind kind = Kind::list) {
-    if (to.kind() == Kind::object) to = part_of(to, 3, Kind::list);
-    require(to.kind() == kind || (kind == Kind::set && to.kind() == Kind::list),
-            "items for something that is no ", kind);
-    if (kind == Kind::set) require_hashable(items.first, items.second, 1);
-    tree_->append(to, items.first, items.second);
-  }
-  void set_items(Cell to, std::pair<const Cell*, std::size_t> items) {
-    if (to.kind() == Kind::object) to = part_of(to, 4, Kind::dict);
-    require(to.kind() == Kind::dict && items.second % 2 == 0,
-            "entries for something that is no dict");
-    require_hashable(items.first, items.second, 2);
-    tree_->append(to, items.first, items.second);
-  }
-  Cell part_of(Cell object, std::size_t i, Kind kind) {
-    if (tree_->item(object, i).kind() == Kind::none) set_member(object, i, make(kind));
-    return tree_->item(object, i);
-  }
-  void set_member(Cell object, std::size_t i, Cell value) {
-    tree_->cells[tree_->runs[object.payload].begin + i] = value;
   }
 
   void put(u64 index) {
@@ -438,13 +303,10 @@ class PickleReader {
       pop();
   }
 
-  std::shared_ptr<PickleTree> tree_;
-  const std::string& name_;
-  Bytes in_;
-  u64 at_ = 0, frame_end_ = 0;  // 0: in no frame
-  std::vector<Cell> stack_, marked_, memo_, scratch_;
+  u64 frame_end_ = 0;  // 0: in no frame
+  std::vector<Cell> stack_, marked_, memo_;
   std::vector<std::size_t> marks_;
-  u64 memoized_ = 0, copied_ = 0;
+  u64 memoized_ = 0;
 };
 
 }  // namespace detail

@@ -4,6 +4,7 @@
 // ops/activation.hpp.
 
 #include "ppma/kernels/args.hpp"
+#include "ppma/kernels/cpu/functions.hpp"
 #include "ppma/kernels/cpu/map.hpp"
 
 namespace ppma::inline PPMA_ABI {

@@ -1,7 +1,7 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // Activations, elementwise, any shape. f32 runs on polynomials of known error
-// (kernels/cpu/simd.hpp), f64 is as accurate as libm.
+// (kernels/cpu/functions.hpp), f64 is as accurate as libm.
 
 #include "ppma/tensor/tensor.hpp"
 

@@ -96,6 +96,7 @@ PPMA_API Tensor operator/(double s, const Tensor& x);
 
 #include <cmath>
 
+#include "ppma/kernels/cpu/functions.hpp"
 #include "ppma/ops/elementwise.hpp"
 
 namespace ppma::inline PPMA_ABI {

@@ -68,6 +68,7 @@ PPMA_API Tensor layer_norm_by(const Tensor& x, const Tensor& w, const Tensor& b,
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_OPS_NORM)
 
 #include "ppma/kernels/activation.hpp"
+#include "ppma/kernels/cpu/batch_norm.hpp"
 #include "ppma/kernels/cpu/norm.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/elementwise.hpp"

@@ -127,13 +127,6 @@ class RunFolder {
   PPMA_API void write_csv() const;
   PPMA_API bool take_if_best(const Record& r);
   PPMA_API std::string mend_best() const;  // what could not be mended; ""
-  PPMA_API static i64 epoch_of(const Record& r);
-  PPMA_API static Record untimed(Record r);
-  PPMA_API static std::string text_of(const std::vector<Record>& records);
-  PPMA_API static std::vector<Record> read_lines(const std::string& path, std::string& text);
-  // A last line without its end is one that a full disk or a crash cut off, where it may be cut.
-  PPMA_API static std::vector<Record> parse_lines(const std::string& text, const std::string& where,
-                                                  bool may_be_cut);
 
   std::string out_;
   Start start_;
@@ -151,34 +144,15 @@ class RunFolder {
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_TRAIN)
 
-#if !defined(_WIN32)
-#include <fcntl.h>
-#include <unistd.h>
-#endif
-
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "ppma/io/safetensors.hpp"
 #include "ppma/train/csv.hpp"
+#include "ppma/train/run_log.hpp"
 
 namespace ppma::inline PPMA_ABI {
-
-namespace detail {
-
-/// What was renamed in a folder is on the disk. Some file systems know no such wish: then it is
-/// theirs when to write.
-inline void sync_folder([[maybe_unused]] const std::string& path) {
-#if !defined(_WIN32)  // its folders cannot be opened
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  ::fsync(fd);
-  ::close(fd);
-#endif
-}
-
-}  // namespace detail
 
 RunFolder::RunFolder(std::string path, Start start) : out_(std::move(path)), start_(start) {
   std::error_code absent;
@@ -216,15 +190,16 @@ std::vector<std::string> RunFolder::resume(const Metadata& metadata, i64 epoch, 
   std::string before;
   const std::string log = path("log.jsonl"), next = log + ".next";
   std::vector<Record> there;
-  if (exists("log.jsonl")) there = read_lines(log, before);
+  if (exists("log.jsonl")) there = detail::read_records(log, before);
   if (const auto told = metadata.find("log"); told != metadata.end()) {
     std::string unused;
     std::vector<Record> timed = there;  // with their seconds, which `last` leaves out
     if (exists("log.jsonl.next"))
-      for (Record& r : read_lines(next, unused)) timed.push_back(std::move(r));
-    for (Record& r : parse_lines(told->second, path("last.safetensors") + ": log", false)) {
+      for (Record& r : detail::read_records(next, unused)) timed.push_back(std::move(r));
+    for (Record& r :
+         detail::parse_records(told->second, path("last.safetensors") + ": log", false)) {
       for (const Record& t : timed)
-        if (untimed(t) == r) {
+        if (detail::untimed(t) == r) {
           r = t;
           break;
         }
@@ -232,12 +207,12 @@ std::vector<std::string> RunFolder::resume(const Metadata& metadata, i64 epoch, 
     }
   } else {  // of a run that began before `last` held the log
     for (const Record& r : there)
-      if (epoch_of(r) < epoch) records_.push_back(r);
+      if (detail::epoch_of(r) < epoch) records_.push_back(r);
     if (static_cast<i64>(records_.size()) < epoch)
       notes.push_back(str(log, ": has ", records_.size(), " lines for ", epoch,
                           " epochs; the others are lost, the weights are not"));
   }
-  if (const std::string now = text_of(records_); now != before) write_file(log, now);
+  if (const std::string now = detail::record_lines(records_); now != before) write_file(log, now);
   write_csv();
   std::error_code absent;
   std::filesystem::remove(next, absent);
@@ -281,9 +256,9 @@ bool RunFolder::save(const Record& record) {
   for (const auto& [name, text] : texts_) write_file(path(name), std::string_view(text));
   records_.push_back(record);
   const bool is_best = take_if_best(record);
-  position_ = epoch_of(record) + 1;
+  position_ = detail::epoch_of(record) + 1;
   const std::string log = path("log.jsonl"), next = log + ".next";
-  write_file(next, text_of(records_));
+  write_file(next, detail::record_lines(records_));
   write_last();
   move(next, log);
   write_csv();
@@ -301,7 +276,7 @@ void RunFolder::save_place() {
 
 void RunFolder::write_last() {
   std::string untimed_log;
-  for (const Record& r : records_) untimed_log += untimed(r).dump() + "\n";
+  for (const Record& r : records_) untimed_log += detail::untimed(r).dump() + "\n";
   training_.write_last(path("last.safetensors"), {{"log", untimed_log}});
   detail::sync_folder(folder());
 }
@@ -411,51 +386,11 @@ void RunFolder::write_csv() const {
   write_file(path("log.csv"), std::string_view(log_as_csv(records_)));
 }
 
-i64 RunFolder::epoch_of(const Record& r) { return r.at("epoch").get<i64>(); }
-
 bool RunFolder::take_if_best(const Record& r) {
   const double figure = training_.figure(r);
   if (!(figure > best_)) return false;
-  best_ = figure, best_epoch_ = epoch_of(r);
+  best_ = figure, best_epoch_ = detail::epoch_of(r);
   return true;
-}
-
-RunFolder::Record RunFolder::untimed(Record r) {
-  r.erase("seconds"), r.erase("data_seconds");
-  return r;
-}
-
-std::string RunFolder::text_of(const std::vector<Record>& records) {
-  std::string lines;
-  for (const Record& r : records) lines += r.dump() + "\n";
-  return lines;
-}
-
-std::vector<RunFolder::Record> RunFolder::read_lines(const std::string& path, std::string& text) {
-  const std::vector<u8> bytes = read_file(path);
-  text.assign(bytes.begin(), bytes.end());
-  return parse_lines(text, path, true);
-}
-
-std::vector<RunFolder::Record> RunFolder::parse_lines(const std::string& text,
-                                                      const std::string& where, bool may_be_cut) {
-  std::vector<Record> records;
-  std::size_t begin = 0;
-  for (i64 line = 1; begin < text.size(); ++line) {
-    const std::size_t end = text.find('\n', begin);
-    Record r = Record::parse(text.substr(begin, end - begin), nullptr, false);
-    if (r.is_discarded() && end == std::string::npos && may_be_cut) break;
-    const std::string at = str(where, ": line ", line);
-    check(!r.is_discarded(), at, " is not JSON; remove the line to resume the run");
-    check(r.is_object() && r.contains("epoch"), at,
-          " is not a JSON object with an \"epoch\"; remove it");
-    check(r["epoch"].is_number_integer(), at, ": \"epoch\" must be a whole number, not ",
-          r["epoch"].dump(), "; remove the line");
-    records.push_back(std::move(r));
-    if (end == std::string::npos) break;
-    begin = end + 1;
-  }
-  return records;
 }
 
 }  // namespace ppma::inline PPMA_ABI

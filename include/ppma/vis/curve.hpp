@@ -23,10 +23,19 @@ struct CurveOptions {
   std::optional<Range> y_range{};
 };
 
-/// Round numbers (1, 2 or 5 times a power of ten apart) in [low, high], about `count` of them.
-PPMA_API std::vector<double> round_ticks(double low, double high, int count);
+/// Round numbers (1, 2 or 5 times a power of ten apart) in [low, high], about `count` of them;
+/// `whole`: no fractions.
+PPMA_API std::vector<double> round_ticks(double low, double high, int count, bool whole = false);
 
 namespace detail {
+
+/// What the finite points of some series reach.
+struct Extent {
+  Range x, y;
+  bool whole;  // all x are whole numbers, as epochs are: so are the ticks
+};
+/// A single value is widened to a range of 1. Errors: those of curves().
+PPMA_API Extent extent_of(const std::vector<Series>& series);
 
 // Colours that stay apart for colour-blind eyes (Masataka Okabe and Kei Ito, 2008), darkest first.
 PPMA_API Color series_color(std::size_t k);
@@ -51,9 +60,10 @@ PPMA_API Picture curves(const std::vector<Series>& series, const CurveOptions& o
 
 namespace ppma::inline PPMA_ABI {
 
-std::vector<double> round_ticks(double low, double high, int count) {
+std::vector<double> round_ticks(double low, double high, int count, bool whole) {
   if (!(high > low)) return {low};
-  const double rough = (high - low) / count, power = std::pow(10, std::floor(std::log10(rough)));
+  const double even = (high - low) / count, rough = whole ? std::max(even, 1.0) : even,
+               power = std::pow(10, std::floor(std::log10(rough)));
   const double fraction = rough / power, step = power * (fraction < 1.5   ? 1
                                                          : fraction < 3.5 ? 2
                                                          : fraction < 7.5 ? 5
@@ -87,26 +97,33 @@ std::string tick_label(double v, double step) {
   return s;
 }
 
-}  // namespace detail
-
-Picture curves(const std::vector<Series>& series, const CurveOptions& options) {
+Extent extent_of(const std::vector<Series>& series) {
   Range xs{positive_infinity<double>(), negative_infinity<double>()}, ys = xs;
+  bool whole = true;
   for (const Series& s : series) {
     check(s.x.size() == s.y.size(), "curves: \"", s.name, "\" has ", s.x.size(), " x and ",
           s.y.size(), " y");
     for (std::size_t i = 0; i < s.x.size(); ++i)
       if (is_finite(s.x[i]) && is_finite(s.y[i])) {
+        whole = whole && s.x[i] == std::floor(s.x[i]);
         xs = {std::min(xs.low, s.x[i]), std::max(xs.high, s.x[i])};
         ys = {std::min(ys.low, s.y[i]), std::max(ys.high, s.y[i])};
       }
   }
   check(xs.low <= xs.high, "curves: there is no finite point to draw");
-  if (xs.low == xs.high) xs = {xs.low - 0.5, xs.high + 0.5};
-  if (ys.low == ys.high) ys = {ys.low - 0.5, ys.high + 0.5};
-  const double slack = 0.05 * (ys.high - ys.low);
+  for (Range* const r : {&xs, &ys})
+    if (r->low == r->high) *r = {r->low - 0.5, r->high + 0.5};
+  return {xs, ys, whole};
+}
+
+}  // namespace detail
+
+Picture curves(const std::vector<Series>& series, const CurveOptions& options) {
+  const auto [xs, points, whole] = detail::extent_of(series);
   // Lines stay off the frame, but what is never negative begins at zero if it comes near.
-  ys = options.y_range.value_or(
-      Range{ys.low >= 0 && ys.low < 6 * slack ? 0.0 : ys.low - slack, ys.high + slack});
+  const double slack = 0.05 * (points.high - points.low);
+  const Range ys = options.y_range.value_or(Range{
+      points.low >= 0 && points.low < 6 * slack ? 0.0 : points.low - slack, points.high + slack});
 
   Picture sheet(options.width, options.height);
   const double W = static_cast<double>(options.width), H = static_cast<double>(options.height);
@@ -114,9 +131,11 @@ Picture curves(const std::vector<Series>& series, const CurveOptions& options) {
   const std::vector<double> y_ticks =
       round_ticks(ys.low, ys.high, std::max(2, static_cast<int>(H / 75)));
   const std::vector<double> x_ticks =
-      round_ticks(xs.low, xs.high, std::max(2, static_cast<int>(W / 100)));
+      round_ticks(xs.low, xs.high, std::max(2, static_cast<int>(W / 100)), whole);
   const double y_step = y_ticks.size() > 1 ? y_ticks[1] - y_ticks[0] : 0,
-               x_step = x_ticks.size() > 1 ? x_ticks[1] - x_ticks[0] : 0;
+               x_step = whole                ? 1
+                        : x_ticks.size() > 1 ? x_ticks[1] - x_ticks[0]
+                                             : 0;
   double numbers = 0, names = 0;
   for (const double v : y_ticks)
     numbers = std::max(numbers, text_width(detail::tick_label(v, y_step), number_size));

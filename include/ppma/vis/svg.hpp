@@ -113,29 +113,14 @@ std::string escape_xml(std::string_view text) {
 
 Svg svg_curves(const std::vector<Series>& series, const CurveOptions& options) {
   using namespace detail;
-  Range xs{positive_infinity<double>(), negative_infinity<double>()}, ys = xs;
+  const auto [xs, points, whole] = extent_of(series);
   std::size_t longest = 0;
-  bool whole = true;  // as epochs are: so are the ticks
-  for (const Series& s : series) {
-    check(s.x.size() == s.y.size(), "curves: \"", s.name, "\" has ", s.x.size(), " x and ",
-          s.y.size(), " y");
-    longest = std::max(longest, code_points(s.name).size());
-    for (std::size_t i = 0; i < s.x.size(); ++i)
-      if (is_finite(s.x[i]) && is_finite(s.y[i])) {
-        whole = whole && s.x[i] == std::floor(s.x[i]);
-        xs = {std::min(xs.low, s.x[i]), std::max(xs.high, s.x[i])};
-        ys = {std::min(ys.low, s.y[i]), std::max(ys.high, s.y[i])};
-      }
-  }
-  check(xs.low <= xs.high, "curves: there is no finite point to draw");
-  if (xs.low == xs.high) xs = {xs.low - 0.5, xs.high + 0.5};
-  if (ys.low == ys.high) ys = {ys.low - 0.5, ys.high + 0.5};
-  const double slack = 0.06 * (ys.high - ys.low);
-  ys = options.y_range.value_or(
-      Range{ys.low >= 0 && ys.low < 6 * slack ? 0.0 : ys.low - slack, ys.high + slack});
+  for (const Series& s : series) longest = std::max(longest, code_points(s.name).size());
+  const double slack = 0.06 * (points.high - points.low);
+  const Range ys = options.y_range.value_or(Range{
+      points.low >= 0 && points.low < 6 * slack ? 0.0 : points.low - slack, points.high + slack});
   const std::vector<double> y_ticks = round_ticks(ys.low, ys.high, 5);
-  std::vector<double> x_ticks = round_ticks(xs.low, xs.high, 6);
-  if (whole) std::erase_if(x_ticks, [](double v) { return std::abs(v - std::round(v)) > 1e-9; });
+  const std::vector<double> x_ticks = round_ticks(xs.low, xs.high, 6, whole);
   const auto step = [](const std::vector<double>& t) { return t.size() > 1 ? t[1] - t[0] : 0.0; };
   std::size_t digits = 0;
   for (const double v : y_ticks)

@@ -7,6 +7,7 @@
 //     put(y + c, get<V>(x + c) * get<V>(w + c)); });
 
 #include <cstring>
+#include <type_traits>
 
 #include "ppma/core/config.hpp"
 #include "ppma/kernels/cpu/simd.hpp"
@@ -50,6 +51,36 @@ PPMA_INLINE T sum_columns(i64 n, F&& term) {
   for (; c < n; ++c) tail += term(c, T{});
   return lane_sum<T>(s0 + s1) + tail;
 }
+
+namespace detail {
+// f of a vector or of one element; nvcc knows no Vec in what runs on the device too.
+template <class T, class F, class V>
+PPMA_INLINE V on_lanes(F f, V v) {
+  if constexpr (std::is_same_v<V, T> || !PPMA_CUDA) {
+    return f(v);
+  } else {
+    V y{};
+    for (i64 i = 0; i < lanes<T>; ++i) y[i] = f(T(v[i]));
+    return y;
+  }
+}
+template <class F>
+struct ValueOf {
+  F function;
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V z) const {
+    return function.f(z);
+  }
+};
+template <class F>
+struct SlopeOf {
+  F function;
+  template <class V>
+  PPMA_HD PPMA_INLINE V operator()(V z) const {
+    return function.df(z);
+  }
+};
+}  // namespace detail
 
 }  // namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH
 

@@ -9,6 +9,7 @@
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/float_bits.hpp"
 #include "ppma/kernels/args.hpp"
+#include "ppma/kernels/cpu/functions.hpp"
 #include "ppma/kernels/cpu/softmax.hpp"
 #include "ppma/kernels/cpu/transpose.hpp"
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "ppma/core/buffer.hpp"
+#include "ppma/kernels/cpu/functions.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"
 #include "ppma/kernels/cpu/head.hpp"
 

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 
-#include "ppma/kernels/cpu/norm.hpp"
+#include "ppma/core/device.hpp"
+#include "ppma/core/parallel.hpp"
+#include "ppma/kernels/cpu/columns.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "ppma/kernels/cpu/functions.hpp"
 #include "ppma/kernels/cpu/softmax.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {

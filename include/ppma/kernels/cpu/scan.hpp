@@ -7,8 +7,8 @@
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/args.hpp"
+#include "ppma/kernels/cpu/functions.hpp"
 #include "ppma/kernels/cpu/map.hpp"
-#include "ppma/kernels/cpu/simd.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 

@@ -9,7 +9,7 @@
 
 #include "ppma/core/buffer.hpp"
 #include "ppma/core/parallel.hpp"
-#include "ppma/kernels/cpu/simd.hpp"
+#include "ppma/kernels/cpu/functions.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 

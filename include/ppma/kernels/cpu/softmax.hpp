@@ -6,9 +6,9 @@
 #include <cmath>
 #include <type_traits>
 
+#include "ppma/kernels/cpu/functions.hpp"
 #include "ppma/kernels/cpu/map.hpp"
 #include "ppma/kernels/cpu/reduce.hpp"
-#include "ppma/kernels/cpu/simd.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH {
 

@@ -164,7 +164,7 @@ void affine_of_columns(i64 rows, i64 cols, const T* u, const acc_t<T>* a, const 
                        F act = {}) {
   with_pack<T>(cols, [&](auto v) {
     constexpr int V = decltype(v)::value;
-    const ColumnGrid g = column_grid(rows, cols, V, 132 * 32);
+    const ColumnGrid g = column_grid(rows, cols, V, 32 * cuda::device().multiProcessorCount);
     columns_affine<T, V, F><<<g.grid, g.block, 0, cuda::stream()>>>(rows, cols, g.per_block, u, a,
                                                                     x, mean, b, shift, y, act);
   });
@@ -239,7 +239,7 @@ void column_gradient_sums(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* 
         rows, cols, detail::BatchNormTerms<T, Act>{x, dy, mean, cols, scale, shift, dz, Act{}},
         detail::ColumnPlaces<A>(sum_dz, cols, sum_dzx, cols), "batch_norm",
         // where there is more to compute, more threads and each shorter
-        activates<Act> ? 792 : 528, activates<Act> ? 128 : 256);
+        (activates<Act> ? 6 : 4) * cuda::device().multiProcessorCount, activates<Act> ? 128 : 256);
   });
 }
 

@@ -82,7 +82,7 @@ inline int cluster_of(int most) { return cuda::device().major >= 9 ? most : 1; }
 /// Blocks that run at once, in whole clusters of `blocks`; `alone`: a multiprocessor's.
 template <class Kernel>
 i64 clustered_at_once(Kernel kernel, int threads, int shared, int blocks, i64 alone) {
-  if (blocks == 1) return 132 * alone;
+  if (blocks == 1) return cuda::device().multiProcessorCount * alone;
   const ClusterLaunch like(dim3(1, static_cast<unsigned>(blocks)), threads, shared, blocks);
   int clusters = 0;
   cuda::require(cudaOccupancyMaxActiveClusters(&clusters, kernel, &like.how), "clusters of blocks");

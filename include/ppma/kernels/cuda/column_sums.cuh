@@ -20,7 +20,9 @@ struct ColumnGrid {
   dim3 grid, block;
   i64 per_block;  // rows
 };
-inline ColumnGrid column_grid(i64 rows, i64 cols, int pack, i64 blocks = 528, i64 threads = 256) {
+inline ColumnGrid column_grid(i64 rows, i64 cols, int pack,
+                              i64 blocks = 4 * cuda::device().multiProcessorCount,
+                              i64 threads = 256) {
   const i64 packs = (cols + pack - 1) / pack;
   i64 x = 1;
   while (x < packs && x < 32) x *= 2;
@@ -138,7 +140,8 @@ struct ColumnPieces {
   i64 pieces;
 };
 template <class A, int V, int N, class F>
-ColumnPieces<A> sum_pieces_of(i64 rows, i64 cols, F term, const char* op, i64 blocks = 528,
+ColumnPieces<A> sum_pieces_of(i64 rows, i64 cols, F term, const char* op,
+                              i64 blocks = 4 * cuda::device().multiProcessorCount,
                               i64 threads = 256) {
   const ColumnGrid g = column_grid(rows, cols, V, blocks, threads);
   const i64 pieces = g.grid.y;
@@ -151,7 +154,7 @@ ColumnPieces<A> sum_pieces_of(i64 rows, i64 cols, F term, const char* op, i64 bl
 // Sum n of column c to place n * cols + c.
 template <class A, int V, int N, class F>
 void sum_columns_of(i64 rows, i64 cols, F term, const ColumnPlaces<A>& to, const char* op,
-                    i64 blocks = 528, i64 threads = 256) {
+                    i64 blocks = 4 * cuda::device().multiProcessorCount, i64 threads = 256) {
   const ColumnPieces<A> sums = sum_pieces_of<A, V, N>(rows, cols, term, op, blocks, threads);
   finish_columns(sums.pieces, N * cols, static_cast<const A*>(sums.partial->data()), to, op);
 }

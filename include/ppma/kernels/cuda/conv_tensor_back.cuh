@@ -142,7 +142,8 @@ void convolve_dw_tensor(const ConvMap& m, const bf16* x, const bf16* dy, R* dw) 
     const int bytes = conv_stages * back_stage<BN> * 2,
               down = (t.width + conv_rows_tile - 1) / conv_rows_tile, across = (t.n + BN - 1) / BN;
     const int most = (t.pixels + 8 * conv_step - 1) / (8 * conv_step);
-    int splits = std::clamp(528 / (down * across), 1, std::max(1, most));
+    int splits =
+        std::clamp(4 * cuda::device().multiProcessorCount / (down * across), 1, std::max(1, most));
     const int per_split =
         ((t.pixels + splits - 1) / splits + conv_step - 1) / conv_step * conv_step;
     splits = (t.pixels + per_split - 1) / per_split;

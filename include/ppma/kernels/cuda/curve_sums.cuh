@@ -20,10 +20,10 @@ inline constexpr int curve_threads = 256;
 /// v summed over the block's threads up to this one; `total`: over all. For all threads of a block.
 __device__ __forceinline__ double block_running_sum(double v, double& total) {
   __shared__ double of_warp[curve_threads / 32];
-  const int warp = static_cast<int>(threadIdx.x / 32);
-  v = warp_running_sum(v);
+  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+  v = running_sum(v, lane);
   __syncthreads();  // what was there has been read
-  if (threadIdx.x % 32 == 31) of_warp[warp] = v;
+  if (lane == 31) of_warp[warp] = v;
   __syncthreads();
   double before = 0;
   total = 0;

@@ -11,6 +11,7 @@
 
 #include <type_traits>
 
+#include "ppma/kernels/cuda/lanes.cuh"
 #include "ppma/kernels/cuda/mma.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
 
@@ -218,12 +219,7 @@ struct ChunkDecays {
   }
   __device__ void put(float* sums) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    float sum = of[0] + of[1];
-#pragma unroll
-    for (int far = 1; far < 32; far *= 2) {
-      const float other = __shfl_up_sync(~0u, sum, far);
-      if (lane >= far) sum += other;
-    }
+    const float sum = detail::running_sum(of[0] + of[1], lane);
     sums[2 * lane + 1] = sum, sums[2 * lane] = sum - of[1];
   }
 };

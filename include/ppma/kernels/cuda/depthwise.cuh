@@ -211,7 +211,8 @@ void depthwise_dw(Cuda, const DepthwiseShape& s, const T* x, const T* dy, acc_t<
       while (across < packs && across < 32) across *= 2;
       const i64 down = 256 / across, tiles = (packs + across - 1) / across;
       const i64 parts =
-          std::clamp<i64>((units + down - 1) / down, 1, std::max<i64>(1, 528 / tiles));
+          std::clamp<i64>((units + down - 1) / down, 1,
+                          std::max<i64>(1, 4 * cuda::device().multiProcessorCount / tiles));
       auto partial = std::make_unique<const Workspace<A>>(parts * (taps + 1) * s.c, Device::cuda);
       detail::depthwise_back<T, V, K, P>
           <<<dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(parts)),

@@ -163,7 +163,8 @@ void run_depthwise_stream(const DepthwiseShape& s, const bf16* x, const float* w
   const int bytes = ring_rows * (d.strips * strip_width + K - 1) * 128;
   allow_shared(kernel, bytes, "depthwise_conv2d");
   const i64 sixty_fours = (s.c + 63) / 64,
-            at_once = 132 * (stream_threads(K) * stream_blocks(K) / 32 / d.strips);
+            at_once = cuda::device().multiProcessorCount *
+                      (stream_threads(K) * stream_blocks(K) / 32 / d.strips);
   cut_rows(d, s.batch * d.tiles * sixty_fours, at_once, K + 1);
   cuda::launch("depthwise_conv2d", kernel,
                dim3(static_cast<unsigned>(sixty_fours), static_cast<unsigned>(d.tiles * d.chunks),

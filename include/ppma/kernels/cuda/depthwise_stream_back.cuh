@@ -105,7 +105,8 @@ void run_depthwise_stream_back(const DepthwiseShape& s, const bf16* x, const bf1
                                const ColumnPlaces<float>& to) {
   StreamCut d = stream_cut(s, 4);
   const i64 sixty_fours = (s.c + 63) / 64;
-  const i64 at_once = std::max<i64>(1, 132 * (4 * stream_back_blocks(K) / d.strips) / sixty_fours);
+  const i64 at_once = std::max<i64>(
+      1, cuda::device().multiProcessorCount * (4 * stream_back_blocks(K) / d.strips) / sixty_fours);
   cut_rows(d, s.batch * d.tiles, at_once, K + 1);
   const i64 units = s.batch * d.tiles * d.chunks, rounds = (units + at_once - 1) / at_once,
             parts = (units + rounds - 1) / rounds;

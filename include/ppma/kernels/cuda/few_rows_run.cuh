@@ -70,8 +70,8 @@ bool run(const Gemm<T>& g) {
   };
   // Eight warps share a sum where each has two steps of it at least; of 256 to 511 some of them
   // share the columns.
-  constexpr int least_long[] = {132, 48, 0}, least_medium[] = {24, 48, 0},
-                least[] = {264, 48, 48, 0};
+  const int all = cuda::device().multiProcessorCount, least_long[] = {all, 48, 0},
+            least_medium[] = {24, 48, 0}, least[] = {2 * all, 48, 48, 0};
   if (g.k >= 512)
     return with_tile<Tile<32, 32, 1, 1, 8>, Tile<16, 32, 1, 1, 8>, Tile<16, 16, 1, 1, 8>>(
         p, Rows::plain, least_long, by);

@@ -41,7 +41,7 @@ int fastest_of_equals(int count, i64 n, const bf16* results, Run&& run) {
   cuda::require(cudaEventCreate(&end), "gemm");
   for (int i = 0; i < count; ++i) {
     if (!run(i)) continue;
-    hash_bits<<<cuda::blocks(n, 256, 132 * 8), 256, 0, stream>>>(
+    hash_bits<<<cuda::blocks(n, 256, 8 * cuda::device().multiProcessorCount), 256, 0, stream>>>(
         n, reinterpret_cast<const unsigned short*>(results),
         reinterpret_cast<unsigned long long*>(sums.data() + i));
     constexpr int times_run = 5;

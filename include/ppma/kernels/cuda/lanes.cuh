@@ -15,6 +15,17 @@ __device__ __forceinline__ A sum_lanes(A v, int width) {
   return v;
 }
 
+/// Sum over the lanes of a warp up to this one, which is number `lane`.
+template <class A>
+__device__ __forceinline__ A running_sum(A v, int lane) {
+#pragma unroll
+  for (int far = 1; far < 32; far *= 2) {
+    const A other = __shfl_up_sync(all_lanes, v, far);
+    if (lane >= far) v += other;
+  }
+  return v;
+}
+
 /// v[i], summed over the lanes that differ in the bits `from` down to `to`: lanes exchange what the
 /// other keeps, until each has one or a few, from v[0] on: those whose number begins with its bits.
 /// Added in the order of sum_lanes().

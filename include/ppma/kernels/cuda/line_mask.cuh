@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(128)
       const A x = A(g[e * n + v]);
       sum += other < r ? x : other > r ? -x : A(0);
     }
-    sum = warp_sum(sum);
+    sum = sum_lanes(sum, 32);
     if (lane == 0) dc[e] += sum;
   }
 }
@@ -94,9 +94,9 @@ __global__ void __launch_bounds__(128)
     A behind = 0;
     for (i64 k = lane; k - lane < n; k += 32) {
       const i64 i = n - 1 - k, u = k < n ? visited(order, i) : 0;
-      const A sum = behind + warp_running_sum(k < n ? dc[line * n + u] : A(0));
+      const A sum = behind + running_sum(k < n ? dc[line * n + u] : A(0), static_cast<int>(lane));
       if (k < n) dx[line * n + u] = T(i > 0 && !is_closed(A(x[line * n + u])) ? sum : A(0));
-      behind = __shfl_sync(whole_warp, sum, 31);
+      behind = __shfl_sync(all_lanes, sum, 31);
     }
   }
 }

@@ -167,7 +167,8 @@ void layer_norm_backward(Cuda, i64 rows, i64 cols, const T* x, const acc_t<T>* w
   const int width = detail::row_width(cols, V);
   const detail::ColumnPlaces<A> to(dw, cols, db, cols);
   const auto run = [&](auto k) {
-    const i64 blocks = std::clamp<i64>((rows * width + 1023) / 1024, 1, 528);
+    const i64 blocks =
+        std::clamp<i64>((rows * width + 1023) / 1024, 1, 4 * cuda::device().multiProcessorCount);
     auto partial = std::make_unique<const Workspace<A>>(blocks * 2 * cols, Device::cuda);
     detail::layer_norm_back_rows<T, V, decltype(k)::value>
         <<<static_cast<unsigned>(blocks), 256, 0, cuda::stream()>>>(rows, static_cast<int>(cols),

@@ -104,7 +104,7 @@ inline void norm_products(Cuda, const NormProducts& p, i64 c, const DecayShape& 
         detail::norm_products<C, decltype(turns)::value, std::remove_cvref_t<decltype(after)>>;
     const int bytes = norm_product::shared_bytes(C, p.cosine ? p.d : 0, logs != nullptr);
     allow_shared(kernel, bytes, "norm_products");
-    const i64 stay = std::min<i64>(tiles, 132 * (C == 64 ? 2 : 1));
+    const i64 stay = std::min<i64>(tiles, cuda::device().multiProcessorCount * (C == 64 ? 2 : 1));
     cuda::launch("norm_products", kernel, static_cast<unsigned>(stay), norm_product::threads<C>,
                  static_cast<std::size_t>(bytes), p, after);
   };

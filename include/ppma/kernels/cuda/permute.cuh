@@ -169,8 +169,8 @@ void permute_by(const Strides& s, const void* x, void* y) {
   i64 n = 1;
   for (int k = 0; k < s.rank; ++k) n *= s.size[k];
   with_index(n, [&](auto count) {
-    permute_elements<<<cuda::blocks(n, 256, 132 * 256), 256, 0, cuda::stream()>>>(
-        count, s, static_cast<const T*>(x), static_cast<T*>(y));
+    permute_elements<<<cuda::blocks(n, 256, 256 * cuda::device().multiProcessorCount), 256, 0,
+                       cuda::stream()>>>(count, s, static_cast<const T*>(x), static_cast<T*>(y));
   });
 }
 

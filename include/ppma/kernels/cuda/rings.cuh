@@ -177,7 +177,9 @@ inline RingsCut rings_cut(const RingsShape& s, i64 columns, i64 pack) {
                0,
                0};
   const i64 lines = s.batch * columns * (s.c / pack);
-  while (lines * cut.chunks < 132 * 512 && cut.h > cut.chunks * 2 * ring_slots) cut.chunks *= 2;
+  while (lines * cut.chunks < 512 * cuda::device().multiProcessorCount &&
+         cut.h > cut.chunks * 2 * ring_slots)
+    cut.chunks *= 2;
   cut.rows = (cut.h + cut.chunks - 1) / cut.chunks;
   cut.chunks = (cut.h + cut.rows - 1) / cut.rows;
   cut.threads = lines * cut.chunks;

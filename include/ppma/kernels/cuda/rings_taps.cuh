@@ -100,7 +100,7 @@ template <class T>
 void rings_dtaps(Cuda, const RingsShape& s, const T* x, const T* dy, bool edges, acc_t<T>* dtaps) {
   const detail::RingsCut cut = detail::rings_cut(s, s.w, 2);
   const i64 across = (s.c + 63) / 64, columns = s.batch * s.w,
-            down = std::clamp<i64>(132 * 8 / across, 1,
+            down = std::clamp<i64>(8 * cuda::device().multiProcessorCount / across, 1,
                                    (columns + detail::ring_lines - 1) / detail::ring_lines);
   const Workspace<acc_t<T>> parts(down * detail::rings_taps * s.c, Device::cuda);
   const auto kernel =

@@ -5,31 +5,12 @@
 // warp a decay.
 
 #include "ppma/core/buffer.hpp"
+#include "ppma/kernels/cuda/lanes.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
-
-inline constexpr unsigned whole_warp = 0xffffffffu;
-
-template <class A>
-__device__ __forceinline__ A warp_sum(A v) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) v += __shfl_xor_sync(whole_warp, v, step);
-  return v;
-}
-/// Sums over the lanes up to this one.
-template <class A>
-__device__ __forceinline__ A warp_running_sum(A v) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const A before = __shfl_up_sync(whole_warp, v, step);
-    if (lane >= step) v += before;
-  }
-  return v;
-}
 
 template <class T>
 __global__ void __launch_bounds__(256)
@@ -52,9 +33,9 @@ __global__ void __launch_bounds__(256)
               step = reverse ? -inner : inner;
     A before = 0;
     for (i64 t = lane; t - lane < n; t += 32) {
-      const A sum = before + warp_running_sum(t < n ? A(x[first + t * step]) : A(0));
+      const A sum = before + running_sum(t < n ? A(x[first + t * step]) : A(0), lane);
       if (t < n) y[first + t * step] = T(sum);
-      before = __shfl_sync(whole_warp, sum, 31);
+      before = __shfl_sync(all_lanes, sum, 31);
     }
   }
 }
@@ -101,7 +82,7 @@ __global__ void __launch_bounds__(256)
     if constexpr (single)
       return v;
     else
-      return warp_sum(v);
+      return sum_lanes(v, 32);
   };
   for (i64 e = cuda::first() / group; e < lines; e += cuda::stride() / group) {
     const i64 o = e / s.decays, j = e % s.decays, edge = o * s.n * s.decays + j;

@@ -10,9 +10,10 @@ namespace ppma::inline PPMA_ABI::kernels {
 
 namespace detail {
 
-inline constexpr int selective_piece = 8;         // tokens of a thread and tile
-inline constexpr int selective_warps = 16;        // of a block, at most
-inline constexpr i64 selective_fills = 132 * 32;  // warps that keep a GPU's memory busy
+inline constexpr int selective_piece = 8;   // tokens of a thread and tile
+inline constexpr int selective_warps = 16;  // of a block, at most
+/// Warps that keep the GPU's memory busy.
+inline i64 selective_fills() { return 32 * cuda::device().multiProcessorCount; }
 
 /// What the lanes of a warp are.
 template <int states_, int groups_, int channels_>
@@ -42,7 +43,7 @@ SelectivePlan selective_plan(const SelectiveShape& s) {
     warps = (s.width + of_warp - 1) / of_warp;
   else
     while (warps < selective_warps && warps * of_warp < tokens &&
-           s.batch * blocks * warps < selective_fills)
+           s.batch * blocks * warps < selective_fills())
       warps *= 2;
   const i64 tile = s.height > 1 ? s.width : warps * of_warp;
   return {static_cast<int>(warps), static_cast<int>(warps) * Lanes::pieces, tile,
@@ -57,7 +58,8 @@ auto with_selective_lanes(const SelectiveShape& s, F f) {
   if (s.states > 4) return f(SelectiveLanes<4, 2, 8>{});
   if (s.states > 1) return f(SelectiveLanes<4, 1, 8>{});
   if constexpr (sizeof(T) <= 4)
-    if (s.height == 1 && s.batch * s.channels >= 132 * 32) return f(SelectiveLanes<1, 1, 32>{});
+    if (s.height == 1 && s.batch * s.channels >= selective_fills())
+      return f(SelectiveLanes<1, 1, 32>{});
   return f(SelectiveLanes<1, 1, 8>{});
 }
 

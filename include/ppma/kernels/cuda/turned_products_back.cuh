@@ -216,7 +216,7 @@ inline bool has_turned_products_back(i64 rows, i64 c, i64 d) {
 /// dx, dw and db; the latter may wait.
 inline void turned_products_back(Cuda, const TurnedProductsBack& p) {
   using namespace detail::turned_products;
-  const i64 at_once = 2 * 132,
+  const i64 at_once = 2 * cuda::device().multiProcessorCount,
             per_part = ((p.rows + at_once - 1) / at_once + rows - 1) / rows * rows,
             parts = (p.rows + per_part - 1) / per_part;
   constexpr i64 c = detail::turned_products::channels;  // kernels has a function of that name

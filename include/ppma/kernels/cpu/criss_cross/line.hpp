@@ -3,9 +3,9 @@
 // One line of a criss-cross attention on the CPU: its mask, its probabilities, their gradients.
 
 #include "ppma/kernels/args.hpp"
+#include "ppma/kernels/cpu/functions.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"
 #include "ppma/kernels/cpu/head.hpp"
-#include "ppma/kernels/cpu/simd.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH::criss_cross {
 

@@ -27,8 +27,8 @@
 #include <algorithm>
 
 #include "ppma/core/parallel.hpp"
+#include "ppma/kernels/cpu/functions.hpp"
 #include "ppma/kernels/cpu/head.hpp"
-#include "ppma/kernels/cpu/simd.hpp"
 
 namespace ppma::inline PPMA_ABI::kernels PPMA_WIDTH::linear_scan {
 

@@ -24,9 +24,9 @@
 
 #include "ppma/core/parallel.hpp"
 #include "ppma/kernels/args.hpp"
+#include "ppma/kernels/cpu/functions.hpp"
 #include "ppma/kernels/cpu/gemm.hpp"
 #include "ppma/kernels/cpu/head.hpp"
-#include "ppma/kernels/cpu/simd.hpp"
 
 namespace ppma::inline PPMA_ABI {
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "ppma/kernels/cuda/decay_sums.cuh"
+#include "ppma/kernels/cuda/lanes.cuh"
 #include "ppma/kernels/cuda/mma.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
@@ -132,12 +133,7 @@ __device__ __forceinline__ void sum_decays(float* sums, const float* log_decay, 
     const float log_second = from && p + 1 < s.length ? from[here.place(p + 1) * s.step] : 0.0f;
     const float first = polyline_gpu::counted(log_first, polyline_gpu::limit_bf16);
     const float second = polyline_gpu::counted(log_second, polyline_gpu::limit_bf16);
-    float up_to = first + second;
-#pragma unroll
-    for (int far = 1; far < 32; far *= 2) {
-      const float left = __shfl_up_sync(~0u, up_to, far);
-      if (lane >= far) up_to += left;
-    }
+    const float up_to = detail::running_sum(first + second, lane);
     const float left = __shfl_up_sync(~0u, up_to, 1),
                 sum = before + (lane > 0 ? left : 0.0f) + first;
     before += __shfl_sync(~0u, up_to, 31);

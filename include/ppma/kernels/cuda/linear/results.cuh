@@ -47,19 +47,18 @@ __global__ void __launch_bounds__(128)
   cuda::wait();
   const i64 lines = g.planes * (g.height + g.width);
   for (i64 e = cuda::first() / 32; e < lines; e += cuda::stride() / 32) {
-    const int r = static_cast<int>(e % (g.height + g.width));
-    const bool turned = r >= g.height;
+    const auto [head, turned, line] = LineOfAll(g, e);
     const Lines s = g.lines(turned);
-    const i64 plane = e / (g.height + g.width) * g.tokens();
+    const i64 plane = head * g.tokens();
     const float* const from = sums.layers + (turned ? g.all() : 0) + plane;
     const float* const log = (turned ? log_beta : log_alpha) + plane;
     float* const to = (turned ? dlog_beta : dlog_alpha) + plane;
-    const int line = turned ? r - g.height : r, lane = lane_index(), count = sums.count[turned];
+    const int lane = lane_index(), count = sums.count[turned];
     const auto chunks = [&](int length) { return (length + sums.chunk - 1) / sums.chunk; };
     const int chunks_here = chunks(s.length);
     const float* const passing = sums.passing +
                                  (turned ? g.planes * g.height * chunks(g.width) : 0) +
-                                 (e / (g.height + g.width) * s.count + line) * chunks_here;
+                                 (head * s.count + line) * chunks_here;
     float behind = 0;
     for (int last = (s.length - 1) / 32 * 32 + 31; last > 0; last -= 32) {
       const int place = last - lane, at = s.token(line, ::min(place, s.length - 1));
@@ -71,12 +70,7 @@ __global__ void __launch_bounds__(128)
       float sum = 0;
       if (place > 0 && place < s.length)
         for (int i = 0; i < count; ++i) sum += from[2 * i * g.all() + at];
-#pragma unroll
-      for (int far = 1; far < 32; far *= 2) {
-        const float other = __shfl_up_sync(~0u, sum, far);
-        if (lane >= far) sum += other;
-      }
-      sum += behind;
+      sum = detail::running_sum(sum, lane) + behind;
       behind = __shfl_sync(~0u, sum, 31);
       if (place < s.length)
         to[at] = place > 0 && !(log[at] <= -polyline_gpu::limit_bf16) ? sum : 0.f;

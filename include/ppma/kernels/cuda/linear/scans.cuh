@@ -209,8 +209,8 @@ __device__ void decay_gradients_v2h(const Block<A>& x, const T* q, const T* k, c
       A down_column = sign * (dot(one, old) + dot(own, far));
       plus(far, A(1), one, far);
       x.write(others, l, far);
-      along = kernels::detail::warp_sum(along),
-      down_column = kernels::detail::warp_sum(down_column);
+      along = kernels::detail::sum_lanes(along, 32),
+      down_column = kernels::detail::sum_lanes(down_column, 32);
       if (leads) da[i * x.width + l] += along, dc[i * x.width + l] += down_column;
     }
   });

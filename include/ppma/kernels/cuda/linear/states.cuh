@@ -16,6 +16,7 @@
 
 #include "ppma/kernels/args.hpp"
 #include "ppma/kernels/cuda/decay_sums.cuh"
+#include "ppma/kernels/cuda/lanes.cuh"
 #include "ppma/kernels/cuda/mma.cuh"
 #include "ppma/kernels/cuda/pack.cuh"
 
@@ -78,6 +79,18 @@ struct Grid {
   }
 };
 
+/// Line e of all: each head has its rows, then its columns.
+struct LineOfAll {
+  i64 head;
+  bool turned;
+  int line;
+
+  __device__ __forceinline__ LineOfAll(const Grid& g, i64 e) : head(e / (g.height + g.width)) {
+    const int r = static_cast<int>(e % (g.height + g.width));
+    turned = r >= g.height, line = turned ? r - g.height : r;
+  }
+};
+
 /// sums (2, planes, tokens): of log decays along the rows, then along the columns, in powers of
 /// two. A warp a line.
 template <class A>
@@ -86,24 +99,18 @@ __global__ void __launch_bounds__(128)
   cuda::wait();
   const i64 lines = g.planes * (g.height + g.width);
   for (i64 e = cuda::first() / 32; e < lines; e += cuda::stride() / 32) {
-    const int r = static_cast<int>(e % (g.height + g.width));
-    const bool turned = r >= g.height;
+    const auto [head, turned, line] = LineOfAll(g, e);
     const Lines s = g.lines(turned);
-    const i64 plane = e / (g.height + g.width) * g.tokens();
+    const i64 plane = head * g.tokens();
     const float* const from = (turned ? log_beta : log_alpha) + plane;
     float* const to = sums + (turned ? g.all() : 0) + plane;
-    const int line = turned ? r - g.height : r, lane = lane_index();
+    const int lane = lane_index();
     float before = 0;
     for (int place = lane; place < s.length + lane; place += 32) {
       float sum = 0;
       if (place > 0 && place < s.length)
         sum = log2_e * polyline_gpu::counted(from[s.token(line, place)], polyline_gpu::limit_bf16);
-#pragma unroll
-      for (int far = 1; far < 32; far *= 2) {
-        const float other = __shfl_up_sync(~0u, sum, far);
-        if (lane >= far) sum += other;
-      }
-      sum += before;
+      sum = detail::running_sum(sum, lane) + before;
       before = __shfl_sync(~0u, sum, 31);
       if (place < s.length) to[s.token(line, place)] = sum;
     }

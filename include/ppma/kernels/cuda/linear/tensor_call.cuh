@@ -87,7 +87,8 @@ struct Call {
   int chunk() const { return 16 * (in_chunks() ? query_tiles<D, true> : query_tiles<D, false>); }
   int chunks(bool turned) const { return (g.lines(turned).length + chunk() - 1) / chunk(); }
   void add(const Sums<bf16>& all, int count) const {
-    const dim3 grid(cuda::blocks(size() / 4, 256, 1056), static_cast<unsigned>(count));
+    const dim3 grid(cuda::blocks(size() / 4, 256, 8 * cuda::device().multiProcessorCount),
+                    static_cast<unsigned>(count));
     cuda::launch("linear_attention", add_layers<bf16>, grid, 256, 0, size(), all);
   }
   // Numbers of a pass's states; none where one block has all lines.

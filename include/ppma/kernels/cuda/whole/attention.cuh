@@ -52,6 +52,28 @@ constexpr A share2(Paths p) {
 /// or two sequences, which a and b are sums of.
 enum class Masks { none, polylines, sequences };
 
+/// Which token a thread owns, and of which head: in a grid of (blocks of a head, heads).
+struct Owned {
+  int h, w, tokens, d;
+  i64 head, channels;
+  i64 base, plane;    // where the head begins in (B,H,W,C), and in what has a value a token
+  int n, here, i, j;  // n may be behind the last token, `here` in (i,j) is not
+
+  __device__ __forceinline__ explicit Owned(const AttentionShape& x)
+      : h(static_cast<int>(x.height)),
+        w(static_cast<int>(x.width)),
+        tokens(h * w),
+        d(static_cast<int>(x.head_width)),
+        head(blockIdx.y),
+        channels(x.channels()),
+        base(head / x.heads * tokens * channels + head % x.heads * d),
+        plane(head * tokens),
+        n(static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x)),
+        here(::min(n, tokens - 1)),
+        i(here / w),
+        j(here % w) {}
+};
+
 template <class T, int D, Masks masks>
 __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>)
     forward(AttentionShape x, const T* q, const T* k, const T* v, const Sum<acc_t<T>>* a,
@@ -61,12 +83,7 @@ __global__ void __launch_bounds__(threads, blocks_of<acc_t<T>, D>)
   constexpr int tile = tile_of<A, D>;
   __shared__ A ks[tile][D], vs[tile][D];
   __shared__ Sum<A> as[tile], bs[tile];
-  const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w,
-            d = static_cast<int>(x.head_width);
-  const i64 head = blockIdx.y, channels = x.channels();
-  const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
-  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x),
-            here = ::min(n, tokens - 1), i = here / w, j = here % w;
+  const auto [h, w, tokens, d, head, channels, base, plane, n, here, i, j] = Owned(x);
   const A infinity = static_cast<A>(__int_as_float(0x7f800000));
 
   A query[D], sum1[D] = {}, sum2[masked ? D : 1] = {};

@@ -60,12 +60,8 @@ __global__ void __launch_bounds__(threads)
   constexpr int tile = tile_of<A, D>;
   __shared__ A ks[tile][D], vs[tile][D];
   __shared__ Sum<A> as[tile], bs[tile];
-  const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w,
-            d = static_cast<int>(x.head_width);
-  const i64 head = blockIdx.y, channels = x.channels(), slots = slots_of(x) * w;
-  const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
-  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x),
-            here = ::min(n, tokens - 1), i = here / w, j = here % w;
+  const auto [h, w, tokens, d, head, channels, base, plane, n, here, i, j] = Owned(x);
+  const i64 slots = slots_of(x) * w;
   const bool active = n < tokens;
 
   A query[D], upstream[D], out[D] = {};
@@ -166,12 +162,8 @@ __global__ void __launch_bounds__(threads)
   constexpr int tile = tile_of<A, D>;
   __shared__ Sum<A> as[tile], bs[tile];
   __shared__ A qs[tile][D], gs[tile][D], log_sum1[tile], log_sum2[tile], mean1[tile], mean2[tile];
-  const int h = static_cast<int>(x.height), w = static_cast<int>(x.width), tokens = h * w,
-            d = static_cast<int>(x.head_width);
-  const i64 head = blockIdx.y, channels = x.channels(), slots = slots_of(x) * w;
-  const i64 base = head / x.heads * tokens * channels + head % x.heads * d, plane = head * tokens;
-  const int n = static_cast<int>(blockIdx.x) * threads + static_cast<int>(threadIdx.x),
-            here = ::min(n, tokens - 1), i = here / w, j = here % w;
+  const auto [h, w, tokens, d, head, channels, base, plane, n, here, i, j] = Owned(x);
+  const i64 slots = slots_of(x) * w;
   const bool active = n < tokens;
 
   A key[D], value[D], dkey[D] = {}, dvalue[D] = {};

@@ -1,8 +1,8 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// The functions of simd.hpp for one float or double, on the GPU as well: where both fit, these are
-// chosen over the templates. On the device they are CUDA's own; on the host they are the
-// templates'.
+// The functions of kernels/cpu/functions.hpp for one float or double, on the GPU as well: where
+// both fit, these are chosen over the templates. On the device they are CUDA's own; on the host
+// they are the templates'.
 
 #include <cmath>
 
