@@ -306,7 +306,7 @@ TEST_CASE("detector: a box head's losses by hand", "[heads]") {
   CHECK(l.cls.item() == Approx((first + second) / 2).epsilon(1e-6));
   // dy target: (5 - 10) / 20 / 0.1 = -2.5; dh: ln(1/2) / 0.2 = -3.4657
   CHECK(l.bbox.item() == Approx((1 + 2.5 + std::log(2.0) * 5) / 2).epsilon(1e-6));
-  CHECK(l.accuracy == 50);
+  CHECK(l.accuracy.item() == Approx(50));
 }
 
 TEST_CASE("detector: a mask's target and its loss by hand", "[heads]") {

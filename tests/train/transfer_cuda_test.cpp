@@ -45,6 +45,34 @@ TEST_CASE("uploads arrive whole and in order, readbacks belong to their step", "
   CHECK_THROWS_AS(readback.ask({narrow}), Error);
 }
 
+TEST_CASE("a tensor's source may change once it was sent, whatever runs before it",
+          "[cuda][core]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  Tensor busy = Tensor::zeros({1 << 26}, DType::f32, Device::cuda);
+  for (int i = 0; i < 20; ++i) busy = add(busy, busy);
+  // 60 MB, several times what is underway at most, and two that are too large for it.
+  constexpr i64 most = detail::Uploads::most / 4;
+  std::vector<i64> sizes{most, most + 1, 1, most + 5, most};
+  for (i64 i = 0; i < 40; ++i) sizes.push_back(i * 9973 + 1);
+  Tensor source = Tensor::zeros({most + 5});
+  std::vector<Tensor> sent;
+  for (std::size_t k = 0; k < sizes.size(); ++k) {
+    std::fill_n(source.data<float>(), sizes[k], static_cast<float>(k + 1));
+    sent.push_back(source.part(0, {sizes[k]}).to(Device::cuda));
+    std::fill_n(source.data<float>(), sizes[k], -1.0f);
+  }
+  for (std::size_t k = 0; k < sizes.size(); ++k) {
+    INFO(k);
+    CHECK(sent[k].to_vector<float>() ==
+          std::vector<float>(static_cast<std::size_t>(sizes[k]), static_cast<float>(k + 1)));
+  }
+  // A graph would send again what lies there when it is launched.
+  Replay step([&] { busy = Tensor::ones({4}).to(Device::cuda); }, Device::cuda);
+  for (int i = 0; i < 4; ++i) step();
+  CHECK_FALSE(step.captured());
+  CHECK(busy.to_vector<float>() == std::vector<float>(4, 1.0f));
+}
+
 TEST_CASE("many copies in a launch, of any size and place", "[cuda][core]") {
   if (!cuda::available()) PPMA_SKIP("no GPU");
   for (const i64 step : {i64{1}, i64{4}, i64{16}}) {  // bytes that words may have

@@ -6,6 +6,7 @@
 // uses it next runs after them on the same stream. In the steady state of a training step the pool
 // makes no CUDA call.
 
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <set>
@@ -167,6 +168,56 @@ class CudaPool {
   MemoryStats stats_;
 };
 
+/// Pinned memory through which small pieces of the host's memory go to the GPU. A copy out of
+/// ordinary memory must be waited for before its source may change, and with it all kernels before
+/// it on the stream; what lies here stays as it is until it was sent.
+class Uploads {
+ public:
+  static constexpr i64 most = i64{4} << 20;  // bytes of a piece
+
+  static Uploads& get() {
+    static Uploads* uploads = new Uploads;  // never destroyed: the driver may end first
+    return *uploads;
+  }
+
+  /// Sends at most `most` bytes on the compute stream, which is not being captured: a graph would
+  /// read here at each launch, whatever lies here then.
+  void send(void* to, const void* from, i64 bytes) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (used_ + bytes > room) turn();
+    char* const place = memory_ + now_ * room + used_;
+    std::memcpy(place, from, static_cast<std::size_t>(bytes));
+    cuda::require(cudaMemcpyAsync(to, place, static_cast<std::size_t>(bytes),
+                                  cudaMemcpyHostToDevice, cuda::stream()),
+                  "copy of a tensor");
+    used_ += (bytes + 63) / 64 * 64;
+  }
+
+ private:
+  static constexpr i64 room = 2 * most;  // of a half
+
+  // To the other half, once the copies out of it have ended: they were before all of this half's.
+  void turn() {
+    if (memory_ == nullptr) {
+      void* memory = nullptr;
+      cuda::require(cudaHostAlloc(&memory, 2 * room, cudaHostAllocDefault), "memory of the host");
+      for (cudaEvent_t& e : sent_)
+        cuda::require(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "event");
+      memory_ = static_cast<char*>(memory);
+    } else {
+      cuda::require(cudaEventRecord(sent_[now_], cuda::stream()), "event");
+      now_ = 1 - now_;
+      cuda::require(cudaEventSynchronize(sent_[now_]), "a kernel failed");
+    }
+    used_ = 0;
+  }
+
+  std::mutex mutex_;
+  char* memory_ = nullptr;  // two halves
+  cudaEvent_t sent_[2] = {};
+  i64 now_ = 0, used_ = room;
+};
+
 }  // namespace detail
 }  // namespace ppma::inline PPMA_ABI
 
@@ -193,6 +244,8 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
     std::memcpy(to, from, static_cast<std::size_t>(bytes));
     return;
   }
+  if (from_device == Device::cpu && bytes <= detail::Uploads::most && !cuda::capturing())
+    return detail::Uploads::get().send(to, from, bytes);
   cuda::require(
       cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault, cuda::stream()),
       "copy of a tensor");

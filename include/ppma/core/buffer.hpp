@@ -35,7 +35,8 @@ struct CopyPiece {
   i64 bytes;
 };
 
-/// Copies bytes between any two devices; the host's side can be used when this returns.
+/// Copies bytes between any two devices; the host's side can be used when this returns. It waits
+/// for kernels where bytes come from a GPU, and where more than 4 MiB go to one.
 PPMA_API void copy_bytes(void* to, Device to_device, const void* from, Device from_device,
                          i64 bytes);
 PPMA_API void zero_bytes(void* p, Device device, i64 bytes);

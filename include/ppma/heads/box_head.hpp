@@ -16,8 +16,7 @@ struct BoxOutput {
 };
 
 struct BoxLoss {
-  Tensor cls, bbox;
-  double accuracy = 0;  // percent
+  Tensor cls, bbox, accuracy;  // scalars; accuracy in percent, where the scores are
 };
 
 struct BoxHead {
@@ -61,7 +60,6 @@ PPMA_API std::vector<std::vector<Detection>> detections_of(const BoxOutput& out,
 
 #if PPMA_HEADER_ONLY || defined(PPMA_DEFINES_HEADS)
 
-#include <algorithm>
 #include <cmath>
 
 #include "ppma/heads/losses.hpp"
@@ -72,6 +70,7 @@ PPMA_API std::vector<std::vector<Detection>> detections_of(const BoxOutput& out,
 #include "ppma/ops/layout.hpp"
 #include "ppma/ops/loss.hpp"
 #include "ppma/ops/nms.hpp"
+#include "ppma/ops/reduce.hpp"
 #include "ppma/ops/softmax.hpp"
 
 namespace ppma::inline PPMA_ABI {
@@ -118,24 +117,18 @@ BoxLoss BoxHead::loss(const BoxOutput& out, const std::vector<Roi>& rois,
     }
   }
   const i64 n = static_cast<i64>(count);
-  const Tensor y = Tensor::from<i64>(labels, {n});
+  const Tensor y = Tensor::from<i64>(labels, {n}).to(out.scores.device());
   BoxLoss l;
-  l.cls = cross_entropy(widened(out.scores), y.to(out.scores.device()));
+  l.cls = cross_entropy(widened(out.scores), y);
   if (config.cls_weight != 1) l.cls = scale(l.cls, config.cls_weight);
   l.bbox =
       scale(weighted_l1(out.deltas, Tensor::from<float>(target, {static_cast<i64>(target.size())}),
                         Tensor::from<float>(weight, {static_cast<i64>(weight.size())})),
             config.bbox_weight / static_cast<double>(n));
-  const std::vector<float> scores = out.scores.to_vector<float>();
-  const auto classes = static_cast<std::size_t>(config.num_classes + 1);
-  i64 right = 0;
-  for (std::size_t r = 0; r < count; ++r) {
-    const auto row = scores.begin() + static_cast<std::ptrdiff_t>(r * classes);
-    right += std::max_element(row, row + static_cast<std::ptrdiff_t>(classes)) - row == labels[r]
-                 ? 1
-                 : 0;
-  }
-  l.accuracy = 100 * static_cast<double>(right) / static_cast<double>(n);
+  const NoGrad not_recorded;
+  const Tensor apart =
+      abs(sub(cast(argmax(out.scores, -1), DType::f64), cast(y, DType::f64)));  // whole numbers
+  l.accuracy = scale(mean(relu(add_scalar(scale(apart, -1), 1))), 100);
   return l;
 }
 

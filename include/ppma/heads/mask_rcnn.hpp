@@ -77,7 +77,7 @@ PPMA_API void check_config(const MaskRcnnConfig& c);
 struct DetectionLoss {
   // scalars; undefined where there was nothing to learn from
   Tensor total, rpn_cls, rpn_bbox, cls, bbox, mask;
-  double accuracy = 0;  // of the box head, percent
+  Tensor accuracy;  // of the box head, percent
 };
 
 struct RoiHead {
@@ -192,7 +192,7 @@ DetectionLoss MaskRcnn::loss(const Tensor& images, const DetectionBatch& batch,
                               rois, batch.objects);
   const auto weighed = [](const Tensor& loss, double w) { return w == 1 ? loss : scale(loss, w); };
   l.cls = weighed(of_box.cls, region_weight), l.bbox = weighed(of_box.bbox, region_weight);
-  l.accuracy = of_box.accuracy * region_weight;
+  l.accuracy = weighed(of_box.accuracy, region_weight);
   l.total = add(l.total, add(l.cls, l.bbox));
   if (!roi_head.mask_head || positive.empty()) return l;
   sort_by_level(positive, config.roi.finest);

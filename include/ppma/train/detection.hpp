@@ -169,7 +169,7 @@ Loss DetectionTask::loss(const Batch& batch, Context& context) {
            {"loss_cls", l.cls},
            {"loss_bbox", l.bbox},
            {"loss_mask", l.mask},
-           {"acc", Tensor::scalar(l.accuracy, DType::f64)}}};
+           {"acc", l.accuracy}}};
 }
 
 DetectionEvaluation DetectionTask::evaluate(const Testing& how) {
