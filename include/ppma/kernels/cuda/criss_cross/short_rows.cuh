@@ -19,17 +19,23 @@ __device__ __forceinline__ unsigned add_pairs(unsigned a, unsigned b) {
                                      reinterpret_cast<const __nv_bfloat162&>(b));
   return reinterpret_cast<const unsigned&>(sum);
 }
-/// 16 rows of a head, scaled, to its columns of a tile.
+__device__ __forceinline__ unsigned multiply_pairs(unsigned a, unsigned b) {
+  const __nv_bfloat162 x = __hmul2(reinterpret_cast<const __nv_bfloat162&>(a),
+                                   reinterpret_cast<const __nv_bfloat162&>(b));
+  return reinterpret_cast<const unsigned&>(x);
+}
+/// 16 rows of a head, rounded and then times f (two bf16, powers of two), to its columns of a tile.
 template <int D>
-__device__ __forceinline__ void to_tile(bf16* tile, int stride, const float (&c)[D / 8][4], Two f) {
+__device__ __forceinline__ void to_tile(bf16* tile, int stride, const float (&c)[D / 8][4],
+                                        unsigned f) {
   const int lane = lane_index();
   bf16* const at = tile + lane / 4 * stride + lane % 4 * 2;
 #pragma unroll
   for (int j = 0; j < D / 8; ++j) {
     *reinterpret_cast<unsigned*>(at + 8 * j) =
-        detail::rounded_pair(c[j][0] * f.upper, c[j][1] * f.upper);
+        multiply_pairs(detail::rounded_pair(c[j][0], c[j][1]), f);
     *reinterpret_cast<unsigned*>(at + 8 * j + 8 * stride) =
-        detail::rounded_pair(c[j][2] * f.lower, c[j][3] * f.lower);
+        multiply_pairs(detail::rounded_pair(c[j][2], c[j][3]), f);
   }
 }
 

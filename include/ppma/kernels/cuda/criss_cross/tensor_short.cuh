@@ -26,11 +26,21 @@ __device__ __forceinline__ void turn(Left<NT>& to, const Left<NT>& a) {
     to[i][2] = detail::transposed(a[i][1]), to[i][3] = half ? 0 : detail::transposed(a[i][3]);
   }
 }
-/// Sums over queries, of all keys of a line: c += turned x, x 16 rows of a tile.
+/// c = a b, or added to it.
+template <bool fresh>
+__device__ __forceinline__ void product(float (&c)[4], const unsigned (&a)[4], unsigned b0,
+                                        unsigned b1) {
+  constexpr float zero[4] = {};
+  if constexpr (fresh)
+    detail::multiply(c, a, b0, b1, zero);
+  else
+    detail::multiply(c, a, b0, b1);
+}
+/// Sums over queries, of all keys of a line: c = turned x, or added to it, x 16 rows of a tile.
 template <int D, int NT>
 using OfKeys = float[(NT + 1) / 2][D / 8][4];
-template <int D, int NT>
-__device__ __forceinline__ void add_turned(OfKeys<D, NT>& c, const Left<NT>& turned, const bf16* x,
+template <bool fresh, int D, int NT>
+__device__ __forceinline__ void sum_turned(OfKeys<D, NT>& c, const Left<NT>& turned, const bf16* x,
                                            int stride) {
   const int lane = lane_index();
 #pragma unroll
@@ -39,15 +49,36 @@ __device__ __forceinline__ void add_turned(OfKeys<D, NT>& c, const Left<NT>& tur
     detail::load_turned(b, x + lane % 16 * stride + lane / 16 * 8 + j * 16);
 #pragma unroll
     for (int i = 0; i < (NT + 1) / 2; ++i) {
-      detail::multiply(c[i][2 * j], turned[i], b[0], b[1]);
-      detail::multiply(c[i][2 * j + 1], turned[i], b[2], b[3]);
+      product<fresh>(c[i][2 * j], turned[i], b[0], b[1]);
+      product<fresh>(c[i][2 * j + 1], turned[i], b[2], b[3]);
     }
   }
 }
 template <int D, int NT>
-__device__ __forceinline__ void to_tiles(bf16* tile, int stride, const OfKeys<D, NT>& c, float f) {
+__device__ __forceinline__ void to_tiles(bf16* tile, int stride, const OfKeys<D, NT>& c,
+                                         unsigned f) {
 #pragma unroll
-  for (int i = 0; i < (NT + 1) / 2; ++i) to_tile<D>(tile + i * 16 * stride, stride, c[i], {f, f});
+  for (int i = 0; i < (NT + 1) / 2; ++i) to_tile<D>(tile + i * 16 * stride, stride, c[i], f);
+}
+
+/// c = a x with 8 NT rows x of a tile.
+template <int D, int NT>
+__device__ __forceinline__ void mix_rows(float (&c)[D / 8][4], const Left<NT>& a, const bf16* tile,
+                                         int stride) {
+  const int lane = lane_index();
+  const bf16* const from = tile + lane % 16 * stride + lane / 16 * 8;
+#pragma unroll
+  for (int i = 0; i < (NT + 1) / 2; ++i)
+#pragma unroll
+    for (int j = 0; j < D / 16; ++j) {
+      unsigned b[4];
+      detail::load_turned(b, from + i * 16 * stride + j * 16);
+      if (i == 0) {
+        product<true>(c[2 * j], a[i], b[0], b[1]), product<true>(c[2 * j + 1], a[i], b[2], b[3]);
+      } else {
+        product<false>(c[2 * j], a[i], b[0], b[1]), product<false>(c[2 * j + 1], a[i], b[2], b[3]);
+      }
+    }
 }
 
 /// dc of a line as a product's result: column i has positions 16 i to 16 i + 15. What is added are
@@ -125,7 +156,6 @@ __device__ __forceinline__ void products(float (&c)[NT][4], const bf16* a, const
                                          int stride) {
   const int lane = lane_index();
   const bf16* const from = b + (lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8;
-  constexpr float zero[4] = {};
   unsigned left[D / 16][4];
   load_left<D>(left, a, stride);
 #pragma unroll
@@ -135,11 +165,11 @@ __device__ __forceinline__ void products(float (&c)[NT][4], const bf16* a, const
       unsigned right[4];
       detail::load_matrices(right, from + n * 8 * stride + i * 16);
       if (i == 0) {
-        detail::multiply(c[n], left[i], right[0], right[1], zero);
-        if (n + 1 < NT) detail::multiply(c[n + 1], left[i], right[2], right[3], zero);
+        product<true>(c[n], left[i], right[0], right[1]);
+        if (n + 1 < NT) product<true>(c[n + 1], left[i], right[2], right[3]);
       } else {
-        detail::multiply(c[n], left[i], right[0], right[1]);
-        if (n + 1 < NT) detail::multiply(c[n + 1], left[i], right[2], right[3]);
+        product<false>(c[n], left[i], right[0], right[1]);
+        if (n + 1 < NT) product<false>(c[n + 1], left[i], right[2], right[3]);
       }
     }
 }
@@ -166,10 +196,12 @@ template <int D, int NT, int pairs, bool known>
 __device__ __forceinline__ void by_queries(const Own& own, int length, const Backward& to) {
   using Pass = ShortPass<pairs, known>;
   constexpr int stride = Rows<D, NT>::stride;
+  constexpr unsigned one = 0x3f803f80;
+  const unsigned share = detail::rounded_pair(to.share, to.share);  // 1/2 or 1
   const int lane = lane_index();
-  OfKeys<D, NT> out0 = {};
-  [[maybe_unused]] OfKeys<D, pairs == 0 ? 1 : NT> dkey = {};
-  [[maybe_unused]] OfKeys<D, Pass::back1 ? NT : 1> out1 = {};
+  OfKeys<D, NT> out0;
+  [[maybe_unused]] OfKeys<D, pairs == 0 ? 1 : NT> dkey;
+  [[maybe_unused]] OfKeys<D, Pass::back1 ? NT : 1> out1;
   [[maybe_unused]] DecaySums<NT> dc;
   const auto of_rows = [&](auto which) {
     constexpr int tile = decltype(which)::value, at = 16 * tile * stride;
@@ -204,12 +236,12 @@ __device__ __forceinline__ void by_queries(const Own& own, int length, const Bac
       scale_rows(t, inverse);
     }
     round_left<NT>(p, t);
-    [[maybe_unused]] float mixed[D / 8][4] = {}, dquery[D / 8][4] = {};
-    if constexpr (Pass::mixes) add_mix<D, NT>(mixed, p, own.x0, stride);
+    [[maybe_unused]] float mixed[D / 8][4], dquery[D / 8][4];
+    if constexpr (Pass::mixes) mix_rows<D, NT>(mixed, p, own.x0, stride);
     Left<NT> turned;
     turn<NT>(turned, p);
-    add_turned<D, NT>(out0, turned, own.g0 + at, stride);
-    if constexpr (Pass::back1) add_turned<D, NT>(out1, turned, own.g1 + at, stride);
+    sum_turned<tile == 0, D, NT>(out0, turned, own.g0 + at, stride);
+    if constexpr (Pass::back1) sum_turned<tile == 0, D, NT>(out1, turned, own.g1 + at, stride);
     if constexpr (pairs > 0) {
       float dp[NT][4];
       products<D, NT>(dp, own.g0 + at, own.x0, stride);
@@ -231,15 +263,14 @@ __device__ __forceinline__ void by_queries(const Own& own, int length, const Bac
         t[n][0] *= dp[n][0] - mean.upper, t[n][1] *= dp[n][1] - mean.upper,
             t[n][2] *= dp[n][2] - mean.lower, t[n][3] *= dp[n][3] - mean.lower;
       round_left<NT>(p, t);
-      add_mix<D, NT>(dquery, p, own.keys, stride);
+      mix_rows<D, NT>(dquery, p, own.keys, stride);
       turn<NT>(turned, p);
-      add_turned<D, NT>(dkey, turned, own.queries + at, stride);
+      sum_turned<tile == 0, D, NT>(dkey, turned, own.queries + at, stride);
       if (pairs == 2 || to.dlog_decay) dc.template add<tile>(p, turned);
     }
     __syncwarp();  // these rows of q and g have been read
-    if constexpr (pairs > 0) to_tile<D>(own.queries + at, stride, dquery, {to.share, to.share});
-    if constexpr (Pass::mixes)
-      to_tile<D>((pairs == 2 ? own.g1 : own.g0) + at, stride, mixed, {1, 1});
+    if constexpr (pairs > 0) to_tile<D>(own.queries + at, stride, dquery, share);
+    if constexpr (Pass::mixes) to_tile<D>((pairs == 2 ? own.g1 : own.g0) + at, stride, mixed, one);
   };
   of_rows(std::integral_constant<int, 0>{});
   if (length > 16) of_rows(std::integral_constant<int, 1>{});
@@ -248,10 +279,10 @@ __device__ __forceinline__ void by_queries(const Own& own, int length, const Bac
     if (length > 48) of_rows(std::integral_constant<int, 3>{});
   }
   __syncwarp();  // the keys and x have been read
-  to_tiles<D, NT>(own.x0, stride, out0, to.back0_is_dv ? to.share : 1.0f);
-  if constexpr (Pass::back1) to_tiles<D, NT>(own.x1, stride, out1, 1);
+  to_tiles<D, NT>(own.x0, stride, out0, to.back0_is_dv ? share : one);
+  if constexpr (Pass::back1) to_tiles<D, NT>(own.x1, stride, out1, one);
   if constexpr (pairs > 0) {
-    to_tiles<D, NT>(own.keys, stride, dkey, to.share);
+    to_tiles<D, NT>(own.keys, stride, dkey, share);
     if (to.dlog_decay) dc.store(own.log_sums);
     __syncwarp();
   }
