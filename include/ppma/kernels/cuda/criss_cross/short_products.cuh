@@ -4,7 +4,7 @@
 // the mask, sums over queries of all keys of a line, and the gradients of the sums of decays, which
 // are products too, with columns of +-1.
 
-#include "ppma/kernels/cuda/criss_cross/lines.cuh"
+#include "ppma/kernels/cuda/criss_cross/short_rows.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
 

@@ -12,7 +12,6 @@
 // Results go to the tiles of what is not read any more, so that whole rows of all heads go out.
 
 #include "ppma/kernels/cuda/criss_cross/short_products.cuh"
-#include "ppma/kernels/cuda/criss_cross/short_rows.cuh"
 #include "ppma/kernels/cuda/criss_cross/tensor_pass.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
