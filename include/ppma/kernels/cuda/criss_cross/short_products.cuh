@@ -119,13 +119,16 @@ struct DecaySums {
 };
 
 /// As masked_scores(), of the queries 16 tile to 16 tile + 15. Sums of decays fall along a line, so
-/// that the sign of a difference is known but near the diagonal.
+/// that the sign of a difference is known but near the diagonal. Queries behind the line's end have
+/// finite weights, which the caller makes zero: of an odd number of tiles no key is as far away as
+/// the last eight queries, so that these are where the eight before them are.
 template <int D, int NT, int tile>
 __device__ __forceinline__ void scores_of(float (&t)[NT][4], const unsigned (&query)[D / 16][4],
                                           const bf16* keys, int stride, const float* sums,
                                           bool walls) {
   const int lane = lane_index();
-  const Two own{sums[16 * tile + lane / 4], sums[16 * tile + lane / 4 + 8]};
+  constexpr int lower = 2 * tile + 1 < NT ? 8 : 0;
+  const Two own{sums[16 * tile + lane / 4], sums[16 * tile + lane / 4 + lower]};
 #pragma unroll
   for (int n = 0; n < NT; ++n) {
     const float2 c = *reinterpret_cast<const float2*>(sums + n * 8 + lane % 4 * 2);

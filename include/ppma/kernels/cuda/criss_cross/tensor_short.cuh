@@ -130,15 +130,13 @@ __device__ __forceinline__ void by_queries(const Own& own, int length, const Bac
   }
 }
 
-template <int pairs, bool known>
-inline constexpr int short_blocks = pairs == 0             ? 4
-                                    : pairs == 2 && !known ? 2
-                                                           : 3;
+template <int pairs>
+inline constexpr int short_blocks = pairs == 0 ? 5 : 3;  // of a multiprocessor: 96 or 168 registers
 
 /// As backward(); s.d = D, s.group = most_group; no order. known: to.log_sums are those of these
 /// lines' weights; else, without pairs, they are written.
 template <int D, int NT, int pairs, bool known>
-__global__ void __launch_bounds__(short_threads, short_blocks<pairs, known>)
+__global__ void __launch_bounds__(short_threads, short_blocks<pairs>)
     short_backward(Lines s, const bf16* q, const bf16* k, const float* log_decay, Backward to) {
   using Pass = ShortPass<pairs, known>;
   extern __shared__ __align__(16) unsigned char memory[];
