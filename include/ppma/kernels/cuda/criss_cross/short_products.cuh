@@ -145,30 +145,39 @@ __device__ __forceinline__ void scores_of(float (&t)[NT][4], const unsigned (&qu
   if (walls) close_paths<NT>(t);
   add_scores<D, NT>(t, query, keys, stride);
 }
-/// c = a b^T with 8 NT rows b of a tile.
-template <int D, int NT>
-__device__ __forceinline__ void products(float (&c)[NT][4], const bf16* a, const bf16* b,
-                                         int stride) {
-  const int lane = lane_index();
-  const bf16* const from = b + (lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8;
-  unsigned left[D / 16][4];
-  load_left<D>(left, a, stride);
+/// dp = g0 x0^T (and g1 x1^T if there are two pairs), 16 rows g and 8 NT rows x of tiles; returns
+/// the sums over rows of t dp.
+template <int D, int NT, int pairs>
+__device__ __forceinline__ Two slopes(float (&dp)[NT][4], const float (&t)[NT][4], const bf16* g0,
+                                      const bf16* x0, const bf16* g1, const bf16* x1, int stride) {
+  const int lane = lane_index(), place = (lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8;
+  unsigned left0[D / 16][4], left1[D / 16][4];
+  load_left<D>(left0, g0, stride);
+  if constexpr (pairs == 2) load_left<D>(left1, g1, stride);
+  Two even{0, 0}, odd{0, 0};
 #pragma unroll
-  for (int i = 0; i < D / 16; ++i)
-#pragma unroll
-    for (int n = 0; n < NT; n += 2) {
+  for (int n = 0; n < NT; n += 2) {
+    const auto add = [&](auto fresh, const unsigned(&left)[4], const bf16* from) {
       unsigned right[4];
-      detail::load_matrices(right, from + n * 8 * stride + i * 16);
-      if (i == 0) {
-        product<true>(c[n], left[i], right[0], right[1]);
-        if (n + 1 < NT) product<true>(c[n + 1], left[i], right[2], right[3]);
-      } else {
-        product<false>(c[n], left[i], right[0], right[1]);
-        if (n + 1 < NT) product<false>(c[n + 1], left[i], right[2], right[3]);
-      }
-    }
+      detail::load_matrices(right, from + place + n * 8 * stride);
+      product<decltype(fresh)::value>(dp[n], left, right[0], right[1]);
+      if (n + 1 < NT) product<decltype(fresh)::value>(dp[n + 1], left, right[2], right[3]);
+    };
+    add(std::true_type{}, left0[0], x0);
+#pragma unroll
+    for (int i = 1; i < D / 16; ++i) add(std::false_type{}, left0[i], x0 + i * 16);
+    if constexpr (pairs == 2)
+#pragma unroll
+      for (int i = 0; i < D / 16; ++i) add(std::false_type{}, left1[i], x1 + i * 16);
+#pragma unroll
+    for (int m = n; m < n + 2 && m < NT; ++m)
+      even.upper = ::fmaf(t[m][0], dp[m][0], even.upper),
+      even.lower = ::fmaf(t[m][2], dp[m][2], even.lower),
+      odd.upper = ::fmaf(t[m][1], dp[m][1], odd.upper),
+      odd.lower = ::fmaf(t[m][3], dp[m][3], odd.lower);
+  }
+  return {over_quad(even.upper + odd.upper), over_quad(even.lower + odd.lower)};
 }
-
 }  // namespace ppma::inline PPMA_ABI::kernels::cross_tensor
 
 #include "ppma/core/names_end.hpp"

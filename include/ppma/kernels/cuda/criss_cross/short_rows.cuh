@@ -24,19 +24,32 @@ __device__ __forceinline__ unsigned multiply_pairs(unsigned a, unsigned b) {
                                    reinterpret_cast<const __nv_bfloat162&>(b));
   return reinterpret_cast<const unsigned&>(x);
 }
-/// 16 rows of a head, rounded and then times f (two bf16, powers of two), to its columns of a tile.
+/// 16 rows of a head, rounded and then times f (two bf16, powers of two).
 template <int D>
-__device__ __forceinline__ void to_tile(bf16* tile, int stride, const float (&c)[D / 8][4],
-                                        unsigned f) {
+__device__ __forceinline__ void pack_rows(unsigned (&to)[D / 8][2], const float (&c)[D / 8][4],
+                                          unsigned f) {
+#pragma unroll
+  for (int j = 0; j < D / 8; ++j)
+    to[j][0] = multiply_pairs(detail::rounded_pair(c[j][0], c[j][1]), f),
+    to[j][1] = multiply_pairs(detail::rounded_pair(c[j][2], c[j][3]), f);
+}
+/// Those to the head's columns of a tile.
+template <int D>
+__device__ __forceinline__ void put_rows(bf16* tile, int stride, const unsigned (&c)[D / 8][2]) {
   const int lane = lane_index();
   bf16* const at = tile + lane / 4 * stride + lane % 4 * 2;
 #pragma unroll
-  for (int j = 0; j < D / 8; ++j) {
-    *reinterpret_cast<unsigned*>(at + 8 * j) =
-        multiply_pairs(detail::rounded_pair(c[j][0], c[j][1]), f);
-    *reinterpret_cast<unsigned*>(at + 8 * j + 8 * stride) =
-        multiply_pairs(detail::rounded_pair(c[j][2], c[j][3]), f);
-  }
+  for (int j = 0; j < D / 8; ++j)
+    *reinterpret_cast<unsigned*>(at + 8 * j) = c[j][0],
+                                          *reinterpret_cast<unsigned*>(at + 8 * j + 8 * stride) =
+                                              c[j][1];
+}
+template <int D>
+__device__ __forceinline__ void to_tile(bf16* tile, int stride, const float (&c)[D / 8][4],
+                                        unsigned f) {
+  unsigned packed[D / 8][2];
+  pack_rows<D>(packed, c, f);
+  put_rows<D>(tile, stride, packed);
 }
 
 /// What a thread has of every tile: the same 16 bytes of each `rows`-th row.
