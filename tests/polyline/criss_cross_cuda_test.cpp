@@ -122,6 +122,7 @@ TEST_CASE("criss-cross attention on the GPU of many lines of four heads", "[cuda
   const std::vector<DType> narrow{DType::bf16};
   compare({30, 4, 56, 56, 16}, 0.2, 1, narrow);
   compare({60, 5, 28, 27, 32}, 0.2, 1, narrow);
+  compare({100, 4, 9, 40, 16}, 0.2, 1, narrow);  // columns of less than 16 tokens
   compare({40, 3, 31, 26, 16}, 0.2, 1, narrow);
   compare({40, 7, 33, 50, 16}, 1e-13, 1, narrow);
   compare({30, 4, 50, 56, 16}, 1e-5, 30, narrow);

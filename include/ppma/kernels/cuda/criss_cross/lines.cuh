@@ -113,6 +113,15 @@ __device__ __forceinline__ void load_columns(float (&t)[NT][4], const float* x) 
 __device__ __forceinline__ bool any_closed(const float* sums, int length) {
   return -sums[length - 1] >= polyline_gpu::limit_bf16;
 }
+// -infinity for a path that is closed.
+template <int NT>
+__device__ __forceinline__ void close_paths(float (&t)[NT][4]) {
+#pragma unroll
+  for (int n = 0; n < NT; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; ++e)
+      if (t[n][e] <= -polyline_gpu::limit_bf16) t[n][e] = negative_infinity<float>();
+}
 // t = queries keys^T - |own - sums|; the mask is where the product starts from.
 template <int D, int NT>
 __device__ __forceinline__ void masked_scores(float (&t)[NT][4], const unsigned (&query)[D / 16][4],
@@ -125,12 +134,7 @@ __device__ __forceinline__ void masked_scores(float (&t)[NT][4], const unsigned 
     t[n][0] = -::fabsf(own.upper - c.x), t[n][1] = -::fabsf(own.upper - c.y);
     t[n][2] = -::fabsf(own.lower - c.x), t[n][3] = -::fabsf(own.lower - c.y);
   }
-  if (walls)
-#pragma unroll
-    for (int n = 0; n < NT; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        if (t[n][e] <= -polyline_gpu::limit_bf16) t[n][e] = negative_infinity<float>();
+  if (walls) close_paths<NT>(t);
   add_scores<D, NT>(t, query, keys, stride);
 }
 // t = e^(t - shift), by rows.

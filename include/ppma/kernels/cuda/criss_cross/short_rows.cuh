@@ -19,18 +19,37 @@ __device__ __forceinline__ unsigned add_pairs(unsigned a, unsigned b) {
                                      reinterpret_cast<const __nv_bfloat162&>(b));
   return reinterpret_cast<const unsigned&>(sum);
 }
-/// 16 rows of a head, scaled, to its columns of a tile.
+__device__ __forceinline__ unsigned multiply_pairs(unsigned a, unsigned b) {
+  const __nv_bfloat162 x = __hmul2(reinterpret_cast<const __nv_bfloat162&>(a),
+                                   reinterpret_cast<const __nv_bfloat162&>(b));
+  return reinterpret_cast<const unsigned&>(x);
+}
+/// 16 rows of a head, rounded and then times f (two bf16, powers of two).
 template <int D>
-__device__ __forceinline__ void to_tile(bf16* tile, int stride, const float (&c)[D / 8][4], Two f) {
+__device__ __forceinline__ void pack_rows(unsigned (&to)[D / 8][2], const float (&c)[D / 8][4],
+                                          unsigned f) {
+#pragma unroll
+  for (int j = 0; j < D / 8; ++j)
+    to[j][0] = multiply_pairs(detail::rounded_pair(c[j][0], c[j][1]), f),
+    to[j][1] = multiply_pairs(detail::rounded_pair(c[j][2], c[j][3]), f);
+}
+/// Those to the head's columns of a tile.
+template <int D>
+__device__ __forceinline__ void put_rows(bf16* tile, int stride, const unsigned (&c)[D / 8][2]) {
   const int lane = lane_index();
   bf16* const at = tile + lane / 4 * stride + lane % 4 * 2;
 #pragma unroll
-  for (int j = 0; j < D / 8; ++j) {
-    *reinterpret_cast<unsigned*>(at + 8 * j) =
-        detail::rounded_pair(c[j][0] * f.upper, c[j][1] * f.upper);
-    *reinterpret_cast<unsigned*>(at + 8 * j + 8 * stride) =
-        detail::rounded_pair(c[j][2] * f.lower, c[j][3] * f.lower);
-  }
+  for (int j = 0; j < D / 8; ++j)
+    *reinterpret_cast<unsigned*>(at + 8 * j) = c[j][0],
+                                          *reinterpret_cast<unsigned*>(at + 8 * j + 8 * stride) =
+                                              c[j][1];
+}
+template <int D>
+__device__ __forceinline__ void to_tile(bf16* tile, int stride, const float (&c)[D / 8][4],
+                                        unsigned f) {
+  unsigned packed[D / 8][2];
+  pack_rows<D>(packed, c, f);
+  put_rows<D>(tile, stride, packed);
 }
 
 /// What a thread has of every tile: the same 16 bytes of each `rows`-th row.

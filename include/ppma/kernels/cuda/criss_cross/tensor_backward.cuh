@@ -8,15 +8,22 @@
 
 namespace ppma::inline PPMA_ABI::kernels::cross_tensor {
 
+/// `known`: to.log_sums has what the first pass along these lines left. Returns whether it did.
 template <int D, int pairs>
-void run_backward(const AttentionArgs<bf16>& in, const polyline_gpu::LineOrders& orders,
-                  bool along_rows, const Backward& to) {
+bool run_backward(const AttentionArgs<bf16>& in, const polyline_gpu::LineOrders& orders,
+                  bool along_rows, const Backward& to, bool known = false) {
   const AttentionShape& x = in.shape;
+  bool left = false;
   with_length(along_rows ? x.width : x.height, [&](auto length) {
     constexpr int NT = decltype(length)::value, tiles = pairs == 2 ? 6 : 4;
     constexpr int most = backward_threads / 32;
     const Lines s = lines<D, NT>(x, along_rows, orders, most, tiles, most, 4);
-    if (run_short<D, NT, pairs>(in, s, along_rows, to)) return;
+    if constexpr (pairs == 2)
+      if (known && run_short<D, NT, pairs, true>(in, s, along_rows, to)) return;
+    if (run_short<D, NT, pairs, false>(in, s, along_rows, to)) {
+      left = pairs == 0;
+      return;
+    }
     const int tasks = (s.length + 15) / 16,
               warps = s.group * std::clamp(tasks, (4 + s.group - 1) / s.group, most / s.group),
               bytes = shared_bytes<D, NT>(s, tiles, warps, 4);
@@ -28,6 +35,7 @@ void run_backward(const AttentionArgs<bf16>& in, const polyline_gpu::LineOrders&
         s, in.q, in.k, along_rows ? in.log_alpha : in.log_beta, to);
   });
   cuda::launched("criss_cross_attention");
+  return left;
 }
 
 template <class T>
@@ -41,10 +49,12 @@ void backward(Order order, const AttentionArgs<T>& in, const T* dy,
   const Workspace<bf16> work((both ? 4 : 2) * size, Device::cuda);
   bf16 *const t1 = work.data(), *const d1 = t1 + size, *const t2 = d1 + (both ? size : 0),
               *const d2 = t2 + (both ? size : 0);
+  const Workspace<float> logs(both ? x.batch * x.heads * x.tokens() : 0, Device::cuda);
   detail::with_tile_width<16>(x.head_width, [&](auto width) {
     constexpr int D = decltype(width)::value;
     if (both) {
-      run_backward<D, 0>(in, orders, true, {.x0 = v, .g0 = dy, .mixed = t1, .back0 = d2});
+      const bool known = run_backward<D, 0>(
+          in, orders, true, {.x0 = v, .g0 = dy, .mixed = t1, .back0 = d2, .log_sums = logs.data()});
       run_backward<D, 2>(in, orders, false,
                          {.x0 = v,
                           .g0 = d2,
@@ -67,10 +77,12 @@ void backward(Order order, const AttentionArgs<T>& in, const T* dy,
                           .dq = d.dq,
                           .dk = d.dk,
                           .dlog_decay = d.dlog_alpha,
+                          .log_sums = logs.data(),
                           .share = 0.5f,
                           .add = true,
                           .back0_is_dv = true,
-                          .add_back0 = true});
+                          .add_back0 = true},
+                         known);
     } else {
       // T along the first direction, the pair (g, T) along the second, (dT, v) along the first
       const bool rows = order == Order::rows_first;

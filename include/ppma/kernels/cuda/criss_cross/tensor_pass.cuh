@@ -24,7 +24,8 @@ struct Backward {
   bf16 *mixed = nullptr, *back0 = nullptr, *back1 = nullptr;  // P x0;  P^T g0;  P^T g1
   bf16 *dq = nullptr, *dk = nullptr;
   float* dlog_decay = nullptr;
-  float share = 1;  // s: of dq, dk, the decays, and back0 if it is dv
+  float* log_sums = nullptr;  // (B,G,N): see short_backward
+  float share = 1;            // s: of dq, dk, the decays, and back0 if it is dv
   bool add = false, back0_is_dv = false, add_back0 = false;
 };
 

@@ -48,11 +48,16 @@ __global__ void __launch_bounds__(32 * backward_warps<D>)
   const Map map(g, whole_attention_memory);
   const SmallStats<D, WT> stats(map);
   cuda::wait();
+  const bf16* const y1_here = y1 != nullptr ? y1 + base : nullptr;
+  typename SmallStats<D, WT>::Outputs outputs{};
+  if constexpr (SmallStats<D, WT>::early)
+    outputs = stats.ask(map, g, static_cast<int>(threadIdx.x), y + base, y1_here, dy + base,
+                        log_sums + plane);
   map.copy(g, {q + base, k + base, v + base, dy + base});
   copies_issued();
   scan_sums(map, log_a + plane, log_b + plane);
-  const bool some_logs = stats.fill(map, g, y + base, y1 != nullptr ? y1 + base : y1, dy + base,
-                                    log_sums + plane, share1, share2);
+  const bool some_logs =
+      stats.fill(map, g, outputs, y + base, y1_here, dy + base, log_sums + plane, share1, share2);
   const bool by_logs = __syncthreads_or(some_logs) != 0;
   stats.fill_tables(map);
   copies_done<0>();
