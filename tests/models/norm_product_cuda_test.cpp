@@ -6,6 +6,7 @@
 #include "catch.hpp"
 #include "distance.hpp"
 #include "ppma/models/attention.hpp"
+#include "ppma/models/block.hpp"
 #include "ppma/nn/state_dict.hpp"
 #include "ppma/ops/activation.hpp"
 #include "ppma/ops/arithmetic.hpp"
@@ -110,6 +111,72 @@ TEST_CASE("norm and products in one kernel give what one after the other gives",
       compare("GELU", gelued, gelu(there.fc1.forward(there.norm.forward(xd))),
               gelu(host.fc1.forward(host.norm.forward(xf))), 4e-3);
   }
+}
+
+TEST_CASE("the hidden map of a few images in one kernel is what its operations give", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  struct Size {
+    i64 batch, height, width, channels;
+    bool tiles;
+  };
+  // Of these a GPU takes those whose tiles are as many as its multiprocessors or somewhat fewer: one
+  // tile of an image, two, four, eight and sixteen. Never: few tiles, many; maps of no whole tiles;
+  // tiles that see more than a block has room for; channels without a kernel.
+  int taken = 0;
+  for (const Size& s :
+       {Size{5, 7, 14, 256, true},   Size{10, 7, 14, 256, true},  Size{12, 7, 14, 256, true},
+        Size{16, 7, 14, 256, true},  Size{20, 7, 14, 256, true},  Size{26, 7, 14, 256, true},
+        Size{7, 14, 14, 256, true},  Size{8, 14, 14, 256, true},  Size{8, 28, 28, 128, true},
+        Size{4, 56, 28, 128, true},  Size{8, 56, 56, 64, true},   Size{32, 14, 56, 64, true},
+        Size{8, 7, 7, 512, true},    Size{1, 7, 14, 256, false},  Size{90, 14, 14, 256, false},
+        Size{8, 14, 15, 256, false}, Size{8, 14, 14, 128, false}, Size{4, 28, 28, 256, false},
+        Size{128, 7, 14, 64, false}, Size{16, 7, 14, 96, false}}) {
+    INFO("batch " << s.batch << ", " << s.height << " x " << s.width << ", channels "
+                  << s.channels);
+    const i64 hidden = 3 * s.channels;
+    const StageConfig c{s.channels, s.channels / 32,    hidden, true, false,
+                        1e-5,       MaskKind::polyline, true};
+    Rng rng(3);
+    const auto drawn_layers = [&] {
+      Rng same(11);
+      Layers l = drawn(c);
+      FeedForward f(s.channels, hidden, true, same);
+      f.fc1 = l.fc1, set_trainable(f, false);
+      f.dwconv->bias.copy_from(Tensor::randn({hidden}, same, 0.3));
+      f.fc2.bias.copy_from(Tensor::randn({s.channels}, same, 0.3));
+      return std::pair{l.norm, f};
+    };
+    auto [norm, host] = drawn_layers();
+    auto [norm_there, there] = drawn_layers();
+    to(there, Device::cuda), to(norm_there, Device::cuda);
+    narrow_weights(there, DType::bf16);
+    const Tensor x = cast(Tensor::randn({s.batch, s.height, s.width, s.channels}, rng),
+                          DType::bf16),
+                 xd = x.to(Device::cuda), xf = cast(x, DType::f32);
+    const auto wide = [](const Tensor& t) { return cast(t.to(Device::cpu), DType::f64); };
+    const auto map = [](const Tensor& in, const LayerNorm& n, const FeedForward& f) {
+      const Tensor h = gelu(f.fc1.forward(n.forward(in)));
+      return f.dwconv->forward(h, h);
+    };
+    const Tensor one = norm_linear_gelu_conv(xd, norm_there, there.fc1, *there.dwconv);
+    CHECK((s.tiles || !one.defined()));
+    taken += one.defined();
+    CHECK(!norm_linear_gelu_conv(xf, norm, host.fc1, *host.dwconv).defined());
+    if (one.defined()) {
+      CHECK(distance(wide(one), wide(map(xd, norm_there, there))) <= 6e-3);
+      CHECK(distance(wide(one), wide(map(xf, norm, host))) <= 6e-3);
+      const Tensor again = norm_linear_gelu_conv(xd, norm_there, there.fc1, *there.dwconv);
+      CHECK(distance(wide(one), wide(again)) == 0);
+    }
+    // what follows, by itself or not
+    CHECK(distance(wide(there.forward(xd, norm_there, xd)), wide(host.forward(xf, norm, xf))) <=
+          6e-3);
+    // nothing is recorded of it
+    Linear recorded = there.fc1;
+    recorded.weight = parameter(there.fc1.weight.clone());
+    CHECK(!norm_linear_gelu_conv(xd, norm_there, recorded, *there.dwconv).defined());
+  }
+  CHECK(taken > 0);
 }
 
 TEST_CASE("gradients through norm and products in one kernel", "[cuda]") {

@@ -78,6 +78,18 @@ TEST_CASE("cuda: depthwise rows streamed through shared memory", "[cuda]") {
   check_bf16(plain, {{1, 5, 3, 64}, {64, 1, 5, 5}, {64}});
 }
 
+TEST_CASE("cuda: depthwise convolution of a few images by tiles", "[cuda]") {
+  const auto plain = [](In x) { return depthwise_conv2d(x[0], x[1]); };
+  const auto with_x = [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[0]); };
+  const auto with_other = [](In x) { return depthwise_conv2d(x[0], x[1], x[2], x[0] * x[0]); };
+  check_bf16(with_x, {{8, 14, 14, 256}, {256, 1, 3, 3}, {256}});
+  check_bf16(plain, {{23, 14, 14, 64}, {64, 1, 3, 3}});
+  check_bf16(with_other, {{6, 28, 28, 64}, {64, 1, 3, 3}, {64}});
+  check_bf16(with_other, {{3, 28, 42, 128}, {128, 1, 5, 5}, {128}});
+  check_bf16(with_x, {{2, 14, 70, 192}, {192, 1, 5, 5}, {192}});
+  check_bf16(with_other, {{8, 56, 56, 64}, {64, 1, 5, 5}, {64}});
+}
+
 TEST_CASE("cuda: all gradients of a depthwise convolution in one pass", "[cuda]") {
   const auto around = [](In x) {
     return depthwise_conv2d(x[0], x[1], x[2], [&] { return x[0] * x[0]; });

@@ -83,7 +83,8 @@ inline const cudaDeviceProp& device() {
 /// Launches a kernel all of whose blocks call wait(): behind another one of these it starts before
 /// that has ended (from sm_90 on), and what it does until wait() costs no time. Until then it may
 /// read what no kernel behind the last ordinary launch has written, such as the parameters of a
-/// network, and nothing else.
+/// network, and nothing else. Where every block can have a multiprocessor, there it asks for more
+/// than half of the shared memory: those that come early would share the first that are free.
 template <class... Parameters, class... Arguments>
 void launch(const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block,
             std::size_t shared, const Arguments&... arguments) {
@@ -95,6 +96,16 @@ void launch(const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block
   how.stream = detail::stream(), how.attrs = &early;
   const bool behind_another = detail::overtaken().exchange(how.stream) == how.stream;
   how.numAttrs = behind_another && device().major >= 9 ? 1 : 0;
+  const std::size_t half = device().sharedMemPerMultiprocessor / 2,
+                    blocks = std::size_t{grid.x} * grid.y * grid.z;
+  if (how.numAttrs > 0 && shared < half &&
+      blocks <= static_cast<std::size_t>(device().multiProcessorCount)) {
+    require(
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(half)),
+        op);
+    how.dynamicSmemBytes = half;
+  }
   require(cudaLaunchKernelEx(&how, kernel, static_cast<Parameters>(arguments)...), op);
 }
 

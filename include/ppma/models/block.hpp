@@ -126,6 +126,9 @@ Tensor FeedForward::forward(const Tensor& x, const Tensor& add) const {
 }
 
 Tensor FeedForward::forward(const Tensor& x, const LayerNorm& norm, const Tensor& add) const {
+  if (dwconv)
+    if (const Tensor z = norm_linear_gelu_conv(x, norm, fc1, *dwconv); z.defined())
+      return fc2.forward(z, add);
   if (const Tensor h = norm_linear_gelu(x, norm, fc1); h.defined())
     return fc2.forward(dwconv ? dwconv->forward(h, h) : h, add);
   return from_hidden(norm_linear(x, norm, to_hidden()), add);

@@ -28,6 +28,11 @@ PPMA_API Tensor norm_linear(const Tensor& x, const LayerNorm& norm, const Linear
 /// recorded of. Undefined elsewhere, where GELU is better part of what follows.
 PPMA_API Tensor norm_linear_gelu(const Tensor& x, const LayerNorm& norm, const Linear& to);
 
+/// conv(h) + h with h = gelu(norm_linear(x, norm, to)), where that is one kernel: of so few images
+/// on a GPU that they fill it once, and that nothing is recorded of. Undefined elsewhere.
+PPMA_API Tensor norm_linear_gelu_conv(const Tensor& x, const LayerNorm& norm, const Linear& to,
+                                      const DepthwiseConv2d& conv);
+
 }  // namespace ppma::inline PPMA_ABI
 
 // Kernels on the GPU alone: a source that nvcc compiles there.
@@ -47,6 +52,7 @@ PPMA_API Tensor norm_linear_gelu(const Tensor& x, const LayerNorm& norm, const L
 
 #if PPMA_CUDA
 #include "ppma/kernels/cpu/decay.hpp"
+#include "ppma/kernels/cuda/feed_forward.cuh"
 #include "ppma/kernels/cuda/norm_decay.cuh"
 #include "ppma/kernels/cuda/norm_product_run.cuh"
 #endif
@@ -110,6 +116,15 @@ inline bool multiplies_normed(const Tensor& x, const LayerNorm& norm, const Thre
 // Whether they are the three parts of one layer.
 inline bool triples(const Tensor& x, const Linear& to) {
   return to.weight.defined() && x.rank() == 4 && to.weight.shape() == Shape{3 * x.dim(3), x.dim(3)};
+}
+
+// Whether a convolution of c channels has 3 x 3 taps and a bias, in float on the GPU.
+inline bool fits_beside(const DepthwiseConv2d& conv, i64 c) {
+  const auto fits = [](const Tensor& t, const Shape& shape) {
+    return t.defined() && t.shape() == shape && t.dtype() == DType::f32 &&
+           t.device() == Device::cuda;
+  };
+  return fits(conv.weight, {c, 1, 3, 3}) && fits(conv.bias, {c});
 }
 
 // A layer's parameters beside bf16 tokens.
@@ -224,6 +239,31 @@ Tensor norm_linear_gelu([[maybe_unused]] const Tensor& x, [[maybe_unused]] const
     const detail::NarrowLayer layer(to);
     kernels::norm_gelu(Cuda{}, detail::norm_products(x, norm, layer, y.data<bf16>()), c);
     return y;
+  }
+#endif
+  return Tensor();
+}
+
+Tensor norm_linear_gelu_conv([[maybe_unused]] const Tensor& x,
+                             [[maybe_unused]] const LayerNorm& norm,
+                             [[maybe_unused]] const Linear& to,
+                             [[maybe_unused]] const DepthwiseConv2d& conv) {
+#if PPMA_CUDA
+  if (detail::triples(x, to) && detail::beside(x, norm, {&to, &to, &to}) &&
+      detail::fits_beside(conv, 3 * x.dim(3)) &&
+      kernels::maps_hidden(x.dim(0), x.dim(1), x.dim(2), x.dim(3)) &&
+      !needs_grad({x, norm.weight, norm.bias, to.weight, to.bias, conv.weight, conv.bias})) {
+    const i64 c = x.dim(3);
+    Tensor z = Tensor::empty({x.dim(0), x.dim(1), x.dim(2), 3 * c}, x.dtype(), x.device());
+    const detail::NarrowLayer layer(to);
+    kernels::HiddenMap p{};
+    p.h = static_cast<int>(x.dim(1)), p.w = static_cast<int>(x.dim(2)), p.x = x.data<bf16>();
+    p.gamma = norm.weight.data<float>(), p.beta = norm.bias.data<float>();
+    p.eps = static_cast<float>(norm.eps);
+    p.w1 = layer.weight.data<bf16>(), p.b1 = layer.bias.data<bf16>();
+    p.taps = conv.weight.data<float>(), p.b = conv.bias.data<float>(), p.z = z.data<bf16>();
+    kernels::hidden_map(Cuda{}, p, x.dim(0), c);
+    return z;
   }
 #endif
   return Tensor();

@@ -24,8 +24,9 @@ struct Apply {
 
 inline constexpr int apply_threads = 128;
 
-template <int D, int NT, bool two>
-__global__ void __launch_bounds__(apply_threads)
+/// Of twice apply_threads four blocks are to fit on a multiprocessor.
+template <int D, int NT, bool two, int threads>
+__global__ void __launch_bounds__(threads, threads == apply_threads ? 1 : 4)
     apply(Lines s, const bf16* q, const bf16* k, const float* log_decay, Apply to) {
   extern __shared__ __align__(16) unsigned char memory[];
   bf16* const queries = reinterpret_cast<bf16*>(memory);
@@ -87,19 +88,31 @@ void run_apply(const AttentionArgs<bf16>& in, const polyline_gpu::LineOrders& or
   const AttentionShape& x = in.shape;
   with_length(along_rows ? x.width : x.height, [&](auto length) {
     constexpr int NT = decltype(length)::value;
-    const auto run = [&](auto kernel, int tiles) {
+    const auto run = [&](auto both, int tiles) {
+      constexpr bool two = decltype(both)::value;
       const Lines s = lines<D, NT>(x, along_rows, orders, apply_threads / 32, tiles, 0, 1);
       const int bytes = shared_bytes<D, NT>(s, tiles, 0, 1);
-      if (bytes > 48 * 1024) detail::allow_shared(kernel, bytes, "criss_cross_attention");
       const dim3 blocks(static_cast<unsigned>(x.batch * s.count), static_cast<unsigned>(s.groups));
-      cuda::launch("criss_cross_attention", kernel, blocks, apply_threads,
-                   static_cast<std::size_t>(bytes), s, in.q, in.k,
-                   along_rows ? in.log_alpha : in.log_beta, to);
+      const auto launch = [&](auto threads) {
+        const auto kernel = apply<D, NT, two, decltype(threads)::value>;
+        if (bytes > 48 * 1024) detail::allow_shared(kernel, bytes, "criss_cross_attention");
+        cuda::launch("criss_cross_attention", kernel, blocks, decltype(threads)::value,
+                     static_cast<std::size_t>(bytes), s, in.q, in.k,
+                     along_rows ? in.log_alpha : in.log_beta, to);
+      };
+      if constexpr (D <= 32 && NT < 8) {
+        // Three or four blocks a multiprocessor leave it room for twice as many warps in each.
+        const i64 all = x.batch * s.count * s.groups,
+                  processors = cuda::device().multiProcessorCount;
+        if (all > 2 * processors && all <= 4 * processors)
+          return launch(std::integral_constant<int, 2 * apply_threads>{});
+      }
+      launch(std::integral_constant<int, apply_threads>{});
     };
     if (to.x1)
-      run(apply<D, NT, true>, 4);
+      run(std::true_type{}, 4);
     else
-      run(apply<D, NT, false>, 3);
+      run(std::false_type{}, 3);
   });
 }
 

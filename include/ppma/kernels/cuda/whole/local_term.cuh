@@ -1,7 +1,9 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
 // A depthwise convolution of the values that small.cuh adds to its results: the map's values lie in
-// the block's shared memory, and a lane reads there what is around its cells.
+// the block's shared memory, and its threads walk down their columns there.
+
+#include <utility>
 
 #include "ppma/kernels/cuda/whole/pieces.cuh"
 
@@ -35,47 +37,57 @@ __device__ __forceinline__ void copy_taps(const LocalTerm& local, int channel0, 
 template <int D>
 inline constexpr int term_pitch = D + 8;
 
-/// The local terms of a group's 16 cells into `terms`, by the `splits` warps of its owner: a lane
-/// has eight channels of `each` neighbours, which share most of what they see.
-template <int D, int splits, class Map>
-__device__ __forceinline__ void local_terms(const Map& map, const float* taps, int group,
+/// The local terms of `lines` lines of the map, from `first` on, into `terms` (lines, padded
+/// cells, term_pitch), by all threads of the block: one has two channels of a column and walks
+/// down, with k unfinished sums. Padding gets none: what is added there nobody stores.
+template <int D, class Map>
+__device__ __forceinline__ void local_terms(const Map& map, const float* taps, int first, int lines,
                                             float* terms) {
-  constexpr int k = LocalTerm::k, pieces = D / 8,
-                each = pieces > 2 * splits ? pieces / 2 / splits : 1;
-  const int unit = map.part * 32 + map.lane, c = unit % pieces * 8, first = unit / pieces * each,
-            line = group * Map::lines_a_group + first / Map::padded, at = first % Map::padded;
-  if (first >= 16) return;
-  float v[each][8];
+  constexpr int k = LocalTerm::k, pairs = D / 2;
+  for (int i = static_cast<int>(threadIdx.x); i < pairs * map.length;
+       i += static_cast<int>(blockDim.x)) {
+    const int c = i % pairs * 2, column = i / pairs;
+    float w[LocalTerm::taps][2], bias[2], sum[k][2] = {};
+    int offset[k];  // from the line's first cell; negative: beside the map
 #pragma unroll
-  for (int i = 0; i < each; ++i) load_pack<8>(taps + LocalTerm::taps * D + c, v[i]);
-#pragma unroll 1
-  for (int ky = 0; ky < k; ++ky) {
-    const int l = line + ky - k / 2;
-    if (l < 0 || l >= map.lines) continue;
-    uint4 raw[each + k - 1];
-#pragma unroll
-    for (int x = 0; x < each + k - 1; ++x) {
-      const int column = at + x - k / 2;
-      raw[x] = column >= 0 && column < map.length
-                   ? *reinterpret_cast<const uint4*>(map.tokens +
-                                                     Map::place(1, l * Map::padded + column, c))
-                   : uint4{};
-    }
+    for (int t = 0; t < LocalTerm::taps; ++t) load_pack<2>(taps + t * D + c, w[t]);
+    load_pack<2>(taps + LocalTerm::taps * D + c, bias);
 #pragma unroll
     for (int kx = 0; kx < k; ++kx) {
-      float w[8];
-      load_pack<8>(taps + (ky * k + kx) * D + c, w);
-#pragma unroll
-      for (int i = 0; i < each; ++i) {
-        float seen[8];
-        load_pack<8>(reinterpret_cast<const bf16*>(&raw[i + kx]), seen);
-#pragma unroll
-        for (int e = 0; e < 8; ++e) v[i][e] = ::fmaf(seen[e], w[e], v[i][e]);
-      }
+      const int x = column + kx - k / 2;
+      offset[kx] = x >= 0 && x < map.length ? Map::place(0, x, c / 8 * 8) + c % 8 : -1;
     }
-  }
+    // Line first + n - k / 2 with n mod k = J: results of the lines n - ky see it.
+    const auto step = [&](auto index, int n) {
+      constexpr int J = decltype(index)::value;
+      const int line = first + n - k / 2;
+      const bool there = line >= 0 && line < map.lines;
+      const bf16* const from = map.tokens + Map::place(1, line * Map::padded, 0);
+      unsigned raw[k];
 #pragma unroll
-  for (int i = 0; i < each; ++i) store_pack<8>(terms + (first + i) * term_pitch<D> + c, v[i]);
+      for (int kx = 0; kx < k; ++kx)
+        raw[kx] =
+            there && offset[kx] >= 0 ? *reinterpret_cast<const unsigned*>(from + offset[kx]) : 0u;
+#pragma unroll
+      for (int ky = 0; ky < k; ++ky) {
+        float(&s)[2] = sum[(J - ky + k) % k];
+        if (ky == 0) s[0] = bias[0], s[1] = bias[1];
+#pragma unroll
+        for (int kx = 0; kx < k; ++kx) {
+          s[0] = ::fmaf(__uint_as_float(raw[kx] << 16), w[ky * k + kx][0], s[0]);
+          s[1] = ::fmaf(__uint_as_float(raw[kx] & 0xffff0000u), w[ky * k + kx][1], s[1]);
+        }
+      }
+      if (n >= k - 1)
+        store_pack<2>(terms + ((n - k + 1) * Map::padded + column) * term_pitch<D> + c,
+                      sum[(J + 1) % k]);
+    };
+    for (int n = 0; n < lines + k - 1; n += k) [&]<int... J>(std::integer_sequence<int, J...>) {
+        ((n + J < lines + k - 1 ? (step(std::integral_constant<int, J>{}, n + J), true) : false) &&
+         ...);
+      }
+    (std::make_integer_sequence<int, k>{});
+  }
 }
 /// sum (16, D) += these, as products have their results.
 template <int D>

@@ -16,7 +16,7 @@
 //
 // Queries and keys may come as they leave their products: they are turned (rotary positions) where
 // they lie in shared memory. A convolution of the values may be added, the network's local term
-// (local_term.cuh). With several warps a group each has some of its cells.
+// (local_term.cuh): all warps make that of the block's lines before they begin.
 //
 // r must not come from scores that the mask removes, or the sums might vanish: it is the owner's
 // own score less 30, which no mask weakens (both paths give it 1). A sum is then at least e^30, and
@@ -112,7 +112,8 @@ __global__ void __launch_bounds__(32 * splits * most, splits > 1 ? 1 : forward_b
   const i64 head = blockIdx.y, base = g.base(head);
   const Map map(g, whole_attention_memory, splits);
   float* const taps = map.rest() + map.owners * (splits - 1) * Map::joined * 32;
-  float* const terms = taps + (LocalTerm::taps + 1) * D + map.owner * term_pitch<D> * 16;
+  float *const terms = taps + (LocalTerm::taps + 1) * D, *const own_terms =
+                                                             terms + map.owner * term_pitch<D> * 16;
   if (local.w != nullptr)
     copy_taps<D>(local, static_cast<int>(head % g.heads) * g.head_width, g.head_width, taps);
   cuda::wait();
@@ -126,6 +127,10 @@ __global__ void __launch_bounds__(32 * splits * most, splits > 1 ? 1 : forward_b
   copies_done<0>();
   if (turn.cosine != nullptr) map.template turn<2>(g, turn);
   __syncthreads();
+  if (local.w != nullptr) {  // of no more groups than owners
+    local_terms<D>(map, taps, begin * Map::lines_a_group, map.owners * Map::lines_a_group, terms);
+    __syncthreads();
+  }
   const unsigned rows = map.rows_at(), squares = map.squares_at();
   const float zero[4] = {};
   // Of both sums at once: the first in even columns, the second in odd ones.
@@ -192,7 +197,6 @@ __global__ void __launch_bounds__(32 * splits * most, splits > 1 ? 1 : forward_b
         }
       }
     };
-    if (local.w != nullptr) local_terms<D, splits>(map, taps, group, terms);
     own_scores(map, group, query, rows, top1);
 #pragma unroll
     for (int r = 0; r < 2; ++r) top1[r] = top2[r] = top1[r] * log2_e - headroom;
@@ -240,10 +244,7 @@ __global__ void __launch_bounds__(32 * splits * most, splits > 1 ? 1 : forward_b
           out1[s][e] *= factor1, out2[s][e] = share1 * out1[s][e] + factor2 * out2[s][e];
     }
     if (y1 != nullptr) map.template store_group<2>(g, y1 + base, group, out1);
-    if (local.w != nullptr) {
-      __syncwarp();
-      add_terms<D>(terms, map.lane, out2);
-    }
+    if (local.w != nullptr) add_terms<D>(own_terms, map.lane, out2);
     map.template store_group<2>(g, y + base, group, out2);
   }
 }

@@ -24,7 +24,8 @@ void with_small(const Lines& g, F&& f) {
 }
 
 /// Of few heads two warps share a group's keys, where every block has a multiprocessor to itself;
-/// of more a block has one group a warp, or several. local.w and turn.cosine may be null.
+/// of more a block has one group a warp, or several. local.w and turn.cosine may be null; local.w
+/// is, where there are more heads than multiprocessors.
 template <std::same_as<bf16> T>
 void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const T* v,
                        const float* log_a, const float* log_b, float share1, float share2,
@@ -41,13 +42,8 @@ void run_small_forward(const Lines& g, i64 heads, const T* q, const T* k, const 
       const bool few = heads * rounds_of(owners) <= blocks;
       if (by > 1 && !few) return false;
       const auto f = small_forward<D, WT, by, most>;
-      const int needed = Map::bytes(g, 1) + join_bytes<D, by>(owners, local.w != nullptr),
+      const int bytes = Map::bytes(g, 1) + join_bytes<D, by>(owners, local.w != nullptr),
                 rounds = few ? rounds_of(owners) : 1;
-      // Where every block can have a multiprocessor to itself it asks for more than half of the
-      // shared memory. Else, as blocks come while the kernel ahead still has some (cuda::wait()),
-      // they share the first multiprocessors that are free.
-      const auto half = static_cast<int>(cuda::device().sharedMemPerMultiprocessor / 2);
-      const int bytes = heads * rounds <= processors ? std::max(needed, half) : needed;
       allow_shared(f, bytes, "whole_attention");
       cuda::launch("whole_attention", f,
                    dim3(static_cast<unsigned>(rounds), static_cast<unsigned>(heads)),
