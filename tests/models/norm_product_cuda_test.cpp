@@ -55,17 +55,30 @@ TEST_CASE("norm and products in one kernel give what one after the other gives",
   };
   // Less than a tile of rows, a few tiles, more than there are blocks; heads of 8 to 64 channels;
   // channels for which there is no such kernel, of which attention turns queries and keys.
-  for (const Size& s :
-       {Size{1, 3, 5, 64, 4, MaskKind::polyline},     Size{44, 14, 14, 128, 4, MaskKind::polyline},
-        Size{1, 190, 191, 64, 4, MaskKind::polyline}, Size{1, 190, 91, 128, 2, MaskKind::polyline},
-        Size{3, 7, 9, 64, 8, MaskKind::polyline},     Size{3, 7, 9, 64, 2, MaskKind::none},
-        Size{131, 7, 9, 128, 4, MaskKind::rmt},       Size{300, 5, 6, 128, 4, MaskKind::shared},
-        Size{2, 5, 6, 128, 4, MaskKind::polyline},    Size{2, 5, 6, 256, 8, MaskKind::polyline},
-        Size{2, 14, 14, 256, 8, MaskKind::polyline},  Size{1, 7, 7, 512, 16, MaskKind::polyline},
-        Size{2, 7, 7, 512, 16, MaskKind::polyline},   Size{2, 5, 6, 48, 3, MaskKind::polyline},
-        Size{15, 14, 14, 256, 8, MaskKind::polyline}, Size{62, 7, 7, 512, 16, MaskKind::rmt},
-        Size{8, 28, 28, 128, 4, MaskKind::polyline},  Size{3, 23, 21, 128, 4, MaskKind::none},
-        Size{8, 14, 14, 256, 8, MaskKind::polyline},  Size{41, 7, 5, 256, 4, MaskKind::none}}) {
+  for (const Size& s : {Size{1, 3, 5, 64, 4, MaskKind::polyline},
+                        Size{44, 14, 14, 128, 4, MaskKind::polyline},
+                        Size{1, 190, 191, 64, 4, MaskKind::polyline},
+                        Size{1, 190, 91, 128, 2, MaskKind::polyline},
+                        Size{3, 7, 9, 64, 8, MaskKind::polyline},
+                        Size{3, 7, 9, 64, 2, MaskKind::none},
+                        Size{131, 7, 9, 128, 4, MaskKind::rmt},
+                        Size{300, 5, 6, 128, 4, MaskKind::shared},
+                        Size{2, 5, 6, 128, 4, MaskKind::polyline},
+                        Size{2, 5, 6, 256, 8, MaskKind::polyline},
+                        Size{2, 14, 14, 256, 8, MaskKind::polyline},
+                        Size{1, 7, 7, 512, 16, MaskKind::polyline},
+                        Size{2, 7, 7, 512, 16, MaskKind::polyline},
+                        Size{2, 5, 6, 48, 3, MaskKind::polyline},
+                        Size{15, 14, 14, 256, 8, MaskKind::polyline},
+                        Size{62, 7, 7, 512, 16, MaskKind::rmt},
+                        Size{8, 28, 28, 128, 4, MaskKind::polyline},
+                        Size{3, 23, 21, 128, 4, MaskKind::none},
+                        Size{8, 14, 14, 256, 8, MaskKind::polyline},
+                        Size{41, 7, 5, 256, 4, MaskKind::none},
+                        Size{44, 14, 14, 128, 16, MaskKind::polyline},
+                        Size{44, 14, 15, 128, 8, MaskKind::polyline},
+                        Size{70, 14, 14, 64, 8, MaskKind::polyline},
+                        Size{70, 15, 15, 64, 1, MaskKind::polyline}}) {
     INFO("batch " << s.batch << ", " << s.height << " x " << s.width << ", channels " << s.channels
                   << ", heads " << s.heads << ", mask " << mask_of(s.mask).name);
     StageConfig c{s.channels, s.heads, 3 * s.channels, true, false, 1e-5, s.mask, true};

@@ -3,6 +3,8 @@
 
 #if PPMA_TEST_GPU
 
+#include <cmath>
+
 #include "catch.hpp"
 #include "polyline/help.hpp"
 #include "ppma/models/attention.hpp"
@@ -79,6 +81,32 @@ TEST_CASE("a layer norm with log decays on the GPU gives what the two operations
               (dtype == DType::bf16 ? 1e-2 : 10 * tolerance));
       }
     }
+}
+
+TEST_CASE("beside a norm log decays' factors overflow or vanish as without", "[cuda]") {
+  if (!cuda::available()) PPMA_SKIP("no GPU");
+  const std::vector<double> a_log{200, 100, 90, 88, 1, -80, -200, -1e3},
+      bias{-120, -60, 3, -20, 1, -5, 5, 1e30};
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const i64 C = 256;
+    const auto on_gpu = [](const Tensor& t, DType as) { return cast(t, as).to(Device::cuda); };
+    const Tensor x = on_gpu(polyline_test::random({3, 5, 7, C}, 1), dtype),
+                 w = on_gpu(polyline_test::random({C}, 2), DType::f32),
+                 b = on_gpu(polyline_test::random({C}, 3), DType::f32),
+                 dt_weight = on_gpu(polyline_test::random({2, 32}, 4, 0.3), DType::f32),
+                 dt_bias = on_gpu(Tensor::from(bias, {8}), DType::f32),
+                 factors = on_gpu(Tensor::from(a_log, {8}), DType::f32);
+    const NormedTokens one = layer_norm_log_decay(x, w, b, 1e-6, dt_weight, dt_bias, factors);
+    REQUIRE(one.log_decays.defined());
+    const std::vector<double>
+        got = one.log_decays.to(Device::cpu).to_vector<double>(),
+        want = log_decay(one.x, dt_weight, dt_bias, factors).to(Device::cpu).to_vector<double>();
+    REQUIRE(got.size() == want.size());
+    i64 apart = 0;
+    for (std::size_t i = 0; i < got.size(); ++i)
+      apart += !(got[i] == want[i] || std::fabs(got[i] - want[i]) <= 5e-5 * std::fabs(want[i]));
+    CHECK(apart == 0);
+  }
 }
 
 #endif

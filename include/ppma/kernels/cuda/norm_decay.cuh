@@ -23,6 +23,22 @@ __device__ __forceinline__ float softplus_fast(float t) {
   return ::fmaf(2 * u, series, ::fmaxf(t, 0.f));
 }
 
+/// Each t becomes its any_log_decay(), with factor = e^exponent. One branch for all, so that they
+/// are worked out side by side.
+template <int N>
+__device__ __forceinline__ void log_decays_fast(float exponent, float factor, float (&t)[N]) {
+  float s[N];
+#pragma unroll
+  for (int i = 0; i < N; ++i) s[i] = softplus_fast(t[i]);
+  if (factor > 1e-30f && factor < 1e30f) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) t[i] = -factor * s[i];
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i) t[i] = any_log_decay(exponent, factor, t[i], s[i]);
+  }
+}
+
 /// The log decays of a token's pack of channels; the packs of a head are neighbouring lanes. Lanes
 /// exchange what they have of the two: even ones end with alpha's, odd ones with beta's.
 template <class T, int V>
@@ -101,56 +117,82 @@ DecaysOfRow<T, pack_width<T>> decays_of_row(const DecayShape& s, const acc_t<T>*
   return decays;
 }
 
-/// The same of a tile of tokens. What each pack has of the sums waits in shared memory, and all
-/// logs are made at once, four neighbours a thread: no token waits for another's, and they leave
-/// in whole lines.
-template <int tile>
+/// What a lane has of the sums of 16 tokens and four heads: from the weights' first terms, from the
+/// others.
+struct SumsOfTile {
+  float of[2][4] = {};
+};
+/// The same by a product on the tensor cores, for tokens of C channels in shared memory: a head has
+/// two columns of weights, which are 0 for the other heads' channels, and the columns of four heads
+/// are one product's. A weight is the sum of three bf16 numbers, as exact as a float; a lane ends
+/// with both logs of a head for two tokens.
+template <int C>
 struct DecaysOfTile : DecaysOfRow<bf16, 8> {
   explicit DecaysOfTile(const DecaysOfRow<bf16, 8>& of) : DecaysOfRow<bf16, 8>(of) {}
 
-  // Sums of a tile: (2, packs of all channels, apart); those of two packs begin in other banks.
-  static constexpr int apart = tile + 4;
-
-  /// x: as stored.
-  __device__ __forceinline__ void put(const Pack& p, int token, const float (&x)[8],
-                                      float* sums) const {
-    float z[2] = {};
+  static constexpr int terms = 3, steps = C / 16, of_four = steps * terms * 256;
+  struct alignas(16) Head {
+    float bias, exponent, factor;
+  };
+  __device__ __forceinline__ int fours() const { return (heads + 3) / 4; }  // of heads
+  /// Bytes of shared memory: weights as lanes take them, and what each head's logs are made of.
+  static constexpr int bytes(int heads) {
+    return (heads + 3) / 4 * (of_four + 4 * static_cast<int>(sizeof(Head)));
+  }
+  /// Puts them there; by all threads of the block.
+  __device__ __forceinline__ void keep(unsigned char* to) const {
+    const int first = static_cast<int>(threadIdx.x), all = static_cast<int>(blockDim.x);
+    for (int i = first; i < fours() * steps * 32; i += all) {
+      const int lane = i % 32, head = i / (steps * 32) * 4 + lane / 8, row = lane / 4 % 2,
+                c = i / 32 % steps * 16 + lane % 4 * 2 - head * width;
+      float left[4];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) z[0] += p.weight[0][i] * x[i], z[1] += p.weight[1][i] * x[i];
-    sums += ((p.head << packs_shift) + p.j) * apart + token;
-    sums[0] = z[0], sums[(heads << packs_shift) * apart] = z[1];
+      for (int e = 0; e < 4; ++e) {
+        const int at = c + e % 2 + e / 2 * 8;
+        left[e] = row < rows && at >= 0 && at < width ? w[row * width + at] : 0;
+      }
+#pragma unroll
+      for (int t = 0; t < terms; ++t) {
+        float part[4] = {left[0], left[1], left[2], left[3]};
+        reinterpret_cast<RawElements<bf16, 4>*>(to)[(i / 32 * terms + t) * 32 + lane] =
+            rounded_pack<4>(part);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) left[e] -= part[e];
+      }
+    }
+    for (int i = first; i < heads; i += all)
+      reinterpret_cast<Head*>(to + fours() * of_four)[i] = {b[i], a_log[i], ::exp(a_log[i])};
   }
 
-  /// The logs of tokens first, ..., first + tile - 1, as far as there are `all`; first is a
-  /// multiple of 4. By all threads of the block.
-  __device__ __forceinline__ void write(int first, int all, const float* sums) const {
-    constexpr int fours = tile / 4;
-    const int by = static_cast<int>(tokens.by);
-    for (int i = static_cast<int>(threadIdx.x); i < rows * heads * fours;
-         i += static_cast<int>(blockDim.x)) {
-      const int log = i / fours, local = i % fours * 4, token = first + local,
-                head = log < heads ? log : log - heads;
-      const float exponent = a_log[head], factor = ::exp(exponent);
-      float v[4] = {b[head], b[head], b[head], b[head]};
-      for (int k = 0; k < 1 << packs_shift; ++k) {
-        const float4 z =
-            *reinterpret_cast<const float4*>(sums + ((log << packs_shift) + k) * apart + local);
-        v[0] += z.x, v[1] += z.y, v[2] += z.z, v[3] += z.w;
-      }
-      const bool ordinary = ordinary_decay(factor);
+  /// Adds what 16 channels of the tokens, a left factor, have of the four's sums.
+  __device__ __forceinline__ void add(const unsigned char* kept, int four, int k,
+                                      const unsigned (&a)[4], SumsOfTile& to) const {
+    const uint2* const weights = reinterpret_cast<const uint2*>(kept + four * of_four) +
+                                 k * terms * 32 + static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
-      for (float& z : v)
-        z = ordinary ? -factor * softplus_fast(z)
-                     : any_log_decay(exponent, factor, z, softplus_fast(z));
-      float* const to = y + (log < heads ? 0 : plane);
-      const auto place = [&](int n) { return (tokens(n) * (heads - 1) + head) * by + n; };
-      if (by % 4 == 0) {  // all four are of one image
-        if (token < all) *reinterpret_cast<float4*>(to + place(token)) = {v[0], v[1], v[2], v[3]};
-      } else {
+    for (int t = 0; t < terms; ++t) {
+      const uint2 two = weights[t * 32];
+      multiply(to.of[t > 0], a, two.x, two.y);
+    }
+  }
+  /// The logs of tokens first, ..., first + 15, as far as there are `all`.
+  __device__ __forceinline__ void write(const unsigned char* kept, int four, int first, int all,
+                                        const SumsOfTile& sums) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32, head = four * 4 + lane % 4,
+              by = static_cast<int>(tokens.by);
+    if (head >= heads) return;
+    const Head of = reinterpret_cast<const Head*>(kept + fours() * of_four)[head];
+    float v[4];  // alpha's and beta's of a token, of another
 #pragma unroll
-        for (int k = 0; k < 4; ++k)
-          if (token + k < all) to[place(token + k)] = v[k];
-      }
+    for (int i = 0; i < 4; ++i) v[i] = of.bias + sums.of[1][i] + sums.of[0][i];
+    log_decays_fast(of.exponent, of.factor, v);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int token = first + 8 * h + lane / 4;
+      if (token >= all) continue;
+      float* const to = y + ((tokens(token) * (heads - 1) + head) * by + token);
+      to[0] = v[2 * h];
+      if (rows == 2) to[plane] = v[2 * h + 1];
     }
   }
 };
@@ -185,21 +227,19 @@ struct DecaysOfRows : DecaysOfRow<bf16, 8> {
     share_out<2, 2>(z);
     first += p.j / 2 * mine;
     if (!there || p.j % 2 >= rows) return;
-    const bool ordinary = ordinary_decay(p.factor);
+    float v[mine];
 #pragma unroll
-    for (int i = 0; i < mine; ++i) {
-      const float t = z[i] + p.bias, s = softplus_fast(t);
-      z[i] = ordinary ? -p.factor * s : any_log_decay(p.exponent, p.factor, t, s);
-    }
+    for (int i = 0; i < mine; ++i) v[i] = z[i] + p.bias;
+    log_decays_fast(p.exponent, p.factor, v);
     const int by = static_cast<int>(tokens.by);
     float* const to = y + p.j % 2 * plane;
     const auto place = [&](int n) { return (tokens(n) * (heads - 1) + p.head) * by + n; };
     if (mine == 2 && by % 2 == 0) {  // both are of one image
-      if (first < all) *reinterpret_cast<float2*>(to + place(first)) = {z[0], z[1]};
+      if (first < all) *reinterpret_cast<float2*>(to + place(first)) = {v[0], v[mine - 1]};
     } else {
 #pragma unroll
       for (int i = 0; i < mine; ++i)
-        if (first + i < all) to[place(first + i)] = z[i];
+        if (first + i < all) to[place(first + i)] = v[i];
     }
   }
 };

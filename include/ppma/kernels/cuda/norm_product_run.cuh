@@ -108,19 +108,20 @@ inline void norm_products(Cuda, const NormProducts& p, i64 c, const DecayShape& 
     cuda::launch("norm_products", kernel, static_cast<unsigned>(stay), norm_product::threads<C>,
                  static_cast<std::size_t>(bytes), p, after);
   };
-  const auto with_c = [&](auto turns, const auto& after) {
-    if (c == 64)
-      run(std::integral_constant<int, 64>{}, turns, after);
-    else
-      run(std::integral_constant<int, 128>{}, turns, after);
+  constexpr std::integral_constant<int, 64> c64;
+  constexpr std::integral_constant<int, 128> c128;
+  const auto decays = [&] { return decays_of_row<bf16>(s, dt_weight, dt_bias, a_log, logs); };
+  const auto bare = [&](auto turns) {
+    c == 64 ? run(c64, turns, NothingMore{}) : run(c128, turns, NothingMore{});
   };
-  if (logs && p.cosine)
-    with_c(std::true_type{},
-           norm_product::Decays(decays_of_row<bf16>(s, dt_weight, dt_bias, a_log, logs)));
-  else if (p.cosine)
-    with_c(std::true_type{}, NothingMore{});
+  if (!p.cosine)
+    bare(std::false_type{});
+  else if (!logs)
+    bare(std::true_type{});
+  else if (c == 64)
+    run(c64, std::true_type{}, norm_product::Decays<64>(decays()));
   else
-    with_c(std::false_type{}, NothingMore{});
+    run(c128, std::true_type{}, norm_product::Decays<128>(decays()));
 }
 
 }  // namespace ppma::inline PPMA_ABI::kernels
