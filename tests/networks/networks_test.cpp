@@ -31,8 +31,8 @@ TEST_CASE("networks: logits and every gradient are PyTorch's", "[networks]") {
         const Tensor gradient = get(want.file.tensors, "grad." + f.name);
         REQUIRE(f.tensor.grad().defined());
         CHECK(f.tensor.grad().shape() == gradient.shape());
-        if (models_test::norm(gradient) > 1e-12)
-          CHECK(distance(f.tensor.grad(), gradient) < (f32 ? 1e-4 : 1e-6));
+        if (models_test::norm(gradient) > 1e-12)  // f32: what a sum of its order loses
+          CHECK(distance(f.tensor.grad(), gradient) < (f32 ? 2e-4 : 1e-6));
         else  // 0 but for rounding: the bias before a batch norm
           CHECK(models_test::norm(f.tensor.grad()) < (f32 ? 1e-5 : 1e-12));
         ++compared;
