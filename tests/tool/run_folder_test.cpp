@@ -85,9 +85,9 @@ TEST_CASE("tool: two processes share the training step that bench times", "[tool
     const auto [first, second] = run_two("bench --train --task " + task + step);
     INFO(first.err);
     REQUIRE(first.code == 0);
-    const Json json = Json::parse(first.out);
-    CHECK(json.at("processes") == 2);
-    CHECK(std::abs(json.at("images_per_s").get<double>() * json.at("ms").get<double>() - 4000) <
+    const Json said = Json::parse(first.out);
+    CHECK(said.at("processes") == 2);
+    CHECK(std::abs(said.at("images_per_s").get<double>() * said.at("ms").get<double>() - 4000) <
           40);  // printed with so many digits
     CHECK(second.code == 0);
     CHECK(second.out.empty());
