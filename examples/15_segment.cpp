@@ -64,7 +64,7 @@ int main() {
               static_cast<long long>(parameter_count(model)),
               static_cast<long long>(parameter_count(model.head)));
 
-  constexpr i64 epochs = 12, batch_size = 16;
+  constexpr i64 epochs = 8, batch_size = 16;
   AdamW optimizer(parameters_of(model, no_decay_rules(0.05)), {.beta2 = 0.98});
   const WarmupCosine schedule{.peak = 3e-3, .warmup = 0.5, .total = epochs};
   const i64 steps = static_cast<i64>(train.size()) / batch_size;

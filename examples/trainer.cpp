@@ -37,7 +37,7 @@ DetectionSet figures(Split split, i64 images) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const DetectionSet train = figures(Split::train, 160), test = figures(Split::test, 60);
+  const DetectionSet train = figures(Split::train, 160), test = figures(Split::test, 40);
 
   MaskRcnn model(mask_rcnn_nano(1, true), 1);
   std::printf("network: %lld parameters, of which %lld in the mask head\n",
@@ -62,9 +62,9 @@ int main(int argc, char** argv) {
     };
   TrainOptions recipe;
   recipe.rules = norm_rules(0.05);
-  recipe.rate = StepSchedule{.rate = 1e-3, .steps = {3}, .warmup = 60};
+  recipe.rate = StepSchedule{.rate = 1e-3, .steps = {2}, .warmup = 60};
   recipe.clip = 10;
-  recipe.epochs = recipe.evaluate_every = 4;  // on images that it never saw, at the end
+  recipe.epochs = recipe.evaluate_every = 3;  // on images that it never saw, at the end
   Trainer trainer(task, recipe);
   double first = 0, last = 0, ap50 = 0;
   trainer.run(batches, {.on_epoch = [&](const EpochRecord<DetectionEvaluation>& r, bool) {

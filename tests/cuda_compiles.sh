@@ -42,11 +42,12 @@ else try "a training step, header-only, without the GPU's instructions" read_and
 functions() { nm -C --defined-only "$@" 2> /dev/null | sed -nE 's/^[0-9a-f]+ T (ppma::compiled::.*)/\1/p' | grep -v '^ppma::compiled::kernels::' | sort -u; }
 # What speaks to the GPU most directly, by both compilers; the rest is compared where it has been built.
 same_functions() {
-  for unit in core transfer nccl; do
-    device -DPPMA_HEADER_ONLY=0 "$root/src/$unit.cpp" -o "cuda_$unit.o" && g++ -std=c++20 -O0 -DPPMA_HEADER_ONLY=0 -I"$root/include" -c "$root/src/$unit.cpp" -o "$unit.o" || return 1
-    functions "$unit.o" > of_cpu && functions "cuda_$unit.o" > of_cuda && [[ -s of_cpu ]] || return 1
-    ! comm -23 of_cpu of_cuda | grep . || return 1
-  done
+  local unit
+  for unit in CORE TRANSFER NCCL; do echo "#define PPMA_DEFINES_$unit"; done > units.cpp
+  for unit in core transfer nccl; do echo "#include \"$root/src/$unit.cpp\""; done >> units.cpp
+  device -DPPMA_HEADER_ONLY=0 units.cpp -o cuda_units.o && g++ -std=c++20 -O0 -DPPMA_HEADER_ONLY=0 -I"$root/include" -c units.cpp -o units.o || return 1
+  functions units.o > of_cpu && functions cuda_units.o > of_cuda && [[ -s of_cpu ]] || return 1
+  ! comm -23 of_cpu of_cuda | grep .
 }
 try "the same functions with and without CUDA" same_functions
 

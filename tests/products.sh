@@ -66,7 +66,17 @@ if [[ -n ${PPMA_BUILT:-} ]]; then
   no_eigen() { ! nm "$library" | grep -E ' [A-Zu] _ZN?K?[0-9]*5Eigen'; }
   try "the library shows no function of Eigen's under Eigen's name" no_eigen
 fi
-without() { g++ $include -O0 both.cpp -o both && says eigen "compiled without Eigen's products"; }
+cat > one.cpp << 'CPP'
+#include <cstdio>
+#include <ppma/ops/matmul.hpp>
+int main() try {
+  return ppma::matmul(ppma::Tensor::ones({64, 64}), ppma::Tensor::ones({64, 64})).dim(0) != 64;
+} catch (const ppma::Error& e) {
+  std::puts(e.what());
+  return 2;
+}
+CPP
+without() { g++ $include -O0 one.cpp -o both && says eigen "compiled without Eigen's products"; }
 try "PPMA_GEMM=eigen in a header-only program without them" without
 
 finish

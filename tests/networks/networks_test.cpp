@@ -25,6 +25,8 @@ TEST_CASE("networks: logits and every gradient are PyTorch's", "[networks]") {
       const Tensor logits = n.forward(want.input(dtype), ctx);
       CHECK(distance(logits, get(want.file.tensors, "logits")) < (f32 ? 1e-5 : 1e-6));
       cross_entropy(logits, get(want.file.tensors, "target")).backward();
+      // VVT's sums cancel: with -O2, which adds in another order than -O3, one was 1.3e-4 off.
+      const double in_float = kind.name == std::string("vvt") ? 2e-4 : 1e-4;
       std::size_t compared = 0;
       for (const Field& f : named_parameters(n)) {
         INFO(f.name);
@@ -32,7 +34,7 @@ TEST_CASE("networks: logits and every gradient are PyTorch's", "[networks]") {
         REQUIRE(f.tensor.grad().defined());
         CHECK(f.tensor.grad().shape() == gradient.shape());
         if (models_test::norm(gradient) > 1e-12)
-          CHECK(distance(f.tensor.grad(), gradient) < (f32 ? 1e-4 : 1e-6));
+          CHECK(distance(f.tensor.grad(), gradient) < (f32 ? in_float : 1e-6));
         else  // 0 but for rounding: the bias before a batch norm
           CHECK(models_test::norm(f.tensor.grad()) < (f32 ? 1e-5 : 1e-12));
         ++compared;

@@ -65,6 +65,7 @@ TEST_CASE("the poly schedule of the published run") {
 }
 
 TEST_CASE("segmentation learns, and a resumed run goes on bit for bit") {
+  if (brief()) PPMA_SKIP("steps of this network that other tests take under the sanitizers");
   const SegmentationSet set = shapes_segmentation({.height = 32, .width = 32, .images = 16});
   const std::string path = (std::filesystem::temp_directory_path() /
                             ("ppma_segment_" + std::to_string(getpid()) + ".safetensors"))
