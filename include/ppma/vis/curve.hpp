@@ -119,7 +119,8 @@ Extent extent_of(const std::vector<Series>& series) {
 }  // namespace detail
 
 Picture curves(const std::vector<Series>& series, const CurveOptions& options) {
-  const auto [xs, points, whole] = detail::extent_of(series);
+  const detail::Extent extent = detail::extent_of(series);
+  const Range &xs = extent.x, &points = extent.y;
   // Lines stay off the frame, but what is never negative begins at zero if it comes near.
   const double slack = 0.05 * (points.high - points.low);
   const Range ys = options.y_range.value_or(Range{
@@ -131,9 +132,9 @@ Picture curves(const std::vector<Series>& series, const CurveOptions& options) {
   const std::vector<double> y_ticks =
       round_ticks(ys.low, ys.high, std::max(2, static_cast<int>(H / 75)));
   const std::vector<double> x_ticks =
-      round_ticks(xs.low, xs.high, std::max(2, static_cast<int>(W / 100)), whole);
+      round_ticks(xs.low, xs.high, std::max(2, static_cast<int>(W / 100)), extent.whole);
   const double y_step = y_ticks.size() > 1 ? y_ticks[1] - y_ticks[0] : 0,
-               x_step = whole                ? 1
+               x_step = extent.whole         ? 1
                         : x_ticks.size() > 1 ? x_ticks[1] - x_ticks[0]
                                              : 0;
   double numbers = 0, names = 0;

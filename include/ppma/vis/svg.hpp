@@ -113,14 +113,15 @@ std::string escape_xml(std::string_view text) {
 
 Svg svg_curves(const std::vector<Series>& series, const CurveOptions& options) {
   using namespace detail;
-  const auto [xs, points, whole] = extent_of(series);
+  const Extent extent = extent_of(series);
+  const Range &xs = extent.x, &points = extent.y;
   std::size_t longest = 0;
   for (const Series& s : series) longest = std::max(longest, code_points(s.name).size());
   const double slack = 0.06 * (points.high - points.low);
   const Range ys = options.y_range.value_or(Range{
       points.low >= 0 && points.low < 6 * slack ? 0.0 : points.low - slack, points.high + slack});
   const std::vector<double> y_ticks = round_ticks(ys.low, ys.high, 5);
-  const std::vector<double> x_ticks = round_ticks(xs.low, xs.high, 6, whole);
+  const std::vector<double> x_ticks = round_ticks(xs.low, xs.high, 6, extent.whole);
   const auto step = [](const std::vector<double>& t) { return t.size() > 1 ? t[1] - t[0] : 0.0; };
   std::size_t digits = 0;
   for (const double v : y_ticks)
@@ -140,7 +141,8 @@ Svg svg_curves(const std::vector<Series>& series, const CurveOptions& options) {
     svg += svg_text(left - 7, py(v) + 4, tick_label(v, step(y_ticks)), "tick", "end");
   }
   for (const double v : x_ticks)
-    svg += svg_text(px(v), bottom + 17, tick_label(v, whole ? 1 : step(x_ticks)), "tick", "middle");
+    svg += svg_text(px(v), bottom + 17, tick_label(v, extent.whole ? 1 : step(x_ticks)), "tick",
+                    "middle");
   svg += svg_line(left, bottom, right, bottom, "axis");
   if (!options.x_label.empty())
     svg += svg_text((left + right) / 2, H - 6, options.x_label, "tick", "middle");

@@ -3,6 +3,7 @@
 // Rotation of pairs of channels by an angle a token.
 
 #include <algorithm>
+#include <cmath>
 
 #include "ppma/core/device.hpp"
 #include "ppma/core/parallel.hpp"
