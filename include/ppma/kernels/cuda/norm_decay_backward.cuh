@@ -28,7 +28,10 @@ namespace detail {
 template <class T, int V, int K>
 struct DecaysBack {
   using A = acc_t<T>;
-  static constexpr int blocks = !std::is_same_v<T, bf16> ? 1 : K == 1 ? 3 : 2;
+  static constexpr int blocks = !std::is_same_v<T, bf16> ? 1
+                                : K == 1                 ? 3
+                                                         : 1,
+                       part = K == 1 || V == 2 ? 2 : 4;
 
   DivideBy tokens;
   int heads, width, rows, plane;  // of a row; logs of alpha before those of beta
@@ -39,6 +42,7 @@ struct DecaysBack {
   struct Lane {
     A log, dlog;   // of the row that was fetched
     A slope = 0;   // dz of this one
+    A z[2];        // alpha's and beta's slopes for the pack in hand
     A a, inverse;  // A of its head, 1 / A
     bool ordinary;
     A db = 0, da = 0;      // sums of its slopes, its share of dA_log's
@@ -54,21 +58,23 @@ struct DecaysBack {
       const int first = static_cast<int>(threadIdx.x) % 32 - lane;
 #pragma unroll
       for (int k = 0; k < K; ++k) {
+        // behind the last channel: any, what comes of it is not read
         const int c = (k * row_width + lane) * V, g = ::min(c / of.width, of.heads - 1);
-        alpha[k] = first + g, j[k] = c - g * of.width;
+        alpha[k] = first + g, j[k] = c % of.width;
       }
-    }
-    /// Whether there is such a pack, and not a gap behind the last.
-    __device__ __forceinline__ bool there(const DecaysBack& of, int k) const {
-      return j[k] < of.width;
     }
   };
 
-  __device__ __forceinline__ void fetch(Lane& own, i64 row, bool there) const {
+  /// dt_weight, (2, width): zeros where alpha's are beta's too.
+  i64 kept() const { return 2 * width; }
+  __device__ __forceinline__ void keep(A* to) const {
+    for (int i = static_cast<int>(threadIdx.x); i < 2 * width; i += 256)
+      to[i] = i < rows * width ? w[i] : A(0);
+  }
+  __device__ __forceinline__ void fetch(Lane& own, int row, bool there) const {
     own.log = own.dlog = 0;
     if (!there || own.from < 0) return;
-    const int n = static_cast<int>(row),
-              at = own.from + tokens(n) * (heads - 1) * static_cast<int>(tokens.by) + n;
+    const int at = own.from + tokens(row) * (heads - 1) * static_cast<int>(tokens.by) + row;
     own.log = logs[at], own.dlog = dlogs[at];
   }
   __device__ __forceinline__ void start(Lane& own) const {
@@ -76,18 +82,21 @@ struct DecaysBack {
                              : extreme_slope(own.a, own.log, own.dlog);
     own.db += own.slope, own.da += decay_term(own.log, own.dlog);
   }
-  __device__ __forceinline__ void add(Lane& own, int k, const A (&xhat)[V], A (&dy)[V]) const {
-    const A z0 = __shfl_sync(all_lanes, own.slope, own.alpha[k]),
-            z1 = rows == 2 ? __shfl_sync(all_lanes, own.slope, own.alpha[k] + heads) : A(0);
-    A w0[V] = {}, w1[V] = {};
-    if (own.there(*this, k)) {
-      load_pack<V>(w + own.j[k], w0);
-      if (rows == 2) load_pack<V>(w + width + own.j[k], w1);
+  __device__ __forceinline__ void add(Lane& own, const A* weights, int k, int from,
+                                      const A (&xhat)[V], A (&dy)[V]) const {
+    if (from == 0) {
+      own.z[0] = __shfl_sync(all_lanes, own.slope, own.alpha[k]);
+      own.z[1] = rows == 2 ? __shfl_sync(all_lanes, own.slope, own.alpha[k] + heads) : A(0);
     }
+    const A z0 = own.z[0], z1 = own.z[1];
+    A w0[part], w1[part];
+    load_pack<part>(weights + own.j[k] + from, w0);
+    load_pack<part>(weights + width + own.j[k] + from, w1);
 #pragma unroll
-    for (int i = 0; i < V; ++i) {
-      dy[i] += z0 * w0[i] + z1 * w1[i];
-      own.sums[0][k][i] += z0 * xhat[i], own.sums[1][k][i] += z1 * xhat[i];
+    for (int i = 0; i < part; ++i) {
+      const A h = xhat[from + i];
+      dy[from + i] += z0 * w0[i] + z1 * w1[i];
+      own.sums[0][k][from + i] += z0 * h, own.sums[1][k][from + i] += z1 * h;
     }
   }
 
@@ -134,7 +143,7 @@ template <class T>
 bool has_layer_norm_log_decay_backward(const DecayShape& s) {
   constexpr int V = pack_width<T>;
   const i64 logs = s.rows * s.heads;
-  return detail::norm_back_in_registers<T>(s.channels()) && s.width % V == 0 &&
+  return detail::norm_back_in_registers<T>(s.batch * s.tokens, s.channels()) && s.width % V == 0 &&
          logs <= detail::row_width(s.channels(), V) && s.batch * s.tokens * logs < (i64{1} << 31);
 }
 
