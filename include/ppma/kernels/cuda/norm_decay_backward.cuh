@@ -28,9 +28,7 @@ namespace detail {
 template <class T, int V, int K>
 struct DecaysBack {
   using A = acc_t<T>;
-  static constexpr int blocks = !std::is_same_v<T, bf16> ? 1
-                                : K == 1                 ? 3
-                                                         : 1,
+  static constexpr int blocks = std::is_same_v<T, bf16> && K == 1 ? 3 : 1,
                        part = K == 1 || V == 2 ? 2 : 4;
 
   DivideBy tokens;
