@@ -108,7 +108,7 @@ TEST_CASE("gradients of a norm's tokens, of their log decays or of both, to the 
                                    polyline_test::random({shape[3]}, 5),
                                    polyline_test::random({shape[3]}, 6, 0.3)};
       for (const Of of : {Of::normed, Of::log_decays, Of::both})
-        for (const std::size_t frozen : {6, 0, 1, 3}) {
+        for (const std::size_t frozen : {6U, 0U, 1U, 3U}) {
           INFO(str(shape) << ", " << to_string(dtype) << ", of " << static_cast<int>(of)
                           << ", without gradient " << frozen);
           const Results one = run(in, dtype, true, of, frozen),

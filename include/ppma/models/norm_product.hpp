@@ -13,9 +13,9 @@ struct NormedTokens {
   Tensor log_decays;  // (2 or 1,B,G,H,W): their log_decay(); undefined: not computed
 };
 
-/// layer_norm(x), x (B,H,W,C). On a GPU with log_decay() of the result, in one pass: the tokens need
-/// not be read again. Nor are they in backward, where it has a kernel for both. Differentiable in
-/// all.
+/// layer_norm(x), x (B,H,W,C). On a GPU with log_decay() of the result, in one pass: the tokens
+/// need not be read again. Nor are they in backward, where it has a kernel for both. Differentiable
+/// in all.
 PPMA_API NormedTokens layer_norm_log_decay(const Tensor& x, const Tensor& w, const Tensor& b,
                                            double eps, const Tensor& dt_weight,
                                            const Tensor& dt_bias, const Tensor& A_log);
@@ -68,9 +68,9 @@ struct DecayParameters {
   const Tensor &weight, &bias, &a_log;  // dt_weight, dt_bias, A_log
 };
 
-// y = layer_norm(x, w, b) and its log decays, whose values were computed, put on the tape as results
-// of one operation: each leaves its gradient for an older one, whose turn comes when both have. What
-// that one gives and is given by them has no elements.
+// y = layer_norm(x, w, b) and its log decays, whose values were computed, put on the tape as
+// results of one operation: each leaves its gradient for an older one, whose turn comes when both
+// have. What that one gives and is given by them has no elements.
 inline NormedTokens record_with_decays(const Tensor& x, const Tensor& w, const Tensor& b,
                                        const Tensor& mean, const Tensor& rstd,
                                        const kernels::DecayShape& s, const DecayParameters& of,
@@ -87,31 +87,25 @@ inline NormedTokens record_with_decays(const Tensor& x, const Tensor& w, const T
     if (need_x) dx = gradient_so_far(0);
     const bool accumulate = dx.defined();
     if (need_x && !accumulate) dx = Tensor::empty(kept.shape(), kept.dtype(), kept.device());
-    if (!dy.defined()) dy = Tensor::zeros(kept.shape(), kept.dtype(), kept.device());
     Grads grads{dx};
-    const std::size_t wanted = dlogs.defined() ? read.size() : 3;
-    for (std::size_t i = 1; i < wanted; ++i)
-      grads.push_back(Tensor::empty(read[i].shape(), read[i].dtype(), read[i].device()));
+    for (std::size_t i = 1; i < read.size(); ++i)
+      grads.push_back(i < 3 || dlogs.defined()
+                          ? Tensor::empty(read[i].shape(), read[i].dtype(), read[i].device())
+                          : Tensor());
+    // nothing came of one of the results
+    if (!dy.defined()) dy = Tensor::zeros(kept.shape(), kept.dtype(), kept.device());
+    if (!dlogs.defined()) dlogs = Tensor::zeros(logs.shape(), logs.dtype(), logs.device());
     visit(kept.device(), kept.dtype(), "layer_norm_log_decay", [&](auto on, auto t) {
       using T = decltype(t);
       using A = acc_t<T>;
-      if constexpr (std::is_same_v<decltype(on), Cuda>) {
-        T* const to = need_x ? dx.data<T>() : nullptr;
-        const T* const from = std::as_const(dy).data<T>();
-        A *const dw = grads[1].data<A>(), *const db = grads[2].data<A>();
-        if (dlogs.defined())
-          kernels::layer_norm_log_decay_backward(
-              on, s, kept.data<T>(), read[1].data<A>(), read[2].data<A>(), mean.data<A>(),
-              rstd.data<A>(), read[3].data<A>(), read[5].data<A>(), logs.data<A>(), from,
-              std::as_const(dlogs).data<A>(), to, accumulate, dw, db, grads[3].data<A>(),
-              grads[4].data<A>(), grads[5].data<A>());
-        else
-          kernels::layer_norm_backward(on, s.batch * s.tokens, s.channels(), kept.data<T>(),
-                                       read[1].data<A>(), mean.data<A>(), rstd.data<A>(), from, to,
-                                       accumulate, dw, db);
-      }
+      if constexpr (std::is_same_v<decltype(on), Cuda>)
+        kernels::layer_norm_log_decay_backward(
+            on, s, kept.data<T>(), read[1].data<A>(), read[2].data<A>(), mean.data<A>(),
+            rstd.data<A>(), read[3].data<A>(), read[5].data<A>(), logs.data<A>(),
+            std::as_const(dy).data<T>(), std::as_const(dlogs).data<A>(), data_or_null<T>(dx),
+            accumulate, grads[1].data<A>(), grads[2].data<A>(), data_or_null<A>(grads[3]),
+            data_or_null<A>(grads[4]), data_or_null<A>(grads[5]));
     });
-    grads.resize(read.size());
     return grads;
   };
   const Tensor both =

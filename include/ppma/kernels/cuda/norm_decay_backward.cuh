@@ -147,7 +147,7 @@ bool has_layer_norm_log_decay_backward(const DecayShape& s) {
 
 /// Gradients of y = layer_norm(x) of rows (s.batch s.tokens, s.channels()) and of logs =
 /// log_decay(y), from dy, which the other readers of y gave, and dlogs: of x, the norm's w and b,
-/// and dt_weight, dt_bias and A_log. The latter five may wait.
+/// and dt_weight, dt_bias and A_log, each of which may be null. All but the first may wait.
 template <class T>
 void layer_norm_log_decay_backward(Cuda, const DecayShape& s, const T* x, const acc_t<T>* w,
                                    const acc_t<T>* b, const acc_t<T>* mean, const acc_t<T>* rstd,
@@ -165,17 +165,18 @@ void layer_norm_log_decay_backward(Cuda, const DecayShape& s, const T* x, const 
       [&](auto k, i64 blocks) {
         pieces = blocks;
         partial = std::make_unique<const Workspace<A>>(blocks * sums, Device::cuda);
-        return detail::DecaysBack<T, pack_width<T>, decltype(k)::value>{detail::DivideBy(s.tokens),
-                                                                        small(s.heads),
-                                                                        small(s.width),
-                                                                        small(s.rows),
-                                                                        small(all * s.heads),
-                                                                        dt_weight,
-                                                                        a_log,
-                                                                        logs,
-                                                                        dlogs,
-                                                                        b,
-                                                                        partial->data()};
+        using Decays = detail::DecaysBack<T, pack_width<T>, decltype(k)::value>;
+        return Decays{detail::DivideBy(s.tokens),
+                      small(s.heads),
+                      small(s.width),
+                      small(s.rows),
+                      small(all * s.heads),
+                      dt_weight,
+                      a_log,
+                      logs,
+                      dlogs,
+                      b,
+                      partial->data()};
       });
   detail::finish_columns_later(
       std::move(partial), pieces, sums,
