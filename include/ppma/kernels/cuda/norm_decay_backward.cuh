@@ -4,7 +4,7 @@
 // other readers while the norm's backward has the row in registers, and dt_weight's sums are made
 // of the row there. Nobody reads or writes the rows for the log decays' sake.
 //
-// y = xhat w + b is the row, dz[r,g] the slope of a log (decay_backward.cuh), c channel j of head g:
+// y = xhat w + b is the row, dz[r,g] the slope of a log (decay_backward.cuh), c is channel j of g:
 //
 //   dy[c] += sum over r of dz[r,g] dt_weight[r,j]
 //   d dt_weight[r,j] = sum over rows and heads of dz[r,g] y[c]
@@ -13,12 +13,12 @@
 // A lane of a row makes one slope, of a log that it asked for with the row before; the lanes of a
 // head get both from there.
 //
-// Floor: what the norm's backward moves, logs and their gradients read. 25,088 rows of 256, heads of
-// 32, at 4.3 TB/s: 13 us, of which the logs are 0.7. By themselves the log decays' gradients take at
-// least 6.7, and 3 more where the others' are added to them.
+// Floor: what the norm's backward moves, logs and their gradients read. 25,088 rows of 256, heads
+// of 32, at 4.3 TB/s: 13 us, of which the logs are 0.7. By themselves the log decays' gradients
+// take at least 6.7, and 3 more where the others' are added to them.
 
 #include "ppma/kernels/cuda/decay_backward.cuh"
-#include "ppma/kernels/cuda/norm_backward.cuh"
+#include "ppma/kernels/cuda/norm_back_rows.cuh"
 
 namespace ppma::inline PPMA_ABI::kernels {
 
