@@ -1,10 +1,10 @@
 #pragma once
 #include "ppma/core/names_begin.hpp"
-// Backward of layer norm on the GPU: rows in registers, as in norm.cuh. A block adds its rows' share
-// of the gradients of weight and bias in order, and the blocks' are added in order later. What a
-// thread reads of its next row is on its way meanwhile, to places in shared memory that are the
-// thread's own: there it takes no registers. What else reads the normalised rows may add to their
-// gradient before it is used (norm_decay_backward.cuh).
+// Backward of layer norm on the GPU: rows in registers, as in norm.cuh. A block adds its rows'
+// share of the gradients of weight and bias in order, and the blocks' are added in order later.
+// What a thread reads of its next row is on its way meanwhile, to places in shared memory that are
+// the thread's own: there it takes no registers. What else reads the normalised rows may add to
+// their gradient before it is used (norm_decay_backward.cuh).
 //
 // Floor: x, dy and what dx has read, dx written: 25,088 rows of 256 at 4.3 TB/s: 12 us.
 
@@ -19,8 +19,8 @@
 
 namespace ppma::inline PPMA_ABI::kernels::detail {
 
-/// a and b, each summed over `width` neighbouring lanes, a power of two. Even lanes go on with a, odd
-/// ones with b: half of the exchanges.
+/// a and b, each summed over `width` neighbouring lanes, a power of two. Even lanes go on with a,
+/// odd ones with b: half of the exchanges.
 template <class A>
 __device__ __forceinline__ void sum_lanes_of_two(A& a, A& b, int width) {
   if (width == 1) return;
@@ -168,8 +168,8 @@ __global__ void __launch_bounds__(256, More::blocks)
       store_pack<V>(dx + static_cast<i64>(r) * cols + c, g[k]);
     }
   }
-  // The block's rows are added in order, where the stages were: channel i of pack k of lane l in row
-  // q is at 256 (k V + i) + q width + l.
+  // The block's rows are added in order, where the stages were: channel i of pack k of lane l in
+  // row q is at 256 (k V + i) + q width + l.
   static_assert((K * V * 256 + 32 * K * V + 64) * sizeof(A) <= norm_back_stages<K> * sizeof(uint4));
   A* const shared = reinterpret_cast<A*>(staged);
   const auto sum_rows = [&](const A(&v)[K][V], const auto& put) {
