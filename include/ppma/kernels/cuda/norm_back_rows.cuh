@@ -59,6 +59,7 @@ inline constexpr int norm_back_stages = 2 * 3 * K * 256;
 
 // dx of rows in registers, and the rows' share of dw and db: partial (blocks, 2, cols).
 // y = xhat w + b, xhat = (x - mean) rstd, g = dy w:  dx = rstd (g - mean(g) - xhat mean(g xhat))
+// with xhat as a multiple of x and a constant: as exact as x and mean are.
 // `more` keeps numbers in shared memory, is told which row a lane fetches and when it begins with
 // it, adds to dy of each pack, and has sums of its own.
 template <class T, int V, int K, class More>
@@ -116,7 +117,7 @@ __global__ void __launch_bounds__(256, More::blocks)
   __syncthreads();
   for (int stage = 0; first < rows; first += step, stage ^= 1) {
     copies_done<0>();
-    const A m = next_mean, s = next_rstd;
+    const A s = next_rstd, offset = -next_mean * s;  // xhat = s x + offset
     more.start(own);
     if (rows - first > step) fetch(first + row + step, stage ^ 1);
     A g[K][V];
@@ -134,7 +135,7 @@ __global__ void __launch_bounds__(256, More::blocks)
         A wk[part];
         load_pack<part>(factors + (((k * V + from) / part << shift) + lane) * part, wk);
 #pragma unroll
-        for (int i = from; i < from + part; ++i) xhat[i] = (xhat[i] - m) * s;
+        for (int i = from; i < from + part; ++i) xhat[i] = s * xhat[i] + offset;
         more.add(own, factors + K * V * 32, k, from, xhat, g[k]);
 #pragma unroll
         for (int i = from; i < from + part; ++i) {
@@ -148,7 +149,8 @@ __global__ void __launch_bounds__(256, More::blocks)
     }
     if (dx == nullptr) continue;
     sum_lanes_of_two(sum_g, sum_gx, width);
-    sum_g *= share, sum_gx *= share;
+    // dx = s g + slope x + level
+    const A slope = -s * s * share * sum_gx, level = -s * share * (sum_g + offset * sum_gx);
     const int r = first + row;
     if (r >= rows) continue;
 #pragma unroll
@@ -158,7 +160,7 @@ __global__ void __launch_bounds__(256, More::blocks)
       A from[V];
       numbers(place(stage, 0, k), from);
 #pragma unroll
-      for (int i = 0; i < V; ++i) g[k][i] = s * (g[k][i] - sum_g - (from[i] - m) * s * sum_gx);
+      for (int i = 0; i < V; ++i) g[k][i] = s * g[k][i] + (slope * from[i] + level);
       if (accumulate) {
         A before[V];
         numbers(place(stage, 2, k), before);
