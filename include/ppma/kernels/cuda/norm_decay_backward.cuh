@@ -93,7 +93,7 @@ struct DecaysBack {
 #pragma unroll
     for (int i = 0; i < part; ++i) {
       const A h = xhat[from + i];
-      dy[from + i] += z0 * w0[i] + z1 * w1[i];
+      dy[from + i] = z1 * w1[i] + (z0 * w0[i] + dy[from + i]);
       own.sums[0][k][from + i] += z0 * h, own.sums[1][k][from + i] += z1 * h;
     }
   }
