@@ -27,8 +27,10 @@ __device__ __forceinline__ void sum_lanes_of_two(A& a, A& b, int width) {
   const bool odd = threadIdx.x % 2 != 0;
   A v = (odd ? b : a) + __shfl_xor_sync(all_lanes, odd ? a : b, 1);
 #pragma unroll
-  for (int o = 2; o < 32; o *= 2)
-    if (o < width) v += __shfl_xor_sync(all_lanes, v, o);
+  for (int o = 2; o < 32; o *= 2) {
+    const A far = __shfl_xor_sync(all_lanes, v, o);  // in any case: no branch
+    if (o < width) v += far;
+  }
   const A other = __shfl_xor_sync(all_lanes, v, 1);
   a = odd ? other : v, b = odd ? v : other;
 }

@@ -76,15 +76,16 @@ struct DecaysBack {
     own.log = logs[at], own.dlog = dlogs[at];
   }
   __device__ __forceinline__ void start(Lane& own) const {
-    own.slope = own.ordinary ? ordinary_slope<T>(own.a, own.inverse, own.log, own.dlog)
-                             : extreme_slope(own.a, own.log, own.dlog);
+    own.slope = ordinary_slope<T>(own.a, own.inverse, own.log, own.dlog);
+    if (!own.ordinary) own.slope = extreme_slope(own.a, own.log, own.dlog);
     own.db += own.slope, own.da += decay_term(own.log, own.dlog);
   }
   __device__ __forceinline__ void add(Lane& own, const A* weights, int k, int from,
                                       const A (&xhat)[V], A (&dy)[V]) const {
     if (from == 0) {
       own.z[0] = __shfl_sync(all_lanes, own.slope, own.alpha[k]);
-      own.z[1] = rows == 2 ? __shfl_sync(all_lanes, own.slope, own.alpha[k] + heads) : A(0);
+      const A beta = __shfl_sync(all_lanes, own.slope, own.alpha[k] + heads);
+      own.z[1] = rows == 2 ? beta : A(0);
     }
     const A z0 = own.z[0], z1 = own.z[1];
     A w0[part], w1[part];
